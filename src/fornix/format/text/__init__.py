@@ -1,0 +1,1 @@
+"""The ONNX text notation: tokens, parser and printer."""
