@@ -1,0 +1,122 @@
+"""What inference knows about one value: its type, and its contents where they are known.
+
+A `Fact` is what `infer` rules receive and return. Shapes hold `int` or `Dim`, never None: an unknown
+extent is an unknown `Dim`, which says why it is unknown. Reading the shape of a fact without rank
+raises `UnknownRank`; the caller of the rule then falls back to what the type variables say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fornix.dtype import DType
+from fornix.ir.dim import Dim, DimLike, known, unknown
+from fornix.ir.types import TensorType, Type
+
+if TYPE_CHECKING:
+    from fornix.ir.tensor import Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+KNOWN_ELEMENTS = 4096
+"""Elements up to which contents are worth knowing: shapes, axes, sizes, small tables."""
+
+
+class UnknownRank(Exception):  # noqa: N818 - a signal between a rule and its caller, not an error
+    """A rule asked for the shape of a value whose rank is unknown."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fact:
+    """Type and, where known, contents of one value."""
+
+    type: Type | None = None
+    known_value: Array | None = None
+    """Contents as an object array of `int` or `Dim`, of the value's shape."""
+    tensor: Tensor | None = field(default=None, repr=False)
+    """Contents as stored data."""
+
+    @property
+    def dtype(self) -> DType | None:
+        """Element type, or None where it is unknown or the value is no tensor."""
+        return getattr(self.type, "dtype", None)
+
+    @property
+    def has_rank(self) -> bool:
+        """Whether the number of axes is known."""
+        return getattr(self.type, "shape", None) is not None
+
+    @property
+    def shape(self) -> tuple[DimLike, ...]:
+        """Extents, one per axis; raises `UnknownRank` where their number is unknown."""
+        shape = getattr(self.type, "shape", None)
+        if shape is None:
+            raise UnknownRank
+        return tuple(shape)
+
+    @property
+    def rank(self) -> int:
+        """Number of axes; raises `UnknownRank` where it is unknown."""
+        return len(self.shape)
+
+    @property
+    def constant(self) -> Array | None:
+        """Contents as an array if every element is known and there are few of them."""
+        if self.tensor is not None:
+            size = int(np.prod(self.tensor.shape, dtype=object)) if self.tensor.shape else 1
+            return self.tensor.numpy() if size <= KNOWN_ELEMENTS else None
+        value, dtype = self.known_value, self.dtype
+        if value is None or dtype is None or any(type(v) is not int for v in value.flat):
+            return None
+        return value.astype(dtype.numpy)
+
+    @property
+    def value(self) -> Array | None:
+        """Contents of an integer or boolean tensor as an object array of `int` or `Dim`."""
+        if self.known_value is not None:
+            return self.known_value
+        dtype = self.dtype
+        if dtype is None or not (dtype.is_integer or dtype.kind == "bool"):
+            return None
+        constant = self.constant
+        if constant is None:
+            return None
+        as_int = constant.astype(np.int64 if dtype.kind != "uint" else np.uint64)
+        return np.asarray(as_int.astype(object)).reshape(constant.shape)
+
+    def __str__(self) -> str:
+        return str(self.type) if self.type is not None else "a value of unknown type"
+
+
+def tensor(
+    dtype: DType | None, shape: Iterable[DimLike | None], value: Array | None = None
+) -> Fact:
+    """The fact of a tensor; a None among the dims stands for an unknown extent."""
+    dims = tuple(unknown("not known") if dim is None else dim for dim in shape)
+    return Fact(TensorType(dtype, dims), value)
+
+
+def unranked(dtype: DType | None) -> Fact:
+    """The fact of a tensor whose number of axes is unknown."""
+    return Fact(TensorType(dtype, None))
+
+
+def dims_of(value: Array | None) -> list[DimLike] | None:
+    """The elements of a one-dimensional known value, ready to become dims."""
+    return None if value is None else list(value.reshape(-1))
+
+
+def static(shape: Iterable[DimLike]) -> tuple[int, ...] | None:
+    """The shape as plain integers, or None if an extent is symbolic."""
+    dims = [known(dim) for dim in shape]
+    return tuple(d for d in dims if d is not None) if None not in dims else None
+
+
+__all__ = [
+    "KNOWN_ELEMENTS", "Array", "Dim", "DimLike", "Fact", "UnknownRank", "dims_of", "static",
+    "tensor", "unranked",
+]  # fmt: skip

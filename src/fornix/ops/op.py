@@ -1,0 +1,259 @@
+"""The mechanism by which one operator's whole life stands in one place.
+
+`op` starts a declaration, `.since` continues its history as deltas, and the decorators `infer`,
+`kernel`, `lower`, `body` and `adapt` add its rules. A rule holds from the schema version at which
+it was registered until a later registration replaces it. How rules are called is `call.py`'s
+matter; what a signature may say is `signature.py`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar, overload
+
+from fornix.errors import SchemaError, ShapeError
+from fornix.ops.signature import Formal, FormalAttribute, Occurrence, Signature, parse_signature
+from fornix.ops.types import Change, TypeSet
+
+F = TypeVar("F", bound=Callable[..., Any])
+Rule = Callable[..., Any]
+
+RULES = ("infer", "kernel", "lower", "body", "grad")
+"""The kinds of rule that hold from a schema version on; `adapt` stands between two versions."""
+
+UNBOUNDED = 2**31 - 1
+"""Arity that the standard gives to variadic parameters: the largest 32-bit integer."""
+
+
+def require(condition: object, message: str) -> None:
+    """Raise ShapeError with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise ShapeError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry of an operator's history: what this schema version changes."""
+
+    version: int
+    signature: str | None
+    constraints: dict[str, TypeSet | Change]
+    note: str
+    is_deprecated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One version of an operator's interface."""
+
+    domain: str
+    name: str
+    since_version: int
+    inputs: tuple[Formal, ...]
+    outputs: tuple[Formal, ...]
+    attributes: dict[str, FormalAttribute]
+    constraints: dict[str, TypeSet]
+    note: str = ""
+    is_deprecated: bool = False
+
+    @property
+    def min_input(self) -> int:
+        """Least number of inputs of a node."""
+        return _min_arity(self.inputs)
+
+    @property
+    def max_input(self) -> int:
+        """Greatest number of inputs of a node."""
+        return _max_arity(self.inputs)
+
+    @property
+    def min_output(self) -> int:
+        """Least number of outputs of a node."""
+        return _min_arity(self.outputs)
+
+    @property
+    def max_output(self) -> int:
+        """Greatest number of outputs of a node."""
+        return _max_arity(self.outputs)
+
+    def formal_input(self, index: int) -> Formal:
+        """The formal that the input at ``index`` stands for; the last one may repeat."""
+        return self.inputs[min(index, len(self.inputs) - 1)]
+
+    def formal_output(self, index: int) -> Formal:
+        """The formal that the output at ``index`` stands for; the last one may repeat."""
+        return self.outputs[min(index, len(self.outputs) - 1)]
+
+    def allowed(self, formal: Formal) -> frozenset[str]:
+        """Constraint spellings that ``formal`` accepts."""
+        constraint = self.constraints.get(formal.type_text)
+        return constraint.members if constraint else frozenset((formal.type_text,))
+
+
+def _min_arity(formals: tuple[Formal, ...]) -> int:
+    least = 0
+    for index, formal in enumerate(formals):
+        if formal.occurrence is Occurrence.SINGLE:
+            least = index + 1
+        elif formal.occurrence is Occurrence.VARIADIC:
+            least = index + formal.min_arity
+    return least
+
+
+def _max_arity(formals: tuple[Formal, ...]) -> int:
+    if formals and formals[-1].occurrence is Occurrence.VARIADIC:
+        return UNBOUNDED
+    return len(formals)
+
+
+@dataclass(eq=False, repr=False)
+class Operator:
+    """An operator with its history and its rules; one object per (domain, name)."""
+
+    domain: str
+    name: str
+    history: list[Step]
+    rules: dict[str, dict[int, Rule]] = field(default_factory=dict)
+    adapters: dict[tuple[int, int], Rule] = field(default_factory=dict)
+    is_deterministic: bool = True
+
+    def __repr__(self) -> str:
+        return f"<operator {self.domain or 'ai.onnx'}::{self.name}>"
+
+    # NB: a plain method, not a decorator: it continues the declaration as an expression.
+    def since(
+        self,
+        version: int,
+        signature: str | None = None,
+        *,
+        note: str = "",
+        deprecated: bool = False,
+        **constraints: TypeSet | Change,
+    ) -> Operator:
+        """Declare what schema version ``version`` changes; what is left out is inherited."""
+        self.history.append(Step(version, signature, constraints, note, deprecated))
+        return self
+
+    @cached_property
+    def schemas(self) -> tuple[Schema, ...]:
+        """Every schema version, oldest first."""
+        schemas: list[Schema] = []
+        constraints: dict[str, TypeSet] = {}
+        signature: Signature | None = None
+        for step in self.history:
+            if step.signature is not None:
+                signature = parse_signature(step.signature)
+            if signature is None or signature.name != self.name:
+                raise SchemaError(f"{self.name}-{step.version}: its signature must name it")
+            constraints = self._constraints(constraints, step, signature)
+            schemas.append(
+                Schema(
+                    self.domain, self.name, step.version, signature.inputs, signature.outputs,
+                    {attribute.name: attribute for attribute in signature.attributes},
+                    constraints, step.note, step.is_deprecated,
+                )  # fmt: skip
+            )
+        return tuple(schemas)
+
+    def _constraints(
+        self, inherited: dict[str, TypeSet], step: Step, signature: Signature
+    ) -> dict[str, TypeSet]:
+        """The type variables that ``signature`` uses, each with its set after ``step``."""
+        merged = dict(inherited)
+        for name, change in step.constraints.items():
+            if isinstance(change, TypeSet):
+                merged[name] = change
+            elif name in inherited:
+                merged[name] = change.apply(inherited[name])
+            else:
+                raise SchemaError(
+                    f"{self.name}-{step.version}: {name} must have a type set before it changes"
+                )
+        used = {formal.type_text for formal in (*signature.inputs, *signature.outputs)}
+        return {name: merged[name] for name in merged if name in used or name in step.constraints}
+
+    def schema(self, opset: int) -> Schema:
+        """The schema in force at ``opset``: the newest that is not newer."""
+        found = [schema for schema in self.schemas if schema.since_version <= opset]
+        if not found:
+            raise SchemaError(
+                f"{self.name}: needs {self.domain or 'ai.onnx'} opset "
+                f"{self.schemas[0].since_version} or newer, the model imports {opset}"
+            )
+        return found[-1]
+
+    def rule(self, kind: str, version: int) -> Rule | None:
+        """The ``kind`` rule that holds at schema version ``version``, if there is one."""
+        versions = self.rules.get(kind)
+        if not versions:
+            return None
+        since = max((start for start in versions if start <= version), default=None)
+        return None if since is None else versions[since]
+
+    def _register(
+        self, kind: str, function: F | None, since: int
+    ) -> F | Callable[[F], F]:
+        def keep(function: F) -> F:
+            self.rules.setdefault(kind, {})[since] = function
+            return function
+
+        return keep if function is None else keep(function)
+
+    @overload
+    def infer(self, function: F) -> F: ...
+    @overload
+    def infer(self, *, since: int) -> Callable[[F], F]: ...
+    def infer(self, function: F | None = None, *, since: int = 1) -> F | Callable[[F], F]:
+        """Register the rule that gives types and shapes of the outputs."""
+        return self._register("infer", function, since)
+
+    @overload
+    def kernel(self, function: F) -> F: ...
+    @overload
+    def kernel(self, *, since: int) -> Callable[[F], F]: ...
+    def kernel(self, function: F | None = None, *, since: int = 1) -> F | Callable[[F], F]:
+        """Register the NumPy rule, the meaning of the operator."""
+        return self._register("kernel", function, since)
+
+    @overload
+    def lower(self, function: F) -> F: ...
+    @overload
+    def lower(self, *, since: int) -> Callable[[F], F]: ...
+    def lower(self, function: F | None = None, *, since: int = 1) -> F | Callable[[F], F]:
+        """Register the rule that writes the operator as tensor expressions."""
+        return self._register("lower", function, since)
+
+    def body(self, text: str, *, since: int = 1) -> Operator:
+        """Register the decomposition, a function in ONNX text."""
+        self.rules.setdefault("body", {})[since] = lambda: text
+        return self
+
+    def adapt(self, source: int, target: int) -> Callable[[F], F]:
+        """Register the step that rewrites a node of schema ``source`` as one of ``target``."""
+
+        def keep(function: F) -> F:
+            self.adapters[source, target] = function
+            return function
+
+        return keep
+
+
+def op(
+    signature: str,
+    *,
+    since: int,
+    domain: str = "",
+    note: str = "",
+    deprecated: bool = False,
+    deterministic: bool = True,
+    **constraints: TypeSet,
+) -> Operator:
+    """Start the declaration of an operator with its first schema version."""
+    name = re.match(r"\s*(\w+)", signature)
+    if name is None:
+        raise SchemaError(f"a signature must begin with the operator's name, found {signature!r}")
+    operator = Operator(domain, name[1], [], is_deterministic=deterministic)
+    return operator.since(since, signature, note=note, deprecated=deprecated, **constraints)
