@@ -1,0 +1,33 @@
+"""fornix: the ONNX format, operator standard and runtime in pure Python.
+
+This module decides the public names of the package and imports each on first use (PEP 562), so
+that ``import fornix`` costs next to nothing. What a name does is decided where it is defined.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# Public name → the module that defines it.
+_HOMES: dict[str, str] = {
+    "FornixError": "fornix.errors",
+    "FornixWarning": "fornix.errors",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> object:
+    """The public ``name``, imported on first use."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fornix' has no attribute {name!r}", name=name)
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
