@@ -57,8 +57,7 @@ class DType:
         else:
             found = None
         if found is None:
-            message = f"an element type of ONNX is required, found {source!r}"
-            raise DTypeError(message)
+            raise DTypeError(f"an element type of ONNX is required, found {source!r}")
         return found
 
     @property
@@ -86,12 +85,10 @@ class DType:
         Raises DTypeError for strings, which have no packed form, and for another dtype's array.
         """
         if self.bits == 0:
-            message = f"packed storage needs elements of fixed width, found {self}"
-            raise DTypeError(message)
+            raise DTypeError(f"packed storage needs elements of fixed width, found {self}")
         if DType.of(array.dtype) is not self:
-            message = f"packing {self} needs an array of {self.numpy}, found {array.dtype}"
-            raise DTypeError(message)
-        if self.bits < 8:  # noqa: PLR2004 - bits in a byte
+            raise DTypeError(f"packing {self} needs an array of {self.numpy}, found {array.dtype}")
+        if self.bits < 8:
             codes = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             return _SUB_BYTE[self.bits][0](codes & (2**self.bits - 1)).tobytes()
         native = np.ascontiguousarray(array, dtype=self.numpy).reshape(-1)
@@ -104,14 +101,14 @@ class DType:
         Raises TensorDataError unless the buffer holds exactly `nbytes(count)` bytes.
         """
         if self.bits == 0:
-            message = f"packed storage needs elements of fixed width, found {self}"
-            raise DTypeError(message)
+            raise DTypeError(f"packed storage needs elements of fixed width, found {self}")
         raw = np.frombuffer(memoryview(buffer), np.uint8)
         if count < 0 or raw.size != self.nbytes(count):
             needed = self.nbytes(count)
-            message = f"{count} elements of {self} take {needed} bytes, found {raw.size}"
-            raise TensorDataError(message)
-        if self.bits < 8:  # noqa: PLR2004 - bits in a byte
+            raise TensorDataError(
+                f"{count} elements of {self} take {needed} bytes, found {raw.size}"
+            )
+        if self.bits < 8:
             return _SUB_BYTE[self.bits][1](raw, count).view(self.numpy)
         if self is BOOL and raw.size and raw.max() > 1:
             return raw.astype(np.bool_)

@@ -1,0 +1,1 @@
+"""The format: bytes and text to messages and back, nothing of what operators mean."""
