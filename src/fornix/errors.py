@@ -109,3 +109,9 @@ class Fail(FornixError, RuntimeError):
 
 class FornixWarning(UserWarning):
     """Base of every warning that fornix issues."""
+
+
+def require(condition: object, message: str, error: type[FornixError] = ShapeError) -> None:
+    """Raise ``error`` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise error(message)

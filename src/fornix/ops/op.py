@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar, overload
 
-from fornix.errors import SchemaError, ShapeError
-from fornix.ops.signature import Formal, FormalAttribute, Occurrence, Signature, parse_signature
+from fornix.errors import SchemaError
+from fornix.ops.pointwise import pointwise_rules
+from fornix.ops.schema import Schema
+from fornix.ops.signature import Signature, parse_signature
 from fornix.ops.types import Change, TypeSet
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,15 +25,6 @@ Rule = Callable[..., Any]
 
 RULES = ("infer", "kernel", "lower", "body", "grad")
 """The kinds of rule that hold from a schema version on; `adapt` stands between two versions."""
-
-UNBOUNDED = 2**31 - 1
-"""Arity that the standard gives to variadic parameters: the largest 32-bit integer."""
-
-
-def require(condition: object, message: str) -> None:
-    """Raise ShapeError with ``message`` unless ``condition`` holds."""
-    if not condition:
-        raise ShapeError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,70 +36,6 @@ class Step:
     constraints: dict[str, TypeSet | Change]
     note: str
     is_deprecated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """One version of an operator's interface."""
-
-    domain: str
-    name: str
-    since_version: int
-    inputs: tuple[Formal, ...]
-    outputs: tuple[Formal, ...]
-    attributes: dict[str, FormalAttribute]
-    constraints: dict[str, TypeSet]
-    note: str = ""
-    is_deprecated: bool = False
-
-    @property
-    def min_input(self) -> int:
-        """Least number of inputs of a node."""
-        return _min_arity(self.inputs)
-
-    @property
-    def max_input(self) -> int:
-        """Greatest number of inputs of a node."""
-        return _max_arity(self.inputs)
-
-    @property
-    def min_output(self) -> int:
-        """Least number of outputs of a node."""
-        return _min_arity(self.outputs)
-
-    @property
-    def max_output(self) -> int:
-        """Greatest number of outputs of a node."""
-        return _max_arity(self.outputs)
-
-    def formal_input(self, index: int) -> Formal:
-        """The formal that the input at ``index`` stands for; the last one may repeat."""
-        return self.inputs[min(index, len(self.inputs) - 1)]
-
-    def formal_output(self, index: int) -> Formal:
-        """The formal that the output at ``index`` stands for; the last one may repeat."""
-        return self.outputs[min(index, len(self.outputs) - 1)]
-
-    def allowed(self, formal: Formal) -> frozenset[str]:
-        """Constraint spellings that ``formal`` accepts."""
-        constraint = self.constraints.get(formal.type_text)
-        return constraint.members if constraint else frozenset((formal.type_text,))
-
-
-def _min_arity(formals: tuple[Formal, ...]) -> int:
-    least = 0
-    for index, formal in enumerate(formals):
-        if formal.occurrence is Occurrence.SINGLE:
-            least = index + 1
-        elif formal.occurrence is Occurrence.VARIADIC:
-            least = index + formal.min_arity
-    return least
-
-
-def _max_arity(formals: tuple[Formal, ...]) -> int:
-    if formals and formals[-1].occurrence is Occurrence.VARIADIC:
-        return UNBOUNDED
-    return len(formals)
 
 
 @dataclass(eq=False, repr=False)
@@ -151,9 +80,15 @@ class Operator:
             constraints = self._constraints(constraints, step, signature)
             schemas.append(
                 Schema(
-                    self.domain, self.name, step.version, signature.inputs, signature.outputs,
+                    self.domain,
+                    self.name,
+                    step.version,
+                    signature.inputs,
+                    signature.outputs,
                     {attribute.name: attribute for attribute in signature.attributes},
-                    constraints, step.note, step.is_deprecated,
+                    constraints,
+                    step.note,
+                    step.is_deprecated,
                 )  # fmt: skip
             )
         return tuple(schemas)
@@ -193,9 +128,7 @@ class Operator:
         since = max((start for start in versions if start <= version), default=None)
         return None if since is None else versions[since]
 
-    def _register(
-        self, kind: str, function: F | None, since: int
-    ) -> F | Callable[[F], F]:
+    def _register(self, kind: str, function: F | None, since: int) -> F | Callable[[F], F]:
         def keep(function: F) -> F:
             self.rules.setdefault(kind, {})[since] = function
             return function
@@ -229,6 +162,13 @@ class Operator:
     def body(self, text: str, *, since: int = 1) -> Operator:
         """Register the decomposition, a function in ONNX text."""
         self.rules.setdefault("body", {})[since] = lambda: text
+        return self
+
+    def elementwise(self, function: Rule, *, since: int = 1) -> Operator:
+        """Register the rules of an operator that computes each element by ``function``."""
+        infer, kernel = pointwise_rules(function)
+        self.rules.setdefault("infer", {})[since] = infer
+        self.rules.setdefault("kernel", {})[since] = kernel
         return self
 
     def adapt(self, source: int, target: int) -> Callable[[F], F]:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+
+from fornix.dtype import DType
+from fornix.ir.types import MapType, OptionalType, SequenceType, TensorType, Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,19 @@ def OPT(elements: TypeSet) -> TypeSet:  # noqa: N802 - reads as one of the sets,
 
 def _wrapped(constructor: str, spellings: Iterable[str]) -> TypeSet:
     return TypeSet(frozenset(f"{constructor}({spelling})" for spelling in spellings))
+
+
+@cache
+def type_of(spelling: str) -> Type:
+    """The type, without shape, that a constraint spelling names."""
+    constructor, _, rest = spelling.partition("(")
+    inner = rest[:-1]
+    if constructor == "tensor":
+        return TensorType(DType.of(inner))
+    if constructor == "map":
+        key, value = inner.split(", ")
+        return MapType(DType.of(key), TensorType(DType.of(value)))
+    return {"seq": SequenceType, "optional": OptionalType}[constructor](type_of(inner))
 
 
 F16 = tensors("float16")

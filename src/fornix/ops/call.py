@@ -1,0 +1,225 @@
+"""How the rules of an operator are called: arguments, checks, and what a rule sees of its node.
+
+Inputs are positional, attributes go by keyword, and a rule that names a keyword parameter ``node``
+receives the node's view. Here arity, attributes and type variables are checked against the schema,
+so rules need not. `infer_node` and `run_node` are the two entrances; lowering has its own in the
+compiler.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fornix.dtype import DType
+from fornix.errors import DTypeError, NotSupported, SchemaError
+from fornix.ir.dim import Dim, unknown
+from fornix.ir.graph import Graph
+from fornix.ir.types import TensorType, Type
+from fornix.ops.fact import Fact, UnknownRank
+from fornix.ops.schema import Schema
+from fornix.ops.signature import Formal
+from fornix.ops.types import type_of
+
+if TYPE_CHECKING:
+    from fornix.ops.op import Operator, Rule
+
+IGNORED_ATTRIBUTES = frozenset({"consumed_inputs"})
+"""Attributes without meaning: opset 1 used this one to plan memory in place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeView:
+    """What every rule may ask about its node."""
+
+    operator: Operator
+    schema: Schema
+    opset: int
+    """Version of the operator's domain that the model imports."""
+    wanted: tuple[bool, ...]
+    """Which outputs somebody uses, in order."""
+
+    @property
+    def version(self) -> int:
+        """Schema version in force."""
+        return self.schema.since_version
+
+    @property
+    def output_count(self) -> int:
+        """Number of outputs that the node names."""
+        return len(self.wanted)
+
+    def wants(self, index: int) -> bool:
+        """Whether the output at ``index`` is used."""
+        return index < len(self.wanted) and self.wanted[index]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferNode(NodeView):
+    """The node as inference shows it."""
+
+    infer_body: Callable[[Graph, Sequence[Fact | None]], list[Fact]]
+    """Facts of a subgraph's outputs, given facts of its inputs."""
+
+    def unknown(self, reason: str) -> Dim:
+        """A fresh extent of which nothing is known but ``reason``."""
+        return unknown(f"{self.operator.name}: {reason}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNode(NodeView):
+    """The node as evaluation shows it."""
+
+    run_body: Callable[[Graph, Sequence[Any]], list[Any]]
+    """Values of a subgraph's outputs, given values of its inputs."""
+    random: np.random.Generator = field(default_factory=np.random.default_rng)
+
+
+@cache
+def _takes_node(rule: Rule) -> bool:
+    return "node" in inspect.signature(rule).parameters
+
+
+def call_rule(
+    rule: Rule, inputs: Sequence[object], attributes: Mapping[str, object], node: NodeView
+) -> tuple[Any, ...]:
+    """The results of ``rule``, always as a tuple."""
+    extra = {"node": node} if _takes_node(rule) else {}
+    result = rule(*inputs, **attributes, **extra)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def check_arity(schema: Schema, inputs: Sequence[object], output_count: int) -> None:
+    """Raise SchemaError unless ``schema`` allows these numbers and omissions of inputs."""
+    name = f"{schema.name}-{schema.since_version}"
+    for what, count, least, most in (
+        ("inputs", len(inputs), schema.min_input, schema.max_input),
+        ("outputs", output_count, schema.min_output, schema.max_output),
+    ):
+        if not least <= count <= most:
+            wanted = f"{least}" if least == most else f"{least} to {most}"
+            wanted = f"{least} or more" if most > count and most != least else wanted
+            raise SchemaError(f"{name} takes {wanted} {what}, found {count}")
+    for index, value in enumerate(inputs):
+        formal = schema.formal_input(index)
+        if value is None and formal.occurrence.value == "single":
+            raise SchemaError(f"{name}: input {formal.name} is required, found none")
+
+
+def bind_attributes(schema: Schema, given: Mapping[str, object]) -> dict[str, object]:
+    """``given`` completed by the schema's defaults, ready for a rule.
+
+    Raises SchemaError for an unknown attribute or a missing required one. Float defaults are
+    rounded to float32, the precision in which models store them.
+    """
+    name = f"{schema.name}-{schema.since_version}"
+    for attribute in given:
+        if attribute not in schema.attributes:
+            close = difflib.get_close_matches(attribute, schema.attributes, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            has = ", ".join(schema.attributes) or "none"
+            raise SchemaError(f"{name} has the attributes {has}, found {attribute!r}{hint}")
+    bound: dict[str, object] = {}
+    for formal in schema.attributes.values():
+        if formal.name in IGNORED_ATTRIBUTES:
+            continue
+        if formal.name in given:
+            bound[formal.name] = given[formal.name]
+        elif formal.default is not None:
+            default = formal.default
+            bound[formal.name] = (
+                float(np.float32(default)) if isinstance(default, float) else default
+            )
+        elif formal.is_required:
+            raise SchemaError(f"{name}: attribute {formal.name} is required, found none")
+    return bound
+
+
+def bind_types(schema: Schema, types: Sequence[Type | None]) -> dict[str, Type]:
+    """What each type variable stands for, given the types of the inputs.
+
+    Raises DTypeError if the schema does not allow a type, or if two inputs of one variable differ.
+    """
+    bound: dict[str, Type] = {}
+    for index, found in enumerate(types):
+        if found is None or getattr(found, "dtype", True) is None:
+            continue
+        formal = schema.formal_input(index)
+        spelling = found.constraint
+        if spelling not in schema.allowed(formal) and "?" not in spelling:
+            raise DTypeError(
+                f"{formal.name} is {found}, but {schema.name}-{schema.since_version} allows "
+                f"{', '.join(sorted(schema.allowed(formal)))}"
+            )
+        first = bound.setdefault(formal.type_text, found)
+        if formal.is_homogeneous and first.constraint != spelling:
+            raise DTypeError(
+                f"{formal.name} is {found}, but another input of the same type "
+                f"{formal.type_text} is {first}; they must agree"
+            )
+    return bound
+
+
+def declared_type(schema: Schema, formal: Formal, bound: Mapping[str, Type]) -> Type | None:
+    """The type that the type variables alone give an output, without any shape."""
+    found = bound.get(formal.type_text)
+    spellings = schema.allowed(formal) if found is None else frozenset((found.constraint,))
+    return type_of(next(iter(spellings))) if len(spellings) == 1 else None
+
+
+def infer_node(
+    inputs: Sequence[Fact | None], attributes: Mapping[str, object], node: InferNode
+) -> tuple[Fact, ...]:
+    """Facts of the node's outputs, one per output that it names."""
+    schema = node.schema
+    check_arity(schema, inputs, node.output_count)
+    bound = bind_types(schema, [None if fact is None else fact.type for fact in inputs])
+    rule = node.operator.rule("infer", schema.since_version)
+    results: tuple[Fact | None, ...] = ()
+    if rule is not None:
+        try:
+            results = call_rule(rule, inputs, bind_attributes(schema, attributes), node)
+        except UnknownRank:
+            results = ()
+    return tuple(
+        _completed(results[index] if index < len(results) else None, schema, index, bound)
+        for index in range(node.output_count)
+    )
+
+
+def _completed(fact: Fact | None, schema: Schema, index: int, bound: Mapping[str, Type]) -> Fact:
+    """``fact`` with what it leaves open filled in from the type variables."""
+    if fact is not None and fact.type is not None and getattr(fact.type, "dtype", True) is not None:
+        return fact
+    declared = declared_type(schema, schema.formal_output(index), bound)
+    if fact is None or fact.type is None:
+        return Fact(declared)
+    if isinstance(fact.type, TensorType) and isinstance(declared, TensorType):
+        return Fact(TensorType(declared.dtype, fact.type.shape), fact.known_value, fact.tensor)
+    return fact
+
+
+def run_node(
+    inputs: Sequence[Any], attributes: Mapping[str, object], node: RunNode
+) -> tuple[Any, ...]:
+    """Values of the node's outputs; ``attributes`` must come from `bind_attributes`."""
+    rule = node.operator.rule("kernel", node.version)
+    if rule is None:
+        raise NotSupported(f"{node.operator.name}-{node.version} has no kernel")
+    results = call_rule(rule, inputs, attributes, node)
+    return results + (None,) * (node.output_count - len(results))
+
+
+def output_dtype(schema: Schema, dtypes: Sequence[DType | None]) -> DType | None:
+    """Element type of the first output, if an input shares its type variable."""
+    wanted = schema.outputs[0].type_text
+    for index, dtype in enumerate(dtypes):
+        if dtype is not None and schema.formal_input(index).type_text == wanted:
+            return dtype
+    return None

@@ -1,0 +1,59 @@
+"""Arithmetic of shapes that operators share: axes and broadcasting.
+
+Everything here takes dims that are `int` or `Dim`, so that inference, kernels and lowerings use one
+definition. Sliding windows have a file of their own (`window.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fornix.errors import ShapeError
+from fornix.ir.dim import DimLike, known, unknown
+
+
+def normalize_axis(axis: int, rank: int, name: str = "axis") -> int:
+    """``axis`` counted from the front; raises ShapeError unless −rank ≤ axis < rank."""
+    if not -rank <= axis < rank:
+        allowed = f"[{-rank}, {rank - 1}]" if rank else "no value, the tensor being a scalar"
+        raise ShapeError(f"{name} must be in {allowed} for rank {rank}, got {axis}")
+    return axis + rank if axis < 0 else axis
+
+
+def normalize_axes(axes: Iterable[int], rank: int, name: str = "axes") -> tuple[int, ...]:
+    """``axes`` counted from the front; raises ShapeError if one is out of range or repeated."""
+    normalized = tuple(normalize_axis(int(axis), rank, name) for axis in axes)
+    if len(set(normalized)) != len(normalized):
+        raise ShapeError(f"{name} must name each axis once, got {list(normalized)}")
+    return normalized
+
+
+def broadcast_shapes(*shapes: Sequence[DimLike]) -> tuple[DimLike, ...]:
+    """The common shape of ``shapes`` under multidirectional (NumPy) broadcasting.
+
+    Extents that may still turn out to be 1 give an unknown extent. Raises ShapeError if two
+    known extents differ and neither is 1.
+    """
+    rank = max(map(len, shapes), default=0)
+    padded = [(*[1] * (rank - len(shape)), *shape) for shape in shapes]
+    return tuple(_broadcast_dim([shape[axis] for shape in padded], shapes) for axis in range(rank))
+
+
+def _broadcast_dim(dims: Sequence[DimLike], shapes: Sequence[Sequence[DimLike]]) -> DimLike:
+    distinct = list(dict.fromkeys(dim for dim in dims if dim != 1))
+    if len(distinct) <= 1:
+        return distinct[0] if distinct else 1
+    fixed = [extent for extent in map(known, distinct) if extent is not None]
+    if len(fixed) > 1:
+        raise ShapeError(
+            f"shapes must broadcast, got {' and '.join(map(shape_text, shapes))}: "
+            f"{fixed[0]} and {fixed[1]} differ and neither is 1"
+        )
+    if fixed:
+        return fixed[0]  # the symbolic extents can only be this or 1
+    return unknown(f"broadcast of {' and '.join(map(str, distinct))}, either of which may be 1")
+
+
+def shape_text(shape: Iterable[object]) -> str:
+    """``shape`` as errors print it: ``[N, 3, 224]``."""
+    return f"[{', '.join(map(str, shape))}]"
