@@ -7,6 +7,11 @@ that ``import fornix`` costs next to nothing. What a name does is decided where 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface.py compares
+    from fornix.errors import FornixError as FornixError
+    from fornix.errors import FornixWarning as FornixWarning
 
 __version__ = "0.1.0"
 

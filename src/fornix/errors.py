@@ -2,21 +2,23 @@
 
     FornixError
     ├─ FormatError (ValueError)            bytes or text that are not what they claim to be
-    │  ├─ ParseError                       ONNX text notation; carries line, column and the source line
+    │  ├─ ParseError                       ONNX text notation; carries line, column, source line
     │  ├─ TensorDataError                  a payload that does not fit its dims and dtype
     │  └─ ExternalDataError                a reference to external data that is unsafe or wrong
     ├─ NoSuchFile (FileNotFoundError)      a path that names no readable file
-    ├─ LimitError (ValueError)             a bound of `Limits` was reached; names the option that raises it
+    ├─ LimitError (ValueError)             a bound of `Limits` was reached; names the option
     ├─ ValidationError (ValueError)        a model that breaks the standard
-    ├─ SchemaError (ValueError)            an operator, version or attribute that no schema describes
+    ├─ SchemaError (ValueError)            what no schema describes: operator, version, attribute
     ├─ GraphError (ValueError)             an edit that would leave the IR inconsistent
     ├─ InferenceError (ValueError)         types or shapes that contradict each other
     │  ├─ ShapeError
     │  └─ DTypeError (TypeError)
     ├─ ConvertError (ValueError)           a version or framework conversion that does not exist
     ├─ InvalidArgument (ValueError)        feeds, fetches or options that do not fit the model
-    ├─ NotSupported (NotImplementedError)  part of the standard that is not implemented, or needs an extra
-    └─ Fail (RuntimeError)                 a node that cannot compute its result from these inputs
+    ├─ NotSupported (NotImplementedError)  not implemented, or in need of an optional extra
+    └─ Fail (RuntimeError)                 a node that cannot compute its result from its inputs
+
+    FornixWarning (UserWarning)
 
 Messages have the form ``subject: what is required, what was found[; the remedy]``. Rules of
 operators state the finding only; whoever knows the node adds the subject with `FornixError.at`.

@@ -1,0 +1,37 @@
+"""What all tests share: no network, no telemetry, fixed seeds."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+# By default every run tries the same examples; `--hypothesis-profile=search` looks for new ones.
+settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("search", deadline=None, max_examples=5000)
+settings.load_profile("fixed")
+
+
+def refuse_network(event: str, arguments: tuple[object, ...]) -> None:
+    if event != "socket.connect":
+        return
+    address = arguments[1]
+    if isinstance(address, tuple) and address[0] not in LOOPBACK:
+        pytest.fail(f"a test tried to reach {address}")
+
+
+sys.addaudithook(refuse_network)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
