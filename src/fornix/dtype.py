@@ -18,9 +18,11 @@ from fornix.errors import DTypeError, TensorDataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from mmap import mmap
 
     from numpy.typing import NDArray
-    from typing_extensions import Buffer
+
+    Buffer = bytes | bytearray | memoryview | mmap | NDArray[np.uint8]
 
 __all__ = ["ALL", "DType"]
 
@@ -102,7 +104,7 @@ class DType:
         """
         if self.bits == 0:
             raise DTypeError(f"packed storage needs elements of fixed width, found {self}")
-        raw = np.frombuffer(memoryview(buffer), np.uint8)
+        raw = np.frombuffer(buffer, np.uint8)
         if count < 0 or raw.size != self.nbytes(count):
             needed = self.nbytes(count)
             raise TensorDataError(
