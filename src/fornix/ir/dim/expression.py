@@ -1,0 +1,494 @@
+"""The expressions: atoms, polynomials over them, arithmetic, substitution, printing.
+
+Decides the normal form and its bounds in size. Division, minimum and maximum are simplified in
+`simplify`, order is decided in `prove`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar, NoReturn, TypeAlias
+
+from fornix.errors import LimitError, ShapeError
+
+MAX_TERMS = 256
+"""Monomials in one expression; beyond it the value is called unknown."""
+MAX_DEGREE = 32
+"""Factors in one monomial."""
+MAX_DEPTH = 24
+"""Nesting of floor, min and max; also bounds the recursion of everything here."""
+MAX_SIZE = 2048
+"""Atoms inside one atom, counted with repetition."""
+MAX_COEFFICIENT = 1 << 128
+MAX_CHOICES = 16
+"""Arguments of one min or max."""
+
+
+class Atom:
+    """An integer that polynomial arithmetic does not look into.
+
+    Atoms are equal when their class and `key` are; `key` also gives monomials their order.
+    """
+
+    __slots__ = ("depth", "key", "size", "text", "variables")
+    key: str
+    text: str
+    depth: int
+    size: int
+    variables: frozenset[Atom]
+    """Loop variables that the value depends on; empty for what a shape is made of."""
+
+    def __init__(self, key: str, text: str, inner: tuple[DimLike, ...] = ()) -> None:
+        atoms = [a for d in inner if isinstance(d, Dim) for m in d.terms for a in m]
+        self.key, self.text = key, text
+        self.depth = 1 + max((a.depth for a in atoms), default=0)
+        self.size = 1 + sum(a.size for a in atoms)
+        self.variables = frozenset().union(*(a.variables for a in atoms))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(self) is type(other) and self.key == other.key)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __deepcopy__(self, memo: object) -> Atom:
+        return self
+
+    @property
+    def low(self) -> DimLike | None:
+        """A lower bound, or None."""
+        return None
+
+    @property
+    def high(self) -> DimLike | None:
+        """An upper bound, or None."""
+        return None
+
+    @property
+    def inner(self) -> tuple[DimLike, ...]:
+        """The expressions that the atom is made of."""
+        return ()
+
+    def rebuild(self, _inner: tuple[DimLike, ...], /) -> DimLike:
+        """The same atom over other inner expressions, simplified anew."""
+        return Dim({(self,): 1})
+
+
+class Symbol(Atom):
+    """A named integer, at least `least`."""
+
+    __slots__ = ("least", "name")
+
+    def __init__(self, name: str, least: int) -> None:
+        text = name if IDENTIFIER.fullmatch(name) else "'" + name.replace("'", "''") + "'"
+        super().__init__(text if least == 0 else f"{text}>={least}", text)
+        self.name, self.least = name, least
+
+    @property
+    def low(self) -> int:
+        return self.least
+
+
+class Unknown(Atom):
+    """An integer without a name; equal to itself only."""
+
+    __slots__ = ("least", "reason")
+    _serial: ClassVar[Iterator[int]] = itertools.count()
+
+    def __init__(self, reason: str, least: int | None) -> None:
+        # The serial gives a stable order, the random part keeps unknowns of two processes apart.
+        super().__init__(f"?{next(self._serial):09d}-{os.urandom(6).hex()}", "?")
+        self.reason, self.least = reason, least
+
+    @property
+    def low(self) -> int | None:
+        return self.least
+
+
+class Floor(Atom):
+    """``floor(num / den)``; has a value where ``den`` is not 0."""
+
+    __slots__ = ("den", "num")
+
+    def __init__(self, num: DimLike, den: DimLike) -> None:
+        super().__init__(
+            f"({render(num, atom_key)})//({render(den, atom_key)})",
+            f"{_factor(num)}//{_factor(den)}",
+            (num, den),
+        )
+        self.num, self.den = num, den
+
+    @property
+    def inner(self) -> tuple[DimLike, ...]:
+        return (self.num, self.den)
+
+    def rebuild(self, inner: tuple[DimLike, ...], /) -> DimLike:
+        return _divide(*inner)
+
+
+class Extreme(Atom):
+    """The least (``kind`` "min") or greatest ("max") of several expressions."""
+
+    __slots__ = ("choices", "kind")
+
+    def __init__(self, kind: str, choices: tuple[DimLike, ...]) -> None:
+        keys = ", ".join(render(c, atom_key) for c in choices)
+        super().__init__(
+            f"{kind}({keys})", f"{kind}({', '.join(render(c, _text) for c in choices)})", choices
+        )
+        self.kind, self.choices = kind, choices
+
+    @property
+    def inner(self) -> tuple[DimLike, ...]:
+        return self.choices
+
+    def rebuild(self, inner: tuple[DimLike, ...], /) -> DimLike:
+        from fornix.ir.dim.simplify import extreme  # noqa: PLC0415 -- as in _divide
+
+        return extreme(self.kind, inner)
+
+
+Monomial: TypeAlias = tuple[Atom, ...]
+Terms: TypeAlias = dict[Monomial, int]
+
+
+class Dim:
+    """An integer expression that is not a constant; immutable, hashable, in normal form.
+
+    `terms` maps each monomial, a sorted tuple of atoms, to its coefficient; never write into it.
+    """
+
+    __slots__ = ("_hash", "_text", "terms")
+    terms: Terms
+    _hash: int | None
+    _text: str | None
+
+    def __init__(self, terms: Terms, text: str | None = None) -> None:
+        self.terms, self._hash, self._text = terms, None, text
+
+    def __reduce__(self) -> tuple[type[Dim], tuple[Terms, str | None]]:
+        return Dim, (self.terms, self._text)
+
+    def __deepcopy__(self, memo: object) -> Dim:
+        return self
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(frozenset(self.terms.items()))
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Dim) and self.terms == other.terms)
+
+    def __bool__(self) -> NoReturn:
+        msg = f"the dim {self} has no truth value; compare it with ==, or ask less() for a proof"
+        raise TypeError(msg)
+
+    def __str__(self) -> str:
+        if self._text is None:
+            (monomial, c), *more = self.terms.items()
+            alone = not more and c == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol)
+            self._text = monomial[0].name if alone else render(self, _text)  # type: ignore[attr-defined]
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Dim({self})"
+
+    def __add__(self, other: DimLike) -> DimLike:
+        if isinstance(other, Dim):
+            small, terms = sorted((self.terms, other.terms), key=len)
+            terms = dict(terms)
+            for monomial, c in small.items():
+                terms[monomial] = terms.get(monomial, 0) + c
+            return collect(terms)
+        constant = _integer(other)
+        if constant is None:
+            return NotImplemented
+        if constant == 0:
+            return self
+        return collect({**self.terms, (): self.terms.get((), 0) + constant})
+
+    __radd__ = __add__
+
+    def __neg__(self) -> DimLike:
+        return Dim({m: -c for m, c in self.terms.items()})
+
+    def __sub__(self, other: DimLike) -> DimLike:
+        return self + -other
+
+    def __rsub__(self, other: DimLike) -> DimLike:
+        return -self + other
+
+    def __mul__(self, other: DimLike) -> DimLike:
+        if isinstance(other, Dim):
+            return _multiply(self, other)
+        factor = _integer(other)
+        if factor is None:
+            return NotImplemented
+        if factor == 0:
+            return 0
+        return self if factor == 1 else collect({m: c * factor for m, c in self.terms.items()})
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: DimLike) -> DimLike:
+        divisor = other if isinstance(other, Dim) else _integer(other)
+        return NotImplemented if divisor is None else _divide(self, divisor)
+
+    def __rfloordiv__(self, other: DimLike) -> DimLike:
+        dividend = _integer(other)
+        return NotImplemented if dividend is None else _divide(dividend, self)
+
+    def __mod__(self, other: DimLike) -> DimLike:
+        return self - other * (self // other)
+
+    def __rmod__(self, other: DimLike) -> DimLike:
+        return other - self * (other // self)
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """Names of the symbols in it, at any depth."""
+        return frozenset(a.name for a in atoms(self) if isinstance(a, Symbol))
+
+    @property
+    def unknowns(self) -> tuple[str, ...]:
+        """Why it is not known: the reasons of its unknowns."""
+        found = sorted((a for a in atoms(self) if isinstance(a, Unknown)), key=atom_key)
+        return tuple(dict.fromkeys(a.reason for a in found))
+
+    @property
+    def name(self) -> str | None:
+        """The symbol's name if the dim is one symbol and nothing else."""
+        atom = self.atom
+        return atom.name if isinstance(atom, Symbol) else None
+
+    @property
+    def atom(self) -> Atom | None:
+        """The atom if the dim is one atom and nothing else."""
+        if len(self.terms) == 1:
+            ((monomial, c),) = self.terms.items()
+            if c == 1 and len(monomial) == 1:
+                return monomial[0]
+        return None
+
+    @property
+    def variables(self) -> frozenset[Atom]:
+        """Loop variables that the value depends on."""
+        return frozenset().union(*(a.variables for m in self.terms for a in m))
+
+    def bind(self, values: Mapping[str, DimLike]) -> DimLike:
+        """The value once symbols are given values; raises ShapeError below a symbol's least."""
+        chosen: dict[Atom, DimLike] = {}
+        for atom in atoms(self):
+            if isinstance(atom, Symbol) and atom.name in values:
+                value = values[atom.name]
+                if isinstance(value, int) and value < atom.least:
+                    msg = f"dim {atom.text} is at least {atom.least}, got {value}"
+                    raise ShapeError(msg)
+                chosen[atom] = value
+        return self.substitute(chosen)
+
+    def substitute(self, values: Mapping[Atom, DimLike]) -> DimLike:
+        """The expression with atoms replaced, at any depth, and simplified anew."""
+        return _substitute(self, values, {}) if values else self
+
+
+DimLike: TypeAlias = int | Dim
+
+
+def symbol(name: str, least: int = 0) -> Dim:
+    """The dim called ``name``, any text; two symbols are the same if name and ``least`` are."""
+    return Dim({(Symbol(name, least),): 1})
+
+
+def unknown(reason: str, least: int | None = 0) -> Dim:
+    """A new dim that equals nothing but itself; ``least`` None if it may be negative."""
+    return Dim({(Unknown(reason, least),): 1})
+
+
+def known(d: object) -> int | None:
+    """The value of ``d`` if it is a constant."""
+    return d if isinstance(d, int) else None
+
+
+def atoms(d: DimLike) -> set[Atom]:
+    """Every atom of ``d``, inner ones included."""
+    found: set[Atom] = set()
+    waiting = [d]
+    while waiting:
+        here = waiting.pop()
+        if isinstance(here, Dim):
+            new = {a for m in here.terms for a in m} - found
+            found |= new
+            waiting.extend(i for a in new for i in a.inner)
+    return found
+
+
+def variables(d: DimLike) -> frozenset[Atom]:
+    """Loop variables that ``d`` depends on."""
+    return d.variables if isinstance(d, Dim) else frozenset()
+
+
+def _integer(x: object) -> int | None:
+    """``x`` as an int, if it is an integer of any type (NumPy's too)."""
+    if type(x) is int:
+        return x
+    convert = getattr(type(x), "__index__", None)
+    return None if convert is None else int(convert(x))
+
+
+def _divide(a: DimLike, b: DimLike) -> DimLike:
+    from fornix.ir.dim.simplify import divide  # noqa: PLC0415 -- the two modules need each other
+
+    return divide(a, b)
+
+
+def terms_of(d: DimLike) -> Terms:
+    """Monomials and coefficients of ``d``."""
+    return d.terms if isinstance(d, Dim) else {(): d} if d else {}
+
+
+def collect(terms: Terms) -> DimLike:
+    """The expression with these terms: zeros dropped, constants plain, size bounded."""
+    if 0 in terms.values():
+        terms = {m: c for m, c in terms.items() if c}
+    if not terms:
+        return 0
+    if len(terms) == 1 and () in terms:
+        return terms[()]
+    if len(terms) > MAX_TERMS:
+        return give_up(Dim(terms), f"more than {MAX_TERMS} terms")
+    if max(map(abs, terms.values())) > MAX_COEFFICIENT:
+        return give_up(Dim(terms), "a coefficient of more than 128 bits")
+    return Dim(terms)
+
+
+def give_up(d: Dim, what: str) -> Dim:
+    """An unknown in place of an expression that has grown too large.
+
+    Raises LimitError if it depends on loop variables: an index must not lose what it stands for.
+    """
+    if d.variables:
+        msg = f"index expression: {what}"
+        raise LimitError(msg)
+    return unknown(f"the expression has {what}", least=None)
+
+
+def _multiply(a: Dim, b: Dim) -> DimLike:
+    if len(a.terms) * len(b.terms) > 4 * MAX_TERMS:
+        return give_up(Dim({**a.terms, **b.terms}), f"more than {MAX_TERMS} terms")
+    terms: Terms = {}
+    for (m, c), (n, d) in itertools.product(a.terms.items(), b.terms.items()):
+        monomial = tuple(sorted(m + n, key=atom_key)) if m and n else m or n
+        if len(monomial) > MAX_DEGREE:
+            return give_up(Dim({monomial: 1}), f"a degree above {MAX_DEGREE}")
+        terms[monomial] = terms.get(monomial, 0) + c * d
+    return collect(terms)
+
+
+def atom_key(atom: Atom) -> str:
+    return atom.key
+
+
+def _text(atom: Atom) -> str:
+    return atom.text
+
+
+def of_atom(atom: Atom) -> Dim:
+    """The expression that is ``atom``, unless it is too large to work with."""
+    d = Dim({(atom,): 1})
+    if atom.depth > MAX_DEPTH:
+        return give_up(d, f"more than {MAX_DEPTH} nested divisions, min and max")
+    return give_up(d, f"more than {MAX_SIZE} parts") if atom.size > MAX_SIZE else d
+
+
+def _substitute(d: DimLike, values: Mapping[Atom, DimLike], memo: dict[Atom, DimLike]) -> DimLike:
+    if not isinstance(d, Dim):
+        return d
+    result: DimLike = 0
+    kept: Terms = {}
+    for monomial, c in d.terms.items():
+        new = [substitute_atom(a, values, memo) for a in monomial]
+        if all(n is a for n, a in zip(new, monomial, strict=True)):
+            kept[monomial] = c
+            continue
+        product: DimLike = c
+        for factor in new:
+            product = product * (Dim({(factor,): 1}) if isinstance(factor, Atom) else factor)
+        result = result + product
+    if len(kept) == len(d.terms):
+        return d
+    return result + collect(kept) if kept else result
+
+
+def substitute_atom(
+    atom: Atom, values: Mapping[Atom, DimLike], memo: dict[Atom, DimLike]
+) -> DimLike | Atom:
+    """What ``atom`` becomes; the atom itself if nothing in it changes."""
+    if atom in values:
+        return values[atom]
+    if not atom.inner:
+        return atom
+    if atom not in memo:
+        inner = tuple(_substitute(i, values, memo) for i in atom.inner)
+        same = all(n is o for n, o in zip(inner, atom.inner, strict=True))
+        memo[atom] = Dim({(atom,): 1}) if same else atom.rebuild(inner)
+    return memo[atom]
+
+
+def order(monomial: Monomial) -> tuple[int, list[str]]:
+    """Sorts the highest degree first, then by key: an order that multiplication keeps."""
+    return -len(monomial), [a.key for a in monomial]
+
+
+def coefficient(d: DimLike, atom: Atom) -> tuple[DimLike, DimLike] | None:
+    """``(c, rest)`` with ``d == c*atom + rest`` and neither containing ``atom`` as a factor.
+
+    None if some monomial has a higher power of it.
+    """
+    slope: Terms = {}
+    rest: Terms = {}
+    for monomial, c in terms_of(d).items():
+        power = monomial.count(atom)
+        if power > 1:
+            return None
+        if power:
+            at = monomial.index(atom)
+            slope[monomial[:at] + monomial[at + 1 :]] = c
+        else:
+            rest[monomial] = c
+    return collect(slope), collect(rest)
+
+
+IDENTIFIER = re.compile(r"[^\W\d][\w.]*(?:-[^\W\d][\w.]*)*")
+"""A name that needs no quotes. A hyphen between letters, as in seq-len, belongs to the name."""
+
+
+def render(d: DimLike, name: Callable[[Atom], str]) -> str:
+    """``2*N*M + N - 1``: highest degree first, positive terms ahead of negative ones."""
+    terms = terms_of(d)
+    parts: list[str] = []
+    for monomial in sorted(terms, key=lambda m: (terms[m] < 0, order(m))):
+        c = terms[monomial]
+        sign = ("-" if c < 0 else "") if not parts else (" - " if c < 0 else " + ")
+        factors = [str(abs(c))] if abs(c) != 1 or not monomial else []
+        alone = len(monomial) == 1 and not factors and sign != "-"
+        factors += [
+            f"({name(a)})" if isinstance(a, Floor) and not alone else name(a) for a in monomial
+        ]
+        parts.append(sign + "*".join(factors))
+    return "".join(parts) or "0"
+
+
+def _factor(d: DimLike) -> str:
+    """``d`` as it stands next to an operator."""
+    text = render(d, _text)
+    atom = d.atom if isinstance(d, Dim) else None
+    plain = d >= 0 if isinstance(d, int) else atom is not None and not isinstance(atom, Floor)
+    return text if plain else f"({text})"

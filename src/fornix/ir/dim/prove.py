@@ -1,0 +1,245 @@
+"""Proofs of order: what holds for every value of the atoms.
+
+There is no solver. Atoms with bounds are replaced by the end that is worse, outermost first; what
+remains is a polynomial in atoms that have a least value, which is not negative if no coefficient
+is. A proof that is not found claims nothing. Every statement is about the values at which the
+expressions are defined: where no division by 0 occurs and every loop variable exists.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from fornix.errors import LimitError
+from fornix.ir.dim.expression import (
+    Atom,
+    Dim,
+    DimLike,
+    Extreme,
+    Floor,
+    Symbol,
+    Unknown,
+    coefficient,
+    known,
+    terms_of,
+    variables,
+)
+
+PROOF_STEPS = 64
+"""Goals that one proof may open."""
+
+Interval: TypeAlias = tuple[float, float]
+"""Ends are ints, or infinite."""
+
+
+def is_nonnegative(d: DimLike) -> bool | None:
+    """Whether ``d >= 0`` always holds (True), never holds (False), or is not decided (None)."""
+    if isinstance(d, int):
+        return d >= 0
+    if proves(d):
+        return True
+    return False if proves(-d - 1) else None
+
+
+def less(a: DimLike, b: DimLike) -> bool | None:
+    """Whether ``a < b`` always holds, never holds, or is not decided."""
+    return is_nonnegative(b - a - 1)
+
+
+def equal(a: DimLike, b: DimLike) -> bool | None:
+    """Whether ``a == b`` always holds, never holds, or is not decided."""
+    if a == b:
+        return True
+    return False if less(a, b) or less(b, a) else None
+
+
+def bounds(d: DimLike) -> tuple[int | None, int | None]:
+    """Constants that enclose ``d``, by interval arithmetic; None where there is none."""
+    low, high = _interval(d)
+    return (
+        low if isinstance(low, int) else None,
+        high if isinstance(high, int) else None,
+    )
+
+
+def _interval(d: DimLike) -> Interval:
+    low: float = 0
+    high: float = 0
+    for monomial, c in terms_of(d).items():
+        ends: Interval = (c, c)
+        for atom in monomial:
+            ends = _enclose([_times(x, y) for x in ends for y in _interval_of_atom(atom)])
+        low, high = low + ends[0], high + ends[1]
+    return low, high
+
+
+def _interval_of_atom(atom: Atom) -> Interval:
+    inner = [_interval(i) for i in atom.inner]
+    if isinstance(atom, Floor):
+        (low, high), (den, most) = inner
+        if den < 0:
+            return -math.inf, math.inf
+        den = max(den, 1)  # where den is 0 the atom has no value
+        return _over(low, den if low < 0 else most), _over(high, den if high >= 0 else most)
+    if isinstance(atom, Extreme):
+        pick = min if atom.kind == "min" else max
+        return pick(low for low, _ in inner), pick(high for _, high in inner)
+    return (
+        -math.inf if atom.low is None else _interval(atom.low)[0],
+        math.inf if atom.high is None else _interval(atom.high)[1],
+    )
+
+
+def _enclose(ends: list[float]) -> Interval:
+    return min(ends), max(ends)
+
+
+def _times(x: float, y: float) -> float:
+    if x == 0 or y == 0:
+        return 0
+    if math.inf in {abs(x), abs(y)}:
+        return math.inf if (x < 0) == (y < 0) else -math.inf
+    return x * y
+
+
+def _over(x: float, y: float) -> float:
+    if abs(x) == math.inf:
+        return x
+    if y == math.inf:
+        return 0 if x >= 0 else -1
+    return x // y
+
+
+def proves(d: DimLike) -> bool:
+    """Whether ``d >= 0`` is proved."""
+    return proves_in(d, 0)
+
+
+def proves_in(d: DimLike, context: DimLike) -> bool:
+    """Whether ``d >= 0`` is proved for every value at which ``context`` is evaluated too.
+
+    A loop variable exists only where its extent is at least 1: the symbols that are factors of an
+    extent are taken as positive.
+    """
+    if isinstance(d, int):
+        return d >= 0
+    positive = [
+        atom
+        for variable in variables(d) | variables(context)
+        if variable.high is not None
+        for atom in _factors(variable.high + 1)
+    ]
+    return _proves_with(d, frozenset(positive))
+
+
+def _factors(d: DimLike) -> Iterable[Atom]:
+    """The atoms that are not 0 where ``d`` is not 0, if ``d`` is a product."""
+    terms = terms_of(d)
+    return next(iter(terms)) if len(terms) == 1 else ()
+
+
+@functools.lru_cache(maxsize=8192)
+def _proves_with(d: DimLike, positive: frozenset[Atom]) -> bool:
+    try:
+        return _Proof(positive).holds(d)
+    except LimitError:
+        return False
+
+
+class _Proof:
+    """The search for a proof of ``d >= 0``: atoms with bounds are replaced, outermost first."""
+
+    def __init__(self, positive: frozenset[Atom]) -> None:
+        self.positive = positive
+        self.steps = PROOF_STEPS
+
+    def holds(self, d: DimLike) -> bool:
+        if isinstance(d, int):
+            return d >= 0
+        self.steps -= 1
+        if self.steps < 0:
+            return False
+        if self.by_coefficients(d):
+            return True
+        inside = {a for m in d.terms for a in m if not isinstance(a, Symbol | Unknown)}
+        for atom in sorted(inside, key=lambda a: (-a.depth, a.key)):
+            split = coefficient(d, atom)
+            if split is not None:
+                ways = self.ways(atom, *split)
+                if ways is not None:
+                    return any(all(self.holds(goal) for goal in goals) for goals in ways)
+        return False
+
+    def ways(self, atom: Atom, c: DimLike, rest: DimLike) -> list[list[DimLike]] | None:
+        """Sets of goals without ``atom``, each of which implies ``c*atom + rest >= 0``."""
+        sign = self.sign(c)
+        if isinstance(atom, Extreme):
+            goals = [rest + c * choice for choice in atom.choices]
+            alternatives = sign is not None and (sign > 0) == (atom.kind == "max")
+            return [[goal] for goal in goals] if alternatives else [goals]
+        if isinstance(atom, Floor):
+            return self.ways_of_floor(atom, c, rest, sign)
+        low, high = atom.low, atom.high
+        if sign is not None:
+            end = low if sign > 0 else high
+            return None if end is None else [[rest + c * end]]
+        # Linear in the atom, hence least at one of the ends.
+        return None if low is None or high is None else [[rest + c * low, rest + c * high]]
+
+    def ways_of_floor(
+        self, atom: Floor, c: DimLike, rest: DimLike, sign: int | None
+    ) -> list[list[DimLike]] | None:
+        """From ``den*f <= num <= den*f + den - 1``, multiplied by ``den``.
+
+        A multiple of ``den`` that is above ``-den`` is not negative: hence ``den - 1`` to spare.
+        """
+        num, den = atom.inner
+        if sign is None or not self.holds(den):  # where den is 0 there is nothing to prove
+            return None
+        spare = den * rest + den - 1
+        if sign < 0:
+            return [[spare + c * num]]
+        return [[spare + c * (num - den + 1)], [rest, num]]
+
+    def sign(self, c: DimLike) -> int | None:
+        """1 if ``c >= 0`` is proved, -1 if ``c <= 0`` is."""
+        if isinstance(c, int):
+            return 1 if c >= 0 else -1
+        return 1 if self.holds(c) else -1 if self.holds(-c) else None
+
+    def by_coefficients(self, d: Dim) -> bool:
+        """With every atom written as its least value plus a surplus, no coefficient is negative."""
+        if all(c > 0 for c in d.terms.values()) and self.least_all(d) == 0:
+            return True
+        shifted: DimLike = 0
+        for monomial, c in d.terms.items():
+            product: DimLike = c
+            for atom in monomial:
+                least = self.least(atom)
+                if least is None:
+                    return False
+                product = product * (Dim({(atom,): 1}) + least)
+            shifted = shifted + product
+        return all(c >= 0 for c in terms_of(shifted).values())
+
+    def least_all(self, d: Dim) -> int | None:
+        """0 if no atom of ``d`` can be negative."""
+        for monomial in d.terms:
+            for atom in monomial:
+                least = self.least(atom)
+                if least is None or least < 0:
+                    return None
+        return 0
+
+    def least(self, atom: Atom) -> int | None:
+        """A constant lower bound of ``atom``."""
+        least = known(atom.low)
+        if isinstance(atom, Floor):
+            return 0 if self.holds(atom.num) and self.holds(atom.den) else None
+        if isinstance(atom, Extreme):
+            some = any if atom.kind == "max" else all
+            return 0 if some(self.holds(choice) for choice in atom.choices) else None
+        return max(least or 0, 1) if atom in self.positive and (least or 0) >= 0 else least
