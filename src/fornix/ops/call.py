@@ -20,7 +20,6 @@ import numpy as np
 from fornix.dtype import DType
 from fornix.errors import DTypeError, NotSupported, SchemaError
 from fornix.ir.dim import Dim, unknown
-from fornix.ir.graph import Graph
 from fornix.ir.types import TensorType, Type
 from fornix.ops.fact import Fact, UnknownRank
 from fornix.ops.schema import Schema
@@ -28,6 +27,7 @@ from fornix.ops.signature import Formal
 from fornix.ops.types import type_of
 
 if TYPE_CHECKING:
+    from fornix.ir.graph import Graph
     from fornix.ops.op import Operator, Rule
 
 IGNORED_ATTRIBUTES = frozenset({"consumed_inputs"})

@@ -1,12 +1,14 @@
 """What inference knows about one value: its type, and its contents where they are known.
 
-A `Fact` is what `infer` rules receive and return. Shapes hold `int` or `Dim`, never None: an unknown
-extent is an unknown `Dim`, which says why it is unknown. Reading the shape of a fact without rank
-raises `UnknownRank`; the caller of the rule then falls back to what the type variables say.
+A `Fact` is what `infer` rules receive and return. Shapes hold `int` or `Dim`, never None: an
+unknown extent is an unknown `Dim`, which says why it is unknown. Reading the shape of a fact
+without rank raises `UnknownRank`; the caller of the rule then falls back to what the type variables
+say.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fornix.dtype import DType
-from fornix.ir.dim import Dim, DimLike, known, unknown
+from fornix.ir.dim import DimLike, known, unknown
 from fornix.ir.types import TensorType, Type
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ KNOWN_ELEMENTS = 4096
 """Elements up to which contents are worth knowing: shapes, axes, sizes, small tables."""
 
 
-class UnknownRank(Exception):  # noqa: N818 - a signal between a rule and its caller, not an error
+class UnknownRank(Exception):
     """A rule asked for the shape of a value whose rank is unknown."""
 
 
@@ -67,7 +69,7 @@ class Fact:
     def constant(self) -> Array | None:
         """Contents as an array if every element is known and there are few of them."""
         if self.tensor is not None:
-            size = int(np.prod(self.tensor.shape, dtype=object)) if self.tensor.shape else 1
+            size = math.prod(self.tensor.shape)
             return self.tensor.numpy() if size <= KNOWN_ELEMENTS else None
         value, dtype = self.known_value, self.dtype
         if value is None or dtype is None or any(type(v) is not int for v in value.flat):
@@ -116,7 +118,16 @@ def static(shape: Iterable[DimLike]) -> tuple[int, ...] | None:
     return tuple(d for d in dims if d is not None) if None not in dims else None
 
 
-__all__ = [
-    "KNOWN_ELEMENTS", "Array", "Dim", "DimLike", "Fact", "UnknownRank", "dims_of", "static",
-    "tensor", "unranked",
-]  # fmt: skip
+def as_value(contents: object) -> Array:
+    """``contents``, a dim or a sequence of dims, as the known value of a tensor."""
+    value = np.empty(len(contents) if isinstance(contents, (list, tuple)) else (), object)
+    value[...] = contents
+    return value
+
+
+def reshaped_value(value: Array | None, extents: Iterable[DimLike]) -> Array | None:
+    """``value`` in the shape ``extents`` if both are known and fit."""
+    fixed = static(extents)
+    if value is None or fixed is None or math.prod(fixed) != value.size:
+        return None
+    return value.reshape(fixed)

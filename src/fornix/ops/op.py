@@ -89,7 +89,7 @@ class Operator:
                     constraints,
                     step.note,
                     step.is_deprecated,
-                )  # fmt: skip
+                )
             )
         return tuple(schemas)
 

@@ -37,7 +37,7 @@ def pointwise_rules(function: Function) -> tuple[Function, Function]:
     ) -> Fact:
         shapes = [fact.shape for fact in inputs]
         if broadcast is not None:
-            _check_aligned(*shapes, axis if broadcast else None)
+            _check_aligned(shapes[0], shapes[1], axis if broadcast else None)
             return tensor(None, shapes[0])
         return tensor(None, broadcast_shapes(*shapes), _propagated(function, inputs, attributes))
 
@@ -49,7 +49,7 @@ def pointwise_rules(function: Function) -> tuple[Function, Function]:
         **attributes: object,
     ) -> Array:
         if broadcast is not None:
-            inputs = _aligned(*inputs, axis if broadcast else None)
+            inputs = _aligned(inputs[0], inputs[1], axis if broadcast else None)
         broadcast_shapes(*(x.shape for x in inputs))
         narrow = output_dtype(node.schema, [DType.of(x.dtype) for x in inputs])
         result = np.asarray(function(*map(_widened, inputs), **attributes))

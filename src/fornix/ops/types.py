@@ -1,4 +1,4 @@
-"""Type sets: what a type variable of a schema may stand for, and the algebra to write their history.
+"""Type sets: what a type variable may stand for, and the algebra to write their history.
 
 A set holds the standard's constraint spellings (``tensor(float)``, ``seq(tensor(int64))``). Sets
 combine with ``|`` and ``-``; ``+S`` and ``-S`` are *changes*, which the next schema version applies

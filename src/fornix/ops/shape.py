@@ -1,0 +1,434 @@
+"""Shapes as data, and data in other shapes: Shape, Size, Reshape, Squeeze, Flatten, Expand.
+
+None of these computes elements. Inference matters most here: exporters compute shapes with these
+operators, so each propagates contents, symbolic ones included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from fornix.dtype import INT64
+from fornix.errors import require
+from fornix.ir.dim import DimLike, exact_quotient, known
+from fornix.ops.call import InferNode
+from fornix.ops.fact import (
+    KNOWN_ELEMENTS,
+    Array,
+    Fact,
+    as_value,
+    reshaped_value,
+    static,
+    tensor,
+    unranked,
+)
+from fornix.ops.geometry import broadcast_shapes, normalize_axes, normalize_axis, shape_text
+from fornix.ops.op import op
+from fornix.ops.types import BF16, E8M0, F4, F8, FLOAT, I2, I4, I64, OPT, SEQ, TENSOR
+
+Shape = (
+    op("Shape (data: T) => (shape: T1)", since=1, T=TENSOR, T1=I64)
+    .since(13, T=+BF16)
+    .since(15, "Shape <end: int?, start: int = 0> (data: T) => (shape: T1)")
+    .since(19, T=+F8)
+    .since(21, T=+I4)
+    .since(23, T=+F4)
+    .since(24, T=+E8M0)
+    .since(25, T=+I2)
+)
+
+
+@Shape.infer
+def infer_shape(data: Fact, *, start: int = 0, end: int | None = None) -> Fact:
+    extents = data.shape[_bounds(data.rank, start, end)]
+    return tensor(INT64, (len(extents),), as_value(extents))
+
+
+@Shape.kernel
+def shape(data: Array, *, start: int = 0, end: int | None = None) -> Array:
+    """Extents of ``data`` along the axes from ``start`` up to, not including, ``end``.
+
+    data[*S] → shape[end − start]; negative bounds count from the rank, and both are clamped to it.
+    Source: ONNX Shape-15.
+    """
+    return np.array(data.shape[_bounds(data.ndim, start, end)], np.int64)
+
+
+def _bounds(rank: int, start: int, end: int | None) -> slice:
+    """The axes from ``start`` to ``end``, both clamped to the rank."""
+    first, last = (
+        min(max(bound + rank if bound < 0 else bound, 0), rank)
+        for bound in (start, rank if end is None else end)
+    )
+    return slice(first, max(first, last))
+
+
+Size = (
+    op("Size (data: T) => (size: T1)", since=1, T=TENSOR, T1=I64)
+    .since(13, T=+BF16)
+    .since(19, T=+F8)
+    .since(21, T=+I4)
+    .since(23, T=+F4)
+    .since(24, T=+E8M0)
+    .since(25, T=+I2)
+)
+
+
+@Size.infer
+def infer_size(data: Fact) -> Fact:
+    if not data.has_rank:
+        return tensor(INT64, ())
+    return tensor(INT64, (), as_value(math.prod(data.shape)))
+
+
+@Size.kernel
+def size(data: Array) -> Array:
+    """Number of elements of ``data``, a scalar."""
+    return np.array(data.size, np.int64)
+
+
+Reshape = (
+    op("Reshape <consumed_inputs: ints?, shape: ints?> (data: T) => (reshaped: T)",
+       since=1, T=FLOAT)
+    .since(5, "Reshape (data: T, shape: tensor(int64)) => (reshaped: T)", T=+(TENSOR - FLOAT))
+    .since(13, T=+BF16)
+    .since(14, "Reshape <allowzero: int = 0> (data: T, shape: tensor(int64)) => (reshaped: T)")
+    .since(19, T=+F8)
+    .since(21, T=+I4)
+    .since(23, T=+F4)
+    .since(24, T=+E8M0)
+    .since(25, T=+I2)
+)  # fmt: skip
+
+
+@Reshape.infer
+def infer_reshape(
+    data: Fact, shape: Fact | list[int] | None = None, *, allowzero: int = 0, node: InferNode
+) -> Fact:
+    wanted = _wanted_extents(shape, node)
+    if wanted is None:
+        return unranked(data.dtype)
+    extents = _reshaped(data.shape if data.has_rank else None, wanted, bool(allowzero), node)
+    return tensor(data.dtype, extents, reshaped_value(data.value, extents))
+
+
+def _wanted_extents(shape: Fact | list[int] | None, node: InferNode) -> list[DimLike | None] | None:
+    """The entries of the target shape, None for those unknown; None if even the rank is unknown."""
+    if shape is None or isinstance(shape, list):
+        return list(shape or [])
+    if shape.value is not None:
+        return list(shape.value.reshape(-1))
+    rank = known(shape.shape[0]) if shape.has_rank and shape.rank == 1 else None
+    return None if rank is None else [None] * rank
+
+
+def _reshaped(
+    source: tuple[DimLike, ...] | None,
+    wanted: Sequence[DimLike | None],
+    keeps_zero: bool,
+    node: InferNode,
+) -> list[DimLike]:
+    """The extents that ``wanted`` stands for: 0 copies an extent, −1 takes what is left."""
+    _check_target(wanted, keeps_zero)
+    extents: list[DimLike] = []
+    for axis, entry in enumerate(wanted):
+        if entry is None:
+            extents.append(node.unknown(f"entry {axis} of its shape is computed at run time"))
+        elif entry == 0 and not keeps_zero:
+            extents.append(_copied(source, axis, node))
+        else:
+            extents.append(entry)
+    if -1 in wanted:
+        rest = math.prod(extent for extent in extents if extent != -1)
+        left = None if source is None else math.prod(source)
+        extents[list(wanted).index(-1)] = _left_over(source, left, rest, node)
+    elif source is not None:
+        have, want = known(math.prod(source)), known(math.prod(extents))
+        require(
+            have is None or want is None or have == want,
+            f"data{shape_text(source)} has {have} elements, which do not fill "
+            f"{shape_text(extents)}",
+        )
+    return extents
+
+
+def _check_target(wanted: Sequence[DimLike | None], keeps_zero: bool) -> None:
+    require(
+        sum(entry == -1 for entry in wanted) <= 1,
+        f"shape may hold −1 once, got {shape_text(wanted)}",
+    )
+    require(
+        all(known(entry) is None or known(entry) >= -1 for entry in wanted),  # type: ignore[operator]
+        f"entries of shape must be −1 or more, got {shape_text(wanted)}",
+    )
+    require(
+        not (keeps_zero and -1 in wanted and 0 in wanted),
+        f"with allowzero=1, shape may not hold both 0 and −1, got {shape_text(wanted)}",
+    )
+
+
+def _copied(source: tuple[DimLike, ...] | None, axis: int, node: InferNode) -> DimLike:
+    if source is None:
+        return node.unknown(f"copies axis {axis} of a value whose rank is unknown")
+    require(
+        axis < len(source),
+        f"entry {axis} of shape is 0 and copies that axis, but data{shape_text(source)} has none",
+    )
+    return source[axis]
+
+
+def _left_over(
+    source: tuple[DimLike, ...] | None, left: DimLike | None, rest: DimLike, node: InferNode
+) -> DimLike:
+    """The extent that −1 stands for: ``left`` elements over ``rest`` of them."""
+    if source is None or left is None:
+        return node.unknown("−1 divides a number of elements that is unknown")
+    if left == 0 and rest == 0:
+        return node.unknown("−1 stands for any extent where there are no elements")
+    have, taken = known(left), known(rest)
+    require(
+        taken != 0 and (have is None or taken is None or have % taken == 0),
+        f"data{shape_text(source)} has {left} elements, which the other extents, {rest} together, "
+        "do not divide",
+    )
+    quotient = exact_quotient(left, rest)
+    return left // rest if quotient is None else quotient
+
+
+@Reshape.kernel
+def reshape(data: Array, shape: Array | list[int] | None = None, *, allowzero: int = 0) -> Array:
+    """``data`` with the same elements, in row-major order, in another ``shape``.
+
+    0 in ``shape`` copies the extent of that axis (with allowzero=1 it is the extent 0), and one −1
+    stands for what is left. Raises ShapeError if the elements do not fill the shape.
+    Source: ONNX Reshape-14.
+    """
+    wanted = [int(entry) for entry in np.asarray([] if shape is None else shape).reshape(-1)]
+    _check_target(wanted, bool(allowzero))
+    if not allowzero:
+        for axis, entry in enumerate(wanted):
+            if entry == 0:
+                require(
+                    axis < data.ndim,
+                    f"entry {axis} of shape is 0 and copies that axis, but "
+                    f"data{shape_text(data.shape)} has none",
+                )
+                wanted[axis] = data.shape[axis]
+    if -1 in wanted:
+        wanted[wanted.index(-1)] = _remaining(data.shape, [n for n in wanted if n != -1])
+    require(
+        math.prod(wanted) == data.size,
+        f"data{shape_text(data.shape)} has {data.size} elements, which do not fill "
+        f"{shape_text(wanted)}",
+    )
+    return data.reshape(wanted)
+
+
+def _remaining(source: tuple[int, ...], taken: Sequence[int]) -> int:
+    """The extent that −1 stands for beside the extents ``taken``.
+
+    Without elements any extent would do; leaving zeros out on both sides gives the one that
+    inference finds for a symbolic extent: [0, S, 768] as [0, S, 12, −1] ends in 64.
+    """
+    have, rest = math.prod(source), math.prod(taken)
+    if have == 0 and rest == 0:
+        have, rest = (math.prod(n for n in extents if n) for extents in (source, taken))
+    require(
+        rest != 0 and have % rest == 0,
+        f"data{shape_text(source)} has {have} elements, which the other extents, {rest} together, "
+        "do not divide",
+    )
+    return have // rest
+
+
+Squeeze = (
+    op("Squeeze <axes: ints?> (data: T) => (squeezed: T)", since=1, T=TENSOR)
+    .since(11)
+    .since(13, "Squeeze (data: T, axes: tensor(int64)?) => (squeezed: T)", T=+BF16)
+    .since(21, T=+(F8 | I4))
+    .since(23, T=+F4)
+    .since(24, T=+E8M0)
+    .since(25, T=+I2)
+)
+
+
+@Squeeze.infer
+def infer_squeeze(data: Fact, axes: Fact | list[int] | None = None) -> Fact:
+    named = _named_axes(axes)
+    if axes is not None and named is None:
+        return _rank_changed(data, axes, -1)
+    if named is None:
+        drop = {axis for axis, extent in enumerate(data.shape) if extent == 1}
+        if any(known(extent) is None for extent in data.shape):
+            return unranked(data.dtype)  # a symbolic extent may turn out to be 1
+    else:
+        drop = set(normalize_axes(named, data.rank))
+        _check_squeezed(data.shape, drop)
+    extents = [extent for axis, extent in enumerate(data.shape) if axis not in drop]
+    return tensor(data.dtype, extents, reshaped_value(data.value, extents))
+
+
+@Squeeze.kernel
+def squeeze(data: Array, axes: Array | list[int] | None = None) -> Array:
+    """``data`` without the named axes, whose extents must be 1; without ``axes``, without any 1.
+
+    Raises ShapeError if a named axis has another extent. Source: ONNX Squeeze-13.
+    """
+    if axes is None:
+        return data.reshape([extent for extent in data.shape if extent != 1])
+    drop = set(normalize_axes(np.asarray(axes).reshape(-1).tolist(), data.ndim))
+    _check_squeezed(data.shape, drop)
+    return data.reshape([extent for axis, extent in enumerate(data.shape) if axis not in drop])
+
+
+def _check_squeezed(shape: Sequence[DimLike], drop: set[int]) -> None:
+    for axis in sorted(drop):
+        require(
+            known(shape[axis]) in {None, 1},
+            f"axis {axis} of data{shape_text(shape)} must be 1 to be squeezed, found {shape[axis]}",
+        )
+
+
+Unsqueeze = (
+    op("Unsqueeze <axes: ints> (data: T) => (expanded: T)", since=1, T=TENSOR)
+    .since(11)
+    .since(13, "Unsqueeze (data: T, axes: tensor(int64)) => (expanded: T)", T=+BF16)
+    .since(21, T=+(F8 | I4))
+    .since(23, T=+F4)
+    .since(24, T=+E8M0)
+    .since(25, T=+I2)
+)
+
+
+@Unsqueeze.infer
+def infer_unsqueeze(data: Fact, axes: Fact | list[int]) -> Fact:
+    named = _named_axes(axes)
+    if named is None:
+        return _rank_changed(data, axes, 1)
+    extents = _unsqueezed(data.shape, named)
+    return tensor(data.dtype, extents, reshaped_value(data.value, extents))
+
+
+@Unsqueeze.kernel
+def unsqueeze(data: Array, axes: Array | list[int]) -> Array:
+    """``data`` with axes of extent 1 inserted, so that they end up at the positions ``axes``.
+
+    Negative axes count from the end of the result. Raises ShapeError if an axis is named twice.
+    Source: ONNX Unsqueeze-13.
+    """
+    return data.reshape(_unsqueezed(data.shape, np.asarray(axes).reshape(-1).tolist()))
+
+
+def _unsqueezed(shape: Sequence[DimLike], axes: Sequence[int]) -> list[DimLike]:
+    rank = len(shape) + len(axes)
+    places = set(normalize_axes(axes, rank))
+    rest = iter(shape)
+    return [1 if axis in places else next(rest) for axis in range(rank)]
+
+
+def _named_axes(axes: Fact | list[int] | None) -> list[int] | None:
+    """The axes that an attribute or a known input names."""
+    if not isinstance(axes, Fact):
+        return axes
+    return None if axes.constant is None else axes.constant.reshape(-1).tolist()
+
+
+def _rank_changed(data: Fact, axes: Fact | list[int] | None, sign: int) -> Fact:
+    """``data`` after axes that are known in number only went or came."""
+    count = known(axes.shape[0]) if isinstance(axes, Fact) and axes.rank == 1 else None
+    if count is None or data.rank + sign * count < 0:
+        return unranked(data.dtype)
+    return tensor(data.dtype, [None] * (data.rank + sign * count))
+
+
+Flatten = (
+    op("Flatten <axis: int = 1> (input: T) => (output: T)", since=1, T=FLOAT)
+    .since(9, T=+(TENSOR - FLOAT))
+    .since(11)
+    .since(13, T=+BF16)
+    .since(21, T=+(F8 | I4))
+    .since(23, T=+F4)
+    .since(24, T=+E8M0)
+    .since(25, T=+I2)
+)
+
+
+@Flatten.infer
+def infer_flatten(input: Fact, *, axis: int) -> Fact:
+    split = _split_axis(axis, input.rank)
+    return tensor(input.dtype, (math.prod(input.shape[:split]), math.prod(input.shape[split:])))
+
+
+@Flatten.kernel
+def flatten(input: Array, *, axis: int) -> Array:
+    """``input`` as a matrix: the axes before ``axis`` become rows, the others columns.
+
+    input[*A, *B] → output[∏A, ∏B]; axis = 0 gives one row. Source: ONNX Flatten-11.
+    """
+    split = _split_axis(axis, input.ndim)
+    return input.reshape(math.prod(input.shape[:split]), math.prod(input.shape[split:]))
+
+
+def _split_axis(axis: int, rank: int) -> int:
+    """``axis`` counted from the front; the rank itself is allowed."""
+    return rank if axis == rank else normalize_axis(axis, rank)
+
+
+Expand = (
+    op("Expand (input: T, shape: tensor(int64)) => (output: T)", since=8, T=TENSOR)
+    .since(13, T=+BF16)
+)  # fmt: skip
+
+
+@Expand.infer
+def infer_expand(input: Fact, shape: Fact, *, node: InferNode) -> Fact:
+    if shape.value is None:
+        count = known(shape.shape[0])
+        if count is None:
+            return unranked(input.dtype)
+        reason = "its shape is computed at run time"
+        return tensor(input.dtype, [node.unknown(reason) for _ in range(max(count, input.rank))])
+    extents = broadcast_shapes(input.shape, list(shape.value.reshape(-1)))
+    value, fixed = input.value, static(extents)
+    if value is None or fixed is None or math.prod(fixed) > KNOWN_ELEMENTS:
+        return tensor(input.dtype, extents)
+    return tensor(input.dtype, extents, np.broadcast_to(value, fixed))
+
+
+@Expand.kernel
+def expand(input: Array, shape: Array) -> Array:
+    """``input`` repeated so that it has the common shape of itself and ``shape``.
+
+    An entry 1 keeps the extent of ``input``. Raises ShapeError if the shapes do not broadcast.
+    Source: ONNX Expand-13.
+    """
+    target = tuple(shape.reshape(-1).tolist())
+    broadcast_shapes(input.shape, target)  # says which extents differ; NumPy does not
+    return np.broadcast_to(input, np.broadcast_shapes(input.shape, target))
+
+
+Identity = (
+    op("Identity (input: T) => (output: T)", since=1, T=TENSOR)
+    .since(13, T=+BF16)
+    .since(14, "Identity (input: V) => (output: V)", V=TENSOR | BF16 | SEQ(TENSOR))
+    .since(16, V=+OPT(TENSOR | SEQ(TENSOR)))
+    .since(19, V=+F8)
+    .since(21, V=+I4)
+    .since(23, V=+F4)
+    .since(24, V=+E8M0)
+    .since(25, V=+I2)
+)
+
+
+@Identity.infer
+def infer_identity(input: Fact) -> Fact:
+    return input
+
+
+@Identity.kernel
+def identity(input: Array) -> Array:
+    """``input`` itself, whatever its type."""
+    return input

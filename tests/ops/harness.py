@@ -1,0 +1,202 @@
+"""One harness for the rules of every operator.
+
+`check_node` runs the kernel against the expected values and inference against what the kernel
+returned: with static shapes, with every extent symbolic, and without ranks. `run_op` and `infer_op`
+call one rule; `peer` runs the same node in onnxruntime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from fornix import ops
+from fornix.dtype import DType
+from fornix.ir.dim import Dim, known, symbol
+from fornix.ir.tensor import ArrayTensor
+from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
+from fornix.ops.call import InferNode, RunNode, bind_attributes, infer_node, run_node
+from fornix.ops.fact import Fact
+from tests.compare import assert_same
+
+LATEST = 28
+
+
+def _no_body(*_: Any) -> list[Any]:
+    raise AssertionError("this node has no subgraph")
+
+
+def _view(domain: str, name: str, opset: int, outputs: int) -> dict[str, Any]:
+    operator = ops.find(domain, name)
+    assert operator is not None, f"{domain}::{name} is not declared"
+    return {
+        "operator": operator,
+        "schema": operator.schema(opset),
+        "opset": opset,
+        "wanted": (True,) * outputs,
+    }
+
+
+def run_op(
+    name: str,
+    inputs: Sequence[Any],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    opset: int = LATEST,
+    outputs: int = 1,
+    domain: str = "",
+) -> list[Any]:
+    """Outputs of the kernel of ``name`` at ``opset``."""
+    node = RunNode(**_view(domain, name, opset, outputs), run_body=_no_body)
+    with np.errstate(all="ignore"):
+        bound = bind_attributes(node.schema, attributes or {})
+        return list(run_node(list(inputs), bound, node)[:outputs])
+
+
+def infer_op(
+    name: str,
+    inputs: Sequence[Fact | None],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    opset: int = LATEST,
+    outputs: int = 1,
+    domain: str = "",
+) -> list[Fact]:
+    """Facts that inference gives for the outputs of ``name`` at ``opset``."""
+    node = InferNode(**_view(domain, name, opset, outputs), infer_body=_no_body)
+    return list(infer_node(list(inputs), attributes or {}, node))
+
+
+def type_of(value: Any) -> Type:
+    """The type of a run-time value; an optional without value has no type of its own."""
+    if isinstance(value, list):
+        return SequenceType(type_of(value[0]) if value else None)
+    return TensorType(DType.of(value.dtype), value.shape)
+
+
+def fact_of(value: Any, *, is_known: bool = True) -> Fact | None:
+    """The fact of a run-time value, with its contents unless ``is_known`` is false."""
+    if value is None:
+        return None
+    tensor = ArrayTensor(value) if isinstance(value, np.ndarray) and is_known else None
+    return Fact(type_of(value), None, tensor)
+
+
+def symbolic(value: Any, names: dict[str, int]) -> Fact | None:
+    """The fact of ``value`` with every extent a symbol of its own, recorded in ``names``."""
+    if value is None or not isinstance(value, np.ndarray):
+        return fact_of(value, is_known=False)
+    dims: list[Dim | int] = []
+    for extent in value.shape:
+        name = f"s{len(names)}"
+        names[name] = extent
+        dims.append(symbol(name))
+    return Fact(TensorType(DType.of(value.dtype), tuple(dims)))
+
+
+def check_node(
+    name: str,
+    inputs: Sequence[Any],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    expected: Sequence[Any],
+    opset: int = LATEST,
+    domain: str = "",
+    rtol: float = 0.0,
+    atol: float = 0.0,
+) -> None:
+    """Check kernel and inference of one node against ``expected`` outputs."""
+    where = {"opset": opset, "outputs": len(expected), "domain": domain}
+    found = run_op(name, inputs, attributes, opset=opset, outputs=len(expected), domain=domain)
+    for one, other in zip(found, expected, strict=True):
+        if other is not None:
+            assert_same(one, other, rtol=rtol, atol=atol)
+    check_inference(name, inputs, attributes, found, **where)
+
+
+def check_inference(
+    name: str,
+    inputs: Sequence[Any],
+    attributes: Mapping[str, Any] | None,
+    found: Sequence[Any],
+    **where: Any,
+) -> None:
+    """Check that inference never contradicts what the kernel ``found``."""
+    static = infer_op(name, [fact_of(x) for x in inputs], attributes, **where)
+    unvalued = infer_op(name, [fact_of(x, is_known=False) for x in inputs], attributes, **where)
+    names: dict[str, int] = {}
+    open_facts = infer_op(name, [symbolic(x, names) for x in inputs], attributes, **where)
+    unranked = [
+        None if x is None or not isinstance(x, np.ndarray) else Fact(TensorType(DType.of(x.dtype)))
+        for x in inputs
+    ]
+    nothing = infer_op(
+        name, [u or fact_of(x) for u, x in zip(unranked, inputs, strict=True)], attributes, **where
+    )
+    for facts in (static, unvalued, open_facts, nothing):
+        for fact, value in zip(facts, found, strict=True):
+            assert_agrees(fact, value, names)
+
+
+def assert_agrees(fact: Fact, value: Any, names: Mapping[str, int]) -> None:
+    """Raise AssertionError if ``fact`` claims what ``value`` is not, symbols being ``names``."""
+    if value is None or fact.type is None or isinstance(fact.type, (OptionalType, SequenceType)):
+        return
+    if not isinstance(value, np.ndarray):
+        return
+    assert fact.dtype is DType.of(value.dtype), f"inferred {fact}, computed {value.dtype}"
+    if not fact.has_rank:
+        return
+    bound = [dim if isinstance(dim, int) else dim.bind(dict(names)) for dim in fact.shape]
+    assert len(bound) == value.ndim, f"inferred {fact}, computed shape {value.shape}"
+    for dim, extent in zip(bound, value.shape, strict=True):
+        claim = known(dim)
+        assert claim is None or claim == extent, f"inferred {fact}, computed shape {value.shape}"
+    contents = fact.known_value
+    if contents is not None:
+        for claimed, computed in zip(contents.reshape(-1), value.reshape(-1), strict=True):
+            claim = known(claimed if isinstance(claimed, int) else claimed.bind(dict(names)))
+            assert claim is None or claim == computed, f"inferred {contents}, computed {value}"
+
+
+def peer(
+    name: str,
+    inputs: Sequence[Any],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    opset: int = 23,
+    outputs: int = 1,
+    domain: str = "",
+) -> list[Any]:
+    """Outputs that onnxruntime gives for the same node."""
+    import onnxruntime
+
+    names = [f"x{i}" if value is not None else "" for i, value in enumerate(inputs)]
+    results = [f"y{i}" for i in range(outputs)]
+    node = onnx.helper.make_node(name, names, results, domain=domain, **dict(attributes or {}))
+    feeds = {n: value for n, value in zip(names, inputs, strict=True) if n}
+    graph = onnx.helper.make_graph(
+        [node],
+        "g",
+        [
+            onnx.helper.make_tensor_value_info(
+                n, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+            )
+            for n, value in feeds.items()
+        ],
+        [onnx.helper.make_empty_tensor_value_info(result) for result in results],
+    )
+    imports = [onnx.helper.make_opsetid("", opset if not domain else 23)]
+    if domain:
+        imports.append(onnx.helper.make_opsetid(domain, opset))
+    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return list(session.run(None, feeds))

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.dtype import FLOAT32, INT64
+from fornix.errors import ShapeError
+from fornix.ir.dim import symbol
+from fornix.ops.fact import Fact, as_value, tensor, unranked
+from tests.ops.harness import check_node, infer_op, peer, run_op
+
+N, S = symbol("N"), symbol("S")
+DATA = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+
+
+def ints(*values: int) -> Any:
+    return np.array(values, np.int64)
+
+
+def shape_of(fact: Fact) -> list[str]:
+    return [str(extent) for extent in fact.shape]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [((4, 6), (4, 6)), ((0, -1), (2, 12)), ((-1,), (24,)), ((2, 0, 4), (2, 3, 4))],
+)
+def test_reshape_copies_zeros_and_divides_the_rest(
+    target: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    check_node("Reshape", [DATA, ints(*target)], expected=[DATA.reshape(expected)])
+    check_node(
+        "Reshape", [DATA], {"shape": list(target)}, opset=1, expected=[DATA.reshape(expected)]
+    )
+
+
+def test_reshape_with_allowzero_keeps_a_zero_extent() -> None:
+    empty = np.empty((0, 3), np.float32)
+    check_node("Reshape", [empty, ints(3, 0)], {"allowzero": 1}, expected=[empty.reshape(3, 0)])
+
+
+def test_reshape_of_no_elements_divides_what_zeros_leave() -> None:
+    empty = np.empty((0, 7, 768), np.float32)
+    [found] = run_op("Reshape", [empty, ints(0, 7, 12, -1)])
+    assert found.shape == (0, 7, 12, 64)
+
+
+def test_reshape_infers_symbolic_extents_exactly() -> None:
+    data = tensor(FLOAT32, (N, S, 768))
+    target = tensor(INT64, (4,), as_value([N, S, 12, -1]))
+    assert shape_of(infer_op("Reshape", [data, target])[0]) == ["N", "S", "12", "64"]
+    flat = tensor(INT64, (2,), as_value([-1, 768]))
+    assert infer_op("Reshape", [data, flat])[0].shape == (N * S, 768)
+
+
+def test_reshape_knows_the_rank_of_an_unknown_target() -> None:
+    [fact] = infer_op("Reshape", [tensor(FLOAT32, (N,)), tensor(INT64, (2,))])
+    assert fact.rank == 2
+    [fact] = infer_op("Reshape", [tensor(FLOAT32, (N,)), tensor(INT64, (N,))])
+    assert not fact.has_rank
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ((5, 5), "has 24 elements, which do not fill [5, 5]"),
+        ((5, -1), "has 24 elements, which the other extents, 5 together, do not divide"),
+        ((-1, -1), "shape may hold −1 once, got [-1, -1]"),
+        ((-2, 3), "entries of shape must be −1 or more, got [-2, 3]"),
+        ((2, 3, 4, 0), "entry 3 of shape is 0 and copies that axis, but data[2, 3, 4] has none"),
+    ],
+)
+def test_reshape_says_what_does_not_fit(target: tuple[int, ...], message: str) -> None:
+    for call in (
+        lambda: run_op("Reshape", [DATA, ints(*target)]),
+        lambda: infer_op(
+            "Reshape",
+            [tensor(FLOAT32, DATA.shape), tensor(INT64, (len(target),), as_value(list(target)))],
+        ),
+    ):
+        with pytest.raises(ShapeError) as raised:
+            call()
+        assert message in str(raised.value)
+
+
+def test_reshape_refuses_zero_beside_minus_one_with_allowzero() -> None:
+    with pytest.raises(ShapeError, match="with allowzero=1, shape may not hold both 0 and −1"):
+        run_op("Reshape", [DATA, ints(0, -1)], {"allowzero": 1})
+
+
+@pytest.mark.parametrize("axes", [(0,), (-4, 2), (0, 2)])
+def test_squeeze_and_unsqueeze_undo_each_other(axes: tuple[int, ...]) -> None:
+    whole = np.arange(6, dtype=np.int8).reshape(1, 2, 1, 3)
+    part = np.squeeze(whole, tuple(axes))
+    check_node("Squeeze", [whole, ints(*axes)], expected=[part])
+    check_node("Unsqueeze", [part, ints(*axes)], expected=[whole])
+    check_node("Squeeze", [whole], {"axes": list(axes)}, opset=11, expected=[part])
+    check_node("Unsqueeze", [part], {"axes": list(axes)}, opset=11, expected=[whole])
+
+
+def test_squeeze_without_axes_drops_every_one() -> None:
+    whole = np.ones((1, 2, 1), np.float64)
+    check_node("Squeeze", [whole], expected=[np.ones(2)])
+    assert not infer_op("Squeeze", [tensor(FLOAT32, (N, 1))])[0].has_rank
+
+
+def test_squeeze_refuses_an_extent_that_is_not_one() -> None:
+    with pytest.raises(ShapeError, match=r"axis 1 of data\[2, 3, 4\] must be 1 to be squeezed"):
+        run_op("Squeeze", [DATA, ints(1)])
+
+
+def test_unsqueeze_refuses_an_axis_named_twice() -> None:
+    with pytest.raises(ShapeError, match=r"axes must name each axis once, got \[1, 1\]"):
+        run_op("Unsqueeze", [DATA, ints(1, -4)])
+
+
+def test_shape_gives_symbolic_contents() -> None:
+    [fact] = infer_op("Shape", [tensor(FLOAT32, (N, 3, S + 1))], {"start": -2})
+    assert fact.shape == (2,)
+    assert fact.value is not None
+    assert list(fact.value) == [3, S + 1]
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, None), (1, 2), (-1, None), (-9, 9), (2, 1)])
+def test_shape_clamps_its_bounds(start: int, end: int | None) -> None:
+    attributes = {"start": start} | ({} if end is None else {"end": end})
+    check_node("Shape", [DATA], attributes, expected=peer("Shape", [DATA], attributes))
+
+
+def test_size_counts_elements() -> None:
+    check_node("Size", [DATA], expected=[np.array(24, np.int64)])
+    check_node("Size", [np.empty((0, 3))], expected=[np.array(0, np.int64)])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -3])
+def test_flatten_splits_at_any_axis(axis: int) -> None:
+    rows = int(np.prod(DATA.shape[: axis if axis >= 0 else axis + 3], dtype=int))
+    check_node("Flatten", [DATA], {"axis": axis}, expected=[DATA.reshape(rows, -1)])
+
+
+def test_flatten_refuses_an_axis_beyond_the_rank() -> None:
+    with pytest.raises(ShapeError, match=r"axis must be in \[-3, 2\] for rank 3, got 4"):
+        run_op("Flatten", [DATA], {"axis": 4})
+
+
+@pytest.mark.parametrize("target", [(2, 3, 4), (5, 1, 1, 1), (1,), (3, 1), (0, 1, 1, 1)])
+def test_expand_broadcasts_both_ways(target: tuple[int, ...]) -> None:
+    expected = np.broadcast_to(DATA, np.broadcast_shapes(DATA.shape, target))
+    check_node("Expand", [DATA, ints(*target)], expected=[expected])
+
+
+def test_expand_says_which_extents_differ() -> None:
+    with pytest.raises(ShapeError, match="4 and 5 differ and neither is 1"):
+        run_op("Expand", [DATA, ints(5)])
+
+
+def test_expand_with_unknown_target_knows_the_least_rank() -> None:
+    [fact] = infer_op("Expand", [tensor(FLOAT32, (N, 3)), tensor(INT64, (1,))])
+    assert fact.rank == 2
+    assert not infer_op("Expand", [tensor(FLOAT32, (N, 3)), unranked(INT64)])[0].has_rank
+
+
+def test_identity_keeps_what_is_known() -> None:
+    value = as_value([N, 2])
+    [fact] = infer_op("Identity", [tensor(INT64, (2,), value)])
+    assert fact.known_value is value
