@@ -123,8 +123,7 @@ def _without(monomial: Monomial, part: Monomial) -> Monomial | None:
 
 def _leads_negative(d: DimLike) -> bool:
     terms = terms_of(d)
-    lead = min(terms, key=order)
-    return bool(lead) and terms[lead] < 0
+    return terms[min(terms, key=order)] < 0
 
 
 def _cancel(a: DimLike, b: DimLike, context: DimLike) -> tuple[DimLike, DimLike] | None:
