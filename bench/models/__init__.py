@@ -1,0 +1,31 @@
+"""Real models, built from configurations with seeded weights and exported by torch.
+
+This file is the registry and the front door; one file per family builds the networks, `export.py`
+has torch export them, `cache.py` keeps them, `tolerance.py` says how exactly results must agree,
+`classical.py` holds scikit-learn's models. Nothing here knows fornix.
+"""
+
+from __future__ import annotations
+
+from bench.models.export import built
+from bench.models.spec import EXPORTERS, SIZES, Built, Exporter, ModelSpec, Size
+
+__all__ = ["EXPORTERS", "MODELS", "SIZES", "Built", "Exporter", "ModelSpec", "Size", "build"]
+
+MODELS: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec("resnet50", "resnet", "image classification, 25.6 million parameters"),
+        ModelSpec("mobilenet_v2", "mobilenet", "image classification, depthwise convolutions"),
+        ModelSpec("vit_b16", "vit", "image classification, attention over patches"),
+        ModelSpec("bert_base", "bert", "text encoder, dynamic batch and sequence"),
+        ModelSpec("gpt2", "gpt2", "text decoder with key/value cache, dynamic past"),
+        ModelSpec("lstm_tagger", "tagger", "bidirectional LSTM, dynamic batch and sequence"),
+        ModelSpec("unet", "unet", "segmentation, dynamic batch and extent"),
+    )
+}
+
+
+def build(name: str, exporter: Exporter = "dynamo", size: Size = "small") -> Built:
+    """The model ``name``, exported now or earlier, with feeds and torch's outputs for them."""
+    return built(MODELS[name], exporter, size)
