@@ -1,0 +1,195 @@
+"""Byte ranges that stay where they are: in a mapped file or in a buffer of the caller.
+
+Decides how a file is mapped and what is guaranteed while it is. A map is read-only and shared, so
+its pages are the system's file cache and cost no memory of the process. Touching a page that lies
+behind the end of a file which somebody has shortened meanwhile kills a process (SIGBUS); therefore
+
+* `read` copies through the file descriptor and never touches the map: it is safe at any time;
+* `view` compares the file's size with what it hands out first, and raises FormatError if the file
+  has shrunk. What is shortened while a view is in use cannot be caught: who must survive that
+  copies. Files that are replaced, as fornix itself does when it saves, are never affected.
+
+What the ranges mean, and which file may be opened, is left to `wire` and `external`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from fornix.errors import FormatError, NoSuchFile
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+# Windows knows neither flag's name; there files open as text and are inherited unless told not to.
+READ_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NOINHERIT", 0)
+)
+# The map needs no descriptor of its own: sizes are asked of ours.
+_MAP_OPTIONS: dict[str, bool] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+
+
+class Region(Protocol):
+    """Bytes with a name, read piecewise."""
+
+    name: str
+    size: int
+
+    def read(self, start: int, stop: int) -> bytes:
+        """A copy of the bytes from ``start`` up to ``stop``."""
+
+    def view(self, start: int, stop: int) -> memoryview:
+        """The bytes from ``start`` up to ``stop``, read-only and in place."""
+
+
+class Memory:
+    """A region in memory: the caller's buffer, not copied."""
+
+    def __init__(self, buffer: Buffer, name: str = "<bytes>") -> None:
+        self.name = name
+        self._view = memoryview(buffer).toreadonly().cast("B")
+        self.size = self._view.nbytes
+
+    def read(self, start: int, stop: int) -> bytes:
+        return bytes(self._view[start:stop])
+
+    def view(self, start: int, stop: int) -> memoryview:
+        return self._view[start:stop]
+
+    def __reduce__(self) -> tuple[Callable[..., Memory], tuple[bytes, str]]:
+        return Memory, (bytes(self._view), self.name)
+
+
+class MappedFile:
+    """A region that is one regular file, mapped when the first view is asked for.
+
+    It owns the descriptor and closes it when nothing refers to the region or its views any more.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.name = name
+        self._descriptor = descriptor
+        self._close = weakref.finalize(self, os.close, descriptor)
+        status = os.fstat(descriptor)
+        self.size = status.st_size
+        self._written = status.st_mtime_ns
+        self._view: memoryview | None = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> MappedFile:
+        """The file that ``path`` names; raises NoSuchFile if it cannot be read."""
+        return cls(open_file(path), os.fspath(path))
+
+    def read(self, start: int, stop: int) -> bytes:
+        if not hasattr(os, "pread"):  # Windows, which refuses to shorten a mapped file
+            return bytes(self.view(start, stop))
+        parts = []
+        while start < stop and (part := os.pread(self._descriptor, stop - start, start)):
+            parts.append(part)
+            start += len(part)
+        if start < stop:
+            raise self._shrunk()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def view(self, start: int, stop: int) -> memoryview:
+        if os.fstat(self._descriptor).st_size < stop:
+            raise self._shrunk()
+        if start == stop:
+            return memoryview(b"")
+        if self._view is None:
+            self._view = self._map()
+        return self._view[start:stop]
+
+    def _map(self) -> memoryview:
+        try:
+            mapped = mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ, **_MAP_OPTIONS)
+        except ValueError as error:  # longer than the file
+            raise self._shrunk() from error
+        return memoryview(mapped)
+
+    def _shrunk(self) -> FormatError:
+        now = os.fstat(self._descriptor).st_size
+        return FormatError(
+            f"{self.name}: the {self.size} bytes it had when it was opened are required, "
+            f"found {now}; it was cut while in use"
+        )
+
+    def __reduce__(self) -> tuple[Callable[..., MappedFile], tuple[str, int, int]]:
+        return _reopen, (os.path.abspath(self.name), self.size, self._written)
+
+
+class MappedBytes:
+    """One payload: ``nbytes`` bytes of a region, from ``offset``.
+
+    It pickles by the path of its file (which must then still be the same), or with its bytes if
+    they are in memory.
+    """
+
+    __slots__ = ("nbytes", "offset", "region")
+
+    def __init__(self, region: Region, offset: int, nbytes: int) -> None:
+        self.region = region
+        self.offset = offset
+        self.nbytes = nbytes
+
+    @classmethod
+    def of(cls, buffer: Buffer) -> MappedBytes:
+        """A payload that is the whole of ``buffer``."""
+        region = Memory(buffer)
+        return cls(region, 0, region.size)
+
+    def view(self) -> memoryview:
+        """The bytes in place, read-only; raises FormatError if their file has shrunk."""
+        return self.region.view(self.offset, self.offset + self.nbytes)
+
+    def tobytes(self) -> bytes:
+        """A copy of the bytes, safe even from a file that somebody is shortening."""
+        return self.region.read(self.offset, self.offset + self.nbytes)
+
+    def __reduce__(self) -> tuple[Callable[..., MappedBytes], tuple[object, ...]]:
+        if isinstance(self.region, Memory):
+            return MappedBytes.of, (self.tobytes(),)
+        return MappedBytes, (self.region, self.offset, self.nbytes)
+
+    def __repr__(self) -> str:
+        stop = self.offset + self.nbytes
+        return f"MappedBytes({self.region.name!r}, bytes {self.offset} to {stop})"
+
+
+def open_file(path: str | os.PathLike[str]) -> int:
+    """A descriptor for reading ``path``; raises NoSuchFile if it cannot be had."""
+    try:
+        return os.open(path, READ_FLAGS)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise NoSuchFile(f"{os.fspath(path)}: a readable file is required: {reason}") from error
+
+
+# The files that pickles in this process refer to, so that tensors of one file share one map.
+_REOPENED: weakref.WeakValueDictionary[tuple[str, int, int], MappedFile] = (
+    weakref.WeakValueDictionary()
+)
+
+
+def _reopen(path: str, size: int, written: int) -> MappedFile:
+    """The file at ``path`` again, which must be the one that was pickled."""
+    key = (path, size, written)
+    found = _REOPENED.get(key)
+    if found is None:
+        found = MappedFile.open(path)
+        status = os.stat(path)
+        if (status.st_size, status.st_mtime_ns) != (size, written):
+            raise FormatError(
+                f"{path}: the file of {size} bytes that was pickled is required, "
+                f"found one of {status.st_size} bytes written at another time"
+            )
+        _REOPENED[key] = found
+    return found
