@@ -29,7 +29,7 @@ def prepare(folder: str, extra: str = "") -> Path:
     found = stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
     if found == key and python.is_file():
         return python
-    print(f"setting up {folder} (once; later runs start at once)", file=sys.stderr, flush=True)
+    print(f"setting up {folder}: takes a minute or more, once", file=sys.stderr, flush=True)
     stamp.unlink(missing_ok=True)
     if not found.startswith(f"{sys.version}\n") or not python.is_file():
         create(home)
@@ -55,7 +55,7 @@ def interpreter(home: Path) -> Path:
 
 def pip(python: Path, *arguments: str) -> None:
     """``pip install`` into the environment of ``python``."""
-    options = ["--python", str(python), "--disable-pip-version-check", "--no-input", "--quiet"]
+    options = ["--python", str(python), "--disable-pip-version-check", "--no-input", "-qq"]
     command = [sys.executable, "-m", "pip", *options, "install", *arguments]
     result = subprocess.run(command, check=False)
     if result.returncode:
