@@ -79,6 +79,13 @@ class Atom:
         """The same atom over other inner expressions, simplified anew."""
         return Dim({(self,): 1})
 
+    def replaced(self, values: Mapping[Atom, DimLike], memo: Replaced) -> DimLike | Atom:
+        """What becomes of the atom when atoms inside it get ``values``; itself if nothing does."""
+        inner = tuple(substitute(i, values, memo) for i in self.inner)
+        if all(n is o for n, o in zip(inner, self.inner, strict=True)):
+            return self
+        return self.rebuild(inner)
+
 
 class Symbol(Atom):
     """A named integer, at least `least`."""
@@ -296,10 +303,11 @@ class Dim:
 
     def substitute(self, values: Mapping[Atom, DimLike]) -> DimLike:
         """The expression with atoms replaced, at any depth, and simplified anew."""
-        return _substitute(self, values, {}) if values else self
+        return substitute(self, values, {}) if values else self
 
 
 DimLike: TypeAlias = int | Dim
+Replaced: TypeAlias = dict[Atom, DimLike | Atom]
 
 
 def symbol(name: str, least: int = 0) -> Dim:
@@ -408,13 +416,14 @@ def of_atom(atom: Atom) -> Dim:
     return give_up(d, f"more than {MAX_SIZE} parts") if atom.size > MAX_SIZE else d
 
 
-def _substitute(d: DimLike, values: Mapping[Atom, DimLike], memo: dict[Atom, DimLike]) -> DimLike:
+def substitute(d: DimLike, values: Mapping[Atom, DimLike], memo: Replaced) -> DimLike:
+    """``d`` with atoms replaced; ``memo`` is shared by calls with the same ``values``."""
     if not isinstance(d, Dim):
         return d
     result: DimLike = 0
     kept: Terms = {}
     for monomial, c in d.terms.items():
-        new = [substitute_atom(a, values, memo) for a in monomial]
+        new = [_replacement(a, values, memo) for a in monomial]
         if all(n is a for n, a in zip(new, monomial, strict=True)):
             kept[monomial] = c
             continue
@@ -427,18 +436,11 @@ def _substitute(d: DimLike, values: Mapping[Atom, DimLike], memo: dict[Atom, Dim
     return result + collect(kept) if kept else result
 
 
-def substitute_atom(
-    atom: Atom, values: Mapping[Atom, DimLike], memo: dict[Atom, DimLike]
-) -> DimLike | Atom:
-    """What ``atom`` becomes; the atom itself if nothing in it changes."""
+def _replacement(atom: Atom, values: Mapping[Atom, DimLike], memo: Replaced) -> DimLike | Atom:
     if atom in values:
         return values[atom]
-    if not atom.inner:
-        return atom
     if atom not in memo:
-        inner = tuple(_substitute(i, values, memo) for i in atom.inner)
-        same = all(n is o for n, o in zip(inner, atom.inner, strict=True))
-        memo[atom] = Dim({(atom,): 1}) if same else atom.rebuild(inner)
+        memo[atom] = atom.replaced(values, memo)
     return memo[atom]
 
 
