@@ -19,6 +19,7 @@ import numpy as np
 
 from fornix.dtype import DType
 from fornix.errors import DTypeError, NotSupported, SchemaError
+from fornix.ir.attribute import Attribute, AttributeKind
 from fornix.ir.dim import Dim, unknown
 from fornix.ir.types import TensorType, Type
 from fornix.ops.fact import Fact, UnknownRank
@@ -27,7 +28,7 @@ from fornix.ops.signature import Formal
 from fornix.ops.types import type_of
 
 if TYPE_CHECKING:
-    from fornix.ir.graph import Graph
+    from fornix.ir.graph import Graph, Node
     from fornix.ops.op import Operator, Rule
 
 IGNORED_ATTRIBUTES = frozenset({"consumed_inputs"})
@@ -79,6 +80,11 @@ class RunNode(NodeView):
     run_body: Callable[[Graph, Sequence[Any]], list[Any]]
     """Values of a subgraph's outputs, given values of its inputs."""
     random: np.random.Generator = field(default_factory=np.random.default_rng)
+
+
+def subject(node: Node, opset: int | None) -> str:
+    """How errors call ``node``: ``node 'stem/conv' (Conv, opset 22)``."""
+    return node.label if opset is None else f"{node.label.removesuffix(')')}, opset {opset})"
 
 
 @cache
@@ -214,6 +220,22 @@ def run_node(
         raise NotSupported(f"{node.operator.name}-{node.version} has no kernel")
     results = call_rule(rule, inputs, attributes, node)
     return results + (None,) * (node.output_count - len(results))
+
+
+def plain_attributes(
+    attributes: Mapping[str, Attribute], given: Mapping[str, Attribute]
+) -> dict[str, object]:
+    """Attribute values as rules take them; references are looked up in ``given``.
+
+    Tensors become arrays. A reference to an attribute that the caller left out is left out too.
+    """
+    plain: dict[str, object] = {}
+    for name, attribute in attributes.items():
+        resolved = attribute if attribute.ref is None else given.get(attribute.ref)
+        if resolved is not None:
+            value = resolved.value
+            plain[name] = value.numpy() if resolved.kind is AttributeKind.TENSOR else value
+    return plain
 
 
 def output_dtype(schema: Schema, dtypes: Sequence[DType | None]) -> DType | None:

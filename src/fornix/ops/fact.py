@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fornix.dtype import DType
+from fornix.errors import DTypeError
 from fornix.ir.dim import DimLike, known, unknown
-from fornix.ir.types import TensorType, Type
+from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 
 if TYPE_CHECKING:
     from fornix.ir.tensor import Tensor
@@ -131,3 +132,36 @@ def reshaped_value(value: Array | None, extents: Iterable[DimLike]) -> Array | N
     if value is None or fixed is None or math.prod(fixed) != value.size:
         return None
     return value.reshape(fixed)
+
+
+def join(one: Fact, other: Fact, reason: str) -> Fact:
+    """What holds for a value that is either ``one`` or ``other``; contents only where equal.
+
+    Extents that differ become unknown for ``reason``. Raises DTypeError if kinds of types differ.
+    """
+    type_ = join_types(one.type, other.type, reason)
+    if one.tensor is not None and one.tensor is other.tensor:
+        return Fact(type_, None, one.tensor)
+    a, b = one.value, other.value
+    same = a is not None and b is not None and a.shape == b.shape and bool(np.all(a == b))
+    return Fact(type_, a if same else None)
+
+
+def join_types(one: Type | None, other: Type | None, reason: str) -> Type | None:
+    """The type that both ``one`` and ``other`` have; see `join`."""
+    if one is None or other is None or one == other:
+        return one if one == other else None
+    if isinstance(one, TensorType) and isinstance(other, TensorType):
+        dtype = one.dtype if one.dtype is other.dtype or other.dtype is None else other.dtype
+        if one.dtype is not None and dtype is not one.dtype:
+            raise DTypeError(f"both must have one element type, found {one} and {other}")
+        if one.shape is None or other.shape is None or len(one.shape) != len(other.shape):
+            return TensorType(dtype)
+        shape = tuple(
+            a if a == b else unknown(reason) for a, b in zip(one.shape, other.shape, strict=True)
+        )
+        return TensorType(dtype, shape)
+    for kind in (SequenceType, OptionalType):
+        if isinstance(one, kind) and isinstance(other, kind):
+            return kind(join_types(one.elem, other.elem, reason))
+    raise DTypeError(f"both must have one type, found {one} and {other}")

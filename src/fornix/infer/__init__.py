@@ -1,0 +1,7 @@
+"""Type and shape inference over models."""
+
+from __future__ import annotations
+
+from fornix.infer.model import Inference, infer_model
+
+__all__ = ["Inference", "infer_model"]

@@ -1,0 +1,270 @@
+"""Inference over a whole model: every graph, subgraph and function call, once, in order.
+
+Rules of operators say what one node gives; here stands what is known ahead (declared types and
+initializers), how a declaration and a finding are merged, and what happens when they contradict
+each other. Contents of small tensors are computed with the kernels where no rule propagates them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from fornix import ops
+from fornix.errors import DTypeError, FornixError, ShapeError, ValidationError
+from fornix.ir.attribute import Attribute
+from fornix.ir.dim import DimLike, atoms, known, unknown
+from fornix.ir.dim.expression import Unknown
+from fornix.ir.graph import Function, Graph, Model, Node, Value
+from fornix.ir.tensor import ArrayTensor
+from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
+from fornix.ops.call import (
+    InferNode,
+    RunNode,
+    bind_attributes,
+    infer_node,
+    plain_attributes,
+    run_node,
+    subject,
+)
+from fornix.ops.fact import Fact, static
+
+FunctionKey = tuple[str, str, str]
+
+COMPUTED_ELEMENTS = 256
+"""Elements up to which contents are computed: enough for shapes, axes and sizes."""
+
+
+@dataclass
+class Inference:
+    """What is known of each value of a model, and what contradicts itself."""
+
+    facts: dict[Value, Fact] = field(default_factory=dict)
+    errors: list[FornixError] = field(default_factory=list)
+
+    def fact(self, value: Value) -> Fact:
+        """The fact of ``value``; nothing is known of one that inference never reached."""
+        return self.facts.get(value, Fact())
+
+
+def infer_model(model: Model, *, strict: bool = False) -> Inference:
+    """Infer types, shapes and known contents of every value in ``model``.
+
+    With ``strict`` the first contradiction is raised (InferenceError, SchemaError …); without, it
+    goes to `Inference.errors` and the node's results keep their declared types.
+    """
+    found = Inference()
+    walk = _Walk(found, model.opset_imports, model.function_table, strict)
+    walk.graph(model.graph, [_declared(value) for value in model.graph.inputs])
+    return found
+
+
+@dataclass(frozen=True)
+class _Walk:
+    found: Inference
+    imports: Mapping[str, int]
+    functions: Mapping[FunctionKey, Function]
+    strict: bool
+    given: Mapping[str, Attribute] = field(default_factory=dict)
+    callers: tuple[FunctionKey, ...] = ()
+
+    def graph(self, graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact]:
+        """Facts of the outputs of ``graph``, given facts of its inputs."""
+        facts = self.found.facts
+        for value in graph.initializer_values:
+            facts[value] = Fact(value.type, None, value.tensor)
+        for value, fact in zip(graph.inputs, inputs, strict=False):
+            if fact is not None and not value.is_initializer:
+                facts[value] = fact
+        for node in graph.nodes:
+            for value, fact in zip(node.outputs, self.node(node), strict=False):
+                facts[value] = fact
+        return [self.found.fact(value) for value in graph.outputs]
+
+    def node(self, node: Node) -> Sequence[Fact]:
+        """Facts of the outputs of ``node``, merged with the types that the model declares."""
+        opset = self.imports.get(node.domain, self.imports.get("ai.onnx") if not node.domain else 0)
+        try:
+            function = self.functions.get((node.domain, node.op_type, node.overload))
+            if function is not None:
+                facts = self._call(node, function)
+            else:
+                facts = self._operator(node, opset)
+        except FornixError as error:
+            self._report(error, node, opset)
+            return [_declared(value) for value in node.outputs]
+        return [
+            self._merged(value, fact, node, opset)
+            for value, fact in zip(node.outputs, facts, strict=False)
+        ]
+
+    def _merged(self, value: Value, fact: Fact, node: Node, opset: int | None) -> Fact:
+        """``fact`` merged with the declaration; where they contradict, the finding holds."""
+        try:
+            return merge(_declared(value), fact, value)
+        except FornixError as error:
+            self._report(error, node, opset)
+            return fact
+
+    def _report(self, error: FornixError, node: Node, opset: int | None) -> None:
+        """Raise ``error`` under strict rules, else note it; the innermost node is its subject."""
+        placed = error if str(error).startswith("node ") else error.at(subject(node, opset))
+        if self.strict:
+            raise placed from None
+        self.found.errors.append(placed)
+
+    def _operator(self, node: Node, opset: int | None) -> Sequence[Fact]:
+        if not opset:
+            raise ValidationError(
+                f"an opset import for domain {node.domain or 'ai.onnx'!r} is required, found none"
+            )
+        schema = ops.schema_of(node.domain, node.op_type, opset)
+        view = InferNode(
+            operator=ops.operators()[schema.domain, schema.name],
+            schema=schema,
+            opset=opset,
+            wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
+            infer_body=self._body,
+        )
+        inputs = [None if value is None else self.found.fact(value) for value in node.inputs]
+        attributes = plain_attributes(node.attributes, self.given)
+        facts = infer_node(inputs, attributes, view)
+        if not node.graphs and any(map(_is_open, facts)):
+            return _computed(facts, inputs, attributes, view)
+        return facts
+
+    def _body(self, graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact]:
+        declared = [_declared(value) for value in graph.inputs]
+        if len(inputs) != len(declared):
+            raise ValidationError(
+                f"{graph.label} takes {len(declared)} inputs, the operator gives {len(inputs)}"
+            )
+        merged = [
+            d if fact is None else merge(d, fact, value)
+            for d, fact, value in zip(declared, inputs, graph.inputs, strict=True)
+        ]
+        return self.graph(graph, merged)
+
+    def _call(self, node: Node, function: Function) -> Sequence[Fact]:
+        if function.key in self.callers:
+            raise ValidationError(f"{function.label} must not call itself")
+        given = dict(function.defaults)
+        for name, attribute in node.attributes.items():
+            resolved = attribute if attribute.ref is None else self.given.get(attribute.ref)
+            if resolved is not None:
+                given[name] = resolved
+        inside = replace(
+            self,
+            imports=function.opset_imports or self.imports,
+            given=given,
+            callers=(*self.callers, function.key),
+        )
+        inputs = [None if value is None else self.found.fact(value) for value in node.inputs]
+        return inside.graph(function.graph, inputs)
+
+
+def _declared(value: Value) -> Fact:
+    """What the model itself says of ``value``; names of dims are read as expressions."""
+    return Fact(_resolved(value.type, value.name))
+
+
+def _resolved(type_: Type | None, name: str) -> Type | None:
+    """``type_`` with every unnamed extent replaced by an unknown one that says where it stands."""
+    if isinstance(type_, SequenceType | OptionalType):
+        return type(type_)(_resolved(type_.elem, name))
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return type_
+    return TensorType(
+        type_.dtype,
+        tuple(
+            unknown(f"axis {axis} of '{name}' is declared without extent")
+            if extent is None or (isinstance(extent, int) and extent < 0)
+            else extent
+            for axis, extent in enumerate(type_.shape)
+        ),
+    )
+
+
+def merge(declared: Fact, found: Fact, value: Value) -> Fact:
+    """``found`` where it says more than ``declared``, else the latter.
+
+    Raises DTypeError or ShapeError if the two contradict each other.
+    """
+    if found.type is None or declared.type is None:
+        return found if declared.type is None else replace(found, type=declared.type)
+    if isinstance(found.type, TensorType) and isinstance(declared.type, TensorType):
+        return replace(found, type=_merged_tensor(declared.type, found.type, value))
+    if type(found.type) is not type(declared.type):
+        raise DTypeError(f"'{value.name}' is declared {declared.type}, but inferred {found.type}")
+    return found
+
+
+def _merged_tensor(declared: TensorType, found: TensorType, value: Value) -> TensorType:
+    if None not in {declared.dtype, found.dtype} and declared.dtype is not found.dtype:
+        raise DTypeError(f"'{value.name}' is declared {declared}, but inferred {found}")
+    dtype = found.dtype or declared.dtype
+    if found.shape is None or declared.shape is None:
+        return TensorType(dtype, declared.shape if found.shape is None else found.shape)
+    clash = len(found.shape) != len(declared.shape) or any(
+        known(a) is not None and known(b) is not None and a != b
+        for a, b in zip(declared.shape, found.shape, strict=True)
+    )
+    if clash:
+        raise ShapeError(f"'{value.name}' is declared {declared}, but inferred {found}")
+    extents = zip(declared.shape, found.shape, strict=True)
+    return TensorType(dtype, tuple(_more_precise(a, b) for a, b in extents))
+
+
+def _more_precise(declared: DimLike, found: DimLike) -> DimLike:
+    """Of two extents that are equal in every run, the one that says more."""
+    if known(found) is not None or not _has_unknown(found):
+        return found if known(declared) is None else declared
+    return found if known(declared) is None and _has_unknown(declared) else declared
+
+
+def _has_unknown(extent: DimLike) -> bool:
+    return any(isinstance(atom, Unknown) for atom in atoms(extent))
+
+
+def _is_open(fact: Fact) -> bool:
+    """Whether ``fact`` is a small tensor of which only the contents are missing."""
+    if fact.tensor is not None or fact.known_value is not None or not fact.has_rank:
+        return False
+    fixed = static(fact.shape)
+    return fixed is not None and math.prod(fixed) <= COMPUTED_ELEMENTS
+
+
+def _computed(
+    facts: Sequence[Fact],
+    inputs: Sequence[Fact | None],
+    attributes: Mapping[str, object],
+    view: InferNode,
+) -> Sequence[Fact]:
+    """``facts`` with contents from the kernel, if every input is known and the kernel succeeds."""
+    constants = [None if fact is None else fact.constant for fact in inputs]
+    missing = any(fact is not None and c is None for fact, c in zip(inputs, constants, strict=True))
+    if missing or not view.operator.is_deterministic or not inputs:
+        return facts
+    node = RunNode(
+        operator=view.operator,
+        schema=view.schema,
+        opset=view.opset,
+        wanted=view.wanted,
+        run_body=_no_body,
+    )
+    try:
+        with np.errstate(all="ignore"):
+            results = run_node(constants, bind_attributes(view.schema, attributes), node)
+    except (FornixError, ValueError, TypeError, ArithmeticError, IndexError):
+        return facts  # the node will say so when it runs; here it is only not known
+    return [
+        replace(fact, tensor=ArrayTensor(result)) if isinstance(result, np.ndarray) else fact
+        for fact, result in zip(facts, results, strict=False)
+    ]
+
+
+def _no_body(*_: object) -> list[object]:
+    raise ValidationError("a node without subgraphs has none to run")

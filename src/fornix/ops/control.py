@@ -1,0 +1,388 @@
+"""Control flow: If, Loop and Scan, whose attributes are graphs.
+
+How a body is inferred or run, outer values included, is the caller's matter
+(`InferNode.infer_body`, `RunNode.run_body`); here stands only what each operator does with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fornix.dtype import BOOL as BOOL_DTYPE
+from fornix.dtype import INT64
+from fornix.errors import Fail, require
+from fornix.ir.dim import DimLike, known
+from fornix.ir.graph import Graph
+from fornix.ir.types import TensorType
+from fornix.ops.call import InferNode, RunNode
+from fornix.ops.fact import Array, Fact, join, tensor
+from fornix.ops.geometry import normalize_axis
+from fornix.ops.op import op
+from fornix.ops.types import BF16, BOOL, E8M0, F4, F8, I2, I4, I64, OPT, SEQ, TENSOR
+
+If = (
+    op("If <else_branch: graph, then_branch: graph> (cond: B) => (outputs: each V+)",
+       since=1, V=TENSOR, B=BOOL)
+    .since(11)
+    .since(13, V=+SEQ(TENSOR))
+    .since(16, V=+(BF16 | SEQ(BF16) | OPT(TENSOR | BF16 | SEQ(TENSOR | BF16))))
+    .since(19, V=+(F8 | SEQ(F8) | OPT(F8)))
+    .since(21, V=+(I4 | SEQ(I4) | OPT(I4)))
+    .since(23, V=+(F4 | SEQ(F4) | OPT(F4)))
+    .since(24, V=+(E8M0 | SEQ(E8M0) | OPT(E8M0)))
+    .since(25, V=+(I2 | SEQ(I2) | OPT(I2)))
+)  # fmt: skip
+
+
+@If.infer
+def infer_if(
+    cond: Fact, *, then_branch: Graph, else_branch: Graph, node: InferNode
+) -> tuple[Fact, ...]:
+    chosen = cond.constant
+    then_facts = node.infer_body(then_branch, [])
+    else_facts = node.infer_body(else_branch, [])
+    require(
+        len(then_facts) == len(else_facts) == node.output_count,
+        f"both branches must give the node's {node.output_count} outputs, "
+        f"found {len(then_facts)} and {len(else_facts)}",
+    )
+    if chosen is not None and chosen.size == 1:
+        return tuple(then_facts if chosen.reshape(()) else else_facts)
+    return tuple(
+        join(one, other, "the branches of If differ")
+        for one, other in zip(then_facts, else_facts, strict=True)
+    )
+
+
+@If.kernel
+def if_(cond: Array, *, then_branch: Graph, else_branch: Graph, node: RunNode) -> tuple[Any, ...]:
+    """The outputs of ``then_branch`` if ``cond`` holds, else those of ``else_branch``.
+
+    ``cond`` has one element. Only the chosen branch is evaluated. Source: ONNX If-11.
+    """
+    return tuple(node.run_body(then_branch if _truth(cond) else else_branch, []))
+
+
+def _truth(cond: Array) -> bool:
+    require(cond.size == 1, f"a condition must have one element, found shape {list(cond.shape)}")
+    return bool(cond.reshape(()))
+
+
+Loop = (
+    op("""Loop <body: graph> (M: I?, cond: B?, v_initial: each V+) =>
+              (v_final_and_scan_outputs: each V+)""", since=1, V=TENSOR, I=I64, B=BOOL)
+    .since(11, """Loop <body: graph> (M: I?, cond: B?, v_initial: each V*) =>
+                      (v_final_and_scan_outputs: each V+)""")
+    .since(13, V=+SEQ(TENSOR))
+    .since(16, V=+(BF16 | SEQ(BF16) | OPT(TENSOR | BF16 | SEQ(TENSOR | BF16))))
+    .since(19, V=+(F8 | SEQ(F8) | OPT(F8)))
+    .since(21, V=+(I4 | SEQ(I4) | OPT(I4)))
+    .since(23, V=+(F4 | SEQ(F4) | OPT(F4)))
+    .since(24, V=+(E8M0 | SEQ(E8M0) | OPT(E8M0)))
+    .since(25, V=+(I2 | SEQ(I2) | OPT(I2)))
+)  # fmt: skip
+
+WIDENINGS = 4
+"""Rounds in which a carried value may lose what is known of it: extents, rank, type, all."""
+
+
+@Loop.infer
+def infer_loop(
+    M: Fact | None = None,
+    cond: Fact | None = None,
+    *v_initial: Fact,
+    body: Graph,
+    node: InferNode,
+) -> tuple[Fact, ...]:
+    stays = cond is None or (cond.constant is not None and bool(cond.constant.all()))
+    condition = tensor(BOOL_DTYPE, (), _TRUE if stays else None)
+    carried, results = _fixed_point(node, body, [tensor(INT64, ()), condition], v_initial, 1)
+    trips: DimLike = node.unknown("the number of iterations is known at run time")
+    if stays and M is not None and M.value is not None and _is_true(results[0]):
+        trips = M.value.reshape(-1)[0]
+    scanned = results[1 + len(carried) :]
+    return (*carried, *(_stacked(fact, trips, 0) for fact in scanned))
+
+
+_TRUE = np.array(1, object)
+
+
+def _is_true(fact: Fact) -> bool:
+    return fact.constant is not None and bool(fact.constant.all())
+
+
+def _fixed_point(
+    node: InferNode,
+    body: Graph,
+    leading: Sequence[Fact],
+    initial: Sequence[Fact],
+    skipped: int,
+    trailing: Sequence[Fact] = (),
+) -> tuple[list[Fact], list[Fact]]:
+    """Facts that hold for the carried values in every iteration, and the body's results.
+
+    ``leading`` and ``trailing`` are the body's other inputs; its results begin with ``skipped``
+    others, then the carried values.
+    """
+    carried = [Fact(fact.type) for fact in initial]
+    results: list[Fact] = []
+    for _ in range(WIDENINGS):
+        results = node.infer_body(body, [*leading, *carried, *trailing])
+        after = results[skipped : skipped + len(carried)]
+        require(
+            len(after) == len(carried),
+            f"the body must give {skipped + len(carried)} outputs or more, found {len(results)}",
+        )
+        widened = [
+            Fact(join(one, other, "it changes from one iteration to the next").type)
+            for one, other in zip(carried, after, strict=True)
+        ]
+        if [fact.type for fact in widened] == [fact.type for fact in carried]:
+            break
+        carried = widened
+    else:
+        carried = [Fact(_without_shape(fact)) for fact in carried]
+        results = node.infer_body(body, [*leading, *carried, *trailing])
+    return carried, results
+
+
+def _without_shape(fact: Fact) -> TensorType | None:
+    return TensorType(fact.type.dtype) if isinstance(fact.type, TensorType) else None
+
+
+def _stacked(fact: Fact, count: DimLike, axis: int) -> Fact:
+    """The fact of ``count`` values of ``fact`` stacked along a new ``axis``."""
+    if not isinstance(fact.type, TensorType) or not fact.has_rank:
+        return Fact(_without_shape(fact))
+    axis = normalize_axis(axis, fact.rank + 1)
+    return tensor(fact.dtype, (*fact.shape[:axis], count, *fact.shape[axis:]))
+
+
+@Loop.kernel
+def loop(
+    M: Array | None = None,
+    cond: Array | None = None,
+    *v_initial: Any,
+    body: Graph,
+    node: RunNode,
+) -> tuple[Any, ...]:
+    """Evaluate ``body`` again and again, at most M times, as long as ``cond`` holds.
+
+    body(iteration, cond, *carried) → (cond, *carried, *scanned). The results are the last carried
+    values, then for each scanned output its values of all iterations, stacked along a new axis 0.
+    Without M and cond the loop ends when the body says so. Source: ONNX Loop-13.
+    """
+    limit = None if M is None else int(M.reshape(-1)[0])
+    goes_on = cond is None or _truth(cond)
+    carried = list(v_initial)
+    scanned: list[list[Any]] = [[] for _ in body.outputs[1 + len(carried) :]]
+    iteration = 0
+    while goes_on and (limit is None or iteration < limit):
+        index, truth = np.array(iteration, np.int64), np.array(goes_on)
+        condition, *results = node.run_body(body, [index, truth, *carried])
+        goes_on = _truth(condition)
+        carried, new = results[: len(carried)], results[len(carried) :]
+        for values, value in zip(scanned, new, strict=True):
+            values.append(value)
+        iteration += 1
+    declared = body.outputs[1 + len(carried) :]
+    return (
+        *carried,
+        *(_stack(values, 0, value.type) for values, value in zip(scanned, declared, strict=True)),
+    )
+
+
+def _stack(values: Sequence[Array], axis: int, declared: object) -> Array:
+    """``values`` stacked along a new ``axis``; without any, an empty tensor as ``declared``."""
+    if not values:
+        if not isinstance(declared, TensorType) or declared.dtype is None:
+            raise Fail(
+                "a loop without iterations gives an empty tensor, whose element type the body must "
+                f"declare; found {declared or 'no type'}"
+            )
+        shape = [known(extent) or 0 for extent in declared.shape or ()]
+        axis = normalize_axis(axis, len(shape) + 1)
+        return np.empty((*shape[:axis], 0, *shape[axis:]), declared.dtype.numpy)
+    shapes = {value.shape for value in values}
+    require(
+        len(shapes) == 1,
+        f"a scanned value must have one shape in all iterations, found {sorted(shapes)}",
+    )
+    return np.stack(values, axis)
+
+
+Scan = (
+    op("""Scan <body: graph, directions: ints?, num_scan_inputs: int>
+              (sequence_lens: I?, initial_state_and_scan_inputs: each V+) =>
+              (final_state_and_scan_outputs: each V+)""", since=8, I=I64, V=TENSOR)
+    .since(9, """Scan <body: graph, num_scan_inputs: int, scan_input_axes: ints?,
+                     scan_input_directions: ints?, scan_output_axes: ints?,
+                     scan_output_directions: ints?>
+                     (initial_state_and_scan_inputs: each V+) =>
+                     (final_state_and_scan_outputs: each V+)""")
+    .since(11)
+    .since(16, V=+BF16)
+    .since(19, V=+F8)
+    .since(21, V=+I4)
+    .since(23, V=+F4)
+    .since(24, V=+E8M0)
+    .since(25, V=+I2)
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scanning:
+    """Which inputs and outputs of a Scan are scanned, along which axes, in which direction."""
+
+    states: int
+    input_axes: list[int]
+    input_backward: list[bool]
+    output_axes: list[int]
+    output_backward: list[bool]
+
+    @classmethod
+    def of(
+        cls,
+        inputs: int,
+        outputs: int,
+        num_scan_inputs: int,
+        scan_input_axes: list[int] | None = None,
+        scan_input_directions: list[int] | None = None,
+        scan_output_axes: list[int] | None = None,
+        scan_output_directions: list[int] | None = None,
+    ) -> Scanning:
+        """The attributes, completed; raises ShapeError on wrong counts."""
+        states = inputs - num_scan_inputs
+        require(
+            0 <= states <= outputs and num_scan_inputs >= 1,
+            f"num_scan_inputs must be in [1, {inputs}] and leave a state for at most each of the "
+            f"{outputs} outputs, got {num_scan_inputs}",
+        )
+        scanned = outputs - states
+        for name, given, count in (
+            ("scan_input_axes", scan_input_axes, num_scan_inputs),
+            ("scan_input_directions", scan_input_directions, num_scan_inputs),
+            ("scan_output_axes", scan_output_axes, scanned),
+            ("scan_output_directions", scan_output_directions, scanned),
+        ):
+            require(
+                not given or len(given) == count,
+                f"{name} must have {count} entries, got {given}",
+            )
+        return cls(
+            states,
+            scan_input_axes or [0] * num_scan_inputs,
+            [bool(d) for d in scan_input_directions or [0] * num_scan_inputs],
+            scan_output_axes or [0] * scanned,
+            [bool(d) for d in scan_output_directions or [0] * scanned],
+        )
+
+
+@Scan.infer
+def infer_scan_8(
+    sequence_lens: Fact | None,
+    *values: Fact,
+    body: Graph,
+    num_scan_inputs: int,
+    directions: list[int] | None = None,
+    node: InferNode,
+) -> tuple[Fact, ...]:
+    states = len(values) - num_scan_inputs
+    batch = values[0].shape[0]
+    length: DimLike = values[states].shape[1]
+    inner = [tensor(fact.dtype, fact.shape[1:]) for fact in values[:states]]
+    parts = [tensor(fact.dtype, fact.shape[2:]) for fact in values[states:]]
+    carried, results = _fixed_point(node, body, [], inner, 0, parts)
+    scanned = [_stacked(fact, length, 0) for fact in results[states:]]
+    return tuple(_stacked(fact, batch, 0) for fact in (*carried, *scanned))
+
+
+@Scan.infer(since=9)
+def infer_scan(
+    *values: Fact, body: Graph, num_scan_inputs: int, node: InferNode, **axes: list[int]
+) -> tuple[Fact, ...]:
+    plan = Scanning.of(len(values), node.output_count, num_scan_inputs, **axes)
+    parts, length = [], None
+    for fact, axis in zip(values[plan.states :], plan.input_axes, strict=True):
+        if not fact.has_rank:
+            parts.append(Fact(_without_shape(fact)))
+            continue
+        place = normalize_axis(axis, fact.rank, "scan_input_axes")
+        length = fact.shape[place] if length is None or known(length) is None else length
+        parts.append(tensor(fact.dtype, fact.shape[:place] + fact.shape[place + 1 :]))
+    carried, results = _fixed_point(node, body, [], values[: plan.states], 0, parts)
+    count = node.unknown("the length of the scanned inputs") if length is None else length
+    scanned = [
+        _stacked(fact, count, axis)
+        for fact, axis in zip(results[plan.states :], plan.output_axes, strict=True)
+    ]
+    return (*carried, *scanned)
+
+
+@Scan.kernel
+def scan_8(
+    sequence_lens: Array | None,
+    *values: Array,
+    body: Graph,
+    num_scan_inputs: int,
+    directions: list[int] | None = None,
+    node: RunNode,
+) -> tuple[Any, ...]:
+    """`scan` along axis 1 of every batch entry, each as long as ``sequence_lens`` says.
+
+    Shorter entries are padded with zeros. Source: ONNX Scan-8.
+    """
+    states = len(values) - num_scan_inputs
+    longest = values[states].shape[1]
+    batch = values[0].shape[0]
+    lengths = [longest] * batch if sequence_lens is None else sequence_lens.reshape(-1).tolist()
+    rows = []
+    for entry, length in zip(range(batch), lengths, strict=True):
+        inputs = [v[entry] for v in values[:states]] + [v[entry, :length] for v in values[states:]]
+        row = scan(
+            *inputs,
+            body=body,
+            num_scan_inputs=num_scan_inputs,
+            scan_input_directions=directions,
+            node=node,
+        )
+        padded = [
+            np.pad(v, [(0, longest - length), *[(0, 0)] * (v.ndim - 1)]) for v in row[states:]
+        ]
+        rows.append([*row[:states], *padded])
+    return tuple(np.stack(column) for column in zip(*rows, strict=True))
+
+
+@Scan.kernel(since=9)
+def scan(
+    *values: Array, body: Graph, num_scan_inputs: int, node: RunNode, **axes: list[int] | None
+) -> tuple[Any, ...]:
+    """Evaluate ``body`` once for every slice of the scanned inputs, carrying states along.
+
+    body(*states, *slices) → (*states, *scanned). The results are the last states, then for each
+    scanned output its values of all steps, stacked along a new axis. Raises ShapeError if the
+    scanned inputs differ in length. Source: ONNX Scan-9.
+    """
+    plan = Scanning.of(len(values), len(body.outputs), num_scan_inputs, **axes)
+    states = list(values[: plan.states])
+    sources = [
+        np.moveaxis(value, normalize_axis(axis, value.ndim, "scan_input_axes"), 0)
+        for value, axis in zip(values[plan.states :], plan.input_axes, strict=True)
+    ]
+    lengths = {len(source) for source in sources}
+    require(len(lengths) == 1, f"scanned inputs must have one length, found {sorted(lengths)}")
+    sources = [s[::-1] if b else s for s, b in zip(sources, plan.input_backward, strict=True)]
+    scanned: list[list[Any]] = [[] for _ in plan.output_axes]
+    for step in range(lengths.pop()):
+        results = node.run_body(body, [*states, *(source[step, ...] for source in sources)])
+        states = results[: plan.states]
+        for collected, value in zip(scanned, results[plan.states :], strict=True):
+            collected.append(value)
+    ordered = [c[::-1] if b else c for c, b in zip(scanned, plan.output_backward, strict=True)]
+    declared = [value.type for value in body.outputs[plan.states :]]
+    stacked = list(map(_stack, ordered, plan.output_axes, declared))
+    return (*states, *stacked)

@@ -1,0 +1,264 @@
+"""Plans: a graph prepared once, so that running it is a walk over a list of steps.
+
+Preparing finds each node's operator or model function, checks its attributes and decides after
+which step a value is no longer needed. Values live in an environment that a graph shares with its
+subgraphs, since those read outer values; a function gets an environment of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fornix import ops
+from fornix.errors import Fail, FornixError, LimitError, ValidationError
+from fornix.ir.attribute import Attribute
+from fornix.ir.graph import Function, Graph, Node, Value
+from fornix.ir.walk import captured_values
+from fornix.ops.call import (
+    RunNode,
+    bind_attributes,
+    check_arity,
+    plain_attributes,
+    run_node,
+    subject,
+)
+
+log = logging.getLogger(__name__)
+
+Environment = dict[Value, Any]
+Call = Callable[[list[Any], Environment], Sequence[Any]]
+Observer = Callable[[Node, Sequence[Any]], None]
+FunctionKey = tuple[str, str, str]
+
+MAX_CALL_DEPTH = 200
+"""Model functions that may call each other in a chain; far below Python's own limit."""
+
+
+@dataclass
+class Scope:
+    """What names mean in a model or function: opset imports and model functions."""
+
+    imports: Mapping[str, int]
+    functions: Mapping[FunctionKey, Function]
+    random: np.random.Generator = field(default_factory=np.random.default_rng)
+    callers: tuple[FunctionKey, ...] = ()
+    plans: dict[FunctionKey, Plan] = field(default_factory=dict)
+    """Plans of functions that were called without attributes."""
+
+    def opset(self, domain: str) -> int:
+        """The version of ``domain`` that is imported."""
+        version = self.imports.get(domain, self.imports.get("ai.onnx") if domain == "" else None)
+        if version is None:
+            have = ", ".join(f"{name or 'ai.onnx'} {v}" for name, v in self.imports.items())
+            raise ValidationError(
+                f"an opset import for domain {domain or 'ai.onnx'!r} is required, "
+                f"found {have or 'none'}"
+            )
+        return version
+
+    def inside(self, function: Function) -> Scope:
+        """The scope of a function's body; raises if it calls itself or nesting is too deep."""
+        key = (function.domain, function.name, function.overload)
+        if key in self.callers:
+            chain = " → ".join(name for _, name, _ in (*self.callers, key))
+            raise ValidationError(f"model functions must not call themselves, found {chain}")
+        if len(self.callers) >= MAX_CALL_DEPTH:
+            raise LimitError(f"model functions may nest {MAX_CALL_DEPTH} deep, found more")
+        return replace(
+            self, imports=function.opset_imports or self.imports, callers=(*self.callers, key)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node, ready to run."""
+
+    node: Node
+    subject: str
+    call: Call
+    release: tuple[Value, ...]
+    """Values that nothing reads after this step."""
+
+
+class Plan:
+    """A graph prepared for evaluation; safe to run from several threads at once."""
+
+    def __init__(
+        self, graph: Graph, scope: Scope, given: Mapping[str, Attribute] | None = None
+    ) -> None:
+        self.graph = graph
+        self.scope = scope
+        self.given = given or {}
+        self.constants: Environment = {
+            value: value.tensor.numpy()
+            for value in graph.initializer_values
+            if value.tensor is not None
+        }
+        self.bodies: dict[Graph, Plan] = {}
+        nodes = list(graph.nodes)
+        release = _last_uses(graph, nodes)
+        self.steps = [
+            self._step(node, tuple(release.get(index, ()))) for index, node in enumerate(nodes)
+        ]
+
+    def run(
+        self,
+        inputs: Mapping[Value, Any],
+        environment: Environment | None = None,
+        *,
+        keep: frozenset[Value] = frozenset(),
+        observe: Observer | None = None,
+    ) -> list[Any]:
+        """Values of the graph's outputs; values in ``keep`` stay in ``environment`` as well."""
+        values: Environment = {} if environment is None else environment
+        values.update(self.constants)
+        values.update(inputs)
+        with np.errstate(all="ignore"):
+            for step in self.steps:
+                self._run_step(step, values, keep, observe)
+        results = [self._result(value, values) for value in self.graph.outputs]
+        for value in self.graph.outputs:
+            if value.graph is self.graph and value not in keep:
+                values.pop(value, None)
+        return results
+
+    def _run_step(
+        self,
+        step: Step,
+        values: Environment,
+        keep: frozenset[Value],
+        observe: Observer | None,
+    ) -> None:
+        node = step.node
+        try:
+            inputs = [None if value is None else values[value] for value in node.inputs]
+            results = step.call(inputs, values)
+        except FornixError as error:
+            raise error.at(step.subject) if not self._is_placed(error) else error from None
+        except KeyError as error:
+            if not isinstance(error.args[0], Value):
+                raise Fail(f"{step.subject}: {type(error).__name__}: {error}") from error
+            raise ValidationError(
+                f"{step.subject}: input '{error.args[0].name}' must be computed before, "
+                "found no value"
+            ) from None
+        except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:
+            raise Fail(f"{step.subject}: {type(error).__name__}: {error}") from error
+        for value, result in zip(node.outputs, results, strict=False):
+            values[value] = result
+        if observe is not None:
+            observe(node, results)
+        for value in step.release:
+            if value not in keep:
+                values.pop(value, None)
+
+    @staticmethod
+    def _is_placed(error: FornixError) -> bool:
+        """Whether a node inside, in a subgraph or function, has already put its name ahead."""
+        return str(error).startswith("node ")
+
+    def _result(self, value: Value, values: Environment) -> Any:
+        if value not in values:
+            raise ValidationError(
+                f"{self.graph.label}: output '{value.name}' must be computed, found no value"
+            )
+        return values[value]
+
+    def _step(self, node: Node, release: tuple[Value, ...]) -> Step:
+        function = self.scope.functions.get((node.domain, node.op_type, node.overload))
+        opset = None
+        try:
+            if function is not None:
+                call = self._function_call(node, function)
+            else:
+                opset = self.scope.opset(node.domain)
+                call = self._operator_call(node, opset)
+        except FornixError as error:
+            raise error.at(subject(node, opset)) if not self._is_placed(error) else error from None
+        return Step(node, subject(node, opset), call, release)
+
+    def _operator_call(self, node: Node, opset: int) -> Call:
+        given = plain_attributes(node.attributes, self.given)
+        schema = ops.schema_of(node.domain, node.op_type, opset)
+        operator = ops.operators()[schema.domain, schema.name]
+        check_arity(schema, node.inputs, len(node.outputs))
+        attributes = bind_attributes(schema, given)
+        wanted = tuple(node.wants(index) for index in range(len(node.outputs)))
+        view = RunNode(
+            operator=operator,
+            schema=schema,
+            opset=opset,
+            wanted=wanted,
+            run_body=lambda graph, inputs: self._run_body(graph, inputs, {}),
+            random=self.scope.random,
+        )
+        if not node.graphs:
+            return lambda inputs, _: run_node(inputs, attributes, view)
+
+        def call(inputs: list[Any], environment: Environment) -> Sequence[Any]:
+            def run_body(graph: Graph, values: Sequence[Any]) -> list[Any]:
+                return self._run_body(graph, values, environment)
+
+            return run_node(inputs, attributes, replace(view, run_body=run_body))
+
+        for graph in node.graphs:
+            self.bodies[graph] = Plan(graph, self.scope, self.given)
+        return call
+
+    def _run_body(self, graph: Graph, inputs: Sequence[Any], environment: Environment) -> list[Any]:
+        if len(inputs) != len(graph.inputs):
+            raise ValidationError(
+                f"{graph.label} takes {len(graph.inputs)} inputs, the operator gives {len(inputs)}"
+            )
+        return self.bodies[graph].run(dict(zip(graph.inputs, inputs, strict=True)), environment)
+
+    def _function_call(self, node: Node, function: Function) -> Call:
+        plan = self._function_plan(node, function)
+        formal = function.graph.inputs
+        if len(node.inputs) > len(formal):
+            raise ValidationError(
+                f"function {function.name} takes {len(formal)} inputs, found {len(node.inputs)}"
+            )
+
+        def call(inputs: list[Any], _: Environment) -> Sequence[Any]:
+            padded = [*inputs, *[None] * (len(formal) - len(inputs))]
+            return plan.run(dict(zip(formal, padded, strict=True)))
+
+        return call
+
+    def _function_plan(self, node: Node, function: Function) -> Plan:
+        key = (function.domain, function.name, function.overload)
+        if not node.attributes and not function.defaults and key in self.scope.plans:
+            return self.scope.plans[key]
+        given = dict(function.defaults)
+        for name, attribute in node.attributes.items():
+            resolved = attribute if attribute.ref is None else self.given.get(attribute.ref)
+            if resolved is not None:
+                given[name] = resolved
+        plan = Plan(function.graph, self.scope.inside(function), given)
+        if not given:
+            self.scope.plans[key] = plan
+        return plan
+
+
+def _last_uses(graph: Graph, nodes: Sequence[Node]) -> dict[int, list[Value]]:
+    """By index of step, the values of ``graph`` that nothing reads later."""
+    last: dict[Value, int] = {}
+    for index, node in enumerate(nodes):
+        for value in node.outputs:
+            last[value] = index
+        captured = captured_values(node) if node.graphs else ()
+        for used in (*node.inputs, *captured):
+            if used is not None and used.graph is graph:
+                last[used] = index
+    stay = set(graph.outputs) | set(graph.initializer_values)
+    release: dict[int, list[Value]] = {}
+    for value, index in last.items():
+        if value not in stay:
+            release.setdefault(index, []).append(value)
+    return release

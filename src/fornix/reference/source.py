@@ -1,0 +1,95 @@
+"""What may be evaluated: a path, bytes, an open file, a message, or an IR model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fornix.errors import InvalidArgument
+from fornix.format.files import read_model
+from fornix.format.messages import (
+    IR_VERSION,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    own,
+)
+from fornix.ir.files import load
+from fornix.ir.graph import Function, Model
+from fornix.ir.load import from_message
+
+LATEST_OPSET = 28
+"""Opset of ai.onnx for graphs and nodes that come without imports."""
+
+ModelSource = str | os.PathLike[str] | bytes | Model | Any
+
+
+def as_model(source: ModelSource, opsets: Mapping[str, int] | None = None) -> Model:
+    """The IR model that ``source`` holds; ``opsets`` are those of a source that has none."""
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return load(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return from_message(ModelProto.FromString(bytes(source)))
+    if hasattr(source, "read"):
+        return from_message(read_model(source))
+    if not hasattr(source, "DESCRIPTOR"):
+        raise InvalidArgument(
+            "a path, bytes, an open file, a message or an IR model is required, "
+            f"found {type(source).__name__}"
+        )
+    return from_message(_model_message(own(source), opsets or {}))
+
+
+def as_function(source: Any) -> Function:
+    """The model function that a message or an IR function holds."""
+    if isinstance(source, Function):
+        return source
+    message = ModelProto(functions=[own(source, FunctionProto)])
+    return next(iter(from_message(message).functions))
+
+
+def _model_message(message: Any, opsets: Mapping[str, int]) -> ModelProto:
+    """``message`` itself if it is a model, else a model around the graph, function or node."""
+    if isinstance(message, ModelProto):
+        return message
+    model = ModelProto(ir_version=IR_VERSION)
+    if isinstance(message, GraphProto):
+        model.graph.CopyFrom(message)
+    elif isinstance(message, NodeProto):
+        _wrap(model.graph, message, message.input, message.output)
+    elif isinstance(message, FunctionProto):
+        model.functions.append(message)
+        call = NodeProto(
+            domain=message.domain,
+            op_type=message.name,
+            overload=message.overload,
+            input=message.input,
+            output=message.output,
+        )
+        _wrap(model.graph, call, message.input, message.output)
+        opsets = (
+            {message.domain: 1} | {i.domain: i.version for i in message.opset_import} | {**opsets}
+        )
+    else:
+        raise InvalidArgument(
+            f"a model, graph, function or node is required, found {type(message).__name__}"
+        )
+    for domain, version in (opsets or {"": LATEST_OPSET}).items():
+        model.opset_import.add(domain=domain, version=version)
+    return model
+
+
+def _wrap(
+    graph: GraphProto, node: NodeProto, inputs: Iterable[str], outputs: Iterable[str]
+) -> None:
+    """Make ``node`` the only one of ``graph``."""
+    graph.node.append(node)
+    for name in dict.fromkeys(name for name in inputs if name):
+        graph.input.add(name=name)
+    for name in outputs:
+        if name:
+            graph.output.add(name=name)
