@@ -36,6 +36,7 @@ __all__ = [
     "subject",
     "to_array",
     "to_sparse",
+    "unpack",
 ]
 
 # NumPy's limit, and rule 3 of the security rules.
@@ -151,6 +152,17 @@ def to_array(tensor: TensorProto, base_dir: str = "") -> NDArray[Any]:
             f"{subject(tensor)}: {declared.dtype} belongs in {expected}, found {present[0]}"
         )
     return _from_typed(tensor, declared)
+
+
+def unpack(tensor: TensorProto, payload: Buffer) -> NDArray[Any]:
+    """The elements of ``tensor``, whose packed bytes stand elsewhere: x[*dims], as `to_array`.
+
+    What the message has in `raw_data` does not count. Raises TensorDataError unless the bytes are
+    exactly what dims and dtype require.
+    """
+    declared = layout(tensor)
+    _require_empty(tensor, [name for name in _present(tensor) if name != "raw_data"])
+    return _from_raw(payload, declared, tensor)
 
 
 def _present(tensor: TensorProto) -> list[str]:
