@@ -62,11 +62,7 @@ def convert(
         return array
     if round_mode not in {"up", "down", "nearest"}:
         raise InvalidArgument(f"round_mode must be up, down or nearest, found {round_mode!r}")
-    if source.kind == "complex" or (target.kind == "complex" and source is types.STRING):
-        if target.kind != "complex":
-            raise DTypeError(f"{source} converts to complex types only, found {target}")
-        if source is types.STRING:
-            raise DTypeError(f"strings convert to real types only, found {target}")
+    _require_real(source, target)
     flat = array.reshape(-1)
     with np.errstate(all="ignore"):
         if source is types.STRING:
@@ -80,6 +76,14 @@ def convert(
         else:
             result = _to_float(flat, source, target, saturate=saturate, round_mode=round_mode)
     return result.reshape(array.shape)
+
+
+def _require_real(source: DType, target: DType) -> None:
+    """Refuse what Cast does not define: complex to real, and strings to complex."""
+    if source.kind == "complex" and target.kind != "complex":
+        raise DTypeError(f"{source} converts to complex types only, found {target}")
+    if source is types.STRING and target.kind == "complex":
+        raise DTypeError(f"strings convert to real types only, found {target}")
 
 
 def _native(flat: NDArray[Any], source: DType) -> NDArray[Any]:
@@ -191,8 +195,6 @@ def _wrap(native: NDArray[Any], target: DType) -> NDArray[Any]:
 
 
 def _to_strings(flat: NDArray[Any], source: DType) -> NDArray[Any]:
-    if source.kind == "complex":
-        raise DTypeError(f"{source} converts to complex types only, found string")
     result = np.empty(flat.size, object)
     if source.is_float:
         numbers = flat if source is types.FLOAT16 else _native(flat, source)
@@ -230,15 +232,17 @@ def _text(entry: object) -> str:
 
 
 def _number(text: str, target: DType) -> float:
-    """The number that ``text`` spells; float64 for itself, else rounded to odd as in `_odd64`."""
+    """The number that ``text`` spells; rounded to odd, as in `_odd64`, on the way to less."""
     if _SPECIAL.fullmatch(text):
         return float(text)
     if not _NUMBER.fullmatch(text):
         raise Fail(f"a number is required to convert a string to {target}, found {text!r}")
     nearest = float(text)
-    if target is types.FLOAT64 or nearest == 0 or np.isinf(nearest):
+    if target is types.FLOAT64 or target.is_integer:
         return nearest
-    exact, found = abs(Decimal(text)), abs(Decimal(nearest))
+    if nearest == 0 or np.isinf(nearest):
+        return nearest
+    exact, found = Decimal(text).copy_abs(), Decimal(nearest).copy_abs()
     if exact == found:
         return nearest
     bits = np.float64(nearest).view(np.uint64)
@@ -249,5 +253,5 @@ def _integer(text: str, target: DType) -> int:
     """The integer that ``text`` spells; fractions are cut off."""
     if _INTEGER.fullmatch(text):
         return int(text)
-    number = np.array([_number(text, types.FLOAT64)])
+    number = np.array([_number(text, target)])
     return int(_to_integer(number, types.FLOAT64, target)[0])
