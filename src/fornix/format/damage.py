@@ -99,6 +99,8 @@ class _Walk:
         while at < stop:
             begin = at
             tag, at = self.tag(at, stop, here)
+            if tag < 8:  # within groups, which it does not know, upb lets it pass
+                raise _Found(begin, here, "a field number from 1 is required, found 0")
             if tag & 7 == END_GROUP:
                 raise _Found(begin, here, "a field is required, found the end of a group")
             field = descriptor.fields_by_number.get(tag >> 3)
@@ -113,7 +115,7 @@ class _Walk:
 
     def tag(self, at: int, stop: int, place: str) -> tuple[int, int]:
         tag, behind = self.varint(at, stop, place, SHORT)
-        if tag >= 2**32 or tag < 8:
+        if tag >= 2**32:
             raise _Found(at, place, f"a field number below 2**29 is required, found {tag >> 3}")
         if tag & 7 > FIXED32:
             raise _Found(at, place, f"a wire type from 0 to 5 is required, found {tag & 7}")
