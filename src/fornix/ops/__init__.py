@@ -14,7 +14,7 @@ from fornix.errors import SchemaError
 from fornix.ops.op import Operator
 from fornix.ops.schema import Schema
 
-FAMILIES: tuple[str, ...] = ("shape",)
+FAMILIES: tuple[str, ...] = ("shape", "conv", "pool", "norm", "batch_norm", "linalg", "einsum")
 """Modules of this package that declare operators."""
 
 

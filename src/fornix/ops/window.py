@@ -8,8 +8,9 @@ builds it from symbolic extents, kernels and lowerings from plain ones. What is 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import TypedDict
 
 import numpy as np
@@ -22,6 +23,7 @@ from fornix.ops.geometry import shape_text
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 Slices = tuple[slice, ...]
+Index = tuple[slice | EllipsisType | int, ...]
 
 
 class WindowAttributes(TypedDict, total=False):
@@ -101,12 +103,12 @@ class Window:
     @property
     def shape(self) -> tuple[int, ...]:
         """Extent of the output as plain integers."""
-        return tuple(map(_plain, self.out))
+        return tuple(map(plain, self.out))
 
     @property
     def tap_shape(self) -> tuple[int, ...]:
         """Number of taps as plain integers."""
-        return tuple(map(_plain, self.taps))
+        return tuple(map(plain, self.taps))
 
     @property
     def is_pointwise(self) -> bool:
@@ -118,7 +120,7 @@ class Window:
 
     def along(self, axis: int, tap: int) -> tuple[slice, slice]:
         """The output elements whose ``tap`` lies inside the data, and where it lies."""
-        size, out, before = (_plain(d[axis]) for d in (self.size, self.out, self.before))
+        size, out, before = (plain(d[axis]) for d in (self.size, self.out, self.before))
         stride, offset = self.stride[axis], tap * self.dilation[axis] - before
         start = max(0, -(offset // stride))
         stop = max(start, min(out, -((offset - size) // stride)))
@@ -193,6 +195,11 @@ def spans(taps: Sequence[DimLike], dilation: Sequence[int]) -> tuple[DimLike, ..
     return tuple((k - 1) * d + 1 for k, d in zip(taps, dilation, strict=True))
 
 
+def last_axes(indices: Iterable[slice | int]) -> Index:
+    """The index that applies ``indices`` to the last axes."""
+    return (..., *indices)
+
+
 def unfold(x: Array, window: Window) -> Array:
     """Every window's taps, as a new array; padding reads 0: x[..., *S] → [..., *taps, *out]."""
     view = _windows(pad(x, window), window)
@@ -204,9 +211,9 @@ def pad(x: Array, window: Window, value: object = 0) -> Array:
     lead = x.ndim - len(window.size)
     reach = [
         (o - 1) * s + r if o else 0
-        for o, s, r in zip(window.shape, window.stride, map(_plain, window.reach), strict=True)
+        for o, s, r in zip(window.shape, window.stride, map(plain, window.reach), strict=True)
     ]
-    before = tuple(map(_plain, window.before))
+    before = tuple(map(plain, window.before))
     if not any(before) and all(r <= n for r, n in zip(reach, x.shape[lead:], strict=True)):
         return x
     padded = np.full((*x.shape[:lead], *reach), value, x.dtype)
@@ -215,7 +222,7 @@ def pad(x: Array, window: Window, value: object = 0) -> Array:
         for b, n, r in zip(before, x.shape[lead:], reach, strict=True)
     ]
     source = [slice(0, place.stop - place.start) for place in kept]
-    padded[(..., *kept)] = x[(..., *source)]
+    padded[last_axes(kept)] = x[last_axes(source)]
     return padded
 
 
@@ -242,7 +249,7 @@ def fold(columns: Array, window: Window) -> Array:
     """
     rank = len(window.size)
     lead = columns.shape[: columns.ndim - 2 * rank]
-    folded = np.zeros((*lead, *map(_plain, window.size)), columns.dtype)
+    folded = np.zeros((*lead, *map(plain, window.size)), columns.dtype)
     everything = (slice(None),) * len(lead)
     for tap, out, data in window.places():
         folded[everything + data] += columns[everything + tap + out]
@@ -283,8 +290,8 @@ def _extent(
     return minimum(ceildiv(room, stride) + 1, ceildiv(size + before, stride))
 
 
-def _plain(dim: DimLike) -> int:
-    """``dim`` as an int; kernels and lowerings see no other."""
+def plain(dim: DimLike) -> int:
+    """``dim`` as an int; kernels see no other."""
     extent = known(dim)
     if extent is None:
         raise TypeError(f"a plain extent is required, found the symbolic {dim}")
@@ -292,6 +299,6 @@ def _plain(dim: DimLike) -> int:
 
 
 __all__ = [
-    "AUTO_PADS", "Window", "WindowAttributes", "explicit_padding", "fold", "is_same", "pad",
-    "per_axis", "slide", "spans", "split_padding", "unfold",
+    "AUTO_PADS", "Window", "WindowAttributes", "explicit_padding", "fold", "is_same", "last_axes",
+    "pad", "per_axis", "plain", "slide", "spans", "split_padding", "unfold",
 ]  # fmt: skip

@@ -1,0 +1,296 @@
+"""BatchNormalization and Dropout: what a model does differently in training.
+
+The standard has told training from inference by ``is_test`` (until opset 6), by the number of
+outputs (until 13) and by ``training_mode``; the kernels keep that apart from the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fornix.dtype import BOOL as BOOL_DTYPE
+from fornix.errors import require
+from fornix.ir.dim import DimLike, equal
+from fornix.ops.call import InferNode, RunNode
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text
+from fornix.ops.op import op
+from fornix.ops.precision import widened
+from fornix.ops.types import BF16, BOOL, F8, FLOAT
+
+BatchNormalization = (
+    op("""BatchNormalization <consumed_inputs: ints, epsilon: float = 1e-05, is_test: int = 0,
+                              momentum: float = 0.9, spatial: int = 1>
+                             (X: T, scale: T, B: T, mean: T, var: T)
+                          => (Y: T, mean: T?, var: T?, saved_mean: T?, saved_var: T?)""",
+       since=1, T=FLOAT)
+    .since(6, """BatchNormalization <epsilon: float = 1e-05, is_test: int = 0,
+                                     momentum: float = 0.9, spatial: int = 1>
+                                    (X: T, scale: T, B: T, mean: T, var: T)
+                                 => (Y: T, mean: T?, var: T?, saved_mean: T?, saved_var: T?)""")
+    .since(7, """BatchNormalization <epsilon: float = 1e-05, momentum: float = 0.9,
+                                     spatial: int = 1>
+                                    (X: T, scale: T, B: T, mean: T, var: T)
+                                 => (Y: T, mean: T?, var: T?, saved_mean: T?, saved_var: T?)""")
+    .since(9, """BatchNormalization <epsilon: float = 1e-05, momentum: float = 0.9>
+                                    (X: T, scale: T, B: T, mean: T, var: T)
+                                 => (Y: T, mean: T?, var: T?, saved_mean: T?, saved_var: T?)""")
+    .since(14, """BatchNormalization <epsilon: float = 1e-05, momentum: float = 0.9,
+                                      training_mode: int = 0>
+                                     (X: T, scale: T, B: T, input_mean: U, input_var: U)
+                                  => (Y: T, running_mean: U?, running_var: U?)""",
+           T=+BF16, U=FLOAT | BF16)
+    .since(15, """BatchNormalization <epsilon: float = 1e-05, momentum: float = 0.9,
+                                      training_mode: int = 0>
+                                     (X: T, scale: T1, B: T1, input_mean: T2, input_var: T2)
+                                  => (Y: T, running_mean: T2?, running_var: T2?)""",
+           T1=FLOAT | BF16, T2=FLOAT | BF16)
+)  # fmt: skip
+
+
+@BatchNormalization.infer
+def infer_batch_normalization(
+    x: Fact,
+    scale: Fact,
+    b: Fact,
+    mean: Fact,
+    var: Fact,
+    *,
+    spatial: int = 1,
+    node: InferNode,
+    **_: float,
+) -> tuple[Fact, ...]:
+    statistics = _statistics_shape(x.shape, spatial)
+    for name, other in (("scale", scale), ("B", b), ("mean", mean), ("var", var)):
+        if other.has_rank:
+            _check_statistics(name, other.shape, x.shape, statistics)
+    dtype = None if node.version < TYPED_STATISTICS else mean.dtype
+    running = tensor(dtype, statistics)
+    return (tensor(x.dtype, x.shape), running, running, running, running)[: node.output_count]
+
+
+TYPED_STATISTICS = 14
+"""Schema version from which the mean and variance have a type of their own."""
+
+
+def _statistics_shape(x: Sequence[DimLike], spatial: int) -> tuple[DimLike, ...]:
+    """Shape of scale, bias, mean and variance: [C], or [C, *S] where each place has its own.
+
+    X of rank 1 counts as one channel.
+    """
+    require(len(x) >= 1, "X must have rank 1 or more, found a scalar")
+    if len(x) == 1:
+        return (1,)
+    return tuple(x[1:2] if spatial else x[1:])
+
+
+def _check_statistics(
+    name: str, shape: Sequence[DimLike], x: Sequence[DimLike], wanted: Sequence[DimLike]
+) -> None:
+    fits = len(shape) == len(wanted) and all(
+        equal(a, b) is not False for a, b in zip(shape, wanted, strict=True)
+    )
+    require(
+        fits,
+        f"{name} must have the shape {shape_text(wanted)} for X{shape_text(x)}, "
+        f"got {name}{shape_text(shape)}",
+    )
+
+
+@BatchNormalization.kernel
+def batch_normalization_1(
+    x: Array,
+    scale: Array,
+    b: Array,
+    mean: Array,
+    var: Array,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
+    spatial: int = 1,
+    is_test: int = 0,
+    node: RunNode,
+) -> Array | tuple[Array, ...]:
+    """Standardize every channel, then scale and shift it, by given statistics or the batch's own.
+
+    y = (x − mean) / √(var + epsilon) · scale + b;  x[N, C, *S] · scale[C] → y[N, C, *S].
+    With more than one output (and, until opset 6, is_test=0) in training: the statistics are those
+    of the batch, and mean · momentum + batch · (1 − momentum) is returned. spatial=0 keeps
+    statistics for each place, [C, *S]. Source: ONNX BatchNormalization-9.
+    """
+    arrays = (x, scale, b, mean, var)
+    if node.output_count == 1 or is_test:
+        return _normalized(*arrays, epsilon, spatial)
+    return _trained(*arrays, epsilon, momentum, spatial)
+
+
+@BatchNormalization.kernel(since=14)
+def batch_normalization(
+    x: Array,
+    scale: Array,
+    b: Array,
+    mean: Array,
+    var: Array,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
+    training_mode: int = 0,
+) -> tuple[Array, ...]:
+    """Standardize every channel, then scale and shift it, by given statistics or the batch's own.
+
+    y = (x − mean) / √(var + epsilon) · scale + b;  x[N, C, *S] · scale[C] → y[N, C, *S].
+    With training_mode the statistics are those of the batch, the variance being the population's,
+    and mean · momentum + batch · (1 − momentum) is returned.
+    Computes in the widest of the input types, float32 at least. Source: ONNX BatchNormalization-15.
+    """
+    arrays = (x, scale, b, mean, var)
+    if not training_mode:
+        return _normalized(*arrays, epsilon, 1), mean, var
+    return _trained(*arrays, epsilon, momentum, 1)[:3]
+
+
+def _normalized(
+    x: Array, scale: Array, b: Array, mean: Array, var: Array, epsilon: float, spatial: int
+) -> Array:
+    """``x`` standardized by these statistics: one multiplication and one addition per element."""
+    wanted = _statistics_shape(x.shape, spatial)
+    for name, other in (("scale", scale), ("B", b), ("mean", mean), ("var", var)):
+        _check_statistics(name, other.shape, x.shape, wanted)
+    shape = (1,) if x.ndim == 1 else (*scale.shape, *[1] * (x.ndim - 1 - scale.ndim))
+    factor = widened(scale) / np.sqrt(widened(var) + widened(var).dtype.type(epsilon))
+    shift = widened(b) - widened(mean) * factor
+    y: Array = widened(x) * factor.reshape(shape)
+    y += shift.reshape(shape)
+    return y.astype(x.dtype, copy=False)
+
+
+def _trained(
+    x: Array,
+    scale: Array,
+    b: Array,
+    mean: Array,
+    var: Array,
+    epsilon: float,
+    momentum: float,
+    spatial: int,
+) -> tuple[Array, ...]:
+    """``x`` standardized by its own statistics, the running statistics, and its own."""
+    wide = widened(x)
+    axes = (0,) if x.ndim == 1 or not spatial else (0, *range(2, x.ndim))
+    shape = _statistics_shape(x.shape, spatial)
+    batch_mean = np.mean(wide, axis=axes).reshape(shape)
+    batch_var = np.var(wide, axis=axes).reshape(shape)
+    y = _normalized(x, scale, b, batch_mean, batch_var, epsilon, spatial)
+    running = [
+        (widened(old) * widened(old).dtype.type(momentum) + new * new.dtype.type(1 - momentum))
+        for old, new in ((mean, batch_mean), (var, batch_var))
+    ]
+    outputs = [statistic.astype(mean.dtype) for statistic in (*running, batch_mean, batch_var)]
+    return y, *outputs
+
+
+Dropout = (
+    op("""Dropout <consumed_inputs: ints?, is_test: int = 0, ratio: float = 0.5>
+                  (data: T) => (output: T, mask: T?)""", since=1, T=FLOAT, deterministic=False)
+    .since(6, "Dropout <is_test: int = 0, ratio: float = 0.5> (data: T) => (output: T, mask: T?)")
+    .since(7, "Dropout <ratio: float = 0.5> (data: T) => (output: T, mask: T?)")
+    .since(10, "Dropout <ratio: float = 0.5> (data: T) => (output: T, mask: T1?)", T1=BOOL)
+    .since(12, """Dropout <seed: int?>
+                          (data: T, ratio: T1?, training_mode: T2?) => (output: T, mask: T2?)""",
+           T1=FLOAT, T2=BOOL)
+    .since(13, T=+BF16)
+    .since(22, T=+F8, T1=+(F8 | BF16))
+)  # fmt: skip
+
+
+@Dropout.infer
+def infer_dropout(
+    data: Fact,
+    ratio: Fact | float | None = None,
+    training_mode: Fact | None = None,
+    *,
+    is_test: int = 0,
+    seed: int = 0,
+    node: InferNode,
+) -> tuple[Fact, ...]:
+    for name, given in (("ratio", ratio), ("training_mode", training_mode)):
+        if isinstance(given, Fact) and given.has_rank:
+            require(
+                given.rank == 0, f"{name} must be a scalar, got {name}{shape_text(given.shape)}"
+            )
+    mask = data.dtype if node.version < BOOLEAN_MASK else BOOL_DTYPE
+    shape = data.shape
+    return (tensor(data.dtype, shape), tensor(mask, shape))[: node.output_count]
+
+
+BOOLEAN_MASK = 10
+"""Schema version from which the mask is boolean; before, it has the type of the data."""
+
+
+@Dropout.kernel
+def dropout_1(
+    data: Array, *, ratio: float = 0.5, is_test: int = 0, node: RunNode
+) -> tuple[Array, ...]:
+    """Zero a random part of the elements and scale the others by 1 / (1 − ratio).
+
+    data[*S] → output[*S], mask[*S] (1 where kept, in the dtype of the data). is_test=1 keeps all.
+    Source: ONNX Dropout-6.
+    """
+    output, mask = _dropped(data, 0.0 if is_test else ratio, node.random)
+    return output, mask.astype(data.dtype)
+
+
+@Dropout.kernel(since=7)
+def dropout_7(data: Array, *, ratio: float = 0.5, node: RunNode) -> tuple[Array, Array]:
+    """The data as they are: these versions know inference only; the mask says that all are kept.
+
+    Source: ONNX Dropout-7 and Dropout-10.
+    """
+    mask = data.dtype if node.version < BOOLEAN_MASK else np.dtype(np.bool_)
+    return data, np.ones(data.shape, mask)
+
+
+@Dropout.kernel(since=12)
+def dropout(
+    data: Array,
+    ratio: Array | None = None,
+    training_mode: Array | None = None,
+    *,
+    seed: int | None = None,
+    node: RunNode,
+) -> tuple[Array, Array]:
+    """In training, zero a random part of the elements and scale the others by 1 / (1 − ratio).
+
+    data[*S] → output[*S], mask[*S] (true where kept); otherwise the data as they are. A seed gives
+    the stream of NumPy's RandomState, as the standard's cases do. Raises ShapeError unless
+    0 ≤ ratio < 1. Source: ONNX Dropout-13.
+    """
+    trains = training_mode is not None and bool(training_mode)
+    part = DEFAULT_RATIO if ratio is None else float(ratio)
+    return _dropped(data, part if trains else 0.0, _stream(seed, node.random))
+
+
+DEFAULT_RATIO = 0.5
+
+
+def _stream(seed: int | None, fallback: np.random.Generator) -> Stream:
+    """A source of uniform numbers, reproducible where there is a seed."""
+    if seed is None:
+        return fallback
+    return np.random.RandomState(seed % 2**32)
+
+
+Stream = np.random.Generator | np.random.RandomState
+
+
+def _dropped(data: Array, ratio: float, random: Stream) -> tuple[Array, Array]:
+    """``data`` with the part ``ratio`` zeroed and the rest scaled, and what was kept."""
+    require(0 <= ratio < 1, f"ratio must be in [0, 1), got {ratio:g}")
+    if ratio == 0:
+        return data, np.ones(data.shape, np.bool_)
+    kept = np.asarray(random.uniform(0.0, 1.0, data.shape) >= ratio)
+    wide = widened(data)
+    output = np.where(kept, wide * wide.dtype.type(1 / (1 - ratio)), wide.dtype.type(0))
+    return output.astype(data.dtype, copy=False), kept

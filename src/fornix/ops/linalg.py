@@ -1,0 +1,192 @@
+"""Linear algebra: MatMul, Gemm, Det. Products of float matrices go to NumPy's BLAS.
+
+Einsum is in `einsum.py`, quantised products are in `quantize`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from fornix.errors import require
+from fornix.ir.dim import DimLike, equal
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import broadcast_shapes, shape_text
+from fornix.ops.op import op
+from fornix.ops.precision import widened
+from fornix.ops.types import BF16, FLOAT, I32, I64, U32, U64
+
+MatMul = (
+    op("MatMul (A: T, B: T) => (Y: T)", since=1, T=FLOAT)
+    .since(9, T=+(I32 | I64 | U32 | U64))
+    .since(13, T=+BF16)
+)
+
+
+@MatMul.infer
+def infer_mat_mul(a: Fact, b: Fact) -> Fact:
+    return tensor(a.dtype, matmul_shape(a.shape, b.shape))
+
+
+@MatMul.kernel
+def mat_mul(a: Array, b: Array) -> Array:
+    """Matrix product of the last two axes; the axes ahead of them broadcast.
+
+    a[…, M, K] · b[…, K, N] → y[…, M, N]; a vector on either side loses its axis in the result.
+    Accumulates float16 and bfloat16 in float32; integers wrap. Source: ONNX MatMul-13.
+    """
+    matmul_shape(a.shape, b.shape)
+    return multiply(widened(a), widened(b)).astype(a.dtype, copy=False)
+
+
+def matmul_shape(a: Sequence[DimLike], b: Sequence[DimLike]) -> tuple[DimLike, ...]:
+    """Shape of the product of tensors of these shapes, checked."""
+    require(a and b, f"A and B must have an axis, got A{shape_text(a)} and B{shape_text(b)}")
+    inner = b[-2] if len(b) > 1 else b[0]
+    require(
+        equal(a[-1], inner) is not False,
+        f"the last axis of A must equal the rows of B, got A{shape_text(a)} and B{shape_text(b)}",
+    )
+    return (*broadcast_shapes(a[:-2], b[:-2]), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
+
+
+def multiply(a: Array, b: Array) -> Array:
+    """The product in the dtype of ``a`` and ``b``; one with a single matrix is one BLAS call."""
+    if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:
+        rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+        return (rows @ b).reshape(*a.shape[:-1], b.shape[-1])
+    return np.asarray(np.matmul(a, b))
+
+
+Gemm = (
+    op("""Gemm <alpha: float = 1.0, beta: float = 1.0, broadcast: int = 0, transA: int = 0,
+                transB: int = 0>
+               (A: T, B: T, C: T) => (Y: T)""", since=1, T=FLOAT)
+    .since(6)
+    .since(7, """Gemm <alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0>
+                      (A: T, B: T, C: T) => (Y: T)""")
+    .since(9, T=+(I32 | I64 | U32 | U64))
+    .since(11, """Gemm <alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0>
+                       (A: T, B: T, C: T?) => (Y: T)""")
+    .since(13, T=+BF16)
+)  # fmt: skip
+
+
+@Gemm.infer
+def infer_gemm(
+    a: Fact,
+    b: Fact,
+    c: Fact | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+    broadcast: int = 1,
+) -> Fact:
+    shape = _gemm_shape(a.shape, b.shape, transA, transB)
+    if c is not None and c.has_rank:
+        _check_addend(c.shape, shape, broadcast)
+    return tensor(a.dtype, shape)
+
+
+@Gemm.kernel
+def gemm(
+    a: Array,
+    b: Array,
+    c: Array | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+    broadcast: int = 1,
+) -> Array:
+    """Product of two matrices plus a third: alpha · A′ · B′ + beta · C; ′ transposes on demand.
+
+    a[M, K] · b[K, N] + c → y[M, N]; c broadcasts to the result (before opset 7 only with
+    ``broadcast``). Accumulates float16 and bfloat16 in float32; integers wrap, and are truncated
+    after multiplication with alpha or beta other than 1. Source: ONNX Gemm-13.
+    """
+    shape = _gemm_shape(a.shape, b.shape, transA, transB)
+    left, right = widened(a.T if transA else a), widened(b.T if transB else b)
+    y = _scaled(left @ right, alpha)
+    if c is not None:
+        _check_addend(c.shape, shape, broadcast)
+        y += _scaled(widened(c), beta)
+    return y.astype(a.dtype, copy=False)
+
+
+def _gemm_shape(
+    a: Sequence[DimLike], b: Sequence[DimLike], transpose_a: int, transpose_b: int
+) -> tuple[DimLike, DimLike]:
+    require(
+        len(a) == 2 and len(b) == 2,
+        f"A and B must be matrices, got A{shape_text(a)} and B{shape_text(b)}",
+    )
+    m, k = reversed(a) if transpose_a else a
+    rows, n = reversed(b) if transpose_b else b
+    flags = f"transA={transpose_a}, transB={transpose_b}"
+    require(
+        equal(k, rows) is not False,
+        f"A and B must have one inner extent, got A{shape_text(a)} and B{shape_text(b)} "
+        f"with {flags}",
+    )
+    return m, n
+
+
+def _check_addend(c: Sequence[DimLike], shape: Sequence[DimLike], broadcast: int) -> None:
+    """Raise ShapeError unless C may be added to a product of ``shape``."""
+    matches = len(c) <= len(shape) and all(
+        n == 1 or equal(n, m) is not False for n, m in zip(c[::-1], shape[::-1], strict=False)
+    )
+    require(matches, f"C{shape_text(c)} must broadcast to the product's shape {shape_text(shape)}")
+    if not broadcast:
+        equals = len(c) == 2 and all(
+            equal(n, m) is not False for n, m in zip(c, shape, strict=True)
+        )
+        require(
+            equals,
+            f"C must have the product's shape {shape_text(shape)}, got C{shape_text(c)}; "
+            "set broadcast=1",
+        )
+
+
+def _scaled(x: Array, factor: float) -> Array:
+    """``x · factor`` in the dtype of ``x``, integers truncated."""
+    if factor == 1:
+        return x
+    if x.dtype.kind == "f":
+        return np.asarray(x * x.dtype.type(factor))
+    return np.asarray(x * np.float64(factor)).astype(x.dtype)
+
+
+Det = (
+    op("Det (X: T) => (Y: T)", since=11, T=FLOAT)
+    .since(22, T=+BF16)
+)  # fmt: skip
+
+
+@Det.infer
+def infer_det(x: Fact) -> Fact:
+    _check_square(x.shape)
+    return tensor(x.dtype, x.shape[:-2])
+
+
+@Det.kernel
+def det(x: Array) -> Array:
+    """Determinant of each square matrix: x[…, M, M] → y[…].
+
+    Computes float16 and bfloat16 in float32. Source: ONNX Det-22.
+    """
+    _check_square(x.shape)
+    return np.asarray(np.linalg.det(widened(x))).astype(x.dtype, copy=False)
+
+
+def _check_square(shape: Sequence[DimLike]) -> None:
+    require(
+        len(shape) >= 2 and equal(shape[-2], shape[-1]) is not False,
+        f"X must end in a square matrix, got X{shape_text(shape)}",
+    )
