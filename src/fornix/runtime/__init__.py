@@ -1,0 +1,7 @@
+"""Machine code, or kernels, to answers: sessions."""
+
+from __future__ import annotations
+
+from fornix.runtime.session import InferenceSession, ModelMetadata, NodeArg
+
+__all__ = ["InferenceSession", "ModelMetadata", "NodeArg"]
