@@ -1,4 +1,4 @@
-"""Words of the ONNX text notation, and errors that show their place.
+r"""Words of the ONNX text notation, and errors that show their place.
 
 Decides what an identifier, a number and a string are, reads them one at a time in linear time, and
 words every `ParseError`. What sequences of them mean is left to the readers: the model parser here
@@ -6,12 +6,15 @@ and the operator signatures of `fornix.ops`.
 
     identifier   [A-Za-z_][A-Za-z0-9_]*
     integer      -?[0-9]+
-    float        an integer with fraction or exponent, -inf, -nan; unsigned inf and nan are identifiers
-                 that `Tokens.number` accepts
+    float        an integer with a fraction or an exponent, or -inf or -nan; inf and nan without a
+                 sign are identifiers that `Tokens.number` accepts
     string       "…", in which a backslash stands for the character after it; b"…" holds bytes, with
-                 the escapes \\n \\r \\t \\" \\\\ \\xHH (an extension of fornix)
-    punctuation  => ... and single characters
+                 the escapes \n \r \t \" \\ \xHH (an extension of fornix)
+    punctuation  => ... #@ and single characters
     comment      # to the end of the line
+
+`#@` ahead of a brace is a comment for other readers of the notation and a token here: behind it
+stands what the notation has no words for (see `notes`).
 """
 
 from __future__ import annotations
@@ -31,10 +34,10 @@ END = "end"
 _UNKNOWN = "unknown"
 
 _TOKEN = re.compile(
-    r"""(?:[ \t\r\n\f\v]++|\#[^\n]*+)*+(?:
+    r"""(?:[ \t\r\n\f\v]++|\#(?!@[ ]*\{)[^\n]*+)*+(?:
       (?P<string>b?"[^"\\]*+(?:\\.[^"\\]*+)*+")
     | (?P<identifier>[A-Za-z_][A-Za-z0-9_]*+)
-    | (?P<punctuation>=>|\.\.\.)
+    | (?P<punctuation>=>|\.\.\.|\#@)
     | (?P<float>-?(?:[0-9]++(?:\.[0-9]*+(?:[eE][+-]?[0-9]++)?|[eE][+-]?[0-9]++)
         |\.[0-9]++(?:[eE][+-]?[0-9]++)?|(?i:inf(?:inity)?|nan)(?![A-Za-z0-9_])))
     | (?P<integer>-?[0-9]++)
@@ -48,6 +51,7 @@ _BYTES_ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _BYTES_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b'"': b'"', b"\\": b"\\"}
 _SPECIAL_FLOATS = frozenset({"inf", "infinity", "nan"})
 _MAX_DIGITS = 40  # more than any 64-bit integer has; keeps int() linear and below its digit limit
+MAX_DEPTH = 64  # constructs within constructs; protobuf itself ends at 100 messages
 _EXCERPT = 120  # characters of the source line that an error shows at most
 _FOUND = 40  # characters of the offending token that an error quotes at most
 
@@ -66,16 +70,26 @@ class Tokens:
     `kind`, `word` and `start` describe the current token, and `end` is the offset behind it.
     """
 
-    __slots__ = ("end", "kind", "name", "start", "text", "word")
+    __slots__ = ("depth", "end", "kind", "name", "start", "text", "word")
 
     def __init__(self, text: str, name: str = "<string>") -> None:
         self.text = text
         self.name = name
         self.kind = END
         self.word = ""
-        self.start = self.end = 0
+        self.start = self.end = self.depth = 0
         self._check_characters()
         self.advance()
+
+    def enter(self) -> None:
+        """Count one more level of nesting, of which there is a bound."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.error(f"expected at most {MAX_DEPTH} levels of nesting, found more")
+
+    def leave(self) -> None:
+        """Count one level of nesting less."""
+        self.depth -= 1
 
     def advance(self) -> None:
         """Move to the next token."""
@@ -128,7 +142,7 @@ class Tokens:
         self.advance()
 
     def more(self, close: str, context: str = "") -> bool:
-        """Whether a list goes on with ',' (True) or ends with ``close`` (False); moves behind it."""
+        """Whether a list goes on with ',' or else ends with ``close``; moves behind either."""
         if self.word == ",":
             self.advance()
             return True
@@ -153,13 +167,15 @@ class Tokens:
             return word
         return self.string(what)
 
-    def integer(self, what: str = "an integer") -> int:
+    def integer(
+        self, what: str = "an integer", least: int = -(2**63), greatest: int = 2**63 - 1
+    ) -> int:
         """The integer at the cursor."""
         if self.kind != INTEGER:
             raise self.expected(what)
-        if len(self.word) > _MAX_DIGITS:
-            raise self.error(f"expected {what} of at most 64 bits, found {self.found()}")
-        value = int(self.word)
+        value = int(self.word) if len(self.word) <= _MAX_DIGITS else greatest + 1
+        if not least <= value <= greatest:
+            raise self.expected(f"{what} from {least} to {greatest}")
         self.advance()
         return value
 
@@ -170,8 +186,8 @@ class Tokens:
         if not self.at_float():
             raise self.expected(what)
         value = float(self.word)
-        if math.isinf(value) and self.word[-1].isdigit():
-            raise self.error(f"expected {what} in the range of double, found {self.found()}")
+        if math.isinf(value) and not self.word[-1].isalpha():
+            raise self.expected(f"{what} in the range of double")
         self.advance()
         return value
 
