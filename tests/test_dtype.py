@@ -57,6 +57,8 @@ def test_of_finds_a_dtype_by_each_of_its_names(dtype: DType) -> None:
         (np.dtype("<U3"), types.STRING),
         (np.dtype("S3"), types.STRING),
         (np.dtype("longlong"), types.INT64),
+        (np.longlong, types.INT64),
+        (np.uintc, types.UINT32),
         (float, types.FLOAT64),
         (bool, types.BOOL),
         (str, types.STRING),

@@ -132,16 +132,12 @@ class DType:
 
 
 def _of_numpy(source: np.dtype[Any] | type) -> DType | None:
-    """The element type that a NumPy dtype or scalar type holds, in either byte order."""
-    if isinstance(source, type) and not issubclass(source, (np.generic, *_PYTHON_TYPES)):
-        return None
-    try:
-        dtype = np.dtype(source)
-    except TypeError:  # an abstract scalar type such as np.floating
-        return None
-    if dtype.kind in "OSTU":
+    """The element type that a NumPy dtype or a scalar type holds, in either byte order."""
+    if isinstance(source, type):
+        return _BY_TYPE.get(source)
+    if source.kind in "OSTU":
         return STRING
-    return _BY_NUMPY.get(dtype.newbyteorder("="))
+    return _BY_NUMPY.get(source.newbyteorder("="))
 
 
 def _swapped(array: NDArray[Any], dtype: DType) -> NDArray[Any]:
@@ -240,5 +236,17 @@ ALL: tuple[DType, ...] = tuple(
 )
 _BY_CODE = {dtype.code: dtype for dtype in ALL}
 _BY_NAME = {name: dtype for dtype in ALL for name in (dtype.name, dtype.text)}
-_PYTHON_TYPES = (bool, int, float, complex, str, bytes)
 _BY_NUMPY = {dtype.numpy: dtype for dtype in ALL}
+_BY_TYPE: dict[type, DType] = {
+    **{dtype.numpy.type: dtype for dtype in ALL if dtype is not STRING},
+    # C names that differ from the fixed-width types only in name, as np.longlong does.
+    **{np.dtype(letter).type: _BY_NUMPY[np.dtype(letter)] for letter in "bhilqBHILQ"},
+    bool: BOOL,
+    int: INT64,
+    float: FLOAT64,
+    complex: COMPLEX128,
+    str: STRING,
+    bytes: STRING,
+    np.str_: STRING,
+    np.bytes_: STRING,
+}
