@@ -14,7 +14,17 @@ from fornix.errors import SchemaError
 from fornix.ops.op import Operator
 from fornix.ops.schema import Schema
 
-FAMILIES: tuple[str, ...] = ("shape", "conv", "pool", "norm", "batch_norm", "linalg", "einsum")
+FAMILIES: tuple[str, ...] = (
+    "shape",
+    "reduce",
+    "linalg",
+    "einsum",
+    "conv",
+    "pool",
+    "norm",
+    "batch_norm",
+    "control",
+)
 """Modules of this package that declare operators."""
 
 

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fornix.dtype import FLOAT32, INT64
+from fornix.errors import ShapeError
+from fornix.ir.dim import symbol
+from fornix.ops.fact import as_value, tensor
+from tests.ops.harness import check_node, infer_op, peer, run_op
+
+N = symbol("N")
+RANDOM = np.random.default_rng(7)
+REDUCTIONS = [
+    "ReduceSum",
+    "ReduceMean",
+    "ReduceProd",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceSumSquare",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+]
+
+
+def positive(*shape: int, dtype: Any = np.float32) -> Any:
+    return (RANDOM.random(shape) * 2 + 0.5).astype(dtype)
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize("axes", [[1], [-1, 0], None])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_reductions_agree_with_onnxruntime_in_both_spellings(
+    name: str, axes: list[int] | None, keepdims: int
+) -> None:
+    x = positive(3, 4, 5)
+    attributes: dict[str, Any] = {"keepdims": keepdims}
+    old = attributes | ({"axes": axes} if axes else {})
+    wanted = peer(name, [x], old, opset=11)
+    check_node(name, [x], old, opset=11, expected=wanted, rtol=1e-5)
+    inputs = [x] if axes is None else [x, np.array(axes, np.int64)]
+    check_node(name, inputs, attributes, opset=18, expected=wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ReduceSum", "ReduceProd", "ReduceSumSquare"])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32, np.uint64])
+def test_integer_reductions_wrap_around(name: str, dtype: Any) -> None:
+    info = np.iinfo(dtype)
+    x = np.array([[info.max, 2, 3]], dtype)
+    term = {"ReduceSumSquare": [int(v) ** 2 for v in x[0]]}.get(name, [int(v) for v in x[0]])
+    total = int(np.prod(np.array(term, object))) if name == "ReduceProd" else sum(term)
+    wrapped = (total - info.min) % 2 ** (8 * x.itemsize) + info.min
+    check_node(name, [x, np.array([1])], expected=[np.array([[wrapped]], dtype)])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_narrow_floats_are_summed_in_float32(dtype: Any) -> None:
+    x = np.full(4096, 1.0, dtype)
+    check_node("ReduceSum", [x], {"keepdims": 0}, expected=[np.array(4096.0, dtype)])
+
+
+@pytest.mark.parametrize(
+    ("name", "neutral"),
+    [
+        ("ReduceSum", 0.0),
+        ("ReduceProd", 1.0),
+        ("ReduceMax", -np.inf),
+        ("ReduceMin", np.inf),
+        ("ReduceLogSum", -np.inf),
+        ("ReduceLogSumExp", -np.inf),
+        ("ReduceL1", 0.0),
+        ("ReduceL2", 0.0),
+    ],
+)
+def test_reducing_nothing_gives_the_neutral_element(name: str, neutral: float) -> None:
+    x = np.empty((2, 0), np.float32)
+    wanted = np.full((2, 1), neutral, np.float32)
+    check_node(name, [x, np.array([1])], expected=[wanted])
+
+
+def test_reductions_of_bool_are_any_and_all() -> None:
+    x = np.array([[True, False], [True, True]])
+    check_node("ReduceMax", [x, np.array([1])], {"keepdims": 0}, expected=[x.any(1)])
+    check_node("ReduceMin", [x, np.array([1])], {"keepdims": 0}, expected=[x.all(1)])
+
+
+def test_noop_reduces_over_no_axes() -> None:
+    x = positive(2, 3)
+    attributes = {"noop_with_empty_axes": 1}
+    check_node("ReduceSum", [x, np.array([], np.int64)], attributes, expected=[x])
+    check_node("ReduceSum", [x], attributes, expected=[x])
+
+
+def test_log_sum_exp_does_not_overflow() -> None:
+    x = np.array([1000.0, 1000.0])
+    check_node("ReduceLogSumExp", [x], {"keepdims": 0}, expected=[np.array(1000 + np.log(2))])
+
+
+def test_sum_of_a_shape_is_symbolic() -> None:
+    fact = tensor(INT64, (3,), as_value([N, 2, N]))
+    [product] = infer_op("ReduceProd", [fact], {"keepdims": 0})
+    assert product.value is not None
+    assert product.value.item() == 2 * N * N
+    [total] = infer_op("ReduceSum", [fact], {"keepdims": 1})
+    assert total.value is not None
+    assert list(total.value) == [2 * N + 2]
+
+
+def test_unknown_axes_keep_the_rank_if_dims_are_kept() -> None:
+    data, axes = tensor(FLOAT32, (N, 3, 4)), tensor(INT64, (1,))
+    assert infer_op("ReduceSum", [data, axes])[0].rank == 3
+    assert infer_op("ReduceSum", [data, axes], {"keepdims": 0})[0].rank == 2
+    open_axes = tensor(INT64, (N,))
+    assert not infer_op("ReduceSum", [data, open_axes], {"keepdims": 0})[0].has_rank
+
+
+@pytest.mark.parametrize("axes", [[3], [-4]])
+def test_reductions_refuse_an_axis_out_of_range(axes: list[int]) -> None:
+    with pytest.raises(ShapeError, match=r"axes must be in \[-3, 2\] for rank 3, got -?\d"):
+        run_op("ReduceSum", [positive(2, 3, 4), np.array(axes)])
+
+
+@pytest.mark.parametrize("name", ["ArgMax", "ArgMin"])
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_positions_of_extremes_break_ties_as_asked(name: str, last: int, keepdims: int) -> None:
+    x = RANDOM.integers(0, 3, (4, 6, 5)).astype(np.float32)
+    attributes = {"axis": 1, "select_last_index": last, "keepdims": keepdims}
+    check_node(name, [x], attributes, expected=peer(name, [x], attributes))
+
+
+def test_position_of_an_extreme_needs_an_element() -> None:
+    with pytest.raises(ShapeError, match=r"axis 0 of data\[0, 2\] must have an element"):
+        run_op("ArgMax", [np.empty((0, 2), np.float32)])
+
+
+@pytest.mark.parametrize("exclusive", [0, 1])
+@pytest.mark.parametrize("reverse", [0, 1])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_running_sums_agree_with_onnxruntime(exclusive: int, reverse: int, dtype: Any) -> None:
+    x = RANDOM.integers(-9, 9, (3, 4)).astype(dtype)
+    attributes = {"exclusive": exclusive, "reverse": reverse}
+    axis = np.array(-1, np.int32)
+    check_node("CumSum", [x, axis], attributes, expected=peer("CumSum", [x, axis], attributes))
+
+
+def test_running_products_start_at_one_if_exclusive() -> None:
+    x = np.array([2.0, 3.0, 4.0])
+    wanted = np.array([1.0, 2.0, 6.0])
+    check_node("CumProd", [x, np.array(0)], {"exclusive": 1}, expected=[wanted])
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_top_k_orders_ties_by_index(largest: int, axis: int, k: int) -> None:
+    x = RANDOM.integers(0, 4, (5, 4, 6)).astype(np.float32)
+    inputs = [x, np.array([k])]
+    attributes = {"axis": axis, "largest": largest}
+    wanted = peer("TopK", inputs, attributes, outputs=2)
+    check_node("TopK", inputs, attributes, expected=wanted)
+
+
+def test_top_k_takes_k_as_attribute_before_opset_10() -> None:
+    x = np.array([[3.0, 1.0, 2.0]])
+    wanted = [np.array([[3.0, 2.0]]), np.array([[0, 2]])]
+    check_node("TopK", [x], {"k": 2}, opset=1, expected=wanted)
+
+
+def test_top_k_counts_nan_as_greatest() -> None:
+    values, indices = run_op("TopK", [np.array([1.0, np.nan, 2.0]), np.array([2])], outputs=2)
+    np.testing.assert_array_equal(values, [np.nan, 2.0])
+    np.testing.assert_array_equal(indices, [1, 2])
+
+
+def test_top_k_refuses_more_than_there_are() -> None:
+    message = r"K must be in \[0, 3\], the extent of axis -1, got 4"
+    with pytest.raises(ShapeError, match=message):
+        run_op("TopK", [np.zeros(3, np.float32), np.array([4])], outputs=2)
+    with pytest.raises(ShapeError, match=message):
+        infer_op("TopK", [tensor(FLOAT32, (3,)), tensor(INT64, (1,), as_value([4]))], outputs=2)
