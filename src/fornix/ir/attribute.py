@@ -115,8 +115,9 @@ class Attribute:
             return cls(name, kind, items if convert is None else [convert(x) for x in items])
         if kind is None:
             kind = scalar_kind(name, value)
+        held: Any = value
         convert = _PYTHON.get(kind)
-        return cls(name, kind, value if convert is None else convert(value))
+        return cls(name, kind, held if convert is None else convert(held))
 
     @property
     def graphs(self) -> list[Graph]:

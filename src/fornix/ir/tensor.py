@@ -15,15 +15,18 @@ import numpy as np
 
 from fornix.dtype import STRING, DType
 from fornix.errors import LimitError, TensorDataError
-from fornix.format.tensors import to_array
+from fornix.format.external import Folder, homeless, is_external
+from fornix.format.mapped import MappedBytes
+from fornix.format.messages import TensorProto
+from fornix.format.tensors import to_array, unpack
+from fornix.format.wire import Payload, Skeleton
+from fornix.ir.leftover import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
     from typing_extensions import Buffer
-
-    from fornix.format.messages import TensorProto
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -140,61 +143,70 @@ class LazyTensor(_Stored):
 class MappedTensor(_Stored):
     """A tensor over packed bytes that lie elsewhere, such as a slice of a mapped file.
 
-    ``message`` has everything but the payload, for what the tensor's message says besides
-    (documentation, metadata).
+    ``payload`` finds them when they are wanted; ``message`` is what the tensor's message says
+    besides (documentation, metadata).
     """
 
-    __slots__ = ("buffer", "dtype", "message", "name", "shape")
+    __slots__ = ("dtype", "message", "name", "payload", "shape")
 
     def __init__(
         self,
-        buffer: Buffer,
+        payload: Payload | Buffer,
         dtype: DType,
         shape: tuple[int, ...],
         name: str = "",
         message: TensorProto | None = None,
     ) -> None:
-        self.buffer = memoryview(buffer)
+        self.payload = payload if isinstance(payload, Payload) else MappedBytes.of(payload)
         self.name, self.dtype, self.shape = name, dtype, tuple(shape)
         self.message = message
 
     @property
     def nbytes(self) -> int:
-        return self.buffer.nbytes
+        return self.payload.nbytes
 
     def numpy(self) -> Array:
         """A view of the mapped bytes where storage and memory agree.
 
         Raises TensorDataError if their number is not what shape and dtype require.
         """
-        return self.dtype.unpack(self.buffer, prod(self.shape)).reshape(self.shape)
+        return self.dtype.unpack(memoryview(self.payload.view()), prod(self.shape)).reshape(
+            self.shape
+        )
 
     def tobytes(self) -> bytes:
-        return self.buffer.tobytes()
+        return bytes(self.payload.view())
 
     def __reduce__(self) -> tuple[type[MappedTensor], tuple[object, ...]]:
-        arguments = (self.buffer.tobytes(), self.dtype, self.shape, self.name, self.message)
-        return MappedTensor, arguments
+        return MappedTensor, (self.payload, self.dtype, self.shape, self.name, self.message)
 
 
 class MessageTensor(_Stored):
     """A tensor that stays in its message until its elements are wanted.
 
-    The message must not change any more. `dtype` and `numpy` raise DTypeError or TensorDataError
-    if it is not sound; `shape` tells its dims unchecked.
+    The message must not change any more. Its payload may stand elsewhere: where ``skeleton`` has
+    put it, or in an external file in ``folder``. `dtype` and `numpy` raise DTypeError or
+    TensorDataError if the message is not sound, `numpy` also ExternalDataError; `shape` tells its
+    dims unchecked.
     """
 
-    __slots__ = ("_array", "_shared", "base_dir", "message")
+    __slots__ = ("_array", "_shared", "folder", "message", "skeleton")
 
-    def __init__(self, message: TensorProto, base_dir: str = "") -> None:
+    def __init__(
+        self,
+        message: TensorProto,
+        skeleton: Skeleton[Any] | None = None,
+        folder: Folder | None = None,
+    ) -> None:
         self.message = message
-        self.base_dir = base_dir
+        self.skeleton = skeleton
+        self.folder = folder
         self._array: Array | None = None
         self._shared: ref[Array] | None = None
 
     @property
     def name(self) -> str:
-        return self.message.name
+        return as_text(self.message.name)
 
     @property
     def dtype(self) -> DType:
@@ -208,22 +220,43 @@ class MessageTensor(_Stored):
     def nbytes(self) -> int:
         return packed_size(self.numpy(), STRING) if self.dtype is STRING else _packed(self)
 
+    @property
+    def payload(self) -> Payload | None:
+        """The bytes that stand elsewhere for it; None if the message has the data itself."""
+        if is_external(self.message):
+            if self.folder is None:
+                raise homeless(self.message)
+            return self.folder.payload(self.message)
+        return None if self.skeleton is None else self.skeleton.marked(self.message.raw_data)
+
     def numpy(self) -> Array:
         array = self._array if self._shared is None else self._shared()
         if array is None:
-            array = to_array(self.message, self.base_dir)
+            payload = self.payload
+            array = self._decoded(payload)
             array.flags.writeable = False
-            if array.nbytes <= KEPT_BYTES:
+            if payload is None and array.nbytes <= KEPT_BYTES:
                 self._array = array
             else:
                 self._shared = ref(array)
         return array
 
+    def _decoded(self, payload: Payload | None) -> Array:
+        if payload is None:
+            return to_array(self.message)
+        return unpack(self.message, memoryview(payload.view()))
+
     def tobytes(self) -> bytes:
         return self.dtype.pack(self.numpy())
 
-    def __reduce__(self) -> tuple[type[MessageTensor], tuple[TensorProto, str]]:
-        return MessageTensor, (self.message, self.base_dir)
+    def __reduce__(self) -> tuple[type[_Stored], tuple[object, ...]]:
+        payload = self.payload
+        if payload is None:
+            return MessageTensor, (self.message,)
+        bare = TensorProto()
+        bare.CopyFrom(self.message)
+        bare.ClearField("raw_data")
+        return MappedTensor, (payload, self.dtype, self.shape, self.name, bare)
 
 
 class SparseTensor(_Stored):

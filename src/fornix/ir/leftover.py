@@ -1,0 +1,234 @@
+"""What messages say and IR objects do not: kept as bytes, so that writing gives back what was read.
+
+An object's ``leftover`` is a serialized message of its kind. It holds the fields that the IR does
+not model, unknown ones included, and of those that it models the ones with an unusual encoding:
+present though empty, not UTF-8, keys repeated. `fornix.ir.writing` parses it first and then *sets
+each modelled field only where reading it does not give the object's value*. So an unusual encoding
+survives as long as it still means the same, and gives way when the object has changed.
+
+This file finds leftovers and reads and sets the fields that are alike in all messages: texts, lists
+of names, entries of metadata.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from fornix.errors import GraphError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from google.protobuf.message import Message
+
+    from fornix.format.messages import OperatorSetIdProto
+
+# The default domain has two spellings; the IR uses the empty one.
+DEFAULT_DOMAIN = "ai.onnx"
+_VARINT, _FIXED64, _BYTES, _GROUP, _FIXED32 = 0, 1, 2, 3, 5
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """The fields of a message that the IR models, by how they are read.
+
+    `children` are always written anew and never left over.
+    """
+
+    message: type[Message]
+    texts: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+    domain: str = ""
+
+    @cached_property
+    def others(self) -> list[tuple[str, bool]]:
+        """The fields that are not modelled, and whether they repeat."""
+        known = {*self.texts, *self.names, *self.entries, *self.children}
+        fields = self.message.DESCRIPTOR.fields
+        return [(x.name, x.is_repeated) for x in fields if x.name not in known]
+
+    def leftover(self, message: Message, odd: Iterable[str] = ()) -> bytes:
+        """What of ``message`` the IR does not hold; ``odd`` are fields that the caller found so."""
+        kept = list(odd)
+        for name in self.texts:
+            value = getattr(message, name)
+            if type(value) is bytes or (not value and message.HasField(name)):
+                kept.append(name)
+        if self.domain and getattr(message, self.domain) == DEFAULT_DOMAIN:
+            kept.append(self.domain)
+        kept += [x for x in self.names if any(type(y) is bytes for y in getattr(message, x))]
+        for name in self.entries:
+            entries = getattr(message, name)
+            if len(entries) and not plain_entries(entries):
+                kept.append(name)
+        for name, repeated in self.others:
+            if len(getattr(message, name)) if repeated else message.HasField(name):
+                kept.append(name)
+        return kept_fields(message, kept)
+
+
+def kept_fields(message: Message, names: Collection[str]) -> bytes:
+    """The fields ``names`` of ``message`` and its unknown fields, serialized."""
+    parts = []
+    if names:
+        for field, value in message.ListFields():
+            if field.name in names:
+                parts.append(_field_bytes(type(message), field.name, field.number, value))
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        parts.append(_unknown_bytes(unknown))
+    return b"".join(parts)
+
+
+def _field_bytes(kind: type[Message], name: str, number: int, value: Any) -> bytes:
+    if isinstance(value, bytes):  # also a string that is not UTF-8, which no field accepts
+        return _tagged(number, _BYTES) + _sized(value)
+    small: Any = kind()
+    if hasattr(value, "ListFields"):
+        getattr(small, name).CopyFrom(value)
+    elif hasattr(value, "extend"):
+        if any(isinstance(item, bytes) for item in value):
+            encoded = [item.encode() if isinstance(item, str) else item for item in value]
+            return b"".join(_tagged(number, _BYTES) + _sized(item) for item in encoded)
+        getattr(small, name).extend(value)
+    else:
+        setattr(small, name, value)
+    return bytes(small.SerializePartialToString())
+
+
+def _unknown_bytes(fields: Any) -> bytes:
+    """Unknown fields as they stand in a file, in their order."""
+    parts = []
+    for field in fields:
+        kind, data = field.wire_type, field.data
+        parts.append(_tagged(field.field_number, kind))
+        if kind == _VARINT:
+            parts.append(varint(data))
+        elif kind == _BYTES:
+            parts.append(_sized(data))
+        elif kind == _GROUP:
+            parts += [_unknown_bytes(data), _tagged(field.field_number, _GROUP + 1)]
+        else:
+            parts.append(data.to_bytes(8 if kind == _FIXED64 else 4, "little"))
+    return b"".join(parts)
+
+
+def varint(value: int) -> bytes:
+    """``value`` in the base-128 form of protobuf."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _tagged(number: int, kind: int) -> bytes:
+    return varint(number << 3 | kind)
+
+
+def _sized(data: bytes) -> bytes:
+    return varint(len(data)) + data
+
+
+def as_text(value: str | bytes) -> str:
+    """A string of a message; bytes that are not UTF-8 survive as surrogate escapes."""
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
+
+
+def as_domain(value: str | bytes) -> str:
+    """A domain of operators; the default domain is the empty one, however it is spelt."""
+    text = as_text(value)
+    return "" if text == DEFAULT_DOMAIN else text
+
+
+def as_names(values: Iterable[str | bytes]) -> list[str]:
+    """A repeated string field."""
+    return [as_text(value) for value in values]
+
+
+def as_dict(entries: Iterable[Any]) -> dict[str, str]:
+    """The entries of metadata; of several with one key, the last."""
+    return {as_text(entry.key): as_text(entry.value) for entry in entries}
+
+
+def plain_entries(entries: Iterable[Any]) -> bool:
+    """Whether a dict holds everything that ``entries`` say."""
+    keys = set()
+    for entry in entries:
+        if not (entry.HasField("key") and entry.HasField("value")) or len(UnknownFieldSet(entry)):
+            return False
+        texts: tuple[str | bytes, ...] = (entry.key, entry.value)
+        if any(isinstance(text, bytes) for text in texts) or entry.key in keys:
+            return False
+        keys.add(entry.key)
+    return True
+
+
+def set_text(message: Any, name: str, value: str) -> None:
+    """Let field ``name`` read as ``value``; raises GraphError if it cannot be written as UTF-8."""
+    if as_text(getattr(message, name)) != value:
+        setattr(message, name, writable(value))
+
+
+def set_domain(message: Any, name: str, value: str) -> None:
+    if as_domain(getattr(message, name)) != value:
+        setattr(message, name, writable(value))
+
+
+def set_names(field: Any, values: list[str]) -> None:
+    """Let a repeated string field read as ``values``."""
+    if as_names(field) != values:
+        del field[:]
+        field.extend([writable(value) for value in values])
+
+
+def as_opsets(imports: Iterable[OperatorSetIdProto]) -> dict[str, int]:
+    """Opset imports by domain; of several for one domain, the last."""
+    return {as_domain(entry.domain): entry.version for entry in imports}
+
+
+def plain_opsets(imports: Iterable[OperatorSetIdProto]) -> bool:
+    """Whether a dict holds everything that ``imports`` say."""
+    domains = set()
+    for entry in imports:
+        domain: str | bytes = entry.domain
+        if not (entry.HasField("domain") and entry.HasField("version")):
+            return False
+        if isinstance(domain, bytes) or domain == DEFAULT_DOMAIN or domain in domains:
+            return False
+        if len(UnknownFieldSet(entry)):
+            return False
+        domains.add(domain)
+    return True
+
+
+def set_opsets(field: Any, imports: Mapping[str, int]) -> None:
+    """Let opset imports read as ``imports``."""
+    if imports != as_opsets(field):
+        del field[:]
+        for domain, version in imports.items():
+            field.add(domain=writable(domain), version=version)
+
+
+def set_entries(field: Any, values: Mapping[str, str]) -> None:
+    """Let entries of metadata read as ``values``."""
+    if values != as_dict(field):
+        del field[:]
+        for key, value in values.items():
+            field.add(key=writable(key), value=writable(value))
+
+
+def writable(text: str) -> str:
+    """``text``, if it has a form in UTF-8; raises GraphError otherwise."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise GraphError(f"text: UTF-8 is required, found {text!r}") from error
+    return text
