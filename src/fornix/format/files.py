@@ -19,14 +19,7 @@ from fornix.format import external, wire
 from fornix.format.atomic import replacement, write_file
 from fornix.format.limits import DEFAULT, MESSAGE_BYTES, Limits
 from fornix.format.mapped import MappedFile, Memory, open_file
-from fornix.format.messages import (
-    FunctionProto,
-    GraphProto,
-    ModelProto,
-    NodeProto,
-    TensorProto,
-    own,
-)
+from fornix.format.messages import ModelProto, TensorProto, own
 from fornix.format.walk import descriptor_of, tensors
 
 if TYPE_CHECKING:
@@ -138,7 +131,7 @@ def open_model(
         if stat.S_ISREG(status.st_mode):
             return wire.scan(MappedFile(descriptor, os.fspath(source)), ModelProto, folder=folder)
         os.close(descriptor)
-    region = Memory(read_bytes(source), _label(source))
+    region = Memory(read_bytes(source), label(source))
     return wire.scan(region, ModelProto, folder=folder)
 
 
@@ -151,10 +144,10 @@ def read_message(
 ) -> M:
     """The ``message`` in ``source``; raises FormatError for damaged files."""
     form = format or format_of(source)
-    return decode(read_bytes(source), message, form, _label(source), limits=limits)
+    return decode(read_bytes(source), message(), form, label(source), limits=limits)
 
 
-def _label(source: PathLike | IO[bytes]) -> str:
+def label(source: PathLike | IO[bytes]) -> str:
     """What errors call ``source``."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
@@ -163,13 +156,13 @@ def _label(source: PathLike | IO[bytes]) -> str:
 
 def decode(
     data: bytes | str,
-    message: type[M],
+    message: M,
     format: str = PROTOBUF,  # noqa: A002 - onnx's name for it
     name: str = "<bytes>",
     *,
     limits: Limits = DEFAULT,
 ) -> M:
-    """The ``message`` that ``data``, from the file ``name``, holds.
+    """``message``, ours or onnx's and empty, with what ``data`` from the file ``name`` holds.
 
     Raises FormatError, or LimitError for text larger than ``limits`` allow.
     """
@@ -188,8 +181,8 @@ def decode(
         return _from_text(text, message, name)
     try:
         if format == JSON:
-            return json_format.Parse(text, message())
-        return text_format.Parse(text, message())
+            return json_format.Parse(text, message)
+        return text_format.Parse(text, message)
     except _TEXT_ERRORS as error:
         kind = descriptor_of(message).name
         reason = "it nests too deep" if isinstance(error, RecursionError) else str(error)[:500]
@@ -203,7 +196,7 @@ def require_format(name: str) -> None:
         raise FormatError(f"format {name!r}: one of {known} is required")
 
 
-def _from_wire(data: bytes | str, message: type[M], name: str) -> M:
+def _from_wire(data: bytes | str, message: M, name: str) -> M:
     if isinstance(data, str):
         raise FormatError(f"{name}: bytes are required in format protobuf, found text")
     if len(data) > MESSAGE_BYTES:
@@ -212,29 +205,31 @@ def _from_wire(data: bytes | str, message: type[M], name: str) -> M:
             "fornix.load reads larger models"
         )
     try:
-        return message.FromString(bytes(data))
+        message.ParseFromString(data)
     except DecodeError as error:
         raise wire.malformed(Memory(data, name), descriptor_of(message)) from error
+    return message
 
 
-def _from_text(text: str, message: type[M], name: str) -> M:
+def _from_text(text: str, message: M, name: str) -> M:
     """A message in ONNX's own notation, which has models, graphs, functions and nodes."""
     from fornix.format import text as notation  # noqa: PLC0415 - most models need no parser
 
-    parsers: dict[type[Message], Callable[[str], Message]] = {
-        ModelProto: notation.parse_model,
-        GraphProto: notation.parse_graph,
-        FunctionProto: notation.parse_function,
-        NodeProto: notation.parse_node,
+    parsers: dict[str, Callable[[str], Message]] = {
+        "ModelProto": notation.parse_model,
+        "GraphProto": notation.parse_graph,
+        "FunctionProto": notation.parse_function,
+        "NodeProto": notation.parse_node,
     }
-    parse = parsers.get(message)
-    if parse is None:
-        kind = descriptor_of(message).name
+    kind = descriptor_of(message).name
+    if kind not in parsers:
         raise FormatError(f"{name}: ONNX text has no notation for a {kind}; use textproto")
     try:
-        return parse(text)  # type: ignore[return-value] # of the class that the table says
+        found = parsers[kind](text)
     except FormatError as error:
         raise error.at(name) from None
+    message.ParseFromString(found.SerializePartialToString())
+    return message
 
 
 def encode(message: Message, format: str = PROTOBUF) -> bytes:  # noqa: A002 - onnx's name for it
@@ -254,18 +249,16 @@ def encode(message: Message, format: str = PROTOBUF) -> bytes:  # noqa: A002 - o
         return json_format.MessageToJson(message, preserving_proto_field_name=True).encode()
     from fornix.format import text as notation  # noqa: PLC0415 - most models need no printer
 
-    ours = own(message)
-    printers: dict[type[Message], Callable[..., str]] = {
-        ModelProto: notation.print_model,
-        GraphProto: notation.print_graph,
-        FunctionProto: notation.print_function,
-        NodeProto: notation.print_node,
+    printers: dict[str, Callable[..., str]] = {
+        "ModelProto": notation.print_model,
+        "GraphProto": notation.print_graph,
+        "FunctionProto": notation.print_function,
+        "NodeProto": notation.print_node,
     }
-    printer = printers.get(type(ours))
-    if printer is None:
-        kind = descriptor_of(message).name
+    kind = descriptor_of(message).name
+    if kind not in printers:
         raise FormatError(f"ONNX text has no notation for a {kind}; use textproto")
-    return printer(ours).encode()
+    return printers[kind](own(message)).encode()
 
 
 def write_bytes(target: PathLike | IO[bytes], parts: Iterable[Buffer]) -> None:

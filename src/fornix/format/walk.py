@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from fornix.format.messages import TensorProto
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
+
+    from fornix.format.messages import TensorProto
 
 _TENSOR = "onnx.TensorProto"
 
@@ -27,11 +27,12 @@ def descriptor_of(message: Message | type[Message]) -> Descriptor:
 
 
 def tensors(message: Message) -> Iterator[TensorProto]:
-    """Every tensor within ``message``, at any depth."""
-    if isinstance(message, TensorProto):
-        yield message
+    """Every tensor within ``message``, ours or onnx's, at any depth."""
+    descriptor = descriptor_of(message)
+    if descriptor.full_name == _TENSOR:
+        yield cast("TensorProto", message)
         return
-    for field in tensor_fields(descriptor_of(message)):
+    for field in tensor_fields(descriptor):
         if is_repeated(field):
             for inner in getattr(message, field.name):
                 yield from tensors(inner)
