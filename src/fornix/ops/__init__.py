@@ -20,6 +20,7 @@ FAMILIES: tuple[str, ...] = (
     "linalg",
     "einsum",
     "conv",
+    "conv_variants",
     "pool",
     "norm",
     "batch_norm",

@@ -1,8 +1,8 @@
 """Convolution and its transpose: sums of products over sliding windows.
 
 Each is one matrix product per group over unfolded windows (`window.py`), in pieces small enough to
-stay in cache. Convolutions that sample at computed places or carry a state are in `conv_more.py`,
-the quantised ones in `quantize`.
+stay in cache. Those that sample at computed places or carry a state are in `conv_variants.py`, the
+quantised ones in `quantize`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def conv(
     taps = conv_taps(x.shape, w.shape, group, kernel_shape)
     check_bias(None if b is None else b.shape, w.shape[0])
     y = convolve(widened(x), widened(w), Window.of(x.shape[2:], taps, **window), group)
-    return _with_bias(y, b).astype(x.dtype, copy=False)
+    return add_bias(y, b).astype(x.dtype, copy=False)
 
 
 def conv_taps(
@@ -135,7 +135,7 @@ def check_bias(shape: Sequence[DimLike] | None, filters: DimLike) -> None:
         )
 
 
-def _with_bias(y: Array, b: Array | None) -> Array:
+def add_bias(y: Array, b: Array | None) -> Array:
     """``y``, which nobody else holds, with a bias added to each channel."""
     if b is not None:
         y += widened(b).reshape(-1, *[1] * (y.ndim - 2))
@@ -270,7 +270,7 @@ def conv_transpose(
     check_bias(None if b is None else b.shape, w.shape[1] * group)
     win = transposed_window(x.shape[2:], taps, **window)
     y = _convolve_transposed(widened(x), widened(w), win, group)
-    return _with_bias(y, b).astype(x.dtype, copy=False)
+    return add_bias(y, b).astype(x.dtype, copy=False)
 
 
 def _transposed_taps(

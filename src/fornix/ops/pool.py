@@ -170,13 +170,15 @@ def average_pool(
     """Mean of every window, over the elements inside the data.
 
     x[N, C, *S] → y[N, C, *O]. With count_include_pad, padding counts as zeros; what ceil_mode adds
-    beyond the padding never counts. Accumulates float16 and bfloat16 in float32.
+    beyond the padding never counts; a window without elements gives 0. Accumulates float16 and
+    bfloat16 in float32.
     Source: ONNX AveragePool-22.
     """
     win = pool_window(x.shape, kernel_shape, **window)
     total = slide(np.add, widened(x), win, 0)
     for axis, count in enumerate(window_counts(win, include_padding=bool(count_include_pad))):
-        total /= count.reshape(-1, *[1] * (len(win.size) - 1 - axis)).astype(total.dtype)
+        divisor = np.maximum(count, 1).reshape(-1, *[1] * (len(win.size) - 1 - axis))
+        total /= divisor.astype(total.dtype)
     return total.astype(x.dtype, copy=False)
 
 

@@ -280,14 +280,15 @@ def _extent(
 ) -> DimLike:
     """Number of windows along one axis."""
     room = size + before + after - reach
+    extent = room // stride + 1
+    if ceil_mode:
+        extent = minimum(ceildiv(room, stride) + 1, ceildiv(size + before, stride))
     require(
-        (known(room) or 0) >= 0,
+        extent != 0 and (known(extent) or 1) > 0,
         f"the padded data must hold a window of reach {reach}, got extent {size} "
         f"with padding {shape_text((before, after))}",
     )
-    if not ceil_mode:
-        return room // stride + 1
-    return minimum(ceildiv(room, stride) + 1, ceildiv(size + before, stride))
+    return extent
 
 
 def plain(dim: DimLike) -> int:

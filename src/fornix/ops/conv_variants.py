@@ -1,0 +1,300 @@
+"""Relatives of convolution: sampling at computed places, folding columns back, carrying a state.
+
+DeformConv, Col2Im and CausalConvWithState; each ends in the products or windows of `conv.py` and
+`window.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Unpack
+
+import numpy as np
+
+from fornix.errors import NotSupported, require
+from fornix.ir.dim import DimLike, equal, known
+from fornix.ops.call import InferNode
+from fornix.ops.conv import add_bias, check_bias, conv_taps, convolve
+from fornix.ops.fact import Array, Fact, UnknownRank, tensor
+from fornix.ops.geometry import shape_text
+from fornix.ops.op import op
+from fornix.ops.precision import widened
+from fornix.ops.types import BF16, F16, F32, FLOAT, TENSOR
+from fornix.ops.window import Window, WindowAttributes, fold, plain
+
+DeformConv = (
+    op("""DeformConv <dilations: ints?, group: int = 1, kernel_shape: ints?, offset_group: int = 1,
+                      pads: ints?, strides: ints?>
+                     (X: T, W: T, offset: T, B: T?, mask: T?) => (Y: T)""", since=19, T=FLOAT)
+    .since(22, T=+BF16)
+)  # fmt: skip
+
+
+@DeformConv.infer
+def infer_deform_conv(
+    x: Fact,
+    w: Fact,
+    offset: Fact,
+    b: Fact | None = None,
+    mask: Fact | None = None,
+    *,
+    group: int = 1,
+    offset_group: int = 1,
+    kernel_shape: list[int] | None = None,
+    **window: Unpack[WindowAttributes],
+) -> Fact:
+    win = Window.of(x.shape[2:], conv_taps(x.shape, w.shape, group, kernel_shape), **window)
+    if offset.has_rank:
+        _check_offset("offset", offset.shape, x.shape, win, offset_group)
+    if mask is not None and mask.has_rank:
+        _check_offset("mask", mask.shape, x.shape, win, offset_group)
+    check_bias(b.shape if b is not None and b.has_rank else None, w.shape[0])
+    return tensor(x.dtype, (x.shape[0], w.shape[0], *win.out))
+
+
+@DeformConv.kernel
+def deform_conv(
+    x: Array,
+    w: Array,
+    offset: Array,
+    b: Array | None = None,
+    mask: Array | None = None,
+    *,
+    group: int = 1,
+    offset_group: int = 1,
+    kernel_shape: list[int] | None = None,
+    **window: Unpack[WindowAttributes],
+) -> Array:
+    """Convolution whose taps are displaced by ``offset`` and weighted by ``mask``.
+
+    x[N, C, *S] · w[M, C/group, *K] + b[M] → y[N, M, *O]; offset[N, G · ∏K · rank, *O] and
+    mask[N, G · ∏K, *O] with G = offset_group. Between elements x is interpolated linearly, outside
+    it is 0. Computes float16 and bfloat16 in float32. Source: ONNX DeformConv-22.
+    """
+    win = Window.of(x.shape[2:], conv_taps(x.shape, w.shape, group, kernel_shape), **window)
+    _check_offset("offset", offset.shape, x.shape, win, offset_group)
+    check_bias(None if b is None else b.shape, w.shape[0])
+    if mask is not None:
+        _check_offset("mask", mask.shape, x.shape, win, offset_group)
+    n, m, rank = x.shape[0], w.shape[0], len(win.size)
+    filters = widened(w).reshape(group, m // group, math.prod(w.shape[1:]))
+    y = np.empty((n, m, *win.shape), filters.dtype)
+    for image in range(n):
+        shifts = widened(offset[image]).reshape(
+            offset_group, *win.tap_shape, rank, *win.shape
+        )  # fmt: skip
+        columns = _sampled(widened(x[image]), np.moveaxis(shifts, rank + 1, 0), win)
+        if mask is not None:
+            columns *= widened(mask[image]).reshape(offset_group, 1, -1)
+        product = filters @ columns.reshape(group, filters.shape[2], math.prod(win.shape))
+        y[image] = product.reshape(m, *win.shape)
+    return add_bias(y, b).astype(x.dtype, copy=False)
+
+
+def _check_offset(
+    name: str, shape: Sequence[DimLike], x: Sequence[DimLike], window: Window, groups: int
+) -> None:
+    """Raise ShapeError unless offset or mask has a place for every tap of every output element."""
+    require(
+        groups > 0 and (known(x[1]) or 0) % groups == 0,
+        f"the channels of X{shape_text(x)} must be a multiple of offset_group={groups}",
+    )
+    per_tap = len(window.size) if name == "offset" else 1
+    channels: DimLike = groups * per_tap
+    for taps in window.taps:
+        channels = channels * taps
+    wanted = (x[0], channels, *window.out)
+    fits = len(shape) == len(wanted) and all(
+        equal(a, b) is not False for a, b in zip(shape, wanted, strict=True)
+    )
+    require(fits, f"{name} must be {shape_text(wanted)}, got {name}{shape_text(shape)}")
+
+
+def _sampled(x: Array, shifts: Array, window: Window) -> Array:
+    """One image at the displaced taps: x[C, *S] → [G, C/G, ∏K · ∏O].
+
+    shifts[rank, G, *K, *O] says by how much each tap of each output element is displaced.
+    """
+    groups, size = shifts.shape[1], window.size
+    data = x.reshape(groups, x.shape[0] // groups, -1)
+    places = [_tap_places(window, axis) + shifts[axis] for axis in range(len(size))]
+    corners = [np.floor(place) for place in places]
+    total = np.zeros((*data.shape[:2], shifts[0, 0].size), x.dtype)
+    for corner in itertools.product((0, 1), repeat=len(size)):
+        weight = np.ones(shifts.shape[1:], x.dtype)
+        index = np.zeros(shifts.shape[1:], np.int64)
+        inside = np.ones(shifts.shape[1:], np.bool_)
+        for axis, step in enumerate(corner):
+            extent, at = plain(size[axis]), corners[axis] + step
+            weight *= 1 - np.abs(places[axis] - at)
+            within = (at >= 0) & (at < extent)
+            inside &= within
+            index = index * extent + np.where(within, at, 0).astype(np.int64)
+        weight = np.where(inside, weight, 0).reshape(groups, 1, -1)
+        total += np.take_along_axis(data, index.reshape(groups, 1, -1), 2) * weight
+    return total
+
+
+def _tap_places(window: Window, axis: int) -> Array:
+    """Where the undisplaced taps lie along one axis, shaped to broadcast over [G, *K, *O]."""
+    rank = len(window.size)
+    taps = np.arange(window.tap_shape[axis]) * window.dilation[axis]
+    outputs = np.arange(window.shape[axis]) * window.stride[axis] - plain(window.before[axis])
+    behind = [1] * (rank - 1 - axis)
+    return taps.reshape(-1, *behind, *[1] * rank) + outputs.reshape(-1, *behind)
+
+
+Col2Im = op("""Col2Im <dilations: ints?, pads: ints?, strides: ints?>
+                      (input: T, image_shape: tensor(int64), block_shape: tensor(int64))
+                   => (output: T)""", since=18, T=TENSOR | BF16)  # fmt: skip
+
+
+@Col2Im.infer
+def infer_col2im(
+    input: Fact,
+    image_shape: Fact,
+    block_shape: Fact,
+    *,
+    node: InferNode,
+    **window: Unpack[WindowAttributes],
+) -> Fact:
+    require(
+        input.rank == 3, f"input must be [N, C · taps, blocks], got input{shape_text(input.shape)}"
+    )
+    n, columns, blocks = input.shape
+    size = _listed(image_shape, block_shape, node, "image_shape")
+    taps = None if block_shape.value is None else list(block_shape.value)
+    if taps is None:
+        return tensor(input.dtype, (n, node.unknown("block_shape is not known"), *size))
+    channels = _check_columns(columns, blocks, Window.of(size, taps, **window))
+    return tensor(input.dtype, (n, channels, *size))
+
+
+def _listed(values: Fact, other: Fact, node: InferNode, name: str) -> list[DimLike]:
+    """The contents of ``values``, or as many unknown extents."""
+    if values.value is not None:
+        return list(values.value)
+    count = known(values.shape[0]) if values.has_rank else None
+    count = known(other.shape[0]) if count is None else count
+    if count is None:
+        raise UnknownRank
+    return [node.unknown(f"{name}[{axis}]") for axis in range(count)]
+
+
+def _check_columns(columns: DimLike, blocks: DimLike, window: Window) -> DimLike:
+    """The number of channels in so many columns; raises ShapeError unless both counts fit."""
+    taps: DimLike = 1
+    places: DimLike = 1
+    for tap, out in zip(window.taps, window.out, strict=True):
+        taps, places = taps * tap, places * out
+    require(
+        equal(columns % taps, 0) is not False,
+        f"the columns must be a multiple of the block's {taps} elements, got {columns}",
+    )
+    require(
+        equal(blocks, places) is not False,
+        f"an image of {shape_text(window.size)} has {places} blocks, but the input has {blocks}",
+    )
+    return columns // taps
+
+
+@Col2Im.kernel
+def col2im(
+    input: Array, image_shape: Array, block_shape: Array, **window: Unpack[WindowAttributes]
+) -> Array:
+    """Sum of blocks at their places in an image: the transpose of taking blocks out of it.
+
+    input[N, C · ∏block, blocks] → output[N, C, *image]; what falls on padding is dropped.
+    Accumulates float16 and bfloat16 in float32. Source: ONNX Col2Im-18.
+    """
+    require(
+        input.ndim == 3, f"input must be [N, C · taps, blocks], got input{shape_text(input.shape)}"
+    )
+    if input.dtype == object:
+        raise NotSupported("blocks of strings have no sum")
+    size, taps = [int(d) for d in image_shape], [int(d) for d in block_shape]
+    win = Window.of(size, taps, **window)
+    channels = plain(_check_columns(input.shape[1], input.shape[2], win))
+    columns = widened(input).reshape(input.shape[0], channels, *taps, *win.shape)
+    return fold(columns, win).astype(input.dtype, copy=False)
+
+
+CausalConvWithState = op(
+    """CausalConvWithState <activation: string = "none">
+                           (input: T, weight: T, bias: T?, past_state: T?)
+                        => (output: T, present_state: T)""",
+    since=27, T=BF16 | F16 | F32, deterministic=False,
+)  # fmt: skip
+
+ACTIVATIONS = ("none", "silu", "swish")
+
+
+@CausalConvWithState.infer
+def infer_causal_conv(
+    input: Fact,
+    weight: Fact,
+    bias: Fact | None = None,
+    past_state: Fact | None = None,
+    *,
+    activation: str = "none",
+) -> tuple[Fact, Fact]:
+    past = past_state.shape if past_state is not None and past_state.has_rank else None
+    taps = _check_causal(input.shape, weight.shape, past, activation)
+    check_bias(bias.shape if bias is not None and bias.has_rank else None, input.shape[1])
+    return tensor(input.dtype, input.shape), tensor(input.dtype, (*input.shape[:2], taps - 1))
+
+
+@CausalConvWithState.kernel
+def causal_conv(
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    past_state: Array | None = None,
+    *,
+    activation: str = "none",
+) -> tuple[Array, Array]:
+    """Depthwise convolution along time that sees the present and the past only.
+
+    input[B, C, L] · weight[C, 1, K] + bias[C] → output[B, C, L]; past_state[B, C, K − 1] stands
+    ahead of the input (absent, zeros), and the last K − 1 places of both are present_state.
+    activation silu (or swish) gives y · sigmoid(y). Computes float16 and bfloat16 in float32.
+    Source: ONNX CausalConvWithState-27.
+    """
+    past = None if past_state is None else past_state.shape
+    taps = plain(_check_causal(input.shape, weight.shape, past, activation))
+    check_bias(None if bias is None else bias.shape, input.shape[1])
+    if past_state is None:
+        past_state = np.zeros((*input.shape[:2], taps - 1), input.dtype)
+    sequence = np.concatenate([past_state, input], axis=2)
+    window = Window.of(sequence.shape[2:], (taps,)) if input.shape[2] else None
+    if window is None:
+        return input, sequence
+    y = convolve(widened(sequence), widened(weight), window, input.shape[1])
+    y = add_bias(y, bias)
+    if activation != "none":
+        y = y / (1 + np.exp(-y))
+    present = sequence[:, :, sequence.shape[2] - taps + 1 :]
+    return y.astype(input.dtype, copy=False), present
+
+
+def _check_causal(
+    x: Sequence[DimLike], w: Sequence[DimLike], past: Sequence[DimLike] | None, activation: str
+) -> DimLike:
+    """The number of taps; raises ShapeError if the shapes disagree."""
+    require(
+        activation in ACTIVATIONS,
+        f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}",
+    )
+    require(len(x) == 3, f"input must be [batch, channels, length], got input{shape_text(x)}")
+    fits = len(w) == 3 and equal(w[0], x[1]) is not False and equal(w[1], 1) is not False
+    require(fits, f"weight must be [{x[1]}, 1, taps], got weight{shape_text(w)}")
+    require(w[2] != 0, f"weight must have taps, got weight{shape_text(w)}")
+    if past is not None:
+        wanted = (*x[:2], w[2] - 1)
+        fits = len(past) == 3 and all(
+            equal(a, b) is not False for a, b in zip(past, wanted, strict=True)
+        )
+        require(fits, f"past_state must be {shape_text(wanted)}, got past_state{shape_text(past)}")
+    return w[2]
