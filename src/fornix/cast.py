@@ -121,6 +121,8 @@ def _odd64(native: NDArray[Any]) -> NDArray[np.float64]:
     """
     if native.dtype not in (np.int64, np.uint64):
         return native.astype(np.float64)
+    if native.size == 0 or (native.min() >= -_EXACT_64 and native.max() <= _EXACT_64):
+        return native.astype(np.float64)
     negative = native < 0
     size = np.where(negative, -native, native).view(np.uint64)
     # 64 − 11 = 53 bits: what float64 holds.
