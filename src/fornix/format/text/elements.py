@@ -81,26 +81,39 @@ def _read_slowly(tokens: Tokens, close: str, literal: str) -> list[float]:
     return values
 
 
-def read_elements(tokens: Tokens, tensor: TensorProto, *, raw: bool) -> None:
-    """Read the elements in the brace at the cursor, into `raw_data` if ``raw`` and possible."""
+class Elements(NamedTuple):
+    """Elements that were read and are still to be stored; ``start`` is where their text starts."""
+
+    tokens: Tokens
+    tensor: TensorProto
+    values: list[float]
+    start: int
+
+    def store(self, *, raw: bool) -> None:
+        """Put them into `raw_data` if ``raw`` and the dtype can be there, else into its field."""
+        index = store(self.tensor, self.values, raw=raw)
+        if index is None:
+            return
+        self.tokens.seek(self.start)
+        for _ in range(2 * index):  # an element and a comma each
+            self.tokens.advance()
+        least, greatest = _range(STORAGE[self.tensor.data_type], raw=raw)
+        raise self.tokens.expected(f"an element from {least} to {greatest}")
+
+
+def read_elements(tokens: Tokens, tensor: TensorProto) -> Elements:
+    """Read the elements in the brace at the cursor; strings are stored at once."""
     tokens.expect("{")
     if tokens.word == "...":
         raise tokens.error("expected the elements, found '...'; print the model without elide")
-    storage, start = STORAGE[tensor.data_type], tokens.start
-    if storage.literal == "string":
-        goes_on = not tokens.accept("}")
-        while goes_on:
-            tensor.string_data.append(tokens.raw_string("an element, a string"))
-            goes_on = tokens.more("}", "after an element")
-        return
-    values = read_list(tokens, "}", storage.literal)
-    index = store(tensor, values, raw=raw)
-    if index is not None:
-        tokens.seek(start)
-        for _ in range(2 * index):  # an element and a comma each
-            tokens.advance()
-        least, greatest = _range(storage, raw=raw)
-        raise tokens.expected(f"an element from {least} to {greatest}")
+    literal, start = STORAGE[tensor.data_type].literal, tokens.start
+    if literal != "string":
+        return Elements(tokens, tensor, read_list(tokens, "}", literal), start)
+    goes_on = not tokens.accept("}")
+    while goes_on:
+        tensor.string_data.append(tokens.raw_string("an element, a string"))
+        goes_on = tokens.more("}", "after an element")
+    return Elements(tokens, tensor, [], start)
 
 
 def store(tensor: TensorProto, values: list[float], *, raw: bool) -> int | None:
@@ -137,15 +150,6 @@ def _range(storage: Storage, *, raw: bool) -> tuple[float, float]:
     return -(2**bits), 2**bits - 1
 
 
-def stored_values(tensor: TensorProto) -> list[float]:
-    """The elements as numbers, wherever `store` has put them."""
-    storage = STORAGE[tensor.data_type]
-    if storage.raw is not None and tensor.HasField("raw_data"):
-        values: list[float] = np.frombuffer(tensor.raw_data, storage.raw).tolist()
-        return values
-    return list(getattr(tensor, storage.field))
-
-
 def can_write_raw(tensor: TensorProto) -> bool:
     """Whether the text of the elements of `raw_data` reads as the same bytes."""
     raw = STORAGE[tensor.data_type].raw
@@ -163,7 +167,10 @@ def element_texts(tensor: TensorProto, keep: frozenset[str] = frozenset()) -> li
     storage = STORAGE[tensor.data_type]
     if storage.literal == "string":
         return [quote(item, keep=keep) for item in tensor.string_data]
-    values = stored_values(tensor)
+    if storage.raw is not None and tensor.HasField("raw_data"):
+        values: list[float] = np.frombuffer(tensor.raw_data, storage.raw).tolist()
+    else:
+        values = list(getattr(tensor, storage.field))
     if storage.raw == np.dtype("<f4"):
         return float32_texts(values)
     return list(map(repr, values))

@@ -107,18 +107,18 @@ class Printer:
 
     def model(self, model: ModelProto) -> str:
         """A header, the graph and the functions."""
-        parts = [self._header(model, MODEL_HEADER), self.graph(model.graph)]
-        parts += [f"{_ended(parts.pop())}{self.function(each)}" for each in model.functions]
-        return "".join(parts)
+        parts = [self.graph(model.graph), *map(self.function, model.functions)]
+        return self._header(model, MODEL_HEADER) + "".join(map(_ended, parts))
 
     def preamble(self, message: Message) -> str:
         """The note ahead of everything else, which is written first but known last."""
-        words = [word for word in DEFAULTS if self.defaults.get(word)]
-        fields = [f"defaults: [{', '.join(words)}]"] if words else []
+        fields = []
         if isinstance(message, ModelProto):
             fields += [] if message.HasField("graph") else ["graph: none"]
             fields += self._rest(message, _MODEL)
-        return self._note(fields).lstrip()
+        words = [word for word in DEFAULTS if self.defaults.get(word)]
+        defaults = [f"defaults: [{', '.join(words)}]"] if words else []
+        return self._note(defaults + fields).lstrip()
 
     def function(self, function: FunctionProto) -> str:
         """A header, a name with attributes, inputs, outputs, values and nodes."""
@@ -237,7 +237,8 @@ class Printer:
         text = self._attribute_value(attribute, present, is_formal=is_formal)
         if text:
             fields += self.writer.fields(attribute, {"name", *present})
-            if fields and kind in _WITH_NOTE and not text.endswith(self.newline):
+            takes_note = kind in _WITH_NOTE and _FIELDS[kind] in present
+            if fields and takes_note and not text.endswith(self.newline):
                 text += self._note([""])  # or the value would take the attribute's note for its own
             return f"{name}{text}{self._note(fields)}"
         text, stand_in, stand_in_kind = _STAND_INS.get(kind, _INT_STAND_IN)

@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from fornix.format.messages import TensorProto, TensorShapeProto, TypeProto, ValueInfoProto
-from fornix.format.text.elements import CODES, read_elements, store, stored_values
+from fornix.format.text.elements import CODES, read_elements
 from fornix.format.text.notes import FieldReader
 from fornix.format.text.tokens import IDENTIFIER, INTEGER, STRING, Tokens
 
@@ -20,10 +20,7 @@ TYPE_WORDS = frozenset({*CODES, "seq", "map", "optional", "sparse_tensor", "opaq
 # What the notation leaves open; `#@ {defaults: […]}` ahead of everything settles it.
 DEFAULTS = ("no_domain", "no_name", "raw_data")
 STORED = ("raw_data", "typed_data")
-_ELEMENT_FIELDS = (
-    *("raw_data", "float_data", "int32_data"),
-    *("int64_data", "double_data", "uint64_data"),
-)
+_STORED = re.compile(r"#@\s*+\{\s*+stored\s*+:\s*+(raw_data|typed_data)\b")
 _EXTERNAL = re.compile(r'\[\s*+b?"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*+:', re.DOTALL)
 
 
@@ -109,23 +106,22 @@ class ValueParser:
         tokens.accept("=")
         if tokens.word == "...":
             raise tokens.error("expected the elements, found '...', printed in place of them")
+        raw = "raw_data" in self.defaults
         if tokens.word == "{":
-            read_elements(tokens, tensor, raw="raw_data" in self.defaults)
+            elements = read_elements(tokens, tensor)
+            stored = _STORED.match(tokens.text, tokens.start)
+            raw = stored[1] == "raw_data" if stored else raw
+            elements.store(raw=raw)
         elif tokens.word == "[":
             self.fields.value(tensor, "external_data")
             tensor.data_location = TensorProto.EXTERNAL
-        self.note(tensor, {"stored": lambda: self._stored(tensor)})
+        self.note(tensor, {"stored": lambda: self._stored(raw=raw)})
 
-    def _stored(self, tensor: TensorProto) -> None:
-        """Keep the elements where the word at the cursor says, instead of the default's place."""
-        values = stored_values(tensor)
-        error = self.tokens.expected("elements that fit where they are to be stored")
-        raw = self._word(STORED) == "raw_data"
-        fields: Message = tensor  # whose ClearField takes any name
-        for field in _ELEMENT_FIELDS:
-            fields.ClearField(field)
-        if store(tensor, values, raw=raw) is not None:
-            raise error
+    def _stored(self, *, raw: bool) -> None:
+        """Pass the word that says where the elements are; it was read ahead of them."""
+        start = self.tokens.start
+        if self._word(STORED) != STORED[not raw]:
+            raise self.tokens.error("expected 'stored' as first field behind the elements", start)
 
     def type(self, target: TypeProto) -> None:
         """A tensor, sparse tensor, sequence, map, optional or opaque type."""
