@@ -1,0 +1,115 @@
+"""Walking and rewriting loop scalars: visiting, substitution of loop variables, guarding.
+
+Nothing here recurses over expressions, however deep they are; only integers that are loaded to
+index loads are visited by recursion, once per level of gathering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fornix.ir.dim.expression import Atom, Dim, DimLike, Replaced, atoms, substitute
+from fornix.ir.loops.index import Loaded
+from fornix.ir.loops.scalar import (
+    FALSE,
+    TRUE,
+    Apply,
+    Load,
+    Scalar,
+    apply,
+    gathered,
+    load,
+    select,
+)
+
+
+def walk(root: Scalar) -> Iterator[Scalar]:
+    """Every scalar of ``root`` once, operands first; those inside index expressions included."""
+    seen: set[Scalar] = set()
+    waiting = [(root, False)]
+    while waiting:
+        node, ready = waiting.pop()
+        if ready:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            waiting.append((node, True))
+            inner = [a.expr for a in loaded(*node.dims)]
+            waiting.extend((part, False) for part in (*inner, *reversed(node.args)))
+
+
+def loaded(*dims: DimLike) -> list[Loaded]:
+    """The integers loaded from memory that ``dims`` contain, in a fixed order."""
+    found = {a for d in dims for a in atoms(d) if isinstance(a, Loaded)}
+    return sorted(found, key=lambda a: a.key)
+
+
+def substitute_scalar(root: Scalar, values: Mapping[Atom, DimLike]) -> Scalar:
+    """``root`` with free loop variables replaced, simplified anew; symbols cannot be replaced."""
+    names = values.keys()
+    if not root.variables & names:
+        return root
+    done: dict[Scalar, Scalar] = {}
+    memo: Replaced = {}
+    for node in _operands_first(root, names):
+        args = tuple(done.get(a, a) for a in node.args)
+        dims = tuple(substitute(d, values, memo) for d in node.dims)
+        done[node] = node.rebuild(args, dims)
+    return done[root]
+
+
+def replace(root: Scalar, values: Mapping[Scalar, Scalar]) -> Scalar:
+    """``root`` with whole scalars replaced; not inside index expressions."""
+    done = dict(values)
+    for node in _operands_first(root, None):
+        if node not in done:
+            args = tuple(done[a] for a in node.args)
+            done[node] = node if args == node.args else node.rebuild(args, node.dims)
+    return done[root]
+
+
+def _operands_first(root: Scalar, names: object) -> Iterator[Scalar]:
+    """The scalars of ``root`` that depend on ``names`` (all if None), operands first."""
+    seen: set[Scalar] = set()
+    waiting = [(root, False)]
+    while waiting:
+        node, ready = waiting.pop()
+        if ready:
+            yield node
+        elif node not in seen and (names is None or node.variables & names):  # type: ignore[operator]
+            seen.add(node)
+            waiting.append((node, True))
+            waiting.extend((a, False) for a in node.args)
+
+
+def guarded(root: Scalar, guard: Scalar) -> Scalar:
+    """A scalar equal to ``root`` where ``guard`` holds, that neither reads nor fails elsewhere.
+
+    Loads are guarded, checked indices become 0 and integer divisors 1 where the guard is false.
+    """
+    if guard is TRUE:
+        return root
+    done: dict[Scalar, Scalar] = {}
+    for node in _operands_first(root, None):
+        args = tuple(done[a] for a in node.args)
+        dims = tuple(_guarded_dim(d, guard) for d in node.dims)
+        if isinstance(node, Load):
+            inner = apply("and", guard, args[0]) if args else guard
+            done[node] = load(node.buffer, dims[0], inner, node.default)
+        elif isinstance(node, Apply) and node.op in {"div", "mod", "fmod"}:
+            divisor = args[1] if node.dtype.is_float else select(guard, args[1], 1)
+            done[node] = apply(node.op, args[0], divisor)
+        else:
+            done[node] = node.rebuild(args, dims)
+    return done[root]
+
+
+def _guarded_dim(dim: DimLike, guard: Scalar) -> DimLike:
+    inside = loaded(dim)
+    if not inside or not isinstance(dim, Dim) or guard is FALSE:
+        return dim
+    safe: dict[Atom, DimLike] = {
+        a: gathered(select(guard, guarded(a.expr, guard), 0), a.extent, wraps=a.wraps)
+        for a in inside
+    }
+    return dim.substitute(safe)

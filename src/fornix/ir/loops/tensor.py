@@ -1,0 +1,358 @@
+"""Tensors as functions of their indices, and the computations that fill memory.
+
+A `Tensor` costs nothing: reading it inlines its function, so a transpose is a permutation of
+indices and a chain of operators is one expression. Memory appears where a tensor is `stored`, and
+in the three constructs that one expression per element cannot say: `scan` (an element depends on
+its predecessors), `scatter` (writes go where data says) and `opaque` (a Python kernel).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fornix.dtype import INT64, DType
+from fornix.errors import DTypeError, ShapeError
+from fornix.ir.dim import DimLike
+from fornix.ir.loops.index import Variable
+from fornix.ir.loops.rewrite import guarded, loaded, walk
+from fornix.ir.loops.scalar import (
+    FALSE,
+    TRUE,
+    Load,
+    Number,
+    Scalar,
+    after,
+    cast,
+    const,
+    gathered,
+    index,
+    lift,
+    load,
+    reduction,
+    select,
+)
+
+IndexLike: TypeAlias = "DimLike | Scalar"
+"""An index: an index expression, or an integer loop scalar, which is checked."""
+
+AddressMap: TypeAlias = Callable[[tuple[DimLike, ...]], DimLike]
+
+
+class Buffer:
+    """Memory: ``elements`` of one dtype, and the address at which each index lies.
+
+    `address` defaults to row-major; packed weights, blocked layouts and slices of a larger buffer
+    are other maps. `source` is the computation that fills it, None for an argument.
+    """
+
+    __slots__ = ("address", "dtype", "elements", "name", "shape", "source")
+
+    def __init__(
+        self,
+        name: str,
+        shape: Sequence[DimLike],
+        dtype: DType,
+        address: AddressMap | None = None,
+        elements: DimLike | None = None,
+    ) -> None:
+        self.name, self.shape, self.dtype = name, tuple(shape), dtype
+        self.address: AddressMap = address or self.row_major
+        self.elements: DimLike = _product(self.shape) if elements is None else elements
+        self.source: Computation | None = None
+
+    @property
+    def is_row_major(self) -> bool:
+        return self.address == self.row_major
+
+    def row_major(self, place: tuple[DimLike, ...]) -> DimLike:
+        """The address at which the last axis is contiguous."""
+        address: DimLike = 0
+        for i, n in zip(place, self.shape, strict=True):
+            address = address * n + i
+        return address
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def _product(dims: Sequence[DimLike]) -> DimLike:
+    result: DimLike = 1
+    for d in dims:
+        result = result * d
+    return result
+
+
+class Tensor:
+    """A shape, a dtype, and a function from indices to a scalar, or a buffer that holds the values.
+
+    Reading is memoised by index: two readers of one element share its expression.
+    """
+
+    __slots__ = ("buffer", "dtype", "function", "memo", "shape")
+
+    def __init__(
+        self,
+        shape: Sequence[DimLike],
+        dtype: DType,
+        function: Callable[..., Scalar] | None = None,
+        buffer: Buffer | None = None,
+    ) -> None:
+        self.shape, self.dtype = tuple(shape), dtype
+        self.function, self.buffer = function, buffer
+        self.memo: dict[tuple[DimLike, ...], Scalar] = {}
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, place: IndexLike | tuple[IndexLike, ...]) -> Scalar:
+        """The element at ``place``, which must lie in the tensor; data that index are checked."""
+        parts = self._parts(place)
+        dims = tuple(
+            gathered(i, n) if isinstance(i, Scalar) else i
+            for i, n in zip(parts, self.shape, strict=True)
+        )
+        found = self.memo.get(dims)
+        if found is None:
+            found = self.memo[dims] = self._read(dims)
+        return found
+
+    def _read(self, place: tuple[DimLike, ...]) -> Scalar:
+        if self.buffer is not None:
+            return load(self.buffer, self.buffer.address(place))
+        if self.function is None:
+            raise TypeError("a tensor has a function or a buffer")
+        value = lift(self.function(*place), self.dtype)
+        lost = set(loaded(*place))
+        if lost:  # a function that ignores an index must not lose its check
+            lost.difference_update(c for node in walk(value) for c in loaded(*node.dims))
+        for check in sorted(lost, key=lambda a: a.key):
+            value = after(index(check), value)
+        return value
+
+    def get(self, place: IndexLike | tuple[IndexLike, ...], default: Number) -> Scalar:
+        """The element at ``place``, or ``default`` outside the tensor."""
+        inside: Scalar = TRUE
+        parts = self._parts(place)
+        for i, n in zip(parts, self.shape, strict=True):
+            k = cast(i, INT64) if isinstance(i, Scalar) else index(i)
+            inside = inside & (k >= 0) & (k < index(n))
+        if inside is FALSE:
+            return const(default, self.dtype)
+        value = guarded(self[parts], inside)
+        if isinstance(value, Load) and value.guard is inside:
+            return load(value.buffer, value.address, inside, default)
+        return select(inside, value, default)
+
+    def _parts(self, place: IndexLike | tuple[IndexLike, ...]) -> tuple[IndexLike, ...]:
+        parts = place if isinstance(place, tuple) else (place,)
+        if len(parts) != self.rank:
+            raise ShapeError(f"a tensor of rank {self.rank} is read with {len(parts)} indices")
+        return parts
+
+    def __repr__(self) -> str:
+        name = self.buffer.name if self.buffer else "computed"
+        return f"Tensor({name}: {self.dtype}[{', '.join(map(str, self.shape))}])"
+
+
+# ── computations: what fills buffers ───────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """For every value of ``axes``: ``buffer[address] = value``."""
+
+    buffer: Buffer
+    axes: tuple[Variable, ...]
+    address: DimLike
+    value: Scalar
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """``starts``; then for each value of ``time``, in order: all ``steps``.
+
+    Steps read slice ``time`` of the buffers and write slice ``time + 1``, so they do not see each
+    other's writes.
+    """
+
+    time: Variable
+    starts: tuple[Store, ...]
+    steps: tuple[Store, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """``base``; then for every value of the axes of ``update``, in lexicographic order, a write.
+
+    With ``op`` ("sum", "prod", "max", "min") the old and the new element are combined, in this
+    order; without it the last write stays. An executor may write in any order, or in parallel, that
+    gives the same bits.
+    """
+
+    base: Store
+    update: Store
+    op: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque:
+    """Python's ``kernel(*inputs, **attributes)`` fills ``outputs``; ``reason``: why not loops."""
+
+    kernel: str
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    reason: str
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+Computation: TypeAlias = Store | Scan | Scatter | Opaque
+
+
+# ── construction ───────────────────────────────────────────────────────────────────────────────
+
+
+def tensor(
+    name: str, shape: Sequence[DimLike], dtype: DType, address: AddressMap | None = None
+) -> Tensor:
+    """A tensor in memory that the caller fills."""
+    return Tensor(shape, dtype, buffer=Buffer(name, shape, dtype, address))
+
+
+def compute(
+    shape: Sequence[DimLike], function: Callable[..., Scalar | Number], dtype: DType | None = None
+) -> Tensor:
+    """The tensor whose element at ``i`` is ``function(*i)``.
+
+    ``dtype`` is needed only where the function gives Python numbers.
+    """
+    if dtype is None:
+        axes = _axes("i", shape)
+        value = function(*(a.dim for a in axes))
+        if not isinstance(value, Scalar):
+            raise DTypeError(f"compute needs a dtype for the number {value!r}")
+        result = Tensor(shape, value.dtype, function)  # type: ignore[arg-type]
+        result.memo[tuple(a.dim for a in axes)] = value
+        return result
+    given = dtype
+    return Tensor(shape, dtype, lambda *place: lift(function(*place), given))
+
+
+def reduce(
+    op: str, extents: DimLike | Sequence[DimLike], function: Callable[..., Scalar]
+) -> Scalar:
+    """``op`` of ``function(*k)`` for all ``k`` in the box ``extents``; see `REDUCTIONS`."""
+    box = extents if isinstance(extents, Sequence) else (extents,)
+    axes = _axes("k", box)
+    looped = tuple(a for a in axes if a.extent != 1)
+    return reduction(op, looped, function(*(0 if a.extent == 1 else a.dim for a in axes)))
+
+
+def _axes(name: str, extents: Sequence[DimLike]) -> tuple[Variable, ...]:
+    return tuple(Variable(f"{name}{k}", n) for k, n in enumerate(extents))
+
+
+_NAMES = itertools.count()
+
+
+def stored(x: Tensor, name: str = "stored") -> Tensor:
+    """``x`` in memory: computed once, whoever reads it."""
+    if x.buffer is not None:
+        return x
+    buffer = _buffer(name, x.shape, x.dtype)
+    buffer.source = _store(x, buffer)
+    return Tensor(x.shape, x.dtype, buffer=buffer)
+
+
+def _buffer(name: str, shape: Sequence[DimLike], dtype: DType) -> Buffer:
+    return Buffer(f"{name}#{next(_NAMES)}", shape, dtype)
+
+
+def _store(x: Tensor, buffer: Buffer, prefix: tuple[DimLike, ...] = ()) -> Store:
+    """The computation that writes ``x`` to ``buffer[prefix]``."""
+    axes = _axes("i", x.shape)
+    place = tuple(a.dim for a in axes)
+    return Store(buffer, axes, buffer.address((*prefix, *place)), x[place])
+
+
+def scan(
+    length: DimLike,
+    init: Sequence[Tensor],
+    step: Callable[..., Tensor | Sequence[Tensor]],
+    name: str = "scan",
+) -> tuple[Tensor, ...]:
+    """The histories of states that ``step`` moves along: h[0] = init, h[t + 1] = step(t, h[t]).
+
+    ``step(t, *states)`` gives the new states, with the shapes and dtypes of ``init``. A history has
+    ``length + 1`` slices: the last one, ``h[length]``, is the final state also where length is 0.
+    """
+    buffers = [_buffer(name, (length + 1, *x.shape), x.dtype) for x in init]
+    time = Variable("t", length)
+    states = [_slice(b, time.dim) for b in buffers]
+    moved = step(time.dim, *states)
+    following = [moved] if isinstance(moved, Tensor) else list(moved)
+    if [(x.shape, x.dtype) for x in following] != [(x.shape, x.dtype) for x in init]:
+        raise ShapeError(f"a step keeps the types of its states {list(init)}, found {following}")
+    source = Scan(
+        time,
+        tuple(_store(x, b, (0,)) for x, b in zip(init, buffers, strict=True)),
+        tuple(_store(x, b, (time.dim + 1,)) for x, b in zip(following, buffers, strict=True)),
+    )
+    for b in buffers:
+        b.source = source
+    return tuple(Tensor(b.shape, b.dtype, buffer=b) for b in buffers)
+
+
+def _slice(buffer: Buffer, first: DimLike) -> Tensor:
+    def read(*place: DimLike) -> Scalar:
+        return load(buffer, buffer.address((first, *place)))
+
+    return Tensor(buffer.shape[1:], buffer.dtype, read)
+
+
+def scatter(
+    base: Tensor,
+    extents: Sequence[DimLike],
+    place: Callable[..., tuple[IndexLike, ...]],
+    value: Callable[..., Scalar],
+    op: str | None = None,
+) -> Tensor:
+    """A copy of ``base`` in which, for ``u`` in the box ``extents``, element ``place(*u)`` changes.
+
+    It becomes ``value(*u)``, or its combination with it by ``op`` ("sum", "prod", "max", "min").
+    Places that data give are checked. Updates happen in lexicographic order of ``u``.
+    """
+    if op not in {None, "sum", "prod", "max", "min"}:
+        raise TypeError(f"a scatter combines by sum, prod, max or min, found {op}")
+    buffer = _buffer("scatter", base.shape, base.dtype)
+    axes = _axes("u", extents)
+    at = tuple(a.dim for a in axes)
+    target = tuple(
+        gathered(i, n) if isinstance(i, Scalar) else i
+        for i, n in zip(place(*at), base.shape, strict=True)
+    )
+    update = Store(buffer, axes, buffer.address(target), lift(value(*at), base.dtype))
+    buffer.source = Scatter(_store(base, buffer), update, op)
+    return Tensor(base.shape, base.dtype, buffer=buffer)
+
+
+def opaque(
+    kernel: str,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[tuple[Sequence[DimLike], DType]],
+    reason: str,
+    **attributes: object,
+) -> tuple[Tensor, ...]:
+    """The outputs of a Python kernel on stored inputs; ``reason`` says why loops do not fit.
+
+    The kernel may not know sizes that only its data tell: their dims are unknowns.
+    """
+    buffers = tuple(_buffer(kernel, shape, dtype) for shape, dtype in outputs)
+    arguments = tuple(x.buffer for x in map(stored, inputs) if x.buffer is not None)
+    source = Opaque(kernel, arguments, buffers, reason, attributes)
+    for b in buffers:
+        b.source = source
+    return tuple(Tensor(b.shape, b.dtype, buffer=b) for b in buffers)
