@@ -16,6 +16,8 @@ from fornix.ops.schema import Schema
 
 FAMILIES: tuple[str, ...] = (
     "shape",
+    "move",
+    "shuffle",
     "reduce",
     "linalg",
     "einsum",
@@ -24,6 +26,7 @@ FAMILIES: tuple[str, ...] = (
     "pool",
     "norm",
     "batch_norm",
+    "recurrent",
     "control",
 )
 """Modules of this package that declare operators."""

@@ -7,9 +7,11 @@ definition. Sliding windows have a file of their own (`window.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from fornix.errors import ShapeError
-from fornix.ir.dim import DimLike, known, unknown
+from fornix.ir.dim import Dim, DimLike, known, unknown
+from fornix.ops.fact import Array
 
 
 def normalize_axis(axis: int, rank: int, name: str = "axis") -> int:
@@ -52,6 +54,28 @@ def _broadcast_dim(dims: Sequence[DimLike], shapes: Sequence[Sequence[DimLike]])
     if fixed:
         return fixed[0]  # the symbolic extents can only be this or 1
     return unknown(f"broadcast of {' and '.join(map(str, distinct))}, either of which may be 1")
+
+
+def unified(dims: Iterable[DimLike]) -> DimLike | None:
+    """The one extent that all of ``dims`` must be; None if two known ones differ.
+
+    Of symbolic extents that must be equal, the first without an unknown part stands for all.
+    """
+    distinct = list(dict.fromkeys(dims))
+    fixed = {extent for extent in map(known, distinct) if extent is not None}
+    if len(fixed) > 1:
+        return None
+    if fixed:
+        return fixed.pop()
+    named = [dim for dim in distinct if isinstance(dim, Dim) and not dim.unknowns]
+    return (named or distinct)[0]
+
+
+def single(x: Array, name: str) -> Any:
+    """The one element of ``x``, a scalar or a tensor of one element."""
+    if x.size != 1:
+        raise ShapeError(f"{name} must have one element, found shape {shape_text(x.shape)}")
+    return x.reshape(-1)[0]
 
 
 def shape_text(shape: Iterable[object]) -> str:
