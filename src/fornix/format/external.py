@@ -223,6 +223,8 @@ class ExternalFile:
         try:
             if _BENEATH:
                 self._fd = _descend(base, parents, 0 if allow_links else _NO_FOLLOW)
+            elif not allow_links:
+                _require_no_link(base, parents)
             self._new = Replacement(path, name, self._fd)
         except OSError as error:
             self._close()
@@ -351,9 +353,7 @@ def _descend(base: str, names: Iterable[str], flags: int) -> int:
 
 def _open_checked(base: str, names: list[str]) -> int:
     """Open where the system cannot open relative to a folder: look first, and compare after."""
-    link = _first_link(base, names)
-    if link is not None:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), link)
+    _require_no_link(base, names)
     path = os.path.join(base, *names)
     before = os.lstat(path)
     descriptor = os.open(path, _FILE_FLAGS)
@@ -362,6 +362,12 @@ def _open_checked(base: str, names: list[str]) -> int:
         os.close(descriptor)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
     return descriptor
+
+
+def _require_no_link(base: str, names: list[str]) -> None:
+    link = _first_link(base, names)
+    if link is not None:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), link)
 
 
 def _first_link(base: str, names: list[str]) -> str | None:

@@ -23,7 +23,7 @@ from fornix.format.messages import ModelProto, TensorProto, own
 from fornix.format.walk import descriptor_of, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from typing_extensions import Buffer
 
@@ -38,6 +38,16 @@ FORMATS: dict[str, tuple[str, ...]] = {
     TEXT: (".onnxtxt", ".onnxtext"),
 }
 _BY_EXTENSION = {extension: name for name, group in FORMATS.items() for extension in group}
+_NOTATION = {
+    "ModelProto": "model",
+    "GraphProto": "graph",
+    "FunctionProto": "function",
+    "NodeProto": "node",
+    "AttributeProto": "attribute",
+    "TensorProto": "tensor",
+    "TypeProto": "type",
+    "ValueInfoProto": "value_info",
+}
 # In a file of external data, bytes: a page from 1 MiB on, so that it can be mapped apart; else
 # what the widest vector loads want.
 _PAGE, _VECTOR, _LARGE = 4096, 64, 1 << 20
@@ -212,22 +222,10 @@ def _from_wire(data: bytes | str, message: M, name: str) -> M:
 
 
 def _from_text(text: str, message: M, name: str) -> M:
-    """A message in ONNX's own notation, which has models, graphs, functions and nodes."""
+    """A message in ONNX's own notation."""
     from fornix.format import text as notation  # noqa: PLC0415 - most models need no parser
 
-    parsers: dict[str, Callable[[str], Message]] = {
-        "ModelProto": notation.parse_model,
-        "GraphProto": notation.parse_graph,
-        "FunctionProto": notation.parse_function,
-        "NodeProto": notation.parse_node,
-    }
-    kind = descriptor_of(message).name
-    if kind not in parsers:
-        raise FormatError(f"{name}: ONNX text has no notation for a {kind}; use textproto")
-    try:
-        found = parsers[kind](text)
-    except FormatError as error:
-        raise error.at(name) from None
+    found: Message = getattr(notation, f"parse_{_notion(message)}")(text, name)
     message.ParseFromString(found.SerializePartialToString())
     return message
 
@@ -249,16 +247,16 @@ def encode(message: Message, format: str = PROTOBUF) -> bytes:  # noqa: A002 - o
         return json_format.MessageToJson(message, preserving_proto_field_name=True).encode()
     from fornix.format import text as notation  # noqa: PLC0415 - most models need no printer
 
-    printers: dict[str, Callable[..., str]] = {
-        "ModelProto": notation.print_model,
-        "GraphProto": notation.print_graph,
-        "FunctionProto": notation.print_function,
-        "NodeProto": notation.print_node,
-    }
+    printed: str = getattr(notation, f"print_{_notion(message)}")(own(message))
+    return printed.encode()
+
+
+def _notion(message: Message) -> str:
+    """What the functions that parse and print ONNX text call this kind of message."""
     kind = descriptor_of(message).name
-    if kind not in printers:
+    if kind not in _NOTATION:
         raise FormatError(f"ONNX text has no notation for a {kind}; use textproto")
-    return printers[kind](own(message)).encode()
+    return _NOTATION[kind]
 
 
 def write_bytes(target: PathLike | IO[bytes], parts: Iterable[Buffer]) -> None:
