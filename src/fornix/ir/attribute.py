@@ -78,7 +78,8 @@ LISTS = {
 class Attribute:
     """A named value; with ``ref``, the caller's attribute of that name stands for it instead.
 
-    ``leftover`` is what its message says besides, serialized (see `fornix.ir.load`).
+    ``leftover`` is what its message says besides, serialized (see `fornix.ir.leftover`), or None if
+    it says all of this plainly.
     """
 
     __slots__ = ("doc_string", "kind", "leftover", "name", "ref", "value")
@@ -90,7 +91,7 @@ class Attribute:
         value: AttributeValue,
         ref: str | None = None,
         doc_string: str = "",
-        leftover: bytes = b"",
+        leftover: bytes | None = None,
     ) -> None:
         self.name = name
         self.kind = kind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from fornix.format.messages import (
     FunctionProto,
@@ -67,15 +67,17 @@ KIND_FIELDS = {
     AttributeKind.TYPE_PROTO: "tp",
     AttributeKind.TYPE_PROTOS: "type_protos",
 }
-KINDS = {int(kind): kind for kind in AttributeKind}
+KINDS: dict[object, AttributeKind] = {int(kind): kind for kind in AttributeKind}
 # Fields that are written anew from the attribute's value, never left over.
 REBUILT = {"t", "g", "tensors", "graphs", "sparse_tensor", "sparse_tensors"}
 
 
-def attribute_kind(declared: int, present: Collection[str]) -> AttributeKind:
-    """The kind of an attribute: as declared or, in models of IR version 1, by its one value."""
-    kind = KINDS.get(declared, AttributeKind.UNDEFINED)
-    if kind is not AttributeKind.UNDEFINED:
-        return kind
+def attribute_kind(present: Mapping[str, object]) -> AttributeKind:
+    """The kind of an attribute with these fields: as its type says or, without a type (models of
+    IR version 1), by its one value.
+    """
+    declared = present.get("type")
+    if declared is not None:
+        return KINDS[declared]
     possible = [kind for kind, field in KIND_FIELDS.items() if field in present]
-    return possible[0] if len(possible) == 1 else kind
+    return possible[0] if len(possible) == 1 else AttributeKind.UNDEFINED

@@ -72,7 +72,7 @@ class Graph:
         self.metadata: dict[str, str] = {}
         self.leftover = b""
         self.declared: list[Value | bytes] = []
-        self.alternates: dict[Value, list[bytes]] = {}
+        self.alternates: dict[Value, list[bytes | None]] = {}
         self.owner: Model | Function | Node | None = None
         self.nodes = NodeChain()
         self._inputs: tuple[Value, ...] = ()
@@ -137,6 +137,10 @@ class Graph:
     def holds(self, value: Value) -> bool:
         """Whether ``value`` is an initializer of this graph."""
         return value in self._initializers
+
+    def defines(self, value: Value) -> bool:
+        """Whether ``value`` is an input, an initializer or a node's result here."""
+        return value.graph is self and not value.is_undefined
 
     def add_initializer(self, value: Value | Tensor, name: str | None = None) -> Value:
         """Store a value that has a tensor, or a tensor as a new value, and give the value back.

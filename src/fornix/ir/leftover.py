@@ -21,7 +21,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from fornix.errors import GraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from google.protobuf.message import Message
 
@@ -47,30 +47,45 @@ class Modelled:
     domain: str = ""
 
     @cached_property
-    def others(self) -> list[tuple[str, bool]]:
-        """The fields that are not modelled, and whether they repeat."""
-        known = {*self.texts, *self.names, *self.entries, *self.children}
-        fields = self.message.DESCRIPTOR.fields
-        return [(x.name, x.is_repeated) for x in fields if x.name not in known]
+    def checks(self) -> dict[str, Callable[[Any], bool]]:
+        """For each modelled field, what tells whether a present value is encoded plainly."""
+        return {
+            **dict.fromkeys(self.texts, is_plain_text),
+            **dict.fromkeys(self.names, are_plain_names),
+            **dict.fromkeys(self.entries, plain_entries),
+            **dict.fromkeys(self.children, left_to_caller),
+            **({self.domain: is_plain_domain} if self.domain else {}),
+        }
 
-    def leftover(self, message: Message, odd: Iterable[str] = ()) -> bytes:
+    def leftover(self, message: Message, odd: Collection[str] = ()) -> bytes:
         """What of ``message`` the IR does not hold; ``odd`` are fields that the caller found so."""
+        checks = self.checks
         kept = list(odd)
-        for name in self.texts:
-            value = getattr(message, name)
-            if type(value) is bytes or (not value and message.HasField(name)):
-                kept.append(name)
-        if self.domain and getattr(message, self.domain) == DEFAULT_DOMAIN:
-            kept.append(self.domain)
-        kept += [x for x in self.names if any(type(y) is bytes for y in getattr(message, x))]
-        for name in self.entries:
-            entries = getattr(message, name)
-            if len(entries) and not plain_entries(entries):
-                kept.append(name)
-        for name, repeated in self.others:
-            if len(getattr(message, name)) if repeated else message.HasField(name):
+        for field, value in message.ListFields():
+            name = field.name
+            check = checks.get(name)
+            if check is None or not check(value):
                 kept.append(name)
         return kept_fields(message, kept)
+
+
+def is_plain_text(value: str | bytes) -> bool:
+    """Whether a text that is present is not empty, and UTF-8."""
+    return isinstance(value, str) and value != ""
+
+
+def is_plain_domain(value: str | bytes) -> bool:
+    return is_plain_text(value) and value != DEFAULT_DOMAIN
+
+
+def are_plain_names(values: Iterable[str | bytes]) -> bool:
+    """Whether all names are UTF-8."""
+    return not any(isinstance(value, bytes) for value in values)
+
+
+def left_to_caller(_value: object) -> bool:
+    """Whoever reads the field tells whether it is plain."""
+    return True
 
 
 def kept_fields(message: Message, names: Collection[str]) -> bytes:

@@ -25,12 +25,12 @@ class Node:
     __slots__ = (
         "_attributes",
         "_inputs",
+        "_metadata",
         "_outputs",
         "doc_string",
         "domain",
         "graph",
         "leftover",
-        "metadata",
         "name",
         "op_type",
         "overload",
@@ -54,7 +54,7 @@ class Node:
         self.domain, self.op_type, self.overload = domain, op_type, overload
         self.name = name
         self.doc_string = ""
-        self.metadata: dict[str, str] = {}
+        self._metadata: dict[str, str] | None = None
         self.leftover = b""
         self.graph: Graph | None = None
         self._inputs: tuple[Value | None, ...] = tuple(inputs)
@@ -170,6 +170,22 @@ class Node:
                 graph.drop_captures()
             graph.owner = None
         return self._attributes.pop(name)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Named texts that belong to it."""
+        if self._metadata is None:
+            self._metadata = {}
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, entries: dict[str, str]) -> None:
+        self._metadata = entries
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether there is any metadata."""
+        return bool(self._metadata)
 
     @property
     def graphs(self) -> list[Graph]:

@@ -42,7 +42,7 @@ from fornix.ir.typemessages import read_type
 from fornix.ir.writing import value_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from google.protobuf.message import Message
 
@@ -172,12 +172,13 @@ class Reader:
         for message in messages:
             value = scope.find(as_text(message.name))
             values.append(value)
-            if value.graph is graph and value not in declared:
+            if graph.defines(value) and value not in declared:
                 self.declare(value, message)
                 declared.add(value)
             else:
                 raw = message.SerializePartialToString(deterministic=True)
-                alternate = b"" if raw == value_bytes(value) else raw
+                same = graph.defines(value) and raw == value_bytes(value)
+                alternate = None if same else raw
                 graph.alternates.setdefault(value, []).append(alternate)
         graph.outputs = values
 
@@ -192,14 +193,15 @@ class Reader:
         declared = {*graph.inputs, *graph.outputs} if listed else set()
         for message in messages:
             value = scope.names.get(as_text(message.name))
-            if value is not None and value not in declared and not value.is_omitted:
+            raw = message.SerializePartialToString(deterministic=True)
+            if value is None or value.is_omitted:
+                graph.declared.append(raw)
+            elif value not in declared:
                 self.declare(value, message)
                 declared.add(value)
                 graph.declared.append(value)
-                continue
-            raw = message.SerializePartialToString(deterministic=True)
-            same = value is not None and value_bytes(value) == raw
-            graph.declared.append(value if same and value is not None else raw)
+            else:
+                graph.declared.append(value if value_bytes(value) == raw else raw)
 
     def node(self, message: NodeProto, scope: Scope, depth: int) -> None:
         """Read a node and put it at the end of its graph."""
@@ -223,7 +225,7 @@ class Reader:
 
     def attribute(self, message: AttributeProto, scope: Scope, depth: int) -> Attribute:
         present = {field.name: value for field, value in message.ListFields()}
-        kind = attribute_kind(message.type, present.keys())
+        kind = attribute_kind(present)
         field = KIND_FIELDS.get(kind, "")
         ref = as_text(present["ref_attr_name"]) if "ref_attr_name" in present else None
         value: Any = None
@@ -275,7 +277,7 @@ class Reader:
         leftover = self.leftover(SPARSE, message, odd)
         return SparseTensor(values, indices, tuple(message.dims), leftover)
 
-    def leftover(self, modelled: Modelled, message: Message, odd: Iterable[str] = ()) -> bytes:
+    def leftover(self, modelled: Modelled, message: Message, odd: Collection[str] = ()) -> bytes:
         return self.settled(modelled.message, modelled.leftover(message, odd))
 
     def settled(self, kind: type[Message], leftover: bytes) -> bytes:

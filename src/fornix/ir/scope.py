@@ -67,4 +67,6 @@ def substitute(stand_in: Value, value: Value) -> None:
     """Let ``value`` be read and listed wherever ``stand_in`` is."""
     for graph in stand_in.output_of:
         graph.outputs = tuple(value if x is stand_in else x for x in graph.outputs)
+        if stand_in in graph.alternates:
+            graph.alternates[value] = graph.alternates.pop(stand_in)
     stand_in.replace_all_uses_with(value, outputs=False)

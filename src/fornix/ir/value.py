@@ -41,6 +41,7 @@ class Value:
     __slots__ = (
         "_graph",
         "_listed",
+        "_metadata",
         "_name",
         "_type",
         "_uses",
@@ -48,7 +49,6 @@ class Value:
         "index",
         "is_input",
         "leftover",
-        "metadata",
         "producer",
         "tensor",
     )
@@ -64,14 +64,14 @@ class Value:
         self._type = type
         self.tensor = tensor
         self.doc_string = doc_string
-        self.metadata: dict[str, str] = {}
+        self._metadata: dict[str, str] | None = None
         self.leftover = b""
         self.producer: Node | None = None
         self.index = 0
         self.is_input = False
         self._graph: Graph | None = None  # of a value without producer
         self._uses: dict[tuple[Node, int], None] = {}
-        self._listed: dict[Graph, None] = {}  # the graphs that list it as an output
+        self._listed: dict[Graph, None] | None = None  # the graphs that list it as an output
 
     @property
     def name(self) -> str:
@@ -129,7 +129,7 @@ class Value:
     @property
     def output_of(self) -> tuple[Graph, ...]:
         """The graphs that list it as an output."""
-        return tuple(self._listed)
+        return tuple(self._listed or ())
 
     @property
     def is_used(self) -> bool:
@@ -165,6 +165,22 @@ class Value:
         model = None if self._graph is None else self._graph.model
         fixed = model is not None and model.ir_version < IR_OVERRIDABLE
         return self.tensor if fixed else None
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Named texts that belong to it."""
+        if self._metadata is None:
+            self._metadata = {}
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, entries: dict[str, str]) -> None:
+        self._metadata = entries
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether there is any metadata."""
+        return bool(self._metadata)
 
     def replace_all_uses_with(self, other: Value, *, outputs: bool = True) -> None:
         """Let every node read ``other`` instead, and every graph list it as its output.
@@ -212,10 +228,13 @@ class Value:
         self._graph = graph
 
     def note_listed(self, graph: Graph) -> None:
+        if self._listed is None:
+            self._listed = {}
         self._listed[graph] = None
 
     def drop_listed(self, graph: Graph) -> None:
-        self._listed.pop(graph, None)
+        if self._listed is not None:
+            self._listed.pop(graph, None)
 
     @property
     def is_unnamed(self) -> bool:

@@ -112,11 +112,11 @@ class Writer:
         alternates = {value: iter(items) for value, items in graph.alternates.items()}
         for value in graph.outputs:
             info = message.output.add()
-            alternate = b""
-            if value in declared or value.graph is not graph:
-                alternate = next(alternates.get(value, iter(())), b"")
+            alternate = None
+            if value in declared or not graph.defines(value):
+                alternate = next(alternates.get(value, iter(())), None)
             declared.add(value)
-            if alternate:
+            if alternate is not None:
                 info.MergeFromString(alternate)
                 set_text(info, "name", value.name)
             else:
@@ -149,26 +149,32 @@ class Writer:
             message.domain = writable(node.domain)
         set_names(message.input, ["" if value is None else value.name for value in node.inputs])
         set_names(message.output, [value.name for value in node.outputs])
-        if node.metadata or node.leftover:
+        if node.leftover or node.has_metadata:
             set_entries(message.metadata_props, node.metadata)
         for attribute in node.attributes.values():
             self.attribute(message.attribute.add(), attribute, depth)
 
     def attribute(self, message: AttributeProto, attribute: Attribute, depth: int) -> None:
         kind = attribute.kind
-        plain = not attribute.leftover
-        message.MergeFromString(attribute.leftover)
+        plain = attribute.leftover is None
+        message.MergeFromString(attribute.leftover or b"")
         set_text(message, "name", attribute.name)
         set_text(message, "doc_string", attribute.doc_string)
         if attribute.ref is not None:
             set_text(message, "ref_attr_name", attribute.ref)
         elif message.ref_attr_name:
             message.ClearField("ref_attr_name")
+        if attribute.value is not None:
+            self.held(message, attribute, depth, plain=plain)
         if plain or read_kind(message) is not kind:
             message.type = int(kind)
+
+    def held(
+        self, message: AttributeProto, attribute: Attribute, depth: int, *, plain: bool
+    ) -> None:
+        """Write the value; ``plain``: nothing of it is left over."""
+        kind = attribute.kind
         field = KIND_FIELDS.get(kind)
-        if attribute.value is None:
-            return
         if field is None:
             raise GraphError(f"attribute '{attribute.name}': a kind is required, found undefined")
         if kind in _DATA:
@@ -251,7 +257,7 @@ def write_value(message: ValueInfoProto, value: Value) -> None:
     if value.declared_type is not None or message.HasField("type"):
         set_type(message.type, value.declared_type)
     set_text(message, "doc_string", value.doc_string)
-    if value.metadata or value.leftover:
+    if value.leftover or value.has_metadata:
         set_entries(message.metadata_props, value.metadata)
 
 
@@ -289,7 +295,7 @@ def set_layout(message: TensorProto, tensor: Tensor) -> None:
 
 def read_kind(message: AttributeProto) -> AttributeKind:
     """The kind that ``message`` has for a reader."""
-    return attribute_kind(message.type, {field.name for field, _ in message.ListFields()})
+    return attribute_kind({field.name: value for field, value in message.ListFields()})
 
 
 def is_bare(graph: Graph) -> bool:
