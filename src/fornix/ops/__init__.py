@@ -15,9 +15,14 @@ from fornix.ops.op import Operator
 from fornix.ops.schema import Schema
 
 FAMILIES: tuple[str, ...] = (
+    "elementwise",
+    "logic",
+    "activation",
     "shape",
     "move",
     "shuffle",
+    "slice",
+    "pad",
     "reduce",
     "linalg",
     "einsum",

@@ -1,0 +1,239 @@
+"""Pad and CenterCropPad: axes made longer or shorter at either end.
+
+A negative pad cuts. What stands in new places is a constant or comes from elsewhere on the same
+axis, as `_origin` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from fornix.errors import require
+from fornix.ir.dim import DimLike, is_nonnegative, known
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, dims_of, tensor
+from fornix.ops.geometry import normalize_axes, shape_text, single
+from fornix.ops.op import op
+from fornix.ops.shuffle import zero_of
+from fornix.ops.types import (
+    BF16,
+    BOOL,
+    COMPLEX,
+    E8M0,
+    F4,
+    F8,
+    FLOAT,
+    I2,
+    I4,
+    I32,
+    I64,
+    INT,
+    STRING,
+    TENSOR,
+)
+
+D = TypeVar("D", int, DimLike)
+
+Pad = (
+    op("""Pad <mode: string = "constant", paddings: ints, value: float = 0.0> (data: T) =>
+              (output: T)""", since=1, T=FLOAT)
+    .since(2, """Pad <mode: string = "constant", pads: ints, value: float = 0.0> (data: T) =>
+                     (output: T)""")
+    .since(11, """Pad <mode: string = "constant">
+                      (data: T, pads: tensor(int64), constant_value: T?) => (output: T)""", T=+INT)
+    .since(13, T=+(COMPLEX | BF16 | BOOL | STRING))
+    .since(18, """Pad <mode: string = "constant">
+                      (data: T, pads: tensor(int64), constant_value: T?, axes: Tind?) =>
+                      (output: T)""", Tind=I32 | I64)
+    .since(19, note="mode wrap")
+    .since(21, T=+(F8 | I4))
+    .since(23, T=+F4)
+    .since(24, T=+E8M0)
+    .since(25, T=+I2)
+)  # fmt: skip
+
+MODES = ("constant", "reflect", "edge", "wrap")
+
+
+@Pad.infer
+def infer_pad(
+    data: Fact,
+    pads: Fact | list[int] | None = None,
+    constant_value: Fact | None = None,
+    axes: Fact | None = None,
+    *,
+    mode: str,
+    value: float = 0.0,
+    paddings: list[int] | None = None,
+    node: InferNode,
+) -> Fact:
+    _check_mode(mode)
+    given = pads if paddings is None else paddings
+    entries = dims_of(given.value) if isinstance(given, Fact) else given
+    named = None if axes is None or axes.constant is None else axes.constant.reshape(-1).tolist()
+    if entries is None or (axes is not None and named is None):
+        reason = "its pads are computed at run time"
+        padded = range(data.rank) if named is None else normalize_axes(named, data.rank)
+        extents = list(data.shape)
+        for axis in padded:
+            extents[axis] = node.unknown(reason)
+        return tensor(data.dtype, extents)
+    extents = _padded_extents(data.shape, margins(data.rank, entries, named))
+    return tensor(data.dtype, extents)
+
+
+@Pad.kernel
+def pad(
+    data: Array,
+    pads: Array | list[int] | None = None,
+    constant_value: Array | None = None,
+    axes: Array | None = None,
+    *,
+    mode: str,
+    value: float = 0.0,
+    paddings: list[int] | None = None,
+) -> Array:
+    """``data`` with elements added at both ends of axes, or cut off where a pad is negative.
+
+    pads = [before each axis …, after each axis …]. New elements are ``constant_value``, the
+    nearest element (edge), or continue the axis mirrored at its ends (reflect) or as a ring (wrap);
+    for the latter three, what is cut off is cut off first. Source: ONNX Pad-19.
+    """
+    _check_mode(mode)
+    entries = np.asarray(pads if paddings is None else paddings, np.int64).reshape(-1).tolist()
+    named = None if axes is None else axes.reshape(-1).tolist()
+    ends = margins(data.ndim, entries, named)
+    _padded_extents(data.shape, ends)
+    if mode == "constant":
+        filler = np.asarray(value, data.dtype) if pads is None or isinstance(pads, list) else None
+        if constant_value is not None:
+            filler = single(constant_value, "constant_value")
+        return _with_constant(data, ends, zero_of(data.dtype) if filler is None else filler)
+    return _with_own(data, ends, mode)
+
+
+def _check_mode(mode: str) -> None:
+    require(mode in MODES, f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+
+
+def margins(rank: int, pads: Sequence[D], axes: Sequence[int] | None) -> list[tuple[D, D]]:
+    """The pads before and after each axis; without ``axes``, ``pads`` speaks of all."""
+    places = range(rank) if axes is None else normalize_axes(axes, rank)
+    count = len(places)
+    require(
+        len(pads) == 2 * count,
+        f"pads must have {2 * count} entries, two for each of {count} axes, got {shape_text(pads)}",
+    )
+    ends: list[tuple[D, D]] = [(0, 0)] * rank
+    for index, axis in enumerate(places):
+        ends[axis] = (pads[index], pads[index + count])
+    return ends
+
+
+def _padded_extents(
+    shape: Sequence[DimLike], ends: Sequence[tuple[DimLike, DimLike]]
+) -> list[DimLike]:
+    extents = [n + before + after for n, (before, after) in zip(shape, ends, strict=True)]
+    for axis, extent in enumerate(extents):
+        require(
+            is_nonnegative(extent) is not False,
+            f"pads {ends[axis][0]} and {ends[axis][1]} of axis {axis} cut more than the "
+            f"{shape[axis]} elements that data{shape_text(shape)} has there",
+        )
+    return extents
+
+
+def _with_constant(data: Array, ends: list[tuple[int, int]], filler: Array) -> Array:
+    shape = [n + before + after for n, (before, after) in zip(data.shape, ends, strict=True)]
+    result = np.empty(shape, data.dtype)
+    result[...] = filler
+    sources, targets = [], []
+    for n, extent, (before, _) in zip(data.shape, shape, ends, strict=True):
+        source, target = max(-before, 0), max(before, 0)
+        count = max(min(n - source, extent - target), 0)
+        sources.append(slice(source, source + count))
+        targets.append(slice(target, target + count))
+    result[tuple(targets)] = data[tuple(sources)]
+    return result
+
+
+def _with_own(data: Array, ends: list[tuple[int, int]], mode: str) -> Array:
+    for axis, (before, after) in enumerate(ends):
+        n = data.shape[axis]
+        first, last = max(-before, 0), n - max(-after, 0)
+        require(
+            first < last or (before <= 0 and after <= 0),
+            f"mode {mode} needs an element to repeat, but axis {axis} of "
+            f"data{shape_text(data.shape)} has none left",
+        )
+        data = data[(*[slice(None)] * axis, slice(first, last))]
+        if before > 0 or after > 0:
+            places = np.arange(-max(before, 0), last - first + max(after, 0))
+            data = np.take(data, _origin(places, last - first, mode), axis)
+    return data
+
+
+def _origin(place: Array, extent: int, mode: str) -> Array:
+    """The positions on an axis that ``place``, counted from its first element, shows."""
+    if mode == "edge":
+        return np.minimum(np.maximum(place, 0), extent - 1)
+    if mode == "wrap" or extent == 1:
+        return np.mod(place, extent)
+    period = 2 * (extent - 1)
+    phase = np.mod(place, period)
+    return np.where(phase < extent, phase, period - phase)
+
+
+CenterCropPad = op(
+    "CenterCropPad <axes: ints?> (input_data: T, shape: Tind) => (output_data: T)",
+    since=18, T=TENSOR | BF16, Tind=I32 | I64,
+)  # fmt: skip
+
+
+@CenterCropPad.infer
+def infer_center_crop_pad(
+    input_data: Fact, shape: Fact, *, axes: list[int] | None = None, node: InferNode
+) -> Fact:
+    places = _crop_axes(input_data.rank, axes)
+    wanted = dims_of(shape.value)
+    extents = list(input_data.shape)
+    if wanted is not None:
+        _check_crop(wanted, places)
+    for index, axis in enumerate(places):
+        reason = f"the extent of axis {axis} is computed at run time"
+        extents[axis] = node.unknown(reason) if wanted is None else wanted[index]
+    return tensor(input_data.dtype, extents)
+
+
+@CenterCropPad.kernel
+def center_crop_pad(input_data: Array, shape: Array, *, axes: list[int] | None = None) -> Array:
+    """The middle of ``input_data``, or ``input_data`` in the middle of zeros, in a given shape.
+
+    ``shape`` has an entry for each of ``axes``, or for every axis. Where the difference is odd, a
+    crop begins half an element to the left and padding is one longer at the end.
+    Source: ONNX CenterCropPad-18.
+    """
+    places = _crop_axes(input_data.ndim, axes)
+    wanted = shape.reshape(-1).tolist()
+    _check_crop(wanted, places)
+    ends = [(0, 0)] * input_data.ndim
+    for axis, extent in zip(places, wanted, strict=True):
+        grown = extent - input_data.shape[axis]
+        before = grown // 2 if grown >= 0 else -(-grown // 2)
+        ends[axis] = (before, grown - before)
+    return _with_constant(input_data, ends, zero_of(input_data.dtype))
+
+
+def _crop_axes(rank: int, axes: Sequence[int] | None) -> tuple[int, ...]:
+    return normalize_axes(range(rank) if axes is None else axes, rank)
+
+
+def _check_crop(wanted: Sequence[DimLike], axes: Sequence[int]) -> None:
+    require(
+        len(wanted) == len(axes) and all((known(extent) or 0) >= 0 for extent in wanted),
+        f"shape must have {len(axes)} entries of 0 or more, one for each axis, "
+        f"got {shape_text(wanted)}",
+    )

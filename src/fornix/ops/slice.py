@@ -1,0 +1,176 @@
+"""Slice: every ``step``-th element of an axis, from ``start`` up to ``end``.
+
+The arithmetic of positions that count from either end and are clamped stands in `cut`, on integers
+for the kernel and on dims for inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fornix.errors import require
+from fornix.ir.dim import Dim, DimLike, ceildiv, is_nonnegative, known, maximum, minimum
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, dims_of, tensor
+from fornix.ops.geometry import normalize_axes
+from fornix.ops.op import op
+from fornix.ops.types import BF16, I32, I64, TENSOR
+
+Slice = (
+    op("Slice <axes: ints?, ends: ints, starts: ints> (data: T) => (output: T)", since=1, T=TENSOR)
+    .since(10, """Slice (data: T, starts: Tind, ends: Tind, axes: Tind?, steps: Tind?) =>
+                      (output: T)""", Tind=I32 | I64)
+    .since(11)
+    .since(13, T=+BF16)
+)  # fmt: skip
+
+BEYOND = 2**31 - 1
+"""A position from here on means the end of a symbolic axis: exporters write INT_MAX for it."""
+
+
+@Slice.infer
+def infer_slice(
+    data: Fact,
+    starts: Fact | list[int],
+    ends: Fact | list[int],
+    axes: Fact | list[int] | None = None,
+    steps: Fact | None = None,
+    *,
+    node: InferNode,
+) -> Fact:
+    count = _count(starts, ends)
+    places = _places(data.rank, count, axes)
+    if places is None:
+        reason = "which axes it cuts is computed at run time"
+        return tensor(data.dtype, [node.unknown(reason) for _ in data.shape])
+    firsts, lasts = _positions(starts, len(places)), _positions(ends, len(places))
+    strides = [1] * len(places) if steps is None else _positions(steps, len(places))
+    extents = list(data.shape)
+    cuts: list[slice | None] = [slice(None)] * data.rank
+    for axis, first, last, stride in zip(places, firsts, lasts, strides, strict=True):
+        step = known(stride)
+        window = None
+        if step is not None and first is not None and last is not None:
+            window = cut(data.shape[axis], first, last, step)
+        if window is None:
+            extents[axis] = node.unknown(f"where it cuts axis {axis} is computed at run time")
+            cuts[axis] = None
+        else:
+            extents[axis] = window[1]
+            cuts[axis] = _builtin(window, step or 1)
+    value = data.value
+    if value is None or None in cuts:
+        return tensor(data.dtype, extents)
+    return tensor(data.dtype, extents, value[tuple(cuts)])
+
+
+def _count(*lists: Fact | list[int]) -> int | None:
+    """The number of axes that are cut."""
+    for given in lists:
+        if isinstance(given, list):
+            return len(given)
+        if given.has_rank and given.rank == 1 and known(given.shape[0]) is not None:
+            return known(given.shape[0])
+    return None
+
+
+def _places(rank: int, count: int | None, axes: Fact | list[int] | None) -> tuple[int, ...] | None:
+    """The axes that are cut, or None if that is computed at run time."""
+    if isinstance(axes, Fact):
+        if axes.constant is None:
+            return None
+        axes = axes.constant.reshape(-1).tolist()
+    if axes is None:
+        return None if count is None else cut_axes(rank, count, None)
+    return cut_axes(rank, len(axes) if count is None else count, axes)
+
+
+def cut_axes(rank: int, count: int, axes: Sequence[int] | None) -> tuple[int, ...]:
+    """The axes that ``count`` starts stand for; without ``axes``, the first ones."""
+    named = range(count) if axes is None else axes
+    require(
+        len(named) == count, f"axes must have {count} entries, as starts has, got {list(named)}"
+    )
+    return normalize_axes(named, rank)
+
+
+def _positions(given: Fact | list[int], count: int) -> Sequence[DimLike | None]:
+    """One entry per axis, None where it is computed at run time."""
+    positions = given if isinstance(given, list) else dims_of(given.value)
+    if positions is None:
+        return [None] * count
+    require(
+        len(positions) == count,
+        f"starts, ends, axes and steps must have equally many entries, found {count} and "
+        f"{len(positions)}",
+    )
+    return positions
+
+
+@Slice.kernel
+def slice_(
+    data: Array,
+    starts: Array | list[int],
+    ends: Array | list[int],
+    axes: Array | list[int] | None = None,
+    steps: Array | None = None,
+) -> Array:
+    """Every ``steps[i]``-th element of axis ``axes[i]`` from ``starts[i]`` up to ``ends[i]``.
+
+    Negative positions count from the end and all are clamped to the axis; a negative step goes
+    backward. Without ``axes`` the first axes are meant. Source: ONNX Slice-13.
+    """
+    firsts, lasts = (np.asarray(x, np.int64).reshape(-1).tolist() for x in (starts, ends))
+    named = None if axes is None else np.asarray(axes, np.int64).reshape(-1).tolist()
+    places = cut_axes(data.ndim, len(firsts), named)
+    strides = [1] * len(firsts) if steps is None else steps.reshape(-1).tolist()
+    _positions(lasts, len(places))
+    _positions(strides, len(places))
+    cuts: list[slice | None] = [slice(None)] * data.ndim
+    for axis, first, last, step in zip(places, firsts, lasts, strides, strict=True):
+        window = cut(data.shape[axis], first, last, step)
+        cuts[axis] = window and _builtin(window, step)
+    return data[tuple(cuts)]
+
+
+def cut(extent: DimLike, start: DimLike, end: DimLike, step: int) -> tuple[DimLike, DimLike] | None:
+    """First position and number of elements of a cut; None where a sign cannot be told.
+
+    With n = ``extent`` and positions counted from the front: forward, from a = max(start, 0), the
+    elements lie in a span of min(end, n) − a; backward, from a = min(max(start, 0), n − 1), of
+    a − max(end, −1). Their number is ⌈span / |step|⌉, at least 0. Source: ONNX Slice-13.
+    """
+    require(step != 0, "steps must not be 0, got 0")
+    first, last = _from_front(start, extent), _from_front(end, extent)
+    if first is None or last is None:
+        return None
+    # A span is one minimum of differences, so that n − max(n − 3, 0) becomes min(3, n).
+    if step > 0:
+        span = minimum(last - first, last, extent - first, extent)
+        head = minimum(maximum(first, 0), extent)
+    else:
+        top = maximum(first, 0)
+        span = minimum(top - last, top + 1, extent - 1 - last, extent)
+        head = minimum(top, extent - 1)
+    return head, maximum(ceildiv(span, abs(step)), 0)
+
+
+def _from_front(position: DimLike, extent: DimLike) -> DimLike | None:
+    """``position`` counted from the front, not yet clamped; None if its sign is unknown."""
+    if isinstance(position, int) and isinstance(extent, Dim) and abs(position) >= BEYOND:
+        return extent if position > 0 else -1
+    is_from_front = is_nonnegative(position)
+    if is_from_front is None:
+        return None
+    return position if is_from_front else position + extent
+
+
+def _builtin(window: tuple[DimLike, DimLike], step: int) -> slice | None:
+    """The cut in Python's terms, or None if it is symbolic."""
+    first, count = map(known, window)
+    if first is None or count is None:
+        return None
+    stop = first + count * step
+    return slice(first, stop if count and stop >= 0 else None if count else first, step)
