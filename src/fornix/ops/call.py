@@ -82,6 +82,14 @@ class RunNode(NodeView):
     random: np.random.Generator = field(default_factory=np.random.default_rng)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowerNode(NodeView):
+    """The node as lowering shows it."""
+
+    output_types: tuple[Type | None, ...]
+    """Inferred types of the outputs."""
+
+
 def subject(node: Node, opset: int | None) -> str:
     """How errors call ``node``: ``node 'stem/conv' (Conv, opset 22)``."""
     return node.label if opset is None else f"{node.label.removesuffix(')')}, opset {opset})"

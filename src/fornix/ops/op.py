@@ -164,11 +164,10 @@ class Operator:
         self.rules.setdefault("body", {})[since] = lambda: text
         return self
 
-    def elementwise(self, function: Rule, *, since: int = 1) -> Operator:
+    def elementwise(self, function: Rule, description: str, *, since: int = 1) -> Operator:
         """Register the rules of an operator that computes each element by ``function``."""
-        infer, kernel = pointwise_rules(function)
-        self.rules.setdefault("infer", {})[since] = infer
-        self.rules.setdefault("kernel", {})[since] = kernel
+        for kind, rule in pointwise_rules(function, description).items():
+            self.rules.setdefault(kind, {})[since] = rule
         return self
 
     def adapt(self, source: int, target: int) -> Callable[[F], F]:

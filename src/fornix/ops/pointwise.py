@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from fornix.dtype import DType
+from fornix.dtype import FLOAT32, DType
 from fornix.errors import FornixError, require
 from fornix.ir.dim import DimLike
-from fornix.ops.call import RunNode, output_dtype
+from fornix.ir.loops import Scalar, Tensor, cast, compute
+from fornix.ops.call import LowerNode, RunNode, output_dtype
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import broadcast_shapes, normalize_axis, shape_text
+from fornix.ops.precision import widened
 
 PROPAGATED_ELEMENTS = 256
 """Elements up to which symbolic contents are computed: shapes and index lists are shorter."""
@@ -25,48 +27,69 @@ PROPAGATED_ELEMENTS = 256
 Function = Callable[..., Any]
 
 
-def pointwise_rules(function: Function) -> tuple[Function, Function]:
-    """The infer and kernel rules of the elementwise ``function``.
+def pointwise_rules(function: Function, description: str) -> dict[str, Function]:
+    """The infer, kernel and lower rules of the elementwise ``function``.
 
-    Schemas before opset 7 have the attributes ``broadcast`` and ``axis``: without broadcast the
-    shapes must be equal, with it the second input is aligned with the first one's ``axis``.
+    Optional inputs that are left out reach it as None. Schemas before opset 7 have the attributes
+    ``broadcast`` and ``axis``: without broadcast the shapes must be equal, with it the second input
+    is aligned with the first one's ``axis``.
     """
 
     def infer(
-        *inputs: Fact, broadcast: int | None = None, axis: int | None = None, **attributes: object
+        *inputs: Fact | None,
+        broadcast: int | None = None,
+        axis: int | None = None,
+        **attributes: object,
     ) -> Fact:
-        shapes = [fact.shape for fact in inputs]
+        shapes = [fact.shape for fact in inputs if fact is not None]
         if broadcast is not None:
             _check_aligned(shapes[0], shapes[1], axis if broadcast else None)
             return tensor(None, shapes[0])
         return tensor(None, broadcast_shapes(*shapes), _propagated(function, inputs, attributes))
 
     def kernel(
-        *inputs: Array,
+        *inputs: Array | None,
         broadcast: int | None = None,
         axis: int | None = None,
         node: RunNode,
         **attributes: object,
     ) -> Array:
+        given = [x for x in inputs if x is not None]
         if broadcast is not None:
-            inputs = _aligned(inputs[0], inputs[1], axis if broadcast else None)
-        broadcast_shapes(*(x.shape for x in inputs))
-        narrow = output_dtype(node.schema, [DType.of(x.dtype) for x in inputs])
-        result = np.asarray(function(*map(_widened, inputs), **attributes))
+            inputs = _aligned(given[0], given[1], axis if broadcast else None)
+        else:
+            broadcast_shapes(*(x.shape for x in given))
+        narrow = output_dtype(
+            node.schema, [None if x is None else DType.of(x.dtype) for x in inputs]
+        )
+        wide = (None if x is None else widened(x) for x in inputs)
+        result = np.asarray(function(*wide, **attributes))
         if narrow is not None and result.dtype != narrow.numpy:
             result = result.astype(narrow.numpy)
         return result
 
-    return infer, kernel
+    def lower(*inputs: Tensor | None, node: LowerNode, **attributes: object) -> Tensor:
+        given = [x for x in inputs if x is not None]
+        shape = broadcast_shapes(*(x.shape for x in given))
+        narrow = output_dtype(node.schema, [None if x is None else x.dtype for x in inputs])
+
+        def at(*place: DimLike) -> Scalar:
+            elements = (None if x is None else _wide_element(x, place) for x in inputs)
+            result: Scalar = function(*elements, **attributes)
+            return result if narrow is None else cast(result, narrow)
+
+        return compute(shape, at)
+
+    kernel.__doc__ = description
+    return {"infer": infer, "kernel": kernel, "lower": lower}
 
 
-def _widened(x: Array) -> Array:
-    """``x``, in float32 if its dtype is a narrower float."""
-    dtype = DType.of(x.dtype)
-    return x.astype(np.float32) if dtype.is_float and dtype.bits < _FLOAT32_BITS else x
-
-
-_FLOAT32_BITS = 32
+def _wide_element(x: Tensor, place: tuple[DimLike, ...]) -> Scalar:
+    """The element of ``x`` that meets ``place`` of the result, in float32 or wider."""
+    own = place[len(place) - x.rank :]
+    element = x[tuple(0 if extent == 1 else i for i, extent in zip(own, x.shape, strict=True))]
+    is_narrow = x.dtype.is_float and x.dtype.bits < FLOAT32.bits
+    return cast(element, FLOAT32) if is_narrow else element
 
 
 def _check_aligned(a: tuple[DimLike, ...], b: tuple[DimLike, ...], axis: int | None) -> int:
@@ -88,17 +111,18 @@ def _aligned(a: Array, b: Array, axis: int | None) -> tuple[Array, Array]:
 
 
 def _propagated(
-    function: Function, inputs: tuple[Fact, ...], attributes: dict[str, object]
+    function: Function, inputs: tuple[Fact | None, ...], attributes: dict[str, object]
 ) -> Array | None:
     """``function`` on known contents, symbolic ones included; None where it cannot be told."""
-    values = [fact.value for fact in inputs]
-    if any(v is None or v.size > PROPAGATED_ELEMENTS for v in values):
+    given = [fact for fact in inputs if fact is not None]
+    if any(fact.value is None or fact.value.size > PROPAGATED_ELEMENTS for fact in given):
         return None
+    values = [None if fact is None else fact.value for fact in inputs]
     try:
         result = np.asarray(function(*values, **attributes), object)
     except (TypeError, ArithmeticError, FornixError):
         return None
-    dtype = inputs[-1].dtype
+    dtype = given[-1].dtype
     if dtype is not None and dtype.is_integer:
         info = np.iinfo(dtype.numpy)
         if any(type(v) is int and not info.min <= v <= info.max for v in result.flat):

@@ -1,0 +1,334 @@
+"""Arithmetic and mathematical functions, element by element.
+
+Each operator is one function, which serves as kernel, inference, data propagation and lowering; see
+`pointwise`. Comparisons and logic stand in `logic`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from fornix.dtype import FLOAT64, DType
+from fornix.ops import scalar as s
+from fornix.ops.op import op
+from fornix.ops.types import BF16, FLOAT, I8, I16, I32, I64, INT, NUMERIC, SINT, U8, U16, U32, U64
+
+
+def _in_float(function: Callable[[s.Operand], s.Operand]) -> Callable[[s.Operand], s.Operand]:
+    """``function``, computed in float64 and cast back where elements are integers."""
+
+    def computed(x: s.Operand) -> s.Operand:
+        dtype = DType.of(x.dtype)
+        if dtype.is_float:
+            return function(x)
+        return s.cast(function(s.cast(x, FLOAT64)), dtype)
+
+    return computed
+
+
+def _modulo(a: s.Operand, b: s.Operand, *, fmod: int) -> s.Operand:
+    return s.fmod(a, b) if fmod else s.mod(a, b)
+
+
+def _power(x: s.Operand, y: s.Operand) -> s.Operand:
+    """Integers are raised in float64 by a float exponent, and by a negative one."""
+    base, exponent = DType.of(x.dtype), DType.of(y.dtype)
+    if base.is_float:
+        return s.pow(x, s.cast(y, base))
+    if exponent.is_float or exponent.is_signed:
+        exact = s.pow(s.cast(x, FLOAT64), s.cast(y, FLOAT64))
+        if exponent.is_float:
+            return s.cast(exact, base)
+        whole = s.pow(x, s.cast(s.maximum(y, 0), base))
+        return s.where(s.less(y, 0), s.cast(exact, base), whole)
+    return s.pow(x, s.cast(y, base))
+
+
+def _clip(
+    x: s.Operand, min: s.Operand | float | None = None, max: s.Operand | float | None = None
+) -> s.Operand:
+    x = x if min is None else s.maximum(x, min)
+    return x if max is None else s.minimum(x, max)
+
+
+Add = (
+    op(
+        """Add <axis: int?, broadcast: int = 0, consumed_inputs: ints?> (A: T, B: T) => (C: T)""",
+        since=1,
+        T=FLOAT,
+    )
+    .since(
+        6, "Add <axis: int?, broadcast: int = 0> (A: T, B: T) => (C: T)", T=+(I32 | I64 | U32 | U64)
+    )
+    .since(7, "Add (A: T, B: T) => (C: T)")
+    .since(13, T=+BF16)
+    .since(14, T=+(I8 | I16 | U8 | U16))
+    .elementwise(s.add, "A + B, element by element; integers wrap around.")
+)
+
+Sub = (
+    op(
+        """Sub <axis: int?, broadcast: int = 0, consumed_inputs: ints?> (A: T, B: T) => (C: T)""",
+        since=1,
+        T=FLOAT,
+    )
+    .since(
+        6, "Sub <axis: int?, broadcast: int = 0> (A: T, B: T) => (C: T)", T=+(I32 | I64 | U32 | U64)
+    )
+    .since(7, "Sub (A: T, B: T) => (C: T)")
+    .since(13, T=+BF16)
+    .since(14, T=+(I8 | I16 | U8 | U16))
+    .elementwise(s.sub, "A − B, element by element; integers wrap around.")
+)
+
+Mul = (
+    op(
+        """Mul <axis: int?, broadcast: int = 0, consumed_inputs: ints?> (A: T, B: T) => (C: T)""",
+        since=1,
+        T=FLOAT,
+    )
+    .since(
+        6, "Mul <axis: int?, broadcast: int = 0> (A: T, B: T) => (C: T)", T=+(I32 | I64 | U32 | U64)
+    )
+    .since(7, "Mul (A: T, B: T) => (C: T)")
+    .since(13, T=+BF16)
+    .since(14, T=+(I8 | I16 | U8 | U16))
+    .elementwise(s.mul, "A · B, element by element; integers wrap around.")
+)
+
+Div = (
+    op(
+        """Div <axis: int?, broadcast: int = 0, consumed_inputs: ints?> (A: T, B: T) => (C: T)""",
+        since=1,
+        T=FLOAT,
+    )
+    .since(
+        6, "Div <axis: int?, broadcast: int = 0> (A: T, B: T) => (C: T)", T=+(I32 | I64 | U32 | U64)
+    )
+    .since(7, "Div (A: T, B: T) => (C: T)")
+    .since(13, T=+BF16)
+    .since(14, T=+(I8 | I16 | U8 | U16))
+    .elementwise(
+        s.div,
+        "A / B, element by element; integers round towards zero, and none may be divided by 0.",
+    )
+)
+
+Mod = (
+    op("Mod <fmod: int = 0> (A: T, B: T) => (C: T)", since=10, T=NUMERIC)
+    .since(13, T=+BF16)
+    .since(28)
+    .elementwise(
+        _modulo, "The rest of A / B: with the sign of B, or with that of A if fmod is set."
+    )
+)
+
+Pow = (
+    op("Pow <axis: int?, broadcast: int = 0> (X: T, Y: T) => (Z: T)", since=1, T=FLOAT)
+    .since(7, "Pow (X: T, Y: T) => (Z: T)")
+    .since(12, "Pow (X: T, Y: T1) => (Z: T)", T=+(I32 | I64), T1=NUMERIC)
+    .since(13, T=+BF16)
+    .since(15, T1=+BF16)
+    .elementwise(_power, "X to the power Y, in the dtype of X.")
+)
+
+Neg = (
+    op("Neg <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
+    .since(6, "Neg (X: T) => (Y: T)", T=+SINT)
+    .since(13, T=+BF16)
+    .elementwise(s.neg, "−X, element by element.")
+)
+
+Abs = (
+    op("Abs <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
+    .since(6, "Abs (X: T) => (Y: T)", T=+INT)
+    .since(13, T=+BF16)
+    .elementwise(s.abs, "|X|, element by element.")
+)
+
+Sign = (
+    op("Sign (input: T) => (output: T)", since=9, T=NUMERIC)
+    .since(13, T=+BF16)
+    .elementwise(s.sign, "−1, 0 or 1 as the element is negative, zero or positive; NaN stays.")
+)
+
+Reciprocal = (
+    op("Reciprocal <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
+    .since(6, "Reciprocal (X: T) => (Y: T)")
+    .since(13, T=+BF16)
+    .elementwise(lambda x: s.div(1.0, x), "1 / X, element by element.")
+)
+
+Sqrt = (
+    op("Sqrt <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
+    .since(6, "Sqrt (X: T) => (Y: T)")
+    .since(13, T=+BF16)
+    .elementwise(s.sqrt, "√X, element by element; NaN below 0.")
+)
+
+Exp = (
+    op("Exp <consumed_inputs: ints?> (input: T) => (output: T)", since=1, T=FLOAT)
+    .since(6, "Exp (input: T) => (output: T)")
+    .since(13, T=+BF16)
+    .elementwise(s.exp, "eˣ, element by element.")
+)
+
+Log = (
+    op("Log <consumed_inputs: ints?> (input: T) => (output: T)", since=1, T=FLOAT)
+    .since(6, "Log (input: T) => (output: T)")
+    .since(13, T=+BF16)
+    .elementwise(s.log, "Natural logarithm; −∞ at 0, NaN below.")
+)
+
+Erf = (
+    op("Erf (input: T) => (output: T)", since=9, T=NUMERIC)
+    .since(13, T=FLOAT | BF16)
+    .elementwise(_in_float(s.erf), "Error function: 2/√π ∫₀ˣ exp(−t²) dt.")
+)
+
+Floor = (
+    op("Floor <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
+    .since(6, "Floor (X: T) => (Y: T)")
+    .since(13, T=+BF16)
+    .elementwise(s.floor, "Greatest integer that is not above X.")
+)
+
+Ceil = (
+    op("Ceil <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
+    .since(6, "Ceil (X: T) => (Y: T)")
+    .since(13, T=+BF16)
+    .elementwise(s.ceil, "Least integer that is not below X.")
+)
+
+Round = (
+    op("Round (X: T) => (Y: T)", since=11, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.rint, "Nearest integer; halves go to the even one.")
+)
+
+Sin = (
+    op("Sin (input: T) => (output: T)", since=7, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.sin, "Sine of an angle in radians.")
+)
+
+Cos = (
+    op("Cos (input: T) => (output: T)", since=7, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.cos, "Cosine of an angle in radians.")
+)
+
+Tan = (
+    op("Tan (input: T) => (output: T)", since=7, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.tan, "Tangent of an angle in radians.")
+)
+
+Asin = (
+    op("Asin (input: T) => (output: T)", since=7, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.asin, "Angle in radians whose sine is X; NaN outside [−1, 1].")
+)
+
+Acos = (
+    op("Acos (input: T) => (output: T)", since=7, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.acos, "Angle in radians whose cosine is X; NaN outside [−1, 1].")
+)
+
+Atan = (
+    op("Atan (input: T) => (output: T)", since=7, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.atan, "Angle in radians whose tangent is X.")
+)
+
+Sinh = (
+    op("Sinh (input: T) => (output: T)", since=9, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.sinh, "Hyperbolic sine.")
+)
+
+Cosh = (
+    op("Cosh (input: T) => (output: T)", since=9, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.cosh, "Hyperbolic cosine.")
+)
+
+Asinh = (
+    op("Asinh (input: T) => (output: T)", since=9, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.asinh, "Inverse of the hyperbolic sine.")
+)
+
+Acosh = (
+    op("Acosh (input: T) => (output: T)", since=9, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.acosh, "Inverse of the hyperbolic cosine; NaN below 1.")
+)
+
+Atanh = (
+    op("Atanh (input: T) => (output: T)", since=9, T=FLOAT)
+    .since(22, T=+BF16)
+    .elementwise(s.atanh, "Inverse of the hyperbolic tangent; NaN outside [−1, 1].")
+)
+
+Max = (
+    op("Max <consumed_inputs: ints?> (data_0: T+) => (max: T)", since=1, T=FLOAT)
+    .since(6, "Max (data_0: T+) => (max: T)")
+    .since(8)
+    .since(12, T=+INT)
+    .since(13, T=+BF16)
+    .elementwise(
+        lambda *xs: functools.reduce(s.maximum, xs),
+        "Greatest of the inputs, element by element; NaN wins.",
+    )
+)
+
+Min = (
+    op("Min <consumed_inputs: ints?> (data_0: T+) => (min: T)", since=1, T=FLOAT)
+    .since(6, "Min (data_0: T+) => (min: T)")
+    .since(8)
+    .since(12, T=+INT)
+    .since(13, T=+BF16)
+    .elementwise(
+        lambda *xs: functools.reduce(s.minimum, xs),
+        "Least of the inputs, element by element; NaN wins.",
+    )
+)
+
+Sum = (
+    op("Sum <consumed_inputs: ints?> (data_0: T+) => (sum: T)", since=1, T=FLOAT)
+    .since(6, "Sum (data_0: T+) => (sum: T)")
+    .since(8)
+    .since(13, T=+BF16)
+    .elementwise(lambda *xs: functools.reduce(s.add, xs), "Sum of the inputs, element by element.")
+)
+
+Mean = (
+    op("Mean <consumed_inputs: ints?> (data_0: T+) => (mean: T)", since=1, T=FLOAT)
+    .since(6, "Mean (data_0: T+) => (mean: T)")
+    .since(8)
+    .since(13, T=+BF16)
+    .elementwise(
+        lambda *xs: functools.reduce(s.add, xs) / float(len(xs)),
+        "Arithmetic mean of the inputs, element by element.",
+    )
+)
+
+Clip = (
+    op(
+        """Clip <consumed_inputs: ints?, max: float?, min: float?> (input: T) => (output: T)""",
+        since=1,
+        T=FLOAT,
+    )
+    .since(
+        6,
+        """Clip <max: float = 3.4028235e+38, min: float = -3.4028235e+38> (input: T) =>
+                  (output: T)""",
+    )
+    .since(11, "Clip (input: T, min: T?, max: T?) => (output: T)")
+    .since(12, T=+INT)
+    .since(13, T=+BF16)
+    .elementwise(_clip, "X, at least ``min`` and at most ``max``, which wins if they cross.")
+)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.dtype import FLOAT32
+from fornix.errors import ShapeError
+from fornix.ir.dim import symbol
+from fornix.ops.fact import tensor
+from tests.ops.harness import check_node, infer_op, peer, run_op
+
+GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+STEPS, BATCH, INPUT, HIDDEN = 5, 3, 4, 2
+RTOL = ATOL = 1e-5  # float32: sums of at most 6 products, through 5 steps
+
+
+def inputs_of(name: str, directions: int, seed: int = 0) -> list[Any]:
+    random = np.random.default_rng(seed)
+    rows = GATES[name] * HIDDEN
+
+    def array(*shape: int) -> Any:
+        return random.standard_normal(shape).astype(np.float32)
+
+    return [
+        array(STEPS, BATCH, INPUT),
+        array(directions, rows, INPUT),
+        array(directions, rows, HIDDEN),
+        array(directions, 2 * rows),
+    ]
+
+
+def states_of(name: str, directions: int) -> list[Any]:
+    random = np.random.default_rng(9)
+    count = 2 if name == "LSTM" else 1
+    shape = (directions, BATCH, HIDDEN)
+    return [random.standard_normal(shape).astype(np.float32) for _ in range(count)]
+
+
+def agree(name: str, inputs: list[Any], attributes: dict[str, Any], opset: int = 14) -> None:
+    outputs = 3 if name == "LSTM" else 2
+    attributes = {"hidden_size": HIDDEN, **attributes}
+    wanted = peer(name, inputs, attributes, outputs=outputs, opset=opset)
+    check_node(name, inputs, attributes, opset=opset, expected=wanted, rtol=RTOL, atol=ATOL)
+
+
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("lengths", [None, [5, 2, 3], [1, 5, 4]])
+def test_directions_and_lengths_agree_with_onnxruntime(
+    name: str, direction: str, lengths: list[int] | None
+) -> None:
+    directions = 2 if direction == "bidirectional" else 1
+    lens = None if lengths is None else np.array(lengths, np.int32)
+    inputs = [*inputs_of(name, directions), lens, *states_of(name, directions)]
+    agree(name, inputs, {"direction": direction})
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_biases_and_states_may_be_left_out(name: str) -> None:
+    agree(name, inputs_of(name, 1)[:3], {})
+
+
+@pytest.mark.parametrize(
+    ("activation", "alpha", "beta"),
+    [
+        ("Relu", None, None),
+        ("Affine", 0.7, 0.1),
+        ("LeakyRelu", 0.2, None),
+        ("ThresholdedRelu", 0.3, None),
+        ("ScaledTanh", 0.9, 0.8),
+        ("HardSigmoid", 0.3, 0.4),
+        ("Elu", 0.6, None),
+        ("Softsign", None, None),
+        ("Softplus", None, None),
+    ],
+)
+def test_activations_agree_with_onnxruntime(
+    activation: str, alpha: float | None, beta: float | None
+) -> None:
+    attributes: dict[str, Any] = {"activations": [activation]}
+    attributes |= {} if alpha is None else {"activation_alpha": [alpha]}
+    attributes |= {} if beta is None else {"activation_beta": [beta]}
+    agree("RNN", inputs_of("RNN", 1), attributes)
+
+
+def test_parameters_go_to_the_activations_that_take_them() -> None:
+    attributes = {
+        "activations": ["Sigmoid", "LeakyRelu", "Tanh", "HardSigmoid", "Tanh", "Elu"],
+        "activation_alpha": [0.2, 0.3, 0.5],
+        "activation_beta": [0.4],
+        "direction": "bidirectional",
+    }
+    agree("LSTM", inputs_of("LSTM", 2), attributes)
+
+
+@pytest.mark.parametrize("name", ["RNN", "GRU"])
+def test_clip_bounds_what_activations_see(name: str) -> None:
+    agree(name, inputs_of(name, 1), {"clip": 0.3})
+
+
+@pytest.mark.parametrize("linear", [0, 1])
+def test_gru_resets_before_or_after_the_product(linear: int) -> None:
+    agree("GRU", inputs_of("GRU", 1), {"linear_before_reset": linear})
+
+
+def test_lstm_peepholes_agree_with_onnxruntime() -> None:
+    peepholes = np.random.default_rng(3).standard_normal((1, 3 * HIDDEN)).astype(np.float32)
+    agree("LSTM", [*inputs_of("LSTM", 1), None, *states_of("LSTM", 1), peepholes], {})
+
+
+def test_lstm_couples_input_and_forget_gates() -> None:
+    agree("LSTM", inputs_of("LSTM", 1), {"input_forget": 1})
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_batch_first_is_the_same_layer(name: str) -> None:
+    inputs, states = inputs_of(name, 2), states_of(name, 2)
+    attributes = {"hidden_size": HIDDEN, "direction": "bidirectional"}
+    outputs = 3 if name == "LSTM" else 2
+    every, *last = run_op(name, [*inputs, None, *states], attributes, outputs=outputs)
+    turned = [inputs[0].swapaxes(0, 1), *inputs[1:], None, *(s.swapaxes(0, 1) for s in states)]
+    wanted = [every.transpose(2, 0, 1, 3), *(state.swapaxes(0, 1) for state in last)]
+    check_node(name, turned, attributes | {"layout": 1}, expected=wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_shapes_stay_symbolic(name: str) -> None:
+    steps, batch = symbol("S"), symbol("N")
+    rows = GATES[name] * HIDDEN
+    facts = [
+        tensor(FLOAT32, (steps, batch, INPUT)),
+        tensor(FLOAT32, (1, rows, INPUT)),
+        tensor(FLOAT32, (1, rows, HIDDEN)),
+    ]
+    every, last = infer_op(name, facts, {"hidden_size": HIDDEN}, outputs=2)
+    assert every.shape == (steps, 1, batch, HIDDEN)
+    assert last.shape == (1, batch, HIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"direction": "sideways"}, "direction must be forward, reverse or bidirectional"),
+        ({"direction": "bidirectional"}, "must begin with the number of directions"),
+        ({"hidden_size": 7}, "must end with hidden_size=7"),
+        ({"activations": ["Tanh"] * 2}, "activations must name 3 functions"),
+        ({"activations": ["Tanh", "Tan", "Tanh"]}, "got 'Tan'"),
+    ],
+)
+def test_contradictory_attributes_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        run_op("LSTM", inputs_of("LSTM", 1), {"hidden_size": HIDDEN, **change})
+
+
+def test_lengths_beyond_the_steps_are_refused() -> None:
+    lens = np.array([6, 1, 1], np.int32)
+    with pytest.raises(ShapeError, match=r"sequence_lens must hold 3 lengths in \[0, 5\]"):
+        run_op("RNN", [*inputs_of("RNN", 1), lens])
+
+
+def test_initial_states_of_another_shape_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"initial states must be \[1, 3, 2\]"):
+        run_op("RNN", [*inputs_of("RNN", 1), None, np.zeros((1, 1, 2), np.float32)])
+
+
+def test_biases_of_another_shape_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"B must be \[1, 4\], found \[1, 2\]"):
+        run_op("RNN", [*inputs_of("RNN", 1)[:3], np.zeros((1, 2), np.float32)])
