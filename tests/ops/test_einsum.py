@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fornix.dtype import FLOAT32
+from fornix.errors import ShapeError
+from fornix.ir.dim import symbol
+from fornix.ops.fact import tensor
+from tests.ops.harness import check_node, infer_op, run_op
+
+B, S = symbol("B"), symbol("S")
+
+EQUATIONS = [
+    ("ij->ji", [(2, 3)]),
+    ("ij", [(2, 3)]),
+    ("ba", [(2, 3)]),
+    ("ij->", [(2, 3)]),
+    ("ii", [(3, 3)]),
+    ("ii->i", [(3, 3)]),
+    ("iij->j", [(3, 3, 2)]),
+    ("ij,jk", [(2, 3), (3, 4)]),
+    ("ij , jk -> ik", [(2, 3), (3, 4)]),
+    ("bij,bjk->bik", [(5, 2, 3), (5, 3, 4)]),
+    ("bhid,bhjd->bhij", [(2, 3, 4, 5), (2, 3, 6, 5)]),
+    ("i,i", [(4,), (4,)]),
+    ("i,j->ij", [(4,), (3,)]),
+    ("i,i->i", [(4,), (4,)]),
+    ("ij,kl->", [(2, 3), (4, 5)]),
+    ("ij,kl->il", [(2, 3), (4, 5)]),
+    ("...ij,...jk->...ik", [(7, 2, 3), (3, 4)]),
+    ("...ij,...jk", [(2, 1, 2, 3), (5, 3, 4)]),
+    ("i...->...i", [(2, 3, 4)]),
+    ("i...,i...", [(2, 3), (2, 3)]),
+    ("...", [(2, 3)]),
+    ("i...->i", [(2, 3, 4)]),
+    ("ij,ij->ij", [(1, 3), (2, 3)]),
+    ("ij,jk->ik", [(2, 1), (3, 4)]),
+    ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 5)]),
+    ("abc,cd,be,a->de", [(2, 3, 4), (4, 5), (3, 2), (2,)]),
+    ("aB,Bc->ca", [(2, 3), (3, 4)]),
+    (",i->i", [(), (3,)]),
+    ("ij,j->i", [(0, 3), (3,)]),
+]
+
+
+@pytest.mark.parametrize(("equation", "shapes"), EQUATIONS)
+@pytest.mark.parametrize("dtype", [np.float64, np.int32, np.uint8])
+def test_einsum_agrees_with_numpy(equation: str, shapes: list[tuple[int, ...]], dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    inputs = [rng.integers(0, 5, shape).astype(dtype) for shape in shapes]
+    # The standard sums the ellipsis away where the result leaves it out; NumPy refuses to.
+    text = equation.replace("i...->i", "ijk->i")
+    expected = np.asarray(np.einsum(text, *inputs), dtype)
+    check_node("Einsum", inputs, {"equation": equation}, expected=[expected], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_einsum_rounds_narrow_floats_once(dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(s).astype(dtype) for s in ((4, 128), (4, 128)))
+    exact = np.einsum("ik,jk->ij", a.astype(np.float64), b.astype(np.float64)).astype(dtype)
+    step = float(ml_dtypes.finfo(dtype).eps)
+    attributes = {"equation": "ik,jk->ij"}
+    check_node("Einsum", [a, b], attributes, expected=[exact], rtol=step, atol=1e-5)
+
+
+def test_einsum_infers_symbolic_extents() -> None:
+    q = k = tensor(FLOAT32, (B, 12, S, 64))
+    assert infer_op("Einsum", [q, k], {"equation": "bhid,bhjd->bhij"})[0].shape == (B, 12, S, S)
+    [y] = infer_op("Einsum", [q, tensor(FLOAT32, (64, 9))], {"equation": "...i,ij"})
+    assert y.shape == (B, 12, S, 9)
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes", "message"),
+    [
+        ("i1,j", [(2, 3), (3,)], "a term of the equation must be letters and at most one '...'"),
+        ("i...j...", [(2, 3)], "got 'i...j...'"),
+        ("ij", [(2, 3), (3,)], "the equation 'ij' describes 1 inputs, found 2"),
+        ("ij", [(2, 3, 4)], "the term 'ij' must describe every axis of input 0, whose rank is 3"),
+        ("ijk...", [(2, 3)], r"the term 'ijk\.\.\.' must describe every axis of input 0"),
+        ("ij->ik", [(2, 3)], r"the result of 'ij->ik' has the label \['k'\] of no input"),
+        ("ij->ii", [(2, 3)], "the result of 'ij->ii' must have each label once"),
+        ("ij,jk", [(2, 3), (4, 5)], r"must have one extent, got \[3, 4\] for 'j'"),
+    ],
+)
+def test_equations_that_do_not_fit_are_named(
+    equation: str, shapes: list[tuple[int, ...]], message: str
+) -> None:
+    with pytest.raises(ShapeError, match=message):
+        run_op("Einsum", [np.zeros(s, np.float32) for s in shapes], {"equation": equation})
+    with pytest.raises(ShapeError, match=message):
+        infer_op("Einsum", [tensor(FLOAT32, s) for s in shapes], {"equation": equation})
