@@ -263,3 +263,31 @@ def test_a_file_cut_before_it_is_read_is_an_error(tmp_path: Path) -> None:
         stream.truncate(1000)
     with pytest.raises(FormatError, match=r"cut.onnx: the 800\d+ bytes it had .* found 1000"):
         wire.scan(region, ModelProto)
+
+
+def test_text_that_is_not_utf8_is_refused_where_asked() -> None:
+    data = helper.make_model(
+        helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="n")], "g", [], [])
+    ).SerializeToString()
+    hostile = data.replace(b"Relu", b"R\xffl\xed")
+
+    assert wire.scan(Memory(hostile), ModelProto).whole().SerializeToString() == hostile
+    message = r"^m.onnx: graph.node\[0\].op_type: text in UTF-8 is required, found b'R\\xffl\\xed'"
+    with pytest.raises(FormatError, match=message):
+        wire.scan(Memory(hostile, "m.onnx"), ModelProto, strict=True)
+    for form in ("json", "onnxtxt"):
+        with pytest.raises(
+            FormatError, match=r"^ModelProto: graph.node\[0\].op_type: text in UTF-8"
+        ):
+            files.encode(ModelProto.FromString(hostile), form)
+
+
+def test_strict_scans_refuse_nothing_but_bad_text() -> None:
+    for data in wire_cases(600, seed=3):
+        found = damage.find(Memory(data), descriptor_of(ModelProto), utf8=True)
+        try:
+            wire.scan(Memory(data), ModelProto, threshold=LEAST, strict=True)
+        except FormatError:
+            assert found is not None, data.hex()
+        else:
+            assert found is None, data.hex()

@@ -47,6 +47,10 @@ class Damage:
     def __str__(self) -> str:
         return f"byte {self.offset}, in {self.place}: {self.cause}"
 
+    def relative(self) -> str:
+        """The same without the byte, for bytes that are not those of a file."""
+        return f"{self.place}: {self.cause}"
+
 
 class _Found(Exception):
     """Ends the walk; never seen outside."""
@@ -55,10 +59,13 @@ class _Found(Exception):
         self.damage = Damage(offset, place, cause)
 
 
-def find(region: Region, descriptor: Descriptor) -> Damage | None:
-    """What keeps ``region`` from being the message that ``descriptor`` describes, if anything."""
+def find(region: Region, descriptor: Descriptor, *, utf8: bool = False) -> Damage | None:
+    """What keeps ``region`` from being the message that ``descriptor`` describes, if anything.
+
+    With ``utf8``, strings that are not UTF-8 count too; protobuf lets them pass.
+    """
     try:
-        _Walk(region).message(0, region.size, descriptor, "", 0)
+        _Walk(region, utf8=utf8).message(0, region.size, descriptor, "", 0)
     except _Found as found:
         return found.damage
     return None
@@ -67,8 +74,9 @@ def find(region: Region, descriptor: Descriptor) -> Damage | None:
 class _Walk:
     """One pass over a region, reading it in chunks."""
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, *, utf8: bool) -> None:
         self.region = region
+        self.utf8 = utf8
         self.base = 0
         self.chunk = b""
 
@@ -140,6 +148,16 @@ class _Walk:
                 _, at = self.varint(at, stop, place, LONG)
         elif (stop - at) % each and is_repeated(field):
             raise _Found(at, place, f"numbers of {each} bytes are required, found {stop - at}")
+        elif self.utf8 and field.type == FieldDescriptor.TYPE_STRING:
+            self.text(at, stop, place)
+
+    def text(self, at: int, stop: int, place: str) -> None:
+        content = self.region.read(at, stop)
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            shown = content[max(error.start - 20, 0) : error.start + 20]
+            raise _Found(at, place, f"text in UTF-8 is required, found {shown!r}") from None
 
     def skip(self, tag: int, at: int, stop: int, place: str, depth: int) -> int:
         """The byte behind a field that is not of wire type BYTES."""

@@ -15,10 +15,10 @@ from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from fornix.errors import ExternalDataError, FormatError, NoSuchFile
-from fornix.format import external, wire
+from fornix.format import external, utf8, wire
 from fornix.format.atomic import replacement, write_file
 from fornix.format.limits import DEFAULT, MESSAGE_BYTES, Limits
-from fornix.format.mapped import MappedFile, Memory, open_file
+from fornix.format.mapped import MappedFile, Memory, Region, open_file
 from fornix.format.messages import ModelProto, TensorProto, own
 from fornix.format.walk import descriptor_of, tensors
 
@@ -61,6 +61,7 @@ _TEXT_ERRORS = (
     LookupError,
     OverflowError,
     RecursionError,
+    DeprecationWarning,  # bad escapes in strings, where warnings are errors
 )
 
 
@@ -128,7 +129,8 @@ def open_model(
 ) -> wire.Skeleton[ModelProto]:
     """The model in ``source`` with its large tensors left where they are, whatever their size.
 
-    Raises as `read_model` does; external data is looked at when a tensor's payload is asked for.
+    Raises as `read_model` does, and FormatError for text that is not UTF-8; external data is
+    looked at when a tensor's payload is asked for.
     """
     path = path_of(source)
     folder = external.Folder(os.path.dirname(path), allow_links=allow_links) if path else None
@@ -139,10 +141,11 @@ def open_model(
         descriptor = open_file(source)
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):
-            return wire.scan(MappedFile(descriptor, os.fspath(source)), ModelProto, folder=folder)
+            region: Region = MappedFile(descriptor, os.fspath(source))
+            return wire.scan(region, ModelProto, folder=folder, strict=True)
         os.close(descriptor)
     region = Memory(read_bytes(source), label(source))
-    return wire.scan(region, ModelProto, folder=folder)
+    return wire.scan(region, ModelProto, folder=folder, strict=True)
 
 
 def read_message(
@@ -231,18 +234,25 @@ def _from_text(text: str, message: M, name: str) -> M:
 
 
 def encode(message: Message, format: str = PROTOBUF) -> bytes:  # noqa: A002 - onnx's name for it
-    """``message``, ours or onnx's, in a format; raises FormatError above 2 GiB."""
+    """``message``, ours or onnx's, in a format.
+
+    Raises FormatError above 2 GiB, and for text that is not UTF-8 where the format has no way to
+    write it.
+    """
     require_format(format)
-    if format == PROTOBUF:
-        try:
-            return message.SerializePartialToString()
-        except (EncodeError, ValueError) as error:
-            raise FormatError(
-                f"{descriptor_of(message).name}: at most 2 GiB can be written as one message; "
-                "save_as_external_data=True keeps tensors in a file of their own"
-            ) from error
     if format == TEXTPROTO:
         return text_format.MessageToString(message).encode()
+    try:
+        data = message.SerializePartialToString()
+    except (EncodeError, ValueError) as error:
+        raise FormatError(
+            f"{descriptor_of(message).name}: at most 2 GiB can be written as one message; "
+            "save_as_external_data=True keeps tensors in a file of their own"
+        ) from error
+    if format == PROTOBUF:
+        return data
+    kind = descriptor_of(message)
+    utf8.require(data, kind, kind.name)
     if format == JSON:
         return json_format.MessageToJson(message, preserving_proto_field_name=True).encode()
     from fornix.format import text as notation  # noqa: PLC0415 - most models need no printer

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from fornix.errors import FormatError
-from fornix.format import damage, external
+from fornix.format import damage, external, utf8
 from fornix.format.damage import BYTES, END_GROUP, FIXED32, FIXED64, GROUP, LONG, SHORT, VARINT
 from fornix.format.limits import MESSAGE_BYTES, MESSAGE_DEPTH
 from fornix.format.mapped import MappedBytes, Memory, Region
@@ -126,10 +126,12 @@ def scan(
     *,
     folder: external.Folder | None = None,
     threshold: int = THRESHOLD,
+    strict: bool = False,
 ) -> Skeleton[M]:
     """The skeleton of the ``message`` in ``region``, with payloads of ``threshold`` bytes or more.
 
-    Raises FormatError where protobuf refuses the bytes, and for what is left above 2 GiB.
+    Raises FormatError where protobuf refuses the bytes, if ``strict`` also for text that is not
+    UTF-8, and for what is left above 2 GiB.
     """
     skeleton = Skeleton(message(), folder)
 
@@ -144,9 +146,12 @@ def scan(
                 f"{region.name}: at most 2 GiB besides raw_data are required, found {size} "
                 "bytes; tensors of that size belong into raw_data or external data"
             )
-        skeleton.message.ParseFromString(b"".join(scanner.contents()))
+        data = b"".join(scanner.contents())
+        skeleton.message.ParseFromString(data)
     except (DecodeError, _Malformed) as error:
         raise malformed(region, descriptor_of(message)) from error
+    if strict:
+        utf8.require(data, descriptor_of(message), region.name)
     return skeleton
 
 
