@@ -73,8 +73,9 @@ REBUILT = {"t", "g", "tensors", "graphs", "sparse_tensor", "sparse_tensors"}
 
 
 def attribute_kind(present: Mapping[str, object]) -> AttributeKind:
-    """The kind of an attribute with these fields: as its type says or, without a type (models of
-    IR version 1), by its one value.
+    """The kind of an attribute that has these fields.
+
+    Without a type, as in models of IR version 1, its one value tells.
     """
     declared = present.get("type")
     if declared is not None:

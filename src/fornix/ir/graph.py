@@ -24,12 +24,13 @@ from fornix.errors import GraphError
 from fornix.ir.attribute import Attribute, AttributeKind
 from fornix.ir.chain import NodeChain
 from fornix.ir.names import NameGiver
+from fornix.ir.nesting import check_unused, inner_graphs, own_values
 from fornix.ir.node import Node
 from fornix.ir.tensor import Tensor
 from fornix.ir.value import Use, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["Attribute", "AttributeKind", "Function", "Graph", "Model", "Node", "Use", "Value"]
 
@@ -243,6 +244,11 @@ class Graph:
                 self.nodes.insert(node, anchor)
 
     @property
+    def graphs(self) -> list[Graph]:
+        """The subgraphs that its nodes hold directly."""
+        return [graph for node in self.nodes for graph in node.graphs]
+
+    @property
     def parent(self) -> Graph | None:
         """The graph of the node that owns it."""
         return self.owner.graph if isinstance(self.owner, Node) else None
@@ -275,9 +281,35 @@ class Graph:
                     return f"{self.owner.label}, {attribute.name}"
         return f"graph '{self.name}'"
 
+    @property
+    def names(self) -> NameGiver:
+        """The names in use in the outermost graph around it and all of its subgraphs."""
+        root = self.root
+        if root._names is None:  # noqa: SLF001 - another graph
+            names = root._names = NameGiver()  # noqa: SLF001 - another graph
+            for graph in (root, *inner_graphs(root)):
+                for value in own_values(graph):
+                    names.add(value.name)
+                for node in graph.nodes:
+                    names.add(node.name)
+        return root._names  # noqa: SLF001 - another graph
+
     def fresh_name(self, prefix: str) -> str:
         """A name made from ``prefix`` that nothing in the outermost graph has."""
-        return self._name_giver().fresh(prefix)
+        return self.names.fresh(prefix)
+
+    def rename_clashes(self, *nodes: Node) -> None:
+        """Give ``nodes``, which are to come in here, and their results names that are not taken."""
+        names = self.names
+        coming = NameGiver()
+        for node in nodes:
+            if node.name in names:
+                node.name = names.fresh(node.name, coming)
+            coming.add(node.name)
+            for value in node.outputs:
+                if value.name in names:
+                    value.name = names.fresh(value.name, coming)
+                coming.add(value.name)
 
     def note_rename(self, value: Value, old: str, new: str) -> None:
         """Keep books when ``value`` changes its name; for `Value` only."""
@@ -299,7 +331,7 @@ class Graph:
 
         A name in it that is taken outside changes: names inside subgraphs are nobody else's.
         """
-        names = self._name_giver()
+        names = self.names
         inside = [value for inner in (graph, *inner_graphs(graph)) for value in own_values(inner)]
         clashes = [value for value in inside if value.name in names]
         for value in inside:
@@ -363,17 +395,6 @@ class Graph:
                 for value in own_values(inner):
                     names.discard(value.name)
 
-    def _name_giver(self) -> NameGiver:
-        root = self.root
-        if root._names is None:  # noqa: SLF001 - another graph
-            names = root._names = NameGiver()  # noqa: SLF001 - another graph
-            for graph in (root, *inner_graphs(root)):
-                for value in own_values(graph):
-                    names.add(value.name)
-                for node in graph.nodes:
-                    names.add(node.name)
-        return root._names  # noqa: SLF001 - another graph
-
     def _take(self, value: Value) -> None:
         """Own a value without producer, and name it."""
         fresh = value.graph is None
@@ -396,6 +417,20 @@ class Graph:
     def _check_mine(self, node: Node) -> None:
         if node.graph is not self:
             raise GraphError(f"{self.label}: a node of this graph is required, found {node.label}")
+
+    def clone(self, values: Mapping[Value, Value] | None = None) -> Graph:
+        """A copy in no model that shares nothing but tensors.
+
+        Values from outside that it captures stay what they are, or become what ``values`` says.
+        """
+        from fornix.ir.clone import clone  # noqa: PLC0415 - it builds on this module
+
+        return clone(self, values)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        from fornix.ir.clone import reduce  # noqa: PLC0415 - it builds on this module
+
+        return reduce(self)
 
     def __repr__(self) -> str:
         read = ", ".join(x.name for x in self.inputs)
@@ -454,6 +489,17 @@ class Function:
         name = f"{self.domain}.{self.name}" if self.domain else self.name
         return f"function '{name}{f':{self.overload}' if self.overload else ''}'"
 
+    def clone(self) -> Function:
+        """A copy that shares nothing but tensors."""
+        from fornix.ir.clone import clone  # noqa: PLC0415 - it builds on this module
+
+        return clone(self)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        from fornix.ir.clone import reduce  # noqa: PLC0415 - it builds on this module
+
+        return reduce(self)
+
     def __repr__(self) -> str:
         return f"<{self.label}: {self.graph!r}>"
 
@@ -502,61 +548,17 @@ class Model:
         wanted = (domain, name, overload)
         return next((x for x in self.functions if x.key == wanted), None)
 
+    def clone(self) -> Model:
+        """A copy that shares nothing but tensors."""
+        from fornix.ir.clone import clone  # noqa: PLC0415 - it builds on this module
+
+        return clone(self)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        from fornix.ir.clone import reduce  # noqa: PLC0415 - it builds on this module
+
+        return reduce(self)
+
     def __repr__(self) -> str:
         opsets = ", ".join(f'"{k}" : {v}' for k, v in self.opset_imports.items())
         return f"<Model ir_version {self.ir_version}, opset_import [{opsets}]: {self.graph!r}>"
-
-
-def own_values(graph: Graph) -> Iterator[Value]:
-    """The values that ``graph`` itself defines, and that have a name: inputs first."""
-    yield from graph.inputs
-    for value in graph.initializer_values:
-        if not value.is_input:
-            yield value
-    for node in graph.nodes:
-        for value in node.outputs:
-            if not value.is_omitted:
-                yield value
-
-
-def inner_graphs(holder: Node | Graph) -> Iterator[Graph]:
-    """The graphs inside a node or graph at any depth, outer ones first."""
-    stack = list(reversed(subgraphs(holder)))
-    while stack:
-        graph = stack.pop()
-        yield graph
-        stack.extend(reversed(subgraphs(graph)))
-
-
-def subgraphs(holder: Node | Graph) -> list[Graph]:
-    """The graphs that a node, or the nodes of a graph, hold directly."""
-    if isinstance(holder, Node):
-        return holder.graphs
-    return [graph for node in holder.nodes for graph in node.graphs]
-
-
-def check_unused(value: Value, going: Collection[Node]) -> None:
-    """Raise GraphError if anything but the nodes ``going``, and what they hold, uses ``value``."""
-    for use in value.uses:
-        if not stands_in(use.node, going):
-            raise GraphError(
-                f"{value.producer.label if value.producer else value.name}: nothing may use what "
-                f"is removed, found '{value.name}' read by {use.node.label}"
-            )
-    for graph in value.output_of:
-        if not (isinstance(graph.owner, Node) and stands_in(graph.owner, going)):
-            raise GraphError(
-                f"{value.producer.label if value.producer else value.name}: nothing may use what "
-                f"is removed, found '{value.name}' as an output of {graph.label}"
-            )
-
-
-def stands_in(node: Node, holders: Collection[Node]) -> bool:
-    """Whether ``node``, or a node around it, is one of ``holders``."""
-    current: Node | None = node
-    while current is not None:
-        if current in holders:
-            return True
-        owner = None if current.graph is None else current.graph.owner
-        current = owner if isinstance(owner, Node) else None
-    return False

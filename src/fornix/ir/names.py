@@ -29,13 +29,15 @@ class NameGiver:
     def __contains__(self, name: str) -> bool:
         return name in self._taken
 
-    def fresh(self, prefix: str) -> str:
-        """``prefix`` if nothing is called so, else ``prefix_1``, ``prefix_2``, …; not yet taken."""
-        name = prefix or "value"
-        if name not in self._taken:
-            return name
-        number = self._next.get(prefix, 1)
-        while f"{name}_{number}" in self._taken:
+    def fresh(self, prefix: str, also: NameGiver | None = None) -> str:
+        """``prefix`` if nothing is called so, else ``prefix_1``, ``prefix_2``, …; not yet taken.
+
+        Nothing in ``also`` is called so either.
+        """
+        name = found = prefix or "value"
+        number = self._next.get(name, 1)
+        while found in self._taken or (also is not None and found in also):
+            found = f"{name}_{number}"
             number += 1
-        self._next[prefix] = number + 1
-        return f"{name}_{number}"
+        self._next[name] = number
+        return found

@@ -5,7 +5,7 @@ See `fornix.ir.graph` for the rules that values, nodes and graphs keep together.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fornix.errors import GraphError
 from fornix.ir.attribute import Attribute, AttributeKind
@@ -236,6 +236,9 @@ class Node:
         for index, value in enumerate(self._inputs):
             if value is not None:
                 value.note_use(self, index)
+
+    def __reduce__(self) -> NoReturn:
+        raise GraphError(f"{self.label}: what is copied or pickled is the whole graph or model")
 
     def __repr__(self) -> str:
         made = ", ".join(x.name or "_" for x in self._outputs)

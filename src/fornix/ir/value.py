@@ -6,7 +6,7 @@ See `fornix.ir.graph` for the rules that values, nodes and graphs keep together.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -217,6 +217,10 @@ class Value:
             and all(graph is self.graph for graph in listed)
         )
 
+    def is_used_by(self, node: Node, index: int) -> bool:
+        """Whether input ``index`` of ``node`` counts as a use."""
+        return (node, index) in self._uses
+
     def note_use(self, node: Node, index: int) -> None:
         self._uses[node, index] = None
 
@@ -240,6 +244,11 @@ class Value:
     def is_unnamed(self) -> bool:
         """Whether it waits for a fresh name."""
         return self._name is None
+
+    def __reduce__(self) -> NoReturn:
+        raise GraphError(
+            f"value '{self.name}': what is copied or pickled is the whole graph or model"
+        )
 
     def __repr__(self) -> str:
         return f"<Value {self.name or '_'}: {'?' if self.type is None else self.type}>"

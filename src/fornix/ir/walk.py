@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fornix.ir.attribute import Attribute, AttributeKind
-from fornix.ir.graph import Function, Graph, Model, Node, Value, inner_graphs, own_values
+from fornix.ir.graph import Function, Graph, Model, Node, Value
+from fornix.ir.nesting import inner_graphs, own_values
 from fornix.ir.tensor import SparseTensor
 
 if TYPE_CHECKING:
