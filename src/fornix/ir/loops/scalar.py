@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
-import numpy as np
-
 from fornix.dtype import BOOL, INT64, DType
 from fornix.errors import DTypeError
 from fornix.ir.dim import DimLike, is_nonnegative, less
@@ -329,20 +327,28 @@ def _shared(node: T, *key: object) -> T:
 
 
 def const(value: Number, dtype: DType) -> Const:
-    """The number ``value`` of ``dtype``; raises DTypeError unless it is Python's and fits."""
-    kinds = {"float": (int, float), "bool": (bool,)}.get(dtype.kind, (int,))
-    if type(value) not in (*kinds, bool):
+    """The number ``value`` of ``dtype``; raises DTypeError unless it is Python's and fits.
+
+    0 and 1 fit bool: they are false and true.
+    """
+    if type(value) not in {int, bool} and not (type(value) is float and dtype.is_float):
         raise DTypeError(
             f"a {type(value).__name__} stands in an expression of {dtype}; write a Python number,"
             " or a cast"
         )
-    if dtype.is_integer:
-        top = 1 << (dtype.bits - dtype.is_signed)
-        if not (-top if dtype.is_signed else 0) <= value < top:
-            raise DTypeError(f"{value} does not fit {dtype}")
+    if not dtype.is_float and not _least(dtype) <= value <= _greatest(dtype):
+        raise DTypeError(f"{value} does not fit {dtype}")
     value = float(value) if dtype.is_float else bool(value) if dtype is BOOL else int(value)
     # By its digits: 0.0 and -0.0 are equal, NaN is not even equal to itself.
     return _shared(Const(value, dtype), value.hex() if isinstance(value, float) else value)
+
+
+def _least(dtype: DType) -> int:
+    return -(1 << dtype.bits - 1) if dtype.kind == "int" else 0
+
+
+def _greatest(dtype: DType) -> int:
+    return 1 if dtype is BOOL else (1 << dtype.bits - (dtype.kind == "int")) - 1
 
 
 def lift(x: Scalar | Number, dtype: DType) -> Scalar:
@@ -507,14 +513,11 @@ def reduction(op: str, axes: tuple[Variable, ...], body: Scalar) -> Scalar:
 def identity(op: str, dtype: DType) -> Number:
     """What a reduction over nothing gives."""
     if op in {"sum", "or"}:
-        return False if dtype is BOOL else 0
+        return 0
     if op == "prod":
         return 1
     if op == "and":
-        return True if dtype is BOOL else -1 if dtype.is_signed else (1 << dtype.bits) - 1
+        return -1 if dtype.kind == "int" else _greatest(dtype)
     if dtype.is_float:
         return math.inf if op == "min" else -math.inf
-    if dtype is BOOL:
-        return op == "min"
-    info = np.iinfo(dtype.numpy)
-    return int(info.max if op == "min" else info.min)
+    return _greatest(dtype) if op == "min" else _least(dtype)

@@ -11,11 +11,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
 
 from fornix.dtype import INT64, DType
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import DimLike
+from fornix.ir.dim.expression import variables
 from fornix.ir.loops.index import Variable
 from fornix.ir.loops.rewrite import guarded, loaded, walk
 from fornix.ir.loops.scalar import (
@@ -199,6 +202,13 @@ class Scatter:
 
 
 @dataclass(frozen=True, eq=False)
+class Constant:
+    """Elements known at compile time: a table that a rule made from attributes, a weight."""
+
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
 class Opaque:
     """Python's ``kernel(*inputs, **attributes)`` fills ``outputs``; ``reason``: why not loops."""
 
@@ -209,7 +219,7 @@ class Opaque:
     attributes: Mapping[str, object] = field(default_factory=dict)
 
 
-Computation: TypeAlias = Store | Scan | Scatter | Opaque
+Computation: TypeAlias = Store | Scan | Scatter | Constant | Opaque
 
 
 # ── construction ───────────────────────────────────────────────────────────────────────────────
@@ -220,6 +230,14 @@ def tensor(
 ) -> Tensor:
     """A tensor in memory that the caller fills."""
     return Tensor(shape, dtype, buffer=Buffer(name, shape, dtype, address))
+
+
+def constant(array: NDArray[Any], name: str = "constant") -> Tensor:
+    """A tensor whose elements are known at compile time."""
+    dtype = DType.of(array.dtype)
+    buffer = _buffer(name, array.shape, dtype)
+    buffer.source = Constant(array)
+    return Tensor(array.shape, dtype, buffer=buffer)
 
 
 def compute(
@@ -275,7 +293,12 @@ def _store(x: Tensor, buffer: Buffer, prefix: tuple[DimLike, ...] = ()) -> Store
     """The computation that writes ``x`` to ``buffer[prefix]``."""
     axes = _axes("i", x.shape)
     place = tuple(a.dim for a in axes)
-    return Store(buffer, axes, buffer.address((*prefix, *place)), x[place])
+    value = x[place]
+    outside = value.variables.difference(axes, *map(variables, prefix))
+    if outside:
+        names = ", ".join(sorted(a.text for a in outside))
+        raise TypeError(f"what is stored may not depend on a loop around it, found {names}")
+    return Store(buffer, axes, buffer.address((*prefix, *place)), value)
 
 
 def scan(
