@@ -1,0 +1,145 @@
+"""Elements that fulfil a condition: Compress, NonZero, Unique.
+
+How many there are depends on the data, so inference knows extents only of known contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fornix.dtype import BFLOAT16, INT64, DType
+from fornix.errors import require
+from fornix.ir.dim import DimLike, less
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import normalize_axis, shape_text
+from fornix.ops.op import op
+from fornix.ops.types import BF16, BOOL, TENSOR
+
+Compress = (
+    op("Compress <axis: int?> (input: T, condition: T1) => (output: T)",
+       since=9, T=TENSOR, T1=BOOL)
+    .since(11)
+    .since(28, T=+BF16)
+)  # fmt: skip
+
+
+@Compress.infer
+def infer_compress(
+    input: Fact, condition: Fact, *, axis: int | None = None, node: InferNode
+) -> Fact:
+    chosen = condition.constant
+    count: DimLike = node.unknown("its condition is computed at run time")
+    if chosen is not None:
+        count = int(np.count_nonzero(chosen))
+    if axis is None:
+        return tensor(input.dtype, (count,))
+    place = normalize_axis(axis, input.rank)
+    if condition.has_rank:
+        _check_condition(condition.shape, input.shape[place])
+    return tensor(input.dtype, (*input.shape[:place], count, *input.shape[place + 1 :]))
+
+
+@Compress.kernel
+def compress(input: Array, condition: Array, *, axis: int | None = None) -> Array:
+    """The slices of ``input`` along ``axis`` for which ``condition`` holds.
+
+    Without ``axis``, the elements of the flattened input. What ``condition`` does not reach is left
+    out. Raises ShapeError if it is longer than the axis. Source: ONNX Compress-11.
+    """
+    source = input.reshape(-1) if axis is None else input
+    place = 0 if axis is None else normalize_axis(axis, input.ndim)
+    _check_condition(condition.shape, source.shape[place])
+    return np.take(source, np.flatnonzero(condition), place)
+
+
+def _check_condition(shape: Sequence[DimLike], extent: DimLike) -> None:
+    require(
+        len(shape) == 1 and not less(extent, shape[0]),
+        f"condition must be a list of at most {extent} entries, found {shape_text(shape)}",
+    )
+
+
+NonZero = (
+    op("NonZero (X: T) => (Y: tensor(int64))", since=9, T=TENSOR)
+    .since(13, T=+BF16)
+)  # fmt: skip
+
+
+@NonZero.infer
+def infer_non_zero(X: Fact, *, node: InferNode) -> Fact:
+    if X.constant is not None:
+        places = non_zero(X.constant)
+        return tensor(INT64, places.shape, places.astype(object))
+    rank = X.rank if X.has_rank else node.unknown("the rank of its input is unknown")
+    return tensor(INT64, (rank, node.unknown("how many elements differ from zero")))
+
+
+@NonZero.kernel
+def non_zero(X: Array) -> Array:
+    """Positions of the elements of ``X`` that are not zero, one per column, in row-major order.
+
+    X[*S] → Y[rank, count]; of strings, those that are not empty. Source: ONNX NonZero-13.
+    """
+    return np.ascontiguousarray(np.argwhere(X).T, np.int64)
+
+
+Unique = (
+    op("""Unique <axis: int?, sorted: int = 1> (X: T) =>
+              (Y: T, indices: tensor(int64)?, inverse_indices: tensor(int64)?,
+               counts: tensor(int64)?)""", since=11, T=TENSOR)
+    .since(28, T=+BF16)
+)  # fmt: skip
+
+
+@Unique.infer
+def infer_unique(
+    X: Fact, *, axis: int | None = None, sorted: int, node: InferNode
+) -> tuple[Fact, ...]:
+    count = node.unknown("how many elements differ")
+    found = tensor(INT64, (count,))
+    if axis is None:
+        whole: DimLike = node.unknown("the shape of its input is unknown")
+        if X.has_rank:
+            whole = 1
+            for extent in X.shape:
+                whole = whole * extent
+        return tensor(X.dtype, (count,)), found, tensor(INT64, (whole,)), found
+    place = normalize_axis(axis, X.rank)
+    extents = (*X.shape[:place], count, *X.shape[place + 1 :])
+    return tensor(X.dtype, extents), found, tensor(INT64, (X.shape[place],)), found
+
+
+@Unique.kernel
+def unique(X: Array, *, axis: int | None = None, sorted: int) -> tuple[Array, Array, Array, Array]:
+    """The distinct elements of ``X``, or its distinct slices along ``axis``.
+
+    Returns them, where each stands first, which one each element of ``X`` is, and how often each
+    occurs. They are sorted, slices lexicographically, or with sorted=0 in order of occurrence.
+    All NaN count as one. Source: ONNX Unique-11.
+    """
+    place = 0 if axis is None else normalize_axis(axis, X.ndim)
+    source = X.reshape(-1) if axis is None else X
+    lines = np.moveaxis(source, place, 0)
+    rows = _ranks(lines.reshape(len(lines), -1 if lines.size else 0))
+    order = np.lexsort(rows.T[::-1]) if rows.size else np.arange(len(rows))
+    differs = np.ones(len(rows), bool)
+    differs[1:] = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
+    first = order[differs]  # the sort is stable: the first of its kind leads each run
+    group = np.empty(len(rows), np.int64)
+    group[order] = np.cumsum(differs) - 1
+    if not sorted:
+        by_place = np.argsort(first)
+        first, renamed = first[by_place], np.argsort(by_place)
+        group = renamed[group]
+    counts = np.bincount(group, minlength=len(first)).astype(np.int64)
+    return np.take(source, first, place), first.astype(np.int64), group.astype(np.int64), counts
+
+
+def _ranks(x: Array) -> Array:
+    """``x`` with each element replaced by its rank among the distinct ones."""
+    if DType.of(x.dtype) is BFLOAT16:
+        x = x.astype(np.float32)  # NumPy sorts NaN to the end of its own types only
+    return np.unique(x, return_inverse=True)[1].reshape(x.shape)
