@@ -349,6 +349,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "mul": np.multiply,
     "div": np.divide,
     "fmod": np.fmod,
+    "mod": np.mod,
     "pow": np.power,
     "min": np.minimum,
     "max": np.maximum,

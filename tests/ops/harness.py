@@ -1,8 +1,9 @@
 """One harness for the rules of every operator.
 
-`check_node` runs the kernel against the expected values and inference against what the kernel
-returned: with static shapes, with every extent symbolic, and without ranks. `run_op` and `infer_op`
-call one rule; `peer` runs the same node in onnxruntime.
+`check_node` runs the kernel against the expected values, inference against what the kernel
+returned (with static shapes, with every extent symbolic, and without ranks), and the lowering, if
+there is one, against the kernel. `run_op` and `infer_op` call one rule; `peer` runs the same node
+in onnxruntime.
 """
 
 from __future__ import annotations
@@ -16,11 +17,21 @@ import onnx
 from fornix import ops
 from fornix.dtype import DType
 from fornix.ir.dim import Dim, known, symbol
+from fornix.ir.loops import tensor
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
-from fornix.ops.call import InferNode, RunNode, bind_attributes, infer_node, run_node
+from fornix.ops.call import (
+    InferNode,
+    LowerNode,
+    RunNode,
+    bind_attributes,
+    call_rule,
+    infer_node,
+    run_node,
+)
 from fornix.ops.fact import Fact
 from tests.compare import assert_same
+from tests.ir.interpreter import interpret
 
 LATEST = 28
 
@@ -115,6 +126,54 @@ def check_node(
         if other is not None:
             assert_same(one, other, rtol=rtol, atol=atol)
     check_inference(name, inputs, attributes, found, **where)
+    check_lowering(name, inputs, attributes, found, **where)
+
+
+def check_lowering(
+    name: str,
+    inputs: Sequence[Any],
+    attributes: Mapping[str, Any] | None,
+    found: Sequence[Any],
+    **where: Any,
+) -> None:
+    """Check that the lowering, if there is one, computes what the kernel ``found``.
+
+    Once with the extents as they are, once with a symbol for each.
+    """
+    domain, opset = where["domain"], where["opset"]
+    view = _view(domain, name, opset, len(found))
+    rule = view["operator"].rule("lower", view["schema"].since_version)
+    if rule is None or not all(x is None or _is_lowerable(x) for x in (*inputs, *found)):
+        return
+    bound = bind_attributes(view["schema"], attributes or {})
+    types = [None if x is None else type_of(x) for x in found]
+    node = LowerNode(**view, output_types=tuple(types))
+    tensors = [
+        None if x is None else tensor(f"x{i}", x.shape, DType.of(x.dtype))
+        for i, x in enumerate(inputs)
+    ]
+    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
+    for lowered, value in zip(call_rule(rule, tensors, bound, node), found, strict=False):
+        result = interpret(lowered, feeds)
+        assert result.dtype == value.dtype
+        # Sums may be in another order; everything else is the same arithmetic.
+        exact = value.dtype.kind not in "fcV"
+        tolerance = 0.0 if exact else LOWERING_EPSILONS * float(np.finfo(_wide(value)).eps)
+        assert_same(result, value, rtol=tolerance, atol=tolerance)
+
+
+def _is_lowerable(value: Any) -> bool:
+    """Whether compiled code can hold ``value``: no strings, no sequences, no complex numbers."""
+    return isinstance(value, np.ndarray) and value.dtype.kind not in "Oc"
+
+
+LOWERING_EPSILONS = 64
+"""Rounding steps by which a lowering may differ from its kernel: sums in another order."""
+
+
+def _wide(value: Any) -> Any:
+    """The dtype in whose precision ``value`` is stated: half precision has a coarse step."""
+    return value.dtype if value.dtype.kind in "fc" else np.float16
 
 
 def check_inference(

@@ -14,7 +14,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, DType
 from fornix.errors import FornixError, require
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, known
 from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops.call import LowerNode, RunNode, output_dtype
 from fornix.ops.fact import Array, Fact, tensor
@@ -43,7 +43,7 @@ def pointwise_rules(function: Function, description: str) -> dict[str, Function]
     ) -> Fact:
         shapes = [fact.shape for fact in inputs if fact is not None]
         if broadcast is not None:
-            _check_aligned(shapes[0], shapes[1], axis if broadcast else None)
+            _start(shapes[0], shapes[1], bool(broadcast), axis)
             return tensor(None, shapes[0])
         return tensor(None, broadcast_shapes(*shapes), _propagated(function, inputs, attributes))
 
@@ -56,7 +56,7 @@ def pointwise_rules(function: Function, description: str) -> dict[str, Function]
     ) -> Array:
         given = [x for x in inputs if x is not None]
         if broadcast is not None:
-            inputs = _aligned(given[0], given[1], axis if broadcast else None)
+            inputs = _aligned(given[0], given[1], bool(broadcast), axis)
         else:
             broadcast_shapes(*(x.shape for x in given))
         narrow = output_dtype(
@@ -68,8 +68,21 @@ def pointwise_rules(function: Function, description: str) -> dict[str, Function]
             result = result.astype(narrow.numpy)
         return result
 
-    def lower(*inputs: Tensor | None, node: LowerNode, **attributes: object) -> Tensor:
+    def lower(
+        *inputs: Tensor | None,
+        broadcast: int | None = None,
+        axis: int | None = None,
+        node: LowerNode,
+        **attributes: object,
+    ) -> Tensor:
         given = [x for x in inputs if x is not None]
+        if broadcast is not None:
+            a, b = given
+            given = [
+                a,
+                _placed(b, a, _start(a.shape, b.shape, bool(broadcast), axis)),
+            ]
+            inputs = tuple(given)
         shape = broadcast_shapes(*(x.shape for x in given))
         narrow = output_dtype(node.schema, [None if x is None else x.dtype for x in inputs])
 
@@ -84,6 +97,12 @@ def pointwise_rules(function: Function, description: str) -> dict[str, Function]
     return {"infer": infer, "kernel": kernel, "lower": lower}
 
 
+def _placed(b: Tensor, a: Tensor, start: int) -> Tensor:
+    """``b`` with axes of extent 1 behind its own, so that it begins at axis ``start`` of ``a``."""
+    behind = a.rank - start - b.rank
+    return compute((*b.shape, *[1] * behind), lambda *i: b[i[: b.rank]])
+
+
 def _wide_element(x: Tensor, place: tuple[DimLike, ...]) -> Scalar:
     """The element of ``x`` that meets ``place`` of the result, in float32 or wider."""
     own = place[len(place) - x.rank :]
@@ -92,21 +111,28 @@ def _wide_element(x: Tensor, place: tuple[DimLike, ...]) -> Scalar:
     return cast(element, FLOAT32) if is_narrow else element
 
 
-def _check_aligned(a: tuple[DimLike, ...], b: tuple[DimLike, ...], axis: int | None) -> int:
-    """The axis of ``a`` with which ``b`` begins; None stands for equal shapes."""
+def _start(
+    a: tuple[DimLike, ...], b: tuple[DimLike, ...], broadcasts: bool, axis: int | None
+) -> int:
+    """The axis of ``a`` with which ``b`` begins; raises ShapeError where the two cannot fit."""
+    if not broadcasts:
+        same = len(a) == len(b) and all(map(_may_equal, a, b))
+        require(same, f"without broadcast=1, B{shape_text(b)} must equal A{shape_text(a)}")
+        return 0
     start = len(a) - len(b) if axis is None else normalize_axis(axis, len(a))
-    matches = 0 <= start <= len(a) - len(b) and all(
-        n in {1, m} for m, n in zip(a[start:], b, strict=False)
+    fits = 0 <= start <= len(a) - len(b) and all(
+        n == 1 or _may_equal(m, n) for m, n in zip(a[start:], b, strict=False)
     )
-    require(
-        matches,
-        f"B{shape_text(b)} must equal the part of A{shape_text(a)} from axis {start} on",
-    )
+    require(fits, f"B{shape_text(b)} must equal the part of A{shape_text(a)} from axis {start} on")
     return start
 
 
-def _aligned(a: Array, b: Array, axis: int | None) -> tuple[Array, Array]:
-    start = _check_aligned(a.shape, b.shape, axis)
+def _may_equal(one: DimLike, other: DimLike) -> bool:
+    return known(one) is None or known(other) is None or one == other
+
+
+def _aligned(a: Array, b: Array, broadcasts: bool, axis: int | None) -> tuple[Array, Array]:
+    start = _start(a.shape, b.shape, broadcasts, axis)
     return a, b.reshape(b.shape + (1,) * (a.ndim - start - b.ndim))
 
 
