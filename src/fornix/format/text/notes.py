@@ -173,7 +173,7 @@ class FieldWriter:
 
     __slots__ = ("depth", "keep", "natural", "pairs_only")
 
-    def __init__(self, natural: Mapping[str, Callable[[Any], str]] | None = None) -> None:
+    def __init__(self, natural: dict[str, Callable[[Any], str]] | None = None) -> None:
         self.natural = natural or {}
         self.depth = 0
         self.keep: frozenset[str] = frozenset()
@@ -193,11 +193,13 @@ class FieldWriter:
 
     def fields(self, message: Message, skip: Iterable[str] = ()) -> list[str]:
         """``name: value`` of each field that is present, but for those in ``skip``."""
-        return [
-            f"{field.name}: {self.value(field, value)}"
-            for field, value in message.ListFields()
-            if field.name not in skip
-        ]
+        present = [item for item in message.ListFields() if item[0].name not in skip]
+        if not present:
+            return []
+        self.enter()
+        texts = [f"{field.name}: {self.value(field, value)}" for field, value in present]
+        self.leave()
+        return texts
 
     def value(self, field: FieldDescriptor, value: Any) -> str:
         """The text of a field's value."""
@@ -217,10 +219,9 @@ class FieldWriter:
 
     def brace(self, message: Message) -> str:
         """``message`` as its fields in a brace."""
-        self.enter()
-        text = f"{{{', '.join(self.fields(message))}}}"
+        self.enter()  # the reader counts a brace even if it is empty
         self.leave()
-        return text
+        return f"{{{', '.join(self.fields(message))}}}"
 
     def _single(self, field: FieldDescriptor, value: Any) -> str:
         if field.type == FieldDescriptor.TYPE_MESSAGE:

@@ -182,11 +182,12 @@ class Parser(ValueParser):
             tokens.expect("]", "after the name of the node")
         self._names(node.output, "=", "output")
         self._operator(node)
-        if tokens.accept("<"):
+        comes_first = tokens.accept("<")
+        if comes_first:
             self._attributes(node)
         tokens.expect("(", f"ahead of the inputs of {node.op_type}")
         self._names(node.input, ")", "input")
-        if tokens.accept("<"):
+        if not comes_first and tokens.accept("<"):
             self._attributes(node)
         self.note(node)
 
@@ -286,11 +287,10 @@ class Parser(ValueParser):
     def _list(self, attribute: AttributeProto, kind: int) -> int:
         """Read the values of ``attribute``; their kind, which must be ``kind`` unless that is 0."""
         tokens = self.tokens
-        if kind and kind not in ELEMENT_OF:
-            raise tokens.error(f"expected one {KIND_WORDS[kind]}, found a list")
         tokens.advance()
-        if kind and tokens.accept("]"):
+        if kind in ELEMENT_OF and tokens.accept("]"):
             return kind
+        kind = LIST_OF.get(kind, kind)  # the standard's parser takes "a: int = [1, 2]" as well
         start, found = tokens.start, self._next_kind(ELEMENT_OF.get(kind, 0))
         if found in {AttributeProto.INT, AttributeProto.FLOAT}:
             return self._numbers(attribute, kind or LIST_OF[found])

@@ -51,7 +51,7 @@ _BYTES_ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _BYTES_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b'"': b'"', b"\\": b"\\"}
 _SPECIAL_FLOATS = frozenset({"inf", "infinity", "nan"})
 _MAX_DIGITS = 40  # more than any 64-bit integer has; keeps int() linear and below its digit limit
-MAX_DEPTH = 64  # constructs within constructs; protobuf itself ends at 100 messages
+MAX_DEPTH = 50  # constructs within constructs; protobuf ends at 100 messages, two or three to each
 _EXCERPT = 120  # characters of the source line that an error shows at most
 _FOUND = 40  # characters of the offending token that an error quotes at most
 

@@ -55,6 +55,7 @@ class ValueParser:
         return self.tokens.next().text
 
     def note(self, message: Message, special: dict[str, Callable[[], None]] | None = None) -> None:
+        """Let the note at the cursor, if there is one, have the last word on ``message``."""
         if self.tokens.word == "#@":
             self.tokens.advance()
             self.fields.read(message, special)
@@ -82,6 +83,7 @@ class ValueParser:
         self.tensor_body(tensor, head, start)
 
     def tensor_body(self, tensor: TensorProto, head: TypeProto, start: int) -> None:
+        """Read what follows the type ``head``, which started at ``start``."""
         tokens = self.tokens
         self.tensor_header(tensor, head, start)
         if tokens.kind in {IDENTIFIER, STRING}:
@@ -91,6 +93,7 @@ class ValueParser:
         self.payload(tensor)
 
     def tensor_header(self, tensor: TensorProto, head: TypeProto, start: int) -> None:
+        """Take dtype and dims from the type ``head``, which started at ``start``."""
         tokens = self.tokens
         if not head.tensor_type.HasField("shape"):
             raise tokens.error("expected the dtype and dims of a tensor, found another type", start)
@@ -102,6 +105,7 @@ class ValueParser:
             tensor.dims.append(dim.dim_value)
 
     def payload(self, tensor: TensorProto) -> None:
+        """Read the elements or where they are, and the tensor's note."""
         tokens = self.tokens
         tokens.accept("=")
         if tokens.word == "...":
