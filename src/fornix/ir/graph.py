@@ -432,6 +432,11 @@ class Graph:
 
         return reduce(self)
 
+    def __str__(self) -> str:
+        from fornix.ir.show import graph_text  # noqa: PLC0415 - only who prints needs it
+
+        return graph_text(self)
+
     def __repr__(self) -> str:
         read = ", ".join(x.name for x in self.inputs)
         made = ", ".join(x.name for x in self.outputs)
@@ -500,6 +505,11 @@ class Function:
 
         return reduce(self)
 
+    def __str__(self) -> str:
+        from fornix.ir.show import function_text  # noqa: PLC0415 - only who prints needs it
+
+        return function_text(self)
+
     def __repr__(self) -> str:
         return f"<{self.label}: {self.graph!r}>"
 
@@ -559,6 +569,10 @@ class Model:
 
         return reduce(self)
 
+    def __str__(self) -> str:
+        from fornix.ir.show import model_text  # noqa: PLC0415 - only who prints needs it
+
+        return model_text(self)
+
     def __repr__(self) -> str:
-        opsets = ", ".join(f'"{k}" : {v}' for k, v in self.opset_imports.items())
-        return f"<Model ir_version {self.ir_version}, opset_import [{opsets}]: {self.graph!r}>"
+        return f"<Model of IR version {self.ir_version}: {self.graph!r}>"

@@ -14,7 +14,7 @@ from weakref import ref
 import numpy as np
 
 from fornix.dtype import STRING, DType
-from fornix.errors import LimitError, TensorDataError
+from fornix.errors import DTypeError, LimitError, TensorDataError
 from fornix.format.external import Folder, homeless, is_external
 from fornix.format.mapped import MappedBytes
 from fornix.format.messages import TensorProto
@@ -70,7 +70,11 @@ class _Stored:
 
     def __repr__(self: Tensor) -> str:
         dims = ", ".join(map(str, self.shape))
-        return f"<{type(self).__name__} {self.name or '_'}: {self.dtype}[{dims}]>"
+        try:
+            dtype = self.dtype.name
+        except DTypeError:  # of a message that is not sound
+            dtype = "?"
+        return f"<{type(self).__name__} {self.name or '_'}: {dtype}[{dims}]>"
 
 
 class ArrayTensor(_Stored):
