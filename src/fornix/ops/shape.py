@@ -389,13 +389,20 @@ def infer_expand(input: Fact, shape: Fact, *, node: InferNode) -> Fact:
         count = known(shape.shape[0])
         if count is None:
             return unranked(input.dtype)
-        reason = "its shape is computed at run time"
-        return tensor(input.dtype, [node.unknown(reason) for _ in range(max(count, input.rank))])
+        own = (1,) * (count - input.rank) + input.shape
+        return tensor(input.dtype, [_expanded(extent, node) for extent in own])
     extents = broadcast_shapes(input.shape, list(shape.value.reshape(-1)))
     value, fixed = input.value, static(extents)
     if value is None or fixed is None or math.prod(fixed) > KNOWN_ELEMENTS:
         return tensor(input.dtype, extents)
     return tensor(input.dtype, extents, np.broadcast_to(value, fixed))
+
+
+def _expanded(extent: DimLike, node: InferNode) -> DimLike:
+    """What ``extent`` becomes by an unknown target: it stays, unless it is or may be 1."""
+    if known(extent) not in {None, 1}:
+        return extent
+    return node.unknown("its shape is computed at run time")
 
 
 @Expand.kernel
