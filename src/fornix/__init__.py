@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface.py compares
     from fornix.errors import FornixError as FornixError
     from fornix.errors import FornixWarning as FornixWarning
+    from fornix.format.limits import Limits as Limits
+    from fornix.ir.files import load as load
+    from fornix.ir.files import save as save
+    from fornix.reference import ReferenceEvaluator as ReferenceEvaluator
+    from fornix.runtime import InferenceSession as InferenceSession
 
 __version__ = "0.1.0"
 
@@ -19,6 +24,11 @@ __version__ = "0.1.0"
 _HOMES: dict[str, str] = {
     "FornixError": "fornix.errors",
     "FornixWarning": "fornix.errors",
+    "InferenceSession": "fornix.runtime",
+    "Limits": "fornix.format.limits",
+    "ReferenceEvaluator": "fornix.reference",
+    "load": "fornix.ir.files",
+    "save": "fornix.ir.files",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]
