@@ -73,26 +73,37 @@ class Fact:
             size = math.prod(self.tensor.shape)
             return self.tensor.numpy() if size <= KNOWN_ELEMENTS else None
         value, dtype = self.known_value, self.dtype
-        if value is None or dtype is None or any(type(v) is not int for v in value.flat):
+        if value is None or dtype is None or any(not isinstance(v, int) for v in value.flat):
             return None
         return value.astype(dtype.numpy)
 
     @property
     def value(self) -> Array | None:
-        """Contents of an integer or boolean tensor as an object array of `int` or `Dim`."""
+        """Contents as an object array of `int` or `Dim`; of floats, where all are integers."""
         if self.known_value is not None:
             return self.known_value
         dtype = self.dtype
-        if dtype is None or not (dtype.is_integer or dtype.kind == "bool"):
+        if dtype is None or dtype.kind not in {"int", "uint", "bool", "float"}:
             return None
         constant = self.constant
-        if constant is None:
+        if constant is None or (dtype.is_float and not _holds_integers(constant)):
             return None
         as_int = constant.astype(np.int64 if dtype.kind != "uint" else np.uint64)
         return np.asarray(as_int.astype(object)).reshape(constant.shape)
 
     def __str__(self) -> str:
         return str(self.type) if self.type is not None else "a value of unknown type"
+
+
+EXACT_FLOATS = 2**24
+"""Integers below are exact in float32; larger floats are not read as integers."""
+
+
+def _holds_integers(x: Array) -> bool:
+    """Whether the floats ``x`` are integers of moderate size; −0 is none."""
+    wide = x.astype(np.float64)
+    is_integer = (np.abs(wide) < EXACT_FLOATS) & (wide == np.rint(wide))
+    return bool(np.all(is_integer & ((wide != 0) | ~np.signbit(wide))))
 
 
 def tensor(

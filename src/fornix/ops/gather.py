@@ -43,9 +43,7 @@ def checked(
             f"{place} must be {allowed} for axis {axis}, whose extent is {extent}, "
             f"found {indices[tuple(wrong)]}"
         )
-    return (
-        np.where(indices < 0, indices + indices.dtype.type(extent), indices) if low < 0 else indices
-    )
+    return np.where(indices < 0, indices.astype(np.int64) + extent, indices) if low < 0 else indices
 
 
 def _check_known(indices: Fact, extent: DimLike, axis: int) -> Array | None:
@@ -174,7 +172,7 @@ def gather_nd(data: Array, indices: Array, *, batch_dims: int = 0) -> Array:
     where = [
         checked(tuples[..., j], data.shape[batch_dims + j], batch_dims + j) for j in range(depth)
     ]
-    picked = flat[(np.arange(batch)[:, np.newaxis], *where)]
+    picked: Array = flat[(np.arange(batch)[:, np.newaxis], *where)]
     return picked.reshape(*indices.shape[:-1], *data.shape[batch_dims + depth :])
 
 
@@ -234,7 +232,8 @@ def one_hot(indices: Array, depth: Array, values: Array, *, axis: int, node: Run
     if node.version >= 11:
         wanted = np.where(wanted < 0, wanted + extent, wanted)
     positions = np.arange(extent).reshape(-1, *[1] * (indices.ndim - place))
-    return values[(positions == wanted).astype(np.intp)]
+    marked: Array = values[(positions == wanted).astype(np.intp)]
+    return marked
 
 
 def _check_depth(extent: DimLike) -> None:

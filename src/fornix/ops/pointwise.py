@@ -16,6 +16,7 @@ from fornix.dtype import FLOAT32, DType
 from fornix.errors import FornixError, require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.loops import Scalar, Tensor, cast, compute
+from fornix.ops import scalar
 from fornix.ops.call import LowerNode, RunNode, output_dtype
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import broadcast_shapes, normalize_axis, shape_text
@@ -25,6 +26,13 @@ PROPAGATED_ELEMENTS = 256
 """Elements up to which symbolic contents are computed: shapes and index lists are shorter."""
 
 Function = Callable[..., Any]
+
+KEEPS_INTEGERS = frozenset({
+    scalar.add, scalar.sub, scalar.mul, scalar.neg, scalar.abs, scalar.floor, scalar.ceil,
+    scalar.rint, scalar.sign, scalar.where, scalar.less, scalar.less_equal, scalar.greater,
+    scalar.greater_equal, scalar.equal,
+})  # fmt: skip
+"""What may be computed on dims for floats too: a quotient of integers is none in general."""
 
 
 def pointwise_rules(function: Function, description: str) -> dict[str, Function]:
@@ -142,6 +150,9 @@ def _propagated(
     """``function`` on known contents, symbolic ones included; None where it cannot be told."""
     given = [fact for fact in inputs if fact is not None]
     if any(fact.value is None or fact.value.size > PROPAGATED_ELEMENTS for fact in given):
+        return None
+    is_float = any(fact.dtype is not None and fact.dtype.is_float for fact in given)
+    if is_float and function not in KEEPS_INTEGERS:
         return None
     values = [None if fact is None else fact.value for fact in inputs]
     try:

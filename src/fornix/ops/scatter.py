@@ -72,7 +72,7 @@ def scatter_elements(
     _check_reduction(reduction, DType.of(data.dtype), node)
     place = normalize_axis(axis, data.ndim)
     _check_elements(data.shape, indices.shape, updates.shape, place)
-    where = list(np.indices(indices.shape, sparse=True))
+    where: list[Array] = list(np.indices(indices.shape, sparse=True))
     where[place] = checked(indices, data.shape[place], place)
     return _written(data, tuple(where), updates, reduction)
 
