@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from fornix.ops.types import type_of
 if TYPE_CHECKING:
     from fornix.ir.graph import Graph, Node
     from fornix.ops.op import Operator, Rule
+
+T = TypeVar("T")
 
 IGNORED_ATTRIBUTES = frozenset({"consumed_inputs"})
 """Attributes without meaning: opset 1 used this one to plan memory in place."""
@@ -80,6 +82,15 @@ class RunNode(NodeView):
     run_body: Callable[[Graph, Sequence[Any]], list[Any]]
     """Values of a subgraph's outputs, given values of its inputs."""
     random: np.random.Generator = field(default_factory=np.random.default_rng)
+    made: list[Any] = field(default_factory=list, repr=False)
+    """What `once` made; shared by all runs of the node."""
+
+    def once(self, make: Callable[[], T]) -> T:
+        """``make()`` on the first run, and the same object later: tables made from attributes."""
+        if not self.made:
+            self.made.append(make())
+        made: T = self.made[0]
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
