@@ -390,7 +390,9 @@ def infer_expand(input: Fact, shape: Fact, *, node: InferNode) -> Fact:
         if count is None:
             return unranked(input.dtype)
         own = (1,) * (count - input.rank) + input.shape
-        return tensor(input.dtype, [_expanded(extent, node) for extent in own])
+        untouched = max(input.rank - count, 0)
+        changed = [_expanded(extent, node) for extent in own[untouched:]]
+        return tensor(input.dtype, [*own[:untouched], *changed])
     extents = broadcast_shapes(input.shape, list(shape.value.reshape(-1)))
     value, fixed = input.value, static(extents)
     if value is None or fixed is None or math.prod(fixed) > KNOWN_ELEMENTS:
