@@ -12,6 +12,7 @@ from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
 from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.lowering import check_lowering
 
 F32_ROWS = 1e-5
 """Statistics of up to 40 elements, summed in another order, folded into a factor and a shift."""
@@ -225,3 +226,32 @@ def test_dropout_names_what_is_wrong() -> None:
 
 def test_dropout_in_inference_agrees_with_onnxruntime() -> None:
     check_node("Dropout", [DATA], opset=13, expected=peer("Dropout", [DATA], opset=13, outputs=2))
+
+
+@pytest.mark.parametrize("opset", [7, 9, 15])
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 4, 5)])
+def test_lowered_inference_equals_its_kernel(opset: int, shape: tuple[int, ...]) -> None:
+    check_lowering(
+        "BatchNormalization", batch(*shape), opset=opset, rtol=F32_ROWS, atol=F32_ROWS,
+        symbolic=(0, 2),
+    )  # fmt: skip
+
+
+def test_lowered_inference_keeps_a_scale_for_each_place() -> None:
+    rng = np.random.default_rng(0)
+    statistics = [rng.uniform(0.5, 2, (3, 4)).astype(np.float32) for _ in range(4)]
+    x = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    check_lowering(
+        "BatchNormalization", [x, *statistics], {"spatial": 0}, opset=7, rtol=F32_ROWS,
+        atol=F32_ROWS,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [7, 15])
+def test_lowered_training_equals_its_kernel(opset: int) -> None:
+    attributes = {"training_mode": 1} if opset == 15 else {}
+    for shape in ((4, 3), (2, 3, 4, 5)):
+        check_lowering(
+            "BatchNormalization", batch(*shape), attributes, opset=opset,
+            outputs=3 if opset == 15 else 5, rtol=F32_ROWS, atol=F32_ROWS, symbolic=(0, 2),
+        )  # fmt: skip

@@ -13,6 +13,7 @@ from fornix.ir.dim import symbol
 from fornix.ops import conv as module
 from fornix.ops.fact import tensor, unranked
 from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.lowering import check_lowering
 
 F32_SUM = 1e-5
 """Products of up to 500 terms of size 1, summed in another order."""
@@ -64,8 +65,8 @@ def test_convolutions_agree_with_onnxruntime(name: str, opset: int) -> None:
 @pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
 def test_narrow_floats_are_summed_in_float32_and_rounded_once(name: str, dtype: Any) -> None:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((1, 64, 6, 6)).astype(dtype)
-    w = rng.standard_normal((64, 64, 3, 3)).astype(dtype)
+    x = rng.standard_normal((1, 32, 6, 6)).astype(dtype)
+    w = rng.standard_normal((32, 32, 3, 3)).astype(dtype)
     attributes = {"pads": [1, 1, 1, 1]}
     wide = [value.astype(np.float64) for value in (x, w)]
     exact = run_op(name, wide, attributes)[0].astype(dtype)
@@ -213,3 +214,13 @@ def test_shapes_that_do_not_fit_are_named(
         run_op(name, inputs, attributes)
     with pytest.raises(ShapeError, match=message):
         infer_op(name, [tensor(FLOAT32, x.shape) for x in inputs], attributes)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_lowered_conv_equals_its_kernel(dtype: Any) -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(8):
+        inputs, attributes = random_case(rng, transposed=False)
+        narrow = [value.astype(dtype) for value in inputs]
+        step = max(F32_SUM, float(ml_dtypes.finfo(dtype).eps))
+        check_lowering("Conv", narrow, attributes, rtol=step, atol=F32_SUM, symbolic=(0, 2))

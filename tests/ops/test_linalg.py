@@ -11,6 +11,7 @@ from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
 from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.lowering import check_lowering
 
 F32_SUM = 1e-5
 """Up to 64 products of size 1, summed in another order."""
@@ -142,3 +143,27 @@ def test_shapes_that_do_not_fit_are_named(name: str, inputs: list[Any], message:
         run_op(name, inputs)
     with pytest.raises(ShapeError, match=message):
         infer_op(name, [tensor(FLOAT32, x.shape) for x in inputs])
+
+
+@pytest.mark.parametrize(("a", "b"), SHAPES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32, np.uint64])
+def test_lowered_matmul_equals_its_kernel(
+    a: tuple[int, ...], b: tuple[int, ...], dtype: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    inputs = [rng.integers(0, 9, shape).astype(dtype) for shape in (a, b)]
+    check_lowering("MatMul", inputs, symbolic=(-2, -1) if len(a) == len(b) == 2 else ())
+
+
+@pytest.mark.parametrize("addend", [None, (), (5,), (3, 1), (3, 5)])
+@pytest.mark.parametrize("flags", [(0, 0), (1, 0), (0, 1), (1, 1)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32])
+def test_lowered_gemm_equals_its_kernel(
+    addend: tuple[int, ...] | None, flags: tuple[int, int], dtype: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4)[:: -1 if flags[0] else 1], (4, 5)[:: -1 if flags[1] else 1]]
+    shapes += [] if addend is None else [addend]
+    inputs = [np.asarray(rng.integers(-9, 9, s)).astype(dtype) for s in shapes]
+    attributes = {"transA": flags[0], "transB": flags[1], "alpha": 0.5, "beta": 3.0}
+    check_lowering("Gemm", inputs, attributes, rtol=1e-3, atol=F32_SUM)

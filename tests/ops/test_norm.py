@@ -12,6 +12,7 @@ from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
 from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.lowering import check_lowering
 
 F32_ROWS = 2e-6
 """Statistics of up to 60 elements, summed in another order, and one division."""
@@ -229,4 +230,22 @@ def test_scales_per_group_are_checked_before_21() -> None:
             [tensor(FLOAT32, x.shape) for x in inputs],
             {"num_groups": 2},
             opset=18,
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, *NARROW])
+@pytest.mark.parametrize("axis", [-1, 1, 0])
+def test_lowered_layer_normalization_equals_its_kernel(axis: int, dtype: Any) -> None:
+    x = normal(2, 3, 8, dtype=dtype, mean=3)
+    scale, bias = normal(8, dtype=dtype), normal(3, 1, dtype=dtype)
+    step = max(F32_ROWS, float(ml_dtypes.finfo(dtype).eps))
+    for inputs in ([x, scale], [x, scale, bias]) if axis == 0 else ([x, scale],):
+        check_lowering(
+            "LayerNormalization",
+            inputs,
+            {"axis": axis},
+            outputs=3,
+            rtol=step,
+            atol=step,
+            symbolic=(0,),
         )

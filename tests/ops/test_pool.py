@@ -13,6 +13,7 @@ from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import Fact, as_value, tensor
 from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.lowering import check_lowering
 
 F32_SUM = 1e-5
 """A window's elements, of size 1, summed in another order."""
@@ -279,3 +280,38 @@ def test_contents_that_do_not_fit_are_named(
 ) -> None:
     with pytest.raises(error, match=message):
         run_op(name, inputs, attributes)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
+def test_lowered_max_pool_equals_its_kernel(dtype: Any) -> None:
+    rng = np.random.default_rng(3)
+    for rank, order in itertools.product((1, 2, 3), (0, 1)):
+        attributes = {**random_window(rng, rank, is_dilated=True), "storage_order": order}
+        x = rng.integers(-3, 3, (2, 2, *rng.integers(7, 10, rank))).astype(dtype)
+        if dtype != np.int8:
+            x[0, 0, :3] = np.nan
+            x[1, 1] = -np.inf
+        for outputs in (1, 2):
+            check_lowering("MaxPool", [x], attributes, outputs=outputs, symbolic=(0, 2))
+
+
+@pytest.mark.parametrize("include", [0, 1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_lowered_average_pool_equals_its_kernel(include: int, dtype: Any) -> None:
+    rng = np.random.default_rng(3)
+    for rank in (1, 2, 3):
+        attributes = {
+            **random_window(rng, rank, is_dilated=True),
+            "count_include_pad": include,
+            "ceil_mode": 1,
+        }
+        x = rng.standard_normal((2, 2, *rng.integers(7, 10, rank))).astype(dtype)
+        step = max(F32_SUM, float(ml_dtypes.finfo(dtype).eps))
+        check_lowering("AveragePool", [x], attributes, rtol=step, atol=F32_SUM, symbolic=(0, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_lowered_global_average_pool_equals_its_kernel(dtype: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(dtype)
+    step = max(F32_SUM, float(ml_dtypes.finfo(dtype).eps))
+    check_lowering("GlobalAveragePool", [x], rtol=step, atol=F32_SUM, symbolic=(0, 2, 3))

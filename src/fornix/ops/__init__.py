@@ -32,6 +32,8 @@ FAMILIES: tuple[str, ...] = (
     "conv",
     "conv_variants",
     "pool",
+    "global_pool",
+    "indexed_pool",
     "norm",
     "batch_norm",
     "recurrent",

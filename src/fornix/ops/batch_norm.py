@@ -6,18 +6,22 @@ outputs (until 13) and by ``training_mode``; the kernels keep that apart from th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fornix.dtype import BOOL as BOOL_DTYPE
+from fornix.dtype import FLOAT32, FLOAT64, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike, equal
-from fornix.ops.call import InferNode, RunNode
+from fornix.ir.loops import Scalar, Tensor, cast, compute, index, reduce
+from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, widened
+from fornix.ops.scalar import sqrt
 from fornix.ops.types import BF16, BOOL, F8, FLOAT
 
 BatchNormalization = (
@@ -149,6 +153,84 @@ def batch_normalization(
     if not training_mode:
         return _normalized(*arrays, epsilon, 1), mean, var
     return _trained(*arrays, epsilon, momentum, 1)[:3]
+
+
+@BatchNormalization.lower
+def lower_batch_normalization(
+    x: Tensor,
+    scale: Tensor,
+    b: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
+    spatial: int = 1,
+    is_test: int = 0,
+    training_mode: int = 0,
+    node: LowerNode,
+) -> tuple[Tensor, ...]:
+    trains = not is_test and node.output_count > 1
+    if node.version >= TYPED_STATISTICS:
+        trains = bool(training_mode)
+    wide = FLOAT64 if FLOAT64 in {t.dtype for t in (x, scale, b, mean, var)} else FLOAT32
+    own = own_mean, own_var = _lower_own(x, wide, spatial) if trains else (mean, var)
+
+    def factor(*place: DimLike) -> Scalar:
+        deviation: Scalar = sqrt(cast(own_var[place], wide) + epsilon)
+        return cast(scale[place], wide) / deviation
+
+    def shift(*place: DimLike) -> Scalar:
+        return cast(b[place], wide) - cast(own_mean[place], wide) * factors[place]
+
+    def at(*i: DimLike) -> Scalar:
+        place = (0,) if x.rank == 1 else i[1 : 1 + scale.rank]
+        return cast(cast(x[i], wide) * factors[place] + shifts[place], x.dtype)
+
+    factors = compute(scale.shape, factor)
+    shifts = compute(scale.shape, shift)
+    running = [
+        _lower_blend(old, new, momentum if trains else 1.0)
+        for old, new in zip((mean, var), own, strict=True)
+    ]
+    saved = [cast_tensor(t, mean.dtype) for t in own]
+    return (compute(x.shape, at), *running, *saved)[: node.output_count]
+
+
+def _lower_own(x: Tensor, wide: DType, spatial: int) -> tuple[Tensor, Tensor]:
+    """Mean and population variance of each channel, or place, over the batch."""
+    shape = _statistics_shape(x.shape, spatial)
+    rest = x.shape[1 + len(shape) :]
+    count = cast(index(math.prod((x.shape[0], *rest))), wide)
+
+    def place(n: DimLike, c: tuple[DimLike, ...], s: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
+        return (n,) if x.rank == 1 else (n, *c, *s)
+
+    def mean_of(element: Callable[..., Scalar]) -> Tensor:
+        def at(*c: DimLike) -> Scalar:
+            box = (x.shape[0], *rest)
+            return reduce("sum", box, lambda n, *s: element(place(n, c, s), c)) / count
+
+        return compute(shape, at)
+
+    def squared(at: tuple[DimLike, ...], c: tuple[DimLike, ...]) -> Scalar:
+        deviation = cast(x[at], wide) - mean[c]
+        return deviation * deviation
+
+    mean = mean_of(lambda at, _: cast(x[at], wide))
+    return mean, mean_of(squared)
+
+
+def _lower_blend(old: Tensor, new: Tensor, momentum: float) -> Tensor:
+    """The running statistic after a batch; with momentum 1, as it was."""
+    if momentum == 1:
+        return old
+    wide = new.dtype
+
+    def at(*c: DimLike) -> Scalar:
+        return cast(cast(old[c], wide) * momentum + new[c] * (1 - momentum), old.dtype)
+
+    return compute(old.shape, at)
 
 
 def _normalized(

@@ -16,10 +16,11 @@ import numpy as np
 
 from fornix.errors import require
 from fornix.ir.dim import DimLike, equal, known, maximum
+from fornix.ir.loops import Scalar, Tensor, cast, compute, reduce
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import wide_dtype, widened
 from fornix.ops.types import BF16, FLOAT
 from fornix.ops.window import (
     Window,
@@ -87,6 +88,31 @@ def conv(
     check_bias(None if b is None else b.shape, w.shape[0])
     y = convolve(widened(x), widened(w), Window.of(x.shape[2:], taps, **window), group)
     return add_bias(y, b).astype(x.dtype, copy=False)
+
+
+@Conv.lower
+def lower_conv(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    group: int = 1,
+    kernel_shape: list[int] | None = None,
+    **window: Unpack[WindowAttributes],
+) -> Tensor:
+    taps = conv_taps(x.shape, w.shape, group, kernel_shape)
+    win = Window.of(x.shape[2:], taps, **window)
+    wide, per_group, filters = wide_dtype(x.dtype), w.shape[1], w.shape[0] // group
+
+    def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
+        def product(c: DimLike, *k: DimLike) -> Scalar:
+            channel = c if group == 1 else m // filters * per_group + c
+            return cast(x.get((n, channel, *win.place(o, k)), 0), wide) * cast(w[m, c, *k], wide)
+
+        y = reduce("sum", (per_group, *taps), product)
+        return cast(y if b is None else y + cast(b[m], wide), x.dtype)
+
+    return compute((x.shape[0], w.shape[0], *win.out), at)
 
 
 def conv_taps(

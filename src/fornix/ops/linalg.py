@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fornix.dtype import FLOAT64
 from fornix.errors import require
 from fornix.ir.dim import DimLike, equal
+from fornix.ir.loops import Scalar, Tensor, cast, compute, reduce
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import broadcast_shapes, shape_text
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, wide_dtype, wide_element, widened
 from fornix.ops.types import BF16, FLOAT, I32, I64, U32, U64
 
 MatMul = (
@@ -39,6 +41,23 @@ def mat_mul(a: Array, b: Array) -> Array:
     """
     matmul_shape(a.shape, b.shape)
     return multiply(widened(a), widened(b)).astype(a.dtype, copy=False)
+
+
+@MatMul.lower
+def lower_mat_mul(a: Tensor, b: Tensor) -> Tensor:
+    shape = matmul_shape(a.shape, b.shape)
+    inner, columns = a.shape[-1], min(b.rank, 2) - 1
+
+    def at(*i: DimLike) -> Scalar:
+        lead, n = i[: len(i) - columns], i[len(i) - columns :]
+        batch, m = (lead, ()) if a.rank == 1 else (lead[:-1], lead[-1:])
+        return reduce(
+            "sum",
+            inner,
+            lambda k: wide_element(a, (*batch, *m, k)) * wide_element(b, (*batch, k, *n)),
+        )
+
+    return cast_tensor(compute(shape, at), a.dtype)
 
 
 def matmul_shape(a: Sequence[DimLike], b: Sequence[DimLike]) -> tuple[DimLike, ...]:
@@ -117,6 +136,41 @@ def gemm(
         _check_addend(c.shape, shape, broadcast)
         y += _scaled(widened(c), beta)
     return y.astype(a.dtype, copy=False)
+
+
+@Gemm.lower
+def lower_gemm(
+    a: Tensor,
+    b: Tensor,
+    c: Tensor | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+    broadcast: int = 1,
+) -> Tensor:
+    shape = _gemm_shape(a.shape, b.shape, transA, transB)
+    inner, wide = a.shape[0 if transA else 1], wide_dtype(a.dtype)
+
+    def at(m: DimLike, n: DimLike) -> Scalar:
+        def product(k: DimLike) -> Scalar:
+            left, right = a[(k, m) if transA else (m, k)], b[(n, k) if transB else (k, n)]
+            return cast(left, wide) * cast(right, wide)
+
+        y = _scaled_scalar(reduce("sum", inner, product), alpha)
+        if c is not None:
+            y = y + _scaled_scalar(wide_element(c, (m, n)), beta)
+        return cast(y, a.dtype)
+
+    return compute(shape, at)
+
+
+def _scaled_scalar(x: Scalar, factor: float) -> Scalar:
+    """As `_scaled`, of one element."""
+    if factor == 1:
+        return x
+    return x * factor if x.dtype.is_float else cast(cast(x, FLOAT64) * factor, x.dtype)
 
 
 def _gemm_shape(

@@ -6,18 +6,21 @@ difference of E[x²] and E[x]² loses all digits where the mean is large.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from fornix.dtype import FLOAT32, DType
+from fornix.dtype import FLOAT32, FLOAT64, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike, equal, known
+from fornix.ir.loops import Scalar, Tensor, cast, compute, index, reduce
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import normalize_axes, normalize_axis, shape_text
 from fornix.ops.op import op
 from fornix.ops.pool import powers, root
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, wide_dtype, wide_element, widened
+from fornix.ops.scalar import sqrt
 from fornix.ops.types import BF16, F32, FLOAT
 
 LayerNormalization = (
@@ -76,6 +79,39 @@ def layer_normalization(
         _check_broadcast("B", b.shape, x.shape)
         deviation += b.astype(wide.dtype, copy=False)
     return deviation.astype(x.dtype, copy=False), mean.astype(stash), inverse.astype(stash)
+
+
+@LayerNormalization.lower
+def lower_layer_normalization(
+    x: Tensor,
+    scale: Tensor,
+    b: Tensor | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+) -> tuple[Tensor, Tensor, Tensor]:
+    first, stash = normalize_axis(axis, x.rank), DType.of(stash_type)
+    wide = cast_tensor(x, FLOAT64 if stash is FLOAT64 else wide_dtype(x.dtype))
+    outer, inner = x.shape[:first], x.shape[first:]
+    count = cast(index(math.prod(inner)), wide.dtype)
+
+    def mean_of(t: Tensor) -> Tensor:
+        return compute(outer, lambda *i: reduce("sum", inner, lambda *k: t[i + k]) / count)
+
+    mean = mean_of(wide)
+    deviation = compute(x.shape, lambda *i: wide[i] - mean[i[:first]])
+    variance = mean_of(compute(x.shape, lambda *i: deviation[i] * deviation[i]))
+    inverse = compute(outer, lambda *i: 1.0 / sqrt(variance[i] + epsilon))
+
+    def at(*i: DimLike) -> Scalar:
+        y = deviation[i] * inverse[i[:first]] * wide_element(scale, i, wide.dtype)
+        return cast(y if b is None else y + wide_element(b, i, wide.dtype), x.dtype)
+
+    def kept(t: Tensor) -> Tensor:
+        return compute((*outer, *[1] * len(inner)), lambda *i: cast(t[i[:first]], stash))
+
+    return compute(x.shape, at), kept(mean), kept(inverse)
 
 
 def _at_least(x: Array, stash: np.dtype[np.generic]) -> Array:

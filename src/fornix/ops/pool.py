@@ -1,12 +1,12 @@
-"""Pools: a maximum, mean or norm over sliding windows, over whole channels, or over regions.
+"""Pools: a maximum, mean or norm over sliding windows.
 
 Windows are reduced one axis after the other (`window.slide`), which takes taps₁ + taps₂ passes
-instead of taps₁ · taps₂.
+instead of taps₁ · taps₂. Pools over whole channels are in `global_pool.py`, those whose places are
+data in `indexed_pool.py`.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,26 +15,28 @@ from typing import Any, Unpack
 import numpy as np
 
 from fornix.dtype import INT64, DType
-from fornix.errors import Fail, require
-from fornix.ir.dim import DimLike, equal
-from fornix.ops.call import InferNode, RunNode
+from fornix.errors import require
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Scalar, Tensor, apply, compute, index, reduce, select
+from fornix.ops import scalar
+from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.types import BF16, FLOAT, I8, I64, U8
 from fornix.ops.window import (
     Window,
     WindowAttributes,
-    explicit_padding,
     per_axis,
-    plain,
     slide,
 )
 
+Shape = Sequence[DimLike]
+
 
 def pool_window(
-    x: Sequence[DimLike], kernel_shape: list[int] | None, **window: Unpack[WindowAttributes]
+    x: Shape, kernel_shape: list[int] | None, **window: Unpack[WindowAttributes]
 ) -> Window:
     """The window of a pool over data of shape ``x``."""
     require(len(x) >= 3, f"X must have rank 3 or more, got X{shape_text(x)}")
@@ -90,6 +92,71 @@ def max_pool(
     if not node.wants(1):
         return slide(np.maximum, x, win, lowest(x.dtype))
     return _max_pool_indexed(x, win, storage_order=storage_order)
+
+
+@MaxPool.lower
+def lower_max_pool(
+    x: Tensor,
+    *,
+    kernel_shape: list[int],
+    storage_order: int = 0,
+    node: LowerNode,
+    **window: Unpack[WindowAttributes],
+) -> tuple[Tensor, ...]:
+    win = pool_window(x.shape, kernel_shape, **window)
+    shape = (*x.shape[:2], *win.out)
+    least = lowest(x.dtype.numpy).item()
+
+    def top(n: DimLike, c: DimLike, *o: DimLike) -> Scalar:
+        return reduce("max", win.taps, lambda *k: wide.get((n, c, *win.place(o, k)), least))
+
+    wide = cast_tensor(x, wide_dtype(x.dtype))
+    y = compute(shape, top)
+    outputs = (cast_tensor(y, x.dtype), _lower_places(wide, y, win, storage_order))
+    return outputs[: node.output_count]
+
+
+NOWHERE = np.iinfo(np.int64).max
+
+
+def _lower_places(x: Tensor, y: Tensor, window: Window, storage_order: int) -> Tensor:
+    """The first place, row-major, that holds the maximum, or NaN if that is the maximum."""
+    places = compute(x.shape, lambda *i: index(row_major(i, x.shape)))
+
+    def first(n: DimLike, c: DimLike, *o: DimLike) -> Scalar:
+        def candidate(*k: DimLike) -> Scalar:
+            place = (n, c, *window.place(o, k))
+            value = x.get(place, 0)
+            is_best = scalar.equal(value, y[n, c, *o])
+            if x.dtype.is_float:
+                is_best = is_best | scalar.isnan(value)
+            return select(is_best, places.get(place, NOWHERE), NOWHERE)
+
+        found = reduce("min", window.taps, candidate)
+        at = _column_major(found, (n, c), x.shape) if storage_order else found
+        return select(scalar.equal(found, NOWHERE), -1, at)
+
+    return compute(y.shape, first)
+
+
+def _column_major(place: Scalar, channel: tuple[DimLike, DimLike], shape: Shape) -> Scalar:
+    """A row-major place in a tensor, its spatial axes counted column-major instead."""
+    size = shape[2:]
+    base = index(row_major(channel, shape[:2]) * math.prod(size))
+    rest, result = place - base, base
+    for axis in reversed(range(len(size))):
+        extent = index(size[axis])
+        result = result + rest % extent * index(math.prod(size[:axis]))
+        rest = apply("div", rest, extent)
+    return result
+
+
+def row_major(place: Shape, shape: Shape) -> DimLike:
+    """The address of ``place`` in a tensor whose last axis is contiguous."""
+    address: DimLike = 0
+    for i, n in zip(place, shape, strict=True):
+        address = address * n + i
+    return address
 
 
 def lowest(dtype: np.dtype[Any]) -> Array:
@@ -182,6 +249,35 @@ def average_pool(
     return total.astype(x.dtype, copy=False)
 
 
+@AveragePool.lower
+def lower_average_pool(
+    x: Tensor,
+    *,
+    kernel_shape: list[int],
+    count_include_pad: int = 0,
+    **window: Unpack[WindowAttributes],
+) -> Tensor:
+    win = pool_window(x.shape, kernel_shape, **window)
+    wide = cast_tensor(x, wide_dtype(x.dtype))
+    ones = compute(win.size, lambda *_: 1.0, wide.dtype)
+    ahead: tuple[DimLike, ...] = (0,) * len(win.size)
+    if count_include_pad:
+        sizes = zip(win.size, win.before, win.after, strict=True)
+        ones = compute([n + b + a for n, b, a in sizes], lambda *_: 1.0, wide.dtype)
+        ahead = win.before
+
+    def mean(n: DimLike, c: DimLike, *o: DimLike) -> Scalar:
+        def counted(*k: DimLike) -> Scalar:
+            place = zip(win.place(o, k), ahead, strict=True)
+            return ones.get(tuple(i + b for i, b in place), 0)
+
+        total = reduce("sum", win.taps, lambda *k: wide.get((n, c, *win.place(o, k)), 0))
+        count: Scalar = scalar.maximum(reduce("sum", win.taps, counted), 1.0)
+        return total / count
+
+    return cast_tensor(compute((*x.shape[:2], *win.out), mean), x.dtype)
+
+
 def window_counts(window: Window, *, include_padding: bool) -> list[Array]:
     """Per axis, how many taps of each output element lie in the data, or in the padded data."""
     if include_padding:
@@ -255,216 +351,3 @@ def root(total: Array, p: float) -> Array:
     if p == 2:
         return np.sqrt(total)
     return total if p == 1 else np.asarray(total ** total.dtype.type(1 / p))
-
-
-GlobalAveragePool = (
-    op("GlobalAveragePool (X: T) => (Y: T)", since=1, T=FLOAT)
-    .since(22, T=+BF16)
-)  # fmt: skip
-
-GlobalMaxPool = (
-    op("GlobalMaxPool (X: T) => (Y: T)", since=1, T=FLOAT)
-    .since(22, T=+BF16)
-)  # fmt: skip
-
-GlobalLpPool = (
-    op("GlobalLpPool <p: float = 2.0> (X: T) => (Y: T)", since=1, T=FLOAT)
-    .since(2, "GlobalLpPool <p: int = 2> (X: T) => (Y: T)")
-    .since(22, T=+BF16)
-)
-
-
-@GlobalAveragePool.infer
-@GlobalMaxPool.infer
-@GlobalLpPool.infer
-def infer_global_pool(x: Fact, *, p: float = 2) -> Fact:
-    _spatial_axes(x.rank)
-    return tensor(x.dtype, (*x.shape[:2], *[1] * (x.rank - 2)))
-
-
-def _spatial_axes(rank: int) -> tuple[int, ...]:
-    require(rank >= 2, f"X must have rank 2 or more, got rank {rank}")
-    return tuple(range(2, rank))
-
-
-@GlobalAveragePool.kernel
-def global_average_pool(x: Array) -> Array:
-    """Mean of every channel: x[N, C, *S] → y[N, C, 1 …].
-
-    Accumulates float16 and bfloat16 in float32. Source: ONNX GlobalAveragePool-22.
-    """
-    mean = np.mean(widened(x), axis=_spatial_axes(x.ndim), keepdims=True)
-    return np.asarray(mean).astype(x.dtype, copy=False)
-
-
-@GlobalMaxPool.kernel
-def global_max_pool(x: Array) -> Array:
-    """Maximum of every channel: x[N, C, *S] → y[N, C, 1 …]; NaN prevails.
-
-    Source: ONNX GlobalMaxPool-22.
-    """
-    axes, least = _spatial_axes(x.ndim), lowest(x.dtype)
-    return np.asarray(np.maximum.reduce(x, axis=axes, keepdims=True, initial=least[()]))
-
-
-@GlobalLpPool.kernel
-def global_lp_pool(x: Array, *, p: float = 2) -> Array:
-    """Lp norm of every channel, (Σ |x|ᵖ)^(1/p): x[N, C, *S] → y[N, C, 1 …].
-
-    Accumulates float16 and bfloat16 in float32. Source: ONNX GlobalLpPool-22.
-    """
-    total = np.sum(powers(widened(x), p), axis=_spatial_axes(x.ndim), keepdims=True)
-    return root(np.asarray(total), p).astype(x.dtype, copy=False)
-
-
-MaxUnpool = (
-    op("""MaxUnpool <kernel_shape: ints, pads: ints?, strides: ints?>
-                    (X: T1, I: T2, output_shape: T2?) => (output: T1)""",
-       since=9, T1=FLOAT, T2=I64)
-    .since(11)
-    .since(22, T1=+BF16)
-)  # fmt: skip
-
-
-@MaxUnpool.infer
-def infer_max_unpool(
-    x: Fact,
-    i: Fact,
-    output_shape: Fact | None = None,
-    *,
-    kernel_shape: list[int],
-    pads: list[int] | None = None,
-    strides: list[int] | None = None,
-    node: InferNode,
-) -> Fact:
-    inferred = _unpooled_shape(x.shape, i.shape, kernel_shape, pads, strides)
-    if output_shape is None:
-        return tensor(x.dtype, inferred)
-    if output_shape.has_rank:
-        _check_unpooled(output_shape.shape, x.rank)
-    if output_shape.value is not None:
-        return tensor(x.dtype, list(output_shape.value))
-    return tensor(x.dtype, [node.unknown(f"output_shape[{axis}]") for axis in range(x.rank)])
-
-
-@MaxUnpool.kernel
-def max_unpool(
-    x: Array,
-    i: Array,
-    output_shape: Array | None = None,
-    *,
-    kernel_shape: list[int],
-    pads: list[int] | None = None,
-    strides: list[int] | None = None,
-) -> Array:
-    """Zeros, and every element of ``X`` where ``I`` says it came from; the last of equals wins.
-
-    x[N, C, *S] → y[N, C, *O], O = (S − 1) · stride + taps − pads. ``I`` counts in a tensor of that
-    shape; the result is then cut or filled with zeros to ``output_shape``.
-    Raises Fail if an index lies outside. Source: ONNX MaxUnpool-22 and its test cases.
-    """
-    shape = [plain(d) for d in _unpooled_shape(x.shape, i.shape, kernel_shape, pads, strides)]
-    size = math.prod(shape)
-    outside = i[(i < 0) | (i >= size)]
-    require(not outside.size, f"I must lie in [0, {size}), found {outside[:1]}", Fail)
-    flat = np.zeros(size, x.dtype)
-    flat[i.reshape(-1)] = x.reshape(-1)
-    y = flat.reshape(shape)
-    if output_shape is None:
-        return y
-    _check_unpooled(output_shape.shape, x.ndim)
-    wanted = np.zeros([int(n) for n in output_shape], x.dtype)
-    common = tuple(slice(0, min(a, b)) for a, b in zip(shape, wanted.shape, strict=True))
-    wanted[common] = y[common]
-    return wanted
-
-
-def _check_unpooled(shape: Sequence[DimLike], rank: int) -> None:
-    fits = len(shape) == 1 and equal(shape[0], rank) is not False
-    require(
-        fits,
-        f"output_shape must have one entry per axis of X ({rank}), got shape {shape_text(shape)}",
-    )
-
-
-def _unpooled_shape(
-    x: Sequence[DimLike],
-    i: Sequence[DimLike],
-    kernel_shape: list[int],
-    pads: list[int] | None,
-    strides: list[int] | None,
-) -> list[DimLike]:
-    """The shape of the data whose pool has the shape ``x``."""
-    require(len(x) >= 3, f"X must have rank 3 or more, got X{shape_text(x)}")
-    agrees = len(i) == len(x) and all(equal(a, b) is not False for a, b in zip(i, x, strict=True))
-    require(agrees, f"I must have the shape of X{shape_text(x)}, got I{shape_text(i)}")
-    rank = len(x) - 2
-    taps, stride = per_axis(kernel_shape, rank, "kernel_shape"), per_axis(strides, rank, "strides")
-    before, after = explicit_padding(pads, rank)
-    spatial = zip(x[2:], taps, stride, before, after, strict=True)
-    return [*x[:2], *((n - 1) * s + k - b - a for n, k, s, b, a in spatial)]
-
-
-MaxRoiPool = (
-    op("""MaxRoiPool <pooled_shape: ints, spatial_scale: float = 1.0>
-                     (X: T, rois: T) => (Y: T)""", since=1, T=FLOAT)
-    .since(22, T=+BF16)
-)  # fmt: skip
-
-
-@MaxRoiPool.infer
-def infer_max_roi_pool(
-    x: Fact, rois: Fact, *, pooled_shape: list[int], spatial_scale: float = 1.0
-) -> Fact:
-    _check_regions(x.shape, rois.shape, pooled_shape)
-    return tensor(x.dtype, (rois.shape[0], x.shape[1], *pooled_shape))
-
-
-@MaxRoiPool.kernel
-def max_roi_pool(
-    x: Array, rois: Array, *, pooled_shape: list[int], spatial_scale: float = 1.0
-) -> Array:
-    """Maximum over the cells of a grid laid on each region of an image; an empty cell gives 0.
-
-    x[N, C, H, W] · rois[R, 5] → y[R, C, *pooled_shape]; a region is (image, x₁, y₁, x₂, y₂), its
-    corners scaled by spatial_scale, rounded, and both inside. Cells overlap by their rounding.
-    Raises Fail if a region names no image. Source: ONNX MaxRoiPool-22, cells as in Fast R-CNN §2.1.
-    """
-    _check_regions(x.shape, rois.shape, pooled_shape)
-    y = np.zeros((rois.shape[0], x.shape[1], *pooled_shape), x.dtype)
-    for region, (image, x1, y1, x2, y2) in enumerate(rois.astype(np.float64)):
-        require(0 <= image < x.shape[0], f"no image {image:g} among {x.shape[0]}", Fail)
-        scaled = [_round_half_away(v * spatial_scale) for v in (y1, y2, x1, x2)]
-        rows = _cells(scaled[0], scaled[1], pooled_shape[0], x.shape[2])
-        columns = _cells(scaled[2], scaled[3], pooled_shape[1], x.shape[3])
-        for i, row in enumerate(rows):
-            for j, column in enumerate(columns):
-                cell = x[int(image), :, row, column]
-                if cell.size:
-                    y[region, :, i, j] = cell.max(axis=(1, 2))
-    return y
-
-
-def _check_regions(
-    x: Sequence[DimLike], rois: Sequence[DimLike], pooled_shape: Sequence[int]
-) -> None:
-    require(len(x) == 4, f"X must be [N, C, H, W], got X{shape_text(x)}")
-    regions = len(rois) == 2 and equal(rois[1], 5) is not False
-    require(regions, f"rois must be [R, 5], got rois{shape_text(rois)}")
-    positive = len(pooled_shape) == 2 and min(pooled_shape) > 0
-    require(positive, f"pooled_shape must be two positive extents, got {list(pooled_shape)}")
-
-
-def _round_half_away(x: float) -> int:
-    return math.floor(abs(x) + 0.5) * (-1 if x < 0 else 1)
-
-
-def _cells(first: int, last: int, count: int, size: int) -> list[slice]:
-    """The interval from ``first`` to ``last``, both inside, as ``count`` cells cut to the data."""
-    extent = np.float32(max(last - first + 1, 1))
-    clip = functools.partial(np.clip, a_min=0, a_max=size)
-    cell = extent / np.float32(count)
-    return [
-        slice(int(clip(first + math.floor(k * cell))), int(clip(first + math.ceil((k + 1) * cell))))
-        for k in range(count)
-    ]

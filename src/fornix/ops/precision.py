@@ -1,20 +1,37 @@
-"""Precision of kernels: narrow floats are widened, and the result rounded once."""
+"""Precision of kernels and lowerings: narrow floats are widened, and the result rounded once."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from fornix.dtype import DType
+from fornix.dtype import FLOAT32, DType
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops.fact import Array
 
-_FULL_BITS = 32
-"""float32 is the narrowest type in which kernels add and multiply."""
+
+def wide_dtype(dtype: DType) -> DType:
+    """The type in which elements of ``dtype`` are added and multiplied: float32 at least."""
+    return FLOAT32 if dtype.is_float and dtype.bits < FLOAT32.bits else dtype
 
 
 def widened(x: Array) -> Array:
     """``x``, in float32 if its elements are narrower floats."""
     dtype = DType.of(x.dtype)
-    return x.astype(np.float32) if dtype.is_float and dtype.bits < _FULL_BITS else x
+    wide = wide_dtype(dtype)
+    return x if wide is dtype else x.astype(np.float32)
 
 
-__all__ = ["widened"]
+def wide_element(x: Tensor, place: tuple[DimLike, ...], dtype: DType | None = None) -> Scalar:
+    """The element of ``x`` that meets ``place`` when x broadcasts, in ``dtype`` or its wide one."""
+    own = place[len(place) - x.rank :]
+    at = tuple(0 if extent == 1 else i for i, extent in zip(own, x.shape, strict=True))
+    return cast(x[at], dtype or wide_dtype(x.dtype))
+
+
+def cast_tensor(x: Tensor, dtype: DType) -> Tensor:
+    """``x`` converted to ``dtype``; itself if it has it."""
+    return x if x.dtype is dtype else compute(x.shape, lambda *i: cast(x[i], dtype))
+
+
+__all__ = ["cast_tensor", "wide_dtype", "wide_element", "widened"]

@@ -118,6 +118,15 @@ class Window:
             and not any(known(p) != 0 for p in (*self.before, *self.after))
         )  # fmt: skip
 
+    def place(self, out: Sequence[DimLike], tap: Sequence[DimLike]) -> tuple[DimLike, ...]:
+        """Where ``tap`` of the output element ``out`` lies in the data, or beside it."""
+        return tuple(
+            o * s + k * d - b
+            for o, k, s, d, b in zip(
+                out, tap, self.stride, self.dilation, self.before, strict=True
+            )
+        )  # fmt: skip
+
     def along(self, axis: int, tap: int) -> tuple[slice, slice]:
         """The output elements whose ``tap`` lies inside the data, and where it lies."""
         size, out, before = (plain(d[axis]) for d in (self.size, self.out, self.before))

@@ -1,0 +1,87 @@
+"""Pools over whole channels: GlobalAveragePool, GlobalMaxPool, GlobalLpPool."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fornix.errors import require
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Scalar, Tensor, cast, compute, index, reduce
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.op import op
+from fornix.ops.pool import lowest, powers, root
+from fornix.ops.precision import cast_tensor, wide_dtype, widened
+from fornix.ops.types import BF16, FLOAT
+
+GlobalAveragePool = (
+    op("GlobalAveragePool (X: T) => (Y: T)", since=1, T=FLOAT)
+    .since(22, T=+BF16)
+)  # fmt: skip
+
+GlobalMaxPool = (
+    op("GlobalMaxPool (X: T) => (Y: T)", since=1, T=FLOAT)
+    .since(22, T=+BF16)
+)  # fmt: skip
+
+GlobalLpPool = (
+    op("GlobalLpPool <p: float = 2.0> (X: T) => (Y: T)", since=1, T=FLOAT)
+    .since(2, "GlobalLpPool <p: int = 2> (X: T) => (Y: T)")
+    .since(22, T=+BF16)
+)
+
+
+@GlobalAveragePool.infer
+@GlobalMaxPool.infer
+@GlobalLpPool.infer
+def infer_global_pool(x: Fact, *, p: float = 2) -> Fact:
+    _spatial_axes(x.rank)
+    return tensor(x.dtype, (*x.shape[:2], *[1] * (x.rank - 2)))
+
+
+def _spatial_axes(rank: int) -> tuple[int, ...]:
+    require(rank >= 2, f"X must have rank 2 or more, got rank {rank}")
+    return tuple(range(2, rank))
+
+
+@GlobalAveragePool.kernel
+def global_average_pool(x: Array) -> Array:
+    """Mean of every channel: x[N, C, *S] → y[N, C, 1 …].
+
+    Accumulates float16 and bfloat16 in float32. Source: ONNX GlobalAveragePool-22.
+    """
+    mean = np.mean(widened(x), axis=_spatial_axes(x.ndim), keepdims=True)
+    return np.asarray(mean).astype(x.dtype, copy=False)
+
+
+@GlobalAveragePool.lower
+def lower_global_average_pool(x: Tensor) -> Tensor:
+    size = x.shape[2:]
+    wide = cast_tensor(x, wide_dtype(x.dtype))
+    count = cast(index(math.prod(size)), wide.dtype)
+
+    def mean(n: DimLike, c: DimLike, *_: DimLike) -> Scalar:
+        return reduce("sum", size, lambda *k: wide[n, c, *k]) / count
+
+    return cast_tensor(compute((*x.shape[:2], *[1] * len(size)), mean), x.dtype)
+
+
+@GlobalMaxPool.kernel
+def global_max_pool(x: Array) -> Array:
+    """Maximum of every channel: x[N, C, *S] → y[N, C, 1 …]; NaN prevails.
+
+    Source: ONNX GlobalMaxPool-22.
+    """
+    axes, least = _spatial_axes(x.ndim), lowest(x.dtype)
+    return np.asarray(np.maximum.reduce(x, axis=axes, keepdims=True, initial=least[()]))
+
+
+@GlobalLpPool.kernel
+def global_lp_pool(x: Array, *, p: float = 2) -> Array:
+    """Lp norm of every channel, (Σ |x|ᵖ)^(1/p): x[N, C, *S] → y[N, C, 1 …].
+
+    Accumulates float16 and bfloat16 in float32. Source: ONNX GlobalLpPool-22.
+    """
+    total = np.sum(powers(widened(x), p), axis=_spatial_axes(x.ndim), keepdims=True)
+    return root(np.asarray(total), p).astype(x.dtype, copy=False)

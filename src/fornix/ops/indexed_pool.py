@@ -1,0 +1,170 @@
+"""Pools whose places are data: MaxUnpool writes where indices say, MaxRoiPool reads regions."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from fornix.errors import Fail, require
+from fornix.ir.dim import DimLike, equal
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text
+from fornix.ops.op import op
+from fornix.ops.types import BF16, FLOAT, I64
+from fornix.ops.window import explicit_padding, per_axis, plain
+
+Shape = Sequence[DimLike]
+
+MaxUnpool = (
+    op("""MaxUnpool <kernel_shape: ints, pads: ints?, strides: ints?>
+                    (X: T1, I: T2, output_shape: T2?) => (output: T1)""",
+       since=9, T1=FLOAT, T2=I64)
+    .since(11)
+    .since(22, T1=+BF16)
+)  # fmt: skip
+
+
+@MaxUnpool.infer
+def infer_max_unpool(
+    x: Fact,
+    i: Fact,
+    output_shape: Fact | None = None,
+    *,
+    kernel_shape: list[int],
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+    node: InferNode,
+) -> Fact:
+    inferred = _unpooled_shape(x.shape, i.shape, kernel_shape, pads, strides)
+    if output_shape is None:
+        return tensor(x.dtype, inferred)
+    if output_shape.has_rank:
+        _check_unpooled(output_shape.shape, x.rank)
+    if output_shape.value is not None:
+        return tensor(x.dtype, list(output_shape.value))
+    return tensor(x.dtype, [node.unknown(f"output_shape[{axis}]") for axis in range(x.rank)])
+
+
+@MaxUnpool.kernel
+def max_unpool(
+    x: Array,
+    i: Array,
+    output_shape: Array | None = None,
+    *,
+    kernel_shape: list[int],
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+) -> Array:
+    """Zeros, and every element of ``X`` where ``I`` says it came from; the last of equals wins.
+
+    x[N, C, *S] → y[N, C, *O], O = (S − 1) · stride + taps − pads. ``I`` counts in a tensor of that
+    shape; the result is then cut or filled with zeros to ``output_shape``.
+    Raises Fail if an index lies outside. Source: ONNX MaxUnpool-22 and its test cases.
+    """
+    shape = [plain(d) for d in _unpooled_shape(x.shape, i.shape, kernel_shape, pads, strides)]
+    size = math.prod(shape)
+    outside = i[(i < 0) | (i >= size)]
+    require(not outside.size, f"I must lie in [0, {size}), found {outside[:1]}", Fail)
+    flat = np.zeros(size, x.dtype)
+    flat[i.reshape(-1)] = x.reshape(-1)
+    y = flat.reshape(shape)
+    if output_shape is None:
+        return y
+    _check_unpooled(output_shape.shape, x.ndim)
+    wanted = np.zeros([int(n) for n in output_shape], x.dtype)
+    common = tuple(slice(0, min(a, b)) for a, b in zip(shape, wanted.shape, strict=True))
+    wanted[common] = y[common]
+    return wanted
+
+
+def _check_unpooled(shape: Shape, rank: int) -> None:
+    fits = len(shape) == 1 and equal(shape[0], rank) is not False
+    require(
+        fits,
+        f"output_shape must have one entry per axis of X ({rank}), got shape {shape_text(shape)}",
+    )
+
+
+def _unpooled_shape(
+    x: Shape,
+    i: Shape,
+    kernel_shape: list[int],
+    pads: list[int] | None,
+    strides: list[int] | None,
+) -> list[DimLike]:
+    """The shape of the data whose pool has the shape ``x``."""
+    require(len(x) >= 3, f"X must have rank 3 or more, got X{shape_text(x)}")
+    agrees = len(i) == len(x) and all(equal(a, b) is not False for a, b in zip(i, x, strict=True))
+    require(agrees, f"I must have the shape of X{shape_text(x)}, got I{shape_text(i)}")
+    rank = len(x) - 2
+    taps, stride = per_axis(kernel_shape, rank, "kernel_shape"), per_axis(strides, rank, "strides")
+    before, after = explicit_padding(pads, rank)
+    spatial = zip(x[2:], taps, stride, before, after, strict=True)
+    return [*x[:2], *((n - 1) * s + k - b - a for n, k, s, b, a in spatial)]
+
+
+MaxRoiPool = (
+    op("""MaxRoiPool <pooled_shape: ints, spatial_scale: float = 1.0>
+                     (X: T, rois: T) => (Y: T)""", since=1, T=FLOAT)
+    .since(22, T=+BF16)
+)  # fmt: skip
+
+
+@MaxRoiPool.infer
+def infer_max_roi_pool(
+    x: Fact, rois: Fact, *, pooled_shape: list[int], spatial_scale: float = 1.0
+) -> Fact:
+    _check_regions(x.shape, rois.shape, pooled_shape)
+    return tensor(x.dtype, (rois.shape[0], x.shape[1], *pooled_shape))
+
+
+@MaxRoiPool.kernel
+def max_roi_pool(
+    x: Array, rois: Array, *, pooled_shape: list[int], spatial_scale: float = 1.0
+) -> Array:
+    """Maximum over the cells of a grid laid on each region of an image; an empty cell gives 0.
+
+    x[N, C, H, W] · rois[R, 5] → y[R, C, *pooled_shape]; a region is (image, x₁, y₁, x₂, y₂), its
+    corners scaled by spatial_scale, rounded, and both inside. Cells overlap by their rounding.
+    Raises Fail if a region names no image. Source: ONNX MaxRoiPool-22, cells as in Fast R-CNN §2.1.
+    """
+    _check_regions(x.shape, rois.shape, pooled_shape)
+    y = np.zeros((rois.shape[0], x.shape[1], *pooled_shape), x.dtype)
+    for region, (image, x1, y1, x2, y2) in enumerate(rois.astype(np.float64)):
+        require(0 <= image < x.shape[0], f"no image {image:g} among {x.shape[0]}", Fail)
+        scaled = [_round_half_away(v * spatial_scale) for v in (y1, y2, x1, x2)]
+        rows = _cells(scaled[0], scaled[1], pooled_shape[0], x.shape[2])
+        columns = _cells(scaled[2], scaled[3], pooled_shape[1], x.shape[3])
+        for i, row in enumerate(rows):
+            for j, column in enumerate(columns):
+                cell = x[int(image), :, row, column]
+                if cell.size:
+                    y[region, :, i, j] = cell.max(axis=(1, 2))
+    return y
+
+
+def _check_regions(x: Shape, rois: Shape, pooled_shape: Sequence[int]) -> None:
+    require(len(x) == 4, f"X must be [N, C, H, W], got X{shape_text(x)}")
+    regions = len(rois) == 2 and equal(rois[1], 5) is not False
+    require(regions, f"rois must be [R, 5], got rois{shape_text(rois)}")
+    positive = len(pooled_shape) == 2 and min(pooled_shape) > 0
+    require(positive, f"pooled_shape must be two positive extents, got {list(pooled_shape)}")
+
+
+def _round_half_away(x: float) -> int:
+    return math.floor(abs(x) + 0.5) * (-1 if x < 0 else 1)
+
+
+def _cells(first: int, last: int, count: int, size: int) -> list[slice]:
+    """The interval from ``first`` to ``last``, both inside, as ``count`` cells cut to the data."""
+    extent = np.float32(max(last - first + 1, 1))
+    clip = functools.partial(np.clip, a_min=0, a_max=size)
+    cell = extent / np.float32(count)
+    return [
+        slice(int(clip(first + math.floor(k * cell))), int(clip(first + math.ceil((k + 1) * cell))))
+        for k in range(count)
+    ]
