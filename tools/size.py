@@ -27,7 +27,7 @@ MAX_NESTING = 3
 BUDGET = {
     "(top)": 450,
     "format": 3200,
-    "ir": 3600,
+    "ir": 4200,
     "ops": 12_500,
     "infer": 600,
     "check": 700,

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,14 @@ def test_type_checkers_see_the_names_that_exist() -> None:
     source = inspect.getsource(fornix)
     seen = re.findall(r"^    from (\S+) import (\w+) as \2$", source, flags=re.MULTILINE)
     assert {name: home for home, name in seen} == fornix._HOMES
+
+
+def test_rooms_import_names_from_their_homes() -> None:
+    package = Path(fornix.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "fornix":
+                assert {alias.name for alias in node.names}.isdisjoint(fornix._HOMES), path
 
 
 def test_version_is_that_of_the_distribution() -> None:
