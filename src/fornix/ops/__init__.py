@@ -26,6 +26,8 @@ FAMILIES: tuple[str, ...] = (
     "gather",
     "scatter",
     "search",
+    "cast",
+    "generate",
     "reduce",
     "linalg",
     "einsum",
