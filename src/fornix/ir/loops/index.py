@@ -60,7 +60,7 @@ class Loaded(Atom):
 
     def __init__(self, expr: Scalar, extent: DimLike, *, wraps: bool = False) -> None:
         bound = render(extent, atom_key)
-        super().__init__(f"@{expr.serial:09d}<{bound}{'~' * wraps}", f"({expr!r})", (extent,))
+        super().__init__(f"@{expr.serial:09d}<{bound}{'~' * wraps}", f"({expr.text(2)})", (extent,))
         self.expr, self.extent, self.wraps = expr, extent, wraps
         self.variables = self.variables | expr.variables
 

@@ -73,6 +73,10 @@ REDUCTIONS = {"sum": _NUMBER, "prod": _NUMBER, "max": _ANY, "min": _ANY, "and": 
 """Reductions and the kinds that they take. max and min are NaN if any element is."""
 
 
+REPR_DEPTH = 6
+"""Levels of an expression that its repr shows."""
+
+
 class Scalar:
     """One element's value; a node of an immutable graph. Build with the functions below.
 
@@ -113,7 +117,15 @@ class Scalar:
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}<{self.dtype}>({', '.join(map(repr, self.args))})"
+        return self.text(REPR_DEPTH)
+
+    def text(self, depth: int) -> str:
+        """The expression, ``depth`` levels of it."""
+        raise NotImplementedError
+
+    def texts(self, depth: int) -> str:
+        """The operands, as `text` writes them."""
+        return ", ".join(a.text(depth - 1) for a in self.args) if depth else "…"
 
     def __add__(self, other: Scalar | Number) -> Scalar:
         return apply("add", self, other)
@@ -204,7 +216,7 @@ class Const(Scalar):
     def rebuild(self, _args: tuple[Scalar, ...], _dims: tuple[DimLike, ...], /) -> Scalar:
         return self
 
-    def __repr__(self) -> str:
+    def text(self, _depth: int, /) -> str:
         return f"{self.value}"
 
 
@@ -219,7 +231,7 @@ class Index(Scalar):
     def rebuild(self, _args: tuple[Scalar, ...], dims: tuple[DimLike, ...], /) -> Scalar:
         return index(*dims)
 
-    def __repr__(self) -> str:
+    def text(self, _depth: int, /) -> str:
         return f"[{self.dims[0]}]"
 
 
@@ -250,8 +262,8 @@ class Load(Scalar):
     def rebuild(self, args: tuple[Scalar, ...], dims: tuple[DimLike, ...]) -> Scalar:
         return load(self.buffer, dims[0], args[0] if args else None, self.default)
 
-    def __repr__(self) -> str:
-        guard = f" if {self.guard} else {self.default}" if self.args else ""
+    def text(self, depth: int) -> str:
+        guard = f" if {self.texts(depth)} else {self.default}" if self.args else ""
         return f"{self.buffer.name}[{self.address}{guard}]"
 
 
@@ -277,8 +289,8 @@ class Apply(Scalar):
                 return bitcast(args[0], self.dtype)
         return apply(self.op, *args)
 
-    def __repr__(self) -> str:
-        return f"{self.op}<{self.dtype}>({', '.join(map(repr, self.args))})"
+    def text(self, depth: int) -> str:
+        return f"{self.op}<{self.dtype}>({self.texts(depth)})"
 
 
 class Reduce(Scalar):
@@ -300,14 +312,12 @@ class Reduce(Scalar):
     def body(self) -> Scalar:
         return self.args[0]
 
-    def rebuild(self, args: tuple[Scalar, ...], dims: tuple[DimLike, ...]) -> Scalar:
-        if dims != self.dims:
-            msg = "the extent of a reduction may not depend on a variable that is replaced"
-            raise NotImplementedError(msg)
+    def rebuild(self, args: tuple[Scalar, ...], _dims: tuple[DimLike, ...], /) -> Scalar:
         return reduction(self.op, self.axes, args[0])
 
-    def __repr__(self) -> str:
-        return f"{self.op} over {', '.join(a.text for a in self.axes)}: {self.body!r}"
+    def text(self, depth: int) -> str:
+        axes = ", ".join(f"{a.text} < {a.extent}" for a in self.axes)
+        return f"{self.op}<{self.dtype}>({axes}: {self.texts(depth)})"
 
 
 _SERIAL = itertools.count()
@@ -507,6 +517,9 @@ def reduction(op: str, axes: tuple[Variable, ...], body: Scalar) -> Scalar:
     if op not in REDUCTIONS:
         raise TypeError(f"a reduction is one of {', '.join(REDUCTIONS)}, found {op}")
     _require_kind(op, REDUCTIONS[op], body.dtype)
+    for axis in axes:
+        if variables(axis.extent):
+            raise TypeError(f"the extent {axis.extent} of a reduction depends on a loop around it")
     return _shared(Reduce(op, axes, body), op, axes) if axes else body
 
 

@@ -19,7 +19,7 @@ from fornix.dtype import INT64, DType
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import variables
-from fornix.ir.loops.index import Variable
+from fornix.ir.loops.index import Variable, out_of_range
 from fornix.ir.loops.rewrite import guarded, loaded, walk
 from fornix.ir.loops.scalar import (
     FALSE,
@@ -61,6 +61,8 @@ class Buffer:
         address: AddressMap | None = None,
         elements: DimLike | None = None,
     ) -> None:
+        if dtype.kind not in {"float", "int", "uint", "bool"}:
+            raise DTypeError(f"loops do not hold {dtype}")
         self.name, self.shape, self.dtype = name, tuple(shape), dtype
         self.address: AddressMap = address or self.row_major
         self.elements: DimLike = _product(self.shape) if elements is None else elements
@@ -114,10 +116,7 @@ class Tensor:
     def __getitem__(self, place: IndexLike | tuple[IndexLike, ...]) -> Scalar:
         """The element at ``place``, which must lie in the tensor; data that index are checked."""
         parts = self._parts(place)
-        dims = tuple(
-            gathered(i, n) if isinstance(i, Scalar) else i
-            for i, n in zip(parts, self.shape, strict=True)
-        )
+        dims = tuple(_index_of(i, n) for i, n in zip(parts, self.shape, strict=True))
         found = self.memo.get(dims)
         if found is None:
             found = self.memo[dims] = self._read(dims)
@@ -159,6 +158,15 @@ class Tensor:
     def __repr__(self) -> str:
         name = self.buffer.name if self.buffer else "computed"
         return f"Tensor({name}: {self.dtype}[{', '.join(map(str, self.shape))}])"
+
+
+def _index_of(i: IndexLike, extent: DimLike) -> DimLike:
+    """``i`` as an index into an axis of ``extent``: data are checked, constants at once."""
+    if isinstance(i, Scalar):
+        return gathered(i, extent)
+    if isinstance(i, int) and isinstance(extent, int) and not 0 <= i < max(extent, 1):
+        raise ShapeError(out_of_range(i, extent, wraps=False))
+    return i
 
 
 # ── computations: what fills buffers ───────────────────────────────────────────────────────────
@@ -353,10 +361,7 @@ def scatter(
     buffer = _buffer("scatter", base.shape, base.dtype)
     axes = _axes("u", extents)
     at = tuple(a.dim for a in axes)
-    target = tuple(
-        gathered(i, n) if isinstance(i, Scalar) else i
-        for i, n in zip(place(*at), base.shape, strict=True)
-    )
+    target = tuple(_index_of(i, n) for i, n in zip(place(*at), base.shape, strict=True))
     update = Store(buffer, axes, buffer.address(target), lift(value(*at), base.dtype))
     buffer.source = Scatter(_store(base, buffer), update, op)
     return Tensor(base.shape, base.dtype, buffer=buffer)
