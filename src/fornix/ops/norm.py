@@ -166,6 +166,32 @@ def rms_normalization(
     return np.asarray(y).astype(scale.dtype, copy=False)
 
 
+RMSNormalization.body(
+    """
+    <domain: "", opset_import: ["": 18]>
+    RMSNormalization <axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1>
+                     (X, scale) => (Y)
+    {
+        Wide = Cast <to: int = @stash_type> (X)
+        Shape = Shape (X)
+        Rows = Flatten <axis: int = @axis> (Wide)
+        Squares = Mul (Rows, Rows)
+        Along = Constant <value_ints = [1]> ()
+        Mean = ReduceMean (Squares, Along)
+        Given = Constant <value_float: float = @epsilon> ()
+        Epsilon = CastLike (Given, Mean)
+        Raised = Add (Mean, Epsilon)
+        Root = Sqrt (Raised)
+        Divided = Div (Rows, Root)
+        Shaped = Reshape (Divided, Shape)
+        Normalized = CastLike (Shaped, scale)
+        Y = Mul (Normalized, scale)
+    }
+    """,
+    since=23,
+)
+
+
 InstanceNormalization = (
     op("""InstanceNormalization <consumed_inputs: ints?, epsilon: float = 1e-05>
                                 (input: T, scale: T, B: T) => (output: T)""", since=1, T=FLOAT)
@@ -295,6 +321,47 @@ def group_normalization(
     return _grouped(x, scale, bias, num_groups, epsilon, wide)
 
 
+GroupNormalization.body(
+    """
+    <domain: "", opset_import: ["": 18]>
+    GroupNormalization <epsilon: float = 1e-5, num_groups: int, stash_type: int = 1>
+                       (X, scale, bias) => (Y)
+    {
+        Wide = Cast <to: int = @stash_type> (X)
+        Shape = Shape (X)
+        Batch = Constant <value_ints = [0]> ()
+        Groups = Constant <value_int: int = @num_groups> ()
+        First = Constant <value_ints = [0]> ()
+        Count = Unsqueeze (Groups, First)
+        Rest = Constant <value_ints = [-1]> ()
+        Grouping = Concat <axis = 0> (Batch, Count, Rest)
+        Members = Reshape (Wide, Grouping)
+        Along = Constant <value_ints = [2]> ()
+        Mean = ReduceMean (Members, Along)
+        Deviation = Sub (Members, Mean)
+        Squares = Mul (Deviation, Deviation)
+        Variance = ReduceMean (Squares, Along)
+        Given = Constant <value_float: float = @epsilon> ()
+        Epsilon = CastLike (Given, Variance)
+        Raised = Add (Variance, Epsilon)
+        Root = Sqrt (Raised)
+        Standard = Div (Deviation, Root)
+        Cut = CastLike (Standard, X)
+        ByChannel = Constant <value_ints = [1, -1, 1]> ()
+        Scales = Reshape (scale, ByChannel)
+        Biases = Reshape (bias, ByChannel)
+        Channels = Shape <start = 1, end = 2> (X)
+        Flat = Concat <axis = 0> (Batch, Channels, Rest)
+        Rows = Reshape (Cut, Flat)
+        Scaled = Mul (Rows, Scales)
+        Shifted = Add (Scaled, Biases)
+        Y = Reshape (Shifted, Shape)
+    }
+    """,
+    since=21,
+)
+
+
 def _check_groups(shape: Sequence[DimLike], groups: int) -> None:
     require(len(shape) >= 2, f"X must have rank 2 or more, got X{shape_text(shape)}")
     require(
@@ -404,3 +471,24 @@ def mean_variance_normalization(x: Array, *, axes: Sequence[int] = (0, 2, 3)) ->
     deviation = np.sqrt(np.mean(np.square(y), axis=along, keepdims=True))
     y /= deviation + wide.dtype.type(VARIANCE_FLOOR)
     return y.astype(x.dtype, copy=False)
+
+
+MeanVarianceNormalization.body(
+    """
+    <domain: "", opset_import: ["": 18]>
+    MeanVarianceNormalization <axes: ints = [0, 2, 3]> (X) => (Y)
+    {
+        Along = Constant <value_ints: ints = @axes> ()
+        Mean = ReduceMean (X, Along)
+        Deviation = Sub (X, Mean)
+        Squares = Mul (Deviation, Deviation)
+        Variance = ReduceMean (Squares, Along)
+        Root = Sqrt (Variance)
+        Given = Constant <value_float = 1e-9> ()
+        Floor = CastLike (Given, X)
+        Divisor = Add (Root, Floor)
+        Y = Div (Deviation, Divisor)
+    }
+    """,
+    since=9,
+)
