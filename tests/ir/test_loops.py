@@ -419,27 +419,43 @@ def test_an_opaque_kernel_runs_in_python() -> None:
         np.testing.assert_array_equal(y, z)
 
 
-def test_tree_ensemble_equals_scikit_learn() -> None:
-    from skl2onnx import to_onnx
-    from sklearn.ensemble import RandomForestRegressor
-
+def random_trees(count: int, depth: int, features: int, targets: int) -> dict[str, Any]:
+    """Attributes of an ensemble of full and of lopsided trees with random thresholds."""
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((60, 4)).astype(np.float32), rng.standard_normal((60, 2))
-    forest = RandomForestRegressor(5, max_depth=6, random_state=0).fit(x, y)
-    model = to_onnx(forest, x[:1])
-    (node,) = [n for n in model.graph.node if n.op_type == "TreeEnsembleRegressor"]
-    import onnx
+    nodes: list[tuple[Any, ...]] = []
+    leaves: list[tuple[Any, ...]] = []
 
-    attributes = {a.name: decoded(onnx.helper.get_attribute_value(a)) for a in node.attribute}
-    assert attributes.pop("aggregate_function", "SUM") in {"SUM", "AVERAGE"}
-    (found,) = run(lower.lower_tree_ensemble_regressor, x, shapes="symbolic", **attributes)
-    np.testing.assert_allclose(found, forest.predict(x), rtol=1e-5, atol=1e-5)
+    def grow(tree: int, level: int) -> int:
+        node = sum(n[0] == tree for n in nodes)
+        nodes.append(())
+        nodes[-1] = (tree, node, 0, 0.0, "LEAF", 0, 0)
+        at = len(nodes) - 1
+        if level == depth or (level and rng.random() < 0.3):
+            leaves.extend((tree, node, t, rng.standard_normal()) for t in range(targets))
+        else:
+            children = grow(tree, level + 1), grow(tree, level + 1)
+            split = (int(rng.integers(features)), float(np.float32(rng.standard_normal())))
+            nodes[at] = (tree, node, *split, "BRANCH_LEQ", *children)
+        return node
+
+    for tree in range(count):
+        grow(tree, 0)
+    names = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
+    node_lists = zip(*nodes, strict=True)
+    found = {f"nodes_{n}": list(v) for n, v in zip(names, node_lists, strict=True)}
+    names = ("treeids", "nodeids", "ids", "weights")
+    leaf_lists = zip(*leaves, strict=True)
+    found |= {f"target_{n}": list(v) for n, v in zip(names, leaf_lists, strict=True)}
+    return found | {"n_targets": targets}
 
 
-def decoded(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode()
-    return [decoded(v) for v in value] if isinstance(value, list) else value
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_tree_ensemble_equals_onnxruntime(shapes: str) -> None:
+    attributes = random_trees(4, 5, features=3, targets=2)
+    x = normal(30, 3, seed=5)
+    (y,) = run(lower.lower_tree_ensemble_regressor, x, shapes=shapes, **attributes)
+    (wanted,) = peer("TreeEnsembleRegressor", [x], attributes, domain="ai.onnx.ml", opset=3)
+    close(y, wanted)
 
 
 def test_the_interpreter_runs_what_is_stored_once() -> None:

@@ -23,8 +23,8 @@ from weakref import WeakValueDictionary
 
 from fornix.dtype import BOOL, INT64, DType
 from fornix.errors import DTypeError
-from fornix.ir.dim import DimLike, is_nonnegative, less
-from fornix.ir.dim.expression import Atom, Dim, variables
+from fornix.ir.dim import DimLike, equal, is_nonnegative
+from fornix.ir.dim.expression import Atom, Dim, terms_of, variables
 from fornix.ir.loops.index import Loaded, Variable
 
 if TYPE_CHECKING:
@@ -443,7 +443,10 @@ _ON_INDICES = {"add", "sub", "mul", "lt", "le", "eq"}
 
 
 def _on_indices(op: str, a: Scalar, b: Scalar) -> Scalar | None:
-    """``a op b`` on index expressions: arithmetic on them, or a comparison that is proved."""
+    """``a op b`` on index expressions: arithmetic on them, or a comparison that is proved.
+
+    An inequality that is not decided is written as ``constant <= rest``, whoever wrote it.
+    """
     x, y = as_dim(a), as_dim(b)
     if x is None or y is None:
         return None
@@ -452,10 +455,15 @@ def _on_indices(op: str, a: Scalar, b: Scalar) -> Scalar | None:
             return None  # numbers of the user's, which wrap
         return index(x + y if op == "add" else x - y if op == "sub" else x * y)
     if op == "eq":
-        decided = True if x == y else False if less(x, y) or less(y, x) else None
-    else:
-        decided = less(x, y) if op == "lt" else is_nonnegative(y - x)
-    return None if decided is None else TRUE if decided else FALSE
+        same = equal(x, y)
+        return None if same is None else TRUE if same else FALSE
+    surplus = y - x - (op == "lt")
+    holds = is_nonnegative(surplus)
+    if holds is not None:
+        return TRUE if holds else FALSE
+    least = -terms_of(surplus).get((), 0)
+    args = (const(least, INT64), index(surplus + least))
+    return _shared(Apply("le", args, BOOL), "le")
 
 
 def _logical(op: str, a: Scalar, b: Scalar) -> Scalar:
