@@ -443,9 +443,9 @@ def random_trees(count: int, depth: int, features: int, targets: int) -> dict[st
     names = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
     node_lists = zip(*nodes, strict=True)
     found = {f"nodes_{n}": list(v) for n, v in zip(names, node_lists, strict=True)}
-    names = ("treeids", "nodeids", "ids", "weights")
+    leaf_names = ("treeids", "nodeids", "ids", "weights")
     leaf_lists = zip(*leaves, strict=True)
-    found |= {f"target_{n}": list(v) for n, v in zip(names, leaf_lists, strict=True)}
+    found |= {f"target_{n}": list(v) for n, v in zip(leaf_names, leaf_lists, strict=True)}
     return found | {"n_targets": targets}
 
 
