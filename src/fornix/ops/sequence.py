@@ -1,0 +1,318 @@
+"""Sequences: making, reading and changing lists of tensors, and running a body on each element.
+
+A sequence is a Python list at run time, never changed in place. Inference knows one type for all
+elements, not how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from fornix.dtype import FLOAT32, INT64, DType
+from fornix.errors import Fail, require
+from fornix.ir.dim import DimLike, known
+from fornix.ir.graph import Graph
+from fornix.ir.types import SequenceType, TensorType, Type
+from fornix.ops.call import InferNode, RunNode
+from fornix.ops.fact import Array, Fact, dims_of, join_types, tensor, unranked
+from fornix.ops.geometry import normalize_axis, shape_text, single, unified
+from fornix.ops.move import concat
+from fornix.ops.op import op
+from fornix.ops.types import BF16, I32, I64, SEQ, TENSOR
+
+Values = list[Array]
+
+
+def _element(sequence: Fact) -> Type | None:
+    """The type of the elements, as far as it is known."""
+    return sequence.type.elem if isinstance(sequence.type, SequenceType) else None
+
+
+def _place(position: Array | None, count: int, last: int) -> int:
+    """``position`` counted from the front; it may be as great as ``last``, which is its default.
+
+    Raises Fail if it is out of range.
+    """
+    if position is None:
+        require(last >= 0, "the sequence must have an element, found none", Fail)
+        return last
+    place = int(single(position, "position"))
+    require(
+        -count <= place <= last,
+        f"position must be in [{-count}, {last}] for a sequence of {count}, found {place}",
+        Fail,
+    )
+    return place + count if place < 0 else place
+
+
+SequenceEmpty = op(
+    "SequenceEmpty <dtype: int?> () => (output: S)", since=11, S=SEQ(TENSOR)
+)  # fmt: skip
+
+
+@SequenceEmpty.infer
+def infer_sequence_empty(*, dtype: int | None = None) -> Fact:
+    return Fact(SequenceType(TensorType(FLOAT32 if dtype is None else DType.of(dtype))))
+
+
+@SequenceEmpty.kernel
+def sequence_empty(*, dtype: int | None = None) -> Values:
+    """A sequence without elements, for tensors of type ``dtype``, float32 unless given.
+
+    Source: ONNX SequenceEmpty-11.
+    """
+    DType.of(FLOAT32 if dtype is None else dtype)
+    return []
+
+
+SequenceConstruct = op(
+    "SequenceConstruct (inputs: T+) => (output_sequence: S)", since=11, T=TENSOR, S=SEQ(TENSOR)
+)
+
+
+@SequenceConstruct.infer
+def infer_sequence_construct(*inputs: Fact) -> Fact:
+    common = inputs[0].type
+    for fact in inputs[1:]:
+        common = join_types(common, fact.type, "the elements of a sequence differ")
+    return Fact(SequenceType(common))
+
+
+@SequenceConstruct.kernel
+def sequence_construct(*inputs: Array) -> Values:
+    """The inputs as a sequence. Source: ONNX SequenceConstruct-11."""
+    return list(inputs)
+
+
+SequenceInsert = op(
+    "SequenceInsert (input_sequence: S, tensor: T, position: I?) => (output_sequence: S)",
+    since=11, T=TENSOR, S=SEQ(TENSOR), I=I32 | I64,
+)  # fmt: skip
+
+
+@SequenceInsert.infer
+def infer_sequence_insert(
+    input_sequence: Fact, inserted: Fact, position: Fact | None = None
+) -> Fact:
+    element = _element(input_sequence)
+    if element is None:
+        return Fact(SequenceType(None if inserted.dtype is None else TensorType(inserted.dtype)))
+    return Fact(SequenceType(join_types(element, inserted.type, "elements of a sequence differ")))
+
+
+@SequenceInsert.kernel
+def sequence_insert(
+    input_sequence: Values, inserted: Array, position: Array | None = None
+) -> Values:
+    """``input_sequence`` with a tensor put in at ``position``, by default at the end.
+
+    With n elements, the position is in [−n, n] and counts from the end if negative.
+    Raises Fail if it is out of range. Source: ONNX SequenceInsert-11.
+    """
+    place = _place(position, len(input_sequence), len(input_sequence))
+    return [*input_sequence[:place], inserted, *input_sequence[place:]]
+
+
+SequenceErase = op(
+    "SequenceErase (input_sequence: S, position: I?) => (output_sequence: S)",
+    since=11, S=SEQ(TENSOR), I=I32 | I64,
+)  # fmt: skip
+
+
+@SequenceErase.infer
+def infer_sequence_erase(input_sequence: Fact, position: Fact | None = None) -> Fact:
+    return Fact(input_sequence.type)
+
+
+@SequenceErase.kernel
+def sequence_erase(input_sequence: Values, position: Array | None = None) -> Values:
+    """``input_sequence`` without the element at ``position``, by default the last.
+
+    Raises Fail if the position is out of range. Source: ONNX SequenceErase-11.
+    """
+    place = _place(position, len(input_sequence), len(input_sequence) - 1)
+    return [*input_sequence[:place], *input_sequence[place + 1 :]]
+
+
+SequenceAt = op(
+    "SequenceAt (input_sequence: S, position: I) => (tensor: T)",
+    since=11, S=SEQ(TENSOR), T=TENSOR, I=I32 | I64,
+)  # fmt: skip
+
+
+@SequenceAt.infer
+def infer_sequence_at(input_sequence: Fact, position: Fact) -> Fact:
+    return Fact(_element(input_sequence))
+
+
+@SequenceAt.kernel
+def sequence_at(input_sequence: Values, position: Array) -> Array:
+    """The element of ``input_sequence`` at ``position``, counted from the end if negative.
+
+    Raises Fail if the position is out of range. Source: ONNX SequenceAt-11.
+    """
+    return input_sequence[_place(position, len(input_sequence), len(input_sequence) - 1)]
+
+
+SequenceLength = op(
+    "SequenceLength (input_sequence: S) => (length: I)", since=11, S=SEQ(TENSOR), I=I64
+)
+
+
+@SequenceLength.infer
+def infer_sequence_length(input_sequence: Fact) -> Fact:
+    return tensor(INT64, ())
+
+
+@SequenceLength.kernel
+def sequence_length(input_sequence: Values) -> Array:
+    """Number of elements of ``input_sequence``, a scalar. Source: ONNX SequenceLength-11."""
+    return np.array(len(input_sequence), np.int64)
+
+
+SplitToSequence = (
+    op("""SplitToSequence <axis: int = 0, keepdims: int = 1> (input: T, split: I?) =>
+              (output_sequence: S)""", since=11, T=TENSOR, I=I32 | I64, S=SEQ(TENSOR))
+    .since(24, T=+BF16, S=+SEQ(BF16))
+)  # fmt: skip
+
+
+@SplitToSequence.infer
+def infer_split_to_sequence(
+    input: Fact, split: Fact | None = None, *, axis: int, keepdims: int, node: InferNode
+) -> Fact:
+    if not input.has_rank:
+        return Fact(SequenceType(unranked(input.dtype).type))
+    place = normalize_axis(axis, input.rank)
+    shape = input.shape
+    if split is None and not keepdims:
+        return Fact(SequenceType(TensorType(input.dtype, shape[:place] + shape[place + 1 :])))
+    extent = 1 if split is None else _common_part(shape[place], split)
+    if extent is None:
+        extent = node.unknown("the lengths of the parts differ or are computed at run time")
+    parts = TensorType(input.dtype, (*shape[:place], extent, *shape[place + 1 :]))
+    return Fact(SequenceType(parts))
+
+
+def _common_part(extent: DimLike, split: Fact) -> DimLike | None:
+    """The length that all parts have, if that is known."""
+    lengths = dims_of(split.value)
+    if lengths is None or not lengths:
+        return None
+    if split.rank == 1:
+        return lengths[0] if all(length == lengths[0] for length in lengths) else None
+    whole, part = known(extent), known(lengths[0])
+    fits = whole is not None and part is not None and part > 0 and whole % part == 0
+    return part if fits else None
+
+
+@SplitToSequence.kernel
+def split_to_sequence(
+    input: Array, split: Array | None = None, *, axis: int, keepdims: int
+) -> Values:
+    """``input`` cut along ``axis`` into parts as long as ``split`` says.
+
+    A scalar ``split`` is the length of every part but a shorter last one; without ``split`` each
+    part is one slice, which loses the axis if keepdims=0. Source: ONNX SplitToSequence-11.
+    """
+    place = normalize_axis(axis, input.ndim)
+    extent = input.shape[place]
+    if split is None:
+        slices = [np.take(input, [index], place) for index in range(extent)]
+        return slices if keepdims else [part.squeeze(place) for part in slices]
+    ends = _ends(extent, split)
+    return np.split(input, ends[:-1], place) if ends else []
+
+
+def _ends(extent: int, split: Array) -> list[int]:
+    """Where each part ends; raises ShapeError if the parts do not fill the axis."""
+    if split.ndim == 0:
+        require(split >= 1, f"a scalar split must be 1 or more, got {split}")
+        return [min(end, extent) for end in range(int(split), extent + int(split), int(split))]
+    lengths = split.reshape(-1).tolist()
+    require(
+        min(lengths, default=0) >= 0 and sum(lengths) == extent,
+        f"entries of split must be 0 or more and add up to {extent}, got {shape_text(lengths)}",
+    )
+    return list(accumulate(lengths))
+
+
+ConcatFromSequence = op(
+    "ConcatFromSequence <axis: int, new_axis: int = 0> (input_sequence: S) => (concat_result: T)",
+    since=11, S=SEQ(TENSOR), T=TENSOR,
+)  # fmt: skip
+
+
+@ConcatFromSequence.infer
+def infer_concat_from_sequence(
+    input_sequence: Fact, *, axis: int, new_axis: int, node: InferNode
+) -> Fact:
+    element = _element(input_sequence)
+    if not isinstance(element, TensorType):
+        return Fact()
+    part = Fact(element)
+    if not part.has_rank:
+        return part
+    count = node.unknown("the number of elements of the sequence is known at run time")
+    if new_axis:
+        place = normalize_axis(axis, part.rank + 1)
+        return tensor(part.dtype, (*part.shape[:place], count, *part.shape[place:]))
+    place = normalize_axis(axis, part.rank)
+    return tensor(part.dtype, (*part.shape[:place], count, *part.shape[place + 1 :]))
+
+
+@ConcatFromSequence.kernel
+def concat_from_sequence(input_sequence: Values, *, axis: int, new_axis: int) -> Array:
+    """The elements one behind the other along ``axis``, or stacked along a new one.
+
+    Raises Fail if there are none, ShapeError if their shapes do not agree.
+    Source: ONNX ConcatFromSequence-11.
+    """
+    require(input_sequence, "the sequence must have an element, found none", Fail)
+    if not new_axis:
+        return concat(*input_sequence, axis=axis)
+    shapes = [x.shape for x in input_sequence]
+    agree = len(set(map(len, shapes))) == 1 and all(
+        unified(dims) is not None for dims in zip(*shapes, strict=True)
+    )
+    texts = " and ".join(map(shape_text, dict.fromkeys(shapes)))
+    require(agree, f"elements to be stacked must have one shape, found {texts}")
+    return np.stack(input_sequence, normalize_axis(axis, len(shapes[0]) + 1))
+
+
+SequenceMap = op(
+    """SequenceMap <body: graph> (input_sequence: S, additional_inputs: each V*) =>
+           (out_sequence: each S+)""",
+    since=17, S=SEQ(TENSOR), V=TENSOR | SEQ(TENSOR), deterministic=False,
+)  # fmt: skip
+
+
+@SequenceMap.infer
+def infer_sequence_map(*inputs: Fact, body: Graph, node: InferNode) -> tuple[Fact, ...]:
+    samples = [
+        Fact(fact.type.elem) if isinstance(fact.type, SequenceType) else fact for fact in inputs
+    ]
+    return tuple(Fact(SequenceType(fact.type)) for fact in node.infer_body(body, samples))
+
+
+@SequenceMap.kernel
+def sequence_map(*inputs: Any, body: Graph, node: RunNode) -> tuple[Values, ...]:
+    """The results of ``body`` for each element of the first sequence, as sequences.
+
+    Further sequences must be as long and are walked along; tensors are passed as they are.
+    Raises Fail if the lengths differ. Source: ONNX SequenceMap-17.
+    """
+    lengths = [len(value) for value in inputs if isinstance(value, list)]
+    require(
+        len(set(lengths)) == 1, f"sequences must have one length, found {shape_text(lengths)}", Fail
+    )
+    results: Sequence[Values] = [[] for _ in body.outputs]
+    for index in range(lengths[0]):
+        sample = [value[index] if isinstance(value, list) else value for value in inputs]
+        for collected, value in zip(results, node.run_body(body, sample), strict=True):
+            collected.append(value)
+    return tuple(results)
