@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -136,14 +137,13 @@ def max_roi_pool(
     y = np.zeros((rois.shape[0], x.shape[1], *pooled_shape), x.dtype)
     for region, (image, x1, y1, x2, y2) in enumerate(rois.astype(np.float64)):
         require(0 <= image < x.shape[0], f"no image {image:g} among {x.shape[0]}", Fail)
-        scaled = [_round_half_away(v * spatial_scale) for v in (y1, y2, x1, x2)]
-        rows = _cells(scaled[0], scaled[1], pooled_shape[0], x.shape[2])
-        columns = _cells(scaled[2], scaled[3], pooled_shape[1], x.shape[3])
-        for i, row in enumerate(rows):
-            for j, column in enumerate(columns):
-                cell = x[int(image), :, row, column]
-                if cell.size:
-                    y[region, :, i, j] = cell.max(axis=(1, 2))
+        top, bottom, left, right = (_round_half_away(v * spatial_scale) for v in (y1, y2, x1, x2))
+        rows = enumerate(_cells(top, bottom, pooled_shape[0], x.shape[2]))
+        columns = list(enumerate(_cells(left, right, pooled_shape[1], x.shape[3])))
+        for (i, row), (j, column) in itertools.product(rows, columns):
+            cell = x[int(image), :, row, column]
+            if cell.size:
+                y[region, :, i, j] = cell.max(axis=(1, 2))
     return y
 
 
