@@ -23,10 +23,15 @@ class _DecodeError(FormatError, protobuf.DecodeError):
 
 
 class ProtoSerializer(Protocol):
-    """What a format needs to be registered; extensions include their dot."""
+    """What a format needs to be registered; extensions begin with a dot."""
 
-    supported_format: str
-    file_extensions: Collection[str]
+    @property
+    def supported_format(self) -> str:
+        """The name of the format."""
+
+    @property
+    def file_extensions(self) -> Collection[str]:
+        """The extensions that stand for it."""
 
     def serialize_proto(self, proto: Any) -> Any:
         """``proto`` in this format."""
