@@ -151,7 +151,7 @@ class Node:
                     f"{self.label}: attribute '{name}' needs a graph of its own, found one that "
                     "belongs elsewhere; use clone()"
                 )
-        self.remove_attribute(name)
+        self._release(self._attributes.get(name))
         self._attributes[name] = new
         for graph in new.graphs:
             if self.is_live and self.graph is not None:
@@ -162,14 +162,15 @@ class Node:
 
     def remove_attribute(self, name: str) -> Attribute | None:
         """Take attribute ``name`` away, if it is there, and give it back."""
-        old = self._attributes.get(name)
-        if old is None:
-            return None
-        for graph in old.graphs:
-            if self.is_live:
-                graph.drop_captures()
+        old = self._attributes.pop(name, None)
+        self._release(old)
+        return old
+
+    def _release(self, attribute: Attribute | None) -> None:
+        """Give up the graphs of an attribute that goes."""
+        for graph in () if attribute is None else attribute.graphs:
+            graph.drop_captures()
             graph.owner = None
-        return self._attributes.pop(name)
 
     @property
     def metadata(self) -> dict[str, str]:
