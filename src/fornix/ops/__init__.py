@@ -31,6 +31,7 @@ FAMILIES: tuple[str, ...] = (
     "random",
     "sequence",
     "optional",
+    "text",
     "reduce",
     "linalg",
     "einsum",

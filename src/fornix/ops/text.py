@@ -1,0 +1,249 @@
+"""Strings: StringConcat, StringSplit, StringNormalizer, RegexFullMatch, TfIdfVectorizer.
+
+NB: regular expressions are Python's. RE2, which the standard names, has no look-around and no
+back-references, and guarantees linear time; otherwise the two agree but for rare escapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from fornix.dtype import BOOL as BOOL_DTYPE
+from fornix.dtype import FLOAT32, INT64, STRING
+from fornix.errors import Fail, require
+from fornix.ir.dim import DimLike, known
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, tensor, unranked
+from fornix.ops.geometry import broadcast_shapes, shape_text
+from fornix.ops.op import op
+from fornix.ops.types import BOOL, F32, I32, I64
+from fornix.ops.types import STRING as STRINGS
+
+StringConcat = op("StringConcat (X: T, Y: T) => (Z: T)", since=20, T=STRINGS)
+
+
+@StringConcat.infer
+def infer_string_concat(X: Fact, Y: Fact) -> Fact:
+    return tensor(STRING, broadcast_shapes(X.shape, Y.shape))
+
+
+@StringConcat.kernel
+def string_concat(X: Array, Y: Array) -> Array:
+    """Each string of ``X`` followed by that of ``Y``, broadcast. Source: ONNX StringConcat-20."""
+    broadcast_shapes(X.shape, Y.shape)
+    return np.asarray(np.add(X, Y), object)
+
+
+RegexFullMatch = op(
+    "RegexFullMatch <pattern: string?> (X: T1) => (Y: T2)", since=20, T1=STRINGS, T2=BOOL
+)
+
+
+@RegexFullMatch.infer
+def infer_regex_full_match(X: Fact, *, pattern: str = "") -> Fact:
+    return tensor(BOOL_DTYPE, X.shape) if X.has_rank else unranked(BOOL_DTYPE)
+
+
+@RegexFullMatch.kernel
+def regex_full_match(X: Array, *, pattern: str = "") -> Array:
+    """Whether ``pattern`` matches the whole of each string.
+
+    Raises Fail if it is no regular expression. Source: ONNX RegexFullMatch-20.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise Fail(f"pattern must be a regular expression, got {pattern!r}: {error}") from error
+    matches = [compiled.fullmatch(text) is not None for text in X.reshape(-1)]
+    return np.array(matches, bool).reshape(X.shape)
+
+
+StringSplit = op(
+    "StringSplit <delimiter: string?, maxsplit: int?> (X: T1) => (Y: T2, Z: T3)",
+    since=20, T1=STRINGS, T2=STRINGS, T3=I64,
+)  # fmt: skip
+
+
+@StringSplit.infer
+def infer_string_split(
+    X: Fact, *, delimiter: str = "", maxsplit: int | None = None, node: InferNode
+) -> tuple[Fact, Fact]:
+    most = node.unknown("how many parts the longest string has")
+    return tensor(STRING, (*X.shape, most)), tensor(INT64, X.shape)
+
+
+@StringSplit.kernel
+def string_split(
+    X: Array, *, delimiter: str = "", maxsplit: int | None = None
+) -> tuple[Array, Array]:
+    """The parts of each string between occurrences of ``delimiter``, and their numbers.
+
+    X[*S] → Y[*S, most parts], padded with empty strings, Z[*S]. Without ``delimiter``, runs of
+    white space separate. After ``maxsplit`` parts the rest is one. Source: ONNX StringSplit-20.
+    """
+    limit = -1 if maxsplit is None else maxsplit
+    parts = [text.split(delimiter or None, limit) for text in X.reshape(-1)]
+    counts = np.array([len(found) for found in parts], np.int64)
+    result = np.full((len(parts), int(counts.max(initial=0))), "", object)
+    for row, found in zip(result, parts, strict=True):
+        row[: len(found)] = found
+    return result.reshape(*X.shape, result.shape[1]), counts.reshape(X.shape)
+
+
+StringNormalizer = op(
+    """StringNormalizer <case_change_action: string = "NONE", is_case_sensitive: int = 0,
+           locale: string?, stopwords: strings?> (X: tensor(string)) => (Y: tensor(string))""",
+    since=10,
+)
+
+
+@StringNormalizer.infer
+def infer_string_normalizer(
+    X: Fact,
+    *,
+    case_change_action: str,
+    is_case_sensitive: int,
+    locale: str = "",
+    stopwords: Sequence[str] = (),
+    node: InferNode,
+) -> Fact:
+    _check_words(X.shape)
+    count = node.unknown("how many words are no stop words") if stopwords else X.shape[-1]
+    if count == 0:
+        count = 1
+    return tensor(STRING, (*X.shape[:-1], count))
+
+
+@StringNormalizer.kernel
+def string_normalizer(
+    X: Array,
+    *,
+    case_change_action: str,
+    is_case_sensitive: int,
+    locale: str = "",
+    stopwords: Sequence[str] = (),
+) -> Array:
+    """The strings of ``X`` that are not in ``stopwords``, in lower or upper case if asked.
+
+    X is [C] or [1, C]; if nothing is left, one empty string is.
+    NB: ``locale`` has no effect: case follows Unicode. Source: ONNX StringNormalizer-10.
+    """
+    _check_words(X.shape)
+    actions: dict[str, Callable[[str], str]] = {"NONE": str, "LOWER": str.lower, "UPPER": str.upper}
+    require(
+        case_change_action in actions,
+        f"case_change_action must be NONE, LOWER or UPPER, got {case_change_action!r}",
+    )
+    compared: Callable[[str], str] = str if is_case_sensitive else str.lower
+    dropped = {compared(word) for word in stopwords}
+    kept = [word for word in X.reshape(-1) if compared(word) not in dropped]
+    words = [actions[case_change_action](word) for word in kept] or [""]
+    return np.array(words, object).reshape(*X.shape[:-1], len(words))
+
+
+def _check_words(shape: Sequence[DimLike]) -> None:
+    require(
+        len(shape) == 1 or (len(shape) == 2 and known(shape[0]) in {None, 1}),
+        f"X must be [C] or [1, C], found {shape_text(shape)}",
+    )
+
+
+TfIdfVectorizer = op(
+    """TfIdfVectorizer <max_gram_length: int, max_skip_count: int, min_gram_length: int,
+           mode: string, ngram_counts: ints, ngram_indexes: ints, pool_int64s: ints?,
+           pool_strings: strings?, weights: floats?> (X: T) => (Y: T1)""",
+    since=9, T=STRINGS | I32 | I64, T1=F32,
+)  # fmt: skip
+
+
+@TfIdfVectorizer.infer
+def infer_tf_idf_vectorizer(X: Fact, *, ngram_indexes: list[int], **_: object) -> Fact:
+    _check_rows(X.shape)
+    return tensor(FLOAT32, (*X.shape[:-1], max(ngram_indexes, default=-1) + 1))
+
+
+@TfIdfVectorizer.kernel
+def tf_idf_vectorizer(
+    X: Array,
+    *,
+    max_gram_length: int,
+    max_skip_count: int,
+    min_gram_length: int,
+    mode: str,
+    ngram_counts: list[int],
+    ngram_indexes: list[int],
+    pool_int64s: list[int] | None = None,
+    pool_strings: list[str] | None = None,
+    weights: list[float] | None = None,
+) -> Array:
+    """How often each n-gram of a pool occurs in each row of ``X``.
+
+    X[*N, C] → Y[*N, max(ngram_indexes) + 1]. The i-th n-gram of the pool counts at coordinate
+    ngram_indexes[i]. Its words stand 1 to max_skip_count + 1 places apart; a single word counts
+    once. Mode TF gives counts, IDF the weight of what occurs, TFIDF count times weight.
+    NB: weights go by coordinate, as in ONNX Runtime and the standard's reference, not by n-gram.
+    Source: ONNX TfIdfVectorizer-9.
+    """
+    _check_rows(X.shape)
+    require(mode in {"TF", "IDF", "TFIDF"}, f"mode must be TF, IDF or TFIDF, got {mode!r}")
+    pool = pool_int64s if pool_strings is None else pool_strings
+    require(
+        (pool_int64s is None) != (pool_strings is None) and pool is not None,
+        "either pool_int64s or pool_strings must be given",
+    )
+    size = max(ngram_indexes, default=-1) + 1
+    coordinates = _coordinates(list(pool or []), ngram_counts, ngram_indexes)
+    rows = X.reshape(-1, X.shape[-1]).tolist()
+    counts = np.zeros((len(rows), size), np.float32)
+    for count, row in zip(counts, rows, strict=True):
+        for gram in _grams(row, range(min_gram_length, max_gram_length + 1), max_skip_count):
+            if gram in coordinates:
+                count[coordinates[gram]] += 1
+    if mode == "IDF":
+        counts = (counts > 0).astype(np.float32)
+    if mode != "TF" and weights is not None:
+        require(len(weights) == size, f"weights must have {size} entries, found {len(weights)}")
+        counts = counts * np.asarray(weights, np.float32)
+    return counts.reshape(*X.shape[:-1], size)
+
+
+Gram = tuple[int | str, ...]
+
+
+def _coordinates(
+    pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[int]
+) -> dict[Gram, int]:
+    """The coordinate of each n-gram: the pool holds all 1-grams, then all 2-grams, and so on."""
+    ends = [*starts[1:], len(pool)]
+    require(
+        all(0 <= a <= b <= len(pool) for a, b in zip(starts, ends, strict=True)),
+        f"ngram_counts must rise from 0 to at most {len(pool)}, got {list(starts)}",
+    )
+    grams = [
+        tuple(pool[place : place + length])
+        for length, (start, end) in enumerate(zip(starts, ends, strict=True), 1)
+        for place in range(start, end, length)
+    ]
+    require(
+        len(grams) == len(indexes),
+        f"ngram_indexes must have an entry for each of {len(grams)} n-grams, found {len(indexes)}",
+    )
+    return dict(zip(grams, indexes, strict=True))
+
+
+def _grams(row: Sequence[int | str], lengths: range, max_skip: int) -> Iterator[Gram]:
+    """Every n-gram of ``row``, its words 1 to ``max_skip`` + 1 places apart."""
+    for distance in range(1, max_skip + 2):
+        for length in lengths:
+            reach = (length - 1) * distance
+            if length == 1 and distance > 1:
+                continue  # a single word has no distance
+            for start in range(len(row) - reach):
+                yield tuple(row[start : start + reach + 1 : distance])
+
+
+def _check_rows(shape: Sequence[DimLike]) -> None:
+    require(len(shape) in {1, 2}, f"X must be [C] or [N, C], found {shape_text(shape)}")
