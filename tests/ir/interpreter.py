@@ -300,6 +300,8 @@ class Machine:
                 return args[0].view(e.dtype.numpy)
             case "div" | "mod" | "fmod" if e.dtype.is_integer:
                 return divided(e.op, *args)
+            case "pow" if e.dtype.is_integer and (args[1] < 0).any():
+                raise Fail("an integer is raised to a negative power")
             case "fma":
                 a, b, c = (np.asarray(x, np.longdouble) for x in args)
                 return np.asarray(a * b + c, e.dtype.numpy)
@@ -348,8 +350,8 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "sub": np.subtract,
     "mul": np.multiply,
     "div": np.divide,
-    "fmod": np.fmod,
     "mod": np.mod,
+    "fmod": np.fmod,
     "pow": np.power,
     "min": np.minimum,
     "max": np.maximum,

@@ -33,6 +33,7 @@ Operand: TypeAlias = Any
 Array: TypeAlias = NDArray[Any]
 
 INTEGER_DIVISION_BY_ZERO = "an integer is divided by zero"
+NEGATIVE_POWER = "an integer is raised to a negative power"
 
 
 # ── which of the three ─────────────────────────────────────────────────────────────────────────
@@ -133,6 +134,13 @@ def _divide(a: Array | Number, b: Array | Number) -> Array:
     return result
 
 
+def _power(a: Array | Number, b: Array | Number) -> Array:
+    """``a`` to the power ``b``; integers only to powers that are not negative."""
+    if np.result_type(a, b).kind in "iu" and np.less(b, 0).any():
+        raise Fail(NEGATIVE_POWER)
+    return np.asarray(np.power(a, b))
+
+
 def _erf(x: Array) -> Array:
     """The error function of each element, by the C library."""
     flat = np.asarray(x, np.float64).reshape(-1)
@@ -188,7 +196,7 @@ mul = _binary("mul", np.multiply, lambda a, b: a * b)
 div = _binary("div", _divide, _divide_dims)
 mod = _binary("mod", lambda a, b: np.mod(a, _nonzero(b)), _mod_dims)
 fmod = _binary("fmod", lambda a, b: np.fmod(a, _nonzero(b)), _fmod_dims)
-pow = _binary("pow", np.power)
+pow = _binary("pow", _power)
 maximum = _binary("max", np.maximum, dims.maximum)
 minimum = _binary("min", np.minimum, dims.minimum)
 neg = _unary("neg", np.negative, lambda a: -a)

@@ -60,7 +60,7 @@ OPERATIONS = {
     "div": Operation(2, _NUMBER),  # integers: rounds towards zero
     "mod": Operation(2, _NUMBER),  # has the sign of the divisor, as % in Python
     "fmod": Operation(2, _NUMBER),  # has the sign of the dividend, as in C
-    "pow": Operation(2, _NUMBER),  # integers: by an exponent that is not negative
+    "pow": Operation(2, _NUMBER),  # integers: a negative exponent is an error of the run
     **dict.fromkeys(("min", "max"), Operation(2, _ANY)),  # NaN if either is NaN
     **dict.fromkeys(("and", "or", "xor"), Operation(2, _BITS)),
     **dict.fromkeys(("shl", "shr"), Operation(2, _INTEGER)),  # shr of a negative keeps the sign
