@@ -223,7 +223,9 @@ class _Proof:
                     return False
                 product = product * (Dim({(atom,): 1}) + least)
             shifted = shifted + product
-        return all(c >= 0 for c in terms_of(shifted).values())
+        # What has grown too large has become an unknown: then nothing is known of it.
+        own = {atom for monomial in d.terms for atom in monomial}
+        return all(c >= 0 and own.issuperset(m) for m, c in terms_of(shifted).items())
 
     def least_all(self, d: Dim) -> int | None:
         """0 if no atom of ``d`` can be negative."""
