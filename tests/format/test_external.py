@@ -291,8 +291,8 @@ def test_external_data_loads_wherever_it_belongs(folder: Path, place: str) -> No
 
 def test_a_new_file_appears_on_commit(folder: Path) -> None:
     new = ExternalFile(folder, "sub/new.bin")
-    assert new.append(b"abc", 64) == (0, 3)
-    assert new.append(b"defg", 64) == (64, 4)
+    assert new.append([b"abc"], 64) == (0, 3)
+    assert new.append([b"defg"], 64) == (64, 4)
     assert [path.name for path in (folder / "sub").iterdir() if path.suffix == ".bin"] == ["w.bin"]
     new.commit()
     assert (folder / "sub" / "new.bin").read_bytes() == b"abc" + bytes(61) + b"defg"
@@ -301,7 +301,7 @@ def test_a_new_file_appears_on_commit(folder: Path) -> None:
 
 def test_kept_content_comes_first(folder: Path) -> None:
     more = ExternalFile(folder, "w.bin", keep=True)
-    assert more.append(b"tail") == (32, 4)
+    assert more.append([b"tail"]) == (32, 4)
     more.commit()
     assert (folder / "w.bin").read_bytes() == CONTENT + b"tail"
 
@@ -309,7 +309,7 @@ def test_kept_content_comes_first(folder: Path) -> None:
 def test_a_discarded_file_leaves_no_trace(folder: Path) -> None:
     before = sorted(folder.iterdir())
     new = ExternalFile(folder, "w.bin")
-    new.append(b"abc")
+    new.append([b"abc"])
     new.discard()
     assert sorted(folder.iterdir()) == before
     assert (folder / "w.bin").read_bytes() == CONTENT
@@ -414,6 +414,8 @@ def test_a_file_cut_while_mapped_is_an_error_and_no_crash(folder: Path) -> None:
         payload.view()
     with pytest.raises(FormatError, match=message):
         payload.tobytes()
+    with pytest.raises(FormatError, match=message):
+        list(payload.parts())
 
 
 def test_a_file_cut_between_open_and_map_is_an_error(folder: Path) -> None:

@@ -176,8 +176,8 @@ def test_a_copy_of_a_skeleton_changes_apart() -> None:
     assert skeleton.whole().graph.initializer[0].raw_data == np.arange(1000).tobytes()
 
 
-def sparse_file(path: Path, payload_bytes: int) -> bytes:
-    """A model of one float tensor, whose payload is a hole in the file; returns its head."""
+def sparse_file(path: Path, payload_bytes: int) -> None:
+    """A model of one float tensor, whose payload is a hole in the file."""
     count = payload_bytes // 4
     tensor = b"\x08" + varint(count) + b"\x10\x01\x42\x01w\x4a" + varint(payload_bytes)
     inside = len(tensor) + payload_bytes
@@ -186,23 +186,20 @@ def sparse_file(path: Path, payload_bytes: int) -> bytes:
     with path.open("wb") as stream:
         stream.write(head)
         stream.truncate(len(head) + payload_bytes)
-    return head
 
 
-def test_a_file_above_2_gib_loads_and_is_written_again(tmp_path: Path) -> None:
+def test_a_file_above_2_gib_loads(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     nbytes = 2**31 + 4096
-    head = sparse_file(path, nbytes)
+    sparse_file(path, nbytes)
 
     skeleton = files.open_model(path)
-    (tensor,) = skeleton.message.graph.initializer
-    payload = skeleton.payload(tensor)
-    *before, last = wire.contents(skeleton)
+    payload = skeleton.payload(skeleton.message.graph.initializer[0])
 
     assert payload is not None
-    assert payload.nbytes == memoryview(last).nbytes == nbytes
-    assert b"".join(before) == head
-    with pytest.raises(FormatError, match="at most 2 GiB is required, found 2147487"):
+    assert payload.nbytes == nbytes
+    assert bytes(memoryview(payload.view())[-3:]) == b"\0\0\0"
+    with pytest.raises(FormatError, match=r"at most 2 GiB is required, found 2147487"):
         skeleton.whole()
 
 

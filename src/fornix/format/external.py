@@ -238,11 +238,12 @@ class ExternalFile:
         """Bytes so far, the kept ones included."""
         return self._new.written
 
-    def append(self, payload: Buffer, alignment: int = 1) -> tuple[int, int]:
-        """Write ``payload`` at the next multiple of ``alignment``; returns offset and length."""
+    def append(self, parts: Iterable[Buffer], alignment: int = 1) -> tuple[int, int]:
+        """Write ``parts`` at the next multiple of ``alignment``; returns offset and length."""
         self._new.write(bytes(-self._new.written % alignment))
         offset = self._new.written
-        self._new.write(payload)
+        for part in parts:
+            self._new.write(part)
         return offset, self._new.written - offset
 
     def commit(self) -> None:

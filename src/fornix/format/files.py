@@ -18,7 +18,7 @@ from fornix.errors import ExternalDataError, FormatError, NoSuchFile
 from fornix.format import external, utf8, wire
 from fornix.format.atomic import replacement, write_file
 from fornix.format.limits import DEFAULT, MESSAGE_BYTES, Limits
-from fornix.format.mapped import MappedFile, Memory, Region, open_file
+from fornix.format.mapped import MappedBytes, MappedFile, Memory, Region, open_file
 from fornix.format.messages import ModelProto, TensorProto, own
 from fornix.format.walk import descriptor_of, tensors
 
@@ -340,15 +340,13 @@ def _move_out(
 ) -> None:
     """Write the payloads of ``threshold`` bytes and more to ``data``."""
     for tensor in tensors(skeleton.message):
-        payload: Buffer | None = None
-        there = skeleton.payload(tensor)
-        if there is not None:
-            payload = there.view()
-        elif tensor.HasField("raw_data"):
-            payload = tensor.raw_data
-        if payload is not None and memoryview(payload).nbytes >= threshold:
-            alignment = _PAGE if memoryview(payload).nbytes >= _LARGE else _VECTOR
-            external.set_reference(tensor, data.location, *data.append(payload, alignment))
+        payload = skeleton.payload(tensor)
+        if payload is None and tensor.HasField("raw_data"):
+            payload = MappedBytes.of(tensor.raw_data)
+        if payload is not None and payload.nbytes >= threshold:
+            alignment = _PAGE if payload.nbytes >= _LARGE else _VECTOR
+            place = data.append(wire.parts(payload), alignment)
+            external.set_reference(tensor, data.location, *place)
 
 
 def refuse_own_data(message: Message, target: PathLike) -> None:

@@ -4,7 +4,8 @@ Decides how a file is mapped and what is guaranteed while it is. A map is read-o
 its pages are the system's file cache and cost no memory of the process. Touching a page that lies
 behind the end of a file which somebody has shortened meanwhile kills a process (SIGBUS); therefore
 
-* `read` copies through the file descriptor and never touches the map: it is safe at any time;
+* `read`, and so `tobytes` and `parts`, copy through the file descriptor and never touch the map:
+  they are safe at any time;
 * `view` compares the file's size with what it hands out first, and raises FormatError if the file
   has shrunk. What is shortened while a view is in use cannot be caught: who must survive that
   copies. Files that are replaced, as fornix itself does when it saves, are never affected.
@@ -18,7 +19,7 @@ import mmap
 import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from fornix.errors import FormatError, NoSuchFile
@@ -26,6 +27,8 @@ from fornix.errors import FormatError, NoSuchFile
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+# Bytes copied at once from file to file.
+_PART = 1 << 24
 # Windows knows neither flag's name; there files open as text and are inherited unless told not to.
 READ_FLAGS = (
     os.O_RDONLY
@@ -153,6 +156,18 @@ class MappedBytes:
     def tobytes(self) -> bytes:
         """A copy of the bytes, safe even from a file that somebody is shortening."""
         return self.region.read(self.offset, self.offset + self.nbytes)
+
+    def parts(self) -> Iterator[Buffer]:
+        """The bytes one part after the other, to be written elsewhere: safe, and never all at once.
+
+        A file that somebody shortens meanwhile is a FormatError.
+        """
+        if isinstance(self.region, Memory):
+            yield self.view()
+            return
+        stop = self.offset + self.nbytes
+        for start in range(self.offset, stop, _PART):
+            yield self.region.read(start, min(start + _PART, stop))
 
     def __reduce__(self) -> tuple[Callable[..., MappedBytes], tuple[object, ...]]:
         if isinstance(self.region, Memory):

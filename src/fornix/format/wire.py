@@ -61,6 +61,13 @@ class Payload(Protocol):
         """The bytes themselves."""
 
 
+def parts(payload: Payload) -> Iterator[Buffer]:
+    """The bytes of ``payload`` for writing, one part after the other."""
+    if isinstance(payload, MappedBytes):
+        return payload.parts()
+    return iter([payload.view()])
+
+
 class Skeleton(Generic[M]):
     """A message whose large payloads stand elsewhere, each marked in its tensor's `raw_data`.
 
@@ -229,7 +236,10 @@ class _Scanner:
         for start, stop, piece in self.edits:
             if start > at:
                 yield self.read(at, start)
-            yield piece if isinstance(piece, bytes) else piece.view()
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                yield from parts(piece)
             at = stop
         if at < self.region.size:
             yield self.read(at, self.region.size)

@@ -170,8 +170,8 @@ def _place(tensor: TensorProto, data: external.ExternalFile) -> tuple[int, int]:
                 f"{subject(tensor)}: offset must be from {data.size}, the size of "
                 f"{data.location!r}, to {data.size + _MAX_PADDING}, found {wanted}"
             )
-        data.append(bytes(padding))
-    return data.append(tensor.raw_data)
+        data.append([bytes(padding)])
+    return data.append([tensor.raw_data])
 
 
 def remove_external_data_field(tensor: TensorProto, field_key: str) -> None:
