@@ -44,6 +44,12 @@ FAMILIES: tuple[str, ...] = (
     "batch_norm",
     "recurrent",
     "control",
+    "ml.linear",
+    "ml.svm",
+    "ml.tables",
+    "ml.labels",
+    "ml.trees",
+    "ml.ensemble",
 )
 """Modules of this package that declare operators."""
 

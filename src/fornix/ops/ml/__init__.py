@@ -1,0 +1,1 @@
+"""The operators of domain ``ai.onnx.ml``: linear models, support vectors, tables, trees."""

@@ -1,0 +1,151 @@
+"""LabelEncoder: every element replaced by the value that a table gives for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fornix.dtype import FLOAT32, INT64, STRING, DType
+from fornix.errors import DTypeError, require
+from fornix.ir.types import TensorType
+from fornix.ops.call import RunNode
+from fornix.ops.fact import Array, Fact
+from fornix.ops.ml.tables import translated
+from fornix.ops.op import op
+from fornix.ops.types import F32, F64, I16, I32, I64
+from fornix.ops.types import STRING as TEXT
+
+LabelEncoder = (
+    op("""LabelEncoder <classes_strings: strings?, default_int64: int = -1,
+                        default_string: string = "_Unused">
+                       (X: T1) => (Y: T2)""",
+       since=1, domain="ai.onnx.ml", T1=TEXT | I64, T2=TEXT | I64)
+    .since(2, """LabelEncoder <default_float: float = -0.0, default_int64: int = -1,
+                               default_string: string = "_Unused", keys_floats: floats?,
+                               keys_int64s: ints?, keys_strings: strings?, values_floats: floats?,
+                               values_int64s: ints?, values_strings: strings?>
+                              (X: T1) => (Y: T2)""", T1=+F32, T2=+F32)
+    .since(4, """LabelEncoder <default_float: float = -0.0, default_int64: int = -1,
+                               default_string: string = "_Unused", default_tensor: tensor?,
+                               keys_floats: floats?, keys_int64s: ints?, keys_strings: strings?,
+                               keys_tensor: tensor?, values_floats: floats?, values_int64s: ints?,
+                               values_strings: strings?, values_tensor: tensor?>
+                              (X: T1) => (Y: T2)""", T1=+(F64 | I16 | I32), T2=+(F64 | I16 | I32))
+)  # fmt: skip
+
+KINDS: dict[str, DType] = {"floats": FLOAT32, "int64s": INT64, "strings": STRING}
+"""The suffixes of list attributes, with the element types that they hold."""
+
+
+@LabelEncoder.infer
+def infer_label_encoder_1(X: Fact, **_: object) -> Fact:
+    dtype = None if X.dtype is None else (INT64 if X.dtype is STRING else STRING)
+    return Fact(TensorType(dtype, X.shape if X.has_rank else None))
+
+
+@LabelEncoder.infer(since=2)
+def infer_label_encoder(X: Fact, **attributes: Any) -> Fact:
+    dtype = DType.of(_listed("values", attributes)[1].dtype)
+    return Fact(TensorType(dtype, X.shape if X.has_rank else None))
+
+
+@LabelEncoder.kernel
+def label_encoder_1(
+    X: Array,
+    *,
+    classes_strings: list[str] | None = None,
+    default_int64: int,
+    default_string: str,
+) -> Array:
+    """Names to their index in classes_strings, or indices to names.
+
+    X[*S] → Y[*S]; an unknown name gives default_int64, an index outside default_string.
+    Source: ONNX ai.onnx.ml LabelEncoder-1.
+    """
+    names = np.array(classes_strings or [], object)
+    index = np.arange(len(names))
+    if X.dtype == object:
+        return translated(X, names.tolist(), index, np.int64(default_int64))
+    return translated(X, index, names, default_string)
+
+
+@LabelEncoder.kernel(since=2)
+def label_encoder(X: Array, *, node: RunNode, **attributes: Any) -> Array:
+    """Every element replaced by the value that stands beside it in the table of keys and values.
+
+    X[*S] → Y[*S]; what the keys lack becomes the default of the values' type. The last of equal
+    keys counts, and a key NaN stands for every NaN. Source: ONNX ai.onnx.ml LabelEncoder-4.
+    """
+    table = node.once(lambda: Table.of(attributes))
+    dtype = DType.of(table.keys.dtype)
+    require(
+        DType.of(X.dtype) is dtype,
+        f"X must be {dtype}, as the keys are, found {DType.of(X.dtype)}",
+        DTypeError,
+    )
+    keys = table.keys.tolist() if dtype is STRING else table.keys
+    return translated(X, keys, table.values, table.default)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Keys with the values beside them, and the value of everything else."""
+
+    keys: Array
+    values: Array
+    default: Any
+
+    @classmethod
+    def of(cls, attributes: dict[str, Any]) -> Table:
+        """The table that the attributes of a node describe, checked."""
+        (keys_name, keys), (values_name, values) = (
+            _listed(name, attributes) for name in ("keys", "values")
+        )
+        require(
+            len(keys) == len(values),
+            f"{values_name} must have as many entries as {keys_name} ({len(keys)}), "
+            f"got {len(values)}",
+        )
+        return cls(keys, values, _default(attributes, values))
+
+
+def _listed(name: str, attributes: dict[str, Any]) -> tuple[str, Array]:
+    """The one attribute that holds the keys or values, as its name and a vector."""
+    given = {
+        f"{name}_{kind}": attributes[f"{name}_{kind}"]
+        for kind in (*KINDS, "tensor")
+        if attributes.get(f"{name}_{kind}") is not None
+    }
+    require(
+        len(given) == 1,
+        f"one of {name}_floats, {name}_int64s, {name}_strings and {name}_tensor must list the "
+        f"{name}, found {' and '.join(given) or 'none'}",
+    )
+    [(found, values)] = given.items()
+    if found.endswith("_tensor"):
+        return found, np.asarray(values).reshape(-1)
+    dtype = KINDS[found.removeprefix(f"{name}_")]
+    return found, _vector(values, dtype)
+
+
+def _vector(values: Sequence[Any], dtype: DType) -> Array:
+    return np.array(values, dtype.numpy)
+
+
+def _default(attributes: dict[str, Any], values: Array) -> Any:
+    """The value of elements that no key equals."""
+    given = attributes.get("default_tensor")
+    if given is not None:
+        require(
+            given.size == 1 and given.dtype == values.dtype,
+            f"default_tensor must be one {DType.of(values.dtype)}, as the values are, "
+            f"found {DType.of(given.dtype)} of {given.size} elements",
+        )
+        return given.reshape(-1)[0]
+    dtype = DType.of(values.dtype)
+    if dtype is STRING:
+        return attributes["default_string"]
+    return attributes["default_float" if dtype.is_float else "default_int64"]

@@ -1,0 +1,146 @@
+"""What classifiers and regressors share: rows of features, class labels, transforms of scores.
+
+The standard names five transforms and leaves open what becomes of two classes with one score; there
+the classifiers do what onnxruntime does (`two_scores`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fornix.dtype import INT64, STRING, DType
+from fornix.errors import require
+from fornix.ir.dim import DimLike, known
+from fornix.ops.fact import Array, Fact
+from fornix.ops.geometry import shape_text
+
+ERF_CONSTANT = 0.147
+"""Of Winitzki's approximation to the inverse error function, the one that peers use."""
+
+NEARLY_ZERO = 1e-7
+"""Magnitude up to which SOFTMAX_ZERO takes a score for zero, as in the peers."""
+
+
+def rows_of(x: Array) -> Array:
+    """``x`` as rows of features, a vector being one row: float32 stays, the rest is float64."""
+    require(
+        1 <= x.ndim <= 2, f"X must be rows of features or one such row, got X{shape_text(x.shape)}"
+    )
+    rows = x if x.ndim == 2 else x[None]
+    if x.dtype == np.float32:
+        return rows
+    return rows.astype(np.float32 if x.dtype == np.float16 else np.float64)
+
+
+def row_count(x: Fact) -> DimLike:
+    """Number of rows of features in ``x``."""
+    require(
+        1 <= x.rank <= 2, f"X must be rows of features or one such row, got X{shape_text(x.shape)}"
+    )
+    return x.shape[0] if x.rank == 2 else 1
+
+
+def check_features(x: Sequence[DimLike], features: int) -> None:
+    """Raise ShapeError unless rows of shape ``x`` have so many features."""
+    require(
+        known(x[-1]) in {None, features},
+        f"X must have {features} features, as the attributes say, got X{shape_text(x)}",
+    )
+
+
+def label_dtype(strings: Sequence[str] | None) -> DType:
+    """Element type of class labels: strings if there are any."""
+    return STRING if strings else INT64
+
+
+def labels_of(
+    ints: Sequence[int] | None, strings: Sequence[str] | None, ints_name: str = "classlabels_ints"
+) -> Array:
+    """The class labels as an array."""
+    require(
+        bool(ints) or bool(strings),
+        f"one of {ints_name} and classlabels_strings must name the classes, found neither",
+    )
+    return np.array(strings, object) if strings else np.array(ints, np.int64)
+
+
+def transformed(scores: Array, transform: str) -> Array:
+    """``scores``[N, E] after ``transform``, in their dtype; SOFTMAX works along each row."""
+    check_transform(transform)
+    if transform == "LOGISTIC":
+        return logistic(scores)
+    if transform == "PROBIT":
+        return probit(scores)
+    if transform == "SOFTMAX":
+        return _softmax(scores)
+    return _softmax_zero(scores) if transform == "SOFTMAX_ZERO" else scores
+
+
+TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+"""Transforms of scores; TreeEnsemble-5 gives them these numbers."""
+
+
+def check_transform(transform: str) -> None:
+    """Raise ShapeError unless ``transform`` is one that the standard names."""
+    require(
+        transform in TRANSFORMS,
+        f"post_transform must be one of {', '.join(TRANSFORMS)}, got {transform!r}",
+    )
+
+
+def two_scores(score: Array, transform: str, *, is_margin: bool) -> Array:
+    """The scores[N, 2] of two classes of which only the second one's ``score``[N] is computed.
+
+    The first class gets −score of a margin and 1 − score of a probability. LOGISTIC gives
+    σ(∓score) either way, PROBIT ∓probit(score); no other transform applies, as in onnxruntime.
+    """
+    check_transform(transform)
+    if transform == "LOGISTIC":
+        return np.stack([logistic(-score), logistic(score)], axis=1)
+    if transform == "PROBIT":
+        score, is_margin = probit(score), True
+    first = -score if is_margin else 1 - score
+    return np.stack([first, score], axis=1)
+
+
+def logistic(x: Array) -> Array:
+    """σ(x) = 1 / (1 + exp(−x)), without overflow."""
+    small = np.exp(-np.abs(x))
+    return np.asarray(np.where(x < 0, small, 1) / (1 + small))
+
+
+def probit(x: Array) -> Array:
+    """√2 · erf⁻¹(2x − 1), by the approximation of erf⁻¹ that the peers use (relative error 2e-3).
+
+    Source: S. Winitzki, "A handy approximation for the error function and its inverse", 2008.
+    """
+    signed = 2 * x - 1
+    log = np.log((1 - signed) * (1 + signed))
+    half = 2 / (math.pi * ERF_CONSTANT) + log / 2
+    inverse = np.sqrt(np.sqrt(half * half - log / ERF_CONSTANT) - half)
+    at_end = np.abs(signed) == 1
+    return np.asarray(math.sqrt(2) * np.sign(signed) * np.where(at_end, np.inf, inverse)).astype(
+        x.dtype
+    )
+
+
+def _softmax(scores: Array) -> Array:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _softmax_zero(scores: Array) -> Array:
+    """Softmax over the scores that are not zero; those stay zero."""
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+    powers = np.where(np.abs(scores) > NEARLY_ZERO, powers, 0)
+    total = powers.sum(axis=1, keepdims=True)
+    return np.asarray(powers / np.where(total == 0, 1, total)).astype(scores.dtype)
+
+
+def float_attribute(values: Sequence[float] | None, dtype: Any = np.float32) -> Array:
+    """A list of floats, which models store as float32, as an array; absent, an empty one."""
+    return np.asarray([] if values is None else values, dtype)

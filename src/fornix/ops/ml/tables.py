@@ -1,0 +1,469 @@
+"""Look-ups of categories and rearrangement of features.
+
+Maps are dictionaries from int or str to numbers or str, a sequence of maps is a list of them. Where
+the standard leaves a shape open, it is the one of onnxruntime.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fornix.cast import convert
+from fornix.dtype import FLOAT32, INT64, STRING, DType
+from fornix.errors import Fail, require
+from fornix.ir.dim import DimLike, known
+from fornix.ir.types import MapType, SequenceType, TensorType
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text, unified
+from fornix.ops.op import op
+from fornix.ops.types import F32, F64, I32, I64, types
+from fornix.ops.types import STRING as TEXT
+
+ArrayFeatureExtractor = op(
+    "ArrayFeatureExtractor (X: T, Y: tensor(int64)) => (Z: T)",
+    since=1, domain="ai.onnx.ml", T=TEXT | F32 | F64 | I32 | I64,
+)  # fmt: skip
+
+
+@ArrayFeatureExtractor.infer
+def infer_array_feature_extractor(X: Fact, Y: Fact) -> Fact:
+    _check_has_features(X.shape)
+    count = math.prod(Y.shape) if Y.has_rank else None
+    return tensor(X.dtype, [*(X.shape[:-1] or (1,)), count])
+
+
+@ArrayFeatureExtractor.kernel
+def array_feature_extractor(X: Array, Y: Array) -> Array:
+    """The features that the indices ``Y`` name, from the last axis of ``X``.
+
+    X[*S, F] · Y[*I] → Z[*S, ∏I]; a vector X gives Z[1, ∏I]. Raises Fail unless 0 ≤ Y < F.
+    Source: ONNX ai.onnx.ml ArrayFeatureExtractor-1.
+    """
+    _check_has_features(X.shape)
+    index = Y.reshape(-1)
+    wrong = index[(index < 0) | (index >= X.shape[-1])]
+    if wrong.size:
+        raise Fail(f"Y must index the {X.shape[-1]} features of X, found {wrong[0]}")
+    return np.atleast_2d(X[..., index])
+
+
+def _check_has_features(shape: Sequence[DimLike]) -> None:
+    require(len(shape) > 0, "X must have an axis of features, found a scalar")
+
+
+Binarizer = op(
+    "Binarizer <threshold: float = 0.0> (X: T) => (Y: T)",
+    since=1, domain="ai.onnx.ml", T=F32 | F64 | I32 | I64,
+)  # fmt: skip
+
+
+@Binarizer.infer
+def infer_binarizer(X: Fact, *, threshold: float) -> Fact:
+    return tensor(X.dtype, X.shape)
+
+
+@Binarizer.kernel
+def binarizer(X: Array, *, threshold: float) -> Array:
+    """1 where ``X`` is above ``threshold``, else 0. Source: ONNX ai.onnx.ml Binarizer-1."""
+    return np.asarray(X > np.float32(threshold)).astype(X.dtype)
+
+
+CastMap = op(
+    """CastMap <cast_to: string = "TO_FLOAT", map_form: string = "DENSE", max_map: int = 1>
+               (X: T1) => (Y: T2)""",
+    since=1, domain="ai.onnx.ml",
+    T1=types("map(int64, float)", "map(int64, string)"), T2=TEXT | F32 | I64,
+)  # fmt: skip
+
+CAST_TARGETS = {"TO_FLOAT": FLOAT32, "TO_STRING": STRING, "TO_INT64": INT64}
+MAP_FORMS = ("DENSE", "SPARSE")
+
+
+@CastMap.infer
+def infer_cast_map(X: Fact, *, cast_to: str, map_form: str, max_map: int) -> Fact:
+    _check_cast(cast_to, map_form, max_map)
+    return tensor(CAST_TARGETS[cast_to], [1, max_map if map_form == "SPARSE" else None])
+
+
+@CastMap.kernel
+def cast_map(X: Mapping[int, Any], *, cast_to: str, map_form: str, max_map: int) -> Array:
+    """The values of a map in ascending order of its keys: map of M entries → Y[1, M].
+
+    SPARSE puts each value at the place that its key names in Y[1, max_map]; keys beyond are left
+    out, and other places hold 0 (as text "0.f"). Floats become text with six decimals, integers by
+    truncation. Raises Fail for a negative key, and for text that is no number.
+    Source: ONNX ai.onnx.ml CastMap-1; what it leaves open as onnxruntime does it.
+    """
+    _check_cast(cast_to, map_form, max_map)
+    target, keys = CAST_TARGETS[cast_to], sorted(X)
+    values = _cast_values([X[key] for key in keys], target)
+    if map_form == "DENSE":
+        return values.reshape(1, -1)
+    if keys and keys[0] < 0:
+        raise Fail(f"keys of a sparse map must not be negative, found {keys[0]}")
+    y = np.full((1, max_map), "0.f" if target is STRING else 0, target.numpy)
+    kept = [(key, value) for key, value in zip(keys, values, strict=True) if key < max_map]
+    for key, value in kept:
+        y[0, key] = value
+    return y
+
+
+def _check_cast(cast_to: str, map_form: str, max_map: int) -> None:
+    require(
+        cast_to in CAST_TARGETS,
+        f"cast_to must be one of {', '.join(CAST_TARGETS)}, got {cast_to!r}",
+    )
+    require(
+        map_form in MAP_FORMS, f"map_form must be one of {', '.join(MAP_FORMS)}, got {map_form!r}"
+    )
+    require(max_map >= 0, f"max_map must not be negative, got {max_map}")
+
+
+def _cast_values(values: Sequence[Any], target: DType) -> Array:
+    """Values of a map, all text or all numbers, as ``target``."""
+    if any(isinstance(value, str) for value in values):
+        return convert(np.array(values, object), target)
+    numbers = np.array(values, np.float32)
+    if target is STRING:
+        return np.array([f"{number:f}" for number in numbers.tolist()], object)
+    return convert(numbers, target)
+
+
+CategoryMapper = op(
+    """CategoryMapper <cats_int64s: ints?, cats_strings: strings?, default_int64: int = -1,
+                       default_string: string = "_Unused">
+                      (X: T1) => (Y: T2)""",
+    since=1, domain="ai.onnx.ml", T1=TEXT | I64, T2=TEXT | I64,
+)  # fmt: skip
+
+
+@CategoryMapper.infer
+def infer_category_mapper(X: Fact, **_: object) -> Fact:
+    dtype = None if X.dtype is None else (INT64 if X.dtype is STRING else STRING)
+    return Fact(TensorType(dtype, X.shape if X.has_rank else None))
+
+
+@CategoryMapper.kernel
+def category_mapper(
+    X: Array,
+    *,
+    cats_int64s: list[int] | None = None,
+    cats_strings: list[str] | None = None,
+    default_int64: int,
+    default_string: str,
+) -> Array:
+    """Category names to numbers, or numbers to names, by two parallel lists.
+
+    X[*S] → Y[*S]; what the list does not hold becomes default_int64 or default_string.
+    Source: ONNX ai.onnx.ml CategoryMapper-1.
+    """
+    numbers, names = cats_int64s or [], cats_strings or []
+    require(
+        len(numbers) == len(names),
+        f"cats_int64s must have as many entries as cats_strings ({len(names)}), got {len(numbers)}",
+    )
+    if X.dtype == object:
+        return translated(X, names, np.array(numbers, np.int64), np.int64(default_int64))
+    return translated(X, np.array(numbers, np.int64), np.array(names, object), default_string)
+
+
+def translated(x: Array, keys: Array | Sequence[str], values: Array, default: Any) -> Array:
+    """``values`` at the index where ``keys`` hold each element of ``x``, else ``default``.
+
+    The last of equal keys counts, and NaN equals NaN.
+    """
+    padded = np.empty(len(values) + 1, values.dtype)
+    padded[:-1], padded[-1] = values, default
+    flat, none = x.reshape(-1), len(values)
+    if x.dtype == object:
+        places = {key: place for place, key in enumerate(keys)}
+        index = np.array([places.get(item, none) for item in flat.tolist()], np.intp)
+    else:
+        index = _places(flat, np.asarray(keys), none)
+    return padded[index].reshape(x.shape)
+
+
+def _places(flat: Array, keys: Array, none: int) -> Array:
+    """The index of each number of ``flat`` in ``keys``, ``none`` where they lack it."""
+    if not keys.size:
+        return np.full(flat.size, none, np.intp)
+    order = np.argsort(keys, kind="stable")
+    ranked = keys[order]
+    last = np.searchsorted(ranked, flat, side="right") - 1
+    found = ranked[last]
+    equal = found == flat
+    if flat.dtype.kind == "f":
+        equal |= np.isnan(found) & np.isnan(flat)
+    return np.where((last >= 0) & equal, order[last], none)
+
+
+DictVectorizer = op(
+    """DictVectorizer <int64_vocabulary: ints?, string_vocabulary: strings?> (X: T1) => (Y: T2)""",
+    since=1, domain="ai.onnx.ml",
+    T1=types("map(int64, double)", "map(int64, float)", "map(int64, string)",
+             "map(string, double)", "map(string, float)", "map(string, int64)"),
+    T2=TEXT | F32 | F64 | I64,
+)  # fmt: skip
+
+
+@DictVectorizer.infer
+def infer_dict_vectorizer(
+    X: Fact,
+    *,
+    int64_vocabulary: list[int] | None = None,
+    string_vocabulary: list[str] | None = None,
+) -> Fact:
+    vocabulary = _vocabulary(int64_vocabulary, string_vocabulary)
+    value = X.type.value if isinstance(X.type, MapType) else None
+    return tensor(getattr(value, "dtype", None), [1, len(vocabulary)])
+
+
+@DictVectorizer.kernel
+def dict_vectorizer(
+    X: Mapping[int | str, Any],
+    *,
+    int64_vocabulary: list[int] | None = None,
+    string_vocabulary: list[str] | None = None,
+) -> Array:
+    """The values that a map has for each word of the vocabulary: map → Y[1, V].
+
+    A word without value gives 0, or empty text; keys that are not in the vocabulary are left out,
+    as in onnxruntime. Plain Python floats count as float32, integers as int64.
+    Source: ONNX ai.onnx.ml DictVectorizer-1.
+    """
+    vocabulary = _vocabulary(int64_vocabulary, string_vocabulary)
+    dtype = _dtype_of_values(X)
+    missing: Any = "" if dtype is STRING else 0
+    y = np.empty((1, len(vocabulary)), dtype.numpy)
+    y[0] = [X.get(word, missing) for word in vocabulary]
+    return y
+
+
+def _vocabulary(ints: list[int] | None, strings: list[str] | None) -> list[int] | list[str]:
+    require(
+        bool(ints) != bool(strings),
+        "one of int64_vocabulary and string_vocabulary must name the words, found "
+        f"{'both' if ints else 'neither'}",
+    )
+    return ints or strings or []
+
+
+def _dtype_of_values(entries: Mapping[Any, Any]) -> DType:
+    """Element type of a map's values; a map without entries counts as one of float32."""
+    value = next(iter(entries.values()), 0.0)
+    if isinstance(value, (np.generic, np.ndarray)):
+        return DType.of(value.dtype)
+    return FLOAT32 if isinstance(value, float) else DType.of(type(value))
+
+
+FeatureVectorizer = op(
+    "FeatureVectorizer <inputdimensions: ints?> (X: T1+) => (Y: tensor(float))",
+    since=1, domain="ai.onnx.ml", T1=F32 | F64 | I32 | I64,
+)  # fmt: skip
+
+
+@FeatureVectorizer.infer
+def infer_feature_vectorizer(*X: Fact, inputdimensions: list[int] | None = None) -> Fact:
+    shapes = [_as_rows(x.shape, index) for index, x in enumerate(X)]
+    rows = unified(shape[0] for shape in shapes)
+    require(rows is not None, _rows_message(shapes))
+    widths = _widths([shape[1] for shape in shapes], inputdimensions)
+    return tensor(FLOAT32, [rows, sum(widths)])
+
+
+@FeatureVectorizer.kernel
+def feature_vectorizer(*X: Array, inputdimensions: list[int] | None = None) -> Array:
+    """The inputs side by side, as float32: Xᵢ[N, Cᵢ] → Y[N, Σ widths].
+
+    inputdimensions are the widths: an input that is wider is cut, a narrower one padded with zeros.
+    A vector is one row. Source: ONNX ai.onnx.ml FeatureVectorizer-1.
+    """
+    parts = [x.reshape(_as_rows(x.shape, index)) for index, x in enumerate(X)]
+    rows = parts[0].shape[0]
+    require(all(part.shape[0] == rows for part in parts), _rows_message([p.shape for p in parts]))
+    widths = _widths([part.shape[1] for part in parts], inputdimensions)
+    y = np.zeros((rows, sum(widths)), np.float32)
+    start = 0
+    for part, width in zip(parts, widths, strict=True):
+        used = min(width, part.shape[1])
+        y[:, start : start + used] = part[:, :used]
+        start += width
+    return y
+
+
+def _as_rows(shape: tuple[Any, ...], index: int) -> tuple[Any, Any]:
+    require(
+        1 <= len(shape) <= 2,
+        f"inputs must be rows of features or one such row, got X[{index}]{shape_text(shape)}",
+    )
+    return (shape[0], shape[1]) if len(shape) == 2 else (1, shape[0])
+
+
+def _rows_message(shapes: Sequence[Sequence[object]]) -> str:
+    return f"inputs must have equally many rows, got {' and '.join(map(shape_text, shapes))}"
+
+
+def _widths(found: list[Any], wanted: Sequence[int] | None) -> list[Any]:
+    """The width that each input has in the result."""
+    if not wanted:
+        return found
+    require(
+        len(wanted) == len(found) and min(wanted) >= 0,
+        f"inputdimensions must have one entry ≥ 0 per input ({len(found)}), got {list(wanted)}",
+    )
+    return list(wanted)
+
+
+Imputer = op(
+    """Imputer <imputed_value_floats: floats?, imputed_value_int64s: ints?,
+                replaced_value_float: float = 0.0, replaced_value_int64: int = 0>
+               (X: T) => (Y: T)""",
+    since=1, domain="ai.onnx.ml", T=F32 | F64 | I32 | I64,
+)  # fmt: skip
+
+
+@Imputer.infer
+def infer_imputer(X: Fact, **_: object) -> Fact:
+    return tensor(X.dtype, X.shape)
+
+
+@Imputer.kernel
+def imputer(
+    X: Array,
+    *,
+    imputed_value_floats: list[float] | None = None,
+    imputed_value_int64s: list[int] | None = None,
+    replaced_value_float: float,
+    replaced_value_int64: int,
+) -> Array:
+    """``X`` with one value, which stands for "missing", replaced per feature or for all.
+
+    X[*S, F] → Y[*S, F]; a replaced value NaN means every NaN. Floats take the attributes for
+    floats, integers those for integers. Source: ONNX ai.onnx.ml Imputer-1.
+    """
+    is_float = X.dtype.kind == "f"
+    kind = "floats" if is_float else "int64s"
+    imputed = imputed_value_floats if is_float else imputed_value_int64s
+    require(imputed, f"imputed_value_{kind} must have values for {DType.of(X.dtype)}, found none")
+    # The attribute holds a float32, whatever the features are.
+    replaced = np.float32(replaced_value_float) if is_float else replaced_value_int64
+    values = np.asarray(imputed, np.float32 if is_float else np.int64).astype(X.dtype)
+    features = X.shape[-1] if X.ndim else 1
+    require(
+        values.size in {1, features},
+        f"imputed_value_{kind} must have one entry or one per feature ({features}), "
+        f"got {values.size}",
+    )
+    is_missing = np.isnan(X) if is_float and np.isnan(replaced) else replaced == X
+    return np.where(is_missing, values if X.ndim else values[0], X)
+
+
+OneHotEncoder = op(
+    """OneHotEncoder <cats_int64s: ints?, cats_strings: strings?, zeros: int = 1>
+                     (X: T) => (Y: tensor(float))""",
+    since=1, domain="ai.onnx.ml", T=TEXT | F32 | F64 | I32 | I64,
+)  # fmt: skip
+
+
+@OneHotEncoder.infer
+def infer_one_hot_encoder(
+    X: Fact,
+    *,
+    cats_int64s: list[int] | None = None,
+    cats_strings: list[str] | None = None,
+    zeros: int,
+) -> Fact:
+    return tensor(FLOAT32, [*X.shape, len(cats_strings or cats_int64s or ())])
+
+
+@OneHotEncoder.kernel
+def one_hot_encoder(
+    X: Array,
+    *,
+    cats_int64s: list[int] | None = None,
+    cats_strings: list[str] | None = None,
+    zeros: int,
+) -> Array:
+    """Every element as a row of zeros with a single one, at the index of its category.
+
+    X[*S] → Y[*S, C]; numbers are truncated to integers first. An unknown category gives zeros
+    alone; raises Fail for one if zeros = 0. Source: ONNX ai.onnx.ml OneHotEncoder-1.
+    """
+    is_text = X.dtype == object
+    categories = cats_strings if is_text else cats_int64s
+    require(
+        categories,
+        f"{'cats_strings' if is_text else 'cats_int64s'} must list the categories of "
+        f"{DType.of(X.dtype)}, found none",
+    )
+    count = len(categories or ())
+    keys = categories if is_text else np.array(categories, np.int64)
+    x = X if is_text else convert(X, INT64)
+    place = translated(x, keys, np.arange(count), count)  # type: ignore[arg-type]
+    unknown = X[place == count]
+    if unknown.size and not zeros:
+        raise Fail(f"X must hold categories that are listed, found {unknown[0]!r}; set zeros=1")
+    y = np.zeros((X.size, count), np.float32)
+    [rows] = np.nonzero(place.reshape(-1) < count)
+    y[rows, place.reshape(-1)[rows]] = 1
+    return y.reshape(*X.shape, count)
+
+
+ZipMap = op(
+    """ZipMap <classlabels_int64s: ints?, classlabels_strings: strings?>
+              (X: tensor(float)) => (Z: T)""",
+    since=1, domain="ai.onnx.ml", T=types("seq(map(int64, float))", "seq(map(string, float))"),
+)  # fmt: skip
+
+
+@ZipMap.infer
+def infer_zip_map(
+    X: Fact,
+    *,
+    classlabels_int64s: list[int] | None = None,
+    classlabels_strings: list[str] | None = None,
+) -> Fact:
+    labels = _zip_labels(classlabels_int64s, classlabels_strings)
+    if X.has_rank:
+        _check_columns(_as_rows(X.shape, 0)[1], len(labels))
+    key = STRING if classlabels_strings else INT64
+    return Fact(SequenceType(MapType(key, TensorType(FLOAT32, ()))))
+
+
+@ZipMap.kernel
+def zip_map(
+    X: Array,
+    *,
+    classlabels_int64s: list[int] | None = None,
+    classlabels_strings: list[str] | None = None,
+) -> list[dict[int | str, float]]:
+    """One map per row, from class labels to the columns: X[N, E] → N maps; a vector is one row.
+
+    Keys stand in ascending order, as in onnxruntime's maps. Source: ONNX ai.onnx.ml ZipMap-1.
+    """
+    labels = _zip_labels(classlabels_int64s, classlabels_strings)
+    rows = X.reshape(_as_rows(X.shape, 0))
+    _check_columns(rows.shape[1], len(labels))
+    order = sorted(range(len(labels)), key=labels.__getitem__)
+    ordered = [labels[index] for index in order]
+    return [dict(zip(ordered, row, strict=True)) for row in rows[:, order].tolist()]
+
+
+def _zip_labels(ints: list[int] | None, strings: list[str] | None) -> list[Any]:
+    require(
+        bool(ints) != bool(strings),
+        "one of classlabels_int64s and classlabels_strings must name the keys, found "
+        f"{'both' if ints else 'neither'}",
+    )
+    return list(ints or strings or ())
+
+
+def _check_columns(columns: DimLike, labels: int) -> None:
+    require(
+        known(columns) in {None, labels},
+        f"X must have one column per class label ({labels}), got {columns}",
+    )
