@@ -254,9 +254,9 @@ class MessageTensor(_Stored):
         return self.dtype.pack(self.numpy())
 
     def __reduce__(self) -> tuple[type[_Stored], tuple[object, ...]]:
-        payload = self.payload
+        payload = None if is_external(self.message) else self.payload
         if payload is None:
-            return MessageTensor, (self.message,)
+            return MessageTensor, (self.message, None, self.folder)
         bare = TensorProto()
         bare.CopyFrom(self.message)
         bare.ClearField("raw_data")

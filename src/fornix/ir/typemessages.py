@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fornix.dtype import DType
-from fornix.errors import DTypeError, LimitError
+from fornix.errors import DTypeError, GraphError, LimitError
 from fornix.format.messages import TensorShapeProto, TypeProto
 from fornix.ir.dim import Dim, named, symbol
 from fornix.ir.leftover import as_text, writable
@@ -48,7 +48,10 @@ def _read_bytes(data: bytes) -> tuple[Type | None, bool]:
     if type_ is None:
         return None, False
     plain = TypeProto()
-    write_type(plain, type_)
+    try:
+        write_type(plain, type_)
+    except GraphError:  # a name that is not UTF-8
+        return type_, False
     return type_, plain.SerializePartialToString(deterministic=True) == data
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from fornix.dtype import STRING
 from fornix.errors import GraphError
-from fornix.format.external import is_external
 from fornix.format.limits import DEFAULT, Limits
 from fornix.format.messages import TensorProto, ValueInfoProto
 from fornix.format.tensors import from_array
@@ -223,8 +222,8 @@ class Writer:
     def message_tensor(self, message: TensorProto, tensor: MessageTensor) -> None:
         """Copy a tensor's message; a reference to external data stays one."""
         message.CopyFrom(tensor.message)
-        if tensor.skeleton is not None and not is_external(message):
-            payload = tensor.payload
+        if tensor.skeleton is not None:
+            payload = tensor.skeleton.marked(message.raw_data)
             if payload is not None:
                 self.store(message, payload)
 
