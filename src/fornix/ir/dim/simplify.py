@@ -9,6 +9,7 @@ import math
 from fornix.errors import ShapeError
 from fornix.ir.dim.expression import (
     MAX_CHOICES,
+    MAX_TERMS,
     Dim,
     DimLike,
     Extreme,
@@ -16,6 +17,7 @@ from fornix.ir.dim.expression import (
     Monomial,
     Terms,
     atom_key,
+    atoms,
     collect,
     give_up,
     of_atom,
@@ -58,7 +60,9 @@ def exact_quotient(a: DimLike, b: DimLike) -> DimLike | None:
     if isinstance(b, int) and b == 0:
         return None
     quotient, rest = _long_division(a, b)
-    return quotient if isinstance(rest, int) and rest == 0 else None
+    if not isinstance(rest, int) or rest != 0 or not atoms(quotient) <= atoms(a):
+        return None  # an atom that is not in ``a`` says that the quotient is too large
+    return quotient
 
 
 @functools.lru_cache(maxsize=8192)
@@ -81,34 +85,42 @@ def _divide(a: DimLike, b: DimLike) -> DimLike:
 def _long_division(a: DimLike, b: DimLike) -> tuple[DimLike, DimLike]:
     """``(q, r)`` with ``a == q*b + r``: division of polynomials by the leading term of ``b``.
 
-    Coefficients are divided towards zero, so that signs stay; the constant is floored.
+    Coefficients are divided towards zero, so that signs stay; the constant is floored. A division
+    that makes many terms out of few is given up: ``(0, a)``.
     """
     divisor = terms_of(b)
     lead = min(divisor, key=order)
-    unit = divisor[lead]
+    others = [(m, k) for m, k in divisor.items() if m != lead]
     work = dict(terms_of(a))
     quotient: Terms = {}
     rest: Terms = {}
     while work:
-        monomial = min(work, key=order) if len(divisor) > 1 else next(iter(work))
+        if len(work) + len(rest) + len(quotient) > 2 * MAX_TERMS:
+            return 0, a
+        monomial = min(work, key=order) if others else next(iter(work))
         c = work.pop(monomial)
         factor = _without(monomial, lead)
-        times = 0
-        if factor is not None:
-            times = c // unit if not monomial else abs(c) // abs(unit)
-            if monomial and (c < 0) != (unit < 0):
-                times = -times
-        if c != times * unit:
-            rest[monomial] = c - times * unit
-        if times and factor is not None:
+        times = 0 if factor is None else _times(c, divisor[lead], is_constant=not monomial)
+        if c != times * divisor[lead]:
+            rest[monomial] = c - times * divisor[lead]
+        if factor is not None and times:
             quotient[factor] = times
-            for other, k in divisor.items():
-                if other != lead:
-                    product = tuple(sorted(factor + other, key=atom_key))
-                    work[product] = work.get(product, 0) - times * k
-                    if not work[product]:
-                        del work[product]
+            _subtract(work, [(factor + m, times * k) for m, k in others])
     return collect(quotient), collect(rest)
+
+
+def _times(c: int, unit: int, *, is_constant: bool) -> int:
+    """How many times ``unit`` goes into the coefficient ``c``."""
+    times = c // unit
+    return times + 1 if times < 0 and times * unit != c and not is_constant else times
+
+
+def _subtract(work: Terms, terms: list[tuple[Monomial, int]]) -> None:
+    for factors, c in terms:
+        monomial = tuple(sorted(factors, key=atom_key))
+        work[monomial] = work.get(monomial, 0) - c
+        if not work[monomial]:
+            del work[monomial]
 
 
 def _without(monomial: Monomial, part: Monomial) -> Monomial | None:
