@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface.py compares
+    from fornix.check import check as check
     from fornix.errors import FornixError as FornixError
     from fornix.errors import FornixWarning as FornixWarning
     from fornix.format.limits import Limits as Limits
@@ -27,6 +28,7 @@ _HOMES: dict[str, str] = {
     "InferenceSession": "fornix.runtime",
     "Limits": "fornix.format.limits",
     "ReferenceEvaluator": "fornix.reference",
+    "check": "fornix.check",
     "load": "fornix.ir.files",
     "save": "fornix.ir.files",
 }
@@ -39,7 +41,9 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'fornix' has no attribute {name!r}", name=name)
-    value: object = getattr(import_module(home), name)
+    module = import_module(home)
+    # The room `check` is called by its own name, whichever of the two was imported first.
+    value: object = module if callable(module) else getattr(module, name)
     globals()[name] = value
     return value
 

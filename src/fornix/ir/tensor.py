@@ -291,13 +291,8 @@ class SparseTensor(_Stored):
         return _packed(self)
 
     def numpy(self) -> Array:
-        """The dense form.
-
-        Raises TensorDataError if values, indices and shape contradict each other; LimitError if
-        the dense form would exceed `DENSE_BYTES`.
-        """
-        values, indices = self.values.numpy(), self.indices.numpy()
-        self._check(values, indices)
+        """The dense form; raises as `check` does."""
+        values, indices = self.check()
         dense = np.zeros(self.shape, values.dtype)
         if self.dtype is STRING:
             dense.fill("")
@@ -308,7 +303,13 @@ class SparseTensor(_Stored):
         dense.flags.writeable = False
         return dense
 
-    def _check(self, values: Array, indices: Array) -> None:
+    def check(self) -> tuple[Array, Array]:
+        """Values and indices as arrays, without making anything dense.
+
+        Raises TensorDataError if values, indices and shape contradict each other; LimitError if
+        the dense form would exceed `DENSE_BYTES`.
+        """
+        values, indices = self.values.numpy(), self.indices.numpy()
         subject = f"sparse tensor '{self.name}'"
         count, rank = values.size, len(self.shape)
         if values.ndim != 1 or indices.shape not in {(count,), (count, rank)}:
@@ -326,6 +327,7 @@ class SparseTensor(_Stored):
         ends = np.array([prod(self.shape)] if indices.ndim == 1 else self.shape)
         if count and ((indices < 0) | (indices >= ends)).any():
             raise TensorDataError(f"{subject}: an index lies outside {list(self.shape)}")
+        return values, indices
 
     def tobytes(self) -> bytes:
         return self.dtype.pack(self.numpy())

@@ -1,0 +1,90 @@
+"""Model functions as such: their names, their imports, and that none calls itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from fornix.check.finding import Findings
+from fornix.check.header import check_imports
+from fornix.errors import ValidationError
+from fornix.format.limits import Limits
+from fornix.ir import walk
+from fornix.ir.graph import Function, Model
+
+Key = tuple[str, str, str]
+
+
+def check_functions(model: Model, findings: Findings, limits: Limits) -> None:
+    """Note functions that share a name, lack one, import what is not there, or call themselves."""
+    for key, count in Counter(function.key for function in model.functions).items():
+        if count > 1:
+            label = model.function_table[key].label
+            findings.error(label, f"one function of that name is required, found {count}")
+    for function in model.functions:
+        if not function.name:
+            findings.error(function.label, "a name is required, found none")
+        check_imports(function, findings)
+        names = Counter([*function.attributes, *function.defaults])
+        for name, count in names.items():
+            if count > 1:
+                findings.error(function.label, f"attribute {name} is declared {count} times")
+    cycles = list(recursions(model))
+    for label, chain in cycles:
+        findings.error(label, f"a function must not call itself, found {chain}")
+    if not cycles:
+        try:
+            limits.check("function_nodes", expanded_nodes(model), "model")
+        except ValueError as error:
+            findings.error("model", error)
+
+
+def calls(function: Function | Model, table: dict[Key, Function]) -> list[Function]:
+    """The functions that nodes of ``function`` call at any depth, once per call."""
+    root = function.graph if isinstance(function, Model) else function
+    keys = ((node.domain, node.op_type, node.overload) for node in walk.nodes(root))
+    return [table[key] for key in keys if key in table]
+
+
+def recursions(model: Model) -> Iterator[tuple[str, str]]:
+    """Each function that is met again within its own call, and the chain of calls to there."""
+    table = model.function_table
+    done: set[Key] = set()
+    for first in table.values():
+        path: dict[Key, Function] = {first.key: first}
+        stack = [iter(dict.fromkeys(calls(first, table)))]
+        while stack and first.key not in done:
+            callee = next(stack[-1], None)
+            if callee is None:
+                stack.pop()
+                done.add(path.popitem()[0])
+            elif callee.key in path:
+                chain = list(path.values())
+                loop = [*chain[chain.index(path[callee.key]) :], callee]
+                yield callee.label, " → ".join(function.name for function in loop)
+            elif callee.key not in done:
+                path[callee.key] = callee
+                stack.append(iter(dict.fromkeys(calls(callee, table))))
+
+
+def expanded_nodes(model: Model) -> int:
+    """Nodes of ``model`` once every call stands for its function's nodes.
+
+    Raises ValidationError if a function calls itself.
+    """
+    table = model.function_table
+    called = {key: calls(function, table) for key, function in table.items()}
+    own = {key: sum(1 for _ in walk.nodes(function)) for key, function in table.items()}
+    sizes: dict[Key, int] = {}
+    while len(sizes) < len(table):
+        ready = [
+            key
+            for key, inner in called.items()
+            if key not in sizes and all(function.key in sizes for function in inner)
+        ]
+        if not ready:
+            raise ValidationError("functions must not call themselves")
+        for key in ready:
+            sizes[key] = own[key] + sum(sizes[function.key] for function in called[key])
+    main = sum(1 for _ in walk.nodes(model.graph))
+    return main + sum(sizes[function.key] for function in calls(model, table))

@@ -1,0 +1,146 @@
+"""Nodes against schemas: operators exist, and inputs, outputs and attributes are as they say."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fornix import ops
+from fornix.check.finding import Findings, place
+from fornix.check.header import LATEST, imports_of, owners
+from fornix.errors import SchemaError
+from fornix.format.limits import Limits
+from fornix.ir import walk
+from fornix.ir.attribute import Attribute
+from fornix.ir.graph import Function, Model, Node
+from fornix.ops.call import bind_attributes, check_arity
+from fornix.ops.schema import Schema
+
+
+def check_nodes(model: Model, findings: Findings, _limits: Limits) -> None:
+    """Note what is wrong with each node, in every graph and function."""
+    table = model.function_table
+    for owner, graph in owners(model):
+        imports = imports_of(owner) or imports_of(model)
+        function = owner if isinstance(owner, Function) else None
+        scope = Scope(imports, table, function, findings)
+        for node in walk.nodes(graph):
+            scope.node(node)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The checks of nodes in one model or function."""
+
+    imports: Mapping[str, int]
+    functions: Mapping[tuple[str, str, str], Function]
+    function: Function | None
+    findings: Findings
+
+    def node(self, node: Node) -> None:
+        """Check one node."""
+        opset = self.imports.get(node.domain)
+        if opset is None and not node.domain:
+            opset = self.imports.get("ai.onnx")
+        callee = self.functions.get((node.domain, node.op_type, node.overload))
+        where = place(node, opset)
+        if opset is None:
+            domain = node.domain or "ai.onnx"
+            self.findings.error(
+                where, f"an opset import for domain {domain!r} is required, found none"
+            )
+        self.references(node, where)
+        if callee is not None:
+            self.call(node, callee, where)
+        elif opset is not None:
+            self.operator(node, opset, where)
+
+    def bind(self, schema: Schema, given: Mapping[str, object], where: str) -> None:
+        """Note the first attribute of ``given`` that is unknown, or else missing from it."""
+        try:
+            bind_attributes(schema, given)
+        except SchemaError as error:
+            self.findings.error(where, error)
+
+    def operator(self, node: Node, opset: int, where: str) -> None:
+        """Check a node of an operator against the schema in force."""
+        if not ops.find(node.domain, node.op_type) and node.domain not in LATEST:
+            self.findings.warn(
+                where, "the standard has no such operator and the model no such function"
+            )
+            return
+        try:
+            schema = ops.schema_of(node.domain, node.op_type, opset)
+        except SchemaError as error:
+            homes = [domain for domain, name in ops.operators() if name == node.op_type]
+            elsewhere = f"; domain {homes[0] or 'ai.onnx'!r} has it" if homes else ""
+            known = ops.find(node.domain, node.op_type) is not None
+            self.findings.error(where, f"{error}{'' if known else elsewhere}")
+            return
+        if schema.is_deprecated:
+            note = f": {schema.note}" if schema.note else ""
+            self.findings.warn(where, f"deprecated since opset {schema.since_version}{note}")
+        try:
+            check_arity(schema, node.inputs, len(node.outputs))
+        except SchemaError as error:
+            self.findings.error(where, error)
+        self.attributes(node, schema, where)
+
+    def attributes(self, node: Node, schema: Schema, where: str) -> None:
+        """Check names, presence and kinds of attributes."""
+        given = node.attributes
+        name = f"{schema.name}-{schema.since_version}"
+        formals = schema.attributes.values()
+        missing = [x.name for x in formals if x.is_required and x.name not in given]
+        for key, attribute in given.items():
+            formal = schema.attributes.get(key)
+            if formal is None:
+                self.bind(schema, {**dict.fromkeys(missing), key: attribute}, where)
+            elif attribute.kind.text != formal.kind:
+                self.findings.error(
+                    where,
+                    f"{name}: attribute {key} is {formal.kind}, found {attribute.kind.text}",
+                )
+        for key in missing:
+            self.bind(schema, {other: None for other in missing if other != key}, where)
+
+    def call(self, node: Node, callee: Function, where: str) -> None:
+        """Check a node that calls a model function."""
+        for what, count, most in (
+            ("inputs", len(node.inputs), len(callee.graph.inputs)),
+            ("outputs", len(node.outputs), len(callee.graph.outputs)),
+        ):
+            if count > most:
+                self.findings.error(where, f"{callee.label} has {most} {what}, found {count}")
+        for name in callee.attributes:
+            if name not in node.attributes:
+                self.findings.error(
+                    where, f"{callee.label}: attribute {name} is required, found none"
+                )
+        known = [*callee.attributes, *callee.defaults]
+        for name in node.attributes:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                has = ", ".join(known) or "none"
+                self.findings.error(
+                    where, f"{callee.label} has the attributes {has}, found {name!r}{hint}"
+                )
+
+    def references(self, node: Node, where: str) -> None:
+        """Check attributes that stand for one of the function around the node."""
+        referring: list[Attribute] = [a for a in node.attributes.values() if a.ref]
+        for attribute in referring:
+            if self.function is None:
+                self.findings.error(
+                    where,
+                    f"attribute {attribute.name} refers to {attribute.ref!r} of a function, "
+                    "but stands in none",
+                )
+            elif attribute.ref not in (*self.function.attributes, *self.function.defaults):
+                self.findings.error(
+                    where,
+                    f"attribute {attribute.name} refers to {attribute.ref!r}, which "
+                    f"{self.function.label} does not have",
+                )

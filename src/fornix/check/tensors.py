@@ -1,0 +1,41 @@
+"""Stored data: every tensor has the payload that its dims and dtype require."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fornix.check.finding import Findings, place, way
+from fornix.errors import FornixError
+from fornix.format.limits import Limits
+from fornix.ir import walk
+from fornix.ir.graph import Model
+from fornix.ir.tensor import SparseTensor, Tensor
+
+
+def check_tensors(model: Model, findings: Findings, limits: Limits) -> None:
+    """Note initializers and attributes whose payload is missing, short, long or unsafe."""
+    for subject, tensor in stored(model):
+        try:
+            if isinstance(tensor, SparseTensor):
+                tensor.check()
+            else:
+                limits.check(
+                    "tensor_bytes", 0 if tensor.dtype.bits == 0 else tensor.nbytes, subject
+                )
+                tensor.numpy()
+        except FornixError as error:
+            findings.error(subject, error)
+
+
+def stored(model: Model) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of ``model`` with what messages call it."""
+    for graph in walk.graphs(model):
+        for value in graph.initializer_values:
+            if value.tensor is not None:
+                yield f"{way(graph)}initializer '{value.name}'", value.tensor
+    for node in walk.nodes(model):
+        for attribute in node.attributes.values():
+            held = attribute.value if isinstance(attribute.value, list) else [attribute.value]
+            for item in held:
+                if hasattr(item, "numpy") and hasattr(item, "dtype"):
+                    yield f"{place(node)}, attribute {attribute.name}", item
