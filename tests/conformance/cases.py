@@ -30,7 +30,7 @@ class Case:
 
     name: str
     model: onnx.ModelProto
-    data_sets: list[tuple[list[Any], list[Any]]]
+    data_sets: list[tuple[list[Any], ...]]
     rtol: float
     atol: float
 
@@ -66,12 +66,20 @@ def cases() -> dict[str, Case]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = [
-            Case(c.name, c.model, [(list(i), list(o)) for i, o in c.data_sets], c.rtol, c.atol)
+            Case(c.name, c.model, [_as_arrays(i, o) for i, o in c.data_sets], c.rtol, c.atol)
             for c in collect_testcases(None)
         ]
     for kind in KINDS:
         found += [_from_files(c) for c in load_model_tests(kind=kind)]
     return {case.name: case for case in found}
+
+
+def _as_arrays(*sides: Any) -> tuple[list[Any], ...]:
+    """Inputs and outputs with messages decoded: cases of sub-byte types come as messages."""
+    return tuple(
+        [numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else v for v in side]
+        for side in sides
+    )
 
 
 def _from_files(case: Any) -> Case:

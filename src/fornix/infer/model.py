@@ -197,6 +197,8 @@ def merge(declared: Fact, found: Fact, value: Value) -> Fact:
         return found if declared.type is None else replace(found, type=declared.type)
     if isinstance(found.type, TensorType) and isinstance(declared.type, TensorType):
         return replace(found, type=_merged_tensor(declared.type, found.type, value))
+    if isinstance(found.type, OptionalType) and type(found.type.elem) is type(declared.type):
+        return Fact(declared.type)  # that it is never empty is for the model to know
     if type(found.type) is not type(declared.type):
         raise DTypeError(f"'{value.name}' is declared {declared.type}, but inferred {found.type}")
     return found

@@ -43,6 +43,9 @@ def infer_if(
     cond: Fact, *, then_branch: Graph, else_branch: Graph, node: InferNode
 ) -> tuple[Fact, ...]:
     chosen = cond.constant
+    if chosen is not None and chosen.size == 1:
+        # The other branch may be impossible for just these shapes: that is why it is not taken.
+        return tuple(node.infer_body(then_branch if chosen.reshape(()) else else_branch, []))
     then_facts = node.infer_body(then_branch, [])
     else_facts = node.infer_body(else_branch, [])
     require(
@@ -50,8 +53,6 @@ def infer_if(
         f"both branches must give the node's {node.output_count} outputs, "
         f"found {len(then_facts)} and {len(else_facts)}",
     )
-    if chosen is not None and chosen.size == 1:
-        return tuple(then_facts if chosen.reshape(()) else else_facts)
     return tuple(
         join(one, other, "the branches of If differ")
         for one, other in zip(then_facts, else_facts, strict=True)

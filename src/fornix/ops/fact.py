@@ -175,4 +175,8 @@ def join_types(one: Type | None, other: Type | None, reason: str) -> Type | None
     for kind in (SequenceType, OptionalType):
         if isinstance(one, kind) and isinstance(other, kind):
             return kind(join_types(one.elem, other.elem, reason))
+    if isinstance(one, OptionalType):
+        return OptionalType(join_types(one.elem, other, reason))
+    if isinstance(other, OptionalType):
+        return OptionalType(join_types(one, other.elem, reason))
     raise DTypeError(f"both must have one type, found {one} and {other}")
