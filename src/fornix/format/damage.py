@@ -10,11 +10,14 @@ the implementation that google.protobuf uses.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError
 
 from fornix.format.limits import MESSAGE_BYTES, MESSAGE_DEPTH
+from fornix.format.messages import OperatorSetIdProto
 from fornix.format.walk import is_repeated
 
 if TYPE_CHECKING:
@@ -23,8 +26,9 @@ if TYPE_CHECKING:
     from fornix.format.mapped import Region
 
 VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
-# Bytes of a varint: of a tag or a size, and of a value.
+# Bytes of a varint: of a tag, and of a value, of which 64 bits count.
 SHORT, LONG = 5, 10
+_ALL_BITS = 2**64 - 1
 _CHUNK = 1 << 16
 # The types of packed numbers in ONNX messages.
 _VARINTS = {
@@ -57,6 +61,21 @@ class _Found(Exception):
 
     def __init__(self, offset: int, place: str, cause: str) -> None:
         self.damage = Damage(offset, place, cause)
+
+
+def longest_size(region: Region) -> int:
+    """How many bytes a size may take: more than a file of 2 GiB can need, in some versions."""
+    return LONG if region.size > MESSAGE_BYTES else _longest_size()
+
+
+@cache
+def _longest_size() -> int:
+    """The bound of the protobuf that is installed: 10 bytes before version 7, 5 since."""
+    try:
+        OperatorSetIdProto.FromString(b"\x0a\x80\x80\x80\x80\x80\x00")
+    except DecodeError:
+        return SHORT
+    return LONG
 
 
 def find(region: Region, descriptor: Descriptor, *, utf8: bool = False) -> Damage | None:
@@ -95,7 +114,7 @@ class _Walk:
             byte = self.byte(at + index)
             value |= (byte & 0x7F) << 7 * index
             if byte < 0x80:
-                return value, at + index + 1
+                return value & _ALL_BITS, at + index + 1
         raise _Found(at, place, f"a number of at most {longest} bytes is required, found more")
 
     def message(self, at: int, stop: int, descriptor: Descriptor, path: str, depth: int) -> None:
@@ -131,7 +150,7 @@ class _Walk:
 
     def size(self, at: int, stop: int, place: str) -> tuple[int, int]:
         """Where a field's content begins, and its size, which fits."""
-        longest = LONG if self.region.size > MESSAGE_BYTES else SHORT
+        longest = longest_size(self.region)
         size, behind = self.varint(at, stop, place, longest)
         if size > stop - behind:
             cause = f"{size} bytes are announced, but only {stop - behind} are left"

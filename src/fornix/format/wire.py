@@ -218,7 +218,7 @@ class _Scanner:
         self.least = least
         self.replace = replace
         self.places = places
-        self.longest_size = LONG if region.size > MESSAGE_BYTES else SHORT
+        self.longest_size = damage.longest_size(region)
         self.base = 0
         self.chunk = b""
         self.edits: list[tuple[int, int, bytes | Payload]] = []
@@ -341,6 +341,7 @@ class _Scanner:
 
 
 _WIDTHS = {FIXED32: 4, FIXED64: 8}
+_ALL_BITS = 2**64 - 1
 
 
 def _varint(chunk: bytes, at: int, longest: int) -> tuple[int, int]:
@@ -350,7 +351,7 @@ def _varint(chunk: bytes, at: int, longest: int) -> tuple[int, int]:
         byte = chunk[at + index]
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            return value, at + index + 1
+            return value & _ALL_BITS, at + index + 1
     raise _Malformed
 
 
