@@ -162,41 +162,55 @@ FINDINGS: list[tuple[Callable[[Graph], None], str]] = [
     (disown_a_graph, "node for 'y' (If): it has to own graph 'then', found None"),
     (
         disown_an_input,
-        "graph 'main': input or initializer 'x' has to belong to this graph, found it in graph "
-        "'other'",
+        (
+            "graph 'main': input or initializer 'x' has to belong to this graph, found it in graph "
+            "'other'"
+        ),
     ),
     (forget_an_input, "graph 'main': is_input of 'x' has to be True, found False"),
     (empty_an_initializer, "graph 'main': initializer 'w' has no tensor"),
     (disown_the_graph, "graph 'main': its model or function has to own it, found None"),
     (
         read_ahead,
-        "node for 'b' (Clip): input 0 'a' has to be defined ahead of its use, found behind it node "
-        "for 'a' (Mul); use fornix.ir.order.sort",
+        (
+            "node for 'b' (Clip): input 0 'a' has to be defined ahead of its use, found behind it node "
+            "for 'a' (Mul); use fornix.ir.order.sort"
+        ),
     ),
     (
         make_a_cycle,
-        "node for 'a' (Mul): a node cannot need its own result, found the cycle node for 'a' (Mul) "
-        "← node for 'b' (Clip) ← node for 'a' (Mul)",
+        (
+            "node for 'a' (Mul): a node cannot need its own result, found the cycle node for 'a' (Mul) "
+            "← node for 'b' (Clip) ← node for 'a' (Mul)"
+        ),
     ),
     (
         make_a_loop,
-        "node for 'a' (Mul): a node cannot need its own result, found the cycle node for 'a' (Mul) "
-        "← node for 'a' (Mul)",
+        (
+            "node for 'a' (Mul): a node cannot need its own result, found the cycle node for 'a' (Mul) "
+            "← node for 'a' (Mul)"
+        ),
     ),
     (
         capture_the_own_result,
-        "node for 'y' (If): a node cannot need its own result, found the cycle node for 'y' (If) "
-        "← node for 'y' (If)",
+        (
+            "node for 'y' (If): a node cannot need its own result, found the cycle node for 'y' (If) "
+            "← node for 'y' (If)"
+        ),
     ),
     (
         read_from_a_branch,
-        "node for 'b' (Clip): input 0 'k' is defined in node for 'k' (Neg), which is not around "
-        "this",
+        (
+            "node for 'b' (Clip): input 0 'k' is defined in node for 'k' (Neg), which is not around "
+            "this"
+        ),
     ),
     (
         read_from_the_other_branch,
-        "node for 't' (Add): input 0 'k' is defined in node for 'k' (Neg), which is not around "
-        "this",
+        (
+            "node for 't' (Add): input 0 'k' is defined in node for 'k' (Neg), which is not around "
+            "this"
+        ),
     ),
     (
         list_from_a_branch,
@@ -216,13 +230,17 @@ FINDINGS: list[tuple[Callable[[Graph], None], str]] = [
     ),
     (
         name_twice,
-        "node for 'x' (Clip): 'x' has to be the only value of that name, found another in graph "
-        "'main'",
+        (
+            "node for 'x' (Clip): 'x' has to be the only value of that name, found another in graph "
+            "'main'"
+        ),
     ),
     (
         shadow,
-        "node for 'a' (Neg): 'a' has to be the only value of that name, found another in node for "
-        "'a' (Mul)",
+        (
+            "node for 'a' (Neg): 'a' has to be the only value of that name, found another in node for "
+            "'a' (Mul)"
+        ),
     ),
     (
         list_an_input_twice,
