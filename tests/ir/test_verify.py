@@ -173,36 +173,36 @@ FINDINGS: list[tuple[Callable[[Graph], None], str]] = [
     (
         read_ahead,
         (
-            "node for 'b' (Clip): input 0 'a' has to be defined ahead of its use, found behind it node "
-            "for 'a' (Mul); use fornix.ir.order.sort"
+            "node for 'b' (Clip): input 0 'a' has to be defined ahead of its use, found behind "
+            "it node for 'a' (Mul); use fornix.ir.order.sort"
         ),
     ),
     (
         make_a_cycle,
         (
-            "node for 'a' (Mul): a node cannot need its own result, found the cycle node for 'a' (Mul) "
-            "← node for 'b' (Clip) ← node for 'a' (Mul)"
+            "node for 'a' (Mul): a node cannot need its own result, found the cycle node for 'a' "
+            "(Mul) ← node for 'b' (Clip) ← node for 'a' (Mul)"
         ),
     ),
     (
         make_a_loop,
         (
-            "node for 'a' (Mul): a node cannot need its own result, found the cycle node for 'a' (Mul) "
-            "← node for 'a' (Mul)"
+            "node for 'a' (Mul): a node cannot need its own result, found the cycle node for 'a' "
+            "(Mul) ← node for 'a' (Mul)"
         ),
     ),
     (
         capture_the_own_result,
         (
-            "node for 'y' (If): a node cannot need its own result, found the cycle node for 'y' (If) "
-            "← node for 'y' (If)"
+            "node for 'y' (If): a node cannot need its own result, found the cycle node for 'y' "
+            "(If) ← node for 'y' (If)"
         ),
     ),
     (
         read_from_a_branch,
         (
-            "node for 'b' (Clip): input 0 'k' is defined in node for 'k' (Neg), which is not around "
-            "this"
+            "node for 'b' (Clip): input 0 'k' is defined in node for 'k' (Neg), which is not "
+            "around this"
         ),
     ),
     (
@@ -231,15 +231,15 @@ FINDINGS: list[tuple[Callable[[Graph], None], str]] = [
     (
         name_twice,
         (
-            "node for 'x' (Clip): 'x' has to be the only value of that name, found another in graph "
-            "'main'"
+            "node for 'x' (Clip): 'x' has to be the only value of that name, found another in "
+            "graph 'main'"
         ),
     ),
     (
         shadow,
         (
-            "node for 'a' (Neg): 'a' has to be the only value of that name, found another in node for "
-            "'a' (Mul)"
+            "node for 'a' (Neg): 'a' has to be the only value of that name, found another in "
+            "node for 'a' (Mul)"
         ),
     ),
     (
