@@ -166,14 +166,14 @@ def gather_nd(data: Array, indices: Array, *, batch_dims: int = 0) -> Array:
     """
     depth = indices.shape[-1] if indices.ndim else 0
     _check_tuples(data.shape, indices.shape, batch_dims, depth)
-    batch = math.prod(data.shape[:batch_dims])
+    batch, count = (math.prod(x) for x in (data.shape[:batch_dims], indices.shape[batch_dims:-1]))
     flat = data.reshape(batch, *data.shape[batch_dims:])
-    tuples = indices.reshape(batch, math.prod(indices.shape[batch_dims:-1]), depth)
     where = [
-        checked(tuples[..., j], data.shape[batch_dims + j], batch_dims + j) for j in range(depth)
+        checked(indices[..., j], data.shape[batch_dims + j], batch_dims + j).reshape(batch, count)
+        for j in range(depth)
     ]
     picked: Array = flat[(np.arange(batch)[:, np.newaxis], *where)]
-    return picked.reshape(*indices.shape[:-1], *data.shape[batch_dims + depth :])
+    return picked.reshape((*indices.shape[:-1], *data.shape[batch_dims + depth :]))
 
 
 def _check_tuples(

@@ -15,7 +15,7 @@ import numpy as np
 from fornix.errors import ShapeError, require
 from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, known, unknown
 from fornix.ops.call import InferNode, RunNode
-from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, static, tensor, unranked
+from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, dims_of, static, tensor, unranked
 from fornix.ops.geometry import normalize_axis, shape_text, single, unified
 from fornix.ops.op import op
 from fornix.ops.types import BF16, E8M0, F4, F8, FLOAT, I2, I4, I64, TENSOR
@@ -170,15 +170,14 @@ def infer_split(
 ) -> tuple[Fact, ...]:
     place = normalize_axis(axis, input.rank)
     extent = input.shape[place]
-    lengths = split.value if isinstance(split, Fact) else split
+    lengths = dims_of(split.value) if isinstance(split, Fact) else split
     parts: Sequence[DimLike]
     if split is not None and lengths is None:
         reason = "the lengths of the parts are computed at run time"
         parts = [node.unknown(reason) for _ in range(node.output_count)]
     else:
-        wanted = None if lengths is None else list(np.reshape(lengths, -1))
-        _check_split_choice(wanted, num_outputs, node.output_count)
-        parts = split_lengths(extent, node.output_count, wanted, may_differ=node.version >= 18)
+        _check_split_choice(lengths, num_outputs, node.output_count)
+        parts = split_lengths(extent, node.output_count, lengths, may_differ=node.version >= 18)
     values = _split_value(input.value, parts, place)
     shape = input.shape
     return tuple(
