@@ -166,10 +166,31 @@ def test_a_path_that_cannot_be_read_says_why(tmp_path: Path) -> None:
                 read(path)
 
 
-def test_more_than_2_gib_is_not_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_nodes_need_leave(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    files.write_message(relu(), path)
+    with pytest.raises(LimitError, match=r"m.onnx: nodes is limited to 1, found 2; pass limits"):
+        files.open_model(path, limits=Limits(nodes=1))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a device without end")
+def test_what_has_no_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MESSAGE_BYTES", 1 << 22)
+    for read in (files.read_model, files.open_model):
+        with pytest.raises(FormatError, match="/dev/zero: a message of at most 2 GiB is required"):
+            read("/dev/zero")
+
+
+def test_more_than_2_gib_is_not_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(files, "MESSAGE_BYTES", 10)
     with pytest.raises(FormatError, match=r"f: a message of at most 2 GiB .* fornix.load reads"):
         files.decode(bytes(11), ModelProto(), name="f")
+    path = tmp_path / "m.onnx"
+    files.write_message(relu(), path)
+    with pytest.raises(FormatError, match=r"m.onnx: a message of at most 2 GiB is required"):
+        files.read_model(path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs pipes")

@@ -23,7 +23,7 @@ from fornix.format.messages import ModelProto, TensorProto, own
 from fornix.format.walk import descriptor_of, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from typing_extensions import Buffer
 
@@ -51,6 +51,8 @@ _NOTATION = {
 # In a file of external data, bytes: a page from 1 MiB on, so that it can be mapped apart; else
 # what the widest vector loads want.
 _PAGE, _VECTOR, _LARGE = 4096, 64, 1 << 20
+# Bytes read at once from what has no size.
+_PART = 1 << 20
 # What the parsers of protobuf raise for text that is not what it should be.
 _TEXT_ERRORS = (
     text_format.ParseError,
@@ -79,15 +81,39 @@ def format_of(file: object, fallback: str = PROTOBUF) -> str:
 
 
 def read_bytes(source: PathLike | IO[bytes]) -> bytes:
-    """All bytes of a path or of an open binary file; raises NoSuchFile for an unreadable path."""
+    """All bytes of a path or of an open binary file.
+
+    Raises NoSuchFile for a path that cannot be read, FormatError for more than protobuf takes.
+    """
     if not isinstance(source, str | os.PathLike):
         return source.read()
     try:
         with open(open_file(source), "rb") as stream:
-            return stream.read()
+            status = os.fstat(stream.fileno())
+            if stat.S_ISREG(status.st_mode):
+                _require_message_size(status.st_size, os.fspath(source))
+                return stream.read()
+            return b"".join(_bounded(stream, os.fspath(source)))
     except OSError as error:  # a folder, for one
         reason = error.strerror or str(error)
         raise NoSuchFile(f"{os.fspath(source)}: a readable file is required: {reason}") from error
+
+
+def _bounded(stream: IO[bytes], name: str) -> Iterator[bytes]:
+    """The bytes of a pipe or device, which may have no end."""
+    total = 0
+    while part := stream.read(_PART):
+        total += len(part)
+        _require_message_size(total, name)
+        yield part
+
+
+def _require_message_size(size: int, name: str) -> None:
+    if size > MESSAGE_BYTES:
+        raise FormatError(
+            f"{name}: a message of at most 2 GiB is required, found {size} bytes; "
+            "fornix.load reads larger models"
+        )
 
 
 def read_model(
@@ -135,17 +161,24 @@ def open_model(
     path = path_of(source)
     folder = external.Folder(os.path.dirname(path), allow_links=allow_links) if path else None
     form = format or format_of(source)
-    if form != PROTOBUF:
-        return wire.Skeleton(read_message(source, ModelProto, form, limits=limits), folder)
+    if form == PROTOBUF:
+        skeleton = wire.scan(_region(source), ModelProto, folder=folder, strict=True)
+    else:
+        skeleton = wire.Skeleton(read_message(source, ModelProto, form, limits=limits), folder)
+    model = skeleton.message
+    nodes = len(model.graph.node) + sum(len(function.node) for function in model.functions)
+    limits.check("nodes", nodes, label(source))
+    return skeleton
+
+
+def _region(source: PathLike | IO[bytes]) -> Region:
+    """A file to be mapped; what cannot be, in memory."""
     if isinstance(source, str | os.PathLike):
         descriptor = open_file(source)
-        status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode):
-            region: Region = MappedFile(descriptor, os.fspath(source))
-            return wire.scan(region, ModelProto, folder=folder, strict=True)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return MappedFile(descriptor, os.fspath(source))
         os.close(descriptor)
-    region = Memory(read_bytes(source), label(source))
-    return wire.scan(region, ModelProto, folder=folder, strict=True)
+    return Memory(read_bytes(source), label(source))
 
 
 def read_message(
@@ -212,11 +245,7 @@ def require_format(name: str) -> None:
 def _from_wire(data: bytes | str, message: M, name: str) -> M:
     if isinstance(data, str):
         raise FormatError(f"{name}: bytes are required in format protobuf, found text")
-    if len(data) > MESSAGE_BYTES:
-        raise FormatError(
-            f"{name}: a message of at most 2 GiB is required, found {len(data)} bytes; "
-            "fornix.load reads larger models"
-        )
+    _require_message_size(len(data), name)
     try:
         message.ParseFromString(data)
     except DecodeError as error:
