@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface
 
 __version__ = "0.1.0"
 
-# Public name → the module that defines it.
+# Public name → the module that defines it. A room that is called by its own name stands for itself.
 _HOMES: dict[str, str] = {
     "FornixError": "fornix.errors",
     "FornixWarning": "fornix.errors",

@@ -34,6 +34,12 @@ def test_all_is_sorted_and_without_repetition() -> None:
     assert names == sorted(set(names))
 
 
+def test_a_room_keeps_its_contents_when_it_is_called_by_its_name() -> None:
+    found: object = fornix.check
+    assert found is importlib.import_module("fornix.check")
+    assert callable(found)
+
+
 def test_star_import_gives_exactly_the_public_names() -> None:
     names: dict[str, object] = {}
     exec("from fornix import *", names)
