@@ -13,7 +13,7 @@ import numpy as np
 
 from fornix.dtype import INT64
 from fornix.errors import require
-from fornix.ir.dim import DimLike, exact_quotient, known
+from fornix.ir.dim import Dim, DimLike, exact_quotient, is_nonnegative, known
 from fornix.ops.call import InferNode
 from fornix.ops.fact import (
     KNOWN_ELEMENTS,
@@ -135,7 +135,7 @@ def _reshaped(
     _check_target(wanted, keeps_zero)
     extents: list[DimLike] = []
     for axis, entry in enumerate(wanted):
-        if entry is None:
+        if entry is None or _is_undetermined(entry):
             extents.append(node.unknown(f"entry {axis} of its shape is computed at run time"))
         elif entry == 0 and not keeps_zero:
             extents.append(_copied(source, axis, node))
@@ -153,6 +153,11 @@ def _reshaped(
             f"{shape_text(extents)}",
         )
     return extents
+
+
+def _is_undetermined(entry: DimLike) -> bool:
+    """Whether ``entry`` may turn out to be −1 or 0, which stand for other extents."""
+    return isinstance(entry, Dim) and bool(entry.unknowns) and is_nonnegative(entry) is None
 
 
 def _check_target(wanted: Sequence[DimLike | None], keeps_zero: bool) -> None:

@@ -1,0 +1,127 @@
+"""Shape computations as the exporters of torch write them: every step keeps the symbols."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fornix.dtype import FLOAT32, INT64
+from fornix.ir.dim import DimLike, symbol
+from fornix.ir.tensor import ArrayTensor
+from fornix.ir.types import TensorType
+from fornix.ops.fact import Fact, tensor
+from tests.ops.harness import infer_op
+
+N, S = symbol("N"), symbol("S")
+X = tensor(FLOAT32, (N, S, 768))
+FLOAT_CODE, INT64_CODE = 1, 7
+
+
+def stored(values: Any, dtype: Any = np.int64) -> Fact:
+    array = np.asarray(values, dtype)
+    return Fact(TensorType(INT64 if dtype is np.int64 else FLOAT32, array.shape), None,
+                ArrayTensor(array))  # fmt: skip
+
+
+def run(name: str, *inputs: Fact | None, opset: int = 18, **attributes: Any) -> Fact:
+    return infer_op(name, list(inputs), attributes, opset=opset)[0]
+
+
+def contents(fact: Fact) -> list[DimLike]:
+    assert fact.value is not None
+    return list(fact.value.reshape(-1))
+
+
+def extent(data: Fact, axis: int) -> Fact:
+    """``data.size(axis)``: Shape, then Gather of one entry."""
+    return run("Gather", run("Shape", data), stored(axis), axis=0)
+
+
+def unsqueezed(*parts: Fact) -> list[Fact]:
+    return [run("Unsqueeze", part, stored([0])) for part in parts]
+
+
+def test_a_view_of_heads() -> None:
+    parts = unsqueezed(extent(X, 0), extent(X, -2))
+    target = run("Concat", *parts, stored([12]), stored([-1]), axis=0)
+    assert contents(target) == [N, S, 12, -1]
+    heads = run("Reshape", X, target)
+    assert heads.shape == (N, S, 12, 64)
+    assert run("Transpose", heads, perm=[0, 2, 1, 3]).shape == (N, 12, S, 64)
+
+
+def test_a_view_with_one_extent_computed_at_run_time() -> None:
+    unknown = tensor(INT64, (1,))
+    target = run("Concat", *unsqueezed(extent(X, 0)), unknown, stored([768]), axis=0)
+    first, middle, last = run("Reshape", X, target).shape
+    assert (first, last) == (N, 768)
+    assert middle != S
+
+
+def test_the_leading_part_of_a_shape() -> None:
+    leading = run("Slice", run("Shape", X), stored([0]), stored([-1]), stored([0]))
+    assert contents(leading) == [N, S]
+    target = run("Concat", leading, stored([12]), stored([64]), axis=0)
+    assert run("Reshape", X, target).shape == (N, S, 12, 64)
+
+
+def test_a_mask_that_is_expanded() -> None:
+    wanted = run("Concat", *unsqueezed(extent(X, 0), extent(X, 1)), axis=0)
+    ones = run("ConstantOfShape", run("Shape", wanted), value=np.array([1]))
+    kept = run("Equal", wanted, run("Mul", ones, stored(-1)))
+    target = run("Where", kept, ones, wanted)
+    assert contents(target) == [N, S]
+    assert run("Expand", stored(1.0, np.float32), target).shape == (N, S)
+
+
+def test_a_tensor_filled_to_a_computed_shape() -> None:
+    target = run("Concat", *unsqueezed(extent(X, 1), extent(X, 1)), axis=0)
+    assert run("ConstantOfShape", target, value=np.ones(1, np.float32)).shape == (S, S)
+
+
+def test_positions_up_to_a_length() -> None:
+    past, length = stored(0), extent(X, 1)
+    assert run("Range", past, length, stored(1)).shape == (S,)
+    total = run("Add", length, extent(X, 0))
+    assert run("Range", length, total, stored(1)).shape == (N,)
+    backward = run("Range", length, stored(0), stored(-2))
+    assert backward.shape == ((S + 1) // 2,)
+
+
+def test_half_an_extent_through_floats() -> None:
+    wide = run("Cast", extent(X, 1), to=FLOAT_CODE)
+    same = run("Cast", run("Floor", wide), to=INT64_CODE)
+    assert contents(same) == [S]
+    doubled = run("Mul", wide, stored(2.0, np.float32))
+    assert contents(run("Cast", run("Floor", doubled), to=INT64_CODE)) == [2 * S]
+
+
+def test_a_quotient_of_floats_is_not_taken_for_that_of_integers() -> None:
+    wide = run("Cast", extent(X, 1), to=FLOAT_CODE)
+    assert run("Div", wide, stored(2.0, np.float32)).value is None
+
+
+def test_pads_as_the_exporter_reorders_them() -> None:
+    # torch lists pads from the last axis on, pair by pair; ONNX all beginnings, then all ends.
+    listed = run("Concat", *unsqueezed(extent(X, 0)), stored([2, 0, 0]), axis=0)
+    filled = run("Concat", listed, run("ConstantOfShape", stored([2]), value=np.zeros(1, np.int64)),
+                 axis=0)  # fmt: skip
+    pairs = run("Reshape", filled, stored([-1, 2]))
+    turned = run("Slice", pairs, stored([-1]), stored([-(2**63) + 1]), stored([0]), stored([-1]))
+    pads = run("Cast", run("Reshape", run("Transpose", turned, perm=[1, 0]), stored([-1])),
+               to=INT64_CODE)  # fmt: skip
+    assert contents(pads) == [0, 0, N, 0, 0, 2]
+    assert run("Pad", X, pads).shape == (N, S, N + 770)
+
+
+def test_chunks_of_a_projection() -> None:
+    facts = infer_op("Split", [X], {"axis": 2, "num_outputs": 3}, opset=18, outputs=3)
+    assert [fact.shape for fact in facts] == [(N, S, 256)] * 3
+
+
+def test_a_causal_mask_cut_to_the_length() -> None:
+    bias = tensor(FLOAT32, (1, 1, 1024, 1024))
+    length = unsqueezed(extent(X, 1))[0]
+    rows = run("Slice", bias, stored([0]), length, stored([2]), stored([1]))
+    assert str(rows.shape[2]) == "min(1024, S)"
