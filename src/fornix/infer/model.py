@@ -15,6 +15,7 @@ import numpy as np
 
 from fornix import ops
 from fornix.errors import DTypeError, FornixError, ShapeError, ValidationError
+from fornix.format.limits import DEFAULT, Limits
 from fornix.ir.attribute import Attribute
 from fornix.ir.dim import DimLike, atoms, known, unknown
 from fornix.ir.dim.expression import Unknown
@@ -27,6 +28,7 @@ from fornix.ops.call import (
     bind_attributes,
     infer_node,
     plain_attributes,
+    resolved,
     run_node,
     subject,
 )
@@ -50,14 +52,14 @@ class Inference:
         return self.facts.get(value, Fact())
 
 
-def infer_model(model: Model, *, strict: bool = False) -> Inference:
+def infer_model(model: Model, *, strict: bool = False, limits: Limits = DEFAULT) -> Inference:
     """Infer types, shapes and known contents of every value in ``model``.
 
     With ``strict`` the first contradiction is raised (InferenceError, SchemaError …); without, it
     goes to `Inference.errors` and the node's results keep their declared types.
     """
     found = Inference()
-    walk = _Walk(found, model.opset_imports, model.function_table, strict)
+    walk = _Walk(found, model.opset_imports, model.function_table, strict, limits)
     walk.graph(model.graph, [_declared(value) for value in model.graph.inputs])
     return found
 
@@ -68,6 +70,9 @@ class _Walk:
     imports: Mapping[str, int]
     functions: Mapping[FunctionKey, Function]
     strict: bool
+    limits: Limits
+    calls: dict[object, list[Fact]] = field(default_factory=dict)
+    """Results of calls of functions, where another call like it would give the same."""
     given: Mapping[str, Attribute] = field(default_factory=dict)
     callers: tuple[FunctionKey, ...] = ()
 
@@ -151,19 +156,38 @@ class _Walk:
     def _call(self, node: Node, function: Function) -> Sequence[Fact]:
         if function.key in self.callers:
             raise ValidationError(f"{function.label} must not call itself")
-        given = dict(function.defaults)
-        for name, attribute in node.attributes.items():
-            resolved = attribute if attribute.ref is None else self.given.get(attribute.ref)
-            if resolved is not None:
-                given[name] = resolved
+        self.limits.check("nesting", len(self.callers) + 1, f"call of {function.label}")
+        given = function.defaults | resolved(node.attributes, self.given)
+        inputs = [None if value is None else self.found.fact(value) for value in node.inputs]
+        key = _call_key(function, given, inputs)
+        if key in self.calls:
+            return self.calls[key]
         inside = replace(
             self,
             imports=function.opset_imports or self.imports,
             given=given,
             callers=(*self.callers, function.key),
         )
-        inputs = [None if value is None else self.found.fact(value) for value in node.inputs]
-        return inside.graph(function.graph, inputs)
+        results = inside.graph(function.graph, inputs)
+        if key is not None and not any(map(_is_fresh, results)):
+            self.calls[key] = results
+        return results
+
+
+def _call_key(
+    function: Function, given: Mapping[str, Attribute], inputs: Sequence[Fact | None]
+) -> object:
+    """What two calls share that give the same facts; None if contents are known, too."""
+    if any(f is not None and (f.tensor is not None or f.known_value is not None) for f in inputs):
+        return None
+    types = tuple(None if fact is None else fact.type for fact in inputs)
+    attributes = tuple(sorted((name, id(attribute)) for name, attribute in given.items()))
+    return function.key, attributes, types
+
+
+def _is_fresh(fact: Fact) -> bool:
+    """Whether an extent of ``fact`` is unknown, and so may differ at every call."""
+    return fact.has_rank and any(map(_has_unknown, fact.shape))
 
 
 def _declared(value: Value) -> Fact:

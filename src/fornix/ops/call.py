@@ -248,13 +248,18 @@ def plain_attributes(
 
     Tensors become arrays. A reference to an attribute that the caller left out is left out too.
     """
-    plain: dict[str, object] = {}
-    for name, attribute in attributes.items():
-        resolved = attribute if attribute.ref is None else given.get(attribute.ref)
-        if resolved is not None:
-            value = resolved.value
-            plain[name] = value.numpy() if resolved.kind is AttributeKind.TENSOR else value
-    return plain
+    return {
+        name: attribute.value.numpy() if attribute.kind is AttributeKind.TENSOR else attribute.value
+        for name, attribute in resolved(attributes, given).items()
+    }
+
+
+def resolved(
+    attributes: Mapping[str, Attribute], given: Mapping[str, Attribute]
+) -> dict[str, Attribute]:
+    """``attributes`` with references replaced by what ``given`` holds, left out if it does not."""
+    found = {n: a if a.ref is None else given.get(a.ref) for n, a in attributes.items()}
+    return {name: attribute for name, attribute in found.items() if attribute is not None}
 
 
 def output_dtype(schema: Schema, dtypes: Sequence[DType | None]) -> DType | None:

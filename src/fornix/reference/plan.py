@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from fornix import ops
-from fornix.errors import Fail, FornixError, LimitError, ValidationError
+from fornix.errors import Fail, FornixError, ValidationError
+from fornix.format.limits import DEFAULT, Limits
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Function, Graph, Node, Value
 from fornix.ir.walk import captured_values
@@ -24,6 +25,7 @@ from fornix.ops.call import (
     bind_attributes,
     check_arity,
     plain_attributes,
+    resolved,
     run_node,
     subject,
 )
@@ -35,9 +37,6 @@ Call = Callable[[list[Any], Environment], Sequence[Any]]
 Observer = Callable[[Node, Sequence[Any]], None]
 FunctionKey = tuple[str, str, str]
 
-MAX_CALL_DEPTH = 200
-"""Model functions that may call each other in a chain; far below Python's own limit."""
-
 
 @dataclass
 class Scope:
@@ -45,10 +44,11 @@ class Scope:
 
     imports: Mapping[str, int]
     functions: Mapping[FunctionKey, Function]
+    limits: Limits = DEFAULT
     random: np.random.Generator = field(default_factory=np.random.default_rng)
     callers: tuple[FunctionKey, ...] = ()
-    plans: dict[FunctionKey, Plan] = field(default_factory=dict)
-    """Plans of functions that were called without attributes."""
+    plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
+    """Plans of functions, by function and the attributes of the call."""
 
     def opset(self, domain: str) -> int:
         """The version of ``domain`` that is imported."""
@@ -63,14 +63,14 @@ class Scope:
 
     def inside(self, function: Function) -> Scope:
         """The scope of a function's body; raises if it calls itself or nesting is too deep."""
-        key = (function.domain, function.name, function.overload)
-        if key in self.callers:
-            chain = " → ".join(name for _, name, _ in (*self.callers, key))
+        if function.key in self.callers:
+            chain = " → ".join(name for _, name, _ in (*self.callers, function.key))
             raise ValidationError(f"model functions must not call themselves, found {chain}")
-        if len(self.callers) >= MAX_CALL_DEPTH:
-            raise LimitError(f"model functions may nest {MAX_CALL_DEPTH} deep, found more")
+        self.limits.check("nesting", len(self.callers) + 1, f"call of {function.label}")
         return replace(
-            self, imports=function.opset_imports or self.imports, callers=(*self.callers, key)
+            self,
+            imports=function.opset_imports or self.imports,
+            callers=(*self.callers, function.key),
         )
 
 
@@ -232,18 +232,13 @@ class Plan:
         return call
 
     def _function_plan(self, node: Node, function: Function) -> Plan:
-        key = (function.domain, function.name, function.overload)
-        if not node.attributes and not function.defaults and key in self.scope.plans:
-            return self.scope.plans[key]
-        given = dict(function.defaults)
-        for name, attribute in node.attributes.items():
-            resolved = attribute if attribute.ref is None else self.given.get(attribute.ref)
-            if resolved is not None:
-                given[name] = resolved
-        plan = Plan(function.graph, self.scope.inside(function), given)
-        if not given:
-            self.scope.plans[key] = plan
-        return plan
+        given = function.defaults | resolved(node.attributes, self.given)
+        key = (function.key, *sorted((name, id(attribute)) for name, attribute in given.items()))
+        if key not in self.scope.plans:
+            expanded = sum(len(plan.steps) for plan in self.scope.plans.values())
+            self.scope.limits.check("function_nodes", expanded, function.label)
+            self.scope.plans[key] = Plan(function.graph, self.scope.inside(function), given)
+        return self.scope.plans[key]
 
 
 def _last_uses(graph: Graph, nodes: Sequence[Node]) -> dict[int, list[Value]]:

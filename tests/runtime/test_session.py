@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import gc
+import pickle
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import parser
+
+import fornix
+from fornix.errors import (
+    Fail,
+    FornixWarning,
+    InvalidArgument,
+    NoSuchFile,
+    NotSupported,
+    SchemaError,
+    ShapeError,
+    ValidationError,
+)
+from fornix.runtime import InferenceSession
+from fornix.runtime import session as session_module
+
+AFFINE = """<ir_version: 8, opset_import: ["" : 18], producer_name: "tests", domain: "org.test",
+             model_version: 3, doc_string: "affine", metadata_props: ["k": "v"]>
+    affine (float[N, 3] x) => (float[N, 2] y)
+    <float[3, 2] w = {1, 2, 3, 4, 5, 6}, float[2] b = {10, 20}> {
+        product = MatMul (x, w)
+        y = Add (product, b)
+    }"""
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def model(text: str = AFFINE) -> onnx.ModelProto:
+    return parser.parse_model(text)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    target = tmp_path / "affine.onnx"
+    target.write_bytes(model().SerializeToString())
+    return target
+
+
+def session(text: str = AFFINE) -> InferenceSession:
+    return InferenceSession(model(text))
+
+
+def test_a_session_computes_what_onnxruntime_computes(path: Path) -> None:
+    peer = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    wanted = peer.run(None, {"x": X})
+    for source in (str(path), path, path.read_bytes(), model(), fornix.load(path)):
+        np.testing.assert_array_equal(InferenceSession(source).run(None, {"x": X})[0], wanted[0])
+
+
+def test_inputs_and_outputs_are_described_as_onnxruntime_describes_them(path: Path) -> None:
+    ours = InferenceSession(path)
+    peer = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for mine, theirs in (
+        (ours.get_inputs(), peer.get_inputs()),
+        (ours.get_outputs(), peer.get_outputs()),
+    ):
+        assert [(a.name, a.type, a.shape) for a in mine] == [
+            (a.name, a.type, a.shape) for a in theirs
+        ]
+
+
+def test_metadata_is_what_onnxruntime_reads(path: Path) -> None:
+    ours = InferenceSession(path).get_modelmeta()
+    theirs = onnxruntime.InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    ).get_modelmeta()
+    for name in (
+        "producer_name",
+        "graph_name",
+        "domain",
+        "description",
+        "version",
+        "custom_metadata_map",
+        "graph_description",
+    ):
+        assert getattr(ours, name) == getattr(theirs, name)
+
+
+def test_fetches_come_in_the_order_asked_for_and_may_be_intermediate() -> None:
+    y, product, x = session().run(["y", "product", "x"], {"x": X})
+    np.testing.assert_array_equal(y, np.add(product, [10, 20]))
+    np.testing.assert_array_equal(x, X)
+
+
+def test_an_unknown_fetch_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match=r"its outputs are y\), found 'z'"):
+        session().run(["z"], {"x": X})
+
+
+def test_results_are_the_callers_own() -> None:
+    same = """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[2, 3] x) => (float[2, 3] y, float[3, 2] t, float[2] c) <float[2] w = {1, 2}> {
+            y = Identity (x)
+            t = Transpose (x)
+            c = Identity (w)
+        }"""
+    runner = session(same)
+    feed = X.copy()
+    for result in runner.run(None, {"x": feed}):
+        assert result.flags.writeable
+        assert result.flags.c_contiguous
+        assert not np.shares_memory(result, feed)
+        result[...] = -1
+    np.testing.assert_array_equal(feed, X)
+    np.testing.assert_array_equal(runner.run(["c"], {"x": feed})[0], [1, 2])
+
+
+def test_feeds_are_never_written_to() -> None:
+    feed = X.copy()
+    feed.flags.writeable = False
+    session().run(None, {"x": feed})
+    np.testing.assert_array_equal(feed, X)
+
+
+def test_every_input_must_be_fed() -> None:
+    with pytest.raises(InvalidArgument, match="every input must be fed, found none for x"):
+        session().run(None, {})
+
+
+def test_feeds_must_name_inputs() -> None:
+    with pytest.raises(InvalidArgument, match=r"feeds must name its inputs \(x\), found 'z'"):
+        session().run(None, {"x": X, "z": X})
+
+
+def test_a_feed_of_another_dtype_comes_with_the_remedy(path: Path) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        InferenceSession(path).run(None, {"x": X.astype(np.float64)})
+    assert str(raised.value) == (
+        "input 'x' of affine.onnx is float32[N, 3], but the feed is float64[2, 3]; "
+        "try x.astype(np.float32)"
+    )
+
+
+def test_a_feed_in_another_layout_comes_with_the_remedy() -> None:
+    picture = """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, 3, 224, 224] data) => (float[N, 3, 224, 224] y) { y = Relu (data) }"""
+    with pytest.raises(InvalidArgument) as raised:
+        session(picture).run(None, {"data": np.zeros((8, 224, 224, 3))})
+    assert str(raised.value) == (
+        "input 'data' of the model is float32[N, 3, 224, 224], but the feed is "
+        "float64[8, 224, 224, 3]; try np.moveaxis(data, -1, 1).astype(np.float32)"
+    )
+
+
+def test_a_feed_of_another_rank_is_refused_without_a_guess() -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        session().run(None, {"x": X[0]})
+    assert str(raised.value).endswith("float32[N, 3], but the feed is float32[3]")
+
+
+def test_a_feed_that_is_no_array_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="the feed is a dict; pass a NumPy array"):
+        session().run(None, {"x": {}})
+    with pytest.raises(InvalidArgument, match="a list of lists of different lengths"):
+        session().run(None, {"x": [[1.0], [1.0, 2.0]]})
+
+
+def test_a_list_of_strings_is_a_feed() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (string[N] x) => (string[N] y) { y = Identity (x) }"""
+    [found] = session(text).run(None, {"x": ["a", "ü"]})
+    assert found.tolist() == ["a", "ü"]
+
+
+def test_symbolic_extents_must_agree_between_feeds() -> None:
+    two = """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, 3] a, float[N] b) => (float[N, 3] y) { y = Relu (a) }"""
+    with pytest.raises(InvalidArgument) as raised:
+        session(two).run(None, {"a": X, "b": np.zeros(5, np.float32)})
+    assert str(raised.value) == (
+        "input 'b' of the model is float32[N], and N is 2 by axis 0 of 'a', "
+        "but axis 0 of the feed is 5"
+    )
+
+
+def test_initializers_that_are_inputs_may_be_fed() -> None:
+    old = """<ir_version: 3, opset_import: ["" : 18]>
+        f (float[2] x, float[2] w) => (float[2] y) <float[2] w = {1, 2}> { y = Add (x, w) }"""
+    runner = session(old)
+    assert [value.name for value in runner.get_inputs()] == ["x"]
+    assert [value.name for value in runner.get_overridable_initializers()] == ["w"]
+    x = np.zeros(2, np.float32)
+    np.testing.assert_array_equal(runner.run(None, {"x": x})[0], [1, 2])
+    w = np.array([5, 6], np.float32)
+    np.testing.assert_array_equal(runner.run(None, {"x": x, "w": w})[0], [5, 6])
+    np.testing.assert_array_equal(runner.run(None, {"x": x})[0], [1, 2])
+
+
+def test_kernel_errors_name_the_node() -> None:
+    shapes = """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N] a, float[M] b) => (float[] y) { ["sum"] y = Add (a, b) }"""
+    with pytest.raises(ShapeError, match=r"^node 'sum' \(Add, opset 18\): shapes must broadcast"):
+        session(shapes).run(None, {"a": X[0], "b": X[0, :2]})
+    division = """<ir_version: 8, opset_import: ["" : 18]>
+        f (int64[N] a) => (int64[N] y) <int64 z = {0}> { y = Div (a, z) }"""
+    with pytest.raises(Fail, match=r"^node for 'y' \(Div, opset 18\): an integer is divided by"):
+        session(division).run(None, {"a": np.array([1])})
+
+
+def test_errors_in_subgraphs_name_the_innermost_node_once() -> None:
+    nested = """<ir_version: 8, opset_import: ["" : 18]>
+        f (bool c, float[N] a, float[M] b) => (float[] y) {
+            ["outer"] y = If (c) <
+                then_branch = g () => (float[] t) { ["inner"] t = Add (a, b) },
+                else_branch = h () => (float[] e) { e = Relu (a) }
+            >
+        }"""
+    with pytest.raises(ShapeError) as raised:
+        session(nested).run(None, {"c": np.array(True), "a": X[0], "b": X[0, :2]})
+    assert str(raised.value).count("node ") == 1
+    assert str(raised.value).startswith("node 'inner' (Add, opset 18): ")
+
+
+def test_an_unknown_operator_is_refused_when_the_session_is_made() -> None:
+    with pytest.raises(SchemaError, match=r"\(Rellu, opset 18\): .* did you mean 'Relu'"):
+        session("""<ir_version: 8, opset_import: ["" : 18]>
+            f (float[N] a) => (float[] y) { y = Rellu (a) }""")
+
+
+def test_a_misspelt_attribute_is_corrected() -> None:
+    with pytest.raises(SchemaError, match=r"found 'axes'; did you mean 'axis'?"):
+        session("""<ir_version: 8, opset_import: ["" : 18]>
+            f (float[N] a) => (float[] y) { y = Softmax <axes = 0> (a) }""")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NoSuchFile, match=r"nowhere\.onnx"):
+        InferenceSession(tmp_path / "nowhere.onnx")
+    with pytest.raises(FileNotFoundError):
+        InferenceSession(str(tmp_path / "nowhere.onnx"))
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="an IR model is required, found int"):
+        InferenceSession(5)
+
+
+def test_providers_that_are_not_there_are_never_ignored_silently() -> None:
+    assert session().get_providers() == ["CPUExecutionProvider"]
+    with pytest.warns(FornixWarning, match="found CUDAExecutionProvider; running on CPU"):
+        runner = InferenceSession(
+            model(), providers=["CUDAExecutionProvider", ("CPUExecutionProvider", {})]
+        )
+    assert runner.get_providers() == ["CPUExecutionProvider"]
+    with pytest.raises(InvalidArgument, match="providers must be among CPUExecutionProvider"):
+        InferenceSession(model(), providers=["CUDAExecutionProvider"])
+
+
+def test_options_that_have_no_effect_are_refused() -> None:
+    with pytest.raises(NotSupported, match="session options come with the compiler"):
+        InferenceSession(model(), onnxruntime.SessionOptions())
+    with pytest.raises(NotSupported, match="run options come with the compiler"):
+        session().run(None, {"x": X}, onnxruntime.RunOptions())  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="provider_options must have one entry per provider"):
+        InferenceSession(model(), providers=["CPUExecutionProvider"], provider_options=[{}, {}])
+
+
+def test_a_session_from_a_path_pickles(path: Path) -> None:
+    copy = pickle.loads(pickle.dumps(InferenceSession(path)))
+    np.testing.assert_array_equal(copy.run(None, {"x": X})[0], session().run(None, {"x": X})[0])
+    with pytest.raises(TypeError, match="only a session made from a path pickles"):
+        pickle.dumps(session())
+
+
+def test_threads_may_share_a_session() -> None:
+    runner = session()
+    feeds = [X + i for i in range(8)]
+    wanted = [runner.run(None, {"x": feed})[0] for feed in feeds]
+    found: dict[int, Any] = {}
+
+    def work(index: int) -> None:
+        for _ in range(20):
+            found[index] = runner.run(None, {"x": feeds[index]})[0]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(feeds))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, result in enumerate(wanted):
+        np.testing.assert_array_equal(found[index], result)
+
+
+def test_an_intermediate_is_released_with_its_last_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N] a) => (float[N] y) {
+            b = Neg (a)
+            c = Neg (b)
+            d = Neg (c)
+            y = Neg (d)
+        }"""
+    alive: list[int] = []
+    seen: list[weakref.ref[Any]] = []
+    runner = session(chain)
+    plan = runner._plan
+    original = plan._run_step
+
+    def observed(step: Any, values: Any, keep: Any, observe: Any) -> None:
+        original(step, values, keep, observe)
+        seen.extend(weakref.ref(values[v]) for v in step.node.outputs if v in values)
+        gc.collect()
+        alive.append(sum(reference() is not None for reference in seen))
+
+    monkeypatch.setattr(plan, "_run_step", observed)
+    runner.run(None, {"a": X[0]})
+    assert alive == [1, 1, 1, 1]
+
+
+def test_there_is_one_list_of_providers() -> None:
+    assert session_module.PROVIDERS == ("CPUExecutionProvider",)
+
+
+def test_an_output_that_nothing_computes_is_named() -> None:
+    broken = model()
+    broken.graph.output[0].name = "nowhere"
+    with pytest.raises(ValidationError, match="output 'nowhere' must be computed, found no value"):
+        InferenceSession(broken).run(None, {"x": X})
