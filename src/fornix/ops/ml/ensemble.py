@@ -164,7 +164,7 @@ class Nodes:
 
     def _check(self, count: int, roots: Sequence[int]) -> None:
         """Raise ShapeError unless the lists have one length and roots are nodes."""
-        lists = {
+        lists: dict[str, Sequence[float] | Array] = {
             "nodes_featureids": self.features,
             "nodes_splits": self.splits.reshape(-1),
             "nodes_truenodeids": self.children[0],

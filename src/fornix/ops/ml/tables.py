@@ -69,7 +69,7 @@ def infer_binarizer(X: Fact, *, threshold: float) -> Fact:
 @Binarizer.kernel
 def binarizer(X: Array, *, threshold: float) -> Array:
     """1 where ``X`` is above ``threshold``, else 0. Source: ONNX ai.onnx.ml Binarizer-1."""
-    return np.asarray(X > np.float32(threshold)).astype(X.dtype)
+    return np.greater(X, np.float32(threshold)).astype(X.dtype)
 
 
 CastMap = op(

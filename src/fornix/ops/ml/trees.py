@@ -1,8 +1,8 @@
 """Tree ensembles with votes at leaves: TreeEnsembleClassifier and TreeEnsembleRegressor.
 
-TreeEnsemble, which replaces both since opset 5, is in `ensemble.py`. Here attributes become a `Forest`, checked, and sums of votes become labels and scores. Features are
-compared exactly, whatever the dtypes of features and thresholds; votes are added in float64 and
-rounded once.
+TreeEnsemble, which replaces both since opset 5, is in `ensemble.py`. Here attributes become a
+`Forest`, checked, and sums of votes become labels and scores. Features are compared exactly,
+whatever the dtypes of features and thresholds; votes are added in float64 and rounded once.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def tree_ensemble_classifier(
     if len(labels) == 1 or (len(labels) == 2 and only is not None):
         score = (sums[:, only or 0] + _base_of_one(base, only or 0, len(labels))).astype(dtype)
         winners, z = _binary(
-            score, len(labels), only or 0, base, post_transform, is_margin=(weights < 0).any()
+            score, len(labels), only or 0, base, post_transform, is_margin=bool((weights < 0).any())
         )
         if len(labels) == 1:
             labels = _two_labels(labels)
@@ -264,7 +264,7 @@ def tree_ensemble_regressor(
 
     X[N, F] → Y[N, T]; AVERAGE divides by the number of trees, MIN and MAX see only the trees that
     give a target anything. post_transform applies to Y, whatever the number of targets. A missing
-    feature (NaN) follows nodes_missing_value_tracks_true, in every mode. Votes are added in float64.
+    feature (NaN) follows nodes_missing_value_tracks_true, in every mode. Votes add in float64.
     Source: ONNX ai.onnx.ml TreeEnsembleRegressor-3.
     """
     check_transform(post_transform)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from fornix.dtype import FLOAT64
+from fornix.errors import ShapeError
+from fornix.ir.dim import symbol
+from fornix.ops.fact import tensor
+from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.ml.plants import COMPARISONS, Plant, attributes_5, features, grow, sums
+
+ML: dict[str, Any] = {"domain": "ai.onnx.ml", "opset": 5}
+AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
+# Weights of some ten trees, added in float32 by the peer.
+TOLERANCE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def forest(seed: int = 0, trees: int = 6, **how: Any) -> list[Plant]:
+    stream = np.random.default_rng(seed)
+    plants = [grow(stream, **how) for _ in range(3 * trees)]
+    return [plant for plant in plants if plant.children][:trees]
+
+
+def as_messages(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+        for name, value in attributes.items()
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("aggregate", range(4))
+@pytest.mark.parametrize("targets", [1, 3])
+def test_tree_ensemble_is_onnxruntimes(dtype: Any, aggregate: int, targets: int) -> None:
+    plants = forest(modes=tuple(COMPARISONS)[:6], targets=targets)
+    attributes = attributes_5(plants, dtype, targets) | {"aggregate_function": aggregate}
+    x = features(np.random.default_rng(1)).astype(dtype)
+    wanted = peer("TreeEnsemble", [x], as_messages(attributes), **ML)
+    check_node("TreeEnsemble", [x], attributes, expected=wanted, **TOLERANCE, **ML)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("aggregate", range(4))
+def test_tree_ensemble_walks_every_mode_as_the_standard_tells(dtype: Any, aggregate: int) -> None:
+    plants = forest(modes=tuple(COMPARISONS), missing=True)
+    attributes = attributes_5(plants, dtype, 3) | {"aggregate_function": aggregate}
+    x = features(np.random.default_rng(1)).astype(dtype)
+    x[np.random.default_rng(2).random(x.shape) < 0.2] = np.nan
+    expected = sums(plants, x, 3, AGGREGATES[aggregate]).astype(dtype)
+    rtol = 2e-3 if dtype is np.float16 else 1e-5
+    check_node("TreeEnsemble", [x], attributes, expected=[expected], rtol=rtol, atol=rtol, **ML)
+
+
+def test_sets_are_onnxruntimes() -> None:
+    plants = forest(modes=("BRANCH_MEMBER",), targets=2, unit=1.0)  # the peer knows integers only
+    attributes = attributes_5(plants, np.float32, 2)
+    x = features(np.random.default_rng(1), unit=1.0)
+    wanted = peer("TreeEnsemble", [x], as_messages(attributes), **ML)
+    check_node("TreeEnsemble", [x], attributes, expected=wanted, **TOLERANCE, **ML)
+
+
+def test_sets_may_be_empty_and_the_last_one_open() -> None:
+    leaves = [Plant(votes=[(0, 1.0)]), Plant(votes=[(0, 2.0)])]
+    first = Plant("BRANCH_MEMBER", 0, [], children=leaves)
+    second = Plant("BRANCH_MEMBER", 0, [0.0, 2.0], children=leaves)
+    attributes = attributes_5([first, second], np.float32, 1)
+    attributes["membership_values"] = attributes["membership_values"][:-1]
+    x = np.array([[0.0], [1.0], [2.0], [9.0]], np.float32)
+    expected = np.array([[3], [4], [3], [4]], np.float32)
+    check_node("TreeEnsemble", [x], attributes, expected=[expected], **ML)
+
+
+def test_a_tree_may_be_a_leaf() -> None:
+    attributes = attributes_5(
+        [Plant("BRANCH_LEQ", 0, 0.0, children=[leaf := Plant(votes=[(0, 7.0)]), leaf])],
+        np.float32,
+        1,
+    ) | {
+        "leaf_targetids": [0], "leaf_weights": np.array([7], np.float32), "nodes_featureids": [5],
+        "nodes_truenodeids": [0], "nodes_falsenodeids": [0],
+    }  # fmt: skip
+    x = np.zeros((2, 1), np.float32)
+    check_node("TreeEnsemble", [x], attributes, expected=[np.full((2, 1), 7, np.float32)], **ML)
+
+
+@pytest.mark.parametrize(("transform", "of_peer"), [(1, 2), (2, 1), (3, 3)])
+def test_tree_ensemble_transforms_its_scores(transform: int, of_peer: int) -> None:
+    # The standard says 1 is SOFTMAX and 2 is LOGISTIC; onnxruntime has them the other way round.
+    attributes = attributes_5(forest(), np.float32, 3) | {"post_transform": transform}
+    x = features(np.random.default_rng(1))
+    wanted = peer("TreeEnsemble", [x], as_messages(attributes | {"post_transform": of_peer}), **ML)
+    check_node("TreeEnsemble", [x], attributes, expected=wanted, **TOLERANCE, **ML)
+
+
+def test_tree_ensemble_infers_its_targets() -> None:
+    x = tensor(FLOAT64, (symbol("N"), 4))
+    attributes = attributes_5(forest(), np.float64, 5)
+    [y] = infer_op("TreeEnsemble", [x], attributes, **ML)
+    assert (y.dtype, y.shape) == (FLOAT64, (symbol("N"), 5))
+    del attributes["n_targets"]
+    assert infer_op("TreeEnsemble", [x], attributes, **ML)[0].shape[1] == 3
+
+
+def changed(**change: Any) -> dict[str, Any]:
+    leaves = [Plant(votes=[(0, 1.0)]), Plant(votes=[(1, 2.0)])]
+    inner = Plant("BRANCH_MEMBER", 0, [1.0], children=leaves)
+    root = Plant("BRANCH_LEQ", 0, 0.0, children=[inner, Plant(votes=[(1, 5.0)])])
+    return attributes_5([root], np.float32, 2) | change
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        (changed(tree_roots=[2]), "tree_roots must index one of 2 nodes, got 2"),
+        (changed(tree_roots=[]), "tree_roots must name the root of a tree, found none"),
+        (changed(nodes_truenodeids=[5, 0]), r"nodes_truenodeids\[0\] must index one of 2 nodes, g"),
+        (changed(nodes_falsenodeids=[0, -1]), r"nodes_falsenodeids\[1\] must index one of 3 leave"),
+        (changed(nodes_truenodeids=[0, 0]), "must lead to leaves, found a cycle"),
+        (changed(tree_roots=[1], nodes_trueleafs=[0, 0]), "must lead to leaves, found a cycle"),
+        (changed(nodes_splits=np.zeros(3)), r"nodes_splits must have as many entries as nodes_mod"),
+        (changed(nodes_modes=np.array([9, 6])), "nodes_modes must be 0 to 6, got 9"),
+        (changed(leaf_weights=np.zeros(1)), r"leaf_weights must have as many entries as leaf_targ"),
+        (changed(leaf_targetids=[0, 1, 2]), "leaf_targetids must name one of 2 targets, got 2"),
+        (changed(leaf_targetids=[0, 1, -1]), "leaf_targetids must name one of 2 targets, got -1"),
+        (changed(n_targets=0), "n_targets must be positive, got 0"),
+        (changed(membership_values=np.array([1, np.nan, 2])), r"BRANCH_MEMBER node \(1\), .*got 2"),
+        (changed(aggregate_function=4), r"one of 0 \(AVERAGE\), 1 \(SUM\), 2 \(MIN\), 3 \(MAX\)"),
+        (changed(post_transform=-1), r"post_transform must be one of 0 \(NONE\), 1 \(SOFTMAX\), 2"),
+        (changed(nodes_featureids=[0, 3]), "X must have at least 4 features, which the trees read"),
+    ],
+)  # fmt: skip
+def test_tree_ensemble_says_what_does_not_fit(attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        run_op("TreeEnsemble", [np.zeros((2, 1), np.float32)], attributes, **ML)
