@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, cast
 from google.protobuf.descriptor import FieldDescriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
@@ -26,18 +24,51 @@ def descriptor_of(message: Message | type[Message]) -> Descriptor:
     return cast("Descriptor", message.DESCRIPTOR)
 
 
-def tensors(message: Message) -> Iterator[TensorProto]:
+class _Plan(list[tuple[str, bool, "_Plan"]]):
+    """The fields of a message that lead to tensors: name, whether a list, and the plan inside."""
+
+
+# The end of a plan: a tensor.
+_FOUND = _Plan()
+
+
+def tensors(message: Message) -> list[TensorProto]:
     """Every tensor within ``message``, ours or onnx's, at any depth."""
-    descriptor = descriptor_of(message)
-    if descriptor.full_name == _TENSOR:
-        yield cast("TensorProto", message)
-        return
-    for field in tensor_fields(descriptor):
-        if is_repeated(field):
-            for inner in getattr(message, field.name):
-                yield from tensors(inner)
-        elif message.HasField(field.name):
-            yield from tensors(getattr(message, field.name))
+    found: list[Message] = []
+    plan = _plan(descriptor_of(message))
+    if plan is _FOUND:
+        found.append(message)
+    else:
+        _collect(message, plan, found)
+    return cast("list[TensorProto]", found)
+
+
+def _collect(message: Message, plan: _Plan, found: list[Message]) -> None:
+    """Add the tensors of ``message``; a plan, because a graph may have 100,000 attributes."""
+    for name, many, inside in plan:
+        if not many and not message.HasField(name):
+            continue
+        entries = getattr(message, name) if many else (getattr(message, name),)
+        if inside is _FOUND:
+            found.extend(entries)
+        else:
+            for entry in entries:
+                _collect(entry, inside, found)
+
+
+@cache
+def _plan(descriptor: Descriptor) -> _Plan:
+    known: dict[str, _Plan] = {_TENSOR: _FOUND}
+
+    def plan(kind: Descriptor) -> _Plan:
+        if kind.full_name not in known:
+            made = known[kind.full_name] = _Plan()
+            for field in tensor_fields(kind):
+                if field.message_type is not None:
+                    made.append((field.name, is_repeated(field), plan(field.message_type)))
+        return known[kind.full_name]
+
+    return plan(descriptor)
 
 
 @cache
