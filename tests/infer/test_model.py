@@ -21,7 +21,7 @@ RUNNABLE = [case for case in cases().values() if is_runnable(case)]
 
 
 def model_of(text: str) -> Model:
-    return from_message(parser.parse_model(text))  # type: ignore[arg-type]
+    return from_message(parser.parse_model(text))
 
 
 def facts_of(text: str) -> dict[str, Fact]:
@@ -43,7 +43,7 @@ def test_inference_is_at_least_as_precise_as_onnx(case: Case) -> None:
     for output in bare.graph.output:
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")
-    found = infer_model(from_message(bare), strict=True)  # type: ignore[arg-type]
+    found = infer_model(from_message(bare), strict=True)
     facts = {value.name: fact for value, fact in found.facts.items()}
     try:
         peer = shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True)
@@ -62,15 +62,14 @@ def test_inference_is_at_least_as_precise_as_onnx(case: Case) -> None:
 
 @pytest.mark.parametrize("case", RUNNABLE, ids=lambda case: case.name)
 def test_inference_never_contradicts_the_results(case: Case) -> None:
-    found = infer_model(from_message(case.model), strict=True)  # type: ignore[arg-type]
+    found = infer_model(from_message(case.model), strict=True)
     facts = {value.name: fact for value, fact in found.facts.items()}
     for _, expected in case.data_sets:
         for output, value in zip(case.model.graph.output, expected, strict=False):
             fact = facts[output.name]
             if isinstance(value, np.ndarray) and fact.has_rank:
-                assert len(fact.shape) == value.ndim
-                for extent, size in zip(fact.shape, value.shape, strict=True):
-                    assert known(extent) in {None, size}
+                pairs = zip(fact.shape, value.shape, strict=True)
+                assert all(known(extent) in {None, size} for extent, size in pairs)
 
 
 def test_shapes_computed_from_symbolic_inputs_stay_exact() -> None:

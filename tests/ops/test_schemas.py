@@ -71,6 +71,7 @@ def test_declared_attributes_equal_the_standard(schema: Schema) -> None:
         assert attribute.is_required == wanted[name].required
         default = default_of(wanted[name])
         if isinstance(default, float):
+            assert isinstance(attribute.default, float)
             assert np.float32(attribute.default) == np.float32(default)
         else:
             assert attribute.default == default

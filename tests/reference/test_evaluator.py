@@ -34,7 +34,7 @@ def test_models_graphs_nodes_and_functions_can_be_evaluated() -> None:
     function = helper.make_function(
         "my", "F", ["x"], ["y"], list(whole.graph.node), [helper.make_opsetid("", 18)]
     )
-    for source in (whole, from_message(whole), whole.SerializeToString(), function):  # type: ignore[arg-type]
+    for source in (whole, from_message(whole), whole.SerializeToString(), function):
         np.testing.assert_array_equal(ReferenceEvaluator(source).run(None, {"x": X})[0], wanted)
     graph = ReferenceEvaluator(whole.graph, opsets={"": 18})
     np.testing.assert_array_equal(graph.run(None, {"x": X})[0], wanted)

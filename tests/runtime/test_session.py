@@ -262,7 +262,7 @@ def test_options_that_have_no_effect_are_refused() -> None:
     with pytest.raises(NotSupported, match="session options come with the compiler"):
         InferenceSession(model(), onnxruntime.SessionOptions())
     with pytest.raises(NotSupported, match="run options come with the compiler"):
-        session().run(None, {"x": X}, onnxruntime.RunOptions())  # type: ignore[arg-type]
+        session().run(None, {"x": X}, onnxruntime.RunOptions())
     with pytest.raises(InvalidArgument, match="provider_options must have one entry per provider"):
         InferenceSession(model(), providers=["CPUExecutionProvider"], provider_options=[{}, {}])
 

@@ -244,8 +244,10 @@ def _merged_tensor(declared: TensorType, found: TensorType, value: Value) -> Ten
     return TensorType(dtype, tuple(_more_precise(a, b) for a, b in extents))
 
 
-def _more_precise(declared: DimLike, found: DimLike) -> DimLike:
+def _more_precise(declared: DimLike | None, found: DimLike | None) -> DimLike | None:
     """Of two extents that are equal in every run, the one that says more."""
+    if declared is None or found is None:
+        return found if declared is None else declared
     if known(found) is not None or not _has_unknown(found):
         return found if known(declared) is None else declared
     return found if known(declared) is None and _has_unknown(declared) else declared

@@ -246,7 +246,8 @@ def softmax(input: Array, *, axis: int) -> Array:
     input[*S] → output[*S]. Computes float16 and bfloat16 in float32. Source: ONNX Softmax-13.
     """
     e = np.exp(_shifted(input, axis))
-    return (e / e.sum(axis, keepdims=True)).astype(input.dtype)
+    result: Array = e / e.sum(axis, keepdims=True)
+    return result.astype(input.dtype)
 
 
 LogSoftmax = (
@@ -272,7 +273,8 @@ def log_softmax(input: Array, *, axis: int) -> Array:
     input[*S] → output[*S]. Computes float16 and bfloat16 in float32. Source: ONNX LogSoftmax-13.
     """
     x = _shifted(input, axis)
-    return (x - np.log(np.exp(x).sum(axis, keepdims=True))).astype(input.dtype)
+    result: Array = x - np.log(np.exp(x).sum(axis, keepdims=True))
+    return result.astype(input.dtype)
 
 
 Hardmax = (
@@ -306,7 +308,8 @@ def _shifted(input: Array, axis: int) -> Array:
     """``input`` less its maximum along ``axis``, in float32 or wider."""
     axis = normalize_axis(axis, input.ndim)
     x = widened(input)
-    return x - x.max(axis, keepdims=True, initial=-np.inf)
+    shifted: Array = x - x.max(axis, keepdims=True, initial=-np.inf)
+    return shifted
 
 
 def _on_rows(function: Callable[..., Array], input: Array, axis: int) -> Array:

@@ -42,7 +42,12 @@ def pointwise_rules(function: Function, description: str) -> dict[str, Function]
     ``broadcast`` and ``axis``: without broadcast the shapes must be equal, with it the second input
     is aligned with the first one's ``axis``.
     """
+    kernel = _kernel_rule(function)
+    kernel.__doc__ = description
+    return {"infer": _infer_rule(function), "kernel": kernel, "lower": _lower_rule(function)}
 
+
+def _infer_rule(function: Function) -> Function:
     def infer(
         *inputs: Fact | None,
         broadcast: int | None = None,
@@ -55,6 +60,10 @@ def pointwise_rules(function: Function, description: str) -> dict[str, Function]
             return tensor(None, shapes[0])
         return tensor(None, broadcast_shapes(*shapes), _propagated(function, inputs, attributes))
 
+    return infer
+
+
+def _kernel_rule(function: Function) -> Function:
     def kernel(
         *inputs: Array | None,
         broadcast: int | None = None,
@@ -67,15 +76,18 @@ def pointwise_rules(function: Function, description: str) -> dict[str, Function]
             inputs = _aligned(given[0], given[1], bool(broadcast), axis)
         else:
             broadcast_shapes(*(x.shape for x in given))
-        narrow = output_dtype(
-            node.schema, [None if x is None else DType.of(x.dtype) for x in inputs]
-        )
+        dtypes = [None if x is None else DType.of(x.dtype) for x in inputs]
+        narrow = output_dtype(node.schema, dtypes)
         wide = (None if x is None else widened(x) for x in inputs)
         result = np.asarray(function(*wide, **attributes))
         if narrow is not None and result.dtype != narrow.numpy:
             result = result.astype(narrow.numpy)
         return result
 
+    return kernel
+
+
+def _lower_rule(function: Function) -> Function:
     def lower(
         *inputs: Tensor | None,
         broadcast: int | None = None,
@@ -86,10 +98,7 @@ def pointwise_rules(function: Function, description: str) -> dict[str, Function]
         given = [x for x in inputs if x is not None]
         if broadcast is not None:
             a, b = given
-            given = [
-                a,
-                _placed(b, a, _start(a.shape, b.shape, bool(broadcast), axis)),
-            ]
+            given = [a, _placed(b, a, _start(a.shape, b.shape, bool(broadcast), axis))]
             inputs = tuple(given)
         shape = broadcast_shapes(*(x.shape for x in given))
         narrow = output_dtype(node.schema, [None if x is None else x.dtype for x in inputs])
@@ -101,8 +110,7 @@ def pointwise_rules(function: Function, description: str) -> dict[str, Function]
 
         return compute(shape, at)
 
-    kernel.__doc__ = description
-    return {"infer": infer, "kernel": kernel, "lower": lower}
+    return lower
 
 
 def _placed(b: Tensor, a: Tensor, start: int) -> Tensor:

@@ -392,8 +392,9 @@ def lstm(
 
 GRU = (
     op("""GRU <activation_alpha: floats?, activation_beta: floats?, activations: strings?,
-             clip: float?, direction: string = "foward", hidden_size: int?, output_sequence: int
-             = 0> (X: T, W: T, R: T, B: T?, sequence_lens: T1?, initial_h: T?) => (Y: T?, Y_h: T)""",
+             clip: float?, direction: string = "foward", hidden_size: int?,
+             output_sequence: int = 0> (X: T, W: T, R: T, B: T?, sequence_lens: T1?,
+             initial_h: T?) => (Y: T?, Y_h: T)""",
        since=1, T=FLOAT, T1=I32)
     .since(3, """GRU <activation_alpha: floats?, activation_beta: floats?, activations: strings?,
                  clip: float?, direction: string = "forward", hidden_size: int?,

@@ -92,7 +92,7 @@ def type_of(spelling: str) -> Type:
     if constructor == "map":
         key, value = inner.split(", ")
         return MapType(DType.of(key), TensorType(DType.of(value)))
-    return {"seq": SequenceType, "optional": OptionalType}[constructor](type_of(inner))
+    return (SequenceType if constructor == "seq" else OptionalType)(type_of(inner))
 
 
 F16 = tensors("float16")

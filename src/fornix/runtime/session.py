@@ -87,8 +87,9 @@ class InferenceSession:
                 f"{len(providers or ())}, found {len(provider_options)}"
             )
         self._providers = _available(providers)
-        is_path = isinstance(path_or_bytes, str | os.PathLike)
-        self._path = Path(path_or_bytes).absolute() if is_path else None
+        self._path: Path | None = None
+        if isinstance(path_or_bytes, str | os.PathLike):
+            self._path = Path(path_or_bytes).absolute()
         self._label = self._path.name if self._path else "the model"
         self._model: Model = as_model(path_or_bytes)
         graph = self._model.graph
