@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.dtype import FLOAT32, INT64, STRING
+from fornix.errors import Fail, ShapeError
+from fornix.ir.dim import symbol
+from fornix.ops.fact import tensor, unranked
+from tests.ops.harness import check_node, infer_op, peer, run_op
+
+N, C = symbol("N"), symbol("C")
+
+
+def words(*values: str, shape: tuple[int, ...] | None = None) -> Any:
+    array = np.array(values, object)
+    return array if shape is None else array.reshape(shape)
+
+
+def test_string_concat_broadcasts() -> None:
+    pairs = words("ac", "ad", "bc", "bd", shape=(2, 2))
+    inputs = [words("a", "b", shape=(2, 1)), words("c", "d")]
+    check_node("StringConcat", inputs, expected=[pairs])
+    check_node("StringConcat", [words("x", shape=()), words("é", shape=())],
+               expected=[words("xé", shape=())])  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", [r"\d+", "a|b", "", "[a-z]*@[a-z]+"])
+def test_regex_full_match_agrees_with_the_peer(pattern: str) -> None:
+    texts = words("12", "a", "", "ab", "me@home", "12 ")
+    expected = peer("RegexFullMatch", [texts], {"pattern": pattern})
+    check_node("RegexFullMatch", [texts], {"pattern": pattern}, expected=expected)
+
+
+def test_regex_full_match_refuses_what_is_no_expression() -> None:
+    with pytest.raises(Fail, match=r"pattern must be a regular expression, got '\(': missing"):
+        run_op("RegexFullMatch", [words("a")], {"pattern": "("})
+
+
+@pytest.mark.parametrize(
+    "attributes", [{}, {"delimiter": ""}, {"delimiter": ","}, {"delimiter": ",", "maxsplit": 1}]
+)
+def test_string_split_agrees_with_the_peer(attributes: dict[str, Any]) -> None:
+    texts = words("a,b", " a  b ", "a,,c", ",", "x", "a,b,c", shape=(3, 2))
+    expected = peer("StringSplit", [texts], attributes, outputs=2)
+    check_node("StringSplit", [texts], attributes, expected=expected)
+
+
+def test_string_split_of_an_empty_string_has_one_part_if_there_is_a_delimiter() -> None:
+    # As the standard's reference has it; onnxruntime counts none.
+    texts = words("", "a")
+    expected = [words("", "a", shape=(2, 1)), np.array([1, 1])]
+    check_node("StringSplit", [texts], {"delimiter": ","}, expected=expected)
+    check_node("StringSplit", [texts], expected=[expected[0], np.array([0, 1])])
+
+
+def test_string_split_of_nothing() -> None:
+    none = np.empty((0, 2), object)
+    parts, counts = run_op("StringSplit", [none], outputs=2)
+    assert parts.shape == (0, 2, 0)
+    assert counts.shape == (0, 2)
+
+
+def test_string_split_adds_an_axis() -> None:
+    parts, counts = infer_op("StringSplit", [tensor(STRING, (N, 2))], outputs=2)
+    assert parts.shape[:2] == counts.shape == (N, 2)
+    assert counts.dtype is INT64
+
+
+@pytest.mark.parametrize("action", ["NONE", "LOWER", "UPPER"])
+@pytest.mark.parametrize("is_case_sensitive", [0, 1])
+def test_string_normalizer_agrees_with_the_peer(action: str, is_case_sensitive: int) -> None:
+    texts = words("Monday", "tuesday", "TUESDAY")
+    attributes = {
+        "case_change_action": action,
+        "is_case_sensitive": is_case_sensitive,
+        "stopwords": ["Tuesday", "tuesday"],
+        "locale": "C",
+    }
+    for given in (texts, texts.reshape(1, 3)):
+        expected = peer("StringNormalizer", [given], attributes)
+        check_node("StringNormalizer", [given], attributes, expected=expected)
+
+
+def test_string_normalizer_leaves_one_empty_string() -> None:
+    attributes = {"stopwords": ["a"], "is_case_sensitive": 1}
+    check_node("StringNormalizer", [words("a", "a")], attributes, expected=[words("")])
+    check_node("StringNormalizer", [words("a", shape=(1, 1))], attributes,
+               expected=[words("", shape=(1, 1))])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes", "message"),
+    [
+        (words("a", "b", shape=(2, 1)), {}, r"X must be \[C\] or \[1, C\], found \[2, 1\]"),
+        (words("a"), {"case_change_action": "SWAP"}, "must be NONE, LOWER or UPPER, got 'SWAP'"),
+    ],
+)
+def test_string_normalizer_says_what_does_not_fit(
+    data: Any, attributes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ShapeError, match=message):
+        run_op("StringNormalizer", [data], attributes)
+
+
+def test_strings_of_unknown_rank_keep_their_type() -> None:
+    assert infer_op("RegexFullMatch", [unranked(STRING)], {"pattern": ""})[0].dtype is not None
+    assert infer_op("StringNormalizer", [tensor(STRING, (C,))])[0].shape == (C,)
+
+
+NUMBERS = {
+    "min_gram_length": 1,
+    "max_gram_length": 2,
+    "max_skip_count": 1,
+    "mode": "TF",
+    "ngram_counts": [0, 4],
+    "ngram_indexes": [0, 1, 2, 3, 4, 5, 6],
+    "pool_int64s": [2, 3, 5, 4, 5, 6, 7, 8, 6, 7],
+}
+
+
+@pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
+@pytest.mark.parametrize("skips", [0, 1, 5])
+@pytest.mark.parametrize("lengths", [(1, 1), (1, 2), (2, 2)])
+def test_tf_idf_vectorizer_agrees_with_the_peer(
+    mode: str, skips: int, lengths: tuple[int, int]
+) -> None:
+    rows = np.array([[1, 1, 3, 3, 3, 7], [8, 6, 7, 5, 6, 8]])
+    attributes = NUMBERS | {"mode": mode, "max_skip_count": skips}
+    attributes |= {"min_gram_length": lengths[0], "max_gram_length": lengths[1]}
+    attributes |= {"weights": [2.0, 3.0, 0.5, 1.0, 4.0, 5.0, 6.0]}
+    for given in (rows, rows[1], rows.astype(np.int32)):
+        expected = peer("TfIdfVectorizer", [given], attributes)
+        check_node("TfIdfVectorizer", [given], attributes, expected=expected)
+
+
+def test_tf_idf_vectorizer_counts_words() -> None:
+    attributes = NUMBERS | {"pool_strings": ["a", "b", "b", "a"], "ngram_counts": [0, 2]}
+    attributes |= {"ngram_indexes": [1, 2, 0]}
+    del attributes["pool_int64s"]
+    check_node("TfIdfVectorizer", [words("a", "b", "a")], attributes,
+               expected=[np.array([1, 2, 1], np.float32)])  # fmt: skip
+
+
+def test_tf_idf_vectorizer_infers_one_column_per_coordinate() -> None:
+    [fact] = infer_op("TfIdfVectorizer", [tensor(INT64, (N, C))], NUMBERS)
+    assert fact.shape == (N, 7)
+    assert fact.dtype is FLOAT32
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": "DF"}, "mode must be TF, IDF or TFIDF, got 'DF'"),
+        ({"pool_strings": ["a"]}, "either pool_int64s or pool_strings must be given"),
+        ({"ngram_counts": [4, 0]}, r"ngram_counts must rise from 0 to at most 10, got \[4, 0\]"),
+        ({"ngram_indexes": [0]}, "an entry for each of 7 n-grams, found 1"),
+        ({"mode": "IDF", "weights": [1.0]}, "weights must have 7 entries, found 1"),
+    ],
+)
+def test_tf_idf_vectorizer_says_what_does_not_fit(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        run_op("TfIdfVectorizer", [np.array([1, 2])], NUMBERS | changes)
+
+
+def test_tf_idf_vectorizer_needs_rows() -> None:
+    with pytest.raises(ShapeError, match=r"X must be \[C\] or \[N, C\], found \[\]"):
+        run_op("TfIdfVectorizer", [np.array(1)], NUMBERS)
