@@ -423,6 +423,15 @@ def test_graphs_nested_without_end_are_refused() -> None:
         from_message(nested(101))
 
 
+def test_models_of_too_many_nodes_are_refused() -> None:
+    source = message("main (float x) => (y) { y = Relu(x) }")
+    for name in ("f", "g"):
+        source.functions.add(name=name).node.add(op_type="Relu")
+    from_message(source, limits=Limits(nodes=3))
+    with pytest.raises(LimitError, match="nodes is limited to 2, found 3"):
+        from_message(source, limits=Limits(nodes=2))
+
+
 def test_the_collector_runs_again_after_loading() -> None:
     assert gc.isenabled()
     from_message(nested(1))
@@ -456,14 +465,14 @@ def large(count: int) -> ModelProto:
 
 
 @pytest.mark.slow
-def test_reading_takes_at_most_30_microseconds_a_node() -> None:
-    source = large(30_000)
-    from_message(large(300))
-    best = min(timed(source) for _ in range(5))
-    assert best / 30_000 < 30e-6
+def test_reading_takes_microseconds_a_node_however_many_there_are() -> None:
+    few, many = large(3_000), large(30_000)
+    each = min(timed(few) for _ in range(5)) / 3_000
+    assert each < 60e-6  # 25 µs on a quiet Zen 4; 60 to bear a busy machine
+    assert min(timed(many) for _ in range(5)) / 30_000 < 2 * each
 
 
 def timed(source: ModelProto) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     from_message(source)
-    return time.perf_counter() - start
+    return time.process_time() - start

@@ -78,11 +78,10 @@ class Flattener:
     def __init__(self, root: Model | Function | Graph) -> None:
         self.root = root
         graphs = list(walk.graphs(root))
-        for function in root.functions if isinstance(root, Model) else [root]:
-            if isinstance(function, Function):
-                for attribute in function.defaults.values():
-                    for graph in attribute.graphs:
-                        graphs += [graph, *inner_graphs(graph)]
+        functions = [root] if isinstance(root, Function) else getattr(root, "functions", [])
+        defaults = [x for function in functions for x in function.defaults.values()]
+        for graph in [graph for attribute in defaults for graph in attribute.graphs]:
+            graphs += [graph, *inner_graphs(graph)]
         self.graphs = {graph: number for number, graph in enumerate(graphs)}
         self.numbers: dict[Value, int] = {}
         self.records: list[Record] = []

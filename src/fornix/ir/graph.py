@@ -96,8 +96,9 @@ class Graph:
         new = tuple(values)
         for value in new:
             self._check_free(value)
+        staying = {*new, *self._initializers}
         for value in self._inputs:
-            if value not in new and value.is_used and value not in self._initializers:
+            if value not in staying and value.is_used:
                 raise GraphError(f"{self.label}: input '{value.name}' is in use and has to stay")
         for value in self._inputs:
             value.is_input = False
@@ -355,9 +356,7 @@ class Graph:
         inside = dict.fromkeys((self, *inner_graphs(self)))
         for graph in inside:
             for node in graph.nodes:
-                for index, value in enumerate(node.inputs):
-                    if value is not None and value.graph not in inside:
-                        value.drop_use(node, index)
+                node.drop_uses(inside)
             for value in graph.outputs:
                 if value.graph not in inside:
                     value.drop_listed(graph)

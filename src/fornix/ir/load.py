@@ -37,7 +37,7 @@ def from_message(
     """The model that a message, or a skeleton whose payloads stand elsewhere, describes.
 
     ``base_dir`` is the folder that external data is relative to; a skeleton knows its own. Raises
-    LimitError where graphs nest deeper than ``limits`` allow.
+    LimitError where nodes are more or graphs nest deeper than ``limits`` allow.
     """
     folder = None if base_dir is None else Folder(base_dir)
     if isinstance(source, Skeleton):

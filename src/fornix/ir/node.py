@@ -12,7 +12,7 @@ from fornix.ir.attribute import Attribute, AttributeKind
 from fornix.ir.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from fornix.ir.graph import Graph
 
@@ -64,7 +64,10 @@ class Node:
             outputs = [Value() for _ in range(outputs)]
         self.set_outputs(outputs)
         for key, value in dict(attributes).items():
-            self.set_attribute(key, value)
+            if isinstance(value, Attribute) and value.kind not in GRAPH_KINDS:
+                self._attributes[key] = value
+            else:
+                self.set_attribute(key, value)
 
     @property
     def inputs(self) -> tuple[Value | None, ...]:
@@ -75,9 +78,7 @@ class Node:
     def inputs(self, values: Iterable[Value | None]) -> None:
         new = tuple(values)
         live = self.is_live
-        for index, value in enumerate(self._inputs):
-            if value is not None:
-                value.drop_use(self, index)
+        self.drop_uses()
         self._inputs = new
         if live:
             self.note_uses()
@@ -226,11 +227,16 @@ class Node:
             graph.note_captures()
 
     def detach(self) -> None:
-        for index, value in enumerate(self._inputs):
-            if value is not None:
-                value.drop_use(self, index)
+        """Count none of them any more."""
+        self.drop_uses()
         for graph in self.graphs:
             graph.drop_captures()
+
+    def drop_uses(self, inside: Collection[Graph | None] = ()) -> None:
+        """Count what it reads as uses no more, but for values of the graphs ``inside``."""
+        for index, value in enumerate(self._inputs):
+            if value is not None and value.graph not in inside:
+                value.drop_use(self, index)
 
     def note_uses(self) -> None:
         """Count what it reads as uses; counting twice changes nothing."""

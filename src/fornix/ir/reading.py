@@ -28,6 +28,7 @@ from fornix.ir.fields import (
 )
 from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.leftover import (
+    are_plain_names,
     as_dict,
     as_domain,
     as_names,
@@ -74,6 +75,7 @@ class Reader:
         self.skeleton = skeleton
         self.folder = folder
         self.limits = limits
+        self.nodes = 0  # read so far
 
     def model(self, message: ModelProto) -> Model:
         functions = [self.function(item) for item in message.functions]
@@ -93,6 +95,7 @@ class Reader:
 
     def function(self, message: FunctionProto) -> Function:
         graph = Graph(as_text(message.name))
+        self.count(len(message.node), graph)
         scope = Scope(graph)
         graph.inputs = [Value(name) for name in as_names(message.input)]
         for value in graph.inputs:
@@ -121,6 +124,7 @@ class Reader:
         """A graph, inside ``depth`` others; raises LimitError if that is too many."""
         graph = Graph(as_text(message.name))
         self.limits.check("nesting", depth, graph.label)
+        self.count(len(message.node), graph)
         graph.doc_string = as_text(message.doc_string)
         graph.metadata = as_dict(message.metadata_props)
         graph.leftover = self.leftover(GRAPH, message)
@@ -138,6 +142,11 @@ class Reader:
         self.value_info(message.value_info, scope)
         scope.close()
         return graph
+
+    def count(self, nodes: int, graph: Graph) -> None:
+        """Count nodes of ``graph``; raises LimitError if they are too many for one model."""
+        self.nodes += nodes
+        self.limits.check("nodes", self.nodes, graph.label)
 
     def initializer(self, tensor: MessageTensor | SparseTensor, scope: Scope) -> None:
         """Store a tensor: of the input with its name, or of a value of its own."""
@@ -298,6 +307,8 @@ def is_plain(
     message: AttributeProto, present: dict[str, Any], kind: AttributeKind, field: str
 ) -> bool:
     """Whether ``message`` says what an attribute of this kind says, and nothing else."""
+    if not message.name or len(UnknownFieldSet(message)):
+        return False
     expected = {"name", "type"}
     if message.doc_string:
         expected.add("doc_string")
@@ -306,27 +317,16 @@ def is_plain(
     if field in present or (not kind.is_list and "ref_attr_name" not in present):
         expected.add(field)
     texts = (message.name, message.doc_string, message.ref_attr_name)
-    return (
-        present.keys() == expected
-        and bool(message.name)
-        and not any(isinstance(text, bytes) for text in texts)
-        and not len(UnknownFieldSet(message))
-    )
+    return present.keys() == expected and are_plain_names(texts)
 
 
 def by_name(attributes: Iterable[Attribute]) -> dict[str, Attribute]:
-    """Attributes by name; one whose name is taken stands under a key that no name is."""
+    """Attributes by name; one whose name is taken stands under a key that no valid name is."""
     found: dict[str, Attribute] = {}
     for attribute in attributes:
         key = attribute.name
-        while key in found:
-            key += REPEATED
-        found[key] = attribute
+        found[f"{key}\0{len(found)}" if key in found else key] = attribute
     return found
-
-
-# Ends the key of an attribute whose name its node has given already; no name may contain it.
-REPEATED = "\0"
 
 
 def as_string(value: bytes) -> str | bytes:

@@ -51,22 +51,22 @@ class Scope:
 
     def close(self) -> None:
         """Give what is missing to definitions that came later, or to the graph around."""
+        found: dict[Value, Value] = {}
         for name, stand_in in self.missing.items():
             later = self.names.get(name)
             if later is None and self.around is not None:
-                later = self.around.missing.get(name)
-                if later is None:
+                later = self.around.missing.setdefault(name, stand_in)
+                if later is stand_in:
                     stand_in.note_owner(self.around.graph)
-                    self.around.missing[name] = stand_in
-                    continue
-            if later is not None:
-                substitute(stand_in, later)
+            if later is not None and later is not stand_in:
+                found[stand_in] = later
+        substitute(found)
 
 
-def substitute(stand_in: Value, value: Value) -> None:
-    """Let ``value`` be read and listed wherever ``stand_in`` is."""
-    for graph in stand_in.output_of:
-        graph.outputs = tuple(value if x is stand_in else x for x in graph.outputs)
-        if stand_in in graph.alternates:
-            graph.alternates[value] = graph.alternates.pop(stand_in)
-    stand_in.replace_all_uses_with(value, outputs=False)
+def substitute(values: dict[Value, Value]) -> None:
+    """Let the values of the dict be read and listed wherever its keys are."""
+    for graph in {graph: None for old in values for graph in old.output_of}:
+        graph.outputs = tuple(values.get(x, x) for x in graph.outputs)
+        graph.alternates = {values.get(x, x): raw for x, raw in graph.alternates.items()}
+    for old, new in values.items():
+        old.replace_all_uses_with(new, outputs=False)

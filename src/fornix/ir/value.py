@@ -144,7 +144,7 @@ class Value:
     @property
     def is_omitted(self) -> bool:
         """Whether it is an output that its node leaves out."""
-        return self._name == ""
+        return self._name == "" and self.producer is not None
 
     @property
     def is_undefined(self) -> bool:

@@ -93,16 +93,18 @@ def check_uses(top: Graph) -> None:
             if graph not in value.output_of:
                 raise GraphError(f"{graph.label}: output '{value.name}' does not know of it")
         for node in graph.nodes:
+            check_inputs(node)
             seen.update(dict.fromkeys(node.outputs))
-            for index, read in enumerate(node.inputs):
-                if read is not None:
-                    seen[read] = None
-                    if not read.is_used_by(node, index):
-                        raise GraphError(
-                            f"{node.label}: input {index} '{read.name}' does not count this use"
-                        )
+            seen.update((value, None) for value in node.inputs if value is not None)
     for value in seen:
         check_value_uses(value)
+
+
+def check_inputs(node: Node) -> None:
+    """Check that what ``node`` reads counts it as a user."""
+    for index, value in enumerate(node.inputs):
+        if value is not None and not value.is_used_by(node, index):
+            raise GraphError(f"{node.label}: input {index} '{value.name}' does not count this use")
 
 
 def check_value_uses(value: Value) -> None:

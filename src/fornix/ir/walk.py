@@ -89,14 +89,19 @@ def captured_values(holder: Node | Graph) -> list[Value]:
     inside = dict.fromkeys([*own, *inner_graphs(holder)])
     found: dict[Value, None] = {}
     for graph in inside:
-        for node in graph.nodes:
-            for value in node.inputs:
-                if value is not None and value.graph not in inside:
-                    found[value] = None
-        for value in graph.outputs:
+        for value in read_values(graph):
             if value.graph not in inside:
                 found[value] = None
     return list(found)
+
+
+def read_values(graph: Graph) -> Iterator[Value]:
+    """What the nodes of ``graph`` read and what it lists as outputs, subgraphs aside."""
+    for node in graph.nodes:
+        for value in node.inputs:
+            if value is not None:
+                yield value
+    yield from graph.outputs
 
 
 _TENSOR_KINDS = {
