@@ -44,6 +44,7 @@ FAMILIES: tuple[str, ...] = (
     "batch_norm",
     "recurrent",
     "control",
+    "resize",
     "ml.linear",
     "ml.svm",
     "ml.tables",

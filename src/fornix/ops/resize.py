@@ -1,0 +1,379 @@
+"""Resize and Upsample: extents of the result, and how each version names its way to them.
+
+How elements are weighted is `interpolate.py`'s matter. Extents given as scales are rounded down
+after one float32 product, as the standard's own inference does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+
+from fornix.errors import require
+from fornix.ir.dim import DimLike, divide, known
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, dims_of, tensor
+from fornix.ops.geometry import normalize_axes, shape_text
+from fornix.ops.interpolate import Axis, Sampling, resample_all
+from fornix.ops.op import op
+from fornix.ops.types import BF16, BOOL, COMPLEX, FLOAT, I8, I16, I32, I64, STRING, TENSOR, UINT
+
+POLICIES = ("stretch", "not_larger", "not_smaller")
+
+Resize = (
+    op("""Resize <mode: string = "nearest"> (X: T, scales: tensor(float)) => (Y: T)""",
+       since=10, T=TENSOR)
+    .since(11, """Resize <coordinate_transformation_mode: string = "half_pixel",
+                          cubic_coeff_a: float = -0.75, exclude_outside: int = 0,
+                          extrapolation_value: float = 0.0, mode: string = "nearest",
+                          nearest_mode: string = "round_prefer_floor">
+                         (X: T1, roi: T2, scales: tensor(float), sizes: tensor(int64)?)
+                      => (Y: T1)""", T1=TENSOR, T2=FLOAT)
+    .since(13, """Resize <coordinate_transformation_mode: string = "half_pixel",
+                          cubic_coeff_a: float = -0.75, exclude_outside: int = 0,
+                          extrapolation_value: float = 0.0, mode: string = "nearest",
+                          nearest_mode: string = "round_prefer_floor">
+                         (X: T1, roi: T2?, scales: tensor(float)?, sizes: tensor(int64)?)
+                      => (Y: T1)""", T1=+BF16)
+    .since(18, """Resize <antialias: int = 0, axes: ints?,
+                          coordinate_transformation_mode: string = "half_pixel",
+                          cubic_coeff_a: float = -0.75, exclude_outside: int = 0,
+                          extrapolation_value: float = 0.0,
+                          keep_aspect_ratio_policy: string = "stretch",
+                          mode: string = "nearest", nearest_mode: string = "round_prefer_floor">
+                         (X: T1, roi: T2?, scales: tensor(float)?, sizes: tensor(int64)?)
+                      => (Y: T1)""")
+    .since(19)
+)  # fmt: skip
+
+
+class ReadingAttributes(TypedDict, total=False):
+    """Attributes of Resize that say how elements are read."""
+
+    mode: str
+    nearest_mode: str
+    coordinate_transformation_mode: str
+    cubic_coeff_a: float
+    exclude_outside: int
+    extrapolation_value: float
+    antialias: int
+
+
+@Resize.infer
+def infer_resize_10(X: Fact, scales: Fact, *, mode: str = "nearest") -> Fact:
+    return _infer_scaled(X, scales)
+
+
+@Resize.infer(since=11)
+def infer_resize(
+    X: Fact,
+    roi: Fact | None = None,
+    scales: Fact | None = None,
+    sizes: Fact | None = None,
+    *,
+    axes: list[int] | None = None,
+    keep_aspect_ratio_policy: str = "stretch",
+    node: InferNode,
+    **reading: Unpack[ReadingAttributes],
+) -> Fact:
+    if axes is None and not X.has_rank:
+        X = _with_rank_of(X, scales, sizes, node)
+    numbers = _axes(X.rank, axes)
+    sizes, scales = (None if _is_empty(fact, numbers) else fact for fact in (sizes, scales))
+    shape = list(X.shape)
+    if sizes is not None and scales is None:
+        extents = _sized(X.shape, numbers, dims_of(sizes.value), keep_aspect_ratio_policy, node)
+    elif scales is not None and sizes is None:
+        return _infer_scaled(X, scales, numbers)
+    else:
+        extents = [None] * len(numbers)
+    for number, extent in zip(numbers, extents, strict=True):
+        shape[number] = node.unknown("its extent is computed") if extent is None else extent
+    return tensor(X.dtype, shape)
+
+
+def _with_rank_of(X: Fact, scales: Fact | None, sizes: Fact | None, node: InferNode) -> Fact:
+    """``X`` with as many unknown extents as ``scales`` or ``sizes`` has elements."""
+    for fact in (scales, sizes):
+        if fact is not None and fact.has_rank and fact.rank == 1 and known(fact.shape[0]):
+            rank = known(fact.shape[0]) or 0
+            return tensor(X.dtype, [node.unknown("X has no known extents") for _ in range(rank)])
+    return X
+
+
+def _is_empty(fact: Fact | None, numbers: Sequence[int]) -> bool:
+    """Whether ``fact`` stands for an input left out: Resize-11 writes it as an empty tensor."""
+    return fact is not None and len(numbers) > 0 and fact.has_rank and fact.shape == (0,)
+
+
+def _axes(rank: int, axes: list[int] | None) -> tuple[int, ...]:
+    return tuple(range(rank)) if axes is None else normalize_axes(axes, rank)
+
+
+def _infer_scaled(X: Fact, scales: Fact, numbers: Sequence[int] | None = None) -> Fact:
+    numbers = range(X.rank) if numbers is None else numbers
+    values = scales.constant
+    factors: list[Any] | None = values.reshape(-1).tolist() if values is not None else None
+    if factors is None and scales.value is not None:
+        factors = list(scales.value.reshape(-1))
+    shape: list[DimLike | None] = list(X.shape)
+    if factors is not None:
+        _check_count("scales", len(factors), numbers)
+    for place, number in enumerate(numbers):
+        factor = None if factors is None else factors[place]
+        shape[number] = None if factor is None else scaled(X.shape[number], factor)
+    return tensor(X.dtype, shape)
+
+
+def _check_count(name: str, count: int, numbers: Sequence[int]) -> None:
+    require(
+        count == len(numbers),
+        f"{name} must have one element per resized axis, {len(numbers)}, found {count}",
+    )
+
+
+EXACT_NUMERATOR = 2**12
+"""Fractions below it scale extents of up to 4096 exactly in float32; larger ones may round."""
+
+
+def scaled(extent: DimLike, factor: float | DimLike) -> DimLike | None:
+    """⌊extent · factor⌋, the product rounded to float32; None where that is not decided."""
+    length = known(extent)
+    if not isinstance(factor, (int, float)):
+        return extent * factor
+    if length is not None:
+        return int(np.floor(np.float32(length) * np.float32(factor)))
+    if not 0 < factor < float("inf"):
+        return None
+    exact = Fraction(factor)
+    if max(exact.numerator, exact.denominator) > EXACT_NUMERATOR:
+        return None
+    return divide(extent * exact.numerator, exact.denominator)
+
+
+def _sized(
+    shape: Sequence[DimLike],
+    numbers: Sequence[int],
+    sizes: list[DimLike] | None,
+    policy: str,
+    node: InferNode | None = None,
+) -> list[DimLike | None]:
+    """Extents of the axes ``numbers`` after resizing to ``sizes``; None where unknown."""
+    require(
+        policy in POLICIES,
+        f"keep_aspect_ratio_policy must be among {', '.join(POLICIES)}, got {policy!r}",
+    )
+    if sizes is None:
+        return [None] * len(numbers)
+    _check_count("sizes", len(sizes), numbers)
+    require(
+        all((known(size) or 0) >= 0 for size in sizes),
+        f"sizes must not be negative, got {shape_text(sizes)}",
+    )
+    if policy == "stretch":
+        return list(sizes)
+    lengths = [known(shape[number]) for number in numbers]
+    if None in lengths or any(known(size) is None for size in sizes):
+        return [None] * len(numbers)
+    scale = aspect_scale([n or 0 for n in lengths], [known(s) or 0 for s in sizes], policy)
+    return [int(scale * (n or 0) + Fraction(1, 2)) for n in lengths]
+
+
+def aspect_scale(lengths: Sequence[int], sizes: Sequence[int], policy: str) -> Fraction:
+    """The one scale by which all axes are resized so that their proportions stay."""
+    ratios = [Fraction(size, length) for size, length in zip(sizes, lengths, strict=True) if length]
+    choose = min if policy == "not_larger" else max
+    return choose(ratios, default=Fraction(1))
+
+
+@Resize.kernel
+def resize_10(X: Array, scales: Array, *, mode: str = "nearest") -> Array:
+    """Resize by ``scales``: y[i] reads x at i / scale.
+
+    x[*S] → y[⌊S · scales⌋]. mode nearest rounds positions up along axes that shrink, down along
+    axes that grow; linear interpolates along every axis. Source: ONNX Resize-10.
+    """
+    return _scaled_by(X, scales, mode, "outward")
+
+
+def _scaled_by(X: Array, scales: Sequence[float] | Array, mode: str, nearest_mode: str) -> Array:
+    factors = np.asarray(scales, np.float32)
+    reading = Sampling(mode, "asymmetric", nearest_mode)
+    return resample_all(X, _scaled_axes(X.shape, range(X.ndim), factors), reading)
+
+
+def _scaled_axes(shape: Sequence[int], numbers: Sequence[int], scales: Array) -> dict[int, Axis]:
+    _check_count("scales", scales.size, numbers)
+    require(
+        bool(np.all(scales > 0) and np.all(np.isfinite(scales))),
+        f"scales must be positive, got {scales.tolist()}",
+    )
+    axes = {}
+    for number, scale in zip(numbers, scales.reshape(-1).tolist(), strict=True):
+        resized = scaled(shape[number], scale)
+        axes[number] = Axis(shape[number], known(resized) or 0, scale)
+    return axes
+
+
+@Resize.kernel(since=11)
+def resize(
+    X: Array,
+    roi: Array | None = None,
+    scales: Array | None = None,
+    sizes: Array | None = None,
+    *,
+    axes: list[int] | None = None,
+    keep_aspect_ratio_policy: str = "stretch",
+    **reading: Unpack[ReadingAttributes],
+) -> Array:
+    """Resize by interpolation, to ``sizes`` or by ``scales``, along ``axes`` or all of them.
+
+    x[*S] → y[sizes] or y[⌊S · scales⌋]. Element i of the result lies at a position of the source:
+
+    * half_pixel              (i + ½) / scale − ½
+    * pytorch_half_pixel      the same; 0 where the result has one element
+    * half_pixel_symmetric    the same, shifted so that both centers meet if ⌊S · scale⌋ rounded
+    * asymmetric              i / scale
+    * align_corners           i · (S − 1) / (S · scale − 1)
+    * tf_crop_and_resize      evenly from roi's start to its end, both relative to S − 1;
+                              extrapolation_value where that lies outside the source
+
+    nearest takes the element that nearest_mode chooses, linear weighs 2 elements per axis, cubic 4
+    with coefficient cubic_coeff_a. The border continues outside unless exclude_outside is set.
+    antialias widens the weights by 1/scale along axes that shrink. keep_aspect_ratio_policy
+    resizes all axes by one scale, the least (not_larger) or greatest (not_smaller) of sizes / S.
+    Source: ONNX Resize-19.
+    """
+    numbers = _axes(X.ndim, axes)
+    if numbers:
+        sizes, scales = (None if x is not None and x.size == 0 else x for x in (sizes, scales))
+    require(
+        (sizes is None) != (scales is None),
+        f"either scales or sizes is required, found {'neither' if sizes is None else 'both'}",
+    )
+    if scales is not None:
+        mapped = _scaled_axes(X.shape, numbers, scales)
+    else:
+        mapped = _sized_axes(X.shape, numbers, _integers(sizes), keep_aspect_ratio_policy)
+    sampling = _sampling(**reading)
+    if sampling.transformation == "tf_crop_and_resize":
+        mapped = _with_regions(mapped, roi)
+    return resample_all(X, mapped, sampling)
+
+
+def _integers(sizes: Array | None) -> list[int]:
+    return [] if sizes is None else [int(size) for size in sizes.reshape(-1)]
+
+
+def _sampling(
+    mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
+    coordinate_transformation_mode: str = "half_pixel",
+    cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0,
+    extrapolation_value: float = 0.0,
+    antialias: int = 0,
+) -> Sampling:
+    return Sampling(
+        mode,
+        coordinate_transformation_mode,
+        nearest_mode,
+        cubic_coeff_a,
+        extrapolation_value,
+        is_antialiased=bool(antialias),
+        excludes_outside=bool(exclude_outside),
+    )
+
+
+def _sized_axes(
+    shape: Sequence[int], numbers: Sequence[int], sizes: list[int], policy: str
+) -> dict[int, Axis]:
+    extents = [known(e) or 0 for e in _sized(shape, numbers, list(sizes), policy) if e is not None]
+    lengths = [shape[number] for number in numbers]
+    common = None if policy == "stretch" else float(aspect_scale(lengths, sizes, policy))
+    return {
+        number: Axis(length, extent, common or (extent / length if length else 1.0))
+        for number, length, extent in zip(numbers, lengths, extents, strict=True)
+    }
+
+
+def _with_regions(axes: dict[int, Axis], roi: Array | None) -> dict[int, Axis]:
+    """``axes`` with the starts and ends that ``roi`` [2 · axes] holds."""
+    found = "none" if roi is None else shape_text(roi.shape)
+    require(
+        roi is not None and roi.size == 2 * len(axes),
+        f"tf_crop_and_resize needs roi with a start and an end for each of {len(axes)} axes, "
+        f"found {found}",
+    )
+    bounds = [] if roi is None else roi.reshape(2, -1).T.astype(np.float64).tolist()
+    return {
+        number: Axis(axis.length, axis.resized, axis.scale, (start, end))
+        for (number, axis), (start, end) in zip(axes.items(), bounds, strict=True)
+    }
+
+
+Upsample = (
+    op("""Upsample <height_scale: float, mode: string = "nearest", width_scale: float>
+                   (X: T) => (Y: T)""", since=1, T=FLOAT | BOOL | I32 | I64)
+    .since(7, """Upsample <mode: string = "nearest", scales: floats> (X: T) => (Y: T)""",
+           T=+(UINT | COMPLEX | STRING | I8 | I16))
+    .since(9, """Upsample <mode: string = "nearest"> (X: T, scales: tensor(float)) => (Y: T)""")
+    .since(10, deprecated=True)
+)  # fmt: skip
+
+UPSAMPLE_MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear"}
+"""Upsample-1 says bilinear, which Upsample-7 calls linear."""
+
+
+@Upsample.infer
+def infer_upsample_1(
+    X: Fact, *, height_scale: float, width_scale: float, mode: str = "nearest"
+) -> Fact:
+    scales = _spatial_scales(X.rank, height_scale, width_scale)
+    return tensor(X.dtype, [scaled(n, s) for n, s in zip(X.shape, scales, strict=True)])
+
+
+@Upsample.infer(since=7)
+def infer_upsample_7(X: Fact, *, scales: list[float], mode: str = "nearest") -> Fact:
+    _check_count("scales", len(scales), range(X.rank))
+    return tensor(X.dtype, [scaled(n, s) for n, s in zip(X.shape, scales, strict=True)])
+
+
+@Upsample.infer(since=9)
+def infer_upsample(X: Fact, scales: Fact, *, mode: str = "nearest") -> Fact:
+    return _infer_scaled(X, scales)
+
+
+@Upsample.kernel
+def upsample_1(
+    X: Array, *, height_scale: float, width_scale: float, mode: str = "nearest"
+) -> Array:
+    """Enlarge images: y[n, c, i, j] reads x at (i / height_scale, j / width_scale).
+
+    x[N, C, H, W] → y[N, C, ⌊H · height_scale⌋, ⌊W · width_scale⌋]. Source: ONNX Upsample-1.
+    """
+    return upsample(X, _spatial_scales(X.ndim, height_scale, width_scale), mode=mode)
+
+
+def _spatial_scales(rank: int, height_scale: float, width_scale: float) -> list[float]:
+    require(rank == 4, f"X must have 4 axes, [N, C, H, W], found {rank}")
+    return [1.0, 1.0, height_scale, width_scale]
+
+
+@Upsample.kernel(since=7)
+def upsample(X: Array, scales: list[float] | Array, *, mode: str = "nearest") -> Array:
+    """Enlarge by ``scales``, each at least 1: y[i] reads x at i / scale.
+
+    x[*S] → y[⌊S · scales⌋]. mode nearest rounds positions down, linear interpolates along every
+    axis. Resize has replaced it. Source: ONNX Upsample-9.
+    """
+    factors = np.asarray(scales, np.float32)
+    require(
+        mode in UPSAMPLE_MODES,
+        f"mode must be among {', '.join(UPSAMPLE_MODES)}, got {mode!r}",
+    )
+    require(bool(np.all(factors >= 1)), f"scales must be at least 1, got {factors.tolist()}")
+    return _scaled_by(X, factors, UPSAMPLE_MODES[mode], "floor")
