@@ -1,0 +1,46 @@
+"""The command ``fornix``: one module per subcommand.
+
+Nothing but click is imported until a subcommand runs, so that ``fornix --help`` answers at once.
+How errors become messages and exit codes is decided in `command`.
+"""
+
+from __future__ import annotations
+
+import click
+
+from fornix import __version__
+from fornix.cli.check import check_command
+from fornix.cli.command import EPILOG, Commands
+from fornix.cli.demo import demo_command
+from fornix.cli.info import info_command
+from fornix.cli.ops import ops_command
+from fornix.cli.run import run_command
+from fornix.cli.text import text_command
+
+__all__ = ["main"]
+
+
+@click.group(
+    "fornix",
+    cls=Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="fornix %(version)s")
+@click.option(
+    "--traceback",
+    is_flag=True,
+    envvar="FORNIX_TRACEBACK",
+    help="Show Python's traceback of errors; so does FORNIX_TRACEBACK=1.",
+)
+def main(*, traceback: bool) -> None:
+    """Read, check, explain and run ONNX models.
+
+    MODEL is a file in any format of ONNX: protobuf (.onnx, .pb), text (.onnxtxt), textproto
+    (.txtpb, .textproto …) or JSON (.json, .onnxjson). Every command takes --json, which prints one
+    JSON document whose keys stay the same between releases.
+    """
+
+
+for command in (run_command, check_command, info_command, ops_command, demo_command, text_command):
+    main.add_command(command)

@@ -1,0 +1,102 @@
+"""The completeness matrix: what each operator has, rule by rule.
+
+A cell is full if the rule holds at every schema version. `fornix ops --matrix` prints it; a test
+demands that what is missing is said in docs/limits.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from fornix import ops
+from fornix.ops.op import Operator
+
+COLUMNS = ("schema", "infer", "kernel", "lower", "adapt", "doc")
+"""``lower`` is met by a lowering, by a body, or by a kernel that compiled code calls (opaque)."""
+
+REQUIRED = ("schema", "infer", "kernel", "doc")
+"""Columns that every operator has to fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What an operator has of one column; the text is empty if that is nothing."""
+
+    text: str
+    is_full: bool
+
+
+def families() -> dict[str, list[Operator]]:
+    """The operators by the module that declares them, in order."""
+    left = dict.fromkeys(ops.operators().values())
+    found: dict[str, list[Operator]] = {}
+    for family in ops.FAMILIES:
+        module = importlib.import_module(f"fornix.ops.{family}")
+        declared = dict.fromkeys(x for x in vars(module).values() if isinstance(x, Operator))
+        found[family] = [operator for operator in declared if operator in left]
+        for operator in found[family]:
+            del left[operator]
+    return found
+
+
+def matrix() -> dict[Operator, dict[str, Cell]]:
+    """The row of each operator."""
+    return {operator: row(operator) for operator in ops.operators().values()}
+
+
+def row(operator: Operator) -> dict[str, Cell]:
+    """The cells of ``operator`` by column."""
+    count = len(operator.schemas)
+    steps = [
+        {(one.since_version, two.since_version), (two.since_version, one.since_version)}
+        for one, two in pairwise(operator.schemas)
+    ]
+    adapted = sum(bool(step & operator.adapters.keys()) for step in steps)
+    described = bool(description(operator))
+    return {
+        "schema": Cell(str(count), is_full=count > 0),
+        "infer": part(sum(has(operator, "infer")), count),
+        "kernel": part(sum(has(operator, "kernel")), count),
+        "lower": lowering(operator),
+        "adapt": part(adapted, len(steps)) if steps else Cell("one version", is_full=True),
+        "doc": Cell("yes" if described else "", described),
+    }
+
+
+def has(operator: Operator, kind: str) -> list[bool]:
+    """Whether the ``kind`` rule holds, by schema version."""
+    return [operator.rule(kind, x.since_version) is not None for x in operator.schemas]
+
+
+def part(found: int, count: int) -> Cell:
+    """The cell of a rule that holds ``found`` times out of ``count``."""
+    if found == count:
+        return Cell("all", is_full=True)
+    return Cell(f"{found} of {count}" if found else "", is_full=False)
+
+
+def lowering(operator: Operator) -> Cell:
+    """How compiled code gets at the newest version of ``operator``."""
+    newest = operator.schemas[-1].since_version
+    for kind, word in (("lower", "lower"), ("body", "body"), ("kernel", "opaque")):
+        if operator.rule(kind, newest) is not None:
+            return Cell(word, is_full=True)
+    return Cell("", is_full=False)
+
+
+def description(operator: Operator) -> str:
+    """What the newest version of ``operator`` does: the docstring of its kernel."""
+    kernel = operator.rule("kernel", operator.schemas[-1].since_version)
+    return (inspect.getdoc(kernel) or "") if kernel is not None else ""
+
+
+def gaps() -> Iterator[tuple[Operator, str]]:
+    """Every operator and required column that it does not fill."""
+    for operator, cells in matrix().items():
+        for column in REQUIRED:
+            if not cells[column].is_full:
+                yield operator, column
