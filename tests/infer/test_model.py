@@ -181,3 +181,9 @@ def test_an_unknown_extent_says_why() -> None:
     assert not isinstance(first, int)
     [atom] = [atom for monomial in first.terms for atom in monomial]
     assert getattr(atom, "reason", "") == "Reshape: entry 0 of its shape is computed at run time"
+
+
+def test_what_follows_from_the_inputs_is_believed_before_a_declared_extent() -> None:
+    facts = facts_of("""<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, 3] a) => (float[7, 3] b) { b = Relu (a) }""")
+    assert [str(extent) for extent in facts["b"].shape] == ["N", "3"]

@@ -248,8 +248,8 @@ def _more_precise(declared: DimLike | None, found: DimLike | None) -> DimLike | 
     """Of two extents that are equal in every run, the one that says more."""
     if declared is None or found is None:
         return found if declared is None else declared
-    if known(found) is not None or not _has_unknown(found):
-        return found if known(declared) is None else declared
+    if not _has_unknown(found):
+        return found  # what follows from the inputs is believed before what somebody wrote down
     return found if known(declared) is None and _has_unknown(declared) else declared
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fornix.errors import ShapeError
-from fornix.ir.dim import Dim, DimLike, known, unknown
+from fornix.ir.dim import Dim, DimLike, known, less, unknown
 from fornix.ops.fact import Array
 
 
@@ -53,7 +53,22 @@ def _broadcast_dim(dims: Sequence[DimLike], shapes: Sequence[Sequence[DimLike]])
         )
     if fixed:
         return fixed[0]  # the symbolic extents can only be this or 1
+    for extent in distinct:
+        if all(other is extent or _covers(extent, other) for other in distinct):
+            return extent
     return unknown(f"broadcast of {' and '.join(map(str, distinct))}, either of which may be 1")
+
+
+def _covers(extent: DimLike, other: DimLike) -> bool:
+    """Whether ``extent`` is the result of broadcasting with ``other``, wherever that is valid.
+
+    Valid are equal extents and a 1 on either side; so a greater extent wins, unless it is 1 and
+    the other 0. A slice of a table by a length, min(512, S), broadcasts with S to S.
+    """
+    if not isinstance(extent, Dim) or extent.name is None or less(extent, other) is not False:
+        return False
+    beside_one = other.bind({extent.name: 1}) if isinstance(other, Dim) else other
+    return less(0, beside_one) is True
 
 
 def unified(dims: Iterable[DimLike]) -> DimLike | None:
