@@ -3,8 +3,10 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import random
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,17 @@ import numpy as np
 import onnx
 import onnx.backend.test
 import pytest
+from google.protobuf.message import DecodeError
 
 from fornix.dtype import FLOAT32
-from fornix.errors import DTypeError, ExternalDataError, FormatError, GraphError, LimitError
+from fornix.errors import (
+    DTypeError,
+    ExternalDataError,
+    FormatError,
+    FornixError,
+    GraphError,
+    LimitError,
+)
 from fornix.format.limits import Limits
 from fornix.format.mapped import Memory
 from fornix.format.messages import AttributeProto, GraphProto, ModelProto, TensorProto
@@ -82,6 +92,42 @@ def test_any_fields_of_any_messages_survive_many_times() -> None:
 
 def test_all_fields_of_all_messages_survive_together() -> None:
     assert_lossless(full(7))
+
+
+def test_unknown_fields_survive_byte_by_byte() -> None:
+    # A number whose tag is longer than it must be, bytes whose size is, and a group.
+    unknown = b"\xf8\xff\x00\x2a\xf2\x7f\x83\x00abc\xeb\x7f\x08\x01\xec\x7f"
+    source = ModelProto.FromString(unknown)
+    source.graph.name = "g"
+    source.graph.MergeFromString(unknown)
+    source.graph.node.add(op_type="Relu").MergeFromString(unknown)
+    assert serialized(source).count(unknown) == 3
+    assert_lossless(source)
+
+
+def test_damaged_models_survive_and_raise_nothing_unexpected() -> None:
+    seeds = [path.read_bytes() for path in sorted(DATA.rglob("*.onnx"))]
+    small = [seed for seed in seeds if len(seed) < 20_000]
+    draw = random.Random(0)
+    survived = 0
+    for _ in range(2000):
+        damaged = bytearray(draw.choice(small))
+        for _ in range(draw.choice([1, 2, 5, 20])):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        try:
+            source = ModelProto.FromString(bytes(damaged))
+        except DecodeError:
+            continue
+        survived += 1
+        assert_lossless(source)
+        whole = from_message(source)
+        assert str(whole)
+        with suppress(FornixError):
+            verify(whole)
+        for tensor in walk.tensors(whole):
+            with suppress(FornixError):
+                tensor.numpy()
+    assert survived > 200
 
 
 def test_any_fields_survive_copies() -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # The default domain has two spellings; the IR uses the empty one.
 DEFAULT_DOMAIN = "ai.onnx"
-_VARINT, _FIXED64, _BYTES, _GROUP, _FIXED32 = 0, 1, 2, 3, 5
+_BYTES = 2  # the wire type
 
 
 @dataclass(frozen=True)
@@ -99,43 +99,34 @@ def kept_fields(message: Message, names: Collection[str]) -> bytes:
         for field, value in message.ListFields():
             if field.name in names:
                 parts.append(_field_bytes(type(message), field.name, field.number, value))
-    unknown = UnknownFieldSet(message)
-    if len(unknown):
-        parts.append(_unknown_bytes(unknown))
+    if len(UnknownFieldSet(message)):
+        parts.append(_unknown_bytes(message))
     return b"".join(parts)
 
 
 def _field_bytes(kind: type[Message], name: str, number: int, value: Any) -> bytes:
     if isinstance(value, bytes):  # also a string that is not UTF-8, which no field accepts
-        return _tagged(number, _BYTES) + _sized(value)
+        return _tagged(number) + _sized(value)
     small: Any = kind()
     if hasattr(value, "ListFields"):
         getattr(small, name).CopyFrom(value)
     elif hasattr(value, "extend"):
         if any(isinstance(item, bytes) for item in value):
             encoded = [item.encode() if isinstance(item, str) else item for item in value]
-            return b"".join(_tagged(number, _BYTES) + _sized(item) for item in encoded)
+            return b"".join(_tagged(number) + _sized(item) for item in encoded)
         getattr(small, name).extend(value)
     else:
         setattr(small, name, value)
     return bytes(small.SerializePartialToString())
 
 
-def _unknown_bytes(fields: Any) -> bytes:
-    """Unknown fields as they stand in a file, in their order."""
-    parts = []
-    for field in fields:
-        kind, data = field.wire_type, field.data
-        parts.append(_tagged(field.field_number, kind))
-        if kind == _VARINT:
-            parts.append(varint(data))
-        elif kind == _BYTES:
-            parts.append(_sized(data))
-        elif kind == _GROUP:
-            parts += [_unknown_bytes(data), _tagged(field.field_number, _GROUP + 1)]
-        else:
-            parts.append(data.to_bytes(8 if kind == _FIXED64 else 4, "little"))
-    return b"".join(parts)
+def _unknown_bytes(message: Message) -> bytes:
+    """The unknown fields of ``message``, byte by byte as they stood in the file."""
+    bare = type(message)()
+    bare.CopyFrom(message)
+    for field, _ in message.ListFields():
+        bare.ClearField(field.name)
+    return bare.SerializePartialToString()
 
 
 def varint(value: int) -> bytes:
@@ -148,8 +139,8 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _tagged(number: int, kind: int) -> bytes:
-    return varint(number << 3 | kind)
+def _tagged(number: int) -> bytes:
+    return varint(number << 3 | _BYTES)
 
 
 def _sized(data: bytes) -> bytes:
