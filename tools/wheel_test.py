@@ -16,7 +16,14 @@ from pathlib import Path
 from tools.environment import ROOT, create, interpreter, pip
 
 TINY = ROOT / "tests" / "test_tiny.py"
-SHIPPED = ("fornix/py.typed", "licenses/LICENSE", "licenses/NOTICE", "licenses/THIRD_PARTY.md")
+SHIPPED = (
+    "fornix/py.typed",
+    "fornix/demo/digits.onnx",
+    "fornix/demo/digits.npz",
+    "licenses/LICENSE",
+    "licenses/NOTICE",
+    "licenses/THIRD_PARTY.md",
+)
 
 
 def main() -> int:
