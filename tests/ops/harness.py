@@ -2,8 +2,8 @@
 
 `check_node` runs the kernel against the expected values, inference against what the kernel
 returned (with static shapes, with every extent symbolic, and without ranks), and the lowering, if
-there is one, against the kernel. `run_op` and `infer_op` call one rule; `peer` runs the same node
-in onnxruntime.
+there is one, against the kernel; `check_lowering` insists that there is one. `run_op`, `infer_op`
+and `lower_op` call one rule; `peer` runs the same node in onnxruntime.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 
 from fornix import ops
 from fornix.dtype import DType
-from fornix.ir.dim import Dim, known, symbol
-from fornix.ir.loops import tensor
+from fornix.ir.dim import Dim, DimLike, known, symbol
+from fornix.ir.loops import Tensor, constant, tensor
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 from fornix.ops.call import (
+    LOWERED_KINDS,
     InferNode,
     LowerNode,
+    NotLowered,
     RunNode,
     bind_attributes,
-    call_rule,
     infer_node,
+    lower_node,
     run_node,
 )
 from fornix.ops.fact import Fact
@@ -119,61 +122,111 @@ def check_node(
     rtol: float = 0.0,
     atol: float = 0.0,
 ) -> None:
-    """Check kernel and inference of one node against ``expected`` outputs."""
-    where = {"opset": opset, "outputs": len(expected), "domain": domain}
-    found = run_op(name, inputs, attributes, opset=opset, outputs=len(expected), domain=domain)
+    """Check kernel, inference and lowering of one node against ``expected`` outputs."""
+    where: dict[str, Any] = {"opset": opset, "outputs": len(expected), "domain": domain}
+    found = run_op(name, inputs, attributes, **where)
     for one, other in zip(found, expected, strict=True):
         if other is not None:
             assert_same(one, other, rtol=rtol, atol=atol)
     check_inference(name, inputs, attributes, found, **where)
-    check_lowering(name, inputs, attributes, found, **where)
+    for is_symbolic in (False, True):
+        try:
+            lowered = lower_op(name, inputs, attributes, is_symbolic=is_symbolic, **where)
+        except NotLowered:
+            continue  # what has to be lowered is said by `check_lowering`
+        _assert_lowered(lowered, found, None, None)
 
 
 def check_lowering(
     name: str,
     inputs: Sequence[Any],
-    attributes: Mapping[str, Any] | None,
-    found: Sequence[Any],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    symbolic: bool = True,
     **where: Any,
 ) -> None:
-    """Check that the lowering, if there is one, computes what the kernel ``found``.
+    """Check that the node is lowered, to what its kernel computes, extents being numbers or not.
 
-    Once with the extents as they are, once with a symbol for each.
+    ``symbolic=False`` leaves symbols out, for rules that need to know an extent. Without tolerances
+    floats may differ by sums in another order; everything else is the same arithmetic.
     """
-    domain, opset = where["domain"], where["opset"]
-    view = _view(domain, name, opset, len(found))
-    rule = view["operator"].rule("lower", view["schema"].since_version)
-    if rule is None or not all(x is None or _is_lowerable(x) for x in (*inputs, *found)):
-        return
-    bound = bind_attributes(view["schema"], attributes or {})
-    types = [None if x is None else type_of(x) for x in found]
-    node = LowerNode(**view, output_types=tuple(types))
-    tensors = [
-        None if x is None else tensor(f"x{i}", x.shape, DType.of(x.dtype))
-        for i, x in enumerate(inputs)
-    ]
-    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
-    for lowered, value in zip(call_rule(rule, tensors, bound, node), found, strict=False):
-        result = np.asarray(interpret(lowered, feeds))
-        assert result.dtype == value.dtype
-        # Sums may be in another order; everything else is the same arithmetic.
-        exact = value.dtype.kind not in "fcV"
-        tolerance = 0.0 if exact else LOWERING_EPSILONS * float(np.finfo(_wide(value)).eps)
-        assert_same(result, value, rtol=tolerance, atol=tolerance)
-
-
-def _is_lowerable(value: Any) -> bool:
-    """Whether compiled code can hold ``value``: no strings, no sequences, no complex numbers."""
-    return isinstance(value, np.ndarray) and value.dtype.kind not in "Oc"
+    expected = run_op(name, inputs, attributes, **where)
+    for is_symbolic in (False, True) if symbolic else (False,):
+        found = lower_op(name, inputs, attributes, is_symbolic=is_symbolic, **where)
+        _assert_lowered(found, expected, rtol, atol)
 
 
 LOWERING_EPSILONS = 64
 """Rounding steps by which a lowering may differ from its kernel: sums in another order."""
 
 
-def _wide(value: Any) -> Any:
-    """The dtype in whose precision ``value`` is stated: half precision has a coarse step."""
-    return value.dtype if value.dtype.kind in "fc" else np.float16
+def _assert_lowered(
+    found: Sequence[Any], expected: Sequence[Any], rtol: float | None, atol: float | None
+) -> None:
+    for one, other in zip(found, expected, strict=True):
+        if one is None or other is None:
+            continue
+        is_float = other.dtype.kind in "fV"
+        step = LOWERING_EPSILONS * float(ml_dtypes.finfo(other.dtype).eps) if is_float else 0.0
+        assert_same(
+            one, other, rtol=step if rtol is None else rtol, atol=step if atol is None else atol
+        )
+
+
+def lower_op(
+    name: str,
+    inputs: Sequence[Any],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    opset: int = LATEST,
+    outputs: int = 1,
+    domain: str = "",
+    is_symbolic: bool = False,
+) -> list[Any]:
+    """Outputs of the lowering, interpreted; raises NotLowered where the rule declines.
+
+    Contents of inputs are known to it only if it declines otherwise. With ``is_symbolic`` extents
+    are symbols, which axes of one extent share: rules may rely on what shapes have in common.
+    """
+    view = _view(domain, name, opset, outputs)
+    symbols: dict[str, int] = {}
+    for are_known in (False, True):
+        arguments = [
+            None if x is None else _argument(i, x, symbols if is_symbolic else None, are_known)
+            for i, x in enumerate(inputs)
+        ]
+        facts = [None if argument is None else argument[0] for argument in arguments]
+        tensors = [None if argument is None else argument[1] for argument in arguments]
+        inferred = infer_op(name, facts, attributes, opset=opset, outputs=outputs, domain=domain)
+        types = tuple(fact.type for fact in inferred)
+        node = LowerNode(**view, output_types=types, facts=tuple(facts))
+        try:
+            results = lower_node(tensors, bind_attributes(node.schema, attributes or {}), node)
+        except NotLowered:
+            if are_known:
+                raise
+            continue
+        feeds = {f"x{i}": x for i, x in enumerate(inputs) if isinstance(x, np.ndarray)}
+        return [None if y is None else np.asarray(interpret(y, feeds, symbols)) for y in results]
+    raise AssertionError
+
+
+def _argument(
+    index: int, value: Any, symbols: dict[str, int] | None, is_known: bool
+) -> tuple[Fact, Tensor | None]:
+    """An input as a lowering sees it; lists that say where and how much, known on demand."""
+    if not isinstance(value, np.ndarray) or DType.of(value.dtype).kind not in LOWERED_KINDS:
+        return Fact(type_of(value)), None
+    dtype = DType.of(value.dtype)
+    if is_known and index > 0 and value.ndim <= 1:
+        return Fact(type_of(value), None, ArrayTensor(value)), constant(value)
+    dims: list[DimLike] = list(value.shape)
+    if symbols is not None:
+        symbols |= {f"n{extent}": extent for extent in value.shape if extent != 1}
+        dims = [extent if extent == 1 else symbol(f"n{extent}") for extent in value.shape]
+    return Fact(TensorType(dtype, tuple(dims))), tensor(f"x{index}", dims, dtype)
 
 
 def check_inference(

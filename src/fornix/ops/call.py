@@ -2,8 +2,8 @@
 
 Inputs are positional, attributes go by keyword, and a rule that names a keyword parameter ``node``
 receives the node's view. Here arity, attributes and type variables are checked against the schema,
-so rules need not. `infer_node` and `run_node` are the two entrances; lowering has its own in the
-compiler.
+so rules need not. `infer_node`, `run_node` and `lower_node` are the three entrances; what cannot be
+lowered leaves the last one with `NotLowered`, and its kernel serves.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
 from fornix.dtype import DType
 from fornix.errors import DTypeError, NotSupported, SchemaError
 from fornix.ir.attribute import Attribute, AttributeKind
-from fornix.ir.dim import Dim, unknown
+from fornix.ir.dim import Dim, DimLike, unknown
 from fornix.ir.types import TensorType, Type
 from fornix.ops.fact import Fact, UnknownRank
 from fornix.ops.schema import Schema
@@ -29,6 +29,7 @@ from fornix.ops.types import type_of
 
 if TYPE_CHECKING:
     from fornix.ir.graph import Graph, Node
+    from fornix.ir.loops import Tensor
     from fornix.ops.op import Operator, Rule
 
 T = TypeVar("T")
@@ -93,12 +94,60 @@ class RunNode(NodeView):
         return made
 
 
+class NotLowered(Exception):
+    """A node stays with its kernel, for the reason that is its message; no error."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowerNode(NodeView):
     """The node as lowering shows it."""
 
     output_types: tuple[Type | None, ...]
     """Inferred types of the outputs."""
+    facts: tuple[Fact | None, ...]
+    """What inference knows of the inputs."""
+
+    def decline(self, reason: str) -> NoReturn:
+        """Leave the node to its kernel; ``reason`` is what users are told."""
+        raise NotLowered(reason)
+
+    def known(self, index: int) -> list[DimLike] | None:
+        """The elements of an integer input in row-major order, symbolic ones included.
+
+        None where the input is left out or an element is computed at run time.
+        """
+        fact = self.facts[index] if index < len(self.facts) else None
+        value = None if fact is None else fact.value
+        if value is None or any(map(_is_unknown, value.flat)):
+            return None
+        return list(value.reshape(-1))
+
+    def required(self, index: int) -> list[DimLike]:
+        """Like `known`; declines where that gives None."""
+        found = self.known(index)
+        if found is None:
+            self.decline(
+                f"its input {self.schema.formal_input(index).name} is computed at run time"
+            )
+        return found
+
+    def numbers(self, index: int) -> list[int]:
+        """Like `required`, plain integers only: axes and the like."""
+        found = self.required(index)
+        if any(not isinstance(entry, int) for entry in found):
+            self.decline(f"its input {self.schema.formal_input(index).name} depends on extents")
+        return [entry for entry in found if isinstance(entry, int)]
+
+    def shape(self, index: int = 0) -> tuple[DimLike, ...]:
+        """The extents of an output; declines where one is known at run time only."""
+        shape = getattr(self.output_types[index], "shape", None)
+        if shape is None or any(extent is None or _is_unknown(extent) for extent in shape):
+            self.decline("the extents of its result are computed at run time")
+        return tuple(extent for extent in shape if extent is not None)
+
+
+def _is_unknown(entry: DimLike) -> bool:
+    return isinstance(entry, Dim) and bool(entry.unknowns)
 
 
 def subject(node: Node, opset: int | None) -> str:
@@ -238,6 +287,32 @@ def run_node(
     if rule is None:
         raise NotSupported(f"{node.operator.name}-{node.version} has no kernel")
     results = call_rule(rule, inputs, attributes, node)
+    return results + (None,) * (node.output_count - len(results))
+
+
+LOWERED_KINDS = frozenset({"float", "int", "uint", "bool"})
+"""Kinds of element types that loops hold."""
+
+
+def lower_node(
+    inputs: Sequence[Tensor | None], attributes: Mapping[str, object], node: LowerNode
+) -> tuple[Tensor | None, ...]:
+    """Tensors of the node's outputs; ``attributes`` must come from `bind_attributes`.
+
+    Raises NotLowered if the node has to run its kernel.
+    """
+    for type_ in (
+        *(None if fact is None else fact.type for fact in node.facts),
+        *node.output_types,
+    ):
+        dtype = getattr(type_, "dtype", None)
+        if type_ is not None and (dtype is None or dtype.kind not in LOWERED_KINDS):
+            raise NotLowered(f"loops hold tensors of numbers and bools, found {type_}")
+    rule = node.operator.rule("lower", node.version)
+    if rule is None:
+        opaque = node.operator.rule("opaque", node.version)
+        raise NotLowered("it has no lowering" if opaque is None else opaque())
+    results = call_rule(rule, inputs, attributes, node)[: node.output_count]
     return results + (None,) * (node.output_count - len(results))
 
 

@@ -23,7 +23,7 @@ from fornix.ops.types import Change, TypeSet
 F = TypeVar("F", bound=Callable[..., Any])
 Rule = Callable[..., Any]
 
-RULES = ("infer", "kernel", "lower", "body", "grad")
+RULES = ("infer", "kernel", "lower", "opaque", "body", "grad")
 """The kinds of rule that hold from a schema version on; `adapt` stands between two versions."""
 
 
@@ -159,9 +159,24 @@ class Operator:
         """Register the rule that writes the operator as tensor expressions."""
         return self._register("lower", function, since)
 
-    def body(self, text: str, *, since: int = 1) -> Operator:
-        """Register the decomposition, a function in ONNX text."""
+    @overload
+    def body(self, text: F) -> F: ...
+    @overload
+    def body(self, text: str, *, since: int = 1) -> Operator: ...
+    @overload
+    def body(self, *, since: int) -> Callable[[F], F]: ...
+    def body(
+        self, text: str | F | None = None, *, since: int = 1
+    ) -> Operator | F | Callable[[F], F]:
+        """Register the decomposition: a function in ONNX text, or a rule that writes one."""
+        if not isinstance(text, str):
+            return self._register("body", text, since)
         self.rules.setdefault("body", {})[since] = lambda: text
+        return self
+
+    def opaque(self, reason: str, *, since: int = 1) -> Operator:
+        """Declare that the kernel serves compiled models too, and why loops do not fit."""
+        self.rules.setdefault("opaque", {})[since] = lambda: reason
         return self
 
     def elementwise(self, function: Rule, description: str, *, since: int = 1) -> Operator:

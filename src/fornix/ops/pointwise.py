@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fornix.dtype import FLOAT32, DType
+from fornix.dtype import DType
 from fornix.errors import FornixError, require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.loops import Scalar, Tensor, cast, compute
@@ -20,7 +20,7 @@ from fornix.ops import scalar
 from fornix.ops.call import LowerNode, RunNode, output_dtype
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import broadcast_shapes, normalize_axis, shape_text
-from fornix.ops.precision import widened
+from fornix.ops.precision import wide_element, widened
 
 PROPAGATED_ELEMENTS = 256
 """Elements up to which symbolic contents are computed: shapes and index lists are shorter."""
@@ -104,7 +104,7 @@ def _lower_rule(function: Function) -> Function:
         narrow = output_dtype(node.schema, [None if x is None else x.dtype for x in inputs])
 
         def at(*place: DimLike) -> Scalar:
-            elements = (None if x is None else _wide_element(x, place) for x in inputs)
+            elements = (None if x is None else wide_element(x, place) for x in inputs)
             result: Scalar = function(*elements, **attributes)
             return result if narrow is None else cast(result, narrow)
 
@@ -117,14 +117,6 @@ def _placed(b: Tensor, a: Tensor, start: int) -> Tensor:
     """``b`` with axes of extent 1 behind its own, so that it begins at axis ``start`` of ``a``."""
     behind = a.rank - start - b.rank
     return compute((*b.shape, *[1] * behind), lambda *i: b[i[: b.rank]])
-
-
-def _wide_element(x: Tensor, place: tuple[DimLike, ...]) -> Scalar:
-    """The element of ``x`` that meets ``place`` of the result, in float32 or wider."""
-    own = place[len(place) - x.rank :]
-    element = x[tuple(0 if extent == 1 else i for i, extent in zip(own, x.shape, strict=True))]
-    is_narrow = x.dtype.is_float and x.dtype.bits < FLOAT32.bits
-    return cast(element, FLOAT32) if is_narrow else element
 
 
 def _start(
