@@ -33,7 +33,7 @@ class Findings:
 
     def __init__(self) -> None:
         self._found: dict[Finding, None] = {}
-        self._faulty: set[str] = set()
+        self._subjects: set[str] = set()
 
     def error(self, subject: str, message: object) -> None:
         """Note that the standard is broken at ``subject``."""
@@ -43,9 +43,9 @@ class Findings:
         """Note what keeps to the standard and should still be known."""
         self._add(Severity.WARNING, subject, message)
 
-    def has_error(self, subject: str) -> bool:
-        """Whether there is an error at ``subject``."""
-        return subject in self._faulty
+    def has(self, subject: str) -> bool:
+        """Whether there is anything at ``subject``."""
+        return subject in self._subjects
 
     @property
     def all(self) -> list[Finding]:
@@ -55,8 +55,7 @@ class Findings:
     def _add(self, severity: Severity, subject: str, message: object) -> None:
         text = str(message).removeprefix(f"{subject}: ")
         self._found[Finding(severity, subject, text)] = None
-        if severity is Severity.ERROR:
-            self._faulty.add(subject)
+        self._subjects.add(subject)
 
 
 def place(node: Node, opset: int | None = None) -> str:

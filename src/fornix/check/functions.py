@@ -50,7 +50,7 @@ def recursions(model: Model) -> Iterator[tuple[str, str]]:
     """Each function that is met again within its own call, and the chain of calls to there."""
     table = model.function_table
     done: set[Key] = set()
-    for first in table.values():
+    for first in [table[function.key] for function in model.functions]:
         path: dict[Key, Function] = {first.key: first}
         stack = [iter(dict.fromkeys(calls(first, table)))]
         while stack and first.key not in done:

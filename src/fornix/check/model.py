@@ -43,7 +43,8 @@ def check_model(model: Model, *, limits: Limits = DEFAULT) -> list[Finding]:
         try:
             part(model, findings, limits)
         except Exception as error:  # noqa: BLE001 - whatever a model provokes is a finding
-            findings.error("model", f"{part.__name__} stopped at {type(error).__name__}: {error}")
+            told = f"{part.__name__} could not be completed: {type(error).__name__}: {error}"
+            findings.error("fornix", told)
     return findings.all
 
 

@@ -70,13 +70,18 @@ class Scope:
                 where, "the standard has no such operator and the model no such function"
             )
             return
+        homes = [domain for domain, name in ops.operators() if name == node.op_type]
+        if homes and not ops.find(node.domain, node.op_type):
+            self.findings.error(
+                where,
+                f"domain {node.domain or 'ai.onnx'!r} has no such operator, "
+                f"domain {homes[0] or 'ai.onnx'!r} has",
+            )
+            return
         try:
             schema = ops.schema_of(node.domain, node.op_type, opset)
         except SchemaError as error:
-            homes = [domain for domain, name in ops.operators() if name == node.op_type]
-            elsewhere = f"; domain {homes[0] or 'ai.onnx'!r} has it" if homes else ""
-            known = ops.find(node.domain, node.op_type) is not None
-            self.findings.error(where, f"{error}{'' if known else elsewhere}")
+            self.findings.error(where, error)
             return
         if schema.is_deprecated:
             note = f": {schema.note}" if schema.note else ""

@@ -31,7 +31,7 @@ def check_types(model: Model, findings: Findings, limits: Limits) -> None:
         label = next((x for x in heads(text) if x in places), None)
         where = places[label] if label else "model"
         message = text[len(label) + 2 :] if label else text
-        told = isinstance(error, SchemaError | ValidationError) and findings.has_error(where)
+        told = isinstance(error, SchemaError | ValidationError) and findings.has(where)
         if not told:
             findings.error(where, message)
 
