@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+# Programs that a test starts see the same sources, from whatever folder.
+os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent / "src")
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,14 @@ PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
 RUN = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 
 
-def blocks(page: Path) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+def blocks(page: Path, language: str = "python") -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    return [line.partition("#")[0].strip() for line in lines if line.startswith("fornix ")]
 
 
 @pytest.fixture
@@ -36,6 +45,15 @@ def test_python_of_the_page_runs(page: Path) -> None:
     names: dict[str, object] = {}
     for block in blocks(page):
         exec(block, names)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("command", sorted({line for page in RUN for line in commands(page)}))
+def test_command_of_the_page_runs(command: str) -> None:
+    arguments = [sys.executable, "-m", "fornix", *shlex.split(command)[1:]]
+    run = subprocess.run(arguments, capture_output=True, check=False, encoding="utf-8")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout or "--output" in command
 
 
 @pytest.mark.usefixtures("folder")
