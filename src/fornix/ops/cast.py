@@ -9,13 +9,16 @@ from __future__ import annotations
 import numpy as np
 
 from fornix.cast import convert
-from fornix.dtype import BOOL, FLOAT32, FLOAT64, STRING, DType
+from fornix.dtype import BOOL, FLOAT8E4M3FN, FLOAT32, FLOAT64, STRING, DType
 from fornix.errors import DTypeError, require
 from fornix.ir.dim import less
+from fornix.ir.loops import Tensor
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import TensorType
+from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor
 from fornix.ops.types import (
     BF16,
     COMPLEX,
@@ -67,6 +70,27 @@ def cast(input: Array, *, to: int | str, saturate: int = 1, round_mode: str = "u
     floats become integers by truncation. Source: ONNX Cast-25.
     """
     return convert(input, _target(to), saturate=bool(saturate), round_mode=round_mode)
+
+
+@Cast.lower
+def lower_cast(
+    input: Tensor,
+    *,
+    to: int | str,
+    saturate: int = 1,
+    round_mode: str = "up",
+    node: LowerNode,
+) -> Tensor:
+    return _lowered(input, _target(to), node, saturate=saturate, round_mode=round_mode)
+
+
+def _lowered(
+    x: Tensor, target: DType, node: LowerNode, *, saturate: int, round_mode: str
+) -> Tensor:
+    is_float8 = target.is_float and target.bits == FLOAT8E4M3FN.bits
+    if is_float8 and (not saturate or round_mode != "up"):
+        node.decline("loops convert to 8 bits with saturation and round scales up")
+    return cast_tensor(x, target)
 
 
 def _target(to: int | str) -> DType:
@@ -131,6 +155,19 @@ def cast_like(
     """
     target = DType.of(target_type.dtype)
     return convert(input, target, saturate=bool(saturate), round_mode=round_mode)
+
+
+@CastLike.lower
+def lower_cast_like(
+    input: Tensor,
+    target_type: Tensor,
+    *,
+    saturate: int = 1,
+    round_mode: str = "up",
+    node: LowerNode,
+) -> Tensor:
+    target = target_type.dtype
+    return _lowered(input, target, node, saturate=saturate, round_mode=round_mode)
 
 
 BITS = (TENSOR - STRINGS) | F8 | I4 | I2 | BF16 | E8M0 | F4

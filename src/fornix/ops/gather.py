@@ -13,7 +13,8 @@ import numpy as np
 
 from fornix.errors import Fail, FornixError, ShapeError, require
 from fornix.ir.dim import DimLike, is_nonnegative, known, less
-from fornix.ops.call import InferNode, RunNode
+from fornix.ir.loops import Scalar, Tensor, compute, gathered
+from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import normalize_axis, shape_text, single, unified
 from fornix.ops.op import op
@@ -81,6 +82,18 @@ def gather(data: Array, indices: Array, *, axis: int) -> Array:
     return _taken(data, checked(indices, data.shape[place], place), place)
 
 
+@Gather.lower
+def lower_gather(data: Tensor, indices: Tensor, *, axis: int) -> Tensor:
+    place = normalize_axis(axis, data.rank)
+    behind = place + indices.rank
+
+    def at(*i: DimLike) -> Scalar:
+        where = gathered(indices[i[place:behind]], data.shape[place], wraps=True)
+        return data[(*i[:place], where, *i[behind:])]
+
+    return compute((*data.shape[:place], *indices.shape, *data.shape[place + 1 :]), at)
+
+
 def _taken(data: Array, indices: Array, axis: int) -> Array:
     shape = (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
     return np.take(data, indices.reshape(-1), axis).reshape(shape)
@@ -117,6 +130,18 @@ def gather_elements(data: Array, indices: Array, *, axis: int) -> Array:
     place = normalize_axis(axis, data.ndim)
     check_inside(data.shape, indices.shape, place)
     return _taken_along(data, checked(indices, data.shape[place], place), place)
+
+
+@GatherElements.lower
+def lower_gather_elements(data: Tensor, indices: Tensor, *, axis: int) -> Tensor:
+    place = normalize_axis(axis, data.rank)
+    check_inside(data.shape, indices.shape, place)
+
+    def at(*i: DimLike) -> Scalar:
+        where = gathered(indices[i], data.shape[place], wraps=True)
+        return data[(*i[:place], where, *i[place + 1 :])]
+
+    return compute(indices.shape, at)
 
 
 def _taken_along(data: Array, indices: Array, axis: int) -> Array:
@@ -174,6 +199,26 @@ def gather_nd(data: Array, indices: Array, *, batch_dims: int = 0) -> Array:
     ]
     picked: Array = flat[(np.arange(batch)[:, np.newaxis], *where)]
     return picked.reshape((*indices.shape[:-1], *data.shape[batch_dims + depth :]))
+
+
+@GatherND.lower
+def lower_gather_nd(
+    data: Tensor, indices: Tensor, *, batch_dims: int = 0, node: LowerNode
+) -> Tensor:
+    depth = known(indices.shape[-1]) if indices.rank else 0
+    if depth is None:
+        node.decline("how many axes its indices address depends on an extent")
+    _check_tuples(data.shape, indices.shape, batch_dims, depth)
+    lead, end = indices.rank - 1, batch_dims + depth
+
+    def at(*i: DimLike) -> Scalar:
+        where = [
+            gathered(indices[(*i[:lead], j)], data.shape[batch_dims + j], wraps=True)
+            for j in range(depth)
+        ]
+        return data[(*i[:batch_dims], *where, *i[lead:])]
+
+    return compute((*indices.shape[:-1], *data.shape[end:]), at)
 
 
 def _check_tuples(

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
 from fornix.errors import ShapeError, require
 from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, known, unknown
-from fornix.ops.call import InferNode, RunNode
+from fornix.ir.loops import Scalar, Tensor, compute, index, select
+from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, dims_of, static, tensor, unranked
 from fornix.ops.geometry import normalize_axis, shape_text, single, unified
 from fornix.ops.op import op
@@ -47,6 +49,15 @@ def transpose(data: Array, *, perm: list[int] | None = None) -> Array:
     axis once. Source: ONNX Transpose-13.
     """
     return data.transpose(permutation(data.ndim, perm))
+
+
+@Transpose.lower
+def lower_transpose(data: Tensor, *, perm: list[int] | None = None) -> Tensor:
+    order = permutation(data.rank, perm)
+    source = [order.index(axis) for axis in range(data.rank)]
+    return compute(
+        [data.shape[axis] for axis in order], lambda *i: data[tuple(i[axis] for axis in source)]
+    )
 
 
 def permutation(rank: int, perm: Sequence[int] | None) -> tuple[int, ...]:
@@ -91,6 +102,24 @@ def concat(*inputs: Array, axis: int = 1) -> Array:
     return np.concatenate(inputs, place)
 
 
+@Concat.lower
+def lower_concat(*inputs: Tensor, axis: int = 1) -> Tensor:
+    extents, place = _concatenated([x.shape for x in inputs], axis)
+    starts = list(accumulate((x.shape[place] for x in inputs), initial=0))
+
+    def at(*i: DimLike) -> Scalar:
+        parts = [
+            x.get((*i[:place], i[place] - start, *i[place + 1 :]), False)
+            for x, start in zip(inputs, starts, strict=False)
+        ]
+        value = parts[-1]
+        for part, end in zip(parts[-2::-1], starts[-2:0:-1], strict=True):
+            value = select(index(i[place]) < index(end), part, value)
+        return value
+
+    return compute(extents, at)
+
+
 def _concatenated(shapes: Sequence[Sequence[DimLike]], axis: int) -> tuple[list[DimLike], int]:
     """Extents of the result, and ``axis`` counted from the front."""
     rank = len(shapes[0])
@@ -100,9 +129,8 @@ def _concatenated(shapes: Sequence[Sequence[DimLike]], axis: int) -> tuple[list[
     )
     place = normalize_axis(axis, rank)
     extents: list[DimLike] = []
-    for index in range(rank):
-        dims = [shape[index] for shape in shapes]
-        extent = sum(dims) if index == place else unified(dims)
+    for position, dims in enumerate(zip(*shapes, strict=True)):
+        extent = sum(dims) if position == place else unified(dims)
         if extent is None:
             raise ShapeError(f"extents other than that of axis {place} must agree, found {texts}")
         extents.append(extent)
@@ -226,6 +254,35 @@ def split_(
     return tuple(np.split(input, ends[:-1], place))
 
 
+@Split.lower(since=2)
+def lower_split(
+    input: Tensor,
+    split: Tensor | list[int] | None = None,
+    *,
+    axis: int,
+    num_outputs: int | None = None,
+    node: LowerNode,
+) -> tuple[Tensor, ...]:
+    place = normalize_axis(axis, input.rank)
+    wanted = node.required(1) if isinstance(split, Tensor) else split
+    _check_split_choice(wanted, num_outputs, node.output_count)
+    parts = split_lengths(
+        input.shape[place], node.output_count, wanted, may_differ=node.version >= 18
+    )
+    return tuple(
+        _part(input, place, start, part)
+        for start, part in zip(accumulate(parts, initial=0), parts, strict=False)
+    )
+
+
+def _part(x: Tensor, axis: int, start: DimLike, extent: DimLike) -> Tensor:
+    """``extent`` elements of ``x`` along ``axis``, from ``start`` on."""
+    return compute(
+        (*x.shape[:axis], extent, *x.shape[axis + 1 :]),
+        lambda *i: x[(*i[:axis], i[axis] + start, *i[axis + 1 :])],
+    )
+
+
 def _check_split_choice(
     wanted: Sequence[DimLike] | None, num_outputs: int | None, outputs: int
 ) -> None:
@@ -342,6 +399,14 @@ def tile(input: Array, repeats: Array) -> Array:
     times = repeats.reshape(-1).tolist()
     _tiled(input.shape, times)
     return np.tile(input, times) if times else input
+
+
+@Tile.lower(since=6)
+def lower_tile(input: Tensor, repeats: Tensor, *, node: LowerNode) -> Tensor:
+    extents = _tiled(input.shape, node.required(1))
+    return compute(
+        extents, lambda *i: input[tuple(k % n for k, n in zip(i, input.shape, strict=True))]
+    )
 
 
 def _tiled(shape: Sequence[DimLike], repeats: Sequence[DimLike]) -> list[DimLike]:

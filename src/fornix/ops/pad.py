@@ -12,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 
 from fornix.errors import require
-from fornix.ir.dim import DimLike, is_nonnegative, known
-from fornix.ops.call import InferNode
+from fornix.ir.dim import DimLike, is_nonnegative, known, maximum, minimum
+from fornix.ir.loops import TRUE, Scalar, Tensor, compute, index, select
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import normalize_axes, shape_text, single
 from fornix.ops.op import op
@@ -115,6 +116,70 @@ def pad(
     return _with_own(data, ends, mode)
 
 
+@Pad.lower
+def lower_pad(
+    data: Tensor,
+    pads: Tensor | list[int] | None = None,
+    constant_value: Tensor | None = None,
+    axes: Tensor | None = None,
+    *,
+    mode: str,
+    value: float = 0.0,
+    paddings: list[int] | None = None,
+    node: LowerNode,
+) -> Tensor:
+    _check_mode(mode)
+    given = pads if paddings is None else paddings
+    entries = node.required(1) if isinstance(given, Tensor) else list(given or [])
+    named = None if axes is None else node.numbers(3)
+    ends = margins(data.rank, entries, named)
+    extents = _padded_extents(data.shape, ends)
+    if mode != "constant":
+        return compute(extents, lambda *i: data[_own_places(data.shape, ends, i, mode)])
+    filler = value if data.dtype.is_float else False
+
+    def at(*i: DimLike) -> Scalar:
+        place = tuple(k - before for k, (before, _) in zip(i, ends, strict=True))
+        if constant_value is None:
+            return data.get(place, filler)
+        inside: Scalar = TRUE
+        for k, n in zip(place, data.shape, strict=True):
+            inside = inside & (index(k) >= 0) & (index(k) < index(n))
+        constant = constant_value[(0,) * constant_value.rank]
+        return select(inside, data.get(place, filler), constant)
+
+    return compute(extents, at)
+
+
+def _own_places(
+    shape: Sequence[DimLike],
+    ends: Sequence[tuple[DimLike, DimLike]],
+    place: Sequence[DimLike],
+    mode: str,
+) -> tuple[DimLike, ...]:
+    """Which element of the data stands at ``place`` of the result."""
+    found: list[DimLike] = []
+    for n, (before, after), k in zip(shape, ends, place, strict=True):
+        if before == 0 and after == 0:
+            found.append(k)
+            continue
+        first, last = maximum(-before, 0), maximum(-after, 0)
+        kept = n - first - last
+        found.append(first + _own_place(k - maximum(before, 0), kept, mode))
+    return tuple(found)
+
+
+def _own_place(k: DimLike, extent: DimLike, mode: str) -> DimLike:
+    if mode == "edge":
+        return minimum(maximum(k, 0), extent - 1)
+    if mode == "wrap" or extent == 1:
+        return k % extent
+    # An extent that turns out to be 1 has period 0; with 1 instead, its one element repeats.
+    period = maximum(2 * (extent - 1), 1)
+    phase = k % period
+    return minimum(phase, period - phase)
+
+
 def _check_mode(mode: str) -> None:
     require(mode in MODES, f"mode must be one of {', '.join(MODES)}, got {mode!r}")
 
@@ -128,8 +193,8 @@ def margins(rank: int, pads: Sequence[D], axes: Sequence[int] | None) -> list[tu
         f"pads must have {2 * count} entries, two for each of {count} axes, got {shape_text(pads)}",
     )
     ends: list[tuple[D, D]] = [(0, 0)] * rank
-    for index, axis in enumerate(places):
-        ends[axis] = (pads[index], pads[index + count])
+    for axis, before, after in zip(places, pads[:count], pads[count:], strict=True):
+        ends[axis] = (before, after)
     return ends
 
 
@@ -202,9 +267,9 @@ def infer_center_crop_pad(
     extents = list(input_data.shape)
     if wanted is not None:
         _check_crop(wanted, places)
-    for index, axis in enumerate(places):
+    for entry, axis in enumerate(places):
         reason = f"the extent of axis {axis} is computed at run time"
-        extents[axis] = node.unknown(reason) if wanted is None else wanted[index]
+        extents[axis] = node.unknown(reason) if wanted is None else wanted[entry]
     return tensor(input_data.dtype, extents)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from fornix.errors import require
 from fornix.ir.dim import Dim, DimLike, ceildiv, is_nonnegative, known, maximum, minimum
-from fornix.ops.call import InferNode
+from fornix.ir.loops import Tensor, compute
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import normalize_axes
 from fornix.ops.op import op
@@ -133,6 +134,35 @@ def slice_(
         window = cut(data.shape[axis], first, last, step)
         cuts[axis] = window and _builtin(window, step)
     return data[tuple(cuts)]
+
+
+@Slice.lower
+def lower_slice(
+    data: Tensor,
+    starts: Tensor | list[int],
+    ends: Tensor | list[int],
+    axes: Tensor | list[int] | None = None,
+    steps: Tensor | None = None,
+    *,
+    node: LowerNode,
+) -> Tensor:
+    firsts = starts if isinstance(starts, list) else node.required(1)
+    lasts = ends if isinstance(ends, list) else node.required(2)
+    named = node.numbers(3) if isinstance(axes, Tensor) else axes
+    places = cut_axes(data.rank, len(firsts), named)
+    strides = [1] * len(places) if steps is None else node.numbers(4)
+    extents: list[DimLike] = list(data.shape)
+    heads: list[DimLike] = [0] * data.rank
+    scales = [1] * data.rank
+    for axis, first, last, step in zip(places, firsts, lasts, strides, strict=True):
+        window = cut(data.shape[axis], first, last, step)
+        if window is None:
+            node.decline(f"from which end positions on axis {axis} count depends on extents")
+        (heads[axis], extents[axis]), scales[axis] = window, step
+    return compute(
+        extents,
+        lambda *i: data[tuple(h + k * s for h, k, s in zip(heads, i, scales, strict=True))],
+    )
 
 
 def cut(extent: DimLike, start: DimLike, end: DimLike, step: int) -> tuple[DimLike, DimLike] | None:
