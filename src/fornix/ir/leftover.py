@@ -36,7 +36,7 @@ _BYTES = 2  # the wire type
 class Modelled:
     """The fields of a message that the IR models, by how they are read.
 
-    `children` are always written anew and never left over.
+    `children` are read by the caller, who says which of them are odd.
     """
 
     message: type[Message]
