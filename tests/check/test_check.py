@@ -72,6 +72,17 @@ BROKEN = {
         main("[n] y = Softmax<axis = 1.5>(x)"),
         ["node 'n' (Softmax, opset 21): Softmax-13: attribute axis is int, found float"],
     ),
+    "attribute of the wrong kind that a rule stumbles over": (
+        main(
+            "[c] y = If<then_branch = 1, else_branch = e () => (z) { z = Relu(x) }>(b)",
+            ends="(float[2] x, bool b) => (float[2] y)",
+        ),
+        ["node 'c' (If, opset 21): If-21: attribute then_branch is graph, found int"],
+    ),
+    "sequence of nothing in particular": (
+        main("[n] y = Relu(x)").replace("float[N, 3] x", "seq(float) x"),
+        ["node 'n' (Relu, opset 21): X is seq("],
+    ),
     "missing attribute": (
         main("[n] y = Cast(x)"),
         ["node 'n' (Cast, opset 21): Cast-21: attribute to is required, found none"],

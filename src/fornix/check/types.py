@@ -5,7 +5,7 @@ from __future__ import annotations
 from fornix.check.finding import Findings, place
 from fornix.check.functions import expanded_nodes
 from fornix.check.header import imports_of, owners
-from fornix.errors import FornixError, SchemaError, ValidationError
+from fornix.errors import FornixError, InferenceError, SchemaError, ValidationError
 from fornix.format.limits import Limits
 from fornix.infer import infer_model
 from fornix.ir import walk
@@ -31,8 +31,10 @@ def check_types(model: Model, findings: Findings, limits: Limits) -> None:
         label = next((x for x in heads(text) if x in places), None)
         where = places[label] if label else "model"
         message = text[len(label) + 2 :] if label else text
-        told = isinstance(error, SchemaError | ValidationError) and findings.has(where)
-        if not told:
+        is_consequence = (
+            isinstance(error, SchemaError | ValidationError) or type(error) is InferenceError
+        )
+        if not (is_consequence and findings.has(where)):
             findings.error(where, message)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fornix import ops
-from fornix.errors import DTypeError, FornixError, ShapeError, ValidationError
+from fornix.errors import DTypeError, FornixError, InferenceError, ShapeError, ValidationError
 from fornix.format.limits import DEFAULT, Limits
 from fornix.ir.attribute import Attribute
 from fornix.ir.dim import DimLike, atoms, known, unknown
@@ -100,6 +100,11 @@ class _Walk:
                 facts = self._operator(node, opset)
         except FornixError as error:
             self._report(error, node, opset)
+            return [_declared(value) for value in node.outputs]
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # rules rely on attributes of the right kind, which broken models need not have
+            found = InferenceError(f"{type(error).__name__}: {error}")
+            self._report(found, node, opset)
             return [_declared(value) for value in node.outputs]
         return [
             self._merged(value, fact, node, opset)

@@ -244,7 +244,8 @@ def declared_type(schema: Schema, formal: Formal, bound: Mapping[str, Type]) -> 
     """The type that the type variables alone give an output, without any shape."""
     found = bound.get(formal.type_text)
     spellings = schema.allowed(formal) if found is None else frozenset((found.constraint,))
-    return type_of(next(iter(spellings))) if len(spellings) == 1 else None
+    spelling = next(iter(spellings)) if len(spellings) == 1 else "?"
+    return None if "?" in spelling else type_of(spelling)  # "seq(?)": elements nobody declares
 
 
 def infer_node(
