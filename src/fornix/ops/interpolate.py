@@ -229,10 +229,11 @@ def resample_all(x: Array, axes: dict[int, Axis], sampling: Sampling) -> Array:
             f"axis {number} has no elements to read, but {axis.resized} are required",
         )
         result = resample(result, number, axis, sampling)
-    return _narrowed(result, x.dtype)
+    return narrowed(result, x.dtype)
 
 
-def _narrowed(y: Array, dtype: np.dtype[Any]) -> Array:
+def narrowed(y: Array, dtype: np.dtype[Any]) -> Array:
+    """``y`` as ``dtype``, which it came from: integers rounded to nearest even and saturated."""
     if y.dtype == dtype:
         return y
     if dtype.kind in "iu":

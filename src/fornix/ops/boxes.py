@@ -1,0 +1,287 @@
+"""Regions of images: RoiAlign pools them, NonMaxSuppression thins them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fornix.dtype import INT64
+from fornix.errors import Fail, require
+from fornix.ir.dim import DimLike, known
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text, single, unified
+from fornix.ops.op import op
+from fornix.ops.precision import widened
+from fornix.ops.types import BF16, FLOAT, I64
+
+RoiAlign = (
+    op("""RoiAlign <mode: string = "avg", output_height: int = 1, output_width: int = 1,
+                    sampling_ratio: int = 0, spatial_scale: float = 1.0>
+                   (X: T1, rois: T1, batch_indices: T2) => (Y: T1)""", since=10, T1=FLOAT, T2=I64)
+    .since(16, """RoiAlign <coordinate_transformation_mode: string = "half_pixel",
+                            mode: string = "avg", output_height: int = 1, output_width: int = 1,
+                            sampling_ratio: int = 0, spatial_scale: float = 1.0>
+                           (X: T1, rois: T1, batch_indices: T2) => (Y: T1)""")
+    .since(22, T1=+BF16)
+)  # fmt: skip
+
+ROI_TRANSFORMATIONS = ("half_pixel", "output_half_pixel")
+
+
+@RoiAlign.infer
+def infer_roi_align(
+    X: Fact,
+    rois: Fact,
+    batch_indices: Fact,
+    *,
+    mode: str = "avg",
+    output_height: int = 1,
+    output_width: int = 1,
+    sampling_ratio: int = 0,
+    spatial_scale: float = 1.0,
+    coordinate_transformation_mode: str = "output_half_pixel",
+    node: InferNode,
+) -> Fact:
+    counts = [fact.shape[0] for fact in (rois, batch_indices) if fact.has_rank and fact.rank]
+    count = unified(counts) if counts else node.unknown("the number of regions")
+    if X.has_rank and rois.has_rank and batch_indices.has_rank:
+        _check_rois(X.shape, rois.shape, batch_indices.shape)
+    channels = X.shape[1] if X.has_rank else None
+    return tensor(X.dtype, (count, channels, output_height, output_width))
+
+
+def _check_rois(
+    x: Sequence[DimLike], rois: Sequence[DimLike], batch_indices: Sequence[DimLike]
+) -> None:
+    require(len(x) == 4, f"X must be [N, C, H, W], found X{shape_text(x)}")
+    require(
+        len(rois) == 2 and known(rois[1]) in {None, 4},
+        f"rois must be [R, 4], found rois{shape_text(rois)}",
+    )
+    require(
+        len(batch_indices) == 1 and unified((rois[0], batch_indices[0])) is not None,
+        f"batch_indices must have one element per region of rois{shape_text(rois)}, "
+        f"found batch_indices{shape_text(batch_indices)}",
+    )
+
+
+@RoiAlign.kernel
+def roi_align(
+    X: Array,
+    rois: Array,
+    batch_indices: Array,
+    *,
+    mode: str = "avg",
+    output_height: int = 1,
+    output_width: int = 1,
+    sampling_ratio: int = 0,
+    spatial_scale: float = 1.0,
+    coordinate_transformation_mode: str = "output_half_pixel",
+) -> Array:
+    """Pool each region of ``rois`` to one size, reading between elements.
+
+    x[N, C, H, W] · rois[R, 4] · batch_indices[R] → y[R, C, output_height, output_width]. A region
+    (x1, y1, x2, y2) · spatial_scale, half an element less in mode half_pixel, is divided into bins;
+    each is the mean (avg) of sampling_ratio² evenly spaced bilinear samples, or of as many as keep
+    them at most one element apart if that is 0. Samples more than one element outside are 0.
+    mode max takes the greatest of the weighted corners of all samples, not of the samples.
+    RoiAlign-10 and output_half_pixel make regions at least one element wide.
+    Source: ONNX RoiAlign-22; K. He et al., Mask R-CNN, 2017, ¶ 3.
+    """
+    _check_rois(X.shape, rois.shape, batch_indices.shape)
+    require(mode in {"avg", "max"}, f"mode must be avg or max, got {mode!r}")
+    require(
+        coordinate_transformation_mode in ROI_TRANSFORMATIONS,
+        f"coordinate_transformation_mode must be among {', '.join(ROI_TRANSFORMATIONS)}, "
+        f"got {coordinate_transformation_mode!r}",
+    )
+    is_inside = (batch_indices >= 0) & (batch_indices < len(X))
+    require(
+        np.all(is_inside),
+        f"batch_indices must be in [0, {len(X) - 1}], got {batch_indices[~is_inside][:1].tolist()}",
+        Fail,
+    )
+    x, boxes = widened(X), widened(rois)
+    is_half = coordinate_transformation_mode == "half_pixel"
+    corners = boxes * boxes.dtype.type(spatial_scale) - boxes.dtype.type(is_half / 2)
+    y = np.zeros((len(rois), X.shape[1], output_height, output_width), x.dtype)
+    for number, (left, top, right, bottom) in enumerate(corners):
+        spans = [bottom - top, right - left]
+        if not is_half:
+            spans = [max(span, span.dtype.type(1)) for span in spans]
+        rows = Samples.of(top, spans[0], output_height, sampling_ratio, X.shape[2])
+        columns = Samples.of(left, spans[1], output_width, sampling_ratio, X.shape[3])
+        if rows.count and columns.count:
+            y[number] = _pool(x[batch_indices[number]], rows, columns, mode)
+    return np.asarray(y.astype(X.dtype, copy=False))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the bins along one axis are read: ``count`` samples each, between two elements."""
+
+    count: int
+    low: Array
+    high: Array
+    low_weight: Array
+    high_weight: Array
+
+    @classmethod
+    def of(cls, start: Any, span: Any, bins: int, ratio: int, length: int) -> Samples:
+        """The samples of ``bins`` equal parts of [start, start + span]."""
+        size = span / bins
+        count = ratio if ratio > 0 else max(int(np.ceil(size)), 0)
+        inner = (np.arange(count, dtype=size.dtype) + size.dtype.type(0.5)) * size / max(count, 1)
+        at = (start + np.arange(bins, dtype=size.dtype)[:, None] * size + inner).reshape(-1)
+        is_inside = (at >= -1) & (at <= length)
+        at = np.clip(np.nan_to_num(at), 0, max(length - 1, 0))
+        low = np.floor(at)
+        part = at - low
+        return cls(
+            count,
+            low.astype(np.intp),
+            np.minimum(low + 1, max(length - 1, 0)).astype(np.intp),
+            np.where(is_inside, 1 - part, 0),
+            np.where(is_inside, part, 0),
+        )
+
+    @property
+    def sides(self) -> tuple[tuple[Array, Array], ...]:
+        """Index and weight of the element on either side."""
+        return (self.low, self.low_weight), (self.high, self.high_weight)
+
+
+def _pool(image: Array, rows: Samples, columns: Samples, mode: str) -> Array:
+    """The bins of one region: image[C, H, W] → [C, bins, bins]."""
+    shape = (
+        len(image),
+        len(rows.low) // rows.count,
+        rows.count,
+        len(columns.low) // columns.count,
+        columns.count,
+    )
+    corners = [
+        image[:, i[:, None], j] * (u[:, None] * v) for i, u in rows.sides for j, v in columns.sides
+    ]
+    if mode == "avg":
+        return np.asarray(sum(corners).reshape(shape).mean(axis=(2, 4), dtype=image.dtype))
+    return np.asarray(np.maximum.reduce(corners).reshape(shape).max(axis=(2, 4)))
+
+
+NonMaxSuppression = (
+    op("""NonMaxSuppression <center_point_box: int = 0>
+              (boxes: tensor(float), scores: tensor(float),
+               max_output_boxes_per_class: tensor(int64)?, iou_threshold: tensor(float)?,
+               score_threshold: tensor(float)?)
+           => (selected_indices: tensor(int64))""", since=10)
+    .since(11)
+)  # fmt: skip
+
+
+@NonMaxSuppression.infer
+def infer_non_max_suppression(
+    boxes: Fact,
+    scores: Fact,
+    max_output_boxes_per_class: Fact | None = None,
+    iou_threshold: Fact | None = None,
+    score_threshold: Fact | None = None,
+    *,
+    center_point_box: int = 0,
+    node: InferNode,
+) -> Fact:
+    if boxes.has_rank and scores.has_rank:
+        _check_boxes(boxes.shape, scores.shape)
+    return tensor(INT64, (node.unknown("how many boxes are selected depends on data"), 3))
+
+
+def _check_boxes(boxes: Sequence[DimLike], scores: Sequence[DimLike]) -> None:
+    require(
+        len(boxes) == 3 and known(boxes[2]) in {None, 4},
+        f"boxes must be [N, B, 4], found boxes{shape_text(boxes)}",
+    )
+    require(
+        len(scores) == 3
+        and unified((boxes[0], scores[0])) is not None
+        and unified((boxes[1], scores[2])) is not None,
+        f"scores must be [N, classes, B] for boxes{shape_text(boxes)}, "
+        f"found scores{shape_text(scores)}",
+    )
+
+
+@NonMaxSuppression.kernel
+def non_max_suppression(
+    boxes: Array,
+    scores: Array,
+    max_output_boxes_per_class: Array | None = None,
+    iou_threshold: Array | None = None,
+    score_threshold: Array | None = None,
+    *,
+    center_point_box: int = 0,
+) -> Array:
+    """Select boxes by score, dropping those that overlap a selected one too much.
+
+    boxes[N, B, 4] · scores[N, classes, B] → selected_indices[K, 3], rows (batch, class, box), the
+    best score first within a class, the lower index first among equals. A box needs a score above
+    score_threshold, and with every selected box an intersection over union of at most
+    iou_threshold (0 if absent). A class yields at most max_output_boxes_per_class, 0 if absent.
+    Boxes are two opposite corners (y1, x1, y2, x2), with center_point_box=1 center and size
+    (x, y, width, height). Source: ONNX NonMaxSuppression-11.
+    """
+    _check_boxes(boxes.shape, scores.shape)
+    limit = int(_scalar(max_output_boxes_per_class, "max_output_boxes_per_class", 0))
+    overlap = _scalar(iou_threshold, "iou_threshold", np.float32(0))
+    require(0 <= overlap <= 1, f"iou_threshold must be in [0, 1], got {overlap}", Fail)
+    floor = None
+    if score_threshold is not None:
+        floor = _scalar(score_threshold, "score_threshold", None)
+    selected = []
+    for batch, (image, classes) in enumerate(zip(boxes, scores, strict=True)):
+        corners = _corners(image, is_centered=bool(center_point_box))
+        for number, ranked in enumerate(classes):
+            kept = _suppress(corners, ranked, limit, overlap, floor)
+            selected += [(batch, number, box) for box in kept]
+    return np.array(selected, np.int64).reshape(-1, 3)
+
+
+def _scalar(x: Array | None, name: str, absent: Any) -> Any:
+    return absent if x is None else single(x, name)
+
+
+def _corners(boxes: Array, *, is_centered: bool) -> Array:
+    """Boxes as [4, B]: the lower and the upper end along both axes."""
+    if is_centered:
+        x, y, width, height = boxes.T
+        half = np.float32(0.5)
+        return np.stack([
+            x - width * half, y - height * half, x + width * half, y + height * half
+        ])  # fmt: skip
+    one, other = boxes.T[:2], boxes.T[2:]
+    return np.concatenate([np.minimum(one, other), np.maximum(one, other)])
+
+
+def _suppress(
+    corners: Array, scores: Array, limit: int, overlap: Any, floor: Any | None
+) -> list[int]:
+    """Indices of the boxes to keep, best first."""
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] > floor] if floor is not None else order
+    kept: list[int] = []
+    while len(order) and len(kept) < limit:
+        best, order = int(order[0]), order[1:]
+        kept.append(best)
+        order = order[~(_overlap(corners[:, best, None], corners[:, order]) > overlap)]
+    return kept
+
+
+def _overlap(one: Array, others: Array) -> Array:
+    """Intersection over union of a box [4, 1] with others [4, B]; 0 for boxes without area."""
+    low, high = np.maximum(one[:2], others[:2]), np.minimum(one[2:], others[2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=0)
+    areas = [np.prod(box[2:] - box[:2], axis=0) for box in (one, others)]
+    is_proper = (shared > 0) & (areas[0] > 0) & (areas[1] > 0)
+    union = areas[0] + areas[1] - shared
+    return np.where(is_proper, shared / np.where(is_proper, union, 1), 0)
