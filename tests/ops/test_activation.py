@@ -12,7 +12,7 @@ from fornix.dtype import FLOAT32
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 RANDOM = np.random.default_rng(11)
 X = np.concatenate([RANDOM.standard_normal(40) * 4, [0.0, 100.0, -100.0]]).reshape(1, -1)
@@ -104,6 +104,27 @@ def test_softmax_before_13_flattens(name: str, axis: int, opset: int) -> None:
     x = RANDOM.standard_normal((2, 3, 4)).astype(np.float32)
     wanted = peer(name, [x], {"axis": axis}, opset=opset)
     check_node(name, [x], {"axis": axis}, opset=opset, expected=wanted, rtol=F32, atol=F32)
+
+
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax", "Hardmax"])
+@pytest.mark.parametrize("opset", [11, 13])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 7, 1), (4, 0, 3), (2, 3, 0)])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_softmax_is_lowered(name: str, opset: int, shape: tuple[int, ...], axis: int) -> None:
+    x = (RANDOM.standard_normal(shape) * 5).astype(np.float32)
+    check_lowering(name, [x], {"axis": axis}, opset=opset)
+
+
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax", "Hardmax"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16])
+def test_softmax_is_lowered_in_every_dtype(name: str, dtype: Any) -> None:
+    check_lowering(name, [(RANDOM.standard_normal((3, 50)) * 5).astype(dtype)])
+
+
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax", "Hardmax"])
+def test_softmax_of_what_is_no_number_is_lowered(name: str) -> None:
+    x = np.array([[1, np.nan, np.nan], [1, np.inf, 0], [2, 3, 3], [-np.inf] * 3], np.float32)
+    check_lowering(name, [x])
 
 
 def test_softmax_before_13_differs_from_softmax_along_one_axis() -> None:

@@ -7,17 +7,20 @@ The elementwise ones are one function each, which serves as kernel, inference an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
 from fornix.dtype import FLOAT32, DType
 from fornix.errors import require
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Scalar, Tensor, cast, compute, index, reduce, select
 from fornix.ops import scalar as s
+from fornix.ops.along import along, merged, outside
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import normalize_axis, shape_text
+from fornix.ops.geometry import normalize_axis, row_major, shape_text
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.types import BF16, F16, F32, F64, FLOAT, I32, I64, NUMERIC, SINT, U32, U64
 
 SQRT_HALF = math.sqrt(0.5)
@@ -250,6 +253,23 @@ def softmax(input: Array, *, axis: int) -> Array:
     return result.astype(input.dtype)
 
 
+@Softmax.lower
+def lower_softmax_of_rows(input: Tensor, *, axis: int) -> Tensor:
+    return _lower_softmax(input, range(normalize_axis(axis, input.rank), input.rank))
+
+
+@Softmax.lower(since=13)
+def lower_softmax(input: Tensor, *, axis: int) -> Tensor:
+    return _lower_softmax(input, [normalize_axis(axis, input.rank)])
+
+
+def _lower_softmax(input: Tensor, axes: Collection[int]) -> Tensor:
+    x = _lower_shifted(input, axes)
+    e = compute(x.shape, lambda *i: s.exp(x[i]))
+    total = along("sum", e, axes)
+    return compute(x.shape, lambda *i: cast(e[i] / total[outside(i, axes)], input.dtype))
+
+
 LogSoftmax = (
     op("LogSoftmax <axis: int = 1> (input: T) => (output: T)", since=1, T=FLOAT)
     .since(11)
@@ -275,6 +295,22 @@ def log_softmax(input: Array, *, axis: int) -> Array:
     x = _shifted(input, axis)
     result: Array = x - np.log(np.exp(x).sum(axis, keepdims=True))
     return result.astype(input.dtype)
+
+
+@LogSoftmax.lower
+def lower_log_softmax_of_rows(input: Tensor, *, axis: int) -> Tensor:
+    return _lower_log_softmax(input, range(normalize_axis(axis, input.rank), input.rank))
+
+
+@LogSoftmax.lower(since=13)
+def lower_log_softmax(input: Tensor, *, axis: int) -> Tensor:
+    return _lower_log_softmax(input, [normalize_axis(axis, input.rank)])
+
+
+def _lower_log_softmax(input: Tensor, axes: Collection[int]) -> Tensor:
+    x = _lower_shifted(input, axes)
+    total = along("sum", compute(x.shape, lambda *i: s.exp(x[i])), axes)
+    return compute(x.shape, lambda *i: cast(x[i] - s.log(total[outside(i, axes)]), input.dtype))
 
 
 Hardmax = (
@@ -304,12 +340,52 @@ def hardmax(input: Array, *, axis: int) -> Array:
     return result
 
 
+@Hardmax.lower
+def lower_hardmax_of_rows(input: Tensor, *, axis: int) -> Tensor:
+    return _lower_hardmax(input, range(normalize_axis(axis, input.rank), input.rank))
+
+
+@Hardmax.lower(since=13)
+def lower_hardmax(input: Tensor, *, axis: int) -> Tensor:
+    return _lower_hardmax(input, [normalize_axis(axis, input.rank)])
+
+
+def _lower_hardmax(input: Tensor, axes: Collection[int]) -> Tensor:
+    """1 at the least place, counted within the row, that holds the maximum; NaN is a maximum."""
+    x = cast_tensor(input, wide_dtype(input.dtype))
+    top = along("max", x, axes)
+    box = [input.shape[axis] for axis in axes]
+
+    def first(*i: DimLike) -> Scalar:
+        def candidate(*k: DimLike) -> Scalar:
+            value = x[merged(x.rank, axes, i, k)]
+            is_top = s.logical_or(s.equal(value, top[i]), s.isnan(value))
+            return select(is_top, index(row_major(k, box)), index(math.prod(box)))
+
+        return reduce("min", box, candidate)
+
+    firsts = compute(top.shape, first)
+
+    def at(*i: DimLike) -> Scalar:
+        own = row_major([i[axis] for axis in axes], box)
+        is_first = s.equal(firsts[outside(i, axes)], index(own))
+        return cast(is_first, input.dtype)
+
+    return compute(input.shape, at)
+
+
 def _shifted(input: Array, axis: int) -> Array:
     """``input`` less its maximum along ``axis``, in float32 or wider."""
     axis = normalize_axis(axis, input.ndim)
     x = widened(input)
     shifted: Array = x - x.max(axis, keepdims=True, initial=-np.inf)
     return shifted
+
+
+def _lower_shifted(input: Tensor, axes: Collection[int]) -> Tensor:
+    x = cast_tensor(input, wide_dtype(input.dtype))
+    top = along("max", x, axes)
+    return compute(x.shape, lambda *i: x[i] - top[outside(i, axes)])
 
 
 def _on_rows(function: Callable[..., Array], input: Array, axis: int) -> Array:

@@ -86,6 +86,14 @@ def unified(dims: Iterable[DimLike]) -> DimLike | None:
     return (named or distinct)[0]
 
 
+def row_major(place: Sequence[DimLike], shape: Sequence[DimLike]) -> DimLike:
+    """The address of ``place`` in a tensor whose last axis is contiguous."""
+    address: DimLike = 0
+    for i, n in zip(place, shape, strict=True):
+        address = address * n + i
+    return address
+
+
 def single(x: Array, name: str) -> Any:
     """The one element of ``x``, a scalar or a tensor of one element."""
     if x.size != 1:

@@ -21,7 +21,7 @@ from fornix.ir.loops import Scalar, Tensor, apply, compute, index, reduce, selec
 from fornix.ops import scalar
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import shape_text
+from fornix.ops.geometry import row_major, shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.types import BF16, FLOAT, I8, I64, U8
@@ -149,14 +149,6 @@ def _column_major(place: Scalar, channel: tuple[DimLike, DimLike], shape: Shape)
         result = result + rest % extent * index(math.prod(size[:axis]))
         rest = apply("div", rest, extent)
     return result
-
-
-def row_major(place: Shape, shape: Shape) -> DimLike:
-    """The address of ``place`` in a tensor whose last axis is contiguous."""
-    address: DimLike = 0
-    for i, n in zip(place, shape, strict=True):
-        address = address * n + i
-    return address
 
 
 def lowest(dtype: np.dtype[Any]) -> Array:
