@@ -15,7 +15,9 @@ import numpy as np
 
 from fornix.errors import ShapeError, require
 from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, known, unknown
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, compute, index, select
+from fornix.ops.adapt import attribute_to_input, input_to_attribute
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, dims_of, static, tensor, unranked
 from fornix.ops.geometry import normalize_axis, shape_text, single, unified
@@ -252,6 +254,16 @@ def split_(
     )
     ends = np.cumsum(np.array(parts, np.int64))
     return tuple(np.split(input, ends[:-1], place))
+
+
+@Split.adapt(11, 13)
+def split_11_to_13(node: Node, graph: Graph) -> None:
+    attribute_to_input(node, graph, "split", 1)
+
+
+@Split.adapt(13, 11)
+def split_13_to_11(node: Node, graph: Graph) -> None:
+    input_to_attribute(node, graph, "split", 1, 11)
 
 
 @Split.lower(since=2)

@@ -14,6 +14,8 @@ import numpy as np
 from fornix.dtype import INT64
 from fornix.errors import require
 from fornix.ir.dim import Dim, DimLike, exact_quotient, is_nonnegative, known
+from fornix.ir.graph import Graph, Node
+from fornix.ops.adapt import attribute_to_input, input_to_attribute
 from fornix.ops.call import InferNode
 from fornix.ops.fact import (
     KNOWN_ELEMENTS,
@@ -289,6 +291,16 @@ def squeeze(data: Array, axes: Array | list[int] | None = None) -> Array:
     return data.reshape([extent for axis, extent in enumerate(data.shape) if axis not in drop])
 
 
+@Squeeze.adapt(11, 13)
+def squeeze_11_to_13(node: Node, graph: Graph) -> None:
+    attribute_to_input(node, graph, "axes", 1)
+
+
+@Squeeze.adapt(13, 11)
+def squeeze_13_to_11(node: Node, graph: Graph) -> None:
+    input_to_attribute(node, graph, "axes", 1, 11)
+
+
 def _check_squeezed(shape: Sequence[DimLike], drop: set[int]) -> None:
     for axis in sorted(drop):
         require(
@@ -325,6 +337,16 @@ def unsqueeze(data: Array, axes: Array | list[int]) -> Array:
     Source: ONNX Unsqueeze-13.
     """
     return data.reshape(_unsqueezed(data.shape, np.asarray(axes).reshape(-1).tolist()))
+
+
+@Unsqueeze.adapt(11, 13)
+def unsqueeze_11_to_13(node: Node, graph: Graph) -> None:
+    attribute_to_input(node, graph, "axes", 1)
+
+
+@Unsqueeze.adapt(13, 11)
+def unsqueeze_13_to_11(node: Node, graph: Graph) -> None:
+    input_to_attribute(node, graph, "axes", 1, 11)
 
 
 def _unsqueezed(shape: Sequence[DimLike], axes: Sequence[int]) -> list[DimLike]:
