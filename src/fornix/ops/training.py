@@ -1,0 +1,192 @@
+"""Optimizers of ``ai.onnx.preview.training``: Adagrad, Adam, Momentum.
+
+Each updates any number of tensors in one node; the states of a tensor stand in parallel groups of
+inputs and outputs. Gradient, the fourth operator of the domain, is not declared yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fornix.errors import require
+from fornix.ops.fact import Array, Fact
+from fornix.ops.geometry import shape_text
+from fornix.ops.op import op
+from fornix.ops.types import F32, F64, I64
+
+Update = Callable[..., Sequence[Array]]
+
+Adagrad = op(
+    """Adagrad <decay_factor: float = 0.0, epsilon: float = 1e-06, norm_coefficient: float = 0.0>
+               (R: T1, T: T2, inputs: each T3+) => (outputs: each T3+)""",
+    since=1, domain="ai.onnx.preview.training", T1=F32 | F64, T2=I64, T3=F32 | F64,
+)  # fmt: skip
+
+
+@Adagrad.infer
+def infer_adagrad(R: Fact, T: Fact, *inputs: Fact, **_: float) -> tuple[Fact, ...]:
+    return _infer_updates(inputs, 2)
+
+
+@Adagrad.kernel
+def adagrad(
+    R: Array,
+    T: Array,
+    *inputs: Array,
+    decay_factor: float,
+    epsilon: float,
+    norm_coefficient: float,
+) -> tuple[Array, ...]:
+    """One step of AdaGrad on tensors X with gradients G and accumulated squares H.
+
+    r = R / (1 + T · decay_factor),   g = G + norm_coefficient · X
+    H′ = H + g²,   X′ = X − r · g / (√H′ + epsilon);   inputs X…, G…, H… → outputs X′…, H′…
+    Source: ONNX ai.onnx.preview.training Adagrad-1; Duchi, Hazan and Singer, "Adaptive subgradient
+    methods for online learning and stochastic optimization", 2011.
+    """
+    _check_scalars(R, T)
+    rate = R.reshape(()) / (1 + T.reshape(()) * decay_factor)
+
+    def update(x: Array, gradient: Array, squares: Array) -> tuple[Array, ...]:
+        g = gradient + norm_coefficient * x
+        total = squares + g * g
+        return x - rate * g / (np.sqrt(total) + epsilon), total
+
+    return _updated(update, inputs, 2)
+
+
+Adam = op(
+    """Adam <alpha: float = 0.9, beta: float = 0.999, epsilon: float = 1e-06,
+             norm_coefficient: float = 0.0, norm_coefficient_post: float = 0.0>
+            (R: T1, T: T2, inputs: each T3+) => (outputs: each T3+)""",
+    since=1, domain="ai.onnx.preview.training", T1=F32 | F64, T2=I64, T3=F32 | F64,
+)  # fmt: skip
+
+
+@Adam.infer
+def infer_adam(R: Fact, T: Fact, *inputs: Fact, **_: float) -> tuple[Fact, ...]:
+    return _infer_updates(inputs, 3)
+
+
+@Adam.kernel
+def adam(
+    R: Array,
+    T: Array,
+    *inputs: Array,
+    alpha: float,
+    beta: float,
+    epsilon: float,
+    norm_coefficient: float,
+    norm_coefficient_post: float,
+) -> tuple[Array, ...]:
+    """One step of Adam on tensors X with gradients G, momenta V and accumulated squares H.
+
+    g = G + norm_coefficient · X,   V′ = α·V + (1 − α)·g,   H′ = β·H + (1 − β)·g²
+    r = R · √(1 − βᵀ) / (1 − αᵀ), or R at T = 0,   X′ = X − r · V′ / (√H′ + epsilon), then
+    X′ · (1 − norm_coefficient_post);   inputs X…, G…, V…, H… → outputs X′…, V′…, H′…
+    Source: ONNX ai.onnx.preview.training Adam-1; Kingma and Ba, "Adam: a method for stochastic
+    optimization", 2015.
+    """
+    _check_scalars(R, T)
+    rate, step = R.reshape(()), int(T.reshape(()))
+    if step > 0:
+        rate = np.asarray(rate * float(np.sqrt(1 - beta**step) / (1 - alpha**step)), R.dtype)
+
+    def update(x: Array, gradient: Array, momentum: Array, squares: Array) -> tuple[Array, ...]:
+        g = gradient + norm_coefficient * x
+        v = alpha * momentum + (1 - alpha) * g
+        h = beta * squares + (1 - beta) * (g * g)
+        moved = x - rate * (v / (np.sqrt(h) + epsilon))
+        return (1 - norm_coefficient_post) * moved, v, h
+
+    return _updated(update, inputs, 3)
+
+
+Momentum = op(
+    """Momentum <alpha: float, beta: float, mode: string, norm_coefficient: float>
+                (R: T1, T: T2, inputs: each T3+) => (outputs: each T3+)""",
+    since=1, domain="ai.onnx.preview.training", T1=F32 | F64, T2=I64, T3=F32 | F64,
+)  # fmt: skip
+
+MODES = ("standard", "nesterov")
+
+
+@Momentum.infer
+def infer_momentum(R: Fact, T: Fact, *inputs: Fact, mode: str, **_: float) -> tuple[Fact, ...]:
+    _check_mode(mode)
+    return _infer_updates(inputs, 2)
+
+
+@Momentum.kernel
+def momentum(
+    R: Array,
+    T: Array,
+    *inputs: Array,
+    alpha: float,
+    beta: float,
+    mode: str,
+    norm_coefficient: float,
+) -> tuple[Array, ...]:
+    """One step of gradient descent with momentum on tensors X with gradients G and momenta V.
+
+    g = G + norm_coefficient · X,   V′ = α·V + β·g (β = 1 at T = 0)
+    X′ = X − R · V′, with "nesterov" X − R · (g + α·V′);   inputs X…, G…, V… → outputs X′…, V′…
+    Source: ONNX ai.onnx.preview.training Momentum-1.
+    """
+    _check_mode(mode)
+    _check_scalars(R, T)
+    rate, share = R.reshape(()), beta if int(T.reshape(())) > 0 else 1.0
+
+    def update(x: Array, gradient: Array, momentum: Array) -> tuple[Array, ...]:
+        g = gradient + norm_coefficient * x
+        v = alpha * momentum + share * g
+        return x - rate * (g + alpha * v if mode == "nesterov" else v), v
+
+    return _updated(update, inputs, 2)
+
+
+def _check_mode(mode: str) -> None:
+    require(mode in MODES, f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+
+
+def _check_scalars(R: Array, T: Array) -> None:
+    for name, x in (("R", R), ("T", T)):
+        require(x.size == 1, f"{name} must be a scalar, got {name}{shape_text(x.shape)}")
+
+
+def _groups(count: int, states: int) -> int:
+    """Number of tensors that ``count`` inputs update: each brings a gradient and its states."""
+    require(
+        count % (states + 1) == 0,
+        f"inputs must hold {states + 1} tensors for each that is updated, got {count} in all",
+    )
+    return count // (states + 1)
+
+
+def _updated(update: Update, inputs: Sequence[Array], states: int) -> tuple[Array, ...]:
+    """``update`` on every tensor with its gradient and states, results group by group."""
+    count = _groups(len(inputs), states)
+    results: list[Sequence[Array]] = []
+    for index in range(count):
+        x, *others = inputs[index::count]
+        for other in others:
+            require(
+                other.shape == x.shape,
+                f"gradient and states of X[{index}] must have its shape {shape_text(x.shape)}, "
+                f"got {shape_text(other.shape)}",
+            )
+        updated = update(x, *others)
+        kept = (x, *others[1:])
+        results.append(
+            [np.asarray(new).astype(old.dtype) for new, old in zip(updated, kept, strict=True)]
+        )
+    return tuple(result for group in zip(*results, strict=True) for result in group)
+
+
+def _infer_updates(inputs: Sequence[Fact], states: int) -> tuple[Fact, ...]:
+    """Facts of the outputs: of every input but the gradients."""
+    count = _groups(len(inputs), states)
+    kept = [*inputs[:count], *inputs[2 * count :]]
+    return tuple(Fact(fact.type) for fact in kept)
