@@ -9,8 +9,9 @@ import pytest
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import as_value, tensor
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 N = symbol("N")
 RANDOM = np.random.default_rng(7)
@@ -125,62 +126,35 @@ def test_reductions_refuse_an_axis_out_of_range(axes: list[int]) -> None:
         run_op("ReduceSum", [positive(2, 3, 4), np.array(axes)])
 
 
-@pytest.mark.parametrize("name", ["ArgMax", "ArgMin"])
-@pytest.mark.parametrize("last", [0, 1])
-@pytest.mark.parametrize("keepdims", [0, 1])
-def test_positions_of_extremes_break_ties_as_asked(name: str, last: int, keepdims: int) -> None:
-    x = RANDOM.integers(0, 3, (4, 6, 5)).astype(np.float32)
-    attributes = {"axis": 1, "select_last_index": last, "keepdims": keepdims}
-    check_node(name, [x], attributes, expected=peer(name, [x], attributes))
+@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int32, np.uint64]
+)
+def test_reductions_are_lowered(name: str, dtype: Any) -> None:
+    opset = 18 if name.startswith("ReduceLog") else 28
+    x = positive(2, 3, 4, dtype=dtype) * 2
+    for axes in ([1], [0, -1], [0, 1, 2]):
+        check_lowering(name, [x, np.array(axes)], {"keepdims": len(axes) % 2}, opset=opset)
+    check_lowering(name, [x], {"noop_with_empty_axes": 1}, opset=opset)
+    if dtype != ml_dtypes.bfloat16:
+        check_lowering(name, [x], {"axes": [1]}, opset=11)
 
 
-def test_position_of_an_extreme_needs_an_element() -> None:
-    with pytest.raises(ShapeError, match=r"axis 0 of data\[0, 2\] must have an element"):
-        run_op("ArgMax", [np.empty((0, 2), np.float32)])
+def test_integer_means_round_towards_zero_when_lowered() -> None:
+    x = np.array([[-3, -4], [3, 4], [2**31 - 1, 2**31 - 1]], np.int32)
+    check_lowering("ReduceMean", [x], {"axes": [1]}, opset=13)
 
 
-@pytest.mark.parametrize("exclusive", [0, 1])
-@pytest.mark.parametrize("reverse", [0, 1])
-@pytest.mark.parametrize("dtype", [np.float32, np.int64])
-def test_running_sums_agree_with_onnxruntime(exclusive: int, reverse: int, dtype: Any) -> None:
-    x = RANDOM.integers(-9, 9, (3, 4)).astype(dtype)
-    attributes = {"exclusive": exclusive, "reverse": reverse}
-    axis = np.array(-1, np.int32)
-    check_node("CumSum", [x, axis], attributes, expected=peer("CumSum", [x, axis], attributes))
+def test_extremes_are_lowered_with_nan_infinities_and_nothing() -> None:
+    x = np.array([[1, np.nan], [-np.inf, np.inf], [-0.0, 0.0]], np.float32)
+    for name in ("ReduceMax", "ReduceMin", "ReduceLogSumExp"):
+        check_lowering(name, [x, np.array([1])])
+        check_lowering(name, [x[:, :0], np.array([1])])
+    for name in ("ReduceMax", "ReduceMin"):
+        check_lowering(name, [x > 0, np.array([0])])
+        check_lowering(name, [(x > 0).astype(np.int8), np.array([0])])
 
 
-def test_running_products_start_at_one_if_exclusive() -> None:
-    x = np.array([2.0, 3.0, 4.0])
-    wanted = np.array([1.0, 2.0, 6.0])
-    check_node("CumProd", [x, np.array(0)], {"exclusive": 1}, expected=[wanted])
-
-
-@pytest.mark.parametrize("largest", [0, 1])
-@pytest.mark.parametrize("axis", [0, -1])
-@pytest.mark.parametrize("k", [0, 1, 3])
-def test_top_k_orders_ties_by_index(largest: int, axis: int, k: int) -> None:
-    x = RANDOM.integers(0, 4, (5, 4, 6)).astype(np.float32)
-    inputs = [x, np.array([k])]
-    attributes = {"axis": axis, "largest": largest}
-    wanted = peer("TopK", inputs, attributes, outputs=2)
-    check_node("TopK", inputs, attributes, expected=wanted)
-
-
-def test_top_k_takes_k_as_attribute_before_opset_10() -> None:
-    x = np.array([[3.0, 1.0, 2.0]])
-    wanted = [np.array([[3.0, 2.0]]), np.array([[0, 2]])]
-    check_node("TopK", [x], {"k": 2}, opset=1, expected=wanted)
-
-
-def test_top_k_counts_nan_as_greatest() -> None:
-    values, indices = run_op("TopK", [np.array([1.0, np.nan, 2.0]), np.array([2])], outputs=2)
-    np.testing.assert_array_equal(values, [np.nan, 2.0])
-    np.testing.assert_array_equal(indices, [1, 2])
-
-
-def test_top_k_refuses_more_than_there_are() -> None:
-    message = r"K must be in \[0, 3\], the extent of axis -1, got 4"
-    with pytest.raises(ShapeError, match=message):
-        run_op("TopK", [np.zeros(3, np.float32), np.array([4])], outputs=2)
-    with pytest.raises(ShapeError, match=message):
-        infer_op("TopK", [tensor(FLOAT32, (3,)), tensor(INT64, (1,), as_value([4]))], outputs=2)
+def test_a_reduction_over_axes_of_the_run_is_not_lowered() -> None:
+    with pytest.raises(NotLowered, match="its input axes is computed at run time"):
+        lower_op("ReduceSum", [positive(2, 3), np.array([[1]])])

@@ -35,6 +35,8 @@ FAMILIES: tuple[str, ...] = (
     "reduce",
     "extremes",
     "cumulative",
+    "extremes",
+    "cumulative",
     "linalg",
     "einsum",
     "conv",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from fornix.dtype import DType
@@ -21,6 +21,11 @@ def along(op: str, x: Tensor, axes: Collection[int]) -> Tensor:
 
     box = tuple(extent for axis, extent in enumerate(x.shape) if axis in axes)
     return compute(outside(x.shape, axes), at)
+
+
+def mapped(function: Callable[[Scalar], Scalar], x: Tensor) -> Tensor:
+    """``function`` of every element of ``x``."""
+    return compute(x.shape, lambda *i: function(x[i]))
 
 
 def mean_along(x: Tensor, axes: Collection[int]) -> Tensor:

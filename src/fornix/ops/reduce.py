@@ -1,7 +1,8 @@
-"""Reductions: sums, norms, extremes and positions of extremes over axes; running sums; TopK.
+"""Reductions: sums, products, norms and extremes over axes.
 
 The ten Reduce operators differ only in what they do to the elements: `_reduction` gives them their
-rules from that. Narrow floats are reduced in float32.
+rules from that. Narrow floats are reduced in float32. Positions of extremes are in `extremes.py`,
+running sums in `cumulative.py`.
 """
 
 from __future__ import annotations
@@ -14,26 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from fornix.dtype import INT64
-from fornix.errors import require
+from fornix.dtype import FLOAT64, INT64, UINT64
 from fornix.ir.dim import DimLike, known, maximum, minimum
-from fornix.ops.call import InferNode
+from fornix.ir.loops import Tensor, apply, compute, select
+from fornix.ops import scalar as s
+from fornix.ops.along import along, count_along, mapped, mean_along, outside, with_units
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, as_value, tensor, unranked
-from fornix.ops.geometry import normalize_axes, normalize_axis, shape_text
+from fornix.ops.geometry import normalize_axes
 from fornix.ops.op import Operator, op
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.types import (
     BF16,
     BOOL,
-    F16,
-    F32,
-    F64,
     FLOAT,
     I8,
     I32,
     I64,
-    INT,
-    NUMERIC,
     U8,
     U32,
     U64,
@@ -46,9 +44,14 @@ def _reduction(
     declared: Operator,
     description: str,
     reduce: Callable[[Array, Axes], Array],
+    lowered: Callable[[Tensor, Axes], Tensor],
     propagate: Callable[[DimLike, DimLike], DimLike] | None = None,
 ) -> None:
-    """Give ``declared`` its rules; ``reduce`` keeps the reduced axes, with extent 1."""
+    """Give ``declared`` its rules.
+
+    ``reduce`` keeps the reduced axes, with extent 1; ``lowered`` says the same of loop tensors and
+    drops them. Both see narrow floats widened and may give another dtype, which is converted.
+    """
 
     def infer(
         data: Fact,
@@ -81,9 +84,24 @@ def _reduction(
         result = np.asarray(reduce(widened(data), reduced)).astype(data.dtype)
         return result if keepdims else result.reshape(_reduced(data.shape, reduced, False))
 
+    def lower(
+        data: Tensor,
+        axes: Tensor | list[int] | None = None,
+        *,
+        keepdims: int,
+        noop_with_empty_axes: int = 0,
+        node: LowerNode,
+    ) -> Tensor:
+        named = node.numbers(1) if isinstance(axes, Tensor) else axes
+        reduced = _axes(named, data.rank, bool(noop_with_empty_axes))
+        result = lowered(cast_tensor(data, wide_dtype(data.dtype)), reduced)
+        result = cast_tensor(result, data.dtype)
+        return with_units(result, reduced) if keepdims else result
+
     kernel.__doc__ = description
     declared.infer(infer)
     declared.kernel(kernel)
+    declared.lower(lower)
 
 
 def _named(axes: Fact | list[int] | None) -> Fact | list[int] | None:
@@ -135,6 +153,15 @@ def _highest(dtype: np.dtype[Any]) -> Any:
     return np.array(np.inf, dtype) if dtype.kind not in "iu" else np.iinfo(dtype).max
 
 
+def _as_floats(x: Tensor) -> Tensor:
+    """``x``; integers as float64, in which NumPy takes roots and logarithms of them."""
+    return x if x.dtype.is_float else cast_tensor(x, FLOAT64)
+
+
+def _sum_of_squares(x: Tensor, axes: Axes) -> Tensor:
+    return along("sum", mapped(lambda v: v * v, x), axes)
+
+
 ReduceSum = (
     op("ReduceSum <axes: ints?, keepdims: int = 1> (data: T) => (reduced: T)",
        since=1, T=FLOAT | I32 | I64 | U32 | U64)
@@ -147,8 +174,18 @@ _reduction(
     ReduceSum,
     "Sum over ``axes``: Σ x. Integers wrap around. Source: ONNX ReduceSum-13.",
     lambda x, axes: np.sum(x, axes, keepdims=True, dtype=x.dtype),
+    lambda x, axes: along("sum", x, axes),
     operator.add,
 )
+
+
+def _lower_mean(x: Tensor, axes: Axes) -> Tensor:
+    if x.dtype.is_float:
+        return mean_along(x, axes)
+    wide = INT64 if x.dtype.is_signed else UINT64
+    total, count = along("sum", cast_tensor(x, wide), axes), count_along(x.shape, axes, wide)
+    return mapped(lambda v: apply("div", v, count), total)
+
 
 ReduceMean = (
     op("ReduceMean <axes: ints?, keepdims: int = 1> (data: T) => (reduced: T)",
@@ -163,6 +200,7 @@ _reduction(
     ReduceMean,
     "Arithmetic mean over ``axes``: Σ x / n; integers truncate. Source: ONNX ReduceMean-18.",
     lambda x, axes: np.sum(x, axes, keepdims=True) / _count(x, axes),
+    _lower_mean,
 )
 
 ReduceProd = (
@@ -178,6 +216,7 @@ _reduction(
     ReduceProd,
     "Product over ``axes``: ∏ x. Integers wrap around. Source: ONNX ReduceProd-18.",
     lambda x, axes: np.prod(x, axes, keepdims=True, dtype=x.dtype),
+    lambda x, axes: along("prod", x, axes),
     operator.mul,
 )
 
@@ -196,6 +235,7 @@ _reduction(
     ReduceMax,
     "Greatest element over ``axes``; NaN wins, nothing gives the least value of the dtype.",
     lambda x, axes: np.max(x, axes, keepdims=True, initial=_lowest(x.dtype)),
+    lambda x, axes: along("max", x, axes),
     maximum,
 )
 
@@ -214,6 +254,7 @@ _reduction(
     ReduceMin,
     "Least element over ``axes``; NaN wins, nothing gives the greatest value of the dtype.",
     lambda x, axes: np.min(x, axes, keepdims=True, initial=_highest(x.dtype)),
+    lambda x, axes: along("min", x, axes),
     minimum,
 )
 
@@ -230,6 +271,7 @@ _reduction(
     ReduceL1,
     "L1 norm over ``axes``: Σ |x|. Source: ONNX ReduceL1-18.",
     lambda x, axes: np.sum(np.abs(x), axes, keepdims=True, dtype=x.dtype),
+    lambda x, axes: along("sum", mapped(s.abs, x), axes),
 )
 
 ReduceL2 = (
@@ -245,6 +287,7 @@ _reduction(
     ReduceL2,
     "L2 norm over ``axes``: √Σ x²; integers truncate. Source: ONNX ReduceL2-18.",
     lambda x, axes: np.sqrt(np.sum(x * x, axes, keepdims=True, dtype=x.dtype)),
+    lambda x, axes: mapped(s.sqrt, _as_floats(_sum_of_squares(x, axes))),
 )
 
 ReduceSumSquare = (
@@ -260,6 +303,7 @@ _reduction(
     ReduceSumSquare,
     "Sum of squares over ``axes``: Σ x². Source: ONNX ReduceSumSquare-18.",
     lambda x, axes: np.sum(x * x, axes, keepdims=True, dtype=x.dtype),
+    _sum_of_squares,
 )
 
 ReduceLogSum = (
@@ -276,6 +320,7 @@ _reduction(
     ReduceLogSum,
     "Logarithm of the sum over ``axes``: log Σ x. Source: ONNX ReduceLogSum-18.",
     lambda x, axes: np.log(np.sum(x, axes, keepdims=True, dtype=x.dtype)),
+    lambda x, axes: mapped(s.log, _as_floats(along("sum", x, axes))),
 )
 
 ReduceLogSumExp = (
@@ -298,191 +343,17 @@ def _log_sum_exp(x: Array, axes: Axes) -> Array:
     return total
 
 
+def _lower_log_sum_exp(x: Tensor, axes: Axes) -> Tensor:
+    x = _as_floats(x)
+    top = mapped(lambda v: select(s.abs(v) < math.inf, v, 0.0), along("max", x, axes))
+    shifted = compute(x.shape, lambda *i: s.exp(x[i] - top[outside(i, axes)]))
+    total = along("sum", shifted, axes)
+    return compute(total.shape, lambda *i: s.log(total[i]) + top[i])
+
+
 _reduction(
     ReduceLogSumExp,
     "Logarithm of the sum of exponentials over ``axes``: log Σ exp x, without overflow.",
     _log_sum_exp,
+    _lower_log_sum_exp,
 )
-
-
-ArgMax = (
-    op("""ArgMax <axis: int = 0, keepdims: int = 1> (data: T) => (reduced: tensor(int64))""",
-       since=1, T=NUMERIC)
-    .since(11)
-    .since(12, """ArgMax <axis: int = 0, keepdims: int = 1, select_last_index: int = 0> (data:
-                    T) => (reduced: tensor(int64))""")
-    .since(13, T=+BF16)
-)  # fmt: skip
-
-ArgMin = (
-    op("""ArgMin <axis: int = 0, keepdims: int = 1> (data: T) => (reduced: tensor(int64))""",
-       since=1, T=NUMERIC)
-    .since(11)
-    .since(12, """ArgMin <axis: int = 0, keepdims: int = 1, select_last_index: int = 0> (data:
-                    T) => (reduced: tensor(int64))""")
-    .since(13, T=+BF16)
-)  # fmt: skip
-
-
-@ArgMax.infer
-@ArgMin.infer
-def infer_arg(data: Fact, *, axis: int, keepdims: int, select_last_index: int = 0) -> Fact:
-    reduced = (normalize_axis(axis, data.rank),)
-    return tensor(INT64, _reduced(data.shape, reduced, bool(keepdims)))
-
-
-@ArgMax.kernel
-def arg_max(data: Array, *, axis: int, keepdims: int, select_last_index: int = 0) -> Array:
-    """Index of the greatest element along ``axis``, the first or, on request, the last of several.
-
-    NaN counts as greatest. Raises ShapeError if the axis is empty. Source: ONNX ArgMax-13.
-    """
-    return _arg(np.argmax, data, axis, bool(keepdims), bool(select_last_index))
-
-
-@ArgMin.kernel
-def arg_min(data: Array, *, axis: int, keepdims: int, select_last_index: int = 0) -> Array:
-    """Index of the least element along ``axis``, the first or, on request, the last of several.
-
-    NaN counts as least. Raises ShapeError if the axis is empty. Source: ONNX ArgMin-13.
-    """
-    return _arg(np.argmin, data, axis, bool(keepdims), bool(select_last_index))
-
-
-def _arg(
-    find: Callable[..., Array], data: Array, axis: int, keeps: bool, takes_last: bool
-) -> Array:
-    axis = normalize_axis(axis, data.ndim)
-    require(
-        data.shape[axis] > 0,
-        f"axis {axis} of data{shape_text(data.shape)} must have an element to choose from",
-    )
-    data = widened(data)
-    if takes_last:
-        found = data.shape[axis] - 1 - find(np.flip(data, axis), axis, keepdims=keeps)
-    else:
-        found = find(data, axis, keepdims=keeps)
-    return np.asarray(found, np.int64)
-
-
-CumSum = (
-    op("CumSum <exclusive: int = 0, reverse: int = 0> (x: T, axis: T2) => (y: T)",
-       since=11, T=F32 | F64 | I32 | I64 | U32 | U64, T2=I32 | I64)
-    .since(14, T=+(BF16 | F16))
-)  # fmt: skip
-
-CumProd = (
-    op("CumProd <exclusive: int = 0, reverse: int = 0> (x: T, axis: T2) => (y: T)",
-       since=26, T=FLOAT | BF16 | I32 | I64 | U32 | U64, T2=I32 | I64)
-)  # fmt: skip
-
-
-@CumSum.infer
-@CumProd.infer
-def infer_cumulative(x: Fact, axis: Fact, *, exclusive: int, reverse: int) -> Fact:
-    return tensor(x.dtype, x.shape)
-
-
-@CumSum.kernel
-def cum_sum(x: Array, axis: Array, *, exclusive: int, reverse: int) -> Array:
-    """Running sum along ``axis``: yᵢ = Σ_{j≤i} xⱼ, or j < i if exclusive, from the end if reverse.
-
-    Integers wrap around. Source: ONNX CumSum-14.
-    """
-    return _cumulative(np.cumsum, 0, x, axis, bool(exclusive), bool(reverse))
-
-
-@CumProd.kernel
-def cum_prod(x: Array, axis: Array, *, exclusive: int, reverse: int) -> Array:
-    """Running product along ``axis``: yᵢ = ∏_{j≤i} xⱼ; j < i if exclusive, from the end if reverse.
-
-    Integers wrap around. Source: ONNX CumProd-26.
-    """
-    return _cumulative(np.cumprod, 1, x, axis, bool(exclusive), bool(reverse))
-
-
-def _cumulative(
-    run: Callable[..., Array],
-    neutral: int,
-    x: Array,
-    axis: Array,
-    is_exclusive: bool,
-    is_reverse: bool,
-) -> Array:
-    require(axis.size == 1, f"axis must be one number, found shape {shape_text(axis.shape)}")
-    place = normalize_axis(int(axis.reshape(())), x.ndim)
-    moved = np.moveaxis(widened(x), place, 0)
-    if is_reverse:
-        moved = moved[::-1]
-    if is_exclusive:
-        first = np.full((min(1, len(moved)), *moved.shape[1:]), neutral, moved.dtype)
-        moved = np.concatenate([first, moved[:-1]])
-    result = run(moved, axis=0, dtype=moved.dtype)
-    return np.moveaxis(result[::-1] if is_reverse else result, 0, place).astype(x.dtype)
-
-
-TopK = (
-    op("TopK <axis: int = -1, k: int> (X: T) => (Values: T, Indices: I)", since=1, T=FLOAT, I=I64)
-    .since(10, "TopK <axis: int = -1> (X: T, K: tensor(int64)) => (Values: T, Indices: I)")
-    .since(11, """TopK <axis: int = -1, largest: int = 1, sorted: int = 1> (X: T, K:
-                  tensor(int64)) => (Values: T, Indices: I)""", T=+INT)
-    .since(24, T=+BF16)
-)  # fmt: skip
-
-
-@TopK.infer
-def infer_top_k(
-    X: Fact,
-    K: Fact | None = None,
-    *,
-    axis: int,
-    k: int | None = None,
-    largest: int = 1,
-    sorted: int = 1,
-    node: InferNode,
-) -> tuple[Fact, Fact]:
-    place = normalize_axis(axis, X.rank)
-    count: DimLike | None = k
-    if K is not None:
-        count = K.value.reshape(-1)[0] if K.value is not None and K.value.size else None
-    if count is None:
-        count = node.unknown("K is computed at run time")
-    extent, wanted = known(X.shape[place]), known(count)
-    require(
-        wanted is None or (wanted >= 0 and (extent is None or wanted <= extent)),
-        f"K must be in [0, {X.shape[place]}], the extent of axis {axis}, got {count}",
-    )
-    shape = (*X.shape[:place], count, *X.shape[place + 1 :])
-    return tensor(X.dtype, shape), tensor(INT64, shape)
-
-
-@TopK.kernel
-def top_k(
-    X: Array,
-    K: Array | None = None,
-    *,
-    axis: int,
-    k: int | None = None,
-    largest: int = 1,
-    sorted: int = 1,
-) -> tuple[Array, Array]:
-    """The K greatest, or least, elements along ``axis``, in order, and their indices.
-
-    X[*A, N, *B] → Values, Indices[*A, K, *B]. Of equal elements the one with the lower index comes
-    first; NaN counts as greatest. Raises ShapeError unless 0 ≤ K ≤ N. Source: ONNX TopK-11.
-    """
-    place = normalize_axis(axis, X.ndim)
-    count = int(k if K is None else K.reshape(-1)[0])  # type: ignore[arg-type]
-    extent = X.shape[place]
-    require(
-        0 <= count <= extent, f"K must be in [0, {extent}], the extent of axis {axis}, got {count}"
-    )
-    keys = widened(X)
-    if largest:
-        # A stable sort of the reversed axis, read from the end, keeps lower indices first.
-        ascending = np.argsort(np.flip(keys, place), place, kind="stable")
-        order = extent - 1 - np.flip(ascending, place)
-    else:
-        order = np.argsort(keys, place, kind="stable")
-    chosen = np.take(order, np.arange(count), place)
-    return np.take_along_axis(X, chosen, place), chosen.astype(np.int64)

@@ -1,0 +1,186 @@
+"""Extremes along an axis and where they are: ArgMax, ArgMin, TopK.
+
+NaN counts as an extreme, and of equal elements the first is meant unless an attribute says else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fornix.dtype import INT64
+from fornix.errors import require
+from fornix.ir.dim import DimLike, known
+from fornix.ir.loops import Scalar, Tensor, compute, index, reduce, select
+from fornix.ops import scalar as s
+from fornix.ops.along import along, merged, with_units
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import normalize_axis, shape_text
+from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor, wide_dtype, widened
+from fornix.ops.types import BF16, FLOAT, I64, INT, NUMERIC
+
+ArgMax = (
+    op("""ArgMax <axis: int = 0, keepdims: int = 1> (data: T) => (reduced: tensor(int64))""",
+       since=1, T=NUMERIC)
+    .since(11)
+    .since(12, """ArgMax <axis: int = 0, keepdims: int = 1, select_last_index: int = 0> (data:
+                    T) => (reduced: tensor(int64))""")
+    .since(13, T=+BF16)
+)  # fmt: skip
+
+ArgMin = (
+    op("""ArgMin <axis: int = 0, keepdims: int = 1> (data: T) => (reduced: tensor(int64))""",
+       since=1, T=NUMERIC)
+    .since(11)
+    .since(12, """ArgMin <axis: int = 0, keepdims: int = 1, select_last_index: int = 0> (data:
+                    T) => (reduced: tensor(int64))""")
+    .since(13, T=+BF16)
+)  # fmt: skip
+
+
+@ArgMax.infer
+@ArgMin.infer
+def infer_arg(data: Fact, *, axis: int, keepdims: int, select_last_index: int = 0) -> Fact:
+    place = normalize_axis(axis, data.rank)
+    return tensor(INT64, _left(data.shape, place, bool(keepdims)))
+
+
+def _left(shape: Sequence[DimLike], axis: int, keeps: bool) -> list[DimLike]:
+    """Extents without that of ``axis``, which is 1 if it ``keeps`` its place."""
+    return [*shape[:axis], *([1] if keeps else []), *shape[axis + 1 :]]
+
+
+@ArgMax.kernel
+def arg_max(data: Array, *, axis: int, keepdims: int, select_last_index: int = 0) -> Array:
+    """Index of the greatest element along ``axis``, the first or, on request, the last of several.
+
+    NaN counts as greatest. Raises ShapeError if the axis is empty. Source: ONNX ArgMax-13.
+    """
+    return _arg(np.argmax, data, axis, bool(keepdims), bool(select_last_index))
+
+
+@ArgMin.kernel
+def arg_min(data: Array, *, axis: int, keepdims: int, select_last_index: int = 0) -> Array:
+    """Index of the least element along ``axis``, the first or, on request, the last of several.
+
+    NaN counts as least. Raises ShapeError if the axis is empty. Source: ONNX ArgMin-13.
+    """
+    return _arg(np.argmin, data, axis, bool(keepdims), bool(select_last_index))
+
+
+def _arg(
+    find: Callable[..., Array], data: Array, axis: int, keeps: bool, takes_last: bool
+) -> Array:
+    axis = normalize_axis(axis, data.ndim)
+    require(
+        data.shape[axis] > 0,
+        f"axis {axis} of data{shape_text(data.shape)} must have an element to choose from",
+    )
+    data = widened(data)
+    if takes_last:
+        found = data.shape[axis] - 1 - find(np.flip(data, axis), axis, keepdims=keeps)
+    else:
+        found = find(data, axis, keepdims=keeps)
+    return np.asarray(found, np.int64)
+
+
+@ArgMax.lower
+def lower_arg_max(data: Tensor, *, axis: int, keepdims: int, select_last_index: int = 0) -> Tensor:
+    return _lower_arg("max", data, axis, bool(keepdims), bool(select_last_index))
+
+
+@ArgMin.lower
+def lower_arg_min(data: Tensor, *, axis: int, keepdims: int, select_last_index: int = 0) -> Tensor:
+    return _lower_arg("min", data, axis, bool(keepdims), bool(select_last_index))
+
+
+def _lower_arg(op: str, data: Tensor, axis: int, keeps: bool, takes_last: bool) -> Tensor:
+    """The least, or greatest, k where x[k] is the extreme; NaN counts as the extreme."""
+    place = normalize_axis(axis, data.rank)
+    x, extent = cast_tensor(data, wide_dtype(data.dtype)), data.shape[place]
+    extreme = along(op, x, [place])
+    choose, worst = ("max", index(-1)) if takes_last else ("min", index(extent))
+
+    def at(*i: DimLike) -> Scalar:
+        def candidate(k: DimLike) -> Scalar:
+            value = x[merged(x.rank, [place], i, [k])]
+            is_extreme = s.equal(value, extreme[i])
+            if x.dtype.is_float:
+                is_extreme = s.logical_or(is_extreme, s.isnan(value))
+            return select(is_extreme, index(k), worst)
+
+        return reduce(choose, extent, candidate)
+
+    found = compute(extreme.shape, at)
+    return with_units(found, [place]) if keeps else found
+
+
+TopK = (
+    op("TopK <axis: int = -1, k: int> (X: T) => (Values: T, Indices: I)", since=1, T=FLOAT, I=I64)
+    .since(10, "TopK <axis: int = -1> (X: T, K: tensor(int64)) => (Values: T, Indices: I)")
+    .since(11, """TopK <axis: int = -1, largest: int = 1, sorted: int = 1> (X: T, K:
+                  tensor(int64)) => (Values: T, Indices: I)""", T=+INT)
+    .since(24, T=+BF16)
+    .opaque("a selection is no function of one element")
+)  # fmt: skip
+
+
+@TopK.infer
+def infer_top_k(
+    X: Fact,
+    K: Fact | None = None,
+    *,
+    axis: int,
+    k: int | None = None,
+    largest: int = 1,
+    sorted: int = 1,
+    node: InferNode,
+) -> tuple[Fact, Fact]:
+    place = normalize_axis(axis, X.rank)
+    count: DimLike | None = k
+    if K is not None:
+        count = K.value.reshape(-1)[0] if K.value is not None and K.value.size else None
+    if count is None:
+        count = node.unknown("K is computed at run time")
+    extent, wanted = known(X.shape[place]), known(count)
+    require(
+        wanted is None or (wanted >= 0 and (extent is None or wanted <= extent)),
+        f"K must be in [0, {X.shape[place]}], the extent of axis {axis}, got {count}",
+    )
+    shape = (*X.shape[:place], count, *X.shape[place + 1 :])
+    return tensor(X.dtype, shape), tensor(INT64, shape)
+
+
+@TopK.kernel
+def top_k(
+    X: Array,
+    K: Array | None = None,
+    *,
+    axis: int,
+    k: int | None = None,
+    largest: int = 1,
+    sorted: int = 1,
+) -> tuple[Array, Array]:
+    """The K greatest, or least, elements along ``axis``, in order, and their indices.
+
+    X[*A, N, *B] → Values, Indices[*A, K, *B]. Of equal elements the one with the lower index comes
+    first; NaN counts as greatest. Raises ShapeError unless 0 ≤ K ≤ N. Source: ONNX TopK-11.
+    """
+    place = normalize_axis(axis, X.ndim)
+    count = int(k if K is None else K.reshape(-1)[0])  # type: ignore[arg-type]
+    extent = X.shape[place]
+    require(
+        0 <= count <= extent, f"K must be in [0, {extent}], the extent of axis {axis}, got {count}"
+    )
+    keys = widened(X)
+    if largest:
+        # A stable sort of the reversed axis, read from the end, keeps lower indices first.
+        ascending = np.argsort(np.flip(keys, place), place, kind="stable")
+        order = extent - 1 - np.flip(ascending, place)
+    else:
+        order = np.argsort(keys, place, kind="stable")
+    chosen = np.take(order, np.arange(count), place)
+    return np.take_along_axis(X, chosen, place), chosen.astype(np.int64)

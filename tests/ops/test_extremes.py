@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fornix.dtype import FLOAT32, INT64
+from fornix.errors import ShapeError
+from fornix.ops.call import NotLowered
+from fornix.ops.fact import as_value, tensor
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
+
+RANDOM = np.random.default_rng(7)
+
+
+@pytest.mark.parametrize("name", ["ArgMax", "ArgMin"])
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_positions_of_extremes_break_ties_as_asked(name: str, last: int, keepdims: int) -> None:
+    x = RANDOM.integers(0, 3, (4, 6, 5)).astype(np.float32)
+    attributes = {"axis": 1, "select_last_index": last, "keepdims": keepdims}
+    check_node(name, [x], attributes, expected=peer(name, [x], attributes))
+
+
+def test_position_of_an_extreme_needs_an_element() -> None:
+    with pytest.raises(ShapeError, match=r"axis 0 of data\[0, 2\] must have an element"):
+        run_op("ArgMax", [np.empty((0, 2), np.float32)])
+
+
+@pytest.mark.parametrize("name", ["ArgMax", "ArgMin"])
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.int32, np.uint8, np.int8]
+)
+def test_positions_of_extremes_are_lowered(name: str, last: int, dtype: Any) -> None:
+    x = RANDOM.integers(0, 4, (5, 9, 2)).astype(dtype)
+    for axis, keepdims in ((1, 0), (-1, 1), (0, 1)):
+        attributes = {"axis": axis, "keepdims": keepdims, "select_last_index": last}
+        check_lowering(name, [x], attributes)
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_nan_is_the_extreme_that_is_found(last: int) -> None:
+    x = np.array([[1, np.nan, 3, np.nan], [3, 1, 3, -np.inf], [-np.inf] * 4], np.float32)
+    attributes = {"axis": 1, "select_last_index": last, "keepdims": 0}
+    check_lowering("ArgMax", [x], attributes)
+    check_lowering("ArgMin", [-x], attributes)
+    wanted = [3, 2, 3] if last else [1, 0, 0]
+    np.testing.assert_array_equal(run_op("ArgMax", [x], attributes)[0], wanted)
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_top_k_orders_ties_by_index(largest: int, axis: int, k: int) -> None:
+    x = RANDOM.integers(0, 4, (5, 4, 6)).astype(np.float32)
+    inputs = [x, np.array([k])]
+    attributes = {"axis": axis, "largest": largest}
+    wanted = peer("TopK", inputs, attributes, outputs=2)
+    check_node("TopK", inputs, attributes, expected=wanted)
+
+
+def test_top_k_takes_k_as_attribute_before_opset_10() -> None:
+    x = np.array([[3.0, 1.0, 2.0]])
+    wanted = [np.array([[3.0, 2.0]]), np.array([[0, 2]])]
+    check_node("TopK", [x], {"k": 2}, opset=1, expected=wanted)
+
+
+def test_top_k_counts_nan_as_greatest() -> None:
+    values, indices = run_op("TopK", [np.array([1.0, np.nan, 2.0]), np.array([2])], outputs=2)
+    np.testing.assert_array_equal(values, [np.nan, 2.0])
+    np.testing.assert_array_equal(indices, [1, 2])
+
+
+def test_top_k_refuses_more_than_there_are() -> None:
+    message = r"K must be in \[0, 3\], the extent of axis -1, got 4"
+    with pytest.raises(ShapeError, match=message):
+        run_op("TopK", [np.zeros(3, np.float32), np.array([4])], outputs=2)
+    with pytest.raises(ShapeError, match=message):
+        infer_op("TopK", [tensor(FLOAT32, (3,)), tensor(INT64, (1,), as_value([4]))], outputs=2)
+
+
+def test_top_k_stays_with_its_kernel() -> None:
+    with pytest.raises(NotLowered, match="a selection is no function of one element"):
+        lower_op("TopK", [np.zeros(3, np.float32), np.array([2])], outputs=2)
