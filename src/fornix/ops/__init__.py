@@ -35,8 +35,6 @@ FAMILIES: tuple[str, ...] = (
     "reduce",
     "extremes",
     "cumulative",
-    "extremes",
-    "cumulative",
     "linalg",
     "einsum",
     "conv",
