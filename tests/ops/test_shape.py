@@ -5,11 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix import ops
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import ShapeError
-from fornix.ir.dim import symbol
+from fornix.ir.dim import DimLike, symbol
+from fornix.ir.loops import Load, Store, Tensor, compute, stored
+from fornix.ir.loops import tensor as loop_tensor
+from fornix.ir.types import TensorType
+from fornix.ops.call import LowerNode, NotLowered, lower_node
 from fornix.ops.fact import Fact, as_value, tensor, unranked
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ir.interpreter import interpret
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 N, S = symbol("N"), symbol("S")
 DATA = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -90,32 +96,6 @@ def test_reshape_refuses_zero_beside_minus_one_with_allowzero() -> None:
         run_op("Reshape", [DATA, ints(0, -1)], {"allowzero": 1})
 
 
-@pytest.mark.parametrize("axes", [(0,), (-4, 2), (0, 2)])
-def test_squeeze_and_unsqueeze_undo_each_other(axes: tuple[int, ...]) -> None:
-    whole = np.arange(6, dtype=np.int8).reshape(1, 2, 1, 3)
-    part = np.squeeze(whole, tuple(axes))
-    check_node("Squeeze", [whole, ints(*axes)], expected=[part])
-    check_node("Unsqueeze", [part, ints(*axes)], expected=[whole])
-    check_node("Squeeze", [whole], {"axes": list(axes)}, opset=11, expected=[part])
-    check_node("Unsqueeze", [part], {"axes": list(axes)}, opset=11, expected=[whole])
-
-
-def test_squeeze_without_axes_drops_every_one() -> None:
-    whole = np.ones((1, 2, 1), np.float64)
-    check_node("Squeeze", [whole], expected=[np.ones(2)])
-    assert not infer_op("Squeeze", [tensor(FLOAT32, (N, 1))])[0].has_rank
-
-
-def test_squeeze_refuses_an_extent_that_is_not_one() -> None:
-    with pytest.raises(ShapeError, match=r"axis 1 of data\[2, 3, 4\] must be 1 to be squeezed"):
-        run_op("Squeeze", [DATA, ints(1)])
-
-
-def test_unsqueeze_refuses_an_axis_named_twice() -> None:
-    with pytest.raises(ShapeError, match=r"axes must name each axis once, got \[1, 1\]"):
-        run_op("Unsqueeze", [DATA, ints(1, -4)])
-
-
 def test_shape_gives_symbolic_contents() -> None:
     [fact] = infer_op("Shape", [tensor(FLOAT32, (N, 3, S + 1))], {"start": -2})
     assert fact.shape == (2,)
@@ -166,3 +146,91 @@ def test_identity_keeps_what_is_known() -> None:
     value = as_value([N, 2])
     [fact] = infer_op("Identity", [tensor(INT64, (2,), value)])
     assert fact.known_value is value
+
+
+@pytest.mark.parametrize("target", [(4, 6), (0, -1), (-1,), (2, 1, 0, -1), (1, 24, 1)])
+def test_reshape_is_lowered_to_arithmetic_of_indices(target: tuple[int, ...]) -> None:
+    check_lowering("Reshape", [DATA, ints(*target)])
+    check_lowering("Reshape", [DATA.astype(np.float16), ints(*target)])
+    check_lowering("Reshape", [DATA], {"shape": list(target)}, opset=1)
+
+
+def test_reshape_of_one_element_and_of_none_is_lowered() -> None:
+    one = np.ones((1, 1), np.int8)
+    check_lowering("Reshape", [one, np.zeros(0, np.int64)])
+    check_lowering("Reshape", [one.reshape(()), ints(1, 1)])
+    check_lowering("Reshape", [one[:0], ints(3, 0)], {"allowzero": 1})
+
+
+def reshaped(data: Tensor, shape: tuple[DimLike, ...]) -> Tensor:
+    operator = ops.find("", "Reshape")
+    assert operator is not None
+    node = LowerNode(
+        operator=operator,
+        schema=operator.schema(14),
+        opset=14,
+        wanted=(True,),
+        output_types=(TensorType(data.dtype, shape),),
+        facts=(),
+    )
+    [result] = lower_node([data, None], {"allowzero": 0}, node)
+    assert result is not None
+    return result
+
+
+def turned(x: Tensor) -> Tensor:
+    b, s, h, d = x.shape
+    return compute((b, h, s, d), lambda i, j, k, m: x[i, k, j, m])
+
+
+def test_heads_that_are_split_turned_and_merged_again_cost_nothing() -> None:
+    batch, steps = symbol("B", least=1), symbol("S", least=1)
+    x = loop_tensor("x", (batch, steps, 768), FLOAT32)
+    heads = reshaped(x, (batch, steps, 12, 64))
+    merged = stored(reshaped(turned(turned(heads)), (batch, steps, 768)))
+    assert merged.buffer is not None
+    source = merged.buffer.source
+    assert isinstance(source, Store)
+    assert isinstance(source.value, Load)
+    assert source.value.address == source.address
+
+
+def test_reshape_to_a_shape_of_the_run_is_not_lowered() -> None:
+    with pytest.raises(NotLowered, match="the extents of its result are computed at run time"):
+        lower_op("Reshape", [DATA, ints(4, 6)[None]])
+
+
+def test_shape_and_size_are_lowered_to_extents() -> None:
+    check_lowering("Shape", [DATA])
+    check_lowering("Shape", [DATA], {"start": -2, "end": 2})
+    check_lowering("Shape", [DATA], {"start": 2, "end": 1})
+    check_lowering("Size", [DATA])
+
+
+def test_flatten_expand_and_identity_are_lowered() -> None:
+    for axis in (0, 1, 3, -1):
+        check_lowering("Flatten", [DATA], {"axis": axis})
+    for target in ((2, 3, 4), (5, 1, 1, 1), (1,), (3, 1), (0, 1, 1, 1)):
+        check_lowering("Expand", [DATA, ints(*target)])
+    check_lowering("Expand", [DATA[:, :1], ints(7, 1)])
+    check_lowering("Identity", [DATA > 3])
+
+
+@pytest.mark.parametrize("extent", [1, 5])
+def test_an_extent_that_may_be_1_expands_either_way(extent: int) -> None:
+    x = np.arange(extent, dtype=np.float32)
+    unnamed = loop_tensor("x", (N,), FLOAT32)
+    operator = ops.find("", "Expand")
+    assert operator is not None
+    node = LowerNode(
+        operator=operator,
+        schema=operator.schema(13),
+        opset=13,
+        wanted=(True,),
+        output_types=(TensorType(FLOAT32, (2, 5)),),
+        facts=(),
+    )
+    [result] = lower_node([unnamed, None], {}, node)
+    assert result is not None
+    found = interpret(result, {"x": x}, {"N": extent})
+    np.testing.assert_array_equal(found, np.broadcast_to(x, (2, 5)))

@@ -19,6 +19,7 @@ FAMILIES: tuple[str, ...] = (
     "logic",
     "activation",
     "shape",
+    "squeeze",
     "move",
     "shuffle",
     "slice",

@@ -1,7 +1,8 @@
-"""Shapes as data, and data in other shapes: Shape, Size, Reshape, Squeeze, Flatten, Expand.
+"""Shapes as data, and data in other shapes: Shape, Size, Reshape, Flatten, Expand, Identity.
 
 None of these computes elements. Inference matters most here: exporters compute shapes with these
-operators, so each propagates contents, symbolic ones included.
+operators, so each propagates contents, symbolic ones included. Squeeze and Unsqueeze are in
+`squeeze.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import numpy as np
 
 from fornix.dtype import INT64
 from fornix.errors import require
-from fornix.ir.dim import Dim, DimLike, exact_quotient, is_nonnegative, known
-from fornix.ir.graph import Graph, Node
-from fornix.ops.adapt import attribute_to_input, input_to_attribute
-from fornix.ops.call import InferNode
+from fornix.ir.dim import Dim, DimLike, exact_quotient, is_nonnegative, known, minimum
+from fornix.ir.loops import Scalar, Tensor, apply, compute, const, index, load, select
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import (
     KNOWN_ELEMENTS,
     Array,
@@ -27,7 +27,7 @@ from fornix.ops.fact import (
     tensor,
     unranked,
 )
-from fornix.ops.geometry import broadcast_shapes, normalize_axes, normalize_axis, shape_text
+from fornix.ops.geometry import broadcast_shapes, normalize_axis, row_major, shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, E8M0, F4, F8, FLOAT, I2, I4, I64, OPT, SEQ, TENSOR
 
@@ -57,6 +57,19 @@ def shape(data: Array, *, start: int = 0, end: int | None = None) -> Array:
     Source: ONNX Shape-15.
     """
     return np.array(data.shape[_bounds(data.ndim, start, end)], np.int64)
+
+
+@Shape.lower
+def lower_shape(data: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
+    extents = data.shape[_bounds(data.rank, start, end)]
+
+    def at(i: DimLike) -> Scalar:
+        found: Scalar = const(0, INT64)
+        for axis, extent in enumerate(extents):
+            found = select(apply("eq", index(i), index(axis)), index(extent), found)
+        return found
+
+    return compute((len(extents),), at)
 
 
 def _bounds(rank: int, start: int, end: int | None) -> slice:
@@ -90,6 +103,11 @@ def infer_size(data: Fact) -> Fact:
 def size(data: Array) -> Array:
     """Number of elements of ``data``, a scalar."""
     return np.array(data.size, np.int64)
+
+
+@Size.lower
+def lower_size(data: Tensor) -> Tensor:
+    return compute((), lambda: index(math.prod(data.shape)))
 
 
 Reshape = (
@@ -234,6 +252,38 @@ def reshape(data: Array, shape: Array | list[int] | None = None, *, allowzero: i
     return data.reshape(wanted)
 
 
+@Reshape.lower
+def lower_reshape(
+    data: Tensor,
+    shape: Tensor | list[int] | None = None,
+    *,
+    allowzero: int = 0,
+    node: LowerNode,
+) -> Tensor:
+    return reshaped(data, node.shape())
+
+
+def reshaped(data: Tensor, shape: Sequence[DimLike]) -> Tensor:
+    """``data`` in another shape: an index becomes an address, and that an index of ``data``.
+
+    Where the data lie in memory in row-major order, the address serves as it is.
+    """
+    if 0 in shape:
+        return compute(shape, lambda *_: 0, data.dtype)
+
+    def at(*i: DimLike) -> Scalar:
+        address = row_major(i, shape)
+        if data.buffer is not None and data.buffer.is_row_major:
+            return load(data.buffer, address)
+        place: list[DimLike] = []
+        for extent in data.shape[:0:-1]:
+            place.insert(0, address % extent)
+            address = address // extent
+        return data[(address, *place) if data.rank else ()]
+
+    return compute(shape, at)
+
+
 def _remaining(source: tuple[int, ...], taken: Sequence[int]) -> int:
     """The extent that −1 stands for beside the extents ``taken``.
 
@@ -249,126 +299,6 @@ def _remaining(source: tuple[int, ...], taken: Sequence[int]) -> int:
         "do not divide",
     )
     return have // rest
-
-
-Squeeze = (
-    op("Squeeze <axes: ints?> (data: T) => (squeezed: T)", since=1, T=TENSOR)
-    .since(11)
-    .since(13, "Squeeze (data: T, axes: tensor(int64)?) => (squeezed: T)", T=+BF16)
-    .since(21, T=+(F8 | I4))
-    .since(23, T=+F4)
-    .since(24, T=+E8M0)
-    .since(25, T=+I2)
-)
-
-
-@Squeeze.infer
-def infer_squeeze(data: Fact, axes: Fact | list[int] | None = None) -> Fact:
-    named = _named_axes(axes)
-    if axes is not None and named is None:
-        return _rank_changed(data, axes, -1)
-    if named is None:
-        drop = {axis for axis, extent in enumerate(data.shape) if extent == 1}
-        if any(known(extent) is None for extent in data.shape):
-            return unranked(data.dtype)  # a symbolic extent may turn out to be 1
-    else:
-        drop = set(normalize_axes(named, data.rank))
-        _check_squeezed(data.shape, drop)
-    extents = [extent for axis, extent in enumerate(data.shape) if axis not in drop]
-    return tensor(data.dtype, extents, reshaped_value(data.value, extents))
-
-
-@Squeeze.kernel
-def squeeze(data: Array, axes: Array | list[int] | None = None) -> Array:
-    """``data`` without the named axes, whose extents must be 1; without ``axes``, without any 1.
-
-    Raises ShapeError if a named axis has another extent. Source: ONNX Squeeze-13.
-    """
-    if axes is None:
-        return data.reshape([extent for extent in data.shape if extent != 1])
-    drop = set(normalize_axes(np.asarray(axes).reshape(-1).tolist(), data.ndim))
-    _check_squeezed(data.shape, drop)
-    return data.reshape([extent for axis, extent in enumerate(data.shape) if axis not in drop])
-
-
-@Squeeze.adapt(11, 13)
-def squeeze_11_to_13(node: Node, graph: Graph) -> None:
-    attribute_to_input(node, graph, "axes", 1)
-
-
-@Squeeze.adapt(13, 11)
-def squeeze_13_to_11(node: Node, graph: Graph) -> None:
-    input_to_attribute(node, graph, "axes", 1, 11)
-
-
-def _check_squeezed(shape: Sequence[DimLike], drop: set[int]) -> None:
-    for axis in sorted(drop):
-        require(
-            known(shape[axis]) in {None, 1},
-            f"axis {axis} of data{shape_text(shape)} must be 1 to be squeezed, found {shape[axis]}",
-        )
-
-
-Unsqueeze = (
-    op("Unsqueeze <axes: ints> (data: T) => (expanded: T)", since=1, T=TENSOR)
-    .since(11)
-    .since(13, "Unsqueeze (data: T, axes: tensor(int64)) => (expanded: T)", T=+BF16)
-    .since(21, T=+(F8 | I4))
-    .since(23, T=+F4)
-    .since(24, T=+E8M0)
-    .since(25, T=+I2)
-)
-
-
-@Unsqueeze.infer
-def infer_unsqueeze(data: Fact, axes: Fact | list[int]) -> Fact:
-    named = _named_axes(axes)
-    if named is None:
-        return _rank_changed(data, axes, 1)
-    extents = _unsqueezed(data.shape, named)
-    return tensor(data.dtype, extents, reshaped_value(data.value, extents))
-
-
-@Unsqueeze.kernel
-def unsqueeze(data: Array, axes: Array | list[int]) -> Array:
-    """``data`` with axes of extent 1 inserted, so that they end up at the positions ``axes``.
-
-    Negative axes count from the end of the result. Raises ShapeError if an axis is named twice.
-    Source: ONNX Unsqueeze-13.
-    """
-    return data.reshape(_unsqueezed(data.shape, np.asarray(axes).reshape(-1).tolist()))
-
-
-@Unsqueeze.adapt(11, 13)
-def unsqueeze_11_to_13(node: Node, graph: Graph) -> None:
-    attribute_to_input(node, graph, "axes", 1)
-
-
-@Unsqueeze.adapt(13, 11)
-def unsqueeze_13_to_11(node: Node, graph: Graph) -> None:
-    input_to_attribute(node, graph, "axes", 1, 11)
-
-
-def _unsqueezed(shape: Sequence[DimLike], axes: Sequence[int]) -> list[DimLike]:
-    rank = len(shape) + len(axes)
-    places = set(normalize_axes(axes, rank))
-    rest = iter(shape)
-    return [1 if axis in places else next(rest) for axis in range(rank)]
-
-
-def _named_axes(axes: Fact | list[int] | None) -> list[int] | None:
-    """The axes that an attribute or a known input names."""
-    if not isinstance(axes, Fact):
-        return axes
-    return None if axes.constant is None else axes.constant.reshape(-1).tolist()
-
-
-def _rank_changed(data: Fact, axes: Fact | list[int] | None, sign: int) -> Fact:
-    """``data`` after axes that are known in number only went or came."""
-    count = known(axes.shape[0]) if isinstance(axes, Fact) and axes.rank == 1 else None
-    if count is None or data.rank + sign * count < 0:
-        return unranked(data.dtype)
-    return tensor(data.dtype, [None] * (data.rank + sign * count))
 
 
 Flatten = (
@@ -397,6 +327,12 @@ def flatten(input: Array, *, axis: int) -> Array:
     """
     split = _split_axis(axis, input.ndim)
     return input.reshape(math.prod(input.shape[:split]), math.prod(input.shape[split:]))
+
+
+@Flatten.lower
+def lower_flatten(input: Tensor, *, axis: int) -> Tensor:
+    split = _split_axis(axis, input.rank)
+    return reshaped(input, (math.prod(input.shape[:split]), math.prod(input.shape[split:])))
 
 
 def _split_axis(axis: int, rank: int) -> int:
@@ -446,6 +382,26 @@ def expand(input: Array, shape: Array) -> Array:
     return np.broadcast_to(input, np.broadcast_shapes(input.shape, target))
 
 
+@Expand.lower
+def lower_expand(input: Tensor, shape: Tensor, *, node: LowerNode) -> Tensor:
+    extents = node.shape()
+    own = extents[len(extents) - input.rank :]
+
+    def at(*i: DimLike) -> Scalar:
+        places = zip(i[len(i) - input.rank :], input.shape, own, strict=True)
+        return input[tuple(_source(k, extent, target) for k, extent, target in places)]
+
+    return compute(extents, at)
+
+
+def _source(place: DimLike, extent: DimLike, target: DimLike) -> DimLike:
+    """Where an axis of ``extent``, expanded to ``target``, is read for ``place``."""
+    if extent == target:
+        return place
+    # A symbolic extent is either 1 or the target.
+    return 0 if extent == 1 else minimum(place, extent - 1)
+
+
 Identity = (
     op("Identity (input: T) => (output: T)", since=1, T=TENSOR)
     .since(13, T=+BF16)
@@ -467,4 +423,9 @@ def infer_identity(input: Fact) -> Fact:
 @Identity.kernel
 def identity(input: Array) -> Array:
     """``input`` itself, whatever its type."""
+    return input
+
+
+@Identity.lower
+def lower_identity(input: Tensor) -> Tensor:
     return input
