@@ -125,3 +125,54 @@ def test_cast_leaves_rare_modes_to_the_kernel(attributes: dict[str, Any]) -> Non
 def test_geometry_known_at_run_time_is_left_to_the_kernel(name: str, inputs: list[Any]) -> None:
     with pytest.raises(NotLowered, match="is computed at run time"):
         lower_op(name, inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "attributes"),
+    [
+        ("DepthToSpace", [np.arange(48.0).reshape(1, 8, 2, 3)], {"blocksize": 2, "mode": "DCR"}),
+        ("DepthToSpace", [np.arange(48.0).reshape(1, 8, 2, 3)], {"blocksize": 2, "mode": "CRD"}),
+        ("SpaceToDepth", [np.arange(48.0).reshape(1, 2, 4, 6)], {"blocksize": 2, "mode": "DCR"}),
+        ("SpaceToDepth", [np.arange(48.0).reshape(1, 2, 4, 6)], {"blocksize": 2, "mode": "CRD"}),
+        ("ReverseSequence", [DATA, ints(0, 1, 2, 3)], {}),
+        ("ReverseSequence", [DATA, ints(4, 0, 2)], {"batch_axis": 0, "time_axis": 1}),
+        ("Trilu", [DATA, np.array(-1)], {"upper": 0}),
+        ("Trilu", [DATA], {}),
+        ("CenterCropPad", [DATA, ints(6, 1)], {"axes": [0, 2]}),
+        ("OneHot", [ints(0, -1, 9), ints(4), np.array([2.0, 3.0])], {"axis": 0}),
+        ("Constant", [], {"value_ints": [1, 2]}),
+        ("ConstantOfShape", [ints(2, 3)], {"value": np.array([7], np.int8)}),
+        ("EyeLike", [DATA[0]], {"k": 1, "dtype": 7}),
+        ("Range", [np.array(1.5), np.array(9.0), np.array(2.0)], {}),
+        ("Range", [np.array(9), np.array(1), np.array(-3)], {}),
+        ("BitCast", [DATA], {"to": 6}),
+    ],
+)
+def test_elements_are_found_or_made_by_index(
+    name: str, inputs: list[Any], attributes: dict[str, Any]
+) -> None:
+    check_lowering(name, inputs, attributes, symbolic=False)
+
+
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "max", "min"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32])
+def test_scatter_writes_where_data_say(reduction: str, dtype: Any) -> None:
+    data, attributes = DATA.astype(dtype), {"reduction": reduction}
+    indices = np.random.default_rng(1).integers(-3, 3, (2, 4, 5))
+    check_lowering("ScatterElements", [data, indices, data[:2] + 1], attributes)
+    places = np.array([[2, 1], [-1, 0], [2, 1]])
+    check_lowering("ScatterND", [data, places, data[0, :3]], attributes, symbolic=False)
+
+
+@pytest.mark.parametrize("mode", ["linear", "circular"])
+def test_tensor_scatter_writes_from_a_loaded_index_on(mode: str) -> None:
+    inputs = [DATA, DATA[:, :2] + 1, ints(0, 2, 1)]
+    check_lowering("TensorScatter", inputs, {"mode": mode})
+    check_lowering("TensorScatter", inputs[:2], {"mode": mode})
+
+
+def test_truth_values_are_not_added_by_loops() -> None:
+    truths = DATA[0] > 3
+    with pytest.raises(NotLowered, match="loops do not add or multiply truth values"):
+        lower_op("ScatterElements", [truths, np.zeros((1, 5), np.int64), truths[:1]],
+                 {"reduction": "add"})  # fmt: skip

@@ -12,7 +12,7 @@ from fornix.cast import convert
 from fornix.dtype import BOOL, FLOAT8E4M3FN, FLOAT32, FLOAT64, STRING, DType
 from fornix.errors import DTypeError, require
 from fornix.ir.dim import less
-from fornix.ir.loops import Tensor
+from fornix.ir.loops import Tensor, bitcast, compute
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import TensorType
 from fornix.ops.call import LowerNode
@@ -192,6 +192,13 @@ def bit_cast(input: Array, *, to: int) -> Array:
     source, target = DType.of(input.dtype), DType.of(to)
     _check_width(source, target)
     return target.unpack(source.pack(input), input.size).reshape(input.shape)
+
+
+@BitCast.lower
+def lower_bit_cast(input: Tensor, *, to: int) -> Tensor:
+    target = DType.of(to)
+    _check_width(input.dtype, target)
+    return compute(input.shape, lambda *i: bitcast(input[i], target))
 
 
 def _check_width(source: DType, target: DType) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fornix.dtype import INT64
 from fornix.errors import Fail, FornixError, ShapeError, require
 from fornix.ir.dim import DimLike, is_nonnegative, known, less
-from fornix.ir.loops import Scalar, Tensor, compute, gathered
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, index, select
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import normalize_axis, shape_text, single, unified
@@ -279,6 +280,22 @@ def one_hot(indices: Array, depth: Array, values: Array, *, axis: int, node: Run
     positions = np.arange(extent).reshape(-1, *[1] * (indices.ndim - place))
     marked: Array = values[(positions == wanted).astype(np.intp)]
     return marked
+
+
+@OneHot.lower
+def lower_one_hot(
+    indices: Tensor, depth: Tensor, values: Tensor, *, axis: int, node: LowerNode
+) -> Tensor:
+    place = normalize_axis(axis, indices.rank + 1)
+    extents = node.shape()
+
+    def at(*i: DimLike) -> Scalar:
+        wanted = cast(indices[(*i[:place], *i[place + 1 :])], INT64)
+        if node.version >= 11:
+            wanted = select(wanted < 0, wanted + index(extents[place]), wanted)
+        return select(apply("eq", wanted, index(i[place])), values[1], values[0])
+
+    return compute(extents, at)
 
 
 def _check_depth(extent: DimLike) -> None:

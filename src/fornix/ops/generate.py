@@ -11,12 +11,15 @@ import numpy as np
 from fornix.dtype import FLOAT32, INT64, STRING, DType
 from fornix.errors import Fail, SchemaError, require
 from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, known, maximum
+from fornix.ir.loops import Tensor, apply, cast, compute, const, index
+from fornix.ir.loops import constant as loop_constant
 from fornix.ir.tensor import ArrayTensor, SparseTensor
 from fornix.ir.types import TensorType
-from fornix.ops.call import InferNode
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, dims_of, static, tensor, unranked
 from fornix.ops.geometry import shape_text, single
 from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor, wide_dtype
 from fornix.ops.types import (
     BF16,
     BOOL,
@@ -90,6 +93,11 @@ def constant(**values: Any) -> Array:
     return result
 
 
+@Constant.lower
+def lower_constant(**values: Any) -> Tensor:
+    return loop_constant(constant(**values))
+
+
 def _check_one(values: dict[str, Any]) -> None:
     require(
         len(values) == 1,
@@ -140,6 +148,14 @@ def constant_of_shape(input: Array, *, value: Array | None = None) -> Array:
     return np.full(extents, filler, filler.dtype)
 
 
+@ConstantOfShape.lower
+def lower_constant_of_shape(
+    input: Tensor, *, value: Array | None = None, node: LowerNode
+) -> Tensor:
+    filler = loop_constant(_filler(value))
+    return compute(node.shape(), lambda *_: filler[()])
+
+
 def _filler(value: Array | None) -> Array:
     if value is None:
         return np.zeros((), np.float32)
@@ -180,6 +196,15 @@ def eye_like(input: Array, *, dtype: int | None = None, k: int) -> Array:
     result = input.dtype if dtype is None else DType.of(dtype).numpy
     rows, columns = input.shape
     return np.eye(rows, columns, min(max(k, -rows), columns)).astype(result)
+
+
+@EyeLike.lower
+def lower_eye_like(input: Tensor, *, dtype: int | None = None, k: int) -> Tensor:
+    _check_matrix(input.shape)
+    result = input.dtype if dtype is None else DType.of(dtype)
+    return compute(
+        input.shape, lambda i, j: cast(apply("eq", index(j), index(i) + const(k, INT64)), result)
+    )
 
 
 def _check_matrix(shape: Sequence[DimLike]) -> None:
@@ -238,6 +263,18 @@ def range_(start: Array, limit: Array, delta: Array, *, stash_type: int = 1) -> 
         first, step = np.float32(first), np.float32(step)
     places = np.arange(count).astype(step.dtype)
     return np.asarray(first + places * step).astype(start.dtype)
+
+
+@Range.lower
+def lower_range(
+    start: Tensor, limit: Tensor, delta: Tensor, *, stash_type: int = 1, node: LowerNode
+) -> Tensor:
+    wide = wide_dtype(start.dtype)
+    if wide is not start.dtype and stash_type != FLOAT32.code:
+        node.decline("loops do not compute in narrow floats")
+    first, step = (cast(x[(0,) * x.rank], wide) for x in (start, delta))
+    values = compute(node.shape(), lambda i: first + cast(index(i), wide) * step)
+    return cast_tensor(values, start.dtype)
 
 
 def _steps(start: Array, limit: Array, delta: Array) -> int:

@@ -292,6 +292,27 @@ def center_crop_pad(input_data: Array, shape: Array, *, axes: list[int] | None =
     return _with_constant(input_data, ends, zero_of(input_data.dtype))
 
 
+@CenterCropPad.lower
+def lower_center_crop_pad(
+    input_data: Tensor, shape: Tensor, *, axes: list[int] | None = None, node: LowerNode
+) -> Tensor:
+    places = _crop_axes(input_data.rank, axes)
+    wanted = node.required(1)
+    _check_crop(wanted, places)
+    extents: list[DimLike] = list(input_data.shape)
+    befores: list[DimLike] = [0] * input_data.rank
+    for axis, extent in zip(places, wanted, strict=True):
+        grown = extent - extents[axis]
+        grows = is_nonnegative(grown)
+        if grows is None:
+            node.decline(f"whether axis {axis} grows or shrinks depends on extents")
+        befores[axis], extents[axis] = grown // 2 if grows else -(-grown // 2), extent
+    return compute(
+        extents,
+        lambda *i: input_data.get(tuple(k - b for k, b in zip(i, befores, strict=True)), False),
+    )
+
+
 def _crop_axes(rank: int, axes: Sequence[int] | None) -> tuple[int, ...]:
     return normalize_axes(range(rank) if axes is None else axes, rank)
 

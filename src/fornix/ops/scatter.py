@@ -6,18 +6,20 @@ a reduction takes all of them in, in row-major order of the updates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fornix.dtype import DType
 from fornix.errors import DTypeError, Fail, require
 from fornix.ir.dim import DimLike, known
-from fornix.ops.call import NodeView, RunNode
+from fornix.ir.loops import IndexLike, Tensor, apply, cast, gathered, index, scatter
+from fornix.ops.call import LowerNode, NodeView, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.gather import check_inside, checked
 from fornix.ops.geometry import normalize_axis, shape_text, unified
 from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor, wide_dtype
 from fornix.ops.types import BF16, E8M0, F4, F8, I4, I32, I64, TENSOR
 
 REDUCTIONS = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
@@ -77,6 +79,48 @@ def scatter_elements(
     return _written(data, tuple(where), updates, reduction)
 
 
+@Scatter.lower
+@ScatterElements.lower
+def lower_scatter_elements(
+    data: Tensor,
+    indices: Tensor,
+    updates: Tensor,
+    *,
+    axis: int,
+    reduction: str = "none",
+    node: LowerNode,
+) -> Tensor:
+    _check_reduction(reduction, data.dtype, node)
+    place = normalize_axis(axis, data.rank)
+    _check_elements(data.shape, indices.shape, updates.shape, place)
+
+    def target(*u: DimLike) -> tuple[IndexLike, ...]:
+        where = gathered(indices[u], data.shape[place], wraps=True)
+        return (*u[:place], where, *u[place + 1 :])
+
+    return _scattered(data, indices.shape, target, updates, reduction, node)
+
+
+def _scattered(
+    data: Tensor,
+    extents: Sequence[DimLike],
+    target: Callable[..., tuple[IndexLike, ...]],
+    updates: Tensor,
+    reduction: str,
+    node: LowerNode,
+) -> Tensor:
+    if reduction == "none":
+        return scatter(data, extents, target, lambda *u: updates[u])
+    if data.dtype.kind == "bool":
+        node.decline("loops do not add or multiply truth values")
+    wide = wide_dtype(data.dtype)
+    sums = scatter(
+        cast_tensor(data, wide), extents, target, lambda *u: cast(updates[u], wide),
+        {"add": "sum", "mul": "prod"}.get(reduction, reduction),
+    )  # fmt: skip
+    return cast_tensor(sums, data.dtype)
+
+
 def _check_elements(
     data: Sequence[DimLike], indices: Sequence[DimLike], updates: Sequence[DimLike], axis: int
 ) -> None:
@@ -109,8 +153,8 @@ def _written(data: Array, where: tuple[Array, ...], updates: Array, reduction: s
         result = data.copy()
         result[where] = updates
         return result
-    is_narrow = DType.of(data.dtype).is_float and data.dtype.itemsize < np.float32().itemsize
-    result = data.astype(np.float32) if is_narrow else data.copy()
+    wide = wide_dtype(DType.of(data.dtype))
+    result = data.astype(wide.numpy)
     REDUCTIONS[reduction].at(result, where, updates.astype(result.dtype))
     return result.astype(data.dtype, copy=False)
 
@@ -151,6 +195,24 @@ def scatter_nd(
     _check_parts(data.shape, indices.shape, updates.shape, depth)
     where = tuple(checked(indices[..., j], data.shape[j], j) for j in range(depth))
     return _written(data, where, updates, reduction)
+
+
+@ScatterND.lower
+def lower_scatter_nd(
+    data: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = "none", node: LowerNode
+) -> Tensor:
+    _check_reduction(reduction, data.dtype, node)
+    depth = known(indices.shape[-1]) if indices.rank else 0
+    if depth is None:
+        node.decline("how many axes its indices address depends on an extent")
+    _check_parts(data.shape, indices.shape, updates.shape, depth)
+    lead = indices.rank - 1
+
+    def target(*u: DimLike) -> tuple[IndexLike, ...]:
+        where = [gathered(indices[(*u[:lead], j)], data.shape[j], wraps=True) for j in range(depth)]
+        return (*where, *u[lead:])
+
+    return _scattered(data, updates.shape, target, updates, reduction, node)
 
 
 def _check_parts(
@@ -229,6 +291,30 @@ def tensor_scatter(
         update, place, 1
     )
     return result
+
+
+@TensorScatter.lower
+def lower_tensor_scatter(
+    past_cache: Tensor,
+    update: Tensor,
+    write_indices: Tensor | None = None,
+    *,
+    axis: int,
+    mode: str,
+) -> Tensor:
+    place = _check_cache(past_cache.shape, update.shape, axis, mode)
+    longest, steps = past_cache.shape[place], update.shape[place]
+
+    def target(*u: DimLike) -> tuple[IndexLike, ...]:
+        where: DimLike = u[place]
+        if write_indices is not None and mode == "linear":
+            where = where + gathered(write_indices[u[0]], longest - steps + 1)
+        elif write_indices is not None:
+            ring = apply("mod", write_indices[u[0]] + index(where), index(longest))
+            where = gathered(ring, longest)
+        return (*u[:place], where, *u[place + 1 :])
+
+    return scatter(past_cache, update.shape, target, lambda *u: update[u])
 
 
 def _check_cache(cache: Sequence[DimLike], update: Sequence[DimLike], axis: int, mode: str) -> int:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fornix.dtype import INT64
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, known
+from fornix.ir.loops import Scalar, Tensor, compute, const, gathered, index, select
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text, single, unified
 from fornix.ops.op import op
@@ -48,6 +50,21 @@ def depth_to_space(input: Array, *, blocksize: int, mode: str = "DCR") -> Array:
     else:
         blocks = input.reshape(n, depth, b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
     return blocks.reshape(n, depth, h * b, w * b)
+
+
+@DepthToSpace.lower
+def lower_depth_to_space(input: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    _check_picture(input.shape, blocksize, mode)
+    _check_multiple(input.shape, (1,), blocksize**2)
+    n, c, h, w = input.shape
+    b, depth = blocksize, c // blocksize**2
+
+    def at(i: DimLike, d: DimLike, y: DimLike, x: DimLike) -> Scalar:
+        block = y % b * b + x % b
+        channel = block * depth + d if mode == "DCR" else d * b * b + block
+        return input[i, channel, y // b, x // b]
+
+    return compute((n, depth, h * b, w * b), at)
 
 
 def _check_picture(shape: Sequence[DimLike], blocksize: int, mode: str) -> None:
@@ -96,6 +113,21 @@ def space_to_depth(input: Array, *, blocksize: int, mode: str = "DCR") -> Array:
     return blocks.transpose(order).reshape(n, c * b * b, rows, columns)
 
 
+@SpaceToDepth.lower
+def lower_space_to_depth(input: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    _check_picture(input.shape, blocksize, mode)
+    _check_multiple(input.shape, (2, 3), blocksize)
+    n, c, h, w = input.shape
+    b = blocksize
+
+    def at(i: DimLike, channel: DimLike, y: DimLike, x: DimLike) -> Scalar:
+        block = channel // c if mode == "DCR" else channel % (b * b)
+        depth = channel % c if mode == "DCR" else channel // (b * b)
+        return input[i, depth, y * b + block // b, x * b + block % b]
+
+    return compute((n, c * b * b, h // b, w // b), at)
+
+
 ReverseSequence = (
     op("""ReverseSequence <batch_axis: int = 1, time_axis: int = 0>
               (input: T, sequence_lens: tensor(int64)) => (Y: T)""", since=10, T=TENSOR)
@@ -135,6 +167,23 @@ def reverse_sequence(
     if time_axis == 0:
         return input[source.T, np.arange(input.shape[1])]
     return input[np.arange(input.shape[0])[:, np.newaxis], source]
+
+
+@ReverseSequence.lower
+def lower_reverse_sequence(
+    input: Tensor, sequence_lens: Tensor, *, batch_axis: int, time_axis: int
+) -> Tensor:
+    _check_batch(input.shape, sequence_lens.shape, batch_axis, time_axis)
+    steps = input.shape[time_axis]
+
+    def at(*i: DimLike) -> Scalar:
+        # The greatest position that a length may stand for is the number of steps itself.
+        length = index(gathered(sequence_lens[i[batch_axis]], steps + 1))
+        step = index(i[time_axis])
+        source = gathered(select(step < length, length - 1 - step, step), steps)
+        return input[(*i[:time_axis], source, *i[time_axis + 1 :])]
+
+    return compute(input.shape, at)
 
 
 def _check_batch(
@@ -177,6 +226,19 @@ def trilu(input: Array, k: Array | None = None, *, upper: int) -> Array:
     distance = np.arange(columns) - np.arange(rows)[:, np.newaxis]
     keeps = distance >= diagonal if upper else distance <= diagonal
     return np.where(keeps, input, zero_of(input.dtype))
+
+
+@Trilu.lower
+def lower_trilu(input: Tensor, k: Tensor | None = None, *, upper: int) -> Tensor:
+    _check_matrix(input.shape)
+
+    def at(*i: DimLike) -> Scalar:
+        diagonal = const(0, INT64) if k is None else k[(0,) * k.rank]
+        distance = index(i[-1]) - index(i[-2])
+        keeps = diagonal <= distance if upper else distance <= diagonal
+        return select(keeps, input[i], False)
+
+    return compute(input.shape, at)
 
 
 def _check_matrix(shape: Sequence[DimLike]) -> None:
