@@ -87,7 +87,7 @@ def _from_files(case: Any) -> Case:
         return _light(case)
     folder = Path(case.model_dir)
     model = onnx.load(folder / "model.onnx")
-    data = [
+    data: list[tuple[list[Any], ...]] = [
         (
             _read(sorted(f.glob("input_*.pb")), model.graph.input),
             _read(sorted(f.glob("output_*.pb")), model.graph.output),

@@ -30,7 +30,8 @@ agraph (float[N, 128, ?] X, seq(map(int64, float["a b"])) W, float[2] q = {1, -2
     [n1] T, "u v" = MatMul(X, W) # another
     ["node 2"] S = com.x.Add:ov <a = 1, b: floats = [1, 2.5], c = @r, d: int = @q, e = "str",
         f = float[2] nm {1, 2}, g = g1 () => (y) { y = Foo(,x) }, h = ["a", "b"], i: ints = [],
-        j = seq(float), k = -inf, l = NaN, m = float {3}, n = [1, -2], o = 1e-3, p: float = 1>(T, "")
+        j = seq(float), k = -inf, l = NaN, m = float {3}, n = [1, -2], o = 1e-3,
+        p: float = 1>(T, "")
     C = Softmax(S) <axis = -1>
     = Sink(C,)
 }
@@ -75,11 +76,15 @@ KINDS = {
     "type": Kind(messages.TypeProto, text.print_type, text.parse_type),
     "value_info": Kind(messages.ValueInfoProto, text.print_value_info, text.parse_value_info),
 }
-_ATTRIBUTE_FIELDS = {
-    **{1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings"},
-    **{9: "tensors", 10: "graphs", 11: "sparse_tensor", 12: "sparse_tensors"},
-    **{13: "tp", 14: "type_protos"},
-}
+_ATTRIBUTE_FIELDS = dict(
+    enumerate(
+        [
+            *("f", "i", "s", "t", "g", "floats", "ints", "strings", "tensors", "graphs"),
+            *("sparse_tensor", "sparse_tensors", "tp", "type_protos"),
+        ],
+        start=1,
+    )
+)
 
 
 def same(a: Message, b: Message) -> bool:
@@ -147,7 +152,8 @@ def _scalar(field: Any, rng: random.Random) -> object:
 def mutate(source: str, rng: random.Random) -> str:
     """``source`` with a few characters or words inserted, removed, copied or replaced."""
     words = (
-        *'{ } ( ) [ ] < > , : = => @ " . ? 1 -1 1.5 inf 1e999 float seq( x none # \\ - ints'.split(),
+        *'{}()[]<>,:=@".?#\\-',
+        *("=>", "1", "-1", "1.5", "inf", "1e999", "float", "seq(", "x", "none", "ints"),
         *("#@ {", 'b"', "99999999999999999999", "g () => () {}", "stored: raw_data", "{...}"),
         *("\n", " ", "\x00", "é", "\ud800", "undefined", "value: ", "type: {"),
     )

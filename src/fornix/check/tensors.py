@@ -36,6 +36,6 @@ def stored(model: Model) -> Iterator[tuple[str, Tensor]]:
     for node in walk.nodes(model):
         for attribute in node.attributes.values():
             held = attribute.value if isinstance(attribute.value, list) else [attribute.value]
-            for item in held:
-                if hasattr(item, "numpy") and hasattr(item, "dtype"):
-                    yield f"{place(node)}, attribute {attribute.name}", item
+            tensors = [item for item in held if hasattr(item, "numpy") and hasattr(item, "dtype")]
+            for tensor in tensors:
+                yield f"{place(node)}, attribute {attribute.name}", tensor

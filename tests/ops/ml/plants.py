@@ -115,11 +115,9 @@ def attributes_3(plants: list[Plant], votes: str, first: int = 0) -> dict[str, A
                      on_false, int(node.tracks_true))  # fmt: skip
             for name, value in zip(nodes, entry, strict=True):
                 nodes[name].append(value)
-            for target, weight in node.votes:
-                for name, value in zip(
-                    given, (tree, number[id(node)], target, weight), strict=True
-                ):
-                    given[name].append(value)
+            votes_of_node = [(tree, number[id(node)], *vote) for vote in node.votes]
+            for name, column in zip(given, zip(*votes_of_node, strict=True), strict=False):
+                given[name] += column
     return nodes | given
 
 

@@ -237,7 +237,6 @@ def _ordered(following: Array, is_leaf: Array, roots: Array) -> Iterator[int]:
                 yield node
             else:
                 entered.add(node)
-                below = [n for n in set(following[node].tolist()) if n not in left]
-                if any(n in entered for n in below):
-                    yield -1
+                below = set(following[node].tolist()) - left
+                yield from [-1] if below & entered else []
                 stack += below
