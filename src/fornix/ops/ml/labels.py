@@ -13,7 +13,7 @@ from fornix.errors import DTypeError, require
 from fornix.ir.types import TensorType
 from fornix.ops.call import RunNode
 from fornix.ops.fact import Array, Fact
-from fornix.ops.ml.tables import translated
+from fornix.ops.ml.tables import Lookup
 from fornix.ops.op import op
 from fornix.ops.types import F32, F64, I16, I32, I64
 from fornix.ops.types import STRING as TEXT
@@ -59,6 +59,7 @@ def label_encoder_1(
     classes_strings: list[str] | None = None,
     default_int64: int,
     default_string: str,
+    node: RunNode,
 ) -> Array:
     """Names to their index in classes_strings, or indices to names.
 
@@ -68,8 +69,8 @@ def label_encoder_1(
     names = np.array(classes_strings or [], object)
     index = np.arange(len(names))
     if X.dtype == object:
-        return translated(X, names.tolist(), index, np.int64(default_int64))
-    return translated(X, index, names, default_string)
+        return node.once(lambda: Lookup.of(names, index, default_int64))(X)
+    return node.once(lambda: Lookup.of(index, names, default_string))(X)
 
 
 @LabelEncoder.kernel(since=2)
@@ -80,23 +81,20 @@ def label_encoder(X: Array, *, node: RunNode, **attributes: Any) -> Array:
     keys counts, and a key NaN stands for every NaN. Source: ONNX ai.onnx.ml LabelEncoder-4.
     """
     table = node.once(lambda: Table.of(attributes))
-    dtype = DType.of(table.keys.dtype)
     require(
-        DType.of(X.dtype) is dtype,
-        f"X must be {dtype}, as the keys are, found {DType.of(X.dtype)}",
+        DType.of(X.dtype) is table.dtype,
+        f"X must be {table.dtype}, as the keys are, found {DType.of(X.dtype)}",
         DTypeError,
     )
-    keys = table.keys.tolist() if dtype is STRING else table.keys
-    return translated(X, keys, table.values, table.default)
+    return table.lookup(X)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Keys with the values beside them, and the value of everything else."""
+    """A look-up with the type of its keys."""
 
-    keys: Array
-    values: Array
-    default: Any
+    dtype: DType
+    lookup: Lookup
 
     @classmethod
     def of(cls, attributes: dict[str, Any]) -> Table:
@@ -109,7 +107,8 @@ class Table:
             f"{values_name} must have as many entries as {keys_name} ({len(keys)}), "
             f"got {len(values)}",
         )
-        return cls(keys, values, _default(attributes, values))
+        default = _default(attributes, values)
+        return cls(DType.of(keys.dtype), Lookup.of(keys, values, default))
 
 
 def _listed(name: str, attributes: dict[str, Any]) -> tuple[str, Array]:

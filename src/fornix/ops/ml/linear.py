@@ -13,6 +13,7 @@ import numpy as np
 from fornix.dtype import FLOAT32
 from fornix.errors import require
 from fornix.ir.dim import known
+from fornix.ops.call import RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.ml.scores import (
@@ -68,6 +69,7 @@ def linear_classifier(
     classlabels_strings: list[str] | None = None,
     multi_class: int,
     post_transform: str,
+    node: RunNode,
 ) -> tuple[Array, Array]:
     """The class with the largest score X·coefficientsᵀ + intercepts, and the scores.
 
@@ -81,7 +83,7 @@ def linear_classifier(
     rows = rows_of(X)
     labels = labels_of(classlabels_ints, classlabels_strings)
     _check_linear(len(coefficients), intercepts, rows.shape[1], len(labels))
-    scores = _linear(rows, coefficients, intercepts)
+    scores = _linear(rows, node.once(lambda: float_attribute(coefficients)), intercepts)
     if scores.shape[1] == 1 and len(labels) == 2:
         score = scores[:, 0]
         winners = (score > 0).astype(np.intp)
@@ -112,13 +114,9 @@ def _check_intercepts(intercepts: Sequence[float] | None, scores: int) -> None:
     )
 
 
-def _linear(
-    rows: Array, coefficients: Sequence[float], intercepts: Sequence[float] | None
-) -> Array:
-    """rows[N, F] · coefficients[E·F]ᵀ + intercepts[E] → [N, E]."""
-    features = rows.shape[1]
-    weights = float_attribute(coefficients, rows.dtype).reshape(-1, features)
-    scores = rows @ weights.T
+def _linear(rows: Array, weights: Array, intercepts: Sequence[float] | None) -> Array:
+    """rows[N, F] · weights[E·F]ᵀ + intercepts[E] → [N, E]."""
+    scores: Array = rows @ weights.astype(rows.dtype, copy=False).reshape(-1, rows.shape[1]).T
     return scores + float_attribute(intercepts, rows.dtype) if intercepts else scores
 
 
@@ -156,6 +154,7 @@ def linear_regressor(
     intercepts: list[float] | None = None,
     targets: int,
     post_transform: str,
+    node: RunNode,
 ) -> Array:
     """Linear regression: X·coefficientsᵀ + intercepts, one result per target.
 
@@ -167,7 +166,7 @@ def linear_regressor(
     rows = rows_of(X)
     _check_targets(len(coefficients or ()), rows.shape[1], targets)
     _check_intercepts(intercepts, targets)
-    scores = _linear(rows, coefficients or [], intercepts)
+    scores = _linear(rows, node.once(lambda: float_attribute(coefficients)), intercepts)
     return transformed(scores, post_transform).astype(np.float32, copy=False)
 
 

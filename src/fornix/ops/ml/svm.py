@@ -13,6 +13,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT32
 from fornix.errors import require
+from fornix.ops.call import RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.ml.scores import (
     check_features,
@@ -85,6 +86,7 @@ def svm_classifier(
     rho: list[float] | None = None,
     support_vectors: list[float] | None = None,
     vectors_per_class: list[int] | None = None,
+    node: RunNode,
 ) -> tuple[Array, Array]:
     """The class that wins most comparisons of pairs of classes, and the scores.
 
@@ -99,13 +101,13 @@ def svm_classifier(
     check_transform(post_transform)
     rows = rows_of(X).astype(np.float64, copy=False)
     labels = labels_of(classlabels_ints, classlabels_strings)
-    weights, offsets = float_attribute(coefficients), float_attribute(rho)
-    count = len(labels)
+    weights, vectors = node.once(lambda: _tables(coefficients, support_vectors))
+    offsets, count = float_attribute(rho), len(labels)
     if not sum(vectors_per_class or ()):
         return _linear_classes(rows, labels, weights, offsets, post_transform)
     per_class = vectors_per_class or []
     _check_machine(count, weights.size, offsets.size, per_class, prob_a, prob_b)
-    similar = _similarity(rows, support_vectors, sum(per_class), kernel_type, kernel_params)
+    similar = _similarity(rows, vectors, sum(per_class), kernel_type, kernel_params)
     decisions = np.stack(list(_decisions(similar, weights, offsets, per_class)), axis=1)
     winners = _most_votes(decisions, count)
     if prob_a:
@@ -128,7 +130,7 @@ def _linear_classes(
     count, features = len(labels), rows.shape[1]
     _check_weights(weights.size, count, features)
     require(offsets.size > 0, "rho must have an entry, found none")
-    scores = rows @ weights.reshape(count, features).T.astype(np.float64) + offsets[0]
+    scores = rows @ weights.reshape(count, features).T + offsets[0]
     winners = scores.argmax(axis=1)
     if count == 2:
         best = scores.max(axis=1)
@@ -172,9 +174,16 @@ def _check_machine(
     )
 
 
+def _tables(
+    coefficients: Sequence[float] | None, vectors: Sequence[float] | None
+) -> tuple[Array, Array]:
+    """Coefficients and support vectors, flat."""
+    return float_attribute(coefficients, np.float64), float_attribute(vectors, np.float64)
+
+
 def _similarity(
     rows: Array,
-    vectors: Sequence[float] | None,
+    vectors: Array,
     count: int,
     kind: str,
     params: Sequence[float] | None,
@@ -185,13 +194,12 @@ def _similarity(
         len(params or ()) in {0, 3},
         f"kernel_params must be gamma, coef0 and degree, got {len(params or ())} entries",
     )
-    flat = float_attribute(vectors)
     require(
-        flat.size % count == 0,
-        f"support_vectors must hold {count} rows of features, got {flat.size} entries",
+        vectors.size % count == 0,
+        f"support_vectors must hold {count} rows of features, got {vectors.size} entries",
     )
-    check_features(rows.shape, flat.size // count)
-    support = flat.reshape(count, -1).astype(np.float64)
+    check_features(rows.shape, vectors.size // count)
+    support = vectors.reshape(count, vectors.size // count)
     gamma, constant, degree = params or (0.0, 0.0, 0.0)
     products = rows @ support.T
     if kind == "RBF":
@@ -211,7 +219,7 @@ def _decisions(
     Row j − 1 of the weights holds those of class i's vectors against j, row i those of j's.
     """
     stops = np.cumsum(per_class)
-    table = weights.reshape(len(per_class) - 1, -1).astype(np.float64)
+    table = weights.reshape(len(per_class) - 1, -1)
     parts = [slice(stop - n, stop) for stop, n in zip(stops, per_class, strict=True)]
     for index, (i, j) in enumerate(combinations(range(len(per_class)), 2)):
         own = similar[:, parts[i]] @ table[j - 1, parts[i]]
@@ -293,6 +301,7 @@ def svm_regressor(
     post_transform: str,
     rho: list[float] | None = None,
     support_vectors: list[float] | None = None,
+    node: RunNode,
 ) -> Array:
     """Support vector regression: Σ coefficients · K(X, support_vectors) + rho.
 
@@ -302,10 +311,11 @@ def svm_regressor(
     """
     check_transform(post_transform)
     rows = rows_of(X).astype(np.float64, copy=False)
-    weights, offsets = float_attribute(coefficients, np.float64), float_attribute(rho)
+    weights, vectors = node.once(lambda: _tables(coefficients, support_vectors))
+    offsets = float_attribute(rho)
     require(offsets.size == 1, f"rho must have one entry, got {offsets.size}")
     if n_supports > 0:
-        rows = _similarity(rows, support_vectors, n_supports, kernel_type, kernel_params)
+        rows = _similarity(rows, vectors, n_supports, kernel_type, kernel_params)
     _check_weights(weights.size, 1, rows.shape[1])
     scores = (rows @ weights + offsets[0])[:, None]
     if one_class:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fornix.dtype import FLOAT32, INT64, STRING, DType
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.types import MapType, SequenceType, TensorType
+from fornix.ops.call import RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text, unified
 from fornix.ops.op import op
@@ -155,6 +157,7 @@ def category_mapper(
     cats_strings: list[str] | None = None,
     default_int64: int,
     default_string: str,
+    node: RunNode,
 ) -> Array:
     """Category names to numbers, or numbers to names, by two parallel lists.
 
@@ -166,39 +169,57 @@ def category_mapper(
         len(numbers) == len(names),
         f"cats_int64s must have as many entries as cats_strings ({len(names)}), got {len(numbers)}",
     )
+    ids, texts = np.array(numbers, np.int64), np.array(names, object)
     if X.dtype == object:
-        return translated(X, names, np.array(numbers, np.int64), np.int64(default_int64))
-    return translated(X, np.array(numbers, np.int64), np.array(names, object), default_string)
+        return node.once(lambda: Lookup.of(texts, ids, default_int64))(X)
+    return node.once(lambda: Lookup.of(ids, texts, default_string))(X)
 
 
-def translated(x: Array, keys: Array | Sequence[str], values: Array, default: Any) -> Array:
-    """``values`` at the index where ``keys`` hold each element of ``x``, else ``default``.
+@dataclass(frozen=True)
+class Lookup:
+    """A table from keys to values, ready to be asked for whole tensors.
 
     The last of equal keys counts, and NaN equals NaN.
     """
-    padded = np.empty(len(values) + 1, values.dtype)
-    padded[:-1], padded[-1] = values, default
-    flat, none = x.reshape(-1), len(values)
-    if x.dtype == object:
-        places = {key: place for place, key in enumerate(keys)}
-        index = np.array([places.get(item, none) for item in flat.tolist()], np.intp)
-    else:
-        index = _places(flat, np.asarray(keys), none)
-    return padded[index].reshape(x.shape)
 
+    values: Array
+    """The value of each place, and last that of everything else."""
+    names: dict[str, int] | None
+    """The place of each key, if keys are strings."""
+    ranked: Array
+    """Keys in ascending order, if they are numbers."""
+    order: Array
+    """The place of each of those."""
 
-def _places(flat: Array, keys: Array, none: int) -> Array:
-    """The index of each number of ``flat`` in ``keys``, ``none`` where they lack it."""
-    if not keys.size:
-        return np.full(flat.size, none, np.intp)
-    order = np.argsort(keys, kind="stable")
-    ranked = keys[order]
-    last = np.searchsorted(ranked, flat, side="right") - 1
-    found = ranked[last]
-    equal = found == flat
-    if flat.dtype.kind == "f":
-        equal |= np.isnan(found) & np.isnan(flat)
-    return np.where((last >= 0) & equal, order[last], none)
+    @classmethod
+    def of(cls, keys: Array, values: Array, default: Any) -> Lookup:
+        """The table with ``values`` beside ``keys``, and ``default`` for everything else."""
+        padded = np.empty(len(values) + 1, values.dtype)
+        padded[:-1], padded[-1] = values, default
+        names = None
+        if keys.dtype == object:
+            names = {key: place for place, key in enumerate(keys.tolist())}
+            keys = np.empty(0)
+        order = np.argsort(keys, kind="stable")
+        return cls(padded, names, keys[order], order)
+
+    def __call__(self, x: Array) -> Array:
+        """The value of each element: x[*S] → [*S]."""
+        none = self.values.size - 1
+        if self.names is not None:
+            found = [self.names.get(item, none) for item in x.reshape(-1).tolist()]
+            return self.values[np.array(found, np.intp)].reshape(x.shape)
+        return self.values[self._places(x, none)]
+
+    def _places(self, x: Array, none: int) -> Array:
+        if not self.ranked.size:
+            return np.full(x.shape, none, np.intp)
+        last = np.searchsorted(self.ranked, x, side="right") - 1
+        found = self.ranked[last]
+        equal = found == x
+        if x.dtype.kind == "f":
+            equal |= np.isnan(found) & np.isnan(x)
+        return np.where((last >= 0) & equal, self.order[last], none)
 
 
 DictVectorizer = op(
@@ -387,6 +408,7 @@ def one_hot_encoder(
     cats_int64s: list[int] | None = None,
     cats_strings: list[str] | None = None,
     zeros: int,
+    node: RunNode,
 ) -> Array:
     """Every element as a row of zeros with a single one, at the index of its category.
 
@@ -401,9 +423,9 @@ def one_hot_encoder(
         f"{DType.of(X.dtype)}, found none",
     )
     count = len(categories or ())
-    keys = categories if is_text else np.array(categories, np.int64)
-    x = X if is_text else convert(X, INT64)
-    place = translated(x, keys, np.arange(count), count)  # type: ignore[arg-type]
+    keys = np.array(categories, object if is_text else np.int64)
+    lookup = node.once(lambda: Lookup.of(keys, np.arange(count), count))
+    place = lookup(X if is_text else convert(X, INT64))
     unknown = X[place == count]
     if unknown.size and not zeros:
         raise Fail(f"X must hold categories that are listed, found {unknown[0]!r}; set zeros=1")
