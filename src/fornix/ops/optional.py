@@ -22,10 +22,14 @@ Value = TypeVar("Value")
 NARROW = F8 | F6 | I4 | I2 | BF16 | E8M0 | F4
 """What opset 28 adds to the element types."""
 
+HELD = "whether an optional holds a value is no arithmetic on elements"
+"""Why compiled code calls the kernels."""
+
 Optional = (
     op("Optional <type: type_proto?> (input: V?) => (output: O)",
        since=15, V=TENSOR | SEQ(TENSOR), O=OPT(TENSOR | SEQ(TENSOR)))
     .since(28, V=+(NARROW | SEQ(NARROW)), O=+OPT(NARROW | SEQ(NARROW)))
+    .opaque(HELD)
 )  # fmt: skip
 
 
@@ -54,6 +58,7 @@ OptionalGetElement = (
        since=15, O=OPT(TENSOR | SEQ(TENSOR)), V=TENSOR | SEQ(TENSOR))
     .since(18, O=+(TENSOR | SEQ(TENSOR)))
     .since(28, O=+(NARROW | SEQ(NARROW) | OPT(NARROW | SEQ(NARROW))), V=+(NARROW | SEQ(NARROW)))
+    .opaque(HELD)
 )  # fmt: skip
 
 
@@ -78,6 +83,7 @@ OptionalHasElement = (
        since=15, O=OPT(TENSOR | SEQ(TENSOR)), B=BOOL)
     .since(18, "OptionalHasElement (input: O?) => (output: B)", O=+(TENSOR | SEQ(TENSOR)))
     .since(28, O=+(NARROW | SEQ(NARROW) | OPT(NARROW | SEQ(NARROW))))
+    .opaque(HELD)
 )  # fmt: skip
 
 

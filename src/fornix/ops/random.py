@@ -21,16 +21,21 @@ from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, BOOL, FLOAT, I32, I64, NUMERIC, TENSOR
 
+DRAWN = "the order in which numbers are drawn is part of the result"
+"""Why compiled code calls the kernels."""
+
 RandomNormal = (
     op("""RandomNormal <dtype: int = 1, mean: float = 0.0, scale: float = 1.0, seed: float?,
               shape: ints> () => (output: T)""", since=1, T=FLOAT, deterministic=False)
     .since(22, T=+BF16)
+    .opaque(DRAWN)
 )  # fmt: skip
 
 RandomUniform = (
     op("""RandomUniform <dtype: int = 1, high: float = 1.0, low: float = 0.0, seed: float?,
               shape: ints> () => (output: T)""", since=1, T=FLOAT, deterministic=False)
     .since(22, T=+BF16)
+    .opaque(DRAWN)
 )  # fmt: skip
 
 
@@ -98,18 +103,21 @@ RandomNormalLike = (
     op("""RandomNormalLike <dtype: int?, mean: float = 0.0, scale: float = 1.0, seed: float?>
               (input: T1) => (output: T2)""", since=1, T1=TENSOR, T2=FLOAT, deterministic=False)
     .since(22, T1=+BF16, T2=+BF16)
+    .opaque(DRAWN)
 )  # fmt: skip
 
 RandomUniformLike = (
     op("""RandomUniformLike <dtype: int?, high: float = 1.0, low: float = 0.0, seed: float?>
               (input: T1) => (output: T2)""", since=1, T1=TENSOR, T2=FLOAT, deterministic=False)
     .since(22, T1=+BF16, T2=+BF16)
+    .opaque(DRAWN)
 )  # fmt: skip
 
 Bernoulli = (
     op("Bernoulli <dtype: int?, seed: float?> (input: T1) => (output: T2)",
        since=15, T1=FLOAT, T2=NUMERIC | BF16 | BOOL, deterministic=False)
     .since(22, T1=+BF16)
+    .opaque(DRAWN)
 )  # fmt: skip
 
 
@@ -182,6 +190,7 @@ Multinomial = (
     op("""Multinomial <dtype: int = 6, sample_size: int = 1, seed: float?> (input: T1) =>
               (output: T2)""", since=7, T1=FLOAT, T2=I32 | I64, deterministic=False)
     .since(22, T1=+BF16)
+    .opaque(DRAWN)
 )  # fmt: skip
 
 

@@ -18,11 +18,15 @@ from fornix.ops.geometry import normalize_axis, shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, BOOL, TENSOR
 
+COUNTED = "only the data tell how many elements there are"
+"""Why compiled code calls the kernels."""
+
 Compress = (
     op("Compress <axis: int?> (input: T, condition: T1) => (output: T)",
        since=9, T=TENSOR, T1=BOOL)
     .since(11)
     .since(28, T=+BF16)
+    .opaque(COUNTED)
 )  # fmt: skip
 
 
@@ -65,6 +69,7 @@ def _check_condition(shape: Sequence[DimLike], extent: DimLike) -> None:
 NonZero = (
     op("NonZero (X: T) => (Y: tensor(int64))", since=9, T=TENSOR)
     .since(13, T=+BF16)
+    .opaque(COUNTED)
 )  # fmt: skip
 
 
@@ -91,6 +96,7 @@ Unique = (
               (Y: T, indices: tensor(int64)?, inverse_indices: tensor(int64)?,
                counts: tensor(int64)?)""", since=11, T=TENSOR)
     .since(28, T=+BF16)
+    .opaque(COUNTED)
 )  # fmt: skip
 
 

@@ -49,9 +49,12 @@ def _place(position: Array | None, count: int, last: int) -> int:
     return place + count if place < 0 else place
 
 
+LISTS = "sequences are lists of tensors, which loops do not hold"
+"""Why compiled code calls the kernels."""
+
 SequenceEmpty = op(
     "SequenceEmpty <dtype: int?> () => (output: S)", since=11, S=SEQ(TENSOR)
-)  # fmt: skip
+).opaque(LISTS)  # fmt: skip
 
 
 @SequenceEmpty.infer
@@ -71,7 +74,7 @@ def sequence_empty(*, dtype: int | None = None) -> Values:
 
 SequenceConstruct = op(
     "SequenceConstruct (inputs: T+) => (output_sequence: S)", since=11, T=TENSOR, S=SEQ(TENSOR)
-)
+).opaque(LISTS)
 
 
 @SequenceConstruct.infer
@@ -91,7 +94,7 @@ def sequence_construct(*inputs: Array) -> Values:
 SequenceInsert = op(
     "SequenceInsert (input_sequence: S, tensor: T, position: I?) => (output_sequence: S)",
     since=11, T=TENSOR, S=SEQ(TENSOR), I=I32 | I64,
-)  # fmt: skip
+).opaque(LISTS)  # fmt: skip
 
 
 @SequenceInsert.infer
@@ -120,7 +123,7 @@ def sequence_insert(
 SequenceErase = op(
     "SequenceErase (input_sequence: S, position: I?) => (output_sequence: S)",
     since=11, S=SEQ(TENSOR), I=I32 | I64,
-)  # fmt: skip
+).opaque(LISTS)  # fmt: skip
 
 
 @SequenceErase.infer
@@ -141,7 +144,7 @@ def sequence_erase(input_sequence: Values, position: Array | None = None) -> Val
 SequenceAt = op(
     "SequenceAt (input_sequence: S, position: I) => (tensor: T)",
     since=11, S=SEQ(TENSOR), T=TENSOR, I=I32 | I64,
-)  # fmt: skip
+).opaque(LISTS)  # fmt: skip
 
 
 @SequenceAt.infer
@@ -160,7 +163,7 @@ def sequence_at(input_sequence: Values, position: Array) -> Array:
 
 SequenceLength = op(
     "SequenceLength (input_sequence: S) => (length: I)", since=11, S=SEQ(TENSOR), I=I64
-)
+).opaque(LISTS)
 
 
 @SequenceLength.infer
@@ -178,6 +181,7 @@ SplitToSequence = (
     op("""SplitToSequence <axis: int = 0, keepdims: int = 1> (input: T, split: I?) =>
               (output_sequence: S)""", since=11, T=TENSOR, I=I32 | I64, S=SEQ(TENSOR))
     .since(24, T=+BF16, S=+SEQ(BF16))
+    .opaque(LISTS)
 )  # fmt: skip
 
 
@@ -244,7 +248,7 @@ def _ends(extent: int, split: Array) -> list[int]:
 ConcatFromSequence = op(
     "ConcatFromSequence <axis: int, new_axis: int = 0> (input_sequence: S) => (concat_result: T)",
     since=11, S=SEQ(TENSOR), T=TENSOR,
-)  # fmt: skip
+).opaque(LISTS)  # fmt: skip
 
 
 @ConcatFromSequence.infer
@@ -288,7 +292,7 @@ SequenceMap = op(
     """SequenceMap <body: graph> (input_sequence: S, additional_inputs: each V*) =>
            (out_sequence: each S+)""",
     since=17, S=SEQ(TENSOR), V=TENSOR | SEQ(TENSOR), deterministic=False,
-)  # fmt: skip
+).opaque(LISTS)  # fmt: skip
 
 
 @SequenceMap.infer

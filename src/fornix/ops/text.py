@@ -22,7 +22,10 @@ from fornix.ops.op import op
 from fornix.ops.types import BOOL, F32, I32, I64
 from fornix.ops.types import STRING as STRINGS
 
-StringConcat = op("StringConcat (X: T, Y: T) => (Z: T)", since=20, T=STRINGS)
+WORDS = "loops hold numbers and truth values, not strings"
+"""Why compiled code calls the kernels."""
+
+StringConcat = op("StringConcat (X: T, Y: T) => (Z: T)", since=20, T=STRINGS).opaque(WORDS)
 
 
 @StringConcat.infer
@@ -39,7 +42,7 @@ def string_concat(X: Array, Y: Array) -> Array:
 
 RegexFullMatch = op(
     "RegexFullMatch <pattern: string?> (X: T1) => (Y: T2)", since=20, T1=STRINGS, T2=BOOL
-)
+).opaque(WORDS)
 
 
 @RegexFullMatch.infer
@@ -64,7 +67,7 @@ def regex_full_match(X: Array, *, pattern: str = "") -> Array:
 StringSplit = op(
     "StringSplit <delimiter: string?, maxsplit: int?> (X: T1) => (Y: T2, Z: T3)",
     since=20, T1=STRINGS, T2=STRINGS, T3=I64,
-)  # fmt: skip
+).opaque(WORDS)  # fmt: skip
 
 
 @StringSplit.infer
@@ -97,7 +100,7 @@ StringNormalizer = op(
     """StringNormalizer <case_change_action: string = "NONE", is_case_sensitive: int = 0,
            locale: string?, stopwords: strings?> (X: tensor(string)) => (Y: tensor(string))""",
     since=10,
-)
+).opaque(WORDS)
 
 
 @StringNormalizer.infer
@@ -156,7 +159,7 @@ TfIdfVectorizer = op(
            mode: string, ngram_counts: ints, ngram_indexes: ints, pool_int64s: ints?,
            pool_strings: strings?, weights: floats?> (X: T) => (Y: T1)""",
     since=9, T=STRINGS | I32 | I64, T1=F32,
-)  # fmt: skip
+).opaque(WORDS)  # fmt: skip
 
 
 @TfIdfVectorizer.infer
