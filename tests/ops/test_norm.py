@@ -252,6 +252,41 @@ def test_lowered_layer_normalization_equals_its_kernel(axis: int, dtype: Any) ->
         )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, *NARROW])
+@pytest.mark.parametrize(
+    ("name", "shapes", "attributes", "opset"),
+    [
+        ("RMSNormalization", [(2, 3, 4), (4,)], {}, 28),
+        ("RMSNormalization", [(2, 3, 4), (3, 1)], {"axis": 1, "stash_type": 11}, 28),
+        ("InstanceNormalization", [(2, 3, 4), (3,), (3,)], {}, 22),
+        ("InstanceNormalization", [(2, 3, 4, 5), (3,), (3,)], {"epsilon": 0.5}, 22),
+        ("GroupNormalization", [(2, 4, 3, 5), (4,), (4,)], {"num_groups": 2}, 28),
+        ("GroupNormalization", [(2, 6, 3), (3,), (3,)], {"num_groups": 3}, 18),
+        ("LRN", [(2, 5, 3)], {"size": 3}, 13),
+        ("LRN", [(1, 4, 2, 2)], {"size": 4, "alpha": 0.5, "beta": 0.5, "bias": 2.0}, 13),
+        ("LpNormalization", [(2, 3, 4)], {"axis": 1, "p": 1}, 28),
+        ("LpNormalization", [(2, 3, 4)], {}, 28),
+        ("MeanVarianceNormalization", [(2, 3, 4, 5)], {}, 13),
+        ("MeanVarianceNormalization", [(2, 3, 4)], {"axes": [0, -1]}, 13),
+    ],
+)
+def test_normalizations_are_lowered(
+    name: str, shapes: list[tuple[int, ...]], attributes: dict[str, Any], opset: int, dtype: Any
+) -> None:
+    inputs = [normal(*shape, dtype=dtype) for shape in shapes]
+    check_lowering(name, inputs, attributes, opset=opset)
+
+
+def test_lp_normalization_of_zeros_is_lowered_to_zeros() -> None:
+    check_lowering("LpNormalization", [np.zeros((2, 3), np.float32)])
+
+
+def test_rms_normalization_of_two_precisions_is_lowered() -> None:
+    x, scale = normal(3, 4, dtype=np.float16), normal(4, dtype=np.float64)
+    check_lowering("RMSNormalization", [x, scale])
+    check_lowering("RMSNormalization", [scale[None], x[0]])
+
+
 def run_body(name: str, inputs: list[Any], attributes: dict[str, Any], version: int) -> Any:
     """The result of the function body, as onnxruntime computes it."""
     operator = ops.find("", name)

@@ -314,3 +314,16 @@ def test_lowered_global_average_pool_equals_its_kernel(dtype: Any) -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(dtype)
     step = max(F32_SUM, float(ml_dtypes.finfo(dtype).eps))
     check_lowering("GlobalAveragePool", [x], rtol=step, atol=F32_SUM)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
+def test_pools_of_maxima_and_norms_are_lowered(dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 4, 5)).astype(dtype)
+    check_lowering("GlobalMaxPool", [x])
+    for p in (1, 2, 3):
+        check_lowering("GlobalLpPool", [x], {"p": p})
+        attributes = {**random_window(rng, 2, is_dilated=True), "p": p}
+        check_lowering("LpPool", [np.tile(x, 3)], attributes, opset=22)
+    x[0, 0, 1, 2] = np.nan
+    check_lowering("GlobalMaxPool", [x])

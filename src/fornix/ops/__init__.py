@@ -44,6 +44,7 @@ FAMILIES: tuple[str, ...] = (
     "global_pool",
     "indexed_pool",
     "norm",
+    "group_norm",
     "batch_norm",
     "recurrent",
     "control",

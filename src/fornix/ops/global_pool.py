@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from fornix.errors import require
-from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scalar, Tensor, cast, compute, index, reduce
+from fornix.ir.loops import Tensor, cast
+from fornix.ops.along import along, mapped, mean_along, with_units
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.op import op
 from fornix.ops.pool import lowest, powers, root
@@ -57,14 +55,9 @@ def global_average_pool(x: Array) -> Array:
 
 @GlobalAveragePool.lower
 def lower_global_average_pool(x: Tensor) -> Tensor:
-    size = x.shape[2:]
-    wide = cast_tensor(x, wide_dtype(x.dtype))
-    count = cast(index(math.prod(size)), wide.dtype)
-
-    def mean(n: DimLike, c: DimLike, *_: DimLike) -> Scalar:
-        return reduce("sum", size, lambda *k: wide[n, c, *k]) / count
-
-    return cast_tensor(compute((*x.shape[:2], *[1] * len(size)), mean), x.dtype)
+    axes = _spatial_axes(x.rank)
+    mean = mean_along(cast_tensor(x, wide_dtype(x.dtype)), axes)
+    return with_units(cast_tensor(mean, x.dtype), axes)
 
 
 @GlobalMaxPool.kernel
@@ -77,6 +70,13 @@ def global_max_pool(x: Array) -> Array:
     return np.asarray(np.maximum.reduce(x, axis=axes, keepdims=True, initial=least[()]))
 
 
+@GlobalMaxPool.lower
+def lower_global_max_pool(x: Tensor) -> Tensor:
+    axes = _spatial_axes(x.rank)
+    top = along("max", cast_tensor(x, wide_dtype(x.dtype)), axes)
+    return with_units(cast_tensor(top, x.dtype), axes)
+
+
 @GlobalLpPool.kernel
 def global_lp_pool(x: Array, *, p: float = 2) -> Array:
     """Lp norm of every channel, (Σ |x|ᵖ)^(1/p): x[N, C, *S] → y[N, C, 1 …].
@@ -84,4 +84,14 @@ def global_lp_pool(x: Array, *, p: float = 2) -> Array:
     Accumulates float16 and bfloat16 in float32. Source: ONNX GlobalLpPool-22.
     """
     total = np.sum(powers(widened(x), p), axis=_spatial_axes(x.ndim), keepdims=True)
-    return root(np.asarray(total), p).astype(x.dtype, copy=False)
+    norm: Array = root(np.asarray(total), p)
+    return norm.astype(x.dtype, copy=False)
+
+
+@GlobalLpPool.lower
+def lower_global_lp_pool(x: Tensor, *, p: float = 2) -> Tensor:
+    axes = _spatial_axes(x.rank)
+    wide = cast_tensor(x, wide_dtype(x.dtype))
+    total = along("sum", mapped(lambda v: powers(v, p), wide), axes)
+    norm = mapped(lambda v: cast(root(v, p), x.dtype), total)
+    return with_units(norm, axes)

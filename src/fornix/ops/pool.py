@@ -17,8 +17,9 @@ import numpy as np
 from fornix.dtype import INT64, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scalar, Tensor, apply, compute, index, reduce, select
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce, select
 from fornix.ops import scalar
+from fornix.ops.along import mapped
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import row_major, shape_text
@@ -325,21 +326,38 @@ def lp_pool(
     Source: ONNX LpPool-22.
     """
     win = pool_window(x.shape, kernel_shape, **window)
-    total = slide(np.add, powers(widened(x), p), win, 0)
-    return root(total, p).astype(x.dtype, copy=False)
+    norm: Array = root(slide(np.add, powers(widened(x), p), win, 0), p)
+    return norm.astype(x.dtype, copy=False)
 
 
-def powers(x: Array, p: float) -> Array:
-    """|x|ᵖ."""
+@LpPool.lower
+def lower_lp_pool(
+    x: Tensor,
+    *,
+    kernel_shape: list[int] | None = None,
+    p: float = 2,
+    **window: Unpack[WindowAttributes],
+) -> Tensor:
+    win = pool_window(x.shape, kernel_shape, **window)
+    powered = mapped(lambda v: powers(v, p), cast_tensor(x, wide_dtype(x.dtype)))
+
+    def at(n: DimLike, c: DimLike, *o: DimLike) -> Scalar:
+        total = reduce("sum", win.taps, lambda *k: powered.get((n, c, *win.place(o, k)), 0))
+        return cast(root(total, p), x.dtype)
+
+    return compute((*x.shape[:2], *win.out), at)
+
+
+def powers(x: scalar.Operand, p: float) -> scalar.Operand:
+    """|x|ᵖ, of arrays and of loop scalars."""
     require(p > 0, f"p must be positive, got {p}")
     if p == 2:
-        return np.square(x)
-    magnitude = np.abs(x)
-    return magnitude if p == 1 else magnitude ** x.dtype.type(p)
+        return x * x
+    return scalar.abs(x) if p == 1 else scalar.pow(scalar.abs(x), float(p))
 
 
-def root(total: Array, p: float) -> Array:
-    """total^(1/p)."""
+def root(total: scalar.Operand, p: float) -> scalar.Operand:
+    """total^(1/p), of arrays and of loop scalars."""
     if p == 2:
-        return np.sqrt(total)
-    return total if p == 1 else np.asarray(total ** total.dtype.type(1 / p))
+        return scalar.sqrt(total)
+    return total if p == 1 else scalar.pow(total, 1 / p)
