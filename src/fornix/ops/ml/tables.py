@@ -79,7 +79,7 @@ CastMap = op(
                (X: T1) => (Y: T2)""",
     since=1, domain="ai.onnx.ml",
     T1=types("map(int64, float)", "map(int64, string)"), T2=TEXT | F32 | I64,
-)  # fmt: skip
+).opaque("maps are no tensors")  # fmt: skip
 
 CAST_TARGETS = {"TO_FLOAT": FLOAT32, "TO_STRING": STRING, "TO_INT64": INT64}
 MAP_FORMS = ("DENSE", "SPARSE")
@@ -140,7 +140,7 @@ CategoryMapper = op(
                        default_string: string = "_Unused">
                       (X: T1) => (Y: T2)""",
     since=1, domain="ai.onnx.ml", T1=TEXT | I64, T2=TEXT | I64,
-)  # fmt: skip
+).opaque("one side is text")  # fmt: skip
 
 
 @CategoryMapper.infer
@@ -228,7 +228,7 @@ DictVectorizer = op(
     T1=types("map(int64, double)", "map(int64, float)", "map(int64, string)",
              "map(string, double)", "map(string, float)", "map(string, int64)"),
     T2=TEXT | F32 | F64 | I64,
-)  # fmt: skip
+).opaque("maps are no tensors")  # fmt: skip
 
 
 @DictVectorizer.infer
@@ -439,7 +439,7 @@ ZipMap = op(
     """ZipMap <classlabels_int64s: ints?, classlabels_strings: strings?>
               (X: tensor(float)) => (Z: T)""",
     since=1, domain="ai.onnx.ml", T=types("seq(map(int64, float))", "seq(map(string, float))"),
-)  # fmt: skip
+).opaque("maps are no tensors")  # fmt: skip
 
 
 @ZipMap.infer
