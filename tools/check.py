@@ -41,6 +41,11 @@ STEPS = (
     Step("types", ["mypy"]),
     Step("imports", ["lint-imports", "--no-logo"]),
     Step("size", ["python", "-m", "tools.size"]),
+    Step(
+        "coverage",
+        ["python", "-m", "tools.coverage"],
+        fix=["python", "-m", "tools.coverage", "--write"],
+    ),
     Step("wheel", ["python", "-m", "tools.wheel_test"], is_slow=True),
 )
 TESTS = "tests"
