@@ -99,6 +99,7 @@ def test_pad_reflects_a_single_element() -> None:
 
 def test_tile_takes_indices_modulo_the_extent() -> None:
     check_lowering("Tile", [DATA, ints(2, 1, 3)])
+    check_lowering("Tile", [DATA[:, :0], ints(2, 1, 3)])
 
 
 @pytest.mark.parametrize("target", [1, 7, 3, 9, 10, 16, 11])
@@ -134,6 +135,7 @@ def test_geometry_known_at_run_time_is_left_to_the_kernel(name: str, inputs: lis
         ("DepthToSpace", [np.arange(48.0).reshape(1, 8, 2, 3)], {"blocksize": 2, "mode": "CRD"}),
         ("SpaceToDepth", [np.arange(48.0).reshape(1, 2, 4, 6)], {"blocksize": 2, "mode": "DCR"}),
         ("SpaceToDepth", [np.arange(48.0).reshape(1, 2, 4, 6)], {"blocksize": 2, "mode": "CRD"}),
+        ("SpaceToDepth", [np.zeros((1, 0, 4, 6))], {"blocksize": 2}),
         ("ReverseSequence", [DATA, ints(0, 1, 2, 3)], {}),
         ("ReverseSequence", [DATA, ints(4, 0, 2)], {"batch_axis": 0, "time_axis": 1}),
         ("Trilu", [DATA, np.array(-1)], {"upper": 0}),

@@ -118,11 +118,11 @@ def lower_space_to_depth(input: Tensor, *, blocksize: int, mode: str = "DCR") ->
     _check_picture(input.shape, blocksize, mode)
     _check_multiple(input.shape, (2, 3), blocksize)
     n, c, h, w = input.shape
-    b = blocksize
+    b, depths = blocksize, 1 if c == 0 else c  # of no channels, any will do
 
     def at(i: DimLike, channel: DimLike, y: DimLike, x: DimLike) -> Scalar:
-        block = channel // c if mode == "DCR" else channel % (b * b)
-        depth = channel % c if mode == "DCR" else channel // (b * b)
+        block = channel // depths if mode == "DCR" else channel % (b * b)
+        depth = channel % depths if mode == "DCR" else channel // (b * b)
         return input[i, depth, y * b + block // b, x * b + block % b]
 
     return compute((n, c * b * b, h // b, w // b), at)
