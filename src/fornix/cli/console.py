@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from fornix.cli.command import printable
@@ -46,6 +45,11 @@ class Page(Console):
         """Leave it to `fornix.cli.command`, which ends quietly."""
         raise BrokenPipeError
 
+    def tell(self, lines: Iterable[Text]) -> None:
+        """Print ``lines``, none broken: what does not fit is cut."""
+        for line in lines:
+            self.print(line, no_wrap=True, overflow="ellipsis")
+
     def say(self, *parts: str | Text) -> None:
         """Print ``parts`` with one space between."""
         self.print(Text(" ").join(x if isinstance(x, Text) else styled(x) for x in parts))
@@ -53,23 +57,27 @@ class Page(Console):
 
 def styled(text: object, style: str = "") -> Text:
     """``text``, which may come from a model, ready to print."""
-    return Text(printable(str(text)), style)
+    return Text().append(printable(str(text)), style)
 
 
-def table(
-    headers: Mapping[str, str], rows: Sequence[Sequence[str | Text]], indent: int = 0
-) -> Table:
-    """A table without lines; ``headers`` gives "left" or "right" for each column."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    if not any(headers):
-        made.show_header = False
-    for name, side in headers.items():
-        made.add_column(name.strip(), justify="right" if side == "right" else "left")
-    for row in rows:
-        made.add_row(*(x if isinstance(x, Text) else styled(x) for x in row))
-    if indent:
-        made.columns[0].header = " " * indent + str(made.columns[0].header)
-    return made
+def table(headers: Mapping[str, str], rows: Sequence[Sequence[str | Text]]) -> list[Text]:
+    """The lines of a table; ``headers`` gives "left" or "right" for each column.
+
+    Headers that begin with a space are not shown; a table of such has no line of headers.
+    """
+    cells = [[x if isinstance(x, Text) else styled(x) for x in row] for row in rows]
+    if any(not name.startswith(" ") for name in headers):
+        cells.insert(0, [styled(name.strip(), "dim") for name in headers])
+    widths = [max((x.cell_len for x in column), default=0) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        for cell, width, side in zip(row, widths, headers.values(), strict=True):
+            space = width - cell.cell_len
+            cell.pad_left(space) if side == "right" else cell.pad_right(space)
+        line = Text("  ").join(row)
+        line.rstrip()
+        lines.append(line)
+    return lines
 
 
 def bar(share: float, width: int, page: Page) -> str:

@@ -50,8 +50,9 @@ def parts(
 ) -> Iterator[tuple[str, Any, bool]]:
     """What one option feeds: names, values, and whether they come from a picture."""
     name, source = split(option, inputs)
-    suffix = "" if is_inline(source) else Path(source).suffix.lower()
-    if name is None and suffix in {ARCHIVE, TEXT} and is_table(held := content(source, suffix)):
+    suffix = TEXT if is_inline(source) else Path(source).suffix.lower()
+    held = content(source, suffix) if name is None and suffix in {ARCHIVE, TEXT} else None
+    if isinstance(held, dict):
         for key, item in held.items():
             if key not in inputs:
                 raise unknown(key, inputs)
@@ -65,7 +66,7 @@ def parts(
         yield name, from_message(source, value), False
     else:
         held = content(source, suffix)
-        if suffix == ARCHIVE:
+        if suffix in {ARRAYS, ARCHIVE} and isinstance(held, dict):
             held = one_of(held, name, source)
         yield name, from_plain(held, value, source), False
 
@@ -107,10 +108,6 @@ def is_inline(source: str) -> bool:
     return source.lstrip()[:1] in {"[", "{", '"'}
 
 
-def is_table(held: Any) -> bool:
-    return isinstance(held, dict)
-
-
 def content(source: str, suffix: str) -> Any:
     """What a source of arrays or JSON holds; the arrays of an archive by name."""
     try:
@@ -119,16 +116,23 @@ def content(source: str, suffix: str) -> Any:
         if suffix == TEXT:
             return json.loads(Path(source).read_text(encoding="utf-8"))
         if suffix in {ARRAYS, ARCHIVE}:
-            with np.load(source, allow_pickle=False) as held:
-                return dict(held) if suffix == ARCHIVE else held
+            return unpacked(np.load(source, allow_pickle=False))
     except FileNotFoundError as error:
         raise NoSuchFile(f"{source}: a file is required, found none") from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{source}: {suffix or 'JSON'} is required: {error}") from error
+        raise FormatError(f"{source}: {suffix} is required: {error}") from error
     raise InvalidArgument(
         f"{source}: .npy, .npz, .json, .pb or a picture ({', '.join(pictures.SUFFIXES)}) is "
         f"required, found {suffix or 'no extension'}"
     )
+
+
+def unpacked(held: Any) -> Any:
+    """An array as it is; an archive as a dictionary of its arrays."""
+    if isinstance(held, np.ndarray):
+        return held
+    with held:
+        return dict(held)
 
 
 def one_of(arrays: dict[str, Any], name: str, source: str) -> Any:

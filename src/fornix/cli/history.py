@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from fornix.dtype import ALL, DType
@@ -61,21 +61,21 @@ def differences(before: Schema, after: Schema) -> Iterator[str]:
 
 
 def list_changes(kind: str, before: Sequence[Formal], after: Sequence[Formal]) -> Iterator[str]:
-    """What became of inputs or outputs; one that only has another name keeps its place."""
+    """What became of inputs or outputs; one that has another name is known by its place."""
     old, new = {x.name: x for x in before}, {x.name: x for x in after}
-    gone = [name for name in old if name not in new]
-    come = [name for name in new if name not in old]
-    for name in list(gone):
-        at = list(old).index(name)
-        if at < len(after) and after[at].name in come:
-            yield f"{kind} {name} is called {after[at].name}"
-            gone.remove(name)
-            come.remove(after[at].name)
-    yield from (f"− {kind} {name}" for name in gone)
-    yield from (f"+ {kind} {formal_text(new[name])}" for name in come)
-    for name in new.keys() & old.keys():
-        if new[name] != old[name]:
-            yield f"{kind} {formal_text(old[name])} → {formal_text(new[name])}"
+    renamed: dict[str, Formal] = {}
+    for one, other in zip(before, after, strict=False):
+        if one.name not in new and other.name not in old:
+            renamed[other.name] = one
+            yield f"{kind} {one.name} is called {other.name}"
+    kept = {x.name for x in renamed.values()}
+    yield from (f"− {kind} {name}" for name in old if name not in new and name not in kept)
+    for name, formal in new.items():
+        earlier = old.get(name) or renamed.get(name)
+        if earlier is None:
+            yield f"+ {kind} {formal_text(formal)}"
+        elif replace(earlier, name=name) != formal:
+            yield f"{kind} {formal_text(earlier)} → {formal_text(formal)}"
 
 
 def attribute_changes(
@@ -101,11 +101,12 @@ def signature_text(schema: Schema) -> str:
 
 def formal_text(formal: Formal) -> str:
     """``X: T``, with how often it occurs."""
+    name = formal.name if formal.name.isidentifier() else json.dumps(formal.name)
     suffix = {Occurrence.SINGLE: "", Occurrence.OPTIONAL: "?"}.get(formal.occurrence)
     if suffix is None:
         suffix = "+" if formal.min_arity else "*"
     each = "" if formal.is_homogeneous else "each "
-    return f"{formal.name}: {each}{formal.type_text}{suffix}"
+    return f"{name}: {each}{formal.type_text}{suffix}"
 
 
 def attribute_text(attribute: FormalAttribute) -> str:

@@ -20,7 +20,7 @@ def ops_command(name: str | None, *, domain: str | None, as_matrix: bool, as_jso
 
     Of one operator it tells the signature, what the types may be, what it computes, what each
     version changed, and what fornix has of it: inference, kernel, lowering (or body: it is written
-    in other operators; or opaque: compiled code calls the kernel), adapters between versions,
+    in other operators; or opaque: compiled models call the kernel), adapters between versions,
     documentation.
     """
     from fornix.cli.console import echo_json
@@ -77,7 +77,7 @@ def page_of(family: str, operator: Operator) -> dict[str, Any]:
     from fornix.ops.matrix import description, row
 
     newest = operator.schemas[-1]
-    text = description(operator)
+    text = description(operator).replace("`", "")
     return {
         "domain": operator.domain or "ai.onnx",
         "name": operator.name,
@@ -105,7 +105,7 @@ def show_page(told: dict[str, Any]) -> None:
     if told["deprecated"]:
         page.print(styled(f"deprecated since opset {told['newest']}", "bold yellow"))
     page.print(styled(f"\n{told['description']}" if told["description"] else ""))
-    heading = dict.fromkeys(["", " "], "left")
+    heading = dict.fromkeys([" version", " change"], "left")
     page.print(styled("\nsignature", "bold"))
     head, arrow, outputs = told["signature"].rpartition(" => ")
     page.print(styled(f"  {head}\n   {arrow}{outputs}"))
@@ -116,10 +116,10 @@ def show_page(told: dict[str, Any]) -> None:
         [styled(f"  {change['version']}", "cyan"), "; ".join(change["changes"])]
         for change in told["history"]
     ]
-    page.print(table(heading, rows))
+    page.tell(table(heading, rows))
     page.print(styled("\nsupport", "bold"))
     rows = [[f"  {column}", mark(text)] for column, text in told["support"].items()]
-    page.print(table(heading, rows))
+    page.tell(table(heading, rows))
 
 
 def mark(text: str) -> Any:
@@ -144,10 +144,8 @@ def show_list(chosen: list[tuple[str, Operator]]) -> None:
             last = family
         told = page_of(family, operator)
         rows.append([styled(f"  {operator.name}", "cyan"), str(told["newest"]), told["summary"]])
-    made = table({"operator": "left", "opset": "right", "what it computes": "left"}, rows)
-    made.columns[-1].no_wrap = True
-    made.columns[-1].overflow = "ellipsis"
-    page.print(made)
+    headers = {"operator": "left", "opset": "right", "what it computes": "left"}
+    page.tell(table(headers, rows))
     page.say(f"{len(chosen)} operators; `fornix ops NAME` tells more of one")
 
 
@@ -165,4 +163,4 @@ def show_matrix(chosen: list[tuple[str, Operator]]) -> None:
         for column in COLUMNS:
             full[column] += cells[column].is_full
     rows.append(["complete", *(f"{full[column]} of {len(chosen)}" for column in COLUMNS)])
-    Page().print(table(dict.fromkeys(["operator", *COLUMNS], "left"), rows))
+    Page().tell(table(dict.fromkeys(["operator", *COLUMNS], "left"), rows))

@@ -144,7 +144,7 @@ def tell(results: Sequence[dict[str, Any]], seconds: float, output: str | None) 
         for entry in results
     ]
     page = Page()
-    page.print(table({**headers, "first values": "left"}, rows))
+    page.tell(table({**headers, "first values": "left"}, rows))
     page.say(f"ran in {time_text(seconds)}", *([f"and wrote {output}"] if output else []))
 
 
@@ -154,6 +154,7 @@ def first_text(entry: dict[str, Any]) -> str:
 
     from fornix.cli.console import number_text
 
-    shown = [repr(x) if isinstance(x, str) else number_text(x) for x in entry["first"]]
+    text = repr if entry["dtype"] == "string" else number_text
+    shown = [text(x) for x in entry["first"]]
     more = prod(entry["shape"]) > len(shown)
     return ", ".join(shown) + (", …" if more else "")

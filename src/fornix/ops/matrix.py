@@ -16,7 +16,7 @@ from fornix import ops
 from fornix.ops.op import Operator
 
 COLUMNS = ("schema", "infer", "kernel", "lower", "adapt", "doc")
-"""``lower`` is met by a lowering, by a body, or by a kernel that compiled code calls (opaque)."""
+"""``lower`` is met by a lowering, by a body, or by saying that the kernel serves (opaque)."""
 
 REQUIRED = ("schema", "infer", "kernel", "doc")
 """Columns that every operator has to fill."""
@@ -82,9 +82,9 @@ def part(found: int, count: int) -> Cell:
 def lowering(operator: Operator) -> Cell:
     """How compiled code gets at the newest version of ``operator``."""
     newest = operator.schemas[-1].since_version
-    for kind, word in (("lower", "lower"), ("body", "body"), ("kernel", "opaque")):
+    for kind in ("lower", "body", "opaque"):
         if operator.rule(kind, newest) is not None:
-            return Cell(word, is_full=True)
+            return Cell(kind, is_full=True)
     return Cell("", is_full=False)
 
 

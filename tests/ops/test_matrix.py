@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import onnx
+import pytest
+
+from fornix import ops
+from fornix.ops.matrix import COLUMNS, REQUIRED, Cell, description, families, gaps, matrix, row
+from fornix.ops.op import Operator, op
+from fornix.ops.types import FLOAT
+
+LIMITS = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
+
+
+def name_of(operator: Operator) -> str:
+    return f"{operator.domain}.{operator.name}" if operator.domain else operator.name
+
+
+def admitted() -> set[tuple[str, str]]:
+    """Gaps that docs/limits.md admits, in lines such as "- `NonZero`: no infer, kernel"."""
+    lines = re.findall(r"^- ((?:`[\w.]+`(?:, )?)+): no ([\w, ]+)$", LIMITS, re.MULTILINE)
+    return {
+        (name, column)
+        for names, columns in lines
+        for name in re.findall(r"`([\w.]+)`", names)
+        for column in columns.split(", ")
+    }
+
+
+def test_what_an_operator_lacks_is_said_in_the_limits_and_nothing_else_is() -> None:
+    declared = {(domain or "ai.onnx", name) for domain, name in ops.operators()}
+    lacking = {(name_of(operator), column) for operator, column in gaps()}
+    for schema in onnx.defs.get_all_schemas():
+        if (schema.domain or "ai.onnx", schema.name) not in declared:
+            lacking.add((f"{schema.domain}.{schema.name}".lstrip("."), "schema"))
+    assert lacking == admitted()
+
+
+def test_every_operator_belongs_to_one_family() -> None:
+    members = [operator for group in families().values() for operator in group]
+    assert len(members) == len(set(members)) == len(ops.operators())
+    assert list(families()) == list(ops.FAMILIES)
+
+
+def test_every_row_has_every_column() -> None:
+    assert all(tuple(cells) == COLUMNS for cells in matrix().values())
+    assert set(REQUIRED) < set(COLUMNS)
+
+
+@pytest.fixture
+def bare() -> Operator:
+    return op("Bare (x: T) => (y: T)", since=1, T=FLOAT).since(7).since(13)
+
+
+def test_an_operator_without_rules_has_empty_cells(bare: Operator) -> None:
+    empty = Cell("", is_full=False)
+    assert row(bare) == {
+        "schema": Cell("3", is_full=True),
+        **dict.fromkeys(["infer", "kernel", "lower", "adapt", "doc"], empty),
+    }
+    assert description(bare) == ""
+
+
+def test_a_rule_that_begins_late_is_partial(bare: Operator) -> None:
+    def kernel(x: object) -> object:
+        """What it computes."""
+        return x
+
+    bare.kernel(since=7)(kernel)
+    bare.lower(since=13)(kernel)
+    bare.adapt(7, 13)(kernel)
+    cells = row(bare)
+    assert cells["kernel"] == Cell("2 of 3", is_full=False)
+    assert cells["lower"] == Cell("lower", is_full=True)
+    assert cells["adapt"] == Cell("1 of 2", is_full=False)
+    assert cells["doc"] == Cell("yes", is_full=True)
+    assert description(bare) == "What it computes."
+
+
+def test_an_operator_of_one_version_needs_no_adapter() -> None:
+    single = op("Single (x: T) => (y: T)", since=1, T=FLOAT)
+    assert row(single)["adapt"] == Cell("one version", is_full=True)
+
+
+def test_rules_that_stand_for_a_lowering_are_told(bare: Operator) -> None:
+    bare.rules["body"] = {1: lambda: "text"}
+    assert row(bare)["lower"].text == "body"
+    bare.rules["opaque"] = {1: lambda: "reason"}
+    assert row(bare)["lower"].text == "body"
+    del bare.rules["body"]
+    assert row(bare)["lower"] == Cell("opaque", is_full=True)
+
+
+def test_a_gap_is_found(bare: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fornix.ops.operators", lambda: {("", "Bare"): bare})
+    assert [(operator.name, column) for operator, column in gaps()] == [
+        ("Bare", "infer"), ("Bare", "kernel"), ("Bare", "doc")
+    ]  # fmt: skip
