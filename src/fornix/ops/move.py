@@ -416,8 +416,11 @@ def tile(input: Array, repeats: Array) -> Array:
 @Tile.lower(since=6)
 def lower_tile(input: Tensor, repeats: Tensor, *, node: LowerNode) -> Tensor:
     extents = _tiled(input.shape, node.required(1))
-    periods = [1 if n == 0 else n for n in input.shape]  # of no elements, any place will do
-    return compute(extents, lambda *i: input[tuple(k % n for k, n in zip(i, periods, strict=True))])
+    if 0 in input.shape:  # no element to read
+        return compute(extents, lambda *_: False, input.dtype)
+    return compute(
+        extents, lambda *i: input[tuple(k % n for k, n in zip(i, input.shape, strict=True))]
+    )
 
 
 def _tiled(shape: Sequence[DimLike], repeats: Sequence[DimLike]) -> list[DimLike]:
