@@ -215,11 +215,12 @@ def test_shapes_that_do_not_fit_are_named(
         infer_op(name, [tensor(FLOAT32, x.shape) for x in inputs], attributes)
 
 
+@pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
-def test_lowered_conv_equals_its_kernel(dtype: Any) -> None:
+def test_lowered_convolutions_equal_their_kernels(name: str, dtype: Any) -> None:
     rng = np.random.default_rng(3)
     for _ in range(8):
-        inputs, attributes = random_case(rng, transposed=False)
+        inputs, attributes = random_case(rng, transposed=name == "ConvTranspose")
         narrow = [value.astype(dtype) for value in inputs]
         step = max(F32_SUM, float(ml_dtypes.finfo(dtype).eps))
-        check_lowering("Conv", narrow, attributes, rtol=step, atol=F32_SUM)
+        check_lowering(name, narrow, attributes, rtol=step, atol=F32_SUM)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fornix.errors import require
 from fornix.ir.dim import DimLike, equal, known, maximum
-from fornix.ir.loops import Scalar, Tensor, cast, compute, reduce
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce, select
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
@@ -297,6 +297,39 @@ def conv_transpose(
     win = transposed_window(x.shape[2:], taps, **window)
     y = _convolve_transposed(widened(x), widened(w), win, group)
     return add_bias(y, b).astype(x.dtype, copy=False)
+
+
+@ConvTranspose.lower
+def lower_conv_transpose(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    group: int = 1,
+    kernel_shape: list[int] | None = None,
+    **window: Unpack[TransposeAttributes],
+) -> Tensor:
+    taps = _transposed_taps(x.shape, w.shape, group, kernel_shape)
+    win = transposed_window(x.shape[2:], taps, **window)
+    wide, channels, filters = wide_dtype(x.dtype), x.shape[1] // group, w.shape[1]
+
+    def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
+        first = m // filters * channels
+
+        def product(c: DimLike, *k: DimLike) -> Scalar:
+            # Tap k of the element i of X lies on o where i · stride = o + before − k · dilation.
+            ahead = zip(o, k, win.before, win.dilation, strict=True)
+            steps = [i + before - j * dilation for i, j, before, dilation in ahead]
+            place = [step // stride for step, stride in zip(steps, win.stride, strict=True)]
+            value = cast(x.get((n, first + c, *place), 0), wide)
+            for step, i, stride in zip(steps, place, win.stride, strict=True):
+                value = select(apply("eq", index(i * stride), index(step)), value, 0)
+            return value * cast(w[first + c, m % filters, *k], wide)
+
+        y = reduce("sum", (channels, *taps), product)
+        return cast(y if b is None else y + cast(b[m], wide), x.dtype)
+
+    return compute((x.shape[0], w.shape[1] * group, *win.size), at)
 
 
 def _transposed_taps(
