@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface
     from fornix.format.limits import Limits as Limits
     from fornix.ir.files import load as load
     from fornix.ir.files import save as save
+    from fornix.passes import optimize as optimize
     from fornix.reference import ReferenceEvaluator as ReferenceEvaluator
     from fornix.runtime import InferenceSession as InferenceSession
 
@@ -30,6 +31,7 @@ _HOMES: dict[str, str] = {
     "ReferenceEvaluator": "fornix.reference",
     "check": "fornix.check",
     "load": "fornix.ir.files",
+    "optimize": "fornix.passes",
     "save": "fornix.ir.files",
 }
 

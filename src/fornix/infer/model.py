@@ -8,7 +8,7 @@ each other. Contents of small tensors are computed with the kernels where no rul
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -44,12 +44,20 @@ COMPUTED_ELEMENTS = 256
 class Inference:
     """What is known of each value of a model, and what contradicts itself."""
 
+    imports: Mapping[str, int] = field(default_factory=dict)
+    functions: Mapping[FunctionKey, Function] = field(default_factory=dict)
     facts: dict[Value, Fact] = field(default_factory=dict)
     errors: list[FornixError] = field(default_factory=list)
 
     def fact(self, value: Value) -> Fact:
         """The fact of ``value``; nothing is known of one that inference never reached."""
         return self.facts.get(value, Fact())
+
+    def update(self, nodes: Iterable[Node]) -> None:
+        """Infer the results of nodes of the main graph that came after inference."""
+        walk = _Walk(self, self.imports, self.functions, strict=False, limits=DEFAULT)
+        for node in nodes:
+            self.facts.update(zip(node.outputs, walk.node(node), strict=False))
 
 
 def infer_model(model: Model, *, strict: bool = False, limits: Limits = DEFAULT) -> Inference:
@@ -58,8 +66,8 @@ def infer_model(model: Model, *, strict: bool = False, limits: Limits = DEFAULT)
     With ``strict`` the first contradiction is raised (InferenceError, SchemaError …); without, it
     goes to `Inference.errors` and the node's results keep their declared types.
     """
-    found = Inference()
-    walk = _Walk(found, model.opset_imports, model.function_table, strict, limits)
+    found = Inference(model.opset_imports, model.function_table)
+    walk = _Walk(found, found.imports, found.functions, strict, limits)
     walk.graph(model.graph, [_declared(value) for value in model.graph.inputs])
     return found
 

@@ -1,0 +1,7 @@
+"""Graph → graph: what makes a model cheaper without changing what it computes."""
+
+from __future__ import annotations
+
+from fornix.passes.pipeline import PIPELINE, Level, Pass, optimize
+
+__all__ = ["PIPELINE", "Level", "Pass", "optimize"]

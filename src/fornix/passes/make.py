@@ -1,0 +1,69 @@
+"""Building what replaces a match: ``make.Conv(x, W, group=2)`` gives the new node's value.
+
+A `Maker` stands at one node. New nodes go ahead of it, arrays become initializers, and what is
+known of new values is inferred at once, so that later rules may ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fornix.infer import Inference
+from fornix.ir.graph import Graph, Node, Value
+from fornix.ir.tensor import ArrayTensor
+from fornix.ops.fact import Fact
+
+Input = Value | np.ndarray[Any, Any] | None
+
+
+class Maker:
+    """Makes nodes ahead of ``anchor``."""
+
+    def __init__(self, anchor: Node, graph: Graph, inference: Inference) -> None:
+        self._anchor = anchor
+        self._graph = graph
+        self._inference = inference
+
+    def __getattr__(self, op_type: str) -> Callable[..., Value]:
+        def make(*inputs: Input, domain: str = "", **attributes: Any) -> Value:
+            return self.node(op_type, inputs, attributes, domain=domain)
+
+        return make
+
+    def node(
+        self,
+        op_type: str,
+        inputs: tuple[Input, ...],
+        attributes: dict[str, Any],
+        *,
+        domain: str = "",
+    ) -> Value:
+        """The first result of a new node; attributes that are None are left out."""
+        given = {name: value for name, value in attributes.items() if value is not None}
+        values = [self.value(x) if isinstance(x, np.ndarray) else x for x in inputs]
+        while values and values[-1] is None:
+            values.pop()
+        made = Node(domain, op_type, values, 1, given, name=self._anchor.name)
+        made.metadata.update(self._anchor.metadata)
+        self._graph.insert_before(self._anchor, made)
+        self._inference.update([made])
+        return made.output
+
+    def value(self, array: np.ndarray[Any, Any]) -> Value:
+        """A new initializer that holds ``array``."""
+        name = self._graph.fresh_name(f"{self._anchor.name or self._anchor.op_type}_constant")
+        stored = self._graph.add_initializer(ArrayTensor(array, name), name)
+        self._inference.facts[stored] = Fact(stored.type, None, stored.tensor)
+        return stored
+
+    def fact(self, value: Value) -> Fact:
+        """What is known of ``value``."""
+        return self._inference.fact(value)
+
+    @property
+    def opset(self) -> int:
+        """Version of ai.onnx that the model imports; 0 if it does not."""
+        return self._inference.imports.get("", 0)
