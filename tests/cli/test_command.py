@@ -24,21 +24,25 @@ SLOW_TO_IMPORT = {"numpy", "google.protobuf", "ml_dtypes", "llvmlite", "rich", "
 
 
 def python(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload, no-any-return] # options of many types
+    return subprocess.run(  # type: ignore[call-overload] # options of many types
         [sys.executable, *arguments], capture_output=True, encoding="utf-8", check=False, **options
     )
 
 
+class Broken:
+    """A loader that raises what a test wants."""
+
+    raised: BaseException = RuntimeError("unset")
+
+    def __call__(self, *_: object) -> None:
+        raise self.raised
+
+
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> type[BaseException]:
-    class Told:
-        raised: BaseException = RuntimeError("unset")
-
-    def fail(*_: object) -> None:
-        raise Told.raised
-
-    monkeypatch.setattr("fornix.ir.files.load", fail)
-    return Told  # type: ignore[return-value] # holds what to raise
+def broken(monkeypatch: pytest.MonkeyPatch) -> Broken:
+    loader = Broken()
+    monkeypatch.setattr("fornix.ir.files.load", loader)
+    return loader
 
 
 def test_version_is_the_packages() -> None:
@@ -100,7 +104,7 @@ def test_a_traceback_is_shown_on_demand_only(environment: dict[str, str]) -> Non
     assert isinstance(outcome.exception, fornix.FornixError)
 
 
-def test_an_unexpected_error_is_a_defect_with_its_own_code(broken: type) -> None:
+def test_an_unexpected_error_is_a_defect_with_its_own_code(broken: Broken) -> None:
     broken.raised = KeyError("what")
     outcome = call("info", DIGITS)
     assert outcome.code == 3
@@ -110,13 +114,13 @@ def test_an_unexpected_error_is_a_defect_with_its_own_code(broken: type) -> None
     )
 
 
-def test_interruption_from_the_keyboard_is_quiet(broken: type) -> None:
+def test_interruption_from_the_keyboard_is_quiet(broken: Broken) -> None:
     broken.raised = KeyboardInterrupt()
     outcome = call("info", DIGITS)
     assert (outcome.code, outcome.out, outcome.err) == (130, "", "")
 
 
-def test_lack_of_memory_is_told(broken: type) -> None:
+def test_lack_of_memory_is_told(broken: Broken) -> None:
     broken.raised = MemoryError()
     outcome = call("info", DIGITS)
     assert (outcome.code, outcome.err) == (
@@ -137,7 +141,7 @@ def test_errors_of_the_system_without_a_file_are_defects() -> None:
 
 
 def test_warnings_of_fornix_are_one_line_and_others_nothing(
-    broken: type, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def warn(*_: object) -> None:
         warnings.simplefilter("always")

@@ -26,7 +26,7 @@ def check_types(model: Model, findings: Findings, limits: Limits) -> None:
         model = model.clone()
         model.opset_imports = dict(imports_of(model))
     places = subjects(model)
-    for error in infer_model(model).errors:
+    for error in infer_model(model, limits=limits).errors:
         text = str(error)
         label = next((x for x in heads(text) if x in places), None)
         where = places[label] if label else "model"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,7 @@ def write(path: str, results: Mapping[str, Any]) -> None:
     ]
     suffix = Path(path).suffix.lower()
     if suffix == ".npz":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            for name, array in arrays:
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, array, allow_pickle=False)
+        write_archive(path, arrays)
     elif suffix == ".npy" and len(arrays) == 1:
         np.save(path, arrays[0][1], allow_pickle=False)
     else:
@@ -117,6 +114,14 @@ def write(path: str, results: Mapping[str, Any]) -> None:
             f"--output {path}: a file called .npz, or .npy for a single tensor, is required, "
             f"found {suffix or 'no extension'} for {len(arrays)}"
         )
+
+
+def write_archive(path: str, arrays: Iterable[tuple[str, Any]]) -> None:
+    """An .npz file as `numpy.savez` writes it, which takes no arrays called "file"."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def storable(array: Any) -> Any:

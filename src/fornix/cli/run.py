@@ -60,9 +60,26 @@ def run_command(
 
     The table shows min, mean and max of the finite elements.
     """
+    from fornix.cli.console import echo_json
+
+    told = run(model, inputs, seed, dims, output)
+    if as_json:
+        echo_json(told)
+    else:
+        tell(told["outputs"], told["seconds"], output)
+
+
+def run(
+    model: str,
+    inputs: Sequence[str],
+    seed: int | None,
+    dims: Sequence[str],
+    output: str | None,
+) -> dict[str, Any]:
+    """What a run of ``model`` took, gave and needed; its results go to the file ``output``."""
     from time import perf_counter
 
-    from fornix.cli.console import echo_json, progress
+    from fornix.cli.console import progress
     from fornix.cli.results import summary, write
     from fornix.ir.files import load
     from fornix.runtime import InferenceSession
@@ -80,21 +97,14 @@ def run_command(
     named = dict(zip((value.name for value in session.get_outputs()), results, strict=True))
     if output is not None:
         write(output, named)
-    fed = [entry for name, feed in feeds.items() for entry in summary(name, feed)]
-    made = [entry for name, result in named.items() for entry in summary(name, result)]
-    if as_json:
-        echo_json(
-            {
-                "model": model,
-                "load_seconds": load_seconds,
-                "seconds": seconds,
-                "inputs": fed,
-                "outputs": made,
-                "written": output,
-            }
-        )
-    else:
-        tell(made, seconds, output)
+    return {
+        "model": model,
+        "load_seconds": load_seconds,
+        "seconds": seconds,
+        "inputs": [entry for name, feed in feeds.items() for entry in summary(name, feed)],
+        "outputs": [entry for name, result in named.items() for entry in summary(name, result)],
+        "written": output,
+    }
 
 
 def all_feeds(
