@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fornix.dtype import FLOAT32
-from fornix.errors import ShapeError
+from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 STEPS, BATCH, INPUT, HIDDEN = 5, 3, 4, 2
@@ -123,6 +123,45 @@ def test_batch_first_is_the_same_layer(name: str) -> None:
     turned = [inputs[0].swapaxes(0, 1), *inputs[1:], None, *(s.swapaxes(0, 1) for s in states)]
     wanted = [every.transpose(2, 0, 1, 3), *(state.swapaxes(0, 1) for state in last)]
     check_node(name, turned, attributes | {"layout": 1}, expected=wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("layout", [0, 1])
+def test_layers_are_lowered_to_scans(name: str, direction: str, layout: int) -> None:
+    directions = 2 if direction == "bidirectional" else 1
+    inputs, states = inputs_of(name, directions), states_of(name, directions)
+    if layout:
+        inputs[0], states = inputs[0].swapaxes(0, 1), [state.swapaxes(0, 1) for state in states]
+    attributes = {"hidden_size": HIDDEN, "direction": direction, "layout": layout}
+    outputs = 3 if name == "LSTM" else 2
+    for lengths in (None, np.array([5, 2, 0], np.int32)):
+        check_lowering(name, [*inputs, lengths, *states], attributes, outputs=outputs)
+    check_lowering(name, inputs[:3], attributes, outputs=outputs)
+
+
+def test_variants_of_layers_are_lowered() -> None:
+    peepholes = np.random.default_rng(3).standard_normal((1, 3 * HIDDEN)).astype(np.float32)
+    given = [*inputs_of("LSTM", 1), None, *states_of("LSTM", 1), peepholes]
+    check_lowering("LSTM", given, outputs=3)
+    check_lowering("LSTM", given[:4], {"input_forget": 1, "clip": 0.5}, outputs=3)
+    names = {"activations": ["HardSigmoid", "Elu"], "activation_alpha": [0.3, 0.5]}
+    for linear in (0, 1):
+        attributes = {"linear_before_reset": linear, **names}
+        check_lowering("GRU", inputs_of("GRU", 1), attributes, outputs=2)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_narrow_layers_are_lowered(name: str) -> None:
+    inputs = [x.astype(np.float16) for x in inputs_of(name, 1)]
+    check_lowering(name, inputs, outputs=2, rtol=2e-3, atol=2e-3)  # two steps of float16
+    check_lowering(name, [inputs[0][:0], *inputs[1:]], outputs=2)
+
+
+def test_lengths_beyond_the_steps_are_refused_by_the_lowering_too() -> None:
+    lens = np.array([6, 1, 1], np.int32)
+    with pytest.raises(Fail, match=r"index 6 is out of range \[0, 5\]"):
+        lower_op("RNN", [*inputs_of("RNN", 1), lens])
 
 
 @pytest.mark.parametrize("name", GATES)

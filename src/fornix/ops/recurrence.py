@@ -1,0 +1,255 @@
+"""What RNN, LSTM and GRU share: steps per direction, ends of sequences, layouts, activations.
+
+`Layer` runs the cell of an operator, which makes new states of the projected input and the states;
+lowerings do so by the `LoopLayer` of `recurrence_loops.py`. Narrow floats are computed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fornix.errors import require
+from fornix.ir.dim import DimLike, known
+from fornix.ops import scalar as s
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text
+from fornix.ops.precision import widened
+
+Activation = Callable[[s.Operand], s.Operand]
+"""Of arrays and of loop scalars."""
+States = tuple[Array, ...]
+Cell = Callable[[Array, States], States]
+"""From the projected input [batch, gates·hidden] and the states [batch, hidden] to new states."""
+
+DIRECTIONS = {
+    "forward": (False,),
+    "foward": (False,),  # the default that GRU-1 declares
+    "reverse": (True,),
+    "bidirectional": (False, True),
+}
+"""For each direction of the attribute, which passes run backward."""
+
+
+def _affine(x: s.Operand, alpha: float = 1.0, beta: float = 0.0) -> s.Operand:
+    return alpha * x + beta
+
+
+def _leaky_relu(x: s.Operand, alpha: float = 0.01) -> s.Operand:
+    return s.where(s.less(x, 0), alpha * x, x)
+
+
+def _thresholded_relu(x: s.Operand, alpha: float = 1.0) -> s.Operand:
+    return s.where(s.less(x, alpha), 0, x)
+
+
+def _scaled_tanh(x: s.Operand, alpha: float = 1.0, beta: float = 1.0) -> s.Operand:
+    return alpha * s.tanh(beta * x)
+
+
+def _hard_sigmoid(x: s.Operand, alpha: float = 0.2, beta: float = 0.5) -> s.Operand:
+    return s.clip(alpha * x + beta, 0, 1)
+
+
+def _elu(x: s.Operand, alpha: float = 1.0) -> s.Operand:
+    return s.where(s.less(x, 0), alpha * (s.exp(s.minimum(x, 0)) - 1.0), x)
+
+
+def _sigmoid(x: s.Operand) -> s.Operand:
+    return 1.0 / (1.0 + s.exp(-x))
+
+
+def _softplus(x: s.Operand) -> s.Operand:
+    return s.maximum(x, 0) + s.log(1.0 + s.exp(-s.abs(x)))
+
+
+ACTIVATIONS: dict[str, tuple[Callable[..., s.Operand], int, int]] = {
+    "relu": (lambda x: s.maximum(x, 0), 0, 0),
+    "tanh": (s.tanh, 0, 0),
+    "sigmoid": (_sigmoid, 0, 0),
+    "affine": (_affine, 1, 1),
+    "leakyrelu": (_leaky_relu, 1, 0),
+    "thresholdedrelu": (_thresholded_relu, 1, 0),
+    "scaledtanh": (_scaled_tanh, 1, 1),
+    "hardsigmoid": (_hard_sigmoid, 1, 1),
+    "elu": (_elu, 1, 0),
+    "softsign": (lambda x: x / (1.0 + s.abs(x)), 0, 0),
+    "softplus": (_softplus, 0, 0),
+}
+"""Function, and how many values it takes from activation_alpha and activation_beta."""
+
+
+def _activations(
+    names: Sequence[str],
+    count: int,
+    alpha: Sequence[float] | None,
+    beta: Sequence[float] | None,
+    clip: float | None,
+) -> list[Activation]:
+    """The ``count`` functions that ``names`` stand for, with their parameters.
+
+    Functions take alpha and beta from the lists in order, each only what it has; what the lists
+    lack has the default of the operator of that name. ``clip`` bounds their arguments.
+    """
+    require(len(names) == count, f"activations must name {count} functions, got {list(names)}")
+    alphas, betas = list(alpha or ()), list(beta or ())
+    made = []
+    for name in names:
+        require(
+            name.lower() in ACTIVATIONS,
+            f"activations must be among {', '.join(ACTIVATIONS)}, got {name!r}",
+        )
+        function, takes_alpha, takes_beta = ACTIVATIONS[name.lower()]
+        given = {}
+        if takes_alpha and alphas:
+            given["alpha"] = alphas.pop(0)
+        if takes_beta and betas:
+            given["beta"] = betas.pop(0)
+        made.append(_activation(function, given, clip))
+    return made
+
+
+def _activation(
+    function: Callable[..., s.Operand], given: dict[str, float], clip: float | None
+) -> Activation:
+    if clip is None:
+        return lambda x: function(x, **given)
+    bound = float(clip)
+    return lambda x: function(s.clip(x, -bound, bound), **given)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the cells have in common: shapes, directions, lengths and layout."""
+
+    x: Array
+    """[steps, batch, input], whatever the layout."""
+    lengths: Array
+    """Steps of each sequence."""
+    hidden: int
+    backward: tuple[bool, ...]
+    is_batch_first: bool
+
+    @classmethod
+    def of(
+        cls,
+        X: Array,
+        R: Array,
+        sequence_lens: Array | None,
+        direction: str,
+        hidden_size: int | None,
+        layout: int,
+    ) -> Layer:
+        """The layer of these inputs; raises ShapeError where they do not fit each other."""
+        check_layer(X.shape, R.shape, direction, hidden_size)
+        x = widened(X).swapaxes(0, 1) if layout else widened(X)
+        lengths = np.full(x.shape[1], x.shape[0]) if sequence_lens is None else sequence_lens
+        require(
+            lengths.shape == (x.shape[1],) and bool(np.all((lengths >= 0) & (lengths <= len(x)))),
+            f"sequence_lens must hold {x.shape[1]} lengths in [0, {len(x)}], "
+            f"got {lengths.tolist()}",
+        )
+        return cls(x, lengths.astype(np.int64), R.shape[-1], DIRECTIONS[direction], bool(layout))
+
+    def state(self, initial: Array | None) -> Array:
+        """Initial states [directions, batch, hidden]; zeros if there are none."""
+        shape = (len(self.backward), self.x.shape[1], self.hidden)
+        if initial is None:
+            return np.zeros(shape, self.x.dtype)
+        state = widened(initial).swapaxes(0, 1) if self.is_batch_first else widened(initial)
+        require(
+            state.shape == shape,
+            f"initial states must be {shape_text(shape)}, found {shape_text(state.shape)}",
+        )
+        return state
+
+    def run(
+        self, W: Array, bias: Array, cells: Sequence[Cell], initial: Sequence[Array], dtype: Array
+    ) -> tuple[Array, ...]:
+        """All hidden states and the last states, laid out and typed as the operator gives them."""
+        steps, batch, _ = self.x.shape
+        every = np.zeros((steps, len(self.backward), batch, self.hidden), self.x.dtype)
+        last = [state.copy() for state in initial]
+        for index, is_backward in enumerate(self.backward):
+            projected = self.x @ widened(W[index]).T + bias[index]
+            states = tuple(state[index] for state in initial)
+            for step in range(steps):
+                place = np.where(self.lengths > step, step, 0)
+                if is_backward:
+                    place = np.where(self.lengths > step, self.lengths - 1 - step, 0)
+                rows = np.arange(batch)
+                runs = (self.lengths > step)[:, None]
+                new = cells[index](projected[place, rows], states)
+                states = tuple(np.where(runs, n, s) for n, s in zip(new, states, strict=True))
+                going = runs[:, 0]
+                every[place[going], index, rows[going]] = states[0][going]
+            for state, final in zip(last, states, strict=True):
+                state[index] = final
+        if self.is_batch_first:
+            every = every.transpose(2, 0, 1, 3)
+            last = [state.swapaxes(0, 1) for state in last]
+        return tuple(result.astype(dtype.dtype) for result in (every, *last))
+
+
+def check_layer(
+    x: Sequence[DimLike], r: Sequence[DimLike], direction: str, hidden_size: int | None
+) -> None:
+    """Raise ShapeError unless X and R, of these shapes, fit the attributes."""
+    require(
+        direction in DIRECTIONS,
+        f"direction must be forward, reverse or bidirectional, got {direction!r}",
+    )
+    require(len(x) == 3, f"X must have 3 axes, found X{shape_text(x)}")
+    require(len(r) == 3, f"R must have 3 axes, found R{shape_text(r)}")
+    count = len(DIRECTIONS[direction])
+    require(
+        known(r[0]) in {None, count},
+        f"R{shape_text(r)} must begin with the number of directions of {direction!r}, {count}",
+    )
+    require(
+        hidden_size is None or known(r[2]) in {None, hidden_size},
+        f"R{shape_text(r)} must end with hidden_size={hidden_size}",
+    )
+
+
+def infer_layer(
+    X: Fact, R: Fact, direction: str, hidden_size: int | None, layout: int, states: int
+) -> tuple[Fact, ...]:
+    """Facts of all hidden states and of the last ones, ``states`` of them."""
+    hidden: DimLike | None = R.shape[2] if R.has_rank and R.rank == 3 else hidden_size
+    if R.has_rank:
+        check_layer(X.shape, R.shape, direction, hidden_size)
+    steps, batch, _ = X.shape if not layout else (X.shape[1], X.shape[0], X.shape[2])
+    directions = len(DIRECTIONS.get(direction, ()))
+    last = [batch, directions, hidden] if layout else [directions, batch, hidden]
+    every = [batch, steps, directions, hidden] if layout else [steps, directions, batch, hidden]
+    return (tensor(X.dtype, every), *[tensor(X.dtype, last)] * states)
+
+
+def biases(B: Array | None, W: Array) -> tuple[Array, Array]:
+    """The input's and the recurrence's bias, each [directions, gates·hidden]."""
+    count = W.shape[1]
+    if B is None:
+        zeros = np.zeros(W.shape[:2], widened(W).dtype)
+        return zeros, zeros
+    require(
+        B.shape == (W.shape[0], 2 * count),
+        f"B must be {shape_text((W.shape[0], 2 * count))}, found {shape_text(B.shape)}",
+    )
+    wide = widened(B)
+    return wide[:, :count], wide[:, count:]
+
+
+def functions_of(
+    names: Sequence[str],
+    per_direction: int,
+    directions: int,
+    alpha: Sequence[float] | None,
+    beta: Sequence[float] | None,
+    clip: float | None,
+) -> list[list[Activation]]:
+    """The activations of each direction."""
+    made = _activations(names, per_direction * directions, alpha, beta, clip)
+    return [made[i : i + per_direction] for i in range(0, len(made), per_direction)]
