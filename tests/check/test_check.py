@@ -454,3 +454,18 @@ def test_no_damaged_model_makes_the_checker_fail() -> None:
         loaded += 1
         assert not [x for x in check_model(model) if x.subject == "fornix"]
     assert loaded > 200
+
+
+@pytest.mark.slow
+def test_the_standards_own_node_models_have_no_errors() -> None:
+    from onnx.backend.test.case.node import collect_testcases
+
+    cases = [case for case in collect_testcases(None) if case.model is not None]
+    assert len(cases) > 1500
+    wrong = {
+        f"{case.name}: {finding}"
+        for case in cases
+        for finding in check_model(from_message(case.model))
+        if finding.severity is Severity.ERROR
+    }
+    assert wrong == set()
