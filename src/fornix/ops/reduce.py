@@ -66,11 +66,9 @@ def _reduction(
             return _of_unknown_axes(data, named, bool(keepdims), node)
         reduced = _axes(named, data.rank, bool(noop_with_empty_axes))
         extents = _reduced(data.shape, reduced, bool(keepdims))
-        value = data.value if data.rank == 1 and reduced else None
-        if propagate is None or value is None or not value.size:
-            return tensor(data.dtype, extents)
-        total = functools.reduce(propagate, value.tolist())
-        return tensor(data.dtype, extents, as_value([total] if keepdims else total))
+        total = _total(data, reduced, propagate)
+        known = None if total is None else as_value([total] if keepdims else total)
+        return tensor(data.dtype, extents, known)
 
     def kernel(
         data: Array,
@@ -102,6 +100,17 @@ def _reduction(
     declared.infer(infer)
     declared.kernel(kernel)
     declared.lower(lower)
+
+
+def _total(
+    data: Fact, reduced: Axes, propagate: Callable[[DimLike, DimLike], DimLike] | None
+) -> DimLike | None:
+    """What the known contents of one axis reduce to."""
+    value = data.value if data.rank == 1 and reduced else None
+    if propagate is None or value is None or not value.size:
+        return None
+    extents: list[DimLike] = value.tolist()
+    return functools.reduce(propagate, extents)
 
 
 def _named(axes: Fact | list[int] | None) -> Fact | list[int] | None:
