@@ -42,8 +42,8 @@ def check_case(case: Case, runner: ReferenceEvaluator | InferenceSession) -> Non
             assert_same(result, wanted, rtol=rtol, atol=atol)
 
 
-SUMMING = {"Softmax", "MatMul"}
-"""Operators that the bodies of attention sum with."""
+SUMMING = {"Attention", "Softmax", "MatMul"}
+"""Attention, and the operators that its bodies sum with."""
 HALF_STEPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 """One rounding step of half precision, relative to a number."""
 

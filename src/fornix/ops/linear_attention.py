@@ -1,0 +1,181 @@
+"""LinearAttention: attention as a recurrence over a matrix per head, without softmax."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fornix.errors import require
+from fornix.ir.dim import DimLike, divide
+from fornix.ops.attention import split_heads
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text, unified
+from fornix.ops.op import op
+from fornix.ops.types import BF16, F16, F32
+
+LinearAttention = op(
+    """LinearAttention <chunk_size: int = 64, kv_num_heads: int, q_num_heads: int,
+                        scale: float = 0.0, update_rule: string = "gated_delta">
+                       (query: T, key: T, value: T, past_state: S?, decay: T?, beta: T?)
+                    => (output: T, present_state: S)""",
+    since=27, T=BF16 | F16 | F32, S=BF16 | F16 | F32, deterministic=False,
+)  # fmt: skip
+
+UPDATE_RULES = ("linear", "gated", "delta", "gated_delta")
+
+
+@LinearAttention.infer
+def infer_linear_attention(
+    query: Fact,
+    key: Fact,
+    value: Fact,
+    past_state: Fact | None = None,
+    decay: Fact | None = None,
+    beta: Fact | None = None,
+    *,
+    q_num_heads: int,
+    kv_num_heads: int,
+    update_rule: str = "gated_delta",
+    chunk_size: int = 64,
+    scale: float = 0.0,
+    node: InferNode,
+) -> tuple[Fact, ...]:
+    _check_rule(update_rule, decay, beta)
+    _check_counts(q_num_heads, kv_num_heads)
+    for name, fact in (("query", query), ("key", key), ("value", value)):
+        require(
+            fact.rank == 3,
+            f"{name} must be [batch, length, heads·size], found {name}{shape_text(fact.shape)}",
+        )
+    batch = unified((query.shape[0], key.shape[0], value.shape[0]))
+    length = unified((query.shape[1], key.shape[1], value.shape[1]))
+    key_size = _size(query.shape[2], q_num_heads)
+    value_size = _size(value.shape[2], kv_num_heads)
+    state = past_state if past_state is not None else query
+    return (
+        tensor(query.dtype, (batch, length, q_num_heads * value_size)),
+        tensor(state.dtype, (batch, kv_num_heads, key_size, value_size)),
+    )
+
+
+def _size(hidden: DimLike, heads: int) -> DimLike:
+    return divide(hidden, heads)
+
+
+def _check_rule(update_rule: str, decay: object, beta: object) -> None:
+    require(
+        update_rule in UPDATE_RULES,
+        f"update_rule must be among {', '.join(UPDATE_RULES)}, got {update_rule!r}",
+    )
+    for name, given, takes in (
+        ("decay", decay, update_rule.startswith("gated")),
+        ("beta", beta, update_rule.endswith("delta")),
+    ):
+        require(
+            (given is not None) == takes,
+            f"update_rule {update_rule!r} {'needs' if takes else 'excludes'} the input {name}",
+        )
+
+
+def _check_counts(q_num_heads: int, kv_num_heads: int) -> None:
+    require(
+        kv_num_heads > 0 and q_num_heads > 0 and q_num_heads % kv_num_heads == 0,
+        f"q_num_heads must be a positive multiple of kv_num_heads={kv_num_heads}, "
+        f"got {q_num_heads}",
+    )
+
+
+@LinearAttention.kernel
+def linear_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    past_state: Array | None = None,
+    decay: Array | None = None,
+    beta: Array | None = None,
+    *,
+    q_num_heads: int,
+    kv_num_heads: int,
+    update_rule: str = "gated_delta",
+    chunk_size: int = 64,
+    scale: float = 0.0,
+) -> tuple[Array, Array]:
+    """Read values back from a state S that every step decays, corrects and adds to.
+
+    Per head and step t, with S₀ = past_state or 0:
+
+    * S ← exp(decayₜ) · S                      gated, gated_delta
+    * vₜ ← betaₜ · (vₜ − Sᵀ·kₜ)                delta, gated_delta
+    * S ← S + kₜ ⊗ vₜ;   output = scale · Sᵀ·qₜ
+
+    query[B, T, H·D] · key[B, T, G·D] · value[B, T, G·E] → output[B, T, H·E], present_state
+    [B, G, D, E]. H/G query heads in a row share a state. decay is [B, T, G·D] or one per head,
+    [B, T, G]; beta [B, T, G] or [B, T, 1]. scale 0 means 1/√D. Computes in float32; present_state
+    has the dtype of past_state, else that of query. chunk_size does not change the result.
+    Source: ONNX LinearAttention-27.
+    """
+    _check_rule(update_rule, decay, beta)
+    _check_counts(q_num_heads, kv_num_heads)
+    q, k, v = (
+        split_heads(_packed(x, name), heads, name, attribute).astype(np.float32)
+        for x, name, heads, attribute in (
+            (query, "query", q_num_heads, "q_num_heads"),
+            (key, "key", kv_num_heads, "kv_num_heads"),
+            (value, "value", kv_num_heads, "kv_num_heads"),
+        )
+    )
+    batch, groups, length, size = k.shape
+    fits = q.shape[::2] == v.shape[::2] == (batch, length) and q.shape[3] == size
+    texts = ", ".join(shape_text(x.shape) for x in (query, key, value))
+    require(fits, f"query, key and value must have one batch, length and key size, found {texts}")
+    widths = (groups, groups * size)
+    gate = None if decay is None else np.exp(_per_head(decay, k, widths, "decay"))
+    rate = None if beta is None else _per_head(beta, k, (groups, 1), "beta")
+    state = _initial(past_state, (batch, groups, size, v.shape[3]))
+    grouped = q.reshape(batch, groups, q_num_heads // groups, length, size)
+    result = np.empty((*grouped.shape[:4], v.shape[3]), np.float32)
+    for step in range(length):
+        k_t, v_t = k[:, :, step, None], v[:, :, step, None]
+        if gate is not None:
+            state = state * gate[:, :, step, :, None]
+        if rate is not None:
+            v_t = rate[:, :, step, None] * (v_t - k_t @ state)
+        state = state + k_t.swapaxes(2, 3) * v_t
+        result[:, :, :, step] = grouped[:, :, :, step] @ state
+    result *= np.float32(scale or (1 / math.sqrt(size) if size else 1))
+    output = result.transpose(0, 3, 1, 2, 4).reshape(batch, length, q_num_heads * v.shape[3])
+    kept = (query if past_state is None else past_state).dtype
+    return output.astype(query.dtype), state.astype(kept)
+
+
+def _packed(x: Array, name: str) -> Array:
+    require(
+        x.ndim == 3,
+        f"{name} must be [batch, length, heads·size], found {name}{shape_text(x.shape)}",
+    )
+    return x
+
+
+def _per_head(x: Array, k: Array, widths: tuple[int, ...], name: str) -> Array:
+    """x[B, T, W] as [B, heads, T, W/heads] in float32."""
+    batch, groups, length, _ = k.shape
+    require(
+        x.ndim == 3 and x.shape[:2] == (batch, length) and x.shape[2] in widths,
+        f"{name} must be {shape_text((batch, length, ' or '.join(map(str, widths))))}, "
+        f"found {shape_text(x.shape)}",
+    )
+    heads = groups if x.shape[2] % groups == 0 else 1
+    split = x.reshape(batch, length, heads, x.shape[2] // heads)
+    return split.swapaxes(1, 2).astype(np.float32)
+
+
+def _initial(past: Array | None, shape: tuple[int, ...]) -> Array:
+    if past is None:
+        return np.zeros(shape, np.float32)
+    require(
+        past.shape == shape,
+        f"past_state must be {shape_text(shape)}, found {shape_text(past.shape)}",
+    )
+    return past.astype(np.float32)

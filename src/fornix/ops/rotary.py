@@ -1,0 +1,131 @@
+"""RotaryEmbedding: positions written into queries and keys as rotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fornix.errors import Fail, require
+from fornix.ir.dim import DimLike, known
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text
+from fornix.ops.op import op
+from fornix.ops.precision import widened
+from fornix.ops.types import BF16, F16, F32, I64
+
+RotaryEmbedding = op(
+    """RotaryEmbedding <interleaved: int = 0, num_heads: int?, rotary_embedding_dim: int = 0>
+                       (X: T, cos_cache: T, sin_cache: T, position_ids: M?) => (Y: T)""",
+    since=23, T=BF16 | F16 | F32, M=I64,
+)  # fmt: skip
+
+
+@RotaryEmbedding.infer
+def infer_rotary_embedding(
+    X: Fact,
+    cos_cache: Fact,
+    sin_cache: Fact,
+    position_ids: Fact | None = None,
+    *,
+    interleaved: int = 0,
+    num_heads: int | None = None,
+    rotary_embedding_dim: int = 0,
+) -> Fact:
+    _check_heads(X.shape, num_heads)
+    return tensor(X.dtype, X.shape)
+
+
+def _check_heads(x: Sequence[DimLike], num_heads: int | None) -> None:
+    require(
+        len(x) in {3, 4},
+        "X must be [batch, heads, length, size] or [batch, length, heads·size], "
+        f"found X{shape_text(x)}",
+    )
+    if len(x) == 3:
+        require(
+            num_heads is not None and num_heads > 0,
+            f"num_heads is required for X{shape_text(x)} of rank 3, found {num_heads}",
+        )
+        hidden = known(x[2])
+        require(
+            hidden is None or hidden % (num_heads or 1) == 0,
+            f"X{shape_text(x)} must divide into num_heads={num_heads} heads",
+        )
+
+
+@RotaryEmbedding.kernel
+def rotary_embedding(
+    X: Array,
+    cos_cache: Array,
+    sin_cache: Array,
+    position_ids: Array | None = None,
+    *,
+    interleaved: int = 0,
+    num_heads: int | None = None,
+    rotary_embedding_dim: int = 0,
+) -> Array:
+    """Rotate pairs of elements by angles that depend on their position.
+
+    (a, b) → (a·cos − b·sin, a·sin + b·cos) for the R/2 pairs of the first R elements of each head,
+    R = rotary_embedding_dim, or all if that is 0: element i with element i + R/2, or, interleaved,
+    2i with 2i + 1. x[B, H, S, D] or, given num_heads, x[B, S, H·D] → y like x. The caches are
+    [positions, R/2], looked up at position_ids[B, S], or without these [B, S, R/2].
+    Source: ONNX RotaryEmbedding-23; J. Su et al., RoFormer, 2021.
+    """
+    _check_heads(X.shape, num_heads)
+    is_split = X.ndim == 4
+    x = widened(X)
+    if not is_split:
+        x = x.reshape(*X.shape[:2], num_heads or 1, X.shape[2] // (num_heads or 1))
+    batch, length = X.shape[0], X.shape[2 if is_split else 1]
+    size = rotary_embedding_dim or x.shape[-1]
+    require(
+        0 <= size <= x.shape[-1] and size % 2 == 0,
+        f"an even number of elements, at most the head size {x.shape[-1]}, is rotated, got {size}",
+    )
+    wanted = (batch, length, size // 2)
+    head_axis = 1 if is_split else 2
+    cos = np.expand_dims(_angles(cos_cache, position_ids, wanted, "cos_cache"), head_axis)
+    sin = np.expand_dims(_angles(sin_cache, position_ids, wanted, "sin_cache"), head_axis)
+    y = x.copy()
+    half = size // 2
+    one, other = (
+        (slice(0, size, 2), slice(1, size, 2))
+        if interleaved
+        else (slice(0, half), slice(half, size))
+    )
+    a, b = x[..., one], x[..., other]
+    y[..., one] = a * cos - b * sin
+    y[..., other] = a * sin + b * cos
+    return y.reshape(X.shape).astype(X.dtype, copy=False)
+
+
+def _angles(
+    cache: Array, position_ids: Array | None, wanted: tuple[int, int, int], name: str
+) -> Array:
+    """The entries of ``cache`` for every position, [B, S, R/2]."""
+    if position_ids is not None:
+        require(
+            cache.ndim == 2 and cache.shape[1] == wanted[2],
+            f"{name} must be [positions, {wanted[2]}], found {shape_text(cache.shape)}",
+        )
+        require(
+            position_ids.shape == wanted[:2],
+            f"position_ids must be {shape_text(wanted[:2])}, "
+            f"found {shape_text(position_ids.shape)}",
+        )
+        outside = position_ids[(position_ids < 0) | (position_ids >= len(cache))]
+        require(
+            not outside.size,
+            f"position_ids must be in [0, {len(cache) - 1}], the rows of {name}, "
+            f"got {outside[:1].tolist()}",
+            Fail,
+        )
+        cache = cache[position_ids]
+    require(
+        cache.shape == wanted,
+        f"{name} must be {shape_text(wanted)} without position_ids, "
+        f"found {shape_text(cache.shape)}",
+    )
+    return widened(cache)
