@@ -19,7 +19,8 @@ def assert_same(found: Any, wanted: Any, *, rtol: float = 0.0, atol: float = 0.0
     assert isinstance(found, np.ndarray), f"a tensor is required, found {type(found).__name__}"
     assert found.shape == wanted.shape, f"shape {wanted.shape} is required, found {found.shape}"
     if wanted.dtype.kind in "OUST":
-        assert _strings(found) == _strings(wanted)
+        one, other = _strings(found), _strings(wanted)
+        assert one == other, f"{other} is required, found {one}"
         return
     assert found.dtype == wanted.dtype, f"{wanted.dtype} is required, found {found.dtype}"
     if rtol or atol:
@@ -27,6 +28,8 @@ def assert_same(found: Any, wanted: Any, *, rtol: float = 0.0, atol: float = 0.0
         np.testing.assert_allclose(
             found.astype(exact), wanted.astype(exact), rtol=rtol, atol=atol, equal_nan=True
         )
+    elif wanted.dtype.kind in "fV":  # NumPy does not know NaN of every dtype
+        np.testing.assert_array_equal(found.astype(np.float64), wanted.astype(np.float64))
     else:
         np.testing.assert_array_equal(found, wanted)
 

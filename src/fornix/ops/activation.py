@@ -20,6 +20,7 @@ from fornix.ops.along import along, merged, outside
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import normalize_axis, row_major, shape_text
 from fornix.ops.op import op
+from fornix.ops.pointwise import identical, of_first
 from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.types import BF16, F16, F32, F64, FLOAT, I32, I64, NUMERIC, SINT, U32, U64
 
@@ -91,7 +92,9 @@ PRelu = (
     .since(7)
     .since(9, T=+(I32 | I64 | U32 | U64))
     .since(16, T=+BF16)
-    .elementwise(_prelu, "x, or slope·x below 0; ``slope`` broadcasts to X.", since=7)
+    .elementwise(
+        _prelu, "x, or slope·x below 0; ``slope`` broadcasts to X.", since=7, common_shape=of_first
+    )
 )
 
 
@@ -109,7 +112,7 @@ def prelu_of_channels(X: Array, slope: Array) -> Array:
         f"slope must have 1 element or one per channel of X{shape_text(X.shape)}, {channels}, "
         f"found {slope.size}",
     )
-    if slope.size > 1:
+    if slope.size != 1:
         slope = slope.reshape(channels, *[1] * (X.ndim - 2))
     return np.asarray(np.where(X < 0, widened(X) * widened(slope), X), X.dtype)
 
@@ -188,7 +191,9 @@ Swish = op("Swish <alpha: float = 1.0> (X: T) => (Y: T)", since=24, T=FLOAT | BF
 
 SwiGLU = op(
     "SwiGLU <alpha: float = 1.0> (A: T, B: T) => (Y: T)", since=28, T=FLOAT | BF16
-).elementwise(_swiglu, "Swish(A) · B, the gate times the value; both have one shape.")
+).elementwise(
+    _swiglu, "Swish(A) · B, the gate times the value; both have one shape.", common_shape=identical
+)
 
 Mish = (
     op("Mish (X: T) => (Y: T)", since=18, T=FLOAT)

@@ -339,9 +339,10 @@ def resolved(
 
 
 def output_dtype(schema: Schema, dtypes: Sequence[DType | None]) -> DType | None:
-    """Element type of the first output, if an input shares its type variable."""
+    """Element type of the first output, if an input or the schema alone decides it."""
     wanted = schema.outputs[0].type_text
     for index, dtype in enumerate(dtypes):
         if dtype is not None and schema.formal_input(index).type_text == wanted:
             return dtype
-    return None
+    declared = declared_type(schema, schema.outputs[0], {})
+    return declared.dtype if isinstance(declared, TensorType) else None

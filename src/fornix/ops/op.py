@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, TypeVar, overload
 
 from fornix.errors import SchemaError
+from fornix.ops.geometry import broadcast_shapes
 from fornix.ops.pointwise import pointwise_rules
 from fornix.ops.schema import Schema
 from fornix.ops.signature import Signature, parse_signature
@@ -179,9 +180,16 @@ class Operator:
         self.rules.setdefault("opaque", {})[since] = lambda: reason
         return self
 
-    def elementwise(self, function: Rule, description: str, *, since: int = 1) -> Operator:
+    def elementwise(
+        self,
+        function: Rule,
+        description: str,
+        *,
+        since: int = 1,
+        common_shape: Rule = broadcast_shapes,
+    ) -> Operator:
         """Register the rules of an operator that computes each element by ``function``."""
-        for kind, rule in pointwise_rules(function, description).items():
+        for kind, rule in pointwise_rules(function, description, common_shape).items():
             self.rules.setdefault(kind, {})[since] = rule
         return self
 

@@ -35,19 +35,23 @@ KEEPS_INTEGERS = frozenset({
 """What may be computed on dims for floats too: a quotient of integers is none in general."""
 
 
-def pointwise_rules(function: Function, description: str) -> dict[str, Function]:
+def pointwise_rules(
+    function: Function, description: str, common_shape: Function = broadcast_shapes
+) -> dict[str, Function]:
     """The infer, kernel and lower rules of the elementwise ``function``.
 
-    Optional inputs that are left out reach it as None. Schemas before opset 7 have the attributes
+    ``common_shape`` gives the shape of the result from those of the inputs. Optional inputs that
+    are left out reach the function as None. Schemas before opset 7 have the attributes
     ``broadcast`` and ``axis``: without broadcast the shapes must be equal, with it the second input
     is aligned with the first one's ``axis``.
     """
-    kernel = _kernel_rule(function)
+    kernel = _kernel_rule(function, common_shape)
     kernel.__doc__ = description
-    return {"infer": _infer_rule(function), "kernel": kernel, "lower": _lower_rule(function)}
+    infer, lower = _infer_rule(function, common_shape), _lower_rule(function, common_shape)
+    return {"infer": infer, "kernel": kernel, "lower": lower}
 
 
-def _infer_rule(function: Function) -> Function:
+def _infer_rule(function: Function, common_shape: Function) -> Function:
     def infer(
         *inputs: Fact | None,
         broadcast: int | None = None,
@@ -58,12 +62,12 @@ def _infer_rule(function: Function) -> Function:
         if broadcast is not None:
             _start(shapes[0], shapes[1], bool(broadcast), axis)
             return tensor(None, shapes[0])
-        return tensor(None, broadcast_shapes(*shapes), _propagated(function, inputs, attributes))
+        return tensor(None, common_shape(*shapes), _propagated(function, inputs, attributes))
 
     return infer
 
 
-def _kernel_rule(function: Function) -> Function:
+def _kernel_rule(function: Function, common_shape: Function) -> Function:
     def kernel(
         *inputs: Array | None,
         broadcast: int | None = None,
@@ -75,7 +79,7 @@ def _kernel_rule(function: Function) -> Function:
         if broadcast is not None:
             inputs = _aligned(given[0], given[1], bool(broadcast), axis)
         else:
-            broadcast_shapes(*(x.shape for x in given))
+            common_shape(*(x.shape for x in given))
         dtypes = [None if x is None else DType.of(x.dtype) for x in inputs]
         narrow = output_dtype(node.schema, dtypes)
         wide = (None if x is None else widened(x) for x in inputs)
@@ -87,7 +91,7 @@ def _kernel_rule(function: Function) -> Function:
     return kernel
 
 
-def _lower_rule(function: Function) -> Function:
+def _lower_rule(function: Function, common_shape: Function) -> Function:
     def lower(
         *inputs: Tensor | None,
         broadcast: int | None = None,
@@ -100,7 +104,7 @@ def _lower_rule(function: Function) -> Function:
             a, b = given
             given = [a, _placed(b, a, _start(a.shape, b.shape, bool(broadcast), axis))]
             inputs = tuple(given)
-        shape = broadcast_shapes(*(x.shape for x in given))
+        shape = common_shape(*(x.shape for x in given))
         narrow = output_dtype(node.schema, [None if x is None else x.dtype for x in inputs])
 
         def at(*place: DimLike) -> Scalar:
@@ -111,6 +115,31 @@ def _lower_rule(function: Function) -> Function:
         return compute(shape, at)
 
     return lower
+
+
+def identical(*shapes: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
+    """The one shape that all inputs have; raises ShapeError where two differ."""
+    first = shapes[0]
+    for other in shapes[1:]:
+        same = len(first) == len(other) and all(map(_may_equal, first, other))
+        require(
+            same, f"inputs must have one shape, got {shape_text(first)} and {shape_text(other)}"
+        )
+    return first
+
+
+def of_first(first: tuple[DimLike, ...], *others: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
+    """The shape of the first input, to which the others broadcast: unidirectionally, as ONNX says.
+
+    Raises ShapeError where one does not.
+    """
+    for other in others:
+        pairs = zip(reversed(first), reversed(other), strict=False)
+        fits = len(other) <= len(first) and all(n == 1 or _may_equal(m, n) for m, n in pairs)
+        require(
+            fits, f"{shape_text(other)} must broadcast to the first input's {shape_text(first)}"
+        )
+    return first
 
 
 def _placed(b: Tensor, a: Tensor, start: int) -> Tensor:
