@@ -9,8 +9,9 @@ import pytest
 from fornix.dtype import FLOAT64
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 from tests.ops.ml.plants import COMPARISONS, Plant, attributes_5, features, grow, sums
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml", "opset": 5}
@@ -136,3 +137,27 @@ def changed(**change: Any) -> dict[str, Any]:
 def test_tree_ensemble_says_what_does_not_fit(attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("TreeEnsemble", [np.zeros((2, 1), np.float32)], attributes, **ML)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("aggregate", range(4))
+def test_tree_ensembles_are_lowered_to_a_walk(dtype: Any, aggregate: int) -> None:
+    plants = forest(modes=tuple(COMPARISONS)[:6], missing=True)
+    attributes = attributes_5(plants, dtype, 3) | {"aggregate_function": aggregate}
+    x = features(np.random.default_rng(1)).astype(dtype)
+    x[np.random.default_rng(2).random(x.shape) < 0.2] = np.nan
+    for transform in range(5):
+        check_lowering("TreeEnsemble", [x], attributes | {"post_transform": transform}, **ML)
+
+
+def test_sets_stay_with_the_kernel() -> None:
+    plants = forest(modes=("BRANCH_MEMBER",), targets=2, unit=1.0)
+    x = features(np.random.default_rng(1), unit=1.0)
+    with pytest.raises(NotLowered, match="sets of values are looked up by search"):
+        lower_op("TreeEnsemble", [x], attributes_5(plants, np.float32, 2), **ML)
+
+
+def test_votes_for_too_many_targets_stay_with_the_kernel() -> None:
+    attributes = attributes_5(forest(targets=1), np.float32, 1) | {"n_targets": 1 << 22}
+    with pytest.raises(NotLowered, match=r"votes of \d+ nodes for 4194304 targets fill no table"):
+        lower_op("TreeEnsemble", [features(np.random.default_rng(1))], attributes, **ML)

@@ -9,8 +9,9 @@ import pytest
 from fornix.dtype import FLOAT32, STRING
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 from tests.ops.ml.plants import Plant, attributes_3, features, grow, sums
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml", "opset": 3}
@@ -308,3 +309,52 @@ def test_one_score_needs_labels_and_base_values_that_fit() -> None:
     many = attributes | {"classlabels_int64s": [1, 2], "base_values": [1.0] * 3}
     with pytest.raises(ShapeError, match="base_values must have up to 2 entries, one per class, g"):
         run_op("TreeEnsembleClassifier", [TWO_ROWS], many, outputs=2, **ML)
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_regressors_are_lowered_to_a_walk(aggregate: str, dtype: Any) -> None:
+    plants = forest(modes=COMPARING, votes=2)
+    attributes = attributes_3(plants, "target") | {
+        "n_targets": 3,
+        "aggregate_function": aggregate,
+        "base_values": [0.5, -1.0, 0.0],
+    }
+    x = features(np.random.default_rng(1)).astype(dtype)
+    check_lowering("TreeEnsembleRegressor", [x], attributes, **ML)
+
+
+@pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT"])
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_classifiers_are_lowered_to_a_walk(transform: str, classes: int) -> None:
+    attributes = attributes_3(forest(targets=classes), "class") | {
+        "classlabels_int64s": [7, 3, 5][:classes],
+        "post_transform": transform,
+    }
+    x = features(np.random.default_rng(1))
+    check_lowering("TreeEnsembleClassifier", [x], attributes, outputs=2, **ML)
+
+
+@pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "PROBIT"])
+@pytest.mark.parametrize("only", [0, 1])
+@pytest.mark.parametrize("low", [0.2, -0.2])
+def test_two_classes_with_one_score_are_lowered(transform: str, only: int, low: float) -> None:
+    attributes = attributes_3(stump([(only, low)], [(only, 0.7)]), "class") | {
+        "classlabels_int64s": [4, 6],
+        "post_transform": transform,
+    }
+    check_lowering("TreeEnsembleClassifier", [TWO_ROWS], attributes, outputs=2, **ML)
+
+
+def test_missing_features_are_lowered() -> None:
+    plants = forest(modes=COMPARING)
+    x = features(np.random.default_rng(1))
+    x[::2, 1] = np.nan
+    attributes = attributes_3(plants, "target") | {"n_targets": 3}
+    check_lowering("TreeEnsembleRegressor", [x], attributes, **ML)
+
+
+def test_labels_that_are_strings_stay_with_the_kernel() -> None:
+    attributes = attributes_3(forest(), "class") | {"classlabels_strings": ["a", "b", "c"]}
+    with pytest.raises(NotLowered, match=r"loops hold tensors of numbers and bools, found string"):
+        lower_op("TreeEnsembleClassifier", [TWO_ROWS], attributes, outputs=2, **ML)

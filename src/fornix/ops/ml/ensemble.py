@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fornix.errors import require
-from fornix.ops.call import RunNode
+from fornix.ir.loops import Tensor
+from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.ml.forest import (
     AGGREGATES,
@@ -23,8 +24,17 @@ from fornix.ops.ml.forest import (
     Votes,
     branch_table,
 )
-from fornix.ops.ml.scores import TRANSFORMS, row_count, rows_of, transformed
+from fornix.ops.ml.forest_loops import lower_sums
+from fornix.ops.ml.scores import (
+    TRANSFORMS,
+    lower_rows,
+    lower_transformed,
+    row_count,
+    rows_of,
+    transformed,
+)
 from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor
 from fornix.ops.types import FLOAT
 
 TreeEnsemble = op(
@@ -100,6 +110,48 @@ def tree_ensemble(
     targets = _target_count(n_targets, leaf_targetids)
     sums = forest.sums(rows_of(X), targets, aggregate)
     return transformed(sums, transform).astype(X.dtype)
+
+
+@TreeEnsemble.lower
+def lower_tree_ensemble(
+    X: Tensor,
+    *,
+    tree_roots: list[int],
+    nodes_modes: Array,
+    nodes_featureids: list[int],
+    nodes_splits: Array,
+    nodes_truenodeids: list[int],
+    nodes_trueleafs: list[int],
+    nodes_falsenodeids: list[int],
+    nodes_falseleafs: list[int],
+    leaf_targetids: list[int],
+    leaf_weights: Array,
+    nodes_missing_value_tracks_true: list[int] | None = None,
+    nodes_hitrates: Array | None = None,
+    membership_values: Array | None = None,
+    n_targets: int | None = None,
+    aggregate_function: int,
+    post_transform: int,
+    node: LowerNode,
+) -> Tensor:
+    nodes = Nodes(
+        nodes_modes,
+        nodes_featureids,
+        nodes_splits,
+        (nodes_truenodeids, nodes_falsenodeids),
+        (nodes_trueleafs, nodes_falseleafs),
+        nodes_missing_value_tracks_true,
+        membership_values,
+    )
+    sums = lower_sums(
+        nodes.forest(tree_roots, leaf_targetids, leaf_weights),
+        lower_rows(X),
+        _target_count(n_targets, leaf_targetids),
+        _numbered(AGGREGATES, aggregate_function, "aggregate_function"),
+        node,
+    )
+    transform = _numbered(TRANSFORMS, post_transform, "post_transform")
+    return cast_tensor(lower_transformed(sums, transform), X.dtype)
 
 
 def _numbered(names: Sequence[str], number: int, attribute: str) -> str:

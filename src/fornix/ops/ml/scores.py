@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from fornix.dtype import INT64, STRING, DType
+from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, INT64, STRING, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike, known
+from fornix.ir.loops import Tensor, apply, compute, index, select
+from fornix.ops import scalar as s
+from fornix.ops.along import along, mapped
 from fornix.ops.fact import Array, Fact
 from fornix.ops.geometry import shape_text
+from fornix.ops.precision import cast_tensor
 
 ERF_CONSTANT = 0.147
 """Of Winitzki's approximation to the inverse error function, the one that peers use."""
@@ -27,9 +31,7 @@ NEARLY_ZERO = 1e-7
 
 def rows_of(x: Array) -> Array:
     """``x`` as rows of features, a vector being one row: float32 stays, the rest is float64."""
-    require(
-        1 <= x.ndim <= 2, f"X must be rows of features or one such row, got X{shape_text(x.shape)}"
-    )
+    _check_rows(x.shape)
     rows = x if x.ndim == 2 else x[None]
     if x.dtype == np.float32:
         return rows
@@ -38,10 +40,15 @@ def rows_of(x: Array) -> Array:
 
 def row_count(x: Fact) -> DimLike:
     """Number of rows of features in ``x``."""
-    require(
-        1 <= x.rank <= 2, f"X must be rows of features or one such row, got X{shape_text(x.shape)}"
-    )
+    _check_rows(x.shape)
     return x.shape[0] if x.rank == 2 else 1
+
+
+def _check_rows(shape: Sequence[DimLike]) -> None:
+    require(
+        1 <= len(shape) <= 2,
+        f"X must be rows of features or one such row, got X{shape_text(shape)}",
+    )
 
 
 def check_features(x: Sequence[DimLike], features: int) -> None:
@@ -71,10 +78,10 @@ def labels_of(
 def transformed(scores: Array, transform: str) -> Array:
     """``scores``[N, E] after ``transform``, in their dtype; SOFTMAX works along each row."""
     check_transform(transform)
-    if transform == "LOGISTIC":
-        return logistic(scores)
-    if transform == "PROBIT":
-        return probit(scores)
+    result: Array
+    if transform in ELEMENTWISE:
+        result = ELEMENTWISE[transform](scores)
+        return result
     if transform == "SOFTMAX":
         return _softmax(scores)
     return _softmax_zero(scores) if transform == "SOFTMAX_ZERO" else scores
@@ -107,25 +114,24 @@ def two_scores(score: Array, transform: str, *, is_margin: bool) -> Array:
     return np.stack([first, score], axis=1)
 
 
-def logistic(x: Array) -> Array:
-    """σ(x) = 1 / (1 + exp(−x)), without overflow."""
-    small = np.exp(-np.abs(x))
-    return np.asarray(np.where(x < 0, small, 1) / (1 + small))
+def logistic(x: s.Operand) -> s.Operand:
+    """σ(x) = 1 / (1 + exp(−x)), without overflow; of arrays and of loop scalars."""
+    small = s.exp(-s.abs(x))
+    return s.where(s.less(x, 0), small, 1.0) / (1.0 + small)
 
 
-def probit(x: Array) -> Array:
+def probit(x: s.Operand) -> s.Operand:
     """√2 · erf⁻¹(2x − 1), by the approximation of erf⁻¹ that the peers use (relative error 2e-3).
 
+    Of arrays and of loop scalars.
     Source: S. Winitzki, "A handy approximation for the error function and its inverse", 2008.
     """
-    signed = 2 * x - 1
-    log = np.log((1 - signed) * (1 + signed))
-    half = 2 / (math.pi * ERF_CONSTANT) + log / 2
-    inverse = np.sqrt(np.sqrt(half * half - log / ERF_CONSTANT) - half)
-    at_end = np.abs(signed) == 1
-    return np.asarray(math.sqrt(2) * np.sign(signed) * np.where(at_end, np.inf, inverse)).astype(
-        x.dtype
-    )
+    signed = 2.0 * x - 1.0
+    log = s.log((1.0 - signed) * (1.0 + signed))
+    half = 2 / (math.pi * ERF_CONSTANT) + log / 2.0
+    inverse = s.sqrt(s.sqrt(half * half - log / ERF_CONSTANT) - half)
+    at_end = s.equal(s.abs(signed), 1.0)
+    return math.sqrt(2) * s.sign(signed) * s.where(at_end, math.inf, inverse)
 
 
 def _softmax(scores: Array) -> Array:
@@ -144,3 +150,51 @@ def _softmax_zero(scores: Array) -> Array:
 def float_attribute(values: Sequence[float] | None, dtype: Any = np.float32) -> Array:
     """A list of floats, which models store as float32, as an array; absent, an empty one."""
     return np.asarray([] if values is None else values, dtype)
+
+
+ELEMENTWISE = {"LOGISTIC": logistic, "PROBIT": probit}
+"""Transforms of each score by itself."""
+
+
+def lower_transformed(scores: Tensor, transform: str) -> Tensor:
+    """`transformed` for lowerings."""
+    check_transform(transform)
+    if transform in ELEMENTWISE:
+        return mapped(ELEMENTWISE[transform], scores)
+    if transform == "NONE":
+        return scores
+    top = along("max", scores, [1])
+    powers = compute(scores.shape, lambda n, e: s.exp(scores[n, e] - top[n]))
+    if transform == "SOFTMAX":
+        total = along("sum", powers, [1])
+        return compute(scores.shape, lambda n, e: powers[n, e] / total[n])
+    counted = compute(
+        scores.shape,
+        lambda n, e: select(abs(scores[n, e]) > NEARLY_ZERO, powers[n, e], 0),
+    )
+    sums = mapped(lambda v: select(apply("eq", v, 0), 1, v), along("sum", counted, [1]))
+    return compute(scores.shape, lambda n, e: counted[n, e] / sums[n])
+
+
+def lower_two_scores(score: Tensor, transform: str, *, is_margin: bool) -> Tensor:
+    """`two_scores` for lowerings."""
+    check_transform(transform)
+    if transform == "LOGISTIC":
+        return pair(mapped(lambda v: logistic(-v), score), mapped(logistic, score))
+    if transform == "PROBIT":
+        score, is_margin = mapped(probit, score), True
+    return pair(mapped(lambda v: -v if is_margin else 1 - v, score), score)
+
+
+def pair(first: Tensor, second: Tensor) -> Tensor:
+    """Two scores per row side by side: [N], [N] → [N, 2]."""
+    return compute(
+        (*first.shape, 2), lambda n, e: select(apply("eq", index(e), 0), first[n], second[n])
+    )
+
+
+def lower_rows(x: Tensor) -> Tensor:
+    """`rows_of` for lowerings."""
+    _check_rows(x.shape)
+    rows = x if x.rank == 2 else compute((1, *x.shape), lambda _, k: x[k])
+    return cast_tensor(rows, FLOAT32 if x.dtype in {FLOAT16, FLOAT32} else FLOAT64)

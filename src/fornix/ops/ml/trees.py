@@ -12,9 +12,12 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from fornix.dtype import FLOAT32
+from fornix.dtype import FLOAT32, INT64, DType
 from fornix.errors import require
-from fornix.ops.call import RunNode
+from fornix.ir.loops import Tensor, cast, compute, constant
+from fornix.ops.along import mapped, with_units
+from fornix.ops.call import LowerNode, RunNode
+from fornix.ops.extremes import lower_arg_max
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.ml.forest import (
     AGGREGATES,
@@ -25,10 +28,15 @@ from fornix.ops.ml.forest import (
     Votes,
     branch_table,
 )
+from fornix.ops.ml.forest_loops import lower_sums
 from fornix.ops.ml.scores import (
     check_transform,
     label_dtype,
     labels_of,
+    lower_rows,
+    lower_transformed,
+    lower_two_scores,
+    pair,
     probit,
     row_count,
     rows_of,
@@ -36,6 +44,7 @@ from fornix.ops.ml.scores import (
     two_scores,
 )
 from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor
 from fornix.ops.types import F32, F64, I32, I64, STRING
 
 MODES = (*tuple(BRANCHES)[:MEMBER], "LEAF")
@@ -154,6 +163,65 @@ def tree_ensemble_classifier(
         scores = (sums + _base_of_all(base, len(labels))).astype(dtype)
         winners, z = scores.argmax(axis=1), transformed(scores, post_transform)
     return labels[winners], z.astype(np.float32, copy=False)
+
+
+@TreeEnsembleClassifier.lower
+def lower_tree_ensemble_classifier(
+    X: Tensor,
+    *,
+    classlabels_int64s: list[int] | None = None,
+    classlabels_strings: list[str] | None = None,
+    class_treeids: list[int] | None = None,
+    class_nodeids: list[int] | None = None,
+    class_ids: list[int] | None = None,
+    class_weights: list[float] | None = None,
+    class_weights_as_tensor: Array | None = None,
+    base_values: list[float] | None = None,
+    base_values_as_tensor: Array | None = None,
+    post_transform: str,
+    node: LowerNode,
+    **nodes: Unpack[NodeAttributes],
+) -> tuple[Tensor, Tensor]:
+    labels = labels_of(classlabels_int64s, classlabels_strings, "classlabels_int64s")
+    weights = _floats("class_weights", class_weights, class_weights_as_tensor)
+    base = _floats("base_values", base_values, base_values_as_tensor)
+    forest = _forest(nodes, "class", class_treeids, class_nodeids, class_ids, weights)
+    targets, count = forest.votes.target, len(labels)
+    _check_targets("class_ids", targets, count, "classes")
+    sums = lower_sums(forest, lower_rows(X), count, "SUM", node)
+    dtype = DType.of(np.result_type(np.float32, weights.dtype, base.dtype))
+    only = int(targets[0]) if targets.size and (targets == targets[0]).all() else None
+    if count == 1 or (count == 2 and only is not None):
+        added = _base_of_one(base, only or 0, count)
+        score = compute(sums.shape[:1], lambda n: cast(sums[n, only or 0] + added, dtype))
+        is_margin = bool((weights < 0).any())
+        winners, z = _lower_binary(
+            score, count, only or 0, base, post_transform, is_margin=is_margin
+        )
+        labels = _two_labels(labels) if count == 1 else labels
+    else:
+        offset = constant(_base_of_all(base, count))
+        scores = compute(sums.shape, lambda n, e: cast(sums[n, e] + offset[e], dtype))
+        winners = lower_arg_max(scores, axis=1, keepdims=0)
+        z = lower_transformed(scores, post_transform)
+    names = constant(labels)
+    return mapped(lambda winner: names[winner], winners), cast_tensor(z, FLOAT32)
+
+
+def _lower_binary(
+    score: Tensor, classes: int, only: int, base: Array, transform: str, *, is_margin: bool
+) -> tuple[Tensor, Tensor]:
+    """`_binary` for lowerings."""
+    threshold = 0.0 if classes == 1 or is_margin else 0.5
+    winners = mapped(lambda v: cast(v > threshold, INT64), score)
+    if classes == 1:
+        z = mapped(probit, score) if transform == "PROBIT" else score
+        return winners, with_units(z, [1])
+    if only == 0:
+        return winners, lower_two_scores(score, transform, is_margin=is_margin)
+    first = float(base[0]) if base.size == 2 else 0.0
+    other = compute(score.shape, lambda *_: first, score.dtype)
+    return winners, lower_transformed(pair(other, score), transform)
 
 
 def _two_labels(labels: Array) -> Array:
@@ -279,6 +347,35 @@ def tree_ensemble_regressor(
     sums = forest.sums(rows_of(X), targets, aggregate_function)
     scores = sums + _base_of_all(base, targets, "target")
     return transformed(scores, post_transform).astype(np.float32)
+
+
+@TreeEnsembleRegressor.lower
+def lower_tree_ensemble_regressor(
+    X: Tensor,
+    *,
+    n_targets: int | None = None,
+    target_treeids: list[int] | None = None,
+    target_nodeids: list[int] | None = None,
+    target_ids: list[int] | None = None,
+    target_weights: list[float] | None = None,
+    target_weights_as_tensor: Array | None = None,
+    base_values: list[float] | None = None,
+    base_values_as_tensor: Array | None = None,
+    aggregate_function: str,
+    post_transform: str,
+    node: LowerNode,
+    **nodes: Unpack[NodeAttributes],
+) -> Tensor:
+    _check_aggregate(aggregate_function)
+    weights = _floats("target_weights", target_weights, target_weights_as_tensor)
+    base = _floats("base_values", base_values, base_values_as_tensor)
+    forest = _forest(nodes, "target", target_treeids, target_nodeids, target_ids, weights)
+    targets = _target_count(n_targets, target_ids)
+    _check_targets("target_ids", forest.votes.target, targets, "targets")
+    sums = lower_sums(forest, lower_rows(X), targets, aggregate_function, node)
+    offset = constant(_base_of_all(base, targets, "target"))
+    scores = compute(sums.shape, lambda n, e: sums[n, e] + offset[e])
+    return cast_tensor(lower_transformed(scores, post_transform), FLOAT32)
 
 
 def _target_count(stated: int | None, ids: Sequence[int] | None) -> int:
