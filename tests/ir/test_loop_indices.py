@@ -2,18 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fornix.dtype import DType
+from fornix import ops
+from fornix.dtype import INT64, DType
 from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, less, maximum, minimum, symbol
 from fornix.ir.loops import Tensor, Variable, tensor
 from fornix.ir.types import TensorType
-from tests.ir import lowerings as lower
+from fornix.ops.call import LowerNode, lower_node
+from fornix.ops.fact import as_value
+from fornix.ops.fact import tensor as constant_fact
+from fornix.ops.move import lower_concat, lower_transpose
+from fornix.ops.shape import reshaped as reshaped_tensor
 from tests.ir.interpreter import Array, Frame, Machine, interpret
 
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -157,8 +161,7 @@ class View:
 
 
 def reshaped(view: View, shape: tuple[DimLike, ...], plain: tuple[int, ...]) -> View:
-    node: Any = SimpleNamespace(output_types=(TensorType(view.tensor.dtype, shape),))
-    return View(lower.lower_reshape(view.tensor, node=node), view.array.reshape(plain))
+    return View(reshaped_tensor(view.tensor, shape), view.array.reshape(plain))
 
 
 @st.composite
@@ -173,7 +176,7 @@ def views(draw: st.DrawFn) -> tuple[View, Array]:
 
 def turned(view: View, draw: st.DrawFn) -> View:
     perm = draw(st.permutations(range(view.array.ndim)))
-    return View(lower.lower_transpose(view.tensor, perm=perm), view.array.transpose(perm))
+    return View(lower_transpose(view.tensor, perm=perm), view.array.transpose(perm))
 
 
 def merged(view: View, draw: st.DrawFn) -> View:
@@ -211,7 +214,25 @@ def cut(view: View, draw: st.DrawFn) -> View:
     array = view.array[
         (slice(None),) * axis + (numpy_slice(view.array.shape[axis], start, end, step),)
     ]
-    return View(lower.lower_slice(view.tensor, [start], [end], [axis], [step]), array)
+    return View(sliced(view.tensor, start, end, axis, step), array)
+
+
+def sliced(x: Tensor, start: int, end: int, axis: int, step: int) -> Tensor:
+    operator = ops.find("", "Slice")
+    assert operator is not None
+    facts = [constant_fact(INT64, (1,), as_value([v])) for v in (start, end, axis, step)]
+    node = LowerNode(
+        operator=operator,
+        schema=operator.schema(13),
+        opset=13,
+        wanted=(True,),
+        output_types=(TensorType(x.dtype, (None,) * x.rank),),
+        facts=(None, *facts),
+    )
+    given = [tensor(name, (1,), INT64) for name in ("starts", "ends", "axes", "steps")]
+    [result] = lower_node([x, *given], {}, node)
+    assert result is not None
+    return result
 
 
 def numpy_slice(n: int, start: int, end: int, step: int) -> slice:
@@ -226,7 +247,7 @@ def joined(view: View, draw: st.DrawFn) -> View:
         return view
     axis = draw(st.integers(0, view.array.ndim - 1))
     return View(
-        lower.lower_concat(view.tensor, view.tensor, axis=axis),
+        lower_concat(view.tensor, view.tensor, axis=axis),
         np.concatenate([view.array, view.array], axis),
     )
 

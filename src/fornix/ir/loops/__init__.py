@@ -5,7 +5,7 @@ addresses are dims (`fornix.ir.dim`) over loop variables, values are scalars of 
 is one mechanism, an expression per element, and the least that it cannot say: `scan`, `scatter`
 and `opaque`. Which loops run in which order, in which vectors and on which thread is decided by
 `compile`; what an expression means is decided here, and by the interpreter in tests/ir. An argmax
-is no construct of its own: it is the least k where x[k] equals the maximum (tests/ir/lowerings).
+is no construct of its own: it is the least k where x[k] equals the maximum.
 
     top = compute(x.shape[:-1], lambda *i: reduce("max", x.shape[-1], lambda k: x[(*i, k)]))
     half = compute((n // 2, m), lambda i, j: x[2 * i, n - 1 - j])
