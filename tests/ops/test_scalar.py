@@ -114,9 +114,9 @@ def test_where_clip_and_bitcast_agree() -> None:
     same(lambda v: s.bitcast(v, INT32), x)
 
 
-def test_the_error_function_is_the_c_library_s() -> None:
+def test_the_error_function_is_close_to_the_c_library_s() -> None:
     x = np.linspace(-4, 4, 101)
-    np.testing.assert_array_equal(s.erf(x), [math.erf(v) for v in x])
+    np.testing.assert_allclose(s.erf(x), [math.erf(v) for v in x], rtol=1e-15)
     assert s.erf(x.astype(np.float32)).dtype == np.float32
 
 

@@ -26,6 +26,7 @@ from fornix.ir import dim as dims
 from fornix.ir import loops
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.loops import Number, Scalar
+from fornix.ops import special
 
 Operand: TypeAlias = Any
 """An array, a loop scalar, an object array of ints and dims, a dim, or a Python number."""
@@ -141,12 +142,6 @@ def _power(a: Array | Number, b: Array | Number) -> Array:
     return np.asarray(np.power(a, b))
 
 
-def _erf(x: Array) -> Array:
-    """The error function of each element, by the C library."""
-    flat = np.asarray(x, np.float64).reshape(-1)
-    return np.fromiter(map(math.erf, flat.tolist()), np.float64, flat.size).reshape(np.shape(x))
-
-
 def _divide_dims(a: DimLike, b: DimLike) -> DimLike:
     """Division that rounds towards zero, where that is a floor division."""
     if isinstance(a, int) and isinstance(b, int):
@@ -207,7 +202,7 @@ sin, cos, tan = _unary("sin", np.sin), _unary("cos", np.cos), _unary("tan", np.t
 asin, acos, atan = _unary("asin", np.arcsin), _unary("acos", np.arccos), _unary("atan", np.arctan)
 sinh, cosh, tanh = _unary("sinh", np.sinh), _unary("cosh", np.cosh), _unary("tanh", np.tanh)
 asinh, acosh = _unary("asinh", np.arcsinh), _unary("acosh", np.arccosh)
-atanh, erf = _unary("atanh", np.arctanh), _unary("erf", _erf)
+atanh, erf = _unary("atanh", np.arctanh), _unary("erf", special.erf)
 floor, ceil = _unary("floor", np.floor, _same), _unary("ceil", np.ceil, _same)
 trunc, rint = _unary("trunc", np.trunc, _same), _unary("rint", np.rint, _same)
 
