@@ -5,9 +5,12 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 
+from fornix import ops
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
@@ -172,6 +175,25 @@ def test_affine_grid_of_half_precision_is_rounded_once(dtype: Any) -> None:
     theta, size = normal(1, 2, 3, dtype=dtype), np.array([1, 1, 5, 7])
     [wide] = run_op("AffineGrid", [theta.astype(np.float32), size])
     check_node("AffineGrid", [theta, size], {}, expected=[wide.astype(dtype)])
+
+
+@pytest.mark.parametrize("align", [0, 1])
+@pytest.mark.parametrize("size", [(2, 3, 4, 5), (1, 2, 1, 4), (1, 2, 3, 4, 5), (2, 1, 0, 3)])
+def test_the_body_of_affine_grid_equals_its_kernel(size: tuple[int, ...], align: int) -> None:
+    operator = ops.find("", "AffineGrid")
+    assert operator is not None
+    body = operator.rule("body", 20)
+    assert body is not None
+    function = ReferenceEvaluator(onnx.parser.parse_function(body()))
+    rank = len(size) - 2
+    inputs = [normal(size[0], rank, rank + 1), np.array(size)]
+    attributes = {"align_corners": align}
+    [found] = function.run(
+        None, dict(zip(("theta", "size"), inputs, strict=True)), attributes=attributes
+    )
+    [wanted] = run_op("AffineGrid", inputs, attributes)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_allclose(found, wanted, rtol=F32_SUM, atol=F32_SUM)
 
 
 def test_affine_grid_infers_what_size_and_theta_tell() -> None:

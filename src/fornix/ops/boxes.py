@@ -179,6 +179,7 @@ NonMaxSuppression = (
                score_threshold: tensor(float)?)
            => (selected_indices: tensor(int64))""", since=10)
     .since(11)
+    .opaque("how many boxes are selected depends on data")
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ PIXELS = {"RGB": ("RGB", 3), "BGR": ("RGB", 3), "Grayscale": ("L", 1)}
 ImageDecoder = op(
     """ImageDecoder <pixel_format: string = "RGB"> (encoded_stream: T1) => (image: T2)""",
     since=20, T1=U8, T2=U8,
-)  # fmt: skip
+).opaque("a file format is decoded by a library")  # fmt: skip
 
 
 @ImageDecoder.infer

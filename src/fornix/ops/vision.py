@@ -250,3 +250,52 @@ def _centers(length: int, *, align: bool) -> Array:
     if not align:
         return np.asarray((2 * i + 1) / max(length, 1) - 1)
     return np.asarray(2 * i / (length - 1) - 1 if length > 1 else np.zeros(length))
+
+
+AffineGrid.body(
+    """
+    <domain: "", opset_import: ["": 20]>
+    AffineGrid <align_corners: int = 0> (theta, size) => (grid)
+    {
+        Zero = Constant <value_ints = [0]> ()
+        One = Constant <value_ints = [1]> ()
+        Two = Constant <value_ints = [2]> ()
+        Last = Constant <value_ints = [-1]> ()
+        Least = Constant <value_ints = [-9]> ()
+        Most = Constant <value_ints = [9]> ()
+        Batch = Slice (size, Zero, One)
+        Spatial = Slice (size, Two, Most)
+        Rank = Shape (Spatial)
+        Elements = ConstantOfShape <value = int64[1] {1}> (Spatial)
+        OuterFirst = NonZero (Elements)
+        InnerFirst = Slice (OuterFirst, Last, Least, Zero, Last)
+        Reversed = Slice (Spatial, Last, Least, Zero, Last)
+        Lengths = Unsqueeze (Reversed, One)
+        Given = Constant <value_int: int = @align_corners> ()
+        Half = Sub (One, Given)
+        Doubled = Mul (InnerFirst, Two)
+        Places = Add (Doubled, Half)
+        Between = Sub (Lengths, Given)
+        Steps = Max (Between, One)
+        Numerators = Cast <to = 11> (Places)
+        Denominators = Cast <to = 11> (Steps)
+        Quotients = Div (Numerators, Denominators)
+        Unit = Constant <value = double {1.0}> ()
+        Middle = Constant <value = double {0.0}> ()
+        Spread = Sub (Quotients, Unit)
+        IsSingle = Equal (Lengths, One)
+        Coordinates = Where (IsSingle, Middle, Spread)
+        Column = ReduceSum <keepdims = 1> (Coordinates, Zero)
+        Cleared = Mul (Column, Middle)
+        Units = Add (Cleared, Unit)
+        Points = Concat <axis = 0> (Coordinates, Units)
+        Wide = Cast <to = 11> (theta)
+        Mapped = MatMul (Wide, Points)
+        Turned = Transpose <perm = [0, 2, 1]> (Mapped)
+        Shape = Concat <axis = 0> (Batch, Spatial, Rank)
+        Shaped = Reshape <allowzero = 1> (Turned, Shape)
+        grid = CastLike (Shaped, theta)
+    }
+    """,
+    since=20,
+)
