@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import FLOAT32, FLOAT64, DType
-from fornix.errors import require
+from fornix.errors import ConvertError, require
 from fornix.ir.dim import DimLike, equal
+from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.loops import Scalar, Tensor, cast, compute, index, reduce
+from fornix.ops.adapt import (
+    constant_input,
+    drop_inputs,
+    dtype_of,
+    put_ahead,
+    put_behind,
+    stored,
+    trim_outputs,
+)
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
@@ -241,11 +252,17 @@ def _normalized(
     for name, other in (("scale", scale), ("B", b), ("mean", mean), ("var", var)):
         _check_statistics(name, other.shape, x.shape, wanted)
     shape = (1,) if x.ndim == 1 else (*scale.shape, *[1] * (x.ndim - 1 - scale.ndim))
-    factor = widened(scale) / np.sqrt(widened(var) + widened(var).dtype.type(epsilon))
-    shift = widened(b) - widened(mean) * factor
-    y: Array = widened(x) * factor.reshape(shape)
+    wide = _widest(x, scale, b, mean, var)
+    factor = scale.astype(wide) / np.sqrt(var.astype(wide) + wide.type(epsilon))
+    shift = b.astype(wide) - mean.astype(wide) * factor
+    y: Array = x.astype(wide) * factor.reshape(shape)
     y += shift.reshape(shape)
     return y.astype(x.dtype, copy=False)
+
+
+def _widest(*arrays: Array) -> np.dtype[Any]:
+    """The widest of the arrays' types, float32 at least."""
+    return np.result_type(*(widened(x).dtype for x in arrays))
 
 
 def _trained(
@@ -259,7 +276,7 @@ def _trained(
     spatial: int,
 ) -> tuple[Array, ...]:
     """``x`` standardized by its own statistics, the running statistics, and its own."""
-    wide = widened(x)
+    wide = x.astype(_widest(x, scale, b, mean, var))
     axes = (0,) if x.ndim == 1 or not spatial else (0, *range(2, x.ndim))
     shape = _statistics_shape(x.shape, spatial)
     batch_mean = np.mean(wide, axis=axes).reshape(shape)
@@ -271,6 +288,54 @@ def _trained(
     ]
     outputs = [statistic.astype(mean.dtype) for statistic in (*running, batch_mean, batch_var)]
     return y, *outputs
+
+
+@BatchNormalization.adapt(6, 7)
+def batch_normalization_6_to_7(node: Node, _: Graph) -> None:
+    """From opset 7 on, more than one output means training."""
+    is_test = node.attr("is_test", 0)
+    node.remove_attribute("is_test")
+    if is_test:
+        trim_outputs(node, 1, ("mean", "var", "saved_mean", "saved_var"))
+
+
+@BatchNormalization.adapt(7, 6)
+def batch_normalization_7_to_6(node: Node, _: Graph) -> None:
+    node.set_attribute("is_test", int(len(node.outputs) == 1))
+
+
+@BatchNormalization.adapt(7, 9)
+def batch_normalization_7_to_9(node: Node, graph: Graph) -> None:
+    """Statistics of each place are statistics of channels, once places are channels."""
+    spatial = node.attr("spatial", 1)
+    node.remove_attribute("spatial")
+    if spatial:
+        return
+    trim_outputs(node, 1, ("mean", "var", "saved_mean", "saved_var"))
+    shape = Node("", "Shape", node.inputs[:1])
+    graph.insert_before(node, shape)
+    put_ahead(node, graph, 0, "Flatten", axis=1)
+    flat = stored(node, graph, np.array([-1], np.int64))
+    for statistic in range(1, len(node.inputs)):
+        put_ahead(node, graph, statistic, "Reshape", flat)
+    put_behind(node, graph, "Reshape", shape.output)
+
+
+@BatchNormalization.adapt(9, 14)
+def batch_normalization_9_to_14(node: Node, _: Graph) -> None:
+    if len(node.outputs) > 1:
+        node.set_attribute("training_mode", 1)
+        trim_outputs(node, 3, ("saved_mean", "saved_var"))
+
+
+@BatchNormalization.adapt(14, 9)
+def batch_normalization_14_to_9(node: Node, _: Graph) -> None:
+    trains = node.attr("training_mode", 0)
+    node.remove_attribute("training_mode")
+    if not trains:
+        trim_outputs(node, 1, ("running_mean", "running_var"))
+    elif len(node.outputs) == 1:
+        node.set_outputs([*node.outputs, Value(), Value()])
 
 
 Dropout = (
@@ -376,3 +441,48 @@ def _dropped(data: Array, ratio: float, random: Stream) -> tuple[Array, Array]:
     wide = widened(data)
     output = np.where(kept, wide * wide.dtype.type(1 / (1 - ratio)), wide.dtype.type(0))
     return output.astype(data.dtype, copy=False), kept
+
+
+@Dropout.adapt(6, 7)
+def dropout_6_to_7(node: Node, _: Graph) -> None:
+    if not node.attr("is_test", 0):
+        raise ConvertError("it trains (is_test=0), which opsets 7 to 11 cannot say")
+    node.remove_attribute("is_test")
+
+
+@Dropout.adapt(7, 6)
+def dropout_7_to_6(node: Node, _: Graph) -> None:
+    node.set_attribute("is_test", 1)
+
+
+@Dropout.adapt(7, 10)
+def dropout_7_to_10(node: Node, graph: Graph) -> None:
+    """The mask becomes boolean; whoever reads it gets the type of the data as before."""
+    if len(node.outputs) > 1 and node.outputs[1].is_used:
+        to = dtype_of(node.inputs[0], "data").code
+        put_behind(node, graph, "Cast", index=1, to=to)
+
+
+@Dropout.adapt(10, 7)
+def dropout_10_to_7(node: Node, graph: Graph) -> None:
+    if len(node.outputs) > 1 and node.outputs[1].is_used:
+        put_behind(node, graph, "Cast", index=1, to=BOOL_DTYPE.code)
+
+
+@Dropout.adapt(10, 12)
+def dropout_10_to_12(node: Node, graph: Graph) -> None:
+    ratio = node.remove_attribute("ratio")
+    if ratio is not None and ratio.ref is None:
+        node.set_input(1, stored(node, graph, np.array(ratio.value, np.float32)))
+
+
+@Dropout.adapt(12, 10)
+def dropout_12_to_10(node: Node, graph: Graph) -> None:
+    ratio = constant_input(node, 1, "opset 10 takes ratio as an attribute")
+    trains = constant_input(node, 2, "opset 10 knows Dropout in inference only")
+    if trains is not None and bool(trains):
+        raise ConvertError("it trains (training_mode is true), which opset 10 cannot say")
+    node.remove_attribute("seed")
+    drop_inputs(node, graph, 1)
+    if ratio is not None:
+        node.set_attribute("ratio", float(ratio))

@@ -182,7 +182,7 @@ def check_arity(schema: Schema, inputs: Sequence[object], output_count: int) -> 
             raise SchemaError(f"{name} takes {wanted} {what}, found {count}")
     for index, value in enumerate(inputs):
         formal = schema.formal_input(index)
-        if value is None and formal.occurrence.value == "single":
+        if value is None and formal.occurrence.value != "optional":
             raise SchemaError(f"{name}: input {formal.name} is required, found none")
 
 
