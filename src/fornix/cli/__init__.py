@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from fornix import __version__
+from fornix.cli.bench import bench_command
 from fornix.cli.check import check_command
 from fornix.cli.command import EPILOG, Commands
 from fornix.cli.demo import demo_command
@@ -42,5 +43,13 @@ def main(*, traceback: bool) -> None:
     """
 
 
-for command in (run_command, check_command, info_command, ops_command, demo_command, text_command):
+for command in (
+    run_command,
+    bench_command,
+    check_command,
+    info_command,
+    ops_command,
+    demo_command,
+    text_command,
+):
     main.add_command(command)
