@@ -1,58 +1,107 @@
-"""Applying rules to a graph until none applies any more."""
+"""Applying rules to a graph until none applies any more.
+
+Where a rule applies, what nobody reads any longer goes at once, so that guards which count uses see
+the graph as it will be.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from fornix.errors import LimitError
 from fornix.infer import Inference
 from fornix.ir.graph import Graph, Node, Value
-from fornix.ir.walk import graphs
+from fornix.ir.walk import captured_values, graphs
 from fornix.passes.make import Maker
 from fornix.passes.pattern import Rule
+
+Changes = Counter[str]
+"""How often a pass did what; the keys are names of rules, or say what was done."""
 
 MAX_ROUNDS = 64
 """Rounds in which rules may enable each other; a set that needs more does not terminate."""
 
 
-def apply_rules(root: Graph, rules: Iterable[Rule], inference: Inference) -> int:
-    """Rewrite ``root`` and its subgraphs by ``rules``; returns how often one applied."""
-    by_operator: dict[str, list[Rule]] = defaultdict(list)
-    for rule in rules:
-        by_operator[rule.pattern.op_type].append(rule)
-    applied = 0
+def apply_rules(root: Graph, rules: Iterable[Rule], inference: Inference) -> Changes:
+    """Rewrite ``root`` and its subgraphs by ``rules``; returns how often each applied."""
+    table = _by_operator(rules, inference)
+    applied: Changes = Counter()
     for _ in range(MAX_ROUNDS):
-        count = sum(
-            _apply(node, graph, by_operator[node.op_type], inference)
-            for graph in list(graphs(root))
-            for node in graph.nodes
-            if node.op_type in by_operator
-        )
-        if count == 0:
+        before = applied.total()
+        for graph in list(graphs(root)):
+            for node in graph.nodes:
+                found = table.get(node.op_type)
+                if found is not None:
+                    applied.update(_apply(node, graph, found, inference))
+        if applied.total() == before:
             return applied
-        applied += count
-    names = ", ".join(sorted({rule.name for group in by_operator.values() for rule in group}))
+    names = ", ".join(sorted({rule.name for group in table.values() for rule in group}))
     raise LimitError(f"rules must come to an end, found {MAX_ROUNDS} rounds of {names}")
 
 
-def _apply(node: Node, graph: Graph, rules: list[Rule], inference: Inference) -> bool:
+def _by_operator(rules: Iterable[Rule], inference: Inference) -> Mapping[str, list[Rule]]:
+    """The rules by the operator they begin at; none where a model redefines the standard's."""
+    table: dict[str, list[Rule]] = defaultdict(list)
+    if all(domain not in {"", "ai.onnx"} for domain, _, _ in inference.functions):
+        for rule in rules:
+            table[rule.pattern.op_type].append(rule)
+    return dict(table)
+
+
+def _apply(node: Node, graph: Graph, rules: list[Rule], inference: Inference) -> list[str]:
+    """The name of the rule that applied to ``node``, if one did."""
     if len(node.outputs) > 1 and any(value.is_used for value in node.outputs[1:]):
-        return False
+        return []
     for rule in rules:
         result = rule.apply(node, Maker(node, graph, inference))
         if result is None:
             continue
         if node.op_type != "Identity" or result.can_replace(node.output):
-            replace(graph, node, result, inference)
-            return True
-    return False
+            replace(node, [result], inference)
+            return [rule.name]
+    return []
 
 
-def replace(graph: Graph, node: Node, result: Value, inference: Inference) -> None:
-    """Let ``result`` stand for the first output of ``node``, and remove the node."""
-    old = node.outputs[0]
-    if not result.can_replace(old):
-        result = Maker(node, graph, inference).Identity(result)
-    inference.facts.setdefault(result, inference.fact(old))
-    graph.replace(node, result)
+def replace(node: Node, results: Sequence[Value], inference: Inference) -> None:
+    """Let ``results`` stand for the outputs of ``node``; it goes, and all that only it read."""
+    graph = node.graph
+    if graph is None:
+        return
+    standing = []
+    for old, new in zip(node.outputs, results, strict=False):
+        if old.is_output and (new in standing or not new.can_replace(old)):
+            new = Maker(node, graph, inference).Identity(new)
+        inference.facts.setdefault(new, inference.fact(old))
+        standing.append(new)
+    read = read_by(node)
+    graph.replace(node, *standing)
+    sweep(read)
+
+
+def read_by(node: Node) -> list[Value]:
+    """What ``node`` and its subgraphs read from outside."""
+    inputs = [value for value in node.inputs if value is not None]
+    return [*inputs, *captured_values(node)] if node.graphs else inputs
+
+
+def sweep(values: Iterable[Value]) -> int:
+    """Remove the producers of ``values`` that nobody reads, and what only they read.
+
+    Stored values go likewise, unless they are inputs. Returns the number of nodes removed.
+    """
+    waiting = list(values)
+    removed = 0
+    while waiting:
+        value = waiting.pop()
+        graph, node = value.graph, value.producer
+        if graph is None or value.is_used:
+            continue
+        if node is None:
+            if value.is_initializer and not value.is_input:
+                graph.remove_initializer(value)
+        elif not any(output.is_used for output in node.outputs):
+            waiting += read_by(node)
+            graph.remove(node)
+            removed += 1
+    return removed

@@ -7,9 +7,15 @@
 
 Declines random operators, control flow, results larger than `Limits.fold_bytes`, and results that
 are much larger than what they are computed from (an Expand of one number is cheaper than a file).
+All results together may add no more than `TOTAL_GROWTH` of what the model stores already, or
+`FREE_TOTAL` bytes.
 """
 
 from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,11 +24,12 @@ from fornix.errors import FornixError
 from fornix.format.limits import DEFAULT
 from fornix.infer import Inference
 from fornix.ir.graph import Graph, Node, Value
-from fornix.ir.tensor import ArrayTensor
-from fornix.ir.types import TensorType
+from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import graphs
 from fornix.ops.call import RunNode, bind_attributes, plain_attributes, run_node
-from fornix.ops.fact import Array, Fact, static
+from fornix.ops.fact import Array, static
+from fornix.passes.apply import Changes, replace, sweep
+from fornix.passes.make import Maker
 
 GROWTH = 4
 """A folded result may have so many times the bytes of its inputs …"""
@@ -30,34 +37,70 @@ FREE_BYTES = 1 << 16
 """… or so many bytes in any case."""
 
 
-def fold_constants(root: Graph, inference: Inference) -> int:
-    """Fold in ``root`` and its subgraphs; returns the number of values that became constants."""
-    return sum(
-        _fold(node, graph, inference) for graph in list(graphs(root)) for node in graph.nodes
-    )
+TOTAL_GROWTH = 1
+"""Folding may add so many times the bytes that a model stores …"""
+FREE_TOTAL = 1 << 24
+"""… or so many bytes in any case."""
 
 
-def _fold(node: Node, graph: Graph, inference: Inference) -> int:
+@dataclass
+class Budget:
+    """Bytes that folding may still add to a model."""
+
+    left: int
+
+    @classmethod
+    def of(cls, root: Graph) -> Budget:
+        """What the model around ``root`` may grow by."""
+        held = sum(
+            _size(value.type) for graph in graphs(root) for value in graph.initializer_values
+        )
+        return cls(max(TOTAL_GROWTH * held, FREE_TOTAL))
+
+
+def fold_constants(root: Graph, inference: Inference) -> Changes:
+    """Fold in ``root`` and its subgraphs."""
+    budget = Budget.of(root)
+    changes: Changes = Counter()
+    for graph in list(graphs(root)):
+        for node in graph.nodes:
+            changes.update(_fold(node, graph, inference, budget))
+    return changes
+
+
+def _fold(node: Node, graph: Graph, inference: Inference, budget: Budget) -> list[str]:
+    """What was done to ``node``, if anything."""
     if node.op_type == "Constant" and not node.domain:
         return _unpack(node, graph, inference)
-    arrays = _known(node, inference) or _computed(node, inference)
+    arrays, what = _known(node, inference), "known value"
     if arrays is None:
-        return 0
-    for value, array in zip(node.outputs, arrays, strict=False):
-        _store(value, array, graph, node, inference)
-    return len(arrays)
+        arrays, what = _computed(node, inference, budget), "computed node"
+    if arrays is None:
+        return []
+    make = Maker(node, graph, inference)
+    results = [
+        _constant(value, array, make) for value, array in zip(node.outputs, arrays, strict=True)
+    ]
+    replace(node, results, inference)
+    return [what]
 
 
-def _unpack(node: Node, graph: Graph, inference: Inference) -> int:
+def _constant(old: Value, array: Array, make: Maker) -> Value:
+    """A constant that may stand for ``old``: an output of a graph stays the result of a node."""
+    return make.Constant(value=array) if old.is_output else make.value(array)
+
+
+def _unpack(node: Node, graph: Graph, inference: Inference) -> list[str]:
     """Turn a Constant node into an initializer, unless the graph gives its result."""
     tensor = node.output.constant
-    if tensor is None or node.output.is_output:
-        return 0
+    if tensor is None or node.output.is_output or not node.output.is_used:
+        return []
     name = graph.fresh_name(node.output.name or "constant")
     stored = graph.add_initializer(tensor, name)
     inference.facts[stored] = inference.fact(node.output)
     node.output.replace_all_uses_with(stored)
-    return 1
+    sweep([node.output])
+    return ["Constant node"]
 
 
 def _known(node: Node, inference: Inference) -> list[Array] | None:
@@ -67,7 +110,7 @@ def _known(node: Node, inference: Inference) -> list[Array] | None:
     return known if known and len(known) == len(node.outputs) else None
 
 
-def _computed(node: Node, inference: Inference) -> list[Array] | None:
+def _computed(node: Node, inference: Inference, budget: Budget) -> list[Array] | None:
     """The results of ``node`` if its inputs are constants and the result is worth storing."""
     operator = ops.find(node.domain, node.op_type)
     opset = inference.imports.get(node.domain)
@@ -78,7 +121,8 @@ def _computed(node: Node, inference: Inference) -> list[Array] | None:
     tensors = [None if value is None else value.constant for value in node.inputs]
     if any(v is not None and t is None for v, t in zip(node.inputs, tensors, strict=True)):
         return None
-    if not _is_worthwhile(node, sum(t.nbytes for t in tensors if t is not None), inference):
+    growth = _growth(node, inference)
+    if growth is None or growth > budget.left:
         return None
     schema = operator.schema(opset)
     view = RunNode(
@@ -95,43 +139,35 @@ def _computed(node: Node, inference: Inference) -> list[Array] | None:
     except (FornixError, ArithmeticError, LookupError, TypeError, ValueError):
         return None  # the node says so when it runs, with its name
     arrays = [result for result in results[: len(node.outputs)] if isinstance(result, np.ndarray)]
-    return arrays if len(arrays) == len(node.outputs) else None
+    if len(arrays) != len(node.outputs):
+        return None
+    budget.left -= growth
+    return arrays
 
 
 def _no_body(*_: object) -> list[object]:
     raise TypeError("a node without subgraphs has none to run")
 
 
-def _is_worthwhile(node: Node, nbytes: int, inference: Inference) -> bool:
-    """Whether the results are known to be small, or not much larger than the inputs."""
+def _growth(node: Node, inference: Inference) -> int | None:
+    """Bytes by which the model grows if ``node`` is folded; None if that is too much, or open."""
     total = 0
     for value in node.outputs:
         fact = inference.fact(value)
-        extents = static(fact.shape) if fact.has_rank else None
-        if extents is None or fact.dtype is None:
-            return False
-        total += fact.dtype.nbytes(int(np.prod(extents, dtype=object)))
-    return total <= min(max(GROWTH * nbytes, FREE_BYTES), DEFAULT.fold_bytes)
+        if fact.dtype is None or not fact.has_rank or static(fact.shape) is None:
+            return None
+        total += _size(fact.type)
+    sizes = {value: _size(value.type) for value in node.inputs if value is not None}
+    if total > min(max(GROWTH * sum(sizes.values()), FREE_BYTES), DEFAULT.fold_bytes):
+        return None
+    return total - sum(size for value, size in sizes.items() if value.use_count == 1)
 
 
-def _store(value: Value, array: Array, graph: Graph, node: Node, inference: Inference) -> None:
-    """Make ``array`` the constant that stands for ``value``."""
-    if value.is_output:
-        _become_constant(node, array, graph, inference)
-        return
-    name = graph.fresh_name(value.name or node.op_type)
-    stored = graph.add_initializer(ArrayTensor(array, name), name)
-    inference.facts[stored] = Fact(stored.type, None, stored.tensor)
-    value.replace_all_uses_with(stored)
-
-
-def _become_constant(node: Node, array: Array, graph: Graph, inference: Inference) -> None:
-    """Replace a node that gives an output of the graph, which has to stay a node's result."""
-    constant = Node("", "Constant", (), 1, {"value": array}, name=node.name)
-    graph.insert_before(node, constant)
-    inference.facts[constant.output] = Fact(
-        TensorType(inference.fact(node.outputs[0]).dtype, array.shape),
-        None,
-        ArrayTensor(array),
-    )
-    graph.replace(node, constant.output)
+def _size(type_: Type | None) -> int:
+    """Bytes of a tensor of static shape; 0 for all else, and for text."""
+    if not isinstance(type_, TensorType) or type_.dtype is None or type_.shape is None:
+        return 0
+    extents = static(extent for extent in type_.shape if extent is not None)
+    if extents is None or len(extents) != len(type_.shape):
+        return 0
+    return type_.dtype.nbytes(math.prod(extents))

@@ -2,12 +2,12 @@
 
 Levels are onnxruntime's. Each pass receives a valid graph and leaves a valid one; with ``debug``
 the verifier runs between them. A pass takes the graph and what inference knows, changes the graph
-in place and returns how often it did.
+in place and returns how often it did what.
 """
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,13 +16,12 @@ from fornix.errors import InvalidArgument
 from fornix.infer import Inference, infer_model
 from fornix.ir.graph import Graph, Model
 from fornix.ir.verify import verify
+from fornix.ir.walk import nodes
 from fornix.passes import canonicalize, fold_batchnorm, fuse_gelu, fuse_layernorm
-from fornix.passes.apply import apply_rules
-from fornix.passes.eliminate import eliminate_common, eliminate_dead
+from fornix.passes.apply import Changes, apply_rules
+from fornix.passes.eliminate import eliminate_common, eliminate_dead, eliminate_stored
 from fornix.passes.fold_constants import fold_constants
 from fornix.passes.pattern import Rule
-
-log = logging.getLogger(__name__)
 
 
 class Level(IntEnum):
@@ -30,13 +29,14 @@ class Level(IntEnum):
 
     NONE = 0
     BASIC = 1
-    """What keeps every result as it is, or rounds it as the original does."""
+    """What keeps every result, up to the rounding of factors that are multiplied ahead of time."""
     EXTENDED = 2
-    """Fusions into operators of the standard, which may round differently."""
+    """Fusions into operators of the standard: they round differently, and where a step on the way
+    was not finite, they may give what the operator says instead of NaN."""
     ALL = 99
 
 
-Run = Callable[[Graph, Inference], int]
+Run = Callable[[Graph, Inference], Changes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,18 @@ class Pass:
     name: str
     level: Level
     run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one pass did to a model."""
+
+    name: str
+    changes: Changes
+    nodes_before: int
+    nodes_after: int
+    """Nodes of the graph, those in subgraphs included."""
+    seconds: float
 
 
 def _rules(rules: tuple[Rule, ...]) -> Run:
@@ -62,6 +74,7 @@ PIPELINE = (
     Pass("fuse_layernorm", Level.EXTENDED, _rules(fuse_layernorm.RULES)),
     Pass("fold_constants", Level.BASIC, fold_constants),
     Pass("eliminate_dead", Level.BASIC, eliminate_dead),
+    Pass("eliminate_stored", Level.BASIC, eliminate_stored),
 )
 
 
@@ -70,18 +83,36 @@ def optimize(model: Model, level: Level | str = Level.ALL, *, debug: bool = Fals
 
     ``level`` is a `Level` or its name in lower case. Raises InvalidArgument for another level.
     """
+    return optimize_explained(model, level, debug=debug)[0]
+
+
+def optimize_explained(
+    model: Model, level: Level | str = Level.ALL, *, debug: bool = False
+) -> tuple[Model, list[Step]]:
+    """Like `optimize`, with what each pass did, in order."""
     level = _level(level)
     optimized = model.clone()
+    steps: list[Step] = []
     if level is Level.NONE:
-        return optimized
+        return optimized, steps
     inference = infer_model(optimized)
+    before = _size(optimized)
     for step in PIPELINE:
-        if step.level <= level:
-            count = step.run(optimized.graph, inference)
-            log.debug("%s: %d changes", step.name, count)
-            if debug:
-                verify(optimized)
-    return optimized
+        if step.level > level:
+            continue
+        start = time.perf_counter()
+        changes = step.run(optimized.graph, inference)
+        seconds = time.perf_counter() - start
+        after = _size(optimized)
+        steps.append(Step(step.name, changes, before, after, seconds))
+        before = after
+        if debug:
+            verify(optimized)
+    return optimized, steps
+
+
+def _size(model: Model) -> int:
+    return sum(1 for _ in nodes(model.graph))
 
 
 def _level(level: Level | str) -> Level:
