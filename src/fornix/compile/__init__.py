@@ -1,0 +1,28 @@
+"""Tensor expressions to machine code, in stages; each reads one small form and gives the next.
+
+    lower      operators' ``lower`` rules give tensors                    ir.loops.Tensor
+    schedule   a computation becomes loops, vectors, chunks               nest.Nest
+    emit       a nest becomes LLVM IR text in its final form              emit.Code
+    link       text becomes machine code; `cache` keeps it                kernel.CompiledKernel
+
+`target` says what the processor can do, `axes` and `cost` serve the schedules. Only this room
+imports llvmlite.
+"""
+
+from __future__ import annotations
+
+from fornix.compile.cache import ObjectCache
+from fornix.compile.compiler import compile_stores, computations
+from fornix.compile.kernel import Check, CompiledKernel
+from fornix.compile.link import CompileError
+from fornix.compile.target import Target
+
+__all__ = [
+    "Check",
+    "CompileError",
+    "CompiledKernel",
+    "ObjectCache",
+    "Target",
+    "compile_stores",
+    "computations",
+]

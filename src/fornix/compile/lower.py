@@ -1,0 +1,177 @@
+"""Nodes to loop tensors, one at a time or a group of them as one.
+
+Decides what a value is to the lowerings that read it: a number, a table or an argument in memory,
+or the function of its indices that another lowering gave. What belongs together is `partition`'s
+business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fornix import ops
+from fornix.errors import FornixError
+from fornix.infer import Inference
+from fornix.ir.dim import Dim, DimLike
+from fornix.ir.graph import Node, Value
+from fornix.ir.loops import Buffer, Constant, Scalar, Tensor, compute, const, constant, stored
+from fornix.ir.types import TensorType, Type
+from fornix.ops.call import (
+    LOWERED_KINDS,
+    LowerNode,
+    NotLowered,
+    bind_attributes,
+    lower_node,
+    plain_attributes,
+)
+from fornix.ops.schema import Schema
+
+if TYPE_CHECKING:
+    from fornix.compile.partition import CompiledUnit
+
+RULE_ERRORS = (FornixError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a rule raises on a node that it does not expect."""
+
+
+@dataclass(frozen=True)
+class LoweredUnit:
+    """A unit as computations of buffers."""
+
+    arguments: Mapping[Buffer, Value]
+    """Buffers that hold values computed before; those of constants have their own source."""
+    results: Mapping[Buffer, Value]
+    """Buffers that the unit fills, with the values that they stand for."""
+    outputs: tuple[Tensor, ...]
+
+
+class Lowering:
+    """Lowers nodes of one graph, by what inference knows of it and the symbols that runs bind."""
+
+    def __init__(self, inference: Inference, symbols: Iterable[str]) -> None:
+        self.inference = inference
+        self.symbols = frozenset(symbols)
+
+    def schema(self, node: Node) -> tuple[Schema, int]:
+        """The schema of ``node`` and the opset that the model imports for it."""
+        imports = self.inference.imports
+        opset = imports.get(node.domain, 0 if node.domain else imports.get("ai.onnx", 0))
+        return ops.schema_of(node.domain, node.op_type, opset), opset
+
+    def check(self, node: Node) -> None:
+        """Raise NotLowered if ``node`` cannot be lowered, whatever its rule says."""
+        if (node.domain, node.op_type, node.overload) in self.inference.functions:
+            raise NotLowered("calls of model functions run node by node")
+        if node.graphs:
+            raise NotLowered("control flow decides at run time what runs")
+        for value in (*node.inputs, *node.outputs):
+            if value is not None and not value.is_omitted:
+                self.shape(value)
+
+    def shape(self, value: Value) -> tuple[DimLike, ...]:
+        """The extents of ``value``; raises NotLowered if one is not known before a run."""
+        type_ = self.inference.fact(value).type
+        dtype = type_.dtype if isinstance(type_, TensorType) else None
+        if not isinstance(type_, TensorType) or dtype is None or dtype.kind not in LOWERED_KINDS:
+            found = "one of unknown type" if type_ is None else type_
+            raise NotLowered(f"loops hold tensors of numbers and bools, '{value.name}' is {found}")
+        if type_.shape is None:
+            raise NotLowered(f"the rank of '{value.name}' is known at run time only")
+        for extent in type_.shape:
+            if extent == 0:
+                raise NotLowered(f"'{value.name}' has no elements")
+            if isinstance(extent, Dim) and (extent.unknowns or extent.symbols - self.symbols):
+                why = next(iter(extent.unknowns), f"no input says what {extent} is")
+                raise NotLowered(f"an extent of '{value.name}' is known at run time only: {why}")
+        return tuple(extent for extent in type_.shape if extent is not None)
+
+    def tensors(self, node: Node, inputs: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """The outputs of ``node`` on ``inputs``; raises NotLowered if it has to run its kernel.
+
+        Every output has the type that inference gave it.
+        """
+        schema, opset = self.schema(node)
+        view = LowerNode(
+            operator=ops.operators()[schema.domain, schema.name],
+            schema=schema,
+            opset=opset,
+            wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
+            output_types=tuple(
+                None if value.is_omitted else self.inference.fact(value).type
+                for value in node.outputs
+            ),
+            facts=tuple(None if v is None else self.inference.fact(v) for v in node.inputs),
+        )
+        try:
+            attributes = bind_attributes(schema, plain_attributes(node.attributes, {}))
+            results = lower_node(inputs, attributes, view)
+        except RULE_ERRORS as error:
+            raise NotLowered(f"{type(error).__name__}: {error}") from error
+        for value, type_, result in zip(node.outputs, view.output_types, results, strict=True):
+            if value.is_used and not _agrees(result, type_):
+                raise NotLowered(f"its lowering gives {result}, inference {type_}")
+        return results
+
+    def argument(self, value: Value) -> Tensor:
+        """``value`` as others read it: a number, stored data, or memory that is filled before."""
+        tensor = value.constant
+        if tensor is not None:
+            array = tensor.numpy()
+            return (
+                number(array.reshape(-1)[0].item(), constant(array))
+                if array.size == 1
+                else (constant(array, value.name or "constant"))
+            )
+        return self.memory(value)
+
+    def memory(self, value: Value) -> Tensor:
+        """``value`` in memory that is filled before."""
+        shape, dtype = self.shape(value), self.inference.fact(value).dtype
+        if dtype is None:
+            raise NotLowered(f"the element type of '{value.name}' is not known")
+        return Tensor(shape, dtype, buffer=Buffer(value.name or "input", shape, dtype))
+
+    def unit(self, unit: CompiledUnit) -> LoweredUnit:
+        """The nodes of ``unit`` as one: each reads the tensors of those before it."""
+        tensors = {value: self.argument(value) for value in unit.inputs}
+        arguments = {
+            x.buffer: value
+            for value, x in tensors.items()
+            if x.buffer is not None and x.buffer.source is None
+        }
+        for node in unit.nodes:
+            inputs = [
+                None if v is None else tensors.get(v) or self.argument(v) for v in node.inputs
+            ]
+            results = zip(node.outputs, self.tensors(node, inputs), strict=True)
+            tensors.update({value: x for value, x in results if x is not None})
+        outputs = [_filled(tensors[value], value.name or "output") for value in unit.outputs]
+        buffers = [x.buffer for x in outputs if x.buffer is not None]
+        return LoweredUnit(arguments, dict(zip(buffers, unit.outputs, strict=True)), tuple(outputs))
+
+
+def _agrees(result: Tensor | None, type_: Type | None) -> bool:
+    return (
+        result is not None
+        and isinstance(type_, TensorType)
+        and type_.dtype is result.dtype
+        and type_.shape == tuple(result.shape)
+    )
+
+
+def number(value: float, like: Tensor) -> Tensor:
+    """A tensor of the type of ``like`` whose elements are all ``value``."""
+
+    def at(*_: DimLike) -> Scalar:
+        return const(value, like.dtype)
+
+    return compute(like.shape, at, like.dtype)
+
+
+def _filled(x: Tensor, name: str) -> Tensor:
+    """``x`` in memory that a computation fills: what is an argument or a table is copied."""
+    if x.buffer is not None and (x.buffer.source is None or isinstance(x.buffer.source, Constant)):
+        source = x
+        x = Tensor(source.shape, source.dtype, lambda *place: source[place])
+    return stored(x, name)

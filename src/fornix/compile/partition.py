@@ -1,0 +1,208 @@
+"""Which nodes become one kernel, and which run their NumPy kernel.
+
+The rule, from the last node to the first: a value is computed where it is read, unless
+
+1. somebody else needs it in memory: an output of the graph, a node that is not lowered,
+2. its node fills memory itself (a scan, a scatter), or sums over many elements and its readers are
+   not its epilogue: arithmetic of the same elements, in one kernel that has no other such node,
+3. computing it as often as it is read costs more than a trip to memory, or
+4. the kernel has become large.
+
+What only moves data costs nothing, so it always goes where it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fornix.compile.traits import Reading, Traits
+from fornix.ir.graph import Node, Value
+from fornix.ir.walk import captured_values
+
+RECOMPUTED = 0.5
+"""Operations per element that are repeated rather than stored."""
+MAX_NODES = 64
+"""Nodes in one kernel."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledUnit:
+    """Nodes that become one group of kernels, in order; the last one is what they serve."""
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class IslandUnit:
+    """A node that runs its NumPy kernel, and why."""
+
+    node: Node
+    reason: str
+
+
+Unit: TypeAlias = CompiledUnit | IslandUnit
+
+
+@dataclass
+class _Place:
+    """Where a value is computed: in which kernels, how often, and whether it ends up in memory."""
+
+    is_stored: bool
+    times: dict[Node, float] = field(default_factory=dict)
+    """By the last node of each kernel, how often an element is computed there."""
+    is_epilogue: bool = True
+    """Whether every reader, up to the end of the kernel, handles the same element."""
+
+
+def partition(
+    nodes: Sequence[Node],
+    traits: Mapping[Node, Traits | str],
+    needed: Collection[Value],
+    alone: Collection[Node] = (),
+) -> list[Unit]:
+    """The units of ``nodes``, in an order in which they can run.
+
+    ``needed`` are the values that others read, ``alone`` nodes that are not to be joined to others.
+    """
+    return _Partition(nodes, traits, needed, alone).units()
+
+
+class _Partition:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        traits: Mapping[Node, Traits | str],
+        needed: Collection[Value],
+        alone: Collection[Node],
+    ) -> None:
+        self.nodes, self.traits = nodes, traits
+        self.needed, self.alone = set(needed), frozenset(alone)
+        self.places: dict[Value, _Place] = {}
+        self.sizes: dict[Node, int] = {}
+        self.cores: dict[Node, Node] = {}
+        for node in nodes:
+            if isinstance(traits[node], str):
+                captured = captured_values(node) if node.graphs else ()
+                self.needed.update(v for v in (*node.inputs, *captured) if v is not None)
+
+    def units(self) -> list[Unit]:
+        for node in reversed(self.nodes):
+            trait = self.traits[node]
+            if isinstance(trait, Traits):
+                self._place(node, trait)
+        units: list[Unit] = []
+        for node in self.nodes:
+            trait = self.traits[node]
+            if isinstance(trait, str):
+                units.append(IslandUnit(node, trait))
+                continue
+            stored = tuple(v for v in node.outputs if v in self.places and self.places[v].is_stored)
+            if stored:
+                units.append(self._unit(node, stored))
+        return units
+
+    def _place(self, node: Node, trait: Traits) -> None:
+        """Decide where the results of ``node`` are computed."""
+        for value in node.outputs:
+            if value.is_used or value in self.needed:
+                found = self._inside(node, trait, value)
+                self.places[value] = found or _Place(is_stored=True, times={node: 1.0})
+        if any(v in self.places and self.places[v].is_stored for v in node.outputs):
+            self.sizes[node] = 1
+            if trait.is_reduction:
+                self.cores[node] = node
+
+    def _inside(self, node: Node, trait: Traits, value: Value) -> _Place | None:
+        """Where ``value`` is computed if it is not stored; None if it has to be."""
+        if value in self.needed or trait.has_memory or node in self.alone:
+            return None
+        place = self._demand(value)
+        if place is None or any(self.sizes[end] >= MAX_NODES for end in place.times):
+            return None
+        if trait.is_reduction:
+            ends = list(place.times)
+            if len(ends) != 1 or not place.is_epilogue or ends[0] in self.cores:
+                return None
+            self.cores[ends[0]] = node
+        elif trait.cost * (sum(place.times.values()) - 1.0) > RECOMPUTED:
+            return None
+        for end in place.times:
+            self.sizes[end] += 1
+        return place
+
+    def _demand(self, value: Value) -> _Place | None:
+        """Which kernels read ``value``, how often; None if one of them must have it in memory."""
+        place = _Place(is_stored=False)
+        shared: dict[Node, float] = {}
+        for user in value.users:
+            trait = self.traits.get(user)
+            if not isinstance(trait, Traits) or user in self.alone:
+                return None
+            reading = _strongest(trait, user, value)
+            if not reading.count:
+                continue  # its extents or contents are known, so nobody reads it
+            for end, times in self._ends(user).items():
+                if reading.is_in_place:  # read by several, computed once
+                    shared[end] = max(shared.get(end, 0.0), times)
+                else:
+                    place.times[end] = place.times.get(end, 0.0) + times * reading.count
+            place.is_epilogue &= reading.is_in_place and self._is_epilogue(user)
+        for end, times in shared.items():
+            place.times[end] = place.times.get(end, 0.0) + times
+        return place
+
+    def _ends(self, node: Node) -> dict[Node, float]:
+        """The kernels in which ``node`` is computed, and how often each of its elements is."""
+        ends: dict[Node, float] = {}
+        for value in node.outputs:
+            place = self.places.get(value)
+            for end, times in ({} if place is None else place.times).items():
+                ends[end] = max(ends.get(end, 0.0), times)
+        return ends
+
+    def _is_epilogue(self, node: Node) -> bool:
+        trait = self.traits[node]
+        places = [self.places[v] for v in node.outputs if v in self.places]
+        plain = isinstance(trait, Traits) and not trait.is_reduction
+        return plain and all(place.is_stored or place.is_epilogue for place in places)
+
+    def _unit(self, node: Node, outputs: tuple[Value, ...]) -> CompiledUnit:
+        """The kernel that ends with ``node``: it, and what is computed inside."""
+        inside: dict[Node, None] = {}
+        inputs: dict[Value, None] = {}
+        waiting = [node]
+        while waiting:
+            here = waiting.pop()
+            if here in inside:
+                continue
+            inside[here] = None
+            for value in self._read_by(here):
+                place = self.places.get(value)
+                if place is None or place.is_stored or value.producer is None:
+                    inputs[value] = None
+                else:
+                    waiting.append(value.producer)
+        order = {member: index for index, member in enumerate(self.nodes) if member in inside}
+        return CompiledUnit(tuple(sorted(inside, key=order.__getitem__)), tuple(inputs), outputs)
+
+    def _read_by(self, node: Node) -> list[Value]:
+        """The inputs of ``node`` of which it reads elements."""
+        trait = self.traits[node]
+        readings = trait.readings if isinstance(trait, Traits) else ()
+        pairs = zip(node.inputs, readings, strict=True)
+        return [v for v, reading in pairs if v is not None and reading and reading.count]
+
+
+def _strongest(trait: Traits, user: Node, value: Value) -> Reading:
+    """How ``user`` reads ``value``, which may be several of its inputs."""
+    found = [
+        reading
+        for given, reading in zip(user.inputs, trait.readings, strict=True)
+        if given is value and reading is not None
+    ]
+    in_place = bool(found) and all(reading.is_in_place for reading in found)
+    return Reading(sum(reading.count for reading in found), is_in_place=in_place)

@@ -1,0 +1,368 @@
+"""What a node is to the grouping, read off its own lowering rather than off its name.
+
+A node is lowered alone, on arguments in memory. Its expression says what an element costs, whether
+it sums over others, how often each element of an input is read, and whether reading stays where
+writing is. It also says what must hold so that no read leaves an input: mostly that is proved here,
+the rest is asked anew for the extents of each run. Nodes alike are looked at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from fornix import ops
+from fornix.compile.bounds import Bound
+from fornix.compile.lower import RULE_ERRORS, Lowering, number
+from fornix.ir.attribute import Attribute, AttributeKind
+from fornix.ir.dim import Dim, DimLike
+from fornix.ir.dim.expression import Atom, Floor, Symbol, atoms, substitute
+from fornix.ir.graph import Graph, Node, Value
+from fornix.ir.loops import (
+    Apply,
+    Buffer,
+    Constant,
+    Load,
+    Loaded,
+    Reduce,
+    Scalar,
+    Store,
+    Tensor,
+    Variable,
+    loaded,
+)
+from fornix.ir.types import TensorType
+from fornix.ops.call import InferNode, NotLowered, infer_node, plain_attributes
+from fornix.ops.fact import Fact
+from fornix.ops.geometry import row_major
+
+TYPICAL_EXTENT = 64
+"""What a symbol counts as in estimates."""
+
+COSTS = {
+    **dict.fromkeys(("cast", "neg", "abs", "not", "and", "or", "xor", "bitcast", "after"), 0.5),
+    **dict.fromkeys(("exp", "log", "erf", "sin", "cos", "tanh", "pow", "tan", "asin"), 16.0),
+    **dict.fromkeys(("acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"), 20.0),
+    **dict.fromkeys(("div", "sqrt"), 4.0),
+    **dict.fromkeys(("mod", "fmod"), 10.0),
+}
+"""Cost of an operation relative to an addition; 1 where it is not listed."""
+LOAD_COST = 1.0
+DIVISION_COST = 2.0
+"""Of an index by a number."""
+GATHER_COST = 4.0
+SMALL_REDUCTION = 8
+"""A reduction over fewer elements is arithmetic like any other."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a node reads one of its inputs."""
+
+    count: float
+    """How often each element is read."""
+    is_in_place: bool
+    """Whether element i of the result reads element i, and no other."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the grouping asks of a node that can be lowered."""
+
+    cost: float
+    """Operations per element of its results."""
+    is_reduction: bool
+    """Whether elements of the result combine many elements: a sum, a product, a pool, a norm."""
+    has_memory: bool
+    """Whether its lowering stores its results itself: scans, scatters."""
+    readings: tuple[Reading | None, ...]
+    """One for each input; None where it is not read."""
+    bounds: tuple[Bound, ...]
+    """What is to be proved for the extents of each run."""
+    needs_check: bool
+    """Whether shapes are symbolic, so that inference is repeated for the extents of each run."""
+
+
+NO_READING = Reading(0.0, is_in_place=False)
+Key: TypeAlias = tuple[object, ...]
+
+
+class Survey:
+    """Traits of the nodes of a graph."""
+
+    def __init__(self, lowering: Lowering) -> None:
+        self.lowering = lowering
+        self.known: dict[Key, Traits | str] = {}
+        self.same: dict[Node, Key] = {}
+
+    def traits(self, node: Node) -> Traits | str:
+        """The traits of ``node``, or why it has to run its kernel."""
+        try:
+            self.lowering.check(node)
+        except NotLowered as reason:
+            return str(reason)
+        key = self.same[node] = self._key(node)
+        if key not in self.known:
+            try:
+                self.known[key] = self._examined(node)
+            except NotLowered as reason:
+                self.known[key] = str(reason)
+        return self.known[key]
+
+    def _key(self, node: Node) -> Key:
+        """What nodes share that are lowered alike."""
+        schema, _ = self.lowering.schema(node)
+        fact = self.lowering.inference.fact
+        attributes = tuple(map(_content, node.attributes.values()))
+        inputs = tuple(
+            None if value is None else _shown(fact(value), value) for value in node.inputs
+        )
+        outputs = tuple(fact(v).type if node.wants(i) else None for i, v in enumerate(node.outputs))
+        return schema.domain, schema.name, schema.since_version, attributes, inputs, outputs
+
+    def _examined(self, node: Node) -> Traits:
+        self.infer(node, {})
+        arguments = [None if value is None else self._argument(value) for value in node.inputs]
+        results = self.lowering.tensors(node, arguments)
+        buffers = [None if x is None else x.buffer for x in arguments]
+        pages = [_Page(x, buffers) for x in results if x is not None]
+        bounds = tuple(bound for page in pages for bound in page.bounds)
+        symbolic = [b for b in bounds if _is_symbolic(b.address) or _is_symbolic(b.elements)]
+        if not all(bound in symbolic or bound.holds({}) for bound in bounds):
+            raise NotLowered("that it reads within its inputs is not proved")
+        readings = tuple(
+            None if buffer is None else _combined([p.readings[i] for p in pages])
+            for i, buffer in enumerate(buffers)
+        )
+        types = [self.lowering.inference.fact(v) for v in (*node.inputs, *node.outputs) if v]
+        return Traits(
+            cost=max((page.cost for page in pages), default=0.0),
+            is_reduction=any(page.is_reduction for page in pages),
+            has_memory=any(page.has_memory for page in pages),
+            readings=readings,
+            bounds=tuple(symbolic),
+            needs_check=any(_is_symbolic_fact(fact) for fact in types),
+        )
+
+    def _argument(self, value: Value) -> Tensor:
+        """``value`` in memory; numbers stay numbers, since rules and costs tell them apart."""
+        memory = self.lowering.memory(value)
+        tensor = value.constant
+        if tensor is not None and math.prod(tensor.shape) == 1:
+            return number(tensor.numpy().reshape(-1)[0].item(), memory)
+        return memory
+
+    def infer(self, node: Node, extents: Mapping[str, int]) -> None:
+        """Raise NotLowered unless the rule alone gives the types that inference found.
+
+        With ``extents`` for symbols; so declarations of models are never trusted with memory.
+        """
+        schema, opset = self.lowering.schema(node)
+        fact = self.lowering.inference.fact
+        view = InferNode(
+            operator=ops.operators()[schema.domain, schema.name],
+            schema=schema,
+            opset=opset,
+            wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
+            infer_body=_no_body,
+        )
+        inputs = [None if v is None else bound_fact(fact(v), extents) for v in node.inputs]
+        try:
+            found = infer_node(inputs, plain_attributes(node.attributes, {}), view)
+        except RULE_ERRORS as error:
+            raise NotLowered(f"{type(error).__name__}: {error}") from error
+        for value, result in zip(node.outputs, found, strict=True):
+            expected = bound_fact(fact(value), extents).type
+            if value.is_used and result.type != expected:
+                raise NotLowered(
+                    f"the extents of '{value.name}' are known at run time only: "
+                    f"it is {expected} as declared, {result.type} by its operator"
+                )
+
+
+def _no_body(_: Graph, __: Sequence[Fact | None]) -> list[Fact]:
+    raise NotLowered("control flow decides at run time what runs")
+
+
+def bound_fact(fact: Fact, extents: Mapping[str, int]) -> Fact:
+    """``fact`` with symbols replaced by their values."""
+    type_ = fact.type
+    if not extents or not isinstance(type_, TensorType) or type_.shape is None:
+        return fact
+    shape = tuple(_bound(extent, extents) for extent in type_.shape)
+    value = fact.known_value
+    if value is not None:
+        value = np.empty(value.shape, object)
+        for place, entry in np.ndenumerate(fact.known_value):
+            value[place] = _bound(entry, extents)
+    return Fact(TensorType(type_.dtype, shape), value, fact.tensor)
+
+
+def _bound(extent: DimLike | None, extents: Mapping[str, int]) -> DimLike | None:
+    return extent.bind(extents) if isinstance(extent, Dim) else extent
+
+
+def _is_symbolic(d: DimLike) -> bool:
+    return any(isinstance(a, Symbol) for a in atoms(d)) or any(
+        isinstance(a, Variable) and _is_symbolic(a.extent) for a in atoms(d)
+    )
+
+
+def _is_symbolic_fact(fact: Fact) -> bool:
+    entries = () if fact.known_value is None else fact.known_value.flat
+    shape = getattr(fact.type, "shape", None) or ()
+    return any(isinstance(entry, Dim) for entry in (*shape, *entries))
+
+
+def _content(attribute: Attribute) -> Key:
+    value = attribute.value
+    if attribute.kind is AttributeKind.TENSOR:
+        return attribute.name, id(value)
+    return attribute.name, attribute.kind, tuple(value) if isinstance(value, list) else value
+
+
+def _shown(fact: Fact, value: Value) -> Key:
+    """What of an input decides how it is lowered."""
+    contents: object = None
+    if fact.tensor is not None:
+        constant = fact.constant
+        contents = "stored" if constant is None else constant.tobytes()
+    elif fact.known_value is not None:
+        contents = tuple(fact.known_value.flat)
+    return fact.type, contents, value.constant is not None
+
+
+def _combined(readings: list[Reading]) -> Reading:
+    read = [reading for reading in readings if reading.count]
+    if not read:
+        return NO_READING
+    count = max(reading.count for reading in read)
+    return Reading(count, is_in_place=all(reading.is_in_place for reading in read))
+
+
+class _Page:
+    """What the expression of one output says."""
+
+    def __init__(self, output: Tensor, arguments: Sequence[Buffer | None]) -> None:
+        self.arguments = arguments
+        self.cost = 0.0
+        self.bounds: list[Bound] = []
+        self.counts = [0.0] * len(arguments)
+        self.place = tuple(Variable("i", extent) for extent in output.shape)
+        self.shape = tuple(output.shape)
+        self.here = row_major(tuple(v.dim for v in self.place), self.shape)
+        source = None if output.buffer is None else output.buffer.source
+        self.has_memory = not (source is None or isinstance(source, Constant))
+        self.is_reduction = self.has_memory
+        self.in_place = [not self.has_memory] * len(arguments)
+        waiting: list[Buffer] = []
+        if self.has_memory and output.buffer is not None:
+            waiting.append(output.buffer)
+        else:
+            waiting += self._read([output[tuple(v.dim for v in self.place)]], self.place)
+        self._read_stored(waiting)
+        self.readings = [
+            Reading(count, is_in_place=place and not self.is_reduction)
+            for count, place in zip(self.counts, self.in_place, strict=True)
+        ]
+
+    def _read(self, values: Sequence[Scalar], axes: Sequence[Variable]) -> list[Buffer]:
+        """Account for ``values`` at every place of ``axes``; gives the stored buffers in them."""
+        start = frozenset[Atom](axes)
+        waiting = [(value, start, 1.0) for value in values]
+        seen = {(value, start) for value in values}
+        found: list[Buffer] = []
+        while waiting:
+            node, loops, times = waiting.pop()
+            self.cost += times * _cost(node)
+            if isinstance(node, Load):
+                self._note(node, loops)
+                found.append(node.buffer)
+            elif isinstance(node, Reduce):
+                loops = (node.variables & loops) | frozenset(node.axes)
+                times *= _volume(node.axes)
+                self.is_reduction |= times >= SMALL_REDUCTION
+            new = [(part, loops, times) for part in _parts(node) if (part, loops) not in seen]
+            seen.update((part, loops) for part, _, _ in new)
+            waiting.extend(new)
+        return [buffer for buffer in found if buffer.source is not None]
+
+    def _note(self, load: Load, loops: frozenset[Atom]) -> None:
+        """Account for a read of an argument, if it is one."""
+        if load.buffer not in self.arguments:
+            return
+        index = self.arguments.index(load.buffer)
+        elements = load.buffer.elements
+        self.counts[index] = max(self.counts[index], _volume(loops) / estimate(elements))
+        if load.guard is not None:
+            self.in_place[index] = False
+            return
+        self.in_place[index] &= load.buffer.shape == self.shape and load.address == self.here
+        bound = Bound(load.address, elements)
+        if not bound.is_proved:
+            self.bounds.append(bound)
+
+    def _read_stored(self, waiting: list[Buffer]) -> None:
+        """Account for what fills the buffers ``waiting``, and for what that reads in turn."""
+        seen = set(self.arguments)
+        while waiting:
+            buffer = waiting.pop()
+            if buffer in seen:
+                continue
+            seen.add(buffer)
+            time = getattr(buffer.source, "time", None)
+            for store in _stores(buffer):
+                self.is_reduction = True
+                axes = store.axes if time is None else (time, *store.axes)
+                places = [atom.expr for atom in loaded(store.address)]
+                waiting += self._read([store.value, *places], axes)
+
+
+def _stores(buffer: Buffer) -> Sequence[Store]:
+    source = buffer.source
+    if isinstance(source, Store):
+        return (source,)
+    if source is None or isinstance(source, Constant):
+        return ()
+    stores = getattr(source, "starts", ()) + getattr(source, "steps", ())
+    pair = [getattr(source, name, None) for name in ("base", "update")]
+    found = (*stores, *(store for store in pair if store is not None))
+    if not found:
+        raise NotLowered(getattr(source, "reason", "its lowering calls a kernel"))
+    return found
+
+
+def _parts(node: Scalar) -> Iterator[Scalar]:
+    """Operands, and what is loaded to index memory."""
+    yield from node.args
+    for atom in loaded(*node.dims):
+        yield atom.expr
+
+
+def _cost(node: Scalar) -> float:
+    own = 0.0
+    if isinstance(node, Apply):
+        own = COSTS.get(node.op, 1.0)
+    elif isinstance(node, Load):
+        own = LOAD_COST
+    for atom in (a for d in node.dims for a in atoms(d)):
+        own += DIVISION_COST if isinstance(atom, Floor) else 0.0
+        own += GATHER_COST if isinstance(atom, Loaded) else 0.0
+    return own
+
+
+def _volume(variables: Sequence[Atom] | frozenset[Atom]) -> float:
+    return math.prod(estimate(v.extent) for v in variables if isinstance(v, Variable))
+
+
+def estimate(d: DimLike) -> float:
+    """``d`` with symbols of a typical size, at least 1."""
+    if isinstance(d, int):
+        return max(float(d), 1.0)
+    symbols: dict[Atom, DimLike] = {a: TYPICAL_EXTENT for a in atoms(d) if isinstance(a, Symbol)}
+    found = substitute(d, symbols, {})
+    return max(float(found), 1.0) if isinstance(found, int) else float(TYPICAL_EXTENT)
