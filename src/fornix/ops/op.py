@@ -1,9 +1,9 @@
 """The mechanism by which one operator's whole life stands in one place.
 
 `op` starts a declaration, `.since` continues its history as deltas, and the decorators `infer`,
-`kernel`, `lower`, `body` and `adapt` add its rules. A rule holds from the schema version at which
-it was registered until a later registration replaces it. How rules are called is `call.py`'s
-matter; what a signature may say is `signature.py`'s.
+`kernel`, `lower`, `body`, `grad` and `adapt` add its rules. A rule holds from the schema version
+at which it was registered until a later registration replaces it. How rules are called is
+`call.py`'s matter; what a signature may say is `signature.py`'s.
 """
 
 from __future__ import annotations
@@ -179,6 +179,14 @@ class Operator:
         """Declare that the kernel serves compiled models too, and why loops do not fit."""
         self.rules.setdefault("opaque", {})[since] = lambda: reason
         return self
+
+    @overload
+    def grad(self, function: F) -> F: ...
+    @overload
+    def grad(self, *, since: int) -> Callable[[F], F]: ...
+    def grad(self, function: F | None = None, *, since: int = 1) -> F | Callable[[F], F]:
+        """Register the derivative: a rule that builds the gradients of the inputs as nodes."""
+        return self._register("grad", function, since)
 
     def elementwise(
         self,
