@@ -1,0 +1,175 @@
+"""Changes of loops that keep what is computed: axes dropped, split, merged, cut in pieces.
+
+Each function takes a `Store` and gives one that writes the same elements, or several that together
+do. Why which change pays is the schedules' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from fornix.ir.dim import DimLike, exact_quotient
+from fornix.ir.dim.expression import Atom, Dim, Floor, atoms, coefficient, substitute, variables
+from fornix.ir.loops import (
+    Apply,
+    Const,
+    Index,
+    Loaded,
+    Scalar,
+    Store,
+    Variable,
+    substitute_scalar,
+    walk,
+)
+
+MAX_SPLITS = 8
+MAX_PIECES = 9
+"""A nest is cut into at most so many: borders and middle of two axes."""
+
+
+def rewritten(store: Store, axes: Iterable[Variable], values: Mapping[Atom, DimLike]) -> Store:
+    """``store`` over other ``axes``, with its loop variables replaced by ``values``."""
+    return Store(
+        store.buffer,
+        tuple(axes),
+        substitute(store.address, values, {}),
+        substitute_scalar(store.value, values),
+    )
+
+
+def index_dims(store: Store) -> Iterator[DimLike]:
+    """Every index expression in ``store``: addresses, guards, indices as values."""
+    yield store.address
+    for node in walk(store.value):
+        yield from node.dims
+
+
+def without_units(store: Store) -> Store:
+    """``store`` without axes of extent 1."""
+    single = [a for a in store.axes if a.extent == 1]
+    if not single:
+        return store
+    kept = [a for a in store.axes if a.extent != 1]
+    return rewritten(store, kept, dict.fromkeys(single, 0))
+
+
+# ── split and merge ────────────────────────────────────────────────────────────────────────────
+
+
+def split(store: Store) -> Store:
+    """Axes split where the index divides them: ``v = d*v1 + v0`` makes ``v // d`` into v1."""
+    for _ in range(MAX_SPLITS):
+        found = next(_divisions(store), None)
+        if found is None:
+            break
+        axis, outer, inner = found
+        axes = [part for a in store.axes for part in ((outer, inner) if a is axis else (a,))]
+        store = rewritten(store, axes, {axis: outer.dim * inner.extent + inner.dim})
+    return store
+
+
+def _divisions(store: Store) -> Iterator[tuple[Variable, Variable, Variable]]:
+    """An axis that is divided by a divisor of its extent, and the two axes that replace it."""
+    for d in index_dims(store):
+        for atom in sorted(atoms(d), key=lambda a: a.key):
+            if not isinstance(atom, Floor):
+                continue
+            inside = [a for a in store.axes if a in variables(atom.num)]
+            if len(inside) != 1:
+                continue
+            (axis,) = inside
+            slope = coefficient(atom.num, axis)
+            if slope is None or slope[0] != 1 or variables(atom.den):
+                continue
+            count = exact_quotient(axis.extent, atom.den)
+            if count is not None and count != 1 and atom.den != axis.extent:
+                yield axis, Variable(f"{axis.name}o", count), Variable(f"{axis.name}i", atom.den)
+
+
+def merge(store: Store) -> Store:
+    """Neighbouring axes joined where every index moves as if they were one."""
+    k = 0
+    while k + 1 < len(store.axes):
+        a, b = store.axes[k], store.axes[k + 1]
+        if all(_moves_as_one(d, a, b) for d in index_dims(store)):
+            joined = Variable(f"{a.name}{b.name}"[:8], a.extent * b.extent)
+            axes = (*store.axes[:k], joined, *store.axes[k + 2 :])
+            store = rewritten(store, axes, {a: 0, b: joined.dim})
+            k = max(k - 1, 0)
+        else:
+            k += 1
+    return store
+
+
+def _moves_as_one(d: DimLike, a: Variable, b: Variable) -> bool:
+    """Whether ``d`` depends on ``a*extent(b) + b`` only.
+
+    What is loaded to index is looked at where its own indices are.
+    """
+    if not isinstance(d, Dim) or not {a, b} & d.variables:
+        return True
+    for atom in (x for m in d.terms for x in m):
+        if isinstance(atom, Loaded) or atom in {a, b}:
+            continue
+        if not all(_moves_as_one(i, a, b) for i in atom.inner):
+            return False
+    of_a, of_b = coefficient(d, a), coefficient(d, b)
+    if of_a is None or of_b is None:
+        return False
+    return bool(of_a[0] == of_b[0] * b.extent) and not {a, b} & (
+        _direct(of_a[0]) | _direct(of_b[0])
+    )
+
+
+def _direct(d: DimLike) -> set[Atom]:
+    """The atoms that are factors in ``d``."""
+    return {x for m in d.terms for x in m} if isinstance(d, Dim) else set()
+
+
+# ── pieces ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def cut(store: Store, whole: Iterable[Variable] = ()) -> list[Store]:
+    """``store`` in pieces within which guards of one axis are decided; ``whole`` axes stay."""
+    pieces = [store]
+    kept = set(whole)
+    k = 0
+    while k < len(pieces):
+        halves = _halves(pieces[k], kept) if len(pieces) < MAX_PIECES else None
+        if halves is None:
+            k += 1
+        else:
+            pieces[k : k + 1] = halves
+    return pieces
+
+
+def _halves(store: Store, kept: set[Variable]) -> list[Store] | None:
+    for node in walk(store.value):
+        for axis in store.axes:
+            at = None if axis in kept else _flip(node, axis)
+            if at is None or not isinstance(axis.extent, int) or not 0 < at < axis.extent:
+                continue
+            parts = []
+            for low, extent in ((0, at), (at, axis.extent - at)):
+                part = Variable(axis.name, extent)
+                axes = [part if a is axis else a for a in store.axes]
+                parts.append(rewritten(store, axes, {axis: part.dim + low}))
+            return parts
+    return None
+
+
+def _flip(node: Scalar, axis: Variable) -> int | None:
+    """The value of ``axis`` from which on the comparison ``node`` gives another answer."""
+    if not isinstance(node, Apply) or node.op != "le":
+        return None
+    least, surplus = node.args
+    if not isinstance(least, Const) or not isinstance(surplus, Index):
+        return None
+    split_ = coefficient(surplus.dims[0], axis)
+    if split_ is None or split_[1] != 0 or not isinstance(split_[0], int) or not split_[0]:
+        return None
+    slope, bound = split_[0], int(least.value)
+    return -(-bound // slope) if slope > 0 else bound // slope + 1
+
+
+__all__ = ["cut", "index_dims", "merge", "rewritten", "split", "without_units"]

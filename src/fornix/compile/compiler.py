@@ -1,0 +1,148 @@
+"""From computations to machine code: the stages in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fornix.compile.axes import index_dims
+from fornix.compile.cache import ObjectCache
+from fornix.compile.emit import Code, emit
+from fornix.compile.kernel import CompiledKernel
+from fornix.compile.nest import Nest
+from fornix.compile.schedule import schedule
+from fornix.compile.target import Target
+from fornix.errors import NotSupported
+from fornix.ir.dim import DimLike, atoms
+from fornix.ir.dim.expression import Symbol
+from fornix.ir.loops import (
+    Buffer,
+    Constant,
+    Load,
+    Opaque,
+    Scan,
+    Scatter,
+    Store,
+    Tensor,
+    loaded,
+    walk,
+)
+from fornix.ir.loops.tensor import Computation
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A kernel that is written but not yet machine code."""
+
+    nest: Nest
+    code: Code
+    arguments: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    symbols: tuple[str, ...]
+
+
+def compile_stores(
+    outputs: Sequence[Tensor], name: str, target: Target, cache: ObjectCache
+) -> list[CompiledKernel]:
+    """Kernels that fill the buffers of ``outputs`` and those that they are computed from.
+
+    They are to run in this order; each output must be stored (`ir.loops.stored`). Buffers without
+    a source, and those whose source is `Constant`, are the caller's to fill.
+    Raises NotSupported for what has no native code: opaque kernels, dims that are unknown.
+    """
+    written = [write(c, target) for c in computations(outputs)]
+    loaded_code = cache.load([w.code.text for w in written], target)
+    kernels = []
+    for k, w in enumerate(written):
+        address, library = loaded_code[w.code.text]
+        kernels.append(
+            CompiledKernel(
+                name=name if len(written) == 1 else f"{name}.{k}",
+                address=address,
+                buffers=tuple(b.name for b in w.arguments),
+                symbols=w.symbols,
+                parallel=w.nest.parallel,
+                scratch=w.nest.scratch_bytes,
+                checks=w.code.checks,
+                arguments=w.arguments,
+                outputs=w.outputs,
+                schedule=w.nest.kind,
+                owner=library,
+            )
+        )
+    return kernels
+
+
+def computations(outputs: Sequence[Tensor]) -> list[Computation]:
+    """What has to be computed for ``outputs``, each before those that read it."""
+    ordered: list[Computation] = []
+    seen: set[int] = set()
+    waiting: list[tuple[Computation, bool]] = []
+    for x in reversed(outputs):
+        if x.buffer is None:
+            raise TypeError("an output is a stored tensor")
+        if x.buffer.source is not None:
+            waiting.append((x.buffer.source, False))
+    while waiting:
+        source, is_ready = waiting.pop()
+        if is_ready:
+            ordered.append(source)
+        elif id(source) not in seen:
+            seen.add(id(source))
+            waiting.append((source, True))
+            needed = (b.source for b in reads(source))
+            waiting += [(c, False) for c in needed if c is not None and c is not source]
+    return [c for c in ordered if not isinstance(c, Constant)]
+
+
+def stores(source: Computation) -> Iterator[Store]:
+    """The stores that ``source`` consists of."""
+    match source:
+        case Store():
+            yield source
+        case Scan():
+            yield from (*source.starts, *source.steps)
+        case Scatter():
+            yield from (source.base, source.update)
+
+
+def reads(source: Computation) -> list[Buffer]:
+    """The buffers that ``source`` reads, in the order in which they occur."""
+    if isinstance(source, Opaque):
+        return list(source.inputs)
+    found: dict[Buffer, None] = {}
+    for store in stores(source):
+        places = [a.expr for d in (store.address,) for a in loaded(d)]
+        for value in (store.value, *places):
+            found |= {e.buffer: None for e in walk(value) if isinstance(e, Load)}
+    return list(found)
+
+
+def write(source: Computation, target: Target) -> Emitted:
+    """Schedule and emit one computation."""
+    if not isinstance(source, Store):
+        raise NotSupported(f"{type(source).__name__} has no native code")
+    nest = schedule(source, target)
+    outputs = tuple(dict.fromkeys(s.buffer for s in stores(source)))
+    inputs = tuple(b for b in reads(source) if b not in outputs)
+    arguments = (*inputs, *outputs)
+    symbols = symbols_of(source)
+    return Emitted(nest, emit(nest, arguments, symbols, target), arguments, outputs, symbols)
+
+
+def symbols_of(source: Computation) -> tuple[str, ...]:
+    """The symbols that ``source`` depends on, in the order in which they occur."""
+    found: dict[str, None] = {}
+    waiting: list[DimLike] = []
+    for store in stores(source):
+        waiting += [*(a.extent for a in store.axes), *index_dims(store)]
+    if isinstance(source, Scan):
+        waiting.append(source.time.extent)
+    for d in waiting:
+        inside = [d, *(a.extent for a in loaded(d))]
+        names = sorted(a.name for e in inside for a in atoms(e) if isinstance(a, Symbol))
+        found |= dict.fromkeys(names)
+    return tuple(found)
+
+
+__all__ = ["compile_stores", "computations", "reads", "stores"]

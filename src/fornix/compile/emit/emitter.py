@@ -1,0 +1,209 @@
+"""The state of emission: what is known of loop variables, buffers, lanes and checks.
+
+An `Emitter` writes the code of one kernel. Values are written by `values`, addresses by `indices`,
+memory by `memory`, reductions by `folds`, statements by `statements`: functions of an emitter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from fornix.compile.emit import folds, indices, values
+from fornix.compile.emit.builder import Builder, Value, flatten
+from fornix.compile.emit.types import lane_numbers, register_type, vector_type
+from fornix.compile.kernel import Check
+from fornix.compile.target import Target
+from fornix.dtype import BOOL, DType
+from fornix.ir.dim import DimLike
+from fornix.ir.dim.expression import Atom
+from fornix.ir.loops import Buffer, Reduce, Scalar, Variable
+
+ATTRIBUTES = "nounwind"
+
+
+class Emitter(Builder):
+    """Code of a kernel, and what it knows where it has got to.
+
+    Of the loop variables one at a time may be `vector`, the axis along which values are vectors of
+    `lanes` elements; `units` are the vectors that one turn of its loop handles, at its value plus
+    ``unit * lanes``. A unit in `masks` handles only the lanes where its mask is true.
+    """
+
+    def __init__(
+        self, target: Target, lanes: int, buffers: Sequence[Buffer], symbols: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.target, self.lanes = target, lanes
+        self.vector: Variable | None = None
+        self.units: Sequence[int] = (0,)
+        self.masks: dict[int, Value] = {}
+        self.places: dict[Atom, Value] = {}
+        self.expansions: dict[Scalar, Scalar] = {}
+        self.checks: list[Check] = []
+        self.pointers: dict[Buffer, Value] = {}
+        self.symbols: dict[str, Value] = {}
+        self.status = "%status"
+        self.do("%status = alloca i64")
+        self.do("store i64 0, ptr %status")
+        self.do("%nowhere = alloca i64")
+        self.do("store i64 0, ptr %nowhere")
+        for k, buffer in enumerate(buffers):
+            slot = self.put(0, f"getelementptr ptr, ptr %args, i64 {k}")
+            self.pointers[buffer] = Value(self.put(0, f"load ptr, ptr {slot}"), False, 0)
+        for k, name in enumerate(symbols):
+            slot = self.put(0, f"getelementptr i64, ptr %syms, i64 {k}")
+            self.symbols[name] = Value(self.put(0, f"load i64, ptr {slot}"), False, 0)
+
+    def scratch(self, offsets: Mapping[Buffer, DimLike]) -> None:
+        """Let buffers lie in scratch memory, at offsets in bytes."""
+        for buffer, offset in offsets.items():
+            at = self.dim(offset)
+            text = self.put(0, f"getelementptr i8, ptr %scratch, i64 {at.text}")
+            self.pointers[buffer] = Value(text, False, 0)
+
+    def text(self, name: str) -> str:
+        """The module with the finished function, called ``name``."""
+        wide = self.target.vector_bytes * 8
+        lines = [
+            f"define i64 @{name}(ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks) #0 {{",
+            "entry:",
+            *flatten(self.root),
+            "  %result = load i64, ptr %status",
+            "  ret i64 %result",
+            "}",
+            *sorted(self.declarations),
+            f'attributes #0 = {{ {ATTRIBUTES} "prefer-vector-width"="{wide}"'
+            f' "min-legal-vector-width"="{wide}" }}',
+        ]
+        return "\n".join(lines) + "\n"
+
+    # ── what things are
+
+    def depends(self, x: Scalar | Atom | DimLike) -> bool:
+        """Whether ``x`` varies along the vector axis."""
+        return self.vector is not None and not isinstance(x, int) and self.vector in x.variables
+
+    def type(self, dtype: DType, *, is_vector: bool) -> str:
+        """The LLVM type of values of ``dtype``."""
+        return vector_type(dtype, self.lanes) if is_vector else register_type(dtype)
+
+    def value(self, e: Scalar, unit: int = 0) -> Value:
+        """The value of ``e``; where it varies along the vector axis, that of vector ``unit``."""
+        key = (e, unit if self.depends(e) else None)
+        found = self.find(key)
+        if found is None:
+            found = self.remember(key, values.compute(self, e, unit))
+        return found
+
+    def dim(self, d: DimLike) -> Value:
+        """The value of an index expression, at the first lane of unit 0."""
+        return indices.scalar(self, d)
+
+    def dims(self, d: DimLike, unit: int) -> Value:
+        """The values of an index expression in the lanes of ``unit``."""
+        return indices.lanes_of(self, d, unit)
+
+    def reduce(self, e: Reduce, unit: int) -> Value:
+        """The value of a reduction."""
+        return folds.reduce(self, e, unit)
+
+    def depth_of(self, e: Scalar | DimLike) -> int:
+        """The outermost level at which every loop variable of ``e`` has a value."""
+        atoms: Iterable[Atom] = () if isinstance(e, int) else e.variables
+        return max((self.places[a].depth for a in atoms), default=0)
+
+    # ── vectors
+
+    def splat(self, v: Value, dtype: DType) -> str:
+        """``v`` in every lane, if it is not a vector already."""
+        if v.is_vector:
+            return v.text
+        if not v.text.startswith("%"):
+            return f"splat ({register_type(dtype)} {v.text})"
+        key = ("splat", v.text, self.lanes)
+        found = self.find(key)
+        if found is None:
+            kind = self.type(dtype, is_vector=True)
+            first = f"{register_type(dtype)} {v.text}"
+            one = self.put(v.depth, f"insertelement {kind} poison, {first}, i32 0")
+            zeros = f"<{self.lanes} x i32> zeroinitializer"
+            text = self.put(v.depth, f"shufflevector {kind} {one}, {kind} poison, {zeros}")
+            found = self.remember(key, Value(text, True, v.depth))
+        return found.text
+
+    def mask_of(self, unit: int, guard: Value | None = None) -> Value | None:
+        """The lanes of ``unit`` that exist and where ``guard`` holds; None if all do."""
+        mask = self.masks.get(unit)
+        if guard is None:
+            return mask
+        lanes = Value(self.splat(guard, BOOL), True, guard.depth)
+        if mask is None:
+            return lanes
+        key = ("mask", mask.text, lanes.text)
+        found = self.find(key)
+        if found is None:
+            depth = max(mask.depth, lanes.depth)
+            kind = self.type(BOOL, is_vector=True)
+            text = self.put(depth, f"and {kind} {mask.text}, {lanes.text}")
+            found = self.remember(key, Value(text, True, depth))
+        return found
+
+    def first_lanes(self, count: Value, unit: int) -> Value:
+        """The mask of the lanes of ``unit`` below ``count``."""
+        numbers = lane_numbers(unit * self.lanes, 1, self.lanes)
+        if not count.text.startswith("%"):
+            bits = (unit * self.lanes + k < int(count.text) for k in range(self.lanes))
+            text = f"<{', '.join('i1 true' if bit else 'i1 false' for bit in bits)}>"
+            return Value(text, True, 0)
+        limit = f"<{self.lanes} x i64> {numbers}, {self.splat_index(count)}"
+        return Value(self.put(count.depth, f"icmp slt {limit}"), True, count.depth)
+
+    def splat_index(self, v: Value) -> str:
+        """An i64 in every lane."""
+        return self.splat(v, INDEX)
+
+    @contextmanager
+    def along(self, axis: Variable | None, units: Sequence[int] = (0,)) -> Iterator[None]:
+        """Let ``axis`` be the vector axis for a while."""
+        before = self.vector, self.units, self.masks
+        self.vector, self.units, self.masks = axis, units, {}
+        try:
+            yield
+        finally:
+            self.vector, self.units, self.masks = before
+
+    # ── checks
+
+    def check(self, kind: str, text: str, good: Value, unit: int) -> None:
+        """Make the kernel return the number of this check unless ``good`` holds in each lane."""
+        depth = good.depth
+        wrong = good.text
+        if good.is_vector:
+            kind_of = self.type(BOOL, is_vector=True)
+            wrong = self.put(depth, f"xor {kind_of} {wrong}, splat (i1 true)")
+            mask = self.masks.get(unit)
+            if mask is not None:
+                depth = max(depth, mask.depth)
+                wrong = self.put(depth, f"and {kind_of} {wrong}, {mask.text}")
+            function = f"llvm.vector.reduce.or.v{self.lanes}i1"
+            wrong = self.call(depth, "i1", function, (kind_of, wrong))
+        else:
+            wrong = self.put(depth, f"xor i1 {wrong}, true")
+        self._report(depth, wrong, self._number(Check(kind, text)))
+
+    def _number(self, check: Check) -> int:
+        if check not in self.checks:
+            self.checks.append(check)
+        return self.checks.index(check) + 1
+
+    def _report(self, depth: int, wrong: str, number: int) -> None:
+        """Remember the first check that failed; no branch, for failures are not expected."""
+        before = self.put(depth, f"load i64, ptr {self.status}")
+        is_first = self.put(depth, f"icmp eq i64 {before}, 0")
+        hit = self.put(depth, f"and i1 {wrong}, {is_first}")
+        result = self.put(depth, f"select i1 {hit}, i64 {number}, i64 {before}")
+        self.do(f"store i64 {result}, ptr {self.status}", depth)
+
+
+INDEX = DType.of("int64")

@@ -1,0 +1,403 @@
+"""Mathematical functions from additions, multiplications and bits.
+
+Every function is an expression of loop scalars, so the emitter knows no mathematics, and tests hold
+the expressions against NumPy without LLVM. Errors in ulp are stated per function; NaN gives NaN,
+infinities and zeros what C's library gives. What is rare is computed in float64 for float32 too,
+and rounded. Coefficients are those of Taylor series unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from fornix.compile.emit.raw import Raw
+from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, DType
+from fornix.ir.loops import Const, Scalar, apply, bitcast, const, select
+
+INF, NAN = math.inf, math.nan
+
+
+def _fma(a: Scalar | float, b: Scalar | float, c: Scalar | float) -> Scalar:
+    return apply("fma", a, b, c)
+
+
+def polynomial(x: Scalar, coefficients: Sequence[float]) -> Scalar:
+    """The polynomial with these coefficients, the constant first, by Horner's rule."""
+    *rest, last = coefficients
+    result: Scalar = const(float(last), x.dtype)
+    for c in reversed(rest):
+        result = _fma(result, x, float(c))
+    return result
+
+
+def _in_float64(function: Callable[[Scalar], Scalar]) -> Callable[[Scalar], Scalar]:
+    """``function`` of float64, for float32 too: half an ulp there."""
+
+    def widened(x: Scalar) -> Scalar:
+        if x.dtype is FLOAT64:
+            return function(x)
+        return Raw("fptrunc", function(Raw("fpext", x, FLOAT64)), FLOAT32)
+
+    return widened
+
+
+# ── exp, log, pow ──────────────────────────────────────────────────────────────────────────────
+
+LOG2_E = 1 / math.log(2)
+_LN2: dict[DType, tuple[float, float]] = {
+    # ln 2 in two parts; the first has few enough bits that its multiples are exact.
+    FLOAT32: (0.693359375, -2.12194440054690583e-4),
+    FLOAT64: (float.fromhex("0x1.62e42fee00000p-1"), float.fromhex("0x1.a39ef35793c76p-33")),
+}
+_EXP_DEGREE = {FLOAT32: 7, FLOAT64: 13}  # the next term is below 2^-25 and 2^-55 at |r| = ln 2 / 2
+_EXP_RANGE = {FLOAT32: (-104.0, 89.0), FLOAT64: (-746.0, 710.0)}  # beyond: 0 and infinity
+
+
+def exp(x: Scalar) -> Scalar:
+    """eˣ = 2ⁿ·eʳ with r = x − n·ln 2, |r| ≤ ½ ln 2; 1.2 ulp."""
+    low, high = _EXP_RANGE[x.dtype]
+    x = apply("min", high, apply("max", low, x))
+    n = apply("rint", x * LOG2_E)
+    return Raw("scale", _exp_small(_reduced(x, n)), x.dtype, n)
+
+
+def _reduced(x: Scalar, n: Scalar) -> Scalar:
+    high, low = _LN2[x.dtype]
+    return _fma(n, -low, _fma(n, -high, x))
+
+
+def _exp_small(r: Scalar) -> Scalar:
+    return polynomial(r, [1 / math.factorial(k) for k in range(_EXP_DEGREE[r.dtype] + 1)])
+
+
+_BITS = {FLOAT32: (INT32, 23, 127), FLOAT64: (INT64, 52, 1023)}
+_LOG_TERMS = {FLOAT32: 4, FLOAT64: 10}
+
+
+def _split(x: Scalar) -> tuple[Scalar, Scalar]:
+    """m and e with x = m·2ᵉ and √½ ≤ m < √2, for x positive and finite; e as a float."""
+    whole, mantissa, bias = _BITS[x.dtype]
+    least = 2.0 ** (1 - bias)
+    is_tiny = x < least
+    bits = bitcast(select(is_tiny, x * 2.0**mantissa, x), whole)
+    root = {FLOAT32: 0x3F3504F3, FLOAT64: 0x3FE6A09E667F3BCD}[x.dtype]  # the bits of √½
+    shifted = bits - root
+    e = apply("shr", shifted, mantissa)
+    m = bitcast(apply("and", shifted, (1 << mantissa) - 1) + root, x.dtype)
+    exponent = Raw("sitofp", e, x.dtype)
+    return m, exponent - select(is_tiny, const(float(mantissa), x.dtype), 0.0)
+
+
+def _log_series(s: Scalar) -> Scalar:
+    """(log((1+s)/(1−s)) − 2s) / s = Σ 2/(2k+1)·s²ᵏ."""
+    z = s * s
+    return z * polynomial(z, [2 / (2 * k + 3) for k in range(_LOG_TERMS[s.dtype])])
+
+
+def log(x: Scalar) -> Scalar:
+    """log(2ᵉ·m) = e·ln 2 + log m, log m = f − f²/2 + s·(f²/2 + R(s)), f = m − 1; 1 ulp."""
+    m, e = _split(x)
+    f = m - 1.0
+    s = f / (f + 2.0)
+    half = 0.5 * f * f
+    high, low = _LN2[x.dtype]
+    inner = _fma(s, half + _log_series(s), e * low)
+    result = _fma(e, high, f - (half - inner))
+    result = select(apply("eq", x, INF), x, result)
+    result = select(apply("eq", x, 0.0), -INF, result)
+    return select(0.0 <= x, result, NAN)
+
+
+def log1p(u: Scalar) -> Scalar:
+    """log(1 + u) = log(w)·u/(w − 1) with w = 1 + u rounded: its error cancels. Source: Kahan."""
+    w = u + 1.0
+    is_small = apply("eq", w, 1.0)
+    near = log(w) * (u / select(is_small, 1.0, w - 1.0))
+    return select(is_small, u, select(apply("eq", u, INF), u, near))
+
+
+def pow(x: Scalar, y: Scalar) -> Scalar:
+    """x to the power y; 1 ulp. Float32 in float64; float64 with log x in two parts."""
+    simple = _constant_power(x, y)
+    if simple is not None:
+        return simple
+    if x.dtype is FLOAT32:
+        wide = pow(Raw("fpext", x, FLOAT64), Raw("fpext", y, FLOAT64))
+        return Raw("fptrunc", wide, FLOAT32)
+    return _pow_special(x, y, _pow_positive(abs(x), y))
+
+
+def _constant_power(x: Scalar, y: Scalar) -> Scalar | None:
+    if not isinstance(y, Const):
+        return None
+    if y.value == 2.0:
+        return x * x
+    if y.value == 1.0:
+        return x
+    if y.value == 3.0:
+        return x * x * x
+    return 1.0 / x if y.value == -1.0 else None
+
+
+def _pow_positive(x: Scalar, y: Scalar) -> Scalar:
+    """x to the power y for x ≥ 0: exp(y·log x), log x = high + low."""
+    m, e = _split(x)
+    f = m - 1.0
+    d = f + 2.0
+    s = f / d
+    rest = _fma(-s, d, f) + (f - (d - 2.0)) * -s
+    s_low = rest / d
+    ln2_high, ln2_low = _LN2[FLOAT64]
+    big = e * ln2_high
+    high = big + 2.0 * s
+    low = (big - high) + 2.0 * s
+    low = low + (2.0 * s_low + _fma(s, _log_series(s), e * ln2_low))
+    log_high = select(apply("eq", x, INF), x, select(apply("eq", x, 0.0), -INF, high))
+    p = y * log_high
+    is_finite = abs(p) < INF
+    p_low = select(is_finite, _fma(y, log_high, -p) + y * low, 0.0)
+    limited = apply("min", 1e4, apply("max", -1e4, p))
+    n = apply("rint", limited * LOG2_E)
+    r = _reduced(limited, n) + apply("min", 1.0, apply("max", -1.0, p_low))
+    value = Raw("scale", _exp_small(r), FLOAT64, n)
+    return select(is_finite, value, select(0.0 < p, INF, select(p < 0.0, 0.0, p)))
+
+
+def _pow_special(x: Scalar, y: Scalar, positive: Scalar) -> Scalar:
+    """The cases of C's pow; ``positive`` is that of |x|."""
+    is_whole = apply("eq", apply("trunc", y), y)
+    half = y * 0.5
+    is_odd = apply("and", is_whole, apply("ne", apply("trunc", half), half))
+    negative = bitcast(x, INT64) < 0
+    signed = select(apply("and", negative, is_odd), -positive, positive)
+    signed = select(apply("and", x < 0.0, apply("not", is_whole)), _or_infinite(x, signed), signed)
+    one = apply("or", apply("eq", y, 0.0), apply("eq", x, 1.0))
+    endless = apply("and", apply("eq", x, -1.0), apply("eq", abs(y), INF))
+    return select(apply("or", one, endless), 1.0, signed)
+
+
+def _or_infinite(x: Scalar, signed: Scalar) -> Scalar:
+    """−∞ has fractional powers, finite negative numbers have none."""
+    return select(apply("eq", x, -INF), signed, NAN)
+
+
+def remainder(op: str, x: Scalar, y: Scalar) -> Scalar:
+    """The rest of x / y: "fmod" with the sign of x, "mod" with that of y.
+
+    Exact where |x / y| is below 2^53, in float64 for float32 too.
+    """
+    if x.dtype is FLOAT32:
+        wide = remainder(op, Raw("fpext", x, FLOAT64), Raw("fpext", y, FLOAT64))
+        return Raw("fptrunc", wide, FLOAT32)
+    size, step = abs(x), abs(y)
+    rest = _fma(apply("trunc", size / step), -step, size)
+    rest = select(rest < 0.0, rest + step, rest)
+    rest = select(apply("and", apply("eq", step, INF), size < INF), size, rest)
+    negative = bitcast(x, INT64) < 0
+    result = select(negative, -rest, rest)
+    if op == "fmod":
+        return result
+    differ = apply("ne", result < 0.0, y < 0.0)
+    moved = select(apply("and", apply("ne", result, 0.0), differ), result + y, result)
+    return select(apply("eq", result, 0.0), select(bitcast(y, INT64) < 0, -0.0, 0.0), moved)
+
+
+# ── trigonometric ──────────────────────────────────────────────────────────────────────────────
+
+# π/2 in three parts of 53 bits each.
+_HALF_PI = (
+    float.fromhex("0x1.921fb54442d18p+0"),
+    float.fromhex("0x1.1a62633145c07p-54"),
+    float.fromhex("-0x1.f1976b7ed8fbcp-110"),
+)
+_SIN_TERMS, _COS_TERMS = 8, 9  # the next terms are below 2^-56 at π/4
+
+
+def _quadrant(x: Scalar) -> tuple[Scalar, Scalar]:
+    """r and n with x = n·π/2 + r, |r| ≤ π/4; n as int64. Exact enough for |x| below 2^30."""
+    n = apply("rint", x * (2 / math.pi))
+    r = x
+    for part in _HALF_PI:
+        r = _fma(n, -part, r)
+    is_huge = 2.0**62 <= abs(n)
+    return r, Raw("fptosi", select(is_huge, 0.0, select(apply("eq", n, n), n, 0.0)), INT64)
+
+
+def _sin_cos(r: Scalar) -> tuple[Scalar, Scalar]:
+    z = r * r
+    sines = [(-1) ** k / math.factorial(2 * k + 1) for k in range(1, _SIN_TERMS + 1)]
+    cosines = [(-1) ** k / math.factorial(2 * k) for k in range(2, _COS_TERMS + 1)]
+    sine = _fma(r * z, polynomial(z, sines), r)
+    return sine, _fma(z * z, polynomial(z, cosines), _fma(z, -0.5, 1.0))
+
+
+def _turned(x: Scalar, quarter: int) -> Scalar:
+    """sin(x + quarter·π/2)."""
+    r, n = _quadrant(x)
+    sine, cosine = _sin_cos(r)
+    turns = n + quarter
+    value = select(apply("eq", apply("and", turns, 1), 0), sine, cosine)
+    return select(apply("eq", apply("and", turns, 2), 0), value, -value)
+
+
+def _sin(x: Scalar) -> Scalar:
+    return select(apply("eq", x, 0.0), x, _turned(x, 0))
+
+
+def _cos(x: Scalar) -> Scalar:
+    return _turned(x, 1)
+
+
+def _tan(x: Scalar) -> Scalar:
+    r, n = _quadrant(x)
+    sine, cosine = _sin_cos(r)
+    is_even = apply("eq", apply("and", n, 1), 0)
+    value = select(is_even, sine, -cosine) / select(is_even, cosine, sine)
+    return select(apply("eq", x, 0.0), x, value)
+
+
+_ATAN_TERMS = 23  # of Σ (−1)ᵏ t²ᵏ⁺¹/(2k+1) at t = tan(π/8)
+
+
+def _atan(x: Scalar) -> Scalar:
+    """Above 1: π/2 − atan(1/x); above tan(π/8): π/4 + atan((x−1)/(x+1)); 1 ulp."""
+    size = abs(x)
+    is_large = 1.0 < size
+    t = select(is_large, 1.0 / size, size)
+    is_middle = math.tan(math.pi / 8) < t
+    u = select(is_middle, (t - 1.0) / (t + 1.0), t)
+    z = u * u
+    series = [(-1) ** k / (2 * k + 1) for k in range(1, _ATAN_TERMS)]
+    small = _fma(u * z, polynomial(z, series), u)
+    half, low, _ = _HALF_PI
+    angle = select(is_middle, half / 2 + (small + low / 2), small)
+    angle = select(is_large, half - (angle - low), angle)
+    return select(bitcast(x, INT64) < 0, -angle, angle)
+
+
+def _asin(x: Scalar) -> Scalar:
+    return select(apply("eq", x, 0.0), x, _atan(x / apply("sqrt", (1.0 - x) * (1.0 + x))))
+
+
+def _acos(x: Scalar) -> Scalar:
+    return 2.0 * _atan(apply("sqrt", (1.0 - x) / (1.0 + x)))
+
+
+# ── hyperbolic ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _sinh(x: Scalar) -> Scalar:
+    """(eˣ − e⁻ˣ)/2; its series below 1. 2 ulp."""
+    size = abs(x)
+    half = exp(size * 0.5)
+    z = x * x
+    series = [1 / math.factorial(2 * k + 1) for k in range(1, 10)]
+    small = _fma(x * z, polynomial(z, series), x)
+    large = select(size < 20.0, 0.5 * (exp(size) - exp(-size)), half * (0.5 * half))
+    return select(size < 1.0, small, select(x < 0.0, -large, large))
+
+
+def _cosh(x: Scalar) -> Scalar:
+    """(eˣ + e⁻ˣ)/2; 2 ulp."""
+    size = abs(x)
+    half = exp(size * 0.5)
+    return select(size < 20.0, 0.5 * (exp(size) + exp(-size)), half * (0.5 * half))
+
+
+def _tangent_series(terms: int) -> list[float]:
+    """Coefficients of tanh x / x in powers of x², from those of sinh and cosh."""
+    sine = [Fraction(1, math.factorial(2 * k + 1)) for k in range(terms)]
+    cosine = [Fraction(1, math.factorial(2 * k)) for k in range(terms)]
+    quotient: list[Fraction] = []
+    for k in range(terms):
+        known = sum((quotient[j] * cosine[k - j] for j in range(k)), Fraction(0))
+        quotient.append(sine[k] - known)
+    return [float(q) for q in quotient]
+
+
+_TANH_LIMIT, _TANH_SERIES = 0.625, _tangent_series(20)  # (0.625 / (π/2))^40 < 2^-53
+
+
+def _tanh(x: Scalar) -> Scalar:
+    """1 − 2/(e²ˣ + 1); its series near 0. 2 ulp."""
+    size = abs(x)
+    large = 1.0 - 2.0 / (exp(2.0 * size) + 1.0)
+    z = x * x
+    small = _fma(x * z, polynomial(z, _TANH_SERIES[1:]), x)
+    return select(size < _TANH_LIMIT, small, select(x < 0.0, -large, large))
+
+
+BIG = 2.0**28
+"""From here on √(x² ± 1) is x."""
+
+
+def _asinh(x: Scalar) -> Scalar:
+    size = abs(x)
+    is_big = BIG < size
+    safe = select(is_big, 1.0, size)
+    z = safe * safe
+    near = log1p(safe + z / (1.0 + apply("sqrt", z + 1.0)))
+    value = select(is_big, log(size) + math.log(2), near)
+    return select(apply("eq", x, 0.0), x, select(x < 0.0, -value, value))
+
+
+def _acosh(x: Scalar) -> Scalar:
+    is_big = BIG < x
+    t = select(is_big, 1.0, x) - 1.0
+    return select(is_big, log(x) + math.log(2), log1p(t + apply("sqrt", t * (t + 2.0))))
+
+
+def _atanh(x: Scalar) -> Scalar:
+    size = abs(x)
+    value = 0.5 * log1p(2.0 * size / (1.0 - size))
+    return select(apply("eq", x, 0.0), x, select(x < 0.0, -value, value))
+
+
+# ── the error function ─────────────────────────────────────────────────────────────────────────
+
+_ERF_SERIES = [
+    2 / math.sqrt(math.pi) * (-1) ** k / (math.factorial(k) * (2 * k + 1)) for k in range(30)
+]
+
+
+def _erf(x: Scalar) -> Scalar:
+    """Its series below 2, where its terms cancel little, else 1 − erfc."""
+    size = apply("min", 6.0, abs(x))
+    z = size * size
+    small = size * polynomial(z, _ERF_SERIES)
+    large = 1.0 - exp(-z) * _erfc_scaled(size)
+    value = select(size < 1.5, small, large)
+    return select(x < 0.0, -value, select(apply("eq", x, 0.0), x, value))
+
+
+_ERFC_STEPS = 60
+
+
+def _erfc_scaled(x: Scalar) -> Scalar:
+    """exp(x²)·erfc(x) by its continued fraction 1/(x + ½/(x + 1/(x + …)))/√π."""
+    result: Scalar = x
+    for k in range(_ERFC_STEPS, 0, -1):
+        result = x + (k / 2) / result
+    return (1 / math.sqrt(math.pi)) / result
+
+
+FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
+    "exp": exp,
+    "log": log,
+    "erf": _in_float64(_erf),
+    "tanh": _in_float64(_tanh),
+    "sin": _in_float64(_sin),
+    "cos": _in_float64(_cos),
+    "tan": _in_float64(_tan),
+    "asin": _in_float64(_asin),
+    "acos": _in_float64(_acos),
+    "atan": _in_float64(_atan),
+    "sinh": _in_float64(_sinh),
+    "cosh": _in_float64(_cosh),
+    "asinh": _in_float64(_asinh),
+    "acosh": _in_float64(_acosh),
+    "atanh": _in_float64(_atanh),
+}
+"""The functions of one operand that are expanded."""

@@ -1,0 +1,242 @@
+"""Loads and stores: one element, neighbouring elements, every second to fourth, or scattered ones.
+
+Every access states the alignment that holds for any base address: that of one element. Memory is
+touched only in the lanes that exist and where a load's guard holds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fornix.compile.emit.builder import Value
+from fornix.compile.emit.indices import stride
+from fornix.compile.emit.types import literal, memory_type, register_type, size_of, suffix
+from fornix.dtype import BOOL, DType
+from fornix.ir.dim import DimLike, is_nonnegative
+from fornix.ir.dim.expression import Dim, terms_of
+from fornix.ir.loops import Buffer, Load, Scalar, loaded
+
+if TYPE_CHECKING:
+    from fornix.compile.emit.emitter import Emitter
+
+MAX_STRIDE = 4
+"""Up to here elements are read as whole vectors and picked; beyond it they are gathered."""
+
+
+def load(em: Emitter, e: Load, unit: int) -> Value:
+    """The element, or those in the lanes of ``unit``."""
+    guard = None if e.guard is None else em.value(e.guard, unit)
+    guard = _guard_of_empty_axes(em, e, guard)
+    if not em.depends(e):
+        return _load_one(em, e, guard)
+    step = stride(em, e.address)
+    if step == 0 and guard is None:
+        return _load_one(em, e, None)
+    if step and 1 <= step <= MAX_STRIDE:
+        value = _load_strided(em, e, step, em.mask_of(unit, guard), unit)
+    else:
+        value = _gather(em, e, em.mask_of(unit, guard), unit)
+    return _to_register(em, value, e.dtype)
+
+
+def _guard_of_empty_axes(em: Emitter, e: Load, guard: Value | None) -> Value | None:
+    """What is gathered along an axis that may be empty is read only if it is not.
+
+    Without a guard of its own such a load fails, as any index does that is out of range.
+    """
+    for atom in loaded(e.address):
+        if is_nonnegative(atom.extent - 1) is True:
+            continue
+        extent = em.dim(atom.extent)
+        key = ("empty", atom.extent)
+        found = em.find(key)
+        if found is None:
+            depth = max(extent.depth, em.barrier)
+            text = em.put(depth, f"icmp sgt i64 {extent.text}, 0")
+            found = em.remember(key, Value(text, False, depth))
+        if guard is None:
+            em.check("index", f"{atom}", found, 0)
+            guard = found
+        else:
+            guard = _both(em, guard, found)
+    return guard
+
+
+def _both(em: Emitter, a: Value, b: Value) -> Value:
+    is_vector, depth = a.is_vector or b.is_vector, max(a.depth, b.depth)
+    x, y = (em.splat(v, BOOL) if is_vector else v.text for v in (a, b))
+    kind = em.type(BOOL, is_vector=is_vector)
+    return Value(em.put(depth, f"and {kind} {x}, {y}"), is_vector, depth)
+
+
+def address(em: Emitter, buffer: Buffer, place: DimLike, more: int = 0) -> Value:
+    """A pointer to element ``place + more``."""
+    constant = terms_of(place).get((), 0)
+    rest = place - constant
+    pointer = em.pointers[buffer]
+    kind = memory_type(buffer.dtype)
+    if not isinstance(rest, int):
+        key = ("address", buffer, rest)
+        found = em.find(key)
+        if found is None:
+            offset = em.dim(rest)
+            depth = max(offset.depth, pointer.depth)
+            text = em.put(depth, f"getelementptr {kind}, ptr {pointer.text}, i64 {offset.text}")
+            found = em.remember(key, Value(text, False, depth))
+        pointer = found
+    if constant + more == 0:
+        return pointer
+    step = f"getelementptr {kind}, ptr {pointer.text}, i64 {constant + more}"
+    return Value(em.put(pointer.depth, step), False, pointer.depth)
+
+
+def _load_one(em: Emitter, e: Load, guard: Value | None) -> Value:
+    where = address(em, e.buffer, e.address)
+    depth = max(where.depth, em.barrier)
+    kind = memory_type(e.dtype)
+    pointer = where.text
+    if guard is not None:  # what may not be read is read elsewhere, and not used
+        depth = max(depth, guard.depth)
+        pointer = em.put(depth, f"select i1 {guard.text}, ptr {pointer}, ptr %nowhere")
+    text = em.put(depth, f"load {kind}, ptr {pointer}, align {size_of(e.dtype)}")
+    value = _to_register(em, Value(text, False, depth), e.dtype)
+    if guard is None:
+        return value
+    kind = register_type(e.dtype)
+    default = literal(e.default, e.dtype)
+    chosen = f"select i1 {guard.text}, {kind} {value.text}, {kind} {default}"
+    return Value(em.put(depth, chosen), False, depth)
+
+
+def _to_register(em: Emitter, v: Value, dtype: DType) -> Value:
+    if dtype is not BOOL:
+        return v
+    kind = f"<{em.lanes} x i8>" if v.is_vector else "i8"
+    zero = "zeroinitializer" if v.is_vector else "0"
+    return Value(em.put(v.depth, f"icmp ne {kind} {v.text}, {zero}"), v.is_vector, v.depth)
+
+
+def _load_strided(em: Emitter, e: Load, step: int, mask: Value | None, unit: int) -> Value:
+    """Elements ``step`` apart: one wide load, of which every ``step``-th is kept."""
+    where = address(em, e.buffer, e.address, unit * em.lanes * step)
+    depth = max(where.depth, em.barrier, mask.depth if mask else 0)
+    element, size = memory_type(e.dtype), size_of(e.dtype)
+    kind = f"<{em.lanes} x {element}>"
+    if step == 1 and mask is None:
+        return Value(em.put(depth, f"load {kind}, ptr {where.text}, align {size}"), True, depth)
+    count = em.lanes * step
+    wide = f"<{count} x {element}>"
+    lanes = _spread(em, mask, step, depth)
+    default = f"splat ({element} {_memory_literal(e)})"
+    text = em.call(
+        depth,
+        wide,
+        f"llvm.masked.load.{suffix(wide)}.p0",
+        ("ptr", where.text),
+        ("i32", str(size)),
+        (f"<{count} x i1>", lanes),
+        (wide, default),
+    )
+    if step > 1:
+        picks = f"<{', '.join(f'i32 {k * step}' for k in range(em.lanes))}>"
+        kinds = f"{wide} {text}, {wide} poison, <{em.lanes} x i32> {picks}"
+        text = em.put(depth, f"shufflevector {kinds}")
+    return Value(text, True, depth)
+
+
+def _spread(em: Emitter, mask: Value | None, step: int, depth: int) -> str:
+    """The mask of a wide load: of each group of ``step`` elements, the first, if its lane is on."""
+    if step == 1:
+        return mask.text if mask else "splat (i1 true)"
+    count = em.lanes * step
+    if mask is None:
+        bits = ("i1 false" if k % step else "i1 true" for k in range(count))
+        return f"<{', '.join(bits)}>"
+    kind = em.type(BOOL, is_vector=True)
+    picks = ", ".join(f"i32 {em.lanes if k % step else k // step}" for k in range(count))
+    kinds = f"{kind} {mask.text}, {kind} zeroinitializer, <{count} x i32> <{picks}>"
+    return em.put(depth, f"shufflevector {kinds}")
+
+
+def _memory_literal(e: Load) -> str:
+    return str(int(e.default)) if e.dtype is BOOL else literal(e.default, e.dtype)
+
+
+def _pointers(em: Emitter, buffer: Buffer, place: DimLike, unit: int) -> Value:
+    """One pointer per lane."""
+    places = em.dims(place, unit)
+    base = em.pointers[buffer]
+    kind = memory_type(buffer.dtype)
+    lanes = f"<{em.lanes} x i64> {places.text}"
+    text = em.put(places.depth, f"getelementptr {kind}, ptr {base.text}, {lanes}")
+    return Value(text, True, places.depth)
+
+
+def _gather(em: Emitter, e: Load, mask: Value | None, unit: int) -> Value:
+    where = _pointers(em, e.buffer, e.address, unit)
+    depth = max(where.depth, em.barrier, mask.depth if mask else 0)
+    kind = f"<{em.lanes} x {memory_type(e.dtype)}>"
+    text = em.call(
+        depth,
+        kind,
+        f"llvm.masked.gather.{suffix(kind)}.v{em.lanes}p0",
+        (f"<{em.lanes} x ptr>", where.text),
+        ("i32", str(size_of(e.dtype))),
+        (em.type(BOOL, is_vector=True), mask.text if mask else "splat (i1 true)"),
+        (kind, f"splat ({memory_type(e.dtype)} {_memory_literal(e)})"),
+    )
+    return Value(text, True, depth)
+
+
+def store(em: Emitter, buffer: Buffer, place: DimLike, e: Scalar, unit: int) -> None:
+    """Write ``e``, or its values in the lanes of ``unit``, at ``place``."""
+    value = em.value(e, unit)
+    size = size_of(buffer.dtype)
+    if not em.depends(place):
+        text = _to_memory(em, value, buffer.dtype)
+        where = address(em, buffer, place)
+        em.do(f"store {memory_type(buffer.dtype)} {text}, ptr {where.text}, align {size}")
+        return
+    mask = em.masks.get(unit)
+    kind = f"<{em.lanes} x {memory_type(buffer.dtype)}>"
+    value = Value(em.splat(value, buffer.dtype), True, value.depth)
+    text = _to_memory(em, value, buffer.dtype)
+    if stride(em, place) != 1:
+        _scatter(em, buffer, place, (kind, text), unit)
+        return
+    where = address(em, buffer, place, unit * em.lanes)
+    if mask is None:
+        em.do(f"store {kind} {text}, ptr {where.text}, align {size}")
+        return
+    lanes = (em.type(BOOL, is_vector=True), mask.text)
+    function = f"llvm.masked.store.{suffix(kind)}.p0"
+    em.call(
+        em.top, "void", function, (kind, text), ("ptr", where.text), ("i32", str(size)), lanes
+    )
+
+
+def _scatter(
+    em: Emitter, buffer: Buffer, place: DimLike, value: tuple[str, str], unit: int
+) -> None:
+    where = _pointers(em, buffer, place, unit)
+    mask = em.masks.get(unit)
+    em.call(
+        em.top,
+        "void",
+        f"llvm.masked.scatter.{suffix(value[0])}.v{em.lanes}p0",
+        value,
+        (f"<{em.lanes} x ptr>", where.text),
+        ("i32", str(size_of(buffer.dtype))),
+        (em.type(BOOL, is_vector=True), mask.text if mask else "splat (i1 true)"),
+    )
+
+
+def _to_memory(em: Emitter, v: Value, dtype: DType) -> str:
+    if dtype is not BOOL:
+        return v.text
+    kind = em.type(BOOL, is_vector=v.is_vector)
+    to = f"<{em.lanes} x i8>" if v.is_vector else "i8"
+    return em.put(v.depth, f"zext {kind} {v.text} to {to}")
+
+
+__all__ = ["Dim", "address", "load", "store"]

@@ -1,0 +1,251 @@
+"""Nests to code: what each kind of statement becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from fornix.compile.emit.builder import Carried, Value
+from fornix.compile.emit.folds import fold_lanes, horizontal, start, surely_runs
+from fornix.compile.emit.memory import store
+from fornix.compile.nest import (
+    Block,
+    ChunkedLanes,
+    Chunks,
+    Fold,
+    Lanes,
+    Loop,
+    Put,
+    Statement,
+)
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Variable
+
+if TYPE_CHECKING:
+    from fornix.compile.emit.emitter import Emitter
+
+Turn = Callable[[list[str]], Sequence[str]]
+
+
+def run(em: Emitter, block: Block) -> None:
+    """Write the code of ``block``."""
+    for statement in block:
+        _statement(em, statement)
+
+
+def _statement(em: Emitter, statement: Statement) -> None:
+    match statement:
+        case Put():
+            for unit in em.units if em.depends(statement.address) else (0,):
+                store(em, statement.buffer, statement.address, statement.value, unit)
+        case Loop():
+            _loop(em, statement.axis, statement.body)
+        case Lanes():
+            bounds = (0, statement.axis.extent)
+            vector_loop(
+                em, statement.axis, bounds, statement.units, [], _no_result(em, statement.body)
+            )
+        case Chunks():
+            _chunks(em, statement)
+        case ChunkedLanes():
+            _chunked_lanes(em, statement)
+        case Fold():
+            _fold(em, statement)
+
+
+def _no_result(em: Emitter, body: Block) -> Turn:
+    def turn(_: list[str]) -> Sequence[str]:
+        run(em, body)
+        return []
+
+    return turn
+
+
+def _loop(em: Emitter, axis: Variable, body: Block) -> None:
+    def turn(i: str, _: list[str]) -> Sequence[str]:
+        em.places[axis] = Value(i, False, em.top)
+        run(em, body)
+        return []
+
+    extent = em.dim(axis.extent).text
+    em.loop("0", extent, 1, [], turn, is_sure=surely_runs(axis.extent))
+
+
+# ── vectors ────────────────────────────────────────────────────────────────────────────────────
+
+
+def vector_loop(
+    em: Emitter,
+    axis: Variable,
+    bounds: tuple[DimLike | Value, DimLike | Value],
+    units: int,
+    carried: Carried,
+    turn: Turn,
+) -> list[str]:
+    """``axis`` over ``bounds``: whole steps of several vectors, then single masked ones.
+
+    ``turn`` sees `Emitter.units` and `masks`; it gets what is carried for each unit, if anything
+    is, and gives it anew. A short axis of known extent takes no loop.
+    """
+    low, high = (b if isinstance(b, Value) else em.dim(b) for b in bounds)
+    whole_step = em.lanes * units
+    extent = None
+    if not (low.text + high.text).count("%"):
+        extent = int(high.text) - int(low.text)
+        if extent <= whole_step:
+            return _straight(em, axis, low, extent, carried, turn)
+        units = _even_units(extent, em.lanes, units)
+        whole_step = em.lanes * units
+    middle = high
+    if extent is None or extent % whole_step:
+        middle = _last_whole(em, low, high, whole_step)
+    first = carried[:units]
+    results = _vectors(em, axis, (low, middle), range(units), first, turn, extent is not None)
+    if middle is high:
+        return [*results, *(text for _, text in carried[units:])]
+    kinds = [kind for kind, _ in carried]
+    left = list(zip(kinds, results, strict=False))[:1]
+    tail = _masked(em, axis, (middle, high), left, turn)
+    return [*tail, *results[1:], *(text for _, text in carried[units:])]
+
+
+def _straight(
+    em: Emitter, axis: Variable, low: Value, extent: int, carried: Carried, turn: Turn
+) -> list[str]:
+    """All vectors one after the other, the last one masked."""
+    count = -(-extent // em.lanes)
+    with em.along(axis, range(count)):
+        em.places[axis] = Value(low.text, False, low.depth)
+        if extent % em.lanes:
+            left = Value(str(extent), False, 0)
+            em.masks = {count - 1: em.first_lanes(left, count - 1)}
+        results = turn([text for _, text in carried[:count]])
+    return [*results, *(text for _, text in carried[count:])]
+
+
+def _even_units(extent: int, lanes: int, units: int) -> int:
+    """Up to ``units`` vectors at a time, so that no masked turn is needed if that is possible."""
+    if extent % lanes:
+        return units
+    even = [n for n in range(units, 0, -1) if extent % (lanes * n) == 0]
+    return next((n for n in even if 2 * n >= units), units)
+
+
+def _last_whole(em: Emitter, low: Value, high: Value, step: int) -> Value:
+    """Where whole steps from ``low`` end."""
+    depth = max(low.depth, high.depth)
+    length = em.put(depth, f"sub i64 {high.text}, {low.text}")
+    rest = em.put(depth, f"srem i64 {length}, {step}")
+    return Value(em.put(depth, f"sub i64 {high.text}, {rest}"), False, depth)
+
+
+def _vectors(
+    em: Emitter,
+    axis: Variable,
+    bounds: tuple[Value, Value],
+    units: Sequence[int],
+    carried: Carried,
+    turn: Turn,
+    is_sure: bool,  # noqa: FBT001 -- handed through
+) -> list[str]:
+    low, high = bounds
+
+    def body(i: str, values: list[str]) -> Sequence[str]:
+        with em.along(axis, units):
+            em.places[axis] = Value(i, False, em.top)
+            return turn(values)
+
+    return em.loop(low.text, high.text, em.lanes * len(units), carried, body, is_sure=is_sure)
+
+
+def _masked(
+    em: Emitter, axis: Variable, bounds: tuple[Value, Value], carried: Carried, turn: Turn
+) -> list[str]:
+    """The rest, one vector at a time; only lanes below the end exist."""
+    low, high = bounds
+
+    def body(i: str, values: list[str]) -> Sequence[str]:
+        with em.along(axis):
+            em.places[axis] = Value(i, False, em.top)
+            left = Value(em.put(em.top, f"sub i64 {high.text}, {i}"), False, em.top)
+            em.masks = {0: em.first_lanes(left, 0)}
+            return turn(values)
+
+    return em.loop(low.text, high.text, em.lanes, carried, body, is_sure=False)
+
+
+def _fold(em: Emitter, fold: Fold) -> None:
+    """A reduction in vectors; its value is remembered where it is computed."""
+    dtype = fold.result.dtype
+    kind = em.type(dtype, is_vector=True)
+    neutral = start(em, fold.result.op, dtype, is_vector=True)
+
+    def turn(totals: list[str]) -> list[str]:
+        results = []
+        for unit, total in zip(em.units, totals, strict=True):
+            for put in fold.kept:
+                store(em, put.buffer, put.address, put.value, unit)
+            results.append(fold_lanes(em, fold.result.op, fold.body, total, unit))
+        return results
+
+    bounds = (0, fold.axis.extent)
+    carried = [(kind, neutral)] * fold.units
+    totals = vector_loop(em, fold.axis, bounds, fold.units, carried, turn)
+    used = [t for t in totals if t != neutral] or totals[:1]
+    em.remember((fold.result, None), horizontal(em, fold.result.op, dtype, used))
+
+
+# ── chunks ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _share(em: Emitter, count: Value) -> tuple[Value, Value]:
+    """What chunk ``%chunk`` of ``%chunks`` does of ``count`` pieces: from, to."""
+
+    def cut(number: str) -> Value:
+        product = em.put(count.depth, f"mul i64 {count.text}, {number}")
+        return Value(em.put(count.depth, f"udiv i64 {product}, %chunks"), False, count.depth)
+
+    return cut("%chunk"), cut(em.put(count.depth, "add i64 %chunk, 1"))
+
+
+def _pieces(em: Emitter, extent: DimLike, grain: int) -> Value:
+    """How many pieces of ``grain`` there are in ``extent``."""
+    return em.dim((extent + (grain - 1)) // grain)
+
+
+def _chunks(em: Emitter, chunks: Chunks) -> None:
+    """One loop over all combinations of the axes, taken apart by division."""
+    count: DimLike = 1
+    for axis in chunks.axes:
+        count = count * axis.extent
+    low, high = _share(em, em.dim(count))
+
+    def turn(i: str, _: list[str]) -> Sequence[str]:
+        rest = i
+        for axis in reversed(chunks.axes[1:]):
+            extent = em.dim(axis.extent).text
+            em.places[axis] = Value(em.put(em.top, f"urem i64 {rest}, {extent}"), False, em.top)
+            rest = em.put(em.top, f"udiv i64 {rest}, {extent}")
+        if chunks.axes:
+            em.places[chunks.axes[0]] = Value(rest, False, em.top)
+        run(em, chunks.body)
+        return []
+
+    em.loop(low.text, high.text, 1, [], turn, is_sure=False)
+
+
+def _chunked_lanes(em: Emitter, lanes: ChunkedLanes) -> None:
+    """A share of one axis, cut at whole grains."""
+    low, high = _share(em, _pieces(em, lanes.axis.extent, lanes.grain))
+    extent = em.dim(lanes.axis.extent)
+    depth = max(low.depth, extent.depth)
+    ends = [
+        Value(em.put(depth, f"mul nsw i64 {v.text}, {lanes.grain}"), False, depth)
+        for v in (low, high)
+    ]
+    end = em.call(depth, "i64", "llvm.smin.i64", ("i64", ends[1].text), ("i64", extent.text))
+    bounds = (ends[0], Value(end, False, depth))
+    vector_loop(em, lanes.axis, bounds, lanes.units, [], _no_result(em, lanes.body))
+
+
+__all__ = ["run", "vector_loop"]

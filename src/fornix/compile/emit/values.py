@@ -1,0 +1,178 @@
+"""Loop scalars to values: which instructions, expansion or reduction each kind of node is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fornix.compile.emit import maths
+from fornix.compile.emit.builder import Value
+from fornix.compile.emit.convert import convert
+from fornix.compile.emit.instructions import Operands, binary, divide, unary
+from fornix.compile.emit.memory import load
+from fornix.compile.emit.raw import Raw
+from fornix.compile.emit.types import literal
+from fornix.dtype import BOOL, FLOAT64, INT32, INT64, DType
+from fornix.errors import NotSupported
+from fornix.ir.loops import Apply, Const, Index, Load, Reduce, Scalar, apply, bitcast, const, select
+
+if TYPE_CHECKING:
+    from fornix.compile.emit.emitter import Emitter
+
+_UNARY = {"neg", "abs", "not", "sqrt", "floor", "ceil", "trunc", "rint"}
+_DIVISIONS = {"div", "mod", "fmod"}
+
+
+def compute(em: Emitter, e: Scalar, unit: int) -> Value:
+    """Write the code of ``e``; its operands are remembered by whoever asks for them."""
+    match e:
+        case Const():
+            return Value(literal(e.value, e.dtype), False, 0)
+        case Index():
+            d = e.dims[0]
+            return em.dims(d, unit) if em.depends(e) else em.dim(d)
+        case Load():
+            return load(em, e, unit)
+        case Reduce():
+            return em.reduce(e, unit)
+        case Raw():
+            return _raw(em, e, unit)
+        case Apply():
+            return _apply(em, e, unit)
+    raise NotSupported(f"{type(e).__name__} has no code")
+
+
+def _apply(em: Emitter, e: Apply, unit: int) -> Value:
+    expanded = _expansion(em, e)
+    if expanded is not None:
+        if e.op == "pow" and e.dtype.kind == "int":
+            good = binary(em, "le", e.dtype, Value("0", False, 0), em.value(e.args[1], unit))
+            em.check("power", "an integer is raised to a negative power", good, unit)
+        return em.value(expanded, unit)
+    args = [em.value(a, unit) for a in e.args]
+    if e.op == "select":
+        return _select(em, e.dtype, args)
+    if e.op == "after":
+        return args[1]
+    if e.op == "bitcast":
+        return _same_width(em, e.args[0].dtype, e.dtype, args[0])
+    dtype = e.args[0].dtype
+    if e.op in _UNARY:
+        return unary(em, e.op, dtype, *args)
+    if e.op in _DIVISIONS and dtype.is_integer:
+        return divide(em, e.op, dtype, args[0], args[1], unit)
+    return binary(em, e.op, dtype, *args)
+
+
+def _expansion(em: Emitter, e: Apply) -> Scalar | None:
+    """What ``e`` is in simpler terms; None for what is simple."""
+    found = em.expansions.get(e)
+    if found is None:
+        found = _expand(em, e)
+        if found is not None:
+            em.expansions[e] = found
+    return found
+
+
+def _expand(em: Emitter, e: Apply) -> Scalar | None:
+    if e.op == "cast":
+        return convert(e.args[0], e.dtype, em.target)
+    if e.op in maths.FUNCTIONS:
+        return maths.FUNCTIONS[e.op](e.args[0])
+    if e.op == "pow":
+        return maths.pow(*e.args) if e.dtype.is_float else _integer_power(e)
+    if e.op in {"mod", "fmod"} and e.dtype.is_float:
+        return maths.remainder(e.op, *e.args)
+    return None
+
+
+def _integer_power(e: Apply) -> Scalar:
+    """By squaring."""
+    base, exponent = e.args
+    bits = exponent.dtype.bits
+    if isinstance(exponent, Const) and exponent.value >= 0:
+        bits = int(exponent.value).bit_length()
+    result: Scalar = const(1, e.dtype)
+    for k in range(bits):
+        odd = apply("ne", apply("and", apply("shr", exponent, k), 1), 0)
+        result = select(odd, result * base, result)
+        base = base * base
+    return result
+
+
+def _select(em: Emitter, dtype: DType, args: list[Value]) -> Value:
+    condition, a, b = args
+    o = Operands(em, dtype, a, b)
+    x, y = o.texts
+    depth = max(o.depth, condition.depth)
+    if condition.is_vector and not o.is_vector:
+        x, y = em.splat(a, dtype), em.splat(b, dtype)
+    is_vector = condition.is_vector or o.is_vector
+    kind = em.type(dtype, is_vector=is_vector)
+    bit = em.type(BOOL, is_vector=condition.is_vector)
+    text = f"select {bit} {condition.text}, {kind} {x}, {kind} {y}"
+    return Value(em.put(depth, text), is_vector, depth)
+
+
+def _same_width(em: Emitter, source: DType, dtype: DType, x: Value) -> Value:
+    a, b = (em.type(d, is_vector=x.is_vector) for d in (source, dtype))
+    if a == b:
+        return x
+    if dtype is BOOL:  # a byte
+        return binary(em, "ne", source, x, Value("0", False, 0))
+    if source is BOOL:
+        return Value(em.put(x.depth, f"zext {a} {x.text} to {b}"), x.is_vector, x.depth)
+    return Value(em.put(x.depth, f"bitcast {a} {x.text} to {b}"), x.is_vector, x.depth)
+
+
+def _raw(em: Emitter, e: Raw, unit: int) -> Value:
+    args = [em.value(a, unit) for a in e.args]
+    x, source = args[0], e.args[0].dtype
+    if e.instruction == "scale":
+        return _scale(em, e, unit)
+    if e.instruction == "same":
+        return _same_width(em, source, e.dtype, x)
+    a, b = (em.type(d, is_vector=x.is_vector) for d in (source, e.dtype))
+    half = f"<{em.lanes} x half>" if x.is_vector else "half"
+    if e.instruction == "half_to_float":
+        bits = em.put(x.depth, f"bitcast {a} {x.text} to {half}")
+        return Value(em.put(x.depth, f"fpext {half} {bits} to {b}"), x.is_vector, x.depth)
+    if e.instruction == "float_to_half":
+        bits = em.put(x.depth, f"fptrunc {a} {x.text} to {half}")
+        return Value(em.put(x.depth, f"bitcast {half} {bits} to {b}"), x.is_vector, x.depth)
+    text = em.put(x.depth, f"{e.instruction} {a} {x.text} to {b}")
+    return Value(text, x.is_vector, x.depth)
+
+
+# Instructions that scale by powers of two: vector bytes and element bits → name, mask, rounding.
+_SCALEF = {
+    (64, 32): "llvm.x86.avx512.mask.scalef.ps.512",
+    (64, 64): "llvm.x86.avx512.mask.scalef.pd.512",
+}
+CURRENT_ROUNDING = 4
+
+
+def _scale(em: Emitter, e: Raw, unit: int) -> Value:
+    """``x·2ⁿ``, also where it is subnormal or overflows."""
+    x, n = e.args
+    a, b = em.value(x, unit), em.value(n, unit)
+    o = Operands(em, e.dtype, a, b)
+    name = _SCALEF.get((em.lanes * e.dtype.bits // 8, e.dtype.bits))
+    if name is None or not o.is_vector or not em.target.has("avx512f"):
+        return em.value(_scaled(x, n), unit)
+    mask = f"i{em.lanes}"
+    given = [(o.type, t) for t in (*o.texts, "zeroinitializer")]
+    rounding = ("i32", str(CURRENT_ROUNDING))
+    return o.value(em.call(o.depth, o.type, name, *given, (mask, "-1"), rounding))
+
+
+def _scaled(x: Scalar, n: Scalar) -> Scalar:
+    """``x·2ⁿ`` by two multiplications, each with a power that has an exponent."""
+    whole = INT64 if x.dtype is FLOAT64 else INT32
+    mantissa = {32: 23, 64: 52}[x.dtype.bits]
+    bias = {32: 127, 64: 1023}[x.dtype.bits]
+    safe = select(apply("eq", n, n), n, 0.0)
+    power = Raw("fptosi", safe, whole)
+    first = apply("shr", power, 1)
+    for part in (first, power - first):
+        x = x * bitcast(apply("shl", part + bias, mantissa), x.dtype)
+    return x

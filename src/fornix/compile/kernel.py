@@ -1,0 +1,49 @@
+"""What the compiler hands to the runtime: native kernels and how they are called.
+
+A kernel is ``i64 kernel(ptr args, ptr syms, ptr scratch, i64 chunk, i64 chunks)``. `args` are base
+addresses in the order of `CompiledKernel.buffers`, `syms` the values of `symbols` as i64, `scratch`
+the caller's own memory, aligned to 64 bytes. It does piece ``chunk`` of ``chunks``, and returns 0
+or 1 + the index of the check that failed first. How work is cut never changes a bit of a result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Buffer
+
+SCRATCH_ALIGNMENT = 64
+"""Bytes; a line of the cache, and the widest vector."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that data can get wrong: `kind` is "index", "division" or "power"."""
+
+    kind: str
+    text: str
+    """The expression that was wrong, for whoever reads a report."""
+
+
+@dataclass(frozen=True)
+class CompiledKernel:
+    """Machine code for a computation; immutable, callable from any thread."""
+
+    name: str
+    address: int
+    buffers: tuple[str, ...]
+    symbols: tuple[str, ...]
+    parallel: DimLike
+    """Into how many chunks it makes sense to cut the work."""
+    scratch: DimLike
+    """Bytes of scratch memory that each thread needs."""
+    checks: tuple[Check, ...]
+    arguments: tuple[Buffer, ...] = ()
+    """The buffers behind `buffers`, in the same order."""
+    outputs: tuple[Buffer, ...] = ()
+    """Those of `arguments` that the kernel fills."""
+    schedule: str = ""
+    """How the loops run: "map", "row", "contraction" …"""
+    owner: object = field(default=None, repr=False, compare=False)
+    """Keeps the machine code in memory."""

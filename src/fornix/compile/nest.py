@@ -1,0 +1,93 @@
+"""The small form between schedules and code: loops that run in this order, in this way.
+
+A schedule turns a computation (`ir.loops.Store`) into a `Nest`; `emit.statements` writes its code.
+Every decision about order, vectors and pieces of work stands in a nest; none is taken later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Buffer, Reduce, Scalar, Variable
+
+
+@dataclass(frozen=True)
+class Put:
+    """``buffer[address] = value``."""
+
+    buffer: Buffer
+    address: DimLike
+    value: Scalar
+
+
+@dataclass(frozen=True)
+class Loop:
+    """``body`` for every value of ``axis``, in order."""
+
+    axis: Variable
+    body: Block
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """``body`` in vectors along ``axis``, up to ``units`` at a time; the last lanes masked."""
+
+    axis: Variable
+    units: int
+    body: Block
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """``body`` for every combination of ``axes``, of which each chunk does its share.
+
+    Shares are cut at multiples of ``grain`` of the last axis.
+    """
+
+    axes: tuple[Variable, ...]
+    body: Block
+    grain: int = 1
+
+
+@dataclass(frozen=True)
+class ChunkedLanes:
+    """`Lanes` of which each chunk does a share, cut at multiples of ``grain``."""
+
+    axis: Variable
+    units: int
+    grain: int
+    body: Block
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Compute ``result`` now, in vectors along ``axis``; ``kept`` is written on the way.
+
+    ``body`` is what is reduced, over ``axis`` alone.
+    """
+
+    result: Reduce
+    axis: Variable
+    units: int
+    body: Scalar
+    kept: tuple[Put, ...] = ()
+
+
+Statement: TypeAlias = "Put | Loop | Lanes | Chunks | ChunkedLanes | Fold"
+Block: TypeAlias = tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class Nest:
+    """A kernel: what runs, with how many lanes to a vector, and what it needs."""
+
+    kind: str
+    body: Block
+    lanes: int
+    parallel: DimLike = 1
+    scratch: Mapping[Buffer, DimLike] = field(default_factory=dict)
+    """Buffers in scratch memory and the offset in bytes of each."""
+    scratch_bytes: DimLike = 0

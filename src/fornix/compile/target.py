@@ -1,0 +1,127 @@
+"""The machine that code is made for: `Target`.
+
+Decides what the rest of the compiler may assume of a processor: its instructions, the width and
+number of its vector registers, its caches. How instructions are chosen is LLVM's business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from llvmlite import binding as llvm
+
+# Levels of x86-64 that `Target.masked` knows: vector bytes, number of vector registers, and the
+# instruction sets that the compiler asks for. Source: System V ABI, x86-64 supplement.
+_LEVELS: dict[str, tuple[int, int, frozenset[str]]] = {
+    "x86-64": (16, 16, frozenset({"sse2"})),
+    "x86-64-v3": (32, 16, frozenset({"sse2", "sse4.1", "avx", "avx2", "fma", "f16c"})),
+}
+_USED = frozenset({
+    "sse2", "sse4.1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl",
+    "avx512vnni", "avx512bf16", "neon", "dotprod",
+})  # fmt: skip
+
+DEFAULT_L1, DEFAULT_L2 = 32 << 10, 512 << 10
+"""Bytes of caches that nobody tells us of; the smallest of current machines."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A processor: what it is called, what it can do, how large its registers and caches are."""
+
+    cpu: str
+    features: frozenset[str]
+    vector_bytes: int
+    vector_registers: int
+    l1_bytes: int = DEFAULT_L1
+    l2_bytes: int = DEFAULT_L2
+    attributes: str = ""
+    """All features as LLVM writes them: ``+avx2,-avx512f``; empty: those of `cpu`."""
+
+    @staticmethod
+    @functools.cache
+    def host() -> Target:
+        """The processor that this process runs on."""
+        _initialize()
+        flags = llvm.get_host_cpu_features()
+        found = frozenset(name for name, present in flags.items() if present) & _USED
+        vector_bytes, registers = _registers(found)
+        return Target(
+            cpu=llvm.get_host_cpu_name(),
+            features=found,
+            vector_bytes=vector_bytes,
+            vector_registers=registers,
+            l1_bytes=_cache_bytes(1) or DEFAULT_L1,
+            l2_bytes=_cache_bytes(2) or DEFAULT_L2,
+            attributes=flags.flatten(),
+        )
+
+    @staticmethod
+    def masked(level: str) -> Target:
+        """The host, restricted to a level of x86-64: "x86-64" or "x86-64-v3"."""
+        vector_bytes, registers, features = _LEVELS[level]
+        return dataclasses.replace(
+            Target.host(),
+            cpu=level,
+            features=features,
+            vector_bytes=vector_bytes,
+            vector_registers=registers,
+            attributes="",
+        )
+
+    def has(self, feature: str) -> bool:
+        """Whether instructions called ``feature`` may be used."""
+        return feature in self.features
+
+    @property
+    def is_x86(self) -> bool:
+        """Whether the processor is an x86-64."""
+        return self.has("sse2")
+
+    @property
+    def rounds(self) -> bool:
+        """Whether floor, ceil, trunc and rint are instructions."""
+        return not self.is_x86 or self.has("sse4.1")
+
+    @property
+    def fuses(self) -> bool:
+        """Whether ``a*b + c`` is one instruction."""
+        return not self.is_x86 or self.has("fma")
+
+    @property
+    def text(self) -> str:
+        """Everything that machine code depends on, for keys of caches."""
+        return f"{llvm.get_default_triple()} {self.cpu} {self.attributes} {self.vector_bytes}"
+
+
+@functools.cache
+def _initialize() -> None:
+    """Make LLVM know the processor of this machine; further calls do nothing."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+def _registers(features: frozenset[str]) -> tuple[int, int]:
+    """Bytes in a vector register and their number."""
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:
+        return 64, 32
+    if "avx2" in features:
+        return 32, 16
+    return 16, 16 if "sse2" in features else 32
+
+
+def _cache_bytes(level: int) -> int | None:
+    """Bytes in the data cache of ``level`` of the first core, as Linux tells."""
+    for entry in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind = (entry / "type").read_text().strip()
+            size = (entry / "size").read_text().strip()
+            found = int((entry / "level").read_text())
+        except (OSError, ValueError):
+            continue
+        if found == level and kind in {"Data", "Unified"} and size.endswith("K"):
+            return int(size[:-1]) << 10
+    return None
