@@ -26,7 +26,7 @@ from fornix.ir.graph import Node, Value
 Bindings = Mapping[str, Any]
 Rewrite = Callable[..., Value | None]
 
-COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "And", "Or", "Equal"})
+COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal"})
 """Operators of two inputs whose order does not matter."""
 
 NUMBER_RTOL = 1e-3
@@ -43,13 +43,13 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Anything(Pattern):
-    """Any value that is there; binds it."""
+    """Any value; binds it. A name with ``?`` may be absent and then binds None."""
 
     name: str
 
     def matches(self, value: Value | None, bound: Bindings) -> Iterator[Bindings]:
-        if value is not None:
-            yield from _bind(self.name, value, bound)
+        if value is not None or self.name.endswith("?"):
+            yield from _bind(self.name.removesuffix("?"), value, bound)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ P = Operators()
 
 
 def any_(name: str) -> Anything:
-    """Any value; binds it as ``name``."""
+    """Any value; binds it as ``name``; ``name?`` may be absent and binds None."""
     return Anything(name)
 
 

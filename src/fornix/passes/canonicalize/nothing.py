@@ -1,0 +1,125 @@
+"""Nodes that give back what they were given."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fornix.dtype import DType
+from fornix.ir.graph import Node, Value
+from fornix.ops.fact import Array
+from fornix.passes.make import Maker
+from fornix.passes.pattern import P, Rule, any_, const, rewrite
+
+
+@rewrite(P.Identity(any_("x")))
+def drop_identity(x: Value) -> Value:
+    """Identity(x) = x."""
+    return x
+
+
+@rewrite(
+    P.Dropout(any_("x"), bind="node"),
+    P.Dropout(any_("x"), const("ratio?"), bind="node"),
+    P.Dropout(any_("x"), const("ratio?"), const("training?"), bind="node"),
+)
+def drop_dropout(x: Value, node: Node, training: Array | None = None) -> Value | None:
+    """Dropout(x) = x in inference; opset 12 and later may train."""
+    trains = (training is not None and bool(training.any())) or not node.attr("is_test", 1)
+    return None if trains or node.wants(1) else x
+
+
+@rewrite(P.Cast(any_("x"), bind="node"))
+def drop_cast(x: Value, node: Node, make: Maker) -> Value | None:
+    """Cast(x, to = its dtype) = x."""
+    dtype = make.fact(x).dtype
+    to = node.attr("to")
+    return x if dtype is not None and isinstance(to, int) and DType.of(to) is dtype else None
+
+
+@rewrite(
+    P.Concat(any_("x")),
+    P.Sum(any_("x")),
+    P.Mean(any_("x")),
+    P.Max(any_("x")),
+    P.Min(any_("x")),
+    P.Clip(any_("x"), bind="node"),
+)
+def drop_single(x: Value, node: Node | None = None) -> Value | None:
+    """Concat, Sum, Mean, Max or Min of one value, and Clip without bounds, are that value."""
+    clips = node is not None and not {"min", "max"}.isdisjoint(node.attributes)
+    return None if clips or (node is not None and node.domain) else x
+
+
+@rewrite(
+    P.Reshape(any_("x"), any_("shape?"), bind="node"),
+    P.Flatten(any_("x"), bind="node"),
+    P.Squeeze(any_("x"), any_("axes?"), bind="node"),
+    P.Expand(any_("x"), any_("shape"), bind="node"),
+    P.Tile(any_("x"), any_("repeats"), bind="node"),
+)
+def drop_same_shape(x: Value, node: Node, make: Maker) -> Value | None:
+    """What only changes shapes, Expand and Tile are x where the result has the shape of x."""
+    return x if keeps_shape(x, node, make) else None
+
+
+@rewrite(
+    P.Slice(any_("x"), bind="node"),
+    P.Slice(any_("x"), any_("starts"), any_("ends"), any_("axes?"), const("steps?"), bind="node"),
+)
+def drop_slice(x: Value, node: Node, make: Maker, steps: Array | None = None) -> Value | None:
+    """A Slice forwards that keeps every extent cuts nothing."""
+    backwards = steps is not None and bool((steps < 0).any())
+    return None if backwards or not keeps_shape(x, node, make) else x
+
+
+@rewrite(
+    P.Pad(any_("x"), bind="node"),
+    P.Pad(any_("x"), const("pads"), any_("value?"), any_("axes?"), bind="node"),
+)
+def drop_pad(x: Value, node: Node, pads: Array | None = None) -> Value | None:
+    """Pad by nothing = x; before opset 11 the pads are an attribute."""
+    given = node.attr("pads", node.attr("paddings")) if pads is None else pads
+    return x if given is not None and not np.any(given) else None
+
+
+@rewrite(P.Split(any_("x"), any_("split?"), bind="node"))
+def drop_split(x: Value, node: Node) -> Value | None:
+    """Split into one part = x."""
+    return x if len(node.outputs) == 1 else None
+
+
+@rewrite(P.Add(any_("x"), const("zero"), bind="node"), P.Sub(any_("x"), const("zero"), bind="node"))
+def drop_addition(x: Value, zero: Array, node: Node, make: Maker) -> Value | None:
+    """X + 0 = x − 0 = x for integers; floats keep their −0, which + 0 would change."""
+    is_integer = zero.dtype.kind in "iu"
+    return x if is_integer and not zero.any() and keeps_shape(x, node, make) else None
+
+
+@rewrite(
+    P.Mul(any_("x"), const("one"), bind="node"),
+    P.Div(any_("x"), const("one"), bind="node"),
+    P.Pow(any_("x"), const("one"), bind="node"),
+)
+def drop_multiplication(x: Value, one: Array, node: Node, make: Maker) -> Value | None:
+    """X · 1 = x / 1 = x¹ = x."""
+    return x if bool(np.all(one == 1)) and keeps_shape(x, node, make) else None
+
+
+def keeps_shape(x: Value, node: Node, make: Maker) -> bool:
+    """Whether the result of ``node`` is known to have the shape of ``x``."""
+    before, after = make.fact(x), make.fact(node.output)
+    return before.has_rank and after.has_rank and before.shape == after.shape
+
+
+RULES: tuple[Rule, ...] = (
+    *drop_identity,
+    *drop_dropout,
+    *drop_cast,
+    *drop_single,
+    *drop_same_shape,
+    *drop_slice,
+    *drop_pad,
+    *drop_split,
+    *drop_addition,
+    *drop_multiplication,
+)

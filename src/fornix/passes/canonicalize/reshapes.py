@@ -1,0 +1,97 @@
+"""Reshape, Squeeze, Unsqueeze and Flatten keep all elements in their order, so two are one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fornix.ir.dim import DimLike, known
+from fornix.ir.graph import Node, Value
+from fornix.ops.fact import Array, static
+from fornix.passes.make import Maker
+from fornix.passes.pattern import Application, P, Pattern, Rule, any_, const, either, rewrite
+
+RESHAPE_TAKES_INPUT = 5
+"""Since this opset the shape is an input."""
+
+
+def _reshaping(of: Pattern, bind: str | None = None) -> tuple[Application, ...]:
+    return (
+        P.Reshape(of, any_(f"{bind or 'inner'}_shape?"), bind=bind),
+        P.Squeeze(of, any_(f"{bind or 'inner'}_shape?"), bind=bind),
+        P.Unsqueeze(of, any_(f"{bind or 'inner'}_shape?"), bind=bind),
+        P.Flatten(of, bind=bind),
+    )
+
+
+@rewrite(P.Reshape(any_("x"), any_("shape"), bind="node"))
+def store_reshape(x: Value, shape: Value, make: Maker) -> Value | None:
+    """A computed target whose extents are known becomes stored: 0 copies, one −1 takes the rest.
+
+    Reshape(x[N, S, 768], Concat(Shape(x)[:2], 12, 64)) = Reshape(x, [0, 0, 12, 64])
+    """
+    before, wanted = make.fact(x), make.fact(shape).value
+    if shape.constant is not None or wanted is None or not before.has_rank:
+        return None
+    target = target_of(before.shape, list(wanted.reshape(-1)))
+    return None if target is None else make.Reshape(x, target)
+
+
+@rewrite(*_reshaping(either(*_reshaping(any_("x"))), bind="node"))
+def merge_reshapes(x: Value, node: Node, make: Maker) -> Value | None:
+    """Two in a row, where shapes are known: x if it gets its shape back, else one Reshape."""
+    before, after = make.fact(x), make.fact(node.output)
+    if make.opset < RESHAPE_TAKES_INPUT or not before.has_rank or not after.has_rank:
+        return None
+    if before.shape == after.shape:
+        return x
+    target = target_of(before.shape, after.shape)
+    return None if target is None else make.Reshape(x, target)
+
+
+@rewrite(P.Reshape(either(*_reshaping(any_("x"))), const("shape"), bind="node"))
+def merge_reshape(x: Value, shape: Array, node: Node, make: Maker) -> Value | None:
+    """Reshape(Reshape(x, s), t) = Reshape(x, t) for any shapes, unless t copies an extent of s."""
+    return None if (shape == 0).any() else make.Reshape(x, shape, **dict(node.attributes))
+
+
+@rewrite(
+    P.Squeeze(any_("x"), any_("axes?"), bind="node"),
+    P.Unsqueeze(any_("x"), any_("axes?"), bind="node"),
+    P.Flatten(any_("x"), bind="node"),
+)
+def write_as_reshape(x: Value, node: Node, make: Maker) -> Value | None:
+    """Squeeze, Unsqueeze and Flatten of static shapes are Reshapes."""
+    before, after = make.fact(x), make.fact(node.output)
+    if make.opset < RESHAPE_TAKES_INPUT or not before.has_rank or not after.has_rank:
+        return None
+    if static(before.shape) is None:
+        return None
+    target = target_of(before.shape, after.shape)
+    return None if target is None else make.Reshape(x, target)
+
+
+def target_of(before: Sequence[DimLike], after: Sequence[DimLike]) -> Array | None:
+    """What Reshape needs to hear to make ``after`` of ``before``; None if it has no words for it.
+
+    Unknown extents that stay on their axis are copied by 0, and one more may be −1.
+    """
+    target = [_entry(extent, before[axis : axis + 1]) for axis, extent in enumerate(after)]
+    return None if target.count(-1) > 1 else np.array(target, np.int64)
+
+
+def _entry(extent: DimLike, there: Sequence[DimLike]) -> int:
+    """How a Reshape says ``extent``, ``there`` being the extent of the data on that axis."""
+    fixed = known(extent)
+    if fixed is not None and fixed > 0:
+        return fixed
+    return 0 if list(there) == [extent] else -1
+
+
+RULES: tuple[Rule, ...] = (
+    *store_reshape,
+    *merge_reshapes,
+    *merge_reshape,
+    *write_as_reshape,
+)
