@@ -12,10 +12,14 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from fornix.dtype import FLOAT32, DType
-from fornix.errors import require
+from fornix.errors import ConvertError, require
+from fornix.ir.attribute import Attribute
 from fornix.ir.dim import DimLike
+from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.loops import Scalar, Tensor, cast, compute, index, reduce, select
+from fornix.ir.types import TensorType
 from fornix.ops import scalar as s
+from fornix.ops.adapt import count_from_front, put_ahead, put_behind, rank_of, shape_of
 from fornix.ops.along import along, merged, outside
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import normalize_axis, row_major, shape_text
@@ -36,6 +40,11 @@ def _sigmoid(x: s.Operand) -> s.Operand:
 
 def _elu(x: s.Operand, *, alpha: float) -> s.Operand:
     return s.where(s.less(x, 0), alpha * (s.exp(s.minimum(x, 0.0)) - 1.0), x)
+
+
+def _celu(x: s.Operand, *, alpha: float) -> s.Operand:
+    """The product is bounded, not the exponential: they differ where alpha is negative."""
+    return s.maximum(x, 0.0) + s.minimum(alpha * (s.exp(x / alpha) - 1.0), 0.0)
 
 
 def _softplus(x: s.Operand) -> s.Operand:
@@ -112,9 +121,16 @@ def prelu_of_channels(X: Array, slope: Array) -> Array:
         f"slope must have 1 element or one per channel of X{shape_text(X.shape)}, {channels}, "
         f"found {slope.size}",
     )
-    if slope.size != 1:
-        slope = slope.reshape(channels, *[1] * (X.ndim - 2))
+    slope = slope.reshape(() if slope.size == 1 else (channels, *[1] * (X.ndim - 2)))
     return np.asarray(np.where(X < 0, widened(X) * widened(slope), X), X.dtype)
+
+
+@PRelu.adapt(6, 7)
+def prelu_6_to_7(node: Node, graph: Graph) -> None:
+    """A slope per channel broadcasts once the axes behind the channels are there."""
+    behind = rank_of(node.inputs[0], "X") - 2
+    if behind > 0 and shape_of(node.inputs[1], "slope") != (1,):
+        put_ahead(node, graph, 1, "Unsqueeze", axes=list(range(1, 1 + behind)))
 
 
 ThresholdedRelu = (
@@ -134,7 +150,7 @@ Celu = (
     op("Celu <alpha: float = 1.0> (X: T) => (Y: T)", since=12, T=F32)
     .since(28, T=+(BF16 | F16 | F64))
     .elementwise(
-        lambda x, *, alpha: s.maximum(x, 0.0) + alpha * s.minimum(s.exp(x / alpha) - 1.0, 0.0),
+        _celu,
         "max(x, 0) + min(alpha·(exp(x/alpha) − 1), 0).",
     )
 )
@@ -398,3 +414,56 @@ def _on_rows(function: Callable[..., Array], input: Array, axis: int) -> Array:
     axis = normalize_axis(axis, input.ndim)
     rows = input.reshape(math.prod(input.shape[:axis]), math.prod(input.shape[axis:]))
     return function(rows, axis=1).reshape(input.shape)
+
+
+# Softmax, LogSoftmax and Hardmax share their history: until opset 11 a row is all axes from
+# ``axis`` on, and until opset 1 that is no negative number.
+
+
+@Softmax.adapt(11, 1)
+@LogSoftmax.adapt(11, 1)
+@Hardmax.adapt(11, 1)
+def axis_from_front(node: Node, _: Graph) -> None:
+    count_from_front(node, "axis")
+
+
+@Softmax.adapt(11, 13)
+@LogSoftmax.adapt(11, 13)
+@Hardmax.adapt(11, 13)
+def row_to_axis(node: Node, graph: Graph) -> None:
+    """Flatten the axes of a row into one, and give the result its shape back."""
+    axis = node.remove_attribute("axis") or Attribute.of("axis", 1)
+    if axis.ref is None and _is_last(axis.value, node.inputs[0]):
+        node.set_attribute("axis", -1)
+        return
+    shape = Node("", "Shape", node.inputs)
+    graph.insert_before(node, shape)
+    put_ahead(node, graph, 0, "Flatten", axis=axis)
+    node.set_attribute("axis", -1)
+    put_behind(node, graph, "Reshape", shape.output)
+
+
+@Softmax.adapt(13, 11)
+@LogSoftmax.adapt(13, 11)
+@Hardmax.adapt(13, 11)
+def axis_to_row(node: Node, graph: Graph) -> None:
+    """Exchange the axis with the last one, whose row it then is, and exchange them back."""
+    axis = node.remove_attribute("axis") or Attribute.of("axis", -1)
+    if axis.ref is not None:
+        raise ConvertError(f"opset 11 flattens from axis on, so axis must be known, found {axis}")
+    if _is_last(axis.value, node.inputs[0]):
+        node.set_attribute("axis", axis.value)
+        return
+    rank = rank_of(node.inputs[0], "the input")
+    node.set_attribute("axis", rank - 1)
+    order = list(range(rank))
+    order[axis.value], order[-1] = order[-1], order[axis.value]
+    put_ahead(node, graph, 0, "Transpose", perm=order)
+    put_behind(node, graph, "Transpose", perm=order)
+
+
+def _is_last(axis: int, value: Value | None) -> bool:
+    """Whether ``axis`` of ``value`` is known to be the last one."""
+    type_ = None if value is None else value.type
+    shape = type_.shape if isinstance(type_, TensorType) else None
+    return axis == -1 or (shape is not None and axis == len(shape) - 1)

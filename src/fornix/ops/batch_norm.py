@@ -334,8 +334,13 @@ def batch_normalization_14_to_9(node: Node, _: Graph) -> None:
     node.remove_attribute("training_mode")
     if not trains:
         trim_outputs(node, 1, ("running_mean", "running_var"))
-    elif len(node.outputs) == 1:
-        node.set_outputs([*node.outputs, Value(), Value()])
+    else:  # all statistics, or training is not what the outputs say
+        missing = TRAINING_OUTPUTS - len(node.outputs)
+        node.set_outputs([*node.outputs, *(Value() for _ in range(missing))])
+
+
+TRAINING_OUTPUTS = 5
+"""Outputs of BatchNormalization-9 in training: Y, and a running and a saved mean and variance."""
 
 
 Dropout = (

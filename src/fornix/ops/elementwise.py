@@ -9,8 +9,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import numpy as np
+
 from fornix.dtype import FLOAT64, DType
+from fornix.errors import require
+from fornix.ir.dim import DimLike, known
+from fornix.ir.graph import Graph, Node
 from fornix.ops import scalar as s
+from fornix.ops.adapt import (
+    broadcast_by_attribute,
+    broadcast_by_rank,
+    constant_input,
+    drop_inputs,
+    dtype_of,
+    stored,
+)
+from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, FLOAT, I8, I16, I32, I64, INT, NUMERIC, SINT, U8, U16, U32, U64
 
@@ -28,6 +42,7 @@ def _in_float(function: Callable[[s.Operand], s.Operand]) -> Callable[[s.Operand
 
 
 def _modulo(a: s.Operand, b: s.Operand, *, fmod: int) -> s.Operand:
+    require(fmod in {0, 1}, f"fmod must be 0 or 1, got {fmod}")
     return s.fmod(a, b) if fmod else s.mod(a, b)
 
 
@@ -43,6 +58,14 @@ def _power(x: s.Operand, y: s.Operand) -> s.Operand:
         whole = s.pow(x, s.cast(s.maximum(y, 0), base))
         return s.where(s.less(y, 0), s.cast(exact, base), whole)
     return s.pow(x, s.cast(y, base))
+
+
+def _clip_shape(input: tuple[DimLike, ...], *bounds: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
+    """The input's shape; the bounds are scalars, which older exporters give an axis."""
+    for bound in bounds:
+        is_one = len(bound) <= len(input) and all(known(n) in {1, None} for n in bound)
+        require(is_one, f"min and max must be scalars, found shape {shape_text(bound)}")
+    return input
 
 
 def _clip(
@@ -330,5 +353,49 @@ Clip = (
     .since(11, "Clip (input: T, min: T?, max: T?) => (output: T)")
     .since(12, T=+INT)
     .since(13, T=+BF16)
-    .elementwise(_clip, "X, at least ``min`` and at most ``max``, which wins if they cross.")
+    .elementwise(
+        _clip,
+        "X, at least ``min`` and at most ``max``, which wins if they cross.",
+        common_shape=_clip_shape,
+    )
 )
+
+
+@Clip.adapt(6, 11)
+def clip_6_to_11(node: Node, graph: Graph) -> None:
+    """Bounds become inputs; absent, there are none, rather than the greatest float32."""
+    for index, name in ((1, "min"), (2, "max")):
+        bound = node.attr(name)
+        node.remove_attribute(name)
+        if bound is not None:
+            dtype = dtype_of(node.inputs[0], "the input").numpy
+            node.set_input(index, stored(node, graph, np.array(bound, dtype)))
+
+
+@Clip.adapt(11, 6)
+def clip_11_to_6(node: Node, graph: Graph) -> None:
+    names = ("min", "max")
+    what = "opset 6 takes bounds as attributes"
+    bounds = [constant_input(node, index, what) for index in (1, 2)]
+    drop_inputs(node, graph, 1)
+    for name, bound in zip(names, bounds, strict=True):
+        if bound is not None:
+            node.set_attribute(name, float(bound))
+
+
+@Add.adapt(6, 7)
+@Sub.adapt(6, 7)
+@Mul.adapt(6, 7)
+@Div.adapt(6, 7)
+@Pow.adapt(1, 7)
+def arithmetic_to_7(node: Node, graph: Graph) -> None:
+    broadcast_by_rank(node, graph)
+
+
+@Add.adapt(7, 6)
+@Sub.adapt(7, 6)
+@Mul.adapt(7, 6)
+@Div.adapt(7, 6)
+@Pow.adapt(7, 1)
+def arithmetic_from_7(node: Node, _: Graph) -> None:
+    broadcast_by_attribute(node)

@@ -10,14 +10,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fornix.dtype import INT64
-from fornix.errors import require
+from fornix.errors import ConvertError, require
 from fornix.ir.dim import DimLike, known
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, compute, index, reduce, select
 from fornix.ops import scalar as s
+from fornix.ops.adapt import constant_input, drop_inputs, stored
 from fornix.ops.along import along, merged, with_units
 from fornix.ops.call import InferNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import normalize_axis, shape_text
+from fornix.ops.geometry import normalize_axis, shape_text, single
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.types import BF16, FLOAT, I64, INT, NUMERIC
@@ -142,7 +144,7 @@ def infer_top_k(
     place = normalize_axis(axis, X.rank)
     count: DimLike | None = k
     if K is not None:
-        count = K.value.reshape(-1)[0] if K.value is not None and K.value.size else None
+        count = None if K.value is None else single(K.value, "K")
     if count is None:
         count = node.unknown("K is computed at run time")
     extent, wanted = known(X.shape[place]), known(count)
@@ -170,7 +172,7 @@ def top_k(
     first; NaN counts as greatest. Raises ShapeError unless 0 ≤ K ≤ N. Source: ONNX TopK-11.
     """
     place = normalize_axis(axis, X.ndim)
-    count = int(k if K is None else K.reshape(-1)[0])  # type: ignore[arg-type]
+    count = int(k if K is None else single(K, "K"))  # type: ignore[arg-type]
     extent = X.shape[place]
     require(
         0 <= count <= extent, f"K must be in [0, {extent}], the extent of axis {axis}, got {count}"
@@ -184,3 +186,25 @@ def top_k(
         order = np.argsort(keys, place, kind="stable")
     chosen = np.take(order, np.arange(count), place)
     return np.take_along_axis(X, chosen, place), chosen.astype(np.int64)
+
+
+@TopK.adapt(1, 10)
+def top_k_1_to_10(node: Node, graph: Graph) -> None:
+    count = np.array([node.attr("k")], np.int64)
+    node.remove_attribute("k")
+    node.set_input(1, stored(node, graph, count))
+
+
+@TopK.adapt(10, 1)
+def top_k_10_to_1(node: Node, graph: Graph) -> None:
+    count = constant_input(node, 1, "opset 1 takes k as an attribute")
+    drop_inputs(node, graph, 1)
+    node.set_attribute("k", 0 if count is None else int(count.reshape(-1)[0]))
+
+
+@TopK.adapt(11, 10)
+def top_k_11_to_10(node: Node, _: Graph) -> None:
+    if not node.attr("largest", 1):
+        raise ConvertError("opset 10 finds the greatest elements only (largest=1)")
+    node.remove_attribute("largest")
+    node.remove_attribute("sorted")

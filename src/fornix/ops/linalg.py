@@ -13,6 +13,7 @@ import numpy as np
 from fornix.dtype import FLOAT64
 from fornix.errors import require
 from fornix.ir.dim import DimLike, equal
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, cast, compute, reduce
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import broadcast_shapes, shape_text
@@ -171,6 +172,16 @@ def _scaled_scalar(x: Scalar, factor: float) -> Scalar:
     if factor == 1:
         return x
     return x * factor if x.dtype.is_float else cast(cast(x, FLOAT64) * factor, x.dtype)
+
+
+@Gemm.adapt(6, 7)
+def gemm_6_to_7(node: Node, _: Graph) -> None:
+    node.remove_attribute("broadcast")
+
+
+@Gemm.adapt(7, 6)
+def gemm_7_to_6(node: Node, _: Graph) -> None:
+    node.set_attribute("broadcast", 1)
 
 
 def _gemm_shape(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 
 from fornix.errors import require
+from fornix.ir.graph import Graph, Node
 from fornix.ops import scalar as s
+from fornix.ops.adapt import broadcast_by_attribute, broadcast_by_rank
 from fornix.ops.op import op
 from fornix.ops.types import (
     BF16,
@@ -154,3 +156,23 @@ Where = (
     .since(16, T=+BF16)
     .elementwise(s.where, "X where the condition holds, else Y.")
 )
+
+
+@Equal.adapt(1, 7)
+@Less.adapt(1, 7)
+@Greater.adapt(1, 7)
+@And.adapt(1, 7)
+@Or.adapt(1, 7)
+@Xor.adapt(1, 7)
+def comparison_to_7(node: Node, graph: Graph) -> None:
+    broadcast_by_rank(node, graph)
+
+
+@Equal.adapt(7, 1)
+@Less.adapt(7, 1)
+@Greater.adapt(7, 1)
+@And.adapt(7, 1)
+@Or.adapt(7, 1)
+@Xor.adapt(7, 1)
+def comparison_from_7(node: Node, _: Graph) -> None:
+    broadcast_by_attribute(node)

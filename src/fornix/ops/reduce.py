@@ -11,18 +11,22 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from fornix.dtype import FLOAT64, INT64, UINT64
+from fornix.errors import ConvertError
 from fornix.ir.dim import DimLike, known, maximum, minimum
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor, apply, compute, select
 from fornix.ops import scalar as s
+from fornix.ops.adapt import attribute_to_input, input_to_attribute
 from fornix.ops.along import along, count_along, mapped, mean_along, outside, with_units
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, as_value, tensor, unranked
-from fornix.ops.geometry import normalize_axes
+from fornix.ops.geometry import listed, normalize_axes
 from fornix.ops.op import Operator, op
 from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.types import (
@@ -77,7 +81,7 @@ def _reduction(
         keepdims: int,
         noop_with_empty_axes: int = 0,
     ) -> Array:
-        named = None if axes is None else np.asarray(axes, np.int64).reshape(-1).tolist()
+        named = None if axes is None else listed(axes, "axes")
         reduced = _axes(named, data.ndim, bool(noop_with_empty_axes))
         result = np.asarray(reduce(widened(data), reduced)).astype(data.dtype)
         return result if keepdims else result.reshape(_reduced(data.shape, reduced, False))
@@ -100,6 +104,7 @@ def _reduction(
     declared.infer(infer)
     declared.kernel(kernel)
     declared.lower(lower)
+    _adapt(declared)
 
 
 def _total(
@@ -113,11 +118,33 @@ def _total(
     return functools.reduce(propagate, extents)
 
 
+def _adapt(declared: Operator) -> None:
+    """Between the versions of which one has the axes as an attribute, the other as an input."""
+    for old, new in pairwise(declared.schemas):
+        if len(old.inputs) < len(new.inputs):
+            before, since = old.since_version, new.since_version
+            declared.adapt(before, since)(_axes_to_input)
+            declared.adapt(since, before)(
+                lambda node, graph, before=before: _axes_to_attribute(node, graph, before)
+            )
+
+
+def _axes_to_input(node: Node, graph: Graph) -> None:
+    attribute_to_input(node, graph, "axes", 1)
+
+
+def _axes_to_attribute(node: Node, graph: Graph, opset: int) -> None:
+    input_to_attribute(node, graph, "axes", 1, opset)
+    if node.attr("noop_with_empty_axes", 0) and not node.attr("axes"):
+        raise ConvertError(f"opset {opset} reduces over all axes where none are named")
+    node.remove_attribute("noop_with_empty_axes")
+
+
 def _named(axes: Fact | list[int] | None) -> Fact | list[int] | None:
     """The axes as a list where they are known."""
     if not isinstance(axes, Fact) or axes.constant is None:
         return axes
-    return [int(axis) for axis in axes.constant.reshape(-1)]
+    return listed(axes.constant, "axes")
 
 
 def _axes(named: Sequence[int] | None, rank: int, is_noop: bool) -> Axes:

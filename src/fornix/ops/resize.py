@@ -12,8 +12,10 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from fornix.errors import require
+from fornix.errors import ConvertError, require
 from fornix.ir.dim import DimLike, divide, known
+from fornix.ir.graph import Graph, Node
+from fornix.ops.adapt import constant_input, drop_inputs, stored
 from fornix.ops.call import InferNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import normalize_axes, shape_text
@@ -377,3 +379,86 @@ def upsample(X: Array, scales: list[float] | Array, *, mode: str = "nearest") ->
     )
     require(bool(np.all(factors >= 1)), f"scales must be at least 1, got {factors.tolist()}")
     return _scaled_by(X, factors, UPSAMPLE_MODES[mode], "floor")
+
+
+@Upsample.adapt(1, 7)
+def upsample_1_to_7(node: Node, _: Graph) -> None:
+    scales = [node.attr("height_scale"), node.attr("width_scale")]
+    node.remove_attribute("height_scale")
+    node.remove_attribute("width_scale")
+    node.set_attribute("scales", [1.0, 1.0, *scales])
+    node.set_attribute("mode", UPSAMPLE_MODES[node.attr("mode", "nearest")])
+
+
+@Upsample.adapt(7, 9)
+def upsample_7_to_9(node: Node, graph: Graph) -> None:
+    scales = np.array(node.attr("scales"), np.float32)
+    node.remove_attribute("scales")
+    node.set_input(1, stored(node, graph, scales))
+
+
+@Upsample.adapt(9, 7)
+def upsample_9_to_7(node: Node, graph: Graph) -> None:
+    scales = constant_input(node, 1, "opset 7 takes scales as an attribute")
+    drop_inputs(node, graph, 1)
+    node.set_attribute("scales", [] if scales is None else scales.tolist())
+
+
+@Upsample.adapt(9, 10)
+def upsample_to_resize(node: Node, _: Graph) -> None:
+    node.op_type = "Resize"
+
+
+@Resize.adapt(10, 9)
+def resize_to_upsample(node: Node, _: Graph) -> None:
+    scales = constant_input(node, 1, "Upsample enlarges only, which its scales have to show")
+    if scales is not None and (scales < 1).any():
+        raise ConvertError(f"opset 9 has no operator that shrinks, found scales {scales.tolist()}")
+    node.op_type = "Upsample"
+
+
+@Resize.adapt(10, 11)
+def resize_10_to_11(node: Node, graph: Graph) -> None:
+    """Positions are rounded outward: down along axes that grow, up along axes that shrink."""
+    node.set_attribute("coordinate_transformation_mode", "asymmetric")
+    if node.attr("mode", "nearest") == "nearest":
+        node.set_attribute("nearest_mode", _rounding(node, 1))
+    scales = node.inputs[1]
+    node.set_input(1, stored(node, graph, np.zeros(0, np.float32)))
+    node.set_input(2, scales)
+
+
+def _rounding(node: Node, place: int) -> str:
+    """How Resize-10 rounds positions along all axes; ``place`` is the input that holds scales."""
+    scales = constant_input(node, place, "how opset 10 rounds positions depends on scales")
+    if scales is None or (scales >= 1).all():
+        return "floor"
+    if (scales <= 1).all():
+        return "ceil"
+    raise ConvertError(
+        f"opset 11 rounds positions along all axes alike, found scales {scales.tolist()}"
+    )
+
+
+@Resize.adapt(11, 10)
+def resize_11_to_10(node: Node, graph: Graph) -> None:
+    scales = node.inputs[2] if len(node.inputs) == SCALED_INPUTS else None
+    if scales is None:
+        raise ConvertError("opset 10 resizes by scales, not to sizes")
+    found = [node.attr("coordinate_transformation_mode", "half_pixel")]
+    wanted = ["asymmetric"]
+    if node.attr("mode", "nearest") == "nearest":
+        found.append(node.attr("nearest_mode", "round_prefer_floor"))
+        wanted.append(_rounding(node, 2))
+    if found != wanted:
+        raise ConvertError(
+            f"opset 10 resizes by {' and '.join(wanted)}, found {' and '.join(found)}"
+        )
+    node.set_input(1, scales)
+    node.inputs = node.inputs[:2]
+    node.remove_attribute("coordinate_transformation_mode")
+    node.remove_attribute("nearest_mode")
+
+
+SCALED_INPUTS = 3
+"""Inputs of Resize-11 that is given scales: X, roi and scales; sizes would be the fourth."""
