@@ -17,8 +17,8 @@ from fornix.errors import NotSupported, require
 from fornix.ir.dim import DimLike, equal, known
 from fornix.ops.call import InferNode
 from fornix.ops.conv import add_bias, check_bias, conv_taps, convolve
-from fornix.ops.fact import Array, Fact, UnknownRank, tensor
-from fornix.ops.geometry import shape_text
+from fornix.ops.fact import Array, Fact, UnknownRank, dims_of, tensor
+from fornix.ops.geometry import listed, shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import widened
 from fornix.ops.types import BF16, F16, F32, FLOAT, TENSOR
@@ -165,22 +165,31 @@ def infer_col2im(
     )
     n, columns, blocks = input.shape
     size = _listed(image_shape, block_shape, node, "image_shape")
-    taps = None if block_shape.value is None else list(block_shape.value)
+    taps = dims_of(block_shape.value)
     if taps is None:
         return tensor(input.dtype, (n, node.unknown("block_shape is not known"), *size))
+    _check_block(size, taps)
     channels = _check_columns(columns, blocks, Window.of(size, taps, **window))
     return tensor(input.dtype, (n, channels, *size))
 
 
 def _listed(values: Fact, other: Fact, node: InferNode, name: str) -> list[DimLike]:
     """The contents of ``values``, or as many unknown extents."""
-    if values.value is not None:
-        return list(values.value)
-    count = known(values.shape[0]) if values.has_rank else None
-    count = known(other.shape[0]) if count is None else count
+    contents = dims_of(values.value)
+    if contents is not None:
+        return contents
+    counts = [known(v.shape[0]) for v in (values, other) if v.has_rank and v.rank == 1]
+    count = next((count for count in counts if count is not None), None)
     if count is None:
         raise UnknownRank
     return [node.unknown(f"{name}[{axis}]") for axis in range(count)]
+
+
+def _check_block(size: Sequence[DimLike], taps: Sequence[DimLike]) -> None:
+    require(
+        len(size) == len(taps),
+        f"block_shape must have an entry for each of image_shape's {len(size)}, got {len(taps)}",
+    )
 
 
 def _check_columns(columns: DimLike, blocks: DimLike, window: Window) -> DimLike:
@@ -214,7 +223,8 @@ def col2im(
     )
     if input.dtype == object:
         raise NotSupported("blocks of strings have no sum")
-    size, taps = [int(d) for d in image_shape], [int(d) for d in block_shape]
+    size, taps = listed(image_shape, "image_shape"), listed(block_shape, "block_shape")
+    _check_block(size, taps)
     win = Window.of(size, taps, **window)
     channels = plain(_check_columns(input.shape[1], input.shape[2], win))
     columns = widened(input).reshape(input.shape[0], channels, *taps, *win.shape)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fornix.dtype import DType
-from fornix.errors import DTypeError
+from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import DimLike, known, unknown
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 
@@ -120,7 +120,12 @@ def unranked(dtype: DType | None) -> Fact:
 
 
 def dims_of(value: Array | None) -> list[DimLike] | None:
-    """The elements of a one-dimensional known value, ready to become dims."""
+    """The elements of a one-dimensional known value, ready to become dims.
+
+    Raises ShapeError for more axes; a scalar stands for a list of one.
+    """
+    if value is not None and value.ndim > 1:
+        raise ShapeError(f"a list must have one axis, found shape {list(value.shape)}")
     return None if value is None else list(value.reshape(-1))
 
 

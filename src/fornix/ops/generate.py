@@ -17,7 +17,7 @@ from fornix.ir.tensor import ArrayTensor, SparseTensor
 from fornix.ir.types import TensorType
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, dims_of, static, tensor, unranked
-from fornix.ops.geometry import shape_text, single
+from fornix.ops.geometry import listed, shape_text, single
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype
 from fornix.ops.types import (
@@ -143,7 +143,7 @@ def constant_of_shape(input: Array, *, value: Array | None = None) -> Array:
     Source: ONNX ConstantOfShape-9.
     """
     filler = _filler(value)
-    extents = input.reshape(-1).tolist()
+    extents = listed(input, "input")
     _check_extents(extents)
     return np.full(extents, filler, filler.dtype)
 

@@ -94,6 +94,16 @@ def row_major(place: Sequence[DimLike], shape: Sequence[DimLike]) -> DimLike:
     return address
 
 
+def listed(x: Any, name: str) -> list[Any]:
+    """The numbers in ``x``: a list, or a tensor of one axis (a scalar stands for a list of one)."""
+    if isinstance(x, list):
+        return x
+    if x.ndim > 1:
+        raise ShapeError(f"{name} must have one axis, found shape {shape_text(x.shape)}")
+    numbers: list[Any] = x.reshape(-1).tolist()
+    return numbers
+
+
 def single(x: Array, name: str) -> Any:
     """The one element of ``x``, a scalar or a tensor of one element."""
     if x.size != 1:

@@ -20,7 +20,7 @@ from fornix.ir.loops import Scalar, Tensor, compute, index, select
 from fornix.ops.adapt import attribute_to_input, input_to_attribute
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, dims_of, static, tensor, unranked
-from fornix.ops.geometry import normalize_axis, shape_text, single, unified
+from fornix.ops.geometry import listed, normalize_axis, shape_text, single, unified
 from fornix.ops.op import op
 from fornix.ops.types import BF16, E8M0, F4, F8, FLOAT, I2, I4, I64, TENSOR
 
@@ -185,7 +185,7 @@ def infer_split_1(
         return infer_split(input, split, axis=axis, node=node)
     if lengths.constant is None:
         return infer_split(input, Fact(lengths.type), axis=axis, node=node)
-    given = [int(length) for length in lengths.constant.reshape(-1)]
+    given = [int(length) for length in listed(lengths.constant, "split")]
     return infer_split(input, given, axis=axis, node=node)
 
 
@@ -227,7 +227,7 @@ def split_1(
 ) -> tuple[Array, ...]:
     """`split` with the lengths of the parts as an attribute or as numbers of the input's dtype."""
     if split is None and lengths is not None:
-        split = [int(length) for length in lengths.reshape(-1)]
+        split = [int(length) for length in listed(lengths, "split")]
     return split_(input, split, axis=axis, node=node)
 
 
@@ -247,7 +247,7 @@ def split_(
     Source: ONNX Split-18.
     """
     place = normalize_axis(axis, input.ndim)
-    wanted = None if split is None else np.asarray(split, np.int64).reshape(-1).tolist()
+    wanted = None if split is None else listed(split, "split")
     _check_split_choice(wanted, num_outputs, node.output_count)
     parts = split_lengths(
         input.shape[place], node.output_count, wanted, may_differ=node.version >= 18
@@ -382,12 +382,17 @@ def _repeats_1(rank: int, tiles: Array, axis: Array) -> list[int]:
     return [count if index == place else 1 for index in range(rank)]
 
 
+def _count(lengths: Fact) -> int | None:
+    """The number of entries of a list."""
+    return known(lengths.shape[0]) if lengths.has_rank and lengths.rank == 1 else None
+
+
 @Tile.infer(since=6)
 def infer_tile(input: Fact, repeats: Fact) -> Fact:
     if repeats.value is None:
-        rank = input.rank if input.has_rank else known(repeats.shape[0])
+        rank = input.rank if input.has_rank else _count(repeats)
         return unranked(input.dtype) if rank is None else tensor(input.dtype, [None] * rank)
-    extents = _tiled(input.shape, list(repeats.value.reshape(-1)))
+    extents = _tiled(input.shape, listed(repeats.value, "repeats"))
     times, fixed = repeats.constant, static(extents)
     if input.value is None or times is None or fixed is None or math.prod(fixed) > KNOWN_ELEMENTS:
         return tensor(input.dtype, extents)
@@ -408,7 +413,7 @@ def tile(input: Array, repeats: Array) -> Array:
 
     input[*S] → output[S[0] · repeats[0], …]. Source: ONNX Tile-13.
     """
-    times = repeats.reshape(-1).tolist()
+    times = listed(repeats, "repeats")
     _tiled(input.shape, times)
     return np.tile(input, times) if times else input
 

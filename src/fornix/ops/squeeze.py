@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from fornix.errors import require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Graph, Node
@@ -20,7 +18,7 @@ from fornix.ops.fact import (
     tensor,
     unranked,
 )
-from fornix.ops.geometry import normalize_axes, shape_text
+from fornix.ops.geometry import listed, normalize_axes, shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, E8M0, F4, F8, I2, I4, TENSOR
 
@@ -59,7 +57,7 @@ def squeeze(data: Array, axes: Array | list[int] | None = None) -> Array:
     """
     if axes is None:
         return data.reshape([extent for extent in data.shape if extent != 1])
-    drop = set(normalize_axes(np.asarray(axes).reshape(-1).tolist(), data.ndim))
+    drop = set(normalize_axes(listed(axes, "axes"), data.ndim))
     _check_squeezed(data.shape, drop)
     return data.reshape([extent for axis, extent in enumerate(data.shape) if axis not in drop])
 
@@ -126,7 +124,7 @@ def unsqueeze(data: Array, axes: Array | list[int]) -> Array:
     Negative axes count from the end of the result. Raises ShapeError if an axis is named twice.
     Source: ONNX Unsqueeze-13.
     """
-    return data.reshape(_unsqueezed(data.shape, np.asarray(axes).reshape(-1).tolist()))
+    return data.reshape(_unsqueezed(data.shape, listed(axes, "axes")))
 
 
 @Unsqueeze.adapt(11, 13)
@@ -156,7 +154,7 @@ def _named_axes(axes: Fact | list[int] | None) -> list[int] | None:
     """The axes that an attribute or a known input names."""
     if not isinstance(axes, Fact):
         return axes
-    return None if axes.constant is None else axes.constant.reshape(-1).tolist()
+    return None if axes.constant is None else listed(axes.constant, "axes")
 
 
 def _rank_changed(data: Fact, axes: Fact | list[int] | None, sign: int) -> Fact:
