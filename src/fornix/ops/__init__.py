@@ -18,6 +18,7 @@ FAMILIES: tuple[str, ...] = (
     "elementwise",
     "logic",
     "activation",
+    "softmax",
     "shape",
     "squeeze",
     "move",
