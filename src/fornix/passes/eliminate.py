@@ -93,6 +93,8 @@ def eliminate_common(root: Graph, inference: Inference) -> Changes:
         for node in graph.nodes:
             for what, key in _keys(node, inference):
                 kept = first.setdefault(key, node)
+                if kept.graph is not graph:  # it went together with the last that read it
+                    kept = first[key] = node
                 if kept is not node and _may_stand_for(kept, node):
                     replace(node, kept.outputs, inference)
                     changes[what] += 1

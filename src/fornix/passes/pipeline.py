@@ -11,17 +11,30 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 
 from fornix.errors import InvalidArgument
 from fornix.infer import Inference, infer_model
 from fornix.ir.graph import Graph, Model
 from fornix.ir.verify import verify
 from fornix.ir.walk import nodes
-from fornix.passes import canonicalize, fold_batchnorm, fuse_gelu, fuse_layernorm
+from fornix.passes import (
+    canonicalize,
+    fold_affine,
+    fold_batchnorm,
+    fold_pad,
+    fuse_activations,
+    fuse_attention,
+    fuse_gelu,
+    fuse_gemm,
+    fuse_layernorm,
+)
 from fornix.passes.apply import Changes, apply_rules
 from fornix.passes.eliminate import eliminate_common, eliminate_dead, eliminate_stored
 from fornix.passes.fold_constants import fold_constants
+from fornix.passes.inline import inline_branches, inline_functions
 from fornix.passes.pattern import Rule
+from fornix.passes.raise_opset import raise_opset
 
 
 class Level(IntEnum):
@@ -65,49 +78,74 @@ def _rules(rules: tuple[Rule, ...]) -> Run:
 
 
 PIPELINE = (
+    Pass("inline_branches", Level.BASIC, inline_branches),
     Pass("fold_constants", Level.BASIC, fold_constants),
     Pass("eliminate_dead", Level.BASIC, eliminate_dead),
     Pass("canonicalize", Level.BASIC, _rules(canonicalize.RULES)),
     Pass("eliminate_common", Level.BASIC, eliminate_common),
     Pass("fold_batchnorm", Level.BASIC, _rules(fold_batchnorm.RULES)),
+    Pass("fold_pad", Level.BASIC, _rules(fold_pad.RULES)),
+    Pass("fuse_gemm", Level.BASIC, _rules(fuse_gemm.RULES)),
     Pass("fuse_gelu", Level.EXTENDED, _rules(fuse_gelu.RULES)),
+    Pass("fuse_activations", Level.EXTENDED, _rules(fuse_activations.RULES)),
     Pass("fuse_layernorm", Level.EXTENDED, _rules(fuse_layernorm.RULES)),
+    Pass("fuse_attention", Level.EXTENDED, _rules(fuse_attention.RULES)),
+    Pass("fold_affine", Level.EXTENDED, _rules(fold_affine.RULES)),
     Pass("fold_constants", Level.BASIC, fold_constants),
     Pass("eliminate_dead", Level.BASIC, eliminate_dead),
     Pass("eliminate_stored", Level.BASIC, eliminate_stored),
 )
 
 
-def optimize(model: Model, level: Level | str = Level.ALL, *, debug: bool = False) -> Model:
+def optimize(
+    model: Model,
+    level: Level | str = Level.ALL,
+    *,
+    opset: int | None = None,
+    inline: bool = False,
+    debug: bool = False,
+) -> Model:
     """A copy of ``model`` that computes the same with less work; names of outputs stay.
 
-    ``level`` is a `Level` or its name in lower case. Raises InvalidArgument for another level.
+    ``level`` is a `Level` or its name in lower case. With ``opset`` the model may come to import
+    that version of ai.onnx, if all of its nodes mean the same there, so that newer operators can be
+    used; with ``inline`` calls of model functions are replaced by their bodies. ``debug`` verifies
+    the graph after each pass. Raises InvalidArgument for another level.
     """
-    return optimize_explained(model, level, debug=debug)[0]
+    return optimize_explained(model, level, opset=opset, inline=inline, debug=debug)[0]
 
 
 def optimize_explained(
-    model: Model, level: Level | str = Level.ALL, *, debug: bool = False
+    model: Model,
+    level: Level | str = Level.ALL,
+    *,
+    opset: int | None = None,
+    inline: bool = False,
+    debug: bool = False,
 ) -> tuple[Model, list[Step]]:
     """Like `optimize`, with what each pass did, in order."""
     level = _level(level)
     optimized = model.clone()
     steps: list[Step] = []
-    if level is Level.NONE:
-        return optimized, steps
-    inference = infer_model(optimized)
-    before = _size(optimized)
-    for step in PIPELINE:
-        if step.level > level:
-            continue
-        start = time.perf_counter()
-        changes = step.run(optimized.graph, inference)
+
+    def run(name: str, change: Callable[[], Changes]) -> None:
+        before, start = _size(optimized), time.perf_counter()
+        changes = change()
         seconds = time.perf_counter() - start
-        after = _size(optimized)
-        steps.append(Step(step.name, changes, before, after, seconds))
-        before = after
+        steps.append(Step(name, changes, before, _size(optimized), seconds))
         if debug:
             verify(optimized)
+
+    if level is Level.NONE:
+        return optimized, steps
+    if inline:
+        run("inline_functions", lambda: inline_functions(optimized))
+    if opset is not None:
+        run("raise_opset", lambda: raise_opset(optimized, opset))
+    inference = infer_model(optimized)
+    for step in PIPELINE:
+        if step.level <= level:
+            run(step.name, partial(step.run, optimized.graph, inference))
     return optimized, steps
 
 

@@ -1,4 +1,4 @@
-"""Identities of arithmetic, logic and conversions that hold for every number, NaN and −0 included."""
+"""Identities of arithmetic, logic and conversions that hold for all numbers, NaN and −0 too."""
 
 from __future__ import annotations
 
