@@ -105,6 +105,7 @@ class Plan:
         self.steps = [
             self._step(node, tuple(release.get(index, ()))) for index, node in enumerate(nodes)
         ]
+        self.steps_by_node = {step.node: step for step in self.steps}
 
     def run(
         self,
@@ -134,6 +135,15 @@ class Plan:
         keep: frozenset[Value],
         observe: Observer | None,
     ) -> None:
+        results = self.evaluate(step, values)
+        if observe is not None:
+            observe(step.node, results)
+        for value in step.release:
+            if value not in keep:
+                values.pop(value, None)
+
+    def evaluate(self, step: Step, values: Environment) -> Sequence[Any]:
+        """Add the results of one step to ``values``, and give them back."""
         node = step.node
         try:
             inputs = [None if value is None else values[value] for value in node.inputs]
@@ -151,11 +161,7 @@ class Plan:
             raise Fail(f"{step.subject}: {type(error).__name__}: {error}") from error
         for value, result in zip(node.outputs, results, strict=False):
             values[value] = result
-        if observe is not None:
-            observe(node, results)
-        for value in step.release:
-            if value not in keep:
-                values.pop(value, None)
+        return results
 
     @staticmethod
     def _is_placed(error: FornixError) -> bool:
