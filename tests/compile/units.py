@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fornix.compile.extents import bound_symbols, name_extents
 from fornix.compile.lower import Lowering
 from fornix.compile.partition import CompiledUnit, IslandUnit, Unit, partition
 from fornix.compile.traits import Survey, Traits
@@ -17,6 +16,7 @@ from fornix.ir.dim.expression import Atom, Symbol
 from fornix.ir.graph import Model
 from fornix.passes import Level, optimize
 from fornix.reference.plan import Environment, Plan, Scope
+from fornix.runtime.extents import bound_symbols, name_extents
 from tests.ir.interpreter import Machine
 
 

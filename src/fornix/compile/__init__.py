@@ -1,12 +1,15 @@
-"""Tensor expressions to machine code, in stages; each reads one small form and gives the next.
+"""Graph to machine code, in stages; each reads one small form and gives the next.
 
+    traits     what a node costs and how it reads, or why it has no code  traits.Traits
+    partition  nodes that become one group of kernels                     partition.Unit
     lower      operators' ``lower`` rules give tensors                    ir.loops.Tensor
     schedule   a computation becomes loops, vectors, chunks               nest.Nest
     emit       a nest becomes LLVM IR text in its final form              emit.Code
     link       text becomes machine code; `cache` keeps it                kernel.CompiledKernel
 
-`target` says what the processor can do, `axes` and `cost` serve the schedules. Only this room
-imports llvmlite.
+`program` drives them all for a graph; `driver` is the native loop that runs kernels. `target` says
+what the processor can do, `axes` and `cost` serve the schedules, `bounds` proves that reads stay
+inside. Only this room imports llvmlite.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class LoweredUnit:
     """A unit as computations of buffers."""
 
     arguments: Mapping[Buffer, Value]
-    """Buffers that hold values computed before; those of constants have their own source."""
+    """Buffers that hold what the unit reads, stored data included."""
     results: Mapping[Buffer, Value]
     """Buffers that the unit fills, with the values that they stand for."""
     outputs: tuple[Tensor, ...]
@@ -135,11 +135,7 @@ class Lowering:
     def unit(self, unit: CompiledUnit) -> LoweredUnit:
         """The nodes of ``unit`` as one: each reads the tensors of those before it."""
         tensors = {value: self.argument(value) for value in unit.inputs}
-        arguments = {
-            x.buffer: value
-            for value, x in tensors.items()
-            if x.buffer is not None and x.buffer.source is None
-        }
+        arguments = {x.buffer: value for value, x in tensors.items() if x.buffer is not None}
         for node in unit.nodes:
             inputs = [
                 None if v is None else tensors.get(v) or self.argument(v) for v in node.inputs

@@ -1,29 +1,45 @@
-"""`InferenceSession`: names and behaviour of onnxruntime's, on the NumPy kernels.
+"""`InferenceSession`: names and behaviour of onnxruntime's.
 
-Decides what a session accepts and gives back. Evaluation is `fornix.reference.plan`'s, checking of
-feeds `feeds`'s.
+Decides what a session accepts and gives back. What runs is `program`'s business, checking of feeds
+`feeds`'s. Whatever a program is not made for is done by the NumPy kernels of
+`fornix.reference.plan`: values that only the original model has, and runs that go wrong, so that
+errors are those of the kernels and name the nodes of the original model.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fornix.errors import FornixWarning, InvalidArgument, NotSupported
 from fornix.ir.graph import Model, Value
 from fornix.ir.types import TensorType
+from fornix.passes import Level
 from fornix.reference.plan import Environment, Plan, Scope
 from fornix.reference.source import ModelSource, as_model
 from fornix.runtime.feeds import checked_feeds
+from fornix.runtime.options import SessionOptions
+from fornix.runtime.program import Programs, owned
+from fornix.runtime.providers import (
+    PROVIDERS,
+    NotAsCompiled,
+    Placement,
+    Provider,
+    ReferenceExecutionProvider,
+)
 
-PROVIDERS = ("CPUExecutionProvider",)
-"""Execution providers that sessions can use."""
+log = logging.getLogger(__name__)
+
+ProviderLike = Provider | str | tuple[str, Mapping[str, Any]]
+
+DEFAULT_PROVIDERS: tuple[ProviderLike, ...] = ("ReferenceExecutionProvider",)
+"""Where sessions run that are not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +79,30 @@ class ModelMetadata:
 class InferenceSession:
     """A model, loaded and ready to run.
 
-    ``path_or_bytes`` is a path, the bytes of a model, a message or an IR model. ``providers`` names
-    where to run, each entry a name or a pair of name and options: a name that is not available
-    gives a warning if another is, and InvalidArgument otherwise. Sessions may be called from
-    several threads at once; those made from a path pickle.
+    ``path_or_bytes`` is a path, the bytes of a model, a message or an IR model. ``providers`` says
+    where to run, each entry a name, a pair of name and options, or a `Provider`: a name that is not
+    available gives a warning if another is, and InvalidArgument otherwise. Sessions may be called
+    from several threads at once; those made from a path pickle.
     """
 
     def __init__(
         self,
         path_or_bytes: ModelSource,
-        sess_options: None = None,
-        providers: Sequence[str | tuple[str, Mapping[str, Any]]] | None = None,
+        sess_options: SessionOptions | None = None,
+        providers: Sequence[ProviderLike] | None = None,
         provider_options: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        if sess_options is not None:
-            raise NotSupported(
-                "InferenceSession: session options come with the compiler, "
-                f"found {type(sess_options).__name__}; leave sess_options out"
+        if sess_options is not None and not isinstance(sess_options, SessionOptions):
+            raise InvalidArgument(
+                "InferenceSession: sess_options must be fornix.SessionOptions, "
+                f"found {type(sess_options).__module__}.{type(sess_options).__name__}"
             )
         if provider_options is not None and len(provider_options) != len(providers or ()):
             raise InvalidArgument(
                 f"InferenceSession: provider_options must have one entry per provider, "
                 f"{len(providers or ())}, found {len(provider_options)}"
             )
+        self._options = sess_options or SessionOptions()
         self._providers = _available(providers)
         self._path: Path | None = None
         if isinstance(path_or_bytes, str | os.PathLike):
@@ -93,11 +110,21 @@ class InferenceSession:
         self._label = self._path.name if self._path else "the model"
         self._model: Model = as_model(path_or_bytes)
         graph = self._model.graph
-        self._plan = Plan(graph, _scope(self._model))
         self._inputs = [value for value in graph.inputs if not value.is_initializer]
         self._overridable = {v.name: v for v in graph.inputs if v.is_initializer}
         self._by_name = {value.name: value for node in graph.nodes for value in node.outputs}
         self._by_name |= {value.name: value for value in (*graph.inputs, *graph.outputs)}
+        self._outputs = frozenset(value.name for value in graph.outputs)
+        self._programs: Programs | None = None
+        if any(not _runs_as_planned(p, self._options) for p in self._providers[:1]):
+            self._programs = Programs(self._model, self._providers, self._options)
+        else:
+            self._plan  # noqa: B018 - what is wrong with the model is said now
+
+    @cached_property
+    def _plan(self) -> Plan:
+        """The model node by node, as it was given."""
+        return Plan(self._model.graph, _scope(self._model))
 
     def run(
         self,
@@ -118,9 +145,30 @@ class InferenceSession:
             )
         feeds = checked_feeds(input_feed, self._inputs, self._overridable, self._label)
         wanted = self._wanted(output_names)
+        names = [value.name for value in wanted]
+        is_usual = self._outputs.issuperset(names) and len(feeds) == len(self._inputs)
+        if self._programs is not None and is_usual:
+            try:
+                return self._programs.run({v.name: feed for v, feed in feeds.items()}, names)
+            except NotAsCompiled as reason:
+                log.debug("%s: %s", self._label, reason)
         values: Environment = {}
         self._plan.run(feeds, values, keep=frozenset(wanted))
-        return [_owned(values[value]) for value in wanted]
+        return [owned(values[value]) for value in wanted]
+
+    def placement(self) -> list[Placement]:
+        """Where each node runs: in which kernels, or why by its NumPy kernel.
+
+        Nodes are those of the optimized model; those that are computed ahead are not listed.
+        """
+        if self._programs is not None:
+            return list(self._programs.general.placements)
+        reason = "the reference runs NumPy kernels"
+        name = self._providers[0].name
+        return [
+            Placement(node.name, node.op_type, node.domain, (), reason, name)
+            for node in self._model.graph.nodes
+        ]
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that must be fed."""
@@ -149,7 +197,7 @@ class InferenceSession:
 
     def get_providers(self) -> list[str]:
         """Execution providers in use, the preferred first."""
-        return list(self._providers)
+        return [provider.name for provider in self._providers]
 
     def _wanted(self, names: Sequence[str] | None) -> list[Value]:
         if not names:
@@ -169,22 +217,31 @@ class InferenceSession:
                 "InferenceSession: only a session made from a path pickles, this one was made from "
                 "bytes or a message; save the model and open it by its path"
             )
-        return InferenceSession, (self._path, None, self._providers)
+        return InferenceSession, (self._path, self._options, self.get_providers())
 
 
 def _scope(model: Model) -> Scope:
     return Scope(model.opset_imports, model.function_table)
 
 
-def _available(
-    providers: Sequence[str | tuple[str, Mapping[str, Any]]] | None,
-) -> list[str]:
-    """The providers of the list that there are, all of them for None."""
-    if providers is None:
-        return list(PROVIDERS)
-    names = [entry if isinstance(entry, str) else entry[0] for entry in providers]
-    found = [name for name in names if name in PROVIDERS]
-    absent = [name for name in names if name not in PROVIDERS]
+def _runs_as_planned(provider: Provider, options: SessionOptions) -> bool:
+    """Whether the model runs node by node, as it was given."""
+    is_reference = type(provider) is ReferenceExecutionProvider
+    return is_reference and options.level in {None, Level.NONE}
+
+
+def _available(providers: Sequence[ProviderLike] | None) -> list[Provider]:
+    """The providers of the list that there are, the default for None."""
+    found: list[Provider] = []
+    absent: list[str] = []
+    for entry in DEFAULT_PROVIDERS if providers is None else providers:
+        name = entry if isinstance(entry, str | Provider) else entry[0]
+        if isinstance(name, Provider):
+            found.append(name)
+        elif name in PROVIDERS:
+            found.append(PROVIDERS[name]())
+        else:
+            absent.append(name)
     if absent:
         message = (
             f"InferenceSession: providers must be among {', '.join(PROVIDERS)}, "
@@ -192,14 +249,6 @@ def _available(
         )
         if not found:
             raise InvalidArgument(message)
-        warnings.warn(f"{message}; running on {', '.join(found)}", FornixWarning, stacklevel=3)
-    return found or list(PROVIDERS)
-
-
-def _owned(value: Any) -> Any:
-    """``value`` in memory of its own, C-contiguous and writable."""
-    if isinstance(value, list):
-        return [_owned(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return np.array(value, order="C")
-    return value
+        names = ", ".join(provider.name for provider in found)
+        warnings.warn(f"{message}; running on {names}", FornixWarning, stacklevel=3)
+    return found or _available(None)

@@ -1,0 +1,140 @@
+"""The native loop that runs kernels one after the other, alone or together with other threads.
+
+A program is a table of records, one per kernel; whoever takes part walks it from the first to the
+last. Pieces of a kernel are handed out by an atomic counter; a kernel follows when all pieces of
+the one before are done. A thread that comes late finds nothing left of what is over, so nobody ever
+waits for one that has not begun. Waiting spins for a while, then leaves the processor to others.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from functools import cache
+
+from fornix.compile.cache import ObjectCache
+from fornix.compile.target import Target
+
+RECORD_WORDS = 16
+"""Words of 8 bytes in a record: two lines of the cache, the counters on the second."""
+FUNCTION, ARGUMENTS, SYMBOLS, CHUNKS = range(4)
+TAKEN, DONE = 8, 9
+"""What stands in which word."""
+SPINS = 1000
+"""Turns of waiting before the processor is left to others: about 40 µs."""
+CODE_BITS = 32
+"""The status holds the code of the kernel that failed below, and the number of its record above."""
+
+_TEXT = """
+define i64 @kernel(ptr %records, i64 %count, ptr %scratch, i64 %alone, ptr %status, ptr %yield) {
+entry:
+  %empty = icmp eq i64 %count, 0
+  br i1 %empty, label %end, label %record
+record:
+  %r = phi i64 [ 0, %entry ], [ %r.next, %next ]
+  %base = mul i64 %r, @WORDS@
+  %line = getelementptr i64, ptr %records, i64 %base
+  %function = load ptr, ptr %line
+  %args.at = getelementptr i64, ptr %line, i64 1
+  %args = load ptr, ptr %args.at
+  %syms.at = getelementptr i64, ptr %line, i64 2
+  %syms = load ptr, ptr %syms.at
+  %chunks.at = getelementptr i64, ptr %line, i64 3
+  %chunks = load i64, ptr %chunks.at
+  %taken.at = getelementptr i64, ptr %line, i64 8
+  %done.at = getelementptr i64, ptr %line, i64 9
+  %is.alone = icmp ne i64 %alone, 0
+  br i1 %is.alone, label %whole, label %take
+whole:
+  %code.whole = call i64 %function(ptr %args, ptr %syms, ptr %scratch, i64 0, i64 1)
+  %fine.whole = icmp eq i64 %code.whole, 0
+  br i1 %fine.whole, label %next, label %fail.whole
+fail.whole:
+  %record.whole = shl i64 %r, 32
+  %status.whole = or i64 %record.whole, %code.whole
+  store i64 %status.whole, ptr %status
+  ret i64 %status.whole
+take:
+  %chunk = atomicrmw add ptr %taken.at, i64 1 acq_rel
+  %mine = icmp slt i64 %chunk, %chunks
+  br i1 %mine, label %piece, label %wait
+piece:
+  %code = call i64 %function(ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks)
+  %fine = icmp eq i64 %code, 0
+  br i1 %fine, label %piece.end, label %fail
+fail:
+  %record.fail = shl i64 %r, 32
+  %status.fail = or i64 %record.fail, %code
+  %first = cmpxchg ptr %status, i64 0, i64 %status.fail acq_rel acquire
+  br label %piece.end
+piece.end:
+  %before = atomicrmw add ptr %done.at, i64 1 acq_rel
+  br label %take
+wait:
+  %spin = phi i64 [ 0, %take ], [ %spin.next, %again ]
+  %done = load atomic i64, ptr %done.at acquire, align 8
+  %over = icmp sge i64 %done, %chunks
+  br i1 %over, label %next, label %pause
+pause:
+  @PAUSE@
+  %spin.next = add i64 %spin, 1
+  %long = icmp sgt i64 %spin, @SPINS@
+  br i1 %long, label %leave, label %again
+leave:
+  %ignored = call i32 %yield()
+  br label %again
+again:
+  br label %wait
+next:
+  %r.next = add i64 %r, 1
+  %more = icmp slt i64 %r.next, %count
+  br i1 %more, label %record, label %end
+end:
+  %result = load atomic i64, ptr %status acquire, align 8
+  ret i64 %result
+}
+@DECLARE@
+"""
+
+Driver = Callable[[int, int, int, int, int], int]
+"""``(records, count, scratch, alone, status)``: the status, which is 0 if every kernel did well.
+
+``alone`` is 1 if no other thread takes part: then no kernel is cut, and the first failure ends it.
+"""
+
+
+@cache
+def driver(cache: ObjectCache) -> Driver:
+    """The loop as a function; it releases the GIL."""
+    target = Target.host()
+    text = _text(target)
+    address, library = cache.load([text], target)[text]
+    words = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *words, ctypes.c_void_p)(address)
+    leave = _yield_address()
+
+    def run(records: int, count: int, scratch: int, alone: int, status: int) -> int:
+        result: int = function(records, count, scratch, alone, status, leave)
+        return result
+
+    run.library = library  # type: ignore[attr-defined] # keeps the code in memory
+    return run
+
+
+def _text(target: Target) -> str:
+    pause = declare = ""
+    if target.is_x86:
+        pause = "call void @llvm.x86.sse2.pause()"
+        declare = "declare void @llvm.x86.sse2.pause()"
+    filled = _TEXT.replace("@WORDS@", str(RECORD_WORDS)).replace("@SPINS@", str(SPINS))
+    return filled.replace("@PAUSE@", pause).replace("@DECLARE@", declare)
+
+
+def _yield_address() -> int:
+    """The system's function that leaves the processor to other threads."""
+    if sys.platform == "win32":
+        function = ctypes.windll.kernel32.SwitchToThread
+    else:
+        function = ctypes.CDLL(None).sched_yield
+    return ctypes.cast(function, ctypes.c_void_p).value or 0

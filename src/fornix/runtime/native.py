@@ -1,0 +1,287 @@
+"""Compiled units run one after the other: one native call for all of them.
+
+Decides where their values lie and what is prepared once: for a program, for the extents of a run,
+and for a frame, the memory of one run at a time. What a run does then is write the addresses of its
+inputs and results into tables and start the driver.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fornix.compile import driver as words
+from fornix.compile.driver import driver
+from fornix.compile.kernel import CompiledKernel
+from fornix.compile.partition import IslandUnit
+from fornix.compile.program import Compiled, NativeUnit, compile_nodes, object_cache
+from fornix.ir.dim import Dim, DimLike
+from fornix.ir.graph import Value
+from fornix.ir.loops import Buffer
+from fornix.ir.walk import captured_values
+from fornix.runtime.memory import Lifetime, aligned_array, aligned_bytes, place, readable
+from fornix.runtime.providers import KernelStep, NotAsCompiled, Part, Placement, Run, Step
+from fornix.runtime.threads import Pool
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAX_BOUND = 32
+"""Sets of extents for which tables are kept."""
+MAX_FRAMES = 4
+"""Frames kept for callers at the same time."""
+WORTH_SHARING = 200_000
+"""Elements that a run touches, from which on waking another thread pays."""
+
+
+class NativeStep(Step):
+    """Units in a row; values that nobody else reads lie in one block of memory."""
+
+    owns_results = True
+
+    def __init__(
+        self,
+        units: Sequence[NativeUnit],
+        needed: frozenset[Value],
+        pool: Pool,
+        compiled: Compiled,
+    ) -> None:
+        self.units = tuple(units)
+        self.compiled = compiled
+        made = dict.fromkeys(value for unit in units for value in unit.unit.outputs)
+        read = dict.fromkeys(value for unit in units for value in unit.unit.inputs)
+        self.constants = [v for v in read if v.constant is not None]
+        self.reads = tuple(v for v in read if v not in made and v.constant is None)
+        self.writes = tuple(v for v in made if v in needed)
+        self.pool = pool
+        self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
+        self.tables = {
+            value: readable(tensor.numpy())
+            for value in self.constants
+            if (tensor := value.constant) is not None
+        }
+        self.drive = driver(object_cache())
+
+    def holds(self, run: Run) -> bool:
+        return self.compiled.holds(run.extents, self.units)
+
+    def placements(self) -> Iterator[Placement]:
+        for unit in self.units:
+            kernels = tuple(kernel.name for kernel in unit.code.kernels)
+            for node in unit.unit.nodes:
+                yield Placement(node.name, node.op_type, node.domain, kernels, "")
+
+    def run(self, values: dict[Value, Any], run: Run) -> None:
+        bound = self._bound.get(run.key)
+        if bound is None:
+            bound = self._bind(run)
+        frame = bound.frames.pop() if bound.frames else Frame(bound)
+        given = [self._input(values[v], v, bound) for v in self.reads]
+        made = [aligned_array(*bound.types[v]) for v in self.writes]
+        for array, slots in zip((*given, *made), frame.slots, strict=True):
+            address = array.ctypes.data
+            for slot in slots:
+                frame.arguments[slot] = address
+        status = self._drive(frame, bound)
+        if len(bound.frames) < MAX_FRAMES:
+            bound.frames.append(frame)
+        if status:
+            record = bound.records[status >> words.CODE_BITS][0]
+            raise NotAsCompiled(f"{record.name}: check {status & 0xFFFFFFFF} failed")
+        values.update(zip(self.writes, made, strict=True))
+
+    def _input(self, array: Any, value: Value, bound: Bound) -> Array:
+        shape, dtype = bound.types[value]
+        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
+            found = getattr(array, "shape", type(array).__name__)
+            raise NotAsCompiled(f"'{value.name}' was to be {dtype}{list(shape)}, is {found}")
+        return readable(array)
+
+    def _drive(self, frame: Frame, bound: Bound) -> int:
+        """Run the kernels; the driver's status."""
+        table, count = frame.records.ctypes.data, len(bound.records)
+        status = frame.status.ctypes.data
+        frame.status[0] = 0
+        scratch = frame.scratch.ctypes.data
+        if not bound.is_worth_sharing or self.pool.threads == 1:
+            return self.drive(table, count, scratch, 1, status)
+        frame.records[:, words.TAKEN : words.DONE + 1] = 0
+
+        def work(index: int) -> None:
+            self.drive(table, count, scratch + index * bound.scratch, 0, status)
+
+        self.pool.run(work)
+        return int(frame.status[0])
+
+    def _bind(self, run: Run) -> Bound:
+        bound = Bound(self, run.extents)
+        self._bound[run.key] = bound
+        while len(self._bound) > MAX_BOUND:
+            self._bound.popitem(last=False)
+        return bound
+
+
+def native_steps(part: Part) -> list[Step]:
+    """Steps for ``part``: compiled units in rows, NumPy kernels between them."""
+    compiled = compile_nodes(part.nodes, part.needed, part.inference, part.symbols)
+    rows: list[list[NativeUnit] | IslandUnit] = []
+    for unit in compiled.units:
+        if isinstance(unit, IslandUnit):
+            rows.append(unit)
+        elif rows and isinstance(rows[-1], list):
+            rows[-1].append(unit)
+        else:
+            rows.append([unit])
+    steps: list[Step] = []
+    for row in rows:
+        if isinstance(row, IslandUnit):
+            planned = part.plan.steps_by_node[row.node]
+            steps.append(KernelStep(planned, part.plan, row.reason))
+        else:
+            needed = part.needed | _read_outside(row, compiled.units)
+            steps.append(NativeStep(row, needed, part.pool, compiled))
+    return steps
+
+
+def _read_outside(
+    row: Sequence[NativeUnit], units: Sequence[NativeUnit | IslandUnit]
+) -> frozenset[Value]:
+    """Values that units outside of ``row`` read."""
+    inside = set(row)
+    found: set[Value] = set()
+    for unit in units:
+        if isinstance(unit, IslandUnit):
+            captured = captured_values(unit.node) if unit.node.graphs else ()
+            found.update(v for v in (*unit.node.inputs, *captured) if v is not None)
+        elif unit not in inside:
+            found.update(unit.unit.inputs)
+    return frozenset(found)
+
+
+class Extents:
+    """Dims with numbers for symbols, each computed once."""
+
+    def __init__(self, symbols: Mapping[str, int]) -> None:
+        self.symbols = symbols
+        self.known: dict[Dim, int] = {}
+
+    def __call__(self, d: DimLike) -> int:
+        if isinstance(d, int):
+            return d
+        found = self.known.get(d)
+        if found is None:
+            bound = d.bind(self.symbols)
+            if not isinstance(bound, int):
+                raise NotAsCompiled(f"{d} is {bound}")
+            found = self.known[d] = bound
+        return found
+
+
+class Bound:
+    """A step for the extents of a run: shapes, offsets and sizes of pieces as numbers."""
+
+    def __init__(self, step: NativeStep, symbols: Mapping[str, int]) -> None:
+        self.step = step
+        extent = Extents(symbols)
+        self.types: dict[Value, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        self.records: list[tuple[CompiledKernel, Array, int]] = []
+        self.homes: list[list[object]] = []
+        """For each kernel, what lies behind each of its arguments: a value, a table, an offset."""
+        self.frames: deque[Frame] = deque()
+        self._temporaries: dict[tuple[int, Buffer], int] = {}
+        for unit in step.units:
+            for buffers, own in (
+                (unit.code.inputs, unit.unit.inputs),
+                (unit.code.outputs, unit.unit.outputs),
+            ):
+                for buffer, index in buffers.items():
+                    shape = tuple(map(extent, buffer.shape))
+                    self.types[own[index]] = shape, buffer.dtype.numpy
+        offsets = self._offsets(extent)
+        for number, unit in enumerate(step.units):
+            for kernel in unit.code.kernels:
+                syms = np.array([symbols[name] for name in kernel.symbols] or [0], np.int64)
+                self.records.append((kernel, syms, max(1, extent(kernel.parallel))))
+                self.homes.append(
+                    [self._home(unit, number, buffer, offsets) for buffer in kernel.arguments]
+                )
+        kernels = [kernel for kernel, _, _ in self.records]
+        scratch = max((extent(kernel.scratch) for kernel in kernels), default=0)
+        self.scratch = -(-scratch // 64) * 64
+        touched = sum(int(np.prod(shape, dtype=object)) for shape, _ in self.types.values())
+        self.is_worth_sharing = touched >= WORTH_SHARING and any(n > 1 for _, _, n in self.records)
+
+    def _offsets(self, extent: Extents) -> dict[object, int]:
+        """Where in the block each value lies that only this step reads, and each temporary."""
+        step = self.step
+        keep = {*step.writes, *step.reads, *step.constants}
+        first: dict[object, int] = {}
+        last: dict[object, int] = {}
+        sizes: dict[object, int] = {}
+        for number, unit in enumerate(step.units):
+            for value in (*unit.unit.inputs, *unit.unit.outputs):
+                if value not in keep:
+                    shape, dtype = self.types[value]
+                    sizes[value] = int(np.prod(shape, dtype=object)) * dtype.itemsize
+                    first.setdefault(value, number)
+                    last[value] = number
+            for buffer in unit.code.temporaries:
+                key = (number, buffer)
+                sizes[key] = max(1, extent(buffer.elements)) * buffer.dtype.numpy.itemsize
+                first[key] = last[key] = number
+        spans = [Lifetime(sizes[key], first[key], last[key]) for key in sizes]
+        offsets, self.block = place(spans)
+        return dict(zip(sizes, offsets, strict=True))
+
+    def _home(
+        self, unit: NativeUnit, number: int, buffer: Buffer, offsets: Mapping[object, int]
+    ) -> object:
+        code = unit.code
+        if buffer in code.tables:
+            return readable(code.tables[buffer])
+        if buffer in code.inputs or buffer in code.outputs:
+            own, index = (
+                (unit.unit.inputs, code.inputs[buffer])
+                if buffer in code.inputs
+                else (unit.unit.outputs, code.outputs[buffer])
+            )
+            value = own[index]
+            if value in self.step.tables:
+                return self.step.tables[value]
+            return offsets.get(value, value)
+        return offsets[number, buffer]
+
+
+class Frame:
+    """Memory and tables for one run at a time."""
+
+    def __init__(self, bound: Bound) -> None:
+        step = bound.step
+        self.block = aligned_bytes(bound.block)
+        self.scratch = aligned_bytes(bound.scratch * step.pool.threads)
+        self.status = np.zeros(1, np.int64)
+        count = sum(map(len, bound.homes))
+        self.arguments = np.zeros(max(count, 1), np.int64)
+        self.records = np.zeros((len(bound.records), words.RECORD_WORDS), np.int64)
+        self.kept: list[Array] = []
+        places: dict[Value, list[int]] = {v: [] for v in (*step.reads, *step.writes)}
+        slot = 0
+        base = self.block.ctypes.data
+        for row, (kernel, syms, chunks), homes in zip(
+            self.records, bound.records, bound.homes, strict=True
+        ):
+            row[words.FUNCTION] = kernel.address
+            row[words.ARGUMENTS] = self.arguments.ctypes.data + 8 * slot
+            row[words.SYMBOLS] = syms.ctypes.data
+            row[words.CHUNKS] = chunks
+            for home in homes:
+                if isinstance(home, int):
+                    self.arguments[slot] = base + home
+                elif isinstance(home, np.ndarray):
+                    self.arguments[slot] = home.ctypes.data
+                elif isinstance(home, Value):
+                    places[home].append(slot)
+                slot += 1
+        self.slots = list(places.values())

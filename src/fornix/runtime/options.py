@@ -1,0 +1,69 @@
+"""Options of sessions: one dataclass, by the names of onnxruntime's where those exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fornix.errors import InvalidArgument
+from fornix.passes import Level
+from fornix.runtime.platform import usable_processors
+
+CONFIG_ENTRIES: dict[str, str] = {
+    "session.disable_cpu_ep_fallback": "1: an error if a node would run its NumPy kernel",
+}
+"""Entries that have a meaning, with what they do."""
+
+
+@dataclass(kw_only=True)
+class SessionOptions:
+    """How a session is made and run.
+
+    `graph_optimization_level` is a `Level`, its number or its name; None leaves it to the provider:
+    everything for compiled code, nothing for the reference. `intra_op_num_threads` 0 stands for as
+    many threads as there are processors that affinity and quota grant.
+    """
+
+    graph_optimization_level: Level | int | str | None = None
+    intra_op_num_threads: int = 0
+    config_entries: dict[str, str] = field(default_factory=dict)
+
+    def add_session_config_entry(self, key: str, value: str) -> None:
+        """Set an entry; raises InvalidArgument for one that nothing reads."""
+        if key not in CONFIG_ENTRIES:
+            raise InvalidArgument(
+                f"SessionOptions: a config entry is one of {', '.join(CONFIG_ENTRIES)}, "
+                f"found {key!r}"
+            )
+        self.config_entries[key] = value
+
+    def get_session_config_entry(self, key: str) -> str:
+        """The value of an entry; raises InvalidArgument if it was not set."""
+        if key not in self.config_entries:
+            raise InvalidArgument(f"SessionOptions: config entry {key!r} must be set, it is not")
+        return self.config_entries[key]
+
+    @property
+    def level(self) -> Level | None:
+        """The level as `Level`; raises InvalidArgument for another."""
+        given = self.graph_optimization_level
+        if given is None or isinstance(given, Level):
+            return given
+        names = {level.name.lower(): level for level in Level}
+        by_number = {int(level): level for level in Level}
+        found = names.get(given.lower()) if isinstance(given, str) else by_number.get(int(given))
+        if found is None:
+            raise InvalidArgument(
+                f"SessionOptions: graph_optimization_level must be one of {', '.join(names)}, "
+                f"found {given!r}"
+            )
+        return found
+
+    @property
+    def threads(self) -> int:
+        """Threads that work on a run, the caller included."""
+        if self.intra_op_num_threads < 0:
+            raise InvalidArgument(
+                "SessionOptions: intra_op_num_threads must be 0 or more, "
+                f"found {self.intra_op_num_threads}"
+            )
+        return self.intra_op_num_threads or usable_processors()

@@ -1,0 +1,55 @@
+"""What differs between systems: how many processors this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def usable_processors() -> int:
+    """Processors that affinity and the control group's quota grant, at least 1."""
+    return max(1, min(_affinity(), _quota(CGROUPS)))
+
+
+def _affinity() -> int:
+    """Processors that the scheduler may give us."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quota(root: Path) -> int:
+    """Processors' worth of time that a control group of Linux allows, rounded up."""
+    limits = [math.inf]
+    for folder in _groups(root):
+        try:
+            quota, period = (folder / "cpu.max").read_text().split()
+            if quota != "max":
+                limits.append(int(quota) / int(period))
+        except (OSError, ValueError, ZeroDivisionError):
+            continue
+    try:  # version 1 of control groups
+        quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
+        period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        if int(quota) > 0:
+            limits.append(int(quota) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        pass
+    return math.ceil(min(limits)) if min(limits) < math.inf else 1 << 16
+
+
+def _groups(root: Path) -> list[Path]:
+    """The control groups of version 2 that this process is in, the innermost first."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return [root]
+    inner = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    folder = root / inner.lstrip("/")
+    inside = [folder, *folder.parents]
+    return [f for f in inside if f == root or root in f.parents]

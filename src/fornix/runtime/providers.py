@@ -1,0 +1,146 @@
+"""Providers: who runs which nodes, and how.
+
+A session has a list of them. Each node goes to the first provider that takes it; nodes in a row of
+one provider are a `Part`, which it turns into steps. To add a provider, derive from `Provider` and
+pass an instance to the session, ahead of others that are to run the rest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from fornix.infer import Inference
+from fornix.ir.graph import Node, Value
+from fornix.ir.walk import captured_values
+from fornix.reference.plan import Plan
+from fornix.reference.plan import Step as PlannedNode
+from fornix.runtime.options import SessionOptions
+from fornix.runtime.threads import Pool
+
+
+class NotAsCompiled(Exception):
+    """A run is not what its steps were made for: NumPy kernels do it, or say what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a node runs: in which kernels, or why by its NumPy kernel."""
+
+    node: str
+    op_type: str
+    domain: str
+    kernels: tuple[str, ...]
+    reason: str
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the steps of one run share: what its symbols are."""
+
+    extents: Mapping[str, int]
+    key: tuple[int, ...]
+    """The numbers in ``extents``."""
+
+
+class Step(ABC):
+    """A part of a run: reads some values, gives others."""
+
+    reads: tuple[Value, ...]
+    writes: tuple[Value, ...]
+    owns_results: bool = False
+    """Whether its results share memory with nothing else."""
+
+    @abstractmethod
+    def run(self, values: dict[Value, Any], run: Run) -> None:
+        """Add the values of `writes` to ``values``; raises NotAsCompiled to have it done again."""
+
+    @abstractmethod
+    def placements(self) -> Iterator[Placement]:
+        """Where its nodes run."""
+
+    def holds(self, run: Run) -> bool:  # noqa: ARG002 - most hold for all
+        """Whether it is made for such a run; asked once for each set of extents."""
+        return True
+
+
+@dataclass(frozen=True)
+class Part:
+    """Nodes in a row that one provider takes."""
+
+    nodes: tuple[Node, ...]
+    needed: frozenset[Value]
+    """Values of theirs that others read."""
+    inference: Inference
+    plan: Plan
+    """The graph prepared for NumPy kernels."""
+    symbols: frozenset[str]
+    """Symbols that the shapes of inputs give numbers."""
+    options: SessionOptions
+    pool: Pool
+
+
+class Provider(ABC):
+    """Somebody who runs nodes."""
+
+    name: ClassVar[str]
+    optimizes: ClassVar[bool] = True
+    """Whether a session that begins with it optimizes its model unless told otherwise."""
+
+    def takes(self, node: Node, inference: Inference) -> bool:  # noqa: ARG002 - most take all
+        """Whether it runs ``node``."""
+        return True
+
+    @abstractmethod
+    def compile(self, part: Part) -> Sequence[Step]:
+        """Steps that do what the nodes of ``part`` say, in their order."""
+
+
+class KernelStep(Step):
+    """A node that runs its NumPy kernel."""
+
+    def __init__(self, planned: PlannedNode, plan: Plan, reason: str) -> None:
+        node = planned.node
+        self.planned, self.plan, self.reason = planned, plan, reason
+        captured = captured_values(node) if node.graphs else ()
+        found = dict.fromkeys(v for v in (*node.inputs, *captured) if v is not None)
+        self.reads = tuple(v for v in found if v.constant is None)
+        self.writes = node.outputs
+
+    def run(self, values: dict[Value, Any], run: Run) -> None:  # noqa: ARG002 - any extents do
+        self.plan.evaluate(self.planned, values)
+
+    def placements(self) -> Iterator[Placement]:
+        node = self.planned.node
+        yield Placement(node.name, node.op_type, node.domain, (), self.reason)
+
+
+class ReferenceExecutionProvider(Provider):
+    """NumPy kernels, node by node: what the standard says, without any compiler."""
+
+    name = "ReferenceExecutionProvider"
+    optimizes = False
+
+    def compile(self, part: Part) -> Sequence[Step]:
+        reason = "the reference runs NumPy kernels"
+        return [KernelStep(part.plan.steps_by_node[n], part.plan, reason) for n in part.nodes]
+
+
+class CPUExecutionProvider(Provider):
+    """Machine code for this processor; NumPy kernels where there is none."""
+
+    name = "CPUExecutionProvider"
+
+    def compile(self, part: Part) -> Sequence[Step]:
+        from fornix.runtime.native import native_steps  # noqa: PLC0415 - imports llvmlite
+
+        return native_steps(part)
+
+
+PROVIDERS: dict[str, type[Provider]] = {
+    provider.name: provider for provider in (CPUExecutionProvider, ReferenceExecutionProvider)
+}
+"""Providers by the name under which sessions know them."""
