@@ -4,12 +4,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 
-from fornix import ops
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
@@ -285,63 +282,3 @@ def test_rms_normalization_of_two_precisions_is_lowered() -> None:
     x, scale = normal(3, 4, dtype=np.float16), normal(4, dtype=np.float64)
     check_lowering("RMSNormalization", [x, scale])
     check_lowering("RMSNormalization", [scale[None], x[0]])
-
-
-def run_body(name: str, inputs: list[Any], attributes: dict[str, Any], version: int) -> Any:
-    """The result of the function body, as onnxruntime computes it."""
-    operator = ops.find("", name)
-    assert operator is not None
-    body = operator.rule("body", version)
-    assert body is not None
-    function = onnx.parser.parse_function(body())
-    function.domain = "here"
-    names = [f"x{i}" for i in range(len(inputs))]
-    node = onnx.helper.make_node(name, names, ["y"], domain="here", **attributes)
-    dtype = onnx.helper.np_dtype_to_tensor_dtype(inputs[0].dtype)
-    graph = onnx.helper.make_graph(
-        [node],
-        "g",
-        [
-            onnx.helper.make_tensor_value_info(n, dtype, x.shape)
-            for n, x in zip(names, inputs, strict=True)
-        ],
-        [onnx.helper.make_tensor_value_info("y", dtype, inputs[0].shape)],
-    )
-    imports = [onnx.helper.make_opsetid("here", 1), onnx.helper.make_opsetid("", 18)]
-    model = onnx.helper.make_model(
-        graph, functions=[function], opset_imports=imports, ir_version=10
-    )
-    onnx.checker.check_model(model)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, dict(zip(names, inputs, strict=True)))[0]
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-@pytest.mark.parametrize(
-    ("name", "version", "shapes", "attributes"),
-    [
-        ("RMSNormalization", 23, [(2, 3, 4), (4,)], {"axis": -1}),
-        ("RMSNormalization", 23, [(2, 3, 4), (3, 4)], {"axis": 1, "epsilon": 0.5}),
-        ("GroupNormalization", 21, [(2, 4, 3, 5), (4,), (4,)], {"num_groups": 2}),
-        ("MeanVarianceNormalization", 9, [(2, 3, 4, 5)], {}),
-        ("MeanVarianceNormalization", 13, [(2, 3, 4)], {"axes": [0, -1]}),
-    ],
-)
-def test_function_bodies_equal_their_kernels(
-    name: str, version: int, shapes: list[tuple[int, ...]], attributes: dict[str, Any], dtype: Any
-) -> None:
-    inputs = [normal(*shape, dtype=dtype) for shape in shapes]
-    schema = onnx.defs.get_schema(name, version)
-    given = {
-        k: onnx.helper.get_attribute_value(a.default_value) for k, a in schema.attributes.items()
-        if a.default_value.type
-    }  # fmt: skip
-    found = run_body(name, inputs, {**given, **attributes}, version)
-    expected = run_op(name, inputs, attributes, opset=version)
-    assert found.dtype == dtype
-    step = max(F32_ROWS, 4 * float(np.finfo(dtype).eps))
-    np.testing.assert_allclose(found, expected[0], rtol=step, atol=step)

@@ -14,6 +14,7 @@ from fornix.errors import require
 from fornix.ir.graph import Graph, Node
 from fornix.ops import scalar as s
 from fornix.ops.adapt import put_ahead, rank_of, shape_of
+from fornix.ops.call import BodyNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
@@ -81,11 +82,33 @@ Relu = (
     .elementwise(lambda x: s.maximum(x, 0), "max(x, 0).")
 )
 
+Relu.body(
+    """
+    Zero = Constant <value_float = 0.0> ()
+    Level = CastLike (Zero, X)
+    Y = Max (X, Level)
+    """,
+    since=14,
+)
+
 LeakyRelu = (
     op("LeakyRelu <alpha: float = 0.01, consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
     .since(6, "LeakyRelu <alpha: float = 0.01> (X: T) => (Y: T)")
     .since(16, T=+BF16)
     .elementwise(lambda x, *, alpha: s.where(s.less(x, 0), alpha * x, x), "x, or alpha·x below 0.")
+)
+
+LeakyRelu.body(
+    """
+    Zero = Constant <value_float = 0.0> ()
+    Level = CastLike (Zero, X)
+    Alpha = Constant <value_float: float = @alpha> ()
+    Slope = CastLike (Alpha, X)
+    Below = Mul (Slope, X)
+    IsBelow = Less (X, Level)
+    Y = Where (IsBelow, Below, X)
+    """,
+    since=16,
 )
 
 PRelu = (
@@ -97,6 +120,17 @@ PRelu = (
     .elementwise(
         _prelu, "x, or slope·x below 0; ``slope`` broadcasts to X.", since=7, common_shape=of_first
     )
+)
+
+PRelu.body(
+    """
+    Zero = Constant <value_float = 0.0> ()
+    Level = CastLike (Zero, X)
+    Below = Mul (slope, X)
+    IsBelow = Less (X, Level)
+    Y = Where (IsBelow, Below, X)
+    """,
+    since=16,
 )
 
 
@@ -132,11 +166,41 @@ ThresholdedRelu = (
     .elementwise(lambda x, *, alpha: s.where(s.greater(x, alpha), x, 0), "x above alpha, else 0.")
 )
 
+ThresholdedRelu.body(
+    """
+    Zero = Constant <value_float = 0.0> ()
+    Level = CastLike (Zero, X)
+    Alpha = Constant <value_float: float = @alpha> ()
+    Threshold = CastLike (Alpha, X)
+    IsAbove = Greater (X, Threshold)
+    Y = Where (IsAbove, X, Level)
+    """,
+    since=10,
+)
+
 Elu = (
     op("Elu <alpha: float = 1.0, consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
     .since(6, "Elu <alpha: float = 1.0> (X: T) => (Y: T)")
     .since(22, T=+BF16)
     .elementwise(_elu, "x, or alpha·(eˣ − 1) below 0.")
+)
+
+Elu.body(
+    """
+    Zero = Constant <value_float = 0.0> ()
+    Level = CastLike (Zero, X)
+    One = Constant <value_float = 1.0> ()
+    Unit = CastLike (One, X)
+    Alpha = Constant <value_float: float = @alpha> ()
+    Slope = CastLike (Alpha, X)
+    Low = Min (X, Level)
+    Power = Exp (Low)
+    Fall = Sub (Power, Unit)
+    Below = Mul (Slope, Fall)
+    IsBelow = Less (X, Level)
+    Y = Where (IsBelow, Below, X)
+    """,
+    since=6,
 )
 
 Celu = (
@@ -146,6 +210,22 @@ Celu = (
         _celu,
         "max(x, 0) + min(alpha·(exp(x/alpha) − 1), 0).",
     )
+)
+
+Celu.body(
+    """
+    Zero = Constant <value_float = 0.0> ()
+    Level = CastLike (Zero, X)
+    Alpha = Constant <value_float: float = @alpha> ()
+    Slope = CastLike (Alpha, X)
+    Ratio = Div (X, Slope)
+    Grown = Elu (Ratio)
+    Fall = Min (Grown, Level)
+    Below = Mul (Slope, Fall)
+    Above = Max (X, Level)
+    Y = Add (Above, Below)
+    """,
+    since=12,
 )
 
 Selu = (
@@ -161,6 +241,16 @@ Selu = (
         lambda x, *, alpha, gamma: gamma * _elu(x, alpha=alpha),
         "gamma·x, or gamma·alpha·(eˣ − 1) below 0.",
     )
+)
+
+Selu.body(
+    """
+    Gamma = Constant <value_float: float = @gamma> ()
+    Scale = CastLike (Gamma, X)
+    Grown = Elu <alpha: float = @alpha> (X)
+    Y = Mul (Scale, Grown)
+    """,
+    since=6,
 )
 
 Sigmoid = (
@@ -185,6 +275,24 @@ HardSigmoid = (
     )
 )
 
+HardSigmoid.body(
+    """
+    Zero = Constant <value_float = 0.0> ()
+    Level = CastLike (Zero, X)
+    One = Constant <value_float = 1.0> ()
+    Unit = CastLike (One, X)
+    Alpha = Constant <value_float: float = @alpha> ()
+    Slope = CastLike (Alpha, X)
+    Beta = Constant <value_float: float = @beta> ()
+    Offset = CastLike (Beta, X)
+    Steep = Mul (Slope, X)
+    Line = Add (Steep, Offset)
+    Above = Max (Line, Level)
+    Y = Min (Above, Unit)
+    """,
+    since=6,
+)
+
 HardSwish = (
     op("HardSwish (X: T) => (Y: T)", since=14, T=FLOAT)
     .since(22, T=+BF16)
@@ -194,8 +302,27 @@ HardSwish = (
     )
 )
 
+HardSwish.body(
+    """
+    Gate = HardSigmoid <alpha = 0.16666667, beta = 0.5> (X)
+    Y = Mul (X, Gate)
+    """,
+    since=14,
+)
+
 Swish = op("Swish <alpha: float = 1.0> (X: T) => (Y: T)", since=24, T=FLOAT | BF16).elementwise(
     _swish, "x · Sigmoid(alpha·x)."
+)
+
+Swish.body(
+    """
+    Alpha = Constant <value_float: float = @alpha> ()
+    Slope = CastLike (Alpha, X)
+    Steep = Mul (Slope, X)
+    Gate = Sigmoid (Steep)
+    Y = Mul (X, Gate)
+    """,
+    since=24,
 )
 
 SwiGLU = op(
@@ -204,15 +331,68 @@ SwiGLU = op(
     _swiglu, "Swish(A) · B, the gate times the value; both have one shape.", common_shape=identical
 )
 
+SwiGLU.body(
+    """
+    Alpha = Constant <value_float: float = @alpha> ()
+    Slope = CastLike (Alpha, A)
+    Steep = Mul (Slope, A)
+    Gate = Sigmoid (Steep)
+    Gated = Mul (A, Gate)
+    Y = Mul (Gated, B)
+    """,
+    since=28,
+)
+
 Mish = (
     op("Mish (X: T) => (Y: T)", since=18, T=FLOAT)
     .since(22, T=+BF16)
     .elementwise(lambda x: x * s.tanh(_softplus(x)), "x · tanh(log(1 + eˣ)).")
 )
 
+Mish.body(
+    """
+    Soft = Softplus (X)
+    Gate = Tanh (Soft)
+    Y = Mul (X, Gate)
+    """,
+    since=18,
+)
+
 Gelu = op(
     'Gelu <approximate: string = "none"> (X: T) => (Y: T)', since=20, T=FLOAT | BF16
 ).elementwise(_gelu, "x · Φ(x), Φ the normal distribution; ``tanh`` approximates it.")
+
+
+@Gelu.body
+def gelu_body(*, node: BodyNode) -> str:
+    if node.attributes["approximate"] == "none":
+        gate = f"""
+            Root = Constant <value_float = {SQRT_HALF!r}> ()
+            Scale = CastLike (Root, X)
+            Scaled = Mul (X, Scale)
+            Gate = Erf (Scaled)"""
+    else:
+        gate = f"""
+            Coefficient = Constant <value_float = {GELU_CUBIC!r}> ()
+            Cubic = CastLike (Coefficient, X)
+            Root = Constant <value_float = {SQRT_2_OVER_PI!r}> ()
+            Scale = CastLike (Root, X)
+            Square = Mul (X, X)
+            Cube = Mul (Square, X)
+            Bent = Mul (Cubic, Cube)
+            Sum = Add (X, Bent)
+            Scaled = Mul (Scale, Sum)
+            Gate = Tanh (Scaled)"""
+    return f"""
+        One = Constant <value_float = 1.0> ()
+        Unit = CastLike (One, X)
+        Half = Constant <value_float = 0.5> ()
+        Part = CastLike (Half, X){gate}
+        Raised = Add (Unit, Gate)
+        Halved = Mul (Part, X)
+        Y = Mul (Halved, Raised)
+    """
+
 
 Softplus = (
     op("Softplus (X: T) => (Y: T)", since=1, T=FLOAT)
@@ -220,10 +400,38 @@ Softplus = (
     .elementwise(_softplus, "log(1 + eˣ), without overflow.")
 )
 
+Softplus.body(
+    """
+    Zero = Constant <value_float = 0.0> ()
+    Level = CastLike (Zero, X)
+    One = Constant <value_float = 1.0> ()
+    Unit = CastLike (One, X)
+    Size = Abs (X)
+    Below = Neg (Size)
+    Power = Exp (Below)
+    Raised = Add (Power, Unit)
+    Rest = Log (Raised)
+    Above = Max (X, Level)
+    Y = Add (Above, Rest)
+    """,
+    since=1,
+)
+
 Softsign = (
     op("Softsign (input: T) => (output: T)", since=1, T=FLOAT)
     .since(22, T=+BF16)
     .elementwise(lambda x: x / (1.0 + s.abs(x)), "x / (1 + |x|).")
+)
+
+Softsign.body(
+    """
+    One = Constant <value_float = 1.0> ()
+    Unit = CastLike (One, input)
+    Size = Abs (input)
+    Raised = Add (Unit, Size)
+    output = Div (input, Raised)
+    """,
+    since=1,
 )
 
 Tanh = (
@@ -236,3 +444,22 @@ Tanh = (
 Shrink = op(
     "Shrink <bias: float = 0.0, lambd: float = 0.5> (input: T) => (output: T)", since=9, T=NUMERIC
 ).elementwise(_shrink, "x + bias below −lambd, x − bias above lambd, 0 between.")
+
+Shrink.body(
+    """
+    Zero = Constant <value_float = 0.0> ()
+    Level = CastLike (Zero, input)
+    Lambd = Constant <value_float: float = @lambd> ()
+    High = CastLike (Lambd, input)
+    Low = Neg (High)
+    Bias = Constant <value_float: float = @bias> ()
+    Step = CastLike (Bias, input)
+    Raised = Add (input, Step)
+    Lowered = Sub (input, Step)
+    IsAbove = Greater (input, High)
+    IsBelow = Less (input, Low)
+    Above = Where (IsAbove, Lowered, Level)
+    output = Where (IsBelow, Raised, Above)
+    """,
+    since=9,
+)

@@ -94,6 +94,20 @@ class RunNode(NodeView):
         return made
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyNode(NodeView):
+    """The node as a body that depends on it shows it."""
+
+    attributes: Mapping[str, object]
+    """Attributes, completed by the schema's defaults."""
+    given: tuple[bool, ...]
+    """Which inputs are there, in order."""
+
+    def has(self, index: int) -> bool:
+        """Whether the input at ``index`` is given."""
+        return index < len(self.given) and self.given[index]
+
+
 class NotLowered(Exception):
     """A node stays with its kernel, for the reason that is its message; no error."""
 

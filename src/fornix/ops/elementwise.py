@@ -24,6 +24,7 @@ from fornix.ops.adapt import (
     dtype_of,
     stored,
 )
+from fornix.ops.call import BodyNode
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, FLOAT, I8, I16, I32, I64, INT, NUMERIC, SINT, U8, U16, U32, U64
@@ -359,6 +360,13 @@ Clip = (
         common_shape=_clip_shape,
     )
 )
+
+
+@Clip.body(since=13)
+def clip_body(*, node: BodyNode) -> str:
+    lines = ["Raised = Max (input, min)" if node.has(1) else "Raised = Identity (input)"]
+    lines.append("output = Min (Raised, max)" if node.has(2) else "output = Identity (Raised)")
+    return "\n".join(lines)
 
 
 @Clip.adapt(6, 11)

@@ -70,6 +70,15 @@ LessOrEqual = (
     .elementwise(s.less_equal, "Whether A ≤ B, element by element.")
 )
 
+LessOrEqual.body(
+    """
+    IsLess = Less (A, B)
+    IsEqual = Equal (A, B)
+    C = Or (IsLess, IsEqual)
+    """,
+    since=12,
+)
+
 Greater = (
     op(
         "Greater <axis: int?, broadcast: int = 0> (A: T, B: T) => (C: T1)",
@@ -87,6 +96,15 @@ GreaterOrEqual = (
     op("GreaterOrEqual (A: T, B: T) => (C: T1)", since=12, T=NUMERIC, T1=BOOL)
     .since(16, T=+BF16)
     .elementwise(s.greater_equal, "Whether A ≥ B, element by element.")
+)
+
+GreaterOrEqual.body(
+    """
+    IsGreater = Greater (A, B)
+    IsEqual = Equal (A, B)
+    C = Or (IsGreater, IsEqual)
+    """,
+    since=12,
 )
 
 And = (

@@ -16,6 +16,7 @@ from fornix.errors import require
 from fornix.ir.dim import DimLike, equal
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, select
 from fornix.ops.along import along, mapped, mean_along, outside, with_units
+from fornix.ops.call import BodyNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import normalize_axes, normalize_axis, shape_text
 from fornix.ops.op import op
@@ -105,6 +106,38 @@ def lower_layer_normalization(
 
     kept = [with_units(cast_tensor(t, stash), axes) for t in (mean, inverse)]
     return compute(x.shape, at), kept[0], kept[1]
+
+
+@LayerNormalization.body(since=17)
+def layer_normalization_body(*, node: BodyNode) -> str:
+    shift = "Add (Scaled, B)" if node.has(2) else "Identity (Scaled)"
+    return f"""
+        Wide = Cast <to: int = @stash_type> (X)
+        Shape = Shape (X)
+        Rows = Flatten <axis: int = @axis> (Wide)
+        Along = Constant <value_ints = [1]> ()
+        Means = ReduceMean (Rows, Along)
+        Deviation = Sub (Rows, Means)
+        Squares = Mul (Deviation, Deviation)
+        Variance = ReduceMean (Squares, Along)
+        Given = Constant <value_float: float = @epsilon> ()
+        Epsilon = CastLike (Given, Variance)
+        Raised = Add (Variance, Epsilon)
+        Root = Sqrt (Raised)
+        Inverse = Reciprocal (Root)
+        Standard = Mul (Deviation, Inverse)
+        Shaped = Reshape (Standard, Shape)
+        Normalized = CastLike (Shaped, X)
+        Scaled = Mul (Normalized, Scale)
+        Y = {shift}
+        Outer = Shape <start = 0, end: int = @axis> (X)
+        Inner = Shape <start: int = @axis> (X)
+        Count = Shape (Inner)
+        Ones = ConstantOfShape <value = int64[1] {{1}}> (Count)
+        Kept = Concat <axis = 0> (Outer, Ones)
+        Mean = Reshape (Means, Kept)
+        InvStdDev = Reshape (Inverse, Kept)
+    """
 
 
 def at_least(x: Array, stash: np.dtype[np.generic]) -> Array:

@@ -9,6 +9,7 @@ at which it was registered until a later registration replaces it. How rules are
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -169,11 +170,21 @@ class Operator:
     def body(
         self, text: str | F | None = None, *, since: int = 1
     ) -> Operator | F | Callable[[F], F]:
-        """Register the decomposition: a function in ONNX text, or a rule that writes one."""
+        """Register the decomposition: nodes in ONNX text, or a rule that writes them for a node.
+
+        See `fornix.ops.body` for the header that completes them to a function.
+        """
         if not isinstance(text, str):
             return self._register("body", text, since)
-        self.rules.setdefault("body", {})[since] = lambda: text
+        nodes = textwrap.dedent(text).strip("\n")
+        self.rules.setdefault("body", {})[since] = lambda: self._function_text(nodes, since)
         return self
+
+    def _function_text(self, nodes: str, since: int) -> str:
+        # Reading text takes a good part of the package, which operators are made without.
+        from fornix.ops.body import function_text  # noqa: PLC0415
+
+        return function_text(self.schema(max(since, self.schemas[0].since_version)), nodes)
 
     def opaque(self, reason: str, *, since: int = 1) -> Operator:
         """Declare that the kernel serves compiled models too, and why loops do not fit."""

@@ -310,6 +310,15 @@ _reduction(
     lambda x, axes: along("sum", mapped(s.abs, x), axes),
 )
 
+ReduceL1.body(
+    """
+    Sizes = Abs (data)
+    reduced = ReduceSum <keepdims: int = @keepdims,
+        noop_with_empty_axes: int = @noop_with_empty_axes> (Sizes, axes)
+    """,
+    since=18,
+)
+
 ReduceL2 = (
     op("ReduceL2 <axes: ints?, keepdims: int = 1> (data: T) => (reduced: T)",
        since=1, T=FLOAT | I32 | I64 | U32 | U64)
@@ -324,6 +333,18 @@ _reduction(
     "L2 norm over ``axes``: √Σ x²; integers truncate. Source: ONNX ReduceL2-18.",
     lambda x, axes: np.sqrt(np.sum(x * x, axes, keepdims=True, dtype=x.dtype)),
     lambda x, axes: mapped(s.sqrt, _as_floats(_sum_of_squares(x, axes))),
+)
+
+ReduceL2.body(
+    """
+    Squares = Mul (data, data)
+    Total = ReduceSum <keepdims: int = @keepdims,
+        noop_with_empty_axes: int = @noop_with_empty_axes> (Squares, axes)
+    Wide = Cast <to = 11> (Total)
+    Root = Sqrt (Wide)
+    reduced = CastLike (Root, data)
+    """,
+    since=18,
 )
 
 ReduceSumSquare = (
@@ -342,6 +363,15 @@ _reduction(
     _sum_of_squares,
 )
 
+ReduceSumSquare.body(
+    """
+    Squares = Mul (data, data)
+    reduced = ReduceSum <keepdims: int = @keepdims,
+        noop_with_empty_axes: int = @noop_with_empty_axes> (Squares, axes)
+    """,
+    since=18,
+)
+
 ReduceLogSum = (
     op("ReduceLogSum <axes: ints?, keepdims: int = 1> (data: T) => (reduced: T)",
        since=1, T=FLOAT | I32 | I64 | U32 | U64)
@@ -357,6 +387,17 @@ _reduction(
     "Logarithm of the sum over ``axes``: log Σ x. Source: ONNX ReduceLogSum-18.",
     lambda x, axes: np.log(np.sum(x, axes, keepdims=True, dtype=x.dtype)),
     lambda x, axes: mapped(s.log, _as_floats(along("sum", x, axes))),
+)
+
+ReduceLogSum.body(
+    """
+    Total = ReduceSum <keepdims: int = @keepdims,
+        noop_with_empty_axes: int = @noop_with_empty_axes> (data, axes)
+    Wide = Cast <to = 11> (Total)
+    Logarithm = Log (Wide)
+    reduced = CastLike (Logarithm, data)
+    """,
+    since=18,
 )
 
 ReduceLogSumExp = (
@@ -392,4 +433,25 @@ _reduction(
     "Logarithm of the sum of exponentials over ``axes``: log Σ exp x, without overflow.",
     _log_sum_exp,
     _lower_log_sum_exp,
+)
+
+
+ReduceLogSumExp.body(
+    """
+    Wide = Cast <to = 11> (data)
+    Top = ReduceMax <noop_with_empty_axes: int = @noop_with_empty_axes> (Wide, axes)
+    IsInfinite = IsInf (Top)
+    Zero = Constant <value = double {0.0}> ()
+    Shift = Where (IsInfinite, Zero, Top)
+    Shifted = Sub (Wide, Shift)
+    Powers = Exp (Shifted)
+    Total = ReduceSum <keepdims: int = @keepdims,
+        noop_with_empty_axes: int = @noop_with_empty_axes> (Powers, axes)
+    Logarithm = Log (Total)
+    Back = ReduceMax <keepdims: int = @keepdims,
+        noop_with_empty_axes: int = @noop_with_empty_axes> (Shift, axes)
+    Summed = Add (Logarithm, Back)
+    reduced = CastLike (Summed, data)
+    """,
+    since=18,
 )

@@ -72,6 +72,20 @@ def _lower_softmax(input: Tensor, axes: Collection[int]) -> Tensor:
     return compute(x.shape, lambda *i: cast(e[i] / total[outside(i, axes)], input.dtype))
 
 
+Softmax.body(
+    """
+    Axis = Constant <value_int: int = @axis> ()
+    First = Constant <value_ints = [0]> ()
+    Along = Unsqueeze (Axis, First)
+    Top = ReduceMax (input, Along)
+    Shifted = Sub (input, Top)
+    Powers = Exp (Shifted)
+    Total = ReduceSum (Powers, Along)
+    output = Div (Powers, Total)
+    """,
+    since=13,
+)
+
 LogSoftmax = (
     op("LogSoftmax <axis: int = 1> (input: T) => (output: T)", since=1, T=FLOAT)
     .since(11)
@@ -114,6 +128,21 @@ def _lower_log_softmax(input: Tensor, axes: Collection[int]) -> Tensor:
     total = along("sum", compute(x.shape, lambda *i: s.exp(x[i])), axes)
     return compute(x.shape, lambda *i: cast(x[i] - s.log(total[outside(i, axes)]), input.dtype))
 
+
+LogSoftmax.body(
+    """
+    Axis = Constant <value_int: int = @axis> ()
+    First = Constant <value_ints = [0]> ()
+    Along = Unsqueeze (Axis, First)
+    Top = ReduceMax (input, Along)
+    Shifted = Sub (input, Top)
+    Powers = Exp (Shifted)
+    Total = ReduceSum (Powers, Along)
+    Logarithm = Log (Total)
+    output = Sub (Shifted, Logarithm)
+    """,
+    since=13,
+)
 
 Hardmax = (
     op("Hardmax <axis: int = 1> (input: T) => (output: T)", since=1, T=FLOAT)

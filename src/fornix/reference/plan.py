@@ -20,7 +20,9 @@ from fornix.format.limits import DEFAULT, Limits
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Function, Graph, Node, Value
 from fornix.ir.walk import captured_values
+from fornix.ops.body import function_of
 from fornix.ops.call import (
+    BodyNode,
     RunNode,
     bind_attributes,
     check_arity,
@@ -194,12 +196,19 @@ class Plan:
         operator = ops.operators()[schema.domain, schema.name]
         check_arity(schema, node.inputs, len(node.outputs))
         attributes = bind_attributes(schema, given)
-        wanted = tuple(node.wants(index) for index in range(len(node.outputs)))
+        parts: dict[str, Any] = {
+            "operator": operator,
+            "schema": schema,
+            "opset": opset,
+            "wanted": tuple(node.wants(index) for index in range(len(node.outputs))),
+        }
+        if operator.rule("kernel", schema.since_version) is None:
+            present = tuple(value is not None for value in node.inputs)
+            body = function_of(BodyNode(**parts, attributes=attributes, given=present))
+            if body is not None:
+                return self._function_call(node, body)
         view = RunNode(
-            operator=operator,
-            schema=schema,
-            opset=opset,
-            wanted=wanted,
+            **parts,
             run_body=lambda graph, inputs: self._run_body(graph, inputs, {}),
             random=self.scope.random,
         )
@@ -239,7 +248,7 @@ class Plan:
 
     def _function_plan(self, node: Node, function: Function) -> Plan:
         given = function.defaults | resolved(node.attributes, self.given)
-        key = (function.key, *sorted((name, id(attribute)) for name, attribute in given.items()))
+        key = (function, *sorted((name, id(attribute)) for name, attribute in given.items()))
         if key not in self.scope.plans:
             expanded = sum(len(plan.steps) for plan in self.scope.plans.values())
             self.scope.limits.check("function_nodes", expanded, function.label)
