@@ -12,11 +12,21 @@ from typing import TypeVar
 import numpy as np
 
 from fornix.errors import require
+from fornix.ir.attribute import AttributeKind
 from fornix.ir.dim import DimLike, is_nonnegative, known, maximum, minimum
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import TRUE, Scalar, Tensor, compute, index, select
+from fornix.ops.adapt import (
+    attribute_to_input,
+    constant_input,
+    drop_inputs,
+    dtype_of,
+    input_to_attribute,
+    stored,
+)
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
-from fornix.ops.geometry import normalize_axes, shape_text, single
+from fornix.ops.geometry import listed, normalize_axes, shape_text, single
 from fornix.ops.op import op
 from fornix.ops.shuffle import zero_of
 from fornix.ops.types import (
@@ -74,7 +84,7 @@ def infer_pad(
     _check_mode(mode)
     given = pads if paddings is None else paddings
     entries = dims_of(given.value) if isinstance(given, Fact) else given
-    named = None if axes is None or axes.constant is None else axes.constant.reshape(-1).tolist()
+    named = None if axes is None or axes.constant is None else listed(axes.constant, "axes")
     if entries is None or (axes is not None and named is None):
         reason = "its pads are computed at run time"
         padded = range(data.rank) if named is None else normalize_axes(named, data.rank)
@@ -104,8 +114,8 @@ def pad(
     for the latter three, what is cut off is cut off first. Source: ONNX Pad-19.
     """
     _check_mode(mode)
-    entries = np.asarray(pads if paddings is None else paddings, np.int64).reshape(-1).tolist()
-    named = None if axes is None else axes.reshape(-1).tolist()
+    entries = listed(pads if paddings is None else paddings, "pads")
+    named = None if axes is None else listed(axes, "axes")
     ends = margins(data.ndim, entries, named)
     _padded_extents(data.shape, ends)
     if mode == "constant":
@@ -282,7 +292,7 @@ def center_crop_pad(input_data: Array, shape: Array, *, axes: list[int] | None =
     Source: ONNX CenterCropPad-18.
     """
     places = _crop_axes(input_data.ndim, axes)
-    wanted = shape.reshape(-1).tolist()
+    wanted = listed(shape, "shape")
     _check_crop(wanted, places)
     ends = [(0, 0)] * input_data.ndim
     for axis, extent in zip(places, wanted, strict=True):
@@ -323,3 +333,34 @@ def _check_crop(wanted: Sequence[DimLike], axes: Sequence[int]) -> None:
         f"shape must have {len(axes)} entries of 0 or more, one for each axis, "
         f"got {shape_text(wanted)}",
     )
+
+
+@Pad.adapt(1, 2)
+def pad_1_to_2(node: Node, _: Graph) -> None:
+    node.set_attribute("pads", node.attr("paddings"), AttributeKind.INTS)
+    node.remove_attribute("paddings")
+
+
+@Pad.adapt(2, 1)
+def pad_2_to_1(node: Node, _: Graph) -> None:
+    node.set_attribute("paddings", node.attr("pads"), AttributeKind.INTS)
+    node.remove_attribute("pads")
+
+
+@Pad.adapt(2, 11)
+def pad_2_to_11(node: Node, graph: Graph) -> None:
+    value = node.attr("value", 0.0)
+    node.remove_attribute("value")
+    attribute_to_input(node, graph, "pads", 1)
+    if value != 0:
+        dtype = dtype_of(node.inputs[0], "data").numpy
+        node.set_input(2, stored(node, graph, np.array(value, dtype)))
+
+
+@Pad.adapt(11, 2)
+def pad_11_to_2(node: Node, graph: Graph) -> None:
+    value = constant_input(node, 2, "opset 2 takes the value as an attribute")
+    drop_inputs(node, graph, 2)
+    input_to_attribute(node, graph, "pads", 1, 2)
+    if value is not None:
+        node.set_attribute("value", float(value.reshape(())))

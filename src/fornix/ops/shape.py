@@ -13,9 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from fornix.dtype import INT64
-from fornix.errors import require
+from fornix.errors import ConvertError, require
+from fornix.ir.attribute import AttributeKind
 from fornix.ir.dim import Dim, DimLike, exact_quotient, is_nonnegative, known, minimum
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, apply, compute, const, index, load, select
+from fornix.ops.adapt import attribute_to_input, constant_input, input_to_attribute
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import (
     KNOWN_ELEMENTS,
@@ -27,7 +30,7 @@ from fornix.ops.fact import (
     tensor,
     unranked,
 )
-from fornix.ops.geometry import broadcast_shapes, normalize_axis, row_major, shape_text
+from fornix.ops.geometry import broadcast_shapes, listed, normalize_axis, row_major, shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, E8M0, F4, F8, FLOAT, I2, I4, I64, OPT, SEQ, TENSOR
 
@@ -140,7 +143,7 @@ def _wanted_extents(shape: Fact | list[int] | None, node: InferNode) -> list[Dim
     if shape is None or isinstance(shape, list):
         return list(shape or [])
     if shape.value is not None:
-        return list(shape.value.reshape(-1))
+        return listed(shape.value, "shape")
     rank = known(shape.shape[0]) if shape.has_rank and shape.rank == 1 else None
     return None if rank is None else [None] * rank
 
@@ -231,7 +234,7 @@ def reshape(data: Array, shape: Array | list[int] | None = None, *, allowzero: i
     stands for what is left. Raises ShapeError if the elements do not fill the shape.
     Source: ONNX Reshape-14.
     """
-    wanted = [int(entry) for entry in np.asarray([] if shape is None else shape).reshape(-1)]
+    wanted = [] if shape is None else listed(shape, "shape")
     _check_target(wanted, bool(allowzero))
     if not allowzero:
         for axis, entry in enumerate(wanted):
@@ -282,6 +285,28 @@ def reshaped(data: Tensor, shape: Sequence[DimLike]) -> Tensor:
         return data[(address, *place) if data.rank else ()]
 
     return compute(shape, at)
+
+
+@Reshape.adapt(1, 5)
+def reshape_1_to_5(node: Node, graph: Graph) -> None:
+    node.remove_attribute("consumed_inputs")
+    if "shape" not in node.attributes:
+        node.set_attribute("shape", [], AttributeKind.INTS)
+    attribute_to_input(node, graph, "shape", 1)
+
+
+@Reshape.adapt(5, 1)
+def reshape_5_to_1(node: Node, graph: Graph) -> None:
+    input_to_attribute(node, graph, "shape", 1, 1)
+
+
+@Reshape.adapt(14, 13)
+def reshape_14_to_13(node: Node, _: Graph) -> None:
+    if node.attr("allowzero", 0):
+        shape = constant_input(node, 1, "opset 13 reads 0 as a copy of an extent")
+        if shape is not None and (shape == 0).any():
+            raise ConvertError("opset 13 has no shape with the extent 0 (allowzero=1)")
+    node.remove_attribute("allowzero")
 
 
 def _remaining(source: tuple[int, ...], taken: Sequence[int]) -> int:
@@ -349,14 +374,14 @@ Expand = (
 @Expand.infer
 def infer_expand(input: Fact, shape: Fact, *, node: InferNode) -> Fact:
     if shape.value is None:
-        count = known(shape.shape[0])
+        count = known(shape.shape[0]) if shape.rank == 1 else None
         if count is None:
             return unranked(input.dtype)
         own = (1,) * (count - input.rank) + input.shape
         untouched = max(input.rank - count, 0)
         changed = [_expanded(extent, node) for extent in own[untouched:]]
         return tensor(input.dtype, [*own[:untouched], *changed])
-    extents = broadcast_shapes(input.shape, list(shape.value.reshape(-1)))
+    extents = broadcast_shapes(input.shape, listed(shape.value, "shape"))
     value, fixed = input.value, static(extents)
     if value is None or fixed is None or math.prod(fixed) > KNOWN_ELEMENTS:
         return tensor(input.dtype, extents)
@@ -377,7 +402,7 @@ def expand(input: Array, shape: Array) -> Array:
     An entry 1 keeps the extent of ``input``. Raises ShapeError if the shapes do not broadcast.
     Source: ONNX Expand-13.
     """
-    target = tuple(shape.reshape(-1).tolist())
+    target = tuple(listed(shape, "shape"))
     broadcast_shapes(input.shape, target)  # says which extents differ; NumPy does not
     return np.broadcast_to(input, np.broadcast_shapes(input.shape, target))
 

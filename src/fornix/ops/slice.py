@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from fornix.errors import require
+from fornix.errors import ConvertError, require
 from fornix.ir.dim import Dim, DimLike, ceildiv, is_nonnegative, known, maximum, minimum
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor, compute
+from fornix.ops.adapt import attribute_to_input, constant_input, drop_inputs, input_to_attribute
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
-from fornix.ops.geometry import normalize_axes
+from fornix.ops.geometry import listed, normalize_axes
 from fornix.ops.op import op
 from fornix.ops.types import BF16, I32, I64, TENSOR
 
@@ -82,7 +82,7 @@ def _places(rank: int, count: int | None, axes: Fact | list[int] | None) -> tupl
     if isinstance(axes, Fact):
         if axes.constant is None:
             return None
-        axes = axes.constant.reshape(-1).tolist()
+        axes = listed(axes.constant, "axes")
     if axes is None:
         return None if count is None else cut_axes(rank, count, None)
     return cut_axes(rank, len(axes) if count is None else count, axes)
@@ -123,10 +123,10 @@ def slice_(
     Negative positions count from the end and all are clamped to the axis; a negative step goes
     backward. Without ``axes`` the first axes are meant. Source: ONNX Slice-13.
     """
-    firsts, lasts = (np.asarray(x, np.int64).reshape(-1).tolist() for x in (starts, ends))
-    named = None if axes is None else np.asarray(axes, np.int64).reshape(-1).tolist()
+    firsts, lasts = listed(starts, "starts"), listed(ends, "ends")
+    named = None if axes is None else listed(axes, "axes")
     places = cut_axes(data.ndim, len(firsts), named)
-    strides = [1] * len(firsts) if steps is None else steps.reshape(-1).tolist()
+    strides = [1] * len(firsts) if steps is None else listed(steps, "steps")
     _positions(lasts, len(places))
     _positions(strides, len(places))
     cuts: list[slice | None] = [slice(None)] * data.ndim
@@ -163,6 +163,22 @@ def lower_slice(
         extents,
         lambda *i: data[tuple(h + k * s for h, k, s in zip(heads, i, scales, strict=True))],
     )
+
+
+@Slice.adapt(1, 10)
+def slice_1_to_10(node: Node, graph: Graph) -> None:
+    for index, name in enumerate(("starts", "ends", "axes"), 1):
+        attribute_to_input(node, graph, name, index)
+
+
+@Slice.adapt(10, 1)
+def slice_10_to_1(node: Node, graph: Graph) -> None:
+    steps = constant_input(node, 4, "opset 1 takes every element of a slice")
+    if steps is not None and (steps != 1).any():
+        raise ConvertError(f"opset 1 takes every element of a slice, found steps {steps.tolist()}")
+    drop_inputs(node, graph, 4)
+    for index, name in ((3, "axes"), (2, "ends"), (1, "starts")):
+        input_to_attribute(node, graph, name, index, 1)
 
 
 def cut(extent: DimLike, start: DimLike, end: DimLike, step: int) -> tuple[DimLike, DimLike] | None:
