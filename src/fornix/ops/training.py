@@ -1,7 +1,8 @@
-"""Optimizers of ``ai.onnx.preview.training``: Adagrad, Adam, Momentum.
+"""The domain ``ai.onnx.preview.training``: Gradient, and the optimizers Adagrad, Adam, Momentum.
 
-Each updates any number of tensors in one node; the states of a tensor stand in parallel groups of
-inputs and outputs. Gradient, the fourth operator of the domain, is not declared yet.
+An optimizer updates any number of tensors in one node; the states of a tensor stand in parallel
+groups of inputs and outputs. Gradient stands for the nodes that compute gradients of its graph:
+`fornix.ops.grads` builds them, and nothing ever runs a Gradient itself.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fornix.errors import require
+from fornix.errors import NotSupported, require
 from fornix.ops.fact import Array, Fact
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
-from fornix.ops.types import F32, F64, I64
+from fornix.ops.types import F32, F64, FLOAT, I64, TENSOR
 
 Update = Callable[..., Sequence[Array]]
 
@@ -145,6 +146,29 @@ def momentum(
         return x - rate * (g + alpha * v if mode == "nesterov" else v), v
 
     return _updated(update, inputs, 2)
+
+
+Gradient = op(
+    "Gradient <xs: strings, y: string, zs: strings?> (Inputs: each T1+) => (Outputs: each T2+)",
+    since=1, domain="ai.onnx.preview.training", T1=TENSOR, T2=FLOAT,
+)  # fmt: skip
+
+
+@Gradient.infer
+def infer_gradient(*inputs: Fact, xs: list[str], **_: object) -> tuple[Fact, ...]:
+    return tuple(Fact(fact.type) for fact in inputs[: len(xs)])
+
+
+@Gradient.kernel
+def gradient(*inputs: Array, y: str, **_: object) -> Array:
+    """Gradients of the tensor ``y`` of the same graph, or of the sum of its elements, by ``xs``.
+
+    Outputs[i][*S] = ∂ Σ y / ∂ xs[i][*S] where the tensors named in xs and zs have the values of
+    the inputs, in that order. zs are held constant, and so is all that depends on neither.
+    Gradients of gradients are gradients. Runs replace the node by those that compute it.
+    Source: ONNX ai.onnx.preview.training Gradient-1.
+    """
+    raise NotSupported(f"it needs the graph in which '{y}' is computed; run the model it is in")
 
 
 def _check_mode(mode: str) -> None:

@@ -16,9 +16,11 @@ from fornix.format.messages import (
     NodeProto,
     own,
 )
+from fornix.infer import infer_model
 from fornix.ir.files import load
 from fornix.ir.graph import Function, Model
 from fornix.ir.load import from_message
+from fornix.ops.grads.expand import expand_gradients
 
 LATEST_OPSET = 28
 """Opset of ai.onnx for graphs and nodes that come without imports."""
@@ -27,7 +29,14 @@ ModelSource = str | os.PathLike[str] | bytes | Model | Any
 
 
 def as_model(source: ModelSource, opsets: Mapping[str, int] | None = None) -> Model:
-    """The IR model that ``source`` holds; ``opsets`` are those of a source that has none."""
+    """The IR model that ``source`` holds, ready to run: its Gradient nodes are expanded.
+
+    ``opsets`` are those of a source that has none.
+    """
+    return expand_gradients(_read(source, opsets), infer_model)
+
+
+def _read(source: ModelSource, opsets: Mapping[str, int] | None) -> Model:
     if isinstance(source, Model):
         return source
     if isinstance(source, str | os.PathLike):
