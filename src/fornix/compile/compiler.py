@@ -12,7 +12,6 @@ from fornix.compile.kernel import CompiledKernel
 from fornix.compile.nest import Nest
 from fornix.compile.schedule import schedule
 from fornix.compile.target import Target
-from fornix.errors import NotSupported
 from fornix.ir.dim import DimLike, atoms
 from fornix.ir.dim.expression import Symbol
 from fornix.ir.loops import (
@@ -50,7 +49,7 @@ def compile_stores(
     a source, and those whose source is `Constant`, are the caller's to fill.
     Raises NotSupported for what has no native code: opaque kernels, dims that are unknown.
     """
-    written = [write(c, target) for c in computations(outputs)]
+    written = [w for c in computations(outputs) for w in write(c, target)]
     loaded_code = cache.load([w.code.text for w in written], target)
     kernels = []
     for k, w in enumerate(written):
@@ -118,16 +117,15 @@ def reads(source: Computation) -> list[Buffer]:
     return list(found)
 
 
-def write(source: Computation, target: Target) -> Emitted:
+def write(source: Computation, target: Target) -> list[Emitted]:
     """Schedule and emit one computation."""
-    if not isinstance(source, Store):
-        raise NotSupported(f"{type(source).__name__} has no native code")
-    nest = schedule(source, target)
     outputs = tuple(dict.fromkeys(s.buffer for s in stores(source)))
-    inputs = tuple(b for b in reads(source) if b not in outputs)
-    arguments = (*inputs, *outputs)
+    arguments = (*(b for b in reads(source) if b not in outputs), *outputs)
     symbols = symbols_of(source)
-    return Emitted(nest, emit(nest, arguments, symbols, target), arguments, outputs, symbols)
+    return [
+        Emitted(nest, emit(nest, arguments, symbols, target), arguments, outputs, symbols)
+        for nest in schedule(source, target)
+    ]
 
 
 def symbols_of(source: Computation) -> tuple[str, ...]:

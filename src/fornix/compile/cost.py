@@ -15,7 +15,7 @@ from fornix.ir.loops import Apply, Load, Reduce, Scalar, Variable, walk
 
 LOAD_COST = {0: 0.5, 1: 1.0, 2: 3.0, 3: 4.0, 4: 5.0}
 GATHER_COST = 16.0
-STORE_COST = {0: 0.5, 1: 2.0}
+STORE_COST = {1: 2.0}
 SCATTER_COST = 32.0
 LIKELY_EXTENT = 1024
 """What is assumed of an extent that is not known."""

@@ -16,11 +16,12 @@ from fornix.ir.loops import Buffer, Reduce, Scalar, Variable
 
 @dataclass(frozen=True)
 class Put:
-    """``buffer[address] = value``."""
+    """``buffer[address] = value``, or the old element combined with ``value`` by ``op``."""
 
     buffer: Buffer
     address: DimLike
     value: Scalar
+    op: str | None = None
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,7 @@ class Code:
 NAME = "kernel"
 
 
-def emit(
-    nest: Nest, buffers: Sequence[Buffer], symbols: Sequence[str], target: Target
-) -> Code:
+def emit(nest: Nest, buffers: Sequence[Buffer], symbols: Sequence[str], target: Target) -> Code:
     """The code of ``nest`` for ``target``; arguments come in the order of buffers and symbols."""
     em = Emitter(target, nest.lanes, buffers, symbols)
     em.scratch(nest.scratch)

@@ -201,7 +201,9 @@ def remainder(op: str, x: Scalar, y: Scalar) -> Scalar:
         return result
     differ = apply("ne", result < 0.0, y < 0.0)
     moved = select(apply("and", apply("ne", result, 0.0), differ), result + y, result)
-    return select(apply("eq", result, 0.0), select(bitcast(y, INT64) < 0, -0.0, 0.0), moved)
+    return select(
+        apply("eq", result, 0.0), select(bitcast(y, INT64) < 0, const(-0.0, FLOAT64), 0.0), moved
+    )
 
 
 # ── trigonometric ──────────────────────────────────────────────────────────────────────────────

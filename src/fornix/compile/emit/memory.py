@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.indices import stride
+from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.types import literal, memory_type, register_type, size_of, suffix
+from fornix.compile.nest import Put
 from fornix.dtype import BOOL, DType
 from fornix.ir.dim import DimLike, is_nonnegative
-from fornix.ir.dim.expression import Dim, terms_of
+from fornix.ir.dim.expression import terms_of
 from fornix.ir.loops import Buffer, Load, Scalar, loaded
+from fornix.ir.loops import load as load_scalar
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -120,6 +123,12 @@ def _load_strided(em: Emitter, e: Load, step: int, mask: Value | None, unit: int
     """Elements ``step`` apart: one wide load, of which every ``step``-th is kept."""
     where = address(em, e.buffer, e.address, unit * em.lanes * step)
     depth = max(where.depth, em.barrier, mask.depth if mask else 0)
+    return _load_wide(em, e, where, step, mask, depth)
+
+
+def _load_wide(
+    em: Emitter, e: Scalar, where: Value, step: int, mask: Value | None, depth: int
+) -> Value:
     element, size = memory_type(e.dtype), size_of(e.dtype)
     kind = f"<{em.lanes} x {element}>"
     if step == 1 and mask is None:
@@ -158,8 +167,10 @@ def _spread(em: Emitter, mask: Value | None, step: int, depth: int) -> str:
     return em.put(depth, f"shufflevector {kinds}")
 
 
-def _memory_literal(e: Load) -> str:
-    return str(int(e.default)) if e.dtype is BOOL else literal(e.default, e.dtype)
+def _memory_literal(e: Scalar) -> str:
+    """What lanes hold that are not loaded."""
+    default = e.default if isinstance(e, Load) else 0
+    return str(int(default)) if e.dtype is BOOL else literal(default, e.dtype)
 
 
 def _pointers(em: Emitter, buffer: Buffer, place: DimLike, unit: int) -> Value:
@@ -175,6 +186,10 @@ def _pointers(em: Emitter, buffer: Buffer, place: DimLike, unit: int) -> Value:
 def _gather(em: Emitter, e: Load, mask: Value | None, unit: int) -> Value:
     where = _pointers(em, e.buffer, e.address, unit)
     depth = max(where.depth, em.barrier, mask.depth if mask else 0)
+    return _gather_at(em, e, where, mask, depth)
+
+
+def _gather_at(em: Emitter, e: Scalar, where: Value, mask: Value | None, depth: int) -> Value:
     kind = f"<{em.lanes} x {memory_type(e.dtype)}>"
     text = em.call(
         depth,
@@ -188,47 +203,51 @@ def _gather(em: Emitter, e: Load, mask: Value | None, unit: int) -> Value:
     return Value(text, True, depth)
 
 
-def store(em: Emitter, buffer: Buffer, place: DimLike, e: Scalar, unit: int) -> None:
-    """Write ``e``, or its values in the lanes of ``unit``, at ``place``."""
-    value = em.value(e, unit)
+def store(em: Emitter, put: Put, unit: int) -> None:
+    """Write an element, or those in the lanes of ``unit``."""
+    buffer, place = put.buffer, put.address
+    value = em.value(put.value, unit)
     size = size_of(buffer.dtype)
     if not em.depends(place):
-        text = _to_memory(em, value, buffer.dtype)
         where = address(em, buffer, place)
+        if put.op is not None:
+            value = _combined(em, put, where, value, unit)
+        text = _to_memory(em, value, buffer.dtype)
         em.do(f"store {memory_type(buffer.dtype)} {text}, ptr {where.text}, align {size}")
         return
     mask = em.masks.get(unit)
-    kind = f"<{em.lanes} x {memory_type(buffer.dtype)}>"
+    if stride(em, place) == 1:
+        where = address(em, buffer, place, unit * em.lanes)
+    else:
+        where = _pointers(em, buffer, place, unit)
     value = Value(em.splat(value, buffer.dtype), True, value.depth)
+    if put.op is not None:
+        value = _combined(em, put, where, value, unit)
     text = _to_memory(em, value, buffer.dtype)
-    if stride(em, place) != 1:
-        _scatter(em, buffer, place, (kind, text), unit)
-        return
-    where = address(em, buffer, place, unit * em.lanes)
-    if mask is None:
+    kind = f"<{em.lanes} x {memory_type(buffer.dtype)}>"
+    if mask is None and not where.is_vector:
         em.do(f"store {kind} {text}, ptr {where.text}, align {size}")
         return
-    lanes = (em.type(BOOL, is_vector=True), mask.text)
-    function = f"llvm.masked.store.{suffix(kind)}.p0"
-    em.call(
-        em.top, "void", function, (kind, text), ("ptr", where.text), ("i32", str(size)), lanes
-    )
+    lanes = (em.type(BOOL, is_vector=True), mask.text if mask else "splat (i1 true)")
+    what = "scatter" if where.is_vector else "store"
+    places = (f"<{em.lanes} x ptr>" if where.is_vector else "ptr", where.text)
+    function = f"llvm.masked.{what}.{suffix(kind)}.{suffix(places[0])}"
+    em.call(em.top, "void", function, (kind, text), places, ("i32", str(size)), lanes)
 
 
-def _scatter(
-    em: Emitter, buffer: Buffer, place: DimLike, value: tuple[str, str], unit: int
-) -> None:
-    where = _pointers(em, buffer, place, unit)
-    mask = em.masks.get(unit)
-    em.call(
-        em.top,
-        "void",
-        f"llvm.masked.scatter.{suffix(value[0])}.v{em.lanes}p0",
-        value,
-        (f"<{em.lanes} x ptr>", where.text),
-        ("i32", str(size_of(buffer.dtype))),
-        (em.type(BOOL, is_vector=True), mask.text if mask else "splat (i1 true)"),
-    )
+def _combined(em: Emitter, put: Put, where: Value, new: Value, unit: int) -> Value:
+    """The element at ``where``, read anew, combined with ``new``."""
+    dtype = put.buffer.dtype
+    e = load_scalar(put.buffer, put.address)
+    if where.is_vector:
+        old = _gather_at(em, e, where, em.masks.get(unit), em.top)
+    elif em.depends(put.address):
+        old = _load_wide(em, e, where, 1, em.masks.get(unit), em.top)
+    else:
+        kind = memory_type(dtype)
+        text = em.put(em.top, f"load {kind}, ptr {where.text}, align {size_of(dtype)}")
+        old = Value(text, False, em.top)
+    return binary(em, put.op or "", dtype, _to_register(em, old, dtype), new)
 
 
 def _to_memory(em: Emitter, v: Value, dtype: DType) -> str:
@@ -237,6 +256,3 @@ def _to_memory(em: Emitter, v: Value, dtype: DType) -> str:
     kind = em.type(BOOL, is_vector=v.is_vector)
     to = f"<{em.lanes} x i8>" if v.is_vector else "i8"
     return em.put(v.depth, f"zext {kind} {v.text} to {to}")
-
-
-__all__ = ["Dim", "address", "load", "store"]

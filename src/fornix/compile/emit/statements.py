@@ -37,7 +37,7 @@ def _statement(em: Emitter, statement: Statement) -> None:
     match statement:
         case Put():
             for unit in em.units if em.depends(statement.address) else (0,):
-                store(em, statement.buffer, statement.address, statement.value, unit)
+                store(em, statement, unit)
         case Loop():
             _loop(em, statement.axis, statement.body)
         case Lanes():
@@ -184,7 +184,7 @@ def _fold(em: Emitter, fold: Fold) -> None:
         results = []
         for unit, total in zip(em.units, totals, strict=True):
             for put in fold.kept:
-                store(em, put.buffer, put.address, put.value, unit)
+                store(em, put, unit)
             results.append(fold_lanes(em, fold.result.op, fold.body, total, unit))
         return results
 

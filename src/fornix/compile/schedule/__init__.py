@@ -7,13 +7,23 @@ from __future__ import annotations
 
 from fornix.compile.nest import Nest
 from fornix.compile.schedule.map import map_nest
+from fornix.compile.schedule.ordered import scan_nest, update_nest
 from fornix.compile.target import Target
-from fornix.ir.loops import Store
+from fornix.errors import NotSupported
+from fornix.ir.loops import Scan, Scatter, Store
+from fornix.ir.loops.tensor import Computation
 
 
-def schedule(store: Store, target: Target) -> Nest:
-    """The nest that fills ``store``'s buffer."""
-    return map_nest(store, target)
+def schedule(source: Computation, target: Target) -> list[Nest]:
+    """The nests that together, one after the other, do what ``source`` says."""
+    match source:
+        case Store():
+            return [map_nest(source, target)]
+        case Scan():
+            return [scan_nest(source, target)]
+        case Scatter():
+            return [map_nest(source.base, target), update_nest(source, target)]
+    raise NotSupported(f"{type(source).__name__} has no native code")
 
 
 __all__ = ["schedule"]

@@ -35,8 +35,10 @@ MASKED = 1.3
 
 def map_nest(store: Store, target: Target) -> Nest:
     """Loops over the elements of ``store``, in vectors along the axis where that is cheapest."""
-    store = change.merge(change.split(change.without_units(store)))
     lanes = lanes_for([store.value], [store.buffer.dtype], target.vector_bytes)
+    if 0 in [a.extent for a in store.axes]:
+        return Nest("map", (), lanes)
+    store = change.merge(change.split(change.without_units(store)))
     vector = vector_axis(store, lanes)
     pieces = change.cut(store, [] if vector is None else [vector])
     body: list[Chunks | ChunkedLanes] = []
@@ -77,6 +79,20 @@ def _piece(store: Store, vector: Variable | None) -> tuple[Chunks | ChunkedLanes
             return ChunkedLanes(vector, units, GRAIN, put), (vector.extent + GRAIN - 1) // GRAIN
         put = (Lanes(vector, units, put),)
     return chunked(outer, put)
+
+
+def alone(store: Store, lanes: int) -> Block:
+    """The loops of ``store`` when one thread does all of it."""
+    if 0 in [a.extent for a in store.axes]:
+        return ()
+    store = change.merge(change.split(change.without_units(store)))
+    vector = vector_axis(store, lanes)
+    body: Block = (Put(store.buffer, store.address, store.value),)
+    if vector is not None:
+        body = (Lanes(vector, HEAVY_UNITS if store.value.size > HEAVY else LIGHT_UNITS, body),)
+    for axis in reversed([a for a in store.axes if a is not vector]):
+        body = (Loop(axis, body),)
+    return body
 
 
 def chunked(axes: list[Variable], body: Block) -> tuple[Chunks, DimLike]:

@@ -1,0 +1,45 @@
+"""What has to happen in an order: scans step by step, scattered writes one after the other."""
+
+from __future__ import annotations
+
+from fornix.compile.axes import without_units
+from fornix.compile.cost import lanes_for, stride_of
+from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put
+from fornix.compile.schedule.map import LIGHT_UNITS, alone
+from fornix.compile.target import Target
+from fornix.ir.loops import Scan, Scatter, Store
+
+
+def scan_nest(scan: Scan, target: Target) -> Nest:
+    """The starts, then all steps for one value of time after the other."""
+    stores = (*scan.starts, *scan.steps)
+    lanes = _lanes(stores, target)
+    starts = [statement for s in scan.starts for statement in alone(s, lanes)]
+    steps = [statement for s in scan.steps for statement in alone(s, lanes)]
+    return Nest("scan", _one_thread((*starts, Loop(scan.time, tuple(steps)))), lanes)
+
+
+def update_nest(scatter: Scatter, target: Target) -> Nest:
+    """The writes of a scatter in their order; vectors only along an axis of distinct places."""
+    update = scatter.update
+    lanes = _lanes([update], target)
+    if 0 in [a.extent for a in update.axes]:
+        return Nest("scatter", (), lanes)
+    update = without_units(update)
+    body: Block = (Put(update.buffer, update.address, update.value, scatter.op),)
+    axes = list(update.axes)
+    if axes and stride_of(update.address, axes[-1]) == 1:
+        body = (Lanes(axes.pop(), LIGHT_UNITS, body),)
+    for axis in reversed(axes):
+        body = (Loop(axis, body),)
+    return Nest("scatter", _one_thread(body), lanes)
+
+
+def _one_thread(body: Block) -> Block:
+    """The first chunk that has work does all of it."""
+    return (Chunks((), body),)
+
+
+def _lanes(stores: tuple[Store, ...] | list[Store], target: Target) -> int:
+    values, dtypes = [s.value for s in stores], [s.buffer.dtype for s in stores]
+    return lanes_for(values, dtypes, target.vector_bytes)
