@@ -22,6 +22,26 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec("gpt2", "gpt2", "text decoder with key/value cache, dynamic past"),
         ModelSpec("lstm_tagger", "tagger", "bidirectional LSTM, dynamic batch and sequence"),
         ModelSpec("unet", "unet", "segmentation, dynamic batch and extent"),
+        ModelSpec("vgg16", "vgg", "image classification, plain 3×3 convolutions"),
+        ModelSpec("edsr", "superres", "super-resolution, dynamic batch and extent"),
+        ModelSpec("efficientnet_b0", "efficientnet", "image classification, gated depthwise"),
+        ModelSpec("distilbert", "distilbert", "text encoder, dynamic batch and sequence"),
+        ModelSpec("swin_t", "swin", "image classification, attention in shifted windows"),
+        ModelSpec("convnext_t", "convnext", "image classification, 7×7 depthwise, channels last"),
+        ModelSpec("llama", "llama", "text decoder with rotary positions and key/value cache"),
+        ModelSpec("whisper_encoder", "whisper", "speech encoder", maker="encoder"),
+        ModelSpec("whisper_decoder", "whisper", "speech decoder, dynamic text", maker="decoder"),
+        ModelSpec("t5_small", "t5", "translation, encoder and decoder in one"),
+        ModelSpec("segformer_b0", "segformer", "segmentation, attention and convolutions"),
+        ModelSpec("detector", "detector", "object detection with non-maximum suppression"),
+        ModelSpec("gru_tagger", "gru", "bidirectional GRU, dynamic batch and sequence"),
+        ModelSpec(
+            "crnn",
+            "crnn",
+            "reading of text, convolutions and LSTM, dynamic width",
+            exporters=("torchscript",),  # dynamo cannot have an LSTM over W // 4 steps
+        ),
+        ModelSpec("wavenet", "wavenet", "sound, dilated 1-D convolutions, dynamic length"),
     )
 }
 

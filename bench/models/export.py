@@ -31,13 +31,21 @@ def built(spec: ModelSpec, exporter: Exporter, size: Size) -> Built:
 
     def write(draft: Path) -> None:
         with quiet():
-            network: Network = import_module(f"bench.models.{spec.family}").network(size)
+            network = network_of(spec, size)
             export(network, draft / "model.onnx", exporter)
+            if network.finish is not None:
+                network.finish(draft / "model.onnx")
             ask(network, draft / "cases.npz")
 
     release = version("torch").replace("+", "-")
     key = f"{spec.name}-{size}-{exporter}-v{BUILDER}.{spec.version}-torch{release}"
     return read(cached(key, write))
+
+
+def network_of(spec: ModelSpec, size: Size) -> Network:
+    """The torch module of ``spec``, with its feeds."""
+    network: Network = getattr(import_module(f"bench.models.{spec.family}"), spec.maker)(size)
+    return network
 
 
 @contextmanager
@@ -101,12 +109,14 @@ def ask(network: Network, path: Path) -> None:
 
     feeds: list[Arrays] = []
     answers: list[Arrays] = []
+    compute = network.module if network.truth is None else network.truth
+    names = list(network.outputs if network.truth is None else network.truth.names)
     for case in network.cases:
         with torch.no_grad():
-            result = network.module(*case)
+            result = compute(*case)
         outputs = result if isinstance(result, tuple) else (result,)
         feeds.append(dict(zip(network.inputs, arrays(case), strict=True)))
-        answers.append(dict(zip(network.outputs, arrays(outputs), strict=True)))
+        answers.append(dict(zip(names, arrays(outputs), strict=True)))
     write_cases(path, feeds, answers, tolerance(network.module, network.repeats))
 
 

@@ -6,10 +6,10 @@ It decides the shapes of these records and nothing else; each family file fills 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -29,13 +29,28 @@ Axes = Mapping[int, str]
 class ModelSpec:
     """One entry of the registry; `family` is the module of this package that builds it.
 
-    Raise `version` whenever the family's networks or feeds change: the cache is keyed by it.
+    `maker` is the function of that module that returns its network, `exporters` those of torch's
+    that can export it. Raise `version` whenever the family's networks or feeds change: the cache
+    is keyed by it.
     """
 
     name: str
     family: str
     summary: str
     version: int = 1
+    maker: str = "network"
+    exporters: tuple[Exporter, ...] = EXPORTERS
+
+
+class Truth(Protocol):
+    """What a finished model computes, where that is more than its module."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Its outputs."""
+
+    def __call__(self, *case: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Their values."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,8 @@ class Network:
     order of `inputs`. The exporters trace the first one; the second has its shapes but other data,
     so that a test can show that the network reacts to what it sees. From the index `variadic` on
     the inputs are one variadic parameter of the module. `repeats` counts the steps that recurrent
-    layers take, for the tolerance.
+    layers take, for the tolerance. `finish` edits the exported file; `truth` then computes what
+    that file does, and names its outputs.
     """
 
     module: torch.nn.Module
@@ -55,6 +71,8 @@ class Network:
     cases: Sequence[tuple[torch.Tensor, ...]]
     variadic: int | None = None
     repeats: int = 1
+    finish: Callable[[Path], None] | None = None
+    truth: Truth | None = None
 
 
 @dataclass(frozen=True)

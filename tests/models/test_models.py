@@ -18,8 +18,8 @@ every_model = pytest.mark.parametrize(
     [
         pytest.param(name, exporter, size, marks=[pytest.mark.slow] if size == "full" else [])
         for size in SIZES
-        for name in MODELS
-        for exporter in EXPORTERS
+        for name, spec in MODELS.items()
+        for exporter in spec.exporters
     ],
 )
 
@@ -32,7 +32,10 @@ def test_outputs_react_to_the_input(name: str, exporter: Exporter, size: Size) -
         key: array.shape for key, array in second.items()
     }
     for output, truth in built.expected[0].items():
-        gap = difference(built.expected[1][output], truth)
+        other = built.expected[1][output]
+        if other.shape != truth.shape:  # as many detections as there are
+            continue
+        gap = difference(other, truth)
         assert gap >= MATERIAL, output
         assert gap >= 300 * built.tolerance, output
 
@@ -75,8 +78,10 @@ def test_session_agrees_with_torch(name: str, exporter: Exporter, size: Size) ->
         assert disagreements(built, case, outputs) == {}
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize(
+    ("name", "exporter"),
+    [(name, exporter) for name, spec in MODELS.items() for exporter in spec.exporters],
+)
 def test_exported_models_pass_the_checker_of_onnx(name: str, exporter: Exporter) -> None:
     onnx.checker.check_model(str(build(name, exporter).path))
 
@@ -92,6 +97,20 @@ def test_exported_models_pass_the_checker_of_onnx(name: str, exporter: Exporter)
         ("gpt2", {"input_ids": [0, 1], "attention_mask": [0, 1], "past_0_key": [0, 2]}),
         ("lstm_tagger", {"tokens": [0, 1]}),
         ("unet", {"image": [0, 2, 3]}),
+        ("vgg16", {"image": [0]}),
+        ("edsr", {"image": [0, 2, 3]}),
+        ("efficientnet_b0", {"image": [0]}),
+        ("distilbert", {"input_ids": [0, 1], "attention_mask": [0, 1]}),
+        ("swin_t", {"pixel_values": [0]}),
+        ("convnext_t", {"pixel_values": [0]}),
+        ("llama", {"input_ids": [0, 1], "attention_mask": [0, 1], "past_1_value": [0, 2]}),
+        ("whisper_encoder", {"input_features": [0]}),
+        ("whisper_decoder", {"input_ids": [0, 1], "encoder_hidden_states": [0]}),
+        ("t5_small", {"input_ids": [0, 1], "attention_mask": [0, 1], "decoder_input_ids": [0, 1]}),
+        ("segformer_b0", {"pixel_values": [0]}),
+        ("detector", {"image": [0]}),
+        ("gru_tagger", {"tokens": [0, 1]}),
+        ("wavenet", {"sound": [0, 2]}),
     ],
 )
 def test_exported_inputs_are_dynamic(
@@ -116,7 +135,18 @@ def weights(built: Built) -> int:
 @pytest.mark.parametrize(
     ("name", "millions"),
     # from the papers; without what folding of batch normalisation saves
-    [("resnet50", 25.5), ("mobilenet_v2", 3.5), ("vit_b16", 86.6), ("bert_base", 109.5)],
+    [
+        ("resnet50", 25.5),
+        ("mobilenet_v2", 3.5),
+        ("vit_b16", 86.6),
+        ("bert_base", 109.5),
+        ("vgg16", 138.4),
+        ("efficientnet_b0", 5.3),
+        ("distilbert", 66.4),
+        ("swin_t", 28.3),
+        ("convnext_t", 28.6),
+        ("segformer_b0", 3.7),
+    ],
 )
 def test_full_models_have_the_published_size(name: str, millions: float) -> None:
     assert weights(build(name, "dynamo", "full")) / 1e6 == pytest.approx(millions, rel=0.01)
