@@ -207,3 +207,31 @@ def test_initial_states_of_another_shape_are_refused() -> None:
 def test_biases_of_another_shape_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"B must be \[1, 4\], found \[1, 2\]"):
         run_op("RNN", [*inputs_of("RNN", 1)[:3], np.zeros((1, 2), np.float32)])
+
+
+@pytest.mark.parametrize(
+    ("index", "shape", "message"),
+    [
+        (0, (5, 3), r"X must have 3 axes, found X\[5, 3\]"),
+        (0, (5, 3, 3), r"X\[5, 3, 3\] and W\[1, 8, 4\] must end with the same number of inputs"),
+        (1, (1, 8, 4, 1), "W must have 3 axes"),
+        (1, (0, 8, 4), "must begin with the number of directions of 'forward', 1"),
+        (1, (1, 9, 4), r"W\[1, 9, 4\] must have 4 rows for each of 2 hidden elements"),
+        (2, (1, 7, 2), r"R\[1, 7, 2\] must have 4 rows for each of 2 hidden elements"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    index: int, shape: tuple[int, ...], message: str
+) -> None:
+    inputs = inputs_of("LSTM", 1)[:3]
+    inputs[index] = np.zeros(shape, np.float32)
+    with pytest.raises(ShapeError, match=message):
+        run_op("LSTM", inputs, {"hidden_size": HIDDEN})
+    with pytest.raises(ShapeError, match=message):
+        infer_op("LSTM", [tensor(FLOAT32, x.shape) for x in inputs], {"hidden_size": HIDDEN})
+
+
+def test_peepholes_of_another_shape_are_refused() -> None:
+    inputs = [*inputs_of("LSTM", 1), None, *states_of("LSTM", 1), np.zeros((1, 5), np.float32)]
+    with pytest.raises(ShapeError, match=r"P must be \[1, 6\], found \[1, 5\]"):
+        run_op("LSTM", inputs, {"hidden_size": HIDDEN})

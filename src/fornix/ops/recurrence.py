@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fornix.errors import require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import DimLike, equal, known
 from fornix.ops import scalar as s
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
@@ -136,14 +136,16 @@ class Layer:
     def of(
         cls,
         X: Array,
+        W: Array,
         R: Array,
+        gates: int,
         sequence_lens: Array | None,
         direction: str,
         hidden_size: int | None,
         layout: int,
     ) -> Layer:
         """The layer of these inputs; raises ShapeError where they do not fit each other."""
-        check_layer(X.shape, R.shape, direction, hidden_size)
+        check_layer(X.shape, W.shape, R.shape, gates, direction, hidden_size)
         x = widened(X).swapaxes(0, 1) if layout else widened(X)
         lengths = np.full(x.shape[1], x.shape[0]) if sequence_lens is None else sequence_lens
         require(
@@ -194,33 +196,55 @@ class Layer:
 
 
 def check_layer(
-    x: Sequence[DimLike], r: Sequence[DimLike], direction: str, hidden_size: int | None
+    x: Sequence[DimLike],
+    w: Sequence[DimLike],
+    r: Sequence[DimLike],
+    gates: int,
+    direction: str,
+    hidden_size: int | None,
 ) -> None:
-    """Raise ShapeError unless X and R, of these shapes, fit the attributes."""
+    """Raise ShapeError unless X, W and R, of these shapes, fit each other and the attributes."""
     require(
         direction in DIRECTIONS,
         f"direction must be forward, reverse or bidirectional, got {direction!r}",
     )
-    require(len(x) == 3, f"X must have 3 axes, found X{shape_text(x)}")
-    require(len(r) == 3, f"R must have 3 axes, found R{shape_text(r)}")
+    for name, shape in (("X", x), ("W", w), ("R", r)):
+        require(len(shape) == 3, f"{name} must have 3 axes, found {name}{shape_text(shape)}")
     count = len(DIRECTIONS[direction])
-    require(
-        known(r[0]) in {None, count},
-        f"R{shape_text(r)} must begin with the number of directions of {direction!r}, {count}",
-    )
+    for name, shape in (("W", w), ("R", r)):
+        require(
+            known(shape[0]) in {None, count},
+            f"{name}{shape_text(shape)} must begin with the number of directions of "
+            f"{direction!r}, {count}",
+        )
+        require(
+            equal(shape[1], gates * r[2]) is not False,
+            f"{name}{shape_text(shape)} must have {gates} rows for each of {r[2]} hidden elements",
+        )
     require(
         hidden_size is None or known(r[2]) in {None, hidden_size},
         f"R{shape_text(r)} must end with hidden_size={hidden_size}",
     )
+    require(
+        equal(x[2], w[2]) is not False,
+        f"X{shape_text(x)} and W{shape_text(w)} must end with the same number of inputs",
+    )
 
 
 def infer_layer(
-    X: Fact, R: Fact, direction: str, hidden_size: int | None, layout: int, states: int
+    X: Fact,
+    W: Fact,
+    R: Fact,
+    gates: int,
+    direction: str,
+    hidden_size: int | None,
+    layout: int,
+    states: int,
 ) -> tuple[Fact, ...]:
     """Facts of all hidden states and of the last ones, ``states`` of them."""
     hidden: DimLike | None = R.shape[2] if R.has_rank and R.rank == 3 else hidden_size
-    if R.has_rank:
-        check_layer(X.shape, R.shape, direction, hidden_size)
+    if R.has_rank and W.has_rank:
+        check_layer(X.shape, W.shape, R.shape, gates, direction, hidden_size)
     steps, batch, _ = X.shape if not layout else (X.shape[1], X.shape[0], X.shape[2])
     directions = len(DIRECTIONS.get(direction, ()))
     last = [batch, directions, hidden] if layout else [directions, batch, hidden]

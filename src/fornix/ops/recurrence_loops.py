@@ -45,14 +45,16 @@ class LoopLayer:
     def of(
         cls,
         X: Tensor,
+        W: Tensor,
         R: Tensor,
+        gates: int,
         sequence_lens: Tensor | None,
         direction: str,
         hidden_size: int | None,
         layout: int,
     ) -> LoopLayer:
         """The layer of these inputs; raises ShapeError where they do not fit each other."""
-        check_layer(X.shape, R.shape, direction, hidden_size)
+        check_layer(X.shape, W.shape, R.shape, gates, direction, hidden_size)
         x = cast_tensor(X, wide_dtype(X.dtype))
         if layout:
             n, t, k = x.shape

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from fornix.errors import require
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops.fact import Array, Fact
+from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import widened
 from fornix.ops.recurrence import (
@@ -52,7 +54,7 @@ def infer_rnn(
     layout: int = 0,
     **__: object,
 ) -> tuple[Fact, ...]:
-    return infer_layer(X, R, direction, hidden_size, layout, 1)
+    return infer_layer(X, W, R, 1, direction, hidden_size, layout, 1)
 
 
 @RNN.kernel
@@ -78,7 +80,7 @@ def rnn(
     X[S, N, I] · W[D, H, I] · R[D, H, H] · B[D, 2·H] → Y[S, D, N, H], Y_h[D, N, H]; batch first with
     layout=1. Steps beyond sequence_lens[N] give zeros. Source: ONNX RNN-14.
     """
-    layer = Layer.of(X, R, sequence_lens, direction, hidden_size, layout)
+    layer = Layer.of(X, W, R, 1, sequence_lens, direction, hidden_size, layout)
     count = len(layer.backward)
     functions = functions_of(activations[:count], 1, count, activation_alpha, activation_beta, clip)
     wb, rb = biases(B, W)
@@ -109,7 +111,7 @@ def lower_rnn(
     output_sequence: int = 0,
     layout: int = 0,
 ) -> tuple[Tensor, ...]:
-    layer = LoopLayer.of(X, R, sequence_lens, direction, hidden_size, layout)
+    layer = LoopLayer.of(X, W, R, 1, sequence_lens, direction, hidden_size, layout)
     count = len(layer.backward)
     functions = functions_of(activations[:count], 1, count, activation_alpha, activation_beta, clip)
     wb, rb = lower_bias(B, W, layer.x.dtype)
@@ -154,7 +156,7 @@ def infer_lstm(
     layout: int = 0,
     **__: object,
 ) -> tuple[Fact, ...]:
-    return infer_layer(X, R, direction, hidden_size, layout, 2)
+    return infer_layer(X, W, R, 4, direction, hidden_size, layout, 2)
 
 
 @LSTM.kernel
@@ -185,12 +187,16 @@ def lstm(
     X[S, N, I] · W[D, 4·H, I] · R[D, 4·H, H] · B[D, 8·H] · P[D, 3·H] → Y[S, D, N, H], Y_h, Y_c
     Gates stand in the order i, o, f, c. Source: ONNX LSTM-14.
     """
-    layer = Layer.of(X, R, sequence_lens, direction, hidden_size, layout)
+    layer = Layer.of(X, W, R, 4, sequence_lens, direction, hidden_size, layout)
     count = len(layer.backward)
     names = activations or ["Sigmoid", "Tanh", "Tanh"] * count
     functions = functions_of(names, 3, count, activation_alpha, activation_beta, clip)
     wb, rb = biases(B, W)
     peepholes = np.zeros((count, 3 * layer.hidden), layer.x.dtype) if P is None else widened(P)
+    require(
+        peepholes.shape == (count, 3 * layer.hidden),
+        f"P must be {shape_text((count, 3 * layer.hidden))}, found {shape_text(peepholes.shape)}",
+    )
 
     def cell(index: int) -> Cell:
         f, g, h = functions[index]
@@ -232,7 +238,7 @@ def lower_lstm(
     output_sequence: int = 0,
     layout: int = 0,
 ) -> tuple[Tensor, ...]:
-    layer = LoopLayer.of(X, R, sequence_lens, direction, hidden_size, layout)
+    layer = LoopLayer.of(X, W, R, 4, sequence_lens, direction, hidden_size, layout)
     count, h, dtype = len(layer.backward), layer.hidden, layer.x.dtype
     names = activations or ["Sigmoid", "Tanh", "Tanh"] * count
     functions = functions_of(names, 3, count, activation_alpha, activation_beta, clip)
@@ -299,7 +305,7 @@ def infer_gru(
     layout: int = 0,
     **__: object,
 ) -> tuple[Fact, ...]:
-    return infer_layer(X, R, direction, hidden_size, layout, 1)
+    return infer_layer(X, W, R, 3, direction, hidden_size, layout, 1)
 
 
 @GRU.kernel
@@ -329,7 +335,7 @@ def gru(
     X[S, N, I] · W[D, 3·H, I] · R[D, 3·H, H] · B[D, 6·H] → Y[S, D, N, H], Y_h[D, N, H]
     Gates stand in the order z, r, h. Source: ONNX GRU-14.
     """
-    layer = Layer.of(X, R, sequence_lens, direction, hidden_size, layout)
+    layer = Layer.of(X, W, R, 3, sequence_lens, direction, hidden_size, layout)
     count = len(layer.backward)
     names = activations or ["Sigmoid", "Tanh"] * count
     functions = functions_of(names, 2, count, activation_alpha, activation_beta, clip)
@@ -375,7 +381,7 @@ def lower_gru(
     output_sequence: int = 0,
     layout: int = 0,
 ) -> tuple[Tensor, ...]:
-    layer = LoopLayer.of(X, R, sequence_lens, direction, hidden_size, layout)
+    layer = LoopLayer.of(X, W, R, 3, sequence_lens, direction, hidden_size, layout)
     count, h = len(layer.backward), layer.hidden
     names = activations or ["Sigmoid", "Tanh"] * count
     functions = functions_of(names, 2, count, activation_alpha, activation_beta, clip)
