@@ -253,3 +253,23 @@ def test_lowered_training_equals_its_kernel(opset: int) -> None:
             "BatchNormalization", batch(*shape), attributes, opset=opset,
             outputs=3 if opset == 15 else 5, rtol=F32_ROWS, atol=F32_ROWS,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("index", "name"), [(3, "mean"), (4, "var")])
+def test_running_statistics_have_one_number_per_channel_in_training_too(
+    index: int, name: str
+) -> None:
+    inputs = [np.ones((2, 3), np.float32), *[np.ones(3, np.float32)] * 4]
+    inputs[index] = np.ones((1, 3), np.float32)
+    with pytest.raises(ShapeError, match=f"{name} must have the shape"):
+        run_op("BatchNormalization", inputs, {"training_mode": 1}, outputs=3, opset=15)
+
+
+def test_statistics_in_float32_standardize_doubles_in_double_precision() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3))
+    scale, shift = np.ones(3), np.zeros(3)
+    mean, var = np.full(3, 0.1, np.float32), np.full(3, 0.3, np.float32)
+    epsilon = float(np.float32(1e-5))
+    wanted = (x - mean.astype(float)) / np.sqrt(var.astype(float) + epsilon)
+    inputs = [x, scale, shift, mean, var]
+    check_node("BatchNormalization", inputs, expected=[wanted], opset=15, rtol=1e-14, atol=1e-14)

@@ -279,6 +279,8 @@ def _trained(
     wide = x.astype(_widest(x, scale, b, mean, var))
     axes = (0,) if x.ndim == 1 or not spatial else (0, *range(2, x.ndim))
     shape = _statistics_shape(x.shape, spatial)
+    for name, other in (("mean", mean), ("var", var)):
+        _check_statistics(name, other.shape, x.shape, shape)
     batch_mean = np.mean(wide, axis=axes).reshape(shape)
     batch_var = np.var(wide, axis=axes).reshape(shape)
     y = _normalized(x, scale, b, batch_mean, batch_var, epsilon, spatial)
