@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,13 @@ from fornix.errors import FormatError, LimitError, NoSuchFile
 from fornix.format import files
 from fornix.format.atomic import Replacement, write_file
 from fornix.format.limits import Limits
-from fornix.format.messages import GraphProto, ModelProto, NodeProto, SparseTensorProto
+from fornix.format.messages import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    SparseTensorProto,
+    TensorProto,
+)
 from tests.format.bytes import small_models
 
 TEXT_FORMATS = ["textproto", "json", "onnxtxt"]
@@ -162,8 +169,16 @@ def test_a_path_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     ]
     for path, reason in cases:
         for read in (files.read_model, files.open_model):
-            with pytest.raises(NoSuchFile, match=f"a readable file is required: .*({reason})"):
+            with pytest.raises(NoSuchFile, match="a readable file is required") as caught:
                 read(path)
+            start = re.escape(f"{path}: a readable file is required: ")
+            assert re.fullmatch(f"{start}.*({reason}).*", str(caught.value))
+
+
+def test_what_is_neither_path_nor_file_says_so() -> None:
+    for read in (files.read_model, files.open_model):
+        with pytest.raises(FormatError, match=r"a path or an open binary file is required, .* int"):
+            read(5)  # type: ignore[arg-type]
 
 
 def test_too_many_nodes_need_leave(tmp_path: Path) -> None:
@@ -271,5 +286,20 @@ def test_a_new_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
 
 
 def test_saving_into_a_missing_folder_is_an_oserror(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         files.write_message(relu(), tmp_path / "none" / "m.onnx")
+    assert Path(caught.value.filename) == tmp_path.resolve() / "none" / "m.onnx"
+
+
+def test_long_names_in_any_script_are_saved(tmp_path: Path) -> None:
+    path = tmp_path / ("模" * 80 + ".onnx")
+    files.write_message(relu(), path)
+    assert files.read_model(path).SerializeToString() == relu().SerializeToString()
+
+
+def test_a_location_that_is_no_path_is_saved_as_it_is(tmp_path: Path) -> None:
+    model = ModelProto()
+    tensor = model.graph.initializer.add(data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="a\0b")
+    files.write_message(model, tmp_path / "m.onnx")
+    assert files.read_model(tmp_path / "m.onnx", load_external_data=False) == model

@@ -28,6 +28,8 @@ _WRITE_FLAGS = (
     | getattr(os, "O_BINARY", 0)
     | getattr(os, "O_NOINHERIT", 0)
 )
+# Characters of a name that its temporary name shows: four bytes each fit into the 255 of a name.
+_SHOWN = 50
 
 
 class Replacement:
@@ -41,9 +43,13 @@ class Replacement:
         self._fd = folder_fd
         self._folder = folder
         self._name = name if folder_fd is not None else os.path.join(folder, name)
-        unique = f".{name[:100]}.{secrets.token_hex(8)}.tmp"
+        unique = f".{name[:_SHOWN]}.{secrets.token_hex(8)}.tmp"
         self._hidden = unique if folder_fd is not None else os.path.join(folder, unique)
-        descriptor = os.open(self._hidden, _WRITE_FLAGS, 0o666, dir_fd=folder_fd)
+        try:
+            descriptor = os.open(self._hidden, _WRITE_FLAGS, 0o666, dir_fd=folder_fd)
+        except OSError as error:
+            error.filename = os.path.join(folder, name)
+            raise
         self.stream = os.fdopen(descriptor, "wb")
         self.written = 0
         self._keep_mode(descriptor)

@@ -86,9 +86,10 @@ def read_bytes(source: PathLike | IO[bytes]) -> bytes:
     Raises NoSuchFile for a path that cannot be read, FormatError for more than protobuf takes.
     """
     if not isinstance(source, str | os.PathLike):
-        return source.read()
+        return _read_open(source)
+    descriptor = open_file(source)
     try:
-        with open(open_file(source), "rb") as stream:
+        with open(descriptor, "rb") as stream:
             status = os.fstat(stream.fileno())
             if stat.S_ISREG(status.st_mode):
                 _require_message_size(status.st_size, os.fspath(source))
@@ -97,6 +98,16 @@ def read_bytes(source: PathLike | IO[bytes]) -> bytes:
     except OSError as error:  # a folder, for one
         reason = error.strerror or str(error)
         raise NoSuchFile(f"{os.fspath(source)}: a readable file is required: {reason}") from error
+
+
+def _read_open(source: IO[bytes]) -> bytes:
+    read = getattr(source, "read", None)
+    if read is None:
+        raise FormatError(
+            f"a path or an open binary file is required, found {type(source).__name__}"
+        )
+    data: bytes = read()
+    return data
 
 
 def _bounded(stream: IO[bytes], name: str) -> Iterator[bytes]:
@@ -385,7 +396,8 @@ def refuse_own_data(message: Message, target: PathLike) -> None:
     for tensor in tensors(message):
         if external.is_external(tensor):
             location = external.reference(tensor).location
-            if os.path.realpath(os.path.join(folder, location)) == path:
+            is_path = "\0" not in location
+            if is_path and os.path.realpath(os.path.join(folder, location)) == path:
                 raise ExternalDataError(
                     f"{os.fspath(target)}: tensor {tensor.name!r} keeps its data in this file, "
                     "which saving the model would replace; choose another name"
