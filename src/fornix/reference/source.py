@@ -20,7 +20,7 @@ from fornix.infer import infer_model
 from fornix.ir.files import load
 from fornix.ir.graph import Function, Model
 from fornix.ir.load import from_message
-from fornix.ops.grads.expand import expand_gradients
+from fornix.ops.grads import expand_gradients
 
 LATEST_OPSET = 28
 """Opset of ai.onnx for graphs and nodes that come without imports."""

@@ -29,7 +29,7 @@ from fornix.ops.activation import (
     ThresholdedRelu,
 )
 from fornix.ops.geometry import normalize_axis
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.slope import broadcast, flat, slope
 from fornix.ops.grads.term import Term
 from fornix.ops.softmax import Hardmax, LogSoftmax, Softmax
@@ -73,9 +73,7 @@ slope(Elu, lambda x, _, *, alpha: _elu_slope(x, alpha))
 slope(Celu, lambda x, _, *, alpha: (x > 0).Where(1, (x.Min(0) / alpha).Exp()))
 slope(Selu, lambda x, _, *, alpha, gamma: gamma * _elu_slope(x, alpha))
 slope(Sigmoid, lambda _, y: y * (1 - y))
-slope(
-    HardSigmoid, lambda x, _, *, alpha, beta: alpha * _inside(alpha * x + beta, low=0, high=1)
-)
+slope(HardSigmoid, lambda x, _, *, alpha, beta: alpha * _inside(alpha * x + beta, low=0, high=1))
 slope(HardSwish, lambda x, _: (x > 3).like(x) + _inside(x, -3, 3) * (x / 3 + 0.5))
 slope(Swish, lambda x, _, *, alpha: _swish_slope(x, alpha))
 slope(Mish, lambda x, _: _mish_slope(x))
@@ -83,7 +81,7 @@ slope(Gelu, lambda x, _, *, approximate: _gelu_slope(x, approximate=approximate)
 slope(Softplus, lambda x, _: x.Sigmoid())
 slope(Softsign, lambda x, _: ((1 + x.Abs()) * (1 + x.Abs())).Reciprocal())
 slope(Tanh, lambda _, y: 1 - y * y)
-slope(Shrink, lambda x, _, *, bias, lambd: (x > lambd).Or(x < -lambd).like(x))
+slope(Shrink, lambda x, _, *, lambd, **__: (x > lambd).Or(x < -lambd).like(x))
 
 flat(Hardmax)
 

@@ -2,7 +2,7 @@
 
 Each is the other's: the gradient of the data spreads the gradient of the output over it, the
 gradient of the filters correlates data and gradient, with strides and dilations exchanged. Both
-work on data cut or padded to exactly what the windows read, ``fitted`` and ``unfitted`` say how.
+work on data cut or padded to exactly what the windows read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fornix.ops.conv import (
     conv_taps,
     transposed_window,
 )
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
 from fornix.ops.window import Window, WindowAttributes
 
@@ -37,7 +37,7 @@ def grad_conv(
     win = Window.of(x.shape[2:], conv_taps(x.shape, w.shape, group, kernel_shape), **window)
     return (
         spread(node.g, w, win, x, group) if node.needs(0) else None,
-        correlated(x, node.g, win, group) if node.needs(1) else None,
+        correlated(x, node.g, w, win, group) if node.needs(1) else None,
         of_channels(node.g) if node.needs(2) else None,
     )
 
@@ -56,12 +56,12 @@ def grad_conv_transpose(
     win = transposed_window(x.shape[2:], w.shape[2:], **window)
     of_x = None
     if node.needs(0):
-        of_x = fitted(node.g, win, x).Conv(
+        of_x = fitted(node.g, win, x, w).Conv(
             w, strides=list(win.stride), dilations=list(win.dilation), group=group
         )
     return (
         of_x,
-        correlated(node.g, x, win, group) if node.needs(1) else None,
+        correlated(node.g, x, w, win, group) if node.needs(1) else None,
         of_channels(node.g) if node.needs(2) else None,
     )
 
@@ -76,49 +76,43 @@ def spread(g: Term, w: Term, window: Window, data: Term, group: int = 1) -> Term
     full = g.ConvTranspose(
         w, strides=list(window.stride), dilations=list(window.dilation), group=group
     )
-    pads = _pads(window, data, g)
+    pads = _pads(window, data, g, w)
     return full if pads is None else full.Pad(pads)
 
 
-def fitted(data: Term, window: Window, out: Term) -> Term:
+def fitted(data: Term, window: Window, out: Term, w: Term) -> Term:
     """``data``, padded or cut to what the windows of ``out`` read."""
-    pads = _pads(window, data, out)
+    pads = _pads(window, data, out, w)
     return data if pads is None else data.Pad(-pads)
 
 
-def _pads(window: Window, data: Term, out: Term) -> Term | None:
+def _pads(window: Window, data: Term, out: Term, w: Term) -> Term | None:
     """What Pad has to add to all that the windows of ``out`` span, to get the extent of ``data``.
 
     None if that is nothing. Negative entries cut.
     """
     make = data.make
-    before = [known(padding) for padding in window.before]
-    if None in before:
-        raise NotSupported(
-            "with auto_pad SAME the extents of its data have to be known before a run"
-        )
-    reach = [known(extent) for extent in window.reach]
-    if None in reach:
-        raise NotSupported("the number of taps has to be known before a run")
-    ahead = [-(padding or 0) for padding in before]
-    behind = []
-    for axis, (stride, span, cut) in enumerate(
-        zip(window.stride, reach, ahead, strict=True), 2
-    ):
-        read = make.extent(out, axis) * stride + ((span or 0) - stride)
-        behind.append(make.extent(data, axis) - read - cut)
+    ahead, behind = [], []
+    for axis, padding in enumerate(map(known, window.before), 2):
+        if padding is None:
+            raise NotSupported("its padding depends on extents that have to be known before a run")
+        stride, dilation = window.stride[axis - 2], window.dilation[axis - 2]
+        reach = (make.extent(w, axis) - 1) * dilation + 1
+        read = (make.extent(out, axis) - 1) * stride + reach
+        ahead.append(-padding)
+        behind.append(make.extent(data, axis) + padding - read)
     pads = make.joined([0, 0, *ahead, 0, 0, *behind])
     return None if pads.ints is not None and not any(pads.ints) else pads
 
 
-def correlated(x: Term, g: Term, window: Window, group: int) -> Term:
-    """The gradient of the filters: x[N, C, *S] · g[M, N, *O] → [M, C/group, *K].
+def correlated(x: Term, g: Term, w: Term, window: Window, group: int) -> Term:
+    """The gradient of the filters w: x[N, C, *S] · g[N, M, *O] → [M, C/group, *K].
 
     The batch takes the part of the channels, so that a convolution sums over it.
     """
     make = x.make
     rank = x.rank
-    data = fitted(x, window, g)
+    data = fitted(x, window, g, w)
     spatial = list(range(2, rank))
     if group == 1:
         data = data.Transpose(perm=[1, 0, *spatial])

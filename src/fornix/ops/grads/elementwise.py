@@ -44,7 +44,7 @@ from fornix.ops.elementwise import (
     Sum,
     Tan,
 )
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.slope import broadcast, flat, slope
 from fornix.ops.grads.term import Term
 from fornix.ops.logic import Where
@@ -105,14 +105,14 @@ def grad_div(a: Term, b: Term, *, node: GradNode) -> Gradients:
 @Mod.grad
 @broadcast
 def grad_mod(a: Term, b: Term, *, fmod: int = 0, node: GradNode) -> Gradients:
-    """y = a − b · ⌊a/b⌉, the quotient being constant between its jumps."""
+    """Y is a − b · q, the quotient being constant between its jumps."""
     return node.g, -(node.g * ((a - node.y) / b)) if node.needs(1) else None
 
 
 @Pow.grad
 @broadcast
 def grad_pow(x: Term, exponent: Term, *, node: GradNode) -> Gradients:
-    """x′ = e · xᵉ⁻¹, 0 for e = 0;  e′ = y · ln x, 0 at x = 0, where y is constant for e > 0."""
+    """``x′ = e · xᵉ⁻¹``, 0 for e = 0;  ``e′ = y · ln x``, 0 for x = 0: y is constant if e > 0."""
     e = exponent.like(x)
     first = second = None
     if node.needs(0):

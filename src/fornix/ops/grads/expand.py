@@ -15,11 +15,10 @@ from fornix.errors import DTypeError, FornixError, NotSupported, ValidationError
 from fornix.ir import order, walk
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ops.call import subject
+from fornix.ops.grads import DOMAIN
 from fornix.ops.grads.inline import inline
 from fornix.ops.grads.reverse import dependent, differentiate, nodes_between
 from fornix.ops.grads.term import Knowledge, Make
-
-DOMAIN = "ai.onnx.preview.training"
 
 FIRST_OPSET = 12
 """Opset of ai.onnx that came with Gradient, in ONNX 1.7; gradients are built of its operators."""
@@ -30,15 +29,12 @@ def is_gradient(node: Node) -> bool:
     return node.op_type == "Gradient" and node.domain == DOMAIN
 
 
-def expand_gradients(model: Model, infer: Callable[[Model], Knowledge]) -> Model:
-    """``model`` with every Gradient replaced, or itself if there is none.
+def expanded(model: Model, infer: Callable[[Model], Knowledge]) -> Model:
+    """A copy of ``model`` with every Gradient replaced, or itself if there is none.
 
-    ``infer`` finds types and shapes (`fornix.infer.infer_model`). Raises NotSupported where a node
-    has no derivative, and ValidationError where a Gradient does not fit its graph.
+    Raises NotSupported where a node has no derivative, and ValidationError where a Gradient does
+    not fit its graph.
     """
-    imported = [model.opset_imports, *(f.opset_imports for f in model.functions)]
-    if not any(DOMAIN in imports for imports in imported):
-        return model
     if not any(map(is_gradient, walk.nodes(model))):
         return model
     for function in model.functions:
@@ -104,9 +100,7 @@ def _find(name: str, graph: Graph) -> Value:
     raise ValidationError(f"xs, zs and y must name tensors of its graph, found '{name}'")
 
 
-def _check(
-    node: Node, y: Value, xs: Sequence[Value], named: Sequence[Value], make: Make
-) -> None:
+def _check(node: Node, y: Value, xs: Sequence[Value], named: Sequence[Value], make: Make) -> None:
     """Raise unless inputs and outputs of a Gradient fit its attributes."""
     require(
         len(node.inputs) == len(named),
@@ -126,9 +120,7 @@ def _check(
             )
 
 
-def _at(
-    given: Mapping[Value, Value | None], y: Value, make: Make
-) -> tuple[Value, list[Value]]:
+def _at(given: Mapping[Value, Value | None], y: Value, make: Make) -> tuple[Value, list[Value]]:
     """``y`` where the named values are the ``given`` ones, and these; copies nodes as needed."""
     changed = {
         old: make.Identity(new).value
@@ -151,7 +143,7 @@ def _at(
 
 def _copied(node: Node, values: Mapping[Value, Value]) -> Node:
     """A copy of ``node`` that reads ``values`` in place of their keys."""
-    attributes = {}
+    attributes: dict[str, object] = {}
     for name, attribute in node.attributes.items():
         if attribute.graphs:
             copies = [graph.clone(values) for graph in attribute.graphs]

@@ -14,7 +14,7 @@ from fornix.ops.extremes import TopK
 from fornix.ops.gather import Gather, GatherElements, GatherND, OneHot
 from fornix.ops.geometry import normalize_axis
 from fornix.ops.grads.move import chosen
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
 from fornix.ops.scatter import Scatter, ScatterElements, ScatterND
 
@@ -45,9 +45,7 @@ def grad_gather_elements(data: Term, indices: Term, *, axis: int, node: GradNode
 
 
 @GatherND.grad
-def grad_gather_nd(
-    data: Term, indices: Term, *, batch_dims: int = 0, node: GradNode
-) -> Gradients:
+def grad_gather_nd(data: Term, indices: Term, *, batch_dims: int = 0, node: GradNode) -> Gradients:
     if batch_dims:
         return chosen(data, indices, batch_dims=batch_dims, node=node)
     return node.make.ScatterND(node.make.zeros(data), indices, node.g, reduction="add")
@@ -106,7 +104,7 @@ def grad_top_k(
 def grad_one_hot(
     indices: Term, depth: Term, values: Term, *, axis: int, node: GradNode
 ) -> Gradients:
-    """values = [off, on]: the sums of the gradient where it is off and where it is on."""
+    """Values are [off, on]: the sums of the gradient where it is off and where it is on."""
     make, g = node.make, node.g
     ends = make.constant(np.array([0, 1], values.dtype.numpy))
     is_on = make.OneHot(indices, depth, ends, axis=axis)

@@ -6,21 +6,19 @@ rule. Only what lies between independent values and results is touched.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
 from fornix import ops
 from fornix.errors import FornixError, NotSupported
-from fornix.format.messages import ModelProto
-from fornix.format.text import parse_function
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Function, Graph, Model, Node, Value
-from fornix.ir.load import from_message
 from fornix.ir.walk import nodes
-from fornix.ops.call import resolved, subject
+from fornix.ops.body import function_of
+from fornix.ops.call import BodyNode, bind_attributes, plain_attributes, resolved, subject
 from fornix.ops.grads import load
 from fornix.ops.grads.reverse import dependent, nodes_between
 from fornix.ops.grads.term import Make
+from fornix.ops.op import Operator
 
 
 def inline(
@@ -55,14 +53,23 @@ def _function(node: Node, model: Model, make: Make) -> Function | None:
     opset = make.knowledge.imports.get(node.domain, make.opset if not node.domain else None)
     if operator is None or opset is None:
         return None
-    version = operator.schema(opset).since_version
-    body = operator.rule("body", version)
-    is_differentiable = operator.rule("grad", version) is not None
-    if is_differentiable or body is None or inspect.signature(body).parameters:
+    schema = operator.schema(opset)
+    if operator.rule("grad", schema.since_version) is not None:
         return None
-    function = next(iter(from_message(ModelProto(functions=[parse_function(body())])).functions))
-    _check_opsets(node, function, make)
-    return function
+    body = function_of(
+        BodyNode(
+            operator=operator,
+            schema=schema,
+            opset=opset,
+            wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
+            attributes=bind_attributes(schema, plain_attributes(node.attributes, {})),
+            given=tuple(value is not None for value in node.inputs),
+        )
+    )
+    if body is None:
+        return None
+    _check_opsets(node, body, make)
+    return body.clone()
 
 
 def _check_opsets(node: Node, function: Function, make: Make) -> None:
@@ -80,14 +87,16 @@ def _check_opsets(node: Node, function: Function, make: Make) -> None:
             )
 
 
-def _agree(operator: ops.Operator, one: int, other: int) -> bool:
-    """Whether an operator has the same attributes and kernel in two opsets."""
+def _agree(operator: Operator, one: int, other: int) -> bool:
+    """Whether what is written in one opset means the same in another."""
     try:
-        schemas = [operator.schema(opset) for opset in (one, other)]
+        old, new = operator.schema(one), operator.schema(other)
     except FornixError:
         return False
-    kernels = {operator.rule("kernel", schema.since_version) for schema in schemas}
-    return len(kernels) == 1 and schemas[0].attributes == schemas[1].attributes
+    kernels = {operator.rule("kernel", schema.since_version) for schema in (old, new)}
+    return len(kernels) == 1 and all(
+        new.attributes.get(name) == formal for name, formal in old.attributes.items()
+    )
 
 
 def _splice(node: Node, function: Function, make: Make) -> dict[Value, Value]:
@@ -96,7 +105,7 @@ def _splice(node: Node, function: Function, make: Make) -> dict[Value, Value]:
     given = function.defaults | resolved(node.attributes, {})
     for inner in nodes(function):
         _resolve(inner, given)
-    results = body.outputs
+    results: tuple[Value | None, ...] = body.outputs
     body.outputs = ()
     for index, formal in enumerate(body.inputs):
         actual = node.inputs[index] if index < len(node.inputs) else None
@@ -117,9 +126,7 @@ def _stand_in(
     node: Node, results: Sequence[Value | None], moved: list[Node], graph: Graph, make: Make
 ) -> dict[Value, Value]:
     """Let ``results`` be read in place of the outputs of ``node``, by their names."""
-    pairs = [
-        (old, new) for old, new in zip(node.outputs, results, strict=False) if new is not None
-    ]
+    pairs = [(old, new) for old, new in zip(node.outputs, results, strict=False) if new is not None]
     fresh = [Node("", "Identity", [new]) for _, new in pairs]
     graph.insert_before(node, *fresh)
     make.knowledge.update([*moved, *fresh])

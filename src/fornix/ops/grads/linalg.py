@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fornix.errors import NotSupported
 from fornix.ops.einsum import Einsum
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
 from fornix.ops.linalg import Gemm, MatMul
 
@@ -15,7 +15,7 @@ ELLIPSIS = "..."
 
 @MatMul.grad
 def grad_mat_mul(a: Term, b: Term, *, node: GradNode) -> Gradients:
-    """a′ = g · bᵀ, b′ = aᵀ · g; a vector is a row on the left and a column on the right."""
+    """``a′ = g · bᵀ``, ``b′ = aᵀ · g``; a vector is a row on the left and a column on the right."""
     make, g = node.make, node.g
     left, right = a, b
     if b.rank == 1:
@@ -41,11 +41,11 @@ def grad_gemm(
     *,
     alpha: float,
     beta: float,
-    transA: int,  # noqa: N803 - the attribute's name
-    transB: int,  # noqa: N803 - the attribute's name
+    transA: int,
+    transB: int,
     node: GradNode,
 ) -> Gradients:
-    """y = alpha · a b + beta · c, with a and b as they are multiplied."""
+    """``y = alpha · a b + beta · c``, with a and b as they are multiplied."""
     make, g = node.make, node.g
     first = second = third = None
     if node.needs(0) and transA:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fornix.errors import NotSupported
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
 from fornix.ops.loss import NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
 

@@ -7,12 +7,13 @@ by giving the operator the positions in place of the elements, so that one rule 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from fornix.ops.geometry import normalize_axis
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
 from fornix.ops.move import Concat, Split
-from fornix.ops.pad import Pad
+from fornix.ops.pad import CenterCropPad, Pad
 from fornix.ops.search import Compress
 from fornix.ops.shuffle import DepthToSpace, ReverseSequence, SpaceToDepth, Trilu
 from fornix.ops.slice import Slice
@@ -24,13 +25,22 @@ LENGTHS_AS_INPUT = 13
 def chosen(x: Term, *others: Term | None, node: GradNode, **attributes: object) -> Gradients:
     """The gradient added up at the places that the node took its elements from."""
     make = node.make
-    places = make.results(
-        node.operator.name, [make.positions(x), *others], attributes
-    )[0]
+    places = make.results(node.operator.name, [make.positions(x), *others], attributes)[0]
     return make.scattered(node.g, places, x)
 
 
+def chosen_or_padded(
+    x: Term, *others: Term | None, node: GradNode, **attributes: object
+) -> Gradients:
+    """`chosen`, for a node that puts zeros where it takes nothing: positions count from 1."""
+    make = node.make
+    places = make.results(node.operator.name, [make.positions(x) + 1, *others], attributes)[0]
+    is_chosen = places > 0
+    return make.scattered(is_chosen.Where(node.g, 0), is_chosen.Where(places - 1, 0), x)
+
+
 DepthToSpace.grad(chosen)
+CenterCropPad.grad(chosen_or_padded)
 SpaceToDepth.grad(chosen)
 Compress.grad(chosen)
 
@@ -54,9 +64,7 @@ def split(g: Term, lengths: Sequence[Term], axis: int) -> tuple[Term, ...]:
     for length in lengths:
         ends.append(ends[-1] + length)
     along = make.ints([axis])
-    return tuple(
-        make.Slice(g, start, end, along) for start, end in zip(ends, ends[1:], strict=False)
-    )
+    return tuple(make.Slice(g, start, end, along) for start, end in pairwise(ends))
 
 
 @Split.grad
@@ -91,17 +99,17 @@ def _padding(
     """What Pad has to add to a slice of step 1; None where that is not known before a run."""
     make, y = node.make, node.y
     first = starts.ints
-    along = (
-        axes.ints if axes is not None else None if first is None else list(range(len(first)))
-    )
     stride = [1] if steps is None else steps.ints
-    if first is None or along is None or stride is None or any(step != 1 for step in stride):
+    if first is None or stride is None or any(step != 1 for step in stride):
+        return None
+    along = list(range(len(first))) if axes is None else axes.ints
+    if along is None:
         return None
     before, after = [0] * x.rank, [make.ints([0])] * x.rank
     for start, given in zip(first, along, strict=True):
         axis = normalize_axis(given, x.rank)
         extent = x.shape[axis]
-        if start < 0 or start > 0 and (not isinstance(extent, int)):
+        if start < 0 or (start > 0 and not isinstance(extent, int)):
             return None
         before[axis] = min(start, extent) if isinstance(extent, int) else start
         lost = make.extent(x, axis) - make.extent(y, axis)

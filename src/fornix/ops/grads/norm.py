@@ -12,10 +12,16 @@ from fornix.dtype import BOOL
 from fornix.ops.batch_norm import BatchNormalization, Dropout
 from fornix.ops.geometry import normalize_axis
 from fornix.ops.grads.conv import of_channels
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
 from fornix.ops.group_norm import LRN, GroupNormalization, InstanceNormalization
-from fornix.ops.norm import LayerNormalization, LpNormalization, RMSNormalization
+from fornix.ops.norm import (
+    VARIANCE_FLOOR,
+    LayerNormalization,
+    LpNormalization,
+    MeanVarianceNormalization,
+    RMSNormalization,
+)
 
 PER_CHANNEL = 21
 """Version of GroupNormalization from which scale and bias have one element per channel."""
@@ -152,7 +158,7 @@ def grad_batch_normalization(
 
 @LpNormalization.grad
 def grad_lp_normalization(x: Term, *, axis: int, p: int, node: GradNode) -> Gradients:
-    """x′ = (g − n′ · Σ g · y) / n with the norm n, whose derivative n′ is y or sign(x)."""
+    """``x′ = (g − n′ · Σ g · y) / n`` with the norm n, whose derivative n′ is y or sign(x)."""
     make, g, y = node.make, node.g, node.y
     norm = make.along("ReduceL1" if p == 1 else "ReduceL2", x, [axis])
     is_zero = norm.Equal(0)
@@ -161,11 +167,22 @@ def grad_lp_normalization(x: Term, *, axis: int, p: int, node: GradNode) -> Grad
     return is_zero.Where(0, inner / is_zero.Where(1, norm))
 
 
+@MeanVarianceNormalization.grad
+def grad_mean_variance_normalization(x: Term, *, axes: Sequence[int], node: GradNode) -> Gradients:
+    """As `_of_standardized`, with y = (x − mean) / (σ + 1e-9); 0 where σ is 0."""
+    make, g = node.make, node.g
+    deviation = x - make.mean(x, axes)
+    sigma = make.mean(deviation * deviation, axes).Sqrt()
+    inverse = 1 / (sigma + VARIANCE_FLOOR)
+    along = make.mean(g * deviation, axes) / sigma.Equal(0).Where(1, sigma)
+    return inverse * (g - make.mean(g, axes) - node.y * along)
+
+
 @LRN.grad
 def grad_lrn(
     x: Term, *, alpha: float, beta: float, bias: float, size: int, node: GradNode
 ) -> Gradients:
-    """y = x · s^−beta with s = bias + alpha · mean of x² over neighbouring channels."""
+    """``y = x · s^−beta`` with s = bias + alpha · mean of x² over neighbouring channels."""
     before = (size - 1) // 2
     after = size - 1 - before
     s = bias + alpha * _over_channels(x * x, before, after)
@@ -198,9 +215,7 @@ def grad_dropout(
     known = None if training_mode is None else training_mode.fact.constant
     if training_mode is None or (known is not None and not known.any()):
         return node.g
-    if ratio is None:
-        scaled = node.g * 2  # the ratio is then 1/2
-    else:
-        scaled = node.g / (1 - ratio.like(node.g))
+    kept = 0.5 if ratio is None else 1 - ratio.like(node.g)
+    scaled = node.g / kept
     chosen = scaled if known is not None else training_mode.Where(scaled, node.g)
     return node.output(1).cast(BOOL).Where(chosen, 0)

@@ -17,7 +17,7 @@ from fornix.ir.dim import known
 from fornix.ops.fact import static
 from fornix.ops.global_pool import GlobalAveragePool, GlobalLpPool, GlobalMaxPool
 from fornix.ops.grads.conv import spread
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
 from fornix.ops.pool import AveragePool, LpPool, MaxPool, pool_window, window_counts
 from fornix.ops.window import Window, WindowAttributes, plain
@@ -96,7 +96,7 @@ def grad_lp_pool(
     node: GradNode,
     **window: Unpack[WindowAttributes],
 ) -> Gradients:
-    """x′ = sign(x) · |x|ᵖ⁻¹ · Σ g · y¹⁻ᵖ over the windows that x is in; 0 where y is 0."""
+    """``x′ = sign(x) · |x|ᵖ⁻¹ · Σ g · y¹⁻ᵖ`` over the windows that x is in; 0 where y is 0."""
     win = pool_window(x.shape, kernel_shape, **window)
     return _signed_power(x, p) * _spread_evenly(_by_power(node, p), win, x)
 
@@ -113,7 +113,7 @@ def _signed_power(x: Term, p: float) -> Term:
 
 
 def _by_power(node: GradNode, p: float) -> Term:
-    """g · y¹⁻ᵖ, 0 where y is 0."""
+    """``g · y¹⁻ᵖ``, 0 where y is 0."""
     if p == 1:
         return node.g
     is_zero = node.y.Equal(0)

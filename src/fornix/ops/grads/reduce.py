@@ -10,7 +10,7 @@ from typing import Any
 
 from fornix.ops.cumulative import CumProd, CumSum
 from fornix.ops.geometry import normalize_axes
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
 from fornix.ops.op import Operator
 from fornix.ops.reduce import (
@@ -37,15 +37,16 @@ def _reduction(operator: Operator, of: Callable[[Term, Term, Term, Axes], Term])
         x: Term, axes: Term | list[int] | None = None, *, node: GradNode, **attributes: Any
     ) -> Term:
         again = Axes(x, axes, node, attributes)
-        if not again.reduces:
-            return again.unreduced(of)
         return node.make.expand(of(x, again.kept(node.y), again.kept(node.g), again), x)
 
     operator.grad(rule)
 
 
 class Axes:
-    """The axes of a reduction, given as an attribute, an input, or not at all."""
+    """The axes of a reduction, given as an attribute, an input, or not at all.
+
+    Where all are reduced nobody has to know how many there are: scalars broadcast.
+    """
 
     def __init__(
         self,
@@ -57,36 +58,26 @@ class Axes:
         self.x = x
         self.node = node
         self.keeps = bool(attributes["keepdims"])
+        self.is_noop = bool(attributes.get("noop_with_empty_axes", 0))
         self.computed = axes if isinstance(axes, Term) and axes.ints is None else None
         named = axes.ints if isinstance(axes, Term) else axes
-        is_noop = bool(attributes.get("noop_with_empty_axes", 0))
-        if named:
-            self.axes = list(normalize_axes(named, x.rank))
-        else:
-            self.axes = [] if is_noop else list(range(x.rank))
-        self.empty_is_none = is_noop
-
-    @property
-    def reduces(self) -> bool:
-        """Whether any axis is reduced, as far as is known."""
-        return self.computed is not None or bool(self.axes)
-
-    def unreduced(self, of: Callable[[Term, Term, Term, Axes], Term]) -> Term:
-        """The gradient where every element is reduced alone."""
-        return of(self.x, self.node.y, self.node.g, self)
+        self.axes = list(normalize_axes(named, x.rank)) if named else []
+        self.is_all = self.computed is None and not named and not self.is_noop
 
     def __call__(self, op_type: str, x: Term) -> Term:
-        """``x`` reduced over the axes by another operator; they stay with extent 1."""
+        """``x`` reduced over the axes by another operator, so that it broadcasts to ``x``."""
         make = self.node.make
+        if self.is_all:
+            return make.results(op_type, [x], {"keepdims": 0})[0]
         if self.computed is None:
             return make.along(op_type, x, self.axes)
-        attributes = {"noop_with_empty_axes": int(self.empty_is_none)}
+        attributes = {"noop_with_empty_axes": int(self.is_noop)}
         return make.results(op_type, [x, self.computed], attributes)[0]
 
     def kept(self, reduced: Term) -> Term:
-        """``reduced`` with the reduced axes, extent 1."""
+        """``reduced`` so that it broadcasts to ``x``."""
         make = self.node.make
-        if self.keeps:
+        if self.keeps or self.is_all:
             return reduced
         if self.computed is None:
             return make.unsqueeze(reduced, self.axes)
@@ -96,6 +87,8 @@ class Axes:
     def count(self) -> Term:
         """How many elements make one."""
         make = self.node.make
+        if self.is_all:
+            return make.count(self.x)
         if self.computed is None:
             return make.count(self.x, self.axes)
         return make.count(self.x) / make.count(self("ReduceMax", self.x))
@@ -117,7 +110,7 @@ def _of_product(x: Term, y: Term, g: Term, again: Axes) -> Term:
 
 
 def _of_norm(x: Term, y: Term, g: Term, _: Axes) -> Term:
-    """x / y, and 0 where the norm is 0."""
+    """``x / y``, and 0 where the norm is 0."""
     return g * (x / y.Equal(0).Where(1, y))
 
 
@@ -134,9 +127,7 @@ _reduction(ReduceProd, _of_product)
 
 
 @CumSum.grad
-def grad_cum_sum(
-    x: Term, axis: Term, *, exclusive: int, reverse: int, node: GradNode
-) -> Gradients:
+def grad_cum_sum(x: Term, axis: Term, *, exclusive: int, reverse: int, node: GradNode) -> Gradients:
     """The running sum from the other end."""
     return node.g.CumSum(axis, exclusive=exclusive, reverse=1 - reverse)
 

@@ -55,7 +55,7 @@ def nodes_between(results: Collection[Value], independent: Collection[Value]) ->
             continue
         path = [(result.producer, _producers(result.producer, independent))]
         while path:
-            node, rest = path[-1]
+            rest = path[-1][1]
             needed = next((x for x in rest if x not in done), None)
             if needed is None:
                 done[path.pop()[0]] = None
@@ -104,7 +104,7 @@ def _gradient_name(node: Node) -> str:
 
 
 def is_differentiable(value: Value, make: Make) -> bool:
-    """Whether ``value`` may have a gradient other than zero, its type being a float's or unknown."""
+    """Whether ``value`` may have a gradient: its element type is a float's or not known."""
     dtype = make.knowledge.fact(value).dtype
     return dtype is None or dtype.is_float
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fornix.ops.grads.node import GradNode, Gradients
+from fornix.ops.generate import ConstantOfShape, EyeLike
+from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.slope import flat
 from fornix.ops.grads.term import Term
-from fornix.ops.generate import ConstantOfShape, EyeLike
 from fornix.ops.move import Tile, Transpose
 from fornix.ops.random import Bernoulli, RandomNormalLike, RandomUniformLike
 from fornix.ops.shape import Expand, Flatten, Identity, Reshape
@@ -43,12 +43,10 @@ def grad_transpose(x: Term, *, perm: Sequence[int] | None = None, node: GradNode
 
 @Tile.grad
 def grad_tile(x: Term, repeats: Term, *, node: GradNode) -> Gradients:
-    """y seen as [r₁, s₁, r₂, s₂ …] holds x at every place of the r, which are summed."""
+    """Y seen as [r₁, s₁, r₂, s₂ …] holds x at every place of the r, which are summed."""
     make = node.make
     if not x.rank:
         return node.g
-    pairs = make.Concat(
-        make.unsqueeze(repeats, [1]), make.unsqueeze(make.shape(x), [1]), axis=1
-    )
+    pairs = make.Concat(make.unsqueeze(repeats, [1]), make.unsqueeze(make.shape(x), [1]), axis=1)
     split = node.g.Reshape(make.Reshape(pairs, make.ints([-1])))
     return make.sum(split, range(0, 2 * x.rank, 2), keepdims=False)

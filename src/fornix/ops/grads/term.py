@@ -261,8 +261,9 @@ class Make:
     def extent(self, x: Term, axis: int) -> Term:
         """The extent of one axis as a tensor of one element."""
         fixed = known(x.shape[axis])
-        axis %= x.rank
-        return self.Gather(self.Shape(x), self.ints([axis])) if fixed is None else self.ints([fixed])
+        if fixed is not None:
+            return self.ints([fixed])
+        return self.Gather(self.Shape(x), self.ints([axis % x.rank]))
 
     def count(self, x: Term, axes: Iterable[int] | None = None) -> Term:
         """Number of elements along ``axes``, all of them for None, as a scalar like ``x``."""
