@@ -11,9 +11,10 @@ import torch
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import Fact, as_value, tensor, unranked
 from fornix.ops.interpolate import NEAREST_MODES, TRANSFORMATIONS
-from tests.ops.harness import check_node, fact_of, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, lower_op, peer, run_op
 
 F32_SUM = 2e-5
 """Elements of size 1, weighted with positions that the peers compute in float32."""
@@ -353,3 +354,74 @@ def test_upsample_says_what_is_wrong(
 ) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("Upsample", [np.zeros(shape, np.float32)], attributes, opset=opset)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("transformation", ALIGNED)
+def test_resize_is_lowered_to_reads_with_weights(mode: str, transformation: str) -> None:
+    x = normal(1, 2, 5, 7)
+    attributes = {"mode": mode, "coordinate_transformation_mode": transformation}
+    for scales in (f32(1, 1, 2, 3), f32(1, 1, 0.6, 1.5), f32(1, 1, 2.7, 0.5)):
+        check_lowering("Resize", [x, None, scales], attributes, symbolic=False)
+    check_lowering("Resize", [x, None, None, i64(1, 2, 9, 4)], attributes, symbolic=False)
+
+
+@pytest.mark.parametrize("nearest", ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])
+@pytest.mark.parametrize("transformation", ["asymmetric", "half_pixel"])
+def test_nearest_along_symbolic_axes_is_lowered_to_arithmetic(
+    nearest: str, transformation: str
+) -> None:
+    attributes = {"nearest_mode": nearest, "coordinate_transformation_mode": transformation}
+    for shape in ((2, 3, 4, 5), (1, 2, 7, 31)):
+        for scales in (f32(1, 1, 2, 2), f32(1, 1, 3, 1.5), f32(1, 1, 0.5, 0.25)):
+            check_lowering("Resize", [normal(*shape), None, scales], attributes)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.uint8, np.int32])
+def test_every_dtype_is_resized_by_loops(dtype: Any) -> None:
+    x = (normal(1, 2, 4, 6) * 50).astype(dtype)
+    for mode in ("nearest", "linear", "cubic"):
+        attributes = {"mode": mode}
+        check_lowering("Resize", [x, None, f32(1, 1, 2.3, 0.7)], attributes, symbolic=False)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_older_versions_are_lowered_too(mode: str) -> None:
+    x, scales = normal(1, 2, 4, 6), f32(1, 1, 2, 1.5)
+    check_lowering("Resize", [x, scales], {"mode": mode}, opset=10, symbolic=mode == "nearest")
+    check_lowering("Resize", [x, f32(1, 1, 0.5, 0.7)], {"mode": mode}, opset=10, symbolic=False)
+    check_lowering("Upsample", [x, scales], {"mode": mode}, opset=9, symbolic=mode == "nearest")
+    attributes = {"mode": mode, "scales": scales.tolist()}
+    check_lowering("Upsample", [x], attributes, opset=7, symbolic=mode == "nearest")
+    old = {"mode": mode, "height_scale": 2.0, "width_scale": 3.0}
+    check_lowering("Upsample", [x], old, opset=1, symbolic=mode == "nearest")
+
+
+def test_an_infinite_neighbour_without_weight_leaves_no_nan_in_loops() -> None:
+    x = np.array([[1, np.inf, 2, 3]], np.float32)
+    attributes = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
+    check_lowering("Resize", [x, None, f32(1, 0.5)], attributes, symbolic=False)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "attributes", "is_symbolic", "message"),
+    [
+        ([normal(2, 3), None, f32(1, 2)], {"mode": "linear"}, True, "weights along axis 1 depend"),
+        ([normal(2, 3), None, None, i64(2, 5)], {}, True, "scales depend on extents that are"),
+        (
+            [normal(2, 3), f32(0, 0, 1, 1), f32(1, 2)],
+            {"coordinate_transformation_mode": "tf_crop_and_resize"}, False,
+            "regions fill what lies outside of them",
+        ),
+        (
+            [normal(2, 90), None, f32(1, 0.05)], {"mode": "linear", "antialias": 1}, False,
+            "40 elements per axis are too many to write out",
+        ),
+        ([normal(2, 3), None, f32(1, 2)[None]], {}, False, "its input scales is computed at run"),
+    ],
+)  # fmt: skip
+def test_what_loops_do_not_resize_stays_with_the_kernel(
+    inputs: list[Any], attributes: dict[str, Any], is_symbolic: bool, message: str
+) -> None:
+    with pytest.raises(NotLowered, match=message):
+        lower_op("Resize", inputs, attributes, is_symbolic=is_symbolic)

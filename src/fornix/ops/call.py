@@ -22,7 +22,7 @@ from fornix.errors import DTypeError, NotSupported, SchemaError
 from fornix.ir.attribute import Attribute, AttributeKind
 from fornix.ir.dim import Dim, DimLike, unknown
 from fornix.ir.types import TensorType, Type
-from fornix.ops.fact import Fact, UnknownRank
+from fornix.ops.fact import Array, Fact, UnknownRank
 from fornix.ops.schema import Schema
 from fornix.ops.signature import Formal
 from fornix.ops.types import type_of
@@ -149,8 +149,21 @@ class LowerNode(NodeView):
         """Like `required`, plain integers only: axes and the like."""
         found = self.required(index)
         if any(not isinstance(entry, int) for entry in found):
-            self.decline(f"its input {self.schema.formal_input(index).name} depends on extents")
+            self.decline(f"its input {self._called(index)} depends on extents")
         return [entry for entry in found if isinstance(entry, int)]
+
+    def _called(self, index: int) -> str:
+        return self.schema.formal_input(index).name
+
+    def constant(self, index: int) -> Array:
+        """The elements of an input of any dtype; declines if they are no constants."""
+        fact = self.facts[index] if index < len(self.facts) else None
+        found = None if fact is None else fact.constant
+        if found is None:
+            self.decline(
+                f"its input {self.schema.formal_input(index).name} is computed at run time"
+            )
+        return found
 
     def shape(self, index: int = 0) -> tuple[DimLike, ...]:
         """The extents of an output; declines where one is known at run time only."""

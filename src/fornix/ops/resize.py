@@ -15,11 +15,13 @@ import numpy as np
 from fornix.errors import ConvertError, require
 from fornix.ir.dim import DimLike, divide, known
 from fornix.ir.graph import Graph, Node
+from fornix.ir.loops import Tensor
 from fornix.ops.adapt import constant_input, drop_inputs, stored
-from fornix.ops.call import InferNode
-from fornix.ops.fact import Array, Fact, dims_of, tensor
+from fornix.ops.call import InferNode, LowerNode
+from fornix.ops.fact import Array, Fact, dims_of, static, tensor
 from fornix.ops.geometry import normalize_axes, shape_text
 from fornix.ops.interpolate import Axis, Sampling, resample_all
+from fornix.ops.interpolate_loops import lower_resample_all, reader_of_any_length, taken
 from fornix.ops.op import op
 from fornix.ops.types import BF16, BOOL, COMPLEX, FLOAT, I8, I16, I32, I64, STRING, TENSOR, UINT
 
@@ -266,6 +268,53 @@ def resize(
     return resample_all(X, mapped, sampling)
 
 
+@Resize.lower
+def lower_resize_10(X: Tensor, scales: Tensor, *, mode: str = "nearest", node: LowerNode) -> Tensor:
+    reading = Sampling(mode, "asymmetric", "outward")
+    return _lower_scaled(X, range(X.rank), node.constant(1), reading, node)
+
+
+@Resize.lower(since=11)
+def lower_resize(
+    X: Tensor,
+    roi: Tensor | None = None,
+    scales: Tensor | None = None,
+    sizes: Tensor | None = None,
+    *,
+    axes: list[int] | None = None,
+    keep_aspect_ratio_policy: str = "stretch",
+    node: LowerNode,
+    **reading: Unpack[ReadingAttributes],
+) -> Tensor:
+    numbers, sampling = _axes(X.rank, axes), _sampling(**reading)
+    if scales is not None and (not numbers or scales.shape != (0,)):
+        return _lower_scaled(X, numbers, node.constant(2), sampling, node)
+    lengths = static(X.shape)
+    if lengths is None:
+        node.decline("scales depend on extents that are known at run time")
+    mapped = _sized_axes(lengths, numbers, node.numbers(3), keep_aspect_ratio_policy)
+    return lower_resample_all(X, mapped, sampling, node)
+
+
+def _lower_scaled(
+    X: Tensor, numbers: Sequence[int], scales: Array, sampling: Sampling, node: LowerNode
+) -> Tensor:
+    """``X`` with the axes ``numbers`` resized by ``scales``; of symbolic ones only some kinds."""
+    extents = node.shape()
+    fixed = [number for number in numbers if known(X.shape[number]) is not None]
+    by_number = dict(zip(numbers, scales.reshape(-1).tolist(), strict=True))
+    factors = np.array([by_number[number] for number in fixed], np.float32)
+    shape = [known(extent) or 0 for extent in X.shape]
+    result = lower_resample_all(X, _scaled_axes(shape, fixed, factors), sampling, node)
+    for number in numbers:
+        if number not in fixed and by_number[number] != 1:
+            source = reader_of_any_length(X.shape[number], by_number[number], sampling)
+            if source is None:
+                node.decline(f"weights along axis {number} depend on its extent, {X.shape[number]}")
+            result = taken(result, number, extents[number], source)
+    return result
+
+
 def _integers(sizes: Array | None) -> list[int]:
     return [] if sizes is None else [int(size) for size in sizes.reshape(-1)]
 
@@ -379,6 +428,27 @@ def upsample(X: Array, scales: list[float] | Array, *, mode: str = "nearest") ->
     )
     require(bool(np.all(factors >= 1)), f"scales must be at least 1, got {factors.tolist()}")
     return _scaled_by(X, factors, UPSAMPLE_MODES[mode], "floor")
+
+
+@Upsample.lower
+def lower_upsample_1(
+    X: Tensor, *, height_scale: float, width_scale: float, mode: str = "nearest", node: LowerNode
+) -> Tensor:
+    scales = _spatial_scales(X.rank, height_scale, width_scale)
+    return lower_upsample_7(X, scales=scales, mode=mode, node=node)
+
+
+@Upsample.lower(since=7)
+def lower_upsample_7(
+    X: Tensor, *, scales: list[float], mode: str = "nearest", node: LowerNode
+) -> Tensor:
+    reading = Sampling(UPSAMPLE_MODES[mode], "asymmetric", "floor")
+    return _lower_scaled(X, range(X.rank), np.array(scales, np.float32), reading, node)
+
+
+@Upsample.lower(since=9)
+def lower_upsample(X: Tensor, scales: Tensor, *, mode: str = "nearest", node: LowerNode) -> Tensor:
+    return lower_upsample_7(X, scales=node.constant(1).tolist(), mode=mode, node=node)
 
 
 @Upsample.adapt(1, 7)
