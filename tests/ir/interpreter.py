@@ -148,6 +148,8 @@ class Machine:
     def evaluated(self, store: Store, frame: Frame) -> tuple[Buffer, Array, Array]:
         inner = Frame(frame)
         box = inner.bind(store.axes, [self.whole(a.extent) for a in store.axes])
+        if 0 in box:  # no step is taken, so nothing is read, whatever does not depend on the axes
+            return store.buffer, np.zeros(box, np.int64), np.zeros(box, store.buffer.dtype.numpy)
         address = np.broadcast_to(self.dim(store.address, inner), box)
         return store.buffer, address, np.broadcast_to(self.value(store.value, inner), box)
 

@@ -234,3 +234,15 @@ def test_an_extent_that_may_be_1_expands_either_way(extent: int) -> None:
     assert result is not None
     found = interpret(result, {"x": x}, {"N": extent})
     np.testing.assert_array_equal(found, np.broadcast_to(x, (2, 5)))
+
+
+def test_what_is_left_of_no_elements_leaves_copied_zeros_out() -> None:
+    x = np.zeros((3, 2, 0, 2, 3), np.uint8)
+    wanted = np.zeros((1, 6, 0, 6), np.uint8)
+    check_node("Reshape", [x, np.array([1, -1, 0, 6])], expected=[wanted])
+
+
+def test_the_shape_of_a_node_stays_as_it_was_written() -> None:
+    shape = [0, -1]
+    run_op("Reshape", [np.zeros((2, 3, 4), np.float32)], {"shape": shape}, opset=1)
+    assert shape == [0, -1]

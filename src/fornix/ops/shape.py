@@ -165,8 +165,12 @@ def _reshaped(
         else:
             extents.append(entry)
     if -1 in wanted:
-        rest = math.prod(extent for extent in extents if extent != -1)
-        left = None if source is None else math.prod(source)
+        # What is copied stands on both sides; it may be 0, by which nothing can be divided.
+        copied = {i for i, entry in enumerate(wanted) if entry == 0 and not keeps_zero}
+        rest = math.prod(n for i, n in enumerate(extents) if n != -1 and i not in copied)
+        left = None
+        if source is not None:
+            left = math.prod(n for i, n in enumerate(source) if i not in copied)
         extents[list(wanted).index(-1)] = _left_over(source, left, rest, node)
     elif source is not None:
         have, want = known(math.prod(source)), known(math.prod(extents))
@@ -234,7 +238,7 @@ def reshape(data: Array, shape: Array | list[int] | None = None, *, allowzero: i
     stands for what is left. Raises ShapeError if the elements do not fill the shape.
     Source: ONNX Reshape-14.
     """
-    wanted = [] if shape is None else listed(shape, "shape")
+    wanted = [] if shape is None else [*listed(shape, "shape")]
     _check_target(wanted, bool(allowzero))
     if not allowzero:
         for axis, entry in enumerate(wanted):
