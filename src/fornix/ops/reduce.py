@@ -86,6 +86,25 @@ def _reduction(
         result = np.asarray(reduce(widened(data), reduced)).astype(data.dtype)
         return result if keepdims else result.reshape(_reduced(data.shape, reduced, False))
 
+    kernel.__doc__ = description
+    declared.infer(infer)
+    declared.kernel(kernel)
+    declared.lower(_lower_rule(lowered))
+    _adapt(declared)
+
+
+def _total(
+    data: Fact, reduced: Axes, propagate: Callable[[DimLike, DimLike], DimLike] | None
+) -> DimLike | None:
+    """What the known contents of one axis reduce to."""
+    value = data.value if data.rank == 1 and reduced else None
+    if propagate is None or value is None or not value.size:
+        return None
+    extents: list[DimLike] = value.tolist()
+    return functools.reduce(propagate, extents)
+
+
+def _lower_rule(lowered: Callable[[Tensor, Axes], Tensor]) -> Callable[..., Tensor]:
     def lower(
         data: Tensor,
         axes: Tensor | list[int] | None = None,
@@ -100,22 +119,7 @@ def _reduction(
         result = cast_tensor(result, data.dtype)
         return with_units(result, reduced) if keepdims else result
 
-    kernel.__doc__ = description
-    declared.infer(infer)
-    declared.kernel(kernel)
-    declared.lower(lower)
-    _adapt(declared)
-
-
-def _total(
-    data: Fact, reduced: Axes, propagate: Callable[[DimLike, DimLike], DimLike] | None
-) -> DimLike | None:
-    """What the known contents of one axis reduce to."""
-    value = data.value if data.rank == 1 and reduced else None
-    if propagate is None or value is None or not value.size:
-        return None
-    extents: list[DimLike] = value.tolist()
-    return functools.reduce(propagate, extents)
+    return lower
 
 
 def _adapt(declared: Operator) -> None:
