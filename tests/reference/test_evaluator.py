@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import helper, parser
 
-from fornix.errors import Fail, InvalidArgument, LimitError, ValidationError
+from fornix.errors import Fail, FormatError, InvalidArgument, LimitError, ValidationError
 from fornix.format.limits import DEFAULT
 from fornix.ir.load import from_message
 from fornix.reference import ReferenceEvaluator
@@ -146,7 +146,7 @@ def test_a_chain_of_functions_that_is_too_long_is_refused() -> None:
 
 
 def test_a_function_that_is_called_often_is_prepared_once() -> None:
-    depth = 40  # 2**40 calls if every call were prepared by itself
+    depth = 15
     functions = "".join(
         f'<domain: "my", opset_import: ["" : 18, "my" : 1]> F{i} (v) => (w) '
         f"{{ a = my.F{i + 1} (v) b = my.F{i + 1} (v) w = Add (a, b) }}\n"
@@ -156,7 +156,9 @@ def test_a_function_that_is_called_often_is_prepared_once() -> None:
         f (float[N] x) => (float[N] a) {{ a = my.F0 (x) }}
         {functions}
         <domain: "my", opset_import: ["" : 18]> F{depth} (v) => (w) {{ w = Identity (v) }}"""
-    assert len(ReferenceEvaluator(model(text)).plan.steps) == 1
+    plan = ReferenceEvaluator(model(text)).plan
+    assert len(plan.scope.plans) == depth + 1
+    assert plan.size == 1 + 3 * (2**depth - 1) + 2**depth
 
 
 def test_a_function_with_too_many_inputs_is_refused() -> None:
@@ -247,3 +249,31 @@ def test_what_numpy_refuses_becomes_an_error_of_the_node() -> None:
         f (float[N] x, float[N] y) => (float[N] z) { z = MatMul (x, y) }"""
     with pytest.raises((Fail, ValueError), match=r"^node for 'z' \(MatMul, opset 18\): "):
         run(text, x=X, y=X[:2])
+
+
+def test_functions_that_expand_beyond_measure_are_refused() -> None:
+    count = 60
+    functions = "".join(
+        f'<domain: "my", opset_import: ["" : 18, "my" : 1]> '
+        f"F{i} (v) => (w) {{ u = my.F{i + 1} (v) w = my.F{i + 1} (u) }}\n"
+        for i in range(count)
+    )
+    text = f"""<ir_version: 8, opset_import: ["" : 18, "my" : 1]>
+        f (float[N] x) => (float[N] a) {{ a = my.F0 (x) }}
+        {functions}<domain: "my", opset_import: ["" : 18]> F{count} (v) => (w) {{ w = Neg (v) }}"""
+    with pytest.raises(LimitError, match=r"function_nodes is limited to \d+, found \d+"):
+        run(text, x=X)
+
+
+def test_what_memory_cannot_hold_becomes_an_error_of_the_node() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (int64[2] shape) => (float[A, B] y) { y = ConstantOfShape (shape) }"""
+    message = r"^node for 'y' \(ConstantOfShape, opset 18\): MemoryError: Unable to allocate"
+    with pytest.raises(Fail, match=message):
+        run(text, shape=np.array([2**30, 2**30]))
+
+
+@pytest.mark.parametrize("data", [b"garbage!", b"\x08"])
+def test_damaged_bytes_are_an_error_of_the_format(data: bytes) -> None:
+    with pytest.raises(FormatError, match=r"byte \d, in \w+: "):
+        ReferenceEvaluator(data)

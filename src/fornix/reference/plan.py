@@ -39,6 +39,17 @@ Call = Callable[[list[Any], Environment], Sequence[Any]]
 Observer = Callable[[Node, Sequence[Any]], None]
 FunctionKey = tuple[str, str, str]
 
+# What NumPy raises for arguments that a kernel let through, and for sizes that memory cannot hold.
+_REFUSALS = (
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
 
 @dataclass
 class Scope:
@@ -85,6 +96,8 @@ class Step:
     call: Call
     release: tuple[Value, ...]
     """Values that nothing reads after this step."""
+    size: int = 1
+    """Nodes that it stands for, in functions and subgraphs as well."""
 
 
 class Plan:
@@ -108,6 +121,9 @@ class Plan:
             self._step(node, tuple(release.get(index, ()))) for index, node in enumerate(nodes)
         ]
         self.steps_by_node = {step.node: step for step in self.steps}
+        self.size = sum(step.size for step in self.steps)
+        """How many nodes run, each call of a function counted in full."""
+        scope.limits.check("function_nodes", self.size, graph.label)
 
     def run(
         self,
@@ -159,7 +175,7 @@ class Plan:
                 f"{step.subject}: input '{error.args[0].name}' must be computed before, "
                 "found no value"
             ) from None
-        except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:
+        except _REFUSALS as error:
             raise Fail(f"{step.subject}: {type(error).__name__}: {error}") from error
         for value, result in zip(node.outputs, results, strict=False):
             values[value] = result
@@ -182,15 +198,16 @@ class Plan:
         opset = None
         try:
             if function is not None:
-                call = self._function_call(node, function)
+                call, inside = self._function_call(node, function)
             else:
                 opset = self.scope.opset(node.domain)
-                call = self._operator_call(node, opset)
+                call, inside = self._operator_call(node, opset)
         except FornixError as error:
             raise error.at(subject(node, opset)) if not self._is_placed(error) else error from None
-        return Step(node, subject(node, opset), call, release)
+        return Step(node, subject(node, opset), call, release, 1 + inside)
 
-    def _operator_call(self, node: Node, opset: int) -> Call:
+    def _operator_call(self, node: Node, opset: int) -> tuple[Call, int]:
+        """What evaluates ``node``, and how many nodes there are inside it."""
         given = plain_attributes(node.attributes, self.given)
         schema = ops.schema_of(node.domain, node.op_type, opset)
         operator = ops.operators()[schema.domain, schema.name]
@@ -213,7 +230,7 @@ class Plan:
             random=self.scope.random,
         )
         if not node.graphs:
-            return lambda inputs, _: run_node(inputs, attributes, view)
+            return lambda inputs, _: run_node(inputs, attributes, view), 0
 
         def call(inputs: list[Any], environment: Environment) -> Sequence[Any]:
             def run_body(graph: Graph, values: Sequence[Any]) -> list[Any]:
@@ -223,7 +240,7 @@ class Plan:
 
         for graph in node.graphs:
             self.bodies[graph] = Plan(graph, self.scope, self.given)
-        return call
+        return call, sum(self.bodies[graph].size for graph in node.graphs)
 
     def _run_body(self, graph: Graph, inputs: Sequence[Any], environment: Environment) -> list[Any]:
         if len(inputs) != len(graph.inputs):
@@ -232,7 +249,8 @@ class Plan:
             )
         return self.bodies[graph].run(dict(zip(graph.inputs, inputs, strict=True)), environment)
 
-    def _function_call(self, node: Node, function: Function) -> Call:
+    def _function_call(self, node: Node, function: Function) -> tuple[Call, int]:
+        """What evaluates ``function`` for ``node``, and how many nodes there are inside it."""
         plan = self._function_plan(node, function)
         formal = function.graph.inputs
         if len(node.inputs) > len(formal):
@@ -244,14 +262,12 @@ class Plan:
             padded = [*inputs, *[None] * (len(formal) - len(inputs))]
             return plan.run(dict(zip(formal, padded, strict=True)))
 
-        return call
+        return call, plan.size
 
     def _function_plan(self, node: Node, function: Function) -> Plan:
         given = function.defaults | resolved(node.attributes, self.given)
         key = (function, *sorted((name, id(attribute)) for name, attribute in given.items()))
         if key not in self.scope.plans:
-            expanded = sum(len(plan.steps) for plan in self.scope.plans.values())
-            self.scope.limits.check("function_nodes", expanded, function.label)
             self.scope.plans[key] = Plan(function.graph, self.scope.inside(function), given)
         return self.scope.plans[key]
 

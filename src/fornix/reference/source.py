@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -42,7 +43,7 @@ def _read(source: ModelSource, opsets: Mapping[str, int] | None) -> Model:
     if isinstance(source, str | os.PathLike):
         return load(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return from_message(ModelProto.FromString(bytes(source)))
+        return load(io.BytesIO(source))
     if hasattr(source, "read"):
         return from_message(read_model(source))
     if not hasattr(source, "DESCRIPTOR"):
