@@ -1,0 +1,259 @@
+"""Where a peer is known to be wrong; each entry has its line in docs/compat.md.
+
+`MISTAKES` maps operator and oracle to a condition on the case. Answers that a condition covers are
+not compared; the other oracles' answers to the same case still are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tests.ops.differential.formulas.windows import pool
+from tests.ops.differential.refused import Refused
+
+if TYPE_CHECKING:
+    from tests.ops.differential.space import Case
+
+Condition = Callable[["Case"], bool]
+
+
+def always(_: Case) -> bool:
+    return True
+
+
+def before(opset: int) -> Condition:
+    return lambda case: case.opset < opset
+
+
+def has(attribute: str, *values: Any) -> Condition:
+    """The case gives ``attribute``, with one of ``values`` if there are any."""
+    return lambda case: (
+        attribute in case.attributes and (not values or case.attributes[attribute] in values)
+    )
+
+
+def is_extreme(attribute: str) -> Condition:
+    """The attribute is NaN or infinite."""
+    return lambda case: not np.isfinite(case.attributes.get(attribute, 0))
+
+
+def dtype(*names: str) -> Condition:
+    return lambda case: case.inputs[0].dtype.name in names
+
+
+def rank_zero(case: Case) -> bool:
+    return case.inputs[0].ndim == 0
+
+
+def divides_integers_by_zero(case: Case) -> bool:
+    divisor = case.inputs[1]
+    return divisor.dtype.kind in "iu" and bool((divisor == 0).any())
+
+
+def infinite(case: Case) -> bool:
+    """Not every input is finite."""
+    return not all(
+        np.isfinite(x.astype(np.float64)).all()
+        for x in case.inputs
+        if isinstance(x, np.ndarray) and x.dtype.kind in "fV"
+    )
+
+
+def is_float(case: Case) -> bool:
+    return case.inputs[0].dtype.kind in "fV"
+
+
+def is_integer(case: Case) -> bool:
+    return case.inputs[0].dtype.kind in "iu"
+
+
+def slices_backwards(case: Case) -> bool:
+    """A step is negative and a start or an end lies outside."""
+    lists = [v for v in case.inputs[1:] if v is not None]
+    if len(lists) < 4 or any(v.ndim != 1 for v in lists) or not (lists[3] < 0).any():
+        return False
+    return bool((np.abs(np.concatenate(lists[:2]).astype(np.float64)) > 4).any()) or outside(case)
+
+
+def outside(case: Case) -> bool:
+    _, starts, _, axes, _ = case.inputs
+    extents = np.asarray(case.inputs[0].shape)[axes]
+    return bool((starts < -extents).any())
+
+
+def names_no_axes(case: Case) -> bool:
+    axes = case.inputs[1] if len(case.inputs) > 1 else case.attributes.get("axes")
+    return axes is not None and len(axes) == 0
+
+
+def empty(case: Case) -> bool:
+    return any(x is not None and x.size == 0 for x in case.inputs)
+
+
+def empty_sequence(case: Case) -> bool:
+    lengths = case.inputs[4] if len(case.inputs) > 4 else None
+    return lengths is not None and bool((lengths == 0).any())
+
+
+def overflows(case: Case) -> bool:
+    return "Softplus" in case.attributes.get("activations", ())
+
+
+def same_with_dilations(case: Case) -> bool:
+    auto = case.attributes.get("auto_pad", "")
+    return auto.startswith("SAME") and max(case.attributes.get("dilations") or [1]) > 1
+
+
+def padding_only(case: Case) -> bool:
+    """Some window holds nothing but padding."""
+    try:
+        pool(case)
+    except Refused:
+        return True
+    return False
+
+
+REFERENCE, RUNTIME, WIDENED = "onnx.reference", "onnxruntime", "widened"
+
+POOLS = "AveragePool LpPool MaxPool".split()
+NAN_LOSES = "ArgMax ArgMin GlobalMaxPool MaxRoiPool".split()
+REDUCTIONS = (
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd"
+    " ReduceSum ReduceSumSquare"
+).split()
+LEGACY = "Add And Div Equal Greater Less Mul Or Pow Sub Xor".split()
+
+MISTAKES: dict[tuple[str, str], list[Condition]] = {
+    # aligns B with the last axes whatever `axis` says
+    **{(name, REFERENCE): [has("axis")] for name in LEGACY},
+    # NumPy's answer to a division by zero, and to INT_MIN / −1, is no answer
+    ("Div", REFERENCE): [has("axis"), divides_integers_by_zero],
+    ("Div", "modern"): [divides_integers_by_zero],
+    ("Mod", REFERENCE): [divides_integers_by_zero],
+    # computes in floats, which hold no 64-bit integers
+    ("Mod", RUNTIME): [has("fmod", 1)],
+    # an absent bound is taken for the greatest finite number, although the standard's own function
+    # body leaves infinities alone
+    ("Clip", RUNTIME): [infinite],
+    ("Clip", WIDENED): [infinite],
+    # constants and results of float32 precision for double inputs
+    ("Erf", REFERENCE): [dtype("float64"), is_integer],
+    ("Gelu", REFERENCE): [dtype("float64")],
+    ("Gelu", RUNTIME): [dtype("float64")],
+    ("HardSwish", REFERENCE): [dtype("float64")],
+    # before opset 13 the axis splits the shape in two; computes along the one axis instead
+    ("Softmax", REFERENCE): [before(13)],
+    ("LogSoftmax", REFERENCE): [before(13)],
+    ("Hardmax", REFERENCE): [before(13)],
+    # NaN and infinities vanish
+    ("LogSoftmax", RUNTIME): [infinite],
+    ("Hardmax", RUNTIME): [infinite],
+    ("Hardmax", WIDENED): [infinite],
+    # sums without absolute values
+    ("LpNormalization", REFERENCE): [has("p", 1)],
+    # the result of a scalar has no axis: "(0, N)"
+    ("NonZero", RUNTIME): [rank_zero],
+    ("NonZero", WIDENED): [rank_zero],
+    # the slope of a channel is laid along the last axis; no channels of rank-1 tensors
+    ("PRelu", REFERENCE): [before(7), infinite],
+    # NaN has sign 0
+    ("Sign", RUNTIME): [infinite],
+    # a sum of both branches, one of them multiplied by 0
+    ("Elu", REFERENCE): [is_extreme("alpha")],
+    ("LeakyRelu", REFERENCE): [is_extreme("alpha")],
+    # default gamma 1.0507 is that of opset 6
+    ("Selu", REFERENCE): [before(6)],
+    # ends before the first axis count from the end again
+    ("Shape", REFERENCE): [lambda case: case.attributes.get("end", 0) < -case.inputs[0].ndim],
+    # a value below min is compared with NaN
+    ("SwiGLU", REFERENCE): [infinite],
+    # opset 28 fills strings with "0" rather than with nothing
+    ("CenterCropPad", REFERENCE): [dtype("object")],
+    ("Trilu", REFERENCE): [dtype("object")],
+    ("Pad", REFERENCE): [dtype("object")],
+    # before opset 11 indices did not count from the end
+    ("OneHot", REFERENCE): [before(11)],
+    ("OneHot", RUNTIME): [before(11)],
+    # the order of NaN is not said
+    ("TopK", RUNTIME): [infinite],
+    ("TopK", WIDENED): [infinite],
+    # an end of INT_MAX with a negative step stands for the front
+    ("Slice", RUNTIME): [slices_backwards],
+    ("Slice", WIDENED): [slices_backwards],
+    # a start before the front, with a negative step, is not moved to the front
+    ("Slice", REFERENCE): [slices_backwards],
+    # no axes are all axes
+    ("Squeeze", RUNTIME): [names_no_axes],
+    ("Squeeze", WIDENED): [names_no_axes],
+    ("Squeeze", REFERENCE): [names_no_axes],
+    # of each slice only the first string arrives
+    ("Gather", RUNTIME): [dtype("object")],
+    # sorts although asked not to
+    ("Unique", REFERENCE): [has("sorted", 0)],
+    # axes that are not sorted are inserted one after the other
+    ("Unsqueeze", REFERENCE): [before(13)],
+    # NaN loses against numbers
+    **{(n, o): [infinite] for n in NAN_LOSES for o in (RUNTIME, WIDENED)},
+    # results have the type of NumPy's sum
+    ("ReduceSumSquare", REFERENCE): [is_integer],
+    # NumPy's determinant of bfloat16 is a double
+    ("Det", REFERENCE): [dtype("bfloat16")],
+    # a sum of no products is whatever the memory held
+    ("MatMul", RUNTIME): [empty],
+    ("MatMul", WIDENED): [empty],
+    # nothing to reduce gives back the input
+    **{(n, o): [empty, infinite] for n in REDUCTIONS for o in (RUNTIME, WIDENED)},
+    ("ReduceLogSumExp", RUNTIME): [is_integer, infinite, empty],
+    # directions, activations, clips, sequence lengths and layouts are ignored or wrong
+    ("GRU", REFERENCE): [always],
+    ("LSTM", REFERENCE): [always],
+    ("RNN", REFERENCE): [always],
+    # padding counts, NaN does not
+    ("AveragePool", REFERENCE): [always],
+    ("LpPool", REFERENCE): [always],
+    ("MaxPool", REFERENCE): [always],
+    ("BatchNormalization", REFERENCE): [before(14), has("training_mode", 1)],
+    ("ConvTranspose", REFERENCE): [always],
+    # computes in float32
+    ("DeformConv", REFERENCE): [dtype("float64")],
+    ("GroupNormalization", REFERENCE): [dtype("float64")],
+    ("GroupNormalization", RUNTIME): [dtype("float64")],
+    ("GlobalMaxPool", REFERENCE): [lambda case: case.inputs[0].ndim != 4],
+    # the type of the mean is that of the input
+    ("LayerNormalization", REFERENCE): [lambda case: case.outputs > 1],
+    ("RMSNormalization", REFERENCE): [lambda case: case.inputs[0].dtype != case.inputs[1].dtype],
+    # E[x²] − E[x]² becomes negative
+    ("MeanVarianceNormalization", REFERENCE): [always],
+    ("MeanVarianceNormalization", WIDENED): [always],
+    ("MeanVarianceNormalization", RUNTIME): [always],
+    # loses the difference of a number and itself
+    ("InstanceNormalization", RUNTIME): [lambda case: set(case.inputs[0].shape[2:]) == {1}],
+    ("InstanceNormalization", WIDENED): [lambda case: set(case.inputs[0].shape[2:]) == {1}],
+    ("LRN", REFERENCE): [always],
+    # multiplies the gaps of dilated filters, which are 0, with infinity
+    ("Conv", REFERENCE): [infinite],
+    ("Gemm", REFERENCE): [before(7)],
+    # dilations do not count for auto_pad; windows of nothing but padding
+    **{
+        (n, o): [infinite, padding_only, same_with_dilations]
+        for n in POOLS
+        for o in (RUNTIME, WIDENED)
+    },
+    # the last state of an empty sequence is 0; a clip does not bound the cell's last activation;
+    # Softplus of more than 88 is infinite
+    **{
+        (n, o): [empty_sequence, has("clip"), overflows]
+        for n in ("GRU", "LSTM", "RNN")
+        for o in (RUNTIME, WIDENED)
+    },
+    ("Shrink", RUNTIME): [dtype("float64"), infinite],
+    ("Shrink", REFERENCE): [is_integer, infinite],
+}
+
+
+def is_excused(case: Case, oracle: str) -> bool:
+    """Whether ``oracle`` is known to be wrong about ``case``."""
+    return any(condition(case) for condition in MISTAKES.get((case.name, oracle), ()))

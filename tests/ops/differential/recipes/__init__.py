@@ -1,0 +1,14 @@
+"""Recipes: for each operator a function that draws inputs and attributes that fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.ops.differential.draw import Arguments, Draw
+from tests.ops.differential.recipes import elements, places, sums, windows
+
+FAMILIES = (elements, places, sums, windows)
+
+RECIPES: dict[str, Callable[[Draw], Arguments]] = {
+    name: recipe for family in FAMILIES for name, recipe in family.RECIPES.items()
+}

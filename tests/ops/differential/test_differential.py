@@ -1,0 +1,58 @@
+"""Every operator against every oracle, on cases drawn from its schemas.
+
+The default run tries a few cases of each operator; ``sweep.py`` tries as many as wanted and prints
+what it finds. A finding here is a bug of fornix, or a peer's that `mistakes.py` does not know yet.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.ops.differential.hostile import mutated
+from tests.ops.differential.judge import Finding, judge, judge_hostile
+from tests.ops.differential.space import Case, cases, recipes, versions
+
+OPERATORS = list(recipes())
+NAMES = [name for _, name in OPERATORS]
+FEW, MANY = 16, 400
+"""Cases of one operator, over all its schema versions."""
+UNSHARED = ("alone",)
+"""What nobody else answers proves nothing, of legal cases and of wrong ones."""
+
+
+def drawn(domain: str, name: str, count: int, seed: int) -> Iterator[Case]:
+    rounds = -(-count // versions(domain, name))
+    for index, case in enumerate(cases(domain, name, rounds=rounds, seed=seed)):
+        if index < max(count, versions(domain, name)):
+            yield case
+
+
+def shown(case: Case, findings: Iterator[Finding]) -> list[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the oracles
+        return [f"{case}\n{f}" for f in findings if f.kind not in UNSHARED]
+
+
+@pytest.mark.parametrize(("domain", "name"), OPERATORS, ids=NAMES)
+def test_operator_agrees_with_the_oracles(domain: str, name: str) -> None:
+    for case in drawn(domain, name, FEW, seed=0):
+        assert not shown(case, judge(case))
+
+
+@pytest.mark.parametrize(("domain", "name"), OPERATORS, ids=NAMES)
+def test_what_is_wrong_is_refused_or_answered_as_by_the_oracles(domain: str, name: str) -> None:
+    rng = np.random.default_rng(0)
+    for case in drawn(domain, name, FEW, seed=1):
+        wrong = mutated(case, rng)
+        assert not shown(wrong, judge_hostile(wrong))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("domain", "name"), OPERATORS, ids=NAMES)
+def test_operator_agrees_with_the_oracles_in_many_cases(domain: str, name: str) -> None:
+    for case in drawn(domain, name, MANY, seed=2):
+        assert not shown(case, judge(case))
