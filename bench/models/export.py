@@ -48,6 +48,14 @@ def network_of(spec: ModelSpec, size: Size) -> Network:
     return network
 
 
+def module(name: str, size: Size) -> torch.nn.Module:
+    """The torch module of the model ``name``, to be run beside its exports."""
+    from bench.models import MODELS
+
+    with quiet():
+        return network_of(MODELS[name], size).module
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the exporters from speaking of their internals and of packages they could also use."""

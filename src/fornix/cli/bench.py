@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.text import Text
 
     from fornix.cli.console import Page
-    from fornix.cli.contest import Settings, Table, Task
+    from fornix.cli.contest import Place, Settings, Task
     from fornix.ir.graph import Value
 
 PEERS = "onnxruntime, openvino, torch=FILE.pt2"
@@ -114,37 +115,45 @@ def measured(
     """Everything that the command tells."""
     import tempfile
 
-    from fornix.cli.contest import Place, Table, loads
+    from fornix.cli.contest import Place, loads
     from fornix.cli.machine import machine
 
     document: dict[str, Any] = {"model": model, "machine": machine(), "method": method(settings[0])}
-    tasks = [(number, task_of(model, torch, number, dims, inputs)) for number in batches]
+    tasks = [(number, task_of(model, torch, number, dims, inputs), None) for number in batches]
     with tempfile.TemporaryDirectory(prefix="fornix-cache-") as cache:
         place = Place(cache)
         if settings[0].loads:
             document["loads"] = loads(tasks[0][1], settings[-1], place)
             document["loads_threads"] = settings[-1].threads
-        cases: list[dict[str, Any]] = []
-        for setting in settings:
-            with Table(setting, place) as table:
-                cases += [case(table, number, task) for number, task in tasks]
-    document["cases"] = cases
+        document["cases"] = measured_cases(tasks, settings, place)
     document["machine"]["load_after"] = machine()["load"]
     return document
 
 
-def case(table: Table, batch: int | None, task: Task) -> dict[str, Any]:
-    """One line-up: a number of threads and a batch."""
-    from fornix.cli.contest import best_ratio
+def measured_cases(
+    tasks: Sequence[tuple[int | None, Task, Mapping[str, np.ndarray] | None]],
+    settings: Sequence[Settings],
+    place: Place,
+) -> list[dict[str, Any]]:
+    """An entry for every number of threads and every task: its batch, itself, and the truth."""
+    from fornix.cli.contest import Table, best_ratio
 
-    engines = table.measure(task)
-    return {
-        "threads": table.settings.threads,
-        "batch": batch,
-        "inputs": {name: [x.dtype.name, list(x.shape)] for name, x in task.feeds.items()},
-        "engines": engines,
-        "ratio": best_ratio(engines),
-    }
+    cases = []
+    for setting in settings:
+        with Table(setting, place) as table:
+            for batch, task, expected in tasks:
+                engines = table.measure(task, expected)
+                told = {name: [x.dtype.name, list(x.shape)] for name, x in task.feeds.items()}
+                cases.append(
+                    {
+                        "threads": setting.threads,
+                        "batch": batch,
+                        "inputs": told,
+                        "engines": engines,
+                        "ratio": best_ratio(engines),
+                    }
+                )
+    return cases
 
 
 def task_of(
@@ -194,14 +203,14 @@ def batch_name(inputs: Sequence[Value]) -> str:
     return names[0]
 
 
-def method(settings: Settings) -> str:
+def method(settings: Settings, reference: str = "peer") -> str:
     """How it is measured, in words."""
     return (
         f"each engine in a process of its own, taking turns of 0.1 s or one run for "
         f"{settings.seconds:g} s each; a turn ends when the engine's threads sleep; "
         "medians of all runs; ratio = peer / fornix, higher is better, with the quartiles of the "
-        "ratio turn by turn; difference = largest |fornix - peer| relative to the largest |peer| "
-        "of each output; peak = VmHWM of the process"
+        f"ratio turn by turn; difference = largest one from the {reference}'s outputs relative to "
+        "the largest magnitude of each; peak = VmHWM of the process"
     )
 
 

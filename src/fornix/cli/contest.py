@@ -480,11 +480,11 @@ def best_ratio(entries: Sequence[Mapping[str, Any]]) -> float | None:
 def loads(task: Task, settings: Settings, place: Place) -> dict[str, dict[str, Any]]:
     """By engine: how long a fresh process takes with an empty cache and with a filled one.
 
-    Only fornix has a cache; for the others both are the same medians. Engines that fail are absent.
+    Only fornix has a cache. Engines that fail are absent, and so is PyTorch, which loads no ONNX.
     """
     told: dict[str, dict[str, Any]] = {}
     with written(task.feeds) as feeds:
-        for engine in settings.engines:
+        for engine in (name for name in settings.engines if name != "torch"):
             try:
                 cold = fresh_load(engine, settings.threads, task, feeds, place)
             except EngineError:

@@ -1,0 +1,194 @@
+"""What is measured: which model on which feeds, and the ratio that each row must and should reach.
+
+The feeds are cases of the models, whose truth torch has told, where one has the extents wanted, and
+otherwise made here from the shapes of a case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.models import MODELS, build
+from bench.models.cache import cached
+from bench.models.spec import Arrays, Built, Exporter, Size
+from fornix.cli.contest import Task
+
+ROOT = str(Path(__file__).resolve().parents[1])
+
+# The case of most models that has batch 1, and of BERT's 1 × 128 tokens.
+ONE = 2
+# Steps of a chain before it begins anew: enough that every one has another shape.
+STEPS = 16
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A task, with the outputs expected of it if torch has told them."""
+
+    task: Task
+    expected: Arrays | None = None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One line of the table; ``ready`` builds its model, if need be, and its feeds.
+
+    ``moved`` says that a run reads all weights and little else, so that bytes per second count.
+    """
+
+    name: str
+    at_least: float
+    aim: float
+    ready: Callable[[Exporter, Size], Measured]
+    moved: bool = False
+
+
+def torch_source(model: str, size: Size) -> Mapping[str, Any] | None:
+    """How a worker gets the torch module; None where it does less than the model."""
+    if model == "detector":
+        return None
+    return {"call": "bench.models.export:module", "arguments": [model, size]}
+
+
+def case(model: str, index: int = ONE) -> Callable[[Exporter, Size], Measured]:
+    """A case of ``model``."""
+
+    def ready(exporter: Exporter, size: Size) -> Measured:
+        built = built_as(model, exporter, size)
+        index_ = min(index, len(built.inputs) - 1)
+        expected = built.expected[index_]
+        feeds = built.inputs[index_]
+        outputs = list(expected)
+        source = torch_source(model, size)
+        return Measured(Task(str(built.path), feeds, outputs, torch=source), expected)
+
+    return ready
+
+
+def built_as(model: str, exporter: Exporter, size: Size) -> Built:
+    """``model`` by ``exporter``, or by the one that can."""
+    exporters = MODELS[model].exporters
+    return build(model, exporter if exporter in exporters else exporters[0], size)
+
+
+def like_case(
+    model: str, change: Callable[[Arrays, np.random.Generator], Arrays]
+) -> Callable[[Exporter, Size], Measured]:
+    """``model`` on feeds that ``change`` makes from those of a case."""
+
+    def ready(exporter: Exporter, size: Size) -> Measured:
+        built = built_as(model, exporter, size)
+        feeds = change(built.inputs[ONE], np.random.default_rng(0))
+        outputs = list(built.expected[ONE])
+        return Measured(Task(str(built.path), feeds, outputs, torch=torch_source(model, size)))
+
+    return ready
+
+
+def decoding(model: str, new: int, past: int) -> Callable[[Exporter, Size], Measured]:
+    """A decoder with its cache: a prompt, or steps whose cache grows."""
+
+    def ready(exporter: Exporter, size: Size) -> Measured:
+        built = built_as(model, exporter, size)
+        outputs = list(built.expected[ONE])
+        vocabulary = built.expected[ONE][outputs[0]].shape[-1]
+        stream = np.random.default_rng(0)
+        feeds: Arrays = {
+            "input_ids": stream.integers(vocabulary, size=(1, new)),
+            "attention_mask": np.ones((1, past + new), np.int64),
+        }
+        for name, array in built.inputs[ONE].items():
+            if name not in feeds:
+                shape = (1, array.shape[1], past, array.shape[3])
+                feeds[name] = stream.standard_normal(shape, np.float32)
+        back = {name: name.replace("present", "past") for name in outputs[1:]}
+        chain = {"back": back, "grow": ["attention_mask"], "steps": STEPS} if past else None
+        source = torch_source(model, size)
+        return Measured(Task(str(built.path), feeds, outputs, chain=chain, torch=source))
+
+    return ready
+
+
+def tagging(batch: int, length: int) -> Callable[[Arrays, np.random.Generator], Arrays]:
+    """Random tokens for a tagger."""
+
+    def change(feeds: Arrays, stream: np.random.Generator) -> Arrays:
+        top = max(int(x.max()) for x in feeds.values()) + 1
+        return {name: stream.integers(top, size=(batch, length)) for name in feeds}
+
+    return change
+
+
+def squares(extent: int) -> Callable[[Arrays, np.random.Generator], Arrays]:
+    """One random picture of some height and width."""
+
+    def change(feeds: Arrays, stream: np.random.Generator) -> Arrays:
+        ((name, array),) = feeds.items()
+        shape = (1, array.shape[1], extent, extent)
+        return {name: stream.standard_normal(shape, np.float32)}
+
+    return change
+
+
+def tiny(_exporter: Exporter, _size: Size) -> Measured:
+    """A linear layer and a softmax: what a call costs."""
+
+    def write(draft: Path) -> None:
+        import onnx
+        from onnx import TensorProto, helper
+
+        stream = np.random.default_rng(0)
+        weights = {"w": (64, 10), "b": (10,)}
+        graph = helper.make_graph(
+            [
+                helper.make_node("Gemm", ["x", "w", "b"], ["scores"]),
+                helper.make_node("Softmax", ["scores"], ["y"], axis=1),
+            ],
+            "tiny",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 64])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 10])],
+            [
+                onnx.numpy_helper.from_array(stream.standard_normal(shape, np.float32), name)
+                for name, shape in weights.items()
+            ],
+        )
+        opset = [helper.make_opsetid("", 21)]
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), draft / "tiny.onnx")
+
+    path = cached("tiny-v1", write) / "tiny.onnx"
+    x = np.random.default_rng(1).standard_normal((1, 64), np.float32)
+    return Measured(Task(str(path), {"x": x}, ["y"]))
+
+
+WORKLOADS: tuple[Workload, ...] = (
+    Workload("ResNet-50", 1.12, 1.25, case("resnet50")),
+    Workload("VGG-16", 1.4, 2.0, case("vgg16")),
+    Workload("U-Net 256×256", 1.4, 2.0, like_case("unet", squares(256))),
+    Workload("EDSR 96×96 to 192×192", 1.4, 2.0, like_case("edsr", squares(96))),
+    Workload("MobileNetV2", 1.15, 1.35, case("mobilenet_v2")),
+    Workload("EfficientNet-B0", 1.15, 1.35, case("efficientnet_b0")),
+    Workload("ViT-B/16", 1.05, 1.1, case("vit_b16")),
+    Workload("BERT-base 1×128", 1.05, 1.1, case("bert_base")),
+    Workload("DistilBERT 1×128", 1.05, 1.1, case("distilbert")),
+    Workload("Swin-T", 1.05, 1.1, case("swin_t")),
+    Workload("ConvNeXt-T", 1.05, 1.1, case("convnext_t")),
+    Workload("GPT-2 prompt 1×128", 1.05, 1.1, decoding("gpt2", 128, 0)),
+    Workload("GPT-2 step, past 128…", 0.97, 1.0, decoding("gpt2", 1, 128), moved=True),
+    Workload("LLaMA-like prompt 1×128", 1.05, 1.1, decoding("llama", 128, 0)),
+    Workload("LLaMA-like step, past 128…", 0.97, 1.0, decoding("llama", 1, 128), moved=True),
+    Workload("linear + softmax", 4.0, 8.0, tiny),
+    Workload("Whisper-tiny encoder", 1.05, 1.15, case("whisper_encoder")),
+    Workload("Whisper-tiny decoder, 12 tokens", 1.05, 1.15, case("whisper_decoder", 3)),
+    Workload("T5-small 64 to 16 tokens", 1.05, 1.15, case("t5_small")),
+    Workload("SegFormer-B0 512×512", 1.05, 1.15, case("segformer_b0")),
+    Workload("YOLO-like 640×640 with NMS", 1.05, 1.15, case("detector")),
+    Workload("LSTM tagger 1×100", 1.1, 1.5, like_case("lstm_tagger", tagging(1, 100))),
+    Workload("GRU tagger 1×100", 1.1, 1.5, like_case("gru_tagger", tagging(1, 100))),
+    Workload("CRNN 32×100", 1.1, 1.5, case("crnn")),
+    Workload("WaveNet-like, 5,000 samples", 1.1, 1.5, case("wavenet")),
+)
