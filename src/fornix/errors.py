@@ -16,7 +16,8 @@
     ├─ ConvertError (ValueError)           a version or framework conversion that does not exist
     ├─ InvalidArgument (ValueError)        feeds, fetches or options that do not fit the model
     ├─ NotSupported (NotImplementedError)  not implemented, or in need of an optional extra
-    └─ Fail (RuntimeError)                 a node that cannot compute its result from its inputs
+    ├─ Fail (RuntimeError)                 a node that cannot compute its result from its inputs
+    └─ CompileError (RuntimeError)         machine code that could not be made: our defect
 
     FornixWarning (UserWarning)
 
@@ -107,6 +108,10 @@ class NotSupported(FornixError, NotImplementedError):
 
 class Fail(FornixError, RuntimeError):
     """A node cannot compute its result from these inputs."""
+
+
+class CompileError(FornixError, RuntimeError):
+    """Machine code could not be made or loaded: a defect of the compiler, not of a model."""
 
 
 class FornixWarning(UserWarning):

@@ -52,7 +52,7 @@ class Memory:
     @property
     def bytes(self) -> Array:
         array = (ctypes.c_uint8 * self.size).from_address(self.address)
-        return np.frombuffer(array, np.uint8)
+        return np.ctypeslib.as_array(array)
 
 
 def whole(d: DimLike, symbols: Mapping[str, int]) -> int:

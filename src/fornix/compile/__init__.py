@@ -17,12 +17,10 @@ from __future__ import annotations
 from fornix.compile.cache import ObjectCache
 from fornix.compile.compiler import compile_stores, computations
 from fornix.compile.kernel import Check, CompiledKernel
-from fornix.compile.link import CompileError
 from fornix.compile.target import Target
 
 __all__ = [
     "Check",
-    "CompileError",
     "CompiledKernel",
     "ObjectCache",
     "Target",

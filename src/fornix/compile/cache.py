@@ -20,8 +20,9 @@ from pathlib import Path
 
 import llvmlite
 
-from fornix.compile.link import CompileError, Library, compile_object
+from fornix.compile.link import Library, compile_object
 from fornix.compile.target import Target
+from fornix.errors import CompileError
 
 FORMAT = b"fornix object 1\n"
 MAX_BYTES = 256 << 20
@@ -114,7 +115,7 @@ class ObjectCache:
                 return
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 file.write(FORMAT + _seal(name, body) + body)
-            os.replace(file.name, path)
+            Path(file.name).replace(path)
             self._shrink()
 
     def _is_private(self) -> bool:
@@ -150,7 +151,7 @@ def _compiled(name: str, text: str, target: Target) -> bytes:
 
 def _digest(text: str, target: Target) -> str:
     """A name for the machine code of ``text``: a symbol and a file name."""
-    key = "\0".join([llvmlite.__version__, target.text, text])
+    key = f"{llvmlite.__version__}\x00{target.text}\x00{text}"
     return "k" + hashlib.sha256(key.encode()).hexdigest()[:40]
 
 

@@ -14,17 +14,13 @@ from collections.abc import Mapping
 from llvmlite import binding as llvm
 
 from fornix.compile.target import Target
-from fornix.errors import FornixError
+from fornix.errors import CompileError
 
 OPTIMIZATION = 1
 """Level of code generation: the same code as at 3 in three quarters of the time."""
 
 _LOCK = threading.Lock()
 _LIBRARIES = itertools.count()
-
-
-class CompileError(FornixError, RuntimeError):
-    """LLVM refused what this compiler wrote: a defect of the compiler, not of the model."""
 
 
 @functools.cache
@@ -55,7 +51,7 @@ def compile_object(text: str, target: Target) -> bytes:
             module.data_layout = str(machine.target_data)
             module.verify()
         except RuntimeError as error:
-            raise CompileError(f"compiler: LLVM rejects a kernel: {error}") from error
+            raise CompileError(f"LLVM rejects a kernel: {error}") from error
         return bytes(machine.emit_object(module))
 
 
@@ -75,8 +71,8 @@ class Library:
                 tracker = builder.link(_jit(), f"fornix{next(_LIBRARIES)}")
                 self.addresses = {name: int(tracker[name]) for name in objects}
             except RuntimeError as error:
-                raise CompileError(f"compiler: a kernel cannot be loaded: {error}") from error
+                raise CompileError(f"a kernel cannot be loaded: {error}") from error
             self._tracker = tracker
 
 
-__all__ = ["CompileError", "Library", "compile_object"]
+__all__ = ["Library", "compile_object"]

@@ -66,8 +66,10 @@ class Lowering:
         if node.graphs:
             raise NotLowered("control flow decides at run time what runs")
         for value in (*node.inputs, *node.outputs):
-            if value is not None and not value.is_omitted:
-                self.shape(value)
+            if value is None or value.is_omitted:
+                continue
+            if 0 in self.shape(value) and value.producer is node:
+                raise NotLowered(f"'{value.name}' has no elements")
 
     def shape(self, value: Value) -> tuple[DimLike, ...]:
         """The extents of ``value``; raises NotLowered if one is not known before a run."""
@@ -79,8 +81,6 @@ class Lowering:
         if type_.shape is None:
             raise NotLowered(f"the rank of '{value.name}' is known at run time only")
         for extent in type_.shape:
-            if extent == 0:
-                raise NotLowered(f"'{value.name}' has no elements")
             if isinstance(extent, Dim) and (extent.unknowns or extent.symbols - self.symbols):
                 why = next(iter(extent.unknowns), f"no input says what {extent} is")
                 raise NotLowered(f"an extent of '{value.name}' is known at run time only: {why}")

@@ -74,7 +74,7 @@ class Traits:
     """What the grouping asks of a node that can be lowered."""
 
     cost: float
-    """Operations per element of its results."""
+    """Operations per element of its results, the first load aside."""
     is_reduction: bool
     """Whether elements of the result combine many elements: a sum, a product, a pool, a norm."""
     has_memory: bool
@@ -138,9 +138,12 @@ class Survey:
             None if buffer is None else _combined([p.readings[i] for p in pages])
             for i, buffer in enumerate(buffers)
         )
+        for value, reading in zip(node.inputs, readings, strict=True):
+            if value is not None and reading and reading.count and 0 in self.lowering.shape(value):
+                raise NotLowered(f"'{value.name}' has no elements")
         types = [self.lowering.inference.fact(v) for v in (*node.inputs, *node.outputs) if v]
         return Traits(
-            cost=max((page.cost for page in pages), default=0.0),
+            cost=max((page.cost - LOAD_COST for page in pages), default=0.0),
             is_reduction=any(page.is_reduction for page in pages),
             has_memory=any(page.has_memory for page in pages),
             readings=readings,

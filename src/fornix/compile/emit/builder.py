@@ -56,7 +56,7 @@ class Builder:
         """The innermost open level."""
         return len(self.levels) - 1
 
-    def name(self, prefix: str = "t") -> int:
+    def number(self) -> int:
         """A number that no name has yet."""
         self._serial += 1
         return self._serial
@@ -67,7 +67,7 @@ class Builder:
 
     def put(self, depth: int, text: str) -> str:
         """Write an instruction; the name of its result."""
-        name = f"%t{self.name()}"
+        name = f"%t{self.number()}"
         self.do(f"{name} = {text}", depth)
         return name
 
@@ -116,7 +116,7 @@ class Builder:
         Returns what the last turn hands on. ``is_sure`` says that there is a first turn; else what
         reads memory is not hoisted out of the loop.
         """
-        serial = self.name()
+        serial = self.number()
         outer = self.levels[-1]
         if is_sure:
             results, _ = self._turns(serial, (low, high, step), carried, body)

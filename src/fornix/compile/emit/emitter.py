@@ -20,6 +20,7 @@ from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import Buffer, Reduce, Scalar, Variable
 
 ATTRIBUTES = "nounwind"
+PARAMETERS = "ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks"
 
 
 class Emitter(Builder):
@@ -66,15 +67,17 @@ class Emitter(Builder):
         """The module with the finished function, called ``name``."""
         wide = self.target.vector_bytes * 8
         lines = [
-            f"define i64 @{name}(ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks) #0 {{",
+            f"define i64 @{name}({PARAMETERS}) #0 {{",
             "entry:",
             *flatten(self.root),
             "  %result = load i64, ptr %status",
             "  ret i64 %result",
             "}",
             *sorted(self.declarations),
-            f'attributes #0 = {{ {ATTRIBUTES} "prefer-vector-width"="{wide}"'
-            f' "min-legal-vector-width"="{wide}" }}',
+            (
+                f'attributes #0 = {{ {ATTRIBUTES} "prefer-vector-width"="{wide}"'
+                f' "min-legal-vector-width"="{wide}" }}'
+            ),
         ]
         return "\n".join(lines) + "\n"
 

@@ -71,7 +71,7 @@ def step(em: Emitter, op: str, total: Value, term: Scalar, unit: int) -> Value:
     return binary(em, op, dtype, total, em.value(term, unit))
 
 
-def start(em: Emitter, op: str, dtype: DType, *, is_vector: bool) -> str:
+def start(op: str, dtype: DType, *, is_vector: bool) -> str:
     """The neutral element."""
     text = literal(identity(op, dtype), dtype)
     return splat(text, dtype) if is_vector else text
@@ -106,7 +106,7 @@ def _in_lanes(em: Emitter, e: Reduce, unit: int) -> Value:
     """One accumulator for each vector that is handled at once."""
     kind = em.type(e.dtype, is_vector=True)
     units = em.units
-    carried = [(kind, start(em, e.op, e.dtype, is_vector=True)) for _ in units]
+    carried = [(kind, start(e.op, e.dtype, is_vector=True)) for _ in units]
 
     def body(totals: list[str]) -> list[str]:
         found = [
@@ -129,7 +129,7 @@ def _alone(em: Emitter, e: Reduce) -> Value:
         return [step(em, e.op, Value(totals[0], False, em.top), e.body, 0).text]
 
     with em.along(None):
-        (result,) = nest(em, e.axes, [(kind, start(em, e.op, e.dtype, is_vector=False))], body)
+        (result,) = nest(em, e.axes, [(kind, start(e.op, e.dtype, is_vector=False))], body)
     return Value(result, False, em.top)
 
 
@@ -138,7 +138,7 @@ def _in_vectors(em: Emitter, e: Reduce, axis: Variable) -> Value:
     from fornix.compile.emit.statements import vector_loop  # noqa: PLC0415 -- loops hold reductions
 
     kind = em.type(e.dtype, is_vector=True)
-    neutral = start(em, e.op, e.dtype, is_vector=True)
+    neutral = start(e.op, e.dtype, is_vector=True)
     others = [a for a in e.axes if a is not axis]
 
     def body(totals: list[str]) -> Sequence[str]:

@@ -100,7 +100,7 @@ def _floor(em: Emitter, atom: Floor, num: Value, den: Value) -> Value:
     kind, (x, y), is_vector, depth = _kind(em, num, den)
     is_positive = is_nonnegative(atom.den - 1) is True
     if is_positive and is_nonnegative(atom.num) is True:
-        return Value(_unsigned(em, atom, (kind, x, y), is_vector, depth), is_vector, depth)
+        return Value(_unsigned(em, atom, (kind, x, y), depth), is_vector, depth)
     bit = kind.replace("i64", "i1")
     one, zero = (f"splat (i64 {n})" if is_vector else str(n) for n in (1, 0))
     if not is_positive:
@@ -119,11 +119,10 @@ def _floor(em: Emitter, atom: Floor, num: Value, den: Value) -> Value:
 MAX_I32 = 2**31 - 1
 
 
-def _unsigned(
-    em: Emitter, atom: Floor, operands: tuple[str, str, str], is_vector: bool, depth: int
-) -> str:
+def _unsigned(em: Emitter, atom: Floor, operands: tuple[str, str, str], depth: int) -> str:
     """The quotient of what is not negative; in 32 bits where they suffice, for vectors' sake."""
     kind, x, y = operands
+    is_vector = kind.startswith("<")
     high = max((bounds(d)[1] or MAX_I32 + 1) for d in (atom.num, atom.den))
     if not is_vector or high > MAX_I32:
         return em.put(depth, f"udiv {kind} {x}, {y}")

@@ -77,7 +77,7 @@ _LOG_TERMS = {FLOAT32: 4, FLOAT64: 10}
 
 
 def _split(x: Scalar) -> tuple[Scalar, Scalar]:
-    """m and e with x = m·2ᵉ and √½ ≤ m < √2, for x positive and finite; e as a float."""
+    """M and e with x = m·2ᵉ and √½ ≤ m < √2, for x positive and finite; e as a float."""
     whole, mantissa, bias = _BITS[x.dtype]
     least = 2.0 ** (1 - bias)
     is_tiny = x < least
@@ -97,7 +97,7 @@ def _log_series(s: Scalar) -> Scalar:
 
 
 def log(x: Scalar) -> Scalar:
-    """log(2ᵉ·m) = e·ln 2 + log m, log m = f − f²/2 + s·(f²/2 + R(s)), f = m − 1; 1 ulp."""
+    """With x = 2ᵉ·m: log x = e·ln 2 + log m, log m = f − f²/2 + s·(f²/2 + R(s)), f = m − 1; 1 ulp."""
     m, e = _split(x)
     f = m - 1.0
     s = f / (f + 2.0)
@@ -107,7 +107,7 @@ def log(x: Scalar) -> Scalar:
     result = _fma(e, high, f - (half - inner))
     result = select(apply("eq", x, INF), x, result)
     result = select(apply("eq", x, 0.0), -INF, result)
-    return select(0.0 <= x, result, NAN)
+    return select(x >= 0.0, result, NAN)
 
 
 def log1p(u: Scalar) -> Scalar:
@@ -118,13 +118,13 @@ def log1p(u: Scalar) -> Scalar:
     return select(is_small, u, select(apply("eq", u, INF), u, near))
 
 
-def pow(x: Scalar, y: Scalar) -> Scalar:
-    """x to the power y; 1 ulp. Float32 in float64; float64 with log x in two parts."""
+def power(x: Scalar, y: Scalar) -> Scalar:
+    """The power xʸ; 1 ulp. Float32 in float64; float64 with log x in two parts."""
     simple = _constant_power(x, y)
     if simple is not None:
         return simple
     if x.dtype is FLOAT32:
-        wide = pow(Raw("fpext", x, FLOAT64), Raw("fpext", y, FLOAT64))
+        wide = power(Raw("fpext", x, FLOAT64), Raw("fpext", y, FLOAT64))
         return Raw("fptrunc", wide, FLOAT32)
     return _pow_special(x, y, _pow_positive(abs(x), y))
 
@@ -142,7 +142,7 @@ def _constant_power(x: Scalar, y: Scalar) -> Scalar | None:
 
 
 def _pow_positive(x: Scalar, y: Scalar) -> Scalar:
-    """x to the power y for x ≥ 0: exp(y·log x), log x = high + low."""
+    """X to the power y for x ≥ 0: exp(y·log x), log x = high + low."""
     m, e = _split(x)
     f = m - 1.0
     d = f + 2.0
@@ -162,7 +162,7 @@ def _pow_positive(x: Scalar, y: Scalar) -> Scalar:
     n = apply("rint", limited * LOG2_E)
     r = _reduced(limited, n) + apply("min", 1.0, apply("max", -1.0, p_low))
     value = Raw("scale", _exp_small(r), FLOAT64, n)
-    return select(is_finite, value, select(0.0 < p, INF, select(p < 0.0, 0.0, p)))
+    return select(is_finite, value, select(p > 0.0, INF, select(p < 0.0, 0.0, p)))
 
 
 def _pow_special(x: Scalar, y: Scalar, positive: Scalar) -> Scalar:
@@ -218,12 +218,12 @@ _SIN_TERMS, _COS_TERMS = 8, 9  # the next terms are below 2^-56 at π/4
 
 
 def _quadrant(x: Scalar) -> tuple[Scalar, Scalar]:
-    """r and n with x = n·π/2 + r, |r| ≤ π/4; n as int64. Exact enough for |x| below 2^30."""
+    """R and n with x = n·π/2 + r, |r| ≤ π/4; n as int64. Exact enough for |x| below 2^30."""
     n = apply("rint", x * (2 / math.pi))
     r = x
     for part in _HALF_PI:
         r = _fma(n, -part, r)
-    is_huge = 2.0**62 <= abs(n)
+    is_huge = abs(n) >= 2.0**62
     return r, Raw("fptosi", select(is_huge, 0.0, select(apply("eq", n, n), n, 0.0)), INT64)
 
 
@@ -266,7 +266,7 @@ _ATAN_TERMS = 23  # of Σ (−1)ᵏ t²ᵏ⁺¹/(2k+1) at t = tan(π/8)
 def _atan(x: Scalar) -> Scalar:
     """Above 1: π/2 − atan(1/x); above tan(π/8): π/4 + atan((x−1)/(x+1)); 1 ulp."""
     size = abs(x)
-    is_large = 1.0 < size
+    is_large = size > 1.0
     t = select(is_large, 1.0 / size, size)
     is_middle = math.tan(math.pi / 8) < t
     u = select(is_middle, (t - 1.0) / (t + 1.0), t)
@@ -337,7 +337,7 @@ BIG = 2.0**28
 
 def _asinh(x: Scalar) -> Scalar:
     size = abs(x)
-    is_big = BIG < size
+    is_big = size > BIG
     safe = select(is_big, 1.0, size)
     z = safe * safe
     near = log1p(safe + z / (1.0 + apply("sqrt", z + 1.0)))
@@ -346,7 +346,7 @@ def _asinh(x: Scalar) -> Scalar:
 
 
 def _acosh(x: Scalar) -> Scalar:
-    is_big = BIG < x
+    is_big = x > BIG
     t = select(is_big, 1.0, x) - 1.0
     return select(is_big, log(x) + math.log(2), log1p(t + apply("sqrt", t * (t + 2.0))))
 

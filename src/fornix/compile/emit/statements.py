@@ -178,7 +178,7 @@ def _fold(em: Emitter, fold: Fold) -> None:
     """A reduction in vectors; its value is remembered where it is computed."""
     dtype = fold.result.dtype
     kind = em.type(dtype, is_vector=True)
-    neutral = start(em, fold.result.op, dtype, is_vector=True)
+    neutral = start(fold.result.op, dtype, is_vector=True)
 
     def turn(totals: list[str]) -> list[str]:
         results = []

@@ -79,7 +79,7 @@ def _expand(em: Emitter, e: Apply) -> Scalar | None:
     if e.op in maths.FUNCTIONS:
         return maths.FUNCTIONS[e.op](e.args[0])
     if e.op == "pow":
-        return maths.pow(*e.args) if e.dtype.is_float else _integer_power(e)
+        return maths.power(*e.args) if e.dtype.is_float else _integer_power(e)
     if e.op in {"mod", "fmod"} and e.dtype.is_float:
         return maths.remainder(e.op, *e.args)
     return None

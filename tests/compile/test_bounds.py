@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from fornix.compile.bounds import Bound
+from fornix.ir.dim import Dim, DimLike, minimum, symbol
+from fornix.ir.dim.expression import Symbol
+from fornix.ir.loops import Variable
+
+N = Symbol("N", 1)
+
+
+def axis(extent: DimLike) -> Dim:
+    return Variable("i", extent).dim
+
+
+def test_an_axis_read_whole_is_proved_for_every_extent() -> None:
+    n = symbol("N", 1)
+    assert Bound(axis(n) * 4 + axis(4), n * 4).is_proved
+    assert not Bound(axis(64), n).is_proved
+
+
+@pytest.mark.parametrize(("extent", "holds"), [(64, True), (65, True), (63, False), (1, False)])
+def test_an_axis_read_by_another_extent_holds_where_it_is_long_enough(
+    extent: int, holds: bool
+) -> None:
+    assert Bound(axis(64), symbol("N", 1)).holds({N: extent}) is holds
+
+
+def test_a_variable_whose_extent_is_symbolic_gets_its_number() -> None:
+    bound = Bound(axis(symbol("N", 1)) + 2, 8)
+    assert bound.holds({N: 6})
+    assert not bound.holds({N: 7})
+
+
+def test_divisions_are_tried_one_by_one() -> None:
+    m, c = axis(6), axis(2)
+    grouped = m // 3 * 2 + c  # the channel that filter m of two groups reads
+    assert Bound(grouped, 4).holds({})
+    assert not Bound(grouped, 3).holds({})
+    wrapped = m - 4 * (m // 4)
+    assert Bound(wrapped, 4).holds({})
+    assert not Bound(wrapped - 1, 4).holds({})
+    assert Bound(minimum(m * m, 10), 11).holds({})
+    assert not Bound(minimum(m * m, 11), 11).holds({})
+
+
+def test_what_cannot_be_tried_is_not_claimed() -> None:
+    long = axis(1 << 20)
+    assert not Bound(long * long // 7 - long // 7 * long, 1 << 21).holds({})
+    assert not Bound(axis(3) * axis(4) // 5 * axis(symbol("N", 1)), 100).holds({})

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from fornix.compile.partition import CompiledUnit, IslandUnit
+from fornix.passes import Level
+from fornix.reference import ReferenceEvaluator
+from fornix.reference.source import as_model
+from tests.compare import assert_same
+from tests.compile.units import Units
+
+HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
+
+
+def units(text: str, level: Level = Level.NONE) -> Units:
+    return Units(as_model(parser.parse_model(HEAD + text)), level)
+
+
+def groups(text: str, level: Level = Level.NONE) -> list[str]:
+    """The operators of each unit, those of islands in brackets."""
+    found = []
+    for unit in units(text, level).units:
+        if isinstance(unit, CompiledUnit):
+            found.append(" ".join(node.op_type for node in unit.nodes))
+        else:
+            found.append(f"[{unit.node.op_type}]")
+    return found
+
+
+def reasons(text: str) -> dict[str, str]:
+    return units(text).islands
+
+
+def test_arithmetic_is_computed_where_it_is_read() -> None:
+    assert groups("""f (float[N] x) => (float[N] y) {
+        a = Exp (x)
+        b = Neg (a)
+        y = Tanh (b)
+    }""") == ["Exp Neg Tanh"]
+
+
+def test_a_product_takes_its_epilogue_along() -> None:
+    assert groups("""f (float[N, 8] x, float[8, 4] w, float[4] b, float[N, 4] z) => (float[N, 4] y) {
+        p = MatMul (x, w)
+        q = Add (p, b)
+        r = Relu (q)
+        y = Add (r, z)
+    }""") == ["MatMul Add Relu Add"]
+
+
+def test_an_epilogue_may_read_its_product_twice() -> None:
+    assert groups("""f (float[N, 8] x, float[8, 4] w) => (float[N, 4] y) {
+        p = MatMul (x, w)
+        s = Sigmoid (p)
+        y = Mul (p, s)
+    }""") == ["MatMul Sigmoid Mul"]
+
+
+def test_a_kernel_holds_one_product() -> None:
+    assert groups("""f (float[N, 8] x, float[8, 4] w, float[8, 4] v) => (float[N, 4] y) {
+        p = MatMul (x, w)
+        q = MatMul (x, v)
+        y = Add (p, q)
+    }""") == ["MatMul", "MatMul Add"]
+
+
+def test_a_product_is_stored_for_readers_elsewhere() -> None:
+    assert groups("""f (float[N, 8] x, float[8, 4] w) => (float[4, N] y) {
+        p = MatMul (x, w)
+        y = Transpose (p)
+    }""") == ["MatMul", "Transpose"]
+
+
+def test_what_moves_data_is_computed_in_every_reader() -> None:
+    assert groups("""f (float[8, 4] x, float[8, 3] w) => (float[4, 3] y, float[4, 8] z) {
+        t = Transpose (x)
+        y = MatMul (t, w)
+        z = Exp (t)
+    }""") == ["Transpose MatMul", "Transpose Exp"]
+
+
+def test_what_is_dear_is_computed_once() -> None:
+    assert groups("""f (float[8, 4] x, float[4, 3] w) => (float[8, 3] y, float[8, 4] z) {
+        e = Exp (x)
+        y = MatMul (e, w)
+        z = Neg (e)
+    }""") == ["Exp", "MatMul", "Neg"]
+
+
+def test_a_row_takes_the_arithmetic_ahead_of_it_along() -> None:
+    assert groups("""f (float[N, 64] x, float[N, 64] z) => (float[N, 64] y) {
+        a = Add (x, z)
+        y = Softmax (a)
+    }""") == ["Add Softmax"]
+
+
+def test_an_operand_that_is_repeated_along_an_axis_is_computed_once() -> None:
+    assert groups("""f (float[4] b, float[1000, 4] x) => (float[1000, 4] y) {
+        e = Exp (b)
+        y = Add (x, e)
+    }""") == ["Exp", "Add"]
+
+
+def test_outputs_of_the_graph_are_stored() -> None:
+    assert groups("""f (float[N] x) => (float[N] a, float[N] y) {
+        a = Neg (x)
+        y = Abs (a)
+    }""") == ["Neg", "Abs"]
+
+
+def test_an_island_reads_and_gives_memory() -> None:
+    assert groups("""f (float[N] x) => (float[N] y) {
+        a = Neg (x)
+        r = Bernoulli (a)
+        y = Neg (r)
+    }""") == ["Neg", "[Bernoulli]", "Neg"]
+
+
+def test_large_kernels_are_cut() -> None:
+    chain = "\n".join(f"a{i + 1} = Neg (a{i})" for i in range(200))
+    text = f"f (float[N] a0) => (float[N] a200) {{ {chain} }}"
+    sizes = [len(unit.nodes) for unit in units(text).units if isinstance(unit, CompiledUnit)]
+    assert sum(sizes) == 200
+    assert max(sizes) <= 64
+
+
+def test_shape_arithmetic_that_is_known_ahead_is_not_computed() -> None:
+    assert groups("""f (float[N, 2, 3] x) => (float[N, 6] y) <int64[2] s = {0, -1}> {
+        t = Identity (s)
+        y = Reshape (x, t)
+    }""") == ["Reshape"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "f (float[N] x) => (float[N] y) { y = RandomNormalLike (x) }",
+            "the order in which numbers are drawn is part of the result",
+        ),
+        (
+            "f (string[N] x) => (string[N] y) { y = Identity (x) }",
+            "loops hold tensors of numbers and bools, 'x' is string[N]",
+        ),
+        (
+            "f (float[N] x) => (int64[1, M] y) { y = NonZero (x) }",
+            "an extent of 'y' is known at run time only: no input says what M is",
+        ),
+        (
+            "f (float[N] x, int64[1] s) => (float[4] y) { y = Reshape (x, s) }",
+            "the extents of 'y' are known at run time only: it is float32[4] as declared",
+        ),
+        (
+            "f (float[2] x, float[3] z) => (float[3] y) { y = Add (x, z) }",
+            "ShapeError: shapes must broadcast, got [2] and [3]: 2 and 3 differ and neither is 1",
+        ),
+        (
+            "f (float x) => (float[0] y) <int64[1] s = {0}> { y = Expand (x, s) }",
+            "'y' has no elements",
+        ),
+        (
+            """f (bool c, float[N] x) => (float[N] y) { y = If (c) <
+                then_branch = g () => (float[N] t) { t = Neg (x) },
+                else_branch = h () => (float[N] e) { e = Abs (x) }> }""",
+            "control flow decides at run time what runs",
+        ),
+    ],
+    ids=["random", "string", "data", "declared", "wrong", "empty", "control"],
+)
+def test_an_island_says_why(text: str, reason: str) -> None:
+    (found,) = reasons(text).values()
+    assert reason in found
+
+
+def test_a_function_of_the_model_is_an_island() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18, "own" : 1]>
+        f (float[N] x) => (float[N] y) { y = own.Twice (x) }
+        <domain: "own", opset_import: ["" : 18]> Twice (a) => (b) { b = Add (a, a) }"""
+    found = Units(as_model(parser.parse_model(text)), Level.NONE)
+    assert found.islands == {"Twice": "calls of model functions run node by node"}
+
+
+MODELS: Sequence[str] = (
+    """f (float[N, 6] x, float[6, 5] w) => (float[5, N] y, float[N] s)
+    <int64[1] axes = {1}> {
+        p = MatMul (x, w)
+        e = Exp (p)
+        t = Transpose (e)
+        y = Concat <axis = 0> (t)
+        q = ReduceMean <keepdims = 0> (e, axes)
+        s = Neg (q)
+    }""",
+    """f (float[N, 3, 8, 8] x, float[4, 3, 3, 3] w) => (float[N, 4, 4, 4] y) {
+        c = Conv <pads = [1, 1, 1, 1]> (x, w)
+        r = Relu (c)
+        m = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)
+        y = Add (m, m)
+    }""",
+    """f (float[N, 4] x) => (float[N, 2] y, float[N, 2] z) <int64[2] n = {2, 2}> {
+        a, b = Split <axis = 1> (x, n)
+        y = Mul (a, b)
+        c = Exp (b)
+        z = Sub (a, c)
+    }""",
+)
+
+
+@pytest.mark.parametrize("text", MODELS)
+@pytest.mark.parametrize("extent", [1, 2, 5])
+def test_units_compute_what_the_model_computes(
+    text: str, extent: int, rng: np.random.Generator
+) -> None:
+    found = units(text, Level.ALL)
+    assert not any(isinstance(unit, IslandUnit) for unit in found.units)
+    feeds = {
+        value.name: rng.normal(size=[d if isinstance(d, int) else extent for d in value.type.shape])
+        .astype(np.float32)
+        for value in found.model.graph.inputs
+    }
+    wanted = ReferenceEvaluator(parser.parse_model(HEAD + text)).run(None, feeds)
+    for one, other in zip(found.run(feeds), wanted, strict=True):
+        assert_same(one, other, rtol=1e-5, atol=1e-6)
