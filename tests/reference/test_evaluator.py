@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,15 @@ import onnx
 import pytest
 from onnx import helper, parser
 
-from fornix.errors import Fail, FormatError, InvalidArgument, LimitError, ValidationError
-from fornix.format.limits import DEFAULT
+from fornix.errors import (
+    Fail,
+    FormatError,
+    InvalidArgument,
+    LimitError,
+    SchemaError,
+    ValidationError,
+)
+from fornix.format.limits import DEFAULT, Limits
 from fornix.ir.load import from_message
 from fornix.reference import ReferenceEvaluator
 
@@ -277,3 +285,39 @@ def test_what_memory_cannot_hold_becomes_an_error_of_the_node() -> None:
 def test_damaged_bytes_are_an_error_of_the_format(data: bytes) -> None:
     with pytest.raises(FormatError, match=r"byte \d, in \w+: "):
         ReferenceEvaluator(data)
+
+
+def test_a_file_without_a_graph_has_nothing_to_run(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"")
+    for source, name in ((path, "m.onnx"), (b"", "the model")):
+        with pytest.raises(ValidationError, match=f"{name}: a graph .* is required, found none"):
+            ReferenceEvaluator(source)
+
+
+def test_limits_can_be_raised_by_who_evaluates() -> None:
+    with pytest.raises(LimitError, match="function_nodes is limited to 1, found 2"):
+        _ = ReferenceEvaluator(model(RELU), limits=Limits(function_nodes=1)).plan
+
+
+def test_an_attribute_of_another_kind_is_refused() -> None:
+    node = helper.make_node("LeakyRelu", ["x"], ["y"], alpha="x")
+    with pytest.raises(SchemaError, match="LeakyRelu-16: attribute alpha is float, found string"):
+        ReferenceEvaluator(node).run(None, {"x": X})
+
+
+def test_functions_take_their_attributes_from_the_caller() -> None:
+    function = onnx.parser.parse_function(
+        """<domain: "my", opset_import: ["" : 18]>
+        Slope <alpha> (x) => (y) { y = LeakyRelu <alpha: float = @alpha> (x) }"""
+    )
+    evaluator = ReferenceEvaluator(function)
+    for alpha in (0.5, 0.25):
+        (y,) = evaluator.run(None, {"x": X}, {"alpha": alpha})
+        np.testing.assert_array_equal(y, np.where(X < 0, X * np.float32(alpha), X))
+    (y,) = ReferenceEvaluator(
+        helper.make_node("Slope", ["x"], ["y"], domain="my", alpha=0.5),
+        opsets={"": 18, "my": 1},
+        functions=[evaluator],
+    ).run(None, {"x": X})
+    np.testing.assert_array_equal(y, np.where(X < 0, X * np.float32(0.5), X))

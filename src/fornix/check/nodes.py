@@ -14,7 +14,7 @@ from fornix.format.limits import Limits
 from fornix.ir import walk
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Function, Model, Node
-from fornix.ops.call import bind_attributes, check_arity
+from fornix.ops.call import bind_attributes, check_arity, check_kinds
 from fornix.ops.schema import Schema
 
 
@@ -95,18 +95,15 @@ class Scope:
     def attributes(self, node: Node, schema: Schema, where: str) -> None:
         """Check names, presence and kinds of attributes."""
         given = node.attributes
-        name = f"{schema.name}-{schema.since_version}"
         formals = schema.attributes.values()
         missing = [x.name for x in formals if x.is_required and x.name not in given]
         for key, attribute in given.items():
-            formal = schema.attributes.get(key)
-            if formal is None:
+            if key not in schema.attributes:
                 self.bind(schema, {**dict.fromkeys(missing), key: attribute}, where)
-            elif attribute.kind.text != formal.kind:
-                self.findings.error(
-                    where,
-                    f"{name}: attribute {key} is {formal.kind}, found {attribute.kind.text}",
-                )
+            try:
+                check_kinds(schema, {key: attribute})
+            except SchemaError as error:
+                self.findings.error(where, error)
         for key in missing:
             self.bind(schema, {other: None for other in missing if other != key}, where)
 

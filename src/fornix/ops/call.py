@@ -242,6 +242,17 @@ def bind_attributes(schema: Schema, given: Mapping[str, object]) -> dict[str, ob
     return bound
 
 
+def check_kinds(schema: Schema, given: Mapping[str, Attribute]) -> None:
+    """Raise SchemaError if an attribute is not of the kind that the schema gives it."""
+    for name, attribute in given.items():
+        formal = schema.attributes.get(name)
+        if formal is not None and attribute.kind.text != formal.kind:
+            raise SchemaError(
+                f"{schema.name}-{schema.since_version}: attribute {name} is {formal.kind}, "
+                f"found {attribute.kind.text}"
+            )
+
+
 def bind_types(schema: Schema, types: Sequence[Type | None]) -> dict[str, Type]:
     """What each type variable stands for, given the types of the inputs.
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from fornix.errors import InvalidArgument
+from fornix.format.limits import DEFAULT, Limits
+from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Node, Value
 from fornix.reference.plan import Plan, Scope
 from fornix.reference.source import ModelSource, as_function, as_model
@@ -25,7 +27,8 @@ class ReferenceEvaluator:
 
     ``proto`` is a path, the bytes of a model, a message (fornix's or the `onnx` package's) or an IR
     model. ``opsets`` pins versions where the source has none (graphs and nodes); ``functions`` adds
-    model functions. ``verbose`` ≥ 1 logs every node.
+    model functions, each a message, an IR function or an evaluator of one. ``verbose`` ≥ 1 logs
+    every node. Raises LimitError for a model that asks for more than ``limits`` allow.
     """
 
     def __init__(
@@ -34,13 +37,16 @@ class ReferenceEvaluator:
         opsets: Mapping[str, int] | None = None,
         functions: Sequence[Any] | None = None,
         verbose: int = 0,
+        *,
+        limits: Limits = DEFAULT,
     ) -> None:
-        self.model = as_model(proto, opsets)
+        self.model = as_model(proto, opsets, limits)
         self.verbose = verbose
         added = [as_function(function) for function in functions or ()]
         self._scope = Scope(
             self.model.opset_imports,
             {(f.domain, f.name, f.overload): f for f in (*self.model.functions, *added)},
+            limits,
         )
         self._plan: Plan | None = None
 
@@ -70,21 +76,24 @@ class ReferenceEvaluator:
         self,
         output_names: Sequence[str] | None,
         feed_inputs: Mapping[str, Any],
-        *,
+        attributes: Mapping[str, Any] | None = None,
         intermediate: bool = False,
     ) -> Any:
         """Results by ``output_names``, in their order; None stands for all of the graph's outputs.
 
-        Any value of the graph may be asked for by name. With ``intermediate`` the result is a
-        dictionary of every value that was computed. Raises InvalidArgument for names that the graph
-        does not have or inputs that are missing.
+        Any value of the graph may be asked for by name. ``attributes`` are those of a function that
+        is evaluated by itself. With ``intermediate`` the result is a dictionary of every value that
+        was computed. Raises InvalidArgument for names that the graph does not have or inputs that
+        are missing.
         """
         graph = self.model.graph
+        given = {name: Attribute.of(name, value) for name, value in (attributes or {}).items()}
+        plan = Plan(graph, self._scope, given) if given else self.plan
         inputs = self._inputs(feed_inputs)
         wanted = self._wanted(output_names)
         everything = {v: None for node in graph.nodes for v in node.outputs} if intermediate else {}
         environment: dict[Value, Any] = {}
-        self.plan.run(
+        plan.run(
             inputs,
             environment,
             keep=frozenset((*wanted, *everything)),

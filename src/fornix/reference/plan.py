@@ -26,6 +26,7 @@ from fornix.ops.call import (
     RunNode,
     bind_attributes,
     check_arity,
+    check_kinds,
     plain_attributes,
     resolved,
     run_node,
@@ -213,6 +214,7 @@ class Plan:
         operator = ops.operators()[schema.domain, schema.name]
         check_arity(schema, node.inputs, len(node.outputs))
         attributes = bind_attributes(schema, given)
+        check_kinds(schema, resolved(node.attributes, self.given))
         parts: dict[str, Any] = {
             "operator": operator,
             "schema": schema,

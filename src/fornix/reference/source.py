@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fornix.errors import InvalidArgument
+from fornix.errors import InvalidArgument, ValidationError
 from fornix.format.files import read_model
+from fornix.format.limits import DEFAULT, Limits
 from fornix.format.messages import (
     IR_VERSION,
     FunctionProto,
@@ -29,35 +30,45 @@ LATEST_OPSET = 28
 ModelSource = str | os.PathLike[str] | bytes | Model | Any
 
 
-def as_model(source: ModelSource, opsets: Mapping[str, int] | None = None) -> Model:
+def as_model(
+    source: ModelSource, opsets: Mapping[str, int] | None = None, limits: Limits = DEFAULT
+) -> Model:
     """The IR model that ``source`` holds, ready to run: its Gradient nodes are expanded.
 
-    ``opsets`` are those of a source that has none.
+    ``opsets`` are those of a source that has none. Raises ValidationError if there is no graph in
+    it, as in an empty file.
     """
-    return expand_gradients(_read(source, opsets), infer_model)
+    model = _read(source, opsets, limits)
+    if not (model.graph.nodes or model.graph.outputs):
+        name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the model"
+        raise ValidationError(f"{name}: a graph with something to compute is required, found none")
+    return expand_gradients(model, infer_model)
 
 
-def _read(source: ModelSource, opsets: Mapping[str, int] | None) -> Model:
+def _read(source: ModelSource, opsets: Mapping[str, int] | None, limits: Limits) -> Model:
     if isinstance(source, Model):
         return source
     if isinstance(source, str | os.PathLike):
-        return load(source)
+        return load(source, limits=limits)
     if isinstance(source, bytes | bytearray | memoryview):
-        return load(io.BytesIO(source))
+        return load(io.BytesIO(source), limits=limits)
     if hasattr(source, "read"):
-        return from_message(read_model(source))
+        return from_message(read_model(source, limits=limits), limits=limits)
     if not hasattr(source, "DESCRIPTOR"):
         raise InvalidArgument(
             "a path, bytes, an open file, a message or an IR model is required, "
             f"found {type(source).__name__}"
         )
-    return from_message(_model_message(own(source), opsets or {}))
+    return from_message(_model_message(own(source), opsets or {}), limits=limits)
 
 
 def as_function(source: Any) -> Function:
-    """The model function that a message or an IR function holds."""
+    """The model function that a message, an IR function or an evaluator of a function holds."""
     if isinstance(source, Function):
         return source
+    evaluated = getattr(source, "model", None)
+    if isinstance(evaluated, Model) and evaluated.functions:
+        return next(iter(evaluated.functions))
     message = ModelProto(functions=[own(source, FunctionProto)])
     return next(iter(from_message(message).functions))
 
@@ -80,6 +91,8 @@ def _model_message(message: Any, opsets: Mapping[str, int]) -> ModelProto:
             input=message.input,
             output=message.output,
         )
+        for name in [*message.attribute, *(entry.name for entry in message.attribute_proto)]:
+            call.attribute.add(name=name, ref_attr_name=name)  # what the caller of `run` gives
         _wrap(model.graph, call, message.input, message.output)
         opsets = (
             {message.domain: 1} | {i.domain: i.version for i in message.opset_import} | {**opsets}
