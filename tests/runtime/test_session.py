@@ -173,6 +173,58 @@ def test_a_list_of_strings_is_a_feed() -> None:
     assert found.tolist() == ["a", "ü"]
 
 
+def test_numbers_without_a_dtype_take_that_of_the_input(path: Path) -> None:
+    ort_session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for feed in ([[1.5, 2.0, -3.0]], [[1, 2, 3]]):
+        expected = ort_session.run(None, {"x": feed})
+        np.testing.assert_array_equal(session().run(None, {"x": feed}), expected)
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (uint8[N] x) => (uint8[N] y) { y = Identity (x) }"""
+    [found] = session(text).run(None, {"x": [0, 255]})
+    assert (found.tolist(), found.dtype) == ([0, 255], np.uint8)
+    for wrong, kind in (([256], "int64"), ([-1], "int64"), ([0.5], "float64")):
+        with pytest.raises(InvalidArgument, match=rf"is uint8\[N\], but the feed is {kind}\[1\]"):
+            session(text).run(None, {"x": wrong})
+
+
+def test_feeds_in_another_byte_order_are_understood() -> None:
+    [found] = session().run(None, {"x": X.astype(">f4")})
+    np.testing.assert_array_equal(found, session().run(None, {"x": X})[0])
+
+
+def test_feeds_that_are_no_mapping_are_refused() -> None:
+    with pytest.raises(
+        InvalidArgument, match=r"feeds must be a mapping of names .* found NoneType"
+    ):
+        session().run(None, None)  # type: ignore[arg-type]
+
+
+def test_the_elements_of_a_sequence_are_checked() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (seq(float[2]) x) => (float[N] y) { y = ConcatFromSequence <axis = 0> (x) }"""
+    good = np.ones(2, np.float32)
+    [found] = session(text).run(None, {"x": [good, good]})
+    assert found.tolist() == [1.0] * 4
+    with pytest.raises(InvalidArgument, match=r"is seq\(float32\[2\]\), .* ndarray; pass a list"):
+        session(text).run(None, {"x": good})
+    with pytest.raises(InvalidArgument, match=r"'x\[1\]' .* is float32\[2\], .* is float64\[2\]"):
+        session(text).run(None, {"x": [good, good.astype(np.float64)]})
+
+
+def test_a_list_of_names_is_not_one_text() -> None:
+    with pytest.raises(InvalidArgument, match=r"a list of names, found the text 'y'; try \['y'\]"):
+        session().run("y", {"x": X})
+    message = r"providers must be a list, found the text 'CPUExecutionProvider'; try \['CPU"
+    with pytest.raises(InvalidArgument, match=message):
+        InferenceSession(model(), providers="CPUExecutionProvider")
+
+
+def test_a_provider_counts_once_and_has_no_options() -> None:
+    made = InferenceSession(model(), providers=["CPUExecutionProvider"] * 2)
+    assert made.get_providers() == ["CPUExecutionProvider"]
+    assert made.get_provider_options() == {"CPUExecutionProvider": {}}
+
+
 def test_symbolic_extents_must_agree_between_feeds() -> None:
     two = """<ir_version: 8, opset_import: ["" : 18]>
         f (float[N, 3] a, float[N] b) => (float[N, 3] y) { y = Relu (a) }"""

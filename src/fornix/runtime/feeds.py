@@ -16,7 +16,7 @@ from fornix.dtype import DType
 from fornix.errors import DTypeError, InvalidArgument
 from fornix.ir.dim import Dim, known
 from fornix.ir.graph import Value
-from fornix.ir.types import TensorType
+from fornix.ir.types import MapType, OptionalType, SequenceType, TensorType, Type
 from fornix.ops.geometry import shape_text
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,6 +34,10 @@ def checked_feeds(
     InvalidArgument for a missing or unknown name, another dtype, rank or static extent, and for
     symbolic extents that do not agree.
     """
+    if not isinstance(feeds, Mapping):
+        raise InvalidArgument(
+            f"{model}: feeds must be a mapping of names to arrays, found {type(feeds).__name__}"
+        )
     by_name = {value.name: value for value in inputs}
     missing = [name for name in by_name if name not in feeds]
     if missing:
@@ -49,45 +53,82 @@ def checked_feeds(
                 f"{model}: feeds must name its inputs ({', '.join(by_name) or 'it has none'}), "
                 f"found {name!r}"
             )
-        found[value] = _checked(feed, value, model, bound)
+        if isinstance(value.type, TensorType):
+            found[value] = _tensor(feed, value.type, name, model)
+            _bind(value.type, found[value].shape, name, model, bound)
+        else:
+            found[value] = _container(feed, value.type, name, model)
     return found
 
 
-def _checked(feed: Any, value: Value, model: str, bound: dict[str, tuple[int, str]]) -> Any:
-    declared = value.type
-    if not isinstance(declared, TensorType):
-        return feed
-    array = _as_array(feed, declared, value, model)
+def _container(feed: Any, declared: Type | None, name: str, model: str) -> Any:
+    """A feed of any type, and what it holds."""
+    if isinstance(declared, TensorType):
+        return _tensor(feed, declared, name, model)
+    if isinstance(declared, OptionalType):
+        return None if feed is None else _container(feed, declared.elem, name, model)
+    expected: type = dict if isinstance(declared, MapType) else list
+    if isinstance(declared, SequenceType | MapType) and not isinstance(feed, (expected, tuple)):
+        raise InvalidArgument(
+            f"input '{name}' of {model} is {declared}, but the feed is a {type(feed).__name__}; "
+            f"pass a {expected.__name__}"
+        )
+    if isinstance(declared, SequenceType):
+        items = enumerate(feed)
+        return [_container(item, declared.elem, f"{name}[{i}]", model) for i, item in items]
+    return feed
+
+
+def _tensor(feed: Any, declared: TensorType, name: str, model: str) -> Array:
+    array = _as_array(feed, declared, name, model)
     dtype = _dtype_of(array)
     wrong_dtype = declared.dtype is not None and dtype is not declared.dtype
     if wrong_dtype or not _shape_fits(declared, array.shape):
         found = f"{dtype or array.dtype}{shape_text(array.shape)}"
         raise InvalidArgument(
-            f"input '{value.name}' of {model} is {declared}, but the feed is {found}"
-            f"{_remedy(value.name, declared, array, wrong_dtype=wrong_dtype)}"
+            f"input '{name}' of {model} is {declared}, but the feed is {found}"
+            f"{_remedy(name, declared, array, wrong_dtype=wrong_dtype)}"
         )
-    _bind(declared, array.shape, value.name, model, bound)
     return array
 
 
-def _as_array(feed: Any, declared: TensorType, value: Value, model: str) -> Array:
-    if isinstance(feed, np.ndarray):
-        array = feed
-    elif isinstance(feed, (list, tuple, int, float, bool, str, np.generic)):
-        is_text = declared.dtype is not None and declared.dtype.kind == "string"
+def _as_array(feed: Any, declared: TensorType, name: str, model: str) -> Array:
+    if isinstance(feed, (np.ndarray, np.generic)):
+        array = np.asarray(feed)
+    elif isinstance(feed, (list, tuple, int, float, bool, str)):
         try:
-            array = np.asarray(feed, object if is_text else None)
+            array = _of_numbers(feed, declared.dtype)
         except ValueError as error:
             raise InvalidArgument(
-                f"input '{value.name}' of {model} is {declared}, but the feed is a list of lists "
+                f"input '{name}' of {model} is {declared}, but the feed is a list of lists "
                 "of different lengths"
             ) from error
     else:
         raise InvalidArgument(
-            f"input '{value.name}' of {model} is {declared}, but the feed is a "
+            f"input '{name}' of {model} is {declared}, but the feed is a "
             f"{type(feed).__name__}; pass a NumPy array"
         )
+    if not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="))
     return array.astype(object) if array.dtype.kind in "US" else array
+
+
+def _of_numbers(feed: Any, dtype: DType | None) -> Array:
+    """An array of Python's numbers or texts: of ``dtype`` where it holds them, as they have none.
+
+    Whole numbers may become floating-point ones, not the other way round.
+    """
+    if dtype is None or dtype.kind == "string":
+        return np.asarray(feed, None if dtype is None else object)
+    found = np.asarray(feed)
+    ranks = {"b": 0, "i": 1, "f": 2, "c": 3}
+    wanted = {"bool": 0, "int": 1, "uint": 1, "float": 2, "complex": 3}[dtype.kind]
+    if found.size and ranks.get(found.dtype.kind, 4) > wanted:
+        return found
+    with np.errstate(all="ignore"):
+        converted = found.astype(dtype.numpy)
+    is_exact = wanted != 1 or bool((converted.astype(found.dtype) == found).all())
+    return converted if is_exact else found
 
 
 def _dtype_of(array: Array) -> DType | None:

@@ -199,7 +199,16 @@ class InferenceSession:
         """Execution providers in use, the preferred first."""
         return [provider.name for provider in self._providers]
 
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        """Options of the execution providers in use, by name; none of them has any."""
+        return {provider.name: {} for provider in self._providers}
+
     def _wanted(self, names: Sequence[str] | None) -> list[Value]:
+        if isinstance(names, str):
+            raise InvalidArgument(
+                f"{self._label}: fetches must be a list of names, found the text {names!r}; "
+                f"try [{names!r}]"
+            )
         if not names:
             return list(self._model.graph.outputs)
         for name in names:
@@ -232,16 +241,23 @@ def _runs_as_planned(provider: Provider, options: SessionOptions) -> bool:
 
 def _available(providers: Sequence[ProviderLike] | None) -> list[Provider]:
     """The providers of the list that there are, the default for None."""
+    if isinstance(providers, str):
+        raise InvalidArgument(
+            f"InferenceSession: providers must be a list, found the text {providers!r}; "
+            f"try [{providers!r}]"
+        )
     found: list[Provider] = []
     absent: list[str] = []
     for entry in DEFAULT_PROVIDERS if providers is None else providers:
-        name = entry if isinstance(entry, str | Provider) else entry[0]
+        name = entry[0] if isinstance(entry, tuple) else entry
+        if (name.name if isinstance(name, Provider) else name) in {p.name for p in found}:
+            continue
         if isinstance(name, Provider):
             found.append(name)
         elif name in PROVIDERS:
             found.append(PROVIDERS[name]())
         else:
-            absent.append(name)
+            absent.append(str(name))
     if absent:
         message = (
             f"InferenceSession: providers must be among {', '.join(PROVIDERS)}, "
