@@ -44,7 +44,8 @@ def test_arithmetic_is_computed_where_it_is_read() -> None:
 
 
 def test_a_product_takes_its_epilogue_along() -> None:
-    assert groups("""f (float[N, 8] x, float[8, 4] w, float[4] b, float[N, 4] z) => (float[N, 4] y) {
+    assert groups("""f (float[N, 8] x, float[8, 4] w, float[4] b, float[N, 4] z) => (float[N, 4] y)
+    {
         p = MatMul (x, w)
         q = Add (p, b)
         r = Relu (q)
@@ -217,8 +218,12 @@ def test_units_compute_what_the_model_computes(
     found = units(text, Level.ALL)
     assert not any(isinstance(unit, IslandUnit) for unit in found.units)
     feeds = {
-        value.name: rng.normal(size=[d if isinstance(d, int) else extent for d in value.type.shape])
-        .astype(np.float32)
+        value.name: rng.normal(
+            size=[
+                d if isinstance(d, int) else extent
+                for d in getattr(value.type, "shape", None) or ()
+            ]
+        ).astype(np.float32)
         for value in found.model.graph.inputs
     }
     wanted = ReferenceEvaluator(parser.parse_model(HEAD + text)).run(None, feeds)

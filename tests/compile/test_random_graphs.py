@@ -31,9 +31,7 @@ class Graph:
         names = [name for name, found in self.shapes.items() if shape in {None, found}]
         return names[int(self.rng.integers(max(0, len(names) - 8), len(names)))]
 
-    def add(
-        self, op: str, inputs: list[str], shape: tuple[int, int], **attributes: object
-    ) -> None:
+    def add(self, op: str, inputs: list[str], shape: tuple[int, int], **attributes: object) -> None:
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
         self.shapes[name] = shape

@@ -23,6 +23,18 @@ def test_a_session_gives_what_the_standard_states(case: Case) -> None:
     check_case(case, InferenceSession(case.model))
 
 
+FIRST_OF_EACH = {frozenset(case.operators): case for case in reversed(EXACT)}.values()
+QUICK = {case.name for case in list(FIRST_OF_EACH)[::4]}
+COMPILED = [
+    pytest.param(case, marks=[] if case.name in QUICK else [pytest.mark.slow]) for case in EXACT
+]
+
+
+@pytest.mark.parametrize("case", COMPILED, ids=lambda case: case.name)
+def test_compiled_code_gives_what_the_standard_states(case: Case) -> None:
+    check_case(case, InferenceSession(case.model, providers=["CPUExecutionProvider"]))
+
+
 @pytest.mark.parametrize("case", RANDOM, ids=lambda case: case.name)
 def test_random_results_have_the_type_and_shape_that_the_standard_states(case: Case) -> None:
     evaluator = ReferenceEvaluator(case.model)

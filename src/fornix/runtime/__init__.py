@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from fornix.runtime.options import SessionOptions
+from fornix.runtime.providers import Placement, Provider
 from fornix.runtime.session import InferenceSession, ModelMetadata, NodeArg
 
-__all__ = ["InferenceSession", "ModelMetadata", "NodeArg"]
+__all__ = [
+    "InferenceSession",
+    "ModelMetadata",
+    "NodeArg",
+    "Placement",
+    "Provider",
+    "SessionOptions",
+]

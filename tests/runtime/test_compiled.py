@@ -1,0 +1,295 @@
+"""Sessions on compiled code: what their callers may rely on."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from fornix.errors import Fail, ShapeError
+from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime.providers import NotAsCompiled
+
+HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
+ROWS = """f (float[N, M] x, float[M, 16] w) => (float[N, 16] y) {
+    p = MatMul (x, w)
+    y = Softmax (p)
+}"""
+
+
+def compiled(text: str, threads: int = 1) -> InferenceSession:
+    options = SessionOptions(intra_op_num_threads=threads)
+    return InferenceSession(
+        parser.parse_model(HEAD + text), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def reference(text: str) -> InferenceSession:
+    return InferenceSession(
+        parser.parse_model(HEAD + text), providers=["ReferenceExecutionProvider"]
+    )
+
+
+def count_fallbacks(session: InferenceSession, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes of runs that NumPy kernels did as a whole."""
+    notes: list[str] = []
+    programs = session._programs
+    assert programs is not None
+    original = programs.run
+
+    def observed(*arguments: Any) -> list[Any]:
+        try:
+            return original(*arguments)
+        except NotAsCompiled as reason:
+            notes.append(str(reason))
+            raise
+
+    monkeypatch.setattr(programs, "run", observed)
+    return notes
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 3), (7, 1), (1, 33), (130, 65)])
+def test_one_program_runs_every_extent(n: int, m: int, rng: np.random.Generator) -> None:
+    feeds = {"x": rng.normal(size=(n, m)), "w": rng.normal(size=(m, 16))}
+    feeds = {name: array.astype(np.float32) for name, array in feeds.items()}
+    session = compiled(ROWS)
+    (found,) = session.run(None, feeds)
+    (wanted,) = reference(ROWS).run(None, feeds)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0), (0, 0)])
+def test_tensors_without_elements_are_what_the_reference_says(
+    n: int, m: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds = {"x": np.zeros((n, m), np.float32), "w": np.zeros((m, 16), np.float32)}
+    session = compiled(ROWS)
+    notes = count_fallbacks(session, monkeypatch)
+    (found,) = session.run(None, feeds)
+    (wanted,) = reference(ROWS).run(None, feeds)
+    np.testing.assert_array_equal(found, wanted)
+    assert notes == []
+
+
+def test_a_decoder_may_begin_with_an_empty_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """f (float[B, P, 4] past, float[B, S, 4] new) => (float[B, T, 4] all, float[B, S, 4] y)
+    {
+        all = Concat <axis = 1> (past, new)
+        e = Exp (new)
+        y = Neg (e)
+    }"""
+    session = compiled(text)
+    notes = count_fallbacks(session, monkeypatch)
+    for length in (0, 1, 5, 0):
+        past = np.full((2, length, 4), 3, np.float32)
+        new = np.ones((2, 3, 4), np.float32)
+        both, y = session.run(None, {"past": past, "new": new})
+        np.testing.assert_array_equal(both, np.concatenate([past, new], 1))
+        np.testing.assert_allclose(y, -np.exp(new), rtol=1e-6)
+    assert notes == []
+
+
+def test_an_extent_of_1_broadcasts_where_the_code_expected_another() -> None:
+    text = "f (float[N] a, float[64] b) => (float[64] y) { y = Add (a, b) }"
+    session = compiled(text)
+    b = np.arange(64, dtype=np.float32)
+    for n in (64, 1):
+        a = np.full(n, 2, np.float32)
+        np.testing.assert_array_equal(session.run(None, {"a": a, "b": b})[0], b + 2)
+    for n in (2, 63, 65):
+        with pytest.raises(ShapeError, match=r"^node for 'y' \(Add, opset 18\): shapes must broad"):
+            session.run(None, {"a": np.zeros(n, np.float32), "b": b})
+
+
+def test_extents_that_disagree_are_the_error_of_the_kernel() -> None:
+    feeds = {"x": np.zeros((2, 3), np.float32), "v": np.zeros((4, 5), np.float32)}
+    text = 'f (float[N, M] x, float[K, L] v) => (float[N, L] y) { ["dot"] y = MatMul (x, v) }'
+    with pytest.raises(ShapeError, match=r"^node 'dot' \(MatMul, opset 18\): ") as raised:
+        compiled(text).run(None, feeds)
+    with pytest.raises(ShapeError) as expected:
+        reference(text).run(None, feeds)
+    assert str(raised.value) == str(expected.value)
+
+
+def test_declared_extents_are_not_trusted() -> None:
+    text = """f (float[N] x) => (float[9] y) <float[9] b = {0, 0, 0, 0, 0, 0, 0, 0, 0}> {
+        i = NonZero (x)
+        s = Squeeze (i)
+        f = Cast <to = 1> (s)
+        y = Add (f, b)
+    }"""
+    lying = parser.parse_model(HEAD + text)
+    lying.graph.value_info.append(parser.parse_graph(
+        "g (float[9] f) => (float[9] f) { }"
+    ).input[0])  # fmt: skip
+    session = InferenceSession(lying, providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": np.ones(9, np.float32)})
+    np.testing.assert_array_equal(y, np.arange(9))
+    with pytest.raises(ShapeError, match="shapes must broadcast"):
+        session.run(None, {"x": np.ones(5, np.float32)})
+
+
+def test_indices_out_of_range_are_the_error_of_the_kernel() -> None:
+    text = """f (float[8, 4] x, int64[N] i) => (float[N, 4] y) {
+        ["rows"] g = Gather (x, i)
+        y = Neg (g)
+    }"""
+    session = compiled(text)
+    assert all(place.kernels for place in session.placement())
+    x = np.arange(32, dtype=np.float32).reshape(8, 4)
+    good = np.array([7, -8, 0])
+    np.testing.assert_array_equal(session.run(None, {"x": x, "i": good})[0], -x[good])
+    for wrong in (8, -9, 2**40):
+        with pytest.raises(Fail, match=rf"^node 'rows' \(Gather, opset 18\): .*{wrong}"):
+            session.run(None, {"x": x, "i": np.array([0, wrong])})
+
+
+def test_division_by_zero_is_the_error_of_the_kernel() -> None:
+    text = 'f (int64[N] a, int64[N] b) => (int64[N] y) { ["q"] y = Div (a, b) }'
+    session = compiled(text)
+    a = np.array([7, -7, 9])
+    np.testing.assert_array_equal(
+        session.run(None, {"a": a, "b": np.array([2, 2, -3])})[0], [3, -3, -3]
+    )
+    with pytest.raises(Fail, match=r"^node 'q' \(Div, opset 18\): an integer is divided by zero"):
+        session.run(None, {"a": a, "b": np.array([1, 0, 1])})
+
+
+def test_feeds_may_lie_anywhere_in_memory(rng: np.random.Generator) -> None:
+    text = "f (float[N, 5] x) => (float[N, 5] y) { y = Exp (x) }"
+    session = compiled(text)
+    x = rng.normal(size=(5, 6)).astype(np.float32)
+    raw = np.zeros(4 * 30 + 1, np.uint8)
+    shifted = raw[1:].view(np.float32).reshape(6, 5)
+    shifted[...] = x.T
+    readonly = x.T.copy()
+    readonly.flags.writeable = False
+    for feed in (x.T, np.asfortranarray(x.T), shifted, readonly, np.repeat(x.T, 2, 0)[::2]):
+        np.testing.assert_allclose(session.run(None, {"x": feed})[0], np.exp(x.T), rtol=1e-6)
+
+
+def test_results_are_the_callers_own_and_aligned() -> None:
+    text = """f (float[N] x) => (float[N] a, float[N] b, float[N] x2) {
+        a = Neg (x)
+        b = Identity (a)
+        x2 = Identity (x)
+    }"""
+    session = compiled(text)
+    x = np.arange(3, dtype=np.float32)
+    first, again = session.run(None, {"x": x}), session.run(["a", "a", "b"], {"x": x})
+    arrays = [*first, *again]
+    for index, array in enumerate(arrays):
+        assert array.flags.writeable
+        assert array.flags.c_contiguous
+        assert array.flags.aligned
+        assert not np.shares_memory(array, x)
+        assert not any(np.shares_memory(array, other) for other in arrays[:index])
+
+
+def test_any_value_may_be_fetched_although_it_is_optimized_away() -> None:
+    text = """f (float[N] x) => (float[N] y) {
+        a = Identity (x)
+        b = Neg (a)
+        y = Neg (b)
+    }"""
+    x = np.arange(3, dtype=np.float32)
+    y, b, a = compiled(text).run(["y", "b", "a"], {"x": x})
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(b, -x)
+    np.testing.assert_array_equal(a, x)
+
+
+def test_inputs_and_constants_may_be_outputs() -> None:
+    text = (
+        """f (float[N] x) => (float[N] x, float[2] c) <float[2] w = {1, 2}> { c = Identity (w) }"""
+    )
+    x = np.arange(3, dtype=np.float32)
+    found = compiled(text).run(None, {"x": x})
+    np.testing.assert_array_equal(found[0], x)
+    np.testing.assert_array_equal(found[1], [1, 2])
+
+
+def test_extents_without_names_are_symbols_too() -> None:
+    model = parser.parse_model(HEAD + "f (float[N, M] x) => (float[N, M] y) { y = Exp (x) }")
+    for dim in model.graph.input[0].type.tensor_type.shape.dim:
+        dim.Clear()
+    session = InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert all(place.kernels for place in session.placement())
+    for shape in ((2, 3), (5, 1), (0, 4)):
+        x = np.ones(shape, np.float32)
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], np.exp(x), rtol=1e-6)
+
+
+def test_values_between_kernels_share_memory_without_harm(rng: np.random.Generator) -> None:
+    lines, last = [], "x"
+    for index in range(12):
+        lines.append(f"m{index} = MatMul ({last}, w)")
+        lines.append(f"s{index} = Softmax (m{index})")
+        lines.append(f"a{index} = Add (s{index}, {last})")
+        last = f"a{index}"
+    text = f"f (float[N, 8] x, float[8, 8] w) => (float[N, 8] {last}) {{ {chr(10).join(lines)} }}"
+    feeds = {"x": rng.normal(size=(9, 8)), "w": rng.normal(size=(8, 8))}
+    feeds = {name: array.astype(np.float32) for name, array in feeds.items()}
+    np.testing.assert_allclose(
+        compiled(text).run(None, feeds)[0], reference(text).run(None, feeds)[0], rtol=1e-4
+    )
+
+
+LARGE = """f (float[N, 256] x, float[256, 256] w) => (float[N, 256] y, float[256] t) {
+    p = MatMul (x, w)
+    g = Gelu (p)
+    s = Softmax (g)
+    y = Add (s, p)
+    t = ReduceSum <keepdims = 0> (y, axes)
+}""".replace("{\n    p", "<int64[1] axes = {0}> {\n    p").replace("Gelu", "Tanh")
+
+
+def test_results_are_the_same_bits_for_any_number_of_threads(rng: np.random.Generator) -> None:
+    feeds = {"x": rng.normal(size=(1100, 256)), "w": rng.normal(size=(256, 256))}
+    feeds = {name: array.astype(np.float32) for name, array in feeds.items()}
+    wanted = compiled(LARGE, 1).run(None, feeds)
+    for threads in (2, 3, 8):
+        session = compiled(LARGE, threads)
+        for _ in range(3):
+            for one, other in zip(session.run(None, feeds), wanted, strict=True):
+                assert one.tobytes() == other.tobytes()
+
+
+def test_callers_share_a_session(rng: np.random.Generator) -> None:
+    session = compiled(LARGE, 2)
+    w = rng.normal(size=(256, 256)).astype(np.float32)
+    inputs = [rng.normal(size=(n, 256)).astype(np.float32) for n in (3, 900, 901, 1, 900)]
+    wanted = [session.run(None, {"x": x, "w": w}) for x in inputs]
+    wrong: list[int] = []
+
+    def call(index: int) -> None:
+        for _ in range(5):
+            found = session.run(None, {"x": inputs[index], "w": w})
+            if any(a.tobytes() != b.tobytes() for a, b in zip(found, wanted[index], strict=True)):
+                wrong.append(index)
+
+    callers = [threading.Thread(target=call, args=(i,)) for i in range(len(inputs))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_session_works_in_the_child_of_a_fork(rng: np.random.Generator) -> None:
+    session = compiled(LARGE, 2)
+    feeds = {"x": rng.normal(size=(900, 256)), "w": rng.normal(size=(256, 256))}
+    feeds = {name: array.astype(np.float32) for name, array in feeds.items()}
+    wanted = session.run(None, feeds)
+    child = os.fork()
+    if child == 0:
+        found = session.run(None, feeds)
+        same = all(a.tobytes() == b.tobytes() for a, b in zip(found, wanted, strict=True))
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fornix.runtime import platform
+
+
+def test_at_least_one_processor_may_be_used() -> None:
+    assert 1 <= platform.usable_processors() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("max 100000", 1 << 16), ("150000 100000", 2), ("50000 100000", 1), ("nonsense", 1 << 16)],
+)
+def test_a_quota_of_a_control_group_is_rounded_up(tmp_path: Path, text: str, expected: int) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    assert platform._quota(tmp_path) == expected
+
+
+def test_the_first_version_of_control_groups_is_read_too(tmp_path: Path) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("250000\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert platform._quota(tmp_path) == 3
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
+    assert platform._quota(tmp_path) == 1 << 16
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
+def test_affinity_limits_the_processors() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert platform.usable_processors() == 1
+    finally:
+        os.sched_setaffinity(0, before)

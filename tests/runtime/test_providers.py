@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from fornix.errors import InvalidArgument, NotSupported
+from fornix.infer import Inference
+from fornix.ir.graph import Node, Value
+from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime.providers import Part, Placement, Provider, Run, Step
+
+CHAIN = """<ir_version: 8, opset_import: ["" : 18]>
+    f (float[N, 3] x, float[N, 3] z) => (float[N, 3] y) {
+        ["a"] a = Mul (x, x)
+        ["b"] b = Add (a, z)
+        ["c"] c = Exp (b)
+        ["d"] y = Add (c, a)
+    }"""
+X = np.arange(6, dtype=np.float32).reshape(2, 3) / 7
+WANTED = np.exp(X * X + X) + X * X
+
+
+class Adder(Provider):
+    """Runs additions on a device of its own, which is slow and remembers what it did."""
+
+    name = "AdderExecutionProvider"
+
+    def __init__(self) -> None:
+        self.additions = 0
+
+    def takes(self, node: Node, inference: Inference) -> bool:
+        return node.op_type == "Add" and inference.fact(node.output).has_rank
+
+    def compile(self, part: Part) -> Sequence[Step]:
+        return [Addition(self, node) for node in part.nodes]
+
+
+class Addition(Step):
+    def __init__(self, provider: Adder, node: Node) -> None:
+        self.provider, self.node = provider, node
+        self.reads = tuple(value for value in node.inputs if value is not None)
+        self.writes = node.outputs
+
+    def run(self, values: dict[Value, Any], run: Run) -> None:
+        left, right = (values[value] for value in self.reads)
+        assert left.shape[0] == run.extents["N"]
+        self.provider.additions += left.size
+        values[self.node.output] = left + right
+
+    def placements(self) -> Iterator[Placement]:
+        yield Placement(self.node.name, "Add", "", ("adder",), "")
+
+
+def session(*providers: Any, options: SessionOptions | None = None) -> InferenceSession:
+    return InferenceSession(parser.parse_model(CHAIN), options, providers=providers)
+
+
+def test_a_provider_takes_the_nodes_it_wants_and_leaves_the_rest_to_the_next() -> None:
+    adder = Adder()
+    for rest in ("CPUExecutionProvider", "ReferenceExecutionProvider"):
+        adder.additions = 0
+        runner = session(adder, rest)
+        assert runner.get_providers() == ["AdderExecutionProvider", rest]
+        for _ in range(2):
+            (y,) = runner.run(None, {"x": X, "z": X})
+            np.testing.assert_allclose(y, WANTED, rtol=1e-6)
+        assert adder.additions == 24
+        assert [(p.node, p.provider) for p in runner.placement()] == [
+            ("a", rest),
+            ("b", adder.name),
+            ("c", rest),
+            ("d", adder.name),
+        ]
+
+
+def test_a_node_that_nobody_takes_is_named() -> None:
+    with pytest.raises(NotSupported, match=r"node 'a' \(Mul\): a provider must take it, none of"):
+        session(Adder())
+
+
+def test_compiled_code_and_the_reference_compute_the_same() -> None:
+    compiled = session("CPUExecutionProvider").run(None, {"x": X, "z": X})[0]
+    reference = session("ReferenceExecutionProvider").run(None, {"x": X, "z": X})[0]
+    np.testing.assert_allclose(compiled, reference, rtol=1e-6)
+
+
+def test_placement_names_kernels_and_reasons() -> None:
+    places = session("CPUExecutionProvider").placement()
+    assert [place.op_type for place in places if not place.kernels] == []
+    assert {place.provider for place in places} == {"CPUExecutionProvider"}
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (string[N] x, float[N] z) => (string[N] y, float[N] w) {
+            ["text"] y = Identity (x)
+            ["number"] w = Neg (z)
+        }"""
+    runner = InferenceSession(parser.parse_model(text), providers=["CPUExecutionProvider"])
+    found = {place.node: place for place in runner.placement()}
+    assert found["number"].kernels == ("Neg",)
+    assert found["number"].reason == ""
+    assert found["text"].kernels == ()
+    assert found["text"].reason == "loops hold tensors of numbers and bools, 'x' is string[N]"
+
+
+def test_the_reference_runs_kernels_only() -> None:
+    places = session("ReferenceExecutionProvider").placement()
+    assert {(place.kernels, place.reason) for place in places} == {
+        ((), "the reference runs NumPy kernels")
+    }
+
+
+def test_a_fallback_can_be_forbidden() -> None:
+    options = SessionOptions()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session("CPUExecutionProvider", options=options)
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N] x) => (int64[1, M] y) { ["found"] y = NonZero (x) }"""
+    with pytest.raises(NotSupported, match=r"node 'found' \(NonZero\): with session\.disable"):
+        InferenceSession(parser.parse_model(text), options, providers=["CPUExecutionProvider"])
+
+
+def test_a_list_of_providers_that_is_empty_stands_for_the_default() -> None:
+    assert session().get_providers() == InferenceSession(parser.parse_model(CHAIN)).get_providers()
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(InvalidArgument, match="graph_optimization_level must be one of none, bas"):
+        session("CPUExecutionProvider", options=SessionOptions(graph_optimization_level="much"))
+    with pytest.raises(InvalidArgument, match="intra_op_num_threads must be 0 or more, found -1"):
+        session("CPUExecutionProvider", options=SessionOptions(intra_op_num_threads=-1))
+    options = SessionOptions()
+    with pytest.raises(InvalidArgument, match="a config entry is one of session"):
+        options.add_session_config_entry("session.unheard_of", "1")
+    with pytest.raises(InvalidArgument, match=r"config entry 'session\.x' must be set, it is not"):
+        options.get_session_config_entry("session.x")
+
+
+@pytest.mark.parametrize("level", [None, 0, 1, 2, 99, "none", "all"])
+def test_every_level_computes_the_same(level: int | str | None) -> None:
+    options = SessionOptions(graph_optimization_level=level)
+    for provider in ("CPUExecutionProvider", "ReferenceExecutionProvider"):
+        (y,) = session(provider, options=options).run(None, {"x": X, "z": X})
+        np.testing.assert_allclose(y, WANTED, rtol=1e-6)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fornix.runtime.threads import Pool
+
+
+def taking(pieces: int, do: Callable[[int, int], None]) -> Callable[[int], None]:
+    """Work that consists of ``pieces`` which anybody may take."""
+    following: Iterator[int] = itertools.count()
+
+    def work(worker: int) -> None:
+        while (piece := next(following)) < pieces:
+            do(piece, worker)
+
+    return work
+
+
+def test_every_piece_is_done_once() -> None:
+    pool = Pool(4)
+    for _ in range(50):
+        done: list[int] = []
+        pool.run(taking(100, lambda piece, _, done=done: done.append(piece)))  # type: ignore[misc]
+        assert sorted(done) == list(range(100))
+
+
+def test_workers_have_numbers_of_their_own() -> None:
+    pool = Pool(3)
+    seen: set[int] = set()
+    everybody = threading.Barrier(3)
+
+    def work(worker: int) -> None:
+        seen.add(worker)
+        everybody.wait(10)
+
+    pool.run(work)
+    assert seen == {0, 1, 2}
+
+
+def test_one_thread_needs_no_workers() -> None:
+    before = threading.active_count()
+    pool = Pool(1)
+    done: list[int] = []
+    pool.run(done.append)
+    assert done == [0]
+    assert threading.active_count() == before
+
+
+def test_an_error_in_a_worker_reaches_the_caller() -> None:
+    pool = Pool(2)
+    helps = threading.Event()
+
+    def work(worker: int) -> None:
+        if worker == 0:
+            helps.wait(10)
+            return
+        helps.set()
+        raise ValueError("from a worker")
+
+    with pytest.raises(ValueError, match="from a worker"):
+        pool.run(work)
+    with pytest.raises(KeyError, match="from the caller"):
+        pool.run(taking(1, lambda *_: (_ for _ in ()).throw(KeyError("from the caller"))))
+    done: list[int] = []
+    pool.run(taking(3, lambda piece, _: done.append(piece)))
+    assert sorted(done) == [0, 1, 2]
+
+
+def test_a_caller_who_finds_the_pool_busy_works_alone() -> None:
+    pool = Pool(2)
+    entered, leave = threading.Event(), threading.Event()
+
+    def long(worker: int) -> None:
+        if worker == 0:
+            entered.set()
+            leave.wait(10)
+
+    other = threading.Thread(target=pool.run, args=(long,))
+    other.start()
+    entered.wait(10)
+    workers: list[int] = []
+    pool.run(workers.append)
+    assert workers == [0]
+    leave.set()
+    other.join()
+
+
+def test_idle_workers_take_no_time() -> None:
+    pool = Pool(3)
+    pool.run(lambda _: None)
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.1
+
+
+def test_workers_end_with_their_pool() -> None:
+    pool = Pool(3)
+    pool.run(lambda _: None)
+    workers = list(pool._workers)
+    gone = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert gone() is None
+    for worker in workers:
+        worker.join(10)
+        assert not worker.is_alive()
