@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent / "src")
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
+# Machine code that tests make stays out of the user's cache, and serves the next run of the tests.
+os.environ.setdefault("FORNIX_CACHE", str(Path(tempfile.gettempdir()) / "fornix-tests-cache"))
 
 # By default every run tries the same examples; `--hypothesis-profile=search` looks for new ones.
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)
