@@ -27,6 +27,10 @@ settings.register_profile("search", deadline=None, max_examples=5000)
 settings.load_profile("fixed")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
 def refuse_network(event: str, arguments: tuple[object, ...]) -> None:
     if event != "socket.connect":
         return

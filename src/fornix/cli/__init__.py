@@ -15,6 +15,7 @@ from fornix.cli.command import EPILOG, Commands
 from fornix.cli.demo import demo_command
 from fornix.cli.info import info_command
 from fornix.cli.ops import ops_command
+from fornix.cli.optimize import optimize_command
 from fornix.cli.run import run_command
 from fornix.cli.text import text_command
 
@@ -35,7 +36,7 @@ __all__ = ["main"]
     help="Show Python's traceback of errors; so does FORNIX_TRACEBACK=1.",
 )
 def main(*, traceback: bool) -> None:
-    """Read, check, explain and run ONNX models.
+    """Read, check, explain, optimize and run ONNX models.
 
     MODEL is a file in any format of ONNX: protobuf (.onnx, .pb), text (.onnxtxt), textproto
     (.txtpb, .textproto …) or JSON (.json, .onnxjson). Every command takes --json, which prints one
@@ -49,6 +50,7 @@ for command in (
     check_command,
     info_command,
     ops_command,
+    optimize_command,
     demo_command,
     text_command,
 ):

@@ -43,7 +43,7 @@ def apply_rules(root: Graph, rules: Iterable[Rule], inference: Inference) -> Cha
 def _by_operator(rules: Iterable[Rule], inference: Inference) -> Mapping[str, list[Rule]]:
     """The rules by the operator they begin at; none where a model redefines the standard's."""
     table: dict[str, list[Rule]] = defaultdict(list)
-    if all(domain not in {"", "ai.onnx"} for domain, _, _ in inference.functions):
+    if all(domain for domain, _, _ in inference.functions):
         for rule in rules:
             table[rule.pattern.op_type].append(rule)
     return dict(table)
@@ -72,6 +72,8 @@ def replace(node: Node, results: Sequence[Value], inference: Inference) -> None:
     for old, new in zip(node.outputs, results, strict=False):
         if old.is_output and (new in standing or not new.can_replace(old)):
             new = Maker(node, graph, inference).Identity(new)
+        if old.is_output:
+            new.type, new.doc_string = old.declared_type, old.doc_string  # what the graph promises
         inference.facts.setdefault(new, inference.fact(old))
         standing.append(new)
     read = read_by(node)

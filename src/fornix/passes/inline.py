@@ -36,7 +36,7 @@ def inline_branches(root: Graph, inference: Inference) -> Changes:
         graph = waiting.pop()
         found: list[str] = []
         for node in graph.nodes:
-            if node.domain in {"", "ai.onnx"} and node.graphs:
+            if not node.domain and node.graphs:
                 found += _inline_if(node, inference) or _inline_loop(node, inference)
         waiting += [graph] if found else graph.graphs  # what came in may be known, too
         changes.update(found)

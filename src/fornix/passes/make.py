@@ -66,5 +66,4 @@ class Maker:
     @property
     def opset(self) -> int:
         """Version of ai.onnx that the model imports; 0 if it does not."""
-        imports = self._inference.imports
-        return imports.get("", imports.get("ai.onnx", 0))
+        return self._inference.imports.get("", 0)

@@ -106,7 +106,7 @@ class Application(Pattern):
 
     def matches_node(self, node: Node, bound: Bindings) -> Iterator[Bindings]:
         """As `matches`, for the node itself."""
-        if node.op_type != self.op_type or node.domain not in {self.domain, "ai.onnx"}:
+        if node.op_type != self.op_type or node.domain != self.domain:
             return
         if len(node.inputs) > len(self.inputs):
             return
@@ -134,10 +134,15 @@ class Either(Pattern):
 def _bind(name: str, found: Any, bound: Bindings) -> Iterator[Bindings]:
     if name not in bound:
         yield {**bound, name: found}
-    elif bound[name] is found or (
-        isinstance(found, np.ndarray) and np.array_equal(found, bound[name])
-    ):
+    elif _is_same(found, bound[name]):
         yield bound
+
+
+def _is_same(found: object, before: object) -> bool:
+    """Whether both are one value, or constants with the same contents."""
+    if isinstance(found, np.ndarray) and isinstance(before, np.ndarray):
+        return found is before or np.array_equal(found, before)
+    return found is before or (isinstance(found, float) and found == before)
 
 
 def _match_all(

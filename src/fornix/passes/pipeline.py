@@ -34,6 +34,7 @@ from fornix.passes.eliminate import eliminate_common, eliminate_dead, eliminate_
 from fornix.passes.fold_constants import fold_constants
 from fornix.passes.inline import inline_branches, inline_functions
 from fornix.passes.pattern import Rule
+from fornix.passes.push_transposes import push_transposes
 from fornix.passes.raise_opset import raise_opset
 
 
@@ -90,6 +91,8 @@ PIPELINE = (
     Pass("fuse_activations", Level.EXTENDED, _rules(fuse_activations.RULES)),
     Pass("fuse_layernorm", Level.EXTENDED, _rules(fuse_layernorm.RULES)),
     Pass("fuse_attention", Level.EXTENDED, _rules(fuse_attention.RULES)),
+    Pass("push_transposes", Level.BASIC, push_transposes),
+    Pass("canonicalize", Level.BASIC, _rules(canonicalize.RULES)),
     Pass("fold_affine", Level.EXTENDED, _rules(fold_affine.RULES)),
     Pass("fold_constants", Level.BASIC, fold_constants),
     Pass("eliminate_dead", Level.BASIC, eliminate_dead),

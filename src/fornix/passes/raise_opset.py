@@ -40,8 +40,7 @@ ADDS_ONLY = {
 
 def raise_opset(model: Model, opset: int) -> Changes:
     """Import version ``opset`` of ai.onnx, if every node means the same there."""
-    domain = "" if "" in model.opset_imports else "ai.onnx"
-    imported = model.opset_imports.get(domain, 0)
+    imported = model.opset_imports.get("", 0)
     if imported < LOWEST or imported >= opset or model.functions:
         return Counter()
     if not all(_stays(node, imported, opset) for node in nodes(model.graph)):
@@ -51,13 +50,13 @@ def raise_opset(model: Model, opset: int) -> Changes:
             adapter = _operator(node).adapters.get(step)
             if adapter is not None and node.graph is not None:
                 adapter(node, node.graph)
-    model.opset_imports[domain] = opset
+    model.opset_imports[""] = opset
     return Counter({"raised opset": 1})
 
 
 def _stays(node: Node, imported: int, opset: int) -> bool:
     """Whether ``node`` means the same, possibly adapted, at ``opset``."""
-    if node.domain not in {"", "ai.onnx"}:
+    if node.domain:
         return True
     operator = ops.find("", node.op_type)
     if operator is None or operator.schema(opset).is_deprecated:
@@ -71,7 +70,7 @@ def _stays(node: Node, imported: int, opset: int) -> bool:
 
 def _steps(node: Node, imported: int, opset: int) -> list[tuple[int, int]]:
     """The versions of the operator of ``node`` that ``opset`` passes, pair by pair."""
-    if node.domain not in {"", "ai.onnx"}:
+    if node.domain:
         return []
     versions = [schema.since_version for schema in _operator(node).schemas]
     return [step for step in pairwise(versions) if imported < step[1] <= opset]
