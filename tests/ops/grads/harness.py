@@ -95,6 +95,10 @@ class Case:
 
     def gradients(self, names: Sequence[str]) -> list[Array]:
         """Gradients of the loss by inputs, as fornix builds and evaluates them."""
+        return self.run(names)[1:]
+
+    def run(self, names: Sequence[str]) -> list[Array]:
+        """The outputs of the graph, and gradients of the loss by inputs."""
         model = self.model.clone()
         graph = model.graph
         by_name = {x.name: x for x in graph.inputs}
@@ -108,7 +112,7 @@ class Case:
         graph.append(gradient)
         graph.outputs = (*graph.outputs, *gradient.outputs)
         found: list[Array] = ReferenceEvaluator(model).run(None, self.feeds())
-        return found[1:]
+        return found
 
     def differences(self, name: str) -> Array:
         """The gradient by one input, from central differences."""
