@@ -91,7 +91,7 @@ def merge(store: Store) -> Store:
     k = 0
     while k + 1 < len(store.axes):
         a, b = store.axes[k], store.axes[k + 1]
-        if all(_moves_as_one(d, a, b) for d in index_dims(store)):
+        if all(moves_as_one(d, a, b) for d in index_dims(store)):
             joined = Variable(f"{a.name}{b.name}"[:8], a.extent * b.extent)
             axes = (*store.axes[:k], joined, *store.axes[k + 2 :])
             store = rewritten(store, axes, {a: 0, b: joined.dim})
@@ -101,7 +101,7 @@ def merge(store: Store) -> Store:
     return store
 
 
-def _moves_as_one(d: DimLike, a: Variable, b: Variable) -> bool:
+def moves_as_one(d: DimLike, a: Variable, b: Variable) -> bool:
     """Whether ``d`` depends on ``a*extent(b) + b`` only.
 
     What is loaded to index is looked at where its own indices are.
@@ -111,7 +111,7 @@ def _moves_as_one(d: DimLike, a: Variable, b: Variable) -> bool:
     for atom in (x for m in d.terms for x in m):
         if isinstance(atom, Loaded) or atom in {a, b}:
             continue
-        if not all(_moves_as_one(i, a, b) for i in atom.inner):
+        if not all(moves_as_one(i, a, b) for i in atom.inner):
             return False
     of_a, of_b = coefficient(d, a), coefficient(d, b)
     if of_a is None or of_b is None:
@@ -172,4 +172,4 @@ def _flip(node: Scalar, axis: Variable) -> int | None:
     return -(-bound // slope) if slope > 0 else bound // slope + 1
 
 
-__all__ = ["cut", "index_dims", "merge", "rewritten", "split", "without_units"]
+__all__ = ["cut", "index_dims", "merge", "moves_as_one", "rewritten", "split", "without_units"]

@@ -11,12 +11,15 @@ from collections.abc import Iterable
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import coefficient, variables
-from fornix.ir.loops import Apply, Load, Reduce, Scalar, Variable, walk
+from fornix.ir.loops import Apply, Load, Reduce, Scalar, Store, Variable, walk
 
 LOAD_COST = {0: 0.5, 1: 1.0, 2: 3.0, 3: 4.0, 4: 5.0}
 GATHER_COST = 16.0
 STORE_COST = {1: 2.0}
 SCATTER_COST = 32.0
+OPERATION_COST = 0.5
+MASKED = 1.3
+"""What the masked end of a short axis costs, as a factor."""
 LIKELY_EXTENT = 1024
 """What is assumed of an extent that is not known."""
 
@@ -60,15 +63,66 @@ def load_cost(e: Load, axis: Variable) -> float:
 @functools.lru_cache(maxsize=4096)
 def fold_axis(e: Reduce, lanes: int) -> Variable | None:
     """The axis of a reduction along which vectors pay; None if none does."""
+    best = min(e.axes, key=lambda axis: _fold_cost(e, axis, lanes))
+    return best if _fold_cost(e, best, lanes) < _fold_cost(e, None, lanes) else None
+
+
+def _fold_cost(e: Reduce, axis: Variable | None, lanes: int) -> float:
+    """What ``lanes`` elements of a reduction cost, in vectors along ``axis``."""
     loads = accesses([e.body])
-    scalar = float(lanes) * max(len(loads), 1)
-    best: tuple[float, int] | None = None
-    for k, axis in enumerate(e.axes):
-        cost = sum(load_cost(x, axis) for x in loads) + 1
-        cost *= lanes / useful_lanes(axis.extent, lanes)
-        if cost < scalar and (best is None or cost < best[0]):
-            best = cost, k
-    return None if best is None else e.axes[best[1]]
+    if axis is None:
+        return lanes * (len(loads) + 1.0)
+    cost = sum(load_cost(x, axis) for x in loads) + 1
+    return cost * lanes / useful_lanes(axis.extent, lanes)
+
+
+def map_cost(store: Store, axis: Variable | None, lanes: int) -> float:
+    """What an element of ``store`` costs, in vectors along ``axis``, or one at a time.
+
+    Reductions that do not depend on the axis run in vectors of their own, once for all of it.
+    """
+    folds = outer_reductions(store.value)
+    inside = {x for e in folds for x in accesses([e.body])}
+    loads = [x for x in accesses([store.value]) if x not in inside]
+    work = OPERATION_COST * min(store.value.size - sum(e.size for e in folds), 1000)
+    total = work + sum(1.0 if axis is None else load_cost(x, axis) for x in loads)
+    if axis is None:
+        total += 1.0
+    else:
+        step = stride_of(store.address, axis)
+        total += SCATTER_COST if step is None else STORE_COST.get(step, SCATTER_COST)
+    useful = 1.0 if axis is None else useful_lanes(axis.extent, lanes)
+    total /= useful
+    for e in folds:
+        total += _reduction_cost(e, axis, lanes, useful)
+    return total if useful in {1.0, lanes} else total * MASKED
+
+
+def _reduction_cost(e: Reduce, axis: Variable | None, lanes: int, useful: float) -> float:
+    """What reduction ``e`` costs for one element."""
+    count = 1
+    for a in e.axes:
+        count *= likely(a.extent)
+    if axis is not None and axis in e.variables:
+        return count * (sum(load_cost(x, axis) for x in accesses([e.body])) + 1) / useful
+    own = min(_fold_cost(e, a, lanes) for a in (None, *e.axes)) / lanes
+    return count * own / (1 if axis is None else likely(axis.extent))
+
+
+def outer_reductions(value: Scalar) -> list[Reduce]:
+    """The reductions in ``value`` that are not inside another one."""
+    found: dict[Reduce, None] = {}
+    waiting, seen = [value], set[Scalar]()
+    while waiting:
+        e = waiting.pop()
+        if e in seen:
+            continue
+        seen.add(e)
+        if isinstance(e, Reduce):
+            found[e] = None
+        else:
+            waiting += e.args
+    return list(found)
 
 
 def lanes_for(values: Iterable[Scalar], dtypes: Iterable[DType], vector_bytes: int) -> int:
@@ -100,6 +154,8 @@ __all__ = [
     "lanes_for",
     "likely",
     "load_cost",
+    "map_cost",
+    "outer_reductions",
     "stride_of",
     "useful_lanes",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fornix.compile.axes import without_units
 from fornix.compile.cost import lanes_for, stride_of
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put
+from fornix.compile.schedule.chunks import looped
 from fornix.compile.schedule.map import LIGHT_UNITS, alone
 from fornix.compile.target import Target
 from fornix.ir.loops import Scan, Scatter, Store
@@ -30,9 +31,7 @@ def update_nest(scatter: Scatter, target: Target) -> Nest:
     axes = list(update.axes)
     if axes and stride_of(update.address, axes[-1]) == 1:
         body = (Lanes(axes.pop(), LIGHT_UNITS, body),)
-    for axis in reversed(axes):
-        body = (Loop(axis, body),)
-    return Nest("scatter", _one_thread(body), lanes)
+    return Nest("scatter", _one_thread(looped(axes, body)), lanes)
 
 
 def _one_thread(body: Block) -> Block:

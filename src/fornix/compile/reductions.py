@@ -1,0 +1,43 @@
+"""Changes of reductions that keep what is computed, and what a schedule asks about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fornix.compile.axes import moves_as_one
+from fornix.ir.loops import Reduce, Scalar, Variable, replace, substitute_scalar, walk
+from fornix.ir.loops.scalar import reduction
+
+
+def reductions(values: Iterable[Scalar]) -> list[Reduce]:
+    """Every reduction in ``values`` once, inner ones first."""
+    found = {e: None for value in values for e in walk(value) if isinstance(e, Reduce)}
+    return list(found)
+
+
+def merged(value: Scalar) -> Scalar:
+    """``value`` with neighbouring axes of each reduction joined where its indices allow it."""
+    done: dict[Scalar, Scalar] = {}
+    for e in reductions([value]):
+        body = replace(e.body, done) if done else e.body
+        joined = _merged(e.op, e.axes, body)
+        if joined is not e:
+            done[e] = joined
+    return replace(value, done) if done else value
+
+
+def _merged(op: str, axes: tuple[Variable, ...], body: Scalar) -> Scalar:
+    k = 0
+    while k + 1 < len(axes):
+        a, b = axes[k], axes[k + 1]
+        if all(moves_as_one(d, a, b) for node in walk(body) for d in node.dims):
+            joined = Variable(f"{a.name}{b.name}"[:8], a.extent * b.extent)
+            body = substitute_scalar(body, {a: 0, b: joined.dim})
+            axes = (*axes[:k], joined, *axes[k + 2 :])
+            k = max(k - 1, 0)
+        else:
+            k += 1
+    return reduction(op, axes, body)
+
+
+__all__ = ["merged", "reductions"]

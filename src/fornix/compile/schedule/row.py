@@ -1,0 +1,165 @@
+"""Rows: reductions along an axis and the elementwise work on the same axis, in one visit.
+
+Softmax and the normalisations are rows. The axis of each reduction is renamed to the row's axis, so
+that what two stages share is one expression: ``exp(x − max)`` is in the sum and in the quotient. A
+short row stays in registers from stage to stage; in a long one, what is dear and used again goes to
+a row buffer in scratch memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fornix.compile.cost import lanes_for
+from fornix.compile.kernel import SCRATCH_ALIGNMENT
+from fornix.compile.nest import Block, Fold, Lanes, Nest, Put
+from fornix.compile.reductions import reductions
+from fornix.compile.schedule.chunks import chunked
+from fornix.compile.target import Target
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import (
+    Apply,
+    Buffer,
+    Load,
+    Reduce,
+    Scalar,
+    Store,
+    Variable,
+    load,
+    replace,
+    substitute_scalar,
+    walk,
+)
+
+TEMPORARIES = 20
+"""Vector registers that the work on a row needs besides the row: 12 of 32 hold the row."""
+COSTLY = 12
+"""Nodes from which on a value that is used again is kept instead of computed again."""
+MAX_BUFFERS = 3
+UNITS = 4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A reduction of the row: ``body`` is over the row's axis."""
+
+    result: Reduce
+    body: Scalar
+    kept: tuple[Put, ...] = ()
+
+
+def row_axis(store: Store, vector: Variable | None) -> tuple[Variable, list[Reduce]] | None:
+    """The axis of a row, and the reductions along it; None if ``store`` is none.
+
+    It is the vector axis ``vector`` of the store, or if that has none, the reductions' own.
+    """
+    found = [e for e in reductions([store.value]) if _may_be_row(e, vector)]
+    if not found:
+        return None
+    if vector is None:
+        axis = Variable("r", found[0].axes[0].extent)
+        same = [e for e in found if e.axes[0].extent == axis.extent]
+        return (axis, same) if len(same) > 1 else None
+    same = [e for e in found if e.axes[0].extent == vector.extent]
+    return (vector, same) if same else None
+
+
+def _may_be_row(e: Reduce, vector: Variable | None) -> bool:
+    return len(e.axes) == 1 and (vector is None or vector not in e.variables)
+
+
+def row_nest(
+    store: Store, axis: Variable, along: Sequence[Reduce], target: Target
+) -> Nest:
+    """One visit per row: the stages in their order, then the elements of ``store``."""
+    lanes = lanes_for([store.value], [store.buffer.dtype], target.vector_bytes)
+    value = _by_reciprocals(store.value, set(along))
+    stages = [Stage(e, substitute_scalar(e.body, {e.axes[0]: axis.dim})) for e in along]
+    vectors = -(-axis.extent // lanes) if isinstance(axis.extent, int) else None
+    scratch: dict[Buffer, DimLike] = {}
+    if vectors is not None and vectors <= target.vector_registers - TEMPORARIES:
+        units = vectors
+    else:
+        units = UNITS
+        stages, value, scratch = _with_buffers(axis, stages, value)
+    body: Block = tuple(Fold(s.result, axis, units, s.body, s.kept) for s in stages)
+    put = Put(store.buffer, store.address, value)
+    body = (*body, Lanes(axis, units, (put,)) if axis in store.axes else put)
+    chunks, parallel = chunked([a for a in store.axes if a is not axis], body)
+    size = sum((_aligned(axis, b) for b in scratch), start=0)
+    return Nest("row", (chunks,), lanes, parallel, scratch, size)
+
+
+def _by_reciprocals(value: Scalar, along: set[Reduce]) -> Scalar:
+    """Division by what is the same for the whole row is multiplication by its reciprocal."""
+    new: dict[Scalar, Scalar] = {}
+    for e in walk(value):
+        if isinstance(e, Apply) and e.op == "div" and e.args[1] in along and e.dtype.is_float:
+            new[e] = e.args[0] * (1.0 / e.args[1])
+    return replace(value, new) if new else value
+
+
+def _with_buffers(
+    axis: Variable, stages: list[Stage], value: Scalar
+) -> tuple[list[Stage], Scalar, dict[Buffer, DimLike]]:
+    """The stages, with values that later ones use again kept in row buffers."""
+    bodies = [*(s.body for s in stages), value]
+    kept: dict[int, list[Put]] = {}
+    buffers: list[Buffer] = []
+    for k in range(len(stages)):
+        for e in _used_again(axis, bodies[k], bodies[k + 1 :]):
+            if len(buffers) == MAX_BUFFERS:
+                break
+            buffer = Buffer(f"row{len(buffers)}", (axis.extent,), e.dtype)
+            buffers.append(buffer)
+            kept.setdefault(k, []).append(Put(buffer, axis.dim, e))
+            again = {e: load(buffer, axis.dim)}
+            bodies[k + 1 :] = [replace(b, again) for b in bodies[k + 1 :]]
+    stages = [
+        Stage(s.result, body, tuple(kept.get(k, ())))
+        for k, (s, body) in enumerate(zip(stages, bodies, strict=False))
+    ]
+    return stages, bodies[-1], _offsets(axis, buffers)
+
+
+def _used_again(axis: Variable, body: Scalar, later: Sequence[Scalar]) -> Iterable[Scalar]:
+    """The dearest values in ``body`` that ``later`` ones contain, none inside another."""
+    shared = {e for b in later for e in walk(b)}
+    found = [
+        e
+        for e in walk(body)
+        if e in shared and axis in e.variables and _cost(e) >= COSTLY and not isinstance(e, Load)
+    ]
+    inner = {x for e in found for x in walk(e) if x is not e}
+    return [e for e in found if e not in inner]
+
+
+FUNCTION_COST = 15
+"""What a mathematical function counts as, in nodes."""
+
+
+def _cost(e: Scalar) -> int:
+    functions = sum(isinstance(x, Apply) and x.op in _DEAR for x in walk(e))
+    return min(e.size, COSTLY * 4) + FUNCTION_COST * functions
+
+
+_DEAR = {"exp", "log", "erf", "tanh", "sin", "cos", "pow", "div", "sqrt"}
+
+
+def _aligned(axis: Variable, buffer: Buffer) -> DimLike:
+    size = buffer.dtype.numpy.itemsize
+    lines = (axis.extent * size + SCRATCH_ALIGNMENT - 1) // SCRATCH_ALIGNMENT
+    return lines * SCRATCH_ALIGNMENT
+
+
+def _offsets(axis: Variable, buffers: Sequence[Buffer]) -> dict[Buffer, DimLike]:
+    offset: DimLike = 0
+    found: dict[Buffer, DimLike] = {}
+    for buffer in buffers:
+        found[buffer] = offset
+        offset = offset + _aligned(axis, buffer)
+    return found
+
+
+__all__ = ["row_axis", "row_nest"]
