@@ -8,6 +8,7 @@ and `lower_op` call one rule; `peer` runs the same node in onnxruntime.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ from fornix.ops.call import (
     lower_node,
     run_node,
 )
-from fornix.ops.fact import Fact
+from fornix.ops.fact import Fact, join_types
 from tests.compare import assert_same
 from tests.ir.interpreter import interpret
 
@@ -87,8 +88,15 @@ def infer_op(
 def type_of(value: Any) -> Type:
     """The type of a run-time value; an optional without value has no type of its own."""
     if isinstance(value, list):
-        return SequenceType(type_of(value[0]) if value else None)
+        kinds = [type_of(element) for element in value]
+        return SequenceType(functools.reduce(_joined, kinds) if kinds else None)
     return TensorType(DType.of(value.dtype), value.shape)
+
+
+def _joined(one: Type, other: Type) -> Type:
+    joined = join_types(one, other, "elements differ")
+    assert joined is not None
+    return joined
 
 
 def fact_of(value: Any, *, is_known: bool = True) -> Fact | None:

@@ -219,7 +219,7 @@ def test_dropout_names_what_is_wrong() -> None:
     on = np.asarray(True)
     with pytest.raises(ShapeError, match=r"ratio must be in \[0, 1\), got 1"):
         run_op("Dropout", [DATA, np.asarray(1, np.float32), on])
-    with pytest.raises(ShapeError, match=r"ratio must be a scalar, got ratio\[2\]"):
+    with pytest.raises(ShapeError, match=r"ratio must have one element, found shape \[2\]"):
         infer_op("Dropout", [tensor(FLOAT32, (3,)), tensor(FLOAT32, (2,))])
 
 
@@ -273,3 +273,13 @@ def test_statistics_in_float32_standardize_doubles_in_double_precision() -> None
     wanted = (x - mean.astype(float)) / np.sqrt(var.astype(float) + epsilon)
     inputs = [x, scale, shift, mean, var]
     check_node("BatchNormalization", inputs, expected=[wanted], opset=15, rtol=1e-14, atol=1e-14)
+
+
+def test_ratio_and_training_mode_are_single_elements() -> None:
+    x = np.ones(3, np.float32)
+    one, two = np.array([0.25], np.float32), np.array([0.25, 0.5], np.float32)
+    check_node("Dropout", [x, one, np.array([False])], expected=[x], opset=13)
+    with pytest.raises(ShapeError, match="ratio must have one element, found shape"):
+        run_op("Dropout", [x, two], opset=13)
+    with pytest.raises(ShapeError, match="ratio must have one element, found shape"):
+        infer_op("Dropout", [tensor(FLOAT32, (3,)), tensor(FLOAT32, (2,))], opset=13)

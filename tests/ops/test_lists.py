@@ -25,6 +25,7 @@ LISTS: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("Unsqueeze", [X, [[0]]], {}),
     ("ReduceSum", [X, [[0]]], {}),
     ("Split", [X, [[1, 1]]], {"axis": 1}),
+    ("SplitToSequence", [X, [[1, 1]]], {"axis": 1}),
     ("ConstantOfShape", [[[2, 3]]], {}),
     ("CenterCropPad", [X, [[1, 2, 3]]], {}),
     ("Col2Im", [X, [[3]], [2]], {}),

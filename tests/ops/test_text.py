@@ -7,7 +7,7 @@ import pytest
 
 from fornix.dtype import FLOAT32, INT64, STRING
 from fornix.errors import Fail, ShapeError
-from fornix.ir.dim import symbol
+from fornix.ir.dim import maximum, symbol
 from fornix.ops.fact import tensor, unranked
 from tests.ops.harness import check_node, infer_op, peer, run_op
 
@@ -107,7 +107,7 @@ def test_string_normalizer_says_what_does_not_fit(
 
 def test_strings_of_unknown_rank_keep_their_type() -> None:
     assert infer_op("RegexFullMatch", [unranked(STRING)], {"pattern": ""})[0].dtype is not None
-    assert infer_op("StringNormalizer", [tensor(STRING, (C,))])[0].shape == (C,)
+    assert infer_op("StringNormalizer", [tensor(STRING, (C,))])[0].shape == (maximum(C, 1),)
 
 
 NUMBERS = {
@@ -168,3 +168,33 @@ def test_tf_idf_vectorizer_says_what_does_not_fit(changes: dict[str, Any], messa
 def test_tf_idf_vectorizer_needs_rows() -> None:
     with pytest.raises(ShapeError, match=r"X must be \[C\] or \[N, C\], found \[\]"):
         run_op("TfIdfVectorizer", [np.array(1)], NUMBERS)
+
+
+@pytest.mark.parametrize("pattern", [r"\w+", r"\d+", r"\S+\s\S+"])
+def test_classes_of_characters_are_those_of_ascii(pattern: str) -> None:
+    words = np.array(
+        ["ne", "né", "12", "\N{ARABIC-INDIC DIGIT ONE}", "a b", "a\N{NO-BREAK SPACE}b"], object
+    )
+    wanted = peer("RegexFullMatch", [words], {"pattern": pattern})
+    check_node("RegexFullMatch", [words], {"pattern": pattern}, expected=wanted)
+
+
+def test_the_last_part_of_a_split_at_white_space_ends_without_any() -> None:
+    texts = np.array([" a  b ", "a b  c "], object)
+    wanted = peer("StringSplit", [texts], {"maxsplit": 1}, outputs=2)
+    check_node("StringSplit", [texts], {"maxsplit": 1}, expected=wanted)
+
+
+def test_no_words_leave_one_empty_word() -> None:
+    empty = np.zeros((1, 0), object)
+    check_node("StringNormalizer", [empty], expected=[np.array([[""]], object)])
+
+
+def test_no_rows_have_no_counts() -> None:
+    attributes = {
+        "max_gram_length": 1, "min_gram_length": 1, "max_skip_count": 0, "mode": "TF",
+        "ngram_counts": [0], "ngram_indexes": [0], "pool_int64s": [2],
+    }  # fmt: skip
+    for shape in ((0,), (0, 3)):
+        wanted = np.zeros((*shape[:-1], 1), np.float32)
+        check_node("TfIdfVectorizer", [np.zeros(shape, np.int64)], attributes, expected=[wanted])

@@ -29,7 +29,7 @@ from fornix.ops.adapt import (
 )
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import shape_text
+from fornix.ops.geometry import shape_text, single
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, widened
 from fornix.ops.scalar import sqrt
@@ -372,7 +372,8 @@ def infer_dropout(
     for name, given in (("ratio", ratio), ("training_mode", training_mode)):
         if isinstance(given, Fact) and given.has_rank:
             require(
-                given.rank == 0, f"{name} must be a scalar, got {name}{shape_text(given.shape)}"
+                all(equal(extent, 1) is not False for extent in given.shape),
+                f"{name} must have one element, found shape {shape_text(given.shape)}",
             )
     mask = data.dtype if node.version < BOOLEAN_MASK else BOOL_DTYPE
     shape = data.shape
@@ -421,8 +422,8 @@ def dropout(
     the stream of NumPy's RandomState, as the standard's cases do. Raises ShapeError unless
     0 ≤ ratio < 1. Source: ONNX Dropout-13.
     """
-    trains = training_mode is not None and bool(training_mode)
-    part = DEFAULT_RATIO if ratio is None else float(ratio)
+    trains = training_mode is not None and bool(single(training_mode, "training_mode"))
+    part = DEFAULT_RATIO if ratio is None else float(single(ratio, "ratio"))
     return _dropped(data, part if trains else 0.0, _stream(seed, node.random))
 
 

@@ -19,7 +19,7 @@ from fornix.ir.graph import Graph
 from fornix.ir.types import SequenceType, TensorType, Type
 from fornix.ops.call import InferNode, RunNode
 from fornix.ops.fact import Array, Fact, dims_of, join_types, tensor, unranked
-from fornix.ops.geometry import normalize_axis, shape_text, single, unified
+from fornix.ops.geometry import listed, normalize_axis, shape_text, single, unified
 from fornix.ops.move import concat
 from fornix.ops.op import op
 from fornix.ops.types import BF16, I32, I64, SEQ, TENSOR
@@ -237,7 +237,7 @@ def _ends(extent: int, split: Array) -> list[int]:
     if split.ndim == 0:
         require(split >= 1, f"a scalar split must be 1 or more, got {split}")
         return [min(end, extent) for end in range(int(split), extent + int(split), int(split))]
-    lengths = split.reshape(-1).tolist()
+    lengths = listed(split, "split")
     require(
         min(lengths, default=0) >= 0 and sum(lengths) == extent,
         f"entries of split must be 0 or more and add up to {extent}, got {shape_text(lengths)}",

@@ -6,6 +6,7 @@ back-references, and guarantees linear time; otherwise the two agree but for rar
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,7 +15,7 @@ import numpy as np
 from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import FLOAT32, INT64, STRING
 from fornix.errors import Fail, require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import DimLike, known, maximum
 from fornix.ops.call import InferNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import broadcast_shapes, shape_text
@@ -57,7 +58,7 @@ def regex_full_match(X: Array, *, pattern: str = "") -> Array:
     Raises Fail if it is no regular expression. Source: ONNX RegexFullMatch-20.
     """
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(pattern, re.ASCII)  # as in RE2, which the standard names
     except re.error as error:
         raise Fail(f"pattern must be a regular expression, got {pattern!r}: {error}") from error
     matches = [compiled.fullmatch(text) is not None for text in X.reshape(-1)]
@@ -85,10 +86,12 @@ def string_split(
     """The parts of each string between occurrences of ``delimiter``, and their numbers.
 
     X[*S] → Y[*S, most parts], padded with empty strings, Z[*S]. Without ``delimiter``, runs of
-    white space separate. After ``maxsplit`` parts the rest is one. Source: ONNX StringSplit-20.
+    white space separate, and none stands at the ends. After ``maxsplit`` parts the rest is one.
+    Source: ONNX StringSplit-20.
     """
     limit = -1 if maxsplit is None else maxsplit
-    parts = [text.split(delimiter or None, limit) for text in X.reshape(-1)]
+    texts = X.reshape(-1) if delimiter else [text.strip() for text in X.reshape(-1)]
+    parts = [text.split(delimiter or None, limit) for text in texts]
     counts = np.array([len(found) for found in parts], np.int64)
     result = np.full((len(parts), int(counts.max(initial=0))), "", object)
     for row, found in zip(result, parts, strict=True):
@@ -114,10 +117,10 @@ def infer_string_normalizer(
     node: InferNode,
 ) -> Fact:
     _check_words(X.shape)
-    count = node.unknown("how many words are no stop words") if stopwords else X.shape[-1]
-    if count == 0:
-        count = 1
-    return tensor(STRING, (*X.shape[:-1], count))
+    if stopwords:
+        return tensor(STRING, (*X.shape[:-1], node.unknown("how many words are no stop words")))
+    # of no word, one empty word is left
+    return tensor(STRING, (*X.shape[:-1], maximum(X.shape[-1], 1)))
 
 
 @StringNormalizer.kernel
@@ -199,7 +202,7 @@ def tf_idf_vectorizer(
     )
     size = max(ngram_indexes, default=-1) + 1
     coordinates = _coordinates(list(pool or []), ngram_counts, ngram_indexes)
-    rows = X.reshape(-1, X.shape[-1]).tolist()
+    rows = X.reshape(math.prod(X.shape[:-1]), X.shape[-1]).tolist()
     counts = np.zeros((len(rows), size), np.float32)
     for count, row in zip(counts, rows, strict=True):
         for gram in _grams(row, range(min_gram_length, max_gram_length + 1), max_skip_count):

@@ -76,7 +76,7 @@ def another_attribute(case: Case, rng: np.random.Generator) -> Case | None:
         return None
     value = case.attributes[name]
     changed: Any
-    if value in (0, 1) and name not in PLACES:
+    if isinstance(value, np.ndarray) or (value in {0, 1} and name not in PLACES):
         return None
     if isinstance(value, int):
         changed = _pick(rng, [-100, -9, -1, 0, 2, 7, 100])

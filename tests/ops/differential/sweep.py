@@ -33,7 +33,7 @@ def sweep(domain: str, name: str, options: argparse.Namespace, note: Path) -> No
     for case in cases(domain, name, rounds=options.rounds, seed=options.seed):
         if options.hostile:
             case = mutated(case, rng)
-        note.write_text(str(case))
+        note.write_text(str(case), encoding="utf-8")
         findings = (judge_hostile if options.hostile else judge)(case, answers)
         for finding in findings:
             kind = re.sub(r"[-\d.+e]+", "#", str(finding))[: options.width]
