@@ -30,6 +30,7 @@ from fornix.passes import (
     fuse_layernorm,
 )
 from fornix.passes.apply import Changes, apply_rules
+from fornix.passes.cancel_splits import cancel_splits
 from fornix.passes.eliminate import eliminate_common, eliminate_dead, eliminate_stored
 from fornix.passes.fold_constants import fold_constants
 from fornix.passes.inline import inline_branches, inline_functions
@@ -83,6 +84,7 @@ PIPELINE = (
     Pass("fold_constants", Level.BASIC, fold_constants),
     Pass("eliminate_dead", Level.BASIC, eliminate_dead),
     Pass("canonicalize", Level.BASIC, _rules(canonicalize.RULES)),
+    Pass("cancel_splits", Level.BASIC, cancel_splits),
     Pass("eliminate_common", Level.BASIC, eliminate_common),
     Pass("fold_batchnorm", Level.BASIC, _rules(fold_batchnorm.RULES)),
     Pass("fold_pad", Level.BASIC, _rules(fold_pad.RULES)),
