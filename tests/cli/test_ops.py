@@ -14,7 +14,7 @@ from tests.cli.command import call
 
 SUMMARY = {"domain", "name", "family", "newest", "summary", "support"}
 PAGE = SUMMARY | {"deprecated", "signature", "types", "types_in_short", "description", "history"}
-COLUMNS = {"schema", "infer", "kernel", "lower", "adapt", "doc"}
+COLUMNS = {"schema", "infer", "kernel", "lower", "grad", "adapt", "doc"}
 
 
 def page(*arguments: str) -> dict[str, object]:

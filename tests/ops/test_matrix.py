@@ -48,7 +48,7 @@ def test_an_operator_without_rules_has_empty_cells(bare: Operator) -> None:
     empty = Cell("", is_full=False)
     assert row(bare) == {
         "schema": Cell("3", is_full=True),
-        **dict.fromkeys(["infer", "kernel", "lower", "adapt", "doc"], empty),
+        **dict.fromkeys(["infer", "kernel", "lower", "grad", "adapt", "doc"], empty),
     }
     assert description(bare) == ""
 
@@ -88,3 +88,13 @@ def test_a_gap_is_found(bare: Operator, monkeypatch: pytest.MonkeyPatch) -> None
     assert [(operator.name, column) for operator, column in gaps()] == [
         ("Bare", "infer"), ("Bare", "kernel"), ("Bare", "doc")
     ]  # fmt: skip
+
+
+def test_gradients_pass_by_a_rule_or_a_body_or_not_at_all(bare: Operator) -> None:
+    rows = {operator.name: cells["grad"].text for operator, cells in matrix().items()}
+    assert rows["Conv"] == "grad"
+    assert rows["AffineGrid"] == "body"
+    assert rows["Det"] == ""
+    assert rows["Shape"] == rows["Greater"] == "no floats"
+    bare.grad(lambda x, node: node.g)
+    assert row(bare)["grad"] == Cell("grad", is_full=True)

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from fornix import ops
+from fornix.ops.grads import load
 from fornix.ops.op import Operator
+from fornix.ops.types import FLOAT
 
-COLUMNS = ("schema", "infer", "kernel", "lower", "adapt", "doc")
-"""``lower`` is met by a lowering, by a body, or by saying that the kernel serves (opaque)."""
+COLUMNS = ("schema", "infer", "kernel", "lower", "grad", "adapt", "doc")
+"""``lower`` is met by a lowering, by a body, or by saying that the kernel serves (opaque); ``grad``
+by a derivative, by a body, or by taking or giving no floating-point tensors."""
 
 REQUIRED = ("schema", "infer", "kernel", "doc")
 """Columns that every operator has to fill."""
@@ -62,6 +65,7 @@ def row(operator: Operator) -> dict[str, Cell]:
         "infer": part(sum(has(operator, "infer")), count),
         "kernel": part(sum(has(operator, "kernel")), count),
         "lower": lowering(operator),
+        "grad": derivative(operator),
         "adapt": part(adapted, len(steps)) if steps else Cell("one version", is_full=True),
         "doc": Cell("yes" if described else "", described),
     }
@@ -86,6 +90,20 @@ def lowering(operator: Operator) -> Cell:
         if operator.rule(kind, newest) is not None:
             return Cell(kind, is_full=True)
     return Cell("", is_full=False)
+
+
+def derivative(operator: Operator) -> Cell:
+    """How gradients pass the newest version of ``operator``."""
+    load()
+    newest = operator.schemas[-1]
+    for kind in ("grad", "body"):
+        if operator.rule(kind, newest.since_version) is not None:
+            return Cell(kind, is_full=True)
+    has_floats = [
+        any(FLOAT.members & newest.allowed(formal) for formal in formals)
+        for formals in (newest.inputs, newest.outputs)
+    ]
+    return Cell("", is_full=False) if all(has_floats) else Cell("no floats", is_full=True)
 
 
 def description(operator: Operator) -> str:

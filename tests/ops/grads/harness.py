@@ -167,10 +167,14 @@ def check(
             expected = case.peer(peer, names) if peer is not None else []
             if differences:
                 numeric = [case.differences(key) for key in names]
-                for one, other in zip(found, numeric, strict=True):
-                    np.testing.assert_allclose(one, other, **DIFFERENCES)
+                _assert_close(found, numeric, DIFFERENCES)
                 expected = expected or numeric
-        for key, one, other in zip(names, found, expected, strict=True):
-            assert one.shape == case.arrays[key].shape
-            tolerance = PEER if peer is not None else DIFFERENCES
-            np.testing.assert_allclose(one, other, **tolerance)
+        assert [x.shape for x in found] == [case.arrays[key].shape for key in names]
+        _assert_close(found, expected, PEER if peer is not None else DIFFERENCES)
+
+
+def _assert_close(
+    found: Sequence[Array], expected: Sequence[Array], tolerance: dict[str, Any]
+) -> None:
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, **tolerance)

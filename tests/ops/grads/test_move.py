@@ -152,3 +152,33 @@ def test_the_greatest_values_send_the_gradient_back() -> None:
 
 def test_the_values_of_one_hot_get_sums() -> None:
     check("OneHot", [np.array([0, 2, 1]), np.array(3), random(2)], of_inputs=[2])
+
+
+def test_updates_of_a_cache() -> None:
+    cache, update = random(2, 1, 4, 3), random(2, 1, 2, 3, seed=1)
+    check("TensorScatter", [cache, update, ints(1, 2)])
+    check("TensorScatter", [cache, update, ints(1, 3)], {"mode": "circular"})
+
+
+def test_unpooled_elements_get_back_what_stands_where_they_went() -> None:
+    x, places = random(1, 1, 2, 2), np.array([[[[5, 3], [8, 15]]]])
+    attributes = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    check("MaxUnpool", [x, places], attributes)
+    case = Case("MaxUnpool", [x, places, ints(1, 1, 5, 5)], attributes)
+    with pytest.raises(NotSupported, match="with output_shape it has no derivative here"):
+        case.gradients(["x0"])
+
+
+def test_ranges_depend_on_start_and_step() -> None:
+    limits = [np.array(0.5), np.array(2.25), np.array(0.5)]
+    check("Range", limits, constants=[1], dims=["static"])
+
+
+@pytest.mark.parametrize("interleaved", [0, 1])
+def test_rotations_are_undone(interleaved: int) -> None:
+    angles = random(2, 3, 2, seed=1)
+    inputs = [random(2, 2, 3, 4), np.cos(angles), np.sin(angles)]
+    check("RotaryEmbedding", inputs, {"interleaved": interleaved}, of_inputs=[0])
+    case = Case("RotaryEmbedding", inputs, {"interleaved": interleaved})
+    with pytest.raises(NotSupported, match="the gradient of its cos_cache and sin_cache is not"):
+        case.gradients(["x1"])

@@ -31,6 +31,7 @@ FAMILIES: tuple[str, ...] = (
     "pool",
     "norm",
     "resize",
+    "attention",
     "loss",
     "control",
 )

@@ -16,7 +16,8 @@ from fornix.ops.geometry import normalize_axis
 from fornix.ops.grads.move import chosen
 from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
-from fornix.ops.scatter import Scatter, ScatterElements, ScatterND
+from fornix.ops.indexed_pool import MaxUnpool
+from fornix.ops.scatter import Scatter, ScatterElements, ScatterND, TensorScatter
 
 
 @Gather.grad
@@ -89,6 +90,37 @@ def _check_reduction(reduction: str) -> None:
         f"the derivative of the reduction {reduction!r} is not supported",
         NotSupported,
     )
+
+
+@TensorScatter.grad
+def grad_tensor_scatter(
+    cache: Term,
+    update: Term,
+    write_indices: Term | None = None,
+    *,
+    axis: int,
+    mode: str,
+    node: GradNode,
+) -> Gradients:
+    """As `grad_scatter_nd`; where updates went is found by writing their positions instead."""
+    make, g = node.make, node.g
+    given = {"axis": axis, "mode": mode}
+    kept = make.TensorScatter(g, make.zeros(update), write_indices, **given)
+    nowhere = make.full(-1, make.positions(cache))
+    places = make.TensorScatter(nowhere, make.positions(update), write_indices, **given)
+    is_written = places >= 0
+    return kept, make.scattered(is_written.Where(g, 0), is_written.Where(places, 0), update)
+
+
+@MaxUnpool.grad
+def grad_max_unpool(
+    x: Term, places: Term, output_shape: Term | None = None, *, node: GradNode, **_: object
+) -> Gradients:
+    if output_shape is not None:
+        raise NotSupported("with output_shape it has no derivative here")
+    make = node.make
+    found = make.GatherElements(make.reshape(node.g, [-1]), make.reshape(places, [-1]), axis=0)
+    return make.shaped(found, x)
 
 
 @TopK.grad

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fornix.ops.generate import ConstantOfShape, EyeLike
+from fornix.ops.generate import ConstantOfShape, EyeLike, Range
 from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.slope import flat
 from fornix.ops.grads.term import Term
@@ -39,6 +39,15 @@ def grad_transpose(x: Term, *, perm: Sequence[int] | None = None, node: GradNode
     if perm is None:
         return node.g.Transpose()
     return node.g.Transpose(perm=sorted(range(len(perm)), key=perm.__getitem__))
+
+
+@Range.grad
+def grad_range(start: Term, limit: Term, delta: Term, *, node: GradNode, **_: int) -> Gradients:
+    """Element i is start + i · delta; how many there are does not change smoothly."""
+    make, g = node.make, node.g
+    steps = make.positions(g).like(g)
+    total, weighted = (make.sum(x, [0], keepdims=False) for x in (g, g * steps))
+    return make.shaped(total, start), None, make.shaped(weighted, delta)
 
 
 @Tile.grad
