@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import fornix
 from fornix.check import Finding, Severity, check_model
+from fornix.check.functions import expanded_nodes
 from fornix.errors import ValidationError
 from fornix.format.limits import Limits
 from fornix.format.messages import ModelProto, TensorProto
@@ -313,6 +315,22 @@ def test_functions_that_multiply_are_stopped_by_their_limit() -> None:
     assert found.startswith("model: function_nodes is limited to 10000000, found ")
 
 
+def test_a_long_chain_of_functions_is_counted_at_once() -> None:
+    count = 3000  # seconds if each round finds one function
+    functions = "".join(
+        f'<opset_import: ["": 21, "my": 1], domain: "my"> F{i} (a) => (b) {{ b = {name}(a) }}'
+        for i, name in enumerate([*(f"my.F{i + 1}" for i in range(count)), "Relu"])
+    )
+    text = f"""
+    <ir_version: 10, opset_import: ["": 21, "my": 1]>
+    main (float[N] x) => (float[N] y) {{ y = my.F0(x) }} {functions}
+    """
+    model = from_message(parse_model(text))
+    start = time.process_time()
+    assert expanded_nodes(model) == count + 2
+    assert time.process_time() - start < 0.5
+
+
 def test_an_operator_of_an_unknown_domain_is_a_warning() -> None:
     text = main("[n] y = com.acme.Fast(x)", imports='"": 21, "com.acme": 1')
     (found,) = check_model(from_message(parse_model(text)))
@@ -368,6 +386,16 @@ def test_stored_tensors_are_held_to_their_dims() -> None:
     (found,) = check_model(model)
     assert found.subject == "initializer 'w'"
     assert "12 bytes" in found.message
+
+
+def test_a_damaged_tensor_is_told_once_however_often_it_is_read() -> None:
+    message = TensorProto(name="w", data_type=TensorProto.INT64, dims=[1], raw_data=b"1234")
+    model = from_message(parse_model(main("y = Identity(x)")))
+    weight = model.graph.add_initializer(MessageTensor(message))
+    node = Node("", "Expand", [model.graph.inputs[0], weight], ["z"])
+    model.graph.append(node)
+    (found,) = check_model(model)
+    assert found.subject == "initializer 'w'"
 
 
 def test_tensors_of_attributes_are_held_to_their_dims() -> None:

@@ -73,18 +73,23 @@ def expanded_nodes(model: Model) -> int:
     Raises ValidationError if a function calls itself.
     """
     table = model.function_table
-    called = {key: calls(function, table) for key, function in table.items()}
     own = {key: sum(1 for _ in walk.nodes(function)) for key, function in table.items()}
+    called = {key: Counter(f.key for f in calls(table[key], table)) for key in table}
+    callers: dict[Key, list[Key]] = {key: [] for key in table}
+    for key, inner in called.items():
+        for callee in inner:
+            callers[callee].append(key)
+    waiting = {key: len(inner) for key, inner in called.items()}
+    ready = [key for key, count in waiting.items() if not count]
     sizes: dict[Key, int] = {}
-    while len(sizes) < len(table):
-        ready = [
-            key
-            for key, inner in called.items()
-            if key not in sizes and all(function.key in sizes for function in inner)
-        ]
-        if not ready:
-            raise ValidationError("functions must not call themselves")
-        for key in ready:
-            sizes[key] = own[key] + sum(sizes[function.key] for function in called[key])
+    while ready:
+        key = ready.pop()
+        sizes[key] = own[key] + sum(n * sizes[callee] for callee, n in called[key].items())
+        for caller in callers[key]:
+            waiting[caller] -= 1
+            if not waiting[caller]:
+                ready.append(caller)
+    if len(sizes) < len(table):
+        raise ValidationError("functions must not call themselves")
     main = sum(1 for _ in walk.nodes(model.graph))
     return main + sum(sizes[function.key] for function in calls(model, table))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fornix.check.finding import Findings, place
 from fornix.check.functions import expanded_nodes
 from fornix.check.header import imports_of, owners
-from fornix.errors import FornixError, InferenceError, SchemaError, ValidationError
+from fornix.errors import FormatError, FornixError, InferenceError, SchemaError, ValidationError
 from fornix.format.limits import Limits
 from fornix.infer import infer_model
 from fornix.ir import walk
@@ -34,7 +34,8 @@ def check_types(model: Model, findings: Findings, limits: Limits) -> None:
         is_consequence = (
             isinstance(error, SchemaError | ValidationError) or type(error) is InferenceError
         )
-        if not (is_consequence and findings.has(where)):
+        is_told = isinstance(error, FormatError)  # of the tensor, wherever it is read
+        if not is_told and not (is_consequence and findings.has(where)):
             findings.error(where, message)
 
 
