@@ -35,8 +35,9 @@ from fornix.dtype import (
 )
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor, unranked
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 INTEGERS = (INT8, UINT8, INT16, UINT16, INT4, UINT4, INT2, UINT2)
 FLOAT8 = (FLOAT8E4M3FN, FLOAT8E4M3FNUZ, FLOAT8E5M2, FLOAT8E5M2FNUZ)
@@ -323,3 +324,49 @@ def test_the_body_of_dynamic_quantize_linear_is_its_kernel() -> None:
         found = evaluator.run(None, {"x": x})
         for one, other in zip(found, run_op("DynamicQuantizeLinear", [x], outputs=3), strict=True):
             assert np.array_equal(np.asarray(one), other)
+
+
+@pytest.mark.parametrize("target", [*INTEGERS, *FLOAT8])
+@pytest.mark.parametrize("source", [np.float32, np.float16])
+def test_quantization_is_lowered(target: DType, source: Any) -> None:
+    x = np.append(data(2, 3, 9).astype(source), source([np.nan, np.inf, -np.inf])).reshape(3, 19)
+    for scale, zero, attributes in (
+        (source(0.37), 1, {}),
+        (source([0.5, 0.25, 2]), [0, 1, 0], {"axis": -2}),
+        (np.full((3, 5), 0.5, source), np.ones((3, 5)), {"axis": 1, "block_size": 4}),
+    ):
+        inputs = [x, np.asarray(scale), array(zero, target)]
+        check_lowering(
+            "QuantizeLinear", inputs, attributes, symbolic="block_size" not in attributes
+        )
+    check_lowering("QuantizeLinear", [x, np.asarray(source(3))], {"output_dtype": target.code})
+
+
+@pytest.mark.parametrize("stored", [*INTEGERS, *FLOAT8, INT32])
+@pytest.mark.parametrize("scale", [FLOAT32, FLOAT16, BFLOAT16])
+def test_dequantization_is_lowered(stored: DType, scale: DType) -> None:
+    x = array(np.arange(30).reshape(3, 10) % 2 - (1 if stored.is_signed else 0), stored)
+    for factor, zero, attributes in (
+        (0.37, 1, {}),
+        ([0.5, 0.25, 2], [0, 1, 0], {"axis": 0}),
+        (np.full((3, 3), 0.5), np.ones((3, 3)), {"axis": 1, "block_size": 4}),
+    ):
+        inputs = [x, array(factor, scale), array(zero, stored)]
+        check_lowering(
+            "DequantizeLinear", inputs, attributes, symbolic="block_size" not in attributes
+        )
+    check_lowering("DequantizeLinear", [x, array(0.37, scale)], {"output_dtype": FLOAT16.code})
+
+
+@pytest.mark.parametrize("x", [data(3, 5), data(3, 0), data(4) ** 2, np.zeros(3, np.float32)])
+def test_dynamic_quantization_is_lowered(x: Any) -> None:
+    check_lowering("DynamicQuantizeLinear", [x], outputs=3, rtol=0, atol=0)
+
+
+def test_floats_that_do_not_saturate_stay_with_the_kernel() -> None:
+    with pytest.raises(NotLowered, match="loops saturate floats"):
+        lower_op(
+            "QuantizeLinear",
+            [data(3), array(1.0), array(0, FLOAT8E5M2)],
+            {"saturate": 0},
+        )

@@ -9,7 +9,7 @@ from fornix.dtype import BFLOAT16, FLOAT8E4M3FN, FLOAT8E5M2, INT8, INT32, UINT8,
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 TYPES = (INT8, UINT8)
 
@@ -194,3 +194,47 @@ def test_q_linear_conv_says_what_does_not_fit(change: dict[int, Any], message: s
         inputs[index] = value
     with pytest.raises(ShapeError, match=message):
         run_op("QLinearConv", inputs)
+
+
+@pytest.mark.parametrize("b_type", TYPES)
+@pytest.mark.parametrize("batch", [(), (2,), (2, 1)])
+def test_products_of_integers_are_lowered(b_type: DType, batch: Any) -> None:
+    a, b = whole((*batch, 4, 7), UINT8), whole((7, 3), b_type, 1)
+    for zeros in (
+        [],
+        [scalar(12, UINT8), scalar(3, b_type)],
+        [whole((4,), UINT8), whole((3,), b_type)],
+        [None, whole((3,), b_type)],
+    ):
+        check_lowering("MatMulInteger", [a, b, *zeros])
+
+
+def test_sums_that_wrap_are_lowered() -> None:
+    a, b = np.full((1, 40_000), 255, np.uint8), np.full((40_000, 1), 255, np.uint8)
+    check_lowering("MatMulInteger", [a, b])
+
+
+@pytest.mark.parametrize("stored", [INT8, UINT8, FLOAT8E4M3FN])
+def test_quantised_products_are_lowered(stored: DType) -> None:
+    a, b = ((whole(s, INT8) % 7).astype(stored.numpy) for s in ((2, 4, 5), (5, 3)))
+    per_row = [np.linspace(0.1, 0.5, 4, dtype=np.float32), np.arange(4).astype(stored.numpy)]
+    per_column = [np.linspace(0.1, 0.5, 3, dtype=np.float32), np.arange(3).astype(stored.numpy)]
+    one = [single(0.2), scalar(1, stored)]
+    check_lowering("QLinearMatMul", [a, *one, b, *one, *one])
+    check_lowering("QLinearMatMul", [a, *per_row, b, *per_column, *one])
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_quantised_convolutions_are_lowered(group: int) -> None:
+    x, w = whole((2, 4, 6, 5), UINT8), whole((6, 4 // group, 3, 2), INT8, 1)
+    attributes = {"group": group, "pads": [1, 0, 1, 1], "strides": [2, 1]}
+    where = {"symbolic": group == 1}
+    zeros = [scalar(7, UINT8), whole((6,), INT8)]
+    for inputs in ([x, w], [x, w, zeros[0]], [x, w, zeros[0], scalar(2, INT8)], [x, w, *zeros]):
+        check_lowering("ConvInteger", inputs, attributes, **where)
+    scales = np.linspace(0.01, 0.05, 6, dtype=np.float32)
+    bias = np.arange(6, dtype=np.int32) * 100
+    for of_w, zero in ((scales, zeros[1]), (single(0.02), scalar(1, INT8))):
+        inputs = [x, single(0.1), zeros[0], w, of_w, zero, single(0.3), scalar(5, UINT8), bias]
+        check_lowering("QLinearConv", inputs, attributes, **where)
+        check_lowering("QLinearConv", inputs[:-1], attributes, **where)

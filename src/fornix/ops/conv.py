@@ -20,7 +20,7 @@ from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce,
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
-from fornix.ops.precision import wide_dtype, widened
+from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.types import BF16, FLOAT
 from fornix.ops.window import (
     Window,
@@ -101,7 +101,14 @@ def lower_conv(
     **window: Unpack[WindowAttributes],
 ) -> Tensor:
     taps = conv_taps(x.shape, w.shape, group, kernel_shape)
-    win = Window.of(x.shape[2:], taps, **window)
+    y = lower_convolve(x, w, Window.of(x.shape[2:], taps, **window), group)
+    if b is None:
+        return cast_tensor(y, x.dtype)
+    return compute(y.shape, lambda *i: cast(y[i] + cast(b[i[1]], y.dtype), x.dtype))
+
+
+def lower_convolve(x: Tensor, w: Tensor, win: Window, group: int) -> Tensor:
+    """`convolve` for lowerings, in the wide dtype of the elements."""
     wide, per_group, filters = wide_dtype(x.dtype), w.shape[1], w.shape[0] // group
 
     def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
@@ -109,8 +116,7 @@ def lower_conv(
             channel = c if group == 1 else m // filters * per_group + c
             return cast(x.get((n, channel, *win.place(o, k)), 0), wide) * cast(w[m, c, *k], wide)
 
-        y = reduce("sum", (per_group, *taps), product)
-        return cast(y if b is None else y + cast(b[m], wide), x.dtype)
+        return reduce("sum", (per_group, *win.taps), product)
 
     return compute((x.shape[0], w.shape[0], *win.out), at)
 

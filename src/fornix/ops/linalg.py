@@ -46,6 +46,11 @@ def mat_mul(a: Array, b: Array) -> Array:
 
 @MatMul.lower
 def lower_mat_mul(a: Tensor, b: Tensor) -> Tensor:
+    return cast_tensor(lower_multiply(a, b), a.dtype)
+
+
+def lower_multiply(a: Tensor, b: Tensor) -> Tensor:
+    """The product of loop tensors, in the wide dtype of their elements."""
     shape = matmul_shape(a.shape, b.shape)
     inner, columns = a.shape[-1], min(b.rank, 2) - 1
 
@@ -58,7 +63,7 @@ def lower_mat_mul(a: Tensor, b: Tensor) -> Tensor:
             lambda k: wide_element(a, (*batch, *m, k)) * wide_element(b, (*batch, k, *n)),
         )
 
-    return cast_tensor(compute(shape, at), a.dtype)
+    return compute(shape, at)
 
 
 def matmul_shape(a: Sequence[DimLike], b: Sequence[DimLike]) -> tuple[DimLike, ...]:

@@ -11,13 +11,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from fornix.cast import convert
-from fornix.dtype import FLOAT8E8M0, FLOAT32, UINT8, DType
+from fornix.dtype import FLOAT8E8M0, FLOAT32, INT32, UINT8, DType
 from fornix.errors import DTypeError, require
 from fornix.ir.dim import DimLike, ceildiv, equal, known
-from fornix.ops.call import InferNode, NodeView, RunNode
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, reduce, select
+from fornix.ops.call import InferNode, LowerNode, NodeView, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import normalize_axis, shape_text
 from fornix.ops.op import op
+from fornix.ops.quantize_loops import (
+    integer_bounds,
+    lower_quantized,
+    lower_quotient,
+    lower_spread,
+    steps_dtype,
+)
 from fornix.ops.types import (
     BF16,
     E8M0,
@@ -112,12 +120,46 @@ def quantize_linear(
     target = _target(zero_dtype, output_dtype, node)
     check_scale("y_scale", y_scale.shape, x.shape, axis, block_size)
     scale = spread(y_scale, x.shape, axis, block_size)
-    quotient = _quotient(x, scale, _precision(x, y_scale, precision, node))
+    rounded_to = _precision(DType.of(x.dtype), DType.of(y_scale.dtype), precision, node)
+    quotient = _quotient(x, scale, rounded_to)
     if y_zero_point is None:
         return quantized(quotient, None, target, saturate=bool(saturate))
     check_zero_point("y", y_scale.shape, y_zero_point.shape)
     zero = spread(y_zero_point, x.shape, axis, block_size)
     return quantized(quotient, zero, target, saturate=bool(saturate))
+
+
+@QuantizeLinear.lower
+def lower_quantize_linear(
+    x: Tensor,
+    y_scale: Tensor,
+    y_zero_point: Tensor | None = None,
+    *,
+    axis: int | None = None,
+    block_size: int = 0,
+    output_dtype: int = 0,
+    precision: int = 0,
+    saturate: int = 1,
+    node: LowerNode,
+) -> Tensor:
+    zero_dtype = None if y_zero_point is None else y_zero_point.dtype
+    target = _target(zero_dtype, output_dtype, node)
+    if target.is_float and not saturate:
+        node.decline("loops saturate floats")
+    check_scale("y_scale", y_scale.shape, x.shape, axis, block_size)
+    rounded_to = _precision(x.dtype, y_scale.dtype, precision, node)
+    scale = lower_spread(y_scale, x.shape, axis, block_size, y_scale.dtype, node)
+    if y_zero_point is None:
+        return compute(
+            x.shape,
+            lambda *i: lower_quantized(lower_quotient(x[i], scale(i), rounded_to), None, target),
+        )
+    check_zero_point("y", y_scale.shape, y_zero_point.shape)
+    zero = lower_spread(y_zero_point, x.shape, axis, block_size, FLOAT32, node)
+    return compute(
+        x.shape,
+        lambda *i: lower_quantized(lower_quotient(x[i], scale(i), rounded_to), zero(i), target),
+    )
 
 
 def _target(zero: DType | None, output_dtype: int, node: NodeView) -> DType:
@@ -138,14 +180,13 @@ def _target(zero: DType | None, output_dtype: int, node: NodeView) -> DType:
     return target
 
 
-def _precision(x: Array, scale: Array, stated: int, node: NodeView) -> DType:
+def _precision(x: DType, scale: DType, stated: int, node: NodeView) -> DType:
     """The type in which the quotient is rounded."""
     if node.version < OWN_PRECISION_SINCE:
         return FLOAT32
-    own, of_scale = DType.of(x.dtype), DType.of(scale.dtype)
-    found = DType.of(stated) if stated else of_scale
+    found = DType.of(stated) if stated else scale
     if not stated and (found is FLOAT8E8M0 or not found.is_float):
-        found = own if own.is_float else FLOAT32
+        found = x if x.is_float else FLOAT32
     require(
         found.is_float and found.bits >= NARROWEST_BITS,
         f"precision must be a float type of {NARROWEST_BITS} bits or more, got {found}",
@@ -174,17 +215,10 @@ def quantized(
     rounded = np.rint(quotient)
     if zero is not None:
         rounded = rounded + zero.astype(np.float32)
-    low, high = bounds(target)
+    low, high = integer_bounds(target)
     # fmax prefers a number to NaN.
     clipped = np.minimum(np.fmax(rounded, np.float32(low)), np.float32(high))
     return np.asarray(clipped).astype(np.int32).astype(target.numpy)
-
-
-def bounds(dtype: DType) -> tuple[int, int]:
-    """The least and the greatest element of an integer type."""
-    if dtype.is_signed:
-        return -(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1
-    return 0, 2**dtype.bits - 1
 
 
 def check_scale(
@@ -320,6 +354,31 @@ def dequantize_linear(
     return np.asarray(steps.astype(np.float32) * scale).astype(dtype.numpy)
 
 
+@DequantizeLinear.lower
+def lower_dequantize_linear(
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero_point: Tensor | None = None,
+    *,
+    axis: int | None = None,
+    block_size: int = 0,
+    output_dtype: int = 0,
+    node: LowerNode,
+) -> Tensor:
+    dtype = _restored(x_scale.dtype, output_dtype, node)
+    check_scale("x_scale", x_scale.shape, x.shape, axis, block_size)
+    scale = lower_spread(x_scale, x.shape, axis, block_size, FLOAT32, node)
+    if x_zero_point is None:
+        return compute(x.shape, lambda *i: cast(cast(x[i], FLOAT32) * scale(i), dtype))
+    check_zero_point("x", x_scale.shape, x_zero_point.shape)
+    wide = steps_dtype(x.dtype)
+    zero = lower_spread(x_zero_point, x.shape, axis, block_size, wide, node)
+    return compute(
+        x.shape,
+        lambda *i: cast(cast(cast(x[i], wide) - zero(i), FLOAT32) * scale(i), dtype),
+    )
+
+
 def _restored(scale: DType, output_dtype: int, node: NodeView) -> DType:
     """The type of dequantised elements."""
     dtype = DType.of(output_dtype) if output_dtype else scale
@@ -363,6 +422,26 @@ def dynamic_quantize_linear(x: Array) -> tuple[Array, Array, Array]:
     zero = np.asarray(np.rint(np.clip(-low / scale, 0, STEPS)))
     y = quantized(x / scale, zero, UINT8)
     return y, np.asarray(scale, np.float32), zero.astype(np.uint8)
+
+
+@DynamicQuantizeLinear.lower
+def lower_dynamic_quantize_linear(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    low, high = (
+        apply(op, reduce(op, x.shape, lambda *i: x[i]), 0.0) for op in ("min", "max")
+    )  # fmt: skip
+    y_scale = compute(
+        (), lambda: select(apply("eq", high, low), 1.0, (high - low) / float(STEPS))
+    )  # fmt: skip
+
+    def nearest() -> Scalar:
+        distance = apply("max", -low / y_scale[()], 0.0)
+        return apply("rint", apply("min", distance, float(STEPS)))
+
+    zero = compute((), nearest)
+    y = compute(
+        x.shape, lambda *i: lower_quantized(x[i] / y_scale[()], zero[()], UINT8)
+    )  # fmt: skip
+    return y, y_scale, compute((), lambda: cast(cast(zero[()], INT32), UINT8))
 
 
 DynamicQuantizeLinear.body(

@@ -12,15 +12,25 @@ from typing import Unpack
 
 import numpy as np
 
-from fornix.dtype import INT32, DType
+from fornix.dtype import FLOAT32, INT32, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike, equal, known
-from fornix.ops.conv import check_bias, conv_taps, convolve
+from fornix.ir.loops import Scalar, Tensor, cast, compute
+from fornix.ops.call import LowerNode
+from fornix.ops.conv import check_bias, conv_taps, convolve, lower_convolve
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
-from fornix.ops.linalg import matmul_shape, multiply
+from fornix.ops.linalg import lower_multiply, matmul_shape, multiply
 from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor
 from fornix.ops.quantize import quantized
+from fornix.ops.quantize_loops import (
+    At,
+    less_zero,
+    lower_per_line,
+    lower_quantized,
+    lower_single,
+)
 from fornix.ops.types import BF16, F8, F16, F32, I8, I32, U8
 from fornix.ops.window import Window, WindowAttributes
 
@@ -67,6 +77,33 @@ def mat_mul_integer(
     """
     matmul_shape(A.shape, B.shape)
     return wrapped(_exact_product(A, B, a_zero_point, b_zero_point))
+
+
+@MatMulInteger.lower
+def lower_mat_mul_integer(
+    A: Tensor,
+    B: Tensor,
+    a_zero_point: Tensor | None = None,
+    b_zero_point: Tensor | None = None,
+    *,
+    node: LowerNode,
+) -> Tensor:
+    return _lower_product(A, B, a_zero_point, b_zero_point, node)
+
+
+def _lower_product(
+    a: Tensor, b: Tensor, a_zero: Tensor | None, b_zero: Tensor | None, node: LowerNode
+) -> Tensor:
+    """The product of ``a`` and ``b`` less their zero points, in int32 or float32."""
+    for name, zero, factor, is_rows in (
+        ("a_zero_point", a_zero, a, True), ("b_zero_point", b_zero, b, False)
+    ):  # fmt: skip
+        if zero is not None:
+            _check_per_line(name, zero.shape, factor.shape, is_rows=is_rows)
+    left, right = less_zero(a, a_zero, -2, node), less_zero(b, b_zero, -1, node)
+    is_float = FLOAT32 in {left.dtype, right.dtype}
+    wide = FLOAT32 if is_float else INT32
+    return lower_multiply(cast_tensor(left, wide), cast_tensor(right, wide))
 
 
 def _exact_product(a: Array, b: Array, a_zero: Array | None, b_zero: Array | None) -> Array:
@@ -176,6 +213,36 @@ def q_linear_mat_mul(
     return quantized(np.asarray(total * (of_a * of_b / of_y)), zero, DType.of(y_zero_point.dtype))
 
 
+@QLinearMatMul.lower
+def lower_q_linear_mat_mul(
+    a: Tensor,
+    a_scale: Tensor,
+    a_zero_point: Tensor,
+    b: Tensor,
+    b_scale: Tensor,
+    b_zero_point: Tensor,
+    y_scale: Tensor,
+    y_zero_point: Tensor,
+    *,
+    node: LowerNode,
+) -> Tensor:
+    total = _lower_product(a, b, a_zero_point, b_zero_point, node)
+
+    def lined(name: str, values: Tensor, *, is_rows: bool) -> At:
+        _check_per_line(name, values.shape, total.shape, is_rows=is_rows)
+        return lower_per_line(values, total.shape, -2 if is_rows else -1, FLOAT32, node)
+
+    of_a, of_b = lined("a_scale", a_scale, is_rows=True), lined("b_scale", b_scale, is_rows=False)
+    of_y = lined("y_scale", y_scale, is_rows=True)
+    zero = lined("y_zero_point", y_zero_point, is_rows=True)
+
+    def at(*i: DimLike) -> Scalar:
+        scaled = cast(total[i], FLOAT32) * (of_a(i) * of_b(i) / of_y(i))
+        return lower_quantized(scaled, zero(i), y_zero_point.dtype)
+
+    return compute(total.shape, at)
+
+
 ConvInteger = op(
     """ConvInteger <auto_pad: string = "NOTSET", dilations: ints?, group: int = 1,
                     kernel_shape: ints?, pads: ints?, strides: ints?>
@@ -219,6 +286,42 @@ def conv_integer(
     taps = conv_taps(x.shape, w.shape, group, kernel_shape)
     geometry = Window.of(x.shape[2:], taps, **window)
     return wrapped(_exact_convolution(x, w, x_zero_point, w_zero_point, geometry, group))
+
+
+@ConvInteger.lower
+def lower_conv_integer(
+    x: Tensor,
+    w: Tensor,
+    x_zero_point: Tensor | None = None,
+    w_zero_point: Tensor | None = None,
+    *,
+    group: int,
+    kernel_shape: list[int] | None = None,
+    node: LowerNode,
+    **window: Unpack[WindowAttributes],
+) -> Tensor:
+    taps = conv_taps(x.shape, w.shape, group, kernel_shape)
+    geometry = Window.of(x.shape[2:], taps, **window)
+    return _lower_convolution(x, w, x_zero_point, w_zero_point, geometry, group, node)
+
+
+def _lower_convolution(
+    x: Tensor,
+    w: Tensor,
+    x_zero: Tensor | None,
+    w_zero: Tensor | None,
+    window: Window,
+    group: int,
+    node: LowerNode,
+) -> Tensor:
+    """The convolution of ``x`` and ``w`` less their zero points, in int32 that wraps."""
+    if w_zero is not None:
+        _check_per_filter("w_zero_point", w_zero.shape, w.shape)
+    data = cast_tensor(x, INT32)
+    if x_zero is not None:
+        zero = lower_single(x_zero, INT32, "x_zero_point", node)
+        data = compute(x.shape, lambda *i: cast(x[i], INT32) - zero)
+    return lower_convolve(data, less_zero(w, w_zero, -w.rank, node), window, group)
 
 
 def _exact_convolution(
@@ -343,3 +446,38 @@ def q_linear_conv(
     scale = one_number("x_scale", x_scale) * scale / one_number("y_scale", y_scale)
     zero = one_number("y_zero_point", y_zero_point)
     return quantized(total.astype(np.float32) * scale, zero, DType.of(y_zero_point.dtype))
+
+
+@QLinearConv.lower
+def lower_q_linear_conv(
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero_point: Tensor,
+    w: Tensor,
+    w_scale: Tensor,
+    w_zero_point: Tensor,
+    y_scale: Tensor,
+    y_zero_point: Tensor,
+    B: Tensor | None = None,
+    *,
+    group: int,
+    kernel_shape: list[int] | None = None,
+    node: LowerNode,
+    **window: Unpack[WindowAttributes],
+) -> Tensor:
+    taps = conv_taps(x.shape, w.shape, group, kernel_shape)
+    check_bias(None if B is None else B.shape, w.shape[0])
+    _check_per_filter("w_scale", w_scale.shape, w.shape)
+    geometry = Window.of(x.shape[2:], taps, **window)
+    total = _lower_convolution(x, w, x_zero_point, w_zero_point, geometry, group, node)
+    of_x = lower_single(x_scale, FLOAT32, "x_scale", node)
+    of_y = lower_single(y_scale, FLOAT32, "y_scale", node)
+    zero = lower_single(y_zero_point, FLOAT32, "y_zero_point", node)
+    of_w = lower_per_line(w_scale, w.shape, -w.rank, FLOAT32, node)
+
+    def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
+        y = total[n, m, *o] if B is None else total[n, m, *o] + B[m]
+        scale = of_x * of_w((m, *[0] * (w.rank - 1))) / of_y
+        return lower_quantized(cast(y, FLOAT32) * scale, zero, y_zero_point.dtype)
+
+    return compute(total.shape, at)

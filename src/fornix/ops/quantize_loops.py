@@ -1,0 +1,105 @@
+"""Quantization as loops: which scale meets which element, and how quotients become integers.
+
+The counterpart, element by element, of what `quantize.py` and `quantized_products.py` do on arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fornix.dtype import FLOAT32, INT32, INT64, DType
+from fornix.ir.dim import DimLike, equal, known
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, select
+from fornix.ops.call import LowerNode
+from fornix.ops.geometry import normalize_axis
+from fornix.ops.precision import wide_element
+
+At = Callable[[tuple[DimLike, ...]], Scalar]
+"""From the place of an element to the scale or zero point that belongs to it."""
+
+
+def lower_spread(
+    values: Tensor,
+    shape: Sequence[DimLike],
+    axis: int | None,
+    block_size: int,
+    dtype: DType,
+    node: LowerNode,
+) -> At:
+    """`quantize.spread` for lowerings: ``values`` in ``dtype`` by the place of an element."""
+    if all(extent == 1 for extent in values.shape):
+        single = (0,) * values.rank
+        return lambda _: cast(values[single], dtype)
+    place = normalize_axis(axis or 0, len(shape))
+    if values.rank == 1 and not block_size:
+        if equal(values.shape[0], shape[place]) is not True:
+            node.decline("whether its scale is one number is known at run time only")
+        return lambda i: cast(values[i[place]], dtype)
+    return lambda i: cast(values[(*i[:place], i[place] // block_size, *i[place + 1 :])], dtype)
+
+
+def lower_quantized(quotient: Scalar, zero: Scalar | None, target: DType) -> Scalar:
+    """`quantize.quantized` of one element; floats saturate."""
+    if target.is_float:
+        return cast(quotient if zero is None else quotient + cast(zero, quotient.dtype), target)
+    rounded = apply("rint", quotient)
+    if zero is not None:
+        rounded = rounded + cast(zero, quotient.dtype)
+    low, high = integer_bounds(target)
+    clipped = select(rounded >= float(low), apply("min", rounded, float(high)), float(low))
+    return cast(cast(clipped, INT32), target)
+
+
+def integer_bounds(dtype: DType) -> tuple[int, int]:
+    """The least and the greatest element of an integer type."""
+    if dtype.is_signed:
+        return -(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1
+    return 0, 2**dtype.bits - 1
+
+
+def lower_quotient(x: Scalar, scale: Scalar, precision: DType) -> Scalar:
+    """``x / scale`` rounded to ``precision``, as float32 or float64."""
+    if precision.bits >= FLOAT32.bits:
+        return cast(x, precision) / cast(scale, precision)
+    dividend, divisor = (cast(cast(v, precision), FLOAT32) for v in (x, scale))
+    return cast(cast(dividend / divisor, precision), FLOAT32)
+
+
+def steps_dtype(dtype: DType) -> DType:
+    """The type in which elements of ``dtype`` less a zero point are exact."""
+    if dtype.is_float:
+        return FLOAT32
+    return INT64 if dtype is INT32 else INT32
+
+
+def less_zero(x: Tensor, zero: Tensor | None, per_line: int, node: LowerNode) -> Tensor:
+    """``x`` less a zero point, in `steps_dtype`: one number, or one per index of axis ``per_line``.
+
+    ``per_line`` counts from the end; a zero point of the rank of ``x`` broadcasts.
+    """
+    wide = steps_dtype(x.dtype)
+    if zero is None:
+        return compute(x.shape, lambda *i: cast(x[i], wide))
+    at = lower_per_line(zero, x.shape, per_line, wide, node)
+    return compute(x.shape, lambda *i: cast(x[i], wide) - at(i))
+
+
+def lower_per_line(
+    values: Tensor, shape: Sequence[DimLike], per_line: int, dtype: DType, node: LowerNode
+) -> At:
+    """Numbers for tensors of ``shape``: a single one, per index of one axis, or broadcasting."""
+    if all(extent == 1 for extent in values.shape):
+        single = (0,) * values.rank
+        return lambda _: cast(values[single], dtype)
+    if values.rank > 1:
+        return lambda i: wide_element(values, i, dtype)
+    if len(shape) < -per_line or equal(values.shape[0], shape[per_line]) is not True:
+        node.decline("whether a zero point or scale is one number is known at run time only")
+    return lambda i: cast(values[i[per_line]], dtype)
+
+
+def lower_single(values: Tensor, dtype: DType, name: str, node: LowerNode) -> Scalar:
+    """The only element of ``values``."""
+    if any(known(extent) != 1 for extent in values.shape):
+        node.decline(f"whether {name} is one number is known at run time only")
+    return cast(values[(0,) * values.rank], dtype)
