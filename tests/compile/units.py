@@ -13,7 +13,8 @@ from fornix.compile.traits import Survey, Traits
 from fornix.dtype import DType
 from fornix.infer import infer_model
 from fornix.ir.dim.expression import Atom, Symbol
-from fornix.ir.graph import Model
+from fornix.ir.graph import Model, Node
+from fornix.ops.call import NotLowered
 from fornix.passes import Level, optimize
 from fornix.reference.plan import Environment, Plan, Scope
 from fornix.runtime.extents import bound_symbols, name_extents
@@ -31,9 +32,17 @@ class Units:
         self.lowering = Lowering(infer_model(self.model), self.symbols)
         self.survey = Survey(self.lowering)
         nodes = list(graph.nodes)
-        self.traits = {node: self.survey.traits(node) for node in nodes}
+        self.traits = {node: self.traits_of(node) for node in nodes}
         self.units: list[Unit] = partition(nodes, self.traits, graph.outputs)
         self.plan = Plan(graph, Scope(self.model.opset_imports, self.model.function_table))
+
+    def traits_of(self, node: Node) -> Traits | str:
+        """The traits of ``node``, or why it runs its kernel."""
+        try:
+            self.survey.key(node)
+        except NotLowered as reason:
+            return str(reason)
+        return self.survey.traits(node)
 
     @property
     def islands(self) -> dict[str, str]:

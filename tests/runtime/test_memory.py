@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from fornix.runtime import memory
 from fornix.runtime.memory import ALIGNMENT, Lifetime, aligned_array, aligned_bytes, place, readable
 
 
@@ -15,12 +17,15 @@ def test_arrays_begin_at_a_line_of_the_cache() -> None:
     assert aligned_bytes(100).ctypes.data % ALIGNMENT == 0
 
 
-def test_only_what_native_code_cannot_read_is_copied() -> None:
+def test_only_what_native_code_cannot_read_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = np.arange(6).reshape(2, 3)
     assert readable(plain) is plain
     np.testing.assert_array_equal(readable(plain.T), plain.T)
     assert readable(plain.T).flags.c_contiguous
     unaligned = np.zeros(17, np.uint8)[1:].view(np.int64)
+    monkeypatch.setattr(memory, "READS_ANYWHERE", True)
+    assert readable(unaligned) is unaligned
+    monkeypatch.setattr(memory, "READS_ANYWHERE", False)
     assert readable(unaligned).flags.aligned
 
 

@@ -27,6 +27,10 @@ from fornix.errors import CompileError
 FORMAT = b"fornix object 1\n"
 MAX_BYTES = 256 << 20
 """Bytes on disk; the files that have not been used longest go first."""
+OBJECT, NOTE = "o", "json"
+"""What files hold, by the end of their names."""
+SHRINK_EVERY = 64
+"""Files written from one look at the size of the directory to the next."""
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -38,6 +42,7 @@ class ObjectCache:
         self.directory = directory
         self.max_bytes = max_bytes
         self._loaded: dict[str, tuple[int, Library]] = {}
+        self._written = 0
         self._lock = threading.RLock()
 
     @staticmethod
@@ -59,6 +64,28 @@ class ObjectCache:
             if missing:
                 self._load_missing(missing, target)
             return {text: self._loaded[name] for text, name in names.items()}
+
+    def find(self, names: Iterable[str]) -> dict[str, tuple[int, Library]] | None:
+        """The kernels that are kept under ``names``, as `load` gives them; None if one is not."""
+        with self._lock:
+            missing = [name for name in names if name not in self._loaded]
+            objects = {name: self._read(name) for name in missing}
+            if None in objects.values():
+                return None
+            try:
+                library = Library({n: body for n, body in objects.items() if body is not None})
+            except CompileError:
+                return None
+            self._loaded |= {name: (library.addresses[name], library) for name in missing}
+            return {name: self._loaded[name] for name in names}
+
+    def note(self, name: str) -> bytes | None:
+        """What `keep` kept under ``name``."""
+        return self._read(name, NOTE)
+
+    def keep(self, name: str, body: bytes) -> None:
+        """Keep a note beside the machine code: what else was found out on the way to it."""
+        self._write(name, body, NOTE)
 
     def _load_missing(self, missing: Mapping[str, str], target: Target) -> None:
         objects: dict[str, bytes] = {}
@@ -84,12 +111,12 @@ class ObjectCache:
 
     # ── disk
 
-    def _path(self, name: str) -> Path | None:
-        return None if self.directory is None else self.directory / f"{name}.o"
+    def _path(self, name: str, kind: str) -> Path | None:
+        return None if self.directory is None else self.directory / f"{name}.{kind}"
 
-    def _read(self, name: str) -> bytes | None:
-        """The object file kept under ``name``, if it is ours and whole."""
-        path = self._path(name)
+    def _read(self, name: str, kind: str = OBJECT) -> bytes | None:
+        """The object file, or the note, kept under ``name``, if it is ours and whole."""
+        path = self._path(name, kind)
         if path is None or not self._is_private():
             return None
         try:
@@ -104,9 +131,9 @@ class ObjectCache:
             os.utime(path)
         return body
 
-    def _write(self, name: str, body: bytes) -> None:
-        """Keep an object file; a disk that is full or read-only is no error."""
-        path = self._path(name)
+    def _write(self, name: str, body: bytes, kind: str = OBJECT) -> None:
+        """Keep a file; a disk that is full or read-only is no error."""
+        path = self._path(name, kind)
         if path is None:
             return
         with contextlib.suppress(OSError):
@@ -116,7 +143,9 @@ class ObjectCache:
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 file.write(FORMAT + _seal(name, body) + body)
             Path(file.name).replace(path)
-            self._shrink()
+            self._written += 1
+            if self._written % SHRINK_EVERY == 0:
+                self._shrink()
 
     def _is_private(self) -> bool:
         """Whether the directory belongs to this user and to nobody else."""
@@ -136,7 +165,8 @@ class ObjectCache:
         """Remove the files that have not been used longest, while there is too much."""
         if self.directory is None:
             return
-        found = [(f.stat().st_mtime, f.stat().st_size, f) for f in self.directory.glob("*.o")]
+        kept = [f for kind in (OBJECT, NOTE) for f in self.directory.glob(f"*.{kind}")]
+        found = [(f.stat().st_mtime, f.stat().st_size, f) for f in kept]
         total = sum(size for _, size, _ in found)
         for _, size, file in sorted(found, key=lambda entry: entry[0]):
             if total <= self.max_bytes:

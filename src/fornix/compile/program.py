@@ -10,14 +10,11 @@ import functools
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-
-import numpy as np
 
 from fornix.compile.cache import ObjectCache
 from fornix.compile.compiler import compile_stores
-from fornix.compile.kernel import CompiledKernel
 from fornix.compile.lower import Lowering
+from fornix.compile.memo import Memo, UnitCode, digest
 from fornix.compile.partition import CompiledUnit, IslandUnit, partition
 from fornix.compile.target import Target
 from fornix.compile.traits import Survey, Traits
@@ -25,27 +22,13 @@ from fornix.errors import FornixError
 from fornix.infer import Inference
 from fornix.ir.dim.expression import Atom, Symbol
 from fornix.ir.graph import Node, Value
-from fornix.ir.loops import Buffer, Constant
+from fornix.ir.loops import Constant
 from fornix.ops.call import NotLowered
 
 log = logging.getLogger(__name__)
 
-Array = np.ndarray[Any, np.dtype[Any]]
 REFUSED = (FornixError, NotLowered, TypeError, ValueError, ArithmeticError, LookupError)
 """What the stages raise for a unit that they cannot handle."""
-
-
-@dataclass(frozen=True)
-class UnitCode:
-    """The kernels of a unit and of all units like it: what each buffer is, by position."""
-
-    kernels: tuple[CompiledKernel, ...]
-    inputs: Mapping[Buffer, int]
-    outputs: Mapping[Buffer, int]
-    tables: Mapping[Buffer, Array]
-    """Buffers of the code's own, with their contents."""
-    temporaries: tuple[Buffer, ...]
-    """Buffers that its kernels fill for each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +46,8 @@ class Compiled:
     units: list[NativeUnit | IslandUnit]
     survey: Survey
     traits: Mapping[Node, Traits | str]
+    names: Mapping[Node, str]
+    """Digests of nodes that are lowered; those of nodes alike are the same."""
 
     def holds(self, extents: Mapping[str, int], units: Iterable[NativeUnit]) -> bool:
         """Whether the code of ``units`` is made for ``extents``: shapes agree, reads stay inside.
@@ -70,12 +55,12 @@ class Compiled:
         Rules of operators are asked anew, with numbers for symbols; nodes alike are asked once.
         """
         bound: dict[Atom, int] = {Symbol(name, 1): extent for name, extent in extents.items()}
-        seen: set[object] = set()
+        seen: set[str] = set()
         for node in (node for unit in units for node in unit.unit.nodes):
-            traits, key = self.traits[node], self.survey.same[node]
-            if key in seen or not isinstance(traits, Traits):
+            traits, name = self.traits[node], self.names[node]
+            if name in seen or not isinstance(traits, Traits):
                 continue
-            seen.add(key)
+            seen.add(name)
             if not self._node_holds(node, traits, extents, bound):
                 return False
         return True
@@ -92,34 +77,69 @@ class Compiled:
         return all(b.holds(bound) for b in traits.bounds)
 
 
-Key: TypeAlias = tuple[object, ...]
-
-
 def compile_nodes(
     nodes: Sequence[Node], needed: Collection[Value], inference: Inference, symbols: Collection[str]
 ) -> Compiled:
     """Machine code for ``nodes``, in the order of their graph; ``needed`` are read by others."""
     survey = Survey(Lowering(inference, symbols))
-    traits: dict[Node, Traits | str] = {node: survey.traits(node) for node in nodes}
+    names, traits = _examine(nodes, survey, memo())
     alone: set[Node] = set()
-    codes: dict[Key, UnitCode] = {}
     while True:
-        refused = False
-        found: list[NativeUnit | IslandUnit] = []
-        for unit in partition(nodes, traits, needed, alone):
-            if isinstance(unit, IslandUnit):
-                found.append(unit)
-                continue
-            key = _key(unit, survey)
-            try:
-                if key not in codes:
-                    codes[key] = _code(unit, survey.lowering)
-                found.append(NativeUnit(unit, codes[key]))
-            except REFUSED as error:
-                refused = True
-                _refuse(unit, error, traits, alone)
-        if not refused:
-            return Compiled(found, survey, traits)
+        units = partition(nodes, traits, needed, alone)
+        by_name = {_name(u, names): u for u in units if isinstance(u, CompiledUnit)}
+        if _make(by_name, survey.lowering, traits, alone):
+            codes = memo().codes
+            found = [
+                u if isinstance(u, IslandUnit) else NativeUnit(u, codes[_name(u, names)])
+                for u in units
+            ]
+            return Compiled(found, survey, traits, names)
+
+
+def _examine(
+    nodes: Sequence[Node], survey: Survey, known: Memo
+) -> tuple[dict[Node, str], dict[Node, Traits | str]]:
+    """The names of ``nodes``, alike for nodes alike, and their traits."""
+    names: dict[Node, str] = {}
+    traits: dict[Node, Traits | str] = {}
+    for node in nodes:
+        try:
+            names[node] = digest(survey.key(node))
+        except NotLowered as reason:
+            traits[node] = str(reason)
+    distinct = list(dict.fromkeys(names.values()))
+    known.recall_traits(distinct)
+    is_new = False
+    for node, name in names.items():
+        if name not in known.traits:
+            known.traits[name] = survey.traits(node)
+            is_new = True
+        traits[node] = known.traits[name]
+    if is_new:
+        known.keep_traits(distinct)
+    return names, traits
+
+
+def _make(
+    units: Mapping[str, CompiledUnit],
+    lowering: Lowering,
+    traits: dict[Node, Traits | str],
+    alone: set[Node],
+) -> bool:
+    """Make the code of ``units`` known; False if one is refused, which `partition` is to mind."""
+    known, distinct = memo(), list(units)
+    known.recall(distinct)
+    missing = [name for name in distinct if name not in known.codes]
+    is_fine = True
+    for name in missing:
+        try:
+            known.codes[name] = _code(units[name], lowering)
+        except REFUSED as error:
+            _refuse(units[name], error, traits, alone)
+            is_fine = False
+    if missing and is_fine:
+        known.keep(distinct)
+    return is_fine
 
 
 def _refuse(
@@ -137,7 +157,7 @@ def _code(unit: CompiledUnit, lowering: Lowering) -> UnitCode:
     """Lower, schedule, emit and link ``unit``."""
     lowered = lowering.unit(unit)
     name = "+".join(node.op_type for node in unit.nodes[-MAX_NAME_PARTS:])
-    kernels = tuple(compile_stores(lowered.outputs, name, Target.host(), object_cache()))
+    kernels = tuple(compile_stores(lowered.outputs, name, Target.host(), memo().cache))
     inputs = {b: unit.inputs.index(v) for b, v in lowered.arguments.items()}
     outputs = {b: unit.outputs.index(v) for b, v in lowered.results.items()}
     others = {b: None for kernel in kernels for b in kernel.arguments if b not in inputs | outputs}
@@ -151,17 +171,17 @@ MAX_NAME_PARTS = 4
 
 
 @functools.cache
-def object_cache() -> ObjectCache:
-    """The cache of machine code that all sessions of this process share."""
-    return ObjectCache.default()
+def memo() -> Memo:
+    """What all sessions of this process know, and their cache of machine code."""
+    return Memo(ObjectCache.default())
 
 
-def _key(unit: CompiledUnit, survey: Survey) -> Key:
-    """What units share whose code is the same: their nodes, and how these are joined."""
+def _name(unit: CompiledUnit, names: Mapping[Node, str]) -> str:
+    """A digest that units share whose code is the same: their nodes, and how these are joined."""
     numbers: dict[Value, object] = {value: index for index, value in enumerate(unit.inputs)}
     parts: list[object] = []
     for position, node in enumerate(unit.nodes):
         wiring = tuple(None if v is None else numbers.get(v, "unread") for v in node.inputs)
-        parts.append((survey.same[node], wiring))
+        parts.append((names[node], wiring))
         numbers |= {value: (position, index) for index, value in enumerate(node.outputs)}
-    return (*parts, tuple(numbers[value] for value in unit.outputs))
+    return digest((*parts, tuple(numbers[value] for value in unit.outputs)))

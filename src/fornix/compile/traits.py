@@ -92,26 +92,22 @@ Key: TypeAlias = tuple[object, ...]
 
 
 class Survey:
-    """Traits of the nodes of a graph."""
+    """Traits of nodes, by what decides them."""
 
     def __init__(self, lowering: Lowering) -> None:
         self.lowering = lowering
-        self.known: dict[Key, Traits | str] = {}
-        self.same: dict[Node, Key] = {}
+
+    def key(self, node: Node) -> Key:
+        """What nodes share that are lowered alike; raises NotLowered if ``node`` never is."""
+        self.lowering.check(node)
+        return self._key(node)
 
     def traits(self, node: Node) -> Traits | str:
         """The traits of ``node``, or why it has to run its kernel."""
         try:
-            self.lowering.check(node)
+            return self._examined(node)
         except NotLowered as reason:
             return str(reason)
-        key = self.same[node] = self._key(node)
-        if key not in self.known:
-            try:
-                self.known[key] = self._examined(node)
-            except NotLowered as reason:
-                self.known[key] = str(reason)
-        return self.known[key]
 
     def _key(self, node: Node) -> Key:
         """What nodes share that are lowered alike."""
@@ -224,8 +220,8 @@ def _is_symbolic_fact(fact: Fact) -> bool:
 def _content(attribute: Attribute) -> Key:
     value = attribute.value
     if attribute.kind is AttributeKind.TENSOR:
-        return attribute.name, id(value)
-    return attribute.name, attribute.kind, tuple(value) if isinstance(value, list) else value
+        return attribute.name, value.dtype.name, value.shape, value.tobytes()
+    return attribute.name, attribute.kind.name, tuple(value) if isinstance(value, list) else value
 
 
 def _shown(fact: Fact, value: Value) -> Key:

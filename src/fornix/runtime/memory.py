@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fornix.runtime.platform import READS_ANYWHERE
+
 ALIGNMENT = 64
 """Bytes: a line of the cache, and the widest vector."""
 
@@ -29,8 +31,8 @@ def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def readable(array: Array) -> Array:
-    """``array`` as native code reads it: in row-major order, elements at their alignment."""
-    if array.flags.c_contiguous and array.flags.aligned:
+    """``array`` as native code reads it: in row-major order, and at an address it can read."""
+    if array.flags.c_contiguous and (array.flags.aligned or READS_ANYWHERE):
         return array
     return np.array(array, order="C")
 

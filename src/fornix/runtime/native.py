@@ -17,7 +17,7 @@ from fornix.compile import driver as words
 from fornix.compile.driver import driver
 from fornix.compile.kernel import CompiledKernel
 from fornix.compile.partition import IslandUnit
-from fornix.compile.program import Compiled, NativeUnit, compile_nodes, object_cache
+from fornix.compile.program import Compiled, NativeUnit, compile_nodes, memo
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Value
 from fornix.ir.loops import Buffer
@@ -62,7 +62,7 @@ class NativeStep(Step):
             for value in self.constants
             if (tensor := value.constant) is not None
         }
-        self.drive = driver(object_cache())
+        self.drive = driver(memo().cache)
 
     def holds(self, run: Run) -> bool:
         return self.compiled.holds(run.extents, self.units)

@@ -1,10 +1,14 @@
-"""What differs between systems: how many processors this process may use."""
+"""What differs between systems: how many processors we may use, where they can read."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 from pathlib import Path
+
+READS_ANYWHERE = platform.machine().lower() in {"x86_64", "amd64", "aarch64", "arm64"}
+"""Whether processors of this kind read elements at any address."""
 
 CGROUPS = Path("/sys/fs/cgroup")
 
