@@ -43,7 +43,10 @@ class Maker:
     ) -> Value:
         """The first result of a new node; attributes that are None are left out."""
         given = {name: value for name, value in attributes.items() if value is not None}
-        values = [self.value(x) if isinstance(x, np.ndarray) else x for x in inputs]
+        # NumPy gives scalars, not arrays without axes, for arithmetic of such arrays
+        values = [
+            x if x is None or isinstance(x, Value) else self.value(np.asarray(x)) for x in inputs
+        ]
         while values and values[-1] is None:
             values.pop()
         made = Node(domain, op_type, values, 1, given, name=self._anchor.name)
