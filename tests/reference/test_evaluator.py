@@ -321,3 +321,18 @@ def test_functions_take_their_attributes_from_the_caller() -> None:
         functions=[evaluator],
     ).run(None, {"x": X})
     np.testing.assert_array_equal(y, np.where(X < 0, X * np.float32(0.5), X))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f (float[N] x) => (float[N] y) { y = Relu (x) y = Neg (x) }",
+        "f (float[N] x) => (float[N] y) <float[1] y = {1}> { y = Relu (x) }",
+        "f (float[N] x, float[N] x) => (float[N] y) { y = Relu (x) }",
+    ],
+)
+def test_values_that_share_a_name_are_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match=r"graph 'f': '[xy]' has to be the only value"):
+        ReferenceEvaluator(model(f'<ir_version: 8, opset_import: ["" : 18]> {text}')).run(
+            None, {"x": X}
+        )

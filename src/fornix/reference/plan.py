@@ -19,6 +19,7 @@ from fornix.errors import Fail, FornixError, ValidationError
 from fornix.format.limits import DEFAULT, Limits
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Function, Graph, Node, Value
+from fornix.ir.nesting import own_values
 from fornix.ir.walk import captured_values
 from fornix.ops.body import function_of
 from fornix.ops.call import (
@@ -117,6 +118,7 @@ class Plan:
         }
         self.bodies: dict[Graph, Plan] = {}
         nodes = list(graph.nodes)
+        _check_names(graph)
         release = _last_uses(graph, nodes)
         self.steps = [
             self._step(node, tuple(release.get(index, ()))) for index, node in enumerate(nodes)
@@ -272,6 +274,18 @@ class Plan:
         if key not in self.scope.plans:
             self.scope.plans[key] = Plan(function.graph, self.scope.inside(function), given)
         return self.scope.plans[key]
+
+
+def _check_names(graph: Graph) -> None:
+    """Raise ValidationError if two values of ``graph`` share a name: which is meant is unsaid."""
+    seen: set[str] = set()
+    for value in own_values(graph):
+        if value.name in seen:
+            raise ValidationError(
+                f"{graph.label}: '{value.name}' has to be the only value of that name, "
+                "found another"
+            )
+        seen.add(value.name)
 
 
 def _last_uses(graph: Graph, nodes: Sequence[Node]) -> dict[int, list[Value]]:
