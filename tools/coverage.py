@@ -25,6 +25,7 @@ MEANING = {
     "infer": "**No inference.** Types and shapes of the results are unknown.",
     "kernel": "**No kernel.** A run that reaches the operator raises `NotSupported`.",
     "lower": "**Neither a lowering nor a body.** Compiled programs will have to call the kernel.",
+    "grad": "**No derivative.** A Gradient through the operator raises `NotSupported`.",
     "doc": "**No description.**",
 }
 

@@ -15,6 +15,7 @@ from itertools import pairwise
 from fornix import ops
 from fornix.ops.grads import load
 from fornix.ops.op import Operator
+from fornix.ops.training import Gradient
 from fornix.ops.types import FLOAT
 
 COLUMNS = ("schema", "infer", "kernel", "lower", "grad", "adapt", "doc")
@@ -96,6 +97,8 @@ def derivative(operator: Operator) -> Cell:
     """How gradients pass the newest version of ``operator``."""
     load()
     newest = operator.schemas[-1]
+    if operator is Gradient:
+        return Cell("expanded", is_full=True)  # to nodes that have derivatives
     for kind in ("grad", "body"):
         if operator.rule(kind, newest.since_version) is not None:
             return Cell(kind, is_full=True)

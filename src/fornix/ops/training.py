@@ -151,7 +151,7 @@ def momentum(
 Gradient = op(
     "Gradient <xs: strings, y: string, zs: strings?> (Inputs: each T1+) => (Outputs: each T2+)",
     since=1, domain="ai.onnx.preview.training", T1=TENSOR, T2=FLOAT,
-)  # fmt: skip
+).opaque("nodes that compute the gradients replace it before a model is compiled")  # fmt: skip
 
 
 @Gradient.infer

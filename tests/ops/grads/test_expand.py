@@ -269,6 +269,33 @@ def test_operators_with_a_body_and_no_rule() -> None:
     )
 
 
+def test_gradients_may_come_in_any_order() -> None:
+    graph = f"""g (double[3] x) => (d1, d2) {{
+        y = Sin(x)
+        d1 = {TRAINING}.Gradient <xs = ["x"], y = "y"> (x)
+        d2 = {TRAINING}.Gradient <xs = ["x"], y = "d1"> (x)
+    }}"""
+    message = model(graph)
+    y, first, second = message.graph.node
+    del message.graph.node[:]
+    message.graph.node.extend([second, first, y])
+    data = random(3)
+    d1, d2 = ReferenceEvaluator(message).run(None, {"x": data})
+    np.testing.assert_allclose(d1, np.cos(data))
+    np.testing.assert_allclose(d2, -np.sin(data))
+
+
+def test_a_gradient_of_itself_is_told() -> None:
+    graph = f"""g (double[3] x) => (d) {{
+        y = Mul(d, x)
+        d = {TRAINING}.Gradient <xs = ["x"], y = "y"> (x)
+    }}"""
+    message = model("g (double[3] x) => (x) {}")
+    message.graph.CopyFrom(onnx.parser.parse_graph(graph))
+    with pytest.raises(ValidationError, match="must not depend on its own results"):
+        ReferenceEvaluator(message)
+
+
 def test_the_model_that_was_given_stays_as_it_is() -> None:
     given = from_message(model(BRANCHES))
     text = str(given)

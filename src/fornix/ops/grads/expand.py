@@ -42,18 +42,26 @@ def expanded(model: Model, infer: Callable[[Model], Knowledge]) -> Model:
             raise NotSupported(f"{function.label}: a Gradient has to stand outside of functions")
     model = model.clone()
     knowledge = infer(model)
-    for graph in list(walk.graphs(model.graph)):
-        nodes = [node for node in graph.nodes if is_gradient(node)]
-        for node in nodes:
-            _expand(node, graph, model, knowledge)
-        if nodes:
+    nodes = [node for node in walk.nodes(model.graph) if is_gradient(node)]
+    graphs = dict.fromkeys(node.graph for node in nodes)
+    for node in nodes:
+        if node.graph is not None:  # else it was in the way of another
+            _expand(node, model, knowledge, {})
+    for graph in graphs:
+        if graph is not None:
             order.sort(graph)
     return model
 
 
-def _expand(node: Node, graph: Graph, model: Model, knowledge: Knowledge) -> None:
-    """Replace one Gradient."""
+def _expand(node: Node, model: Model, knowledge: Knowledge, waiting: dict[Node, None]) -> None:
+    """Replace one Gradient, and before it those that its tensor depends on.
+
+    ``waiting`` are those that wait for this one.
+    """
+    graph = node.graph
     try:
+        if graph is None or node in waiting:
+            raise ValidationError("what it differentiates must not depend on its own results")
         make = Make(graph, node, knowledge, node.name)
         require(
             make.opset >= FIRST_OPSET,
@@ -61,16 +69,32 @@ def _expand(node: Node, graph: Graph, model: Model, knowledge: Knowledge) -> Non
             f"imports {make.opset}; convert it",
             NotSupported,
         )
+        _expand_ahead(node, graph, model, knowledge, {**waiting, node: None})
         _replace(node, graph, model, make)
     except FornixError as error:
         placed = str(error).startswith("node ")
         raise (error if placed else error.at(subject(node, 1))) from None
 
 
+def _expand_ahead(
+    node: Node, graph: Graph, model: Model, knowledge: Knowledge, waiting: dict[Node, None]
+) -> None:
+    """Replace the Gradients whose results ``node`` differentiates."""
+    named, y = _named(node, graph)
+    for other in nodes_between([y], set(named)):
+        if is_gradient(other):
+            _expand(other, model, knowledge, waiting)
+
+
+def _named(node: Node, graph: Graph) -> tuple[list[Value], Value]:
+    """The tensors of xs and zs, and y."""
+    names = (*node.attr("xs", ()), *node.attr("zs", ()))
+    return [_find(name, graph) for name in names], _find(node.attr("y", ""), graph)
+
+
 def _replace(node: Node, graph: Graph, model: Model, make: Make) -> None:
-    named = [_find(name, graph) for name in (*node.attr("xs", ()), *node.attr("zs", ()))]
+    named, y = _named(node, graph)
     xs = named[: len(node.attr("xs", ()))]
-    y = _find(node.attr("y", ""), graph)
     _check(node, y, xs, named, make)
     given = dict(zip(named, node.inputs, strict=True))
     y, independent = _at(given, y, make)
