@@ -16,7 +16,7 @@ from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor, unranked
 from fornix.reference import ReferenceEvaluator
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 F32_SUM = 1e-5
 """Sums of a few dozen elements of size 1."""
@@ -357,3 +357,48 @@ def test_attention_agrees_with_onnxruntime() -> None:
     attributes = {"is_causal": 1, "scale": 0.2, "softcap": 1.5}
     expected = peer("Attention", inputs, attributes, opset=23)
     check_node("Attention", inputs, attributes, expected=expected, rtol=F32_SUM, atol=F32_SUM)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"is_causal": 1},
+        {"softcap": 0.7, "scale": 0.4},
+        {"left_window_size": 1, "right_window_size": 2},
+        {"softmax_precision": 10},
+        {"is_causal": 1, "left_window_size": 0},
+    ],
+)
+def test_attention_is_lowered(attributes: dict[str, Any]) -> None:
+    hidden = np.where(normal(5, 7) > 0, np.float32(-np.inf), normal(5, 7))
+    masks = (None, normal(2, 1, 5, 7) > 0, normal(5, 7), hidden, normal(4, 5, 3) > 0)
+    for mode, mask in enumerate(masks):
+        shown = {**attributes, "qk_matmul_output_mode": mode % 4}
+        check_lowering("Attention", [*qkv(), mask], shown, outputs=4)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
+def test_shared_heads_in_the_last_axis_are_lowered(groups: int, dtype: Any) -> None:
+    inputs = [packed(x).astype(dtype) for x in qkv(groups=groups)]
+    attributes = {"q_num_heads": 4, "kv_num_heads": groups}
+    check_lowering("Attention", inputs, attributes, symbolic=False)
+    past = [normal(2, groups, 3, 8).astype(dtype), normal(2, groups, 3, 6).astype(dtype)]
+    check_lowering(
+        "Attention", [*inputs, None, *past], {**attributes, "is_causal": 1}, outputs=3,
+        symbolic=False,
+    )  # fmt: skip
+
+
+def test_attention_with_a_cache_is_lowered() -> None:
+    past = [normal(2, 4, 3, 8), normal(2, 4, 3, 6)]
+    check_lowering("Attention", [*qkv(), normal(5, 10), *past], {"is_causal": 1}, outputs=3)
+
+
+@pytest.mark.parametrize("causal", [0, 1])
+def test_attention_with_an_outer_cache_is_lowered(causal: int) -> None:
+    filled = np.array([7, 5])
+    inputs = [*qkv(), None, None, None, filled]
+    check_lowering("Attention", inputs, {"is_causal": causal})
+    check_lowering("Attention", [*inputs[:3], normal(5, 7), None, None, filled], {})

@@ -10,7 +10,7 @@ from fornix.dtype import FLOAT32
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_node, infer_op, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, run_op
 
 B, S = symbol("B"), symbol("S")
 
@@ -95,3 +95,11 @@ def test_equations_that_do_not_fit_are_named(
         run_op("Einsum", [np.zeros(s, np.float32) for s in shapes], {"equation": equation})
     with pytest.raises(ShapeError, match=message):
         infer_op("Einsum", [tensor(FLOAT32, s) for s in shapes], {"equation": equation})
+
+
+@pytest.mark.parametrize(("equation", "shapes"), EQUATIONS)
+@pytest.mark.parametrize("dtype", [np.float16, np.int32])
+def test_einsum_is_lowered(equation: str, shapes: list[Any], dtype: Any) -> None:
+    stream = np.random.default_rng(0)
+    inputs = [np.asarray(stream.standard_normal(shape) * 9).astype(dtype) for shape in shapes]
+    check_lowering("Einsum", inputs, {"equation": equation})

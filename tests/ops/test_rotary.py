@@ -11,7 +11,7 @@ from fornix.dtype import FLOAT32
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor, unranked
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 F32_STEP = 1e-6
 """Two products and a sum of elements of size 1."""
@@ -116,3 +116,18 @@ def test_positions_without_an_angle_are_refused(outside: int) -> None:
     ids = np.where(IDS == 5, outside, IDS)
     with pytest.raises(Fail, match=rf"position_ids must be in \[0, 9\], .*, got \[{outside}\]"):
         run_op("RotaryEmbedding", [X4, *TABLES, ids])
+
+
+@pytest.mark.parametrize("interleaved", [0, 1])
+@pytest.mark.parametrize("dim", [0, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_rotation_is_lowered(interleaved: int, dim: int, dtype: Any) -> None:
+    x, half = normal(2, 3, 3, 8, dtype=dtype), (dim or 8) // 2
+    attributes = {"interleaved": interleaved, "rotary_embedding_dim": dim}
+    tables = [c.astype(dtype) for c in caches(10, half)]
+    spread = [table[IDS] for table in tables]
+    check_lowering("RotaryEmbedding", [x, *tables, IDS], attributes, symbolic=False)
+    check_lowering("RotaryEmbedding", [x, *spread], attributes, symbolic=False)
+    packed = x.swapaxes(1, 2).reshape(2, 3, 24)
+    attributes["num_heads"] = 3
+    check_lowering("RotaryEmbedding", [packed, *tables, IDS], attributes, symbolic=False)

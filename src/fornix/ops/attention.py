@@ -14,13 +14,23 @@ import numpy as np
 
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.errors import DTypeError, require
-from fornix.ir.dim import DimLike, divide, known
+from fornix.ir.dim import DimLike, divide, equal, known
 from fornix.ir.graph import Graph
-from fornix.ops.call import InferNode, RunNode
+from fornix.ir.loops import Tensor, compute
+from fornix.ops import scalar as s
+from fornix.ops.along import mapped
+from fornix.ops.attention_loops import (
+    LoopVisibility,
+    lower_average,
+    lower_similarity,
+    lower_weights,
+)
+from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text, unified
+from fornix.ops.move import lower_concat
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, widened
 from fornix.ops.types import BF16, BOOL, FLOAT, NUMERIC
 from fornix.ops.visibility import Visibility
 
@@ -171,7 +181,8 @@ def attention(
     k = split_heads(K, kv_num_heads, "K", "kv_num_heads")
     v = split_heads(V, kv_num_heads, "V", "kv_num_heads")
     _check_heads(q.shape, k.shape, v.shape)
-    _check_cache(k, v, past_key, past_value, nonpad_kv_seqlen)
+    cache = (past_key, past_value, nonpad_kv_seqlen)
+    _check_cache(k.shape, v.shape, *(None if x is None else x.shape for x in cache))
     past = 0 if past_key is None else past_key.shape[2]
     windows = (left_window_size, right_window_size)
     visible = Visibility(
@@ -188,6 +199,80 @@ def attention(
     return y.astype(Q.dtype, copy=False), present_key, present_value, shown
 
 
+@Attention.lower
+def lower_attention(
+    Q: Tensor,
+    K: Tensor,
+    V: Tensor,
+    attn_mask: Tensor | None = None,
+    past_key: Tensor | None = None,
+    past_value: Tensor | None = None,
+    nonpad_kv_seqlen: Tensor | None = None,
+    *,
+    is_causal: int = 0,
+    q_num_heads: int | None = None,
+    kv_num_heads: int | None = None,
+    qk_matmul_output_mode: int = 0,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    softmax_precision: int | None = None,
+    left_window_size: int = -1,
+    right_window_size: int = -1,
+    node: LowerNode,
+) -> tuple[Tensor | None, ...]:
+    q = _lower_split(Q, q_num_heads, "Q", "q_num_heads")
+    k = _lower_split(K, kv_num_heads, "K", "kv_num_heads")
+    v = _lower_split(V, kv_num_heads, "V", "kv_num_heads")
+    _check_heads(q.shape, k.shape, v.shape)
+    cache = (past_key, past_value, nonpad_kv_seqlen)
+    _check_cache(k.shape, v.shape, *(None if x is None else x.shape for x in cache))
+    past: DimLike = 0 if past_key is None else past_key.shape[2]
+    present_key = k if past_key is None else lower_concat(past_key, k, axis=2)
+    present_value = v if past_value is None else lower_concat(past_value, v, axis=2)
+    filled = nonpad_kv_seqlen
+    if filled is not None and filled.rank != 1:
+        node.decline("nonpad_kv_seqlen is no vector")
+    windows = (left_window_size, right_window_size)
+    visible = LoopVisibility(
+        q.shape[2], past + k.shape[2], past, filled, bool(is_causal), windows
+    )  # fmt: skip
+    scores = lower_similarity(q, present_key, scale, node)
+    capped = mapped(lambda x: s.tanh(x / softcap) * softcap, scores) if softcap else scores
+    masked = visible.masked(capped, attn_mask, node)
+    weights = _lower_rounded(
+        lower_weights(_lower_rounded(masked, softmax_precision), 0.0), softmax_precision
+    )
+    y = _lower_joined(lower_average(weights, present_value, node), Q)
+    stages = [scores, capped, masked, weights]
+    mode = qk_matmul_output_mode
+    _check_mode(mode)
+    shown = cast_tensor(stages[mode], Q.dtype) if node.wants(3) else None
+    return y, present_key, present_value, shown
+
+
+def _lower_split(x: Tensor, count: int | None, name: str, attribute: str) -> Tensor:
+    """`split_heads` for lowerings."""
+    shape = _heads(x.shape, count, name, attribute)
+    if x.rank == 4:
+        return x
+    return compute(shape, lambda b, h, i, d: x[b, i, h * shape[3] + d])
+
+
+def _lower_joined(y: Tensor, like: Tensor) -> Tensor:
+    """y[B, H, S, E] with the dtype of ``like``, and its heads in the last axis if it has them."""
+    y = cast_tensor(y, like.dtype)
+    if like.rank == 4:
+        return y
+    batch, heads, length, size = y.shape
+    return compute(
+        (batch, length, heads * size), lambda b, i, e: y[b, e // size, i, e - e // size * size]
+    )
+
+
+def _lower_rounded(x: Tensor, precision: int | None) -> Tensor:
+    return x if precision is None else cast_tensor(x, _precision(precision))
+
+
 def _stages(
     scores: Array, softcap: float, visible: Visibility, mask: Array | None, precision: int | None
 ) -> list[Array]:
@@ -201,8 +286,12 @@ def _stages(
     return [scores, capped, masked, _rounded(weights, precision)]
 
 
+def _check_mode(mode: int) -> None:
+    require(mode in range(4), f"qk_matmul_output_mode must be 0, 1, 2 or 3, got {mode}")
+
+
 def _shown(stages: Sequence[Array], mode: int, dtype: np.dtype[Any]) -> Array:
-    require(mode in range(len(stages)), f"qk_matmul_output_mode must be 0, 1, 2 or 3, got {mode}")
+    _check_mode(mode)
     return stages[mode].astype(dtype, copy=False)
 
 
@@ -215,7 +304,7 @@ def split_heads(x: Array, count: int | None, name: str, attribute: str) -> Array
 
 
 def _check_cache(
-    k: Array, v: Array, past_key: Array | None, past_value: Array | None, nonpad: Array | None
+    k: Shape, v: Shape, past_key: Shape | None, past_value: Shape | None, nonpad: Shape | None
 ) -> None:
     require(
         (past_key is None) == (past_value is None),
@@ -227,19 +316,17 @@ def _check_cache(
         "nonpad_kv_seqlen describes a cache kept outside, and excludes past_key and past_value",
     )
     for name, past, new in (("past_key", past_key, k), ("past_value", past_value, v)):
-        wanted = (*new.shape[:2], "past", new.shape[3])
         fits = past is None or (
-            past.ndim == 4
-            and past.shape[:2] == new.shape[:2]
-            and past.shape[3] == new.shape[3]
-            and (past_key is None or past.shape[2] == past_key.shape[2])
+            len(past) == 4
+            and all(equal(past[axis], new[axis]) is not False for axis in (0, 1, 3))
+            and (past_key is None or equal(past[2], past_key[2]) is not False)
         )
-        found = "" if past is None else shape_text(past.shape)
-        require(fits, f"{name} must be {shape_text(wanted)}, found {found}")
+        wanted = (*new[:2], "past", new[3])
+        require(fits, f"{name} must be {shape_text(wanted)}, found {shape_text(past or ())}")
+    count = None if nonpad is None else math.prod(nonpad)
     require(
-        nonpad is None or nonpad.size == len(k),
-        f"nonpad_kv_seqlen must have one element per batch, {len(k)}, "
-        f"found {0 if nonpad is None else nonpad.size}",
+        count is None or equal(count, k[0]) is not False,
+        f"nonpad_kv_seqlen must have one element per batch, {k[0]}, found {count}",
     )
 
 
@@ -297,7 +384,7 @@ FlexAttention = op(
     """FlexAttention <prob_mod: graph?, scale: float?, score_mod: graph?, softmax_precision: int?>
                      (Q: T1, K: T1, V: T1) => (Y: T1)""",
     since=1, domain="ai.onnx.preview", T1=FLOAT | BF16,
-)  # fmt: skip
+).opaque("its scores and weights pass through graphs")  # fmt: skip
 
 
 @FlexAttention.infer

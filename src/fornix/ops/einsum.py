@@ -16,12 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from fornix.errors import ShapeError, require
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import Dim, DimLike
+from fornix.ir.loops import Scalar, Tensor, cast, compute, reduce
+from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import broadcast_shapes, shape_text
 from fornix.ops.linalg import multiply
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.types import BF16, NUMERIC
 from fornix.ops.window import plain
 
@@ -63,6 +65,89 @@ def einsum(*inputs: Array, equation: str) -> Array:
     y = y.transpose([labels.index(label) for label in parsed.output])
     y = np.broadcast_to(y, [sizes[label] for label in parsed.output])
     return y.astype(inputs[0].dtype, copy=False)
+
+
+@Einsum.lower
+def lower_einsum(*inputs: Tensor, equation: str, node: LowerNode) -> Tensor:
+    parsed = parse_equation(equation, [x.rank for x in inputs])
+    extents = _extents(parsed, [x.shape for x in inputs])
+    if any(isinstance(extent, Dim) and extent.unknowns for extent in extents.values()):
+        node.decline("whether axes broadcast is known at run time only")
+    output = frozenset(parsed.output)
+    operands = [
+        (cast_tensor(x, wide_dtype(x.dtype)), labels)
+        for x, labels in zip(inputs, parsed.inputs, strict=True)
+    ]
+    total, *rest = operands
+    total = _lower_reduced(total, _labels_of(rest) | output, extents)
+    while rest:
+        factor, *rest = rest
+        factor = _lower_reduced(factor, frozenset(total[1]) | _labels_of(rest) | output, extents)
+        total = _lower_contracted(total, factor, _labels_of(rest) | output, extents)
+    y, labels = total
+
+    def at(*i: DimLike) -> Scalar:
+        return cast(_element(y, labels, dict(zip(parsed.output, i, strict=True))), inputs[0].dtype)
+
+    return compute([extents[label] for label in parsed.output], at)
+
+
+LoopOperand = tuple[Tensor, Labels]
+
+
+def _labels_of(operands: Iterable[LoopOperand]) -> frozenset[str]:
+    return frozenset(itertools.chain.from_iterable(labels for _, labels in operands))
+
+
+def _element(x: Tensor, labels: Labels, place: Mapping[str, DimLike]) -> Scalar:
+    """The element of ``x`` at the index that ``place`` gives each label; extents 1 broadcast."""
+    where = (0 if n == 1 else place[label] for label, n in zip(labels, x.shape, strict=True))
+    return x[tuple(where)]
+
+
+def _lower_reduced(
+    operand: LoopOperand, kept: frozenset[str], extents: Mapping[str, DimLike]
+) -> LoopOperand:
+    """`_diagonal` and `_reduced` for lowerings."""
+    x, labels = operand
+    distinct = tuple(dict.fromkeys(labels))
+    own = {label: n for label, n in zip(labels, x.shape, strict=True) if n != 1}
+    left = tuple(label for label in distinct if label in kept)
+    summed = tuple(label for label in distinct if label not in kept)
+    if left == labels:
+        return operand
+
+    def at(*i: DimLike) -> Scalar:
+        def part(*k: DimLike) -> Scalar:
+            return _element(x, labels, dict(zip((*left, *summed), (*i, *k), strict=True)))
+
+        return reduce("sum", [own.get(label, 1) for label in summed], part)
+
+    return compute([extents[label] if label in own else 1 for label in left], at), left
+
+
+def _lower_contracted(
+    first: LoopOperand,
+    second: LoopOperand,
+    needed: frozenset[str],
+    extents: Mapping[str, DimLike],
+) -> LoopOperand:
+    """`_contract` for lowerings: a[batch, rows, sum] · b[batch, sum, columns]."""
+    a, b = first[1], second[1]
+    batch = [label for label in a if label in b and label in needed]
+    summed = [label for label in a if label in b and label not in needed]
+    labels = (
+        *batch, *(label for label in a if label not in b), *(label for label in b if label not in a)
+    )  # fmt: skip
+
+    def at(*i: DimLike) -> Scalar:
+        def product(*k: DimLike) -> Scalar:
+            place = dict(zip((*labels, *summed), (*i, *k), strict=True))
+            return _element(*first, place) * _element(*second, place)
+
+        return reduce("sum", [extents[label] for label in summed], product)
+
+    return compute([extents[label] for label in labels], at), labels
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from fornix.errors import Fail, require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import DimLike, divide, equal, known
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, index, select
+from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import wide_dtype, widened
 from fornix.ops.types import BF16, F16, F32, I64
 
 RotaryEmbedding = op(
@@ -80,10 +82,7 @@ def rotary_embedding(
         x = x.reshape(*X.shape[:2], num_heads or 1, X.shape[2] // (num_heads or 1))
     batch, length = X.shape[0], X.shape[2 if is_split else 1]
     size = rotary_embedding_dim or x.shape[-1]
-    require(
-        0 <= size <= x.shape[-1] and size % 2 == 0,
-        f"an even number of elements, at most the head size {x.shape[-1]}, is rotated, got {size}",
-    )
+    _check_rotated(size, x.shape[-1])
     wanted = (batch, length, size // 2)
     head_axis = 1 if is_split else 2
     cos = np.expand_dims(_angles(cos_cache, position_ids, wanted, "cos_cache"), head_axis)
@@ -101,20 +100,93 @@ def rotary_embedding(
     return y.reshape(X.shape).astype(X.dtype, copy=False)
 
 
+@RotaryEmbedding.lower
+def lower_rotary_embedding(
+    X: Tensor,
+    cos_cache: Tensor,
+    sin_cache: Tensor,
+    position_ids: Tensor | None = None,
+    *,
+    interleaved: int = 0,
+    num_heads: int | None = None,
+    rotary_embedding_dim: int = 0,
+    node: LowerNode,
+) -> Tensor:
+    _check_heads(X.shape, num_heads)
+    is_split, wide = X.rank == 4, wide_dtype(X.dtype)
+    width = X.shape[3] if is_split else divide(X.shape[2], num_heads or 1)
+    extent = known(width)
+    if extent is None:
+        node.decline("the size of a head is known at run time only")
+    size = rotary_embedding_dim or extent
+    _check_rotated(size, extent)
+    half, wanted = size // 2, (X.shape[0], X.shape[1 + is_split], size // 2)
+    ids = None if position_ids is None else position_ids.shape
+    _check_angles(cos_cache.shape, ids, wanted, "cos_cache")
+    _check_angles(sin_cache.shape, ids, wanted, "sin_cache")
+
+    def angle(cache: Tensor, b: DimLike, t: DimLike, j: DimLike) -> Scalar:
+        if position_ids is None:
+            return cast(cache.get((b, t, j), 0), wide)
+        row = gathered(position_ids[b, t], cache.shape[0])
+        return cast(cache.get((row, j), 0), wide)
+
+    def at(*i: DimLike) -> Scalar:
+        head = 0 if is_split else i[2] // extent * extent
+        b, t, d = i[0], i[1 + is_split], i[-1] - head
+        side = d - d // 2 * 2 if interleaved else d // max(half, 1)
+        j = d // 2 if interleaved else d - side * half
+        other = d + 1 - 2 * side if interleaved else d + half - 2 * side * half
+        turned = cast(X.get((*i[:-1], head + other), 0), wide) * angle(sin_cache, b, t, j)
+        signed = select(apply("eq", index(side), 0), -turned, turned)
+        rotated = cast(X[i], wide) * angle(cos_cache, b, t, j) + signed
+        return select(index(d) < size, cast(rotated, X.dtype), X[i])
+
+    return X if size == 0 else compute(X.shape, at)
+
+
+def _check_rotated(size: int, width: int) -> None:
+    require(
+        0 <= size <= width and size % 2 == 0,
+        f"an even number of elements, at most the head size {width}, is rotated, got {size}",
+    )
+
+
+def _check_angles(
+    cache: Sequence[DimLike],
+    position_ids: Sequence[DimLike] | None,
+    wanted: Sequence[DimLike],
+    name: str,
+) -> None:
+    """Raise ShapeError unless ``cache`` has an angle for every position and pair of elements."""
+    if position_ids is None:
+        require(
+            _agree(cache, wanted),
+            f"{name} must be {shape_text(wanted)} without position_ids, found {shape_text(cache)}",
+        )
+        return
+    require(
+        len(cache) == 2 and equal(cache[1], wanted[2]) is not False,
+        f"{name} must be [positions, {wanted[2]}], found {shape_text(cache)}",
+    )
+    require(
+        _agree(position_ids, wanted[:2]),
+        f"position_ids must be {shape_text(wanted[:2])}, found {shape_text(position_ids)}",
+    )
+
+
+def _agree(shape: Sequence[DimLike], wanted: Sequence[DimLike]) -> bool:
+    return len(shape) == len(wanted) and all(
+        equal(a, b) is not False for a, b in zip(shape, wanted, strict=True)
+    )
+
+
 def _angles(
     cache: Array, position_ids: Array | None, wanted: tuple[int, int, int], name: str
 ) -> Array:
     """The entries of ``cache`` for every position, [B, S, R/2]."""
+    _check_angles(cache.shape, None if position_ids is None else position_ids.shape, wanted, name)
     if position_ids is not None:
-        require(
-            cache.ndim == 2 and cache.shape[1] == wanted[2],
-            f"{name} must be [positions, {wanted[2]}], found {shape_text(cache.shape)}",
-        )
-        require(
-            position_ids.shape == wanted[:2],
-            f"position_ids must be {shape_text(wanted[:2])}, "
-            f"found {shape_text(position_ids.shape)}",
-        )
         outside = position_ids[(position_ids < 0) | (position_ids >= len(cache))]
         require(
             not outside.size,
@@ -123,9 +195,4 @@ def _angles(
             Fail,
         )
         cache = cache[position_ids]
-    require(
-        cache.shape == wanted,
-        f"{name} must be {shape_text(wanted)} without position_ids, "
-        f"found {shape_text(cache.shape)}",
-    )
     return widened(cache)

@@ -44,9 +44,8 @@ class Visibility:
 
     def seen(self) -> Array | None:
         """Whether a query sees a key, [B or 1, 1, S, T]; None if all see all."""
+        check_windows(self.windows)
         left, right = self.windows
-        for name, size in (("left_window_size", left), ("right_window_size", right)):
-            require(size >= -1, f"{name} must be -1 or not negative, got {size}")
         key = np.arange(self.keys)
         at = np.arange(self.queries)[:, None] + self._offset()
         limits = []
@@ -84,3 +83,9 @@ class Visibility:
             f"attn_mask must broadcast to {shape_text(shape)}, found {shape_text(mask.shape)}",
         )
         return mask
+
+
+def check_windows(windows: tuple[int, int]) -> None:
+    """Raise ShapeError unless both sizes say how many keys are seen, or −1 for all."""
+    for name, size in zip(("left_window_size", "right_window_size"), windows, strict=True):
+        require(size >= -1, f"{name} must be -1 or not negative, got {size}")
