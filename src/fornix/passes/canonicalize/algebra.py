@@ -14,8 +14,6 @@ from fornix.passes.canonicalize.nothing import keeps_shape
 from fornix.passes.make import Maker
 from fornix.passes.pattern import P, Rule, any_, const, number, rewrite
 
-EXPAND_SINCE = 8
-
 
 @rewrite(P.Not(P.Not(any_("x"))), P.Neg(P.Neg(any_("x"))))
 def cancel_twice(x: Value) -> Value:
@@ -155,7 +153,7 @@ _BROADCASTING = (
 def drop_operand_expand(x: Value, y: Value, expand: Node, node: Node, make: Maker) -> Value | None:
     """An Expand ahead of an operator that broadcasts is not needed where x has that shape."""
     facts = [make.fact(value) for value in (x, y, node.output)]
-    if make.opset < EXPAND_SINCE or not all(fact.has_rank for fact in facts):
+    if x is expand.output or not all(fact.has_rank for fact in facts):
         return None
     one, other, after = (fact.shape for fact in facts)
     if tuple(broadcast_shapes(one, other)) != after:
