@@ -27,9 +27,11 @@ def scales(*values: float) -> Array:
 
 @pytest.mark.parametrize("reading", READINGS)
 def test_scales_and_sizes(reading: dict[str, Any]) -> None:
-    fixed: dict[str, Any] = {"of_inputs": [0], "dims": ["static"]}
-    check("Resize", [X, None, scales(1, 1, 2.0, 1.6)], reading, constants=[2], **fixed)
-    check("Resize", [X, None, None, np.array([1, 2, 2, 6])], reading, constants=[3], **fixed)
+    factors, extents = scales(1, 1, 2.0, 1.6), np.array([1, 2, 2, 6])
+    check("Resize", [X, None, factors], reading, of_inputs=[0], constants=[2])
+    check("Resize", [X, None, None, extents], reading, of_inputs=[0], constants=[3])
+    check("Resize", [X, None, factors], reading, of_inputs=[0], dims=["symbolic"])
+    check("Resize", [X, None, None, extents], reading, of_inputs=[0], dims=["symbolic"])
 
 
 def test_named_axes() -> None:
@@ -51,17 +53,11 @@ def test_opset_12_leaves_inputs_out_by_empty_tensors() -> None:
           constants=[1, 2], of_inputs=[0], dims=["static"])  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("attributes", "dims", "message"),
-    [
-        ({"keep_aspect_ratio_policy": "not_larger"}, "static", "policy other than stretch"),
-        ({}, "symbolic", "the extents of the axes that it resizes have to be known"),
-    ],
-)
-def test_what_is_declined(attributes: dict[str, Any], dims: str, message: str) -> None:
+def test_other_policies_are_declined() -> None:
     inputs = [X, None, None, np.array([1, 2, 6, 8])]
-    case = Case("Resize", inputs, attributes, dims=dims, constants=[3])
-    with pytest.raises(NotSupported, match=message):
+    attributes = {"keep_aspect_ratio_policy": "not_larger"}
+    case = Case("Resize", inputs, attributes, constants=[3])
+    with pytest.raises(NotSupported, match="with an aspect ratio policy other than stretch it has"):
         case.gradients(["x0"])
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from fornix.errors import NotSupported
-from fornix.ir.dim import known
 from fornix.ops.geometry import normalize_axes
 from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
@@ -39,58 +38,42 @@ def grad_resize(
     if keep_aspect_ratio_policy != "stretch":
         raise NotSupported("with an aspect ratio policy other than stretch it has no derivative")
     named = list(range(x.rank)) if axes is None else list(normalize_axes(axes, x.rank))
+    if scales is not None and scales.fact.has_rank and scales.shape == (0,):
+        scales = None  # how version 11 leaves it out
     g = node.g
     for place, axis in enumerate(named):
-        size, out = known(x.shape[axis]), known(node.y.shape[axis])
-        if size is None or out is None:
-            if _is_kept(scales, place):
-                continue
-            raise NotSupported("the extents of the axes that it resizes have to be known")
-        if size != out or not _is_kept(scales, place, unless_given=True):
-            factor = _factor(scales, place, out / size)
-            g = _undone(g, axis, _matrix(x, size, out, factor, node, reading))
+        if not _is_kept(x, scales, place, axis, node):
+            g = _undone(g, axis, _matrix(x, scales, place, axis, node, reading))
     return g
 
 
-def _given(scales: Term | None) -> np.ndarray[Any, Any] | None:
-    """The scales, if they are known and not left out."""
-    constant = None if scales is None else scales.fact.constant
-    return None if constant is None or not constant.size else constant.reshape(-1)
-
-
-def _is_kept(scales: Term | None, place: int, *, unless_given: bool = False) -> bool:
-    """Whether an axis is scaled by 1; with ``unless_given`` also if no scales are given."""
-    found = _given(scales)
-    return unless_given if found is None else bool(found[place] == 1)
-
-
-def _factor(scales: Term | None, place: int, ratio: float) -> float | None:
-    """The scale of an axis, None where the extents alone say it."""
-    found = _given(scales)
-    if found is not None:
-        return float(found[place])
-    if scales is not None and scales.shape != (0,):
-        raise NotSupported("its input scales has to be known before a run")
-    return None
+def _is_kept(x: Term, scales: Term | None, place: int, axis: int, node: GradNode) -> bool:
+    """Whether an axis is known to be scaled by 1."""
+    if scales is None:
+        return x.shape[axis] == node.y.shape[axis]
+    constant = scales.fact.constant
+    return constant is not None and bool(constant.reshape(-1)[place] == 1)
 
 
 def _matrix(
-    x: Term, size: int, out: int, factor: float | None, node: GradNode, reading: dict[str, Any]
+    x: Term, scales: Term | None, place: int, axis: int, node: GradNode, reading: dict[str, Any]
 ) -> Term:
-    """The rows of an identity resized: [size, out]."""
+    """The rows of an identity resized as ``axis`` is: [size, out]."""
     make = x.make
-    identity = make.constant(np.eye(size).astype(x.dtype.numpy))
+    size = make.extent(x, axis)
+    identity = make.Expand(make.constant(np.zeros((), x.dtype.numpy)), make.joined([size, size]))
     # Before version 13 an input that is left out is an empty tensor.
     empty = None if node.version >= OPTIONAL_INPUTS else make.constant(np.zeros(0, np.float32))
-    if factor is None:
-        return make.Resize(identity, empty, empty, make.ints([size, out]), **reading)
-    scales = make.constant(np.array([1, factor], np.float32))
-    return make.Resize(identity, empty, scales, **reading)
+    if scales is None:
+        sizes = make.joined([size, make.extent(node.y, axis)])
+        return make.Resize(identity.EyeLike(), empty, empty, sizes, **reading)
+    factor = make.Slice(scales, make.ints([place]), make.ints([place + 1]))
+    factors = make.Concat(make.constant(np.ones(1, np.float32)), factor, axis=0)
+    return make.Resize(identity.EyeLike(), empty, factors, **reading)
 
 
 def _undone(g: Term, axis: int, matrix: Term) -> Term:
     """``g`` with one axis multiplied by the transposed matrix."""
-    make = g.make
     last = [*(i for i in range(g.rank) if i != axis), axis]
-    product = make.MatMul(g.Transpose(perm=last), make.swapped(matrix))
+    product = g.Transpose(perm=last).MatMul(matrix.Transpose(perm=[1, 0]))
     return product.Transpose(perm=sorted(range(g.rank), key=last.__getitem__))
