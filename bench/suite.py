@@ -61,7 +61,7 @@ def main(
     for workload in chosen:
         ready = workload.ready(cast("Exporter", exporter), cast("Size", size))
         rows.append(measured(workload, ready, settings))
-        print(*told(rows[-1]), sep="\n", flush=True)
+        click.echo("\n".join(told(rows[-1])), err=True)
     before["load_after"] = machine()["load"]
     text = "\n".join(page(rows, before, settings[0], exporter))
     if document is not None:
@@ -69,7 +69,7 @@ def main(
         Path(document).write_text(json.dumps(whole, indent=2), encoding="utf-8")
     if output is not None:
         Path(output).write_text(text + "\n", encoding="utf-8")
-    print(f"\n{text}")
+    click.echo(text)
 
 
 def measured(workload: Workload, ready: Measured, settings: Sequence[Settings]) -> Row:

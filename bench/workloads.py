@@ -97,14 +97,15 @@ def decoding(model: str, new: int, past: int) -> Callable[[Exporter, Size], Meas
         built = built_as(model, exporter, size)
         outputs = list(built.expected[ONE])
         vocabulary = built.expected[ONE][outputs[0]].shape[-1]
+        tokens, held = (new, past) if size == "full" else (min(new, 16), min(past, 16))
         stream = np.random.default_rng(0)
         feeds: Arrays = {
-            "input_ids": stream.integers(vocabulary, size=(1, new)),
-            "attention_mask": np.ones((1, past + new), np.int64),
+            "input_ids": stream.integers(vocabulary, size=(1, tokens)),
+            "attention_mask": np.ones((1, held + tokens), np.int64),
         }
         for name, array in built.inputs[ONE].items():
             if name not in feeds:
-                shape = (1, array.shape[1], past, array.shape[3])
+                shape = (1, array.shape[1], held, array.shape[3])
                 feeds[name] = stream.standard_normal(shape, np.float32)
         back = {name: name.replace("present", "past") for name in outputs[1:]}
         chain = {"back": back, "grow": ["attention_mask"], "steps": STEPS} if past else None
@@ -162,7 +163,22 @@ def tiny(_exporter: Exporter, _size: Size) -> Measured:
 
     path = cached("tiny-v1", write) / "tiny.onnx"
     x = np.random.default_rng(1).standard_normal((1, 64), np.float32)
-    return Measured(Task(str(path), {"x": x}, ["y"]))
+    source = {"call": "bench.workloads:tiny_module", "arguments": [str(path)]}
+    return Measured(Task(str(path), {"x": x}, ["y"], torch=source))
+
+
+def tiny_module(path: str) -> object:
+    """The same in PyTorch."""
+    import onnx
+    import torch
+
+    arrays = map(onnx.numpy_helper.to_array, onnx.load(path).graph.initializer)
+    w, b = (torch.from_numpy(array.copy()) for array in arrays)
+    layer = torch.nn.Linear(64, 10)
+    with torch.no_grad():
+        layer.weight.copy_(w.T)
+        layer.bias.copy_(b)
+    return torch.nn.Sequential(layer, torch.nn.Softmax(1))
 
 
 WORKLOADS: tuple[Workload, ...] = (

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,9 @@ OUTLIER = 1.5
 
 DISTURBED = 0.15
 """Share of a processor that other processes may use during a turn."""
+
+FAREWELL = 5.0
+"""Seconds that a worker has to end by itself once nobody talks to it."""
 
 TICK = 0.01
 """Seconds, the resolution of the system's account of processor time."""
@@ -158,8 +161,16 @@ class Seat:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.process.kill()
-        self.process.communicate()
+        # No waiting for the end of its output: what it started may hold that pipe open.
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+        try:
+            self.process.wait(FAREWELL)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
         """The worker's answer; raises EngineError for what it could not do."""

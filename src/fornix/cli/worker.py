@@ -107,6 +107,8 @@ class Worker:
     def do_save(self, request: Job) -> dict[str, Any]:
         """Write the outputs of one more run to a file, in order; their names."""
         engine = self.loaded()
+        if isinstance(self.run, Chain):
+            self.run.restart()
         found: dict[str, np.ndarray] = {}
         for name, value in zip(request["outputs"], self.run(), strict=True):
             found |= plain(name, engine.array(value))
@@ -287,14 +289,18 @@ class Chain:
         self.back = [(names.index(output), feed) for output, feed in how["back"].items()]
         self.grow: list[str] = how["grow"]
         self.steps: int = how["steps"]
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew."""
         self.step = 0
-        self.feeds = dict(feeds)
+        self.feeds = dict(self.start)
 
     def __call__(self) -> Sequence[Any]:
         results = self.engine.bind(self.feeds)()
         self.step += 1
-        if self.step % self.steps == 0:
-            self.feeds = dict(self.start)
+        if self.step == self.steps:
+            self.restart()
             return results
         for index, name in self.back:
             self.feeds[name] = self.kept(results[index])
