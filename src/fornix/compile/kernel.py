@@ -43,6 +43,8 @@ class CompiledKernel:
     """The buffers behind `buffers`, in the same order."""
     outputs: tuple[Buffer, ...] = ()
     """Those of `arguments` that the kernel fills."""
+    is_constant: bool = False
+    """Whether everything that it reads is stored data: it need run only once."""
     schedule: str = ""
     """How the loops run: "map", "row", "contraction" …"""
     owner: object = field(default=None, repr=False, compare=False)

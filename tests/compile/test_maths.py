@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile.target import Target
+from fornix.dtype import DType
+from fornix.ir.loops import apply, compute, tensor
+from tests.compile.native import compiled
+
+torch = pytest.importorskip("torch")
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 1e-40, 5e-324, 0.5, 2.0]
+
+# Errors in ulp that maths.py states, for float32 and float64; the arguments to try.
+CLAIMS: dict[str, tuple[float, float, tuple[float, float]]] = {
+    "exp": (1.5, 1.5, (-110, 95)),
+    "log": (1.5, 1.5, (1e-30, 1e30)),
+    "tanh": (5, 3, (-10, 10)),
+    "erf": (6, 3, (-7, 7)),
+    "sin": (1, 2, (-100, 100)),
+    "cos": (1, 2, (-100, 100)),
+    "tan": (1, 4, (-100, 100)),
+    "asin": (1, 3, (-1, 1)),
+    "acos": (1, 4, (-1, 1)),
+    "atan": (1, 2, (-50, 50)),
+    "sinh": (1, 4, (-80, 80)),
+    "cosh": (1, 4, (-80, 80)),
+    "asinh": (1, 3, (-1e5, 1e5)),
+    "acosh": (1, 3, (1, 1e5)),
+    "atanh": (1, 3, (-1, 1)),
+}
+LEVELS = ["host", "x86-64-v3", "x86-64"]
+
+
+def target(level: str) -> Target:
+    return Target.host() if level == "host" else Target.masked(level)
+
+
+def evaluated(op: str, *arrays: np.ndarray, level: str = "host") -> np.ndarray:
+    dtype = DType.of(arrays[0].dtype)
+    xs = [tensor(f"x{k}", a.shape, dtype) for k, a in enumerate(arrays)]
+    y = compute(arrays[0].shape, lambda i: apply(op, *(x[i] for x in xs)))
+    feeds = {f"x{k}": a for k, a in enumerate(arrays)}
+    return compiled(y, feeds, target=target(level))
+
+
+def exact(op: str, x: np.ndarray) -> np.ndarray:
+    """The function in 80 bits, erf in 64."""
+    if op == "erf":
+        return torch.special.erf(torch.from_numpy(x.astype(np.float64))).numpy()
+    names = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+    names |= {"asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh"}
+    function: Callable[[Any], Any] = getattr(np, names.get(op, op))
+    with np.errstate(all="ignore"):
+        return function(x.astype(np.longdouble))
+
+
+def ulps(found: np.ndarray, wanted: np.ndarray) -> float:
+    with np.errstate(all="ignore"):
+        near = wanted.astype(found.dtype)
+        assert (np.isnan(found) == np.isnan(near)).all()
+        finite = np.isfinite(near) & np.isfinite(found)
+        assert (found[~finite & ~np.isnan(near)] == near[~finite & ~np.isnan(near)]).all()
+        error = np.abs(found[finite].astype(np.longdouble) - wanted[finite])
+        return float((error / np.spacing(np.abs(near[finite]))).max(initial=0.0))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", CLAIMS)
+def test_functions_keep_their_word(op: str, dtype: Any, level: str) -> None:
+    *bounds, (low, high) = CLAIMS[op]
+    rng = np.random.default_rng(1)
+    x = np.concatenate(
+        [
+            rng.uniform(low, high, 20000),
+            rng.uniform(-1, 1, 2000) if low < 0 else rng.uniform(low, low + 2, 2000),
+            10 ** rng.uniform(-30, 0, 500) if low <= 0 else [low],
+            SPECIAL,
+        ]
+    ).astype(dtype)
+    found = evaluated(op, x, level=level)
+    assert ulps(found, exact(op, x)) <= bounds[dtype is np.float64]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_functions_keep_the_sign_of_zero(dtype: Any) -> None:
+    zeros = np.array([0.0, -0.0], dtype)
+    for op in ("tanh", "erf", "sin", "tan", "asin", "atan", "sinh", "asinh", "atanh"):
+        assert np.signbit(evaluated(op, zeros)).tolist() == [False, True], op
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_powers_are_those_of_c(dtype: Any, level: str) -> None:
+    rng = np.random.default_rng(2)
+    grid = np.array([*SPECIAL, 3.0, -2.0, -0.5, 4.0, 1e30, -1e30, -3.0], dtype)
+    x, y = (g.reshape(-1) for g in np.meshgrid(grid, grid))
+    x = np.concatenate([x, rng.uniform(0, 10, 5000).astype(dtype)])
+    y = np.concatenate([y, rng.uniform(-20, 20, 5000).astype(dtype)])
+    with np.errstate(all="ignore"):
+        wanted = np.power(x.astype(np.longdouble), y.astype(np.longdouble))
+    assert ulps(evaluated("pow", x, y, level=level), wanted) <= 2
+
+
+@pytest.mark.parametrize("op", ["mod", "fmod"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rests_are_exact(op: str, dtype: Any) -> None:
+    rng = np.random.default_rng(3)
+    grid = np.array([*SPECIAL, 3.0, -2.0, -0.5, 4.0, 7.25, -3.0], dtype)
+    x, y = (g.reshape(-1) for g in np.meshgrid(grid, grid))
+    x = np.concatenate([x, rng.uniform(-1e4, 1e4, 2000).astype(dtype)])
+    y = np.concatenate([y, rng.uniform(-20, 20, 2000).astype(dtype)])
+    with np.errstate(all="ignore"):
+        quotient = np.abs(x.astype(np.longdouble) / y)
+        near = ~(np.isfinite(quotient) & (quotient > 2.0**50))
+        wanted = (np.mod if op == "mod" else np.fmod)(x[near], y[near])
+    np.testing.assert_array_equal(evaluated(op, x[near], y[near]), wanted)
