@@ -181,8 +181,8 @@ def _element(fact: Fact | None) -> DimLike | None:
 
 def _check_signal(shape: Sequence[DimLike]) -> None:
     require(
-        len(shape) == 3 and known(shape[2]) in {None, 1, 2},
-        f"signal must be [N, length, 1 or 2], found signal{shape_text(shape)}",
+        len(shape) == 2 or (len(shape) == 3 and known(shape[2]) in {None, 1, 2}),
+        f"signal must be [N, length] or [N, length, 1 or 2], found signal{shape_text(shape)}",
     )
 
 
@@ -197,9 +197,10 @@ def stft(
 ) -> Array:
     """Fourier transforms of overlapping frames of a signal, each weighted by ``window``.
 
-    signal[N, L, 1 or 2] → output[N, ⌊(L − F)/frame_step⌋ + 1, K, 2]; frames of F = frame_length
-    elements, as many as window has if that is absent, all L if both are. onesided keeps the first
-    K = ⌊F/2⌋ + 1 frequencies, else K = F. Source: ONNX STFT-17.
+    signal[N, L, 1 or 2] → output[N, ⌊(L − F)/frame_step⌋ + 1, K, 2]; a real signal may leave out
+    its last axis, as torch's exporter writes it. Frames have F = frame_length elements, as many as
+    window has if that is absent, all L if both are. onesided keeps the first K = ⌊F/2⌋ + 1
+    frequencies, else K = F. Source: ONNX STFT-17.
     """
     _check_signal(signal.shape)
     length = signal.shape[1] if window is None else window.size
@@ -216,7 +217,7 @@ def stft(
         f"window must have frame_length={length} elements, "
         f"found window{shape_text(window.shape if window is not None else ())}",
     )
-    x = _signal(widened(signal))
+    x = _signal(widened(signal if signal.ndim == 3 else signal[..., None]))
     frames = np.lib.stride_tricks.sliding_window_view(x, length, axis=1)[:, ::step]
     if window is not None:
         frames = frames * widened(window)
@@ -352,7 +353,7 @@ MelWeightMatrix = op(
            (num_mel_bins: T1, dft_length: T1, sample_rate: T1, lower_edge_hertz: T2,
             upper_edge_hertz: T2) => (output: T3)""",
     since=17, T1=I32 | I64, T2=FLOAT | BF16, T3=NUMERIC | BF16,
-)  # fmt: skip
+).opaque("its inputs are constants as a rule, from which it is made once")  # fmt: skip
 
 MEL_SCALE, MEL_BREAK_HERTZ = 2595.0, 700.0
 """mel(f) = 2595 · log₁₀(1 + f/700). Source: ONNX MelWeightMatrix-17."""
