@@ -34,6 +34,8 @@ FAMILIES: tuple[str, ...] = (
     "attention",
     "loss",
     "control",
+    "scan",
+    "recurrent",
 )
 """Modules of this package that register rules."""
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ops.control import If
-from fornix.ops.fact import Fact
 from fornix.ops.grads.node import GradNode
 from fornix.ops.grads.reverse import differentiate
+from fornix.ops.grads.scan import learn
 from fornix.ops.grads.term import Make, Term
 
 
@@ -36,7 +36,7 @@ def _branch(graph: Graph, node: GradNode) -> Graph:
     """A branch that gives the gradients of all captured values, zeros where it reads none."""
     branch = graph.clone()
     make = Make(branch, None, node.make.knowledge, node.make.label)
-    _learn(branch, make)
+    learn(branch, make)
     seeds: dict[Value, Term] = {}
     for value, gradient in zip(branch.outputs, node.gradients, strict=True):
         if gradient is not None:
@@ -45,13 +45,6 @@ def _branch(graph: Graph, node: GradNode) -> Graph:
     found = differentiate(seeds, node.captured, make)
     branch.outputs = [x.value for x in _results(found, node, make)]
     return branch
-
-
-def _learn(branch: Graph, make: Make) -> None:
-    """Find out what is known of the values of a copied branch."""
-    for value in branch.initializer_values:
-        make.knowledge.facts[value] = Fact(value.type, None, value.tensor)
-    make.knowledge.update(branch.nodes)
 
 
 def _results(found: Sequence[Term | None], node: GradNode, make: Make) -> list[Term]:
