@@ -70,6 +70,23 @@ def test_inputs_and_outputs_are_described_as_onnxruntime_describes_them(path: Pa
         ]
 
 
+def test_extents_that_outputs_leave_open_are_inferred_as_onnxruntime_does() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, 3] x, int64[M] i, int64[K] s)
+            => (float[A, B] y, float[?, ?] z, float[?, ?] r, float[P, Q] d, b) {
+            y = Transpose (x)
+            z = Gather (x, i)
+            r = Reshape (x, s)
+            d = Concat <axis = 0> (x, x)
+            b = Neg (x)
+        }"""
+    data = model(text).SerializeToString()
+    peer = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    theirs = [(arg.name, arg.type, arg.shape) for arg in peer.get_outputs()]
+    assert [(arg.name, arg.type, arg.shape) for arg in session(text).get_outputs()] == theirs
+    assert [shape for _, _, shape in theirs[:2]] == [[3, "B"], ["M", 3]]
+
+
 def test_metadata_is_what_onnxruntime_reads(path: Path) -> None:
     ours = InferenceSession(path).get_modelmeta()
     theirs = onnxruntime.InferenceSession(

@@ -200,7 +200,7 @@ def _call_key(
 
 def _is_fresh(fact: Fact) -> bool:
     """Whether an extent of ``fact`` is unknown, and so may differ at every call."""
-    return fact.has_rank and any(map(_has_unknown, fact.shape))
+    return fact.has_rank and any(map(has_unknown, fact.shape))
 
 
 def _declared(value: Value) -> Fact:
@@ -261,12 +261,13 @@ def _more_precise(declared: DimLike | None, found: DimLike | None) -> DimLike | 
     """Of two extents that are equal in every run, the one that says more."""
     if declared is None or found is None:
         return found if declared is None else declared
-    if not _has_unknown(found):
+    if not has_unknown(found):
         return found  # what follows from the inputs is believed before what somebody wrote down
-    return found if known(declared) is None and _has_unknown(declared) else declared
+    return found if known(declared) is None and has_unknown(declared) else declared
 
 
-def _has_unknown(extent: DimLike) -> bool:
+def has_unknown(extent: DimLike) -> bool:
+    """Whether ``extent`` depends on what only a run can tell."""
     return any(isinstance(atom, Unknown) for atom in atoms(extent))
 
 

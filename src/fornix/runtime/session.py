@@ -14,12 +14,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from fornix.errors import FornixWarning, InvalidArgument, NotSupported
+from fornix.infer.model import has_unknown, infer_model
+from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Model, Value
-from fornix.ir.types import TensorType
+from fornix.ir.types import TensorType, Type
 from fornix.passes import Level
 from fornix.reference.plan import Environment, Plan, Scope
 from fornix.reference.source import ModelSource, as_model
@@ -55,12 +58,32 @@ class NodeArg:
     shape: list[int | str | None]
 
     @classmethod
-    def of(cls, value: Value) -> NodeArg:
-        """What the model declares of ``value``."""
-        declared = value.type
-        shape = (declared.shape or ()) if isinstance(declared, TensorType) else ()
-        extents = [extent if isinstance(extent, int | None) else str(extent) for extent in shape]
+    def of(cls, value: Value, inferred: Type | None = None) -> NodeArg:
+        """What the model declares of ``value``, and what is ``inferred`` where that says more."""
+        declared = value.type or inferred
+        shape = _shape(declared)
+        found = _shape(inferred)
+        if shape is None or (found is not None and len(found) != len(shape)):
+            shape = found
+        extents = [
+            _extent(a, b) for a, b in zip_longest(shape or (), found if found and shape else ())
+        ]
         return cls(value.name, "" if declared is None else declared.constraint, extents)
+
+
+def _shape(type_: Type | None) -> tuple[DimLike | None, ...] | None:
+    return type_.shape if isinstance(type_, TensorType) else None
+
+
+def _extent(declared: DimLike | None, inferred: DimLike | None) -> int | str | None:
+    """A known extent as its number, else by the name that the model gives it, or that follows."""
+    number = known(inferred) if inferred is not None else None
+    if number is not None:
+        return number
+    extent = inferred if declared is None else declared
+    if extent is None or isinstance(extent, int):
+        return extent
+    return None if has_unknown(extent) else str(extent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +198,17 @@ class InferenceSession:
         return [NodeArg.of(value) for value in self._inputs]
 
     def get_outputs(self) -> list[NodeArg]:
-        """The outputs of the model."""
-        return [NodeArg.of(value) for value in self._model.graph.outputs]
+        """The outputs of the model; extents that it leaves open are inferred."""
+        return list(self._output_args)
+
+    @cached_property
+    def _output_args(self) -> list[NodeArg]:
+        outputs = self._model.graph.outputs
+        shapes = [_shape(value.type) for value in outputs]
+        if all(shape and all(isinstance(n, int) for n in shape) for shape in shapes):
+            return [NodeArg.of(value) for value in outputs]
+        inference = infer_model(self._model)
+        return [NodeArg.of(value, inference.fact(value).type) for value in outputs]
 
     def get_overridable_initializers(self) -> list[NodeArg]:
         """Initializers that may be fed in place of their stored data."""
