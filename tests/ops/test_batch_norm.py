@@ -10,8 +10,9 @@ import torch
 from fornix.dtype import BOOL, FLOAT16, FLOAT32
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 F32_ROWS = 1e-5
 """Statistics of up to 40 elements, summed in another order, folded into a factor and a shift."""
@@ -283,3 +284,23 @@ def test_ratio_and_training_mode_are_single_elements() -> None:
         run_op("Dropout", [x, two], opset=13)
     with pytest.raises(ShapeError, match="ratio must have one element, found shape"):
         infer_op("Dropout", [tensor(FLOAT32, (3,)), tensor(FLOAT32, (2,))], opset=13)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "opset"),
+    [({"is_test": 1}, 1), ({"is_test": 1}, 6), ({}, 7), ({}, 10), ({}, 12), ({}, 22)],
+)
+def test_dropout_is_lowered_for_inference(attributes: dict[str, Any], opset: int) -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    check_lowering("Dropout", [x], attributes, opset=opset, outputs=2)
+    if opset >= 12:
+        more = [np.array(0.5, np.float32), np.array(False)]
+        check_lowering("Dropout", [x, *more], attributes, opset=opset, outputs=2)
+
+
+def test_dropout_in_training_stays_with_the_kernel() -> None:
+    x = np.ones(3, np.float32)
+    with pytest.raises(NotLowered, match="random"):
+        lower_op("Dropout", [x, None, np.array(True)])
+    with pytest.raises(NotLowered, match="random"):
+        lower_op("Dropout", [x], opset=6)

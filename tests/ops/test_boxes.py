@@ -11,7 +11,7 @@ from fornix.dtype import FLOAT32, INT64
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor, unranked
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 F32_SUM = 1e-5
 """Means of a few dozen elements of size 1."""
@@ -173,3 +173,17 @@ def test_the_thresholds_are_scalars_in_their_range() -> None:
         run_op("NonMaxSuppression", [*inputs, scalar(1.5)])
     with pytest.raises(ShapeError, match="score_threshold must have one element, found shape"):
         run_op("NonMaxSuppression", [*inputs, scalar(0.5), np.zeros(2, np.float32)])
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("transformation", ["half_pixel", "output_half_pixel"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_roi_align_is_lowered(mode: str, transformation: str, dtype: Any) -> None:
+    stream = np.random.default_rng(0)
+    x = stream.standard_normal((2, 3, 6, 7)).astype(dtype)
+    rois = np.array([[0, 0, 3, 4], [1.5, 2, 6.5, 3], [-3, -2, 9, 8], [4, 4, 3, 2]], dtype)
+    attributes = {
+        "mode": mode, "coordinate_transformation_mode": transformation, "output_height": 2,
+        "output_width": 3, "sampling_ratio": 2, "spatial_scale": 0.75,
+    }  # fmt: skip
+    check_lowering("RoiAlign", [x, rois, np.array([0, 1, 1, 0])], attributes)

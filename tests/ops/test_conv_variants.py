@@ -11,7 +11,7 @@ from fornix.dtype import FLOAT32, INT64
 from fornix.errors import NotSupported, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import as_value, tensor
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 F32_SUM = 1e-5
 """Products of up to 100 terms of size 1, summed in another order."""
@@ -210,3 +210,44 @@ def test_strings_have_no_sum() -> None:
     x = np.full((1, 1, 1), "a", object)
     with pytest.raises(NotSupported, match="blocks of strings have no sum"):
         run_op("Col2Im", [x, np.array([1]), np.array([1])])
+
+
+@pytest.mark.parametrize("groups", [(1, 1), (2, 1), (1, 2), (2, 4)])
+def test_deform_conv_is_lowered(groups: tuple[int, int]) -> None:
+    group, offset_group = groups
+    x, w = normal(2, 4, 6, 7), normal(4, 4 // group, 3, 2)
+    attributes = {
+        "group": group, "offset_group": offset_group, "pads": [1, 0, 0, 1], "strides": [2, 1]
+    }  # fmt: skip
+    offset = normal(2, offset_group * 12, 3, 7) * 3
+    mask, bias = normal(2, offset_group * 6, 3, 7), normal(4)
+    for more in ([], [bias], [None, mask], [bias, mask]):
+        check_lowering("DeformConv", [x, w, offset, *more], attributes, symbolic=False)
+
+
+def test_places_that_are_no_numbers_count_as_outside_when_lowered() -> None:
+    offset = np.full((1, 2, 3), np.nan, np.float32)[:, :1]
+    offset[0, 0, :2] = np.inf, -np.inf
+    check_lowering("DeformConv", [normal(1, 1, 3), normal(1, 1, 1), offset], {}, symbolic=False)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32])
+def test_col2im_is_lowered(dtype: Any) -> None:
+    attributes = {"pads": [1, 0, 1, 1], "strides": [2, 1], "dilations": [1, 2]}
+    image, block = np.array([5, 6]), np.array([2, 3])
+    blocks = np.asarray(normal(2, 18, 9) * 9).astype(dtype)
+    check_lowering("Col2Im", [blocks, image, block], attributes)
+    check_lowering("Col2Im", [normal(1, 5, 5), np.array([5, 5]), np.array([1, 5])])
+
+
+@pytest.mark.parametrize("activation", ["none", "silu"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("length", [1, 6])
+def test_causal_conv_is_lowered(activation: str, dtype: Any, length: int) -> None:
+    x, w, bias = normal(2, 3, length), normal(3, 1, 4), normal(3)
+    past = normal(2, 3, 3)
+    for more in ([], [bias], [None, past], [bias, past]):
+        inputs = [None if v is None else v.astype(dtype) for v in (x, w, *more)]
+        check_lowering(
+            "CausalConvWithState", inputs, {"activation": activation}, outputs=2, symbolic=False
+        )

@@ -327,3 +327,13 @@ def test_pools_of_maxima_and_norms_are_lowered(dtype: Any) -> None:
         check_lowering("LpPool", [np.tile(x, 3)], attributes, opset=22)
     x[0, 0, 1, 2] = np.nan
     check_lowering("GlobalMaxPool", [x])
+
+
+def test_max_unpool_is_lowered() -> None:
+    stream = np.random.default_rng(0)
+    x = stream.standard_normal((1, 2, 3, 4)).astype(np.float32)
+    places = stream.permutation(2 * 6 * 8)[: x.size].reshape(x.shape)
+    places[0, 0, 0, :2] = 5
+    attributes = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    check_lowering("MaxUnpool", [x, places], attributes)
+    check_lowering("MaxUnpool", [x, places, np.array([1, 2, 7, 5])], attributes)

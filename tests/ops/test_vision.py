@@ -15,7 +15,7 @@ from fornix.dtype import FLOAT32, INT64
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import as_value, tensor, unranked
-from tests.ops.harness import check_node, fact_of, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, peer, run_op
 
 F32_SUM = 1e-5
 """At most 64 elements of size 1 are summed, weighted with places of float32."""
@@ -216,3 +216,17 @@ def test_affine_grid_says_what_is_wrong() -> None:
         run_op("AffineGrid", [theta, np.array([2, 1, 3, 3])])
     with pytest.raises(ShapeError, match="found 2 extents"):
         infer_op("AffineGrid", [fact_of(theta), fact_of(np.array([1, 2]))])
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align", [0, 1])
+def test_grid_sample_is_lowered(mode: str, padding: str, align: int) -> None:
+    stream = np.random.default_rng(0)
+    attributes = {"mode": mode, "padding_mode": padding, "align_corners": align}
+    for size, dtype in (((5, 6), np.float32), ((1, 4), np.float16), ((4, 3), np.int32)):
+        x = np.asarray(stream.standard_normal((2, 3, *size)) * 9).astype(dtype)
+        grid = (stream.standard_normal((2, 4, 3, 2)) * 1.5).astype(np.float32)
+        check_lowering("GridSample", [x, grid], attributes)
+    x, grid = np.ones((1, 1, 4), np.float32), np.full((1, 3, 1), np.nan, np.float32)
+    check_lowering("GridSample", [x, grid], attributes)

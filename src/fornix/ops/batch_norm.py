@@ -427,6 +427,38 @@ def dropout(
     return _dropped(data, part if trains else 0.0, _stream(seed, node.random))
 
 
+@Dropout.lower
+def lower_dropout_1(
+    data: Tensor, *, ratio: float = 0.5, is_test: int = 0, node: LowerNode
+) -> tuple[Tensor, Tensor]:
+    if not is_test and ratio:
+        node.decline(DROPS)
+    return data, compute(data.shape, lambda *_: 1, data.dtype)
+
+
+@Dropout.lower(since=7)
+def lower_dropout_7(data: Tensor, *, ratio: float = 0.5, node: LowerNode) -> tuple[Tensor, Tensor]:
+    mask = data.dtype if node.version < BOOLEAN_MASK else BOOL_DTYPE
+    return data, compute(data.shape, lambda *_: 1, mask)
+
+
+@Dropout.lower(since=12)
+def lower_dropout(
+    data: Tensor,
+    ratio: Tensor | None = None,
+    training_mode: Tensor | None = None,
+    *,
+    seed: int | None = None,
+    node: LowerNode,
+) -> tuple[Tensor, Tensor]:
+    if training_mode is not None and single(node.constant(2), "training_mode"):
+        node.decline(DROPS)
+    return data, compute(data.shape, lambda *_: 1, BOOL_DTYPE)
+
+
+DROPS = "it draws random numbers"
+"""Why training stays with the kernel."""
+
 DEFAULT_RATIO = 0.5
 
 

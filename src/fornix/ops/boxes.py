@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,24 @@ import numpy as np
 from fornix.dtype import INT64
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, known
-from fornix.ops.call import InferNode
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    cast,
+    compute,
+    gathered,
+    index,
+    reduce,
+    select,
+)
+from fornix.ops import scalar as s
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text, single, unified
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import wide_dtype, widened
+from fornix.ops.sampling_loops import Tap, corner_tap, extent_as, weighted
 from fornix.ops.types import BF16, FLOAT, I64
 
 RoiAlign = (
@@ -93,12 +107,7 @@ def roi_align(
     Source: ONNX RoiAlign-22; K. He et al., Mask R-CNN, 2017, ¶ 3.
     """
     _check_rois(X.shape, rois.shape, batch_indices.shape)
-    require(mode in {"avg", "max"}, f"mode must be avg or max, got {mode!r}")
-    require(
-        coordinate_transformation_mode in ROI_TRANSFORMATIONS,
-        f"coordinate_transformation_mode must be among {', '.join(ROI_TRANSFORMATIONS)}, "
-        f"got {coordinate_transformation_mode!r}",
-    )
+    _check_modes(mode, coordinate_transformation_mode)
     is_inside = (batch_indices >= 0) & (batch_indices < len(X))
     require(
         np.all(is_inside),
@@ -118,6 +127,77 @@ def roi_align(
         if rows.count and columns.count:
             y[number] = _pool(x[batch_indices[number]], rows, columns, mode)
     return np.asarray(y.astype(X.dtype, copy=False))
+
+
+@RoiAlign.lower
+def lower_roi_align(
+    X: Tensor,
+    rois: Tensor,
+    batch_indices: Tensor,
+    *,
+    mode: str = "avg",
+    output_height: int = 1,
+    output_width: int = 1,
+    sampling_ratio: int = 0,
+    spatial_scale: float = 1.0,
+    coordinate_transformation_mode: str = "output_half_pixel",
+    node: LowerNode,
+) -> Tensor:
+    _check_rois(X.shape, rois.shape, batch_indices.shape)
+    _check_modes(mode, coordinate_transformation_mode)
+    if sampling_ratio <= 0:
+        node.decline("how many samples a bin takes depends on data")
+    is_half, wide = coordinate_transformation_mode == "half_pixel", wide_dtype(X.dtype)
+    bins = (output_height, output_width)
+
+    def taps(r: DimLike, axis: int, place: DimLike, sample: DimLike) -> list[Tap]:
+        start, stop = (
+            cast(rois[r, side], wide) * spatial_scale - is_half / 2 for side in (1 - axis, 3 - axis)
+        )
+        span = stop - start if is_half else apply("max", stop - start, 1)
+        size = span / bins[axis]
+        inner = (cast(index(sample), wide) + 0.5) * size / sampling_ratio
+        at = start + cast(index(place), wide) * size + inner
+        return _lower_sides(at, X.shape[2 + axis])
+
+    def at(r: DimLike, c: DimLike, i: DimLike, j: DimLike) -> Scalar:
+        image = gathered(batch_indices[r], X.shape[0])
+
+        def sample(a: DimLike, b: DimLike) -> Scalar:
+            parts = weighted(
+                [taps(r, 0, i, a), taps(r, 1, j, b)], lambda at: cast(X[(image, c, *at)], wide)
+            )
+            combine = s.add if mode == "avg" else s.maximum
+            result: Scalar = functools.reduce(combine, parts)
+            return result
+
+        box = (sampling_ratio, sampling_ratio)
+        pooled = reduce("sum" if mode == "avg" else "max", box, sample)
+        return cast(pooled / sampling_ratio**2 if mode == "avg" else pooled, X.dtype)
+
+    return compute((rois.shape[0], X.shape[1], *bins), at)
+
+
+def _lower_sides(at: Scalar, extent: DimLike) -> list[Tap]:
+    """The elements on either side of a sample, which weigh nothing if it is too far outside."""
+    length = extent_as(extent, at.dtype)
+    is_inside = (at >= -1) & (at <= length)
+    inner = apply("min", apply("max", select(s.isnan(at), 0, at), 0), length - 1)
+    low = apply("floor", inner)
+    part = inner - low
+    return [
+        corner_tap(side, select(is_inside, weight, 0), extent, is_clipped=True)
+        for side, weight in ((low, 1 - part), (low + 1, part))
+    ]
+
+
+def _check_modes(mode: str, transformation: str) -> None:
+    require(mode in {"avg", "max"}, f"mode must be avg or max, got {mode!r}")
+    require(
+        transformation in ROI_TRANSFORMATIONS,
+        f"coordinate_transformation_mode must be among {', '.join(ROI_TRANSFORMATIONS)}, "
+        f"got {transformation!r}",
+    )
 
 
 @dataclass(frozen=True)

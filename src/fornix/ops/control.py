@@ -35,7 +35,7 @@ If = (
     .since(23, V=+(F4 | SEQ(F4) | OPT(F4)))
     .since(24, V=+(E8M0 | SEQ(E8M0) | OPT(E8M0)))
     .since(25, V=+(I2 | SEQ(I2) | OPT(I2)))
-)  # fmt: skip
+).opaque("which of its graphs runs depends on data")  # fmt: skip
 
 
 @If.infer
@@ -85,7 +85,7 @@ Loop = (
     .since(23, V=+(F4 | SEQ(F4) | OPT(F4)))
     .since(24, V=+(E8M0 | SEQ(E8M0) | OPT(E8M0)))
     .since(25, V=+(I2 | SEQ(I2) | OPT(I2)))
-)  # fmt: skip
+).opaque("it runs a graph until data say stop")  # fmt: skip
 
 WIDENINGS = 4
 """Rounds in which a carried value may lose what is known of it: extents, rank, type, all."""
@@ -232,7 +232,7 @@ Scan = (
     .since(23, V=+F4)
     .since(24, V=+E8M0)
     .since(25, V=+I2)
-)  # fmt: skip
+).opaque("it runs a graph for every slice")  # fmt: skip
 
 
 @dataclass(frozen=True)

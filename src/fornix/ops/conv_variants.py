@@ -13,14 +13,17 @@ from typing import Unpack
 
 import numpy as np
 
+from fornix.dtype import BOOL
 from fornix.errors import NotSupported, require
 from fornix.ir.dim import DimLike, equal, known
-from fornix.ops.call import InferNode
+from fornix.ir.loops import TRUE, Scalar, Tensor, apply, cast, compute, index, reduce, select
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.conv import add_bias, check_bias, conv_taps, convolve
 from fornix.ops.fact import Array, Fact, UnknownRank, dims_of, tensor
-from fornix.ops.geometry import listed, shape_text
+from fornix.ops.geometry import listed, row_major, shape_text
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import wide_dtype, widened
+from fornix.ops.sampling_loops import corner_tap, weighted
 from fornix.ops.types import BF16, F16, F32, FLOAT, TENSOR
 from fornix.ops.window import Window, WindowAttributes, fold, plain
 
@@ -91,6 +94,65 @@ def deform_conv(
         product = filters @ columns.reshape(group, filters.shape[2], math.prod(win.shape))
         y[image] = product.reshape(m, *win.shape)
     return add_bias(y, b).astype(x.dtype, copy=False)
+
+
+@DeformConv.lower
+def lower_deform_conv(
+    x: Tensor,
+    w: Tensor,
+    offset: Tensor,
+    b: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    group: int = 1,
+    offset_group: int = 1,
+    kernel_shape: list[int] | None = None,
+    **window: Unpack[WindowAttributes],
+) -> Tensor:
+    win = Window.of(x.shape[2:], conv_taps(x.shape, w.shape, group, kernel_shape), **window)
+    for name, given in (("offset", offset), ("mask", mask)):
+        if given is not None:
+            _check_offset(name, given.shape, x.shape, win, offset_group)
+    check_bias(None if b is None else b.shape, w.shape[0])
+    columns = _lower_sampled(x, offset, mask, win, offset_group)
+    rank, per_group, filters = len(win.size), w.shape[1], w.shape[0] // group
+
+    def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
+        def product(c: DimLike, *k: DimLike) -> Scalar:
+            channel = c if group == 1 else m // filters * per_group + c
+            return columns[n, channel, *k, *o] * cast(w[m, c, *k], columns.dtype)
+
+        y = reduce("sum", (per_group, *win.taps), product)
+        return cast(y if b is None else y + cast(b[m], y.dtype), x.dtype)
+
+    return compute((x.shape[0], w.shape[0], *win.out[:rank]), at)
+
+
+def _lower_sampled(
+    x: Tensor, offset: Tensor, mask: Tensor | None, win: Window, groups: int
+) -> Tensor:
+    """The images at the displaced taps, weighted by ``mask``: [N, C, *K, *O]."""
+    wide, rank, share = wide_dtype(x.dtype), len(win.size), x.shape[1] // groups
+
+    def at(n: DimLike, c: DimLike, *ko: DimLike) -> Scalar:
+        k, o = ko[:rank], ko[rank:]
+        tap = row_major((c // share, *k), (groups, *win.taps))
+        taps = []
+        for axis, (start, extent) in enumerate(zip(win.place(o, k), win.size, strict=True)):
+            place = cast(index(start), wide) + cast(offset[n, tap * rank + axis, *o], wide)
+            low = apply("floor", place)
+            sides = (low, low + 1)
+            taps.append(
+                [
+                    corner_tap(side, 1 - abs(place - side), extent, is_clipped=False)
+                    for side in sides
+                ]
+            )
+        parts = weighted(taps, lambda at: cast(x[n, c, *at], wide))
+        total = sum(parts[1:], start=parts[0])
+        return total if mask is None else total * cast(mask[n, tap, *o], wide)
+
+    return compute((*x.shape[:2], *win.taps, *win.out), at)
 
 
 def _check_offset(
@@ -231,6 +293,42 @@ def col2im(
     return fold(columns, win).astype(input.dtype, copy=False)
 
 
+@Col2Im.lower
+def lower_col2im(
+    input: Tensor,
+    image_shape: Tensor,
+    block_shape: Tensor,
+    *,
+    node: LowerNode,
+    **window: Unpack[WindowAttributes],
+) -> Tensor:
+    require(
+        input.rank == 3, f"input must be [N, C · taps, blocks], got input{shape_text(input.shape)}"
+    )
+    size, taps = node.required(1), node.required(2)
+    _check_block(size, taps)
+    win = Window.of(size, taps, **window)
+    channels, wide = _check_columns(input.shape[1], input.shape[2], win), wide_dtype(input.dtype)
+
+    def at(n: DimLike, c: DimLike, *i: DimLike) -> Scalar:
+        def part(*k: DimLike) -> Scalar:
+            # Tap k of block o lies on i where o · stride = i + before − k · dilation.
+            ahead = zip(i, k, win.before, win.dilation, strict=True)
+            steps = [at + before - tap * dilation for at, tap, before, dilation in ahead]
+            blocks = [step // stride for step, stride in zip(steps, win.stride, strict=True)]
+            is_there: Scalar = TRUE
+            for step, o, stride, count in zip(steps, blocks, win.stride, win.out, strict=True):
+                is_there &= apply("eq", index(o * stride), index(step))
+                is_there &= (index(o) >= 0) & (index(o) < index(count))
+            column, block = row_major((c, *k), (channels, *taps)), row_major(blocks, win.out)
+            value = cast(input.get((n, column, block), 0), wide)
+            return select(is_there, value, 0)
+
+        return cast(reduce("or" if wide is BOOL else "sum", taps, part), input.dtype)
+
+    return compute((input.shape[0], channels, *size), at)
+
+
 CausalConvWithState = op(
     """CausalConvWithState <activation: string = "none">
                            (input: T, weight: T, bias: T?, past_state: T?)
@@ -287,6 +385,43 @@ def causal_conv(
         y = y / (1 + np.exp(-y))
     present = sequence[:, :, sequence.shape[2] - taps + 1 :]
     return y.astype(input.dtype, copy=False), present
+
+
+@CausalConvWithState.lower
+def lower_causal_conv(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    past_state: Tensor | None = None,
+    *,
+    activation: str = "none",
+) -> tuple[Tensor, Tensor]:
+    past = None if past_state is None else past_state.shape
+    taps = _check_causal(input.shape, weight.shape, past, activation)
+    check_bias(None if bias is None else bias.shape, input.shape[1])
+    wide, (batch, channels, length) = wide_dtype(input.dtype), input.shape
+
+    def present(b: DimLike, c: DimLike, t: DimLike) -> Scalar:
+        """What stands at ``t``, counted from the start of the past."""
+        new = input.get((b, c, t - taps + 1), 0)
+        if past_state is None:
+            return new
+        return select(index(t) < index(taps - 1), past_state.get((b, c, t), 0), new)
+
+    def at(b: DimLike, c: DimLike, t: DimLike) -> Scalar:
+        y = reduce(
+            "sum",
+            taps,
+            lambda k: cast(present(b, c, t + k), wide) * cast(weight[c, 0, k], wide),
+        )
+        if bias is not None:
+            y = y + cast(bias[c], wide)
+        if activation != "none":
+            y = y / (1 + apply("exp", -y))
+        return cast(y, input.dtype)
+
+    state = compute((batch, channels, taps - 1), lambda b, c, t: present(b, c, length + t))
+    return compute(input.shape, at), state
 
 
 def _check_causal(

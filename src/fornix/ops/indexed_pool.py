@@ -11,9 +11,10 @@ import numpy as np
 
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, equal
-from fornix.ops.call import InferNode
+from fornix.ir.loops import Tensor, compute, gathered, scatter
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import shape_text
+from fornix.ops.geometry import row_major, shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, FLOAT, I64
 from fornix.ops.window import explicit_padding, per_axis, plain
@@ -82,6 +83,32 @@ def max_unpool(
     return wanted
 
 
+@MaxUnpool.lower
+def lower_max_unpool(
+    x: Tensor,
+    i: Tensor,
+    output_shape: Tensor | None = None,
+    *,
+    kernel_shape: list[int],
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+    node: LowerNode,
+) -> Tensor:
+    shape = _unpooled_shape(x.shape, i.shape, kernel_shape, pads, strides)
+    size = math.prod(shape)
+    flat = scatter(
+        compute((size,), lambda _: 0, x.dtype),
+        x.shape,
+        lambda *u: (gathered(i[u], size),),
+        lambda *u: x[u],
+    )
+    y = compute(shape, lambda *o: flat[row_major(o, shape)])
+    if output_shape is None:
+        return y
+    _check_unpooled(output_shape.shape, x.rank)
+    return compute(node.required(2), lambda *o: y.get(o, 0))
+
+
 def _check_unpooled(shape: Shape, rank: int) -> None:
     fits = len(shape) == 1 and equal(shape[0], rank) is not False
     require(
@@ -112,6 +139,7 @@ MaxRoiPool = (
     op("""MaxRoiPool <pooled_shape: ints, spatial_scale: float = 1.0>
                      (X: T, rois: T) => (Y: T)""", since=1, T=FLOAT)
     .since(22, T=+BF16)
+    .opaque("the extents of the cells depend on data")
 )  # fmt: skip
 
 

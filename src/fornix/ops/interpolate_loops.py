@@ -58,7 +58,7 @@ def lower_resample_all(
             result = taken(result, number, axis.resized, _reader(at, axis))
         elif axis.scale != 1 or axis.length != axis.resized or axis.region != WHOLE:
             result = _lower_weighted(result, number, axis, sampling, node)
-    return _narrowed(result, x)
+    return lower_narrowed(result, x)
 
 
 def taken(x: Tensor, number: int, extent: DimLike, source: Reader) -> Tensor:
@@ -129,7 +129,7 @@ def _lower_weighted(
     return compute((*x.shape[:number], axis.resized, *x.shape[number + 1 :]), at)
 
 
-def _narrowed(y: Tensor, x: Tensor) -> Tensor:
+def lower_narrowed(y: Tensor, x: Tensor) -> Tensor:
     """``y`` in the dtype of ``x``: integers rounded to nearest even and saturated."""
     if y.dtype is x.dtype or x.dtype.is_float or x.dtype is BOOL:
         return cast_tensor(y, x.dtype)

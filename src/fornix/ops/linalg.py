@@ -236,6 +236,7 @@ def _scaled(x: Array, factor: float) -> Array:
 Det = (
     op("Det (X: T) => (Y: T)", since=11, T=FLOAT)
     .since(22, T=+BF16)
+    .opaque("elimination chooses its pivots by data")
 )  # fmt: skip
 
 

@@ -12,16 +12,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fornix.dtype import DType
+from fornix.dtype import BOOL, DType
 from fornix.errors import DTypeError, require
 from fornix.ir.dim import DimLike, known
-from fornix.ops.call import InferNode
+from fornix.ir.loops import Tensor
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import shape_text, unified
 from fornix.ops.interpolate import keys_cubic, narrowed
 from fornix.ops.op import op
 from fornix.ops.precision import widened
 from fornix.ops.types import BF16, FLOAT, I64, TENSOR
+from fornix.ops.vision_loops import CUBIC_COEFFICIENT, lower_grid_sample
 
 GridSample = (
     op("""GridSample <align_corners: int = 0, mode: string = "bilinear",
@@ -38,9 +40,6 @@ MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear",
 """GridSample-16 says bilinear and bicubic, which GridSample-20 calls linear and cubic."""
 
 PADDINGS = ("zeros", "border", "reflection")
-
-CUBIC_COEFFICIENT = -0.75
-"""The coefficient a of the cubic weights; the operator has no attribute for it."""
 
 
 @GridSample.infer
@@ -89,11 +88,7 @@ def grid_sample(
     Integers are interpolated as floats and truncated. Source: ONNX GridSample-22.
     """
     _check_grid(X.shape, grid.shape)
-    require(mode in MODES, f"mode must be among {', '.join(MODES)}, got {mode!r}")
-    require(
-        padding_mode in PADDINGS,
-        f"padding_mode must be among {', '.join(PADDINGS)}, got {padding_mode!r}",
-    )
+    _check_modes(mode, padding_mode)
     batch, channels, *size = X.shape
     out = grid.shape[1:-1]
     places = widened(grid).reshape(batch, math.prod(out), len(size))[..., ::-1]
@@ -108,6 +103,33 @@ def grid_sample(
     flat = X.reshape(batch, channels, math.prod(size))
     y = _nearest(flat, axes, size) if MODES[mode] == "nearest" else _weighted(flat, axes, size)
     return y.reshape(batch, channels, *out)
+
+
+@GridSample.lower
+def lower_grid_sample_rule(
+    X: Tensor,
+    grid: Tensor,
+    *,
+    mode: str = "linear",
+    padding_mode: str = "zeros",
+    align_corners: int = 0,
+    node: LowerNode,
+) -> Tensor:
+    _check_grid(X.shape, grid.shape)
+    _check_modes(mode, padding_mode)
+    if MODES[mode] != "nearest" and X.dtype is BOOL:
+        node.decline("loops do not interpolate truth values")
+    return lower_grid_sample(
+        X, grid, MODES[mode], padding_mode, is_aligned=bool(align_corners)
+    )  # fmt: skip
+
+
+def _check_modes(mode: str, padding_mode: str) -> None:
+    require(mode in MODES, f"mode must be among {', '.join(MODES)}, got {mode!r}")
+    require(
+        padding_mode in PADDINGS,
+        f"padding_mode must be among {', '.join(PADDINGS)}, got {padding_mode!r}",
+    )
 
 
 def _taps(
