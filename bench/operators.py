@@ -1,0 +1,110 @@
+"""Operators in PyTorch, as the peers of `micro`; run in torch's worker, so it imports little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+Tensor = torch.Tensor
+Call = Callable[..., Tensor]
+
+
+def make(kind: str, path: str, attributes: dict[str, Any]) -> Call:
+    """The operator ``kind`` with the weights of the model at ``path``."""
+    import onnx
+
+    weights = {
+        tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+        for tensor in onnx.load(path).graph.initializer
+    }
+    return OPERATORS[kind](weights, attributes)
+
+
+def matmul(weights: dict[str, Tensor], _attributes: dict[str, Any]) -> Call:
+    if "w" not in weights:
+        return torch.matmul
+    w, b = weights["w"], weights.get("b")
+    return (lambda x: x @ w) if b is None else (lambda x: torch.addmm(b, x, w))
+
+
+def conv(weights: dict[str, Tensor], attributes: dict[str, Any]) -> Call:
+    w, b = weights["w"], weights.get("b")
+    call = F.conv1d if w.ndim == 3 else F.conv2d
+    relu, before = attributes.pop("relu", False), attributes.pop("before", 0)
+
+    def run(x: Tensor) -> Tensor:
+        y = call(F.pad(x, (before, 0)) if before else x, w, b, **attributes)
+        return torch.relu_(y) if relu else y
+
+    return run
+
+
+def transposed(weights: dict[str, Tensor], attributes: dict[str, Any]) -> Call:
+    w = weights["w"]
+    return lambda x: F.conv_transpose2d(x, w, **attributes)
+
+
+def pool(_weights: dict[str, Tensor], attributes: dict[str, Any]) -> Call:
+    call = {"max": F.max_pool2d, "average": F.avg_pool2d}[attributes.pop("of")]
+    return lambda x: call(x, **attributes)
+
+
+def layer_norm(weights: dict[str, Tensor], _attributes: dict[str, Any]) -> Call:
+    w, b = weights["w"], weights["b"]
+    return lambda x: F.layer_norm(x, w.shape, w, b)
+
+
+def embedding(weights: dict[str, Tensor], _attributes: dict[str, Any]) -> Call:
+    w = weights["w"]
+    return lambda i: F.embedding(i, w)
+
+
+def resize(_weights: dict[str, Tensor], attributes: dict[str, Any]) -> Call:
+    more = {"align_corners": False} if attributes["mode"] == "bilinear" else {}
+    return lambda x: F.interpolate(x, **attributes, **more)
+
+
+def attention(_weights: dict[str, Tensor], _attributes: dict[str, Any]) -> Call:
+    return F.scaled_dot_product_attention
+
+
+def scale_shift(weights: dict[str, Tensor], _attributes: dict[str, Any]) -> Call:
+    w, b = weights["w"], weights["b"]
+    return lambda x: torch.relu(x * w + b)
+
+
+def plain(call: Callable[..., Tensor]) -> Callable[[dict[str, Tensor], dict[str, Any]], Call]:
+    """A function of torch, its arguments after the tensors by name."""
+    return lambda _weights, attributes: lambda *x: call(*x, **attributes)
+
+
+OPERATORS: dict[str, Callable[[dict[str, Tensor], dict[str, Any]], Call]] = {
+    "matmul": matmul,
+    "conv": conv,
+    "transposed": transposed,
+    "pool": pool,
+    "global": plain(lambda x: x.mean((2, 3), keepdim=True)),
+    "softmax": plain(torch.softmax),
+    "layer_norm": layer_norm,
+    "gelu": plain(F.gelu),
+    "transpose": plain(lambda x, perm: x.permute(perm).contiguous()),
+    "embedding": embedding,
+    "resize": resize,
+    "sum": plain(torch.sum),
+    "mean": plain(torch.mean),
+    "max": plain(lambda x, dim: x.amax(dim)),
+    "argmax": plain(torch.argmax),
+    "topk": plain(lambda x, k: torch.topk(x, k)[0]),
+    "cumsum": plain(torch.cumsum),
+    "add": plain(torch.add),
+    "exp": plain(torch.exp),
+    "tanh": plain(torch.tanh),
+    "silu": plain(F.silu),
+    "gate": plain(lambda a, b: torch.tanh(a) * torch.sigmoid(b)),
+    "chain": scale_shift,
+    "concat": plain(lambda *x: torch.cat(x, 1)),
+    "attention": attention,
+}
