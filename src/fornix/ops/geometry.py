@@ -94,6 +94,15 @@ def row_major(place: Sequence[DimLike], shape: Sequence[DimLike]) -> DimLike:
     return address
 
 
+def unflattened(address: DimLike, shape: Sequence[DimLike]) -> tuple[DimLike, ...]:
+    """The place in ``shape`` that lies at ``address``, the last axis being contiguous."""
+    place: list[DimLike] = []
+    for extent in reversed(shape[1:]):
+        place.append(address % extent)
+        address = address // extent
+    return (address, *reversed(place)) if shape else ()
+
+
 def listed(x: Any, name: str) -> list[Any]:
     """The numbers in ``x``: a list, or a tensor of one axis (a scalar stands for a list of one)."""
     if isinstance(x, list):

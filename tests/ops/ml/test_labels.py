@@ -11,7 +11,7 @@ from fornix.dtype import FLOAT32, FLOAT64, INT64, STRING
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml"}
 LISTS: dict[str, list[Any]] = {
@@ -132,3 +132,20 @@ def test_label_encoder_refuses_elements_unlike_its_keys() -> None:
     attributes = {"keys_int64s": [1], "values_int64s": [1]}
     with pytest.raises(DTypeError, match="X must be int64, as the keys are, found string"):
         run_op("LabelEncoder", [text("a")], attributes, opset=4, **ML)
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+def test_labels_of_numbers_are_lowered(dtype: Any) -> None:
+    attributes = {
+        "keys_tensor": np.array([3, 1, 2, 1], dtype),
+        "values_tensor": np.array([30, 10, 20, 40], np.float32),
+        "default_float": 7.0,
+    }
+    x = np.array([[1, 2, 3], [4, -1, 0]], dtype)
+    check_lowering("LabelEncoder", [x], attributes, opset=4, **ML)
+
+
+def test_a_key_that_is_no_number_is_lowered() -> None:
+    attributes = {"keys_floats": [np.nan, 1.0], "values_int64s": [5, 6], "default_int64": -3}
+    x = np.array([1.0, np.nan, 2.0], np.float32)
+    check_lowering("LabelEncoder", [x], attributes, opset=4, **ML)

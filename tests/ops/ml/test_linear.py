@@ -9,7 +9,7 @@ from fornix.dtype import FLOAT32, INT64, STRING
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor, unranked
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml", "opset": 3}
 N = symbol("N")
@@ -195,3 +195,27 @@ def test_scaler_says_what_does_not_fit() -> None:
         run_op("Scaler", [rows()], {"scale": [1.0, 2.0]}, **ML)
     with pytest.raises(ShapeError, match="offset must have one entry for a scalar X, got 2"):
         run_op("Scaler", [np.array(1.0)], {"offset": [1.0, 2.0]}, **ML)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transform", TRANSFORMS[:4])
+def test_linear_models_are_lowered(dtype: Any, transform: str) -> None:
+    for classes, scores in ((3, 3), (2, 2), (2, 1)):
+        attributes = classifier(classes, scores, post_transform=transform)
+        check_lowering(
+            "LinearClassifier", [rows(dtype)], attributes, outputs=2, symbolic=False, **ML
+        )
+    for x in (rows(dtype), rows(dtype)[0]):
+        for intercepts in ({}, {"intercepts": [0.5, -1.0]}):
+            attributes = {"coefficients": np.linspace(-1, 1, 8).tolist(), "targets": 2}
+            attributes |= {**intercepts, "post_transform": transform}
+            check_lowering("LinearRegressor", [x], attributes, symbolic=False, **ML)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scaling_is_lowered(dtype: Any) -> None:
+    for x in (rows(dtype), rows(dtype)[0], np.zeros((2, 3), dtype)):
+        for norm in ("MAX", "L1", "L2"):
+            check_lowering("Normalizer", [x], {"norm": norm}, **ML)
+    for attributes in ({}, {"offset": [1.0]}, {"offset": [1.0, 2.0, 3.0, 4.0], "scale": [0.3]}):
+        check_lowering("Scaler", [rows(dtype)], attributes, **ML)

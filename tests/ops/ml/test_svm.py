@@ -9,7 +9,7 @@ from fornix.dtype import FLOAT32, INT64
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml", "opset": 3}
 N = symbol("N")
@@ -195,3 +195,39 @@ def test_linear_svms_need_rho_and_weights() -> None:
         run_op("SVMClassifier", [rows()], {"coefficients": [1.0] * 9, **labels}, outputs=2, **ML)
     with pytest.raises(ShapeError, match="rho must have one entry, got 0"):
         run_op("SVMRegressor", [rows()], {"coefficients": [1.0] * 3}, **ML)
+
+
+@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_svm_classifier_is_lowered(kernel: str, classes: int) -> None:
+    for transform in ("NONE", "LOGISTIC", "SOFTMAX"):
+        attributes = machine(classes, kernel, post_transform=transform)
+        check_lowering("SVMClassifier", [rows()], attributes, outputs=2, symbolic=False, **ML)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_linear_svm_classifier_is_lowered(classes: int) -> None:
+    stream = np.random.default_rng(0)
+    attributes = {
+        "coefficients": stream.standard_normal(classes * 4).tolist(), "rho": [0.2],
+        "classlabels_ints": [5, 3, 8][:classes],
+    }  # fmt: skip
+    x = stream.standard_normal((5, 4)).astype(np.float32)
+    check_lowering("SVMClassifier", [x], attributes, outputs=2, symbolic=False, **ML)
+    attributes["coefficients"] = np.abs(attributes["coefficients"]).tolist()
+    check_lowering("SVMClassifier", [x], attributes, outputs=2, symbolic=False, **ML)
+
+
+@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
+@pytest.mark.parametrize("one_class", [0, 1])
+def test_svm_regressor_is_lowered(kernel: str, one_class: int) -> None:
+    stream = np.random.default_rng(0)
+    attributes = {
+        "coefficients": stream.standard_normal(6).tolist(), "rho": [0.1], "n_supports": 6,
+        "support_vectors": stream.standard_normal(24).tolist(), "kernel_type": kernel,
+        "kernel_params": [0.4, 0.5, 2.0], "one_class": one_class,
+    }  # fmt: skip
+    x = stream.standard_normal((5, 4)).astype(np.float32)
+    check_lowering("SVMRegressor", [x], attributes, symbolic=False, **ML)
+    attributes |= {"n_supports": 0, "coefficients": [1.0, -2.0, 3.0, 0.5]}
+    check_lowering("SVMRegressor", [x], attributes, symbolic=False, **ML)

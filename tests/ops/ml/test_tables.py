@@ -10,7 +10,7 @@ from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ir.types import MapType, TensorType
 from fornix.ops.fact import Fact, tensor, unranked
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml", "opset": 3}
 N = symbol("N")
@@ -299,3 +299,38 @@ def test_zip_map_says_what_does_not_fit() -> None:
         infer_op("ZipMap", [tensor(FLOAT32, (N, 3))], {"classlabels_int64s": [1, 2]}, **ML)
     with pytest.raises(ShapeError, match="must name the keys, found neither"):
         run_op("ZipMap", [X], **ML)
+
+
+def test_of_a_scalar_comes_a_tensor() -> None:
+    check_node("Binarizer", [np.array(2.0)], {"threshold": 1.0}, expected=[np.array(1.0)], **ML)
+    given = {"cats_int64s": [3], "cats_strings": ["a"]}
+    check_node("CategoryMapper", [np.array(3)], given, expected=[np.array("a", object)], **ML)
+    given = {"keys_int64s": [3], "values_int64s": [4]}
+    check_node("LabelEncoder", [np.array(3)], given, expected=[np.array(4)], **ML)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rearrangements_of_features_are_lowered(dtype: Any) -> None:
+    x = np.arange(12).reshape(3, 4).astype(dtype)
+    for index in (np.array([2, 0]), np.array([[1], [3]]), np.array(2)):
+        check_lowering("ArrayFeatureExtractor", [x, index], **ML)
+        check_lowering("ArrayFeatureExtractor", [x[0], index], **ML)
+    check_lowering("Binarizer", [x], {"threshold": 5.5}, **ML)
+    for widths in ({}, {"inputdimensions": [2, 6]}):
+        check_lowering("FeatureVectorizer", [x, x[:, :3]], widths, **ML)
+        check_lowering("FeatureVectorizer", [x[0], x[0, :3]], widths, **ML)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_imputation_and_one_hot_encoding_are_lowered(dtype: Any) -> None:
+    x = np.array([[1, -2, 3], [0, 7, -7]]).astype(dtype)
+    for imputed in ([9], [7, 8, 9]):
+        floats = {"imputed_value_floats": imputed, "replaced_value_float": 7.0}
+        attributes = {**floats, "imputed_value_int64s": imputed, "replaced_value_int64": 7}
+        check_lowering("Imputer", [x], attributes, **ML)
+    check_lowering("OneHotEncoder", [x], {"cats_int64s": [7, -2, 4]}, **ML)
+
+
+def test_what_is_missing_may_be_no_number_when_lowered() -> None:
+    attributes = {"imputed_value_floats": [5.0], "replaced_value_float": np.nan}
+    check_lowering("Imputer", [X], attributes, **ML)

@@ -10,8 +10,11 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, INT64, STRING, DType
 from fornix.errors import DTypeError, require
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Scalar, Tensor, compute, constant, gathered, index, reduce, select
 from fornix.ir.types import TensorType
-from fornix.ops.call import RunNode
+from fornix.ops import scalar as s
+from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact
 from fornix.ops.ml.tables import Lookup
 from fornix.ops.op import op
@@ -87,6 +90,39 @@ def label_encoder(X: Array, *, node: RunNode, **attributes: Any) -> Array:
         DTypeError,
     )
     return table.lookup(X)
+
+
+@LabelEncoder.lower(since=2)
+def lower_label_encoder(X: Tensor, *, node: LowerNode, **attributes: Any) -> Tensor:
+    table = Table.of(attributes)
+    require(
+        X.dtype is table.dtype,
+        f"X must be {table.dtype}, as the keys are, found {X.dtype}",
+        DTypeError,
+    )
+    count = table.lookup.ranked.size
+    if count > COMPARED:
+        node.decline(f"{count} keys are looked up by search")
+    # The least keys first, and of equal ones the last: its place in ranked is the greatest.
+    keys = constant(table.lookup.ranked)
+    values = constant(table.lookup.values[[*table.lookup.order, count]])
+
+    def at(*i: DimLike) -> Scalar:
+        def candidate(k: DimLike) -> Scalar:
+            x, key = X[i], keys[k]
+            is_key = s.equal(x, key)
+            if X.dtype.is_float:
+                is_key = s.logical_or(is_key, s.logical_and(s.isnan(x), s.isnan(key)))
+            return select(is_key, index(k), index(-1))
+
+        place = reduce("max", count, candidate)
+        return values[gathered(select(place < 0, index(count), place), count + 1)]
+
+    return compute(X.shape, at)
+
+
+COMPARED = 256
+"""Keys up to which a lowering compares with each of them."""
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,42 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fornix.dtype import FLOAT32
+from fornix.dtype import FLOAT32, FLOAT64
 from fornix.errors import require
-from fornix.ir.dim import known
-from fornix.ops.call import RunNode
+from fornix.ir.dim import DimLike, known
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    cast,
+    compute,
+    constant,
+    index,
+    reduce,
+    select,
+)
+from fornix.ops.along import along, mapped
+from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.ml.scores import (
     check_transform,
+    first_maximum,
     float_attribute,
     label_dtype,
+    labelled,
     labels_of,
+    lower_rows,
+    lower_transformed,
+    lower_two_scores,
     row_count,
     rows_of,
     transformed,
     two_scores,
 )
 from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor
+from fornix.ops.scalar import sqrt
 from fornix.ops.types import F32, F64, I32, I64, STRING
 
 LinearClassifier = op(
@@ -92,6 +111,51 @@ def linear_classifier(
         winners = np.argmax(scores, axis=1) if scores.size else np.zeros(len(rows), np.intp)
         z = transformed(scores, post_transform)
     return labels[winners], z.astype(np.float32, copy=False)
+
+
+@LinearClassifier.lower
+def lower_linear_classifier(
+    X: Tensor,
+    *,
+    coefficients: list[float],
+    intercepts: list[float] | None = None,
+    classlabels_ints: list[int] | None = None,
+    classlabels_strings: list[str] | None = None,
+    multi_class: int,
+    post_transform: str,
+    node: LowerNode,
+) -> tuple[Tensor, Tensor]:
+    check_transform(post_transform)
+    rows = lower_rows(X)
+    labels = labels_of(classlabels_ints, classlabels_strings)
+    features = known(rows.shape[1])
+    if features is None:
+        node.decline("the number of features is known at run time only")
+    _check_linear(len(coefficients), intercepts, features, len(labels))
+    scores = _lower_linear(rows, float_attribute(coefficients), intercepts, features)
+    if scores.shape[1] == 1 and len(labels) == 2:
+        score = compute(scores.shape[:1], lambda n: scores[n, 0])
+        winners = compute(score.shape, lambda n: select(score[n] > 0, index(1), index(0)))
+        z = lower_two_scores(score, post_transform, is_margin=False)
+    else:
+        winners = first_maximum(scores)
+        z = lower_transformed(scores, post_transform)
+    return labelled(winners, labels), cast_tensor(z, FLOAT32)
+
+
+def _lower_linear(
+    rows: Tensor, weights: Array, intercepts: Sequence[float] | None, features: int
+) -> Tensor:
+    """`_linear` for lowerings."""
+    dtype = rows.dtype.numpy
+    matrix = constant(weights.astype(dtype).reshape(-1, features))
+    offsets = constant(float_attribute(intercepts, dtype)) if intercepts else None
+
+    def at(n: DimLike, e: DimLike) -> Scalar:
+        score = reduce("sum", features, lambda k: rows[n, k] * matrix[e, k])
+        return score if offsets is None else score + offsets[e]
+
+    return compute((rows.shape[0], matrix.shape[0]), at)
 
 
 def _check_linear(
@@ -170,6 +234,27 @@ def linear_regressor(
     return transformed(scores, post_transform).astype(np.float32, copy=False)
 
 
+@LinearRegressor.lower
+def lower_linear_regressor(
+    X: Tensor,
+    *,
+    coefficients: list[float] | None = None,
+    intercepts: list[float] | None = None,
+    targets: int,
+    post_transform: str,
+    node: LowerNode,
+) -> Tensor:
+    check_transform(post_transform)
+    rows = lower_rows(X)
+    features = known(rows.shape[1])
+    if features is None:
+        node.decline("the number of features is known at run time only")
+    _check_targets(len(coefficients or ()), features, targets)
+    _check_intercepts(intercepts, targets)
+    scores = _lower_linear(rows, float_attribute(coefficients), intercepts, features)
+    return cast_tensor(lower_transformed(scores, post_transform), FLOAT32)
+
+
 def _check_targets(coefficients: int, features: int, targets: int) -> None:
     require(
         targets > 0 and coefficients == targets * features and coefficients,
@@ -213,6 +298,24 @@ def normalizer(X: Array, *, norm: str) -> Array:
     return divided.reshape(X.shape).astype(np.float32, copy=False)
 
 
+@Normalizer.lower
+def lower_normalizer(X: Tensor, *, norm: str) -> Tensor:
+    _check_norm(norm)
+    rows = lower_rows(X)
+    if norm == "L1":
+        size = along("sum", mapped(abs, rows), [1])
+    elif norm == "L2":
+        size = mapped(sqrt, along("sum", mapped(lambda v: v * v, rows), [1]))
+    else:
+        size = along("max", rows, [1])
+
+    def divided(n: DimLike, k: DimLike) -> Scalar:
+        divisor = select(apply("eq", size[n], 0), 1, size[n])
+        return cast(rows[n, k] / divisor, FLOAT32)
+
+    return compute(X.shape, lambda *i: divided(*i) if len(i) == 2 else divided(0, *i))
+
+
 def _check_norm(norm: str) -> None:
     require(norm in NORMS, f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
 
@@ -249,6 +352,29 @@ def scaler(
     if scale:
         y = y * float_attribute(scale, y.dtype)
     return y.astype(np.float32, copy=False)
+
+
+@Scaler.lower
+def lower_scaler(
+    X: Tensor, *, offset: list[float] | None = None, scale: list[float] | None = None
+) -> Tensor:
+    wide = FLOAT32 if X.dtype is FLOAT32 else FLOAT64
+    for name, values in (("offset", offset), ("scale", scale)):
+        _check_per_feature(X.shape, values, name)
+    offsets, factors = (
+        constant(float_attribute(values, wide.numpy)) if values else None
+        for values in (offset, scale)
+    )
+
+    def at(*i: DimLike) -> Scalar:
+        y = cast(X[i], wide)
+        if offsets is not None:
+            y = y - offsets[i[-1] if offsets.shape[0] != 1 else 0]
+        if factors is not None:
+            y = y * factors[i[-1] if factors.shape[0] != 1 else 0]
+        return cast(y, FLOAT32)
+
+    return compute(X.shape, at)
 
 
 def _check_per_feature(x: Sequence[object], values: Sequence[float] | None, name: str) -> None:

@@ -15,7 +15,17 @@ import numpy as np
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, INT64, STRING, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike, known
-from fornix.ir.loops import Tensor, apply, compute, index, select
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    compute,
+    constant,
+    gathered,
+    index,
+    reduce,
+    select,
+)
 from fornix.ops import scalar as s
 from fornix.ops.along import along, mapped
 from fornix.ops.fact import Array, Fact
@@ -198,3 +208,25 @@ def lower_rows(x: Tensor) -> Tensor:
     _check_rows(x.shape)
     rows = x if x.rank == 2 else compute((1, *x.shape), lambda _, k: x[k])
     return cast_tensor(rows, FLOAT32 if x.dtype in {FLOAT16, FLOAT32} else FLOAT64)
+
+
+def first_maximum(scores: Tensor) -> Tensor:
+    """The index of the largest score of each row, the first of equals; NaN is the largest."""
+    rows, classes = scores.shape
+    top = along("max", scores, [1])
+
+    def at(n: DimLike) -> Scalar:
+        def candidate(e: DimLike) -> Scalar:
+            score = scores[n, e]
+            is_top = s.logical_or(s.equal(score, top[n]), s.isnan(score))
+            return select(is_top, index(e), index(classes))
+
+        return reduce("min", classes, candidate)
+
+    return compute((rows,), at)
+
+
+def labelled(winners: Tensor, labels: Array) -> Tensor:
+    """The integer labels of the classes that win."""
+    table = constant(labels)
+    return compute(winners.shape, lambda n: table[gathered(winners[n], len(labels))])

@@ -13,22 +13,36 @@ import numpy as np
 
 from fornix.dtype import FLOAT32
 from fornix.errors import require
-from fornix.ops.call import RunNode
+from fornix.ir.loops import Tensor, cast, compute
+from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.ml.scores import (
     check_features,
     check_transform,
     float_attribute,
     label_dtype,
+    labelled,
     labels_of,
     logistic,
+    lower_transformed,
+    lower_two_scores,
     row_count,
     rows_of,
     transformed,
     two_scores,
 )
+from fornix.ops.ml.svm_loops import (
+    linear,
+    linear_winners,
+    lower_similarity,
+    most_votes,
+    pair_weights,
+    wide_rows,
+)
 from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor
 from fornix.ops.types import F32, F64, I32, I64, STRING
+from fornix.ops.window import plain
 
 KERNELS = ("LINEAR", "POLY", "RBF", "SIGMOID")
 
@@ -120,6 +134,52 @@ def svm_classifier(
     return labels[winners], z.astype(np.float32)
 
 
+@SVMClassifier.lower
+def lower_svm_classifier(
+    X: Tensor,
+    *,
+    classlabels_ints: list[int] | None = None,
+    classlabels_strings: list[str] | None = None,
+    coefficients: list[float] | None = None,
+    kernel_params: list[float] | None = None,
+    kernel_type: str,
+    post_transform: str,
+    prob_a: list[float] | None = None,
+    prob_b: list[float] | None = None,
+    rho: list[float] | None = None,
+    support_vectors: list[float] | None = None,
+    vectors_per_class: list[int] | None = None,
+    node: LowerNode,
+) -> tuple[Tensor, Tensor]:
+    check_transform(post_transform)
+    if prob_a:
+        node.decline("probabilities of pairs are coupled until they fit")
+    rows = wide_rows(X, node)
+    labels = labels_of(classlabels_ints, classlabels_strings)
+    weights, vectors = _tables(coefficients, support_vectors)
+    offsets, count, features = float_attribute(rho), len(labels), plain(rows.shape[1])
+    per_class = vectors_per_class or []
+    if not sum(per_class):
+        _check_weights(weights.size, count, features)
+        require(offsets.size > 0, "rho must have an entry, found none")
+        matrix = weights.reshape(count, features)
+        scores = linear(rows, matrix, np.full(count, offsets[0]))
+        winners = linear_winners(scores, count, is_positive=bool((weights >= 0).all()))
+        return labelled(winners, labels), cast_tensor(
+            lower_transformed(scores, post_transform), FLOAT32
+        )
+    _check_machine(count, weights.size, offsets.size, per_class, prob_a, prob_b)
+    support = _support(vectors, sum(per_class), features, kernel_type, kernel_params)
+    similar = lower_similarity(rows, support, kernel_type, kernel_params or NO_PARAMS)
+    decisions = linear(similar, pair_weights(weights, per_class), offsets)
+    if count == 2:
+        score = compute(decisions.shape[:1], lambda n: decisions[n, 0])
+        z = lower_two_scores(score, post_transform, is_margin=post_transform == "NONE")
+    else:
+        z = lower_transformed(decisions, post_transform)
+    return labelled(most_votes(decisions, count), labels), cast_tensor(z, FLOAT32)
+
+
 def _linear_classes(
     rows: Array, labels: Array, weights: Array, offsets: Array, transform: str
 ) -> tuple[Array, Array]:
@@ -189,6 +249,26 @@ def _similarity(
     params: Sequence[float] | None,
 ) -> Array:
     """K(row, support vector) of every pair: rows[N, F] · vectors[count, F] → [N, count]."""
+    support = _support(vectors, count, rows.shape[1], kind, params)
+    gamma, constant, degree = params or NO_PARAMS
+    products = rows @ support.T
+    if kind == "RBF":
+        squares = np.square(rows).sum(axis=1)[:, None] + np.square(support).sum(axis=1)
+        return np.asarray(np.exp(-gamma * np.maximum(squares - 2 * products, 0)))
+    if kind == "LINEAR":
+        return np.asarray(products)
+    inner = gamma * products + constant
+    return np.asarray(np.tanh(inner) if kind == "SIGMOID" else inner**degree)
+
+
+NO_PARAMS = (0.0, 0.0, 0.0)
+"""gamma, coef0 and degree where kernel_params is absent."""
+
+
+def _support(
+    vectors: Array, count: int, features: int, kind: str, params: Sequence[float] | None
+) -> Array:
+    """The support vectors [count, F]; raises ShapeError unless the attributes fit."""
     require(kind in KERNELS, f"kernel_type must be one of {', '.join(KERNELS)}, got {kind!r}")
     require(
         len(params or ()) in {0, 3},
@@ -198,17 +278,8 @@ def _similarity(
         vectors.size % count == 0,
         f"support_vectors must hold {count} rows of features, got {vectors.size} entries",
     )
-    check_features(rows.shape, vectors.size // count)
-    support = vectors.reshape(count, vectors.size // count)
-    gamma, constant, degree = params or (0.0, 0.0, 0.0)
-    products = rows @ support.T
-    if kind == "RBF":
-        squares = np.square(rows).sum(axis=1)[:, None] + np.square(support).sum(axis=1)
-        return np.asarray(np.exp(-gamma * np.maximum(squares - 2 * products, 0)))
-    if kind == "LINEAR":
-        return np.asarray(products)
-    inner = gamma * products + constant
-    return np.asarray(np.tanh(inner) if kind == "SIGMOID" else inner**degree)
+    check_features((features,), vectors.size // count)
+    return vectors.reshape(count, vectors.size // count)
 
 
 def _decisions(
@@ -321,3 +392,32 @@ def svm_regressor(
     if one_class:
         return np.where(scores > 0, np.float32(1), np.float32(-1))
     return transformed(scores, post_transform).astype(np.float32)
+
+
+@SVMRegressor.lower
+def lower_svm_regressor(
+    X: Tensor,
+    *,
+    coefficients: list[float] | None = None,
+    kernel_params: list[float] | None = None,
+    kernel_type: str,
+    n_supports: int,
+    one_class: int,
+    post_transform: str,
+    rho: list[float] | None = None,
+    support_vectors: list[float] | None = None,
+    node: LowerNode,
+) -> Tensor:
+    check_transform(post_transform)
+    rows = wide_rows(X, node)
+    weights, vectors = _tables(coefficients, support_vectors)
+    offsets = float_attribute(rho)
+    require(offsets.size == 1, f"rho must have one entry, got {offsets.size}")
+    if n_supports > 0:
+        support = _support(vectors, n_supports, plain(rows.shape[1]), kernel_type, kernel_params)
+        rows = lower_similarity(rows, support, kernel_type, kernel_params or NO_PARAMS)
+    _check_weights(weights.size, 1, plain(rows.shape[1]))
+    scores = linear(rows, weights[None], offsets)
+    if one_class:
+        return compute(scores.shape, lambda *i: cast(scores[i] > 0, FLOAT32) * 2 - 1)
+    return cast_tensor(lower_transformed(scores, post_transform), FLOAT32)

@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from fornix.cast import convert
-from fornix.dtype import FLOAT32, INT64, STRING, DType
+from fornix.dtype import FLOAT32, FLOAT64, INT64, STRING, DType
 from fornix.errors import Fail, require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import DimLike, equal, known
+from fornix.ir.loops import Scalar, Tensor, cast, compute, constant, gathered, index, select
 from fornix.ir.types import MapType, SequenceType, TensorType
-from fornix.ops.call import RunNode
+from fornix.ops import scalar as s
+from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import shape_text, unified
+from fornix.ops.geometry import shape_text, unflattened, unified
 from fornix.ops.op import op
 from fornix.ops.types import F32, F64, I32, I64, types
 from fornix.ops.types import STRING as TEXT
@@ -53,6 +56,18 @@ def array_feature_extractor(X: Array, Y: Array) -> Array:
     return np.atleast_2d(X[..., index])
 
 
+@ArrayFeatureExtractor.lower
+def lower_array_feature_extractor(X: Tensor, Y: Tensor) -> Tensor:
+    _check_has_features(X.shape)
+    count, lead = math.prod(Y.shape), X.shape[:-1]
+
+    def at(*i: DimLike) -> Scalar:
+        rows = i[:-1] if lead else ()
+        return X[(*rows, gathered(Y[unflattened(i[-1], Y.shape)], X.shape[-1]))]
+
+    return compute((*(lead or (1,)), count), at)
+
+
 def _check_has_features(shape: Sequence[DimLike]) -> None:
     require(len(shape) > 0, "X must have an axis of features, found a scalar")
 
@@ -71,7 +86,15 @@ def infer_binarizer(X: Fact, *, threshold: float) -> Fact:
 @Binarizer.kernel
 def binarizer(X: Array, *, threshold: float) -> Array:
     """1 where ``X`` is above ``threshold``, else 0. Source: ONNX ai.onnx.ml Binarizer-1."""
-    return np.greater(X, np.float32(threshold)).astype(X.dtype)
+    return np.asarray(np.greater(X, np.float32(threshold)), X.dtype)
+
+
+@Binarizer.lower
+def lower_binarizer(X: Tensor, *, threshold: float) -> Tensor:
+    limit = float(np.float32(threshold))
+    # NumPy compares integers with float32 numbers as float64.
+    wide = X.dtype if X.dtype.is_float else FLOAT64
+    return compute(X.shape, lambda *i: cast(cast(X[i], wide) > limit, X.dtype))
 
 
 CastMap = op(
@@ -209,7 +232,8 @@ class Lookup:
         if self.names is not None:
             found = [self.names.get(item, none) for item in x.reshape(-1).tolist()]
             return self.values[np.array(found, np.intp)].reshape(x.shape)
-        return self.values[self._places(x, none)]
+        # of a scalar, indexing gives the element itself
+        return np.asarray(self.values[self._places(x, none)], self.values.dtype)
 
     def _places(self, x: Array, none: int) -> Array:
         if not self.ranked.size:
@@ -316,6 +340,29 @@ def feature_vectorizer(*X: Array, inputdimensions: list[int] | None = None) -> A
     return y
 
 
+@FeatureVectorizer.lower
+def lower_feature_vectorizer(
+    *X: Tensor, inputdimensions: list[int] | None = None, node: LowerNode
+) -> Tensor:
+    shapes = [_as_rows(x.shape, i) for i, x in enumerate(X)]
+    rows = unified(shape[0] for shape in shapes)
+    require(rows is not None, _rows_message(shapes))
+    widths = _widths([shape[1] for shape in shapes], inputdimensions)
+    starts = list(accumulate(widths, initial=0))
+
+    def at(n: DimLike, k: DimLike) -> Scalar:
+        parts = [
+            cast(x.get((n, k - start) if x.rank == 2 else (k - start,), 0), FLOAT32)
+            for x, start in zip(X, starts, strict=False)
+        ]
+        value = parts[-1]
+        for part, end in zip(parts[-2::-1], starts[-2:0:-1], strict=True):
+            value = select(index(k) < index(end), part, value)
+        return value
+
+    return compute((1 if rows is None else rows, starts[-1]), at)
+
+
 def _as_rows(shape: tuple[Any, ...], index: int) -> tuple[Any, Any]:
     require(
         1 <= len(shape) <= 2,
@@ -373,14 +420,46 @@ def imputer(
     # The attribute holds a float32, whatever the features are.
     replaced = np.float32(replaced_value_float) if is_float else replaced_value_int64
     values = np.asarray(imputed, np.float32 if is_float else np.int64).astype(X.dtype)
-    features = X.shape[-1] if X.ndim else 1
-    require(
-        values.size in {1, features},
-        f"imputed_value_{kind} must have one entry or one per feature ({features}), "
-        f"got {values.size}",
-    )
+    _check_imputed(kind, values.size, X.shape)
     is_missing = np.isnan(X) if is_float and np.isnan(replaced) else replaced == X
     return np.where(is_missing, values if X.ndim else values[0], X)
+
+
+@Imputer.lower
+def lower_imputer(
+    X: Tensor,
+    *,
+    imputed_value_floats: list[float] | None = None,
+    imputed_value_int64s: list[int] | None = None,
+    replaced_value_float: float,
+    replaced_value_int64: int,
+    node: LowerNode,
+) -> Tensor:
+    is_float = X.dtype.is_float
+    kind = "floats" if is_float else "int64s"
+    imputed = imputed_value_floats if is_float else imputed_value_int64s
+    require(imputed, f"imputed_value_{kind} must have values for {X.dtype}, found none")
+    values = np.asarray(imputed, np.float32 if is_float else np.int64).astype(X.dtype.numpy)
+    _check_imputed(kind, values.size, X.shape)
+    table, replaced = constant(values), float(np.float32(replaced_value_float))
+
+    def at(*i: DimLike) -> Scalar:
+        x = X[i]
+        if not is_float:
+            is_missing = s.equal(cast(x, INT64), replaced_value_int64)
+        else:
+            is_missing = s.isnan(x) if math.isnan(replaced) else s.equal(x, replaced)
+        return select(is_missing, table[i[-1] if values.size != 1 else 0], x)
+
+    return compute(X.shape, at)
+
+
+def _check_imputed(kind: str, count: int, shape: Sequence[DimLike]) -> None:
+    features = shape[-1] if shape else 1
+    require(
+        count == 1 or equal(features, count) is not False,
+        f"imputed_value_{kind} must have one entry or one per feature ({features}), got {count}",
+    )
 
 
 OneHotEncoder = op(
@@ -433,6 +512,28 @@ def one_hot_encoder(
     [rows] = np.nonzero(place.reshape(-1) < count)
     y[rows, place.reshape(-1)[rows]] = 1
     return y.reshape(*X.shape, count)
+
+
+@OneHotEncoder.lower
+def lower_one_hot_encoder(
+    X: Tensor,
+    *,
+    cats_int64s: list[int] | None = None,
+    cats_strings: list[str] | None = None,
+    zeros: int,
+    node: LowerNode,
+) -> Tensor:
+    require(cats_int64s, f"cats_int64s must list the categories of {X.dtype}, found none")
+    categories = np.array(cats_int64s, np.int64)
+    if not zeros:
+        node.decline("a category that is not listed is an error")
+    if len(set(categories.tolist())) < categories.size:
+        node.decline("its categories repeat")
+    table = constant(categories)
+    return compute(
+        (*X.shape, categories.size),
+        lambda *i: cast(s.equal(cast(X[i[:-1]], INT64), table[i[-1]]), FLOAT32),
+    )
 
 
 ZipMap = op(

@@ -1,0 +1,109 @@
+"""Support vector machines as loops: similarities by tables, votes by counting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from fornix.dtype import FLOAT64
+from fornix.ir.dim import DimLike, known
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    compute,
+    constant,
+    index,
+    reduce,
+    select,
+)
+from fornix.ops.call import LowerNode
+from fornix.ops.fact import Array
+from fornix.ops.ml.scores import first_maximum, lower_rows
+from fornix.ops.precision import cast_tensor
+
+
+def wide_rows(x: Tensor, node: LowerNode) -> Tensor:
+    """The rows of features in float64; declines if their number is not known."""
+    if known(x.shape[-1]) is None:
+        node.decline("the number of features is known at run time only")
+    return cast_tensor(lower_rows(x), FLOAT64)
+
+
+def linear(rows: Tensor, matrix: Array, offsets: Array) -> Tensor:
+    """rows[N, F] · matrix[E, F]ᵀ + offsets[E] → [N, E], in float64."""
+    weights, shifts = constant(matrix.astype(np.float64)), constant(offsets.astype(np.float64))
+
+    def at(n: DimLike, e: DimLike) -> Scalar:
+        return reduce("sum", matrix.shape[1], lambda k: rows[n, k] * weights[e, k]) + shifts[e]
+
+    return compute((rows.shape[0], matrix.shape[0]), at)
+
+
+def lower_similarity(rows: Tensor, support: Array, kind: str, params: Sequence[float]) -> Tensor:
+    """`svm._similarity` for lowerings, the arguments being checked."""
+    gamma, constant_term, degree = params
+    count, features = support.shape
+    if kind == "RBF":
+        squares = linear(rows, -2 * support, np.square(support).sum(axis=1))
+        own = compute(
+            rows.shape[:1],
+            lambda n: reduce("sum", features, lambda k: rows[n, k] * rows[n, k]),
+        )
+        return compute(
+            squares.shape,
+            lambda n, v: apply("exp", -gamma * apply("max", own[n] + squares[n, v], 0.0)),
+        )
+    products = linear(rows, support, np.zeros(count))
+    if kind == "LINEAR":
+        return products
+
+    def at(n: DimLike, v: DimLike) -> Scalar:
+        inner = gamma * products[n, v] + constant_term
+        return apply("tanh", inner) if kind == "SIGMOID" else apply("pow", inner, degree)
+
+    return compute(products.shape, at)
+
+
+def pair_weights(weights: Array, per_class: Sequence[int]) -> Array:
+    """For every pair of classes i < j the weights of all support vectors, see `svm._decisions`."""
+    stops = np.cumsum(per_class)
+    table = weights.reshape(len(per_class) - 1, -1)
+    parts = [slice(stop - n, stop) for stop, n in zip(stops, per_class, strict=True)]
+    pairs = list(combinations(range(len(per_class)), 2))
+    matrix = np.zeros((len(pairs), table.shape[1]))
+    for row, (i, j) in zip(matrix, pairs, strict=True):
+        row[parts[i]] += table[j - 1, parts[i]]
+        row[parts[j]] += table[i, parts[j]]
+    return matrix
+
+
+def most_votes(decisions: Tensor, classes: int) -> Tensor:
+    """`svm._most_votes` for lowerings."""
+    pairs = np.array(list(combinations(range(classes), 2)), np.int64).reshape(-1, 2)
+    table = constant(pairs)
+
+    def votes(n: DimLike, c: DimLike) -> Scalar:
+        def vote(p: DimLike) -> Scalar:
+            winner = select(decisions[n, p] > 0, table[p, 0], table[p, 1])
+            return select(apply("eq", winner, index(c)), index(1), index(0))
+
+        return reduce("sum", len(pairs), vote)
+
+    return first_maximum(compute((decisions.shape[0], classes), votes))
+
+
+def linear_winners(scores: Tensor, classes: int, *, is_positive: bool) -> Tensor:
+    """The class that wins by linear scores; of two, the second as `svm._linear_classes` says."""
+    winners = first_maximum(scores)
+    if classes != 2:
+        return winners
+
+    def at(n: DimLike) -> Scalar:
+        best = apply("max", scores[n, 0], scores[n, 1])
+        wins = best >= 0.5 if is_positive else best > 0
+        return select(wins, index(1), winners[n])
+
+    return compute(winners.shape, at)
