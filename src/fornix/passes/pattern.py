@@ -14,6 +14,7 @@ A rewrite returns the value that replaces the matched node, built with `make`, o
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,12 +30,18 @@ Rewrite = Callable[..., Value | None]
 COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal"})
 """Operators of two inputs whose order does not matter."""
 
+_NUMBERS = frozenset({"float", "int", "uint", "bool"})
+
 NUMBER_RTOL = 1e-3
 """How close a stored number must be to the one in a pattern: float16 exports round √2 that far."""
 
 
 class Pattern:
     """What a value must be; `matches` yields every way in which it is."""
+
+    def admits(self, value: Value | None) -> bool:
+        """Whether `matches` is worth asking: most values are ruled out at a glance."""
+        return value is not None
 
     def matches(self, value: Value | None, bound: Bindings) -> Iterator[Bindings]:
         """The bindings, ``bound`` included, under which ``value`` matches."""
@@ -47,6 +54,9 @@ class Anything(Pattern):
 
     name: str
 
+    def admits(self, value: Value | None) -> bool:
+        return value is not None or self.name.endswith("?")
+
     def matches(self, value: Value | None, bound: Bindings) -> Iterator[Bindings]:
         if value is not None or self.name.endswith("?"):
             yield from _bind(self.name.removesuffix("?"), value, bound)
@@ -57,6 +67,9 @@ class Stored(Pattern):
     """A constant; binds its array. A name with ``?`` may be absent and then binds None."""
 
     name: str
+
+    def admits(self, value: Value | None) -> bool:
+        return _may_be_stored(value) if value is not None else self.name.endswith("?")
 
     def matches(self, value: Value | None, bound: Bindings) -> Iterator[Bindings]:
         if value is None:
@@ -75,12 +88,15 @@ class Number(Pattern):
     value: float | None
     name: str | None = None
 
+    def admits(self, value: Value | None) -> bool:
+        return value is not None and _may_be_stored(value)
+
     def matches(self, value: Value | None, bound: Bindings) -> Iterator[Bindings]:
         tensor = None if value is None else value.constant
-        if tensor is None or int(np.prod(tensor.shape)) != 1:
+        if tensor is None or math.prod(tensor.shape) != 1 or tensor.dtype.kind not in _NUMBERS:
             return
         found = float(tensor.numpy().reshape(()).astype(np.float64))
-        if self.value is not None and not np.isclose(found, self.value, rtol=NUMBER_RTOL, atol=0):
+        if self.value is not None and not math.isclose(found, self.value, rel_tol=NUMBER_RTOL):
             return
         yield from [bound] if self.name is None else _bind(self.name, found, bound)
 
@@ -95,6 +111,10 @@ class Application(Pattern):
     bind: str | None = None
     single_use: bool = False
     domain: str = ""
+
+    def admits(self, value: Value | None) -> bool:
+        node = None if value is None else value.producer
+        return node is not None and node.op_type == self.op_type
 
     def matches(self, value: Value | None, bound: Bindings) -> Iterator[Bindings]:
         node = None if value is None else value.producer
@@ -115,9 +135,12 @@ class Application(Pattern):
         if self.bind is not None:
             bound = {**bound, self.bind: node}
         inputs = (*node.inputs, *[None] * (len(self.inputs) - len(node.inputs)))
-        yield from _match_all(self.inputs, inputs, bound)
+        orders = [inputs]
         if self.op_type in COMMUTATIVE and len(inputs) == 2:
-            yield from _match_all(self.inputs, inputs[::-1], bound)
+            orders.append(inputs[::-1])
+        for order in orders:
+            if all(map(_admits, self.inputs, order)):
+                yield from _match_all(self.inputs, order, bound)
 
 
 @dataclass(frozen=True)
@@ -126,9 +149,20 @@ class Either(Pattern):
 
     choices: tuple[Pattern, ...]
 
+    def admits(self, value: Value | None) -> bool:
+        return any(choice.admits(value) for choice in self.choices)
+
     def matches(self, value: Value | None, bound: Bindings) -> Iterator[Bindings]:
         for choice in self.choices:
             yield from choice.matches(value, bound)
+
+
+def _admits(pattern: Pattern, value: Value | None) -> bool:
+    return pattern.admits(value)
+
+
+def _may_be_stored(value: Value) -> bool:
+    return value.producer is None or value.producer.op_type == "Constant"
 
 
 def _bind(name: str, found: Any, bound: Bindings) -> Iterator[Bindings]:

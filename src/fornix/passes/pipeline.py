@@ -16,6 +16,7 @@ from functools import partial
 from fornix.errors import InvalidArgument
 from fornix.infer import Inference, infer_model
 from fornix.ir.graph import Graph, Model
+from fornix.ir.load import collector_paused
 from fornix.ir.verify import verify
 from fornix.ir.walk import nodes
 from fornix.passes import (
@@ -129,7 +130,13 @@ def optimize_explained(
     debug: bool = False,
 ) -> tuple[Model, list[Step]]:
     """Like `optimize`, with what each pass did, in order."""
-    level = _level(level)
+    with collector_paused():
+        return _optimized(model, _level(level), opset, inline=inline, debug=debug)
+
+
+def _optimized(
+    model: Model, level: Level, opset: int | None, *, inline: bool, debug: bool
+) -> tuple[Model, list[Step]]:
     optimized = model.clone()
     steps: list[Step] = []
 
