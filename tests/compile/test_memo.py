@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from fornix.compile import program
+from fornix.compile.cache import ObjectCache
+from fornix.compile.memo import Memo, digest
+from fornix.dtype import FLOAT32, INT64
+from fornix.ir.dim import symbol, unknown
+from fornix.ir.types import TensorType
+from fornix.runtime import InferenceSession
+
+MODEL = """<ir_version: 8, opset_import: ["" : 18]>
+    f (float[N, M] x, int64[2] i) => (float[2, M] y, float[N] s)
+    <int64[1] axes = {1}, int64 zero = {0}> {
+        g = Gather (x, i)
+        e = Exp (g)
+        y = Softmax <axis = 0> (e)
+        t = ReduceMean <keepdims = 0> (x, axes)
+        s = CumSum (t, zero)
+    }"""
+X = np.arange(12, dtype=np.float32).reshape(4, 3) / 5
+
+
+@pytest.fixture
+def memo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache directory of its own, and as many processes as one asks for."""
+    folder = tmp_path / "cache"
+    restart(folder, monkeypatch)
+    return folder
+
+
+def restart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a new process knows: nothing but the cache directory."""
+    fresh = Memo(ObjectCache(folder))
+    monkeypatch.setattr(program, "memo", lambda: fresh)
+
+
+def run() -> list[np.ndarray]:
+    model = parser.parse_model(MODEL)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[1].dim_param = "odd name"
+    session = InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert all(place.kernels for place in session.placement())
+    return session.run(None, {"x": X, "i": np.array([2, -4])})
+
+
+def test_digests_differ_where_keys_do() -> None:
+    n = symbol("N", 1)
+    keys: list[object] = [
+        (), ((),), ("a",), ("a", "b"), ("ab",), (("a",), "b"), (1,), (True,), (1.0,), (b"1",),
+        ("1",), (None,), (0.0,), (-0.0,), (n,), (symbol("N"),), (symbol("M", 1),), (n + 1,),
+        (TensorType(FLOAT32, (n, 3)),), (TensorType(FLOAT32, (3, n)),),
+        (TensorType(INT64, (n, 3)),), (TensorType(FLOAT32),), (unknown("why"),), (unknown("why"),),
+    ]  # fmt: skip
+    assert len({digest(key) for key in keys}) == len(keys)
+    assert digest((TensorType(FLOAT32, (n, 3)), 1)) == digest((TensorType(FLOAT32, (n, 3)), 1))
+
+
+def test_a_model_that_was_compiled_before_is_not_compiled_again(
+    memo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = run()
+    assert list(memo.glob("*.o"))
+    restart(memo, monkeypatch)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("this was known")
+
+    monkeypatch.setattr(program, "compile_stores", refuse)
+    monkeypatch.setattr(program.Survey, "traits", refuse)
+    for one, other in zip(run(), wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", ["o", "json"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "changed", "empty"])
+def test_damaged_files_are_made_anew(
+    memo: Path, monkeypatch: pytest.MonkeyPatch, kind: str, damage: str
+) -> None:
+    wanted = run()
+    for file in memo.glob(f"*.{kind}"):
+        content = file.read_bytes()
+        if damage == "missing":
+            file.unlink()
+        elif damage == "cut":
+            file.write_bytes(content[:-3])
+        elif damage == "changed":
+            file.write_bytes(content[:-3] + b"}}}")
+        else:
+            file.write_bytes(b"")
+    for _ in range(2):
+        restart(memo, monkeypatch)
+        for one, other in zip(run(), wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_nothing_is_kept_where_the_cache_is_disabled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORNIX_CACHE", "0")
+    fresh = Memo(ObjectCache.default())
+    monkeypatch.setattr(program, "memo", lambda: fresh)
+    run()
+    assert fresh.cache.directory is None
+    assert list(tmp_path.iterdir()) == []
