@@ -33,7 +33,7 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec("whisper_decoder", "whisper", "speech decoder, dynamic text", maker="decoder"),
         ModelSpec("t5_small", "t5", "translation, encoder and decoder in one"),
         ModelSpec("segformer_b0", "segformer", "segmentation, attention and convolutions"),
-        ModelSpec("detector", "detector", "object detection with non-maximum suppression"),
+        ModelSpec("detector", "detector", "object detection, non-maximum suppression", 2),
         ModelSpec("gru_tagger", "gru", "bidirectional GRU, dynamic batch and sequence"),
         ModelSpec(
             "crnn",

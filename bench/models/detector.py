@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from torch import nn
 from torch.nn import functional
 
-from bench.models.seeding import draw_weights, pictures, settle_batchnorm
+from bench.models.seeding import draw_weights, generator, settle_batchnorm
 from bench.models.spec import Network, Size
 
 STRIDES = (8, 16, 32)
@@ -144,8 +144,8 @@ def network(size: Size) -> Network:
     with torch.no_grad():
         for head in module.heads:
             head[1].weight[4:] *= SHYNESS
-        scores = module(batches[0])[1].flatten()
-    least = float(scores.sort(descending=True).values[CANDIDATES * len(batches[0])])
+        scores = module(batches[0])[1].flatten(1)
+    least = float(scores.sort(1, descending=True).values[:, CANDIDATES].mean())
     suppression = Suppression(module, least)
     return Network(
         module,
@@ -158,9 +158,12 @@ def network(size: Size) -> Network:
 
 
 def even(seed: int, count: int, extent: int) -> torch.Tensor:
-    """Random pictures of one contrast: a glaring one would drive all scores to 0 or 1."""
-    x = pictures(seed, count, extent, extent)
-    return x / x.std((1, 2, 3), keepdim=True)
+    """Random pictures of one contrast and grain, so that each has about as many candidates."""
+    stream = generator(seed)
+    patches = torch.randn(count, 3, 9, 9, generator=stream)
+    grain = torch.randn(count, 3, extent, extent, generator=stream)
+    x = functional.interpolate(patches, (extent, extent), mode="nearest") + 0.3 * grain
+    return (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
 
 
 class Suppression:
