@@ -9,6 +9,7 @@ from onnx import parser
 from fornix.compile import program
 from fornix.compile.cache import ObjectCache
 from fornix.compile.memo import Memo, digest
+from fornix.compile.traits import Survey
 from fornix.dtype import FLOAT32, INT64
 from fornix.ir.dim import symbol, unknown
 from fornix.ir.types import TensorType
@@ -72,7 +73,7 @@ def test_a_model_that_was_compiled_before_is_not_compiled_again(
         raise AssertionError("this was known")
 
     monkeypatch.setattr(program, "compile_stores", refuse)
-    monkeypatch.setattr(program.Survey, "traits", refuse)
+    monkeypatch.setattr(Survey, "traits", refuse)
     for one, other in zip(run(), wanted, strict=True):
         np.testing.assert_array_equal(one, other)
 
