@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from fornix.compile import driver as words
+from fornix.compile.cache import ObjectCache
+from fornix.compile.driver import driver
+
+KERNEL = ctypes.CFUNCTYPE(
+    ctypes.c_int64,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_int64,
+)
+CACHE = ObjectCache()
+
+
+class Table:
+    """Records of kernels that are Python functions of (record, chunk, chunks)."""
+
+    def __init__(self, do: Callable[[int, int, int], int], chunks: list[int]) -> None:
+        self.kernels = [
+            KERNEL(lambda _a, _s, _w, chunk, count, r=record: do(r, chunk, count))  # type: ignore[misc]
+            for record in range(len(chunks))
+        ]
+        self.records = np.zeros((len(chunks), words.RECORD_WORDS), np.int64)
+        self.status = np.zeros(1, np.int64)
+        for row, kernel, count in zip(self.records, self.kernels, chunks, strict=True):
+            row[words.FUNCTION] = ctypes.cast(kernel, ctypes.c_void_p).value or 0
+            row[words.CHUNKS] = count
+
+    def run(self, alone: int) -> int:
+        drive = driver(CACHE)
+        return drive(self.records.ctypes.data, len(self.kernels), 0, alone, self.status.ctypes.data)
+
+
+def noting(seen: list[tuple[int, int, int]]) -> Callable[[int, int, int], int]:
+    """A kernel that notes its calls and succeeds."""
+
+    def do(record: int, chunk: int, chunks: int) -> int:
+        seen.append((record, chunk, chunks))
+        return 0
+
+    return do
+
+
+def test_alone_every_kernel_runs_whole_and_in_order() -> None:
+    seen: list[tuple[int, int, int]] = []
+    table = Table(noting(seen), [1, 5, 3])
+    assert table.run(1) == 0
+    assert seen == [(0, 0, 1), (1, 0, 1), (2, 0, 1)]
+
+
+def test_no_kernels_take_no_time() -> None:
+    assert Table(lambda *_: 1, []).run(1) == 0
+
+
+def test_together_every_piece_is_done_once_and_kernels_stay_in_order() -> None:
+    seen: list[tuple[int, int, int]] = []
+    table = Table(noting(seen), [4, 1, 7])
+    helpers = [threading.Thread(target=table.run, args=(0,)) for _ in range(3)]
+    for helper in helpers:
+        helper.start()
+    assert table.run(0) == 0
+    for helper in helpers:
+        helper.join()
+    assert sorted(seen) == [
+        (record, chunk, count) for record, count in enumerate([4, 1, 7]) for chunk in range(count)
+    ]
+    assert [record for record, _, _ in seen] == [0] * 4 + [1] + [2] * 7
+
+
+def test_one_who_comes_late_finds_nothing_to_do() -> None:
+    seen: list[tuple[int, int, int]] = []
+    table = Table(noting(seen), [2, 2])
+    assert table.run(0) == 0
+    assert table.run(0) == 0
+    assert [record for record, _, _ in seen] == [0, 0, 1, 1]
+
+
+def test_the_first_failure_is_told_with_its_record() -> None:
+    for alone in (1, 0):
+        table = Table(lambda record, *_: 7 if record == 2 else 0, [1, 1, 1, 1])
+        status = table.run(alone)
+        assert status >> words.CODE_BITS == 2
+        assert status & 0xFFFFFFFF == 7
+        assert int(table.status[0]) == status
+
+
+def test_alone_a_failure_ends_the_run() -> None:
+    seen: list[int] = []
+
+    def fail_from_the_second_on(record: int, _chunk: int, _chunks: int) -> int:
+        seen.append(record)
+        return record
+
+    Table(fail_from_the_second_on, [1, 1, 1]).run(1)
+    assert seen == [0, 1]
