@@ -81,6 +81,7 @@ class Peer(nn.Module):
         return self.layers(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_network_learns_as_its_peer_does(name: str) -> None:
     optimizer, states, make_optimizer = OPTIMIZERS[name]
