@@ -15,6 +15,8 @@ def assert_same(found: Any, wanted: Any, *, rtol: float = 0.0, atol: float = 0.0
     if wanted is None or isinstance(wanted, (list, tuple, dict)):
         _assert_same_structure(found, wanted, rtol, atol)
         return
+    if isinstance(wanted, (str, int, float)) and not isinstance(found, np.ndarray):
+        found = np.asarray(found)  # an element of a map
     wanted = np.asarray(wanted)
     assert isinstance(found, np.ndarray), f"a tensor is required, found {type(found).__name__}"
     assert found.shape == wanted.shape, f"shape {wanted.shape} is required, found {found.shape}"

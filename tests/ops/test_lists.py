@@ -29,6 +29,8 @@ LISTS: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("ConstantOfShape", [[[2, 3]]], {}),
     ("CenterCropPad", [X, [[1, 2, 3]]], {}),
     ("Col2Im", [X, [[3]], [2]], {}),
+    ("AffineGrid", [X, [[1, 1, 2, 2]]], {}),
+    ("Resize", [X, None, None, [[1, 2, 3]]], {}),
 ]
 
 
@@ -50,6 +52,28 @@ def test_a_scalar_is_a_list_of_one(name: str) -> None:
 def test_blocks_of_columns_have_the_rank_of_their_image() -> None:
     with pytest.raises(ShapeError, match="an entry for each of image_shape's 1, got 2"):
         run_op("Col2Im", [X, np.array([4]), np.array([1, 2])])
+
+
+def test_blocks_and_grids_have_extents() -> None:
+    with pytest.raises(ShapeError, match="entries of block_shape must be 1 or more"):
+        run_op("Col2Im", [X, np.array([4]), np.array([0])])
+    for run in (run_op, lambda name, xs: infer_op(name, [fact_of(x) for x in xs])):
+        with pytest.raises(ShapeError, match="size must hold no negative extent"):
+            run("AffineGrid", [X, np.array([1, 1, -2, 2])])
+
+
+def test_regions_have_no_negative_extents_and_nothing_to_read_gives_zeros() -> None:
+    x, rois = np.zeros((1, 2, 0, 3), np.float32), np.array([[0, 0, 2, 2]], np.float32)
+    inputs = [x, rois, np.array([0])]
+    wanted = np.zeros((1, 2, 2, 2), np.float32)
+    check_node("RoiAlign", inputs, {"output_height": 2, "output_width": 2}, expected=[wanted])
+    with pytest.raises(ShapeError, match="output_height and output_width must not be negative"):
+        run_op("RoiAlign", inputs, {"output_width": -1})
+
+
+def test_a_scale_of_one_element_may_have_axes_however_little_is_known() -> None:
+    x, scale = np.ones((2, 3), np.int8), np.full((1, 1), 2, np.float32)
+    check_node("DequantizeLinear", [x, scale], expected=[np.full((2, 3), 2, np.float32)])
 
 
 def test_how_many_elements_topk_finds_is_one_number() -> None:

@@ -62,10 +62,18 @@ def infer_roi_align(
 ) -> Fact:
     counts = [fact.shape[0] for fact in (rois, batch_indices) if fact.has_rank and fact.rank]
     count = unified(counts) if counts else node.unknown("the number of regions")
+    _check_output(output_height, output_width)
     if X.has_rank and rois.has_rank and batch_indices.has_rank:
         _check_rois(X.shape, rois.shape, batch_indices.shape)
     channels = X.shape[1] if X.has_rank else None
     return tensor(X.dtype, (count, channels, output_height, output_width))
+
+
+def _check_output(height: int, width: int) -> None:
+    require(
+        height >= 0 and width >= 0,
+        f"output_height and output_width must not be negative, got {height} and {width}",
+    )
 
 
 def _check_rois(
@@ -108,6 +116,7 @@ def roi_align(
     """
     _check_rois(X.shape, rois.shape, batch_indices.shape)
     _check_modes(mode, coordinate_transformation_mode)
+    _check_output(output_height, output_width)
     is_inside = (batch_indices >= 0) & (batch_indices < len(X))
     require(
         np.all(is_inside),
@@ -122,6 +131,8 @@ def roi_align(
         spans = [bottom - top, right - left]
         if not is_half:
             spans = [max(span, span.dtype.type(1)) for span in spans]
+        if 0 in X.shape[2:]:
+            break  # every sample lies outside
         rows = Samples.of(top, spans[0], output_height, sampling_ratio, X.shape[2])
         columns = Samples.of(left, spans[1], output_width, sampling_ratio, X.shape[3])
         if rows.count and columns.count:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fornix.dtype import BOOL
 from fornix.errors import NotSupported, require
-from fornix.ir.dim import DimLike, equal, known
+from fornix.ir.dim import DimLike, equal, is_nonnegative, known
 from fornix.ir.loops import TRUE, Scalar, Tensor, apply, cast, compute, index, reduce, select
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.conv import add_bias, check_bias, conv_taps, convolve
@@ -251,6 +251,10 @@ def _check_block(size: Sequence[DimLike], taps: Sequence[DimLike]) -> None:
     require(
         len(size) == len(taps),
         f"block_shape must have an entry for each of image_shape's {len(size)}, got {len(taps)}",
+    )
+    require(
+        all(known(n) is None or is_nonnegative(n - 1) for n in taps),
+        f"entries of block_shape must be 1 or more, got {shape_text(taps)}",
     )
 
 

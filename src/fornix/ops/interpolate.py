@@ -92,7 +92,7 @@ def positions(axis: Axis, transformation: str, dtype: type[np.floating]) -> Arra
             x = np.zeros_like(i)
         case _:
             x = (i + half) / scale - half
-    if transformation == "half_pixel_symmetric":
+    if transformation == "half_pixel_symmetric" and axis.length:
         adjustment = axis.resized / (axis.scale * axis.length)
         x += dtype(axis.length / 2 * (1 - adjustment))
     return x

@@ -230,7 +230,7 @@ def check_scale(
     of None allows one number only.
     """
     require(block_size >= 0, f"block_size must not be negative, got {block_size}")
-    if all(extent == 1 for extent in scale) or (len(scale) == 1 and known(scale[0]) is None):
+    if all(known(extent) in {None, 1} for extent in scale):
         return
     require(axis is not None, f"{name} must be one number, got {name}{shape_text(scale)}")
     place = normalize_axis(axis or 0, len(x))

@@ -19,7 +19,7 @@ from fornix.ir.loops import Tensor
 from fornix.ops.adapt import constant_input, drop_inputs, stored
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, static, tensor
-from fornix.ops.geometry import normalize_axes, shape_text
+from fornix.ops.geometry import listed, normalize_axes, shape_text
 from fornix.ops.interpolate import Axis, Sampling, resample_all
 from fornix.ops.interpolate_loops import lower_resample_all, reader_of_any_length, taken
 from fornix.ops.op import op
@@ -316,7 +316,7 @@ def _lower_scaled(
 
 
 def _integers(sizes: Array | None) -> list[int]:
-    return [] if sizes is None else [int(size) for size in sizes.reshape(-1)]
+    return [] if sizes is None else listed(sizes, "sizes")
 
 
 def _sampling(

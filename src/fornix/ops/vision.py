@@ -14,11 +14,11 @@ import numpy as np
 
 from fornix.dtype import BOOL, DType
 from fornix.errors import DTypeError, require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import DimLike, is_nonnegative, known
 from fornix.ir.loops import Tensor
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
-from fornix.ops.geometry import shape_text, unified
+from fornix.ops.geometry import listed, shape_text, unified
 from fornix.ops.interpolate import keys_cubic, narrowed
 from fornix.ops.op import op
 from fornix.ops.precision import widened
@@ -225,7 +225,7 @@ def infer_affine_grid(theta: Fact, size: Fact, *, align_corners: int = 0, node: 
         first = extents[0] if batch is None else unified((extents[0], batch))
         return tensor(theta.dtype, (first, *extents[2:], len(extents) - 2))
     axes = known(theta.shape[1]) if theta.rank == 3 else None
-    if axes is None and size.has_rank and known(size.shape[0]) is not None:
+    if axes is None and size.has_rank and size.rank == 1 and known(size.shape[0]) is not None:
         axes = (known(size.shape[0]) or 0) - 2
     if axes is None:
         return Fact()
@@ -238,6 +238,10 @@ def _check_size(size: Sequence[DimLike]) -> None:
         len(size) in {4, 5},
         f"size must be [N, C, H, W] or [N, C, D, H, W], found {len(size)} extents",
     )
+    require(
+        all(known(extent) is None or is_nonnegative(extent) for extent in size),
+        f"size must hold no negative extent, found {shape_text(size)}",
+    )
 
 
 @AffineGrid.kernel
@@ -249,7 +253,7 @@ def affine_grid(theta: Array, size: Array, *, align_corners: int = 0) -> Array:
     lie there with align_corners=1, else their outer edges. An axis of one element lies at 0.
     Source: ONNX AffineGrid-20.
     """
-    extents = [int(extent) for extent in size.reshape(-1)]
+    extents = listed(size, "size")
     _check_size(extents)
     spatial = extents[2:]
     rank = len(spatial)
