@@ -26,7 +26,7 @@ class Table:
 
     def __init__(self, do: Callable[[int, int, int], int], chunks: list[int]) -> None:
         self.kernels = [
-            KERNEL(lambda _a, _s, _w, chunk, count, r=record: do(r, chunk, count))  # type: ignore[misc]
+            KERNEL(lambda _a, _s, _w, chunk, count, r=record: do(r, chunk, count))
             for record in range(len(chunks))
         ]
         self.records = np.zeros((len(chunks), words.RECORD_WORDS), np.int64)

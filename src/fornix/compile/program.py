@@ -86,7 +86,10 @@ def compile_nodes(
     alone: set[Node] = set()
     while True:
         units = partition(nodes, traits, needed, alone)
-        by_name = {_name(u, names): u for u in units if isinstance(u, CompiledUnit)}
+        by_name: dict[str, list[CompiledUnit]] = {}
+        for unit in units:
+            if isinstance(unit, CompiledUnit):
+                by_name.setdefault(_name(unit, names), []).append(unit)
         if _make(by_name, survey.lowering, traits, alone):
             codes = memo().codes
             found = [
@@ -121,7 +124,7 @@ def _examine(
 
 
 def _make(
-    units: Mapping[str, CompiledUnit],
+    units: Mapping[str, Sequence[CompiledUnit]],
     lowering: Lowering,
     traits: dict[Node, Traits | str],
     alone: set[Node],
@@ -133,9 +136,10 @@ def _make(
     is_fine = True
     for name in missing:
         try:
-            known.codes[name] = _code(units[name], lowering)
+            known.codes[name] = _code(units[name][0], lowering)
         except REFUSED as error:
-            _refuse(units[name], error, traits, alone)
+            for unit in units[name]:
+                _refuse(unit, error, traits, alone)
             is_fine = False
     if missing and is_fine:
         known.keep(distinct)
