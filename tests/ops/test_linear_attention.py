@@ -11,7 +11,7 @@ from fornix.dtype import BFLOAT16, FLOAT16
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_node, infer_op, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, run_op
 
 F32_SUM = 1e-5
 """Sums over a few dozen steps of elements of size 1."""
@@ -129,3 +129,14 @@ def test_linear_attention_says_what_is_wrong(
 ) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("LinearAttention", inputs, {**HEADS, **attributes}, outputs=2)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_linear_attention_is_lowered(rule: str, dtype: Any) -> None:
+    for per_key, beta, past in ((True, 2, None), (False, 1, normal(2, 2, 3, 4))):
+        inputs = inputs_of(rule, per_key=per_key, beta=beta)
+        inputs[3] = past
+        given = [None if x is None else x.astype(dtype) for x in inputs]
+        attributes = {**HEADS, "update_rule": rule}
+        check_lowering("LinearAttention", given, attributes, outputs=2, symbolic=False)

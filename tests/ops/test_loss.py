@@ -10,7 +10,7 @@ from fornix.dtype import BFLOAT16, FLOAT32, INT64
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor, unranked
-from tests.ops.harness import check_node, infer_op, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, run_op
 
 N, C, S = symbol("N"), symbol("C"), symbol("S")
 SHAPES = ((5, 3), (2, 4, 6), (2, 3, 2, 2), (1, 3, 2, 1, 2))
@@ -125,3 +125,18 @@ def test_losses_refuse_other_reductions_and_classes() -> None:
     for wrong in (3, -1):
         with pytest.raises(Fail, match=f"target must name one of 3 classes, found {wrong}"):
             run_op("NegativeLogLikelihoodLoss", [scores, np.full(4, wrong)])
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("ignored", [None, 1, -100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_losses_are_lowered(reduction: str, ignored: int | None, dtype: Any) -> None:
+    scores, target, weight = case((3, 4, 2), dtype)
+    attributes: dict[str, Any] = {"reduction": reduction}
+    if ignored is not None:
+        target.reshape(-1)[::3] = ignored
+        attributes["ignore_index"] = ignored
+    for more in ([], [weight]):
+        inputs = [scores, target, *more]
+        check_lowering("NegativeLogLikelihoodLoss", inputs, attributes)
+        check_lowering("SoftmaxCrossEntropyLoss", inputs, attributes, outputs=2)

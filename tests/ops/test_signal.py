@@ -16,8 +16,17 @@ from fornix import ops
 from fornix.dtype import BFLOAT16, FLOAT32, INT8, INT64
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import as_value, tensor, unranked
-from tests.ops.harness import check_node, fact_of, infer_op, peer, run_op
+from tests.ops.harness import (
+    check_lowering,
+    check_node,
+    fact_of,
+    infer_op,
+    lower_op,
+    peer,
+    run_op,
+)
 
 F32_SUM = 1e-5
 """Sums of a few dozen elements of size 1."""
@@ -298,3 +307,33 @@ def test_mel_weights_say_what_is_wrong() -> None:
         run_op("MelWeightMatrix", mel(1, 4, 0, 0, 4))
     with pytest.raises(ShapeError, match="dft_length must have one element, found shape"):
         run_op("MelWeightMatrix", [np.array(1), np.array([1, 2]), *mel(1, 4, 8, 0, 4)[2:]])
+
+
+@pytest.mark.parametrize("length", [None, 4, 9])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize(("inverse", "onesided"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_transforms_are_lowered(
+    length: int | None, dtype: Any, inverse: int, onesided: int
+) -> None:
+    for count in (1, 2):
+        if onesided and count != 1 + inverse:
+            continue
+        x = normal(2, 7, 3, count, dtype=dtype)
+        wanted = None if length is None else np.array(length)
+        attributes = {"inverse": inverse, "onesided": onesided}
+        inputs = [x, wanted, np.array(1)]
+        check_lowering("DFT", inputs, attributes, symbolic=False)
+
+
+@pytest.mark.parametrize("onesided", [0, 1])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_transforms_of_frames_are_lowered(onesided: int, count: int) -> None:
+    signal = normal(2, 20, count) if count else normal(2, 20)
+    for more in ([None, np.array(6)], [normal(5)], [normal(6), np.array(6)]):
+        inputs = [signal, np.array(3), *more]
+        check_lowering("STFT", inputs, {"onesided": onesided}, symbolic=False)
+
+
+def test_long_transforms_stay_with_the_kernel() -> None:
+    with pytest.raises(NotLowered, match="a transform of 513 elements is faster by halving"):
+        lower_op("DFT", [normal(1, 513, 1)], {})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from fornix.dtype import FLOAT32, FLOAT64, INT64
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_node, infer_op, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, run_op
 
 TRAINING: dict[str, Any] = {"domain": "ai.onnx.preview.training", "opset": 1}
 # Attributes are float32: 0.9 is off by 2e-8.
@@ -137,3 +138,23 @@ def test_optimizers_say_what_does_not_fit() -> None:
     attributes = {"alpha": 0.5, "beta": 0.5, "mode": "heavy", "norm_coefficient": 0.0}
     with pytest.raises(ShapeError, match="mode must be one of standard, nesterov, got 'heavy'"):
         run_op("Momentum", [RATE, scalar(0), x, x, x], attributes, outputs=2, **TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("name", "states", "attributes"),
+    [
+        ("Adagrad", 2, {"decay_factor": 0.25, "norm_coefficient": 0.5}),
+        ("Adam", 3, {"norm_coefficient": 0.5, "norm_coefficient_post": 0.125}),
+        ("Momentum", 2, {"alpha": 0.9, "beta": 0.5, "mode": "standard", "norm_coefficient": 0.1}),
+        ("Momentum", 2, {"alpha": 0.9, "beta": 0.5, "mode": "nesterov", "norm_coefficient": 0.1}),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_optimizers_are_lowered(
+    name: str, states: int, attributes: dict[str, Any], dtype: Any
+) -> None:
+    stream = np.random.default_rng(0)
+    tensors = [stream.random(shape).astype(dtype) for _ in range(states + 1) for shape in SHAPES]
+    for rate, step in itertools.product((RATE, RATE.astype(np.float32)), (0, 3)):
+        inputs = [rate, scalar(step), *tensors]
+        check_lowering(name, inputs, attributes, outputs=2 * states, **TRAINING)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from fornix.dtype import FLOAT32
 from fornix.errors import require
-from fornix.ir.dim import DimLike, divide
+from fornix.ir.dim import DimLike, divide, equal, known
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, reduce, scan
 from fornix.ops.attention import split_heads
-from fornix.ops.call import InferNode
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text, unified
 from fornix.ops.op import op
@@ -148,6 +151,102 @@ def linear_attention(
     output = result.transpose(0, 3, 1, 2, 4).reshape(batch, length, q_num_heads * v.shape[3])
     kept = (query if past_state is None else past_state).dtype
     return output.astype(query.dtype), state.astype(kept)
+
+
+@LinearAttention.lower
+def lower_linear_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past_state: Tensor | None = None,
+    decay: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    q_num_heads: int,
+    kv_num_heads: int,
+    update_rule: str = "gated_delta",
+    chunk_size: int = 64,
+    scale: float = 0.0,
+    node: LowerNode,
+) -> tuple[Tensor, Tensor]:
+    _check_rule(update_rule, decay, beta)
+    _check_counts(q_num_heads, kv_num_heads)
+    (batch, length, keys), groups = key.shape, kv_num_heads
+    size, width = known(_size(keys, groups)), _size(value.shape[2], groups)
+    if size is None:
+        node.decline("the size of a key is known at run time only")
+    gate, rate = _reader(decay, groups, size, node), _reader(beta, groups, size, node)
+
+    def step(t: DimLike, state: Tensor) -> Tensor:
+        def decayed(b: DimLike, g: DimLike, d: DimLike, e: DimLike) -> Scalar:
+            old = state[b, g, d, e]
+            return old if gate is None else old * apply("exp", gate(b, t, g, d))
+
+        def corrected(b: DimLike, g: DimLike, e: DimLike) -> Scalar:
+            v = cast(value[b, t, g * width + e], FLOAT32)
+            if rate is None:
+                return v
+            read = reduce("sum", size, lambda d: k(b, g, d) * decayed(b, g, d, e))
+            return rate(b, t, g, 0) * (v - read)
+
+        def k(b: DimLike, g: DimLike, d: DimLike) -> Scalar:
+            return cast(key[b, t, g * size + d], FLOAT32)
+
+        added = compute((batch, groups, width), corrected)
+        return compute(
+            state.shape, lambda b, g, d, e: decayed(b, g, d, e) + k(b, g, d) * added[b, g, e]
+        )
+
+    shape = (batch, groups, size, width)
+    (history,) = scan(length, [_lower_initial(past_state, shape)], step)
+    shared, factor = q_num_heads // groups, scale or (1 / math.sqrt(size) if size else 1.0)
+
+    def output(b: DimLike, t: DimLike, column: DimLike) -> Scalar:
+        h = column // width
+        e = column - h * width
+
+        def product(d: DimLike) -> Scalar:
+            q = cast(query[b, t, h * size + d], FLOAT32)
+            return q * history[t + 1, b, h // shared, d, e]
+
+        return cast(reduce("sum", size, product) * factor, query.dtype)
+
+    y = compute((batch, length, q_num_heads * width), output)
+    kept = (query if past_state is None else past_state).dtype
+    return y, compute(shape, lambda *i: cast(history[(length, *i)], kept))
+
+
+def _lower_initial(past: Tensor | None, shape: tuple[DimLike, ...]) -> Tensor:
+    """`_initial` for lowerings."""
+    if past is None:
+        return compute(shape, lambda *_: 0, FLOAT32)
+    fits = past.rank == len(shape) and all(
+        equal(n, m) is not False for n, m in zip(past.shape, shape, strict=True)
+    )
+    require(fits, f"past_state must be {shape_text(shape)}, found {shape_text(past.shape)}")
+    return compute(shape, lambda *i: cast(past[i], FLOAT32))
+
+
+def _reader(
+    x: Tensor | None, groups: int, size: int, node: LowerNode
+) -> Callable[[DimLike, DimLike, DimLike, DimLike], Scalar] | None:
+    """By batch, step, head and key: what x[B, T, 1 or G or G·D] says in float32."""
+    if x is None:
+        return None
+    given, width = x, known(x.shape[2])
+    if width is None:
+        node.decline("how finely decay or beta is given is known at run time only")
+    per_head = 0 if width == 1 else width // groups
+    require(
+        width in {1, groups, groups * size},
+        f"decay and beta must be given per head, per key or once, found {shape_text(x.shape)}",
+    )
+
+    def read(b: DimLike, t: DimLike, g: DimLike, d: DimLike) -> Scalar:
+        place = g * per_head + (d if per_head > 1 else 0)
+        return cast(given[b, t, place], FLOAT32)
+
+    return read
 
 
 def _packed(x: Array, name: str) -> Array:

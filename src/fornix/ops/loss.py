@@ -12,10 +12,22 @@ import numpy as np
 
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, equal, known
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    cast,
+    compute,
+    const,
+    gathered,
+    reduce,
+    select,
+)
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, wide_dtype, widened
+from fornix.ops.softmax import lower_log_softmax
 from fornix.ops.types import BF16, FLOAT, I32, I64
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -62,6 +74,21 @@ def negative_log_likelihood_loss(
     return loss.astype(input.dtype, copy=False)
 
 
+@NegativeLogLikelihoodLoss.lower
+def lower_negative_log_likelihood_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int | None = None,
+    reduction: str,
+) -> Tensor:
+    _check_shapes(input.shape, target.shape, None if weight is None else weight.shape, reduction)
+    wide = cast_tensor(input, wide_dtype(input.dtype))
+    loss = _lower_picked_loss(wide, target, weight, ignore_index, reduction)
+    return cast_tensor(loss, input.dtype)
+
+
 SoftmaxCrossEntropyLoss = (
     op("""SoftmaxCrossEntropyLoss <ignore_index: int?, reduction: string = "mean">
                                   (scores: T, labels: Tind, weights: T?)
@@ -106,6 +133,21 @@ def softmax_cross_entropy_loss(
         output.astype(scores.dtype, copy=False),
         log_prob.astype(scores.dtype, copy=False),
     )
+
+
+@SoftmaxCrossEntropyLoss.lower
+def lower_softmax_cross_entropy_loss(
+    scores: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    *,
+    ignore_index: int | None = None,
+    reduction: str,
+) -> tuple[Tensor, Tensor]:
+    _check_shapes(scores.shape, labels.shape, None if weights is None else weights.shape, reduction)
+    log_prob = lower_log_softmax(cast_tensor(scores, wide_dtype(scores.dtype)), axis=1)
+    output = _lower_picked_loss(log_prob, labels, weights, ignore_index, reduction)
+    return cast_tensor(output, scores.dtype), cast_tensor(log_prob, scores.dtype)
 
 
 def _infer_loss(scores: Fact, target: Fact, weight: Fact | None, reduction: str) -> Fact:
@@ -170,3 +212,32 @@ def _picked_loss(
         return loss
     total = loss.sum()
     return np.asarray(total / shares.sum() if reduction == "mean" else total, scores.dtype)
+
+
+def _lower_picked_loss(
+    scores: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int | None,
+    reduction: str,
+) -> Tensor:
+    """`_picked_loss` for lowerings."""
+    dtype, classes = scores.dtype, scores.shape[1]
+
+    def both(*i: DimLike) -> tuple[Scalar, Scalar]:
+        """The loss of one target, and its share of the mean."""
+        label = target[i]
+        counts = None if ignore_index is None else apply("ne", label, ignore_index)
+        index = gathered(label if counts is None else select(counts, label, 0), classes)
+        picked: Scalar = scores[(i[0], index, *i[1:])]
+        share: Scalar = const(1.0, dtype) if weight is None else cast(weight[index], dtype)
+        if counts is not None:
+            picked, share = select(counts, picked, 0), select(counts, share, 0)
+        return -share * picked, share
+
+    if reduction == "none":
+        return compute(target.shape, lambda *i: both(*i)[0])
+    total = reduce("sum", target.shape, lambda *i: both(*i)[0])
+    if reduction == "sum":
+        return compute((), lambda: total)
+    return compute((), lambda: total / reduce("sum", target.shape, lambda *i: both(*i)[1]))

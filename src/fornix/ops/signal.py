@@ -14,11 +14,13 @@ from fornix.cast import convert
 from fornix.dtype import FLOAT64, DType
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, divide, known, less
-from fornix.ops.call import InferNode
+from fornix.ir.loops import Scalar, Tensor, cast, compute, constant, reduce
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import normalize_axis, shape_text, single
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import wide_dtype, widened
+from fornix.ops.signal_loops import one_sided_inverse, transform_table, whole_length
 from fornix.ops.types import BF16, FLOAT, I32, I64, NUMERIC
 
 DFT = (
@@ -128,6 +130,44 @@ def dft(
     return _parts(y).astype(input.dtype, copy=False)
 
 
+@DFT.lower
+def lower_dft(
+    input: Tensor,
+    dft_length: Tensor | None = None,
+    axis: Tensor | int | None = None,
+    *,
+    inverse: int = 0,
+    onesided: int = 0,
+    node: LowerNode,
+) -> Tensor:
+    _check_parts(input.shape, inverse=bool(inverse), onesided=bool(onesided))
+    given = -2 if axis is None else axis if isinstance(axis, int) else node.numbers(2)[0]
+    number, parts = _signal_axis(given, input.rank), known(input.shape[-1])
+    if parts is None:
+        node.decline("whether the signal is complex is known at run time only")
+    extent = input.shape[number]
+    found = _default_length(extent, inverse=bool(inverse), onesided=bool(onesided))
+    length = whole_length(found if dft_length is None else node.required(1)[0], node)
+    require(length > 0, f"dft_length must be positive, got {length}")
+    count = length // 2 + 1 if onesided else length
+    if inverse and onesided:
+        table = one_sided_inverse(length)
+    else:
+        used = length if inverse or not onesided else count
+        table = transform_table(length, length, used, inverse=bool(inverse))
+    factors = constant(table.astype(wide_dtype(input.dtype).numpy))
+
+    def at(*i: DimLike) -> Scalar:
+        def product(n: DimLike, p: DimLike) -> Scalar:
+            value = input.get((*i[:number], n, *i[number + 1 : -1], p), 0)
+            return cast(value, factors.dtype) * factors[n, p, i[number], i[-1]]
+
+        return cast(reduce("sum", (factors.shape[0], parts), product), input.dtype)
+
+    _, _, outputs, kept = factors.shape
+    return compute((*input.shape[:number], outputs, *input.shape[number + 1 : -1], kept), at)
+
+
 def _signal(x: Array) -> Array:
     """x[*S, 1] as real, x[*S, 2] as complex numbers [*S]."""
     if x.shape[-1] == 1:
@@ -226,6 +266,42 @@ def stft(
     else:
         y = np.fft.fft(frames)[..., : length // 2 + 1 if onesided else length]
     return _parts(y).astype(signal.dtype, copy=False)
+
+
+@STFT.lower
+def lower_stft(
+    signal: Tensor,
+    frame_step: Tensor,
+    window: Tensor | None = None,
+    frame_length: Tensor | None = None,
+    *,
+    onesided: int = 1,
+    node: LowerNode,
+) -> Tensor:
+    _check_signal(signal.shape)
+    parts = known(signal.shape[2]) if signal.rank == 3 else 1
+    if parts is None:
+        node.decline("whether the signal is complex is known at run time only")
+    extent = signal.shape[1] if window is None else window.shape[0]
+    length = whole_length(extent if frame_length is None else node.required(3)[0], node)
+    step = node.numbers(1)[0]
+    require(step > 0, f"frame_step must be positive, got {step}")
+    bins = length // 2 + 1 if onesided else length
+    table = transform_table(length, length, bins, inverse=False)
+    factors = constant(table.astype(wide_dtype(signal.dtype).numpy))
+
+    def at(b: DimLike, f: DimLike, k: DimLike, q: DimLike) -> Scalar:
+        def product(n: DimLike, p: DimLike) -> Scalar:
+            place = (b, f * step + n, p) if signal.rank == 3 else (b, f * step + n)
+            value = cast(signal[place], factors.dtype)
+            if window is not None:
+                value = value * cast(window[n], factors.dtype)
+            return value * factors[n, p, k, q]
+
+        return cast(reduce("sum", (length, parts), product), signal.dtype)
+
+    frames = divide(signal.shape[1] - length, step) + 1
+    return compute((signal.shape[0], frames, bins, 2), at)
 
 
 # Coefficients a0 − a1·cos(φ) + a2·cos(2φ); those of Hamming are the exact ones, of which

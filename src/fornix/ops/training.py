@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from fornix.dtype import FLOAT64
 from fornix.errors import NotSupported, require
+from fornix.ir.dim import equal
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, const, select
 from fornix.ops.fact import Array, Fact
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
@@ -56,6 +59,26 @@ def adagrad(
         return x - rate * g / (np.sqrt(total) + epsilon), total
 
     return _updated(update, inputs, 2)
+
+
+@Adagrad.lower
+def lower_adagrad(
+    R: Tensor,
+    T: Tensor,
+    *inputs: Tensor,
+    decay_factor: float,
+    epsilon: float,
+    norm_coefficient: float,
+) -> tuple[Tensor, ...]:
+    rate = cast(_only(R), FLOAT64) / (1 + cast(_only(T), FLOAT64) * decay_factor)
+
+    def update(x: Scalar, gradient: Scalar, squares: Scalar) -> tuple[Scalar, ...]:
+        g = gradient + norm_coefficient * x
+        total = squares + g * g
+        root = cast(apply("sqrt", total) + epsilon, FLOAT64)
+        return cast(x, FLOAT64) - rate * cast(g, FLOAT64) / root, total
+
+    return _lower_updated(update, inputs, 2)
 
 
 Adam = op(
@@ -105,6 +128,34 @@ def adam(
     return _updated(update, inputs, 3)
 
 
+@Adam.lower
+def lower_adam(
+    R: Tensor,
+    T: Tensor,
+    *inputs: Tensor,
+    alpha: float,
+    beta: float,
+    epsilon: float,
+    norm_coefficient: float,
+    norm_coefficient_post: float,
+) -> tuple[Tensor, ...]:
+    step = cast(_only(T), FLOAT64)
+    fading, fading_squares = (apply("pow", const(base, FLOAT64), step) for base in (alpha, beta))
+    correction = cast(apply("sqrt", 1 - fading_squares) / (1 - fading), R.dtype)
+    rate = select(step > 0, _only(R) * correction, _only(R))
+
+    def update(
+        x: Scalar, gradient: Scalar, momentum: Scalar, squares: Scalar
+    ) -> tuple[Scalar, ...]:
+        g = gradient + norm_coefficient * x
+        v = alpha * momentum + (1 - alpha) * g
+        h = beta * squares + (1 - beta) * (g * g)
+        moved = _moved(x, rate, v / (apply("sqrt", h) + epsilon))
+        return (1 - norm_coefficient_post) * moved, v, h
+
+    return _lower_updated(update, inputs, 3)
+
+
 Momentum = op(
     """Momentum <alpha: float, beta: float, mode: string, norm_coefficient: float>
                 (R: T1, T: T2, inputs: each T3+) => (outputs: each T3+)""",
@@ -146,6 +197,27 @@ def momentum(
         return x - rate * (g + alpha * v if mode == "nesterov" else v), v
 
     return _updated(update, inputs, 2)
+
+
+@Momentum.lower
+def lower_momentum(
+    R: Tensor,
+    T: Tensor,
+    *inputs: Tensor,
+    alpha: float,
+    beta: float,
+    mode: str,
+    norm_coefficient: float,
+) -> tuple[Tensor, ...]:
+    _check_mode(mode)
+
+    def update(x: Scalar, gradient: Scalar, momentum: Scalar) -> tuple[Scalar, ...]:
+        share = select(_only(T) > 0, const(beta, x.dtype), const(1.0, x.dtype))
+        g = gradient + norm_coefficient * x
+        v = alpha * momentum + share * g
+        return _moved(x, _only(R), g + alpha * v if mode == "nesterov" else v), v
+
+    return _lower_updated(update, inputs, 2)
 
 
 Gradient = op(
@@ -207,6 +279,33 @@ def _updated(update: Update, inputs: Sequence[Array], states: int) -> tuple[Arra
             [np.asarray(new).astype(old.dtype) for new, old in zip(updated, kept, strict=True)]
         )
     return tuple(result for group in zip(*results, strict=True) for result in group)
+
+
+def _only(x: Tensor) -> Scalar:
+    """The element of a tensor that has one."""
+    require(all(equal(n, 1) is not False for n in x.shape), f"got shape {shape_text(x.shape)}")
+    return x[(0,) * x.rank]
+
+
+def _moved(x: Scalar, rate: Scalar, direction: Scalar) -> Scalar:
+    """``x − rate · direction`` in the wider dtype of ``x`` and ``rate``."""
+    wide = FLOAT64 if FLOAT64 in {x.dtype, rate.dtype} else x.dtype
+    return cast(x, wide) - cast(rate, wide) * cast(direction, wide)
+
+
+def _lower_updated(
+    update: Callable[..., Sequence[Scalar]], inputs: Sequence[Tensor], states: int
+) -> tuple[Tensor, ...]:
+    """`_updated` for lowerings."""
+    count = _groups(len(inputs), states)
+
+    def updated(group: Sequence[Tensor], k: int) -> Tensor:
+        old = (group[0], *group[2:])[k]
+        return compute(
+            old.shape, lambda *i: cast(update(*(x[i] for x in group))[k], old.dtype)
+        )  # fmt: skip
+
+    return tuple(updated(inputs[i::count], k) for k in range(states) for i in range(count))
 
 
 def _infer_updates(inputs: Sequence[Fact], states: int) -> tuple[Fact, ...]:
