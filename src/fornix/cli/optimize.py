@@ -8,7 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from fornix.cli.console import Page
-    from fornix.passes.pipeline import Step
+    from fornix.passes import Step
 
 LEVELS = ("none", "basic", "extended", "all")
 
@@ -41,7 +41,7 @@ def optimize_command(
     """
     from fornix.cli.console import Page, echo_json, progress
     from fornix.ir.files import load, save
-    from fornix.passes.pipeline import optimize_explained
+    from fornix.passes import optimize_explained
 
     with progress("optimizing"):
         source = load(model)

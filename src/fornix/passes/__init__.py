@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fornix.passes.pipeline import PIPELINE, Level, Pass, optimize
+from fornix.passes.pipeline import PIPELINE, Level, Pass, Step, optimize, optimize_explained
 
-__all__ = ["PIPELINE", "Level", "Pass", "optimize"]
+__all__ = ["PIPELINE", "Level", "Pass", "Step", "optimize", "optimize_explained"]

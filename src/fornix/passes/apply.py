@@ -7,7 +7,7 @@ the graph as it will be.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fornix.errors import LimitError
 from fornix.infer import Inference
@@ -28,16 +28,20 @@ def apply_rules(root: Graph, rules: Iterable[Rule], inference: Inference) -> Cha
     table = _by_operator(rules, inference)
     applied: Changes = Counter()
     for _ in range(MAX_ROUNDS):
-        before = applied.total()
-        for graph in list(graphs(root)):
-            for node in graph.nodes:
-                found = table.get(node.op_type)
-                if found is not None:
-                    applied.update(_apply(node, graph, found, inference))
-        if applied.total() == before:
+        found = [name for graph in list(graphs(root)) for name in _round(graph, table, inference)]
+        if not found:
             return applied
+        applied.update(found)
     names = ", ".join(sorted({rule.name for group in table.values() for rule in group}))
     raise LimitError(f"rules must come to an end, found {MAX_ROUNDS} rounds of {names}")
+
+
+def _round(graph: Graph, table: Mapping[str, list[Rule]], inference: Inference) -> Iterator[str]:
+    """Try the rules at each node once; yields the names of those that applied."""
+    for node in graph.nodes:
+        rules = table.get(node.op_type)
+        if rules is not None:
+            yield from _apply(node, graph, rules, inference)
 
 
 def _by_operator(rules: Iterable[Rule], inference: Inference) -> Mapping[str, list[Rule]]:

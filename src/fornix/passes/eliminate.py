@@ -91,15 +91,20 @@ def eliminate_common(root: Graph, inference: Inference) -> Changes:
     for graph in list(graphs(root)):
         first: dict[Key, Node] = {}
         for node in graph.nodes:
-            for what, key in _keys(node, inference):
-                kept = first.setdefault(key, node)
-                if kept.graph is not graph:  # it went together with the last that read it
-                    kept = first[key] = node
-                if kept is not node and _may_stand_for(kept, node):
-                    replace(node, kept.outputs, inference)
-                    changes[what] += 1
-                    break
+            changes.update(_merge(node, first, inference))
     return changes
+
+
+def _merge(node: Node, first: dict[Key, Node], inference: Inference) -> list[str]:
+    """Let one of ``first`` stand for ``node`` if they are equal; returns how they are."""
+    for what, key in _keys(node, inference):
+        kept = first.setdefault(key, node)
+        if kept.graph is not node.graph:  # it went together with the last that read it
+            kept = first[key] = node
+        if kept is not node and _may_stand_for(kept, node):
+            replace(node, kept.outputs, inference)
+            return [what]
+    return []
 
 
 def _may_stand_for(kept: Node, other: Node) -> bool:

@@ -61,15 +61,20 @@ def push_transposes(root: Graph, inference: Inference) -> Changes:
     changes: Changes = Counter()
     for graph in list(graphs(root)):
         for node in graph.nodes:
-            make = Maker(node, graph, inference)
-            moved = _moved(node, make)
-            if moved is not None:
-                result = make.node(node.op_type, tuple(moved.inputs), moved.attributes)
-                if not _is_identity(moved.perm):
-                    result = make.Transpose(result, perm=list(moved.perm))
-                replace(node, [result], inference)
-                changes[f"through {node.op_type}"] += 1
+            changes.update(_push(node, Maker(node, graph, inference), inference))
     return changes
+
+
+def _push(node: Node, make: Maker, inference: Inference) -> list[str]:
+    """Move the transposes that ``node`` reads behind it, if that gains something."""
+    moved = _moved(node, make)
+    if moved is None:
+        return []
+    result = make.node(node.op_type, tuple(moved.inputs), moved.attributes)
+    if not _is_identity(moved.perm):
+        result = make.Transpose(result, perm=list(moved.perm))
+    replace(node, [result], inference)
+    return [f"through {node.op_type}"]
 
 
 def _moved(node: Node, make: Maker) -> Renamed | None:
