@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.axes import index_dims
@@ -10,7 +10,7 @@ from fornix.compile.cache import ObjectCache
 from fornix.compile.emit import Code, emit
 from fornix.compile.kernel import CompiledKernel
 from fornix.compile.nest import Nest
-from fornix.compile.schedule import schedule
+from fornix.compile.schedule import Piece, schedule
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, atoms
 from fornix.ir.dim.expression import Symbol
@@ -65,11 +65,18 @@ def compile_stores(
                 checks=w.code.checks,
                 arguments=w.arguments,
                 outputs=w.outputs,
+                is_constant=_is_constant(w),
                 schedule=w.nest.kind,
                 owner=library,
             )
         )
     return kernels
+
+
+def _is_constant(w: Emitted) -> bool:
+    """Whether ``w`` reads stored data only."""
+    inputs = [b for b in w.arguments if b not in w.outputs]
+    return bool(inputs) and all(isinstance(b.source, Constant) for b in inputs)
 
 
 def computations(outputs: Sequence[Tensor]) -> list[Computation]:
@@ -89,29 +96,32 @@ def computations(outputs: Sequence[Tensor]) -> list[Computation]:
         elif id(source) not in seen:
             seen.add(id(source))
             waiting.append((source, True))
-            needed = (b.source for b in reads(source))
+            needed = (b.source for b in _buffers_read(source))
             waiting += [(c, False) for c in needed if c is not None and c is not source]
     return [c for c in ordered if not isinstance(c, Constant)]
 
 
-def stores(source: Computation) -> Iterator[Store]:
+def _buffers_read(source: Computation) -> Sequence[Buffer]:
+    return source.inputs if isinstance(source, Opaque) else reads(stores(source))
+
+
+def stores(source: Computation) -> tuple[Store, ...]:
     """The stores that ``source`` consists of."""
     match source:
         case Store():
-            yield source
+            return (source,)
         case Scan():
-            yield from (*source.starts, *source.steps)
+            return (*source.starts, *source.steps)
         case Scatter():
-            yield from (source.base, source.update)
+            return (source.base, source.update)
+    return ()
 
 
-def reads(source: Computation) -> list[Buffer]:
-    """The buffers that ``source`` reads, in the order in which they occur."""
-    if isinstance(source, Opaque):
-        return list(source.inputs)
+def reads(parts: Iterable[Store]) -> list[Buffer]:
+    """The buffers that ``parts`` read, in the order in which they occur."""
     found: dict[Buffer, None] = {}
-    for store in stores(source):
-        places = [a.expr for d in (store.address,) for a in loaded(d)]
+    for store in parts:
+        places = [a.expr for a in loaded(store.address)]
         for value in (store.value, *places):
             found |= {e.buffer: None for e in walk(value) if isinstance(e, Load)}
     return list(found)
@@ -119,26 +129,27 @@ def reads(source: Computation) -> list[Buffer]:
 
 def write(source: Computation, target: Target) -> list[Emitted]:
     """Schedule and emit one computation."""
-    outputs = tuple(dict.fromkeys(s.buffer for s in stores(source)))
-    arguments = (*(b for b in reads(source) if b not in outputs), *outputs)
-    symbols = symbols_of(source)
-    return [
-        Emitted(nest, emit(nest, arguments, symbols, target), arguments, outputs, symbols)
-        for nest in schedule(source, target)
-    ]
+    result = []
+    for piece in schedule(source, target):
+        outputs = tuple(dict.fromkeys(s.buffer for s in piece.stores))
+        inputs = tuple(b for b in reads(piece.stores) if b not in outputs)
+        symbols = symbols_of(piece)
+        arguments = (*inputs, *outputs)
+        code = emit(piece.nest, arguments, symbols, target)
+        result.append(Emitted(piece.nest, code, arguments, outputs, symbols))
+    return result
 
 
-def symbols_of(source: Computation) -> tuple[str, ...]:
-    """The symbols that ``source`` depends on, in the order in which they occur."""
-    found: dict[str, None] = {}
-    waiting: list[DimLike] = []
-    for store in stores(source):
+def symbols_of(piece: Piece) -> tuple[str, ...]:
+    """The symbols that ``piece`` depends on, in the order in which they occur."""
+    waiting: list[DimLike] = [piece.turns, piece.nest.parallel, piece.nest.scratch_bytes]
+    for store in piece.stores:
         waiting += [*(a.extent for a in store.axes), *index_dims(store)]
-    if isinstance(source, Scan):
-        waiting.append(source.time.extent)
-    for d in waiting:
-        inside = [d, *(a.extent for a in loaded(d))]
-        names = sorted(a.name for e in inside for a in atoms(e) if isinstance(a, Symbol))
+    found: dict[str, None] = {}
+    while waiting:
+        d = waiting.pop(0)
+        waiting += [a.extent for a in loaded(d)]
+        names = sorted(a.name for a in atoms(d) if isinstance(a, Symbol))
         found |= dict.fromkeys(names)
     return tuple(found)
 

@@ -77,7 +77,28 @@ class Fold:
     kept: tuple[Put, ...] = ()
 
 
-Statement: TypeAlias = "Put | Loop | Lanes | Chunks | ChunkedLanes | Fold"
+@dataclass(frozen=True)
+class Tile:
+    """A sum of products for some rows and columns at once, kept in registers; then `put`.
+
+    `result` is ``Σ left · right``; left is the same for all columns, right for all rows. `rows` are
+    the first row, the end, and how many rows there are at all: the last ``height`` rows are done
+    together even if some of them have been done before. Of the columns `width` exist; right may be
+    read at all of them if it `is_padded`.
+    """
+
+    result: Reduce
+    row: Variable | None
+    rows: tuple[DimLike, DimLike, DimLike]
+    height: int
+    column: Variable
+    width: DimLike
+    units: int
+    is_padded: bool
+    put: Put
+
+
+Statement: TypeAlias = "Put | Loop | Lanes | Chunks | ChunkedLanes | Fold | Tile"
 Block: TypeAlias = tuple[Statement, ...]
 
 

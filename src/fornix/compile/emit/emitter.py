@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from fornix.compile.emit import folds, indices, values
 from fornix.compile.emit.builder import Builder, Value, flatten
 from fornix.compile.emit.types import lane_numbers, register_type, vector_type
-from fornix.compile.kernel import Check
+from fornix.compile.kernel import SCRATCH_ALIGNMENT, Check
 from fornix.compile.target import Target
 from fornix.dtype import BOOL, DType
 from fornix.ir.dim import DimLike
@@ -62,6 +62,12 @@ class Emitter(Builder):
             at = self.dim(offset)
             text = self.put(0, f"getelementptr i8, ptr %scratch, i64 {at.text}")
             self.pointers[buffer] = Value(text, False, 0)
+
+    def stack(self, size: int) -> str:
+        """A pointer to ``size`` bytes on the stack, for as long as the kernel runs."""
+        name = f"%s{self.number()}"
+        self.do(f"{name} = alloca [{size} x i8], align {SCRATCH_ALIGNMENT}", 0)
+        return name
 
     def text(self, name: str) -> str:
         """The module with the finished function, called ``name``."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fornix.compile.emit.builder import Carried, Value
 from fornix.compile.emit.folds import fold_lanes, horizontal, start, surely_runs
 from fornix.compile.emit.memory import store
+from fornix.compile.emit.tiles import tile
 from fornix.compile.nest import (
     Block,
     ChunkedLanes,
@@ -17,6 +18,7 @@ from fornix.compile.nest import (
     Loop,
     Put,
     Statement,
+    Tile,
 )
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Variable
@@ -51,6 +53,8 @@ def _statement(em: Emitter, statement: Statement) -> None:
             _chunked_lanes(em, statement)
         case Fold():
             _fold(em, statement)
+        case Tile():
+            tile(em, statement)
 
 
 def _no_result(em: Emitter, body: Block) -> Turn:

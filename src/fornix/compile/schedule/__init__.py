@@ -5,38 +5,68 @@ One module per kind of schedule; `schedule` picks the kind.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from fornix.compile.nest import Nest
+from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import scan_nest, update_nest
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.target import Target
 from fornix.errors import NotSupported
+from fornix.ir.dim import DimLike
 from fornix.ir.loops import Scan, Scatter, Store
 from fornix.ir.loops.tensor import Computation
 
 
-def schedule(source: Computation, target: Target) -> list[Nest]:
+@dataclass(frozen=True)
+class Piece:
+    """A nest and the stores that it executes, of which it takes its arguments."""
+
+    nest: Nest
+    stores: tuple[Store, ...]
+    turns: DimLike = 1
+    """How often they happen."""
+
+
+def schedule(source: Computation, target: Target) -> list[Piece]:
     """The nests that together, one after the other, do what ``source`` says."""
     match source:
         case Store():
-            return [_of_store(source, target)]
+            return list(_of_store(source, target))
         case Scan():
-            return [scan_nest(source, target)]
+            return [
+                Piece(
+                    scan_nest(source, target), (*source.starts, *source.steps), source.time.extent
+                )
+            ]
         case Scatter():
-            return [_of_store(source.base, target), update_nest(source, target)]
+            update = Piece(update_nest(source, target), (source.update,))
+            return [*_of_store(source.base, target), update]
     raise NotSupported(f"{type(source).__name__} has no native code")
 
 
-def _of_store(store: Store, target: Target) -> Nest:
+def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     lanes = lanes_of(store, target)
     if 0 in [a.extent for a in store.axes]:
-        return Nest("map", (), lanes)
+        yield Piece(Nest("map", (), lanes), (store,))
+        return
     store = normal(store)
+    product = contraction(store)
+    made = None if product is None else contraction_nests(product, target, lanes)
+    if made is not None:
+        first, rest, nest = made
+        for other in first:
+            yield from _of_store(other, target)
+        yield Piece(nest, (rest,))
+        return
     row = row_axis(store, vector_axis(store, lanes))
     if row is not None:
         axis, along = row
-        return row_nest(store, axis, along, target)
-    return map_nest(store, lanes)
+        yield Piece(row_nest(store, axis, along, target), (store,))
+        return
+    yield Piece(map_nest(store, lanes), (store,))
 
 
-__all__ = ["schedule"]
+__all__ = ["Piece", "schedule"]

@@ -54,7 +54,7 @@ def row_axis(store: Store, vector: Variable | None) -> tuple[Variable, list[Redu
 
     It is the vector axis ``vector`` of the store, or if that has none, the reductions' own.
     """
-    found = [e for e in reductions([store.value]) if _may_be_row(e, vector)]
+    found = [e for e in reductions([store.value]) if _may_be_row(e, store, vector)]
     if not found:
         return None
     if vector is None:
@@ -65,13 +65,12 @@ def row_axis(store: Store, vector: Variable | None) -> tuple[Variable, list[Redu
     return (vector, same) if same else None
 
 
-def _may_be_row(e: Reduce, vector: Variable | None) -> bool:
-    return len(e.axes) == 1 and (vector is None or vector not in e.variables)
+def _may_be_row(e: Reduce, store: Store, vector: Variable | None) -> bool:
+    """Whether it has one axis, and is the same for the whole row and for every other reduction."""
+    return len(e.axes) == 1 and e.variables <= {a for a in store.axes if a is not vector}
 
 
-def row_nest(
-    store: Store, axis: Variable, along: Sequence[Reduce], target: Target
-) -> Nest:
+def row_nest(store: Store, axis: Variable, along: Sequence[Reduce], target: Target) -> Nest:
     """One visit per row: the stages in their order, then the elements of ``store``."""
     lanes = lanes_for([store.value], [store.buffer.dtype], target.vector_bytes)
     value = _by_reciprocals(store.value, set(along))

@@ -1,0 +1,250 @@
+"""Contractions: sums of products, ``Σ_k a[…, m, k] · b[…, k, n]``, with any work around them.
+
+Decides the tile of the result that is kept in registers (rows by vectors of columns), whether ``b``
+is packed into panels of a tile's width, and how tiles are cut into chunks. Packing is a computation
+of its own in front, with whatever ``b`` is computed from folded into it; stored data are packed
+once. Matrix products are contractions, and so are convolutions, over channels and taps.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fornix.compile.axes import rewritten
+from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
+from fornix.compile.nest import Chunks, Nest, Put, Tile
+from fornix.compile.target import Target
+from fornix.ir.dim import DimLike, ceildiv, minimum
+from fornix.ir.loops import (
+    Apply,
+    Buffer,
+    Constant,
+    Load,
+    Reduce,
+    Scalar,
+    Store,
+    Variable,
+    apply,
+    index,
+    load,
+    replace,
+    substitute_scalar,
+)
+from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.scalar import reduction, select
+
+SHAPES: dict[int, tuple[tuple[int, int, float], ...]] = {
+    # By the number of vector registers: rows, vectors, and what a step of the tile costs beyond its
+    # arithmetic, as a factor. 24 accumulators of 32 keep both multipliers busy; see bench/kernels.
+    32: ((8, 3, 1.0), (6, 4, 1.02), (12, 2, 1.05), (14, 1, 1.3)),
+    16: ((4, 3, 1.0), (6, 2, 1.0), (3, 4, 1.05), (8, 1, 1.3)),
+}
+OPEN_SHAPE = 1
+"""The shape for a number of columns that is not known: 64 of them, as lengths tend to be."""
+ROW_BLOCK = 64
+"""Rows of a chunk: a panel of ``b`` is used again for so many."""
+MIN_TERMS = 8
+"""Terms from which on a sum is worth a tile."""
+PACK_ROWS = 24
+"""Rows of the result from which on packing ``b`` for one run pays."""
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A store whose value contains one sum of products, taken apart."""
+
+    store: Store
+    sum: Reduce
+    left: Scalar
+    right: Scalar
+    row: Variable | None
+    """An axis that only ``left`` depends on."""
+    column: Variable
+    """An axis that only ``right`` depends on, contiguous in the result."""
+
+    @property
+    def outer(self) -> list[Variable]:
+        """The axes that are neither rows nor columns."""
+        return [a for a in self.store.axes if a is not self.row and a is not self.column]
+
+
+def contraction(store: Store) -> Contraction | None:
+    """``store`` as a contraction; None if it is none, or too small to matter."""
+    folds = outer_reductions(store.value)
+    if len(folds) != 1 or folds[0].op != "sum":
+        return None
+    (e,) = folds
+    body, terms = e.body, 1
+    for axis in e.axes:
+        terms *= likely(axis.extent)
+    if not isinstance(body, Apply) or body.op != "mul" or terms < MIN_TERMS:
+        return None
+    for left, right in (body.args, body.args[::-1]):
+        columns = [a for a in store.axes if a in right.variables and a not in left.variables]
+        columns = [a for a in columns if stride_of(store.address, a) == 1]
+        rows = [a for a in store.axes if a in left.variables and a not in right.variables]
+        if columns:
+            row = max(rows, key=lambda a: likely(a.extent), default=None)
+            return Contraction(store, e, left, right, row, columns[-1])
+    return None
+
+
+def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
+    """Rows and vectors of the tile that wastes least."""
+    shapes = SHAPES[32 if target.vector_registers >= 32 else 16]
+    columns = c.column.extent
+    if isinstance(columns, int):
+        count = columns
+
+        def cost(shape: tuple[int, int, float]) -> float:
+            width = shape[1] * lanes
+            return -(-count // width) * width * shape[2]
+
+        height, vectors, _ = min(shapes, key=cost)
+    else:
+        height, vectors, _ = shapes[OPEN_SHAPE]
+    rows = 1 if c.row is None else c.row.extent
+    if isinstance(rows, int) and rows < height:
+        return rows, vectors
+    return height, vectors
+
+
+_SERIAL = itertools.count()
+
+
+def contraction_nests(
+    c: Contraction, target: Target, lanes: int
+) -> tuple[list[Store], Store, Nest] | None:
+    """Stores that have to be computed first, the rest of the work, and its nest.
+
+    None if some other schedule does better.
+    """
+    first: list[Store] = []
+    height, vectors = shape_of(c, target, lanes)
+    left, right = c.left, c.right
+    panel = Variable("p", ceildiv(c.column.extent, vectors * lanes))
+    column = Variable("j", vectors * lanes)
+    is_packed = _is_worth_packing(c)
+    if is_packed:
+        packed = _packed(c, panel, column)
+        first.append(packed)
+        right = _read_panel(c, packed.buffer, panel, column)
+    elif _step(right, c.column) not in {1, 2}:
+        return None
+    if not isinstance(left, Load) or left.guard is not None:
+        plain = _plain(c)
+        first.append(plain)
+        left = _read_plain(c, plain)
+    whole = reduction("sum", c.sum.axes, left * right)
+    if not isinstance(whole, Reduce):
+        return None
+    value = replace(c.store.value, {c.sum: whole})
+    store = Store(c.store.buffer, c.store.axes, c.store.address, value)
+    store = rewritten(
+        store,
+        [*c.outer, panel, *([] if c.row is None else [c.row]), column],
+        {c.column: panel.dim * column.extent + column.dim},
+    )
+    nest = _nest(c, store, (panel, column), (height, vectors, lanes), is_packed=is_packed)
+    return first, store, nest
+
+
+def _step(e: Scalar, axis: Variable) -> int | None:
+    """How far ``e`` moves in memory along ``axis``, if it is a load."""
+    return stride_of(e.address, axis) if isinstance(e, Load) else None
+
+
+def _is_worth_packing(c: Contraction) -> bool:
+    """Whether ``right`` is rearranged before it is used: once and for all, or for many rows."""
+    if len(c.sum.axes) != 1:
+        return False
+    if all(isinstance(e.buffer.source, Constant) for e in accesses([c.right])):
+        return True
+    rows = 1 if c.row is None else likely(c.row.extent)
+    return rows >= PACK_ROWS or (_step(c.right, c.column) != 1 and rows > 1)
+
+
+# ── operands that are computed first ───────────────────────────────────────────────────────────
+
+
+def _packed(c: Contraction, panel: Variable, column: Variable) -> Store:
+    """``right`` in panels, each as wide as a tile, its terms one after the other; 0 at the end."""
+    (k,) = c.sum.axes
+    batch = [a for a in c.outer if a in c.right.variables]
+    at = panel.dim * column.extent + column.dim
+    inside = apply("lt", index(at), index(c.column.extent))
+    value = substitute_scalar(c.right, {c.column: at})
+    value = select(inside, guarded(value, inside), 0)
+    axes = (*batch, panel, k, column)
+    return _stored("packed", axes, value)
+
+
+def _stored(name: str, axes: Sequence[Variable], value: Scalar) -> Store:
+    buffer = Buffer(f"{name}#{next(_SERIAL)}", [a.extent for a in axes], value.dtype)
+    fresh = [Variable(a.name, a.extent) for a in axes]
+    value = substitute_scalar(value, {a: f.dim for a, f in zip(axes, fresh, strict=True)})
+    store = Store(buffer, tuple(fresh), buffer.address(tuple(f.dim for f in fresh)), value)
+    buffer.source = store
+    return store
+
+
+def _read_panel(c: Contraction, buffer: Buffer, panel: Variable, column: Variable) -> Scalar:
+    (k,) = c.sum.axes
+    batch = [a.dim for a in c.outer if a in c.right.variables]
+    return load(buffer, buffer.address((*batch, panel.dim, k.dim, column.dim)))
+
+
+def _plain(c: Contraction) -> Store:
+    """``left``, which every panel reads, where it takes more than a load."""
+    return _stored("left", _axes_of_left(c), c.left)
+
+
+def _axes_of_left(c: Contraction) -> list[Variable]:
+    axes = [*c.outer, *([] if c.row is None else [c.row])]
+    return [*(a for a in axes if a in c.left.variables), *c.sum.axes]
+
+
+def _read_plain(c: Contraction, plain: Store) -> Scalar:
+    place = tuple(a.dim for a in _axes_of_left(c))
+    return load(plain.buffer, plain.buffer.address(place))
+
+
+# ── the loops ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _nest(
+    c: Contraction,
+    store: Store,
+    columns: tuple[Variable, Variable],
+    shape: tuple[int, int, int],
+    *,
+    is_packed: bool,
+) -> Nest:
+    panel, column = columns
+    height, vectors, lanes = shape
+    (e,) = outer_reductions(store.value)
+    blocks = [] if c.row is None else [Variable("q", ceildiv(c.row.extent, ROW_BLOCK))]
+    first: DimLike = blocks[0].dim * ROW_BLOCK if blocks else 0
+    rows: DimLike = 1 if c.row is None else c.row.extent
+    width = minimum(column.extent, c.column.extent - panel.dim * column.extent)
+    tile = Tile(
+        result=e,
+        row=c.row,
+        rows=(first, minimum(first + ROW_BLOCK, rows), rows),
+        height=height,
+        column=column,
+        width=width,
+        units=vectors,
+        is_padded=is_packed,
+        put=Put(store.buffer, store.address, store.value),
+    )
+    axes = (*c.outer, panel, *blocks)
+    parallel: DimLike = 1
+    for axis in axes:
+        parallel = parallel * axis.extent
+    return Nest("contraction", (Chunks(axes, (tile,)),), lanes, parallel)
+
+
+__all__ = ["contraction", "contraction_nests"]
