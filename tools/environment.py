@@ -7,6 +7,7 @@ library alone, because it runs before anything is installed.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -56,10 +57,17 @@ def interpreter(home: Path) -> Path:
 def pip(python: Path, *arguments: str) -> None:
     """``pip install`` into the environment of ``python``."""
     options = ["--python", str(python), "--disable-pip-version-check", "--no-input", "-qq"]
-    command = [sys.executable, "-m", "pip", *options, "install", *arguments]
+    command = [_with_pip(), "-m", "pip", *options, "install", *arguments]
     result = subprocess.run(command, check=False)
     if result.returncode:
         sys.exit(f"pip could not install {arguments[-1]}; its message stands above")
+
+
+def _with_pip() -> str:
+    """This Python if it has pip, else the one that its virtual environment was made of."""
+    if importlib.util.find_spec("pip"):
+        return sys.executable
+    return str(getattr(sys, "_base_executable", sys.executable))
 
 
 def project() -> dict[str, object]:
