@@ -178,6 +178,7 @@ def _kernel_note(kernel: CompiledKernel, order: Mapping[Buffer, int]) -> dict[st
         "parallel": _text(kernel.parallel),
         "scratch": _text(kernel.scratch),
         "checks": [[check.kind, check.text] for check in kernel.checks],
+        "is_constant": kernel.is_constant,
         "schedule": kernel.schedule,
     }
 
@@ -214,6 +215,7 @@ def _kernel(
         checks=tuple(Check(kind, text) for kind, text in note["checks"]),
         arguments=arguments,
         outputs=tuple(buffers[index] for index in note["outputs"]),
+        is_constant=note["is_constant"],
         schedule=note["schedule"],
         owner=library,
     )

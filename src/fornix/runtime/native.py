@@ -16,8 +16,10 @@ import numpy as np
 from fornix.compile import driver as words
 from fornix.compile.driver import driver
 from fornix.compile.kernel import CompiledKernel
+from fornix.compile.memo import UnitCode
 from fornix.compile.partition import IslandUnit
 from fornix.compile.program import Compiled, NativeUnit, compile_nodes, memo
+from fornix.errors import Fail
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Value
 from fornix.ir.loops import Buffer
@@ -63,6 +65,35 @@ class NativeStep(Step):
             if (tensor := value.constant) is not None
         }
         self.drive = driver(memo().cache)
+        self.prepared: dict[tuple[int, Buffer], Array] = {}
+        """By unit and buffer, what depends on stored data only: computed here, once."""
+        for number, unit in enumerate(self.units):
+            for kernel in unit.code.kernels:
+                if _is_prepared(unit.code, kernel):
+                    self._prepare(number, unit, kernel)
+
+    def _prepare(self, number: int, unit: NativeUnit, kernel: CompiledKernel) -> None:
+        """Run ``kernel``, which reads stored data only, and keep what it gives."""
+        extent = Extents({})
+        arrays: list[Array] = []
+        for buffer in kernel.arguments:
+            if buffer in kernel.outputs:
+                size = extent(buffer.elements)
+                self.prepared[number, buffer] = aligned_array((size,), buffer.dtype.numpy)
+                arrays.append(self.prepared[number, buffer])
+            elif buffer in unit.code.tables:
+                arrays.append(readable(unit.code.tables[buffer]))
+            else:
+                arrays.append(self.tables[unit.unit.inputs[unit.code.inputs[buffer]]])
+        arguments = np.array([array.ctypes.data for array in arrays], np.int64)
+        record = np.zeros(words.RECORD_WORDS, np.int64)
+        record[words.FUNCTION] = kernel.address
+        record[words.ARGUMENTS] = arguments.ctypes.data
+        record[words.SYMBOLS] = arguments.ctypes.data  # there are none
+        scratch = aligned_bytes(extent(kernel.scratch))
+        status = np.zeros(1, np.int64)
+        if self.drive(record.ctypes.data, 1, scratch.ctypes.data, 1, status.ctypes.data):
+            raise Fail(f"{kernel.name}: stored data do not fit the model")
 
     def holds(self, run: Run) -> bool:
         return self.compiled.holds(run.extents, self.units)
@@ -121,6 +152,11 @@ class NativeStep(Step):
         while len(self._bound) > MAX_BOUND:
             self._bound.popitem(last=False)
         return bound
+
+
+def _is_prepared(code: UnitCode, kernel: CompiledKernel) -> bool:
+    """Whether ``kernel`` runs once, ahead of all runs: it packs weights, for other kernels."""
+    return kernel.is_constant and not any(buffer in code.outputs for buffer in kernel.outputs)
 
 
 def native_steps(part: Part) -> list[Step]:
@@ -202,6 +238,8 @@ class Bound:
         offsets = self._offsets(extent)
         for number, unit in enumerate(step.units):
             for kernel in unit.code.kernels:
+                if _is_prepared(unit.code, kernel):
+                    continue
                 syms = np.array([symbols[name] for name in kernel.symbols] or [0], np.int64)
                 self.records.append((kernel, syms, max(1, extent(kernel.parallel))))
                 self.homes.append(
@@ -229,6 +267,8 @@ class Bound:
                     last[value] = number
             for buffer in unit.code.temporaries:
                 key = (number, buffer)
+                if key in step.prepared:
+                    continue
                 sizes[key] = max(1, extent(buffer.elements)) * buffer.dtype.numpy.itemsize
                 first[key] = last[key] = number
         spans = [Lifetime(sizes[key], first[key], last[key]) for key in sizes]
@@ -241,6 +281,8 @@ class Bound:
         code = unit.code
         if buffer in code.tables:
             return readable(code.tables[buffer])
+        if (number, buffer) in self.step.prepared:
+            return self.step.prepared[number, buffer]
         if buffer in code.inputs or buffer in code.outputs:
             own, index = (
                 (unit.unit.inputs, code.inputs[buffer])
