@@ -37,6 +37,15 @@ def readable(array: Array) -> Array:
     return np.array(array, order="C")
 
 
+def owned(value: Any) -> Any:
+    """``value`` in memory of its own, C-contiguous and writable."""
+    if isinstance(value, list):
+        return [owned(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return np.array(value, order="C")
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Lifetime:
     """A value in the block: its size in bytes, and the steps from ``first`` to ``last``."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fornix.errors import InvalidArgument
-from fornix.passes import Level
 from fornix.runtime.platform import usable_processors
+
+if TYPE_CHECKING:
+    from fornix.passes import Level
 
 CONFIG_ENTRIES: dict[str, str] = {
     "session.disable_cpu_ep_fallback": "1: an error if a node would run its NumPy kernel",
@@ -45,6 +48,8 @@ class SessionOptions:
     @property
     def level(self) -> Level | None:
         """The level as `Level`; raises InvalidArgument for another."""
+        from fornix.passes import Level  # noqa: PLC0415 - the optimizer is read when it is needed
+
         given = self.graph_optimization_level
         if given is None or isinstance(given, Level):
             return given

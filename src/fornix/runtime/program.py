@@ -21,6 +21,7 @@ from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.passes import Level, optimize
 from fornix.reference.plan import Plan, Scope
 from fornix.runtime.extents import bound_symbols, name_extents
+from fornix.runtime.memory import owned
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.providers import (
     KernelStep,
@@ -151,15 +152,6 @@ def _fixed(source: Model) -> Model:
     model = source.clone()
     model.graph.inputs = [v for v in model.graph.inputs if not v.is_initializer]
     return model
-
-
-def owned(value: Any) -> Any:
-    """``value`` in memory of its own, C-contiguous and writable."""
-    if isinstance(value, list):
-        return [owned(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return np.array(value, order="C")
-    return value
 
 
 def _is_open(value: Value) -> bool:

@@ -16,19 +16,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fornix.errors import FornixWarning, InvalidArgument, NotSupported
 from fornix.infer.model import has_unknown, infer_model
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Model, Value
 from fornix.ir.types import TensorType, Type
-from fornix.passes import Level
 from fornix.reference.plan import Environment, Plan, Scope
 from fornix.reference.source import ModelSource, as_model
 from fornix.runtime.feeds import checked_feeds
+from fornix.runtime.memory import owned
 from fornix.runtime.options import SessionOptions
-from fornix.runtime.program import Programs, owned
 from fornix.runtime.providers import (
     PROVIDERS,
     NotAsCompiled,
@@ -36,6 +35,9 @@ from fornix.runtime.providers import (
     Provider,
     ReferenceExecutionProvider,
 )
+
+if TYPE_CHECKING:
+    from fornix.runtime.program import Programs
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +142,8 @@ class InferenceSession:
         self._outputs = frozenset(value.name for value in graph.outputs)
         self._programs: Programs | None = None
         if any(not _runs_as_planned(p, self._options) for p in self._providers[:1]):
+            from fornix.runtime.program import Programs  # noqa: PLC0415 - with the optimizer
+
             self._programs = Programs(self._model, self._providers, self._options)
         else:
             self._plan  # noqa: B018 - what is wrong with the model is said now
@@ -268,7 +272,7 @@ def _scope(model: Model) -> Scope:
 def _runs_as_planned(provider: Provider, options: SessionOptions) -> bool:
     """Whether the model runs node by node, as it was given."""
     is_reference = type(provider) is ReferenceExecutionProvider
-    return is_reference and options.level in {None, Level.NONE}
+    return is_reference and (options.graph_optimization_level is None or options.level == 0)
 
 
 def _available(providers: Sequence[ProviderLike] | None) -> list[Provider]:
