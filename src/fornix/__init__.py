@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface
     from fornix.passes import optimize as optimize
     from fornix.reference import ReferenceEvaluator as ReferenceEvaluator
     from fornix.runtime import InferenceSession as InferenceSession
+    from fornix.runtime import SessionOptions as SessionOptions
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ _HOMES: dict[str, str] = {
     "InferenceSession": "fornix.runtime",
     "Limits": "fornix.format.limits",
     "ReferenceEvaluator": "fornix.reference",
+    "SessionOptions": "fornix.runtime",
     "check": "fornix.check",
     "load": "fornix.ir.files",
     "optimize": "fornix.passes",
