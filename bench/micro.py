@@ -51,15 +51,10 @@ def main(
         for case in FAMILIES[family]()
         if only in case.name
     ]
-    rows: list[Row] = []
+    settings = [Settings(engines, int(n), seconds, patience) for n in threads.split(",")]
     page = Page()
     with tempfile.TemporaryDirectory(prefix="fornix-micro-") as folder:
-        place = Place(str(Path(folder) / "cache"), [ROOT])
-        for number in map(int, threads.split(",")):
-            with Table(Settings(engines, number, seconds, patience), place) as seats:
-                for family, case in chosen:
-                    rows.append(measured(seats, family, case, folder))
-                    click.echo(f"{family}: {case.name}: {rows[-1]['ratio'] or 0:.2f}", err=True)
+        rows = [row for setting in settings for row in line_up(setting, chosen, folder)]
     page.tell(lines(rows, engines))
     page.say("")
     page.tell(table({"family": "left", "geometric mean": "right", "least": "right"}, means(rows)))
@@ -67,6 +62,15 @@ def main(
     if document is not None:
         text = json.dumps({"machine": machine(), "rows": rows}, indent=2)
         Path(document).write_text(text, encoding="utf-8")
+
+
+def line_up(settings: Settings, chosen: Sequence[tuple[str, Case]], folder: str) -> Iterator[Row]:
+    """All cases with one number of threads; each is told as soon as it is known."""
+    with Table(settings, Place(str(Path(folder) / "cache"), [ROOT])) as seats:
+        for family, case in chosen:
+            row = measured(seats, family, case, folder)
+            click.echo(f"{family}: {case.name}: {row['ratio'] or 0:.2f}", err=True)
+            yield row
 
 
 def measured(seats: Table, family: str, case: Case, folder: str) -> Row:

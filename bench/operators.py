@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-Tensor = torch.Tensor
 Call = Callable[..., Tensor]
 
 
@@ -26,8 +26,10 @@ def make(kind: str, path: str, attributes: dict[str, Any]) -> Call:
 def matmul(weights: dict[str, Tensor], _attributes: dict[str, Any]) -> Call:
     if "w" not in weights:
         return torch.matmul
-    w, b = weights["w"], weights.get("b")
-    return (lambda x: x @ w) if b is None else (lambda x: torch.addmm(b, x, w))
+    w = weights["w"]
+    if "b" in weights:
+        return lambda x: torch.addmm(weights["b"], x, w)
+    return lambda x: x @ w
 
 
 def conv(weights: dict[str, Tensor], attributes: dict[str, Any]) -> Call:
@@ -48,8 +50,9 @@ def transposed(weights: dict[str, Tensor], attributes: dict[str, Any]) -> Call:
 
 
 def pool(_weights: dict[str, Tensor], attributes: dict[str, Any]) -> Call:
-    call = {"max": F.max_pool2d, "average": F.avg_pool2d}[attributes.pop("of")]
-    return lambda x: call(x, **attributes)
+    if attributes.pop("of") == "max":
+        return lambda x: F.max_pool2d(x, **attributes)
+    return lambda x: F.avg_pool2d(x, **attributes)
 
 
 def layer_norm(weights: dict[str, Tensor], _attributes: dict[str, Any]) -> Call:
@@ -63,8 +66,9 @@ def embedding(weights: dict[str, Tensor], _attributes: dict[str, Any]) -> Call:
 
 
 def resize(_weights: dict[str, Tensor], attributes: dict[str, Any]) -> Call:
-    more = {"align_corners": False} if attributes["mode"] == "bilinear" else {}
-    return lambda x: F.interpolate(x, **attributes, **more)
+    corners = {"align_corners": False} if attributes["mode"] == "bilinear" else {}
+    every = {**attributes, **corners}
+    return lambda x: F.interpolate(x, **every)
 
 
 def attention(_weights: dict[str, Tensor], _attributes: dict[str, Any]) -> Call:

@@ -285,9 +285,9 @@ def elementwise() -> Iterator[Case]:
     silu = "s = Sigmoid(x) y = Mul(x, s)"
     yield Case("silu (1, 96, 112, 112)", silu, {"x": (1, 96, 112, 112)}, "silu")
     gate = "t = Tanh(a) s = Sigmoid(b) y = Mul(t, s)"
-    shape = (1, 64, 5000)
-    yield Case("tanh · sigmoid (64, 5000)", gate, {"a": shape, "b": shape}, "gate",
-               moved=12 * prod(shape))  # fmt: skip
+    long = (1, 64, 5000)
+    yield Case("tanh · sigmoid (64, 5000)", gate, {"a": long, "b": long}, "gate",
+               moved=12 * prod(long))  # fmt: skip
     chain = "m = Mul(x, w) s = Add(m, b) y = Relu(s)"
     weights = {"w": (64, 1, 1), "b": (64, 1, 1)}
     yield Case("scale, shift, relu (64, 56²)", chain, {"x": (1, 64, 56, 56)}, "chain",
