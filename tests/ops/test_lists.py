@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.errors import ShapeError
+from fornix.errors import Fail, ShapeError
 from tests.ops.harness import check_node, fact_of, infer_op, run_op
 
 X = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
@@ -69,6 +69,13 @@ def test_regions_have_no_negative_extents_and_nothing_to_read_gives_zeros() -> N
     check_node("RoiAlign", inputs, {"output_height": 2, "output_width": 2}, expected=[wanted])
     with pytest.raises(ShapeError, match="output_height and output_width must not be negative"):
         run_op("RoiAlign", inputs, {"output_width": -1})
+
+
+@pytest.mark.parametrize("scale", [float("inf"), float("nan")])
+def test_regions_without_end_are_no_regions(scale: float) -> None:
+    inputs = [np.ones((1, 1, 2, 2), np.float32), np.array([[0, 1, 1, 1, 1]], np.float32)]
+    with pytest.raises(Fail, match="regions must have finite corners"):
+        run_op("MaxRoiPool", inputs, {"pooled_shape": [1, 1], "spatial_scale": scale})
 
 
 def test_a_scale_of_one_element_may_have_axes_however_little_is_known() -> None:

@@ -165,7 +165,10 @@ def max_roi_pool(
     y = np.zeros((rois.shape[0], x.shape[1], *pooled_shape), x.dtype)
     for region, (image, x1, y1, x2, y2) in enumerate(rois.astype(np.float64)):
         require(0 <= image < x.shape[0], f"no image {image:g} among {x.shape[0]}", Fail)
-        top, bottom, left, right = (_round_half_away(v * spatial_scale) for v in (y1, y2, x1, x2))
+        corners = [v * spatial_scale for v in (y1, y2, x1, x2)]
+        finite = all(map(math.isfinite, corners))
+        require(finite, f"regions must have finite corners, got {corners}", Fail)
+        top, bottom, left, right = map(_round_half_away, corners)
         rows = enumerate(_cells(top, bottom, pooled_shape[0], x.shape[2]))
         columns = list(enumerate(_cells(left, right, pooled_shape[1], x.shape[3])))
         for (i, row), (j, column) in itertools.product(rows, columns):

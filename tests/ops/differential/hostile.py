@@ -36,7 +36,7 @@ def another_rank(case: Case, rng: np.random.Generator) -> Case | None:
         return None
     x = case.inputs[index]
     if x.ndim and x.shape[0] and rng.random() < 0.5:
-        return _with_input(case, index, np.asarray(x[0]))
+        return _with_input(case, index, np.asarray(x[0], x.dtype))
     return _with_input(case, index, x[None] if rng.random() < 0.5 else x[..., None])
 
 
@@ -76,7 +76,9 @@ def another_attribute(case: Case, rng: np.random.Generator) -> Case | None:
         return None
     value = case.attributes[name]
     changed: Any
-    if isinstance(value, np.ndarray) or (value in {0, 1} and name not in PLACES):
+    if isinstance(value, np.ndarray):
+        return None
+    if isinstance(value, int) and value in {0, 1} and name not in PLACES:
         return None
     if isinstance(value, int):
         changed = _pick(rng, [-100, -9, -1, 0, 2, 7, 100])

@@ -7,7 +7,7 @@ refuses says nothing, unless all refuse: then fornix must refuse too, with an er
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.ops.differential.refused import Refused
 from tests.ops.differential.space import Case
 from tests.ops.harness import check_inference, lower_op, run_op
 
-PEERS = ("onnxruntime", "onnx.reference")
+PEERS = ("onnx.reference",)
 """Who may be asked about cases that are wrong: formulas take what they are given."""
 LACKING = ("NOT_IMPLEMENTED", "InsertedPrecisionFreeCast", "MLDataType for", "No Op registered")
 """What peers say when they lack an operator or a dtype, rather than refuse a case."""
@@ -58,27 +58,47 @@ def answer(case: Case) -> list[Any]:
 
 def judge(case: Case, answers: Counter[str] | None = None) -> Iterator[Finding]:
     """Every disagreement about a legal ``case``; ``answers`` counts who answered."""
-    yield from _judged(case, ORACLES, Counter() if answers is None else answers)
-
-
-def judge_hostile(case: Case, answers: Counter[str] | None = None) -> Iterator[Finding]:
-    """Every disagreement about a ``case`` that may be wrong: fornix may refuse what it wants to."""
-    peers = {name: ORACLES[name] for name in PEERS}
-    for finding in _judged(case, peers, Counter() if answers is None else answers):
-        if finding.kind != "refusal" and not any(text in finding.text for text in LACKING):
-            yield finding
-
-
-def _judged(case: Case, oracles: Mapping[str, Oracle], answers: Counter[str]) -> Iterator[Finding]:
-    answers["cases"] += 1
+    answers = Counter() if answers is None else answers
     try:
         found = answer(case)
     except FornixError as error:
-        yield from _refused(case, oracles, error)
+        answers["cases"] += 1
+        yield from _refused(case, error)
+    except Exception as error:  # noqa: BLE001 - that is the finding
+        answers["cases"] += 1
+        yield Finding("crash", "fornix", f"{type(error).__name__}: {error}")
+    else:
+        yield from _answered(case, found, ORACLES, answers)
+
+
+def judge_hostile(
+    case: Case, answers: Counter[str] | None = None, peers: Sequence[str] = PEERS
+) -> Iterator[Finding]:
+    """Every disagreement about a ``case`` that may be wrong: fornix may refuse what it wants to.
+
+    onnxruntime is left out by default: some wrong cases end its process.
+    """
+    answers = Counter() if answers is None else answers
+    try:
+        found = answer(case)
+    except FornixError:
+        answers["cases"] += 1
         return
     except Exception as error:  # noqa: BLE001 - that is the finding
+        answers["cases"] += 1
         yield Finding("crash", "fornix", f"{type(error).__name__}: {error}")
         return
+    oracles = {name: ORACLES[name] for name in peers}
+    for finding in _answered(case, found, oracles, answers):
+        if not any(text in finding.text for text in LACKING):
+            yield finding
+
+
+def _answered(
+    case: Case, found: list[Any], oracles: Mapping[str, Oracle], answers: Counter[str]
+) -> Iterator[Finding]:
+    """What is said against the outputs ``found``."""
+    answers["cases"] += 1
     yield from _own_rules(case, found)
     refusals = []
     for name, oracle in oracles.items():
@@ -94,8 +114,9 @@ def _judged(case: Case, oracles: Mapping[str, Oracle], answers: Counter[str]) ->
         yield Finding("alone", "all", " | ".join(refusals))
 
 
-def _refused(case: Case, oracles: Mapping[str, Oracle], error: FornixError) -> Iterator[Finding]:
-    for name, oracle in oracles.items():
+def _refused(case: Case, error: FornixError) -> Iterator[Finding]:
+    """Who answers what fornix refuses."""
+    for name, oracle in ORACLES.items():
         try:
             oracle(case, None)
         except Refused:
@@ -106,6 +127,8 @@ def _refused(case: Case, oracles: Mapping[str, Oracle], error: FornixError) -> I
 
 def _own_rules(case: Case, found: list[Any]) -> Iterator[Finding]:
     """What inference and lowering of fornix say against its kernel."""
+    if any(isinstance(x, dict) for x in case.inputs):
+        return  # the harness states no facts of maps
     try:
         check_inference(case.name, case.inputs, case.attributes, found, **case.where)
     except Exception as error:  # noqa: BLE001 - that is the finding

@@ -106,6 +106,50 @@ def of_strings(case: Case) -> bool:
     return case.inputs[0].dtype == object
 
 
+def unit_extent(case: Case) -> bool:
+    """An axis between aligned corners has one element."""
+    return bool(case.attributes.get("align_corners")) and 1 in case.inputs[1][2:]
+
+
+def between_elements(case: Case) -> bool:
+    """Rounding decides which of two elements is nearest: positions are often whole or halves."""
+    given = case.attributes
+    is_nearest = given.get("mode", "nearest") == "nearest"
+    places = given.get("coordinate_transformation_mode")
+    return is_nearest and places in {"align_corners", "half_pixel_symmetric"}
+
+
+def causal_with_past(case: Case) -> bool:
+    return bool(case.attributes.get("is_causal")) and len(case.inputs) > 4
+
+
+def mixed_types(case: Case) -> bool:
+    return case.inputs[0].dtype != np.float32 or case.inputs[2].dtype != np.float32
+
+
+def not_float32(case: Case) -> bool:
+    return case.inputs[0].dtype != np.float32
+
+
+def two_classes(case: Case) -> bool:
+    given = case.attributes
+    return len(given.get("classlabels_int64s") or given["classlabels_strings"]) == 2
+
+
+def missing_differs(case: Case) -> bool:
+    return "BRANCH_NEQ" in case.attributes["nodes_modes"] and infinite(case)
+
+
+def several_targets(case: Case) -> bool:
+    given = case.attributes
+    return given["n_targets"] > 1 and ("base_values" in given or "aggregate_function" in given)
+
+
+def repeats_categories(case: Case) -> bool:
+    names = case.attributes.get("cats_int64s") or case.attributes["cats_strings"]
+    return len(set(names)) < len(names)
+
+
 def one_element(case: Case) -> bool:
     return bool(case.inputs[0] == 1)
 
@@ -141,6 +185,7 @@ REDUCTIONS = (
     " ReduceSum ReduceSumSquare"
 ).split()
 WINDOWS = "BlackmanWindow HammingWindow HannWindow".split()
+LEARNED = "FeatureVectorizer SVMRegressor Scaler TreeEnsembleClassifier".split()
 LEGACY = "Add And Div Equal Greater Less Mul Or Pow Sub Xor".split()
 
 MISTAKES: dict[tuple[str, str], list[Condition]] = {
@@ -202,6 +247,71 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     ("StringNormalizer", REFERENCE): [always],
     # an empty string has no part
     ("StringSplit", RUNTIME): [has("delimiter")],
+    # the standard's function body divides 0 by 0 for an extent of 1 between aligned corners
+    ("AffineGrid", REFERENCE): [unit_extent, dtype("bfloat16", "float16", "float64")],
+    ("AffineGrid", RUNTIME): [unit_extent],
+    ("AffineGrid", WIDENED): [unit_extent],
+    # sums in float32
+    ("DFT", RUNTIME): [dtype("float64")],
+    # opset 28 fills strings with "0"
+    # and cubic weights of an axis of one element leave the data
+    # imaginary parts get lost
+    # a target length of 1.5 is more than 1; regions begin elsewhere
+    ("Resize", REFERENCE): [
+        dtype("complex64", "complex128", "uint64", "int64"),
+        has("coordinate_transformation_mode", "tf_crop_and_resize", "pytorch_half_pixel"),
+        has("keep_aspect_ratio_policy"),
+        between_elements,
+    ],
+    # divides by the integer target length, the standard's own cases by the fractional one
+    # and regions of axes that keep their extents are ignored
+    **{
+        ("Resize", oracle): [
+            has("coordinate_transformation_mode", "align_corners", "tf_crop_and_resize"),
+            between_elements,
+        ]
+        for oracle in (RUNTIME, WIDENED, "indexed")
+    },
+    ("GridSample", REFERENCE): [
+        dtype("object"),
+        lambda case: 1 in case.inputs[0].shape[2:],
+        has("padding_mode", "reflection"),
+        has("mode", "cubic"),
+    ],
+    # shifts by half a pixel before there was such a shift
+    ("RoiAlign", REFERENCE): [before(16)],
+    # scores in float32; of causal queries that follow a past, the first sees none of the new keys
+    ("Attention", RUNTIME): [dtype("float64"), causal_with_past],
+    ("Attention", WIDENED): [causal_with_past],
+    ("Attention", REFERENCE): [dtype("float64")],
+    # what is ignored counts in the mean
+    ("NegativeLogLikelihoodLoss", REFERENCE): [has("ignore_index")],
+    ("SoftmaxCrossEntropyLoss", REFERENCE): [has("ignore_index")],
+    # rounds after the zero point was added instead of before, so halves go to the other side
+    ("QLinearConv", REFERENCE): [always],
+    ("QLinearMatMul", REFERENCE): [always],
+    # results have the type of the learning rate
+    **{(n, REFERENCE): [mixed_types] for n in ("Adagrad", "Momentum")},
+    ("Adam", REFERENCE): [always],
+    # of ai.onnx.ml: results have the type of the input
+    **{(n, REFERENCE): [not_float32] for n in LEARNED},
+    ("LinearClassifier", REFERENCE): [always],
+    ("LinearRegressor", REFERENCE): [not_float32, lambda case: "intercepts" not in case.attributes],
+    ("SVMClassifier", REFERENCE): [always],
+    # the greatest number, not the greatest absolute one
+    ("Normalizer", REFERENCE): [
+        not_float32,
+        has("norm", "MAX"),
+        lambda c: "norm" not in c.attributes,
+    ],
+    # categories that are named twice count once
+    ("OneHotEncoder", REFERENCE): [repeats_categories],
+    ("DictVectorizer", REFERENCE): [always],
+    # two classes: votes for the first do not count, labels may be 0 and 1, base values get lost
+    ("TreeEnsembleClassifier", RUNTIME): [two_classes, missing_differs],
+    # a missing value differs from every threshold; no vote, no base value
+    ("TreeEnsembleRegressor", RUNTIME): [missing_differs, several_targets],
+    ("TreeEnsembleRegressor", REFERENCE): [not_float32, several_targets],
     # NaN has sign 0
     ("Sign", RUNTIME): [infinite],
     # a sum of both branches, one of them multiplied by 0

@@ -6,6 +6,6 @@ rather than in those of fornix's kernels: element by element where that is what 
 
 from __future__ import annotations
 
-from tests.ops.differential.formulas import layers, places, windows
+from tests.ops.differential.formulas import layers, pictures, places, windows
 
-FORMULAS = {**places.FORMULAS, **windows.FORMULAS, **layers.FORMULAS}
+FORMULAS = {**places.FORMULAS, **windows.FORMULAS, **layers.FORMULAS, **pictures.FORMULAS}

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.ops.differential.draw import Arguments, Draw
-from tests.ops.differential.recipes import elements, places, sums, values, windows
+from tests.ops.differential.recipes import (
+    elements,
+    learned,
+    networks,
+    pictures,
+    places,
+    sums,
+    values,
+    windows,
+)
 
-FAMILIES = (elements, places, sums, values, windows)
+FAMILIES = (elements, learned, networks, pictures, places, sums, values, windows)
 
 RECIPES: dict[str, Callable[[Draw], Arguments]] = {
     name: recipe for family in FAMILIES for name, recipe in family.RECIPES.items()
