@@ -14,9 +14,10 @@ from onnx.reference.ops.op_attention import _compute_attention
 from fornix.dtype import FLOAT32, FLOAT64
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor, unranked
 from fornix.reference import ReferenceEvaluator
-from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 F32_SUM = 1e-5
 """Sums of a few dozen elements of size 1."""
@@ -402,3 +403,15 @@ def test_attention_with_an_outer_cache_is_lowered(causal: int) -> None:
     inputs = [*qkv(), None, None, None, filled]
     check_lowering("Attention", inputs, {"is_causal": causal})
     check_lowering("Attention", [*inputs[:3], normal(5, 7), None, None, filled], {})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (qkv(groups=2), "how many query heads share a key head depends on an extent"),
+        ([*qkv(), None, None, None, np.array([[7], [5]])], "nonpad_kv_seqlen is no vector"),
+    ],
+)
+def test_attention_says_why_it_stays_with_the_kernel(inputs: list[Any], message: str) -> None:
+    with pytest.raises(NotLowered, match=message):
+        lower_op("Attention", inputs, is_symbolic=True)

@@ -10,8 +10,9 @@ import pytest
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor, unranked
-from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 F32_SUM = 1e-5
 """Means of a few dozen elements of size 1."""
@@ -187,3 +188,9 @@ def test_roi_align_is_lowered(mode: str, transformation: str, dtype: Any) -> Non
         "output_width": 3, "sampling_ratio": 2, "spatial_scale": 0.75,
     }  # fmt: skip
     check_lowering("RoiAlign", [x, rois, np.array([0, 1, 1, 0])], attributes)
+
+
+def test_regions_with_samples_by_their_size_stay_with_the_kernel() -> None:
+    with pytest.raises(NotLowered, match="how many samples a bin takes depends on data"):
+        lower_op("RoiAlign", [np.ones((1, 1, 4, 4), np.float32), np.ones((1, 4), np.float32),
+                              np.array([0])])  # fmt: skip

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from fornix.errors import ShapeError
 from fornix.ir.dim import DimLike, known, minimum, symbol
-from fornix.ops.geometry import broadcast_shapes, normalize_axes, normalize_axis
+from fornix.ops.geometry import (
+    broadcast_shapes,
+    normalize_axes,
+    normalize_axis,
+    row_major,
+    unflattened,
+)
 
 N, S = symbol("N"), symbol("S")
 EXTENTS: list[DimLike] = [1, 3, N, S, N + 1, 2 * N, minimum(N, 4)]
@@ -79,3 +85,9 @@ def test_an_axis_out_of_range_is_refused(axis: int, rank: int, message: str) -> 
 def test_axes_are_named_once() -> None:
     with pytest.raises(ShapeError, match=r"axes must name each axis once, got \[1, 1\]"):
         normalize_axes([1, -1], 2)
+
+
+@given(st.lists(st.integers(1, 4), max_size=4), st.data())
+def test_a_place_is_found_again_from_its_address(shape: list[int], data: st.DataObject) -> None:
+    place = tuple(data.draw(st.integers(0, extent - 1)) for extent in shape)
+    assert unflattened(row_major(place, shape), shape) == place

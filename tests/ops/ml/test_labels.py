@@ -10,8 +10,9 @@ import pytest
 from fornix.dtype import FLOAT32, FLOAT64, INT64, STRING
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml"}
 LISTS: dict[str, list[Any]] = {
@@ -149,3 +150,9 @@ def test_a_key_that_is_no_number_is_lowered() -> None:
     attributes = {"keys_floats": [np.nan, 1.0], "values_int64s": [5, 6], "default_int64": -3}
     x = np.array([1.0, np.nan, 2.0], np.float32)
     check_lowering("LabelEncoder", [x], attributes, opset=4, **ML)
+
+
+def test_many_labels_stay_with_the_kernel() -> None:
+    attributes = {"keys_int64s": list(range(257)), "values_int64s": list(range(257))}
+    with pytest.raises(NotLowered, match="257 keys are looked up by search"):
+        lower_op("LabelEncoder", [np.array([1, 2])], attributes, opset=4, **ML)

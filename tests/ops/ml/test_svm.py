@@ -8,8 +8,9 @@ import pytest
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml", "opset": 3}
 N = symbol("N")
@@ -231,3 +232,8 @@ def test_svm_regressor_is_lowered(kernel: str, one_class: int) -> None:
     check_lowering("SVMRegressor", [x], attributes, symbolic=False, **ML)
     attributes |= {"n_supports": 0, "coefficients": [1.0, -2.0, 3.0, 0.5]}
     check_lowering("SVMRegressor", [x], attributes, symbolic=False, **ML)
+
+
+def test_coupled_probabilities_stay_with_the_kernel() -> None:
+    with pytest.raises(NotLowered, match="probabilities of pairs are coupled until they fit"):
+        lower_op("SVMClassifier", [rows()], with_probabilities(3), outputs=2, **ML)

@@ -9,8 +9,9 @@ from fornix.dtype import FLOAT32, FLOAT64, INT64, STRING
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ir.types import MapType, TensorType
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import Fact, tensor, unranked
-from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml", "opset": 3}
 N = symbol("N")
@@ -334,3 +335,11 @@ def test_imputation_and_one_hot_encoding_are_lowered(dtype: Any) -> None:
 def test_what_is_missing_may_be_no_number_when_lowered() -> None:
     attributes = {"imputed_value_floats": [5.0], "replaced_value_float": np.nan}
     check_lowering("Imputer", [X], attributes, **ML)
+
+
+def test_one_hot_encoding_says_why_it_stays_with_the_kernel() -> None:
+    x = np.array([1, 2])
+    with pytest.raises(NotLowered, match="a category that is not listed is an error"):
+        lower_op("OneHotEncoder", [x], {"cats_int64s": [1, 2], "zeros": 0}, **ML)
+    with pytest.raises(NotLowered, match="its categories repeat"):
+        lower_op("OneHotEncoder", [x], {"cats_int64s": [1, 2, 1]}, **ML)
