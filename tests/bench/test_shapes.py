@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,15 @@ import fornix
 from bench.operators import make
 from bench.shapes import FAMILIES, Case
 
-LARGE = 2e8
-"""Operations above which a case is for measuring only."""
+LARGE, HEAVY = 2e8, 1e6
+"""Operations, and elements of weights or inputs, above which a case is for measuring only."""
 
 CASES = [
     pytest.param(case, id=f"{family} {case.name}")
     for family, cases in FAMILIES.items()
     for case in cases()
-    if case.flops < LARGE and case.bytes < 2e7
+    if case.flops < LARGE
+    and max(map(prod, (*case.inputs.values(), *case.weights.values()))) < HEAVY
 ]
 
 
