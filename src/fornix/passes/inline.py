@@ -19,7 +19,7 @@ from fornix.format.limits import DEFAULT, Limits
 from fornix.infer import Inference
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Function, Graph, Model, Node, Value
-from fornix.ir.walk import graphs, nodes
+from fornix.ir.walk import nodes
 from fornix.ops.fact import Array
 from fornix.passes.apply import Changes, replace
 from fornix.passes.make import Maker
@@ -164,9 +164,20 @@ def inline_functions(model: Model, *, limits: Limits = DEFAULT) -> Changes:
         changes[f"call of {function.label}"] += 1
         limits.check("function_nodes", len(model.graph.nodes), "inlined functions")
         waiting += [inner for inner in inside if _key(inner) in table]
-    called = {_key(node) for graph in graphs(model) for node in graph.nodes}
+    called = _called(model.graph, table)
     model.functions = [function for function in model.functions if function.key in called]
     return changes
+
+
+def _called(graph: Graph, table: Mapping[tuple[str, str, str], Function]) -> set[object]:
+    """The functions of ``table`` that ``graph`` calls, or that they call in turn."""
+    called: set[object] = set()
+    waiting = [graph]
+    while waiting:
+        keys = {_key(node) for node in nodes(waiting.pop())} & table.keys() - called
+        called |= keys
+        waiting += [table[key].graph for key in keys]
+    return called
 
 
 def _key(node: Node) -> tuple[str, str, str]:
