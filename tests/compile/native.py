@@ -153,8 +153,8 @@ def assert_close(found: Array, wanted: Array, epsilons: float = EPSILONS) -> Non
         np.testing.assert_array_equal(found, wanted)
         return
     step = epsilons * float(ml_dtypes.finfo(wanted.dtype).eps)
-    a, b = found.astype(np.float64), wanted.astype(np.float64)
     with np.errstate(all="ignore"):
+        a, b = found.astype(np.float64), wanted.astype(np.float64)
         scale = np.max(np.abs(b), where=np.isfinite(b), initial=0.0)
         np.testing.assert_allclose(a, b, rtol=step, atol=step * min(scale, 1.0), equal_nan=True)
 

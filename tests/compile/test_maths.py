@@ -34,7 +34,7 @@ CLAIMS: dict[str, tuple[float, float, tuple[float, float]]] = {
     "acosh": (1, 3, (1, 1e5)),
     "atanh": (1, 3, (-1, 1)),
 }
-LEVELS = ["host", "x86-64-v3", "x86-64"]
+LEVELS = ["host", *(pytest.param(x, marks=pytest.mark.slow) for x in ("x86-64-v3", "x86-64"))]
 
 
 def target(level: str) -> Target:

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from fornix.compile import ObjectCache, Target
+from fornix.compile.link import Library, compile_object
+from fornix.errors import CompileError
+
+TEXT = """define i64 @kernel(ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks) {
+  ret i64 NUMBER
+}
+"""
+
+
+def text(number: int) -> str:
+    return TEXT.replace("NUMBER", str(number))
+
+
+def loaded(cache: ObjectCache, number: int) -> int:
+    import ctypes
+
+    address, _ = cache.load([text(number)], Target.host())[text(number)]
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
+    return int(function(address)(None, None, None, 0, 1))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "objects"
+
+
+def only_file(directory: Path) -> Path:
+    (found,) = directory.glob("*.o")
+    return found
+
+
+def test_a_kernel_is_made_once_and_kept_on_disk(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert loaded(ObjectCache(directory), 7) == 7
+
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr("fornix.compile.cache.compile_object", refuse)
+    assert loaded(ObjectCache(directory), 7) == 7
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
+def test_the_directory_is_made_for_its_owner_alone(directory: Path) -> None:
+    loaded(ObjectCache(directory), 1)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o722])
+def test_a_directory_that_others_may_enter_is_not_used(directory: Path, mode: int) -> None:
+    directory.mkdir()
+    directory.chmod(mode)
+    assert loaded(ObjectCache(directory), 1) == 1
+    assert not list(directory.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights")
+def test_a_link_in_place_of_the_directory_is_not_followed(tmp_path: Path, directory: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    directory.symlink_to(tmp_path / "elsewhere")
+    assert loaded(ObjectCache(directory), 1) == 1
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
+def test_a_damaged_file_is_made_anew(directory: Path, damage: str) -> None:
+    loaded(ObjectCache(directory), 3)
+    file = only_file(directory)
+    whole = file.read_bytes()
+    broken = bytearray(whole)
+    broken[-1] ^= 1
+    damaged = {"cut": whole[:-9], "flipped": bytes(broken), "empty": b"", "foreign": b"\x7fELF"}
+    file.write_bytes(damaged[damage])
+    assert loaded(ObjectCache(directory), 3) == 3
+    assert file.read_bytes() == whole
+
+
+def test_a_file_under_another_name_is_not_trusted(directory: Path) -> None:
+    loaded(ObjectCache(directory), 3)
+    three = only_file(directory)
+    content = three.read_bytes()
+    three.unlink()
+    loaded(ObjectCache(directory), 4)
+    four = only_file(directory)
+    four.write_bytes(content)
+    assert loaded(ObjectCache(directory), 4) == 4
+
+
+def test_files_not_used_longest_go_first(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fornix.compile.cache.SHRINK_EVERY", 1)
+    loaded(ObjectCache(directory), 1)
+    first = only_file(directory)
+    os.utime(first, (1, 1))
+    loaded(ObjectCache(directory, max_bytes=first.stat().st_size + 1), 2)
+    assert first not in list(directory.glob("*.o"))
+
+
+def test_the_environment_names_or_disables_the_directory(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORNIX_CACHE", str(directory))
+    assert ObjectCache.default().directory == directory
+    monkeypatch.setenv("FORNIX_CACHE", "0")
+    assert ObjectCache.default().directory is None
+    monkeypatch.delenv("FORNIX_CACHE")
+    found = ObjectCache.default().directory
+    assert found is not None
+    assert found.parts[-2:] == ("fornix", "kernels")
+
+
+def test_targets_do_not_share_code(directory: Path) -> None:
+    cache = ObjectCache(directory)
+    cache.load([text(1)], Target.host())
+    cache.load([text(1)], Target.masked("x86-64"))
+    assert len(list(directory.glob("*.o"))) == 2
+
+
+def test_text_that_is_no_module_is_an_error() -> None:
+    with pytest.raises(CompileError, match="LLVM rejects a kernel"):
+        compile_object("define i64 @kernel() { ret i32 }", Target.host())
+
+
+def test_a_function_that_the_process_lacks_is_an_error() -> None:
+    broken = "declare i64 @nowhere()\ndefine i64 @k() {\n %x = call i64 @nowhere()\n ret i64 %x\n}"
+    with pytest.raises(CompileError, match="a kernel cannot be loaded"):
+        Library({"k": compile_object(broken, Target.host())})
+
+
+def test_what_is_no_object_file_is_an_error() -> None:
+    with pytest.raises(CompileError, match="a kernel cannot be loaded"):
+        Library({"k": b"nothing"})

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile import Target
+from fornix.dtype import ALL, BOOL, FLOAT32, INT64, DType
+from fornix.errors import Fail, NotSupported
+from fornix.ir.dim import symbol
+from fornix.ir.loops import (
+    Tensor,
+    apply,
+    cast,
+    compute,
+    constant,
+    gathered,
+    opaque,
+    reduce,
+    scan,
+    scatter,
+    tensor,
+)
+from fornix.ops import scalar as s
+from tests.compile.native import Memory, Runner, check, compiled
+
+HELD = [d for d in ALL if d.kind in {"float", "int", "uint", "bool"}]
+COMPUTED = [d for d in HELD if d.bits >= (32 if d.is_float else 8)]
+SIZES = [1, 2, 7, 15, 16, 17, 63, 64, 65, 129, 1000]
+LEVELS = ["host", *(pytest.param(x, marks=pytest.mark.slow) for x in ("x86-64-v3", "x86-64"))]
+
+
+def target(level: str) -> Target:
+    return Target.host() if level == "host" else Target.masked(level)
+
+
+def values(dtype: DType, *shape: int, seed: int = 0) -> np.ndarray:
+    """Any bits that are elements of ``dtype``."""
+    rng = np.random.default_rng(seed)
+    if dtype is BOOL:
+        return rng.integers(0, 2, shape).astype(bool)
+    if dtype.bits < 8:
+        codes = rng.integers(0, 1 << dtype.bits, shape).astype(np.uint8)
+        return codes.view(dtype.numpy)
+    raw = rng.integers(0, 256, (*shape, dtype.bits // 8)).astype(np.uint8)
+    return raw.view(dtype.numpy).reshape(shape)
+
+
+def vector(array: np.ndarray, name: str = "x") -> Tensor:
+    return tensor(name, array.shape, DType.of(array.dtype))
+
+
+# ── sizes, chunks, places ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("n", SIZES)
+def test_no_byte_outside_a_buffer_is_touched(n: int, at_end: bool) -> None:
+    x, y = (np.random.default_rng(k).standard_normal((3, n)).astype(np.float32) for k in (0, 1))
+    a, b = vector(x), vector(y, "y")
+    check(compute((3, n), lambda i, j: a[i, j] * b[i, n - 1 - j]), {"x": x, "y": y}, at_end=at_end)
+    check(compute((3,), lambda i: reduce("sum", n, lambda k: a[i, k])), {"x": x}, at_end=at_end)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_one_kernel_serves_every_extent(n: int) -> None:
+    length = symbol("n", least=1)
+    x = tensor("x", (length, 5), FLOAT32)
+    top = compute((5,), lambda j: reduce("max", length, lambda k: x[k, j]))
+    y = compute((length, 5), lambda i, j: s.exp(x[i, j] - top[j]))
+    data = np.random.default_rng(0).standard_normal((n, 5)).astype(np.float32)
+    check(y, {"x": data}, {"n": n})
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3, 16, 100])
+def test_chunks_never_change_a_bit(chunks: int) -> None:
+    data = np.random.default_rng(0).standard_normal((37, 50)).astype(np.float32)
+    w = np.random.default_rng(1).standard_normal((50, 70)).astype(np.float32)
+    x, y = vector(data), vector(w, "w")
+    cases = [
+        compute((37, 50), lambda i, j: s.tanh(x[i, j])),
+        compute((37,), lambda i: reduce("sum", 50, lambda k: x[i, k])),
+        compute((37, 70), lambda i, j: reduce("sum", 50, lambda k: x[i, k] * y[k, j])),
+    ]
+    for case in cases:
+        feeds = {"x": data, "w": w}
+        whole, cut = compiled(case, feeds), compiled(case, feeds, chunks=chunks)
+        assert whole.tobytes() == cut.tobytes()
+
+
+def test_an_empty_tensor_takes_no_store() -> None:
+    x = tensor("x", (0, 3), FLOAT32)
+    y = compute((0, 3), lambda i, j: x[i, j] + 1.0)
+    assert check(y, {"x": np.zeros((0, 3), np.float32)}).shape == (0, 3)
+
+
+@pytest.mark.parametrize("op", ["sum", "prod", "max", "min"])
+def test_a_reduction_over_nothing_is_neutral(op: str) -> None:
+    n = symbol("n")
+    x = tensor("x", (4, n), FLOAT32)
+    y = compute((4,), lambda i: reduce(op, n, lambda k: x[i, k]))
+    check(y, {"x": np.zeros((4, 0), np.float32)}, {"n": 0})
+
+
+# ── dtypes ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("source", HELD, ids=str)
+def test_every_dtype_converts_to_every_other(source: DType, level: str) -> None:
+    data = values(source, 333)
+    x = vector(data)
+    for dtype in HELD:
+        y = compute((333,), lambda i, dtype=dtype: cast(x[i], dtype))
+        check(y, {"x": data}, target=target(level))
+
+
+@pytest.mark.parametrize("op", ["sum", "prod", "max", "min"])
+@pytest.mark.parametrize("dtype", COMPUTED, ids=str)
+def test_reductions_of_every_dtype_in_both_directions(dtype: DType, op: str) -> None:
+    if dtype is BOOL and op in {"sum", "prod"}:
+        return
+    data = values(dtype, 40, 37) if not dtype.is_float else _moderate(dtype)
+    x = vector(data)
+    check(compute((40,), lambda i: reduce(op, 37, lambda k: x[i, k])), {"x": data})
+    check(compute((37,), lambda j: reduce(op, 40, lambda k: x[k, j])), {"x": data})
+
+
+def _moderate(dtype: DType) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0.9, 1.1, (40, 37)).astype(dtype.numpy)
+
+
+@pytest.mark.parametrize("op", ["max", "min"])
+@pytest.mark.parametrize("place", [0, 17, 36])
+def test_nan_wins_every_extreme(op: str, place: int) -> None:
+    data = np.random.default_rng(0).standard_normal((4, 37)).astype(np.float32)
+    data[2, place] = np.nan
+    x = vector(data)
+    found = check(compute((4,), lambda i: reduce(op, 37, lambda k: x[i, k])), {"x": data})
+    assert np.isnan(found).tolist() == [False, False, True, False]
+    zero = check(compute((4, 37), lambda i, j: apply(op, x[i, j], 0.0)), {"x": data})
+    assert np.isnan(zero[2, place])
+
+
+@pytest.mark.parametrize("dtype", [d for d in COMPUTED if d.is_integer], ids=str)
+@pytest.mark.parametrize("op", ["div", "mod", "fmod", "shl", "shr"])
+def test_integers_wrap_as_in_numpy(dtype: DType, op: str) -> None:
+    x, y = values(dtype, 500), values(dtype, 500, seed=1)
+    y[y == 0] = 1
+    if dtype.is_signed:
+        x[:3], y[:3] = np.iinfo(dtype.numpy).min, -1
+    if op in {"shl", "shr"}:
+        y = (np.abs(y.astype(np.float64)) % (dtype.bits + 4)).astype(dtype.numpy)
+    a, b = vector(x), vector(y, "y")
+    check(compute((500,), lambda i: apply(op, a[i], b[i])), {"x": x, "y": y})
+
+
+# ── checks ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("wrong", [5, -6, 2**62])
+def test_a_gathered_index_out_of_range_fails_and_reads_nothing(wrong: int) -> None:
+    data = np.arange(10, dtype=np.float32).reshape(5, 2)
+    ids = np.array([0, 4, -5, wrong])
+    x, i = vector(data), vector(ids, "i")
+    y = compute((4, 2), lambda n, j: x[gathered(i[n], 5, wraps=True), j])
+    with pytest.raises(Fail, match="index"):
+        compiled(y, {"x": data, "i": ids})
+    check(y, {"x": data, "i": np.clip(ids, -5, 4)})
+
+
+def test_an_index_along_the_vectors_is_checked_too() -> None:
+    data, ids = np.arange(5, dtype=np.float32), np.arange(100) % 5
+    x, i = vector(data), vector(ids, "i")
+    y = compute((100,), lambda n: x[gathered(i[n], 5)])
+    check(y, {"x": data, "i": ids})
+    with pytest.raises(Fail, match="index"):
+        compiled(y, {"x": data, "i": np.where(np.arange(100) == 77, 5, ids)})
+
+
+@pytest.mark.parametrize("n", [1, 5, 100])
+def test_an_integer_divided_by_zero_fails(n: int) -> None:
+    a, b = tensor("a", (n,), INT64), tensor("b", (n,), INT64)
+    y = compute((n,), lambda i: apply("div", a[i], b[i]))
+    ones = np.ones(n, np.int64)
+    check(y, {"a": ones, "b": ones})
+    with pytest.raises(Fail, match="division"):
+        compiled(y, {"a": ones, "b": np.where(np.arange(n) == n - 1, 0, ones)})
+
+
+def test_an_integer_to_a_negative_power_fails() -> None:
+    a, b = tensor("a", (20,), INT64), tensor("b", (20,), INT64)
+    y = compute((20,), lambda i: apply("pow", a[i], b[i]))
+    base = np.arange(20)
+    check(y, {"a": base, "b": base % 5})
+    with pytest.raises(Fail, match="power"):
+        compiled(y, {"a": base, "b": base - 1})
+
+
+# ── the constructs that are no single expression ───────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("n", [1, 20, 33])
+def test_a_scan_moves_states_along(n: int) -> None:
+    data = np.random.default_rng(0).standard_normal((6, n)).astype(np.float32)
+    x = vector(data)
+
+    def step(t: Any, total: Tensor) -> Tensor:
+        return compute((n,), lambda j: total[j] * 0.5 + x[t, j])
+
+    (history,) = scan(6, [compute((n,), lambda _: 1, FLOAT32)], step)
+    check(history, {"x": data})
+
+
+@pytest.mark.parametrize("op", [None, "sum", "prod", "max", "min"])
+def test_scattered_writes_happen_in_order(op: str | None) -> None:
+    data = np.random.default_rng(0).standard_normal((5, 20)).astype(np.float32)
+    ids = np.array([3, 0, 3, -1, 3])
+    updates = np.random.default_rng(1).standard_normal((5, 20)).astype(np.float32)
+    x, i, u = vector(data), vector(ids, "i"), vector(updates, "u")
+    y = scatter(
+        x,
+        (5, 20),
+        lambda n, j: (gathered(i[n], 5, wraps=True), j),
+        lambda n, j: u[n, j],
+        op,
+    )
+    check(y, {"x": data, "i": ids, "u": updates})
+
+
+def test_a_python_kernel_has_no_native_code() -> None:
+    x = tensor("x", (3,), FLOAT32)
+    (y,) = opaque("Sort", [x], [((3,), FLOAT32)], reason="an order is no function of one element")
+    with pytest.raises(NotSupported, match="Opaque has no native code"):
+        Runner([y])
+
+
+# ── contractions ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 9, 5), (3, 16, 48), (8, 33, 50), (77, 20, 65)])
+def test_products_of_odd_sizes(m: int, k: int, n: int, level: str) -> None:
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.standard_normal(z).astype(np.float32) for z in ((m, k), (k, n), (n,)))
+    x, w, z = vector(a), vector(b, "w"), vector(c, "c")
+    feeds = {"x": a, "w": b, "c": c}
+    fixed, turned = constant(b), vector(b.T.copy(), "t")
+    for right in (lambda q, j: w[q, j], lambda q, j: fixed[q, j], lambda q, j: turned[j, q]):
+
+        def at(i: Any, j: Any, right: Any = right) -> Any:
+            total = reduce("sum", k, lambda q: x[i, q] * right(q, j))
+            return s.maximum(total + z[j], 0.0)
+
+        check(compute((m, n), at), {**feeds, "t": b.T.copy()}, target=target(level), chunks=3)
+
+
+@pytest.mark.parametrize("m", [1, 2, 5, 6, 7, 8, 9, 64, 65, 130])
+def test_rows_may_be_any_number(m: int) -> None:
+    rows = symbol("m", least=1)
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((m, 20)).astype(np.float32), rng.standard_normal((20, 50))
+    w = constant(b.astype(np.float32))
+    x = tensor("x", (rows, 20), FLOAT32)
+    y = compute((rows, 50), lambda i, j: reduce("sum", 20, lambda q: x[i, q] * w[q, j]))
+    check(y, {"x": a}, {"m": m}, chunks=2)
+
+
+def test_stored_data_are_packed_once() -> None:
+    w, x = constant(np.ones((20, 50), np.float32)), tensor("x", (9, 20), FLOAT32)
+    y = compute((9, 50), lambda i, j: reduce("sum", 20, lambda q: x[i, q] * w[q, j]))
+    pack, product = Runner([y]).kernels
+    assert pack.is_constant
+    assert not product.is_constant
+    assert product.schedule == "contraction"
+
+
+def test_guard_pages_stop_what_reads_beyond_the_end() -> None:
+    import subprocess
+    import sys
+
+    script = (
+        "import ctypes, tests.compile.native as n; m = n.Memory(8);"
+        "ctypes.c_uint8.from_address(m.address + 8).value"
+    )
+    if sys.platform == "win32":
+        pytest.skip("memory is not protected")
+    assert subprocess.run([sys.executable, "-c", script], check=False, cwd=".").returncode != 0
+    assert Memory(8).bytes.size == 8
