@@ -64,7 +64,7 @@ def pip(python: Path, *arguments: str) -> None:
 
 
 def _with_pip() -> str:
-    """This Python if it has pip, else the one that its virtual environment was made of."""
+    """A Python with pip: the one that runs, or the one its virtual environment was made of."""
     if importlib.util.find_spec("pip"):
         return sys.executable
     return str(getattr(sys, "_base_executable", sys.executable))
