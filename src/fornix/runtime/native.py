@@ -105,9 +105,7 @@ class NativeStep(Step):
                 yield Placement(node.name, node.op_type, node.domain, kernels, "")
 
     def run(self, values: dict[Value, Any], run: Run) -> None:
-        bound = self._bound.get(run.key)
-        if bound is None:
-            bound = self._bind(run)
+        bound = self.bound(run)
         frame = bound.frames.pop() if bound.frames else Frame(bound)
         given = [self._input(values[v], v, bound) for v in self.reads]
         made = [aligned_array(*bound.types[v]) for v in self.writes]
@@ -146,11 +144,13 @@ class NativeStep(Step):
         self.pool.run(work)
         return int(frame.status[0])
 
-    def _bind(self, run: Run) -> Bound:
-        bound = Bound(self, run.extents)
-        self._bound[run.key] = bound
-        while len(self._bound) > MAX_BOUND:
-            self._bound.popitem(last=False)
+    def bound(self, run: Run) -> Bound:
+        """The step for the extents of ``run``."""
+        bound = self._bound.get(run.key)
+        if bound is None:
+            bound = self._bound[run.key] = Bound(self, run.extents)
+            while len(self._bound) > MAX_BOUND:
+                self._bound.popitem(last=False)
         return bound
 
 
@@ -248,8 +248,10 @@ class Bound:
         kernels = [kernel for kernel, _, _ in self.records]
         scratch = max((extent(kernel.scratch) for kernel in kernels), default=0)
         self.scratch = -(-scratch // 64) * 64
-        touched = sum(int(np.prod(shape, dtype=object)) for shape, _ in self.types.values())
-        self.is_worth_sharing = touched >= WORTH_SHARING and any(n > 1 for _, _, n in self.records)
+        self.touched = sum(int(np.prod(shape, dtype=object)) for shape, _ in self.types.values())
+        self.is_worth_sharing = self.touched >= WORTH_SHARING and any(
+            n > 1 for _, _, n in self.records
+        )
 
     def _offsets(self, extent: Extents) -> dict[object, int]:
         """Where in the block each value lies that only this step reads, and each temporary."""

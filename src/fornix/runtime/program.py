@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,8 +34,13 @@ from fornix.runtime.providers import (
 )
 from fornix.runtime.threads import Pool
 
+if TYPE_CHECKING:
+    from fornix.runtime.quick import QuickCall
+
 MAX_PROGRAMS = 8
 """Programs for special extents that a session makes before it leaves them to NumPy kernels."""
+MAX_SHORT = 64
+"""Sets of extents that have a short way."""
 MAX_KEYS = 1024
 """Sets of extents of which it is remembered which program they run."""
 
@@ -67,7 +72,7 @@ class Program:
         for provider, nodes in _shared_out(list(graph.nodes), providers, inference):
             part = Part(
                 tuple(nodes),
-                _needed(nodes, graph),
+                _needed(nodes),
                 inference,
                 self.plan,
                 frozenset(self.symbols),
@@ -175,7 +180,7 @@ def _shared_out(
     return parts
 
 
-def _needed(nodes: Sequence[Node], graph: Graph) -> frozenset[Value]:
+def _needed(nodes: Sequence[Node]) -> frozenset[Value]:
     """The results of ``nodes`` that others read."""
     inside = set(nodes)
     needed: set[Value] = set()
@@ -183,7 +188,6 @@ def _needed(nodes: Sequence[Node], graph: Graph) -> frozenset[Value]:
         for value in node.outputs:
             if value.is_output or any(user not in inside for user in value.users):
                 needed.add(value)
-    del graph
     return frozenset(needed)
 
 
@@ -211,7 +215,21 @@ class Programs:
         self.general = Program(self.source, providers, options, self.pool, {})
         self._special: dict[tuple[tuple[str, int], ...], Program] = {}
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()
+        self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
         self._lock = threading.Lock()
+
+    def short_way(self, feeds: Mapping[str, Any]) -> QuickCall | None:
+        """A short way to all outputs for feeds like ``feeds``, which have just been run."""
+        run = self.general.run_for(feeds)
+        if run.key not in self._short:
+            from fornix.runtime.quick import quick_call  # noqa: PLC0415 - imports llvmlite
+
+            is_general = self._chosen.get(run.key) is self.general
+            made = quick_call(self.general, run, feeds) if is_general else None
+            self._short[run.key] = made
+            while len(self._short) > MAX_SHORT:
+                self._short.popitem(last=False)
+        return self._short.get(run.key)
 
     def run(self, feeds: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
         """Results by name; raises NotAsCompiled if NumPy kernels are to do it."""

@@ -38,6 +38,7 @@ from fornix.runtime.providers import (
 
 if TYPE_CHECKING:
     from fornix.runtime.program import Programs
+    from fornix.runtime.quick import QuickCall
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,7 @@ class InferenceSession:
         self._by_name |= {value.name: value for value in (*graph.inputs, *graph.outputs)}
         self._outputs = frozenset(value.name for value in graph.outputs)
         self._programs: Programs | None = None
+        self._short: QuickCall | None = None
         if any(not _runs_as_planned(p, self._options) for p in self._providers[:1]):
             from fornix.runtime.program import Programs  # noqa: PLC0415 - with the optimizer
 
@@ -165,6 +167,11 @@ class InferenceSession:
         that share no memory with feeds, weights or later runs. Raises InvalidArgument if feeds or
         names do not fit the model, and the errors of operators with their node ahead.
         """
+        short = self._short
+        if short is not None and not output_names and run_options is None:
+            results = short.call(input_feed)
+            if results is not None:
+                return results
         if run_options is not None:
             raise NotSupported(
                 "InferenceSession.run: run options come with the compiler, "
@@ -175,10 +182,14 @@ class InferenceSession:
         names = [value.name for value in wanted]
         is_usual = self._outputs.issuperset(names) and len(feeds) == len(self._inputs)
         if self._programs is not None and is_usual:
+            by_name = {value.name: feed for value, feed in feeds.items()}
             try:
-                return self._programs.run({v.name: feed for v, feed in feeds.items()}, names)
+                results = self._programs.run(by_name, names)
             except NotAsCompiled as reason:
                 log.debug("%s: %s", self._label, reason)
+            else:
+                self._short = self._programs.short_way(by_name)
+                return results
         values: Environment = {}
         self._plan.run(feeds, values, keep=frozenset(wanted))
         return [owned(values[value]) for value in wanted]

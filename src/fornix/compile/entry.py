@@ -1,0 +1,300 @@
+"""A function for Python in machine code: feeds in, results out, for one set of extents.
+
+For small models the way to the kernels costs more than the kernels. An entry does all of it: it
+looks up the inputs, checks class, dtype, extents and layout, makes the results and runs the
+kernels. Whatever is not exactly as its table says it answers with None, and the caller takes the
+long way, which says what is wrong. It relies on where CPython and NumPy keep the fields of their
+objects; `is_available` compares that with what they say themselves.
+
+The table is an array of words of 8 bytes:
+
+    0 PyDict_GetItemWithError   4 PyArray_NewFromDescr   8 results     12 status
+    1 PyDict_Size               5 type of arrays         9 records     13 type of dicts
+    2 PyList_New                6 None                  10 their number 14 Py_IncRef
+    3 PyList_SetItem            7 inputs                11 scratch     15 Py_DecRef
+
+then six words for each input: name, dtype, rank, extents, places for its address and their number;
+and six for each result: dtype, rank, extents, places and their number, and one that is not used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fornix.compile.cache import ObjectCache
+from fornix.compile.target import Target
+
+HEAD_WORDS, ENTRY_WORDS = 16, 6
+DATA, RANK, EXTENTS, DTYPE, FLAGS = 16, 24, 32, 56, 64
+"""Bytes from the beginning of an array to its fields. Source: NumPy, ndarraytypes.h."""
+READABLE = 0x101
+"""In row-major order, and aligned. Source: NumPy, NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED."""
+NEW_FROM_DESCR = 94
+"""Where NumPy's table of functions has PyArray_NewFromDescr. Source: NumPy's C API."""
+METH_O = 8
+
+Entry = Callable[[Mapping[str, Any]], list[Any] | None]
+
+_TEXT = """
+define ptr @kernel(ptr %self, ptr %feeds) {
+entry:
+  %table.at = getelementptr i8, ptr %self, i64 @DATA@
+  %table = load ptr, ptr %table.at
+  @HEAD@
+  %class.at = getelementptr i8, ptr %feeds, i64 8
+  %class = load ptr, ptr %class.at
+  %is.dict = icmp eq ptr %class, %w13
+  br i1 %is.dict, label %count, label %none
+count:
+  %size = call i64 %w1(ptr %feeds)
+  %is.whole = icmp eq i64 %size, %n7
+  br i1 %is.whole, label %list, label %none
+list:
+  %results = call ptr %w2(i64 %n8)
+  %no.list = icmp eq ptr %results, null
+  br i1 %no.list, label %error, label %results.test
+error:
+  ret ptr null
+results.test:
+  %o = phi i64 [ 0, %list ], [ %o.next, %result.end ]
+  %o.more = icmp slt i64 %o, %n8
+  br i1 %o.more, label %result, label %inputs.test
+result:
+  %o.row = add i64 %o, %n7
+  @RESULT@
+  call void %w14(ptr %e0)
+  %rank32 = trunc i64 %x1 to i32
+  %made = call ptr %w4(ptr %w5, ptr %e0, i32 %rank32, ptr %e2, ptr null, ptr null, i32 0, ptr null)
+  %not.made = icmp eq ptr %made, null
+  br i1 %not.made, label %drop.error, label %result.keep
+drop.error:
+  call void %w15(ptr %results)
+  ret ptr null
+result.keep:
+  %ignored = call i32 %w3(ptr %results, i64 %o, ptr %made)
+  %made.at = getelementptr i8, ptr %made, i64 @DATA@
+  %made.data = load ptr, ptr %made.at
+  br label %result.slots
+result.slots:
+  %p = phi i64 [ 0, %result.keep ], [ %p.next, %result.slot ]
+  %p.more = icmp slt i64 %p, %x4
+  br i1 %p.more, label %result.slot, label %result.end
+result.slot:
+  %p.at = getelementptr ptr, ptr %e3, i64 %p
+  %p.place = load ptr, ptr %p.at
+  store ptr %made.data, ptr %p.place
+  %p.next = add i64 %p, 1
+  br label %result.slots
+result.end:
+  %o.next = add i64 %o, 1
+  br label %results.test
+inputs.test:
+  %i = phi i64 [ 0, %results.test ], [ %i.next, %input.end ]
+  %i.more = icmp slt i64 %i, %n7
+  br i1 %i.more, label %input, label %records.test
+input:
+  @INPUT@
+  %array = call ptr %w0(ptr %feeds, ptr %f0)
+  %missing = icmp eq ptr %array, null
+  br i1 %missing, label %drop, label %input.class
+input.class:
+  %array.class.at = getelementptr i8, ptr %array, i64 8
+  %array.class = load ptr, ptr %array.class.at
+  %is.array = icmp eq ptr %array.class, %w5
+  br i1 %is.array, label %input.type, label %drop
+input.type:
+  %dtype.at = getelementptr i8, ptr %array, i64 @DTYPE@
+  %dtype = load ptr, ptr %dtype.at
+  %same.dtype = icmp eq ptr %dtype, %f1
+  %rank.at = getelementptr i8, ptr %array, i64 @RANK@
+  %rank = load i32, ptr %rank.at
+  %rank.wide = sext i32 %rank to i64
+  %same.rank = icmp eq i64 %rank.wide, %y2
+  %flags.at = getelementptr i8, ptr %array, i64 @FLAGS@
+  %flags = load i32, ptr %flags.at
+  %flags.needed = and i32 %flags, @READABLE@
+  %is.readable = icmp eq i32 %flags.needed, @READABLE@
+  %both = and i1 %same.dtype, %same.rank
+  %all = and i1 %both, %is.readable
+  %extents.at = getelementptr i8, ptr %array, i64 @EXTENTS@
+  %extents = load ptr, ptr %extents.at
+  br i1 %all, label %extents.test, label %drop
+extents.test:
+  %d = phi i64 [ 0, %input.type ], [ %d.next, %extents.next ]
+  %d.more = icmp slt i64 %d, %y2
+  br i1 %d.more, label %extent, label %input.data
+extent:
+  %found.at = getelementptr i64, ptr %extents, i64 %d
+  %found = load i64, ptr %found.at
+  %wanted.at = getelementptr i64, ptr %f3, i64 %d
+  %wanted = load i64, ptr %wanted.at
+  %same.extent = icmp eq i64 %found, %wanted
+  br i1 %same.extent, label %extents.next, label %drop
+extents.next:
+  %d.next = add i64 %d, 1
+  br label %extents.test
+input.data:
+  %data.at = getelementptr i8, ptr %array, i64 @DATA@
+  %data = load ptr, ptr %data.at
+  br label %input.slots
+input.slots:
+  %s = phi i64 [ 0, %input.data ], [ %s.next, %input.slot ]
+  %s.more = icmp slt i64 %s, %y5
+  br i1 %s.more, label %input.slot, label %input.end
+input.slot:
+  %s.at = getelementptr ptr, ptr %f4, i64 %s
+  %s.place = load ptr, ptr %s.at
+  store ptr %data, ptr %s.place
+  %s.next = add i64 %s, 1
+  br label %input.slots
+input.end:
+  %i.next = add i64 %i, 1
+  br label %inputs.test
+records.test:
+  %r = phi i64 [ 0, %inputs.test ], [ %r.next, %record.end ]
+  %r.more = icmp slt i64 %r, %n10
+  br i1 %r.more, label %record, label %end
+record:
+  %line.number = mul i64 %r, @RECORD@
+  %line = getelementptr i64, ptr %w9, i64 %line.number
+  %function = load ptr, ptr %line
+  %args.at = getelementptr i64, ptr %line, i64 1
+  %args = load ptr, ptr %args.at
+  %syms.at = getelementptr i64, ptr %line, i64 2
+  %syms = load ptr, ptr %syms.at
+  %code = call i64 %function(ptr %args, ptr %syms, ptr %w11, i64 0, i64 1)
+  %is.fine = icmp eq i64 %code, 0
+  br i1 %is.fine, label %record.end, label %drop
+record.end:
+  %r.next = add i64 %r, 1
+  br label %records.test
+end:
+  ret ptr %results
+drop:
+  call void %w15(ptr %results)
+  br label %none
+none:
+  call void %w14(ptr %w6)
+  ret ptr %w6
+}
+"""
+
+
+def _text(record_words: int) -> str:
+    """The function; words of the table are read twice, as numbers and as pointers."""
+    head = [
+        line for word in range(HEAD_WORDS) for line in _read("w", word, "%table", word, f"%n{word}")
+    ]
+    parts = {
+        "HEAD": head,
+        "RESULT": _row("e", "x", "%o.row"),
+        "INPUT": _row("f", "y", "%i"),
+    }
+    text = _TEXT
+    for name, lines in parts.items():
+        text = text.replace(f"@{name}@", "\n  ".join(lines))
+    numbers = {
+        "DATA": DATA, "DTYPE": DTYPE, "RANK": RANK, "FLAGS": FLAGS, "EXTENTS": EXTENTS,
+        "READABLE": READABLE, "RECORD": record_words,
+    }  # fmt: skip
+    for name, number in numbers.items():
+        text = text.replace(f"@{name}@", str(number))
+    return text
+
+
+def _read(prefix: str, word: int, base: str, offset: int, number: str) -> list[str]:
+    """Word ``offset`` of ``base``, as a pointer and as a number."""
+    place = f"%{prefix}{word}.at"
+    return [
+        f"{place} = getelementptr i64, ptr {base}, i64 {offset}",
+        f"%{prefix}{word} = load ptr, ptr {place}",
+        f"{number} = load i64, ptr {place}",
+    ]
+
+
+def _row(pointers: str, numbers: str, index: str) -> list[str]:
+    """The six words of an input or a result."""
+    lines = [
+        f"%{pointers}.word = mul i64 {index}, {ENTRY_WORDS}",
+        f"%{pointers}.first = add i64 %{pointers}.word, {HEAD_WORDS}",
+        f"%{pointers}.row = getelementptr i64, ptr %table, i64 %{pointers}.first",
+    ]
+    for word in range(ENTRY_WORDS):
+        lines += _read(pointers, word, f"%{pointers}.row", word, f"%{numbers}{word}")
+    return lines
+
+
+class _Method(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+@cache
+def _method(cache: ObjectCache, record_words: int) -> tuple[_Method, object]:
+    """The function as CPython wants it described, and what keeps its code in memory."""
+    text = _text(record_words)
+    address, library = cache.load([text], Target.host())[text]
+    return _Method(b"entry", address, METH_O, None), library
+
+
+def entry(table: np.ndarray[Any, np.dtype[np.int64]], cache: ObjectCache, words: int) -> Entry:
+    """The function for ``table``, whose words past the functions are filled in."""
+    method, _ = _method(cache, words)
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype = ctypes.py_object
+    make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+    made: Entry = make(ctypes.addressof(method), table, None)
+    return made
+
+
+@cache
+def functions() -> tuple[int, ...]:
+    """The first seven words, and the last three, of every table."""
+    api = ctypes.pythonapi
+    names = ("PyDict_GetItemWithError", "PyDict_Size", "PyList_New", "PyList_SetItem")
+    found = [_address(getattr(api, name)) for name in names]
+    pointer = api.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    multiarray = (
+        sys.modules.get("numpy._core._multiarray_umath")
+        or sys.modules["numpy.core._multiarray_umath"]
+    )
+    start = pointer(multiarray._ARRAY_API, None)  # noqa: SLF001 - how NumPy exports its C API
+    new = ctypes.c_void_p.from_address(start + 8 * NEW_FROM_DESCR).value or 0
+    found += [new, id(np.ndarray), id(None)]
+    return (*found, id(dict), _address(api.Py_IncRef), _address(api.Py_DecRef))
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+@cache
+def is_available() -> bool:
+    """Whether objects are laid out as entries expect, and one thread runs Python at a time."""
+    if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return False
+    if not getattr(sys, "_is_gil_enabled", lambda: True)() or object.__basicsize__ != 16:
+        return False
+    sample = np.zeros((3, 5), np.int16)
+    dtype = sample.dtype
+    here = id(sample)
+    extents = ctypes.c_void_p.from_address(here + EXTENTS).value or 0
+    return (
+        ctypes.c_void_p.from_address(here + 8).value == id(np.ndarray)
+        and ctypes.c_void_p.from_address(here + DATA).value == sample.ctypes.data
+        and ctypes.c_int.from_address(here + RANK).value == sample.ndim
+        and list((ctypes.c_int64 * 2).from_address(extents)) == list(sample.shape)
+        and ctypes.c_void_p.from_address(here + DTYPE).value == id(dtype)
+        and ctypes.c_int.from_address(here + FLAGS).value & READABLE == READABLE
+    )
