@@ -89,6 +89,12 @@ def names_no_axes(case: Case) -> bool:
     return axes is not None and len(axes) == 0
 
 
+def empty_behind(case: Case) -> bool:
+    """Nothing to reduce, and axes that count from the end."""
+    axes = case.inputs[1] if len(case.inputs) > 1 else case.attributes.get("axes")
+    return case.inputs[0].size == 0 and axes is not None and any(int(a) < 0 for a in axes)
+
+
 def empty(case: Case) -> bool:
     return any(x is not None and x.size == 0 for x in case.inputs)
 
@@ -120,7 +126,8 @@ def between_elements(case: Case) -> bool:
 
 
 def causal_with_past(case: Case) -> bool:
-    return bool(case.attributes.get("is_causal")) and len(case.inputs) > 4
+    queries, given = case.inputs[0], case.attributes
+    return bool(given.get("is_causal")) and len(case.inputs) > 4 and queries.shape[-2] == 1
 
 
 def mixed_types(case: Case) -> bool:
@@ -239,7 +246,7 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     # white space at the end is kept
     ("StringSplit", REFERENCE): [has("maxsplit")],
     ("CastLike", RUNTIME): [to_strings_or_small],
-    # the end is not the last position
+    # the position behind the last is taken for the front
     ("SequenceInsert", REFERENCE): [at_the_end],
     # keepdims counts although the lengths are given
     ("SplitToSequence", RUNTIME): [has("keepdims", 0)],
@@ -280,7 +287,7 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     ],
     # shifts by half a pixel before there was such a shift
     ("RoiAlign", REFERENCE): [before(16)],
-    # scores in float32; of causal queries that follow a past, the first sees none of the new keys
+    # scores in float32; a single causal query after a past sees all of several new keys
     ("Attention", RUNTIME): [dtype("float64"), causal_with_past],
     ("Attention", WIDENED): [causal_with_past],
     ("Attention", REFERENCE): [dtype("float64")],
@@ -312,8 +319,8 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     # a missing value differs from every threshold; no vote, no base value
     ("TreeEnsembleRegressor", RUNTIME): [missing_differs, several_targets],
     ("TreeEnsembleRegressor", REFERENCE): [not_float32, several_targets],
-    # NaN has sign 0
-    ("Sign", RUNTIME): [infinite],
+    # NaN of half precision has sign 0
+    ("Sign", RUNTIME): [dtype("float16", "bfloat16")],
     # a sum of both branches, one of them multiplied by 0
     ("Elu", REFERENCE): [is_extreme("alpha")],
     ("LeakyRelu", REFERENCE): [is_extreme("alpha")],
@@ -357,9 +364,12 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     # a sum of no products is whatever the memory held
     ("MatMul", RUNTIME): [empty],
     ("MatMul", WIDENED): [empty],
-    # nothing to reduce gives back the input
-    **{(n, o): [empty, infinite] for n in REDUCTIONS for o in (RUNTIME, WIDENED)},
-    ("ReduceLogSumExp", RUNTIME): [is_integer, infinite, empty],
+    # where there is nothing to reduce, negative axes are left as they are; integers are rounded
+    **{(n, o): [empty_behind, infinite] for n in REDUCTIONS for o in (RUNTIME, WIDENED)},
+    **{("ReduceMean", o): [empty, infinite] for o in (RUNTIME, WIDENED)},
+    # subtracts the greatest element, infinity too, from itself
+    ("ReduceLogSumExp", REFERENCE): [infinite],
+    ("ReduceLogSumExp", RUNTIME): [is_integer, infinite, empty_behind],
     # directions, activations, clips, sequence lengths and layouts are ignored or wrong
     ("GRU", REFERENCE): [always],
     ("LSTM", REFERENCE): [always],
@@ -385,7 +395,8 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     # loses the difference of a number and itself
     ("InstanceNormalization", RUNTIME): [lambda case: set(case.inputs[0].shape[2:]) == {1}],
     ("InstanceNormalization", WIDENED): [lambda case: set(case.inputs[0].shape[2:]) == {1}],
-    ("LRN", REFERENCE): [always],
+    # as many channels are normalized as there are images
+    ("LRN", REFERENCE): [lambda case: case.inputs[0].shape[1] > case.inputs[0].shape[0]],
     # multiplies the gaps of dilated filters, which are 0, with infinity
     ("Conv", REFERENCE): [infinite],
     ("Gemm", REFERENCE): [before(7)],
