@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from fornix.dtype import FLOAT16, FLOAT32, FLOAT64
 from fornix.ir.graph import Node, Value
 from fornix.ops.fact import Array
 from fornix.passes.make import Maker
 from fornix.passes.pattern import P, Rule, any_, const, either, number, rewrite
 
 SWISH_SINCE, HARD_SWISH_SINCE, MISH_SINCE = 24, 14, 18
+DTYPES = {FLOAT16, FLOAT32, FLOAT64}
+"""What HardSigmoid and HardSwish take in every version; integers would divide by 6 otherwise."""
 HARD_TOLERANCE = 1e-3
 """How close alpha and beta of a HardSigmoid must be to 1/6 and 1/2 to be one of a HardSwish."""
 
@@ -53,7 +56,7 @@ def fuse_hard_sigmoid(
     clip: Node | None = None,
 ) -> Value | None:
     """clip(x + 3, 0, 6) / 6 = HardSigmoid(x, 1/6, 1/2)."""
-    if not _is_six(low, high, clip):
+    if not _is_six(low, high, clip) or make.fact(x).dtype not in DTYPES:
         return None
     return make.HardSigmoid(x, alpha=1 / 6, beta=0.5)
 
@@ -79,7 +82,7 @@ def fuse_hard_swish(
     clip: Node | None = None,
 ) -> Value | None:
     """x·HardSigmoid(x, 1/6, 1/2) = HardSwish(x)."""
-    if make.opset < HARD_SWISH_SINCE:
+    if make.opset < HARD_SWISH_SINCE or make.fact(x).dtype not in DTYPES:
         return None
     if gate is None:
         return make.HardSwish(x) if _is_six(low, high, clip) else None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, DType
+from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
 from fornix.ir.graph import Node, Value
 from fornix.ops.fact import Array, static
 from fornix.passes.make import Maker
@@ -30,7 +30,8 @@ from fornix.passes.pattern import (
 
 LAYER_NORMALIZATION_SINCE = 17
 RMS_NORMALIZATION_SINCE = 23
-DTYPES = {FLOAT16, FLOAT32, FLOAT64, BFLOAT16}
+DTYPES = {FLOAT16, FLOAT32, BFLOAT16}
+"""Not float64: both operators compute in float32 or narrower."""
 
 
 def _mean(of: Pattern, bind: str) -> Pattern:

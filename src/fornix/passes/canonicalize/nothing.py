@@ -10,6 +10,9 @@ from fornix.ops.fact import Array
 from fornix.passes.make import Maker
 from fornix.passes.pattern import P, Rule, any_, const, rewrite
 
+CLIP_TAKES_INPUTS = 11
+"""Before this opset a Clip without bounds still keeps infinities out."""
+
 
 @rewrite(P.Identity(any_("x")))
 def drop_identity(x: Value) -> Value:
@@ -44,10 +47,10 @@ def drop_cast(x: Value, node: Node, make: Maker) -> Value | None:
     P.Min(any_("x")),
     P.Clip(any_("x"), bind="node"),
 )
-def drop_single(x: Value, node: Node | None = None) -> Value | None:
+def drop_single(x: Value, make: Maker, node: Node | None = None) -> Value | None:
     """Concat, Sum, Mean, Max or Min of one value, and Clip without bounds, are that value."""
-    clips = node is not None and not {"min", "max"}.isdisjoint(node.attributes)
-    return None if clips or (node is not None and node.domain) else x
+    clips = node is not None and make.opset < CLIP_TAKES_INPUTS
+    return None if clips else x
 
 
 @rewrite(
