@@ -288,3 +288,39 @@ def test_guard_pages_stop_what_reads_beyond_the_end() -> None:
         pytest.skip("memory is not protected")
     assert subprocess.run([sys.executable, "-c", script], check=False, cwd=".").returncode != 0
     assert Memory(8).bytes.size == 8
+
+
+def test_rows_that_are_divided_keep_their_bounds() -> None:
+    m = symbol("m", least=1)
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(z).astype(np.float32) for z in ((33, 20), (20, 50)))
+    x, w = tensor("x", (m, 20), FLOAT32), constant(b)
+    y = compute((m, 50), lambda i, j: reduce("sum", 20, lambda q: x[i // 2, q] * w[q, j]))
+    check(y, {"x": a}, {"m": 33})
+
+
+# ── transposes ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize(("m", "n"), [(4, 4), (5, 7), (16, 16), (17, 4), (20, 33), (64, 48)])
+def test_tiles_are_turned_at_any_size(m: int, n: int, at_end: bool) -> None:
+    rng = np.random.default_rng(0)
+    data, bias = rng.standard_normal((m, n)), rng.standard_normal(n)
+    for dtype in (np.float32, np.float64, np.int8, np.bool_):
+        a, b = data.astype(dtype), bias.astype(dtype)
+        x, z = vector(a), vector(b, "z")
+        y = compute((n, m), lambda i, j, x=x, z=z: apply("max", x[j, i], z[i]))
+        if dtype is np.float32 and min(m, n) >= 16:
+            assert Runner([y]).kernels[0].schedule == "turned"
+        check(y, {"x": a, "z": b}, at_end=at_end, chunks=2)
+
+
+def test_guards_hold_in_the_rows_of_a_turned_tile() -> None:
+    m, k, n = (symbol(name, least=1) for name in "mkn")
+    x, w = tensor("x", (m, k), FLOAT32), tensor("w", (n, k), FLOAT32)
+    y = compute((m, n), lambda i, j: reduce("sum", k, lambda q: x[i, q] * w[j, q]))
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((3, 4)).astype(np.float32)
+    b = rng.standard_normal((5, 4)).astype(np.float32)
+    check(y, {"x": a, "w": b}, {"m": 3, "k": 4, "n": 5})

@@ -130,6 +130,15 @@ def test_nodes_of_constants_are_run_once() -> None:
     check(text, ["MatMul"], x=floats(3, 2))
 
 
+@pytest.mark.parametrize("omit", [False, True])
+def test_broken_nodes_of_constants_stay(omit: bool) -> None:
+    model = model_of("f () => (float[] y) <float one = {1}> { y = Gemm (one, one) }")
+    node = next(iter(model.graph.nodes))
+    if omit:
+        node.inputs = (None, None)
+    assert operators(optimize(model, debug=True)) == ["Gemm"]
+
+
 def test_a_large_result_of_a_small_constant_is_not_stored() -> None:
     text = """f (float[N] x) => (float[] y) <float one = {1}, int64[2] size = {1000, 1000}> {
         big = Expand (one, size)

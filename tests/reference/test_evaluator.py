@@ -10,6 +10,7 @@ import pytest
 from onnx import helper, parser
 
 from fornix.errors import (
+    DTypeError,
     Fail,
     FormatError,
     InvalidArgument,
@@ -336,3 +337,20 @@ def test_values_that_share_a_name_are_refused(text: str) -> None:
         ReferenceEvaluator(model(f'<ir_version: 8, opset_import: ["" : 18]> {text}')).run(
             None, {"x": X}
         )
+
+
+def test_types_that_the_schema_does_not_allow_are_refused() -> None:
+    softmax = helper.make_node("Softmax", ["x"], ["y"])
+    with pytest.raises(
+        DTypeError, match=r"^node for 'y' \(Softmax, .*\): input is int64\[2\], but "
+    ):
+        ReferenceEvaluator(softmax).run(None, {"x": np.arange(2)})
+    add = helper.make_node("Add", ["x", "y"], ["z"])
+    message = (
+        r"B is int8\[3\], but another input of the same type T is float32\[3\]; they must agree"
+    )
+    with pytest.raises(DTypeError, match=message):
+        ReferenceEvaluator(add).run(None, {"x": X, "y": X.astype(np.int8)})
+    absolute = helper.make_node("Abs", ["x"], ["y"])
+    with pytest.raises(DTypeError, match=r"X is seq\(float32\[3\]\), but Abs-13 allows tensor"):
+        ReferenceEvaluator(absolute).run(None, {"x": [X]})

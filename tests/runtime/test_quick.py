@@ -119,6 +119,7 @@ def test_results_are_never_shared(session: InferenceSession) -> None:
 
 
 def test_no_references_are_lost_or_kept(session: InferenceSession) -> None:
+    calls = 1000  # what one call loses shows a thousandfold; what other tests let go does not
     watched = [X, I, B, X.dtype, I.dtype, B.dtype, "x"]
     wrong = {**FEEDS, "i": np.array([0, 3])}
 
@@ -128,10 +129,10 @@ def test_no_references_are_lost_or_kept(session: InferenceSession) -> None:
 
     for feeds in (FEEDS, wrong, {}, {**FEEDS, "x": None}):
         before = counts()
-        for _ in range(1000):
+        for _ in range(calls):
             short(session, feeds)
         after = counts()
-        assert max(abs(a - b) for a, b in zip(after, before, strict=True)) < 10
+        assert max(abs(a - b) for a, b in zip(after, before, strict=True)) < calls // 2
 
 
 def test_callers_in_several_threads_get_their_own_results(session: InferenceSession) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Buffer, Reduce, Scalar, Variable
+from fornix.ir.loops import Buffer, Load, Reduce, Scalar, Variable
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,21 @@ class Tile:
     put: Put
 
 
-Statement: TypeAlias = "Put | Loop | Lanes | Chunks | ChunkedLanes | Fold | Tile"
+@dataclass(frozen=True)
+class Turn:
+    """`put` for a tile: the lanes of the vector axis `axis` by as many values of `across`.
+
+    The tile begins at value `first` of `across`, along which `loads` are read and then turned.
+    """
+
+    axis: Variable
+    across: Variable
+    first: DimLike
+    loads: tuple[Load, ...]
+    put: Put
+
+
+Statement: TypeAlias = "Put | Loop | Lanes | Chunks | ChunkedLanes | Fold | Tile | Turn"
 Block: TypeAlias = tuple[Statement, ...]
 
 

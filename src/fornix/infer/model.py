@@ -23,6 +23,7 @@ from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 from fornix.ops.call import (
+    REFUSALS,
     InferNode,
     RunNode,
     bind_attributes,
@@ -109,7 +110,7 @@ class _Walk:
         except FornixError as error:
             self._report(error, node, opset)
             return [_declared(value) for value in node.outputs]
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except REFUSALS as error:
             # rules rely on attributes of the right kind, which broken models need not have
             found = InferenceError(f"{type(error).__name__}: {error}")
             self._report(found, node, opset)
@@ -300,7 +301,7 @@ def _computed(
     try:
         with np.errstate(all="ignore"):
             results = run_node(constants, bind_attributes(view.schema, attributes), node)
-    except (FornixError, ValueError, TypeError, ArithmeticError, IndexError):
+    except (FornixError, *REFUSALS):
         return facts  # the node will say so when it runs; here it is only not known
     return [
         replace(fact, tensor=ArrayTensor(result)) if isinstance(result, np.ndarray) else fact

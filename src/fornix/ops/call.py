@@ -21,7 +21,7 @@ from fornix.dtype import DType
 from fornix.errors import DTypeError, NotSupported, SchemaError
 from fornix.ir.attribute import Attribute, AttributeKind
 from fornix.ir.dim import Dim, DimLike, unknown
-from fornix.ir.types import TensorType, Type
+from fornix.ir.types import SequenceType, TensorType, Type
 from fornix.ops.fact import Array, Fact, UnknownRank
 from fornix.ops.schema import Schema
 from fornix.ops.signature import Formal
@@ -36,6 +36,17 @@ T = TypeVar("T")
 
 IGNORED_ATTRIBUTES = frozenset({"consumed_inputs"})
 """Attributes without meaning: opset 1 used this one to plan memory in place."""
+
+REFUSALS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What Python and NumPy raise for what a rule let through, and for what memory cannot hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +287,32 @@ def bind_types(schema: Schema, types: Sequence[Type | None]) -> dict[str, Type]:
                 f"{formal.type_text} is {first}; they must agree"
             )
     return bound
+
+
+def check_values(schema: Schema, values: Sequence[object]) -> None:
+    """Raise DTypeError if ``values``, inputs of a run, are not of types that the schema allows."""
+    bind_types(
+        schema,
+        [
+            None if _holds_optionals(schema, index) else held_type(value)
+            for index, value in enumerate(values)
+        ],
+    )
+
+
+def _holds_optionals(schema: Schema, index: int) -> bool:
+    """Whether an input may be an optional, of which a run holds the value alone."""
+    allowed = schema.allowed(schema.formal_input(index))
+    return any(spelling.startswith("optional(") for spelling in allowed)
+
+
+def held_type(value: object) -> Type | None:
+    """The type of what a kernel is given, as far as it shows; None for what is not there."""
+    if isinstance(value, np.ndarray):
+        return TensorType(DType.of(value.dtype), value.shape)
+    if isinstance(value, list):
+        return SequenceType(held_type(value[0]) if value else None)
+    return None
 
 
 def declared_type(schema: Schema, formal: Formal, bound: Mapping[str, Type]) -> Type | None:

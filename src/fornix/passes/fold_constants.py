@@ -26,7 +26,7 @@ from fornix.infer import Inference
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import graphs
-from fornix.ops.call import RunNode, bind_attributes, plain_attributes, run_node
+from fornix.ops.call import REFUSALS, RunNode, bind_attributes, plain_attributes, run_node
 from fornix.ops.fact import Array, static
 from fornix.passes.apply import Changes, replace, sweep
 from fornix.passes.make import Maker
@@ -116,8 +116,8 @@ def _computed(node: Node, inference: Inference, budget: Budget) -> list[Array] |
     opset = inference.imports.get(node.domain)
     if operator is None or opset is None or node.graphs or not operator.is_deterministic:
         return None
-    if (node.domain, node.op_type, node.overload) in inference.functions or not node.inputs:
-        return None
+    if (node.domain, node.op_type, node.overload) in inference.functions or not any(node.inputs):
+        return None  # without inputs it is a constant already, or draws numbers
     tensors = [None if value is None else value.constant for value in node.inputs]
     if any(v is not None and t is None for v, t in zip(node.inputs, tensors, strict=True)):
         return None
@@ -136,7 +136,7 @@ def _computed(node: Node, inference: Inference, budget: Budget) -> list[Array] |
         attributes = bind_attributes(schema, plain_attributes(node.attributes, {}))
         with np.errstate(all="ignore"):
             results = run_node([t and t.numpy() for t in tensors], attributes, view)
-    except (FornixError, ArithmeticError, LookupError, TypeError, ValueError):
+    except (FornixError, *REFUSALS):
         return None  # the node says so when it runs, with its name
     arrays = [result for result in results[: len(node.outputs)] if isinstance(result, np.ndarray)]
     if len(arrays) != len(node.outputs):

@@ -23,11 +23,13 @@ from fornix.ir.nesting import own_values
 from fornix.ir.walk import captured_values
 from fornix.ops.body import function_of
 from fornix.ops.call import (
+    REFUSALS,
     BodyNode,
     RunNode,
     bind_attributes,
     check_arity,
     check_kinds,
+    check_values,
     plain_attributes,
     resolved,
     run_node,
@@ -40,17 +42,6 @@ Environment = dict[Value, Any]
 Call = Callable[[list[Any], Environment], Sequence[Any]]
 Observer = Callable[[Node, Sequence[Any]], None]
 FunctionKey = tuple[str, str, str]
-
-# What NumPy raises for arguments that a kernel let through, and for sizes that memory cannot hold.
-_REFUSALS = (
-    ArithmeticError,
-    AttributeError,
-    IndexError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass
@@ -178,7 +169,7 @@ class Plan:
                 f"{step.subject}: input '{error.args[0].name}' must be computed before, "
                 "found no value"
             ) from None
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise Fail(f"{step.subject}: {type(error).__name__}: {error}") from error
         for value, result in zip(node.outputs, results, strict=False):
             values[value] = result
@@ -233,10 +224,25 @@ class Plan:
             run_body=lambda graph, inputs: self._run_body(graph, inputs, {}),
             random=self.scope.random,
         )
+        allowed: set[tuple[object, ...]] = set()
+
+        def check(inputs: list[Any]) -> None:
+            """Raise DTypeError for types that the schema does not allow; once for each."""
+            types = tuple([getattr(value, "dtype", type(value)) for value in inputs])
+            if types not in allowed:
+                check_values(schema, inputs)
+                allowed.add(types)
+
+        def plain(inputs: list[Any], _: Environment) -> Sequence[Any]:
+            check(inputs)
+            return run_node(inputs, attributes, view)
+
         if not node.graphs:
-            return lambda inputs, _: run_node(inputs, attributes, view), 0
+            return plain, 0
 
         def call(inputs: list[Any], environment: Environment) -> Sequence[Any]:
+            check(inputs)
+
             def run_body(graph: Graph, values: Sequence[Any]) -> list[Any]:
                 return self._run_body(graph, values, environment)
 

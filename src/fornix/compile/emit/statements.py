@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from fornix.compile.emit import turned
 from fornix.compile.emit.builder import Carried, Value
 from fornix.compile.emit.folds import fold_lanes, horizontal, start, surely_runs
 from fornix.compile.emit.memory import store
@@ -19,6 +20,7 @@ from fornix.compile.nest import (
     Put,
     Statement,
     Tile,
+    Turn,
 )
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Variable
@@ -26,7 +28,7 @@ from fornix.ir.loops import Variable
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
 
-Turn = Callable[[list[str]], Sequence[str]]
+Visit = Callable[[list[str]], Sequence[str]]
 
 
 def run(em: Emitter, block: Block) -> None:
@@ -55,9 +57,11 @@ def _statement(em: Emitter, statement: Statement) -> None:
             _fold(em, statement)
         case Tile():
             tile(em, statement)
+        case Turn():
+            turned.tile(em, statement)
 
 
-def _no_result(em: Emitter, body: Block) -> Turn:
+def _no_result(em: Emitter, body: Block) -> Visit:
     def turn(_: list[str]) -> Sequence[str]:
         run(em, body)
         return []
@@ -84,7 +88,7 @@ def vector_loop(
     bounds: tuple[DimLike | Value, DimLike | Value],
     units: int,
     carried: Carried,
-    turn: Turn,
+    turn: Visit,
 ) -> list[str]:
     """``axis`` over ``bounds``: whole steps of several vectors, then single masked ones.
 
@@ -114,7 +118,7 @@ def vector_loop(
 
 
 def _straight(
-    em: Emitter, axis: Variable, low: Value, extent: int, carried: Carried, turn: Turn
+    em: Emitter, axis: Variable, low: Value, extent: int, carried: Carried, turn: Visit
 ) -> list[str]:
     """All vectors one after the other, the last one masked."""
     count = -(-extent // em.lanes)
@@ -149,7 +153,7 @@ def _vectors(
     bounds: tuple[Value, Value],
     units: Sequence[int],
     carried: Carried,
-    turn: Turn,
+    turn: Visit,
     is_sure: bool,  # noqa: FBT001 -- handed through
 ) -> list[str]:
     low, high = bounds
@@ -163,7 +167,7 @@ def _vectors(
 
 
 def _masked(
-    em: Emitter, axis: Variable, bounds: tuple[Value, Value], carried: Carried, turn: Turn
+    em: Emitter, axis: Variable, bounds: tuple[Value, Value], carried: Carried, turn: Visit
 ) -> list[str]:
     """The rest, one vector at a time; only lanes below the end exist."""
     low, high = bounds

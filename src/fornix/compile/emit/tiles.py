@@ -60,7 +60,7 @@ def _limited(em: Emitter, first: Value, end: Value, count: Value, height: int) -
 def _blocks(em: Emitter, t: Tile, bounds: tuple[Value, Value], height: int) -> None:
     """Blocks of ``height`` rows; the last one begins earlier if it would reach beyond the end."""
     low, high = bounds
-    block = Variable("m", 1)
+    block = Variable("m", t.rows[2] - (height - 1))  # with the bounds that proofs may use
 
     def turn(i: str, _: list[str]) -> Sequence[str]:
         place = Value(i, False, em.top)

@@ -13,6 +13,7 @@ from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import scan_nest, update_nest
 from fornix.compile.schedule.row import row_axis, row_nest
+from fornix.compile.schedule.turned import turned_nest
 from fornix.compile.target import Target
 from fornix.errors import NotSupported
 from fornix.ir.dim import DimLike
@@ -61,7 +62,12 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
             yield from _of_store(other, target)
         yield Piece(nest, (rest,))
         return
-    row = row_axis(store, vector_axis(store, lanes))
+    vector = vector_axis(store, lanes)
+    turned = turned_nest(store, vector, lanes)
+    if turned is not None:
+        yield Piece(turned, (store,))
+        return
+    row = row_axis(store, vector)
     if row is not None:
         axis, along = row
         yield Piece(row_nest(store, axis, along, target), (store,))

@@ -143,7 +143,7 @@ def scatter(case: Case) -> list[Any]:
 def unique(case: Case) -> list[Any]:
     """In the order of first occurrence, unless sorted."""
     x, axis = case.inputs[0], case.attributes.get("axis")
-    if x.dtype.kind in "fOV" or case.attributes.get("sorted", 1):
+    if not x.size or x.dtype.kind in "fOV" or case.attributes.get("sorted", 1):
         raise Refused("the peers answer")
     rows = x.reshape(-1, 1) if axis is None else np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
     keys = [tuple(row) for row in rows]

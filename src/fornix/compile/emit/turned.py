@@ -1,0 +1,94 @@
+"""Square tiles that are read along one axis, turned in registers, and written along another.
+
+A transpose reads contiguous memory in one direction and writes it in the other; gathering costs an
+element at a time, turning a tile of vectors costs log2(lanes) shuffles per vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fornix.compile.emit.builder import Value
+from fornix.compile.emit.memory import store
+from fornix.compile.nest import Put, Turn
+from fornix.dtype import DType
+from fornix.ir.dim import DimLike
+from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.loops import Load, Variable, substitute_scalar
+
+if TYPE_CHECKING:
+    from fornix.compile.emit.emitter import Emitter
+
+
+def tile(em: Emitter, t: Turn) -> None:
+    """One tile at the present value of ``t.axis``, whose lanes are the vector axis."""
+    base = em.places[t.axis]
+    is_whole = isinstance(t.across.extent, int) and t.across.extent % em.lanes == 0
+    left = None if is_whole else em.dim(t.across.extent - t.first)
+    for e in t.loads:
+        rows = _rows(em, t, e, base, left)
+        for q, text in enumerate(_turned(em, e.dtype, rows)):
+            moved = substitute_scalar(e, {t.across: t.first + q})
+            em.remember((moved, 0), Value(text, True, em.top))
+    for q in range(em.lanes):
+        _write(em, t, q, left)
+
+
+def _write(em: Emitter, t: Turn, q: int, left: Value | None) -> None:
+    """Vector ``q`` of the tile, if there are so many ``left``."""
+    at: dict[Atom, DimLike] = {t.across: t.first + q}
+    address, value = substitute(t.put.address, at, {}), substitute_scalar(t.put.value, at)
+    put = Put(t.put.buffer, address, value)
+    if left is None:
+        store(em, put, 0)
+        return
+
+    def once(_: str, __: list[str]) -> Sequence[str]:
+        store(em, put, 0)
+        return []
+
+    exists = em.put(em.top, f"icmp slt i64 {q}, {left.text}")
+    turns = em.put(em.top, f"zext i1 {exists} to i64")
+    em.loop("0", turns, 1, [], once, is_sure=False)
+
+
+def _rows(em: Emitter, t: Turn, e: Load, base: Value, left: Value | None) -> list[str]:
+    """Vectors along ``t.across``, one for each lane of ``t.axis``; beyond its end the last."""
+    lane = Variable("l", em.lanes)
+    end = em.dim(t.axis.extent - 1)
+    rows = []
+    for r in range(em.lanes):
+        text = em.put(em.top, f"add nsw i64 {base.text}, {r}")
+        text = em.call(em.top, "i64", "llvm.smin.i64", ("i64", text), ("i64", end.text))
+        row = Variable("r", t.axis.extent)  # proofs may use its bounds
+        em.places[row] = Value(text, False, em.top)
+        moved = substitute_scalar(e, {t.axis: row.dim, t.across: t.first + lane.dim})
+        with em.along(lane):
+            em.places[lane] = Value("0", False, 0)
+            em.masks = {} if left is None else {0: em.first_lanes(left, 0)}
+            value = em.value(moved)
+        rows.append(em.splat(value, e.dtype))
+    return rows
+
+
+def _turned(em: Emitter, dtype: DType, rows: Sequence[str]) -> list[str]:
+    """The columns of a square tile: rows ``step`` apart swap lanes, log2 times."""
+    found = list(rows)
+    kind = em.type(dtype, is_vector=True)
+    lanes, step = em.lanes, 1
+    while step < lanes:
+        for r in range(lanes):
+            if r & step:
+                continue
+            a, b = found[r], found[r + step]
+            low = [k if not k & step else lanes + k - step for k in range(lanes)]
+            high = [k + step if not k & step else lanes + k for k in range(lanes)]
+            for target, picks in ((r, low), (r + step, high)):
+                mask = ", ".join(f"i32 {k}" for k in picks)
+                found[target] = em.put(
+                    em.top,
+                    f"shufflevector {kind} {a}, {kind} {b}, <{lanes} x i32> <{mask}>",
+                )
+        step *= 2
+    return found

@@ -1,0 +1,50 @@
+"""Transposes: what is read along one axis and written along another, in square tiles."""
+
+from __future__ import annotations
+
+from fornix.compile.cost import LOAD_COST, accesses, outer_reductions, stride_of
+from fornix.compile.nest import Chunks, Lanes, Nest, Put, Turn
+from fornix.ir.dim import DimLike, ceildiv
+from fornix.ir.loops import Load, Store, Variable
+
+MAX_LANES = 16
+"""Vectors of a tile: as many as fit half of the registers."""
+MAX_NODES = 24
+"""Nodes of a value that is written out once for each vector of a tile."""
+LEAST_EXTENT = 4
+"""Shorter axes waste more of a tile than turning saves."""
+
+
+def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | None:
+    """``store`` in tiles, if some of what it reads lies across its vector axis."""
+    lanes = min(lanes, MAX_LANES)
+    if vector is None or lanes < LEAST_EXTENT or store.value.size > MAX_NODES:
+        return None
+    if stride_of(store.address, vector) != 1 or outer_reductions(store.value):
+        return None
+    loads = [e for e in accesses([store.value]) if _is_far(e, vector)]
+    for axis in store.axes:
+        along = [e for e in loads if stride_of(e.address, axis) == 1]
+        if axis is not vector and along and _is_long(axis) and _is_long(vector):
+            return _nest(store, vector, axis, along, lanes)
+    return None
+
+
+def _is_far(e: Load, vector: Variable) -> bool:
+    """Whether neighbouring lanes of ``e`` are too far apart to be loaded together."""
+    return stride_of(e.address, vector) not in LOAD_COST
+
+
+def _is_long(axis: Variable) -> bool:
+    return not isinstance(axis.extent, int) or axis.extent >= LEAST_EXTENT
+
+
+def _nest(store: Store, vector: Variable, across: Variable, loads: list[Load], lanes: int) -> Nest:
+    block = Variable("b", ceildiv(across.extent, lanes))
+    put = Put(store.buffer, store.address, store.value)
+    turn = Turn(vector, across, block.dim * lanes, tuple(loads), put)
+    axes = (*(a for a in store.axes if a is not vector and a is not across), block)
+    parallel: DimLike = 1
+    for axis in axes:
+        parallel = parallel * axis.extent
+    return Nest("turned", (Chunks(axes, (Lanes(vector, 1, (turn,)),)),), lanes, parallel)
