@@ -176,9 +176,12 @@ def test_ranges_depend_on_start_and_step() -> None:
 
 @pytest.mark.parametrize("interleaved", [0, 1])
 def test_rotations_are_undone(interleaved: int) -> None:
-    angles = random(2, 3, 2, seed=1)
-    inputs = [random(2, 2, 3, 4), np.cos(angles), np.sin(angles)]
-    check("RotaryEmbedding", inputs, {"interleaved": interleaved}, of_inputs=[0])
-    case = Case("RotaryEmbedding", inputs, {"interleaved": interleaved})
+    angles = random(2, 3, 2, seed=1).astype(np.float32)
+    inputs = [random(2, 2, 3, 4).astype(np.float32), np.cos(angles), np.sin(angles)]
+    attributes = {"interleaved": interleaved}
+    for dims in ("static", "symbolic"):
+        case = Case("RotaryEmbedding", inputs, attributes, dims=dims)
+        back = Case("RotaryEmbedding", [case.weights, inputs[1], -inputs[2]], attributes)
+        np.testing.assert_allclose(case.gradients(["x0"])[0], back.y, rtol=1e-6, atol=1e-6)
     with pytest.raises(NotSupported, match="the gradient of its cos_cache and sin_cache is not"):
         case.gradients(["x1"])
