@@ -1,0 +1,181 @@
+"""Convolutions, found in what they compute: sums of products over windows of an image.
+
+Any computation whose value holds one such sum is a convolution, whichever operators it came from.
+What is found are its axes and, for each spatial one, how taps and results move over the image. How
+a convolution is computed, directly or another way, is decided by schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fornix.compile.cost import outer_reductions
+from fornix.ir.dim import DimLike, exact_quotient, less
+from fornix.ir.dim.expression import Atom, coefficient
+from fornix.ir.loops import (
+    Apply,
+    Index,
+    Load,
+    Reduce,
+    Scalar,
+    Store,
+    Variable,
+    substitute_scalar,
+    walk,
+)
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """An axis of the image: ``out`` of the result reads ``place = out·stride + tap·dilation``.
+
+    Places count from the first one that is read, which is in the padding if there is any.
+    """
+
+    out: Variable
+    tap: Variable | None
+    """None where there is one tap."""
+    stride: int
+    dilation: int
+    place: Variable
+
+    @property
+    def taps(self) -> DimLike:
+        """Number of taps."""
+        return 1 if self.tap is None else self.tap.extent
+
+    @property
+    def read(self) -> DimLike:
+        """The place that ``tap`` of ``out`` reads."""
+        tap: DimLike = 0 if self.tap is None else self.tap.dim
+        return self.out.dim * self.stride + tap * self.dilation
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """``Σ image[batch, channels, places] · weights[filter, channels, taps]`` in a store's value.
+
+    With groups the image depends on the filter too; a depthwise one sums over taps alone.
+    """
+
+    store: Store
+    sum: Reduce
+    image: Scalar
+    """What is read at `Spatial.place` of each axis, 0 in the padding, over batch and channels."""
+    weights: Scalar
+    batch: tuple[Variable, ...]
+    filter: Variable
+    channels: tuple[Variable, ...]
+    """The other axes of the sum: one, as a rule."""
+    spatial: tuple[Spatial, ...]
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether not every filter reads every channel."""
+        return self.filter in self.image.variables
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether every filter reads one channel of its own."""
+        return self.has_groups and not self.channels
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the image lies in memory as it is read: nothing is padded, nothing computed."""
+        return isinstance(self.image, Load) and self.image.guard is None
+
+    @property
+    def has_taps(self) -> bool:
+        """Whether windows have more than one element."""
+        return any(s.tap is not None for s in self.spatial)
+
+    def image_at(self, values: Mapping[Atom, DimLike]) -> Scalar:
+        """`image` at some place, for some channel."""
+        return substitute_scalar(self.image, values)
+
+
+def convolution(store: Store) -> Convolution | None:
+    """``store`` as a convolution; None if it is none. Axes of extent 1 may be left out."""
+    folds = outer_reductions(store.value)
+    if len(folds) != 1 or folds[0].op != "sum":
+        return None
+    body = folds[0].body
+    if not isinstance(body, Apply) or body.op != "mul":
+        return None
+    for image, weights in (body.args, body.args[::-1]):
+        filters = [a for a in store.axes if a in weights.variables]
+        if len(filters) == 1 and image.variables & {a for a in store.axes if a is not filters[0]}:
+            return _found(store, folds[0], image, weights, filters[0])
+    return None
+
+
+def _found(
+    store: Store, e: Reduce, image: Scalar, weights: Scalar, axis: Variable
+) -> Convolution | None:
+    outs = [a for a in store.axes if a in image.variables and a is not axis]
+    spatial: dict[Variable, Spatial] = {}
+    channels: list[Variable] = []
+    for tap in e.axes:
+        if tap not in image.variables or tap not in weights.variables:
+            return None
+        found = _window(image, tap, [a for a in outs if a not in spatial])
+        if found is None:
+            channels.append(tap)
+        else:
+            image = found.image
+            spatial[found.axis.out] = found.axis
+    # What follows the first axis with taps are axes of the image as well.
+    first = min((outs.index(out) for out in spatial), default=min(1, len(outs) - 1))
+    axes = tuple(spatial.get(a) or Spatial(a, None, 1, 1, a) for a in outs[first:])
+    return Convolution(store, e, image, weights, tuple(outs[:first]), axis, tuple(channels), axes)
+
+
+@dataclass(frozen=True)
+class _Window:
+    image: Scalar
+    axis: Spatial
+
+
+def _window(image: Scalar, tap: Variable, outs: Sequence[Variable]) -> _Window | None:
+    """The axis over which ``tap`` moves, and ``image`` by its places; None if there is none."""
+    steps = {(out, *step) for out in outs for step in _steps(image, tap, out)}
+    for out, stride, dilation in sorted(steps, key=lambda x: (x[1] * x[2], outs.index(x[0]))):
+        place = Variable("y", (out.extent - 1) * stride + (tap.extent - 1) * dilation + 1)
+        axis = Spatial(out, tap, stride, dilation, place)
+        values: dict[Atom, DimLike] = (
+            {out: 0, tap: place.dim} if dilation == 1 else {out: place.dim, tap: 0}
+        )
+        found = substitute_scalar(image, values)
+        if substitute_scalar(found, {place: axis.read}) is image:
+            return _Window(found, axis)
+    return None
+
+
+def _steps(image: Scalar, tap: Variable, out: Variable) -> Iterator[tuple[int, int]]:
+    """Strides and dilations by which ``out`` and ``tap`` may move over one axis.
+
+    In an address, windows side by side look like rows of a matrix, and channels like far taps: one
+    axis is what overlaps, or what a guard says is one.
+    """
+    for node in walk(image):
+        is_sure = isinstance(node, Index)
+        if out.extent == 1 and not is_sure:
+            continue
+        for d in node.dims:
+            of_out, of_tap = coefficient(d, out), coefficient(d, tap)
+            if of_out is None or of_tap is None or of_out[0] == 0 or of_tap[0] == 0:
+                continue
+            stride = exact_quotient(of_out[0], of_tap[0])
+            dilation = exact_quotient(of_tap[0], of_out[0])
+            if isinstance(stride, int) and stride > 0 and (is_sure or less(stride, tap.extent)):
+                yield stride, 1
+            if (
+                isinstance(dilation, int)
+                and dilation > 1
+                and (is_sure or less(dilation, out.extent))
+            ):
+                yield 1, dilation
+
+
+__all__ = ["Convolution", "Spatial", "convolution"]
