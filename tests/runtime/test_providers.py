@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import parser
 
-from fornix.errors import InvalidArgument, NotSupported
+from fornix.errors import FornixWarning, InvalidArgument, NotSupported
 from fornix.infer import Inference
 from fornix.ir.graph import Node, Value
 from fornix.runtime import InferenceSession, SessionOptions
-from fornix.runtime.providers import Part, Placement, Provider, Run, Step
+from fornix.runtime.providers import Part, Placement, Provider, Run, Step, no_machine_code
 
 CHAIN = """<ir_version: 8, opset_import: ["" : 18]>
     f (float[N, 3] x, float[N, 3] z) => (float[N, 3] y) {
@@ -22,6 +25,13 @@ CHAIN = """<ir_version: 8, opset_import: ["" : 18]>
     }"""
 X = np.arange(6, dtype=np.float32).reshape(2, 3) / 7
 WANTED = np.exp(X * X + X) + X * X
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    target = tmp_path / "chain.onnx"
+    target.write_bytes(parser.parse_model(CHAIN).SerializeToString())
+    return target
 
 
 class Adder(Provider):
@@ -144,3 +154,41 @@ def test_every_level_computes_the_same(level: int | str | None) -> None:
     for provider in ("CPUExecutionProvider", "ReferenceExecutionProvider"):
         (y,) = session(provider, options=options).run(None, {"x": X, "z": X})
         np.testing.assert_allclose(y, WANTED, rtol=1e-6)
+
+
+def absence(monkeypatch: pytest.MonkeyPatch, where: str, error: Exception) -> str:
+    """The reason of a session's placements where nothing can be compiled."""
+
+    def fail() -> None:
+        raise error
+
+    no_machine_code.cache_clear()
+    monkeypatch.setattr(where, staticmethod(fail))
+    with pytest.warns(FornixWarning, match="run on NumPy kernels, which is many times") as warned:
+        runners = [InferenceSession(parser.parse_model(CHAIN)) for _ in range(2)]
+    monkeypatch.undo()
+    no_machine_code.cache_clear()
+    assert len(warned) == 1
+    np.testing.assert_allclose(runners[1].run(None, {"x": X, "z": X})[0], WANTED, rtol=1e-6)
+    return runners[1].placement()[0].reason
+
+
+def test_a_processor_that_llvm_does_not_know_runs_numpy_kernels_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unknown = RuntimeError("no features are known of this processor")
+    reason = absence(monkeypatch, "fornix.compile.target.Target.host", unknown)
+    assert reason == "nothing can be compiled: no features are known of this processor"
+
+
+def test_without_llvmlite_sessions_run_numpy_kernels_and_say_so_once(path: Path) -> None:
+    code = (
+        "import sys, warnings; sys.modules['llvmlite'] = None; warnings.simplefilter('always');"
+        "import fornix; s = fornix.InferenceSession(sys.argv[1]);"
+        "fornix.InferenceSession(sys.argv[1]); print(s.placement()[0].kernels)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "()\n"
+    assert done.stderr.count("try pip install --force-reinstall llvmlite") == 1

@@ -7,11 +7,14 @@ pass an instance to the session, ahead of others that are to run the rest.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
+from fornix.errors import FornixWarning
 from fornix.infer import Inference
 from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
@@ -135,9 +138,31 @@ class CPUExecutionProvider(Provider):
     name = "CPUExecutionProvider"
 
     def compile(self, part: Part) -> Sequence[Step]:
+        reason = no_machine_code()
+        if reason:
+            return [KernelStep(part.plan.steps_by_node[n], part.plan, reason) for n in part.nodes]
         from fornix.runtime.native import native_steps  # noqa: PLC0415 - imports llvmlite
 
         return native_steps(part)
+
+
+@cache
+def no_machine_code() -> str:
+    """Why nothing can be compiled here, which is also said in a warning; empty if it can."""
+    try:
+        from fornix.compile.target import Target  # noqa: PLC0415 - imports llvmlite
+
+        Target.host()
+    except (ImportError, OSError, RuntimeError) as error:
+        warnings.warn(
+            "CPUExecutionProvider: llvmlite, which knows this processor, is required to compile "
+            f"models, found {type(error).__name__}: {error}; they run on NumPy kernels, which is "
+            "many times slower; try pip install --force-reinstall llvmlite",
+            FornixWarning,
+            stacklevel=2,
+        )
+        return f"nothing can be compiled: {error}"
+    return ""
 
 
 PROVIDERS: dict[str, type[Provider]] = {

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 ProviderLike = Provider | str | tuple[str, Mapping[str, Any]]
 
-DEFAULT_PROVIDERS: tuple[ProviderLike, ...] = ("ReferenceExecutionProvider",)
+DEFAULT_PROVIDERS: tuple[ProviderLike, ...] = ("CPUExecutionProvider",)
 """Where sessions run that are not told."""
 
 
