@@ -49,6 +49,8 @@ class Inference:
     functions: Mapping[FunctionKey, Function] = field(default_factory=dict)
     facts: dict[Value, Fact] = field(default_factory=dict)
     errors: list[FornixError] = field(default_factory=list)
+    broken: set[Node] = field(default_factory=set)
+    """Nodes that cannot run: the operator, attributes or inputs are not what the standard asks."""
 
     def fact(self, value: Value) -> Fact:
         """The fact of ``value``; nothing is known of one that inference never reached."""
@@ -108,17 +110,21 @@ class _Walk:
             else:
                 facts = self._operator(node, opset)
         except FornixError as error:
-            self._report(error, node, opset)
-            return [_declared(value) for value in node.outputs]
+            return self._refused(node, opset, error)
         except REFUSALS as error:
             # rules rely on attributes of the right kind, which broken models need not have
             found = InferenceError(f"{type(error).__name__}: {error}")
-            self._report(found, node, opset)
-            return [_declared(value) for value in node.outputs]
+            return self._refused(node, opset, found)
         return [
             self._merged(value, fact, node, opset)
             for value, fact in zip(node.outputs, facts, strict=False)
         ]
+
+    def _refused(self, node: Node, opset: int | None, error: FornixError) -> list[Fact]:
+        """What is known of the results of a node that cannot run: what the model declares."""
+        self._report(error, node, opset)
+        self.found.broken.add(node)
+        return [_declared(value) for value in node.outputs]
 
     def _merged(self, value: Value, fact: Fact, node: Node, opset: int | None) -> Fact:
         """``fact`` merged with the declaration; where they contradict, the finding holds."""
