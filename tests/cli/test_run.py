@@ -41,7 +41,8 @@ def test_infinities_get_a_column_where_there_are_any(tmp_path: Path) -> None:
 def test_json_has_stable_keys(tmp_path: Path) -> None:
     path = model(tmp_path, FLOATS)
     told = call("run", path, "--random", "0", "--json").json
-    assert set(told) == {"model", "load_seconds", "seconds", "inputs", "outputs", "written"}
+    keys = {"model", "load_seconds", "seconds", "inputs", "outputs", "written", "profile"}
+    assert set(told) == keys
     assert told["written"] is None
     for entry in (*told["inputs"], *told["outputs"]):
         assert set(entry) == ENTRY

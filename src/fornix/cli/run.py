@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     "--dim", "dims", metavar="NAME=EXTENT", multiple=True, help="Extent of a named dim; else 1."
 )
 @click.option("-o", "--output", metavar="FILE", help="Write the outputs there: .npz, .npy.")
+@click.option("--profile", is_flag=True, help="Tell where the time goes, kernel by kernel.")
+@click.option("--trace", metavar="FILE", help="Write the profile as a Chrome trace; profiles.")
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Profiled runs."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; else all that are granted.")
+@click.option("--all", "everything", is_flag=True, help="Do not cut the table of the profile.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def run_command(
     model: str,
@@ -38,6 +46,11 @@ def run_command(
     seed: int | None,
     dims: tuple[str, ...],
     output: str | None,
+    profile: bool,
+    trace: str | None,
+    repeats: int,
+    threads: int | None,
+    everything: bool,
     as_json: bool,
 ) -> None:
     """Run MODEL once and tell what comes out.
@@ -59,51 +72,77 @@ def run_command(
     32 and 64 bits 0 or 1, narrower ones anything, strings words. Equal seeds give equal feeds.
 
     The table shows min, mean and max of the finite elements.
+
+    --profile runs compiled code some times, stopping between kernels, and tells how long each
+    takes, its arithmetic, the memory that it reads and writes, and how near that is to the best
+    that this machine does, which is measured at the same time. --trace writes it for
+    chrome://tracing and ui.perfetto.dev.
     """
     from fornix.cli.console import echo_json
 
-    told = run(model, inputs, seed, dims, output)
+    wish = Wish(inputs, seed, dims, output, threads or 0, trace, repeats * bool(profile or trace))
+    told = run(model, wish)
     if as_json:
         echo_json(told)
-    else:
-        tell(told["outputs"], told["seconds"], output)
+        return
+    tell(told["outputs"], told["seconds"], output)
+    if told["profile"] is not None:
+        from fornix.cli.profile import tell_profile
+
+        tell_profile(told["profile"], trace, everything=everything)
 
 
-def run(
-    model: str,
-    inputs: Sequence[str],
-    seed: int | None,
-    dims: Sequence[str],
-    output: str | None,
-) -> dict[str, Any]:
-    """What a run of ``model`` took, gave and needed; its results go to the file ``output``."""
+@dataclass(frozen=True)
+class Wish:
+    """What the command line asks of a run."""
+
+    inputs: Sequence[str]
+    seed: int | None
+    dims: Sequence[str]
+    output: str | None
+    threads: int
+    trace: str | None
+    repeats: int
+    """Profiled runs; 0 without a profile."""
+
+
+def run(model: str, wish: Wish) -> dict[str, Any]:
+    """What a run of ``model`` took, gave and needed; results and trace go to files."""
     from time import perf_counter
 
     from fornix.cli.console import progress
+    from fornix.cli.profile import profiled
     from fornix.cli.results import summary, write
     from fornix.ir.files import load
-    from fornix.runtime import InferenceSession
+    from fornix.runtime import InferenceSession, SessionOptions
 
     with progress("loading"):
         begin = perf_counter()
         loaded = load(model)
-        session = InferenceSession(loaded)
+        options = SessionOptions(intra_op_num_threads=wish.threads)
+        providers = ["CPUExecutionProvider"] if wish.repeats else None
+        session = InferenceSession(loaded, options, providers=providers)
         load_seconds = perf_counter() - begin
-    feeds = all_feeds(loaded.graph.inputs, inputs, seed, dims)
+    feeds = all_feeds(loaded.graph.inputs, wish.inputs, wish.seed, wish.dims)
     with progress("running"):
         begin = perf_counter()
         results = session.run(None, feeds)
         seconds = perf_counter() - begin
     named = dict(zip((value.name for value in session.get_outputs()), results, strict=True))
-    if output is not None:
-        write(output, named)
+    if wish.output is not None:
+        write(wish.output, named)
+    profile = None
+    if wish.repeats:
+        with progress("profiling"):
+            profile = profiled(session, feeds, wish.repeats, model, wish.trace)
     return {
         "model": model,
         "load_seconds": load_seconds,
         "seconds": seconds,
         "inputs": [entry for name, feed in feeds.items() for entry in summary(name, feed)],
         "outputs": [entry for name, result in named.items() for entry in summary(name, result)],
-        "written": output,
+        "written": wish.output,
+        "profile": profile,
     }
 
 

@@ -8,8 +8,8 @@
     link       text becomes machine code; `cache` keeps it                kernel.CompiledKernel
 
 `program` drives them all for a graph; `driver` is the native loop that runs kernels. `target` says
-what the processor can do, `axes` and `cost` serve the schedules, `bounds` proves that reads stay
-inside. Only this room imports llvmlite.
+what the processor can do and `peak` how fast, `work` counts what a kernel does, `axes` and `cost`
+serve the schedules, `bounds` proves that reads stay inside. Only this room imports llvmlite.
 """
 
 from __future__ import annotations

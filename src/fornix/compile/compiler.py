@@ -12,6 +12,7 @@ from fornix.compile.kernel import CompiledKernel
 from fornix.compile.nest import Nest
 from fornix.compile.schedule import Piece, schedule
 from fornix.compile.target import Target
+from fornix.compile.work import Work, works
 from fornix.ir.dim import DimLike, atoms
 from fornix.ir.dim.expression import Symbol
 from fornix.ir.loops import (
@@ -38,6 +39,7 @@ class Emitted:
     arguments: tuple[Buffer, ...]
     outputs: tuple[Buffer, ...]
     symbols: tuple[str, ...]
+    work: Work
 
 
 def compile_stores(
@@ -67,6 +69,7 @@ def compile_stores(
                 outputs=w.outputs,
                 is_constant=_is_constant(w),
                 schedule=w.nest.kind,
+                work=w.work,
                 owner=library,
             )
         )
@@ -130,13 +133,15 @@ def reads(parts: Iterable[Store]) -> list[Buffer]:
 def write(source: Computation, target: Target) -> list[Emitted]:
     """Schedule and emit one computation."""
     result = []
-    for piece in schedule(source, target):
+    pieces = schedule(source, target)
+    work = works(stores(source), [piece.stores for piece in pieces])
+    for piece, share in zip(pieces, work, strict=True):
         outputs = tuple(dict.fromkeys(s.buffer for s in piece.stores))
         inputs = tuple(b for b in reads(piece.stores) if b not in outputs)
         symbols = symbols_of(piece)
         arguments = (*inputs, *outputs)
         code = emit(piece.nest, arguments, symbols, target)
-        result.append(Emitted(piece.nest, code, arguments, outputs, symbols))
+        result.append(Emitted(piece.nest, code, arguments, outputs, symbols, share))
     return result
 
 

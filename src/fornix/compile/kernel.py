@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fornix.compile.work import Work
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Buffer
 
@@ -47,5 +48,7 @@ class CompiledKernel:
     """Whether everything that it reads is stored data: it need run only once."""
     schedule: str = ""
     """How the loops run: "map", "row", "contraction" …"""
+    work: Work = field(default_factory=Work)
+    """What a run of it takes at least."""
     owner: object = field(default=None, repr=False, compare=False)
     """Keeps the machine code in memory."""

@@ -22,6 +22,7 @@ from fornix.compile.cache import ObjectCache
 from fornix.compile.kernel import Check, CompiledKernel
 from fornix.compile.target import Target
 from fornix.compile.traits import Reading, Traits
+from fornix.compile.work import Work
 from fornix.dtype import DType
 from fornix.errors import FormatError
 from fornix.ir.dim import Dim, DimLike, parse
@@ -168,7 +169,7 @@ def _shape(buffer: Buffer) -> tuple[object, ...]:
 
 
 def _kernel_note(kernel: CompiledKernel, order: Mapping[Buffer, int]) -> dict[str, Any]:
-    addresses = getattr(kernel.owner, "addresses", {})
+    addresses, work = getattr(kernel.owner, "addresses", {}), kernel.work
     return {
         "name": kernel.name,
         "object": next(name for name, at in addresses.items() if at == kernel.address),
@@ -180,6 +181,7 @@ def _kernel_note(kernel: CompiledKernel, order: Mapping[Buffer, int]) -> dict[st
         "checks": [[check.kind, check.text] for check in kernel.checks],
         "is_constant": kernel.is_constant,
         "schedule": kernel.schedule,
+        "work": [_text(n) for n in (work.operations, work.read, work.written)],
     }
 
 
@@ -217,6 +219,7 @@ def _kernel(
         outputs=tuple(buffers[index] for index in note["outputs"]),
         is_constant=note["is_constant"],
         schedule=note["schedule"],
+        work=Work(*map(_dim, note["work"])),
         owner=library,
     )
 

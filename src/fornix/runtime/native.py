@@ -8,8 +8,8 @@ inputs and results into tables and start the driver.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -36,6 +36,8 @@ MAX_FRAMES = 4
 """Frames kept for callers at the same time."""
 WORTH_SHARING = 200_000
 """Elements that a run touches, from which on waking another thread pays."""
+
+Drive: TypeAlias = "Callable[[Frame, Bound], int]"
 
 
 class NativeStep(Step):
@@ -105,6 +107,10 @@ class NativeStep(Step):
                 yield Placement(node.name, node.op_type, node.domain, kernels, "")
 
     def run(self, values: dict[Value, Any], run: Run) -> None:
+        self.run_with(values, run, self._drive)
+
+    def run_with(self, values: dict[Value, Any], run: Run, drive: Drive) -> None:
+        """Like `run`; ``drive`` runs the kernels, and gives what the driver's status says."""
         bound = self.bound(run)
         frame = bound.frames.pop() if bound.frames else Frame(bound)
         given = [self._input(values[v], v, bound) for v in self.reads]
@@ -113,7 +119,7 @@ class NativeStep(Step):
             address = array.ctypes.data
             for slot in slots:
                 frame.arguments[slot] = address
-        status = self._drive(frame, bound)
+        status = drive(frame, bound)
         if len(bound.frames) < MAX_FRAMES:
             bound.frames.append(frame)
         if status:
@@ -134,7 +140,7 @@ class NativeStep(Step):
         status = frame.status.ctypes.data
         frame.status[0] = 0
         scratch = frame.scratch.ctypes.data
-        if not bound.is_worth_sharing or self.pool.threads == 1:
+        if self.is_alone(bound):
             return self.drive(table, count, scratch, 1, status)
         frame.records[:, words.TAKEN : words.DONE + 1] = 0
 
@@ -143,6 +149,10 @@ class NativeStep(Step):
 
         self.pool.run(work)
         return int(frame.status[0])
+
+    def is_alone(self, bound: Bound) -> bool:
+        """Whether one thread does it all."""
+        return not bound.is_worth_sharing or self.pool.threads == 1
 
     def bound(self, run: Run) -> Bound:
         """The step for the extents of ``run``."""
@@ -222,7 +232,10 @@ class Bound:
         self.step = step
         extent = Extents(symbols)
         self.types: dict[Value, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        self.extent = extent
         self.records: list[tuple[CompiledKernel, Array, int]] = []
+        self.units: list[NativeUnit] = []
+        """For each kernel, the unit that it belongs to."""
         self.homes: list[list[object]] = []
         """For each kernel, what lies behind each of its arguments: a value, a table, an offset."""
         self.frames: deque[Frame] = deque()
@@ -242,6 +255,7 @@ class Bound:
                     continue
                 syms = np.array([symbols[name] for name in kernel.symbols] or [0], np.int64)
                 self.records.append((kernel, syms, max(1, extent(kernel.parallel))))
+                self.units.append(unit)
                 self.homes.append(
                     [self._home(unit, number, buffer, offsets) for buffer in kernel.arguments]
                 )

@@ -121,15 +121,20 @@ class Program:
 
     def run(self, feeds: Mapping[str, Any], run: Run, names: Sequence[str]) -> list[Any]:
         """Results by name, in memory of their own."""
-        values: dict[Value, Any] = dict(self.plan.constants)
-        for name, feed in feeds.items():
-            values[self.inputs[name]] = feed
+        values = self.start(feeds)
         if self.has_kernels:
             with np.errstate(all="ignore"):
                 self._run_steps(values, run)
         else:
             self._run_steps(values, run)
         return self._results(values, names)
+
+    def start(self, feeds: Mapping[str, Any]) -> dict[Value, Any]:
+        """The values that are there before the first step."""
+        values: dict[Value, Any] = dict(self.plan.constants)
+        for name, feed in feeds.items():
+            values[self.inputs[name]] = feed
+        return values
 
     def _run_steps(self, values: dict[Value, Any], run: Run) -> None:
         for step, release in zip(self.steps, self.releases, strict=True):
@@ -233,6 +238,11 @@ class Programs:
 
     def run(self, feeds: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
         """Results by name; raises NotAsCompiled if NumPy kernels are to do it."""
+        program, run = self.chosen(feeds)
+        return program.run(feeds, run, names)
+
+    def chosen(self, feeds: Mapping[str, Any]) -> tuple[Program, Run]:
+        """The program for ``feeds``; raises NotAsCompiled if NumPy kernels are to do it."""
         run = self.general.run_for(feeds)
         program = self._chosen.get(run.key, self.general)
         if run.key not in self._chosen:
@@ -242,7 +252,7 @@ class Programs:
             raise NotAsCompiled("these extents are left to NumPy kernels")
         if program is not self.general:
             run = program.run_for(feeds)
-        return program.run(feeds, run, names)
+        return program, run
 
     def _choose(self, run: Run, feeds: Mapping[str, Any]) -> Program | None:
         """The program for the extents of ``run``."""

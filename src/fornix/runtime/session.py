@@ -37,6 +37,7 @@ from fornix.runtime.providers import (
 )
 
 if TYPE_CHECKING:
+    from fornix.runtime.profile import Profile
     from fornix.runtime.program import Programs
     from fornix.runtime.quick import QuickCall
 
@@ -207,6 +208,23 @@ class InferenceSession:
             Placement(node.name, node.op_type, node.domain, (), reason, name)
             for node in self._model.graph.nodes
         ]
+
+    def profile(self, input_feed: Mapping[str, Any], repeats: int = 10) -> Profile:
+        """Where the time of a run on ``input_feed`` goes, kernel by kernel, in ``repeats`` runs."""
+        from fornix.runtime.profile import Prepared, profile  # noqa: PLC0415 - imports llvmlite
+
+        feeds = checked_feeds(input_feed, self._inputs, self._overridable, self._label)
+        threads = self._options.threads
+        if self._programs is not None and len(feeds) == len(self._inputs):
+            by_name = {value.name: feed for value, feed in feeds.items()}
+            try:
+                program, run = self._programs.chosen(by_name)
+                start = program.start(by_name)
+                prepared = Prepared(program.steps, program.releases, start, run)
+                return profile(prepared, repeats, threads)
+            except NotAsCompiled as reason:
+                log.debug("%s: %s", self._label, reason)
+        return profile(Prepared.of_plan(self._plan, feeds), repeats, 1)
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that must be fed."""

@@ -1,0 +1,218 @@
+"""Where the time of a run goes, for people, as JSON, and as a trace that browsers show.
+
+Decides what is told; `fornix.runtime.profile` decides what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from fornix.cli.console import Page
+    from fornix.compile.peak import Peak
+    from fornix.runtime.profile import Entry, Profile
+    from fornix.runtime.session import InferenceSession
+
+MAX_ROWS = 24
+"""Rows of the table unless all are asked for."""
+BAR_WIDTH = 12
+"""Columns."""
+
+
+def profiled(
+    session: InferenceSession,
+    feeds: Mapping[str, Any],
+    repeats: int,
+    model: str,
+    trace: str | None,
+) -> dict[str, Any]:
+    """What is told of runs of ``session``; the trace goes to a file."""
+    from fornix.runtime.profile import measured_peak
+
+    profile = session.profile(feeds, repeats)
+    told = as_told(profile, measured_peak(profile.threads))
+    if trace is not None:
+        write_trace(profile, told, model, trace)
+    return told
+
+
+def as_told(profile: Profile, peak: Peak) -> dict[str, Any]:
+    """Everything that is told of ``profile``."""
+    total = sum(entry.seconds for entry in profile.entries)
+    return {
+        "threads": profile.threads,
+        "repeats": len(profile.runs),
+        "seconds": profile.seconds,
+        "kernel_seconds": total,
+        "numpy_seconds": sum(e.seconds for e in profile.entries if e.is_numpy),
+        "operations": sum(entry.operations or 0 for entry in profile.entries),
+        "peak": {
+            "operations_per_second": peak.operations,
+            "read_bytes_per_second": peak.read,
+            "copied_bytes_per_second": peak.copied,
+        },
+        "kernels": [kernel(entry, peak) for entry in profile.entries],
+    }
+
+
+def kernel(entry: Entry, peak: Peak) -> dict[str, Any]:
+    """What is told of one kernel."""
+    operations = entry.operations
+    seconds = max(entry.seconds, 1e-9)
+    return {
+        "name": entry.name,
+        "kind": entry.kind,
+        "nodes": [node.name or node.op_type for node in entry.nodes],
+        "types": list(entry.types),
+        "seconds": entry.seconds,
+        "least_seconds": min(span.seconds for span in entry.spans),
+        "operations": operations,
+        "bytes": entry.bytes,
+        "operations_share": None if operations is None else operations / seconds / peak.operations,
+        "bytes_share": entry.bytes / seconds / peak.bytes,
+        "reason": entry.reason,
+    }
+
+
+def tell_profile(told: Mapping[str, Any], trace: str | None, *, everything: bool) -> None:
+    """Print the table of kernels, the costliest first, those alike in one row."""
+    from fornix.cli.console import Page, table, time_text
+
+    page = Page()
+    page.say("")
+    groups = grouped(told["kernels"])
+    shown = groups if everything else groups[:MAX_ROWS]
+    headers = {"time": "right", " bar": "left", "share": "right", "times": "right"}
+    headers |= {"kernel": "left", "loops": "left", "result": "left"}
+    headers |= dict.fromkeys(["GFLOP/s", "of peak", "GB/s", "of peak "], "right")
+    page.tell(table(headers, [row(group, told, page) for group in shown]))
+    rest = groups[len(shown) :]
+    if rest:
+        left = time_text(sum(seconds_of(group) for group in rest))
+        page.say(f"… and {len(rest)} more, {left} in all; --all shows them")
+    reasons = {x["name"]: x["reason"] for x in told["kernels"] if x["reason"]}
+    for name, reason in sorted(reasons.items()):
+        page.say(f"{name} runs in NumPy: {reason}")
+    page.say("")
+    page.say(summary(told))
+    page.say(peak_text(told))
+    if trace is not None:
+        page.say(f"wrote {trace}, for chrome://tracing and https://ui.perfetto.dev")
+
+
+def grouped(kernels: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Kernels alike together, the costliest group first."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for told in kernels:
+        key = (told["name"], told["kind"], tuple(told["types"]), told["operations"], told["bytes"])
+        groups.setdefault(key, []).append(told)
+    return sorted(groups.values(), key=lambda group: -seconds_of(group))
+
+
+def seconds_of(group: Sequence[Mapping[str, Any]]) -> float:
+    """The time of all kernels of ``group``."""
+    return float(sum(told["seconds"] for told in group))
+
+
+def row(
+    group: Sequence[Mapping[str, Any]], told: Mapping[str, Any], page: Page
+) -> list[str | Text]:
+    """The line of kernels that are alike."""
+    from fornix.cli.console import bar, styled, time_text
+
+    one, peak = group[0], told["peak"]
+    seconds = seconds_of(group)
+    share = seconds / max(told["kernel_seconds"], 1e-12)
+    each = max(seconds / len(group), 1e-9)
+    operations, moved = (one["operations"] or 0) / each, one["bytes"] / each
+    best_bytes = max(peak["read_bytes_per_second"], peak["copied_bytes_per_second"])
+    return [
+        styled(time_text(seconds), "bold"),
+        styled(bar(share, BAR_WIDTH, page), "green"),
+        f"{share:.1%}",
+        str(len(group)),
+        styled(one["name"], "cyan"),
+        styled(one["kind"], "yellow" if one["reason"] else ""),
+        " ".join(one["types"]),
+        f"{operations / 1e9:.1f}" if operations else "",
+        f"{operations / peak['operations_per_second']:.0%}" if operations else "",
+        f"{moved / 1e9:.1f}",
+        f"{moved / best_bytes:.0%}",
+    ]
+
+
+def summary(told: Mapping[str, Any]) -> str:
+    """How long a run took, and what of it in kernels."""
+    from fornix.cli.console import count_text, time_text
+
+    threads = told["threads"]
+    seconds, inside = told["seconds"], told["kernel_seconds"]
+    rate = told["operations"] / max(seconds, 1e-9)
+    share = rate / told["peak"]["operations_per_second"]
+    numpy_seconds = told["numpy_seconds"]
+    return (
+        f"{time_text(seconds)} a run on {threads} thread{'s' if threads > 1 else ''}, median of "
+        f"{told['repeats']}: {time_text(inside)} in {len(told['kernels'])} kernels"
+        + (f", of these {time_text(numpy_seconds)} in NumPy" if numpy_seconds else "")
+        + f"; {count_text(told['operations'])} operations, {rate / 1e9:.1f} GFLOP/s, "
+        f"{share:.0%} of the peak"
+    )
+
+
+def peak_text(told: Mapping[str, Any]) -> str:
+    """What the peak is, and how it was measured."""
+    peak = told["peak"]
+    read, copied = peak["read_bytes_per_second"], peak["copied_bytes_per_second"]
+    return (
+        f"peak: {peak['operations_per_second'] / 1e9:.0f} GFLOP/s in float32, measured by chains "
+        f"of multiply-add; {max(read, copied) / 1e9:.1f} GB/s, the better of reading 128 MiB "
+        f"({read / 1e9:.1f}) and copying ({copied / 1e9:.1f}), on the same threads just now. "
+        "Memory counts once per kernel: above 100 % caches help"
+    )
+
+
+def write_trace(profile: Profile, told: Mapping[str, Any], model: str, path: str) -> None:
+    """Write ``profile`` as a Chrome trace, JSON object format: for chrome://tracing, Perfetto."""
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"fornix {model}"}},
+        {"ph": "M", "pid": 1, "tid": 1, "name": "thread_name", "args": {"name": "kernels"}},
+        {"ph": "M", "pid": 1, "tid": 0, "name": "thread_name", "args": {"name": "runs"}},
+    ]
+    for number, span in enumerate(profile.runs):
+        events.append(event(f"run {number + 1}", "run", span.begin, span.seconds, 0, {}))
+    for entry, described in zip(profile.entries, told["kernels"], strict=True):
+        keys = ("nodes", "types", "operations", "bytes", "reason")
+        known = {key: described[key] for key in keys if described[key]}
+        for span in entry.spans:
+            rates = {"GB/s": round(entry.bytes / max(span.seconds, 1e-9) / 1e9, 3)}
+            if entry.operations:
+                rates["GFLOP/s"] = round(entry.operations / max(span.seconds, 1e-9) / 1e9, 3)
+            arguments = {**known, **rates}
+            events.append(event(entry.name, entry.kind, span.begin, span.seconds, 1, arguments))
+    document = {
+        "traceEvents": events,
+        "displayTimeUnit": "ms",
+        "otherData": {"model": model, "threads": told["threads"], **told["peak"]},
+    }
+    Path(path).write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+
+
+def event(
+    name: str, category: str, begin: float, seconds: float, thread: int, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """A complete event; times are in microseconds."""
+    return {
+        "ph": "X",
+        "name": name,
+        "cat": category,
+        "ts": round(begin * 1e6, 3),
+        "dur": round(seconds * 1e6, 3),
+        "pid": 1,
+        "tid": thread,
+        "args": arguments,
+    }

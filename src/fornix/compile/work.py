@@ -1,0 +1,140 @@
+"""How much work a kernel is: arithmetic operations and bytes, as functions of its extents.
+
+Counted on loop expressions, before they are cut into tiles and vectors, so that padding does not
+count: an expression is computed once for every combination of the values of the loop variables
+that it depends on. A sum of n products is 2 n operations. Arithmetic counts, indices, casts,
+comparisons and selections do not. Memory counts once, however often it is read: caches are the
+processor's business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fornix.compile.cost import accesses
+from fornix.ir.dim import Dim, DimLike, atoms, maximum, minimum
+from fornix.ir.dim.expression import Atom, Symbol, variables
+from fornix.ir.loops import (
+    Apply,
+    Buffer,
+    Reduce,
+    Scalar,
+    Store,
+    Variable,
+    loaded,
+    substitute_scalar,
+)
+
+OPERATIONS_OF = {
+    **dict.fromkeys(("neg", "abs", "sqrt", "exp", "log", "erf", "floor", "ceil", "rint"), 1),
+    **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "trunc"), 1),
+    **dict.fromkeys(("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"), 1),
+    **dict.fromkeys(("add", "sub", "mul", "div", "mod", "fmod", "pow", "min", "max"), 1),
+    "fma": 2,
+}
+"""Operations that count, and as how many."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run of a kernel takes at least; 0 where data decide it."""
+
+    operations: DimLike = 0
+    read: DimLike = 0
+    """Bytes of its arguments that it reads."""
+    written: DimLike = 0
+    """Bytes of its results."""
+
+
+def works(whole: Sequence[Store], parts: Sequence[Sequence[Store]]) -> list[Work]:
+    """The work of ``parts``, which together do what ``whole`` says.
+
+    What is not done by other parts is done by the last.
+    """
+    counts = [operations(stores) for stores in parts[:-1]]
+    rest = operations(whole)
+    for count in counts:
+        rest = maximum(rest - count, 0)
+    found = []
+    for count, stores in zip([*counts, rest], parts, strict=True):
+        read, written = traffic(stores)
+        found.append(Work(_counted(count), _counted(read), _counted(written)))
+    return found
+
+
+def operations(stores: Iterable[Store]) -> DimLike:
+    """Arithmetic operations in ``stores``."""
+    counts: Counter[frozenset[Atom]] = Counter()
+    for store in stores:
+        for e in _computed(store):
+            if isinstance(e, Apply):
+                counts[e.variables] += OPERATIONS_OF.get(e.op, 0)
+            elif isinstance(e, Reduce):
+                counts[e.variables.union(e.axes)] += 1
+    total: DimLike = 0
+    for loops, count in counts.items():
+        total = total + _times(loops) * count
+    return total
+
+
+def traffic(stores: Iterable[Store]) -> tuple[DimLike, DimLike]:
+    """Bytes that ``stores`` read and write; of no buffer more than it has."""
+    read: dict[Buffer, DimLike] = {}
+    written: dict[Buffer, DimLike] = {}
+    for store in stores:
+        for e in accesses([store.value, *(a.expr for a in loaded(store.address))]):
+            read[e.buffer] = read.get(e.buffer, 0) + _times(e.variables)
+        count = _times(variables(store.address).union(store.axes))
+        written[store.buffer] = written.get(store.buffer, 0) + count
+    return _bytes(read), _bytes(written)
+
+
+def _counted(count: DimLike) -> DimLike:
+    """``count`` if it follows from the extents of a run, else 0."""
+    if isinstance(count, Dim) and not all(isinstance(a, Symbol) or a.inner for a in atoms(count)):
+        return 0
+    return count
+
+
+def _computed(store: Store) -> list[Scalar]:
+    """Every scalar in the value of ``store`` once; not those inside index expressions."""
+    waiting, seen = [store.value], dict[Scalar, None]()
+    while waiting:
+        e = waiting.pop()
+        if e not in seen:
+            seen[e] = None
+            waiting += [_along(e, store)] if isinstance(e, Reduce) else e.args
+    return list(seen)
+
+
+def _along(e: Reduce, store: Store) -> Scalar:
+    """What ``e`` reduces, as a function of axes of ``store`` that are as long as its own.
+
+    So what a row reduces and what it is made of are the same, as in ``exp(x - max(x))``.
+    """
+    free = [axis for axis in store.axes if axis not in e.body.variables]
+    chosen: dict[Atom, DimLike] = {}
+    for axis in e.axes:
+        like = next((a for a in free if a.extent == axis.extent), None)
+        if like is not None:
+            free.remove(like)
+            chosen[axis] = like.dim
+    return substitute_scalar(e.body, chosen)
+
+
+def _times(loops: Iterable[Atom]) -> DimLike:
+    """How often a body that depends on ``loops`` is run."""
+    total: DimLike = 1
+    for axis in loops:
+        if isinstance(axis, Variable):
+            total = total * axis.extent
+    return total
+
+
+def _bytes(elements: Mapping[Buffer, DimLike]) -> DimLike:
+    total: DimLike = 0
+    for buffer, count in elements.items():
+        total = total + minimum(count, buffer.elements) * buffer.dtype.numpy.itemsize
+    return total

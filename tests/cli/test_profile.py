@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from fornix.compile import peak
+from tests.cli.command import call, save
+
+MODEL = """<ir_version: 8, opset_import: ["" : 18]>
+f (float[N, 64] x, float[64, 70] w) => (float[N, 70] y, int64[2, K] z) {
+    ["first"] p = MatMul (x, w)
+    ["second"] q = MatMul (x, w2)
+    ["third"] y = Add (p, q)
+    ["where"] z = NonZero (y)
+}""".replace("float[64, 70] w)", "float[64, 70] w, float[64, 70] w2)")
+
+
+@pytest.fixture(autouse=True)
+def _small_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peak, "BLOCK_BYTES", 1 << 20)
+
+
+def test_the_table_has_a_row_for_kernels_alike_and_says_why_numpy_runs(tmp_path: Path) -> None:
+    path = save(tmp_path, MODEL)
+    outcome = call("run", path, "--random", 0, "--profile", "--threads", 1, "--repeats", 2)
+    assert outcome.code == 0, outcome.err
+    assert "GFLOP/s" in outcome.out
+    assert "contraction" in outcome.out
+    assert "NonZero runs in NumPy: an extent of 'z' is known at run time only" in outcome.out
+    assert "median of 2" in outcome.out
+    assert "measured by chains of multiply-add" in outcome.out
+
+
+def test_long_tables_are_cut_unless_all_is_asked_for(tmp_path: Path) -> None:
+    # Cumulative sums have kernels of their own, here each of another shape.
+    ends = ", ".join(f"float[{k}] x{k}" for k in range(2, 32))
+    outs = ", ".join(f"float[{k}] y{k}" for k in range(2, 32))
+    nodes = "\n".join(f"y{k} = CumSum (x{k}, a)" for k in range(2, 32))
+    imports = '<ir_version: 8, opset_import: ["" : 18]>'
+    path = save(tmp_path, f"{imports} f ({ends}) => ({outs}) <int64 a = {{0}}> {{ {nodes} }}")
+    command = ("run", path, "--random", 0, "--profile", "--threads", 1, "--repeats", 1)
+    short, full = call(*command).out, call(*command, "--all").out
+    assert short.count("CumSum") == 24
+    assert re.search(r"… and \d+ more, .* --all shows them", short)
+    assert full.count("CumSum") >= 30
+
+
+def test_json_and_trace_hold_every_kernel(tmp_path: Path) -> None:
+    path, file = save(tmp_path, MODEL), tmp_path / "trace.json"
+    command = ("run", path, "--random", 0, "--dim", "N=3", "--trace", file, "--repeats", 2)
+    told = call(*command, "--threads", 1, "--json").json["profile"]
+    assert set(told) == {
+        "threads", "repeats", "seconds", "kernel_seconds", "numpy_seconds", "operations", "peak",
+        "kernels",
+    }  # fmt: skip
+    assert told["operations"] == 2 * 2 * 3 * 64 * 70 + 3 * 70
+    assert told["repeats"] == 2
+    names = {name for kernel in told["kernels"] for name in kernel["nodes"]}
+    assert {"second", "where"} <= names
+    trace = json.loads(file.read_text())
+    events = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert len(events) == 2 * (1 + len(told["kernels"]))
+    runs = [event for event in events if event["cat"] == "run"]
+    inside = [event for event in events if event["cat"] != "run"]
+    for event in inside:
+        assert {"name", "cat", "ph", "ts", "dur", "pid", "tid", "args"} == set(event)
+        assert any(r["ts"] <= event["ts"] <= r["ts"] + r["dur"] for r in runs)
+    assert {"GB/s", "GFLOP/s", "nodes"} <= set(inside[0]["args"]) | {"GFLOP/s"}
+    assert trace["otherData"]["threads"] == 1
+
+
+def test_runs_without_a_profile_say_so(tmp_path: Path) -> None:
+    path = save(tmp_path, MODEL)
+    assert call("run", path, "--random", 0, "--json").json["profile"] is None

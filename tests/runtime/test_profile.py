@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from fornix.compile import peak
+from fornix.compile.program import memo
+from fornix.errors import InvalidArgument
+from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime.profile import NUMPY, Profile
+from fornix.runtime.threads import Pool
+
+HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
+ISLAND = """f (float[N, 64] x, float[64, 700] w) => (float[N, 700] y, int64[2, K] z) {
+    ["product"] p = MatMul (x, w)
+    ["rectify"] y = Relu (p)
+    ["where"] z = NonZero (y)
+}"""
+GATHER = 'f (float[4] x, int64[N] i) => (float[N] y) { ["g"] y = Gather (x, i) }'
+
+
+def profiled(text: str, threads: int, **feeds: np.ndarray) -> Profile:
+    options = SessionOptions(intra_op_num_threads=threads)
+    model = parser.parse_model(HEAD + text)
+    session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.profile(feeds, repeats=3)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_kernel_is_told_in_order_with_its_nodes_and_its_work(threads: int) -> None:
+    x = np.ones((500, 64), np.float32)
+    found = profiled(ISLAND, threads, x=x, w=np.ones((64, 700), np.float32))
+    *kernels, last = found.entries
+    assert {node.name for entry in kernels for node in entry.nodes} == {"product", "rectify"}
+    assert (last.name, last.kind, last.operations) == ("NonZero", NUMPY, None)
+    assert "run time" in last.reason
+    assert last.types == ("int64[2, 350000]",)
+    assert sum(entry.operations or 0 for entry in kernels) == 500 * 700 * (2 * 64 + 1)
+    assert kernels[-1].types == ("float32[500, 700]",)
+    assert found.threads == threads
+
+
+def test_spans_follow_each_other_inside_their_run() -> None:
+    x = np.ones((3, 64), np.float32)
+    found = profiled(ISLAND, 1, x=x, w=np.ones((64, 700), np.float32))
+    assert len(found.runs) == 3
+    for number, run in enumerate(found.runs):
+        spans = [entry.spans[number] for entry in found.entries]
+        begins = [run.begin, *(span.begin + span.seconds for span in spans)]
+        for end, span in zip(begins, spans, strict=False):
+            assert end <= span.begin + 1e-9
+        assert begins[-1] <= run.begin + run.seconds + 1e-9
+
+
+def test_a_run_that_kernels_have_to_do_is_profiled_node_by_node() -> None:
+    x = np.arange(4, dtype=np.float32)
+    found = profiled(GATHER, 1, x=x, i=np.array([-1, 2]))
+    assert found.entries[0].kind != NUMPY
+    empty = profiled("f (float[N] x) => (string[N] y) { y = Cast <to = 8> (x) }", 1, x=x)
+    assert [entry.kind for entry in empty.entries] == [NUMPY]
+    with pytest.raises(InvalidArgument, match="'x'"):
+        profiled(GATHER, 1, x=np.ones(3, np.float32), i=np.array([0]))
+
+
+def test_sessions_on_numpy_kernels_have_profiles_too() -> None:
+    session = InferenceSession(
+        parser.parse_model(HEAD + GATHER), providers=["ReferenceExecutionProvider"]
+    )
+    found = session.profile({"x": np.ones(4, np.float32), "i": np.array([0])}, repeats=1)
+    assert [(entry.name, entry.kind) for entry in found.entries] == [("Gather", NUMPY)]
+    assert len(found.runs) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_peak_is_above_what_numpy_reaches(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peak, "BLOCK_BYTES", 1 << 20)
+    found = peak.measure(threads, Pool(threads).run, memo().cache)
+    assert found.operations > 1e9
+    assert found.bytes >= found.read > 1e8
+    assert found.bytes >= found.copied > 1e8
+
+
+def test_copies_of_the_peak_copy() -> None:
+    text = peak._copying(4)
+    source, target = np.arange(64), np.zeros(64, np.int64)
+    symbols = [64 // (4 * peak.VECTORS), source.ctypes.data, target.ctypes.data]
+    peak._seconds(text, symbols, 1, lambda work: work(0), memo().cache)
+    np.testing.assert_array_equal(source, target)
