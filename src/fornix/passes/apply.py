@@ -1,20 +1,29 @@
 """Applying rules to a graph until none applies any more.
 
 Where a rule applies, what nobody reads any longer goes at once, so that guards which count uses see
-the graph as it will be.
+the graph as it will be. Rules rely on what the standard promises; where a model does not keep it,
+a rule that trips leaves the node as it is, for its kernel to refuse by name.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
-from fornix.errors import LimitError
+from fornix.errors import FornixError, LimitError
 from fornix.infer import Inference
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.walk import captured_values, graphs
+from fornix.ops.call import REFUSALS
+from fornix.ops.fact import UnknownRank
 from fornix.passes.make import Maker
 from fornix.passes.pattern import Rule
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 Changes = Counter[str]
 """How often a pass did what; the keys are names of rules, or say what was done."""
@@ -58,13 +67,26 @@ def _apply(node: Node, graph: Graph, rules: list[Rule], inference: Inference) ->
     if len(node.outputs) > 1 and any(value.is_used for value in node.outputs[1:]):
         return []
     for rule in rules:
-        result = rule.apply(node, Maker(node, graph, inference))
+        result = attempt(rule.name, rule.apply, node, Maker(node, graph, inference))
         if result is None:
             continue
         if node.op_type != "Identity" or result.can_replace(node.output):
             replace(node, [result], inference)
             return [rule.name]
     return []
+
+
+def attempt(
+    name: str, change: Callable[[Node, Maker], Result | None], node: Node, make: Maker
+) -> Result | None:
+    """What ``change`` makes of ``node``; None where the node is not as ``change`` relies on."""
+    try:
+        return change(node, make)
+    except UnknownRank:
+        return None
+    except (FornixError, *REFUSALS) as error:
+        log.debug("%s leaves %s: %s: %s", name, node.label, type(error).__name__, error)
+        return None
 
 
 def replace(node: Node, results: Sequence[Value], inference: Inference) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from fornix.infer import Inference
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.walk import graphs
-from fornix.passes.apply import Changes, replace
+from fornix.passes.apply import Changes, attempt, replace
 from fornix.passes.make import Maker
 
 
@@ -24,11 +24,16 @@ def cancel_splits(root: Graph, inference: Inference) -> Changes:
             if node.domain or node.op_type not in {"Concat", "Split"}:
                 continue
             make = Maker(node, graph, inference)
-            results = _whole(node, make) or _parts(node, make) or _flat(node, make)
+            results = attempt("cancel_splits", _joined, node, make)
             if results:
                 replace(node, results, inference)
                 changes[f"cancelled {node.op_type}"] += 1
     return changes
+
+
+def _joined(node: Node, make: Maker) -> list[Value]:
+    """What replaces the results of ``node``, by the first case that applies."""
+    return _whole(node, make) or _parts(node, make) or _flat(node, make)
 
 
 def _axis(node: Node, make: Maker) -> int | None:

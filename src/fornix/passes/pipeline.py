@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 
+import numpy as np
+
 from fornix.errors import InvalidArgument
 from fornix.infer import Inference, infer_model
 from fornix.ir.graph import Graph, Model
@@ -116,7 +118,8 @@ def optimize(
     ``level`` is a `Level` or its name in lower case. With ``opset`` the model may come to import
     that version of ai.onnx, if all of its nodes mean the same there, so that newer operators can be
     used; with ``inline`` calls of model functions are replaced by their bodies. ``debug`` verifies
-    the graph after each pass. Raises InvalidArgument for another level.
+    the graph after each pass. A model that cannot run as the standard has it stays as it is, for
+    the kernels to say what is wrong with which node. Raises InvalidArgument for another level.
     """
     return optimize_explained(model, level, opset=opset, inline=inline, debug=debug)[0]
 
@@ -130,7 +133,7 @@ def optimize_explained(
     debug: bool = False,
 ) -> tuple[Model, list[Step]]:
     """Like `optimize`, with what each pass did, in order."""
-    with collector_paused():
+    with collector_paused(), np.errstate(all="ignore"):  # as kernels compute
         return _optimized(model, _level(level), opset, inline=inline, debug=debug)
 
 
@@ -158,7 +161,15 @@ def _optimized(
     for step in PIPELINE:
         if step.level <= level:
             run(step.name, partial(step.run, optimized.graph, inference))
+        if _is_broken(optimized, inference):  # and not in a branch that is never taken
+            break
     return optimized, steps
+
+
+def _is_broken(model: Model, inference: Inference) -> bool:
+    """Whether a node of ``model`` cannot run; passes rely on what such nodes do not keep."""
+    broken = inference.broken
+    return bool(broken) and any(node in broken for node in nodes(model.graph))
 
 
 def _size(model: Model) -> int:

@@ -21,7 +21,7 @@ from fornix.infer import Inference
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.walk import graphs
 from fornix.ops.fact import Array
-from fornix.passes.apply import Changes, replace
+from fornix.passes.apply import Changes, attempt, replace
 from fornix.passes.make import Input, Maker
 
 REACH = 16
@@ -67,7 +67,7 @@ def push_transposes(root: Graph, inference: Inference) -> Changes:
 
 def _push(node: Node, make: Maker, inference: Inference) -> list[str]:
     """Move the transposes that ``node`` reads behind it, if that gains something."""
-    moved = _moved(node, make)
+    moved = attempt("push_transposes", _moved, node, make)
     if moved is None:
         return []
     result = make.node(node.op_type, tuple(moved.inputs), moved.attributes)
