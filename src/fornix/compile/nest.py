@@ -99,6 +99,34 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Span:
+    """``count`` values of `axis` from ``start`` on, written out one by one."""
+
+    axis: Variable
+    start: DimLike
+    count: int
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A sum of products for a box of elements at once, kept in registers; then `put`.
+
+    The box is one vector along `column` by all combinations of `spans`. Of the two factors of
+    `result` one is the same along `column`; what several elements share is loaded once. The axes of
+    the sum are loops, outermost first, but for those `written` out. If not all lanes of `column`
+    exist, `width` says how many do; the factors may be read at all of them.
+    """
+
+    result: Reduce
+    spans: tuple[Span, ...]
+    column: Variable
+    loops: tuple[Variable, ...]
+    written: tuple[Variable, ...]
+    put: Put
+    width: DimLike | None = None
+
+
+@dataclass(frozen=True)
 class Turn:
     """`put` for a tile: the lanes of the vector axis `axis` by as many values of `across`.
 
@@ -112,7 +140,7 @@ class Turn:
     put: Put
 
 
-Statement: TypeAlias = "Put | Loop | Lanes | Chunks | ChunkedLanes | Fold | Tile | Turn"
+Statement: TypeAlias = "Put | Loop | Lanes | Chunks | ChunkedLanes | Fold | Tile | Patch | Turn"
 Block: TypeAlias = tuple[Statement, ...]
 
 

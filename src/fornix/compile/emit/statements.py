@@ -9,6 +9,7 @@ from fornix.compile.emit import turned
 from fornix.compile.emit.builder import Carried, Value
 from fornix.compile.emit.folds import fold_lanes, horizontal, start, surely_runs
 from fornix.compile.emit.memory import store
+from fornix.compile.emit.patches import patch
 from fornix.compile.emit.tiles import tile
 from fornix.compile.nest import (
     Block,
@@ -17,6 +18,7 @@ from fornix.compile.nest import (
     Fold,
     Lanes,
     Loop,
+    Patch,
     Put,
     Statement,
     Tile,
@@ -55,8 +57,17 @@ def _statement(em: Emitter, statement: Statement) -> None:
             _chunked_lanes(em, statement)
         case Fold():
             _fold(em, statement)
+        case _:
+            _elements(em, statement)
+
+
+def _elements(em: Emitter, statement: Tile | Patch | Turn) -> None:
+    """Several elements of the result at once."""
+    match statement:
         case Tile():
             tile(em, statement)
+        case Patch():
+            patch(em, statement)
         case Turn():
             turned.tile(em, statement)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fornix.compile.convolution import convolution
 from fornix.compile.nest import Nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
+from fornix.compile.schedule.direct import direct_convolution
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import scan_nest, update_nest
 from fornix.compile.schedule.row import row_axis, row_nest
@@ -52,6 +54,14 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     lanes = lanes_of(store, target)
     if 0 in [a.extent for a in store.axes]:
         yield Piece(Nest("map", (), lanes), (store,))
+        return
+    found = convolution(store)
+    direct = None if found is None else direct_convolution(found, target, lanes)
+    if direct is not None:
+        first, rest, nest = direct
+        for other in first:
+            yield from _of_store(other, target)
+        yield Piece(nest, (rest,))
         return
     store = normal(store)
     product = contraction(store)

@@ -1,0 +1,126 @@
+"""The inner loop of direct convolutions: a box of accumulators, all of them in registers.
+
+One factor of the products is a vector, the other one element for all its lanes. Which elements of
+the box share a factor is not said anywhere: shared factors are one expression, and what an open
+level has computed it remembers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fornix.compile.emit.builder import Value
+from fornix.compile.emit.folds import nest, start
+from fornix.compile.emit.instructions import binary
+from fornix.compile.emit.memory import store
+from fornix.compile.emit.types import size_of
+from fornix.compile.nest import Patch, Put, Span
+from fornix.ir.dim import DimLike
+from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.loops import Variable, substitute_scalar
+
+if TYPE_CHECKING:
+    from fornix.compile.emit.emitter import Emitter
+
+INLINE_NODES = 8
+"""Nodes around the sum that are written out for every element of the box."""
+
+Point = dict[Atom, DimLike]
+
+
+def patch(em: Emitter, p: Patch) -> None:
+    """The sums of one box, then what is done with them."""
+    with em.along(p.column):
+        em.places[p.column] = Value("0", False, 0)
+        ranges = [_values(em, span) for span in p.spans]
+        points = [dict(pairs) for pairs in itertools.product(*ranges)]
+        sums = _sums(em, p, points)
+        if p.put.value.size - p.result.size <= INLINE_NODES:
+            for point, total in zip(points, sums, strict=True):
+                _finish(em, p, point, total)
+        else:
+            _finish_in_loop(em, p, ranges, sums)
+
+
+def _values(em: Emitter, span: Span) -> list[tuple[Atom, DimLike]]:
+    """The values of the axis of ``span``, from a variable on that is its start."""
+    if isinstance(span.start, int):
+        return [(span.axis, span.start + k) for k in range(span.count)]
+    base = Variable(span.axis.name, span.axis.extent - (span.count - 1))
+    em.places[base] = em.dim(span.start)
+    return [(span.axis, base.dim + k) for k in range(span.count)]
+
+
+def _sums(em: Emitter, p: Patch, points: Sequence[Point]) -> list[str]:
+    """The accumulators, in the order of ``points``."""
+    dtype = p.result.dtype
+    factors = [
+        [substitute_scalar(factor, point) for factor in p.result.body.args] for point in points
+    ]
+    distinct = list(dict.fromkeys(factor for pair in factors for factor in pair))
+    written: list[Point] = [
+        dict(pairs)
+        for pairs in itertools.product(
+            *([(a, k) for k in range(a.extent)] for a in p.written if isinstance(a.extent, int))
+        )
+    ]
+    zero = start("sum", dtype, is_vector=True)
+    carried = [(em.type(dtype, is_vector=True), zero)] * len(points)
+
+    def turn(totals: list[str]) -> list[str]:
+        for at in written:
+            found = {factor: em.value(substitute_scalar(factor, at)) for factor in distinct}
+            totals = [
+                binary(
+                    em, "multiply_add", dtype, found[a], found[b], Value(total, True, em.top)
+                ).text
+                for total, (a, b) in zip(totals, factors, strict=True)
+            ]
+        return totals
+
+    return nest(em, p.loops, carried, turn)
+
+
+def _finish(em: Emitter, p: Patch, point: Point, total: str) -> None:
+    """Write one vector of the box."""
+    value = substitute_scalar(p.put.value, point)
+    em.remember((substitute_scalar(p.result, point), 0), Value(total, True, em.top))
+    if p.width is not None:
+        em.masks = {0: em.first_lanes(em.dim(substitute(p.width, point, {})), 0)}
+    store(em, Put(p.put.buffer, substitute(p.put.address, point, {}), value), 0)
+
+
+def _finish_in_loop(
+    em: Emitter, p: Patch, ranges: Sequence[Sequence[tuple[Atom, DimLike]]], sums: Sequence[str]
+) -> None:
+    """The sums go to the stack; a loop over the longest span does the rest."""
+    dtype = p.result.dtype
+    kind, size = em.type(dtype, is_vector=True), em.lanes * size_of(dtype)
+    stack = em.stack(len(sums) * size)
+    for k, total in enumerate(sums):
+        place = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {k * size}")
+        em.do(f"store {kind} {total}, ptr {place}, align {size_of(dtype)}")
+    longest = max(range(len(ranges)), key=lambda k: len(ranges[k]))
+    strides = [1] * len(ranges)
+    for k in reversed(range(len(ranges) - 1)):
+        strides[k] = strides[k + 1] * len(ranges[k + 1])
+    others = [list(enumerate(r)) for k, r in enumerate(ranges) if k != longest]
+    other_strides = [s for k, s in enumerate(strides) if k != longest]
+    axis, first = ranges[longest][0]
+
+    def turn(i: str, _: list[str]) -> Sequence[str]:
+        here = Variable("q", axis.high + 1 if isinstance(axis, Variable) else 1)
+        base = em.dim(first).text
+        em.places[here] = Value(em.put(em.top, f"add nsw i64 {base}, {i}"), False, em.top)
+        offset = em.put(em.top, f"mul nsw i64 {i}, {strides[longest] * size}")
+        row = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {offset}")
+        for chosen in itertools.product(*others):
+            skip = sum(k * s for (k, _), s in zip(chosen, other_strides, strict=True)) * size
+            place = em.put(em.top, f"getelementptr i8, ptr {row}, i64 {skip}")
+            total = em.put(em.top, f"load {kind}, ptr {place}, align {size_of(dtype)}")
+            _finish(em, p, {axis: here.dim, **dict(pair for _, pair in chosen)}, total)
+        return []
+
+    em.loop("0", str(len(ranges[longest])), 1, [], turn, is_sure=True)

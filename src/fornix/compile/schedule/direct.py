@@ -1,0 +1,247 @@
+"""Direct convolution into blocked images: accumulators for some pixels by some blocks of filters.
+
+Per tap and channel one vector of weights for each block is multiplied with one element of the image
+for each pixel. Decided here are the box of accumulators, which loops are around it, and whether a
+result that is not blocked takes the way through one that is. What is copied first, and the order of
+the sum, stand in `packing`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fornix.compile.axes import index_dims, moves_as_one, rewritten
+from fornix.compile.blocked import Blocked
+from fornix.compile.convolution import Convolution, convolution
+from fornix.compile.cost import likely, outer_reductions
+from fornix.compile.nest import Block, Loop, Nest, Patch, Put, Span
+from fornix.compile.schedule.chunks import chunked
+from fornix.compile.schedule.packing import (
+    Groups,
+    Order,
+    copied_image,
+    groups,
+    order,
+    packed_weights,
+)
+from fornix.compile.target import Target
+from fornix.ir.dim import DimLike, ceildiv, minimum
+from fornix.ir.loops import Scalar, Store, Variable, replace, substitute_scalar
+from fornix.ir.loops.scalar import reduction
+
+ACCUMULATORS = {32: 28, 16: 12}
+"""By the number of vector registers: the others hold weights and a pixel."""
+FEW = 8
+"""Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
+LOAD_COST = 0.1
+"""Of loading a factor, relative to a multiplication by it; see bench/micro conv."""
+MAX_BLOCKS = 4
+OPEN_PIXELS = 7
+"""Pixels at once of a row of unknown length, if it is that long."""
+MAX_CHUNKS = 64
+"""Pieces of work that threads take: enough to share among 16."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """The accumulators: `rows` of the image by `pixels` of each by `blocks` of filters."""
+
+    rows: int
+    pixels: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class _Loops:
+    """The axes of the nest: what is around the boxes, and the two that boxes are cut from."""
+
+    lead: tuple[Variable, ...]
+    rows: Variable | None
+    pixels: Variable
+    panels: Variable
+    groups: Variable
+
+
+def direct_convolution(
+    c: Convolution, target: Target, lanes: int
+) -> tuple[list[Store], Store, Nest] | None:
+    """Stores that have to be computed first, the convolution itself, and its nest.
+
+    None if the result is not blocked by ``lanes``, or its groups do not fit blocks.
+    """
+    layout = c.store.buffer.address
+    if not isinstance(layout, Blocked) or layout.lanes != lanes or not c.sum.dtype.is_float:
+        return None
+    c = _flattened(c)
+    given = groups(c)
+    if given is None or (given.count > 1 and given.filters % lanes):
+        return None
+    sum_ = order(c)
+    blocks = -(-given.filters // lanes)
+    *lead, pixels = (s.out for s in c.spatial)
+    rows = lead.pop() if lead else None
+    box = _box(rows, pixels, blocks, target)
+    panels, block = Variable("p", blocks // box.blocks), Variable("b", box.blocks)
+    lane = Variable("j", lanes)
+    place = (panels.dim * box.blocks + block.dim) * lanes + lane.dim
+    first: list[Store] = []
+    image = substitute_scalar(given.image, {s.place: s.read for s in c.spatial})
+    image = substitute_scalar(image, sum_.values)
+    if not c.is_in_place:
+        copy, image = copied_image(c, given, sum_)
+        first.append(copy)
+    which = given.axis.dim * given.filters + place
+    axes = (given.axis, panels, block, lane)
+    pack, weights = packed_weights(c, sum_, (which, given.filters - place), axes)
+    first.append(pack)
+    around = _Loops((*c.batch, *lead), rows, pixels, panels, given.axis)
+    store = _with_sum(c, sum_, image * weights, around, (which, block, lane))
+    width = None if given.filters % lanes == 0 else given.filters - place + lane.dim
+    is_by_pixels = _keeps_weights(c, given, box, target)
+    nest = _nest(store, sum_, around, box, (block, lane, lanes, width), is_by_pixels=is_by_pixels)
+    return first, store, nest
+
+
+def _flattened(c: Convolution) -> Convolution:
+    """``c`` with axes of the image joined that move as one: those of 1×1 filters."""
+    while c.is_in_place and not c.has_taps and len(c.spatial) > 1:
+        a, b = c.spatial[-2].out, c.spatial[-1].out
+        if not isinstance(a.extent * b.extent, int):
+            break
+        if not all(moves_as_one(d, a, b) for d in index_dims(c.store)):
+            break
+        joined = Variable("s", a.extent * b.extent)
+        axes = [joined if x is b else x for x in c.store.axes if x is not a]
+        found = convolution(rewritten(c.store, axes, {a: 0, b: joined.dim}))
+        if found is None:
+            break
+        c = found
+    return c
+
+
+def _box(rows: Variable | None, pixels: Variable, blocks: int, target: Target) -> Box:
+    """The box that wastes least: of pixels that do not exist, and of time to load factors."""
+    limit = ACCUMULATORS[32 if target.vector_registers >= 32 else 16]
+    deep = [n for n in range(MAX_BLOCKS, 0, -1) if blocks % n == 0]
+    wide = pixels.extent
+    if not isinstance(wide, int):
+        return Box(1, OPEN_PIXELS, next(n for n in deep if n * OPEN_PIXELS <= limit))
+    high = rows.extent if rows is not None and isinstance(rows.extent, int) else 1
+    boxes = [
+        Box(r, q, b)
+        for b in deep
+        for q in range(1, min(wide, limit // b) + 1)
+        for r in range(1, min(high, limit // (b * q)) + 1)
+        if r == 1 or q == wide
+    ]
+
+    def cost(box: Box) -> float:
+        count = box.rows * box.pixels * box.blocks
+        waste = _rounded(wide, box.pixels) * _rounded(high, box.rows)
+        loads = 1 + LOAD_COST * (box.rows * box.pixels + box.blocks) / count
+        return waste * loads * max(1.0, FEW / count)
+
+    return min(boxes, key=cost)
+
+
+def _rounded(extent: int, step: int) -> float:
+    """How much longer ``extent`` is in whole steps."""
+    return -(-extent // step) * step / extent
+
+
+def _with_sum(
+    c: Convolution,
+    sum_: Order,
+    body: Scalar,
+    around: _Loops,
+    filters: tuple[DimLike, Variable, Variable],
+) -> Store:
+    """The store of ``c`` with its sum in the order ``sum_``, over the axes of the nest."""
+    which, block, lane = filters
+    whole = reduction("sum", (*sum_.loops, *sum_.written), body)
+    value = replace(c.store.value, {c.sum: whole})
+    store = Store(c.store.buffer, c.store.axes, c.store.address, value)
+    rows = () if around.rows is None else (around.rows,)
+    axes = (around.groups, *around.lead, around.panels, *rows, around.pixels, block, lane)
+    return rewritten(store, axes, {c.filter: which})
+
+
+def _keeps_weights(c: Convolution, given: Groups, box: Box, target: Target) -> bool:
+    """Whether pixels are the outer loops and all weights pass for each: they stay in the cache.
+
+    Else each panel of weights stays, and all pixels pass.
+    """
+    size = c.sum.dtype.bits // 8
+    terms = math.prod(likely(a.extent) for a in c.sum.axes)
+    weights = terms * given.filters * size
+    channels = math.prod(likely(a.extent) for a in c.channels)
+    image = channels * math.prod(likely(s.place.extent) for s in c.spatial) * size
+    pixels = math.prod(likely(s.out.extent) for s in c.spatial)
+    boxes = max(1, pixels // (box.rows * box.pixels))
+    panels = max(1, given.filters * size // target.vector_bytes // box.blocks)
+    room = target.l2_bytes // 2
+    by_pixels = image + weights * (boxes if weights > room else 1)
+    by_weights = weights + image * (panels if image > room else 1)
+    return by_pixels <= by_weights
+
+
+def _nest(
+    store: Store,
+    sum_: Order,
+    around: _Loops,
+    box: Box,
+    filters: tuple[Variable, Variable, int, DimLike | None],
+    *,
+    is_by_pixels: bool,
+) -> Nest:
+    block, lane, lanes, width = filters
+    lead, spans = [around.groups, *around.lead], [Span(block, 0, box.blocks)]
+    if around.rows is not None:
+        turns, span = _turns(around.rows, box.rows)
+        lead.append(turns)
+        spans[:0] = [] if span is None else [span]
+
+    def patch(*pixels: Span) -> Patch:
+        (e,) = outer_reductions(store.value)
+        put = Put(store.buffer, store.address, store.value)
+        here = (*spans[:-1], *pixels, spans[-1])
+        return Patch(e, here, lane, sum_.loops, sum_.written, put, width)
+
+    wide = around.pixels.extent
+    panels = [around.panels]
+    if isinstance(wide, int):
+        turns, span = _turns(around.pixels, box.pixels)
+        axes = [*lead, turns, *panels] if is_by_pixels else [lead[0], *panels, *lead[1:], turns]
+        body: Block = (patch(*([] if span is None else [span])),)
+    else:
+        axes = [*lead, *panels] if is_by_pixels else [lead[0], *panels, *lead[1:]]
+        body = tuple(
+            Loop(turns, (patch(span),)) for turns, span in _open(around.pixels, wide, box.pixels)
+        )
+    chunks, parallel = chunked(axes, body)
+    return Nest("convolution", (chunks,), lanes, minimum(parallel, MAX_CHUNKS))
+
+
+def _turns(axis: Variable, count: int) -> tuple[Variable, Span | None]:
+    """The loop that goes over ``axis`` by ``count``; the last turn begins earlier if it has to."""
+    extent = axis.extent
+    if count == 1 or not isinstance(extent, int):
+        return axis, None
+    turns = Variable(axis.name, -(-extent // count))
+    start: DimLike = turns.dim * count
+    if extent % count:
+        start = minimum(start, extent - count)
+    return turns, Span(axis, 0 if extent == count else start, count)
+
+
+def _open(axis: Variable, extent: DimLike, count: int) -> list[tuple[Variable, Span]]:
+    """The same where the extent is known at run time only: one by one if there are fewer."""
+    is_long = minimum(extent // count, 1)
+    turns = Variable(axis.name, ceildiv(extent, count) * is_long)
+    single = Variable(axis.name, extent * (1 - is_long))
+    start = minimum(turns.dim * count, extent - count)
+    return [(turns, Span(axis, start, count)), (single, Span(axis, single.dim, 1))]
+
+
+__all__ = ["direct_convolution"]

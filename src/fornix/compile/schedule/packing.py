@@ -1,0 +1,167 @@
+"""The operands of a direct convolution as its inner loop reads them.
+
+Decides the order of the sum, and what is copied first: an image that has padding or is computed is
+written once, with its padding; weights are laid out in the order of their use, block by block, once
+and for all if they are stored data.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fornix.compile.blocked import lanes_of_buffer
+from fornix.compile.convolution import Convolution
+from fornix.compile.cost import accesses
+from fornix.ir.dim import DimLike
+from fornix.ir.dim.expression import Atom, Floor, atoms, variables
+from fornix.ir.loops import (
+    Buffer,
+    Scalar,
+    Store,
+    Variable,
+    apply,
+    index,
+    load,
+    substitute_scalar,
+    walk,
+)
+from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.scalar import select
+
+MAX_WRITTEN = 4
+"""Channels that are written out in the inner loop."""
+MAX_TAPS = 8
+"""Taps that are, where channels are not blocked."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """``filter = group·filters + f``: which channels a filter reads depends on its group only."""
+
+    count: int
+    filters: int
+    """Of one group."""
+    axis: Variable
+    image: Scalar
+    """The image over `axis` instead of the filter."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The sum: `loops` from outermost to innermost, then the `written` axes; all new ones."""
+
+    loops: tuple[Variable, ...]
+    written: tuple[Variable, ...]
+    values: Mapping[Atom, DimLike]
+    """The axes of the convolution's sum by the new ones, where they differ."""
+    block: DimLike
+    """Channels that lie together in the image; 1 if it is not blocked."""
+
+
+def groups(c: Convolution) -> Groups | None:
+    """The groups of ``c``; None if each filter reads another channel."""
+    if not isinstance(c.filter.extent, int):
+        return None
+    count, image = 1, c.image
+    axis = Variable("g", 1)
+    if c.has_groups:
+        found = {d for node in walk(c.image) for d in node.dims}
+        sizes = {
+            a.den
+            for d in found
+            for a in atoms(d)
+            if isinstance(a, Floor) and variables(a.num) == {c.filter}
+        }
+        size = next((d for d in sizes if isinstance(d, int) and c.filter.extent % d == 0), None)
+        if size is None:
+            return None
+        count = c.filter.extent // size
+        axis = Variable("g", count)
+        image = substitute_scalar(c.image, {c.filter: axis.dim * size})
+        if substitute_scalar(image, {axis: c.filter.dim // size}) is not c.image:
+            return None
+    return Groups(count, c.filter.extent // count, axis, image)
+
+
+def order(c: Convolution) -> Order:
+    """The order of the sum: blocks of channels, taps, the channels of a block."""
+    taps = tuple(s.tap for s in c.spatial if s.tap is not None)
+    extent = c.channels[0].extent if len(c.channels) == 1 else None
+    if not isinstance(extent, int):
+        return _by_taps((*c.channels, *taps))
+    lanes = max((lanes_of_buffer(e.buffer) for e in accesses([c.image])), default=1)
+    block = math.gcd(extent, lanes)
+    if block == 1 and taps:
+        return _by_taps((*c.channels, *taps))
+    whole = block if block > 1 else extent
+    step = next(n for n in (MAX_WRITTEN, 2, 1) if whole % n == 0)
+    outer, middle = Variable("c", extent // whole), Variable("d", whole // step)
+    last = Variable("e", step)
+    values: dict[Atom, DimLike] = {c.channels[0]: outer.dim * whole + middle.dim * step + last.dim}
+    return Order((outer, *taps, middle), (last,), values, block)
+
+
+def _by_taps(axes: tuple[Variable, ...]) -> Order:
+    """The axes as they are; the last one is written out if it is short."""
+    extent = axes[-1].extent
+    if isinstance(extent, int) and extent <= MAX_TAPS:
+        return Order(axes[:-1], axes[-1:], {}, 1)
+    return Order(axes, (), {}, 1)
+
+
+_SERIAL = itertools.count()
+
+
+def filled(name: str, axes: Sequence[Variable], value: Scalar) -> Store:
+    """A store of ``value`` for all values of ``axes`` into a buffer of its own."""
+    buffer = Buffer(f"{name}#{next(_SERIAL)}", [a.extent for a in axes], value.dtype)
+    fresh = [Variable(a.name, a.extent) for a in axes]
+    value = substitute_scalar(value, {a: f.dim for a, f in zip(axes, fresh, strict=True)})
+    store = Store(buffer, tuple(fresh), buffer.address(tuple(f.dim for f in fresh)), value)
+    buffer.source = store
+    return store
+
+
+def copied_image(c: Convolution, given: Groups, order_: Order) -> tuple[Store, Scalar]:
+    """The image with its padding in memory of its own, and what the sum reads of it."""
+    places = [s.place for s in c.spatial]
+    lead = [*c.batch, given.axis]
+    if order_.block == 1:
+        store = filled("image", (*lead, *c.channels, *places), given.image)
+        inner: list[DimLike] = []
+        channels = [order_.values.get(a, a.dim) for a in c.channels]
+    else:
+        (channel,) = c.channels
+        block = Variable("o", channel.extent // order_.block)
+        place = Variable("i", order_.block)
+        image = substitute_scalar(given.image, {channel: block.dim * order_.block + place.dim})
+        store = filled("image", (*lead, block, *places, place), image)
+        whole = order_.values[channel]
+        channels = [whole // order_.block]
+        inner = [whole - channels[0] * order_.block]
+    read = [s.read for s in c.spatial]
+    address = store.buffer.address((*(a.dim for a in lead), *channels, *read, *inner))
+    return store, load(store.buffer, address)
+
+
+def packed_weights(
+    c: Convolution, order_: Order, filters: tuple[DimLike, DimLike], axes: Sequence[Variable]
+) -> tuple[Store, Scalar]:
+    """The weights over panels, the sum and the places in a panel, and what the sum reads of them.
+
+    ``filters`` are the filter by ``axes``, of which the last two are places in a panel, and how
+    many filters there are from its group on; those that do not exist are 0.
+    """
+    which, left = filters
+    value = substitute_scalar(c.weights, {**order_.values, c.filter: which})
+    inside = apply("lt", index(0), index(left))
+    value = select(inside, guarded(value, inside), 0)
+    all_axes = (*axes[:-2], *order_.loops, *order_.written, *axes[-2:])
+    store = filled("weights", all_axes, value)
+    return store, load(store.buffer, store.buffer.address(tuple(a.dim for a in all_axes)))
+
+
+__all__ = ["Groups", "Order", "copied_image", "filled", "groups", "order", "packed_weights"]
