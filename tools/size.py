@@ -41,7 +41,7 @@ BUDGET = {
     "convert": 6000,
     "serve": 750,
     "view": 1000,
-    "cli": 1950,
+    "cli": 2200,
     "onnx": 1000,
     "onnxruntime": 500,
 }

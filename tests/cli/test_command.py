@@ -19,7 +19,7 @@ from fornix.cli.command import Failure, failure, never_fail_to_encode, printable
 from fornix.errors import FornixError, FornixWarning
 from tests.cli.command import DIGITS, call, save
 
-COMMANDS = ("run", "bench", "check", "info", "ops", "optimize", "demo", "text")
+COMMANDS = ("run", "bench", "check", "info", "ops", "optimize", "explain", "demo", "text")
 SLOW_TO_IMPORT = {"numpy", "google.protobuf", "ml_dtypes", "llvmlite", "rich", "PIL"}
 
 

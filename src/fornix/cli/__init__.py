@@ -13,6 +13,7 @@ from fornix.cli.bench import bench_command
 from fornix.cli.check import check_command
 from fornix.cli.command import EPILOG, Commands
 from fornix.cli.demo import demo_command
+from fornix.cli.explain import explain_command
 from fornix.cli.info import info_command
 from fornix.cli.ops import ops_command
 from fornix.cli.optimize import optimize_command
@@ -51,6 +52,7 @@ for command in (
     info_command,
     ops_command,
     optimize_command,
+    explain_command,
     demo_command,
     text_command,
 ):

@@ -120,8 +120,7 @@ def run(model: str, wish: Wish) -> dict[str, Any]:
         begin = perf_counter()
         loaded = load(model)
         options = SessionOptions(intra_op_num_threads=wish.threads)
-        providers = ["CPUExecutionProvider"] if wish.repeats else None
-        session = InferenceSession(loaded, options, providers=providers)
+        session = InferenceSession(loaded, options)
         load_seconds = perf_counter() - begin
     feeds = all_feeds(loaded.graph.inputs, wish.inputs, wish.seed, wish.dims)
     with progress("running"):

@@ -55,6 +55,7 @@ class Level(IntEnum):
 
 
 Run = Callable[[Graph, Inference], Changes]
+Watch = Callable[[str, Model], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,10 @@ PIPELINE = (
 )
 
 
+def _unwatched(_name: str, _model: Model) -> None:
+    """Nobody watches."""
+
+
 def optimize(
     model: Model,
     level: Level | str = Level.ALL,
@@ -131,23 +136,35 @@ def optimize_explained(
     opset: int | None = None,
     inline: bool = False,
     debug: bool = False,
+    watch: Watch = _unwatched,
 ) -> tuple[Model, list[Step]]:
-    """Like `optimize`, with what each pass did, in order."""
+    """Like `optimize`, with what each pass did, in order.
+
+    ``watch`` is called with the model as it is given, and again after each pass, with its name.
+    """
     with collector_paused(), np.errstate(all="ignore"):  # as kernels compute
-        return _optimized(model, _level(level), opset, inline=inline, debug=debug)
+        return _optimized(model, _level(level), opset, watch, inline=inline, debug=debug)
 
 
 def _optimized(
-    model: Model, level: Level, opset: int | None, *, inline: bool, debug: bool
+    model: Model,
+    level: Level,
+    opset: int | None,
+    watch: Watch,
+    *,
+    inline: bool,
+    debug: bool,
 ) -> tuple[Model, list[Step]]:
     optimized = model.clone()
     steps: list[Step] = []
+    watch("", optimized)
 
     def run(name: str, change: Callable[[], Changes]) -> None:
         before, start = _size(optimized), time.perf_counter()
         changes = change()
         seconds = time.perf_counter() - start
         steps.append(Step(name, changes, before, _size(optimized), seconds))
+        watch(name, optimized)
         if debug:
             verify(optimized)
 

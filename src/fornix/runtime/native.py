@@ -71,7 +71,7 @@ class NativeStep(Step):
         """By unit and buffer, what depends on stored data only: computed here, once."""
         for number, unit in enumerate(self.units):
             for kernel in unit.code.kernels:
-                if _is_prepared(unit.code, kernel):
+                if is_prepared(unit.code, kernel):
                     self._prepare(number, unit, kernel)
 
     def _prepare(self, number: int, unit: NativeUnit, kernel: CompiledKernel) -> None:
@@ -164,7 +164,7 @@ class NativeStep(Step):
         return bound
 
 
-def _is_prepared(code: UnitCode, kernel: CompiledKernel) -> bool:
+def is_prepared(code: UnitCode, kernel: CompiledKernel) -> bool:
     """Whether ``kernel`` runs once, ahead of all runs: it packs weights, for other kernels."""
     return kernel.is_constant and not any(buffer in code.outputs for buffer in kernel.outputs)
 
@@ -251,7 +251,7 @@ class Bound:
         offsets = self._offsets(extent)
         for number, unit in enumerate(step.units):
             for kernel in unit.code.kernels:
-                if _is_prepared(unit.code, kernel):
+                if is_prepared(unit.code, kernel):
                     continue
                 syms = np.array([symbols[name] for name in kernel.symbols] or [0], np.int64)
                 self.records.append((kernel, syms, max(1, extent(kernel.parallel))))
