@@ -103,6 +103,7 @@ def test_loading_is_measured_in_fresh_processes(tmp_path: Path) -> None:
     kinds = outcome.json["loads"]["fornix"]
     for kind in ("cold", "warm"):
         assert kinds[kind]["import"] > kinds[kind]["create_again"] > 0
+    assert kinds["create_ratio"] == 1
     assert "loading in a fresh process" in call("bench", save(tmp_path, ADD), "--seconds", 0).out
 
 

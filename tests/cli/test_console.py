@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import time
 
 import pytest
@@ -35,6 +36,24 @@ def test_a_bar_appears_once_patience_ends(
     captured = capsys.readouterr()
     assert "thinking hard" in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_bar_tells_what_is_being_done_and_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "PATIENCE", 0.01)
+    log = logging.getLogger(console.STEPS)
+    with progress("beginning"):
+        log.info("compiling unit %d of %d", 3, 7)
+        time.sleep(0.3)
+        log.info("loading in %s, %s", "others", "slowly")
+        time.sleep(0.3)
+    told = capsys.readouterr().err
+    assert "compiling unit 3 of 7" in told
+    assert "loading in others, slowly" in told
+    assert not log.handlers
+    assert log.level == logging.NOTSET
 
 
 @pytest.mark.usefixtures("terminal")

@@ -229,10 +229,10 @@ def tell(document: Mapping[str, Any], page: Page) -> None:
 def tell_case(entry: Mapping[str, Any], page: Page) -> None:
     """Print the table of one line-up."""
     from fornix.cli.console import styled, table
+    from fornix.cli.contest import on_threads
 
     inputs = ", ".join(f"{name}: {kind}{shape}" for name, (kind, shape) in entry["inputs"].items())
-    threads = entry["threads"]
-    page.say(f"{threads} thread{'s' if threads > 1 else ''},", styled(inputs, "cyan"))
+    page.say(f"{on_threads(entry['threads'])},", styled(inputs, "cyan"))
     headers = {"engine": "left", "version": "left"}
     headers |= dict.fromkeys(["median", "min", "p90", "runs", "ratio"], "right")
     headers |= {" quartiles": "left", "difference": "right", "peak": "right", "remarks": "left"}
@@ -283,6 +283,7 @@ def remarks(latency: Mapping[str, Any]) -> str:
 def tell_loads(document: Mapping[str, Any], page: Page) -> None:
     """Print the table of loading."""
     from fornix.cli.console import size_text, styled, table, time_text
+    from fornix.cli.contest import on_threads
 
     columns = ("import", "create", "first_run", "create_again")
     rows: list[list[str | Text]] = []
@@ -295,12 +296,15 @@ def tell_loads(document: Mapping[str, Any], page: Page) -> None:
                     styled(engine, "bold"),
                     kind if engine == "fornix" else "",
                     *(time_text(load[key]) for key in columns),
+                    "" if engine == "fornix" else f"{kinds['create_ratio']:.2f}",
                     "" if peak is None else size_text(peak),
                 ]
             )
     threads = document["loads_threads"]
-    page.say(f"loading in a fresh process, {threads} thread{'s' if threads > 1 else ''}")
+    page.say(f"loading in a fresh process, {on_threads(threads)}; ratio of creating, cache warm")
     headers = {"engine": "left", " cache": "left"}
-    headers |= dict.fromkeys(["import", "create", "first run", "create again", "peak"], "right")
+    headers |= dict.fromkeys(
+        ["import", "create", "first run", "create again", "ratio", "peak"], "right"
+    )
     page.tell(table(headers, rows))
     page.say("")

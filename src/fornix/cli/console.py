@@ -7,6 +7,7 @@ broken, so that it can be searched and cut. Text from models is always escaped (
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from fornix.cli.command import printable
@@ -93,6 +94,28 @@ def echo_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
+STEPS = "fornix.progress"
+"""The logger to which whatever takes long says what it is at, at level INFO."""
+
+
+class Steps(logging.Handler):
+    """Shows what the last record says; two numbers in it are how far, and of how many."""
+
+    def __init__(self, display: Progress, task: TaskID) -> None:
+        super().__init__()
+        self.display, self.task = display, task
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Change the bar."""
+        match record.args:
+            case (int(done), int(total)):
+                far: tuple[int, int | None] = (done, total)
+            case _:
+                far = (0, None)
+        text = record.getMessage()
+        self.display.update(self.task, description=text, completed=far[0], total=far[1])
+
+
 @contextmanager
 def progress(description: str) -> Iterator[None]:
     """A bar on stderr while the block runs, once it takes long, if stderr is a terminal."""
@@ -102,13 +125,19 @@ def progress(description: str) -> Iterator[None]:
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     display = Progress(*columns, console=page, transient=True)
-    display.add_task(description, total=None)
+    steps = Steps(display, display.add_task(description, total=None))
+    log = logging.getLogger(STEPS)
+    level = log.level
+    log.addHandler(steps)
+    log.setLevel(logging.INFO)
     timer = threading.Timer(PATIENCE, display.start)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
+        log.removeHandler(steps)
+        log.setLevel(level)
         timer.cancel()
         timer.join()
         if display.live.is_started:

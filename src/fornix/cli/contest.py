@@ -10,6 +10,7 @@ printed is the business of `bench`.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -24,6 +25,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+
+progress = logging.getLogger("fornix.progress")
 
 ENGINES = ("fornix", "onnxruntime", "openvino", "torch")
 """Engines that can take part, this one first."""
@@ -437,11 +440,13 @@ class Table:
         ready = []
         with written(task.feeds) as feeds:
             for seat in self.seats:
+                progress.info("loading in %s, %s", seat.engine, on_threads(seat.threads))
                 try:
                     seat.load(task, feeds)
                     ready.append(seat)
                 except EngineError as error:
                     errors[seat.engine] = error
+            progress.info("taking turns, %s", on_threads(self.settings.threads))
             take_turns(ready, self.settings.seconds, self.settings.patience)
             results = {seat.engine: seat.results(str(Path(feeds).parent)) for seat in ready}
         own = next((seat.timing for seat in ready if seat.engine == "fornix"), None)
@@ -467,6 +472,11 @@ class Table:
             document |= {"ratio": middle, "ratio_quartiles": [low, high]}
             document["ratio_of_minima"] = min(seat.timing.runs) / min(own.runs)
         return document
+
+
+def on_threads(threads: int) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 def apart(
@@ -496,15 +506,20 @@ def loads(task: Task, settings: Settings, place: Place) -> dict[str, dict[str, A
     told: dict[str, dict[str, Any]] = {}
     with written(task.feeds) as feeds:
         for engine in (name for name in settings.engines if name != "torch"):
+            progress.info("loading in a fresh process of %s", engine)
             try:
                 cold = fresh_load(engine, settings.threads, task, feeds, place)
             except EngineError:
                 continue
             told[engine] = {"cold": cold.document()}
+        progress.info("loading again, cache filled")
         turns = [
             {engine: fresh_load(engine, settings.threads, task, feeds, place) for engine in told}
             for _ in range(settings.loads)
         ]
     for engine, entry in told.items():
         entry["warm"] = median_load([turn[engine] for turn in turns]).document()
+    if own := told.get("fornix"):
+        for entry in told.values():
+            entry["create_ratio"] = entry["warm"]["create"] / own["warm"]["create"]
     return told
