@@ -136,8 +136,9 @@ def write(source: Computation, target: Target) -> list[Emitted]:
     pieces = schedule(source, target)
     work = works(stores(source), [piece.stores for piece in pieces])
     for piece, share in zip(pieces, work, strict=True):
-        outputs = tuple(dict.fromkeys(s.buffer for s in piece.stores))
-        inputs = tuple(b for b in reads(piece.stores) if b not in outputs)
+        made = dict.fromkeys(s.buffer for s in piece.stores)
+        outputs = tuple(b for b in made if b not in piece.nest.scratch)
+        inputs = tuple(b for b in reads(piece.stores) if b not in made)
         symbols = symbols_of(piece)
         arguments = (*inputs, *outputs)
         code = emit(piece.nest, arguments, symbols, target)

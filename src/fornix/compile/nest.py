@@ -16,12 +16,16 @@ from fornix.ir.loops import Buffer, Load, Reduce, Scalar, Variable
 
 @dataclass(frozen=True)
 class Put:
-    """``buffer[address] = value``, or the old element combined with ``value`` by ``op``."""
+    """``buffer[address] = value``, or the old element combined with ``value`` by ``op``.
+
+    Nothing is written where `guard` does not hold, which is the same along the vector axis.
+    """
 
     buffer: Buffer
     address: DimLike
     value: Scalar
     op: str | None = None
+    guard: Scalar | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,20 @@ class Chunks:
     axes: tuple[Variable, ...]
     body: Block
     grain: int = 1
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """``body`` for ``count`` combinations of ``axes`` in their order, from number ``first`` on.
+
+    `number` counts them.
+    """
+
+    axes: tuple[Variable, ...]
+    number: Variable
+    first: DimLike
+    count: DimLike
+    body: Block
 
 
 @dataclass(frozen=True)
@@ -140,7 +158,9 @@ class Turn:
     put: Put
 
 
-Statement: TypeAlias = "Put | Loop | Lanes | Chunks | ChunkedLanes | Fold | Tile | Patch | Turn"
+Statement: TypeAlias = (
+    "Put | Loop | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Tile | Patch | Turn"
+)
 Block: TypeAlias = tuple[Statement, ...]
 
 

@@ -35,7 +35,9 @@ def load(em: Emitter, e: Load, unit: int) -> Value:
     step = stride(em, e.address)
     if step == 0 and guard is None:
         return _load_one(em, e, None)
-    if step and 1 <= step <= MAX_STRIDE:
+    if step == 1 and guard is not None and not guard.is_vector and unit not in em.masks:
+        value = _load_or_default(em, e, guard, unit)
+    elif step and 1 <= step <= MAX_STRIDE:
         value = _load_strided(em, e, step, em.mask_of(unit, guard), unit)
     else:
         value = _gather(em, e, em.mask_of(unit, guard), unit)
@@ -119,6 +121,30 @@ def _to_register(em: Emitter, v: Value, dtype: DType) -> Value:
     return Value(em.put(v.depth, f"icmp ne {kind} {v.text}, {zero}"), v.is_vector, v.depth)
 
 
+def _load_or_default(em: Emitter, e: Load, guard: Value, unit: int) -> Value:
+    """Neighbouring elements if ``guard`` holds, for all lanes alike: chosen by their address."""
+    kind = f"<{em.lanes} x {memory_type(e.dtype)}>"
+    where = address(em, e.buffer, e.address, unit * em.lanes)
+    other = _spare(em, em.lanes * size_of(e.dtype), f"{kind} splat ({_element(e)})")
+    depth = max(where.depth, em.barrier, guard.depth)
+    pointer = em.put(depth, f"select i1 {guard.text}, ptr {where.text}, ptr {other}")
+    return Value(
+        em.put(depth, f"load {kind}, ptr {pointer}, align {size_of(e.dtype)}"), True, depth
+    )
+
+
+def _spare(em: Emitter, size: int, content: str) -> str:
+    """A pointer to memory of the kernel's own that holds ``content``, or what was put there."""
+    key = ("spare", size, content)
+    found = em.find(key)
+    if found is None:
+        text = em.stack(size)
+        if content:
+            em.do(f"store {content}, ptr {text}", 0)
+        found = em.remember(key, Value(text, False, 0))
+    return found.text
+
+
 def _load_strided(em: Emitter, e: Load, step: int, mask: Value | None, unit: int) -> Value:
     """Elements ``step`` apart: one wide load, of which every ``step``-th is kept."""
     where = address(em, e.buffer, e.address, unit * em.lanes * step)
@@ -136,7 +162,7 @@ def _load_wide(
     count = em.lanes * step
     wide = f"<{count} x {element}>"
     lanes = _spread(em, mask, step, depth)
-    default = f"splat ({element} {_memory_literal(e)})"
+    default = f"splat ({_element(e)})"
     text = em.call(
         depth,
         wide,
@@ -167,10 +193,11 @@ def _spread(em: Emitter, mask: Value | None, step: int, depth: int) -> str:
     return em.put(depth, f"shufflevector {kinds}")
 
 
-def _memory_literal(e: Scalar) -> str:
-    """What lanes hold that are not loaded."""
+def _element(e: Scalar) -> str:
+    """What lanes hold that are not loaded, with its type."""
     default = e.default if isinstance(e, Load) else 0
-    return str(int(default)) if e.dtype is BOOL else literal(default, e.dtype)
+    text = str(int(default)) if e.dtype is BOOL else literal(default, e.dtype)
+    return f"{memory_type(e.dtype)} {text}"
 
 
 def _pointers(em: Emitter, buffer: Buffer, place: DimLike, unit: int) -> Value:
@@ -198,7 +225,7 @@ def _gather_at(em: Emitter, e: Scalar, where: Value, mask: Value | None, depth: 
         (f"<{em.lanes} x ptr>", where.text),
         ("i32", str(size_of(e.dtype))),
         (em.type(BOOL, is_vector=True), mask.text if mask else "splat (i1 true)"),
-        (kind, f"splat ({memory_type(e.dtype)} {_memory_literal(e)})"),
+        (kind, f"splat ({_element(e)})"),
     )
     return Value(text, True, depth)
 
@@ -209,7 +236,7 @@ def store(em: Emitter, put: Put, unit: int) -> None:
     value = em.value(put.value, unit)
     size = size_of(buffer.dtype)
     if not em.depends(place):
-        where = address(em, buffer, place)
+        where = _guarded(em, put, address(em, buffer, place))
         if put.op is not None:
             value = _combined(em, put, where, value, unit)
         text = _to_memory(em, value, buffer.dtype)
@@ -217,7 +244,7 @@ def store(em: Emitter, put: Put, unit: int) -> None:
         return
     mask = em.masks.get(unit)
     if stride(em, place) == 1:
-        where = address(em, buffer, place, unit * em.lanes)
+        where = _guarded(em, put, address(em, buffer, place, unit * em.lanes))
     else:
         where = _pointers(em, buffer, place, unit)
     value = Value(em.splat(value, buffer.dtype), True, value.depth)
@@ -233,6 +260,17 @@ def store(em: Emitter, put: Put, unit: int) -> None:
     places = (f"<{em.lanes} x ptr>" if where.is_vector else "ptr", where.text)
     function = f"llvm.masked.{what}.{suffix(kind)}.{suffix(places[0])}"
     em.call(em.top, "void", function, (kind, text), places, ("i32", str(size)), lanes)
+
+
+def _guarded(em: Emitter, put: Put, where: Value) -> Value:
+    """``where``, or memory of no use where the guard of ``put`` does not hold."""
+    if put.guard is None:
+        return where
+    guard = em.value(put.guard)
+    unused = _spare(em, em.lanes * size_of(put.buffer.dtype), "")
+    depth = max(where.depth, guard.depth)
+    text = em.put(depth, f"select i1 {guard.text}, ptr {where.text}, ptr {unused}")
+    return Value(text, False, depth)
 
 
 def _combined(em: Emitter, put: Put, where: Value, new: Value, unit: int) -> Value:

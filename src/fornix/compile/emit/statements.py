@@ -21,6 +21,7 @@ from fornix.compile.nest import (
     Patch,
     Put,
     Statement,
+    Stretch,
     Tile,
     Turn,
 )
@@ -53,6 +54,8 @@ def _statement(em: Emitter, statement: Statement) -> None:
             )
         case Chunks():
             _chunks(em, statement)
+        case Stretch():
+            _stretch(em, statement)
         case ChunkedLanes():
             _chunked_lanes(em, statement)
         case Fold():
@@ -233,24 +236,42 @@ def _pieces(em: Emitter, extent: DimLike, grain: int) -> Value:
 
 
 def _chunks(em: Emitter, chunks: Chunks) -> None:
-    """One loop over all combinations of the axes, taken apart by division."""
+    """One loop over all combinations of the axes."""
     count: DimLike = 1
     for axis in chunks.axes:
         count = count * axis.extent
     low, high = _share(em, em.dim(count))
 
     def turn(i: str, _: list[str]) -> Sequence[str]:
-        rest = i
-        for axis in reversed(chunks.axes[1:]):
-            extent = em.dim(axis.extent).text
-            em.places[axis] = Value(em.put(em.top, f"urem i64 {rest}, {extent}"), False, em.top)
-            rest = em.put(em.top, f"udiv i64 {rest}, {extent}")
-        if chunks.axes:
-            em.places[chunks.axes[0]] = Value(rest, False, em.top)
+        _take_apart(em, chunks.axes, i)
         run(em, chunks.body)
         return []
 
     em.loop(low.text, high.text, 1, [], turn, is_sure=False)
+
+
+def _take_apart(em: Emitter, axes: Sequence[Variable], number: str) -> None:
+    """Give ``axes`` their values in combination ``number``, by division."""
+    rest = number
+    for axis in reversed(axes[1:]):
+        extent = em.dim(axis.extent).text
+        em.places[axis] = Value(em.put(em.top, f"urem i64 {rest}, {extent}"), False, em.top)
+        rest = em.put(em.top, f"udiv i64 {rest}, {extent}")
+    if axes:
+        em.places[axes[0]] = Value(rest, False, em.top)
+
+
+def _stretch(em: Emitter, stretch: Stretch) -> None:
+    first = em.dim(stretch.first).text
+
+    def turn(i: str, _: list[str]) -> Sequence[str]:
+        em.places[stretch.number] = Value(i, False, em.top)
+        _take_apart(em, stretch.axes, em.put(em.top, f"add i64 {first}, {i}"))
+        run(em, stretch.body)
+        return []
+
+    count = em.dim(stretch.count).text
+    em.loop("0", count, 1, [], turn, is_sure=surely_runs(stretch.count))
 
 
 def _chunked_lanes(em: Emitter, lanes: ChunkedLanes) -> None:

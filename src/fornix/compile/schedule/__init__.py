@@ -16,6 +16,7 @@ from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import scan_nest, update_nest
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.turned import turned_nest
+from fornix.compile.schedule.winograd import Stage, winograd_stages
 from fornix.compile.target import Target
 from fornix.errors import NotSupported
 from fornix.ir.dim import DimLike
@@ -50,18 +51,35 @@ def schedule(source: Computation, target: Target) -> list[Piece]:
     raise NotSupported(f"{type(source).__name__} has no native code")
 
 
+def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | None:
+    """The nests of ``store`` if it is a convolution that a schedule of its own serves."""
+    conv = convolution(store)
+    if conv is None:
+        return None
+    stages = winograd_stages(conv, target, lanes)
+    if stages is None:
+        direct = direct_convolution(conv, target, lanes)
+        if direct is None:
+            return None
+        first, rest, nest = direct
+        stages = [*first, Stage(nest, (rest,))]
+    pieces: list[Piece] = []
+    for stage in stages:
+        if isinstance(stage, Store):
+            pieces += _of_store(stage, target)
+        else:
+            pieces.append(Piece(stage.nest, stage.stores))
+    return pieces
+
+
 def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     lanes = lanes_of(store, target)
     if 0 in [a.extent for a in store.axes]:
         yield Piece(Nest("map", (), lanes), (store,))
         return
-    found = convolution(store)
-    direct = None if found is None else direct_convolution(found, target, lanes)
-    if direct is not None:
-        first, rest, nest = direct
-        for other in first:
-            yield from _of_store(other, target)
-        yield Piece(nest, (rest,))
+    pieces = _of_convolution(store, target, lanes)
+    if pieces is not None:
+        yield from pieces
         return
     store = normal(store)
     product = contraction(store)

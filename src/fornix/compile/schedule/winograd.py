@@ -1,0 +1,421 @@
+"""Winograd's convolution: transforms and matrix products, in vectors of channels.
+
+Decides how the stages of `compile.winograd` run. Images and results are handled in vectors of
+channels; where they do not lie in memory like that, copies that do come first or last, and take
+padding and epilogue with them. Weights are transformed once, when a session is made. For position
+p in a tile, tile t, channel c and filter f, the stages hand on
+
+    filters[p, panel, c, f]    images[p, t, c]    products[p, t, f]
+
+Where the last two are small, each stage is a kernel. Where they are large, one kernel does all
+stages for a block of tiles after the other, in scratch memory that stays in the cache.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fornix.compile.convolution import Convolution
+from fornix.compile.cost import accesses, stride_of
+from fornix.compile.kernel import SCRATCH_ALIGNMENT
+from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Stretch, Tile
+from fornix.compile.target import Target
+from fornix.compile.winograd import TAPS, Matrix, Winograd, best, both_ways
+from fornix.dtype import FLOAT32, FLOAT64
+from fornix.ir.dim import DimLike, ceildiv, known, minimum
+from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.loops import (
+    TRUE,
+    Buffer,
+    Constant,
+    Load,
+    Reduce,
+    Scalar,
+    Store,
+    Variable,
+    apply,
+    cast,
+    guarded,
+    index,
+    load,
+    replace,
+    substitute_scalar,
+)
+from fornix.ir.loops.scalar import select
+
+UNITS = 2
+"""Vectors of filters in a panel: with as many rows as `HEIGHTS` says, 24 accumulators."""
+HEIGHTS = {32: 12, 16: 6}
+"""Rows of a tile of the products at most, by the number of vector registers."""
+ROW_BLOCK = 16
+"""Tiles of rows in a chunk of the products."""
+ALIASING = 256
+"""Elements; rows that lie a multiple of this apart share few lines of a cache."""
+STAGED_BYTES = 6 << 20
+"""Of images and products, up to which a shared cache holds them from stage to stage."""
+FILTERS_BYTES = 5 << 20
+"""Of transformed filters, up to which they can be read again for each block of tiles."""
+SCRATCH_BYTES = 384 << 10
+"""Of images and products of a block of tiles: they stay in the cache of a core."""
+
+_SERIAL = itertools.count()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A nest and the stores that it executes."""
+
+    nest: Nest
+    stores: tuple[Store, ...]
+
+
+def winograd_stages(conv: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
+    """What has to be done for ``conv``, in order; stores are left to other schedules.
+
+    None if another schedule serves it better.
+    """
+    algorithm = _algorithm(conv, target, lanes)
+    return None if algorithm is None else _Stages(conv, algorithm, target, lanes).found()
+
+
+def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None:
+    """What computes ``conv``; None if that is another schedule."""
+    if conv.has_groups or len(conv.channels) != 1 or len(conv.spatial) != 2:
+        return None
+    if any((s.taps, s.stride, s.dilation) != (TAPS, 1, 1) for s in conv.spatial):
+        return None
+    axes = {*conv.batch, conv.filter, *(s.out for s in conv.spatial)}
+    stored = [isinstance(e.buffer.source, Constant) for e in accesses([conv.weights])]
+    if set(conv.store.axes) != axes or not target.fuses or not all(stored):
+        return None
+    if conv.sum.dtype is not FLOAT32 or conv.store.buffer.dtype is not FLOAT32:
+        return None
+    height, width = (known(s.out.extent) for s in conv.spatial)
+    channels, filters = known(conv.channels[0].extent), known(conv.filter.extent)
+    if height is None or width is None or channels is None or filters is None:
+        return None
+    return best((height, width), channels, filters, lanes)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The inner loops of a stage, what they write, and the axes for which it is written."""
+
+    body: Block
+    puts: tuple[Put, ...]
+    axes: tuple[Variable, ...]
+
+
+class _Stages:
+    """The stages of one convolution, and the axes and buffers that they share."""
+
+    def __init__(self, conv: Convolution, algorithm: Winograd, target: Target, lanes: int) -> None:
+        self.conv, self.algorithm, self.lanes = conv, algorithm, lanes
+        width = UNITS * lanes
+        (self.channel,) = conv.channels
+        counts = [ceildiv(s.out.extent, algorithm.out) for s in conv.spatial]
+        self.tile_axes = tuple(Variable(f"t{k}", n) for k, n in enumerate(counts))
+        self.outer = (*conv.batch, *self.tile_axes)
+        self.position = Variable("e", algorithm.positions)
+        self.block = Variable("b", ceildiv(self.channel.extent, lanes))
+        self.panel = Variable("p", ceildiv(conv.filter.extent, width))
+        self.unit, self.lane = Variable("u", UNITS), Variable("l", lanes)
+        self.at_channel = self.block.dim * lanes + self.lane.dim
+        self.at_filter = (self.panel.dim * UNITS + self.unit.dim) * lanes + self.lane.dim
+        self.tiles, self.tile = _combined(self.outer)
+        self.first_column: DimLike = self.panel.dim * width
+        rows, columns = self.tiles, self.panel.extent * width
+        count, _ = _combined(self.tile_axes)
+        most = HEIGHTS[32 if target.vector_registers >= 32 else 16]
+        self.size = self._block_size(count, most)
+        if self.size is not None:
+            self.number = Variable("i", self.size)
+            self.tile, self.first_column = self.number.dim, 0
+            rows, count, columns = self.size, self.size, width
+        self.row = Variable("t", rows)
+        self.height = _height(count, most)
+        places, depth = algorithm.positions, self.block.extent * lanes
+        shape = (places, self.panel.extent, self.channel.extent, width)
+        self.filters = _buffer("filters", shape)
+        self.images = _buffer("images", (places, rows, _spread(depth, lanes)))
+        self.products = _buffer("products", (places, rows, _spread(columns, lanes)))
+
+    def _block_size(self, tiles: DimLike, most: int) -> int | None:
+        """Tiles of a block for which one kernel does all stages; None if each has its own."""
+        depth, width = self.block.extent * self.lanes, UNITS * self.lanes
+        of_column = 4 * self.algorithm.positions
+        columns = self.panel.extent * width
+        filters = known(of_column * self.channel.extent * columns)
+        staged, scratch = (
+            known(of_column * tiles * (depth + columns)),
+            known(of_column * (depth + width)),
+        )
+        if filters is None or staged is None or scratch is None:
+            return None
+        if staged <= STAGED_BYTES or filters > FILTERS_BYTES:
+            return None
+        return max(SCRATCH_BYTES // (scratch * most), 1) * most
+
+    def found(self) -> list[Stage | Store]:
+        """The stages in their order."""
+        before, image = self._image()
+        after, results = self._results()
+        filters, images = self._filters(), self._images(image)
+        prepared = self._kernel((self.panel, self.channel), filters.body, (filters,))
+        together = self._staged if self.size is None else self._blocked
+        return [*before, prepared, *together(images, results), *after]
+
+    def _staged(self, images: _Part, results: _Part) -> list[Stage]:
+        """A kernel for each stage."""
+        rows = ROW_BLOCK * self.height
+        slab = Variable("q", ceildiv(self.tiles, rows))
+        first = slab.dim * rows
+        products = self._products(first, minimum(first + rows, self.tiles))
+        body = (Loop(self.panel, results.body),)
+        return [
+            self._kernel(self.outer, images.body, (images,)),
+            self._kernel((self.position, self.panel, slab), products.body, (products,)),
+            self._kernel(self.outer, body, (results,)),
+        ]
+
+    def _blocked(self, images: _Part, results: _Part) -> list[Stage]:
+        """One kernel that does all stages for a block of tiles, then for the next."""
+        size = self.size or 1
+        turn = Variable("q", ceildiv(self.tiles, size))
+        first = turn.dim * size
+        count = minimum(size, self.tiles - first)
+
+        def each(part: _Part) -> Stretch:
+            return Stretch(self.outer, self.number, first, count, part.body)
+
+        products = self._products(0, size)
+        inner = (Loop(self.position, products.body), each(results))
+        body = (each(images), Loop(self.panel, inner))
+        return [self._kernel((turn,), body, (images, products, results))]
+
+    def _kernel(self, outer: tuple[Variable, ...], body: Block, parts: Sequence[_Part]) -> Stage:
+        """``body`` in chunks of ``outer``, which does ``parts``; what these share is scratch."""
+        parallel, _ = _combined(outer)
+        stores = tuple(
+            Store(p.buffer, part.axes, p.address, p.value) for part in parts for p in part.puts
+        )
+        for store in stores:
+            store.buffer.source = store.buffer.source or store  # the first one stands for all
+        scratch: dict[Buffer, DimLike] = {}
+        size: DimLike = 0
+        for buffer in (self.images, self.products) if len(parts) > 1 else ():
+            scratch[buffer] = size
+            size = size + ceildiv(buffer.elements * 4, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
+        chunks = (Chunks(outer, body),)
+        return Stage(Nest("winograd", chunks, self.lanes, parallel, scratch, size), stores)
+
+    # ── filters
+
+    def _filters(self) -> _Part:
+        """``G w Gᵀ``, computed in double precision, for it is computed once."""
+        inside = apply("lt", index(self.at_filter), index(self.conv.filter.extent))
+        rows, columns = (s.tap for s in self.conv.spatial)
+
+        def tap(i: int, j: int) -> Scalar:
+            values: dict[Atom, DimLike] = {self.conv.filter: self.at_filter}
+            values |= {axis: k for axis, k in ((rows, i), (columns, j)) if axis is not None}
+            value = substitute_scalar(self.conv.weights, values)
+            return cast(select(inside, guarded(value, inside), 0), FLOAT64)
+
+        taps = [[tap(i, j) for j in range(TAPS)] for i in range(TAPS)]
+        values = both_ways(self.algorithm.filters, taps)
+        values = [[cast(value, FLOAT32) for value in row] for row in values]
+        column = self.unit.dim * self.lanes + self.lane.dim
+        puts = _puts(self.filters, (self.panel.dim, self.channel.dim, column), values)
+        body = (Loop(self.unit, (Lanes(self.lane, 1, puts),)),)
+        return _Part(body, puts, (self.panel, self.channel, self.unit, self.lane))
+
+    # ── images
+
+    def _image(self) -> tuple[list[Store], Matrix]:
+        """What is read for a tile, and what has to be copied before, to read it in vectors."""
+        image = substitute_scalar(self.conv.image, {self.channel: self.at_channel})
+        is_whole = known(self.channel.extent % self.lanes) == 0
+        if is_whole and isinstance(image, Load) and _is_contiguous(image, self.lane):
+            edge = range(self.algorithm.edge)
+            return [], [[self._element(image, (i, j)) for j in edge] for i in edge]
+        return self._copied()
+
+    def _element(self, image: Scalar, place: tuple[int, int]) -> Scalar:
+        """``image`` at a place of a tile, 0 beyond what any result reads."""
+        values: dict[Atom, DimLike] = {}
+        inside: Scalar = TRUE
+        for s, tile, k in zip(self.conv.spatial, self.tile_axes, place, strict=True):
+            values[s.place] = tile.dim * self.algorithm.out + k
+            inside &= apply("lt", index(values[s.place]), index(s.place.extent))
+        return guarded(substitute_scalar(image, values), inside)
+
+    def _copied(self) -> tuple[list[Store], Matrix]:
+        """A copy of the image, padded to whole tiles, in blocks of channels."""
+        conv = self.conv
+        edges = [t.extent * self.algorithm.out + TAPS - 1 for t in self.tile_axes]
+        places = tuple(Variable(s.place.name, n) for s, n in zip(conv.spatial, edges, strict=True))
+        inside = apply("lt", index(self.at_channel), index(self.channel.extent))
+        values: dict[Atom, DimLike] = {self.channel: self.at_channel}
+        for s, place in zip(conv.spatial, places, strict=True):
+            values[s.place] = place.dim
+            inside &= apply("lt", index(place), index(s.place.extent))
+        value = guarded(substitute_scalar(conv.image, values), inside)
+        if not isinstance(value, Load):
+            value = select(inside, value, 0)
+        copy = _stored("image", (*conv.batch, self.block, *places, self.lane), value)
+        around = tuple(a.dim for a in conv.batch)
+
+        def element(i: int, j: int) -> Scalar:
+            y, x = (t.dim * self.algorithm.out for t in self.tile_axes)
+            place = (*around, self.block.dim, y + i, x + j, self.lane.dim)
+            return load(copy.buffer, copy.buffer.address(place))
+
+        edge = range(self.algorithm.edge)
+        return [copy], [[element(i, j) for j in edge] for i in edge]
+
+    def _images(self, image: Matrix) -> _Part:
+        """``Bᵀ d B``."""
+        values = both_ways(self.algorithm.images, image)
+        puts = _puts(self.images, (self.tile, self.at_channel), values)
+        body = (Loop(self.block, (Lanes(self.lane, 1, puts),)),)
+        return _Part(body, puts, (*self.outer, self.block, self.lane))
+
+    # ── products
+
+    def _products(self, first: DimLike, end: DimLike) -> _Part:
+        """For one position and panel: tiles by channels times channels by filters."""
+        column = Variable("j", UNITS * self.lanes)
+        where, k, row = self.position.dim, self.channel, self.row
+        left = load(self.images, self.images.address((where, row.dim, k.dim)))
+        right = load(self.filters, self.filters.address((where, self.panel.dim, k.dim, column.dim)))
+        total = Reduce("sum", (k,), left * right)
+        place = (where, row.dim, self.first_column + column.dim)
+        put = Put(self.products, self.products.address(place), total)
+        tile = Tile(
+            result=total,
+            row=row,
+            rows=(first, end, row.extent),
+            height=self.height,
+            column=column,
+            width=column.extent,
+            units=UNITS,
+            is_padded=True,
+            put=put,
+        )
+        return _Part((tile,), (put,), (self.position, self.panel, row, column))
+
+    # ── results
+
+    def _results(self) -> tuple[list[Store], _Part]:
+        """``Aᵀ t A`` and what follows the sum, or, where that has to be apart, what is left."""
+        conv = self.conv
+        hole = load(_buffer("sum", ()), 0)
+        value = replace(conv.store.value, {conv.sum: hole})
+        store = Store(conv.store.buffer, conv.store.axes, conv.store.address, value)
+        after: list[Store] = []
+        if not self._is_in_vectors(store, hole):
+            after, store = self._separate(store, hole)
+        column = self.first_column + self.unit.dim * self.lanes + self.lane.dim
+        edge = self.algorithm.edge
+
+        def product(i: int, j: int) -> Scalar:
+            place = (i * edge + j, self.tile, column)
+            return load(self.products, self.products.address(place))
+
+        found = [[product(i, j) for j in range(edge)] for i in range(edge)]
+        puts = tuple(
+            self._result(store, (i, j), hole, total)
+            for i, row in enumerate(both_ways(self.algorithm.results, found))
+            for j, total in enumerate(row)
+        )
+        body = (Loop(self.unit, (Lanes(self.lane, 1, puts),)),)
+        return after, _Part(body, puts, (*self.outer, self.panel, self.unit, self.lane))
+
+    def _is_in_vectors(self, store: Store, hole: Scalar) -> bool:
+        """Whether filters that are neighbours lie side by side in all that ``store`` touches."""
+        if known(self.conv.filter.extent % self.lanes) != 0:
+            return False
+        values: dict[Atom, DimLike] = {self.conv.filter: self.at_filter}
+        moved = accesses([substitute_scalar(store.value, values)])
+        address = substitute(store.address, values, {})
+        return stride_of(address, self.lane) == 1 and all(
+            e is hole or self.lane not in e.variables or _is_contiguous(e, self.lane) for e in moved
+        )
+
+    def _separate(self, store: Store, hole: Scalar) -> tuple[list[Store], Store]:
+        """``store`` reading sums from memory, and the store that puts them there in vectors."""
+        conv, lanes = self.conv, self.lanes
+        outs = [s.out for s in conv.spatial]
+        blocks = self.panel.extent * UNITS
+        extents = [*(a.extent for a in conv.batch), blocks, *(a.extent for a in outs), lanes]
+        sums = _buffer("sums", extents)
+        f = conv.filter.dim
+        place = (*(a.dim for a in conv.batch), f // lanes, *(a.dim for a in outs), f % lanes)
+        address = sums.address(place)
+        value = replace(store.value, {hole: load(sums, address)})
+        rest = Store(store.buffer, store.axes, store.address, value)
+        return [rest], Store(sums, store.axes, address, hole)
+
+    def _result(self, store: Store, place: tuple[int, int], hole: Scalar, total: Scalar) -> Put:
+        """The result at ``place`` of a tile, with ``total`` for its sum, if there is one."""
+        values: dict[Atom, DimLike] = {self.conv.filter: self.at_filter}
+        first = self.at_filter - self.lane.dim
+        inside = apply("lt", index(first), index(self.conv.filter.extent))
+        for s, tile, k in zip(self.conv.spatial, self.tile_axes, place, strict=True):
+            values[s.out] = tile.dim * self.algorithm.out + k
+            inside &= apply("lt", index(values[s.out]), index(s.out.extent))
+        value = guarded(substitute_scalar(store.value, values), inside)
+        value = replace(value, {guarded(hole, inside): total})
+        address = substitute(store.address, values, {})
+        return Put(store.buffer, address, value, guard=None if inside is TRUE else inside)
+
+
+def _combined(axes: Sequence[Variable]) -> tuple[DimLike, DimLike]:
+    """How many combinations of ``axes`` there are, and the number of the present one."""
+    count: DimLike = 1
+    number: DimLike = 0
+    for axis in axes:
+        count, number = count * axis.extent, number * axis.extent + axis.dim
+    return count, number
+
+
+def _is_contiguous(e: Load, axis: Variable) -> bool:
+    """Whether ``e`` reads neighbouring elements along ``axis``, all of them or none."""
+    return stride_of(e.address, axis) == 1 and all(axis not in guard.variables for guard in e.args)
+
+
+def _puts(buffer: Buffer, place: tuple[DimLike, ...], values: Matrix) -> tuple[Put, ...]:
+    """``values`` at ``place``, one for each position in a tile."""
+    flat = [value for row in values for value in row]
+    return tuple(Put(buffer, buffer.address((p, *place)), value) for p, value in enumerate(flat))
+
+
+def _buffer(name: str, shape: Sequence[DimLike]) -> Buffer:
+    return Buffer(f"{name}#{next(_SERIAL)}", shape, FLOAT32)
+
+
+def _stored(name: str, axes: Sequence[Variable], value: Scalar) -> Store:
+    """``value`` in memory of its own."""
+    buffer = _buffer(name, [a.extent for a in axes])
+    fresh = [Variable(a.name, a.extent) for a in axes]
+    value = substitute_scalar(value, {a: f.dim for a, f in zip(axes, fresh, strict=True)})
+    store = Store(buffer, tuple(fresh), buffer.address(tuple(f.dim for f in fresh)), value)
+    buffer.source = store
+    return store
+
+
+def _spread(extent: DimLike, lanes: int) -> DimLike:
+    """The length of a row of ``extent`` elements, such that rows do not share lines of a cache."""
+    return extent + lanes if known(extent % ALIASING) == 0 else extent
+
+
+def _height(rows: DimLike, most: int) -> int:
+    """Rows of a tile of the products: tiles are of one height, so it is to divide the rows."""
+    count = known(rows)
+    return most if count is None else -(-count // -(-count // most))
+
+
+__all__ = ["Stage", "winograd_stages"]
