@@ -19,6 +19,7 @@ from fornix.ir.graph import Graph
 from fornix.ir.loops import Tensor, compute
 from fornix.ops import scalar as s
 from fornix.ops.along import mapped
+from fornix.ops.attention_bodies import attention_body, flex_attention_body
 from fornix.ops.attention_loops import (
     LoopVisibility,
     lower_average,
@@ -62,6 +63,9 @@ Attention = (
                          => (Y: T1, present_key: T1?, present_value: T2?,
                              qk_matmul_output: T1?)""")
 )  # fmt: skip
+
+
+Attention.body(since=23)(attention_body)
 
 
 @Attention.infer
@@ -385,6 +389,9 @@ FlexAttention = op(
                      (Q: T1, K: T1, V: T1) => (Y: T1)""",
     since=1, domain="ai.onnx.preview", T1=FLOAT | BF16,
 ).opaque("its scores and weights pass through graphs")  # fmt: skip
+
+
+FlexAttention.body(since=1)(flex_attention_body)
 
 
 @FlexAttention.infer

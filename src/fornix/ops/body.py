@@ -7,16 +7,25 @@ a text that begins with its own header may say otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from fornix.format.messages import ModelProto
-from fornix.format.text import parse_function
+from fornix.format.messages import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+)
+from fornix.format.text import parse_function, print_node
 from fornix.ir.load import from_message
+from fornix.ir.nesting import inner_graphs, own_values
+from fornix.ir.writing import Writer
 from fornix.ops.call import BodyNode, call_rule
 
 if TYPE_CHECKING:
-    from fornix.ir.graph import Function
+    from fornix.ir.graph import Function, Graph
     from fornix.ops.schema import Schema
     from fornix.ops.signature import FormalAttribute
 
@@ -57,6 +66,35 @@ def function_of(node: BodyNode) -> Function | None:
     """`body_text` as a function, which nodes of one text share; it is not to be changed."""
     text = body_text(node)
     return None if text is None else _parsed(text)
+
+
+def inlined(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> str:
+    """The nodes of ``graph`` in text: they read the body's ``inputs`` and give its ``outputs``.
+
+    The graph's own name goes ahead of every name inside, so that none meets one of the body.
+    """
+    copy = graph.clone()
+    for inner in (copy, *inner_graphs(copy)):
+        for value in own_values(inner):
+            value.name = f"{graph.name or 'graph'}/{value.name}"
+    message = GraphProto()
+    Writer().graph(message, copy, 0)
+    nodes = [
+        *map(_identity, inputs, (value.name for value in copy.inputs)),
+        *map(_constant, message.initializer),
+        *message.node,
+        *map(_identity, (value.name for value in copy.outputs), outputs),
+    ]
+    return "\n".join(print_node(node, exact=False) for node in nodes)
+
+
+def _identity(source: str, target: str) -> NodeProto:
+    return NodeProto(op_type="Identity", input=[source], output=[target])
+
+
+def _constant(tensor: TensorProto) -> NodeProto:
+    value = AttributeProto(name="value", type=AttributeProto.TENSOR, t=tensor)
+    return NodeProto(op_type="Constant", output=[tensor.name], attribute=[value])
 
 
 @cache

@@ -113,10 +113,32 @@ class BodyNode(NodeView):
     """Attributes, completed by the schema's defaults."""
     given: tuple[bool, ...]
     """Which inputs are there, in order."""
+    types: tuple[Type | None, ...] = ()
+    """Types of the inputs, as far as they are known."""
 
     def has(self, index: int) -> bool:
         """Whether the input at ``index`` is given."""
         return index < len(self.given) and self.given[index]
+
+    def type(self, index: int) -> Type | None:
+        """The type of the input at ``index``, if it is known."""
+        return self.types[index] if index < len(self.types) else None
+
+    def rank(self, index: int) -> int | None:
+        """The rank of the input at ``index``, if it is known."""
+        shape = getattr(self.type(index), "shape", None)
+        return None if shape is None else len(shape)
+
+    def dtype(self, index: int) -> DType:
+        """The element type of the input at ``index``; raises NotSupported if it is not known."""
+        found = self.type(index)
+        if isinstance(found, TensorType) and found.dtype is not None:
+            return found.dtype
+        name = self.schema.formal_input(index).name
+        raise NotSupported(
+            f"the body of {self.schema.name} depends on the element type of {name}, "
+            "which is not known"
+        )
 
 
 class NotLowered(Exception):

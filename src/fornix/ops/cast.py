@@ -15,7 +15,7 @@ from fornix.ir.dim import less
 from fornix.ir.loops import Tensor, bitcast, compute
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import TensorType
-from fornix.ops.call import LowerNode
+from fornix.ops.call import BodyNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor
@@ -168,6 +168,20 @@ def lower_cast_like(
 ) -> Tensor:
     target = target_type.dtype
     return _lowered(input, target, node, saturate=saturate, round_mode=round_mode)
+
+
+@CastLike.body(since=15)
+def cast_like_body(*, node: BodyNode) -> str:
+    defaults = {"saturate": "int = 1", "round_mode": 'string = "up"'}
+    taken = {name: text for name, text in defaults.items() if name in node.schema.attributes}
+    header = ", ".join(f"{name}: {text}" for name, text in taken.items())
+    handed = "".join(f", {name}: {text.split()[0]} = @{name}" for name, text in taken.items())
+    return f"""<domain: "", opset_import: ["": {node.version}]>
+        CastLike {f"<{header}>" if header else ""} (input, target_type) => (output)
+        {{
+            output = Cast <to = {node.dtype(1).code}{handed}> (input)
+        }}
+    """
 
 
 BITS = (TENSOR - STRINGS) | F8 | I4 | I2 | BF16 | E8M0 | F4

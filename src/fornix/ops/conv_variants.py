@@ -17,7 +17,7 @@ from fornix.dtype import BOOL
 from fornix.errors import NotSupported, require
 from fornix.ir.dim import DimLike, equal, is_nonnegative, known
 from fornix.ir.loops import TRUE, Scalar, Tensor, apply, cast, compute, index, reduce, select
-from fornix.ops.call import InferNode, LowerNode
+from fornix.ops.call import BodyNode, InferNode, LowerNode
 from fornix.ops.conv import add_bias, check_bias, conv_taps, convolve
 from fornix.ops.fact import Array, Fact, UnknownRank, dims_of, tensor
 from fornix.ops.geometry import listed, row_major, shape_text
@@ -389,6 +389,51 @@ def causal_conv(
         y = y / (1 + np.exp(-y))
     present = sequence[:, :, sequence.shape[2] - taps + 1 :]
     return y.astype(input.dtype, copy=False), present
+
+
+@CausalConvWithState.body(since=27)
+def causal_conv_body(*, node: BodyNode) -> str:
+    padded = """
+        Missing = Sub (Taps, One)
+        Pads = Concat <axis = 0> (Missing, Zero)
+        Time = Constant <value_ints = [2]> ()
+        Sequence = Pad (input, Pads, , Time)"""
+    sequence = "Sequence = Concat <axis = 2> (past_state, input)" if node.has(3) else padded
+    shifted = """
+        WideBias = Cast <to = 1> (bias)
+        Shift = Unsqueeze (WideBias, One)
+        Shifted = Add (Sums, Shift)"""
+    activated = """
+        Gate = Sigmoid (Shifted)
+        Activated = Mul (Shifted, Gate)"""
+    plain_text = "Activated = Identity (Shifted)"
+    return f"""
+        Zero = Constant <value_ints = [0]> ()
+        One = Constant <value_ints = [1]> ()
+        Length = Shape <start = 2> (input)
+        Taps = Shape <start = 2> (weight)
+        {sequence}
+        Start = Constant <value_int = 0> ()
+        Next = Constant <value_int = 1> ()
+        Steps = Squeeze (Length)
+        Reach = Squeeze (Taps)
+        Places = Range (Start, Steps, Next)
+        Rows = Unsqueeze (Places, One)
+        Columns = Range (Start, Reach, Next)
+        Windows = Add (Rows, Columns)
+        Wide = Cast <to = 1> (Sequence)
+        Seen = Gather <axis = 2> (Wide, Windows)
+        Factors = Cast <to = 1> (weight)
+        Products = Mul (Seen, Factors)
+        Along = Constant <value_ints = [3]> ()
+        Sums = ReduceSum <keepdims = 0> (Products, Along)
+        {shifted if node.has(2) else "Shifted = Identity (Sums)"}
+        {plain_text if node.attributes["activation"] == "none" else activated}
+        output = CastLike (Activated, input)
+        End = Constant <value_ints = [9223372036854775807]> ()
+        Axis = Constant <value_ints = [2]> ()
+        present_state = Slice (Sequence, Length, End, Axis)
+    """
 
 
 @CausalConvWithState.lower

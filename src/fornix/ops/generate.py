@@ -15,7 +15,7 @@ from fornix.ir.loops import Tensor, apply, cast, compute, const, index
 from fornix.ir.loops import constant as loop_constant
 from fornix.ir.tensor import ArrayTensor, SparseTensor
 from fornix.ir.types import TensorType
-from fornix.ops.call import InferNode, LowerNode
+from fornix.ops.call import BodyNode, InferNode, LowerNode
 from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, dims_of, static, tensor, unranked
 from fornix.ops.geometry import listed, shape_text, single
 from fornix.ops.op import op
@@ -275,6 +275,46 @@ def lower_range(
     first, step = (cast(x[(0,) * x.rank], wide) for x in (start, delta))
     values = compute(node.shape(), lambda i: first + cast(index(i), wide) * step)
     return cast_tensor(values, start.dtype)
+
+
+@Range.body(since=11)
+def range_body(*, node: BodyNode) -> str:
+    dtype = node.dtype(0)
+    is_narrow = dtype.is_float and dtype.bits < FLOAT32.bits
+    widens = is_narrow and node.attributes.get("stash_type") == FLOAT32.code
+    # Of integers the quotient is cut: one less than a whole step is added for the step begun last.
+    count = (
+        """
+        Ratio = Div (Span, Step)
+        Up = Ceil (Ratio)"""
+        if dtype.is_float
+        else """
+        Direction = Sign (Step)
+        Rest = Sub (Step, Direction)
+        Reach = Add (Span, Rest)
+        Up = Div (Reach, Step)"""
+    )
+    exact = 11 if dtype.is_float else 7
+    return f"""
+        First = Cast <to = {exact}> (start)
+        Last = Cast <to = {exact}> (limit)
+        Step = Cast <to = {exact}> (delta)
+        Span = Sub (Last, First){count}
+        Found = Cast <to = 7> (Up)
+        None = Constant <value_int = 0> ()
+        Count = Max (Found, None)
+        Flat = Constant <value_ints = [-1]> ()
+        Extent = Reshape (Count, Flat)
+        Ones = ConstantOfShape <value = int64[1] {{1}}> (Extent)
+        Places = NonZero (Ones)
+        Row = Reshape (Places, Flat)
+        Origin = Cast <to = {FLOAT32.code if widens else dtype.code}> (start)
+        Pace = CastLike (delta, Origin)
+        Times = CastLike (Row, Origin)
+        Offsets = Mul (Times, Pace)
+        Values = Add (Origin, Offsets)
+        output = CastLike (Values, start)
+    """
 
 
 def _steps(start: Array, limit: Array, delta: Array) -> int:

@@ -23,6 +23,7 @@ from fornix.ir.loops import (
     reduce,
     select,
 )
+from fornix.ops.call import BodyNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
@@ -89,6 +90,65 @@ def lower_negative_log_likelihood_loss(
     return cast_tensor(loss, input.dtype)
 
 
+@NegativeLogLikelihoodLoss.body(since=12)
+def negative_log_likelihood_loss_body(*, node: BodyNode) -> str:
+    return f"""
+        Scores = Cast <to = {_wide_code(node)}> (input)
+        {_picked_body(node, "target", "weight")}
+        loss = CastLike (Result, input)
+    """
+
+
+def _wide_code(node: BodyNode) -> int:
+    """The number of the type that the scores are computed in."""
+    return wide_dtype(node.dtype(0)).code
+
+
+def _picked_body(node: BodyNode, target: str, weight: str) -> str:
+    """`_picked_loss` of ``Scores`` in text; it gives ``Result``."""
+    classes = f"""
+        Skipped = Equal ({target}, Other)
+        Class = Where (Skipped, Start, {target})"""
+    counted = """
+        Picked = Where (Skipped, Nothing, Column)
+        Share = Where (Skipped, Nothing, Each)"""
+    everything = """
+        Picked = Identity (Column)
+        Share = Identity (Each)"""
+    weighted = f"""
+        Wide = CastLike ({weight}, Scores)
+        Each = Gather (Wide, Class)"""
+    evenly = f"""
+        Extents = Shape ({target})
+        Ones = ConstantOfShape <value = float[1] {{1}}> (Extents)
+        Each = CastLike (Ones, Scores)"""
+    results = {
+        "none": "Result = Identity (Losses)",
+        "sum": "Result = ReduceSum <keepdims = 0> (Losses)",
+        "mean": """Total = ReduceSum <keepdims = 0> (Losses)
+        Shares = ReduceSum <keepdims = 0> (Share)
+        Result = Div (Total, Shares)""",
+    }
+    ignores = "ignore_index" in node.attributes
+    given = "Constant <value_int: int = @ignore_index> ()"
+    return f"""
+        Zero = Constant <value_float = 0.0> ()
+        Nothing = CastLike (Zero, Scores)
+        Start = CastLike (Zero, {target})
+        Ignored = {given if ignores else "Identity (Start)"}
+        Other = CastLike (Ignored, {target})
+        {classes if ignores else f"Class = Identity ({target})"}
+        Along = Constant <value_ints = [1]> ()
+        Index = Unsqueeze (Class, Along)
+        Columns = GatherElements <axis = 1> (Scores, Index)
+        Column = Squeeze (Columns, Along)
+        {weighted if node.has(2) else evenly}
+        {counted if ignores else everything}
+        Gains = Mul (Share, Picked)
+        Losses = Neg (Gains)
+        {results[str(node.attributes["reduction"])]}"""
+
+
 SoftmaxCrossEntropyLoss = (
     op("""SoftmaxCrossEntropyLoss <ignore_index: int?, reduction: string = "mean">
                                   (scores: T, labels: Tind, weights: T?)
@@ -148,6 +208,17 @@ def lower_softmax_cross_entropy_loss(
     log_prob = lower_log_softmax(cast_tensor(scores, wide_dtype(scores.dtype)), axis=1)
     output = _lower_picked_loss(log_prob, labels, weights, ignore_index, reduction)
     return cast_tensor(output, scores.dtype), cast_tensor(log_prob, scores.dtype)
+
+
+@SoftmaxCrossEntropyLoss.body(since=12)
+def softmax_cross_entropy_loss_body(*, node: BodyNode) -> str:
+    return f"""
+        Given = Cast <to = {_wide_code(node)}> (scores)
+        Scores = LogSoftmax <axis = 1> (Given)
+        {_picked_body(node, "labels", "weights")}
+        output = CastLike (Result, scores)
+        log_prob = CastLike (Scores, scores)
+    """
 
 
 def _infer_loss(scores: Fact, target: Fact, weight: Fact | None, reduction: str) -> Fact:

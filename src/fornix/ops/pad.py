@@ -24,7 +24,7 @@ from fornix.ops.adapt import (
     input_to_attribute,
     stored,
 )
-from fornix.ops.call import InferNode, LowerNode
+from fornix.ops.call import BodyNode, InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import listed, normalize_axes, shape_text, single
 from fornix.ops.op import op
@@ -321,6 +321,33 @@ def lower_center_crop_pad(
         extents,
         lambda *i: input_data.get(tuple(k - b for k, b in zip(i, befores, strict=True)), False),
     )
+
+
+@CenterCropPad.body(since=18)
+def center_crop_pad_body(*, node: BodyNode) -> str:
+    chosen = """
+        Axes = Constant <value_ints: ints = @axes> ()
+        Old = Gather (Extents, Axes)"""
+    is_told = "axes" in node.attributes
+    return f"""
+        Extents = Shape (input_data)
+        {chosen if is_told else "Old = Identity (Extents)"}
+        New = Cast <to = 7> (shape)
+        Growth = Sub (New, Old)
+        Zero = Constant <value_ints = [0]> ()
+        Two = Constant <value_ints = [2]> ()
+        Added = Max (Growth, Zero)
+        Before = Div (Added, Two)
+        After = Sub (Added, Before)
+        Pads = Concat <axis = 0> (Before, After)
+        Loss = Neg (Growth)
+        Removed = Max (Loss, Zero)
+        Start = Div (Removed, Two)
+        Kept = Min (Old, New)
+        End = Add (Start, Kept)
+        Cropped = Slice (input_data, Start, End{", Axes" if is_told else ""})
+        output_data = Pad (Cropped, Pads{", , Axes" if is_told else ""})
+    """
 
 
 def _crop_axes(rank: int, axes: Sequence[int] | None) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from fornix.cast import convert
 from fornix.dtype import DType
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike
-from fornix.ops.call import RunNode
+from fornix.ops.call import BodyNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
@@ -167,6 +167,18 @@ def random_uniform_like(
     """
     numbers = generator(seed, node).uniform(low, high, input.shape)
     return _as_dtype(numbers, _result_dtype(input, dtype))
+
+
+@Bernoulli.body(since=15)
+def bernoulli_body(*, node: BodyNode) -> str:
+    seed = ", seed: float = @seed" if "seed" in node.attributes else ""
+    is_told = "dtype" in node.attributes
+    return f"""
+        Chance = Cast <to = 11> (input)
+        Drawn = RandomUniformLike <dtype = 11{seed}> (Chance)
+        Hit = Less (Drawn, Chance)
+        output = {"Cast <to: int = @dtype> (Hit)" if is_told else "CastLike (Hit, input)"}
+    """
 
 
 @Bernoulli.kernel

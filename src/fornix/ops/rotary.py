@@ -9,7 +9,7 @@ import numpy as np
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, divide, equal, known
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, index, select
-from fornix.ops.call import LowerNode
+from fornix.ops.call import BodyNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
@@ -98,6 +98,68 @@ def rotary_embedding(
     y[..., one] = a * cos - b * sin
     y[..., other] = a * sin + b * cos
     return y.reshape(X.shape).astype(X.dtype, copy=False)
+
+
+@RotaryEmbedding.body(since=23)
+def rotary_embedding_body(*, node: BodyNode) -> str:
+    is_split = (node.rank(0) or (3 if "num_heads" in node.attributes else 4)) == 4
+    size = node.attributes["rotary_embedding_dim"]
+    split = """
+        Count = Constant <value_int: int = @num_heads> ()
+        Heads = Unsqueeze (Count, Zero)
+        Division = Concat <axis = 0> (Zero, Zero, Heads, Minus)
+        Divided = Reshape (Wide, Division)
+        Whole = Transpose <perm = [0, 2, 1, 3]> (Divided)"""
+    part = """
+        Place = Constant <value_int: int = @rotary_embedding_dim> ()
+        Border = Unsqueeze (Place, Zero)
+        Rotated = Slice (Whole, Zero, Border, Last)
+        Rest = Slice (Whole, Border, End, Last)"""
+    pairs = """
+        Two = Constant <value_ints = [2]> ()
+        First = Slice (Rotated, Zero, End, Last, Two)
+        Second = Slice (Rotated, One, End, Last, Two)"""
+    angles = """
+        Cos = Gather (cos_cache, position_ids)
+        Sin = Gather (sin_cache, position_ids)"""
+    together = """
+        FirstOf = Unsqueeze (NewFirst, Four)
+        SecondOf = Unsqueeze (NewSecond, Four)
+        Pairs = Concat <axis = 4> (FirstOf, SecondOf)
+        Extents = Shape (Rotated)
+        Turned = Reshape <allowzero = 1> (Pairs, Extents)"""
+    joined = """
+        Back = Transpose <perm = [0, 2, 1, 3]> (Result)
+        Form = Shape (X)
+        Joined = Reshape <allowzero = 1> (Back, Form)"""
+    is_paired = bool(node.attributes["interleaved"])
+    return f"""
+        Zero = Constant <value_ints = [0]> ()
+        One = Constant <value_ints = [1]> ()
+        Last = Constant <value_ints = [3]> ()
+        Four = Constant <value_ints = [4]> ()
+        Minus = Constant <value_ints = [-1]> ()
+        End = Constant <value_ints = [9223372036854775807]> ()
+        Wide = Cast <to = 1> (X)
+        {"Whole = Identity (Wide)" if is_split else split}
+        {part if size else "Rotated = Identity (Whole)"}
+        {pairs if is_paired else "First, Second = Split <axis = 3, num_outputs = 2> (Rotated)"}
+        {angles if node.has(3) else "Cos = Identity (cos_cache) Sin = Identity (sin_cache)"}
+        WideCos = Cast <to = 1> (Cos)
+        WideSin = Cast <to = 1> (Sin)
+        Cosines = Unsqueeze (WideCos, One)
+        Sines = Unsqueeze (WideSin, One)
+        FirstCos = Mul (First, Cosines)
+        SecondSin = Mul (Second, Sines)
+        NewFirst = Sub (FirstCos, SecondSin)
+        FirstSin = Mul (First, Sines)
+        SecondCos = Mul (Second, Cosines)
+        NewSecond = Add (FirstSin, SecondCos)
+        {together if is_paired else "Turned = Concat <axis = 3> (NewFirst, NewSecond)"}
+        {"Result = Concat <axis = 3> (Turned, Rest)" if size else "Result = Identity (Turned)"}
+        {"Joined = Identity (Result)" if is_split else joined}
+        Y = CastLike (Joined, X)
+    """
 
 
 @RotaryEmbedding.lower

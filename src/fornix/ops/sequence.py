@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from fornix.dtype import FLOAT32, INT64, DType
-from fornix.errors import Fail, require
+from fornix.errors import Fail, NotSupported, SchemaError, require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Graph
 from fornix.ir.types import SequenceType, TensorType, Type
-from fornix.ops.call import InferNode, RunNode
+from fornix.ops.call import BodyNode, InferNode, RunNode
 from fornix.ops.fact import Array, Fact, dims_of, join_types, tensor, unranked
 from fornix.ops.geometry import listed, normalize_axis, shape_text, single, unified
 from fornix.ops.move import concat
@@ -301,6 +301,66 @@ def infer_sequence_map(*inputs: Fact, body: Graph, node: InferNode) -> tuple[Fac
         Fact(fact.type.elem) if isinstance(fact.type, SequenceType) else fact for fact in inputs
     ]
     return tuple(Fact(SequenceType(fact.type)) for fact in node.infer_body(body, samples))
+
+
+@SequenceMap.body(since=17)
+def sequence_map_body(*, node: BodyNode) -> str:
+    # Reading text takes a good part of the package, which operators are made without.
+    from fornix.ops.body import inlined  # noqa: PLC0415
+
+    graph = node.attributes["body"]
+    if not isinstance(graph, Graph):
+        raise SchemaError(f"SequenceMap-17: body must be a graph, found {type(graph).__name__}")
+    inputs, read, steps = [f"x{k}" for k in range(len(node.given))], [], []
+    for k, name in enumerate(inputs):
+        is_walked = _is_walked(node, k)
+        read.append(f"element{k}" if is_walked else name)
+        steps += [f"element{k} = SequenceAt ({name}, place)"] if is_walked else []
+    places = range(len(graph.outputs))
+    starts, before, after, results, outputs = (
+        [f"{name}{k}" for k in places] for name in ("none", "before", "after", "result", "y")
+    )
+    empty = [
+        f"{name} = SequenceEmpty <dtype = {_element_code(value.type)}> ()"
+        for name, value in zip(starts, graph.outputs, strict=True)
+    ]
+    grown = [f"after{k} = SequenceInsert (before{k}, result{k})" for k in places]
+    return f"""<domain: "", opset_import: ["": {node.opset}]>
+        SequenceMap <body: graph> ({", ".join(inputs)}) => ({", ".join(outputs)})
+        {{
+            Count = SequenceLength (x0)
+            True = Constant <value = bool {{1}}> ()
+            {" ".join(empty)}
+            {", ".join(outputs)} = Loop <body = each (place, go, {", ".join(before)})
+                                           => (goes, {", ".join(after)})
+            {{
+                goes = Identity (go)
+                {" ".join(steps)}
+                {inlined(graph, read, results)}
+                {" ".join(grown)}
+            }}> (Count, True, {", ".join(starts)})
+        }}
+    """
+
+
+def _is_walked(node: BodyNode, index: int) -> bool:
+    """Whether an input of SequenceMap is a sequence."""
+    found = node.type(index)
+    if index and found is None:
+        raise NotSupported(
+            f"the body of SequenceMap depends on the type of input {index}, which is not known"
+        )
+    return index == 0 or isinstance(found, SequenceType)
+
+
+def _element_code(type_: Type | None) -> int:
+    dtype = type_.dtype if isinstance(type_, TensorType) else None
+    if dtype is None:
+        raise NotSupported(
+            "the body of SequenceMap depends on the element types of its graph's outputs, "
+            f"found {type_ or 'none'}"
+        )
+    return dtype.code
 
 
 @SequenceMap.kernel

@@ -13,6 +13,7 @@ from fornix.dtype import INT64
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.loops import Scalar, Tensor, compute, const, gathered, index, select
+from fornix.ops.call import BodyNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text, single, unified
 from fornix.ops.op import op
@@ -65,6 +66,35 @@ def lower_depth_to_space(input: Tensor, *, blocksize: int, mode: str = "DCR") ->
         return input[i, channel, y // b, x // b]
 
     return compute((n, depth, h * b, w * b), at)
+
+
+@DepthToSpace.body(since=28)
+def depth_to_space_body(*, node: BodyNode) -> str:
+    is_dcr = node.attributes["mode"] == "DCR"
+    apart = "N, Block, Block, Depth, H, W" if is_dcr else "N, Depth, Block, Block, H, W"
+    order = "[0, 3, 4, 1, 5, 2]" if is_dcr else "[0, 1, 4, 2, 5, 3]"
+    return f"""
+        {PICTURE}
+        Area = Mul (Block, Block)
+        Depth = Div (C, Area)
+        Height = Mul (H, Block)
+        Width = Mul (W, Block)
+        Apart = Concat <axis = 0> ({apart})
+        Blocks = Reshape <allowzero = 1> (input, Apart)
+        Ordered = Transpose <perm = {order}> (Blocks)
+        Joined = Concat <axis = 0> (N, Depth, Height, Width)
+        output = Reshape <allowzero = 1> (Ordered, Joined)
+    """
+
+
+PICTURE = """
+        Side = Constant <value_int: int = @blocksize> ()
+        First = Constant <value_ints = [0]> ()
+        Block = Unsqueeze (Side, First)
+        Extents = Shape (input)
+        N, C, H, W = Split <num_outputs = 4> (Extents)
+"""
+"""How bodies call the extents of a picture and the sides of its blocks."""
 
 
 def _check_picture(shape: Sequence[DimLike], blocksize: int, mode: str) -> None:
@@ -126,6 +156,23 @@ def lower_space_to_depth(input: Tensor, *, blocksize: int, mode: str = "DCR") ->
         return input[i, depth, y * b + block // b, x * b + block % b]
 
     return compute((n, c * b * b, h // b, w // b), at)
+
+
+@SpaceToDepth.body(since=28)
+def space_to_depth_body(*, node: BodyNode) -> str:
+    order = "[0, 3, 5, 1, 2, 4]" if node.attributes["mode"] == "DCR" else "[0, 1, 3, 5, 2, 4]"
+    return f"""
+        {PICTURE}
+        Rows = Div (H, Block)
+        Columns = Div (W, Block)
+        Area = Mul (Block, Block)
+        Depth = Mul (C, Area)
+        Apart = Concat <axis = 0> (N, C, Rows, Block, Columns, Block)
+        Blocks = Reshape <allowzero = 1> (input, Apart)
+        Ordered = Transpose <perm = {order}> (Blocks)
+        Joined = Concat <axis = 0> (N, Depth, Rows, Columns)
+        output = Reshape <allowzero = 1> (Ordered, Joined)
+    """
 
 
 ReverseSequence = (

@@ -64,6 +64,7 @@ def _function(node: Node, model: Model, make: Make) -> Function | None:
             wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
             attributes=bind_attributes(schema, plain_attributes(node.attributes, {})),
             given=tuple(value is not None for value in node.inputs),
+            types=tuple(None if v is None else make.knowledge.fact(v).type for v in node.inputs),
         )
     )
     if body is None:
