@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fornix.cli import contest, worker
-from fornix.cli.bench import task_of
+from fornix.cli.bench import task_of, tell_loads
+from fornix.cli.console import Page
 from fornix.cli.contest import (
     Place,
     Seat,
@@ -95,6 +96,16 @@ def test_an_engine_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_
     with Table(settings, Place(paths=[str(tmp_path / "hidden")])) as table:
         (entry,) = table.measure(task(tmp_path))
     assert entry["missing"] is True
+
+
+def test_loads_are_told_also_without_fornix(capsys: pytest.CaptureFixture[str]) -> None:
+    load = dict.fromkeys(["import", "create", "first_run", "create_again"], 0.5)
+    warm = {"warm": {**load, "peak_bytes": None}}
+    with_ratio = {**warm, "create_ratio": 1.25}
+    tell_loads({"loads": {"onnxruntime": warm}, "loads_threads": 1}, Page())
+    assert "onnxruntime" in capsys.readouterr().out
+    tell_loads({"loads": {"onnxruntime": with_ratio}, "loads_threads": 2}, Page())
+    assert "1.25" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -288,6 +288,7 @@ def tell_loads(document: Mapping[str, Any], page: Page) -> None:
     columns = ("import", "create", "first_run", "create_again")
     rows: list[list[str | Text]] = []
     for engine, kinds in document["loads"].items():
+        ratio = None if engine == "fornix" else kinds.get("create_ratio")
         for kind in ("cold", "warm") if engine == "fornix" else ("warm",):
             load = kinds[kind]
             peak = load["peak_bytes"]
@@ -296,7 +297,7 @@ def tell_loads(document: Mapping[str, Any], page: Page) -> None:
                     styled(engine, "bold"),
                     kind if engine == "fornix" else "",
                     *(time_text(load[key]) for key in columns),
-                    "" if engine == "fornix" else f"{kinds['create_ratio']:.2f}",
+                    "" if ratio is None else f"{ratio:.2f}",
                     "" if peak is None else size_text(peak),
                 ]
             )
