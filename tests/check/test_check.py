@@ -426,12 +426,11 @@ def test_tensors_above_the_limit_are_told() -> None:
     assert "initializer 'digit_weight'" in [finding.subject for finding in found]
 
 
-def test_a_part_that_breaks_down_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_breaks_down_is_a_finding() -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no way")
 
-    monkeypatch.setattr("fornix.check.model.PARTS", (fail,))
-    (found,) = check_model(fornix.load(DIGITS))
+    (found,) = check_model(fornix.load(DIGITS), parts=[fail])
     assert str(found) == "fornix: fail could not be completed: RuntimeError: no way"
 
 

@@ -7,7 +7,7 @@ can be loaded makes the checker fail: a part that cannot go on becomes a finding
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fornix.check.finding import Finding, Findings, Severity
 from fornix.check.functions import check_functions
@@ -26,7 +26,9 @@ from fornix.ir.load import from_message
 Source = Model | ModelProto | str | os.PathLike[str]
 """What can be checked; also a model message of the `onnx` package."""
 
-PARTS: tuple[Callable[[Model, Findings, Limits], None], ...] = (
+Part = Callable[[Model, Findings, Limits], None]
+
+PARTS: tuple[Part, ...] = (
     check_header,
     check_functions,
     check_names,
@@ -36,10 +38,12 @@ PARTS: tuple[Callable[[Model, Findings, Limits], None], ...] = (
 )
 
 
-def check_model(model: Model, *, limits: Limits = DEFAULT) -> list[Finding]:
+def check_model(
+    model: Model, *, limits: Limits = DEFAULT, parts: Sequence[Part] = PARTS
+) -> list[Finding]:
     """Everything that is wrong with ``model``, and what is right but should be known."""
     findings = Findings()
-    for part in PARTS:
+    for part in parts:
         try:
             part(model, findings, limits)
         except Exception as error:  # noqa: BLE001 - whatever a model provokes is a finding
@@ -48,10 +52,13 @@ def check_model(model: Model, *, limits: Limits = DEFAULT) -> list[Finding]:
     return findings.all
 
 
-def check(model: Source, *, limits: Limits = DEFAULT) -> list[Finding]:
+def check(
+    model: Source, *, limits: Limits = DEFAULT, parts: Sequence[Part] = PARTS
+) -> list[Finding]:
     """The warnings about a model, given as a path, a message or as IR.
 
-    Raises ValidationError with every error, a line each, if the model breaks the standard.
+    Raises ValidationError with every error, a line each, if the model breaks the standard as far as
+    ``parts`` look.
     """
     label = "model"
     if isinstance(model, str | os.PathLike):
@@ -59,7 +66,7 @@ def check(model: Source, *, limits: Limits = DEFAULT) -> list[Finding]:
         model = load(model, limits=limits)
     elif not isinstance(model, Model):
         model = from_message(model, limits=limits)
-    findings = check_model(model, limits=limits)
+    findings = check_model(model, limits=limits, parts=parts)
     errors = [str(finding) for finding in findings if finding.severity is Severity.ERROR]
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"

@@ -17,6 +17,9 @@ from fornix.ir.graph import Function, Model, Node
 from fornix.ops.call import bind_attributes, check_arity, check_kinds
 from fornix.ops.schema import Schema
 
+NO_OPERATOR = "the standard has no such operator and the model no such function"
+"""What the checker says of operators of other domains."""
+
 
 def check_nodes(model: Model, findings: Findings, _limits: Limits) -> None:
     """Note what is wrong with each node, in every graph and function."""
@@ -66,9 +69,7 @@ class Scope:
     def operator(self, node: Node, opset: int, where: str) -> None:
         """Check a node of an operator against the schema in force."""
         if not ops.find(node.domain, node.op_type) and node.domain not in LATEST:
-            self.findings.warn(
-                where, "the standard has no such operator and the model no such function"
-            )
+            self.findings.warn(where, NO_OPERATOR)
             return
         homes = [domain for domain, name in ops.operators() if name == node.op_type]
         if homes and not ops.find(node.domain, node.op_type):

@@ -1,0 +1,209 @@
+"""What `onnx.checker` offers: whether models and their parts keep to the standard.
+
+The checker is `fornix.check`'s, which tells of everything at once; a part is checked inside a model
+that holds nothing else. ``full_check`` adds types and shapes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from fornix.check import check
+from fornix.check.finding import Findings, Severity
+from fornix.check.functions import check_functions
+from fornix.check.header import LATEST, check_end
+from fornix.check.model import PARTS, Part
+from fornix.check.names import check_names
+from fornix.check.nodes import NO_OPERATOR, check_nodes
+from fornix.check.tensors import check_tensors
+from fornix.check.types import check_types
+from fornix.errors import FormatError, ValidationError
+from fornix.format.messages import (
+    IR_VERSION,
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    OperatorSetIdProto,
+    SparseTensorProto,
+    TensorProto,
+    ValueInfoProto,
+    own,
+)
+from fornix.ir.files import load
+from fornix.ir.load import from_message
+
+__all__ = [
+    "DEFAULT_CONTEXT",
+    "LEXICAL_SCOPE_CONTEXT",
+    "MAXIMUM_PROTOBUF",
+    "C",
+    "CheckerContext",
+    "LexicalScopeContext",
+    "ValidationError",
+    "check_attribute",
+    "check_function",
+    "check_graph",
+    "check_model",
+    "check_node",
+    "check_sparse_tensor",
+    "check_tensor",
+    "check_value_info",
+]
+
+_M = TypeVar("_M", bound=Message)
+
+MAXIMUM_PROTOBUF = 2**31 - 1
+"""Bytes that one message may have."""
+
+
+class CheckerContext:
+    """The versions that parts of models are checked for."""
+
+    def __init__(self) -> None:
+        self.ir_version = IR_VERSION
+        self.opset_imports: Mapping[str, int] = {"": LATEST[""]}
+
+
+class LexicalScopeContext:
+    """Names of outer graphs; parts may read any."""
+
+
+C = SimpleNamespace(CheckerContext=CheckerContext, LexicalScopeContext=LexicalScopeContext)
+"""What the `onnx` package has in C++."""
+
+DEFAULT_CONTEXT = CheckerContext()
+LEXICAL_SCOPE_CONTEXT = LexicalScopeContext()
+
+
+def check_model(
+    model: ModelProto | str | bytes | os.PathLike[str],
+    full_check: bool = False,
+    skip_opset_compatibility_check: bool = False,
+    check_custom_domain: bool = False,
+) -> None:
+    """Raise ValidationError, with everything that is wrong, unless ``model`` keeps to the standard.
+
+    ``model`` is a message, bytes or a path. ``full_check`` adds types and shapes;
+    ``check_custom_domain`` wants every operator to be known; ``skip_opset_compatibility_check``
+    admits opsets that are newer than the standard's newest.
+    """
+    if isinstance(model, bytes):
+        source = load(BytesIO(model))
+    elif isinstance(model, str | os.PathLike):
+        source = load(model)
+    else:
+        source = from_message(_own(model, ModelProto))
+    if skip_opset_compatibility_check:
+        known = source.opset_imports.items()
+        source.opset_imports = {d: min(opset, LATEST.get(d, opset)) for d, opset in known}
+    parts = [part for part in PARTS if full_check or part is not check_types]
+    findings = check(source, parts=parts)
+    unknown = [str(finding) for finding in findings if finding.message == NO_OPERATOR]
+    if check_custom_domain and unknown:
+        raise ValidationError("\n  ".join(["model: every operator must be known", *unknown]))
+
+
+def check_graph(
+    graph: GraphProto,
+    ctx: CheckerContext = DEFAULT_CONTEXT,
+    lexical_scope_ctx: LexicalScopeContext = LEXICAL_SCOPE_CONTEXT,
+) -> None:
+    """Raise ValidationError unless ``graph`` keeps to the standard; it may read outer names."""
+    ours = _own(graph, GraphProto)
+    if not ours.name:
+        raise ValidationError("graph: a name is required, found none")
+    _check(ctx, (check_names, check_nodes, check_tensors), graph=ours)
+
+
+def check_function(
+    function: FunctionProto,
+    ctx: CheckerContext | None = None,
+    lexical_scope_ctx: LexicalScopeContext = LEXICAL_SCOPE_CONTEXT,
+) -> None:
+    """Raise ValidationError unless ``function`` keeps to the standard."""
+    parts = (check_functions, check_names, check_nodes, check_tensors)
+    _check(ctx or DEFAULT_CONTEXT, parts, functions=[_own(function, FunctionProto)])
+
+
+def check_node(
+    node: NodeProto,
+    ctx: CheckerContext = DEFAULT_CONTEXT,
+    lexical_scope_ctx: LexicalScopeContext = LEXICAL_SCOPE_CONTEXT,
+) -> None:
+    """Raise ValidationError unless ``node`` is as its operator's schema says."""
+    graph = GraphProto(name="g", node=[_own(node, NodeProto)])
+    _check(ctx, (check_nodes, check_tensors), graph=graph)
+
+
+def check_attribute(
+    attr: AttributeProto,
+    ctx: CheckerContext = DEFAULT_CONTEXT,
+    lexical_scope_ctx: LexicalScopeContext = LEXICAL_SCOPE_CONTEXT,
+) -> None:
+    """Raise ValidationError unless ``attr`` has a name, a type, and data of that type."""
+    ours = _own(attr, AttributeProto)
+    if not ours.name:
+        raise ValidationError("attribute: a name is required, found none")
+    if not ours.type:
+        raise ValidationError(f"attribute '{ours.name}': a type is required, found none")
+    node = NodeProto(op_type="Node", domain=_ANY, attribute=[ours])
+    _check(ctx, (check_nodes, check_tensors), graph=GraphProto(name="g", node=[node]))
+
+
+def check_tensor(tensor: TensorProto, ctx: CheckerContext = DEFAULT_CONTEXT) -> None:
+    """Raise ValidationError unless ``tensor`` has the payload that its dims and type require."""
+    ours = _own(tensor, TensorProto)
+    _check(ctx, (check_tensors,), graph=GraphProto(name="g", initializer=[ours]))
+
+
+def check_sparse_tensor(sparse: SparseTensorProto, ctx: CheckerContext = DEFAULT_CONTEXT) -> None:
+    """Raise ValidationError unless the values and indices of ``sparse`` fit each other."""
+    ours = _own(sparse, SparseTensorProto)
+    _check(ctx, (check_tensors,), graph=GraphProto(name="g", sparse_initializer=[ours]))
+
+
+def check_value_info(
+    value_info: ValueInfoProto,
+    ctx: CheckerContext = DEFAULT_CONTEXT,
+) -> None:
+    """Raise ValidationError unless ``value_info`` has a name and a type."""
+    ours = _own(value_info, ValueInfoProto)
+    if not ours.name:
+        raise ValidationError("value: a name is required, found none")
+    [value] = from_message(ModelProto(graph=GraphProto(input=[ours]))).graph.inputs
+    findings = Findings()
+    check_end(f"value '{value.name}'", value, findings)
+    errors = [str(found) for found in findings.all if found.severity is Severity.ERROR]
+    if errors:
+        raise ValidationError("\n".join(errors))
+
+
+_ANY = "fornix.any"
+"""A domain of which nothing is known."""
+
+
+def _check(ctx: CheckerContext, parts: Sequence[Part], **content: Any) -> None:
+    """Check a model that holds nothing but ``content``."""
+    imports = {_ANY: 1, **ctx.opset_imports}
+    message = ModelProto(
+        ir_version=ctx.ir_version,
+        opset_import=[OperatorSetIdProto(domain=d, version=v) for d, v in imports.items()],
+        **content,
+    )
+    check(message, parts=parts)
+
+
+def _own(source: object, kind: type[_M]) -> _M:
+    """``source`` as a message of fornix; raises TypeError for anything else."""
+    try:
+        return own(source, kind)
+    except FormatError as error:
+        raise TypeError(str(error)) from None
