@@ -11,8 +11,10 @@ import torch
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import Fact, as_value, tensor
-from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
+from fornix.ops.window import Window
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 F32_SUM = 1e-5
 """A window's elements, of size 1, summed in another order."""
@@ -337,3 +339,49 @@ def test_max_unpool_is_lowered() -> None:
     attributes = {"kernel_shape": [2, 2], "strides": [2, 2]}
     check_lowering("MaxUnpool", [x, places], attributes)
     check_lowering("MaxUnpool", [x, places, np.array([1, 2, 7, 5])], attributes)
+
+
+# What windows far beyond the data hold: every window of twelve elements under SAME reads them all.
+REACHING = {"kernel_shape": [2**40], "auto_pad": "SAME_UPPER"}
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "wanted"),
+    [
+        ("MaxPool", REACHING, 11.0),
+        ("LpPool", {**REACHING, "p": 1}, 66.0),
+        ("AveragePool", REACHING, 5.5),
+        ("AveragePool", {**REACHING, "count_include_pad": 1}, 66 / 2**40),
+        ("MaxPool", {"kernel_shape": [10**9], "pads": [5 * 10**8, 5 * 10**8 - 12]}, 11.0),
+    ],
+)
+def test_windows_far_beyond_the_data_cost_no_more_than_the_data(
+    name: str, attributes: dict[str, Any], wanted: float
+) -> None:
+    x = np.arange(12, dtype=np.float32).reshape(1, 1, 12)
+    (y,) = run_op(name, [x], attributes)
+    np.testing.assert_allclose(y[0, 0, -1], wanted, rtol=F32_SUM)
+    check_lowering(name, [x], attributes, symbolic=False)
+
+
+def test_windows_that_may_go_far_beyond_the_data_are_left_to_the_kernel() -> None:
+    x = np.zeros((1, 1, 12), np.float32)
+    for name in ("MaxPool", "LpPool", "AveragePool"):
+        with pytest.raises(NotLowered, match="its window may go far beyond the data"):
+            lower_op(name, [x], REACHING, is_symbolic=True)
+
+
+def test_places_of_windows_far_beyond_the_data() -> None:
+    x = np.array([[[3.0, 7.0, 7.0]]], np.float32)
+    y, places = run_op("MaxPool", [x], REACHING, outputs=2)
+    assert y.tolist() == [[[7.0, 7.0, 7.0]]]
+    assert places.tolist() == [[[1, 1, 1]]]
+
+
+def test_dilated_windows_are_trimmed_to_taps_that_meet_data() -> None:
+    window = Window.of((5,), (9,), dilations=[3], pads=[13, 11], strides=[2])
+    trimmed = window.trimmed()
+    assert (window.taps, trimmed.taps, trimmed.before, trimmed.out) == ((9,), (3,), (4,), (3,))
+    meets = [(o, o * 2 + k * 3 - 13) for o in range(3) for k in range(9)]
+    kept = [(o, o * 2 + k * 3 - 4) for o in range(3) for k in range(3)]
+    assert {m for m in meets if 0 <= m[1] < 5} == {m for m in kept if 0 <= m[1] < 5}

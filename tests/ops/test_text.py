@@ -198,3 +198,22 @@ def test_no_rows_have_no_counts() -> None:
     for shape in ((0,), (0, 3)):
         wanted = np.zeros((*shape[:-1], 1), np.float32)
         check_node("TfIdfVectorizer", [np.zeros(shape, np.int64)], attributes, expected=[wanted])
+
+
+def test_skips_and_lengths_beyond_the_row_cost_nothing() -> None:
+    attributes = {
+        "max_gram_length": 2**62, "min_gram_length": 1, "max_skip_count": 2**62, "mode": "TF",
+        "ngram_counts": [0, 2], "ngram_indexes": [0, 1, 2], "pool_int64s": [2, 5, 2, 5],
+    }  # fmt: skip
+    rows = np.array([[2, 5, 5, 2, 5]], np.int64)
+    # 2 and 5 stand 1, 2 and 4 places apart and, at the end, 1 place
+    check_node("TfIdfVectorizer", [rows], attributes, expected=[np.array([[2, 3, 4]], np.float32)])
+
+
+def test_coordinates_of_grams_are_not_negative() -> None:
+    attributes = {
+        "max_gram_length": 1, "min_gram_length": 1, "max_skip_count": 0, "mode": "TF",
+        "ngram_counts": [0], "ngram_indexes": [3, -2], "pool_int64s": [2, 5],
+    }  # fmt: skip
+    with pytest.raises(ShapeError, match="ngram_indexes must not be negative, got -2"):
+        run_op("TfIdfVectorizer", [np.array([2])], attributes)

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
 
 from fornix.dtype import INT64, DType
 from fornix.errors import require
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, less, minimum
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce, select
 from fornix.ops import scalar
 from fornix.ops.along import mapped
 from fornix.ops.call import InferNode, LowerNode, RunNode
-from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.fact import Array, Fact, static, tensor
 from fornix.ops.geometry import row_major, shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype, widened
@@ -30,6 +29,7 @@ from fornix.ops.window import (
     Window,
     WindowAttributes,
     per_axis,
+    plain,
     slide,
 )
 
@@ -44,6 +44,20 @@ def pool_window(
     require(kernel_shape, "kernel_shape is required, found none")
     taps = per_axis(kernel_shape, len(x) - 2, "kernel_shape")
     return Window.of(x[2:], taps, **window)
+
+
+MOST_TAPS = 2**20
+"""Taps that loops take over data of unknown extent, where none can be trimmed."""
+
+
+def lowered_window(
+    x: Shape, kernel_shape: list[int] | None, node: LowerNode, **window: Unpack[WindowAttributes]
+) -> Window:
+    """The window of a pool, trimmed, for its loops."""
+    win = pool_window(x, kernel_shape, **window).trimmed()
+    if less(math.prod(win.taps), MOST_TAPS) is False and static(win.size) is None:
+        node.decline("its window may go far beyond the data")
+    return win
 
 
 MaxPool = (
@@ -89,7 +103,7 @@ def max_pool(
     and index −1. Indices counts row-major, with storage_order=1 column-major within a channel.
     Source: ONNX MaxPool-22.
     """
-    win = pool_window(x.shape, kernel_shape, **window)
+    win = pool_window(x.shape, kernel_shape, **window).trimmed()
     if not node.wants(1):
         return slide(np.maximum, x, win, lowest(x.dtype))
     return _max_pool_indexed(x, win, storage_order=storage_order)
@@ -104,7 +118,7 @@ def lower_max_pool(
     node: LowerNode,
     **window: Unpack[WindowAttributes],
 ) -> tuple[Tensor, ...]:
-    win = pool_window(x.shape, kernel_shape, **window)
+    win = lowered_window(x.shape, kernel_shape, node, **window)
     shape = (*x.shape[:2], *win.out)
     least = lowest(x.dtype.numpy).item()
 
@@ -235,8 +249,11 @@ def average_pool(
     Source: ONNX AveragePool-22.
     """
     win = pool_window(x.shape, kernel_shape, **window)
-    total = slide(np.add, widened(x), win, 0)
-    for axis, count in enumerate(window_counts(win, include_padding=bool(count_include_pad))):
+    total = slide(np.add, widened(x), win.trimmed(), 0)
+    counts = window_counts(
+        win if count_include_pad else win.trimmed(), include_padding=bool(count_include_pad)
+    )
+    for axis, count in enumerate(counts):
         divisor = np.maximum(count, 1).reshape(-1, *[1] * (len(win.size) - 1 - axis))
         total /= divisor.astype(total.dtype)
     return total.astype(x.dtype, copy=False)
@@ -248,41 +265,46 @@ def lower_average_pool(
     *,
     kernel_shape: list[int],
     count_include_pad: int = 0,
+    node: LowerNode,
     **window: Unpack[WindowAttributes],
 ) -> Tensor:
     win = pool_window(x.shape, kernel_shape, **window)
+    inner = lowered_window(x.shape, kernel_shape, node, **window)
     wide = cast_tensor(x, wide_dtype(x.dtype))
     ones = compute(win.size, lambda *_: 1.0, wide.dtype)
-    ahead: tuple[DimLike, ...] = (0,) * len(win.size)
-    if count_include_pad:
-        sizes = zip(win.size, win.before, win.after, strict=True)
-        ones = compute([n + b + a for n, b, a in sizes], lambda *_: 1.0, wide.dtype)
-        ahead = win.before
 
     def mean(n: DimLike, c: DimLike, *o: DimLike) -> Scalar:
-        def counted(*k: DimLike) -> Scalar:
-            place = zip(win.place(o, k), ahead, strict=True)
-            return ones.get(tuple(i + b for i, b in place), 0)
-
-        total = reduce("sum", win.taps, lambda *k: wide.get((n, c, *win.place(o, k)), 0))
-        count: Scalar = scalar.maximum(reduce("sum", win.taps, counted), 1.0)
+        total = reduce("sum", inner.taps, lambda *k: wide.get((n, c, *inner.place(o, k)), 0))
+        if count_include_pad:
+            inside = [padded_taps(win, axis, place) for axis, place in enumerate(o)]
+            return total / cast(index(math.prod(inside)), wide.dtype)
+        found = reduce("sum", inner.taps, lambda *k: ones.get(inner.place(o, k), 0))
+        count: Scalar = scalar.maximum(found, 1.0)
         return total / count
 
     return cast_tensor(compute((*x.shape[:2], *win.out), mean), x.dtype)
 
 
+def padded_taps(window: Window, axis: int, out: DimLike) -> DimLike:
+    """How many taps of the output element ``out`` lie in the padded data along one axis."""
+    room = window.size[axis] + window.before[axis] + window.after[axis]
+    taps, stride = window.taps[axis], window.stride[axis]
+    if less((window.out[axis] - 1) * stride + window.reach[axis], room + 1):
+        return taps
+    return minimum(taps, (room - 1 - out * stride) // window.dilation[axis] + 1)
+
+
 def window_counts(window: Window, *, include_padding: bool) -> list[Array]:
     """Per axis, how many taps of each output element lie in the data, or in the padded data."""
-    if include_padding:
-        sizes = zip(window.size, window.before, window.after, strict=True)
-        padded = tuple(n + b + a for n, b, a in sizes)
-        window = replace(window, size=padded, before=(0,) * len(padded))
     counts = []
     for axis, extent in enumerate(window.shape):
-        count = np.zeros(extent, np.int64)
+        if include_padding:
+            counts.append(np.full(extent, window.tap_shape[axis], np.int64))
+            counts[-1][-1:] = plain(padded_taps(window, axis, extent - 1))  # none before is cut
+            continue
+        counts.append(np.zeros(extent, np.int64))
         for tap in range(window.tap_shape[axis]):
-            count[window.along(axis, tap)[0]] += 1
-        counts.append(count)
+            counts[-1][window.along(axis, tap)[0]] += 1
     return counts
 
 
@@ -325,7 +347,7 @@ def lp_pool(
     x[N, C, *S] → y[N, C, *O]. Accumulates float16 and bfloat16 in float32.
     Source: ONNX LpPool-22.
     """
-    win = pool_window(x.shape, kernel_shape, **window)
+    win = pool_window(x.shape, kernel_shape, **window).trimmed()
     norm: Array = root(slide(np.add, powers(widened(x), p), win, 0), p)
     return norm.astype(x.dtype, copy=False)
 
@@ -336,9 +358,10 @@ def lower_lp_pool(
     *,
     kernel_shape: list[int] | None = None,
     p: float = 2,
+    node: LowerNode,
     **window: Unpack[WindowAttributes],
 ) -> Tensor:
-    win = pool_window(x.shape, kernel_shape, **window)
+    win = lowered_window(x.shape, kernel_shape, node, **window)
     powered = mapped(lambda v: powers(v, p), cast_tensor(x, wide_dtype(x.dtype)))
 
     def at(n: DimLike, c: DimLike, *o: DimLike) -> Scalar:

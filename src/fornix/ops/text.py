@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -204,8 +204,9 @@ def tf_idf_vectorizer(
     coordinates = _coordinates(list(pool or []), ngram_counts, ngram_indexes)
     rows = X.reshape(math.prod(X.shape[:-1]), X.shape[-1]).tolist()
     counts = np.zeros((len(rows), size), np.float32)
+    lengths = {len(gram) for gram in coordinates if min_gram_length <= len(gram) <= max_gram_length}
     for count, row in zip(counts, rows, strict=True):
-        for gram in _grams(row, range(min_gram_length, max_gram_length + 1), max_skip_count):
+        for gram in _grams(row, lengths, max_skip_count):
             if gram in coordinates:
                 count[coordinates[gram]] += 1
     if mode == "IDF":
@@ -237,16 +238,20 @@ def _coordinates(
         len(grams) == len(indexes),
         f"ngram_indexes must have an entry for each of {len(grams)} n-grams, found {len(indexes)}",
     )
+    require(
+        min(indexes, default=0) >= 0,
+        f"ngram_indexes must not be negative, got {min(indexes, default=0)}",
+    )
     return dict(zip(grams, indexes, strict=True))
 
 
-def _grams(row: Sequence[int | str], lengths: range, max_skip: int) -> Iterator[Gram]:
+def _grams(row: Sequence[int | str], lengths: Iterable[int], max_skip: int) -> Iterator[Gram]:
     """Every n-gram of ``row``, its words 1 to ``max_skip`` + 1 places apart."""
-    for distance in range(1, max_skip + 2):
-        for length in lengths:
+    for length in lengths:
+        # a single word has no distance, and words further apart than the row do not occur
+        most = 1 if length == 1 else min(max_skip + 1, len(row))
+        for distance in range(1, most + 1):
             reach = (length - 1) * distance
-            if length == 1 and distance > 1:
-                continue  # a single word has no distance
             for start in range(len(row) - reach):
                 yield tuple(row[start : start + reach + 1 : distance])
 

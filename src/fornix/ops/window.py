@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import TypedDict
 
@@ -126,6 +126,27 @@ class Window:
                 out, tap, self.stride, self.dilation, self.before, strict=True
             )
         )  # fmt: skip
+
+    def trimmed(self) -> Window:
+        """The same windows without the taps that only ever read padding.
+
+        Hostile windows reach far beyond the data. An axis of symbolic extent keeps all taps, one
+        that no window reaches the first.
+        """
+        taps, before = list(self.taps), list(self.before)
+        for axis in range(len(taps)):
+            dims = (self.size[axis], self.out[axis], taps[axis], before[axis])
+            size, out, count, ahead = map(known, dims)
+            if size is None or out is None or count is None or ahead is None:
+                continue
+            dilation = self.dilation[axis]
+            first = max(0, -(-(ahead - (out - 1) * self.stride[axis]) // dilation))
+            stop = min(count, -(-(size + ahead) // dilation))
+            if first < stop:
+                taps[axis], before[axis] = stop - first, ahead - first * dilation
+            else:
+                taps[axis] = 1
+        return replace(self, taps=tuple(taps), before=tuple(before))
 
     def along(self, axis: int, tap: int) -> tuple[slice, slice]:
         """The output elements whose ``tap`` lies inside the data, and where it lies."""
