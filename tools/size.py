@@ -35,14 +35,14 @@ BUDGET = {
     "reference": 400,
     "passes": 2500,
     "edit": 700,
-    "compile": 4500,
+    "compile": 7500,
     "runtime": 2500,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,
     "view": 1000,
-    "cli": 2200,
-    "onnx": 1000,
+    "cli": 2400,
+    "onnx": 1500,
     "onnxruntime": 500,
 }
 

@@ -155,17 +155,53 @@ def linear_attention(
 
 @LinearAttention.body(since=27)
 def linear_attention_body(*, node: BodyNode) -> str:
-    rule, heads = str(node.attributes["update_rule"]), node.attributes["kv_num_heads"]
-    gates, corrects = rule.startswith("gated"), rule.endswith("delta")
-    gate = """
-        Groups = Reshape (decay, Divided)
-        WideDecay = Cast <to = 1> (Groups)
-        Kept = Exp (WideDecay)
-        Decays = Transpose <perm = [1, 0, 2, 3]> (Kept)"""
-    correction = """
-        WideBeta = Cast <to = 1> (beta)
-        Beta = Unsqueeze (WideBeta, Minus)
-        Betas = Transpose <perm = [1, 0, 2, 3]> (Beta)"""
+    heads, scale = node.attributes["kv_num_heads"], node.attributes["scale"]
+    zeros = """
+        Batch = Shape <start = 0, end = 1> (query)
+        Values = Shape <start = 3> (V)
+        Form = Concat <axis = 0> (Batch, KvHeads, Size, Values)
+        Start = ConstantOfShape (Form)"""
+    own = """
+        WideSize = Cast <to = 1> (Size)
+        Root = Sqrt (WideSize)
+        Scale = Reciprocal (Root)"""
+    step, walked = _step_body(node)
+    return f"""
+        Zero = Constant <value_ints = [0]> ()
+        Minus = Constant <value_ints = [-1]> ()
+        KvHeads = Constant <value_ints = [{heads}]> ()
+        QHeads = Constant <value_ints = [{node.attributes["q_num_heads"]}]> ()
+        Divided = Concat <axis = 0> (Zero, Zero, KvHeads, Minus)
+        Shared = Concat <axis = 0> (Zero, Zero, QHeads, Minus)
+        {_walked("Q", "query", "Shared")}
+        {_walked("K", "key", "Divided")}
+        {_walked("V", "value", "Divided")}
+        {_walked("Faded", "decay", "Divided") if node.has(4) else ""}
+        {"D = Exp (Faded)" if node.has(4) else ""}
+        {_walked("B", "beta", "Each") if node.has(5) else ""}
+        Size = Shape <start = 3> (K)
+        {"Start = Cast <to = 1> (past_state)" if node.has(3) else zeros}
+        {f"Scale = Constant <value_floats = [{scale!r}]> ()" if scale else own}
+        End, Steps = Scan <num_scan_inputs = {len(walked)}, body = {step}> (
+            Start, {", ".join(walked)})
+        Ordered = Transpose <perm = [1, 0, 2]> (Steps)
+        Scaled = Mul (Ordered, Scale)
+        output = CastLike (Scaled, query)
+        present_state = CastLike (End, {"past_state" if node.has(3) else "query"})
+    """
+
+
+def _walked(name: str, source: str, form: str) -> str:
+    """``name`` [T, B, heads, size]: ``source`` by steps, its heads apart as ``form`` says."""
+    apart = f"Reshape (Wide{name}, {form})" if form != "Each" else f"Unsqueeze (Wide{name}, Minus)"
+    return f"""
+        Wide{name} = Cast <to = 1> ({source})
+        Heads{name} = {apart}
+        {name} = Transpose <perm = [1, 0, 2, 3]> (Heads{name})"""
+
+
+def _step_body(node: BodyNode) -> tuple[str, list[str]]:
+    """The graph of one step, from a state s to t and the output o, and what is walked along."""
     gated = """
             column = Unsqueeze (d, minus)
             faded = Mul (s, column)"""
@@ -175,64 +211,26 @@ def linear_attention_body(*, node: BodyNode) -> str:
             old = Squeeze (had, two)
             gap = Sub (v, old)
             new = Mul (b, gap)"""
-    zeros = """
-        Batch = Shape <start = 0, end = 1> (query)
-        Values = Shape <start = 3> (V)
-        Form = Concat <axis = 0> (Batch, KvHeads, Size, Values)
-        Start = ConstantOfShape (Form)"""
-    names = ["q", "k", "v", *(["d"] if gates else []), *(["b"] if corrects else [])]
-    walked = ["Q", "K", "V", *(["Decays"] if gates else []), *(["Betas"] if corrects else [])]
-    scale = node.attributes["scale"]
-    own = """
-        WideSize = Cast <to = 1> (Size)
-        Root = Sqrt (WideSize)
-        Scale = Reciprocal (Root)"""
-    return f"""
-        Zero = Constant <value_ints = [0]> ()
-        Minus = Constant <value_ints = [-1]> ()
-        Two = Constant <value_ints = [2]> ()
-        KvHeads = Constant <value_ints = [{heads}]> ()
-        QHeads = Constant <value_ints = [{node.attributes["q_num_heads"]}]> ()
-        Divided = Concat <axis = 0> (Zero, Zero, KvHeads, Minus)
-        Shared = Concat <axis = 0> (Zero, Zero, QHeads, Minus)
-        WideQuery = Cast <to = 1> (query)
-        WideKey = Cast <to = 1> (key)
-        WideValue = Cast <to = 1> (value)
-        HeadsQ = Reshape (WideQuery, Shared)
-        HeadsK = Reshape (WideKey, Divided)
-        HeadsV = Reshape (WideValue, Divided)
-        Q = Transpose <perm = [1, 0, 2, 3]> (HeadsQ)
-        K = Transpose <perm = [1, 0, 2, 3]> (HeadsK)
-        V = Transpose <perm = [1, 0, 2, 3]> (HeadsV)
-        {gate if gates else ""}
-        {correction if corrects else ""}
-        Size = Shape <start = 3> (K)
-        {"Start = Cast <to = 1> (past_state)" if node.has(3) else zeros}
-        {"Scale = Constant <value_floats = [" + repr(scale) + "]> ()" if scale else own}
-        End, Steps = Scan <num_scan_inputs = {len(names)},
-                           body = step (s, {", ".join(names)}) => (t, o)
+    names = ["q", "k", "v", *(["d"] if node.has(4) else []), *(["b"] if node.has(5) else [])]
+    text = f"""step (s, {", ".join(names)}) => (t, o)
         {{
             minus = Constant <value_ints = [-1]> ()
             two = Constant <value_ints = [2]> ()
-            {gated if gates else "faded = Identity (s)"}
-            {corrected if corrects else "new = Identity (v)"}
+            {gated if node.has(4) else "faded = Identity (s)"}
+            {corrected if node.has(5) else "new = Identity (v)"}
             left = Unsqueeze (k, minus)
             right = Unsqueeze (new, two)
             added = Mul (left, right)
             t = Add (faded, added)
-            grouping = Constant <value_ints = [0, {heads}, -1]> ()
+            grouping = Constant <value_ints = [0, {node.attributes["kv_num_heads"]}, -1]> ()
             sizes = Shape <start = 2> (q)
             form = Concat <axis = 0> (grouping, sizes)
             rows = Reshape (q, form)
             found = MatMul (rows, t)
             flat = Constant <value_ints = [0, -1]> ()
             o = Reshape (found, flat)
-        }}> (Start, {", ".join(walked)})
-        Ordered = Transpose <perm = [1, 0, 2]> (Steps)
-        Scaled = Mul (Ordered, Scale)
-        output = CastLike (Scaled, query)
-        present_state = CastLike (End, {"past_state" if node.has(3) else "query"})
-    """
+        }}"""
+    return text, [name.upper() for name in names]
 
 
 @LinearAttention.lower
