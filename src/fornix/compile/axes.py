@@ -86,6 +86,15 @@ def _divisions(store: Store) -> Iterator[tuple[Variable, Variable, Variable]]:
                 yield axis, Variable(f"{axis.name}o", count), Variable(f"{axis.name}i", atom.den)
 
 
+def contiguous_last(store: Store) -> Store:
+    """``store`` with the axis along which it writes neighbours as the last one."""
+    beside = [a for a in store.axes if coefficient(store.address, a) == (1, store.address - a.dim)]
+    if len(beside) != 1 or beside[0] is store.axes[-1]:
+        return store
+    axes = [*(a for a in store.axes if a is not beside[0]), *beside]
+    return Store(store.buffer, tuple(axes), store.address, store.value)
+
+
 def merge(store: Store) -> Store:
     """Neighbouring axes joined where every index moves as if they were one."""
     k = 0
@@ -172,4 +181,13 @@ def _flip(node: Scalar, axis: Variable) -> int | None:
     return -(-bound // slope) if slope > 0 else bound // slope + 1
 
 
-__all__ = ["cut", "index_dims", "merge", "moves_as_one", "rewritten", "split", "without_units"]
+__all__ = [
+    "contiguous_last",
+    "cut",
+    "index_dims",
+    "merge",
+    "moves_as_one",
+    "rewritten",
+    "split",
+    "without_units",
+]

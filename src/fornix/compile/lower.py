@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fornix import ops
+from fornix.compile.blocked import blocked_buffer
+from fornix.dtype import DType
 from fornix.errors import FornixError
 from fornix.infer import Inference
 from fornix.ir.dim import Dim, DimLike
@@ -29,6 +31,7 @@ from fornix.ops.call import (
 from fornix.ops.schema import Schema
 
 if TYPE_CHECKING:
+    from fornix.compile.layout import Layouts
     from fornix.compile.partition import CompiledUnit
 
 RULE_ERRORS = (FornixError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -113,7 +116,7 @@ class Lowering:
                 raise NotLowered(f"its lowering gives {result}, inference {type_}")
         return results
 
-    def argument(self, value: Value) -> Tensor:
+    def argument(self, value: Value, lanes: int = 1) -> Tensor:
         """``value`` as others read it: a number, stored data, or memory that is filled before."""
         tensor = value.constant
         if tensor is not None:
@@ -123,18 +126,22 @@ class Lowering:
                 if array.size == 1
                 else (constant(array, value.name or "constant"))
             )
-        return self.memory(value)
+        return self.memory(value, lanes)
 
-    def memory(self, value: Value) -> Tensor:
-        """``value`` in memory that is filled before."""
+    def memory(self, value: Value, lanes: int = 1) -> Tensor:
+        """``value`` in memory that is filled before, with ``lanes`` channels in a block."""
         shape, dtype = self.shape(value), self.inference.fact(value).dtype
         if dtype is None:
             raise NotLowered(f"the element type of '{value.name}' is not known")
-        return Tensor(shape, dtype, buffer=Buffer(value.name or "input", shape, dtype))
+        return Tensor(shape, dtype, buffer=_memory(value.name or "input", shape, dtype, lanes))
 
-    def unit(self, unit: CompiledUnit) -> LoweredUnit:
-        """The nodes of ``unit`` as one: each reads the tensors of those before it."""
-        tensors = {value: self.argument(value) for value in unit.inputs}
+    def unit(self, unit: CompiledUnit, layouts: Layouts | None = None) -> LoweredUnit:
+        """The nodes of ``unit`` as one: each reads the tensors of those before it.
+
+        ``layouts`` says how many channels lie together in what is read and written; 1 if nothing.
+        """
+        blocks = layouts or {}
+        tensors = {value: self.argument(value, blocks.get(value, 1)) for value in unit.inputs}
         arguments = {x.buffer: value for value, x in tensors.items() if x.buffer is not None}
         for node in unit.nodes:
             inputs = [
@@ -142,7 +149,10 @@ class Lowering:
             ]
             results = zip(node.outputs, self.tensors(node, inputs), strict=True)
             tensors.update({value: x for value, x in results if x is not None})
-        outputs = [_filled(tensors[value], value.name or "output") for value in unit.outputs]
+        outputs = [
+            _filled(tensors[value], value.name or "output", blocks.get(value, 1))
+            for value in unit.outputs
+        ]
         buffers = [x.buffer for x in outputs if x.buffer is not None]
         return LoweredUnit(arguments, dict(zip(buffers, unit.outputs, strict=True)), tuple(outputs))
 
@@ -165,9 +175,20 @@ def number(value: float, like: Tensor) -> Tensor:
     return compute(like.shape, at, like.dtype)
 
 
-def _filled(x: Tensor, name: str) -> Tensor:
-    """``x`` in memory that a computation fills: what is an argument or a table is copied."""
-    if x.buffer is not None and (x.buffer.source is None or isinstance(x.buffer.source, Constant)):
-        source = x
+def _memory(name: str, shape: Sequence[DimLike], dtype: DType, lanes: int) -> Buffer:
+    if lanes == 1:
+        return Buffer(name, shape, dtype)
+    return blocked_buffer(name, shape, dtype, lanes)
+
+
+def _filled(x: Tensor, name: str, lanes: int) -> Tensor:
+    """``x`` in memory that a computation fills: what lies elsewhere, or otherwise, is copied."""
+    source = x
+    is_filled = x.buffer is not None and x.buffer.source is not None
+    if x.buffer is not None and (
+        not is_filled or isinstance(x.buffer.source, Constant) or lanes > 1
+    ):
         x = Tensor(source.shape, source.dtype, lambda *place: source[place])
-    return stored(x, name)
+    if lanes == 1:
+        return stored(x, name)
+    return stored(x, name, _memory(name, x.shape, x.dtype, lanes))

@@ -136,14 +136,21 @@ class Memo:
 def _traits_note(traits: Traits | str) -> object:
     if isinstance(traits, str):
         return traits
-    readings = [r and [r.count, r.is_in_place] for r in traits.readings]
-    return [traits.cost, traits.is_reduction, traits.has_memory, readings, traits.needs_check]
+    readings = [r and [r.count, r.is_in_place, r.channels] for r in traits.readings]
+    return [
+        traits.cost,
+        traits.is_reduction,
+        traits.has_memory,
+        readings,
+        traits.needs_check,
+        traits.is_convolution,
+    ]
 
 
 def _traits(note: Any) -> Traits:
-    cost, is_reduction, has_memory, readings, needs_check = note
-    found = tuple(r and Reading(r[0], is_in_place=r[1]) for r in readings)
-    return Traits(cost, is_reduction, has_memory, found, (), needs_check)
+    cost, is_reduction, has_memory, readings, needs_check, is_convolution = note
+    found = tuple(r and Reading(r[0], is_in_place=r[1], channels=r[2]) for r in readings)
+    return Traits(cost, is_reduction, has_memory, found, (), needs_check, is_convolution)
 
 
 def _note(code: UnitCode) -> dict[str, Any] | None:

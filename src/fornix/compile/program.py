@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from fornix.compile.cache import ObjectCache
 from fornix.compile.compiler import compile_stores
+from fornix.compile.layout import Layouts, layouts
 from fornix.compile.lower import Lowering
 from fornix.compile.memo import Memo, UnitCode, digest
 from fornix.compile.partition import CompiledUnit, IslandUnit, partition
@@ -26,6 +27,7 @@ from fornix.ir.loops import Constant
 from fornix.ops.call import NotLowered
 
 log = logging.getLogger(__name__)
+progress = logging.getLogger("fornix.progress")
 
 REFUSED = (FornixError, NotLowered, TypeError, ValueError, ArithmeticError, LookupError)
 """What the stages raise for a unit that they cannot handle."""
@@ -86,15 +88,15 @@ def compile_nodes(
     alone: set[Node] = set()
     while True:
         units = partition(nodes, traits, needed, alone)
+        blocks = layouts(units, traits, needed, inference, Target.host())
+        called = {u: _name(u, names, blocks) for u in units if isinstance(u, CompiledUnit)}
         by_name: dict[str, list[CompiledUnit]] = {}
-        for unit in units:
-            if isinstance(unit, CompiledUnit):
-                by_name.setdefault(_name(unit, names), []).append(unit)
-        if _make(by_name, survey.lowering, traits, alone):
+        for unit, name in called.items():
+            by_name.setdefault(name, []).append(unit)
+        if _make(by_name, survey.lowering, blocks, traits, alone):
             codes = memo().codes
             found = [
-                u if isinstance(u, IslandUnit) else NativeUnit(u, codes[_name(u, names)])
-                for u in units
+                u if isinstance(u, IslandUnit) else NativeUnit(u, codes[called[u]]) for u in units
             ]
             return Compiled(found, survey, traits, names)
 
@@ -126,6 +128,7 @@ def _examine(
 def _make(
     units: Mapping[str, Sequence[CompiledUnit]],
     lowering: Lowering,
+    blocks: Layouts,
     traits: dict[Node, Traits | str],
     alone: set[Node],
 ) -> bool:
@@ -134,9 +137,10 @@ def _make(
     known.recall(distinct)
     missing = [name for name in distinct if name not in known.codes]
     is_fine = True
-    for name in missing:
+    for number, name in enumerate(missing):
+        progress.info("compiling unit %d of %d", number + 1, len(missing))
         try:
-            known.codes[name] = _code(units[name][0], lowering)
+            known.codes[name] = _code(units[name][0], lowering, blocks)
         except REFUSED as error:
             for unit in units[name]:
                 _refuse(unit, error, traits, alone)
@@ -157,9 +161,9 @@ def _refuse(
         traits[last] = str(error)
 
 
-def _code(unit: CompiledUnit, lowering: Lowering) -> UnitCode:
+def _code(unit: CompiledUnit, lowering: Lowering, blocks: Layouts) -> UnitCode:
     """Lower, schedule, emit and link ``unit``."""
-    lowered = lowering.unit(unit)
+    lowered = lowering.unit(unit, blocks)
     name = "+".join(node.op_type for node in unit.nodes[-MAX_NAME_PARTS:])
     kernels = tuple(compile_stores(lowered.outputs, name, Target.host(), memo().cache))
     inputs = {b: unit.inputs.index(v) for b, v in lowered.arguments.items()}
@@ -180,12 +184,16 @@ def memo() -> Memo:
     return Memo(ObjectCache.default())
 
 
-def _name(unit: CompiledUnit, names: Mapping[Node, str]) -> str:
-    """A digest that units share whose code is the same: their nodes, and how these are joined."""
+def _name(unit: CompiledUnit, names: Mapping[Node, str], blocks: Layouts) -> str:
+    """A digest that units share whose code is the same: their nodes, and how these are joined.
+
+    And how what they read and write lies in memory.
+    """
     numbers: dict[Value, object] = {value: index for index, value in enumerate(unit.inputs)}
     parts: list[object] = []
     for position, node in enumerate(unit.nodes):
         wiring = tuple(None if v is None else numbers.get(v, "unread") for v in node.inputs)
         parts.append((names[node], wiring))
         numbers |= {value: (position, index) for index, value in enumerate(node.outputs)}
-    return digest((*parts, tuple(numbers[value] for value in unit.outputs)))
+    lanes = tuple(blocks.get(value, 1) for value in (*unit.inputs, *unit.outputs))
+    return digest((*parts, tuple(numbers[value] for value in unit.outputs), lanes))

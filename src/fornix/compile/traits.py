@@ -16,11 +16,21 @@ from typing import TypeAlias
 import numpy as np
 
 from fornix import ops
+from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound
+from fornix.compile.convolution import convolution
 from fornix.compile.lower import RULE_ERRORS, Lowering, number
 from fornix.ir.attribute import Attribute, AttributeKind
 from fornix.ir.dim import Dim, DimLike
-from fornix.ir.dim.expression import Atom, Floor, Symbol, atoms, substitute
+from fornix.ir.dim.expression import (
+    Atom,
+    Floor,
+    Symbol,
+    atoms,
+    coefficient,
+    substitute,
+    variables,
+)
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.loops import (
     Apply,
@@ -59,6 +69,10 @@ SMALL_REDUCTION = 8
 """A reduction over fewer elements is arithmetic like any other."""
 
 
+SAME, ALL, OTHER = "same", "all", "other"
+"""What `Reading.channels` says."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a node reads one of its inputs."""
@@ -67,6 +81,11 @@ class Reading:
     """How often each element is read."""
     is_in_place: bool
     """Whether element i of the result reads element i, and no other."""
+    channels: str = ""
+    """Which channels (axis 1) of an image one of the result reads: the "same", "all", or "other".
+
+    Empty where the input is no image: it has fewer than three axes.
+    """
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,8 @@ class Traits:
     """What is to be proved for the extents of each run."""
     needs_check: bool
     """Whether shapes are symbolic, so that inference is repeated for the extents of each run."""
+    is_convolution: bool = False
+    """Whether the result is an image whose channels are filters of a convolution."""
 
 
 NO_READING = Reading(0.0, is_in_place=False)
@@ -145,6 +166,7 @@ class Survey:
             readings=readings,
             bounds=tuple(symbolic),
             needs_check=any(_is_symbolic_fact(fact) for fact in types),
+            is_convolution=any(page.is_convolution for page in pages),
         )
 
     def _argument(self, value: Value) -> Tensor:
@@ -240,7 +262,12 @@ def _combined(readings: list[Reading]) -> Reading:
     if not read:
         return NO_READING
     count = max(reading.count for reading in read)
-    return Reading(count, is_in_place=all(reading.is_in_place for reading in read))
+    channels = {reading.channels for reading in read}
+    return Reading(
+        count,
+        is_in_place=all(reading.is_in_place for reading in read),
+        channels=channels.pop() if len(channels) == 1 else OTHER,
+    )
 
 
 class _Page:
@@ -258,16 +285,34 @@ class _Page:
         self.has_memory = not (source is None or isinstance(source, Constant))
         self.is_reduction = self.has_memory
         self.in_place = [not self.has_memory] * len(arguments)
+        self.channels: list[set[str]] = [set() for _ in arguments]
+        self.is_convolution = False
         waiting: list[Buffer] = []
         if self.has_memory and output.buffer is not None:
             waiting.append(output.buffer)
         else:
-            waiting += self._read([output[tuple(v.dim for v in self.place)]], self.place)
+            value = output[tuple(v.dim for v in self.place)]
+            waiting += self._read([value], self.place)
+            self.is_convolution = self._has_filters(output, value)
         self._read_stored(waiting)
         self.readings = [
-            Reading(count, is_in_place=place and not self.is_reduction)
-            for count, place in zip(self.counts, self.in_place, strict=True)
+            Reading(
+                count,
+                is_in_place=place and not self.is_reduction,
+                channels=next(iter(channels), "") if len(channels) < 2 else OTHER,
+            )
+            for count, place, channels in zip(
+                self.counts, self.in_place, self.channels, strict=True
+            )
         ]
+
+    def _has_filters(self, output: Tensor, value: Scalar) -> bool:
+        """Whether ``value`` is that of a convolution whose filters are the channels of images."""
+        if len(self.place) <= CHANNELS + 1 or not value.dtype.is_float:
+            return False
+        buffer = Buffer("image", output.shape, output.dtype)
+        found = convolution(Store(buffer, self.place, self.here, value))
+        return found is not None and found.filter is self.place[CHANNELS]
 
     def _read(self, values: Sequence[Scalar], axes: Sequence[Variable]) -> list[Buffer]:
         """Account for ``values`` at every place of ``axes``; gives the stored buffers in them."""
@@ -297,6 +342,8 @@ class _Page:
         index = self.arguments.index(load.buffer)
         elements = load.buffer.elements
         self.counts[index] = max(self.counts[index], _volume(loops) / estimate(elements))
+        if len(load.buffer.shape) > CHANNELS + 1:
+            self.channels[index].add(self._channels(load))
         if load.guard is not None:
             self.in_place[index] = False
             return
@@ -304,6 +351,20 @@ class _Page:
         bound = Bound(load.address, elements)
         if not bound.is_proved:
             self.bounds.append(bound)
+
+    def _channels(self, load: Load) -> str:
+        """Which channels of an image ``load`` reads for one of the result."""
+        if len(self.place) <= CHANNELS:
+            return OTHER
+        channel = self.place[CHANNELS]
+        if channel not in variables(load.address):
+            return ALL
+        pitch: DimLike = 1
+        for extent in load.buffer.shape[CHANNELS + 1 :]:
+            pitch = pitch * extent
+        found = coefficient(load.address, channel)
+        is_same = found is not None and found[0] == pitch and channel not in variables(found[1])
+        return SAME if is_same else OTHER
 
     def _read_stored(self, waiting: list[Buffer]) -> None:
         """Account for what fills the buffers ``waiting``, and for what that reads in turn."""

@@ -30,13 +30,11 @@ from fornix.ir.dim import DimLike, ceildiv, minimum
 from fornix.ir.loops import Scalar, Store, Variable, replace, substitute_scalar
 from fornix.ir.loops.scalar import reduction
 
-ACCUMULATORS = {32: 28, 16: 12}
-"""By the number of vector registers: the others hold weights and a pixel."""
 FEW = 8
 """Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
 LOAD_COST = 0.1
 """Of loading a factor, relative to a multiplication by it; see bench/micro conv."""
-MAX_BLOCKS = 4
+MAX_BLOCKS = 7
 OPEN_PIXELS = 7
 """Pixels at once of a row of unknown length, if it is that long."""
 MAX_CHUNKS = 64
@@ -122,18 +120,19 @@ def _flattened(c: Convolution) -> Convolution:
 
 def _box(rows: Variable | None, pixels: Variable, blocks: int, target: Target) -> Box:
     """The box that wastes least: of pixels that do not exist, and of time to load factors."""
-    limit = ACCUMULATORS[32 if target.vector_registers >= 32 else 16]
     deep = [n for n in range(MAX_BLOCKS, 0, -1) if blocks % n == 0]
     wide = pixels.extent
     if not isinstance(wide, int):
-        return Box(1, OPEN_PIXELS, next(n for n in deep if n * OPEN_PIXELS <= limit))
+        boxes = [Box(1, OPEN_PIXELS, b) for b in deep]
+        return next(box for box in boxes if _registers(box) <= target.vector_registers)
     high = rows.extent if rows is not None and isinstance(rows.extent, int) else 1
     boxes = [
         Box(r, q, b)
         for b in deep
-        for q in range(1, min(wide, limit // b) + 1)
-        for r in range(1, min(high, limit // (b * q)) + 1)
+        for q in range(1, min(wide, target.vector_registers) + 1)
+        for r in range(1, min(high, target.vector_registers // q) + 1)
         if r == 1 or q == wide
+        if _registers(Box(r, q, b)) <= target.vector_registers
     ]
 
     def cost(box: Box) -> float:
@@ -143,6 +142,11 @@ def _box(rows: Variable | None, pixels: Variable, blocks: int, target: Target) -
         return waste * loads * max(1.0, FEW / count)
 
     return min(boxes, key=cost)
+
+
+def _registers(box: Box) -> int:
+    """Vector registers: the accumulators, the weights of a term, a pixel."""
+    return box.rows * box.pixels * box.blocks + box.blocks + 1
 
 
 def _rounded(extent: int, step: int) -> float:

@@ -80,8 +80,9 @@ def groups(c: Convolution) -> Groups | None:
             return None
         count = c.filter.extent // size
         axis = Variable("g", count)
-        image = substitute_scalar(c.image, {c.filter: axis.dim * size})
-        if substitute_scalar(image, {axis: c.filter.dim // size}) is not c.image:
+        one = Variable("f", size)
+        image = substitute_scalar(c.image, {c.filter: axis.dim * size + one.dim})
+        if one in image.variables:
             return None
     return Groups(count, c.filter.extent // count, axis, image)
 

@@ -284,11 +284,11 @@ def _axes(name: str, extents: Sequence[DimLike]) -> tuple[Variable, ...]:
 _NAMES = itertools.count()
 
 
-def stored(x: Tensor, name: str = "stored") -> Tensor:
-    """``x`` in memory: computed once, whoever reads it."""
+def stored(x: Tensor, name: str = "stored", buffer: Buffer | None = None) -> Tensor:
+    """``x`` in memory, that of ``buffer`` if it is given: computed once, whoever reads it."""
     if x.buffer is not None:
         return x
-    buffer = _buffer(name, x.shape, x.dtype)
+    buffer = buffer or _buffer(name, x.shape, x.dtype)
     buffer.source = _store(x, buffer)
     return Tensor(x.shape, x.dtype, buffer=buffer)
 

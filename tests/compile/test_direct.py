@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fornix.compile import Target
+from fornix.compile.blocked import Blocked, blocked_buffer
+from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
+from fornix.ir.dim import DimLike, symbol
+from fornix.ir.loops import Tensor, compute, constant, stored, tensor
+from fornix.ops import scalar as s
+from fornix.ops.conv import lower_conv
+from tests.compile.native import Runner, check, whole
+
+Shape = tuple[DimLike, ...]
+N, H, W = (symbol(name, least=1) for name in "NHW")
+LEVELS = ["host", *(pytest.param(x, marks=pytest.mark.slow) for x in ("x86-64-v3", "x86-64"))]
+
+
+def target(level: str) -> Target:
+    return Target.host() if level == "host" else Target.masked(level)
+
+
+def lanes(dtype: DType, level: str = "host") -> int:
+    return target(level).vector_bytes // max(4, dtype.bits // 8)
+
+
+def image(name: str, shape: Shape, dtype: DType, block: int) -> Tensor:
+    if block == 1:
+        return tensor(name, shape, dtype)
+    return Tensor(shape, dtype, buffer=blocked_buffer(name, shape, dtype, block))
+
+
+def blocked(x: Tensor, block: int) -> Tensor:
+    return stored(x, "y", blocked_buffer("y", x.shape, x.dtype, block))
+
+
+def data(dtype: DType, shape: Shape, symbols: Mapping[str, int], seed: int) -> np.ndarray:
+    numbers = [whole(d, symbols) for d in shape]
+    rng = np.random.default_rng(seed)
+    return rng.integers(-3, 4, numbers).astype(dtype.numpy)  # sums of their products are exact
+
+
+def convolved(
+    x: Shape,
+    w: tuple[int, ...],
+    *,
+    dtype: DType = FLOAT32,
+    symbols: Mapping[str, int] | None = None,
+    blocks: tuple[int, int] | None = None,
+    level: str = "host",
+    chunks: int = 1,
+    **attributes: Any,
+) -> None:
+    """Hold a convolution of images in blocks, with weights that are stored, to the interpreter."""
+    given, own = blocks or (lanes(dtype, level),) * 2
+    a = image("x", x, dtype, given)
+    weights, bias = (constant(data(dtype, shape, {}, k)) for k, shape in enumerate((w, w[:1])))
+    y = blocked(lower_conv(a, weights, bias, **attributes), own)
+    assert Runner([y], target(level)).kernels[-1].schedule in {"convolution", "winograd"}
+    feeds = {"x": data(dtype, x, symbols or {}, 2)}
+    check(y, feeds, symbols, target=target(level), chunks=chunks)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("channels", [(16, 16), (24, 40), (3, 7), (2, 64), (80, 48)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_channels_need_not_fill_blocks(channels: tuple[int, int], stride: int, level: str) -> None:
+    c, m = channels
+    convolved((2, c, 5, 9), (m, c, 3, 2), level=level, strides=[stride] * 2, pads=[1, 0, 1, 1])
+    convolved((2, c, 5, 9), (m, c, 1, 1), level=level, strides=[stride] * 2)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, FLOAT32, FLOAT64, DType.of(ml_dtypes.bfloat16)])
+def test_every_float_is_convolved(dtype: DType) -> None:
+    convolved((1, 32, 6, 7), (32, 32, 3, 3), dtype=dtype, strides=[2, 1], pads=[1] * 4)
+    convolved((1, 32, 6, 7), (32, 32, 1, 1), dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"pads": [2] * 4, "dilations": [2, 2]},
+        {"pads": [0, 3, 1, 0], "dilations": [1, 3]},
+        {"auto_pad": "SAME_LOWER", "strides": [2, 3]},
+        {"pads": [1] * 4, "group": 2},
+    ],
+)
+def test_windows_of_every_kind_are_convolved(attributes: dict[str, Any]) -> None:
+    group = attributes.get("group", 1)
+    convolved((1, 64, 10, 11), (64, 64 // group, 3, 3), **attributes)
+
+
+@pytest.mark.parametrize(
+    ("x", "w"),
+    [
+        ((2, 32, 19), (48, 32, 5)),
+        ((1, 16, 4, 5, 6), (32, 16, 3, 3, 3)),
+        ((3, 20, 1, 1), (40, 20, 1, 1)),
+    ],
+)
+def test_images_have_any_number_of_axes(x: Shape, w: tuple[int, ...]) -> None:
+    convolved(x, w, pads=[w[-1] // 2] * 2 * (len(w) - 2))
+
+
+def test_an_image_that_is_not_blocked_is_read_as_it_lies() -> None:
+    own = lanes(FLOAT32)
+    convolved((1, 3, 17, 19), (64, 3, 7, 7), blocks=(1, own), strides=[2, 2], pads=[3] * 4)
+    convolved((2, 3, 16, 24), (32, 3, 8, 8), blocks=(1, own), strides=[8, 8])
+
+
+@pytest.mark.parametrize(("n", "h", "w"), [(1, 1, 1), (2, 3, 6), (1, 8, 7), (3, 4, 29)])
+def test_extents_may_be_known_at_run_time_only(n: int, h: int, w: int) -> None:
+    symbols = {"N": n, "H": h, "W": w}
+    convolved((N, 32, H, W), (48, 32, 3, 3), symbols=symbols, pads=[1] * 4)
+    convolved((N, 32, H, W), (16, 32, 1, 1), symbols=symbols)
+    convolved((N, 32, W), (16, 32, 3), symbols=symbols, pads=[1] * 2)
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3, 64, 100])
+def test_chunks_never_change_a_bit(chunks: int) -> None:
+    convolved((2, 32, 9, 17), (64, 32, 3, 3), chunks=chunks, strides=[2, 2], pads=[1] * 4)
+    convolved((N, 32, 7, 7), (64, 32, 1, 1), symbols={"N": 2}, chunks=chunks)
+
+
+@pytest.mark.parametrize("channels", [32, 24])
+@pytest.mark.parametrize("is_long", [False, True])
+def test_what_is_done_with_the_sums_happens_in_place(channels: int, is_long: bool) -> None:
+    x = image("x", (1, 16, 6, 9), FLOAT32, lanes(FLOAT32))
+    r = image("r", (1, channels, 6, 9), FLOAT32, lanes(FLOAT32))
+    weights = constant(data(FLOAT32, (channels, 16, 1, 1), {}, 0))
+    bias = constant(data(FLOAT32, (channels,), {}, 1))
+    z = lower_conv(x, weights, bias)
+
+    def finish(*i: DimLike) -> Any:
+        e = z[i] + r[i]
+        return e / (1.0 + s.exp(-e)) if is_long else s.maximum(e, 0.0)
+
+    y = blocked(compute(z.shape, finish), lanes(FLOAT32))
+    check(y, {"x": data(FLOAT32, x.shape, {}, 2), "r": data(FLOAT32, r.shape, {}, 3)})
+    assert [k.schedule for k in Runner([y]).kernels][-1] == "convolution"
+
+
+def test_images_that_are_computed_are_written_once() -> None:
+    x = image("x", (1, 32, 6, 9), FLOAT32, lanes(FLOAT32))
+    relu = compute(x.shape, lambda *i: s.maximum(x[i], 0.0))
+    weights = constant(data(FLOAT32, (32, 32, 3, 3), {}, 0))
+    y = blocked(lower_conv(relu, weights, None, pads=[1] * 4, strides=[2, 2]), lanes(FLOAT32))
+    check(y, {"x": data(FLOAT32, x.shape, {}, 2)})
+    assert [k.schedule for k in Runner([y]).kernels][-1] == "convolution"
+
+
+def test_weights_that_are_fed_are_packed_in_each_run() -> None:
+    x = image("x", (1, 16, 6, 9), FLOAT32, lanes(FLOAT32))
+    w = tensor("w", (32, 16, 3, 3), FLOAT32)
+    y = blocked(lower_conv(x, w, None, strides=[2, 2]), lanes(FLOAT32))
+    check(y, {"x": data(FLOAT32, x.shape, {}, 2), "w": data(FLOAT32, w.shape, {}, 3)})
+
+
+def test_a_blocked_image_has_its_channels_side_by_side() -> None:
+    layout = Blocked((2, 24, 3, 5), 16)
+    assert layout.elements == 2 * 2 * 3 * 5 * 16
+    assert layout((0, 1, 0, 0)) == 1
+    assert layout((0, 0, 0, 1)) == 16
+    assert layout((0, 17, 0, 0)) == 3 * 5 * 16 + 1
+    assert layout((1, 23, 2, 4)) == layout.elements - 9

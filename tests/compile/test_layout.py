@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import numpy_helper, parser
+
+from fornix.compile import program
+from fornix.compile.cache import ObjectCache
+from fornix.compile.layout import layouts
+from fornix.compile.memo import Memo
+from fornix.compile.target import Target
+from fornix.ir.load import from_message
+from fornix.passes import Level
+from fornix.runtime import InferenceSession
+from tests.compile.units import Units
+
+LANES = Target.host().vector_bytes // 4
+M = 4 * LANES
+SIDE = 6
+
+
+WEIGHTS = {"w": (M, M, 3, 3), "v": (M, M, 1, 1), "odd": (9, M, 1, 1)}
+
+
+def model(body: str, result: str = "float[?, ?, ?, ?] y") -> Any:
+    """A model that convolves an image ``x``, and does what ``body`` says with ``c``."""
+    found = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, {M}, {SIDE}, {SIDE}] x) => ({result}) {{
+            c = Conv <pads = [1, 1, 1, 1]> (x, w)
+            {body}
+        }}"""
+    )
+    rng = np.random.default_rng(0)
+    for name, shape in WEIGHTS.items():
+        array = rng.standard_normal(shape).astype(np.float32) / 10
+        found.graph.initializer.append(numpy_helper.from_array(array, name))
+    return found
+
+
+def blocked(source: Any) -> set[str]:
+    units = Units(from_message(source), Level.NONE)
+    outputs = units.model.graph.outputs
+    found = layouts(units.units, units.traits, outputs, units.lowering.inference, Target.host())
+    assert set(found.values()) <= {LANES}
+    return {value.name for value in found}
+
+
+CASES = {
+    "between convolutions": ("y = Conv (c, v)", {"c"}),
+    "through a pool": (
+        "p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c) y = Conv (p, v)",
+        {"c", "p"},
+    ),
+    "through a sum with another image": (
+        "d = Conv (c, v) s = Add (c, d) r = Relu (s) y = Conv (r, v)",
+        {"c", "r"},
+    ),
+    "up to a pool over all places": ("g = GlobalAveragePool (c) y = Conv (g, v)", {"c"}),
+    "not where channels are moved": (
+        "t = Transpose <perm = [0, 2, 3, 1]> (c) y = Softmax <axis = 3> (t)",
+        set(),
+    ),
+    "not where one of the readers moves them": (
+        """t = Transpose <perm = [0, 2, 3, 1]> (c) u = Softmax <axis = 3> (t) e = ReduceSum (u)
+           d = Conv (c, v) y = Add (d, e)""",
+        set(),
+    ),
+    "not where channels do not fill blocks": ("d = Conv (c, odd) y = Softmax (d)", {"c"}),
+    "not where a NumPy kernel reads": ("t = NonZero (c) f = Cast <to = 1> (t) y = Relu (f)", set()),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_images_are_blocked(case: str) -> None:
+    body, wanted = CASES[case]
+    result = "float[?, ?] y" if "NonZero" in body else "float[?, ?, ?, ?] y"
+    assert blocked(model(body, result)) == wanted
+
+
+def test_results_and_what_is_handed_past_a_numpy_kernel_are_not_blocked() -> None:
+    body = "t = NonZero (x) d = Conv (c, v) n = Size (t) k = CastLike (n, d) y = Add (d, k)"
+    assert blocked(model(body)) == set()
+    assert blocked(model("y = Identity (c)")) == set()
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "NumPy" not in c])
+@pytest.mark.parametrize("n", [1, 3])
+def test_layouts_do_not_change_results(case: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = model(CASES[case][0])
+    x = np.random.default_rng(1).standard_normal((n, M, SIDE, SIDE)).astype(np.float32)
+    memo = Memo(ObjectCache())
+    monkeypatch.setattr(program, "memo", lambda: memo)
+    (found,) = InferenceSession(source, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    reference = InferenceSession(source, providers=["ReferenceExecutionProvider"])
+    (wanted,) = reference.run(None, {"x": x})
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_units_alike_but_for_their_layouts_have_code_of_their_own() -> None:
+    body = """d = Relu (c) e = Conv (d, v) t = Transpose <perm = [0, 2, 3, 1]> (x)
+              u = Softmax <axis = 3> (t) f = Relu (u) y = Conv (e, v)"""
+    x = np.random.default_rng(1).standard_normal((1, M, SIDE, SIDE)).astype(np.float32)
+    source = model(body)
+    (found,) = InferenceSession(source, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    reference = InferenceSession(source, providers=["ReferenceExecutionProvider"])
+    (wanted,) = reference.run(None, {"x": x})
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
