@@ -14,6 +14,7 @@ stages for a block of tiles after the other, in scratch memory that stays in the
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,6 +61,9 @@ FILTERS_BYTES = 5 << 20
 SCRATCH_BYTES = 384 << 10
 """Of images and products of a block of tiles: they stay in the cache of a core."""
 
+LIKELY_IMAGE = 64
+"""What is assumed of the extents of an image that are not known."""
+
 _SERIAL = itertools.count()
 
 
@@ -92,9 +96,9 @@ def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None
         return None
     if conv.sum.dtype is not FLOAT32 or conv.store.buffer.dtype is not FLOAT32:
         return None
-    height, width = (known(s.out.extent) for s in conv.spatial)
+    height, width = (known(s.out.extent) or LIKELY_IMAGE for s in conv.spatial)
     channels, filters = known(conv.channels[0].extent), known(conv.filter.extent)
-    if height is None or width is None or channels is None or filters is None:
+    if channels is None or filters is None:
         return None
     return best((height, width), channels, filters, lanes)
 
@@ -147,16 +151,12 @@ class _Stages:
         depth, width = self.block.extent * self.lanes, UNITS * self.lanes
         of_column = 4 * self.algorithm.positions
         columns = self.panel.extent * width
+        staged = known(of_column * tiles * (depth + columns))
         filters = known(of_column * self.channel.extent * columns)
-        staged, scratch = (
-            known(of_column * tiles * (depth + columns)),
-            known(of_column * (depth + width)),
-        )
-        if filters is None or staged is None or scratch is None:
+        scratch = known(of_column * most * (depth + width))
+        if (staged or math.inf) <= STAGED_BYTES or (filters or math.inf) > FILTERS_BYTES:
             return None
-        if staged <= STAGED_BYTES or filters > FILTERS_BYTES:
-            return None
-        return max(SCRATCH_BYTES // (scratch * most), 1) * most
+        return max(SCRATCH_BYTES // (scratch or 1), 1) * most
 
     def found(self) -> list[Stage | Store]:
         """The stages in their order."""
