@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile import Target
+from fornix.compile.blocked import blocked_buffer
+from fornix.compile.schedule import winograd as schedule
+from fornix.compile.winograd import F2, F4, Winograd, best
+from fornix.dtype import FLOAT32
+from fornix.ir.dim import DimLike, symbol
+from fornix.ir.loops import (
+    Buffer,
+    Scalar,
+    Store,
+    Tensor,
+    Variable,
+    compute,
+    constant,
+    stored,
+    tensor,
+)
+from fornix.ops import scalar as s
+from fornix.ops.conv import conv, lower_conv
+from tests.compile.native import Runner
+from tests.ir.interpreter import interpret
+
+LANES = 16
+TOLERANCE = 2e-5
+"""Of the largest result: twice what m = 4 has been seen to do on normal data of 512 channels."""
+CASES = {
+    # images, channels, filters, height, width, pads
+    "whole tiles": (1, 32, 32, 16, 16, (1, 1, 1, 1)),
+    "small tiles": (1, 32, 32, 7, 7, (1, 1, 1, 1)),
+    "borders": (2, 16, 32, 13, 18, (1, 1, 1, 1)),
+    "odd channels": (1, 17, 33, 9, 11, (1, 1, 1, 1)),
+    "few filters": (1, 32, 9, 10, 10, (1, 1, 1, 1)),
+    "no padding": (1, 16, 16, 15, 14, (0, 0, 0, 0)),
+    "uneven padding": (1, 32, 48, 6, 30, (2, 0, 1, 3)),
+    "two rows": (3, 16, 16, 2, 40, (1, 1, 1, 1)),
+    "many tiles": (5, 16, 32, 21, 23, (1, 1, 1, 1)),
+}
+Array = np.ndarray[Any, np.dtype[Any]]
+Data = tuple[Array, Array, Array]
+
+
+def data(case: str) -> tuple[Data, tuple[int, ...]]:
+    images, channels, filters, height, width, pads = CASES[case]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((images, channels, height, width), np.float32)
+    w = rng.standard_normal((filters, channels, 3, 3), np.float32)
+    return (x, w, rng.standard_normal(filters, np.float32)), pads
+
+
+def assert_near(found: Array, wanted: Array) -> None:
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max()
+
+
+def runner(y: Tensor, **options: object) -> Runner:
+    """The kernels of ``y``, Winograd's among them."""
+    made = Runner([y], **options)  # type: ignore[arg-type]
+    assert "winograd" in [k.schedule for k in made.kernels]
+    return made
+
+
+@pytest.fixture(params=["stages", "blocks"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small images go through stages; with this they go through blocks of tiles as well."""
+    if request.param == "blocks":
+        monkeypatch.setattr(schedule, "STAGED_BYTES", 0)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("algorithm", [F2, F4])
+def test_transforms_give_the_correlation(algorithm: Winograd) -> None:
+    rng = np.random.default_rng(0)
+    d, w = rng.standard_normal(algorithm.edge), rng.standard_normal(3)
+    x, taps = constant(d), constant(w)
+    image = algorithm.images([x[i] for i in range(algorithm.edge)])
+    filters = algorithm.filters([taps[i] for i in range(3)])
+    results = algorithm.results([a * b for a, b in zip(image, filters, strict=True)])
+    found = [interpret(compute((), lambda r=r: r)).item() for r in results]
+    np.testing.assert_allclose(found, np.correlate(d, w), rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_agrees_with_the_direct_sum(case: str) -> None:
+    (x, w, b), pads = data(case)
+    image = tensor("x", x.shape, FLOAT32)
+    y = lower_conv(image, constant(w), constant(b), pads=list(pads))
+    (found,) = runner(y).run({"x": x})
+    assert_near(found, conv(x, w, b, pads=list(pads)))
+
+
+@pytest.mark.parametrize("case", ["small tiles", "odd channels", "many tiles"])
+def test_no_byte_outside_its_buffers_is_touched(case: str, way: str) -> None:
+    (x, w, b), pads = data(case)
+    image = tensor("x", x.shape, FLOAT32)
+    y = lower_conv(image, constant(w), constant(b), pads=list(pads))
+    (found,) = runner(y, at_end=way == "stages").run({"x": x})
+    assert_near(found, conv(x, w, b, pads=list(pads)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_it_agrees_on_narrower_vectors(case: str, way: str) -> None:
+    (x, w, b), pads = data(case)
+    image = tensor("x", x.shape, FLOAT32)
+    y = lower_conv(image, constant(w), constant(b), pads=list(pads))
+    (found,) = runner(y, target=Target.masked("x86-64-v3")).run({"x": x})
+    assert_near(found, conv(x, w, b, pads=list(pads)))
+
+
+@pytest.mark.parametrize("case", ["borders", "many tiles"])
+def test_one_kernel_serves_every_extent_of_images(case: str, way: str) -> None:
+    (x, w, b), pads = data(case)
+    images, height, width = (symbol(name, least=1) for name in "NHW")
+    image = tensor("x", (images, x.shape[1], height, width), FLOAT32)
+    made = runner(lower_conv(image, constant(w), constant(b), pads=list(pads)))
+    for part in (x, x[:1, :, :7], x[:, :, :1, :1]):
+        n, _, h, v = part.shape
+        feeds = {"x": np.ascontiguousarray(part)}
+        (found,) = made.run(feeds, {"N": n, "H": h, "W": v})
+        assert_near(found, conv(part, w, b, pads=list(pads)))
+
+
+@pytest.mark.parametrize("chunks", [2, 3, 100])
+def test_chunks_never_change_a_bit(chunks: int, way: str) -> None:
+    (x, w, b), pads = data("many tiles")
+    image = tensor("x", x.shape, FLOAT32)
+    y = stored(lower_conv(image, constant(w), constant(b), pads=list(pads)))
+    (whole,) = runner(y).run({"x": x})
+    (cut,) = runner(y, chunks=chunks).run({"x": x})
+    assert whole.tobytes() == cut.tobytes()
+
+
+def in_blocks(name: str, x: Tensor) -> Tensor:
+    """``x``, stored in blocks of channels."""
+    buffer = blocked_buffer(name, x.shape, x.dtype, LANES)
+    axes = tuple(Variable("i", n) for n in x.shape)
+    place = tuple(a.dim for a in axes)
+    buffer.source = Store(buffer, axes, buffer.address(place), x[place])
+    return Tensor(x.shape, x.dtype, buffer=buffer)
+
+
+@pytest.mark.parametrize("case", ["small tiles", "borders", "odd channels"])
+def test_images_in_blocks_of_channels_are_read_and_written_in_place(case: str, way: str) -> None:
+    (x, w, b), pads = data(case)
+    wanted = conv(x, w, b, pads=list(pads))
+    more: Array = np.random.default_rng(1).standard_normal((*wanted.shape,), np.float32)
+    image, rest = (
+        Tensor(a.shape, FLOAT32, buffer=blocked_buffer(name, a.shape, FLOAT32, LANES))
+        for name, a in (("x", x), ("rest", more))
+    )
+    y = lower_conv(image, constant(w), constant(b), pads=list(pads))
+    z = compute(y.shape, lambda *i: s.maximum(y[i] + rest[i], 0.0))
+    made = runner(in_blocks("z", z))
+    if x.shape[1] % LANES == wanted.shape[1] % LANES == 0:
+        assert {k.schedule for k in made.kernels} == {"winograd"}
+    (found,) = made.run({"x": x, "rest": more})
+    assert_near(found, np.maximum(wanted + more, 0))
+
+
+def test_what_is_read_may_be_computed(way: str) -> None:
+    (x, w, b), pads = data("borders")
+    first, second = (
+        Tensor((2, 8, 13, 18), FLOAT32, buffer=Buffer(name, (2, 8, 13, 18), FLOAT32))
+        for name in ("first", "second")
+    )
+
+    def both(n: DimLike, c: DimLike, *place: DimLike) -> Scalar:
+        other = second.get((n, c - 8, *place), 0)
+        return s.exp(first.get((n, c, *place), 0)) + other * 2.0
+
+    image = compute(x.shape, both)
+    made = runner(lower_conv(image, constant(w), constant(b), pads=list(pads)))
+    (found,) = made.run({"first": x[:, :8].copy(), "second": x[:, 8:].copy()})
+    values = np.concatenate([np.exp(x[:, :8]), 1 + x[:, 8:] * 2], 1)
+    assert_near(found, conv(values, w, b, pads=list(pads)))
+
+
+def test_no_more_than_a_tile_sees_what_is_not_finite() -> None:
+    (x, w, b), pads = data("whole tiles")
+    x[0, 3, 9, 5] = np.inf
+    image = tensor("x", x.shape, FLOAT32)
+    (found,) = runner(lower_conv(image, constant(w), constant(b), pads=list(pads))).run({"x": x})
+    wanted = conv(x, w, b, pads=list(pads))
+    assert not np.isfinite(found[~np.isfinite(wanted)]).any()
+    apart = np.ones((16, 16), bool)
+    apart[8:12, 4:8] = False  # the tile of all results that read it
+    assert np.isfinite(found[0, :, apart]).all()
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"strides": [2, 2]},
+        {"dilations": [2, 2]},
+        {"group": 2},
+        {"taps": 5},
+        {"channels": 3},
+        {"filters": 4},
+        {"fed": True},
+    ],
+    ids=str,
+)
+def test_other_convolutions_are_left_to_other_schedules(unlike: dict[str, Any]) -> None:
+    channels, taps = unlike.pop("channels", 32), unlike.pop("taps", 3)
+    filters, fed = unlike.pop("filters", 32), unlike.pop("fed", False)
+    image = tensor("x", (1, channels, 14, 14), FLOAT32)
+    shape = (filters, channels // unlike.get("group", 1), taps, taps)
+    w = tensor("w", shape, FLOAT32) if fed else constant(np.ones(shape, np.float32))
+    made = Runner([lower_conv(image, w, **unlike)])
+    assert "winograd" not in [k.schedule for k in made.kernels]
+
+
+def test_the_size_of_tiles_is_that_of_least_cost() -> None:
+    assert best((56, 56), 64, 64, LANES) is F4
+    assert best((14, 14), 256, 256, LANES) is F4
+    assert best((7, 7), 512, 512, LANES) is F2
+    assert best((224, 224), 3, 64, LANES) is None
+    assert best((1, 1), 512, 512, LANES) is None
