@@ -522,3 +522,34 @@ def timed(source: ModelProto) -> float:
     start = time.process_time()
     from_message(source)
     return time.process_time() - start
+
+
+def test_initializers_are_counted_wherever_they_stand() -> None:
+    source = ModelProto()
+    inner = source.graph.node.add(op_type="If").attribute.add(name="then_branch").g
+    source.graph.initializer.add(name="a")
+    inner.initializer.add(name="b")
+    inner.sparse_initializer.add()
+    from_message(source, limits=Limits(initializers=3))
+    with pytest.raises(LimitError, match="initializers is limited to 2, found 3"):
+        from_message(source, limits=Limits(initializers=2))
+
+
+@pytest.mark.parametrize(("code", "count"), [(1, 5), (11, 3), (22, 33)])
+def test_tensors_that_claim_too_many_bytes_are_refused_as_they_are_read(
+    code: int, count: int
+) -> None:
+    source = ModelProto()
+    source.graph.initializer.add(name="w", data_type=code, dims=[count])
+    with pytest.raises(LimitError, match="tensor 'w': tensor_bytes is limited to 16, found "):
+        from_message(source, limits=Limits(tensor_bytes=16))
+    source.graph.initializer[0].dims[0] = count - 1
+    from_message(source, limits=Limits(tensor_bytes=16))
+
+
+def test_dims_beyond_every_machine_are_refused_as_they_are_read() -> None:
+    source = ModelProto()
+    source.graph.node.add(op_type="Constant").attribute.add(name="value").t.dims[:] = [2**40, 2**40]
+    source.graph.node[0].attribute[0].t.data_type = 1
+    with pytest.raises(LimitError, match="tensor_bytes is limited to"):
+        from_message(source)

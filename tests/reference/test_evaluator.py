@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper, parser
 
+from fornix import InferenceSession
 from fornix.errors import (
     DTypeError,
     Fail,
@@ -19,6 +21,7 @@ from fornix.errors import (
     ValidationError,
 )
 from fornix.format.limits import DEFAULT, Limits
+from fornix.format.text import parse_model
 from fornix.ir.load import from_message
 from fornix.reference import ReferenceEvaluator
 
@@ -354,3 +357,39 @@ def test_types_that_the_schema_does_not_allow_are_refused() -> None:
     absolute = helper.make_node("Abs", ["x"], ["y"])
     with pytest.raises(DTypeError, match=r"X is seq\(float32\[3\]\), but Abs-13 allows tensor"):
         ReferenceEvaluator(absolute).run(None, {"x": [X]})
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ('ir_version: 10, opset_import: ["" : 99]', "an opset of ai.onnx up to 28 is required, found 99"),
+        ('ir_version: 10, opset_import: ["" : 20, "ai.onnx.ml" : 6]',
+         "6; export the model for opset 5 or older"),
+        ('ir_version: 1000000000, opset_import: ["" : 20]',
+         "an IR version up to 14 is required, found 1000000000; save the model with an older one"),
+    ],
+)  # fmt: skip
+def test_versions_from_after_this_release_are_refused(header: str, message: str) -> None:
+    model = parse_model(f"<{header}> g (float x) => (float y) {{ y = Relu (x) }}")
+    for evaluate in (ReferenceEvaluator, InferenceSession):
+        with pytest.raises(ValidationError, match=re.escape(message)):
+            evaluate(model)
+
+
+def test_functions_import_opsets_that_exist_and_other_domains_any() -> None:
+    header = '<ir_version: 10, opset_import: ["" : 20, "f" : 700]> g (float x) => (float y)'
+    body = '{ y = f.twice (x) } <domain: "f", opset_import: ["" : %d]> twice (x) => (y)'
+    text = header + body + " { y = Add (x, x) }"
+    assert ReferenceEvaluator(parse_model(text % 20)).run(None, {"x": np.float32(2)}) == [4]
+    with pytest.raises(ValidationError, match=r"twice.*: an opset of ai.onnx up to 28 is required"):
+        ReferenceEvaluator(parse_model(text % 29))
+
+
+def test_sessions_and_evaluators_hold_models_to_limits() -> None:
+    text = '<ir_version: 10, opset_import: ["" : 20]> g (float x) => (float y) '
+    model = parse_model(text + "{ a = Relu (x) b = Relu (a) y = Relu (b) }")
+    for evaluate in (ReferenceEvaluator, InferenceSession):
+        message = r"nodes is limited to 2, found 3; pass limits=Limits\(nodes=3\) to allow it"
+        with pytest.raises(LimitError, match=message):
+            evaluate(model, limits=Limits(nodes=2))
+        evaluate(model, limits=Limits(nodes=3))

@@ -9,15 +9,7 @@ from fornix.format.limits import Limits
 from fornix.format.messages import IR_VERSION
 from fornix.ir.graph import Function, Graph, Model, Value
 from fornix.ir.types import SparseTensorType, TensorType
-
-LATEST: dict[str, int] = {
-    "": 28,
-    "ai.onnx": 28,
-    "ai.onnx.ml": 5,
-    "ai.onnx.training": 1,
-    "ai.onnx.preview.training": 1,
-}
-"""The newest opset of each domain of the standard."""
+from fornix.ops.opsets import LATEST
 
 # The first IR version with opset imports, and the first in which initializers need not be inputs.
 _IR_OPSETS, _IR_FREE_INITIALIZERS = 3, 4

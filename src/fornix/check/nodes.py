@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from fornix import ops
 from fornix.check.finding import Findings, place
-from fornix.check.header import LATEST, imports_of, owners
+from fornix.check.header import imports_of, owners
 from fornix.errors import SchemaError
 from fornix.format.limits import Limits
 from fornix.ir import walk
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Function, Model, Node
 from fornix.ops.call import bind_attributes, check_arity, check_kinds
+from fornix.ops.opsets import LATEST
 from fornix.ops.schema import Schema
 
 NO_OPERATOR = "the standard has no such operator and the model no such function"

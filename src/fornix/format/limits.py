@@ -23,13 +23,15 @@ class Limits:
 
     `text_bytes` bounds a model in text or JSON, which takes some fifty times its size in memory
     while it is read; `nesting` counts graphs within graphs and calls of model functions within
-    functions; `nodes` those of a model, `function_nodes` those after its functions are expanded;
-    `tensor_bytes` one tensor; `fold_bytes` and `fold_seconds` one folded constant.
+    functions; `nodes` and `initializers` those of a model (a node takes half a kilobyte and eight
+    microseconds to load), `function_nodes` those after its functions are expanded; `tensor_bytes`
+    one stored tensor; `fold_bytes` and `fold_seconds` one folded constant.
     """
 
     text_bytes: int = 2**29
     nesting: int = 100
-    nodes: int = 10_000_000
+    nodes: int = 1_000_000
+    initializers: int = 1_000_000
     function_nodes: int = 10_000_000
     tensor_bytes: int = 2**40
     fold_bytes: int = 2**29

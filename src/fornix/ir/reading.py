@@ -6,12 +6,14 @@ breaks the standard is represented as it is. See `fornix.ir.leftover` for what t
 
 from __future__ import annotations
 
+from contextlib import suppress
 from copy import copy
-from math import isnan
+from math import isnan, prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from fornix.errors import DTypeError
 from fornix.format.limits import DEFAULT, Limits
 from fornix.format.wire import Skeleton, contents
 from fornix.ir.attribute import Attribute, AttributeKind
@@ -76,6 +78,7 @@ class Reader:
         self.folder = folder
         self.limits = limits
         self.nodes = 0  # read so far
+        self.initializers = 0  # likewise
 
     def model(self, message: ModelProto) -> Model:
         functions = [self.function(item) for item in message.functions]
@@ -132,6 +135,8 @@ class Reader:
         graph.inputs = [self.value(item) for item in message.input]
         for value in graph.inputs:
             scope.define(value)
+        self.initializers += len(message.initializer) + len(message.sparse_initializer)
+        self.limits.check("initializers", self.initializers, graph.label)
         for tensor in message.initializer:
             self.initializer(self.tensor(tensor), scope)
         for sparse in message.sparse_initializer:
@@ -274,7 +279,12 @@ class Reader:
         return [read(item) for item in raw], plain
 
     def tensor(self, message: TensorProto) -> MessageTensor:
-        return MessageTensor(message, self.skeleton, self.folder)
+        """A stored tensor; raises LimitError if it says that it is too large."""
+        tensor = MessageTensor(message, self.skeleton, self.folder)
+        with suppress(DTypeError):  # an element type that does not exist is for others to note
+            claimed = tensor.dtype.nbytes(prod(message.dims))
+            self.limits.check("tensor_bytes", claimed, f"tensor '{tensor.name}'")
+        return tensor
 
     def sparse(self, message: SparseTensorProto) -> SparseTensor:
         values, indices = self.tensor(message.values), self.tensor(message.indices)

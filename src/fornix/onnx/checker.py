@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from fornix.check import check
 from fornix.check.finding import Findings, Severity
 from fornix.check.functions import check_functions
-from fornix.check.header import LATEST, check_end
+from fornix.check.header import check_end
 from fornix.check.model import PARTS, Part
 from fornix.check.names import check_names
 from fornix.check.nodes import NO_OPERATOR, check_nodes
@@ -39,6 +39,7 @@ from fornix.format.messages import (
 )
 from fornix.ir.files import load
 from fornix.ir.load import from_message
+from fornix.ops.opsets import LATEST
 
 __all__ = [
     "DEFAULT_CONTEXT",

@@ -23,9 +23,7 @@ from fornix.ir.files import load
 from fornix.ir.graph import Function, Model
 from fornix.ir.load import from_message
 from fornix.ops.grads import expand_gradients
-
-LATEST_OPSET = 28
-"""Opset of ai.onnx for graphs and nodes that come without imports."""
+from fornix.ops.opsets import LATEST, require_known
 
 ModelSource = str | os.PathLike[str] | bytes | Model | Any
 
@@ -36,13 +34,26 @@ def as_model(
     """The IR model that ``source`` holds, ready to run: its Gradient nodes are expanded.
 
     ``opsets`` are those of a source that has none. Raises ValidationError if there is no graph in
-    it, as in an empty file.
+    it, as in an empty file, and for versions from after this release.
     """
     model = _read(source, opsets, limits)
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the model"
     if not (model.graph.nodes or model.graph.outputs):
-        name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the model"
         raise ValidationError(f"{name}: a graph with something to compute is required, found none")
+    _require_known_versions(model, name)
     return expand_gradients(model, infer_model)
+
+
+def _require_known_versions(model: Model, name: str) -> None:
+    """Refuse what may mean something else than is known here."""
+    if model.ir_version > IR_VERSION:
+        raise ValidationError(
+            f"{name}: an IR version up to {IR_VERSION} is required, found {model.ir_version}; "
+            "save the model with an older one"
+        )
+    require_known(model.opset_imports, name)
+    for function in model.functions:
+        require_known(function.opset_imports, f"{name}: {function.label}")
 
 
 def _read(source: ModelSource, opsets: Mapping[str, int] | None, limits: Limits) -> Model:
@@ -101,7 +112,7 @@ def _model_message(message: Any, opsets: Mapping[str, int]) -> ModelProto:
         raise InvalidArgument(
             f"a model, graph, function or node is required, found {type(message).__name__}"
         )
-    for domain, version in (opsets or {"": LATEST_OPSET}).items():
+    for domain, version in (opsets or {"": LATEST[""]}).items():
         model.opset_import.add(domain=domain, version=version)
     return model
 

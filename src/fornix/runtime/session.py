@@ -13,12 +13,13 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fornix.errors import FornixWarning, InvalidArgument, NotSupported
+from fornix.format.limits import DEFAULT, Limits
 from fornix.infer.model import has_unknown, infer_model
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Model, Value
@@ -108,8 +109,9 @@ class InferenceSession:
 
     ``path_or_bytes`` is a path, the bytes of a model, a message or an IR model. ``providers`` says
     where to run, each entry a name, a pair of name and options, or a `Provider`: a name that is not
-    available gives a warning if another is, and InvalidArgument otherwise. Sessions may be called
-    from several threads at once; those made from a path pickle.
+    available gives a warning if another is, and InvalidArgument otherwise. ``limits`` bound what
+    the model may ask for. Sessions may be called from several threads at once; those made from a
+    path pickle.
     """
 
     def __init__(
@@ -118,6 +120,8 @@ class InferenceSession:
         sess_options: SessionOptions | None = None,
         providers: Sequence[ProviderLike] | None = None,
         provider_options: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        limits: Limits = DEFAULT,
     ) -> None:
         if sess_options is not None and not isinstance(sess_options, SessionOptions):
             raise InvalidArgument(
@@ -135,7 +139,8 @@ class InferenceSession:
         if isinstance(path_or_bytes, str | os.PathLike):
             self._path = Path(path_or_bytes).absolute()
         self._label = self._path.name if self._path else "the model"
-        self._model: Model = as_model(path_or_bytes)
+        self._limits = limits
+        self._model: Model = as_model(path_or_bytes, limits=limits)
         graph = self._model.graph
         self._inputs = [value for value in graph.inputs if not value.is_initializer]
         self._overridable = {v.name: v for v in graph.inputs if v.is_initializer}
@@ -154,7 +159,7 @@ class InferenceSession:
     @cached_property
     def _plan(self) -> Plan:
         """The model node by node, as it was given."""
-        return Plan(self._model.graph, _scope(self._model))
+        return Plan(self._model.graph, _scope(self._model, self._limits))
 
     def run(
         self,
@@ -291,11 +296,12 @@ class InferenceSession:
                 "InferenceSession: only a session made from a path pickles, this one was made from "
                 "bytes or a message; save the model and open it by its path"
             )
-        return InferenceSession, (self._path, self._options, self.get_providers())
+        made = partial(InferenceSession, limits=self._limits)
+        return made, (self._path, self._options, self.get_providers())
 
 
-def _scope(model: Model) -> Scope:
-    return Scope(model.opset_imports, model.function_table)
+def _scope(model: Model, limits: Limits) -> Scope:
+    return Scope(model.opset_imports, model.function_table, limits)
 
 
 def _runs_as_planned(provider: Provider, options: SessionOptions) -> bool:
