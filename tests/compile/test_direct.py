@@ -116,7 +116,7 @@ def test_an_image_that_is_not_blocked_is_read_as_it_lies() -> None:
 @pytest.mark.parametrize(("n", "h", "w"), [(1, 1, 1), (2, 3, 6), (1, 8, 7), (3, 4, 29)])
 def test_extents_may_be_known_at_run_time_only(n: int, h: int, w: int) -> None:
     symbols = {"N": n, "H": h, "W": w}
-    convolved((N, 32, H, W), (48, 32, 3, 3), symbols=symbols, pads=[1] * 4)
+    convolved((N, 32, H, W), (48, 32, 3, 5), symbols=symbols, pads=[1, 2] * 2)
     convolved((N, 32, H, W), (16, 32, 1, 1), symbols=symbols)
     convolved((N, 32, W), (16, 32, 3), symbols=symbols, pads=[1] * 2)
 
