@@ -46,6 +46,11 @@ STEPS = (
         ["python", "-m", "tools.coverage"],
         fix=["python", "-m", "tools.coverage", "--write"],
     ),
+    Step(
+        "pages",
+        ["python", "-m", "tools.op_pages"],
+        fix=["python", "-m", "tools.op_pages", "--write"],
+    ),
     Step("wheel", ["python", "-m", "tools.wheel_test"], is_slow=True),
 )
 TESTS = "tests"

@@ -129,7 +129,7 @@ def types_text(spellings: Iterable[str]) -> str:
             by_shell.setdefault(tuple(shell[:-1]), set()).add(DType.of(inner).name)
     told = [
         f"{'('.join([*shell, ''])}{dtypes_text(names)}{')' * len(shell)}"
-        for shell, names in sorted(by_shell.items(), key=lambda item: len(item[0]))
+        for shell, names in sorted(by_shell.items(), key=lambda item: (len(item[0]), item[0]))
     ]
     return " ".join([*told, *sorted(others)])
 
