@@ -497,3 +497,15 @@ def test_the_standards_own_node_models_have_no_errors() -> None:
         if finding.severity is Severity.ERROR
     }
     assert wrong == set()
+
+
+def test_attributes_say_of_what_type_they_are_since_ir_version_2() -> None:
+    message = parse_model(main("[n] y = Softmax<axis = 0>(x)"))
+    message.graph.node[0].attribute[0].ClearField("type")
+    told = [str(finding) for finding in check_model(from_message(message))]
+    assert told == [
+        "node 'n' (Softmax), attribute axis: a type is required, found none; it holds int"
+    ]
+    message.ir_version = 1
+    message.ClearField("opset_import")
+    assert not [f for f in check_model(from_message(message)) if "a type is" in str(f)]

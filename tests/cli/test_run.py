@@ -385,3 +385,13 @@ def test_the_demo_model_runs_on_chance() -> None:
     found = outputs(call("run", DIGITS, "--random", "0", "--dim", "N=3", "--json"))
     assert found["probability"]["shape"] == [3, 10]
     assert found["probability"]["mean"] == pytest.approx(0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize("extents", ["4611686018427387904, 3", "1000000000000000"])
+def test_inputs_beyond_memory_are_told_by_name(tmp_path: Path, extents: str) -> None:
+    path = tmp_path / "vast.onnxtxt"
+    text = f"g (float[{extents}] x) => (float y) {{ y = Relu (x) }}"
+    path.write_text('<ir_version: 10, opset_import: ["" : 20]> ' + text)
+    outcome = call("run", path, "--random", "1")
+    assert outcome.code == 2
+    assert f"input 'x' of shape [{extents}] does not fit into memory" in outcome.err

@@ -11,12 +11,16 @@ from fornix.check.finding import Findings, place
 from fornix.check.header import imports_of, owners
 from fornix.errors import SchemaError
 from fornix.format.limits import Limits
+from fornix.format.messages import AttributeProto
 from fornix.ir import walk
-from fornix.ir.attribute import Attribute
+from fornix.ir.attribute import Attribute, AttributeKind
 from fornix.ir.graph import Function, Model, Node
 from fornix.ops.call import bind_attributes, check_arity, check_kinds
 from fornix.ops.opsets import LATEST
 from fornix.ops.schema import Schema
+
+# The first IR version in which attributes say of what type they are.
+_IR_TYPES = 2
 
 NO_OPERATOR = "the standard has no such operator and the model no such function"
 """What the checker says of operators of other domains."""
@@ -31,6 +35,20 @@ def check_nodes(model: Model, findings: Findings, _limits: Limits) -> None:
         scope = Scope(imports, table, function, findings)
         for node in walk.nodes(graph):
             scope.node(node)
+            if model.ir_version >= _IR_TYPES:
+                check_types_of_attributes(node, findings)
+
+
+def check_types_of_attributes(node: Node, findings: Findings) -> None:
+    """Note attributes whose message leaves open of what type they are, although it shows."""
+    for attribute in node.attributes.values():
+        if attribute.leftover is None or attribute.kind is AttributeKind.UNDEFINED:
+            continue
+        if not AttributeProto.FromString(attribute.leftover).HasField("type"):
+            subject = f"{place(node)}, attribute {attribute.name}"
+            findings.error(
+                subject, f"a type is required, found none; it holds {attribute.kind.text}"
+            )
 
 
 @dataclass(frozen=True)

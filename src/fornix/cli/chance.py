@@ -38,7 +38,14 @@ def of_type(type_: Type | None, value: Value, dims: Dims, random: np.random.Gene
             f"input '{value.name}' is {type_text(type_)}: --random makes tensors only; feed it "
             "with --input"
         )
-    return elements(type_.dtype, dims.shape(value, type_), random)
+    shape = dims.shape(value, type_)
+    try:
+        return elements(type_.dtype, shape, random)
+    except (MemoryError, ValueError) as error:  # more bytes than there are, or than can be counted
+        raise InvalidArgument(
+            f"input '{value.name}' of shape {list(shape)} does not fit into memory; "
+            "feed it with --input"
+        ) from error
 
 
 def elements(dtype: DType, shape: tuple[int, ...], random: np.random.Generator) -> Any:
