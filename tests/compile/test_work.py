@@ -8,6 +8,7 @@ from onnx import parser
 from fornix.compile.kernel import CompiledKernel
 from fornix.compile.memo import _from_note, _note
 from fornix.compile.program import Compiled, NativeUnit, compile_nodes
+from fornix.compile.target import Target
 from fornix.infer import infer_model
 from fornix.ir.load import from_message
 from fornix.runtime.extents import bound_symbols, name_extents
@@ -20,7 +21,9 @@ def compiled(text: str) -> Compiled:
     name_extents(model, {})
     graph = model.graph
     symbols = frozenset(bound_symbols(graph.inputs))
-    return compile_nodes(list(graph.nodes), set(graph.outputs), infer_model(model), symbols)
+    return compile_nodes(
+        list(graph.nodes), set(graph.outputs), infer_model(model), symbols, Target.host()
+    )
 
 
 def kernels(text: str) -> list[CompiledKernel]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import parser
 
@@ -130,6 +131,24 @@ def test_a_fallback_can_be_forbidden() -> None:
         f (float[N] x) => (int64[1, M] y) { ["found"] y = NonZero (x) }"""
     with pytest.raises(NotSupported, match=r"node 'found' \(NonZero\): with session\.disable"):
         InferenceSession(parser.parse_model(text), options, providers=["CPUExecutionProvider"])
+
+
+def test_plain_sums_can_be_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[1, 64, 12, 12] x) => (float[1, 64, 12, 12] y) {
+            y = Conv <pads = [1, 1, 1, 1]> (x, w)
+        }"""
+    model = parser.parse_model(text)
+    weights = rng.standard_normal((64, 64, 3, 3), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    feeds = {"x": rng.standard_normal((1, 64, 12, 12), np.float32)}
+    strict = SessionOptions()
+    strict.add_session_config_entry("fornix.strict_accuracy", "1")
+    sessions = [InferenceSession(model, options) for options in (SessionOptions(), strict)]
+    (exact,) = InferenceSession(model, providers=["ReferenceExecutionProvider"]).run(None, feeds)
+    errors = [np.abs(s.run(None, feeds)[0] - exact).max() / np.abs(exact).max() for s in sessions]
+    assert errors[1] < 2e-6 < errors[0] < 2e-5
 
 
 def test_a_list_of_providers_that_is_empty_stands_for_the_default() -> None:

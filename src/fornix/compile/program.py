@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.cache import ObjectCache
@@ -80,7 +80,11 @@ class Compiled:
 
 
 def compile_nodes(
-    nodes: Sequence[Node], needed: Collection[Value], inference: Inference, symbols: Collection[str]
+    nodes: Sequence[Node],
+    needed: Collection[Value],
+    inference: Inference,
+    symbols: Collection[str],
+    target: Target,
 ) -> Compiled:
     """Machine code for ``nodes``, in the order of their graph; ``needed`` are read by others."""
     survey = Survey(Lowering(inference, symbols))
@@ -88,12 +92,13 @@ def compile_nodes(
     alone: set[Node] = set()
     while True:
         units = partition(nodes, traits, needed, alone)
-        blocks = layouts(units, traits, needed, inference, Target.host())
-        called = {u: _name(u, names, blocks) for u in units if isinstance(u, CompiledUnit)}
+        blocks = layouts(units, traits, needed, inference, target)
+        called = {u: _name(u, names, blocks, target) for u in units if isinstance(u, CompiledUnit)}
         by_name: dict[str, list[CompiledUnit]] = {}
         for unit, name in called.items():
             by_name.setdefault(name, []).append(unit)
-        if _make(by_name, survey.lowering, blocks, traits, alone):
+        make = functools.partial(_code, lowering=survey.lowering, blocks=blocks, target=target)
+        if _make(by_name, make, traits, alone):
             codes = memo().codes
             found = [
                 u if isinstance(u, IslandUnit) else NativeUnit(u, codes[called[u]]) for u in units
@@ -127,8 +132,7 @@ def _examine(
 
 def _make(
     units: Mapping[str, Sequence[CompiledUnit]],
-    lowering: Lowering,
-    blocks: Layouts,
+    make: Callable[[CompiledUnit], UnitCode],
     traits: dict[Node, Traits | str],
     alone: set[Node],
 ) -> bool:
@@ -140,7 +144,7 @@ def _make(
     for number, name in enumerate(missing):
         progress.info("compiling unit %d of %d", number + 1, len(missing))
         try:
-            known.codes[name] = _code(units[name][0], lowering, blocks)
+            known.codes[name] = make(units[name][0])
         except REFUSED as error:
             for unit in units[name]:
                 _refuse(unit, error, traits, alone)
@@ -161,11 +165,11 @@ def _refuse(
         traits[last] = str(error)
 
 
-def _code(unit: CompiledUnit, lowering: Lowering, blocks: Layouts) -> UnitCode:
+def _code(unit: CompiledUnit, lowering: Lowering, blocks: Layouts, target: Target) -> UnitCode:
     """Lower, schedule, emit and link ``unit``."""
     lowered = lowering.unit(unit, blocks)
     name = "+".join(node.op_type for node in unit.nodes[-MAX_NAME_PARTS:])
-    kernels = tuple(compile_stores(lowered.outputs, name, Target.host(), memo().cache))
+    kernels = tuple(compile_stores(lowered.outputs, name, target, memo().cache))
     inputs = {b: unit.inputs.index(v) for b, v in lowered.arguments.items()}
     outputs = {b: unit.outputs.index(v) for b, v in lowered.results.items()}
     others = {b: None for kernel in kernels for b in kernel.arguments if b not in inputs | outputs}
@@ -184,10 +188,10 @@ def memo() -> Memo:
     return Memo(ObjectCache.default())
 
 
-def _name(unit: CompiledUnit, names: Mapping[Node, str], blocks: Layouts) -> str:
+def _name(unit: CompiledUnit, names: Mapping[Node, str], blocks: Layouts, target: Target) -> str:
     """A digest that units share whose code is the same: their nodes, and how these are joined.
 
-    And how what they read and write lies in memory.
+    And how what they read and write lies in memory, and for which target they are.
     """
     numbers: dict[Value, object] = {value: index for index, value in enumerate(unit.inputs)}
     parts: list[object] = []
@@ -196,4 +200,5 @@ def _name(unit: CompiledUnit, names: Mapping[Node, str], blocks: Layouts) -> str
         parts.append((names[node], wiring))
         numbers |= {value: (position, index) for index, value in enumerate(node.outputs)}
     lanes = tuple(blocks.get(value, 1) for value in (*unit.inputs, *unit.outputs))
-    return digest((*parts, tuple(numbers[value] for value in unit.outputs), lanes))
+    outputs = tuple(numbers[value] for value in unit.outputs)
+    return digest((*parts, outputs, lanes, target.text))

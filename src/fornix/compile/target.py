@@ -40,6 +40,8 @@ class Target:
     l2_bytes: int = DEFAULT_L2
     attributes: str = ""
     """All features as LLVM writes them: ``+avx2,-avx512f``; empty: those of `cpu`."""
+    is_strict: bool = False
+    """Whether faster algorithms are left out that round more than the sums which they replace."""
 
     @staticmethod
     @functools.cache
@@ -94,7 +96,9 @@ class Target:
     @property
     def text(self) -> str:
         """Everything that machine code depends on, for keys of caches."""
-        return f"{llvm.get_default_triple()} {self.cpu} {self.attributes} {self.vector_bytes}"
+        strict = " strict" if self.is_strict else ""
+        machine = f"{self.cpu} {self.attributes} {self.vector_bytes}"
+        return f"{llvm.get_default_triple()} {machine}{strict}"
 
 
 @functools.cache

@@ -7,6 +7,7 @@ inputs and results into tables and start the driver.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ from fornix.compile.kernel import CompiledKernel
 from fornix.compile.memo import UnitCode
 from fornix.compile.partition import IslandUnit
 from fornix.compile.program import Compiled, NativeUnit, compile_nodes, memo
+from fornix.compile.target import Target
 from fornix.errors import Fail
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Value
@@ -171,7 +173,8 @@ def is_prepared(code: UnitCode, kernel: CompiledKernel) -> bool:
 
 def native_steps(part: Part) -> list[Step]:
     """Steps for ``part``: compiled units in rows, NumPy kernels between them."""
-    compiled = compile_nodes(part.nodes, part.needed, part.inference, part.symbols)
+    target = dataclasses.replace(Target.host(), is_strict=part.options.is_strict)
+    compiled = compile_nodes(part.nodes, part.needed, part.inference, part.symbols, target)
     rows: list[list[NativeUnit] | IslandUnit] = []
     for unit in compiled.units:
         if isinstance(unit, IslandUnit):

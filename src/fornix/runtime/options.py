@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CONFIG_ENTRIES: dict[str, str] = {
     "session.disable_cpu_ep_fallback": "1: an error if a node would run its NumPy kernel",
+    "fornix.strict_accuracy": "1: no algorithm rounds more than the plain sum that it replaces",
 }
 """Entries that have a meaning, with what they do."""
 
@@ -62,6 +63,11 @@ class SessionOptions:
                 f"found {given!r}"
             )
         return found
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether algorithms are left out that are faster and round more."""
+        return self.config_entries.get("fornix.strict_accuracy") == "1"
 
     @property
     def threads(self) -> int:

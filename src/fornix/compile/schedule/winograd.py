@@ -86,7 +86,7 @@ def winograd_stages(conv: Convolution, target: Target, lanes: int) -> list[Stage
 
 def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None:
     """What computes ``conv``; None if that is another schedule."""
-    if conv.has_groups or len(conv.channels) != 1 or len(conv.spatial) != 2:
+    if target.is_strict or conv.has_groups or len(conv.channels) != 1 or len(conv.spatial) != 2:
         return None
     if any((s.taps, s.stride, s.dilation) != (TAPS, 1, 1) for s in conv.spatial):
         return None
