@@ -145,6 +145,31 @@ def test_what_is_done_with_the_sums_happens_in_place(channels: int, is_long: boo
     assert [k.schedule for k in Runner([y]).kernels][-1] == "convolution"
 
 
+@pytest.mark.parametrize("filters", [16, 40, 9])
+@pytest.mark.parametrize("symbols", [{}, {"N": 2, "H": 6, "W": 9}])
+def test_a_result_that_is_not_blocked_takes_the_way_through_one_that_is(
+    filters: int, symbols: dict[str, int]
+) -> None:
+    shape: Shape = (N, 16, H, W) if symbols else (2, 16, 6, 9)
+    x = image("x", shape, FLOAT32, lanes(FLOAT32))
+    r = tensor("r", (*shape[:1], filters, *shape[2:]), FLOAT32)
+    weights = constant(data(FLOAT32, (filters, 16, 3, 5), {}, 0))
+    z = lower_conv(x, weights, None, pads=[1, 2, 1, 2])
+    y = stored(compute(z.shape, lambda *i: s.maximum(z[i] + r[i], 0.0)))
+    feeds = {"x": data(FLOAT32, shape, symbols, 2), "r": data(FLOAT32, r.shape, symbols, 3)}
+    check(y, feeds, symbols)
+    assert "convolution" in [k.schedule for k in Runner([y]).kernels]
+
+
+def test_a_result_with_its_channels_last_is_written_as_it_is() -> None:
+    x = tensor("x", (2, 3, 16, 24), FLOAT32)
+    weights = constant(data(FLOAT32, (40, 3, 4, 4), {}, 0))
+    z = lower_conv(x, weights, None, strides=[4, 4])
+    y = stored(compute((2, 4, 6, 40), lambda n, h, w, c: z[n, c, h, w]))
+    check(y, {"x": data(FLOAT32, x.shape, {}, 2)})
+    assert [k.schedule for k in Runner([y]).kernels][-1] == "convolution"
+
+
 def test_images_that_are_computed_are_written_once() -> None:
     x = image("x", (1, 32, 6, 9), FLOAT32, lanes(FLOAT32))
     relu = compute(x.shape, lambda *i: s.maximum(x[i], 0.0))

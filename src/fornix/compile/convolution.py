@@ -90,6 +90,11 @@ class Convolution:
         """Whether windows have more than one element."""
         return any(s.tap is not None for s in self.spatial)
 
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a product of matrices: one axis to sum over, and no taps."""
+        return not self.has_taps and len(self.channels) == 1
+
     def image_at(self, values: Mapping[Atom, DimLike]) -> Scalar:
         """`image` at some place, for some channel."""
         return substitute_scalar(self.image, values)

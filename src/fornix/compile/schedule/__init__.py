@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from fornix.compile.convolution import convolution
 from fornix.compile.nest import Nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
-from fornix.compile.schedule.direct import direct_convolution
+from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import scan_nest, update_nest
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.turned import turned_nest
-from fornix.compile.schedule.winograd import Stage, winograd_stages
+from fornix.compile.schedule.winograd import winograd_stages
 from fornix.compile.target import Target
 from fornix.errors import NotSupported
 from fornix.ir.dim import DimLike
@@ -56,13 +56,9 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     conv = convolution(store)
     if conv is None:
         return None
-    stages = winograd_stages(conv, target, lanes)
+    stages = winograd_stages(conv, target, lanes) or direct_stages(conv, target, lanes)
     if stages is None:
-        direct = direct_convolution(conv, target, lanes)
-        if direct is None:
-            return None
-        first, rest, nest = direct
-        stages = [*first, Stage(nest, (rest,))]
+        return None
     pieces: list[Piece] = []
     for stage in stages:
         if isinstance(stage, Store):

@@ -2,19 +2,20 @@
 
 Per tap and channel one vector of weights for each block is multiplied with one element of the image
 for each pixel. Decided here are the box of accumulators, which loops are around it, and whether a
-result that is not blocked takes the way through one that is. What is copied first, and the order of
-the sum, stand in `packing`.
+result that is not blocked takes the way through an image that is. What is copied first, and the
+order of the sum, stand in `packing`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 from fornix.compile.axes import index_dims, moves_as_one, rewritten
-from fornix.compile.blocked import Blocked
+from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import Convolution, convolution
-from fornix.compile.cost import likely, outer_reductions
+from fornix.compile.cost import likely, outer_reductions, stride_of
 from fornix.compile.nest import Block, Loop, Nest, Patch, Put, Span
 from fornix.compile.schedule.chunks import chunked
 from fornix.compile.schedule.packing import (
@@ -25,9 +26,10 @@ from fornix.compile.schedule.packing import (
     order,
     packed_weights,
 )
+from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, ceildiv, minimum
-from fornix.ir.loops import Scalar, Store, Variable, replace, substitute_scalar
+from fornix.ir.loops import Scalar, Store, Variable, load, replace, substitute_scalar
 from fornix.ir.loops.scalar import reduction
 
 FEW = 8
@@ -37,8 +39,13 @@ LOAD_COST = 0.1
 MAX_BLOCKS = 7
 OPEN_PIXELS = 7
 """Pixels at once of a row of unknown length, if it is that long."""
+LEAST_USE = 0.5
+"""Of the lanes of a block: with less, another schedule is faster."""
 MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
+
+
+_SERIAL = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -61,16 +68,23 @@ class _Loops:
     groups: Variable
 
 
-def direct_convolution(
-    c: Convolution, target: Target, lanes: int
-) -> tuple[list[Store], Store, Nest] | None:
-    """Stores that have to be computed first, the convolution itself, and its nest.
+def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
+    """What has to be done for ``c``, in order; stores are left to other schedules.
 
-    None if the result is not blocked by ``lanes``, or its groups do not fit blocks.
+    None if another schedule serves it better.
     """
-    layout = c.store.buffer.address
-    if not isinstance(layout, Blocked) or layout.lanes != lanes or not c.sum.dtype.is_float:
+    if not c.sum.dtype.is_float:
         return None
+    if _is_written_in_vectors(c, lanes):
+        return _stages(c, target, lanes)
+    through = _through_blocks(c, lanes)
+    inner = None if through is None else convolution(through[0])
+    stages = None if inner is None else _stages(inner, target, lanes)
+    return None if stages is None or through is None else [*stages, through[1]]
+
+
+def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
+    """The copies, then the convolution itself; None if its groups do not fit blocks."""
     c = _flattened(c)
     given = groups(c)
     if given is None or (given.count > 1 and given.filters % lanes):
@@ -83,22 +97,58 @@ def direct_convolution(
     panels, block = Variable("p", blocks // box.blocks), Variable("b", box.blocks)
     lane = Variable("j", lanes)
     place = (panels.dim * box.blocks + block.dim) * lanes + lane.dim
-    first: list[Store] = []
+    stages: list[Stage | Store] = []
     image = substitute_scalar(given.image, {s.place: s.read for s in c.spatial})
     image = substitute_scalar(image, sum_.values)
     if not c.is_in_place:
         copy, image = copied_image(c, given, sum_)
-        first.append(copy)
+        stages.append(copy)
     which = given.axis.dim * given.filters + place
     axes = (given.axis, panels, block, lane)
     pack, weights = packed_weights(c, sum_, (which, given.filters - place), axes)
-    first.append(pack)
+    stages.append(pack)
     around = _Loops((*c.batch, *lead), rows, pixels, panels, given.axis)
     store = _with_sum(c, sum_, image * weights, around, (which, block, lane))
     width = None if given.filters % lanes == 0 else given.filters - place + lane.dim
     is_by_pixels = _keeps_weights(c, given, box, target)
     nest = _nest(store, sum_, around, box, (block, lane, lanes, width), is_by_pixels=is_by_pixels)
-    return first, store, nest
+    return [*stages, Stage(nest, (store,))]
+
+
+def _is_written_in_vectors(c: Convolution, lanes: int) -> bool:
+    """Whether ``lanes`` filters lie side by side in the result; matrix products do not count."""
+    layout = c.store.buffer.address
+    if isinstance(layout, Blocked):
+        return layout.lanes == lanes
+    return not c.is_product and stride_of(c.store.address, c.filter) == 1
+
+
+def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, Store] | None:
+    """The sums into a blocked image, and what makes the result of ``c`` of them.
+
+    None if the result is blocked, or too few lanes of its blocks would be of use.
+    """
+    filters = c.filter.extent
+    if c.is_product or not isinstance(filters, int):
+        return None
+    if isinstance(c.store.buffer.address, Blocked) or filters < LEAST_USE * _whole(filters, lanes):
+        return None
+    images: DimLike = 1
+    image: DimLike = 0
+    for axis in c.batch:
+        images, image = images * axis.extent, image * axis.extent + axis.dim
+    outs = [s.out for s in c.spatial]
+    shape = (images, filters, *(a.extent for a in outs))
+    buffer = blocked_buffer(f"sums#{next(_SERIAL)}", shape, c.sum.dtype, lanes)
+    address = buffer.address((image, c.filter.dim, *(a.dim for a in outs)))
+    sums = Store(buffer, c.store.axes, address, c.sum)
+    buffer.source = sums
+    value = replace(c.store.value, {c.sum: load(buffer, address)})
+    return sums, Store(c.store.buffer, c.store.axes, c.store.address, value)
+
+
+def _whole(extent: int, step: int) -> int:
+    return -(-extent // step) * step
 
 
 def _flattened(c: Convolution) -> Convolution:
@@ -248,4 +298,4 @@ def _open(axis: Variable, extent: DimLike, count: int) -> list[tuple[Variable, S
     return [(turns, Span(axis, start, count)), (single, Span(axis, single.dim, 1))]
 
 
-__all__ = ["direct_convolution"]
+__all__ = ["direct_stages"]
