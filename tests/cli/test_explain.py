@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fornix.runtime import providers
 from tests.cli.command import call, save
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18]>
@@ -76,3 +77,12 @@ def test_json_has_stable_keys(path: Path) -> None:
 def test_a_level_must_be_one_that_there_is(path: Path) -> None:
     assert "0 kernels" not in call("explain", path, "--level", "none").out
     assert call("explain", path, "--level", "much").code == 2
+
+
+def test_without_a_compiler_there_is_nothing_to_explain(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers, "no_machine_code", lambda: "nothing can be compiled: no LLVM")
+    outcome = call("explain", path)
+    assert outcome.code == 1
+    assert "fornix explain: machine code is required, but nothing can be compiled" in outcome.err

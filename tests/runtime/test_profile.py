@@ -6,8 +6,8 @@ from onnx import parser
 
 from fornix.compile import peak
 from fornix.compile.program import memo
-from fornix.errors import InvalidArgument
-from fornix.runtime import InferenceSession, SessionOptions
+from fornix.errors import InvalidArgument, NotSupported
+from fornix.runtime import InferenceSession, SessionOptions, providers
 from fornix.runtime.profile import NUMPY, Profile
 from fornix.runtime.threads import Pool
 
@@ -70,6 +70,15 @@ def test_sessions_on_numpy_kernels_have_profiles_too() -> None:
     found = session.profile({"x": np.ones(4, np.float32), "i": np.array([0])}, repeats=1)
     assert [(entry.name, entry.kind) for entry in found.entries] == [("Gather", NUMPY)]
     assert len(found.runs) == 1
+
+
+def test_a_profile_needs_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = InferenceSession(parser.parse_model(HEAD + GATHER))
+    monkeypatch.setattr(providers, "no_machine_code", lambda: "nothing can be compiled: no LLVM")
+    with pytest.raises(
+        NotSupported, match=r"profile: machine code is required, but nothing .* LLVM"
+    ):
+        session.profile({})
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -51,6 +51,9 @@ def explain_command(
     from fornix.cli.console import Page, echo_json, progress
     from fornix.ir.files import load
     from fornix.runtime import SessionOptions
+    from fornix.runtime.providers import check_machine_code
+
+    check_machine_code("fornix explain")
     from fornix.runtime.explain import explain, fates_of
 
     with progress("compiling"):

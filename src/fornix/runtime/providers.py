@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-from fornix.errors import FornixWarning
+from fornix.errors import FornixWarning, NotSupported
 from fornix.infer import Inference
 from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
@@ -163,6 +163,13 @@ def no_machine_code() -> str:
         )
         return f"nothing can be compiled: {error}"
     return ""
+
+
+def check_machine_code(what: str) -> None:
+    """Raise NotSupported if nothing can be compiled here, which ``what`` needs."""
+    reason = no_machine_code()
+    if reason:
+        raise NotSupported(f"{what}: machine code is required, but {reason}")
 
 
 PROVIDERS: dict[str, type[Provider]] = {

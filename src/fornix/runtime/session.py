@@ -35,6 +35,7 @@ from fornix.runtime.providers import (
     Placement,
     Provider,
     ReferenceExecutionProvider,
+    check_machine_code,
 )
 
 if TYPE_CHECKING:
@@ -215,7 +216,11 @@ class InferenceSession:
         ]
 
     def profile(self, input_feed: Mapping[str, Any], repeats: int = 10) -> Profile:
-        """Where the time of a run on ``input_feed`` goes, kernel by kernel, in ``repeats`` runs."""
+        """Where the time of a run on ``input_feed`` goes, kernel by kernel, in ``repeats`` runs.
+
+        Raises NotSupported where nothing can be compiled.
+        """
+        check_machine_code("InferenceSession.profile")
         from fornix.runtime.profile import Prepared, profile  # noqa: PLC0415 - imports llvmlite
 
         feeds = checked_feeds(input_feed, self._inputs, self._overridable, self._label)
