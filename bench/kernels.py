@@ -20,7 +20,7 @@ import onnxruntime
 
 from fornix.compile import CompiledKernel, ObjectCache, Target, compile_stores
 from fornix.compile.lower import Lowering
-from fornix.compile.partition import CompiledUnit
+from fornix.compile.units import CompiledUnit
 from fornix.format.messages import own
 from fornix.infer import infer_model
 from fornix.ir.dim import Dim, DimLike

@@ -99,7 +99,7 @@ def test_a_file_under_another_name_is_not_trusted(directory: Path) -> None:
 
 
 def test_files_not_used_longest_go_first(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fornix.compile.cache.SHRINK_EVERY", 1)
+    monkeypatch.setattr("fornix.compile.disk.SHRINK_EVERY", 1)
     loaded(ObjectCache(directory), 1)
     first = only_file(directory)
     os.utime(first, (1, 1))
@@ -111,11 +111,11 @@ def test_the_environment_names_or_disables_the_directory(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORNIX_CACHE", str(directory))
-    assert ObjectCache.default().directory == directory
+    assert ObjectCache.default().disk.directory == directory
     monkeypatch.setenv("FORNIX_CACHE", "0")
-    assert ObjectCache.default().directory is None
+    assert ObjectCache.default().disk.directory is None
     monkeypatch.delenv("FORNIX_CACHE")
-    found = ObjectCache.default().directory
+    found = ObjectCache.default().disk.directory
     assert found is not None
     assert found.parts[-2:] == ("fornix", "kernels")
 

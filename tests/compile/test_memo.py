@@ -107,5 +107,5 @@ def test_nothing_is_kept_where_the_cache_is_disabled(
     fresh = Memo(ObjectCache.default())
     monkeypatch.setattr(program, "memo", lambda: fresh)
     run()
-    assert fresh.cache.directory is None
+    assert fresh.cache.disk.directory is None
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import parser
 
-from fornix.compile.partition import CompiledUnit, IslandUnit
+from fornix.compile.units import CompiledUnit, IslandUnit
 from fornix.passes import Level
 from fornix.reference import ReferenceEvaluator
 from fornix.reference.source import as_model

@@ -6,9 +6,10 @@ import pytest
 from onnx import parser
 
 from fornix.compile.kernel import CompiledKernel
-from fornix.compile.memo import _from_note, _note
-from fornix.compile.program import Compiled, NativeUnit, compile_nodes
+from fornix.compile.notes import code_of, note_of
+from fornix.compile.program import Compiled, compile_nodes
 from fornix.compile.target import Target
+from fornix.compile.units import NativeUnit
 from fornix.infer import infer_model
 from fornix.ir.load import from_message
 from fornix.runtime.extents import bound_symbols, name_extents
@@ -105,8 +106,8 @@ def test_notes_of_the_cache_keep_the_work() -> None:
     text = "f (float[N, 64] a, float[64, 70] b) => (float[N, 70] y) { y = MatMul(a, b) }"
     (unit,) = compiled(text).units
     assert isinstance(unit, NativeUnit)
-    note = _note(unit.code)
+    note = note_of(unit.code)
     assert note is not None
     objects = {kernel["object"] for kernel in note["kernels"]}
-    again = _from_note(note, dict.fromkeys(objects, (0, None)))
+    again = code_of(note, dict.fromkeys(objects, (0, None)))
     assert [str(k.work) for k in again.kernels] == [str(k.work) for k in unit.code.kernels]

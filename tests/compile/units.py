@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fornix.compile.lower import Lowering
-from fornix.compile.partition import CompiledUnit, IslandUnit, Unit, partition
+from fornix.compile.partition import partition
 from fornix.compile.traits import Survey, Traits
+from fornix.compile.units import CompiledUnit, IslandUnit, Unit
 from fornix.dtype import DType
 from fornix.infer import infer_model
 from fornix.ir.dim.expression import Atom, Symbol

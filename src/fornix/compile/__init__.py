@@ -8,24 +8,42 @@
     emit       a nest becomes LLVM IR text in its final form              emit.Code
     link       text becomes machine code; `cache` keeps it                kernel.CompiledKernel
 
-`program` drives them all for a graph; `driver` is the native loop that runs kernels. `target` says
-what the processor can do and `peak` how fast, `work` counts what a kernel does, `axes` and `cost`
-serve the schedules, `bounds` proves that reads stay inside; `blocked` is the layout of images,
-`convolution` finds what convolves them. Only this room imports llvmlite.
+`program` drives them all for a graph, `memo` and `notes` remember what they found, `disk` keeps it
+and `image` maps machine code without LLVM; `driver` is the native loop that runs kernels. `target`
+says what the processor can do and `peak` how fast, `work` counts what a kernel does, `axes` and
+`cost` serve the schedules, `bounds` proves that reads stay inside; `blocked` is the layout of
+images, `convolution` finds what convolves them. Only this room imports llvmlite.
 """
 
 from __future__ import annotations
 
-from fornix.compile.cache import ObjectCache
-from fornix.compile.compiler import compile_stores, computations
-from fornix.compile.kernel import Check, CompiledKernel
-from fornix.compile.target import Target
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Check",
-    "CompiledKernel",
-    "ObjectCache",
-    "Target",
-    "compile_stores",
-    "computations",
-]
+if TYPE_CHECKING:
+    from fornix.compile.cache import ObjectCache as ObjectCache
+    from fornix.compile.compiler import compile_stores as compile_stores
+    from fornix.compile.compiler import computations as computations
+    from fornix.compile.kernel import Check as Check
+    from fornix.compile.kernel import CompiledKernel as CompiledKernel
+    from fornix.compile.target import Target as Target
+
+# Public name → its module, imported on first use: what is compiled already runs without LLVM.
+_HOMES = {
+    "Check": "kernel",
+    "CompiledKernel": "kernel",
+    "ObjectCache": "cache",
+    "Target": "target",
+    "compile_stores": "compiler",
+    "computations": "compiler",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    """The public ``name``, imported on first use."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fornix.compile' has no attribute {name!r}", name=name)
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -12,9 +12,10 @@ import ctypes
 import sys
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
-from fornix.compile.cache import ObjectCache
-from fornix.compile.target import Target
+if TYPE_CHECKING:
+    from fornix.compile.cache import ObjectCache
 
 RECORD_WORDS = 16
 """Words of 8 bytes in a record: two lines of the cache, the counters on the second."""
@@ -107,9 +108,20 @@ Driver = Callable[[int, int, int, int, int], int]
 @cache
 def driver(cache: ObjectCache) -> Driver:
     """The loop as a function; it releases the GIL."""
+    return driver_at(*driver_code(cache))
+
+
+def driver_code(cache: ObjectCache) -> tuple[int, object]:
+    """The address of the loop, and what keeps it in memory."""
+    from fornix.compile.target import Target  # noqa: PLC0415 - imports llvmlite
+
     target = Target.host()
-    text = _text(target)
-    address, library = cache.load([text], target)[text]
+    text = _text(is_x86=target.is_x86)
+    return cache.load([text], target)[text]
+
+
+def driver_at(address: int, owner: object) -> Driver:
+    """The loop that lies at ``address``; ``owner`` keeps it there."""
     words = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
     function = ctypes.CFUNCTYPE(ctypes.c_int64, *words, ctypes.c_void_p)(address)
     leave = _yield_address()
@@ -118,13 +130,13 @@ def driver(cache: ObjectCache) -> Driver:
         result: int = function(records, count, scratch, alone, status, leave)
         return result
 
-    run.library = library  # type: ignore[attr-defined] # keeps the code in memory
+    run.code = owner  # type: ignore[attr-defined] # keeps it in memory
     return run
 
 
-def _text(target: Target) -> str:
+def _text(*, is_x86: bool) -> str:
     pause = declare = ""
-    if target.is_x86:
+    if is_x86:
         pause = "call void @llvm.x86.sse2.pause()"
         declare = "declare void @llvm.x86.sse2.pause()"
     filled = _TEXT.replace("@WORDS@", str(RECORD_WORDS)).replace("@SPINS@", str(SPINS))

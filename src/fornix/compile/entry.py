@@ -23,12 +23,14 @@ import ctypes
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fornix.compile.cache import ObjectCache
-from fornix.compile.target import Target
+from fornix.compile.driver import RECORD_WORDS
+
+if TYPE_CHECKING:
+    from fornix.compile.cache import ObjectCache
 
 HEAD_WORDS, ENTRY_WORDS = 16, 6
 DATA, RANK, EXTENTS, DTYPE, FLAGS = 16, 24, 32, 56, 64
@@ -239,21 +241,26 @@ class _Method(ctypes.Structure):
     )
 
 
+def entry_code(cache: ObjectCache) -> tuple[int, object]:
+    """The address of the function, and what keeps it in memory."""
+    from fornix.compile.target import Target  # noqa: PLC0415 - imports llvmlite
+
+    text = _text(RECORD_WORDS)
+    return cache.load([text], Target.host())[text]
+
+
 @cache
-def _method(cache: ObjectCache, record_words: int) -> tuple[_Method, object]:
-    """The function as CPython wants it described, and what keeps its code in memory."""
-    text = _text(record_words)
-    address, library = cache.load([text], Target.host())[text]
-    return _Method(b"entry", address, METH_O, None), library
+def _method(address: int) -> _Method:
+    """The function as CPython wants it described; CPython keeps a pointer to that."""
+    return _Method(b"entry", address, METH_O, None)
 
 
-def entry(table: np.ndarray[Any, np.dtype[np.int64]], cache: ObjectCache, words: int) -> Entry:
-    """The function for ``table``, whose words past the functions are filled in."""
-    method, _ = _method(cache, words)
+def entry(table: np.ndarray[Any, np.dtype[np.int64]], address: int) -> Entry:
+    """The function at ``address`` for ``table``, whose words past the functions are filled in."""
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype = ctypes.py_object
     make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    made: Entry = make(ctypes.addressof(method), table, None)
+    made: Entry = make(ctypes.addressof(_method(address)), table, None)
     return made
 
 

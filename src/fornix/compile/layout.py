@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from fornix.compile.blocked import CHANNELS
-from fornix.compile.partition import CompiledUnit, IslandUnit, Unit
 from fornix.compile.target import Target
 from fornix.compile.traits import ALL, SAME, Traits
+from fornix.compile.units import CompiledUnit, IslandUnit, Unit
 from fornix.infer import Inference
 from fornix.ir.graph import Node, Value
 from fornix.ir.types import TensorType

@@ -32,7 +32,7 @@ from fornix.ops.schema import Schema
 
 if TYPE_CHECKING:
     from fornix.compile.layout import Layouts
-    from fornix.compile.partition import CompiledUnit
+    from fornix.compile.units import CompiledUnit
 
 RULE_ERRORS = (FornixError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a rule raises on a node that it does not expect."""

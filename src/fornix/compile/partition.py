@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from fornix.compile.traits import Reading, Traits
+from fornix.compile.units import CompiledUnit, IslandUnit, Unit
 from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
 
@@ -25,26 +25,6 @@ RECOMPUTED = 0.5
 """Operations per element that are repeated rather than stored."""
 MAX_NODES = 64
 """Nodes in one kernel."""
-
-
-@dataclass(frozen=True, eq=False)
-class CompiledUnit:
-    """Nodes that become one group of kernels, in order; the last one is what they serve."""
-
-    nodes: tuple[Node, ...]
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class IslandUnit:
-    """A node that runs its NumPy kernel, and why."""
-
-    node: Node
-    reason: str
-
-
-Unit: TypeAlias = CompiledUnit | IslandUnit
 
 
 @dataclass

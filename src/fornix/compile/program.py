@@ -15,10 +15,13 @@ from fornix.compile.cache import ObjectCache
 from fornix.compile.compiler import compile_stores
 from fornix.compile.layout import Layouts, layouts
 from fornix.compile.lower import Lowering
-from fornix.compile.memo import Memo, UnitCode, digest
-from fornix.compile.partition import CompiledUnit, IslandUnit, partition
+from fornix.compile.memo import Memo, digest
+from fornix.compile.notes import UnitCode
+from fornix.compile.partition import partition
+from fornix.compile.support import Support
 from fornix.compile.target import Target
 from fornix.compile.traits import Survey, Traits
+from fornix.compile.units import CompiledUnit, IslandUnit, NativeUnit
 from fornix.errors import FornixError
 from fornix.infer import Inference
 from fornix.ir.dim.expression import Atom, Symbol
@@ -33,14 +36,6 @@ REFUSED = (FornixError, NotLowered, TypeError, ValueError, ArithmeticError, Look
 """What the stages raise for a unit that they cannot handle."""
 
 
-@dataclass(frozen=True, eq=False)
-class NativeUnit:
-    """A unit and its code."""
-
-    unit: CompiledUnit
-    code: UnitCode
-
-
 @dataclass
 class Compiled:
     """A graph, or part of one, as units in an order in which they can run."""
@@ -50,6 +45,11 @@ class Compiled:
     traits: Mapping[Node, Traits | str]
     names: Mapping[Node, str]
     """Digests of nodes that are lowered; those of nodes alike are the same."""
+
+    def is_conditional(self, units: Iterable[NativeUnit]) -> bool:
+        """Whether it depends on the extents of a run if the code of ``units`` holds."""
+        traits = [self.traits[node] for unit in units for node in unit.unit.nodes]
+        return any(isinstance(t, Traits) and (t.needs_check or t.bounds) for t in traits)
 
     def holds(self, extents: Mapping[str, int], units: Iterable[NativeUnit]) -> bool:
         """Whether the code of ``units`` is made for ``extents``: shapes agree, reads stay inside.
@@ -186,6 +186,12 @@ MAX_NAME_PARTS = 4
 def memo() -> Memo:
     """What all sessions of this process know, and their cache of machine code."""
     return Memo(ObjectCache.default())
+
+
+@functools.cache
+def support() -> Support:
+    """What all kernels of this process need."""
+    return Support.of(memo().cache)
 
 
 def _name(unit: CompiledUnit, names: Mapping[Node, str], blocks: Layouts, target: Target) -> str:

@@ -52,6 +52,9 @@ class Region(Protocol):
     def view(self, start: int, stop: int) -> memoryview:
         """The bytes from ``start`` up to ``stop``, read-only and in place."""
 
+    def give_back(self, start: int, stop: int) -> None:
+        """Say that these bytes are not wanted soon; views of them stay valid."""
+
 
 class Memory:
     """A region in memory: the caller's buffer, not copied."""
@@ -66,6 +69,9 @@ class Memory:
 
     def view(self, start: int, stop: int) -> memoryview:
         return self._view[start:stop]
+
+    def give_back(self, start: int, stop: int) -> None:
+        """What is in memory already stays there."""
 
     def __reduce__(self) -> tuple[Callable[..., Memory], tuple[bytes, str]]:
         return Memory, (bytes(self._view), self.name)
@@ -111,12 +117,21 @@ class MappedFile:
             self._view = self._map()
         return self._view[start:stop]
 
+    def give_back(self, start: int, stop: int) -> None:
+        first, last = -(-start // mmap.PAGESIZE), stop // mmap.PAGESIZE
+        if self._view is not None and last > first and hasattr(mmap, "MADV_DONTNEED"):
+            # The map is of a file, shared and read-only: pages come back from there when touched.
+            size = (last - first) * mmap.PAGESIZE
+            self._mapped.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, size)
+
     def _map(self) -> memoryview:
         try:
-            mapped = mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ, **_MAP_OPTIONS)
+            self._mapped = mmap.mmap(
+                self._descriptor, self.size, access=mmap.ACCESS_READ, **_MAP_OPTIONS
+            )
         except ValueError as error:  # longer than the file
             raise self._shrunk() from error
-        return memoryview(mapped)
+        return memoryview(self._mapped)
 
     def _shrunk(self) -> FormatError:
         now = os.fstat(self._descriptor).st_size
@@ -152,6 +167,10 @@ class MappedBytes:
     def view(self) -> memoryview:
         """The bytes in place, read-only; raises FormatError if their file has shrunk."""
         return self.region.view(self.offset, self.offset + self.nbytes)
+
+    def give_back(self) -> None:
+        """Say that the bytes are not wanted soon; views of them stay valid."""
+        self.region.give_back(self.offset, self.offset + self.nbytes)
 
     def tobytes(self) -> bytes:
         """A copy of the bytes, safe even from a file that somebody is shortening."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fornix.runtime.interface import ModelMetadata, NodeArg
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.providers import Placement, Provider
-from fornix.runtime.session import InferenceSession, ModelMetadata, NodeArg
+from fornix.runtime.session import InferenceSession
 
 __all__ = [
     "InferenceSession",

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.kernel import CompiledKernel
-from fornix.compile.program import NativeUnit
+from fornix.compile.units import NativeUnit
 from fornix.errors import InvalidArgument
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Model
@@ -93,7 +93,7 @@ def explain(
     optimized, steps = optimize_explained(named(model), level, watch=lineage)
     middle = time.perf_counter()
     plain = dataclasses.replace(options, graph_optimization_level=Level.NONE)
-    program = Programs(optimized, chosen, plain).general
+    program = Programs(lambda: optimized, chosen, plain).general
     end = time.perf_counter()
     units = list(_units(program))
     return Explanation(

@@ -17,7 +17,6 @@ from fornix.errors import DTypeError, InvalidArgument
 from fornix.ir.dim import Dim, known
 from fornix.ir.graph import Value
 from fornix.ir.types import MapType, OptionalType, SequenceType, TensorType, Type
-from fornix.ops.geometry import shape_text
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -84,7 +83,7 @@ def _tensor(feed: Any, declared: TensorType, name: str, model: str) -> Array:
     dtype = _dtype_of(array)
     wrong_dtype = declared.dtype is not None and dtype is not declared.dtype
     if wrong_dtype or not _shape_fits(declared, array.shape):
-        found = f"{dtype or array.dtype}{shape_text(array.shape)}"
+        found = f"{dtype or array.dtype}[{', '.join(map(str, array.shape))}]"
         raise InvalidArgument(
             f"input '{name}' of {model} is {declared}, but the feed is {found}"
             f"{_remedy(name, declared, array, wrong_dtype=wrong_dtype)}"

@@ -1,34 +1,33 @@
 """Compiled units run one after the other: one native call for all of them.
 
-Decides where their values lie and what is prepared once: for a program, for the extents of a run,
-and for a frame, the memory of one run at a time. What a run does then is write the addresses of its
+Decides where their values lie and what is made once: for the extents of a run, and for a frame, the
+memory of one run at a time. What a run does then is write the addresses of its
 inputs and results into tables and start the driver.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fornix.compile import driver as words
-from fornix.compile.driver import driver
 from fornix.compile.kernel import CompiledKernel
-from fornix.compile.memo import UnitCode
-from fornix.compile.partition import IslandUnit
-from fornix.compile.program import Compiled, NativeUnit, compile_nodes, memo
-from fornix.compile.target import Target
-from fornix.errors import Fail
+from fornix.compile.notes import UnitCode
+from fornix.compile.support import Support
+from fornix.compile.units import NativeUnit
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Value
 from fornix.ir.loops import Buffer
-from fornix.ir.walk import captured_values
 from fornix.runtime.memory import Lifetime, aligned_array, aligned_bytes, place, readable
-from fornix.runtime.providers import KernelStep, NotAsCompiled, Part, Placement, Run, Step
+from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step
 from fornix.runtime.threads import Pool
+
+if TYPE_CHECKING:
+    from fornix.compile.program import Compiled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,65 +41,45 @@ WORTH_SHARING = 200_000
 Drive: TypeAlias = "Callable[[Frame, Bound], int]"
 
 
+@dataclass(frozen=True)
+class StoredData:
+    """What kernels read in every run."""
+
+    tables: Mapping[Value, Array]
+    """Initializers, as they are."""
+    prepared: Mapping[tuple[int, Buffer], Array]
+    """By number of the unit and buffer, what was computed of them ahead."""
+
+
 class NativeStep(Step):
     """Units in a row; values that nobody else reads lie in one block of memory."""
 
-    owns_results = True
+    owns_results = owns_data = True
 
     def __init__(
         self,
         units: Sequence[NativeUnit],
-        needed: frozenset[Value],
+        interface: tuple[Sequence[Value], Sequence[Value]],
+        data: StoredData,
         pool: Pool,
-        compiled: Compiled,
+        support: Support,
+        compiled: Compiled | None = None,
     ) -> None:
-        self.units = tuple(units)
-        self.compiled = compiled
-        made = dict.fromkeys(value for unit in units for value in unit.unit.outputs)
-        read = dict.fromkeys(value for unit in units for value in unit.unit.inputs)
-        self.constants = [v for v in read if v.constant is not None]
-        self.reads = tuple(v for v in read if v not in made and v.constant is None)
-        self.writes = tuple(v for v in made if v in needed)
-        self.pool = pool
-        self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
-        self.tables = {
-            value: readable(tensor.numpy())
-            for value in self.constants
-            if (tensor := value.constant) is not None
-        }
-        self.drive = driver(memo().cache)
-        self.prepared: dict[tuple[int, Buffer], Array] = {}
-        """By unit and buffer, what depends on stored data only: computed here, once."""
-        for number, unit in enumerate(self.units):
-            for kernel in unit.code.kernels:
-                if is_prepared(unit.code, kernel):
-                    self._prepare(number, unit, kernel)
+        """``interface`` is what it reads and what it writes for others.
 
-    def _prepare(self, number: int, unit: NativeUnit, kernel: CompiledKernel) -> None:
-        """Run ``kernel``, which reads stored data only, and keep what it gives."""
-        extent = Extents({})
-        arrays: list[Array] = []
-        for buffer in kernel.arguments:
-            if buffer in kernel.outputs:
-                size = extent(buffer.elements)
-                self.prepared[number, buffer] = aligned_array((size,), buffer.dtype.numpy)
-                arrays.append(self.prepared[number, buffer])
-            elif buffer in unit.code.tables:
-                arrays.append(readable(unit.code.tables[buffer]))
-            else:
-                arrays.append(self.tables[unit.unit.inputs[unit.code.inputs[buffer]]])
-        arguments = np.array([array.ctypes.data for array in arrays], np.int64)
-        record = np.zeros(words.RECORD_WORDS, np.int64)
-        record[words.FUNCTION] = kernel.address
-        record[words.ARGUMENTS] = arguments.ctypes.data
-        record[words.SYMBOLS] = arguments.ctypes.data  # there are none
-        scratch = aligned_bytes(extent(kernel.scratch))
-        status = np.zeros(1, np.int64)
-        if self.drive(record.ctypes.data, 1, scratch.ctypes.data, 1, status.ctypes.data):
-            raise Fail(f"{kernel.name}: stored data do not fit the model")
+        Without ``compiled`` it is for the caller to say which extents the code is made for.
+        """
+        self.units = tuple(units)
+        self.reads, self.writes = map(tuple, interface)
+        self.data = data
+        self.pool = pool
+        self.support = support
+        self.drive = support.drive
+        self.compiled = compiled
+        self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
 
     def holds(self, run: Run) -> bool:
-        return self.compiled.holds(run.extents, self.units)
+        return self.compiled is None or self.compiled.holds(run.extents, self.units)
 
     def placements(self) -> Iterator[Placement]:
         for unit in self.units:
@@ -171,44 +150,6 @@ def is_prepared(code: UnitCode, kernel: CompiledKernel) -> bool:
     return kernel.is_constant and not any(buffer in code.outputs for buffer in kernel.outputs)
 
 
-def native_steps(part: Part) -> list[Step]:
-    """Steps for ``part``: compiled units in rows, NumPy kernels between them."""
-    target = dataclasses.replace(Target.host(), is_strict=part.options.is_strict)
-    compiled = compile_nodes(part.nodes, part.needed, part.inference, part.symbols, target)
-    rows: list[list[NativeUnit] | IslandUnit] = []
-    for unit in compiled.units:
-        if isinstance(unit, IslandUnit):
-            rows.append(unit)
-        elif rows and isinstance(rows[-1], list):
-            rows[-1].append(unit)
-        else:
-            rows.append([unit])
-    steps: list[Step] = []
-    for row in rows:
-        if isinstance(row, IslandUnit):
-            planned = part.plan.steps_by_node[row.node]
-            steps.append(KernelStep(planned, part.plan, row.reason))
-        else:
-            needed = part.needed | _read_outside(row, compiled.units)
-            steps.append(NativeStep(row, needed, part.pool, compiled))
-    return steps
-
-
-def _read_outside(
-    row: Sequence[NativeUnit], units: Sequence[NativeUnit | IslandUnit]
-) -> frozenset[Value]:
-    """Values that units outside of ``row`` read."""
-    inside = set(row)
-    found: set[Value] = set()
-    for unit in units:
-        if isinstance(unit, IslandUnit):
-            captured = captured_values(unit.node) if unit.node.graphs else ()
-            found.update(v for v in (*unit.node.inputs, *captured) if v is not None)
-        elif unit not in inside:
-            found.update(unit.unit.inputs)
-    return frozenset(found)
-
-
 class Extents:
     """Dims with numbers for symbols, each computed once."""
 
@@ -273,7 +214,7 @@ class Bound:
     def _offsets(self, extent: Extents) -> dict[object, int]:
         """Where in the block each value lies that only this step reads, and each temporary."""
         step = self.step
-        keep = {*step.writes, *step.reads, *step.constants}
+        keep = {*step.writes, *step.reads, *step.data.tables}
         first: dict[object, int] = {}
         last: dict[object, int] = {}
         sizes: dict[object, int] = {}
@@ -286,7 +227,7 @@ class Bound:
                     last[value] = number
             for buffer in unit.code.temporaries:
                 key = (number, buffer)
-                if key in step.prepared:
+                if key in step.data.prepared:
                     continue
                 sizes[key] = max(1, extent(buffer.elements)) * buffer.dtype.numpy.itemsize
                 first[key] = last[key] = number
@@ -300,8 +241,9 @@ class Bound:
         code = unit.code
         if buffer in code.tables:
             return readable(code.tables[buffer])
-        if (number, buffer) in self.step.prepared:
-            return self.step.prepared[number, buffer]
+        data = self.step.data
+        if (number, buffer) in data.prepared:
+            return data.prepared[number, buffer]
         if buffer in code.inputs or buffer in code.outputs:
             own, index = (
                 (unit.unit.inputs, code.inputs[buffer])
@@ -309,8 +251,8 @@ class Bound:
                 else (unit.unit.outputs, code.outputs[buffer])
             )
             value = own[index]
-            if value in self.step.tables:
-                return self.step.tables[value]
+            if value in data.tables:
+                return data.tables[value]
             return offsets.get(value, value)
         return offsets[number, buffer]
 

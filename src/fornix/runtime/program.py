@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fornix.errors import NotSupported
-from fornix.infer import infer_model
 from fornix.ir.dim import Dim
-from fornix.ir.graph import Graph, Model, Node, Value
-from fornix.passes import Level, optimize
-from fornix.reference.plan import Plan, Scope
-from fornix.runtime.extents import bound_symbols, name_extents
+from fornix.ir.graph import Model, Value
 from fornix.runtime.memory import owned
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.providers import (
     KernelStep,
     NotAsCompiled,
-    Part,
     Placement,
     Provider,
     Run,
@@ -36,6 +30,7 @@ from fornix.runtime.threads import Pool
 
 if TYPE_CHECKING:
     from fornix.runtime.quick import QuickCall
+    from fornix.runtime.shelf import Shelf
 
 MAX_PROGRAMS = 8
 """Programs for special extents that a session makes before it leaves them to NumPy kernels."""
@@ -50,56 +45,24 @@ class Program:
 
     def __init__(
         self,
-        source: Model,
-        providers: Sequence[Provider],
-        options: SessionOptions,
-        pool: Pool,
-        numbers: Mapping[str, int],
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        symbols: Mapping[str, tuple[Value, int]],
+        steps: Sequence[Step],
+        constants: Mapping[Value, Any],
+        placements: Sequence[Placement] = (),
     ) -> None:
-        level = options.level
-        if level is None:
-            level = Level.ALL if providers[0].optimizes else Level.NONE
-        model = optimize(source, level)
-        name_extents(model, numbers)
-        graph = model.graph
-        inference = infer_model(model)
-        self.plan = Plan(graph, Scope(model.opset_imports, model.function_table))
-        self.inputs = {value.name: value for value in graph.inputs}
-        self.outputs = {value.name: value for value in graph.outputs}
-        self.symbols = bound_symbols(graph.inputs)
-        self.steps: list[Step] = []
-        self.placements: list[Placement] = []
-        for provider, nodes in _shared_out(list(graph.nodes), providers, inference):
-            part = Part(
-                tuple(nodes),
-                _needed(nodes),
-                inference,
-                self.plan,
-                frozenset(self.symbols),
-                options,
-                pool,
-            )
-            steps = provider.compile(part)
-            self.steps += steps
-            self.placements += [
-                Placement(p.node, p.op_type, p.domain, p.kernels, p.reason, provider.name)
-                for step in steps
-                for p in step.placements()
-            ]
-        self.releases = _releases(self.steps, graph)
-        self.has_kernels = any(isinstance(step, KernelStep) for step in self.steps)
-        self.declared = [v for v in graph.inputs if _is_open(v)]
-        self._check_placements(options)
+        """``symbols`` are given numbers by inputs: which, and by which axis.
 
-    def _check_placements(self, options: SessionOptions) -> None:
-        if options.config_entries.get("session.disable_cpu_ep_fallback") != "1":
-            return
-        for place in self.placements:
-            if not place.kernels:
-                raise NotSupported(
-                    f"node '{place.node}' ({place.op_type}): with session.disable_cpu_ep_fallback "
-                    f"every node must be compiled, but {place.reason}"
-                )
+        ``constants`` are the stored values that steps read from here, or that are outputs.
+        """
+        self.inputs = {value.name: value for value in inputs}
+        self.outputs = {value.name: value for value in outputs}
+        self.symbols = symbols
+        self.steps, self.constants, self.placements = steps, constants, placements
+        self.releases = _releases(steps, {*outputs, *constants})
+        self.has_kernels = any(isinstance(step, KernelStep) for step in steps)
+        self.declared = [v for v in inputs if _is_open(v)]
 
     def run_for(self, feeds: Mapping[str, Any]) -> Run:
         """What the shapes of ``feeds`` make of the symbols; raises NotAsCompiled for others."""
@@ -131,7 +94,7 @@ class Program:
 
     def start(self, feeds: Mapping[str, Any]) -> dict[Value, Any]:
         """The values that are there before the first step."""
-        values: dict[Value, Any] = dict(self.plan.constants)
+        values: dict[Value, Any] = dict(self.constants)
         for name, feed in feeds.items():
             values[self.inputs[name]] = feed
         return values
@@ -155,53 +118,15 @@ class Program:
         return results
 
 
-def _fixed(source: Model) -> Model:
-    """``source`` with all initializers constant; who feeds one gets NumPy kernels."""
-    if not any(value.is_initializer for value in source.graph.inputs):
-        return source
-    model = source.clone()
-    model.graph.inputs = [v for v in model.graph.inputs if not v.is_initializer]
-    return model
-
-
 def _is_open(value: Value) -> bool:
     return any(isinstance(d, Dim) for d in getattr(value.type, "shape", None) or ())
 
 
-def _shared_out(
-    nodes: Sequence[Node], providers: Sequence[Provider], inference: Any
-) -> list[tuple[Provider, list[Node]]]:
-    """The nodes in their order, those in a row that one provider takes together."""
-    parts: list[tuple[Provider, list[Node]]] = []
-    for node in nodes:
-        taker = next((p for p in providers if p.takes(node, inference)), None)
-        if taker is None:
-            names = ", ".join(provider.name for provider in providers)
-            raise NotSupported(f"{node.label}: a provider must take it, none of {names} does")
-        if parts and parts[-1][0] is taker:
-            parts[-1][1].append(node)
-        else:
-            parts.append((taker, [node]))
-    return parts
-
-
-def _needed(nodes: Sequence[Node]) -> frozenset[Value]:
-    """The results of ``nodes`` that others read."""
-    inside = set(nodes)
-    needed: set[Value] = set()
-    for node in nodes:
-        for value in node.outputs:
-            if value.is_output or any(user not in inside for user in value.users):
-                needed.add(value)
-    return frozenset(needed)
-
-
-def _releases(steps: Sequence[Step], graph: Graph) -> list[tuple[Value, ...]]:
+def _releases(steps: Sequence[Step], stay: set[Value]) -> list[tuple[Value, ...]]:
     """After each step, the values that nothing reads later."""
     last: dict[Value, int] = {}
     for index, step in enumerate(steps):
         last |= dict.fromkeys((*step.writes, *step.reads), index)
-    stay = {*graph.outputs, *graph.initializer_values}
     found: list[list[Value]] = [[] for _ in steps]
     for value, index in last.items():
         if value not in stay:
@@ -210,18 +135,46 @@ def _releases(steps: Sequence[Step], graph: Graph) -> list[tuple[Value, ...]]:
 
 
 class Programs:
-    """The programs of a session: one for extents in general, others for special ones."""
+    """The programs of a session: one for extents in general, others for special ones.
+
+    The general one may be recalled from an earlier process. It serves the extents that it is known
+    to serve; when others come, the model is compiled here as if there were no such program.
+    """
 
     def __init__(
-        self, source: Model, providers: Sequence[Provider], options: SessionOptions
+        self,
+        model: Callable[[], Model],
+        providers: Sequence[Provider],
+        options: SessionOptions,
+        shelf: Shelf | None = None,
     ) -> None:
-        self.source, self.providers, self.options = _fixed(source), tuple(providers), options
+        self._model, self.providers, self.options = model, tuple(providers), options
         self.pool = Pool(options.threads)
-        self.general = Program(self.source, providers, options, self.pool, {})
+        self.shelf = shelf
         self._special: dict[tuple[tuple[str, int], ...], Program] = {}
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        recalled = shelf.program(self.pool) if shelf else None
+        self.is_recalled = recalled is not None
+        self.general = recalled or self._make({})
+        if shelf and not recalled:
+            shelf.keep(self.general, model())
+
+    @property
+    def whole(self) -> Program:
+        """The general program as it is made from the model, with all that is known about it."""
+        with self._lock:
+            if self.is_recalled:
+                self.general, self.is_recalled = self._make({}), False
+                self._chosen.clear()
+                self._short.clear()
+        return self.general
+
+    def _make(self, numbers: Mapping[str, int]) -> Program:
+        from fornix.runtime.making import make_program  # noqa: PLC0415 - with the optimizer
+
+        return make_program(self._model(), self.providers, self.options, self.pool, numbers)
 
     def short_way(self, feeds: Mapping[str, Any]) -> QuickCall | None:
         """A short way to all outputs for feeds like ``feeds``, which have just been run."""
@@ -257,7 +210,7 @@ class Programs:
     def _choose(self, run: Run, feeds: Mapping[str, Any]) -> Program | None:
         """The program for the extents of ``run``."""
         found: Program | None = None
-        if self.general.holds(run, feeds):
+        if self._general_holds(run, feeds):
             found = self.general
         else:
             zeros = {name: n for name, n in run.extents.items() if n == 0}
@@ -270,14 +223,21 @@ class Programs:
             self._chosen.popitem(last=False)
         return found
 
+    def _general_holds(self, run: Run, feeds: Mapping[str, Any]) -> bool:
+        """Whether the general program is made for such feeds."""
+        if self.is_recalled and self.shelf and self.shelf.serves(run.key):
+            return self.general.holds(run, feeds)
+        holds = self.whole.holds(run, feeds)
+        if holds and self.shelf:
+            self.shelf.note(run.key)
+        return holds
+
     def _for_numbers(self, numbers: Mapping[str, int], feeds: Mapping[str, Any]) -> Program | None:
         """The program in which symbols have these ``numbers``, if it does for ``feeds``."""
         key = tuple(sorted(numbers.items()))
         if key not in self._special:
             if not numbers or len(self._special) >= MAX_PROGRAMS:
                 return None
-            self._special[key] = Program(
-                self.source, self.providers, self.options, self.pool, numbers
-            )
+            self._special[key] = self._make(numbers)
         program = self._special[key]
         return program if program.holds(program.run_for(feeds), feeds) else None

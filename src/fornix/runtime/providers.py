@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fornix.errors import FornixWarning, NotSupported
-from fornix.infer import Inference
 from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
-from fornix.reference.plan import Plan
-from fornix.reference.plan import Step as PlannedNode
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.threads import Pool
+
+if TYPE_CHECKING:
+    from fornix.infer import Inference
+    from fornix.reference.plan import Plan
+    from fornix.reference.plan import Step as PlannedNode
 
 
 class NotAsCompiled(Exception):
@@ -56,6 +58,8 @@ class Step(ABC):
     writes: tuple[Value, ...]
     owns_results: bool = False
     """Whether its results share memory with nothing else."""
+    owns_data: bool = False
+    """Whether it has the stored data that it reads, and does not look for them in a run."""
 
     @abstractmethod
     def run(self, values: dict[Value, Any], run: Run) -> None:
@@ -78,12 +82,16 @@ class Part:
     needed: frozenset[Value]
     """Values of theirs that others read."""
     inference: Inference
-    plan: Plan
-    """The graph prepared for NumPy kernels."""
+    prepare_plan: Callable[[], Plan]
     symbols: frozenset[str]
     """Symbols that the shapes of inputs give numbers."""
     options: SessionOptions
     pool: Pool
+
+    @property
+    def plan(self) -> Plan:
+        """The graph prepared for NumPy kernels."""
+        return self.prepare_plan()
 
 
 class Provider(ABC):
@@ -141,7 +149,7 @@ class CPUExecutionProvider(Provider):
         reason = no_machine_code()
         if reason:
             return [KernelStep(part.plan.steps_by_node[n], part.plan, reason) for n in part.nodes]
-        from fornix.runtime.native import native_steps  # noqa: PLC0415 - imports llvmlite
+        from fornix.runtime.prepare import native_steps  # noqa: PLC0415 - imports llvmlite
 
         return native_steps(part)
 

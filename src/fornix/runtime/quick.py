@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fornix.compile import driver as words
 from fornix.compile.entry import Entry, entry, functions, is_available
-from fornix.compile.program import memo
 from fornix.ir.graph import Value
 from fornix.runtime.native import Bound, Frame, NativeStep
 from fornix.runtime.program import Program
@@ -47,7 +45,7 @@ class QuickCall:
             frame.scratch.ctypes.data, frame.status.ctypes.data, dicts, increase, decrease,
         ]  # fmt: skip
         self.table = np.array([*head, *(word for row in rows for word in row)], np.int64)
-        self.call: Entry = entry(self.table, memo().cache, words.RECORD_WORDS)
+        self.call: Entry = entry(self.table, step.support.entry)
 
     def _object(self, thing: object) -> int:
         self.kept.append(thing)

@@ -12,21 +12,14 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fornix.errors import FornixWarning, InvalidArgument, NotSupported
+from fornix.errors import Fail, FornixWarning, InvalidArgument, NotSupported
 from fornix.format.limits import DEFAULT, Limits
-from fornix.infer.model import has_unknown, infer_model
-from fornix.ir.dim import DimLike, known
-from fornix.ir.graph import Model, Value
-from fornix.ir.types import TensorType, Type
-from fornix.reference.plan import Environment, Plan, Scope
-from fornix.reference.source import ModelSource, as_model
 from fornix.runtime.feeds import checked_feeds
+from fornix.runtime.interface import Interface, ModelMetadata, NodeArg, output_args
 from fornix.runtime.memory import owned
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.providers import (
@@ -39,9 +32,13 @@ from fornix.runtime.providers import (
 )
 
 if TYPE_CHECKING:
+    from fornix.ir.graph import Model, Value
+    from fornix.reference.plan import Environment, Plan
+    from fornix.reference.source import ModelSource
     from fornix.runtime.profile import Profile
     from fornix.runtime.program import Programs
     from fornix.runtime.quick import QuickCall
+    from fornix.runtime.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -49,60 +46,6 @@ ProviderLike = Provider | str | tuple[str, Mapping[str, Any]]
 
 DEFAULT_PROVIDERS: tuple[ProviderLike, ...] = ("CPUExecutionProvider",)
 """Where sessions run that are not told."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeArg:
-    """An input or output of a model.
-
-    `type` is spelled ``tensor(float)``; `shape` holds extents, names of symbolic extents, or None
-    where nothing is known.
-    """
-
-    name: str
-    type: str
-    shape: list[int | str | None]
-
-    @classmethod
-    def of(cls, value: Value, inferred: Type | None = None) -> NodeArg:
-        """What the model declares of ``value``, and what is ``inferred`` where that says more."""
-        declared = value.type or inferred
-        shape = _shape(declared)
-        found = _shape(inferred)
-        if shape is None or (found is not None and len(found) != len(shape)):
-            shape = found
-        extents = [
-            _extent(a, b) for a, b in zip_longest(shape or (), found if found and shape else ())
-        ]
-        return cls(value.name, "" if declared is None else declared.constraint, extents)
-
-
-def _shape(type_: Type | None) -> tuple[DimLike | None, ...] | None:
-    return type_.shape if isinstance(type_, TensorType) else None
-
-
-def _extent(declared: DimLike | None, inferred: DimLike | None) -> int | str | None:
-    """A known extent as its number, else by the name that the model gives it, or that follows."""
-    number = known(inferred) if inferred is not None else None
-    if number is not None:
-        return number
-    extent = inferred if declared is None else declared
-    if extent is None or isinstance(extent, int):
-        return extent
-    return None if has_unknown(extent) else str(extent)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelMetadata:
-    """Where a model comes from, as it says itself."""
-
-    producer_name: str
-    graph_name: str
-    domain: str
-    description: str
-    graph_description: str
-    version: int
-    custom_metadata_map: dict[str, str]
 
 
 class InferenceSession:
@@ -141,26 +84,52 @@ class InferenceSession:
             self._path = Path(path_or_bytes).absolute()
         self._label = self._path.name if self._path else "the model"
         self._limits = limits
-        self._model: Model = as_model(path_or_bytes, limits=limits)
-        graph = self._model.graph
-        self._inputs = [value for value in graph.inputs if not value.is_initializer]
-        self._overridable = {v.name: v for v in graph.inputs if v.is_initializer}
-        self._by_name = {value.name: value for node in graph.nodes for value in node.outputs}
-        self._by_name |= {value.name: value for value in (*graph.inputs, *graph.outputs)}
-        self._outputs = frozenset(value.name for value in graph.outputs)
+        self._source: ModelSource | None = path_or_bytes
+        self._shelf: Shelf | None = None
         self._programs: Programs | None = None
         self._short: QuickCall | None = None
-        if any(not _runs_as_planned(p, self._options) for p in self._providers[:1]):
-            from fornix.runtime.program import Programs  # noqa: PLC0415 - with the optimizer
+        if not _runs_as_planned(self._providers[0], self._options):
+            from fornix.runtime.program import Programs  # noqa: PLC0415 - not for the reference
+            from fornix.runtime.shelf import Shelf  # noqa: PLC0415 - not for the reference
 
-            self._programs = Programs(self._model, self._providers, self._options)
-        else:
+            self._shelf = Shelf.of(path_or_bytes, self._providers, self._options, limits)
+        found = self._shelf.interface if self._shelf else None
+        self._interface = found or Interface.of(self._model)
+        self._overridable = {value.name: value for value in self._interface.overridable}
+        if self._shelf is None and _runs_as_planned(self._providers[0], self._options):
             self._plan  # noqa: B018 - what is wrong with the model is said now
+        else:
+            self._programs = Programs(
+                lambda: self._model, self._providers, self._options, self._shelf
+            )
+
+    @cached_property
+    def _model(self) -> Model:
+        """The model as it was given: read at once, or when it is needed after all."""
+        from fornix.reference.source import as_model  # noqa: PLC0415 - kept programs do without
+
+        source, self._source = self._source, None
+        is_late = self._shelf is not None and self._shelf.interface is not None
+        if is_late and self._shelf and not self._shelf.is_for(source):
+            raise Fail(
+                f"{self._label}: the file must stay as it is while sessions use it, it has changed"
+            )
+        return as_model(source, limits=self._limits)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Value]:
+        """Every value of the main graph that has a name."""
+        graph = self._model.graph
+        found = {value.name: value for node in graph.nodes for value in node.outputs}
+        return found | {value.name: value for value in (*graph.inputs, *graph.outputs)}
 
     @cached_property
     def _plan(self) -> Plan:
         """The model node by node, as it was given."""
-        return Plan(self._model.graph, _scope(self._model, self._limits))
+        from fornix.reference.plan import Plan, Scope  # noqa: PLC0415 - kept programs do without
+
+        model = self._model
+        return Plan(model.graph, Scope(model.opset_imports, model.function_table, self._limits))
 
     def run(
         self,
@@ -184,12 +153,11 @@ class InferenceSession:
                 "InferenceSession.run: run options come with the compiler, "
                 f"found {type(run_options).__name__}; leave run_options out"
             )
-        feeds = checked_feeds(input_feed, self._inputs, self._overridable, self._label)
-        wanted = self._wanted(output_names)
-        names = [value.name for value in wanted]
-        is_usual = self._outputs.issuperset(names) and len(feeds) == len(self._inputs)
-        if self._programs is not None and is_usual:
-            by_name = {value.name: feed for value, feed in feeds.items()}
+        feeds = checked_feeds(input_feed, self._interface.inputs, self._overridable, self._label)
+        by_name = {value.name: feed for value, feed in feeds.items()}
+        names = self._wanted(output_names)
+        is_usual = len(feeds) == len(self._interface.inputs)
+        if self._programs is not None and is_usual and set(names) <= set(self._interface.outputs):
             try:
                 results = self._programs.run(by_name, names)
             except NotAsCompiled as reason:
@@ -198,7 +166,9 @@ class InferenceSession:
                 self._short = self._programs.short_way(by_name)
                 return results
         values: Environment = {}
-        self._plan.run(feeds, values, keep=frozenset(wanted))
+        wanted = [self._by_name[name] for name in names]
+        given = {self._by_name[name]: feed for name, feed in by_name.items()}
+        self._plan.run(given, values, keep=frozenset(wanted))
         return [owned(values[value]) for value in wanted]
 
     def placement(self) -> list[Placement]:
@@ -207,7 +177,7 @@ class InferenceSession:
         Nodes are those of the optimized model; those that are computed ahead are not listed.
         """
         if self._programs is not None:
-            return list(self._programs.general.placements)
+            return list(self._programs.whole.placements)
         reason = "the reference runs NumPy kernels"
         name = self._providers[0].name
         return [
@@ -223,9 +193,9 @@ class InferenceSession:
         check_machine_code("InferenceSession.profile")
         from fornix.runtime.profile import Prepared, profile  # noqa: PLC0415 - imports llvmlite
 
-        feeds = checked_feeds(input_feed, self._inputs, self._overridable, self._label)
+        feeds = checked_feeds(input_feed, self._interface.inputs, self._overridable, self._label)
         threads = self._options.threads
-        if self._programs is not None and len(feeds) == len(self._inputs):
+        if self._programs is not None and len(feeds) == len(self._interface.inputs):
             by_name = {value.name: feed for value, feed in feeds.items()}
             try:
                 program, run = self._programs.chosen(by_name)
@@ -234,11 +204,12 @@ class InferenceSession:
                 return profile(prepared, repeats, threads)
             except NotAsCompiled as reason:
                 log.debug("%s: %s", self._label, reason)
-        return profile(Prepared.of_plan(self._plan, feeds), repeats, 1)
+        given = {self._by_name[value.name]: feed for value, feed in feeds.items()}
+        return profile(Prepared.of_plan(self._plan, given), repeats, 1)
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that must be fed."""
-        return [NodeArg.of(value) for value in self._inputs]
+        return [NodeArg.of(value) for value in self._interface.inputs]
 
     def get_outputs(self) -> list[NodeArg]:
         """The outputs of the model; extents that it leaves open are inferred."""
@@ -246,12 +217,8 @@ class InferenceSession:
 
     @cached_property
     def _output_args(self) -> list[NodeArg]:
-        outputs = self._model.graph.outputs
-        shapes = [_shape(value.type) for value in outputs]
-        if all(shape and all(isinstance(n, int) for n in shape) for shape in shapes):
-            return [NodeArg.of(value) for value in outputs]
-        inference = infer_model(self._model)
-        return [NodeArg.of(value, inference.fact(value).type) for value in outputs]
+        kept = self._shelf.outputs if self._shelf else None
+        return output_args(self._model) if kept is None else kept
 
     def get_overridable_initializers(self) -> list[NodeArg]:
         """Initializers that may be fed in place of their stored data."""
@@ -278,22 +245,20 @@ class InferenceSession:
         """Options of the execution providers in use, by name; none of them has any."""
         return {provider.name: {} for provider in self._providers}
 
-    def _wanted(self, names: Sequence[str] | None) -> list[Value]:
+    def _wanted(self, names: Sequence[str] | None) -> list[str]:
         if isinstance(names, str):
             raise InvalidArgument(
                 f"{self._label}: fetches must be a list of names, found the text {names!r}; "
                 f"try [{names!r}]"
             )
-        if not names:
-            return list(self._model.graph.outputs)
-        for name in names:
-            if name not in self._by_name:
-                outputs = ", ".join(value.name for value in self._model.graph.outputs)
+        outputs = self._interface.outputs
+        for name in names or ():
+            if name not in outputs and name not in self._by_name:
                 raise InvalidArgument(
-                    f"{self._label}: fetches must name its values (its outputs are {outputs}), "
-                    f"found {name!r}"
+                    f"{self._label}: fetches must name its values "
+                    f"(its outputs are {', '.join(outputs)}), found {name!r}"
                 )
-        return [self._by_name[name] for name in names]
+        return list(names or outputs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._path is None:
@@ -303,10 +268,6 @@ class InferenceSession:
             )
         made = partial(InferenceSession, limits=self._limits)
         return made, (self._path, self._options, self.get_providers())
-
-
-def _scope(model: Model, limits: Limits) -> Scope:
-    return Scope(model.opset_imports, model.function_table, limits)
 
 
 def _runs_as_planned(provider: Provider, options: SessionOptions) -> bool:

@@ -1,0 +1,73 @@
+"""What machine code depends on besides the model: the processor, and fornix itself.
+
+Decides by which facts two processes know that they may share what one of them has made. None of
+them needs LLVM, which is slow to load.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOMS = ("ir", "ops", "infer", "compile")
+"""Rooms whose sources decide what the code of a unit is."""
+ALL_ROOMS = (*ROOMS, "format", "passes", "runtime")
+"""Rooms whose sources decide what becomes of a whole model."""
+PROCESSORS = Path("/proc/cpuinfo")
+PROCESSOR_FIELDS = (
+    "vendor_id", "cpu family", "model", "stepping", "flags",
+    "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features",
+)  # fmt: skip
+"""Fields that Linux has of a processor on which its instructions depend: x86, then ARM."""
+FIRST_BYTES = 1 << 14
+"""Bytes in which the first processor is described."""
+
+
+@functools.cache
+def processor() -> str:
+    """The processor with its instruction sets; empty where the system does not tell."""
+    try:
+        with PROCESSORS.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(FIRST_BYTES)
+    except OSError:
+        return ""
+    first = text.partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    found = {name.strip(): value.strip() for name, _, value in pairs}
+    if not found.get("flags") and not found.get("Features"):
+        return ""
+    return "\n".join(f"{name}={found.get(name)}" for name in PROCESSOR_FIELDS)
+
+
+@functools.cache
+def compiler() -> str:
+    """The installation of llvmlite; empty without one."""
+    found = importlib.util.find_spec("llvmlite")
+    if found is None or found.origin is None:
+        return ""
+    status = Path(found.origin).stat()
+    return f"{found.origin}:{status.st_mtime_ns}:{status.st_size}"
+
+
+@functools.cache
+def sources(rooms: Sequence[str]) -> bytes:
+    """A digest of the places, times and sizes of the sources of ``rooms``."""
+    sha = hashlib.sha256()
+    root = Path(__file__).resolve().parent.parent
+    for room in rooms:
+        for path, status in sorted(_modules(root / room), key=lambda found: found[0]):
+            sha.update(f"{path}:{status.st_mtime_ns}:{status.st_size};".encode())
+    return sha.digest()
+
+
+def _modules(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                yield entry.path, entry.stat()
+            elif entry.is_dir() and entry.name != "__pycache__":
+                yield from _modules(Path(entry.path))

@@ -1,0 +1,105 @@
+"""From a model to a program: optimized and divided between providers, who make its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from fornix.errors import NotSupported
+from fornix.infer import infer_model
+from fornix.ir.graph import Model, Node, Value
+from fornix.passes import Level, optimize
+from fornix.reference.plan import Plan, Scope
+from fornix.runtime.extents import bound_symbols, name_extents
+from fornix.runtime.options import SessionOptions
+from fornix.runtime.program import Program
+from fornix.runtime.providers import Part, Placement, Provider, Step
+from fornix.runtime.threads import Pool
+
+
+def make_program(
+    source: Model,
+    providers: Sequence[Provider],
+    options: SessionOptions,
+    pool: Pool,
+    numbers: Mapping[str, int],
+) -> Program:
+    """The program of ``source`` in which the extents called so have these ``numbers``."""
+    level = options.level
+    if level is None:
+        level = Level.ALL if providers[0].optimizes else Level.NONE
+    model = optimize(_fixed(source), level)
+    name_extents(model, numbers)
+    graph = model.graph
+    inference = infer_model(model)
+    plan = cache(lambda: Plan(graph, Scope(model.opset_imports, model.function_table)))
+    symbols = bound_symbols(graph.inputs)
+    steps: list[Step] = []
+    placements: list[Placement] = []
+    for provider, nodes in _shared_out(list(graph.nodes), providers, inference):
+        needed, names = _needed(nodes), frozenset(symbols)
+        part = Part(tuple(nodes), needed, inference, plan, names, options, pool)
+        made = provider.compile(part)
+        steps += made
+        placements += [
+            Placement(p.node, p.op_type, p.domain, p.kernels, p.reason, provider.name)
+            for step in made
+            for p in step.placements()
+        ]
+    _check_placements(placements, options)
+    in_steps = all(step.owns_data for step in steps)
+    constants = {
+        value: value.tensor.numpy()
+        for value in graph.initializer_values
+        if value.tensor is not None and (value.is_output or not in_steps)
+    }
+    return Program(graph.inputs, graph.outputs, symbols, steps, constants, placements)
+
+
+def _check_placements(placements: Sequence[Placement], options: SessionOptions) -> None:
+    if options.config_entries.get("session.disable_cpu_ep_fallback") != "1":
+        return
+    for place in placements:
+        if not place.kernels:
+            raise NotSupported(
+                f"node '{place.node}' ({place.op_type}): with session.disable_cpu_ep_fallback "
+                f"every node must be compiled, but {place.reason}"
+            )
+
+
+def _fixed(source: Model) -> Model:
+    """``source`` with all initializers constant; who feeds one gets NumPy kernels."""
+    if not any(value.is_initializer for value in source.graph.inputs):
+        return source
+    model = source.clone()
+    model.graph.inputs = [v for v in model.graph.inputs if not v.is_initializer]
+    return model
+
+
+def _shared_out(
+    nodes: Sequence[Node], providers: Sequence[Provider], inference: Any
+) -> list[tuple[Provider, list[Node]]]:
+    """The nodes in their order, those in a row that one provider takes together."""
+    parts: list[tuple[Provider, list[Node]]] = []
+    for node in nodes:
+        taker = next((p for p in providers if p.takes(node, inference)), None)
+        if taker is None:
+            names = ", ".join(provider.name for provider in providers)
+            raise NotSupported(f"{node.label}: a provider must take it, none of {names} does")
+        if parts and parts[-1][0] is taker:
+            parts[-1][1].append(node)
+        else:
+            parts.append((taker, [node]))
+    return parts
+
+
+def _needed(nodes: Sequence[Node]) -> frozenset[Value]:
+    """The results of ``nodes`` that others read."""
+    inside = set(nodes)
+    needed: set[Value] = set()
+    for node in nodes:
+        for value in node.outputs:
+            if value.is_output or any(user not in inside for user in value.users):
+                needed.add(value)
+    return frozenset(needed)

@@ -1,0 +1,128 @@
+"""Programs kept for the next process: sessions of small models without compiling anything.
+
+Decides which programs are kept: those of small models in machine code from end to end. A program is
+found by a digest of the model, the options, the processor and fornix itself. It serves the extents
+that were found to fit when it was made from the model; these are kept beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fornix.compile.disk import NOTE, PLAN, DiskCache
+from fornix.compile.identity import ALL_ROOMS, compiler, processor, sources
+from fornix.compile.image import is_mappable
+from fornix.format.external import is_external
+from fornix.format.limits import Limits
+from fornix.ir.graph import Model
+from fornix.ir.walk import tensors
+from fornix.runtime.interface import Interface, NodeArg
+from fornix.runtime.kept import KeptProgram, written
+from fornix.runtime.native import NativeStep
+from fornix.runtime.options import SessionOptions
+from fornix.runtime.program import Program
+from fornix.runtime.providers import CPUExecutionProvider, Provider
+from fornix.runtime.threads import Pool
+
+MAX_MODEL_BYTES = 32 << 20
+"""Of a model's file: larger ones take long to read anyway, and the disk has better uses."""
+MAX_NOTED = 32
+"""Sets of extents that one session keeps."""
+
+
+class Shelf:
+    """The place of one model's program."""
+
+    def __init__(self, disk: DiskCache, content: bytes, name: str) -> None:
+        self.disk, self.content, self.name = disk, content, name
+        self._kept = KeptProgram.of(disk, name)
+        self._noted = 0
+
+    @staticmethod
+    def of(
+        source: object, providers: Sequence[Provider], options: SessionOptions, limits: Limits
+    ) -> Shelf | None:
+        """The place for a model in a file or in bytes; None if such a session has none."""
+        disk = DiskCache.default()
+        is_ours = len(providers) == 1 and type(providers[0]) is CPUExecutionProvider
+        if disk.directory is None or not (is_ours and is_mappable() and processor() and compiler()):
+            return None
+        content = _content_digest(source)
+        if content is None:
+            return None
+        entries = sorted(options.config_entries.items())
+        settings = (options.graph_optimization_level, entries, limits)
+        sha = hashlib.sha256(content + sources(ALL_ROOMS))
+        sha.update(f"{processor()}\0{compiler()}\0{np.__version__}\0{settings!r}".encode())
+        return Shelf(disk, content, "p" + sha.hexdigest()[:40])
+
+    def is_for(self, source: object) -> bool:
+        """Whether ``source`` still holds the model that this place is for."""
+        return _content_digest(source) == self.content
+
+    @property
+    def interface(self) -> Interface | None:
+        """What a session has to know of the model, if its program is here."""
+        return None if self._kept is None else self._kept.interface
+
+    @property
+    def outputs(self) -> list[NodeArg] | None:
+        """What a session shows of the outputs, if the program is here."""
+        return None if self._kept is None else self._kept.outputs
+
+    def program(self, pool: Pool) -> Program | None:
+        """The program, if it is here and this system maps it."""
+        try:
+            return None if self._kept is None else self._kept.program(pool)
+        except OSError:  # memory that nobody may run
+            return None
+
+    def keep(self, program: Program, model: Model) -> None:
+        """Put ``program`` here, if it is of the kind that is kept."""
+        step = program.steps[0] if len(program.steps) == 1 else None
+        if isinstance(step, NativeStep) and not program.constants and not _has_external(model):
+            made = written(program, step, model, self.disk)
+            if made is not None:
+                self.disk.write(self.name, made, PLAN)
+
+    def serves(self, extents: Sequence[int]) -> bool:
+        """Whether the program is known to be made for ``extents``."""
+        return self.disk.read(self._note_name(extents), NOTE) is not None
+
+    def note(self, extents: Sequence[int]) -> None:
+        """Keep that the program is made for ``extents``."""
+        if self._noted < MAX_NOTED:
+            self._noted += 1
+            self.disk.write(self._note_name(extents), b"", NOTE)
+
+    def _note_name(self, extents: Sequence[int]) -> str:
+        return "e" + hashlib.sha256(f"{self.name} {list(extents)}".encode()).hexdigest()[:40]
+
+
+def _content_digest(source: object) -> bytes | None:
+    """A digest of the whole model; None if it is large, or not all in one place."""
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).digest() if len(source) <= MAX_MODEL_BYTES else None
+    if not isinstance(source, str | os.PathLike) or Path(source).suffix != ".onnx":
+        return None
+    try:
+        with Path(source).open("rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_MODEL_BYTES:
+                return None
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return None
+
+
+def _has_external(model: Model) -> bool:
+    """Whether ``model`` has data in other files, which its digest does not cover."""
+    messages = (getattr(tensor, "message", None) for tensor in tensors(model))
+    return any(message is not None and is_external(message) for message in messages)
+
+
+__all__ = ["Shelf"]

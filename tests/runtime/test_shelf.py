@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import pytest
+from onnx import parser
+
+from fornix.compile.identity import processor
+from fornix.compile.image import is_mappable
+from fornix.errors import Fail, InvalidArgument
+from fornix.runtime import InferenceSession, SessionOptions, kept
+
+MODEL = """<ir_version: 8, opset_import: ["" : 18], producer_name: "tests">
+    f (float[N, 4] x) => (float[N, 2] y, float[N] s)
+    <float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}, float[2] b = {10, 20}, int64[1] axes = {1}> {
+        p = MatMul (x, w)
+        q = Add (p, b)
+        y = Relu (q)
+        s = ReduceSum <keepdims = 0> (y, axes)
+    }"""
+X = np.arange(12, dtype=np.float32).reshape(3, 4) - 5
+
+pytestmark = pytest.mark.skipif(
+    not (is_mappable() and processor()), reason="programs are kept on Linux"
+)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tests' cache, in which kernels are already, without programs of ours."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("FORNIX_CACHE", str(folder))
+    kept._OPEN.clear()
+    return folder
+
+
+@pytest.fixture
+def path(tmp_path: Path, cache: Path) -> Path:
+    """A model whose program another process has kept."""
+    target = tmp_path / "model.onnx"
+    target.write_bytes(parser.parse_model(MODEL).SerializeToString())
+    elsewhere(target)
+    assert len(list(cache.glob("*.plan"))) == 1
+    return target
+
+
+def elsewhere(path: Path, rows: int = 3) -> list[str]:
+    """What a process of its own says of a session and its results."""
+    code = f"""
+import sys, numpy as np, fornix
+session = fornix.InferenceSession(sys.argv[1])
+results = session.run(None, {{"x": np.arange({rows * 4}, dtype=np.float32).reshape(-1, 4) - 5}})
+print(*(name for name in ("llvmlite", "fornix.ops", "fornix.passes") if name in sys.modules))
+print(*(result.tobytes().hex() for result in results))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True
+    )
+    return done.stdout.splitlines()
+
+
+def is_recalled(session: InferenceSession) -> bool:
+    return session._programs is not None and session._programs.is_recalled
+
+
+def test_the_next_process_compiles_nothing_and_answers_the_same_bits(path: Path) -> None:
+    loaded, results = elsewhere(path)
+    assert not loaded
+    wanted = InferenceSession(parser.parse_model(MODEL)).run(None, {"x": X})
+    assert results.split() == [array.tobytes().hex() for array in wanted]
+
+
+def test_other_extents_are_looked_into_once(path: Path) -> None:
+    assert elsewhere(path, rows=5)[0] == "llvmlite fornix.ops fornix.passes"
+    assert not elsewhere(path, rows=5)[0]
+    session = InferenceSession(path)
+    assert session.run(["s"], {"x": X})[0].shape == (3,)
+    assert is_recalled(session)
+    assert session.run(["s"], {"x": X[:0]})[0].shape == (0,)
+    assert session.run(["s"], {"x": X})[0].shape == (3,)
+    assert not is_recalled(session)
+
+
+def test_a_recalled_session_shows_what_the_model_says(path: Path) -> None:
+    session, whole = InferenceSession(path), InferenceSession(parser.parse_model(MODEL))
+    assert is_recalled(session)
+    assert session.get_inputs() == whole.get_inputs()
+    assert session.get_outputs() == whole.get_outputs()
+    with pytest.raises(InvalidArgument, match=r"its outputs are y, s\), found 'z'"):
+        session.run(["z"], {"x": X})
+    assert is_recalled(session)
+    assert session.get_modelmeta().producer_name == "tests"
+    np.testing.assert_array_equal(
+        session.run(["p"], {"x": X})[0], X @ [[1, 2], [3, 4], [5, 6], [7, 8]]
+    )
+    assert [place.kernels for place in session.placement()] == [
+        place.kernels for place in whole.placement()
+    ]
+    copy = pickle.loads(pickle.dumps(session))
+    np.testing.assert_array_equal(copy.run(["y"], {"x": X})[0], whole.run(["y"], {"x": X})[0])
+
+
+def test_a_file_that_changed_meanwhile_is_another_model(path: Path) -> None:
+    session = InferenceSession(path)
+    path.write_bytes(parser.parse_model(MODEL.replace("10, 20", "30, 40")).SerializeToString())
+    assert session.run(["y"], {"x": X})[0][0, 0] == 0.0
+    with pytest.raises(Fail, match=r"model\.onnx: the file must stay as it is while sessions use"):
+        session.run(["p"], {"x": X})
+    other = InferenceSession(path)
+    assert not is_recalled(other)
+    assert other.run(["y"], {"x": X})[0][2, 1] == X[2] @ [2, 4, 6, 8] + 40
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "open to others"])
+def test_a_file_that_is_not_as_it_was_written_is_not_used(
+    path: Path, cache: Path, damage: str
+) -> None:
+    (plan,) = cache.glob("*.plan")
+    content = plan.read_bytes()
+    if damage == "open to others":
+        cache.chmod(0o777)
+    elif damage == "cut":
+        plan.write_bytes(content[:-1])
+    else:
+        plan.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    session = InferenceSession(path)
+    assert not is_recalled(session)
+    np.testing.assert_array_equal(session.run(["s"], {"x": X})[0].shape, (3,))
+
+
+def test_only_what_the_digest_covers_is_kept(path: Path, cache: Path, tmp_path: Path) -> None:
+    message = onnx.load(path)
+    for tensor in message.graph.initializer:  # only raw data go into other files
+        array = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    onnx.save(message, tmp_path / "external.onnx", save_as_external_data=True, size_threshold=0)
+    strings = MODEL.replace(
+        "q = Add (p, b)", "q0 = NonZero (p) q1 = Size (q0) q2 = Cast <to = 1> (q1) q = Add (p, q2)"
+    )
+    (tmp_path / "island.onnx").write_bytes(parser.parse_model(strings).SerializeToString())
+    for name in ("external", "island"):
+        InferenceSession(tmp_path / f"{name}.onnx")
+        assert not is_recalled(InferenceSession(tmp_path / f"{name}.onnx"))
+    assert len(list(cache.glob("*.plan"))) == 1
+
+
+def test_options_and_providers_tell_programs_apart(path: Path) -> None:
+    basic = SessionOptions(graph_optimization_level="basic")
+    assert is_recalled(InferenceSession(path.read_bytes()))
+    assert is_recalled(InferenceSession(path, SessionOptions(intra_op_num_threads=1)))
+    assert not is_recalled(InferenceSession(path, basic))
+    both = ["CPUExecutionProvider", "ReferenceExecutionProvider"]
+    assert not is_recalled(InferenceSession(path, providers=both))
+
+
+def test_without_a_cache_nothing_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORNIX_CACHE", "0")
+    assert not is_recalled(InferenceSession(path))
