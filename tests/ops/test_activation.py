@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from fornix.errors import ShapeError
-from tests.ops.harness import check_node, run_op
+from tests.ops.harness import check_lowering, check_node, run_op
 
 RANDOM = np.random.default_rng(11)
 X = np.concatenate([RANDOM.standard_normal(40) * 4, [0.0, 100.0, -100.0]]).reshape(1, -1)
@@ -91,3 +91,9 @@ def test_prelu_before_7_has_a_slope_per_channel(count: int) -> None:
     check_node("PRelu", [x, slope], opset=6, expected=[wanted])
     with pytest.raises(ShapeError, match="one per channel of X"):
         run_op("PRelu", [x, np.ones(2, np.float32)], opset=6)
+
+
+def test_softplus_keeps_its_precision_where_it_vanishes() -> None:
+    x = np.array([-700.0, -50, -20, -3, -1e-9, 0, 3, 700, np.inf, -np.inf])
+    check_node("Softplus", [x], expected=[np.logaddexp(0, x)], rtol=1e-15, atol=0)
+    check_lowering("Softplus", [x], rtol=1e-15, atol=0)

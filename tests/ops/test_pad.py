@@ -10,7 +10,7 @@ from fornix.dtype import FLOAT32, INT64
 from fornix.errors import ShapeError
 from fornix.ir.dim import DimLike, symbol
 from fornix.ops.fact import Fact, as_value, tensor
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_node, infer_op, lower_op, peer, run_op
 
 N, P = symbol("N"), symbol("P")
 DATA = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -137,3 +137,12 @@ def test_center_crop_pad_infers_symbolic_extents() -> None:
 def test_center_crop_pad_needs_an_extent_for_each_axis() -> None:
     with pytest.raises(ShapeError, match=r"shape must have 2 entries of 0 or more, .* got \[3\]"):
         run_op("CenterCropPad", [DATA, ints(3)])
+
+
+def test_padding_without_a_zero_is_the_least_number() -> None:
+    x = np.array([1, 2], ml_dtypes.float8_e8m0fnu)
+    wanted = np.array([0, 127, 128, 0], np.uint8).view(ml_dtypes.float8_e8m0fnu)
+    (padded,) = run_op("Pad", [x, ints(1, 1)])
+    np.testing.assert_array_equal(padded.view(np.uint8), wanted.view(np.uint8))
+    (lowered,) = lower_op("Pad", [x, ints(1, 1)], is_symbolic=False)
+    np.testing.assert_array_equal(lowered.view(np.uint8), wanted.view(np.uint8))

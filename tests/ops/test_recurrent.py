@@ -235,3 +235,18 @@ def test_peepholes_of_another_shape_are_refused() -> None:
     inputs = [*inputs_of("LSTM", 1), None, *states_of("LSTM", 1), np.zeros((1, 5), np.float32)]
     with pytest.raises(ShapeError, match=r"P must be \[1, 6\], found \[1, 5\]"):
         run_op("LSTM", inputs, {"hidden_size": HIDDEN})
+
+
+@pytest.mark.parametrize("name", sorted(GATES))
+def test_softplus_keeps_its_precision_where_it_vanishes(name: str) -> None:
+    x = np.array([-700.0, -50, -20, -3, 0, 3, 700]).reshape(1, -1, 1)
+    rows = GATES[name]
+    w = np.zeros((1, rows, 1))
+    w[:, -1] = 1  # the cell gate, the hidden gate or all there is
+    names = ["Softplus"] if name == "RNN" else ["Sigmoid", "Softplus", "Relu"][: rows - 1]
+    inputs = [x, w, np.zeros((1, rows, 1))]
+    attributes = {"hidden_size": 1, "activations": names}
+    wanted = np.logaddexp(0, x[0, :, 0]) * {"RNN": 1, "GRU": 0.5, "LSTM": 0.25}[name]
+    for run in (run_op, lower_op):
+        found = run(name, inputs, attributes, outputs=2)[1]
+        np.testing.assert_allclose(found[0, :, 0], wanted, rtol=1e-15)

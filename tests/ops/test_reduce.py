@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fornix.dtype import FLOAT32, INT64
-from fornix.errors import ShapeError
+from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.call import NotLowered
 from fornix.ops.fact import as_value, tensor
@@ -158,3 +158,19 @@ def test_extremes_are_lowered_with_nan_infinities_and_nothing() -> None:
 def test_a_reduction_over_axes_of_the_run_is_not_lowered() -> None:
     with pytest.raises(NotLowered, match="its input axes is computed at run time"):
         lower_op("ReduceSum", [positive(2, 3), np.array([[1]])])
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32, np.uint64])
+def test_no_integers_have_no_mean(dtype: Any) -> None:
+    none, axes = np.zeros((2, 0), dtype), np.array([1])
+    for run in (run_op, lower_op):
+        with pytest.raises(Fail, match="an integer is divided by zero"):
+            run("ReduceMean", [none, axes])
+    check_node("ReduceMean", [none[:0], axes], expected=[np.zeros((0, 1), dtype)])
+
+
+def test_means_of_large_integers_are_exact_and_cut_towards_zero() -> None:
+    x = np.array([[2**60, 2**60 + 3], [-(2**60), -(2**60) - 3]])
+    mean = np.array([[2**60 + 1], [-(2**60) - 1]])
+    check_node("ReduceMean", [x, np.array([1])], expected=[mean])
+    check_lowering("ReduceMean", [x, np.array([1])])

@@ -41,10 +41,6 @@ def _celu(x: s.Operand, *, alpha: float) -> s.Operand:
     return s.maximum(x, 0.0) + s.minimum(alpha * (s.exp(x / alpha) - 1.0), 0.0)
 
 
-def _softplus(x: s.Operand) -> s.Operand:
-    return s.maximum(x, 0.0) + s.log(1.0 + s.exp(-s.abs(x)))
-
-
 def _swish(x: s.Operand, *, alpha: float) -> s.Operand:
     return x * _sigmoid(alpha * x)
 
@@ -346,7 +342,7 @@ SwiGLU.body(
 Mish = (
     op("Mish (X: T) => (Y: T)", since=18, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(lambda x: x * s.tanh(_softplus(x)), "x · tanh(log(1 + eˣ)).")
+    .elementwise(lambda x: x * s.tanh(s.softplus(x)), "x · tanh(log(1 + eˣ)).")
 )
 
 Mish.body(
@@ -397,7 +393,7 @@ def gelu_body(*, node: BodyNode) -> str:
 Softplus = (
     op("Softplus (X: T) => (Y: T)", since=1, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(_softplus, "log(1 + eˣ), without overflow.")
+    .elementwise(s.softplus, "log(1 + eˣ), without overflow.")
 )
 
 Softplus.body(

@@ -146,7 +146,8 @@ def lower_pad(
     extents = _padded_extents(data.shape, ends)
     if mode != "constant":
         return compute(extents, lambda *i: data[_own_places(data.shape, ends, i, mode)])
-    filler = value if data.dtype.is_float else False
+    least = zero_of(data.dtype.numpy).item()  # 2⁻¹²⁷ of float8e8m0, which has no zero
+    filler = (least or value) if data.dtype.is_float else False
 
     def at(*i: DimLike) -> Scalar:
         place = tuple(k - before for k, (before, _) in zip(i, ends, strict=True))

@@ -61,10 +61,6 @@ def _sigmoid(x: s.Operand) -> s.Operand:
     return 1.0 / (1.0 + s.exp(-x))
 
 
-def _softplus(x: s.Operand) -> s.Operand:
-    return s.maximum(x, 0) + s.log(1.0 + s.exp(-s.abs(x)))
-
-
 ACTIVATIONS: dict[str, tuple[Callable[..., s.Operand], int, int]] = {
     "relu": (lambda x: s.maximum(x, 0), 0, 0),
     "tanh": (s.tanh, 0, 0),
@@ -76,7 +72,7 @@ ACTIVATIONS: dict[str, tuple[Callable[..., s.Operand], int, int]] = {
     "hardsigmoid": (_hard_sigmoid, 1, 1),
     "elu": (_elu, 1, 0),
     "softsign": (lambda x: x / (1.0 + s.abs(x)), 0, 0),
-    "softplus": (_softplus, 0, 0),
+    "softplus": (s.softplus, 0, 0),
 }
 """Function, and how many values it takes from activation_alpha and activation_beta."""
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fornix.dtype import FLOAT64, INT64, UINT64
-from fornix.errors import ConvertError
+from fornix.errors import ConvertError, Fail
 from fornix.ir.dim import DimLike, known, maximum, minimum
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor, apply, compute, select
@@ -219,6 +219,16 @@ _reduction(
 )
 
 
+def _mean(x: Array, axes: Axes) -> Array:
+    total, count = np.asarray(np.sum(x, axes, keepdims=True)), _count(x, axes)
+    if x.dtype.kind not in "iu" or not total.size:
+        return np.asarray(total / count)
+    if count == 0:
+        raise Fail("an integer is divided by zero")
+    rounded, rest = np.divmod(total, total.dtype.type(count))
+    return np.asarray(rounded + ((rest != 0) & (total < 0)).astype(total.dtype))  # towards zero
+
+
 def _lower_mean(x: Tensor, axes: Axes) -> Tensor:
     if x.dtype.is_float:
         return mean_along(x, axes)
@@ -238,8 +248,9 @@ ReduceMean = (
 
 _reduction(
     ReduceMean,
-    "Arithmetic mean over ``axes``: Σ x / n; integers truncate. Source: ONNX ReduceMean-18.",
-    lambda x, axes: np.sum(x, axes, keepdims=True) / _count(x, axes),
+    "Arithmetic mean over ``axes``: Σ x / n. Integers truncate; Fail where none is averaged. "
+    "Source: ONNX ReduceMean-18.",
+    _mean,
     _lower_mean,
 )
 

@@ -293,6 +293,18 @@ def clip(x: Operand, low: Operand, high: Operand) -> Operand:
     return minimum(maximum(x, low), high)
 
 
+def softplus(x: Operand) -> Operand:
+    """log(1 + eˣ), without overflow, and to full precision where eˣ vanishes beside 1.
+
+    With u = 1 + t rounded, log(u) · t / (u − 1) is as close to log(1 + t) as the logarithm is to
+    log(u). Source: W. Kahan, in D. Goldberg, What every computer scientist should know, theorem 4.
+    """
+    t = exp(-abs(x))
+    u = 1.0 + t
+    near = where(equal(u, 1.0), t, log(u) * (t / (u - 1.0)))
+    return maximum(x, 0.0) + near
+
+
 def isnan(x: Operand) -> Operand:
     """Whether it is NaN."""
     return not_equal(x, x)
