@@ -98,3 +98,20 @@ def test_gradients_pass_by_a_rule_or_a_body_or_not_at_all(bare: Operator) -> Non
     assert rows["Shape"] == rows["Greater"] == "no floats"
     bare.grad(lambda x, node: node.g)
     assert row(bare)["grad"] == Cell("grad", is_full=True)
+
+
+def test_descriptions_of_elementwise_operators_say_how_shapes_meet() -> None:
+    told = {
+        name: description(operator).partition("\n\n")[2]
+        for (_, name), operator in ops.operators().items()
+    }
+    assert told["Neg"].startswith("X[*S] → Y[*S].")
+    assert "A[*S] · B[*T] → C[*V]; S and T broadcast to V, as in NumPy." in told["Add"]
+    assert "Before opset 7, shapes are equal unless ``broadcast`` is 1" in told["Add"]
+    assert "condition[*S] · X[*T] · Y[*U] → output[*V]; S, T and U broadcast to V" in told["Where"]
+    assert "slope[*T] → Y[*S]; T broadcasts to S." in told["PRelu"]
+    assert "A[*S] · B[*S] → Y[*S]." in told["SwiGLU"]
+    assert "input[*S] → output[*S]; min and max have one element." in told["Clip"]
+    assert "The inputs broadcast to the shape of max" in told["Max"]
+    assert "float16" in told["Exp"]
+    assert "float16" not in told["And"]

@@ -144,7 +144,9 @@ Mod = (
     .since(13, T=+BF16)
     .since(28)
     .elementwise(
-        _modulo, "The rest of A / B: with the sign of B, or with that of A if fmod is set."
+        _modulo,
+        "The rest of A / B, A − ⌊A / B⌋ · B, with the sign of B; with that of A if fmod is set.\n\n"
+        "Raises Fail for an integer divided by 0; floats give NaN there.",
     )
 )
 
@@ -154,21 +156,26 @@ Pow = (
     .since(12, "Pow (X: T, Y: T1) => (Z: T)", T=+(I32 | I64), T1=NUMERIC)
     .since(13, T=+BF16)
     .since(15, T1=+BF16)
-    .elementwise(_power, "X to the power Y, in the dtype of X.")
+    .elementwise(
+        _power,
+        "X to the power Y, in the dtype of X.\n\n"
+        "0⁰ is 1, and a negative number to a power that is no integer NaN. Integers wrap around;\n"
+        "with a negative exponent, or a float, they are raised in float64 and truncated.",
+    )
 )
 
 Neg = (
     op("Neg <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
     .since(6, "Neg (X: T) => (Y: T)", T=+SINT)
     .since(13, T=+BF16)
-    .elementwise(s.neg, "−X, element by element.")
+    .elementwise(s.neg, "−X, element by element; of the least integer it is that integer.")
 )
 
 Abs = (
     op("Abs <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
     .since(6, "Abs (X: T) => (Y: T)", T=+INT)
     .since(13, T=+BF16)
-    .elementwise(s.abs, "|X|, element by element.")
+    .elementwise(s.abs, "|X|, element by element; of the least integer it is that integer.")
 )
 
 Sign = (
@@ -181,7 +188,9 @@ Reciprocal = (
     op("Reciprocal <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
     .since(6, "Reciprocal (X: T) => (Y: T)")
     .since(13, T=+BF16)
-    .elementwise(lambda x: s.div(1.0, x), "1 / X, element by element.")
+    .elementwise(
+        lambda x: s.div(1.0, x), "1 / X, element by element; infinite at 0, with its sign."
+    )
 )
 
 Sqrt = (
@@ -195,7 +204,7 @@ Exp = (
     op("Exp <consumed_inputs: ints?> (input: T) => (output: T)", since=1, T=FLOAT)
     .since(6, "Exp (input: T) => (output: T)")
     .since(13, T=+BF16)
-    .elementwise(s.exp, "eˣ, element by element.")
+    .elementwise(s.exp, "eˣ, element by element; infinite where that is too large.")
 )
 
 Log = (
@@ -208,93 +217,98 @@ Log = (
 Erf = (
     op("Erf (input: T) => (output: T)", since=9, T=NUMERIC)
     .since(13, T=FLOAT | BF16)
-    .elementwise(_in_float(s.erf), "Error function: 2/√π ∫₀ˣ exp(−t²) dt.")
+    .elementwise(_in_float(s.erf), "Error function: 2/√π ∫₀ˣ exp(−t²) dt, from −1 to 1.")
 )
 
 Floor = (
     op("Floor <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
     .since(6, "Floor (X: T) => (Y: T)")
     .since(13, T=+BF16)
-    .elementwise(s.floor, "Greatest integer that is not above X.")
+    .elementwise(s.floor, "Greatest integer that is not above X; NaN and infinities stay.")
 )
 
 Ceil = (
     op("Ceil <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
     .since(6, "Ceil (X: T) => (Y: T)")
     .since(13, T=+BF16)
-    .elementwise(s.ceil, "Least integer that is not below X.")
+    .elementwise(s.ceil, "Least integer that is not below X; NaN and infinities stay.")
 )
 
 Round = (
     op("Round (X: T) => (Y: T)", since=11, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.rint, "Nearest integer; halves go to the even one.")
+    .elementwise(s.rint, "Nearest integer; halves go to the even one. NaN and infinities stay.")
 )
 
 Sin = (
     op("Sin (input: T) => (output: T)", since=7, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.sin, "Sine of an angle in radians.")
+    .elementwise(s.sin, "Sine of an angle in radians; NaN at infinity.")
 )
 
 Cos = (
     op("Cos (input: T) => (output: T)", since=7, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.cos, "Cosine of an angle in radians.")
+    .elementwise(s.cos, "Cosine of an angle in radians; NaN at infinity.")
 )
 
 Tan = (
     op("Tan (input: T) => (output: T)", since=7, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.tan, "Tangent of an angle in radians.")
+    .elementwise(s.tan, "Tangent of an angle in radians; NaN at infinity.")
 )
 
 Asin = (
     op("Asin (input: T) => (output: T)", since=7, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.asin, "Angle in radians whose sine is X; NaN outside [−1, 1].")
+    .elementwise(
+        s.asin, "Angle in radians, from −π/2 to π/2, whose sine is X; NaN outside [−1, 1]."
+    )
 )
 
 Acos = (
     op("Acos (input: T) => (output: T)", since=7, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.acos, "Angle in radians whose cosine is X; NaN outside [−1, 1].")
+    .elementwise(s.acos, "Angle in radians, from 0 to π, whose cosine is X; NaN outside [−1, 1].")
 )
 
 Atan = (
     op("Atan (input: T) => (output: T)", since=7, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.atan, "Angle in radians whose tangent is X.")
+    .elementwise(s.atan, "Angle in radians, from −π/2 to π/2, whose tangent is X.")
 )
 
 Sinh = (
     op("Sinh (input: T) => (output: T)", since=9, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.sinh, "Hyperbolic sine.")
+    .elementwise(s.sinh, "Hyperbolic sine: (eˣ − e⁻ˣ) / 2.")
 )
 
 Cosh = (
     op("Cosh (input: T) => (output: T)", since=9, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.cosh, "Hyperbolic cosine.")
+    .elementwise(s.cosh, "Hyperbolic cosine: (eˣ + e⁻ˣ) / 2.")
 )
 
 Asinh = (
     op("Asinh (input: T) => (output: T)", since=9, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.asinh, "Inverse of the hyperbolic sine.")
+    .elementwise(s.asinh, "Inverse of the hyperbolic sine: log(x + √(x² + 1)).")
 )
 
 Acosh = (
     op("Acosh (input: T) => (output: T)", since=9, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.acosh, "Inverse of the hyperbolic cosine; NaN below 1.")
+    .elementwise(s.acosh, "Inverse of the hyperbolic cosine: log(x + √(x² − 1)); NaN below 1.")
 )
 
 Atanh = (
     op("Atanh (input: T) => (output: T)", since=9, T=FLOAT)
     .since(22, T=+BF16)
-    .elementwise(s.atanh, "Inverse of the hyperbolic tangent; NaN outside [−1, 1].")
+    .elementwise(
+        s.atanh,
+        "Inverse of the hyperbolic tangent: ½ log((1 + x) / (1 − x)); infinite at ±1, NaN beyond.",
+    )
 )
 
 Max = (

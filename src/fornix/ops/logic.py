@@ -53,7 +53,7 @@ Equal = (
     .since(11, T=+(NUMERIC - I32 - I64))
     .since(13, T=+BF16)
     .since(19, T=+STRING)
-    .elementwise(s.equal, "Whether A = B, element by element.")
+    .elementwise(s.equal, "Whether A = B, element by element; NaN equals nothing.")
 )
 
 Less = (
@@ -61,13 +61,13 @@ Less = (
     .since(7, "Less (A: T, B: T) => (C: T1)")
     .since(9, T=+INT)
     .since(13, T=+BF16)
-    .elementwise(s.less, "Whether A < B, element by element.")
+    .elementwise(s.less, "Whether A < B, element by element; never for NaN.")
 )
 
 LessOrEqual = (
     op("LessOrEqual (A: T, B: T) => (C: T1)", since=12, T=NUMERIC, T1=BOOL)
     .since(16, T=+BF16)
-    .elementwise(s.less_equal, "Whether A ≤ B, element by element.")
+    .elementwise(s.less_equal, "Whether A ≤ B, element by element; never for NaN.")
 )
 
 LessOrEqual.body(
@@ -89,13 +89,13 @@ Greater = (
     .since(7, "Greater (A: T, B: T) => (C: T1)")
     .since(9, T=+INT)
     .since(13, T=+BF16)
-    .elementwise(s.greater, "Whether A > B, element by element.")
+    .elementwise(s.greater, "Whether A > B, element by element; never for NaN.")
 )
 
 GreaterOrEqual = (
     op("GreaterOrEqual (A: T, B: T) => (C: T1)", since=12, T=NUMERIC, T1=BOOL)
     .since(16, T=+BF16)
-    .elementwise(s.greater_equal, "Whether A ≥ B, element by element.")
+    .elementwise(s.greater_equal, "Whether A ≥ B, element by element; never for NaN.")
 )
 
 GreaterOrEqual.body(
@@ -138,7 +138,7 @@ BitwiseOr = op("BitwiseOr (A: T, B: T) => (C: T)", since=18, T=INT).elementwise(
 )
 
 BitwiseXor = op("BitwiseXor (A: T, B: T) => (C: T)", since=18, T=INT).elementwise(
-    s.bitwise_xor, "Bits that are set in one of A and B."
+    s.bitwise_xor, "Bits that are set in exactly one of A and B."
 )
 
 BitwiseNot = op("BitwiseNot (X: T) => (Y: T)", since=18, T=INT).elementwise(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,12 +16,16 @@ from itertools import pairwise
 from fornix import ops
 from fornix.ops.grads import load
 from fornix.ops.op import Operator
+from fornix.ops.pointwise import shapes_text
 from fornix.ops.training import Gradient
 from fornix.ops.types import FLOAT
 
 COLUMNS = ("schema", "infer", "kernel", "lower", "grad", "adapt", "doc")
 """``lower`` is met by a lowering, by a body, or by saying that the kernel serves (opaque); ``grad``
 by a derivative, by a body, or by taking or giving no floating-point tensors."""
+
+WIDTH, BROADCASTS = 96, 7
+"""Columns of descriptions; the opset from which on shapes broadcast as in NumPy."""
 
 REQUIRED = ("schema", "infer", "kernel", "doc")
 """Columns that every operator has to fill."""
@@ -111,8 +116,21 @@ def derivative(operator: Operator) -> Cell:
 
 def description(operator: Operator) -> str:
     """What the newest version of ``operator`` does: the docstring of its kernel."""
-    kernel = operator.rule("kernel", operator.schemas[-1].since_version)
-    return (inspect.getdoc(kernel) or "") if kernel is not None else ""
+    newest = operator.schemas[-1]
+    kernel = operator.rule("kernel", newest.since_version)
+    text = (inspect.getdoc(kernel) or "") if kernel is not None else ""
+    common_shape = getattr(kernel, "common_shape", None)
+    if common_shape is None:
+        return text
+    more = [shapes_text(newest, common_shape)]
+    types = newest.allowed(newest.outputs[0])
+    if {"tensor(float16)", "tensor(bfloat16)"} & types and "tensor(bool)" not in types:
+        more.append("Computes float16 and bfloat16 in float32.")
+    old = operator.schemas[0].attributes
+    if "broadcast" in old and operator.schemas[0].since_version < BROADCASTS:
+        more.append(f"Before opset {BROADCASTS}, shapes are equal unless ``broadcast`` is 1; then")
+        more.append(f"{newest.inputs[1].name} is aligned with the axes from ``axis`` on.")
+    return text + "\n\n" + textwrap.fill(" ".join(more), WIDTH)
 
 
 def gaps() -> Iterator[tuple[Operator, str]]:

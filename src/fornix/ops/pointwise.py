@@ -21,6 +21,8 @@ from fornix.ops.call import LowerNode, RunNode, output_dtype
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import broadcast_shapes, normalize_axis, shape_text
 from fornix.ops.precision import wide_element, widened
+from fornix.ops.schema import Schema
+from fornix.ops.signature import Occurrence
 
 PROPAGATED_ELEMENTS = 256
 """Elements up to which symbolic contents are computed: shapes and index lists are shorter."""
@@ -47,6 +49,7 @@ def pointwise_rules(
     """
     kernel = _kernel_rule(function, common_shape)
     kernel.__doc__ = description
+    kernel.common_shape = common_shape  # type: ignore[attr-defined] # `shapes_text` asks
     infer, lower = _infer_rule(function, common_shape), _lower_rule(function, common_shape)
     return {"infer": infer, "kernel": kernel, "lower": lower}
 
@@ -140,6 +143,23 @@ def of_first(first: tuple[DimLike, ...], *others: tuple[DimLike, ...]) -> tuple[
             fits, f"{shape_text(other)} must broadcast to the first input's {shape_text(first)}"
         )
     return first
+
+
+def shapes_text(schema: Schema, common_shape: Function) -> str:
+    """How the shapes of the inputs of an elementwise operator make that of its result."""
+    names = [formal.name for formal in schema.inputs]
+    output = schema.outputs[0].name
+    if schema.inputs[-1].occurrence is Occurrence.VARIADIC:
+        return f"The inputs broadcast to the shape of {output}, as in NumPy."
+    if len(names) == 1 or common_shape is identical:
+        return " · ".join(f"{name}[*S]" for name in names) + f" → {output}[*S]."
+    shapes = [f"{name}[*{letter}]" for name, letter in zip(names, "STU", strict=False)]
+    if common_shape is of_first:
+        return f"{' · '.join(shapes)} → {output}[*S]; T broadcasts to S."
+    if common_shape is not broadcast_shapes:
+        return f"{names[0]}[*S] → {output}[*S]; {' and '.join(names[1:])} have one element."
+    letters = "S, T and U" if len(names) > 2 else "S and T"
+    return f"{' · '.join(shapes)} → {output}[*V]; {letters} broadcast to V, as in NumPy."
 
 
 def _placed(b: Tensor, a: Tensor, start: int) -> Tensor:
