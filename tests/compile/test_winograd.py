@@ -194,6 +194,15 @@ def test_no_more_than_a_tile_sees_what_is_not_finite() -> None:
     assert np.isfinite(found[0, :, apart]).all()
 
 
+def test_the_products_that_it_makes_are_counted(way: str) -> None:
+    (x, w, b), pads = data("whole tiles")
+    image = tensor("x", x.shape, FLOAT32)
+    made = runner(lower_conv(image, constant(w), constant(b), pads=list(pads)))
+    counts = [int(str(k.work.operations)) for k in made.kernels if not k.is_constant]
+    products = 16 * 2 * 36 * 32 * 32
+    assert products < sum(counts) < 1.3 * products
+
+
 @pytest.mark.parametrize(
     "unlike",
     [

@@ -37,10 +37,10 @@ def rewritten(store: Store, axes: Iterable[Variable], values: Mapping[Atom, DimL
     )
 
 
-def index_dims(store: Store) -> Iterator[DimLike]:
-    """Every index expression in ``store``: addresses, guards, indices as values."""
-    yield store.address
-    for node in walk(store.value):
+def index_dims(*stores: Store) -> Iterator[DimLike]:
+    """Every index expression in ``stores``: addresses, guards, indices as values."""
+    yield from (store.address for store in stores)
+    for node in walk(*(store.value for store in stores)):
         yield from node.dims
 
 

@@ -122,19 +122,20 @@ def stores(source: Computation) -> tuple[Store, ...]:
 
 def reads(parts: Iterable[Store]) -> list[Buffer]:
     """The buffers that ``parts`` read, in the order in which they occur."""
-    found: dict[Buffer, None] = {}
-    for store in parts:
-        places = [a.expr for a in loaded(store.address)]
-        for value in (store.value, *places):
-            found |= {e.buffer: None for e in walk(value) if isinstance(e, Load)}
-    return list(found)
+    values = [
+        value
+        for store in parts
+        for value in (store.value, *(a.expr for a in loaded(store.address)))
+    ]
+    return list(dict.fromkeys(e.buffer for e in walk(*values) if isinstance(e, Load)))
 
 
 def write(source: Computation, target: Target) -> list[Emitted]:
     """Schedule and emit one computation."""
     result = []
     pieces = schedule(source, target)
-    work = works(stores(source), [piece.stores for piece in pieces])
+    parts = [piece.stores for piece in pieces]
+    work = works(stores(source), parts, is_same=all(piece.is_same for piece in pieces))
     for piece, share in zip(pieces, work, strict=True):
         made = dict.fromkeys(s.buffer for s in piece.stores)
         outputs = tuple(b for b in made if b not in piece.nest.scratch)
@@ -149,8 +150,8 @@ def write(source: Computation, target: Target) -> list[Emitted]:
 def symbols_of(piece: Piece) -> tuple[str, ...]:
     """The symbols that ``piece`` depends on, in the order in which they occur."""
     waiting: list[DimLike] = [piece.turns, piece.nest.parallel, piece.nest.scratch_bytes]
-    for store in piece.stores:
-        waiting += [*(a.extent for a in store.axes), *index_dims(store)]
+    waiting += dict.fromkeys(a.extent for store in piece.stores for a in store.axes)
+    waiting += index_dims(*piece.stores)
     found: dict[str, None] = {}
     while waiting:
         d = waiting.pop(0)

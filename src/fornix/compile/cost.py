@@ -36,8 +36,7 @@ def stride_of(d: DimLike, axis: Variable) -> int | None:
 
 def accesses(values: Iterable[Scalar]) -> list[Load]:
     """Every load in ``values`` once, those inside indices included."""
-    found = {e: None for value in values for e in walk(value) if isinstance(e, Load)}
-    return list(found)
+    return [e for e in walk(*values) if isinstance(e, Load)]
 
 
 def likely(extent: DimLike) -> int:

@@ -10,7 +10,7 @@ processor's business.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.cost import accesses
@@ -48,17 +48,22 @@ class Work:
     """Bytes of its results."""
 
 
-def works(whole: Sequence[Store], parts: Sequence[Sequence[Store]]) -> list[Work]:
+def works(
+    whole: Sequence[Store], parts: Sequence[Sequence[Store]], *, is_same: bool = True
+) -> list[Work]:
     """The work of ``parts``, which together do what ``whole`` says.
 
-    What is not done by other parts is done by the last.
+    What is not done by other parts is done by the last; unless they do other arithmetic, so that
+    it is not the same.
     """
-    counts = [operations(stores) for stores in parts[:-1]]
-    rest = operations(whole)
-    for count in counts:
-        rest = maximum(rest - count, 0)
+    counts = [operations(stores) for stores in parts]
+    if is_same:
+        rest = operations(whole)
+        for count in counts[:-1]:
+            rest = maximum(rest - count, 0)
+        counts[-1] = rest
     found = []
-    for count, stores in zip([*counts, rest], parts, strict=True):
+    for count, stores in zip(counts, parts, strict=True):
         read, written = traffic(stores)
         found.append(Work(_counted(count), _counted(read), _counted(written)))
     return found
@@ -67,8 +72,9 @@ def works(whole: Sequence[Store], parts: Sequence[Sequence[Store]]) -> list[Work
 def operations(stores: Iterable[Store]) -> DimLike:
     """Arithmetic operations in ``stores``."""
     counts: Counter[frozenset[Atom]] = Counter()
+    seen = set[Scalar]()
     for store in stores:
-        for e in _computed(store):
+        for e in _computed(store, seen):
             if isinstance(e, Apply):
                 counts[e.variables] += OPERATIONS_OF.get(e.op, 0)
             elif isinstance(e, Reduce):
@@ -98,15 +104,15 @@ def _counted(count: DimLike) -> DimLike:
     return count
 
 
-def _computed(store: Store) -> list[Scalar]:
-    """Every scalar in the value of ``store`` once; not those inside index expressions."""
-    waiting, seen = [store.value], dict[Scalar, None]()
+def _computed(store: Store, seen: set[Scalar]) -> Iterator[Scalar]:
+    """Every scalar in the value of ``store`` that was not ``seen``, except in index expressions."""
+    waiting = [store.value]
     while waiting:
         e = waiting.pop()
         if e not in seen:
-            seen[e] = None
+            seen.add(e)
+            yield e
             waiting += [_along(e, store)] if isinstance(e, Reduce) else e.args
-    return list(seen)
 
 
 def _along(e: Reduce, store: Store) -> Scalar:

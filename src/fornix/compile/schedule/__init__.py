@@ -32,6 +32,8 @@ class Piece:
     stores: tuple[Store, ...]
     turns: DimLike = 1
     """How often they happen."""
+    is_same: bool = True
+    """Whether its arithmetic is what the computation says, in whatever order."""
 
 
 def schedule(source: Computation, target: Target) -> list[Piece]:
@@ -64,7 +66,7 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
         if isinstance(stage, Store):
             pieces += _of_store(stage, target)
         else:
-            pieces.append(Piece(stage.nest, stage.stores))
+            pieces.append(Piece(stage.nest, stage.stores, is_same=stage.is_same))
     return pieces
 
 

@@ -73,6 +73,8 @@ class Stage:
 
     nest: Nest
     stores: tuple[Store, ...]
+    is_same: bool = True
+    """Whether its arithmetic is that of the convolution, in whatever order."""
 
 
 def winograd_stages(conv: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
@@ -105,11 +107,10 @@ def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None
 
 @dataclass(frozen=True)
 class _Part:
-    """The inner loops of a stage, what they write, and the axes for which it is written."""
+    """The inner loops of a stage, and what is computed by them and the loops around them."""
 
     body: Block
-    puts: tuple[Put, ...]
-    axes: tuple[Variable, ...]
+    stores: tuple[Store, ...]
 
 
 class _Stages:
@@ -198,9 +199,7 @@ class _Stages:
     def _kernel(self, outer: tuple[Variable, ...], body: Block, parts: Sequence[_Part]) -> Stage:
         """``body`` in chunks of ``outer``, which does ``parts``; what these share is scratch."""
         parallel, _ = _combined(outer)
-        stores = tuple(
-            Store(p.buffer, part.axes, p.address, p.value) for part in parts for p in part.puts
-        )
+        stores = tuple(store for part in parts for store in part.stores)
         for store in stores:
             store.buffer.source = store.buffer.source or store  # the first one stands for all
         scratch: dict[Buffer, DimLike] = {}
@@ -209,7 +208,8 @@ class _Stages:
             scratch[buffer] = size
             size = size + ceildiv(buffer.elements * 4, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
         chunks = (Chunks(outer, body),)
-        return Stage(Nest("winograd", chunks, self.lanes, parallel, scratch, size), stores)
+        nest = Nest("winograd", chunks, self.lanes, parallel, scratch, size)
+        return Stage(nest, stores, is_same=False)
 
     # ── filters
 
@@ -230,7 +230,7 @@ class _Stages:
         column = self.unit.dim * self.lanes + self.lane.dim
         puts = _puts(self.filters, (self.panel.dim, self.channel.dim, column), values)
         body = (Loop(self.unit, (Lanes(self.lane, 1, puts),)),)
-        return _Part(body, puts, (self.panel, self.channel, self.unit, self.lane))
+        return _Part(body, _stores(puts, (self.panel, self.channel, self.unit, self.lane)))
 
     # ── images
 
@@ -281,7 +281,7 @@ class _Stages:
         values = both_ways(self.algorithm.images, image)
         puts = _puts(self.images, (self.tile, self.at_channel), values)
         body = (Loop(self.block, (Lanes(self.lane, 1, puts),)),)
-        return _Part(body, puts, (*self.outer, self.block, self.lane))
+        return _Part(body, _stores(puts, (*self.outer, self.block, self.lane)))
 
     # ── products
 
@@ -305,7 +305,10 @@ class _Stages:
             is_padded=True,
             put=put,
         )
-        return _Part((tile,), (put,), (self.position, self.panel, row, column))
+        every = Variable("t", self.tiles)  # of a block of tiles, for all blocks
+        value = substitute_scalar(total, {row: every.dim})
+        axes = (self.position, self.panel, every, column)
+        return _Part((tile,), (Store(put.buffer, axes, put.address, value),))
 
     # ── results
 
@@ -332,7 +335,8 @@ class _Stages:
             for j, total in enumerate(row)
         )
         body = (Loop(self.unit, (Lanes(self.lane, 1, puts),)),)
-        return after, _Part(body, puts, (*self.outer, self.panel, self.unit, self.lane))
+        axes = (*self.outer, self.panel, self.unit, self.lane)
+        return after, _Part(body, _stores(puts, axes))
 
     def _is_in_vectors(self, store: Store, hole: Scalar) -> bool:
         """Whether filters that are neighbours lie side by side in all that ``store`` touches."""
@@ -391,6 +395,10 @@ def _puts(buffer: Buffer, place: tuple[DimLike, ...], values: Matrix) -> tuple[P
     """``values`` at ``place``, one for each position in a tile."""
     flat = [value for row in values for value in row]
     return tuple(Put(buffer, buffer.address((p, *place)), value) for p, value in enumerate(flat))
+
+
+def _stores(puts: Sequence[Put], axes: tuple[Variable, ...]) -> tuple[Store, ...]:
+    return tuple(Store(put.buffer, axes, put.address, put.value) for put in puts)
 
 
 def _buffer(name: str, shape: Sequence[DimLike]) -> Buffer:

@@ -23,10 +23,10 @@ from fornix.ir.loops.scalar import (
 )
 
 
-def walk(root: Scalar) -> Iterator[Scalar]:
-    """Every scalar of ``root`` once, operands first; those inside index expressions included."""
+def walk(*roots: Scalar) -> Iterator[Scalar]:
+    """Every scalar of ``roots`` once, operands first; those inside index expressions included."""
     seen: set[Scalar] = set()
-    waiting = [(root, False)]
+    waiting = [(root, False) for root in reversed(roots)]
     while waiting:
         node, ready = waiting.pop()
         if ready:
