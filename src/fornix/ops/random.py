@@ -58,6 +58,8 @@ def random_normal(
 ) -> Array:
     """A tensor of numbers from the normal distribution with ``mean`` and deviation ``scale``.
 
+    output[*shape] of the element type that the number ``dtype`` names, 1 for float32. With a
+    ``seed`` every run gives the same numbers, without one they go on.
     Source: ONNX RandomNormal-22.
     """
     _check_shape(shape)
@@ -76,6 +78,9 @@ def random_uniform(
 ) -> Array:
     """A tensor of numbers from the uniform distribution between ``low`` and ``high``.
 
+    output[*shape] of the element type that the number ``dtype`` names, 1 for float32; ``low``
+    may occur, ``high`` only by rounding. With a ``seed`` every run gives the same numbers, without
+    one they go on.
     Source: ONNX RandomUniform-22.
     """
     _check_shape(shape)
@@ -145,6 +150,8 @@ def random_normal_like(
 ) -> Array:
     """Numbers from a normal distribution in the shape of ``input``, and of its type unless given.
 
+    input[*S] → output[*S]; contents do not matter. With a ``seed`` every run gives the same
+    numbers, without one they go on.
     Source: ONNX RandomNormalLike-22.
     """
     numbers = generator(seed, node).normal(mean, scale, input.shape)
@@ -163,6 +170,8 @@ def random_uniform_like(
 ) -> Array:
     """Numbers from a uniform distribution in the shape of ``input``, and of its type unless given.
 
+    input[*S] → output[*S]; contents do not matter. With a ``seed`` every run gives the same
+    numbers, without one they go on.
     Source: ONNX RandomUniformLike-22.
     """
     numbers = generator(seed, node).uniform(low, high, input.shape)
@@ -187,7 +196,8 @@ def bernoulli(
 ) -> Array:
     """1 with the probability that ``input`` says, else 0, for each element.
 
-    Raises Fail if a probability is not in [0, 1]. Source: ONNX Bernoulli-22.
+    input[*S] → output[*S] of the element type ``dtype``, else of the input's. Seeds as in
+    RandomUniform. Raises Fail if a probability is not in [0, 1]. Source: ONNX Bernoulli-22.
     """
     chances = input.astype(np.float64)
     outside = chances[~((chances >= 0) & (chances <= 1))]
@@ -222,7 +232,8 @@ def multinomial(
 ) -> Array:
     """For each row of ``input``, ``sample_size`` outcomes drawn with the probabilities e^input / Σ.
 
-    input[B, C] → output[B, sample_size] of numbers in [0, C). Source: ONNX Multinomial-22.
+    input[B, C] → output[B, sample_size] of numbers in [0, C), drawn with replacement. Seeds as in
+    RandomUniform. Source: ONNX Multinomial-22.
     """
     _check_weights(input.shape, sample_size)
     wide = input.astype(np.float64)

@@ -43,6 +43,12 @@ from fornix.ops.types import (
 
 Axes = tuple[int, ...]
 
+SHAPES = """\
+data[*S] → reduced[*S] where each of ``axes`` has the extent 1, or with keepdims=0 is left out.
+Without ``axes`` all are reduced, with noop_with_empty_axes=1 none. Computes float16 and bfloat16
+in float32."""
+"""What all reductions have in common."""
+
 
 def _reduction(
     declared: Operator,
@@ -86,7 +92,8 @@ def _reduction(
         result = np.asarray(reduce(widened(data), reduced)).astype(data.dtype)
         return result if keepdims else result.reshape(_reduced(data.shape, reduced, False))
 
-    kernel.__doc__ = description
+    source = f"Source: ONNX {declared.name}-{declared.schemas[-1].since_version}."
+    kernel.__doc__ = f"{description}\n\n{SHAPES}\n{source}"
     declared.infer(infer)
     declared.kernel(kernel)
     declared.lower(_lower_rule(lowered))
@@ -212,7 +219,7 @@ ReduceSum = (
 
 _reduction(
     ReduceSum,
-    "Sum over ``axes``: Σ x. Integers wrap around. Source: ONNX ReduceSum-13.",
+    "Sum over ``axes``: Σ x. Integers wrap around.",
     lambda x, axes: np.sum(x, axes, keepdims=True, dtype=x.dtype),
     lambda x, axes: along("sum", x, axes),
     operator.add,
@@ -248,8 +255,7 @@ ReduceMean = (
 
 _reduction(
     ReduceMean,
-    "Arithmetic mean over ``axes``: Σ x / n. Integers truncate; Fail where none is averaged. "
-    "Source: ONNX ReduceMean-18.",
+    "Arithmetic mean over ``axes``: Σ x / n. Integers truncate; Fail where none is averaged.",
     _mean,
     _lower_mean,
 )
@@ -265,7 +271,7 @@ ReduceProd = (
 
 _reduction(
     ReduceProd,
-    "Product over ``axes``: ∏ x. Integers wrap around. Source: ONNX ReduceProd-18.",
+    "Product over ``axes``: ∏ x. Integers wrap around.",
     lambda x, axes: np.prod(x, axes, keepdims=True, dtype=x.dtype),
     lambda x, axes: along("prod", x, axes),
     operator.mul,
@@ -320,7 +326,7 @@ ReduceL1 = (
 
 _reduction(
     ReduceL1,
-    "L1 norm over ``axes``: Σ |x|. Source: ONNX ReduceL1-18.",
+    "L1 norm over ``axes``: Σ |x|.",
     lambda x, axes: np.sum(np.abs(x), axes, keepdims=True, dtype=x.dtype),
     lambda x, axes: along("sum", mapped(s.abs, x), axes),
 )
@@ -345,7 +351,7 @@ ReduceL2 = (
 
 _reduction(
     ReduceL2,
-    "L2 norm over ``axes``: √Σ x²; integers truncate. Source: ONNX ReduceL2-18.",
+    "L2 norm over ``axes``: √Σ x²; integers truncate.",
     lambda x, axes: np.sqrt(np.sum(x * x, axes, keepdims=True, dtype=x.dtype)),
     lambda x, axes: mapped(s.sqrt, _as_floats(_sum_of_squares(x, axes))),
 )
@@ -373,7 +379,7 @@ ReduceSumSquare = (
 
 _reduction(
     ReduceSumSquare,
-    "Sum of squares over ``axes``: Σ x². Source: ONNX ReduceSumSquare-18.",
+    "Sum of squares over ``axes``: Σ x².",
     lambda x, axes: np.sum(x * x, axes, keepdims=True, dtype=x.dtype),
     _sum_of_squares,
 )
@@ -399,7 +405,7 @@ ReduceLogSum = (
 
 _reduction(
     ReduceLogSum,
-    "Logarithm of the sum over ``axes``: log Σ x. Source: ONNX ReduceLogSum-18.",
+    "Logarithm of the sum over ``axes``: log Σ x.",
     lambda x, axes: np.log(np.sum(x, axes, keepdims=True, dtype=x.dtype)),
     lambda x, axes: mapped(s.log, _as_floats(along("sum", x, axes))),
 )
