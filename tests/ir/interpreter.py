@@ -157,13 +157,15 @@ class Machine:
         self.memory[buffer][address.reshape(-1)] = value.reshape(-1)
 
     def scan(self, source: Scan) -> None:
-        for store in source.starts:
+        for store in (*source.starts, *source.inner):
             self.allocate(store.buffer)
         for store in source.starts:
             self.write(*self.evaluated(store, Frame()))
         for t in range(self.whole(source.time.extent)):
             frame = Frame()
             frame.values[source.time] = np.asarray(t)
+            for store in source.inner:
+                self.write(*self.evaluated(store, frame))
             moved = [self.evaluated(store, frame) for store in source.steps]
             for step in moved:
                 self.write(*step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,7 @@ def compile_stores(
     written = [w for c in computations(outputs) for w in write(c, target)]
     loaded_code = cache.load([w.code.text for w in written], target)
     kernels = []
+    writers = Counter(buffer for w in written for buffer in w.outputs)
     for k, w in enumerate(written):
         address, library = loaded_code[w.code.text]
         kernels.append(
@@ -67,7 +69,7 @@ def compile_stores(
                 checks=w.code.checks,
                 arguments=w.arguments,
                 outputs=w.outputs,
-                is_constant=_is_constant(w),
+                is_constant=_is_constant(w) and all(writers[b] == 1 for b in w.outputs),
                 schedule=w.nest.kind,
                 work=w.work,
                 owner=library,
@@ -114,7 +116,7 @@ def stores(source: Computation) -> tuple[Store, ...]:
         case Store():
             return (source,)
         case Scan():
-            return (*source.starts, *source.steps)
+            return (*source.starts, *source.inner, *source.steps)
         case Scatter():
             return (source.base, source.update)
     return ()

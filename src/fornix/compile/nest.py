@@ -117,6 +117,26 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Gates:
+    """Sums of products with one left factor, for some rows and columns at once; then `puts`.
+
+    Each of `results` is ``Σ left · right``; left is the same for all columns, right for all rows
+    and may be read at all columns, of which `width` exist. `rows` are the first row and the end;
+    as many rows as the greatest of `heights` that fits are done together, the last of them even if
+    some have been done before.
+    """
+
+    results: tuple[Reduce, ...]
+    row: Variable | None
+    rows: tuple[DimLike, DimLike]
+    heights: tuple[int, ...]
+    column: Variable
+    width: DimLike
+    units: int
+    puts: tuple[Put, ...]
+
+
+@dataclass(frozen=True)
 class Span:
     """``count`` values of `axis` from ``start`` on, written out one by one."""
 
@@ -159,7 +179,7 @@ class Turn:
 
 
 Statement: TypeAlias = (
-    "Put | Loop | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Tile | Patch | Turn"
+    "Put | Loop | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Tile | Gates | Patch | Turn"
 )
 Block: TypeAlias = tuple[Statement, ...]
 

@@ -69,7 +69,7 @@ SMALL_REDUCTION = 8
 """A reduction over fewer elements is arithmetic like any other."""
 
 
-SAME, ALL, OTHER = "same", "all", "other"
+SAME, ALL, LAST, FIRST, OTHER = "same", "all", "last", "first", "other"
 """What `Reading.channels` says."""
 
 
@@ -84,7 +84,8 @@ class Reading:
     channels: str = ""
     """Which channels (axis 1) of an image one of the result reads: the "same", "all", or "other".
 
-    Empty where the input is no image: it has fewer than three axes.
+    It is "last" where the result has them as its last axis instead, and "first" where it is the
+    other way round. Empty where the input is no image: it has fewer than three axes.
     """
 
 
@@ -356,15 +357,18 @@ class _Page:
         """Which channels of an image ``load`` reads for one of the result."""
         if len(self.place) <= CHANNELS:
             return OTHER
-        channel = self.place[CHANNELS]
-        if channel not in variables(load.address):
-            return ALL
+        channel, last = self.place[CHANNELS], self.place[-1]
         pitch: DimLike = 1
         for extent in load.buffer.shape[CHANNELS + 1 :]:
             pitch = pitch * extent
-        found = coefficient(load.address, channel)
-        is_same = found is not None and found[0] == pitch and channel not in variables(found[1])
-        return SAME if is_same else OTHER
+        step = _step(load.address, channel)
+        if step == pitch:
+            return SAME
+        if _step(load.address, last) == pitch and last.extent == load.buffer.shape[CHANNELS]:
+            return LAST
+        if step == 1 and channel.extent == load.buffer.shape[-1]:
+            return FIRST
+        return ALL if step == 0 else OTHER
 
     def _read_stored(self, waiting: list[Buffer]) -> None:
         """Account for what fills the buffers ``waiting``, and for what that reads in turn."""
@@ -382,13 +386,19 @@ class _Page:
                 waiting += self._read([store.value, *places], axes)
 
 
+def _step(address: DimLike, axis: Variable) -> DimLike | None:
+    """How far ``address`` moves along ``axis``; None if that differs from place to place."""
+    found = coefficient(address, axis)
+    return None if found is None or axis in variables(found[1]) else found[0]
+
+
 def _stores(buffer: Buffer) -> Sequence[Store]:
     source = buffer.source
     if isinstance(source, Store):
         return (source,)
     if source is None or isinstance(source, Constant):
         return ()
-    stores = getattr(source, "starts", ()) + getattr(source, "steps", ())
+    stores = sum((getattr(source, name, ()) for name in ("starts", "inner", "steps")), ())
     pair = [getattr(source, name, None) for name in ("base", "update")]
     found = (*stores, *(store for store in pair if store is not None))
     if not found:

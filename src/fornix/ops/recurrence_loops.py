@@ -1,4 +1,8 @@
-"""Recurrent layers as loops: a scan per direction over the projected input."""
+"""Recurrent layers as loops: one scan over the projected input, for all directions and sequences.
+
+The input times its weights is a matrix product for all steps at once; a step is left with what
+depends on the step before.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass
 
 from fornix.dtype import DType
 from fornix.errors import require
-from fornix.ir.dim import DimLike, equal
+from fornix.ir.dim import Dim, DimLike, equal
 from fornix.ir.loops import (
     Scalar,
     Tensor,
@@ -19,20 +23,24 @@ from fornix.ir.loops import (
     reduce,
     scan,
     select,
+    stored,
 )
 from fornix.ops.geometry import shape_text
 from fornix.ops.precision import cast_tensor, wide_dtype
-from fornix.ops.recurrence import DIRECTIONS, check_layer
+from fornix.ops.recurrence import DIRECTIONS, Activation, check_layer
 
-Row = Callable[[DimLike, DimLike], Scalar]
-"""The element (sequence, row) of what a step reads: the projected input, gate by gate."""
-LoopCell = Callable[[int, Row, tuple[Tensor, ...]], tuple[Tensor, ...]]
-"""From direction, projected input and states [batch, hidden] to new states."""
+Row = Callable[[DimLike, DimLike, DimLike], Scalar]
+"""What a step reads of the projected input, by direction, sequence and row, gate by gate."""
+LoopCell = Callable[[Dim, Row, tuple[Tensor, ...]], tuple[Tensor, ...]]
+"""From time, projected input and states [directions, batch, hidden] to new states."""
+Bias = Callable[[DimLike, DimLike], Scalar | float]
+LoopActivations = tuple[Callable[[DimLike, Scalar], Scalar], ...]
+"""The activations of a cell, each of a direction and a number."""
 
 
 @dataclass(frozen=True)
 class LoopLayer:
-    """`recurrence.Layer` for lowerings: a scan per direction; states stop where sequences end."""
+    """`recurrence.Layer` for lowerings: one scan for all; states stop where sequences end."""
 
     x: Tensor
     """[steps, batch, input], whatever the layout; wide."""
@@ -60,12 +68,19 @@ class LoopLayer:
             n, t, k = x.shape
             turned = x
             x = compute((t, n, k), lambda i, j, q: turned[j, i, q])
-        return cls(x, sequence_lens, R.shape[-1], DIRECTIONS[direction], bool(layout))
+        return cls(
+            stored(x, "input"), sequence_lens, R.shape[-1], DIRECTIONS[direction], bool(layout)
+        )
 
     @property
-    def shape(self) -> tuple[DimLike, DimLike]:
-        """Extents of a state: batch and hidden."""
-        return self.x.shape[1], self.hidden
+    def ways(self) -> int:
+        """How many directions there are."""
+        return len(self.backward)
+
+    @property
+    def shape(self) -> tuple[DimLike, DimLike, DimLike]:
+        """Extents of a state: directions, batch and hidden."""
+        return self.ways, self.x.shape[1], self.hidden
 
     def length(self, n: DimLike) -> Scalar:
         """Steps of sequence ``n``, checked."""
@@ -87,83 +102,87 @@ class LoopLayer:
         length = self.length(n)
         return gathered(select(index(t) < length, length - 1 - index(t), index(t)), steps)
 
-    def state(self, initial: Tensor | None, d: int) -> Tensor:
-        """The initial state of direction ``d``: zeros if there is none."""
+    def state(self, initial: Tensor | None) -> Tensor:
+        """The initial state: zeros if there is none."""
         dtype = self.x.dtype
         if initial is None:
             return compute(self.shape, lambda *_: 0, dtype)
         given = initial
         if self.is_batch_first:
-            return compute(self.shape, lambda n, j: cast(given[n, d, j], dtype))
-        return compute(self.shape, lambda n, j: cast(given[d, n, j], dtype))
+            return compute(self.shape, lambda d, n, j: cast(given[n, d, j], dtype))
+        return compute(self.shape, lambda d, n, j: cast(given[d, n, j], dtype))
+
+    def activations(self, functions: Sequence[Sequence[Activation]]) -> LoopActivations:
+        """Those of each direction as functions of direction and number."""
+
+        def chosen(k: int) -> Callable[[DimLike, Scalar], Scalar]:
+            def call(d: DimLike, x: Scalar) -> Scalar:
+                return self.of_way(d, lambda way: functions[way][k](x))
+
+            return call
+
+        return tuple(chosen(k) for k in range(len(functions[0])))
+
+    def of_way(self, d: DimLike, value: Callable[[int], Scalar]) -> Scalar:
+        """``value`` of the direction ``d``, of which there are one or two."""
+        first = value(0)
+        return first if self.ways == 1 else select(apply("eq", index(d), 0), first, value(1))
 
     def run(
         self,
         W: Tensor,
-        bias: Callable[[int, DimLike], Scalar | float],
+        bias: Bias,
         cell: LoopCell,
         initial: Sequence[Tensor | None],
         dtype: DType,
     ) -> tuple[Tensor, ...]:
         """All hidden states and the last states, laid out and typed as the operator gives them."""
-        runs = [
-            self._histories(d, self._projected(W, bias, d), cell, initial)
-            for d in range(len(self.backward))
-        ]
-        steps, (batch, hidden), ways = self.x.shape[0], self.shape, len(runs)
+        projected = self._projected(W, bias)
+        steps = self.x.shape[0]
 
-        def every(t: DimLike, d: DimLike, n: DimLike, j: DimLike) -> Scalar:
-            def shown(way: int) -> Scalar:
-                place = self.place(t, n, is_backward=self.backward[way])
-                return runs[way][0][place + 1, n, j]
+        def step(t: Dim, *states: Tensor) -> list[Tensor]:
+            def read(d: DimLike, n: DimLike, row: DimLike) -> Scalar:
+                def shown(way: int) -> Scalar:
+                    place = self.place(t, n, is_backward=self.backward[way])
+                    return projected[d, place, n, row]
 
-            return cast(select(index(t) < self.length(n), of_way(d, ways, shown), 0), dtype)
-
-        def last(d: DimLike, n: DimLike, j: DimLike, state: int) -> Scalar:
-            return cast(of_way(d, ways, lambda way: runs[way][state][steps, n, j]), dtype)
-
-        lasts = [
-            compute((ways, batch, hidden), lambda d, n, j, k=k: last(d, n, j, k))
-            for k in range(len(initial))
-        ]
-        results = [compute((steps, ways, batch, hidden), every), *lasts]
-        if self.is_batch_first:
-            results = [_batch_first(result) for result in results]
-        return tuple(results)
-
-    def _projected(
-        self, W: Tensor, bias: Callable[[int, DimLike], Scalar | float], d: int
-    ) -> Tensor:
-        """The input times the weights of direction ``d``: [steps, batch, gates·hidden]."""
-        x, dtype = self.x, self.x.dtype
-
-        def at(t: DimLike, n: DimLike, row: DimLike) -> Scalar:
-            product = reduce("sum", x.shape[2], lambda q: x[t, n, q] * cast(W[d, row, q], dtype))
-            return product + bias(d, row)
-
-        return compute((*x.shape[:2], W.shape[1]), at)
-
-    def _histories(
-        self, d: int, projected: Tensor, cell: LoopCell, initial: Sequence[Tensor | None]
-    ) -> tuple[Tensor, ...]:
-        def step(t: DimLike, *states: Tensor) -> list[Tensor]:
-            def read(n: DimLike, row: DimLike) -> Scalar:
-                return projected[self.place(t, n, is_backward=self.backward[d]), n, row]
+                return self.of_way(d, shown)
 
             def going(new: Tensor, old: Tensor) -> Tensor:
                 return compute(
                     self.shape,
-                    lambda n, j: select(index(t) < self.length(n), new[n, j], old[n, j]),
+                    lambda d, n, j: select(index(t) < self.length(n), new[d, n, j], old[d, n, j]),
                 )
 
-            return list(map(going, cell(d, read, states), states))
+            return list(map(going, cell(t, read, states), states))
 
-        return scan(self.x.shape[0], [self.state(given, d) for given in initial], step)
+        histories = scan(steps, [self.state(given) for given in initial], step)
 
+        def every(t: DimLike, d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            def shown(way: int) -> Scalar:
+                place = self.place(t, n, is_backward=self.backward[way])
+                return histories[0][place + 1, d, n, j]
 
-def of_way(d: DimLike, ways: int, value: Callable[[int], Scalar]) -> Scalar:
-    """``value`` of the direction ``d``, of which there are one or two."""
-    return value(0) if ways == 1 else select(apply("eq", index(d), 0), value(0), value(1))
+            return cast(select(index(t) < self.length(n), self.of_way(d, shown), 0), dtype)
+
+        lasts = [
+            compute(self.shape, lambda d, n, j, h=h: cast(h[steps, d, n, j], dtype))
+            for h in histories
+        ]
+        results = [compute((steps, *self.shape), every), *lasts]
+        if self.is_batch_first:
+            results = [_batch_first(result) for result in results]
+        return tuple(stored(result) for result in results)
+
+    def _projected(self, W: Tensor, bias: Bias) -> Tensor:
+        """The input times the weights: [directions, steps, batch, gates·hidden]."""
+        x, dtype = self.x, self.x.dtype
+
+        def at(d: DimLike, t: DimLike, n: DimLike, row: DimLike) -> Scalar:
+            product = reduce("sum", x.shape[2], lambda q: x[t, n, q] * cast(W[d, row, q], dtype))
+            return product + bias(d, row)
+
+        return stored(compute((self.ways, *x.shape[:2], W.shape[1]), at), "projected")
 
 
 def _batch_first(x: Tensor) -> Tensor:
@@ -188,10 +207,10 @@ def lower_bias(B: Tensor | None, W: Tensor, dtype: DType) -> LoopBias:
     )
 
 
-LoopBias = tuple[Callable[[int, DimLike], Scalar | float], Callable[[int, DimLike], Scalar | float]]
+LoopBias = tuple[Bias, Bias]
 
 
-def recurrent(hidden: Tensor, R: Tensor, d: int, n: DimLike, row: DimLike) -> Scalar:
+def recurrent(hidden: Tensor, R: Tensor, d: DimLike, n: DimLike, row: DimLike) -> Scalar:
     """What the states of sequence ``n`` give to ``row`` in direction ``d``."""
-    extent = hidden.shape[1]
-    return reduce("sum", extent, lambda q: hidden[n, q] * cast(R[d, row, q], hidden.dtype))
+    extent = hidden.shape[2]
+    return reduce("sum", extent, lambda q: hidden[d, n, q] * cast(R[d, row, q], hidden.dtype))

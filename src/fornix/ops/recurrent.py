@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from fornix.errors import require
-from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scalar, Tensor, cast, compute
+from fornix.ir.dim import Dim, DimLike
+from fornix.ir.loops import Scalar, Tensor, cast, compute, stored_at
 from fornix.ops.fact import Array, Fact
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
@@ -116,10 +116,11 @@ def lower_rnn(
     functions = functions_of(activations[:count], 1, count, activation_alpha, activation_beta, clip)
     wb, rb = lower_bias(B, W, layer.x.dtype)
 
-    def cell(d: int, x: Row, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        def new(n: DimLike, j: DimLike) -> Scalar:
-            result: Scalar = functions[d][0](x(n, j) + recurrent(states[0], R, d, n, j))
-            return result
+    [f] = layer.activations(functions)
+
+    def cell(_: Dim, x: Row, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        def new(d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            return f(d, x(d, n, j) + recurrent(states[0], R, d, n, j))
 
         return (compute(layer.shape, new),)
 
@@ -239,31 +240,32 @@ def lower_lstm(
     layout: int = 0,
 ) -> tuple[Tensor, ...]:
     layer = LoopLayer.of(X, W, R, 4, sequence_lens, direction, hidden_size, layout)
-    count, h, dtype = len(layer.backward), layer.hidden, layer.x.dtype
+    count, h, dtype = layer.ways, layer.hidden, layer.x.dtype
     names = activations or ["Sigmoid", "Tanh", "Tanh"] * count
     functions = functions_of(names, 3, count, activation_alpha, activation_beta, clip)
+    f, g, h_of = layer.activations(functions)
     wb, rb = lower_bias(B, W, dtype)
 
-    def cell(d: int, x: Row, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        (f, g, h_of), (hidden, memory) = functions[d], states
+    def cell(_: Dim, x: Row, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden, memory = states
 
-        def gate(k: int, n: DimLike, j: DimLike) -> Scalar:
-            return x(n, k * h + j) + recurrent(hidden, R, d, n, k * h + j)
+        def gate(k: int, d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            return x(d, n, k * h + j) + recurrent(hidden, R, d, n, k * h + j)
 
-        def peephole(k: int, j: DimLike, seen: Scalar) -> Scalar | float:
+        def peephole(k: int, d: DimLike, j: DimLike, seen: Scalar) -> Scalar | float:
             return 0.0 if P is None else cast(P[d, k * h + j], dtype) * seen
 
-        def new_memory(n: DimLike, j: DimLike) -> Scalar:
-            old = memory[n, j]
-            i = f(gate(0, n, j) + peephole(0, j, old))
-            forget = 1.0 - i if input_forget else f(gate(2, n, j) + peephole(2, j, old))
-            result: Scalar = forget * old + i * g(gate(3, n, j))
-            return result
+        def new_memory(d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            old = memory[d, n, j]
+            i = f(d, gate(0, d, n, j) + peephole(0, d, j, old))
+            forget = 1.0 - i
+            if not input_forget:
+                forget = f(d, gate(2, d, n, j) + peephole(2, d, j, old))
+            return forget * old + i * g(d, gate(3, d, n, j))
 
-        def new_hidden(n: DimLike, j: DimLike) -> Scalar:
-            new = following[n, j]
-            result: Scalar = f(gate(1, n, j) + peephole(1, j, new)) * h_of(new)
-            return result
+        def new_hidden(d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            new = following[d, n, j]
+            return f(d, gate(1, d, n, j) + peephole(1, d, j, new)) * h_of(d, new)
 
         following = compute(layer.shape, new_memory)
         return compute(layer.shape, new_hidden), following
@@ -382,31 +384,39 @@ def lower_gru(
     layout: int = 0,
 ) -> tuple[Tensor, ...]:
     layer = LoopLayer.of(X, W, R, 3, sequence_lens, direction, hidden_size, layout)
-    count, h = len(layer.backward), layer.hidden
+    count, h = layer.ways, layer.hidden
     names = activations or ["Sigmoid", "Tanh"] * count
     functions = functions_of(names, 2, count, activation_alpha, activation_beta, clip)
+    f, g = layer.activations(functions)
     wb, rb = lower_bias(B, W, layer.x.dtype)
 
-    def cell(d: int, x: Row, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        (f, g), [hidden] = functions[d], states
+    def cell(t: Dim, x: Row, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        [hidden] = states
 
-        def gate(k: int, n: DimLike, j: DimLike) -> Scalar:
-            row = k * h + j
-            result: Scalar = f(x(n, row) + recurrent(hidden, R, d, n, row) + rb(d, row))
-            return result
+        def past(k: int, of: Tensor, d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            return recurrent(of, R, d, n, k * h + j) + rb(d, k * h + j)
 
-        def new(n: DimLike, j: DimLike) -> Scalar:
-            row = 2 * h + j
-            if linear_before_reset:
-                past = reset[n, j] * (recurrent(hidden, R, d, n, row) + rb(d, row))
-            else:
-                past = recurrent(kept, R, d, n, row) + rb(d, row)
-            z = gate(0, n, j)
-            result: Scalar = (1.0 - z) * g(x(n, row) + past) + z * hidden[n, j]
-            return result
+        def gate(k: int, d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            return f(d, x(d, n, k * h + j) + past(k, hidden, d, n, j))
 
-        reset = compute(layer.shape, lambda n, j: gate(1, n, j))
-        kept = compute(layer.shape, lambda n, j: reset[n, j] * hidden[n, j])
+        def mixed(d: DimLike, n: DimLike, j: DimLike, update: Scalar, fresh: Scalar) -> Scalar:
+            candidate = g(d, x(d, n, 2 * h + j) + fresh)
+            return (1.0 - update) * candidate + update * hidden[d, n, j]
+
+        def linear(d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            fresh = gate(1, d, n, j) * past(2, hidden, d, n, j)
+            return mixed(d, n, j, gate(0, d, n, j), fresh)
+
+        if linear_before_reset:
+            return (compute(layer.shape, linear),)
+        # The candidate sums over all of what is reset, so that is complete first.
+        update = stored_at(compute(layer.shape, lambda *i: gate(0, *i)), t)
+        reset = compute(layer.shape, lambda *i: gate(1, *i) * hidden[i])
+        kept = stored_at(reset, t)
+
+        def new(d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            return mixed(d, n, j, update[d, n, j], past(2, kept, d, n, j))
+
         return (compute(layer.shape, new),)
 
     return layer.run(W, wb, cell, [initial_h], X.dtype)

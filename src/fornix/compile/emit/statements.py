@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 from fornix.compile.emit import turned
 from fornix.compile.emit.builder import Carried, Value
 from fornix.compile.emit.folds import fold_lanes, horizontal, start, surely_runs
+from fornix.compile.emit.gates import gates
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.patches import patch
 from fornix.compile.emit.tiles import tile
+from fornix.compile.emit.windows import window
 from fornix.compile.nest import (
     Block,
     ChunkedLanes,
     Chunks,
     Fold,
+    Gates,
     Lanes,
     Loop,
     Patch,
@@ -24,6 +27,7 @@ from fornix.compile.nest import (
     Stretch,
     Tile,
     Turn,
+    Window,
 )
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Variable
@@ -64,13 +68,17 @@ def _statement(em: Emitter, statement: Statement) -> None:
             _elements(em, statement)
 
 
-def _elements(em: Emitter, statement: Tile | Patch | Turn) -> None:
+def _elements(em: Emitter, statement: Tile | Gates | Patch | Turn) -> None:
     """Several elements of the result at once."""
     match statement:
         case Tile():
             tile(em, statement)
+        case Gates():
+            gates(em, statement)
         case Patch():
             patch(em, statement)
+        case Window():
+            window(em, statement)
         case Turn():
             turned.tile(em, statement)
 

@@ -12,6 +12,7 @@ from fornix.compile.convolution import convolution
 from fornix.compile.nest import Nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages
+from fornix.compile.schedule.gates import gate_steps
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import scan_nest, update_nest
 from fornix.compile.schedule.row import row_axis, row_nest
@@ -42,15 +43,21 @@ def schedule(source: Computation, target: Target) -> list[Piece]:
         case Store():
             return list(_of_store(source, target))
         case Scan():
-            return [
-                Piece(
-                    scan_nest(source, target), (*source.starts, *source.steps), source.time.extent
-                )
-            ]
+            return _of_scan(source, target)
         case Scatter():
             update = Piece(update_nest(source, target), (source.update,))
             return [*_of_store(source.base, target), update]
     raise NotSupported(f"{type(source).__name__} has no native code")
+
+
+def _of_scan(scan: Scan, target: Target) -> list[Piece]:
+    steps = gate_steps(scan, target)
+    if steps is None:
+        stores = (*scan.starts, *scan.inner, *scan.steps)
+        return [Piece(scan_nest(scan, target), stores, scan.time.extent)]
+    first = (*steps.packed, *scan.starts)
+    pieces = [piece for store in first for piece in _of_store(store, target)]
+    return [*pieces, Piece(steps.nest, steps.stores, scan.time.extent)]
 
 
 def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | None:

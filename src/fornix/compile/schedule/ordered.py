@@ -13,10 +13,10 @@ from fornix.ir.loops import Scan, Scatter, Store
 
 def scan_nest(scan: Scan, target: Target) -> Nest:
     """The starts, then all steps for one value of time after the other."""
-    stores = (*scan.starts, *scan.steps)
-    lanes = _lanes(stores, target)
+    in_step = (*scan.inner, *scan.steps)
+    lanes = _lanes((*scan.starts, *in_step), target)
     starts = [statement for s in scan.starts for statement in alone(s, lanes)]
-    steps = [statement for s in scan.steps for statement in alone(s, lanes)]
+    steps = [statement for s in in_step for statement in alone(s, lanes)]
     return Nest("scan", _one_thread((*starts, Loop(scan.time, tuple(steps)))), lanes)
 
 

@@ -57,6 +57,7 @@ from fornix.ir.loops.tensor import (
     scan,
     scatter,
     stored,
+    stored_at,
     tensor,
 )
 
@@ -104,6 +105,7 @@ __all__ = [
     "scatter",
     "select",
     "stored",
+    "stored_at",
     "substitute_scalar",
     "tensor",
     "walk",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fornix.dtype import INT64, DType
 from fornix.errors import DTypeError, ShapeError
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import Dim, DimLike
 from fornix.ir.dim.expression import variables
 from fornix.ir.loops.index import Variable, out_of_range
 from fornix.ir.loops.rewrite import guarded, loaded, walk
@@ -184,15 +184,16 @@ class Store:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """``starts``; then for each value of ``time``, in order: all ``steps``.
+    """``starts``; then for each value of ``time``, in order: all of ``inner``, and all ``steps``.
 
     Steps read slice ``time`` of the buffers and write slice ``time + 1``, so they do not see each
-    other's writes.
+    other's writes. Each of ``inner`` writes slice ``time`` of a buffer of its own, for those after.
     """
 
     time: Variable
     starts: tuple[Store, ...]
     steps: tuple[Store, ...]
+    inner: tuple[Store, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,6 +320,7 @@ def scan(
 
     ``step(t, *states)`` gives the new states, with the shapes and dtypes of ``init``. A history has
     ``length + 1`` slices: the last one, ``h[length]``, is the final state also where length is 0.
+    What a step needs more than once may be `stored_at` its time.
     """
     buffers = [_buffer(name, (length + 1, *x.shape), x.dtype) for x in init]
     time = Variable("t", length)
@@ -327,14 +329,35 @@ def scan(
     following = [moved] if isinstance(moved, Tensor) else list(moved)
     if [(x.shape, x.dtype) for x in following] != [(x.shape, x.dtype) for x in init]:
         raise ShapeError(f"a step keeps the types of its states {list(init)}, found {following}")
-    source = Scan(
-        time,
-        tuple(_store(x, b, (0,)) for x, b in zip(init, buffers, strict=True)),
-        tuple(_store(x, b, (time.dim + 1,)) for x, b in zip(following, buffers, strict=True)),
-    )
-    for b in buffers:
+    starts = tuple(_store(x, b, (0,)) for x, b in zip(init, buffers, strict=True))
+    places = zip(following, buffers, strict=True)
+    steps = tuple(_store(x, b, (time.dim + 1,)) for x, b in places)
+    inner = tuple(_inner(steps, time))
+    source = Scan(time, starts, steps, inner)
+    for b in (*buffers, *(store.buffer for store in inner)):
         b.source = source
     return tuple(Tensor(b.shape, b.dtype, buffer=b) for b in buffers)
+
+
+def stored_at(x: Tensor, time: Dim, name: str = "inner") -> Tensor:
+    """``x`` in memory at each ``time`` of a scan: computed once in a step, whoever reads it."""
+    (axis,) = time.variables
+    if not isinstance(axis, Variable):
+        raise TypeError(f"the time of a scan is a loop variable, found {time}")
+    buffer = _buffer(name, (axis.extent, *x.shape), x.dtype)
+    buffer.source = _store(x, buffer, (time,))
+    return _slice(buffer, time)
+
+
+def _inner(steps: Sequence[Store], time: Variable) -> list[Store]:
+    """What is stored at ``time`` for ``steps``, each before those that read it."""
+    found: dict[Store, None] = {}
+    for step in steps:
+        read = {e.buffer: None for e in walk(step.value) if isinstance(e, Load)}
+        own = [b.source for b in read if isinstance(b.source, Store)]
+        mine = [store for store in own if time in variables(store.address)]
+        found |= dict.fromkeys((*_inner(mine, time), *mine))
+    return list(found)
 
 
 def _slice(buffer: Buffer, first: DimLike) -> Tensor:

@@ -1,0 +1,344 @@
+"""Scans whose steps multiply states by weights: recurrent layers.
+
+Decides which stores of a step are computed together, because they sum over the same states; how the
+weights of all their sums are packed, once, in the order of their use; and into which chunks the
+work falls. Along an axis whose slices never read each other, such as directions and sequences of a
+batch, each chunk takes all its steps alone, so that no thread ever waits within a scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from fornix.compile.axes import rewritten, without_units
+from fornix.compile.cost import accesses, lanes_for, outer_reductions, stride_of
+from fornix.compile.nest import Block, Chunks, Gates, Loop, Nest, Put
+from fornix.compile.schedule.packing import filled
+from fornix.compile.target import Target
+from fornix.ir.dim import DimLike, ceildiv, exact_quotient, is_nonnegative, minimum
+from fornix.ir.dim.expression import Atom, coefficient, collect, terms_of
+from fornix.ir.loops import (
+    Apply,
+    Buffer,
+    Load,
+    Reduce,
+    Scalar,
+    Scan,
+    Store,
+    Variable,
+    apply,
+    index,
+    load,
+    replace,
+    select,
+    substitute_scalar,
+)
+from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.scalar import reduction
+
+ROWS = 32
+"""Rows of a chunk: so many share the weights that a step reads."""
+VECTORS = 4
+"""Accumulators of a row at least, where one row is all there is: additions take so many cycles."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Stores of a step that are computed together: the sums in them have one left factor."""
+
+    stores: tuple[Store, ...]
+    sums: tuple[Reduce, ...]
+    left: Scalar
+    term: Variable
+    """What is summed over."""
+
+    @property
+    def rights(self) -> list[Scalar]:
+        return [e.body.args[1] for e in self.sums]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes that all stores of a step share."""
+
+    outer: tuple[Variable, ...]
+    row: Variable | None
+    """An axis that no weight depends on."""
+    column: Variable
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a scan runs: what is packed first, the stores of its steps, and its nest."""
+
+    packed: tuple[Store, ...]
+    stores: tuple[Store, ...]
+    nest: Nest
+
+
+def gate_steps(scan: Scan, target: Target) -> Steps | None:
+    """The steps of ``scan`` if all they store are sums of products of states, else None."""
+    stores = [without_units(store) for store in (*scan.inner, *scan.steps)]
+    axes = list(stores[0].axes)
+    if not axes or any([a.extent for a in s.axes] != [a.extent for a in axes] for s in stores):
+        return None
+    if any(0 in [a.extent for a in s.axes] for s in stores):
+        return None
+    aligned = [_over(store, axes) for store in stores]
+    phases = _phases(aligned, axes[-1], {store.buffer for store in scan.inner})
+    if phases is None or not _are_weights(phases, scan):
+        return None
+    found = _axes(axes, phases)
+    if not _are_apart(aligned, found):
+        return None
+    values, dtypes = [s.value for s in aligned], [s.buffer.dtype for s in aligned]
+    lanes = lanes_for(values, dtypes, target.vector_bytes)
+    packed, plans = _plans(phases, found, lanes)
+    stores = [store for plan in plans for store in plan.stores]
+    return Steps(packed, tuple(stores), _nest(scan, plans, found, target, lanes))
+
+
+def _over(store: Store, axes: Sequence[Variable]) -> Store:
+    """``store`` over ``axes`` instead of its own."""
+    pairs = zip(store.axes, axes, strict=True)
+    return rewritten(store, axes, {old: new.dim for old, new in pairs})
+
+
+# ── what is computed together ──────────────────────────────────────────────────────────────────
+
+
+def _phases(
+    stores: Sequence[Store], column: Variable, inner: AbstractSet[Buffer]
+) -> list[Phase] | None:
+    """``stores`` in their order, joined where their sums share the left factor."""
+    phases: list[Phase] = []
+    term: Variable | None = None
+    for store in stores:
+        if stride_of(store.address, column) != 1:
+            return None
+        term = term or _term(store)
+        found = None if term is None else _phase(store, column, term)
+        if found is None:
+            return None
+        joined = _joined(phases[-1], found, inner) if phases else None
+        if joined is None:
+            phases.append(found)
+        else:
+            phases[-1] = joined
+    return phases
+
+
+def _term(store: Store) -> Variable | None:
+    """A variable for what the sums in ``store`` run over; None if there are none."""
+    sums = outer_reductions(store.value)
+    return Variable("k", sums[0].axes[0].extent) if sums else None
+
+
+def _phase(store: Store, column: Variable, term: Variable) -> Phase | None:
+    """``store`` with its sums over ``term``; None unless they share their left factor."""
+    new: dict[Scalar, Scalar] = {}
+    sums: dict[Reduce, None] = {}
+    lefts: set[Scalar] = set()
+    for e in outer_reductions(store.value):
+        factors = _factors(e, column, term)
+        if factors is None:
+            return None
+        product = reduction("sum", (term,), factors[0] * factors[1])
+        if not isinstance(product, Reduce):
+            return None
+        new[e] = product
+        sums[product] = None
+        lefts.add(factors[0])
+    if len(lefts) != 1:
+        return None
+    store = Store(store.buffer, store.axes, store.address, replace(store.value, new))
+    return Phase((store,), tuple(sums), lefts.pop(), term)
+
+
+def _factors(e: Reduce, column: Variable, term: Variable) -> tuple[Scalar, Scalar] | None:
+    """Left and right factor of the sum ``e``; only right depends on ``column``."""
+    if e.op != "sum" or len(e.axes) != 1 or e.axes[0].extent != term.extent:
+        return None
+    body = substitute_scalar(e.body, {e.axes[0]: term.dim})
+    if not body.dtype.is_float or not isinstance(body, Apply) or body.op != "mul":
+        return None
+    for left, right in (body.args, body.args[::-1]):
+        if isinstance(left, Load) and column not in left.variables and column in right.variables:
+            return left, right
+    return None
+
+
+def _joined(a: Phase, b: Phase, inner: AbstractSet[Buffer]) -> Phase | None:
+    """Both as one; None if their left factors differ, or ``b`` needs what ``a`` makes."""
+    made = {store.buffer for store in a.stores}
+    read = {e.buffer for store in b.stores for e in accesses([store.value])}
+    if a.left is not b.left or made & read & inner:
+        return None
+    sums = tuple(dict.fromkeys((*a.sums, *b.sums)))
+    return Phase((*a.stores, *b.stores), sums, a.left, a.term)
+
+
+def _are_weights(phases: Sequence[Phase], scan: Scan) -> bool:
+    """Whether all right factors are the same at all times."""
+    made = {store.buffer for store in (*scan.starts, *scan.inner)}
+    rights = [e for phase in phases for e in phase.rights]
+    read = {e.buffer for e in accesses(rights)}
+    return not made & read and not any(scan.time in e.variables for e in rights)
+
+
+# ── which axes are chunks ──────────────────────────────────────────────────────────────────────
+
+
+def _axes(axes: Sequence[Variable], phases: Sequence[Phase]) -> Axes:
+    """Rows are the last axis that states depend on and no weight does."""
+    *others, column = axes
+    weighed = {v for phase in phases for e in phase.rights for v in e.variables}
+    rows = [a for a in others if a not in weighed and all(a in p.left.variables for p in phases)]
+    row = rows[-1] if rows else None
+    return Axes(tuple(a for a in others if a is not row), row, column)
+
+
+def _are_apart(stores: Sequence[Store], axes: Axes) -> bool:
+    """Whether no slice of rows or outer axes reads what another one writes."""
+    made = {store.buffer for store in stores}
+    for store in stores:
+        own = [e.address for e in accesses([store.value]) if e.buffer in made]
+        for axis in (*axes.outer, *([axes.row] if axes.row else [])):
+            split = coefficient(store.address, axis)
+            if split is None or not all(
+                _is_digit(address, axis, split[0]) for address in (store.address, *own)
+            ):
+                return False
+    return True
+
+
+def _is_digit(address: DimLike, axis: Variable, pitch: DimLike) -> bool:
+    """Whether ``address`` is ``(… · extent + axis)·pitch + rest``, with a rest below ``pitch``."""
+    rest = address - axis.dim * pitch
+    for monomial, c in terms_of(rest).items():
+        term = collect({monomial: c})
+        if exact_quotient(term, pitch * axis.extent) is not None:
+            rest = rest - term
+    return is_nonnegative(rest) is True and is_nonnegative(pitch - 1 - rest) is True
+
+
+# ── weights, in the order of their use ─────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A phase that reads packed weights: its columns are panels of `width`."""
+
+    stores: tuple[Store, ...]
+    sums: tuple[Reduce, ...]
+    panel: Variable
+    column: Variable
+    columns: DimLike
+    units: int
+
+
+def _plans(phases: Sequence[Phase], axes: Axes, lanes: int) -> tuple[tuple[Store, ...], list[Plan]]:
+    """What is packed, and the phases by panels."""
+    packed, plans = [], []
+    for phase in phases:
+        extent = axes.column.extent
+        units = max(1, VECTORS // len(phase.sums))
+        if isinstance(extent, int):
+            units = min(units, -(-extent // lanes))
+        panel = Variable("p", ceildiv(extent, units * lanes))
+        column = Variable("j", units * lanes)
+        weights, rights = _packed(phase, axes, panel, column)
+        packed.append(weights)
+        new: dict[Scalar, Scalar] = {
+            e: reduction("sum", (phase.term,), phase.left * right)
+            for e, right in zip(phase.sums, rights, strict=True)
+        }
+        at: dict[Atom, DimLike] = {axes.column: panel.dim * column.extent + column.dim}
+        stores = [
+            rewritten(
+                Store(s.buffer, s.axes, s.address, replace(s.value, new)),
+                [*s.axes[:-1], panel, column],
+                at,
+            )
+            for s in phase.stores
+        ]
+        sums = tuple(e for e in new.values() if isinstance(e, Reduce))
+        plans.append(Plan(tuple(stores), sums, panel, column, extent, units))
+    return tuple(packed), plans
+
+
+def _packed(
+    phase: Phase, axes: Axes, panel: Variable, column: Variable
+) -> tuple[Store, list[Scalar]]:
+    """The weights of all sums, term by term and in each sum by sum; and what the sums read."""
+    at = panel.dim * column.extent + column.dim
+    inside = apply("lt", index(at), index(axes.column.extent))
+    rights = [substitute_scalar(e, {axes.column: at}) for e in phase.rights]
+    which = Variable("g", len(rights))
+    value = rights[-1]
+    for k in reversed(range(len(rights) - 1)):
+        value = select(apply("lt", index(which.dim), k + 1), rights[k], value)
+    value = select(inside, guarded(value, inside), 0)
+    outer = [a for a in axes.outer if any(a in e.variables for e in rights)]
+    store = filled("weights", (*outer, panel, phase.term, which, column), value)
+    lead = [*(a.dim for a in outer), panel.dim, phase.term.dim]
+    address = store.buffer.address
+    reads = [load(store.buffer, address((*lead, k, column.dim))) for k in range(len(rights))]
+    return store, reads
+
+
+# ── the loops ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _nest(scan: Scan, plans: Sequence[Plan], axes: Axes, target: Target, lanes: int) -> Nest:
+    chunks = list(axes.outer)
+    first: DimLike = 0
+    end: DimLike = 1
+    if axes.row is not None:
+        end = axes.row.extent
+        if not isinstance(end, int) or end > ROWS:
+            block = Variable("q", ceildiv(end, ROWS))
+            first, end = block.dim * ROWS, minimum(block.dim * ROWS + ROWS, end)
+            chunks.append(block)
+    steps: Block = tuple(
+        Loop(plan.panel, (_gates(plan, axes, (first, end), target),)) for plan in plans
+    )
+    parallel: DimLike = 1
+    for axis in chunks:
+        parallel = parallel * axis.extent
+    return Nest("gates", (Chunks(tuple(chunks), (Loop(scan.time, steps),)),), lanes, parallel)
+
+
+def _gates(plan: Plan, axes: Axes, rows: tuple[DimLike, DimLike], target: Target) -> Gates:
+    width = plan.column.extent
+    return Gates(
+        results=plan.sums,
+        row=axes.row,
+        rows=rows,
+        heights=_heights(len(plan.sums) * plan.units, rows, target),
+        column=plan.column,
+        width=minimum(width, plan.columns - plan.panel.dim * width),
+        units=plan.units,
+        puts=tuple(Put(s.buffer, s.address, s.value) for s in plan.stores),
+    )
+
+
+def _heights(vectors: int, rows: tuple[DimLike, DimLike], target: Target) -> tuple[int, ...]:
+    """Heights of blocks of rows, each about half of the one before, the last one 1.
+
+    The highest leaves a register for the left factor and one for each vector of weights.
+    """
+    height = max(1, (target.vector_registers - vectors - 1) // vectors)
+    first, end = rows
+    if isinstance(first, int) and isinstance(end, int) and end > height:
+        blocks = -(-end // height)
+        height = -(-end // blocks)
+    heights = [height]
+    while heights[-1] > 1:
+        heights.append(heights[-1] // 2)
+    return tuple(heights)
+
+
+__all__ = ["Steps", "gate_steps"]
