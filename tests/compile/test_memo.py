@@ -72,7 +72,7 @@ def test_a_model_that_was_compiled_before_is_not_compiled_again(
     def refuse(*_: object) -> None:
         raise AssertionError("this was known")
 
-    monkeypatch.setattr(program, "compile_stores", refuse)
+    monkeypatch.setattr(program, "write_all", refuse)
     monkeypatch.setattr(Survey, "traits", refuse)
     for one, other in zip(run(), wanted, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -9,8 +9,9 @@ from onnx import parser
 
 from fornix.compile import program
 from fornix.compile.cache import ObjectCache
-from fornix.compile.compiler import compile_stores
+from fornix.compile.compiler import Emitted, link_all, write_all
 from fornix.compile.memo import Memo
+from fornix.compile.target import Target
 from fornix.errors import NotSupported
 from fornix.ir.loops import Tensor
 from fornix.runtime import InferenceSession
@@ -40,13 +41,13 @@ def refusing(monkeypatch: pytest.MonkeyPatch, names: Sequence[str]) -> list[str]
     """Let the compiler refuse units called one of ``names``; what it was asked for."""
     asked: list[str] = []
 
-    def picky(outputs: Sequence[Tensor], name: str, *rest: Any) -> Any:
+    def picky(written: Sequence[Emitted], name: str, *rest: Any) -> Any:
         asked.append(name)
         if name in names:
             raise NotSupported(f"{name} has no code")
-        return compile_stores(outputs, name, *rest)
+        return link_all(written, name, *rest)
 
-    monkeypatch.setattr(program, "compile_stores", picky)
+    monkeypatch.setattr(program, "link_all", picky)
     return asked
 
 
@@ -84,4 +85,24 @@ def test_a_node_that_is_refused_alone_runs_its_kernel(monkeypatch: pytest.Monkey
     places = {place.node: (place.kernels, place.reason) for place in found.placement()}
     assert places["first"] == places["third"] == ((), "MatMul has no code")
     assert places["second"] == places["fourth"] == (("Relu",), "")
+    check(found)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_unit_that_cannot_be_written_is_taken_apart_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(outputs: Sequence[Tensor], target: Target) -> list[Emitted]:
+        if len(written) < 2:
+            written.append(outputs)
+            raise NotSupported("nobody writes this")
+        return write_all(outputs, target)
+
+    written: list[object] = []
+    monkeypatch.setattr(program, "write_all", write)
+    found = session()
+    assert [place.reason for place in found.placement()] == [
+        "nobody writes this",
+        "",
+        "nobody writes this",
+        "",
+    ]
     check(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import llvmlite
@@ -26,6 +27,7 @@ class ObjectCache:
         """Without a ``directory`` nothing is kept on disk."""
         self.disk = DiskCache(directory, max_bytes)
         self._loaded: dict[str, tuple[int, Library]] = {}
+        self._started: dict[str, Future[bytes]] = {}
         self._lock = threading.RLock()
 
     @staticmethod
@@ -46,6 +48,15 @@ class ObjectCache:
             if missing:
                 self._load_missing(missing, target)
             return {text: self._loaded[name] for text, name in names.items()}
+
+    def start(self, texts: Iterable[str], target: Target, worker: Executor) -> None:
+        """Let ``worker`` make the machine code of ``texts``, which is going to be loaded."""
+        with self._lock:
+            for text in texts:
+                name = _digest(text, target)
+                known = name in self._loaded or name in self._started
+                if not known and self.object(name) is None:
+                    self._started[name] = worker.submit(_compiled, name, text, target)
 
     def find(self, names: Iterable[str]) -> dict[str, tuple[int, Library]] | None:
         """The kernels that are kept under ``names``, as `load` gives them; None if one is not."""
@@ -81,7 +92,8 @@ class ObjectCache:
         for name, text in missing.items():
             found = self.object(name)
             if found is None:
-                found = _compiled(name, text, target)
+                started = self._started.pop(name, None)
+                found = started.result() if started else _compiled(name, text, target)
                 fresh.add(name)
             objects[name] = found
         try:

@@ -52,7 +52,18 @@ def compile_stores(
     a source, and those whose source is `Constant`, are the caller's to fill.
     Raises NotSupported for what has no native code: opaque kernels, dims that are unknown.
     """
-    written = [w for c in computations(outputs) for w in write(c, target)]
+    return link_all(write_all(outputs, target), name, target, cache)
+
+
+def write_all(outputs: Sequence[Tensor], target: Target) -> list[Emitted]:
+    """The kernels of ``outputs`` as text; raises as `compile_stores` does."""
+    return [w for c in computations(outputs) for w in write(c, target)]
+
+
+def link_all(
+    written: Sequence[Emitted], name: str, target: Target, cache: ObjectCache
+) -> list[CompiledKernel]:
+    """The machine code of what is ``written``."""
     loaded_code = cache.load([w.code.text for w in written], target)
     kernels = []
     writers = Counter(buffer for w in written for buffer in w.outputs)
@@ -163,4 +174,4 @@ def symbols_of(piece: Piece) -> tuple[str, ...]:
     return tuple(found)
 
 
-__all__ = ["compile_stores", "computations", "reads", "stores"]
+__all__ = ["compile_stores", "computations", "link_all", "reads", "stores", "write_all"]

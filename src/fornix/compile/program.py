@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fornix.compile.cache import ObjectCache
-from fornix.compile.compiler import compile_stores
+from fornix.compile.compiler import Emitted, link_all, write_all
 from fornix.compile.layout import Layouts, layouts
-from fornix.compile.lower import Lowering
+from fornix.compile.lower import LoweredUnit, Lowering
 from fornix.compile.memo import Memo, digest
 from fornix.compile.notes import UnitCode
 from fornix.compile.partition import partition
@@ -79,6 +80,40 @@ class Compiled:
         return all(b.holds(bound) for b in traits.bounds)
 
 
+@dataclass(frozen=True)
+class WrittenUnit:
+    """A unit as text for LLVM."""
+
+    unit: CompiledUnit
+    lowered: LoweredUnit
+    kernels: Sequence[Emitted]
+    target: Target
+
+    @staticmethod
+    def of(unit: CompiledUnit, lowering: Lowering, blocks: Layouts, target: Target) -> WrittenUnit:
+        """Lower, schedule and emit ``unit``."""
+        lowered = lowering.unit(unit, blocks)
+        return WrittenUnit(unit, lowered, write_all(lowered.outputs, target), target)
+
+    @property
+    def texts(self) -> list[str]:
+        """A module for each kernel."""
+        return [kernel.code.text for kernel in self.kernels]
+
+    def code(self, cache: ObjectCache) -> UnitCode:
+        """Its machine code."""
+        unit, lowered = self.unit, self.lowered
+        name = "+".join(node.op_type for node in unit.nodes[-MAX_NAME_PARTS:])
+        kernels = tuple(link_all(self.kernels, name, self.target, cache))
+        inputs = {b: unit.inputs.index(v) for b, v in lowered.arguments.items()}
+        outputs = {b: unit.outputs.index(v) for b, v in lowered.results.items()}
+        given = inputs | outputs
+        others = {b: None for kernel in kernels for b in kernel.arguments if b not in given}
+        tables = {b: b.source.array for b in others if isinstance(b.source, Constant)}
+        temporaries = tuple(b for b in others if b not in tables)
+        return UnitCode(kernels, inputs, outputs, tables, temporaries)
+
+
 def compile_nodes(
     nodes: Sequence[Node],
     needed: Collection[Value],
@@ -97,8 +132,10 @@ def compile_nodes(
         by_name: dict[str, list[CompiledUnit]] = {}
         for unit, name in called.items():
             by_name.setdefault(name, []).append(unit)
-        make = functools.partial(_code, lowering=survey.lowering, blocks=blocks, target=target)
-        if _make(by_name, make, traits, alone):
+        write = functools.partial(
+            WrittenUnit.of, lowering=survey.lowering, blocks=blocks, target=target
+        )
+        if _make(by_name, write, traits, alone):
             codes = memo().codes
             found = [
                 u if isinstance(u, IslandUnit) else NativeUnit(u, codes[called[u]]) for u in units
@@ -132,26 +169,50 @@ def _examine(
 
 def _make(
     units: Mapping[str, Sequence[CompiledUnit]],
-    make: Callable[[CompiledUnit], UnitCode],
+    write: Callable[[CompiledUnit], WrittenUnit],
     traits: dict[Node, Traits | str],
     alone: set[Node],
 ) -> bool:
     """Make the code of ``units`` known; False if one is refused, which `partition` is to mind."""
     known, distinct = memo(), list(units)
     known.recall(distinct)
-    missing = [name for name in distinct if name not in known.codes]
-    is_fine = True
-    for number, name in enumerate(missing):
-        progress.info("compiling unit %d of %d", number + 1, len(missing))
-        try:
-            known.codes[name] = make(units[name][0])
-        except REFUSED as error:
-            for unit in units[name]:
-                _refuse(unit, error, traits, alone)
-            is_fine = False
-    if missing and is_fine:
+    missing = {name: units[name][0] for name in distinct if name not in known.codes}
+    if not missing:
+        return True
+    refused = _compile(missing, write)
+    for name, error in refused.items():
+        for unit in units[name]:
+            _refuse(unit, error, traits, alone)
+    if not refused:
         known.keep(distinct)
-    return is_fine
+    return not refused
+
+
+def _compile(
+    units: Mapping[str, CompiledUnit], write: Callable[[CompiledUnit], WrittenUnit]
+) -> dict[str, Exception]:
+    """Make the code of ``units`` known; gives what was raised for those that are refused.
+
+    While LLVM makes machine code of a unit, in a thread of its own, the next one is written.
+    """
+    cache, codes = memo().cache, memo().codes
+    written: dict[str, WrittenUnit] = {}
+    refused: dict[str, Exception] = {}
+    with ThreadPoolExecutor(1, "fornix-llvm") as worker:
+        for number, (name, unit) in enumerate(units.items()):
+            progress.info("compiling unit %d of %d", number + 1, len(units))
+            try:
+                written[name] = write(unit)
+            except REFUSED as error:
+                refused[name] = error
+            else:
+                cache.start(written[name].texts, written[name].target, worker)
+        for name, ready in written.items():
+            try:
+                codes[name] = ready.code(cache)
+            except REFUSED as error:
+                refused[name] = error
+    return refused
 
 
 def _refuse(
@@ -163,19 +224,6 @@ def _refuse(
         alone.update(unit.nodes)
     else:
         traits[last] = str(error)
-
-
-def _code(unit: CompiledUnit, lowering: Lowering, blocks: Layouts, target: Target) -> UnitCode:
-    """Lower, schedule, emit and link ``unit``."""
-    lowered = lowering.unit(unit, blocks)
-    name = "+".join(node.op_type for node in unit.nodes[-MAX_NAME_PARTS:])
-    kernels = tuple(compile_stores(lowered.outputs, name, target, memo().cache))
-    inputs = {b: unit.inputs.index(v) for b, v in lowered.arguments.items()}
-    outputs = {b: unit.outputs.index(v) for b, v in lowered.results.items()}
-    others = {b: None for kernel in kernels for b in kernel.arguments if b not in inputs | outputs}
-    tables = {b: b.source.array for b in others if isinstance(b.source, Constant)}
-    temporaries = tuple(b for b in others if b not in tables)
-    return UnitCode(kernels, inputs, outputs, tables, temporaries)
 
 
 MAX_NAME_PARTS = 4
