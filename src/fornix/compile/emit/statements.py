@@ -12,7 +12,6 @@ from fornix.compile.emit.gates import gates
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.patches import patch
 from fornix.compile.emit.tiles import tile
-from fornix.compile.emit.windows import window
 from fornix.compile.nest import (
     Block,
     ChunkedLanes,
@@ -27,7 +26,6 @@ from fornix.compile.nest import (
     Stretch,
     Tile,
     Turn,
-    Window,
 )
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Variable
@@ -77,8 +75,6 @@ def _elements(em: Emitter, statement: Tile | Gates | Patch | Turn) -> None:
             gates(em, statement)
         case Patch():
             patch(em, statement)
-        case Window():
-            window(em, statement)
         case Turn():
             turned.tile(em, statement)
 
