@@ -293,3 +293,26 @@ def test_a_session_works_in_the_child_of_a_fork(rng: np.random.Generator) -> Non
         same = all(a.tobytes() == b.tobytes() for a, b in zip(found, wanted, strict=True))
         os._exit(0 if same else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_constant_is_a_result_and_is_read_as_well() -> None:
+    text = """f (float[4] x) => (float[4] y, float[4] c) {
+        c = Constant <value = float[4] {1, 2, 3, 4}> ()
+        y = Add (x, c)
+    }"""
+    for session in (compiled(text), InferenceSession(parser.parse_model(HEAD + text))):
+        results = [session.run(None, {"x": np.ones(4, np.float32)}) for _ in range(3)]
+        assert [[a.tolist() for a in found] for found in results] == [
+            [[2, 3, 4, 5], [1, 2, 3, 4]]
+        ] * 3
+
+
+def test_constants_that_stay_in_the_model_are_read() -> None:
+    text = """f (float[4] x) => (float[4] y) {
+        c = Constant <value = float[4] {1, 2, 3, 4}> ()
+        y = Add (x, c)
+    }"""
+    options = SessionOptions(graph_optimization_level=0)
+    model = parser.parse_model(HEAD + text)
+    session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.ones(4, np.float32)})[0].tolist() == [2, 3, 4, 5]

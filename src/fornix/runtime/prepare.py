@@ -91,7 +91,9 @@ class _Preparation:
 
     def data(self) -> StoredData:
         """The data that runs need."""
-        in_runs = dict.fromkeys(self._stored(prepared=False))
+        computed = {value for unit in self.units for value in unit.unit.outputs}
+        read = self._stored(prepared=False)
+        in_runs = dict.fromkeys(v for v in read if v not in computed)  # what Constant gives is
         waiting = Counter(self._stored(prepared=True))
         for number, unit, kernel in self._kernels(prepared=True):
             self._prepare(number, unit, kernel)
