@@ -40,11 +40,14 @@ def model(body: str, result: str = "float[?, ?, ?, ?] y") -> Any:
     return found
 
 
-def blocked(source: Any) -> set[str]:
+def blocked(source: Any) -> set[str] | dict[str, str]:
+    """The blocked values by name; with what they are blocked by, if all channels of one are."""
     units = Units(from_message(source), Level.NONE)
     outputs = units.model.graph.outputs
     found = layouts(units.units, units.traits, outputs, units.lowering.inference, Target.host())
-    assert set(found.values()) <= {LANES}
+    kinds = {LANES: "lanes", M: "all"}
+    if M in found.values():
+        return {value.name: kinds[lanes] for value, lanes in found.items()}
     return {value.name for value in found}
 
 
@@ -59,12 +62,22 @@ CASES = {
         {"c", "r"},
     ),
     "up to a pool over all places": ("g = GlobalAveragePool (c) y = Conv (g, v)", {"c"}),
-    "not where channels are moved": (
+    "by all channels where a reader wants them last": (
         "t = Transpose <perm = [0, 2, 3, 1]> (c) y = Softmax <axis = 3> (t)",
+        {"c": "all"},
+    ),
+    "by all channels where what they come from has them last": (
+        """t = Transpose <perm = [0, 2, 3, 1]> (x) u = Softmax <axis = 3> (t)
+           i = Transpose <perm = [0, 3, 1, 2]> (u) s = Add (c, i)
+           d = Conv (s, v) y = Conv (d, v)""",
+        {"s": "all", "d": "lanes"},
+    ),
+    "not where channels are moved elsewhere": (
+        "t = Transpose <perm = [1, 0, 2, 3]> (c) y = Softmax <axis = 3> (t)",
         set(),
     ),
     "not where one of the readers moves them": (
-        """t = Transpose <perm = [0, 2, 3, 1]> (c) u = Softmax <axis = 3> (t) e = ReduceSum (u)
+        """t = Transpose <perm = [1, 0, 2, 3]> (c) u = Softmax <axis = 3> (t) e = ReduceSum (u)
            d = Conv (c, v) y = Add (d, e)""",
         set(),
     ),

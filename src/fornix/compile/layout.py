@@ -6,19 +6,22 @@ blocked, and so is what comes of it channel by channel (pools, sums, activations
 1. nobody outside of this part of the program sees it: it is neither an output of the graph nor read
    or written by a NumPy kernel, nor handed on between steps of native code;
 2. its channels fill whole blocks; and
-3. every reader takes it channel by channel, or is a convolution that sums over all of them.
+3. every reader takes it channel by channel, or is a convolution that sums over all of them, or only
+   wants the channels last.
 
-Everything else is row-major. Readers go through address maps either way, so layouts decide about
-speed alone.
+If some reader wants them last, or the value is computed from what has them there, one block holds
+all channels: that is NHWC, and the transposition costs nothing. Everything else is row-major.
+Readers go through address maps either way, so layouts decide about speed alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.target import Target
-from fornix.compile.traits import ALL, SAME, Traits
+from fornix.compile.traits import ALL, FIRST, LAST, OTHER, SAME, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, Unit
 from fornix.infer import Inference
 from fornix.ir.graph import Node, Value
@@ -43,17 +46,38 @@ def layouts(
     readers = _readers(units)
     seen = set(needed) | _seen_outside(units)
     found: dict[Value, int] = {}
+    sources: dict[Value, _Sources] = {}
+    whole: set[Value] = set()
     for unit in units:
-        if isinstance(unit, IslandUnit):
-            continue
-        for value in unit.outputs:
+        for value in () if isinstance(unit, IslandUnit) else unit.outputs:
             lanes = 0 if value in seen else _lanes(value, inference, target)
-            if (
-                lanes
-                and _gives_blocks(unit, value, traits, found)
-                and all(_takes_blocks(reader, value, traits) for reader in readers.get(value, ()))
-            ):
-                found[value] = lanes
+            if not lanes or isinstance(unit, IslandUnit):
+                continue
+            given = _sources(unit, value, traits, found)
+            taken = [_channels_taken(r, value, traits) for r in readers.get(value, ())]
+            if given is None or not all(t <= {SAME, ALL, LAST} for t in taken):
+                continue
+            found[value], sources[value] = lanes, given
+            if given.has_channels_last or any(LAST in t for t in taken):
+                whole.add(value)
+    for value in _linked(whole, sources):
+        channels = inference.fact(value).shape[CHANNELS]
+        found[value] = channels if isinstance(channels, int) else found[value]
+    return found
+
+
+def _linked(start: set[Value], sources: Mapping[Value, _Sources]) -> set[Value]:
+    """``start``, and what is computed channel by channel from one another with it."""
+    links: dict[Value, set[Value]] = {}
+    for value, given in sources.items():
+        for source in given.blocked:
+            links.setdefault(value, set()).add(source)
+            links.setdefault(source, set()).add(value)
+    waiting, found = list(start), set(start)
+    while waiting:
+        new = links.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
     return found
 
 
@@ -96,44 +120,53 @@ def _lanes(value: Value, inference: Inference, target: Target) -> int:
     return lanes
 
 
-def _gives_blocks(
+@dataclass(frozen=True)
+class _Sources:
+    """What a blocked value is computed from channel by channel."""
+
+    blocked: frozenset[Value]
+    has_channels_last: bool
+    """Whether something that it is computed from has the channels as its last axis."""
+
+
+def _sources(
     unit: CompiledUnit, value: Value, traits: Mapping[Node, Traits | str], found: Layouts
-) -> bool:
-    """Whether ``value`` comes from a convolution, or channel by channel from what is blocked."""
+) -> _Sources | None:
+    """Where ``value`` comes from; None unless a convolution or something blocked is behind it."""
     inside = {v: node for node in unit.nodes for v in node.outputs}
     waiting, seen = [value], {value}
-    is_worth = False
+    is_convolution = has_channels_last = False
     while waiting:
-        here = waiting.pop()
-        node = inside.get(here)
+        node = inside.get(waiting.pop())
         trait = None if node is None else traits[node]
         if node is None or not isinstance(trait, Traits):
-            is_worth |= here in found
             continue
-        if trait.is_convolution:
-            is_worth = True
-            continue
-        if any(channels not in {SAME, ""} for _, channels in _images(node, trait)):
-            return False
-        new = [v for v, channels in _images(node, trait) if channels == SAME and v not in seen]
+        images = _images(node, trait)
+        is_convolution |= trait.is_convolution
+        if not trait.is_convolution and any(kind in {ALL, LAST, OTHER} for _, kind in images):
+            return None
+        has_channels_last |= any(kind == FIRST for _, kind in images)
+        new = [v for v, kind in images if kind == SAME and v not in seen]
         seen.update(new)
         waiting += new
-    return is_worth
+    blocked = frozenset(v for v in seen if v in found and v not in inside)
+    return _Sources(blocked, has_channels_last) if is_convolution or blocked else None
 
 
-def _takes_blocks(unit: CompiledUnit, value: Value, traits: Mapping[Node, Traits | str]) -> bool:
-    """Whether ``unit`` reads ``value`` channel by channel, or all of its channels in a sum."""
-    same = {value}
+def _channels_taken(
+    unit: CompiledUnit, value: Value, traits: Mapping[Node, Traits | str]
+) -> set[str]:
+    """Which channels of ``value`` the nodes of ``unit`` take, as `Reading.channels` says."""
+    same, taken = {value}, set()
     for node in unit.nodes:
         trait = traits[node]
         if not isinstance(trait, Traits):
             continue
-        channels = {channels for v, channels in _images(node, trait) if v in same}
-        if not channels <= {SAME, ALL}:
-            return False
-        if SAME in channels:
+        kinds = {kind for v, kind in _images(node, trait) if v in same}
+        taken |= kinds
+        if SAME in kinds:
             same.update(node.outputs)
-    return True
+    return taken
 
 
 def _images(node: Node, trait: Traits) -> list[tuple[Value, str]]:

@@ -119,7 +119,7 @@ def _is_written_in_vectors(c: Convolution, lanes: int) -> bool:
     """Whether ``lanes`` filters lie side by side in the result; matrix products do not count."""
     layout = c.store.buffer.address
     if isinstance(layout, Blocked):
-        return layout.lanes == lanes
+        return layout.lanes % lanes == 0
     return not c.is_product and stride_of(c.store.address, c.filter) == 1
 
 
