@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface
     from fornix.reference import ReferenceEvaluator as ReferenceEvaluator
     from fornix.runtime import InferenceSession as InferenceSession
     from fornix.runtime import SessionOptions as SessionOptions
+    from fornix.version import convert_version as convert_version
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ _HOMES: dict[str, str] = {
     "ReferenceEvaluator": "fornix.reference",
     "SessionOptions": "fornix.runtime",
     "check": "fornix.check",
+    "convert_version": "fornix.version",
     "load": "fornix.ir.files",
     "optimize": "fornix.passes",
     "save": "fornix.ir.files",

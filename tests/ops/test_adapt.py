@@ -351,8 +351,8 @@ def test_dropout_gives_its_constants_back() -> None:
         ),
         ("Celu", 12, 11, [normal(2)], {}, (), "cannot go below opset 12, where Celu begins"),
         (
-            "Scatter", 9, 11, [normal(2), np.array([1]), normal(1)], {}, (),
-            "opset 11 has no Scatter any more",
+            "GroupNormalization", 21, 18, [normal(1, 4, 2), normal(4), normal(4)],
+            {"num_groups": 2}, (), "opset 18 has no GroupNormalization any more",
         ),
         (
             "Relu", 14, 13, [np.ones(2, np.int32)], {}, (),

@@ -10,10 +10,10 @@ import math
 import numpy as np
 
 from fornix.dtype import FLOAT32, DType
-from fornix.errors import require
+from fornix.errors import ConvertError, require
 from fornix.ir.graph import Graph, Node
 from fornix.ops import scalar as s
-from fornix.ops.adapt import put_ahead, rank_of, shape_of
+from fornix.ops.adapt import put_ahead, rank_of, shape_of, stored
 from fornix.ops.call import BodyNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
@@ -154,6 +154,21 @@ def prelu_6_to_7(node: Node, graph: Graph) -> None:
     behind = rank_of(node.inputs[0], "X") - 2
     if behind > 0 and shape_of(node.inputs[1], "slope") != (1,):
         put_ahead(node, graph, 1, "Unsqueeze", axes=list(range(1, 1 + behind)))
+
+
+@PRelu.adapt(7, 6)
+def prelu_7_to_6(node: Node, graph: Graph) -> None:
+    """One slope stays; slopes that differ by channel alone become a vector."""
+    slope, rank = shape_of(node.inputs[1], "slope"), rank_of(node.inputs[0], "X")
+    is_one = all(extent == 1 for extent in slope)
+    is_by_channel = len(slope) == rank - 1 and all(extent == 1 for extent in slope[1:])
+    if not is_one and not (is_by_channel and isinstance(slope[0], int)):
+        raise ConvertError(
+            "before opset 7 slope must have 1 element or one per channel, "
+            f"found slope{shape_text(slope)} for X of rank {rank}"
+        )
+    count = 1 if is_one else slope[0]
+    put_ahead(node, graph, 1, "Reshape", stored(node, graph, np.array([count])))
 
 
 ThresholdedRelu = (

@@ -7,7 +7,7 @@ node; which nodes of a model change, and in which order, is decided by `version`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from fornix.ops.call import IGNORED_ATTRIBUTES, check_arity, subject
 from fornix.ops.fact import Array
 from fornix.ops.op import Operator
 from fornix.ops.schema import Schema
+from fornix.ops.signature import FormalAttribute
 
 # ── the walk ───────────────────────────────────────────────────────────────────────────────────
 
@@ -88,14 +89,7 @@ def _carried(node: Node, old: Schema, new: Schema) -> None:
         raise ConvertError(f"opset {new.since_version} has no {new.name} any more")
     _check_types(node, old, new)
     for formal in old.attributes.values():
-        given, other = node.attributes.get(formal.name), new.attributes.get(formal.name)
-        if other is None and given is not None:
-            is_neutral = given.ref is None and given.value == formal.default
-            if not is_neutral and formal.name not in IGNORED_ATTRIBUTES:
-                raise ConvertError(f"{name} has no attribute for {given}")
-            node.remove_attribute(formal.name)
-        elif given is None and other is not None and formal.default not in {None, other.default}:
-            node.set_attribute(formal.name, formal.default)
+        _carry_attribute(node, formal, new.attributes.get(formal.name), name)
     for formal in new.attributes.values():
         if formal.is_required and formal.name not in node.attributes:
             if formal.name not in IGNORED_ATTRIBUTES:
@@ -107,9 +101,39 @@ def _carried(node: Node, old: Schema, new: Schema) -> None:
         raise ConvertError(str(error)) from None
 
 
+def _carry_attribute(
+    node: Node, formal: FormalAttribute, other: FormalAttribute | None, name: str
+) -> None:
+    """Let attribute ``formal`` mean the same where the schema called ``name`` has ``other``."""
+    given = node.attributes.get(formal.name)
+    if other is None:
+        if given is None:
+            return
+        is_neutral = given.ref is None and given.value == formal.default
+        if not is_neutral and formal.name not in IGNORED_ATTRIBUTES:
+            raise ConvertError(f"{name} has no attribute for {given}")
+        node.remove_attribute(formal.name)
+    elif given is None:
+        if formal.default is not None and formal.default != other.default:
+            node.set_attribute(formal.name, formal.default)
+    elif formal.kind != other.kind:
+        _change_kind(node, given, other)
+
+
+def _change_kind(node: Node, given: Attribute, formal: FormalAttribute) -> None:
+    """Let a number be of the kind that ``formal`` asks for; raise ConvertError if it cannot be."""
+    wanted = AttributeKind[formal.kind.upper()]
+    change = {AttributeKind.INT: int, AttributeKind.FLOAT: float}.get(wanted)
+    if given.ref is not None or change is None or change(given.value) != given.value:
+        raise ConvertError(f"attribute {given} must be of kind {formal.kind}")
+    node.set_attribute(given.name, change(given.value), wanted)
+
+
 def _check_types(node: Node, old: Schema, new: Schema) -> None:
     for index, value in enumerate(node.inputs):
-        if value is None or not isinstance(value.type, TensorType) or value.type.dtype is None:
+        if value is None or value.type is None:
+            continue
+        if isinstance(value.type, TensorType) and value.type.dtype is None:
             continue
         formal = new.formal_input(index) if new.inputs else None
         if formal is None or formal.name != old.formal_input(index).name:
@@ -232,6 +256,16 @@ def count_from_front(node: Node, name: str) -> None:
     attribute = node.attributes.get(name)
     if attribute is not None and attribute.ref is None and attribute.value < 0:
         node.set_attribute(name, attribute.value + rank_of(node.inputs[0], "the first input"))
+
+
+def check_attribute(
+    node: Node, name: str, allowed: Collection[object], opset: int, *, default: object
+) -> None:
+    """Raise ConvertError unless versions before ``opset`` know the value of an attribute."""
+    value = node.attr(name, default)
+    if value not in allowed:
+        texts = " or ".join(map(str, allowed))
+        raise ConvertError(f"before opset {opset} {name} must be {texts}, found {value}")
 
 
 def drop_inputs(node: Node, graph: Graph, first: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from fornix.dtype import INT64
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, known
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import (
     Scalar,
     Tensor,
@@ -24,6 +25,7 @@ from fornix.ir.loops import (
     select,
 )
 from fornix.ops import scalar as s
+from fornix.ops.adapt import check_attribute
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text, single, unified
@@ -42,6 +44,20 @@ RoiAlign = (
                            (X: T1, rois: T1, batch_indices: T2) => (Y: T1)""")
     .since(22, T1=+BF16)
 )  # fmt: skip
+
+
+@RoiAlign.adapt(10, 16)
+def roi_align_10_to_16(node: Node, _: Graph) -> None:
+    """Before opset 16, nothing is shifted by half a pixel."""
+    node.set_attribute("coordinate_transformation_mode", "output_half_pixel")
+
+
+@RoiAlign.adapt(16, 10)
+def roi_align_16_to_10(node: Node, _: Graph) -> None:
+    name = "coordinate_transformation_mode"
+    check_attribute(node, name, ["output_half_pixel"], 16, default="half_pixel")
+    node.remove_attribute(name)
+
 
 ROI_TRANSFORMATIONS = ("half_pixel", "output_half_pixel")
 

@@ -11,7 +11,9 @@ import numpy as np
 from fornix.cast import convert
 from fornix.dtype import BOOL, FLOAT8E4M3FN, FLOAT32, FLOAT64, STRING, DType
 from fornix.errors import DTypeError, require
+from fornix.ir.attribute import AttributeKind
 from fornix.ir.dim import less
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor, bitcast, compute
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import TensorType
@@ -121,6 +123,17 @@ def _symbolic(value: Array | None, target: DType) -> Array | None:
         return None if None in truths else np.array(truths, object).reshape(value.shape)
     is_exact = target in {FLOAT32, FLOAT64} or (target.is_integer and target.bits >= WIDE_BITS)
     return value if is_exact else None
+
+
+@Cast.adapt(1, 6)
+def cast_1_to_6(node: Node, _: Graph) -> None:
+    """The type is told by its number, not by its name."""
+    node.set_attribute("to", _target(node.attr("to")).code, AttributeKind.INT)
+
+
+@Cast.adapt(6, 1)
+def cast_6_to_1(node: Node, _: Graph) -> None:
+    node.set_attribute("to", DType.of(node.attr("to")).text.upper(), AttributeKind.STRING)
 
 
 CastLike = (

@@ -14,9 +14,9 @@ import numpy as np
 
 from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import INT64
-from fornix.errors import Fail, require
+from fornix.errors import ConvertError, Fail, require
 from fornix.ir.dim import DimLike, known
-from fornix.ir.graph import Graph
+from fornix.ir.graph import Graph, Node
 from fornix.ir.types import TensorType
 from fornix.ops.call import InferNode, RunNode
 from fornix.ops.fact import Array, Fact, join, tensor
@@ -233,6 +233,16 @@ Scan = (
     .since(24, V=+E8M0)
     .since(25, V=+I2)
 ).opaque("it runs a graph for every slice")  # fmt: skip
+
+
+@Scan.adapt(8, 9)
+def scan_8_to_9(_node: Node, _: Graph) -> None:
+    raise ConvertError("Scan of opset 8 runs its body for each batch, which later ones do not")
+
+
+@Scan.adapt(9, 8)
+def scan_9_to_8(_node: Node, _: Graph) -> None:
+    raise ConvertError("Scan of opset 8 runs its body for each batch, which later ones do not")
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from fornix.dtype import INT64
-from fornix.errors import Fail, FornixError, ShapeError, require
+from fornix.errors import ConvertError, Fail, FornixError, ShapeError, require
 from fornix.ir.dim import DimLike, is_nonnegative, known, less
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, index, select
+from fornix.ops.adapt import constant_input
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import normalize_axis, shape_text, single, unified
@@ -249,6 +251,14 @@ OneHot = (
     .since(11, note="negative indices count from the end")
     .since(28, T3=+BF16)
 )  # fmt: skip
+
+
+@OneHot.adapt(11, 9)
+def one_hot_11_to_9(node: Node, _: Graph) -> None:
+    """Before opset 11, negative indices do not count from the end."""
+    indices = constant_input(node, 0, "before opset 11 no index of OneHot counts from the end")
+    if indices is None or (indices < 0).any():
+        raise ConvertError("before opset 11 no index of OneHot counts from the end, found one")
 
 
 @OneHot.infer

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from fornix.dtype import FLOAT32, DType
-from fornix.errors import require
+from fornix.errors import ConvertError, require
 from fornix.ir.dim import DimLike, equal, known
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce
+from fornix.ops.adapt import put_ahead, shape_of, stored
 from fornix.ops.along import mapped
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
@@ -131,6 +133,21 @@ def infer_group_normalization_18(
     _check_groups(x.shape, num_groups)
     _check_channels("groups", (x.shape[0], num_groups), scale, bias)
     return tensor(x.dtype, x.shape)
+
+
+@GroupNormalization.adapt(18, 21)
+def group_normalization_18_to_21(node: Node, graph: Graph) -> None:
+    """Scale and bias of each group become those of its channels."""
+    channels, groups = shape_of(node.inputs[0], "X")[1], node.attr("num_groups")
+    if not isinstance(channels, int):
+        raise ConvertError(
+            "since opset 21 scale and bias go by channel, and their number is not known"
+        )
+    for k in (1, 2):
+        put_ahead(node, graph, k, "Unsqueeze", stored(node, graph, np.array([1])))
+        sides = np.array([groups, channels // groups])
+        put_ahead(node, graph, k, "Expand", stored(node, graph, sides))
+        put_ahead(node, graph, k, "Reshape", stored(node, graph, np.array([channels])))
 
 
 @GroupNormalization.infer(since=21)

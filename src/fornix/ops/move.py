@@ -13,11 +13,11 @@ from itertools import accumulate
 
 import numpy as np
 
-from fornix.errors import ShapeError, require
+from fornix.errors import ConvertError, ShapeError, require
 from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, known, unknown
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, compute, index, select
-from fornix.ops.adapt import attribute_to_input, input_to_attribute
+from fornix.ops.adapt import attribute_to_input, input_to_attribute, shape_of, stored
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, dims_of, static, tensor, unranked
 from fornix.ops.geometry import listed, normalize_axis, shape_text, single, unified
@@ -80,6 +80,12 @@ Concat = (
     .since(11)
     .since(13, T=+BF16)
 )
+
+
+@Concat.adapt(1, 4)
+def concat_1_to_4(node: Node, _: Graph) -> None:
+    """The axis is told, also where it is that of the channels."""
+    node.set_attribute("axis", node.attr("axis", 1))
 
 
 @Concat.infer
@@ -264,6 +270,32 @@ def split_11_to_13(node: Node, graph: Graph) -> None:
 @Split.adapt(13, 11)
 def split_13_to_11(node: Node, graph: Graph) -> None:
     input_to_attribute(node, graph, "split", 1, 11)
+
+
+@Split.adapt(13, 18)
+def split_13_to_18(node: Node, _: Graph) -> None:
+    """Without lengths, the number of parts is told."""
+    if len(node.inputs) == 1:
+        node.set_attribute("num_outputs", len(node.outputs))
+
+
+@Split.adapt(18, 13)
+def split_18_to_13(node: Node, graph: Graph) -> None:
+    """Parts that are not equal are told by their lengths."""
+    count = node.attr("num_outputs")
+    node.remove_attribute("num_outputs")
+    if count is None:
+        return
+    shape = shape_of(node.inputs[0], "input")
+    extent = shape[normalize_axis(node.attr("axis", 0), len(shape))]
+    if not isinstance(extent, int):
+        raise ConvertError(
+            f"before opset 18 parts are equal or of known lengths, found {count} parts of "
+            f"{'an unknown extent' if extent is None else extent}"
+        )
+    if extent % count:
+        lengths = split_lengths(extent, count, None, may_differ=True)
+        node.set_input(1, stored(node, graph, np.array(lengths, np.int64)))
 
 
 @Split.lower(since=2)

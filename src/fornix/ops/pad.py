@@ -18,6 +18,7 @@ from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import TRUE, Scalar, Tensor, compute, index, select
 from fornix.ops.adapt import (
     attribute_to_input,
+    check_attribute,
     constant_input,
     drop_inputs,
     dtype_of,
@@ -392,3 +393,8 @@ def pad_11_to_2(node: Node, graph: Graph) -> None:
     input_to_attribute(node, graph, "pads", 1, 2)
     if value is not None:
         node.set_attribute("value", float(value.reshape(())))
+
+
+@Pad.adapt(19, 18)
+def pad_19_to_18(node: Node, _: Graph) -> None:
+    check_attribute(node, "mode", ["constant", "reflect", "edge"], 19, default="constant")

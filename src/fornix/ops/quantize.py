@@ -12,9 +12,11 @@ import numpy as np
 
 from fornix.cast import convert
 from fornix.dtype import FLOAT8E8M0, FLOAT32, INT32, UINT8, DType
-from fornix.errors import DTypeError, require
+from fornix.errors import ConvertError, DTypeError, require
 from fornix.ir.dim import DimLike, ceildiv, equal, known
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, reduce, select
+from fornix.ops.adapt import shape_of
 from fornix.ops.call import InferNode, LowerNode, NodeView, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import normalize_axis, shape_text
@@ -69,6 +71,21 @@ QuantizeLinear = (
     .since(25, T3=+I2)
     .since(28, T3=+F6)
 )  # fmt: skip
+
+
+@QuantizeLinear.adapt(13, 10)
+def quantize_linear_13_to_10(node: Node, _: Graph) -> None:
+    check_one_scale(node)
+
+
+def check_one_scale(node: Node) -> None:
+    """Raise ConvertError unless all elements have one scale, as they have before opset 13."""
+    shape = shape_of(node.inputs[1], "the scale")
+    if any(extent != 1 for extent in shape):
+        raise ConvertError(
+            f"before opset 13 the scale must be one number, found one of shape {shape_text(shape)}"
+        )
+    node.remove_attribute("axis")
 
 
 @QuantizeLinear.infer
@@ -307,6 +324,11 @@ DequantizeLinear = (
     .since(25, T1=+I2)
     .since(28, T1=+F6)
 )  # fmt: skip
+
+
+@DequantizeLinear.adapt(13, 10)
+def dequantize_linear_13_to_10(node: Node, _: Graph) -> None:
+    check_one_scale(node)
 
 
 @DequantizeLinear.infer

@@ -13,7 +13,9 @@ import numpy as np
 from fornix.dtype import DType
 from fornix.errors import DTypeError, Fail, require
 from fornix.ir.dim import DimLike, known
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import IndexLike, Tensor, apply, cast, gathered, index, scatter
+from fornix.ops.adapt import check_attribute
 from fornix.ops.call import LowerNode, NodeView, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.gather import check_inside, checked
@@ -32,6 +34,13 @@ Scatter = (
     .since(11, deprecated=True)
 )  # fmt: skip
 
+
+@Scatter.adapt(9, 11)
+def scatter_to_elements(node: Node, _: Graph) -> None:
+    """The same under another name."""
+    node.op_type = "ScatterElements"
+
+
 ScatterElements = (
     op("ScatterElements <axis: int = 0> (data: T, indices: Tind, updates: T) => (output: T)",
        since=11, T=TENSOR, Tind=I32 | I64)
@@ -43,6 +52,17 @@ ScatterElements = (
 
 
 @Scatter.infer
+@ScatterElements.adapt(11, 9)
+def elements_to_scatter(node: Node, _: Graph) -> None:
+    node.op_type = "Scatter"
+
+
+@ScatterElements.adapt(18, 16)
+def scatter_18_to_16(node: Node, _: Graph) -> None:
+    """Elements are added or multiplied; the greatest and the least came later."""
+    check_attribute(node, "reduction", ["none", "add", "mul"], 18, default="none")
+
+
 @ScatterElements.infer
 def infer_scatter_elements(
     data: Fact, indices: Fact, updates: Fact, *, axis: int, reduction: str = "none", node: NodeView
@@ -167,6 +187,9 @@ ScatterND = (
                       (data: T, indices: tensor(int64), updates: T) => (output: T)""")
     .since(18, note="reductions max and min")
 )  # fmt: skip
+
+
+ScatterND.adapt(18, 16)(scatter_18_to_16)
 
 
 @ScatterND.infer

@@ -14,7 +14,9 @@ from fornix.cast import convert
 from fornix.dtype import FLOAT64, DType
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, divide, known, less
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, cast, compute, constant, reduce
+from fornix.ops.adapt import constant_input, drop_inputs, rank_of, stored
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import normalize_axis, shape_text, single
@@ -128,6 +130,22 @@ def dft(
     else:
         y = (np.fft.rfft if onesided else np.fft.fft)(x, known(length), number)
     return _parts(y).astype(input.dtype, copy=False)
+
+
+@DFT.adapt(17, 20)
+def dft_17_to_20(node: Node, graph: Graph) -> None:
+    """The axis becomes an input, whose default is another."""
+    axis = node.attr("axis", 1)
+    node.remove_attribute("axis")
+    node.set_input(2, stored(node, graph, np.array(axis)))
+
+
+@DFT.adapt(20, 17)
+def dft_20_to_17(node: Node, graph: Graph) -> None:
+    held = constant_input(node, 2, "opset 17 takes axis as an attribute")
+    axis = -2 if held is None else single(held, "axis")
+    drop_inputs(node, graph, 2)
+    node.set_attribute("axis", normalize_axis(axis, rank_of(node.inputs[0], "input")))
 
 
 @DFT.lower

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from fornix.dtype import BOOL, DType
-from fornix.errors import DTypeError, require
+from fornix.errors import ConvertError, DTypeError, require
 from fornix.ir.dim import DimLike, is_nonnegative, known
+from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor
+from fornix.ops.adapt import rank_of
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import listed, shape_text, unified
@@ -40,6 +42,21 @@ MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear",
 """GridSample-16 says bilinear and bicubic, which GridSample-20 calls linear and cubic."""
 
 PADDINGS = ("zeros", "border", "reflection")
+
+
+@GridSample.adapt(16, 20)
+def grid_sample_16_to_20(node: Node, _: Graph) -> None:
+    """Modes have other names, also the one that is meant where none is told."""
+    node.set_attribute("mode", MODES[node.attr("mode", "bilinear")])
+
+
+@GridSample.adapt(20, 16)
+def grid_sample_20_to_16(node: Node, _: Graph) -> None:
+    if rank_of(node.inputs[0], "X") != 4:
+        raise ConvertError("before opset 20 X must be [N, C, H, W]")
+    names = {"linear": "bilinear", "cubic": "bicubic"}
+    mode = node.attr("mode", "linear")
+    node.set_attribute("mode", names.get(mode, mode))
 
 
 @GridSample.infer
