@@ -53,11 +53,13 @@ def test_json_and_trace_hold_every_kernel(tmp_path: Path) -> None:
     command = ("run", path, "--random", 0, "--dim", "N=3", "--trace", file, "--repeats", 2)
     told = call(*command, "--threads", 1, "--json").json["profile"]
     assert set(told) == {
-        "threads", "repeats", "seconds", "kernel_seconds", "numpy_seconds", "operations", "peak",
-        "kernels",
+        "threads", "repeats", "seconds", "least_seconds", "kernel_seconds", "numpy_seconds",
+        "operations", "peak", "kernels",
     }  # fmt: skip
     assert told["operations"] == 2 * 2 * 3 * 64 * 70 + 3 * 70
     assert told["repeats"] == 2
+    assert 0 < told["kernel_seconds"] <= told["seconds"]
+    assert told["least_seconds"] <= told["seconds"]
     names = {name for kernel in told["kernels"] for name in kernel["nodes"]}
     assert {"second", "where"} <= names
     trace = json.loads(file.read_text())

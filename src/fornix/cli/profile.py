@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ def profiled(
 
 def as_told(profile: Profile, peak: Peak) -> dict[str, Any]:
     """Everything that is told of ``profile``."""
-    total = sum(entry.seconds for entry in profile.entries)
+    sums = [sum(spans) for spans in zip(*map(seconds_by_run, profile.entries), strict=True)]
     return {
         "threads": profile.threads,
         "repeats": len(profile.runs),
         "seconds": profile.seconds,
-        "kernel_seconds": total,
+        "least_seconds": min(span.seconds for span in profile.runs),
+        "kernel_seconds": median(sums) if sums else 0.0,
         "numpy_seconds": sum(e.seconds for e in profile.entries if e.is_numpy),
         "operations": sum(entry.operations or 0 for entry in profile.entries),
         "peak": {
@@ -58,6 +60,11 @@ def as_told(profile: Profile, peak: Peak) -> dict[str, Any]:
         },
         "kernels": [kernel(entry, peak) for entry in profile.entries],
     }
+
+
+def seconds_by_run(entry: Entry) -> list[float]:
+    """The seconds of each run."""
+    return [span.seconds for span in entry.spans]
 
 
 def kernel(entry: Entry, peak: Peak) -> dict[str, Any]:
@@ -70,7 +77,7 @@ def kernel(entry: Entry, peak: Peak) -> dict[str, Any]:
         "nodes": [node.name or node.op_type for node in entry.nodes],
         "types": list(entry.types),
         "seconds": entry.seconds,
-        "least_seconds": min(span.seconds for span in entry.spans),
+        "least_seconds": min(seconds_by_run(entry)),
         "operations": operations,
         "bytes": entry.bytes,
         "operations_share": None if operations is None else operations / seconds / peak.operations,
@@ -90,7 +97,8 @@ def tell_profile(told: Mapping[str, Any], trace: str | None, *, everything: bool
     headers = {"time": "right", " bar": "left", "share": "right", "times": "right"}
     headers |= {"kernel": "left", "loops": "left", "result": "left"}
     headers |= dict.fromkeys(["GFLOP/s", "of peak", "GB/s", "of peak "], "right")
-    page.tell(table(headers, [row(group, told, page) for group in shown]))
+    total = sum(map(seconds_of, groups))
+    page.tell(table(headers, [row(group, told["peak"], total, page) for group in shown]))
     rest = groups[len(shown) :]
     if rest:
         left = time_text(sum(seconds_of(group) for group in rest))
@@ -120,14 +128,14 @@ def seconds_of(group: Sequence[Mapping[str, Any]]) -> float:
 
 
 def row(
-    group: Sequence[Mapping[str, Any]], told: Mapping[str, Any], page: Page
+    group: Sequence[Mapping[str, Any]], peak: Mapping[str, float], total: float, page: Page
 ) -> list[str | Text]:
-    """The line of kernels that are alike."""
+    """The line of kernels that are alike; ``total`` is the time of all."""
     from fornix.cli.console import bar, styled, time_text
 
-    one, peak = group[0], told["peak"]
+    one = group[0]
     seconds = seconds_of(group)
-    share = seconds / max(told["kernel_seconds"], 1e-12)
+    share = seconds / max(total, 1e-12)
     each = max(seconds / len(group), 1e-9)
     operations, moved = (one["operations"] or 0) / each, one["bytes"] / each
     best_bytes = max(peak["read_bytes_per_second"], peak["copied_bytes_per_second"])
@@ -155,11 +163,13 @@ def summary(told: Mapping[str, Any]) -> str:
     rate = told["operations"] / max(seconds, 1e-9)
     share = rate / told["peak"]["operations_per_second"]
     numpy_seconds = told["numpy_seconds"]
+    on = f"{threads} thread{'s' if threads > 1 else ''}"
+    least, kernels = time_text(told["least_seconds"]), len(told["kernels"])
+    islands = f", of these {time_text(numpy_seconds)} in NumPy" if numpy_seconds else ""
     return (
-        f"{time_text(seconds)} a run on {threads} thread{'s' if threads > 1 else ''}, median of "
-        f"{told['repeats']}: {time_text(inside)} in {len(told['kernels'])} kernels"
-        + (f", of these {time_text(numpy_seconds)} in NumPy" if numpy_seconds else "")
-        + f"; {count_text(told['operations'])} operations, {rate / 1e9:.1f} GFLOP/s, "
+        f"{time_text(seconds)} a run on {on}, median of {told['repeats']} (least {least}): "
+        f"{time_text(inside)} in {kernels} kernels{islands}; "
+        f"{count_text(told['operations'])} operations, {rate / 1e9:.1f} GFLOP/s, "
         f"{share:.0%} of the peak"
     )
 
