@@ -30,10 +30,14 @@ class Put:
 
 @dataclass(frozen=True)
 class Loop:
-    """``body`` for every value of ``axis``, in order."""
+    """``body`` for every value of ``axis``, in order; backwards at odd values of ``swing``.
+
+    So a loop that is run again and again begins with what caches still hold of its last run.
+    """
 
     axis: Variable
     body: Block
+    swing: Variable | None = None
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,9 @@ class Gates:
     """Sums of products with one left factor, for some rows and columns at once; then `puts`.
 
     Each of `results` is ``Σ left · right``; left is the same for all columns, right for all rows
-    and may be read at all columns, of which `width` exist. `rows` are the first row and the end;
-    as many rows as the greatest of `heights` that fits are done together, the last of them even if
-    some have been done before.
+    and may be read at all columns, of which `width` exist. `rows` are the first row and the end: if
+    they are numbers, blocks of two `heights` make them up; else the greatest height that fits is
+    that of all blocks, and the last one repeats some rows of the one before.
     """
 
     results: tuple[Reduce, ...]
@@ -165,6 +169,39 @@ class Patch:
 
 
 @dataclass(frozen=True)
+class Taps:
+    """``low <= axis < high``, in order: those taps of a window that lie inside the data."""
+
+    axis: Variable
+    low: DimLike
+    high: DimLike
+
+
+@dataclass(frozen=True)
+class Sum:
+    """How `result`, a reduction over the taps of a window, is computed.
+
+    It is that of `body` over `loops`, outermost first, and over the axes that are `written` out.
+    The axes `around` it combine several to one: it is computed for each value of them.
+    """
+
+    result: Reduce
+    body: Scalar
+    around: tuple[Variable, ...]
+    loops: tuple[Taps, ...]
+    written: tuple[Variable, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """`put` for all elements of `span`, for which `sums` are computed together, each once."""
+
+    span: Span
+    sums: tuple[Sum, ...]
+    put: Put
+
+
+@dataclass(frozen=True)
 class Turn:
     """`put` for a tile: the lanes of the vector axis `axis` by as many values of `across`.
 
@@ -179,7 +216,8 @@ class Turn:
 
 
 Statement: TypeAlias = (
-    "Put | Loop | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Tile | Gates | Patch | Turn"
+    "Put | Loop | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Tile | Gates | Patch | Window"
+    " | Turn"
 )
 Block: TypeAlias = tuple[Statement, ...]
 

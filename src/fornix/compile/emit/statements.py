@@ -12,6 +12,7 @@ from fornix.compile.emit.gates import gates
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.patches import patch
 from fornix.compile.emit.tiles import tile
+from fornix.compile.emit.windows import window
 from fornix.compile.nest import (
     Block,
     ChunkedLanes,
@@ -26,6 +27,7 @@ from fornix.compile.nest import (
     Stretch,
     Tile,
     Turn,
+    Window,
 )
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Variable
@@ -48,7 +50,7 @@ def _statement(em: Emitter, statement: Statement) -> None:
             for unit in em.units if em.depends(statement.address) else (0,):
                 store(em, statement, unit)
         case Loop():
-            _loop(em, statement.axis, statement.body)
+            _loop(em, statement)
         case Lanes():
             bounds = (0, statement.axis.extent)
             vector_loop(
@@ -66,7 +68,7 @@ def _statement(em: Emitter, statement: Statement) -> None:
             _elements(em, statement)
 
 
-def _elements(em: Emitter, statement: Tile | Gates | Patch | Turn) -> None:
+def _elements(em: Emitter, statement: Tile | Gates | Patch | Window | Turn) -> None:
     """Several elements of the result at once."""
     match statement:
         case Tile():
@@ -75,6 +77,8 @@ def _elements(em: Emitter, statement: Tile | Gates | Patch | Turn) -> None:
             gates(em, statement)
         case Patch():
             patch(em, statement)
+        case Window():
+            window(em, statement)
         case Turn():
             turned.tile(em, statement)
 
@@ -87,14 +91,25 @@ def _no_result(em: Emitter, body: Block) -> Visit:
     return turn
 
 
-def _loop(em: Emitter, axis: Variable, body: Block) -> None:
+def _loop(em: Emitter, loop: Loop) -> None:
+    extent = em.dim(loop.axis.extent)
+
     def turn(i: str, _: list[str]) -> Sequence[str]:
-        em.places[axis] = Value(i, False, em.top)
-        run(em, body)
+        em.places[loop.axis] = Value(i, False, em.top)
+        if loop.swing is not None:
+            em.places[loop.axis] = _swung(em, i, extent, em.places[loop.swing])
+        run(em, loop.body)
         return []
 
-    extent = em.dim(axis.extent).text
-    em.loop("0", extent, 1, [], turn, is_sure=surely_runs(axis.extent))
+    em.loop("0", extent.text, 1, [], turn, is_sure=surely_runs(loop.axis.extent))
+
+
+def _swung(em: Emitter, i: str, extent: Value, swing: Value) -> Value:
+    """``i``, or where ``swing`` is odd the value as far from the end."""
+    odd = em.put(swing.depth, f"trunc i64 {swing.text} to i1")
+    last = em.put(extent.depth, f"sub i64 {extent.text}, 1")
+    back = em.put(em.top, f"sub i64 {last}, {i}")
+    return Value(em.put(em.top, f"select i1 {odd}, i64 {back}, i64 {i}"), False, em.top)
 
 
 # ── vectors ────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import scan_nest, update_nest
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.turned import turned_nest
+from fornix.compile.schedule.window import window_nest
 from fornix.compile.schedule.winograd import winograd_stages
 from fornix.compile.target import Target
 from fornix.errors import NotSupported
@@ -88,7 +89,10 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
         return
     store = normal(store)
     product = contraction(store)
-    made = None if product is None else contraction_nests(product, target, lanes)
+    has_rows = product is not None and product.row is not None
+    made = None if has_rows else window_nest(store, target, lanes)
+    if made is None and product is not None:
+        made = contraction_nests(product, target, lanes)
     if made is not None:
         first, rest, nest = made
         for other in first:

@@ -1,0 +1,362 @@
+"""Windows: sums and extremes over a few neighbours, as in depthwise convolutions and pools.
+
+Several elements that lie side by side along one axis, the run, are computed at once, so that what
+their windows have in common is read once. Decided here are the run, the vector axis, how many
+elements are computed at once, and which taps are loops. Where a run begins and ends its windows
+reach beyond the data; these blocks stand apart, so that the blocks between them ask nothing. Taps
+that lie outside of the data along other axes are left out of their loops. What does not move with
+the run, such as filters, is laid out in vectors first, once and for all if it is stored data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from fornix.compile.cost import (
+    GATHER_COST,
+    accesses,
+    load_cost,
+    outer_reductions,
+    stride_of,
+    useful_lanes,
+)
+from fornix.compile.nest import Block, Lanes, Loop, Nest, Put, Span, Sum, Taps, Window
+from fornix.compile.schedule.chunks import chunked
+from fornix.compile.schedule.packing import filled
+from fornix.compile.target import Target
+from fornix.ir.dim import DimLike, ceildiv, exact_quotient, less, maximum, minimum
+from fornix.ir.dim.expression import coefficient, variables
+from fornix.ir.loops import (
+    TRUE,
+    Apply,
+    Const,
+    Index,
+    Load,
+    Reduce,
+    Scalar,
+    Store,
+    Variable,
+    identity,
+    load,
+    replace,
+    substitute_scalar,
+    walk,
+)
+from fornix.ir.loops.scalar import reduction
+
+MAX_TAPS = 128
+"""Elements of a window that are few."""
+MAX_WRITTEN = 1024
+"""Terms that are written out for one block; what is beyond becomes a loop over taps."""
+MAX_WRITTEN_OPEN = 384
+"""The same where extents are known at run time only: blocks are then written several times."""
+RESERVED = 8
+"""Vector registers that hold no accumulator: elements that are read, filters."""
+MAX_RUN = 14
+MAX_UNITS = 7
+"""Vectors of a row that are handled together: 112 elements of 32 bits."""
+OPEN_UNITS = 4
+"""Of a row that is longer, or of unknown length."""
+HALF_PAYS = 1.25
+"""Vectors of half the width are used where so many more of their lanes do work."""
+MAX_POINTS = 32
+"""Partial results that are combined to one: `emit.folds` writes no more out."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which axes are what, and how much is done at once."""
+
+    run: Variable
+    vector: Variable
+    lanes: int
+    units: int
+
+
+def window_nest(store: Store, target: Target, lanes: int) -> tuple[list[Store], Store, Nest] | None:
+    """Stores that have to be computed first, the rest of the work, and its nest.
+
+    None if windows of ``store`` do not overlap, or lie in memory so that vectors do not pay.
+    """
+    folds = outer_reductions(store.value)
+    if not folds or not all(map(_is_small, folds)):
+        return None
+    plan = _plan(store, folds, lanes)
+    if plan is None:
+        return None
+    first, store = _packed(store, plan)
+    store, sums, count = _sums(store, plan, target)
+    put = Put(store.buffer, store.address, store.value)
+    body: Block = tuple(_blocks(plan.run, count, sums, put))
+    outer = [a for a in store.axes if a is not plan.run and a is not plan.vector]
+    chunks, parallel = chunked(outer, (Lanes(plan.vector, plan.units, body),))
+    return first, store, Nest("window", (chunks,), plan.lanes, parallel)
+
+
+def _is_small(e: Reduce) -> bool:
+    count = 1
+    for axis in e.axes:
+        if not isinstance(axis.extent, int):
+            return False
+        count *= axis.extent
+    return count <= MAX_TAPS and not any(isinstance(x, Reduce) for x in walk(e.body))
+
+
+# ── axes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _plan(store: Store, folds: Sequence[Reduce], lanes: int) -> _Plan | None:
+    """The vector axis whose accesses are cheapest, with the run that shares most."""
+    best: tuple[float, _Plan] | None = None
+    for vector in store.axes:
+        if stride_of(store.address, vector) != 1:
+            continue
+        runs = [(_step(folds, a), a) for a in store.axes if a is not vector]
+        found = [(step, -store.axes.index(a), a) for step, a in runs if step]
+        if not found:
+            continue
+        _, _, run = min(found)
+        costs = [load_cost(e, vector) for e in accesses([store.value]) if not _is_filter(e, run)]
+        width = _width(vector.extent, lanes)
+        cost = sum(costs) * lanes / useful_lanes(vector.extent, lanes)
+        if max(costs, default=GATHER_COST) < GATHER_COST and (best is None or cost < best[0]):
+            is_image = _step(folds, vector) is not None
+            best = cost, _Plan(run, vector, width, _units(vector.extent, width) if is_image else 1)
+    return None if best is None else best[1]
+
+
+def _is_filter(e: Load, run: Variable) -> bool:
+    """Whether it is the same for the whole run, wherever it is read."""
+    return run not in e.variables and e.guard is None
+
+
+def _step(folds: Iterable[Reduce], run: Variable) -> int | None:
+    """How many taps windows move on from one value of ``run`` to the next, if they overlap."""
+    steps = [step for e in folds for tap in e.axes if (step := _stride(e, tap, run)) is not None]
+    return min(steps, default=None)
+
+
+def _stride(e: Reduce, tap: Variable, run: Variable) -> int | None:
+    """Over how many taps a step of ``run`` moves; 1 also where taps are further apart."""
+    for node in walk(e.body):
+        for d in node.dims:
+            of_run, of_tap = coefficient(d, run), coefficient(d, tap)
+            if of_run is None or of_tap is None or of_run[0] == 0 or of_tap[0] == 0:
+                continue
+            stride = exact_quotient(of_run[0], of_tap[0])
+            if isinstance(stride, int) and stride > 0 and less(stride, tap.extent):
+                return stride
+            dilation = exact_quotient(of_tap[0], of_run[0])
+            if isinstance(dilation, int) and dilation > 1 and less(dilation, run.extent):
+                return 1
+    return None
+
+
+def _width(extent: DimLike, lanes: int) -> int:
+    """All lanes of a register, or half of them where the others would have little to do."""
+    half = lanes // 2
+    if not isinstance(extent, int) or half < 1:
+        return lanes
+    gain = (useful_lanes(extent, half) / half) / (useful_lanes(extent, lanes) / lanes)
+    return half if gain >= HALF_PAYS else lanes
+
+
+def _units(extent: DimLike, lanes: int) -> int:
+    """Vectors at once along an axis of the image."""
+    if not isinstance(extent, int):
+        return OPEN_UNITS
+    vectors = -(-extent // lanes)
+    if vectors <= MAX_UNITS:
+        return vectors
+    even = [n for n in range(MAX_UNITS, OPEN_UNITS - 1, -1) if extent % (n * lanes) == 0]
+    return even[0] if even else OPEN_UNITS
+
+
+# ── filters ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _packed(store: Store, plan: _Plan) -> tuple[list[Store], Store]:
+    """Copies of what varies along the vectors but not along the run, its lanes side by side."""
+    first: list[Store] = []
+    new: dict[Scalar, Scalar] = {}
+    for e in accesses([store.value]):
+        if not _is_filter(e, plan.run) or stride_of(e.address, plan.vector) in {0, 1}:
+            continue
+        if not all(isinstance(a, Variable) for a in e.variables):
+            continue
+        others = [a for a in e.variables if isinstance(a, Variable) and a is not plan.vector]
+        axes = (*sorted(others, key=lambda a: a.key), plan.vector)
+        copy = filled("filters", axes, e)
+        first.append(copy)
+        new[e] = load(copy.buffer, copy.buffer.address(tuple(a.dim for a in axes)))
+    if not new:
+        return [], store
+    return first, Store(store.buffer, store.axes, store.address, replace(store.value, new))
+
+
+# ── sums ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sums(store: Store, plan: _Plan, target: Target) -> tuple[Store, tuple[Sum, ...], int]:
+    """The reductions as they are computed, and for how many elements at once."""
+    room = target.vector_registers - RESERVED
+    is_open = not all(isinstance(a.extent, int) for a in (plan.run, plan.vector))
+    written = (MAX_WRITTEN_OPEN if is_open else MAX_WRITTEN) // plan.units
+    new: dict[Scalar, Scalar] = {}
+    sums: list[Sum] = []
+    count = MAX_RUN
+    for e in outer_reductions(store.value):
+        moving = tuple(a for a in e.axes if _moves(e, a, plan.run))
+        found = _partial(e, moving, plan.run)
+        if found is None:
+            sums.append(_sum(e, (), moving, plan))
+            count = min(count, room // plan.units)
+        else:
+            new[e] = found[0]
+            sums.append(_sum(found[1], moving, (), plan))
+            step, points = _step([e], plan.run) or 1, _volume(moving)
+            count = min(count, (room // plan.units - points) // step + 1)
+        count = min(count, written // _volume(sums[-1].written))
+    count = _balanced(plan.run.extent, max(count, 1))
+    sums = [_fitting(s, written // count, plan) for s in sums]
+    value = replace(store.value, new) if new else store.value
+    return Store(store.buffer, store.axes, store.address, value), tuple(sums), count
+
+
+def _volume(axes: Iterable[Variable]) -> int:
+    return math.prod(a.extent for a in axes if isinstance(a.extent, int))
+
+
+def _balanced(extent: DimLike, count: int) -> int:
+    """At most ``count``: so many that blocks of ``extent`` hardly overlap."""
+    if not isinstance(extent, int):
+        return count
+    return -(-extent // -(-extent // count))
+
+
+def _moves(e: Reduce, tap: Variable, run: Variable) -> bool:
+    """Whether some index of ``e`` depends on both."""
+    return any({tap, run} <= variables(d) for node in walk(e.body) for d in node.dims)
+
+
+def _partial(
+    e: Reduce, moving: tuple[Variable, ...], run: Variable
+) -> tuple[Scalar, Reduce] | None:
+    """``e`` as a reduction of partial ones, which the elements of a run share; also the latter."""
+    still = tuple(a for a in e.axes if a not in moving)
+    if not moving or not still or _volume(moving) > MAX_POINTS:
+        return None
+    taps = range(_volume(moving[:1]))
+    bodies = [substitute_scalar(e.body, {run: t, moving[0]: k}) for t in (0, 1) for k in taps]
+    if len(set(bodies)) == len(bodies):
+        return None
+    inner = reduction(e.op, still, e.body)
+    whole = reduction(e.op, moving, inner)
+    return (whole, inner) if isinstance(inner, Reduce) else None
+
+
+def _sum(e: Reduce, around: tuple[Variable, ...], moving: Sequence[Variable], plan: _Plan) -> Sum:
+    """``e`` with the taps that a guard limits as loops, all others written out."""
+    body, loops = e.body, []
+    needed = _needed(e.body, e.op)
+    for tap in e.axes:
+        fixed = frozenset({plan.run, plan.vector, *e.axes, *around}) - {tap}
+        guards = [g for g in needed if tap in g.variables and not g.variables & fixed]
+        if tap in moving or not guards:
+            continue
+        low: DimLike = 0
+        high: DimLike = tap.extent
+        for guard in guards:
+            first, end = _limits(guard, tap)
+            low, high = maximum(low, first), minimum(high, end)
+        body = replace(body, dict.fromkeys(guards, TRUE))
+        loops.append(Taps(tap, low, high))
+    limited = {taps.axis for taps in loops}
+    return Sum(e, body, around, tuple(loops), tuple(a for a in e.axes if a not in limited))
+
+
+def _fitting(s: Sum, room: int, plan: _Plan) -> Sum:
+    """``s`` with as many more loops as it takes to write out at most ``room`` terms."""
+    loops, written = list(s.loops), list(s.written)
+    free = [a for a in written if not _moves(s.result, a, plan.run)]
+    while free and _volume(written) > max(room, 1):
+        axis = free.pop(0)
+        written.remove(axis)
+        loops.append(Taps(axis, 0, axis.extent))
+    return Sum(s.result, s.body, s.around, tuple(loops), tuple(written))
+
+
+def _needed(e: Scalar, op: str) -> set[Scalar]:
+    """Comparisons that ``e`` needs: it is the neutral element of ``op`` where one is false."""
+    neutral = identity(op, e.dtype)
+    if isinstance(e, Load):
+        return set() if e.guard is None or e.default != neutral else set(_conjuncts(e.guard))
+    if not isinstance(e, Apply):
+        return set()
+    if e.op == "select" and isinstance(e.args[2], Const) and e.args[2].value == neutral:
+        return {*_conjuncts(e.args[0]), *_needed(e.args[1], op)}
+    if e.op == "cast" and (op == "sum" or (e.dtype.is_float and e.args[0].dtype.is_float)):
+        return _needed(e.args[0], op)
+    if e.op == "mul" and op == "sum":
+        return _needed(e.args[0], op) | _needed(e.args[1], op)
+    return set()
+
+
+def _conjuncts(guard: Scalar) -> Iterator[Scalar]:
+    """The comparisons of a number with an index that ``guard`` demands."""
+    if isinstance(guard, Apply) and guard.op == "and":
+        for part in guard.args:
+            yield from _conjuncts(part)
+    elif isinstance(guard, Apply) and guard.op == "le":
+        least, surplus = guard.args
+        axes = [a for a in surplus.variables if isinstance(a, Variable)]
+        if isinstance(least, Const) and isinstance(surplus, Index):
+            slopes = [coefficient(surplus.dims[0], a) for a in axes]
+            if all(s is not None and isinstance(s[0], int) for s in slopes):
+                yield guard
+
+
+def _limits(guard: Scalar, tap: Variable) -> tuple[DimLike, DimLike]:
+    """From which value of ``tap`` on ``guard`` holds, and from which on it no longer does."""
+    least, surplus = guard.args
+    found = coefficient(surplus.dims[0], tap)
+    slope, rest = found or (0, 0)
+    if not isinstance(slope, int) or not isinstance(least, Const):
+        raise TypeError("a guard is linear in its axes")
+    missing = int(least.value) - rest
+    if slope > 0:
+        return ceildiv(missing, slope), tap.extent
+    return 0, (-missing) // -slope + 1
+
+
+# ── blocks ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _blocks(run: Variable, count: int, sums: tuple[Sum, ...], put: Put) -> Iterator[Loop | Window]:
+    """``run`` in blocks of ``count``: the first, those between, the last, which may overlap."""
+    extent = run.extent
+
+    def window(start: DimLike, size: int = count) -> Window:
+        return Window(Span(run, start, size), sums, put)
+
+    if not isinstance(extent, int):
+        is_long = Variable(run.name, minimum(extent // count, 1))
+        single = Variable(run.name, extent * (1 - is_long.extent))
+        yield Loop(is_long, (window(0),))
+        between = Variable(run.name, ceildiv(extent, count) - 2)
+        yield Loop(between, (window((between.dim + 1) * count),))
+        yield Loop(is_long, (window(extent - count),))
+        yield Loop(single, (window(single.dim, 1),))
+        return
+    blocks = -(-extent // count)
+    yield window(0)
+    if blocks > 2:
+        between = Variable(run.name, blocks - 2)
+        yield Loop(between, (window((between.dim + 1) * count),))
+    if blocks > 1:
+        yield window(extent - count)
+
+
+__all__ = ["window_nest"]

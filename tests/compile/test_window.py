@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile import Target
+from fornix.compile.blocked import blocked_buffer
+from fornix.dtype import FLOAT32, DType
+from fornix.ir.dim import DimLike, symbol
+from fornix.ir.loops import (
+    Scalar,
+    Store,
+    Tensor,
+    Variable,
+    apply,
+    cast,
+    compute,
+    constant,
+    reduce,
+    tensor,
+)
+from fornix.ops import scalar
+from fornix.ops.conv import lower_convolve
+from fornix.ops.window import Window
+from tests.compile.native import Runner, check, compiled
+
+LANES = 16
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def blocked(x: Tensor, lanes: int = LANES) -> Tensor:
+    """``x`` in memory, in blocks of channels."""
+    buffer = blocked_buffer("y", x.shape, x.dtype, lanes)
+    axes = tuple(Variable("i", n) for n in x.shape)
+    place = tuple(a.dim for a in axes)
+    buffer.source = Store(buffer, axes, buffer.address(place), x[place])
+    return Tensor(x.shape, x.dtype, buffer=buffer)
+
+
+def windows(x: Tensor, taps: int, stride: int = 1, dilation: int = 1) -> Window:
+    """Square windows with as much padding as keeps the extent of the image, but for the stride."""
+    pad, twice = dilation * (taps // 2), [stride] * 2
+    return Window.of(
+        x.shape[2:], (taps, taps), strides=twice, pads=[pad] * 4, dilations=[dilation] * 2
+    )
+
+
+def depthwise(x: Tensor, taps: int, stride: int = 1, dilation: int = 1) -> Tensor:
+    channels = x.shape[1]
+    assert isinstance(channels, int)
+    w = constant(normal(channels, 1, taps, taps, seed=1), "w")
+    return lower_convolve(x, w, windows(x, taps, stride, dilation), channels)
+
+
+def pooled(op: str, x: Tensor, window: Window) -> Tensor:
+    """The sum or maximum of each window, computed in float32."""
+    wide = compute(x.shape, lambda *i: cast(x[i], FLOAT32))
+    neutral = -np.inf if op == "max" else 0.0
+
+    def at(n: DimLike, c: DimLike, *o: DimLike) -> Scalar:
+        taps = window.taps
+        return reduce(op, taps, lambda *k: wide.get((n, c, *window.place(o, k)), neutral))
+
+    return compute((*x.shape[:2], *window.out), at)
+
+
+def mean(x: Tensor, window: Window) -> Tensor:
+    """The mean of each window over what lies in the data."""
+    ones = compute(x.shape, lambda *_: 1.0, FLOAT32)
+    total, count = pooled("sum", x, window), pooled("sum", ones, window)
+    return compute(total.shape, lambda *i: total[i] / apply("max", count[i], 1.0))
+
+
+def schedule(x: Tensor) -> str:
+    return Runner([x]).kernels[-1].schedule
+
+
+CASES = [
+    (3, 1, 1, 7), (3, 1, 1, 15), (3, 2, 1, 16), (5, 2, 1, 28), (7, 1, 1, 20), (2, 1, 1, 14),
+    (3, 1, 2, 19), (3, 1, 1, 1), (5, 1, 1, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_blocked", [False, True])
+@pytest.mark.parametrize(("taps", "stride", "dilation", "extent"), CASES)
+def test_depthwise_windows_equal_the_sum_over_their_taps(
+    taps: int, stride: int, dilation: int, extent: int, is_blocked: bool
+) -> None:
+    shape = (1, LANES if is_blocked else 3, extent, extent)
+    x = tensor("x", shape, FLOAT32)
+    y = depthwise(blocked(x) if is_blocked else x, taps, stride, dilation)
+    y = blocked(y) if is_blocked else y
+    assert schedule(y) == "window" or extent < taps
+    for at_end in (True, False):
+        check(y, {"x": normal(*shape)}, at_end=at_end)
+
+
+def test_rows_longer_than_a_step_of_vectors_are_cut() -> None:
+    for width in (130, 224, 250):
+        x = tensor("x", (2, 1, 5, width), FLOAT32)
+        y = depthwise(x, 3)
+        assert schedule(y) == "window"
+        check(y, {"x": normal(2, 1, 5, width)})
+
+
+@pytest.mark.parametrize("channels", [5, 16, 33])
+def test_images_whose_channels_come_last_are_read_in_vectors_of_channels(channels: int) -> None:
+    x = tensor("x", (1, 9, 30, channels), FLOAT32)
+    y = depthwise(compute((1, channels, 9, 30), lambda n, c, i, j: x[n, i, j, c]), 3)
+    z = compute((1, 9, 30, channels), lambda n, i, j, c: y[n, c, i, j])
+    assert schedule(z) == "window"
+    check(z, {"x": normal(1, 9, 30, channels)})
+
+
+@pytest.mark.parametrize("is_blocked", [False, True])
+@pytest.mark.parametrize("op", ["max", "sum", "mean"])
+def test_pools_share_partial_results(op: str, is_blocked: bool) -> None:
+    for taps, stride, extent in ((3, 2, 17), (3, 1, 12), (5, 1, 20), (4, 3, 30)):
+        shape = (1, LANES if is_blocked else 2, extent, extent)
+        x = tensor("x", shape, FLOAT32)
+        given = blocked(x) if is_blocked else x
+        window = windows(x, taps, stride)
+        y = mean(given, window) if op == "mean" else pooled(op, given, window)
+        y = blocked(y) if is_blocked else y
+        assert schedule(y) == "window"
+        check(y, {"x": normal(*shape)})
+
+
+@pytest.mark.parametrize("is_blocked", [False, True])
+def test_nan_wins_in_every_window_that_holds_it(is_blocked: bool) -> None:
+    shape = (1, LANES, 9, 18)
+    x = tensor("x", shape, FLOAT32)
+    y = pooled("max", blocked(x) if is_blocked else x, windows(x, 3, 2))
+    data = normal(*shape)
+    data[0, 3, ::4, 5] = np.nan
+    data[0, 4, 2, :] = -np.nan
+    found = check(blocked(y) if is_blocked else y, {"x": data})
+    assert np.isnan(found).any()
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_narrow_floats_are_summed_in_float32(name: str) -> None:
+    dtype = DType.of(name)
+    x = tensor("x", (1, 3, 9, 21), dtype)
+    wide = pooled("sum", x, windows(x, 3))
+    y = compute(wide.shape, lambda *i: cast(wide[i], dtype))
+    assert schedule(y) == "window"
+    check(y, {"x": normal(1, 3, 9, 21).astype(dtype.numpy)})
+
+
+@pytest.mark.parametrize("is_blocked", [False, True])
+@pytest.mark.parametrize("taps", [3, pytest.param(7, marks=pytest.mark.slow)])
+def test_one_kernel_serves_images_of_every_extent(taps: int, is_blocked: bool) -> None:
+    n, h, w = (symbol(name, least=1) for name in "nhw")
+    channels = LANES if is_blocked else 2
+    x = tensor("x", (n, channels, h, w), FLOAT32)
+    given = blocked(x) if is_blocked else x
+    results = [depthwise(given, taps), mean(given, windows(x, taps, 2))]
+    for result in results:
+        y = blocked(result) if is_blocked else result
+        assert schedule(y) == "window"
+        for batch, height, width in ((1, 1, 1), (2, 5, 33), (1, 20, 3), (1, 29, 31)):
+            feeds = {"x": normal(batch, channels, height, width)}
+            check(y, feeds, {"n": batch, "h": height, "w": width})
+
+
+def test_work_on_the_result_is_done_in_the_same_visit() -> None:
+    x = tensor("x", (2, 3, 10, 30), FLOAT32)
+    b = constant(normal(3, seed=2), "b")
+    y = depthwise(x, 3)
+
+    def short(*i: DimLike) -> Scalar:
+        return apply("max", y[i] + b[i[1]], 0.0)
+
+    def long(*i: DimLike) -> Scalar:
+        z = y[i] + b[i[1]]
+        return z / (1.0 + scalar.exp(-z))
+
+    for function in (short, long):
+        result = compute(y.shape, function)
+        assert [k.schedule for k in Runner([result]).kernels] == ["window"]
+        check(result, {"x": normal(2, 3, 10, 30)})
+
+
+def test_chunks_never_change_a_bit_of_a_window() -> None:
+    x = tensor("x", (2, 5, 23, 30), FLOAT32)
+    feeds = {"x": normal(2, 5, 23, 30)}
+    for y in (depthwise(x, 5), mean(x, windows(x, 3, 2))):
+        whole = compiled(y, feeds)
+        for chunks in (2, 3, 16):
+            assert compiled(y, feeds, chunks=chunks).tobytes() == whole.tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["x86-64-v3", "x86-64"])
+def test_windows_on_processors_with_fewer_registers(level: str) -> None:
+    target = Target.masked(level)
+    x = tensor("x", (1, 3, 19, 40), FLOAT32)
+    for y in (depthwise(x, 7), depthwise(x, 3, 2), mean(x, windows(x, 3))):
+        options: dict[str, Any] = {"target": target}
+        check(y, {"x": normal(1, 3, 19, 40)}, **options)
+
+
+def test_windows_that_do_not_overlap_are_left_to_maps() -> None:
+    x = tensor("x", (1, 3, 8, 32), FLOAT32)
+    window = Window.of((8, 32), (2, 2), strides=[2, 2])
+    y = pooled("max", x, window)
+    assert schedule(y) == "map"
+    check(y, {"x": normal(1, 3, 8, 32)})
+
+
+def test_integers_are_compared_in_windows_too() -> None:
+    x = tensor("x", (1, 2, 9, 37), DType.of("int8"))
+    window = windows(x, 3)
+
+    def at(n: DimLike, c: DimLike, *o: DimLike) -> Scalar:
+        return reduce("max", window.taps, lambda *k: x.get((n, c, *window.place(o, k)), -128))
+
+    data = np.random.default_rng(0).integers(-128, 128, (1, 2, 9, 37)).astype(np.int8)
+    y = compute(x.shape, at)
+    assert schedule(y) == "window"
+    check(y, {"x": data})
