@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -102,3 +103,21 @@ def test_alone_a_failure_ends_the_run() -> None:
 
     Table(fail_from_the_second_on, [1, 1, 1]).run(1)
     assert seen == [0, 1]
+
+
+def test_who_waits_long_sleeps() -> None:
+    entered = threading.Event()
+
+    def long(record: int, _chunk: int, _chunks: int) -> int:
+        entered.set()
+        time.sleep(0.3 if record == 0 else 0.0)
+        return 0
+
+    table = Table(long, [1, 1])
+    other = threading.Thread(target=table.run, args=(0,))
+    other.start()
+    entered.wait(10)
+    before = time.thread_time()
+    assert table.run(0) == 0
+    assert time.thread_time() - before < 0.1
+    other.join()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import threading
 import time
 import weakref
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fornix.runtime.threads import Pool
+from fornix.runtime.threads import Pool, shared_pool
 
 
 def taking(pieces: int, do: Callable[[int, int], None]) -> Callable[[int], None]:
@@ -111,3 +112,30 @@ def test_workers_end_with_their_pool() -> None:
     for worker in workers:
         worker.join(10)
         assert not worker.is_alive()
+
+
+def test_sessions_with_as_many_threads_share_a_pool_as_long_as_one_lives() -> None:
+    pool = shared_pool(37)
+    assert shared_pool(37) is pool
+    assert shared_pool(38) is not pool
+    gone = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # since 3.12, if threads run
+def test_a_child_of_a_fork_hires_workers_of_its_own() -> None:
+    pool = shared_pool(2)
+    pool.run(lambda _: None)
+    child = os.fork()
+    if child == 0:  # nothing of pytest may run here
+        both = threading.Barrier(2)
+
+        def meet(_: int) -> None:
+            both.wait(10)
+
+        pool.run(meet)
+        os._exit(0 if shared_pool(2) is pool else 1)
+    assert os.waitpid(child, 0)[1] == 0

@@ -3,7 +3,8 @@
 A program is a table of records, one per kernel; whoever takes part walks it from the first to the
 last. Pieces of a kernel are handed out by an atomic counter; a kernel follows when all pieces of
 the one before are done. A thread that comes late finds nothing left of what is over, so nobody ever
-waits for one that has not begun. Waiting spins for a while, then leaves the processor to others.
+waits for one that has not begun. Waiting spins for a while, then leaves the processor to others,
+then sleeps from look to look.
 """
 
 from __future__ import annotations
@@ -24,11 +25,16 @@ TAKEN, DONE = 8, 9
 """What stands in which word."""
 SPINS = 1000
 """Turns of waiting before the processor is left to others: about 40 µs."""
+YIELDS = 2000
+"""Times that it is left to them before the thread sleeps: about a millisecond."""
+NAP_MICROSECONDS = 50
+"""How long it sleeps before it looks again."""
 CODE_BITS = 32
 """The status holds the code of the kernel that failed below, and the number of its record above."""
 
 _TEXT = """
-define i64 @kernel(ptr %records, i64 %count, ptr %scratch, i64 %alone, ptr %status, ptr %yield) {
+define i64 @kernel(ptr %records, i64 %count, ptr %scratch, i64 %alone, ptr %status, ptr %yield,
+                   ptr %sleep, i32 %nap) {
 entry:
   %empty = icmp eq i64 %count, 0
   br i1 %empty, label %end, label %record
@@ -83,6 +89,12 @@ pause:
   %long = icmp sgt i64 %spin, @SPINS@
   br i1 %long, label %leave, label %again
 leave:
+  %longer = icmp sgt i64 %spin, @PATIENCE@
+  br i1 %longer, label %rest, label %others
+rest:
+  call void %sleep(i32 %nap)
+  br label %again
+others:
   %ignored = call i32 %yield()
   br label %again
 again:
@@ -123,11 +135,12 @@ def driver_code(cache: ObjectCache) -> tuple[int, object]:
 def driver_at(address: int, owner: object) -> Driver:
     """The loop that lies at ``address``; ``owner`` keeps it there."""
     words = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, *words, ctypes.c_void_p)(address)
-    leave = _yield_address()
+    waiting = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *words, *waiting)(address)
+    leave, sleep, nap = _waiting()
 
     def run(records: int, count: int, scratch: int, alone: int, status: int) -> int:
-        result: int = function(records, count, scratch, alone, status, leave)
+        result: int = function(records, count, scratch, alone, status, leave, sleep, nap)
         return result
 
     run.code = owner  # type: ignore[attr-defined] # keeps it in memory
@@ -140,13 +153,19 @@ def _text(*, is_x86: bool) -> str:
         pause = "call void @llvm.x86.sse2.pause()"
         declare = "declare void @llvm.x86.sse2.pause()"
     filled = _TEXT.replace("@WORDS@", str(RECORD_WORDS)).replace("@SPINS@", str(SPINS))
+    filled = filled.replace("@PATIENCE@", str(SPINS + YIELDS))
     return filled.replace("@PAUSE@", pause).replace("@DECLARE@", declare)
 
 
-def _yield_address() -> int:
-    """The system's function that leaves the processor to other threads."""
+def _waiting() -> tuple[int, int, int]:
+    """The system's functions that leave the processor to others and that sleep, and how long."""
     if sys.platform == "win32":
-        function = ctypes.windll.kernel32.SwitchToThread
+        leave, sleep, nap = ctypes.windll.kernel32.SwitchToThread, ctypes.windll.kernel32.Sleep, 1
     else:
-        function = ctypes.CDLL(None).sched_yield
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
+        system = ctypes.CDLL(None)
+        leave, sleep, nap = system.sched_yield, system.usleep, NAP_MICROSECONDS
+    return _address(leave), _address(sleep), nap
+
+
+def _address(function: object) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from fornix.runtime.providers import (
     Run,
     Step,
 )
-from fornix.runtime.threads import Pool
+from fornix.runtime.threads import shared_pool
 
 if TYPE_CHECKING:
     from fornix.runtime.quick import QuickCall
@@ -149,7 +149,7 @@ class Programs:
         shelf: Shelf | None = None,
     ) -> None:
         self._model, self.providers, self.options = model, tuple(providers), options
-        self.pool = Pool(options.threads)
+        self.pool = shared_pool(options.threads)
         self.shelf = shelf
         self._special: dict[tuple[tuple[str, int], ...], Program] = {}
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()

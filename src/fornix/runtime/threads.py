@@ -2,7 +2,7 @@
 
 Decides who works, never what: jobs are cut into pieces that do not depend on the number of threads,
 so neither do results. The caller works like everybody else and waits for nobody who has not begun.
-Idle workers sleep. While the pool serves one caller, others do their jobs alone.
+Idle workers sleep. Sessions share a pool; while it serves one caller, others do their jobs alone.
 """
 
 from __future__ import annotations
@@ -108,9 +108,22 @@ class Pool:
 
 
 _POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
+_SHARED: weakref.WeakValueDictionary[int, Pool] = weakref.WeakValueDictionary()
+_SHARING = threading.Lock()
+
+
+def shared_pool(threads: int) -> Pool:
+    """The pool of this process that has so many threads; it ends with the last who holds it."""
+    with _SHARING:
+        pool = _SHARED.get(threads)
+        if pool is None:
+            pool = _SHARED[threads] = Pool(threads)
+        return pool
 
 
 def _forget_all() -> None:
+    global _SHARING  # noqa: PLW0603 - a lock that another thread held is held for ever
+    _SHARING = threading.Lock()
     for pool in list(_POOLS):
         pool.forget()
 
