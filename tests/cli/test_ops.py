@@ -6,14 +6,18 @@ import onnx
 import pytest
 
 from fornix import ops
+from fornix.cli import examples
 from fornix.cli.history import changelog, differences, signature_text, types_text
+from fornix.errors import NotSupported
 from fornix.ops.op import Operator, op
 from fornix.ops.signature import parse_signature
 from fornix.ops.types import BF16, F8, F32, FLOAT, INT, SEQ, SINT, TENSOR, types
 from tests.cli.command import call
 
 SUMMARY = {"domain", "name", "family", "newest", "summary", "support"}
-PAGE = SUMMARY | {"deprecated", "signature", "types", "types_in_short", "description", "history"}
+PAGE = SUMMARY | {
+    "deprecated", "signature", "types", "types_in_short", "description", "example", "history",
+}  # fmt: skip
 COLUMNS = {"schema", "infer", "kernel", "lower", "grad", "adapt", "doc"}
 
 
@@ -160,3 +164,24 @@ def test_short_sets_name_every_group_once() -> None:
     words = types_text(TENSOR).split()
     assert len(words) == len(set(words))
     assert {"complex", "string", "bool"} <= set(words)
+
+
+def test_the_page_has_an_example_that_was_run() -> None:
+    page = call("ops", "TopK").out
+    assert "Values, Indices = TopK (X, K)" in page
+    assert "X = [[3, 1, 4, 1, 5]]" in page
+    assert "Values = [[5, 4, 3]]" in page
+    (told,) = call("ops", "TopK", "--json").json["operators"]
+    assert set(told["example"]) == {"model", "inputs", "outputs"}
+    assert told["example"]["outputs"].splitlines()[1] == "Indices = [[4, 2, 0]]"
+    assert "output: float32[2, 3]" in call("ops", "RandomNormal").out
+
+
+def test_an_example_that_lacks_something_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise NotSupported("Pillow is required")
+
+    monkeypatch.setattr("fornix.cli.examples.ReferenceEvaluator.run", fails)
+    assert "Pillow is required" in call("ops", "Neg").out
+    monkeypatch.setattr(examples, "examples", dict)
+    assert call("ops", "Neg", "--json").json["operators"][0]["example"]["model"] == ""

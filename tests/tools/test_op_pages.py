@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix.cli import examples
+from fornix.cli.examples import Example, plain, read_examples
 from fornix.cli.feeds import from_json
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
@@ -14,12 +16,12 @@ from fornix.ops.matrix import families
 from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession
 from tools import op_pages
-from tools.op_pages import Example, escaped, plain, read_examples
+from tools.op_pages import escaped
 
 OPERATORS = {op.name: op for operators in families().values() for op in operators}
-EXAMPLES = read_examples(op_pages.EXAMPLES.read_text(encoding="utf-8"))
+EXAMPLES = examples.examples()
 DETERMINISTIC = [name for name, example in EXAMPLES.items() if not example.is_random]
-TOLERANCE = 10.0 ** (1 - op_pages.DIGITS)
+TOLERANCE = 10.0 ** (1 - examples.DIGITS)
 MAX_BYTES = 1_500_000
 """Of all pages: the repository stays small."""
 
@@ -80,7 +82,7 @@ def test_the_example_gives_the_same_compiled(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in DETERMINISTIC if not EXAMPLES[name].known])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the standard's evaluator
 def test_the_results_are_those_of_the_oracle(name: str) -> None:
-    model = op_pages.model_of(OPERATORS[name], EXAMPLES[name])
+    model = examples.model_of(OPERATORS[name], EXAMPLES[name])
     text = op_pages.results_text(model, EXAMPLES[name])
     again = [json.loads(line.split(" = ", 1)[1]) for line in text.splitlines()]
     assert_alike(again, list(shown(name)[2].values()))
@@ -89,9 +91,9 @@ def test_the_results_are_those_of_the_oracle(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, x in EXAMPLES.items() if x.is_random])
 def test_random_examples_give_the_types_that_the_page_says(name: str) -> None:
     example = EXAMPLES[name]
-    model = op_pages.model_of(OPERATORS[name], example)
+    model = examples.model_of(OPERATORS[name], example)
     (line,) = op_pages.stored_blocks(name)[-1].splitlines()
-    (value,) = ReferenceEvaluator(model).run(None, op_pages.feeds_of(model, example))
+    (value,) = ReferenceEvaluator(model).run(None, examples.feeds_of(model, example))
     dtype, shape = value.dtype.name, ", ".join(map(str, value.shape))
     assert line == f"output: {dtype}[{shape}]"
 

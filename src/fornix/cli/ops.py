@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from fornix.cli.console import Page
     from fornix.ops.op import Operator
 
 
@@ -24,11 +26,16 @@ def ops_command(name: str | None, *, domain: str | None, as_matrix: bool, as_jso
     documentation.
     """
     from fornix.cli.console import echo_json
+    from fornix.cli.examples import told
 
     chosen = select(name, domain)
     if as_json:
         pages = [page_of(family, operator) for family, operator in chosen]
-        if name is None:
+        if name is not None:
+            pages = [
+                page | {"example": told(x)} for page, (_, x) in zip(pages, chosen, strict=True)
+            ]
+        else:
             keys = ("domain", "name", "family", "newest", "summary", "support")
             pages = [{key: page[key] for key in keys} for page in pages]
         echo_json({"operators": pages})
@@ -38,7 +45,7 @@ def ops_command(name: str | None, *, domain: str | None, as_matrix: bool, as_jso
         show_list(chosen)
     else:
         for family, operator in chosen:
-            show_page(page_of(family, operator))
+            show_page(page_of(family, operator) | {"example": told(operator)})
 
 
 def select(name: str | None, domain: str | None) -> list[tuple[str, Operator]]:
@@ -111,6 +118,7 @@ def show_page(told: dict[str, Any]) -> None:
     page.print(styled(f"  {head}\n   {arrow}{outputs}"))
     for name, types in told["types_in_short"].items():
         page.print(styled(f"  {name}", "cyan") + styled(f": {types}"))
+    show_example(told["example"], page)
     page.print(styled("\nhistory", "bold"))
     rows: list[list[Any]] = [
         [styled(f"  {change['version']}", "cyan"), "; ".join(change["changes"])]
@@ -120,6 +128,24 @@ def show_page(told: dict[str, Any]) -> None:
     page.print(styled("\nsupport", "bold"))
     rows = [[f"  {column}", mark(text)] for column, text in told["support"].items()]
     page.tell(table(heading, rows))
+
+
+def show_example(example: Mapping[str, str], page: Page) -> None:
+    """Print a model, what goes in, what comes out."""
+    from fornix.cli.console import styled
+
+    page.print(styled("\nexample", "bold"))
+    page.print(styled(indented(example["model"])))
+    if example["inputs"]:
+        page.print(styled("  on", "dim"))
+        page.print(styled(indented(example["inputs"]), "cyan"))
+    page.print(styled("  gives", "dim"))
+    page.print(styled(indented(example["outputs"]), "green"))
+
+
+def indented(text: str) -> str:
+    """``text`` two columns to the right."""
+    return "\n".join(f"  {line}" for line in text.splitlines())
 
 
 def mark(text: str) -> Any:
