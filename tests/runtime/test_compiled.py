@@ -316,3 +316,14 @@ def test_constants_that_stay_in_the_model_are_read() -> None:
     model = parser.parse_model(HEAD + text)
     session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
     assert session.run(None, {"x": np.ones(4, np.float32)})[0].tolist() == [2, 3, 4, 5]
+
+
+def test_weights_are_read_by_products_over_extents_that_are_not_known(
+    rng: np.random.Generator,
+) -> None:
+    text = """f (float[N, M] x) => (float[N, 2] y) <float[3, 2] w = {1, 2, 3, 4, 5, 6}> {
+        y = MatMul (x, w)
+    }"""
+    x = rng.normal(size=(4, 3)).astype(np.float32)
+    (found,) = compiled(text).run(None, {"x": x})
+    np.testing.assert_allclose(found, x @ np.arange(1, 7).reshape(3, 2), rtol=1e-5)

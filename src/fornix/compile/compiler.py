@@ -90,9 +90,9 @@ def link_all(
 
 
 def _is_constant(w: Emitted) -> bool:
-    """Whether ``w`` reads stored data only."""
+    """Whether ``w`` gives the same in every run: it reads stored data only, and no extent."""
     inputs = [b for b in w.arguments if b not in w.outputs]
-    return bool(inputs) and all(isinstance(b.source, Constant) for b in inputs)
+    return bool(inputs) and not w.symbols and all(isinstance(b.source, Constant) for b in inputs)
 
 
 def computations(outputs: Sequence[Tensor]) -> list[Computation]:
