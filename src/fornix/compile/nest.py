@@ -125,15 +125,14 @@ class Gates:
     """Sums of products with one left factor, for some rows and columns at once; then `puts`.
 
     Each of `results` is ``Σ left · right``; left is the same for all columns, right for all rows
-    and may be read at all columns, of which `width` exist. `rows` are the first row and the end: if
-    they are numbers, blocks of two `heights` make them up; else the greatest height that fits is
-    that of all blocks, and the last one repeats some rows of the one before.
+    and may be read at all columns, of which `width` exist. `rows` are the first row and the end, of
+    which up to `height` are done together.
     """
 
     results: tuple[Reduce, ...]
     row: Variable | None
     rows: tuple[DimLike, DimLike]
-    heights: tuple[int, ...]
+    height: int
     column: Variable
     width: DimLike
     units: int

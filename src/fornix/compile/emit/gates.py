@@ -16,7 +16,7 @@ from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Gates
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, ceildiv
 from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import Variable, substitute_scalar
 
@@ -31,49 +31,47 @@ Sums = list[list[str]]
 
 
 def gates(em: Emitter, g: Gates) -> None:
-    """The rows of ``g``, by the greatest height that they fill."""
+    """The rows of ``g`` in blocks as even as can be: of two heights that differ by one."""
     if g.row is None:
         _block(em, g, None, 1)
         return
     first, end = g.rows
-    if isinstance(end, int) and isinstance(first, int):
-        height = next(h for h in g.heights if h <= end - first)
-        _blocks(em, g, (em.dim(first), em.dim(end)), height)
+    blocks = ceildiv(end - first, g.height)
+    high = ceildiv(end - first, blocks)
+    middle = first + (end - first - blocks * (high - 1)) * high
+    if isinstance(high, int):
+        _blocks(em, g, (em.dim(first), em.dim(middle)), high)
+        if high > 1:
+            _blocks(em, g, (em.dim(middle), em.dim(end)), high - 1)
         return
-    low, high, count = em.dim(first), em.dim(end), em.dim(end - first)
-    above: int | None = None
-    for height in g.heights:
-        _blocks(em, g, (low, _if_fits(em, (low, high), count, (height, above))), height)
-        above = height
+    for height in range(g.height, 0, -1):
+        begin = _where(em, high, height, (first, middle))
+        stop = _where(em, high, height, (middle, _where(em, high, height + 1, (end, middle))))
+        _blocks(em, g, (begin, stop), height)
 
 
-def _if_fits(
-    em: Emitter, bounds: tuple[Value, Value], count: Value, heights: tuple[int, int | None]
+def _where(
+    em: Emitter, height: DimLike, is_: int, choices: tuple[DimLike | Value, DimLike | Value]
 ) -> Value:
-    """The end if ``count`` lies between the heights, else the begin: no turn."""
-    low, high = bounds
-    height, above = heights
-    depth = max(low.depth, high.depth, count.depth)
-    fits = em.put(depth, f"icmp sge i64 {count.text}, {height}")
-    if above is not None:
-        less = em.put(depth, f"icmp slt i64 {count.text}, {above}")
-        fits = em.put(depth, f"and i1 {fits}, {less}")
-    text = em.put(depth, f"select i1 {fits}, i64 {high.text}, i64 {low.text}")
+    """The first choice where ``height`` is that number, else the second."""
+    given = em.dim(height)
+    a, b = (x if isinstance(x, Value) else em.dim(x) for x in choices)
+    depth = max(given.depth, a.depth, b.depth)
+    same = em.put(depth, f"icmp eq i64 {given.text}, {is_}")
+    text = em.put(depth, f"select i1 {same}, i64 {a.text}, i64 {b.text}")
     return Value(text, False, depth)
 
 
 def _blocks(em: Emitter, g: Gates, bounds: tuple[Value, Value], height: int) -> None:
-    """Blocks of ``height`` rows; the last one begins earlier if it would reach beyond the end."""
+    """The rows in ``bounds``, ``height`` at a time."""
     low, high = bounds
+    if low.text == high.text:
+        return
     extent = 1 if g.row is None else g.row.extent
-    block = Variable("m", extent - (height - 1))
+    block = Variable("m", extent - (height - 1))  # with the bounds that proofs may use
 
     def turn(i: str, _: list[str]) -> Sequence[str]:
-        text = i
-        if height > 1:
-            least = em.put(em.top, f"sub i64 {high.text}, {height}")
-            text = em.call(em.top, "i64", "llvm.smin.i64", ("i64", i), ("i64", least))
-        em.places[block] = Value(text, False, em.top)
+        em.places[block] = Value(i, False, em.top)
         _block(em, g, block, height)
         return []
 

@@ -303,7 +303,7 @@ def _nest(scan: Scan, plans: Sequence[Plan], axes: Axes, target: Target, lanes: 
             first, end = block.dim * ROWS, minimum(block.dim * ROWS + ROWS, end)
             chunks.append(block)
     steps: Block = tuple(
-        Loop(plan.panel, (_gates(plan, axes, (first, end), target),)) for plan in plans
+        Loop(plan.panel, (_gates(plan, axes, (first, end), target),), scan.time) for plan in plans
     )
     parallel: DimLike = 1
     for axis in chunks:
@@ -312,33 +312,18 @@ def _nest(scan: Scan, plans: Sequence[Plan], axes: Axes, target: Target, lanes: 
 
 
 def _gates(plan: Plan, axes: Axes, rows: tuple[DimLike, DimLike], target: Target) -> Gates:
-    width = plan.column.extent
+    width, vectors = plan.column.extent, len(plan.sums) * plan.units
+    # A register is left for the left factor, and one for each vector of weights.
     return Gates(
         results=plan.sums,
         row=axes.row,
         rows=rows,
-        heights=_heights(len(plan.sums) * plan.units, rows, target),
+        height=max(1, (target.vector_registers - vectors - 1) // vectors),
         column=plan.column,
         width=minimum(width, plan.columns - plan.panel.dim * width),
         units=plan.units,
         puts=tuple(Put(s.buffer, s.address, s.value) for s in plan.stores),
     )
-
-
-def _heights(vectors: int, rows: tuple[DimLike, DimLike], target: Target) -> tuple[int, ...]:
-    """Heights of blocks of rows, each about half of the one before, the last one 1.
-
-    The highest leaves a register for the left factor and one for each vector of weights.
-    """
-    height = max(1, (target.vector_registers - vectors - 1) // vectors)
-    first, end = rows
-    if isinstance(first, int) and isinstance(end, int) and end > height:
-        blocks = -(-end // height)
-        height = -(-end // blocks)
-    heights = [height]
-    while heights[-1] > 1:
-        heights.append(heights[-1] // 2)
-    return tuple(heights)
 
 
 __all__ = ["Steps", "gate_steps"]
