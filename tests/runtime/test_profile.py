@@ -6,10 +6,11 @@ from onnx import parser
 
 from fornix.compile import peak
 from fornix.compile.program import memo
-from fornix.errors import InvalidArgument, NotSupported
+from fornix.errors import Fail, InvalidArgument, NotSupported
 from fornix.runtime import InferenceSession, SessionOptions, providers
 from fornix.runtime.profile import NUMPY, Profile
 from fornix.runtime.threads import Pool
+from tests.runtime.test_providers import CHAIN, Adder, X
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
 ISLAND = """f (float[N, 64] x, float[64, 700] w) => (float[N, 700] y, int64[2, K] z) {
@@ -61,6 +62,26 @@ def test_a_run_that_kernels_have_to_do_is_profiled_node_by_node() -> None:
     assert [entry.kind for entry in empty.entries] == [NUMPY]
     with pytest.raises(InvalidArgument, match="'x'"):
         profiled(GATHER, 1, x=np.ones(3, np.float32), i=np.array([0]))
+
+
+def test_data_that_do_not_fit_raise_and_leave_no_trace() -> None:
+    options = SessionOptions(intra_op_num_threads=1)
+    session = InferenceSession(parser.parse_model(HEAD + GATHER), options)
+    x = np.arange(4, dtype=np.float32)
+    with pytest.raises(Fail, match=r"node 'g' .*4"):
+        session.profile({"x": x, "i": np.array([4, 2])})
+    found = session.profile({"x": x, "i": np.array([3, 2])}, repeats=1)
+    assert [entry.is_numpy for entry in found.entries] == [False]
+
+
+def test_steps_of_other_providers_have_entries() -> None:
+    session = InferenceSession(
+        parser.parse_model(CHAIN), providers=[Adder(), "CPUExecutionProvider"]
+    )
+    found = session.profile({"x": X, "z": X}, repeats=1)
+    kinds = [(entry.name, entry.kind) for entry in found.entries]
+    assert ("Add", "Addition") in kinds
+    assert len(kinds) == 4
 
 
 def test_sessions_on_numpy_kernels_have_profiles_too() -> None:

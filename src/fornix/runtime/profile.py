@@ -171,6 +171,7 @@ class _Watch:
         scratch, status = frame.scratch.ctypes.data, frame.status.ctypes.data
         alone = step.is_alone(bound)
         frame.records[:, TAKEN : DONE + 1] = 0
+        frame.status[0] = 0
         ends: list[float] = []
 
         def work(index: int) -> None:
@@ -203,13 +204,13 @@ def _of_step(step: Step, values: Mapping[Value, Any]) -> Entry:
     )
     placements = list(step.placements())
     return Entry(
-        name="+".join(place.op_type for place in placements),
-        kind=NUMPY if nodes else placements[0].provider or type(step).__name__,
+        name="+".join(place.op_type for place in placements) or type(step).__name__,
+        kind=NUMPY if nodes else type(step).__name__,
         nodes=nodes,
         types=types,
         operations=None,
         bytes=sum(x.nbytes for x in arrays),
-        reason=placements[0].reason if placements else "",
+        reason=next((place.reason for place in placements), ""),
     )
 
 
