@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-from onnx import parser
+from onnx import helper, parser
 
 from fornix.compile.identity import processor
 from fornix.compile.image import is_mappable
@@ -162,3 +162,33 @@ def test_options_and_providers_tell_programs_apart(path: Path) -> None:
 def test_without_a_cache_nothing_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORNIX_CACHE", "0")
     assert not is_recalled(InferenceSession(path))
+
+
+def test_large_tables_are_kept_with_the_program(cache: Path, tmp_path: Path) -> None:
+    trees = 6000  # more than notes of single units hold
+    node = helper.make_node(
+        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1,
+        nodes_treeids=[tree for tree in range(trees) for _ in range(3)],
+        nodes_nodeids=[0, 1, 2] * trees, nodes_featureids=[0] * 3 * trees,
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * trees,
+        nodes_values=[v for tree in range(trees) for v in (tree + 0.5, 0.0, 0.0)],
+        nodes_truenodeids=[1, 0, 0] * trees, nodes_falsenodeids=[2, 0, 0] * trees,
+        target_treeids=[tree for tree in range(trees) for _ in range(2)],
+        target_nodeids=[1, 2] * trees, target_ids=[0] * 2 * trees,
+        target_weights=[0.0, 1.0] * trees,
+    )  # fmt: skip
+    x, y = (helper.make_tensor_value_info(name, 1, [3, 1]) for name in "xy")
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    graph = helper.make_graph([node], "trees", [x], [y])
+    target = tmp_path / "trees.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=9), target)
+    code = "import sys, fornix; print(fornix.InferenceSession(sys.argv[1]).placement()[0].kernels)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(target)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("('TreeEnsembleRegressor")
+    assert len(list(cache.glob("*.plan"))) == 1
+    session = InferenceSession(target)
+    assert is_recalled(session)
+    (found,) = session.run(None, {"x": np.array([[0], [70], [1e9]], np.float32)})
+    np.testing.assert_array_equal(found, [[0], [70], [trees]])

@@ -7,7 +7,7 @@ finds them as they were. Where notes lie, and when one is trusted, is left to `m
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,10 +40,23 @@ class UnitCode:
     """Buffers that its kernels fill for each other."""
 
 
-def note_of(code: UnitCode) -> dict[str, Any] | None:
-    """``code`` as JSON knows it; None if it holds large tables."""
+def inline(table: Array) -> str:
+    """The contents of ``table`` as text."""
+    return base64.b64encode(np.ascontiguousarray(table).tobytes()).decode()
+
+
+def from_inline(text: str, dtype: DType) -> Array:
+    """The table that `inline` wrote, flat."""
+    return np.frombuffer(base64.b64decode(text), dtype.numpy)
+
+
+def note_of(code: UnitCode, store: Callable[[Array], object] = inline) -> dict[str, Any] | None:
+    """``code`` as JSON knows it; None if it holds large tables that would be written inline.
+
+    ``store`` says what stands for a table.
+    """
     tables = list(code.tables.items())
-    if sum(table.nbytes for _, table in tables) > MAX_TABLE_BYTES:
+    if store is inline and sum(table.nbytes for _, table in tables) > MAX_TABLE_BYTES:
         return None
     roles: dict[Buffer, list[object]] = {
         **{b: ["in", index, *_shape(b)] for b, index in code.inputs.items()},
@@ -54,7 +67,7 @@ def note_of(code: UnitCode) -> dict[str, Any] | None:
     order = {buffer: number for number, buffer in enumerate(roles)}
     return {
         "buffers": list(roles.values()),
-        "tables": [base64.b64encode(np.ascontiguousarray(t).tobytes()).decode() for _, t in tables],
+        "tables": [store(table) for _, table in tables],
         "kernels": [_kernel_note(kernel, order) for kernel in code.kernels],
     }
 
@@ -86,10 +99,15 @@ def _kernel_note(kernel: CompiledKernel, order: Mapping[Buffer, int]) -> dict[st
     }
 
 
-def code_of(note: Mapping[str, Any], loaded: Mapping[str, tuple[int, object]]) -> UnitCode:
+def code_of(
+    note: Mapping[str, Any],
+    loaded: Mapping[str, tuple[int, object]],
+    fetch: Callable[[Any, DType], Array] = from_inline,
+) -> UnitCode:
     """The code that ``note`` describes.
 
-    ``loaded`` has the address of each object, and what keeps it in memory.
+    ``loaded`` has the address of each object, and what keeps it in memory; ``fetch`` finds what a
+    table was stored as.
     """
     buffers: list[Buffer] = []
     roles: dict[str, dict[Buffer, int]] = {"in": {}, "out": {}, "table": {}, "temporary": {}}
@@ -98,8 +116,7 @@ def code_of(note: Mapping[str, Any], loaded: Mapping[str, tuple[int, object]]) -
         buffers.append(buffer)
         roles[role][buffer] = index
     tables = {
-        buffer: np.frombuffer(base64.b64decode(note["tables"][k]), buffer.dtype.numpy)
-        for buffer, k in roles["table"].items()
+        buffer: fetch(note["tables"][k], buffer.dtype) for buffer, k in roles["table"].items()
     }
     kernels = tuple(_kernel(kernel, buffers, loaded) for kernel in note["kernels"])
     return UnitCode(kernels, roles["in"], roles["out"], tables, tuple(roles["temporary"]))

@@ -91,11 +91,14 @@ class KeptProgram:
     def units(self) -> list[NativeUnit]:
         """Units without nodes."""
         loaded = {name: (address, self.code) for name, address in self.code.addresses.items()}
-        codes = [code_of(note, loaded) for note in self.head["codes"]]
+        codes = [code_of(note, loaded, self._table) for note in self.head["codes"]]
         return [
             NativeUnit(CompiledUnit((), self._picked(read), self._picked(made)), codes[which])
             for which, read, made in self.head["units"]
         ]
+
+    def _table(self, number: int, _: DType) -> Array:
+        return self.array(number)
 
     @cached_property
     def data(self) -> StoredData:
@@ -142,12 +145,14 @@ class _Description:
 
     def file(self) -> memoryview | None:
         """The content of the file; None if something in it cannot be kept."""
-        data, codes = self.step.data, [note_of(code) for code in self._codes()]
-        stored = sum(a.nbytes for a in (*data.tables.values(), *data.prepared.values()))
-        image = None if stored > MAX_DATA_BYTES or None in codes else self._image()
+        data = self.step.data
+        tables = [table for code in self._codes() for table in code.tables.values()]
+        arrays = (*data.tables.values(), *data.prepared.values(), *tables)
+        image = None if sum(a.nbytes for a in arrays) > MAX_DATA_BYTES else self._image()
         if image is None or not all(map(_is_plain, self.model.graph.inputs)):
             return None
-        head = {**self._session(), **self._steps(), "codes": codes, "entries": image.entries}
+        head = {**self._session(), **self._steps(), "entries": image.entries}
+        head["codes"] = [note_of(code, self._add) for code in self._codes()]
         head["image"] = self._add(np.frombuffer(image.content, np.uint8))
         head["fixups"] = self._add(image.fixups)
         head["values"] = [_note(value) for value in self.numbers]
