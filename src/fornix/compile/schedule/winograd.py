@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fornix.compile.axes import rewritten
 from fornix.compile.convolution import Convolution
 from fornix.compile.cost import accesses, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
@@ -47,9 +48,9 @@ from fornix.ir.loops import (
 from fornix.ir.loops.scalar import select
 
 UNITS = 2
-"""Vectors of filters in a panel: with as many rows as `HEIGHTS` says, 24 accumulators."""
-HEIGHTS = {32: 12, 16: 6}
-"""Rows of a tile of the products at most, by the number of vector registers."""
+"""Vectors of filters in a panel, unless there are no more than one."""
+SUMS = {32: 24, 16: 12}
+"""Vectors of a tile of the products at most, by the number of vector registers."""
 ROW_BLOCK = 16
 """Tiles of rows in a chunk of the products."""
 ALIASING = 256
@@ -118,7 +119,8 @@ class _Stages:
 
     def __init__(self, conv: Convolution, algorithm: Winograd, target: Target, lanes: int) -> None:
         self.conv, self.algorithm, self.lanes = conv, algorithm, lanes
-        width = UNITS * lanes
+        self.units = min(UNITS, known(ceildiv(conv.filter.extent, lanes)) or UNITS)
+        width = self.units * lanes
         (self.channel,) = conv.channels
         counts = [ceildiv(s.out.extent, algorithm.out) for s in conv.spatial]
         self.tile_axes = tuple(Variable(f"t{k}", n) for k, n in enumerate(counts))
@@ -126,14 +128,14 @@ class _Stages:
         self.position = Variable("e", algorithm.positions)
         self.block = Variable("b", ceildiv(self.channel.extent, lanes))
         self.panel = Variable("p", ceildiv(conv.filter.extent, width))
-        self.unit, self.lane = Variable("u", UNITS), Variable("l", lanes)
+        self.unit, self.lane = Variable("u", self.units), Variable("l", lanes)
         self.at_channel = self.block.dim * lanes + self.lane.dim
-        self.at_filter = (self.panel.dim * UNITS + self.unit.dim) * lanes + self.lane.dim
+        self.at_filter = (self.panel.dim * self.units + self.unit.dim) * lanes + self.lane.dim
         self.tiles, self.tile = _combined(self.outer)
         self.first_column: DimLike = self.panel.dim * width
         rows, columns = self.tiles, self.panel.extent * width
         count, _ = _combined(self.tile_axes)
-        most = HEIGHTS[32 if target.vector_registers >= 32 else 16]
+        most = SUMS[32 if target.vector_registers >= 32 else 16] // self.units
         self.size = self._block_size(count, most)
         if self.size is not None:
             self.number = Variable("i", self.size)
@@ -149,7 +151,7 @@ class _Stages:
 
     def _block_size(self, tiles: DimLike, most: int) -> int | None:
         """Tiles of a block for which one kernel does all stages; None if each has its own."""
-        depth, width = self.block.extent * self.lanes, UNITS * self.lanes
+        depth, width = self.block.extent * self.lanes, self.units * self.lanes
         of_column = 4 * self.algorithm.positions
         columns = self.panel.extent * width
         staged = known(of_column * tiles * (depth + columns))
@@ -287,7 +289,7 @@ class _Stages:
 
     def _products(self, first: DimLike, end: DimLike) -> _Part:
         """For one position and panel: tiles by channels times channels by filters."""
-        column = Variable("j", UNITS * self.lanes)
+        column = Variable("j", self.units * self.lanes)
         where, k, row = self.position.dim, self.channel, self.row
         left = load(self.images, self.images.address((where, row.dim, k.dim)))
         right = load(self.filters, self.filters.address((where, self.panel.dim, k.dim, column.dim)))
@@ -301,7 +303,7 @@ class _Stages:
             height=self.height,
             column=column,
             width=column.extent,
-            units=UNITS,
+            units=self.units,
             is_padded=True,
             put=put,
         )
@@ -353,7 +355,7 @@ class _Stages:
         """``store`` reading sums from memory, and the store that puts them there in vectors."""
         conv, lanes = self.conv, self.lanes
         outs = [s.out for s in conv.spatial]
-        blocks = self.panel.extent * UNITS
+        blocks = self.panel.extent * self.units
         extents = [*(a.extent for a in conv.batch), blocks, *(a.extent for a in outs), lanes]
         sums = _buffer("sums", extents)
         f = conv.filter.dim
@@ -361,7 +363,7 @@ class _Stages:
         address = sums.address(place)
         value = replace(store.value, {hole: load(sums, address)})
         rest = Store(store.buffer, store.axes, store.address, value)
-        return [rest], Store(sums, store.axes, address, hole)
+        return list(_cut(rest, conv.filter, lanes)), Store(sums, store.axes, address, hole)
 
     def _result(self, store: Store, place: tuple[int, int], hole: Scalar, total: Scalar) -> Put:
         """The result at ``place`` of a tile, with ``total`` for its sum, if there is one."""
@@ -375,6 +377,17 @@ class _Stages:
         value = replace(value, {guarded(hole, inside): total})
         address = substitute(store.address, values, {})
         return Put(store.buffer, address, value, guard=None if inside is TRUE else inside)
+
+
+def _cut(store: Store, axis: Variable, size: int) -> Iterator[Store]:
+    """``store`` for whole blocks of ``axis``, then for the rest of it."""
+    extent = known(axis.extent) or 0
+    whole = extent // size * size
+    for low, high in ((0, whole), (whole, extent)):
+        if low < high:
+            part = Variable(axis.name, high - low)
+            axes = [part if a is axis else a for a in store.axes]
+            yield rewritten(store, axes, {axis: part.dim + low})
 
 
 def _combined(axes: Sequence[Variable]) -> tuple[DimLike, DimLike]:
