@@ -157,7 +157,10 @@ def conv1() -> Iterator[Case]:
 
 def conv3() -> Iterator[Case]:
     """Convolutions of more taps, strided, dilated and grouped ones among them."""
-    for channels, extent in ((64, 56), (128, 28), (256, 14), (512, 7), (32, 256), (64, 96)):
+    for channels, extent in (
+        (64, 56), (128, 28), (256, 14), (512, 7), (32, 256), (64, 96), (64, 224), (128, 112),
+        (256, 56), (512, 28), (512, 14),
+    ):  # fmt: skip
         yield convolution(channels, channels, extent, 3)
     yield convolution(64, 64, 56, 3, relu=True)
     yield convolution(3, 64, 224, 3)
@@ -165,7 +168,9 @@ def conv3() -> Iterator[Case]:
     yield convolution(3, 64, 224, 7, stride=2)
     yield convolution(128, 128, 56, 3, stride=2)
     yield convolution(17, 33, 29, 3)
+    yield convolution(24, 40, 56, 3)
     yield convolution(64, 3, 96, 3)
+    yield convolution(64, 9, 96, 3)
     yield convolution(64, 64, 28, 5)
     yield convolution(64, 64, 56, 3, dilation=2)
     yield convolution(128, 128, 56, 3, group=32)
