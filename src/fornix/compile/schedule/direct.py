@@ -37,8 +37,8 @@ FEW = 8
 LOAD_COST = 0.1
 """Of loading a factor, relative to a multiplication by it; see bench/micro conv."""
 MAX_BLOCKS = 7
-OPEN_PIXELS = 7
-"""Pixels at once of a row of unknown length, if it is that long."""
+OPEN_PIXELS, FEW_PIXELS = 14, 4
+"""Pixels at once of a row of unknown length, if it is that long, and if it is shorter."""
 LEAST_USE = 0.5
 """Of the lanes of a block: with less, another schedule is faster."""
 MAX_CHUNKS = 64
@@ -289,13 +289,16 @@ def _turns(axis: Variable, count: int) -> tuple[Variable, Span | None]:
     return turns, Span(axis, 0 if extent == count else start, count)
 
 
-def _open(axis: Variable, extent: DimLike, count: int) -> list[tuple[Variable, Span]]:
-    """The same where the extent is known at run time only: one by one if there are fewer."""
-    is_long = minimum(extent // count, 1)
-    turns = Variable(axis.name, ceildiv(extent, count) * is_long)
-    single = Variable(axis.name, extent * (1 - is_long))
-    start = minimum(turns.dim * count, extent - count)
-    return [(turns, Span(axis, start, count)), (single, Span(axis, single.dim, 1))]
+def _open(axis: Variable, extent: DimLike, most: int) -> list[tuple[Variable, Span]]:
+    """The same where the extent is known at run time only: fewer at once if it is too short."""
+    found: list[tuple[Variable, Span]] = []
+    left: DimLike = 1
+    for count in sorted({1, min(FEW_PIXELS, most), most}, reverse=True):
+        is_long = minimum(extent // count, 1)
+        turns = Variable(axis.name, ceildiv(extent, count) * (is_long - (1 - left)))
+        left = 1 - is_long
+        found.append((turns, Span(axis, minimum(turns.dim * count, extent - count), count)))
+    return found
 
 
 __all__ = ["direct_stages"]
