@@ -215,13 +215,14 @@ def write_trace(profile: Profile, told: Mapping[str, Any], model: str, path: str
 def event(
     name: str, category: str, begin: float, seconds: float, thread: int, arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    """A complete event; times are in microseconds."""
+    """A complete event; times are in microseconds, rounded so that neighbours do not overlap."""
+    start, end = round(begin * 1e6, 3), round((begin + seconds) * 1e6, 3)
     return {
         "ph": "X",
         "name": name,
         "cat": category,
-        "ts": round(begin * 1e6, 3),
-        "dur": round(seconds * 1e6, 3),
+        "ts": start,
+        "dur": round(end - start, 3),
         "pid": 1,
         "tid": thread,
         "args": arguments,

@@ -75,7 +75,7 @@ Relu = (
     .since(6, "Relu (X: T) => (Y: T)")
     .since(13, T=+BF16)
     .since(14, T=+SINT)
-    .elementwise(lambda x: s.maximum(x, 0), "max(x, 0).")
+    .elementwise(lambda x: s.maximum(x, 0), "max(x, 0); NaN stays.")
 )
 
 Relu.body(
@@ -371,7 +371,11 @@ Mish.body(
 
 Gelu = op(
     'Gelu <approximate: string = "none"> (X: T) => (Y: T)', since=20, T=FLOAT | BF16
-).elementwise(_gelu, "x · Φ(x), Φ the normal distribution; ``tanh`` approximates it.")
+).elementwise(
+    _gelu,
+    "x · Φ(x), Φ the normal distribution: ½ · (1 + erf(x / √2)).\n\n"
+    "``tanh`` approximates Φ by ½ · (1 + tanh(√(2/π) · (x + 0.044715 · x³))).",
+)
 
 
 @Gelu.body
@@ -449,7 +453,7 @@ Tanh = (
     op("Tanh <consumed_inputs: ints?> (input: T) => (output: T)", since=1, T=FLOAT)
     .since(6, "Tanh (input: T) => (output: T)")
     .since(13, T=+BF16)
-    .elementwise(s.tanh, "Hyperbolic tangent.")
+    .elementwise(s.tanh, "Hyperbolic tangent: (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).")
 )
 
 Shrink = op(

@@ -80,7 +80,9 @@ def conv(
     """Cross-correlation of ``X`` with the filters ``W``, plus a bias per filter.
 
     x[N, C, *S] · w[M, C/group, *K] + b[M] → y[N, M, *O], O = ⌊(S + pads − reach) / stride⌋ + 1
-    where reach = (K − 1) · dilation + 1. Accumulates float16 and bfloat16 in float32.
+    where reach = (K − 1) · dilation + 1. pads are those before each axis, then those after each;
+    auto_pad SAME_UPPER and SAME_LOWER give O = ⌈S / stride⌉ with the odd one after or before.
+    Accumulates float16 and bfloat16 in float32.
     Raises ShapeError if C ≠ group · w.shape[1] or M is no multiple of group.
     Source: ONNX Conv-22.
     """

@@ -39,7 +39,8 @@ def infer_cumulative(x: Fact, axis: Fact, *, exclusive: int, reverse: int) -> Fa
 def cum_sum(x: Array, axis: Array, *, exclusive: int, reverse: int) -> Array:
     """Running sum along ``axis``: yᵢ = Σ_{j≤i} xⱼ, or j < i if exclusive, from the end if reverse.
 
-    Integers wrap around. Source: ONNX CumSum-14.
+    x[*S] · axis[] → y[*S]; a negative axis counts from the end. Integers wrap around.
+    Source: ONNX CumSum-14.
     """
     return _cumulative(np.cumsum, 0, x, axis, bool(exclusive), bool(reverse))
 
@@ -48,7 +49,8 @@ def cum_sum(x: Array, axis: Array, *, exclusive: int, reverse: int) -> Array:
 def cum_prod(x: Array, axis: Array, *, exclusive: int, reverse: int) -> Array:
     """Running product along ``axis``: yᵢ = ∏_{j≤i} xⱼ; j < i if exclusive, from the end if reverse.
 
-    Integers wrap around. Source: ONNX CumProd-26.
+    x[*S] · axis[] → y[*S]; a negative axis counts from the end. Integers wrap around.
+    Source: ONNX CumProd-26.
     """
     return _cumulative(np.cumprod, 1, x, axis, bool(exclusive), bool(reverse))
 

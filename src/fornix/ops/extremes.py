@@ -59,7 +59,8 @@ def _left(shape: Sequence[DimLike], axis: int, keeps: bool) -> list[DimLike]:
 def arg_max(data: Array, *, axis: int, keepdims: int, select_last_index: int = 0) -> Array:
     """Index of the greatest element along ``axis``, the first or, on request, the last of several.
 
-    NaN counts as greatest. Raises ShapeError if the axis is empty. Source: ONNX ArgMax-13.
+    data[*A, N, *B] → reduced[*A, 1, *B], or [*A, *B] with keepdims=0. NaN counts as greatest.
+    Raises ShapeError if the axis is empty. Source: ONNX ArgMax-13.
     """
     return _arg(np.argmax, data, axis, bool(keepdims), bool(select_last_index))
 
@@ -68,7 +69,8 @@ def arg_max(data: Array, *, axis: int, keepdims: int, select_last_index: int = 0
 def arg_min(data: Array, *, axis: int, keepdims: int, select_last_index: int = 0) -> Array:
     """Index of the least element along ``axis``, the first or, on request, the last of several.
 
-    NaN counts as least. Raises ShapeError if the axis is empty. Source: ONNX ArgMin-13.
+    data[*A, N, *B] → reduced[*A, 1, *B], or [*A, *B] with keepdims=0. NaN counts as least.
+    Raises ShapeError if the axis is empty. Source: ONNX ArgMin-13.
     """
     return _arg(np.argmin, data, axis, bool(keepdims), bool(select_last_index))
 

@@ -103,7 +103,8 @@ def infer_concat(*inputs: Fact, axis: int = 1) -> Fact:
 def concat(*inputs: Array, axis: int = 1) -> Array:
     """The inputs one behind the other along ``axis``; their other extents must agree.
 
-    Raises ShapeError if they do not. Before opset 4, ``axis`` is 1 unless given.
+    inputs[*A, Nᵢ, *B] → concat_result[*A, Σ Nᵢ, *B]. Raises ShapeError if the extents do not agree.
+    Before opset 4, ``axis`` is 1 unless given.
     Source: ONNX Concat-13.
     """
     _, place = _concatenated([x.shape for x in inputs], axis)

@@ -99,8 +99,10 @@ def max_pool(
 ) -> Array | tuple[Array, Array]:
     """Maximum of every window; Indices says where in the flattened ``X`` it lies, first of equals.
 
-    x[N, C, *S] → y[N, C, *O]. NaN prevails. A window that holds only padding gives the least value
-    and index −1. Indices counts row-major, with storage_order=1 column-major within a channel.
+    x[N, C, *S] → y[N, C, *O], O = ⌊(S + pads − reach) / stride⌋ + 1 as in Conv; with ceil_mode
+    rounded up, unless the last window would begin in the padding. NaN prevails. A window that holds
+    only padding gives the least value and index −1. Indices counts row-major, with storage_order=1
+    column-major within a channel.
     Source: ONNX MaxPool-22.
     """
     win = pool_window(x.shape, kernel_shape, **window).trimmed()
@@ -243,9 +245,9 @@ def average_pool(
 ) -> Array:
     """Mean of every window, over the elements inside the data.
 
-    x[N, C, *S] → y[N, C, *O]. With count_include_pad, padding counts as zeros; what ceil_mode adds
-    beyond the padding never counts; a window without elements gives 0. Accumulates float16 and
-    bfloat16 in float32.
+    x[N, C, *S] → y[N, C, *O], O as in MaxPool. With count_include_pad, padding counts as zeros;
+    what ceil_mode adds beyond the padding never counts; a window without elements gives 0.
+    Accumulates float16 and bfloat16 in float32.
     Source: ONNX AveragePool-22.
     """
     win = pool_window(x.shape, kernel_shape, **window)
@@ -344,8 +346,8 @@ def lp_pool(
 ) -> Array:
     """Lp norm of every window: y = (Σ |x|ᵖ)^(1/p).
 
-    x[N, C, *S] → y[N, C, *O]. Accumulates float16 and bfloat16 in float32.
-    Source: ONNX LpPool-22.
+    x[N, C, *S] → y[N, C, *O], O as in MaxPool; padding counts as zeros. Accumulates float16 and
+    bfloat16 in float32. Source: ONNX LpPool-22.
     """
     win = pool_window(x.shape, kernel_shape, **window).trimmed()
     norm: Array = root(slide(np.add, powers(widened(x), p), win, 0), p)
