@@ -17,6 +17,7 @@ from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.cost import likely, outer_reductions, stride_of
 from fornix.compile.nest import Block, Loop, Nest, Patch, Put, Span
+from fornix.compile.phases import phases
 from fornix.compile.schedule.chunks import chunked
 from fornix.compile.schedule.packing import (
     Groups,
@@ -76,11 +77,23 @@ def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | St
     if not c.sum.dtype.is_float:
         return None
     if _is_written_in_vectors(c, lanes):
-        return _stages(c, target, lanes)
+        return _by_phases(c, target, lanes)
     through = _through_blocks(c, lanes)
     inner = None if through is None else convolution(through[0])
-    stages = None if inner is None else _stages(inner, target, lanes)
+    stages = None if inner is None else _by_phases(inner, target, lanes)
     return None if stages is None or through is None else [*stages, through[1]]
+
+
+def _by_phases(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
+    """The stages for each phase of ``c``; None if one of them is no convolution."""
+    found: list[Stage | Store] = []
+    for part in phases(c.store):
+        conv = c if part is c.store else convolution(part)
+        stages = None if conv is None else _stages(conv, target, lanes)
+        if stages is None:
+            return None
+        found += stages
+    return found
 
 
 def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile.blocked import blocked_buffer
+from fornix.compile.cost import outer_reductions
+from fornix.compile.phases import phases
+from fornix.dtype import FLOAT32
+from fornix.ir.dim import symbol
+from fornix.ir.loops import Store, Tensor, constant, stored, tensor
+from fornix.ops.conv import lower_conv, lower_conv_transpose
+from tests.compile.native import Runner, check, whole
+
+H, W = (symbol(name, least=1) for name in "HW")
+LANES = 16
+
+
+def integers(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-3, 4, shape).astype(np.float32)
+
+
+def source(x: Tensor) -> Store:
+    assert x.buffer is not None
+    assert isinstance(x.buffer.source, Store)
+    return x.buffer.source
+
+
+@pytest.mark.parametrize(
+    ("taps", "stride", "attributes", "left"),
+    [
+        ((2, 2), (2, 2), {}, [1, 1, 1, 1]),
+        ((4, 4), (2, 2), {"pads": [1] * 4}, [4, 4, 4, 4]),
+        ((3, 3), (2, 2), {"pads": [1, 1, 0, 0]}, [1, 2, 2, 4]),
+        ((5, 2), (1, 2), {"pads": [2, 0, 2, 0]}, [5, 5]),
+        ((3, 3), (3, 1), {}, [3, 3, 3]),
+    ],
+)
+def test_each_phase_meets_taps_of_its_own(
+    taps: tuple[int, int], stride: tuple[int, int], attributes: dict[str, Any], left: list[int]
+) -> None:
+    x, w = tensor("x", (2, 8, 5, 7), FLOAT32), tensor("w", (8, 32, *taps), FLOAT32)
+    y = lower_conv_transpose(x, w, None, strides=list(stride), **attributes)
+    parts = phases(source(stored(y)))
+    sums = [outer_reductions(part.value) for part in parts]
+    counts = [math.prod(whole(a.extent, {}) for a in e.axes) // 8 for (e,) in sums]
+    assert sorted(counts) == left
+
+
+@pytest.mark.parametrize("block", [1, LANES])
+@pytest.mark.parametrize("taps", [2, 3, 4])
+@pytest.mark.parametrize("symbols", [{}, {"H": 5, "W": 7}])
+def test_phases_together_are_the_whole(taps: int, block: int, symbols: dict[str, int]) -> None:
+    extents = (H, W) if symbols else (5, 7)
+    x = tensor("x", (2, 8, *extents), FLOAT32)
+    attributes: dict[str, Any] = {"pads": [1] * 4, "output_padding": [1, 1]} if taps == 3 else {}
+    y = lower_conv_transpose(
+        x, constant(integers(8, 32, taps, taps)), None, strides=[2, 2], **attributes
+    )
+    buffer = None if block == 1 else blocked_buffer("y", y.shape, FLOAT32, block)
+    y = stored(y, "y", buffer)
+    check(y, {"x": integers(2, 8, 5, 7, seed=1)}, symbols)
+
+
+def test_what_has_one_phase_stays_whole() -> None:
+    x, w = tensor("x", (1, 8, 9, 9), FLOAT32), tensor("w", (8, 8, 3, 3), FLOAT32)
+    for y in (lower_conv(x, w, None, strides=[2, 2]), lower_conv_transpose(x, w, None)):
+        store = source(stored(y))
+        assert phases(store) == [store]
+
+
+def test_an_extent_that_the_stride_does_not_divide_keeps_its_phases_together() -> None:
+    x, w = tensor("x", (1, 8, 4, 4), FLOAT32), constant(integers(8, 32, 3, 3))
+    y = stored(lower_conv_transpose(x, w, None, strides=[2, 2]))
+    assert phases(source(y)) == [source(y)]
+    check(y, {"x": integers(1, 8, 4, 4)})
+
+
+def test_transposed_convolutions_run_as_convolutions() -> None:
+    x, w = tensor("x", (1, 8, 4, 4), FLOAT32), constant(integers(8, 32, 2, 2))
+    y = stored(lower_conv_transpose(x, w, None, strides=[2, 2]))
+    assert [k.schedule for k in Runner([y]).kernels].count("convolution") == 4
