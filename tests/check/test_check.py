@@ -18,7 +18,8 @@ from fornix.format.messages import ModelProto, TensorProto
 from fornix.format.text import parse_model
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.load import from_message
-from fornix.ir.tensor import ArrayTensor, MessageTensor, SparseTensor
+from fornix.ir.message_tensor import MessageTensor
+from fornix.ir.tensor import ArrayTensor, SparseTensor
 from fornix.ir.types import TensorType
 
 DIGITS = Path(fornix.__file__).parent / "demo" / "digits.onnx"

@@ -12,15 +12,8 @@ from fornix.dtype import BFLOAT16, FLOAT32, INT4, INT64, STRING
 from fornix.errors import DTypeError, LimitError, TensorDataError
 from fornix.format.messages import TensorProto
 from fornix.format.tensors import from_array
-from fornix.ir.tensor import (
-    KEPT_BYTES,
-    ArrayTensor,
-    LazyTensor,
-    MappedTensor,
-    MessageTensor,
-    SparseTensor,
-    Tensor,
-)
+from fornix.ir.message_tensor import KEPT_BYTES, MessageTensor
+from fornix.ir.tensor import ArrayTensor, LazyTensor, MappedTensor, SparseTensor, Tensor
 
 NUMBERS = np.arange(6, dtype=np.float32).reshape(2, 3)
 WORDS = np.array(["a", "é"], object)

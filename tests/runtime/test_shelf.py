@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,10 +32,24 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache in which another process has kept the program of `MODEL`."""
+    folder = tmp_path_factory.mktemp("made")
+    model = folder / "model.onnx"
+    model.write_bytes(parser.parse_model(MODEL).SerializeToString())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORNIX_CACHE", str(folder / "cache"))
+        elsewhere(model)
+    assert len(list((folder / "cache").glob("*.plan"))) == 1
+    return folder / "cache"
+
+
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tests' cache, in which kernels are already, without programs of ours."""
+def cache(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that cache."""
     folder = tmp_path / "cache"
+    shutil.copytree(made, folder)
     monkeypatch.setenv("FORNIX_CACHE", str(folder))
     kept._OPEN.clear()
     return folder
@@ -42,11 +57,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def path(tmp_path: Path, cache: Path) -> Path:
-    """A model whose program another process has kept."""
+    """The model whose program is kept."""
     target = tmp_path / "model.onnx"
     target.write_bytes(parser.parse_model(MODEL).SerializeToString())
-    elsewhere(target)
-    assert len(list(cache.glob("*.plan"))) == 1
     return target
 
 
@@ -187,7 +200,7 @@ def test_large_tables_are_kept_with_the_program(cache: Path, tmp_path: Path) -> 
         [sys.executable, "-c", code, str(target)], check=True, capture_output=True, text=True
     )
     assert done.stdout.startswith("('TreeEnsembleRegressor")
-    assert len(list(cache.glob("*.plan"))) == 1
+    assert len(list(cache.glob("*.plan"))) == 2
     session = InferenceSession(target)
     assert is_recalled(session)
     (found,) = session.run(None, {"x": np.array([[0], [70], [1e9]], np.float32)})

@@ -149,7 +149,7 @@ def external_data(model: Model, path: str) -> list[dict[str, Any]]:
     from fornix.errors import FornixError
     from fornix.format.external import components, is_external, reference
     from fornix.ir import walk
-    from fornix.ir.tensor import MessageTensor
+    from fornix.ir.message_tensor import MessageTensor
 
     found: dict[str, dict[str, Any]] = {}
     for tensor in walk.tensors(model):

@@ -20,7 +20,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fornix.errors import FormatError, NoSuchFile
 
@@ -54,6 +54,18 @@ class Region(Protocol):
 
     def give_back(self, start: int, stop: int) -> None:
         """Say that these bytes are not wanted soon; views of them stay valid."""
+
+
+@runtime_checkable
+class Payload(Protocol):
+    """Bytes that are had when they are needed: of a mapped file, of an array."""
+
+    @property
+    def nbytes(self) -> int:
+        """Their number."""
+
+    def view(self) -> Buffer:
+        """The bytes themselves."""
 
 
 class Memory:

@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from copy import copy
 from functools import cache
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from google.protobuf.message import DecodeError, EncodeError, Message
 
@@ -27,7 +27,7 @@ from fornix.errors import FormatError
 from fornix.format import damage, external, utf8
 from fornix.format.damage import BYTES, END_GROUP, FIXED32, FIXED64, GROUP, LONG, SHORT, VARINT
 from fornix.format.limits import MESSAGE_BYTES, MESSAGE_DEPTH
-from fornix.format.mapped import MappedBytes, Memory, Region
+from fornix.format.mapped import MappedBytes, Memory, Payload, Region
 from fornix.format.walk import descriptor_of, tensor_fields
 
 if TYPE_CHECKING:
@@ -47,18 +47,6 @@ _WINDOW = 1 << 18
 _HEAD = SHORT + LONG
 
 M = TypeVar("M", bound=Message)
-
-
-@runtime_checkable
-class Payload(Protocol):
-    """Bytes that are had when they are needed: of a mapped file, of an array."""
-
-    @property
-    def nbytes(self) -> int:
-        """Their number."""
-
-    def view(self) -> Buffer:
-        """The bytes themselves."""
 
 
 def parts(payload: Payload) -> Iterator[Buffer]:

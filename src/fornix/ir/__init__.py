@@ -8,7 +8,6 @@ from fornix.ir.tensor import (
     ArrayTensor,
     LazyTensor,
     MappedTensor,
-    MessageTensor,
     SparseTensor,
     Tensor,
 )
@@ -31,7 +30,6 @@ __all__ = [
     "LazyTensor",
     "MapType",
     "MappedTensor",
-    "MessageTensor",
     "Model",
     "Node",
     "OpaqueType",

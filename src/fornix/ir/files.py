@@ -11,15 +11,15 @@ from typing import IO, TYPE_CHECKING, Any
 from fornix.format.external import is_external
 from fornix.format.files import PathLike, open_model, write_model
 from fornix.format.limits import DEFAULT, Limits
-from fornix.format.mapped import MappedBytes
+from fornix.format.mapped import MappedBytes, Payload
 from fornix.format.messages import ModelProto, TensorProto
-from fornix.format.wire import THRESHOLD, Payload, Skeleton
+from fornix.format.wire import THRESHOLD, Skeleton
 from fornix.ir.load import from_message
 from fornix.ir.writing import Writer
 
 if TYPE_CHECKING:
     from fornix.ir.graph import Model
-    from fornix.ir.tensor import MessageTensor
+    from fornix.ir.message_tensor import MessageTensor
 
 __all__ = ["load", "save"]
 

@@ -39,8 +39,9 @@ from fornix.ir.leftover import (
     kept_fields,
     plain_opsets,
 )
+from fornix.ir.message_tensor import MessageTensor
 from fornix.ir.scope import Scope
-from fornix.ir.tensor import MessageTensor, SparseTensor
+from fornix.ir.tensor import SparseTensor
 from fornix.ir.typemessages import read_type
 from fornix.ir.writing import value_bytes
 

@@ -1,26 +1,21 @@
 """Tensors: data with dtype and shape, however it is stored.
 
 Consumers ask for `numpy()` or `tobytes()` and need not know whether the data lies in an array, in
-a message, in a mapped file or does not exist yet. Tensors are immutable: arrays that they hand out
-are read-only, copies of a model share them. How payloads are encoded is `fornix.format.tensors`.
+a mapped file, in a message (`fornix.ir.message_tensor`) or does not exist yet. Tensors are
+immutable: arrays that they hand out are read-only, copies of a model share them. How payloads are
+encoded is `fornix.format.tensors`.
 """
 
 from __future__ import annotations
 
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import ref
 
 import numpy as np
 
 from fornix.dtype import STRING, DType
 from fornix.errors import DTypeError, LimitError, TensorDataError
-from fornix.format.external import Folder, homeless, is_external
-from fornix.format.mapped import MappedBytes
-from fornix.format.messages import TensorProto
-from fornix.format.tensors import to_array, unpack
-from fornix.format.wire import Payload, Skeleton
-from fornix.ir.leftover import as_text
+from fornix.format.mapped import MappedBytes, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
-Array = np.ndarray[Any, np.dtype[Any]]
+    from fornix.format.messages import TensorProto
 
-# Decoded copies up to this size (bytes) stay with their tensor; larger ones live while in use.
-KEPT_BYTES = 1 << 16
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Tensor(Protocol):
@@ -57,7 +51,7 @@ class Tensor(Protocol):
         """The elements packed, little-endian, row-major; raises DTypeError for strings."""
 
 
-class _Stored:
+class Stored:
     """What the storages share: a copy is the tensor itself, text is a type and a name."""
 
     __slots__ = ()
@@ -77,7 +71,7 @@ class _Stored:
         return f"<{type(self).__name__} {self.name or '_'}: {dtype}[{dims}]>"
 
 
-class ArrayTensor(_Stored):
+class ArrayTensor(Stored):
     """A tensor over a NumPy array, which must not change any more."""
 
     __slots__ = ("_array", "dtype", "name")
@@ -108,7 +102,7 @@ class ArrayTensor(_Stored):
         return ArrayTensor, (self._array, self.name)
 
 
-class LazyTensor(_Stored):
+class LazyTensor(Stored):
     """A tensor whose elements a function makes when they are first wanted."""
 
     __slots__ = ("_array", "_make", "dtype", "name", "shape")
@@ -122,7 +116,7 @@ class LazyTensor(_Stored):
 
     @property
     def nbytes(self) -> int:
-        return packed_size(self.numpy(), STRING) if self.dtype is STRING else _packed(self)
+        return packed_size(self.numpy(), STRING) if self.dtype is STRING else packed_bytes(self)
 
     def numpy(self) -> Array:
         """The elements; raises TensorDataError if the function breaks its promise."""
@@ -144,7 +138,7 @@ class LazyTensor(_Stored):
         return ArrayTensor, (self.numpy(), self.name)
 
 
-class MappedTensor(_Stored):
+class MappedTensor(Stored):
     """A tensor over packed bytes that lie elsewhere, such as a slice of a mapped file.
 
     ``payload`` finds them when they are wanted; ``message`` is what the tensor's message says
@@ -185,85 +179,7 @@ class MappedTensor(_Stored):
         return MappedTensor, (self.payload, self.dtype, self.shape, self.name, self.message)
 
 
-class MessageTensor(_Stored):
-    """A tensor that stays in its message until its elements are wanted.
-
-    The message must not change any more. Its payload may stand elsewhere: where ``skeleton`` has
-    put it, or in an external file in ``folder``. `dtype` and `numpy` raise DTypeError or
-    TensorDataError if the message is not sound, `numpy` also ExternalDataError; `shape` tells its
-    dims unchecked.
-    """
-
-    __slots__ = ("_array", "_shared", "folder", "message", "skeleton")
-
-    def __init__(
-        self,
-        message: TensorProto,
-        skeleton: Skeleton[Any] | None = None,
-        folder: Folder | None = None,
-    ) -> None:
-        self.message = message
-        self.skeleton = skeleton
-        self.folder = folder
-        self._array: Array | None = None
-        self._shared: ref[Array] | None = None
-
-    @property
-    def name(self) -> str:
-        return as_text(self.message.name)
-
-    @property
-    def dtype(self) -> DType:
-        return DType.of(self.message.data_type)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.message.dims)
-
-    @property
-    def nbytes(self) -> int:
-        return packed_size(self.numpy(), STRING) if self.dtype is STRING else _packed(self)
-
-    @property
-    def payload(self) -> Payload | None:
-        """The bytes that stand elsewhere for it; None if the message has the data itself."""
-        if is_external(self.message):
-            if self.folder is None:
-                raise homeless(self.message)
-            return self.folder.payload(self.message)
-        return None if self.skeleton is None else self.skeleton.marked(self.message.raw_data)
-
-    def numpy(self) -> Array:
-        array = self._array if self._shared is None else self._shared()
-        if array is None:
-            payload = self.payload
-            array = self._decoded(payload)
-            array.flags.writeable = False
-            if payload is None and array.nbytes <= KEPT_BYTES:
-                self._array = array
-            else:
-                self._shared = ref(array)
-        return array
-
-    def _decoded(self, payload: Payload | None) -> Array:
-        if payload is None:
-            return to_array(self.message)
-        return unpack(self.message, memoryview(payload.view()))
-
-    def tobytes(self) -> bytes:
-        return self.dtype.pack(self.numpy())
-
-    def __reduce__(self) -> tuple[type[_Stored], tuple[object, ...]]:
-        payload = None if is_external(self.message) else self.payload
-        if payload is None:
-            return MessageTensor, (self.message, None, self.folder)
-        bare = TensorProto()
-        bare.CopyFrom(self.message)
-        bare.ClearField("raw_data")
-        return MappedTensor, (payload, self.dtype, self.shape, self.name, bare)
-
-
-class SparseTensor(_Stored):
+class SparseTensor(Stored):
     """A tensor of which only some elements, ``values``, are stored; the others are zero.
 
     values[NNZ] · indices[NNZ], linear and row-major, or indices[NNZ, rank]
@@ -288,7 +204,7 @@ class SparseTensor(_Stored):
     @property
     def nbytes(self) -> int:
         """Bytes of the dense form."""
-        return _packed(self)
+        return packed_bytes(self)
 
     def numpy(self) -> Array:
         """The dense form; raises as `check` does."""
@@ -347,5 +263,6 @@ def packed_size(array: Array, dtype: DType) -> int:
     return dtype.nbytes(array.size)
 
 
-def _packed(tensor: Tensor) -> int:
+def packed_bytes(tensor: Tensor) -> int:
+    """Bytes that the elements of ``tensor`` take packed, which are no strings."""
     return tensor.dtype.nbytes(prod(tensor.shape))

@@ -25,10 +25,12 @@ from fornix.ir.leftover import (
     set_text,
     writable,
 )
-from fornix.ir.tensor import MappedTensor, MessageTensor, SparseTensor
+from fornix.ir.message_tensor import MessageTensor
+from fornix.ir.tensor import MappedTensor, SparseTensor
 from fornix.ir.typemessages import read_type, set_type
 
 if TYPE_CHECKING:
+    from fornix.format.mapped import Payload
     from fornix.format.messages import (
         AttributeProto,
         FunctionProto,
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
         NodeProto,
         SparseTensorProto,
     )
-    from fornix.format.wire import Payload
     from fornix.ir.graph import Function, Graph, Model, Node, Value
     from fornix.ir.tensor import Tensor
 

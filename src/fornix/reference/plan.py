@@ -217,9 +217,7 @@ class Plan:
         if operator.rule("kernel", schema.since_version) is None:
             present = tuple(value is not None for value in node.inputs)
             types = tuple(None if value is None else value.type for value in node.inputs)
-            body = function_of(
-                BodyNode(**parts, attributes=attributes, given=present, types=types)
-            )
+            body = function_of(BodyNode(**parts, attributes=attributes, given=present, types=types))
             if body is not None:
                 return self._function_call(node, body)
         view = RunNode(

@@ -17,7 +17,6 @@ import numpy as np
 from fornix.compile.disk import NOTE, PLAN, DiskCache
 from fornix.compile.identity import ALL_ROOMS, compiler, processor, sources
 from fornix.compile.image import is_mappable
-from fornix.format.external import is_external
 from fornix.format.limits import Limits
 from fornix.ir.graph import Model
 from fornix.ir.walk import tensors
@@ -121,6 +120,8 @@ def _content_digest(source: object) -> bytes | None:
 
 def _has_external(model: Model) -> bool:
     """Whether ``model`` has data in other files, which its digest does not cover."""
+    from fornix.format.external import is_external  # noqa: PLC0415 - with protobuf
+
     messages = (getattr(tensor, "message", None) for tensor in tensors(model))
     return any(message is not None and is_external(message) for message in messages)
 
