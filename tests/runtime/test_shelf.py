@@ -119,6 +119,13 @@ def test_a_recalled_session_shows_what_the_model_says(path: Path) -> None:
     np.testing.assert_array_equal(copy.run(["y"], {"x": X})[0], whole.run(["y"], {"x": X})[0])
 
 
+def test_a_recalled_session_knows_nodes_when_it_is_profiled(path: Path) -> None:
+    session = InferenceSession(path)
+    assert is_recalled(session)
+    found = session.profile({"x": X}, repeats=1)
+    assert {node.op_type for entry in found.entries for node in entry.nodes} >= {"Relu"}
+
+
 def test_a_file_that_changed_meanwhile_is_another_model(path: Path) -> None:
     session = InferenceSession(path)
     path.write_bytes(parser.parse_model(MODEL.replace("10, 20", "30, 40")).SerializeToString())
