@@ -80,6 +80,32 @@ def scale_shift(weights: dict[str, Tensor], _attributes: dict[str, Any]) -> Call
     return lambda x: torch.relu(x * w + b)
 
 
+ORDER = {"RNN": [0], "LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2]}
+"""The gates of torch's layers by their numbers in ONNX."""
+
+
+def recurrent(weights: dict[str, Tensor], attributes: dict[str, Any]) -> Call:
+    kind, hidden = attributes["kind"], attributes["hidden"]
+    scale = weights["s"]
+    w, r, b = (weights[name] * scale for name in ("w", "r", "b"))
+    ways, count = w.shape[0], len(ORDER[kind])
+    layer = getattr(torch.nn, kind)(w.shape[2], hidden, bidirectional=ways == 2)
+
+    def turned(rows: Tensor) -> Tensor:
+        return torch.cat([rows.chunk(count)[k] for k in ORDER[kind]])
+
+    for way, end in enumerate(("", "_reverse")[:ways]):
+        first, second = b[way].chunk(2)
+        layer.load_state_dict(
+            {
+                f"weight_ih_l0{end}": turned(w[way]), f"weight_hh_l0{end}": turned(r[way]),
+                f"bias_ih_l0{end}": turned(first), f"bias_hh_l0{end}": turned(second),
+            },
+            strict=False,
+        )  # fmt: skip
+    return lambda x: layer(x)[0].unflatten(2, (ways, hidden)).transpose(1, 2)
+
+
 def plain(call: Callable[..., Tensor]) -> Callable[[dict[str, Tensor], dict[str, Any]], Call]:
     """A function of torch, its arguments after the tensors by name."""
     return lambda _weights, attributes: lambda *x: call(*x, **attributes)
@@ -111,4 +137,5 @@ OPERATORS: dict[str, Callable[[dict[str, Tensor], dict[str, Any]], Call]] = {
     "chain": scale_shift,
     "concat": plain(lambda *x: torch.cat(x, 1)),
     "attention": attention,
+    "recurrent": recurrent,
 }

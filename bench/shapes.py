@@ -347,6 +347,26 @@ def attention() -> Iterator[Case]:
         )  # fmt: skip
 
 
+def rnn() -> Iterator[Case]:
+    """Recurrent layers over x[steps, sequences, inputs]: taggers, speech, readers of lines."""
+    for kind, gates, steps, batch, hidden, ways in (
+        ("LSTM", 4, 100, 1, 256, 2), ("LSTM", 4, 100, 1, 64, 1), ("LSTM", 4, 50, 16, 256, 1),
+        ("LSTM", 4, 1, 1, 256, 1), ("LSTM", 4, 20, 1, 1024, 1), ("LSTM", 4, 1024, 1, 128, 1),
+        ("LSTM", 4, 30, 3, 100, 1), ("GRU", 3, 100, 1, 256, 2), ("GRU", 3, 50, 16, 256, 1),
+        ("GRU", 3, 32, 4, 512, 1), ("RNN", 1, 100, 1, 256, 1), ("RNN", 1, 50, 16, 128, 1),
+    ):  # fmt: skip
+        rows, way = gates * hidden, "bidirectional" if ways == 2 else "forward"
+        linear = ", linear_before_reset=1" if kind == "GRU" else ""
+        call = f'y = {kind}<hidden_size={hidden}, direction="{way}"{linear}>(x, W, R, B)'
+        yield Case(
+            f"{kind} {steps}×{batch}×{hidden}{' both ways' if ways == 2 else ''}",
+            f"W = Mul(w, s) R = Mul(r, s) B = Mul(b, s) {call}",
+            {"x": (steps, batch, hidden)}, "recurrent", {"kind": kind, "hidden": hidden},
+            {"w": (ways, rows, hidden), "r": (ways, rows, hidden), "b": (ways, 2 * rows)},
+            {"s": [hidden**-0.5]}, flops=4 * steps * batch * ways * rows * hidden,
+        )  # fmt: skip
+
+
 def text(shape: Sequence[int]) -> str:
     return f"({', '.join(map(str, shape))})"
 
@@ -364,4 +384,5 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "elementwise": elementwise,
     "moves": moves,
     "attention": attention,
+    "rnn": rnn,
 }

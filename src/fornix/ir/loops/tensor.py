@@ -341,8 +341,8 @@ def scan(
 
 def stored_at(x: Tensor, time: Dim, name: str = "inner") -> Tensor:
     """``x`` in memory at each ``time`` of a scan: computed once in a step, whoever reads it."""
-    (axis,) = time.variables
-    if not isinstance(axis, Variable):
+    axis = next(iter(time.variables), None)
+    if not isinstance(axis, Variable) or time != axis.dim:
         raise TypeError(f"the time of a scan is a loop variable, found {time}")
     buffer = _buffer(name, (axis.extent, *x.shape), x.dtype)
     buffer.source = _store(x, buffer, (time,))

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile import Target
+from fornix.dtype import FLOAT32, FLOAT64, DType
+from fornix.ir.dim import Dim, DimLike, symbol
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    compute,
+    reduce,
+    scan,
+    stored_at,
+    tensor,
+)
+from tests.compile.native import Runner, check
+
+S, N = symbol("S"), symbol("N")
+TARGETS = [Target.host(), Target.masked("x86-64-v3"), Target.masked("x86-64")]
+
+
+def weighed(h: Tensor, w: Tensor, place: tuple[DimLike, ...]) -> Scalar:
+    """Σ_q h[d, n, q] · w[d, j, q]."""
+    d, n, j = place
+    return reduce("sum", h.shape[2], lambda q: h[d, n, q] * w[d, j, q])
+
+
+def layer(
+    steps: DimLike, shape: tuple[DimLike, DimLike, int], gates: int, dtype: DType = FLOAT32
+) -> Tensor:
+    """The history of a layer with one sum of products for each gate."""
+    ways, _, width = shape
+    x = tensor("x", (steps, *shape), dtype)
+    w = tensor("w", (ways, gates * width, width), dtype)
+
+    def step(t: Dim, h: Tensor) -> Tensor:
+        def new(*i: DimLike) -> Scalar:
+            d, n, j = i
+            sums = [weighed(h, w, (d, n, k * width + j)) for k in range(gates)]
+            total = x[t, d, n, j] + sums[0]
+            for k in range(1, gates):
+                total = total + sums[k] * float(k)
+            return apply("tanh", total)
+
+        return compute(shape, new)
+
+    [history] = scan(steps, [compute(shape, lambda *_: 0.5, dtype)], step)
+    return history
+
+
+def feeds_of(
+    steps: int, shape: tuple[int, int, int], gates: int, rng: np.random.Generator, kind: Any = "f"
+) -> dict[str, Any]:
+    ways, _, width = shape
+    x = rng.standard_normal((steps, *shape)).astype(kind)
+    return {"x": x, "w": rng.uniform(-0.3, 0.3, (ways, gates * width, width)).astype(kind)}
+
+
+@pytest.mark.parametrize("gates", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("target", TARGETS, ids=["host", "avx2", "sse2"])
+def test_steps_of_any_number_of_gates(gates: int, target: Target, rng: np.random.Generator) -> None:
+    for shape in ((1, 1, 17), (2, 7, 16), (1, 40, 5)):
+        history = layer(3, shape, gates)
+        runner = Runner([history], target, chunks=3)
+        assert runner.kernels[-1].schedule == "gates"
+        check(history, feeds_of(3, shape, gates, rng), target=target, chunks=3)
+
+
+def test_rows_of_open_number_fall_into_even_blocks(rng: np.random.Generator) -> None:
+    history = layer(S, (2, N, 9), 4)
+    runner = Runner([history], chunks=4)
+    assert runner.kernels[-1].schedule == "gates"
+    for steps, batch in ((2, 1), (1, 2), (2, 5), (1, 13), (2, 33), (1, 70)):
+        feeds = feeds_of(steps, (2, batch, 9), 4, rng)
+        check(history, feeds, {"S": steps, "N": batch}, chunks=4)
+
+
+def test_float64_takes_narrower_vectors(rng: np.random.Generator) -> None:
+    check(layer(2, (1, 3, 11), 3, FLOAT64), feeds_of(2, (1, 3, 11), 3, rng, "d"))
+
+
+def test_what_is_stored_at_a_time_is_complete_before_it_is_read(
+    rng: np.random.Generator,
+) -> None:
+    shape = (1, 3, 20)
+    w = tensor("w", (1, 20, 20), FLOAT32)
+
+    def step(t: Dim, h: Tensor) -> Tensor:
+        inner = stored_at(compute(shape, lambda *i: weighed(h, w, i) + h[i]), t)
+        return compute(shape, lambda *i: apply("tanh", weighed(inner, w, i) - inner[i]))
+
+    for width, kind in ((20, "gates"), (1, "scan")):  # a sum of one product is none
+        shape, w = (1, 3, width), tensor("w", (1, width, width), FLOAT32)
+        [history] = scan(4, [compute(shape, lambda *_: 0.5, FLOAT32)], step)
+        assert Runner([history]).kernels[-1].schedule == kind
+        check(history, {"w": rng.uniform(-0.3, 0.3, (1, width, width)).astype("f")})
+
+
+def test_slices_that_read_each_other_stay_on_one_thread(rng: np.random.Generator) -> None:
+    shape = (2, 6, 16)
+    w = tensor("w", (2, 16, 16), FLOAT32)
+
+    def crossed(_: Dim, h: Tensor) -> Tensor:
+        def new(d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            return apply("tanh", weighed(h, w, (d, n, j)) + h[1 - d, n, j])
+
+        return compute(shape, new)
+
+    [history] = scan(4, [compute(shape, lambda *_: 0.5, FLOAT32)], crossed)
+    runner = Runner([history], chunks=2)
+    assert runner.kernels[-1].schedule == "scan"
+    check(history, {"w": rng.uniform(-0.3, 0.3, (2, 16, 16)).astype("f")}, chunks=2)
+
+
+def test_weights_that_change_with_time_are_not_packed_ahead(rng: np.random.Generator) -> None:
+    shape = (1, 2, 16)
+    w = tensor("w", (3, 1, 16, 16), FLOAT32)
+
+    def step(t: Dim, h: Tensor) -> Tensor:
+        now = compute((1, 16, 16), lambda d, j, q: w[t, d, j, q])
+        return compute(shape, lambda *i: apply("tanh", weighed(h, now, i)))
+
+    [history] = scan(3, [compute(shape, lambda *_: 0.5, FLOAT32)], step)
+    assert Runner([history]).kernels[-1].schedule == "scan"
+    check(history, {"w": rng.uniform(-0.3, 0.3, (3, 1, 16, 16)).astype("f")})
+
+
+def test_time_of_what_is_stored_is_a_loop_variable() -> None:
+    with pytest.raises(TypeError, match="the time of a scan is a loop variable, found S"):
+        stored_at(compute((2,), lambda *_: 0.5, FLOAT32), S)
