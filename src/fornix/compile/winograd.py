@@ -14,6 +14,7 @@ Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -124,18 +125,35 @@ LEAST_CHANNELS = 16
 """Channels and filters below which transforms cost more than they save, whatever the tile."""
 
 
-def best(extent: tuple[int, int], channels: int, filters: int, lanes: int) -> Winograd | None:
-    """The algorithm with the least cost for results of ``extent``; None for the direct sum."""
-    height, width = extent
+@dataclass(frozen=True)
+class Image:
+    """The results of a convolution: extents along both axes, and the dilations of the taps."""
+
+    extents: tuple[int, ...]
+    dilations: tuple[int, ...] = (1, 1)
+
+    @property
+    def size(self) -> int:
+        """Number of results."""
+        return math.prod(self.extents)
+
+    def tiles(self, out: int) -> int:
+        """Tiles of ``out`` × ``out`` results; with a dilation of d, those of each d-th row."""
+        pairs = zip(self.extents, self.dilations, strict=True)
+        return math.prod(d * -(-n // (d * out)) for n, d in pairs)
+
+
+def best(image: Image, channels: int, filters: int, lanes: int) -> Winograd | None:
+    """The algorithm with the least cost for results in ``image``; None for the direct sum."""
     if channels < LEAST_CHANNELS or filters * 2 < LEAST_CHANNELS:
         return None
     vectors = -(-filters // lanes)
     weights = 4 * channels * filters / MEMORY_BYTES
     taps = TAPS**2
-    least = height * width * taps * channels * vectors / DIRECT_EFFICIENCY + taps * weights
+    least = image.size * taps * channels * vectors / DIRECT_EFFICIENCY + taps * weights
     found = None
     for algorithm in (F2, F4):
-        tiles = -(-height // algorithm.out) * -(-width // algorithm.out)
+        tiles = image.tiles(algorithm.out)
         products = tiles * algorithm.positions * channels * vectors
         transforms = tiles * algorithm.transform_cost * (channels / lanes + vectors)
         cost = products + transforms + algorithm.positions * weights
@@ -144,4 +162,4 @@ def best(extent: tuple[int, int], channels: int, filters: int, lanes: int) -> Wi
     return found
 
 
-__all__ = ["F2", "F4", "TAPS", "Winograd", "best", "both_ways"]
+__all__ = ["F2", "F4", "TAPS", "Image", "Winograd", "best", "both_ways"]

@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.axes import rewritten
-from fornix.compile.convolution import Convolution
+from fornix.compile.convolution import Convolution, Spatial
 from fornix.compile.cost import accesses, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Stretch, Tile
 from fornix.compile.target import Target
-from fornix.compile.winograd import TAPS, Matrix, Winograd, best, both_ways
+from fornix.compile.winograd import TAPS, Image, Matrix, Winograd, best, both_ways
 from fornix.dtype import FLOAT32, FLOAT64
 from fornix.ir.dim import DimLike, ceildiv, known, minimum
 from fornix.ir.dim.expression import Atom, substitute
@@ -91,7 +91,7 @@ def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None
     """What computes ``conv``; None if that is another schedule."""
     if target.is_strict or conv.has_groups or len(conv.channels) != 1 or len(conv.spatial) != 2:
         return None
-    if any((s.taps, s.stride, s.dilation) != (TAPS, 1, 1) for s in conv.spatial):
+    if any((s.taps, s.stride) != (TAPS, 1) for s in conv.spatial):
         return None
     axes = {*conv.batch, conv.filter, *(s.out for s in conv.spatial)}
     stored = [isinstance(e.buffer.source, Constant) for e in accesses([conv.weights])]
@@ -99,11 +99,12 @@ def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None
         return None
     if conv.sum.dtype is not FLOAT32 or conv.store.buffer.dtype is not FLOAT32:
         return None
-    height, width = (known(s.out.extent) or LIKELY_IMAGE for s in conv.spatial)
+    extents = tuple(known(s.out.extent) or LIKELY_IMAGE for s in conv.spatial)
     channels, filters = known(conv.channels[0].extent), known(conv.filter.extent)
     if channels is None or filters is None:
         return None
-    return best((height, width), channels, filters, lanes)
+    dilations = tuple(s.dilation for s in conv.spatial)
+    return best(Image(extents, dilations), channels, filters, lanes)
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,33 @@ class _Part:
     stores: tuple[Store, ...]
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """The tiles along an axis of the image: with a dilation of d, those of each d-th place."""
+
+    phase: Variable | None
+    tile: Variable
+    out: int
+    dilation: int
+
+    @staticmethod
+    def of(s: Spatial, algorithm: Winograd) -> _Grid:
+        """The tiles along ``s``."""
+        phase = Variable("r", s.dilation) if s.dilation > 1 else None
+        tile = Variable("t", ceildiv(ceildiv(s.out.extent, s.dilation), algorithm.out))
+        return _Grid(phase, tile, algorithm.out, s.dilation)
+
+    @property
+    def extent(self) -> DimLike:
+        """Places that the tiles read."""
+        return (self.tile.extent * self.out + TAPS - 1) * self.dilation
+
+    def at(self, k: int) -> DimLike:
+        """The place of element ``k`` of the present tile, and of its result ``k``."""
+        first = 0 if self.phase is None else self.phase.dim
+        return (self.tile.dim * self.out + k) * self.dilation + first
+
+
 class _Stages:
     """The stages of one convolution, and the axes and buffers that they share."""
 
@@ -122,9 +150,9 @@ class _Stages:
         self.units = min(UNITS, known(ceildiv(conv.filter.extent, lanes)) or UNITS)
         width = self.units * lanes
         (self.channel,) = conv.channels
-        counts = [ceildiv(s.out.extent, algorithm.out) for s in conv.spatial]
-        self.tile_axes = tuple(Variable(f"t{k}", n) for k, n in enumerate(counts))
-        self.outer = (*conv.batch, *self.tile_axes)
+        self.grids = tuple(_Grid.of(s, algorithm) for s in conv.spatial)
+        of_image = [axis for grid in self.grids for axis in (grid.phase, grid.tile) if axis]
+        self.outer = (*conv.batch, *of_image)
         self.position = Variable("e", algorithm.positions)
         self.block = Variable("b", ceildiv(self.channel.extent, lanes))
         self.panel = Variable("p", ceildiv(conv.filter.extent, width))
@@ -134,7 +162,7 @@ class _Stages:
         self.tiles, self.tile = _combined(self.outer)
         self.first_column: DimLike = self.panel.dim * width
         rows, columns = self.tiles, self.panel.extent * width
-        count, _ = _combined(self.tile_axes)
+        count, _ = _combined(of_image)
         most = SUMS[32 if target.vector_registers >= 32 else 16] // self.units
         self.size = self._block_size(count, most)
         if self.size is not None:
@@ -249,16 +277,15 @@ class _Stages:
         """``image`` at a place of a tile, 0 beyond what any result reads."""
         values: dict[Atom, DimLike] = {}
         inside: Scalar = TRUE
-        for s, tile, k in zip(self.conv.spatial, self.tile_axes, place, strict=True):
-            values[s.place] = tile.dim * self.algorithm.out + k
+        for s, grid, k in zip(self.conv.spatial, self.grids, place, strict=True):
+            values[s.place] = grid.at(k)
             inside &= apply("lt", index(values[s.place]), index(s.place.extent))
         return guarded(substitute_scalar(image, values), inside)
 
     def _copied(self) -> tuple[list[Store], Matrix]:
         """A copy of the image, padded to whole tiles, in blocks of channels."""
         conv = self.conv
-        edges = [t.extent * self.algorithm.out + TAPS - 1 for t in self.tile_axes]
-        places = tuple(Variable(s.place.name, n) for s, n in zip(conv.spatial, edges, strict=True))
+        places = tuple(Variable("y", grid.extent) for grid in self.grids)
         inside = apply("lt", index(self.at_channel), index(self.channel.extent))
         values: dict[Atom, DimLike] = {self.channel: self.at_channel}
         for s, place in zip(conv.spatial, places, strict=True):
@@ -271,8 +298,8 @@ class _Stages:
         around = tuple(a.dim for a in conv.batch)
 
         def element(i: int, j: int) -> Scalar:
-            y, x = (t.dim * self.algorithm.out for t in self.tile_axes)
-            place = (*around, self.block.dim, y + i, x + j, self.lane.dim)
+            y, x = (grid.at(k) for grid, k in zip(self.grids, (i, j), strict=True))
+            place = (*around, self.block.dim, y, x, self.lane.dim)
             return load(copy.buffer, copy.buffer.address(place))
 
         edge = range(self.algorithm.edge)
@@ -370,8 +397,8 @@ class _Stages:
         values: dict[Atom, DimLike] = {self.conv.filter: self.at_filter}
         first = self.at_filter - self.lane.dim
         inside = apply("lt", index(first), index(self.conv.filter.extent))
-        for s, tile, k in zip(self.conv.spatial, self.tile_axes, place, strict=True):
-            values[s.out] = tile.dim * self.algorithm.out + k
+        for s, grid, k in zip(self.conv.spatial, self.grids, place, strict=True):
+            values[s.out] = grid.at(k)
             inside &= apply("lt", index(values[s.out]), index(s.out.extent))
         value = guarded(substitute_scalar(store.value, values), inside)
         value = replace(value, {guarded(hole, inside): total})
