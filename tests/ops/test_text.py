@@ -217,3 +217,16 @@ def test_coordinates_of_grams_are_not_negative() -> None:
     }  # fmt: skip
     with pytest.raises(ShapeError, match="ngram_indexes must not be negative, got -2"):
         run_op("TfIdfVectorizer", [np.array([2])], attributes)
+
+
+@pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
+@pytest.mark.parametrize("indexes", [[1, 0], [2, 0], [0, 0]])
+@pytest.mark.parametrize("weights", [[10.0, 100.0], [100.0, 10.0]])
+def test_weights_go_by_n_gram(mode: str, indexes: list[int], weights: list[float]) -> None:
+    attributes = {
+        "max_gram_length": 1, "min_gram_length": 1, "max_skip_count": 0, "mode": mode,
+        "ngram_counts": [0], "ngram_indexes": indexes, "pool_int64s": [2, 5], "weights": weights,
+    }  # fmt: skip
+    row = np.array([2, 2, 5])
+    wanted = peer("TfIdfVectorizer", [row], attributes)
+    check_node("TfIdfVectorizer", [row], attributes, expected=wanted)

@@ -188,9 +188,9 @@ def tf_idf_vectorizer(
     """How often each n-gram of a pool occurs in each row of ``X``.
 
     X[*N, C] → Y[*N, max(ngram_indexes) + 1]. The i-th n-gram of the pool counts at coordinate
-    ngram_indexes[i]. Its words stand 1 to max_skip_count + 1 places apart; a single word counts
-    once. Mode TF gives counts, IDF the weight of what occurs, TFIDF count times weight.
-    NB: weights go by coordinate, as in ONNX Runtime and the standard's reference, not by n-gram.
+    ngram_indexes[i], with weights[i]. Its words stand 1 to max_skip_count + 1 places apart; a
+    single word counts once. Mode TF gives counts, IDF the weight of what occurs, TFIDF count times
+    weight. Of n-grams that share a coordinate, TF and TFIDF add up, IDF gives the last that occurs.
     Source: ONNX TfIdfVectorizer-9.
     """
     _check_rows(X.shape)
@@ -200,30 +200,34 @@ def tf_idf_vectorizer(
         (pool_int64s is None) != (pool_strings is None) and pool is not None,
         "either pool_int64s or pool_strings must be given",
     )
-    size = max(ngram_indexes, default=-1) + 1
-    coordinates = _coordinates(list(pool or []), ngram_counts, ngram_indexes)
+    grams = _pooled(list(pool or []), ngram_counts, ngram_indexes)
+    factors = np.asarray([1] * len(grams) if weights is None else weights, np.float32)
+    require(
+        len(factors) == len(grams), f"weights must have {len(grams)} entries, found {len(factors)}"
+    )
     rows = X.reshape(math.prod(X.shape[:-1]), X.shape[-1]).tolist()
-    counts = np.zeros((len(rows), size), np.float32)
-    lengths = {len(gram) for gram in coordinates if min_gram_length <= len(gram) <= max_gram_length}
+    counts = np.zeros((len(rows), len(grams)), np.float32)
+    places = {gram: place for place, gram in enumerate(grams)}
+    lengths = {len(gram) for gram in grams if min_gram_length <= len(gram) <= max_gram_length}
     for count, row in zip(counts, rows, strict=True):
         for gram in _grams(row, lengths, max_skip_count):
-            if gram in coordinates:
-                count[coordinates[gram]] += 1
-    if mode == "IDF":
-        counts = (counts > 0).astype(np.float32)
-    if mode != "TF" and weights is not None:
-        require(len(weights) == size, f"weights must have {size} entries, found {len(weights)}")
-        counts = counts * np.asarray(weights, np.float32)
-    return counts.reshape(*X.shape[:-1], size)
+            if gram in places:
+                count[places[gram]] += 1
+    result = np.zeros((len(rows), max(ngram_indexes, default=-1) + 1), np.float32)
+    for place, coordinate in enumerate(ngram_indexes):
+        column, count = result[:, coordinate], counts[:, place]
+        if mode == "IDF":
+            np.copyto(column, factors[place], where=count > 0)
+        else:
+            column += count if mode == "TF" else count * factors[place]
+    return result.reshape(*X.shape[:-1], result.shape[1])
 
 
 Gram = tuple[int | str, ...]
 
 
-def _coordinates(
-    pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[int]
-) -> dict[Gram, int]:
-    """The coordinate of each n-gram: the pool holds all 1-grams, then all 2-grams, and so on."""
+def _pooled(pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[int]) -> list[Gram]:
+    """The n-grams of the pool: all 1-grams, then all 2-grams, and so on; ``indexes`` fit them."""
     ends = [*starts[1:], len(pool)]
     require(
         all(0 <= a <= b <= len(pool) for a, b in zip(starts, ends, strict=True)),
@@ -242,7 +246,7 @@ def _coordinates(
         min(indexes, default=0) >= 0,
         f"ngram_indexes must not be negative, got {min(indexes, default=0)}",
     )
-    return dict(zip(grams, indexes, strict=True))
+    return grams
 
 
 def _grams(row: Sequence[int | str], lengths: Iterable[int], max_skip: int) -> Iterator[Gram]:
