@@ -68,8 +68,9 @@ def infer_cast(input: Fact, *, to: int | str, saturate: int = 1, round_mode: str
 def cast(input: Array, *, to: int | str, saturate: int = 1, round_mode: str = "up") -> Array:
     """Each element of ``input`` as the element type ``to``, rounded once.
 
-    Before opset 6 ``to`` is a name. What does not fit a float8 type saturates unless saturate=0;
-    floats become integers by truncation. Source: ONNX Cast-25.
+    input[*S] → output[*S]. Strings are read as numbers, and numbers written as strings. Before
+    opset 6 ``to`` is a name. What does not fit a float8 type saturates unless saturate=0; floats
+    become integers by truncation. Source: ONNX Cast-25.
     """
     return convert(input, _target(to), saturate=bool(saturate), round_mode=round_mode)
 

@@ -140,7 +140,7 @@ def infer_constant_of_shape(input: Fact, *, value: Array | None = None, node: In
 def constant_of_shape(input: Array, *, value: Array | None = None) -> Array:
     """A tensor of shape ``input`` filled with the one element of ``value``, or with float32 0.
 
-    Source: ONNX ConstantOfShape-9.
+    input[rank] → output[*input]; of an empty input a scalar. Source: ONNX ConstantOfShape-9.
     """
     filler = _filler(value)
     extents = listed(input, "input")
@@ -190,7 +190,8 @@ def infer_eye_like(input: Fact, *, dtype: int | None = None, k: int) -> Fact:
 def eye_like(input: Array, *, dtype: int | None = None, k: int) -> Array:
     """Ones on diagonal ``k``, zeros elsewhere, in the shape of the matrix ``input``.
 
-    Diagonals count to the right from the main one. Source: ONNX EyeLike-9.
+    input[N, M] → output[N, M]. Diagonals count to the right from the main one. Source: ONNX
+    EyeLike-9.
     """
     _check_matrix(input.shape)
     result = input.dtype if dtype is None else DType.of(dtype).numpy

@@ -249,9 +249,9 @@ def split_(
 ) -> tuple[Array, ...]:
     """``input`` in parts along ``axis``: as long as ``split`` says, or equally long.
 
-    From opset 18 on, equal parts may leave a shorter last one; before, the extent must be a
-    multiple of their number. Raises ShapeError if the parts do not fill the axis.
-    Source: ONNX Split-18.
+    input[*A, N, *B] → outputs[*A, Nᵢ, *B], Σ Nᵢ = N. From opset 18 on, equal parts may leave a
+    shorter last one; before, the extent must be a multiple of their number. Raises ShapeError if
+    the parts do not fill the axis. Source: ONNX Split-18.
     """
     place = normalize_axis(axis, input.ndim)
     wanted = None if split is None else listed(split, "split")

@@ -110,9 +110,10 @@ def pad(
 ) -> Array:
     """``data`` with elements added at both ends of axes, or cut off where a pad is negative.
 
-    pads = [before each axis …, after each axis …]. New elements are ``constant_value``, the
-    nearest element (edge), or continue the axis mirrored at its ends (reflect) or as a ring (wrap);
-    for the latter three, what is cut off is cut off first. Source: ONNX Pad-19.
+    data[*S] → output[S + before + after], pads = [before each axis …, after each axis …]. New
+    elements are ``constant_value``, the nearest element (edge), or continue the axis mirrored at
+    its ends (reflect) or as a ring (wrap); for the latter three, what is cut off is cut off first.
+    Source: ONNX Pad-19.
     """
     _check_mode(mode)
     entries = listed(pads if paddings is None else paddings, "pads")
@@ -289,9 +290,9 @@ def infer_center_crop_pad(
 def center_crop_pad(input_data: Array, shape: Array, *, axes: list[int] | None = None) -> Array:
     """The middle of ``input_data``, or ``input_data`` in the middle of zeros, in a given shape.
 
-    ``shape`` has an entry for each of ``axes``, or for every axis. Where the difference is odd, a
-    crop begins half an element to the left and padding is one longer at the end.
-    Source: ONNX CenterCropPad-18.
+    input_data[*S] → output_data[*shape]; ``shape`` has an entry for each of ``axes``, or for every
+    axis. Where the difference is odd, a crop begins half an element to the left and padding is one
+    longer at the end. Source: ONNX CenterCropPad-18.
     """
     places = _crop_axes(input_data.ndim, axes)
     wanted = listed(shape, "shape")

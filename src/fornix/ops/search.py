@@ -50,8 +50,9 @@ def infer_compress(
 def compress(input: Array, condition: Array, *, axis: int | None = None) -> Array:
     """The slices of ``input`` along ``axis`` for which ``condition`` holds.
 
-    Without ``axis``, the elements of the flattened input. What ``condition`` does not reach is left
-    out. Raises ShapeError if it is longer than the axis. Source: ONNX Compress-11.
+    input[*A, N, *B] · condition[M] → output[*A, count, *B], M ≤ N. Without ``axis``, the elements
+    of the flattened input. What ``condition`` does not reach is left out. Raises ShapeError if it
+    is longer than the axis. Source: ONNX Compress-11.
     """
     source = input.reshape(-1) if axis is None else input
     place = 0 if axis is None else normalize_axis(axis, input.ndim)
@@ -122,9 +123,10 @@ def infer_unique(
 def unique(X: Array, *, axis: int | None = None, sorted: int) -> tuple[Array, Array, Array, Array]:
     """The distinct elements of ``X``, or its distinct slices along ``axis``.
 
-    Returns them, where each stands first, which one each element of ``X`` is, and how often each
-    occurs. They are sorted, slices lexicographically, or with sorted=0 in order of occurrence.
-    All NaN count as one. Source: ONNX Unique-11.
+    X[*S] → Y[count], with ``axis`` Y[*A, count, *B]; indices[count], inverse_indices[N],
+    counts[count]: the distinct ones, where each stands first, which one each element of ``X`` is,
+    and how often each occurs. They are sorted, slices lexicographically, or with sorted=0 in order
+    of occurrence. All NaN count as one. Source: ONNX Unique-11.
     """
     place = 0 if axis is None else normalize_axis(axis, X.ndim)
     source = X.reshape(-1) if axis is None else X

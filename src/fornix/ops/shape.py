@@ -104,7 +104,7 @@ def infer_size(data: Fact) -> Fact:
 
 @Size.kernel
 def size(data: Array) -> Array:
-    """Number of elements of ``data``, a scalar."""
+    """Number of elements of ``data``: data[*S] → size[] = ∏ S, as int64; 1 of a scalar."""
     return np.array(data.size, np.int64)
 
 
@@ -234,9 +234,9 @@ def _left_over(
 def reshape(data: Array, shape: Array | list[int] | None = None, *, allowzero: int = 0) -> Array:
     """``data`` with the same elements, in row-major order, in another ``shape``.
 
-    0 in ``shape`` copies the extent of that axis (with allowzero=1 it is the extent 0), and one −1
-    stands for what is left. Raises ShapeError if the elements do not fill the shape.
-    Source: ONNX Reshape-14.
+    data[*S] → reshaped[*shape]. 0 in ``shape`` copies the extent of that axis (with allowzero=1 it
+    is the extent 0), and one −1 stands for what is left. Raises ShapeError if the elements do not
+    fill the shape. Source: ONNX Reshape-14.
     """
     wanted = [] if shape is None else [*listed(shape, "shape")]
     _check_target(wanted, bool(allowzero))
@@ -403,8 +403,8 @@ def _expanded(extent: DimLike, node: InferNode) -> DimLike:
 def expand(input: Array, shape: Array) -> Array:
     """``input`` repeated so that it has the common shape of itself and ``shape``.
 
-    An entry 1 keeps the extent of ``input``. Raises ShapeError if the shapes do not broadcast.
-    Source: ONNX Expand-13.
+    input[*S] → output[*V], to which S and ``shape`` broadcast, as in NumPy: an entry 1 keeps the
+    extent of ``input``. Raises ShapeError if the shapes do not broadcast. Source: ONNX Expand-13.
     """
     target = tuple(listed(shape, "shape"))
     broadcast_shapes(input.shape, target)  # says which extents differ; NumPy does not
@@ -451,7 +451,7 @@ def infer_identity(input: Fact) -> Fact:
 
 @Identity.kernel
 def identity(input: Array) -> Array:
-    """``input`` itself, whatever its type."""
+    """``input`` itself: a tensor, a sequence or an optional, of any shape."""
     return input
 
 

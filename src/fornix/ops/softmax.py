@@ -162,7 +162,10 @@ def hardmax_of_rows(input: Array, *, axis: int) -> Array:
 
 @Hardmax.kernel(since=13)
 def hardmax(input: Array, *, axis: int) -> Array:
-    """1 at the first maximum along ``axis``, 0 elsewhere. Source: ONNX Hardmax-13."""
+    """1 at the first maximum along ``axis``, 0 elsewhere.
+
+    input[*S] → output[*S]. Source: ONNX Hardmax-13.
+    """
     axis = normalize_axis(axis, input.ndim)
     result = np.zeros_like(input)
     if input.size:

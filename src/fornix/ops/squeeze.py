@@ -53,7 +53,8 @@ def infer_squeeze(data: Fact, axes: Fact | list[int] | None = None) -> Fact:
 def squeeze(data: Array, axes: Array | list[int] | None = None) -> Array:
     """``data`` without the named axes, whose extents must be 1; without ``axes``, without any 1.
 
-    Raises ShapeError if a named axis has another extent. Source: ONNX Squeeze-13.
+    data[*A, 1, *B] → squeezed[*A, *B]. Raises ShapeError if a named axis has another extent.
+    Source: ONNX Squeeze-13.
     """
     if axes is None:
         return data.reshape([extent for extent in data.shape if extent != 1])
@@ -121,8 +122,8 @@ def infer_unsqueeze(data: Fact, axes: Fact | list[int]) -> Fact:
 def unsqueeze(data: Array, axes: Array | list[int]) -> Array:
     """``data`` with axes of extent 1 inserted, so that they end up at the positions ``axes``.
 
-    Negative axes count from the end of the result. Raises ShapeError if an axis is named twice.
-    Source: ONNX Unsqueeze-13.
+    data[*A, *B] → expanded[*A, 1, *B]. Negative axes count from the end of the result. Raises
+    ShapeError if an axis is named twice. Source: ONNX Unsqueeze-13.
     """
     return data.reshape(_unsqueezed(data.shape, listed(axes, "axes")))
 
