@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface
     from fornix.passes import optimize as optimize
     from fornix.reference import ReferenceEvaluator as ReferenceEvaluator
     from fornix.runtime import InferenceSession as InferenceSession
+    from fornix.runtime import RunOptions as RunOptions
     from fornix.runtime import SessionOptions as SessionOptions
     from fornix.version import convert_version as convert_version
 
@@ -31,6 +32,7 @@ _HOMES: dict[str, str] = {
     "InferenceSession": "fornix.runtime",
     "Limits": "fornix.format.limits",
     "ReferenceEvaluator": "fornix.reference",
+    "RunOptions": "fornix.runtime",
     "SessionOptions": "fornix.runtime",
     "check": "fornix.check",
     "convert_version": "fornix.version",

@@ -19,12 +19,11 @@ from fornix.errors import (
     FornixWarning,
     InvalidArgument,
     NoSuchFile,
-    NotSupported,
     SchemaError,
     ShapeError,
     ValidationError,
 )
-from fornix.runtime import InferenceSession
+from fornix.runtime import InferenceSession, RunOptions, SessionOptions
 
 AFFINE = """<ir_version: 8, opset_import: ["" : 18], producer_name: "tests", domain: "org.test",
              model_version: 3, doc_string: "affine", metadata_props: ["k": "v"]>
@@ -329,7 +328,7 @@ def test_providers_that_are_not_there_are_never_ignored_silently() -> None:
 def test_options_that_have_no_effect_are_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"must be fornix\.SessionOptions, found onnx"):
         InferenceSession(model(), onnxruntime.SessionOptions())
-    with pytest.raises(NotSupported, match="run options come with the compiler"):
+    with pytest.raises(InvalidArgument, match=r"must be fornix\.RunOptions, found onnx"):
         session().run(None, {"x": X}, onnxruntime.RunOptions())
     with pytest.raises(InvalidArgument, match="provider_options must have one entry per provider"):
         InferenceSession(model(), providers=["CPUExecutionProvider"], provider_options=[{}, {}])
@@ -391,3 +390,58 @@ def test_an_output_that_nothing_computes_is_named() -> None:
     broken.graph.output[0].name = "nowhere"
     with pytest.raises(ValidationError, match="output 'nowhere' must be computed, found no value"):
         InferenceSession(broken).run(None, {"x": X})
+
+
+CHAIN = """<ir_version: 8, opset_import: ["" : 18]>
+    f (float[N, 3] x, float[3, 3] w) => (float[N, 3] y) {
+        a = MatMul (x, w)
+        b = MatMul (a, w)
+        c = MatMul (b, w)
+        y = MatMul (c, w)
+    }"""
+
+
+class Patient(RunOptions):
+    """Options of a run that somebody ends after he has been asked some times."""
+
+    asked = 0
+    patience = 2
+
+    @property
+    def terminate(self) -> bool:
+        self.asked += 1
+        return self.asked > self.patience
+
+    @terminate.setter
+    def terminate(self, value: bool) -> None:
+        pass
+
+
+@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "ReferenceExecutionProvider"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_run_is_ended_between_kernels(
+    provider: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fornix.runtime.native.WORTH_SHARING", 0)
+    options = SessionOptions(intra_op_num_threads=threads)
+    runner = InferenceSession(model(CHAIN), options, providers=[provider])
+    feeds = {"x": X, "w": np.eye(3, dtype=np.float32)}
+    with pytest.raises(Fail, match=r"the run has been ended: RunOptions\.terminate is set"):
+        runner.run(None, feeds, Patient())
+    with pytest.raises(Fail, match="has been ended"):
+        runner.run(None, feeds, RunOptions(terminate=True))
+    np.testing.assert_array_equal(runner.run(None, feeds, RunOptions())[0], X)
+    np.testing.assert_array_equal(runner.run(None, feeds)[0], X)
+
+
+def test_a_run_says_its_name_where_it_is_asked_to_log(caplog: pytest.LogCaptureFixture) -> None:
+    text = CHAIN.replace("y = MatMul (c, w)", "y = Gather (c, i)").replace(
+        "] x,", "] x, int64[N] i,"
+    )
+    runner = InferenceSession(model(text))
+    feeds = {"x": X, "w": np.eye(3, dtype=np.float32), "i": np.array([0, 9])}
+    for severity, tells in ((0, True), (2, False)):
+        caplog.clear()
+        with caplog.at_level("DEBUG", "fornix.runtime.session"), pytest.raises(Fail):
+            runner.run(None, feeds, RunOptions(logid="seven", log_severity_level=severity))
+        assert ("seven: the model: Gather: check 1 failed" in caplog.text) is tells

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fornix.runtime.interface import ModelMetadata, NodeArg
-from fornix.runtime.options import SessionOptions
+from fornix.runtime.options import RunOptions, SessionOptions
 from fornix.runtime.providers import Placement, Provider
 from fornix.runtime.session import InferenceSession
 
@@ -13,5 +13,6 @@ __all__ = [
     "NodeArg",
     "Placement",
     "Provider",
+    "RunOptions",
     "SessionOptions",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -88,7 +89,10 @@ class NativeStep(Step):
                 yield Placement(node.name, node.op_type, node.domain, kernels, "")
 
     def run(self, values: dict[Value, Any], run: Run) -> None:
-        self.run_with(values, run, self._drive)
+        if run.is_ended is None:
+            self.run_with(values, run, self._drive)
+        else:
+            self.run_with(values, run, partial(self._drive_until, run.is_ended))
 
     def run_with(self, values: dict[Value, Any], run: Run, drive: Drive) -> None:
         """Like `run`; ``drive`` runs the kernels, and gives what the driver's status says."""
@@ -130,6 +134,29 @@ class NativeStep(Step):
 
         self.pool.run(work)
         return int(frame.status[0])
+
+    def _drive_until(self, is_ended: Callable[[], bool], frame: Frame, bound: Bound) -> int:
+        """Like `_drive`, kernel by kernel, up to the end that somebody wants."""
+        frame.status[0] = 0
+        frame.records[:, words.TAKEN : words.DONE + 1] = 0
+        table, status = frame.records.ctypes.data, frame.status.ctypes.data
+        alone = self.is_alone(bound)
+        failed: list[int] = []
+
+        def work(index: int) -> None:
+            scratch = frame.scratch.ctypes.data + index * bound.scratch
+            for number in range(len(bound.records)):
+                if is_ended() or frame.status[0]:
+                    return
+                record = table + number * words.RECORD_WORDS * 8
+                if self.drive(record, 1, scratch, int(alone), status):
+                    failed.append(number)
+
+        if alone:
+            work(0)
+        else:
+            self.pool.run(work)
+        return int(frame.status[0]) | (min(failed) << words.CODE_BITS if failed else 0)
 
     def is_alone(self, bound: Bound) -> bool:
         """Whether one thread does it all."""

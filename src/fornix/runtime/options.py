@@ -1,4 +1,4 @@
-"""Options of sessions: one dataclass, by the names of onnxruntime's where those exist."""
+"""Options of sessions and of runs, by the names of onnxruntime's where those exist."""
 
 from __future__ import annotations
 
@@ -78,3 +78,17 @@ class SessionOptions:
                 f"found {self.intra_op_num_threads}"
             )
         return self.intra_op_num_threads or usable_processors()
+
+
+@dataclass(kw_only=True)
+class RunOptions:
+    """How one run is made.
+
+    `terminate`, which any thread may set, ends the run before its next kernel: it raises Fail. What
+    the run logs begins with `logid`, and is left out below `log_severity_level`: 0 stands for
+    everything, 1 for information, 2 for warnings, 3 for errors, 4 for what ends the process.
+    """
+
+    terminate: bool = False
+    logid: str = ""
+    log_severity_level: int = 2

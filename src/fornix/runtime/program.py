@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,6 +91,7 @@ class Program:
                 self._run_steps(values, run)
         else:
             self._run_steps(values, run)
+        run.check()
         return self._results(values, names)
 
     def start(self, feeds: Mapping[str, Any]) -> dict[Value, Any]:
@@ -101,6 +103,7 @@ class Program:
 
     def _run_steps(self, values: dict[Value, Any], run: Run) -> None:
         for step, release in zip(self.steps, self.releases, strict=True):
+            run.check()
             step.run(values, run)
             for value in release:
                 values.pop(value, None)
@@ -189,10 +192,15 @@ class Programs:
                 self._short.popitem(last=False)
         return self._short.get(run.key)
 
-    def run(self, feeds: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    def run(
+        self,
+        feeds: Mapping[str, Any],
+        names: Sequence[str],
+        is_ended: Callable[[], bool] | None = None,
+    ) -> list[Any]:
         """Results by name; raises NotAsCompiled if NumPy kernels are to do it."""
         program, run = self.chosen(feeds)
-        return program.run(feeds, run, names)
+        return program.run(feeds, replace(run, is_ended=is_ended) if is_ended else run, names)
 
     def chosen(self, feeds: Mapping[str, Any]) -> tuple[Program, Run]:
         """The program for ``feeds``; raises NotAsCompiled if NumPy kernels are to do it."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fornix.errors import FornixWarning, NotSupported
+from fornix.errors import Fail, FornixWarning, NotSupported
 from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
 from fornix.runtime.options import SessionOptions
@@ -49,6 +49,13 @@ class Run:
     extents: Mapping[str, int]
     key: tuple[int, ...]
     """The numbers in ``extents``."""
+    is_ended: Callable[[], bool] | None = None
+    """Asked between kernels whether somebody wants the run to end."""
+
+    def check(self) -> None:
+        """Raise Fail if somebody wants the run to end."""
+        if self.is_ended is not None and self.is_ended():
+            raise Fail("the run has been ended: RunOptions.terminate is set")
 
 
 class Step(ABC):

@@ -16,18 +16,19 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fornix.errors import Fail, FornixWarning, InvalidArgument, NotSupported
+from fornix.errors import Fail, FornixWarning, InvalidArgument
 from fornix.format.limits import DEFAULT, Limits
 from fornix.runtime.feeds import checked_feeds
 from fornix.runtime.interface import Interface, ModelMetadata, NodeArg, output_args
 from fornix.runtime.memory import owned
-from fornix.runtime.options import SessionOptions
+from fornix.runtime.options import RunOptions, SessionOptions
 from fornix.runtime.providers import (
     PROVIDERS,
     NotAsCompiled,
     Placement,
     Provider,
     ReferenceExecutionProvider,
+    Run,
     check_machine_code,
 )
 
@@ -135,40 +136,39 @@ class InferenceSession:
         self,
         output_names: Sequence[str] | None,
         input_feed: Mapping[str, Any],
-        run_options: None = None,
+        run_options: RunOptions | None = None,
     ) -> list[Any]:
         """Results by ``output_names``, in their order; None or none stands for all outputs.
 
         Any value of the main graph may be asked for by name. Results are the caller's own: arrays
         that share no memory with feeds, weights or later runs. Raises InvalidArgument if feeds or
-        names do not fit the model, and the errors of operators with their node ahead.
+        names do not fit the model, Fail if ``run_options`` end the run, and the errors of operators
+        with their node ahead.
         """
         short = self._short
         if short is not None and not output_names and run_options is None:
             results = short.call(input_feed)
             if results is not None:
                 return results
-        if run_options is not None:
-            raise NotSupported(
-                "InferenceSession.run: run options come with the compiler, "
-                f"found {type(run_options).__name__}; leave run_options out"
-            )
+        watched = None if run_options is None else _Watched(run_options, self._label)
         feeds = checked_feeds(input_feed, self._interface.inputs, self._overridable, self._label)
         by_name = {value.name: feed for value, feed in feeds.items()}
         names = self._wanted(output_names)
         is_usual = len(feeds) == len(self._interface.inputs)
         if self._programs is not None and is_usual and set(names) <= set(self._interface.outputs):
             try:
-                results = self._programs.run(by_name, names)
+                results = self._programs.run(by_name, names, watched.is_ended if watched else None)
             except NotAsCompiled as reason:
-                log.debug("%s: %s", self._label, reason)
+                if watched is None or watched.tells_all:
+                    log.debug("%s: %s", watched.label if watched else self._label, reason)
             else:
                 self._short = self._programs.short_way(by_name)
                 return results
         values: Environment = {}
         wanted = [self._by_name[name] for name in names]
         given = {self._by_name[name]: feed for name, feed in by_name.items()}
-        self._plan.run(given, values, keep=frozenset(wanted))
+        observe = watched.observe if watched else None
+        self._plan.run(given, values, keep=frozenset(wanted), observe=observe)
         return [owned(values[value]) for value in wanted]
 
     def placement(self) -> list[Placement]:
@@ -269,6 +269,28 @@ class InferenceSession:
             )
         made = partial(InferenceSession, limits=self._limits)
         return made, (self._path, self._options, self.get_providers())
+
+
+class _Watched:
+    """A run with options of its own."""
+
+    def __init__(self, options: RunOptions, label: str) -> None:
+        if not isinstance(options, RunOptions):
+            raise InvalidArgument(
+                "InferenceSession.run: run_options must be fornix.RunOptions, "
+                f"found {type(options).__module__}.{type(options).__name__}"
+            )
+        self.options = options
+        self.label = f"{options.logid}: {label}" if options.logid else label
+        self.tells_all = options.log_severity_level <= 0
+
+    def is_ended(self) -> bool:
+        """Whether somebody wants the run to end."""
+        return self.options.terminate
+
+    def observe(self, *_: object) -> None:
+        """Called after each node that runs its NumPy kernel."""
+        Run({}, (), self.is_ended).check()
 
 
 def _runs_as_planned(provider: Provider, options: SessionOptions) -> bool:
