@@ -161,6 +161,15 @@ def test_a_result_that_is_not_blocked_takes_the_way_through_one_that_is(
     assert "convolution" in [k.schedule for k in Runner([y]).kernels]
 
 
+def test_a_product_with_few_pixels_takes_that_way_too() -> None:
+    x = tensor("x", (2, 256, 7, 7), FLOAT32)
+    weights = constant(data(FLOAT32, (64, 256, 1, 1), {}, 0))
+    y = stored(lower_conv(x, weights, None))
+    check(y, {"x": data(FLOAT32, x.shape, {}, 2)})
+    schedules = [k.schedule for k in Runner([y]).kernels]
+    assert ("convolution" in schedules) == (Target.host().vector_bytes == 64)
+
+
 def test_a_result_with_its_channels_last_is_written_as_it_is() -> None:
     x = tensor("x", (2, 3, 16, 24), FLOAT32)
     weights = constant(data(FLOAT32, (40, 3, 4, 4), {}, 0))

@@ -8,6 +8,7 @@ level has computed it remembers.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 INLINE_NODES = 8
 """Nodes around the sum that are written out for every element of the box."""
+INLINE_TERMS = 256
+"""Terms of the sum from which on a trip of the result over the stack does not matter."""
 
 Point = dict[Atom, DimLike]
 
@@ -37,11 +40,17 @@ def patch(em: Emitter, p: Patch) -> None:
         ranges = [_values(em, span) for span in p.spans]
         points = [dict(pairs) for pairs in itertools.product(*ranges)]
         sums = _sums(em, p, points)
-        if p.put.value.size - p.result.size <= INLINE_NODES:
+        if _is_inline(p):
             for point, total in zip(points, sums, strict=True):
                 _finish(em, p, point, total)
         else:
             _finish_in_loop(em, p, ranges, sums)
+
+
+def _is_inline(p: Patch) -> bool:
+    """Whether what is done with the sums is written out: it is little, but so is the sum."""
+    terms = math.prod(a.extent if isinstance(a.extent, int) else 1 for a in p.result.axes)
+    return p.put.value.size - p.result.size <= INLINE_NODES and terms < INLINE_TERMS
 
 
 def _values(em: Emitter, span: Span) -> list[tuple[Atom, DimLike]]:

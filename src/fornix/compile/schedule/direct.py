@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fornix.compile.axes import index_dims, moves_as_one, rewritten
 from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import Convolution, convolution
-from fornix.compile.cost import likely, outer_reductions, stride_of
+from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.nest import Block, Loop, Nest, Patch, Put, Span
 from fornix.compile.phases import phases
 from fornix.compile.schedule.chunks import chunked
@@ -29,8 +29,8 @@ from fornix.compile.schedule.packing import (
 )
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, ceildiv, minimum
-from fornix.ir.loops import Scalar, Store, Variable, load, replace, substitute_scalar
+from fornix.ir.dim import DimLike, ceildiv, known, minimum
+from fornix.ir.loops import Constant, Scalar, Store, Variable, load, replace, substitute_scalar
 from fornix.ir.loops.scalar import reduction
 
 FEW = 8
@@ -40,6 +40,12 @@ LOAD_COST = 0.1
 MAX_BLOCKS = 7
 OPEN_PIXELS, FEW_PIXELS = 14, 4
 """Pixels at once of a row of unknown length, if it is that long, and if it is shorter."""
+PRODUCT_VECTORS = (3, 4)
+"""Vectors in a row of the tiles of `contraction`."""
+TURNING = 40.0
+"""Multiplications that writing an element and turning it cost; see bench/micro conv1."""
+MARGIN = 0.05
+"""What another way has to gain."""
 LEAST_USE = 0.5
 """Of the lanes of a block: with less, another schedule is faster."""
 MAX_CHUNKS = 64
@@ -142,7 +148,7 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, Store] | None:
     None if the result is blocked, or too few lanes of its blocks would be of use.
     """
     filters = c.filter.extent
-    if c.is_product or not isinstance(filters, int):
+    if not isinstance(filters, int) or (c.is_product and not _is_worth_blocks(c, lanes)):
         return None
     if isinstance(c.store.buffer.address, Blocked) or filters < LEAST_USE * _whole(filters, lanes):
         return None
@@ -158,6 +164,17 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, Store] | None:
     buffer.source = sums
     value = replace(c.store.value, {c.sum: load(buffer, address)})
     return sums, Store(c.store.buffer, c.store.axes, c.store.address, value)
+
+
+def _is_worth_blocks(c: Convolution, lanes: int) -> bool:
+    """Whether a matrix product loses more in vectors of pixels than turning its result costs."""
+    pixels = math.prod(known(s.out.extent) or 0 for s in c.spatial)
+    terms = known(c.channels[0].extent)
+    are_stored = all(isinstance(e.buffer.source, Constant) for e in accesses([c.weights]))
+    if not pixels or not terms or not are_stored or stride_of(c.store.address, c.filter) == 1:
+        return False
+    waste = min(_whole(pixels, n * lanes) for n in PRODUCT_VECTORS) / pixels
+    return waste > 1 + MARGIN + TURNING / terms
 
 
 def _whole(extent: int, step: int) -> int:
