@@ -220,8 +220,9 @@ def split_to_sequence(
 ) -> Values:
     """``input`` cut along ``axis`` into parts as long as ``split`` says.
 
-    A scalar ``split`` is the length of every part but a shorter last one; without ``split`` each
-    part is one slice, which loses the axis if keepdims=0. Source: ONNX SplitToSequence-11.
+    input[*A, N, *B] → tensors[*A, Nᵢ, *B]. A scalar ``split`` is the length of every part but a
+    shorter last one; without ``split`` each part is one slice, which loses the axis if keepdims=0.
+    Source: ONNX SplitToSequence-11.
     """
     place = normalize_axis(axis, input.ndim)
     extent = input.shape[place]
@@ -273,7 +274,8 @@ def infer_concat_from_sequence(
 def concat_from_sequence(input_sequence: Values, *, axis: int, new_axis: int) -> Array:
     """The elements one behind the other along ``axis``, or stacked along a new one.
 
-    Raises Fail if there are none, ShapeError if their shapes do not agree.
+    [*A, Nᵢ, *B] → concat_result[*A, Σ Nᵢ, *B], or with new_axis=1 n times [*S] → [*A, n, *B] with S
+    around the new axis. Raises Fail if there are none, ShapeError if their shapes do not agree.
     Source: ONNX ConcatFromSequence-11.
     """
     require(input_sequence, "the sequence must have an element, found none", Fail)

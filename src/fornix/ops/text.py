@@ -36,7 +36,10 @@ def infer_string_concat(X: Fact, Y: Fact) -> Fact:
 
 @StringConcat.kernel
 def string_concat(X: Array, Y: Array) -> Array:
-    """Each string of ``X`` followed by that of ``Y``, broadcast. Source: ONNX StringConcat-20."""
+    """Each string of ``X`` followed by that of ``Y``.
+
+    X[*S] · Y[*T] → Z[*V]; S and T broadcast to V, as in NumPy. Source: ONNX StringConcat-20.
+    """
     broadcast_shapes(X.shape, Y.shape)
     return np.asarray(np.add(X, Y), object)
 

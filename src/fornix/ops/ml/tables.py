@@ -85,7 +85,10 @@ def infer_binarizer(X: Fact, *, threshold: float) -> Fact:
 
 @Binarizer.kernel
 def binarizer(X: Array, *, threshold: float) -> Array:
-    """1 where ``X`` is above ``threshold``, else 0. Source: ONNX ai.onnx.ml Binarizer-1."""
+    """1 where ``X`` is above ``threshold``, else 0: X[*S] → Y[*S].
+
+    Source: ONNX ai.onnx.ml Binarizer-1.
+    """
     return np.asarray(np.greater(X, np.float32(threshold)), X.dtype)
 
 
