@@ -444,4 +444,4 @@ def test_a_run_says_its_name_where_it_is_asked_to_log(caplog: pytest.LogCaptureF
         caplog.clear()
         with caplog.at_level("DEBUG", "fornix.runtime.session"), pytest.raises(Fail):
             runner.run(None, feeds, RunOptions(logid="seven", log_severity_level=severity))
-        assert ("seven: the model: Gather: check 1 failed" in caplog.text) is tells
+        assert ("seven: the model: MatMul+Gather: check 1 failed" in caplog.text) is tells
