@@ -164,7 +164,7 @@ class _Stages:
         rows, columns = self.tiles, self.panel.extent * width
         count, _ = _combined(of_image)
         most = SUMS[32 if target.vector_registers >= 32 else 16] // self.units
-        self.size = self._block_size(count, most)
+        self.size = self._block_size(known(self.tiles) or count, most)
         if self.size is not None:
             self.number = Variable("i", self.size)
             self.tile, self.first_column = self.number.dim, 0
@@ -178,7 +178,10 @@ class _Stages:
         self.products = _buffer("products", (places, rows, _spread(columns, lanes)))
 
     def _block_size(self, tiles: DimLike, most: int) -> int | None:
-        """Tiles of a block for which one kernel does all stages; None if each has its own."""
+        """Tiles of a block for which one kernel does all stages; None if each has its own.
+
+        Of a number of images that is not known it is assumed that it is 1.
+        """
         depth, width = self.block.extent * self.lanes, self.units * self.lanes
         of_column = 4 * self.algorithm.positions
         columns = self.panel.extent * width
