@@ -33,7 +33,7 @@ from fornix.ir.loops.scalar import select
 
 MAX_WRITTEN = 4
 """Channels that are written out in the inner loop."""
-MAX_TAPS = 8
+MAX_TAPS = 9
 """Taps that are, where channels are not blocked."""
 
 
@@ -106,11 +106,14 @@ def order(c: Convolution) -> Order:
 
 
 def _by_taps(axes: tuple[Variable, ...]) -> Order:
-    """The axes as they are; the last one is written out if it is short."""
-    extent = axes[-1].extent
-    if isinstance(extent, int) and extent <= MAX_TAPS:
-        return Order(axes[:-1], axes[-1:], {}, 1)
-    return Order(axes, (), {}, 1)
+    """The axes as they are; the last ones are written out as far as they are short."""
+    count, first = 1, len(axes)
+    while first > 0:
+        extent = axes[first - 1].extent
+        if not isinstance(extent, int) or count * extent > MAX_TAPS:
+            break
+        count, first = count * extent, first - 1
+    return Order(axes[:first], axes[first:], {}, 1)
 
 
 _SERIAL = itertools.count()
