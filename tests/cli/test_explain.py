@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from fornix.cli.explain import loops_of
 from fornix.runtime import providers
+from fornix.runtime.explain import Kernel, Unit
 from tests.cli.command import call, save
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18]>
@@ -86,3 +88,22 @@ def test_without_a_compiler_there_is_nothing_to_explain(
     outcome = call("explain", path)
     assert outcome.code == 1
     assert "fornix explain: machine code is required, but nothing can be compiled" in outcome.err
+
+
+def test_loops_are_told_in_order_those_alike_once() -> None:
+    def kernel(kind: str, *, is_ahead: bool = False) -> Kernel:
+        return Kernel("k", kind, (), 1, is_ahead=is_ahead)
+
+    def told(*kernels: Kernel) -> str:
+        return loops_of(Unit(1, (), (), (), kernels, "", ""))
+
+    assert told(kernel("map"), kernel("row"), kernel("row"), kernel("map")) == "map, row ×2, map"
+    assert told(kernel("map", is_ahead=True), kernel("contraction")) == "contraction; packed"
+    assert told() == "NumPy"
+
+
+def test_packed_weights_are_explained(tmp_path: Path) -> None:
+    text = MODEL.replace(", float[64, 70] w)", ")").replace(
+        " {\n", " <float[64, 70] w = {" + ", ".join(["1"] * 4480) + "}> {\n", 1
+    )
+    assert "packed: weights are arranged once" in call("explain", save(tmp_path, text)).out

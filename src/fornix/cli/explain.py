@@ -198,17 +198,23 @@ def tell_units(found: Explanation, page: Page, most: int | None) -> None:
     heading(page, "what runs, in this order")
     headers = {"": "right", "operators": "left", "loops": "left", "results": "left"}
     page.tell(table({**headers, "nodes": "left"}, rows))
+    if any(kernel.is_ahead for unit in found.units for kernel in unit.kernels):
+        page.print(styled("packed: weights are arranged once, when a session is made", "dim"))
     if most is not None and len(found.units) > most:
         page.say(f"… and {len(found.units) - most} more; --all shows them")
 
 
 def loops_of(unit: Unit) -> str:
-    """How the kernels of ``unit`` run, in order."""
+    """How the kernels of ``unit`` run, in order, those alike in a row as one."""
+    from itertools import groupby
+
     if not unit.kernels:
         return "NumPy"
-    ahead = sum(kernel.is_ahead for kernel in unit.kernels)
-    told = ", ".join(kernel.kind for kernel in unit.kernels if not kernel.is_ahead)
-    return told + (" (weights packed ahead)" if ahead else "")
+    kinds = [kernel.kind for kernel in unit.kernels if not kernel.is_ahead]
+    counts = [(kind, sum(1 for _ in alike)) for kind, alike in groupby(kinds)]
+    told = ", ".join(kind if count == 1 else f"{kind} ×{count}" for kind, count in counts)
+    is_packed = any(kernel.is_ahead for kernel in unit.kernels)
+    return f"{told}; packed" if is_packed else told
 
 
 def tell_islands(islands: Sequence[Unit], page: Page) -> None:
