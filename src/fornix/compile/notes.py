@@ -153,7 +153,7 @@ def dim_text(d: DimLike) -> str:
 
 def dim_of(text: str) -> DimLike:
     """The dim that ``text`` says; raises FormatError for another text."""
-    found = parse(text)
+    found = int(text) if text.isdecimal() else parse(text)
     if found is None:
         raise FormatError(f"a note of the cache must hold dims, found {text!r}")
     return found

@@ -24,7 +24,7 @@ from fornix.format.mapped import MappedBytes
 from fornix.ir.graph import Value
 from fornix.ir.loops import Buffer
 from fornix.ir.walk import captured_values
-from fornix.runtime.memory import aligned_array, aligned_bytes, readable
+from fornix.runtime.memory import ALIGNMENT, aligned_array, aligned_bytes, readable
 from fornix.runtime.native import Extents, NativeStep, StoredData, is_prepared
 from fornix.runtime.providers import KernelStep, Part, Step
 from fornix.runtime.threads import Pool
@@ -77,7 +77,7 @@ def _native_step(
     read = dict.fromkeys(value for unit in units for value in unit.unit.inputs)
     reads = [v for v in read if v not in made and v.constant is None]
     writes = [v for v in made if v in needed]
-    data = _Preparation(units, support().drive).data()
+    data = _Preparation(units, support().drive, pool).data()
     rest = compiled if compiled.is_conditional(units) else None
     return NativeStep(units, (reads, writes), data, pool, support(), rest)
 
@@ -85,8 +85,8 @@ def _native_step(
 class _Preparation:
     """Runs the kernels that read stored data only, and keeps what they give."""
 
-    def __init__(self, units: Sequence[NativeUnit], drive: Driver) -> None:
-        self.units, self.drive = units, drive
+    def __init__(self, units: Sequence[NativeUnit], drive: Driver, pool: Pool) -> None:
+        self.units, self.drive, self.pool = units, drive, pool
         self.prepared: dict[tuple[int, Buffer], Array] = {}
 
     def data(self) -> StoredData:
@@ -134,9 +134,17 @@ class _Preparation:
         record[words.FUNCTION] = kernel.address
         record[words.ARGUMENTS] = arguments.ctypes.data
         record[words.SYMBOLS] = arguments.ctypes.data  # there are none
-        scratch = aligned_bytes(extent(kernel.scratch))
+        record[words.CHUNKS] = max(1, extent(kernel.parallel))
+        size = -(-extent(kernel.scratch) // ALIGNMENT) * ALIGNMENT
+        scratch = aligned_bytes(size * self.pool.threads)
         status = np.zeros(1, np.int64)
-        if self.drive(record.ctypes.data, 1, scratch.ctypes.data, 1, status.ctypes.data):
+
+        def work(index: int) -> None:
+            own = scratch.ctypes.data + index * size
+            self.drive(record.ctypes.data, 1, own, 0, status.ctypes.data)
+
+        self.pool.run(work)
+        if status[0]:
             raise Fail(f"{kernel.name}: stored data do not fit the model")
 
 
