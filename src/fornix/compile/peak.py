@@ -18,9 +18,10 @@ from fornix.compile.cache import ObjectCache
 from fornix.compile.driver import ARGUMENTS, CHUNKS, FUNCTION, RECORD_WORDS, SYMBOLS, driver
 from fornix.compile.target import Target
 
-CHAINS = 12
-"""Independent chains: latency times units is 10 at most on current processors."""
-TURNS = 200_000
+SPARE_REGISTERS = 4
+"""Vector registers that the arithmetic loop leaves free; all others hold chains. Latency times
+units of current processors is 8 to 16, below what is left of 32 registers and about that of 16."""
+TURNS = 100_000
 """Turns of the arithmetic loop: a millisecond or some."""
 BLOCK_BYTES = 128 << 20
 """Bytes of the block."""
@@ -53,12 +54,13 @@ class Peak:
 
 def measure(threads: int, together: Together, cache: ObjectCache) -> Peak:
     """The rates of ``threads`` threads at once."""
-    width = Target.host().vector_bytes
+    target = Target.host()
+    width, chains = target.vector_bytes, target.vector_registers - SPARE_REGISTERS
     block = np.ones(BLOCK_BYTES // 8, np.int64)
     first, middle = block.ctypes.data, block.ctypes.data + BLOCK_BYTES // 2
     turn = VECTORS * width
     jobs = [
-        (_arithmetic(Target.host()), threads * TURNS * CHAINS * width // 4 * 2, [TURNS * threads]),
+        (_arithmetic(target, chains), threads * TURNS * chains * width // 4 * 2, [TURNS * threads]),
         (_reading(width // 8), BLOCK_BYTES, [BLOCK_BYTES // turn, first]),
         (_copying(width // 8), BLOCK_BYTES, [BLOCK_BYTES // 2 // turn, first, middle]),
     ]
@@ -123,13 +125,13 @@ def _loop(before: list[str], body: list[str], after: list[str]) -> str:
     return text
 
 
-def _arithmetic(target: Target) -> str:
-    """Chains of ``a := a · m + m``, which tend to a number that is neither large nor tiny."""
+def _arithmetic(target: Target, count: int) -> str:
+    """``count`` chains of ``a := a · m + m``, which tend to a number of common size."""
     lanes = target.vector_bytes // 4
     vector = f"<{lanes} x float>"
     numbers = ", ".join(["float 0.5"] * lanes)
     half = f"<{numbers}>"
-    chains = range(CHAINS)
+    chains = range(count)
     phis = [f"%a{k} = phi {vector} [ {half}, %entry ], [ %b{k}, %loop ]" for k in chains]
     steps = []
     for k in chains:
@@ -140,7 +142,7 @@ def _arithmetic(target: Target) -> str:
             steps.append(f"%p{k} = fmul {vector} %a{k}, {half}")
             steps.append(f"%b{k} = fadd {vector} %p{k}, {half}")
     sums = [f"%s{k} = fadd {vector} %{f's{k - 1}' if k > 1 else 'b0'}, %b{k}" for k in chains[1:]]
-    keep = f"store {vector} %s{CHAINS - 1}, ptr %scratch, align 8"
+    keep = f"store {vector} %s{count - 1}, ptr %scratch, align 8"
     declared = f"declare {vector} @llvm.fma.v{lanes}f32({vector}, {vector}, {vector})\n"
     return _loop([], [*phis, *steps], [*sums, keep]) + declared
 
