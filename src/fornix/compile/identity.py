@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fornix import __version__
+
 ROOMS = ("ir", "ops", "infer", "compile")
 """Rooms whose sources decide what the code of a unit is."""
 ALL_ROOMS = (*ROOMS, "format", "passes", "runtime")
@@ -55,11 +57,11 @@ def compiler() -> str:
 
 @functools.cache
 def sources(rooms: Sequence[str]) -> bytes:
-    """A digest of the places, times and sizes of the sources of ``rooms``."""
-    sha = hashlib.sha256()
+    """A digest of the version, and of the places, times and sizes of the sources of ``rooms``."""
+    sha = hashlib.sha256(__version__.encode())
     root = Path(__file__).resolve().parent.parent
-    for room in rooms:
-        for path, status in sorted(_modules(root / room), key=lambda found: found[0]):
+    for room in filter(Path.is_dir, (root / room for room in rooms)):
+        for path, status in sorted(_modules(room), key=lambda found: found[0]):
             sha.update(f"{path}:{status.st_mtime_ns}:{status.st_size};".encode())
     return sha.digest()
 

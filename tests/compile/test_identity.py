@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fornix.compile import identity
+
+X86 = """processor\t: 0
+vendor_id\t: GenuineIntel
+cpu family\t: 6
+model\t\t: 143
+stepping\t: 8
+cpu MHz\t\t: 2000.000
+flags\t\t: fpu avx2 avx512f
+
+processor\t: 1
+"""
+ARM = "processor: 0\nCPU implementer: 0x41\nCPU part: 0xd0c\nFeatures: fp asimd\n"
+
+
+@pytest.fixture(autouse=True)
+def forgetful() -> Iterator[None]:
+    cached = (identity.processor, identity.compiler, identity.sources)
+    for function in cached:
+        function.cache_clear()
+    yield
+    for function in cached:
+        function.cache_clear()
+
+
+def processor(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(identity, "PROCESSORS", tmp_path / "cpuinfo")
+    identity.processor.cache_clear()
+    return identity.processor()
+
+
+def test_a_processor_is_known_by_its_kind_and_its_instructions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = processor(X86, tmp_path, monkeypatch)
+    assert "flags=fpu avx2 avx512f" in first
+    assert processor(X86.replace("2000", "800"), tmp_path, monkeypatch) == first
+    assert processor(X86.replace(" avx512f", ""), tmp_path, monkeypatch) != first
+    assert "Features=fp asimd" in processor(ARM, tmp_path, monkeypatch)
+
+
+def test_a_processor_of_which_nothing_is_told_has_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert processor("processor: 0\nmodel name: something\n", tmp_path, monkeypatch) == ""
+    monkeypatch.setattr(identity, "PROCESSORS", tmp_path / "missing")
+    identity.processor.cache_clear()
+    assert identity.processor() == ""
+
+
+def test_without_llvmlite_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "llvmlite" in identity.compiler()
+    identity.compiler.cache_clear()
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    assert identity.compiler() == ""
+
+
+def test_sources_are_known_by_place_time_and_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "__file__", str(tmp_path / "compile" / "identity.py"))
+    (tmp_path / "room" / "inner").mkdir(parents=True)
+    module = tmp_path / "room" / "inner" / "module.py"
+    found = []
+    for text in ("", "x = 1", "x = 12"):
+        module.write_text(text)
+        identity.sources.cache_clear()
+        found.append(identity.sources(("room",)))
+    assert len(set(found)) == 3
+    assert identity.sources(("room", "missing")) == found[-1]
