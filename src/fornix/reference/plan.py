@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -93,6 +93,15 @@ class Step:
     """Nodes that it stands for, in functions and subgraphs as well."""
 
 
+class Body(Protocol):
+    """What runs a subgraph: a `Plan`, or whoever stands in for it."""
+
+    size: int
+
+    def run(self, inputs: Mapping[Value, Any], environment: Environment | None = None) -> list[Any]:
+        """Values of the graph's outputs; ``environment`` has those that it captures."""
+
+
 class Plan:
     """A graph prepared for evaluation; safe to run from several threads at once."""
 
@@ -107,7 +116,7 @@ class Plan:
             for value in graph.initializer_values
             if value.tensor is not None
         }
-        self.bodies: dict[Graph, Plan] = {}
+        self.bodies: dict[Graph, Body] = {}
         nodes = list(graph.nodes)
         _check_names(graph)
         release = _last_uses(graph, nodes)

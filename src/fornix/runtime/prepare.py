@@ -24,6 +24,7 @@ from fornix.format.mapped import MappedBytes
 from fornix.ir.graph import Value
 from fornix.ir.loops import Buffer
 from fornix.ir.walk import captured_values
+from fornix.runtime.bodies import compile_bodies
 from fornix.runtime.memory import ALIGNMENT, aligned_array, aligned_bytes, readable
 from fornix.runtime.native import Extents, NativeStep, StoredData, is_prepared
 from fornix.runtime.providers import KernelStep, Part, Step
@@ -48,6 +49,7 @@ def native_steps(part: Part) -> list[Step]:
     for row in rows:
         if isinstance(row, IslandUnit):
             planned = part.plan.steps_by_node[row.node]
+            compile_bodies(row.node, part.plan, part.options)
             steps.append(KernelStep(planned, part.plan, row.reason))
         else:
             needed = part.needed | _read_outside(row, compiled.units)

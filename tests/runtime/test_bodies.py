@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from fornix.errors import FornixError
+from fornix.runtime import InferenceSession
+from fornix.runtime.bodies import CompiledBody
+
+HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
+
+LOOP = """f (int64 m, float[2, 4] x, float[4, 4] w) => (float[2, 4] y, float[K, 2, 4] every) {
+    stays = Constant <value = bool {1}> ()
+    y, every = Loop (m, stays, x) <body = step (int64 i, bool k, float[2, 4] h) =>
+        (bool goes, float[2, 4] next, float[2, 4] half) {
+        p = MatMul (h, w)
+        q = Add (p, x)
+        next = Tanh (q)
+        two = Constant <value_float = 2.0> ()
+        half = Div (h, two)
+        limit = Constant <value_int = 7> ()
+        goes = Less (i, limit)
+    }>
+}"""
+
+SCAN = """f (float[2] s, float[N, 2] x) => (float[2] last, float[N, 2] sums) {
+    last, sums = Scan <num_scan_inputs = 1, body = add (float[2] a, float[2] b) =>
+        (float[2] c, float[2] d) { c = Add (a, b) d = Exp (c) }> (s, x)
+}"""
+
+IF = """f (bool c, float[N] x) => (float[N] y) {
+    y = If (c) <then_branch = a () => (float[N] p) { p = Exp (x) },
+                else_branch = b () => (float[N] q) { q = Neg (x) }>
+}"""
+
+GROWS = """f (int64 m, float[1] x) => (float[N] y) {
+    stays = Constant <value = bool {1}> ()
+    y = Loop (m, stays, x) <body = step (int64 i, bool k, float[N] h) => (bool goes, float[M] next)
+    { goes = Identity (k) e = Exp (x) next = Concat <axis = 0> (h, e) }>
+}"""
+
+GATHERS = """f (int64 m, float[3] x) => (float y) {
+    stays = Constant <value = bool {1}> ()
+    zero = Constant <value_float = 0.0> ()
+    y = Loop (m, stays, zero) <body = step (int64 i, bool k, float h) => (bool goes, float next) {
+        goes = Identity (k)
+        [pick] e = Gather (x, i)
+        next = Add (h, e)
+    }>
+}"""
+
+NESTED = """f (int64 m, float[2] x) => (float[2] y) {
+    stays = Constant <value = bool {1}> ()
+    y = Loop (m, stays, x) <body = outer (int64 i, bool k, float[2] h) => (bool go, float[2] n) {
+        go = Identity (k)
+        t = Exp (x)
+        n = Loop (i, k, h) <body = inner (int64 j, bool l, float[2] g) => (bool l, float[2] o) {
+            s = Add (g, t) o = Tanh (s)
+        }>
+    }>
+}"""
+
+
+def sessions(text: str) -> tuple[InferenceSession, InferenceSession]:
+    model = parser.parse_model(HEAD + text)
+    compiled = InferenceSession(model, providers=["CPUExecutionProvider"])
+    return compiled, InferenceSession(model, providers=["ReferenceExecutionProvider"])
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The bodies that are compiled, by name."""
+    made: list[str] = []
+    original = CompiledBody._compiled
+
+    def observed(self: CompiledBody, types: Any) -> Any:
+        found = original(self, types)
+        if found is not None:
+            made.append(self.graph.name)
+        return found
+
+    monkeypatch.setattr(CompiledBody, "_compiled", observed)
+    return made
+
+
+def agree(text: str, *feeds: Mapping[str, Any]) -> None:
+    fast, slow = sessions(text)
+    for feed in (*feeds, *feeds):
+        for found, wanted in zip(fast.run(None, feed), slow.run(None, feed), strict=True):
+            assert found.dtype == wanted.dtype
+            np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-6)
+
+
+def test_a_loop_runs_its_body_compiled(programs: list[str], rng: np.random.Generator) -> None:
+    x, w = rng.standard_normal((2, 4), np.float32), rng.standard_normal((4, 4), np.float32)
+    # Seven is where the body stops it.
+    agree(LOOP, *({"m": np.array(m), "x": x, "w": w} for m in (1, 5, 20)))
+    assert programs == ["step"]
+
+
+def test_a_scan_runs_its_body_compiled(programs: list[str], rng: np.random.Generator) -> None:
+    start = rng.standard_normal(2).astype(np.float32)
+    feeds = [{"s": start, "x": rng.standard_normal((n, 2), np.float32)} for n in (1, 3, 6)]
+    agree(SCAN, *feeds)
+    assert programs == ["add"]
+
+
+def test_both_branches_are_compiled_for_the_shapes_that_come_again(programs: list[str]) -> None:
+    feeds = [
+        {"c": np.array(c), "x": np.arange(n, dtype=np.float32)}
+        for c in (True, False)
+        for n in (2, 3)
+    ]
+    agree(IF, *feeds)
+    assert sorted(programs) == ["a", "a", "b", "b"]
+
+
+def test_shapes_that_never_come_again_are_left_to_kernels(programs: list[str]) -> None:
+    fast, slow = sessions(GROWS)
+    feed = {"m": np.array(40), "x": np.ones(1, np.float32)}
+    np.testing.assert_allclose(fast.run(None, feed)[0], slow.run(None, feed)[0], rtol=1e-6)
+    assert not programs
+
+
+def test_bodies_within_bodies(programs: list[str]) -> None:
+    agree(NESTED, {"m": np.array(6), "x": np.array([0.5, -1], np.float32)})
+    assert sorted(set(programs)) == ["inner", "outer"]
+
+
+def test_what_goes_wrong_in_a_body_is_told_as_by_its_kernels(programs: list[str]) -> None:
+    messages = []
+    for session in sessions(GATHERS):
+        good = session.run(None, {"m": np.array(3), "x": np.array([1, 2, 3], np.float32)})
+        assert good[0] == 6
+        with pytest.raises(FornixError, match=r"node 'pick' .* found 3") as raised:
+            session.run(None, {"m": np.array(5), "x": np.array([1, 2, 3], np.float32)})
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1]
+    assert programs == ["step"]
+
+
+def test_results_of_a_body_are_nobody_elses(rng: np.random.Generator) -> None:
+    fast, slow = sessions(SCAN)
+    feed = {"s": np.zeros(2, np.float32), "x": rng.standard_normal((4, 2), np.float32)}
+    wanted = slow.run(None, feed)
+    for _ in range(3):
+        for found, expected in zip(fast.run(None, feed), wanted, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
+            found[:] = np.nan
