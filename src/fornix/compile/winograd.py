@@ -6,9 +6,9 @@ A tile of m×m results reads (m + 2)² elements d of the image. With fixed small
 
 so the sum over channels becomes one matrix product for each of the (m + 2)² positions. This file
 holds the matrices, as arithmetic on loop scalars, and the choice of m; `schedule.winograd` decides
-how the three stages run. Transforms add rounding: relative to the largest result the error is about
-4e-7 for m = 2 and 6e-6 for m = 4, against 3e-7 for the direct sum. A NaN or an infinity reaches all
-results of its tile.
+how the three stages run. Transforms add rounding: on normal data, relative to the largest result,
+the error is 4e-7 to 9e-7 for m = 2, and for m = 4 from 4e-6 with 16 channels to 16e-6 with 512,
+against 5e-7 for the direct sum. A NaN or an infinity reaches all results of its tile.
 Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015.
 """
 
