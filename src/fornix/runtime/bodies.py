@@ -56,14 +56,19 @@ class CompiledBody:
         self.captured = [v for v in captured if v.constant is None]
         self.stored = [v for v in captured if v.constant is not None]
         self._programs: dict[Types, _Compiled | None] = {}
+        self._last: _Compiled | None = None
         self._seen: set[Types] = set()
         self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[Value, Any], environment: Environment | None = None) -> list[Any]:
         """Values of the body's outputs."""
         outer = environment or {}
-        values = [*inputs.values(), *(outer.get(v) for v in self.captured)]
-        program = self._program(values)
+        values = [*inputs.values(), *[outer.get(v) for v in self.captured]]
+        if self._last is not None:  # what it takes the short way is of its types
+            results = self._last.at_once(values)
+            if results is not None:
+                return results
+        program = self._last = self._program(values)
         if program is not None:
             try:
                 return program.run(values)
@@ -123,13 +128,16 @@ class _Compiled:
         self.programs = Programs(lambda: model, [CPUExecutionProvider()], options)
         self.short: QuickCall | None = None
 
+    def at_once(self, values: Sequence[Any]) -> list[Any] | None:
+        """The outputs, if there is a short way for such values."""
+        if self.short is None:
+            return None
+        results: list[Any] | None = self.short.call(dict(zip(self.names, values, strict=True)))
+        return results
+
     def run(self, values: Sequence[Array]) -> list[Any]:
         """The outputs; raises NotAsCompiled if NumPy kernels are to do it."""
         feeds = dict(zip(self.names, values, strict=True))
-        if self.short is not None:
-            results: list[Any] | None = self.short.call(feeds)
-            if results is not None:
-                return results
         found = self.programs.run(feeds, self.outputs)
         if len(set(self.outputs)) == len(self.outputs):
             self.short = self.programs.short_way(feeds)
