@@ -11,7 +11,7 @@ import pytest
 from onnx import parser
 
 from fornix.errors import Fail, ShapeError
-from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime import InferenceSession, SessionOptions, native, quick
 from fornix.runtime.providers import NotAsCompiled
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
@@ -327,3 +327,22 @@ def test_weights_are_read_by_products_over_extents_that_are_not_known(
     x = rng.normal(size=(4, 3)).astype(np.float32)
     (found,) = compiled(text).run(None, {"x": x})
     np.testing.assert_allclose(found, x @ np.arange(1, 7).reshape(3, 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kept", "frames"), [(1 << 30, [1, 1, 1]), (0, [0, 0, 1])])
+def test_memory_for_other_extents_is_given_up_where_there_is_much(
+    kept: int, frames: list[int], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "KEPT_BYTES", kept)
+    monkeypatch.setattr(quick, "QUICK_ELEMENTS", 0)
+    session = compiled(LARGE)
+    w = rng.normal(size=(256, 256)).astype(np.float32)
+    for n in (5, 7, 6, 5, 7, 6):
+        x = rng.normal(size=(n, 256)).astype(np.float32)
+        found = session.run(None, {"x": x, "w": w})
+        for one, other in zip(found, reference(LARGE).run(None, {"x": x, "w": w}), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    assert session._programs is not None
+    (step,) = session._programs.general.steps
+    assert isinstance(step, native.NativeStep)
+    assert [len(bound.frames) for bound in step._bound.values()] == frames

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -36,6 +37,8 @@ MAX_BOUND = 32
 """Sets of extents for which tables are kept."""
 MAX_FRAMES = 4
 """Frames kept for callers at the same time."""
+KEPT_BYTES = 256 << 20
+"""Memory for runs up to which that of extents which are not in use stays."""
 WORTH_SHARING = 200_000
 """Elements that a run touches, from which on waking another thread pays."""
 
@@ -97,7 +100,7 @@ class NativeStep(Step):
     def run_with(self, values: dict[Value, Any], run: Run, drive: Drive) -> None:
         """Like `run`; ``drive`` runs the kernels, and gives what the driver's status says."""
         bound = self.bound(run)
-        frame = bound.frames.pop() if bound.frames else Frame(bound)
+        frame = self._frame(bound)
         given = [self._input(values[v], v, bound) for v in self.reads]
         made = [aligned_array(*bound.types[v]) for v in self.writes]
         for array, slots in zip((*given, *made), frame.slots, strict=True):
@@ -111,6 +114,19 @@ class NativeStep(Step):
             record = bound.records[status >> words.CODE_BITS][0]
             raise NotAsCompiled(f"{record.name}: check {status & 0xFFFFFFFF} failed")
         values.update(zip(self.writes, made, strict=True))
+
+    def _frame(self, bound: Bound) -> Frame:
+        """Memory for a run; that of other extents is given up where there is much of it."""
+        try:
+            return bound.frames.pop()
+        except IndexError:
+            kept = bound.nbytes
+        for other in reversed(list(self._bound.values())):
+            if other is not bound:
+                kept += other.nbytes * len(other.frames)
+                if kept > KEPT_BYTES:
+                    other.frames.clear()
+        return Frame(bound)
 
     def _input(self, array: Any, value: Value, bound: Bound) -> Array:
         shape, dtype = bound.types[value]
@@ -165,7 +181,10 @@ class NativeStep(Step):
     def bound(self, run: Run) -> Bound:
         """The step for the extents of ``run``."""
         bound = self._bound.get(run.key)
-        if bound is None:
+        if bound is not None:
+            with suppress(KeyError):  # another thread has just removed it
+                self._bound.move_to_end(run.key)
+        else:
             bound = self._bound[run.key] = Bound(self, run.extents)
             while len(self._bound) > MAX_BOUND:
                 self._bound.popitem(last=False)
@@ -233,6 +252,7 @@ class Bound:
         kernels = [kernel for kernel, _, _ in self.records]
         scratch = max((extent(kernel.scratch) for kernel in kernels), default=0)
         self.scratch = -(-scratch // 64) * 64
+        self.nbytes = self.block + self.scratch * step.pool.threads
         self.touched = sum(int(np.prod(shape, dtype=object)) for shape, _ in self.types.values())
         self.is_worth_sharing = self.touched >= WORTH_SHARING and any(
             n > 1 for _, _, n in self.records
