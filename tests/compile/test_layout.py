@@ -72,6 +72,14 @@ CASES = {
            d = Conv (s, v) y = Conv (d, v)""",
         {"s": "all", "d": "lanes"},
     ),
+    "by all channels where places are one axis": (
+        f"""sides = Constant <value_ints = [0, {M}, {SIDE * SIDE}]> ()
+           back = Constant <value_ints = [0, {M}, {SIDE}, {SIDE}]> ()
+           a = Reshape (x, sides) t = Transpose <perm = [0, 2, 1]> (a)
+           u = Softmax <axis = 2> (t) i = Transpose <perm = [0, 2, 1]> (u)
+           k = Reshape (i, back) s = Add (c, k) d = Conv (s, v) y = Conv (d, v)""",
+        {"s": "all", "d": "lanes"},
+    ),
     "not where channels are moved elsewhere": (
         "t = Transpose <perm = [1, 0, 2, 3]> (c) y = Softmax <axis = 3> (t)",
         set(),

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.target import Target
-from fornix.compile.traits import ALL, FIRST, LAST, OTHER, SAME, Traits
+from fornix.compile.traits import ALL, FIRST, LAST, OTHER, SAME, SWAPPED, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, Unit
 from fornix.infer import Inference
 from fornix.ir.graph import Node, Value
@@ -55,10 +55,10 @@ def layouts(
                 continue
             given = _sources(unit, value, traits, found)
             taken = [_channels_taken(r, value, traits) for r in readers.get(value, ())]
-            if given is None or not all(t <= {SAME, ALL, LAST} for t in taken):
+            if given is None or not all(t <= {SAME, ALL, LAST, SWAPPED} for t in taken):
                 continue
             found[value], sources[value] = lanes, given
-            if given.has_channels_last or any(LAST in t for t in taken):
+            if given.has_channels_last or any(t & {LAST, SWAPPED} for t in taken):
                 whole.add(value)
     for value in _linked(whole, sources):
         channels = inference.fact(value).shape[CHANNELS]
@@ -145,7 +145,7 @@ def _sources(
         is_convolution |= trait.is_convolution
         if not trait.is_convolution and any(kind in {ALL, LAST, OTHER} for _, kind in images):
             return None
-        has_channels_last |= any(kind == FIRST for _, kind in images)
+        has_channels_last |= any(kind in {FIRST, SWAPPED} for _, kind in images)
         new = [v for v, kind in images if kind == SAME and v not in seen]
         seen.update(new)
         waiting += new

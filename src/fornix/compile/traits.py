@@ -69,7 +69,8 @@ SMALL_REDUCTION = 8
 """A reduction over fewer elements is arithmetic like any other."""
 
 
-SAME, ALL, LAST, FIRST, OTHER = "same", "all", "last", "first", "other"
+SAME, ALL, LAST, FIRST = "same", "all", "last", "first"
+SWAPPED, OTHER = "swapped", "other"
 """What `Reading.channels` says."""
 
 
@@ -84,8 +85,9 @@ class Reading:
     channels: str = ""
     """Which channels (axis 1) of an image one of the result reads: the "same", "all", or "other".
 
-    It is "last" where the result has them as its last axis instead, and "first" where it is the
-    other way round. Empty where the input is no image: it has fewer than three axes.
+    It is "last" where the result has them as its last axis instead, "first" where it is the other
+    way round, and "swapped" where both are the case, with three axes. Empty where the input is no
+    image: it has fewer than three.
     """
 
 
@@ -364,10 +366,11 @@ class _Page:
         step = _step(load.address, channel)
         if step == pitch:
             return SAME
-        if _step(load.address, last) == pitch and last.extent == load.buffer.shape[CHANNELS]:
-            return LAST
+        is_last = _step(load.address, last) == pitch and last.extent == load.buffer.shape[CHANNELS]
         if step == 1 and channel.extent == load.buffer.shape[-1]:
-            return FIRST
+            return SWAPPED if is_last else FIRST
+        if is_last:
+            return LAST
         return ALL if step == 0 else OTHER
 
     def _read_stored(self, waiting: list[Buffer]) -> None:
