@@ -121,3 +121,33 @@ def test_rests_are_exact(op: str, dtype: Any) -> None:
         near = ~(np.isfinite(quotient) & (quotient > 2.0**50))
         wanted = (np.mod if op == "mod" else np.fmod)(x[near], y[near])
     np.testing.assert_array_equal(evaluated(op, x[near], y[near]), wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_inverse_of_cosh_is_none_below_1(dtype: Any) -> None:
+    x = np.array([-1e30, -1e10, -1, 0, 0.5, -math.inf], dtype)
+    assert np.isnan(evaluated("acosh", x)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", ["erf", "tanh"])
+def test_what_approaches_1_gets_there(op: str, dtype: Any) -> None:
+    x = np.array([9.5, 50, 1e30, math.inf, -9.5, -50, -1e30, -math.inf], dtype)
+    assert evaluated(op, x * 3).tolist() == [1, 1, 1, 1, -1, -1, -1, -1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sines_of_vast_numbers_stay_bounded_and_those_before_are_exact(dtype: Any) -> None:
+    x = np.array([1e10, -1e12, 1e15], dtype)
+    for op in ("sin", "cos", "tan"):
+        assert ulps(evaluated(op, x), exact(op, x)) <= 4
+    x = np.array([1e20, -1e30, np.finfo(dtype).max], dtype)
+    for op in ("sin", "cos", "tan"):
+        assert (np.abs(evaluated(op, x)) <= 1).all()
+
+
+@pytest.mark.parametrize("op", ["mod", "fmod"])
+def test_rests_are_less_than_the_divisor_however_small(op: str) -> None:
+    x = np.array([2.25, -2.25, 1e300, 1.0])
+    y = np.array([5e-324, 5e-324, 1e-300, 1e-310])
+    assert (np.abs(evaluated(op, x, y)) < y).all()

@@ -191,7 +191,7 @@ def _or_infinite(x: Scalar, signed: Scalar) -> Scalar:
 def remainder(op: str, x: Scalar, y: Scalar) -> Scalar:
     """The rest of x / y: "fmod" with the sign of x, "mod" with that of y.
 
-    Exact where |x / y| is below 2^53, in float64 for float32 too.
+    Exact where |x / y| is below 2^53, in float64 for float32 too; beyond, less than y.
     """
     if x.dtype is FLOAT32:
         wide = remainder(op, Raw("fpext", x, FLOAT64), Raw("fpext", y, FLOAT64))
@@ -199,6 +199,7 @@ def remainder(op: str, x: Scalar, y: Scalar) -> Scalar:
     size, step = abs(x), abs(y)
     rest = _fma(apply("trunc", size / step), -step, size)
     rest = select(rest < 0.0, rest + step, rest)
+    rest = select(apply("or", rest < 0.0, rest >= step), 0.0, rest)
     rest = select(apply("and", apply("eq", step, INF), size < INF), size, rest)
     negative = bitcast(x, INT64) < 0
     result = select(negative, -rest, rest)
@@ -223,11 +224,15 @@ _SIN_TERMS, _COS_TERMS = 8, 9  # the next terms are below 2^-56 at π/4
 
 
 def _quadrant(x: Scalar) -> tuple[Scalar, Scalar]:
-    """R and n with x = n·π/2 + r, |r| ≤ π/4; n as int64. Exact enough for |x| below 2^30."""
+    """R and n with x = n·π/2 + r, |r| ≤ π/4; n as int64. Exact enough for |x| below 2^30.
+
+    Beyond 2^52, where neighbours are further apart than a turn, r is 0.
+    """
     n = apply("rint", x * (2 / math.pi))
     r = x
     for part in _HALF_PI:
         r = _fma(n, -part, r)
+    r = select(abs(r) > 1.0, 0.0, r)
     is_huge = abs(n) >= 2.0**62
     return r, Raw("fptosi", select(is_huge, 0.0, select(apply("eq", n, n), n, 0.0)), INT64)
 
@@ -354,7 +359,8 @@ def _asinh(x: Scalar) -> Scalar:
 def _acosh(x: Scalar) -> Scalar:
     is_big = x > BIG
     t = select(is_big, 1.0, x) - 1.0
-    return select(is_big, log(x) + math.log(2), log1p(t + apply("sqrt", t * (t + 2.0))))
+    value = select(is_big, log(x) + math.log(2), log1p(t + apply("sqrt", t * (t + 2.0))))
+    return select(x < 1.0, NAN, value)
 
 
 def _atanh(x: Scalar) -> Scalar:
@@ -418,7 +424,7 @@ _tanh32 = _rational(
     [1.0, 0.464164853, 0.0244913884, 0.000254475366],
 )  # fmt: skip
 _erf32 = _rational(
-    3.93,
+    3.945,  # the result is 1 here and beyond, as Gelu relies on
     [1.12837911, 0.19078441, 0.0527903549, 0.00377962994, 0.000284808368, 2.04195771e-06],
     [1.0, 0.502411008, 0.114257753, 0.0149974814, 0.00116521632, 3.80039273e-05],
 )
