@@ -6,10 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.dtype import INT64, DType
+from fornix.dtype import FLOAT32, INT64, DType
 from fornix.errors import Fail
-from fornix.ir.dim import DimLike, symbol
-from fornix.ir.loops import Scalar, Tensor, compute, opaque, stored, tensor
+from fornix.ir.dim import DimLike, atoms, symbol
+from fornix.ir.dim.expression import Floor
+from fornix.ir.loops import (
+    Load,
+    Scalar,
+    Tensor,
+    Variable,
+    compute,
+    opaque,
+    stored,
+    tensor,
+    walk,
+)
 from fornix.ops.gather import lower_gather
 from tests.ir.interpreter import Array, Machine, interpret
 from tests.ops.harness import lower_op, peer, run_op
@@ -100,3 +111,15 @@ def test_the_interpreter_runs_what_is_stored_once() -> None:
     machine = Machine({"x": np.arange(4, dtype=np.float32)}, {}, {})
     np.testing.assert_array_equal(machine.contents(stored(twice).buffer), [6, 6, 6, 6])
     assert sum(b.name.startswith("stored") for b in machine.memory) == 2
+
+
+def test_what_lies_behind_a_guard_is_simplified_as_it_is_inside() -> None:
+    data = np.arange(2 * 12, dtype=np.float32).reshape(2, 12)
+    x = tensor("x", (2, 12), FLOAT32)
+    image = compute((2, 3, 4), lambda n, i, j: x[n + (i * 4 + j) // 12, (i * 4 + j) % 12])
+    padded = compute((2, 5, 6), lambda n, i, j: image.get((n, i - 1, j - 1), 0))
+    wanted = np.pad(data.reshape(2, 3, 4), ((0, 0), (1, 1), (1, 1)))
+    np.testing.assert_array_equal(interpret(padded, {"x": data}), wanted)
+    value = padded[tuple(Variable("i", n).dim for n in padded.shape)]
+    (read,) = [e for e in walk(value) if isinstance(e, Load)]
+    assert not any(isinstance(a, Floor) for a in atoms(read.address))

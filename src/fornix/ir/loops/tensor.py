@@ -20,7 +20,7 @@ from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.dim.expression import variables
 from fornix.ir.loops.index import Variable, out_of_range
-from fornix.ir.loops.rewrite import guarded, loaded, walk
+from fornix.ir.loops.rewrite import guarded, loaded, substitute_scalar, walk
 from fornix.ir.loops.scalar import (
     FALSE,
     TRUE,
@@ -144,10 +144,23 @@ class Tensor:
             inside = inside & (k >= 0) & (k < index(n))
         if inside is FALSE:
             return const(default, self.dtype)
-        value = guarded(self[parts], inside)
+        value = guarded(self._within(parts), inside)
         if isinstance(value, Load) and value.guard is inside:
             return load(value.buffer, value.address, inside, default)
         return select(inside, value, default)
+
+    def _within(self, parts: tuple[IndexLike, ...]) -> Scalar:
+        """The element at ``parts`` as it is where these lie in the tensor.
+
+        A function is asked for a place that does, since it may take its indices apart by division:
+        what holds inside is simpler than what holds everywhere.
+        """
+        dims = [p for p in parts if not isinstance(p, Scalar)]
+        if self.buffer is not None or len(dims) < len(parts):
+            return self[parts]
+        axes = _axes("y", self.shape)
+        value = self[tuple(a.dim for a in axes)]
+        return substitute_scalar(value, dict(zip(axes, dims, strict=True)))
 
     def _parts(self, place: IndexLike | tuple[IndexLike, ...]) -> tuple[IndexLike, ...]:
         parts = place if isinstance(place, tuple) else (place,)
