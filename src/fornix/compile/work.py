@@ -85,13 +85,14 @@ def operations(stores: Iterable[Store]) -> DimLike:
     return total
 
 
-def traffic(stores: Iterable[Store]) -> tuple[DimLike, DimLike]:
+def traffic(stores: Sequence[Store]) -> tuple[DimLike, DimLike]:
     """Bytes that ``stores`` read and write; of no buffer more than it has."""
     read: dict[Buffer, DimLike] = {}
     written: dict[Buffer, DimLike] = {}
+    values = [x for s in stores for x in (s.value, *(a.expr for a in loaded(s.address)))]
+    for e in accesses(values):
+        read[e.buffer] = read.get(e.buffer, 0) + _times(e.variables)
     for store in stores:
-        for e in accesses([store.value, *(a.expr for a in loaded(store.address))]):
-            read[e.buffer] = read.get(e.buffer, 0) + _times(e.variables)
         count = _times(variables(store.address).union(store.axes))
         written[store.buffer] = written.get(store.buffer, 0) + count
     return _bytes(read), _bytes(written)
