@@ -148,7 +148,8 @@ def conv1() -> Iterator[Case]:
     """1×1 convolutions."""
     for channels, out, extent in (
         (256, 64, 56), (64, 256, 56), (512, 2048, 7), (2048, 512, 7), (96, 24, 56), (16, 96, 112),
-        (320, 1280, 7), (17, 33, 29), (1280, 64, 1),
+        (320, 1280, 7), (17, 33, 29), (1280, 64, 1), (256, 1024, 14), (24, 144, 56),
+        (1024, 256, 64),
     ):  # fmt: skip
         yield convolution(channels, out, extent, 1)
     yield convolution(256, 512, 56, 1, stride=2)
@@ -173,6 +174,7 @@ def conv3() -> Iterator[Case]:
     yield convolution(64, 9, 96, 3)
     yield convolution(64, 64, 28, 5)
     yield convolution(64, 64, 56, 3, dilation=2)
+    yield convolution(128, 128, 56, 3, group=2)
     yield convolution(128, 128, 56, 3, group=32)
 
 
