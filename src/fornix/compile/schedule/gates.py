@@ -38,7 +38,7 @@ from fornix.ir.loops import (
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction
 
-ROWS = 32
+ROWS = 16
 """Rows of a chunk: so many share the weights that a step reads."""
 VECTORS = 4
 """Accumulators of a row at least, where one row is all there is: additions take so many cycles."""
