@@ -100,6 +100,7 @@ def test_loops_are_told_in_order_those_alike_once() -> None:
     assert told(kernel("map"), kernel("row"), kernel("row"), kernel("map")) == "map, row ×2, map"
     assert told(kernel("map", is_ahead=True), kernel("contraction")) == "contraction; packed"
     assert told() == "NumPy"
+    assert loops_of(Unit(1, (), ("inner",), (), (), "", "")) == "bodies"
 
 
 def test_packed_weights_are_explained(tmp_path: Path) -> None:

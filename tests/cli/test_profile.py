@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fornix.cli.profile import reason_of
 from fornix.compile import peak
 from tests.cli.command import call, save
 
@@ -77,3 +78,9 @@ def test_json_and_trace_hold_every_kernel(tmp_path: Path) -> None:
 def test_runs_without_a_profile_say_so(tmp_path: Path) -> None:
     path = save(tmp_path, MODEL)
     assert call("run", path, "--random", 0, "--json").json["profile"] is None
+
+
+def test_what_has_no_kernel_says_where_it_runs() -> None:
+    told = {"name": "Loop", "kind": "bodies", "reason": "why"}
+    assert reason_of(told) == ("Loop", "Python, its bodies compiled where shapes repeat", "why")
+    assert reason_of({**told, "kind": "numpy"}) == ("Loop", "NumPy", "why")

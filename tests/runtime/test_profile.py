@@ -8,7 +8,7 @@ from fornix.compile import peak
 from fornix.compile.program import memo
 from fornix.errors import Fail, InvalidArgument, NotSupported
 from fornix.runtime import InferenceSession, SessionOptions, providers
-from fornix.runtime.profile import NUMPY, Profile
+from fornix.runtime.profile import BODIES, NUMPY, Profile
 from fornix.runtime.threads import Pool
 from tests.runtime.test_providers import CHAIN, Adder, X
 
@@ -82,6 +82,17 @@ def test_steps_of_other_providers_have_entries() -> None:
     kinds = [(entry.name, entry.kind) for entry in found.entries]
     assert ("Add", "Addition") in kinds
     assert len(kinds) == 4
+
+
+def test_control_flow_drives_bodies() -> None:
+    text = """f (float[N] x, bool c) => (float[N] y) {
+        y = If (c) <
+            then_branch = t () => (float[N] a) { a = Exp (x) },
+            else_branch = e () => (float[N] b) { b = Neg (x) }
+        >
+    }"""
+    found = profiled(text, 1, x=X[0], c=np.array(True))
+    assert [(entry.name, entry.kind) for entry in found.entries] == [("If", BODIES)]
 
 
 def test_sessions_on_numpy_kernels_have_profiles_too() -> None:

@@ -209,7 +209,7 @@ def loops_of(unit: Unit) -> str:
     from itertools import groupby
 
     if not unit.kernels:
-        return "NumPy"
+        return "bodies" if unit.inside else "NumPy"
     kinds = [kernel.kind for kernel in unit.kernels if not kernel.is_ahead]
     counts = [(kind, sum(1 for _ in alike)) for kind, alike in groupby(kinds)]
     told = ", ".join(kind if count == 1 else f"{kind} ×{count}" for kind, count in counts)

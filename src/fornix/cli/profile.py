@@ -103,14 +103,23 @@ def tell_profile(told: Mapping[str, Any], trace: str | None, *, everything: bool
     if rest:
         left = time_text(sum(seconds_of(group) for group in rest))
         page.say(f"… and {len(rest)} more, {left} in all; --all shows them")
-    reasons = {x["name"]: x["reason"] for x in told["kernels"] if x["reason"]}
-    for name, reason in sorted(reasons.items()):
-        page.say(f"{name} runs in NumPy: {reason}")
+    for name, where, reason in sorted({reason_of(x) for x in told["kernels"] if x["reason"]}):
+        page.say(f"{name} runs in {where}: {reason}")
     page.say("")
     page.say(summary(told))
     page.say(peak_text(told))
     if trace is not None:
         page.say(f"wrote {trace}, for chrome://tracing and https://ui.perfetto.dev")
+
+
+def reason_of(kernel: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What has no kernel, where it runs instead, and why."""
+    from fornix.runtime.profile import BODIES
+
+    where = (
+        "Python, its bodies compiled where shapes repeat" if kernel["kind"] == BODIES else "NumPy"
+    )
+    return kernel["name"], where, kernel["reason"]
 
 
 def grouped(kernels: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -26,8 +26,8 @@ from fornix.runtime.native import Bound, Frame, NativeStep
 from fornix.runtime.providers import KernelStep, Run, Step
 from fornix.runtime.threads import Pool
 
-NUMPY = "numpy"
-"""The kind of what runs a NumPy kernel."""
+NUMPY, BODIES = "numpy", "bodies"
+"""The kinds of what runs a NumPy kernel, and of one that drives bodies, which may be compiled."""
 LIMIT_SECONDS = 30.0
 """Runs are not repeated beyond this."""
 
@@ -46,7 +46,7 @@ class Entry:
 
     name: str
     kind: str
-    """How its loops run: "map", "row", "contraction" …; "numpy" if it is a NumPy kernel."""
+    """How its loops run: "map", "row", "contraction" …; `NUMPY` or `BODIES` if none does."""
     nodes: tuple[Node, ...]
     types: tuple[str, ...]
     """Of its results."""
@@ -205,13 +205,19 @@ def _of_step(step: Step, values: Mapping[Value, Any]) -> Entry:
     placements = list(step.placements())
     return Entry(
         name="+".join(place.op_type for place in placements) or type(step).__name__,
-        kind=NUMPY if nodes else type(step).__name__,
+        kind=_kind(nodes, step),
         nodes=nodes,
         types=types,
         operations=None,
         bytes=sum(x.nbytes for x in arrays),
         reason=next((place.reason for place in placements), ""),
     )
+
+
+def _kind(nodes: tuple[Node, ...], step: Step) -> str:
+    if not nodes:
+        return type(step).__name__
+    return BODIES if any(node.graphs for node in nodes) else NUMPY
 
 
 def _of_kernels(bound: Bound) -> Iterator[Entry]:
