@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.nest import Chunks, Nest, Put, Tile
+from fornix.compile.schedule.map import normal
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, ceildiv, minimum
+from fornix.ir.dim import DimLike, atoms, ceildiv, minimum
+from fornix.ir.dim.expression import Atom, Floor, Symbol, substitute
 from fornix.ir.loops import (
     Apply,
     Buffer,
@@ -38,17 +40,19 @@ from fornix.ir.loops.scalar import reduction, select
 SHAPES: dict[int, tuple[tuple[int, int, float], ...]] = {
     # By the number of vector registers: rows, vectors, and what a step of the tile costs beyond its
     # arithmetic, as a factor. 24 accumulators of 32 keep both multipliers busy; see bench/kernels.
-    32: ((8, 3, 1.0), (6, 4, 1.02), (12, 2, 1.05), (14, 1, 1.3)),
+    32: ((8, 3, 1.0), (6, 4, 1.03), (7, 4, 1.08), (7, 3, 1.08), (12, 2, 1.1), (14, 1, 1.3)),
     16: ((4, 3, 1.0), (6, 2, 1.0), (3, 4, 1.05), (8, 1, 1.3)),
 }
 OPEN_SHAPE = 1
 """The shape for a number of columns that is not known: 64 of them, as lengths tend to be."""
 ROW_BLOCK = 64
-"""Rows of a chunk: a panel of ``b`` is used again for so many."""
+"""Rows of a chunk, about: a panel of ``b`` is used again for so many."""
 MIN_TERMS = 8
 """Terms from which on a sum is worth a tile."""
 PACK_ROWS = 24
 """Rows of the result from which on packing ``b`` for one run pays."""
+LEAST_COLUMNS = 48
+"""Columns from which on copying ``a`` costs next to nothing beside the products."""
 
 
 @dataclass(frozen=True)
@@ -86,29 +90,41 @@ def contraction(store: Store) -> Contraction | None:
         columns = [a for a in columns if stride_of(store.address, a) == 1]
         rows = [a for a in store.axes if a in left.variables and a not in right.variables]
         if columns:
-            row = max(rows, key=lambda a: likely(a.extent), default=None)
+            row = max(rows, key=_worth_as_row, default=None)
             return Contraction(store, e, left, right, row, columns[-1])
     return None
+
+
+def _worth_as_row(axis: Variable) -> tuple[bool, int]:
+    """Long axes first; one that is not known, such as a batch, may turn out to be short."""
+    n = axis.extent
+    return isinstance(n, int) and n >= PACK_ROWS, likely(n)
 
 
 def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     """Rows and vectors of the tile that wastes least."""
     shapes = SHAPES[32 if target.vector_registers >= 32 else 16]
+    rows = 1 if c.row is None else c.row.extent
     columns = c.column.extent
     if isinstance(columns, int):
-        count = columns
 
         def cost(shape: tuple[int, int, float]) -> float:
-            width = shape[1] * lanes
-            return -(-count // width) * width * shape[2]
+            return _padded(rows, shape[0]) * _padded(columns, shape[1] * lanes) * shape[2]
 
         height, vectors, _ = min(shapes, key=cost)
     else:
         height, vectors, _ = shapes[OPEN_SHAPE]
-    rows = 1 if c.row is None else c.row.extent
     if isinstance(rows, int) and rows < height:
         return rows, vectors
     return height, vectors
+
+
+def _padded(extent: DimLike, step: int) -> int:
+    """``extent`` in whole steps, symbols taken as 1; 1 if that is less than a step."""
+    if not isinstance(extent, int):
+        ones: dict[Atom, DimLike] = {a: 1 for a in atoms(extent) if isinstance(a, Symbol)}
+        extent = substitute(extent, ones, {})
+    return -(-extent // step) * step if isinstance(extent, int) and extent >= step else 1
 
 
 _SERIAL = itertools.count()
@@ -122,6 +138,15 @@ def contraction_nests(
     None if some other schedule does better.
     """
     first: list[Store] = []
+    if not _is_worth_packing(c) and _step(c.right, c.column) not in {1, 2}:
+        return None
+    if not _is_plain(c):
+        plain = _plain(c)
+        first.append(plain)
+        again = contraction(_reading(c, plain))
+        if again is None:
+            return None
+        c = again
     height, vectors = shape_of(c, target, lanes)
     left, right = c.left, c.right
     panel = Variable("p", ceildiv(c.column.extent, vectors * lanes))
@@ -131,12 +156,6 @@ def contraction_nests(
         packed = _packed(c, panel, column)
         first.append(packed)
         right = _read_panel(c, packed.buffer, panel, column)
-    elif _step(right, c.column) not in {1, 2}:
-        return None
-    if not isinstance(left, Load) or left.guard is not None:
-        plain = _plain(c)
-        first.append(plain)
-        left = _read_plain(c, plain)
     whole = reduction("sum", c.sum.axes, left * right)
     if not isinstance(whole, Reduce):
         return None
@@ -196,19 +215,49 @@ def _read_panel(c: Contraction, buffer: Buffer, panel: Variable, column: Variabl
     return load(buffer, buffer.address((*batch, panel.dim, k.dim, column.dim)))
 
 
+def _is_plain(c: Contraction) -> bool:
+    """Whether ``left`` can be read as it lies: a load whose place moves evenly along every axis."""
+    e = c.left
+    if not isinstance(e, Load) or e.guard is not None:
+        return False
+    axes = (*c.store.axes, *c.sum.axes)
+    if any(stride_of(e.address, k) is None and _is_divided(e.address, k) for k in axes):
+        return False
+    return not _has_short_rows(c)
+
+
+def _is_divided(d: DimLike, axis: Variable) -> bool:
+    """Whether ``axis`` stands in a quotient of ``d``."""
+    return any(isinstance(a, Floor) and axis in a.variables for a in atoms(d))
+
+
+def _has_short_rows(c: Contraction) -> bool:
+    """Whether rows lie in pieces, as windows of an image do, that a copy would join.
+
+    A panel of ``right`` is used again for all rows of a chunk: few of them do not pay its way.
+    """
+    if c.row is None or len(c.sum.axes) != 1 or _worth_as_row(c.row)[0]:
+        return False
+    beside = [a for a in c.outer if a in c.left.variables and a not in c.right.variables]
+    return bool(beside) and likely(c.column.extent) >= LEAST_COLUMNS
+
+
 def _plain(c: Contraction) -> Store:
-    """``left``, which every panel reads, where it takes more than a load."""
+    """``left``, which every panel reads, in the order of the result's rows."""
     return _stored("left", _axes_of_left(c), c.left)
 
 
 def _axes_of_left(c: Contraction) -> list[Variable]:
-    axes = [*c.outer, *([] if c.row is None else [c.row])]
-    return [*(a for a in axes if a in c.left.variables), *c.sum.axes]
+    return [*(a for a in c.store.axes if a in c.left.variables), *c.sum.axes]
 
 
-def _read_plain(c: Contraction, plain: Store) -> Scalar:
+def _reading(c: Contraction, plain: Store) -> Store:
+    """The store of ``c`` with ``plain`` for ``left``; its axes are joined anew."""
     place = tuple(a.dim for a in _axes_of_left(c))
-    return load(plain.buffer, plain.buffer.address(place))
+    left = load(plain.buffer, plain.buffer.address(place))
+    whole = reduction("sum", c.sum.axes, left * c.right)
+    value = replace(c.store.value, {c.sum: whole})
+    return normal(Store(c.store.buffer, c.store.axes, c.store.address, value))
 
 
 # ── the loops ──────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,99 @@
+"""Matrix products by machine code: shapes of tiles, operands that lie in pieces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fornix.compile import Target
+from fornix.compile.schedule import schedule
+from fornix.dtype import FLOAT32
+from fornix.ir.dim import DimLike, symbol
+from fornix.ir.loops import Scalar, Store, Tensor, compute, constant, reduce, tensor
+from fornix.ir.loops.tensor import stored
+from tests.compile.native import Runner, check, compiled
+
+BATCH = symbol("batch", least=1)
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def kinds(result: Tensor) -> list[str]:
+    """How the nests run that compute ``result``."""
+    buffer = stored(result).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    return [piece.nest.kind for piece in schedule(buffer.source, Target.host())]
+
+
+def of_heads(weights: np.ndarray) -> Tensor:
+    """x[H, M, D] with its heads side by side, times w[H·D, N]: what follows an attention."""
+    x, w = tensor("x", (3, 21, 16), FLOAT32), constant(weights, "w")
+    n = weights.shape[1]
+    return compute(
+        (21, n), lambda i, j: reduce("sum", 48, lambda k: x[k // 16, i, k - k // 16 * 16] * w[k, j])
+    )
+
+
+def of_windows(weights: np.ndarray) -> Tensor:
+    """Windows of 7×7 of images of 14×14, each a matrix, times w[K, N]."""
+    size, columns = weights.shape
+    x, w = tensor("x", (BATCH, 14, 14, size), FLOAT32), constant(weights, "w")
+    b = tensor("b", (columns,), FLOAT32)
+
+    def at(window: DimLike, place: DimLike, j: DimLike) -> Scalar:
+        image, v = window // 4, window - window // 4 * 4
+        row, column = v // 2 * 7 + place // 7, (v - v // 2 * 2) * 7 + place - place // 7 * 7
+        product = reduce("sum", size, lambda k: x[image, row, column, k] * w[k, j])
+        return product + b[j]
+
+    return compute((4 * BATCH, 49, columns), at)
+
+
+@pytest.mark.parametrize("columns", [5, 16, 50, 100])
+def test_heads_side_by_side_are_multiplied_as_one_matrix(columns: int) -> None:
+    result = of_heads(numbers(48, columns, seed=1))
+    check(result, {"x": numbers(3, 21, 16)})
+    assert kinds(result)[-1] == "contraction"
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("columns", [20, 50])
+def test_windows_are_multiplied_as_one_matrix(batch: int, columns: int) -> None:
+    result = of_windows(numbers(24, columns, seed=1))
+    feeds = {"x": numbers(batch, 14, 14, 24), "b": numbers(columns, seed=2)}
+    check(result, feeds, {"batch": batch})
+    whole, cut = (compiled(result, feeds, {"batch": batch}, chunks=n) for n in (1, 5))
+    assert whole.tobytes() == cut.tobytes()
+
+
+def test_rows_in_pieces_are_copied_where_many_columns_use_them() -> None:
+    wide, narrow = (kinds(of_windows(numbers(24, n, seed=1))) for n in (50, 20))
+    assert wide[-1] == narrow[-1] == "contraction"
+    assert len(wide) == len(narrow) + 1
+
+
+@pytest.mark.parametrize("rows", [1, 6, 7, 8, 49, 65, 130])
+@pytest.mark.parametrize("level", ["host", pytest.param("x86-64-v3", marks=pytest.mark.slow)])
+def test_any_number_of_rows_and_columns_fits_the_tiles(rows: int, level: str) -> None:
+    target = Target.host() if level == "host" else Target.masked(level)
+    x = tensor("x", (rows, 20), FLOAT32)
+    for columns in (1, 16, 33, 64, 97):
+        w = constant(numbers(20, columns, seed=1), "w")
+        result = compute(
+            (rows, columns),
+            lambda i, j, w=w: reduce("sum", 20, lambda k: x[i, k] * w[k, j]),
+        )
+        check(result, {"x": numbers(rows, 20)}, target=target, at_end=columns % 2 == 0)
+
+
+def test_one_kernel_serves_every_number_of_rows() -> None:
+    x, w = tensor("x", (BATCH, 30), FLOAT32), constant(numbers(30, 70, seed=1), "w")
+    result = compute((BATCH, 70), lambda i, j: reduce("sum", 30, lambda k: x[i, k] * w[k, j]))
+    runner = Runner([result])
+    for rows in (1, 5, 6, 63, 64, 65):
+        data = numbers(rows, 30)
+        (found,) = runner.run({"x": data}, {"batch": rows})
+        np.testing.assert_allclose(found, data @ numbers(30, 70, seed=1), rtol=1e-4, atol=1e-4)
