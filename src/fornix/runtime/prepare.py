@@ -6,15 +6,15 @@ where nobody reads the original any more, its pages of the model's file are give
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from fornix.compile import driver as words
-from fornix.compile.driver import Driver
 from fornix.compile.kernel import CompiledKernel
 from fornix.compile.program import Compiled, compile_nodes, support
 from fornix.compile.target import Target
@@ -31,6 +31,12 @@ from fornix.runtime.providers import KernelStep, Part, Step
 from fornix.runtime.threads import Pool
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+KERNEL = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
+LARGE_BYTES = 64 << 20
+"""Of an initializer, from which on it leaves memory piece by piece."""
+PARTS = 8
+"""How often it does while a kernel reads it; kernels may read it in any order."""
 
 
 def native_steps(part: Part) -> list[Step]:
@@ -79,7 +85,7 @@ def _native_step(
     read = dict.fromkeys(value for unit in units for value in unit.unit.inputs)
     reads = [v for v in read if v not in made and v.constant is None]
     writes = [v for v in made if v in needed]
-    data = _Preparation(units, support().drive, pool).data()
+    data = _Preparation(units, pool).data()
     rest = compiled if compiled.is_conditional(units) else None
     return NativeStep(units, (reads, writes), data, pool, support(), rest)
 
@@ -87,9 +93,11 @@ def _native_step(
 class _Preparation:
     """Runs the kernels that read stored data only, and keeps what they give."""
 
-    def __init__(self, units: Sequence[NativeUnit], drive: Driver, pool: Pool) -> None:
-        self.units, self.drive, self.pool = units, drive, pool
+    def __init__(self, units: Sequence[NativeUnit], pool: Pool) -> None:
+        self.units, self.pool = units, pool
         self.prepared: dict[tuple[int, Buffer], Array] = {}
+        self.leaving: set[Value] = set()
+        """Initializers that nobody reads once these kernels have run."""
 
     def data(self) -> StoredData:
         """The data that runs need."""
@@ -97,11 +105,12 @@ class _Preparation:
         read = self._stored(prepared=False)
         in_runs = dict.fromkeys(v for v in read if v not in computed)  # what Constant gives is
         waiting = Counter(self._stored(prepared=True))
+        self.leaving = waiting.keys() - in_runs.keys()
         for number, unit, kernel in self._kernels(prepared=True):
             self._prepare(number, unit, kernel)
             for value in _stored_inputs(unit, kernel):
                 waiting[value] -= 1
-                if not waiting[value] and value not in in_runs:
+                if not waiting[value] and value in self.leaving:
                     _give_back(value)
         return StoredData({value: _array(value) for value in in_runs}, self.prepared)
 
@@ -131,22 +140,35 @@ class _Preparation:
                 arrays.append(readable(unit.code.tables[buffer]))
             else:
                 arrays.append(_array(unit.unit.inputs[unit.code.inputs[buffer]]))
+        self._run(kernel, arrays, [v for v in _stored_inputs(unit, kernel) if v in self.leaving])
+
+    def _run(
+        self, kernel: CompiledKernel, arrays: Sequence[Array], leaving: Sequence[Value]
+    ) -> None:
+        """Run ``kernel`` on ``arrays``; little of what is large and ``leaving`` stays in memory."""
+        extent = Extents({})
+        chunks = max(1, extent(kernel.parallel))
+        large = [v for v in leaving if v.constant is not None and v.constant.nbytes >= LARGE_BYTES]
+        part = max(1, chunks // PARTS)
+        function = KERNEL(kernel.address)
         arguments = np.array([array.ctypes.data for array in arrays], np.int64)
-        record = np.zeros(words.RECORD_WORDS, np.int64)
-        record[words.FUNCTION] = kernel.address
-        record[words.ARGUMENTS] = arguments.ctypes.data
-        record[words.SYMBOLS] = arguments.ctypes.data  # there are none
-        record[words.CHUNKS] = max(1, extent(kernel.parallel))
         size = -(-extent(kernel.scratch) // ALIGNMENT) * ALIGNMENT
         scratch = aligned_bytes(size * self.pool.threads)
-        status = np.zeros(1, np.int64)
+        following = itertools.count()
+        failed: list[int] = []
 
         def work(index: int) -> None:
+            places = arguments.ctypes.data  # of symbols there are none
             own = scratch.ctypes.data + index * size
-            self.drive(record.ctypes.data, 1, own, 0, status.ctypes.data)
+            while (chunk := next(following)) < chunks:
+                if function(places, places, own, chunk, chunks):
+                    failed.append(chunk)
+                if chunk % part == part - 1:
+                    for value in large:
+                        _give_back(value)
 
         self.pool.run(work)
-        if status[0]:
+        if failed:
             raise Fail(f"{kernel.name}: stored data do not fit the model")
 
 
