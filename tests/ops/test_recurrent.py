@@ -250,3 +250,12 @@ def test_softplus_keeps_its_precision_where_it_vanishes(name: str) -> None:
     for run in (run_op, lower_op):
         found = run(name, inputs, attributes, outputs=2)[1]
         np.testing.assert_allclose(found[0, :, 0], wanted, rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", sorted(GATES))
+def test_loops_read_the_bias_of_as_many_directions_as_there_are(name: str) -> None:
+    inputs = inputs_of(name, 1)
+    inputs[3] = np.concatenate([inputs[3]] * 2)
+    for run in (run_op, lower_op):
+        with pytest.raises(ShapeError, match=r"B must be \[1, .*, found \[2, "):
+            run(name, inputs, {"hidden_size": HIDDEN}, outputs=2)

@@ -112,3 +112,14 @@ def test_outputs_keep_names_and_types() -> None:
     model = model_of(text)
     [before], [after] = model.graph.outputs, optimize(model).graph.outputs
     assert (after.name, after.declared_type) == (before.name, before.declared_type)
+
+
+@pytest.mark.parametrize(
+    ("opset", "attributes", "stays"),
+    [(6, "", True), (6, "<is_test = 1>", False), (1, "<is_test = 0>", True), (7, "", False)],
+)
+def test_dropouts_before_opset_7_train_unless_they_say_otherwise(
+    opset: int, attributes: str, stays: bool
+) -> None:
+    text = f"f (float[N] x) => (float[N] y) {{ a = Dropout {attributes} (x) y = Abs (a) }}"
+    assert ("Dropout" in operators(optimize(model_of(text, opset)))) is stays

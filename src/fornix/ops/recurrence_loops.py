@@ -196,10 +196,13 @@ def lower_bias(B: Tensor | None, W: Tensor, dtype: DType) -> LoopBias:
     if B is None:
         return (lambda *_: 0.0), (lambda *_: 0.0)
     given, count = B, W.shape[1]
-    fits = len(given.shape) == 2 and equal(given.shape[1], count * 2) is not False
+    wanted = (W.shape[0], count * 2)
+    fits = len(given.shape) == 2 and all(
+        equal(found, extent) is not False for found, extent in zip(given.shape, wanted, strict=True)
+    )
     require(
         fits,
-        f"B must be {shape_text((W.shape[0], 2 * count))}, found {shape_text(given.shape)}",
+        f"B must be {shape_text(wanted)}, found {shape_text(given.shape)}",
     )
     return (
         lambda d, row: cast(given[d, row], dtype),

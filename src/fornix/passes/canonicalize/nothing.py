@@ -14,6 +14,10 @@ CLIP_TAKES_INPUTS = 11
 """Before this opset a Clip without bounds still keeps infinities out."""
 
 
+DROPOUT_INFERS_SINCE = 7
+"""Before, a Dropout trained unless it said that it was tested."""
+
+
 @rewrite(P.Identity(any_("x")))
 def drop_identity(x: Value) -> Value:
     """Identity(x) = x."""
@@ -25,9 +29,11 @@ def drop_identity(x: Value) -> Value:
     P.Dropout(any_("x"), const("ratio?"), bind="node"),
     P.Dropout(any_("x"), const("ratio?"), const("training?"), bind="node"),
 )
-def drop_dropout(x: Value, node: Node, training: Array | None = None) -> Value | None:
-    """Dropout(x) = x in inference; opset 12 and later may train."""
-    trains = (training is not None and bool(training.any())) or not node.attr("is_test", 1)
+def drop_dropout(x: Value, node: Node, make: Maker, training: Array | None = None) -> Value | None:
+    """Dropout(x) = x in inference; opset 12 and later may train, up to 6 it is said otherwise."""
+    trains = training is not None and bool(training.any())
+    if make.opset < DROPOUT_INFERS_SINCE:
+        trains = not node.attr("is_test", 0)
     return None if trains or node.wants(1) else x
 
 
