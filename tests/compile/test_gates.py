@@ -133,3 +133,20 @@ def test_weights_that_change_with_time_are_not_packed_ahead(rng: np.random.Gener
 def test_time_of_what_is_stored_is_a_loop_variable() -> None:
     with pytest.raises(TypeError, match="the time of a scan is a loop variable, found S"):
         stored_at(compute((2,), lambda *_: 0.5, FLOAT32), S)
+
+
+def test_what_states_share_is_computed_and_counted_once(rng: np.random.Generator) -> None:
+    shape = (1, 3, 16)
+    w = tensor("w", (1, 16, 16), FLOAT32)
+
+    def step(_: Dim, h: Tensor, c: Tensor) -> list[Tensor]:
+        moved = compute(shape, lambda *i: weighed(h, w, i) + c[i])
+        return [compute(shape, lambda *i: apply("tanh", moved[i])), moved]
+
+    start = compute(shape, lambda *_: 0.5, FLOAT32)
+    hidden, memory = scan(4, [start, start], step)
+    kernel = Runner([hidden, memory]).kernels[-1]
+    assert kernel.work.operations == 4 * 3 * 16 * (2 * 16 + 2)
+    feeds = {"w": rng.uniform(-0.3, 0.3, (1, 16, 16)).astype("f")}
+    check(hidden, feeds)
+    check(memory, feeds)

@@ -311,9 +311,14 @@ def _buffer(name: str, shape: Sequence[DimLike], dtype: DType) -> Buffer:
     return Buffer(f"{name}#{next(_NAMES)}", shape, dtype)
 
 
-def _store(x: Tensor, buffer: Buffer, prefix: tuple[DimLike, ...] = ()) -> Store:
-    """The computation that writes ``x`` to ``buffer[prefix]``."""
-    axes = _axes("i", x.shape)
+def _store(
+    x: Tensor,
+    buffer: Buffer,
+    prefix: tuple[DimLike, ...] = (),
+    axes: tuple[Variable, ...] | None = None,
+) -> Store:
+    """The computation that writes ``x`` to ``buffer[prefix]``, over new axes if none are given."""
+    axes = axes or _axes("i", x.shape)
     place = tuple(a.dim for a in axes)
     value = x[place]
     outside = value.variables.difference(axes, *map(variables, prefix))
@@ -344,7 +349,8 @@ def scan(
         raise ShapeError(f"a step keeps the types of its states {list(init)}, found {following}")
     starts = tuple(_store(x, b, (0,)) for x, b in zip(init, buffers, strict=True))
     places = zip(following, buffers, strict=True)
-    steps = tuple(_store(x, b, (time.dim + 1,)) for x, b in places)
+    axes = {x.shape: _axes("i", x.shape) for x in init}  # what states share is one expression
+    steps = tuple(_store(x, b, (time.dim + 1,), axes[x.shape]) for x, b in places)
     inner = tuple(_inner(steps, time))
     source = Scan(time, starts, steps, inner)
     for b in (*buffers, *(store.buffer for store in inner)):
