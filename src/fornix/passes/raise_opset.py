@@ -37,6 +37,9 @@ ADDS_ONLY = {
 }
 """Versions whose new attributes and inputs are optional and by default keep the old meaning."""
 
+ASKS_FOR_SHAPES = {("GroupNormalization", 21)}
+"""Versions whose adapters have to know shapes, and fail where they do not."""
+
 
 def raise_opset(model: Model, opset: int) -> Changes:
     """Import version ``opset`` of ai.onnx, if every node means the same there."""
@@ -62,9 +65,12 @@ def _stays(node: Node, imported: int, opset: int) -> bool:
     if operator is None or operator.schema(opset).is_deprecated:
         return False
     changed = {step.version for step in operator.history if step.signature is not None}
+    steps = _steps(node, imported, opset)
+    if any((node.op_type, step[1]) in ASKS_FOR_SHAPES for step in steps):
+        return False
     return all(
         step in operator.adapters or step[1] not in changed or (node.op_type, step[1]) in ADDS_ONLY
-        for step in _steps(node, imported, opset)
+        for step in steps
     )
 
 
