@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from fornix.compile import Target
 from fornix.compile.schedule import schedule
+from fornix.compile.schedule.contraction import contraction, shape_of
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Scalar, Store, Tensor, compute, constant, reduce, tensor
@@ -89,6 +92,24 @@ def test_any_number_of_rows_and_columns_fits_the_tiles(rows: int, level: str) ->
         check(result, {"x": numbers(rows, 20)}, target=target, at_end=columns % 2 == 0)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "wanted"),
+    [(128, 768, (8, 3)), (49, 768, (7, 3)), (196, 384, (8, 3)), (128, 64, (6, 4)),
+     (BATCH, 32, (12, 2)), (49 * BATCH, 768, (7, 3)), (5, 96, (5, 3)), (BATCH, BATCH, (6, 4))],
+)  # fmt: skip
+def test_tiles_waste_little(rows: DimLike, columns: DimLike, wanted: tuple[int, int]) -> None:
+    x, w = tensor("x", (rows, 20), FLOAT32), tensor("w", (20, columns), FLOAT32)
+    result = stored(
+        compute((rows, columns), lambda i, j: reduce("sum", 20, lambda k: x[i, k] * w[k, j]))
+    )
+    assert result.buffer is not None
+    assert isinstance(result.buffer.source, Store)
+    found = contraction(result.buffer.source)
+    assert found is not None
+    wide = dataclasses.replace(Target.host(), vector_bytes=64, vector_registers=32)
+    assert shape_of(found, wide, 16) == wanted
+
+
 def test_one_kernel_serves_every_number_of_rows() -> None:
     x, w = tensor("x", (BATCH, 30), FLOAT32), constant(numbers(30, 70, seed=1), "w")
     result = compute((BATCH, 70), lambda i, j: reduce("sum", 30, lambda k: x[i, k] * w[k, j]))
@@ -97,3 +118,17 @@ def test_one_kernel_serves_every_number_of_rows() -> None:
         data = numbers(rows, 30)
         (found,) = runner.run({"x": data}, {"batch": rows})
         np.testing.assert_allclose(found, data @ numbers(30, 70, seed=1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [32, 64, 65, 128])
+def test_a_cache_of_values_is_read_as_it_lies(size: int) -> None:
+    weights, v = tensor("w", (2, BATCH, 50), FLOAT32), tensor("v", (2, 50, size), FLOAT32)
+    result = compute(
+        (2, BATCH, size),
+        lambda h, i, e: reduce("sum", 50, lambda k: weights[h, i, k] * v[h, k, e]),
+    )
+    for rows in (1, 30):
+        feeds = {"w": numbers(2, rows, 50), "v": numbers(2, 50, size, seed=1)}
+        check(result, feeds, {"batch": rows})
+    if Target.host().vector_bytes == 64:
+        assert len(kinds(result)) == (2 if size == 65 else 1)

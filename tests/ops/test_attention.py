@@ -241,6 +241,7 @@ QKV = [zeros(1, 2, 3, 4), zeros(1, 2, 5, 4), zeros(1, 2, 5, 4)]
         ),
         ([*QKV, zeros(2, 5)], {}, r"attn_mask must broadcast to \[1, 2, 3, 5\], found \[2, 5\]"),
         ([*QKV, zeros(1, 1, 1, 3, 5)], {}, "attn_mask must broadcast to"),
+        ([*QKV, zeros(3, 7)], {}, r"attn_mask must broadcast to \[1, 2, 3, 5\], found \[3, 7\]"),
         (QKV, {"left_window_size": -2}, "left_window_size must be -1 or not negative, got -2"),
         (QKV, {"right_window_size": -3}, "right_window_size must be -1 or not negative, got -3"),
     ],

@@ -115,6 +115,23 @@ def test_extents_that_disagree_are_the_error_of_the_kernel() -> None:
     assert str(raised.value) == str(expected.value)
 
 
+def test_a_mask_longer_than_the_keys_is_the_error_of_the_kernel() -> None:
+    text = """f (float[1, 2, s, 4] q, float[1, 2, t, 4] k, float[1, 2, t, 4] v, float[s, m] mask)
+        => (float[1, 2, s, 4] y) { y = Attention (q, k, v, mask) }"""
+    model = parser.parse_model(HEAD.replace("18", "23") + text)
+
+    def feeds(reach: int) -> dict[str, Any]:
+        shapes = {"q": (1, 2, 3, 4), "k": (1, 2, 5, 4), "v": (1, 2, 5, 4), "mask": (3, reach)}
+        return {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+
+    for provider in ("CPUExecutionProvider", "ReferenceExecutionProvider"):
+        session = InferenceSession(model, providers=[provider])
+        session.run(None, feeds(5))
+        session.run(None, feeds(4))
+        with pytest.raises(ShapeError, match=r"must broadcast to \[1, 2, 3, 5\], found \[3, 7\]"):
+            session.run(None, feeds(7))
+
+
 def test_declared_extents_are_not_trusted() -> None:
     text = """f (float[N] x) => (float[9] y) <float[9] b = {0, 0, 0, 0, 0, 0, 0, 0, 0}> {
         i = NonZero (x)

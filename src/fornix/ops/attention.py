@@ -91,6 +91,8 @@ def infer_attention(
     if past_key is not None:
         total = past_key.shape[2] + k[2] if past_key.has_rank else node.unknown("past_key's length")
     batch = unified((q[0], k[0], v[0]))
+    if attn_mask is not None and attn_mask.has_rank:
+        _check_mask(attn_mask.shape, (batch, q[1], q[2], total))
     y = (batch, q[1], q[2], v[3]) if Q.rank == 4 else (batch, q[2], q[1] * v[3])
     return (
         tensor(Q.dtype, y),
@@ -140,6 +142,15 @@ def _check_heads(q: Shape, k: Shape, v: Shape) -> None:
     require(
         queries is None or not keys or queries % keys == 0,
         f"the heads of Q must be a multiple of those of K, found {texts} {form}",
+    )
+
+
+def _check_mask(mask: Sequence[DimLike], scores: Sequence[DimLike | None]) -> None:
+    """Raise ShapeError if the mask surely reaches beyond the keys; a shorter one hides the rest."""
+    reach, keys = known(mask[-1]) if mask else 1, known(scores[-1])
+    require(
+        reach is None or keys is None or reach <= max(keys, 1),
+        f"attn_mask must broadcast to {shape_text(scores)}, found {shape_text(mask)}",
     )
 
 

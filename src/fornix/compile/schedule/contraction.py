@@ -40,7 +40,7 @@ from fornix.ir.loops.scalar import reduction, select
 SHAPES: dict[int, tuple[tuple[int, int, float], ...]] = {
     # By the number of vector registers: rows, vectors, and what a step of the tile costs beyond its
     # arithmetic, as a factor. 24 accumulators of 32 keep both multipliers busy; see bench/kernels.
-    32: ((8, 3, 1.0), (6, 4, 1.03), (7, 4, 1.08), (7, 3, 1.08), (12, 2, 1.1), (14, 1, 1.3)),
+    32: ((8, 3, 1.0), (6, 4, 1.03), (7, 4, 1.08), (7, 3, 1.07), (12, 2, 1.1), (14, 1, 1.3)),
     16: ((4, 3, 1.0), (6, 2, 1.0), (3, 4, 1.05), (8, 1, 1.3)),
 }
 OPEN_SHAPE = 1
@@ -51,6 +51,8 @@ MIN_TERMS = 8
 """Terms from which on a sum is worth a tile."""
 PACK_ROWS = 24
 """Rows of the result from which on packing ``b`` for one run pays."""
+WIDEST_PANEL = 128
+"""Columns up to which rows in memory are near enough to each other to be read as they lie."""
 LEAST_COLUMNS = 48
 """Columns from which on copying ``a`` costs next to nothing beside the products."""
 
@@ -107,9 +109,11 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     rows = 1 if c.row is None else c.row.extent
     columns = c.column.extent
     if isinstance(columns, int):
+        count, least = columns, _least(rows)
 
         def cost(shape: tuple[int, int, float]) -> float:
-            return _padded(rows, shape[0]) * _padded(columns, shape[1] * lanes) * shape[2]
+            done = least if least < shape[0] else _padded(least, shape[0])
+            return done * _padded(count, shape[1] * lanes) * shape[2]
 
         height, vectors, _ = min(shapes, key=cost)
     else:
@@ -119,12 +123,17 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     return height, vectors
 
 
-def _padded(extent: DimLike, step: int) -> int:
-    """``extent`` in whole steps, symbols taken as 1; 1 if that is less than a step."""
+def _padded(count: int, step: int) -> int:
+    """``count`` in whole steps."""
+    return -(-count // step) * step
+
+
+def _least(extent: DimLike) -> int:
+    """``extent`` with symbols taken as 1."""
     if not isinstance(extent, int):
         ones: dict[Atom, DimLike] = {a: 1 for a in atoms(extent) if isinstance(a, Symbol)}
         extent = substitute(extent, ones, {})
-    return -(-extent // step) * step if isinstance(extent, int) and extent >= step else 1
+    return extent if isinstance(extent, int) else 1
 
 
 _SERIAL = itertools.count()
@@ -151,7 +160,7 @@ def contraction_nests(
     left, right = c.left, c.right
     panel = Variable("p", ceildiv(c.column.extent, vectors * lanes))
     column = Variable("j", vectors * lanes)
-    is_packed = _is_worth_packing(c)
+    is_packed = _is_worth_packing(c) and not _is_panel(c, vectors * lanes)
     if is_packed:
         packed = _packed(c, panel, column)
         first.append(packed)
@@ -183,6 +192,15 @@ def _is_worth_packing(c: Contraction) -> bool:
         return True
     rows = 1 if c.row is None else likely(c.row.extent)
     return rows >= PACK_ROWS or (_step(c.right, c.column) != 1 and rows > 1)
+
+
+def _is_panel(c: Contraction, width: int) -> bool:
+    """Whether ``right`` lies like a packed one: narrow rows one after the other, in whole tiles."""
+    e, (k,), columns = c.right, c.sum.axes, c.column.extent
+    if not isinstance(e, Load) or e.guard is not None or not isinstance(columns, int):
+        return False
+    lies_so = _step(e, c.column) == 1 and _step(e, k) == columns
+    return lies_so and columns <= WIDEST_PANEL and columns % width == 0
 
 
 # ── operands that are computed first ───────────────────────────────────────────────────────────
