@@ -51,7 +51,6 @@ ScatterElements = (
 )  # fmt: skip
 
 
-@Scatter.infer
 @ScatterElements.adapt(11, 9)
 def elements_to_scatter(node: Node, _: Graph) -> None:
     node.op_type = "Scatter"
@@ -63,6 +62,7 @@ def scatter_18_to_16(node: Node, _: Graph) -> None:
     check_attribute(node, "reduction", ["none", "add", "mul"], 18, default="none")
 
 
+@Scatter.infer
 @ScatterElements.infer
 def infer_scatter_elements(
     data: Fact, indices: Fact, updates: Fact, *, axis: int, reduction: str = "none", node: NodeView
