@@ -8,7 +8,8 @@ behind the end of a file which somebody has shortened meanwhile kills a process 
   they are safe at any time;
 * `view` compares the file's size with what it hands out first, and raises FormatError if the file
   has shrunk. What is shortened while a view is in use cannot be caught: who must survive that
-  copies. Files that are replaced, as fornix itself does when it saves, are never affected.
+  copies, or asks `check` before each use, as sessions do before each run. Files that are replaced,
+  as fornix itself does when it saves, are never affected.
 
 What the ranges mean, and which file may be opened, is left to `wire` and `external`.
 """
@@ -19,7 +20,7 @@ import mmap
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fornix.errors import FormatError, NoSuchFile
@@ -129,6 +130,17 @@ class MappedFile:
             self._view = self._map()
         return self._view[start:stop]
 
+    def check(self) -> None:
+        """Raise FormatError if somebody has written to the file since it was opened."""
+        status = os.fstat(self._descriptor)
+        if status.st_size < self.size:
+            raise self._shrunk()
+        if status.st_mtime_ns != self._written:
+            raise FormatError(
+                f"{self.name}: the file must stay as it is while its weights are in use, found it "
+                "written to; write a new file and rename it, as fornix.save does"
+            )
+
     def give_back(self, start: int, stop: int) -> None:
         first, last = -(-start // mmap.PAGESIZE), stop // mmap.PAGESIZE
         if self._view is not None and last > first and hasattr(mmap, "MADV_DONTNEED"):
@@ -208,6 +220,12 @@ class MappedBytes:
     def __repr__(self) -> str:
         stop = self.offset + self.nbytes
         return f"MappedBytes({self.region.name!r}, bytes {self.offset} to {stop})"
+
+
+def mapped_files(payloads: Iterable[object]) -> tuple[MappedFile, ...]:
+    """The files that ``payloads`` lie in, each once."""
+    regions = (payload.region for payload in payloads if isinstance(payload, MappedBytes))
+    return tuple(dict.fromkeys(region for region in regions if isinstance(region, MappedFile)))
 
 
 def open_file(path: str | os.PathLike[str]) -> int:

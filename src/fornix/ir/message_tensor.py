@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 from weakref import ref
 
 import numpy as np
 
 from fornix.dtype import STRING, DType
 from fornix.format.external import Folder, homeless, is_external
-from fornix.format.mapped import Payload
+from fornix.format.mapped import MappedBytes, MappedFile, Payload
 from fornix.format.messages import TensorProto
 from fornix.format.tensors import to_array, unpack
 from fornix.format.wire import Skeleton
@@ -19,6 +19,7 @@ from fornix.ir.tensor import MappedTensor, Stored, packed_bytes, packed_size
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Decoded copies up to this size (bytes) stay with their tensor; larger ones live while in use.
+# Of payloads in files, smaller ones are copied: what becomes of the file is no matter then.
 KEPT_BYTES = 1 << 16
 
 
@@ -76,7 +77,7 @@ class MessageTensor(Stored):
             payload = self.payload
             array = self._decoded(payload)
             array.flags.writeable = False
-            if payload is None and array.nbytes <= KEPT_BYTES:
+            if array.nbytes <= KEPT_BYTES and (payload is None or _is_copied(payload)):
                 self._array = array
             else:
                 self._shared = ref(array)
@@ -85,7 +86,15 @@ class MessageTensor(Stored):
     def _decoded(self, payload: Payload | None) -> Array:
         if payload is None:
             return to_array(self.message)
+        if _is_copied(payload):
+            return unpack(self.message, memoryview(payload.tobytes()))
         return unpack(self.message, memoryview(payload.view()))
+
+    @property
+    def place(self) -> Payload | None:
+        """The payload whose bytes `numpy` shows in place; None if it copies them."""
+        payload = self.payload
+        return None if payload is None or _is_copied(payload) else payload
 
     def tobytes(self) -> bytes:
         return self.dtype.pack(self.numpy())
@@ -98,3 +107,9 @@ class MessageTensor(Stored):
         bare.CopyFrom(self.message)
         bare.ClearField("raw_data")
         return MappedTensor, (payload, self.dtype, self.shape, self.name, bare)
+
+
+def _is_copied(payload: Payload) -> TypeGuard[MappedBytes]:
+    """Whether it is a small part of a file."""
+    is_in_file = isinstance(payload, MappedBytes) and isinstance(payload.region, MappedFile)
+    return is_in_file and payload.nbytes <= KEPT_BYTES

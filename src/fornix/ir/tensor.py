@@ -172,6 +172,11 @@ class MappedTensor(Stored):
             self.shape
         )
 
+    @property
+    def place(self) -> Payload:
+        """The payload whose bytes `numpy` shows in place."""
+        return self.payload
+
     def tobytes(self) -> bytes:
         return bytes(self.payload.view())
 

@@ -17,6 +17,7 @@ import numpy as np
 from fornix import ops
 from fornix.errors import Fail, FornixError, ValidationError
 from fornix.format.limits import DEFAULT, Limits
+from fornix.format.mapped import mapped_files
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Function, Graph, Node, Value
 from fornix.ir.nesting import own_values
@@ -116,6 +117,9 @@ class Plan:
             for value in graph.initializer_values
             if value.tensor is not None
         }
+        places = (getattr(value.tensor, "place", None) for value in self.constants)
+        self.files = mapped_files(places)
+        """Files whose bytes are among the constants."""
         self.bodies: dict[Graph, Body] = {}
         nodes = list(graph.nodes)
         _check_names(graph)
@@ -137,6 +141,8 @@ class Plan:
         observe: Observer | None = None,
     ) -> list[Any]:
         """Values of the graph's outputs; values in ``keep`` stay in ``environment`` as well."""
+        for file in self.files:
+            file.check()
         values: Environment = {} if environment is None else environment
         values.update(self.constants)
         values.update(inputs)

@@ -76,6 +76,7 @@ class NativeStep(Step):
         self.units = tuple(units)
         self.reads, self.writes = map(tuple, interface)
         self.data = data
+        self.stored = tuple(data.tables)
         self.pool = pool
         self.support = support
         self.drive = support.drive

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fornix.format.mapped import mapped_files
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Model, Value
 from fornix.runtime.memory import owned
@@ -64,6 +65,9 @@ class Program:
         self.releases = _releases(steps, {*outputs, *constants})
         self.has_kernels = any(isinstance(step, KernelStep) for step in steps)
         self.declared = [v for v in inputs if _is_open(v)]
+        stored = [*constants, *(value for step in steps for value in step.stored)]
+        self.files = mapped_files(getattr(value.constant, "place", None) for value in stored)
+        """Files whose bytes steps read in place."""
 
     def run_for(self, feeds: Mapping[str, Any]) -> Run:
         """What the shapes of ``feeds`` make of the symbols; raises NotAsCompiled for others."""
@@ -85,6 +89,8 @@ class Program:
 
     def run(self, feeds: Mapping[str, Any], run: Run, names: Sequence[str]) -> list[Any]:
         """Results by name, in memory of their own."""
+        for file in self.files:
+            file.check()
         values = self.start(feeds)
         if self.has_kernels:
             with np.errstate(all="ignore"):

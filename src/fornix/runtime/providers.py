@@ -65,6 +65,8 @@ class Step(ABC):
     writes: tuple[Value, ...]
     owns_results: bool = False
     """Whether its results share memory with nothing else."""
+    stored: tuple[Value, ...] = ()
+    """Initializers that it holds itself and reads in every run."""
     owns_data: bool = False
     """Whether it has the stored data that it reads, and does not look for them in a run."""
 

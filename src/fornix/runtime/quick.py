@@ -63,7 +63,7 @@ class QuickCall:
 
 def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCall | None:
     """A short way for feeds like ``feeds``, which have been checked; None if there is none."""
-    if not is_available() or len(program.steps) != 1:
+    if not is_available() or len(program.steps) != 1 or program.files:
         return None
     step, outputs = program.steps[0], list(program.outputs.values())
     if not isinstance(step, NativeStep) or len(set(outputs)) < len(outputs):
