@@ -1,10 +1,34 @@
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
+import fornix
+from fornix.format.text import parser
 from fornix.runtime import memory
-from fornix.runtime.memory import ALIGNMENT, Lifetime, aligned_array, aligned_bytes, place, readable
+from fornix.runtime.memory import (
+    ALIGNMENT,
+    LARGE_BYTES,
+    RECENT,
+    Lifetime,
+    ResultMemory,
+    aligned_array,
+    aligned_bytes,
+    place,
+    readable,
+    shared_results,
+    size_class,
+)
+
+FLOAT32 = np.dtype(np.float32)
+LARGE = (LARGE_BYTES // 4,)
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def test_arrays_begin_at_a_line_of_the_cache() -> None:
@@ -47,3 +71,183 @@ def test_values_that_live_at_once_lie_apart(rng: np.random.Generator) -> None:
 def test_a_chain_takes_the_room_of_two_values() -> None:
     lives = [Lifetime(1024, step, step + 1) for step in range(10)]
     assert place(lives)[1] == 2 * 1024
+
+
+def test_memory_of_a_dropped_result_is_used_again() -> None:
+    results = ResultMemory()
+    first = results.array((300, 1000), FLOAT32)
+    address = first.ctypes.data
+    assert address % ALIGNMENT == 0
+    assert first.flags.writeable
+    del first
+    second = results.array((1000, 150), np.dtype(np.float64))
+    assert second.ctypes.data == address
+    assert second.shape == (1000, 150)
+    assert second.dtype == np.float64
+    assert results.kept == 0
+
+
+def test_results_that_grow_use_the_memory_of_earlier_ones() -> None:
+    results = ResultMemory()
+    addresses = set()
+    for past in range(900, 950):
+        array = results.array((12, past, 64), FLOAT32)
+        addresses.add(array.ctypes.data)
+        del array
+    assert len(addresses) <= 2
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 1000, LARGE_BYTES, LARGE_BYTES + 1, 10**9 + 1])
+def test_a_class_is_less_than_a_quarter_larger(size: int) -> None:
+    assert size <= size_class(size) < 1.25 * size
+    assert size_class(size_class(size)) == size_class(size)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda array: array,
+        lambda array: array[10:20],
+        lambda array: array[5:][::3].reshape(-1, 1).T,
+        lambda array: array.view(np.uint8)[100:200],
+        memoryview,
+        np.broadcast_arrays,
+    ],
+)
+def test_what_is_kept_of_a_result_is_never_overwritten(view: Callable[[Array], Any]) -> None:
+    results = ResultMemory()
+    array = results.array(LARGE, FLOAT32)
+    array[...] = 1
+    kept = view(array)
+    before = np.array(kept)
+    del array
+    gc.collect()
+    for number in range(2, 6):
+        other = results.array(LARGE, FLOAT32)
+        assert not np.shares_memory(other, kept[0] if isinstance(kept, (list, tuple)) else kept)
+        other[...] = number
+        del other
+    np.testing.assert_array_equal(np.array(kept), before)
+
+
+def test_small_results_are_memory_of_their_own() -> None:
+    results = ResultMemory()
+    small = results.array((LARGE_BYTES // 4 - 1,), FLOAT32)
+    del small
+    assert results.kept == 0
+
+
+def test_no_more_is_kept_than_the_limit() -> None:
+    results = ResultMemory(limit=4 * LARGE_BYTES)
+    live = [results.array(LARGE, FLOAT32) for _ in range(10)]
+    huge = results.array((10 * LARGE_BYTES,), np.dtype(np.uint8))
+    live.clear()
+    assert results.kept == 4 * LARGE_BYTES
+    del huge
+    assert results.kept == 4 * LARGE_BYTES
+
+
+def test_sizes_that_nobody_asks_for_any_more_go_first() -> None:
+    results = ResultMemory(limit=4 * LARGE_BYTES)
+    shapes = [(2 * LARGE_BYTES,), (LARGE_BYTES,), (2 * LARGE_BYTES,)]
+    live = [results.array(shape, np.dtype(np.uint8)) for shape in shapes]
+    old = live[1].ctypes.data
+    live.clear()
+    assert results.kept <= 4 * LARGE_BYTES
+    assert results.array((LARGE_BYTES,), np.dtype(np.uint8)).ctypes.data == old
+
+
+def test_no_more_is_kept_than_was_in_use_of_late() -> None:
+    results = ResultMemory()
+    live = [results.array(LARGE, FLOAT32) for _ in range(10)]
+    live.clear()
+    assert results.kept == 10 * LARGE_BYTES
+    for _ in range(2 * RECENT):
+        results.array(LARGE, FLOAT32)
+    assert results.kept == LARGE_BYTES
+
+
+def test_a_finaliser_amid_bookkeeping_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = ResultMemory()
+    array = results.array(LARGE, FLOAT32)
+    address = array.ctypes.data
+    monkeypatch.setattr(memory, "PATIENCE", 0.001)
+    with results._lock:
+        del array
+        own = results.array(LARGE, FLOAT32)
+    assert own.ctypes.data != address
+    assert results.kept == 0
+    other = results.array(LARGE, FLOAT32)
+    assert other.ctypes.data != address  # what comes back is sorted in afterwards
+    assert results.array(LARGE, FLOAT32).ctypes.data == address
+
+
+def test_after_a_fork_nothing_is_kept_and_nobody_holds_the_lock() -> None:
+    results = shared_results()
+    before = results.array(LARGE, FLOAT32)
+    results._lock.acquire()
+    memory._forget_all()
+    del before
+    assert results.kept == 0
+    after = results.array(LARGE, FLOAT32)
+    del after
+    assert results.kept == LARGE_BYTES
+
+
+def test_memory_ends_with_the_last_who_holds_it() -> None:
+    results = ResultMemory()
+    array = results.array(LARGE, FLOAT32)
+    ended = weakref.ref(results)
+    del results
+    assert ended() is None
+    array[...] = 1
+    del array
+
+
+def test_threads_get_memory_of_their_own() -> None:
+    results = ResultMemory(limit=8 * LARGE_BYTES)
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        stream = np.random.default_rng(number)
+        kept: list[tuple[Array, int]] = []
+        for turn in range(200):
+            array = results.array((LARGE_BYTES + int(stream.integers(3)) * 99_999,), np.dtype("u1"))
+            mark = (number * 40 + turn) % 256
+            array[:] = mark
+            kept.append((array[7::9], mark))
+            if len(kept) > 3:
+                view, expected = kept.pop(int(stream.integers(4)))
+                if not (view == expected).all():
+                    wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert 0 < results.kept <= 8 * LARGE_BYTES
+
+
+def test_a_session_never_writes_into_results_that_somebody_has() -> None:
+    session = fornix.InferenceSession(
+        parser.parse_model(
+            """<ir_version: 10, opset_import: ["": 21]>
+            large (float[N, 1024] x) => (float[N, 1024] y) { y = Add(x, x) }"""
+        )
+    )
+
+    def run(rows: int, number: float) -> Array:
+        (y,) = session.run(None, {"x": np.full((rows, 1024), number, np.float32)})
+        return np.asarray(y)
+
+    whole, part = run(100, 1), run(100, 2)[3:5, ::7]
+    address = run(100, 3).ctypes.data
+    again = run(101, 4)
+    assert again.ctypes.data == address
+    for number in range(5, 10):
+        run(100, number)
+    assert (whole == 2).all()
+    assert (part == 4).all()
+    assert (again == 8).all()

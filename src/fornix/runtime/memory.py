@@ -1,8 +1,16 @@
-"""Memory for native code: aligned arrays, and one block for values that do not live at once."""
+"""Memory for native code: aligned arrays, and one block for values that do not live at once.
+
+Decides, too, which memory large results get: that of earlier ones, where nobody refers to these any
+more. New memory costs more than most kernels, as the system clears it page by page.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import threading
+import weakref
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +21,14 @@ from fornix.runtime.platform import READS_ANYWHERE
 
 ALIGNMENT = 64
 """Bytes: a line of the cache, and the widest vector."""
+LARGE_BYTES = 256 << 10
+"""Size from which on the memory of a result is used again; of smaller ones malloc takes care."""
+KEPT_BYTES = 256 << 20
+"""Memory that nobody refers to, up to which it is kept for results to come."""
+RECENT = 1024
+"""Large results after which what went before is half forgotten."""
+PATIENCE = 0.1
+"""Seconds after which a finaliser that runs a session amid our bookkeeping gets new memory."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,6 +44,139 @@ def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array in memory of its own, its contents undefined."""
     block = np.empty(math.prod(shape) * dtype.itemsize + ALIGNMENT, np.uint8)
     return np.ndarray(shape, dtype, block, -block.ctypes.data % ALIGNMENT)
+
+
+def size_class(size: int) -> int:
+    """``size`` in bytes, rounded up by less than a quarter: results that grow fit for a while."""
+    step = 1 << max(0, size.bit_length() - 3)
+    return -(-size // step) * step
+
+
+class ResultMemory:
+    """Arrays for results; the memory of large ones is used again once nobody refers to it.
+
+    An array, and whatever is a view of it, holds its block through a `_Loan`. Blocks that came back
+    are kept as long as they and the blocks in use together are no more than were in use at one time
+    of late, and up to ``limit`` bytes: those of the sizes that were asked for last.
+
+    Blocks come back in finalisers, which may interrupt any thread anywhere. These do not wait for
+    the lock: they leave the block in a queue that whoever has the lock empties.
+    """
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self.limit = limit
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep nothing, as at the beginning; in the child of a fork, others may hold the lock."""
+        self._lock = threading.Lock()
+        self._returned: deque[Array] = deque()
+        self._free: OrderedDict[int, list[Array]] = OrderedDict()
+        self.kept = self._lent = 0
+        self._most = self._most_before = self._asked = 0
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An array that shares memory with no other that is alive, its contents undefined."""
+        size = math.prod(shape) * dtype.itemsize
+        if size < LARGE_BYTES or not self._lock.acquire(timeout=PATIENCE):
+            return aligned_array(shape, dtype)
+        try:
+            block = self._block(size_class(size))
+        finally:
+            self._lock.release()
+        self._sort_in()
+        return np.ndarray(shape, dtype, np.asarray(_Loan(block, self)))
+
+    def take_back(self, block: Array) -> None:
+        """Nobody refers to ``block`` any more."""
+        self._returned.append(block)
+        self._sort_in()
+
+    def _block(self, size: int) -> Array:
+        blocks = self._free.get(size)
+        if blocks:
+            self._free.move_to_end(size)
+            block = blocks.pop()
+            self.kept -= size
+        else:
+            block = aligned_bytes(size)
+        self._lent += size
+        self._most = max(self._most, self._lent)
+        self._asked += 1
+        if self._asked == RECENT:
+            self._most_before, self._most, self._asked = self._most, self._lent, 0
+        self._trim()
+        return block
+
+    def _sort_in(self) -> None:
+        """Make blocks that came back free; if somebody has the lock, they do it afterwards."""
+        while self._returned and self._lock.acquire(blocking=False):
+            try:
+                self._empty_queue()
+                self._trim()
+            finally:
+                self._lock.release()
+
+    def _empty_queue(self) -> None:
+        while self._returned:
+            block = self._returned.popleft()
+            self._lent = max(0, self._lent - block.nbytes)  # it may be from before a fork
+            if block.nbytes <= self.limit:
+                self._free.setdefault(block.nbytes, []).append(block)
+                self.kept += block.nbytes
+
+    def _trim(self) -> None:
+        """Give up blocks beyond the limits, those of sizes not asked for longest first."""
+        limit = min(self.limit, max(self._most, self._most_before) - self._lent)
+        while self.kept > limit:
+            size, blocks = next(iter(self._free.items()))
+            if blocks:
+                blocks.pop()
+                self.kept -= size
+            else:
+                del self._free[size]
+
+
+class _Loan:
+    """A block in use: the base of the array that lies in it, and so of all its views.
+
+    It is no array itself, since NumPy makes what an array lies in the base of views of it.
+    """
+
+    __slots__ = ("__array_interface__", "block", "lender")
+
+    def __init__(self, block: Array, lender: ResultMemory) -> None:
+        self.__array_interface__ = block.__array_interface__
+        self.block, self.lender = block, weakref.ref(lender)
+
+    def __del__(self) -> None:
+        lender = self.lender()
+        if lender is not None:
+            lender.take_back(self.block)
+
+
+_SHARED: weakref.WeakValueDictionary[str, ResultMemory] = weakref.WeakValueDictionary()
+_SHARING = threading.Lock()
+
+
+def shared_results() -> ResultMemory:
+    """The memory for results of this process; what it keeps ends with the last who holds it."""
+    with _SHARING:
+        memory = _SHARED.get("results")
+        if memory is None:
+            memory = _SHARED["results"] = ResultMemory()
+        return memory
+
+
+def _forget_all() -> None:
+    global _SHARING  # noqa: PLW0603 - a lock that another thread held is held for ever
+    _SHARING = threading.Lock()
+    for memory in list(_SHARED.values()):
+        memory.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def readable(array: Array) -> Array:

@@ -24,7 +24,7 @@ from fornix.compile.units import NativeUnit
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Value
 from fornix.ir.loops import Buffer
-from fornix.runtime.memory import Lifetime, aligned_array, aligned_bytes, place, readable
+from fornix.runtime.memory import Lifetime, aligned_bytes, place, readable, shared_results
 from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step
 from fornix.runtime.threads import Pool
 
@@ -78,6 +78,7 @@ class NativeStep(Step):
         self.data = data
         self.stored = tuple(data.tables)
         self.pool = pool
+        self.results = shared_results()
         self.support = support
         self.drive = support.drive
         self.compiled = compiled
@@ -103,7 +104,7 @@ class NativeStep(Step):
         bound = self.bound(run)
         frame = self._frame(bound)
         given = [self._input(values[v], v, bound) for v in self.reads]
-        made = [aligned_array(*bound.types[v]) for v in self.writes]
+        made = [self.results.array(*bound.types[v]) for v in self.writes]
         for array, slots in zip((*given, *made), frame.slots, strict=True):
             address = array.ctypes.data
             for slot in slots:
