@@ -37,11 +37,44 @@ def load(em: Emitter, e: Load, unit: int) -> Value:
         return _load_one(em, e, None)
     if step == 1 and guard is not None and not guard.is_vector and unit not in em.masks:
         value = _load_or_default(em, e, guard, unit)
-    elif step and 1 <= step <= MAX_STRIDE:
-        value = _load_strided(em, e, step, em.mask_of(unit, guard), unit)
     else:
-        value = _gather(em, e, em.mask_of(unit, guard), unit)
+        value = _load_lanes(em, e, step, em.mask_of(unit, guard), unit)
     return _to_register(em, value, e.dtype)
+
+
+def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit: int) -> Value:
+    """The elements in the lanes of ``unit`` where ``mask`` is on, ``step`` apart if that is known.
+
+    NB: for processors without AVX-512, LLVM makes of a masked load whose mask is constant and off
+    in every second lane one that reads all lanes, also what lies behind the end of a buffer.
+    """
+    if step is None or not 1 <= step <= MAX_STRIDE:
+        return _gather(em, e, mask, unit)
+    if step > 1 and mask is None:
+        return _load_between(em, e, step, unit)
+    if step > 1 and "avx512f" not in em.target.features:
+        return _gather(em, e, mask, unit)
+    return _load_strided(em, e, step, mask, unit)
+
+
+def _load_between(em: Emitter, e: Load, step: int, unit: int) -> Value:
+    """Elements ``step`` apart from whole vectors, which lie between the first and the last."""
+    lanes, last = em.lanes, (em.lanes - 1) * step
+    starts = [min(start, last - lanes + 1) for start in range(0, last + 1, lanes)]
+    kind, size = f"<{lanes} x {memory_type(e.dtype)}>", size_of(e.dtype)
+    text, depth = "", em.barrier
+    for part, start in enumerate(starts):
+        where = address(em, e.buffer, e.address, unit * lanes * step + start)
+        depth = max(depth, where.depth)
+        loaded_part = em.put(depth, f"load {kind}, ptr {where.text}, align {size}")
+        picks = []
+        for k in range(lanes):
+            own = min(k * step // lanes, len(starts) - 1)
+            picks.append(k if own < part else lanes + k * step - start if own == part else None)
+        chosen = ", ".join("i32 poison" if p is None else f"i32 {p}" for p in picks)
+        kinds = f"{kind} {text or 'poison'}, {kind} {loaded_part}, <{lanes} x i32> <{chosen}>"
+        text = em.put(depth, f"shufflevector {kinds}")
+    return Value(text, True, depth)
 
 
 def _guard_of_empty_axes(em: Emitter, e: Load, guard: Value | None) -> Value | None:
