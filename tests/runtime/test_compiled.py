@@ -12,7 +12,7 @@ from onnx import parser
 
 from fornix.errors import Fail, ShapeError
 from fornix.runtime import InferenceSession, SessionOptions, native, quick
-from fornix.runtime.providers import NotAsCompiled
+from fornix.runtime.providers import NotAsCompiled, Run
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
 ROWS = """f (float[N, M] x, float[M, 16] w) => (float[N, 16] y) {
@@ -351,7 +351,7 @@ def test_memory_for_other_extents_is_given_up_where_there_is_much(
     kept: int, frames: list[int], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native, "KEPT_BYTES", kept)
-    monkeypatch.setattr(quick, "QUICK_ELEMENTS", 0)
+    monkeypatch.setattr(quick, "QUICK_NANOSECONDS", 0)
     session = compiled(LARGE)
     w = rng.normal(size=(256, 256)).astype(np.float32)
     for n in (5, 7, 6, 5, 7, 6):
@@ -363,3 +363,19 @@ def test_memory_for_other_extents_is_given_up_where_there_is_much(
     (step,) = session._programs.general.steps
     assert isinstance(step, native.NativeStep)
     assert [len(bound.frames) for bound in step._bound.values()] == frames
+
+
+@pytest.mark.parametrize(("rows", "pieces"), [(4, 1), (64, 3), (100_000, 32)])
+def test_pieces_of_a_kernel_are_worth_taking(
+    rows: int, pieces: int, rng: np.random.Generator
+) -> None:
+    text = "f (float[N, 768] x) => (float[N, 768] y) { y = Neg (x) }"
+    x = rng.normal(size=(rows, 768)).astype(np.float32)
+    options = SessionOptions(intra_op_num_threads=2)
+    model = parser.parse_model(HEAD + text)
+    session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], -x)
+    assert session._programs is not None
+    (step,) = session._programs.general.steps
+    assert isinstance(step, native.NativeStep)
+    assert [n for _, _, n in step.bound(Run({"N": rows}, (rows,))).records] == [pieces]

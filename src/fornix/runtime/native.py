@@ -39,8 +39,14 @@ MAX_FRAMES = 4
 """Frames kept for callers at the same time."""
 KEPT_BYTES = 256 << 20
 """Memory for runs up to which that of extents which are not in use stays."""
-WORTH_SHARING = 200_000
-"""Elements that a run touches, from which on waking another thread pays."""
+WORTH_SHARING = 60_000
+"""Nanoseconds of a run, from which on waking another thread pays."""
+PIECE = 4_000
+"""Nanoseconds of work in a piece of a kernel at least: taking one costs 100 to 200."""
+PIECES = 16
+"""Pieces of a kernel for each thread at most; the last ones even out who began when."""
+OPERATIONS_PER_NANOSECOND, BYTES_PER_NANOSECOND = 50, 30
+"""What a thread does, roughly: guesses that decide about pieces, never about results."""
 
 Drive: TypeAlias = "Callable[[Frame, Bound], int]"
 
@@ -246,7 +252,7 @@ class Bound:
                 if is_prepared(unit.code, kernel):
                     continue
                 syms = np.array([symbols[name] for name in kernel.symbols] or [0], np.int64)
-                self.records.append((kernel, syms, max(1, extent(kernel.parallel))))
+                self.records.append((kernel, syms, self._pieces(kernel)))
                 self.units.append(unit)
                 self.homes.append(
                     [self._home(unit, number, buffer, offsets) for buffer in kernel.arguments]
@@ -255,10 +261,23 @@ class Bound:
         scratch = max((extent(kernel.scratch) for kernel in kernels), default=0)
         self.scratch = -(-scratch // 64) * 64
         self.nbytes = self.block + self.scratch * step.pool.threads
-        self.touched = sum(int(np.prod(shape, dtype=object)) for shape, _ in self.types.values())
-        self.is_worth_sharing = self.touched >= WORTH_SHARING and any(
+        self.nanoseconds = sum(self._nanoseconds(kernel) for kernel in kernels)
+        self.is_worth_sharing = self.nanoseconds >= WORTH_SHARING and any(
             n > 1 for _, _, n in self.records
         )
+
+    def _pieces(self, kernel: CompiledKernel) -> int:
+        """Into how many pieces threads cut ``kernel``; results do not depend on it."""
+        most = min(self.extent(kernel.parallel), PIECES * self.step.pool.threads)
+        return max(1, min(most, int(self._nanoseconds(kernel) / PIECE)))
+
+    def _nanoseconds(self, kernel: CompiledKernel) -> float:
+        """About how long one thread takes; where data decide that, long."""
+        work = kernel.work
+        operations, read, written = map(self.extent, (work.operations, work.read, work.written))
+        if not (operations or written):
+            return PIECE * PIECES * self.step.pool.threads
+        return operations / OPERATIONS_PER_NANOSECOND + (read + written) / BYTES_PER_NANOSECOND
 
     def _offsets(self, extent: Extents) -> dict[object, int]:
         """Where in the block each value lies that only this step reads, and each temporary."""

@@ -17,8 +17,8 @@ from fornix.runtime.native import Bound, Frame, NativeStep
 from fornix.runtime.program import Program
 from fornix.runtime.providers import Run
 
-QUICK_ELEMENTS = 20_000
-"""Elements that a run touches, up to which the GIL is kept: some 100 µs of arithmetic."""
+QUICK_NANOSECONDS = 20_000
+"""Of a run, roughly, up to which the GIL is kept."""
 
 
 class QuickCall:
@@ -71,6 +71,6 @@ def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCal
     bound = step.bound(run)
     arrays = {value: feeds[name] for name, value in program.inputs.items() if name in feeds}
     is_plain = all(type(a) is np.ndarray and a.dtype.kind not in "OSU" for a in arrays.values())
-    if not is_plain or len(arrays) < len(program.inputs) or bound.touched > QUICK_ELEMENTS:
+    if not is_plain or len(arrays) < len(program.inputs) or bound.nanoseconds > QUICK_NANOSECONDS:
         return None
     return QuickCall(bound, arrays, outputs) if set(outputs) <= set(step.writes) else None
