@@ -129,3 +129,33 @@ def test_units_alike_but_for_their_layouts_have_code_of_their_own() -> None:
     reference = InferenceSession(source, providers=["ReferenceExecutionProvider"])
     (wanted,) = reference.run(None, {"x": x})
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("kind", ["1 × 1", "3 × 3", "depthwise"])
+def test_one_image_is_convolved_in_one_unit_with_what_follows(kind: str) -> None:
+    group, taps = (M, 3) if kind == "depthwise" else (1, int(kind[0]))
+    source = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        f (float[1, {M}, {SIDE}, {SIDE}] x) => (float[1, {M}, {SIDE}, {SIDE}] y) {{
+            c = Conv <pads = [1, 1, 1, 1]> (x, first)
+            r = Relu (c)
+            d = Conv <pads = [{taps // 2}, {taps // 2}, {taps // 2}, {taps // 2}], group = {group}>
+                (r, second)
+            s = Relu (d)
+            y = Conv (s, third)
+        }}"""
+    )
+    rng = np.random.default_rng(0)
+    shapes = {"first": (M, M, 3, 3), "second": (M, M // group, taps, taps), "third": (M, M, 1, 1)}
+    for name, shape in shapes.items():
+        array = rng.standard_normal(shape).astype(np.float32) / 10
+        source.graph.initializer.append(numpy_helper.from_array(array, name))
+    session = InferenceSession(source, providers=["CPUExecutionProvider"])
+    kernels = {k for p in session.placement() if p.op_type == "Relu" for k in p.kernels}
+    assert kernels
+    assert all(name.startswith("Conv+Relu") for name in kernels)
+    x = rng.standard_normal((1, M, SIDE, SIDE)).astype(np.float32)
+    (found,) = session.run(None, {"x": x})
+    reference = InferenceSession(source, providers=["ReferenceExecutionProvider"])
+    (wanted,) = reference.run(None, {"x": x})
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())

@@ -53,6 +53,16 @@ def test_a_product_takes_its_epilogue_along() -> None:
     }""") == ["MatMul Add Relu Add"]
 
 
+@pytest.mark.parametrize("batch", ["N", "1", "2"])
+def test_a_convolution_takes_its_epilogue_along_whatever_the_extents_are(batch: str) -> None:
+    assert groups(f"""f (float[{batch}, 8, 5, 1] x, float[4, 8, 1, 1] w, float[{batch}, 4, 5, 1] z)
+        => (float[{batch}, 4, 5, 1] y) {{
+        p = Conv (x, w)
+        q = Relu (p)
+        y = Add (q, z)
+    }}""") == ["Conv Relu Add"]
+
+
 def test_an_epilogue_may_read_its_product_twice() -> None:
     assert groups("""f (float[N, 8] x, float[8, 4] w) => (float[N, 4] y) {
         p = MatMul (x, w)

@@ -118,7 +118,8 @@ def convolution(store: Store) -> Convolution | None:
 def _found(
     store: Store, e: Reduce, image: Scalar, weights: Scalar, axis: Variable
 ) -> Convolution | None:
-    outs = [a for a in store.axes if a in image.variables and a is not axis]
+    is_out = {a: a in image.variables or a.extent == 1 for a in store.axes if a is not axis}
+    outs = [a for a, is_one in is_out.items() if is_one]
     spatial: dict[Variable, Spatial] = {}
     channels: list[Variable] = []
     for tap in e.axes:

@@ -283,7 +283,9 @@ class _Page:
         self.counts = [0.0] * len(arguments)
         self.place = tuple(Variable("i", extent) for extent in output.shape)
         self.shape = tuple(output.shape)
-        self.here = row_major(tuple(v.dim for v in self.place), self.shape)
+        # Rules index what may broadcast by 0 where there is one element: so is what they are asked.
+        places = tuple(0 if v.extent == 1 else v.dim for v in self.place)
+        self.here = row_major(places, self.shape)
         source = None if output.buffer is None else output.buffer.source
         self.has_memory = not (source is None or isinstance(source, Constant))
         self.is_reduction = self.has_memory
@@ -294,7 +296,7 @@ class _Page:
         if self.has_memory and output.buffer is not None:
             waiting.append(output.buffer)
         else:
-            value = output[tuple(v.dim for v in self.place)]
+            value = output[places]
             waiting += self._read([value], self.place)
             self.is_convolution = self._has_filters(output, value)
         self._read_stored(waiting)
