@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import shape_inference as peer
 
-from fornix.errors import DTypeError, InferenceError, InvalidArgument, ShapeError
-from fornix.onnx import shape_inference
+from fornix.errors import DTypeError, InferenceError, ShapeError, ValidationError
+from fornix.onnx import defs, shape_inference
 from tests.onnx.surface import parameters_of
 
 HEADER = '<ir_version: 10, opset_import: ["": 20, "mine": 1]>'
@@ -97,9 +97,7 @@ def test_bytes_are_taken_and_paths_are_not() -> None:
     assert shapes(found) == {"y": "FLOAT, 2"}
     assert not message.graph.output[0].type.tensor_type.HasField("shape")
     path: Any = "model.onnx"
-    with pytest.raises(
-        InvalidArgument, match=r"found the path 'model.onnx'; try infer_shapes_path"
-    ):
+    with pytest.raises(TypeError, match=r"found the path 'model.onnx'; try infer_shapes_path"):
         shape_inference.infer_shapes(path)
 
 
@@ -117,3 +115,50 @@ def test_from_file_to_file(tmp_path: Path) -> None:
     assert (tmp_path / "w.bin").read_bytes() == data
     shape_inference.infer_shapes_path(str(path))
     assert shapes(onnx.load(path)) == shapes(inferred)
+
+
+@pytest.mark.parametrize("name", ["infer_node_outputs", "infer_function_output_types"])
+def test_signatures_of_single_nodes_are_the_peers(name: str) -> None:
+    assert parameters_of(getattr(shape_inference, name)) == parameters_of(getattr(peer, name))
+
+
+def test_one_node_is_inferred_as_by_the_peer() -> None:
+    types = {"x": onnx.helper.make_tensor_type_proto(1, ["N", 4])}
+    data = {"s": onnx.helper.make_tensor("s", 7, [1], [-1])}
+    types["s"] = onnx.helper.make_tensor_type_proto(7, [1])
+    node = onnx.helper.make_node("Reshape", ["x", "s"], ["y"])
+    theirs = peer.infer_node_outputs(onnx.defs.get_schema("Reshape"), node, types, data)
+    ours = shape_inference.infer_node_outputs(defs.get_schema("Reshape"), node, types, data)
+    assert ours.keys() == theirs.keys() == {"y"}
+    assert [d.WhichOneof("value") for d in theirs["y"].tensor_type.shape.dim] == [None]
+    assert ours["y"].tensor_type.shape.dim[0].dim_param == "4*N"
+
+
+def test_one_node_is_refused_as_by_the_peer() -> None:
+    schema = defs.get_schema("Add")
+    node = onnx.helper.make_node("Add", ["x", "z"], ["y"])
+    types = {name: onnx.helper.make_tensor_type_proto(1, [n]) for name, n in (("x", 3), ("z", 4))}
+    with pytest.raises(KeyError):
+        shape_inference.infer_node_outputs(schema, node, {})
+    with pytest.raises(InferenceError, match="shapes must broadcast"):
+        shape_inference.infer_node_outputs(schema, node, types)
+    short = onnx.helper.make_node("Add", ["x"], ["y"])
+    with pytest.raises(ValidationError, match="Add-14 takes 2 inputs, found 1"):
+        shape_inference.infer_node_outputs(schema, short, types)
+
+
+def test_a_call_of_a_function_is_inferred_as_by_the_peer() -> None:
+    function = onnx.parser.parse_function(
+        '<opset_import: ["": 20], domain: "l"> F <axis> (a) => (b, c) '
+        "{ b = Concat <axis: int = @axis> (a, a) c = Shape(b) }"
+    )
+    types = [onnx.helper.make_tensor_type_proto(1, [2, 3])]
+    attributes = [onnx.helper.make_attribute("axis", 1)]
+    theirs = peer.infer_function_output_types(function, types, attributes)
+    ours = shape_inference.infer_function_output_types(function, types, attributes)
+    assert [x.SerializeToString() for x in ours] == [x.SerializeToString() for x in theirs]
+    attributes = [onnx.helper.make_attribute("axis", 5)]
+    with pytest.raises(peer.InferenceError):
+        peer.infer_function_output_types(function, types, attributes)
+    with pytest.raises(InferenceError, match="axis"):
+        shape_inference.infer_function_output_types(function, types, attributes)

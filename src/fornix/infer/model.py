@@ -34,6 +34,8 @@ from fornix.ops.call import (
     subject,
 )
 from fornix.ops.fact import Fact, static
+from fornix.ops.op import Operator
+from fornix.ops.schema import Schema
 
 FunctionKey = tuple[str, str, str]
 
@@ -73,6 +75,18 @@ def infer_model(model: Model, *, strict: bool = False, limits: Limits = DEFAULT)
     walk = _Walk(found, found.imports, found.functions, strict, limits)
     walk.graph(model.graph, [_declared(value) for value in model.graph.inputs])
     return found
+
+
+def infer_by_schema(
+    node: Node, operator: Operator, schema: Schema, known: Inference
+) -> Sequence[Fact]:
+    """Facts of the outputs of one node, as ``schema`` has them, whatever the model imports.
+
+    ``known`` has the facts of its inputs. Raises what is wrong with the node.
+    """
+    walk = _Walk(known, known.imports, known.functions, strict=True, limits=DEFAULT)
+    opset = known.imports.get(node.domain, schema.since_version)
+    return walk.by_schema(node, operator, schema, opset)
 
 
 @dataclass(frozen=True)
@@ -147,8 +161,14 @@ class _Walk:
                 f"an opset import for domain {node.domain or 'ai.onnx'!r} is required, found none"
             )
         schema = ops.schema_of(node.domain, node.op_type, opset)
+        return self.by_schema(node, ops.operators()[schema.domain, schema.name], schema, opset)
+
+    def by_schema(
+        self, node: Node, operator: Operator, schema: Schema, opset: int
+    ) -> Sequence[Fact]:
+        """Facts of the outputs of ``node``, by the rule for ``schema``."""
         view = InferNode(
-            operator=ops.operators()[schema.domain, schema.name],
+            operator=operator,
             schema=schema,
             opset=opset,
             wanted=tuple(node.wants(index) for index in range(len(node.outputs))),

@@ -10,9 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from types import SimpleNamespace
-from typing import Any, TypeVar
-
-from google.protobuf.message import Message
+from typing import Any
 
 from fornix.check import check
 from fornix.check.finding import Findings, Severity
@@ -23,7 +21,7 @@ from fornix.check.names import check_names
 from fornix.check.nodes import NO_OPERATOR, check_nodes
 from fornix.check.tensors import check_tensors
 from fornix.check.types import check_types
-from fornix.errors import FormatError, ValidationError
+from fornix.errors import ValidationError
 from fornix.format.messages import (
     IR_VERSION,
     AttributeProto,
@@ -35,10 +33,10 @@ from fornix.format.messages import (
     SparseTensorProto,
     TensorProto,
     ValueInfoProto,
-    own,
 )
 from fornix.ir.files import load
 from fornix.ir.load import from_message
+from fornix.onnx._own import owned
 from fornix.ops.opsets import LATEST
 
 __all__ = [
@@ -58,8 +56,6 @@ __all__ = [
     "check_tensor",
     "check_value_info",
 ]
-
-_M = TypeVar("_M", bound=Message)
 
 MAXIMUM_PROTOBUF = 2**31 - 1
 """Bytes that one message may have."""
@@ -101,7 +97,7 @@ def check_model(
     elif isinstance(model, str | os.PathLike):
         source = load(model)
     else:
-        source = from_message(_own(model, ModelProto))
+        source = from_message(owned(model, ModelProto))
     if skip_opset_compatibility_check:
         known = source.opset_imports.items()
         source.opset_imports = {d: min(opset, LATEST.get(d, opset)) for d, opset in known}
@@ -118,7 +114,7 @@ def check_graph(
     lexical_scope_ctx: LexicalScopeContext = LEXICAL_SCOPE_CONTEXT,
 ) -> None:
     """Raise ValidationError unless ``graph`` keeps to the standard; it may read outer names."""
-    ours = _own(graph, GraphProto)
+    ours = owned(graph, GraphProto)
     if not ours.name:
         raise ValidationError("graph: a name is required, found none")
     _check(ctx, (check_names, check_nodes, check_tensors), graph=ours)
@@ -131,7 +127,7 @@ def check_function(
 ) -> None:
     """Raise ValidationError unless ``function`` keeps to the standard."""
     parts = (check_functions, check_names, check_nodes, check_tensors)
-    _check(ctx or DEFAULT_CONTEXT, parts, functions=[_own(function, FunctionProto)])
+    _check(ctx or DEFAULT_CONTEXT, parts, functions=[owned(function, FunctionProto)])
 
 
 def check_node(
@@ -140,7 +136,7 @@ def check_node(
     lexical_scope_ctx: LexicalScopeContext = LEXICAL_SCOPE_CONTEXT,
 ) -> None:
     """Raise ValidationError unless ``node`` is as its operator's schema says."""
-    graph = GraphProto(name="g", node=[_own(node, NodeProto)])
+    graph = GraphProto(name="g", node=[owned(node, NodeProto)])
     _check(ctx, (check_nodes, check_tensors), graph=graph)
 
 
@@ -150,7 +146,7 @@ def check_attribute(
     lexical_scope_ctx: LexicalScopeContext = LEXICAL_SCOPE_CONTEXT,
 ) -> None:
     """Raise ValidationError unless ``attr`` has a name, a type, and data of that type."""
-    ours = _own(attr, AttributeProto)
+    ours = owned(attr, AttributeProto)
     if not ours.name:
         raise ValidationError("attribute: a name is required, found none")
     if not ours.type:
@@ -161,13 +157,13 @@ def check_attribute(
 
 def check_tensor(tensor: TensorProto, ctx: CheckerContext = DEFAULT_CONTEXT) -> None:
     """Raise ValidationError unless ``tensor`` has the payload that its dims and type require."""
-    ours = _own(tensor, TensorProto)
+    ours = owned(tensor, TensorProto)
     _check(ctx, (check_tensors,), graph=GraphProto(name="g", initializer=[ours]))
 
 
 def check_sparse_tensor(sparse: SparseTensorProto, ctx: CheckerContext = DEFAULT_CONTEXT) -> None:
     """Raise ValidationError unless the values and indices of ``sparse`` fit each other."""
-    ours = _own(sparse, SparseTensorProto)
+    ours = owned(sparse, SparseTensorProto)
     _check(ctx, (check_tensors,), graph=GraphProto(name="g", sparse_initializer=[ours]))
 
 
@@ -176,7 +172,7 @@ def check_value_info(
     ctx: CheckerContext = DEFAULT_CONTEXT,
 ) -> None:
     """Raise ValidationError unless ``value_info`` has a name and a type."""
-    ours = _own(value_info, ValueInfoProto)
+    ours = owned(value_info, ValueInfoProto)
     if not ours.name:
         raise ValidationError("value: a name is required, found none")
     [value] = from_message(ModelProto(graph=GraphProto(input=[ours]))).graph.inputs
@@ -200,11 +196,3 @@ def _check(ctx: CheckerContext, parts: Sequence[Part], **content: Any) -> None:
         **content,
     )
     check(message, parts=parts)
-
-
-def _own(source: object, kind: type[_M]) -> _M:
-    """``source`` as a message of fornix; raises TypeError for anything else."""
-    try:
-        return own(source, kind)
-    except FormatError as error:
-        raise TypeError(str(error)) from None

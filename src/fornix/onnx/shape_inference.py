@@ -7,14 +7,39 @@ are always propagated, whatever ``data_prop`` says.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 
-from fornix.errors import DTypeError, InferenceError, InvalidArgument
-from fornix.format.messages import ModelProto, own
+from fornix.errors import DTypeError, InferenceError, SchemaError, ValidationError
+from fornix.format.messages import (
+    IR_VERSION,
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    OperatorSetIdProto,
+    SparseTensorProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+)
 from fornix.infer import Inference, annotate, infer_model
+from fornix.infer.model import infer_by_schema
 from fornix.ir.load import from_message, to_message
 from fornix.onnx import load_model, load_model_from_string, save_model
+from fornix.onnx._inference import GraphInferencer, InferenceContext, fact_of, message_of
+from fornix.onnx._own import owned
+from fornix.onnx.defs import OpSchema
 
-__all__ = ["InferenceError", "infer_shapes", "infer_shapes_path"]
+__all__ = [
+    "GraphInferencer",
+    "InferenceContext",
+    "InferenceError",
+    "infer_function_output_types",
+    "infer_node_outputs",
+    "infer_shapes",
+    "infer_shapes_path",
+]
 
 
 def infer_shapes(
@@ -30,11 +55,13 @@ def infer_shapes(
     nothing.
     """
     if isinstance(model, str | os.PathLike):
-        raise InvalidArgument(
+        raise TypeError(
             "infer_shapes: a model or its bytes are required, "
             f"found the path {os.fspath(model)!r}; try infer_shapes_path"
         )
-    message = load_model_from_string(model) if isinstance(model, bytes) else own(model, ModelProto)
+    message = (
+        load_model_from_string(model) if isinstance(model, bytes) else owned(model, ModelProto)
+    )
     graph_model = from_message(message)
     inference = infer_model(graph_model)
     _raise_first(inference, check_type=check_type, strict=strict_mode)
@@ -56,6 +83,75 @@ def infer_shapes_path(
     model = load_model(model_path, load_external_data=False)
     inferred = infer_shapes(model, check_type, strict_mode, data_prop)
     save_model(inferred, output_path or model_path)
+
+
+def infer_node_outputs(
+    schema: OpSchema,
+    node: NodeProto,
+    input_types: Mapping[str, TypeProto],
+    input_data: Mapping[str, TensorProto] | None = None,
+    input_sparse_data: Mapping[str, SparseTensorProto] | None = None,
+    opset_imports: Sequence[OperatorSetIdProto] | None = None,
+    ir_version: int = IR_VERSION,
+) -> dict[str, TypeProto]:
+    """The types of a node's outputs by name, as far as they follow, by the rule of ``schema``.
+
+    Names beyond the node's inputs are those that its subgraphs may read. Raises KeyError for an
+    input without a type, ValidationError for a node that the schema forbids, InferenceError for a
+    contradiction.
+    """
+    ours = owned(node, NodeProto)
+    types = {name: input_types[name] for name in (*filter(None, ours.input), *input_types)}
+    graph = GraphProto(node=[ours], input=[_value_info(*item) for item in types.items()])
+    imports = [owned(entry, OperatorSetIdProto) for entry in opset_imports or ()]
+    message = ModelProto(ir_version=ir_version, graph=graph, opset_import=imports)
+    model = from_message(message)
+    data = input_data or {}
+    known = Inference(model.opset_imports, model.function_table)
+    for value in model.graph.inputs:
+        known.facts[value] = fact_of(types[value.name], data.get(value.name))
+    [found] = model.graph.nodes
+    try:
+        facts = infer_by_schema(found, schema.operator, schema.schema, known)
+    except SchemaError as error:
+        raise ValidationError(str(error.at(found.label))) from error
+    outputs = zip(found.outputs, facts, strict=False)
+    return {value.name: message_of(fact) for value, fact in outputs if fact.type is not None}
+
+
+def infer_function_output_types(
+    function: FunctionProto, input_types: Sequence[TypeProto], attributes: Sequence[AttributeProto]
+) -> list[TypeProto]:
+    """The types of a function's outputs for a call with these inputs and attributes.
+
+    Raises InferenceError if they contradict the body.
+    """
+    ours = owned(function, FunctionProto)
+    names = [f"input_{index}" for index in range(len(input_types))]
+    call = NodeProto(
+        domain=ours.domain,
+        op_type=ours.name,
+        overload=ours.overload,
+        input=names,
+        output=[f"output_{index}" for index in range(len(ours.output))],
+        attribute=[owned(attribute, AttributeProto) for attribute in attributes],
+    )
+    inputs = [_value_info(*item) for item in zip(names, input_types, strict=True)]
+    message = ModelProto(
+        ir_version=IR_VERSION,
+        graph=GraphProto(node=[call], input=inputs),
+        functions=[ours],
+        opset_import=ours.opset_import,
+    )
+    model = from_message(message)
+    inference = infer_model(model)
+    _raise_first(inference, check_type=False, strict=True)
+    [node] = model.graph.nodes
+    return [message_of(inference.fact(value)) for value in node.outputs]
+
+
+def _value_info(name: str, type_: TypeProto) -> ValueInfoProto:
+    return ValueInfoProto(name=name, type=owned(type_, TypeProto))
 
 
 def _raise_first(inference: Inference, *, check_type: bool, strict: bool) -> None:

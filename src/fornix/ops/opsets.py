@@ -10,6 +10,7 @@ LATEST: dict[str, int] = {
     "": 28,
     "ai.onnx": 28,
     "ai.onnx.ml": 5,
+    "ai.onnx.preview": 1,
     "ai.onnx.training": 1,
     "ai.onnx.preview.training": 1,
 }

@@ -1,0 +1,212 @@
+"""`OpSchema` and what it consists of: one version of an operator's interface, as onnx shows it.
+
+Schemas of the standard are read from `fornix.ops`; schemas made here become such by
+`OpSchema.schema`. Texts are fornix's own: the operator's description; parameters have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from fornix.dtype import DType
+from fornix.errors import DTypeError, InvalidArgument
+from fornix.onnx._attributes import get_attribute_value, make_attribute
+from fornix.onnx.defs import _parts as parts
+from fornix.onnx.defs._rules import Rules
+from fornix.ops.op import Operator
+from fornix.ops.schema import UNBOUNDED, Schema
+from fornix.ops.signature import Formal, FormalAttribute, Occurrence
+from fornix.ops.types import TypeSet
+
+
+class OpSchema(Rules):
+    """One version of an operator's interface.
+
+    Raises ValueError for a type that is neither a variable with a constraint nor a type's spelling.
+    """
+
+    AttrType = parts.AttrType
+    Attribute = parts.Attribute
+    DifferentiationCategory = parts.DifferentiationCategory
+    FormalParameter = parts.FormalParameter
+    FormalParameterOption = parts.FormalParameterOption
+    NodeDeterminism = parts.NodeDeterminism
+    SupportType = parts.SupportType
+    TypeConstraintParam = parts.TypeConstraintParam
+
+    def __init__(
+        self,
+        name: str,
+        domain: str,
+        since_version: int,
+        doc: str = "",
+        *,
+        inputs: Sequence[parts.FormalParameter] = (),
+        outputs: Sequence[parts.FormalParameter] = (),
+        type_constraints: Sequence[tuple[str, Sequence[str], str] | parts.TypeConstraintParam] = (),
+        attributes: Sequence[parts.Attribute] = (),
+        node_determinism: parts.NodeDeterminism = parts.NodeDeterminism.Unknown,
+    ) -> None:
+        self.name = name
+        self.domain = domain
+        self.since_version = since_version
+        self.doc: str | None = doc or None
+        self.node_determinism = parts.NodeDeterminism(node_determinism)
+        self.support_level = parts.SupportType.COMMON
+        self.deprecated = False
+        self.file, self.line = "", 0
+        self.type_constraints = [
+            given
+            if isinstance(given, parts.TypeConstraintParam)
+            else parts.TypeConstraintParam(*given)
+            for given in type_constraints
+        ]
+        self.inputs, self.outputs = list(inputs), list(outputs)
+        self.attributes = {attribute.name: attribute for attribute in attributes}
+        variables = {x.type_param_str: set(x.allowed_type_strs) for x in self.type_constraints}
+        for parameter in (*self.inputs, *self.outputs):
+            allowed = variables.get(parameter.type_str)
+            parameter.allow({_spelling(parameter.type_str)} if allowed is None else allowed)
+        super().__init__(_schema_of(self))
+
+    @property
+    def min_input(self) -> int:
+        """Least number of inputs of a node."""
+        return self._schema.min_input
+
+    @property
+    def max_input(self) -> int:
+        """Greatest number of inputs of a node."""
+        return self._schema.max_input
+
+    @property
+    def min_output(self) -> int:
+        """Least number of outputs of a node."""
+        return self._schema.min_output
+
+    @property
+    def max_output(self) -> int:
+        """Greatest number of outputs of a node."""
+        return self._schema.max_output
+
+    @property
+    def non_deterministic(self) -> bool:
+        """Whether equal inputs may give other results."""
+        return self.node_determinism != parts.NodeDeterminism.Deterministic
+
+    @staticmethod
+    def is_infinite(v: int) -> bool:
+        """Whether ``v`` stands for any number of inputs or outputs."""
+        return v == UNBOUNDED
+
+    def __repr__(self) -> str:
+        named = ("name", "domain", "since_version", "doc", "type_constraints", "inputs", "outputs")
+        told = [f"{name}={getattr(self, name)!r}" for name in (*named, "attributes")]
+        return "OpSchema(\n    " + ",\n    ".join(told) + "\n)"
+
+
+_OPTIONS = {
+    parts.FormalParameterOption.Single: Occurrence.SINGLE,
+    parts.FormalParameterOption.Optional: Occurrence.OPTIONAL,
+    parts.FormalParameterOption.Variadic: Occurrence.VARIADIC,
+}
+_OCCURRENCES = {occurrence: option for option, occurrence in _OPTIONS.items()}
+
+
+def schema_of(operator: Operator, schema: Schema, doc: str) -> OpSchema:
+    """A schema of the standard."""
+    known = parts.NodeDeterminism
+    holds_graphs = any(formal.kind == "graph" for formal in schema.attributes.values())
+    settled = operator.is_deterministic and not holds_graphs  # bodies decide
+    shown = OpSchema(
+        schema.name,
+        schema.domain,
+        schema.since_version,
+        doc,
+        inputs=[_parameter(formal) for formal in schema.inputs],
+        outputs=[_parameter(formal) for formal in schema.outputs],
+        type_constraints=[
+            parts.TypeConstraintParam(name, list(types))
+            for name, types in schema.constraints.items()
+        ],
+        attributes=[_attribute(formal) for formal in schema.attributes.values()],
+        node_determinism=known.Deterministic if settled else known.NonDeterministic,
+    )
+    shown.deprecated = schema.is_deprecated
+    shown.belongs_to(operator)
+    return shown
+
+
+def _parameter(formal: Formal) -> parts.FormalParameter:
+    return parts.FormalParameter(
+        formal.name,
+        formal.type_text,
+        param_option=_OCCURRENCES[formal.occurrence],
+        is_homogeneous=formal.is_homogeneous,
+        min_arity=formal.min_arity,
+    )
+
+
+def _attribute(formal: FormalAttribute) -> parts.Attribute:
+    type_ = parts.AttrType[formal.kind.upper()]
+    if formal.default is None:
+        return parts.Attribute(formal.name, type_, required=formal.is_required)
+    default = make_attribute(formal.name, formal.default, attr_type=type_)
+    return parts.Attribute(formal.name, default_value=default)
+
+
+def _schema_of(given: OpSchema) -> Schema:
+    """``given`` as the mechanism of operators reads it."""
+    constraints = given.type_constraints
+    variables = {x.type_param_str: TypeSet(frozenset(x.allowed_type_strs)) for x in constraints}
+    return Schema(
+        given.domain,
+        given.name,
+        given.since_version,
+        tuple(_formal(parameter, variables) for parameter in given.inputs),
+        tuple(_formal(parameter, variables) for parameter in given.outputs),
+        {attribute.name: _formal_attribute(attribute) for attribute in given.attributes.values()},
+        {x.type_param_str: TypeSet(frozenset(x.allowed_type_strs)) for x in given.type_constraints},
+    )
+
+
+def _formal(parameter: parts.FormalParameter, variables: Collection[str]) -> Formal:
+    return Formal(
+        parameter.name,
+        parameter.type_str if parameter.type_str in variables else _spelling(parameter.type_str),
+        _OPTIONS[parameter.option],
+        parameter.is_homogeneous,
+        parameter.min_arity,
+    )
+
+
+def _formal_attribute(attribute: parts.Attribute) -> FormalAttribute:
+    default = get_attribute_value(attribute.default_value)
+    if isinstance(default, bytes):
+        default = default.decode()
+    elif isinstance(default, list):
+        default = [x.decode() if isinstance(x, bytes) else x for x in default]
+    kind = attribute.type.name.lower()
+    return FormalAttribute(attribute.name, kind, attribute.required, default)
+
+
+def _spelling(text: str) -> str:
+    """The type that ``text`` names, as constraints spell it: ``seq(tensor(float))``.
+
+    A bare element type stands for tensors of it.
+    """
+    constructor, _, rest = text.removesuffix(")").partition("(")
+    if constructor in {"seq", "optional"} and text.endswith(")"):
+        return f"{constructor}({_spelling(rest)})"
+    names = rest.split(",") if constructor == "map" else [rest or text]
+    try:
+        dtypes = [DType.of(name.strip().removeprefix("tensor(").rstrip(")")) for name in names]
+    except DTypeError:
+        dtypes = []
+    if not dtypes or (rest and constructor not in {"tensor", "sparse_tensor", "map"}):
+        raise InvalidArgument(
+            f"type {text!r}: a type variable with a constraint, or a type such as tensor(float), "
+            "is required"
+        )
+    inner = ", ".join(dtype.text for dtype in dtypes)
+    return f"{constructor if rest else 'tensor'}({inner})"
