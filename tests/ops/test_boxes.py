@@ -136,6 +136,52 @@ def test_non_max_suppression_agrees_with_onnxruntime(is_centered: int, opset: in
         check_node("NonMaxSuppression", inputs, attributes, opset=opset, expected=expected)
 
 
+def greedy(
+    boxes: np.ndarray[Any, Any], scores: np.ndarray[Any, Any], limit: int, floor: float
+) -> list[list[int]]:
+    """The definition: each class on its own, every box compared with every one selected."""
+
+    def overlap(a: Any, b: Any) -> float:
+        ends = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+        common = float(np.prod(np.maximum(ends, 0)))
+        union = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - common
+        return common / union if common > 0 else 0.0
+
+    rows = []
+    for image, number in np.ndindex(scores.shape[:2]):
+        kept: list[int] = []
+        ranked = sorted(range(len(boxes[image])), key=lambda k: -scores[image, number, k])
+        for k in ranked:
+            is_free = all(overlap(boxes[image, k], boxes[image, other]) <= 0.5 for other in kept)
+            if scores[image, number, k] > floor and is_free and len(kept) < limit:
+                kept.append(k)
+        rows += [[image, number, k] for k in kept]
+    return rows
+
+
+def test_classes_are_thinned_out_each_for_itself() -> None:
+    rng = np.random.default_rng(4)
+    corners = rng.integers(0, 8, (3, 40, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(0, 5, (3, 40, 2))], -1)
+    scores = rng.integers(0, 16, (3, 9, 40)) / 16
+    scores[1, 4] = 0  # of these no box is a candidate
+    for limit in (1, 4, 40):
+        thresholds = [np.array([limit]), scalar(0.5), scalar(0.4)]
+        inputs = [boxes.astype(np.float32), scores.astype(np.float32), *thresholds]
+        wanted = np.array(greedy(boxes, scores, limit, 0.4))
+        check_node("NonMaxSuppression", inputs, {}, expected=[wanted])
+
+
+def test_boxes_whose_score_is_no_number_come_last() -> None:
+    boxes = np.array([[[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5]]], np.float32)
+    scores = np.array([[[np.nan, -np.inf, 2]]], np.float32)
+    inputs = [boxes, scores, np.array([9]), scalar(0.5)]
+    wanted = np.array([[0, 0, 2], [0, 0, 1], [0, 0, 0]])
+    check_node("NonMaxSuppression", inputs, {}, expected=[wanted])
+    wanted = np.array([[0, 0, 2]])
+    check_node("NonMaxSuppression", [*inputs, scalar(-np.inf)], {}, expected=[wanted])
+
+
 def test_without_a_limit_nothing_is_selected() -> None:
     inputs = [np.ones((1, 2, 4), np.float32), np.ones((1, 1, 2), np.float32)]
     check_node("NonMaxSuppression", inputs, {}, expected=[np.zeros((0, 3), np.int64)])

@@ -346,13 +346,8 @@ def non_max_suppression(
     floor = None
     if score_threshold is not None:
         floor = _scalar(score_threshold, "score_threshold", None)
-    selected = []
-    for batch, (image, classes) in enumerate(zip(boxes, scores, strict=True)):
-        corners = _corners(image, is_centered=bool(center_point_box))
-        for number, ranked in enumerate(classes):
-            kept = _suppress(corners, ranked, limit, overlap, floor)
-            selected += [(batch, number, box) for box in kept]
-    return np.array(selected, np.int64).reshape(-1, 3)
+    candidates = _candidates(boxes, scores, floor, is_centered=bool(center_point_box))
+    return _suppressed(candidates, limit, overlap)
 
 
 def _scalar(x: Array | None, name: str, absent: Any) -> Any:
@@ -371,25 +366,56 @@ def _corners(boxes: Array, *, is_centered: bool) -> Array:
     return np.concatenate([np.minimum(one, other), np.maximum(one, other)])
 
 
-def _suppress(
-    corners: Array, scores: Array, limit: int, overlap: Any, floor: Any | None
-) -> list[int]:
-    """Indices of the boxes to keep, best first."""
-    order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] > floor] if floor is not None else order
-    kept: list[int] = []
-    while len(order) and len(kept) < limit:
-        best, order = int(order[0]), order[1:]
-        kept.append(best)
-        order = order[~(_overlap(corners[:, best, None], corners[:, order]) > overlap)]
-    return kept
+@dataclass(frozen=True)
+class Candidates:
+    """Boxes that may be selected: those of a class together, the best first."""
+
+    rows: Array
+    """[K, 3]: batch, class, box."""
+    group: Array
+    """[K]: a number for batch and class together."""
+    corners: Array
+    """[4, K]: the lower and the upper end along both axes."""
+
+
+def _candidates(boxes: Array, scores: Array, floor: Any | None, *, is_centered: bool) -> Candidates:
+    """The boxes with a score above ``floor``; all, those whose score is NaN last, if it is None."""
+    flat = scores.reshape(-1)
+    found = np.arange(flat.size) if floor is None else np.flatnonzero(flat > floor)
+    group = found // max(scores.shape[2], 1)
+    order = np.lexsort((-flat[found], group))
+    batch, number, box = np.unravel_index(found[order], scores.shape)
+    corners = _corners(boxes[batch, box], is_centered=is_centered)
+    return Candidates(np.stack([batch, number, box], axis=1), group[order], corners)
+
+
+def _suppressed(candidates: Candidates, limit: int, overlap: Any) -> Array:
+    """Rows of the boxes to keep, of every class at most ``limit``.
+
+    Each round keeps the best one left of every class and drops what overlaps it.
+    """
+    group, corners = candidates.group, candidates.corners
+    left = np.arange(len(group))
+    kept = [left[:0]]
+    while len(left) and len(kept) <= limit:
+        is_best = np.ones(len(left), np.bool_)
+        np.not_equal(group[1:], group[:-1], out=is_best[1:])
+        kept.append(left[is_best])
+        rivals = corners[:, is_best][:, np.cumsum(is_best) - 1]
+        stay = np.flatnonzero(~(is_best | (_overlap(rivals, corners) > overlap)))
+        left, group, corners = left[stay], group[stay], corners[:, stay]
+    order = np.sort(np.concatenate(kept))
+    return candidates.rows[order].astype(np.int64)
 
 
 def _overlap(one: Array, others: Array) -> Array:
-    """Intersection over union of a box [4, 1] with others [4, B]; 0 for boxes without area."""
-    low, high = np.maximum(one[:2], others[:2]), np.minimum(one[2:], others[2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=0)
-    areas = [np.prod(box[2:] - box[:2], axis=0) for box in (one, others)]
-    is_proper = (shared > 0) & (areas[0] > 0) & (areas[1] > 0)
-    union = areas[0] + areas[1] - shared
-    return np.where(is_proper, shared / np.where(is_proper, union, 1), 0)
+    """Intersection over union of boxes [4, K], pair by pair; 0 for boxes without area."""
+    height, width = np.maximum(np.minimum(one[2:], others[2:]) - np.maximum(one[:2], others[:2]), 0)
+    shared, area, other_area = height * width, _area(one), _area(others)
+    is_proper = (shared > 0) & (area > 0) & (other_area > 0)
+    return np.where(is_proper, shared / (area + other_area - shared), 0)
+
+
+def _area(boxes: Array) -> Array:
+    height, width = boxes[2:] - boxes[:2]
+    return np.asarray(height * width)
