@@ -21,7 +21,17 @@ M = 4 * LANES
 SIDE = 6
 
 
-WEIGHTS = {"w": (M, M, 3, 3), "v": (M, M, 1, 1), "odd": (9, M, 1, 1)}
+HALF = LANES // 2 * 3
+
+
+WEIGHTS = {
+    "w": (M, M, 3, 3),
+    "v": (M, M, 1, 1),
+    "odd": (9, M, 1, 1),
+    "half": (HALF, M, 1, 1),
+    "whole": (M, HALF, 1, 1),
+    "grouped": (M, 4, 3, 3),
+}
 
 
 def model(body: str, result: str = "float[?, ?, ?, ?] y") -> Any:
@@ -79,6 +89,14 @@ CASES = {
            u = Softmax <axis = 2> (t) i = Transpose <perm = [0, 2, 1]> (u)
            k = Reshape (i, back) s = Add (c, k) d = Conv (s, v) y = Conv (d, v)""",
         {"s": "all", "d": "lanes"},
+    ),
+    "by halves where channels fill those": (
+        "d = Conv (c, half) e = Relu (d) y = Conv (e, whole)",
+        {"c", "e"} if LANES > 8 else {"c"},
+    ),
+    "between groups": (
+        f"d = Conv <group = {M // 4}> (c, grouped) y = Conv (d, v)",
+        {"c", "d"},
     ),
     "not where channels are moved elsewhere": (
         "t = Transpose <perm = [1, 0, 2, 3]> (c) y = Softmax <axis = 3> (t)",

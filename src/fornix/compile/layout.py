@@ -5,7 +5,7 @@ blocked, and so is what comes of it channel by channel (pools, sums, activations
 
 1. nobody outside of this part of the program sees it: it is neither an output of the graph nor read
    or written by a NumPy kernel, nor handed on between steps of native code;
-2. its channels fill whole blocks; and
+2. its channels fill whole blocks, of a vector or of half of one; and
 3. every reader takes it channel by channel, or is a convolution that sums over all of them, or only
    wants the channels last.
 
@@ -30,6 +30,9 @@ from fornix.ir.walk import captured_values
 
 COMPUTED_BYTES = 4
 """Narrower elements are computed with in this width, so that blocks fill vectors of these."""
+
+LEAST_LANES = 8
+"""Of a block: shorter vectors take as many instructions as whole ones."""
 
 Layouts = Mapping[Value, int]
 """Channels in a block of each blocked value."""
@@ -107,7 +110,7 @@ def _seen_outside(units: Sequence[Unit]) -> set[Value]:
 
 
 def _lanes(value: Value, inference: Inference, target: Target) -> int:
-    """Channels in a block of ``value``; 0 if it has none, or they do not fill it."""
+    """Channels in a block of ``value``; 0 if it has none, or they fill none."""
     type_ = inference.fact(value).type
     if not isinstance(type_, TensorType) or type_.dtype is None or type_.shape is None:
         return 0
@@ -115,9 +118,10 @@ def _lanes(value: Value, inference: Inference, target: Target) -> int:
     if not type_.dtype.is_float or len(type_.shape) <= CHANNELS + 1:
         return 0
     channels, places = type_.shape[CHANNELS], type_.shape[CHANNELS + 1 :]
-    if not isinstance(channels, int) or channels % lanes or all(n == 1 for n in places):
+    if not isinstance(channels, int) or all(n == 1 for n in places):
         return 0
-    return lanes
+    fitting = (n for n in (lanes, lanes // 2) if channels % n == 0)
+    return next((n for n in fitting if n == lanes or n >= LEAST_LANES), 0)
 
 
 @dataclass(frozen=True)

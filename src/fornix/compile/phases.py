@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 
 from fornix.compile.axes import rewritten
-from fornix.compile.cost import outer_reductions
+from fornix.compile.cost import outer_reductions, stride_of
 from fornix.ir.dim import DimLike, exact_quotient
 from fornix.ir.dim.expression import Atom, Floor, atoms
 from fornix.ir.loops import Const, Reduce, Scalar, Store, Variable, replace, substitute_scalar, walk
@@ -53,7 +53,7 @@ def _strides(store: Store, e: Reduce) -> Iterator[tuple[Variable, int]]:
         found = {
             a.den
             for a in divisions
-            if isinstance(a, Floor) and axis in a.variables and a.variables & set(e.axes)
+            if isinstance(a, Floor) and a.variables & set(e.axes) and stride_of(a.num, axis)
         }
         if len(found) == 1:
             (stride,) = found

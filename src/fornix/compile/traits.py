@@ -19,6 +19,7 @@ from fornix import ops
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound
 from fornix.compile.convolution import convolution
+from fornix.compile.cost import accesses
 from fornix.compile.lower import RULE_ERRORS, Lowering, number
 from fornix.ir.attribute import Attribute, AttributeKind
 from fornix.ir.dim import Dim, DimLike
@@ -84,6 +85,8 @@ class Reading:
     """Whether element i of the result reads element i, and no other."""
     channels: str = ""
     """Which channels (axis 1) of an image one of the result reads: the "same", "all", or "other".
+
+    Those of its group are all that a filter of a convolution has.
 
     It is "last" where the result has them as its last axis instead, "first" where it is the other
     way round, and "swapped" where both are the case, with three axes. Empty where the input is no
@@ -317,7 +320,14 @@ class _Page:
             return False
         buffer = Buffer("image", output.shape, output.dtype)
         found = convolution(Store(buffer, self.place, self.here, value))
-        return found is not None and found.filter is self.place[CHANNELS]
+        if found is None or found.filter is not self.place[CHANNELS]:
+            return False
+        for e in accesses([found.image]):
+            if e.buffer in self.arguments and found.has_groups:
+                kinds = self.channels[self.arguments.index(e.buffer)]
+                kinds |= {ALL} if OTHER in kinds else set()
+                kinds.discard(OTHER)
+        return True
 
     def _read(self, values: Sequence[Scalar], axes: Sequence[Variable]) -> list[Buffer]:
         """Account for ``values`` at every place of ``axes``; gives the stored buffers in them."""

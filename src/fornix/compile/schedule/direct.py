@@ -24,6 +24,7 @@ from fornix.compile.schedule.packing import (
     Order,
     copied_image,
     groups,
+    merged,
     order,
     packed_weights,
 )
@@ -48,6 +49,8 @@ MARGIN = 0.05
 """What another way has to gain."""
 LEAST_USE = 0.5
 """Of the lanes of a block: with less, another schedule is faster."""
+MAX_TOGETHER = 8
+"""Groups computed as one: of their products all but one part in so many are with 0."""
 MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
 
@@ -106,8 +109,12 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     """The copies, then the convolution itself; None if its groups do not fit blocks."""
     c = _flattened(c)
     given = groups(c)
-    if given is None or (given.count > 1 and given.filters % lanes):
+    if given is None:
         return None
+    lanes, together = _vectors(c, given, lanes)
+    if together > (1 if target.is_strict else MAX_TOGETHER):
+        return None
+    c, given = merged(c, given, together)
     sum_ = order(c)
     blocks = -(-given.filters // lanes)
     *lead, pixels = (s.out for s in c.spatial)
@@ -134,11 +141,22 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     return [*stages, Stage(nest, (store,))]
 
 
+def _vectors(c: Convolution, given: Groups, lanes: int) -> tuple[int, int]:
+    """Lanes of the vectors of filters, and how many groups together fill whole ones."""
+    layout = c.store.buffer.address
+    wide = min(lanes, layout.lanes) if isinstance(layout, Blocked) else lanes
+    if given.count == 1:
+        return wide, 1
+    found = [(math.lcm(given.filters, n) // given.filters, -n) for n in (wide, lanes // 2)]
+    together, width = min((k, n) if given.count % k == 0 else (given.count, n) for k, n in found)
+    return -width, together
+
+
 def _is_written_in_vectors(c: Convolution, lanes: int) -> bool:
     """Whether ``lanes`` filters lie side by side in the result; matrix products do not count."""
     layout = c.store.buffer.address
     if isinstance(layout, Blocked):
-        return layout.lanes % lanes == 0
+        return layout.lanes % (lanes // 2) == 0
     return not c.is_product and stride_of(c.store.address, c.filter) == 1
 
 

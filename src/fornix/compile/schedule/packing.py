@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fornix.compile.axes import moves_as_one
 from fornix.compile.blocked import lanes_of_buffer
 from fornix.compile.convolution import Convolution
 from fornix.compile.cost import accesses
@@ -65,26 +66,40 @@ def groups(c: Convolution) -> Groups | None:
     """The groups of ``c``; None if each filter reads another channel."""
     if not isinstance(c.filter.extent, int):
         return None
-    count, image = 1, c.image
-    axis = Variable("g", 1)
-    if c.has_groups:
-        found = {d for node in walk(c.image) for d in node.dims}
-        sizes = {
-            a.den
-            for d in found
-            for a in atoms(d)
-            if isinstance(a, Floor) and variables(a.num) == {c.filter}
-        }
-        size = next((d for d in sizes if isinstance(d, int) and c.filter.extent % d == 0), None)
-        if size is None:
-            return None
-        count = c.filter.extent // size
-        axis = Variable("g", count)
-        one = Variable("f", size)
+    if not c.has_groups:
+        return Groups(1, c.filter.extent, Variable("g", 1), c.image)
+    divisors = (a for node in walk(c.image) for d in node.dims for a in atoms(d))
+    sizes = {a.den for a in divisors if isinstance(a, Floor) and variables(a.num) == {c.filter}}
+    for size in sorted((n for n in sizes if isinstance(n, int)), reverse=True):
+        count, rest = divmod(c.filter.extent, size)
+        axis, one = Variable("g", count), Variable("f", size)
         image = substitute_scalar(c.image, {c.filter: axis.dim * size + one.dim})
-        if one in image.variables:
-            return None
-    return Groups(count, c.filter.extent // count, axis, image)
+        if rest == 0 and one not in image.variables:
+            return Groups(count, size, axis, image)
+    return None
+
+
+def merged(c: Convolution, given: Groups, count: int) -> tuple[Convolution, Groups]:
+    """``c`` with ``count`` of its groups as one: weights of channels of other groups are 0.
+
+    So few filters are enough for a vector. A NaN or an infinity reaches the results of all of them.
+    """
+    if count == 1:
+        return c, given
+    dims = [d for node in walk(given.image) for d in node.dims]
+    of_group = [a for a in c.channels if all(moves_as_one(d, given.axis, a) for d in dims)][:1]
+    own = of_group[0].extent if of_group else 1
+    left = given.count // count
+    channel, axis = Variable("c", own * count), Variable("g", left)
+    group = channel.dim // own
+    values: dict[Atom, DimLike] = dict.fromkeys(of_group, channel.dim - group * own)
+    image = substitute_scalar(given.image, {**values, given.axis: axis.dim * count + group})
+    filter_ = c.filter.dim // given.filters
+    is_own = apply("eq", index(filter_ - filter_ // count * count), index(group))
+    weights = select(is_own, substitute_scalar(c.weights, values), 0)
+    others = (a for a in c.channels if a not in of_group)
+    wide = replace(c, channels=(channel, *others), weights=weights)
+    return wide, Groups(left, given.filters * count, axis, image)
 
 
 def order(c: Convolution) -> Order:
@@ -168,4 +183,13 @@ def packed_weights(
     return store, load(store.buffer, store.buffer.address(tuple(a.dim for a in all_axes)))
 
 
-__all__ = ["Groups", "Order", "copied_image", "filled", "groups", "order", "packed_weights"]
+__all__ = [
+    "Groups",
+    "Order",
+    "copied_image",
+    "filled",
+    "groups",
+    "merged",
+    "order",
+    "packed_weights",
+]
