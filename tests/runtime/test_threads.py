@@ -3,6 +3,8 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from fornix.runtime.platform import keep_apart
 from fornix.runtime.threads import Pool, shared_pool
 
 
@@ -139,3 +142,40 @@ def test_a_child_of_a_fork_hires_workers_of_its_own() -> None:
         pool.run(meet)
         os._exit(0 if shared_pool(2) is pool else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_an_interpreter_ends_while_workers_look_for_more() -> None:
+    program = """
+import numpy as np, fornix
+from onnx import parser
+model = parser.parse_model('''<ir_version: 8, opset_import: ["" : 18]>
+    f (float[N, 1024] x) => (float[N, 1024] y) { y = Exp (x) }''')
+options = fornix.SessionOptions()
+options.intra_op_num_threads = 3
+session = fornix.InferenceSession(model, options)
+for _ in range(3):
+    session.run(None, {"x": np.zeros((512, 1024), np.float32)})
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which processor runs us")
+def test_sleeping_workers_are_kept_off_the_callers_processor() -> None:
+    allowed = os.sched_getaffinity(0)
+    asleep, ended = threading.Event(), threading.Event()
+    seen: list[set[int]] = []
+
+    def sleep() -> None:
+        asleep.set()
+        ended.wait(10)
+        seen.append(os.sched_getaffinity(0))
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    asleep.wait(10)
+    keep_apart([thread.native_id, None])
+    ended.set()
+    thread.join()
+    assert len(seen[0]) == max(1, len(allowed) - 1)
+    assert seen[0] <= allowed

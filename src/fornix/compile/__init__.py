@@ -9,11 +9,11 @@
     link       text becomes machine code; `cache` keeps it                kernel.CompiledKernel
 
 `program` drives them all for a graph, `memo` and `notes` remember what they found, `disk` keeps it
-and `image` maps machine code without LLVM; `driver` is the native loop that runs kernels. `target`
-says what the processor can do and `peak` how fast, `work` counts what a kernel does, `axes` and
-`cost` serve the schedules, `bounds` proves that reads stay inside; `blocked` is the layout of
-images, `convolution` finds what convolves them, `phases` takes transposed ones apart, `winograd` is
-how 3×3 filters do. Only this room imports llvmlite.
+and `image` maps machine code without LLVM; `driver` is the native loop that runs kernels, `crew`
+that of threads which help. `target` says what the processor can do and `peak` how fast, `work`
+counts what a kernel does, `axes` and `cost` serve the schedules, `bounds` proves that reads stay
+inside; `blocked` is the layout of images, `convolution` finds what convolves them, `phases` takes
+transposed ones apart, `winograd` is how 3×3 filters do. Only this room imports llvmlite.
 """
 
 from __future__ import annotations

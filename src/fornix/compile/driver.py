@@ -128,16 +128,16 @@ def driver_code(cache: ObjectCache) -> tuple[int, object]:
     from fornix.compile.target import Target  # noqa: PLC0415 - imports llvmlite
 
     target = Target.host()
-    text = _text(is_x86=target.is_x86)
+    text = pausing(_TEXT, is_x86=target.is_x86).replace("@WORDS@", str(RECORD_WORDS))
     return cache.load([text], target)[text]
 
 
 def driver_at(address: int, owner: object) -> Driver:
     """The loop that lies at ``address``; ``owner`` keeps it there."""
     words = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
-    waiting = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, *words, *waiting)(address)
-    leave, sleep, nap = _waiting()
+    pauses = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *words, *pauses)(address)
+    leave, sleep, nap = waiting()
 
     def run(records: int, count: int, scratch: int, alone: int, status: int) -> int:
         result: int = function(records, count, scratch, alone, status, leave, sleep, nap)
@@ -147,17 +147,17 @@ def driver_at(address: int, owner: object) -> Driver:
     return run
 
 
-def _text(*, is_x86: bool) -> str:
+def pausing(text: str, *, is_x86: bool) -> str:
+    """``text`` with the processor's way to pause, and with how long one waits."""
     pause = declare = ""
     if is_x86:
         pause = "call void @llvm.x86.sse2.pause()"
         declare = "declare void @llvm.x86.sse2.pause()"
-    filled = _TEXT.replace("@WORDS@", str(RECORD_WORDS)).replace("@SPINS@", str(SPINS))
-    filled = filled.replace("@PATIENCE@", str(SPINS + YIELDS))
-    return filled.replace("@PAUSE@", pause).replace("@DECLARE@", declare)
+    text = text.replace("@SPINS@", str(SPINS)).replace("@PATIENCE@", str(SPINS + YIELDS))
+    return text.replace("@PAUSE@", pause).replace("@DECLARE@", declare)
 
 
-def _waiting() -> tuple[int, int, int]:
+def waiting() -> tuple[int, int, int]:
     """The system's functions that leave the processor to others and that sleep, and how long."""
     if sys.platform == "win32":
         leave, sleep, nap = ctypes.windll.kernel32.SwitchToThread, ctypes.windll.kernel32.Sleep, 1

@@ -114,8 +114,8 @@ class KeptProgram:
         """A program that shares everything but its threads with others of this file."""
         with self._lock:
             head, code, units, data = self.head, self.code, self.units, self.data
-        driver, entry = (code.addresses[name] for name in head["support"])
-        support = Support(driver, entry, (code, code))
+        driver, entry, crew = (code.addresses[name] for name in head["support"])
+        support = Support(driver, entry, crew, (code, code, code))
         interface = self._picked(head["reads"]), self._picked(head["writes"])
         step = NativeStep(units, interface, data, pool, support)
         symbols = {name: (self.values[v], axis) for name, v, axis in head["symbols"]}
@@ -174,7 +174,7 @@ class _Description:
         """What runs, and on what."""
         step, support = self.step, self.step.support
         at = {id(code): number for number, code in enumerate(self._codes())}
-        pairs = zip((support.driver, support.entry), support.owners, strict=True)
+        pairs = zip(support.addresses, support.owners, strict=True)
         return {
             "units": [
                 [at[id(u.code)], self._of(u.unit.inputs), self._of(u.unit.outputs)]
@@ -198,7 +198,7 @@ class _Description:
         kernels = [kernel for code in self._codes() for kernel in code.kernels]
         support = self.step.support
         places = [(kernel.address, kernel.owner) for kernel in kernels]
-        places += zip((support.driver, support.entry), support.owners, strict=True)
+        places += zip(support.addresses, support.owners, strict=True)
         objects: dict[str, bytes] = {}
         for name in {object_name(address, owner): None for address, owner in places}:
             found = self.disk.read(name, OBJECT)

@@ -152,11 +152,7 @@ class NativeStep(Step):
         if self.is_alone(bound):
             return self.drive(table, count, scratch, 1, status)
         frame.records[:, words.TAKEN : words.DONE + 1] = 0
-
-        def work(index: int) -> None:
-            self.drive(table, count, scratch + index * bound.scratch, 0, status)
-
-        self.pool.run(work)
+        self.pool.drive(self.support, (table, count, scratch, bound.scratch, status))
         return int(frame.status[0])
 
     def _drive_until(self, is_ended: Callable[[], bool], frame: Frame, bound: Bound) -> int:

@@ -1,10 +1,14 @@
-"""What differs between systems: how many processors we may use, where they can read."""
+"""What differs between systems: processors that we may use, which one runs us, where they read."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 READS_ANYWHERE = platform.machine().lower() in {"x86_64", "amd64", "aarch64", "arm64"}
@@ -57,3 +61,29 @@ def _groups(root: Path) -> list[Path]:
     folder = root / inner.lstrip("/")
     inside = [folder, *folder.parents]
     return [f for f in inside if f == root or root in f.parents]
+
+
+def keep_apart(threads: Iterable[int | None]) -> None:
+    """Keep ``threads``, which are asleep, off the processor that the caller runs on.
+
+    A scheduler likes to wake a thread where it was called from; there it would wait for the caller
+    to pause. Does nothing where the system does not say or does not let us.
+    """
+    if _current_processor is None:
+        return
+    others = os.sched_getaffinity(0) - {_current_processor()}
+    if others:
+        with suppress(OSError):  # a thread that has not begun, or is over
+            for thread in threads:
+                if thread is not None:
+                    os.sched_setaffinity(thread, others)
+
+
+def _processor_finder() -> Callable[[], int] | None:
+    """The system's function that gives the number of the processor that runs it."""
+    if sys.platform != "linux":
+        return None
+    return getattr(ctypes.CDLL(None), "sched_getcpu", None)
+
+
+_current_processor = _processor_finder()

@@ -2,54 +2,100 @@
 
 Decides who works, never what: jobs are cut into pieces that do not depend on the number of threads,
 so neither do results. The caller works like everybody else and waits for nobody who has not begun.
-Idle workers sleep. Sessions share a pool; while it serves one caller, others do their jobs alone.
+A job is a native program, in which workers take part without the GIL, or a Python function. Idle
+workers look for native programs for a fraction of a millisecond, then sleep. Sessions share a pool;
+while it serves one caller, others do their jobs alone.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fornix.compile import crew as words
+from fornix.compile.driver import waiting
+from fornix.runtime.platform import keep_apart, usable_processors
+
+if TYPE_CHECKING:
+    from fornix.compile.crew import Crew
+    from fornix.compile.support import Support
 
 Work = Callable[[int], None]
 """Takes pieces of a job, as worker ``index``, until none is left; releases the GIL meanwhile."""
+
+FAREWELL = 1.0
+"""Seconds that each worker has to end when the interpreter does."""
+LINE = 64
+"""Bytes of a line of the cache."""
 
 
 class _State:
     """What a pool shares with its workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         self.changed = threading.Condition()
+        self.calls = 0
+        """How often workers were to wake up."""
+        self.asleep = 0
         self.job: Work | None = None
         self.working = 0
         self.is_closed = False
         self.error: BaseException | None = None
+        self.serve: Crew | None = None
+        """The native loop of workers, once there was a native program."""
+        block = np.zeros(words.TABLE_WORDS + LINE // 8, np.int64)
+        start = -block.ctypes.data % LINE // 8
+        self.table = block[start : start + words.TABLE_WORDS]
+        self.address = self.table.ctypes.data
+        self.table[words.YIELD], self.table[words.SLEEP], self.table[words.NAP] = waiting()
+        self.patience = words.PATIENCE if threads <= usable_processors() else words.SPINS
 
-    def serve(self, index: int) -> None:
+    def live(self, index: int) -> None:
         """A worker's life."""
-        done: Work | None = None
+        calls = programs = 0
         while True:
             with self.changed:
-                while not self.is_closed and (self.job is None or self.job is done):
+                self.asleep += 1
+                while self.calls == calls:
                     self.changed.wait()
-                if self.is_closed or self.job is None:
+                self.asleep -= 1
+                calls = self.calls
+                if self.is_closed:
                     return
-                done = self.job
-                self.working += 1
-            try:
-                done(index)
-            except BaseException as error:  # noqa: BLE001 - the caller raises it
-                self.error = error
-            with self.changed:
-                self.working -= 1
-                self.changed.notify_all()
+                work = self.job
+                self.working += work is not None
+            if work is not None:
+                self._help(work, index)
+            if self.serve is not None:
+                programs = self.serve(self.address, index, programs, self.patience)
+
+    def _help(self, work: Work, index: int) -> None:
+        """Do what is left of a Python job."""
+        try:
+            work(index)
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            self.error = error
+        with self.changed:
+            self.working -= 1
+            self.changed.notify_all()
+
+    def call(self) -> None:
+        """Wake everybody up."""
+        with self.changed:
+            self.calls += 1
+            self.changed.notify_all()
 
     def close(self) -> None:
         """Let the workers end."""
-        with self.changed:
-            self.is_closed = True
-            self.changed.notify_all()
+        self.is_closed = True
+        self.table[words.RECALLED] = 1
+        self.call()
 
 
 class Pool:
@@ -63,7 +109,7 @@ class Pool:
     def _start_over(self) -> None:
         self._busy = threading.Lock()
         self._workers: list[threading.Thread] = []
-        self._state = _State()
+        self._state = _State(self.threads)
         self._finalizer = weakref.finalize(self, self._state.close)
         self._finalizer.atexit = False
 
@@ -73,30 +119,58 @@ class Pool:
             work(0)
             return
         try:
+            self._hire()
             self._run_together(work)
         finally:
             self._busy.release()
 
+    def drive(self, support: Support, program: tuple[int, int, int, int, int]) -> None:
+        """Run the records of a native program here and in workers that are free.
+
+        ``program`` is the address and number of the records, that of the scratch memory and how
+        many bytes of it each thread has, and the address of the status.
+        """
+        records, count, scratch, _, status = program
+        if self.threads == 1 or not self._busy.acquire(blocking=False):
+            support.drive(records, count, scratch, 0, status)
+            return
+        try:
+            self._hire()
+            state = self._state
+            state.serve = state.serve or support.serve
+            state.table[words.DRIVER : words.STATUS + 1] = (support.driver, *program)
+            if state.asleep:
+                self._wake()
+            support.serve(state.address, words.LEADER, 0, 0)
+        finally:
+            self._busy.release()
+
     def _run_together(self, work: Work) -> None:
-        self._hire()
         state = self._state
-        with state.changed:
-            state.job, state.error = work, None
-            state.changed.notify_all()
+        state.job, state.error = work, None
+        state.table[words.RECALLED] = 1
+        self._wake()
         try:
             work(0)
         finally:
             with state.changed:
                 state.job = None
+                state.table[words.RECALLED] = state.is_closed
                 while state.working:
                     state.changed.wait()
         if state.error is not None:
             raise state.error
 
+    def _wake(self) -> None:
+        """Call the workers, to other processors than this one if there are enough."""
+        if self._state.patience:
+            keep_apart(worker.native_id for worker in self._workers)
+        self._state.call()
+
     def _hire(self) -> None:
         for index in range(len(self._workers) + 1, self.threads):
             worker = threading.Thread(
-                target=self._state.serve, args=(index,), name=f"fornix-{index}", daemon=True
+                target=self._state.live, args=(index,), name=f"fornix-{index}", daemon=True
             )
             self._workers.append(worker)
             worker.start()
@@ -105,6 +179,13 @@ class Pool:
         """In the child of a fork: workers are not there, locks may be held by nobody."""
         self._finalizer.detach()
         self._start_over()
+
+    def end(self) -> None:
+        """Before the interpreter ends: nobody may be in native code that goes with it."""
+        if self._busy.acquire(timeout=FAREWELL):  # for ever: later callers work alone
+            self._state.close()
+            for worker in self._workers:
+                worker.join(FAREWELL)
 
 
 _POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
@@ -128,5 +209,11 @@ def _forget_all() -> None:
         pool.forget()
 
 
+def _end_all() -> None:
+    for pool in list(_POOLS):
+        pool.end()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
+atexit.register(_end_all)
