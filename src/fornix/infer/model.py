@@ -105,7 +105,7 @@ class _Walk:
         """Facts of the outputs of ``graph``, given facts of its inputs."""
         facts = self.found.facts
         for value in graph.initializer_values:
-            facts[value] = Fact(value.type, None, value.tensor)
+            facts[value] = _stored(value)
         for value, fact in zip(graph.inputs, inputs, strict=False):
             if fact is not None and not value.is_initializer:
                 facts[value] = fact
@@ -235,6 +235,14 @@ def _declared(value: Value) -> Fact:
     return Fact(_resolved(value.type, value.name))
 
 
+def _stored(value: Value) -> Fact:
+    """An initializer is as it is stored, also where an input of its name says less."""
+    type_, stored = value.type, value.tensor
+    if isinstance(type_, TensorType) and stored is not None:
+        type_ = TensorType(stored.dtype, stored.shape)
+    return Fact(type_, None, stored)
+
+
 def _resolved(type_: Type | None, name: str) -> Type | None:
     """``type_`` with every unnamed extent replaced by an unknown one that says where it stands."""
     if isinstance(type_, SequenceType | OptionalType):
@@ -265,6 +273,11 @@ def merge(declared: Fact, found: Fact, value: Value) -> Fact:
         return Fact(declared.type)  # that it is never empty is for the model to know
     if type(found.type) is not type(declared.type):
         raise DTypeError(f"'{value.name}' is declared {declared.type}, but inferred {found.type}")
+    if isinstance(found.type, SequenceType | OptionalType) and type(declared.type) is type(
+        found.type
+    ):
+        elements = merge(Fact(declared.type.elem), Fact(found.type.elem), value)
+        return replace(found, type=type(found.type)(elements.type))
     return found
 
 

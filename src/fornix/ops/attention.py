@@ -28,7 +28,7 @@ from fornix.ops.attention_loops import (
 )
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import shape_text, unified
+from fornix.ops.geometry import agreed_shape, of_rank, shape_text, unified
 from fornix.ops.move import lower_concat
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, widened
@@ -84,22 +84,33 @@ def infer_attention(
     **attributes: object,
 ) -> tuple[Fact, ...]:
     q = _heads(Q.shape, q_num_heads, "Q", "q_num_heads")
-    k = _heads(K.shape, kv_num_heads, "K", "kv_num_heads")
-    v = _heads(V.shape, kv_num_heads, "V", "kv_num_heads")
+    k = _heads(of_rank(K, Q.rank, "K").shape, kv_num_heads, "K", "kv_num_heads")
+    v = _heads(of_rank(V, Q.rank, "V").shape, kv_num_heads, "V", "kv_num_heads")
     _check_heads(q, k, v)
-    total = k[2]
-    if past_key is not None:
-        total = past_key.shape[2] + k[2] if past_key.has_rank else node.unknown("past_key's length")
-    batch = unified((q[0], k[0], v[0]))
+    key, before = _with_past(k, past_key, node)
+    value, passed = _with_past(v, past_value, node)
+    past, new = agreed_shape((before, k[2]), (passed, v[2]))
+    total = past + new
+    [batch] = agreed_shape(q[:1], key[:1], value[:1])
+    [heads] = agreed_shape(key[1:2], value[1:2])
     if attn_mask is not None and attn_mask.has_rank:
         _check_mask(attn_mask.shape, (batch, q[1], q[2], total))
-    y = (batch, q[1], q[2], v[3]) if Q.rank == 4 else (batch, q[2], q[1] * v[3])
+    y = (batch, q[1], q[2], value[3]) if Q.rank == 4 else (batch, q[2], q[1] * value[3])
     return (
         tensor(Q.dtype, y),
-        tensor(K.dtype, (batch, k[1], total, k[3])),
-        tensor(V.dtype, (batch, k[1], total, v[3])),
+        tensor(K.dtype, (batch, heads, total, key[3])),
+        tensor(V.dtype, (batch, heads, total, value[3])),
         tensor(Q.dtype, (batch, q[1], q[2], total)),
     )[: node.output_count]
+
+
+def _with_past(new: Shape, past: Fact | None, node: InferNode) -> tuple[Shape, DimLike]:
+    """[batch, heads, length, size] of keys or values, as the past has them too; its length."""
+    if past is None:
+        return new, 0
+    before = past.shape if past.has_rank else (*new[:2], node.unknown("the past's length"), new[3])
+    require(len(before) == 4, f"what is past must have 4 axes, found {shape_text(before)}")
+    return agreed_shape(new, (*before[:2], new[2], before[3])), before[2]
 
 
 def _heads(shape: Sequence[DimLike], count: int | None, name: str, attribute: str) -> Shape:

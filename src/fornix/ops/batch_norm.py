@@ -29,7 +29,7 @@ from fornix.ops.adapt import (
 )
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import shape_text, single
+from fornix.ops.geometry import agreed_shape, shape_text, single
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, widened
 from fornix.ops.scalar import sqrt
@@ -77,12 +77,14 @@ def infer_batch_normalization(
     node: InferNode,
     **_: float,
 ) -> tuple[Fact, ...]:
-    statistics = _statistics_shape(x.shape, spatial)
+    statistics = _statistics_shape(x.shape, spatial) if x.has_rank else None
     for name, other in (("scale", scale), ("B", b), ("mean", mean), ("var", var)):
-        if other.has_rank:
+        if other.has_rank and statistics is not None:
             _check_statistics(name, other.shape, x.shape, statistics)
     dtype = None if node.version < TYPED_STATISTICS else mean.dtype
-    running = tensor(dtype, statistics)
+    running = tensor(dtype, agreed_shape(statistics, scale, b, mean, var))
+    if not x.has_rank:
+        return (x, running, running, running, running)[: node.output_count]
     return (tensor(x.dtype, x.shape), running, running, running, running)[: node.output_count]
 
 

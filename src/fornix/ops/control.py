@@ -15,12 +15,12 @@ import numpy as np
 from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import INT64
 from fornix.errors import ConvertError, Fail, require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import DimLike, known, unknown
 from fornix.ir.graph import Graph, Node
-from fornix.ir.types import TensorType
+from fornix.ir.types import TensorType, Type
 from fornix.ops.call import InferNode, RunNode
 from fornix.ops.fact import Array, Fact, join, tensor
-from fornix.ops.geometry import normalize_axis
+from fornix.ops.geometry import agreed_shape, normalize_axis, unified
 from fornix.ops.op import op
 from fornix.ops.types import BF16, BOOL, E8M0, F4, F8, I2, I4, I64, OPT, SEQ, TENSOR
 
@@ -87,8 +87,9 @@ Loop = (
     .since(25, V=+(I2 | SEQ(I2) | OPT(I2)))
 ).opaque("it runs a graph until data say stop")  # fmt: skip
 
-WIDENINGS = 4
-"""Rounds in which a carried value may lose what is known of it: extents, rank, type, all."""
+WIDENINGS = 16
+"""Rounds in which carried values may lose what is known of them, one extent after the other."""
+CHANGES = "it changes from one iteration to the next"
 
 
 @Loop.infer
@@ -123,14 +124,17 @@ def _fixed_point(
     initial: Sequence[Fact],
     skipped: int,
     trailing: Sequence[Fact] = (),
+    *,
+    keeps_shapes: bool = False,
 ) -> tuple[list[Fact], list[Fact]]:
     """Facts that hold for the carried values in every iteration, and the body's results.
 
     ``leading`` and ``trailing`` are the body's other inputs; its results begin with ``skipped``
-    others, then the carried values.
+    others, then the carried values. With ``keeps_shapes`` no iteration changes a shape.
     """
     carried = [Fact(fact.type) for fact in initial]
     results: list[Fact] = []
+    free: set[DimLike] = set()
     for _ in range(WIDENINGS):
         results = node.infer_body(body, [*leading, *carried, *trailing])
         after = results[skipped : skipped + len(carried)]
@@ -139,7 +143,7 @@ def _fixed_point(
             f"the body must give {skipped + len(carried)} outputs or more, found {len(results)}",
         )
         widened = [
-            Fact(join(one, other, "it changes from one iteration to the next").type)
+            Fact(_widened(one, other, free, keeps_shapes))
             for one, other in zip(carried, after, strict=True)
         ]
         if [fact.type for fact in widened] == [fact.type for fact in carried]:
@@ -148,11 +152,53 @@ def _fixed_point(
     else:
         carried = [Fact(_without_shape(fact)) for fact in carried]
         results = node.infer_body(body, [*leading, *carried, *trailing])
-    return carried, results
+    again: dict[DimLike, DimLike] = {extent: unknown(CHANGES) for extent in free}
+    return [_replaced(fact, again) for fact in carried], results
+
+
+def _widened(one: Fact, other: Fact, free: set[DimLike], keeps_shapes: bool) -> Type | None:
+    """The type of a value that is ``one`` at first and ``other`` later; ``free`` extents stay.
+
+    An extent that differs becomes free: an unknown that stands for any number. Where shapes are
+    kept, what looks different is one extent, told in two ways.
+    """
+    dtype = one.dtype
+    if not (isinstance(one.type, TensorType) and isinstance(other.type, TensorType)) or (
+        other.dtype is not dtype
+    ):
+        return join(one, other, CHANGES).type
+    if not (one.has_rank and other.has_rank) or one.rank != other.rank:
+        ranked = [fact.type for fact in (one, other) if fact.has_rank]
+        return ranked[0] if keeps_shapes and len(ranked) == 1 else TensorType(dtype)
+    extents = zip(one.shape, other.shape, strict=True)
+    return TensorType(dtype, tuple(_steady(a, b, free, keeps_shapes) for a, b in extents))
+
+
+def _steady(before: DimLike, after: DimLike, free: set[DimLike], keeps_shapes: bool) -> DimLike:
+    """What holds of an extent in all iterations."""
+    if before == after or before in free:
+        return before
+    one = unified((before, after)) if keeps_shapes else None
+    if one is None:
+        one = unknown(CHANGES)
+        free.add(one)
+    return one
+
+
+def _replaced(fact: Fact, extents: dict[DimLike, DimLike]) -> Fact:
+    """``fact`` with other extents: after the last iteration they need not be as before it."""
+    if not isinstance(fact.type, TensorType) or not fact.has_rank:
+        return fact
+    return tensor(fact.dtype, [extents.get(extent, extent) for extent in fact.shape])
 
 
 def _without_shape(fact: Fact) -> TensorType | None:
     return TensorType(fact.type.dtype) if isinstance(fact.type, TensorType) else None
+
+
+def _within(fact: Fact, axes: int) -> Fact:
+    """The fact of one element along the first ``axes`` axes."""
+    return tensor(fact.dtype, fact.shape[axes:]) if fact.has_rank else Fact(_without_shape(fact))
 
 
 def _stacked(fact: Fact, count: DimLike, axis: int) -> Fact:
@@ -303,11 +349,13 @@ def infer_scan_8(
     node: InferNode,
 ) -> tuple[Fact, ...]:
     states = len(values) - num_scan_inputs
-    batch = values[0].shape[0]
-    length: DimLike = values[states].shape[1]
-    inner = [tensor(fact.dtype, fact.shape[1:]) for fact in values[:states]]
-    parts = [tensor(fact.dtype, fact.shape[2:]) for fact in values[states:]]
-    carried, results = _fixed_point(node, body, [], inner, 0, parts)
+    [batch] = agreed_shape(*(fact.shape[:1] for fact in values if fact.has_rank))
+    unsaid = [node.unknown("the length of the scanned inputs")]
+    lengths = (fact.shape[1:2] for fact in values[states:] if fact.has_rank)
+    [length] = agreed_shape(*lengths, unsaid)
+    inner = [_within(fact, 1) for fact in values[:states]]
+    parts = [_within(fact, 2) for fact in values[states:]]
+    carried, results = _fixed_point(node, body, [], inner, 0, parts, keeps_shapes=True)
     scanned = [_stacked(fact, length, 0) for fact in results[states:]]
     return tuple(_stacked(fact, batch, 0) for fact in (*carried, *scanned))
 
@@ -325,7 +373,9 @@ def infer_scan(
         place = normalize_axis(axis, fact.rank, "scan_input_axes")
         length = fact.shape[place] if length is None or known(length) is None else length
         parts.append(tensor(fact.dtype, fact.shape[:place] + fact.shape[place + 1 :]))
-    carried, results = _fixed_point(node, body, [], values[: plan.states], 0, parts)
+    carried, results = _fixed_point(
+        node, body, [], values[: plan.states], 0, parts, keeps_shapes=True
+    )
     count = node.unknown("the length of the scanned inputs") if length is None else length
     scanned = [
         _stacked(fact, count, axis)

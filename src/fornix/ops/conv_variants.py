@@ -20,7 +20,7 @@ from fornix.ir.loops import TRUE, Scalar, Tensor, apply, cast, compute, index, r
 from fornix.ops.call import BodyNode, InferNode, LowerNode
 from fornix.ops.conv import add_bias, check_bias, conv_taps, convolve
 from fornix.ops.fact import Array, Fact, UnknownRank, dims_of, tensor
-from fornix.ops.geometry import listed, row_major, shape_text
+from fornix.ops.geometry import agreed_shape, listed, of_rank, row_major, shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import wide_dtype, widened
 from fornix.ops.sampling_loops import corner_tap, weighted
@@ -226,7 +226,9 @@ def infer_col2im(
         input.rank == 3, f"input must be [N, C · taps, blocks], got input{shape_text(input.shape)}"
     )
     n, columns, blocks = input.shape
-    size = _listed(image_shape, block_shape, node, "image_shape")
+    listed = [window.get("strides"), window.get("dilations"), (window.get("pads") or [])[::2]]
+    axes = next((len(entries) for entries in listed if entries), None)
+    size = _listed(image_shape, block_shape, node, "image_shape", axes)
     taps = dims_of(block_shape.value)
     if taps is None:
         return tensor(input.dtype, (n, node.unknown("block_shape is not known"), *size))
@@ -235,13 +237,15 @@ def infer_col2im(
     return tensor(input.dtype, (n, channels, *size))
 
 
-def _listed(values: Fact, other: Fact, node: InferNode, name: str) -> list[DimLike]:
-    """The contents of ``values``, or as many unknown extents."""
+def _listed(
+    values: Fact, other: Fact, node: InferNode, name: str, axes: int | None = None
+) -> list[DimLike]:
+    """The contents of ``values``, or as many unknown extents: ``axes`` if no input says it."""
     contents = dims_of(values.value)
     if contents is not None:
         return contents
     counts = [known(v.shape[0]) for v in (values, other) if v.has_rank and v.rank == 1]
-    count = next((count for count in counts if count is not None), None)
+    count = next((count for count in (*counts, axes) if count is not None), None)
     if count is None:
         raise UnknownRank
     return [node.unknown(f"{name}[{axis}]") for axis in range(count)]
@@ -353,9 +357,12 @@ def infer_causal_conv(
     activation: str = "none",
 ) -> tuple[Fact, Fact]:
     past = past_state.shape if past_state is not None and past_state.has_rank else None
-    taps = _check_causal(input.shape, weight.shape, past, activation)
-    check_bias(bias.shape if bias is not None and bias.has_rank else None, input.shape[1])
-    return tensor(input.dtype, input.shape), tensor(input.dtype, (*input.shape[:2], taps - 1))
+    x, w = of_rank(input, 3, "input"), of_rank(weight, 3, "weight")
+    taps = _check_causal(x.shape, w.shape, past, activation)
+    check_bias(bias.shape if bias is not None and bias.has_rank else None, x.shape[1])
+    [channels] = agreed_shape(x.shape[1:2], w.shape[:1], bias)
+    state = agreed_shape((x.shape[0], channels, taps - 1), past)
+    return tensor(input.dtype, (*state[:2], x.shape[2])), tensor(input.dtype, state)
 
 
 @CausalConvWithState.kernel

@@ -26,7 +26,8 @@ from fornix.ops.adapt import (
 )
 from fornix.ops.call import BodyNode
 from fornix.ops.geometry import shape_text
-from fornix.ops.op import op
+from fornix.ops.op import Operator, op
+from fornix.ops.pointwise import identical
 from fornix.ops.types import BF16, FLOAT, I8, I16, I32, I64, INT, NUMERIC, SINT, U8, U16, U32, U64
 
 
@@ -311,47 +312,50 @@ Atanh = (
     )
 )
 
-Max = (
+
+def _of_many(operator: Operator, function: Callable[..., s.Operand], description: str) -> Operator:
+    """``operator`` of any number of inputs, of one shape before opset 8, of any that broadcast."""
+    return operator.elementwise(function, description, common_shape=identical).elementwise(
+        function, description, since=8
+    )
+
+
+Max = _of_many(
     op("Max <consumed_inputs: ints?> (data_0: T+) => (max: T)", since=1, T=FLOAT)
     .since(6, "Max (data_0: T+) => (max: T)")
     .since(8)
     .since(12, T=+INT)
-    .since(13, T=+BF16)
-    .elementwise(
-        lambda *xs: functools.reduce(s.maximum, xs),
-        "Greatest of the inputs, element by element; NaN wins.",
-    )
+    .since(13, T=+BF16),
+    lambda *xs: functools.reduce(s.maximum, xs),
+    "Greatest of the inputs, element by element; NaN wins.",
 )
 
-Min = (
+Min = _of_many(
     op("Min <consumed_inputs: ints?> (data_0: T+) => (min: T)", since=1, T=FLOAT)
     .since(6, "Min (data_0: T+) => (min: T)")
     .since(8)
     .since(12, T=+INT)
-    .since(13, T=+BF16)
-    .elementwise(
-        lambda *xs: functools.reduce(s.minimum, xs),
-        "Least of the inputs, element by element; NaN wins.",
-    )
+    .since(13, T=+BF16),
+    lambda *xs: functools.reduce(s.minimum, xs),
+    "Least of the inputs, element by element; NaN wins.",
 )
 
-Sum = (
+Sum = _of_many(
     op("Sum <consumed_inputs: ints?> (data_0: T+) => (sum: T)", since=1, T=FLOAT)
     .since(6, "Sum (data_0: T+) => (sum: T)")
     .since(8)
-    .since(13, T=+BF16)
-    .elementwise(lambda *xs: functools.reduce(s.add, xs), "Sum of the inputs, element by element.")
+    .since(13, T=+BF16),
+    lambda *xs: functools.reduce(s.add, xs),
+    "Sum of the inputs, element by element.",
 )
 
-Mean = (
+Mean = _of_many(
     op("Mean <consumed_inputs: ints?> (data_0: T+) => (mean: T)", since=1, T=FLOAT)
     .since(6, "Mean (data_0: T+) => (mean: T)")
     .since(8)
-    .since(13, T=+BF16)
-    .elementwise(
-        lambda *xs: functools.reduce(s.add, xs) / float(len(xs)),
-        "Arithmetic mean of the inputs, element by element.",
-    )
+    .since(13, T=+BF16),
+    lambda *xs: functools.reduce(s.add, xs) / float(len(xs)),
+    "Arithmetic mean of the inputs, element by element.",
 )
 
 Clip = (

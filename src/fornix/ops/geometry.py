@@ -11,7 +11,7 @@ from typing import Any
 
 from fornix.errors import ShapeError
 from fornix.ir.dim import Dim, DimLike, known, less, unknown
-from fornix.ops.fact import Array
+from fornix.ops.fact import Array, Fact, UnknownRank, tensor
 
 
 def normalize_axis(axis: int, rank: int, name: str = "axis") -> int:
@@ -84,6 +84,32 @@ def unified(dims: Iterable[DimLike]) -> DimLike | None:
         return fixed.pop()
     named = [dim for dim in distinct if isinstance(dim, Dim) and not dim.unknowns]
     return (named or distinct)[0]
+
+
+def of_rank(fact: Fact, rank: int, name: str) -> Fact:
+    """``fact``, or ``rank`` unknown extents where not even their number was known."""
+    if fact.has_rank:
+        return fact
+    return tensor(fact.dtype, [unknown(f"nothing says axis {i} of {name}") for i in range(rank)])
+
+
+def agreed_shape(*shapes: Sequence[DimLike] | Fact | None) -> tuple[DimLike, ...]:
+    """The one shape that all have: of each extent what is known best.
+
+    Facts of unknown rank say nothing; raises `UnknownRank` if there is nothing else. Whoever calls
+    has seen to it that ranks and extents may agree.
+    """
+    given = [
+        x.shape if isinstance(x, Fact) else x for x in shapes if x is not None and _has_rank(x)
+    ]
+    if not given:
+        raise UnknownRank
+    merged = [unified(extents) for extents in zip(*given, strict=True)]
+    return tuple(a if b is None else b for a, b in zip(given[0], merged, strict=True))
+
+
+def _has_rank(shape: Sequence[DimLike] | Fact) -> bool:
+    return not isinstance(shape, Fact) or shape.has_rank
 
 
 def row_major(place: Sequence[DimLike], shape: Sequence[DimLike]) -> DimLike:

@@ -14,7 +14,7 @@ from fornix.ir.dim import DimLike, equal
 from fornix.ir.loops import Tensor, compute, gathered, scatter
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import row_major, shape_text
+from fornix.ops.geometry import agreed_shape, row_major, shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, FLOAT, I64
 from fornix.ops.window import explicit_padding, per_axis, plain
@@ -41,9 +41,10 @@ def infer_max_unpool(
     strides: list[int] | None = None,
     node: InferNode,
 ) -> Fact:
-    inferred = _unpooled_shape(x.shape, i.shape, kernel_shape, pads, strides)
+    _unpooled_shape(x.shape, i.shape, kernel_shape, pads, strides)
     if output_shape is None:
-        return tensor(x.dtype, inferred)
+        shape = agreed_shape(x, i)
+        return tensor(x.dtype, _unpooled_shape(shape, shape, kernel_shape, pads, strides))
     if output_shape.has_rank:
         _check_unpooled(output_shape.shape, x.rank)
     if output_shape.value is not None:

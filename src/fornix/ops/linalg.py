@@ -16,7 +16,7 @@ from fornix.ir.dim import DimLike, equal
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, cast, compute, reduce
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import broadcast_shapes, shape_text
+from fornix.ops.geometry import agreed_shape, broadcast_shapes, of_rank, shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype, wide_element, widened
 from fornix.ops.types import BF16, FLOAT, I32, I64, U32, U64
@@ -111,10 +111,10 @@ def infer_gemm(
     transB: int = 0,
     broadcast: int = 1,
 ) -> Fact:
-    shape = _gemm_shape(a.shape, b.shape, transA, transB)
+    shape = _gemm_shape(of_rank(a, 2, "A").shape, of_rank(b, 2, "B").shape, transA, transB)
     if c is not None and c.has_rank:
         _check_addend(c.shape, shape, broadcast)
-    return tensor(a.dtype, shape)
+    return tensor(a.dtype, shape if broadcast else agreed_shape(shape, c))
 
 
 @Gemm.kernel

@@ -14,7 +14,7 @@ from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, reduce, scan
 from fornix.ops.attention import split_heads
 from fornix.ops.call import BodyNode, InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import shape_text, unified
+from fornix.ops.geometry import agreed_shape, of_rank, shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, F16, F32
 
@@ -47,19 +47,23 @@ def infer_linear_attention(
 ) -> tuple[Fact, ...]:
     _check_rule(update_rule, decay, beta)
     _check_counts(q_num_heads, kv_num_heads)
+    shapes = []
     for name, fact in (("query", query), ("key", key), ("value", value)):
+        shape = of_rank(fact, 3, name).shape
         require(
-            fact.rank == 3,
-            f"{name} must be [batch, length, heads·size], found {name}{shape_text(fact.shape)}",
+            len(shape) == 3,
+            f"{name} must be [batch, length, heads·size], found {name}{shape_text(shape)}",
         )
-    batch = unified((query.shape[0], key.shape[0], value.shape[0]))
-    length = unified((query.shape[1], key.shape[1], value.shape[1]))
-    key_size = _size(query.shape[2], q_num_heads)
-    value_size = _size(value.shape[2], kv_num_heads)
-    state = past_state if past_state is not None else query
+        shapes.append(shape)
+    q, k, v = shapes
+    gates = [x.shape[:2] for x in (decay, beta) if x is not None and x.has_rank and x.rank == 3]
+    batch, length = agreed_shape(q[:2], k[:2], v[:2], *gates)
+    [key_size] = agreed_shape((_size(q[2], q_num_heads),), (_size(k[2], kv_num_heads),))
+    new = (batch, kv_num_heads, key_size, _size(v[2], kv_num_heads))
+    state = agreed_shape(new, past_state)
     return (
-        tensor(query.dtype, (batch, length, q_num_heads * value_size)),
-        tensor(state.dtype, (batch, kv_num_heads, key_size, value_size)),
+        tensor(query.dtype, (state[0], length, q_num_heads * state[3])),
+        tensor(query.dtype if past_state is None else past_state.dtype, state),
     )
 
 

@@ -24,8 +24,8 @@ from fornix.ir.loops import (
     select,
 )
 from fornix.ops.call import BodyNode
-from fornix.ops.fact import Array, Fact, tensor, unranked
-from fornix.ops.geometry import shape_text
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import agreed_shape, shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.softmax import lower_log_softmax
@@ -227,7 +227,8 @@ def _infer_loss(scores: Fact, target: Fact, weight: Fact | None, reduction: str)
         _check_shapes(scores.shape, target.shape, known_weight, reduction)
     if reduction != "none":
         return tensor(scores.dtype, ())
-    return tensor(scores.dtype, target.shape) if target.has_rank else unranked(scores.dtype)
+    samples = tensor(None, (scores.shape[0], *scores.shape[2:])) if scores.has_rank else None
+    return tensor(scores.dtype, agreed_shape(target, samples))
 
 
 def _check_shapes(

@@ -17,7 +17,7 @@ from fornix.ir.dim import DimLike, equal
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, select
 from fornix.ops.along import along, mapped, mean_along, outside, with_units
 from fornix.ops.call import BodyNode
-from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import normalize_axes, normalize_axis, shape_text
 from fornix.ops.op import op
 from fornix.ops.pool import powers, root
@@ -42,6 +42,8 @@ def infer_layer_normalization(
     epsilon: float = 1e-5,
     stash_type: int = 1,
 ) -> tuple[Fact, Fact, Fact]:
+    if not x.has_rank:
+        return x, unranked(DType.of(stash_type)), unranked(DType.of(stash_type))
     first = normalize_axis(axis, x.rank)
     for name, other in (("Scale", scale), ("B", b)):
         if other is not None and other.has_rank:

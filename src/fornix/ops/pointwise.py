@@ -19,7 +19,7 @@ from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops import scalar
 from fornix.ops.call import LowerNode, RunNode, output_dtype
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import broadcast_shapes, normalize_axis, shape_text
+from fornix.ops.geometry import agreed_shape, broadcast_shapes, normalize_axis, shape_text
 from fornix.ops.precision import wide_element, widened
 from fornix.ops.schema import Schema
 from fornix.ops.signature import Occurrence
@@ -61,13 +61,30 @@ def _infer_rule(function: Function, common_shape: Function) -> Function:
         axis: int | None = None,
         **attributes: object,
     ) -> Fact:
-        shapes = [fact.shape for fact in inputs if fact is not None]
+        given = [fact for fact in inputs if fact is not None]
         if broadcast is not None:
-            _start(shapes[0], shapes[1], bool(broadcast), axis)
-            return tensor(None, shapes[0])
+            return tensor(None, _aligned_shape(given[0], given[1], bool(broadcast), axis))
+        shapes = [fact.shape for fact in _deciding(given, common_shape)]
         return tensor(None, common_shape(*shapes), _propagated(function, inputs, attributes))
 
     return infer
+
+
+def _deciding(facts: list[Fact], common_shape: Function) -> list[Fact]:
+    """Those whose shapes the result's depends on; what has no rank may not matter."""
+    if common_shape is broadcast_shapes:
+        return facts
+    ranked = [fact for fact in facts if fact.has_rank]
+    if common_shape is identical:
+        return ranked or facts
+    return [facts[0], *(fact for fact in facts[1:] if fact.has_rank)]
+
+
+def _aligned_shape(a: Fact, b: Fact, broadcasts: bool, axis: int | None) -> tuple[DimLike, ...]:
+    """The shape of ``a``, to which ``b`` is aligned; without broadcasting, that of both."""
+    if a.has_rank and b.has_rank:
+        _start(a.shape, b.shape, broadcasts, axis)
+    return a.shape if broadcasts else agreed_shape(a, b)
 
 
 def _kernel_rule(function: Function, common_shape: Function) -> Function:
@@ -128,7 +145,7 @@ def identical(*shapes: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
         require(
             same, f"inputs must have one shape, got {shape_text(first)} and {shape_text(other)}"
         )
-    return first
+    return agreed_shape(*shapes)
 
 
 def of_first(first: tuple[DimLike, ...], *others: tuple[DimLike, ...]) -> tuple[DimLike, ...]:

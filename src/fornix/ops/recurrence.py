@@ -15,7 +15,7 @@ from fornix.errors import require
 from fornix.ir.dim import DimLike, equal, known
 from fornix.ops import scalar as s
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import shape_text
+from fornix.ops.geometry import of_rank, shape_text
 from fornix.ops.precision import widened
 
 Activation = Callable[[s.Operand], s.Operand]
@@ -238,10 +238,12 @@ def infer_layer(
     states: int,
 ) -> tuple[Fact, ...]:
     """Facts of all hidden states and of the last ones, ``states`` of them."""
-    hidden: DimLike | None = R.shape[2] if R.has_rank and R.rank == 3 else hidden_size
-    if R.has_rank and W.has_rank:
+    if X.has_rank and R.has_rank and W.has_rank:
         check_layer(X.shape, W.shape, R.shape, gates, direction, hidden_size)
-    steps, batch, _ = X.shape if not layout else (X.shape[1], X.shape[0], X.shape[2])
+    x, r = of_rank(X, 3, "X").shape, of_rank(R, 3, "R").shape
+    require(len(x) == 3, f"X must have 3 axes, found X{shape_text(x)}")
+    hidden = r[-1] if hidden_size is None else hidden_size
+    steps, batch = (x[1], x[0]) if layout else x[:2]
     directions = len(DIRECTIONS.get(direction, ()))
     last = [batch, directions, hidden] if layout else [directions, batch, hidden]
     every = [batch, steps, directions, hidden] if layout else [steps, directions, batch, hidden]

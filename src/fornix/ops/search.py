@@ -13,7 +13,7 @@ from fornix.dtype import BFLOAT16, INT64, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike, less
 from fornix.ops.call import InferNode
-from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import normalize_axis, shape_text
 from fornix.ops.op import op
 from fornix.ops.types import BF16, BOOL, TENSOR
@@ -114,6 +114,8 @@ def infer_unique(
             for extent in X.shape:
                 whole = whole * extent
         return tensor(X.dtype, (count,)), found, tensor(INT64, (whole,)), found
+    if not X.has_rank:
+        return unranked(X.dtype), found, tensor(INT64, (node.unknown("its extent"),)), found
     place = normalize_axis(axis, X.rank)
     extents = (*X.shape[:place], count, *X.shape[place + 1 :])
     return tensor(X.dtype, extents), found, tensor(INT64, (X.shape[place],)), found

@@ -47,7 +47,9 @@ Shape = (
 
 
 @Shape.infer
-def infer_shape(data: Fact, *, start: int = 0, end: int | None = None) -> Fact:
+def infer_shape(data: Fact, *, start: int = 0, end: int | None = None, node: InferNode) -> Fact:
+    if not data.has_rank:
+        return tensor(INT64, (node.unknown("the rank of its input is unknown"),))
     extents = data.shape[_bounds(data.rank, start, end)]
     return tensor(INT64, (len(extents),), as_value(extents))
 
@@ -167,11 +169,9 @@ def _reshaped(
     if -1 in wanted:
         # What is copied stands on both sides; it may be 0, by which nothing can be divided.
         copied = {i for i, entry in enumerate(wanted) if entry == 0 and not keeps_zero}
-        rest = math.prod(n for i, n in enumerate(extents) if n != -1 and i not in copied)
-        left = None
-        if source is not None:
-            left = math.prod(n for i, n in enumerate(source) if i not in copied)
-        extents[list(wanted).index(-1)] = _left_over(source, left, rest, node)
+        rest = [n for i, n in enumerate(extents) if n != -1 and i not in copied]
+        held = None if source is None else [n for i, n in enumerate(source) if i not in copied]
+        extents[list(wanted).index(-1)] = _left_over(source, held, rest, node)
     elif source is not None:
         have, want = known(math.prod(source)), known(math.prod(extents))
         require(
@@ -213,11 +213,20 @@ def _copied(source: tuple[DimLike, ...] | None, axis: int, node: InferNode) -> D
 
 
 def _left_over(
-    source: tuple[DimLike, ...] | None, left: DimLike | None, rest: DimLike, node: InferNode
+    source: tuple[DimLike, ...] | None,
+    extents: list[DimLike] | None,
+    others: list[DimLike],
+    node: InferNode,
 ) -> DimLike:
-    """The extent that −1 stands for: ``left`` elements over ``rest`` of them."""
-    if source is None or left is None:
+    """The extent that −1 stands for: the elements of ``extents`` over those of ``others``."""
+    if source is None or extents is None:
         return node.unknown("−1 divides a number of elements that is unknown")
+    for extent in [n for n in others if n != 0 and n in extents]:
+        if extent in extents:
+            extents.remove(extent)
+            others.remove(extent)
+    left: DimLike = math.prod(extents)
+    rest: DimLike = math.prod(others)
     if left == 0 and rest == 0:
         return node.unknown("−1 stands for any extent where there are no elements")
     have, taken = known(left), known(rest)
