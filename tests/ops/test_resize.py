@@ -361,9 +361,39 @@ def test_upsample_says_what_is_wrong(
 def test_resize_is_lowered_to_reads_with_weights(mode: str, transformation: str) -> None:
     x = normal(1, 2, 5, 7)
     attributes = {"mode": mode, "coordinate_transformation_mode": transformation}
-    for scales in (f32(1, 1, 2, 3), f32(1, 1, 0.6, 1.5), f32(1, 1, 2.7, 0.5)):
-        check_lowering("Resize", [x, None, scales], attributes, symbolic=False)
-    check_lowering("Resize", [x, None, None, i64(1, 2, 9, 4)], attributes, symbolic=False)
+    for scales in (f32(1, 1, 2, 3), f32(1, 1, 0.625, 1.5), f32(1, 1, 2.75, 0.5)):
+        check_lowering("Resize", [x, None, scales], attributes)
+    check_lowering("Resize", [x, None, f32(1, 1, 2.7, 0.6)], attributes, symbolic=False)
+    for sizes in (i64(1, 2, 9, 4), i64(1, 2, 5, 21), i64(1, 2, 1, 7)):
+        check_lowering("Resize", [x, None, None, sizes], attributes)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_weights_of_loops_may_leave_out_what_lies_outside_or_reach_farther(mode: str) -> None:
+    x, scales = normal(1, 2, 9, 7), f32(1, 1, 0.25, 2)
+    for attributes in ({"exclude_outside": 1}, {"antialias": 1}):
+        given = {"mode": mode, "cubic_coeff_a": -0.5, **attributes}
+        check_lowering("Resize", [x, None, scales], given)
+        check_lowering("Resize", [normal(2, 90), None, f32(1, 0.05)], given, symbolic=False)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_loops_fill_what_a_region_has_outside(mode: str) -> None:
+    attributes = {
+        "mode": mode,
+        "coordinate_transformation_mode": "tf_crop_and_resize",
+        "extrapolation_value": 7.5,
+    }
+    x, roi = normal(1, 2, 6, 8), f32(0, 0, -0.2, 0.3, 1, 1, 0.8, 1.4)
+    for scales in (f32(1, 1, 2, 1.5), f32(1, 1, 0.5, 1)):
+        check_lowering("Resize", [x, roi, scales], attributes, symbolic=False)
+
+
+def test_loops_resize_all_axes_by_one_scale() -> None:
+    for policy in ("not_larger", "not_smaller"):
+        attributes = {"keep_aspect_ratio_policy": policy, "mode": "linear", "axes": [1, 2]}
+        inputs = [normal(2, 4, 6), None, None, i64(7, 9)]
+        check_lowering("Resize", inputs, attributes, symbolic=False)
 
 
 @pytest.mark.parametrize("nearest", ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])
@@ -388,34 +418,41 @@ def test_every_dtype_is_resized_by_loops(dtype: Any) -> None:
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_older_versions_are_lowered_too(mode: str) -> None:
     x, scales = normal(1, 2, 4, 6), f32(1, 1, 2, 1.5)
-    check_lowering("Resize", [x, scales], {"mode": mode}, opset=10, symbolic=mode == "nearest")
-    check_lowering("Resize", [x, f32(1, 1, 0.5, 0.7)], {"mode": mode}, opset=10, symbolic=False)
-    check_lowering("Upsample", [x, scales], {"mode": mode}, opset=9, symbolic=mode == "nearest")
+    check_lowering("Resize", [x, scales], {"mode": mode}, opset=10)
+    check_lowering("Resize", [x, f32(1, 1, 0.5, 0.75)], {"mode": mode}, opset=10)
+    check_lowering("Upsample", [x, scales], {"mode": mode}, opset=9)
     attributes = {"mode": mode, "scales": scales.tolist()}
-    check_lowering("Upsample", [x], attributes, opset=7, symbolic=mode == "nearest")
+    check_lowering("Upsample", [x], attributes, opset=7)
     old = {"mode": mode, "height_scale": 2.0, "width_scale": 3.0}
-    check_lowering("Upsample", [x], old, opset=1, symbolic=mode == "nearest")
+    check_lowering("Upsample", [x], old, opset=1)
 
 
 def test_an_infinite_neighbour_without_weight_leaves_no_nan_in_loops() -> None:
     x = np.array([[1, np.inf, 2, 3]], np.float32)
     attributes = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
-    check_lowering("Resize", [x, None, f32(1, 0.5)], attributes, symbolic=False)
+    check_lowering("Resize", [x, None, f32(1, 0.5)], attributes)
 
 
 @pytest.mark.parametrize(
     ("inputs", "attributes", "is_symbolic", "message"),
     [
-        ([normal(2, 3), None, f32(1, 2)], {"mode": "linear"}, True, "weights along axis 1 depend"),
-        ([normal(2, 3), None, None, i64(2, 5)], {}, True, "scales depend on extents that are"),
         (
-            [normal(2, 3), f32(0, 0, 1, 1), f32(1, 2)],
-            {"coordinate_transformation_mode": "tf_crop_and_resize"}, False,
-            "regions fill what lies outside of them",
+            [normal(2, 3), None, None, i64(2, 5)],
+            {"keep_aspect_ratio_policy": "not_larger"}, True,
+            "one scale for all axes depends on extents",
         ),
         (
-            [normal(2, 90), None, f32(1, 0.05)], {"mode": "linear", "antialias": 1}, False,
-            "40 elements per axis are too many to write out",
+            [normal(2, 3), f32(0, 0, 1, 1), f32(1, 2)],
+            {"coordinate_transformation_mode": "tf_crop_and_resize"}, True,
+            "regions of axes are divided when their extents are known",
+        ),
+        (
+            [normal(2, 90), None, None, i64(2, 5)], {"mode": "linear", "antialias": 1}, True,
+            "how many elements are weighed depends on extents",
+        ),
+        (
+            [normal(2, 3), None, None, i64(2, 5)], {"mode": "cubic", "antialias": 1}, True,
+            "how many elements are weighed depends on extents",
         ),
         ([normal(2, 3), None, f32(1, 2)[None]], {}, False, "its input scales is computed at run"),
     ],

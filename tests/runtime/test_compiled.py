@@ -105,6 +105,32 @@ def test_an_extent_of_1_broadcasts_where_the_code_expected_another() -> None:
             session.run(None, {"a": np.zeros(n, np.float32), "b": b})
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("transformation", ["half_pixel", "align_corners", "asymmetric"])
+def test_one_program_resizes_to_every_extent(
+    mode: str, transformation: str, rng: np.random.Generator
+) -> None:
+    text = f"""f (float[N, 3, H, W] x, float[P, Q] like) => (float[N, 3, P, Q] y) {{
+        first = Shape <start: int = 0, end: int = 2> (x)
+        last = Shape (like)
+        sizes = Concat <axis: int = 0> (first, last)
+        y = Resize <mode: string = "{mode}",
+                    coordinate_transformation_mode: string = "{transformation}"> (x, , , sizes)
+    }}"""
+    session, peer = compiled(text), reference(text)
+    assert all(place.kernels for place in session.placement())
+    for size, target in (
+        ((5, 7), (11, 40)),
+        ((9, 30), (9, 4)),
+        ((2, 2), (1, 33)),
+        ((8, 3), (8, 3)),
+    ):
+        x = rng.normal(size=(2, 3, *size)).astype(np.float32)
+        feeds = {"x": x, "like": np.zeros(target, np.float32)}
+        (found,), (expected,) = session.run(None, feeds), peer.run(None, feeds)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_extents_that_disagree_are_the_error_of_the_kernel() -> None:
     feeds = {"x": np.zeros((2, 3), np.float32), "v": np.zeros((4, 5), np.float32)}
     text = 'f (float[N, M] x, float[K, L] v) => (float[N, L] y) { ["dot"] y = MatMul (x, v) }'

@@ -7,8 +7,9 @@ it once per axis. Shapes and the versions of the operators are their matter.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -144,18 +145,25 @@ def keys_cubic(distance: Array, a: float) -> Array:
     return np.where(d <= 1, near, np.where(d < 2, far, 0))
 
 
+def support(scale: float, sampling: Sampling) -> tuple[float, int]:
+    """By how much weights are stretched, and how many elements they reach to either side."""
+    stretch = min(scale, 1.0) if sampling.is_antialiased else 1.0
+    return stretch, int(np.ceil((2 if sampling.mode == "cubic" else 1) / stretch))
+
+
 def taps(axis: Axis, sampling: Sampling) -> tuple[Array, Array]:
     """Places [resized, taps] in the source, clamped to it, and their weights, of sum 1.
 
     Antialiasing stretches the weights by 1/scale where the axis shrinks.
     """
     x = positions(axis, sampling.transformation, np.float64)
-    stretch = min(axis.scale, 1.0) if sampling.is_antialiased else 1.0
-    is_cubic = sampling.mode == "cubic"
-    reach = int(np.ceil((2 if is_cubic else 1) / stretch))
+    stretch, reach = support(axis.scale, sampling)
     place = np.floor(x)[:, None] + np.arange(1 - reach, reach + 1)
     distance = (place - x[:, None]) * stretch
-    weight = keys_cubic(distance, sampling.cubic_coeff_a) if is_cubic else triangle(distance)
+    if sampling.mode == "cubic":
+        weight = keys_cubic(distance, sampling.cubic_coeff_a)
+    else:
+        weight = triangle(distance)
     if sampling.excludes_outside:
         weight = np.where((place >= 0) & (place < axis.length), weight, 0)
     total = weight.sum(axis=1, keepdims=True)
@@ -173,12 +181,16 @@ def resample(x: Array, number: int, axis: Axis, sampling: Sampling) -> Array:
     else:
         result = _weighted(x, number, axis, sampling)
     if sampling.transformation == "tf_crop_and_resize":
-        at = positions(axis, sampling.transformation, np.float32)
-        is_outside = (at < 0) | (at > axis.length - 1)
         shape = [1] * number + [-1] + [1] * (x.ndim - number - 1)
         fill = _fill(sampling.extrapolation_value, x.dtype)
-        result = np.where(is_outside.reshape(shape), fill.astype(result.dtype), result)
+        result = np.where(is_outside(axis).reshape(shape), fill.astype(result.dtype), result)
     return result
+
+
+def is_outside(axis: Axis) -> Array:
+    """For each element of the result, whether tf_crop_and_resize takes it from outside."""
+    at = positions(axis, "tf_crop_and_resize", np.float32)
+    return np.asarray((at < 0) | (at > axis.length - 1))
 
 
 def _fill(value: float, dtype: np.dtype[Any]) -> Array:
@@ -211,6 +223,22 @@ def _weighted(x: Array, number: int, axis: Axis, sampling: Sampling) -> Array:
     return result
 
 
+class Scaled(Protocol):
+    """What `in_order` asks of an axis."""
+
+    @property
+    def scale(self) -> float | None: ...
+
+
+def in_order(axes: Mapping[int, Scaled]) -> list[int]:
+    """The numbers of ``axes`` in the order in which they are resized with the least work.
+
+    Those that shrink come first; of those that grow the last one, whose elements lie together.
+    """
+    shrinking = [n for n, axis in axes.items() if axis.scale is not None and axis.scale < 1]
+    return [*sorted(shrinking), *sorted(axes.keys() - set(shrinking), reverse=True)]
+
+
 def resample_all(x: Array, axes: dict[int, Axis], sampling: Sampling) -> Array:
     """``x`` with every axis of ``axes`` resized, in the dtype of ``x``.
 
@@ -223,7 +251,8 @@ def resample_all(x: Array, axes: dict[int, Axis], sampling: Sampling) -> Array:
         raise DTypeError(f"mode {sampling.mode!r} needs numbers, found X of string")
     else:
         result = widened(x) if x.dtype.kind not in "iub" else x.astype(np.float64)
-    for number, axis in axes.items():
+    for number in in_order(axes):
+        axis = axes[number]
         require(
             axis.length > 0 or axis.resized == 0,
             f"axis {number} has no elements to read, but {axis.resized} are required",

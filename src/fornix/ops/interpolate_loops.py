@@ -1,24 +1,51 @@
-"""Interpolation as loops: each axis reads at indices that are computed, with weights from a table.
+"""Interpolation as loops: each axis reads at indices that are computed, with weights from tables.
 
-Where an element is read is arithmetic of its index if the scale is a simple fraction, found by
-comparing with the positions that the kernel computes; otherwise the positions are a table.
+Axes are resized one after the other, as kernels do it, with memory between them: so each element
+takes in a few others instead of all combinations of them. Where the nearest element lies is
+arithmetic of the index if the scale is a simple fraction, found by comparing with the positions
+that the kernel computes. Otherwise positions and weights are tables: constants where the extents of
+the axis are known, else computed once in each run.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
-from fornix.dtype import BOOL, FLOAT64
+from fornix.dtype import BOOL, FLOAT32, FLOAT64, INT64, DType
 from fornix.ir.dim import DimLike, maximum, minimum
-from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, constant, gathered, select
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    cast,
+    compute,
+    const,
+    constant,
+    gathered,
+    index,
+    reduce,
+    select,
+    stored,
+)
 from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array
-from fornix.ops.interpolate import WHOLE, Axis, Sampling, positions, round_position, taps
+from fornix.ops.interpolate import (
+    WHOLE,
+    Axis,
+    Sampling,
+    in_order,
+    is_outside,
+    positions,
+    round_position,
+    support,
+    taps,
+)
 from fornix.ops.precision import cast_tensor, wide_dtype
 
 Reader = Callable[[DimLike], DimLike]
@@ -28,7 +55,7 @@ SIMPLE = 64
 """Numerators and denominators of scales up to which indices are sought as arithmetic."""
 
 UNROLLED = 16
-"""Elements of the source per axis that one element of the result may take in."""
+"""Elements of the source per axis that are written out as a sum; of more the sum is a loop."""
 
 PROBED = 256
 """Length of the axis on which the arithmetic of an axis of unknown length is found."""
@@ -37,28 +64,210 @@ FREE_OF_LENGTH = ("asymmetric", "half_pixel")
 """Transformations of positions that do not ask for the length of an axis."""
 
 
+@dataclass(frozen=True)
+class OpenAxis:
+    """How an axis is resized whose extents are known in a run only; see `Axis`."""
+
+    length: DimLike
+    resized: DimLike
+    scale: float | None
+    """None where it is resized / length."""
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Which elements one of the result is the weighted sum of, along one axis."""
+
+    place: Tensor
+    """[taps, resized], in the source."""
+    weight: Tensor
+    """[taps, resized]"""
+    may_vanish: tuple[bool, ...]
+    """For each tap, whether a weight of it may be 0."""
+
+
 def lower_resample_all(
-    x: Tensor, axes: dict[int, Axis], sampling: Sampling, node: LowerNode
+    x: Tensor, axes: Mapping[int, Axis | OpenAxis], sampling: Sampling, node: LowerNode
 ) -> Tensor:
     """`resample_all` for lowerings."""
     sampling.check()
-    if sampling.transformation == "tf_crop_and_resize":
-        node.decline("regions fill what lies outside of them")
     is_nearest = sampling.mode == "nearest"
     result = x
     if not is_nearest:
         result = cast_tensor(x, wide_dtype(x.dtype) if x.dtype.is_float else FLOAT64)
-    for number, axis in axes.items():
+    order = [number for number in in_order(axes) if not _stays(axes[number], sampling)]
+    for number in order:
+        axis = axes[number]
         if is_nearest:
-            at = round_position(
-                positions(axis, sampling.transformation, np.float32),
-                sampling.nearest_mode,
-                axis.scale,
-            )
-            result = taken(result, number, axis.resized, _reader(at, axis))
-        elif axis.scale != 1 or axis.length != axis.resized or axis.region != WHOLE:
-            result = _lower_weighted(result, number, axis, sampling, node)
+            result = taken(result, number, axis.resized, _nearest(axis, sampling, node))
+        else:
+            result = _weighted(result, number, axis, _taps(axis, sampling, result.dtype, node))
+        if sampling.transformation == "tf_crop_and_resize" and isinstance(axis, Axis):
+            result = _with_fill(result, number, axis, sampling)
+        if not is_nearest and number != order[-1]:
+            result = stored(result, "resized")
     return lower_narrowed(result, x)
+
+
+def _stays(axis: Axis | OpenAxis, sampling: Sampling) -> bool:
+    """Whether resizing along ``axis`` changes nothing."""
+    if axis.length != axis.resized or axis.scale not in {None, 1}:
+        return False
+    if isinstance(axis, OpenAxis):
+        # Nearest positions of these may be a rounding away from whole numbers.
+        exact = sampling.mode != "nearest" or sampling.transformation != "align_corners"
+        return exact and sampling.transformation != "tf_crop_and_resize"
+    return sampling.mode != "nearest" and axis.region == WHOLE
+
+
+def _nearest(axis: Axis | OpenAxis, sampling: Sampling, node: LowerNode) -> Reader:
+    """Where the nearest elements lie along ``axis``."""
+    if isinstance(axis, Axis):
+        at = positions(axis, sampling.transformation, np.float32)
+        return _reader(round_position(at, sampling.nearest_mode, axis.scale), axis)
+    if axis.scale is not None:
+        found = reader_of_any_length(axis.length, axis.scale, sampling)
+        if found is not None:
+            return found
+    length = axis.length
+    x = _open_positions(axis, sampling.transformation, FLOAT32)
+    mode = sampling.nearest_mode
+    if mode == "outward":
+        if axis.scale is None:
+            node.decline("Resize-10 rounds by its scales")
+        mode = "ceil" if axis.scale < 1 else "floor"
+    table = stored(compute((axis.resized,), lambda i: _clipped(_rounded(x(i), mode), length)))
+    return lambda i: gathered(table[i], length)
+
+
+def _rounded(x: Scalar, nearest_mode: str) -> Scalar:
+    """`round_position` for lowerings."""
+    floor = apply("floor", x)
+    match nearest_mode:
+        case "round_prefer_floor":
+            return select(x - floor > 0.5, floor + 1, floor)
+        case "round_prefer_ceil":
+            return select(x - floor >= 0.5, floor + 1, floor)
+        case "ceil":
+            return apply("ceil", x)
+        case _:
+            return floor
+
+
+def _clipped(place: Scalar, length: DimLike) -> Scalar:
+    """The whole number ``place`` as an index into an axis of ``length``, clamped to it."""
+    last = cast(index(length), place.dtype) - 1
+    return cast(apply("min", apply("max", place, 0), last), INT64)
+
+
+def _open_positions(
+    axis: OpenAxis, transformation: str, dtype: DType
+) -> Callable[[DimLike], Scalar]:
+    """`positions` for axes whose extents are known in a run only."""
+    length, resized = (cast(index(d), FLOAT64) for d in (axis.length, axis.resized))
+    wide = resized / length if axis.scale is None else const(axis.scale, FLOAT64)
+    scale = cast(wide, dtype)
+
+    def half_pixel(i: DimLike) -> Scalar:
+        return (cast(index(i), dtype) + 0.5) / scale - 0.5
+
+    match transformation:
+        case "asymmetric":
+            return lambda i: cast(index(i), dtype) / scale
+        case "align_corners":
+            last = cast(wide * length - 1, dtype)
+            reach = cast(length - 1, dtype)
+            is_wide = last > 0
+            return lambda i: select(
+                is_wide, cast(index(i), dtype) * reach / select(is_wide, last, 1), 0
+            )
+        case "pytorch_half_pixel":
+            return lambda i: select(resized <= 1, 0, half_pixel(i))
+        case "half_pixel_symmetric":
+            adjustment = resized / (wide * length)
+            shift = cast(length / 2 * (1 - adjustment), dtype)
+            return lambda i: half_pixel(i) + shift
+        case _:
+            return half_pixel
+
+
+def _taps(axis: Axis | OpenAxis, sampling: Sampling, dtype: DType, node: LowerNode) -> Taps:
+    if isinstance(axis, OpenAxis):
+        return _open_taps(axis, sampling, dtype, node)
+    place, weight = taps(axis, sampling)
+    return Taps(
+        constant(place.T.astype(np.int64)),
+        constant(weight.T.astype(dtype.numpy)),
+        tuple(not column.all() for column in weight.T),
+    )
+
+
+def _open_taps(axis: OpenAxis, sampling: Sampling, dtype: DType, node: LowerNode) -> Taps:
+    """`interpolate.taps` for axes whose extents are known in a run only."""
+    if sampling.is_antialiased and axis.scale is None:
+        node.decline("how many elements are weighed depends on extents of the run")
+    stretch, reach = support(axis.scale or 1.0, sampling)
+    count = 2 * reach
+    shape = (count, axis.resized)
+    x = _open_positions(axis, sampling.transformation, FLOAT64)
+    last = cast(index(axis.length), FLOAT64) - 1
+
+    def place(tap: DimLike, i: DimLike) -> Scalar:
+        return apply("floor", x(i)) + cast(index(tap + 1 - reach), FLOAT64)
+
+    def weight(tap: DimLike, i: DimLike) -> Scalar:
+        at = place(tap, i)
+        distance = abs((at - x(i)) * stretch)
+        if sampling.mode == "cubic":
+            found = _keys_cubic(distance, sampling.cubic_coeff_a)
+        else:
+            found = apply("max", 1 - distance, 0)
+        return select((at >= 0) & (at <= last), found, 0) if sampling.excludes_outside else found
+
+    def share(tap: DimLike, i: DimLike) -> Scalar:
+        total = reduce("sum", count, lambda k: weight(k, i))
+        is_none = apply("eq", total, 0)
+        return cast(select(is_none, 1 / count, weight(tap, i) / select(is_none, 1, total)), dtype)
+
+    return Taps(
+        stored(compute(shape, lambda tap, i: _clipped(place(tap, i), axis.length)), "places"),
+        stored(compute(shape, share), "weights"),
+        (True,) * count,
+    )
+
+
+def _keys_cubic(d: Scalar, a: float) -> Scalar:
+    """`interpolate.keys_cubic` of the distance ``d``, which is not negative."""
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return select(d <= 1, near, select(d < 2, far, 0))
+
+
+def _weighted(x: Tensor, number: int, axis: Axis | OpenAxis, own: Taps) -> Tensor:
+    """``x`` with axis ``number`` resized: sums of the elements that ``own`` says."""
+    count = len(own.may_vanish)
+
+    def at(*i: DimLike) -> Scalar:
+        def part(tap: DimLike, *, may_vanish: bool) -> Scalar:
+            k = gathered(own.place[tap, i[number]], axis.length)
+            factor = own.weight[tap, i[number]]
+            product = x[(*i[:number], k, *i[number + 1 :])] * factor
+            # Without weight nothing is read: 0 · ∞ would be NaN.
+            return select(apply("eq", factor, 0), 0, product) if may_vanish else product
+
+        if count > UNROLLED:
+            return reduce("sum", count, lambda tap: part(tap, may_vanish=True))
+        parts = (part(tap, may_vanish=own.may_vanish[tap]) for tap in range(count))
+        return functools.reduce(operator.add, parts)
+
+    return compute((*x.shape[:number], axis.resized, *x.shape[number + 1 :]), at)
+
+
+def _with_fill(x: Tensor, number: int, axis: Axis, sampling: Sampling) -> Tensor:
+    """``x`` with what tf_crop_and_resize puts where the region leaves the source."""
+    outside = constant(is_outside(axis))
+    fill = cast(const(sampling.extrapolation_value, FLOAT64), x.dtype)
+    return compute(x.shape, lambda *i: select(outside[i[number]], fill, x[i]))
 
 
 def taken(x: Tensor, number: int, extent: DimLike, source: Reader) -> Tensor:
@@ -104,29 +313,6 @@ def _arithmetic(at: Array, scale: float, length: int) -> tuple[int, int, int] | 
         if np.array_equal(found, wanted):
             return exact.denominator, offset, exact.numerator
     return None
-
-
-def _lower_weighted(
-    x: Tensor, number: int, axis: Axis, sampling: Sampling, node: LowerNode
-) -> Tensor:
-    place, weight = taps(axis, sampling)
-    count = place.shape[1]
-    if count > UNROLLED:
-        node.decline(f"{count} elements per axis are too many to write out")
-    readers = [_reader(place[:, tap], axis) for tap in range(count)]
-    weights = constant(weight.astype(x.dtype.numpy))
-    all_weigh = [bool(weight[:, tap].all()) for tap in range(count)]
-
-    def at(*i: DimLike) -> Scalar:
-        def part(tap: int) -> Scalar:
-            factor, k = weights[i[number], tap], readers[tap](i[number])
-            product = x[(*i[:number], k, *i[number + 1 :])] * factor
-            # Without weight nothing is read: 0 · ∞ would be NaN.
-            return product if all_weigh[tap] else select(apply("eq", factor, 0.0), 0.0, product)
-
-        return functools.reduce(operator.add, map(part, range(count)))
-
-    return compute((*x.shape[:number], axis.resized, *x.shape[number + 1 :]), at)
 
 
 def lower_narrowed(y: Tensor, x: Tensor) -> Tensor:

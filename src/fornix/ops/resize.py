@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from fornix.errors import ConvertError, require
-from fornix.ir.dim import DimLike, divide, known
+from fornix.ir.dim import DimLike, divide, exact_quotient, known
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor
 from fornix.ops.adapt import constant_input, drop_inputs, stored
@@ -21,7 +21,7 @@ from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, static, tensor
 from fornix.ops.geometry import listed, normalize_axes, shape_text
 from fornix.ops.interpolate import Axis, Sampling, resample_all
-from fornix.ops.interpolate_loops import lower_resample_all, reader_of_any_length, taken
+from fornix.ops.interpolate_loops import OpenAxis, lower_resample_all
 from fornix.ops.op import op
 from fornix.ops.types import BF16, BOOL, COMPLEX, FLOAT, I8, I16, I32, I64, STRING, TENSOR, UINT
 
@@ -219,16 +219,20 @@ def _scaled_by(X: Array, scales: Sequence[float] | Array, mode: str, nearest_mod
 
 
 def _scaled_axes(shape: Sequence[int], numbers: Sequence[int], scales: Array) -> dict[int, Axis]:
-    _check_count("scales", scales.size, numbers)
-    require(
-        bool(np.all(scales > 0) and np.all(np.isfinite(scales))),
-        f"scales must be positive, got {scales.tolist()}",
-    )
+    _check_scales(numbers, scales)
     axes = {}
     for number, scale in zip(numbers, scales.reshape(-1).tolist(), strict=True):
         resized = scaled(shape[number], scale)
         axes[number] = Axis(shape[number], known(resized) or 0, scale)
     return axes
+
+
+def _check_scales(numbers: Sequence[int], scales: Array) -> None:
+    _check_count("scales", scales.size, numbers)
+    require(
+        bool(np.all(scales > 0) and np.all(np.isfinite(scales))),
+        f"scales must be positive, got {scales.tolist()}",
+    )
 
 
 @Resize.kernel(since=11)
@@ -280,7 +284,8 @@ def resize(
 @Resize.lower
 def lower_resize_10(X: Tensor, scales: Tensor, *, mode: str = "nearest", node: LowerNode) -> Tensor:
     reading = Sampling(mode, "asymmetric", "outward")
-    return _lower_scaled(X, range(X.rank), node.constant(1), reading, node)
+    mapped = _scaled_by_number(X, range(X.rank), node.constant(1), node)
+    return lower_resample_all(X, mapped, reading, node)
 
 
 @Resize.lower(since=11)
@@ -297,31 +302,51 @@ def lower_resize(
 ) -> Tensor:
     numbers, sampling = _axes(X.rank, axes), _sampling(**reading)
     if scales is not None and (not numbers or scales.shape != (0,)):
-        return _lower_scaled(X, numbers, node.constant(2), sampling, node)
-    lengths = static(X.shape)
-    if lengths is None:
-        node.decline("scales depend on extents that are known at run time")
-    mapped = _sized_axes(lengths, numbers, node.numbers(3), keep_aspect_ratio_policy)
+        mapped = _scaled_by_number(X, numbers, node.constant(2), node)
+    else:
+        mapped = _sized_by_number(X, numbers, node.required(3), keep_aspect_ratio_policy, node)
+    if sampling.transformation == "tf_crop_and_resize":
+        fixed = {number: axis for number, axis in mapped.items() if isinstance(axis, Axis)}
+        if len(fixed) < len(mapped):
+            node.decline("regions of axes are divided when their extents are known")
+        return lower_resample_all(X, _with_regions(fixed, node.constant(1)), sampling, node)
     return lower_resample_all(X, mapped, sampling, node)
 
 
-def _lower_scaled(
-    X: Tensor, numbers: Sequence[int], scales: Array, sampling: Sampling, node: LowerNode
-) -> Tensor:
-    """``X`` with the axes ``numbers`` resized by ``scales``; of symbolic ones only some kinds."""
+def _scaled_by_number(
+    X: Tensor, numbers: Sequence[int], scales: Array, node: LowerNode
+) -> dict[int, Axis | OpenAxis]:
+    """How the axes ``numbers`` are resized by ``scales``; extents may be symbolic."""
+    _check_scales(numbers, scales)
     extents = node.shape()
-    fixed = [number for number in numbers if known(X.shape[number]) is not None]
-    by_number = dict(zip(numbers, scales.reshape(-1).tolist(), strict=True))
-    factors = np.array([by_number[number] for number in fixed], np.float32)
-    shape = [known(extent) or 0 for extent in X.shape]
-    result = lower_resample_all(X, _scaled_axes(shape, fixed, factors), sampling, node)
-    for number in numbers:
-        if number not in fixed and by_number[number] != 1:
-            source = reader_of_any_length(X.shape[number], by_number[number], sampling)
-            if source is None:
-                node.decline(f"weights along axis {number} depend on its extent, {X.shape[number]}")
-            result = taken(result, number, extents[number], source)
-    return result
+    return {
+        number: _axis(X.shape[number], extents[number], scale)
+        for number, scale in zip(numbers, scales.reshape(-1).tolist(), strict=True)
+    }
+
+
+def _sized_by_number(
+    X: Tensor, numbers: Sequence[int], sizes: list[DimLike], policy: str, node: LowerNode
+) -> dict[int, Axis | OpenAxis]:
+    """How the axes ``numbers`` are resized to ``sizes``; extents may be symbolic."""
+    if policy != "stretch":
+        lengths = static(X.shape)
+        if lengths is None:
+            node.decline("one scale for all axes depends on extents that are known at run time")
+        return dict(_sized_axes(lengths, numbers, node.numbers(3), policy))
+    _check_count("sizes", len(sizes), numbers)
+    return {
+        number: _axis(X.shape[number], size, None)
+        for number, size in zip(numbers, sizes, strict=True)
+    }
+
+
+def _axis(length: DimLike, resized: DimLike, scale: float | None) -> Axis | OpenAxis:
+    """How an axis is resized; ``scale`` is None where it is what the extents say."""
+    if isinstance(length, int) and isinstance(resized, int):
+        return Axis(length, resized, resized / length if scale is None else scale)
+    factor = exact_quotient(resized, length) if scale is None else None
+    return OpenAxis(length, resized, float(factor) if isinstance(factor, int) else scale)
 
 
 def _integers(sizes: Array | None) -> list[int]:
@@ -452,7 +477,8 @@ def lower_upsample_7(
     X: Tensor, *, scales: list[float], mode: str = "nearest", node: LowerNode
 ) -> Tensor:
     reading = Sampling(UPSAMPLE_MODES[mode], "asymmetric", "floor")
-    return _lower_scaled(X, range(X.rank), np.array(scales, np.float32), reading, node)
+    mapped = _scaled_by_number(X, range(X.rank), np.array(scales, np.float32), node)
+    return lower_resample_all(X, mapped, reading, node)
 
 
 @Upsample.lower(since=9)
