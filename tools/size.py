@@ -25,7 +25,7 @@ MAX_NESTING = 3
 
 # Statements per room; modules beside the rooms count as "(top)".
 BUDGET = {
-    "(top)": 450,
+    "(top)": 480,
     "format": 3200,
     "ir": 4200,
     "ops": 12_500,
@@ -42,7 +42,7 @@ BUDGET = {
     "serve": 750,
     "view": 1000,
     "cli": 2400,
-    "onnx": 1500,
+    "onnx": 2300,
     "onnxruntime": 500,
 }
 

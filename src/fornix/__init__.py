@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface
     from fornix.errors import FornixError as FornixError
     from fornix.errors import FornixWarning as FornixWarning
     from fornix.format.limits import Limits as Limits
+    from fornix.install import install_as as install_as
     from fornix.ir.files import load as load
     from fornix.ir.files import save as save
     from fornix.passes import optimize as optimize
@@ -36,6 +37,7 @@ _HOMES: dict[str, str] = {
     "SessionOptions": "fornix.runtime",
     "check": "fornix.check",
     "convert_version": "fornix.version",
+    "install_as": "fornix.install",
     "load": "fornix.ir.files",
     "optimize": "fornix.passes",
     "save": "fornix.ir.files",

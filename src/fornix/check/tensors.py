@@ -9,12 +9,15 @@ from fornix.errors import FornixError
 from fornix.format.limits import Limits
 from fornix.ir import walk
 from fornix.ir.graph import Model
+from fornix.ir.message_tensor import MessageTensor
 from fornix.ir.tensor import SparseTensor, Tensor
 
 
 def check_tensors(model: Model, findings: Findings, limits: Limits) -> None:
     """Note initializers and attributes whose payload is missing, short, long or unsafe."""
     for subject, tensor in stored(model):
+        if isinstance(tensor, MessageTensor) and tensor.is_kept_elsewhere:
+            continue
         try:
             if isinstance(tensor, SparseTensor):
                 tensor.check()

@@ -71,6 +71,14 @@ class MessageTensor(Stored):
             return self.folder.payload(self.message)
         return None if self.skeleton is None else self.skeleton.marked(self.message.raw_data)
 
+    @property
+    def is_kept_elsewhere(self) -> bool:
+        """Whether whoever made the message keeps the elements: its location begins with "#"."""
+        if self.folder is not None or not is_external(self.message):
+            return False
+        said = {entry.key: entry.value for entry in self.message.external_data}
+        return said.get("location", "").startswith("#")
+
     def numpy(self) -> Array:
         array = self._array if self._shared is None else self._shared()
         if array is None:

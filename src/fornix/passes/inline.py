@@ -10,7 +10,7 @@ Names stay unique: what comes in is renamed where a name is taken.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -147,26 +147,49 @@ def _moved(inner: Graph, node: Node, arguments: Sequence[Value | None]) -> list[
     return [standing.get(value, value) for value in results]
 
 
-def inline_functions(model: Model, *, limits: Limits = DEFAULT) -> Changes:
+def inline_functions(
+    model: Model,
+    *,
+    body_of: Callable[[Node], Function | None] | None = None,
+    limits: Limits = DEFAULT,
+) -> Changes:
     """Replace calls of model functions by their bodies, as far as their opsets agree.
 
-    Functions that nobody calls any more go. Raises LimitError if the nodes become too many.
+    ``body_of`` says otherwise which function stands for a node, if any. Calls inside functions that
+    stay are replaced as well; functions that nobody calls any more go. Raises LimitError if the
+    nodes become too many.
     """
-    changes: Changes = Counter()
     table = model.function_table
-    waiting = [node for node in nodes(model.graph) if _key(node) in table]
+    find = body_of or (lambda node: table.get(_key(node)))
+    changes = _inline_calls(model, find, limits)
+    _keep_called(model)
+    for function in model.functions:
+        changes += _inline_calls(function, find, limits)
+    _keep_called(model)
+    return changes
+
+
+def _inline_calls(
+    owner: Model | Function, find: Callable[[Node], Function | None], limits: Limits
+) -> Changes:
+    """Replace the calls in the graph of ``owner`` by the functions that ``find`` gives."""
+    changes: Changes = Counter()
+    waiting = list(nodes(owner.graph))
     while waiting:
         node = waiting.pop()
-        function = table[_key(node)]
-        if not _agrees(function, model):
+        function = find(node)
+        if function is None or function is owner or not _agrees(function, owner):
             continue
-        inside = _inline_call(node, function)
+        waiting += _inline_call(node, function)
         changes[f"call of {function.label}"] += 1
-        limits.check("function_nodes", len(model.graph.nodes), "inlined functions")
-        waiting += [inner for inner in inside if _key(inner) in table]
-    called = _called(model.graph, table)
-    model.functions = [function for function in model.functions if function.key in called]
+        limits.check("function_nodes", len(owner.graph.nodes), "inlined functions")
     return changes
+
+
+def _keep_called(model: Model) -> None:
+    """Remove functions that nothing calls."""
+    called = _called(model.graph, model.function_table)
+    model.functions = [function for function in model.functions if function.key in called]
 
 
 def _called(graph: Graph, table: Mapping[tuple[str, str, str], Function]) -> set[object]:
@@ -184,9 +207,9 @@ def _key(node: Node) -> tuple[str, str, str]:
     return node.domain, node.op_type, node.overload
 
 
-def _agrees(function: Function, model: Model) -> bool:
-    """Whether the model imports what the function does; domains that it lacks are added."""
-    imports = model.opset_imports
+def _agrees(function: Function, owner: Model | Function) -> bool:
+    """Whether ``owner`` imports what the function does; domains that it lacks are added."""
+    imports = owner.opset_imports
     if any(imports.get(d, version) != version for d, version in function.opset_imports.items()):
         return False
     imports.update(function.opset_imports)

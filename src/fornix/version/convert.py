@@ -40,6 +40,19 @@ def convert_version(model: Model, target: int) -> Model:
     return converted
 
 
+def convert_function(function: Function, target: int) -> Function:
+    """A copy of ``function`` whose body is in opset ``target`` of ai.onnx.
+
+    Nothing is known of the types inside. Raises ConvertError if ``target`` cannot say what it does.
+    """
+    converted = function.clone()
+    problems = list(_convert(converted, target))
+    if problems:
+        told = f"opset {target} cannot say what {function.label} does"
+        raise ConvertError("\n  ".join([told, *problems]))
+    return converted
+
+
 def _convert(owner: Model | Function, target: int) -> Iterator[str]:
     """Convert the nodes of ``owner``; yields what is in the way."""
     key = "ai.onnx" if "ai.onnx" in owner.opset_imports else ""

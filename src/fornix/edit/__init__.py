@@ -1,0 +1,30 @@
+"""Edits that people ask for: extract, merge, rename, change shapes, replace stored data.
+
+Each leaves what it is given as it is and returns a changed copy; weights are shared, not copied.
+"""
+
+from __future__ import annotations
+
+from fornix.edit.constants import replace_constants
+from fornix.edit.extract import extract, extract_graph
+from fornix.edit.merge import Links, merge, merge_graphs, overlaps
+from fornix.edit.rename import Parts, prefix, prefix_graph, rename, value_names
+from fornix.edit.shapes import expand_outputs, set_dims, set_shapes
+
+__all__ = [
+    "Links",
+    "Parts",
+    "expand_outputs",
+    "extract",
+    "extract_graph",
+    "merge",
+    "merge_graphs",
+    "overlaps",
+    "prefix",
+    "prefix_graph",
+    "rename",
+    "replace_constants",
+    "set_dims",
+    "set_shapes",
+    "value_names",
+]

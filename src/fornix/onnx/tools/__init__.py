@@ -1,0 +1,1 @@
+"""What `onnx.tools` offers: changes of whole models; see the modules."""
