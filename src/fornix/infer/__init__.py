@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from fornix.infer.annotate import annotate
 from fornix.infer.model import Inference, infer_model
+from fornix.infer.origin import Origin, origin, origins
 
-__all__ = ["Inference", "annotate", "infer_model"]
+__all__ = ["Inference", "Origin", "annotate", "infer_model", "origin", "origins"]

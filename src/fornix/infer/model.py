@@ -77,6 +77,15 @@ def infer_model(model: Model, *, strict: bool = False, limits: Limits = DEFAULT)
     return found
 
 
+def infer_alone(node: Node, known: Inference) -> Sequence[Fact]:
+    """Facts of the outputs of ``node``, whatever the model declares of them.
+
+    ``known`` has the facts of what it reads. Raises what is wrong with the node.
+    """
+    walk = _Walk(known, known.imports, known.functions, strict=True, limits=DEFAULT)
+    return walk.alone(node)
+
+
 def infer_by_schema(
     node: Node, operator: Operator, schema: Schema, known: Inference
 ) -> Sequence[Fact]:
@@ -116,13 +125,9 @@ class _Walk:
 
     def node(self, node: Node) -> Sequence[Fact]:
         """Facts of the outputs of ``node``, merged with the types that the model declares."""
-        opset = self.imports.get(node.domain, self.imports.get("ai.onnx") if not node.domain else 0)
+        opset = self._opset(node)
         try:
-            function = self.functions.get((node.domain, node.op_type, node.overload))
-            if function is not None:
-                facts = self._call(node, function)
-            else:
-                facts = self._operator(node, opset)
+            facts = self.alone(node)
         except FornixError as error:
             return self._refused(node, opset, error)
         except REFUSALS as error:
@@ -133,6 +138,17 @@ class _Walk:
             self._merged(value, fact, node, opset)
             for value, fact in zip(node.outputs, facts, strict=False)
         ]
+
+    def alone(self, node: Node) -> Sequence[Fact]:
+        """Facts of the outputs of ``node``, whatever the model declares; raises what is wrong."""
+        function = self.functions.get((node.domain, node.op_type, node.overload))
+        if function is not None:
+            return self._call(node, function)
+        return self._operator(node, self._opset(node))
+
+    def _opset(self, node: Node) -> int | None:
+        default = None if node.domain else self.imports.get("ai.onnx")
+        return self.imports.get(node.domain, default)
 
     def _refused(self, node: Node, opset: int | None, error: FornixError) -> list[Fact]:
         """What is known of the results of a node that cannot run: what the model declares."""
