@@ -42,7 +42,7 @@ BUDGET = {
     "serve": 750,
     "view": 1000,
     "cli": 2400,
-    "onnx": 2300,
+    "onnx": 2600,
     "onnxruntime": 500,
 }
 

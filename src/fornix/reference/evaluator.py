@@ -7,7 +7,7 @@ and which results come back. The evaluation itself is `plan`'s.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from fornix.errors import InvalidArgument
 from fornix.format.limits import DEFAULT, Limits
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Node, Value
-from fornix.reference.plan import Plan, Scope
+from fornix.reference.plan import Custom, Observer, OperatorKey, Plan, Scope
 from fornix.reference.source import ModelSource, as_function, as_model
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,9 @@ class ReferenceEvaluator:
     ``proto`` is a path, the bytes of a model, a message (fornix's or the `onnx` package's) or an IR
     model. ``opsets`` pins versions where the source has none (graphs and nodes); ``functions`` adds
     model functions, each a message, an IR function or an evaluator of one. ``verbose`` ≥ 1 logs
-    every node. Raises LimitError for a model that asks for more than ``limits`` allow.
+    every node. ``custom`` has code for operators, by domain and name, that goes before kernels and
+    functions; those in ``expanded`` are evaluated by their bodies. Raises LimitError for a model
+    that asks for more than ``limits`` allow.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class ReferenceEvaluator:
         functions: Sequence[Any] | None = None,
         verbose: int = 0,
         *,
+        custom: Mapping[OperatorKey, Custom] | None = None,
+        expanded: Iterable[OperatorKey] = (),
         limits: Limits = DEFAULT,
     ) -> None:
         self.model = as_model(proto, opsets, limits)
@@ -47,6 +51,8 @@ class ReferenceEvaluator:
             self.model.opset_imports,
             {(f.domain, f.name, f.overload): f for f in (*self.model.functions, *added)},
             limits,
+            custom=custom or {},
+            expanded=frozenset(expanded),
         )
         self._plan: Plan | None = None
 
@@ -97,11 +103,15 @@ class ReferenceEvaluator:
             inputs,
             environment,
             keep=frozenset((*wanted, *everything)),
-            observe=_log_node if self.verbose else None,
+            observe=self.observer(),
         )
         if intermediate:
             return {value.name: result for value, result in environment.items()}
         return [environment[value] for value in wanted]
+
+    def observer(self) -> Observer | None:
+        """What is told of every node and its results as a run goes on."""
+        return _log_node if self.verbose else None
 
     def _inputs(self, feeds: Mapping[str, Any]) -> dict[Value, Any]:
         graph = self.model.graph

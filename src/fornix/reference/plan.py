@@ -43,6 +43,9 @@ Environment = dict[Value, Any]
 Call = Callable[[list[Any], Environment], Sequence[Any]]
 Observer = Callable[[Node, Sequence[Any]], None]
 FunctionKey = tuple[str, str, str]
+OperatorKey = tuple[str, str]
+Custom = Callable[[Node, Mapping[str, Attribute]], Call]
+"""Gives what evaluates a node with these attributes, instead of a kernel."""
 
 
 @dataclass
@@ -54,6 +57,10 @@ class Scope:
     limits: Limits = DEFAULT
     random: np.random.Generator = field(default_factory=np.random.default_rng)
     callers: tuple[FunctionKey, ...] = ()
+    custom: Mapping[OperatorKey, Custom] = field(default_factory=dict)
+    """Operators that are evaluated by somebody else's code."""
+    expanded: frozenset[OperatorKey] = frozenset()
+    """Operators that are evaluated by their bodies, although they have kernels."""
     plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
     """Plans of functions, by function and the attributes of the call."""
 
@@ -90,6 +97,8 @@ class Step:
     call: Call
     release: tuple[Value, ...]
     """Values that nothing reads after this step."""
+    is_custom: bool = False
+    """Whether it is somebody else's code, whose errors are theirs."""
     size: int = 1
     """Nodes that it stands for, in functions and subgraphs as well."""
 
@@ -178,13 +187,17 @@ class Plan:
         except FornixError as error:
             raise error.at(step.subject) if not self._is_placed(error) else error from None
         except KeyError as error:
-            if not isinstance(error.args[0], Value):
+            if not isinstance(next(iter(error.args), None), Value):
+                if step.is_custom:
+                    raise
                 raise Fail(f"{step.subject}: {type(error).__name__}: {error}") from error
             raise ValidationError(
                 f"{step.subject}: input '{error.args[0].name}' must be computed before, "
                 "found no value"
             ) from None
         except REFUSALS as error:
+            if step.is_custom:
+                raise
             raise Fail(f"{step.subject}: {type(error).__name__}: {error}") from error
         for value, result in zip(node.outputs, results, strict=False):
             values[value] = result
@@ -204,16 +217,20 @@ class Plan:
 
     def _step(self, node: Node, release: tuple[Value, ...]) -> Step:
         function = self.scope.functions.get((node.domain, node.op_type, node.overload))
+        custom = self.scope.custom.get((node.domain, node.op_type))
         opset = None
+        inside = 0
         try:
-            if function is not None:
+            if custom is not None:
+                call = custom(node, resolved(node.attributes, self.given))
+            elif function is not None:
                 call, inside = self._function_call(node, function)
             else:
                 opset = self.scope.opset(node.domain)
                 call, inside = self._operator_call(node, opset)
         except FornixError as error:
             raise error.at(subject(node, opset)) if not self._is_placed(error) else error from None
-        return Step(node, subject(node, opset), call, release, 1 + inside)
+        return Step(node, subject(node, opset), call, release, custom is not None, 1 + inside)
 
     def _operator_call(self, node: Node, opset: int) -> tuple[Call, int]:
         """What evaluates ``node``, and how many nodes there are inside it."""
@@ -229,7 +246,8 @@ class Plan:
             "opset": opset,
             "wanted": tuple(node.wants(index) for index in range(len(node.outputs))),
         }
-        if operator.rule("kernel", schema.since_version) is None:
+        key = schema.domain, schema.name
+        if key in self.scope.expanded or operator.rule("kernel", schema.since_version) is None:
             present = tuple(value is not None for value in node.inputs)
             types = tuple(None if value is None else value.type for value in node.inputs)
             body = function_of(BodyNode(**parts, attributes=attributes, given=present, types=types))
