@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fornix.compile.blocked import blocked_buffer
+from fornix.compile.convolution import convolution
 from fornix.compile.cost import outer_reductions
 from fornix.compile.phases import phases
 from fornix.dtype import FLOAT32
@@ -72,11 +73,33 @@ def test_what_has_one_phase_stays_whole() -> None:
         assert phases(store) == [store]
 
 
-def test_an_extent_that_the_stride_does_not_divide_keeps_its_phases_together() -> None:
+def test_phases_of_an_extent_that_the_stride_does_not_divide_are_not_of_one_length() -> None:
     x, w = tensor("x", (1, 8, 4, 4), FLOAT32), constant(integers(8, 32, 3, 3))
     y = stored(lower_conv_transpose(x, w, None, strides=[2, 2]))
-    assert phases(source(y)) == [source(y)]
+    parts = phases(source(y))
+    assert [[a.extent for a in part.axes[2:]] for part in parts] == [[5, 5], [5, 4], [4, 5], [4, 4]]
     check(y, {"x": integers(1, 8, 4, 4)})
+
+
+def test_an_open_extent_that_the_stride_does_not_divide_keeps_its_phases_together() -> None:
+    x, w = tensor("x", (1, 8, H, W), FLOAT32), constant(integers(8, 32, 3, 3))
+    y = stored(lower_conv_transpose(x, w, None, strides=[2, 2]))
+    assert phases(source(y)) == [source(y)]
+    check(y, {"x": integers(1, 8, 4, 4)}, {"H": 4, "W": 4})
+
+
+@pytest.mark.parametrize("filters", [2, 3, 20])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_windows_of_transposed_convolutions_are_those_of_others(filters: int, stride: int) -> None:
+    x, w = tensor("x", (1, 8, 5, 7), FLOAT32), constant(integers(8, filters, 4, 4))
+    y = stored(lower_conv_transpose(x, w, None, strides=[stride] * 2, pads=[1] * 4))
+    for part in phases(source(y)):
+        conv = convolution(part)
+        assert conv is not None
+        assert [s.taps for s in conv.spatial] == [4 // stride] * 2
+    check(y, {"x": integers(1, 8, 5, 7)})
+    if stride > 1:
+        assert [k.schedule for k in Runner([y]).kernels].count("convolution") == 4
 
 
 def test_transposed_convolutions_run_as_convolutions() -> None:

@@ -28,6 +28,7 @@ from fornix.passes import (
     fuse_gelu,
     fuse_gemm,
     fuse_layernorm,
+    trim_windows,
 )
 from fornix.passes.apply import Changes
 from fornix.passes.inline import inline_functions
@@ -48,6 +49,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "fuse_gelu": fuse_gelu.RULES,
     "fuse_gemm": fuse_gemm.RULES,
     "fuse_layernorm": fuse_layernorm.RULES,
+    "trim_windows": trim_windows.RULES,
 }
 
 OF_MODELS: dict[str, Callable[[Model], Changes]] = {

@@ -28,21 +28,21 @@ def phases(store: Store) -> list[Store]:
     if len(folds) != 1 or folds[0].op != "sum":
         return [store]
     strides = dict(_strides(store, folds[0]))
-    fresh: dict[Variable, Variable] = {}
-    for axis, stride in strides.items():
-        extent = exact_quotient(axis.extent, stride)
-        if extent is not None:
-            fresh[axis] = Variable(axis.name, extent)
-    if len(fresh) < len(strides) or not 1 < math.prod(strides.values()) <= MAX_PHASES:
+    if not 1 < math.prod(strides.values()) <= MAX_PHASES:
+        return [store]
+    open_ = [a for a in strides if not isinstance(a.extent, int)]
+    if any(exact_quotient(a.extent, strides[a]) is None for a in open_):
         return [store]
     found: list[Store] = []
     for chosen in itertools.product(*(range(stride) for stride in strides.values())):
-        values: dict[Atom, DimLike] = {
-            axis: fresh[axis].dim * stride + phase
-            for (axis, stride), phase in zip(strides.items(), chosen, strict=True)
-        }
+        fresh: dict[Variable, Variable] = {}
+        values: dict[Atom, DimLike] = {}
+        for (axis, stride), phase in zip(strides.items(), chosen, strict=True):
+            fresh[axis] = Variable(axis.name, (axis.extent + (stride - 1 - phase)) // stride)
+            values[axis] = fresh[axis].dim * stride + phase
         part = rewritten(store, [fresh.get(a, a) for a in store.axes], values)
-        found.append(_thinned(part, set(strides.values())))
+        if 0 not in [a.extent for a in part.axes]:
+            found.append(_thinned(part, set(strides.values())))
     return found
 
 

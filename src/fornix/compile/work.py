@@ -59,7 +59,8 @@ def works(
     counts = [operations(stores) for stores in parts]
     if is_same:
         rest = operations(whole)
-        for count in counts[:-1]:
+        for k, count in enumerate(counts[:-1]):
+            counts[k] = minimum(count, rest)  # products with zeros, of groups done as one, are none
             rest = maximum(rest - count, 0)
         counts[-1] = rest
     found = []

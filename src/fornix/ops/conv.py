@@ -324,8 +324,10 @@ def lower_conv_transpose(
     def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
         first = m // filters * channels
 
-        def product(c: DimLike, *k: DimLike) -> Scalar:
-            # Tap k of the element i of X lies on o where i · stride = o + before − k · dilation.
+        def product(c: DimLike, *back: DimLike) -> Scalar:
+            # Tap k of the element i of X lies on o where i · stride = o + before − k · dilation:
+            # from the last tap to the first, places ascend as in any convolution.
+            k = [count - 1 - j for count, j in zip(taps, back, strict=True)]
             ahead = zip(o, k, win.before, win.dilation, strict=True)
             steps = [i + before - j * dilation for i, j, before, dilation in ahead]
             place = [step // stride for step, stride in zip(steps, win.stride, strict=True)]

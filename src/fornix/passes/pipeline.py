@@ -31,6 +31,7 @@ from fornix.passes import (
     fuse_gelu,
     fuse_gemm,
     fuse_layernorm,
+    trim_windows,
 )
 from fornix.passes.apply import Changes, apply_rules
 from fornix.passes.cancel_splits import cancel_splits
@@ -92,6 +93,7 @@ PIPELINE = (
     Pass("eliminate_common", Level.BASIC, eliminate_common),
     Pass("fold_batchnorm", Level.BASIC, _rules(fold_batchnorm.RULES)),
     Pass("fold_pad", Level.BASIC, _rules(fold_pad.RULES)),
+    Pass("trim_windows", Level.BASIC, _rules(trim_windows.RULES)),
     Pass("fuse_gemm", Level.BASIC, _rules(fuse_gemm.RULES)),
     Pass("fuse_gelu", Level.EXTENDED, _rules(fuse_gelu.RULES)),
     Pass("fuse_activations", Level.EXTENDED, _rules(fuse_activations.RULES)),

@@ -168,7 +168,11 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, Store] | None:
     filters = c.filter.extent
     if not isinstance(filters, int) or (c.is_product and not _is_worth_blocks(c, lanes)):
         return None
-    if isinstance(c.store.buffer.address, Blocked) or filters < LEAST_USE * _whole(filters, lanes):
+    if filters <= lanes // 2:
+        lanes //= 2
+    is_apart = len(phases(c.store)) > 1  # so that no schedule finds neighbours in the result
+    is_little = filters < LEAST_USE * _whole(filters, lanes)
+    if isinstance(c.store.buffer.address, Blocked) or (is_little and not is_apart):
         return None
     images: DimLike = 1
     image: DimLike = 0
