@@ -19,6 +19,7 @@ from fornix.ir.graph import Model
 from fornix.ir.load import from_message, to_message
 from fornix.ir.verify import verify
 from fornix.passes import (
+    advance_pointwise,
     canonicalize,
     fold_affine,
     fold_batchnorm,
@@ -40,6 +41,7 @@ ROOT = Path(__file__).parent.parent / "golden" / "passes"
 CASES = sorted(path.relative_to(ROOT) for path in ROOT.glob("*/*.before.onnxtxt"))
 
 RULES: dict[str, tuple[Rule, ...]] = {
+    "advance_pointwise": advance_pointwise.RULES,
     "canonicalize": canonicalize.RULES,
     "fold_affine": fold_affine.RULES,
     "fold_batchnorm": fold_batchnorm.RULES,

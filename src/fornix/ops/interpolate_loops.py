@@ -96,6 +96,8 @@ def lower_resample_all(
     if not is_nearest:
         result = cast_tensor(x, wide_dtype(x.dtype) if x.dtype.is_float else FLOAT64)
     order = [number for number in in_order(axes) if not _stays(axes[number], sampling)]
+    if order and not is_nearest:
+        result = stored(result, "source")  # whose elements are read several times, and not in order
     for number in order:
         axis = axes[number]
         if is_nearest:

@@ -22,6 +22,7 @@ from fornix.ir.load import collector_paused
 from fornix.ir.verify import verify
 from fornix.ir.walk import nodes
 from fornix.passes import (
+    advance_pointwise,
     canonicalize,
     fold_affine,
     fold_batchnorm,
@@ -99,6 +100,7 @@ PIPELINE = (
     Pass("fuse_activations", Level.EXTENDED, _rules(fuse_activations.RULES)),
     Pass("fuse_layernorm", Level.EXTENDED, _rules(fuse_layernorm.RULES)),
     Pass("fuse_attention", Level.EXTENDED, _rules(fuse_attention.RULES)),
+    Pass("advance_pointwise", Level.EXTENDED, _rules(advance_pointwise.RULES)),
     Pass("push_transposes", Level.BASIC, push_transposes),
     Pass("canonicalize", Level.BASIC, _rules(canonicalize.RULES)),
     Pass("fold_affine", Level.EXTENDED, _rules(fold_affine.RULES)),

@@ -114,6 +114,25 @@ def drop_multiplication(x: Value, one: Array, node: Node, make: Maker) -> Value 
     return x if bool(np.all(one == 1)) and keeps_shape(x, node, make) else None
 
 
+@rewrite(P.Resize(any_("x"), any_("roi?"), const("scales?"), any_("sizes?"), bind="node"))
+def drop_resize(
+    x: Value,
+    node: Node,
+    make: Maker,
+    scales: Array | None = None,
+    sizes: Value | None = None,
+) -> Value | None:
+    """Resize by 1, or to the extents that there are, reads elements where they lie."""
+    if sizes is not None:
+        is_same = node.attr("keep_aspect_ratio_policy", "stretch") == "stretch"
+    else:
+        is_same = scales is not None and scales.size > 0 and bool(np.all(scales == 1))
+    # Some positions of these are computed to lie beside the elements.
+    transformation = node.attr("coordinate_transformation_mode", "half_pixel")
+    is_off = transformation in {"tf_crop_and_resize", "align_corners"}
+    return x if is_same and not is_off and keeps_shape(x, node, make) else None
+
+
 def keeps_shape(x: Value, node: Node, make: Maker) -> bool:
     """Whether the result of ``node`` is known to have the shape of ``x``."""
     before, after = make.fact(x), make.fact(node.output)
@@ -131,4 +150,5 @@ RULES: tuple[Rule, ...] = (
     *drop_split,
     *drop_addition,
     *drop_multiplication,
+    *drop_resize,
 )
