@@ -68,6 +68,7 @@ def shown(parameter: Any) -> tuple[object, ...]:
         parameter.option.name,
         parameter.is_homogeneous,
         parameter.min_arity,
+        parameter.differentiation_category.name,
     )
 
 

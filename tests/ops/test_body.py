@@ -226,6 +226,22 @@ def test_a_body_computes_what_the_kernel_computes(
     assert_close(ReferenceEvaluator(model).run(None, feeds_of(inputs)), expected)
 
 
+def test_the_body_of_an_old_group_normalization_scales_each_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, scale, bias = normal(2, 6, 3), normal(2), normal(2)
+    grouped = x.reshape(2, 2, 9)
+    spread = np.sqrt(grouped.var(2, keepdims=True) + 1e-5)
+    wanted = (grouped - grouped.mean(2, keepdims=True)) / spread * scale[:, None] + bias[:, None]
+    operator = ops.find("", "GroupNormalization")
+    assert operator is not None
+    monkeypatch.setitem(operator.rules, "kernel", {})
+    model = model_of("GroupNormalization", [x, scale, bias], {"num_groups": 2}, 1)
+    model.opset_import[0].version = 18
+    found = ReferenceEvaluator(model).run(None, feeds_of([x, scale, bias]))
+    assert_close(found, [wanted.reshape(x.shape)])
+
+
 # onnxruntime keeps float32 between nodes in float16, and has one opset for model and functions.
 RUNNABLE = [case for case in CASES if case[0] != "CastLike" and case[2].get("stash_type") != 10]
 

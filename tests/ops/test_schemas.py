@@ -11,6 +11,7 @@ from onnx import defs
 from fornix import ops
 from fornix.errors import ParseError, SchemaError
 from fornix.ops.call import IGNORED_ATTRIBUTES
+from fornix.ops.differentiable import differentiable
 from fornix.ops.op import RULES, op
 from fornix.ops.schema import Schema
 from fornix.ops.signature import parse_signature
@@ -46,6 +47,10 @@ def default_of(attribute: Any) -> Any:
     return [v.decode() if isinstance(v, bytes) else v for v in value]
 
 
+def test_the_whole_standard_is_declared() -> None:
+    assert {(s.domain, s.name, s.since_version) for s in DECLARED} == STANDARD.keys()
+
+
 @pytest.mark.parametrize("schema", DECLARED, ids=name_of)
 def test_a_declared_schema_equals_the_standard(schema: Schema) -> None:
     wanted = standard(schema)
@@ -75,6 +80,25 @@ def test_declared_attributes_equal_the_standard(schema: Schema) -> None:
             assert np.float32(attribute.default) == np.float32(default)
         else:
             assert attribute.default == default
+
+
+@pytest.mark.parametrize("schema", DECLARED, ids=name_of)
+def test_what_is_differentiable_deterministic_or_a_function_equals_the_standard(
+    schema: Schema,
+) -> None:
+    wanted = standard(schema)
+    named = {None: "Unknown", True: "Differentiable", False: "NonDifferentiable"}
+    for found, parameters in zip(
+        differentiable(schema), (wanted.inputs, wanted.outputs), strict=True
+    ):
+        categories = [parameter.differentiation_category.name for parameter in parameters]
+        assert [named[one] for one in found] == categories
+    operator = ops.operators()[schema.domain, schema.name]
+    holds_graphs = any(formal.kind == "graph" for formal in schema.attributes.values())
+    if wanted.node_determinism.name != "Unknown" and not holds_graphs:  # there the bodies decide
+        assert operator.is_deterministic is not wanted.non_deterministic
+    has_body = operator.rule("body", schema.since_version) is not None
+    assert has_body is (wanted.has_function or wanted.has_context_dependent_function)
 
 
 @pytest.mark.parametrize("operator", ops.operators().values(), ids=repr)

@@ -230,6 +230,33 @@ def lower_group_normalization(
     return _lower_grouped(wide, scale, bias, num_groups, epsilon, x.dtype)
 
 
+GroupNormalization.body("""
+    Shape = Shape (X)
+    Batch = Constant <value_ints = [0]> ()
+    Groups = Constant <value_int: int = @num_groups> ()
+    First = Constant <value_ints = [0]> ()
+    Count = Unsqueeze (Groups, First)
+    Rest = Constant <value_ints = [-1]> ()
+    Grouping = Concat <axis = 0> (Batch, Count, Rest)
+    Members = Reshape (X, Grouping)
+    Along = Constant <value_ints = [2]> ()
+    Mean = ReduceMean (Members, Along)
+    Deviation = Sub (Members, Mean)
+    Squares = Mul (Deviation, Deviation)
+    Variance = ReduceMean (Squares, Along)
+    Given = Constant <value_float: float = @epsilon> ()
+    Epsilon = CastLike (Given, Variance)
+    Raised = Add (Variance, Epsilon)
+    Root = Sqrt (Raised)
+    Standard = Div (Deviation, Root)
+    ByGroup = Constant <value_ints = [1, -1, 1]> ()
+    Scales = Reshape (scale, ByGroup)
+    Biases = Reshape (bias, ByGroup)
+    Scaled = Mul (Standard, Scales)
+    Shifted = Add (Scaled, Biases)
+    Y = Reshape (Shifted, Shape)
+""")
+
 GroupNormalization.body(
     """
     <domain: "", opset_import: ["": 18]>

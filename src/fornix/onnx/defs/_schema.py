@@ -13,6 +13,7 @@ from fornix.errors import DTypeError, InvalidArgument
 from fornix.onnx._attributes import get_attribute_value, make_attribute
 from fornix.onnx.defs import _parts as parts
 from fornix.onnx.defs._rules import Rules
+from fornix.ops.differentiable import differentiable
 from fornix.ops.op import Operator
 from fornix.ops.schema import UNBOUNDED, Schema
 from fornix.ops.signature import Formal, FormalAttribute, Occurrence
@@ -118,13 +119,14 @@ def schema_of(operator: Operator, schema: Schema, doc: str) -> OpSchema:
     known = parts.NodeDeterminism
     holds_graphs = any(formal.kind == "graph" for formal in schema.attributes.values())
     settled = operator.is_deterministic and not holds_graphs  # bodies decide
+    inputs, outputs = differentiable(schema)
     shown = OpSchema(
         schema.name,
         schema.domain,
         schema.since_version,
         doc,
-        inputs=[_parameter(formal) for formal in schema.inputs],
-        outputs=[_parameter(formal) for formal in schema.outputs],
+        inputs=list(map(_parameter, schema.inputs, inputs)),
+        outputs=list(map(_parameter, schema.outputs, outputs)),
         type_constraints=[
             parts.TypeConstraintParam(name, list(types))
             for name, types in schema.constraints.items()
@@ -137,13 +139,21 @@ def schema_of(operator: Operator, schema: Schema, doc: str) -> OpSchema:
     return shown
 
 
-def _parameter(formal: Formal) -> parts.FormalParameter:
+_CATEGORIES = {
+    None: parts.DifferentiationCategory.Unknown,
+    True: parts.DifferentiationCategory.Differentiable,
+    False: parts.DifferentiationCategory.NonDifferentiable,
+}
+
+
+def _parameter(formal: Formal, is_differentiable: bool | None) -> parts.FormalParameter:
     return parts.FormalParameter(
         formal.name,
         formal.type_text,
         param_option=_OCCURRENCES[formal.occurrence],
         is_homogeneous=formal.is_homogeneous,
         min_arity=formal.min_arity,
+        differentiation_category=_CATEGORIES[is_differentiable],
     )
 
 
