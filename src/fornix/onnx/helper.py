@@ -32,7 +32,9 @@ from fornix.format.messages import (
     SequenceProto,
     SparseTensorProto,
     TensorProto,
+    TensorShapeProto,
     TrainingInfoProto,
+    TypeProto,
     ValueInfoProto,
     own,
 )
@@ -78,6 +80,8 @@ __all__ = [
     "OP_SET_ID_VERSION_MAP",
     "VERSION_TABLE",
     "AssignmentBindingType",
+    "TensorShapeProto",
+    "TypeProto",
     "VersionMapType",
     "VersionRowType",
     "VersionTableType",

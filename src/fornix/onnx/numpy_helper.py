@@ -14,16 +14,9 @@ from numpy.typing import NDArray
 
 from fornix import dtype as types
 from fornix.errors import DTypeError, InvalidArgument
-from fornix.format import tensors
-from fornix.format.containers import (
-    from_dict,
-    from_list,
-    from_optional,
-    to_dict,
-    to_list,
-    to_optional,
-)
-from fornix.format.messages import TensorProto
+from fornix.format import containers, tensors
+from fornix.format.containers import to_list, to_optional
+from fornix.format.messages import MapProto, OptionalProto, SequenceProto, TensorProto
 
 __all__ = [
     "create_random_int",
@@ -55,6 +48,31 @@ def to_array(tensor: TensorProto, base_dir: str = "") -> NDArray[Any]:
 def from_array(array: NDArray[Any], /, name: str | None = None) -> TensorProto:
     """``array`` as a message; raises DTypeError for a NumPy dtype that ONNX lacks."""
     return tensors.from_array(array, name)
+
+
+def from_list(lst: list[Any], name: str | None = None, dtype: int | None = None) -> SequenceProto:
+    """A list of arrays, lists or dictionaries as a message; ``dtype`` says which, if it is empty.
+
+    Raises DTypeError for elements that differ in kind.
+    """
+    return containers.from_list(lst, name, dtype)
+
+
+def to_dict(map_proto: MapProto) -> dict[Any, Any]:
+    """The dictionary that a message holds."""
+    return containers.to_dict(map_proto)
+
+
+def from_dict(dict_: dict[Any, Any], name: str | None = None) -> MapProto:
+    """A dictionary as a message; raises DTypeError for keys or values that differ in kind."""
+    return containers.from_dict(dict_, name)
+
+
+def from_optional(
+    opt: Any | None, name: str | None = None, dtype: int | None = None
+) -> OptionalProto:
+    """A value, or None, as a message; ``dtype`` says what is missing."""
+    return containers.from_optional(opt, name, dtype)
 
 
 def tobytes_little_endian(array: NDArray[Any]) -> bytes:
