@@ -110,14 +110,21 @@ def test_tiles_waste_little(rows: DimLike, columns: DimLike, wanted: tuple[int, 
     assert shape_of(found, wide, 16) == wanted
 
 
-def test_one_kernel_serves_every_number_of_rows() -> None:
-    x, w = tensor("x", (BATCH, 30), FLOAT32), constant(numbers(30, 70, seed=1), "w")
-    result = compute((BATCH, 70), lambda i, j: reduce("sum", 30, lambda k: x[i, k] * w[k, j]))
+@pytest.mark.parametrize("columns", [16, 30, 48, 64])
+def test_one_kernel_serves_every_number_of_rows(columns: int) -> None:
+    w = numbers(30, columns, seed=1)
+    x = tensor("x", (BATCH, 30), FLOAT32)
+    result = compute(
+        (BATCH, columns),
+        lambda i, j: reduce("sum", 30, lambda k: x[i, k] * constant(w, "w")[k, j]),
+    )
     runner = Runner([result])
-    for rows in (1, 5, 6, 63, 64, 65):
-        data = numbers(rows, 30)
-        (found,) = runner.run({"x": data}, {"batch": rows})
-        np.testing.assert_allclose(found, data @ numbers(30, 70, seed=1), rtol=1e-4, atol=1e-4)
+    data = numbers(131, 30)
+    (whole,) = runner.run({"x": data}, {"batch": 131})
+    np.testing.assert_allclose(whole, data @ w, rtol=1e-4, atol=1e-4)
+    for rows in (*range(1, 25), 63, 64, 65, 71, 72, 128):  # whatever tiles they are computed by
+        (found,) = runner.run({"x": data[:rows]}, {"batch": rows})
+        assert found.tobytes() == whole[:rows].tobytes(), rows
 
 
 @pytest.mark.parametrize("size", [32, 64, 65, 128])

@@ -176,6 +176,18 @@ def test_declared_extents_are_not_trusted() -> None:
         session.run(None, {"x": np.ones(5, np.float32)})
 
 
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (70, 70), (5, 1), (1, 6), (1, 1)])
+def test_extents_that_broadcasting_leaves_open_are_compiled_as_declared(n: int, m: int) -> None:
+    model = parser.parse_model(
+        HEAD + "f (float[N] x, float[M] z) => (float[N] y) { y = Add (x, z) }"
+    )
+    session = InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert all(place.kernels for place in session.placement())
+    x, z = np.arange(n, dtype=np.float32), np.arange(m, dtype=np.float32) * 10
+    for _ in range(2):
+        np.testing.assert_array_equal(session.run(None, {"x": x, "z": z})[0], x + z)
+
+
 def test_indices_out_of_range_are_the_error_of_the_kernel() -> None:
     text = """f (float[8, 4] x, int64[N] i) => (float[N, 4] y) {
         ["rows"] g = Gather (x, i)

@@ -54,6 +54,9 @@ from fornix.ops.geometry import row_major
 TYPICAL_EXTENT = 64
 """What a symbol counts as in estimates."""
 
+SAMPLES = (TYPICAL_EXTENT, 1 << 16)
+"""Extents of symbols for which declared types are tried: of tokens, and of samples of a sound."""
+
 COSTS = {
     **dict.fromkeys(("cast", "neg", "abs", "not", "and", "or", "xor", "bitcast", "after"), 0.5),
     **dict.fromkeys(("exp", "log", "erf", "sin", "cos", "tanh", "pow", "tan", "asin"), 16.0),
@@ -148,7 +151,7 @@ class Survey:
         return schema.domain, schema.name, schema.since_version, attributes, inputs, outputs
 
     def _examined(self, node: Node) -> Traits:
-        self.infer(node, {})
+        self._verify(node)
         arguments = [None if value is None else self._argument(value) for value in node.inputs]
         results = self.lowering.tensors(node, arguments)
         buffers = [None if x is None else x.buffer for x in arguments]
@@ -183,6 +186,27 @@ class Survey:
             return number(tensor.numpy().reshape(-1)[0].item(), memory)
         return memory
 
+    def _verify(self, node: Node) -> None:
+        """Raise NotLowered unless types follow from the operator, or may: each run asks again.
+
+        An extent that a rule leaves open, such as that of n beside m, may be declared to be n. That
+        is believed where it holds for some extents, and then asked for those of each run.
+        """
+        try:
+            self.infer(node, {})
+        except NotLowered:
+            facts = [self.lowering.inference.fact(v) for v in (*node.inputs, *node.outputs) if v]
+            names = {name for fact in facts for name in _symbols_of(fact)}
+            if not any(self._holds(node, dict.fromkeys(names, extent)) for extent in SAMPLES):
+                raise
+
+    def _holds(self, node: Node, extents: Mapping[str, int]) -> bool:
+        try:
+            self.infer(node, extents)
+        except NotLowered:
+            return False
+        return bool(extents)
+
     def infer(self, node: Node, extents: Mapping[str, int]) -> None:
         """Raise NotLowered unless the rule alone gives the types that inference found.
 
@@ -197,13 +221,13 @@ class Survey:
             wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
             infer_body=_no_body,
         )
-        inputs = [None if v is None else bound_fact(fact(v), extents) for v in node.inputs]
         try:
+            inputs = [None if v is None else bound_fact(fact(v), extents) for v in node.inputs]
+            wanted = [bound_fact(fact(value), extents).type for value in node.outputs]
             found = infer_node(inputs, plain_attributes(node.attributes, {}), view)
         except RULE_ERRORS as error:
             raise NotLowered(f"{type(error).__name__}: {error}") from error
-        for value, result in zip(node.outputs, found, strict=True):
-            expected = bound_fact(fact(value), extents).type
+        for value, expected, result in zip(node.outputs, wanted, found, strict=True):
             if value.is_used and result.type != expected:
                 raise NotLowered(
                     f"the extents of '{value.name}' are known at run time only: "
@@ -240,9 +264,17 @@ def _is_symbolic(d: DimLike) -> bool:
 
 
 def _is_symbolic_fact(fact: Fact) -> bool:
-    entries = () if fact.known_value is None else fact.known_value.flat
-    shape = getattr(fact.type, "shape", None) or ()
-    return any(isinstance(entry, Dim) for entry in (*shape, *entries))
+    return any(isinstance(entry, Dim) for entry in _entries(fact))
+
+
+def _symbols_of(fact: Fact) -> set[str]:
+    return {name for entry in _entries(fact) if isinstance(entry, Dim) for name in entry.symbols}
+
+
+def _entries(fact: Fact) -> tuple[DimLike | None, ...]:
+    """The extents of ``fact``, and its contents as far as they are known."""
+    contents = () if fact.known_value is None else fact.known_value.flat
+    return (*(getattr(fact.type, "shape", None) or ()), *contents)
 
 
 def _content(attribute: Attribute) -> Key:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fornix.errors import ShapeError
-from fornix.ir.dim import Dim, DimLike, known, less, unknown
+from fornix.ir.dim import Dim, DimLike, known, less, maximum, unknown
 from fornix.ops.fact import Array, Fact, UnknownRank, tensor
 
 
@@ -42,7 +42,10 @@ def broadcast_shapes(*shapes: Sequence[DimLike]) -> tuple[DimLike, ...]:
 
 
 def _broadcast_dim(dims: Sequence[DimLike], shapes: Sequence[Sequence[DimLike]]) -> DimLike:
-    distinct = list(dict.fromkeys(dim for dim in dims if dim != 1))
+    given = dict.fromkeys(dim for dim in dims if dim != 1)
+    # No extent is negative: beside n, max(n, 0) is n. Slices say that of what others count exactly.
+    floors = {maximum(dim, 0) for dim in given if maximum(dim, 0) != dim}
+    distinct = [dim for dim in given if dim not in floors]
     if len(distinct) <= 1:
         return distinct[0] if distinct else 1
     fixed = [extent for extent in map(known, distinct) if extent is not None]

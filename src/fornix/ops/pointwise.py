@@ -14,7 +14,7 @@ import numpy as np
 
 from fornix.dtype import DType
 from fornix.errors import FornixError, require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops import scalar
 from fornix.ops.call import LowerNode, RunNode, output_dtype
@@ -125,6 +125,8 @@ def _lower_rule(function: Function, common_shape: Function) -> Function:
             given = [a, _placed(b, a, _start(a.shape, b.shape, bool(broadcast), axis))]
             inputs = tuple(given)
         shape = common_shape(*(x.shape for x in given))
+        if any(isinstance(extent, Dim) and extent.unknowns for extent in shape):
+            shape = node.shape()  # as declared, which each run verifies
         narrow = output_dtype(node.schema, [None if x is None else x.dtype for x in inputs])
 
         def at(*place: DimLike) -> Scalar:

@@ -28,33 +28,58 @@ UNROLL = 4
 """Terms per turn of the inner loop, where their number is a multiple of it."""
 WRITTEN_OUT = 9
 """Taps that are written out in the inner loop, such as those of a 3×3 filter."""
+LOW_HEIGHTS = {
+    **dict.fromkeys((6, 7, 8), (4, 2, 1)), 12: (6, 2, 1), 14: (7, 2, 1), 4: (2, 1), 3: (2, 1),
+}  # fmt: skip
+"""Heights of tiles for rows that whole ones leave, by the height of whole ones; 1 ends each."""
 INLINE_NODES = 4
 """Nodes around the sum that are written out for every element of the tile."""
 
 
 def tile(em: Emitter, t: Tile) -> None:
-    """The rows of ``t``, ``height`` at a time."""
+    """The rows of ``t``, ``height`` at a time; where there may be few, by lower tiles too."""
     if t.row is None:
         _block(em, t, None, 1)
         return
     first, end, count = (em.dim(d) for d in t.rows)
     fits = is_nonnegative(t.rows[2] - t.height)
-    if fits is not False:
-        last = _limited(em, first, end, count, t.height) if fits is None else end
-        _blocks(em, t, (first, last), t.height)
-    if fits is not True:
-        is_short = em.put(count.depth, f"icmp slt i64 {count.text}, {t.height}")
-        depth = max(first.depth, end.depth, count.depth)
-        text = f"select i1 {is_short}, i64 {end.text}, i64 {first.text}"
-        _blocks(em, t, (first, Value(em.put(depth, text), False, depth)), 1)
-
-
-def _limited(em: Emitter, first: Value, end: Value, count: Value, height: int) -> Value:
-    """``end`` if there are ``height`` rows at all, else ``first``: no turn."""
+    if fits is not None:
+        _blocks(em, t, (first, end), t.height if fits else 1)
+        return
+    low, *lower = LOW_HEIGHTS.get(t.height, (1,))
     depth = max(first.depth, end.depth, count.depth)
-    fits = em.put(depth, f"icmp sge i64 {count.text}, {height}")
-    text = em.put(depth, f"select i1 {fits}, i64 {end.text}, i64 {first.text}")
-    return Value(text, False, depth)
+    here = em.put(depth, f"sub i64 {end.text}, {first.text}")
+    short = _short(em, depth, (here, count.text), (t.height, low))
+    place = Value(em.put(depth, f"sub i64 {end.text}, {short}"), False, depth)
+    _blocks(em, t, (first, place), t.height)
+    for height in (low, *lower):
+        are_few = em.put(depth, f"icmp slt i64 {count.text}, {height}")
+        text = f"select i1 {are_few}, i64 {place.text}, i64 {end.text}"
+        after = Value(em.put(depth, text), False, depth)
+        _blocks(em, t, (place, after), height)
+        place = after
+
+
+def _short(em: Emitter, depth: int, rows: tuple[str, str], heights: tuple[int, int]) -> str:
+    """How many of the last rows are left to low tiles, so that least is computed twice.
+
+    ``rows`` are those of the chunk and of the whole result. All, where the result has fewer than a
+    tall tile. Else none if a tall tile that overlaps its neighbour does less than low ones; and a
+    row or two that tall tiles leave may be best with the last of them: 7 are 4 and 4, not 6 and 4.
+    """
+    here, count = rows
+    height, low = heights
+    rest = em.put(depth, f"urem i64 {here}, {height}")
+    is_much = em.put(depth, f"icmp sgt i64 {rest}, {low}")
+    short = em.put(depth, f"select i1 {is_much}, i64 0, i64 {rest}")
+    if 2 * low > height:
+        before = em.put(depth, f"sub i64 {rest}, 1")
+        is_little = em.put(depth, f"icmp ult i64 {before}, {2 * low - height}")
+        more = em.put(depth, f"add i64 {rest}, {height}")
+        more = em.call(depth, "i64", "llvm.smin.i64", ("i64", here), ("i64", more))
+        short = em.put(depth, f"select i1 {is_little}, i64 {more}, i64 {short}")
+    are_few = em.put(depth, f"icmp slt i64 {count}, {height}")
+    return em.put(depth, f"select i1 {are_few}, i64 {here}, i64 {short}")
 
 
 def _blocks(em: Emitter, t: Tile, bounds: tuple[Value, Value], height: int) -> None:
