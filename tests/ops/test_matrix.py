@@ -48,7 +48,9 @@ def test_an_operator_without_rules_has_empty_cells(bare: Operator) -> None:
     empty = Cell("", is_full=False)
     assert row(bare) == {
         "schema": Cell("3", is_full=True),
-        **dict.fromkeys(["infer", "kernel", "lower", "grad", "adapt", "doc"], empty),
+        **dict.fromkeys(["infer", "kernel", "lower", "doc"], empty),
+        "grad": Cell("missing", is_full=False),
+        "adapt": Cell("as it is", is_full=True),
     }
     assert description(bare) == ""
 
@@ -64,7 +66,7 @@ def test_a_rule_that_begins_late_is_partial(bare: Operator) -> None:
     cells = row(bare)
     assert cells["kernel"] == Cell("2 of 3", is_full=False)
     assert cells["lower"] == Cell("lower", is_full=True)
-    assert cells["adapt"] == Cell("1 of 2", is_full=False)
+    assert cells["adapt"] == Cell("1 of 2", is_full=True)
     assert cells["doc"] == Cell("yes", is_full=True)
     assert description(bare) == "What it computes."
 
@@ -83,6 +85,11 @@ def test_rules_that_stand_for_a_lowering_are_told(bare: Operator) -> None:
     assert row(bare)["lower"] == Cell("opaque", is_full=True)
 
 
+def test_no_cell_is_empty() -> None:
+    empty = [(o.name, c) for o, cells in matrix().items() for c in COLUMNS if not cells[c].text]
+    assert empty == []
+
+
 def test_a_gap_is_found(bare: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fornix.ops.operators", lambda: {("", "Bare"): bare})
     assert [(operator.name, column) for operator, column in gaps()] == [
@@ -94,7 +101,11 @@ def test_gradients_pass_by_a_rule_or_a_body_or_not_at_all(bare: Operator) -> Non
     rows = {operator.name: cells["grad"].text for operator, cells in matrix().items()}
     assert rows["Conv"] == "grad"
     assert rows["AffineGrid"] == "body"
-    assert rows["Det"] == ""
+    assert rows["Det"] == "missing"
+    assert rows["Scaler"] == "fitted"
+    assert rows["Adam"] == "optimizer"
+    assert rows["STFT"] == "constant"
+    assert rows["Upsample"] == "deprecated"
     assert rows["Shape"] == rows["Greater"] == "no floats"
     bare.grad(lambda x, node: node.g)
     assert row(bare)["grad"] == Cell("grad", is_full=True)

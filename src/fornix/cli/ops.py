@@ -154,7 +154,7 @@ def mark(text: str) -> Any:
 
     if not text:
         return styled("none", "red")
-    return styled(text, "yellow" if " of " in text else "green")
+    return styled(text, "yellow" if text == "missing" else "green")
 
 
 def show_list(chosen: list[tuple[str, Operator]]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from fornix import ops
+from fornix.ops.differentiable import differentiable
 from fornix.ops.grads import load
 from fornix.ops.op import Operator
 from fornix.ops.pointwise import shapes_text
@@ -22,7 +23,15 @@ from fornix.ops.types import FLOAT
 
 COLUMNS = ("schema", "infer", "kernel", "lower", "grad", "adapt", "doc")
 """``lower`` is met by a lowering, by a body, or by saying that the kernel serves (opaque); ``grad``
-by a derivative, by a body, or by taking or giving no floating-point tensors."""
+by a derivative, by a body, or because there can be none; ``adapt`` by saying how many steps from
+one version to the next rewrite nodes, the others taking them over as they are."""
+
+NO_DERIVATIVE = {
+    "ai.onnx.ml": "fitted",
+    "ai.onnx.preview.training": "optimizer",
+}
+"""Why operators have no derivative that could have one, by domain: models of ai.onnx.ml are fitted
+elsewhere and applied here, and the steps of optimizers are not optimized. Others lack it."""
 
 WIDTH, BROADCASTS = 96, 7
 """Columns of descriptions; the opset from which on shapes broadcast as in NumPy."""
@@ -72,7 +81,7 @@ def row(operator: Operator) -> dict[str, Cell]:
         "kernel": part(sum(has(operator, "kernel")), count),
         "lower": lowering(operator),
         "grad": derivative(operator),
-        "adapt": part(adapted, len(steps)) if steps else Cell("one version", is_full=True),
+        "adapt": adapters(adapted, len(steps)),
         "doc": Cell("yes" if described else "", described),
     }
 
@@ -87,6 +96,13 @@ def part(found: int, count: int) -> Cell:
     if found == count:
         return Cell("all", is_full=True)
     return Cell(f"{found} of {count}" if found else "", is_full=False)
+
+
+def adapters(found: int, steps: int) -> Cell:
+    """How nodes get from one version to the next: steps without an adapter change no node."""
+    if not steps:
+        return Cell("one version", is_full=True)
+    return Cell(f"{found} of {steps}" if found else "as it is", is_full=True)
 
 
 def lowering(operator: Operator) -> Cell:
@@ -111,7 +127,14 @@ def derivative(operator: Operator) -> Cell:
         any(FLOAT.members & newest.allowed(formal) for formal in formals)
         for formals in (newest.inputs, newest.outputs)
     ]
-    return Cell("", is_full=False) if all(has_floats) else Cell("no floats", is_full=True)
+    if not all(has_floats):
+        return Cell("no floats", is_full=True)
+    inputs, _ = differentiable(newest)
+    if all(one is False for one in inputs):
+        return Cell("constant", is_full=True)  # the standard calls no input differentiable
+    if newest.is_deprecated and not operator.domain:
+        return Cell("deprecated", is_full=True)  # before the opsets that gradients need
+    return Cell(NO_DERIVATIVE.get(operator.domain, "missing"), is_full=False)
 
 
 def description(operator: Operator) -> str:
