@@ -17,6 +17,9 @@ CLIP_TAKES_INPUTS = 11
 DROPOUT_INFERS_SINCE = 7
 """Before, a Dropout trained unless it said that it was tested."""
 
+MOST_PARTS = 8
+"""Of a Concat that is looked at for parts without elements."""
+
 
 @rewrite(P.Identity(any_("x")))
 def drop_identity(x: Value) -> Value:
@@ -57,6 +60,20 @@ def drop_single(x: Value, make: Maker, node: Node | None = None) -> Value | None
     """Concat, Sum, Mean, Max or Min of one value, and Clip without bounds, are that value."""
     clips = node is not None and make.opset < CLIP_TAKES_INPUTS
     return None if clips else x
+
+
+@rewrite(P.Concat(*(any_(f"part{number}?") for number in range(MOST_PARTS)), bind="node"))
+def drop_empty_parts(node: Node, make: Maker) -> Value | None:
+    """Concat of parts of which some have no extent along its axis = Concat of the others."""
+    axis = node.attr("axis", 1)
+    parts = [part for part in node.inputs if part is not None]
+    facts = [make.fact(part) for part in parts]
+    if not all(fact.has_rank and -fact.rank <= axis < fact.rank for fact in facts):
+        return None
+    kept = [part for part, fact in zip(parts, facts, strict=True) if fact.shape[axis] != 0]
+    if not kept or len(kept) == len(parts):
+        return None
+    return kept[0] if len(kept) == 1 else make.Concat(*kept, axis=axis)
 
 
 @rewrite(
@@ -144,6 +161,7 @@ RULES: tuple[Rule, ...] = (
     *drop_dropout,
     *drop_cast,
     *drop_single,
+    *drop_empty_parts,
     *drop_same_shape,
     *drop_slice,
     *drop_pad,
