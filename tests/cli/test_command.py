@@ -19,7 +19,10 @@ from fornix.cli.command import Failure, failure, never_fail_to_encode, printable
 from fornix.errors import FornixError, FornixWarning
 from tests.cli.command import DIGITS, call, save
 
-COMMANDS = ("run", "bench", "check", "info", "ops", "optimize", "explain", "demo", "text")
+COMMANDS = (
+    *("run", "bench", "check", "info", "ops", "optimize", "explain", "demo", "text"),
+    *("extract", "merge", "rename", "set-shape"),
+)
 SLOW_TO_IMPORT = {"numpy", "google.protobuf", "ml_dtypes", "llvmlite", "rich", "PIL"}
 
 
@@ -52,7 +55,8 @@ def test_version_is_the_packages() -> None:
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_names_every_command_and_every_exit_code(flag: str) -> None:
     out = call(flag).out
-    assert re.findall(r"^  (\w+)  +[A-Z]", out, re.MULTILINE)[-len(COMMANDS) :] == list(COMMANDS)
+    listed = re.findall(r"^  ([\w-]+)  +[A-Z]", out, re.MULTILINE)
+    assert listed[-len(COMMANDS) :] == list(COMMANDS)
     assert "Exit codes: 0 done" in out
 
 

@@ -14,10 +14,14 @@ from fornix.cli.check import check_command
 from fornix.cli.command import EPILOG, Commands
 from fornix.cli.demo import demo_command
 from fornix.cli.explain import explain_command
+from fornix.cli.extract import extract_command
 from fornix.cli.info import info_command
+from fornix.cli.merge import merge_command
 from fornix.cli.ops import ops_command
 from fornix.cli.optimize import optimize_command
+from fornix.cli.rename import rename_command
 from fornix.cli.run import run_command
+from fornix.cli.set_shape import set_shape_command
 from fornix.cli.text import text_command
 
 __all__ = ["main"]
@@ -55,5 +59,9 @@ for command in (
     explain_command,
     demo_command,
     text_command,
+    extract_command,
+    merge_command,
+    rename_command,
+    set_shape_command,
 ):
     main.add_command(command)

@@ -13,16 +13,20 @@ import click
 def text_command(model: str, output: str | None, *, short: bool, as_json: bool) -> None:
     """Print MODEL in ONNX text notation.
 
-    The text holds every weight and can be read back by any command; --short is for people only.
+    The text holds every weight and can be read back by any command; --short is for people only. A
+    FILE that ends in .onnx or .pb gets the model itself: so text becomes a model again.
     """
     from pathlib import Path
 
     from fornix.cli.command import printable
     from fornix.cli.console import progress
-    from fornix.format.files import JSON, TEXT, encode, read_model
+    from fornix.format.files import FORMATS, JSON, PROTOBUF, TEXT, encode, read_model, write_model
     from fornix.ir.files import load
 
     with progress("printing"):
+        if output is not None and Path(output).suffix in FORMATS[PROTOBUF]:
+            write_model(read_model(model, load_external_data=False), output)
+            return
         if short:
             text = printable(str(load(model)))
         else:

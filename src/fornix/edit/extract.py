@@ -11,12 +11,12 @@ from fornix.ir.nesting import own_values
 from fornix.ir.walk import captured_values, nodes
 
 
-def extract(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> Model:
+def extract(model: Model, inputs: Sequence[str] | None, outputs: Sequence[str]) -> Model:
     """A copy of the part of ``model`` that computes ``outputs`` from ``inputs``, values by name.
 
-    Inputs may be any values, results of nodes too; initializers that are needed and functions that
-    are called come along. Raises InvalidArgument for a name that there is not, and where the
-    outputs need more inputs.
+    Inputs may be any values, results of nodes too; None stands for those of the model that are
+    needed. Initializers that are needed and functions that are called come along. Raises
+    InvalidArgument for a name that there is not, and where the outputs need more inputs.
     """
     part = model.clone()
     _cut(part.graph, inputs, outputs)
@@ -24,20 +24,23 @@ def extract(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> Mode
     return part
 
 
-def extract_graph(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+def extract_graph(graph: Graph, inputs: Sequence[str] | None, outputs: Sequence[str]) -> Graph:
     """The same of a graph that stands alone."""
     part = graph.clone()
     _cut(part, inputs, outputs)
     return part
 
 
-def _cut(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def _cut(graph: Graph, inputs: Sequence[str] | None, outputs: Sequence[str]) -> None:
     """Leave in ``graph`` only what leads from ``inputs`` to ``outputs``."""
     known = {value.name: value for value in own_values(graph) if value.name}
-    starts = [_value(name, known) for name in inputs]
     ends = [_value(name, known) for name in outputs]
+    starts = [_value(name, known) for name in inputs or ()]
     stop = set(starts)
     needed = _needed(graph, stop, ends)
+    if inputs is None:
+        starts = [value for value in graph.inputs if value in needed]
+        stop = set(starts)
     missing = [
         value.name
         for value in graph.inputs
