@@ -174,6 +174,32 @@ def test_images_in_blocks_of_channels_are_read_and_written_in_place(case: str, w
     assert_near(found, np.maximum(wanted + more, 0))
 
 
+@pytest.mark.parametrize(
+    ("taps", "window"),
+    [
+        (3, {"pads": [1] * 6}),
+        (1, {"pads": [0, 1, 1, 0, 1, 1]}),
+        (3, {"pads": [2, 1, 0, 1, 1, 2], "strides": [2, 1, 1]}),
+        (2, {"pads": [0, 1, 1, 2, 1, 1], "dilations": [3, 1, 1]}),
+    ],
+)
+@pytest.mark.parametrize("channels", [32, 20])
+@pytest.mark.parametrize("lanes", [1, LANES])
+def test_volumes_are_images_with_more_channels(
+    taps: int, window: dict[str, list[int]], channels: int, lanes: int, way: str
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, channels, 5, 9, 10), np.float32)
+    w = rng.standard_normal((32, channels, taps, 3, 3), np.float32)
+    b = rng.standard_normal(32, np.float32)
+    image = Tensor(x.shape, FLOAT32, buffer=blocked_buffer("x", x.shape, FLOAT32, lanes))
+    if lanes == 1:
+        image = tensor("x", x.shape, FLOAT32)
+    y = lower_conv(image, constant(w), constant(b), **window)  # type: ignore[arg-type]
+    (found,) = runner(y if lanes == 1 else in_blocks("y", y)).run({"x": x})
+    assert_near(found, conv(x, w, b, **window))  # type: ignore[arg-type]
+
+
 def test_what_is_read_may_be_computed(way: str) -> None:
     (x, w, b), pads = data("borders")
     first, second = (

@@ -57,3 +57,26 @@ def test_what_is_not_finite_stays() -> None:
     model = as_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
     (found,) = ReferenceEvaluator(optimize(model)).run(None, {"x": np.ones((1, 1, 1), np.float32)})
     assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("pads", [[0] * 4, [1, 0, 2, 1]])
+@pytest.mark.parametrize("images", [1, 3])
+def test_transposed_convolutions_of_one_place_keep_their_results(
+    pads: list[int], images: int
+) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.normal(size=(5, 3, 4, 2)), "b": rng.normal(size=3)}
+    graph = helper.make_graph(
+        [helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], strides=[2, 3], pads=pads)],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 5, 1, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a.astype(np.float32), name) for name, a in arrays.items()],
+    )
+    model = as_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
+    optimized = optimize(model, Level.BASIC)
+    assert "ConvTranspose" not in {node.op_type for node in optimized.graph.nodes}
+    feeds = {"x": rng.normal(size=(images, 5, 1, 1)).astype(np.float32)}
+    (found,) = ReferenceEvaluator(optimized).run(None, feeds)
+    (wanted,) = ReferenceEvaluator(model).run(None, feeds)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)

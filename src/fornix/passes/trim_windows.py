@@ -1,7 +1,8 @@
 """Leave out the taps of a convolution that only ever meet padding.
 
 A 3×3 window with dilation 24 on an image of 20×20 is a 1×1 window, for all other taps fall beside
-the image wherever the window is; so is one with dilation 1 on a single place.
+the image wherever the window is; so is one with dilation 1 on a single place. A transposed
+convolution of a single place, with which generators begin, is a product with all of its taps.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from fornix.ir.graph import Node, Value
 from fornix.ops.fact import Array
 from fornix.passes.make import Maker
 from fornix.passes.pattern import P, Rule, any_, const, rewrite
+
+SHAPE_INPUT_SINCE = 5
+"""Since this opset a Reshape takes the shape as an input."""
 
 
 @dataclass(frozen=True)
@@ -85,4 +89,30 @@ def _axes(x: Value, w: Array, node: Node, make: Maker) -> list[_Axis]:
     return found if len(found) == len(taps) and all(a.results() > 0 for a in found) else []
 
 
-RULES: tuple[Rule, ...] = trim_windows
+@rewrite(P.ConvTranspose(any_("x"), const("w"), const("b?"), bind="node"))
+def spread_place(
+    x: Value, w: Array, node: Node, make: Maker, b: Array | None = None
+) -> Value | None:
+    """Only without groups and dilations, and where each result is one tap."""
+    fact, axes = make.fact(x), w.ndim - 2
+    pads = node.attr("pads", [0] * 2 * axes)
+    usual = {"group": 1, "dilations": [1] * axes, "output_padding": [0] * axes}
+    if not fact.has_rank or fact.rank != w.ndim or fact.shape[2:] != (1,) * axes:
+        return None
+    if node.attr("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in node.attributes:
+        return None
+    if any(node.attr(name, value) != value for name, value in usual.items()):
+        return None
+    ends = zip(w.shape[2:], pads[:axes], pads[axes:], strict=True)
+    inside = (slice(ahead, taps - behind) for taps, ahead, behind in ends)
+    kept = w[(slice(None), slice(None), *inside)]
+    channels, filters, *places = kept.shape
+    if not kept.size or make.opset < SHAPE_INPUT_SINCE:
+        return None
+    weights = np.moveaxis(kept, 0, -1).reshape(-1, channels, *[1] * axes)
+    bias = None if b is None else np.repeat(b, len(weights) // filters)
+    y = make.Conv(x, weights, bias)
+    return make.Reshape(y, np.array([0, filters, *places], np.int64))
+
+
+RULES: tuple[Rule, ...] = (*trim_windows, *spread_place)

@@ -13,6 +13,7 @@ stages for a block of tiles after the other, in scratch memory that stays in the
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,7 @@ FILTERS_BYTES = 5 << 20
 SCRATCH_BYTES = 384 << 10
 """Of images and products of a block of tiles: they stay in the cache of a core."""
 
+IMAGE_AXES = 2
 LIKELY_IMAGE = 64
 """What is assumed of the extents of an image that are not known."""
 
@@ -83,13 +85,44 @@ def winograd_stages(conv: Convolution, target: Target, lanes: int) -> list[Stage
 
     None if another schedule serves it better.
     """
+    conv = _flattened(conv)
     algorithm = _algorithm(conv, target, lanes)
     return None if algorithm is None else _Stages(conv, algorithm, target, lanes).found()
 
 
+def _flattened(conv: Convolution) -> Convolution:
+    """``conv`` as one of images with two axes: taps along the others are channels, results images.
+
+    So 3×3×3 taps on C channels are 3×3 taps on 3 C channels.
+    """
+    while len(conv.spatial) > IMAGE_AXES and len(conv.channels) == 1:
+        first, *rest = conv.spatial
+        (own,) = conv.channels
+        joined = Variable("c", own.extent * first.taps)
+        tap = joined.dim // own.extent if first.tap else 0
+        values: dict[Atom, DimLike] = {own: joined.dim - tap * own.extent}
+        place = first.out.dim * first.stride + tap * first.dilation
+        image = substitute_scalar(conv.image, {**values, first.place: place})
+        values |= {} if first.tap is None else {first.tap: tap}
+        conv = dataclasses.replace(
+            conv,
+            image=image,
+            weights=substitute_scalar(conv.weights, values),
+            batch=(*conv.batch, first.out),
+            channels=(joined,),
+            spatial=tuple(rest),
+        )
+    return conv
+
+
 def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None:
     """What computes ``conv``; None if that is another schedule."""
-    if target.is_strict or conv.has_groups or len(conv.channels) != 1 or len(conv.spatial) != 2:
+    if (
+        target.is_strict
+        or conv.has_groups
+        or len(conv.channels) != 1
+        or len(conv.spatial) != IMAGE_AXES
+    ):
         return None
     if any((s.taps, s.stride) != (TAPS, 1) for s in conv.spatial):
         return None
