@@ -86,6 +86,18 @@ def test_shapes_computed_from_symbolic_inputs_stay_exact() -> None:
     assert [str(extent) for extent in facts["y"].shape] == ["N", "12", "S", "64"]
 
 
+def test_a_sparse_initializer_is_read_as_the_tensor_it_stands_for() -> None:
+    message = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, 3] x) => (float[] y) { y = Add (x, w) }""")
+    values = onnx.numpy_helper.from_array(np.array([1.5, 2.5], np.float32), "w")
+    indices = onnx.numpy_helper.from_array(np.array([1, 5]))
+    sparse = onnx.helper.make_sparse_tensor(values, indices, [2, 3])
+    message.graph.sparse_initializer.append(sparse)
+    model = from_message(message)
+    found = infer_model(model, strict=True)
+    assert found.fact(model.graph.outputs[0]).shape == (2, 3)
+
+
 def test_contents_are_computed_where_no_rule_propagates_them() -> None:
     facts = facts_of("""<ir_version: 8, opset_import: ["" : 18]>
         f (float[N] x) => (float[] y)

@@ -89,6 +89,7 @@ def test_prelu_before_7_has_a_slope_per_channel(count: int) -> None:
     slope = RANDOM.random(count).astype(np.float32)
     wanted = torch.prelu(torch.from_numpy(x), torch.from_numpy(slope)).numpy()
     check_node("PRelu", [x, slope], opset=6, expected=[wanted])
+    check_lowering("PRelu", [x, slope], opset=6, symbolic=False)
     with pytest.raises(ShapeError, match="one per channel of X"):
         run_op("PRelu", [x, np.ones(2, np.float32)], opset=6)
 

@@ -33,6 +33,7 @@ def test_concat_chooses_the_input_by_index(dtype: Any) -> None:
 def test_split_shifts_indices() -> None:
     check_lowering("Split", [DATA], {"axis": 1}, opset=13, outputs=2)
     check_lowering("Split", [DATA], {"axis": -1, "num_outputs": 2}, outputs=2)
+    check_lowering("Split", [DATA], {"axis": 1}, opset=1, outputs=2)
     lengths = ints(1, 0, 3)
     check_lowering("Split", [DATA, lengths], {"axis": 1}, outputs=3)
 
@@ -99,6 +100,8 @@ def test_pad_reflects_a_single_element() -> None:
 
 def test_tile_takes_indices_modulo_the_extent() -> None:
     check_lowering("Tile", [DATA, ints(2, 1, 3)])
+    times, axis = (np.array(n, DATA.dtype) for n in (2, 1))
+    check_lowering("Tile", [DATA, times, axis], opset=1, symbolic=False)
     check_lowering("Tile", [DATA[:, :0], ints(2, 1, 3)])
 
 

@@ -21,7 +21,7 @@ from fornix.ir.dim import DimLike, atoms, known, unknown
 from fornix.ir.dim.expression import Unknown
 from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.tensor import ArrayTensor
-from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
+from fornix.ir.types import OptionalType, SequenceType, SparseTensorType, TensorType, Type
 from fornix.ops.call import (
     REFUSALS,
     InferNode,
@@ -252,8 +252,13 @@ def _declared(value: Value) -> Fact:
 
 
 def _stored(value: Value) -> Fact:
-    """An initializer is as it is stored, also where an input of its name says less."""
+    """An initializer is as it is stored, also where an input of its name says less.
+
+    Nodes read a sparse one as the tensor that it stands for.
+    """
     type_, stored = value.type, value.tensor
+    if isinstance(type_, SparseTensorType):
+        return Fact(TensorType(type_.dtype, type_.shape))
     if isinstance(type_, TensorType) and stored is not None:
         type_ = TensorType(stored.dtype, stored.shape)
     return Fact(type_, None, stored)

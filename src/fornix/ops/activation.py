@@ -11,15 +11,17 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, DType
 from fornix.errors import ConvertError, require
+from fornix.ir.dim import DimLike, equal
 from fornix.ir.graph import Graph, Node
+from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops import scalar as s
 from fornix.ops.adapt import put_ahead, rank_of, shape_of, stored
-from fornix.ops.call import BodyNode
+from fornix.ops.call import BodyNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
 from fornix.ops.pointwise import identical, of_first
-from fornix.ops.precision import widened
+from fornix.ops.precision import wide_element, widened
 from fornix.ops.types import BF16, F16, F32, F64, FLOAT, I32, I64, NUMERIC, SINT, U32, U64
 
 SQRT_HALF = math.sqrt(0.5)
@@ -146,6 +148,20 @@ def prelu_of_channels(X: Array, slope: Array) -> Array:
     )
     slope = slope.reshape(() if slope.size == 1 else (channels, *[1] * (X.ndim - 2)))
     return np.asarray(np.where(X < 0, widened(X) * widened(slope), X), X.dtype)
+
+
+@PRelu.lower
+def lower_prelu_of_channels(X: Tensor, slope: Tensor, *, node: LowerNode) -> Tensor:
+    is_one = equal(slope.shape[0], 1) if slope.rank else True
+    if slope.rank > 1 or is_one is None or (X.rank < 2 and not is_one):
+        node.decline("whether there is one slope or one per channel is known at run time")
+
+    def at(*i: DimLike) -> Scalar:
+        channel = 0 if is_one else i[1]
+        x = wide_element(X, i)
+        return cast(_prelu(x, wide_element(slope, (channel,) if slope.rank else ())), X.dtype)
+
+    return compute(X.shape, at)
 
 
 @PRelu.adapt(6, 7)

@@ -110,7 +110,7 @@ def tensor(
     dtype: DType | None, shape: Iterable[DimLike | None], value: Array | None = None
 ) -> Fact:
     """The fact of a tensor; a None among the dims stands for an unknown extent."""
-    dims = tuple(unknown("not known") if dim is None else dim for dim in shape)
+    dims = tuple(unknown("it is computed at run time") if dim is None else dim for dim in shape)
     return Fact(TensorType(dtype, dims), value)
 
 

@@ -299,6 +299,20 @@ def split_18_to_13(node: Node, graph: Graph) -> None:
         node.set_input(1, stored(node, graph, np.array(lengths, np.int64)))
 
 
+@Split.lower
+def lower_split_1(
+    input: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    axis: int = 0,
+    split: list[int] | None = None,
+    node: LowerNode,
+) -> tuple[Tensor, ...]:
+    if split is None and lengths is not None:
+        split = [int(length) for length in listed(node.constant(1), "split")]
+    return lower_split(input, split, axis=axis, node=node)
+
+
 @Split.lower(since=2)
 def lower_split(
     input: Tensor,
@@ -451,9 +465,18 @@ def tile(input: Array, repeats: Array) -> Array:
     return np.tile(input, times) if times else input
 
 
+@Tile.lower
+def lower_tile_1(input: Tensor, tiles: Tensor, axis: Tensor, *, node: LowerNode) -> Tensor:
+    return _lower_tiled(input, _repeats_1(input.rank, node.constant(1), node.constant(2)))
+
+
 @Tile.lower(since=6)
 def lower_tile(input: Tensor, repeats: Tensor, *, node: LowerNode) -> Tensor:
-    extents = _tiled(input.shape, node.required(1))
+    return _lower_tiled(input, node.required(1))
+
+
+def _lower_tiled(input: Tensor, repeats: Sequence[DimLike]) -> Tensor:
+    extents = _tiled(input.shape, repeats)
     if 0 in input.shape:  # no element to read
         return compute(extents, lambda *_: False, input.dtype)
     return compute(

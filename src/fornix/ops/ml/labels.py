@@ -37,7 +37,7 @@ LabelEncoder = (
                                keys_tensor: tensor?, values_floats: floats?, values_int64s: ints?,
                                values_strings: strings?, values_tensor: tensor?>
                               (X: T1) => (Y: T2)""", T1=+(F64 | I16 | I32), T2=+(F64 | I16 | I32))
-)  # fmt: skip
+).opaque("one side is text")  # fmt: skip
 
 KINDS: dict[str, DType] = {"floats": FLOAT32, "int64s": INT64, "strings": STRING}
 """The suffixes of list attributes, with the element types that they hold."""
