@@ -58,6 +58,7 @@ from fornix.format.messages import (
     Version,
 )
 from fornix.onnx import serialization
+from fornix.onnx._own import WrongKind
 from fornix.onnx.external_data_helper import (
     convert_model_to_external_data,
     load_external_data_for_model,
@@ -172,6 +173,8 @@ def load_tensor(f: IO[bytes] | str | os.PathLike[str], format: str | None = None
 
 
 def _load(f: IO[bytes] | str | os.PathLike[str], proto: _M, fmt: str | None) -> _M:
+    if not isinstance(f, str | os.PathLike) and not hasattr(f, "read"):
+        raise WrongKind(f"a path or an open binary file is required, found {type(f).__name__}")
     serializer = _get_serializer(fmt, f)
     data = files.read_bytes(f)
     if isinstance(serializer, serialization.BuiltIn):

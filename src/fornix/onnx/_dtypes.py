@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fornix.dtype import ALL, DType
+from fornix.errors import DTypeError
 from fornix.format.messages import TensorProto
 from fornix.format.tensors import field
 
@@ -23,24 +24,37 @@ _STORAGE = {
 }
 
 
+class UnknownDType(DTypeError, KeyError):
+    """The number of no dtype, also for those who catch what onnx's table raises."""
+
+    __str__ = Exception.__str__
+
+
+def _found(number: int) -> DType:
+    try:
+        return DType.of(number)
+    except DTypeError as error:
+        raise UnknownDType(str(error)) from None
+
+
 def tensor_dtype_to_np_dtype(tensor_dtype: int) -> np.dtype[Any]:
     """The NumPy dtype that holds elements of ``tensor_dtype``."""
-    return DType.of(tensor_dtype).numpy
+    return _found(tensor_dtype).numpy
 
 
 def tensor_dtype_to_storage_tensor_dtype(tensor_dtype: int) -> int:
     """The dtype of the entries of the field that elements of ``tensor_dtype`` are stored in."""
-    return _STORAGE[field(DType.of(tensor_dtype))]
+    return _STORAGE[field(_found(tensor_dtype))]
 
 
 def tensor_dtype_to_string(tensor_dtype: int) -> str:
     """``tensor_dtype`` by name, as in "TensorProto.FLOAT"."""
-    return f"TensorProto.{TensorProto.DataType.Name(DType.of(tensor_dtype).code)}"
+    return f"TensorProto.{TensorProto.DataType.Name(_found(tensor_dtype).code)}"
 
 
 def tensor_dtype_to_field(tensor_dtype: int) -> str:
     """The field of a tensor that elements of ``tensor_dtype`` are stored in."""
-    return field(DType.of(tensor_dtype))
+    return field(_found(tensor_dtype))
 
 
 def np_dtype_to_tensor_dtype(np_dtype: np.dtype[Any]) -> int:

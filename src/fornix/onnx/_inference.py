@@ -16,7 +16,6 @@ from fornix.format.messages import (
     TensorProto,
     TensorShapeProto,
     TypeProto,
-    own,
 )
 from fornix.format.tensors import from_array, to_array
 from fornix.ir.dim import Dim
@@ -25,6 +24,7 @@ from fornix.ir.tensor import ArrayTensor
 from fornix.ir.typemessages import read_type, write_type
 from fornix.ir.types import TensorType
 from fornix.onnx._attributes import make_attribute
+from fornix.onnx._own import owned
 from fornix.ops.call import InferNode, bind_attributes, infer_node
 from fornix.ops.fact import Fact, tensor
 
@@ -173,8 +173,8 @@ def infer_by_rule(context: InferenceContext) -> None:
 
 def fact_of(message: TypeProto | None, data: TensorProto | None = None) -> Fact:
     """What a type and, where they are known, contents say of a value."""
-    stored = None if data is None else ArrayTensor(to_array(own(data, TensorProto)))
-    type_ = None if message is None else read_type(own(message, TypeProto))[0]
+    stored = None if data is None else ArrayTensor(to_array(owned(data, TensorProto)))
+    type_ = None if message is None else read_type(owned(message, TypeProto))[0]
     if type_ is None and stored is not None:
         type_ = TensorType(stored.dtype, stored.shape)
     if isinstance(type_, TensorType) and type_.shape is not None:

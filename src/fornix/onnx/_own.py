@@ -1,4 +1,4 @@
-"""Messages of callers as fornix's own, and back; whoever passes anything else gets a TypeError."""
+"""Messages of callers as fornix's own, and back."""
 
 from __future__ import annotations
 
@@ -12,12 +12,24 @@ from fornix.format.messages import own
 M = TypeVar("M", bound=Message)
 
 
+class WrongKind(FormatError, TypeError):
+    """Something else than the message, text or path that is required; onnx raises TypeError."""
+
+
 def owned(source: object, kind: type[M]) -> M:
-    """``source`` as a message of fornix; raises TypeError for anything but a ``kind``."""
+    """``source`` as a message of fornix; raises WrongKind for anything but a ``kind``."""
     try:
         return own(source, kind)
     except FormatError as error:
-        raise TypeError(str(error)) from None
+        raise WrongKind(str(error)) from None
+
+
+def owned_part(message: M) -> M:
+    """``message``, of any kind, as one of fornix; raises WrongKind for anything else."""
+    try:
+        return own(message)
+    except FormatError as error:
+        raise WrongKind(str(error)) from None
 
 
 def put(result: Message, into: Message) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fornix.errors import InvalidArgument
-from fornix.format.messages import TensorShapeProto, TypeProto, ValueInfoProto, own
+from fornix.format.messages import TensorShapeProto, TypeProto, ValueInfoProto
+from fornix.onnx._own import owned
 
 Shape = Sequence[str | int | None] | None
 
@@ -54,14 +55,14 @@ def _shape(dims: Sequence[str | int | None], denotations: list[str] | None) -> T
 def make_sequence_type_proto(inner_type_proto: TypeProto) -> TypeProto:
     """The type of a sequence of ``inner_type_proto``."""
     made = TypeProto()
-    made.sequence_type.elem_type.CopyFrom(own(inner_type_proto))
+    made.sequence_type.elem_type.CopyFrom(owned(inner_type_proto, TypeProto))
     return made
 
 
 def make_optional_type_proto(inner_type_proto: TypeProto) -> TypeProto:
     """The type of an optional ``inner_type_proto``."""
     made = TypeProto()
-    made.optional_type.elem_type.CopyFrom(own(inner_type_proto))
+    made.optional_type.elem_type.CopyFrom(owned(inner_type_proto, TypeProto))
     return made
 
 
@@ -69,7 +70,7 @@ def make_map_type_proto(key_type: int, value_type: TypeProto) -> TypeProto:
     """The type of a map from ``key_type``, a dtype's number, to ``value_type``."""
     made = TypeProto()
     made.map_type.key_type = key_type
-    made.map_type.value_type.CopyFrom(own(value_type))
+    made.map_type.value_type.CopyFrom(owned(value_type, TypeProto))
     return made
 
 
@@ -80,7 +81,7 @@ def make_empty_tensor_value_info(name: str) -> ValueInfoProto:
 
 def make_value_info(name: str, type_proto: TypeProto, doc_string: str = "") -> ValueInfoProto:
     """A value of any type."""
-    made = ValueInfoProto(name=name, type=own(type_proto))
+    made = ValueInfoProto(name=name, type=owned(type_proto, TypeProto))
     if doc_string:
         made.doc_string = doc_string
     return made

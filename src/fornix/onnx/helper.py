@@ -36,7 +36,6 @@ from fornix.format.messages import (
     TrainingInfoProto,
     TypeProto,
     ValueInfoProto,
-    own,
 )
 from fornix.format.walk import descriptor_of, is_repeated
 from fornix.onnx._attributes import (
@@ -53,6 +52,7 @@ from fornix.onnx._dtypes import (
     tensor_dtype_to_storage_tensor_dtype,
     tensor_dtype_to_string,
 )
+from fornix.onnx._own import owned, owned_part
 from fornix.onnx._printing import (
     printable_attribute,
     printable_dim,
@@ -209,7 +209,7 @@ def find_min_ir_version_for(
 
 
 def _all(messages: Iterable[_M] | None) -> list[_M]:
-    return [own(message) for message in messages or ()]
+    return [owned_part(message) for message in messages or ()]
 
 
 def make_node(
@@ -304,7 +304,7 @@ def make_model(graph: GraphProto, **kwargs: Any) -> ModelProto:
     of that name.
     """
     model = ModelProto(ir_version=IR_VERSION)
-    model.graph.CopyFrom(own(graph))
+    model.graph.CopyFrom(owned(graph, GraphProto))
     imports = kwargs.pop("opset_imports", None)
     if imports is None:
         model.opset_import.add().version = VERSION_TABLE[-1][2]
@@ -407,7 +407,9 @@ def make_sparse_tensor(
     values: TensorProto, indices: TensorProto, dims: Sequence[int]
 ) -> SparseTensorProto:
     """A sparse tensor of copies of ``values`` and ``indices``."""
-    return SparseTensorProto(values=own(values), indices=own(indices), dims=dims)
+    return SparseTensorProto(
+        values=owned(values, TensorProto), indices=owned(indices, TensorProto), dims=dims
+    )
 
 
 def make_sequence(name: str, elem_type: int, values: Sequence[Any]) -> SequenceProto:
@@ -421,7 +423,7 @@ def make_sequence(name: str, elem_type: int, values: Sequence[Any]) -> SequenceP
 
 def make_map(name: str, key_type: int, keys: list[Any], values: SequenceProto) -> MapProto:
     """A map from keys, integers or strings by ``key_type``, to the elements of ``values``."""
-    made = MapProto(name=name, key_type=key_type, values=own(values))
+    made = MapProto(name=name, key_type=key_type, values=owned(values, SequenceProto))
     dtype = DType.of(key_type)
     if dtype is types.STRING:
         made.string_keys.extend(key.encode() if isinstance(key, str) else key for key in keys)
@@ -437,7 +439,7 @@ def make_optional(name: str, elem_type: int, value: Message | None) -> OptionalP
     if kind is not None:
         if value is None:
             raise InvalidArgument(f"optional {name!r}: a {kind} is required, found None")
-        getattr(optional, f"{kind}_value").CopyFrom(own(value))
+        getattr(optional, f"{kind}_value").CopyFrom(owned_part(value))
     return optional
 
 
@@ -456,11 +458,11 @@ def make_training_info(
     initialization_bindings: AssignmentBindingType | None,
 ) -> TrainingInfoProto:
     """How to train a model: a graph for a step, one for the start, and what they assign."""
-    info = TrainingInfoProto(algorithm=own(algorithm))
+    info = TrainingInfoProto(algorithm=owned(algorithm, GraphProto))
     for key, value in algorithm_bindings:
         info.update_binding.add(key=key, value=value)
     if initialization:
-        info.initialization.CopyFrom(own(initialization))
+        info.initialization.CopyFrom(owned(initialization, GraphProto))
     for key, value in initialization_bindings or ():
         info.initialization_binding.add(key=key, value=value)
     return info

@@ -80,6 +80,9 @@ def infer_shapes_path(
 
     External data stays where it is: the file that is written refers to it as the old one did.
     """
+    for path in (model_path, output_path):
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"infer_shapes_path: paths are required, found {type(path).__name__}")
     model = load_model(model_path, load_external_data=False)
     inferred = infer_shapes(model, check_type, strict_mode, data_prop)
     save_model(inferred, output_path or model_path)

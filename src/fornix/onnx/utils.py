@@ -55,8 +55,8 @@ def extract_model(
     keep to the standard; with ``infer_shapes`` names need no type in the file. Raises ValueError
     as `Extractor` does, also for a path that does not exist, empty lists and names given twice.
     """
-    if not Path(input_path).exists():
-        raise InvalidArgument(f"input_path: a file is required, found {os.fspath(input_path)!r}")
+    if not Path(os.fsdecode(input_path)).exists():
+        raise InvalidArgument(f"input_path: a file is required, found {input_path!r}")
     if not os.fspath(output_path):
         raise InvalidArgument("output_path: a path is required, found ''")
     for what, names in (("input_names", input_names), ("output_names", output_names)):

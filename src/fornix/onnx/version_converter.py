@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fornix import version
 from fornix.errors import ConvertError
-from fornix.format.messages import ModelProto, own
+from fornix.format.messages import ModelProto
 from fornix.ir.load import from_message, to_message
+from fornix.onnx._own import owned
 
 __all__ = ["ConvertError", "convert_version"]
 
@@ -15,5 +16,5 @@ def convert_version(model: ModelProto, target_version: int) -> ModelProto:
 
     Raises ConvertError, with every node that stands in the way, if that cannot say what they do.
     """
-    converted = version.convert_version(from_message(own(model, ModelProto)), target_version)
+    converted = version.convert_version(from_message(owned(model, ModelProto)), target_version)
     return to_message(converted)

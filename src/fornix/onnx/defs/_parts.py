@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum, IntEnum
 
-from fornix.format.messages import AttributeProto, own
+from fornix.format.messages import AttributeProto
+from fornix.onnx._own import owned
 
 
 class AttrType(IntEnum):
@@ -134,7 +135,7 @@ class Attribute(_Shown):
             type, default_value = None, type
         default = AttributeProto()
         if default_value is not None:
-            default.CopyFrom(own(default_value, AttributeProto))
+            default.CopyFrom(owned(default_value, AttributeProto))
         elif type is None:
             raise TypeError(f"attribute {name!r}: a type or a default is required, found neither")
         self.name = name
