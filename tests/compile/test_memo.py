@@ -9,9 +9,11 @@ from onnx import parser
 from fornix.compile import program
 from fornix.compile.cache import ObjectCache
 from fornix.compile.memo import Memo, digest
+from fornix.compile.notes import dim_of, dim_text
 from fornix.compile.traits import Survey
 from fornix.dtype import FLOAT32, INT64
-from fornix.ir.dim import symbol, unknown
+from fornix.errors import FormatError
+from fornix.ir.dim import Dim, DimLike, minimum, symbol, unknown
 from fornix.ir.types import TensorType
 from fornix.runtime import InferenceSession
 
@@ -109,3 +111,18 @@ def test_nothing_is_kept_where_the_cache_is_disabled(
     run()
     assert fresh.cache.disk.directory is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dims_of_notes_are_read_when_they_are_asked() -> None:
+    n, m = symbol("N", 1), symbol("x.shape[0]", 1)
+    for d in (7, -2, n, minimum(4 * n * m, 100) + (n + 3) // 4):
+        found = dim_of(dim_text(d))
+        assert str(found) == dim_text(d)
+        values = {"N": 5, "x.shape[0]": 6}
+        assert bind(found, values) == bind(d, values)
+    with pytest.raises(FormatError, match=r"a note of the cache must hold dims, found 'N \+'"):
+        bind(dim_of("N +"), {"N": 1})
+
+
+def bind(d: DimLike, values: dict[str, int]) -> DimLike:
+    return d.bind(values) if isinstance(d, Dim) else d

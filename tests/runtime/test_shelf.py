@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,8 @@ from onnx import helper, parser
 
 from fornix.compile.identity import processor
 from fornix.compile.image import is_mappable
-from fornix.errors import Fail, InvalidArgument
+from fornix.errors import Fail, FormatError, InvalidArgument
+from fornix.reference import source
 from fornix.runtime import InferenceSession, SessionOptions, kept
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18], producer_name: "tests">
@@ -182,6 +184,63 @@ def test_options_and_providers_tell_programs_apart(path: Path) -> None:
 def test_without_a_cache_nothing_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORNIX_CACHE", "0")
     assert not is_recalled(InferenceSession(path))
+
+
+def large(path: Path) -> Path:
+    """A model whose weights stay in its file, some packed and some read in every run."""
+    stream = np.random.default_rng(0)
+    weights = [
+        onnx.numpy_helper.from_array(stream.standard_normal(shape, np.float32), name)
+        for name, shape in (("m", (256, 256)), ("t", (300, 256)))
+    ]
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+        f (int64[N] x) => (float[N, 256] y) { e = Gather (t, x) y = MatMul (e, m) }""")
+    model.graph.initializer.extend(weights)
+    onnx.save(model, path)
+    return path
+
+
+def fed(count: int = 3) -> dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    return {"x": np.arange(count)}
+
+
+def test_weights_are_read_where_they_lie_in_the_model(cache: Path, tmp_path: Path) -> None:
+    path = large(tmp_path / "large.onnx")
+    old = set(cache.glob("*.plan"))
+    code = "import sys, numpy, fornix; s = fornix.InferenceSession(sys.argv[1]); "
+    code += "s.run(None, {'x': numpy.arange(3)})"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    wanted = InferenceSession(onnx.load(path)).run(None, fed())[0]
+    (plan,) = set(cache.glob("*.plan")) - old
+    assert plan.stat().st_size < path.stat().st_size / 4
+    session = InferenceSession(path)
+    for recalled in (session, InferenceSession(path), InferenceSession(path.read_bytes())):
+        assert is_recalled(recalled)
+        np.testing.assert_array_equal(recalled.run(None, fed())[0], wanted)
+    path.write_bytes(path.read_bytes())
+    with pytest.raises(FormatError, match=r"large\.onnx: the file must stay as it is"):
+        session.run(None, fed())
+    fresh = InferenceSession(path)  # the same bytes, of another time
+    assert is_recalled(fresh)
+    np.testing.assert_array_equal(fresh.run(None, fed())[0], wanted)
+
+
+def test_a_program_is_not_kept_for_a_file_that_was_replaced_before_it_was_read(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "model.onnx", tmp_path / "other.onnx"
+    path.write_bytes(parser.parse_model(MODEL.replace("10, 20", "5, 5")).SerializeToString())
+    other.write_bytes(parser.parse_model(MODEL.replace("10, 20", "6, 6")).SerializeToString())
+    plans = set(cache.glob("*.plan"))
+    read = source.as_model
+
+    def replaced(*given: Any, **named: Any) -> Any:
+        other.replace(path)
+        return read(*given, **named)
+
+    monkeypatch.setattr(source, "as_model", replaced)
+    InferenceSession(path)
+    assert set(cache.glob("*.plan")) == plans
 
 
 def test_large_tables_are_kept_with_the_program(cache: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fornix.runtime.platform import keep_apart
-from fornix.runtime.threads import Pool, shared_pool
+from fornix.runtime.threads import Ahead, Pool, shared_pool
 
 
 def taking(pieces: int, do: Callable[[int, int], None]) -> Callable[[int], None]:
@@ -179,3 +179,47 @@ def test_sleeping_workers_are_kept_off_the_callers_processor() -> None:
     thread.join()
     assert len(seen[0]) == max(1, len(allowed) - 1)
     assert seen[0] <= allowed
+
+
+def test_a_result_is_made_ahead_once_and_waited_for() -> None:
+    begin, made = threading.Event(), []
+
+    def make() -> int:
+        begin.wait(10)
+        made.append(threading.current_thread())
+        return 7
+
+    ahead = Ahead(make)
+    begin.set()
+    assert [ahead.result(), ahead.result()] == [7, 7]
+    assert len(made) == 1
+    assert made[0] is not threading.current_thread()
+
+
+def test_an_error_ahead_is_raised_to_who_asks() -> None:
+    def make() -> int:
+        raise ValueError("not to be had")
+
+    ahead = Ahead(make)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not to be had"):
+            ahead.result()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_of_a_fork_makes_what_its_parent_had_not_finished() -> None:
+    parent, begin = os.getpid(), threading.Event()
+
+    def make() -> int:
+        if os.getpid() == parent:
+            begin.wait(10)
+        return os.getpid()
+
+    ahead = Ahead(make)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if ahead.result() == os.getpid() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    begin.set()
+    assert ahead.result() == parent

@@ -7,6 +7,7 @@ finds them as they were. Where notes lie, and when one is trusted, is left to `m
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,8 @@ from fornix.compile.kernel import Check, CompiledKernel
 from fornix.compile.work import Work
 from fornix.dtype import DType
 from fornix.errors import FormatError
-from fornix.ir.dim import DimLike, parse
-from fornix.ir.dim.expression import render
+from fornix.ir.dim import Dim, DimLike, parse
+from fornix.ir.dim.expression import render, terms_of
 from fornix.ir.loops import Buffer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -151,9 +152,29 @@ def dim_text(d: DimLike) -> str:
     return render(d, lambda atom: atom.text)
 
 
+@functools.lru_cache(maxsize=4096)
 def dim_of(text: str) -> DimLike:
-    """The dim that ``text`` says; raises FormatError for another text."""
-    found = int(text) if text.isdecimal() else parse(text)
-    if found is None:
-        raise FormatError(f"a note of the cache must hold dims, found {text!r}")
-    return found
+    """The dim that ``text``, which `dim_text` wrote, says."""
+    return int(text) if text.removeprefix("-").isdecimal() else WrittenDim(text)
+
+
+class WrittenDim(Dim):
+    """A dim as `dim_text` writes it; it is read when somebody asks what is in it.
+
+    Most are never asked: they count work of which only a profile tells.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, text: str) -> None:
+        self._hash, self._text = None, text
+
+    def __getattr__(self, name: str) -> object:
+        """The terms, which are then there; raises FormatError for another text."""
+        if name != "terms":
+            raise AttributeError(f"a dim has no attribute {name!r}", name=name, obj=self)
+        found = parse(str(self))
+        if found is None:
+            raise FormatError(f"a note of the cache must hold dims, found {str(self)!r}")
+        self.terms = terms_of(found)
+        return self.terms

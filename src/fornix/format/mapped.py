@@ -21,7 +21,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from fornix.errors import FormatError, NoSuchFile
 
@@ -80,14 +80,41 @@ class Memory:
     def read(self, start: int, stop: int) -> bytes:
         return bytes(self._view[start:stop])
 
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        """Fill ``buffer`` with a copy of the bytes from ``start``."""
+        buffer[:] = self._view[start : start + len(buffer)]
+
     def view(self, start: int, stop: int) -> memoryview:
         return self._view[start:stop]
+
+    def is_same(self, other: Memory) -> bool:
+        """Whether this is the caller's buffer that ``other`` is."""
+        return self._view.obj is other._view.obj
 
     def give_back(self, start: int, stop: int) -> None:
         """What is in memory already stays there."""
 
     def __reduce__(self) -> tuple[Callable[..., Memory], tuple[bytes, str]]:
         return Memory, (bytes(self._view), self.name)
+
+
+class Identity(NamedTuple):
+    """Which file it is, and when somebody has last written to it, in nanoseconds.
+
+    Nobody can set ``changed``, the time of the last change to content or attributes.
+    """
+
+    device: int
+    inode: int
+    size: int
+    written: int
+    changed: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """That of a file in this state."""
+        times = status.st_mtime_ns, status.st_ctime_ns
+        return cls(status.st_dev, status.st_ino, status.st_size, *times)
 
 
 class MappedFile:
@@ -100,9 +127,8 @@ class MappedFile:
         self.name = name
         self._descriptor = descriptor
         self._close = weakref.finalize(self, os.close, descriptor)
-        status = os.fstat(descriptor)
-        self.size = status.st_size
-        self._written = status.st_mtime_ns
+        self.identity = Identity.of(os.fstat(descriptor))
+        self.size, self._written = self.identity.size, self.identity.written
         self._view: memoryview | None = None
 
     @classmethod
@@ -120,6 +146,13 @@ class MappedFile:
         if start < stop:
             raise self._shrunk()
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        """Fill ``buffer`` with a copy of the bytes from ``start``."""
+        if not hasattr(os, "preadv"):
+            buffer[:] = self.read(start, start + len(buffer))
+        elif os.preadv(self._descriptor, [buffer], start) < len(buffer):
+            raise self._shrunk()
 
     def view(self, start: int, stop: int) -> memoryview:
         if os.fstat(self._descriptor).st_size < stop:
@@ -140,6 +173,11 @@ class MappedFile:
                 f"{self.name}: the file must stay as it is while its weights are in use, found it "
                 "written to; write a new file and rename it, as fornix.save does"
             )
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether nobody has written to the file since it was opened, as far as times tell."""
+        return Identity.of(os.fstat(self._descriptor)) == self.identity
 
     def give_back(self, start: int, stop: int) -> None:
         first, last = -(-start // mmap.PAGESIZE), stop // mmap.PAGESIZE

@@ -22,8 +22,9 @@ from fornix.ir.walk import nodes
 from fornix.passes import Level, optimize_explained
 from fornix.passes import Step as PassStep
 from fornix.passes.lineage import Lineage, Origin, named
-from fornix.runtime.native import NativeStep, is_prepared
+from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
+from fornix.runtime.packing import is_prepared
 from fornix.runtime.program import Program, Programs
 from fornix.runtime.providers import CPUExecutionProvider, KernelStep, Placement, Provider, Step
 

@@ -1,4 +1,4 @@
-"""Extents of a model's inputs as symbols: what a compiled program is generic over.
+"""Extents of a model's inputs as symbols, which a compiled program is generic over; as numbers.
 
 Every extent of an input that is not a number gets a symbol, which is at least 1: kernels are made
 for tensors that have elements. A run whose extents are 0, or otherwise not those that the code was
@@ -13,6 +13,7 @@ from fornix.ir.dim import Dim, DimLike, symbol
 from fornix.ir.graph import Model, Value
 from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import values
+from fornix.runtime.providers import NotAsCompiled
 
 
 def name_extents(model: Model, numbers: Mapping[str, int]) -> None:
@@ -57,3 +58,22 @@ def bound_symbols(inputs: Sequence[Value]) -> dict[str, tuple[Value, int]]:
             if isinstance(extent, Dim) and extent.name is not None:
                 found.setdefault(extent.name, (value, axis))
     return found
+
+
+class Extents:
+    """Dims with numbers for symbols, each computed once."""
+
+    def __init__(self, symbols: Mapping[str, int]) -> None:
+        self.symbols = symbols
+        self.known: dict[Dim, int] = {}
+
+    def __call__(self, d: DimLike) -> int:
+        if isinstance(d, int):
+            return d
+        found = self.known.get(d)
+        if found is None:
+            bound = d.bind(self.symbols)
+            if not isinstance(bound, int):
+                raise NotAsCompiled(f"{d} is {bound}")
+            found = self.known[d] = bound
+        return found

@@ -1,8 +1,8 @@
 """What a kept program is in a file: a description in JSON, and arrays.
 
-Decides how types, units and their code, the machine code as one image and the stored data that runs
-read are written down, and makes them a program again. Which programs are kept, and where, is left
-to `shelf`.
+Decides how types, units and their code, the machine code as one image and the places of weights in
+the model's file are written down, and makes them a program again: weights are packed anew, which
+takes no longer than reading them packed. Which programs are kept, and where, is left to `shelf`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,21 @@ from fornix.compile.notes import UnitCode, code_of, dim_of, dim_text, note_of, o
 from fornix.compile.support import Support
 from fornix.compile.units import CompiledUnit, NativeUnit
 from fornix.dtype import DType
+from fornix.format.mapped import MappedBytes
 from fornix.ir.graph import Model, Value
+from fornix.ir.tensor import ArrayTensor, MappedTensor
 from fornix.ir.types import TensorType
+from fornix.runtime.content import Content
 from fornix.runtime.interface import Interface, NodeArg, output_args
-from fornix.runtime.native import NativeStep, StoredData
+from fornix.runtime.native import NativeStep
+from fornix.runtime.packing import StoredData, stored_values
 from fornix.runtime.program import Program
 from fornix.runtime.threads import Pool
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_DATA_BYTES = 64 << 20
-"""Of the stored data in a file."""
+"""Of the data in a file: what is not stored in the model as it is read."""
 ALIGNMENT = 64
 """Bytes; of each array in a file."""
 LENGTH_BYTES = 8
@@ -43,22 +47,28 @@ LENGTH_BYTES = 8
 class KeptProgram:
     """What was kept, in memory: a description, and arrays by number; sessions share it."""
 
-    def __init__(self, body: memoryview) -> None:
+    def __init__(self, body: memoryview, content: Content) -> None:
         end = LENGTH_BYTES + int.from_bytes(body[:LENGTH_BYTES], "little")
         self.head: dict[str, Any] = json.loads(bytes(body[LENGTH_BYTES:end]))
-        self.body = body
+        self.body, self.content = body, content
         self._lock = threading.Lock()
+        self._data: StoredData | None = None
         self.values = [_value(note) for note in self.head["values"]]
+        for number, array in self.head["derived"]:
+            self.values[number].tensor = ArrayTensor(self.array(array))
+        for number, dtype, shape, start, size in self.head["placed"]:
+            place = MappedBytes(content.region, start, size)
+            self.values[number].tensor = MappedTensor(place, DType.of(dtype), tuple(shape))
 
     @staticmethod
-    def of(disk: DiskCache, name: str) -> KeptProgram | None:
-        """What is kept under ``name``."""
+    def of(disk: DiskCache, name: str, content: Content) -> KeptProgram | None:
+        """What is kept under ``name`` of a model with this ``content``."""
         found = _OPEN.get(name)
-        if found is None:
+        if found is None or not found.content.is_intact:
             body = disk.read(name, PLAN)
             if body is None:
                 return None
-            found = _OPEN[name] = KeptProgram(body)
+            found = _OPEN[name] = KeptProgram(body, content)
         return found
 
     @property
@@ -100,20 +110,11 @@ class KeptProgram:
     def _table(self, number: int, _: DType) -> Array:
         return self.array(number)
 
-    @cached_property
-    def data(self) -> StoredData:
-        """What runs read."""
-        head, units = self.head, self.units
-        prepared = {
-            (unit, units[unit].code.temporaries[k]): self.array(number)
-            for unit, k, number in head["prepared"]
-        }
-        return StoredData({self.values[v]: self.array(n) for v, n in head["tables"]}, prepared)
-
     def program(self, pool: Pool) -> Program:
         """A program that shares everything but its threads with others of this file."""
         with self._lock:
-            head, code, units, data = self.head, self.code, self.units, self.data
+            head, code, units = self.head, self.code, self.units
+            data = self._data = self._data or StoredData.soon(units, pool)
         driver, entry, crew = (code.addresses[name] for name in head["support"])
         support = Support(driver, entry, crew, (code, code, code))
         interface = self._picked(head["reads"]), self._picked(head["writes"])
@@ -130,33 +131,62 @@ _OPEN: WeakValueDictionary[str, KeptProgram] = WeakValueDictionary()
 """Files that sessions of this process use."""
 
 
-def written(program: Program, step: NativeStep, model: Model, disk: DiskCache) -> memoryview | None:
+def written(
+    program: Program, step: NativeStep, model: Model, content: Content, disk: DiskCache
+) -> memoryview | None:
     """What a file holds of ``program``, which is ``step``; None if something cannot be kept."""
-    return _Description(program, step, model, disk).file()
+    return _Description(program, step, model, content, disk).file()
 
 
 class _Description:
     """A program on its way into a file."""
 
-    def __init__(self, program: Program, step: NativeStep, model: Model, disk: DiskCache) -> None:
-        self.program, self.step, self.model, self.disk = program, step, model, disk
+    def __init__(
+        self, program: Program, step: NativeStep, model: Model, content: Content, disk: DiskCache
+    ) -> None:
+        self.program, self.step, self.model = program, step, model
+        self.content, self.disk = content, disk
         self.numbers: dict[Value, int] = {}
         self.arrays: list[Array] = []
 
     def file(self) -> memoryview | None:
         """The content of the file; None if something in it cannot be kept."""
-        data = self.step.data
+        stored = self._stored()
         tables = [table for code in self._codes() for table in code.tables.values()]
-        arrays = (*data.tables.values(), *data.prepared.values(), *tables)
-        image = None if sum(a.nbytes for a in arrays) > MAX_DATA_BYTES else self._image()
-        if image is None or not all(map(_is_plain, self.model.graph.inputs)):
+        if stored is None or not all(map(_is_plain, self.model.graph.inputs)):
             return None
-        head = {**self._session(), **self._steps(), "entries": image.entries}
+        derived, placed = stored
+        size = sum(array.nbytes for array in (*derived.values(), *tables))
+        image = self._image() if size <= MAX_DATA_BYTES else None
+        if image is None:
+            return None
+        head = {**self._session(), **self._steps(), "entries": image.entries, "placed": placed}
+        head["derived"] = [[*self._of([v]), self._add(array)] for v, array in derived.items()]
         head["codes"] = [note_of(code, self._add) for code in self._codes()]
         head["image"] = self._add(np.frombuffer(image.content, np.uint8))
         head["fixups"] = self._add(image.fixups)
         head["values"] = [_note(value) for value in self.numbers]
         return _joined(head, self.arrays)
+
+    def _stored(self) -> tuple[dict[Value, Array], list[Any]] | None:
+        """Initializers: those that are not read in place, and where in the model the others lie.
+
+        None if one lies in another file.
+        """
+        derived: dict[Value, Array] = {}
+        placed: list[Any] = []
+        for value in stored_values(self.step.units):
+            tensor = value.constant
+            place = getattr(tensor, "place", None)
+            start = self.content.offset(place)
+            if tensor is None or (place is not None and start is None):
+                return None
+            if place is None:
+                derived[value] = tensor.numpy()
+            else:
+                shape = list(tensor.shape)
+                placed.append([*self._of([value]), tensor.dtype.name, shape, start, place.nbytes])
+        return derived, placed
 
     def _session(self) -> dict[str, Any]:
         """What a session shows, and where its feeds and results belong."""
@@ -179,11 +209,6 @@ class _Description:
             "units": [
                 [at[id(u.code)], self._of(u.unit.inputs), self._of(u.unit.outputs)]
                 for u in step.units
-            ],
-            "tables": [[*self._of([v]), self._add(a)] for v, a in step.data.tables.items()],
-            "prepared": [
-                [unit, step.units[unit].code.temporaries.index(buffer), self._add(array)]
-                for (unit, buffer), array in step.data.prepared.items()
             ],
             "reads": self._of(step.reads),
             "writes": self._of(step.writes),

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,13 +17,13 @@ import numpy as np
 
 from fornix.compile import driver as words
 from fornix.compile.kernel import CompiledKernel
-from fornix.compile.notes import UnitCode
 from fornix.compile.support import Support
 from fornix.compile.units import NativeUnit
-from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Value
 from fornix.ir.loops import Buffer
+from fornix.runtime.extents import Extents
 from fornix.runtime.memory import Lifetime, aligned_bytes, place, readable, shared_results
+from fornix.runtime.packing import StoredData, is_prepared
 from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step
 from fornix.runtime.threads import Pool
 
@@ -49,16 +48,6 @@ OPERATIONS_PER_NANOSECOND, BYTES_PER_NANOSECOND = 50, 30
 """What a thread does, roughly: guesses that decide about pieces, never about results."""
 
 Drive: TypeAlias = "Callable[[Frame, Bound], int]"
-
-
-@dataclass(frozen=True)
-class StoredData:
-    """What kernels read in every run."""
-
-    tables: Mapping[Value, Array]
-    """Initializers, as they are."""
-    prepared: Mapping[tuple[int, Buffer], Array]
-    """By number of the unit and buffer, what was computed of them ahead."""
 
 
 class NativeStep(Step):
@@ -193,30 +182,6 @@ class NativeStep(Step):
             while len(self._bound) > MAX_BOUND:
                 self._bound.popitem(last=False)
         return bound
-
-
-def is_prepared(code: UnitCode, kernel: CompiledKernel) -> bool:
-    """Whether ``kernel`` runs once, ahead of all runs: it packs weights, for other kernels."""
-    return kernel.is_constant and not any(buffer in code.outputs for buffer in kernel.outputs)
-
-
-class Extents:
-    """Dims with numbers for symbols, each computed once."""
-
-    def __init__(self, symbols: Mapping[str, int]) -> None:
-        self.symbols = symbols
-        self.known: dict[Dim, int] = {}
-
-    def __call__(self, d: DimLike) -> int:
-        if isinstance(d, int):
-            return d
-        found = self.known.get(d)
-        if found is None:
-            bound = d.bind(self.symbols)
-            if not isinstance(bound, int):
-                raise NotAsCompiled(f"{d} is {bound}")
-            found = self.known[d] = bound
-        return found
 
 
 class Bound:

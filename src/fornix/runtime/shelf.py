@@ -1,16 +1,15 @@
-"""Programs kept for the next process: sessions of small models without compiling anything.
+"""Programs kept for the next process: sessions without compiling anything.
 
-Decides which programs are kept: those of small models in machine code from end to end. A program is
-found by a digest of the model, the options, the processor and fornix itself. It serves the extents
-that were found to fit when it was made from the model; these are kept beside it.
+Decides which programs are kept: those in machine code from end to end, of models that are in one
+file or in bytes. A program is found by a digest of the model, the options, the processor and fornix
+itself. It serves the extents that were found to fit when it was made from the model; these are kept
+beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -20,16 +19,15 @@ from fornix.compile.image import is_mappable
 from fornix.format.limits import Limits
 from fornix.ir.graph import Model
 from fornix.ir.walk import tensors
+from fornix.runtime.content import Content
 from fornix.runtime.interface import Interface, NodeArg
 from fornix.runtime.kept import KeptProgram, written
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import CPUExecutionProvider, Provider
-from fornix.runtime.threads import Pool
+from fornix.runtime.threads import Pool, shared_pool
 
-MAX_MODEL_BYTES = 32 << 20
-"""Of a model's file: larger ones take long to read anyway, and the disk has better uses."""
 MAX_NOTED = 32
 """Sets of extents that one session keeps."""
 
@@ -37,9 +35,9 @@ MAX_NOTED = 32
 class Shelf:
     """The place of one model's program."""
 
-    def __init__(self, disk: DiskCache, content: bytes, name: str) -> None:
-        self.disk, self.content, self.name = disk, content, name
-        self._kept = KeptProgram.of(disk, name)
+    def __init__(self, disk: DiskCache, content: Content, name: str, pool: Pool) -> None:
+        self.disk, self.content, self.name, self.pool = disk, content, name, pool
+        self._kept = KeptProgram.of(disk, name, content)
         self._noted = 0
 
     @staticmethod
@@ -51,18 +49,20 @@ class Shelf:
         is_ours = len(providers) == 1 and type(providers[0]) is CPUExecutionProvider
         if disk.directory is None or not (is_ours and is_mappable() and processor() and compiler()):
             return None
-        content = _content_digest(source)
+        pool = shared_pool(options.threads)
+        content = Content.of(source, pool)
         if content is None:
             return None
         entries = sorted(options.config_entries.items())
         settings = (options.graph_optimization_level, entries, limits)
-        sha = hashlib.sha256(content + sources(ALL_ROOMS))
+        sha = hashlib.sha256(content.digest + sources(ALL_ROOMS))
         sha.update(f"{processor()}\0{compiler()}\0{np.__version__}\0{settings!r}".encode())
-        return Shelf(disk, content, "p" + sha.hexdigest()[:40])
+        return Shelf(disk, content, "p" + sha.hexdigest()[:40], pool)
 
     def is_for(self, source: object) -> bool:
         """Whether ``source`` still holds the model that this place is for."""
-        return _content_digest(source) == self.content
+        found = Content.of(source, self.pool)
+        return found is not None and found.digest == self.content.digest
 
     @property
     def interface(self) -> Interface | None:
@@ -85,8 +85,8 @@ class Shelf:
         """Put ``program`` here, if it is of the kind that is kept."""
         step = program.steps[0] if len(program.steps) == 1 else None
         if isinstance(step, NativeStep) and not program.constants and not _has_external(model):
-            made = written(program, step, model, self.disk)
-            if made is not None:
+            made = written(program, step, model, self.content, self.disk)
+            if made is not None and self.content.is_what_was_read(self.pool):
                 self.disk.write(self.name, made, PLAN)
 
     def serves(self, extents: Sequence[int]) -> bool:
@@ -101,21 +101,6 @@ class Shelf:
 
     def _note_name(self, extents: Sequence[int]) -> str:
         return "e" + hashlib.sha256(f"{self.name} {list(extents)}".encode()).hexdigest()[:40]
-
-
-def _content_digest(source: object) -> bytes | None:
-    """A digest of the whole model; None if it is large, or not all in one place."""
-    if isinstance(source, bytes):
-        return hashlib.sha256(source).digest() if len(source) <= MAX_MODEL_BYTES else None
-    if not isinstance(source, str | os.PathLike) or Path(source).suffix != ".onnx":
-        return None
-    try:
-        with Path(source).open("rb") as file:
-            if os.fstat(file.fileno()).st_size > MAX_MODEL_BYTES:
-                return None
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return None
 
 
 def _has_external(model: Model) -> bool:

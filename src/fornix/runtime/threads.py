@@ -14,7 +14,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fornix.compile.crew import Crew
     from fornix.compile.support import Support
 
+T = TypeVar("T")
 Work = Callable[[int], None]
 """Takes pieces of a job, as worker ``index``, until none is left; releases the GIL meanwhile."""
 
@@ -186,6 +188,28 @@ class Pool:
             self._state.close()
             for worker in self._workers:
                 worker.join(FAREWELL)
+
+
+class Ahead(Generic[T]):
+    """What ``make`` gives, computed by a thread of its own until somebody asks for it."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._found: T | None = None
+        # No daemon: what it reads must not go when the process ends.
+        self._thread = threading.Thread(target=self._work, name="fornix-ahead")
+        self._thread.start()
+
+    def _work(self) -> None:
+        with suppress(Exception):  # the same is raised to who asks
+            self._found = self._make()
+
+    def result(self) -> T:
+        """What it gives, or raises; computed here if the thread failed or is that of a parent."""
+        self._thread.join()
+        if self._found is None:
+            self._found = self._make()
+        return self._found
 
 
 _POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()

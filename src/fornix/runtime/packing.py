@@ -1,0 +1,197 @@
+"""Stored data as kernels read them: weights in the order in which they are wanted.
+
+Decides what of a model's stored data is kept. Weights that kernels read in another order are packed
+before the first run; where nobody reads the original any more, its pages of the model's file are
+given back while that goes on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fornix.compile.kernel import CompiledKernel
+from fornix.compile.notes import UnitCode
+from fornix.compile.units import NativeUnit
+from fornix.errors import Fail
+from fornix.format.mapped import MappedBytes, mapped_files
+from fornix.ir.graph import Value
+from fornix.ir.loops import Buffer
+from fornix.runtime.extents import Extents
+from fornix.runtime.memory import ALIGNMENT, aligned_array, aligned_bytes, readable
+from fornix.runtime.threads import Ahead, Pool
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Prepared = Mapping[tuple[int, Buffer], Array]
+"""By number of the unit and buffer, what was computed of initializers ahead of all runs."""
+
+KERNEL = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
+LARGE_BYTES = 64 << 20
+"""Of an initializer, from which on it leaves memory piece by piece."""
+PARTS = 8
+"""How often it does while a kernel reads it; kernels may read it in any order."""
+PIECES = 32
+"""Into which a kernel is cut for each thread, at most: each is a call from Python."""
+
+
+class StoredData:
+    """What kernels read in every run."""
+
+    def __init__(self, tables: Mapping[Value, Array], find: Callable[[], Prepared]) -> None:
+        self.tables = tables
+        """Initializers, as they are."""
+        self._find = find
+
+    @staticmethod
+    def of(units: Sequence[NativeUnit], pool: Pool) -> StoredData:
+        """The data of ``units``; weights are packed at once."""
+        packing = Packing(units, pool)
+        prepared = packing.prepared()
+        return StoredData(packing.tables(), lambda: prepared)
+
+    @staticmethod
+    def soon(units: Sequence[NativeUnit], pool: Pool) -> StoredData:
+        """The data of ``units``; weights are packed while the caller goes on."""
+        packing = Packing(units, pool)
+        found = Ahead(packing.prepared) if packing.stored[True] else None
+        return StoredData(packing.tables(), found.result if found else dict)
+
+    @property
+    def prepared(self) -> Prepared:
+        """What was computed ahead; waits for it."""
+        return self._find()
+
+
+def is_prepared(code: UnitCode, kernel: CompiledKernel) -> bool:
+    """Whether ``kernel`` runs once, ahead of all runs: it packs weights, for other kernels."""
+    return kernel.is_constant and not any(buffer in code.outputs for buffer in kernel.outputs)
+
+
+def stored_values(units: Sequence[NativeUnit]) -> list[Value]:
+    """The initializers that kernels read, in runs or ahead."""
+    return list(dict.fromkeys(v for k in (False, True) for v in _stored(units, prepared=k)))
+
+
+class Packing:
+    """Runs the kernels that read stored data only, and keeps what they give."""
+
+    def __init__(self, units: Sequence[NativeUnit], pool: Pool) -> None:
+        self.units, self.pool = units, pool
+        self.stored = {
+            is_ahead: list(_stored(units, prepared=is_ahead)) for is_ahead in (False, True)
+        }
+        """The initializers that kernels read in runs, and ahead of them, once for each kernel."""
+
+    def tables(self) -> dict[Value, Array]:
+        """The initializers that runs read."""
+        computed = {value for unit in self.units for value in unit.unit.outputs}
+        read = dict.fromkeys(self.stored[False])
+        return {v: _array(v) for v in read if v not in computed}  # what Constant gives is
+
+    def prepared(self) -> dict[tuple[int, Buffer], Array]:
+        """What kernels compute ahead; raises FormatError if files are written to meanwhile."""
+        waiting = Counter(self.stored[True])
+        leaving = waiting.keys() - self.stored[False]
+        found: dict[tuple[int, Buffer], Array] = {}
+        for number, unit, kernel in _kernels(self.units, prepared=True):
+            self._prepare(number, unit, kernel, found, leaving)
+            for value in _stored_inputs(unit, kernel):
+                waiting[value] -= 1
+                if not waiting[value] and value in leaving:
+                    _give_back(value)
+        for file in mapped_files(getattr(value.constant, "place", None) for value in waiting):
+            file.check()
+        return found
+
+    def _prepare(
+        self,
+        number: int,
+        unit: NativeUnit,
+        kernel: CompiledKernel,
+        found: dict[tuple[int, Buffer], Array],
+        leaving: set[Value],
+    ) -> None:
+        """Run ``kernel`` and keep what it gives."""
+        extent = Extents({})
+        arrays: list[Array] = []
+        for buffer in kernel.arguments:
+            if buffer in kernel.outputs:
+                size = extent(buffer.elements)
+                found[number, buffer] = aligned_array((size,), buffer.dtype.numpy)
+            if (number, buffer) in found:
+                arrays.append(found[number, buffer])
+            elif buffer in unit.code.tables:
+                arrays.append(readable(unit.code.tables[buffer]))
+            else:
+                arrays.append(_array(unit.unit.inputs[unit.code.inputs[buffer]]))
+        self._run(kernel, arrays, [v for v in _stored_inputs(unit, kernel) if v in leaving])
+
+    def _run(
+        self, kernel: CompiledKernel, arrays: Sequence[Array], leaving: Sequence[Value]
+    ) -> None:
+        """Run ``kernel`` on ``arrays``; little of what is large and ``leaving`` stays in memory."""
+        extent = Extents({})
+        chunks = max(1, min(extent(kernel.parallel), PIECES * self.pool.threads))
+        large = [v for v in leaving if v.constant is not None and v.constant.nbytes >= LARGE_BYTES]
+        part = max(1, chunks // PARTS)
+        function = KERNEL(kernel.address)
+        arguments = np.array([array.ctypes.data for array in arrays], np.int64)
+        size = -(-extent(kernel.scratch) // ALIGNMENT) * ALIGNMENT
+        scratch = aligned_bytes(size * self.pool.threads)
+        following = itertools.count()
+        failed: list[int] = []
+
+        def work(index: int) -> None:
+            places = arguments.ctypes.data  # of symbols there are none
+            own = scratch.ctypes.data + index * size
+            while (chunk := next(following)) < chunks:
+                if function(places, places, own, chunk, chunks):
+                    failed.append(chunk)
+                if chunk % part == part - 1:
+                    for value in large:
+                        _give_back(value)
+
+        self.pool.run(work)
+        if failed:
+            raise Fail(f"{kernel.name}: stored data do not fit the model")
+
+
+def _kernels(
+    units: Sequence[NativeUnit], *, prepared: bool
+) -> Iterator[tuple[int, NativeUnit, CompiledKernel]]:
+    """The kernels that run ahead, or those that do not, with their units."""
+    for number, unit in enumerate(units):
+        for kernel in unit.code.kernels:
+            if is_prepared(unit.code, kernel) is prepared:
+                yield number, unit, kernel
+
+
+def _stored(units: Sequence[NativeUnit], *, prepared: bool) -> Iterator[Value]:
+    """The initializers that such kernels read."""
+    for _, unit, kernel in _kernels(units, prepared=prepared):
+        yield from _stored_inputs(unit, kernel)
+
+
+def _stored_inputs(unit: NativeUnit, kernel: CompiledKernel) -> list[Value]:
+    """The initializers that ``kernel`` reads."""
+    own = [unit.unit.inputs[unit.code.inputs[b]] for b in kernel.arguments if b in unit.code.inputs]
+    return [value for value in own if value.constant is not None]
+
+
+def _array(value: Value) -> Array:
+    tensor = value.constant
+    if tensor is None:
+        raise TypeError(f"'{value.name}' is not stored")
+    return readable(tensor.numpy())
+
+
+def _give_back(value: Value) -> None:
+    """Say that the stored data of ``value`` are not wanted soon."""
+    payload = getattr(value.constant, "payload", None)
+    if isinstance(payload, MappedBytes):
+        payload.give_back()

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from fornix.format.mapped import MappedBytes, MappedFile, Memory
+from fornix.runtime import content
+from fornix.runtime.content import Content
+from fornix.runtime.threads import Pool
+
+POOL = Pool(2)
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of more pieces than there are threads, at rest since long ago."""
+    monkeypatch.setattr(content, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(content, "READ_BYTES", 300)
+    target = tmp_path / "model.onnx"
+    target.write_bytes(bytes(range(256)) * 20)
+    return target
+
+
+def of(source: object, pool: Pool = POOL) -> Content:
+    found = Content.of(source, pool)
+    assert found is not None
+    return found
+
+
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + seconds)
+
+
+def test_a_digest_is_that_of_pieces_whoever_makes_it(path: Path) -> None:
+    body = path.read_bytes()
+    pieces = [hashlib.sha256(body[at : at + 1000]).digest() for at in range(0, len(body), 1000)]
+    wanted = hashlib.sha256(len(body).to_bytes(8, "little") + b"".join(pieces)).digest()
+    assert of(path).digest == of(path, Pool(1)).digest == of(body).digest == wanted
+    assert of(body[:-1]).digest != wanted
+    assert of(bytes([1]) + body[1:]).digest != wanted
+
+
+def test_other_sources_have_no_content(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_bytes(b"{}")
+    for source in (tmp_path / "model.json", tmp_path / "absent.onnx", tmp_path, object()):
+        assert Content.of(source, POOL) is None
+
+
+def test_a_file_in_use_needs_no_second_look_once_it_is_at_rest(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = of(path)
+    assert of(path) is not fresh
+    later(monkeypatch, content.SECONDS_AT_REST + 1)
+    known = of(path)
+    assert of(path) is known
+    copy = path.with_name("copy.onnx")
+    copy.write_bytes(path.read_bytes())
+    assert of(copy) is not known
+    assert of(copy).digest == known.digest
+
+
+@pytest.mark.parametrize("how", ["written to", "replaced", "written to with its time set back"])
+def test_a_file_that_is_no_longer_the_same_is_looked_at_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    later(monkeypatch, content.SECONDS_AT_REST + 1)
+    known, status = of(path), path.stat()
+    body = path.read_bytes()[::-1]
+    if how == "replaced":
+        other = path.with_name("other")
+        other.write_bytes(body)
+        other.replace(path)
+    else:
+        path.write_bytes(body)
+    if how == "written to with its time set back":
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert of(path).digest == of(body).digest != known.digest
+    if how != "replaced":  # renaming over a file changes the links of the old one only
+        assert not known.is_intact
+
+
+def test_places_are_those_of_the_same_bytes(path: Path, tmp_path: Path) -> None:
+    body = path.read_bytes()
+    file, memory = of(path), of(body)
+    assert file.offset(MappedBytes(MappedFile.open(path), 30, 10)) == 30
+    assert memory.offset(MappedBytes(Memory(body), 40, 10)) == 40
+    (tmp_path / "other.onnx").write_bytes(body)
+    others = MappedFile.open(tmp_path / "other.onnx"), Memory(bytes(bytearray(body)))
+    for region in others:
+        assert file.offset(MappedBytes(region, 0, 10)) is None
+        assert memory.offset(MappedBytes(region, 0, 10)) is None
+    assert file.offset(None) is None
+
+
+def test_a_model_that_was_read_from_something_else_is_told(path: Path) -> None:
+    body, known = path.read_bytes(), of(path)
+    assert of(body).is_what_was_read(POOL)
+    assert known.is_what_was_read(POOL)
+    other = path.with_name("other")
+    other.write_bytes(body)
+    other.replace(path)
+    assert not known.is_what_was_read(POOL)
+    path.unlink()
+    assert not known.is_what_was_read(POOL)
+
+
+def test_of_a_file_that_was_just_written_bytes_are_compared(path: Path) -> None:
+    known = of(path)
+    assert not known.is_at_rest
+    known.digest = b"another"  # as if written to between two ticks of the clock
+    assert not known.is_what_was_read(POOL)
