@@ -302,6 +302,25 @@ def test_rows_that_are_divided_keep_their_bounds() -> None:
 # ── transposes ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+@pytest.mark.parametrize("n", [1, 8, 16, 19, 40])
+@pytest.mark.parametrize("level", LEVELS)
+def test_repeated_elements_are_read_within_their_rows(factor: int, n: int, level: str) -> None:
+    for dtype in (np.float32, np.float64, np.uint8):
+        x = tensor("x", (3, n), DType.of(dtype))
+        given = values(x.dtype, 3, n)
+        turns = (
+            lambda i, j, x=x: x[i, j // factor],
+            lambda i, j, x=x: x[i, n - 1 - j // factor],
+        )
+        for turn in turns:
+            check(compute((3, n * factor), turn), {"x": given}, target=target(level))
+        length = symbol("n", 1)
+        y = tensor("x", (3, length), x.dtype)
+        repeated = compute((3, length * factor), lambda i, j, y=y: y[i, j // factor] + y[i, 0])
+        check(repeated, {"x": given}, symbols={"n": n}, target=target(level))
+
+
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize(("m", "n"), [(4, 4), (5, 7), (16, 16), (17, 4), (20, 33), (64, 48)])
 def test_tiles_are_turned_at_any_size(m: int, n: int, at_end: bool) -> None:

@@ -6,6 +6,7 @@ do. Why which change pays is the schedules' business.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 
 from fornix.ir.dim import DimLike, exact_quotient
@@ -15,6 +16,7 @@ from fornix.ir.loops import (
     Const,
     Index,
     Loaded,
+    Reduce,
     Scalar,
     Store,
     Variable,
@@ -68,6 +70,40 @@ def split(store: Store) -> Store:
     return store
 
 
+@functools.lru_cache(maxsize=4096)
+def near_offsets(d: DimLike, axis: Variable, lanes: int) -> tuple[int, ...] | None:
+    """How far ``d`` is in each of ``lanes`` values of ``axis`` from where it is in the first.
+
+    None unless that is the same for every vector, and nowhere as far as ``lanes``: then a vector is
+    a few neighbours, some of them repeated, as in an image that is enlarged.
+    """
+    vector = Variable("v", (axis.extent + lanes - 1) // lanes)
+    places = [substitute(d, {axis: vector.dim * lanes + k}, {}) for k in range(lanes)]
+    offsets = [place - places[0] for place in places]
+    found = tuple(n for n in offsets if isinstance(n, int) and 0 <= n < lanes)
+    return found if len(found) == lanes else None
+
+
+MAX_REPEATED = 8
+"""Divisors of an index up to which lanes are expected to repeat elements."""
+TYPICAL_LANES = 16
+
+
+def _repeats(store: Store, axis: Variable) -> bool:
+    """Whether vectors along ``axis``, along which ``store`` writes neighbours, repeat elements."""
+    if coefficient(store.address, axis) != (1, store.address - axis.dim):
+        return False
+    if isinstance(axis.extent, int) and axis.extent < TYPICAL_LANES:
+        return False
+    if any(isinstance(node, Reduce) for node in walk(store.value)):
+        return False
+    return all(
+        near_offsets(d, axis, TYPICAL_LANES) is not None
+        for d in index_dims(store)
+        if isinstance(d, Dim) and axis in d.variables
+    )
+
+
 def _divisions(store: Store) -> Iterator[tuple[Variable, Variable, Variable]]:
     """An axis that is divided by a divisor of its extent, and the two axes that replace it."""
     for d in index_dims(store):
@@ -82,6 +118,9 @@ def _divisions(store: Store) -> Iterator[tuple[Variable, Variable, Variable]]:
             if slope is None or slope[0] != 1 or variables(atom.den):
                 continue
             count = exact_quotient(axis.extent, atom.den)
+            is_small = isinstance(atom.den, int) and atom.den <= MAX_REPEATED
+            if is_small and _repeats(store, axis):
+                continue
             if count is not None and count != 1 and atom.den != axis.extent:
                 yield axis, Variable(f"{axis.name}o", count), Variable(f"{axis.name}i", atom.den)
 
@@ -187,6 +226,7 @@ __all__ = [
     "index_dims",
     "merge",
     "moves_as_one",
+    "near_offsets",
     "rewritten",
     "split",
     "without_units",

@@ -8,12 +8,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
+from fornix.compile.axes import TYPICAL_LANES, near_offsets
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import coefficient, variables
 from fornix.ir.loops import Apply, Load, Reduce, Scalar, Store, Variable, walk
 
 LOAD_COST = {0: 0.5, 1: 1.0, 2: 3.0, 3: 4.0, 4: 5.0}
+NEAR_COST = 2.0
+"""Of neighbours of which some are repeated."""
 GATHER_COST = 16.0
 STORE_COST = {1: 2.0}
 SCATTER_COST = 32.0
@@ -54,6 +57,8 @@ def load_cost(e: Load, axis: Variable) -> float:
     """The cost of loading a vector of ``e`` along ``axis``."""
     step = stride_of(e.address, axis)
     cost = GATHER_COST if step is None else LOAD_COST.get(step, GATHER_COST)
+    if step is None and e.guard is None and near_offsets(e.address, axis, TYPICAL_LANES):
+        return NEAR_COST
     if cost < GATHER_COST and e.guard is not None and axis in e.guard.variables and step == 0:
         return GATHER_COST
     return cost

@@ -36,6 +36,7 @@ class Emitter(Builder):
     ) -> None:
         super().__init__()
         self.target, self.lanes = target, lanes
+        self.is_aligned = False
         self.vector: Variable | None = None
         self.units: Sequence[int] = (0,)
         self.masks: dict[int, Value] = {}
@@ -173,14 +174,19 @@ class Emitter(Builder):
         return self.splat(v, INDEX)
 
     @contextmanager
-    def along(self, axis: Variable | None, units: Sequence[int] = (0,)) -> Iterator[None]:
-        """Let ``axis`` be the vector axis for a while."""
-        before = self.vector, self.units, self.masks
-        self.vector, self.units, self.masks = axis, units, {}
+    def along(
+        self, axis: Variable | None, units: Sequence[int] = (0,), *, is_aligned: bool = False
+    ) -> Iterator[None]:
+        """Let ``axis`` be the vector axis for a while.
+
+        It ``is_aligned`` if its value is known to be a multiple of `lanes`.
+        """
+        before = self.vector, self.units, self.masks, self.is_aligned
+        self.vector, self.units, self.masks, self.is_aligned = axis, units, {}, is_aligned
         try:
             yield
         finally:
-            self.vector, self.units, self.masks = before
+            self.vector, self.units, self.masks, self.is_aligned = before
 
     # ── checks
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fornix.compile.axes import near_offsets
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.indices import stride
 from fornix.compile.emit.instructions import binary
@@ -15,8 +16,8 @@ from fornix.compile.emit.types import literal, memory_type, register_type, size_
 from fornix.compile.nest import Put
 from fornix.dtype import BOOL, DType
 from fornix.ir.dim import DimLike, is_nonnegative
-from fornix.ir.dim.expression import terms_of
-from fornix.ir.loops import Buffer, Load, Scalar, loaded
+from fornix.ir.dim.expression import substitute, terms_of
+from fornix.ir.loops import Buffer, Load, Scalar, Variable, loaded
 from fornix.ir.loops import load as load_scalar
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit
     NB: for processors without AVX-512, LLVM makes of a masked load whose mask is constant and off
     in every second lane one that reads all lanes, also what lies behind the end of a buffer.
     """
+    if step is None and mask is None and em.is_aligned and em.vector is not None:
+        near = near_offsets(e.address, em.vector, em.lanes)
+        if near is not None:
+            return _load_near(em, e, near, em.vector, unit)
     if step is None or not 1 <= step <= MAX_STRIDE:
         return _gather(em, e, mask, unit)
     if step > 1 and mask is None:
@@ -55,6 +60,20 @@ def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit
     if step > 1 and "avx512f" not in em.target.features:
         return _gather(em, e, mask, unit)
     return _load_strided(em, e, step, mask, unit)
+
+
+def _load_near(em: Emitter, e: Load, offsets: tuple[int, ...], axis: Variable, unit: int) -> Value:
+    """The elements ``offsets`` behind that of the first lane: read once each, then repeated."""
+    ahead = substitute(e.address, {axis: axis.dim + unit * em.lanes}, {}) - e.address
+    if not isinstance(ahead, int):
+        return _gather(em, e, None, unit)
+    where = address(em, e.buffer, e.address, ahead)
+    depth = max(where.depth, em.barrier)
+    kind = f"<{max(offsets) + 1} x {memory_type(e.dtype)}>"
+    text = em.put(depth, f"load {kind}, ptr {where.text}, align {size_of(e.dtype)}")
+    picks = f"<{', '.join(f'i32 {offset}' for offset in offsets)}>"
+    kinds = f"{kind} {text}, {kind} poison, <{em.lanes} x i32> {picks}"
+    return Value(em.put(depth, f"shufflevector {kinds}"), True, depth)
 
 
 def _load_between(em: Emitter, e: Load, step: int, unit: int) -> Value:

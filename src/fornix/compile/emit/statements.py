@@ -155,7 +155,7 @@ def _straight(
 ) -> list[str]:
     """All vectors one after the other, the last one masked."""
     count = -(-extent // em.lanes)
-    with em.along(axis, range(count)):
+    with em.along(axis, range(count), is_aligned=low.text == "0"):
         em.places[axis] = Value(low.text, False, low.depth)
         if extent % em.lanes:
             left = Value(str(extent), False, 0)
@@ -192,7 +192,7 @@ def _vectors(
     low, high = bounds
 
     def body(i: str, values: list[str]) -> Sequence[str]:
-        with em.along(axis, units):
+        with em.along(axis, units, is_aligned=low.text == "0"):
             em.places[axis] = Value(i, False, em.top)
             return turn(values)
 
