@@ -129,11 +129,11 @@ def _padded(count: int, step: int) -> int:
 
 
 def _least(extent: DimLike) -> int:
-    """``extent`` with symbols taken as 1."""
+    """``extent`` with symbols taken as 1, and at least 1."""
     if not isinstance(extent, int):
         ones: dict[Atom, DimLike] = {a: 1 for a in atoms(extent) if isinstance(a, Symbol)}
         extent = substitute(extent, ones, {})
-    return extent if isinstance(extent, int) else 1
+    return max(extent, 1) if isinstance(extent, int) else 1
 
 
 _SERIAL = itertools.count()
