@@ -9,7 +9,11 @@ from onnx import inliner as peer
 from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
+from fornix.errors import LimitError, ValidationError
+from fornix.format.limits import Limits
+from fornix.ir.load import from_message
 from fornix.onnx import inliner
+from fornix.passes.inline import inline_functions
 from tests.onnx.surface import names_of, parameters_of
 
 X = np.array([[1, -2, 3], [4, 5, -6]], np.float32)
@@ -98,3 +102,41 @@ def test_operators_that_are_defined_by_others_count_as_functions_if_asked_for() 
 def test_what_is_no_model_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="ModelProto is required"):
         inliner.inline_local_functions("model.onnx")  # type: ignore[arg-type]
+
+
+IN_BRANCH = """k = Constant <value_int = 1> () c = Cast <to = 9> (k) b = If(c) <
+    then_branch = t () => (d) { d = l.G(a) }, else_branch = e () => (d) { d = Neg(a) }>"""
+
+
+@pytest.mark.parametrize(
+    ("body", "chain"),
+    [
+        ("b = l.F(a)", "F → F"),
+        ("b = l.G(a)", "F → G → F"),
+        (IN_BRANCH, "F → G → F"),
+    ],
+)
+def test_functions_that_call_themselves_are_refused(body: str, chain: str) -> None:
+    source = parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["": 20, "l": 1]>
+        g (float[2] x) => (float[2] y) {{ y = l.F(x) }}
+        <opset_import: ["": 20, "l": 1], domain: "l"> F (a) => (b) {{ {body} }}
+        <opset_import: ["": 20, "l": 1], domain: "l"> G (a) => (b) {{ b = l.F(a) }}"""
+    )
+    with pytest.raises(ValidationError, match=f"must not call themselves, found {chain}"):
+        inliner.inline_local_functions(source)
+
+
+def test_functions_that_would_fill_the_memory_are_refused() -> None:
+    doubling = [
+        f'<opset_import: ["": 20, "l": 1], domain: "l"> F{i} (a) => (b) '
+        f"{{ c = l.F{i + 1}(a) b = l.F{i + 1}(c) }}"
+        for i in range(60)
+    ]
+    source = parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20, "l": 1]> g (float[2] x) => (float[2] y) '
+        "{ y = l.F0(x) }" + "\n".join(doubling) + '<opset_import: ["": 20], domain: "l"> '
+        "F60 (a) => (b) { b = Neg(a) }"
+    )
+    with pytest.raises(LimitError, match="function_nodes"):
+        inline_functions(from_message(source), limits=Limits(function_nodes=2000))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fornix.errors import GraphError
+from fornix.errors import GraphError, ValidationError
 from fornix.format.limits import DEFAULT, Limits
 from fornix.infer import Inference
 from fornix.ir.attribute import Attribute
@@ -23,6 +23,9 @@ from fornix.ir.walk import nodes
 from fornix.ops.fact import Array
 from fornix.passes.apply import Changes, replace
 from fornix.passes.make import Maker
+
+Callers = tuple[tuple[str, str, str], ...]
+"""The functions that a node has come out of, outermost first."""
 
 UNSQUEEZE_TAKES_INPUT = 13
 """Since this opset the axes of Unsqueeze are an input."""
@@ -156,8 +159,8 @@ def inline_functions(
     """Replace calls of model functions by their bodies, as far as their opsets agree.
 
     ``body_of`` says otherwise which function stands for a node, if any. Calls inside functions that
-    stay are replaced as well; functions that nobody calls any more go. Raises LimitError if the
-    nodes become too many.
+    stay are replaced as well; functions that nobody calls any more go. Raises
+    ValidationError for functions that call themselves, LimitError if the nodes become too many.
     """
     table = model.function_table
     find = body_of or (lambda node: table.get(_key(node)))
@@ -174,15 +177,24 @@ def _inline_calls(
 ) -> Changes:
     """Replace the calls in the graph of ``owner`` by the functions that ``find`` gives."""
     changes: Changes = Counter()
-    waiting = list(nodes(owner.graph))
+    outer = (owner.key,) if isinstance(owner, Function) else ()
+    waiting: list[tuple[Node, Callers]] = [(node, outer) for node in nodes(owner.graph)]
+    count = len(waiting)
     while waiting:
-        node = waiting.pop()
+        node, callers = waiting.pop()
         function = find(node)
         if function is None or function is owner or not _agrees(function, owner):
             continue
-        waiting += _inline_call(node, function)
+        chain = (*callers, function.key)
+        if function.key in callers:
+            told = " → ".join(name for _, name, _ in chain)
+            raise ValidationError(f"model functions must not call themselves, found {told}")
+        limits.check("nesting", len(chain), f"call of {function.label}")
+        inside = _inline_call(node, function)
+        count += len(inside) - 1
+        limits.check("function_nodes", count, "inlined functions")
+        waiting += [(inner, chain) for inner in inside]
         changes[f"call of {function.label}"] += 1
-        limits.check("function_nodes", len(owner.graph.nodes), "inlined functions")
     return changes
 
 
