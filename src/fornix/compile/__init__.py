@@ -1,6 +1,7 @@
 """Graph to machine code, in stages; each reads one small form and gives the next.
 
     traits     what a node costs and how it reads, or why it has no code  traits.Traits
+    chains     nodes that are attention together                          chains.Chain
     partition  nodes that become one group of kernels                     partition.Unit
     layout     which values lie in blocks of channels, which row-major    layout.Layouts
     lower      operators' ``lower`` rules give tensors                    ir.loops.Tensor
@@ -12,8 +13,9 @@
 and `image` maps machine code without LLVM; `driver` is the native loop that runs kernels, `crew`
 that of threads which help. `target` says what the processor can do and `peak` how fast, `work`
 counts what a kernel does, `axes` and `cost` serve the schedules, `bounds` proves that reads stay
-inside; `blocked` is the layout of images, `convolution` finds what convolves them, `phases` takes
-transposed ones apart, `winograd` is how 3×3 filters do. Only this room imports llvmlite.
+inside; `attention` finds what is one; `blocked` is the layout of images, `convolution` finds what
+convolves them, `phases` takes transposed ones apart, `winograd` is how 3×3 filters do. Only this
+room imports llvmlite.
 """
 
 from __future__ import annotations

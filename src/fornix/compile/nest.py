@@ -41,6 +41,14 @@ class Loop:
 
 
 @dataclass(frozen=True)
+class When:
+    """``body`` if ``condition`` holds, a bool."""
+
+    condition: Scalar
+    body: Block
+
+
+@dataclass(frozen=True)
 class Lanes:
     """``body`` in vectors along ``axis``, up to ``units`` at a time; the last lanes masked."""
 
@@ -215,8 +223,8 @@ class Turn:
 
 
 Statement: TypeAlias = (
-    "Put | Loop | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Tile | Gates | Patch | Window"
-    " | Turn"
+    "Put | Loop | When | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Tile | Gates | Patch"
+    " | Window | Turn"
 )
 Block: TypeAlias = tuple[Statement, ...]
 
@@ -232,3 +240,5 @@ class Nest:
     scratch: Mapping[Buffer, DimLike] = field(default_factory=dict)
     """Buffers in scratch memory and the offset in bytes of each."""
     scratch_bytes: DimLike = 0
+    changing: frozenset[Buffer] = frozenset()
+    """Buffers that are read and written anew as the kernel runs."""

@@ -8,7 +8,8 @@ The rule, from the last node to the first: a value is computed where it is read,
 3. computing it as often as it is read costs more than a trip to memory, or
 4. the kernel has become large.
 
-What only moves data costs nothing, so it always goes where it is read.
+What only moves data costs nothing, so it always goes where it is read. Nodes of a chain (`chains`)
+are computed with its end, whatever these rules say of them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fornix.compile.chains import Chain
 from fornix.compile.traits import Reading, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, Unit
 from fornix.ir.graph import Node, Value
@@ -43,12 +45,13 @@ def partition(
     traits: Mapping[Node, Traits | str],
     needed: Collection[Value],
     alone: Collection[Node] = (),
+    chains: Mapping[Node, Chain] | None = None,
 ) -> list[Unit]:
     """The units of ``nodes``, in an order in which they can run.
 
     ``needed`` are the values that others read, ``alone`` nodes that are not to be joined to others.
     """
-    return _Partition(nodes, traits, needed, alone).units()
+    return _Partition(nodes, traits, needed, alone, chains or {}).units()
 
 
 class _Partition:
@@ -58,8 +61,9 @@ class _Partition:
         traits: Mapping[Node, Traits | str],
         needed: Collection[Value],
         alone: Collection[Node],
+        chains: Mapping[Node, Chain],
     ) -> None:
-        self.nodes, self.traits = nodes, traits
+        self.nodes, self.traits, self.chains = nodes, traits, chains
         self.needed, self.alone = set(needed), frozenset(alone)
         self.places: dict[Value, _Place] = {}
         self.sizes: dict[Node, int] = {}
@@ -100,6 +104,9 @@ class _Partition:
         """Where ``value`` is computed if it is not stored; None if it has to be."""
         if value in self.needed or trait.has_memory or node in self.alone:
             return None
+        chain = self.chains.get(node)
+        if chain is not None and chain.end not in self.alone:
+            return self._with_end(node, chain, value)
         place = self._demand(value)
         if place is None or any(self.sizes[end] >= MAX_NODES for end in place.times):
             return None
@@ -113,6 +120,16 @@ class _Partition:
         for end in place.times:
             self.sizes[end] += 1
         return place
+
+    def _with_end(self, node: Node, chain: Chain, value: Value) -> _Place | None:
+        """The place of a node of ``chain`` in the one kernel that computes the end of it."""
+        ends = list(self._ends(chain.end))
+        if len(ends) != 1 or self.cores.get(ends[0]) is not chain.end:
+            return None
+        self.sizes[ends[0]] += 1
+        demand = self._demand(value) if node in chain.scaled else None
+        times = {ends[0]: 1.0} if demand is None else demand.times
+        return _Place(is_stored=False, times=times, is_epilogue=False)
 
     def _demand(self, value: Value) -> _Place | None:
         """Which kernels read ``value``, how often; None if one of them must have it in memory."""

@@ -10,9 +10,10 @@ import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fornix.compile.cache import ObjectCache
+from fornix.compile.chains import chains
 from fornix.compile.compiler import Emitted, link_all, write_all
 from fornix.compile.layout import Layouts, layouts
 from fornix.compile.lower import LoweredUnit, Lowering
@@ -25,7 +26,7 @@ from fornix.compile.traits import Survey, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, NativeUnit
 from fornix.errors import FornixError
 from fornix.infer import Inference
-from fornix.ir.dim.expression import Atom, Symbol
+from fornix.ir.dim.expression import Atom, Dim, Symbol
 from fornix.ir.graph import Node, Value
 from fornix.ir.loops import Constant
 from fornix.ops.call import NotLowered
@@ -37,6 +38,10 @@ REFUSED = (FornixError, NotLowered, TypeError, ValueError, ArithmeticError, Look
 """What the stages raise for a unit that they cannot handle."""
 
 
+MAX_HELD = 50_000
+"""Answers that are remembered about nodes for extents."""
+
+
 @dataclass
 class Compiled:
     """A graph, or part of one, as units in an order in which they can run."""
@@ -46,6 +51,10 @@ class Compiled:
     traits: Mapping[Node, Traits | str]
     names: Mapping[Node, str]
     """Digests of nodes that are lowered; those of nodes alike are the same."""
+    _held: dict[tuple[str, tuple[int | None, ...]], bool] = field(default_factory=dict)
+    """By name and extents that matter to it, whether the code of a node is made for them."""
+    _symbols: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By name, the symbols of extents that matter to a node."""
 
     def is_conditional(self, units: Iterable[NativeUnit]) -> bool:
         """Whether it depends on the extents of a run if the code of ``units`` holds."""
@@ -55,7 +64,8 @@ class Compiled:
     def holds(self, extents: Mapping[str, int], units: Iterable[NativeUnit]) -> bool:
         """Whether the code of ``units`` is made for ``extents``: shapes agree, reads stay inside.
 
-        Rules of operators are asked anew, with numbers for symbols; nodes alike are asked once.
+        Rules of operators are asked anew, with numbers for symbols; nodes alike are asked once, and
+        again only for other extents of those that they depend on.
         """
         bound: dict[Atom, int] = {Symbol(name, 1): extent for name, extent in extents.items()}
         seen: set[str] = set()
@@ -64,9 +74,27 @@ class Compiled:
             if name in seen or not isinstance(traits, Traits):
                 continue
             seen.add(name)
-            if not self._node_holds(node, traits, extents, bound):
+            key = name, tuple(map(extents.get, self._symbols_of(node, traits)))
+            if key not in self._held:
+                if len(self._held) >= MAX_HELD:
+                    self._held.clear()
+                self._held[key] = self._node_holds(node, traits, extents, bound)
+            if not self._held[key]:
                 return False
         return True
+
+    def _symbols_of(self, node: Node, traits: Traits) -> tuple[str, ...]:
+        """The symbols in what is known of the inputs and outputs of ``node``, and in its bounds."""
+        name = self.names[node]
+        if name not in self._symbols:
+            fact = self.survey.lowering.inference.fact
+            dims: list[object] = [d for bound in traits.bounds for d in bound.dims]
+            for known in (fact(value) for value in (*node.inputs, *node.outputs) if value):
+                dims += getattr(known.type, "shape", None) or ()
+                dims += () if known.known_value is None else known.known_value.flat
+            found = {s for d in dims if isinstance(d, Dim) for s in d.symbols}
+            self._symbols[name] = tuple(sorted(found))
+        return self._symbols[name]
 
     def _node_holds(
         self, node: Node, traits: Traits, extents: Mapping[str, int], bound: Mapping[Atom, int]
@@ -125,8 +153,9 @@ def compile_nodes(
     survey = Survey(Lowering(inference, symbols))
     names, traits = _examine(nodes, survey, memo())
     alone: set[Node] = set()
+    found = chains(nodes, traits, needed, survey.lowering, lambda u: _name(u, names, {}, target))
     while True:
-        units = partition(nodes, traits, needed, alone)
+        units = partition(nodes, traits, needed, alone, found)
         blocks = layouts(units, traits, needed, inference, target)
         called = {u: _name(u, names, blocks, target) for u in units if isinstance(u, CompiledUnit)}
         by_name: dict[str, list[CompiledUnit]] = {}
@@ -137,10 +166,10 @@ def compile_nodes(
         )
         if _make(by_name, write, traits, alone):
             codes = memo().codes
-            found = [
+            native = [
                 u if isinstance(u, IslandUnit) else NativeUnit(u, codes[called[u]]) for u in units
             ]
-            return Compiled(found, survey, traits, names)
+            return Compiled(native, survey, traits, names)
 
 
 def _examine(

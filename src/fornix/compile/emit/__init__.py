@@ -33,6 +33,7 @@ def emit(nest: Nest, buffers: Sequence[Buffer], symbols: Sequence[str], target: 
     """The code of ``nest`` for ``target``; arguments come in the order of buffers and symbols."""
     em = Emitter(target, nest.lanes, buffers, symbols)
     em.scratch(nest.scratch)
+    em.changing = nest.changing
     run(em, nest.body)
     return Code(em.text(NAME), tuple(em.checks))
 

@@ -28,7 +28,8 @@ class Emitter(Builder):
 
     Of the loop variables one at a time may be `vector`, the axis along which values are vectors of
     `lanes` elements; `units` are the vectors that one turn of its loop handles, at its value plus
-    ``unit * lanes``. A unit in `masks` handles only the lanes where its mask is true.
+    ``unit * lanes``. A unit in `masks` handles only the lanes where its mask is true. What lies in
+    buffers that are `changing` is read where it is asked for, not ahead of loops.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Emitter(Builder):
         self.masks: dict[int, Value] = {}
         self.places: dict[Atom, Value] = {}
         self.expansions: dict[Scalar, Scalar] = {}
+        self.changing: frozenset[Buffer] = frozenset()
         self.checks: list[Check] = []
         self.pointers: dict[Buffer, Value] = {}
         self.symbols: dict[str, Value] = {}

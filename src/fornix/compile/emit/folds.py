@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fornix.compile.cost import fold_axis
+from fornix.compile.cost import accesses, fold_axis
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.types import literal, splat
@@ -33,8 +33,9 @@ FOLD_UNITS = 4
 def reduce(em: Emitter, e: Reduce, unit: int) -> Value:
     """The value of ``e``, written at the outermost level where it can stand."""
     varies = em.depends(e)
-    depth = max(em.depth_of(e), em.barrier)
-    points = _points(e)
+    changes = _changes(em, e)
+    depth = em.top if changes else max(em.depth_of(e), em.barrier)
+    points = None if changes else _points(e)  # at places by number it may remember what was there
     if points is not None:
         terms = [substitute_scalar(e.body, dict(p)) for p in points]
         result = em.value(terms[0], unit)
@@ -46,6 +47,11 @@ def reduce(em: Emitter, e: Reduce, unit: int) -> Value:
             return _in_lanes(em, e, unit)
         axis = fold_axis(e, em.lanes)
         return _alone(em, e) if axis is None else _in_vectors(em, e, axis)
+
+
+def _changes(em: Emitter, e: Reduce) -> bool:
+    """Whether it reads what is written as the kernel runs."""
+    return bool(em.changing) and any(x.buffer in em.changing for x in accesses([e.body]))
 
 
 def _points(e: Reduce) -> list[list[tuple[Variable, int]]] | None:

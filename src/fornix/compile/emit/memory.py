@@ -68,7 +68,7 @@ def _load_near(em: Emitter, e: Load, offsets: tuple[int, ...], axis: Variable, u
     if not isinstance(ahead, int):
         return _gather(em, e, None, unit)
     where = address(em, e.buffer, e.address, ahead)
-    depth = max(where.depth, em.barrier)
+    depth = max(where.depth, _earliest(em, e.buffer))
     kind = f"<{max(offsets) + 1} x {memory_type(e.dtype)}>"
     text = em.put(depth, f"load {kind}, ptr {where.text}, align {size_of(e.dtype)}")
     picks = f"<{', '.join(f'i32 {offset}' for offset in offsets)}>"
@@ -81,7 +81,7 @@ def _load_between(em: Emitter, e: Load, step: int, unit: int) -> Value:
     lanes, last = em.lanes, (em.lanes - 1) * step
     starts = [min(start, last - lanes + 1) for start in range(0, last + 1, lanes)]
     kind, size = f"<{lanes} x {memory_type(e.dtype)}>", size_of(e.dtype)
-    text, depth = "", em.barrier
+    text, depth = "", _earliest(em, e.buffer)
     for part, start in enumerate(starts):
         where = address(em, e.buffer, e.address, unit * lanes * step + start)
         depth = max(depth, where.depth)
@@ -147,9 +147,14 @@ def address(em: Emitter, buffer: Buffer, place: DimLike, more: int = 0) -> Value
     return Value(em.put(pointer.depth, step), False, pointer.depth)
 
 
+def _earliest(em: Emitter, buffer: Buffer) -> int:
+    """The outermost level at which ``buffer`` may be read: what changes, where it is asked for."""
+    return em.top if buffer in em.changing else em.barrier
+
+
 def _load_one(em: Emitter, e: Load, guard: Value | None) -> Value:
     where = address(em, e.buffer, e.address)
-    depth = max(where.depth, em.barrier)
+    depth = max(where.depth, _earliest(em, e.buffer))
     kind = memory_type(e.dtype)
     pointer = where.text
     if guard is not None:  # what may not be read is read elsewhere, and not used
@@ -178,7 +183,7 @@ def _load_or_default(em: Emitter, e: Load, guard: Value, unit: int) -> Value:
     kind = f"<{em.lanes} x {memory_type(e.dtype)}>"
     where = address(em, e.buffer, e.address, unit * em.lanes)
     other = _spare(em, em.lanes * size_of(e.dtype), f"{kind} splat ({_element(e)})")
-    depth = max(where.depth, em.barrier, guard.depth)
+    depth = max(where.depth, _earliest(em, e.buffer), guard.depth)
     pointer = em.put(depth, f"select i1 {guard.text}, ptr {where.text}, ptr {other}")
     return Value(
         em.put(depth, f"load {kind}, ptr {pointer}, align {size_of(e.dtype)}"), True, depth
@@ -200,7 +205,7 @@ def _spare(em: Emitter, size: int, content: str) -> str:
 def _load_strided(em: Emitter, e: Load, step: int, mask: Value | None, unit: int) -> Value:
     """Elements ``step`` apart: one wide load, of which every ``step``-th is kept."""
     where = address(em, e.buffer, e.address, unit * em.lanes * step)
-    depth = max(where.depth, em.barrier, mask.depth if mask else 0)
+    depth = max(where.depth, _earliest(em, e.buffer), mask.depth if mask else 0)
     return _load_wide(em, e, where, step, mask, depth)
 
 
@@ -264,7 +269,7 @@ def _pointers(em: Emitter, buffer: Buffer, place: DimLike, unit: int) -> Value:
 
 def _gather(em: Emitter, e: Load, mask: Value | None, unit: int) -> Value:
     where = _pointers(em, e.buffer, e.address, unit)
-    depth = max(where.depth, em.barrier, mask.depth if mask else 0)
+    depth = max(where.depth, _earliest(em, e.buffer), mask.depth if mask else 0)
     return _gather_at(em, e, where, mask, depth)
 
 

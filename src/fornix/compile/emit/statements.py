@@ -27,6 +27,7 @@ from fornix.compile.nest import (
     Stretch,
     Tile,
     Turn,
+    When,
     Window,
 )
 from fornix.ir.dim import DimLike
@@ -51,6 +52,8 @@ def _statement(em: Emitter, statement: Statement) -> None:
                 store(em, statement, unit)
         case Loop():
             _loop(em, statement)
+        case When():
+            _when(em, statement)
         case Lanes():
             bounds = (0, statement.axis.extent)
             vector_loop(
@@ -102,6 +105,22 @@ def _loop(em: Emitter, loop: Loop) -> None:
         return []
 
     em.loop("0", extent.text, 1, [], turn, is_sure=surely_runs(loop.axis.extent))
+
+
+def _when(em: Emitter, when: When) -> None:
+    """A loop of one turn or none; what is in it reads memory there."""
+    condition = em.value(when.condition)
+    turns = condition.text
+    if turns in {"true", "false"}:
+        turns = str(int(turns == "true"))
+    else:
+        turns = em.put(em.top, f"zext i1 {turns} to i64")
+
+    def turn(_: str, __: list[str]) -> Sequence[str]:
+        run(em, when.body)
+        return []
+
+    em.loop("0", turns, 1, [], turn, is_sure=False)
 
 
 def _swung(em: Emitter, i: str, extent: Value, swing: Value) -> Value:

@@ -39,7 +39,8 @@ def _write(em: Emitter, t: Turn, q: int, left: Value | None) -> None:
     """Vector ``q`` of the tile, if there are so many ``left``."""
     at: dict[Atom, DimLike] = {t.across: t.first + q}
     address, value = substitute(t.put.address, at, {}), substitute_scalar(t.put.value, at)
-    put = Put(t.put.buffer, address, value)
+    guard = None if t.put.guard is None else substitute_scalar(t.put.guard, at)
+    put = Put(t.put.buffer, address, value, guard=guard)
     if left is None:
         store(em, put, 0)
         return

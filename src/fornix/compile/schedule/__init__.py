@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fornix.compile.attention import as_attention
 from fornix.compile.convolution import convolution
 from fornix.compile.nest import Nest
+from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.gates import gate_steps
@@ -88,6 +90,13 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
         yield from pieces
         return
     store = normal(store)
+    found = as_attention(store)
+    if found is not None:
+        first, rest, nest = attention_nest(found, target, lanes)
+        for other in first:
+            yield from _of_store(other, target)
+        yield Piece(nest, (rest,))
+        return
     product = contraction(store)
     has_rows = product is not None and product.row is not None
     made = None if has_rows else window_nest(store, target, lanes)

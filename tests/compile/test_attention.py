@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile import Target
+from fornix.dtype import BOOL, FLOAT16, FLOAT32, FLOAT64, DType
+from fornix.ir.dim import DimLike, symbol
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce, select, tensor
+from tests.compile.native import Runner, assert_close
+from tests.ir.interpreter import Array
+
+S, T = symbol("S", 1), symbol("T", 1)
+TARGETS = [Target.host(), Target.masked("x86-64-v3"), Target.masked("x86-64")]
+Around = Callable[[Scalar, tuple[DimLike, ...]], Scalar]
+
+
+def plain(score: Scalar, _: tuple[DimLike, ...]) -> Scalar:
+    return score
+
+
+def attend(
+    shape: tuple[DimLike, DimLike, int, int],
+    around: Around = plain,
+    dtype: DType = FLOAT32,
+    groups: int = 2,
+    finish: Callable[[Scalar], Scalar] = lambda weight: weight,
+) -> Tensor:
+    """Attention of 4 heads: softmax of ``around`` the scores of queries and keys, times values."""
+    queries, keys, size, width = shape
+    wide = FLOAT64 if dtype is FLOAT64 else FLOAT32
+    q = tensor("q", (4, queries, size), dtype)
+    k = tensor("k", (groups, keys, size), dtype)
+    v = tensor("v", (groups, keys, width), dtype)
+    shared = 4 // groups
+
+    def score(h: DimLike, i: DimLike, j: DimLike) -> Scalar:
+        def product(d: DimLike) -> Scalar:
+            return cast(q[h, i, d], wide) * 0.3 * cast(k[h // shared, j, d], wide)
+
+        return around(reduce("sum", size, product), (h, i, j))
+
+    scores = compute((4, queries, keys), score)
+    top = compute((4, queries), lambda h, i: reduce("max", keys, lambda j: scores[h, i, j]))
+    powers = compute(scores.shape, lambda *p: apply("exp", scores[p] - top[p[:2]]))
+    total = compute((4, queries), lambda h, i: reduce("sum", keys, lambda j: powers[h, i, j]))
+    weights = compute(scores.shape, lambda *p: finish(powers[p] / total[p[:2]]))
+
+    def mean(h: DimLike, i: DimLike, e: DimLike) -> Scalar:
+        def product(j: DimLike) -> Scalar:
+            return weights[h, i, j] * cast(v[h // shared, j, e], wide)
+
+        return cast(reduce("sum", keys, product), dtype)
+
+    return compute((4, queries, width), mean)
+
+
+def feeds_of(
+    shape: tuple[int, int, int, int], rng: np.random.Generator, kind: Any = "f", groups: int = 2
+) -> dict[str, Array]:
+    queries, keys, size, width = shape
+    return {
+        "q": rng.standard_normal((4, queries, size)).astype(kind),
+        "k": rng.standard_normal((groups, keys, size)).astype(kind),
+        "v": rng.standard_normal((groups, keys, width)).astype(kind),
+    }
+
+
+def expected(
+    feeds: dict[str, Array], around: Callable[[Array], Array] = lambda x: x, blind: float = math.nan
+) -> Array:
+    """The same by its formula, in float64."""
+    shared = 4 // len(feeds["k"])
+    q, k, v = (feeds[name].astype(np.float64) for name in "qkv")
+    k, v = (np.repeat(x, shared, 0) for x in (k, v))
+    with np.errstate(all="ignore"):
+        scores = around(q * 0.3 @ k.swapaxes(1, 2))
+        powers = np.exp(scores - scores.max(-1, keepdims=True))
+        weights = powers / powers.sum(-1, keepdims=True)
+        weights = np.where(np.isnan(weights), blind, weights)
+        return (weights @ v).astype(feeds["q"].dtype)
+
+
+def run(result: Tensor, feeds: dict[str, Array], **options: Any) -> Array:
+    """The result of an attention that no other schedule serves, for any cut of the work."""
+    symbols = {"S": feeds["q"].shape[1], "T": feeds["k"].shape[1]}
+    runner = Runner([result], **options)
+    assert runner.kernels[-1].schedule == "attention"
+    [found] = runner.run(feeds, symbols)
+    for chunks in (2, 7):
+        [again] = Runner([result], **options, chunks=chunks).run(feeds, symbols)
+        assert found.tobytes() == again.tobytes()
+    return found
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=["host", "avx2", "sse2"])
+@pytest.mark.parametrize("at_end", [True, False])
+def test_any_number_of_queries_and_keys(
+    target: Target, at_end: bool, rng: np.random.Generator
+) -> None:
+    result = attend((S, T, 8, 5))
+    for queries, keys in ((1, 1), (1, 90), (7, 64), (8, 63), (20, 65), (65, 1), (70, 129)):
+        feeds = feeds_of((queries, keys, 8, 5), rng)
+        found = run(result, feeds, target=target, at_end=at_end)
+        assert_close(found, expected(feeds))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 40, 16, 16), (5, 9, 7, 17), (33, 128, 4, 24), (64, 64, 9, 3)]
+)
+def test_known_extents(shape: tuple[int, int, int, int], rng: np.random.Generator) -> None:
+    feeds = feeds_of(shape, rng)
+    assert_close(run(attend(shape), feeds), expected(feeds))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("kind", ["d", "e"])
+def test_other_floats_and_heads_that_share_keys(
+    kind: str, groups: int, rng: np.random.Generator
+) -> None:
+    feeds = feeds_of((19, 70, 12, 8), rng, kind, groups)
+    dtype = {"d": FLOAT64, "e": FLOAT16}[kind]
+    found = run(attend((S, T, 12, 8), dtype=dtype, groups=groups), feeds)
+    if kind == "e":  # rounded once
+        np.testing.assert_allclose(found, expected(feeds), rtol=2e-3, atol=1e-3)
+    else:
+        assert_close(found, expected(feeds))
+
+
+HIDING = [-math.inf, -3.4028235e38, -1e9]
+
+
+@pytest.mark.parametrize("hidden", HIDING)
+@pytest.mark.parametrize("queries", [3, 100])
+def test_added_masks(hidden: float, queries: int, rng: np.random.Generator) -> None:
+    mask = tensor("mask", (S, T), FLOAT32)
+    result = attend((S, T, 8, 8), lambda score, p: score + mask[p[1], p[2]])
+    feeds = feeds_of((queries, 200, 8, 8), rng)
+    feeds["mask"] = np.where(rng.random((queries, 200)) < 0.3, hidden, 0).astype("f")
+    feeds["mask"][:, 64:128] = hidden  # a block that nobody sees
+    feeds["mask"][1] = hidden  # who sees nothing has NaN, or the mean of all
+    found = run(result, feeds)
+
+    def around(scores: Array) -> Array:
+        return (scores.astype("f") + feeds["mask"]).astype(np.float64)
+
+    assert_close(found, expected(feeds, around))
+    assert np.isnan(found[:, 1]).all() == np.isinf(hidden)
+
+
+def test_queries_that_see_the_last_keys_only(rng: np.random.Generator) -> None:
+    mask = tensor("mask", (S, T), FLOAT32)
+    result = attend((S, T, 8, 8), lambda score, p: score + mask[p[1], p[2]])
+    feeds = feeds_of((80, 200, 8, 8), rng)
+    feeds["mask"] = np.where(np.arange(200) < 190, -3.4028235e38, 0) + np.zeros((80, 1))
+    feeds["mask"] = feeds["mask"].astype("f")
+    assert_close(run(result, feeds), expected(feeds, lambda x: x + feeds["mask"]))
+
+
+@pytest.mark.parametrize("queries", [2, 90])
+def test_booleans_hide_and_blind_queries_get_zeros(queries: int, rng: np.random.Generator) -> None:
+    seen = tensor("seen", (S, T), BOOL)
+
+    def zeroed(weight: Scalar) -> Scalar:
+        return select(apply("ne", weight, weight), 0.0, weight)
+
+    result = attend(
+        (S, T, 8, 8), lambda score, p: select(seen[p[1], p[2]], score, -math.inf), finish=zeroed
+    )
+    feeds = feeds_of((queries, 130, 8, 8), rng)
+    feeds["seen"] = rng.random((queries, 130)) < 0.5
+    feeds["seen"][1] = False
+    found = run(result, feeds)
+    assert_close(found, expected(feeds, lambda x: np.where(feeds["seen"], x, -np.inf), 0.0))
+    assert not found[:, 1].any()
+
+
+@pytest.mark.parametrize("queries", [4, 130])
+def test_causal_masks_and_limits(queries: int, rng: np.random.Generator) -> None:
+    def around(score: Scalar, p: tuple[DimLike, ...]) -> Scalar:
+        capped = apply("tanh", score / 2.0) * 2.0
+        return select(index(p[2]) <= index(p[1]) + 5, capped, -math.inf)
+
+    feeds = feeds_of((queries, 260, 8, 8), rng)
+    late = np.arange(260) > np.arange(queries)[:, None] + 5
+    wanted = expected(feeds, lambda x: np.where(late, -np.inf, np.tanh(x / 2) * 2))
+    assert_close(run(attend((S, T, 8, 8), around), feeds), wanted)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite(bad: float, rng: np.random.Generator) -> None:
+    for queries, keys in ((3, 100), (40, 200)):
+        feeds = feeds_of((queries, keys, 8, 8), rng)
+        feeds["q"][:, 2, 0] = bad
+        feeds["k"][:, :, 0] = np.abs(feeds["k"][:, :, 0]) + 0.1
+        found = run(attend((S, T, 8, 8)), feeds)
+        assert_close(found, expected(feeds))
+        assert np.isnan(found[:, 2]).all()
+        assert np.isfinite(np.delete(found, 2, 1)).all()
+
+
+def test_scratch_memory_does_not_grow_with_queries_times_keys() -> None:
+    sizes = [Runner([attend((n, n, 64, 64))]).kernels[-1].scratch for n in (512, 1024, 8192)]
+    assert len(set(sizes)) == 1
+    assert isinstance(sizes[0], int)
+    assert sizes[0] < 1 << 20
+
+
+def test_what_is_no_softmax_is_no_attention() -> None:
+    shifted = attend((9, 20, 8, 8), finish=lambda weight: weight + 1.0)
+    assert Runner([shifted]).kernels[-1].schedule != "attention"
