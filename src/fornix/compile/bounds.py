@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,12 @@ class Bound:
 
     address: DimLike
     elements: DimLike
+
+    @property
+    def dims(self) -> Iterator[DimLike]:
+        """All that it depends on."""
+        yield from (self.address, self.elements)
+        yield from (v.extent for v in variables(self.address) if isinstance(v, Variable))
 
     @property
     def is_proved(self) -> bool:
