@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import parser
 
+from fornix.compile import memo as memo_module
 from fornix.compile import program
 from fornix.compile.cache import ObjectCache
 from fornix.compile.memo import Memo, digest
@@ -126,3 +129,36 @@ def test_dims_of_notes_are_read_when_they_are_asked() -> None:
 
 def bind(d: DimLike, values: dict[str, int]) -> DimLike:
     return d.bind(values) if isinstance(d, Dim) else d
+
+
+@pytest.mark.usefixtures("memo")
+def test_what_was_not_used_of_late_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memo_module, "MAX_CODES", 3)
+    monkeypatch.setattr(memo_module, "MAX_TRAITS", 5)
+    wanted = run()
+    known, used = program.memo(), list(program.memo().codes)[-1:]
+    library = weakref.ref(known.codes[used[0]].kernels[0].owner)
+    for number in range(6):
+        text = MODEL.replace("Exp (g)", f"Elu <alpha = {number}.5> (g)")
+        InferenceSession(parser.parse_model(text))
+        known.recall(used)
+        with known.in_use():
+            pass
+    assert len(known.codes) == 3
+    assert len(known.traits) == 5
+    assert used[0] in known.codes
+    assert library() is not None
+    known.codes.clear()
+    gc.collect()
+    assert library() is None
+    for one, other in zip(run(), wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.usefixtures("memo")
+def test_nothing_is_forgotten_while_somebody_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memo_module, "MAX_CODES", 0)
+    with program.memo().in_use():
+        run()
+        assert program.memo().codes
+    assert not program.memo().codes

@@ -1,4 +1,4 @@
-"""Machine code that is made once: in memory for this process, on disk for the next ones.
+"""Machine code that is made once: in memory while somebody holds it, on disk for the next process.
 
 Decides what identifies machine code: the text it is made of, the target, the versions of compiler
 and LLVM. Which files on disk are trusted is `disk`'s business; what is not there is made.
@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import llvmlite
 
@@ -26,7 +27,7 @@ class ObjectCache:
     def __init__(self, directory: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
         """Without a ``directory`` nothing is kept on disk."""
         self.disk = DiskCache(directory, max_bytes)
-        self._loaded: dict[str, tuple[int, Library]] = {}
+        self._loaded: WeakValueDictionary[str, Library] = WeakValueDictionary()
         self._started: dict[str, Future[bytes]] = {}
         self._lock = threading.RLock()
 
@@ -44,10 +45,13 @@ class ObjectCache:
         """
         names = {text: _digest(text, target) for text in texts}
         with self._lock:
-            missing = {n: t for t, n in names.items() if n not in self._loaded}
+            found = self._known(names.values())
+            missing = {n: t for t, n in names.items() if n not in found}
             if missing:
-                self._load_missing(missing, target)
-            return {text: self._loaded[name] for text, name in names.items()}
+                found |= self._load_missing(missing, target)
+            return {
+                text: (found[name].addresses[name], found[name]) for text, name in names.items()
+            }
 
     def start(self, texts: Iterable[str], target: Target, worker: Executor) -> None:
         """Let ``worker`` make the machine code of ``texts``, which is going to be loaded."""
@@ -61,7 +65,9 @@ class ObjectCache:
     def find(self, names: Iterable[str]) -> dict[str, tuple[int, Library]] | None:
         """The kernels that are kept under ``names``, as `load` gives them; None if one is not."""
         with self._lock:
-            missing = [name for name in names if name not in self._loaded]
+            wanted = list(names)
+            found = self._known(wanted)
+            missing = [name for name in wanted if name not in found]
             objects = {name: self.object(name) for name in missing}
             if None in objects.values():
                 return None
@@ -69,8 +75,8 @@ class ObjectCache:
                 library = Library({n: body for n, body in objects.items() if body is not None})
             except CompileError:
                 return None
-            self._loaded |= {name: (library.addresses[name], library) for name in missing}
-            return {name: self._loaded[name] for name in names}
+            found |= self._noted(library, missing)
+            return {name: (found[name].addresses[name], found[name]) for name in wanted}
 
     def object(self, name: str) -> bytes | None:
         """The object file that is kept under ``name``."""
@@ -86,7 +92,18 @@ class ObjectCache:
         """Keep a note beside the machine code: what else was found out on the way to it."""
         self.disk.write(name, body, NOTE)
 
-    def _load_missing(self, missing: Mapping[str, str], target: Target) -> None:
+    def _known(self, names: Iterable[str]) -> dict[str, Library]:
+        """Those of ``names`` whose code is in memory, as somebody holds it."""
+        found = {name: self._loaded.get(name) for name in names}
+        return {name: library for name, library in found.items() if library is not None}
+
+    def _noted(self, library: Library, names: Iterable[str]) -> dict[str, Library]:
+        """Note that the code of ``names`` is in memory."""
+        found = dict.fromkeys(names, library)
+        self._loaded.update(found)
+        return found
+
+    def _load_missing(self, missing: Mapping[str, str], target: Target) -> dict[str, Library]:
         objects: dict[str, bytes] = {}
         fresh: set[str] = set()
         for name, text in missing.items():
@@ -106,8 +123,7 @@ class ObjectCache:
             library = Library(objects)
         for name in fresh:
             self.disk.write(name, objects[name], OBJECT)
-        for name in objects:
-            self._loaded[name] = library.addresses[name], library
+        return self._noted(library, objects)
 
 
 def _compiled(name: str, text: str, target: Target) -> bytes:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from fornix.compile.cache import ObjectCache
 from fornix.compile.identity import ROOMS, sources
@@ -21,6 +24,8 @@ from fornix.compile.traits import Reading, Traits
 from fornix.ir.dim import Dim
 from fornix.ir.dim.expression import atom_key, render
 from fornix.ir.types import TensorType
+
+T = TypeVar("T")
 
 
 def digest(key: object) -> str:
@@ -52,17 +57,39 @@ def _fingerprint() -> bytes:
     return hashlib.sha256(Target.host().text.encode() + sources(ROOMS)).digest()
 
 
+MAX_CODES = 1024
+"""Units whose code stays known when no session has them any more."""
+MAX_TRAITS = 8192
+"""Nodes whose traits stay known."""
+
+
 class Memo:
     """Codes of units: those of this process by name, those on disk by the graph they belong to."""
 
     def __init__(self, cache: ObjectCache) -> None:
         self.cache = cache
-        self.codes: dict[str, UnitCode] = {}
-        self.traits: dict[str, Traits | str] = {}
+        self.codes: OrderedDict[str, UnitCode] = OrderedDict()
+        self.traits: OrderedDict[str, Traits | str] = OrderedDict()
+        self._users = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While somebody compiles nothing is forgotten, afterwards what was not used of late."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    _shorten(self.codes, MAX_CODES)
+                    _shorten(self.traits, MAX_TRAITS)
 
     def recall_traits(self, names: Sequence[str]) -> None:
         """Make the traits of the nodes called ``names`` known, if they were found out before."""
-        if all(name in self.traits for name in names):
+        if _has_used(self.traits, names):
             return
         note = self._read(digest(("traits", *names)))
         for name, found in (note or {}).items():
@@ -76,7 +103,7 @@ class Memo:
 
     def recall(self, names: Sequence[str]) -> None:
         """Make the codes of the units called ``names`` known, if they were made before."""
-        if all(name in self.codes for name in names):
+        if _has_used(self.codes, names):
             return
         notes = self._read(digest(("units", *names))) or {}
         objects = {kernel["object"] for note in notes.values() for kernel in note["kernels"]}
@@ -97,6 +124,20 @@ class Memo:
 
     def _write(self, name: str, note: Mapping[str, object]) -> None:
         self.cache.keep(name, json.dumps(note).encode())
+
+
+def _has_used(known: OrderedDict[str, T], names: Sequence[str]) -> bool:
+    """Whether all of ``names`` are known; they are the last to be forgotten then."""
+    if not all(name in known for name in names):
+        return False
+    for name in names:
+        known.move_to_end(name)
+    return True
+
+
+def _shorten(known: OrderedDict[str, T], most: int) -> None:
+    while len(known) > most:
+        known.popitem(last=False)
 
 
 def _traits_note(traits: Traits | str) -> object:

@@ -150,6 +150,17 @@ def compile_nodes(
     target: Target,
 ) -> Compiled:
     """Machine code for ``nodes``, in the order of their graph; ``needed`` are read by others."""
+    with memo().in_use():
+        return _compile_nodes(nodes, needed, inference, symbols, target)
+
+
+def _compile_nodes(
+    nodes: Sequence[Node],
+    needed: Collection[Value],
+    inference: Inference,
+    symbols: Collection[str],
+    target: Target,
+) -> Compiled:
     survey = Survey(Lowering(inference, symbols))
     names, traits = _examine(nodes, survey, memo())
     alone: set[Node] = set()
