@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import parser
 
+from fornix.compile.traits import Survey
 from fornix.errors import Fail, ShapeError
+from fornix.ir.graph import Node
 from fornix.runtime import InferenceSession, SessionOptions, native, quick
 from fornix.runtime.providers import NotAsCompiled, Run
 
@@ -417,3 +420,46 @@ def test_pieces_of_a_kernel_are_worth_taking(
     (step,) = session._programs.general.steps
     assert isinstance(step, native.NativeStep)
     assert [n for _, _, n in step.bound(Run({"N": rows}, (rows,))).records] == [pieces]
+
+
+def test_memory_of_extents_long_past_serves_new_ones(rng: np.random.Generator) -> None:
+    session = compiled(LARGE)
+    w = rng.normal(size=(256, 256)).astype(np.float32)
+    for n in range(40, 60):
+        x = rng.normal(size=(n, 256)).astype(np.float32)
+        found = session.run(None, {"x": x, "w": w})
+        for one, other in zip(found, reference(LARGE).run(None, {"x": x, "w": w}), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    assert session._programs is not None
+    (step,) = session._programs.general.steps
+    assert isinstance(step, native.NativeStep)
+    frames = [len(bound.frames) for bound in step._bound.values()]
+    assert frames[-native.MAX_IDLE - 1 :] == [1] * (native.MAX_IDLE + 1)
+    assert sum(frames) == native.MAX_IDLE + 1
+
+
+def test_new_extents_ask_only_nodes_that_depend_on_them(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """f (float[N, 8] x, float[M, 8] y) => (float[N, 8] a, float[M, 8] b) {
+        t = Exp (x)
+        a = Add (t, x)
+        u = Sin (y)
+        b = Mul (u, y)
+    }"""
+    asked: list[str] = []
+    infer = Survey.infer
+    session = compiled(text)
+
+    def noted(self: Survey, node: Node, extents: Mapping[str, int]) -> None:
+        asked.append(node.op_type)
+        infer(self, node, extents)
+
+    monkeypatch.setattr(Survey, "infer", noted)
+    for n, m, expected in ((3, 4, "AddExpMulSin"), (5, 4, "AddExp"), (5, 6, "MulSin"), (3, 6, "")):
+        asked.clear()
+        x, y = (rng.normal(size=(k, 8)).astype(np.float32) for k in (n, m))
+        a, b = session.run(None, {"x": x, "y": y})
+        np.testing.assert_allclose(a, np.exp(x) + x, rtol=1e-5)
+        np.testing.assert_allclose(b, np.sin(y) * y, rtol=1e-5, atol=1e-6)
+        assert "".join(sorted(asked)) == expected

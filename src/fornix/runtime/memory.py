@@ -6,6 +6,7 @@ more. New memory costs more than most kernels, as the system clears it page by p
 
 from __future__ import annotations
 
+import bisect
 import math
 import os
 import threading
@@ -208,16 +209,18 @@ def place(lifetimes: Iterable[Lifetime]) -> tuple[list[int], int]:
     """Offsets in one block, large values first, and its size; values alive at once are apart."""
     given = list(lifetimes)
     offsets = [0] * len(given)
-    placed: list[tuple[int, int, Lifetime]] = []
+    placed: list[tuple[int, int, int, int]] = []
+    """Sorted: begin and end in the block, first and last moment."""
     for index in sorted(range(len(given)), key=lambda i: -given[i].size):
         one = given[index]
+        first, last = one.first, one.last
         size = -(-one.size // ALIGNMENT) * ALIGNMENT
         start = 0
-        for begin, end, other in placed:
-            apart = one.last < other.first or other.last < one.first
-            if not apart and begin < start + size and start < end:
+        for begin, end, born, gone in placed:
+            if begin >= start + size:
+                break
+            if start < end and born <= last and first <= gone:
                 start = end
         offsets[index] = start
-        placed.append((start, start + size, one))
-        placed.sort(key=lambda entry: entry[0])
-    return offsets, max((end for _, end, _ in placed), default=0)
+        bisect.insort(placed, (start, start + size, first, last))
+    return offsets, max((end for _, end, _, _ in placed), default=0)

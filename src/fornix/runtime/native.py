@@ -7,6 +7,7 @@ inputs and results into tables and start the driver.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +23,15 @@ from fornix.compile.units import NativeUnit
 from fornix.ir.graph import Value
 from fornix.ir.loops import Buffer
 from fornix.runtime.extents import Extents
-from fornix.runtime.memory import Lifetime, aligned_bytes, place, readable, shared_results
+from fornix.runtime.memory import (
+    ALIGNMENT,
+    Lifetime,
+    aligned_bytes,
+    place,
+    readable,
+    shared_results,
+    size_class,
+)
 from fornix.runtime.packing import StoredData, is_prepared
 from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step
 from fornix.runtime.threads import Pool
@@ -36,6 +45,8 @@ MAX_BOUND = 32
 """Sets of extents for which tables are kept."""
 MAX_FRAMES = 4
 """Frames kept for callers at the same time."""
+MAX_IDLE = 4
+"""Sets of extents beside that of a run whose frames stay; memory of others serves new ones."""
 KEPT_BYTES = 256 << 20
 """Memory for runs up to which that of extents which are not in use stays."""
 WORTH_SHARING = 60_000
@@ -113,17 +124,22 @@ class NativeStep(Step):
         values.update(zip(self.writes, made, strict=True))
 
     def _frame(self, bound: Bound) -> Frame:
-        """Memory for a run; that of other extents is given up where there is much of it."""
+        """Memory for a run: new, or that of extents which were not in use of late."""
         try:
             return bound.frames.pop()
         except IndexError:
             kept = bound.nbytes
-        for other in reversed(list(self._bound.values())):
-            if other is not bound:
-                kept += other.nbytes * len(other.frames)
-                if kept > KEPT_BYTES:
-                    other.frames.clear()
-        return Frame(bound)
+        memory: Array | None = None
+        others = [x for x in reversed(list(self._bound.values())) if x is not bound and x.frames]
+        for rank, other in enumerate(others):
+            kept += other.nbytes * len(other.frames)
+            if kept > KEPT_BYTES:
+                other.frames.clear()
+            elif rank >= MAX_IDLE:
+                with suppress(IndexError):  # another thread has just taken it
+                    memory = other.frames.pop().memory
+        is_fit = memory is not None and bound.nbytes <= memory.size <= 2 * bound.nbytes
+        return Frame(bound, memory if is_fit else None)
 
     def _input(self, array: Any, value: Value, bound: Bound) -> Array:
         shape, dtype = bound.types[value]
@@ -198,6 +214,8 @@ class Bound:
         self.homes: list[list[object]] = []
         """For each kernel, what lies behind each of its arguments: a value, a table, an offset."""
         self.frames: deque[Frame] = deque()
+        self.nanoseconds = 0.0
+        """About how long one thread takes."""
         self._temporaries: dict[tuple[int, Buffer], int] = {}
         for unit in step.units:
             for buffers, own in (
@@ -213,24 +231,24 @@ class Bound:
                 if is_prepared(unit.code, kernel):
                     continue
                 syms = np.array([symbols[name] for name in kernel.symbols] or [0], np.int64)
-                self.records.append((kernel, syms, self._pieces(kernel)))
+                nanoseconds = self._nanoseconds(kernel)
+                self.nanoseconds += nanoseconds
+                self.records.append((kernel, syms, self._pieces(kernel, nanoseconds)))
                 self.units.append(unit)
                 self.homes.append(
                     [self._home(unit, number, buffer, offsets) for buffer in kernel.arguments]
                 )
-        kernels = [kernel for kernel, _, _ in self.records]
-        scratch = max((extent(kernel.scratch) for kernel in kernels), default=0)
-        self.scratch = -(-scratch // 64) * 64
+        scratch = max((extent(kernel.scratch) for kernel, _, _ in self.records), default=0)
+        self.scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
         self.nbytes = self.block + self.scratch * step.pool.threads
-        self.nanoseconds = sum(self._nanoseconds(kernel) for kernel in kernels)
         self.is_worth_sharing = self.nanoseconds >= WORTH_SHARING and any(
             n > 1 for _, _, n in self.records
         )
 
-    def _pieces(self, kernel: CompiledKernel) -> int:
+    def _pieces(self, kernel: CompiledKernel, nanoseconds: float) -> int:
         """Into how many pieces threads cut ``kernel``; results do not depend on it."""
         most = min(self.extent(kernel.parallel), PIECES * self.step.pool.threads)
-        return max(1, min(most, int(self._nanoseconds(kernel) / PIECE)))
+        return max(1, min(most, int(nanoseconds / PIECE)))
 
     def _nanoseconds(self, kernel: CompiledKernel) -> float:
         """About how long one thread takes; where data decide that, long."""
@@ -251,7 +269,7 @@ class Bound:
             for value in (*unit.unit.inputs, *unit.unit.outputs):
                 if value not in keep:
                     shape, dtype = self.types[value]
-                    sizes[value] = int(np.prod(shape, dtype=object)) * dtype.itemsize
+                    sizes[value] = math.prod(shape) * dtype.itemsize
                     first.setdefault(value, number)
                     last[value] = number
             for buffer in unit.code.temporaries:
@@ -261,7 +279,8 @@ class Bound:
                 sizes[key] = max(1, extent(buffer.elements)) * buffer.dtype.numpy.itemsize
                 first[key] = last[key] = number
         spans = [Lifetime(sizes[key], first[key], last[key]) for key in sizes]
-        offsets, self.block = place(spans)
+        offsets, size = place(spans)
+        self.block = -(-size // ALIGNMENT) * ALIGNMENT
         return dict(zip(sizes, offsets, strict=True))
 
     def _home(
@@ -289,10 +308,11 @@ class Bound:
 class Frame:
     """Memory and tables for one run at a time."""
 
-    def __init__(self, bound: Bound) -> None:
+    def __init__(self, bound: Bound, memory: Array | None = None) -> None:
+        """``memory`` has room for the values and everybody's scratch; without it, a new one has."""
         step = bound.step
-        self.block = aligned_bytes(bound.block)
-        self.scratch = aligned_bytes(bound.scratch * step.pool.threads)
+        self.memory = aligned_bytes(size_class(bound.nbytes)) if memory is None else memory
+        self.scratch = self.memory[bound.block :]
         self.status = np.zeros(1, np.int64)
         count = sum(map(len, bound.homes))
         self.arguments = np.zeros(max(count, 1), np.int64)
@@ -300,7 +320,7 @@ class Frame:
         self.kept: list[Array] = []
         places: dict[Value, list[int]] = {v: [] for v in (*step.reads, *step.writes)}
         slot = 0
-        base = self.block.ctypes.data
+        base = self.memory.ctypes.data
         for row, (kernel, syms, chunks), homes in zip(
             self.records, bound.records, bound.homes, strict=True
         ):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from fornix.compile import crew as words
-from fornix.compile.driver import waiting
+from fornix.compile.driver import SPINS, waiting
 from fornix.runtime.platform import keep_apart, usable_processors
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class _State:
         self.table = block[start : start + words.TABLE_WORDS]
         self.address = self.table.ctypes.data
         self.table[words.YIELD], self.table[words.SLEEP], self.table[words.NAP] = waiting()
-        self.patience = words.PATIENCE if threads <= usable_processors() else words.SPINS
+        self.patience = words.PATIENCE if threads <= usable_processors() else SPINS
 
     def live(self, index: int) -> None:
         """A worker's life."""
