@@ -44,6 +44,10 @@ def dtype(*names: str) -> Condition:
     return lambda case: case.inputs[0].dtype.name in names
 
 
+def dilated_along_one_axis(case: Case) -> bool:
+    return case.inputs[1].size == 1 and case.attributes.get("dilations", [1]) != [1]
+
+
 def rank_zero(case: Case) -> bool:
     return case.inputs[0].ndim == 0
 
@@ -232,7 +236,11 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     **{(n, RUNTIME): [one_element, has("output_datatype", 11)] for n in WINDOWS},
     # to 4 and 2 bits numbers are rounded instead of cut
     # and a float16 is printed as the float32 that it is too; what is false as a word is not said
-    ("Cast", RUNTIME): [has("to", 8, 21, 22, 25, 26), dtype("float8_e8m0fnu")],
+    # −0 of float8 is true
+    ("Cast", RUNTIME): [
+        has("to", 8, 21, 22, 25, 26),
+        dtype("float8_e8m0fnu", "float8_e4m3fn", "float8_e5m2"),
+    ],
     ("Cast", WIDENED): [has("to", 8, 21, 22, 25, 26)],
     # infinity becomes NaN in float8e8m0 although it saturates
     ("Cast", REFERENCE): [has("to", 8, 9, 24)],
@@ -284,6 +292,8 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
         has("padding_mode", "reflection"),
         has("mode", "cubic"),
     ],
+    # of dilated windows along one axis, all channels but the first are wrong
+    **{("Col2Im", oracle): [dilated_along_one_axis] for oracle in (RUNTIME, WIDENED)},
     # shifts by half a pixel before there was such a shift
     ("RoiAlign", REFERENCE): [before(16)],
     # scores in float32; a single causal query after a past sees all of several new keys
@@ -368,6 +378,8 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     ("MatMul", WIDENED): [empty],
     # where there is nothing to reduce, negative axes are left as they are; integers are rounded
     **{(n, o): [empty_behind, infinite] for n in REDUCTIONS for o in (RUNTIME, WIDENED)},
+    # products of integers that overflow are the greatest number
+    ("ReduceProd", RUNTIME): [empty_behind, infinite, dtype("int32", "int64")],
     **{("ReduceMean", o): [empty, infinite] for o in (RUNTIME, WIDENED)},
     # subtracts the greatest element, infinity too, from itself
     ("ReduceLogSumExp", REFERENCE): [infinite],
