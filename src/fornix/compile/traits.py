@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -126,6 +126,8 @@ class Survey:
 
     def __init__(self, lowering: Lowering) -> None:
         self.lowering = lowering
+        self.binding = Binding({})
+        """The extents that were asked for last: many nodes are asked for those of one run."""
 
     def key(self, node: Node) -> Key:
         """What nodes share that are lowered alike; raises NotLowered if ``node`` never is."""
@@ -221,9 +223,12 @@ class Survey:
             wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
             infer_body=_no_body,
         )
+        binding = self.binding
+        if binding.extents != extents:
+            binding = self.binding = Binding(dict(extents))
         try:
-            inputs = [None if v is None else bound_fact(fact(v), extents) for v in node.inputs]
-            wanted = [bound_fact(fact(value), extents).type for value in node.outputs]
+            inputs = [None if v is None else bound_fact(fact(v), binding) for v in node.inputs]
+            wanted = [bound_fact(fact(value), binding).type for value in node.outputs]
             found = infer_node(inputs, plain_attributes(node.attributes, {}), view)
         except RULE_ERRORS as error:
             raise NotLowered(f"{type(error).__name__}: {error}") from error
@@ -239,22 +244,34 @@ def _no_body(_: Graph, __: Sequence[Fact | None]) -> list[Fact]:
     raise NotLowered("control flow decides at run time what runs")
 
 
-def bound_fact(fact: Fact, extents: Mapping[str, int]) -> Fact:
+@dataclass(frozen=True)
+class Binding:
+    """Extents for symbols; what stands in the types of many nodes is computed once."""
+
+    extents: Mapping[str, int]
+    known: dict[Dim, DimLike] = field(default_factory=dict)
+
+    def __call__(self, extent: DimLike | None) -> DimLike | None:
+        if not isinstance(extent, Dim):
+            return extent
+        found = self.known.get(extent)
+        if found is None:
+            found = self.known[extent] = extent.bind(self.extents)
+        return found
+
+
+def bound_fact(fact: Fact, extents: Binding) -> Fact:
     """``fact`` with symbols replaced by their values."""
     type_ = fact.type
-    if not extents or not isinstance(type_, TensorType) or type_.shape is None:
+    if not extents.extents or not isinstance(type_, TensorType) or type_.shape is None:
         return fact
-    shape = tuple(_bound(extent, extents) for extent in type_.shape)
+    shape = tuple(map(extents, type_.shape))
     value = fact.known_value
     if value is not None:
         value = np.empty(value.shape, object)
         for place, entry in np.ndenumerate(fact.known_value):
-            value[place] = _bound(entry, extents)
+            value[place] = extents(entry)
     return Fact(TensorType(type_.dtype, shape), value, fact.tensor)
-
-
-def _bound(extent: DimLike | None, extents: Mapping[str, int]) -> DimLike | None:
-    return extent.bind(extents) if isinstance(extent, Dim) else extent
 
 
 def _is_symbolic(d: DimLike) -> bool:
