@@ -31,6 +31,12 @@ WEIGHTS = {
     "half": (HALF, M, 1, 1),
     "whole": (M, HALF, 1, 1),
     "grouped": (M, 4, 3, 3),
+    "double": (M, 2 * M, 1, 1),
+    "more": (M, M + HALF, 1, 1),
+    "rest": (M - 9, M, 1, 1),
+    "two": (32, M, 1, 1),
+    "nine": (M, 9, 1, 1),
+    "others": (M, 23, 1, 1),
 }
 
 
@@ -97,6 +103,23 @@ CASES = {
     "between groups": (
         f"d = Conv <group = {M // 4}> (c, grouped) y = Conv (d, v)",
         {"c", "d"},
+    ),
+    "put together at whole blocks": (
+        "d = Conv (c, v) k = Concat <axis = 1> (c, d) y = Conv (k, double)",
+        {"c", "d", "k"},
+    ),
+    "put together at half blocks": (
+        "d = Conv (c, half) k = Concat <axis = 1> (d, c) y = Conv (k, more)",
+        {"c", "d", "k"} if LANES > 8 else {"c"},
+    ),
+    "not put together elsewhere": (
+        "d = Conv (c, odd) e = Conv (c, rest) k = Concat <axis = 1> (d, e) y = Conv (k, v)",
+        {"c"},
+    ),
+    "not taken apart elsewhere": (
+        """n = Constant <value_ints = [9, 23]> () d = Conv (c, two) a, b = Split <axis = 1> (d, n)
+           e = Conv (a, nine) f = Conv (b, others) y = Add (e, f)""",
+        {"c", "e"},
     ),
     "not where channels are moved elsewhere": (
         "t = Transpose <perm = [1, 0, 2, 3]> (c) y = Softmax <axis = 3> (t)",

@@ -5,7 +5,8 @@ blocked, and so is what comes of it channel by channel (pools, sums, activations
 
 1. nobody outside of this part of the program sees it: it is neither an output of the graph nor read
    or written by a NumPy kernel, nor handed on between steps of native code;
-2. its channels fill whole blocks, of a vector or of half of one; and
+2. its channels fill whole blocks, of a vector or of half of one, and are cut out of others or put
+   together with others (Split, Concat) at whole blocks; and
 3. every reader takes it channel by channel, or is a convolution that sums over all of them, or only
    wants the channels last.
 
@@ -16,6 +17,7 @@ Readers go through address maps either way, so layouts decide about speed alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,12 +55,16 @@ def layouts(
     whole: set[Value] = set()
     for unit in units:
         for value in () if isinstance(unit, IslandUnit) else unit.outputs:
-            lanes = 0 if value in seen else _lanes(value, inference, target)
-            if not lanes or isinstance(unit, IslandUnit):
+            if value in seen or isinstance(unit, IslandUnit):
                 continue
             given = _sources(unit, value, traits, found)
-            taken = [_channels_taken(r, value, traits) for r in readers.get(value, ())]
+            uses = [_uses(r, value, traits) for r in readers.get(value, ())]
+            taken = [kinds for kinds, _ in uses]
             if given is None or not all(t <= {SAME, ALL, LAST, SWAPPED} for t in taken):
+                continue
+            shift = math.gcd(given.shift, *(shift for _, shift in uses))
+            lanes = _lanes(value, shift, inference, target)
+            if not lanes:
                 continue
             found[value], sources[value] = lanes, given
             if given.has_channels_last or any(t & {LAST, SWAPPED} for t in taken):
@@ -109,8 +115,11 @@ def _seen_outside(units: Sequence[Unit]) -> set[Value]:
     return found
 
 
-def _lanes(value: Value, inference: Inference, target: Target) -> int:
-    """Channels in a block of ``value``; 0 if it has none, or they fill none."""
+def _lanes(value: Value, shift: int, inference: Inference, target: Target) -> int:
+    """Channels in a block of ``value``; 0 if it has none, or they fill none.
+
+    ``shift`` divides the distances by which others have the same channels elsewhere.
+    """
     type_ = inference.fact(value).type
     if not isinstance(type_, TensorType) or type_.dtype is None or type_.shape is None:
         return 0
@@ -120,7 +129,7 @@ def _lanes(value: Value, inference: Inference, target: Target) -> int:
     channels, places = type_.shape[CHANNELS], type_.shape[CHANNELS + 1 :]
     if not isinstance(channels, int) or all(n == 1 for n in places):
         return 0
-    fitting = (n for n in (lanes, lanes // 2) if channels % n == 0)
+    fitting = (n for n in (lanes, lanes // 2) if channels % n == shift % n == 0)
     return next((n for n in fitting if n == lanes or n >= LEAST_LANES), 0)
 
 
@@ -131,6 +140,8 @@ class _Sources:
     blocked: frozenset[Value]
     has_channels_last: bool
     """Whether something that it is computed from has the channels as its last axis."""
+    shift: int
+    """What divides the distances of its channels from those that it is computed from."""
 
 
 def _sources(
@@ -140,6 +151,7 @@ def _sources(
     inside = {v: node for node in unit.nodes for v in node.outputs}
     waiting, seen = [value], {value}
     is_convolution = has_channels_last = False
+    shift = 0
     while waiting:
         node = inside.get(waiting.pop())
         trait = None if node is None else traits[node]
@@ -150,18 +162,22 @@ def _sources(
         if not trait.is_convolution and any(kind in {ALL, LAST, OTHER} for _, kind in images):
             return None
         has_channels_last |= any(kind in {FIRST, SWAPPED} for _, kind in images)
+        shift = math.gcd(shift, _shift(trait))
         new = [v for v, kind in images if kind == SAME and v not in seen]
         seen.update(new)
         waiting += new
     blocked = frozenset(v for v in seen if v in found and v not in inside)
-    return _Sources(blocked, has_channels_last) if is_convolution or blocked else None
+    return _Sources(blocked, has_channels_last, shift) if is_convolution or blocked else None
 
 
-def _channels_taken(
+def _uses(
     unit: CompiledUnit, value: Value, traits: Mapping[Node, Traits | str]
-) -> set[str]:
-    """Which channels of ``value`` the nodes of ``unit`` take, as `Reading.channels` says."""
-    same, taken = {value}, set()
+) -> tuple[set[str], int]:
+    """Which channels of ``value`` the nodes of ``unit`` take, as `Reading.channels` says.
+
+    And what divides the distances by which they move.
+    """
+    same, taken, shift = {value}, set[str](), 0
     for node in unit.nodes:
         trait = traits[node]
         if not isinstance(trait, Traits):
@@ -170,7 +186,13 @@ def _channels_taken(
         taken |= kinds
         if SAME in kinds:
             same.update(node.outputs)
-    return taken
+            shift = math.gcd(shift, _shift(trait))
+    return taken, shift
+
+
+def _shift(trait: Traits) -> int:
+    """What divides the distances by which channels move in a node."""
+    return math.gcd(*(r.shift for r in trait.readings if r is not None and r.channels == SAME))
 
 
 def _images(node: Node, trait: Traits) -> list[tuple[Value, str]]:

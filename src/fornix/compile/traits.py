@@ -95,6 +95,8 @@ class Reading:
     way round, and "swapped" where both are the case, with three axes. Empty where the input is no
     image: it has fewer than three.
     """
+    shift: int = 0
+    """Where the "same" channels begin elsewhere in the result, what divides all distances."""
 
 
 @dataclass(frozen=True)
@@ -322,6 +324,7 @@ def _combined(readings: list[Reading]) -> Reading:
         count,
         is_in_place=all(reading.is_in_place for reading in read),
         channels=channels.pop() if len(channels) == 1 else OTHER,
+        shift=math.gcd(*(reading.shift for reading in read)),
     )
 
 
@@ -343,6 +346,7 @@ class _Page:
         self.is_reduction = self.has_memory
         self.in_place = [not self.has_memory] * len(arguments)
         self.channels: list[set[str]] = [set() for _ in arguments]
+        self.shifts = [0] * len(arguments)
         self.is_convolution = False
         waiting: list[Buffer] = []
         if self.has_memory and output.buffer is not None:
@@ -357,9 +361,10 @@ class _Page:
                 count,
                 is_in_place=place and not self.is_reduction,
                 channels=next(iter(channels), "") if len(channels) < 2 else OTHER,
+                shift=shift,
             )
-            for count, place, channels in zip(
-                self.counts, self.in_place, self.channels, strict=True
+            for count, place, channels, shift in zip(
+                self.counts, self.in_place, self.channels, self.shifts, strict=True
             )
         ]
 
@@ -408,6 +413,7 @@ class _Page:
         self.counts[index] = max(self.counts[index], _volume(loops) / estimate(elements))
         if len(load.buffer.shape) > CHANNELS + 1:
             self.channels[index].add(self._channels(load))
+            self.shifts[index] = math.gcd(self.shifts[index], self._shift(load))
         if load.guard is not None:
             self.in_place[index] = False
             return
@@ -433,6 +439,17 @@ class _Page:
         if is_last:
             return LAST
         return ALL if step == 0 else OTHER
+
+    def _shift(self, load: Load) -> int:
+        """How many channels away from those of the result ``load`` reads; 0 if not so many."""
+        extents = load.buffer.shape[CHANNELS:]
+        if len(self.place) <= CHANNELS or extents[0] == self.shape[CHANNELS]:
+            return 0
+        first = substitute(load.address, dict.fromkeys(variables(load.address), 0), {})
+        pitch = math.prod(n for n in extents[1:] if isinstance(n, int))
+        if not isinstance(first, int) or not all(isinstance(n, int) for n in extents):
+            return 1
+        return round(first / max(pitch, 1))
 
     def _read_stored(self, waiting: list[Buffer]) -> None:
         """Account for what fills the buffers ``waiting``, and for what that reads in turn."""
