@@ -140,3 +140,22 @@ def test_functions_that_would_fill_the_memory_are_refused() -> None:
     )
     with pytest.raises(LimitError, match="function_nodes"):
         inline_functions(from_message(source), limits=Limits(function_nodes=2000))
+
+
+def test_calls_with_too_many_inputs_are_refused() -> None:
+    source = parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20, "l": 1]> g (float[2] x) => (float[2] y) '
+        '{ y = l.F(x, x) } <opset_import: ["": 20], domain: "l"> F (a) => (b) { b = Neg(a) }'
+    )
+    with pytest.raises(ValidationError, match=r"function 'l.F' takes 1 inputs, found 2"):
+        inliner.inline_local_functions(source)
+
+
+def test_operators_that_break_their_schema_stay() -> None:
+    source = parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20]> g (float[2] x) => (float[2] y) '
+        "{ a = Gelu <nonsense = 1> (x) y = Softplus(a) }"
+    )
+    found = inliner.inline_selected_functions(source, [], True, inline_schema_functions=True)
+    assert shown(found)[0][0] == "Gelu"
+    assert "Softplus" not in shown(found)[0]

@@ -94,7 +94,7 @@ def _replace_constant(
     graph: Graph, node: Node, threshold: int, fill: float, *, use_range: bool
 ) -> None:
     tensor = node.attr("value")
-    if tensor is None or isinstance(tensor, SparseTensor):
+    if not hasattr(tensor, "shape") or isinstance(tensor, SparseTensor):
         names = ", ".join(node.attributes)
         raise NotSupported(f"{node.label}: a tensor in 'value' is required, found {names}")
     if math.prod(tensor.shape) <= threshold:

@@ -230,6 +230,11 @@ def _agrees(function: Function, owner: Model | Function) -> bool:
 
 def _inline_call(node: Node, function: Function) -> list[Node]:
     """Replace ``node`` by the body of ``function``; returns the nodes that came in."""
+    if len(node.inputs) > len(function.graph.inputs):
+        raise ValidationError(
+            f"{node.label}: {function.label} takes {len(function.graph.inputs)} inputs, "
+            f"found {len(node.inputs)}"
+        )
     body = function.graph.clone()
     given: dict[str, Attribute] = {**function.defaults, **node.attributes}
     moving = list(nodes(body))
