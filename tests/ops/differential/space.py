@@ -62,7 +62,7 @@ def cases(domain: str, name: str, *, rounds: int, seed: int = 0) -> Iterator[Cas
     """``rounds`` passes over the schema versions of an operator, each with the next dtypes."""
     operator = ops.operators()[domain, name]
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    turns = {schema.since_version: _bindings(schema, rng) for schema in operator.schemas}
+    turns = {schema.since_version: bindings(schema, rng) for schema in operator.schemas}
     for _ in range(rounds):
         for schema in operator.schemas:
             dtypes = next(turns[schema.since_version], None)
@@ -91,7 +91,7 @@ def case_of(draw: Draw, arguments: Arguments) -> Case:
     return Case(schema.domain, schema.name, draw.opset, tuple(inputs), given, outputs)
 
 
-def _bindings(schema: Schema, rng: np.random.Generator) -> Iterator[dict[str, DType]]:
+def bindings(schema: Schema, rng: np.random.Generator) -> Iterator[dict[str, DType]]:
     """Without end: what each type variable of the tensors may stand for, each dtype in turn."""
     variables: dict[str, Sequence[DType]] = {}
     for formal in (*schema.inputs, *schema.outputs):
