@@ -32,9 +32,10 @@ from fornix.runtime.memory import (
     shared_results,
     size_class,
 )
-from fornix.runtime.packing import StoredData, is_prepared
+from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step
 from fornix.runtime.threads import Pool
+from fornix.runtime.wiring import Key, Wiring
 
 if TYPE_CHECKING:
     from fornix.compile.program import Compiled
@@ -88,6 +89,7 @@ class NativeStep(Step):
         self.support = support
         self.drive = support.drive
         self.compiled = compiled
+        self._wiring: Wiring | None = None
         self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
 
     def holds(self, run: Run) -> bool:
@@ -119,7 +121,7 @@ class NativeStep(Step):
         if len(bound.frames) < MAX_FRAMES:
             bound.frames.append(frame)
         if status:
-            record = bound.records[status >> words.CODE_BITS][0]
+            record, _ = bound.wiring.kernels[status >> words.CODE_BITS]
             raise NotAsCompiled(f"{record.name}: check {status & 0xFFFFFFFF} failed")
         values.update(zip(self.writes, made, strict=True))
 
@@ -150,7 +152,7 @@ class NativeStep(Step):
 
     def _drive(self, frame: Frame, bound: Bound) -> int:
         """Run the kernels; the driver's status."""
-        table, count = frame.records.ctypes.data, len(bound.records)
+        table, count = frame.records.ctypes.data, len(frame.records)
         status = frame.status.ctypes.data
         frame.status[0] = 0
         scratch = frame.scratch.ctypes.data
@@ -170,7 +172,7 @@ class NativeStep(Step):
 
         def work(index: int) -> None:
             scratch = frame.scratch.ctypes.data + index * bound.scratch
-            for number in range(len(bound.records)):
+            for number in range(len(frame.records)):
                 if is_ended() or frame.status[0]:
                     return
                 record = table + number * words.RECORD_WORDS * 8
@@ -186,6 +188,13 @@ class NativeStep(Step):
     def is_alone(self, bound: Bound) -> bool:
         """Whether one thread does it all."""
         return not bound.is_worth_sharing or self.pool.threads == 1
+
+    @property
+    def wiring(self) -> Wiring:
+        """What does not depend on extents; waits until stored data are packed."""
+        if self._wiring is None:
+            self._wiring = Wiring(self.units, (self.reads, self.writes), self.data)
+        return self._wiring
 
     def bound(self, run: Run) -> Bound:
         """The step for the extents of ``run``."""
@@ -205,104 +214,60 @@ class Bound:
 
     def __init__(self, step: NativeStep, symbols: Mapping[str, int]) -> None:
         self.step = step
-        extent = Extents(symbols)
+        self.wiring = wiring = step.wiring
+        self.extent = extent = Extents(symbols)
         self.types: dict[Value, tuple[tuple[int, ...], np.dtype[Any]]] = {}
-        self.extent = extent
-        self.records: list[tuple[CompiledKernel, Array, int]] = []
-        self.units: list[NativeUnit] = []
-        """For each kernel, the unit that it belongs to."""
-        self.homes: list[list[object]] = []
-        """For each kernel, what lies behind each of its arguments: a value, a table, an offset."""
         self.frames: deque[Frame] = deque()
-        self.nanoseconds = 0.0
-        """About how long one thread takes."""
-        self._temporaries: dict[tuple[int, Buffer], int] = {}
-        for unit in step.units:
-            for buffers, own in (
-                (unit.code.inputs, unit.unit.inputs),
-                (unit.code.outputs, unit.unit.outputs),
-            ):
-                for buffer, index in buffers.items():
-                    shape = tuple(map(extent, buffer.shape))
-                    self.types[own[index]] = shape, buffer.dtype.numpy
-        offsets = self._offsets(extent)
-        for number, unit in enumerate(step.units):
-            for kernel in unit.code.kernels:
-                if is_prepared(unit.code, kernel):
-                    continue
-                syms = np.array([symbols[name] for name in kernel.symbols] or [0], np.int64)
-                nanoseconds = self._nanoseconds(kernel)
-                self.nanoseconds += nanoseconds
-                self.records.append((kernel, syms, self._pieces(kernel, nanoseconds)))
-                self.units.append(unit)
-                self.homes.append(
-                    [self._home(unit, number, buffer, offsets) for buffer in kernel.arguments]
-                )
-        scratch = max((extent(kernel.scratch) for kernel, _, _ in self.records), default=0)
-        self.scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
-        self.nbytes = self.block + self.scratch * step.pool.threads
-        self.is_worth_sharing = self.nanoseconds >= WORTH_SHARING and any(
-            n > 1 for _, _, n in self.records
-        )
-
-    def _pieces(self, kernel: CompiledKernel, nanoseconds: float) -> int:
-        """Into how many pieces threads cut ``kernel``; results do not depend on it."""
-        most = min(self.extent(kernel.parallel), PIECES * self.step.pool.threads)
-        return max(1, min(most, int(nanoseconds / PIECE)))
-
-    def _nanoseconds(self, kernel: CompiledKernel) -> float:
-        """About how long one thread takes; where data decide that, long."""
-        work = kernel.work
-        operations, read, written = map(self.extent, (work.operations, work.read, work.written))
-        if not (operations or written):
-            return PIECE * PIECES * self.step.pool.threads
-        return operations / OPERATIONS_PER_NANOSECOND + (read + written) / BYTES_PER_NANOSECOND
-
-    def _offsets(self, extent: Extents) -> dict[object, int]:
-        """Where in the block each value lies that only this step reads, and each temporary."""
-        step = self.step
-        keep = {*step.writes, *step.reads, *step.data.tables}
-        first: dict[object, int] = {}
-        last: dict[object, int] = {}
-        sizes: dict[object, int] = {}
-        for number, unit in enumerate(step.units):
-            for value in (*unit.unit.inputs, *unit.unit.outputs):
-                if value not in keep:
-                    shape, dtype = self.types[value]
-                    sizes[value] = math.prod(shape) * dtype.itemsize
-                    first.setdefault(value, number)
-                    last[value] = number
-            for buffer in unit.code.temporaries:
-                key = (number, buffer)
-                if key in step.data.prepared:
-                    continue
-                sizes[key] = max(1, extent(buffer.elements)) * buffer.dtype.numpy.itemsize
-                first[key] = last[key] = number
-        spans = [Lifetime(sizes[key], first[key], last[key]) for key in sizes]
+        shapes: dict[int, dict[Buffer, tuple[int, ...]]] = {}
+        for unit in wiring.units:
+            code = unit.code
+            given = {b: unit.unit.inputs[index] for b, index in code.inputs.items()}
+            given |= {b: unit.unit.outputs[index] for b, index in code.outputs.items()}
+            own = shapes.get(id(code))
+            if own is None:
+                own = shapes[id(code)] = {b: tuple(map(extent, b.shape)) for b in given}
+            for buffer, value in given.items():
+                self.types[value] = own[buffer], buffer.dtype.numpy
+        spans = [Lifetime(self._size(key), s.first, s.last) for key, s in wiring.stays.items()]
         offsets, size = place(spans)
         self.block = -(-size // ALIGNMENT) * ALIGNMENT
-        return dict(zip(sizes, offsets, strict=True))
+        self.offsets = np.array(offsets or [0], np.int64)[wiring.entries]
+        """Of each argument that lies in the block, where."""
+        self.symbols = np.array([*(symbols[name] for name in wiring.symbols), 0], np.int64)
+        loads = {id(kernel): self._load(kernel) for kernel, _ in wiring.kernels}
+        nanoseconds, pieces, scratch = zip(
+            (0.0, 1, 0), *(loads[id(kernel)] for kernel, _ in wiring.kernels), strict=True
+        )
+        self.pieces = pieces[1:]
+        """Into how many pieces threads cut each kernel; results do not depend on it."""
+        self.scratch = -(-max(scratch) // ALIGNMENT) * ALIGNMENT
+        self.nbytes = self.block + self.scratch * step.pool.threads
+        self.nanoseconds = sum(nanoseconds)
+        """About how long one thread takes."""
+        self.is_worth_sharing = self.nanoseconds >= WORTH_SHARING and max(pieces) > 1
 
-    def _home(
-        self, unit: NativeUnit, number: int, buffer: Buffer, offsets: Mapping[object, int]
-    ) -> object:
-        code = unit.code
-        if buffer in code.tables:
-            return readable(code.tables[buffer])
-        data = self.step.data
-        if (number, buffer) in data.prepared:
-            return data.prepared[number, buffer]
-        if buffer in code.inputs or buffer in code.outputs:
-            own, index = (
-                (unit.unit.inputs, code.inputs[buffer])
-                if buffer in code.inputs
-                else (unit.unit.outputs, code.outputs[buffer])
-            )
-            value = own[index]
-            if value in data.tables:
-                return data.tables[value]
-            return offsets.get(value, value)
-        return offsets[number, buffer]
+    def _load(self, kernel: CompiledKernel) -> tuple[float, int, int]:
+        """About how many nanoseconds one thread takes, in how many pieces, and its scratch bytes.
+
+        Where data decide how long it takes, it is long.
+        """
+        work, threads = kernel.work, self.step.pool.threads
+        operations, read, written = map(self.extent, (work.operations, work.read, work.written))
+        nanoseconds = operations / OPERATIONS_PER_NANOSECOND
+        nanoseconds += (read + written) / BYTES_PER_NANOSECOND
+        if not (operations or written):
+            nanoseconds = PIECE * PIECES * threads
+        most = min(self.extent(kernel.parallel), PIECES * threads)
+        pieces = max(1, min(most, int(nanoseconds / PIECE)))
+        return nanoseconds, pieces, self.extent(kernel.scratch)
+
+    def _size(self, key: Key) -> int:
+        """Bytes of what lies in the block."""
+        if isinstance(key, Value):
+            shape, dtype = self.types[key]
+            return math.prod(shape) * dtype.itemsize
+        buffer = key[1]
+        return max(1, self.extent(buffer.elements)) * buffer.dtype.numpy.itemsize
 
 
 class Frame:
@@ -310,30 +275,16 @@ class Frame:
 
     def __init__(self, bound: Bound, memory: Array | None = None) -> None:
         """``memory`` has room for the values and everybody's scratch; without it, a new one has."""
-        step = bound.step
+        wiring = bound.wiring
         self.memory = aligned_bytes(size_class(bound.nbytes)) if memory is None else memory
         self.scratch = self.memory[bound.block :]
         self.status = np.zeros(1, np.int64)
-        count = sum(map(len, bound.homes))
-        self.arguments = np.zeros(max(count, 1), np.int64)
-        self.records = np.zeros((len(bound.records), words.RECORD_WORDS), np.int64)
-        self.kept: list[Array] = []
-        places: dict[Value, list[int]] = {v: [] for v in (*step.reads, *step.writes)}
-        slot = 0
-        base = self.memory.ctypes.data
-        for row, (kernel, syms, chunks), homes in zip(
-            self.records, bound.records, bound.homes, strict=True
-        ):
-            row[words.FUNCTION] = kernel.address
-            row[words.ARGUMENTS] = self.arguments.ctypes.data + 8 * slot
-            row[words.SYMBOLS] = syms.ctypes.data
-            row[words.CHUNKS] = chunks
-            for home in homes:
-                if isinstance(home, int):
-                    self.arguments[slot] = base + home
-                elif isinstance(home, np.ndarray):
-                    self.arguments[slot] = home.ctypes.data
-                elif isinstance(home, Value):
-                    places[home].append(slot)
-                slot += 1
-        self.slots = list(places.values())
+        self.arguments = wiring.arguments.copy()
+        self.arguments[wiring.inside] = self.memory.ctypes.data + bound.offsets
+        self.symbols = bound.symbols  # the records point into it
+        self.records = np.zeros((len(wiring.kernels), words.RECORD_WORDS), np.int64)
+        self.records[:, words.FUNCTION] = wiring.functions
+        self.records[:, words.ARGUMENTS] = self.arguments.ctypes.data + 8 * wiring.starts
+        self.records[:, words.SYMBOLS] = self.symbols.ctypes.data + 8 * wiring.symbol_starts
+        self.records[:, words.CHUNKS] = bound.pieces
+        self.slots = wiring.slots

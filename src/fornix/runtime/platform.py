@@ -72,11 +72,10 @@ def keep_apart(threads: Iterable[int | None]) -> None:
     if _current_processor is None:
         return
     others = os.sched_getaffinity(0) - {_current_processor()}
-    if others:
-        with suppress(OSError):  # a thread that has not begun, or is over
-            for thread in threads:
-                if thread is not None:
-                    os.sched_setaffinity(thread, others)
+    for thread in threads if others else ():
+        if thread is not None:
+            with suppress(OSError):  # one that is over
+                os.sched_setaffinity(thread, others)
 
 
 def _processor_finder() -> Callable[[], int] | None:

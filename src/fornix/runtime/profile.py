@@ -167,7 +167,7 @@ class _Watch:
     def _drive(self, frame: Frame, bound: Bound) -> int:
         """Run the kernels of a native step one after the other; the status of the first failure."""
         step = bound.step
-        table, count = frame.records.ctypes.data, len(bound.records)
+        table, count = frame.records.ctypes.data, len(frame.records)
         scratch, status = frame.scratch.ctypes.data, frame.status.ctypes.data
         alone = step.is_alone(bound)
         frame.records[:, TAKEN : DONE + 1] = 0
@@ -222,7 +222,7 @@ def _kind(nodes: tuple[Node, ...], step: Step) -> str:
 
 def _of_kernels(bound: Bound) -> Iterator[Entry]:
     """The entries of the kernels of a native step."""
-    for (kernel, _, _), unit in zip(bound.records, bound.units, strict=True):
+    for kernel, unit in bound.wiring.kernels:
         own = {b: unit.unit.outputs[index] for b, index in unit.code.outputs.items()}
         work = kernel.work
         yield Entry(

@@ -41,7 +41,7 @@ class QuickCall:
             rows.append([*what, *self._places(slots[value]), 0])
         *first, dicts, increase, decrease = functions()
         head = [
-            *first, len(feeds), len(outputs), frame.records.ctypes.data, len(bound.records),
+            *first, len(feeds), len(outputs), frame.records.ctypes.data, len(frame.records),
             frame.scratch.ctypes.data, frame.status.ctypes.data, dicts, increase, decrease,
         ]  # fmt: skip
         self.table = np.array([*head, *(word for row in rows for word in row)], np.int64)

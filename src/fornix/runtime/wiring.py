@@ -1,0 +1,129 @@
+"""What the tables of a native step say whatever the extents; made once: new ones cost little.
+
+Decides where each argument of each kernel comes from: a fixed address, the inputs and results of
+the step, which a run brings, or a place in the block of memory that a run works in.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fornix.compile.kernel import CompiledKernel
+from fornix.compile.units import NativeUnit
+from fornix.ir.graph import Value
+from fornix.ir.loops import Buffer
+from fornix.runtime.memory import readable
+from fornix.runtime.packing import StoredData, is_prepared
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Key = Value | tuple[int, Buffer]
+"""What lies in the block: a value, or a temporary of a unit by its number."""
+
+
+@dataclass
+class Stay:
+    """When something is in the block: from one unit to another, by number."""
+
+    first: int
+    last: int
+
+
+class Wiring:
+    """The kernels of a step in order, and what lies behind their arguments."""
+
+    def __init__(
+        self,
+        units: Sequence[NativeUnit],
+        interface: tuple[Sequence[Value], Sequence[Value]],
+        data: StoredData,
+    ) -> None:
+        """``interface`` is what the step reads and what it writes for others."""
+        self.units = units
+        self.data = data
+        self.prepared = data.prepared
+        outside = {*interface[0], *interface[1], *data.tables}
+        self.stays = _stays(units, outside, self.prepared)
+        """What is in the block."""
+        self.kernels = [(kernel, unit) for _, unit, kernel in self._running()]
+        self.functions = np.array([kernel.address for kernel, _ in self.kernels], np.int64)
+        self.symbols = [name for kernel, _ in self.kernels for name in kernel.symbols]
+        """Names of symbols, as many as each kernel has, one kernel after the other."""
+        self.symbol_starts = _starts(len(kernel.symbols) for kernel, _ in self.kernels)
+        """Of each kernel, the first of its `symbols`."""
+        self.starts = _starts(len(kernel.arguments) for kernel, _ in self.kernels)
+        """Of each kernel, the first of its `arguments`."""
+        places: dict[Value, list[int]] = {v: [] for side in interface for v in side}
+        order = {key: number for number, key in enumerate(self.stays)}
+        arguments: list[int] = []
+        inside: list[tuple[int, int]] = []
+        self.kept: list[Array] = []
+        """What lies at fixed addresses."""
+        for home in self._homes():
+            slot = len(arguments)
+            arguments.append(0)
+            if isinstance(home, np.ndarray):
+                self.kept.append(home)
+                arguments[slot] = home.ctypes.data
+            elif home in order:
+                inside.append((slot, order[home]))
+            elif isinstance(home, Value):
+                places[home].append(slot)
+        self.arguments = np.array(arguments or [0], np.int64)
+        """Addresses of all arguments, 0 where a run decides."""
+        self.inside, self.entries = np.array(inside or np.empty((0, 2)), np.int64).T
+        """Arguments that lie in the block, and the number there of what each one is."""
+        self.slots = list(places.values())
+        """Of each input and result, the arguments that are its address."""
+
+    def _running(self) -> Iterator[tuple[int, NativeUnit, CompiledKernel]]:
+        """The kernels that runs run, with their units and the numbers of these."""
+        for number, unit in enumerate(self.units):
+            for kernel in unit.code.kernels:
+                if not is_prepared(unit.code, kernel):
+                    yield number, unit, kernel
+
+    def _homes(self) -> Iterator[Key | Array]:
+        """What lies behind each argument of each kernel."""
+        for number, unit, kernel in self._running():
+            for buffer in kernel.arguments:
+                yield self._home(number, unit, buffer)
+
+    def _home(self, number: int, unit: NativeUnit, buffer: Buffer) -> Key | Array:
+        """What lies behind an argument."""
+        code = unit.code
+        if buffer in code.tables:
+            return readable(code.tables[buffer])
+        if (number, buffer) in self.prepared:
+            return self.prepared[number, buffer]
+        if buffer in code.inputs:
+            value = unit.unit.inputs[code.inputs[buffer]]
+        elif buffer in code.outputs:
+            value = unit.unit.outputs[code.outputs[buffer]]
+        else:
+            return number, buffer
+        return self.data.tables.get(value, value)
+
+
+def _stays(
+    units: Sequence[NativeUnit], outside: Collection[Value], prepared: Collection[object]
+) -> Mapping[Key, Stay]:
+    """When values that only the units read are in the block, and temporaries."""
+    stays: dict[Key, Stay] = {}
+    for number, unit in enumerate(units):
+        for value in (*unit.unit.inputs, *unit.unit.outputs):
+            if value not in outside:
+                stays.setdefault(value, Stay(number, number)).last = number
+        for buffer in unit.code.temporaries:
+            if (number, buffer) not in prepared:
+                stays[number, buffer] = Stay(number, number)
+    return stays
+
+
+def _starts(counts: Iterable[int]) -> Array:
+    """Where each of some rows begins that lie one after the other."""
+    return np.array(list(itertools.accumulate(counts, initial=0))[:-1], np.int64)
