@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import pickle
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from fornix.compile.image import is_mappable
 from fornix.errors import Fail, FormatError, InvalidArgument
 from fornix.reference import source
 from fornix.runtime import InferenceSession, SessionOptions, kept
+from fornix.runtime.native import NativeStep
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18], producer_name: "tests">
     f (float[N, 4] x) => (float[N, 2] y, float[N] s)
@@ -223,6 +225,23 @@ def test_weights_are_read_where_they_lie_in_the_model(cache: Path, tmp_path: Pat
     fresh = InferenceSession(path)  # the same bytes, of another time
     assert is_recalled(fresh)
     np.testing.assert_array_equal(fresh.run(None, fed())[0], wanted)
+
+
+def test_packed_weights_go_with_the_programs_that_read_them(path: Path) -> None:
+    first, second = InferenceSession(path), InferenceSession(path)
+    shelf = first._shelf
+    assert shelf is not None
+    assert shelf._kept is not None
+    data = shelf._kept._data
+    assert data is not None
+    assert data() is not None
+    for programs in (first._programs, second._programs):
+        assert programs is not None
+        assert isinstance(programs.general.steps[0], NativeStep)
+        assert programs.general.steps[0].data is data()
+        assert programs.whole.steps
+    gc.collect()
+    assert data() is None
 
 
 def test_a_program_is_not_kept_for_a_file_that_was_replaced_before_it_was_read(

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class KeptProgram:
         self.head: dict[str, Any] = json.loads(bytes(body[LENGTH_BYTES:end]))
         self.body, self.content = body, content
         self._lock = threading.Lock()
-        self._data: StoredData | None = None
+        self._data: ref[StoredData] | None = None
         self.values = [_value(note) for note in self.head["values"]]
         for number, array in self.head["derived"]:
             self.values[number].tensor = ArrayTensor(self.array(array))
@@ -114,7 +114,10 @@ class KeptProgram:
         """A program that shares everything but its threads with others of this file."""
         with self._lock:
             head, code, units = self.head, self.code, self.units
-            data = self._data = self._data or StoredData.soon(units, pool)
+            data = self._data() if self._data else None
+            if data is None:
+                data = StoredData.soon(units, pool)
+                self._data = ref(data)  # who compiles anew after all has packed weights of its own
         driver, entry, crew = (code.addresses[name] for name in head["support"])
         support = Support(driver, entry, crew, (code, code, code))
         interface = self._picked(head["reads"]), self._picked(head["writes"])
