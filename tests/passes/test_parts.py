@@ -50,6 +50,21 @@ def test_folding_stops_where_the_model_would_grow_too_much() -> None:
     assert Budget.of(model.graph).left >= FREE_TOTAL
 
 
+@pytest.mark.parametrize(
+    ("rows", "is_shared", "left"), [(200, True, 1), (200, False, 0), (2, True, 0)]
+)
+def test_a_large_table_that_others_read_is_not_stored_a_second_time(
+    rows: int, left: int, *, is_shared: bool
+) -> None:
+    data = ", ".join(["1"] * (rows * 100))
+    other = "r = Gather (w, i)" if is_shared else "r = Cast <to = 1> (i)"
+    text = f"""f (float[N, 100] x, int64[M] i) => (y, r) <float[{rows}, 100] w = {{{data}}}> {{
+        t = Transpose <perm = [1, 0]> (w) y = MatMul (x, t) {other} }}"""
+    model = model_of(text)
+    fold_constants(model.graph, infer_model(model))
+    assert operators(model).count("Transpose") == left
+
+
 def test_a_model_that_redefines_an_operator_is_left_to_itself() -> None:
     text = """f (float[N] x) => (float[N] y) { a = Neg (x) y = Neg (a) }
         <domain: "", opset_import: ["" : 21]> Neg (v) => (w) { w = Abs (v) }"""

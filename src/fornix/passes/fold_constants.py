@@ -7,6 +7,8 @@
 
 Declines random operators, control flow, results larger than `Limits.fold_bytes`, and results that
 are much larger than what they are computed from (an Expand of one number is cheaper than a file).
+A large tensor that others read too is not transposed ahead, as the table of an embedding that the
+last product shares: it would be stored twice, and kernels pack it as they want it in any case.
 All results together may add no more than `TOTAL_GROWTH` of what the model stores already, or
 `FREE_TOTAL` bytes.
 """
@@ -123,6 +125,8 @@ def _computed(node: Node, inference: Inference, budget: Budget) -> list[Array] |
         return None
     growth = _growth(node, inference)
     if growth is None or growth > budget.left:
+        return None
+    if node.op_type == "Transpose" and growth > FREE_BYTES:
         return None
     schema = operator.schema(opset)
     view = RunNode(
