@@ -72,6 +72,11 @@ OLD: list[tuple[str, int, dict[str, Any]]] = [
         18,
         {"s": np.array([2, 3], np.float32), "b": np.array([1, -1], np.float32)},
     ),
+    (
+        '(float[1, 6, 4] x, float[3] s) => (y) { y = Upsample <mode: string = "nearest"> (x, s) }',
+        9,
+        {"s": np.array([1, 2, 3], np.float32)},
+    ),
     ("(float[1, 6, 4] x) => (y) { y = GlobalLpPool <p: float = 2.0> (x) }", 1, {}),
     ("(float[1, 6, 4] x) => (y, z) { y, z = Split <axis = 1> (x) }", 13, {}),
     ("(float[1, 6, 4] x) => (y) { y = Concat (x, x) }", 1, {}),

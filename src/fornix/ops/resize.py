@@ -16,7 +16,7 @@ from fornix.errors import ConvertError, require
 from fornix.ir.dim import DimLike, divide, exact_quotient, known
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor
-from fornix.ops.adapt import constant_input, drop_inputs, stored
+from fornix.ops.adapt import constant_input, drop_inputs, put_ahead, stored
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, static, tensor
 from fornix.ops.geometry import listed, normalize_axes, shape_text
@@ -510,7 +510,10 @@ def upsample_9_to_7(node: Node, graph: Graph) -> None:
 
 
 @Upsample.adapt(9, 10)
-def upsample_to_resize(node: Node, _: Graph) -> None:
+def upsample_to_resize(node: Node, graph: Graph) -> None:
+    """Scales computed at run time are at least 1, and say so in the way that `_rounding` sees."""
+    if node.inputs[1] is not None and node.inputs[1].constant is None:
+        put_ahead(node, graph, 1, "Max", stored(node, graph, np.ones(1, np.float32)))
     node.op_type = "Resize"
 
 
@@ -535,6 +538,12 @@ def resize_10_to_11(node: Node, graph: Graph) -> None:
 
 def _rounding(node: Node, place: int) -> str:
     """How Resize-10 rounds positions along all axes; ``place`` is the input that holds scales."""
+    value = node.inputs[place]
+    largest = value.producer if value is not None else None
+    if largest is not None and largest.op_type == "Max":
+        least = [x.constant.numpy() for x in largest.inputs if x is not None and x.constant]
+        if any((x >= 1).all() for x in least):
+            return "floor"
     scales = constant_input(node, place, "how opset 10 rounds positions depends on scales")
     if scales is None or (scales >= 1).all():
         return "floor"
