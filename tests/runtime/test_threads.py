@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fornix.runtime.platform import keep_apart
+from fornix.runtime.platform import keep_apart, use_processors
 from fornix.runtime.threads import Ahead, Pool, shared_pool
 
 
@@ -161,23 +161,28 @@ for _ in range(3):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which processor runs us")
 def test_sleeping_workers_are_kept_off_the_callers_processor() -> None:
-    allowed = os.sched_getaffinity(0)
+    before = os.sched_getaffinity(0)
     asleep, ended = threading.Event(), threading.Event()
+    allowed: list[frozenset[int]] = []
     seen: list[set[int]] = []
 
     def sleep() -> None:
         asleep.set()
         ended.wait(10)
         seen.append(os.sched_getaffinity(0))
+        use_processors(allowed[0])
+        seen.append(os.sched_getaffinity(0))
 
     thread = threading.Thread(target=sleep)
     thread.start()
     asleep.wait(10)
-    keep_apart([thread.native_id, None])
+    allowed.append(keep_apart([thread.native_id, None]))
     ended.set()
     thread.join()
-    assert len(seen[0]) == max(1, len(allowed) - 1)
-    assert seen[0] <= allowed
+    kept, free = seen
+    assert len(kept) == max(1, len(before) - 1)
+    assert kept <= before
+    assert free == before
 
 
 def test_a_result_is_made_ahead_once_and_waited_for() -> None:

@@ -63,19 +63,29 @@ def _groups(root: Path) -> list[Path]:
     return [f for f in inside if f == root or root in f.parents]
 
 
-def keep_apart(threads: Iterable[int | None]) -> None:
+def keep_apart(threads: Iterable[int | None]) -> frozenset[int]:
     """Keep ``threads``, which are asleep, off the processor that the caller runs on.
 
     A scheduler likes to wake a thread where it was called from; there it would wait for the caller
-    to pause. Does nothing where the system does not say or does not let us.
+    to pause. Gives the processors that they may use once they are awake; none where the system does
+    not say or does not let us, and nothing was done.
     """
     if _current_processor is None:
-        return
-    others = os.sched_getaffinity(0) - {_current_processor()}
+        return frozenset()
+    allowed = frozenset(os.sched_getaffinity(0))
+    others = allowed - {_current_processor()}
     for thread in threads if others else ():
         if thread is not None:
             with suppress(OSError):  # one that is over
                 os.sched_setaffinity(thread, others)
+    return allowed
+
+
+def use_processors(allowed: frozenset[int]) -> None:
+    """Let the caller run on all of ``allowed``, if any."""
+    if allowed:
+        with suppress(OSError):
+            os.sched_setaffinity(0, allowed)
 
 
 def _processor_finder() -> Callable[[], int] | None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from fornix.compile import crew as words
 from fornix.compile.driver import SPINS, waiting
-from fornix.runtime.platform import keep_apart, usable_processors
+from fornix.runtime.platform import keep_apart, usable_processors, use_processors
 
 if TYPE_CHECKING:
     from fornix.compile.crew import Crew
@@ -49,6 +49,8 @@ class _State:
         self.working = 0
         self.is_closed = False
         self.error: BaseException | None = None
+        self.allowed: frozenset[int] = frozenset()
+        """Processors that workers may use once they are awake, if they were kept off one."""
         self.serve: Crew | None = None
         """The native loop of workers, once there was a native program."""
         block = np.zeros(words.TABLE_WORDS + LINE // 8, np.int64)
@@ -72,6 +74,7 @@ class _State:
                     return
                 work = self.job
                 self.working += work is not None
+            use_processors(self.allowed)
             if work is not None:
                 self._help(work, index)
             if self.serve is not None:
@@ -166,7 +169,8 @@ class Pool:
     def _wake(self) -> None:
         """Call the workers, to other processors than this one if there are enough."""
         if self._state.patience:
-            keep_apart(worker.native_id for worker in self._workers)
+            state = self._state
+            state.allowed = keep_apart(worker.native_id for worker in self._workers)
         self._state.call()
 
     def _hire(self) -> None:
