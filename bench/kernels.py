@@ -19,6 +19,7 @@ import onnx.parser
 import onnxruntime
 
 from fornix.compile import CompiledKernel, ObjectCache, Target, compile_stores
+from fornix.compile.kernel import KERNEL
 from fornix.compile.lower import Lowering
 from fornix.compile.units import CompiledUnit
 from fornix.format.messages import own
@@ -30,14 +31,6 @@ from fornix.ir.loops import Buffer, Constant
 from fornix.runtime.extents import bound_symbols
 
 REPETITIONS, TARGET_SECONDS = 15, 0.006
-FUNCTION = ctypes.CFUNCTYPE(
-    ctypes.c_int64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_int64,
-)
 
 
 @dataclass(frozen=True)
@@ -330,7 +323,7 @@ def bound_call(
     syms = (ctypes.c_int64 * (len(kernel.symbols) + 1))(*[extents[s] for s in kernel.symbols])
     scratch = aligned(np.zeros(whole(kernel.scratch, extents) + 64, np.uint8))
     kept += [args, syms, scratch]
-    function = FUNCTION(kernel.address)
+    function = KERNEL(kernel.address)
     places = ctypes.addressof(args), ctypes.addressof(syms), scratch.ctypes.data
     return lambda: function(*places, 0, 1)
 

@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from fornix.compile import CompiledKernel, ObjectCache, Target, compile_stores
+from fornix.compile.kernel import KERNEL
 from fornix.dtype import DType
 from fornix.errors import Fail
 from fornix.ir.dim import Dim, DimLike
@@ -106,16 +107,6 @@ class Runner:
         return memory
 
 
-FUNCTION = ctypes.CFUNCTYPE(
-    ctypes.c_int64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_int64,
-)
-
-
 def call(
     kernel: CompiledKernel, addresses: Sequence[int], symbols: Mapping[str, int], chunks: int
 ) -> None:
@@ -123,7 +114,7 @@ def call(
     args = (ctypes.c_void_p * len(addresses))(*addresses)
     syms = (ctypes.c_int64 * max(len(kernel.symbols), 1))(*[symbols[s] for s in kernel.symbols])
     scratch = Memory(-(-whole(kernel.scratch, symbols) // 64) * 64)
-    function = FUNCTION(kernel.address)
+    function = KERNEL(kernel.address)
     for chunk in reversed(range(chunks)):
         code = function(args, syms, scratch.address, chunk, chunks)
         if code:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fornix.compile import ObjectCache, Target
+from fornix.compile.kernel import KERNEL
 from fornix.compile.link import Library, compile_object
 from fornix.errors import CompileError
 
@@ -22,11 +23,8 @@ def text(number: int) -> str:
 
 
 def loaded(cache: ObjectCache, number: int) -> int:
-    import ctypes
-
     address, _ = cache.load([text(number)], Target.host())[text(number)]
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
-    return int(function(address)(None, None, None, 0, 1))
+    return int(KERNEL(address)(None, None, None, 0, 1))
 
 
 @pytest.fixture

@@ -10,16 +10,9 @@ import numpy as np
 from fornix.compile import crew as words
 from fornix.compile import driver
 from fornix.compile.cache import ObjectCache
+from fornix.compile.kernel import KERNEL
 from fornix.compile.support import Support
 
-KERNEL = ctypes.CFUNCTYPE(
-    ctypes.c_int64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_int64,
-)
 SUPPORT = Support.of(ObjectCache())
 FOREVER = 1 << 60
 

@@ -10,15 +10,8 @@ import numpy as np
 from fornix.compile import driver as words
 from fornix.compile.cache import ObjectCache
 from fornix.compile.driver import driver
+from fornix.compile.kernel import KERNEL
 
-KERNEL = ctypes.CFUNCTYPE(
-    ctypes.c_int64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_int64,
-)
 CACHE = ObjectCache()
 
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import ctypes
 import struct
 
 import numpy as np
 import pytest
 
 from fornix.compile.image import MappedCode, image_of, is_mappable
+from fornix.compile.kernel import KERNEL
 from fornix.compile.link import compile_object
 from fornix.compile.target import Target
 
@@ -35,11 +35,8 @@ def test_mapped_code_finds_its_constants_wherever_it_lies() -> None:
     assert image is not None
     for code in (MappedCode(image), MappedCode(image)):
         for address in code.addresses.values():
-            function = ctypes.CFUNCTYPE(
-                ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2
-            )(address)
             data = np.ones(2)
-            assert function(data.ctypes.data, None, None, 2, 4) == 33
+            assert KERNEL(address)(data.ctypes.data, None, None, 2, 4) == 33
             np.testing.assert_array_equal(data, [2.5, 3.5])
 
 

@@ -8,12 +8,15 @@ or 1 + the index of the check that failed first. How work is cut never changes a
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass, field
 
 from fornix.compile.work import Work
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Buffer
 
+KERNEL = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
+"""The type of kernels, to call one from Python without the GIL, or to be one in Python."""
 SCRATCH_ALIGNMENT = 64
 """Bytes; a line of the cache, and the widest vector."""
 

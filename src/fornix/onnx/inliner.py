@@ -16,7 +16,7 @@ from fornix.ir.graph import Function, Model, Node
 from fornix.ir.load import from_message, to_message
 from fornix.onnx._own import owned
 from fornix.ops.body import function_of
-from fornix.ops.call import REFUSALS, BodyNode, bind_attributes, plain_attributes
+from fornix.ops.call import REFUSALS, BodyNode
 from fornix.passes.inline import inline_functions
 from fornix.version import convert_function
 
@@ -81,20 +81,9 @@ def _of_schema(node: Node, model: Model, inference: Inference) -> Function | Non
     opset = model.opset_imports.get(node.domain)
     if operator is None or opset is None:
         return None
-    schema = operator.schema(opset)
     types = [None if value is None else inference.fact(value).type for value in node.inputs]
     try:
-        body = function_of(
-            BodyNode(
-                operator=operator,
-                schema=schema,
-                opset=opset,
-                wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
-                attributes=bind_attributes(schema, plain_attributes(node.attributes, {})),
-                given=tuple(value is not None for value in node.inputs),
-                types=tuple(types),
-            )
-        )
+        body = function_of(BodyNode.of(node, operator, operator.schema(opset), opset, types))
     except (FornixError, *REFUSALS):
         return None  # it is not what its schema asks for, and stays for the checker to name
     return None if body is None else _in_opset(body, model.opset_imports)

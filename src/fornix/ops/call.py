@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -115,6 +115,24 @@ class BodyNode(NodeView):
     """Which inputs are there, in order."""
     types: tuple[Type | None, ...] = ()
     """Types of the inputs, as far as they are known."""
+
+    @staticmethod
+    def of(
+        node: Node, operator: Operator, schema: Schema, opset: int, types: Iterable[Type | None]
+    ) -> BodyNode:
+        """``node``, whose attributes refer to no others, with inputs of ``types``.
+
+        Raises one of `REFUSALS` if its attributes are not what ``schema`` asks for.
+        """
+        return BodyNode(
+            operator=operator,
+            schema=schema,
+            opset=opset,
+            wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
+            attributes=bind_attributes(schema, plain_attributes(node.attributes, {})),
+            given=tuple(value is not None for value in node.inputs),
+            types=tuple(types),
+        )
 
     def has(self, index: int) -> bool:
         """Whether the input at ``index`` is given."""

@@ -7,7 +7,6 @@ given back while that goes on.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fornix.compile.kernel import CompiledKernel
+from fornix.compile.kernel import KERNEL, CompiledKernel
 from fornix.compile.notes import UnitCode
 from fornix.compile.units import NativeUnit
 from fornix.errors import Fail
@@ -30,7 +29,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Prepared = Mapping[tuple[int, Buffer], Array]
 """By number of the unit and buffer, what was computed of initializers ahead of all runs."""
 
-KERNEL = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
 LARGE_BYTES = 64 << 20
 """Of an initializer, from which on it leaves memory piece by piece."""
 PARTS = 8

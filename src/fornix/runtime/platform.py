@@ -72,7 +72,10 @@ def keep_apart(threads: Iterable[int | None]) -> frozenset[int]:
     """
     if _current_processor is None:
         return frozenset()
-    allowed = frozenset(os.sched_getaffinity(0))
+    try:
+        allowed = frozenset(os.sched_getaffinity(0))
+    except OSError:
+        return frozenset()
     others = allowed - {_current_processor()}
     for thread in threads if others else ():
         if thread is not None:

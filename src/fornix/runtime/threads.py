@@ -58,7 +58,9 @@ class _State:
         self.table = block[start : start + words.TABLE_WORDS]
         self.address = self.table.ctypes.data
         self.table[words.YIELD], self.table[words.SLEEP], self.table[words.NAP] = waiting()
-        self.patience = words.PATIENCE if threads <= usable_processors() else SPINS
+        self.has_processors = threads <= usable_processors()
+        """Whether there is one for each thread."""
+        self.patience = words.PATIENCE if self.has_processors else SPINS
 
     def live(self, index: int) -> None:
         """A worker's life."""
@@ -168,10 +170,10 @@ class Pool:
 
     def _wake(self) -> None:
         """Call the workers, to other processors than this one if there are enough."""
-        if self._state.patience:
-            state = self._state
+        state = self._state
+        if state.has_processors:
             state.allowed = keep_apart(worker.native_id for worker in self._workers)
-        self._state.call()
+        state.call()
 
     def _hire(self) -> None:
         for index in range(len(self._workers) + 1, self.threads):

@@ -13,7 +13,7 @@ from fornix.ir.load import from_message
 from fornix.ir.typemessages import read_type
 from fornix.onnx._inference import InferenceFunction, infer_by_rule, rule_of
 from fornix.ops.body import body_text, function_text
-from fornix.ops.call import BodyNode, bind_attributes, plain_attributes
+from fornix.ops.call import BodyNode
 from fornix.ops.op import Operator, Rule
 from fornix.ops.schema import Schema
 
@@ -124,15 +124,8 @@ class Rules:
 
     def _node(self, message: NodeProto, types: Sequence[bytes], operator: Operator) -> BodyNode:
         node = _read_node(message)
-        return BodyNode(
-            operator=operator,
-            schema=self._schema,
-            opset=self._schema.since_version,
-            wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
-            attributes=bind_attributes(self._schema, plain_attributes(node.attributes, {})),
-            given=tuple(value is not None for value in node.inputs),
-            types=tuple(read_type(TypeProto.FromString(data))[0] for data in types),
-        )
+        read = [read_type(TypeProto.FromString(data))[0] for data in types]
+        return BodyNode.of(node, operator, self._schema, self._schema.since_version, read)
 
     def _parsed(self, text: str) -> FunctionProto:
         return parse_function(function_text(self._schema, text))

@@ -14,7 +14,7 @@ from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.walk import nodes
 from fornix.ops.body import function_of
-from fornix.ops.call import BodyNode, bind_attributes, plain_attributes, resolved, subject
+from fornix.ops.call import BodyNode, resolved, subject
 from fornix.ops.grads import load
 from fornix.ops.grads.reverse import dependent, nodes_between
 from fornix.ops.grads.term import Make
@@ -56,17 +56,8 @@ def _function(node: Node, model: Model, make: Make) -> Function | None:
     schema = operator.schema(opset)
     if operator.rule("grad", schema.since_version) is not None:
         return None
-    body = function_of(
-        BodyNode(
-            operator=operator,
-            schema=schema,
-            opset=opset,
-            wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
-            attributes=bind_attributes(schema, plain_attributes(node.attributes, {})),
-            given=tuple(value is not None for value in node.inputs),
-            types=tuple(None if v is None else make.knowledge.fact(v).type for v in node.inputs),
-        )
-    )
+    types = [None if v is None else make.knowledge.fact(v).type for v in node.inputs]
+    body = function_of(BodyNode.of(node, operator, schema, opset, types))
     if body is None:
         return None
     _check_opsets(node, body, make)
