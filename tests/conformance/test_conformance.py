@@ -25,14 +25,7 @@ def test_a_session_on_kernels_gives_what_the_standard_states(case: Case) -> None
     check_case(case, InferenceSession(case.model, providers=["ReferenceExecutionProvider"]))
 
 
-FIRST_OF_EACH = {frozenset(case.operators): case for case in reversed(EXACT)}.values()
-QUICK = {case.name for case in list(FIRST_OF_EACH)[::4]}
-COMPILED = [
-    pytest.param(case, marks=[] if case.name in QUICK else [pytest.mark.slow]) for case in EXACT
-]
-
-
-@pytest.mark.parametrize("case", COMPILED, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", EXACT, ids=lambda case: case.name)
 def test_compiled_code_gives_what_the_standard_states(case: Case) -> None:
     check_case(case, InferenceSession(case.model))
 
