@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import unittest
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,25 +45,40 @@ def test_every_class_of_the_peer_is_there() -> None:
     assert parameters_of(base.namedtupledict) == parameters_of(peer.namedtupledict)
 
 
+# Of the harness's 2,033 tests on the CPU, those that no right answer passes.
+NOT_PASSED = {
+    # compares with what NumPy drew; the standard leaves the numbers open
+    "test_bernoulli_cpu",
+    "test_bernoulli_double_cpu",
+    "test_bernoulli_double_expanded_cpu",
+    "test_bernoulli_expanded_cpu",
+    "test_bernoulli_seed_cpu",
+    "test_bernoulli_seed_expanded_cpu",
+    # wants the rounding noise of float32, 1.9e-7 ± 1e-7, where the result is 0
+    "test_dft_inverse_opset19_cpu",
+    # the harness cannot compare sequences of scalars: len() of unsized object
+    "test_loop16_seq_none_cpu",
+}
+
+
 @pytest.mark.slow
-def test_the_standards_own_harness_takes_it() -> None:
+def test_the_standards_own_harness_takes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from onnx.backend.test import BackendTest
 
+    monkeypatch.setenv("ONNX_MODELS", str(tmp_path))  # where it writes the large models' data
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peer's cases overflow while they are made
         harness = BackendTest(backend, __name__)
-    harness.include(
-        r"^test_(relu|gemm_|lstm_|if|loop|sequence_|unique|optional_|operator_)\w*_cpu$"
-    )
-    harness.exclude(r"^test_loop16_seq_none_cpu$")  # the harness cannot compare its result
-    suite = unittest.TestSuite(
-        unittest.defaultTestLoader.loadTestsFromTestCase(case)
-        for name, case in harness.test_cases.items()
-        if "RealModel" not in name
-    )
-    result = suite.run(unittest.TestResult())
-    assert result.testsRun - len(result.skipped) > 50
-    assert [str(case) for case, _ in (*result.errors, *result.failures)] == []
+        suite = unittest.TestSuite(
+            map(unittest.defaultTestLoader.loadTestsFromTestCase, harness.test_cases.values())
+        )
+        result = suite.run(unittest.TestResult())
+    assert all("doesn't support device CUDA" in reason for _, reason in result.skipped)
+    assert result.testsRun - len(result.skipped) == 2033
+    failed = {case.id().rpartition(".")[2] for case, _ in (*result.errors, *result.failures)}
+    assert failed == NOT_PASSED
 
 
 def test_results_are_found_by_place_and_by_name() -> None:
