@@ -19,7 +19,7 @@ from fornix.ir.dim import DimLike, equal, is_nonnegative, known
 from fornix.ir.loops import TRUE, Scalar, Tensor, apply, cast, compute, index, reduce, select
 from fornix.ops.call import BodyNode, InferNode, LowerNode
 from fornix.ops.conv import add_bias, check_bias, conv_taps, convolve
-from fornix.ops.fact import Array, Fact, UnknownRank, dims_of, tensor
+from fornix.ops.fact import Array, Fact, UnknownRank, axes_listed, dims_of, tensor
 from fornix.ops.geometry import agreed_shape, listed, of_rank, row_major, shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import wide_dtype, widened
@@ -244,7 +244,7 @@ def _listed(
     contents = dims_of(values.value)
     if contents is not None:
         return contents
-    counts = [known(v.shape[0]) for v in (values, other) if v.has_rank and v.rank == 1]
+    counts = [axes_listed(v) for v in (values, other)]
     count = next((count for count in (*counts, axes) if count is not None), None)
     if count is None:
         raise UnknownRank

@@ -29,6 +29,10 @@ KNOWN_ELEMENTS = 4096
 """Elements up to which contents are worth knowing: shapes, axes, sizes, small tables."""
 
 
+MAX_RANK = 64
+"""Axes that a tensor may have, as in NumPy."""
+
+
 class UnknownRank(Exception):
     """A rule asked for the shape of a value whose rank is unknown."""
 
@@ -127,6 +131,15 @@ def dims_of(value: Array | None) -> list[DimLike] | None:
     if value is not None and value.ndim > 1:
         raise ShapeError(f"a list must have one axis, found shape {list(value.shape)}")
     return None if value is None else list(value.reshape(-1))
+
+
+def axes_listed(fact: Fact) -> int | None:
+    """The number of entries of a list with one for each axis, or None.
+
+    More than `MAX_RANK` are no list of axes, whatever its type says: nothing that long is built.
+    """
+    count = known(fact.shape[0]) if fact.has_rank and fact.rank == 1 else None
+    return None if count is None or count > MAX_RANK else count
 
 
 def static(shape: Iterable[DimLike]) -> tuple[int, ...] | None:

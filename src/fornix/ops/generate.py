@@ -10,13 +10,22 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, INT64, STRING, DType
 from fornix.errors import Fail, SchemaError, require
-from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, known, maximum
+from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, maximum
 from fornix.ir.loops import Tensor, apply, cast, compute, const, index
 from fornix.ir.loops import constant as loop_constant
 from fornix.ir.tensor import ArrayTensor, SparseTensor
 from fornix.ir.types import TensorType
 from fornix.ops.call import BodyNode, InferNode, LowerNode
-from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, dims_of, static, tensor, unranked
+from fornix.ops.fact import (
+    KNOWN_ELEMENTS,
+    Array,
+    Fact,
+    axes_listed,
+    dims_of,
+    static,
+    tensor,
+    unranked,
+)
 from fornix.ops.geometry import listed, shape_text, single
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype
@@ -123,7 +132,7 @@ def infer_constant_of_shape(input: Fact, *, value: Array | None = None, node: In
     dtype = DType.of(filler.dtype)
     extents = dims_of(input.value)
     if extents is None:
-        rank = known(input.shape[0]) if input.has_rank and input.rank == 1 else None
+        rank = axes_listed(input)
         if rank is None:
             return unranked(dtype)
         reason = "its shape is computed at run time"

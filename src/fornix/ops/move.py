@@ -19,7 +19,16 @@ from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, compute, index, select
 from fornix.ops.adapt import attribute_to_input, input_to_attribute, shape_of, stored
 from fornix.ops.call import InferNode, LowerNode, RunNode
-from fornix.ops.fact import KNOWN_ELEMENTS, Array, Fact, dims_of, static, tensor, unranked
+from fornix.ops.fact import (
+    KNOWN_ELEMENTS,
+    Array,
+    Fact,
+    axes_listed,
+    dims_of,
+    static,
+    tensor,
+    unranked,
+)
 from fornix.ops.geometry import listed, normalize_axis, shape_text, single, unified
 from fornix.ops.op import op
 from fornix.ops.types import BF16, E8M0, F4, F8, FLOAT, I2, I4, I64, TENSOR
@@ -429,15 +438,10 @@ def _repeats_1(rank: int, tiles: Array, axis: Array) -> list[int]:
     return [count if index == place else 1 for index in range(rank)]
 
 
-def _count(lengths: Fact) -> int | None:
-    """The number of entries of a list."""
-    return known(lengths.shape[0]) if lengths.has_rank and lengths.rank == 1 else None
-
-
 @Tile.infer(since=6)
 def infer_tile(input: Fact, repeats: Fact) -> Fact:
     if repeats.value is None:
-        rank = input.rank if input.has_rank else _count(repeats)
+        rank = input.rank if input.has_rank else axes_listed(repeats)
         return unranked(input.dtype) if rank is None else tensor(input.dtype, [None] * rank)
     extents = _tiled(input.shape, listed(repeats.value, "repeats"))
     times, fixed = repeats.constant, static(extents)

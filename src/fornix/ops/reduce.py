@@ -18,14 +18,14 @@ import numpy as np
 
 from fornix.dtype import FLOAT64, INT64, UINT64
 from fornix.errors import ConvertError, Fail
-from fornix.ir.dim import DimLike, known, maximum, minimum
+from fornix.ir.dim import DimLike, maximum, minimum
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor, apply, compute, select
 from fornix.ops import scalar as s
 from fornix.ops.adapt import attribute_to_input, input_to_attribute
 from fornix.ops.along import along, count_along, mapped, mean_along, outside, with_units
 from fornix.ops.call import InferNode, LowerNode
-from fornix.ops.fact import Array, Fact, as_value, tensor, unranked
+from fornix.ops.fact import Array, Fact, as_value, axes_listed, tensor, unranked
 from fornix.ops.geometry import listed, normalize_axes
 from fornix.ops.op import Operator, op
 from fornix.ops.precision import cast_tensor, wide_dtype, widened
@@ -176,7 +176,7 @@ def _of_unknown_axes(data: Fact, axes: Fact, keeps: bool, node: InferNode) -> Fa
     reason = "its axes are computed at run time"
     if keeps:
         return tensor(data.dtype, [node.unknown(reason) for _ in data.shape])
-    count = known(axes.shape[0]) if axes.has_rank and axes.rank == 1 else None
+    count = axes_listed(axes)
     if not count or count > data.rank:
         return unranked(data.dtype)
     return tensor(data.dtype, [node.unknown(reason) for _ in range(data.rank - count)])

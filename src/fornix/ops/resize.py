@@ -18,7 +18,7 @@ from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor
 from fornix.ops.adapt import constant_input, drop_inputs, put_ahead, stored
 from fornix.ops.call import InferNode, LowerNode
-from fornix.ops.fact import Array, Fact, dims_of, static, tensor
+from fornix.ops.fact import Array, Fact, axes_listed, dims_of, static, tensor
 from fornix.ops.geometry import listed, normalize_axes, shape_text
 from fornix.ops.interpolate import Axis, Sampling, resample_all
 from fornix.ops.interpolate_loops import OpenAxis, lower_resample_all
@@ -104,8 +104,8 @@ def infer_resize(
 def _with_rank_of(X: Fact, scales: Fact | None, sizes: Fact | None, node: InferNode) -> Fact:
     """``X`` with as many unknown extents as ``scales`` or ``sizes`` has elements."""
     for fact in (scales, sizes):
-        if fact is not None and fact.has_rank and fact.rank == 1 and known(fact.shape[0]):
-            rank = known(fact.shape[0]) or 0
+        rank = None if fact is None else axes_listed(fact)
+        if rank:
             return tensor(X.dtype, [node.unknown("X has no known extents") for _ in range(rank)])
     return X
 

@@ -25,6 +25,7 @@ from fornix.ops.fact import (
     Array,
     Fact,
     as_value,
+    axes_listed,
     reshaped_value,
     static,
     tensor,
@@ -146,7 +147,7 @@ def _wanted_extents(shape: Fact | list[int] | None, node: InferNode) -> list[Dim
         return list(shape or [])
     if shape.value is not None:
         return listed(shape.value, "shape")
-    rank = known(shape.shape[0]) if shape.has_rank and shape.rank == 1 else None
+    rank = axes_listed(shape)
     return None if rank is None else [None] * rank
 
 
@@ -387,7 +388,7 @@ Expand = (
 @Expand.infer
 def infer_expand(input: Fact, shape: Fact, *, node: InferNode) -> Fact:
     if shape.value is None:
-        count = known(shape.shape[0]) if shape.rank == 1 else None
+        count = axes_listed(shape)
         if count is None:
             return unranked(input.dtype)
         own = (1,) * (count - input.rank) + input.shape

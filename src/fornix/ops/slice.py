@@ -14,7 +14,7 @@ from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor, compute
 from fornix.ops.adapt import attribute_to_input, constant_input, drop_inputs, input_to_attribute
 from fornix.ops.call import InferNode, LowerNode
-from fornix.ops.fact import Array, Fact, dims_of, tensor
+from fornix.ops.fact import Array, Fact, axes_listed, dims_of, tensor
 from fornix.ops.geometry import listed, normalize_axes
 from fornix.ops.op import op
 from fornix.ops.types import BF16, I32, I64, TENSOR
@@ -72,8 +72,8 @@ def _count(*lists: Fact | list[int]) -> int | None:
     for given in lists:
         if isinstance(given, list):
             return len(given)
-        if given.has_rank and given.rank == 1 and known(given.shape[0]) is not None:
-            return known(given.shape[0])
+        if (count := axes_listed(given)) is not None:
+            return count
     return None
 
 

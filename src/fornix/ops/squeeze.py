@@ -14,6 +14,7 @@ from fornix.ops.call import LowerNode
 from fornix.ops.fact import (
     Array,
     Fact,
+    axes_listed,
     reshaped_value,
     tensor,
     unranked,
@@ -160,7 +161,7 @@ def _named_axes(axes: Fact | list[int] | None) -> list[int] | None:
 
 def _rank_changed(data: Fact, axes: Fact | list[int] | None, sign: int) -> Fact:
     """``data`` after axes that are known in number only went or came."""
-    count = known(axes.shape[0]) if isinstance(axes, Fact) and axes.rank == 1 else None
+    count = axes_listed(axes) if isinstance(axes, Fact) else None
     if count is None or data.rank + sign * count < 0:
         return unranked(data.dtype)
     return tensor(data.dtype, [None] * (data.rank + sign * count))

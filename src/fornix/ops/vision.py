@@ -19,7 +19,7 @@ from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor
 from fornix.ops.adapt import rank_of
 from fornix.ops.call import InferNode, LowerNode
-from fornix.ops.fact import Array, Fact, dims_of, tensor
+from fornix.ops.fact import Array, Fact, axes_listed, dims_of, tensor
 from fornix.ops.geometry import listed, shape_text, unified
 from fornix.ops.interpolate import keys_cubic, narrowed
 from fornix.ops.op import op
@@ -242,8 +242,8 @@ def infer_affine_grid(theta: Fact, size: Fact, *, align_corners: int = 0, node: 
         first = extents[0] if batch is None else unified((extents[0], batch))
         return tensor(theta.dtype, (first, *extents[2:], len(extents) - 2))
     axes = known(theta.shape[1]) if theta.rank == 3 else None
-    if axes is None and size.has_rank and size.rank == 1 and known(size.shape[0]) is not None:
-        axes = (known(size.shape[0]) or 0) - 2
+    if axes is None and (count := axes_listed(size)) is not None:
+        axes = count - 2
     if axes is None:
         return Fact()
     spatial = [node.unknown("its extents are computed") for _ in range(axes)]
