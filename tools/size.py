@@ -28,7 +28,7 @@ BUDGET = {
     "(top)": 480,
     "format": 3200,
     "ir": 4200,
-    "ops": 12_500,
+    "ops": 12_800,
     "infer": 600,
     "check": 700,
     "version": 600,

@@ -74,3 +74,20 @@ def test_einsum_says_what_it_cannot_differentiate() -> None:
 def test_the_rank_of_a_factor_has_to_be_known() -> None:
     with pytest.raises(NotSupported, match="the rank of 'x1' has to be known; declare its shape"):
         Case("MatMul", [random(2, 2), np.ones((2, 2))], dims="unknown").gradients(["x0"])
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4, 4), (2, 3, 2, 2), (2, 1, 1), (2, 0, 0)])
+def test_determinants(shape: tuple[int, ...]) -> None:
+    check("Det", [random(*shape)], peer=torch.linalg.det, dims=["static"])
+
+
+def test_the_determinant_of_a_singular_matrix_has_a_derivative() -> None:
+    x = np.outer([1.0, 2, 3], [1, -1, 2])
+    x[2] = [0, 1, 5]
+    check("Det", [x], dims=["static"])
+    check("Det", [np.zeros((2, 2))], dims=["static"])
+
+
+def test_the_size_of_matrices_has_to_be_known() -> None:
+    with pytest.raises(NotSupported, match="the size of its matrices has to be known before a run"):
+        Case("Det", [random(2, 2)], dims="symbolic").gradients(["x0"])

@@ -1,13 +1,17 @@
-"""Derivatives of Conv and ConvTranspose.
+"""Derivatives of Conv, ConvTranspose and Col2Im.
 
 Each is the other's: the gradient of the data spreads the gradient of the output over it, the
 gradient of the filters correlates data and gradient, with strides and dilations exchanged. Both
-work on data cut or padded to exactly what the windows read.
+work on data cut or padded to exactly what the windows read. Col2Im is undone by a convolution whose
+filters have a single 1 each.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Unpack
+
+import numpy as np
 
 from fornix.errors import NotSupported
 from fornix.ir.dim import known
@@ -18,6 +22,7 @@ from fornix.ops.conv import (
     conv_taps,
     transposed_window,
 )
+from fornix.ops.conv_variants import Col2Im
 from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
 from fornix.ops.window import Window, WindowAttributes
@@ -64,6 +69,24 @@ def grad_conv_transpose(
         correlated(node.g, x, w, win, group) if node.needs(1) else None,
         of_channels(node.g) if node.needs(2) else None,
     )
+
+
+@Col2Im.grad
+def grad_col2im(
+    blocks: Term,
+    image_shape: Term,
+    block_shape: Term,
+    *,
+    node: GradNode,
+    **window: Unpack[WindowAttributes],
+) -> Gradients:
+    """Each filter takes one element out of every block of the gradient."""
+    make, g = node.make, node.g
+    taps = node.constant(block_shape, "block_shape")
+    count = math.prod(taps)
+    filters = np.eye(count, dtype=g.dtype.numpy).reshape(count, 1, *taps)
+    images = make.reshape(g, [-1, 1, *(make.extent(g, axis) for axis in range(2, g.rank))])
+    return make.shaped(images.Conv(make.constant(filters), **window), blocks)
 
 
 def of_channels(g: Term) -> Term:

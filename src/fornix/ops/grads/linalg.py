@@ -1,14 +1,17 @@
-"""Derivatives of products: MatMul, Gemm, Einsum."""
+"""Derivatives of products, MatMul, Gemm and Einsum, and of Det."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from fornix.errors import NotSupported
+from fornix.ir.dim import known
 from fornix.ops.einsum import Einsum
 from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.term import Term
-from fornix.ops.linalg import Gemm, MatMul
+from fornix.ops.linalg import Det, Gemm, MatMul
 
 ELLIPSIS = "..."
 
@@ -121,3 +124,23 @@ def _place(labels: list[str], label: str) -> int:
     at = labels.index(label)
     behind = ELLIPSIS in labels[:at]
     return at - len(labels) if behind else at
+
+
+@Det.grad
+def grad_det(x: Term, *, node: GradNode) -> Gradients:
+    """The matrix of cofactors: ± the determinants of what is left without a row and a column."""
+    make, size = node.make, known(x.shape[-1])
+    if size is None:
+        raise NotSupported("the size of its matrices has to be known before a run")
+    g = make.unsqueeze(node.g, [-2, -1])
+    if size <= 1:
+        return make.expand(g, x)
+    others = np.array([[j for j in range(size) if j != i] for i in range(size)])
+    rest = make.constant(others)
+    minors = x.Gather(rest, axis=x.rank - 1).Gather(
+        rest, axis=x.rank - 2
+    )  # […, i, rows, j, columns]
+    *lead, i, rows, j, columns = range(x.rank + 2)
+    turned = minors.Transpose(perm=[*lead, i, j, rows, columns])
+    signs = np.where(np.indices((size, size)).sum(0) % 2, -1, 1)
+    return g * turned.Det() * make.constant(signs.astype(x.dtype.numpy))
