@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import parser
+from onnx import numpy_helper, parser
 
 from fornix.compile.entry import is_available
-from fornix.errors import Fail, InvalidArgument
-from fornix.runtime import InferenceSession
+from fornix.errors import Fail, FormatError, InvalidArgument
+from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime.quick import DrivenCall
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
 
@@ -153,7 +156,71 @@ def test_callers_in_several_threads_get_their_own_results(session: InferenceSess
     assert wrong == []
 
 
-def test_much_work_is_left_to_the_way_that_releases_the_gil(session: InferenceSession) -> None:
-    x = np.zeros((20_000, 4), np.float32)
-    session.run(None, {"x": x, "i": I, "b": B})
-    assert session._short is None
+ROWS = 20_000
+LONG = {**FEEDS, "x": np.linspace(-1, 1, ROWS * 4, dtype=np.float32).reshape(ROWS, 4)}
+
+
+@pytest.fixture(params=[1, 2])
+def long(request: pytest.FixtureRequest) -> InferenceSession:
+    """A session whose runs are too long to keep the GIL."""
+    options = SessionOptions(intra_op_num_threads=request.param)
+    found = InferenceSession(parser.parse_model(TEXT), options)
+    found.run(None, LONG)
+    assert isinstance(found._short, DrivenCall)
+    return found
+
+
+def test_what_takes_long_has_a_short_way_too(long: InferenceSession) -> None:
+    for factor in (1, -2):
+        feeds = {**LONG, "x": LONG["x"] * np.float32(factor)}
+        found = short(long, feeds)
+        assert found is not None
+        np.testing.assert_array_equal(found[1], -feeds["x"])
+        np.testing.assert_allclose(found[0], np.exp(feeds["x"][I]), rtol=1e-6)
+        assert found[2] == np.array(False)
+
+
+@pytest.mark.parametrize(
+    "feeds",
+    [FEEDS, {**LONG, "x": LONG["x"].T}, {**LONG, "i": np.array([0, ROWS])}, OrderedDict(LONG), 5],
+    ids=["extents", "layout", "index", "class", "number"],
+)
+def test_nothing_else_takes_it(long: InferenceSession, feeds: Any) -> None:
+    assert short(long, feeds) is None
+    assert short(long, LONG) is not None
+    assert short(long, feeds) is None
+
+
+def test_long_runs_in_several_threads_get_their_own_results(long: InferenceSession) -> None:
+    wrong: list[int] = []
+
+    def call(number: int) -> None:
+        feeds = {**LONG, "x": np.full((ROWS, 4), number, np.float32)}
+        for _ in range(200):
+            _, z, _ = long.run(None, feeds)
+            if not (z == -number).all():
+                wrong.append(number)
+
+    callers = [threading.Thread(target=call, args=(number,)) for number in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert wrong == []
+
+
+def test_a_file_that_is_written_to_is_refused_on_the_short_way(tmp_path: Path) -> None:
+    path = tmp_path / "f.onnx"
+    w = np.eye(200, dtype=np.float32)
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+        f (float[1, 200] x) => (float[200, 200] y) { y = Add (x, w) }""")
+    model.graph.initializer.append(numpy_helper.from_array(w, "w"))
+    path.write_bytes(model.SerializeToString())
+    session = InferenceSession(path)
+    x = np.arange(200, dtype=np.float32)[None]
+    for _ in range(2):
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], x + w)
+    assert isinstance(session._short, DrivenCall)
+    os.utime(path, (0, 0))
+    with pytest.raises(FormatError, match="must stay as it is"):
+        session.run(None, {"x": x})

@@ -38,6 +38,7 @@ from fornix.runtime.threads import Pool
 from fornix.runtime.wiring import Key, Wiring
 
 if TYPE_CHECKING:
+    from fornix.compile.entry import Entry
     from fornix.compile.program import Compiled
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -103,7 +104,7 @@ class NativeStep(Step):
 
     def run(self, values: dict[Value, Any], run: Run) -> None:
         if run.is_ended is None:
-            self.run_with(values, run, self._drive)
+            self.run_with(values, run, self.drive_frame)
         else:
             self.run_with(values, run, partial(self._drive_until, run.is_ended))
 
@@ -112,11 +113,8 @@ class NativeStep(Step):
         bound = self.bound(run)
         frame = self._frame(bound)
         given = [self._input(values[v], v, bound) for v in self.reads]
-        made = [self.results.array(*bound.types[v]) for v in self.writes]
-        for array, slots in zip((*given, *made), frame.slots, strict=True):
-            address = array.ctypes.data
-            for slot in slots:
-                frame.arguments[slot] = address
+        frame.place(given, frame.slots)
+        made = self.results_in(frame, bound)
         status = drive(frame, bound)
         if len(bound.frames) < MAX_FRAMES:
             bound.frames.append(frame)
@@ -124,6 +122,12 @@ class NativeStep(Step):
             record, _ = bound.wiring.kernels[status >> words.CODE_BITS]
             raise NotAsCompiled(f"{record.name}: check {status & 0xFFFFFFFF} failed")
         values.update(zip(self.writes, made, strict=True))
+
+    def results_in(self, frame: Frame, bound: Bound) -> list[Array]:
+        """New arrays for what the step writes, where ``frame`` says that kernels write it."""
+        made = [self.results.array(*bound.types[v]) for v in self.writes]
+        frame.place(made, frame.slots[len(self.reads) :])
+        return made
 
     def _frame(self, bound: Bound) -> Frame:
         """Memory for a run: new, or that of extents which were not in use of late."""
@@ -150,12 +154,10 @@ class NativeStep(Step):
             raise NotAsCompiled(f"'{value.name}' was to be {dtype}{list(shape)}, is {found}")
         return readable(array)
 
-    def _drive(self, frame: Frame, bound: Bound) -> int:
+    def drive_frame(self, frame: Frame, bound: Bound) -> int:
         """Run the kernels; the driver's status."""
-        table, count = frame.records.ctypes.data, len(frame.records)
-        status = frame.status.ctypes.data
+        table, count, scratch, status = frame.program
         frame.status[0] = 0
-        scratch = frame.scratch.ctypes.data
         if self.is_alone(bound):
             return self.drive(table, count, scratch, 1, status)
         frame.records[:, words.TAKEN : words.DONE + 1] = 0
@@ -163,20 +165,20 @@ class NativeStep(Step):
         return int(frame.status[0])
 
     def _drive_until(self, is_ended: Callable[[], bool], frame: Frame, bound: Bound) -> int:
-        """Like `_drive`, kernel by kernel, up to the end that somebody wants."""
+        """Like `drive_frame`, kernel by kernel, up to the end that somebody wants."""
         frame.status[0] = 0
         frame.records[:, words.TAKEN : words.DONE + 1] = 0
-        table, status = frame.records.ctypes.data, frame.status.ctypes.data
+        table, _, scratch, status = frame.program
         alone = self.is_alone(bound)
         failed: list[int] = []
 
         def work(index: int) -> None:
-            scratch = frame.scratch.ctypes.data + index * bound.scratch
+            own = scratch + index * bound.scratch
             for number in range(len(frame.records)):
                 if is_ended() or frame.status[0]:
                     return
                 record = table + number * words.RECORD_WORDS * 8
-                if self.drive(record, 1, scratch, int(alone), status):
+                if self.drive(record, 1, own, int(alone), status):
                     failed.append(number)
 
         if alone:
@@ -288,3 +290,19 @@ class Frame:
         self.records[:, words.SYMBOLS] = self.symbols.ctypes.data + 8 * wiring.symbol_starts
         self.records[:, words.CHUNKS] = bound.pieces
         self.slots = wiring.slots
+        self.program = (
+            self.records.ctypes.data, len(self.records), self.scratch.ctypes.data,
+            self.status.ctypes.data,
+        )  # fmt: skip
+        """What the driver takes: records and their number, scratch memory, the status."""
+        self.check: Entry | None = None
+        """Checks feeds and notes where they lie, once there is a short way."""
+        self.kept: list[object] = []
+        """What that reads."""
+
+    def place(self, arrays: Sequence[Array], slots: Sequence[Sequence[int]]) -> None:
+        """Let kernels find each of ``arrays`` behind the arguments that ``slots`` number."""
+        for array, own in zip(arrays, slots, strict=False):
+            address = array.ctypes.data
+            for slot in own:
+                self.arguments[slot] = address
