@@ -15,7 +15,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from fornix.errors import ExternalDataError, FormatError, TensorDataError
-from fornix.format import external, files
+from fornix.format import beneath, external, files
 from fornix.format.external import ExternalFile, Folder
 from fornix.format.mapped import MappedBytes
 from fornix.format.messages import ModelProto, TensorProto
@@ -54,9 +54,9 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(params=["beneath", "portable"])
 def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to walk a path: relative to descriptors, and by looking first."""
-    if request.param == "beneath" and not external._BENEATH:
+    if request.param == "beneath" and not beneath._BENEATH:
         pytest.skip("the platform cannot open relative to a folder")
-    monkeypatch.setattr(external, "_BENEATH", request.param == "beneath")
+    monkeypatch.setattr(beneath, "_BENEATH", request.param == "beneath")
 
 
 @pytest.mark.usefixtures("opener")
@@ -148,10 +148,10 @@ def test_a_link_that_appears_after_the_look_is_not_followed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "late.bin").symlink_to(folder.parent / "secret.bin")
-    monkeypatch.setattr(external, "_first_link", lambda base, names: None)
+    monkeypatch.setattr(beneath, "_first_link", lambda base, names: None)
     with pytest.raises(ExternalDataError, match="cannot open"):
         external.load(tensor("late.bin"), folder)
-    monkeypatch.setattr(external, "_BENEATH", False)
+    monkeypatch.setattr(beneath, "_BENEATH", False)
     with pytest.raises(ExternalDataError, match="cannot open"):
         external.load(tensor("late.bin"), folder)
 

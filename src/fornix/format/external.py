@@ -1,10 +1,9 @@
 """External data: the one place where a tensor's bytes are read from or written to another file.
 
-A model names such files, and a model may be hostile. So a location is a relative path that stays
-in the model's folder; it is walked component by component without following symbolic links; what
-it ends at is a regular file with one name; keys are a closed set; offset and length lie inside the
-file, agree with dims and dtype, and a checksum is verified. ``allow_links=True`` admits symbolic
-and hard links, which content-addressed caches use, wherever they lead: for folders that you trust.
+A model names such files, and a model may be hostile. So they are opened by the rules of `beneath`;
+keys are a closed set; offset and length lie inside the file, agree with dims and dtype, and a
+checksum is verified. ``allow_links=True`` admits symbolic and hard links, which content-addressed
+caches use, wherever they lead: for folders that you trust.
 
 What the bytes mean is left to `tensors`, which tensors go where to the callers.
 Source: ONNX, docs/ExternalData.md.
@@ -12,18 +11,17 @@ Source: ONNX, docs/ExternalData.md.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fornix.dtype import STRING, DType
 from fornix.errors import ExternalDataError
 from fornix.format.atomic import Replacement
-from fornix.format.mapped import READ_FLAGS, MappedBytes, MappedFile
+from fornix.format.beneath import components, open_file, open_folder, refused
+from fornix.format.mapped import MappedBytes, MappedFile
 from fornix.format.messages import TensorProto
 from fornix.format.tensors import layout, subject
 
@@ -37,15 +35,9 @@ KEYS = ("location", "offset", "length", "checksum", "basepath")
 # 64-bit file offsets have at most 19 digits.
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _SHA1 = re.compile(r"[0-9a-fA-F]{40}")
-_DRIVE = re.compile(r"[A-Za-z]:")
 _CHUNK = 1 << 20
 # Descriptors to spend on the files of one model if the system does not tell its bound.
 _FILES = 128
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_FOLDER_FLAGS = READ_FLAGS | getattr(os, "O_DIRECTORY", 0)
-# A named pipe must not block; what is not a regular file is refused once it is open.
-_FILE_FLAGS = READ_FLAGS | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-_BENEATH = bool(_NO_FOLLOW) and os.open in os.supports_dir_fd
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +160,7 @@ class Folder:
         found = self._files.get(location)
         if found is not None:
             return found
-        path = os.path.join(self.path, *components(location, name))
-        file = MappedFile(_open_regular(self.path, location, name, self.allow_links), path)
+        file = open_file(self.path, location, name, allow_links=self.allow_links)
         if len(self._files) < self._budget:
             self._files[location] = file
         return file
@@ -221,14 +212,11 @@ class ExternalFile:
         path = os.path.join(base, *parents)
         self._fd = None
         try:
-            if _BENEATH:
-                self._fd = _descend(base, parents, 0 if allow_links else _NO_FOLLOW)
-            elif not allow_links:
-                _require_no_link(base, parents)
+            self._fd = open_folder(base, parents, allow_links=allow_links)
             self._new = Replacement(path, name, self._fd)
         except OSError as error:
             self._close()
-            raise _refused(base, [*parents, name], subject, error) from error
+            raise refused(base, [*parents, name], subject, error) from error
         if old is not None and keep:
             for start in range(0, old.size, _CHUNK):
                 self._new.write(old.read(start, min(start + _CHUNK, old.size)))
@@ -273,131 +261,6 @@ def set_reference(tensor: TensorProto, location: str, offset: int, length: int) 
         tensor.external_data.add(key=key, value=value)
 
 
-def components(location: str, subject: str) -> list[str]:
-    """The names along ``location``, which stays inside the folder it is relative to.
-
-    Raises ExternalDataError for an empty or absolute path, one that leaves the folder, and
-    characters that mean something else on some system.
-    """
-    form = _fault(location)
-    names: list[str] = []
-    for name in location.split("/"):
-        if name == "..":
-            form = form or (None if names else "must stay inside the model's folder")
-            names = names[:-1]
-        elif name not in {"", "."}:
-            names.append(name)
-    if form is None and not names:
-        form = "must name a file"
-    if form is not None:
-        raise ExternalDataError(f"{subject}: location {form}, found {location!r:.200}")
-    return names
-
-
-def _fault(location: str) -> str | None:
-    """What is wrong with a location at first sight."""
-    if not location:
-        return "must be given"
-    if location.startswith("/") or _DRIVE.match(location):
-        return "must be relative to the model's folder"
-    if "\\" in location:
-        return "must separate folders by '/'"
-    if "\0" in location or (os.name == "nt" and ":" in location):
-        return "must be a path"
-    return None
-
-
-def _open_regular(base: str, location: str, name: str, allow_links: bool) -> int:  # noqa: FBT001
-    """A descriptor of the file at ``location`` under ``base``, by the rules above."""
-    names = components(location, name)
-    try:
-        if allow_links:
-            descriptor = os.open(os.path.join(base, *names), _FILE_FLAGS)
-        elif _BENEATH:
-            descriptor = _open_beneath(base, names)
-        else:
-            descriptor = _open_checked(base, names)
-    except (OSError, ValueError) as error:  # ValueError: a name that the system cannot encode
-        raise _refused(base, names, name, error) from error
-    status = os.fstat(descriptor)
-    form = None
-    if not stat.S_ISREG(status.st_mode):
-        form = "must be a regular file"
-    elif status.st_nlink > 1 and not allow_links:
-        form = f"has {status.st_nlink} hard links; if you trust its folder, pass allow_links=True"
-    if form is not None:
-        os.close(descriptor)
-        raise ExternalDataError(f"{name}: {location!r:.200} {form}")
-    return descriptor
-
-
-def _open_beneath(base: str, names: list[str]) -> int:
-    """Open component by component, each relative to the last: nothing can be swapped between."""
-    folder = _descend(base, names[:-1], _NO_FOLLOW)
-    try:
-        return os.open(names[-1], _FILE_FLAGS | _NO_FOLLOW, dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
-def _descend(base: str, names: Iterable[str], flags: int) -> int:
-    """A descriptor of the folder that ``names`` lead to from ``base``."""
-    folder = os.open(base, _FOLDER_FLAGS)
-    for name in names:
-        try:
-            inner = os.open(name, _FOLDER_FLAGS | flags, dir_fd=folder)
-        finally:
-            os.close(folder)
-        folder = inner
-    return folder
-
-
-def _open_checked(base: str, names: list[str]) -> int:
-    """Open where the system cannot open relative to a folder: look first, and compare after."""
-    _require_no_link(base, names)
-    path = os.path.join(base, *names)
-    before = os.lstat(path)
-    descriptor = os.open(path, _FILE_FLAGS)
-    after = os.fstat(descriptor)
-    if (before.st_dev, before.st_ino) != (after.st_dev, after.st_ino):
-        os.close(descriptor)
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-    return descriptor
-
-
-def _require_no_link(base: str, names: list[str]) -> None:
-    link = _first_link(base, names)
-    if link is not None:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), link)
-
-
-def _first_link(base: str, names: list[str]) -> str | None:
-    """The first component under ``base`` that is a symbolic link or a junction of Windows."""
-    path = base
-    for name in names:
-        path = os.path.join(path, name)
-        try:
-            status = os.lstat(path)
-        except (OSError, ValueError):
-            return None
-        reparse = getattr(status, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_REPARSE_POINT
-        if stat.S_ISLNK(status.st_mode) or reparse:
-            return path
-    return None
-
-
-def _refused(base: str, names: list[str], name: str, error: Exception) -> ExternalDataError:
-    """The error for a file that could not be opened, and why."""
-    link = _first_link(base, names)
-    path = os.path.join(base, *names)
-    if link is not None:
-        return ExternalDataError(
-            f"{name}: {link!r} is a symbolic link; if you trust its folder, pass allow_links=True"
-        )
-    reason = getattr(error, "strerror", None) or str(error)
-    return ExternalDataError(f"{name}: cannot open {path!r:.400}: {reason}")
-
-
 def _existing(
     base: str,
     location: str,
@@ -408,7 +271,7 @@ def _existing(
     path = os.path.join(base, *components(location, name))
     if not os.path.lexists(path):
         return None
-    return MappedFile(_open_regular(base, location, name, allow_links), path)
+    return open_file(base, location, name, allow_links=allow_links)
 
 
 def _file_budget() -> int:
