@@ -168,6 +168,25 @@ def test_attached_payloads_are_written_in_their_tensors() -> None:
     assert second.raw_data == content[:2000]
 
 
+@pytest.mark.parametrize("behind", [1_000, 200_000, 260_000, 300_000, 600_000])
+def test_what_stands_behind_the_last_payload_is_written_whole(behind: int) -> None:
+    graph = helper.make_graph([], "g", [], [], [numpy_helper.from_array(np.zeros(2, "f"), "w")])
+    message = ModelProto.FromString(
+        helper.make_model(graph, doc_string="a" * 60_000).SerializeToString()
+    )
+    entry = message.metadata_props.add(key="k", value="b" * behind)
+    skeleton = wire.Skeleton(message)
+    content = np.arange(1_000, dtype="f").tobytes()
+    skeleton.attach(skeleton.message.graph.initializer[0], content)
+
+    stream = io.BytesIO()
+    files.write_model(skeleton, stream)
+
+    written = onnx.ModelProto.FromString(stream.getvalue())
+    assert written.graph.initializer[0].raw_data == content
+    assert written.metadata_props[0].value == entry.value
+
+
 def test_a_copy_of_a_skeleton_changes_apart() -> None:
     skeleton = wire.scan(Memory(model_of(np.arange(1000))), ModelProto)
     twin = skeleton.copy()

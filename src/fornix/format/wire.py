@@ -320,11 +320,11 @@ class _Scanner:
         return self.chunk, self.base, len(self.chunk) - (_HEAD if stop < size else 0)
 
     def read(self, start: int, stop: int) -> bytes:
-        if self.base <= start and stop <= self.base + len(self.chunk):
-            return self.chunk[start - self.base : stop - self.base]
-        if stop - start > _WINDOW:
-            return self.region.read(start, stop)
-        self.window(start)
+        if start < self.base or stop > self.base + len(self.chunk):
+            if stop - start > _WINDOW:
+                return self.region.read(start, stop)
+            self.base = start
+            self.chunk = self.region.read(start, min(start + _WINDOW, self.region.size))
         return self.chunk[start - self.base : stop - self.base]
 
 

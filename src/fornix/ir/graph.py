@@ -304,13 +304,16 @@ class Graph:
         names = self.names
         coming = NameGiver()
         for node in nodes:
+            for name in (node.name, *(value.name for value in node.outputs)):
+                coming.add(name)
+        for node in nodes:
             if node.name in names:
                 node.name = names.fresh(node.name, coming)
-            coming.add(node.name)
+                coming.add(node.name)
             for value in node.outputs:
                 if value.name in names:
                     value.name = names.fresh(value.name, coming)
-                coming.add(value.name)
+                    coming.add(value.name)
 
     def note_rename(self, value: Value, old: str, new: str) -> None:
         """Keep books when ``value`` changes its name; for `Value` only."""
