@@ -12,9 +12,11 @@ The table is an array of words of 8 bytes:
     1 PyDict_Size               5 type of arrays         9 records     13 type of dicts
     2 PyList_New                6 None                  10 their number 14 Py_IncRef
     3 PyList_SetItem            7 inputs                11 scratch     15 Py_DecRef
+   16 PyEval_SaveThread        17 PyEval_RestoreThread
 
-then six words for each input: name, dtype, rank, extents, places for its address and their number;
-and six for each result: dtype, rank, extents, places and their number, and one that is not used.
+(the last two are 0 where the GIL is kept while kernels run), then six words for each input: name,
+dtype, rank, extents, places for its address and their number; and six for each result: dtype, rank,
+extents, places and their number, and one that is not used.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from fornix.compile.driver import RECORD_WORDS
 if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
 
-HEAD_WORDS, ENTRY_WORDS = 16, 6
+HEAD_WORDS, ENTRY_WORDS = 18, 6
 DATA, RANK, EXTENTS, DTYPE, FLAGS = 16, 24, 32, 56, 64
 """Bytes from the beginning of an array to its fields. Source: NumPy, ndarraytypes.h."""
 READABLE = 0x101
@@ -159,9 +161,18 @@ input.end:
   %i.next = add i64 %i, 1
   br label %inputs.test
 records.test:
-  %r = phi i64 [ 0, %inputs.test ], [ %r.next, %record.end ]
+  %releases = icmp ne ptr %w16, null
+  br i1 %releases, label %release, label %run
+release:
+  %saved = call ptr %w16()
+  br label %run
+run:
+  %state = phi ptr [ null, %records.test ], [ %saved, %release ]
+  br label %run.test
+run.test:
+  %r = phi i64 [ 0, %run ], [ %r.next, %record.end ]
   %r.more = icmp slt i64 %r, %n10
-  br i1 %r.more, label %record, label %end
+  br i1 %r.more, label %record, label %over
 record:
   %line.number = mul i64 %r, @RECORD@
   %line = getelementptr i64, ptr %w9, i64 %line.number
@@ -172,11 +183,19 @@ record:
   %syms = load ptr, ptr %syms.at
   %code = call i64 %function(ptr %args, ptr %syms, ptr %w11, i64 0, i64 1)
   %is.fine = icmp eq i64 %code, 0
-  br i1 %is.fine, label %record.end, label %drop
+  br i1 %is.fine, label %record.end, label %over
 record.end:
   %r.next = add i64 %r, 1
-  br label %records.test
+  br label %run.test
+over:
+  %failed = phi i1 [ 0, %run.test ], [ 1, %record ]
+  br i1 %releases, label %restore, label %end
+restore:
+  call void %w17(ptr %state)
+  br label %end
 end:
+  br i1 %failed, label %drop, label %done
+done:
   ret ptr %results
 drop:
   call void %w15(ptr %results)
@@ -266,7 +285,7 @@ def entry(table: np.ndarray[Any, np.dtype[np.int64]], address: int) -> Entry:
 
 @cache
 def functions() -> tuple[int, ...]:
-    """The first seven words, and the last three, of every table."""
+    """The first seven words, and the last five, of every table."""
     api = ctypes.pythonapi
     names = ("PyDict_GetItemWithError", "PyDict_Size", "PyList_New", "PyList_SetItem")
     found = [_address(getattr(api, name)) for name in names]
@@ -279,7 +298,8 @@ def functions() -> tuple[int, ...]:
     start = pointer(multiarray._ARRAY_API, None)  # noqa: SLF001 - how NumPy exports its C API
     new = ctypes.c_void_p.from_address(start + 8 * NEW_FROM_DESCR).value or 0
     found += [new, id(np.ndarray), id(None)]
-    return (*found, id(dict), _address(api.Py_IncRef), _address(api.Py_DecRef))
+    last = (api.Py_IncRef, api.Py_DecRef, api.PyEval_SaveThread, api.PyEval_RestoreThread)
+    return (*found, id(dict), *map(_address, last))
 
 
 def _address(function: Any) -> int:

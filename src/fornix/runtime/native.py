@@ -295,8 +295,8 @@ class Frame:
             self.status.ctypes.data,
         )  # fmt: skip
         """What the driver takes: records and their number, scratch memory, the status."""
-        self.check: Entry | None = None
-        """Checks feeds and notes where they lie, once there is a short way."""
+        self.entry: Entry | None = None
+        """What a short way calls with feeds, once there is one."""
         self.kept: list[object] = []
         """What that reads."""
 

@@ -7,6 +7,7 @@ native entry does everything; else it checks the feeds alone, and the step does 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ import numpy as np
 from fornix.compile.entry import Entry, entry, functions, is_available
 from fornix.format.mapped import MappedFile
 from fornix.ir.graph import Value
+from fornix.runtime.memory import LARGE_BYTES
 from fornix.runtime.native import Bound, Frame, NativeStep
 from fornix.runtime.program import Program
 from fornix.runtime.providers import Run
@@ -34,26 +36,31 @@ class QuickCall(Protocol):
 
 
 class WholeCall:
-    """An entry that does everything, in a frame of its own."""
+    """An entry that does everything, in a frame of its own, and keeps the GIL."""
 
     def __init__(self, bound: Bound, feeds: Arrays, outputs: Sequence[Value]) -> None:
-        self.frame = frame = Frame(bound)
-        self.table = _Table(bound, frame, _declared(feeds))
-        for value, place in zip(outputs, self.table.places(outputs), strict=True):
-            self.table.add_result(*bound.types[value], place)
-        self.call: Entry = self.table.entry(runs=True)
+        self.frame = Frame(bound)
+        table = _Table(bound, self.frame, _declared(feeds))
+        self.call: Entry = table.entry(outputs, runs=True, releases=False)
 
 
 class DrivenCall:
-    """A step whose feeds are checked by an entry; each of its frames gets one when it is used."""
+    """A step of which each frame gets an entry when it is used, which releases the GIL.
+
+    The entry makes results and runs the kernels as far as other threads and large results, whose
+    memory is used again, allow that.
+    """
 
     def __init__(
         self, bound: Bound, feeds: Arrays, outputs: Sequence[Value], files: Sequence[MappedFile]
     ) -> None:
         self.bound, self.files = bound, files
         self.declared = _declared(feeds)
-        order = bound.step.writes
-        self.order = [order.index(value) for value in outputs]
+        self.outputs = outputs
+        types = [bound.types[value] for value in outputs]
+        sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in types]
+        self.makes_results = max(sizes, default=0) < LARGE_BYTES
+        self.runs = self.makes_results and bound.step.is_alone(bound)
 
     def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
         """The outputs for ``feeds``; None if they are not like those that this was made for."""
@@ -62,28 +69,37 @@ class DrivenCall:
         feeds = feeds.copy()  # others may take arrays out of theirs while the GIL is released
         for file in self.files:
             file.check()
-        bound = self.bound
+        frames = self.bound.frames
         try:
-            frame = bound.frames.pop()
+            frame = frames.pop()
         except IndexError:
             return None
         try:
-            check = frame.check or self._check(frame, feeds)
-            if check is None or check(feeds) is None:
-                return None
-            made = bound.step.results_in(frame, bound)
-            status = bound.step.drive_frame(frame, bound)
+            entry = frame.entry or self._entry(frame, feeds)
+            results = None if entry is None else entry(feeds)
+            if results is None or self.runs:
+                return results
+            return self._driven(frame, results)
         finally:
-            bound.frames.append(frame)
-        return None if status else [made[index] for index in self.order]
+            frames.append(frame)
 
-    def _check(self, frame: Frame, feeds: Mapping[str, Any]) -> Entry | None:
+    def _driven(self, frame: Frame, results: list[Any]) -> list[Any] | None:
+        """The outputs, computed together with other threads; the entry may have made them."""
+        step = self.bound.step
+        if not self.makes_results:
+            made = dict(zip(step.writes, step.results_in(frame, self.bound), strict=True))
+            results = [made[value] for value in self.outputs]
+        return None if step.drive_frame(frame, self.bound) else results
+
+    def _entry(self, frame: Frame, feeds: Mapping[str, Any]) -> Entry | None:
         """The entry of ``frame``, made for the first feeds that have the right extents."""
         for value, (_, shape) in self.declared.items():
             if getattr(feeds.get(value.name), "shape", None) != shape:
                 return None
-        frame.check = _Table(self.bound, frame, self.declared).entry(runs=False)
-        return frame.check
+        table = _Table(self.bound, frame, self.declared)
+        made = self.outputs if self.makes_results else ()
+        frame.entry = table.entry(made, runs=self.runs, releases=True)
+        return frame.entry
 
 
 class _Table:
@@ -95,40 +111,36 @@ class _Table:
         frame: Frame,
         feeds: Mapping[Value, tuple[np.dtype[Any], tuple[int, ...]]],
     ) -> None:
-        self.frame, self.code = frame, bound.step.support.entry
+        self.bound, self.frame = bound, frame
         self.kept: list[object] = []
         step = bound.step
         self._slots = dict(zip((*step.reads, *step.writes), frame.slots, strict=True))
         self._inputs: list[list[int]] = []
-        self._results: list[list[int]] = []
-        for (value, (dtype, shape)), place in zip(feeds.items(), self.places(feeds), strict=True):
+        for value, (dtype, shape) in feeds.items():
             what = [self._object(value.name), self._object(dtype), len(shape), self._words(shape)]
-            self._inputs.append([*what, *place])
+            self._inputs.append([*what, *self._places(value)])
 
-    def places(self, values: Sequence[Value] | Mapping[Value, object]) -> list[tuple[int, int]]:
-        """Of each value, where the words lie that are to be its address, and how many."""
-        base = self.frame.arguments.ctypes.data
-        found = [self._slots.get(value, []) for value in values]
-        return [(self._words([base + 8 * slot for slot in x]), len(x)) for x in found]
-
-    def add_result(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], place: tuple[int, int]
-    ) -> None:
-        """Let the entry make a result."""
-        self._results.append([self._object(dtype), len(shape), self._words(shape), *place, 0])
-
-    def entry(self, *, runs: bool) -> Entry:
-        """The entry; it runs the kernels, or checks and notes the inputs only."""
-        frame = self.frame
-        *first, dicts, increase, decrease = functions()
-        records, count, scratch, status = frame.program
+    def entry(self, outputs: Sequence[Value], *, runs: bool, releases: bool) -> Entry:
+        """An entry that makes ``outputs``, and runs the kernels, or only notes addresses."""
+        results: list[list[int]] = []
+        for value in outputs:
+            shape, dtype = self.bound.types[value]
+            what = [self._object(dtype), len(shape), self._words(shape)]
+            results.append([*what, *self._places(value), 0])
+        *first, dicts, increase, decrease, save, restore = functions()
+        records, count, scratch, status = self.frame.program
         head = [
-            *first, len(self._inputs), len(self._results), records, count if runs else 0,
-            scratch, status, dicts, increase, decrease,
+            *first, len(self._inputs), len(results), records, count if runs else 0, scratch, status,
+            dicts, increase, decrease, *((save, restore) if releases and runs else (0, 0)),
         ]  # fmt: skip
-        words = [word for row in (*self._inputs, *self._results) for word in row]
-        frame.kept = self.kept
-        return entry(np.array([*head, *words], np.int64), self.code)
+        words = [word for row in (*self._inputs, *results) for word in row]
+        self.frame.kept = self.kept
+        return entry(np.array([*head, *words], np.int64), self.bound.step.support.entry)
+
+    def _places(self, value: Value) -> tuple[int, int]:
+        """Where the words lie that are to be the address of ``value``, and how many."""
+        slots, base = self._slots.get(value, []), self.frame.arguments.ctypes.data
+        return self._words([base + 8 * slot for slot in slots]), len(slots)
 
     def _object(self, thing: object) -> int:
         self.kept.append(thing)
