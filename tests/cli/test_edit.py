@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+import fornix
 from tests.cli.command import DIGITS, call, save
 
 TEXT = """<ir_version: 10, opset_import: ["": 20]>
@@ -148,3 +149,35 @@ def test_text_becomes_a_model_again(tmp_path: Path) -> None:
     assert call("text", DIGITS, "-o", text).code == 0
     assert call("text", text, "-o", again).code == 0
     assert onnx.load(again) == onnx.load(DIGITS)
+
+
+def test_outline_and_inline_are_opposites(tmp_path: Path) -> None:
+    layer = "{b} = Neg({a}) {c} = Abs({b}) {d} = Sqrt({c}) {e} = Gelu({d})"
+    names = [("x", "e1"), ("e1", "e2"), ("e2", "y")]
+    layers = " ".join(
+        layer.format(a=a, b=f"b{i}", c=f"c{i}", d=f"d{i}", e=e) for i, (a, e) in enumerate(names)
+    )
+    header = '<ir_version: 10, opset_import: ["": 21]> g (float[N] x) => (float[N] y)'
+    model = save(tmp_path, f"{header} {{ {layers} }}")
+    folded, opened, plain = (tmp_path / name for name in ("f.onnx", "o.onnx", "p.onnx"))
+    assert call("outline", model, "-o", folded, "--json").json["nodes"] == 3
+    assert [x.name for x in onnx.load(folded).functions] == ["Block1"]
+    assert call("inline", folded, "-o", opened, "--json").json["nodes"] == 12
+    assert call("inline", folded, "-o", plain, "--only", "Gelu", "--json").json["nodes"] == 3
+    assert "Erf" in {node.op_type for node in onnx.load(plain).functions[0].node}
+    expected = ReferenceEvaluator(onnx.load(model)).run(None, {"x": X[0]})
+    for path in (folded, opened, plain):
+        found = fornix.ReferenceEvaluator(path).run(None, {"x": X[0]})
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    assert call("outline", model, "-o", folded, "--least", "5", "--json").json["nodes"] == 12
+
+
+def test_inline_replaces_operators_that_others_define(tmp_path: Path) -> None:
+    header = '<ir_version: 10, opset_import: ["": 21]> g (float[N] x) => (float[N] y)'
+    model = save(tmp_path, f"{header} {{ y = Gelu(x) }}")
+    output = tmp_path / "plain.onnx"
+    assert call("inline", model, "-o", output, "--json").json["nodes"] == 1
+    assert call("inline", model, "-o", output, "--operators", "--json").json["nodes"] > 5
+    outcome = call("inline", model, "-o", output, "--only", "Glu")
+    assert outcome.code == 2
+    assert "a function or operator that the model uses is required, found 'Glu'" in outcome.err

@@ -16,9 +16,12 @@ from fornix.cli.demo import demo_command
 from fornix.cli.explain import explain_command
 from fornix.cli.extract import extract_command
 from fornix.cli.info import info_command
+from fornix.cli.inline import inline_command
 from fornix.cli.merge import merge_command
+from fornix.cli.operators import load_operators
 from fornix.cli.ops import ops_command
 from fornix.cli.optimize import optimize_command
+from fornix.cli.outline import outline_command
 from fornix.cli.rename import rename_command
 from fornix.cli.run import run_command
 from fornix.cli.set_shape import set_shape_command
@@ -40,13 +43,21 @@ __all__ = ["main"]
     envvar="FORNIX_TRACEBACK",
     help="Show Python's traceback of errors; so does FORNIX_TRACEBACK=1.",
 )
-def main(*, traceback: bool) -> None:
+@click.option(
+    "--operators",
+    metavar="FILE",
+    multiple=True,
+    help="Run this Python file, or import this module, which registers operators of your own.",
+)
+def main(*, traceback: bool, operators: tuple[str, ...]) -> None:  # noqa: ARG001 - see `command`
     """Read, check, explain, optimize and run ONNX models.
 
     MODEL is a file in any format of ONNX: protobuf (.onnx, .pb), text (.onnxtxt), textproto
     (.txtpb, .textproto …) or JSON (.json, .onnxjson). Every command takes --json, which prints one
     JSON document whose keys stay the same between releases.
     """
+    for name in operators:
+        load_operators(name)
 
 
 for command in (
@@ -63,5 +74,7 @@ for command in (
     merge_command,
     rename_command,
     set_shape_command,
+    outline_command,
+    inline_command,
 ):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""Edits that people ask for: extract, merge, rename, change shapes, replace stored data.
+"""Edits that people ask for: extract, merge, rename, outline, change shapes, replace stored data.
 
 Each leaves what it is given as it is and returns a changed copy; weights are shared, not copied.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from fornix.edit.constants import replace_constants
 from fornix.edit.extract import extract, extract_graph
 from fornix.edit.merge import Links, merge, merge_graphs, overlaps
+from fornix.edit.outline import outline
 from fornix.edit.rename import Parts, prefix, prefix_graph, rename, value_names
 from fornix.edit.shapes import expand_outputs, set_dims, set_shapes
 
@@ -19,6 +20,7 @@ __all__ = [
     "extract_graph",
     "merge",
     "merge_graphs",
+    "outline",
     "overlaps",
     "prefix",
     "prefix_graph",
