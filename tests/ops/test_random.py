@@ -5,11 +5,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from scipy import stats
 
-from fornix.dtype import FLOAT16, FLOAT32, INT32, INT64
+from fornix import ops
+from fornix.dtype import FLOAT16, FLOAT32, INT32, INT64, DType
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
+from fornix.ir.types import TensorType
 from fornix.ops.fact import tensor, unranked
+from fornix.ops.types import type_of
 from tests.ops.harness import infer_op, run_op
 
 N = symbol("N")
@@ -70,6 +74,58 @@ def test_bernoulli_draws_with_the_given_chances() -> None:
     assert found[0].sum() == 0
     assert abs(found[1].mean() - 0.25) < CLOSE
     assert found[2].all()
+
+
+def versions(name: str, variable: str) -> list[tuple[str, int, DType]]:
+    """Every schema version of ``name`` with every type that ``variable`` may stand for."""
+    return [
+        (name, schema.since_version, found.dtype)
+        for schema in ops.operators()["", name].schemas
+        for found in map(type_of, sorted(schema.constraints[variable].members))
+        if isinstance(found, TensorType) and found.dtype is not None
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "opset", "dtype"), versions("RandomNormal", "T") + versions("RandomUniform", "T")
+)
+def test_numbers_of_every_type_have_their_distribution(name: str, opset: int, dtype: DType) -> None:
+    where = {"mean": 1.0, "scale": 2.0} if name == "RandomNormal" else {"low": -1.0, "high": 4.0}
+    ideal = stats.norm(1, 2) if name == "RandomNormal" else stats.uniform(-1, 5)
+    like = np.zeros((50, 40), dtype.numpy)
+    for operator, inputs, shape in ((name, [], {"shape": [50, 40]}), (f"{name}Like", [like], {})):
+        given = {**where, **shape, "dtype": dtype.code, "seed": 3.0}
+        [found] = run_op(operator, inputs, given, opset=opset)
+        assert (DType.of(found.dtype), found.shape) == (dtype, (50, 40))
+        # Rounding to eight bits moves a thousandth of the numbers past a value.
+        test = stats.kstest(found.astype(np.float64).reshape(-1), ideal.cdf)
+        assert test.statistic < (0.05 if dtype.bits < 32 else 0.03)
+
+
+@pytest.mark.parametrize(("_", "opset", "dtype"), versions("Bernoulli", "T1"))
+def test_bernoulli_takes_chances_of_every_type(_: str, opset: int, dtype: DType) -> None:
+    chances = np.full(20000, 0.25).astype(dtype.numpy)
+    [found] = run_op("Bernoulli", [chances], {"seed": 1.0}, opset=opset)
+    assert found.dtype == chances.dtype
+    assert abs(found.astype(np.float64).mean() - 0.25) < CLOSE
+
+
+@pytest.mark.parametrize(("_", "opset", "dtype"), versions("Bernoulli", "T2"))
+def test_bernoulli_gives_every_type(_: str, opset: int, dtype: DType) -> None:
+    given = {"seed": 1.0, "dtype": dtype.code}
+    [found] = run_op("Bernoulli", [MANY + np.float32(0.25)], given, opset=opset)
+    assert DType.of(found.dtype) is dtype
+    assert abs(found.astype(np.float64).mean() - 0.25) < CLOSE
+
+
+@pytest.mark.parametrize(("_", "opset", "dtype"), versions("Multinomial", "T1"))
+def test_multinomial_takes_weights_of_every_type(_: str, opset: int, dtype: DType) -> None:
+    weights = np.array([[0, 1, 2]]).astype(dtype.numpy)
+    given = {"seed": 1.0, "sample_size": 20000}
+    [found] = run_op("Multinomial", [weights], given, opset=opset)
+    chances = np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum()
+    assert found.dtype == np.int32
+    assert stats.chisquare(np.bincount(found[0], minlength=3), chances * 20000).pvalue > 1e-3
 
 
 def test_bernoulli_refuses_what_is_no_probability() -> None:

@@ -158,6 +158,10 @@ def missing_differs(case: Case) -> bool:
     return "BRANCH_NEQ" in case.attributes["nodes_modes"] and infinite(case)
 
 
+def asks_for_members(case: Case) -> bool:
+    return bool((case.attributes["nodes_modes"] == 6).any())
+
+
 def several_targets(case: Case) -> bool:
     given = case.attributes
     return given["n_targets"] > 1 and ("base_values" in given or "aggregate_function" in given)
@@ -314,6 +318,7 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     ("Attention", RUNTIME): [dtype("float64"), causal_with_past],
     ("Attention", WIDENED): [causal_with_past],
     ("Attention", REFERENCE): [dtype("float64")],
+    ("FlexAttention", REFERENCE): [dtype("float64")],
     # what is ignored counts in the mean
     ("NegativeLogLikelihoodLoss", REFERENCE): [has("ignore_index")],
     ("SoftmaxCrossEntropyLoss", REFERENCE): [has("ignore_index")],
@@ -344,6 +349,21 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     # a missing value differs from every threshold; no vote, no base value
     ("TreeEnsembleRegressor", RUNTIME): [missing_differs, several_targets],
     ("TreeEnsembleRegressor", REFERENCE): [not_float32, several_targets],
+    # knows the transforms by their names alone
+    # of a target without votes the least or the greatest is that of float32
+    ("TreeEnsemble", REFERENCE): [
+        has("post_transform", 1, 2, 3),
+        has("aggregate_function", 2, 3),
+        not_float32,
+    ],
+    # exchanges SOFTMAX and LOGISTIC, transforms no single target, orders missing values, and takes
+    # members for integers
+    ("TreeEnsemble", RUNTIME): [
+        has("post_transform", 1, 2, 3),
+        lambda case: case.attributes["n_targets"] > 1,
+        infinite,
+        asks_for_members,
+    ],
     # NaN of half precision has sign 0
     ("Sign", RUNTIME): [dtype("float16", "bfloat16")],
     # a sum of both branches, one of them multiplied by 0

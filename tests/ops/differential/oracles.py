@@ -50,7 +50,8 @@ def type_proto(value: Any) -> onnx.TypeProto:
         key, element = next(iter(value.items()))
         proto = onnx.TypeProto()
         proto.map_type.key_type = 8 if isinstance(key, str) else 7
-        proto.map_type.value_type.CopyFrom(type_proto(np.asarray(element)))
+        kind = object if isinstance(element, str) else None
+        proto.map_type.value_type.CopyFrom(type_proto(np.asarray(element, kind)))
         return proto
     return helper.make_tensor_type_proto(DType.of(value.dtype).code, value.shape)
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from fornix import ops
+from tests.ops.differential.bodies import MAKERS
 from tests.ops.differential.hostile import mutated
 from tests.ops.differential.judge import Finding, judge, judge_hostile
 from tests.ops.differential.space import Case, cases, recipes, versions
@@ -24,6 +26,20 @@ COSTLY = {"Attention": 3, "DeformConv": 4, "GRU": 5, "LSTM": 4, "RNN": 4, "RoiAl
 """Cases of operators whose lowerings take the interpreter long, in the default run."""
 UNSHARED = ("alone",)
 """What nobody else answers proves nothing, of legal cases and of wrong ones."""
+
+
+ELSEWHERE = {
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike",  # tests/ops/test_random.py: distributions
+    "Gradient",  # tests/ops/grads: central differences, torch
+    "OptionalGetElement", "OptionalHasElement",  # with Optional
+}  # fmt: skip
+"""Operators of which a single node with its inputs shows too little."""
+
+
+def test_every_operator_is_drawn() -> None:
+    named = {name for _, name in ops.operators()}
+    assert named - set(NAMES) == ELSEWHERE | (set(MAKERS) - set(NAMES))
 
 
 def drawn(domain: str, name: str, count: int, seed: int) -> Iterator[Case]:

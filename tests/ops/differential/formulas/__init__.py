@@ -6,6 +6,8 @@ rather than in those of fornix's kernels: element by element where that is what 
 
 from __future__ import annotations
 
-from tests.ops.differential.formulas import layers, pictures, places, windows
+from tests.ops.differential.formulas import layers, learned, networks, pictures, places, windows
 
-FORMULAS = {**places.FORMULAS, **windows.FORMULAS, **layers.FORMULAS, **pictures.FORMULAS}
+FAMILIES = (layers, learned, networks, pictures, places, windows)
+
+FORMULAS = {name: formula for family in FAMILIES for name, formula in family.FORMULAS.items()}

@@ -273,6 +273,65 @@ def tree_classifier(draw: Draw) -> Arguments:
     return Arguments([tree_rows(draw, "T1", width)], given, 2)
 
 
+ASKED = (0, 1, 2, 3, 4, 5, 6)
+"""Numbers of the modes of TreeEnsemble; the last asks for members of a set."""
+
+
+def tree_ensemble(draw: Draw) -> Arguments:
+    """Random binary trees in the new form: nodes and leaves are numbered apart."""
+    width, targets = draw.whole(1, 3), draw.whole(1, 3)
+    names = "modes featureids splits truenodeids trueleafs falsenodeids falseleafs tracks".split()
+    nodes: dict[str, list[Any]] = {name: [] for name in names}
+    members: list[float] = []
+    leaves: list[int] = []
+
+    def grow(depth: int) -> int:
+        """A node over ``depth`` levels of others; its number."""
+        own, mode = len(nodes["modes"]), draw.pick(ASKED)
+        for name in names:
+            nodes[name].append(0)
+        nodes["modes"][own], nodes["featureids"][own] = mode, draw.whole(0, width - 1)
+        nodes["splits"][own] = draw.pick((0.5, -0.5, 0.0, 1.0))
+        nodes["tracks"][own] = draw.whole(0, 1)
+        if mode == ASKED[-1]:
+            chosen = draw.rng.permutation([0.5, -3.0, 1.0, 0.75])[: draw.whole(1, 3)]
+            members.extend([*map(float, chosen), float("nan")])
+        for side in ("true", "false"):
+            is_leaf = depth == 0 or draw.chance(0.3)
+            nodes[f"{side}leafs"][own] = int(is_leaf)
+            nodes[f"{side}nodeids"][own] = len(leaves) if is_leaf else grow(depth - 1)
+            if is_leaf:
+                leaves.append(draw.whole(0, targets - 1))
+        return own
+
+    roots = [grow(draw.whole(0, 2)) for _ in range(draw.whole(1, 3))]
+    dtype = draw.dtype("T").numpy
+    given: dict[str, Any] = {
+        "tree_roots": roots,
+        "n_targets": targets,
+        "nodes_modes": np.array(nodes["modes"], np.uint8),
+        "nodes_splits": np.array(nodes["splits"], dtype),
+        "nodes_missing_value_tracks_true": draw.pick((None, nodes["tracks"])),
+        "membership_values": np.array(members, dtype) if members else None,
+        "leaf_targetids": leaves,
+        "leaf_weights": np.array(reals(draw, len(leaves)), dtype),
+        "aggregate_function": draw.pick((None, 0, 1, 2, 3)),
+        "post_transform": draw.pick((None, 0, 1, 2, 3)),
+    }
+    for name in ("featureids", "truenodeids", "trueleafs", "falsenodeids", "falseleafs"):
+        given[f"nodes_{name}"] = nodes[name]
+    return Arguments([tree_rows(draw, "T", width)], given)
+
+
+def cast_map(draw: Draw) -> Arguments:
+    keys = [key for key in (0, 1, 2, 5) if draw.chance(0.7)] or [1]
+    target, form = draw.pick(("TO_FLOAT", "TO_STRING", "TO_INT64")), draw.pick(("DENSE", "SPARSE"))
+    texts = ["1", "-2.5", "7"] if target != "TO_INT64" else ["1", "-2", "7"]
+    is_text = draw.chance()
+    feed = {key: draw.pick(texts) if is_text else np.float32(draw.real()) for key in keys}
+    return Arguments([feed], {"cast_to": target, "map_form": form, "max_map": draw.whole(1, 6)})
+
+
 def zip_map(draw: Draw) -> Arguments:
     width = draw.whole(1, 3)
     x = draw.rng.standard_normal((draw.whole(1, 3), width)).astype(np.float32)
@@ -291,6 +350,7 @@ def dict_vectorizer(draw: Draw) -> Arguments:
 RECIPES: dict[str, Recipe] = {
     "ArrayFeatureExtractor": array_feature_extractor,
     "Binarizer": binarizer,
+    "CastMap": cast_map,
     "CategoryMapper": category_mapper,
     "DictVectorizer": dict_vectorizer,
     "FeatureVectorizer": feature_vectorizer,
@@ -303,6 +363,7 @@ RECIPES: dict[str, Recipe] = {
     "SVMClassifier": svm_classifier,
     "SVMRegressor": svm_regressor,
     "Scaler": scaler,
+    "TreeEnsemble": tree_ensemble,
     "TreeEnsembleClassifier": tree_classifier,
     "TreeEnsembleRegressor": tree_regressor,
     "ZipMap": zip_map,

@@ -52,6 +52,37 @@ def attention(draw: Draw) -> Arguments:
     return Arguments(inputs, given, outputs)
 
 
+def linear_attention(draw: Draw) -> Arguments:
+    batch, steps, groups = draw.whole(1, 2), draw.whole(1, 5), draw.whole(1, 2)
+    heads, size, width = groups * draw.whole(1, 2), draw.whole(1, 4), draw.whole(1, 3)
+    rule = draw.pick(("linear", "gated", "delta", "gated_delta"))
+    inputs = [
+        draw.weights("T", (batch, steps, heads * size)),
+        draw.weights("T", (batch, steps, groups * size)),
+        draw.weights("T", (batch, steps, groups * width)),
+        draw.maybe(lambda: draw.weights("S", (batch, groups, size, width))),
+    ]
+    per_head, own = (batch, steps, groups), (batch, steps, groups * size)
+    fades = -np.abs(draw.weights("T", draw.pick((per_head, own))))
+    inputs.append(fades if rule.startswith("gated") else None)
+    rates = np.asarray(draw.rng.random(draw.pick((per_head, (batch, steps, 1)))))
+    inputs.append(rates.astype(fades.dtype) if rule.endswith("delta") else None)
+    given = {"q_num_heads": heads, "kv_num_heads": groups, "update_rule": rule}
+    given |= {"scale": draw.pick((None, 0.5)), "chunk_size": draw.pick((None, 2))}
+    return Arguments(inputs, given, 2)
+
+
+def flex_attention(draw: Draw) -> Arguments:
+    batch, heads = draw.whole(1, 2), draw.pick((1, 2, 4))
+    groups = draw.pick([n for n in (1, 2, 4) if heads % n == 0])
+    queries, keys, size = draw.whole(1, 4), draw.whole(1, 4), draw.whole(1, 4)
+    shapes = ((heads, queries, size), (groups, keys, size), (groups, keys, draw.whole(1, 3)))
+    inputs = [draw.weights("T1", (batch, *shape)) for shape in shapes]
+    given = {"scale": draw.maybe(lambda: draw.real(0.2, 1.5))}
+    given |= {"softmax_precision": draw.pick((None, 1))}
+    return Arguments(inputs, given)
+
+
 def rotary(draw: Draw) -> Arguments:
     batch, length, heads = draw.whole(1, 2), draw.whole(1, 4), draw.whole(1, 3)
     size = draw.pick((4, 8))
@@ -163,10 +194,14 @@ def matmul_integer(draw: Draw) -> Arguments:
 def qlinear_matmul(draw: Draw) -> Arguments:
     m, k, n = (draw.whole(1, 4) for _ in range(3))
     scale = "TS" if draw.opset >= 21 else "tensor(float)"
+
+    def zero_of(variable: str) -> Any:
+        return _zero_point(draw, draw.dtype(variable), ())
+
     inputs = [
-        draw.weights("T1", (m, k)), scale_like(draw, scale, ()), draw.weights("T1"),
-        draw.weights("T2", (k, n)), scale_like(draw, scale, ()), draw.weights("T2"),
-        scale_like(draw, scale, ()), draw.weights("T3"),
+        draw.weights("T1", (m, k)), scale_like(draw, scale, ()), zero_of("T1"),
+        draw.weights("T2", (k, n)), scale_like(draw, scale, ()), zero_of("T2"),
+        scale_like(draw, scale, ()), zero_of("T3"),
     ]  # fmt: skip
     return Arguments(inputs)
 
@@ -241,6 +276,8 @@ RECIPES: dict[str, Recipe] = {
     "ConvInteger": conv_integer,
     "DequantizeLinear": dequantize,
     "DynamicQuantizeLinear": dynamic_quantize,
+    "FlexAttention": flex_attention,
+    "LinearAttention": linear_attention,
     "MatMulInteger": matmul_integer,
     "Momentum": optimizer,
     "NegativeLogLikelihoodLoss": loss,

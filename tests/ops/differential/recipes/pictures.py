@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
+from zlib import compress, crc32
 
 import numpy as np
 
@@ -185,10 +187,47 @@ def mel(draw: Draw) -> Arguments:
     return Arguments(inputs, {"output_datatype": draw.pick((None, 1, 11))})
 
 
+def bitmap(pixels: Any) -> bytes:
+    """Pixels[H, W, 3] as a BMP: rows from below, blue first, filled up to words."""
+    height, width, _ = pixels.shape
+    rows = [row[:, ::-1].tobytes().ljust(-(-width * 3 // 4) * 4, b"\0") for row in pixels[::-1]]
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    begin = 14 + len(head)
+    body = b"".join(rows)
+    return struct.pack("<2sIHHI", b"BM", begin + len(body), 0, 0, begin) + head + body
+
+
+def pixmap(pixels: Any) -> bytes:
+    """Pixels[H, W, 3] as a binary PPM."""
+    height, width, _ = pixels.shape
+    return b"P6 %d %d 255\n" % (width, height) + pixels.tobytes()
+
+
+def network_graphic(pixels: Any) -> bytes:
+    """Pixels[H, W, 3] as a PNG whose rows are not filtered."""
+    height, width, _ = pixels.shape
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    parts = ((b"IHDR", head), (b"IDAT", compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def image_decoder(draw: Draw) -> Arguments:
+    pixels = draw.rng.integers(0, 256, (draw.whole(1, 4), draw.whole(1, 5), 3), np.uint8)
+    encoded = draw.pick((bitmap, pixmap, network_graphic))(pixels)
+    given = {"pixel_format": draw.pick((None, "RGB", "BGR", "Grayscale"))}
+    return Arguments([np.frombuffer(encoded, np.uint8)], given)
+
+
 RECIPES: dict[str, Recipe] = {
     "AffineGrid": affine_grid,
     "DFT": dft,
     "GridSample": grid_sample,
+    "ImageDecoder": image_decoder,
     "MelWeightMatrix": mel,
     "NonMaxSuppression": non_max_suppression,
     "Resize": resize,
