@@ -158,6 +158,11 @@ def missing_differs(case: Case) -> bool:
     return "BRANCH_NEQ" in case.attributes["nodes_modes"] and infinite(case)
 
 
+def misses_what_differs(case: Case) -> bool:
+    """A missing value comes to BRANCH_NEQ, from which every threshold differs."""
+    return bool((case.attributes["nodes_modes"] == 5).any()) and infinite(case)
+
+
 def asks_for_members(case: Case) -> bool:
     return bool((case.attributes["nodes_modes"] == 6).any())
 
@@ -354,6 +359,7 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     ("TreeEnsemble", REFERENCE): [
         has("post_transform", 1, 2, 3),
         has("aggregate_function", 2, 3),
+        misses_what_differs,
         not_float32,
     ],
     # exchanges SOFTMAX and LOGISTIC, transforms no single target, orders missing values, and takes
