@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface
     from fornix.install import install_as as install_as
     from fornix.ir.files import load as load
     from fornix.ir.files import save as save
+    from fornix.ops.custom import op as op
     from fornix.passes import optimize as optimize
     from fornix.reference import ReferenceEvaluator as ReferenceEvaluator
     from fornix.runtime import InferenceSession as InferenceSession
@@ -39,6 +40,7 @@ _HOMES: dict[str, str] = {
     "convert_version": "fornix.version",
     "install_as": "fornix.install",
     "load": "fornix.ir.files",
+    "op": "fornix.ops.custom",
     "optimize": "fornix.passes",
     "save": "fornix.ir.files",
 }

@@ -338,7 +338,8 @@ def test_an_operator_of_an_unknown_domain_is_a_warning() -> None:
     assert found == Finding(
         Severity.WARNING,
         "node 'n' (com.acme.Fast, opset 1)",
-        "the standard has no such operator and the model no such function",
+        "the standard has no such operator, the model no such function, "
+        "and nobody has registered one",
     )
 
 

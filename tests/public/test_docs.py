@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto, helper, save
 
+from fornix.ops.registered import temporary
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
 # ARCHITECTURE shows outlines, which are not meant to run.
@@ -43,8 +45,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("page", [page for page in RUN if blocks(page)], ids=lambda page: page.name)
 def test_python_of_the_page_runs(page: Path) -> None:
     names: dict[str, object] = {}
-    for block in blocks(page):
-        exec(block, names)
+    with temporary():
+        for block in blocks(page):
+            exec(block, names)
 
 
 @pytest.mark.usefixtures("folder")

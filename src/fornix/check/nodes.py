@@ -22,8 +22,10 @@ from fornix.ops.schema import Schema
 # The first IR version in which attributes say of what type they are.
 _IR_TYPES = 2
 
-NO_OPERATOR = "the standard has no such operator and the model no such function"
-"""What the checker says of operators of other domains."""
+NO_OPERATOR = (
+    "the standard has no such operator, the model no such function, and nobody has registered one"
+)
+"""What the checker says of operators of other domains; `fornix.op` registers."""
 
 
 def check_nodes(model: Model, findings: Findings, _limits: Limits) -> None:

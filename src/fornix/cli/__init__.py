@@ -44,19 +44,20 @@ __all__ = ["main"]
     help="Show Python's traceback of errors; so does FORNIX_TRACEBACK=1.",
 )
 @click.option(
-    "--operators",
+    "--import",
+    "imported",
     metavar="FILE",
     multiple=True,
     help="Run this Python file, or import this module, which registers operators of your own.",
 )
-def main(*, traceback: bool, operators: tuple[str, ...]) -> None:  # noqa: ARG001 - see `command`
+def main(*, traceback: bool, imported: tuple[str, ...]) -> None:  # noqa: ARG001 - see `command`
     """Read, check, explain, optimize and run ONNX models.
 
     MODEL is a file in any format of ONNX: protobuf (.onnx, .pb), text (.onnxtxt), textproto
     (.txtpb, .textproto …) or JSON (.json, .onnxjson). Every command takes --json, which prints one
     JSON document whose keys stay the same between releases.
     """
-    for name in operators:
+    for name in imported:
         load_operators(name)
 
 

@@ -106,7 +106,9 @@ def formal_text(formal: Formal) -> str:
     if suffix is None:
         suffix = "+" if formal.min_arity else "*"
     each = "" if formal.is_homogeneous else "each "
-    return f"{name}: {each}{formal.type_text}{suffix}"
+    extents = ["..." if extent is ... else str(extent) for extent in formal.extents or ()]
+    shape = "" if formal.extents is None else f"[{', '.join(extents)}]"
+    return f"{name}: {each}{formal.type_text}{shape}{suffix}"
 
 
 def attribute_text(attribute: FormalAttribute) -> str:

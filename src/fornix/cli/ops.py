@@ -131,9 +131,11 @@ def show_page(told: dict[str, Any]) -> None:
 
 
 def show_example(example: Mapping[str, str], page: Page) -> None:
-    """Print a model, what goes in, what comes out."""
+    """Print a model, what goes in, what comes out; nothing if there is no example."""
     from fornix.cli.console import styled
 
+    if not example["model"]:
+        return
     page.print(styled("\nexample", "bold"))
     page.print(styled(indented(example["model"])))
     if example["inputs"]:

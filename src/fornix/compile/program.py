@@ -30,6 +30,7 @@ from fornix.ir.dim.expression import Atom, Dim, Symbol
 from fornix.ir.graph import Node, Value
 from fornix.ir.loops import Constant
 from fornix.ops.call import NotLowered
+from fornix.ops.registered import is_registered
 
 log = logging.getLogger(__name__)
 progress = logging.getLogger("fornix.progress")
@@ -202,9 +203,17 @@ def _examine(
             known.traits[name] = survey.traits(node)
             is_new = True
         traits[node] = known.traits[name]
-    if is_new:
+    if is_new and _is_lasting(names):
         known.keep_traits(distinct)
     return names, traits
+
+
+def _is_lasting(nodes: Iterable[Node]) -> bool:
+    """Whether what is found out about ``nodes`` holds in the next process.
+
+    What users registered may be another operator by then.
+    """
+    return not any(is_registered(node.domain, node.op_type) for node in nodes)
 
 
 def _make(
@@ -223,7 +232,7 @@ def _make(
     for name, error in refused.items():
         for unit in units[name]:
             _refuse(unit, error, traits, alone)
-    if not refused:
+    if not refused and _is_lasting(node for group in units.values() for node in group[0].nodes):
         known.keep(distinct)
     return not refused
 

@@ -152,7 +152,8 @@ class Survey:
             None if value is None else _shown(fact(value), value) for value in node.inputs
         )
         outputs = tuple(fact(v).type if node.wants(i) else None for i, v in enumerate(node.outputs))
-        return schema.domain, schema.name, schema.since_version, attributes, inputs, outputs
+        stamp = ops.operators()[schema.domain, schema.name].stamp
+        return schema.domain, schema.name, schema.since_version, stamp, attributes, inputs, outputs
 
     def _examined(self, node: Node) -> Traits:
         self._verify(node)

@@ -266,7 +266,9 @@ def tensor_type(tensor: Tensor) -> Type | None:
 
 
 def constant_of(node: Node) -> Tensor | None:
-    """What a Constant node gives; None if its attributes do not say."""
+    """What a Constant node gives; None if its attributes do not say, or it is another domain's."""
+    if node.domain not in {"", "ai.onnx"}:
+        return None
     for attribute in node.attributes.values():
         if attribute.ref is not None or attribute.value is None:
             continue

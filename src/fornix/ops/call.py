@@ -12,7 +12,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
@@ -233,9 +233,12 @@ def subject(node: Node, opset: int | None) -> str:
     return node.label if opset is None else f"{node.label.removesuffix(')')}, opset {opset})"
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _takes_node(rule: Rule) -> bool:
-    return "node" in inspect.signature(rule).parameters
+    try:
+        return "node" in inspect.signature(rule).parameters
+    except (TypeError, ValueError):  # a function in C that does not tell
+        return False
 
 
 def call_rule(
@@ -401,9 +404,20 @@ def run_node(
     """Values of the node's outputs; ``attributes`` must come from `bind_attributes`."""
     rule = node.operator.rule("kernel", node.version)
     if rule is None:
-        raise NotSupported(f"{node.operator.name}-{node.version} has no kernel")
+        raise NotSupported(_no_kernel(node))
     results = call_rule(rule, inputs, attributes, node)
     return results + (None,) * (node.output_count - len(results))
+
+
+def _no_kernel(node: NodeView) -> str:
+    name = f"{node.operator.name}-{node.version}"
+    if not node.operator.stamp:
+        return f"{name} has no kernel"
+    return (
+        f"{name} is registered without kernel; give it one: "
+        f"@fornix.op('{node.operator.domain}::{node.operator.name} …', since={node.version}, "
+        "replace=True)"
+    )
 
 
 LOWERED_KINDS = frozenset({"float", "int", "uint", "bool"})

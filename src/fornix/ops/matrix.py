@@ -36,6 +36,9 @@ elsewhere and applied here, and the steps of optimizers are not optimized. Other
 WIDTH, BROADCASTS = 96, 7
 """Columns of descriptions; the opset from which on shapes broadcast as in NumPy."""
 
+REGISTERED = "registered"
+"""The family of operators that users registered."""
+
 REQUIRED = ("schema", "infer", "kernel", "doc")
 """Columns that every operator has to fill."""
 
@@ -49,7 +52,7 @@ class Cell:
 
 
 def families() -> dict[str, list[Operator]]:
-    """The operators by the module that declares them, in order."""
+    """The operators by the module that declares them, in order; last those of users."""
     left = dict.fromkeys(ops.operators().values())
     found: dict[str, list[Operator]] = {}
     for family in ops.FAMILIES:
@@ -58,7 +61,7 @@ def families() -> dict[str, list[Operator]]:
         found[family] = [operator for operator in declared if operator in left]
         for operator in found[family]:
             del left[operator]
-    return found
+    return found | ({REGISTERED: list(left)} if left else {})
 
 
 def matrix() -> dict[Operator, dict[str, Cell]]:

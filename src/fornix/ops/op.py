@@ -47,9 +47,12 @@ class Operator:
     domain: str
     name: str
     history: list[Step]
-    rules: dict[str, dict[int, Rule]] = field(default_factory=dict)
+    rules: dict[str, dict[int, Rule | None]] = field(default_factory=dict)
+    """By kind and by the version from which they hold; None where an earlier one holds no more."""
     adapters: dict[tuple[int, int], Rule] = field(default_factory=dict)
     is_deterministic: bool = True
+    stamp: str = ""
+    """Tells apart what a name meant at different times, of operators that users registered."""
 
     def __repr__(self) -> str:
         return f"<operator {self.domain or 'ai.onnx'}::{self.name}>"

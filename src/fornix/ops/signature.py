@@ -3,8 +3,10 @@
     Name <attribute: kind, optional: kind?, preset: kind = value> (X: T, B: T?) => (Y: T)
 
 The notation is that of ONNX function headers, extended by what schemas need: a formal's type is a
-type variable or a literal such as ``tensor(int64)``, and a suffix says how often the formal occurs:
-``T?`` optional, ``T+`` one or more, ``T*`` any number; ``each T+`` lets every occurrence differ.
+type variable or a literal such as ``tensor(int64)``, or ``int64`` for short, and a suffix says how
+often the formal occurs: ``T?`` optional, ``T+`` one or more, ``T*`` any number; ``each T+`` lets
+every occurrence differ. Extents may stand behind the type: ``T[N, 2*C]``, where ``...`` is any
+number of axes, as in ``T[..., N]``; what follows from them is decided in `declared`.
 """
 
 from __future__ import annotations
@@ -12,11 +14,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import cast
+from types import EllipsisType
+from typing import TypeAlias, cast
 
-from fornix.format.text.tokens import Tokens
+from fornix.dtype import ALL
+from fornix.format.text.tokens import END, Tokens
+from fornix.ir.dim import DimLike, parse
 
 AttributeDefault = int | float | str | list[int] | list[float] | list[str]
+
+Extents: TypeAlias = tuple[DimLike | EllipsisType, ...]
+"""What a signature says of a shape; an ellipsis stands for any number of axes."""
+
+_DTYPES = {name: dtype.text for dtype in ALL for name in (dtype.name, dtype.text)}
 
 
 class Occurrence(Enum):
@@ -36,6 +46,8 @@ class Formal:
     occurrence: Occurrence = Occurrence.SINGLE
     is_homogeneous: bool = True
     min_arity: int = 1
+    extents: Extents | None = None
+    """Its shape, if the signature says one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +122,38 @@ def _formal(tokens: Tokens, name: str) -> Formal:
     if tokens.accept("("):
         type_text += f"({tokens.identifier('an element type')})"
         tokens.expect(")", "after the element type")
+    elif type_text in _DTYPES:
+        type_text = f"tensor({_DTYPES[type_text]})"
+    extents = tuple(_extents(tokens)) if tokens.accept("[") else None
     if tokens.accept("?"):
-        return Formal(name, type_text, Occurrence.OPTIONAL)
+        return Formal(name, type_text, Occurrence.OPTIONAL, extents=extents)
     for suffix, least in (("+", 1), ("*", 0)):
         if tokens.accept(suffix):
-            return Formal(name, type_text, Occurrence.VARIADIC, is_homogeneous, least)
-    return Formal(name, type_text)
+            return Formal(name, type_text, Occurrence.VARIADIC, is_homogeneous, least, extents)
+    return Formal(name, type_text, extents=extents)
+
+
+def _extents(tokens: Tokens) -> Iterator[DimLike | EllipsisType]:
+    if tokens.accept("]"):
+        return
+    has_rest = False
+    while True:
+        if not has_rest and tokens.accept("..."):
+            has_rest = True
+            yield ...
+        else:
+            yield _extent(tokens)
+        if not tokens.more("]", "in the extents"):
+            return
+
+
+def _extent(tokens: Tokens) -> DimLike:
+    """The expression up to the next comma or bracket that belongs to none of its parentheses."""
+    start, depth = tokens.start, 0
+    while tokens.kind != END and (depth > 0 or tokens.word not in {",", "]"}):
+        depth += {"(": 1, ")": -1}.get(tokens.word, 0)
+        tokens.advance()
+    found = parse(tokens.text[start : tokens.start])
+    if found is None or (isinstance(found, int) and found < 0):
+        raise tokens.error("expected an extent, such as N, 3 or 2*N + 1", start)
+    return found

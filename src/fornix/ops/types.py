@@ -95,6 +95,26 @@ def type_of(spelling: str) -> Type:
     return (SequenceType if constructor == "seq" else OptionalType)(type_of(inner))
 
 
+def spelling(text: str) -> str:
+    """The type that ``text`` names, as constraints spell it; a bare dtype stands for tensors of it.
+
+    Raises DTypeError if it is none. What is in an opaque type is its owner's matter.
+    """
+    constructor, _, rest = text.strip().partition("(")
+    inner, is_closed = rest.removesuffix(")"), rest.endswith(")")
+    if constructor in {"seq", "optional"} and is_closed:
+        return f"{constructor}({spelling(inner)})"
+    if constructor == "map" and is_closed:
+        key, _, value = (x.strip() for x in inner.partition(","))
+        value = spelling(value).removeprefix("tensor(").removesuffix(")")
+        return f"map({DType.of(key).text}, {value})"
+    if constructor in {"tensor", "sparse_tensor"} and is_closed:
+        return f"{constructor}({DType.of(inner).text})"
+    if constructor == "opaque" and is_closed:
+        return text.strip()
+    return f"tensor({DType.of(text.strip()).text})"
+
+
 F16 = tensors("float16")
 F32 = tensors("float")
 F64 = tensors("double")

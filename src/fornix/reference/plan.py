@@ -131,7 +131,7 @@ class Plan:
         """Files whose bytes are among the constants."""
         self.bodies: dict[Graph, Body] = {}
         nodes = list(graph.nodes)
-        _check_names(graph)
+        check_names(graph)
         release = _last_uses(graph, nodes)
         self.steps = [
             self._step(node, tuple(release.get(index, ()))) for index, node in enumerate(nodes)
@@ -185,7 +185,8 @@ class Plan:
             inputs = [None if value is None else values[value] for value in node.inputs]
             results = step.call(inputs, values)
         except FornixError as error:
-            raise error.at(step.subject) if not self._is_placed(error) else error from None
+            placed = error if self._is_placed(error) else error.at(step.subject)
+            raise placed from error.__cause__
         except KeyError as error:
             if not isinstance(next(iter(error.args), None), Value):
                 if step.is_custom:
@@ -316,7 +317,7 @@ class Plan:
         return self.scope.plans[key]
 
 
-def _check_names(graph: Graph) -> None:
+def check_names(graph: Graph) -> None:
     """Raise ValidationError if two values of ``graph`` share a name: which is meant is unsaid."""
     seen: set[str] = set()
     for value in own_values(graph):

@@ -27,6 +27,7 @@ from fornix.format.mapped import MappedBytes
 from fornix.ir.graph import Model, Value
 from fornix.ir.tensor import ArrayTensor, MappedTensor
 from fornix.ir.types import TensorType
+from fornix.ir.walk import nodes
 from fornix.runtime.content import Content
 from fornix.runtime.interface import Interface, NodeArg, output_args
 from fornix.runtime.native import NativeStep
@@ -141,6 +142,18 @@ def written(
     return _Description(program, step, model, content, disk).file()
 
 
+def _has_registered(model: Model) -> bool:
+    """Whether users registered what nodes of ``model`` mean: in the next process it may be else."""
+    from fornix.ops.registered import is_registered  # noqa: PLC0415 - kept programs do without
+
+    table = model.function_table
+    return any(
+        is_registered(node.domain, node.op_type)
+        for node in nodes(model)
+        if (node.domain, node.op_type, node.overload) not in table
+    )
+
+
 class _Description:
     """A program on its way into a file."""
 
@@ -157,6 +170,8 @@ class _Description:
         stored = self._stored()
         tables = [table for code in self._codes() for table in code.tables.values()]
         if stored is None or not all(map(_is_plain, self.model.graph.inputs)):
+            return None
+        if _has_registered(self.model):
             return None
         derived, placed = stored
         size = sum(array.nbytes for array in (*derived.values(), *tables))

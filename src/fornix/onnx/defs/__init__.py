@@ -63,9 +63,10 @@ def onnx_ml_opset_version() -> int:
 def schema_version_map() -> dict[str, tuple[int, int]]:
     """The oldest and the newest version of each domain."""
     versions = {domain: (1, newest) for domain, newest in LATEST.items() if domain != "ai.onnx"}
-    for domain, _, version in _registered:
-        oldest, newest = versions.get(domain, (version, version))
-        versions[domain] = min(oldest, version), max(newest, version)
+    for operator in ops.operators().values():
+        first, last = operator.schemas[0].since_version, operator.schemas[-1].since_version
+        oldest, newest = versions.get(operator.domain, (first, last))
+        versions[operator.domain] = min(oldest, first), max(newest, last)
     return versions
 
 
@@ -137,7 +138,8 @@ def register_schema(schema: OpSchema) -> None:
     Raises SchemaError for an operator of the standard and for a version that exists.
     """
     version = schema.since_version
-    register(schema.schema, schema.operator.rule("infer", version))
+    infer = schema.operator.rule("infer", version)
+    register(schema.schema, {} if infer is None else {"infer": infer})
     _registered[schema.domain, schema.name, version] = schema
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from fornix.dtype import DType
 from fornix.errors import DTypeError, InvalidArgument
 from fornix.onnx._attributes import get_attribute_value, make_attribute
 from fornix.onnx.defs import _parts as parts
@@ -17,7 +16,7 @@ from fornix.ops.differentiable import differentiable
 from fornix.ops.op import Operator
 from fornix.ops.schema import UNBOUNDED, Schema
 from fornix.ops.signature import Formal, FormalAttribute, Occurrence
-from fornix.ops.types import TypeSet
+from fornix.ops.types import TypeSet, spelling
 
 
 class OpSchema(Rules):
@@ -205,18 +204,10 @@ def _spelling(text: str) -> str:
 
     A bare element type stands for tensors of it.
     """
-    constructor, _, rest = text.removesuffix(")").partition("(")
-    if constructor in {"seq", "optional"} and text.endswith(")"):
-        return f"{constructor}({_spelling(rest)})"
-    names = rest.split(",") if constructor == "map" else [rest or text]
     try:
-        dtypes = [DType.of(name.strip().removeprefix("tensor(").rstrip(")")) for name in names]
+        return spelling(text)
     except DTypeError:
-        dtypes = []
-    if not dtypes or (rest and constructor not in {"tensor", "sparse_tensor", "map"}):
         raise InvalidArgument(
             f"type {text!r}: a type variable with a constraint, or a type such as tensor(float), "
             "is required"
-        )
-    inner = ", ".join(dtype.text for dtype in dtypes)
-    return f"{constructor if rest else 'tensor'}({inner})"
+        ) from None
