@@ -76,10 +76,10 @@ class Draw:
         return float(np.float32(self.rng.uniform(least, most)))
 
     def shape(self, least: int = 0, most: int = 4, *, zero: bool = True) -> tuple[int, ...]:
-        """A shape of rank ``least`` to ``most``, now and then up to 6, of few elements."""
+        """A shape of rank ``least`` to ``most``, now and then up to 8, of few elements."""
         rank = self.whole(least, most)
         if most >= 4 and self.chance(0.08):
-            rank = self.whole(5, 6)
+            rank = self.whole(5, 8)
         extents = [1, 1, 2, 2, 3, 3, 4, 5]
         shape = [self.pick(extents) for _ in range(rank)]
         while np.prod(shape, dtype=int) > LARGEST:

@@ -198,6 +198,13 @@ def same_with_dilations(case: Case) -> bool:
     return auto.startswith("SAME") and max(case.attributes.get("dilations") or [1]) > 1
 
 
+def same_with_gaps(case: Case) -> bool:
+    """Windows lie apart, so that SAME would pad negatively."""
+    given = case.attributes
+    pairs = zip(given.get("strides") or [], given["kernel_shape"], strict=False)
+    return given.get("auto_pad", "").startswith("SAME") and any(s > k for s, k in pairs)
+
+
 def padding_only(case: Case) -> bool:
     """Some window holds nothing but padding."""
     try:
@@ -473,9 +480,9 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     # multiplies the gaps of dilated filters, which are 0, with infinity
     ("Conv", REFERENCE): [infinite],
     ("Gemm", REFERENCE): [before(7)],
-    # dilations do not count for auto_pad; windows of nothing but padding
+    # dilations do not count for auto_pad; windows of nothing but padding; negative padding
     **{
-        (n, o): [infinite, padding_only, same_with_dilations]
+        (n, o): [infinite, padding_only, same_with_dilations, same_with_gaps]
         for n in POOLS
         for o in (RUNTIME, WIDENED)
     },

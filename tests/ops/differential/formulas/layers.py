@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from tests.ops.differential.refused import Refused
 
@@ -21,11 +22,37 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "Softsign": lambda x: x / (1 + np.abs(x)),
     "Softplus": lambda x: np.logaddexp(x, 0),
 }
+WITH_ALPHA: dict[str, Callable[[Any, float], Any]] = {
+    "LeakyRelu": lambda x, a: np.where(x < 0, a * x, x),
+    "ThresholdedRelu": lambda x, a: np.where(x > a, x, 0),
+    "Elu": lambda x, a: np.where(x < 0, a * np.expm1(x), x),
+}
+WITH_BOTH: dict[str, Callable[[Any, float, float], Any]] = {
+    "Affine": lambda x, a, b: a * x + b,
+    "ScaledTanh": lambda x, a, b: a * np.tanh(b * x),
+    "HardSigmoid": lambda x, a, b: np.clip(a * x + b, 0, 1),
+}
 DEFAULTS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
 
 
 NEARLY = 1e-9
 """What rounding may take from a logarithm that is an integer."""
+
+
+def activations(kinds: list[str], given: Mapping[str, Any]) -> list[Callable[[Any], Any]]:
+    """The functions, each with the next alpha and beta if it takes them."""
+    alphas, betas = (iter(given.get(f"activation_{n}") or ()) for n in ("alpha", "beta"))
+
+    def function(kind: str) -> Callable[[Any], Any]:
+        if kind in WITH_ALPHA:
+            alpha = next(alphas)
+            return lambda x: WITH_ALPHA[kind](x, alpha)
+        if kind in WITH_BOTH:
+            alpha, beta = next(alphas), next(betas)
+            return lambda x: WITH_BOTH[kind](x, alpha, beta)
+        return ACTIVATIONS[kind]
+
+    return [function(kind) for kind in kinds]
 
 
 def recurrent(case: Case) -> list[Any]:
@@ -41,6 +68,7 @@ def recurrent(case: Case) -> list[Any]:
     steps, batch, _ = x.shape
     directions, hidden = r.shape[0], r.shape[2]
     kinds = given.get("activations") or DEFAULTS[case.name] * directions
+    functions = activations(kinds, given)
     per = len(kinds) // directions
     zeros = np.zeros((batch, hidden))
     outputs = np.zeros((steps, directions, batch, hidden))
@@ -52,7 +80,7 @@ def recurrent(case: Case) -> list[Any]:
             w[d],
             r[d],
             None if bias is None else bias[d],
-            kinds[d * per : d * per + per],
+            functions[d * per : d * per + per],
             None if peephole is None else peephole[d],
         )
         for b in range(batch):
@@ -74,7 +102,13 @@ class Cell:
     """One direction's cell."""
 
     def __init__(
-        self, case: Case, w: Any, r: Any, bias: Any, kinds: list[str], peephole: Any
+        self,
+        case: Case,
+        w: Any,
+        r: Any,
+        bias: Any,
+        functions: list[Callable[[Any], Any]],
+        peephole: Any,
     ) -> None:
         self.case, self.w, self.r = case, w, r
         self.hidden = r.shape[1]
@@ -82,7 +116,7 @@ class Cell:
         self.wb: Any
         self.rb: Any
         self.wb, self.rb = (np.zeros((2, rows))) if bias is None else (bias[:rows], bias[rows:])
-        self.f, self.g, self.h = ([ACTIVATIONS[kind] for kind in kinds] * 3)[:3]
+        self.f, self.g, self.h = (functions * 3)[:3]
         self.peephole = np.zeros(3 * self.hidden) if peephole is None else peephole
 
     def clipped(self, x: Any) -> Any:
@@ -120,6 +154,14 @@ class Cell:
         c = f * c + i * self.g(self.clipped(g))
         o = self.f(self.clipped(o + po * c))
         return o * self.h(self.clipped(c)), c
+
+
+def einsum(case: Case) -> list[Any]:
+    """PyTorch's sum, in double precision or in 64-bit integers."""
+    dtype = case.inputs[0].dtype
+    wide = np.int64 if dtype.kind in "iu" else np.float64
+    terms = [torch.tensor(x.astype(wide)) for x in case.inputs]
+    return [torch.einsum(case.attributes["equation"], *terms).numpy().astype(dtype)]
 
 
 def reduction(case: Case) -> list[Any]:
@@ -161,6 +203,7 @@ def gemm(case: Case) -> list[Any]:
 
 FORMULAS: dict[str, Formula] = {
     "Det": det,
+    "Einsum": einsum,
     "GRU": recurrent,
     "Gemm": gemm,
     "LSTM": recurrent,

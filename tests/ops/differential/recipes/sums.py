@@ -79,39 +79,41 @@ def det(draw: Draw) -> Arguments:
     return Arguments([draw.weights("T", (*draw.shape(0, 2), n, n))])
 
 
-EQUATIONS: dict[str, tuple[str, ...]] = {
-    "ij,jk->ik": ("ij", "jk"),
-    "ij,jk": ("ij", "jk"),
-    "bij, bjk -> bik": ("bij", "bjk"),
-    "ii->i": ("ii",),
-    "ii": ("ii",),
-    "iij->j": ("iij",),
-    "ij->ji": ("ij",),
-    "ij->": ("ij",),
-    "i,j->ij": ("i", "j"),
-    "i,i->": ("i", "i"),
-    ",i->i": ("", "i"),
-    "ba": ("ba",),
-    "ij,ik,jk->": ("ij", "ik", "jk"),
-    "aB,Bc->ac": ("aB", "Bc"),
-    "...ij,...jk->...ik": ("bij", "bjk"),
-    "...ii->...i": ("bii",),
-    "i...->...": ("ib",),
-    "...,...": ("b", "b"),
-    "...a,...b->...ba": ("ca", "cb"),
-}
+LABELS = "abcA"
 
 
 def einsum(draw: Draw) -> Arguments:
-    equation = draw.pick(list(EQUATIONS))
-    extents = {label: draw.whole(1, 4) for label in "abcijkB"}
-    shapes = [tuple(extents[label] for label in term) for term in EQUATIONS[equation]]
+    """Any equation of up to three terms: diagonals, an ellipsis, with or without a result."""
+    extents = {label: draw.whole(1, 3) for label in LABELS}
+    behind = [draw.whole(1, 3) for _ in range(draw.whole(0, 2))] if draw.chance(0.3) else None
+    terms, shapes = [], []
+    for _ in range(draw.pick((1, 2, 2, 2, 3))):
+        own = [draw.pick(LABELS) for _ in range(draw.whole(0 if behind is None else 1, 3))]
+        shape = [extents[label] for label in own]
+        if behind is not None:
+            at = draw.whole(0, len(own))
+            shape[at:at] = [n if draw.chance(0.8) else 1 for n in behind]
+            own.insert(at, "...")
+        terms.append("".join(own))
+        shapes.append(tuple(shape))
+    equation = draw.pick((",", ", ")).join(terms)
+    if draw.chance(0.7):
+        used = [label for label in LABELS if label in equation]
+        kept = [used[i] for i in draw.rng.permutation(len(used))[: draw.whole(0, len(used))]]
+        if behind is not None:
+            kept.insert(draw.whole(0, len(kept)), "...")
+        equation += draw.pick(("->", " -> ")) + "".join(kept)
     return Arguments([draw.weights("T", shape) for shape in shapes], {"equation": equation})
 
 
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 ACTIVATIONS = {"RNN": 1, "LSTM": 3, "GRU": 2}
 KINDS = ("Relu", "Tanh", "Sigmoid", "Softsign", "Softplus")
+ALPHA_ONLY, ALPHA_AND_BETA = (
+    ("LeakyRelu", "ThresholdedRelu", "Elu"),
+    ("Affine", "ScaledTanh", "HardSigmoid"),
+)
+"""Activations that take numbers from ``activation_alpha`` and ``activation_beta``, in order."""
 
 
 def recurrent(draw: Draw) -> Arguments:
@@ -134,9 +136,19 @@ def recurrent(draw: Draw) -> Arguments:
         inputs += [draw.maybe(state), draw.maybe(lambda: draw.weights("T", (d, 3 * hidden)))]
     given: dict[str, Any] = {"hidden_size": hidden, "direction": direction, "layout": layout}
     given["clip"] = draw.real(0.2, 2) if draw.chance(0.3) else None
-    given["activations"] = draw.maybe(
-        lambda: [draw.pick(KINDS) for _ in range(d * ACTIVATIONS[name])]
-    )
+    kinds = [
+        draw.pick((*KINDS, *ALPHA_ONLY, *ALPHA_AND_BETA)) for _ in range(d * ACTIVATIONS[name])
+    ]
+    if draw.chance():
+        given["activations"] = kinds
+        alphas = [draw.real(0.1, 1) for kind in kinds if kind in (*ALPHA_ONLY, *ALPHA_AND_BETA)]
+        betas = [draw.real(0.1, 1) for kind in kinds if kind in ALPHA_AND_BETA]
+        given |= {"activation_alpha": alphas or None, "activation_beta": betas or None}
+        if name == "LSTM":  # gates without bounds: states grow with the square of the weights
+            inputs = [
+                x if x is None or x.dtype.kind == "i" else x * np.asarray(0.25, x.dtype)
+                for x in inputs
+            ]
     given["input_forget"] = draw.pick((None, None, 1)) if name == "LSTM" else None
     given["linear_before_reset"] = draw.pick((None, 0, 1))
     return Arguments(inputs, given, 3 if name == "LSTM" else 2)

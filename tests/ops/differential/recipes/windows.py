@@ -27,6 +27,11 @@ def windows(
         pads = [draw.whole(0, max(k - 1, 0)) for k in kernel + kernel]
     half = len(spatial)
     padded = auto in {None, "NOTSET"} and draw.chance(0.8)
+    if auto in {"SAME_UPPER", "SAME_LOWER"} and fixed is None:
+        padded = False  # such windows may be larger than the data
+        spatial = [
+            max(n, (k - 1) * g + 1) for n, k, g in zip(spatial, kernel, dilations, strict=True)
+        ]
     for i, (extent, k) in enumerate(zip(spatial, kernel, strict=True)):
         grown = extent + (pads[i] + pads[half + i] if padded else 0)
         if (k - 1) * dilations[i] + 1 > grown:
