@@ -24,8 +24,13 @@ def make_program(
     options: SessionOptions,
     pool: Pool,
     numbers: Mapping[str, int],
+    *,
+    packs: bool = True,
 ) -> Program:
-    """The program of ``source`` in which the extents called so have these ``numbers``."""
+    """The program of ``source`` in which the extents called so have these ``numbers``.
+
+    Unless it ``packs``, stored data are packed when something runs.
+    """
     level = options.level
     if level is None:
         level = Level.ALL if providers[0].optimizes else Level.NONE
@@ -39,7 +44,7 @@ def make_program(
     placements: list[Placement] = []
     for provider, nodes in _shared_out(list(graph.nodes), providers, inference):
         needed, names = _needed(nodes), frozenset(symbols)
-        part = Part(tuple(nodes), needed, inference, plan, names, options, pool)
+        part = Part(tuple(nodes), needed, inference, plan, names, options, pool, packs)
         made = provider.compile(part)
         steps += made
         placements += [

@@ -7,6 +7,7 @@ given back while that goes on.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,6 +59,12 @@ class StoredData:
         packing = Packing(units, pool)
         found = Ahead(packing.prepared) if packing.stored[True] else None
         return StoredData(packing.tables(), found.result if found else dict)
+
+    @staticmethod
+    def later(units: Sequence[NativeUnit], pool: Pool) -> StoredData:
+        """The data of ``units``; weights are packed when somebody wants them."""
+        packing = Packing(units, pool)
+        return StoredData(packing.tables(), functools.cache(packing.prepared))
 
     @property
     def prepared(self) -> Prepared:

@@ -14,7 +14,6 @@ from fornix.runtime.bodies import compile_bodies
 from fornix.runtime.native import NativeStep
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import KernelStep, Part, Step
-from fornix.runtime.threads import Pool
 
 
 def native_steps(part: Part) -> list[Step]:
@@ -37,7 +36,7 @@ def native_steps(part: Part) -> list[Step]:
             steps.append(KernelStep(planned, part.plan, row.reason))
         else:
             needed = part.needed | _read_outside(row, compiled.units)
-            steps.append(_native_step(row, needed, part.pool, compiled))
+            steps.append(_native_step(row, needed, part, compiled))
     return steps
 
 
@@ -57,12 +56,12 @@ def _read_outside(
 
 
 def _native_step(
-    units: Sequence[NativeUnit], needed: frozenset[Value], pool: Pool, compiled: Compiled
+    units: Sequence[NativeUnit], needed: frozenset[Value], part: Part, compiled: Compiled
 ) -> NativeStep:
     made = dict.fromkeys(value for unit in units for value in unit.unit.outputs)
     read = dict.fromkeys(value for unit in units for value in unit.unit.inputs)
     reads = [v for v in read if v not in made and v.constant is None]
     writes = [v for v in made if v in needed]
-    data = StoredData.of(units, pool)
+    data = (StoredData.of if part.packs else StoredData.later)(units, part.pool)
     rest = compiled if compiled.is_conditional(units) else None
-    return NativeStep(units, (reads, writes), data, pool, support(), rest)
+    return NativeStep(units, (reads, writes), data, part.pool, support(), rest)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,11 +143,24 @@ def _releases(steps: Sequence[Step], stay: set[Value]) -> list[tuple[Value, ...]
     return [tuple(values) for values in found]
 
 
+@dataclass
+class Made:
+    """A program for some extents, and its place on the shelf."""
+
+    program: Program
+    numbers: Mapping[str, int]
+    """Extents that are numbers in it."""
+    place: Shelf | None
+    is_recalled: bool
+    """Whether another process made it."""
+
+
 class Programs:
     """The programs of a session: one for extents in general, others for special ones.
 
-    The general one may be recalled from an earlier process. It serves the extents that it is known
-    to serve; when others come, the model is compiled here as if there were no such program.
+    They may be recalled from another process. A recalled program serves the extents that it is
+    known to serve, or that whoever made it says it does; when others come and nobody can say, the
+    model is compiled here as if there were no such program.
     """
 
     def __init__(
@@ -156,34 +169,57 @@ class Programs:
         providers: Sequence[Provider],
         options: SessionOptions,
         shelf: Shelf | None = None,
+        *,
+        packs: bool = True,
     ) -> None:
+        """Unless it ``packs``, weights are packed when something runs, which nothing need do."""
         self._model, self.providers, self.options = model, tuple(providers), options
         self.pool = shared_pool(options.threads)
-        self.shelf = shelf
-        self._special: dict[tuple[tuple[str, int], ...], Program] = {}
+        self.shelf, self.packs = shelf, packs
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
         self._lock = threading.RLock()
-        recalled = shelf.program(self.pool) if shelf else None
-        self.is_recalled = recalled is not None
-        self.general = recalled or self._make({})
-        if shelf and not recalled:
-            shelf.keep(self.general, model())
+        self._general = self._made({})
+        self._special: dict[tuple[tuple[str, int], ...], Made] = {}
+
+    @property
+    def general(self) -> Program:
+        """The program for extents in general."""
+        return self._general.program
+
+    @property
+    def is_recalled(self) -> bool:
+        """Whether another process made the general program."""
+        return self._general.is_recalled
 
     @property
     def whole(self) -> Program:
         """The general program as it is made from the model, with all that is known about it."""
         with self._lock:
-            if self.is_recalled:
-                self.general, self.is_recalled = self._make({}), False
-                self._chosen.clear()
-                self._short.clear()
+            if self._general.is_recalled:
+                self._make_anew(self._general)
         return self.general
+
+    def _made(self, numbers: Mapping[str, int]) -> Made:
+        """The program in which symbols have these ``numbers``, recalled if it can be."""
+        place = self.shelf.at(numbers) if self.shelf else None
+        recalled = place.program(self.pool) if place else None
+        program = recalled or self._make(numbers)
+        if place and recalled is None:
+            place.keep(program, self._model())
+        return Made(program, numbers, place, recalled is not None)
 
     def _make(self, numbers: Mapping[str, int]) -> Program:
         from fornix.runtime.making import make_program  # noqa: PLC0415 - with the optimizer
 
-        return make_program(self._model(), self.providers, self.options, self.pool, numbers)
+        model, packs = self._model(), self.packs
+        return make_program(model, self.providers, self.options, self.pool, numbers, packs=packs)
+
+    def _make_anew(self, made: Made) -> None:
+        """Let ``made`` be compiled here."""
+        made.program, made.is_recalled = self._make(made.numbers), False
+        self._chosen.clear()
+        self._short.clear()
 
     def short_way(self, feeds: Mapping[str, Any]) -> QuickCall | None:
         """A short way to all outputs for feeds like ``feeds``, which have just been run."""
@@ -224,7 +260,7 @@ class Programs:
     def _choose(self, run: Run, feeds: Mapping[str, Any]) -> Program | None:
         """The program for the extents of ``run``."""
         found: Program | None = None
-        if self._general_holds(run, feeds):
+        if self.serves({}, feeds):
             found = self.general
         else:
             zeros = {name: n for name, n in run.extents.items() if n == 0}
@@ -237,21 +273,38 @@ class Programs:
             self._chosen.popitem(last=False)
         return found
 
-    def _general_holds(self, run: Run, feeds: Mapping[str, Any]) -> bool:
-        """Whether the general program is made for such feeds."""
-        if self.is_recalled and self.shelf and self.shelf.serves(run.key):
-            return self.general.holds(run, feeds)
-        holds = self.whole.holds(run, feeds)
-        if holds and self.shelf:
-            self.shelf.note(run.key)
-        return holds
-
     def _for_numbers(self, numbers: Mapping[str, int], feeds: Mapping[str, Any]) -> Program | None:
         """The program in which symbols have these ``numbers``, if it does for ``feeds``."""
+        made = self.made(numbers) if numbers else None
+        return made.program if made and self.serves(numbers, feeds) else None
+
+    def made(self, numbers: Mapping[str, int]) -> Made | None:
+        """The program in which symbols have these ``numbers``; None if there are too many."""
+        if not numbers:
+            return self._general
         key = tuple(sorted(numbers.items()))
-        if key not in self._special:
-            if not numbers or len(self._special) >= MAX_PROGRAMS:
-                return None
-            self._special[key] = self._make(numbers)
-        program = self._special[key]
-        return program if program.holds(program.run_for(feeds), feeds) else None
+        if key not in self._special and len(self._special) < MAX_PROGRAMS:
+            self._special[key] = self._made(numbers)
+        return self._special.get(key)
+
+    def serves(self, numbers: Mapping[str, int], feeds: Mapping[str, Any]) -> bool:
+        """Whether the program in which symbols have these ``numbers`` is made for ``feeds``.
+
+        Of feeds only the shapes matter.
+        """
+        made = self.made(numbers)
+        if made is None:
+            return False
+        run = made.program.run_for(feeds)
+        holds, place = made.program.holds(run, feeds), made.place
+        if not holds or place is None or (made.is_recalled and place.serves(run.key)):
+            return holds
+        if made.is_recalled:
+            answer = place.ask(numbers, feeds)
+            if answer is None:
+                self._make_anew(made)
+                return self.serves(numbers, feeds)
+            holds = answer
+        if holds:
+            place.note(run.key)
+        return holds

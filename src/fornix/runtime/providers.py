@@ -96,6 +96,8 @@ class Part:
     """Symbols that the shapes of inputs give numbers."""
     options: SessionOptions
     pool: Pool
+    packs: bool = True
+    """Whether stored data are to be packed at once."""
 
     @property
     def plan(self) -> Plan:

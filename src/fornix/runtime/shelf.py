@@ -9,7 +9,8 @@ beside it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,15 +29,29 @@ from fornix.runtime.program import Program
 from fornix.runtime.providers import CPUExecutionProvider, Provider
 from fornix.runtime.threads import Pool, shared_pool
 
+if TYPE_CHECKING:
+    from fornix.runtime.workshop import Workshop
+
 MAX_NOTED = 32
 """Sets of extents that one session keeps."""
+MIN_BYTES = 1 << 20
+"""Of a model, from which on it is worth the time to start a process that compiles it."""
 
 
 class Shelf:
     """The place of one model's program."""
 
-    def __init__(self, disk: DiskCache, content: Content, name: str, pool: Pool) -> None:
+    def __init__(
+        self,
+        disk: DiskCache,
+        content: Content,
+        name: str,
+        pool: Pool,
+        workshop: Workshop | None = None,
+    ) -> None:
+        """``workshop`` makes what is not here."""
         self.disk, self.content, self.name, self.pool = disk, content, name, pool
+        self.workshop = workshop
         self._kept = KeptProgram.of(disk, name, content)
         self._noted = 0
 
@@ -57,7 +72,32 @@ class Shelf:
         settings = (options.graph_optimization_level, entries, limits)
         sha = hashlib.sha256(content.digest + sources(ALL_ROOMS))
         sha.update(f"{processor()}\0{compiler()}\0{np.__version__}\0{settings!r}".encode())
-        return Shelf(disk, content, "p" + sha.hexdigest()[:40], pool)
+        shelf = Shelf(disk, content, "p" + sha.hexdigest()[:40], pool)
+        if shelf._kept is None and content.region.size >= MIN_BYTES:
+            from fornix.runtime.workshop import Workshop  # noqa: PLC0415 - nothing is made twice
+
+            shelf.workshop = Workshop.of(shelf, options, limits)
+            shelf._kept = KeptProgram.of(disk, shelf.name, content)
+        return shelf
+
+    def at(self, numbers: Mapping[str, int]) -> Shelf:
+        """The place of the same model's program in which extents called so are numbers."""
+        if not numbers:
+            return self
+        text = f"{self.name} {sorted(numbers.items())}"
+        name = "p" + hashlib.sha256(text.encode()).hexdigest()[:40]
+        found = Shelf(self.disk, self.content, name, self.pool, self.workshop)
+        if found._kept is None and self.workshop and self.workshop.makes(numbers):
+            found._kept = KeptProgram.of(self.disk, name, self.content)
+        return found
+
+    def ask(self, numbers: Mapping[str, int], feeds: Mapping[str, Any]) -> bool | None:
+        """Whether the program, in which extents have these ``numbers``, is made for ``feeds``.
+
+        None if it was made by a process that is no longer there to be asked.
+        """
+        shapes = {name: feed.shape for name, feed in feeds.items()}
+        return self.workshop.serves(numbers, shapes) if self.workshop else None
 
     def is_for(self, source: object) -> bool:
         """Whether ``source`` still holds the model that this place is for."""
@@ -88,6 +128,11 @@ class Shelf:
             made = written(program, step, model, self.content, self.disk)
             if made is not None and self.content.is_what_was_read(self.pool):
                 self.disk.write(self.name, made, PLAN)
+
+    @property
+    def has_program(self) -> bool:
+        """Whether the program is here by now."""
+        return self.disk.read(self.name, PLAN) is not None
 
     def serves(self, extents: Sequence[int]) -> bool:
         """Whether the program is known to be made for ``extents``."""

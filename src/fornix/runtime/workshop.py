@@ -1,0 +1,296 @@
+"""A process of its own that compiles a model: LLVM and the optimizer never enter that of the user.
+
+Decides when there is one, how it is started and what is said between the two. It gets one `Order`
+and puts the program on the shelf, where the user's process finds it as if an earlier one had kept
+it. Then it stays for a while, as it knows what kept programs do not: whether they serve extents
+that have not occurred yet. Whatever goes wrong there, the user's process does it all itself, and
+says what is the matter.
+
+It is no fork, and imports nothing of the user's: it runs `main` in a new interpreter. It ends by
+itself when nobody asks for some seconds, and when the user's process does. The user's process
+sends pickles, each after its length; the answers are lines of JSON.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING, Any
+
+from fornix.errors import FormatError
+from fornix.format.limits import Limits
+from fornix.format.mapped import Identity, MappedFile, Memory
+from fornix.runtime.options import SessionOptions
+
+if TYPE_CHECKING:
+    from fornix.runtime.shelf import Shelf
+
+progress = logging.getLogger("fornix.progress")
+
+IDLE_SECONDS = 10
+"""After which it ends if nobody asks."""
+GRACE_SECONDS = 1
+"""In which it ends once it is told to."""
+LENGTH_BYTES = 8
+PART_BYTES = 1 << 20
+_START = "import sys; sys.path[:] = sys.argv[1:]; from fornix.runtime.workshop import main; main()"
+FAILED = (OSError, EOFError, ValueError)
+"""What a pipe raises whose other end is gone, or talks nonsense."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made, and where it is to be put."""
+
+    path: str
+    """The model's file; empty for bytes, which follow."""
+    identity: Identity | None
+    """Which file it was that had the digest."""
+    digest: bytes
+    is_at_rest: bool
+    name: str
+    """Of the place on the shelf."""
+    options: SessionOptions
+    limits: Limits
+    tells: bool
+    """Whether somebody wants to see how it goes on."""
+
+    @staticmethod
+    def of(shelf: Shelf, options: SessionOptions, limits: Limits) -> Order:
+        """An order for the program of ``shelf``."""
+        content = shelf.content
+        file = content.region if isinstance(content.region, MappedFile) else None
+        return Order(
+            str(Path(file.name).absolute()) if file else "",
+            file.identity if file else None,
+            content.digest,
+            content.is_at_rest,
+            shelf.name,
+            options,
+            limits,
+            progress.isEnabledFor(logging.INFO),
+        )
+
+
+class Workshop:
+    """The other process, as this one sees it."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process, self._owner = process, os.getpid()
+        self._lock = threading.Lock()
+        self._end = weakref.finalize(self, _end, process, self._owner)
+        # Somebody has to take note when it ends by itself.
+        threading.Thread(target=process.wait, name="fornix-workshop", daemon=True).start()
+
+    @staticmethod
+    def of(shelf: Shelf, options: SessionOptions, limits: Limits) -> Workshop | None:
+        """One that has made the program of ``shelf``; None if it made none that is kept."""
+        if not is_allowed():
+            return None
+        try:
+            workshop = Workshop(_started())
+        except OSError:
+            return None
+        region = shelf.content.region
+        content = () if isinstance(region, MappedFile) else (region.view(0, region.size),)
+        answer = workshop._ask(Order.of(shelf, options, limits), *content)
+        if answer is not None and answer["is_kept"]:
+            return workshop
+        workshop.close()
+        return None
+
+    def makes(self, numbers: Mapping[str, int]) -> bool:
+        """Whether it has made the program in which extents called so have these ``numbers``."""
+        answer = self._ask(dict(numbers))
+        return answer is not None and bool(answer["is_kept"])
+
+    def serves(
+        self, numbers: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]
+    ) -> bool | None:
+        """Whether that program serves feeds of such ``shapes``; None if nobody answers."""
+        answer = self._ask((dict(numbers), dict(shapes)))
+        return None if answer is None else bool(answer["serves"])
+
+    def close(self) -> None:
+        """Let it end."""
+        self._end()
+
+    def _ask(self, question: object, *content: memoryview) -> dict[str, Any] | None:
+        """The answer; None if it is gone, or failed, or is that of a process that was forked."""
+        if os.getpid() != self._owner:
+            return None
+        with self._lock:
+            try:
+                return self._exchange((memoryview(pickle.dumps(question)), *content))
+            except FAILED:
+                return None
+            except BaseException:  # nobody is going to read the answer
+                self.close()
+                raise
+
+    def _exchange(self, parts: Sequence[memoryview]) -> dict[str, Any] | None:
+        """Send ``parts``; what it says in the end, and meanwhile how it goes on is passed on."""
+        questions, answers = self._process.stdin, self._process.stdout
+        if questions is None or answers is None:
+            return None
+        with _pipe_errors():
+            for part in parts:
+                _write(questions, memoryview(part.nbytes.to_bytes(LENGTH_BYTES, "little")))
+                _write(questions, part)
+        for line in answers:
+            found: dict[str, Any] = json.loads(line)
+            if "progress" not in found:
+                return found
+            progress.info("%s", found["progress"])
+        return None
+
+
+def _write(pipe: IO[bytes], part: memoryview) -> None:
+    """Write all of ``part``: a pipe without a buffer may take less at once."""
+    while part:
+        part = part[pipe.write(part) :]
+
+
+@contextmanager
+def _pipe_errors() -> Iterator[None]:
+    """Writing to a process that is gone raises, even where the user let it end the process."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        yield
+    finally:
+        if signal.SIGPIPE not in before:
+            signal.sigtimedwait({signal.SIGPIPE}, 0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def is_allowed() -> bool:
+    """Whether a process may be started, and would be Python."""
+    name = Path(sys.executable or "").name.lower()
+    is_python = name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
+    return is_python and os.environ.get("FORNIX_WORKSHOP", "") != "0"
+
+
+def _started() -> subprocess.Popen[bytes]:
+    """An interpreter with our paths that runs `main`, and nothing of the user's."""
+    flags = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
+    home = str(Path(__file__).resolve().parents[2])
+    command = [sys.executable, *flags, "-c", _START, *filter(None, sys.path), home]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(  # noqa: S603 - our own code
+        command, bufsize=0, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
+    )
+
+
+def _end(process: subprocess.Popen[bytes], owner: int) -> None:
+    """End ``process``, unless it is that of a process which has forked."""
+    for pipe in filter(None, (process.stdin, process.stdout)):
+        pipe.close()
+    if os.getpid() != owner:
+        return
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def main() -> None:
+    """The life of the other process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is interrupted says so by hanging up
+    gc.disable()  # a tenth of the time, for little memory: what is made here is kept
+    questions, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what is printed is no answer
+    asked = received(questions)
+    order: Order = pickle.loads(next(asked))  # noqa: S301 - by who started us
+    if order.tells:
+        progress.setLevel(logging.INFO)
+        progress.addHandler(_Told(answers))
+    bench = Bench(order, order.path or next(asked))
+    _tell(answers, {"is_kept": bench.is_kept({})})
+    for question in map(pickle.loads, asked):
+        if isinstance(question, dict):
+            _tell(answers, {"is_kept": bench.is_kept(question)})
+        else:
+            _tell(answers, {"serves": bench.serves(*question)})
+    os._exit(0)  # nothing is left to be done
+
+
+def received(pipe: IO[bytes]) -> Iterator[bytes]:
+    """What is asked, until nobody does for a while, or hangs up."""
+    while select.select([pipe], [], [], IDLE_SECONDS)[0]:
+        size = int.from_bytes(_read(pipe, LENGTH_BYTES), "little")
+        if not size:
+            return
+        yield _read(pipe, size)
+
+
+def _read(pipe: IO[bytes], size: int) -> bytes:
+    """So many bytes; fewer if somebody hangs up."""
+    parts: list[bytes] = []
+    while size and (part := pipe.read(min(size, PART_BYTES))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _tell(pipe: IO[bytes], what: Mapping[str, object]) -> None:
+    pipe.write(json.dumps(what).encode() + b"\n")
+    pipe.flush()
+
+
+class _Told(logging.Handler):
+    """Passes on how it goes."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        super().__init__(logging.INFO)
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _tell(self._pipe, {"progress": record.getMessage()})
+
+
+class Bench:
+    """Where programs are made; this is the only part that needs the optimizer and LLVM."""
+
+    def __init__(self, order: Order, source: str | bytes) -> None:
+        from fornix.compile.disk import DiskCache  # noqa: PLC0415 - of the other process alone
+        from fornix.reference.source import as_model  # noqa: PLC0415
+        from fornix.runtime.content import Content  # noqa: PLC0415
+        from fornix.runtime.program import Programs  # noqa: PLC0415
+        from fornix.runtime.providers import CPUExecutionProvider  # noqa: PLC0415
+        from fornix.runtime.shelf import Shelf  # noqa: PLC0415
+        from fornix.runtime.threads import shared_pool  # noqa: PLC0415
+
+        pool = shared_pool(order.options.threads)
+        region = Memory(source) if isinstance(source, bytes) else MappedFile.open(source)
+        if isinstance(region, MappedFile) and region.identity != order.identity:
+            raise FormatError(f"{region.name}: the file must stay as it is, it has changed")
+        content = Content(region, order.digest, is_at_rest=order.is_at_rest)
+        shelf = Shelf(DiskCache.default(), content, order.name, pool)
+        model = as_model(source, limits=order.limits)
+        providers = [CPUExecutionProvider()]
+        self.programs = Programs(lambda: model, providers, order.options, shelf, packs=False)
+
+    def is_kept(self, numbers: Mapping[str, int]) -> bool:
+        """Whether the program in which extents called so have these ``numbers`` is on the shelf."""
+        made = self.programs.made(numbers)
+        return made is not None and made.place is not None and made.place.has_program
+
+    def serves(self, numbers: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether that program is made for feeds of such ``shapes``."""
+        feeds = {name: SimpleNamespace(shape=shape) for name, shape in shapes.items()}
+        return self.programs.serves(numbers, feeds)

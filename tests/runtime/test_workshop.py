@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper, parser
+
+from fornix.compile.identity import processor
+from fornix.compile.image import is_mappable
+from fornix.errors import SchemaError
+from fornix.runtime import InferenceSession, workshop
+
+MODEL = """<ir_version: 8, opset_import: ["" : 18]>
+    f (float[N, 512] x, float[P, 512] past) => (float[M, 512] y) {
+        both = Concat <axis = 0> (past, x)
+        p = MatMul (both, w)
+        y = Relu (p)
+    }"""
+
+pytestmark = pytest.mark.skipif(
+    not (is_mappable() and processor()), reason="programs are kept on Linux"
+)
+
+
+def weights() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((512, 512), np.float32)
+
+
+def model(text: str = MODEL) -> onnx.ModelProto:
+    """A model of 1 MiB."""
+    made = parser.parse_model(text)
+    made.graph.initializer.append(numpy_helper.from_array(weights(), "w"))
+    return made
+
+
+def feeds(rows: int, past: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(rows)
+    extents = {"x": rows, "past": past}
+    return {name: rng.standard_normal((n, 512), np.float32) for name, n in extents.items()}
+
+
+def expected(given: dict[str, np.ndarray]) -> np.ndarray:
+    return np.maximum(np.concatenate([given["past"], given["x"]]) @ weights(), 0)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for tests that do not mind what is in it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
+    """The model, in a file that is new to everybody."""
+    monkeypatch.setenv("FORNIX_CACHE", str(cache))
+    target = tmp_path / "model.onnx"
+    made = model()
+    made.producer_name = str(tmp_path)
+    target.write_bytes(made.SerializeToString())
+    return target
+
+
+@pytest.fixture
+def session(path: Path) -> InferenceSession:
+    return InferenceSession(path)
+
+
+def process_of(session: InferenceSession) -> subprocess.Popen[bytes] | None:
+    shelf = session._shelf
+    return shelf.workshop._process if shelf and shelf.workshop else None
+
+
+def is_recalled(session: InferenceSession) -> bool:
+    return session._programs is not None and session._programs.is_recalled
+
+
+def close_to(found: np.ndarray, wanted: np.ndarray) -> bool:
+    return bool(np.allclose(found, wanted, rtol=1e-4, atol=1e-4))
+
+
+@pytest.mark.slow
+def test_the_compiler_stays_out_of_the_process_of_the_user(path: Path) -> None:
+    code = f"""
+import sys, numpy as np, fornix
+session = fornix.InferenceSession({str(path)!r})
+for rows, past in ((3, 2), (1, 7), (4, 0)):
+    (y,) = session.run(None, {{"x": np.ones((rows, 512), np.float32),
+                               "past": np.ones((past, 512), np.float32)}})
+    print(y.shape, np.array_equal(y[0], y[-1]))
+print(*(name for name in ("llvmlite", "fornix.ops", "fornix.passes") if name in sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == ["(5, 512) True", "(8, 512) True", "(4, 512) True", ""]
+    assert not done.stderr
+
+
+def test_it_answers_for_extents_that_are_new(session: InferenceSession) -> None:
+    for rows, past in ((3, 2), (1, 7), (4, 0)):
+        given = feeds(rows, past)
+        (found,) = session.run(None, given)
+        assert close_to(found, expected(given))
+    assert is_recalled(session)
+
+
+@pytest.mark.slow
+def test_sessions_go_on_without_it(session: InferenceSession) -> None:
+    process = process_of(session)
+    assert process is not None
+    process.kill()
+    process.wait()
+    given = feeds(3, 2)
+    assert close_to(session.run(None, given)[0], expected(given))
+    assert not is_recalled(session)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_of_broken_pipes_does_not_die_of_this_one(path: Path) -> None:
+    code = f"""
+import signal, numpy as np, fornix
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+session = fornix.InferenceSession({str(path)!r})
+session._shelf.workshop._process.kill()
+x = np.ones((1, 512), np.float32)
+print(session.run(None, {{"x": x, "past": x}})[0].shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "(2, 512)\n"
+
+
+@pytest.mark.slow
+def test_it_ends_with_its_session(path: Path) -> None:
+    session = InferenceSession(path)
+    process = process_of(session)
+    assert process is not None
+    assert process.poll() is None
+    del session
+    gc.collect()
+    assert process.wait(workshop.GRACE_SECONDS) == 0
+
+
+def test_it_ends_when_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workshop, "IDLE_SECONDS", 0.01)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as pipe, os.fdopen(writing, "wb"):
+        assert list(workshop.received(pipe)) == []
+
+
+@pytest.mark.slow
+def test_the_child_of_a_fork_leaves_it_alone(
+    session: InferenceSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = process_of(session)
+    assert process is not None
+    assert session._shelf is not None
+    own = os.getpid()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: own + 1)
+        assert session._shelf.ask({}, feeds(5, 5)) is None
+    assert process.poll() is None
+    assert session._shelf.ask({}, feeds(5, 5))
+
+
+@pytest.mark.slow
+def test_who_is_interrupted_leaves_no_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    begin = workshop._started
+
+    def start() -> subprocess.Popen[bytes]:
+        started.append(begin())
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        return started[0]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workshop, "_started", start)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            InferenceSession(path)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert started[0].returncode is not None
+
+
+@pytest.mark.parametrize("reason", ["switched off", "embedded", "frozen", "too many processes"])
+def test_without_it_the_model_is_compiled_here(
+    path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    match reason:
+        case "switched off":
+            monkeypatch.setenv("FORNIX_WORKSHOP", "0")
+        case "embedded":
+            monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+        case "frozen":
+            monkeypatch.setattr(sys, "frozen", True, raising=False)
+        case _:
+            monkeypatch.setattr(subprocess, "Popen", refuse)
+    session = InferenceSession(path)
+    assert process_of(session) is None
+    assert not is_recalled(session)
+    given = feeds(2, 3)
+    assert close_to(session.run(None, given)[0], expected(given))
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_a_model_is_said_here(path: Path) -> None:
+    broken = model(MODEL.replace("Relu", "Unknown"))
+    path.write_bytes(broken.SerializeToString())
+    with pytest.raises(SchemaError, match="Unknown"):
+        InferenceSession(path)
+
+
+@pytest.mark.slow
+def test_bytes_are_compiled_there_too(path: Path) -> None:
+    session = InferenceSession(path.read_bytes())
+    assert is_recalled(session)
+    given = feeds(2, 2)
+    assert close_to(session.run(None, given)[0], expected(given))
+
+
+def test_small_models_are_compiled_here(path: Path) -> None:
+    text = MODEL.replace("512", "4")
+    small = parser.parse_model(text)
+    small.graph.initializer.append(helper.make_tensor("w", 1, [4, 4], np.ones(16)))
+    assert process_of(InferenceSession(small.SerializeToString())) is None
+
+
+@pytest.mark.slow
+def test_it_tells_how_it_goes(
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("FORNIX_CACHE", str(tmp_path / "empty"))
+    with caplog.at_level("INFO", "fornix.progress"):
+        InferenceSession(path)
+    assert "compiling unit 1 of" in caplog.text
