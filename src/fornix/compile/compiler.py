@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from fornix.compile.axes import index_dims
 from fornix.compile.cache import ObjectCache
 from fornix.compile.emit import Code, emit
-from fornix.compile.kernel import CompiledKernel
+from fornix.compile.kernel import CompiledKernel, Work
 from fornix.compile.nest import Nest
 from fornix.compile.schedule import Piece, schedule
 from fornix.compile.target import Target
-from fornix.compile.work import Work, works
+from fornix.compile.work import works
 from fornix.ir.dim import DimLike, atoms
 from fornix.ir.dim.expression import Symbol
 from fornix.ir.loops import (

@@ -11,9 +11,8 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass, field
 
-from fornix.compile.work import Work
+from fornix.ir.buffer import Buffer
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Buffer
 
 KERNEL = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
 """The type of kernels, to call one from Python without the GIL, or to be one in Python."""
@@ -28,6 +27,17 @@ class Check:
     kind: str
     text: str
     """The expression that was wrong, for whoever reads a report."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run of a kernel takes at least; 0 where data decide it."""
+
+    operations: DimLike = 0
+    read: DimLike = 0
+    """Bytes of its arguments that it reads."""
+    written: DimLike = 0
+    """Bytes of its results."""
 
 
 @dataclass(frozen=True)

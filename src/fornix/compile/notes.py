@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from fornix.compile.kernel import Check, CompiledKernel
-from fornix.compile.work import Work
+from fornix.compile.kernel import Check, CompiledKernel, Work
 from fornix.dtype import DType
 from fornix.errors import FormatError
+from fornix.ir.buffer import Buffer
 from fornix.ir.dim import Dim, DimLike, parse
 from fornix.ir.dim.expression import render, terms_of
-from fornix.ir.loops import Buffer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

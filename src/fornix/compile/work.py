@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from fornix.compile.cost import accesses
+from fornix.compile.kernel import Work
 from fornix.ir.dim import Dim, DimLike, atoms, maximum, minimum
 from fornix.ir.dim.expression import Atom, Symbol, variables
 from fornix.ir.loops import (
@@ -35,17 +35,6 @@ OPERATIONS_OF = {
     "fma": 2,
 }
 """Operations that count, and as how many."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a run of a kernel takes at least; 0 where data decide it."""
-
-    operations: DimLike = 0
-    read: DimLike = 0
-    """Bytes of its arguments that it reads."""
-    written: DimLike = 0
-    """Bytes of its results."""
 
 
 def works(

@@ -20,8 +20,8 @@ from fornix.compile import driver as words
 from fornix.compile.kernel import CompiledKernel
 from fornix.compile.support import Support
 from fornix.compile.units import NativeUnit
+from fornix.ir.buffer import Buffer
 from fornix.ir.graph import Value
-from fornix.ir.loops import Buffer
 from fornix.runtime.extents import Extents
 from fornix.runtime.memory import (
     ALIGNMENT,

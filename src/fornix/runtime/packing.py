@@ -20,8 +20,8 @@ from fornix.compile.notes import UnitCode
 from fornix.compile.units import NativeUnit
 from fornix.errors import Fail
 from fornix.format.mapped import MappedBytes, mapped_files
+from fornix.ir.buffer import Buffer
 from fornix.ir.graph import Value
-from fornix.ir.loops import Buffer
 from fornix.runtime.extents import Extents
 from fornix.runtime.memory import ALIGNMENT, aligned_array, aligned_bytes, readable
 from fornix.runtime.threads import Ahead, Pool

@@ -15,8 +15,8 @@ import numpy as np
 
 from fornix.compile.kernel import CompiledKernel
 from fornix.compile.units import NativeUnit
+from fornix.ir.buffer import Buffer
 from fornix.ir.graph import Value
-from fornix.ir.loops import Buffer
 from fornix.runtime.memory import readable
 from fornix.runtime.packing import StoredData, is_prepared
 

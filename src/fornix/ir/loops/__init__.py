@@ -15,6 +15,7 @@ is no construct of its own: it is the least k where x[k] equals the maximum.
 
 from __future__ import annotations
 
+from fornix.ir.buffer import Buffer
 from fornix.ir.loops.index import Loaded, Variable, out_of_range
 from fornix.ir.loops.rewrite import guarded, loaded, replace, substitute_scalar, walk
 from fornix.ir.loops.scalar import (
@@ -41,7 +42,6 @@ from fornix.ir.loops.scalar import (
     select,
 )
 from fornix.ir.loops.tensor import (
-    Buffer,
     Computation,
     Constant,
     IndexLike,

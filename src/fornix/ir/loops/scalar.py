@@ -28,7 +28,7 @@ from fornix.ir.dim.expression import Atom, Dim, terms_of, variables
 from fornix.ir.loops.index import Loaded, Variable
 
 if TYPE_CHECKING:
-    from fornix.ir.loops.tensor import Buffer
+    from fornix.ir.buffer import Buffer
 
 Number: TypeAlias = "int | float"
 """A Python number (or bool), weak in its dtype."""
