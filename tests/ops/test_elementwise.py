@@ -114,6 +114,17 @@ def test_powers_have_the_dtype_of_the_base(base: Any, exponent: Any) -> None:
     check_node("Pow", [x, y], expected=peer("Pow", [x, y], opset=15))
 
 
+@pytest.mark.parametrize("base", [np.float16, np.float32, ml_dtypes.bfloat16])
+def test_exponents_are_not_rounded_to_the_dtype_of_the_base(base: Any) -> None:
+    # A negative number has no power of 5e-324, and its sign follows 2²⁴ + 1.
+    x, tiny = np.array([-2, 2, -1, 0], base), np.array([5e-324, 5e-324, 2.0000000001, 1e-310])
+    wanted = np.array([np.nan, 1, np.nan, 0], base)
+    check_node("Pow", [x, tiny], expected=[wanted])
+    odd = np.array([2**24 + 1, 0, 2**40 + 1, 1])
+    unit = np.array([-1, 1, -1, 0], base)
+    check_node("Pow", [unit, odd], expected=[unit])
+
+
 def test_integers_to_a_negative_power_round_towards_zero() -> None:
     x = np.array([1, -1, 2, 5])
     check_node("Pow", [x, np.array(-1)], expected=[np.array([1, -1, 0, 0])])

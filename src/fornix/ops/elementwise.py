@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fornix.dtype import FLOAT64, DType
+from fornix.dtype import FLOAT32, FLOAT64, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Graph, Node
@@ -48,11 +48,17 @@ def _modulo(a: s.Operand, b: s.Operand, *, fmod: int) -> s.Operand:
     return s.fmod(a, b) if fmod else s.mod(a, b)
 
 
+FLOAT32_WHOLE = 16
+"""Bits of the integers that float32 holds exactly."""
+
+
 def _power(x: s.Operand, y: s.Operand) -> s.Operand:
-    """Integers are raised in float64 by a float exponent, and by a negative one."""
+    """A float in the precision of both; integers in float64 by a float or negative exponent."""
     base, exponent = DType.of(x.dtype), DType.of(y.dtype)
     if base.is_float:
-        return s.pow(x, s.cast(y, base))
+        fits = exponent is FLOAT32 or exponent.bits <= FLOAT32_WHOLE
+        wide = base if fits else FLOAT64
+        return s.cast(s.pow(s.cast(x, wide), s.cast(y, wide)), base)
     if exponent.is_float or exponent.is_signed:
         exact = s.pow(s.cast(x, FLOAT64), s.cast(y, FLOAT64))
         if exponent.is_float:
