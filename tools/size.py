@@ -36,14 +36,14 @@ BUDGET = {
     "passes": 2500,
     "edit": 1000,
     "compile": 7500,
-    "runtime": 2700,
+    "runtime": 4500,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,
     "view": 1000,
     "cli": 2600,
     "onnx": 2600,
-    "onnxruntime": 500,
+    "onnxruntime": 700,
 }
 
 # Data tables may be longer than a file: path → why.

@@ -15,6 +15,7 @@
     │  └─ DTypeError (TypeError)
     ├─ ConvertError (ValueError)           a version or framework conversion that does not exist
     ├─ InvalidArgument (ValueError)        feeds, fetches or options that do not fit the model
+    │  └─ InvalidUse (RuntimeError)        a value or option that cannot do what it is asked to
     ├─ NotSupported (NotImplementedError)  not implemented, or in need of an optional extra
     ├─ Fail (RuntimeError)                 a node that cannot compute its result from its inputs
     └─ CompileError (RuntimeError)         machine code that could not be made: our defect
@@ -100,6 +101,10 @@ class ConvertError(FornixError, ValueError):
 
 class InvalidArgument(FornixError, ValueError):
     """Feeds, fetches or options do not fit the model."""
+
+
+class InvalidUse(InvalidArgument, RuntimeError):
+    """A value, option or entry cannot do what it is asked to; to onnxruntime a RuntimeError."""
 
 
 class NotSupported(FornixError, NotImplementedError):

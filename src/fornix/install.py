@@ -16,15 +16,16 @@ from types import ModuleType
 
 from fornix.errors import InvalidArgument
 
-FACADES = {"onnx": "fornix.onnx"}
+FACADES = {"onnx": "fornix.onnx", "onnxruntime": "fornix.onnxruntime"}
 """Packages that fornix can stand for, and what stands for them."""
 
 
 def install_as(name: str) -> ModuleType:
     """Let ``import name`` give fornix's façade from now on, in the whole process.
 
-    ``name`` is "onnx". Returns the façade; a second call changes nothing. Raises InvalidArgument
-    for another name and if the original is already imported: two copies of its classes would meet.
+    ``name`` is "onnx" or "onnxruntime". Returns the façade; a second call changes nothing. Raises
+    InvalidArgument for another name and if the original is already imported: two copies of its
+    classes would meet.
     """
     home = FACADES.get(name)
     if home is None:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from fornix.errors import NotSupported
-from fornix.infer import infer_model
-from fornix.ir.graph import Model, Node, Value
+import numpy as np
+
+from fornix.errors import NotSupported, ValidationError
+from fornix.infer import Inference, infer_model
+from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.passes import Level, optimize
-from fornix.reference.plan import Plan, Scope
+from fornix.reference.plan import Plan, Scope, check_names
 from fornix.runtime.extents import bound_symbols, name_extents
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
@@ -38,7 +40,10 @@ def make_program(
     name_extents(model, numbers)
     graph = model.graph
     inference = infer_model(model)
-    plan = cache(lambda: Plan(graph, Scope(model.opset_imports, model.function_table)))
+    _require_sound(source, inference, graph)
+    random = np.random.default_rng(options.seed)
+    scope = Scope(model.opset_imports, model.function_table, random=random)
+    plan = cache(lambda: Plan(graph, scope))
     symbols = bound_symbols(graph.inputs)
     steps: list[Step] = []
     placements: list[Placement] = []
@@ -60,6 +65,19 @@ def make_program(
         if value.tensor is not None and (value.is_output or not in_steps)
     }
     return Program(graph.inputs, graph.outputs, symbols, steps, constants, placements)
+
+
+def _require_sound(source: Model, inference: Inference, graph: Graph) -> None:
+    """Raise what is wrong with a model that can never run: names, operators, types, shapes."""
+    check_names(source.graph)
+    for node in source.graph.nodes:
+        for value in node.inputs:
+            if value is not None and value.is_undefined:
+                raise ValidationError(
+                    f"{node.label}: input '{value.name}' must be computed before, found no value"
+                )
+    if any(node.graph is graph for node in inference.broken):
+        raise inference.errors[0]
 
 
 def _check_placements(placements: Sequence[Placement], options: SessionOptions) -> None:

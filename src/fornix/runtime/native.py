@@ -40,6 +40,7 @@ from fornix.runtime.wiring import Key, Wiring
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
     from fornix.compile.program import Compiled
+    from fornix.runtime.targets import Targets
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -114,7 +115,7 @@ class NativeStep(Step):
         frame = self._frame(bound)
         given = [self._input(values[v], v, bound) for v in self.reads]
         frame.place(given, frame.slots)
-        made = self.results_in(frame, bound)
+        made = self.results_in(frame, bound, run.targets)
         status = drive(frame, bound)
         if len(bound.frames) < MAX_FRAMES:
             bound.frames.append(frame)
@@ -123,9 +124,12 @@ class NativeStep(Step):
             raise NotAsCompiled(f"{record.name}: check {status & 0xFFFFFFFF} failed")
         values.update(zip(self.writes, made, strict=True))
 
-    def results_in(self, frame: Frame, bound: Bound) -> list[Array]:
-        """New arrays for what the step writes, where ``frame`` says that kernels write it."""
-        made = [self.results.array(*bound.types[v]) for v in self.writes]
+    def results_in(self, frame: Frame, bound: Bound, targets: Targets | None = None) -> list[Array]:
+        """Arrays for what the step writes, where ``frame`` says that kernels write it.
+
+        New ones, or of ``targets`` those that fit.
+        """
+        made = [self._result(v, bound, targets) for v in self.writes]
         frame.place(made, frame.slots[len(self.reads) :])
         return made
 
@@ -146,6 +150,13 @@ class NativeStep(Step):
                     memory = other.frames.pop().memory
         is_fit = memory is not None and bound.nbytes <= memory.size <= 2 * bound.nbytes
         return Frame(bound, memory if is_fit else None)
+
+    def _result(self, value: Value, bound: Bound, targets: Targets | None) -> Array:
+        shape, dtype = bound.types[value]
+        target = targets.get(value.name) if targets else None
+        if target is not None and target.shape == shape and target.dtype == dtype:
+            return target
+        return self.results.array(shape, dtype)
 
     def _input(self, array: Any, value: Value, bound: Bound) -> Array:
         shape, dtype = bound.types[value]

@@ -1,11 +1,16 @@
-"""Options of sessions and of runs, by the names of onnxruntime's where those exist."""
+"""Options of sessions and of runs, by the names of onnxruntime's where those exist.
+
+Decides which settings there are, what they start with, and which of them decide about programs.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fornix.errors import InvalidArgument
+from fornix.errors import FornixWarning, InvalidUse, NotSupported
 from fornix.runtime.platform import usable_processors
 
 if TYPE_CHECKING:
@@ -13,52 +18,168 @@ if TYPE_CHECKING:
 
 CONFIG_ENTRIES: dict[str, str] = {
     "session.disable_cpu_ep_fallback": "1: an error if a node would run its NumPy kernel",
+    "session.optimized_model_external_initializers_file_name": "the file beside "
+    "optimized_model_filepath that takes its large initializers",
+    "session.optimized_model_external_initializers_min_size_in_bytes": "what is large; 1024",
+    "session.record_ep_graph_assignment_info": "1: get_provider_graph_assignment_info answers",
     "fornix.strict_accuracy": "1: no algorithm rounds more than the plain sum that it replaces",
 }
 """Entries that have a meaning, with what they do."""
+HINTS = frozenset({
+    "optimization.disable_specified_optimizers",
+    "optimization.memory_optimizer_config",
+    "session.disable_aot_function_inlining",
+    "session.disable_prepacking",
+    "session.dynamic_block_base",
+    "session.force_spinning_stop",
+    "session.inter_op.allow_spinning",
+    "session.intra_op.allow_spinning",
+    "session.intra_op_thread_affinities",
+    "session.use_device_allocator_for_initializers",
+    "session.use_env_allocators",
+    "session.use_memory_efficient_aware_execution",
+    "session.use_ort_model_bytes_directly",
+    "session.use_ort_model_bytes_for_initializers",
+})  # fmt: skip
+"""Entries of onnxruntime about speed and memory, which change no result and do nothing here."""
+RUN_HINTS = frozenset({
+    "disable_synchronize_execution_providers",
+    "gpu_graph_id",
+    "memory.enable_memory_arena_shrinkage",
+})  # fmt: skip
+"""The same for runs."""
 
 
-@dataclass(kw_only=True)
+def _note(entries: dict[str, str], key: Any, value: Any, what: str, known: frozenset[str]) -> None:
+    """Set an entry, with a warning if nothing reads it."""
+    if not (isinstance(key, str) and isinstance(value, str)):
+        raise TypeError(f"{what}: a config entry has two texts, found {key!r} and {value!r}")
+    entries[key] = value
+    if key not in known:
+        warnings.warn(
+            f"{what}: config entry {key!r} has no meaning here and does nothing",
+            FornixWarning,
+            stacklevel=3,
+        )
+
+
+@dataclass(kw_only=True, slots=True)
 class SessionOptions:
     """How a session is made and run.
 
     `graph_optimization_level` is a `Level`, its number or its name; None leaves it to the provider:
     everything for compiled code, nothing for the reference. `intra_op_num_threads` 0 stands for as
-    many threads as there are processors that affinity and quota grant.
+    many threads as there are processors that affinity and quota grant. `optimized_model_filepath`
+    names a file for the optimized model, `profile_file_prefix` begins the name of the profile that
+    `enable_profiling` asks for, `memory_limit` bounds what a session and its runs may take, in
+    bytes, and `seed` makes random operators repeat themselves. What onnxruntime has besides is
+    accepted and decides nothing here: order of nodes, memory patterns, results that do not depend
+    on threads.
     """
 
     graph_optimization_level: Level | int | str | None = None
     intra_op_num_threads: int = 0
     config_entries: dict[str, str] = field(default_factory=dict)
+    optimized_model_filepath: str = ""
+    enable_profiling: bool = False
+    profile_file_prefix: str = "onnxruntime_profile_"
+    memory_limit: int = 0
+    seed: int | None = None
+    logid: str = ""
+    log_severity_level: int = -1
+    log_verbosity_level: int = 0
+    inter_op_num_threads: int = 0
+    execution_mode: int = 0
+    execution_order: int = 0
+    enable_cpu_mem_arena: bool = True
+    enable_mem_pattern: bool = True
+    enable_mem_reuse: bool = True
+    use_deterministic_compute: bool = False
+    use_per_session_threads: bool = True
+    dims_by_name: dict[str, int] = field(default_factory=dict)
+    """Extents of the symbols called so."""
+    dims_by_denotation: dict[str, int] = field(default_factory=dict)
+    """Extents of the axes of inputs that are denoted so."""
+    initializers: dict[str, Any] = field(default_factory=dict)
+    """Arrays in place of the stored data of the initializers called so."""
+    files: dict[str, Any] = field(default_factory=dict)
+    """Bytes in place of the external files called so."""
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Set an entry; raises InvalidArgument for one that nothing reads."""
-        if key not in CONFIG_ENTRIES:
-            raise InvalidArgument(
-                f"SessionOptions: a config entry is one of {', '.join(CONFIG_ENTRIES)}, "
-                f"found {key!r}"
-            )
-        self.config_entries[key] = value
+        """Set an entry; warns of one that has no meaning."""
+        _note(self.config_entries, key, value, "SessionOptions", HINTS | {*CONFIG_ENTRIES})
 
     def get_session_config_entry(self, key: str) -> str:
-        """The value of an entry; raises InvalidArgument if it was not set."""
+        """The value of an entry; raises InvalidUse if it was not set."""
         if key not in self.config_entries:
-            raise InvalidArgument(f"SessionOptions: config entry {key!r} must be set, it is not")
+            raise InvalidUse(f"SessionOptions: config entry {key!r} must be set, it is not")
         return self.config_entries[key]
+
+    def add_free_dimension_override_by_name(self, dim_name: str, dim_value: int) -> None:
+        """Make every extent called ``dim_name`` this number."""
+        self.dims_by_name[dim_name] = _extent(dim_name, dim_value)
+
+    def add_free_dimension_override_by_denotation(self, denotation: str, dim_value: int) -> None:
+        """Make every axis of an input that is denoted so this long."""
+        self.dims_by_denotation[denotation] = _extent(denotation, dim_value)
+
+    def add_initializer(self, name: str, value: Any) -> None:
+        """Read the initializer ``name`` from an `OrtValue`, or array, which must stay as it is."""
+        if name in self.initializers:
+            raise InvalidUse(f"SessionOptions: initializer {name!r} must be given once, found two")
+        self.initializers[name] = _array(name, value)
+
+    def add_external_initializers(self, names: Sequence[str], values: Sequence[Any]) -> None:
+        """Read initializers from `OrtValue` objects in place of external files."""
+        if len(names) != len(values):
+            raise InvalidUse(
+                "SessionOptions: as many names as external initializers are required, "
+                f"found {len(names)} and {len(values)}"
+            )
+        for name, value in zip(names, values, strict=True):
+            self.initializers[name] = _array(name, value)
+
+    def add_external_initializers_from_files_in_memory(
+        self, names: Sequence[str], buffers: Sequence[Any], lengths: Sequence[int]
+    ) -> None:
+        """Read external files from memory: ``buffers`` by the names by which tensors refer to them.
+
+        Of each buffer the first bytes count, as many as ``lengths`` says.
+        """
+        if not len(names) == len(buffers) == len(lengths):
+            raise InvalidUse(
+                "SessionOptions: as many buffers and lengths as files are required, "
+                f"found {len(names)}, {len(buffers)} and {len(lengths)}"
+            )
+        for name, buffer, length in zip(names, buffers, lengths, strict=True):
+            data = memoryview(buffer).cast("B")
+            if not 0 <= length <= len(data):
+                raise InvalidUse(
+                    f"SessionOptions: file {name!r} must have up to {len(data)} bytes, "
+                    f"found a length of {length}"
+                )
+            self.files[name] = data[:length]
+
+    def register_custom_ops_library(self, path: str) -> None:
+        """Raises NotSupported: libraries of native operators do not run here."""
+        raise NotSupported(
+            f"SessionOptions: operators from a native library are not supported, found {path!r}; "
+            "evaluate operators of your own with fornix.ReferenceEvaluator(new_ops=…)"
+        )
 
     @property
     def level(self) -> Level | None:
-        """The level as `Level`; raises InvalidArgument for another."""
+        """The level as `Level`; raises InvalidUse for another."""
         from fornix.passes import Level  # noqa: PLC0415 - the optimizer is read when it is needed
 
         given = self.graph_optimization_level
         if given is None or isinstance(given, Level):
             return given
         names = {level.name.lower(): level for level in Level}
-        by_number = {int(level): level for level in Level}
+        by_number = {int(level): level for level in Level} | {ORT_ENABLE_LAYOUT: Level.ALL}
         found = names.get(given.lower()) if isinstance(given, str) else by_number.get(int(given))
         if found is None:
-            raise InvalidArgument(
+            raise InvalidUse(
                 f"SessionOptions: graph_optimization_level must be one of {', '.join(names)}, "
                 f"found {given!r}"
             )
@@ -73,22 +194,67 @@ class SessionOptions:
     def threads(self) -> int:
         """Threads that work on a run, the caller included."""
         if self.intra_op_num_threads < 0:
-            raise InvalidArgument(
+            raise InvalidUse(
                 "SessionOptions: intra_op_num_threads must be 0 or more, "
                 f"found {self.intra_op_num_threads}"
             )
         return self.intra_op_num_threads or usable_processors()
 
+    @property
+    def identity(self) -> str | None:
+        """All that decides about a program, as text; None if data outside the model do."""
+        if self.initializers or self.files or self.seed is not None:
+            return None
+        entries = sorted(item for item in self.config_entries.items() if item[0] in CONFIG_ENTRIES)
+        level = self.graph_optimization_level
+        number = int(level) if isinstance(level, int) else level
+        return repr((number, entries, self.dims_by_name, self.dims_by_denotation))
 
-@dataclass(kw_only=True)
+
+ORT_ENABLE_LAYOUT = 3
+"""The level of onnxruntime between EXTENDED and ALL."""
+
+
+def _extent(name: str, extent: int) -> int:
+    if extent < 0:
+        raise InvalidUse(f"SessionOptions: dim {name!r} must be 0 or more, found {extent}")
+    return int(extent)
+
+
+def _array(name: str, value: Any) -> Any:
+    """What an `OrtValue` holds, or the array itself."""
+    found = value.numpy() if hasattr(value, "numpy") else value
+    if not hasattr(found, "dtype"):
+        raise InvalidUse(
+            f"SessionOptions: initializer {name!r} must be an OrtValue or an array, "
+            f"found {type(value).__name__}"
+        )
+    return found
+
+
+@dataclass(kw_only=True, slots=True)
 class RunOptions:
     """How one run is made.
 
     `terminate`, which any thread may set, ends the run before its next kernel: it raises Fail. What
     the run logs begins with `logid`, and is left out below `log_severity_level`: 0 stands for
-    everything, 1 for information, 2 for warnings, 3 for errors, 4 for what ends the process.
+    everything, 1 for information, 2 for warnings, 3 for errors, 4 for what ends the process; -1
+    leaves it to the session.
     """
 
     terminate: bool = False
     logid: str = ""
-    log_severity_level: int = 2
+    log_severity_level: int = -1
+    log_verbosity_level: int = 0
+    only_execute_path_to_fetches: bool = False
+    config_entries: dict[str, str] = field(default_factory=dict)
+
+    def add_run_config_entry(self, key: str, value: str) -> None:
+        """Set an entry; warns of one that has no meaning."""
+        _note(self.config_entries, key, value, "RunOptions", RUN_HINTS)
+
+    def get_run_config_entry(self, key: str) -> str:
+        """The value of an entry; raises InvalidUse if it was not set."""
+        if key not in self.config_entries:
+            raise InvalidUse(f"RunOptions: config entry {key!r} must be set, it is not")
+        return self.config_entries[key]

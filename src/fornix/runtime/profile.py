@@ -121,6 +121,14 @@ def profile(prepared: Prepared, repeats: int, threads: int) -> Profile:
     return Profile(watch.entries, watch.runs, threads)
 
 
+def watched(prepared: Prepared) -> tuple[dict[Value, Any], list[Entry], float]:
+    """One run: what is left of its values, its entries, and when it began by `perf_counter`."""
+    watch = _Watch(time.perf_counter)
+    with np.errstate(all="ignore"):
+        values = watch.run(prepared)
+    return values, watch.entries, watch.begin
+
+
 def measured_peak(threads: int) -> Peak:
     """What ``threads`` threads of this machine can do at best."""
     return measure(threads, Pool(threads).run, memo().cache)
@@ -136,7 +144,8 @@ class _Watch:
         self.runs: list[Span] = []
         self._place = 0
 
-    def run(self, prepared: Prepared) -> None:
+    def run(self, prepared: Prepared) -> dict[Value, Any]:
+        """Run the steps; the values that are left."""
         values = dict(prepared.values)
         self._place = 0
         start = self.clock()
@@ -153,6 +162,7 @@ class _Watch:
             for value in release:
                 values.pop(value, None)
         self.runs.append(self._span(start, self.clock()))
+        return values
 
     def _span(self, start: float, end: float) -> Span:
         return Span(start - self.begin, end - start)

@@ -33,6 +33,7 @@ from fornix.runtime.threads import shared_pool
 if TYPE_CHECKING:
     from fornix.runtime.quick import QuickCall
     from fornix.runtime.shelf import Shelf
+    from fornix.runtime.targets import Targets
 
 MAX_PROGRAMS = 8
 """Programs for special extents that a session makes before it leaves them to NumPy kernels."""
@@ -98,7 +99,7 @@ class Program:
         else:
             self._run_steps(values, run)
         run.check()
-        return self._results(values, names)
+        return self.results(values, names)
 
     def start(self, feeds: Mapping[str, Any]) -> dict[Value, Any]:
         """The values that are there before the first step."""
@@ -114,7 +115,8 @@ class Program:
             for value in release:
                 values.pop(value, None)
 
-    def _results(self, values: dict[Value, Any], names: Sequence[str]) -> list[Any]:
+    def results(self, values: Mapping[Value, Any], names: Sequence[str]) -> list[Any]:
+        """Results by name, in memory of their own, from what is left after the last step."""
         own = {v for step in self.steps if step.owns_results for v in step.writes}
         results: list[Any] = []
         for name in names:
@@ -239,10 +241,16 @@ class Programs:
         feeds: Mapping[str, Any],
         names: Sequence[str],
         is_ended: Callable[[], bool] | None = None,
+        targets: Targets | None = None,
     ) -> list[Any]:
-        """Results by name; raises NotAsCompiled if NumPy kernels are to do it."""
+        """Results by name; raises NotAsCompiled if NumPy kernels are to do it.
+
+        They lie in ``targets`` where code could write them there.
+        """
         program, run = self.chosen(feeds)
-        return program.run(feeds, replace(run, is_ended=is_ended) if is_ended else run, names)
+        if is_ended or targets:
+            run = replace(run, is_ended=is_ended, targets=targets)
+        return program.run(feeds, run, names)
 
     def chosen(self, feeds: Mapping[str, Any]) -> tuple[Program, Run]:
         """The program for ``feeds``; raises NotAsCompiled if NumPy kernels are to do it."""

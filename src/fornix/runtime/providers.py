@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from fornix.errors import Fail, FornixWarning, NotSupported
 from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
@@ -51,6 +53,8 @@ class Run:
     """The numbers in ``extents``."""
     is_ended: Callable[[], bool] | None = None
     """Asked between kernels whether somebody wants the run to end."""
+    targets: Mapping[str, np.ndarray[Any, np.dtype[Any]]] | None = None
+    """Where results may be written, by name; elsewhere does too."""
 
     def check(self) -> None:
         """Raise Fail if somebody wants the run to end."""

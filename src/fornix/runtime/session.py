@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from fornix.errors import Fail, FornixWarning, InvalidArgument
 from fornix.format.limits import DEFAULT, Limits
+from fornix.runtime.binding import IOBinding
 from fornix.runtime.feeds import checked_feeds
 from fornix.runtime.interface import Interface, ModelMetadata, NodeArg, output_args
 from fornix.runtime.memory import owned
@@ -31,20 +36,26 @@ from fornix.runtime.providers import (
     Run,
     check_machine_code,
 )
+from fornix.runtime.targets import Targets, direct, fill
+from fornix.runtime.values import OrtValue, unwrapped
 
 if TYPE_CHECKING:
-    from fornix.ir.graph import Model, Value
+    from fornix.ir.graph import Model, Node, Value
     from fornix.reference.plan import Environment, Plan
     from fornix.reference.source import ModelSource
     from fornix.runtime.profile import Profile
     from fornix.runtime.program import Programs
     from fornix.runtime.quick import QuickCall
     from fornix.runtime.shelf import Shelf
+    from fornix.runtime.timeline import Timeline
+    from fornix.runtime.tracing import Traced
 
 log = logging.getLogger(__name__)
 
 ProviderLike = Provider | str | tuple[str, Mapping[str, Any]]
 
+NO_VERSION = 2**63 - 1
+"""The version of a model that states none."""
 DEFAULT_PROVIDERS: tuple[ProviderLike, ...] = ("CPUExecutionProvider",)
 """Where sessions run that are not told."""
 
@@ -78,12 +89,13 @@ class InferenceSession:
                 f"InferenceSession: provider_options must have one entry per provider, "
                 f"{len(providers or ())}, found {len(provider_options)}"
             )
-        self._options = sess_options or SessionOptions()
+        self._options = replace(sess_options) if sess_options else SessionOptions()
         self._providers = _available(providers)
         self._path: Path | None = None
         if isinstance(path_or_bytes, str | os.PathLike):
             self._path = Path(path_or_bytes).absolute()
         self._label = self._path.name if self._path else "the model"
+        self._timeline = _timeline(self._options)
         self._limits = limits
         self._source: ModelSource | None = path_or_bytes
         self._shelf: Shelf | None = None
@@ -96,6 +108,7 @@ class InferenceSession:
             self._shelf = Shelf.of(path_or_bytes, self._providers, self._options, limits)
         found = self._shelf.interface if self._shelf else None
         self._interface = found or Interface.of(self._model)
+        self._outputs = list(self._interface.outputs)
         self._overridable = {value.name: value for value in self._interface.overridable}
         if self._shelf is None and _runs_as_planned(self._providers[0], self._options):
             self._plan  # noqa: B018 - what is wrong with the model is said now
@@ -103,11 +116,18 @@ class InferenceSession:
             self._programs = Programs(
                 lambda: self._model, self._providers, self._options, self._shelf
             )
+        if self._options.optimized_model_filepath:
+            from fornix.runtime.saving import save_optimized  # noqa: PLC0415 - with the optimizer
+
+            save_optimized(self._model, self._options)
+        if self._timeline:
+            self._timeline.note("Session", "session_initialization", 0, self._timeline.now())
 
     @cached_property
     def _model(self) -> Model:
         """The model as it was given: read at once, or when it is needed after all."""
         from fornix.reference.source import as_model  # noqa: PLC0415 - kept programs do without
+        from fornix.runtime.adapting import adapted  # noqa: PLC0415 - likewise
 
         source, self._source = self._source, None
         is_late = self._shelf is not None and self._shelf.interface is not None
@@ -115,7 +135,7 @@ class InferenceSession:
             raise Fail(
                 f"{self._label}: the file must stay as it is while sessions use it, it has changed"
             )
-        return as_model(source, limits=self._limits)
+        return adapted(as_model(source, limits=self._limits), self._options)
 
     @cached_property
     def _by_name(self) -> dict[str, Value]:
@@ -130,7 +150,9 @@ class InferenceSession:
         from fornix.reference.plan import Plan, Scope  # noqa: PLC0415 - kept programs do without
 
         model = self._model
-        return Plan(model.graph, Scope(model.opset_imports, model.function_table, self._limits))
+        random = np.random.default_rng(self._options.seed)
+        functions = model.function_table
+        return Plan(model.graph, Scope(model.opset_imports, functions, self._limits, random=random))
 
     def run(
         self,
@@ -146,30 +168,158 @@ class InferenceSession:
         with their node ahead.
         """
         short = self._short
-        if short is not None and not output_names and run_options is None:
+        wants_all = not output_names or output_names == self._outputs
+        if short is not None and run_options is None and wants_all:
             results = short.call(input_feed)
             if results is not None:
                 return results
+        return self._run(output_names, input_feed, run_options)
+
+    def _run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: RunOptions | None = None,
+        targets: Targets | None = None,
+    ) -> list[Any]:
+        """Like `run`, for everybody; results that ``targets`` name are written there."""
         watched = None if run_options is None else _Watched(run_options, self._label)
-        feeds = checked_feeds(input_feed, self._interface.inputs, self._overridable, self._label)
+        given = unwrapped(input_feed)
+        feeds = checked_feeds(given, self._interface.inputs, self._overridable, self._label)
         by_name = {value.name: feed for value, feed in feeds.items()}
         names = self._wanted(output_names)
-        is_usual = len(feeds) == len(self._interface.inputs)
-        if self._programs is not None and is_usual and set(names) <= set(self._interface.outputs):
-            try:
-                results = self._programs.run(by_name, names, watched.is_ended if watched else None)
-            except NotAsCompiled as reason:
-                if watched is None or watched.tells_all:
-                    log.debug("%s: %s", watched.label if watched else self._label, reason)
-            else:
-                self._short = self._programs.short_way(by_name)
-                return results
+        results = self._compiled_run(by_name, names, watched, targets)
+        if results is None:
+            results = self._planned_run(by_name, names, watched)
+        return fill(names, results, targets) if targets else results
+
+    def _compiled_run(
+        self,
+        feeds: Mapping[str, Any],
+        names: Sequence[str],
+        watched: _Watched | None,
+        targets: Targets | None,
+    ) -> list[Any] | None:
+        """Results of the program; None if it is not made for such a run."""
+        is_usual = len(feeds) == len(self._interface.inputs) and set(names) <= {*self._outputs}
+        if self._programs is None or not is_usual:
+            return None
+        read = [*feeds.values(), *self._options.initializers.values()]
+        is_ended = watched.is_ended if watched else None
+        places = direct(targets, read) if targets else None
+        try:
+            if self._timeline:
+                self._programs.whole  # noqa: B018 - what another process kept knows no nodes
+                program, run = self._programs.chosen(feeds)
+                return self._timeline.run(program, feeds, run, names)
+            results = self._programs.run(feeds, names, is_ended, places)
+        except NotAsCompiled as reason:
+            if watched is None or watched.tells_all:
+                log.debug("%s: %s", watched.label if watched else self._label, reason)
+            return None
+        self._short = self._programs.short_way(feeds)
+        return results
+
+    def _planned_run(
+        self, feeds: Mapping[str, Any], names: Sequence[str], watched: _Watched | None
+    ) -> list[Any]:
+        """Results of the model as it was given, node by node."""
         values: Environment = {}
         wanted = [self._by_name[name] for name in names]
-        given = {self._by_name[name]: feed for name, feed in by_name.items()}
-        observe = watched.observe if watched else None
-        self._plan.run(given, values, keep=frozenset(wanted), observe=observe)
+        given = {self._by_name[name]: feed for name, feed in feeds.items()}
+        begin = self._timeline.begin_nodes() if self._timeline else 0.0
+
+        def observe(node: Node, results: Sequence[Any]) -> None:
+            """Called after each node."""
+            if self._timeline:
+                self._timeline.observe(node, results)
+            if watched:
+                watched.observe(node, results)
+
+        is_observed = watched is not None or self._timeline is not None
+        self._plan.run(
+            given, values, keep=frozenset(wanted), observe=observe if is_observed else None
+        )
+        if self._timeline:
+            self._timeline.note("Session", "model_run", begin, self._timeline.now())
         return [owned(values[value]) for value in wanted]
+
+    def trace(
+        self, input_feed: Mapping[str, Any], *, stop: Literal["nan", "inf"] | None = None
+    ) -> Iterator[Traced]:
+        """The nodes of the model as they run on ``input_feed``, each with what it read and made.
+
+        They run on NumPy kernels, as the model was given. With ``stop`` raises Fail at the first
+        node that makes a NaN, or with "inf" an infinity either, and says from what.
+        """
+        from fornix.runtime.tracing import trace  # noqa: PLC0415 - with the NumPy kernels
+
+        given = unwrapped(input_feed)
+        feeds = checked_feeds(given, self._interface.inputs, self._overridable, self._label)
+        by_name = {self._by_name[value.name]: feed for value, feed in feeds.items()}
+        return trace(self._plan, by_name, stop)
+
+    def get_profiling_start_time_ns(self) -> int:
+        """When the session began to be profiled, by the system's clock; 0 if it is not."""
+        return self._timeline.start_ns if self._timeline else 0
+
+    def end_profiling(self) -> str:
+        """Write what was noted to a file that Chrome's trace viewer loads; its path, or ""."""
+        timeline, self._timeline = self._timeline, None
+        return timeline.end() if timeline else ""
+
+    def io_binding(self) -> IOBinding:
+        """Memory for feeds and results, to be bound by name."""
+        return IOBinding(self)
+
+    def run_with_iobinding(
+        self, iobinding: IOBinding, run_options: RunOptions | None = None
+    ) -> None:
+        """Run on what ``iobinding`` binds inputs to, and put results where it binds outputs."""
+        bound = iobinding.targets
+        targets = {name: array for name, array in bound.items() if array is not None}
+        results = self._run(list(bound), iobinding.feeds, run_options, targets) if bound else []
+        iobinding.keep(self._as_values(list(bound), results))
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:
+        """Like `run`, with `OrtValue` objects in and out."""
+        results = self._run(output_names, input_dict_ort_values, run_options)
+        return self._as_values(list(output_names or self._outputs), results)
+
+    def _as_values(self, names: Sequence[str], results: Sequence[Any]) -> list[OrtValue]:
+        types = {arg.name: arg.type for arg in self._output_args}
+        pairs = zip(names, results, strict=True)
+        return [
+            OrtValue(result, None if isinstance(result, np.ndarray) else types.get(name))
+            for name, result in pairs
+        ]
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        callback: Callable[[list[Any], Any, str], object],
+        user_data: Any,
+        run_options: RunOptions | None = None,
+    ) -> None:
+        """Run in a thread of its own, which calls ``callback(results, user_data, error)``.
+
+        ``error`` is empty, or the message; then there are no results.
+        """
+
+        def work() -> None:
+            try:
+                results, message = self.run(output_names, input_feed, run_options), ""
+            except Exception as error:  # noqa: BLE001 - it is told where there is somebody to tell
+                results, message = [], str(error) or type(error).__name__
+            callback(results, user_data, message)
+
+        threading.Thread(target=work, name=f"run of {self._label}", daemon=True).start()
 
     def placement(self) -> list[Placement]:
         """Where each node runs: in which kernels, or why by its NumPy kernel.
@@ -221,6 +371,30 @@ class InferenceSession:
         kept = self._shelf.outputs if self._shelf else None
         return output_args(self._model) if kept is None else kept
 
+    @property
+    def input_names(self) -> list[str]:
+        """Names that feeds may have: inputs, and initializers that may be fed."""
+        return [*(value.name for value in self._interface.inputs), *self._overridable]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The outputs of the model."""
+        return list(self._outputs)
+
+    def get_session_options(self) -> SessionOptions:
+        """The options that the session was made with."""
+        return self._options
+
+    def set_providers(
+        self,
+        providers: Sequence[ProviderLike] | None = None,
+        provider_options: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Make the session anew, to run on other providers."""
+        source, options, limits = self._path or self._model, self._options, self._limits
+        made = InferenceSession(source, options, providers, provider_options, limits=limits)
+        self.__dict__ = made.__dict__
+
     def get_overridable_initializers(self) -> list[NodeArg]:
         """Initializers that may be fed in place of their stored data."""
         return [NodeArg.of(value) for value in self._overridable.values()]
@@ -234,7 +408,7 @@ class InferenceSession:
             model.domain,
             model.doc_string,
             model.graph.doc_string,
-            model.model_version,
+            model.model_version or NO_VERSION,
             dict(model.metadata),
         )
 
@@ -252,7 +426,7 @@ class InferenceSession:
                 f"{self._label}: fetches must be a list of names, found the text {names!r}; "
                 f"try [{names!r}]"
             )
-        outputs = self._interface.outputs
+        outputs = self._outputs
         for name in names or ():
             if name not in outputs and name not in self._by_name:
                 raise InvalidArgument(
@@ -271,6 +445,14 @@ class InferenceSession:
         return made, (self._path, self._options, self.get_providers())
 
 
+def _timeline(options: SessionOptions) -> Timeline | None:
+    if not options.enable_profiling:
+        return None
+    from fornix.runtime.timeline import Timeline  # noqa: PLC0415 - few sessions are profiled
+
+    return Timeline(options.profile_file_prefix, options.threads)
+
+
 class _Watched:
     """A run with options of its own."""
 
@@ -282,7 +464,7 @@ class _Watched:
             )
         self.options = options
         self.label = f"{options.logid}: {label}" if options.logid else label
-        self.tells_all = options.log_severity_level <= 0
+        self.tells_all = options.log_severity_level == 0
 
     def is_ended(self) -> bool:
         """Whether somebody wants the run to end."""

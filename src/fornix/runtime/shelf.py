@@ -62,14 +62,15 @@ class Shelf:
         """The place for a model in a file or in bytes; None if such a session has none."""
         disk = DiskCache.default()
         is_ours = len(providers) == 1 and type(providers[0]) is CPUExecutionProvider
-        if disk.directory is None or not (is_ours and is_mappable() and processor() and compiler()):
+        if disk.directory is None or options.identity is None or not is_ours:
+            return None
+        if not (is_mappable() and processor() and compiler()):
             return None
         pool = shared_pool(options.threads)
         content = Content.of(source, pool)
         if content is None:
             return None
-        entries = sorted(options.config_entries.items())
-        settings = (options.graph_optimization_level, entries, limits)
+        settings = (options.identity, limits)
         sha = hashlib.sha256(content.digest + sources(ALL_ROOMS))
         sha.update(f"{processor()}\0{compiler()}\0{np.__version__}\0{settings!r}".encode())
         shelf = Shelf(disk, content, "p" + sha.hexdigest()[:40], pool)

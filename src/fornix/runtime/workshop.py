@@ -269,6 +269,7 @@ class Bench:
     def __init__(self, order: Order, source: str | bytes) -> None:
         from fornix.compile.disk import DiskCache  # noqa: PLC0415 - of the other process alone
         from fornix.reference.source import as_model  # noqa: PLC0415
+        from fornix.runtime.adapting import adapted  # noqa: PLC0415
         from fornix.runtime.content import Content  # noqa: PLC0415
         from fornix.runtime.program import Programs  # noqa: PLC0415
         from fornix.runtime.providers import CPUExecutionProvider  # noqa: PLC0415
@@ -281,7 +282,7 @@ class Bench:
             raise FormatError(f"{region.name}: the file must stay as it is, it has changed")
         content = Content(region, order.digest, is_at_rest=order.is_at_rest)
         shelf = Shelf(DiskCache.default(), content, order.name, pool)
-        model = as_model(source, limits=order.limits)
+        model = adapted(as_model(source, limits=order.limits), order.options)
         providers = [CPUExecutionProvider()]
         self.programs = Programs(lambda: model, providers, order.options, shelf, packs=False)
 

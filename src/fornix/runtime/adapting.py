@@ -1,0 +1,127 @@
+"""A model as the options of its session want it: extents that are given, data that are replaced.
+
+Decides what the options say about the model itself; what becomes of it then is `making`'s business.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fornix.dtype import DType
+from fornix.errors import ExternalDataError, FornixWarning, InvalidArgument
+from fornix.format.external import is_external, reference
+from fornix.format.messages import ValueInfoProto
+from fornix.ir.dim import Dim, DimLike
+from fornix.ir.graph import Model, Value
+from fornix.ir.message_tensor import MessageTensor
+from fornix.ir.tensor import ArrayTensor, MappedTensor, Tensor
+from fornix.ir.types import TensorType, Type
+from fornix.ir.walk import graphs, values
+from fornix.runtime.options import SessionOptions
+
+
+def adapted(model: Model, options: SessionOptions) -> Model:
+    """``model`` itself if ``options`` say nothing about it, else a copy that does as they say.
+
+    Warns of names that the model does not have; raises InvalidArgument for data of another type or
+    shape, ExternalDataError for bytes that end too early.
+    """
+    dims = options.dims_by_name or options.dims_by_denotation
+    if not (dims or options.initializers or options.files):
+        return model
+    changed = model.clone()
+    if dims:
+        _set_dims(changed, options)
+    if options.initializers:
+        _set_initializers(changed, options.initializers)
+    if options.files:
+        _set_files(changed, options.files)
+    return changed
+
+
+def _set_dims(model: Model, options: SessionOptions) -> None:
+    numbers = dict(options.dims_by_name)
+    for value in model.graph.inputs:
+        for axis, extent in _denoted(value, options.dims_by_denotation).items():
+            type_ = value.type
+            found = type_.shape[axis] if isinstance(type_, TensorType) and type_.shape else None
+            if isinstance(found, Dim) and found.name is not None:
+                numbers.setdefault(found.name, extent)
+            elif isinstance(type_, TensorType) and type_.shape:
+                shape = [*type_.shape]
+                shape[axis] = extent
+                value.type = TensorType(type_.dtype, tuple(shape))
+    for value in values(model):
+        if value.declared_type is not None:
+            value.type = _bound(value.declared_type, numbers)
+
+
+def _denoted(value: Value, extents: Mapping[str, int]) -> dict[int, int]:
+    """Of the axes that the model's file denotes, those that get an extent."""
+    if not extents or not value.leftover:
+        return {}
+    dims = ValueInfoProto.FromString(value.leftover).type.tensor_type.shape.dim
+    return {axis: extents[d.denotation] for axis, d in enumerate(dims) if d.denotation in extents}
+
+
+def _bound(type_: Type, numbers: Mapping[str, int]) -> Type:
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return type_
+    return TensorType(type_.dtype, tuple(_extent(extent, numbers) for extent in type_.shape))
+
+
+def _extent(extent: DimLike | None, numbers: Mapping[str, int]) -> DimLike | None:
+    return extent.bind(numbers) if isinstance(extent, Dim) else extent
+
+
+def _set_initializers(model: Model, arrays: Mapping[str, Any]) -> None:
+    stored = {value.name: value for value in model.graph.initializer_values}
+    for name, array in arrays.items():
+        value = stored.get(name)
+        if value is None:
+            has = ", ".join(stored) or "none"
+            warnings.warn(
+                f"SessionOptions: the model has no initializer {name!r} (it has {has})",
+                FornixWarning,
+                stacklevel=2,
+            )
+            continue
+        _require_like(value, np.asarray(array))
+        value.tensor = ArrayTensor(np.ascontiguousarray(array).reshape(array.shape), name)
+
+
+def _require_like(value: Value, array: np.ndarray[Any, np.dtype[Any]]) -> None:
+    wanted = value.tensor
+    if wanted is None or (DType.of(array.dtype) is wanted.dtype and array.shape == wanted.shape):
+        return
+    raise InvalidArgument(
+        f"SessionOptions: initializer '{value.name}' is {wanted.dtype}{list(wanted.shape)}, "
+        f"but what is given is {array.dtype}{list(array.shape)}"
+    )
+
+
+def _set_files(model: Model, files: Mapping[str, Any]) -> None:
+    for graph in graphs(model.graph):
+        for value in graph.initializer_values:
+            if isinstance(value.tensor, MessageTensor) and is_external(value.tensor.message):
+                value.tensor = _from_memory(value.tensor, files)
+
+
+def _from_memory(tensor: MessageTensor, files: Mapping[str, Any]) -> Tensor:
+    """``tensor`` over the bytes in memory that stand for its file, or as it is."""
+    where = reference(tensor.message)
+    data = files.get(where.location)
+    if data is None:
+        return tensor
+    size = tensor.nbytes
+    start = where.offset or 0
+    if start + size > len(data):
+        raise ExternalDataError(
+            f"tensor '{tensor.name}': {size} bytes at {start} of '{where.location}' are required, "
+            f"found {len(data)} in memory"
+        )
+    return MappedTensor(data[start : start + size], tensor.dtype, tensor.shape, tensor.name)

@@ -1,0 +1,49 @@
+"""The optimized model of a session, in a file: operators of the standard, for any runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fornix.dtype import STRING
+from fornix.errors import InvalidUse
+from fornix.ir.files import save
+from fornix.ir.graph import Model
+from fornix.ir.message_tensor import MessageTensor
+from fornix.ir.tensor import ArrayTensor
+from fornix.ir.walk import graphs
+from fornix.passes import Level, optimize
+from fornix.runtime.options import SessionOptions
+
+FILE = "session.optimized_model_external_initializers_file_name"
+LARGE_BYTES = 1024
+"""From which on initializers are large, unless an entry says otherwise."""
+SIZE = "session.optimized_model_external_initializers_min_size_in_bytes"
+
+
+def save_optimized(model: Model, options: SessionOptions) -> None:
+    """Write ``model``, optimized as ``options`` say, to the file that they name.
+
+    Entries of the options name a file beside it for large initializers, and say what is large.
+    """
+    level = options.level
+    made = optimize(model, Level.ALL if level is None else level)
+    if FILE in options.config_entries:
+        _make_raw(made)
+    size = options.config_entries.get(SIZE, "")
+    if size and not size.isdigit():
+        raise InvalidUse(f"SessionOptions: {SIZE} must be a number of bytes, found {size!r}")
+    save(
+        made,
+        Path(options.optimized_model_filepath),
+        external_data=options.config_entries.get(FILE),
+        threshold=int(size) if size else LARGE_BYTES,
+    )
+
+
+def _make_raw(model: Model) -> None:
+    """Take initializers out of typed fields, which cannot lie in another file."""
+    for graph in graphs(model.graph):
+        for value in graph.initializer_values:
+            tensor = value.tensor
+            if isinstance(tensor, MessageTensor) and tensor.dtype is not STRING:
+                value.tensor = ArrayTensor(tensor.numpy(), tensor.name)

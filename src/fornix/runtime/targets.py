@@ -1,0 +1,73 @@
+"""Memory of the caller that results are to be written to.
+
+Decides when code may write there at once, and what happens where it may not: the result is made
+elsewhere and copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from fornix.errors import InvalidArgument
+from fornix.runtime.platform import READS_ANYWHERE
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Targets = Mapping[str, Array]
+
+
+def direct(targets: Targets, feeds: Iterable[Any]) -> Targets:
+    """Those of ``targets`` that code may write to while it still reads ``feeds``.
+
+    They are row-major and writable, and lie apart from each other and from every feed.
+    """
+    read = [feed for feed in feeds if isinstance(feed, np.ndarray)]
+    overlapping = {
+        name
+        for (a, x), (b, y) in combinations(targets.items(), 2)
+        if np.may_share_memory(x, y)
+        for name in (a, b)
+    }
+    return {
+        name: array
+        for name, array in targets.items()
+        if name not in overlapping
+        and array.flags.c_contiguous
+        and array.flags.writeable
+        and (array.flags.aligned or READS_ANYWHERE)
+        and not any(np.may_share_memory(array, feed) for feed in read)
+    }
+
+
+def fill(names: Sequence[str], results: Sequence[Any], targets: Targets) -> list[Any]:
+    """``results`` with those in place that belong into ``targets``, copied where they are not.
+
+    Raises InvalidArgument where a target has another type or shape than the result.
+    """
+    placed: list[Any] = []
+    for name, result in zip(names, results, strict=True):
+        target = targets.get(name)
+        if target is None or target is result:
+            placed.append(result)
+            continue
+        found = np.asarray(result)
+        if not isinstance(result, np.ndarray) or (found.dtype, found.shape) != (
+            target.dtype,
+            target.shape,
+        ):
+            raise InvalidArgument(
+                f"IOBinding: output '{name}' is {found.dtype}{list(found.shape)}, but is bound to "
+                f"memory for {target.dtype}{list(target.shape)}"
+            )
+        if not (target.flags.writeable):
+            raise InvalidArgument(f"IOBinding: output '{name}' is bound to read-only memory")
+        placed.append((target, found))
+    for index, entry in enumerate(placed):
+        if isinstance(entry, tuple):
+            target, found = entry
+            np.copyto(target, found)
+            placed[index] = target
+    return placed

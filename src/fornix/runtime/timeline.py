@@ -1,0 +1,143 @@
+"""What a session did when, as events in a file that Chrome's trace viewer shows.
+
+Decides which events there are and what they say: onnxruntime's names and units, and besides for
+each kernel its arithmetic, its bytes, and their share of what this machine can do at best.
+Source: the Trace Event Format, complete events.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fornix.format.files import write_bytes
+from fornix.runtime.program import Program
+from fornix.runtime.providers import Run, check_machine_code, no_machine_code
+
+if TYPE_CHECKING:
+    from fornix.ir.graph import Node
+    from fornix.runtime.profile import Entry
+
+MAX_EVENTS = 1_000_000
+"""As onnxruntime keeps; what comes later is not noted."""
+
+
+class Timeline:
+    """Events of a session, from its beginning to `end`."""
+
+    def __init__(self, prefix: str, threads: int) -> None:
+        self.prefix, self.threads = prefix, threads
+        self.start_ns = time.time_ns()
+        self._begin = time.perf_counter()
+        self._events: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._last = threading.local()
+
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self._begin
+
+    def note(self, category: str, name: str, begin: float, end: float, **what: Any) -> None:
+        """Add an event from ``begin`` to ``end``, in seconds since the beginning."""
+        event = {
+            "cat": category,
+            "pid": os.getpid(),
+            "tid": threading.get_native_id(),
+            "dur": round((end - begin) * 1e6, 3),
+            "ts": round(begin * 1e6, 3),
+            "ph": "X",
+            "name": name,
+            "args": what,
+        }
+        with self._lock:
+            if len(self._events) < MAX_EVENTS:
+                self._events.append(event)
+
+    def run(
+        self, program: Program, feeds: Mapping[str, Any], run: Run, names: Sequence[str]
+    ) -> list[Any]:
+        """Results of ``program``, kernel by kernel, each an event."""
+        from fornix.runtime.profile import Prepared, watched  # noqa: PLC0415 - imports llvmlite
+
+        begin = self.now()
+        prepared = Prepared(program.steps, program.releases, program.start(feeds), run)
+        values, entries, start = watched(prepared)
+        start -= self._begin
+        for entry in entries:
+            (span,) = entry.spans
+            first = start + span.begin
+            what = _told(entry, span.seconds)
+            self.note("Node", f"{entry.name}_kernel_time", first, first + span.seconds, **what)
+        results = program.results(values, names)
+        self.note("Session", "model_run", begin, self.now())
+        return results
+
+    def observe(self, node: Node, _: Sequence[Any]) -> None:
+        """Note a node that has just run its NumPy kernel, after the one before in this thread."""
+        end = self.now()
+        name = f"{node.name or node.op_type}_kernel_time"
+        what = {"op_name": node.op_type, "provider": "ReferenceExecutionProvider", "kind": "numpy"}
+        self.note("Node", name, getattr(self._last, "end", end), end, **what)
+        self._last.end = end
+
+    def begin_nodes(self) -> float:
+        """The first node begins now."""
+        self._last.end = self.now()
+        return float(self._last.end)
+
+    def end(self) -> str:
+        """Write the events to a file of its own; its path."""
+        stamp = datetime.fromtimestamp(self.start_ns / 1e9, UTC).strftime("%Y-%m-%d_%H-%M-%S")
+        stem = f"{self.prefix}_{stamp}_{self.start_ns // 1_000_000 % 1000:03}"
+        path, number = Path(f"{stem}.json"), 1
+        while path.exists():
+            path, number = Path(f"{stem}_{number}.json"), number + 1
+        self._add_shares()
+        lines = ",\n".join(json.dumps(event) for event in self._events)
+        write_bytes(path, [f"[\n{lines}\n]\n".encode()])
+        return str(path)
+
+    def _add_shares(self) -> None:
+        """Say of each kernel how near it comes to what this machine can do."""
+        if not any("operations" in event["args"] for event in self._events) or no_machine_code():
+            return
+        check_machine_code("InferenceSession.end_profiling")
+        from fornix.runtime.profile import measured_peak  # noqa: PLC0415 - imports llvmlite
+
+        peak = measured_peak(self.threads)
+        for event in self._events:
+            what = event["args"]
+            seconds = event["dur"] / 1e6
+            if seconds and what.get("operations"):
+                what["share_of_peak_operations"] = _share(
+                    what["operations"], seconds, peak.operations
+                )
+            if seconds and what.get("bytes"):
+                what["share_of_peak_bytes"] = _share(what["bytes"], seconds, peak.bytes)
+
+
+def _share(amount: int, seconds: float, best: float) -> float:
+    return round(amount / seconds / best, 4)
+
+
+def _told(entry: Entry, seconds: float) -> dict[str, Any]:
+    """What an event says of a kernel, or of a node that has none."""
+    what: dict[str, Any] = {
+        "op_name": "+".join(dict.fromkeys(node.op_type for node in entry.nodes)) or entry.name,
+        "provider": "CPUExecutionProvider",
+        "kind": entry.kind,
+        "output_type_shape": list(entry.types),
+        "bytes": entry.bytes,
+    }
+    if entry.operations is not None:
+        what["operations"] = entry.operations
+        what["gflops"] = round(entry.operations / seconds / 1e9, 3) if seconds else 0.0
+    if entry.reason:
+        what["reason"] = entry.reason
+    return what
