@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.dtype import FLOAT32
+from fornix.dtype import FLOAT32, INT32
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
-from fornix.ops.fact import tensor
+from fornix.ops.fact import Fact, tensor
 from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
@@ -259,3 +259,23 @@ def test_loops_read_the_bias_of_as_many_directions_as_there_are(name: str) -> No
     for run in (run_op, lower_op):
         with pytest.raises(ShapeError, match=r"B must be \[1, .*, found \[2, "):
             run(name, inputs, {"hidden_size": HIDDEN}, outputs=2)
+
+
+@pytest.mark.parametrize(
+    ("index", "shape", "message"),
+    [
+        (3, (1, 4), r"B must be \[1, 16\], found \[1, 4\]"),
+        (4, (2,), r"sequence_lens must be \[3\], found \[2\]"),
+        (5, (1, 4, 2), r"initial_h must be \[1, 3, 2\], found \[1, 4, 2\]"),
+        (6, (3, 2), r"initial_c must be \[1, 3, 2\], found \[3, 2\]"),
+        (7, (1, 5), r"P must be \[1, 6\], found \[1, 5\]"),
+    ],
+)
+def test_inference_refuses_optional_inputs_that_do_not_fit(
+    index: int, shape: tuple[int, ...], message: str
+) -> None:
+    facts: list[Fact | None] = [tensor(FLOAT32, x.shape) for x in inputs_of("LSTM", 1)[:3]]
+    facts += [None] * (index - 3)
+    facts.append(tensor(INT32 if index == 4 else FLOAT32, shape))
+    with pytest.raises(ShapeError, match=message):
+        infer_op("LSTM", facts, {"hidden_size": HIDDEN})

@@ -231,13 +231,17 @@ def infer_layer(
     X: Fact,
     W: Fact,
     R: Fact,
+    others: Sequence[Fact | None],
     gates: int,
     direction: str,
     hidden_size: int | None,
     layout: int,
     states: int,
 ) -> tuple[Fact, ...]:
-    """Facts of all hidden states and of the last ones, ``states`` of them."""
+    """Facts of all hidden states and of the last ones, ``states`` of them.
+
+    ``others`` are the optional inputs: biases, lengths, initial states, peepholes.
+    """
     if X.has_rank and R.has_rank and W.has_rank:
         check_layer(X.shape, W.shape, R.shape, gates, direction, hidden_size)
     x, r = of_rank(X, 3, "X").shape, of_rank(R, 3, "R").shape
@@ -247,7 +251,24 @@ def infer_layer(
     directions = len(DIRECTIONS.get(direction, ()))
     last = [batch, directions, hidden] if layout else [directions, batch, hidden]
     every = [batch, steps, directions, hidden] if layout else [steps, directions, batch, hidden]
+    wanted: dict[str, Sequence[DimLike]] = {
+        "B": (directions, 2 * gates * hidden),
+        "sequence_lens": (batch,),
+        **dict.fromkeys(("initial_h", "initial_c")[:states], last),
+        "P": (directions, 3 * hidden),
+    }
+    for (name, shape), given in zip(wanted.items(), others, strict=False):
+        if given is not None and given.has_rank:
+            _check_other(name, given.shape, shape)
     return (tensor(X.dtype, every), *[tensor(X.dtype, last)] * states)
+
+
+def _check_other(name: str, found: Sequence[DimLike], wanted: Sequence[DimLike]) -> None:
+    """Raise ShapeError unless an optional input may have the shape that the layer wants."""
+    fits = len(found) == len(wanted) and all(
+        equal(one, other) is not False for one, other in zip(found, wanted, strict=True)
+    )
+    require(fits, f"{name} must be {shape_text(wanted)}, found {shape_text(found)}")
 
 
 def biases(B: Array | None, W: Array) -> tuple[Array, Array]:

@@ -48,13 +48,13 @@ def infer_rnn(
     X: Fact,
     W: Fact,
     R: Fact,
-    *_: Fact | None,
+    *others: Fact | None,
     direction: str,
     hidden_size: int | None = None,
     layout: int = 0,
     **__: object,
 ) -> tuple[Fact, ...]:
-    return infer_layer(X, W, R, 1, direction, hidden_size, layout, 1)
+    return infer_layer(X, W, R, others, 1, direction, hidden_size, layout, 1)
 
 
 @RNN.kernel
@@ -151,13 +151,13 @@ def infer_lstm(
     X: Fact,
     W: Fact,
     R: Fact,
-    *_: Fact | None,
+    *others: Fact | None,
     direction: str,
     hidden_size: int | None = None,
     layout: int = 0,
     **__: object,
 ) -> tuple[Fact, ...]:
-    return infer_layer(X, W, R, 4, direction, hidden_size, layout, 2)
+    return infer_layer(X, W, R, others, 4, direction, hidden_size, layout, 2)
 
 
 @LSTM.kernel
@@ -301,13 +301,13 @@ def infer_gru(
     X: Fact,
     W: Fact,
     R: Fact,
-    *_: Fact | None,
+    *others: Fact | None,
     direction: str,
     hidden_size: int | None = None,
     layout: int = 0,
     **__: object,
 ) -> tuple[Fact, ...]:
-    return infer_layer(X, W, R, 3, direction, hidden_size, layout, 1)
+    return infer_layer(X, W, R, others, 3, direction, hidden_size, layout, 1)
 
 
 @GRU.kernel
