@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,8 +78,8 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     original = CompiledBody._compiled
 
-    def observed(self: CompiledBody, types: Any) -> Any:
-        found = original(self, types)
+    def observed(self: CompiledBody, *types: Any) -> Any:
+        found = original(self, *types)
         if found is not None:
             made.append(self.graph.name)
         return found
@@ -109,21 +110,70 @@ def test_a_scan_runs_its_body_compiled(programs: list[str], rng: np.random.Gener
     assert programs == ["add"]
 
 
-def test_both_branches_are_compiled_for_the_shapes_that_come_again(programs: list[str]) -> None:
+def test_both_branches_are_compiled_for_the_extents_that_differ(programs: list[str]) -> None:
     feeds = [
         {"c": np.array(c), "x": np.arange(n, dtype=np.float32)}
         for c in (True, False)
-        for n in (2, 3)
+        for n in (2, 3, 5, 1)
     ]
     agree(IF, *feeds)
-    assert sorted(programs) == ["a", "a", "b", "b"]
+    assert sorted(programs) == ["a", "b"]
 
 
-def test_shapes_that_never_come_again_are_left_to_kernels(programs: list[str]) -> None:
+def test_what_grows_is_compiled_once(programs: list[str]) -> None:
     fast, slow = sessions(GROWS)
-    feed = {"m": np.array(40), "x": np.ones(1, np.float32)}
-    np.testing.assert_allclose(fast.run(None, feed)[0], slow.run(None, feed)[0], rtol=1e-6)
-    assert not programs
+    for count in (40, 7, 1, 0, 60):
+        feed = {"m": np.array(count), "x": np.ones(1, np.float32)}
+        np.testing.assert_allclose(fast.run(None, feed)[0], slow.run(None, feed)[0], rtol=1e-6)
+    assert programs == ["step"]
+
+
+CACHE = """f (int64 m, float[1, A] k, float[1, B] v) =>
+    (float[1, C] x, float[1, D] y, float[1, E] z) {
+    stays = Constant <value = bool {1}> ()
+    x, y, z = Loop (m, stays, k, v, k) <body = step (int64 i, bool c, k1, v1, s) =>
+        (bool goes, k2, v2, t) {
+        goes = Identity (c)
+        one = Constant <value = float[1, 1] {1}> ()
+        k2 = Concat <axis = 1> (k1, one)
+        v2 = Concat <axis = 1> (v1, one)
+        t = Add (k2, v2)
+    }>
+}"""
+
+
+def test_extents_that_grow_together_are_told_from_others(programs: list[str]) -> None:
+    fast, slow = sessions(CACHE)
+    for a, b, m in ((3, 3, 5), (5, 5, 9), (1, 3, 1), (1, 3, 5), (2, 2, 5)):
+        feed = {"m": np.array(m), "k": np.ones((1, a), "f"), "v": np.ones((1, b), "f")}
+        if a != b:
+            with pytest.raises(FornixError, match="node for 't'") as told:
+                fast.run(None, feed)
+            with pytest.raises(FornixError, match=re.escape(str(told.value))):
+                slow.run(None, feed)
+        else:
+            for one, other in zip(fast.run(None, feed), slow.run(None, feed), strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert set(programs) == {"step"}
+
+
+COLLECTS = """f (int64 m, float[3] x) => (float[K, 3] y) {
+    stays = Constant <value = bool {1}> ()
+    none = SequenceEmpty <dtype = 1> ()
+    all = Loop (m, stays, none) <body = step (int64 i, bool c, seq(float[3]) s) =>
+        (bool goes, seq(float[3]) t) {
+        goes = Identity (c)
+        f = Cast <to = 1> (i)
+        e = Mul (x, f)
+        t = SequenceInsert (s, e)
+    }>
+    y = ConcatFromSequence <axis = 0, new_axis = 1> (all)
+}"""
+
+
+def test_sequences_are_carried_by_compiled_bodies(programs: list[str]) -> None:
+    agree(COLLECTS, *({"m": np.array(m), "x": np.array([1, 2, 3], np.float32)} for m in (1, 9)))
+    assert programs == ["step"]
 
 
 def test_bodies_within_bodies(programs: list[str]) -> None:

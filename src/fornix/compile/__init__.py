@@ -11,11 +11,12 @@
 
 `program` drives them all for a graph, `memo` and `notes` remember what they found, `disk` keeps it
 and `image` maps machine code without LLVM; `driver` is the native loop that runs kernels, `crew`
-that of threads which help. `target` says what the processor can do and `peak` how fast, `work`
-counts what a kernel does, `axes` and `cost` serve the schedules, `bounds` proves that reads stay
-inside; `attention` finds what is one; `blocked` is the layout of images, `convolution` finds what
-convolves them, `phases` takes transposed ones apart, `winograd` is how 3×3 filters do. Only this
-room imports llvmlite.
+that of threads which help, `machine` interprets formulas of extents, `entry` and `generic` are what
+short calls go through. `agreement` says which extents a node takes. `target` says what the
+processor can do and `peak` how fast, `work` counts what a kernel does, `axes` and `cost` serve the
+schedules, `bounds` proves that reads stay inside; `attention` finds what is one; `blocked` is the
+layout of images, `convolution` finds what convolves them, `phases` takes transposed ones apart,
+`winograd` is how 3×3 filters do. Only this room imports llvmlite.
 """
 
 from __future__ import annotations

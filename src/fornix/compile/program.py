@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from fornix.compile.agreement import Agreement
 from fornix.compile.cache import ObjectCache
 from fornix.compile.chains import chains
 from fornix.compile.compiler import Emitted, link_all, write_all
@@ -62,15 +63,32 @@ class Compiled:
         traits = [self.traits[node] for unit in units for node in unit.unit.nodes]
         return any(isinstance(t, Traits) and (t.needs_check or t.bounds) for t in traits)
 
-    def holds(self, extents: Mapping[str, int], units: Iterable[NativeUnit]) -> bool:
-        """Whether the code of ``units`` is made for ``extents``: shapes agree, reads stay inside.
+    def conditions(self, units: Iterable[NativeUnit]) -> tuple[Agreement, list[Node]]:
+        """What suffices for the code of ``units``, and the nodes that are to be asked beside it."""
+        whole, asked = Agreement(), dict[str, Node]()
+        seen: set[str] = set()
+        for node in (node for unit in units for node in unit.unit.nodes):
+            traits, name = self.traits[node], self.names[node]
+            is_open = isinstance(traits, Traits) and (traits.needs_check or traits.bounds)
+            if name in seen or not is_open or not isinstance(traits, Traits):
+                continue
+            seen.add(name)
+            found = self.survey.agreement(node)
+            if found is None or not all(map(found.proves, traits.bounds)):
+                asked[name] = node
+            else:
+                whole.add(found)
+        return whole, list(asked.values())
+
+    def holds(self, extents: Mapping[str, int], nodes: Iterable[Node]) -> bool:
+        """Whether the code of ``nodes`` is made for ``extents``: shapes agree, reads stay inside.
 
         Rules of operators are asked anew, with numbers for symbols; nodes alike are asked once, and
         again only for other extents of those that they depend on.
         """
         bound: dict[Atom, int] = {Symbol(name, 1): extent for name, extent in extents.items()}
         seen: set[str] = set()
-        for node in (node for unit in units for node in unit.unit.nodes):
+        for node in nodes:
             traits, name = self.traits[node], self.names[node]
             if name in seen or not isinstance(traits, Traits):
                 continue

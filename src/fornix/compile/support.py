@@ -1,7 +1,8 @@
-"""Machine code that serves all models: the loops of threads, and the short way for calls."""
+"""Machine code that serves all models: the loops of threads, short ways for calls, formulas."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 from fornix.compile.crew import Crew, crew_at, crew_code
 from fornix.compile.driver import Driver, driver_at, driver_code
 from fornix.compile.entry import entry_code
+from fornix.compile.generic import generic_code
+from fornix.compile.machine import Machine, machine_at, machine_code
 
 if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
@@ -21,18 +24,27 @@ class Support:
     driver: int
     entry: int
     crew: int
-    owners: tuple[object, object, object]
+    interpreter: int
+    generic: int
+    owners: tuple[object, ...]
 
     @staticmethod
     def of(cache: ObjectCache) -> Support:
         """The code as ``cache`` has it, or makes it."""
-        driver, entry, crew = driver_code(cache), entry_code(cache), crew_code(cache)
-        return Support(driver[0], entry[0], crew[0], (driver[1], entry[1], crew[1]))
+        makers = (driver_code, entry_code, crew_code, machine_code, generic_code)
+        made = [make(cache) for make in makers]
+        return Support.at([address for address, _ in made], tuple(owner for _, owner in made))
+
+    @staticmethod
+    def at(addresses: Sequence[int], owners: tuple[object, ...]) -> Support:
+        """The code at ``addresses``, in the order of `addresses`."""
+        driver, entry, crew, interpreter, generic = addresses
+        return Support(driver, entry, crew, interpreter, generic, owners)
 
     @property
-    def addresses(self) -> tuple[int, int, int]:
+    def addresses(self) -> tuple[int, ...]:
         """In the order of `owners`."""
-        return self.driver, self.entry, self.crew
+        return self.driver, self.entry, self.crew, self.interpreter, self.generic
 
     @cached_property
     def drive(self) -> Driver:
@@ -43,3 +55,8 @@ class Support:
     def serve(self) -> Crew:
         """The loop of worker threads."""
         return crew_at(self.crew, self.owners)
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The interpreter of formulas."""
+        return machine_at(self.interpreter)

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from fornix import ops
+from fornix.compile.agreement import Agreement, agreement
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound
 from fornix.compile.convolution import convolution
@@ -212,7 +213,7 @@ class Survey:
             return False
         return bool(extents)
 
-    def infer(self, node: Node, extents: Mapping[str, int]) -> None:
+    def infer(self, node: Node, extents: Mapping[str, DimLike]) -> None:
         """Raise NotLowered unless the rule alone gives the types that inference found.
 
         With ``extents`` for symbols; so declarations of models are never trusted with memory.
@@ -242,6 +243,20 @@ class Survey:
                     f"it is {expected} as declared, {result.type} by its operator"
                 )
 
+    def agreement(self, node: Node) -> Agreement | None:
+        """What suffices of extents for ``node`` to be what inference found; None if not known."""
+        schema, _ = self.lowering.schema(node)
+        fact = self.lowering.inference.fact
+        facts = [None if v is None else fact(v) for v in node.inputs]
+        results = [fact(value) for value in node.outputs if value.is_used]
+        operator = ops.operators()[schema.domain, schema.name]
+        found = agreement(node, operator, schema.since_version, facts, results)
+        try:
+            self.infer(node, found.values if found else {})
+        except NotLowered:
+            return None  # only the model says so, or what it says holds for some extents
+        return found
+
 
 def _no_body(_: Graph, __: Sequence[Fact | None]) -> list[Fact]:
     raise NotLowered("control flow decides at run time what runs")
@@ -251,7 +266,7 @@ def _no_body(_: Graph, __: Sequence[Fact | None]) -> list[Fact]:
 class Binding:
     """Extents for symbols; what stands in the types of many nodes is computed once."""
 
-    extents: Mapping[str, int]
+    extents: Mapping[str, DimLike]
     known: dict[Dim, DimLike] = field(default_factory=dict)
 
     def __call__(self, extent: DimLike | None) -> DimLike | None:

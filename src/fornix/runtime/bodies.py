@@ -1,41 +1,48 @@
-"""Bodies of If, Loop and Scan, compiled for the shapes that they meet.
+"""Bodies of If, Loop and Scan, compiled for the extents that they meet.
 
 The operator's kernel drives: it decides which body runs, how often and on what. Decides when a body
-becomes a model of its own, whose inputs are the body's and whatever it captures: when the same
-shapes come a second time. Bodies whose shapes always change, whose values are no plain arrays, or
-whose runs go wrong are left to NumPy kernels, which then say what is wrong.
+becomes a model of its own, whose inputs are the body's and whatever it captures: when it runs a
+second time. Extents that have been the same so far are numbers in it, those that were not are
+symbols, one for those that have always been equal. Bodies whose runs go wrong are left to NumPy
+kernels, which then say what is wrong.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fornix.dtype import DType
-from fornix.errors import FornixError
+from fornix.errors import DTypeError, FornixError
 from fornix.ir.clone import clone
+from fornix.ir.dim import DimLike, symbol
 from fornix.ir.graph import Graph, Model, Node, Value
-from fornix.ir.types import TensorType
+from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import captured_values
 from fornix.reference.plan import Body, Environment, Plan, Scope
+from fornix.runtime.generic import ShortWay
+from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Programs
 from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled
-from fornix.runtime.quick import QuickCall
 
 log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Types = tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+Kinds: TypeAlias = tuple[object, ...]
+"""Of each value: its element type, or its class if it is no array."""
+Form: TypeAlias = tuple[tuple[DimLike, ...], ...]
 
 MAX_PROGRAMS = 4
-"""Sets of shapes for which a body is compiled."""
-MAX_SEEN = 64
-"""Sets of shapes that are remembered until they come again."""
+"""Programs of a body for values of the same kinds."""
+MAX_SEEN = 16
+"""Sets of extents that tell numbers from symbols."""
 
 
 def compile_bodies(node: Node, plan: Plan, options: SessionOptions) -> None:
@@ -47,7 +54,7 @@ def compile_bodies(node: Node, plan: Plan, options: SessionOptions) -> None:
 
 
 class CompiledBody:
-    """A body, and its programs by the types of what it reads."""
+    """A body, and its programs by the kinds of what it reads."""
 
     def __init__(self, graph: Graph, kernels: Body, scope: Scope, options: SessionOptions) -> None:
         self.graph, self.kernels, self.scope, self.options = graph, kernels, scope, options
@@ -55,10 +62,9 @@ class CompiledBody:
         captured = captured_values(graph)
         self.captured = [v for v in captured if v.constant is None]
         self.stored = [v for v in captured if v.constant is not None]
-        self._programs: dict[Types, _Compiled | None] = {}
+        self._families: dict[Kinds, _Family] = {}
         self._last: _Compiled | None = None
-        self._seen: set[Types] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def run(self, inputs: Mapping[Value, Any], environment: Environment | None = None) -> list[Any]:
         """Values of the body's outputs."""
@@ -78,30 +84,27 @@ class CompiledBody:
 
     def _program(self, values: Sequence[Any]) -> _Compiled | None:
         """The program for ``values``; None the first time, and where there is none."""
-        if not all(type(x) is np.ndarray and x.dtype.kind not in "OSU" for x in values):
-            return None
-        types = tuple([(x.shape, x.dtype) for x in values])
-        if types in self._programs:
-            return self._programs[types]
-        if types not in self._seen:
-            if len(self._seen) < MAX_SEEN:
-                self._seen.add(types)
-            return None
+        kinds = tuple([x.dtype if type(x) is np.ndarray else type(x) for x in values])
+        shapes = tuple([x.shape if type(x) is np.ndarray else () for x in values])
         with self._lock:
-            if types not in self._programs:
-                self._programs[types] = self._compiled(types)
-        return self._programs[types]
+            family = self._families.setdefault((*kinds, *map(len, shapes)), _Family())
+            found = family.find(shapes)
+            if found is None and family.is_known and len(family.programs) < MAX_PROGRAMS:
+                form = family.form(shapes)
+                found = self._compiled(kinds, form)
+                family.programs.append((form, found))
+            family.seen.append(shapes)
+        return found
 
-    def _compiled(self, types: Types) -> _Compiled | None:
-        if len(self._programs) >= MAX_PROGRAMS:
-            return None
+    def _compiled(self, kinds: Kinds, form: Form) -> _Compiled | None:
+        """The program for values of these ``kinds`` and extents."""
         try:
-            return _Compiled(self._model(types), self.options)
+            return _Compiled(self._model(kinds, form), self.options)
         except FornixError as error:
             log.debug("%s: %s", self.graph.label, error)
             return None
 
-    def _model(self, types: Types) -> Model:
+    def _model(self, kinds: Kinds, form: Form) -> Model:
         """The body as a model, whose inputs are named by their numbers."""
         fed = {v: Value() for v in self.captured}
         stored = {v: Value(tensor=v.constant) for v in self.stored}
@@ -110,38 +113,115 @@ class CompiledBody:
         for number, value in enumerate(stored.values()):
             value.name = f"stored {number}"
             graph.add_initializer(value)
-        for number, (value, (shape, dtype)) in enumerate(zip(graph.inputs, types, strict=True)):
+        declared = [value.type for value in (*self.graph.inputs, *self.captured)]
+        for number, (value, kind, shape) in enumerate(zip(graph.inputs, kinds, form, strict=True)):
             value.name = f"input {number}"
-            value.type = TensorType(DType.of(dtype), shape)
+            value.type = _type(kind, shape, declared[number])
         for number, value in enumerate(graph.outputs):
             if not value.is_input and not graph.holds(value):
                 value.name = f"output {number}"
         return Model(graph, self.scope.imports, functions=self.scope.functions.values())
 
 
+def _type(kind: object, shape: Sequence[DimLike], declared: Type | None) -> Type | None:
+    """The type of values of a kind; raises DTypeError if it is not known."""
+    if isinstance(kind, np.dtype):
+        return TensorType(DType.of(kind), tuple(shape))
+    if declared is None or isinstance(declared, TensorType):
+        raise DTypeError(f"a body is compiled for tensors and what is declared, found {kind}")
+    return declared
+
+
+class _Family:
+    """Programs for values of the same kinds, by the extents that they are for."""
+
+    def __init__(self) -> None:
+        self.programs: list[tuple[Form, _Compiled | None]] = []
+        self.seen: deque[Shapes] = deque(maxlen=MAX_SEEN)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether values of these kinds have come before."""
+        return bool(self.seen)
+
+    def find(self, shapes: Shapes) -> _Compiled | None:
+        """The program that was made for such ``shapes``."""
+        return next((made for form, made in self.programs if made and _fits(form, shapes)), None)
+
+    def form(self, shapes: Shapes) -> Form:
+        """What is known of extents: numbers where they never differed, symbols elsewhere."""
+        history = [*self.seen, shapes]
+        names: dict[tuple[int, ...], DimLike] = {}
+
+        def extent(*numbers: int) -> DimLike:
+            if len(set(numbers)) == 1:
+                return numbers[0]
+            return names.setdefault(numbers, symbol(f"extent {len(names)}"))
+
+        return tuple(tuple(map(extent, *ones)) for ones in zip(*history, strict=True))
+
+
+def _fits(form: Form, shapes: Shapes) -> bool:
+    """Whether numbers are as in ``form``, and symbols stand for one number each."""
+    known: dict[DimLike, int] = {}
+    return all(
+        found == (wanted if isinstance(wanted, int) else known.setdefault(wanted, found))
+        for one, other in zip(form, shapes, strict=True)
+        for wanted, found in zip(one, other, strict=True)
+    )
+
+
 class _Compiled:
-    """A body for one set of types."""
+    """A body for values of some types."""
 
     def __init__(self, model: Model, options: SessionOptions) -> None:
         self.names = [value.name for value in model.graph.inputs]
         self.outputs = [value.name for value in model.graph.outputs]
         self.programs = Programs(lambda: model, [CPUExecutionProvider()], options)
-        self.short: QuickCall | None = None
+        self.files = self.programs.general.files
+        self.order: list[int] = []
+        """Of each output, its number among what the step writes; or below 0, ~that of an input."""
+        self.short = self._short_way()
 
-    def at_once(self, values: Sequence[Any]) -> list[Any] | None:
+    def _short_way(self) -> ShortWay | None:
+        """The way around the program, if it is nothing but one step."""
+        program = self.programs.general
+        if len(program.steps) != 1 or len(program.inputs) < len(self.names):
+            return None
+        step = program.steps[0]
+        if not isinstance(step, NativeStep) or step.short is None:
+            return None
+        inputs = [program.inputs[name] for name in self.names]
+        for name in self.outputs:
+            value = program.outputs[name]
+            if value not in step.writes and value not in inputs:
+                return None
+            is_new = value in step.writes
+            self.order.append(step.writes.index(value) if is_new else ~inputs.index(value))
+        return ShortWay(step, inputs=inputs)
+
+    def at_once(self, values: list[Any]) -> list[Any] | None:
         """The outputs, if there is a short way for such values."""
         if self.short is None:
             return None
-        results: list[Any] | None = self.short.call(dict(zip(self.names, values, strict=True)))
-        return results
+        for file in self.files:
+            file.check()
+        results = self.short(values)
+        if results is None:
+            return None
+        return [results[at] if at >= 0 else values[~at] for at in self.order]
 
-    def run(self, values: Sequence[Array]) -> list[Any]:
+    def run(self, values: Sequence[Any]) -> list[Any]:
         """The outputs; raises NotAsCompiled if NumPy kernels are to do it."""
         feeds = dict(zip(self.names, values, strict=True))
-        found = self.programs.run(feeds, self.outputs)
-        if len(set(self.outputs)) == len(self.outputs):
-            self.short = self.programs.short_way(feeds)
-        return found
+        program, run = self.programs.chosen(feeds)
+        try:
+            found = program.computed(feeds, run)
+        except FornixError as error:  # the body itself knows how its nodes are called
+            raise NotAsCompiled(str(error)) from error
+        if self.short is not None:
+            self.short.open()
+        return [found[program.outputs[name]] for name in self.outputs]
 
 
 __all__ = ["CompiledBody", "compile_bodies"]

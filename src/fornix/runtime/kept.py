@@ -119,8 +119,8 @@ class KeptProgram:
             if data is None:
                 data = StoredData.soon(units, pool)
                 self._data = ref(data)  # who compiles anew after all has packed weights of its own
-        driver, entry, crew = (code.addresses[name] for name in head["support"])
-        support = Support(driver, entry, crew, (code, code, code))
+        addresses = [code.addresses[name] for name in head["support"]]
+        support = Support.at(addresses, (code,) * len(addresses))
         interface = self._picked(head["reads"]), self._picked(head["writes"])
         step = NativeStep(units, interface, data, pool, support)
         symbols = {name: (self.values[v], axis) for name, v, axis in head["symbols"]}

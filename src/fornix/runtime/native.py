@@ -11,7 +11,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -21,8 +21,10 @@ from fornix.compile.kernel import CompiledKernel
 from fornix.compile.support import Support
 from fornix.compile.units import NativeUnit
 from fornix.ir.buffer import Buffer
-from fornix.ir.graph import Value
+from fornix.ir.dim import DimLike
+from fornix.ir.graph import Node, Value
 from fornix.runtime.extents import Extents
+from fornix.runtime.formulas import Evaluator
 from fornix.runtime.memory import (
     ALIGNMENT,
     Lifetime,
@@ -40,6 +42,7 @@ from fornix.runtime.wiring import Key, Wiring
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
     from fornix.compile.program import Compiled
+    from fornix.runtime.generic import ShortWay
     from fornix.runtime.targets import Targets
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -62,6 +65,7 @@ OPERATIONS_PER_NANOSECOND, BYTES_PER_NANOSECOND = 50, 30
 """What a thread does, roughly: guesses that decide about pieces, never about results."""
 
 Drive: TypeAlias = "Callable[[Frame, Bound], int]"
+Pairs: TypeAlias = Sequence[tuple[DimLike, DimLike]]
 
 
 class NativeStep(Step):
@@ -91,11 +95,35 @@ class NativeStep(Step):
         self.support = support
         self.drive = support.drive
         self.compiled = compiled
+        self.short: ShortWay | None = None
+        """Takes runs of little work."""
         self._wiring: Wiring | None = None
         self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
 
     def holds(self, run: Run) -> bool:
-        return self.compiled is None or self.compiled.holds(run.extents, self.units)
+        if self.compiled is None:
+            return True
+        asked = self.conditions[-1]
+        if self._agreement(run.extents) is None:
+            asked = [node for unit in self.units for node in unit.unit.nodes]
+        return self.compiled.holds(run.extents, asked)
+
+    @cached_property
+    def conditions(self) -> tuple[Pairs, Pairs, Sequence[Node]]:
+        """What suffices of extents for the code, and the nodes that are to be asked beside it.
+
+        Pairs of extents that are equal, and pairs of which the first is no less.
+        """
+        if self.compiled is None:
+            return (), (), ()
+        agreement, asked = self.compiled.conditions(self.units)
+        return agreement.equal, agreement.reach, asked
+
+    @cached_property
+    def _agreement(self) -> Evaluator:
+        """Computes something for extents that agree."""
+        equal, reach, _ = self.conditions
+        return Evaluator(self.support.machine, (), equal, reach)
 
     def placements(self) -> Iterator[Placement]:
         for unit in self.units:
@@ -104,8 +132,19 @@ class NativeStep(Step):
                 yield Placement(node.name, node.op_type, node.domain, kernels, "")
 
     def run(self, values: dict[Value, Any], run: Run) -> None:
+        short = None if run.is_ended or run.targets else self.short
+        if short is not None:
+            arrays = [values[v] for v in self.reads]
+            if short.symbols:
+                arrays.append(np.array([run.extents[name] for name in short.symbols], np.int64))
+            results = short(arrays)
+            if results is not None:
+                values.update(zip(self.writes, results, strict=True))
+                return
         if run.is_ended is None:
             self.run_with(values, run, self.drive_frame)
+            if short is not None and self.bound(run).nanoseconds < WORTH_SHARING:
+                short.open()
         else:
             self.run_with(values, run, partial(self._drive_until, run.is_ended))
 

@@ -11,6 +11,7 @@ from fornix.compile.units import IslandUnit, NativeUnit
 from fornix.ir.graph import Value
 from fornix.ir.walk import captured_values
 from fornix.runtime.bodies import compile_bodies
+from fornix.runtime.generic import ShortWay
 from fornix.runtime.native import NativeStep
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import KernelStep, Part, Step
@@ -64,4 +65,6 @@ def _native_step(
     writes = [v for v in made if v in needed]
     data = (StoredData.of if part.packs else StoredData.later)(units, part.pool)
     rest = compiled if compiled.is_conditional(units) else None
-    return NativeStep(units, (reads, writes), data, part.pool, support(), rest)
+    step = NativeStep(units, (reads, writes), data, part.pool, support(), rest)
+    step.short = ShortWay(step, sorted(part.symbols))
+    return step

@@ -90,6 +90,10 @@ class Program:
 
     def run(self, feeds: Mapping[str, Any], run: Run, names: Sequence[str]) -> list[Any]:
         """Results by name, in memory of their own."""
+        return self.results(self.computed(feeds, run), names)
+
+    def computed(self, feeds: Mapping[str, Any], run: Run) -> dict[Value, Any]:
+        """The values that are left after the last step: those of outputs, and stored ones."""
         for file in self.files:
             file.check()
         values = self.start(feeds)
@@ -99,7 +103,7 @@ class Program:
         else:
             self._run_steps(values, run)
         run.check()
-        return self.results(values, names)
+        return values
 
     def start(self, feeds: Mapping[str, Any]) -> dict[Value, Any]:
         """The values that are there before the first step."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import numpy as np
 from fornix.compile.kernel import CompiledKernel
 from fornix.compile.units import NativeUnit
 from fornix.ir.buffer import Buffer
+from fornix.ir.dim import DimLike, maximum
 from fornix.ir.graph import Value
 from fornix.runtime.memory import readable
 from fornix.runtime.packing import StoredData, is_prepared
@@ -49,6 +52,10 @@ class Wiring:
         outside = {*interface[0], *interface[1], *data.tables}
         self.stays = _stays(units, outside, self.prepared)
         """What is in the block."""
+        self.types = _types(units)
+        """Of what units read and write: dims of its extents, and its element type."""
+        self.sizes = [self._size(key) for key in self.stays]
+        """Of what is in the block: a number of elements, and the bytes of one."""
         self.kernels = [(kernel, unit) for _, unit, kernel in self._running()]
         self.functions = np.array([kernel.address for kernel, _ in self.kernels], np.int64)
         self.symbols = [name for kernel, _ in self.kernels for name in kernel.symbols]
@@ -79,6 +86,13 @@ class Wiring:
         """Arguments that lie in the block, and the number there of what each one is."""
         self.slots = list(places.values())
         """Of each input and result, the arguments that are its address."""
+
+    def _size(self, key: Key) -> tuple[DimLike, int]:
+        if isinstance(key, Value):
+            shape, dtype = self.types[key]
+            return reduce(mul, shape, 1), dtype.itemsize
+        buffer = key[1]
+        return maximum(buffer.elements, 1), buffer.dtype.numpy.itemsize
 
     def _running(self) -> Iterator[tuple[int, NativeUnit, CompiledKernel]]:
         """The kernels that runs run, with their units and the numbers of these."""
@@ -122,6 +136,17 @@ def _stays(
             if (number, buffer) not in prepared:
                 stays[number, buffer] = Stay(number, number)
     return stays
+
+
+def _types(units: Sequence[NativeUnit]) -> dict[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]]:
+    found: dict[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]] = {}
+    for unit in units:
+        code = unit.code
+        for buffer, index in code.inputs.items():
+            found[unit.unit.inputs[index]] = tuple(buffer.shape), buffer.dtype.numpy
+        for buffer, index in code.outputs.items():
+            found[unit.unit.outputs[index]] = tuple(buffer.shape), buffer.dtype.numpy
+    return found
 
 
 def _starts(counts: Iterable[int]) -> Array:

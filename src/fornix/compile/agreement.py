@@ -1,0 +1,214 @@
+"""What extents have to be for a node to be valid, as formulas: no run has to ask its rule again.
+
+A rule that gives an exact result for symbols gives the same for numbers, if these agree as the
+operator asks. For the operators of models with open extents that is said here: which extents are
+equal. What is said suffices, but need not be needed: 1 broadcasts, too. Where it does not hold, and
+for operators of which nothing is said, the rule is asked anew for the extents of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fornix.compile.bounds import Bound
+from fornix.ir.dim import Dim, DimLike, atoms, is_nonnegative
+from fornix.ir.dim.expression import Atom, Symbol, substitute, variables
+from fornix.ir.graph import Node
+from fornix.ir.loops import Variable
+from fornix.ops.fact import Fact
+from fornix.ops.op import Operator
+
+Pair: TypeAlias = tuple[DimLike, DimLike]
+Shape: TypeAlias = tuple[DimLike, ...]
+
+
+@dataclass
+class Agreement:
+    """Pairs of extents that are equal, and pairs of which the first is no less."""
+
+    equal: list[Pair] = field(default_factory=list)
+    reach: list[Pair] = field(default_factory=list)
+
+    def same(self, one: DimLike, other: DimLike) -> None:
+        """Ask that two extents are equal."""
+        if one != other:
+            self.equal.append((one, other))
+
+    def add(self, other: Agreement) -> None:
+        """Ask what ``other`` asks, too."""
+        self.equal += [pair for pair in other.equal if pair not in self.equal]
+        self.reach += [pair for pair in other.reach if pair not in self.reach]
+
+    def has_elements(self, shapes: Iterable[Shape]) -> None:
+        """Ask that no extent of ``shapes`` is 0."""
+        for extent in (extent for shape in shapes for extent in shape):
+            if not is_nonnegative(extent - 1):
+                self.reach.append((extent, 1))
+
+    @property
+    def values(self) -> dict[str, DimLike]:
+        """What symbols are by the pairs that are equal, where one of a pair is a symbol."""
+        found: dict[str, DimLike] = {}
+        for pair in self.equal:
+            one, other = (_bound(d, found) for d in pair)
+            name = one.name if isinstance(one, Dim) else None
+            if name is None:
+                one, other = other, one
+                name = one.name if isinstance(one, Dim) else None
+            if name is not None and one != other:
+                found = {key: _bound(d, {name: other}) for key, d in found.items()}
+                found[name] = other
+        return found
+
+    def proves(self, bound: Bound) -> bool:
+        """Whether ``bound`` holds for all extents that agree."""
+        values = self.values
+        known: dict[Atom, DimLike] = {
+            a: values[a.name]
+            for d in bound.dims
+            for a in atoms(d)
+            if isinstance(a, Symbol) and a.name in values
+        }
+        for variable in variables(bound.address):
+            if isinstance(variable, Variable):
+                known[variable] = Variable(variable.name, _bound(variable.extent, values)).dim
+        address = substitute(bound.address, known, {})
+        return Bound(address, substitute(bound.elements, known, {})).is_proved
+
+
+def _bound(d: DimLike, values: Mapping[str, DimLike]) -> DimLike:
+    return d.bind(values) if isinstance(d, Dim) else d
+
+
+def agreement(
+    node: Node,
+    operator: Operator,
+    version: int,
+    facts: Sequence[Fact | None],
+    results: Sequence[Fact],
+) -> Agreement | None:
+    """What has to hold of the extents of ``node``; None where nothing is said of the operator."""
+    rule = _RULES.get(node.op_type)
+    if hasattr(operator.rule("kernel", version), "common_shape"):
+        rule = _broadcast if version >= BROADCASTS or len(facts) == 1 else None
+    if rule is None or operator.domain:
+        return None
+    if any(fact is not None and not fact.has_rank for fact in (*facts, *results)):
+        return None
+    found = Agreement()
+    found.has_elements(fact.shape for fact in (*facts, *results) if fact is not None)
+    rule(found, node, facts, results)
+    return found
+
+
+BROADCASTS = 7
+"""The opset from which on elementwise operators broadcast, without an attribute that says so."""
+
+Rule = Callable[[Agreement, Node, Sequence[Fact | None], Sequence[Fact]], None]
+
+
+def _anything(*_: object) -> None:
+    """One input decides, and any extents do."""
+
+
+def _align(found: Agreement, shapes: Sequence[Shape]) -> None:
+    """Shapes that broadcast: along each axis, extents that are not 1 are equal."""
+    rank = max(map(len, shapes), default=0)
+    for axis in range(1, rank + 1):
+        extents = [shape[-axis] for shape in shapes if axis <= len(shape) and shape[-axis] != 1]
+        for extent in extents[1:]:
+            found.same(extents[0], extent)
+
+
+def _broadcast(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    _align(found, [fact.shape for fact in facts if fact is not None])
+
+
+def _matmul(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    one, other = (fact.shape for fact in facts if fact is not None)
+    found.same(one[-1], other[-2] if len(other) > 1 else other[0])
+    _align(found, [one[:-2], other[:-2]])
+
+
+def _gemm(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    one, other, *rest = (fact.shape for fact in facts if fact is not None)
+    is_turned = [bool(node.attributes[n].value) if n in node.attributes else False for n in _TURNED]
+    found.same(one[0 if is_turned[0] else 1], other[1 if is_turned[1] else 0])
+    _align(found, [results[0].shape, *rest])
+
+
+_TURNED = ("transA", "transB")
+
+
+def _concat(found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]) -> None:
+    shapes = [fact.shape for fact in facts if fact is not None]
+    joined = node.attributes["axis"].value % len(shapes[0]) if "axis" in node.attributes else 1
+    for shape in shapes[1:]:
+        for axis, extent in enumerate(shape):
+            if axis != joined:
+                found.same(shapes[0][axis], extent)
+
+
+def _reshape(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    if facts[0] is not None:
+        found.same(_product(facts[0].shape), _product(results[0].shape))
+
+
+def _expand(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    if facts[0] is not None:
+        _align(found, [facts[0].shape, results[0].shape])
+
+
+def _split(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    if facts[0] is not None:
+        axis = node.attributes["axis"].value if "axis" in node.attributes else 0
+        found.same(facts[0].shape[axis], sum((fact.shape[axis] for fact in results), 0))
+
+
+def _topk(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    if facts[0] is not None:
+        axis = node.attributes["axis"].value if "axis" in node.attributes else -1
+        found.reach.append((facts[0].shape[axis], results[0].shape[axis]))
+
+
+def _product(shape: Shape) -> DimLike:
+    total: DimLike = 1
+    for extent in shape:
+        total = total * extent
+    return total
+
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(
+        (
+            "ArgMax", "ArgMin", "Cast", "ConstantOfShape", "CumSum", "Flatten", "Gather",
+            "Identity", "LogSoftmax", "LpNormalization", "Range", "ReduceL1", "ReduceL2",
+            "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
+            "ReduceProd", "ReduceSum", "ReduceSumSquare", "Shape", "Size", "Slice", "Softmax",
+            "Transpose", "Unsqueeze",
+        ),
+        _anything,
+    ),
+    "Concat": _concat,
+    "Expand": _expand,
+    "LayerNormalization": _broadcast,
+    "RMSNormalization": _broadcast,
+    "Split": _split,
+    "Squeeze": _reshape,
+    "TopK": _topk,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "Reshape": _reshape,
+}  # fmt: skip

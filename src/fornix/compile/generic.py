@@ -1,0 +1,176 @@
+"""A function for Python in machine code: arrays in, results out, whatever their extents.
+
+It checks that each array is of the class, type, rank and layout that the program takes, notes its
+extents and where its elements lie, and lets the native interpreter (`machine`) do the rest: check
+what the extents are made of, compute sizes, make results, run kernels. What is not as it should be
+is answered with None, and the caller goes the long way. While it works it takes no second call:
+Python code may run amid it, where memory is freed.
+
+The table is an array of words of 8 bytes:
+
+    0 PyList_GetItem   4 PyArray_NewFromDescr   8 results        12 whether it is at work
+    1 PyList_Size      5 type of arrays         9 instructions   13 type of lists
+    2 PyList_New       6 None                  10 their number   14 Py_IncRef
+    3 PyList_SetItem   7 inputs                11 slots          15 Py_DecRef
+
+then four words for each input: dtype, rank, the slot of its first extent, that of its address.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import TYPE_CHECKING
+
+from fornix.compile.entry import DATA, DTYPE, EXTENTS, FLAGS, RANK, READABLE, functions
+from fornix.compile.machine import machine_text
+
+if TYPE_CHECKING:
+    from fornix.compile.cache import ObjectCache
+
+HEAD_WORDS, INPUT_WORDS = 16, 4
+
+_TEXT = """
+define ptr @kernel(ptr %self, ptr %arrays) {
+entry:
+  %table.at = getelementptr i8, ptr %self, i64 @DATA@
+  %table = load ptr, ptr %table.at
+  @HEAD@
+  %busy = icmp ne i64 %n12, 0
+  br i1 %busy, label %none, label %class.test
+class.test:
+  %class.at = getelementptr i8, ptr %arrays, i64 8
+  %class = load ptr, ptr %class.at
+  %is.list = icmp eq ptr %class, %w13
+  br i1 %is.list, label %count, label %none
+count:
+  %size = call i64 %w1(ptr %arrays)
+  %is.whole = icmp eq i64 %size, %n7
+  br i1 %is.whole, label %list, label %none
+list:
+  store i64 1, ptr %w12.at
+  %results = call ptr %w2(i64 %n8)
+  %no.list = icmp eq ptr %results, null
+  br i1 %no.list, label %error, label %inputs.test
+error:
+  store i64 0, ptr %w12.at
+  ret ptr null
+inputs.test:
+  %i = phi i64 [ 0, %list ], [ %i.next, %input.end ]
+  %i.more = icmp slt i64 %i, %n7
+  br i1 %i.more, label %input, label %work
+input:
+  %i.words = shl i64 %i, 2
+  %i.first = add i64 %i.words, 16
+  %row = getelementptr i64, ptr %table, i64 %i.first
+  %dtype.wanted = load ptr, ptr %row
+  %rank.at.row = getelementptr i64, ptr %row, i64 1
+  %rank.wanted = load i64, ptr %rank.at.row
+  %first.at.row = getelementptr i64, ptr %row, i64 2
+  %first = load i64, ptr %first.at.row
+  %place.at.row = getelementptr i64, ptr %row, i64 3
+  %place = load i64, ptr %place.at.row
+  %array = call ptr %w0(ptr %arrays, i64 %i)
+  %missing = icmp eq ptr %array, null
+  br i1 %missing, label %drop.error, label %input.class
+input.class:
+  %array.class.at = getelementptr i8, ptr %array, i64 8
+  %array.class = load ptr, ptr %array.class.at
+  %is.array = icmp eq ptr %array.class, %w5
+  br i1 %is.array, label %input.type, label %drop
+input.type:
+  %dtype.at = getelementptr i8, ptr %array, i64 @DTYPE@
+  %dtype = load ptr, ptr %dtype.at
+  %same.dtype = icmp eq ptr %dtype, %dtype.wanted
+  %rank.at = getelementptr i8, ptr %array, i64 @RANK@
+  %rank = load i32, ptr %rank.at
+  %rank.wide = sext i32 %rank to i64
+  %same.rank = icmp eq i64 %rank.wide, %rank.wanted
+  %flags.at = getelementptr i8, ptr %array, i64 @FLAGS@
+  %flags = load i32, ptr %flags.at
+  %flags.needed = and i32 %flags, @READABLE@
+  %is.readable = icmp eq i32 %flags.needed, @READABLE@
+  %both = and i1 %same.dtype, %same.rank
+  %all = and i1 %both, %is.readable
+  %extents.at = getelementptr i8, ptr %array, i64 @EXTENTS@
+  %extents = load ptr, ptr %extents.at
+  br i1 %all, label %extents.test, label %drop
+extents.test:
+  %d = phi i64 [ 0, %input.type ], [ %d.next, %extent ]
+  %d.more = icmp slt i64 %d, %rank.wide
+  br i1 %d.more, label %extent, label %input.end
+extent:
+  %found.at = getelementptr i64, ptr %extents, i64 %d
+  %found = load i64, ptr %found.at
+  %slot = add i64 %first, %d
+  %slot.at = getelementptr i64, ptr %w11, i64 %slot
+  store i64 %found, ptr %slot.at
+  %d.next = add i64 %d, 1
+  br label %extents.test
+input.end:
+  %data.at = getelementptr i8, ptr %array, i64 @DATA@
+  %data = load i64, ptr %data.at
+  %place.at = getelementptr i64, ptr %w11, i64 %place
+  store i64 %data, ptr %place.at
+  %i.next = add i64 %i, 1
+  br label %inputs.test
+work:
+  %status = call i64 @machine(ptr %w9, i64 %n10, ptr %w11, ptr %table, ptr %results)
+  switch i64 %status, label %drop [
+    i64 0, label %end
+    i64 -1, label %drop.error
+  ]
+end:
+  store i64 0, ptr %w12.at
+  ret ptr %results
+drop.error:
+  store i64 0, ptr %w12.at
+  call void %w15(ptr %results)
+  ret ptr null
+drop:
+  store i64 0, ptr %w12.at
+  call void %w15(ptr %results)
+  br label %none
+none:
+  call void %w14(ptr %w6)
+  ret ptr %w6
+}
+"""
+
+
+def _text() -> str:
+    """The function; words of the table are read twice, as numbers and as pointers."""
+    head: list[str] = []
+    for word in range(HEAD_WORDS):
+        head += [
+            f"%w{word}.at = getelementptr i64, ptr %table, i64 {word}",
+            f"%w{word} = load ptr, ptr %w{word}.at",
+            f"%n{word} = load i64, ptr %w{word}.at",
+        ]
+    numbers = {
+        "HEAD": "\n  ".join(head), "DATA": DATA, "DTYPE": DTYPE, "RANK": RANK, "FLAGS": FLAGS,
+        "EXTENTS": EXTENTS, "READABLE": READABLE,
+    }  # fmt: skip
+    text = _TEXT + machine_text(calls=True)
+    for name, number in numbers.items():
+        text = text.replace(f"@{name}@", str(number))
+    return text
+
+
+def generic_code(cache: ObjectCache) -> tuple[int, object]:
+    """The address of the function, and what keeps it in memory."""
+    from fornix.compile.target import Target  # noqa: PLC0415 - imports llvmlite
+
+    text = _text()
+    return cache.load([text], Target.host())[text]
+
+
+@cache
+def head() -> tuple[int, ...]:
+    """The words of every table that are functions and types: 0 to 6 and 13 to 15."""
+
+    def address(name: str) -> int:
+        return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+
+    known = functions()
+    return (address("PyList_GetItem"), address("PyList_Size"), *known[2:7], id(list), *known[8:10])

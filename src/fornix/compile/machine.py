@@ -1,0 +1,212 @@
+"""A small native interpreter: what a run has to compute from its extents before kernels run.
+
+Sizes, offsets and conditions are polynomials, quotients and extremes of a handful of symbols; in
+Python each costs more than many a kernel. Written down once as instructions, all of a model's take
+a microsecond or two. The short way of a call (`entry`) has further ones: they read integers that
+kernels have computed, make results and run kernels.
+
+An instruction is four words of 8 bytes: what to do, the slot that gets what comes of it, and the
+slots a and b of its operands. Arithmetic that overflows, and a check that does not hold, end it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fornix.compile.cache import ObjectCache
+
+(ADD, MULTIPLY, FLOOR, LEAST, GREATEST, EQUAL, REACH, PUT, READ_BYTE, READ_INT, READ_LONG, MAKE,
+ RUN) = range(13)  # fmt: skip
+"""a + b, a · b, ⌊a / b⌋ for b > 0, min, max; that a = b, that a ≥ b; a word to the address b; an
+integer at the address a; an array as the row at a describes it, gives where its elements lie;
+the kernel of the record at a, with scratch memory at b."""
+WORDS = 4
+"""Of an instruction."""
+RAISED = -1
+"""What the machine says when Python has raised an error."""
+ROW_DTYPE, ROW_RANK, ROW_EXTENTS, ROW_NUMBER = range(4)
+"""Words of a row that `MAKE` reads: what kind of array, and its place among the results."""
+
+TEXT = """
+define @KIND@ @machine(ptr %code, i64 %count, ptr %slots, ptr %table, ptr %results) {
+entry:
+  br label %test
+test:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %next ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %step, label %end
+step:
+  %word = shl i64 %i, 2
+  %line = getelementptr i64, ptr %code, i64 %word
+  %op = load i64, ptr %line
+  %x.word = getelementptr i64, ptr %line, i64 1
+  %x = load i64, ptr %x.word
+  %a.word = getelementptr i64, ptr %line, i64 2
+  %a.slot = load i64, ptr %a.word
+  %b.word = getelementptr i64, ptr %line, i64 3
+  %b.slot = load i64, ptr %b.word
+  %x.at = getelementptr i64, ptr %slots, i64 %x
+  %a.at = getelementptr i64, ptr %slots, i64 %a.slot
+  %b.at = getelementptr i64, ptr %slots, i64 %b.slot
+  %a = load i64, ptr %a.at
+  %b = load i64, ptr %b.at
+  %a.place = load ptr, ptr %a.at
+  %b.place = load ptr, ptr %b.at
+  switch i64 %op, label %fail [
+    i64 0, label %add
+    i64 1, label %multiply
+    i64 2, label %floor
+    i64 3, label %least
+    i64 4, label %greatest
+    i64 5, label %equal
+    i64 6, label %reach
+    i64 7, label %put
+    i64 8, label %read.byte
+    i64 9, label %read.int
+    i64 10, label %read.long
+    @CASES@
+  ]
+add:
+  %sum = call {i64, i1} @llvm.sadd.with.overflow.i64(i64 %a, i64 %b)
+  %sum.value = extractvalue {i64, i1} %sum, 0
+  %sum.wrong = extractvalue {i64, i1} %sum, 1
+  br label %keep
+multiply:
+  %product = call {i64, i1} @llvm.smul.with.overflow.i64(i64 %a, i64 %b)
+  %product.value = extractvalue {i64, i1} %product, 0
+  %product.wrong = extractvalue {i64, i1} %product, 1
+  br label %keep
+floor:
+  %floor.wrong = icmp slt i64 %b, 1
+  %divisor = select i1 %floor.wrong, i64 1, i64 %b
+  %toward.zero = sdiv i64 %a, %divisor
+  %whole = mul i64 %toward.zero, %divisor
+  %is.above = icmp sgt i64 %whole, %a
+  %below = sext i1 %is.above to i64
+  %quotient = add i64 %toward.zero, %below
+  br label %keep
+least:
+  %a.less = icmp slt i64 %a, %b
+  %less = select i1 %a.less, i64 %a, i64 %b
+  br label %keep
+greatest:
+  %a.greater = icmp sgt i64 %a, %b
+  %greater = select i1 %a.greater, i64 %a, i64 %b
+  br label %keep
+equal:
+  %differs = icmp ne i64 %a, %b
+  br label %keep
+reach:
+  %is.short = icmp slt i64 %a, %b
+  br label %keep
+put:
+  store i64 %a, ptr %b.place
+  br label %keep
+read.byte:
+  %byte = load i8, ptr %a.place
+  %byte.wide = sext i8 %byte to i64
+  br label %keep
+read.int:
+  %int = load i32, ptr %a.place
+  %int.wide = sext i32 %int to i64
+  br label %keep
+read.long:
+  %long = load i64, ptr %a.place
+  br label %keep
+@BLOCKS@
+keep:
+  %value = phi i64 [ %sum.value, %add ], [ %product.value, %multiply ], [ %quotient, %floor ],
+    [ %less, %least ], [ %greater, %greatest ], [ %a, %equal ], [ %a, %reach ], [ %a, %put ],
+    [ %byte.wide, %read.byte ], [ %int.wide, %read.int ], [ %long, %read.long ] @VALUES@
+  %wrong = phi i1 [ %sum.wrong, %add ], [ %product.wrong, %multiply ], [ %floor.wrong, %floor ],
+    [ false, %least ], [ false, %greatest ], [ %differs, %equal ], [ %is.short, %reach ],
+    [ false, %put ], [ false, %read.byte ], [ false, %read.int ], [ false, %read.long ] @WRONGS@
+  store i64 %value, ptr %x.at
+  br i1 %wrong, label %fail, label %next
+next:
+  %i.next = add i64 %i, 1
+  br label %test
+fail:
+  %position = add i64 %i, 1
+  ret i64 %position
+end:
+  ret i64 0
+}
+declare {i64, i1} @llvm.sadd.with.overflow.i64(i64, i64)
+declare {i64, i1} @llvm.smul.with.overflow.i64(i64, i64)
+"""
+
+_CALLING = {
+    "CASES": "i64 11, label %make\n    i64 12, label %run",
+    "BLOCKS": """
+make:
+  %dtype = load ptr, ptr %a.place
+  %rank.at = getelementptr i64, ptr %a.place, i64 1
+  %rank = load i32, ptr %rank.at
+  %extents.at = getelementptr i64, ptr %a.place, i64 2
+  %extents = load ptr, ptr %extents.at
+  %number.at = getelementptr i64, ptr %a.place, i64 3
+  %number = load i64, ptr %number.at
+  %set.at = getelementptr i64, ptr %table, i64 3
+  %set = load ptr, ptr %set.at
+  %new.at = getelementptr i64, ptr %table, i64 4
+  %new = load ptr, ptr %new.at
+  %class.at = getelementptr i64, ptr %table, i64 5
+  %class = load ptr, ptr %class.at
+  %increase.at = getelementptr i64, ptr %table, i64 14
+  %increase = load ptr, ptr %increase.at
+  call void %increase(ptr %dtype)
+  %made = call ptr %new(ptr %class, ptr %dtype, i32 %rank, ptr %extents, ptr null, ptr null,
+                        i32 0, ptr null)
+  %not.made = icmp eq ptr %made, null
+  br i1 %not.made, label %raised, label %made.keep
+raised:
+  ret i64 -1
+made.keep:
+  %ignored = call i32 %set(ptr %results, i64 %number, ptr %made)
+  %data.at = getelementptr i8, ptr %made, i64 @DATA@
+  %data = load i64, ptr %data.at
+  br label %keep
+run:
+  %function = load ptr, ptr %a.place
+  %args.at = getelementptr i64, ptr %a.place, i64 1
+  %args = load ptr, ptr %args.at
+  %syms.at = getelementptr i64, ptr %a.place, i64 2
+  %syms = load ptr, ptr %syms.at
+  %status = call i64 %function(ptr %args, ptr %syms, ptr %b.place, i64 0, i64 1)
+  %has.failed = icmp ne i64 %status, 0
+  br label %keep""",
+    "VALUES": ", [ %data, %made.keep ], [ %status, %run ]",
+    "WRONGS": ", [ false, %made.keep ], [ %has.failed, %run ]",
+}
+
+Machine = Callable[[int, int, int], int]
+"""``(code, count, slots)``: 0, or 1 + the number of the instruction that ended it."""
+
+
+def machine_text(*, calls: bool) -> str:
+    """The interpreter; with ``calls`` a part of another module that makes arrays, too."""
+    parts = dict.fromkeys(_CALLING, "") | (_CALLING if calls else {})
+    text = TEXT.replace("@KIND@", "internal i64" if calls else "i64")
+    for name, part in parts.items():
+        text = text.replace(f"@{name}@", part)
+    return text if calls else text.replace("@machine", "@kernel")
+
+
+def machine_code(cache: ObjectCache) -> tuple[int, object]:
+    """The address of the interpreter, and what keeps it in memory."""
+    from fornix.compile.target import Target  # noqa: PLC0415 - imports llvmlite
+
+    text = machine_text(calls=False)
+    return cache.load([text], Target.host())[text]
+
+
+@cache
+def machine_at(address: int) -> Machine:
+    """The interpreter that lies at ``address``, for code that calls neither Python nor kernels."""
+    places = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *places)(address)

@@ -1,0 +1,75 @@
+"""What is said to suffice of extents suffices: the rule of the node gives what inference found."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from onnx import parser
+
+from fornix.compile.lower import Lowering
+from fornix.compile.traits import Survey
+from fornix.infer import infer_model
+from fornix.ir.dim import Dim, DimLike
+from fornix.ir.load import from_message
+from fornix.runtime.extents import name_extents
+
+HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
+CASES = {
+    "Add": "f (float[N, M, 4] x, float[K, 4] y) => (float[N, M, 4] z) { z = Add (x, y) }",
+    "Where": """f (bool[N, 1] c, float[N, M] x, float[K] y) => (float[N, M] z) {
+        z = Where (c, x, y) }""",
+    "MatMul": "f (float[N, M] x, float[K, 3] y) => (float[N, 3] z) { z = MatMul (x, y) }",
+    "stack": "f (float[N, 2, M] x, float[K, M, 3] y) => (float[N, 2, 3] z) { z = MatMul (x, y) }",
+    "Gemm": """f (float[M, N] x, float[K, 3] y, float[N, 3] c) => (float[N, 3] z) {
+        z = Gemm <transA = 1> (x, y, c) }""",
+    "Concat": """f (float[N, 3] x, float[M, 3] y, float[K, 3] w) => (float[L, 3] z) {
+        z = Concat <axis = 0> (x, y, w) }""",
+    "sides": "f (float[N, 3] x, float[M, 2] y) => (float[N, 5] z) { z = Concat <axis = 1> (x, y) }",
+    "Reshape": """f (float[N, M] x) => (float[N, 2, K] z) <int64[3] s = {0, 2, -1}> {
+        z = Reshape (x, s) }""",
+    "Split": """f (float[N, 6] x) => (float[N, 3] y, float[N, 3] z) {
+        y, z = Split <axis = 1, num_outputs = 2> (x) }""",
+    "TopK": """f (float[N, M] x) => (float[N, 3] y, int64[N, 3] z) <int64[1] k = {3}> {
+        y, z = TopK (x, k) }""",
+    "Squeeze": "f (float[N, 1, M] x) => (float[N, M] z) <int64[1] a = {1}> { z = Squeeze (x, a) }",
+    "LayerNormalization": """f (float[N, M] x, float[K] s) => (float[N, M] z) {
+        z = LayerNormalization (x, s) }""",
+    "Softmax": "f (float[N, M] x) => (float[N, M] z) { z = Softmax (x) }",
+    "Slice": """f (float[N, M] x) => (float[N, L] z) <int64[1] s = {1}, int64[1] e = {-1}> {
+        z = Slice (x, s, e, s) }""",
+}
+
+
+def bound(d: DimLike, extents: dict[str, int]) -> DimLike:
+    return d.bind(extents) if isinstance(d, Dim) else d
+
+
+@pytest.mark.parametrize("text", CASES.values(), ids=CASES)
+def test_extents_that_agree_are_valid(text: str) -> None:
+    model = from_message(parser.parse_model(HEAD + text))
+    name_extents(model, {})
+    inference = infer_model(model)
+    survey = Survey(Lowering(inference, ["N", "M", "K"]))
+    (node,) = model.graph.nodes
+    agreement = survey.agreement(node)
+    assert agreement is not None
+    agreed = 0
+    for numbers in itertools.product((1, 2, 3, 4, 6), repeat=3):
+        extents = dict(zip("NMK", numbers, strict=True))
+        if all(bound(a, extents) == bound(b, extents) for a, b in agreement.equal) and all(
+            bound(a, extents) >= bound(b, extents)  # type: ignore[operator]
+            for a, b in agreement.reach
+        ):
+            agreed += 1
+            survey.infer(node, extents)  # raises where it is not valid
+    assert agreed
+
+
+def test_nothing_is_said_of_other_operators() -> None:
+    text = "f (float[N, M] x) => (float[N, M] z) { z = Hardmax (x) }"
+    model = from_message(parser.parse_model(HEAD + text))
+    name_extents(model, {})
+    survey = Survey(Lowering(infer_model(model), ["N", "M"]))
+    (node,) = model.graph.nodes
+    assert survey.agreement(node) is None
