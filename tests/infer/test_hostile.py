@@ -36,3 +36,18 @@ def test_a_list_of_billions_of_axes_is_not_built(node: str, count: int) -> None:
     inference = infer_model(loaded)
     fact = inference.fact(loaded.graph.outputs[0])
     assert not fact.has_rank or len(fact.shape) <= 4
+
+
+@pytest.mark.parametrize(
+    "node",
+    ["y = Tile(x, big)", "y = Concat <axis = 1> (w, w)", "y = Expand(u, beyond)"],
+)
+def test_an_extent_that_no_message_holds_is_a_contradiction(node: str) -> None:
+    text = f"""<ir_version: 10, opset_import: ["": 21]>
+        g (float[1, 8] x, float[1, 9223372036854775807] w, float[1] u) => (float y)
+        <int64[2] big = {{1, 9223372036854775807}}, uint64[1] beyond = {{18446744073709551615}}>
+        {{ {node} }}"""
+    model = parser.parse_model(text)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    inference = infer_model(from_message(model))
+    assert len(inference.errors) == 1

@@ -27,6 +27,9 @@ NO_OPERATOR = (
 )
 """What the checker says of operators of other domains; `fornix.op` registers."""
 
+DEPRECATED = " is deprecated since opset "
+"""What it says of operators that the opset has no longer."""
+
 
 def check_nodes(model: Model, findings: Findings, _limits: Limits) -> None:
     """Note what is wrong with each node, in every graph and function."""
@@ -107,7 +110,7 @@ class Scope:
             return
         if schema.is_deprecated:
             note = f": {schema.note}" if schema.note else ""
-            self.findings.warn(where, f"deprecated since opset {schema.since_version}{note}")
+            self.findings.warn(where, f"{schema.name}{DEPRECATED}{schema.since_version}{note}")
         try:
             check_arity(schema, node.inputs, len(node.outputs))
         except SchemaError as error:

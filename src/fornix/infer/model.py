@@ -65,14 +65,17 @@ class Inference:
             self.facts.update(zip(node.outputs, walk.node(node), strict=False))
 
 
-def infer_model(model: Model, *, strict: bool = False, limits: Limits = DEFAULT) -> Inference:
+def infer_model(
+    model: Model, *, strict: bool = False, checks_types: bool = True, limits: Limits = DEFAULT
+) -> Inference:
     """Infer types, shapes and known contents of every value in ``model``.
 
     With ``strict`` the first contradiction is raised (InferenceError, SchemaError …); without, it
-    goes to `Inference.errors` and the node's results keep their declared types.
+    goes to `Inference.errors` and the node's results keep their declared types. Unless it
+    ``checks_types``, nodes may read types that their schemas do not allow.
     """
     found = Inference(model.opset_imports, model.function_table)
-    walk = _Walk(found, found.imports, found.functions, strict, limits)
+    walk = _Walk(found, found.imports, found.functions, strict, limits, checks_types)
     walk.graph(model.graph, [_declared(value) for value in model.graph.inputs])
     return found
 
@@ -105,6 +108,7 @@ class _Walk:
     functions: Mapping[FunctionKey, Function]
     strict: bool
     limits: Limits
+    checks_types: bool = True
     calls: dict[object, list[Fact]] = field(default_factory=dict)
     """Results of calls of functions, where another call like it would give the same."""
     given: Mapping[str, Attribute] = field(default_factory=dict)
@@ -114,7 +118,11 @@ class _Walk:
         """Facts of the outputs of ``graph``, given facts of its inputs."""
         facts = self.found.facts
         for value in graph.initializer_values:
-            facts[value] = _stored(value)
+            try:
+                facts[value] = _stored(value)
+            except FornixError as error:
+                self._report_value(error, f"initializer '{value.name}'")
+                facts[value] = _declared(value)
         for value, fact in zip(graph.inputs, inputs, strict=False):
             if fact is not None and not value.is_initializer:
                 facts[value] = fact
@@ -171,6 +179,13 @@ class _Walk:
             raise placed from None
         self.found.errors.append(placed)
 
+    def _report_value(self, error: FornixError, place: str) -> None:
+        """`_report` of what no node is to blame for."""
+        placed = InferenceError(str(error)).at(place)
+        if self.strict:
+            raise placed from error
+        self.found.errors.append(placed)
+
     def _operator(self, node: Node, opset: int | None) -> Sequence[Fact]:
         if not opset:
             raise ValidationError(
@@ -189,6 +204,7 @@ class _Walk:
             opset=opset,
             wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
             infer_body=self._body,
+            checks_types=self.checks_types,
         )
         inputs = [None if value is None else self.found.fact(value) for value in node.inputs]
         attributes = plain_attributes(node.attributes, self.given)
@@ -254,14 +270,16 @@ def _declared(value: Value) -> Fact:
 def _stored(value: Value) -> Fact:
     """An initializer is as it is stored, also where an input of its name says less.
 
-    Nodes read a sparse one as the tensor that it stands for.
+    Nodes read a sparse one as the tensor that it stands for. Raises an error of fornix if it has no
+    element type, or contradicts what the input declares.
     """
     type_, stored = value.type, value.tensor
     if isinstance(type_, SparseTensorType):
         return Fact(TensorType(type_.dtype, type_.shape))
-    if isinstance(type_, TensorType) and stored is not None:
-        type_ = TensorType(stored.dtype, stored.shape)
-    return Fact(type_, None, stored)
+    if stored is None or not isinstance(type_, TensorType | None):
+        return Fact(type_, None, stored)
+    found = Fact(TensorType(stored.dtype, stored.shape), None, stored)
+    return found if value.declared_type is None else merge(_declared(value), found, value)
 
 
 def _resolved(type_: Type | None, name: str) -> Type | None:

@@ -12,6 +12,7 @@ from typing import Any
 from fornix.errors import InferenceError, InvalidArgument
 from fornix.format.messages import (
     AttributeProto,
+    GraphProto,
     SparseTensorProto,
     TensorProto,
     TensorShapeProto,
@@ -23,6 +24,7 @@ from fornix.ir.graph import Graph
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.typemessages import read_type, write_type
 from fornix.ir.types import TensorType
+from fornix.ir.writing import Writer
 from fornix.onnx._attributes import make_attribute
 from fornix.onnx._own import owned
 from fornix.ops.call import InferNode, bind_attributes, infer_node
@@ -61,8 +63,12 @@ class InferenceContext:
     def get_attribute(self, name: str) -> AttributeProto | None:
         """The attribute, as the node or the schema's default has it; None if there is none."""
         value = self._attributes.get(name)
-        if value is None or isinstance(value, Graph):
+        if value is None:
             return None
+        if isinstance(value, Graph):
+            message = GraphProto()
+            Writer().graph(message, value, 0)
+            return make_attribute(name, message)
         if hasattr(value, "dtype"):
             value = from_array(value)
         formal = self._node.schema.attributes.get(name)
@@ -75,7 +81,7 @@ class InferenceContext:
 
     def has_input(self, idx: int) -> bool:
         """Whether the input is there and not omitted."""
-        return 0 <= idx < len(self._inputs) and self._inputs[idx] is not None
+        return _natural(idx) < len(self._inputs) and self._inputs[idx] is not None
 
     def get_input_type(self, idx: int) -> TypeProto | None:
         """The type of an input, None if it is omitted or not known."""
@@ -114,7 +120,7 @@ class InferenceContext:
 
     def has_output(self, idx: int) -> bool:
         """Whether the node lists the output."""
-        return 0 <= idx < len(self._outputs)
+        return _natural(idx) < len(self._outputs)
 
     def get_output_type(self, idx: int) -> TypeProto:
         """The type that an output has got so far."""
@@ -188,3 +194,10 @@ def message_of(fact: Fact) -> TypeProto:
     if fact.type is not None:
         write_type(message, fact.type)
     return message
+
+
+def _natural(index: int) -> int:
+    """``index``; raises TypeError below 0, as where it becomes an unsigned number."""
+    if index < 0:
+        raise TypeError(f"an index from 0 on is required, found {index}")
+    return index

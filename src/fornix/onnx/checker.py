@@ -18,7 +18,7 @@ from fornix.check.functions import check_functions
 from fornix.check.header import check_end
 from fornix.check.model import PARTS, Part
 from fornix.check.names import check_names
-from fornix.check.nodes import NO_OPERATOR, check_nodes
+from fornix.check.nodes import DEPRECATED, NO_OPERATOR, check_nodes
 from fornix.check.tensors import check_tensors
 from fornix.check.types import check_types
 from fornix.errors import ValidationError
@@ -103,6 +103,10 @@ def check_model(
         source.opset_imports = {d: min(opset, LATEST.get(d, opset)) for d, opset in known}
     parts = [part for part in PARTS if full_check or part is not check_types]
     findings = check(source, parts=parts)
+    deprecated = [str(x) for x in findings if DEPRECATED in x.message]
+    if deprecated:
+        told = "model: operators that the opset still has are required"
+        raise ValidationError("\n  ".join([told, *deprecated]))
     unknown = [str(finding) for finding in findings if finding.message == NO_OPERATOR]
     if check_custom_domain and unknown:
         raise ValidationError("\n  ".join(["model: every operator must be known", *unknown]))

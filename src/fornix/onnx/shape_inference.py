@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from fornix.check.functions import recursions
 from fornix.errors import DTypeError, InferenceError, SchemaError, ValidationError
 from fornix.format.messages import (
     IR_VERSION,
@@ -30,6 +31,7 @@ from fornix.onnx import load_model, load_model_from_string, save_model
 from fornix.onnx._inference import GraphInferencer, InferenceContext, fact_of, message_of
 from fornix.onnx._own import owned
 from fornix.onnx.defs import OpSchema
+from fornix.ops.call import bind_attributes, check_arity
 
 __all__ = [
     "GraphInferencer",
@@ -56,14 +58,16 @@ def infer_shapes(
     """
     if isinstance(model, str | os.PathLike):
         raise TypeError(
-            "infer_shapes: a model or its bytes are required, "
-            f"found the path {os.fspath(model)!r}; try infer_shapes_path"
+            "infer_shapes: a model or its bytes are required, found the path "
+            f"{os.fspath(model)!r}. For Model paths (str or os.PathLike), use infer_shapes_path()."
         )
     message = (
         load_model_from_string(model) if isinstance(model, bytes) else owned(model, ModelProto)
     )
     graph_model = from_message(message)
-    inference = infer_model(graph_model)
+    for label, chain in recursions(graph_model):
+        raise ValidationError(f"{label}: a function must not call itself, found {chain}")
+    inference = infer_model(graph_model, checks_types=check_type)
     _raise_first(inference, check_type=check_type, strict=strict_mode)
     annotate(graph_model, inference)
     return to_message(graph_model)
@@ -115,6 +119,8 @@ def infer_node_outputs(
         known.facts[value] = fact_of(types[value.name], data.get(value.name))
     [found] = model.graph.nodes
     try:
+        check_arity(schema.schema, found.inputs, len(found.outputs))
+        bind_attributes(schema.schema, found.attributes)
         facts = infer_by_schema(found, schema.operator, schema.schema, known)
     except SchemaError as error:
         raise ValidationError(str(error.at(found.label))) from error
@@ -158,9 +164,11 @@ def _value_info(name: str, type_: TypeProto) -> ValueInfoProto:
 
 
 def _raise_first(inference: Inference, *, check_type: bool, strict: bool) -> None:
-    """Raise the first contradiction that is asked for."""
-    kind: type[InferenceError] = InferenceError if strict else DTypeError
-    if strict or check_type:
-        for error in inference.errors:
-            if isinstance(error, kind):
-                raise error
+    """Raise the first contradiction that is asked for; of element types, or of nodes' inputs."""
+    for error in inference.errors:
+        if isinstance(error, DTypeError) or type(error) is InferenceError:
+            is_asked_for = strict or check_type
+        else:
+            is_asked_for = strict and isinstance(error, InferenceError)
+        if is_asked_for:
+            raise error

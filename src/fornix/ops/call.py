@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import numpy as np
 
 from fornix.dtype import DType
-from fornix.errors import DTypeError, NotSupported, SchemaError
+from fornix.errors import DTypeError, InferenceError, NotSupported, SchemaError
 from fornix.ir.attribute import Attribute, AttributeKind
 from fornix.ir.dim import Dim, DimLike, unknown
 from fornix.ir.types import SequenceType, TensorType, Type
@@ -81,6 +81,8 @@ class InferNode(NodeView):
 
     infer_body: Callable[[Graph, Sequence[Fact | None]], list[Fact]]
     """Facts of a subgraph's outputs, given facts of its inputs."""
+    checks_types: bool = True
+    """Whether inputs must have types that the schema allows."""
 
     def unknown(self, reason: str) -> Dim:
         """A fresh extent of which nothing is known but ``reason``."""
@@ -307,10 +309,13 @@ def check_kinds(schema: Schema, given: Mapping[str, Attribute]) -> None:
             )
 
 
-def bind_types(schema: Schema, types: Sequence[Type | None]) -> dict[str, Type]:
+def bind_types(
+    schema: Schema, types: Sequence[Type | None], *, checks: bool = True
+) -> dict[str, Type]:
     """What each type variable stands for, given the types of the inputs.
 
-    Raises DTypeError if the schema does not allow a type, or if two inputs of one variable differ.
+    If it ``checks``, it raises DTypeError if the schema does not allow a type, or if two inputs of
+    one variable differ; else the first of them stands for the others.
     """
     bound: dict[str, Type] = {}
     for index, found in enumerate(types):
@@ -318,13 +323,13 @@ def bind_types(schema: Schema, types: Sequence[Type | None]) -> dict[str, Type]:
             continue
         formal = schema.formal_input(index)
         spelling = found.constraint
-        if spelling not in schema.allowed(formal) and "?" not in spelling:
+        if checks and spelling not in schema.allowed(formal) and "?" not in spelling:
             raise DTypeError(
                 f"{formal.name} is {found}, but {schema.name}-{schema.since_version} allows "
                 f"{', '.join(sorted(schema.allowed(formal)))}"
             )
         first = bound.setdefault(formal.type_text, found)
-        if formal.is_homogeneous and first.constraint != spelling:
+        if checks and formal.is_homogeneous and first.constraint != spelling:
             raise DTypeError(
                 f"{formal.name} is {found}, but another input of the same type "
                 f"{formal.type_text} is {first}; they must agree"
@@ -369,15 +374,23 @@ def declared_type(schema: Schema, formal: Formal, bound: Mapping[str, Type]) -> 
 def infer_node(
     inputs: Sequence[Fact | None], attributes: Mapping[str, object], node: InferNode
 ) -> tuple[Fact, ...]:
-    """Facts of the node's outputs, one per output that it names."""
+    """Facts of the node's outputs, one per output that it names.
+
+    Raises InferenceError also where the node has other inputs or attributes than its schema.
+    """
     schema = node.schema
-    check_arity(schema, inputs, node.output_count)
-    bound = bind_types(schema, [None if fact is None else fact.type for fact in inputs])
+    try:
+        check_arity(schema, inputs, node.output_count)
+        bound_attributes = bind_attributes(schema, attributes)
+    except SchemaError as error:
+        raise InferenceError(str(error)) from error
+    types = [None if fact is None else fact.type for fact in inputs]
+    bound = bind_types(schema, types, checks=node.checks_types)
     rule = node.operator.rule("infer", schema.since_version)
     results: tuple[Fact | None, ...] = ()
     if rule is not None:
         try:
-            results = call_rule(rule, inputs, bind_attributes(schema, attributes), node)
+            results = call_rule(rule, inputs, bound_attributes, node)
         except UnknownRank:
             results = ()
     return tuple(

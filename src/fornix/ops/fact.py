@@ -33,6 +33,10 @@ MAX_RANK = 64
 """Axes that a tensor may have, as in NumPy."""
 
 
+MAX_EXTENT = 2**63 - 1
+"""What an extent of a tensor can be at most, in messages and in memory."""
+
+
 class UnknownRank(Exception):
     """A rule asked for the shape of a value whose rank is unknown."""
 
@@ -113,8 +117,14 @@ def _holds_integers(x: Array) -> bool:
 def tensor(
     dtype: DType | None, shape: Iterable[DimLike | None], value: Array | None = None
 ) -> Fact:
-    """The fact of a tensor; a None among the dims stands for an unknown extent."""
+    """The fact of a tensor; a None among the dims stands for an unknown extent.
+
+    Raises ShapeError for an extent that no 64-bit integer holds.
+    """
     dims = tuple(unknown("it is computed at run time") if dim is None else dim for dim in shape)
+    for dim in dims:
+        if type(dim) is int and dim > MAX_EXTENT:
+            raise ShapeError(f"an extent of at most 2^63 - 1 is required, found the overflow {dim}")
     return Fact(TensorType(dtype, dims), value)
 
 

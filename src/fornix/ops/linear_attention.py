@@ -59,6 +59,7 @@ def infer_linear_attention(
     gates = [x.shape[:2] for x in (decay, beta) if x is not None and x.has_rank and x.rank == 3]
     batch, length = agreed_shape(q[:2], k[:2], v[:2], *gates)
     [key_size] = agreed_shape((_size(q[2], q_num_heads),), (_size(k[2], kv_num_heads),))
+    _check_gates(decay, beta, kv_num_heads, key_size)
     new = (batch, kv_num_heads, key_size, _size(v[2], kv_num_heads))
     state = agreed_shape(new, past_state)
     return (
@@ -68,7 +69,26 @@ def infer_linear_attention(
 
 
 def _size(hidden: DimLike, heads: int) -> DimLike:
+    length = known(hidden)
+    require(
+        length is None or length % heads == 0,
+        f"an extent that {heads} heads divide is required, found {hidden}",
+    )
     return divide(hidden, heads)
+
+
+def _check_gates(decay: Fact | None, beta: Fact | None, heads: int, key_size: DimLike) -> None:
+    """Require gates of one number for each head, or of one for each of its keys or for all."""
+    for name, fact, last in (
+        ("decay", decay, (heads, heads * key_size)),
+        ("beta", beta, (1, heads)),
+    ):
+        if fact is None or not fact.has_rank:
+            continue
+        form = f"{name} must be [batch, length, {last[0]} or {last[1]}]"
+        require(fact.rank == 3, f"{form}, found {name}{shape_text(fact.shape)}")
+        fits = [known(fact.shape[2] - extent) in {None, 0} for extent in last]
+        require(any(fits), f"{form}, found {name}{shape_text(fact.shape)}")
 
 
 def _check_rule(update_rule: str, decay: object, beta: object) -> None:

@@ -148,15 +148,23 @@ def _check_count(name: str, count: int, numbers: Sequence[int]) -> None:
     )
 
 
+EXACT_EXTENT = 2**24
+"""Extents from here on are not all numbers of float32: their products are doubles."""
+
 EXACT_NUMERATOR = 2**12
 """Fractions below it scale extents of up to 4096 exactly in float32; larger ones may round."""
 
 
 def scaled(extent: DimLike, factor: float | DimLike) -> DimLike | None:
-    """⌊extent · factor⌋, the product rounded to float32; None where that is not decided."""
+    """⌊extent · factor⌋, the product rounded to float32; None where that is not decided.
+
+    Of extents that float32 does not hold, it is rounded to float64.
+    """
     length = known(extent)
     if not isinstance(factor, (int, float)):
         return extent * factor
+    if length is not None and length >= EXACT_EXTENT:
+        return int(np.floor(length * float(np.float32(factor))))
     if length is not None:
         return int(np.floor(np.float32(length) * np.float32(factor)))
     if not 0 < factor < float("inf"):

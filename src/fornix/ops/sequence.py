@@ -210,6 +210,7 @@ def _common_part(extent: DimLike, split: Fact) -> DimLike | None:
     if split.rank == 1:
         return lengths[0] if all(length == lengths[0] for length in lengths) else None
     whole, part = known(extent), known(lengths[0])
+    require(part is None or part > 0, f"split must be greater than zero, found {part}")
     fits = whole is not None and part is not None and part > 0 and whole % part == 0
     return part if fits else None
 
