@@ -16,6 +16,7 @@ from fornix.compile.identity import processor
 from fornix.compile.image import is_mappable
 from fornix.errors import SchemaError
 from fornix.runtime import InferenceSession, workshop
+from fornix.runtime.native import NativeStep
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18]>
     f (float[N, 512] x, float[P, 512] past) => (float[M, 512] y) {
@@ -85,6 +86,17 @@ def close_to(found: np.ndarray, wanted: np.ndarray) -> bool:
     return bool(np.allclose(found, wanted, rtol=1e-4, atol=1e-4))
 
 
+def shares_weights(session: InferenceSession) -> bool:
+    """Whether its programs for no past and for some have one copy of packed weights."""
+    programs = session._programs
+    assert programs is not None
+    made = [programs.general, *(special.program for special in programs._special.values())]
+    steps = [step for program in made for step in program.steps]
+    packed = [step.data.prepared.values() for step in steps if isinstance(step, NativeStep)]
+    whole = [array for arrays in packed for array in arrays if array.nbytes >= weights().nbytes]
+    return len(whole) == len(made) > 1 and all(array is whole[0] for array in whole)
+
+
 @pytest.mark.slow
 def test_the_compiler_stays_out_of_the_process_of_the_user(path: Path) -> None:
     code = f"""
@@ -109,6 +121,7 @@ def test_it_answers_for_extents_that_are_new(session: InferenceSession) -> None:
         (found,) = session.run(None, given)
         assert close_to(found, expected(given))
     assert is_recalled(session)
+    assert shares_weights(session)
 
 
 @pytest.mark.slow
@@ -211,8 +224,10 @@ def test_without_it_the_model_is_compiled_here(
     session = InferenceSession(path)
     assert process_of(session) is None
     assert not is_recalled(session)
-    given = feeds(2, 3)
-    assert close_to(session.run(None, given)[0], expected(given))
+    for past in (3, 0):
+        given = feeds(2, past)
+        assert close_to(session.run(None, given)[0], expected(given))
+    assert shares_weights(session)
 
 
 @pytest.mark.slow
@@ -229,6 +244,21 @@ def test_bytes_are_compiled_there_too(path: Path) -> None:
     assert is_recalled(session)
     given = feeds(2, 2)
     assert close_to(session.run(None, given)[0], expected(given))
+
+
+def test_what_is_not_kept_is_tried_there_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        pytest.fail("nothing is to be gained")
+
+    head = "f (seq(float[N, 512]) xs) => (float[N, 512] y) <int64 i = {0}> {"
+    text = MODEL.replace(MODEL[MODEL.index("f (") : MODEL.index("both =")], head)
+    text = text.replace("Concat <axis = 0> (past, x)", "SequenceAt (xs, i)")
+    path.write_bytes(model(text).SerializeToString())
+    InferenceSession(path)
+    monkeypatch.setattr(workshop, "_started", refuse)
+    session = InferenceSession(path)
+    x = feeds(2, 2)["x"]
+    assert close_to(session.run(None, {"xs": [x]})[0], np.maximum(x @ weights(), 0))
 
 
 def test_small_models_are_compiled_here(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Decides what of a model's stored data is kept. Weights that kernels read in another order are packed
 before the first run; where nobody reads the original any more, its pages of the model's file are
-given back while that goes on.
+given back while that goes on. Programs for other extents of the same model share what is packed.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import numpy as np
 
 from fornix.compile.kernel import KERNEL, CompiledKernel
-from fornix.compile.notes import UnitCode
+from fornix.compile.notes import UnitCode, object_name
 from fornix.compile.units import NativeUnit
-from fornix.errors import Fail
+from fornix.errors import Fail, FornixError
 from fornix.format.mapped import MappedBytes, mapped_files
 from fornix.ir.buffer import Buffer
 from fornix.ir.graph import Value
@@ -36,6 +38,14 @@ PARTS = 8
 """How often it does while a kernel reads it; kernels may read it in any order."""
 PIECES = 32
 """Into which a kernel is cut for each thread, at most: each is a call from Python."""
+
+
+Key = Hashable
+"""What an array is made of: the machine code that packs, and what of which files it reads."""
+_PACKED: WeakValueDictionary[Key, Array] = WeakValueDictionary()
+"""What is packed in this process, as long as some program reads it."""
+_GOING_ON: WeakKeyDictionary[Ahead[Prepared], frozenset[Key]] = WeakKeyDictionary()
+"""What threads are about to pack."""
 
 
 class StoredData:
@@ -57,8 +67,13 @@ class StoredData:
     def soon(units: Sequence[NativeUnit], pool: Pool) -> StoredData:
         """The data of ``units``; weights are packed while the caller goes on."""
         packing = Packing(units, pool)
-        found = Ahead(packing.prepared) if packing.stored[True] else None
-        return StoredData(packing.tables(), found.result if found else dict)
+        if not packing.stored[True]:
+            return StoredData(packing.tables(), dict)
+        keys = frozenset(packing.keys.values())
+        earlier = [ref(ahead) for ahead, own in list(_GOING_ON.items()) if keys & own]
+        found = Ahead(lambda: packing.prepared(earlier))
+        _GOING_ON[found] = keys
+        return StoredData(packing.tables(), found.result)
 
     @staticmethod
     def later(units: Sequence[NativeUnit], pool: Pool) -> StoredData:
@@ -91,6 +106,15 @@ class Packing:
             is_ahead: list(_stored(units, prepared=is_ahead)) for is_ahead in (False, True)
         }
         """The initializers that kernels read in runs, and ahead of them, once for each kernel."""
+        self.keys: dict[tuple[int, Buffer], Key] = {}
+        """What the buffers that kernels fill ahead are made of, where others may have the same."""
+        for number, unit, kernel in _kernels(units, prepared=True):
+            read = [buffer for buffer in kernel.arguments if buffer not in kernel.outputs]
+            sources = [self._source(number, unit, buffer) for buffer in read]
+            if None not in sources:
+                name = object_name(kernel.address, kernel.owner)
+                made = {(number, b): (name, k, *sources) for k, b in enumerate(kernel.outputs)}
+                self.keys |= made
 
     def tables(self) -> dict[Value, Array]:
         """The initializers that runs read."""
@@ -98,8 +122,14 @@ class Packing:
         read = dict.fromkeys(self.stored[False])
         return {v: _array(v) for v in read if v not in computed}  # what Constant gives is
 
-    def prepared(self) -> dict[tuple[int, Buffer], Array]:
-        """What kernels compute ahead; raises FormatError if files are written to meanwhile."""
+    def prepared(self, earlier: Sequence[ref[Ahead[Prepared]]] = ()) -> Prepared:
+        """What kernels compute ahead; raises FormatError if files are written to meanwhile.
+
+        ``earlier`` packs some of it already.
+        """
+        for ahead in filter(None, (reference() for reference in earlier)):
+            with suppress(FornixError):  # it is for others to say
+                ahead.result()
         waiting = Counter(self.stored[True])
         leaving = waiting.keys() - self.stored[False]
         found: dict[tuple[int, Buffer], Array] = {}
@@ -121,7 +151,12 @@ class Packing:
         found: dict[tuple[int, Buffer], Array],
         leaving: set[Value],
     ) -> None:
-        """Run ``kernel`` and keep what it gives."""
+        """Run ``kernel`` and keep what it gives, unless another program has the same."""
+        places = [(number, buffer) for buffer in kernel.outputs]
+        shared = [_PACKED.get(self.keys.get(place)) for place in places]
+        found |= {place: x for place, x in zip(places, shared, strict=True) if x is not None}
+        if all(place in found for place in places):
+            return
         extent = Extents({})
         arrays: list[Array] = []
         for buffer in kernel.arguments:
@@ -135,6 +170,18 @@ class Packing:
             else:
                 arrays.append(_array(unit.unit.inputs[unit.code.inputs[buffer]]))
         self._run(kernel, arrays, [v for v in _stored_inputs(unit, kernel) if v in leaving])
+        _PACKED.update({self.keys[p]: found[p] for p in places if p in self.keys})
+
+    def _source(self, number: int, unit: NativeUnit, buffer: Buffer) -> Key | None:
+        """What is read from ``buffer``; None if nobody can tell."""
+        if (number, buffer) in self.keys:
+            return self.keys[number, buffer]
+        if buffer in unit.code.tables:
+            return unit.code.tables[buffer].tobytes()
+        if buffer not in unit.code.inputs:
+            return None
+        place = getattr(unit.unit.inputs[unit.code.inputs[buffer]].constant, "place", None)
+        return None if place is None else (place.region, place.offset, place.nbytes)
 
     def _run(
         self, kernel: CompiledKernel, arrays: Sequence[Array], leaving: Sequence[Value]

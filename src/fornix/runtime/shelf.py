@@ -74,7 +74,7 @@ class Shelf:
         sha = hashlib.sha256(content.digest + sources(ALL_ROOMS))
         sha.update(f"{processor()}\0{compiler()}\0{np.__version__}\0{settings!r}".encode())
         shelf = Shelf(disk, content, "p" + sha.hexdigest()[:40], pool)
-        if shelf._kept is None and content.region.size >= MIN_BYTES:
+        if shelf._kept is None and content.region.size >= MIN_BYTES and not shelf.is_refused:
             from fornix.runtime.workshop import Workshop  # noqa: PLC0415 - nothing is made twice
 
             shelf.workshop = Workshop.of(shelf, options, limits)
@@ -129,6 +129,13 @@ class Shelf:
             made = written(program, step, model, self.content, self.disk)
             if made is not None and self.content.is_what_was_read(self.pool):
                 self.disk.write(self.name, made, PLAN)
+                return
+        self.disk.write(self.name, b"", NOTE)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the program was found to be of a kind that is not kept."""
+        return self.disk.read(self.name, NOTE) is not None
 
     @property
     def has_program(self) -> bool:
