@@ -94,9 +94,9 @@ def test_any_number_of_rows_and_columns_fits_the_tiles(rows: int, level: str) ->
 
 @pytest.mark.parametrize(
     ("rows", "columns", "wanted"),
-    [(128, 768, (8, 3)), (49, 768, (7, 3)), (196, 384, (8, 3)), (128, 64, (6, 4)),
-     (BATCH, 32, (12, 2)), (49 * BATCH, 768, (7, 3)), (5, 96, (5, 3)), (BATCH, BATCH, (6, 4)),
-     ((BATCH + 240) // 320 - 1, 256, (6, 4))],
+    [(128, 768, (8, 3)), (49, 768, (8, 3)), (196, 384, (8, 3)), (128, 64, (6, 4)),
+     (BATCH, 32, (12, 2)), (49 * BATCH, 768, (8, 3)), (5, 96, (5, 3)), (BATCH, BATCH, (6, 4)),
+     ((BATCH + 240) // 320 - 1, 256, (8, 3)), (64, 100, (6, 4)), (64, 10, (14, 1))],
 )  # fmt: skip
 def test_tiles_waste_little(rows: DimLike, columns: DimLike, wanted: tuple[int, int]) -> None:
     x, w = tensor("x", (rows, 20), FLOAT32), tensor("w", (20, columns), FLOAT32)

@@ -17,83 +17,50 @@ from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Put, Tile
-from fornix.ir.dim import DimLike, is_nonnegative
+from fornix.ir.dim import DimLike, minimum
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import Scalar, Variable, substitute_scalar
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
 
-UNROLL = 4
-"""Terms per turn of the inner loop, where their number is a multiple of it."""
 WRITTEN_OUT = 9
 """Taps that are written out in the inner loop, such as those of a 3×3 filter."""
-LOW_HEIGHTS = {
-    **dict.fromkeys((6, 7, 8), (4, 2, 1)), 12: (6, 2, 1), 14: (7, 2, 1), 4: (2, 1), 3: (2, 1),
-}  # fmt: skip
-"""Heights of tiles for rows that whole ones leave, by the height of whole ones; 1 ends each."""
 INLINE_NODES = 4
 """Nodes around the sum that are written out for every element of the tile."""
 
 
 def tile(em: Emitter, t: Tile) -> None:
-    """The rows of ``t``, ``height`` at a time; where there may be few, by lower tiles too."""
+    """The rows of ``t``, ``height`` at a time, then those that are left."""
     if t.row is None:
         _block(em, t, None, 1)
         return
     first, end, count = (em.dim(d) for d in t.rows)
-    fits = is_nonnegative(t.rows[2] - t.height)
-    if fits is not None:
-        _blocks(em, t, (first, end), t.height if fits else 1)
+    if isinstance(t.rows[2], int):
+        rest = t.rows[2] % t.height
+        middle = em.dim(minimum(t.rows[1], t.rows[2] - rest))
+        _blocks(em, t, (first, middle), t.height)
+        if rest:
+            _blocks(em, t, (middle, end), rest)
         return
-    low, *lower = LOW_HEIGHTS.get(t.height, (1,))
     depth = max(first.depth, end.depth, count.depth)
     here = em.put(depth, f"sub i64 {end.text}, {first.text}")
-    short = _short(em, depth, (here, count.text), (t.height, low))
-    place = Value(em.put(depth, f"sub i64 {end.text}, {short}"), False, depth)
-    _blocks(em, t, (first, place), t.height)
-    for height in (low, *lower):
-        are_few = em.put(depth, f"icmp slt i64 {count.text}, {height}")
-        text = f"select i1 {are_few}, i64 {place.text}, i64 {end.text}"
-        after = Value(em.put(depth, text), False, depth)
-        _blocks(em, t, (place, after), height)
-        place = after
-
-
-def _short(em: Emitter, depth: int, rows: tuple[str, str], heights: tuple[int, int]) -> str:
-    """How many of the last rows are left to low tiles, so that least is computed twice.
-
-    ``rows`` are those of the chunk and of the whole result. All, where the result has fewer than a
-    tall tile. Else none if a tall tile that overlaps its neighbour does less than low ones; and a
-    row or two that tall tiles leave may be best with the last of them: 7 are 4 and 4, not 6 and 4.
-    """
-    here, count = rows
-    height, low = heights
-    rest = em.put(depth, f"urem i64 {here}, {height}")
-    is_much = em.put(depth, f"icmp sgt i64 {rest}, {low}")
-    short = em.put(depth, f"select i1 {is_much}, i64 0, i64 {rest}")
-    if 2 * low > height:
-        before = em.put(depth, f"sub i64 {rest}, 1")
-        is_little = em.put(depth, f"icmp ult i64 {before}, {2 * low - height}")
-        more = em.put(depth, f"add i64 {rest}, {height}")
-        more = em.call(depth, "i64", "llvm.smin.i64", ("i64", here), ("i64", more))
-        short = em.put(depth, f"select i1 {is_little}, i64 {more}, i64 {short}")
-    are_few = em.put(depth, f"icmp slt i64 {count}, {height}")
-    return em.put(depth, f"select i1 {are_few}, i64 {here}, i64 {short}")
+    left = em.put(depth, f"urem i64 {here}, {t.height}")
+    middle = Value(em.put(depth, f"sub i64 {end.text}, {left}"), False, depth)
+    _blocks(em, t, (first, middle), t.height)
+    for height in range(1, t.height):
+        is_it = em.put(depth, f"icmp eq i64 {left}, {height}")
+        text = em.put(depth, f"select i1 {is_it}, i64 {middle.text}, i64 {end.text}")
+        _blocks(em, t, (Value(text, False, depth), end), height)
 
 
 def _blocks(em: Emitter, t: Tile, bounds: tuple[Value, Value], height: int) -> None:
-    """Blocks of ``height`` rows; the last one begins earlier if it would reach beyond the end."""
+    """Blocks of ``height`` rows from one bound to the other."""
     low, high = bounds
     block = Variable("m", t.rows[2] - (height - 1))  # with the bounds that proofs may use
 
     def turn(i: str, _: list[str]) -> Sequence[str]:
-        place = Value(i, False, em.top)
-        if height > 1:
-            least = em.dim(t.rows[2] - height)
-            text = em.call(em.top, "i64", "llvm.smin.i64", ("i64", i), ("i64", least.text))
-            place = Value(text, False, em.top)
-        em.places[block] = place
+        em.places[block] = Value(i, False, em.top)
         _block(em, t, block, height)
         return []
 
@@ -178,33 +145,29 @@ def _loops(
 ) -> list[str]:
     """The loops over the axes of the sum around ``terms``."""
     (*around, last), inner = axes
-    steps, points = _turns(last, inner)
+    points = _points(inner)
 
     def turn(i: str, values: list[str]) -> Sequence[str]:
         em.places[last] = Value(i, False, em.top)
-        for k in range(steps):
-            for point in points:
-                values = terms(list(values), {**point, last: last.dim + k})
+        for point in points:
+            values = terms(list(values), point)
         return values
 
     def body(totals: list[str]) -> Sequence[str]:
         given = [(kind, total) for (kind, _), total in zip(carried, totals, strict=True)]
         extent = em.dim(last.extent).text
-        return em.loop("0", extent, steps, given, turn, is_sure=surely_runs(last.extent))
+        return em.loop("0", extent, 1, given, turn, is_sure=surely_runs(last.extent))
 
     return nest(em, around, carried, body)
 
 
-def _turns(last: Variable, inner: list[Variable]) -> tuple[int, list[dict[Atom, DimLike]]]:
-    """How many values of ``last`` one turn handles, and the combinations of ``inner`` axes."""
+def _points(axes: Sequence[Variable]) -> list[dict[Atom, DimLike]]:
+    """The combinations of values of ``axes``."""
     points: list[dict[Atom, DimLike]] = [{}]
-    for axis in inner:
+    for axis in axes:
         if isinstance(axis.extent, int):
             points = [{**p, axis: k} for p in points for k in range(axis.extent)]
-    if len(points) > 1 or not isinstance(last.extent, int):
-        return 1, points
-    extent = last.extent
-    return next((n for n in (UNROLL, 2) if extent % n == 0), 1), points
+    return points
 
 
 def _write_out(em: Emitter, t: Tile, block: Variable | None, sums: list[list[str]]) -> None:

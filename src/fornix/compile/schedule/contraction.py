@@ -11,14 +11,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
-from fornix.compile.nest import Chunks, Nest, Put, Tile
+from fornix.compile.nest import Block, Chunks, Nest, Put, Tile, When
 from fornix.compile.schedule.map import normal
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, atoms, ceildiv, minimum
-from fornix.ir.dim.expression import Atom, Floor, Symbol, substitute
+from fornix.ir.dim.expression import Floor, substitute
 from fornix.ir.loops import (
     Apply,
     Buffer,
@@ -37,14 +38,20 @@ from fornix.ir.loops import (
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction, select
 
-SHAPES: dict[int, tuple[tuple[int, int, float], ...]] = {
-    # By the number of vector registers: rows, vectors, and what a step of the tile costs beyond its
-    # arithmetic, as a factor. 24 accumulators of 32 keep both multipliers busy; see bench/kernels.
-    32: ((8, 3, 1.0), (6, 4, 1.03), (7, 4, 1.08), (7, 3, 1.07), (12, 2, 1.1), (14, 1, 1.3)),
-    16: ((4, 3, 1.0), (6, 2, 1.0), (3, 4, 1.05), (8, 1, 1.3)),
+SHAPES: dict[int, tuple[tuple[int, int], ...]] = {
+    # By the number of vector registers: rows and vectors of tiles. 24 accumulators of 32 keep both
+    # multipliers busy; see bench/kernels.
+    32: ((8, 3), (6, 4), (12, 2), (14, 1)),
+    16: ((4, 3), (6, 2), (3, 4), (8, 1)),
 }
+STEP_COST = {1: 1.3, 2: 1.1, 3: 1.0, 4: 1.03}
+"""What a step of a tile costs beyond its arithmetic, as a factor, by vectors."""
+LOAD_COST = 2.0
+"""Of a vector of ``b`` from the second cache, relative to a multiplication by it."""
 OPEN_SHAPE = 1
 """The shape for a number of columns that is not known: 64 of them, as lengths tend to be."""
+OPEN_ROWS = 48
+"""What is taken for a number of rows that is not known: tiles of most heights fill it."""
 ROW_BLOCK = 64
 """Rows of a chunk, about: a panel of ``b`` is used again for so many."""
 MIN_TERMS = 8
@@ -104,36 +111,31 @@ def _worth_as_row(axis: Variable) -> tuple[bool, int]:
 
 
 def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
-    """Rows and vectors of the tile that wastes least."""
+    """Rows and vectors of the tiles that take least."""
     shapes = SHAPES[32 if target.vector_registers >= 32 else 16]
     rows = 1 if c.row is None else c.row.extent
     columns = c.column.extent
+    height, vectors = shapes[OPEN_SHAPE]
     if isinstance(columns, int):
-        count, least = columns, _least(rows)
-
-        def cost(shape: tuple[int, int, float]) -> float:
-            done = least if least < shape[0] else _padded(least, shape[0])
-            return done * _padded(count, shape[1] * lanes) * shape[2]
-
-        height, vectors, _ = min(shapes, key=cost)
-    else:
-        height, vectors, _ = shapes[OPEN_SHAPE]
+        count, known = -(-columns // lanes), rows if isinstance(rows, int) else OPEN_ROWS
+        fitting = [shape for shape in shapes if shape[1] <= max(count, 1)]
+        height, vectors = min(fitting, key=lambda shape: _cost(known, count, shape))
     if isinstance(rows, int) and rows < height:
         return rows, vectors
     return height, vectors
 
 
+def _cost(rows: int, count: int, shape: tuple[int, int]) -> float:
+    """What a step of all tiles costs for so many rows and vectors of columns."""
+    height, vectors = shape
+    heights = [height] * (rows // height) + [rows % height] * (rows % height > 0)
+    widths = [vectors] * (count // vectors) + [count % vectors] * (count % vectors > 0)
+    return sum(n * max(h * STEP_COST[n], LOAD_COST) for h in heights for n in widths)
+
+
 def _padded(count: int, step: int) -> int:
     """``count`` in whole steps."""
     return -(-count // step) * step
-
-
-def _least(extent: DimLike) -> int:
-    """``extent`` with symbols taken as 1, and at least 1."""
-    if not isinstance(extent, int):
-        ones: dict[Atom, DimLike] = {a: 1 for a in atoms(extent) if isinstance(a, Symbol)}
-        extent = substitute(extent, ones, {})
-    return max(extent, 1) if isinstance(extent, int) else 1
 
 
 _SERIAL = itertools.count()
@@ -160,7 +162,7 @@ def contraction_nests(
     left, right = c.left, c.right
     panel = Variable("p", ceildiv(c.column.extent, vectors * lanes))
     column = Variable("j", vectors * lanes)
-    is_packed = _is_worth_packing(c) and not _is_panel(c, vectors * lanes)
+    is_packed = _is_worth_packing(c) and not _is_panel(c, lanes)
     if is_packed:
         packed = _packed(c, panel, column)
         first.append(packed)
@@ -194,13 +196,13 @@ def _is_worth_packing(c: Contraction) -> bool:
     return rows >= PACK_ROWS or (_step(c.right, c.column) != 1 and rows > 1)
 
 
-def _is_panel(c: Contraction, width: int) -> bool:
-    """Whether ``right`` lies like a packed one: narrow rows one after the other, in whole tiles."""
+def _is_panel(c: Contraction, lanes: int) -> bool:
+    """Whether ``right`` lies like a packed one: narrow rows one after the other, whole vectors."""
     e, (k,), columns = c.right, c.sum.axes, c.column.extent
     if not isinstance(e, Load) or e.guard is not None or not isinstance(columns, int):
         return False
     lies_so = _step(e, c.column) == 1 and _step(e, k) == columns
-    return lies_so and columns <= WIDEST_PANEL and columns % width == 0
+    return lies_so and columns <= WIDEST_PANEL and columns % lanes == 0
 
 
 # ── operands that are computed first ───────────────────────────────────────────────────────────
@@ -292,14 +294,15 @@ def _nest(
     panel, column = columns
     height, vectors, lanes = shape
     (e,) = outer_reductions(store.value)
-    blocks = [] if c.row is None else [Variable("q", ceildiv(c.row.extent, ROW_BLOCK))]
-    first: DimLike = blocks[0].dim * ROW_BLOCK if blocks else 0
     rows: DimLike = 1 if c.row is None else c.row.extent
+    size, count = _row_blocks(rows, height)
+    blocks = [] if c.row is None else [Variable("q", count)]
+    first: DimLike = blocks[0].dim * size if blocks else 0
     width = minimum(column.extent, c.column.extent - panel.dim * column.extent)
     tile = Tile(
         result=e,
         row=c.row,
-        rows=(first, minimum(first + ROW_BLOCK, rows), rows),
+        rows=(first, minimum(first + size, rows), rows),
         height=height,
         column=column,
         width=width,
@@ -311,7 +314,30 @@ def _nest(
     parallel: DimLike = 1
     for axis in axes:
         parallel = parallel * axis.extent
-    return Nest("contraction", (Chunks(axes, (tile,)),), lanes, parallel)
+    return Nest("contraction", (Chunks(axes, _by_width(tile, panel, lanes)),), lanes, parallel)
+
+
+def _row_blocks(rows: DimLike, height: int) -> tuple[int, DimLike]:
+    """Rows of a chunk, in whole tiles, and how many chunks of rows there are."""
+    size = _padded(ROW_BLOCK, height)
+    if isinstance(rows, int):
+        count = max(1, (rows + ROW_BLOCK // 2) // ROW_BLOCK)
+        size = _padded(-(-rows // count), height)
+    return size, ceildiv(rows, size)
+
+
+def _by_width(tile: Tile, panel: Variable, lanes: int) -> Block:
+    """``tile`` for every panel; a lower one for the last, if that has fewer vectors."""
+    whole, panels = tile.column.extent, panel.extent
+    last = tile.width if panels == 1 else substitute(tile.width, {panel: panels - 1}, {})
+    if not isinstance(whole, int) or not isinstance(last, int) or last > whole - lanes:
+        return (tile,)
+    narrow = replace_fields(tile, units=-(-last // lanes), width=last)
+    if panels == 1:
+        return (narrow,)
+    is_last = apply("lt", index(panels - 2), index(panel.dim))
+    is_whole = apply("lt", index(panel.dim), index(panels - 1))
+    return (When(is_whole, (replace_fields(tile, width=whole),)), When(is_last, (narrow,)))
 
 
 __all__ = ["contraction", "contraction_nests"]
