@@ -13,7 +13,7 @@ from fornix.ir.dim import DimLike, symbol
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import TensorType
 from fornix.ops.fact import Fact, as_value, tensor, unranked
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_node, fact_of, infer_op, peer, run_op
 
 N, S = symbol("N"), symbol("S")
 DATA = np.random.default_rng(3).integers(-9, 9, (3, 4, 5)).astype(np.float32)
@@ -189,3 +189,5 @@ def test_one_hot_infers_a_symbolic_depth() -> None:
 def test_one_hot_says_what_does_not_fit(depth: Any, values: Any, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("OneHot", [ints(0), depth, values])
+    with pytest.raises(ShapeError, match=message):
+        infer_op("OneHot", [fact_of(x) for x in (ints(0), depth, values)])

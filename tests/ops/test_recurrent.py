@@ -9,7 +9,7 @@ from fornix.dtype import FLOAT32, INT32
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import Fact, tensor
-from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, lower_op, peer, run_op
 
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 STEPS, BATCH, INPUT, HIDDEN = 5, 3, 4, 2
@@ -195,8 +195,11 @@ def test_contradictory_attributes_are_named(change: dict[str, Any], message: str
 
 def test_lengths_beyond_the_steps_are_refused() -> None:
     lens = np.array([6, 1, 1], np.int32)
-    with pytest.raises(ShapeError, match=r"sequence_lens must hold 3 lengths in \[0, 5\]"):
-        run_op("RNN", [*inputs_of("RNN", 1), lens])
+    inputs = [*inputs_of("RNN", 1), lens]
+    with pytest.raises(ShapeError, match=r"sequence_lens must hold lengths in \[0, 5\]"):
+        run_op("RNN", inputs)
+    with pytest.raises(ShapeError, match=r"sequence_lens must hold lengths in \[0, 5\]"):
+        infer_op("RNN", [fact_of(x) for x in inputs])
 
 
 def test_initial_states_of_another_shape_are_refused() -> None:

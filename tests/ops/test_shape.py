@@ -15,7 +15,7 @@ from fornix.ir.types import TensorType
 from fornix.ops.call import LowerNode, NotLowered, lower_node
 from fornix.ops.fact import Fact, as_value, tensor, unranked
 from tests.ir.interpreter import interpret
-from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, lower_op, peer, run_op
 
 N, S = symbol("N"), symbol("S")
 DATA = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -228,7 +228,7 @@ def test_an_extent_that_may_be_1_expands_either_way(extent: int) -> None:
         opset=13,
         wanted=(True,),
         output_types=(TensorType(FLOAT32, (2, 5)),),
-        facts=(),
+        facts=(None, fact_of(ints(2, 5))),
     )
     [result] = lower_node([unnamed, None], {}, node)
     assert result is not None

@@ -144,6 +144,16 @@ def test_extents_that_disagree_are_the_error_of_the_kernel() -> None:
     assert str(raised.value) == str(expected.value)
 
 
+def test_a_shape_that_is_fed_has_to_broadcast() -> None:
+    session = compiled("f (float[2, 2] x, int64[2] s) => (y) { y = Expand (x, s) }")
+    x = np.ones((2, 2), np.float32)
+    np.testing.assert_array_equal(session.run(None, {"x": x, "s": np.array([1, 2])})[0], x)
+    with pytest.raises(
+        ShapeError, match=r"'y' \(Expand.* must broadcast, got \[2, 2\] and \[2, 3\]"
+    ):
+        session.run(None, {"x": x, "s": np.array([2, 3])})
+
+
 def test_a_mask_longer_than_the_keys_is_the_error_of_the_kernel() -> None:
     text = """f (float[1, 2, s, 4] q, float[1, 2, t, 4] k, float[1, 2, t, 4] v, float[s, m] mask)
         => (float[1, 2, s, 4] y) { y = Attention (q, k, v, mask) }"""

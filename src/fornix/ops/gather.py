@@ -270,6 +270,8 @@ def infer_one_hot(indices: Fact, depth: Fact, values: Fact, *, axis: int, node: 
     elif depth.constant is not None:
         extent = int(single(depth.constant, "depth"))
     _check_depth(extent)
+    if values.has_rank:
+        _check_values(values.shape)
     return tensor(values.dtype, (*indices.shape[:place], extent, *indices.shape[place:]))
 
 
@@ -283,7 +285,7 @@ def one_hot(indices: Array, depth: Array, values: Array, *, axis: int, node: Run
     place = normalize_axis(axis, indices.ndim + 1)
     extent = int(single(depth, "depth"))
     _check_depth(extent)
-    require(values.shape == (2,), f"values must be [off, on], found {shape_text(values.shape)}")
+    _check_values(values.shape)
     wanted = np.expand_dims(indices.astype(np.int64), place)
     if node.version >= 11:
         wanted = np.where(wanted < 0, wanted + extent, wanted)
@@ -306,6 +308,11 @@ def lower_one_hot(
         return select(apply("eq", wanted, index(i[place])), values[1], values[0])
 
     return compute(extents, at)
+
+
+def _check_values(shape: Sequence[DimLike]) -> None:
+    fits = len(shape) == 1 and known(shape[0]) in {2, None}
+    require(fits, f"values must be [off, on], found {shape_text(shape)}")
 
 
 def _check_depth(extent: DimLike) -> None:

@@ -144,11 +144,8 @@ class Layer:
         check_layer(X.shape, W.shape, R.shape, gates, direction, hidden_size)
         x = widened(X).swapaxes(0, 1) if layout else widened(X)
         lengths = np.full(x.shape[1], x.shape[0]) if sequence_lens is None else sequence_lens
-        require(
-            lengths.shape == (x.shape[1],) and bool(np.all((lengths >= 0) & (lengths <= len(x)))),
-            f"sequence_lens must hold {x.shape[1]} lengths in [0, {len(x)}], "
-            f"got {lengths.tolist()}",
-        )
+        _check_other("sequence_lens", lengths.shape, (x.shape[1],))
+        _check_lengths(lengths, len(x))
         return cls(x, lengths.astype(np.int64), R.shape[-1], DIRECTIONS[direction], bool(layout))
 
     def state(self, initial: Array | None) -> Array:
@@ -260,7 +257,17 @@ def infer_layer(
     for (name, shape), given in zip(wanted.items(), others, strict=False):
         if given is not None and given.has_rank:
             _check_other(name, given.shape, shape)
+    lengths, count = others[1].constant if len(others) > 1 and others[1] else None, known(steps)
+    if lengths is not None and count is not None:
+        _check_lengths(lengths, count)
     return (tensor(X.dtype, every), *[tensor(X.dtype, last)] * states)
+
+
+def _check_lengths(lengths: Array, steps: int) -> None:
+    require(
+        np.all((lengths >= 0) & (lengths <= steps)),
+        f"sequence_lens must hold lengths in [0, {steps}], got {lengths.tolist()}",
+    )
 
 
 def _check_other(name: str, found: Sequence[DimLike], wanted: Sequence[DimLike]) -> None:

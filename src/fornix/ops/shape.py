@@ -423,6 +423,9 @@ def expand(input: Array, shape: Array) -> Array:
 
 @Expand.lower
 def lower_expand(input: Tensor, shape: Tensor, *, node: LowerNode) -> Tensor:
+    target = node.facts[1]
+    if target is None or target.value is None:
+        node.decline("whether the shapes broadcast is known only in a run")
     extents = node.shape()
     own = extents[len(extents) - input.rank :]
 

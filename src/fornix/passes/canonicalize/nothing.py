@@ -80,12 +80,17 @@ def drop_empty_parts(node: Node, make: Maker) -> Value | None:
     P.Reshape(any_("x"), any_("shape?"), bind="node"),
     P.Flatten(any_("x"), bind="node"),
     P.Squeeze(any_("x"), any_("axes?"), bind="node"),
-    P.Expand(any_("x"), any_("shape"), bind="node"),
     P.Tile(any_("x"), any_("repeats"), bind="node"),
 )
 def drop_same_shape(x: Value, node: Node, make: Maker) -> Value | None:
-    """What only changes shapes, Expand and Tile are x where the result has the shape of x."""
+    """What only changes shapes, and Tile, are x where the result has the shape of x."""
     return x if keeps_shape(x, node, make) else None
+
+
+@rewrite(P.Expand(any_("x"), any_("shape"), bind="node"))
+def drop_expand(x: Value, shape: Value, node: Node, make: Maker) -> Value | None:
+    """Expand is x where the result has its shape; what a shape holds that is fed, a run checks."""
+    return x if make.fact(shape).value is not None and keeps_shape(x, node, make) else None
 
 
 @rewrite(
@@ -163,6 +168,7 @@ RULES: tuple[Rule, ...] = (
     *drop_single,
     *drop_empty_parts,
     *drop_same_shape,
+    *drop_expand,
     *drop_slice,
     *drop_pad,
     *drop_split,
