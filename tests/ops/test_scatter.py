@@ -10,7 +10,7 @@ from fornix.dtype import FLOAT32, INT64
 from fornix.errors import DTypeError, Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor, unranked
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_node, fact_of, infer_op, peer, run_op
 
 N = symbol("N")
 DATA = np.random.default_rng(3).integers(-9, 9, (3, 4, 5)).astype(np.float32)
@@ -154,3 +154,7 @@ def test_tensor_scatter_says_what_does_not_fit(
     with pytest.raises(error) as raised:
         run_op("TensorScatter", [CACHE, *inputs], attributes)
     assert message in str(raised.value)
+    if error is ShapeError:
+        with pytest.raises(error) as raised:
+            infer_op("TensorScatter", [fact_of(x) for x in (CACHE, *inputs)], attributes)
+        assert message in str(raised.value)

@@ -204,6 +204,12 @@ def test_stft_says_what_is_wrong(shape: Any, inputs: list[Any], message: str) ->
         run_op("STFT", [np.zeros(shape, np.float32), *inputs])
 
 
+def test_inference_of_stft_looks_at_the_window() -> None:
+    inputs = [np.zeros((1, 8, 1), np.float32), np.array(2), np.ones(3, np.float32), np.array(4)]
+    with pytest.raises(ShapeError, match=r"window must have frame_length=4 elements"):
+        infer_op("STFT", [fact_of(x) for x in inputs])
+
+
 # SciPy's Hamming window has the rounded coefficients.
 SCIPY_WINDOWS = {
     "HannWindow": ("hann",),

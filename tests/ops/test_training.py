@@ -11,7 +11,7 @@ from fornix.dtype import FLOAT32, FLOAT64, INT64
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_lowering, check_node, infer_op, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, run_op
 
 TRAINING: dict[str, Any] = {"domain": "ai.onnx.preview.training", "opset": 1}
 # Attributes are float32: 0.9 is off by 2e-8.
@@ -133,6 +133,9 @@ def test_optimizers_say_what_does_not_fit() -> None:
         run_op("Adagrad", [RATE, scalar(0), x, x], **TRAINING)
     with pytest.raises(ShapeError, match=r"of X\[0\] must have its shape \[2\], got \[1\]"):
         run_op("Adagrad", [RATE, scalar(0), x, x[:1], x], outputs=2, **TRAINING)
+    facts = [fact_of(given) for given in (RATE, scalar(0), x, x[:1], x)]
+    with pytest.raises(ShapeError, match=r"of X\[0\] must have its shape \[2\], got \[1\]"):
+        infer_op("Adagrad", facts, outputs=2, **TRAINING)
     with pytest.raises(ShapeError, match=r"R must be a scalar, got R\[2\]"):
         run_op("Adagrad", [x, scalar(0), x, x, x], outputs=2, **TRAINING)
     attributes = {"alpha": 0.5, "beta": 0.5, "mode": "heavy", "norm_coefficient": 0.0}

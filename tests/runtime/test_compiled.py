@@ -154,6 +154,14 @@ def test_a_shape_that_is_fed_has_to_broadcast() -> None:
         session.run(None, {"x": x, "s": np.array([2, 3])})
 
 
+def test_the_length_of_a_single_part_that_is_fed_has_to_fit() -> None:
+    session = compiled("f (float[4] x, int64[1] s) => (y) { y = Split (x, s) }")
+    x = np.ones(4, np.float32)
+    np.testing.assert_array_equal(session.run(None, {"x": x, "s": np.array([4])})[0], x)
+    with pytest.raises(ShapeError, match=r"'y' \(Split.* must add up to 4, got \[1\]"):
+        session.run(None, {"x": x, "s": np.array([1])})
+
+
 def test_a_mask_longer_than_the_keys_is_the_error_of_the_kernel() -> None:
     text = """f (float[1, 2, s, 4] q, float[1, 2, t, 4] k, float[1, 2, t, 4] v, float[s, m] mask)
         => (float[1, 2, s, 4] y) { y = Attention (q, k, v, mask) }"""

@@ -12,7 +12,7 @@ import numpy as np
 
 from fornix.dtype import DType
 from fornix.errors import DTypeError, Fail, require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import DimLike, equal, known
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import IndexLike, Tensor, apply, cast, gathered, index, scatter
 from fornix.ops.adapt import check_attribute
@@ -275,7 +275,14 @@ def infer_tensor_scatter(
 ) -> Fact:
     if update.has_rank:
         _check_cache(past_cache.shape, update.shape, axis, mode)
+    if write_indices is not None and write_indices.has_rank:
+        _check_starts(write_indices.shape, past_cache.shape[0])
     return tensor(past_cache.dtype, past_cache.shape)
+
+
+def _check_starts(shape: Sequence[DimLike], batch: DimLike) -> None:
+    fits = len(shape) == 1 and equal(shape[0], batch) is not False
+    require(fits, f"write_indices must be [{batch}], found {shape_text(shape)}")
 
 
 @TensorScatter.kernel
@@ -296,10 +303,7 @@ def tensor_scatter(
     place = _check_cache(past_cache.shape, update.shape, axis, mode)
     batch, longest, steps = past_cache.shape[0], past_cache.shape[place], update.shape[place]
     starts = np.zeros(batch, np.int64) if write_indices is None else write_indices
-    require(
-        starts.shape == (batch,),
-        f"write_indices must be [{batch}], found {shape_text(starts.shape)}",
-    )
+    _check_starts(starts.shape, batch)
     for start in starts.tolist() if mode == "linear" else ():
         require(
             0 <= start <= longest - steps,

@@ -13,7 +13,7 @@ import numpy as np
 from fornix.cast import convert
 from fornix.dtype import FLOAT64, DType
 from fornix.errors import Fail, require
-from fornix.ir.dim import DimLike, divide, known, less
+from fornix.ir.dim import DimLike, divide, equal, known, less
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, cast, compute, constant, reduce
 from fornix.ops.adapt import constant_input, drop_inputs, rank_of, stored
@@ -222,6 +222,8 @@ def infer_stft(
         length = window.shape[0]
     elif window is None and frame_length is None:
         length = signal.shape[1]
+    if window is not None and window.has_rank and length is not None:
+        _check_window(window.shape, length)
     length = node.unknown("frame_length is computed") if length is None else length
     step = _element(frame_step)
     frames: DimLike = node.unknown("frame_step is computed")
@@ -241,6 +243,13 @@ def _check_signal(shape: Sequence[DimLike]) -> None:
     require(
         len(shape) == 2 or (len(shape) == 3 and known(shape[2]) in {None, 1, 2}),
         f"signal must be [N, length] or [N, length, 1 or 2], found signal{shape_text(shape)}",
+    )
+
+
+def _check_window(shape: Sequence[DimLike], length: DimLike) -> None:
+    fits = len(shape) == 1 and equal(shape[0], length) is not False
+    require(
+        fits, f"window must have frame_length={length} elements, found window{shape_text(shape)}"
     )
 
 
@@ -270,11 +279,8 @@ def stft(
         0 < length <= signal.shape[1],
         f"frame_length must be in [1, {signal.shape[1]}], the signal's length, got {length}",
     )
-    require(
-        window is None or window.shape == (length,),
-        f"window must have frame_length={length} elements, "
-        f"found window{shape_text(window.shape if window is not None else ())}",
-    )
+    if window is not None:
+        _check_window(window.shape, length)
     x = _signal(widened(signal if signal.ndim == 3 else signal[..., None]))
     frames = np.lib.stride_tricks.sliding_window_view(x, length, axis=1)[:, ::step]
     if window is not None:

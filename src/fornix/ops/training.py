@@ -13,7 +13,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT64
 from fornix.errors import NotSupported, require
-from fornix.ir.dim import equal
+from fornix.ir.dim import DimLike, equal
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, const, select
 from fornix.ops.fact import Array, Fact
 from fornix.ops.geometry import shape_text
@@ -268,17 +268,24 @@ def _updated(update: Update, inputs: Sequence[Array], states: int) -> tuple[Arra
     for index in range(count):
         x, *others = inputs[index::count]
         for other in others:
-            require(
-                other.shape == x.shape,
-                f"gradient and states of X[{index}] must have its shape {shape_text(x.shape)}, "
-                f"got {shape_text(other.shape)}",
-            )
+            _check_state(index, x.shape, other.shape)
         updated = update(x, *others)
         kept = (x, *others[1:])
         results.append(
             [np.asarray(new).astype(old.dtype) for new, old in zip(updated, kept, strict=True)]
         )
     return tuple(result for group in zip(*results, strict=True) for result in group)
+
+
+def _check_state(index: int, wanted: Sequence[DimLike], found: Sequence[DimLike]) -> None:
+    fits = len(found) == len(wanted) and all(
+        equal(one, other) is not False for one, other in zip(found, wanted, strict=True)
+    )
+    require(
+        fits,
+        f"gradient and states of X[{index}] must have its shape {shape_text(wanted)}, "
+        f"got {shape_text(found)}",
+    )
 
 
 def _only(x: Tensor) -> Scalar:
@@ -311,5 +318,9 @@ def _lower_updated(
 def _infer_updates(inputs: Sequence[Fact], states: int) -> tuple[Fact, ...]:
     """Facts of the outputs: of every input but the gradients."""
     count = _groups(len(inputs), states)
+    for index in range(count):
+        given = [fact.shape for fact in inputs[index::count] if fact.has_rank]
+        for other in given[1:]:
+            _check_state(index, given[0], other)
     kept = [*inputs[:count], *inputs[2 * count :]]
     return tuple(Fact(fact.type) for fact in kept)

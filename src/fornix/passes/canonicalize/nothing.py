@@ -114,16 +114,18 @@ def drop_pad(x: Value, node: Node, pads: Array | None = None) -> Value | None:
 
 
 @rewrite(P.Split(any_("x"), any_("split?"), bind="node"))
-def drop_split(x: Value, node: Node) -> Value | None:
-    """Split into one part = x."""
-    return x if len(node.outputs) == 1 else None
+def drop_split(x: Value, node: Node, make: Maker, split: Value | None = None) -> Value | None:
+    """Split into one part = x; a length that is fed, a run checks."""
+    is_known = split is None or make.fact(split).value is not None
+    return x if len(node.outputs) == 1 and is_known else None
 
 
 @rewrite(P.Add(any_("x"), const("zero"), bind="node"), P.Sub(any_("x"), const("zero"), bind="node"))
 def drop_addition(x: Value, zero: Array, node: Node, make: Maker) -> Value | None:
     """X + 0 = x − 0 = x for integers; floats keep their −0, which + 0 would change."""
     is_integer = zero.dtype.kind in "iu"
-    return x if is_integer and not zero.any() and keeps_shape(x, node, make) else None
+    is_zero = zero.size > 0 and not zero.any()
+    return x if is_integer and is_zero and keeps_shape(x, node, make) else None
 
 
 @rewrite(
@@ -133,7 +135,8 @@ def drop_addition(x: Value, zero: Array, node: Node, make: Maker) -> Value | Non
 )
 def drop_multiplication(x: Value, one: Array, node: Node, make: Maker) -> Value | None:
     """X · 1 = x / 1 = x¹ = x."""
-    return x if bool(np.all(one == 1)) and keeps_shape(x, node, make) else None
+    is_one = one.size > 0 and bool(np.all(one == 1))
+    return x if is_one and keeps_shape(x, node, make) else None
 
 
 @rewrite(P.Resize(any_("x"), any_("roi?"), const("scales?"), any_("sizes?"), bind="node"))
