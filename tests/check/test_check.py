@@ -351,7 +351,9 @@ def test_a_deprecated_operator_is_a_warning() -> None:
     )
     (found,) = check_model(from_message(parse_model(text)))
     assert found.severity is Severity.WARNING
-    assert str(found).startswith("node 'n' (Scatter, opset 11): Scatter is deprecated since opset 11")
+    assert str(found).startswith(
+        "node 'n' (Scatter, opset 11): Scatter is deprecated since opset 11"
+    )
 
 
 def test_ends_without_types_are_told() -> None:

@@ -36,7 +36,7 @@ def test_warnings_give_exit_code_0_unless_strict(tmp_path: Path) -> None:
     path = warned(tmp_path)
     outcome = call("check", path)
     assert outcome.code == 0
-    assert outcome.out.startswith("warning: node 's' (Scatter, opset 11): deprecated")
+    assert outcome.out.startswith("warning: node 's' (Scatter, opset 11): Scatter is deprecated")
     assert outcome.out.endswith("has 1 warning\n")
     assert call("check", "--strict", path).code == 1
 

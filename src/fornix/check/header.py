@@ -15,7 +15,7 @@ from fornix.ops.opsets import LATEST
 _IR_OPSETS, _IR_FREE_INITIALIZERS = 3, 4
 
 
-def check_header(model: Model, findings: Findings, _limits: Limits) -> None:
+def check_header(model: Model, findings: Findings, limits: Limits) -> None:
     """Note what is wrong with versions, and with inputs and outputs of the main graph."""
     version = model.ir_version
     if not 1 <= version <= IR_VERSION:
@@ -24,7 +24,7 @@ def check_header(model: Model, findings: Findings, _limits: Limits) -> None:
         )
     if version >= _IR_OPSETS and not model.opset_imports:
         findings.error("model", "an opset import is required, found none")
-    if version < _IR_OPSETS and model.opset_imports:
+    if 0 < version < _IR_OPSETS and model.opset_imports:
         findings.error(
             "model", f"opset imports need IR version {_IR_OPSETS} or newer, found {version}"
         )
@@ -32,13 +32,22 @@ def check_header(model: Model, findings: Findings, _limits: Limits) -> None:
     for kind, values in (("input", model.graph.inputs), ("output", model.graph.outputs)):
         for value in values:
             check_end(f"{kind} '{value.name}'", value, findings)
-    if version < _IR_FREE_INITIALIZERS:
+    check_initializers(model, findings, limits)
+
+
+def check_initializers(model: Model, findings: Findings, _limits: Limits) -> None:
+    """Note initializers that are no inputs, in models so old that they have to be."""
+    if 0 < model.ir_version < _IR_FREE_INITIALIZERS:
         for value in model.graph.initializer_values:
             if not value.is_input:
                 findings.error(
                     f"initializer '{value.name}'",
                     f"before IR version {_IR_FREE_INITIALIZERS} it has to be an input as well",
                 )
+
+
+NO_RANK = "its rank is not declared"
+"""What the checker says of inputs and outputs whose number of axes is left open."""
 
 
 def owners(model: Model) -> Iterator[tuple[Model | Function, Graph]]:
@@ -76,7 +85,7 @@ def check_end(subject: str, value: Value, findings: Findings) -> None:
         if type_.dtype is None:
             findings.error(subject, "an element type is required, found none")
         if type_.shape is None:
-            findings.warn(subject, "its rank is not declared")
+            findings.warn(subject, NO_RANK)
         for axis, extent in enumerate(type_.shape or ()):
             if isinstance(extent, int) and extent < 0:
                 findings.warn(subject, f"axis {axis} is declared {extent}, which stands for none")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
+from fornix.check.besides import check_besides
 from fornix.check.finding import Finding, Findings, Severity
 from fornix.check.functions import check_functions
 from fornix.check.header import check_header
@@ -16,6 +17,7 @@ from fornix.check.names import check_names
 from fornix.check.nodes import check_nodes
 from fornix.check.tensors import check_tensors
 from fornix.check.types import check_types
+from fornix.check.versions import check_versions
 from fornix.errors import ValidationError
 from fornix.format.limits import DEFAULT, Limits
 from fornix.format.messages import ModelProto
@@ -34,6 +36,8 @@ PARTS: tuple[Part, ...] = (
     check_names,
     check_nodes,
     check_tensors,
+    check_besides,
+    check_versions,
     check_types,
 )
 

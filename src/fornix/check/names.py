@@ -55,6 +55,12 @@ class Visit:
         for value in graph.outputs:
             if value not in self.visible:
                 self.report(value, "output", None, label)
+            elif depth and value.graph is not graph:
+                self.findings.error(
+                    label,
+                    f"output '{value.name}' has to be computed inside, found it in "
+                    f"{place_text(value)}; put an Identity between",
+                )
         while len(self.visible) > outside:
             self.visible.popitem()
         self.names = names_outside
@@ -91,6 +97,7 @@ class Visit:
             message = str(error)
         if value.is_undefined and self.suggested < _SUGGESTIONS:
             self.suggested += 1
-            close = difflib.get_close_matches(value.name, self.names, 1)
+            same = (name for name in self.names if name.lower() == value.name.lower())
+            close = [*same][:1] or difflib.get_close_matches(value.name, self.names, 1)
             message += f"; did you mean '{close[0]}'?" if close else ""
         self.findings.error(where, message)

@@ -44,16 +44,42 @@ def check_nodes(model: Model, findings: Findings, _limits: Limits) -> None:
                 check_types_of_attributes(node, findings)
 
 
+VALUES = {
+    AttributeKind.FLOAT: "f",
+    AttributeKind.INT: "i",
+    AttributeKind.STRING: "s",
+    AttributeKind.TENSOR: "t",
+    AttributeKind.GRAPH: "g",
+    AttributeKind.TYPE_PROTO: "tp",
+    AttributeKind.SPARSE_TENSOR: "sparse_tensor",
+    **{kind: kind.text for kind in AttributeKind if kind.is_list},
+}
+"""The field of an AttributeProto that holds values of each kind."""
+
+EXPERIMENTS = frozenset(
+    {
+        *("ATen", "Affine", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill"),
+        *("ImageScaler", "ParametricSoftplus", "Scale", "ScaledTanh"),
+    }
+)
+"""Operators that early versions tried and that the standard dropped again."""
+
+
 def check_types_of_attributes(node: Node, findings: Findings) -> None:
     """Note attributes whose message leaves open of what type they are, although it shows."""
     for attribute in node.attributes.values():
         if attribute.leftover is None or attribute.kind is AttributeKind.UNDEFINED:
             continue
-        if not AttributeProto.FromString(attribute.leftover).HasField("type"):
-            subject = f"{place(node)}, attribute {attribute.name}"
+        said = AttributeProto.FromString(attribute.leftover)
+        subject = f"{place(node)}, attribute {attribute.name}"
+        if not said.HasField("type"):
             findings.error(
                 subject, f"a type is required, found none; it holds {attribute.kind.text}"
             )
+        held = [field.name for field, _ in said.ListFields() if field.name in VALUES.values()]
+        others = [name for name in held if name != VALUES.get(attribute.kind)]
+        if others:
+            findings.error(subject, f"it is {attribute.kind.text}, found data in {others[0]}")
 
 
 @dataclass(frozen=True)
@@ -94,6 +120,9 @@ class Scope:
         """Check a node of an operator against the schema in force."""
         if not ops.find(node.domain, node.op_type) and node.domain not in LATEST:
             self.findings.warn(where, NO_OPERATOR)
+            return
+        if node.op_type in EXPERIMENTS and not ops.find(node.domain, node.op_type):
+            self.findings.warn(where, "an experiment of early versions, which is no operator")
             return
         homes = [domain for domain, name in ops.operators() if name == node.op_type]
         if homes and not ops.find(node.domain, node.op_type):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from fornix.check.finding import Findings, place, way
 from fornix.errors import FornixError
@@ -20,7 +21,7 @@ def check_tensors(model: Model, findings: Findings, limits: Limits) -> None:
             continue
         try:
             if isinstance(tensor, SparseTensor):
-                tensor.check()
+                check_order(tensor, subject, findings)
             else:
                 limits.check(
                     "tensor_bytes", 0 if tensor.dtype.bits == 0 else tensor.nbytes, subject
@@ -28,6 +29,19 @@ def check_tensors(model: Model, findings: Findings, limits: Limits) -> None:
                 tensor.numpy()
         except FornixError as error:
             findings.error(subject, error)
+
+
+def check_order(tensor: SparseTensor, subject: str, findings: Findings) -> None:
+    """Note indices that are not in ascending order, each once; raises for those out of range."""
+    _, indices = tensor.check()
+    rows = indices.reshape(len(indices), -1)
+    for index, (before, after) in enumerate(pairwise(rows.tolist()), 1):
+        if after <= before:
+            findings.error(
+                subject,
+                f"indices have to ascend, each once, found {after} behind {before} at {index}",
+            )
+            return
 
 
 def stored(model: Model) -> Iterator[tuple[str, Tensor]]:

@@ -15,13 +15,14 @@ from typing import Any
 from fornix.check import check
 from fornix.check.finding import Findings, Severity
 from fornix.check.functions import check_functions
-from fornix.check.header import check_end
+from fornix.check.header import NO_RANK, check_end, check_initializers
 from fornix.check.model import PARTS, Part
+from fornix.check.model import check_model as check_parts
 from fornix.check.names import check_names
 from fornix.check.nodes import DEPRECATED, NO_OPERATOR, check_nodes
 from fornix.check.tensors import check_tensors
 from fornix.check.types import check_types
-from fornix.errors import ValidationError
+from fornix.errors import InferenceError, LimitError, ValidationError
 from fornix.format.messages import (
     IR_VERSION,
     AttributeProto,
@@ -35,6 +36,7 @@ from fornix.format.messages import (
     ValueInfoProto,
 )
 from fornix.ir.files import load
+from fornix.ir.graph import Model
 from fornix.ir.load import from_message
 from fornix.onnx._own import owned
 from fornix.ops.opsets import LATEST
@@ -92,6 +94,11 @@ def check_model(
     ``check_custom_domain`` wants every operator to be known; ``skip_opset_compatibility_check``
     admits opsets that are newer than the standard's newest.
     """
+    if isinstance(model, bytes) and len(model) > MAXIMUM_PROTOBUF:
+        raise ValidationError(
+            f"model: at most {MAXIMUM_PROTOBUF} bytes are required, found {len(model)}; "
+            "save it with external data and give the path"
+        )
     if isinstance(model, bytes):
         source = load(BytesIO(model))
     elif isinstance(model, str | os.PathLike):
@@ -101,15 +108,29 @@ def check_model(
     if skip_opset_compatibility_check:
         known = source.opset_imports.items()
         source.opset_imports = {d: min(opset, LATEST.get(d, opset)) for d, opset in known}
-    parts = [part for part in PARTS if full_check or part is not check_types]
-    findings = check(source, parts=parts)
-    deprecated = [str(x) for x in findings if DEPRECATED in x.message]
-    if deprecated:
-        told = "model: operators that the opset still has are required"
-        raise ValidationError("\n  ".join([told, *deprecated]))
+    untyped = [part for part in PARTS if part is not check_types]
+    try:
+        findings = check(source, parts=PARTS if full_check else untyped)
+    except ValidationError as error:
+        _refuse_types_alone(source, untyped, error)
+        raise
+    refused = [str(x) for x in findings if DEPRECATED in x.message or x.message == NO_RANK]
+    if refused:
+        told = "model: operators that the opset still has, and ends of known rank, are required"
+        raise ValidationError("\n  ".join([told, *refused]))
     unknown = [str(finding) for finding in findings if finding.message == NO_OPERATOR]
     if check_custom_domain and unknown:
         raise ValidationError("\n  ".join(["model: every operator must be known", *unknown]))
+
+
+class Contradiction(ValidationError, InferenceError):
+    """Types and shapes contradict each other in a model that is right otherwise."""
+
+
+def _refuse_types_alone(source: Model, untyped: Sequence[Part], error: ValidationError) -> None:
+    """Raise what inference raises, too, if the model is right but for types and shapes."""
+    if not any(found.severity is Severity.ERROR for found in check_parts(source, parts=untyped)):
+        raise Contradiction(str(error)) from error
 
 
 def check_graph(
@@ -121,7 +142,8 @@ def check_graph(
     ours = owned(graph, GraphProto)
     if not ours.name:
         raise ValidationError("graph: a name is required, found none")
-    _check(ctx, (check_names, check_nodes, check_tensors), graph=ours)
+    parts = (check_initializers, check_names, check_nodes, check_tensors)
+    _check(ctx, parts, graph=ours)
 
 
 def check_function(
@@ -199,4 +221,7 @@ def _check(ctx: CheckerContext, parts: Sequence[Part], **content: Any) -> None:
         opset_import=[OperatorSetIdProto(domain=d, version=v) for d, v in imports.items()],
         **content,
     )
-    check(message, parts=parts)
+    try:
+        check(message, parts=parts)
+    except LimitError as error:
+        raise ValidationError(str(error)) from error
