@@ -55,7 +55,7 @@ def annotate(model: ModelProto, name: str, key: str, value: str) -> None:
 
 
 USE = "error: node 'n1' (Add), device configuration"
-KEYS = "the standard's keys are SCALE_TENSOR, ZERO_POINT_TENSOR, found 'SCALE'"
+KEYS = "the standard's keys are SCALE_TENSOR, ZERO_POINT_TENSOR, found 'SCALE_TENSO'"
 
 WRONG: list[tuple[Change, str]] = [
     (
@@ -145,7 +145,7 @@ WRONG: list[tuple[Change, str]] = [
         ),
     ),
     (
-        lambda m: annotate(m, "x", "SCALE", "w"),
+        lambda m: annotate(m, "x", "SCALE_TENSO", "w"),
         f"warning: graph 'g', quantization_annotation 'x': {KEYS}; did you mean 'SCALE_TENSOR'?",
     ),
     (
@@ -262,8 +262,8 @@ def test_outputs_of_subgraphs_are_computed_inside() -> None:
             [if] y = If (cond) < then_branch = t () => (sum) {}, else_branch = e () => (z) { z = Neg(x) }> }"""  # noqa: E501
     assert findings(lambda _: None, text) == [
         (
-            "error: node 'if' (If), then_branch: output 'sum' has to be computed inside, found it in "
-            "node for 'sum' (Add); put an Identity between"
+            "error: node 'if' (If), then_branch: output 'sum' has to be computed inside, found it "
+            "in node for 'sum' (Add); put an Identity between"
         )
     ]
     with pytest.raises(checker.ValidationError):
