@@ -90,6 +90,21 @@ def get_ort_device_type(device_type: str) -> int:
     return _DEVICES[device_type][0]
 
 
+def get_vendor_id_for_device_type(device_type: str) -> OrtDeviceVendorId | None:
+    """Who makes devices called so, if that is one maker."""
+    found = _DEVICES.get(device_type, (0, 0))[1]
+    return OrtDeviceVendorId(found) if found else None
+
+
+@dataclass(frozen=True)
+class OrtExternalInitializerInfo:
+    """Where in a file the data of an initializer are."""
+
+    filepath: str
+    file_offset: int
+    byte_size: int
+
+
 class OrtDevice:
     """A device, or a part of one."""
 
@@ -122,6 +137,13 @@ class OrtDevice:
 
 class OrtMemoryInfo:
     """Where memory lies and who gives it."""
+
+    name: str
+    allocator_type: OrtAllocatorType
+    device_id: int
+    mem_type: OrtMemType
+    device_vendor_id: int
+    device_mem_type: OrtDeviceMemoryType
 
     def __init__(
         self,
@@ -160,6 +182,12 @@ class OrtMemoryInfo:
 class OrtArenaCfg:
     """How an arena grows; accepted, as memory is planned ahead here."""
 
+    max_mem: int
+    arena_extend_strategy: int
+    initial_chunk_size_bytes: int
+    max_dead_bytes_per_chunk: int
+    initial_growth_chunk_size_bytes: int
+    max_power_of_two_extend_bytes: int
     _FIELDS = (
         "max_mem",
         "arena_extend_strategy",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from fornix import runtime
-from fornix.errors import Fail, FornixError, FornixWarning, InvalidUse
+from fornix.errors import Fail, FornixError, FornixWarning, InvalidArgument, InvalidUse
 from fornix.ir.tensor import SparseTensor as StoredSparse
 from fornix.onnxruntime._devices import (
     OrtAllocatorType,
@@ -47,6 +47,15 @@ class Session(runtime.InferenceSession):
         except FornixError as error:
             raise translated(error, RUNNING) from error.__cause__
         return [SparseTensor.of(x) if isinstance(x, StoredSparse) else x for x in results]
+
+    def set_providers(
+        self, providers: Any = None, provider_options: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
+        """Make the session anew, to run on other providers; raises InvalidUse for unknown ones."""
+        try:
+            super().set_providers(providers, provider_options)
+        except InvalidArgument as error:
+            raise InvalidUse(str(error)) from error.__cause__
 
     def enable_fallback(self) -> None:
         """Nothing: what cannot be compiled runs its NumPy kernel, and `placement` says so."""

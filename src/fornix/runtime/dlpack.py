@@ -55,14 +55,17 @@ class _Managed(ctypes.Structure):
     _fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _Deleter))
 
 
-_new = ctypes.pythonapi.PyCapsule_New
-_new.restype, _new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-_valid = ctypes.pythonapi.PyCapsule_IsValid
-_valid.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
-_rename = ctypes.pythonapi.PyCapsule_SetName
-_rename.argtypes = [ctypes.py_object, ctypes.c_char_p]
+def _function(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of CPython; not the attribute of `pythonapi`, whose types everybody sets."""
+    return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
+
+
+_new = _function(
+    "PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p
+)
+_is_valid = _function("PyCapsule_IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
+_pointer = _function("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+_rename = _function("PyCapsule_SetName", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
 
 
 class _Owner:
@@ -89,7 +92,7 @@ def array_of(data: Any) -> Array:
     if hasattr(data, "__dlpack_device__") and int(data.__dlpack_device__()[0]) != CPU:
         raise InvalidUse("OrtValue.from_dlpack: data of the CPU are required, found another device")
     capsule = data.__dlpack__() if hasattr(data, "__dlpack__") else data
-    if not _valid(id(capsule), NAME):
+    if not _is_valid(id(capsule), NAME):
         raise InvalidUse(
             "OrtValue.from_dlpack: a tensor with __dlpack__ or an unused DLPack capsule is "
             f"required, found {type(data).__name__}"
@@ -111,7 +114,7 @@ def array_of(data: Any) -> Array:
     size = math.prod(shape) * dtype.numpy.itemsize
     if not size:
         return np.empty(shape, dtype.numpy)
-    _rename(capsule, USED_NAME)
+    _rename(id(capsule), USED_NAME)
     owner = _Owner(address, size, (tensor.data or 0) + tensor.byte_offset)
     return np.asarray(owner).view(dtype.numpy).reshape(shape)
 
@@ -137,7 +140,7 @@ def _give_back(address: int | None) -> None:
 
 def _drop(capsule: int) -> None:
     """A capsule ends: nobody took what it holds."""
-    if _valid(capsule, NAME):
+    if _is_valid(capsule, NAME):
         _give_back(_pointer(capsule, NAME))
 
 

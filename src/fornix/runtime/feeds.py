@@ -108,8 +108,26 @@ def _as_array(feed: Any, declared: TensorType, name: str, model: str) -> Array:
             f"{type(feed).__name__}; pass a NumPy array"
         )
     if not array.dtype.isnative:
-        return array.astype(array.dtype.newbyteorder("="))
-    return array.astype(object) if array.dtype.kind in "US" else array
+        array = array.astype(array.dtype.newbyteorder("="))
+    is_plain_void = array.dtype.type is np.void and not array.dtype.names
+    if array.dtype.kind == "S" or is_plain_void:
+        return _decoded(array, name, model)
+    return array.astype(object) if array.dtype.kind == "U" else array
+
+
+def _decoded(array: Array, name: str, model: str) -> Array:
+    """Texts from bytes; those of void keep the zeros at their end."""
+    try:
+        texts = [item.tobytes().decode() for item in array.reshape(-1)]
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(
+            f"input '{name}' of {model}: bytes must be UTF-8 text, found {error.object!r}"
+        ) from error
+    if array.dtype.kind == "S":
+        texts = [text.rstrip("\0") for text in texts]
+    found = np.empty(len(texts), object)
+    found[:] = texts
+    return found.reshape(array.shape)
 
 
 def _of_numbers(feed: Any, dtype: DType | None) -> Array:

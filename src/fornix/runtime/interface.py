@@ -8,7 +8,15 @@ from itertools import zip_longest
 
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Model, Value
-from fornix.ir.types import TensorType, Type
+from fornix.ir.types import (
+    MapType,
+    OptionalType,
+    SequenceType,
+    TensorType,
+    Type,
+    constraint_text,
+    dtype_text,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,17 @@ class NodeArg:
         extents = [
             _extent(a, b) for a, b in zip_longest(shape or (), found if found and shape else ())
         ]
-        return cls(value.name, "" if declared is None else declared.constraint, extents)
+        return cls(value.name, "" if declared is None else _spelled(declared), extents)
+
+
+def _spelled(type_: Type | None) -> str:
+    """A type in onnxruntime's words, which has tensors for the values of a map."""
+    if isinstance(type_, MapType):
+        return f"map({dtype_text(type_.key)},{_spelled(type_.value)})"
+    if isinstance(type_, SequenceType | OptionalType):
+        kind = "seq" if isinstance(type_, SequenceType) else "optional"
+        return f"{kind}({_spelled(type_.elem)})"
+    return constraint_text(type_)
 
 
 def _shape(type_: Type | None) -> tuple[DimLike | None, ...] | None:

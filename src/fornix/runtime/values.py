@@ -99,7 +99,7 @@ class OrtValue:
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
-    ) -> object:
+    ) -> Any:
         """A DLPack capsule over the same memory."""
         array = self._array("__dlpack__")
         if array.dtype.kind in NUMPY_EXCHANGES:

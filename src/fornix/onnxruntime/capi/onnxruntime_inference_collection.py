@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from fornix.onnxruntime._devices import OrtDevice, OrtDeviceVendorId, get_ort_device_type
+from fornix.onnxruntime._devices import (
+    OrtDevice,
+    OrtDeviceVendorId,
+    get_ort_device_type,
+    get_vendor_id_for_device_type,
+)
 from fornix.onnxruntime._process import copy_tensors
 from fornix.onnxruntime._session import (
     InferenceSession,
@@ -22,4 +27,5 @@ __all__ = [
     "check_and_normalize_provider_args",
     "copy_tensors",
     "get_ort_device_type",
+    "get_vendor_id_for_device_type",
 ]

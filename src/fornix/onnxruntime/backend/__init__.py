@@ -1,0 +1,7 @@
+"""onnx's backend interface over sessions."""
+
+from __future__ import annotations
+
+from fornix.onnxruntime.backend.backend import is_compatible, prepare, run, supports_device
+
+__all__ = ["is_compatible", "prepare", "run", "supports_device"]

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import parser
+
+import fornix
+from fornix.errors import Fail
+
+LOGS = """<ir_version: 8, opset_import: ["" : 18]>
+    logs (float[N] x) => (float[N] y) <float[1] half = {0.5}> {
+        ["shift"] s = Sub (x, half)
+        ["log"] l = Log (s)
+        ["end"] y = Mul (l, l)
+    }"""
+
+
+def session() -> fornix.InferenceSession:
+    return fornix.InferenceSession(parser.parse_model(LOGS))
+
+
+def test_a_trace_gives_every_node_with_what_it_read_and_made() -> None:
+    x = np.array([1.5, 2.5], np.float32)
+    found = list(session().trace({"x": x}))
+    assert [(node.name, node.op_type) for node in found] == [
+        ("shift", "Sub"),
+        ("log", "Log"),
+        ("end", "Mul"),
+    ]
+    assert [(list(node.inputs), list(node.outputs)) for node in found] == [
+        (["x", "half"], ["s"]),
+        (["s"], ["l"]),
+        (["l"], ["y"]),
+    ]
+    np.testing.assert_array_equal(found[0].inputs["x"], x)
+    np.testing.assert_allclose(found[1].outputs["l"], np.log(x - 0.5), rtol=1e-6)
+    np.testing.assert_array_equal(found[2].outputs["y"], session().run(["y"], {"x": x})[0])
+
+
+def test_a_trace_stops_at_the_first_node_that_makes_a_nan_and_says_from_what() -> None:
+    message = r"^node 'log' \(Log, opset 18\): the first NaN of the run is in its output 'l', "
+    nodes = session().trace({"x": np.array([0, 2], np.float32)}, stop="nan")
+    assert [next(nodes).name, next(nodes).name] == ["shift", "log"]
+    with pytest.raises(Fail, match=message + r"made from 's' float32\[2\] from -0.5 to 1.5$"):
+        next(nodes)
+
+
+def test_infinities_stop_a_trace_where_that_is_asked_for() -> None:
+    x = np.array([0.5, 2], np.float32)
+    assert len(list(session().trace({"x": x}, stop="nan"))) == 3
+    with pytest.raises(Fail, match="the first infinity of the run is in its output 'l'"):
+        list(session().trace({"x": x}, stop="inf"))
+
+
+def test_feeds_that_are_not_finite_are_named() -> None:
+    with pytest.raises(Fail, match=r"^input 'x': finite numbers are required .* found NaN$"):
+        list(session().trace({"x": np.array([np.nan], np.float32)}, stop="nan"))
+
+
+def test_intermediate_values_are_fetched_by_name() -> None:
+    x = np.array([1.5, 2.5], np.float32)
+    s, y = session().run(["s", "y"], {"x": x})
+    np.testing.assert_array_equal(s, x - 0.5)
+    np.testing.assert_allclose(y, np.log(x - 0.5) ** 2, rtol=1e-6)
