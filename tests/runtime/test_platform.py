@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,22 @@ def test_affinity_limits_the_processors() -> None:
         assert platform.usable_processors() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_systems_without_signals_of_pipes_need_no_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "pthread_sigmask", raising=False)
+    with platform.pipe_errors():
+        pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no such signal on Windows")
+def test_a_broken_pipe_raises_even_where_it_would_end_the_process() -> None:
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        with pytest.raises(BrokenPipeError), platform.pipe_errors():
+            os.write(writing, b"x")
+    finally:
+        os.close(writing)
+        signal.signal(signal.SIGPIPE, before)

@@ -160,10 +160,21 @@ def test_it_ends_with_its_session(path: Path) -> None:
     assert process.wait(workshop.GRACE_SECONDS) == 0
 
 
-def test_it_ends_when_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workshop, "IDLE_SECONDS", 0.01)
+def test_it_ends_when_nobody_asks() -> None:
+    code = """
+import os
+from fornix.runtime import workshop
+workshop.IDLE_SECONDS = 0.01
+reading, writing = os.pipe()  # nobody writes, and nobody hangs up
+list(workshop.received(os.fdopen(reading, "rb", buffering=0)))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_it_ends_when_somebody_hangs_up() -> None:
     reading, writing = os.pipe()
-    with os.fdopen(reading, "rb", buffering=0) as pipe, os.fdopen(writing, "wb"):
+    os.close(writing)
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
         assert list(workshop.received(pipe)) == []
 
 

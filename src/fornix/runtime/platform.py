@@ -6,9 +6,10 @@ import ctypes
 import math
 import os
 import platform
+import signal
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 READS_ANYWHERE = platform.machine().lower() in {"x86_64", "amd64", "aarch64", "arm64"}
@@ -89,6 +90,22 @@ def use_processors(allowed: frozenset[int]) -> None:
     if allowed:
         with suppress(OSError):
             os.sched_setaffinity(0, allowed)
+
+
+@contextmanager
+def pipe_errors() -> Iterator[None]:
+    """Writing to a process that is gone raises here, where systems let it end the writer too."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, which has no such signal
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        yield
+    finally:
+        if signal.SIGPIPE not in before:
+            if signal.SIGPIPE in signal.sigpending():
+                signal.sigwait({signal.SIGPIPE})
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _processor_finder() -> Callable[[], int] | None:

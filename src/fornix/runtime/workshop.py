@@ -18,14 +18,12 @@ import json
 import logging
 import os
 import pickle
-import select
 import signal
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +33,7 @@ from fornix.errors import FormatError
 from fornix.format.limits import Limits
 from fornix.format.mapped import Identity, MappedFile, Memory
 from fornix.runtime.options import SessionOptions
+from fornix.runtime.platform import pipe_errors
 
 if TYPE_CHECKING:
     from fornix.runtime.shelf import Shelf
@@ -147,7 +146,7 @@ class Workshop:
         questions, answers = self._process.stdin, self._process.stdout
         if questions is None or answers is None:
             return None
-        with _pipe_errors():
+        with pipe_errors():
             for part in parts:
                 _write(questions, memoryview(part.nbytes.to_bytes(LENGTH_BYTES, "little")))
                 _write(questions, part)
@@ -163,18 +162,6 @@ def _write(pipe: IO[bytes], part: memoryview) -> None:
     """Write all of ``part``: a pipe without a buffer may take less at once."""
     while part:
         part = part[pipe.write(part) :]
-
-
-@contextmanager
-def _pipe_errors() -> Iterator[None]:
-    """Writing to a process that is gone raises, even where the user let it end the process."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
-    try:
-        yield
-    finally:
-        if signal.SIGPIPE not in before:
-            signal.sigtimedwait({signal.SIGPIPE}, 0)
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def is_allowed() -> bool:
@@ -230,12 +217,20 @@ def main() -> None:
 
 
 def received(pipe: IO[bytes]) -> Iterator[bytes]:
-    """What is asked, until nobody does for a while, or hangs up."""
-    while select.select([pipe], [], [], IDLE_SECONDS)[0]:
-        size = int.from_bytes(_read(pipe, LENGTH_BYTES), "little")
-        if not size:
-            return
+    """What is asked, until somebody hangs up."""
+    while size := int.from_bytes(_awaited(pipe), "little"):
         yield _read(pipe, size)
+
+
+def _awaited(pipe: IO[bytes]) -> bytes:
+    """The next length; nothing if somebody hangs up. The process ends when it takes too long."""
+    alarm = threading.Timer(IDLE_SECONDS, os._exit, [0])
+    alarm.daemon = True
+    alarm.start()
+    try:
+        return _read(pipe, LENGTH_BYTES)
+    finally:
+        alarm.cancel()
 
 
 def _read(pipe: IO[bytes], size: int) -> bytes:
