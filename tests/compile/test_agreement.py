@@ -19,6 +19,7 @@ CASES = {
     "Add": "f (float[N, M, 4] x, float[K, 4] y) => (float[N, M, 4] z) { z = Add (x, y) }",
     "Where": """f (bool[N, 1] c, float[N, M] x, float[K] y) => (float[N, M] z) {
         z = Where (c, x, y) }""",
+    "PRelu": "f (float[N, 1] x, float[K] s) => (float[N, 1] z) { z = PRelu (x, s) }",
     "MatMul": "f (float[N, M] x, float[K, 3] y) => (float[N, 3] z) { z = MatMul (x, y) }",
     "stack": "f (float[N, 2, M] x, float[K, M, 3] y) => (float[N, 2, 3] z) { z = MatMul (x, y) }",
     "Gemm": """f (float[M, N] x, float[K, 3] y, float[N, 3] c) => (float[N, 3] z) {

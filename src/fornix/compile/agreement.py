@@ -122,8 +122,16 @@ def _align(found: Agreement, shapes: Sequence[Shape]) -> None:
             found.same(extents[0], extent)
 
 
-def _broadcast(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
-    _align(found, [fact.shape for fact in facts if fact is not None])
+def _broadcast(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    shapes = [fact.shape for fact in facts if fact is not None]
+    _align(found, shapes)
+    result = results[0].shape
+    for shape in shapes:  # of operators whose result has the shape of one input, as PRelu
+        for whole, extent in zip(reversed(result), reversed(shape), strict=False):
+            if whole == 1:
+                found.same(1, extent)
 
 
 def _matmul(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:

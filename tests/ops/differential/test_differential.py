@@ -6,6 +6,7 @@ what it finds. A finding here is a bug of fornix, or a peer's that `mistakes.py`
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ import pytest
 
 from fornix import ops
 from tests.ops.differential.bodies import MAKERS
+from tests.ops.differential.engines import disagreements
 from tests.ops.differential.hostile import mutated
 from tests.ops.differential.judge import Finding, judge, judge_hostile
 from tests.ops.differential.space import Case, cases, recipes, versions
@@ -67,6 +69,26 @@ def test_what_is_wrong_is_refused_or_answered_as_by_the_oracles(domain: str, nam
     for case in drawn(domain, name, COSTLY.get(name, FEW), seed=1):
         wrong = mutated(case, rng)
         assert not shown(wrong, judge_hostile(wrong))
+
+
+def engines_agree(domain: str, name: str, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for case in itertools.islice(drawn(domain, name, count, seed), count):
+        for each in (case, mutated(case, rng)):
+            assert not shown(each, disagreements(each, rng))
+
+
+@pytest.mark.parametrize(("domain", "name"), OPERATORS, ids=NAMES)
+def test_sessions_give_or_refuse_what_the_evaluator_does(domain: str, name: str) -> None:
+    engines_agree(domain, name, 2, seed=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("domain", "name"), OPERATORS, ids=NAMES)
+def test_sessions_give_or_refuse_what_the_evaluator_does_in_many_cases(
+    domain: str, name: str
+) -> None:
+    engines_agree(domain, name, MANY // 8, seed=4)
 
 
 @pytest.mark.slow
