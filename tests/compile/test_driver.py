@@ -9,7 +9,7 @@ import numpy as np
 
 from fornix.compile import driver as words
 from fornix.compile.cache import ObjectCache
-from fornix.compile.driver import driver
+from fornix.compile.driver import driver, role
 from fornix.compile.kernel import KERNEL
 
 CACHE = ObjectCache()
@@ -29,9 +29,9 @@ class Table:
             row[words.FUNCTION] = ctypes.cast(kernel, ctypes.c_void_p).value or 0
             row[words.CHUNKS] = count
 
-    def run(self, alone: int) -> int:
+    def run(self, role: int) -> int:
         drive = driver(CACHE)
-        return drive(self.records.ctypes.data, len(self.kernels), 0, alone, self.status.ctypes.data)
+        return drive(self.records.ctypes.data, len(self.kernels), 0, role, self.status.ctypes.data)
 
 
 def noting(seen: list[tuple[int, int, int]]) -> Callable[[int, int, int], int]:
@@ -58,7 +58,7 @@ def test_no_kernels_take_no_time() -> None:
 def test_together_every_piece_is_done_once_and_kernels_stay_in_order() -> None:
     seen: list[tuple[int, int, int]] = []
     table = Table(noting(seen), [4, 1, 7])
-    helpers = [threading.Thread(target=table.run, args=(0,)) for _ in range(3)]
+    helpers = [threading.Thread(target=table.run, args=(role(n, alone=False),)) for n in (1, 2, 3)]
     for helper in helpers:
         helper.start()
     assert table.run(0) == 0
@@ -68,6 +68,15 @@ def test_together_every_piece_is_done_once_and_kernels_stay_in_order() -> None:
         (record, chunk, count) for record, count in enumerate([4, 1, 7]) for chunk in range(count)
     ]
     assert [record for record, _, _ in seen] == [0] * 4 + [1] + [2] * 7
+
+
+def test_some_begin_at_the_front_and_others_at_the_back() -> None:
+    for given, wanted in ((words.FROM_FRONT, [0, 1, 2]), (words.FROM_BACK, [2, 1, 0])):
+        seen: list[tuple[int, int, int]] = []
+        assert Table(noting(seen), [3]).run(given) == 0
+        assert [chunk for _, chunk, _ in seen] == wanted
+    assert [role(n, alone=False) for n in range(3)] == [0, 2, 0]
+    assert role(1, alone=True) == words.ALONE
 
 
 def test_one_who_comes_late_finds_nothing_to_do() -> None:

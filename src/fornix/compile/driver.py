@@ -1,10 +1,11 @@
 """The native loop that runs kernels one after the other, alone or together with other threads.
 
 A program is a table of records, one per kernel; whoever takes part walks it from the first to the
-last. Pieces of a kernel are handed out by an atomic counter; a kernel follows when all pieces of
-the one before are done. A thread that comes late finds nothing left of what is over, so nobody ever
-waits for one that has not begun. Waiting spins for a while, then leaves the processor to others,
-then sleeps from look to look.
+last. Pieces of a kernel are handed out by an atomic counter: to some threads from the first piece
+on, to the others from the last one back, so that a thread stays in the part of images that its
+cache holds. A kernel follows when all pieces of the one before are done. A thread that comes late
+finds nothing left of what is over, so nobody ever waits for one that has not begun. Waiting spins
+for a while, then leaves the processor to others, then sleeps from look to look.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ RECORD_WORDS = 16
 """Words of 8 bytes in a record: two lines of the cache, the counters on the second."""
 FUNCTION, ARGUMENTS, SYMBOLS, CHUNKS = range(4)
 TAKEN, DONE = 8, 9
-"""What stands in which word."""
+"""What stands in which word; of the pieces taken, those from the front count in the lower half."""
+FROM_FRONT, ALONE, FROM_BACK = range(3)
+"""What a thread does: takes pieces from the first on or from the last back, or all at once."""
 SPINS = 1000
 """Turns of waiting before the processor is left to others: about 40 µs."""
 YIELDS = 2000
@@ -33,9 +36,12 @@ CODE_BITS = 32
 """The status holds the code of the kernel that failed below, and the number of its record above."""
 
 _TEXT = """
-define i64 @kernel(ptr %records, i64 %count, ptr %scratch, i64 %alone, ptr %status, ptr %yield,
+define i64 @kernel(ptr %records, i64 %count, ptr %scratch, i64 %role, ptr %status, ptr %yield,
                    ptr %sleep, i32 %nap) {
 entry:
+  %is.alone = icmp eq i64 %role, @ALONE@
+  %is.back = icmp eq i64 %role, @FROM_BACK@
+  %own = select i1 %is.back, i64 4294967296, i64 1
   %empty = icmp eq i64 %count, 0
   br i1 %empty, label %end, label %record
 record:
@@ -51,7 +57,6 @@ record:
   %chunks = load i64, ptr %chunks.at
   %taken.at = getelementptr i64, ptr %line, i64 8
   %done.at = getelementptr i64, ptr %line, i64 9
-  %is.alone = icmp ne i64 %alone, 0
   br i1 %is.alone, label %whole, label %take
 whole:
   %code.whole = call i64 %function(ptr %args, ptr %syms, ptr %scratch, i64 0, i64 1)
@@ -63,10 +68,16 @@ fail.whole:
   store i64 %status.whole, ptr %status
   ret i64 %status.whole
 take:
-  %chunk = atomicrmw add ptr %taken.at, i64 1 acq_rel
-  %mine = icmp slt i64 %chunk, %chunks
+  %taken = atomicrmw add ptr %taken.at, i64 %own acq_rel
+  %front = and i64 %taken, 4294967295
+  %back = lshr i64 %taken, 32
+  %gone = add i64 %front, %back
+  %mine = icmp slt i64 %gone, %chunks
   br i1 %mine, label %piece, label %wait
 piece:
+  %behind = add i64 %back, 1
+  %from.back = sub i64 %chunks, %behind
+  %chunk = select i1 %is.back, i64 %from.back, i64 %front
   %code = call i64 %function(ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks)
   %fine = icmp eq i64 %code, 0
   br i1 %fine, label %piece.end, label %fail
@@ -111,9 +122,10 @@ end:
 """
 
 Driver = Callable[[int, int, int, int, int], int]
-"""``(records, count, scratch, alone, status)``: the status, which is 0 if every kernel did well.
+"""``(records, count, scratch, role, status)``: the status, which is 0 if every kernel did well.
 
-``alone`` is 1 if no other thread takes part: then no kernel is cut, and the first failure ends it.
+``role`` is `ALONE` if no other thread takes part: then no kernel is cut, and the first failure ends
+it.
 """
 
 
@@ -128,7 +140,10 @@ def driver_code(cache: ObjectCache) -> tuple[int, object]:
     from fornix.compile.target import Target  # noqa: PLC0415 - imports llvmlite
 
     target = Target.host()
-    text = pausing(_TEXT, is_x86=target.is_x86).replace("@WORDS@", str(RECORD_WORDS))
+    text = pausing(_TEXT, is_x86=target.is_x86)
+    words = {"WORDS": RECORD_WORDS, "ALONE": ALONE, "FROM_BACK": FROM_BACK}
+    for name, value in words.items():
+        text = text.replace(f"@{name}@", str(value))
     return cache.load([text], target)[text]
 
 
@@ -139,12 +154,17 @@ def driver_at(address: int, owner: object) -> Driver:
     function = ctypes.CFUNCTYPE(ctypes.c_int64, *words, *pauses)(address)
     leave, sleep, nap = waiting()
 
-    def run(records: int, count: int, scratch: int, alone: int, status: int) -> int:
-        result: int = function(records, count, scratch, alone, status, leave, sleep, nap)
+    def run(records: int, count: int, scratch: int, role: int, status: int) -> int:
+        result: int = function(records, count, scratch, role, status, leave, sleep, nap)
         return result
 
     run.code = owner  # type: ignore[attr-defined] # keeps it in memory
     return run
+
+
+def role(index: int, *, alone: bool) -> int:
+    """What thread ``index`` does: every other one begins at the front."""
+    return ALONE if alone else FROM_BACK if index % 2 else FROM_FRONT
 
 
 def pausing(text: str, *, is_x86: bool) -> str:

@@ -209,7 +209,7 @@ class NativeStep(Step):
         table, count, scratch, status = frame.program
         frame.status[0] = 0
         if self.is_alone(bound):
-            return self.drive(table, count, scratch, 1, status)
+            return self.drive(table, count, scratch, words.ALONE, status)
         frame.records[:, words.TAKEN : words.DONE + 1] = 0
         self.pool.drive(self.support, (table, count, scratch, bound.scratch, status))
         return int(frame.status[0])
@@ -228,7 +228,7 @@ class NativeStep(Step):
                 if is_ended() or frame.status[0]:
                     return
                 record = table + number * words.RECORD_WORDS * 8
-                if self.drive(record, 1, own, int(alone), status):
+                if self.drive(record, 1, own, words.role(index, alone=alone), status):
                     failed.append(number)
 
         if alone:

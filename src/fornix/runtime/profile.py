@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fornix.compile.driver import DONE, RECORD_WORDS, TAKEN
+from fornix.compile.driver import DONE, RECORD_WORDS, TAKEN, role
 from fornix.compile.kernel import CompiledKernel
 from fornix.compile.peak import Peak, measure
 from fornix.compile.program import memo
@@ -187,7 +187,9 @@ class _Watch:
         def work(index: int) -> None:
             own = scratch + index * bound.scratch
             for number in range(count):
-                step.drive(table + number * RECORD_WORDS * 8, 1, own, int(alone), status)
+                step.drive(
+                    table + number * RECORD_WORDS * 8, 1, own, role(index, alone=alone), status
+                )
                 if index == 0:
                     ends.append(self.clock())
 

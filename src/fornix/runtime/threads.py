@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from fornix.compile import crew as words
-from fornix.compile.driver import SPINS, waiting
+from fornix.compile.driver import FROM_FRONT, SPINS, waiting
 from fornix.runtime.platform import keep_apart, usable_processors, use_processors
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Pool:
         """
         records, count, scratch, _, status = program
         if self.threads == 1 or not self._busy.acquire(blocking=False):
-            support.drive(records, count, scratch, 0, status)
+            support.drive(records, count, scratch, FROM_FRONT, status)
             return
         try:
             self._hire()
