@@ -103,9 +103,8 @@ def functions(module: str) -> dict[str, tuple[Any, Any]]:
         if inspect.isfunction(theirs):
             found[name] = theirs, mine
         elif isinstance(theirs, type) and mine is not None:
-            for member in members(theirs):
-                if inspect.isroutine(getattr(theirs, member)):
-                    found[f"{name}.{member}"] = getattr(theirs, member), getattr(mine, member, None)
+            pairs = {m: (getattr(theirs, m), getattr(mine, m, None)) for m in members(theirs)}
+            found |= {f"{name}.{m}": pair for m, pair in pairs.items() if callable(pair[0])}
     return {name: pair for name, pair in found.items() if pair[1] is not None}
 
 

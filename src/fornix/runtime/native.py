@@ -248,6 +248,11 @@ class NativeStep(Step):
             self._wiring = Wiring(self.units, (self.reads, self.writes), self.data)
         return self._wiring
 
+    @property
+    def bounds(self) -> dict[tuple[int, ...], Bound]:
+        """The step for the extents of late, by their numbers."""
+        return dict(self._bound)
+
     def bound(self, run: Run) -> Bound:
         """The step for the extents of ``run``."""
         bound = self._bound.get(run.key)

@@ -194,6 +194,11 @@ class Programs:
         return self._general.program
 
     @property
+    def programs(self) -> list[Program]:
+        """All that there are: that for extents in general first."""
+        return [self.general, *(made.program for made in list(self._special.values()))]
+
+    @property
     def is_recalled(self) -> bool:
         """Whether another process made the general program."""
         return self._general.is_recalled

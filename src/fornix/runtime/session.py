@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from fornix.runtime.profile import Profile
     from fornix.runtime.program import Programs
     from fornix.runtime.quick import QuickCall
+    from fornix.runtime.report import MemoryReport
     from fornix.runtime.shelf import Shelf
     from fornix.runtime.timeline import Timeline
     from fornix.runtime.tracing import Traced
@@ -208,6 +209,11 @@ class InferenceSession:
         is_ended = watched.is_ended if watched else None
         places = direct(targets, read) if targets else None
         try:
+            if self._options.memory_limit:
+                from fornix.runtime.report import require_within  # noqa: PLC0415 - few ask for it
+
+                limit = self._options.memory_limit
+                require_within(limit, *self._programs.chosen(feeds), self._label)
             if self._timeline:
                 self._programs.whole  # noqa: B018 - what another process kept knows no nodes
                 program, run = self._programs.chosen(feeds)
@@ -334,6 +340,12 @@ class InferenceSession:
             Placement(node.name, node.op_type, node.domain, (), reason, name)
             for node in self._model.graph.nodes
         ]
+
+    def memory_report(self) -> MemoryReport:
+        """Bytes that the session takes: weights, what is packed of them, runs by their extents."""
+        from fornix.runtime.report import report  # noqa: PLC0415 - few ask for it
+
+        return report(self._programs.programs if self._programs else ())
 
     def profile(self, input_feed: Mapping[str, Any], repeats: int = 10) -> Profile:
         """Where the time of a run on ``input_feed`` goes, kernel by kernel, in ``repeats`` runs.
