@@ -97,6 +97,7 @@ def page(told: Mapping[str, Any], operator: Operator, example: Example) -> str:
         "## Support",
         "",
         *table(told["support"], [[text or "none" for text in told["support"].values()]]),
+        *(f"\n`{told['support'][column]}`: {why}." for column, why in told["reasons"].items()),
     ]
     return "\n".join(lines) + "\n"
 

@@ -9,13 +9,14 @@ from fornix import ops
 from fornix.cli import examples
 from fornix.cli.history import changelog, differences, signature_text, types_text
 from fornix.errors import NotSupported
+from fornix.ops.matrix import matrix
 from fornix.ops.op import Operator, op
 from fornix.ops.signature import parse_signature
 from fornix.ops.types import BF16, F8, F32, FLOAT, INT, SEQ, SINT, TENSOR, types
 from tests.cli.command import call
 
 SUMMARY = {"domain", "name", "family", "newest", "summary", "support"}
-PAGE = SUMMARY | {
+PAGE = SUMMARY | {"reasons", 
     "deprecated", "signature", "types", "types_in_short", "description", "example", "history",
 }  # fmt: skip
 COLUMNS = {"schema", "infer", "kernel", "lower", "grad", "adapt", "doc"}
@@ -98,11 +99,21 @@ def test_what_does_not_exist_is_told(arguments: list[str], message: str) -> None
 
 
 def test_the_matrix_has_a_row_each_and_sums_up() -> None:
-    head, *rows, last = call("ops", "--matrix").out.splitlines()
+    head, *lines = call("ops", "--matrix").out.splitlines()
     assert set(head.split()) == COLUMNS | {"operator"}
-    assert len(rows) == len(ops.operators())
+    rows, last = lines[: len(ops.operators())], lines[len(ops.operators())]
     assert last.startswith("complete ")
     assert f"{len(rows)} of {len(rows)}" in last
+
+
+def test_the_matrix_says_why_where_a_word_does_not() -> None:
+    found = call("ops", "--matrix").out
+    told = " ".join(found.partition("complete ")[2].split())
+    for operator, cells in matrix().items():
+        unsaid = [cell for cell in cells.values() if cell.text in {"", "opaque", "missing"}]
+        assert all(cell.reason and cell.reason in told for cell in unsaid), operator
+    assert "since a file format is decoded by a library: ImageDecoder" in told
+    assert "opaque: a file format is decoded by a library" in call("ops", "ImageDecoder").out
 
 
 @pytest.mark.parametrize("operator", ops.operators().values(), ids=lambda x: x.name)

@@ -85,6 +85,7 @@ def page_of(family: str, operator: Operator) -> dict[str, Any]:
 
     newest = operator.schemas[-1]
     text = description(operator).replace("`", "")
+    cells = row(operator)
     return {
         "domain": operator.domain or "ai.onnx",
         "name": operator.name,
@@ -97,7 +98,8 @@ def page_of(family: str, operator: Operator) -> dict[str, Any]:
         "summary": text.partition("\n")[0],
         "description": text,
         "history": [{"version": x.version, "changes": list(x.notes)} for x in changelog(operator)],
-        "support": {column: cell.text for column, cell in row(operator).items()},
+        "support": {column: cell.text for column, cell in cells.items()},
+        "reasons": {column: cell.reason for column, cell in cells.items() if cell.reason},
     }
 
 
@@ -128,6 +130,8 @@ def show_page(told: dict[str, Any]) -> None:
     page.print(styled("\nsupport", "bold"))
     rows = [[f"  {column}", mark(text)] for column, text in told["support"].items()]
     page.tell(table(heading, rows))
+    for column, reason in told["reasons"].items():
+        page.print(styled(f"  {told['support'][column]}: {reason}", "dim"))
 
 
 def show_example(example: Mapping[str, str], page: Page) -> None:
@@ -184,11 +188,17 @@ def show_matrix(chosen: list[tuple[str, Operator]]) -> None:
 
     rows = []
     full = dict.fromkeys(COLUMNS, 0)
+    reasons: dict[tuple[str, str], list[str]] = {}
     for _, operator in chosen:
         cells = row(operator)
         name = f"{operator.domain}.{operator.name}" if operator.domain else operator.name
         rows.append([styled(name, "cyan"), *(mark(cells[column].text) for column in COLUMNS)])
         for column in COLUMNS:
             full[column] += cells[column].is_full
+            if cells[column].reason:
+                reasons.setdefault((cells[column].text, cells[column].reason), []).append(name)
     rows.append(["complete", *(f"{full[column]} of {len(chosen)}" for column in COLUMNS)])
-    Page().tell(table(dict.fromkeys(["operator", *COLUMNS], "left"), rows))
+    page = Page()
+    page.tell(table(dict.fromkeys(["operator", *COLUMNS], "left"), rows))
+    for (word, reason), names in reasons.items():
+        page.print(styled(f"{word}, since {reason}: ", "dim") + styled(", ".join(names)))

@@ -33,6 +33,9 @@ NO_DERIVATIVE = {
 """Why operators have no derivative that could have one, by domain: models of ai.onnx.ml are fitted
 elsewhere and applied here, and the steps of optimizers are not optimized. Others lack it."""
 
+MISSING = {"Loop": "what its steps compute would have to be kept, and only a run tells how many"}
+"""Why derivatives are missing."""
+
 WIDTH, BROADCASTS = 96, 7
 """Columns of descriptions; the opset from which on shapes broadcast as in NumPy."""
 
@@ -49,6 +52,8 @@ class Cell:
 
     text: str
     is_full: bool
+    reason: str = ""
+    """Why it has nothing better, where the text does not say it."""
 
 
 def families() -> dict[str, list[Operator]]:
@@ -111,10 +116,11 @@ def adapters(found: int, steps: int) -> Cell:
 def lowering(operator: Operator) -> Cell:
     """How compiled code gets at the newest version of ``operator``."""
     newest = operator.schemas[-1].since_version
-    for kind in ("lower", "body", "opaque"):
+    for kind in ("lower", "body"):
         if operator.rule(kind, newest) is not None:
             return Cell(kind, is_full=True)
-    return Cell("", is_full=False)
+    why = operator.rule("opaque", newest)
+    return Cell("", is_full=False) if why is None else Cell("opaque", is_full=True, reason=why())
 
 
 def derivative(operator: Operator) -> Cell:
@@ -137,7 +143,8 @@ def derivative(operator: Operator) -> Cell:
         return Cell("constant", is_full=True)  # the standard calls no input differentiable
     if newest.is_deprecated and not operator.domain:
         return Cell("deprecated", is_full=True)  # before the opsets that gradients need
-    return Cell(NO_DERIVATIVE.get(operator.domain, "missing"), is_full=False)
+    word = NO_DERIVATIVE.get(operator.domain, "missing")
+    return Cell(word, is_full=False, reason=MISSING.get(operator.name, ""))
 
 
 def description(operator: Operator) -> str:
