@@ -16,8 +16,9 @@ from fornix.ops.types import BF16, F8, F32, FLOAT, INT, SEQ, SINT, TENSOR, types
 from tests.cli.command import call
 
 SUMMARY = {"domain", "name", "family", "newest", "summary", "support"}
-PAGE = SUMMARY | {"reasons", 
+PAGE = SUMMARY | {
     "deprecated", "signature", "types", "types_in_short", "description", "example", "history",
+    "reasons",
 }  # fmt: skip
 COLUMNS = {"schema", "infer", "kernel", "lower", "grad", "adapt", "doc"}
 
