@@ -21,7 +21,7 @@ from tests.cli.command import DIGITS, call, save
 
 COMMANDS = (
     *("run", "bench", "check", "info", "ops", "optimize", "explain", "demo", "text"),
-    *("extract", "merge", "rename", "set-shape", "outline", "inline"),
+    *("extract", "merge", "rename", "set-shape", "outline", "inline", "split", "join"),
 )
 SLOW_TO_IMPORT = {"numpy", "google.protobuf", "ml_dtypes", "llvmlite", "rich", "PIL"}
 

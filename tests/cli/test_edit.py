@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
+from safetensors.numpy import load_file, save_file
 
 import fornix
 from tests.cli.command import DIGITS, call, save
@@ -181,3 +182,21 @@ def test_inline_replaces_operators_that_others_define(tmp_path: Path) -> None:
     outcome = call("inline", model, "-o", output, "--only", "Glu")
     assert outcome.code == 2
     assert "a function or operator that the model uses is required, found 'Glu'" in outcome.err
+
+
+def test_split_and_join_are_opposites(tmp_path: Path, model: Path) -> None:
+    parts, whole, tuned = (tmp_path / name for name in ("p.onnx", "w.onnx", "t.onnx"))
+    call("split", model, "-o", parts, "--least", "0")
+    assert (tmp_path / "p.onnx.data").stat().st_size == 12
+    call("split", model, "-o", parts, "--least", "0", "--data", "w.safetensors")
+    found = load_file(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(found["w"], [1, 2, 3])
+    call("join", parts, "-o", whole)
+    save_file({"w": found["w"] * 2}, tmp_path / "w.safetensors")
+    call("join", model, "-o", tuned, "--weights", tmp_path / "w.safetensors")
+    for path, weight in ((whole, found["w"]), (tuned, found["w"] * 2)):
+        [stored] = onnx.load(path, load_external_data=False).graph.initializer
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(stored), weight)
+    outcome = call("join", model, "-o", tuned, "--weights", model)
+    assert outcome.code == 1
+    assert "header" in outcome.err

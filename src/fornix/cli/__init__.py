@@ -25,6 +25,7 @@ from fornix.cli.outline import outline_command
 from fornix.cli.rename import rename_command
 from fornix.cli.run import run_command
 from fornix.cli.set_shape import set_shape_command
+from fornix.cli.split import join_command, split_command
 from fornix.cli.text import text_command
 
 __all__ = ["main"]
@@ -77,5 +78,7 @@ for command in (
     set_shape_command,
     outline_command,
     inline_command,
+    split_command,
+    join_command,
 ):
     main.add_command(command)

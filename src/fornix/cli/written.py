@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fornix.errors import InvalidArgument
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from fornix.ir.graph import Model, Value
 
 
-def write(model: Model, output: str, *, as_json: bool) -> None:
-    """Save ``model`` and tell its inputs, outputs and number of nodes."""
+def write(model: Model, output: str, *, as_json: bool, **options: Any) -> None:
+    """Save ``model``, by the ``options`` of `save`; tell its inputs, outputs, number of nodes."""
     from fornix.cli.console import Page, echo_json
     from fornix.ir.files import save
 
-    save(model, output)
+    save(model, output, **options)
     inputs, outputs = _told(model.graph.inputs), _told(model.graph.outputs)
     nodes = len(model.graph.nodes)
     if as_json:

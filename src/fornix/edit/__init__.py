@@ -11,6 +11,7 @@ from fornix.edit.merge import Links, merge, merge_graphs, overlaps
 from fornix.edit.outline import outline
 from fornix.edit.rename import Parts, prefix, prefix_graph, rename, value_names
 from fornix.edit.shapes import expand_outputs, set_dims, set_shapes
+from fornix.edit.weights import load_weights, save_weights
 
 __all__ = [
     "Links",
@@ -18,6 +19,7 @@ __all__ = [
     "expand_outputs",
     "extract",
     "extract_graph",
+    "load_weights",
     "merge",
     "merge_graphs",
     "outline",
@@ -26,6 +28,7 @@ __all__ = [
     "prefix_graph",
     "rename",
     "replace_constants",
+    "save_weights",
     "set_dims",
     "set_shapes",
     "value_names",

@@ -254,8 +254,9 @@ class ExternalFile:
 
 def set_reference(tensor: TensorProto, location: str, offset: int, length: int) -> None:
     """Let ``tensor`` say that its bytes are in another file, and no longer hold any."""
-    tensor.ClearField("raw_data")
-    tensor.ClearField("external_data")
+    for entry, _ in tensor.ListFields():
+        if entry.name.endswith("_data"):
+            tensor.ClearField(entry.name)  # type: ignore[arg-type] # the payload, of any kind
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
         tensor.external_data.add(key=key, value=value)

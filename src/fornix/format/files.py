@@ -14,12 +14,14 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError, EncodeError, Message
 
-from fornix.errors import ExternalDataError, FormatError, NoSuchFile
-from fornix.format import external, utf8, wire
+from fornix.dtype import STRING
+from fornix.errors import ExternalDataError, FormatError, FornixError, NoSuchFile
+from fornix.format import external, safetensors, utf8, wire
 from fornix.format.atomic import replacement, write_file
 from fornix.format.limits import DEFAULT, MESSAGE_BYTES, Limits
-from fornix.format.mapped import MappedBytes, MappedFile, Memory, Region, open_file
+from fornix.format.mapped import MappedBytes, MappedFile, Memory, Payload, Region, open_file
 from fornix.format.messages import ModelProto, TensorProto, own
+from fornix.format.tensors import layout, to_array
 from fornix.format.walk import descriptor_of, tensors
 
 if TYPE_CHECKING:
@@ -343,7 +345,8 @@ def write_model(
     ``external_data`` names a file beside the model that gets the tensors of ``threshold`` bytes
     and more; an old file of that name is replaced, which is safe even if the model is mapped from
     it. Model and data change their names one right after the other, not at once. ``model`` itself
-    stays as it is.
+    stays as it is. A name that ends in ``.safetensors`` makes it a file of that format, which other
+    software can read by the names of tensors.
     """
     skeleton = model if isinstance(model, wire.Skeleton) else wire.Skeleton(own(model))
     form = format or format_of(target)
@@ -379,14 +382,59 @@ def _move_out(
     skeleton: wire.Skeleton[ModelProto], data: external.ExternalFile, threshold: int
 ) -> None:
     """Write the payloads of ``threshold`` bytes and more to ``data``."""
+    moving: list[tuple[TensorProto, Payload]] = []
     for tensor in tensors(skeleton.message):
-        payload = skeleton.payload(tensor)
-        if payload is None and tensor.HasField("raw_data"):
-            payload = MappedBytes.of(tensor.raw_data)
+        payload = skeleton.payload(tensor) or _held(tensor, threshold)
         if payload is not None and payload.nbytes >= threshold:
-            alignment = _PAGE if payload.nbytes >= _LARGE else _VECTOR
-            place = data.append(wire.parts(payload), alignment)
-            external.set_reference(tensor, data.location, *place)
+            moving.append((tensor, payload))
+    if data.location.endswith(safetensors.EXTENSION):
+        _move_named(moving, data)
+        return
+    for tensor, payload in moving:
+        alignment = _PAGE if payload.nbytes >= _LARGE else _VECTOR
+        place = data.append(wire.parts(payload), alignment)
+        external.set_reference(tensor, data.location, *place)
+
+
+def _held(tensor: TensorProto, threshold: int) -> Payload | None:
+    """The bytes that ``tensor`` holds itself, those of typed fields if they are many enough.
+
+    None of strings, which cannot stand elsewhere, and of a tensor that is not sound.
+    """
+    if tensor.HasField("raw_data"):
+        return MappedBytes.of(tensor.raw_data)
+    try:
+        declared = layout(tensor)
+        if declared.dtype is STRING or declared.nbytes < threshold:
+            return None
+        return MappedBytes.of(declared.dtype.pack(to_array(tensor)))
+    except FornixError:
+        return None
+
+
+def _move_named(moving: Iterable[tuple[TensorProto, Payload]], data: external.ExternalFile) -> None:
+    """Write payloads as a safetensors file; those of types that it lacks stay in the model.
+
+    A tensor without a name gets one, and one whose name another has already.
+    """
+    by_name: dict[str, TensorProto] = {}
+    entries = []
+    for tensor, payload in moving:
+        declared = layout(tensor)
+        fits = payload.nbytes == declared.nbytes
+        if not fits or not safetensors.can_hold(declared.dtype, declared.shape):
+            continue
+        own = name = tensor.name or "tensor"
+        number = 1
+        while name in by_name or name == safetensors.METADATA:
+            name, number = f"{own}_{number}", number + 1
+        by_name[name] = tensor
+        entries.append(safetensors.Entry(name, declared.dtype, declared.shape, payload))
+    header, ordered = safetensors.arranged(entries)
+    data.append([header])
+    for entry in ordered:
+        place = data.append(wire.parts(entry.payload))
+        external.set_reference(by_name[entry.name], data.location, *place)
 
 
 def refuse_own_data(message: Message, target: PathLike) -> None:

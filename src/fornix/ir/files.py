@@ -53,7 +53,8 @@ def save(
     """Write ``model`` to a path, whole or not at all, or to an open file.
 
     Everything goes into one file, also what came from others; ``external_data`` names a file beside
-    it that takes the tensors of ``threshold`` bytes and more. Saving where the model was loaded
+    it that takes the tensors of ``threshold`` bytes and more, a safetensors file if it is called
+    ``….safetensors``. Saving where the model was loaded
     from is safe.
     """
     skeleton = Skeleton(ModelProto())
