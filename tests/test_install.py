@@ -58,7 +58,9 @@ def test_install_as_is_refused_once_the_original_is_imported() -> None:
 
 
 def test_install_as_knows_what_fornix_stands_for() -> None:
-    with pytest.raises(InvalidArgument, match="one of 'onnx', 'onnxruntime' is required, found 'numpy'"):
+    with pytest.raises(
+        InvalidArgument, match="one of 'onnx', 'onnxruntime' is required, found 'numpy'"
+    ):
         install_as("numpy")
 
 

@@ -29,22 +29,21 @@ def linear_attention(case: Case) -> list[Any]:
     scale = given.get("scale") or size**-0.5
     y = np.zeros((batch, steps, heads, width))
     last = np.zeros((batch, groups, size, width))
-    for b in range(batch):
-        for g in range(groups):
-            state = np.zeros((size, width)) if past is None else past[b, g]
-            for t in range(steps):
-                key = k[b, t, g * size : (g + 1) * size]
-                value = v[b, t, g * width : (g + 1) * width]
-                if decay is not None:
-                    own = decay[b, t].reshape(groups, -1)[g]
-                    state = np.exp(own)[:, None] * state
-                if beta is not None:
-                    rate = beta[b, t, g if beta.shape[2] > 1 else 0]
-                    value = rate * (value - key @ state)
-                state = state + np.outer(key, value)
-                for h in range(g * heads // groups, (g + 1) * heads // groups):
-                    y[b, t, h] = scale * (q[b, t, h * size : (h + 1) * size] @ state)
-            last[b, g] = state
+    for b, g in np.ndindex(batch, groups):
+        state = np.zeros((size, width)) if past is None else past[b, g]
+        for t in range(steps):
+            key = k[b, t, g * size : (g + 1) * size]
+            value = v[b, t, g * width : (g + 1) * width]
+            if decay is not None:
+                own = decay[b, t].reshape(groups, -1)[g]
+                state = np.exp(own)[:, None] * state
+            if beta is not None:
+                rate = beta[b, t, g if beta.shape[2] > 1 else 0]
+                value = rate * (value - key @ state)
+            state = state + np.outer(key, value)
+            for h in range(g * heads // groups, (g + 1) * heads // groups):
+                y[b, t, h] = scale * (q[b, t, h * size : (h + 1) * size] @ state)
+        last[b, g] = state
     kept = case.inputs[0] if past is None else case.inputs[3]
     flat = y.reshape(batch, steps, heads * width)
     return [flat.astype(case.inputs[0].dtype), last.astype(kept.dtype)]
