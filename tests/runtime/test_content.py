@@ -5,9 +5,11 @@ import os
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 
 from fornix.format.mapped import MappedBytes, MappedFile, Memory
+from fornix.format.messages import ModelProto, own
 from fornix.runtime import content
 from fornix.runtime.content import Content
 from fornix.runtime.threads import Pool
@@ -46,22 +48,27 @@ def test_a_digest_is_that_of_pieces_whoever_makes_it(path: Path) -> None:
 
 
 def test_other_sources_have_no_content(tmp_path: Path) -> None:
-    (tmp_path / "model.json").write_bytes(b"{}")
-    for source in (tmp_path / "model.json", tmp_path / "absent.onnx", tmp_path, object()):
+    for source in (tmp_path / "absent.onnx", tmp_path, "null\0.onnx", object()):
         assert Content.of(source, POOL) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system with named pipes is required")
+def test_what_can_be_read_once_is_left_to_who_loads_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert Content.of(tmp_path / "pipe.onnx", POOL) is None
 
 
 def test_a_file_in_use_needs_no_second_look_once_it_is_at_rest(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = of(path)
-    assert of(path) is not fresh
+    assert of(path).region is not fresh.region
     later(monkeypatch, content.SECONDS_AT_REST + 1)
     known = of(path)
-    assert of(path) is known
+    assert of(path).region is known.region
     copy = path.with_name("copy.onnx")
     copy.write_bytes(path.read_bytes())
-    assert of(copy) is not known
+    assert of(copy).region is not known.region
     assert of(copy).digest == known.digest
 
 
@@ -88,14 +95,66 @@ def test_a_file_that_is_no_longer_the_same_is_looked_at_again(
 def test_places_are_those_of_the_same_bytes(path: Path, tmp_path: Path) -> None:
     body = path.read_bytes()
     file, memory = of(path), of(body)
-    assert file.offset(MappedBytes(MappedFile.open(path), 30, 10)) == 30
-    assert memory.offset(MappedBytes(Memory(body), 40, 10)) == 40
+    assert file.place(MappedBytes(MappedFile.open(path), 30, 10)) == (0, 30)
+    assert memory.place(MappedBytes(Memory(body), 40, 10)) == (0, 40)
     (tmp_path / "other.onnx").write_bytes(body)
     others = MappedFile.open(tmp_path / "other.onnx"), Memory(bytes(bytearray(body)))
     for region in others:
-        assert file.offset(MappedBytes(region, 0, 10)) is None
-        assert memory.offset(MappedBytes(region, 0, 10)) is None
-    assert file.offset(None) is None
+        assert file.place(MappedBytes(region, 0, 10)) is None
+        assert memory.place(MappedBytes(region, 0, 10)) is None
+    assert file.place(None) is None
+
+
+def test_files_beside_a_model_are_parts_of_it(path: Path, tmp_path: Path) -> None:
+    body = bytes(range(200))
+    (tmp_path / "w.bin").write_bytes(body)
+    model = of(path)
+    assert model.look_at(["w.bin"], POOL)
+    assert model.digests == {"w.bin": of(body).digest.hex()}
+    place = MappedBytes(MappedFile.open(tmp_path / "w.bin"), 30, 10)
+    assert model.place(place) == (1, 30)
+    assert model.payload(1, 30, 10).tobytes() == body[30:40]
+    other = of(path)
+    assert other.holds(model.digests, POOL)
+    assert not of(path).holds({"w.bin": model.digest.hex()}, POOL)
+    assert not of(path.read_bytes()).holds(model.digests, POOL)
+    assert model.is_intact
+    assert model.is_what_was_read(POOL)
+    (tmp_path / "w.bin").write_bytes(body[::-1])
+    assert not other.is_intact
+    assert not model.is_what_was_read(POOL)
+    assert not of(path).holds(model.digests, POOL)
+
+
+@pytest.mark.parametrize("location", ["absent.bin", "../w.bin", "/w.bin", "link.bin", "folder"])
+def test_files_that_no_model_may_name_are_not_looked_at(path: Path, location: str) -> None:
+    (path.parent / "folder").mkdir()
+    (path.parent.parent / "w.bin").write_bytes(b"w")
+    if hasattr(os, "symlink"):
+        (path.parent / "link.bin").symlink_to(path)
+    assert not of(path).look_at([location], POOL)
+
+
+def test_models_in_memory_are_settled_as_bytes() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> f (float[N] x) => () {}'
+    )
+    body = model.SerializeToString()
+    assert content.settled(model) == content.settled(own(model, ModelProto)) == body
+    assert content.settled(bytearray(body)) == content.settled(memoryview(body)) == body
+    for source in ("model.onnx", Path("model.onnx"), model.graph, object()):
+        assert content.settled(source) is source
+
+
+def test_a_message_that_is_too_large_stays_a_message() -> None:
+    class Large:
+        DESCRIPTOR = ModelProto.DESCRIPTOR
+
+        def SerializeToString(self) -> bytes:
+            raise ValueError("too large")
+
+    large = Large()
+    assert content.settled(large) is large
 
 
 def test_a_model_that_was_read_from_something_else_is_told(path: Path) -> None:
@@ -113,5 +172,5 @@ def test_a_model_that_was_read_from_something_else_is_told(path: Path) -> None:
 def test_of_a_file_that_was_just_written_bytes_are_compared(path: Path) -> None:
     known = of(path)
     assert not known.is_at_rest
-    known.digest = b"another"  # as if written to between two ticks of the clock
+    known._model.digest = b"another"  # as if written to between two ticks of the clock
     assert not known.is_what_was_read(POOL)

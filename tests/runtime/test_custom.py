@@ -25,7 +25,7 @@ from fornix.ops import scalar as s
 from fornix.ops.call import NotLowered
 from fornix.ops.grads.term import Term
 from fornix.ops.registered import temporary
-from fornix.runtime import kept
+from fornix.runtime import keeping, kept
 
 X = np.linspace(-2, 2, 15, dtype=np.float32).reshape(5, 3)
 MODEL = """<ir_version: 10, opset_import: ["": 22, "my.domain": 1]>
@@ -131,10 +131,10 @@ def test_a_function_of_that_name_goes_first() -> None:
 
 
 def test_what_users_registered_keeps_programs_from_being_kept() -> None:
-    assert not kept._has_registered(as_ir(MODEL))
+    assert not keeping._has_registered(as_ir(MODEL))
     lowered()
-    assert kept._has_registered(as_ir(MODEL))
-    assert not kept._has_registered(as_ir(MODEL + FUNCTION))
+    assert keeping._has_registered(as_ir(MODEL))
+    assert not keeping._has_registered(as_ir(MODEL + FUNCTION))
 
 
 @pytest.mark.slow

@@ -261,13 +261,21 @@ def test_what_is_not_kept_is_tried_there_once(path: Path, monkeypatch: pytest.Mo
     def refuse() -> None:
         pytest.fail("nothing is to be gained")
 
+    unknown = model(MODEL)
+    unknown.graph.input.add(name="o").type.opaque_type.domain = "somebody's"
+    path.write_bytes(unknown.SerializeToString())
+    InferenceSession(path)
+    monkeypatch.setattr(workshop, "_started", refuse)
+    assert not is_recalled(InferenceSession(path))
+
+
+def test_lists_have_no_extents_to_ask_about(path: Path) -> None:
     head = "f (seq(float[N, 512]) xs) => (float[N, 512] y) <int64 i = {0}> {"
     text = MODEL.replace(MODEL[MODEL.index("f (") : MODEL.index("both =")], head)
     text = text.replace("Concat <axis = 0> (past, x)", "SequenceAt (xs, i)")
     path.write_bytes(model(text).SerializeToString())
-    InferenceSession(path)
-    monkeypatch.setattr(workshop, "_started", refuse)
     session = InferenceSession(path)
+    assert is_recalled(session)
     x = feeds(2, 2)["x"]
     assert close_to(session.run(None, {"xs": [x]})[0], np.maximum(x @ weights(), 0))
 

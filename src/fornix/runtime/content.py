@@ -1,8 +1,9 @@
-"""What a model's file holds: a digest of all of it, by which its program is found.
+"""What a model's files hold: digests of all of it, by which its program is found.
 
-Decides when two sources are the same model: when a digest of all their bytes says so, never by a
-name or a time alone. The digest is that of pieces, so that threads share the work. While a session
-holds a file open whose weights it reads in place, the same file needs no second look.
+Decides when two sources are the same model: when digests of all their bytes say so, those of files
+with external data included, never by a name or a time alone. A digest is that of pieces, so that
+threads share the work. While a session holds a file open whose weights it reads in place, the same
+file needs no second look.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import stat
 import time
 import weakref
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fornix.errors import FornixError
+from fornix.format.beneath import open_file
 from fornix.format.mapped import Identity, MappedBytes, MappedFile, Memory, Payload
 from fornix.runtime.threads import Pool
 
@@ -29,33 +34,24 @@ After at most 35 of them Linux has noted even what was written through a map.
 """
 
 
-class Content:
-    """The bytes of a model, all in one place, and their digest."""
+class Digested:
+    """Bytes that lie in one place, and their digest."""
 
     def __init__(self, region: MappedFile | Memory, digest: bytes, *, is_at_rest: bool) -> None:
         self.region, self.digest, self.is_at_rest = region, digest, is_at_rest
+        if isinstance(region, MappedFile):
+            _OPEN[region.identity] = self
 
     @staticmethod
-    def of(source: object, pool: Pool) -> Content | None:
-        """The content of a file or of bytes; None for other sources, and for unsteady files."""
-        if isinstance(source, bytes):
-            memory = Memory(source)
-            return Content(memory, _digest(memory, pool), is_at_rest=False)
-        if not isinstance(source, str | os.PathLike) or Path(source).suffix != ".onnx":
-            return None
-        try:
-            file = MappedFile.open(source)
-            known = _OPEN.get(file.identity)
-            if known is not None and known.is_at_rest:
-                return known
-            changed = file.identity.changed * 1e-9
-            is_at_rest = changed < time.time() - SECONDS_AT_REST
-            found = Content(file, _digest(file, pool), is_at_rest=is_at_rest)
-            file.check()
-        except (FornixError, OSError):  # who loads the model says it
-            return None
-        _OPEN[file.identity] = found
-        return found
+    def of(file: MappedFile, pool: Pool) -> Digested:
+        """What ``file`` holds; raises FormatError if somebody writes to it meanwhile."""
+        known = _OPEN.get(file.identity)
+        if known is not None and known.is_at_rest:
+            return known
+        is_at_rest = file.identity.changed * 1e-9 < time.time() - SECONDS_AT_REST
+        digest = _digest(file, pool)
+        file.check()
+        return Digested(file, digest, is_at_rest=is_at_rest)
 
     @property
     def is_intact(self) -> bool:
@@ -63,7 +59,7 @@ class Content:
         return isinstance(self.region, Memory) or self.region.is_intact
 
     def is_what_was_read(self, pool: Pool) -> bool:
-        """Whether a model read since from the same source is this one.
+        """Whether who has opened the same place since has read these bytes.
 
         Of a file that has just been written times do not tell; then its bytes are compared again.
         """
@@ -76,10 +72,8 @@ class Content:
         except (FornixError, OSError):
             return False
 
-    def offset(self, payload: Payload | None) -> int | None:
+    def offset(self, payload: MappedBytes) -> int | None:
         """Where ``payload`` lies in it; None if it lies elsewhere."""
-        if not isinstance(payload, MappedBytes):
-            return None
         own, other = self.region, payload.region
         if isinstance(own, MappedFile):
             is_here = isinstance(other, MappedFile) and other.identity == own.identity
@@ -88,8 +82,115 @@ class Content:
         return payload.offset if is_here else None
 
 
-_OPEN: weakref.WeakValueDictionary[object, Content] = weakref.WeakValueDictionary()
+class Content:
+    """The bytes of a model, and those of the files beside it that hold data of its."""
+
+    def __init__(self, region: MappedFile | Memory, digest: bytes, *, is_at_rest: bool) -> None:
+        self._model = Digested(region, digest, is_at_rest=is_at_rest)
+        self.others: dict[str, Digested] = {}
+        """Files of external data, by the location that the model gives."""
+
+    @staticmethod
+    def of(source: object, pool: Pool) -> Content | None:
+        """The content of a file or of bytes; None for other sources, and for unsteady files.
+
+        Files of external data are for `look_at` to find.
+        """
+        if isinstance(source, bytes):
+            memory = Memory(source)
+            return Content(memory, _digest(memory, pool), is_at_rest=False)
+        if not isinstance(source, str | os.PathLike):
+            return None
+        try:
+            if not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116 - bytes are no Path
+                return None
+            found = Digested.of(MappedFile.open(source), pool)
+        except (FornixError, OSError, ValueError):  # who loads the model says it
+            return None
+        return Content(found.region, found.digest, is_at_rest=found.is_at_rest)
+
+    @property
+    def region(self) -> MappedFile | Memory:
+        """The model's own bytes."""
+        return self._model.region
+
+    @property
+    def digest(self) -> bytes:
+        """That of the model's own bytes."""
+        return self._model.digest
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nobody has written to the model's own file for a while."""
+        return self._model.is_at_rest
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether all bytes are still those that were digested."""
+        return all(part.is_intact for part in self._parts)
+
+    def look_at(self, locations: Iterable[str], pool: Pool) -> bool:
+        """Digest the files at ``locations``; False if one of them cannot be had."""
+        region = self.region
+        if not isinstance(region, MappedFile):
+            return not list(locations)
+        folder = os.path.dirname(region.name)  # noqa: PTH120 - as who loads the model does
+        try:
+            for location in locations:
+                if location not in self.others:
+                    file = open_file(folder, location, "external data")
+                    self.others[location] = Digested.of(file, pool)
+        except (FornixError, OSError):
+            return False
+        return True
+
+    def holds(self, digests: Mapping[str, str], pool: Pool) -> bool:
+        """Whether the files at the locations in ``digests`` have these, as hexadecimal digits."""
+        found = self.look_at(digests, pool)
+        return found and all(self.others[at].digest.hex() == own for at, own in digests.items())
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What `holds` asks for."""
+        return {location: part.digest.hex() for location, part in self.others.items()}
+
+    def is_what_was_read(self, pool: Pool) -> bool:
+        """Whether a model read since from the same source is this one."""
+        return all(part.is_what_was_read(pool) for part in self._parts)
+
+    def place(self, payload: Payload | None) -> tuple[int, int] | None:
+        """The number of the part in which ``payload`` lies, and where; None if it is elsewhere."""
+        if isinstance(payload, MappedBytes):
+            for number, part in enumerate(self._parts):
+                start = part.offset(payload)
+                if start is not None:
+                    return number, start
+        return None
+
+    def payload(self, number: int, start: int, size: int) -> MappedBytes:
+        """The bytes that lie in the part of this number."""
+        return MappedBytes(self._parts[number].region, start, size)
+
+    @property
+    def _parts(self) -> list[Digested]:
+        return [self._model, *self.others.values()]
+
+
+_OPEN: weakref.WeakValueDictionary[object, Digested] = weakref.WeakValueDictionary()
 """Files that sessions of this process use."""
+
+
+def settled(source: Any) -> Any:
+    """``source`` as bytes, if it is a model in memory that its owner may change."""
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    descriptor = getattr(source, "DESCRIPTOR", None)
+    if descriptor is None or descriptor.name != "ModelProto":
+        return source
+    try:
+        return source.SerializeToString()
+    except Exception:  # noqa: BLE001 - more than 2 GiB: each protobuf raises something else
+        return source
 
 
 def _digest(region: MappedFile | Memory, pool: Pool) -> bytes:
@@ -114,4 +215,4 @@ def _digest(region: MappedFile | Memory, pool: Pool) -> bytes:
     return hashlib.sha256(region.size.to_bytes(8, "little") + b"".join(found)).digest()
 
 
-__all__ = ["Content"]
+__all__ = ["Content", "settled"]

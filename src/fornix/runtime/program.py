@@ -21,7 +21,6 @@ from fornix.ir.graph import Model, Value
 from fornix.runtime.memory import owned
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.providers import (
-    KernelStep,
     NotAsCompiled,
     Placement,
     Provider,
@@ -64,7 +63,7 @@ class Program:
         self.symbols = symbols
         self.steps, self.constants, self.placements = steps, constants, placements
         self.releases = _releases(steps, {*outputs, *constants})
-        self.has_kernels = any(isinstance(step, KernelStep) for step in steps)
+        self.uses_numpy = any(step.uses_numpy for step in steps)
         self.declared = [v for v in inputs if _is_open(v)]
         stored = [*constants, *(value for step in steps for value in step.stored)]
         self.files = mapped_files(getattr(value.constant, "place", None) for value in stored)
@@ -97,7 +96,7 @@ class Program:
         for file in self.files:
             file.check()
         values = self.start(feeds)
-        if self.has_kernels:
+        if self.uses_numpy:
             with np.errstate(all="ignore"):
                 self._run_steps(values, run)
         else:
@@ -214,7 +213,9 @@ class Programs:
     def _made(self, numbers: Mapping[str, int]) -> Made:
         """The program in which symbols have these ``numbers``, recalled if it can be."""
         place = self.shelf.at(numbers) if self.shelf else None
-        recalled = place.program(self.pool) if place else None
+        recalled = place.program(self.pool, self.options) if place else None
+        if place and recalled is None:
+            place.expect(self._model())
         program = recalled or self._make(numbers)
         if place and recalled is None:
             place.keep(program, self._model())

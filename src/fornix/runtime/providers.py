@@ -73,6 +73,8 @@ class Step(ABC):
     """Initializers that it holds itself and reads in every run."""
     owns_data: bool = False
     """Whether it has the stored data that it reads, and does not look for them in a run."""
+    uses_numpy: bool = False
+    """Whether NumPy computes in it, of whose warnings nobody wants to know."""
 
     @abstractmethod
     def run(self, values: dict[Value, Any], run: Run) -> None:
@@ -127,6 +129,8 @@ class Provider(ABC):
 
 class KernelStep(Step):
     """A node that runs its NumPy kernel."""
+
+    uses_numpy = True
 
     def __init__(self, planned: PlannedNode, plan: Plan, reason: str) -> None:
         node = planned.node

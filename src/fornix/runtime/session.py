@@ -23,10 +23,12 @@ import numpy as np
 from fornix.errors import Fail, FornixWarning, InvalidArgument
 from fornix.format.limits import DEFAULT, Limits
 from fornix.runtime.binding import IOBinding
+from fornix.runtime.content import settled
 from fornix.runtime.feeds import checked_feeds
 from fornix.runtime.interface import Interface, ModelMetadata, NodeArg, output_args
 from fornix.runtime.memory import owned
 from fornix.runtime.options import RunOptions, SessionOptions
+from fornix.runtime.program import Programs
 from fornix.runtime.providers import (
     PROVIDERS,
     NotAsCompiled,
@@ -36,6 +38,7 @@ from fornix.runtime.providers import (
     Run,
     check_machine_code,
 )
+from fornix.runtime.shelf import Shelf
 from fornix.runtime.targets import Targets, direct, fill
 from fornix.runtime.values import OrtValue, unwrapped
 
@@ -44,10 +47,8 @@ if TYPE_CHECKING:
     from fornix.reference.plan import Environment, Plan
     from fornix.reference.source import ModelSource
     from fornix.runtime.profile import Profile
-    from fornix.runtime.program import Programs
     from fornix.runtime.quick import QuickCall
     from fornix.runtime.report import MemoryReport
-    from fornix.runtime.shelf import Shelf
     from fornix.runtime.timeline import Timeline
     from fornix.runtime.tracing import Traced
 
@@ -103,10 +104,8 @@ class InferenceSession:
         self._programs: Programs | None = None
         self._short: QuickCall | None = None
         if not _runs_as_planned(self._providers[0], self._options):
-            from fornix.runtime.program import Programs  # noqa: PLC0415 - not for the reference
-            from fornix.runtime.shelf import Shelf  # noqa: PLC0415 - not for the reference
-
-            self._shelf = Shelf.of(path_or_bytes, self._providers, self._options, limits)
+            self._source = settled(path_or_bytes)
+            self._shelf = Shelf.of(self._source, self._providers, self._options, limits)
         found = self._shelf.interface if self._shelf else None
         self._interface = found or Interface.of(self._model)
         self._outputs = list(self._interface.outputs)

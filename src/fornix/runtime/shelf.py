@@ -1,15 +1,17 @@
 """Programs kept for the next process: sessions without compiling anything.
 
-Decides which programs are kept: those in machine code from end to end, of models that are in one
-file or in bytes. A program is found by a digest of the model, the options, the processor and fornix
-itself. It serves the extents that were found to fit when it was made from the model; these are kept
-beside it.
+Decides which programs are kept: those of our own provider, of models in files or in bytes. A
+program is found by digests of the model and its external data, the options, the processor and
+fornix itself. It serves the extents that were found to fit when it was made from the model; these
+are kept beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +24,7 @@ from fornix.ir.graph import Model
 from fornix.ir.walk import tensors
 from fornix.runtime.content import Content
 from fornix.runtime.interface import Interface, NodeArg
-from fornix.runtime.kept import KeptProgram, written
-from fornix.runtime.native import NativeStep
+from fornix.runtime.kept import KeptProgram
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import CPUExecutionProvider, Provider
@@ -52,8 +53,9 @@ class Shelf:
         """``workshop`` makes what is not here."""
         self.disk, self.content, self.name, self.pool = disk, content, name, pool
         self.workshop = workshop
-        self._kept = KeptProgram.of(disk, name, content)
+        self._kept = KeptProgram.of(disk, name, content, pool)
         self._noted = 0
+        self._is_steady = False
 
     @staticmethod
     def of(
@@ -70,7 +72,7 @@ class Shelf:
         content = Content.of(source, pool)
         if content is None:
             return None
-        settings = (options.identity, limits)
+        settings = (options.identity, limits, _notation(source))
         sha = hashlib.sha256(content.digest + sources(ALL_ROOMS))
         sha.update(f"{processor()}\0{compiler()}\0{np.__version__}\0{settings!r}".encode())
         shelf = Shelf(disk, content, "p" + sha.hexdigest()[:40], pool)
@@ -78,7 +80,7 @@ class Shelf:
             from fornix.runtime.workshop import Workshop  # noqa: PLC0415 - nothing is made twice
 
             shelf.workshop = Workshop.of(shelf, options, limits)
-            shelf._kept = KeptProgram.of(disk, shelf.name, content)
+            shelf._kept = KeptProgram.of(disk, shelf.name, content, pool)
         return shelf
 
     def at(self, numbers: Mapping[str, int]) -> Shelf:
@@ -89,7 +91,7 @@ class Shelf:
         name = "p" + hashlib.sha256(text.encode()).hexdigest()[:40]
         found = Shelf(self.disk, self.content, name, self.pool, self.workshop)
         if found._kept is None and self.workshop and self.workshop.makes(numbers):
-            found._kept = KeptProgram.of(self.disk, name, self.content)
+            found._kept = KeptProgram.of(self.disk, name, self.content, self.pool)
         return found
 
     def ask(self, numbers: Mapping[str, int], feeds: Mapping[str, Any]) -> bool | None:
@@ -97,13 +99,15 @@ class Shelf:
 
         None if it was made by a process that is no longer there to be asked.
         """
-        shapes = {name: feed.shape for name, feed in feeds.items()}
+        shapes = {name: getattr(feed, "shape", ()) for name, feed in feeds.items()}
         return self.workshop.serves(numbers, shapes) if self.workshop else None
 
     def is_for(self, source: object) -> bool:
         """Whether ``source`` still holds the model that this place is for."""
         found = Content.of(source, self.pool)
-        return found is not None and found.digest == self.content.digest
+        if found is None or found.digest != self.content.digest:
+            return False
+        return found.holds(self.content.digests, self.pool)
 
     @property
     def interface(self) -> Interface | None:
@@ -115,22 +119,26 @@ class Shelf:
         """What a session shows of the outputs, if the program is here."""
         return None if self._kept is None else self._kept.outputs
 
-    def program(self, pool: Pool) -> Program | None:
+    def program(self, pool: Pool, options: SessionOptions) -> Program | None:
         """The program, if it is here and this system maps it."""
         try:
-            return None if self._kept is None else self._kept.program(pool)
+            return None if self._kept is None else self._kept.program(pool, options)
         except OSError:  # memory that nobody may run
             return None
 
+    def expect(self, model: Model) -> None:
+        """Note what the files of ``model`` hold, before anything is computed of it."""
+        self._is_steady = self.content.look_at(_locations(model), self.pool)
+
     def keep(self, program: Program, model: Model) -> None:
         """Put ``program`` here, if it is of the kind that is kept."""
-        step = program.steps[0] if len(program.steps) == 1 else None
-        if isinstance(step, NativeStep) and not program.constants and not _has_external(model):
-            made = written(program, step, model, self.content, self.disk)
-            if made is not None and self.content.is_what_was_read(self.pool):
-                self.disk.write(self.name, made, PLAN)
-                return
-        self.disk.write(self.name, b"", NOTE)
+        from fornix.runtime.keeping import written  # noqa: PLC0415 - kept programs do without
+
+        made = written(program, model, self.content, self.disk) if self._is_steady else None
+        if made is not None and self.content.is_what_was_read(self.pool):
+            self.disk.write(self.name, made, PLAN)
+        else:
+            self.disk.write(self.name, b"", NOTE)
 
     @property
     def is_refused(self) -> bool:
@@ -153,15 +161,23 @@ class Shelf:
             self.disk.write(self._note_name(extents), b"", NOTE)
 
     def _note_name(self, extents: Sequence[int]) -> str:
-        return "e" + hashlib.sha256(f"{self.name} {list(extents)}".encode()).hexdigest()[:40]
+        text = f"{self.name} {self.content.digests} {list(extents)}"
+        return "e" + hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-def _has_external(model: Model) -> bool:
-    """Whether ``model`` has data in other files, which its digest does not cover."""
-    from fornix.format.external import is_external  # noqa: PLC0415 - with protobuf
+def _notation(source: object) -> str:
+    """The extension of a file that is not read like bytes in memory."""
+    found = Path(source).suffix if isinstance(source, str | os.PathLike) else ""
+    return "" if found == ".onnx" else found
+
+
+def _locations(model: Model) -> list[str]:
+    """The files with external data that ``model`` names."""
+    from fornix.format.external import is_external, reference  # noqa: PLC0415 - with protobuf
 
     messages = (getattr(tensor, "message", None) for tensor in tensors(model))
-    return any(message is not None and is_external(message) for message in messages)
+    found = [reference(m).location for m in messages if m is not None and is_external(m)]
+    return list(dict.fromkeys(found))
 
 
 __all__ = ["Shelf"]

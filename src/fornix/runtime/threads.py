@@ -10,12 +10,13 @@ while it serves one caller, others do their jobs alone.
 from __future__ import annotations
 
 import atexit
+import logging  # first: before a fork its lock is taken by who registered last
 import os
 import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ Work = Callable[[int], None]
 
 FAREWELL = 1.0
 """Seconds that each worker has to end when the interpreter does."""
+LONGEST = 60.0
+"""Seconds that a fork waits for what is made ahead, which takes long on a busy machine."""
 LINE = 64
 """Bytes of a line of the cache."""
 
@@ -199,26 +202,35 @@ class Pool:
 class Ahead(Generic[T]):
     """What ``make`` gives, computed by a thread of its own until somebody asks for it."""
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(self, make: Callable[[], T], *, imports: bool = False) -> None:
+        """Where it ``imports``, forks wait for it: a child could never end what has begun."""
         self._make = make
         self._found: T | None = None
         # No daemon: what it reads must not go when the process ends.
         self._thread = threading.Thread(target=self._work, name="fornix-ahead")
+        if imports:
+            _AHEAD.add(self)
         self._thread.start()
 
     def _work(self) -> None:
         with suppress(Exception):  # the same is raised to who asks
             self._found = self._make()
 
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the thread is done, or for so long."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+
     def result(self) -> T:
         """What it gives, or raises; computed here if the thread failed or is that of a parent."""
-        self._thread.join()
+        self.wait()
         if self._found is None:
             self._found = self._make()
         return self._found
 
 
 _POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
+_AHEAD: weakref.WeakSet[Ahead[Any]] = weakref.WeakSet()
 _SHARED: weakref.WeakValueDictionary[int, Pool] = weakref.WeakValueDictionary()
 _SHARING = threading.Lock()
 
@@ -239,11 +251,18 @@ def _forget_all() -> None:
         pool.forget()
 
 
+def _wait_for_all() -> None:
+    """Before a fork: nobody may be in the middle of an import."""
+    for ahead in list(_AHEAD):
+        ahead.wait(LONGEST)
+
+
 def _end_all() -> None:
     for pool in list(_POOLS):
         pool.end()
 
 
+log = logging.getLogger(__name__)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(before=_wait_for_all, after_in_child=_forget_all)
 atexit.register(_end_all)

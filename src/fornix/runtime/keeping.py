@@ -1,0 +1,240 @@
+"""What of a program is written to a file, for `kept` to read.
+
+Decides how types, units and their code, the machine code as one image, nodes that run their NumPy
+kernels and the places of weights in the model's files are written down, and what has no such form:
+steps of other providers, operators that users registered, and more data than is worth a copy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fornix.compile.disk import OBJECT, DiskCache
+from fornix.compile.image import Image, image_of
+from fornix.compile.notes import dim_text, note_of, object_name
+from fornix.dtype import DType
+from fornix.ir.dim import DimLike
+from fornix.ir.graph import Model, Value
+from fornix.ir.load import to_message
+from fornix.ir.tensor import Tensor
+from fornix.ir.types import (
+    MapType,
+    OptionalType,
+    SequenceType,
+    SparseTensorType,
+    TensorType,
+    Type,
+)
+from fornix.ir.walk import nodes
+from fornix.ops.registered import is_registered
+from fornix.runtime import islands
+from fornix.runtime.content import Content
+from fornix.runtime.interface import Interface, output_args
+from fornix.runtime.kept import LENGTH_BYTES, MAP, OPTIONAL, SEQUENCE, SPARSE, TENSOR
+from fornix.runtime.native import NativeStep
+from fornix.runtime.packing import stored_values
+from fornix.runtime.program import Program
+from fornix.runtime.providers import KernelStep
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAX_DATA_BYTES = 64 << 20
+"""Of the data in a file: what is not stored in the model as it is read."""
+ALIGNMENT = 64
+"""Bytes; of each array in a file."""
+
+
+class _NotKept(Exception):
+    """Something has no form in a file."""
+
+
+def written(program: Program, model: Model, content: Content, disk: DiskCache) -> memoryview | None:
+    """What a file holds of ``program``; None if something cannot be kept."""
+    if not all(isinstance(step, NativeStep | KernelStep) for step in program.steps):
+        return None
+    if _has_registered(model):
+        return None
+    try:
+        return _Description(program, model, content, disk).file()
+    except _NotKept:
+        return None
+
+
+def _has_registered(model: Model) -> bool:
+    """Whether users registered what nodes of ``model`` mean: in the next process it may be else."""
+    table = model.function_table
+    return any(
+        is_registered(node.domain, node.op_type)
+        for node in nodes(model)
+        if (node.domain, node.op_type, node.overload) not in table
+    )
+
+
+class _Description:
+    """A program on its way into a file."""
+
+    def __init__(self, program: Program, model: Model, content: Content, disk: DiskCache) -> None:
+        self.program, self.model = program, model
+        self.content, self.disk = content, disk
+        self.native = [step for step in program.steps if isinstance(step, NativeStep)]
+        self.others = [step for step in program.steps if isinstance(step, KernelStep)]
+        self.codes = list({id(u.code): u.code for step in self.native for u in step.units}.values())
+        self.numbers: dict[Value, int] = {}
+        self.arrays: list[Array] = []
+        self.derived: dict[Value, int] = {}
+        """Stored data by the array that holds them, as they lie in no file of the model."""
+        self.placed: dict[Value, list[Any]] = {}
+        """Types of stored data that lie in a file of the model, and where."""
+
+    def file(self) -> memoryview:
+        """The content of the file; raises _NotKept if something in it cannot be kept."""
+        for value in {v: None for step in self.native for v in stored_values(step.units)}:
+            self._store(value)
+        kernels = self._kernels() if self.others else None
+        head = {**self._session(), **self._steps(), "kernels": kernels}
+        head["codes"] = [note_of(code, self._add) for code in self.codes]
+        image = self._image()
+        if sum(array.nbytes for array in self.arrays) > MAX_DATA_BYTES:
+            raise _NotKept
+        head["entries"] = image.entries
+        head["image"] = self._add(np.frombuffer(image.content, np.uint8))
+        head["fixups"] = self._add(image.fixups)
+        head["derived"] = [[*self._of([v]), array] for v, array in self.derived.items()]
+        head["placed"] = [[*self._of([v]), *place] for v, place in self.placed.items()]
+        head["external"] = self.content.digests
+        head["values"] = [[value.name, _type_note(value.type)] for value in self.numbers]
+        return _joined(head, self.arrays)
+
+    def _store(self, value: Value) -> None:
+        """Note where the stored data of ``value`` are."""
+        tensor = value.constant
+        if tensor is None or value in self.derived or value in self.placed:
+            return
+        place = self.content.place(getattr(tensor, "place", None))
+        if place is not None:
+            size = tensor.place.nbytes  # type: ignore[attr-defined] # where it was found
+            self.placed[value] = [tensor.dtype.name, list(tensor.shape), *place, size]
+            return
+        array = tensor.numpy()
+        if getattr(tensor, "place", None) is not None or array.dtype.kind == "O":
+            raise _NotKept
+        self.derived[value] = self._add(array)
+
+    def _kernels(self) -> list[Any]:
+        """The nodes that run their NumPy kernels: the array with their model, and what it reads."""
+        scope = self.others[0].plan.scope
+        planned = [step.planned.node for step in self.others]
+        made = islands.written(planned, scope, self._is_placed)
+        for value in made.read:
+            self._store(value)
+        if made.nbytes > MAX_DATA_BYTES:
+            raise _NotKept
+        message = to_message(made.model).SerializeToString()
+        return [self._add(np.frombuffer(message, np.uint8)), self._of(made.read)]
+
+    def _is_placed(self, tensor: Tensor) -> bool:
+        return self.content.place(getattr(tensor, "place", None)) is not None
+
+    def _session(self) -> dict[str, Any]:
+        """What a session shows, and where its feeds and results belong."""
+        interface, program = Interface.of(self.model), self.program
+        stays = [value for value in program.outputs.values() if value in program.constants]
+        for value in stays:
+            self._store(value)
+        return {
+            "fed": self._of(interface.inputs),
+            "overridable": self._of(interface.overridable),
+            "outputs": [[o.name, o.type, o.shape] for o in output_args(self.model)],
+            "inputs": self._of(program.inputs.values()),
+            "results": self._of(program.outputs.values()),
+            "constants": self._of(stays),
+            "symbols": [[n, *self._of([v]), axis] for n, (v, axis) in program.symbols.items()],
+        }
+
+    def _steps(self) -> dict[str, Any]:
+        """What runs, and on what."""
+        at = {id(code): number for number, code in enumerate(self.codes)}
+        steps: list[dict[str, Any]] = []
+        for step in self.program.steps:
+            steps.append({"reads": self._of(step.reads), "writes": self._of(step.writes)})
+            if isinstance(step, NativeStep):
+                steps[-1]["units"] = [
+                    [at[id(u.code)], self._of(u.unit.inputs), self._of(u.unit.outputs)]
+                    for u in step.units
+                ]
+        return {"steps": steps, "support": self._support()}
+
+    def _support(self) -> list[str]:
+        """The objects with the code that runs kernels; none where there are none."""
+        if not self.native:
+            return []
+        support = self.native[0].support
+        pairs = zip(support.addresses, support.owners, strict=True)
+        return [object_name(address, owner) for address, owner in pairs]
+
+    def _image(self) -> Image:
+        """The machine code of all kernels, and of what runs them."""
+        kernels = [kernel for code in self.codes for kernel in code.kernels]
+        names = [object_name(kernel.address, kernel.owner) for kernel in kernels]
+        objects: dict[str, bytes] = {}
+        for name in dict.fromkeys([*names, *self._support()]):
+            found = self.disk.read(name, OBJECT)
+            if found is None:
+                raise _NotKept
+            objects[name] = bytes(found)
+        image = image_of(objects)
+        if image is None:
+            raise _NotKept
+        return image
+
+    def _of(self, values: Iterable[Value]) -> list[int]:
+        return [self.numbers.setdefault(value, len(self.numbers)) for value in values]
+
+    def _add(self, array: Array) -> int:
+        self.arrays.append(array)
+        return len(self.arrays) - 1
+
+
+def _joined(head: dict[str, Any], arrays: Sequence[Array]) -> memoryview:
+    """The description, its length ahead, and the arrays, each at a multiple of `ALIGNMENT`."""
+    head["arrays"] = [[DType.of(a.dtype).name, list(a.shape), 0] for a in arrays]
+    # Places are written with all their digits, so that the length does not depend on them.
+    size = len(json.dumps(head)) + len(arrays) * len(str(MAX_DATA_BYTES * 4)) + LENGTH_BYTES
+    for entry, array in zip(head["arrays"], arrays, strict=True):
+        size += -size % ALIGNMENT
+        entry[2] = size
+        size += array.nbytes
+    text = json.dumps(head).encode()
+    whole = np.zeros(size, np.uint8)
+    whole[:LENGTH_BYTES] = np.frombuffer(len(text).to_bytes(LENGTH_BYTES, "little"), np.uint8)
+    whole[LENGTH_BYTES : LENGTH_BYTES + len(text)] = np.frombuffer(text, np.uint8)
+    for (_, _, start), array in zip(head["arrays"], arrays, strict=True):
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        whole[start : start + array.nbytes] = content
+    return whole.data
+
+
+def _type_note(type_: Type | None) -> list[Any] | None:
+    """A type as JSON knows it."""
+    match type_:
+        case None:
+            return None
+        case TensorType() | SparseTensorType():
+            kind = TENSOR if isinstance(type_, TensorType) else SPARSE
+            dims = None if type_.shape is None else [_dim_note(d) for d in type_.shape]
+            return [kind, None if type_.dtype is None else type_.dtype.name, dims]
+        case SequenceType():
+            return [SEQUENCE, _type_note(type_.elem)]
+        case OptionalType():
+            return [OPTIONAL, _type_note(type_.elem)]
+        case MapType(key) if key is not None:
+            return [MAP, key.name, _type_note(type_.value)]
+    raise _NotKept
+
+
+def _dim_note(dim: DimLike | None) -> str | None:
+    return None if dim is None else dim_text(dim)
