@@ -40,8 +40,8 @@ from fornix.ir.loops import (
 )
 from fornix.ir.loops.scalar import const, reduction
 
-SHAPES = {32: (6, 4), 16: (6, 2)}
-"""By the number of vector registers: rows of a tile at most, and its vectors."""
+HEIGHTS = {32: {4: 6, 3: 8, 2: 8, 1: 12}, 16: {2: 6, 1: 8}}
+"""By the number of vector registers: rows of tiles by their vectors; the widest stand first."""
 KEYS = 64
 """Keys of a block: their scores stay in the nearest cache, beside the queries."""
 FEW = 8
@@ -61,9 +61,7 @@ def attention_nest(a: Attention, target: Target, lanes: int) -> tuple[list[Store
         values=_in_memory("values", a.values, (*a.outer, a.key, a.column), first),
     )
     rows: DimLike = 1 if a.row is None else a.row.extent
-    height, vectors = SHAPES[32 if target.vector_registers >= 32 else 16]
-    if isinstance(rows, int):
-        vectors = min(vectors, -(-rows // lanes))
+    heights = HEIGHTS[32 if target.vector_registers >= 32 else 16]
     is_few = apply("lt", index(rows), index(FEW))
     chunks = list(a.outer)
     body: list[When] = []
@@ -71,9 +69,9 @@ def attention_nest(a: Attention, target: Target, lanes: int) -> tuple[list[Store
     if is_few is not const(False, is_few.dtype):
         body.append(When(is_few, _alone(a, scratch)))
     if a.row is not None and is_few is not TRUE:
-        blocks = _Blocks(a, a.row, lanes, vectors, height, scratch)
-        chunks.append(blocks.block)
-        body.append(When(~is_few if body else TRUE, blocks.body()))
+        block, blocks = _blocks(a, a.row, lanes, heights, scratch)
+        chunks.append(block)
+        body.append(When(~is_few if body else TRUE, blocks))
     parallel: DimLike = 1
     for axis in chunks:
         parallel = parallel * axis.extent
@@ -191,22 +189,46 @@ def _fold(result: Scalar, axis: Variable, kept: Buffer | None = None) -> Fold:
 # ── blocks of queries ──────────────────────────────────────────────────────────────────────────
 
 
-class _Blocks:
+def _blocks(
+    a: Attention, row: Variable, lanes: int, heights: Mapping[int, int], scratch: _Scratch
+) -> tuple[Variable, Block]:
+    """The axis of blocks of queries, and what is done for each.
+
+    Of the last one, which may have few, single vectors take less where half of them do.
+    """
+    rows, vectors = row.extent, max(heights)
+    if isinstance(rows, int):
+        vectors = min(vectors, -(-rows // lanes))
+    width = lanes * vectors
+    block = Variable("q", ceildiv(rows, width))
+    wide = _Block(a, row, block.dim * width, (lanes, vectors, heights[vectors]), scratch)
+    last = rows % width if isinstance(rows, int) else 1
+    if vectors == 1 or last == 0 or last > width // 2:
+        return block, wide.body()
+    left = rows - block.dim * width
+    part = Variable("p", ceildiv(left, lanes))
+    first = block.dim * width + part.dim * lanes
+    narrow = _Block(a, row, first, (lanes, 1, heights[1]), scratch)
+    are_many = apply("lt", index(width // 2), index(left))
+    return block, (When(are_many, wide.body()), When(~are_many, (Loop(part, narrow.body()),)))
+
+
+class _Block:
     """A block of queries goes through the keys; scratch is by key, term or column, then query."""
 
     def __init__(
         self,
         a: Attention,
         row: Variable,
-        lanes: int,
-        vectors: int,
-        height: int,
+        first: DimLike,
+        shape: tuple[int, int, int],
         scratch: _Scratch,
     ) -> None:
-        self.a, self.row, self.lanes, self.vectors, self.height = a, row, lanes, vectors, height
-        self.width = width = lanes * vectors
+        """``first`` is its first query, ``shape`` lanes, vectors of queries and rows of tiles."""
+        self.a, self.row, self.first = a, row, first
+        self.lanes, self.vectors, self.height = shape
+        self.width = width = self.lanes * self.vectors
         self.scratch = scratch
-        self.block = Variable("q", ceildiv(row.extent, width))
         self.query = Variable("i", width)
         dtype = a.sum.dtype
         self.queries = scratch.buffer("queries", a.term.extent * width, dtype)
@@ -252,7 +274,7 @@ class _Blocks:
 
     def _place(self, query: Variable) -> DimLike:
         """The row of ``query``; beyond the last one that again."""
-        place, rows = self.block.dim * self.width + query.dim, self.row.extent
+        place, rows = self.first + query.dim, self.row.extent
         if isinstance(rows, int) and rows % self.width == 0:
             return place
         return minimum(place, rows - 1)
@@ -283,10 +305,9 @@ class _Blocks:
         values = substitute_scalar(a.values, {a.key: first + key[4].dim, a.column: column.dim})
         means = reduction("sum", (key[4],), values * self._of(self.scores, key[4]))
         factor = self._of(self.factor)
-        height = _divisor(a.column.extent, self.height)
         body: Block = (
             *turned,
-            self._tile(key[0], self.height, score[0], Put(self.scores, self._at(key[0]), score[1])),
+            self._tile(key[0], score[0], Put(self.scores, self._at(key[0]), score[1])),
             self._each(self.higher, apply("max", self._of(self.top), highest)),
             self._each(self.factor, apply("exp", self._of(self.top) - _shift(higher))),
             self._each(self.top, higher),
@@ -294,21 +315,20 @@ class _Blocks:
             self._each(self.total, self._of(self.total) * factor + total),
             self._tile(
                 column,
-                height,
                 means,
                 Put(self.sums, self._at(column), self._of(self.sums, column) * factor + means),
             ),
         )
         return (When(self._is_seen(first, count), body),)
 
-    def _tile(self, row: Variable, height: int, result: Scalar, put: Put) -> Tile:
+    def _tile(self, row: Variable, result: Scalar, put: Put) -> Tile:
         if not isinstance(result, Reduce):
             raise TypeError("a tile computes a sum")
         return Tile(
             result=result,
             row=row,
             rows=(0, row.extent, row.extent),
-            height=height,
+            height=self.height,
             column=self.query,
             width=self.width,
             units=self.vectors,
@@ -333,7 +353,7 @@ class _Blocks:
             turned.append(self._turned(_as_load(mine), key, self.masks[e], mine))
             new[e] = load(self.masks[e], 0)
         score = replace(score, new)
-        place = self.block.dim * self.width + self.query.dim
+        place = self.first + self.query.dim
         score = substitute_scalar(score, {**near, self.row: place})
         keys = substitute_scalar(a.keys, {a.key: first + key.dim})
         product = reduction("sum", (a.term,), keys * load(self.queries, self._at(a.term)))
@@ -353,7 +373,7 @@ class _Blocks:
         """The means are turned back and written."""
         a = self.a
         finished = _finished(a, self._of(self.top), self._of(self.total))
-        place = self.block.dim * self.width + self.query.dim
+        place = self.first + self.query.dim
         sums = load(self.sums, a.column.dim * self.width + self.query.dim)
         value = _result(a, sums, self._of(self.factor))
         at: Places = {self.row: place}
@@ -375,13 +395,6 @@ def _as_load(e: Scalar) -> Load:
     if not isinstance(e, Load):
         raise TypeError("what is turned lies in memory")
     return e
-
-
-def _divisor(extent: DimLike, most: int) -> int:
-    """The greatest number up to ``most`` that divides ``extent``: what is added to is done once."""
-    if not isinstance(extent, int):
-        return 1
-    return next(n for n in range(most, 0, -1) if extent % n == 0)
 
 
 def _outer_loads(e: Scalar) -> list[Load]:
