@@ -4,7 +4,8 @@
     ├─ FormatError (ValueError)            bytes or text that are not what they claim to be
     │  ├─ ParseError                       ONNX text notation; carries line, column, source line
     │  ├─ TensorDataError                  a payload that does not fit its dims and dtype
-    │  └─ ExternalDataError                a reference to external data that is unsafe or wrong
+    │  └─ ExternalDataError                a reference to external data that is unsafe or wrong;
+    │                                      a ValidationError as well
     ├─ NoSuchFile (FileNotFoundError)      a path that names no readable file
     ├─ LimitError (ValueError)             a bound of `Limits` was reached; names the option
     ├─ ValidationError (ValueError)        a model that breaks the standard
@@ -59,10 +60,6 @@ class TensorDataError(FormatError):
     """A tensor's payload does not have the size or form that its dims and dtype require."""
 
 
-class ExternalDataError(FormatError):
-    """A reference to external data is unsafe, or its file does not hold what it promises."""
-
-
 class NoSuchFile(FornixError, FileNotFoundError):
     """A path names no readable file."""
 
@@ -73,6 +70,10 @@ class LimitError(FornixError, ValueError):
 
 class ValidationError(FornixError, ValueError):
     """A model breaks the ONNX standard."""
+
+
+class ExternalDataError(FormatError, ValidationError):
+    """A reference to external data is unsafe, or its file does not hold what it promises."""
 
 
 class SchemaError(FornixError, ValueError):

@@ -199,3 +199,21 @@ def test_what_follows_from_the_inputs_is_believed_before_a_declared_extent() -> 
     facts = facts_of("""<ir_version: 8, opset_import: ["" : 18]>
         f (float[N, 3] a) => (float[7, 3] b) { b = Relu (a) }""")
     assert [str(extent) for extent in facts["b"].shape] == ["N", "3"]
+
+
+def test_inputs_that_a_call_leaves_out_are_left_out_inside() -> None:
+    model = from_message(
+        parser.parse_model("""<ir_version: 10, opset_import: ["": 18, "local": 1]>
+        g (float[N] x, float s, int8 z) => (a, b, c) {
+            a = local.Quantize (x, s, z)
+            b = local.Quantize (x, s)
+            c = local.Outer (x, s, "")
+        }
+        <domain: "local", opset_import: ["": 18]>
+        Quantize (x, s, z) => (y) { y = QuantizeLinear (x, s, z) }
+        <domain: "local", opset_import: ["": 18, "local": 1]>
+        Outer (x, s, z) => (y) { y = local.Quantize (x, s, z) }""")
+    )
+    inferred = infer_model(model, strict=True)
+    types = [str(inferred.fact(value).type) for value in model.graph.outputs]
+    assert types == ["int8[N]", "uint8[N]", "uint8[N]"]

@@ -276,11 +276,11 @@ def test_nodes_and_values_are_printed_by_level(
             " + y: float32:(2, 2) in [1.0, 4.0]",
         ],
         4: [
-            " +I x: float32:(2, 2):1.0,-2.0,3.0,4.0",
+            " +I x: float32:(2, 2):[1.0, -2.0, 3.0, 4.0]",
             "Neg(x) -> a",
-            " + a: float32:(2, 2):-1.0,2.0,-3.0,-4.0",
+            " + a: float32:(2, 2):[-1.0, 2.0, -3.0, -4.0]",
             "Abs(a) -> y",
-            " + y: float32:(2, 2):1.0,2.0,3.0,4.0",
+            " + y: float32:(2, 2):[1.0, 2.0, 3.0, 4.0]",
         ],
     }
     assert printed == wanted[verbose]

@@ -64,6 +64,10 @@ def from_list(
     return sequence
 
 
+class UnevenMap(TensorDataError, IndexError):
+    """A map without as many values as keys; onnx raises IndexError for it."""
+
+
 def to_dict(mapping: MapProto) -> dict[Any, Any]:
     """The entries of a map message; keys are int or str.
 
@@ -79,7 +83,7 @@ def to_dict(mapping: MapProto) -> dict[Any, Any]:
         raise TensorDataError(f"{name}: integer keys are required, found strings")
     values = to_list(mapping.values)
     if len(keys) != len(values):
-        raise TensorDataError(f"{name}: {len(keys)} keys need as many values, found {len(values)}")
+        raise UnevenMap(f"{name}: {len(keys)} keys need as many values, found {len(values)}")
     return dict(zip(keys, values, strict=True))
 
 
@@ -92,6 +96,10 @@ def from_dict(entries: Mapping[Any, Any], name: str | None = None) -> MapProto:
     if len(found) != 1:
         names = " and ".join(sorted(map(str, found))) or "no keys"
         raise DTypeError(f"a map has keys of one dtype, found {names}")
+    kinds = {_value_kind(value) for value in entries.values()}
+    if len(kinds) > 1:
+        names = " and ".join(sorted(kinds))
+        raise DTypeError(f"a map has values of one type, found {names}")
     dtype = found.pop()
     mapping = MapProto(key_type=dtype.code, values=from_list(list(entries.values())))
     if name:
@@ -104,6 +112,12 @@ def from_dict(entries: Mapping[Any, Any], name: str | None = None) -> MapProto:
     else:
         mapping.keys.extend(int(key) for key in entries)
     return mapping
+
+
+def _value_kind(value: object) -> str:
+    """What all values of a map have in common."""
+    dtype = getattr(value, "dtype", None)
+    return type(value).__name__ if dtype is None else str(dtype)
 
 
 def to_optional(optional: OptionalProto) -> Any:

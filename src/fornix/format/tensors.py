@@ -256,7 +256,11 @@ def _encoded(entry: object) -> bytes:
         return entry.encode("utf-8", "surrogateescape")
     if isinstance(entry, bytes):
         return entry
-    raise DTypeError(f"a string tensor holds str or bytes, found {type(entry).__name__}")
+    raise NoTensor(f"a string tensor holds str or bytes, found {type(entry).__name__}")
+
+
+class NoTensor(DTypeError, NotImplementedError):
+    """Objects that no element type holds; onnx raises NotImplementedError for them."""
 
 
 def to_sparse(sparse: SparseTensorProto, base_dir: str = "") -> Sparse:

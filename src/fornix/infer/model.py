@@ -8,8 +8,9 @@ each other. Contents of small tensors are computed with the kernels where no rul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 import numpy as np
 
@@ -113,6 +114,8 @@ class _Walk:
     """Results of calls of functions, where another call like it would give the same."""
     given: Mapping[str, Attribute] = field(default_factory=dict)
     callers: tuple[FunctionKey, ...] = ()
+    absent: frozenset[Value] = frozenset()
+    """Inputs of a function that its call leaves out."""
 
     def graph(self, graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact]:
         """Facts of the outputs of ``graph``, given facts of its inputs."""
@@ -206,7 +209,7 @@ class _Walk:
             infer_body=self._body,
             checks_types=self.checks_types,
         )
-        inputs = [None if value is None else self.found.fact(value) for value in node.inputs]
+        inputs = self._given_to(node)
         attributes = plain_attributes(node.attributes, self.given)
         facts = infer_node(inputs, attributes, view)
         if not node.graphs and any(map(_is_open, facts)):
@@ -225,12 +228,19 @@ class _Walk:
         ]
         return self.graph(graph, merged)
 
+    def _given_to(self, node: Node) -> list[Fact | None]:
+        """Facts of what ``node`` reads; None for what is left out."""
+        return [
+            None if value is None or value in self.absent else self.found.fact(value)
+            for value in node.inputs
+        ]
+
     def _call(self, node: Node, function: Function) -> Sequence[Fact]:
         if function.key in self.callers:
             raise ValidationError(f"{function.label} must not call itself")
         self.limits.check("nesting", len(self.callers) + 1, f"call of {function.label}")
         given = function.defaults | resolved(node.attributes, self.given)
-        inputs = [None if value is None else self.found.fact(value) for value in node.inputs]
+        inputs = self._given_to(node)
         key = _call_key(function, given, inputs)
         if key in self.calls:
             return self.calls[key]
@@ -239,11 +249,19 @@ class _Walk:
             imports=function.opset_imports or self.imports,
             given=given,
             callers=(*self.callers, function.key),
+            absent=frozenset(_absent(function.graph.inputs, inputs)),
         )
         results = inside.graph(function.graph, inputs)
         if key is not None and not any(map(_is_fresh, results)):
             self.calls[key] = results
         return results
+
+
+def _absent(values: Sequence[Value], inputs: Sequence[Fact | None]) -> Iterator[Value]:
+    """Those of ``values`` that a call leaves out, at the end or in between."""
+    for value, fact in zip_longest(values, inputs[: len(values)]):
+        if fact is None:
+            yield value
 
 
 def _call_key(
@@ -252,7 +270,7 @@ def _call_key(
     """What two calls share that give the same facts; None if contents are known, too."""
     if any(f is not None and (f.tensor is not None or f.known_value is not None) for f in inputs):
         return None
-    types = tuple(None if fact is None else fact.type for fact in inputs)
+    types = tuple("absent" if fact is None else fact.type for fact in inputs)
     attributes = tuple(sorted((name, id(attribute)) for name, attribute in given.items()))
     return function.key, attributes, types
 

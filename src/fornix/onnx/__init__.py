@@ -59,11 +59,14 @@ from fornix.format.messages import (
 )
 from fornix.onnx import serialization
 from fornix.onnx._own import WrongKind
+from fornix.onnx._told import show_in_one_line
 from fornix.onnx.external_data_helper import (
     convert_model_to_external_data,
     load_external_data_for_model,
     write_external_data_tensors,
 )
+
+show_in_one_line()
 
 __version__ = "1.23.2"
 ONNX_ML = True

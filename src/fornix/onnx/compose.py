@@ -35,7 +35,19 @@ def check_overlapping_names(
     g1: GraphProto, g2: GraphProto, io_map: list[tuple[str, str]] | None = None
 ) -> list[tuple[str, list[str]]]:
     """Names that both graphs have, by kind, but for the inputs of ``g2`` in ``io_map``."""
-    return edit.overlaps(_graph(g1), _graph(g2), io_map or ())
+    found = dict(edit.overlaps(_graph(g1), _graph(g2), io_map or ()))
+    found["value_info"] = _both(*([x.name for x in g.value_info] for g in (g1, g2)))
+    stored = [g.sparse_initializer for g in (g1, g2)]
+    found["sparse_initializer"] = [
+        *_both(*([x.values.name for x in sparse] for sparse in stored)),
+        *_both(*([x.indices.name for x in sparse] for sparse in stored)),
+    ]
+    kinds = ("edge", "value_info", "initializer", "sparse_initializer")
+    return [(kind, found[kind]) for kind in kinds if found.get(kind)]
+
+
+def _both(one: list[str], other: list[str]) -> list[str]:
+    return sorted(set(one) & set(other))
 
 
 def merge_graphs(
@@ -127,7 +139,9 @@ def add_prefix_graph(
     if name_map is not None:
         pairs = zip(edit.value_names(source), edit.value_names(changed), strict=True)
         name_map.update((old, new) for old, new in pairs if old != new)
-    return _result(to_message(Model(changed)).graph, graph, inplace)
+    made = to_message(Model(changed)).graph
+    _prefix_rest(made, changed, prefix, parts)
+    return _result(made, graph, inplace)
 
 
 def add_prefix(
@@ -153,7 +167,20 @@ def add_prefix(
         functions=bool(rename_functions),
     )
     changed = edit.prefix(from_message(owned(model, ModelProto)), prefix, parts)
-    return _result(to_message(changed), model, inplace)
+    made = to_message(changed)
+    _prefix_rest(made.graph, changed.graph, prefix, parts)
+    return _result(made, model, inplace)
+
+
+def _prefix_rest(made: GraphProto, changed: Graph, prefix: str, parts: edit.Parts) -> None:
+    """Put the prefix ahead of names in ``made`` that belong to no value of ``changed``."""
+    known = set(edit.value_names(changed))
+    for declared in made.value_info:
+        if parts.value_infos and declared.name not in known:
+            declared.name = prefix + declared.name
+    for sparse in made.sparse_initializer:
+        if parts.initializers and sparse.indices.name:
+            sparse.indices.name = prefix + sparse.indices.name
 
 
 def expand_out_dim_graph(

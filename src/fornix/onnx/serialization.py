@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Protocol, TypeVar
 
+from google.protobuf import json_format, text_format
 from google.protobuf import message as protobuf
 
 from fornix.errors import FormatError
@@ -20,6 +21,21 @@ _Proto = TypeVar("_Proto", bound=protobuf.Message)
 
 class _DecodeError(FormatError, protobuf.DecodeError):
     """Damaged bytes, also for those who catch what protobuf raises."""
+
+
+class _TextError(FormatError, text_format.ParseError):
+    """Text that cannot be read, also for those who catch what protobuf raises."""
+
+
+class _JsonError(FormatError, json_format.ParseError):
+    """JSON that cannot be read, also for those who catch what protobuf raises."""
+
+
+_ERRORS: dict[str, type[FormatError]] = {
+    files.PROTOBUF: _DecodeError,
+    files.TEXTPROTO: _TextError,
+    files.JSON: _JsonError,
+}
 
 
 class ProtoSerializer(Protocol):
@@ -66,9 +82,10 @@ class BuiltIn:
         try:
             return files.decode(serialized, proto, self.supported_format, name)
         except FormatError as error:
-            if self.supported_format != files.PROTOBUF:
+            kind = _ERRORS.get(self.supported_format)
+            if kind is None:
                 raise
-            raise _DecodeError(str(error)) from error
+            raise kind(str(error)) from error
 
 
 class _Registry:

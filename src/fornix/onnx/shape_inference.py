@@ -26,12 +26,13 @@ from fornix.format.messages import (
 )
 from fornix.infer import Inference, annotate, infer_model
 from fornix.infer.model import infer_by_schema
+from fornix.ir.graph import Node
 from fornix.ir.load import from_message, to_message
 from fornix.onnx import load_model, load_model_from_string, save_model
 from fornix.onnx._inference import GraphInferencer, InferenceContext, fact_of, message_of
 from fornix.onnx._own import owned
 from fornix.onnx.defs import OpSchema
-from fornix.ops.call import bind_attributes, check_arity
+from fornix.ops.call import bind_attributes, bind_types, check_arity
 
 __all__ = [
     "GraphInferencer",
@@ -121,6 +122,7 @@ def infer_node_outputs(
     try:
         check_arity(schema.schema, found.inputs, len(found.outputs))
         bind_attributes(schema.schema, found.attributes)
+        _check_types(found, schema, known)
         facts = infer_by_schema(found, schema.operator, schema.schema, known)
     except SchemaError as error:
         raise ValidationError(str(error.at(found.label))) from error
@@ -128,24 +130,34 @@ def infer_node_outputs(
     return {value.name: message_of(fact) for value, fact in outputs if fact.type is not None}
 
 
+def _check_types(node: Node, schema: OpSchema, known: Inference) -> None:
+    """Raise SchemaError if an input is of a type that ``schema`` forbids."""
+    types = [None if value is None else known.fact(value).type for value in node.inputs]
+    try:
+        bind_types(schema.schema, types)
+    except DTypeError as error:
+        raise SchemaError(str(error)) from error
+
+
 def infer_function_output_types(
     function: FunctionProto, input_types: Sequence[TypeProto], attributes: Sequence[AttributeProto]
 ) -> list[TypeProto]:
     """The types of a function's outputs for a call with these inputs and attributes.
 
-    Raises InferenceError if they contradict the body.
+    An empty type stands for an input that is left out. Raises InferenceError if they contradict
+    the body.
     """
     ours = owned(function, FunctionProto)
-    names = [f"input_{index}" for index in range(len(input_types))]
+    given = [f"input_{i}" if x.WhichOneof("value") else "" for i, x in enumerate(input_types)]
     call = NodeProto(
         domain=ours.domain,
         op_type=ours.name,
         overload=ours.overload,
-        input=names,
+        input=given,
         output=[f"output_{index}" for index in range(len(ours.output))],
         attribute=[owned(attribute, AttributeProto) for attribute in attributes],
     )
-    inputs = [_value_info(*item) for item in zip(names, input_types, strict=True)]
+    inputs = [_value_info(*item) for item in zip(given, input_types, strict=True) if item[0]]
     message = ModelProto(
         ir_version=IR_VERSION,
         graph=GraphProto(node=[call], input=inputs),

@@ -14,7 +14,7 @@ import numpy as np
 
 from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import FLOAT32, INT64, STRING
-from fornix.errors import Fail, require
+from fornix.errors import ValidationError, require
 from fornix.ir.dim import DimLike, known, maximum
 from fornix.ops.call import InferNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
@@ -58,12 +58,14 @@ def infer_regex_full_match(X: Fact, *, pattern: str = "") -> Fact:
 def regex_full_match(X: Array, *, pattern: str = "") -> Array:
     """Whether ``pattern`` matches the whole of each string.
 
-    Raises Fail if it is no regular expression. Source: ONNX RegexFullMatch-20.
+    Raises ValidationError if it is no regular expression. Source: ONNX RegexFullMatch-20.
     """
     try:
         compiled = re.compile(pattern, re.ASCII)  # as in RE2, which the standard names
     except re.error as error:
-        raise Fail(f"pattern must be a regular expression, got {pattern!r}: {error}") from error
+        raise ValidationError(
+            f"pattern must be a regular expression, got {pattern!r}: {error}"
+        ) from error
     matches = [compiled.fullmatch(text) is not None for text in X.reshape(-1)]
     return np.array(matches, bool).reshape(X.shape)
 

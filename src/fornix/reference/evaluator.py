@@ -14,6 +14,7 @@ import numpy as np
 
 from fornix.errors import InvalidArgument
 from fornix.format.limits import DEFAULT, Limits
+from fornix.infer import annotate, infer_model
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Node, Value
 from fornix.reference.plan import Custom, Observer, OperatorKey, Plan, Scope
@@ -47,9 +48,13 @@ class ReferenceEvaluator:
         self.model = as_model(proto, opsets, limits)
         self.verbose = verbose
         added = [as_function(function) for function in functions or ()]
+        self.functions = (*self.model.functions, *added)
+        """Model functions, those that were added included."""
+        if expanded:  # bodies may depend on types
+            annotate(self.model, infer_model(self.model, limits=limits))
         self._scope = Scope(
             self.model.opset_imports,
-            {(f.domain, f.name, f.overload): f for f in (*self.model.functions, *added)},
+            {(f.domain, f.name, f.overload): f for f in self.functions},
             limits,
             custom=custom or {},
             expanded=frozenset(expanded),

@@ -139,7 +139,8 @@ def register_schema(schema: OpSchema) -> None:
     """
     version = schema.since_version
     infer = schema.operator.rule("infer", version)
-    register(schema.schema, {} if infer is None else {"infer": infer})
+    rules = {} if infer is None else {"infer": infer}
+    register(schema.schema, rules, is_deterministic=not schema.non_deterministic)
     _registered[schema.domain, schema.name, version] = schema
 
 

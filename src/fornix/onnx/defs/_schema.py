@@ -45,8 +45,11 @@ class OpSchema(Rules):
         outputs: Sequence[parts.FormalParameter] = (),
         type_constraints: Sequence[tuple[str, Sequence[str], str] | parts.TypeConstraintParam] = (),
         attributes: Sequence[parts.Attribute] = (),
-        node_determinism: parts.NodeDeterminism = parts.NodeDeterminism.Unknown,
+        node_determinism: parts.NodeDeterminism = parts.NodeDeterminism.Deterministic,
     ) -> None:
+        for what, given in (("name", name), ("domain", domain)):
+            if not isinstance(given, str):
+                raise TypeError(f"OpSchema: {what} must be text, found {type(given).__name__}")
         self.name = name
         self.domain = domain
         self.since_version = since_version
@@ -134,6 +137,8 @@ def schema_of(operator: Operator, schema: Schema, doc: str) -> OpSchema:
         node_determinism=known.Deterministic if settled else known.NonDeterministic,
     )
     shown.deprecated = schema.is_deprecated
+    if schema.domain == "ai.onnx.preview" or (schema.name, schema.since_version) == ("Upsample", 1):
+        shown.support_level = parts.SupportType.EXPERIMENTAL
     shown.belongs_to(operator)
     return shown
 

@@ -12,11 +12,15 @@ from fornix.ir.writing import Writer
 from fornix.reference.plan import Custom, Environment
 
 if TYPE_CHECKING:
+    from fornix.onnx.reference._instances import Parts
     from fornix.onnx.reference.op_run import OpRun
-    from fornix.onnx.reference.reference_evaluator import ReferenceEvaluator
 
 
-def custom_of(kind: type[OpRun], evaluator: ReferenceEvaluator) -> Custom:
+STEPS = 11
+"""From this value of ``verbose`` on, what operators log is printed, and when they begin and end."""
+
+
+def custom_of(kind: type[OpRun], evaluator: Parts) -> Custom:
     """What makes an instance of ``kind`` for each node, and runs it."""
 
     def make(node: Node, given: Mapping[str, Attribute]) -> Any:
@@ -46,13 +50,13 @@ def message_of_node(node: Node, given: Mapping[str, Attribute]) -> NodeProto:
     return message
 
 
-def run_params(evaluator: ReferenceEvaluator) -> dict[str, Any]:
+def run_params(evaluator: Parts) -> dict[str, Any]:
     """What operators are told of the evaluation they are part of."""
     return {
-        "log": lambda pattern, *args: evaluator._show(11, pattern, *args),  # noqa: SLF001
+        "log": lambda pattern, *args: evaluator.show(STEPS, pattern, *args),
         "opsets": evaluator.opsets,
         "verbose": evaluator.verbose,
         "new_ops": evaluator.new_ops_,
-        "existing_functions": dict(enumerate(evaluator._given_functions)),  # noqa: SLF001
+        "existing_functions": dict(enumerate(evaluator.given_functions)),
         "evaluator_cls": type(evaluator),
     }

@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from fornix import reference
-from fornix.errors import InvalidArgument
+from fornix import ops
+from fornix.errors import InvalidArgument, SchemaError
 from fornix.format.messages import FunctionProto, ModelProto, TensorProto, TypeProto
 from fornix.ir.graph import Model, Node, Value
 from fornix.ir.load import from_message
 from fornix.ir.tensor import ArrayTensor
-from fornix.ir.walk import attributes, graphs, read_values
+from fornix.ir.walk import attributes, graphs, nodes, read_values
 from fornix.onnx._inference import message_of
 from fornix.onnx._own import owned
 from fornix.onnx.model_container import ModelContainer
-from fornix.onnx.reference._custom import custom_of
-from fornix.onnx.reference.op_run import OpRun, OpRunExpand
+from fornix.onnx.reference._custom import STEPS, custom_of
+from fornix.onnx.reference._instances import Parts
+from fornix.onnx.reference.op_run import OpRun, OpRunExpand, RuntimeImplementationError
 from fornix.onnx.reference.shape_annotation_checker import SymbolBindings, check_value_against_type
 from fornix.ops.fact import Fact
 from fornix.reference.plan import Observer
@@ -38,7 +39,11 @@ class UnknownName(InvalidArgument, RuntimeError):
     """A name that the graph does not have, also for those who catch RuntimeError."""
 
 
-class ReferenceEvaluator(reference.ReferenceEvaluator):
+class UnknownOperator(SchemaError, RuntimeImplementationError):
+    """An operator that nobody implements, also for those who catch NotImplementedError."""
+
+
+class ReferenceEvaluator(Parts):
     """Evaluates a model, graph, function or node.
 
     ``proto`` is a path, bytes, a message or a `ModelContainer`. ``new_ops`` are subclasses of
@@ -68,7 +73,7 @@ class ReferenceEvaluator(reference.ReferenceEvaluator):
         is_model = getattr(getattr(proto, "DESCRIPTOR", None), "name", "") == "ModelProto"
         if is_model and (opsets is not None or functions is not None):
             raise InvalidArgument("opsets and functions must be None, since the model has its own")
-        self._given_functions = list(functions or ())
+        self.given_functions = list(functions or ())
         self._bindings: SymbolBindings | None = None
         self.check_shape_annotations_ = check_shape_annotations
         source = _source(proto) if self.container_ is None else _filled(self.container_)
@@ -83,6 +88,18 @@ class ReferenceEvaluator(reference.ReferenceEvaluator):
             },
             expanded=expanded,
         )
+        self._require_known()
+
+    def _require_known(self) -> None:
+        """Raise UnknownOperator for a node that nothing evaluates, before anything runs."""
+        known = {(f.domain, f.name) for f in self.functions} | self.new_ops_.keys()
+        for node in nodes(self.model):
+            key = node.domain, node.op_type
+            if key not in known and ops.find(*key) is None:
+                try:
+                    ops.schema_of(*key, 1)
+                except SchemaError as error:
+                    raise UnknownOperator(f"{node.label}: {error}") from None
 
     @property
     def input_types(self) -> list[TypeProto]:
@@ -130,8 +147,10 @@ class ReferenceEvaluator(reference.ReferenceEvaluator):
         wanted = check_shape_annotations
         checked = self.check_shape_annotations_ if wanted is None else wanted
         self._bindings = (_bindings or SymbolBindings()) if checked else None
+        for name, stored in self.rt_inits_.items() if self.verbose >= VALUES else ():
+            self.show(VALUES, " +C %s: %s", name, stored)
         for name, value in feed_inputs.items():
-            self._show(VALUES, " +I %s: %s", name, value)
+            self.show(VALUES, " +I %s: %s", name, value)
             self._check(name, value)
         return super().run(output_names, feed_inputs, attributes, intermediate)
 
@@ -142,9 +161,12 @@ class ReferenceEvaluator(reference.ReferenceEvaluator):
     def _observe(self, node: Node, results: Sequence[Any]) -> None:
         read = ["" if value is None else value.name for value in node.inputs]
         made = [value.name for value in node.outputs]
-        self._show(NODES, "%s(%s) -> %s", node.op_type, ", ".join(read), ", ".join(made))
+        self.show(NODES, "%s(%s) -> %s", node.op_type, ", ".join(read), ", ".join(made))
+        plural = "" if len(read) == 1 else "s"
+        self.show(STEPS, "-- begin %s.run(%s input%s)", node.op_type, len(read), plural)
+        self.show(STEPS, "-- done %s.run -> %s outputs", node.op_type, len(made))
         for name, result in zip(made, results, strict=False):
-            self._show(VALUES, " + %s: %s", name, result)
+            self.show(VALUES, " + %s: %s", name, result)
             self._check(name, result)
 
     def _check(self, name: str, value: Any) -> None:
@@ -153,7 +175,8 @@ class ReferenceEvaluator(reference.ReferenceEvaluator):
                 self.get_result_types(name, exc=False), value, self._bindings, name
             )
 
-    def _show(self, level: int, pattern: str, *args: Any) -> None:
+    def show(self, level: int, pattern: str, *args: Any) -> None:
+        """Print from ``level`` of ``verbose`` on."""
         if self.verbose >= level:
             print(pattern % tuple(self._shown(x) for x in args))  # noqa: T201 - asked for
 
@@ -164,8 +187,10 @@ class ReferenceEvaluator(reference.ReferenceEvaluator):
         if self.verbose < ELEMENTS:
             numbers = value.size and value.dtype.kind in "biuf"
             return f"{outline} in [{value.min()}, {value.max()}]" if numbers else outline
-        elements = [str(x) for x in value.reshape(-1)[:SHOWN].tolist()]
-        return f"{outline}:{','.join(elements)}{'...' if value.size > SHOWN else ''}"
+        elements = value.reshape(-1)[:SHOWN].tolist()
+        if value.size <= SHOWN:
+            return f"{outline}:{elements}"
+        return f"{outline}:{','.join(map(str, elements))}..."
 
     def _typed(self) -> dict[str, Value]:
         """The values that the main graph declares a type of, by name."""
@@ -199,6 +224,9 @@ def _source(proto: Any) -> Any:
         raise TypeError(
             f"a path, bytes, a message or a container is required, found {type(proto).__name__}"
         )
+    name = getattr(getattr(proto, "DESCRIPTOR", None), "name", "ModelProto")
+    if name not in {"ModelProto", "GraphProto", "FunctionProto", "NodeProto"}:
+        raise TypeError(f"a model, graph, function or node is required, found {name}")
     return proto
 
 
