@@ -39,6 +39,11 @@ CASES = {
     "Softmax": "f (float[N, M] x) => (float[N, M] z) { z = Softmax (x) }",
     "Slice": """f (float[N, M] x) => (float[N, L] z) <int64[1] s = {1}, int64[1] e = {-1}> {
         z = Slice (x, s, e, s) }""",
+    "Conv": """f (float[N, 2, M, K] x, float[3, 2, 3, 2] w) => (float[N, 3, M, K] z) {
+        z = Conv <pads = [0, 1, 1, 1], strides = [1, 2]> (x, w) }""",
+    "MaxPool": """f (float[N, 2, M, K] x) => (float[N, 2, A, B] z) {
+        z = MaxPool <kernel_shape = [3, 2], strides = [2, 2]> (x) }""",
+    "GatherND": """f (float[N, M] x, int64[K, 1] i) => (float[K, M] z) { z = GatherND (x, i) }""",
 }
 
 

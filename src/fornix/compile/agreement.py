@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fornix.compile.bounds import Bound
-from fornix.ir.dim import Dim, DimLike, atoms, is_nonnegative
+from fornix.ir.dim import Dim, DimLike, atoms, is_nonnegative, known, symbol
 from fornix.ir.dim.expression import Atom, Symbol, substitute, variables
 from fornix.ir.graph import Node
 from fornix.ir.loops import Variable
@@ -44,7 +44,7 @@ class Agreement:
     def has_elements(self, shapes: Iterable[Shape]) -> None:
         """Ask that no extent of ``shapes`` is 0."""
         for extent in (extent for shape in shapes for extent in shape):
-            if not is_nonnegative(extent - 1):
+            if isinstance(extent, Dim) and not is_nonnegative(extent - 1):
                 self.reach.append((extent, 1))
 
     @property
@@ -64,18 +64,28 @@ class Agreement:
 
     def proves(self, bound: Bound) -> bool:
         """Whether ``bound`` holds for all extents that agree."""
+        values = self._atoms(bound)
+        for variable in variables(bound.address):
+            if isinstance(variable, Variable):
+                extent = substitute(variable.extent, values, {})
+                values[variable] = Variable(variable.name, extent).dim
+        address = substitute(bound.address, values, {})
+        return Bound(address, substitute(bound.elements, values, {})).is_proved
+
+    def _atoms(self, bound: Bound) -> dict[Atom, DimLike]:
+        """What atoms of ``bound`` are: equal to something, or symbols that are at least so much."""
         values = self.values
-        known: dict[Atom, DimLike] = {
+        found: dict[Atom, DimLike] = {
             a: values[a.name]
             for d in bound.dims
             for a in atoms(d)
             if isinstance(a, Symbol) and a.name in values
         }
-        for variable in variables(bound.address):
-            if isinstance(variable, Variable):
-                known[variable] = Variable(variable.name, _bound(variable.extent, values)).dim
-        address = substitute(bound.address, known, {})
-        return Bound(address, substitute(bound.elements, known, {})).is_proved
+        for number, (more, less) in enumerate(self.reach):
+            atom = more.atom if isinstance(more, Dim) else None
+            if atom is not None and not isinstance(atom, Symbol) and isinstance(less, int):
+                found[atom] = symbol(f"agreed {number}", max(less, 0))
+        return found
 
 
 def _bound(d: DimLike, values: Mapping[str, DimLike]) -> DimLike:
@@ -99,8 +109,15 @@ def agreement(
         return None
     found = Agreement()
     found.has_elements(fact.shape for fact in (*facts, *results) if fact is not None)
-    rule(found, node, facts, results)
+    try:
+        rule(found, node, facts, results)
+    except NothingSaid:
+        return None
     return found
+
+
+class NothingSaid(Exception):
+    """A rule cannot tell what suffices of this node."""
 
 
 BROADCASTS = 7
@@ -111,6 +128,19 @@ Rule = Callable[[Agreement, Node, Sequence[Fact | None], Sequence[Fact]], None]
 
 def _anything(*_: object) -> None:
     """One input decides, and any extents do."""
+
+
+def _image(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
+    """Images of some channels, any number of them and of any size that gives results."""
+    channels = [fact.shape[1] for fact in facts[:1] if fact is not None and fact.rank > 1]
+    others = [extent for fact in facts[1:] if fact is not None for extent in fact.shape]
+    if not channels or any(known(extent) is None for extent in (*channels, *others)):
+        raise NothingSaid
+
+
+def _gather_nd(_: Agreement, node: Node, __: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
+    if "batch_dims" in node.attributes and node.attributes["batch_dims"].value:
+        raise NothingSaid
 
 
 def _align(found: Agreement, shapes: Sequence[Shape]) -> None:
@@ -209,6 +239,13 @@ _RULES: dict[str, Rule] = {
         ),
         _anything,
     ),
+    **dict.fromkeys(
+        (
+            "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "GlobalAveragePool",
+            "GlobalMaxPool", "InstanceNormalization", "MaxPool",
+        ),
+        _image,
+    ),
     "Concat": _concat,
     "Expand": _expand,
     "LayerNormalization": _broadcast,
@@ -216,6 +253,7 @@ _RULES: dict[str, Rule] = {
     "Split": _split,
     "Squeeze": _reshape,
     "TopK": _topk,
+    "GatherND": _gather_nd,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Reshape": _reshape,

@@ -415,11 +415,26 @@ def run_node(
     inputs: Sequence[Any], attributes: Mapping[str, object], node: RunNode
 ) -> tuple[Any, ...]:
     """Values of the node's outputs; ``attributes`` must come from `bind_attributes`."""
+    return prepared(attributes, node)(inputs)
+
+
+def prepared(
+    attributes: Mapping[str, object], node: RunNode
+) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """`run_node` for one node again and again: its kernel is looked for once."""
     rule = node.operator.rule("kernel", node.version)
     if rule is None:
         raise NotSupported(_no_kernel(node))
-    results = call_rule(rule, inputs, attributes, node)
-    return results + (None,) * (node.output_count - len(results))
+    kernel: Rule = rule
+    given = {**attributes, "node": node} if _takes_node(kernel) else attributes
+    count = node.output_count
+
+    def run(inputs: Sequence[Any]) -> tuple[Any, ...]:
+        found = kernel(*inputs, **given)
+        results: tuple[Any, ...] = found if isinstance(found, tuple) else (found,)
+        return results if len(results) == count else results + (None,) * (count - len(results))
+
+    return run
 
 
 def _no_kernel(node: NodeView) -> str:

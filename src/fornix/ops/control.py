@@ -14,7 +14,7 @@ import numpy as np
 
 from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import INT64
-from fornix.errors import ConvertError, Fail, require
+from fornix.errors import ConvertError, Fail, ShapeError, require
 from fornix.ir.dim import DimLike, known, unknown
 from fornix.ir.graph import Graph, Node
 from fornix.ir.types import TensorType, Type
@@ -69,8 +69,9 @@ def if_(cond: Array, *, then_branch: Graph, else_branch: Graph, node: RunNode) -
 
 
 def _truth(cond: Array) -> bool:
-    require(cond.size == 1, f"a condition must have one element, found shape {list(cond.shape)}")
-    return bool(cond.reshape(()))
+    if cond.size != 1:
+        raise ShapeError(f"a condition must have one element, found shape {list(cond.shape)}")
+    return bool(cond.item())
 
 
 Loop = (
@@ -227,16 +228,18 @@ def loop(
     goes_on = cond is None or _truth(cond)
     carried = list(v_initial)
     scanned: list[list[Any]] = [[] for _ in body.outputs[1 + len(carried) :]]
-    iteration = 0
+    run, count, iteration = node.run_body, len(carried), 0
     while goes_on and (limit is None or iteration < limit):
         index, truth = np.array(iteration, np.int64), np.array(goes_on)
-        condition, *results = node.run_body(body, [index, truth, *carried])
+        condition, *carried = run(body, [index, truth, *carried])
         goes_on = _truth(condition)
-        carried, new = results[: len(carried)], results[len(carried) :]
-        for values, value in zip(scanned, new, strict=True):
-            values.append(value)
+        if scanned:
+            new = carried[count:]
+            del carried[count:]
+            for values, value in zip(scanned, new, strict=True):
+                values.append(value)
         iteration += 1
-    declared = body.outputs[1 + len(carried) :]
+    declared = body.outputs[1 + count :]
     return (
         *carried,
         *(_stack(values, 0, value.type) for values, value in zip(scanned, declared, strict=True)),
@@ -259,7 +262,9 @@ def _stack(values: Sequence[Array], axis: int, declared: object) -> Array:
         len(shapes) == 1,
         f"a scanned value must have one shape in all iterations, found {sorted(shapes)}",
     )
-    return np.stack(values, axis)
+    if axis or not values[0].ndim:
+        return np.stack(values, axis)
+    return np.concatenate(values).reshape(len(values), *values[0].shape)
 
 
 Scan = (
@@ -438,10 +443,11 @@ def scan(
     require(len(lengths) == 1, f"scanned inputs must have one length, found {sorted(lengths)}")
     sources = [s[::-1] if b else s for s, b in zip(sources, plan.input_backward, strict=True)]
     scanned: list[list[Any]] = [[] for _ in plan.output_axes]
+    run, count = node.run_body, plan.states
     for step in range(lengths.pop()):
-        results = node.run_body(body, [*states, *(source[step, ...] for source in sources)])
-        states = results[: plan.states]
-        for collected, value in zip(scanned, results[plan.states :], strict=True):
+        results = run(body, [*states, *[source[step, ...] for source in sources]])
+        states = results[:count]
+        for collected, value in zip(scanned, results[count:], strict=True):
             collected.append(value)
     ordered = [c[::-1] if b else c for c, b in zip(scanned, plan.output_backward, strict=True)]
     declared = [value.type for value in body.outputs[plan.states :]]

@@ -32,6 +32,7 @@ from fornix.ops.call import (
     check_kinds,
     check_values,
     plain_attributes,
+    prepared,
     resolved,
     run_node,
     subject,
@@ -111,6 +112,9 @@ class Body(Protocol):
     def run(self, inputs: Mapping[Value, Any], environment: Environment | None = None) -> list[Any]:
         """Values of the graph's outputs; ``environment`` has those that it captures."""
 
+    def opened(self, environment: Environment) -> Callable[[Sequence[Any]], list[Any]]:
+        """What runs it on values of its inputs, again and again in the same ``environment``."""
+
 
 class Plan:
     """A graph prepared for evaluation; safe to run from several threads at once."""
@@ -163,6 +167,16 @@ class Plan:
             if value.graph is self.graph and value not in keep:
                 values.pop(value, None)
         return results
+
+    def opened(self, environment: Environment) -> Callable[[Sequence[Any]], list[Any]]:
+        """What runs it on values of its inputs, again and again in the same ``environment``."""
+        formal = self.graph.inputs
+
+        def run(inputs: Sequence[Any]) -> list[Any]:
+            check_count(self.graph, inputs)
+            return self.run(dict(zip(formal, inputs, strict=True)), environment)
+
+        return run
 
     def _run_step(
         self,
@@ -256,7 +270,7 @@ class Plan:
                 return self._function_call(node, body)
         view = RunNode(
             **parts,
-            run_body=lambda graph, inputs: self._run_body(graph, inputs, {}),
+            run_body=lambda graph, inputs: self.bodies[graph].opened({})(inputs),
             random=self.scope.random,
         )
         allowed: set[tuple[object, ...]] = set()
@@ -268,31 +282,28 @@ class Plan:
                 check_values(schema, inputs)
                 allowed.add(types)
 
+        has_kernel = operator.rule("kernel", schema.since_version) is not None
+        run = prepared(attributes, view) if has_kernel else None
+
         def plain(inputs: list[Any], _: Environment) -> Sequence[Any]:
             check(inputs)
-            return run_node(inputs, attributes, view)
+            return run(inputs) if run else run_node(inputs, attributes, view)
 
         if not node.graphs:
             return plain, 0
 
         def call(inputs: list[Any], environment: Environment) -> Sequence[Any]:
             check(inputs)
+            opened = {graph: self.bodies[graph].opened(environment) for graph in node.graphs}
 
             def run_body(graph: Graph, values: Sequence[Any]) -> list[Any]:
-                return self._run_body(graph, values, environment)
+                return opened[graph](values)
 
             return run_node(inputs, attributes, replace(view, run_body=run_body))
 
         for graph in node.graphs:
             self.bodies[graph] = Plan(graph, self.scope, self.given)
         return call, sum(self.bodies[graph].size for graph in node.graphs)
-
-    def _run_body(self, graph: Graph, inputs: Sequence[Any], environment: Environment) -> list[Any]:
-        if len(inputs) != len(graph.inputs):
-            raise ValidationError(
-                f"{graph.label} takes {len(graph.inputs)} inputs, the operator gives {len(inputs)}"
-            )
-        return self.bodies[graph].run(dict(zip(graph.inputs, inputs, strict=True)), environment)
 
     def _function_call(self, node: Node, function: Function) -> tuple[Call, int]:
         """What evaluates ``function`` for ``node``, and how many nodes there are inside it."""
@@ -315,6 +326,14 @@ class Plan:
         if key not in self.scope.plans:
             self.scope.plans[key] = Plan(function.graph, self.scope.inside(function), given)
         return self.scope.plans[key]
+
+
+def check_count(graph: Graph, inputs: Sequence[Any]) -> None:
+    """Raise ValidationError unless there is a value for each input of ``graph``."""
+    if len(inputs) != len(graph.inputs):
+        raise ValidationError(
+            f"{graph.label} takes {len(graph.inputs)} inputs, the operator gives {len(inputs)}"
+        )
 
 
 def check_names(graph: Graph) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,7 +24,7 @@ from fornix.ir.dim import DimLike, symbol
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import captured_values
-from fornix.reference.plan import Body, Environment, Plan, Scope
+from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
 from fornix.runtime.generic import ShortWay
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
@@ -68,18 +68,35 @@ class CompiledBody:
 
     def run(self, inputs: Mapping[Value, Any], environment: Environment | None = None) -> list[Any]:
         """Values of the body's outputs."""
-        outer = environment or {}
-        values = [*inputs.values(), *[outer.get(v) for v in self.captured]]
-        if self._last is not None:  # what it takes the short way is of its types
-            results = self._last.at_once(values)
-            if results is not None:
-                return results
+        return self.opened(environment or {})(list(inputs.values()))
+
+    def opened(self, environment: Environment) -> Callable[[Sequence[Any]], list[Any]]:
+        """What runs it on values of its inputs, again and again in the same ``environment``."""
+        captured = [environment.get(v) for v in self.captured]
+        count = len(self.graph.inputs)
+
+        def run(inputs: Sequence[Any]) -> list[Any]:
+            if len(inputs) != count:
+                check_count(self.graph, inputs)
+            values = [*inputs, *captured]
+            last = self._last
+            if last is not None:  # what it takes the short way is of its types
+                results = last.at_once(values)
+                if results is not None:
+                    return results
+            return self._slowly(values, environment)
+
+        return run
+
+    def _slowly(self, values: list[Any], environment: Environment) -> list[Any]:
+        """Values of the body's outputs, where the last program has no short way for ``values``."""
         program = self._last = self._program(values)
         if program is not None:
             try:
                 return program.run(values)
             except NotAsCompiled as reason:
                 log.debug("%s: %s", self.graph.label, reason)
+        inputs = dict(zip(self.graph.inputs, values, strict=False))
         return self.kernels.run(inputs, environment)
 
     def _program(self, values: Sequence[Any]) -> _Compiled | None:
@@ -182,6 +199,8 @@ class _Compiled:
         self.order: list[int] = []
         """Of each output, its number among what the step writes; or below 0, ~that of an input."""
         self.short = self._short_way()
+        self.is_plain = self.order == list(range(len(self.order)))
+        """Whether outputs are what the step writes, in that order."""
 
     def _short_way(self) -> ShortWay | None:
         """The way around the program, if it is nothing but one step."""
@@ -202,13 +221,14 @@ class _Compiled:
 
     def at_once(self, values: list[Any]) -> list[Any] | None:
         """The outputs, if there is a short way for such values."""
-        if self.short is None:
+        short = self.short
+        if short is None:
             return None
         for file in self.files:
             file.check()
-        results = self.short(values)
-        if results is None:
-            return None
+        results = short(values)
+        if results is None or self.is_plain:
+            return results
         return [results[at] if at >= 0 else values[~at] for at in self.order]
 
     def run(self, values: Sequence[Any]) -> list[Any]:

@@ -7,7 +7,6 @@ inputs and results into tables and start the driver.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,27 +16,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from fornix.compile import driver as words
-from fornix.compile.kernel import CompiledKernel
 from fornix.compile.support import Support
 from fornix.compile.units import NativeUnit
-from fornix.ir.buffer import Buffer
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Node, Value
 from fornix.runtime.extents import Extents
 from fornix.runtime.formulas import Evaluator
 from fornix.runtime.memory import (
     ALIGNMENT,
-    Lifetime,
     aligned_bytes,
-    place,
     readable,
     shared_results,
     size_class,
 )
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step
+from fornix.runtime.sizes import Numbers, Sizes
 from fornix.runtime.threads import Pool
-from fornix.runtime.wiring import Key, Wiring
+from fornix.runtime.wiring import Wiring
 
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
@@ -253,6 +249,11 @@ class NativeStep(Step):
         """The step for the extents of late, by their numbers."""
         return dict(self._bound)
 
+    @cached_property
+    def sizes(self) -> Sizes:
+        """What extents decide."""
+        return Sizes(self.wiring, self.support.machine)
+
     def bound(self, run: Run) -> Bound:
         """The step for the extents of ``run``."""
         bound = self._bound.get(run.key)
@@ -272,59 +273,36 @@ class Bound:
     def __init__(self, step: NativeStep, symbols: Mapping[str, int]) -> None:
         self.step = step
         self.wiring = wiring = step.wiring
-        self.extent = extent = Extents(symbols)
-        self.types: dict[Value, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        self.extent = Extents(symbols)
         self.frames: deque[Frame] = deque()
-        shapes: dict[int, dict[Buffer, tuple[int, ...]]] = {}
-        for unit in wiring.units:
-            code = unit.code
-            given = {b: unit.unit.inputs[index] for b, index in code.inputs.items()}
-            given |= {b: unit.unit.outputs[index] for b, index in code.outputs.items()}
-            own = shapes.get(id(code))
-            if own is None:
-                own = shapes[id(code)] = {b: tuple(map(extent, b.shape)) for b in given}
-            for buffer, value in given.items():
-                self.types[value] = own[buffer], buffer.dtype.numpy
-        spans = [Lifetime(self._size(key), s.first, s.last) for key, s in wiring.stays.items()]
-        offsets, size = place(spans)
+        numbers = step.sizes.numbers(symbols)
+        self.types = numbers.types
+        """Of what the step reads and writes."""
+        offsets, size = step.sizes.placed(numbers.sizes)
         self.block = -(-size // ALIGNMENT) * ALIGNMENT
-        self.offsets = np.array(offsets or [0], np.int64)[wiring.entries]
+        self.offsets = offsets[wiring.entries]
         """Of each argument that lies in the block, where."""
         self.symbols = np.array([*(symbols[name] for name in wiring.symbols), 0], np.int64)
-        loads = {id(kernel): self._load(kernel) for kernel, _ in wiring.kernels}
-        nanoseconds, pieces, scratch = zip(
-            (0.0, 1, 0), *(loads[id(kernel)] for kernel, _ in wiring.kernels), strict=True
-        )
-        self.pieces = pieces[1:]
+        nanoseconds, self.pieces = self._load(numbers)
         """Into how many pieces threads cut each kernel; results do not depend on it."""
-        self.scratch = -(-max(scratch) // ALIGNMENT) * ALIGNMENT
+        self.scratch = -(-int(numbers.scratch.max(initial=0)) // ALIGNMENT) * ALIGNMENT
         self.nbytes = self.block + self.scratch * step.pool.threads
-        self.nanoseconds = sum(nanoseconds)
+        self.nanoseconds = float(nanoseconds.sum())
         """About how long one thread takes."""
-        self.is_worth_sharing = self.nanoseconds >= WORTH_SHARING and max(pieces) > 1
+        is_cut = self.pieces.max(initial=1) > 1
+        self.is_worth_sharing = self.nanoseconds >= WORTH_SHARING and bool(is_cut)
 
-    def _load(self, kernel: CompiledKernel) -> tuple[float, int, int]:
-        """About how many nanoseconds one thread takes, in how many pieces, and its scratch bytes.
+    def _load(self, numbers: Numbers) -> tuple[Array, Array]:
+        """About how many nanoseconds one thread takes for each kernel, and in how many pieces.
 
         Where data decide how long it takes, it is long.
         """
-        work, threads = kernel.work, self.step.pool.threads
-        operations, read, written = map(self.extent, (work.operations, work.read, work.written))
-        nanoseconds = operations / OPERATIONS_PER_NANOSECOND
-        nanoseconds += (read + written) / BYTES_PER_NANOSECOND
-        if not (operations or written):
-            nanoseconds = PIECE * PIECES * threads
-        most = min(self.extent(kernel.parallel), PIECES * threads)
-        pieces = max(1, min(most, int(nanoseconds / PIECE)))
-        return nanoseconds, pieces, self.extent(kernel.scratch)
-
-    def _size(self, key: Key) -> int:
-        """Bytes of what lies in the block."""
-        if isinstance(key, Value):
-            shape, dtype = self.types[key]
-            return math.prod(shape) * dtype.itemsize
-        buffer = key[1]
-        return max(1, self.extent(buffer.elements)) * buffer.dtype.numpy.itemsize
+        most = PIECES * self.step.pool.threads
+        nanoseconds = numbers.operations / OPERATIONS_PER_NANOSECOND
+        nanoseconds += (numbers.read + numbers.written) / BYTES_PER_NANOSECOND
+        nanoseconds[(numbers.operations == 0) & (numbers.written == 0)] = PIECE * most
+        worth = np.minimum(nanoseconds / PIECE, most).astype(np.int64)
+        return nanoseconds, np.maximum(np.minimum(worth, numbers.parallel), 1)
 
 
 class Frame:

@@ -235,21 +235,18 @@ def _kind(nodes: tuple[Node, ...], step: Step) -> str:
 def _of_kernels(bound: Bound) -> Iterator[Entry]:
     """The entries of the kernels of a native step."""
     for kernel, unit in bound.wiring.kernels:
-        own = {b: unit.unit.outputs[index] for b, index in unit.code.outputs.items()}
         work = kernel.work
         yield Entry(
             name=kernel.name,
             kind=kernel.schedule,
             nodes=unit.unit.nodes,
-            types=tuple(_type_text(kernel, bound, own)),
+            types=tuple(_type_text(kernel, bound)),
             operations=bound.extent(work.operations),
             bytes=bound.extent(work.read) + bound.extent(work.written),
         )
 
 
-def _type_text(kernel: CompiledKernel, bound: Bound, own: Mapping[Any, Value]) -> Iterator[str]:
+def _type_text(kernel: CompiledKernel, bound: Bound) -> Iterator[str]:
     for buffer in kernel.outputs:
-        shape = (
-            bound.types[own[buffer]][0] if buffer in own else tuple(map(bound.extent, buffer.shape))
-        )
+        shape = tuple(map(bound.extent, buffer.shape))
         yield str(TensorType(buffer.dtype, shape))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from operator import mul
 from typing import Any
 
@@ -52,10 +52,8 @@ class Wiring:
         outside = {*interface[0], *interface[1], *data.tables}
         self.stays = _stays(units, outside, self.prepared)
         """What is in the block."""
-        self.types = _types(units)
-        """Of what units read and write: dims of its extents, and its element type."""
-        self.sizes = [self._size(key) for key in self.stays]
-        """Of what is in the block: a number of elements, and the bytes of one."""
+        self.outside = [value for side in interface for value in side]
+        """What runs bring and take away."""
         self.kernels = [(kernel, unit) for _, unit, kernel in self._running()]
         self.functions = np.array([kernel.address for kernel, _ in self.kernels], np.int64)
         self.symbols = [name for kernel, _ in self.kernels for name in kernel.symbols]
@@ -64,7 +62,7 @@ class Wiring:
         """Of each kernel, the first of its `symbols`."""
         self.starts = _starts(len(kernel.arguments) for kernel, _ in self.kernels)
         """Of each kernel, the first of its `arguments`."""
-        places: dict[Value, list[int]] = {v: [] for side in interface for v in side}
+        places: dict[Value, list[int]] = {value: [] for value in self.outside}
         order = {key: number for number, key in enumerate(self.stays)}
         arguments: list[int] = []
         inside: list[tuple[int, int]] = []
@@ -86,6 +84,16 @@ class Wiring:
         """Arguments that lie in the block, and the number there of what each one is."""
         self.slots = list(places.values())
         """Of each input and result, the arguments that are its address."""
+
+    @cached_property
+    def types(self) -> Mapping[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]]:
+        """Of what units read and write: dims of its extents, and its element type."""
+        return _types(self.units)
+
+    @cached_property
+    def sizes(self) -> Sequence[tuple[DimLike, int]]:
+        """Of what is in the block: a number of elements, and the bytes of one."""
+        return [self._size(key) for key in self.stays]
 
     def _size(self, key: Key) -> tuple[DimLike, int]:
         if isinstance(key, Value):
