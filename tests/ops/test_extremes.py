@@ -6,10 +6,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fornix.dtype import FLOAT32, INT64
+from fornix import ops
+from fornix.dtype import FLOAT32, INT64, DType
 from fornix.errors import ShapeError
+from fornix.ir.types import TensorType
 from fornix.ops.call import NotLowered
 from fornix.ops.fact import as_value, tensor
+from fornix.ops.types import type_of
+from tests.ops.differential.draw import contents
 from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 RANDOM = np.random.default_rng(7)
@@ -82,6 +86,32 @@ def test_top_k_refuses_more_than_there_are() -> None:
         infer_op("TopK", [tensor(FLOAT32, (3,)), tensor(INT64, (1,), as_value([4]))], outputs=2)
 
 
-def test_top_k_stays_with_its_kernel() -> None:
-    with pytest.raises(NotLowered, match="a selection is no function of one element"):
-        lower_op("TopK", [np.zeros(3, np.float32), np.array([2])], outputs=2)
+TOP_K_TYPES = [
+    t.dtype
+    for t in map(type_of, sorted(ops.schema_of("", "TopK", 28).constraints["T"].members))
+    if isinstance(t, TensorType) and t.dtype is not None
+]
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("dtype", TOP_K_TYPES, ids=str)
+def test_few_of_a_row_are_chosen_by_loops(dtype: DType, largest: int) -> None:
+    x = contents(np.random.default_rng(3), dtype, (3, 7))
+    if dtype.is_float:
+        x[0, :4] = np.array([np.nan, np.inf, -np.nan, -np.inf]).astype(x.dtype)
+        x[1, :4] = np.array([0.0, -0.0, 0.0, -0.0]).astype(x.dtype)
+    else:
+        ends = ml_dtypes.iinfo(x.dtype)
+        x[0, :4] = ends.max, ends.min, ends.max, ends.min
+    for count in (1, 4):
+        check_lowering("TopK", [x, np.array([count])], {"largest": largest}, outputs=2)
+    check_lowering("TopK", [x, np.array([2])], {"largest": largest, "axis": 0}, outputs=2)
+
+
+def test_many_of_a_row_are_chosen_by_sorting() -> None:
+    for extent, count in ((7, 5), (5000, 17)):
+        x = np.zeros(extent, np.float32)
+        with pytest.raises(NotLowered, match=f"{count} of so many elements are chosen by sorting"):
+            lower_op("TopK", [x, np.array([count])], outputs=2)
+    x = np.random.default_rng(0).permutation(2048).astype(np.float32)
+    check_lowering("TopK", [x, np.array([16])], outputs=2)

@@ -9,15 +9,31 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fornix.dtype import INT64
+from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, UINT64
 from fornix.errors import ConvertError, require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.graph import Graph, Node
-from fornix.ir.loops import Scalar, Tensor, compute, index, reduce, select
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    bitcast,
+    cast,
+    compute,
+    const,
+    gathered,
+    index,
+    reduce,
+    scan,
+    select,
+    stored,
+    stored_at,
+)
 from fornix.ops import scalar as s
-from fornix.ops.adapt import constant_input, drop_inputs, stored
+from fornix.ops.adapt import constant_input, drop_inputs
+from fornix.ops.adapt import stored as stored_value
 from fornix.ops.along import along, merged, with_units
-from fornix.ops.call import InferNode
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import normalize_axis, shape_text, single
 from fornix.ops.op import op
@@ -128,7 +144,6 @@ TopK = (
     .since(11, """TopK <axis: int = -1, largest: int = 1, sorted: int = 1> (X: T, K:
                   tensor(int64)) => (Values: T, Indices: I)""", T=+INT)
     .since(24, T=+BF16)
-    .opaque("a selection is no function of one element")
 )  # fmt: skip
 
 
@@ -190,11 +205,94 @@ def top_k(
     return np.take_along_axis(X, chosen, place), chosen.astype(np.int64)
 
 
+FEW, SOME, LONG = 4, 16, 64
+"""So many elements of any row are chosen by loops, one after the other, and ``SOME`` of rows that
+are ``LONG`` times longer, as rows of unknown length are taken to be. For more, the kernel sorts."""
+
+
+@TopK.lower
+def lower_top_k(
+    X: Tensor,
+    K: Tensor | None = None,
+    *,
+    axis: int,
+    k: int | None = None,
+    largest: int = 1,
+    sorted: int = 1,
+    node: LowerNode,
+) -> tuple[Tensor, Tensor]:
+    """Step by step, the greatest key behind the one that was chosen last."""
+    place = normalize_axis(axis, X.rank)
+    count = node.numbers(1)[0] if k is None else k
+    extent, rows = X.shape[place], _left(X.shape, place, keeps=False)
+    is_long = (known(extent) or SOME * LONG) >= count * LONG
+    if count > (SOME if is_long else FEW):
+        node.decline(f"{count} of so many elements are chosen by sorting them")
+    keys = stored(compute(X.shape, lambda *i: _sort_key(X[i], bool(largest))), "keys")
+    greatest = const(2 ** (keys.dtype.bits - 1) - 1, keys.dtype)
+    start = [compute(rows, lambda *_: greatest), compute(rows, lambda *_: index(-1))]
+
+    def step(t: Dim, last: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+        def of_row(i: tuple[DimLike, ...], at: DimLike) -> tuple[Scalar, Scalar]:
+            """The key of an element, and whether it comes behind what was chosen last."""
+            key = keys[merged(X.rank, [place], i, [at])]
+            is_next = apply("eq", key, last[i]) & (index(at) > found[i])
+            return key, (key < last[i]) | is_next
+
+        def best(*i: DimLike) -> Scalar:
+            def candidate(at: DimLike) -> Scalar:
+                key, is_behind = of_row(i, at)
+                return select(is_behind, key, -greatest - 1)
+
+            return reduce("max", extent, candidate)
+
+        chosen = stored_at(compute(rows, best), t)
+
+        def first(*i: DimLike) -> Scalar:
+            def candidate(at: DimLike) -> Scalar:
+                key, is_behind = of_row(i, at)
+                return select(is_behind & apply("eq", key, chosen[i]), index(at), index(extent))
+
+            return reduce("min", extent, candidate)
+
+        return chosen, compute(rows, first)
+
+    _, places = scan(count, start, step)
+
+    def chosen_place(*i: DimLike) -> Scalar:
+        return places[(i[place] + 1, *i[:place], *i[place + 1 :])]
+
+    def value(*i: DimLike) -> Scalar:
+        return X[(*i[:place], gathered(chosen_place(*i), extent), *i[place + 1 :])]
+
+    shape = (*X.shape[:place], count, *X.shape[place + 1 :])
+    return compute(shape, value), compute(shape, chosen_place)
+
+
+def _sort_key(x: Scalar, is_largest: bool) -> Scalar:
+    """A signed integer that orders as the kernel does: equal zeros, NaN greatest."""
+    if x.dtype.is_float:
+        wide = FLOAT64 if x.dtype is FLOAT64 else FLOAT32
+        number = cast(x, wide)
+        bits = bitcast(select(apply("eq", number, 0), 0.0, number), SAME_WIDTH[wide])
+        most = const(2 ** (wide.bits - 1) - 1, bits.dtype)
+        key = select(bits < 0, bits ^ most, bits)
+        key = select(s.isnan(number), most, key)
+    elif x.dtype is UINT64:
+        key = bitcast(x, INT64) ^ const(-(2**63), INT64)
+    else:
+        key = cast(x, INT32 if x.dtype.bits < 32 or x.dtype is INT32 else INT64)
+    return key if is_largest else key ^ -1
+
+
+SAME_WIDTH = {FLOAT32: INT32, FLOAT64: INT64}
+
+
 @TopK.adapt(1, 10)
 def top_k_1_to_10(node: Node, graph: Graph) -> None:
     count = np.array([node.attr("k")], np.int64)
     node.remove_attribute("k")
-    node.set_input(1, stored(node, graph, count))
+    node.set_input(1, stored_value(node, graph, count))
 
 
 @TopK.adapt(10, 1)
