@@ -268,11 +268,14 @@ def test_void_and_bytes_are_texts_as_in_onnxruntime() -> None:
         p.InferenceSession(data, providers=["CPUExecutionProvider"]) for p in (ort, peer)
     )
     void = np.array([b"ab", b"c\0"], np.void)
-    for feed in (void, np.array(["ü", "b"])):
+    objects = np.array(["a", np.nan, 3, None], object)
+    for feed in (void, np.array(["ü", "b"]), objects):
         wanted = theirs.run(None, {"x": feed})[0].tolist()
         assert ours.run(None, {"x": feed})[0].tolist() == wanted
     # onnxruntime reads on into what follows the bytes
     assert ours.run(None, {"x": np.array([b"ab", b"c"])})[0].tolist() == ["ab", "c"]
+    # and spells bytes among objects as Python prints them
+    assert ours.run(None, {"x": np.array(["a", b"b"], object)})[0].tolist() == ["a", "b"]
     with pytest.raises(ValueError, match=r"bytes must be UTF-8 text, found b'\\xff'"):
         ours.run(None, {"x": np.array([b"\xff"])})
 

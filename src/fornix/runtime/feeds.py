@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fornix.dtype import DType
+from fornix.dtype import STRING, DType
 from fornix.errors import DTypeError, InvalidArgument
 from fornix.ir.dim import Dim, known
 from fornix.ir.graph import Value
@@ -112,7 +112,20 @@ def _as_array(feed: Any, declared: TensorType, name: str, model: str) -> Array:
     is_plain_void = array.dtype.type is np.void and not array.dtype.names
     if array.dtype.kind == "S" or is_plain_void:
         return _decoded(array, name, model)
+    if array.dtype == object and declared.dtype is STRING:
+        return _texts(array, name, model)
     return array.astype(object) if array.dtype.kind == "U" else array
+
+
+def _texts(array: Array, name: str, model: str) -> Array:
+    """Texts from objects: bytes are UTF-8, what is neither is as it prints."""
+    if all(isinstance(item, str) for item in array.reshape(-1)):
+        return array
+    found = np.empty(array.size, object)
+    for index, item in enumerate(array.reshape(-1)):
+        is_bytes = isinstance(item, bytes)
+        found[index] = _decoded(np.array(item), name, model).item() if is_bytes else str(item)
+    return found.reshape(array.shape)
 
 
 def _decoded(array: Array, name: str, model: str) -> Array:
