@@ -11,6 +11,7 @@ from onnx import parser
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
 from fornix.runtime.bodies import CompiledBody
+from fornix.runtime.program import Program
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
 
@@ -174,6 +175,57 @@ COLLECTS = """f (int64 m, float[3] x) => (float[K, 3] y) {
 def test_sequences_are_carried_by_compiled_bodies(programs: list[str]) -> None:
     agree(COLLECTS, *({"m": np.array(m), "x": np.array([1, 2, 3], np.float32)} for m in (1, 9)))
     assert programs == ["step"]
+
+
+CHOOSES = """f (int64 m, float[N, 2] x, float[M, 2] y) => (float[K, 2] z, float[M, 2] w) {
+    stays = Constant <value = bool {1}> ()
+    z, w = Loop (m, stays, x, y) <body = step (int64 i, bool c, float[A, 2] p, float[B, 2] q) =>
+        (bool goes, float[C, 2] s, float[B, 2] t) {
+        two = Constant <value_int = 2> ()
+        r = Mod (i, two)
+        odd = Cast <to = 9> (r)
+        s = If (odd) <then_branch = a () => (u) { u = Concat <axis = 0> (p, q) },
+                      else_branch = b () => (v) { v = Neg (p) }>
+        all = ReduceSum <keepdims = 0> (s)
+        less = ReduceSum <keepdims = 0> (q)
+        d = Sub (less, all)
+        e = Tanh (d)
+        t = Add (q, e)
+        goes = Identity (c)
+    }>
+}"""
+
+
+def test_steps_of_bodies_take_the_short_way(
+    programs: list[str], monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    long: list[object] = []
+    original = Program.computed
+
+    def noted(self: Program, *rest: Any) -> Any:
+        long.append(self)
+        return original(self, *rest)
+
+    fast, slow = sessions(CHOOSES)
+    monkeypatch.setattr(Program, "computed", noted)
+    for n, m, count in ((2, 3, 8), (2, 3, 20), (1, 1, 7), (3, 2, 1), (5, 3, 30)):
+        x, y = (rng.normal(size=(k, 2)).astype(np.float32) for k in (n, m))
+        feed = {"m": np.array(count), "x": x, "y": y}
+        for one, other in zip(fast.run(None, feed), slow.run(None, feed), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    assert {"step", "a", "b"} == set(programs)
+    assert len(long) < 66 / 2
+
+
+def test_what_goes_wrong_between_steps_is_told_as_by_kernels() -> None:
+    text = CHOOSES.replace("Neg (p)", "Concat <axis = 1> (p, q)")
+    messages = []
+    for session in sessions(text):
+        feed = {"m": np.array(9), "x": np.ones((3, 2), "f"), "y": np.ones((3, 2), "f")}
+        with pytest.raises(FornixError) as told:
+            session.run(None, feed)
+        messages.append(str(told.value))
+    assert messages[0] == messages[1]
 
 
 def test_bodies_within_bodies(programs: list[str]) -> None:

@@ -299,7 +299,8 @@ class Plan:
             def run_body(graph: Graph, values: Sequence[Any]) -> list[Any]:
                 return opened[graph](values)
 
-            return run_node(inputs, attributes, replace(view, run_body=run_body))
+            own = RunNode(**parts, run_body=run_body, random=view.random, made=view.made)
+            return run_node(inputs, attributes, own)
 
         for graph in node.graphs:
             self.bodies[graph] = Plan(graph, self.scope, self.given)

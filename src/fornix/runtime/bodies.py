@@ -30,6 +30,7 @@ from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Programs
 from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled
+from fornix.runtime.shortcut import Shortcut
 
 log = logging.getLogger(__name__)
 
@@ -199,22 +200,21 @@ class _Compiled:
         self.order: list[int] = []
         """Of each output, its number among what the step writes; or below 0, ~that of an input."""
         self.short = self._short_way()
-        self.is_plain = self.order == list(range(len(self.order)))
-        """Whether outputs are what the step writes, in that order."""
+        self.is_plain = self.short is None or self.order == list(range(len(self.order)))
+        """Whether outputs are what the short way gives, in that order."""
 
-    def _short_way(self) -> ShortWay | None:
-        """The way around the program, if it is nothing but one step."""
+    def _short_way(self) -> ShortWay | Shortcut | None:
+        """The way around the program: one call if it is nothing but one step."""
         program = self.programs.general
-        if len(program.steps) != 1 or len(program.inputs) < len(self.names):
-            return None
-        step = program.steps[0]
-        if not isinstance(step, NativeStep) or step.short is None:
+        if len(program.inputs) < len(self.names):
             return None
         inputs = [program.inputs[name] for name in self.names]
-        for name in self.outputs:
-            value = program.outputs[name]
-            if value not in step.writes and value not in inputs:
-                return None
+        outputs = [program.outputs[name] for name in self.outputs]
+        step = program.steps[0] if len(program.steps) == 1 else None
+        if not isinstance(step, NativeStep) or not {*outputs} <= {*step.writes, *inputs}:
+            self.order = list(range(len(outputs)))
+            return Shortcut(program, inputs, outputs)
+        for value in outputs:
             is_new = value in step.writes
             self.order.append(step.writes.index(value) if is_new else ~inputs.index(value))
         return ShortWay(step, inputs=inputs)

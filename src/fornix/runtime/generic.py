@@ -17,6 +17,7 @@ import numpy as np
 from fornix.compile import machine as words
 from fornix.compile.entry import entry, is_available
 from fornix.compile.generic import head
+from fornix.compile.support import Support
 from fornix.dtype import INT64
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Value
@@ -33,6 +34,7 @@ from fornix.runtime.providers import NotAsCompiled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+ArrayType: TypeAlias = tuple[tuple[DimLike, ...], np.dtype[Any]]
 Call: TypeAlias = Callable[[Any], list[Any] | None]
 
 LONGEST = 200_000
@@ -50,15 +52,20 @@ class ShortWay:
     ) -> None:
         """It takes arrays of the types of ``inputs``, of what the step reads unless told otherwise.
 
-        If these do not give all of ``symbols`` their values, the numbers of `symbols` follow.
+        Of ``symbols``, those that the step needs and the inputs do not give follow as `symbols`.
         """
         self.step = step
         self.inputs = step.reads if inputs is None else tuple(inputs)
-        named = {d.name for value in self.inputs for d in _shape(value) if isinstance(d, Dim)}
-        self.symbols = () if set(symbols) <= named else tuple(symbols)
-        """Those whose numbers follow the inputs, as an array of int64."""
         self._call: GenericCall | None = None
         self._is_closed = not is_available()
+        self.types: list[ArrayType] = []
+        try:
+            self.types = [_type(value, step) for value in self.inputs]
+        except NotAsCompiled:
+            self._is_closed = True
+        given = {d.name for shape, _ in self.types for d in shape if isinstance(d, Dim)}
+        self.symbols = [name for name in symbols if name in _symbols(step) - given]
+        """Those whose numbers follow the inputs, as an array of int64."""
 
     def __call__(self, arrays: list[Any]) -> list[Any] | None:
         """What the step writes; None if it has to be done the long way."""
@@ -85,27 +92,105 @@ class ShortWay:
             self._is_closed = True
 
 
-def _shape(value: Value) -> Sequence[DimLike | None]:
-    return getattr(value.type, "shape", None) or ()
+def _symbols(step: NativeStep) -> set[str]:
+    """The symbols in what a step reads, writes and asks its kernels to compute."""
+    dims = (d for shape, _ in step.types.values() for d in shape if isinstance(d, Dim))
+    found = {name for d in dims for name in d.symbols}
+    kernels = (kernel for unit in step.units for kernel in unit.code.kernels)
+    return found.union(*(kernel.symbols for kernel in kernels))
 
 
-class GenericCall:
+def _type(value: Value, step: NativeStep | None = None) -> ArrayType:
+    """What arrays of a value are: as ``step`` reads it, or as it is declared.
+
+    Raises NotAsCompiled if it is no tensor of known rank.
+    """
+    found = step.types.get(value) if step else None
+    if found is not None:
+        return found
+    type_ = value.type
+    if not isinstance(type_, TensorType) or type_.shape is None or type_.dtype is None:
+        raise NotAsCompiled(f"'{value.name}' is no tensor of known rank")
+    return tuple(0 if d is None else d for d in type_.shape), type_.dtype.numpy
+
+
+class _Checked:
+    """A native function of arrays of some types, and the instructions that check their extents."""
+
+    def __init__(self) -> None:
+        self.formulas = Formulas()
+        self.kept: list[object] = []
+        """What the instructions point to."""
+
+    def given(self, type_: ArrayType) -> list[int]:
+        """The row of an input: dtype, rank, the slots of its first extent and of its address."""
+        shape, dtype = type_
+        slots = [self.formulas.slot() for _ in shape]
+        for extent, slot in zip(shape, slots, strict=True):
+            if isinstance(extent, Dim) and extent.name is not None:
+                self.formulas.symbols.setdefault(extent.name, slot)
+        address = self.formulas.slot()
+        return [self.keep(dtype), len(slots), slots[0] if slots else address, address]
+
+    def check(self, types: Sequence[ArrayType], rows: Sequence[Sequence[int]]) -> None:
+        """End it unless extents are those of ``types``, and symbols at least 1."""
+        formulas = self.formulas
+        for slot in formulas.symbols.values():
+            formulas.check(words.REACH, slot, formulas.number(1))
+        for (shape, _), (_, rank, first, _) in zip(types, rows, strict=False):
+            for slot, extent in zip(range(first, first + rank), shape, strict=True):
+                wanted = formulas.of(extent)
+                if wanted != slot:
+                    formulas.check(words.EQUAL, slot, wanted)
+
+    def function(self, rows: Sequence[Sequence[int]], results: int, address: int) -> Call:
+        """What Python calls, with the code at ``address``."""
+        self.code, self.slots = self.formulas.instructions(), self.formulas.start()
+        work = self.code.ctypes.data, len(self.code), self.slots.ctypes.data
+        first = (*head()[:7], len(rows), results, *work, 0, *head()[7:])
+        table = np.array([*first, *(word for row in rows for word in row)], np.int64)
+        made: Call = entry(table, address)
+        return made
+
+    def keep(self, thing: object) -> int:
+        """The address of an object, which stays."""
+        self.kept.append(thing)
+        return id(thing)
+
+
+class Guard(_Checked):
+    """Tells whether arrays are of the types of ``inputs``, whose symbols are one number each."""
+
+    def __init__(self, inputs: Sequence[Value], support: Support) -> None:
+        """Raises NotAsCompiled where something is no formula of extents."""
+        super().__init__()
+        types = [_type(value) for value in inputs]
+        rows = [self.given(type_) for type_ in types]
+        named = frozenset(self.formulas.symbols)
+        self.check(types, rows)
+        if set(self.formulas.symbols) > named:
+            raise NotAsCompiled("its inputs do not say what all symbols are")
+        self.call = self.function(rows, 0, support.generic)
+        """Arrays to an empty list, or None if they are not."""
+
+
+class GenericCall(_Checked):
     """The call of a `ShortWay`, with memory for the values that only kernels see."""
 
     def __init__(self, way: ShortWay, memory: int) -> None:
         """``memory`` is in bytes. Raises NotAsCompiled where something is no formula of extents."""
+        super().__init__()
         self.step, self.wiring = way.step, way.step.wiring
-        self.formulas = Formulas()
-        self.kept: list[object] = []
         self.capacity, self.memory = memory, aligned_bytes(memory)
         self.arguments = self.wiring.arguments.copy()
         step = self.step
         places = dict(zip((*step.reads, *step.writes), self.wiring.slots, strict=True))
-        rows = [self._input(value) for value in way.inputs]
+        rows = [self.given(type_) for type_ in way.types]
         if way.symbols:
             rows.append(self._numbers(way.symbols))
-        given = frozenset(self.formulas.symbols)
-        self._check(way, rows)
+        named = frozenset(self.formulas.symbols)
+        self.check(way.types, rows)
+        self._agree()
         scratch = self._inside()
         self._symbols()
         for value, row in zip(way.inputs, rows, strict=False):
@@ -113,29 +198,15 @@ class GenericCall:
         for number, value in enumerate(step.writes):
             self._argument(self._make(value, number), places[value])
         self._run(scratch)
-        if set(self.formulas.symbols) > given:
+        if set(self.formulas.symbols) > named:
             raise NotAsCompiled("its inputs do not say what all symbols are")
-        self.code, self.slots = self.formulas.instructions(), self.formulas.start()
-        self.call: Call = entry(self._table(rows), step.support.generic)
+        self.call = self.function(rows, len(step.writes), step.support.generic)
 
     @property
     def lacks(self) -> int:
         """The memory that it would have needed for the last call; 0 if it was not that."""
         needed = int(self.slots[self.needed])
         return needed if needed > self.capacity else 0
-
-    def _input(self, value: Value) -> list[int]:
-        """The row of an input: dtype, rank, the slots of its first extent and of its address."""
-        type_ = value.type
-        if not isinstance(type_, TensorType) or type_.shape is None or type_.dtype is None:
-            raise NotAsCompiled(f"'{value.name}' is no tensor of known rank")
-        slots = [self.formulas.slot() for _ in type_.shape]
-        for extent, slot in zip(type_.shape, slots, strict=True):
-            if isinstance(extent, Dim) and extent.name is not None:
-                self.formulas.symbols.setdefault(extent.name, slot)
-        address = self.formulas.slot()
-        dtype = self._object(type_.dtype.numpy)
-        return [dtype, len(slots), slots[0] if slots else address, address]
 
     def _numbers(self, symbols: Sequence[str]) -> list[int]:
         """The row of an array with the numbers of ``symbols``."""
@@ -146,18 +217,11 @@ class GenericCall:
             place = formulas.apply(words.ADD, address, offset)
             number = formulas.apply(words.READ_LONG, place, place)
             formulas.symbols.setdefault(name, number)
-        return [self._object(INT64.numpy), 1, extent, address]
+        return [self.keep(INT64.numpy), 1, extent, address]
 
-    def _check(self, way: ShortWay, rows: Sequence[Sequence[int]]) -> None:
+    def _agree(self) -> None:
         """What extents have to be for the code to be made for them, and for so short a call."""
         formulas = self.formulas
-        for slot in formulas.symbols.values():
-            formulas.check(words.REACH, slot, formulas.number(1))
-        for value, (_, rank, first, _) in zip(way.inputs, rows, strict=False):
-            for slot, extent in zip(range(first, first + rank), _shape(value), strict=True):
-                wanted = formulas.of(0 if extent is None else extent)
-                if wanted != slot:
-                    formulas.check(words.EQUAL, slot, wanted)
         equal, reach, _ = self.step.conditions
         for one, other in equal:
             formulas.check(words.EQUAL, formulas.of(one), formulas.of(other))
@@ -236,7 +300,7 @@ class GenericCall:
         elements = formulas.of(reduce(mul, shape, 1))
         size = formulas.apply(words.MULTIPLY, elements, formulas.number(dtype.itemsize))
         formulas.check(words.REACH, formulas.number(LARGE_BYTES), size)
-        row = np.array([self._object(dtype), len(shape), extents.ctypes.data, number], np.int64)
+        row = np.array([self.keep(dtype), len(shape), extents.ctypes.data, number], np.int64)
         self.kept += [extents, row]
         address, place = formulas.slot(), formulas.number(row.ctypes.data)
         formulas.code.append((words.MAKE, address, place, place))
@@ -252,13 +316,3 @@ class GenericCall:
         for line in range(len(self.records)):
             record = formulas.number(self.records.ctypes.data + self.records.strides[0] * line)
             formulas.code.append((words.RUN, status, record, scratch))
-
-    def _table(self, rows: Sequence[Sequence[int]]) -> Array:
-        counts = len(rows), len(self.step.writes)
-        work = self.code.ctypes.data, len(self.code), self.slots.ctypes.data
-        first = (*head()[:7], *counts, *work, 0, *head()[7:])
-        return np.array([*first, *(word for row in rows for word in row)], np.int64)
-
-    def _object(self, thing: object) -> int:
-        self.kept.append(thing)
-        return id(thing)

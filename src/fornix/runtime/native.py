@@ -33,7 +33,7 @@ from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step
 from fornix.runtime.sizes import Numbers, Sizes
 from fornix.runtime.threads import Pool
-from fornix.runtime.wiring import Wiring
+from fornix.runtime.wiring import Wiring, types_of
 
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
@@ -248,6 +248,11 @@ class NativeStep(Step):
     def bounds(self) -> dict[tuple[int, ...], Bound]:
         """The step for the extents of late, by their numbers."""
         return dict(self._bound)
+
+    @cached_property
+    def types(self) -> Mapping[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]]:
+        """Of what units read and write: dims of its extents, and its element type."""
+        return types_of(self.units)
 
     @cached_property
     def sizes(self) -> Sizes:

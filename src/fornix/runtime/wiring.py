@@ -88,7 +88,7 @@ class Wiring:
     @cached_property
     def types(self) -> Mapping[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]]:
         """Of what units read and write: dims of its extents, and its element type."""
-        return _types(self.units)
+        return types_of(self.units)
 
     @cached_property
     def sizes(self) -> Sequence[tuple[DimLike, int]]:
@@ -146,7 +146,10 @@ def _stays(
     return stays
 
 
-def _types(units: Sequence[NativeUnit]) -> dict[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]]:
+def types_of(
+    units: Sequence[NativeUnit],
+) -> dict[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]]:
+    """Of what ``units`` read and write: dims of its extents, and its element type."""
     found: dict[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]] = {}
     for unit in units:
         code = unit.code
