@@ -239,3 +239,27 @@ def test_parts_that_are_not_equal_get_lengths() -> None:
     x = np.arange(7, dtype=np.float32)
     for found, wanted in zip(results(older, x=x), results(newer, x=x), strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs", "source", "target"),
+    [
+        ("y = GroupNormalization <num_groups = 1> (x, s, s)", "float[3] x, float[1] s", 18, 21),
+        ("y = TopK (x)", "float[3] x", 1, 10),
+    ],
+)
+def test_nodes_that_are_not_as_their_schema_says_are_told(
+    text: str, inputs: str, source: int, target: int
+) -> None:
+    with pytest.raises(ConvertError, match="cannot say what 1 node of the model do"):
+        fornix.convert_version(from_message(node(text, source, inputs)), target)
+
+
+def test_converting_under_onnxs_name_raises_what_onnx_raises() -> None:
+    broken = node("y = Add (x, nowhere)", 13, "float[3] x")
+    newer = node("y = Gelu (x)", 20, "float[3] x")
+    for model, target in ((broken, 14), (newer, 5)):
+        with pytest.raises(RuntimeError):
+            version_converter.convert_version(model, target)
+        with pytest.raises(version_converter.ConvertError):
+            version_converter.convert_version(model, target)
