@@ -160,6 +160,10 @@ class InferenceSession(Session):
         except FornixError as error:
             raise translated(error, LOADING) from error.__cause__
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, (path, options, providers) = super().__reduce__()
+        return InferenceSession, (path, options, providers)
+
 
 def _memory() -> OrtMemoryInfo:
     return OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)

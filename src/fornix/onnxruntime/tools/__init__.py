@@ -1,0 +1,3 @@
+"""Tools for models that onnxruntime ships: shapes and opsets."""
+
+from __future__ import annotations
