@@ -71,8 +71,9 @@ def drop_empty_parts(node: Node, make: Maker) -> Value | None:
     if not all(fact.has_rank and -fact.rank <= axis < fact.rank for fact in facts):
         return None
     kept = [part for part, fact in zip(parts, facts, strict=True) if fact.shape[axis] != 0]
-    if not kept or len(kept) == len(parts):
-        return None
+    around = [(*fact.shape[:axis], *fact.shape[axis:][1:]) for fact in facts]
+    if not kept or len(kept) == len(parts) or any(other != around[0] for other in around):
+        return None  # whether the other extents agree, a run checks
     return kept[0] if len(kept) == 1 else make.Concat(*kept, axis=axis)
 
 
