@@ -12,6 +12,7 @@ from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
 from fornix.runtime.bodies import CompiledBody
 from fornix.runtime.program import Program
+from fornix.runtime.providers import KernelStep
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
 
@@ -226,6 +227,63 @@ def test_what_goes_wrong_between_steps_is_told_as_by_kernels() -> None:
             session.run(None, feed)
         messages.append(str(told.value))
     assert messages[0] == messages[1]
+
+
+BAGS = """f (int64[N] x, int64[B] o, float[9, 4] w) => (float[C, 4] y) {
+    stays = Constant <value = bool {1}> ()
+    m = Size (o)
+    y = Loop (m, stays) <body = step (int64 i, bool c) => (bool goes, float[4] sum) {
+        one = Constant <value = int64[1] {1}> ()
+        zero = Constant <value = int64[1] {0}> ()
+        first = Gather (o, i)
+        start = Unsqueeze (first, zero)
+        end = Add (start, one)
+        more = Mul (end, one)
+        stop = Add (more, start)
+        part = Slice (x, start, stop, zero)
+        [pick] rows = Gather (w, part)
+        sum = ReduceSum <keepdims = 0> (rows, zero)
+        goes = Identity (c)
+    }>
+}"""
+
+
+def test_extents_that_data_decide_are_learned_on_the_way(
+    programs: list[str], rng: np.random.Generator
+) -> None:
+    w = rng.normal(size=(9, 4)).astype(np.float32)
+    for count in (3, 9, 40):
+        x = rng.integers(-9, 9, 60)
+        # Slices of 1 to 30 rows, and of none at the end.
+        o = np.concatenate([rng.integers(0, 29, count), [60, 0]])
+        agree(BAGS, {"x": x, "o": o, "w": w})
+    assert set(programs) == {"step"}
+
+
+def test_what_is_wrong_behind_learned_extents_names_its_node() -> None:
+    messages = []
+    for session in sessions(BAGS):
+        x = np.arange(1, 10)
+        feed = {"x": x, "o": np.array([0, 1, 2, 3, 4]), "w": np.ones((9, 4), "f")}
+        with pytest.raises(FornixError, match=r"node 'pick' .* found 9") as told:
+            session.run(None, feed)
+        messages.append(str(told.value))
+    assert messages[0] == messages[1]
+
+
+def test_a_step_behind_learned_extents_is_compiled() -> None:
+    fast, _ = sessions(BAGS)
+    feed = {"x": np.arange(9), "o": np.array([1, 2, 3, 0]), "w": np.ones((9, 4), "f")}
+    for _ in range(3):
+        np.testing.assert_array_equal(fast.run(None, feed)[0][:, 0], [2, 3, 4, 1])
+    assert fast._programs is not None
+    loop = next(s for s in fast._programs.general.steps if isinstance(s, KernelStep))
+    (body,) = loop.plan.bodies.values()
+    assert isinstance(body, CompiledBody)
+    ((_, made),) = next(iter(body._families.values())).programs
+    assert made is not None
+    kinds = [type(step).__name__ for step in made.programs.general.steps]
+    assert kinds == ["NativeStep", "KernelStep", "NativeStep"]
 
 
 def test_bodies_within_bodies(programs: list[str]) -> None:

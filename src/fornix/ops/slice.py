@@ -131,6 +131,9 @@ def slice_(
     _positions(strides, len(places))
     cuts: list[slice | None] = [slice(None)] * data.ndim
     for axis, first, last, step in zip(places, firsts, lasts, strides, strict=True):
+        if step > 0:  # forward, Python clamps as the standard does
+            cuts[axis] = slice(first, last, step)
+            continue
         window = cut(data.shape[axis], first, last, step)
         cuts[axis] = window and _builtin(window, step)
     return data[tuple(cuts)]

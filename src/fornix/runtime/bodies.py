@@ -29,7 +29,7 @@ from fornix.runtime.generic import ShortWay
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Programs
-from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled
+from fornix.runtime.providers import NotAsCompiled
 from fornix.runtime.shortcut import Shortcut
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,9 @@ def compile_bodies(node: Node, plan: Plan, options: SessionOptions) -> None:
     if plan.given:
         return  # attributes of a call, which the body alone does not know
     for graph in node.graphs:
-        plan.bodies[graph] = CompiledBody(graph, plan.bodies[graph], plan.scope, options)
+        kernels = plan.bodies[graph]
+        if not isinstance(kernels, CompiledBody):
+            plan.bodies[graph] = CompiledBody(graph, kernels, plan.scope, options)
 
 
 class CompiledBody:
@@ -195,7 +197,9 @@ class _Compiled:
     def __init__(self, model: Model, options: SessionOptions) -> None:
         self.names = [value.name for value in model.graph.inputs]
         self.outputs = [value.name for value in model.graph.outputs]
-        self.programs = Programs(lambda: model, [CPUExecutionProvider()], options)
+        from fornix.runtime.learning import LearningProvider  # noqa: PLC0415 - steps have bodies
+
+        self.programs = Programs(lambda: model, [LearningProvider()], options)
         self.files = self.programs.general.files
         self.order: list[int] = []
         """Of each output, its number among what the step writes; or below 0, ~that of an input."""

@@ -64,7 +64,7 @@ class ShortWay:
         except NotAsCompiled:
             self._is_closed = True
         given = {d.name for shape, _ in self.types for d in shape if isinstance(d, Dim)}
-        self.symbols = [name for name in symbols if name in _symbols(step) - given]
+        self.symbols = [name for name in symbols if name in symbols_of(step) - given]
         """Those whose numbers follow the inputs, as an array of int64."""
 
     def __call__(self, arrays: list[Any]) -> list[Any] | None:
@@ -92,7 +92,7 @@ class ShortWay:
             self._is_closed = True
 
 
-def _symbols(step: NativeStep) -> set[str]:
+def symbols_of(step: NativeStep) -> set[str]:
     """The symbols in what a step reads, writes and asks its kernels to compute."""
     dims = (d for shape, _ in step.types.values() for d in shape if isinstance(d, Dim))
     found = {name for d in dims for name in d.symbols}

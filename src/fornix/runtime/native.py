@@ -93,11 +93,13 @@ class NativeStep(Step):
         self.compiled = compiled
         self.short: ShortWay | None = None
         """Takes runs of little work."""
+        self.learned: frozenset[str] = frozenset()
+        """Symbols that stand in what it reads alone: only the short way knows them."""
         self._wiring: Wiring | None = None
         self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
 
     def holds(self, run: Run) -> bool:
-        if self.compiled is None:
+        if self.compiled is None or self.learned:
             return True
         asked = self.conditions[-1]
         if self._agreement(run.extents) is None:
@@ -134,9 +136,14 @@ class NativeStep(Step):
             if short.symbols:
                 arrays.append(np.array([run.extents[name] for name in short.symbols], np.int64))
             results = short(arrays)
+            if results is None and self.learned:
+                short.open()
+                results = short(arrays) or short(arrays)
             if results is not None:
                 values.update(zip(self.writes, results, strict=True))
                 return
+        if self.learned:
+            raise NotAsCompiled(f"what {', '.join(sorted(self.learned))} are in this run")
         if run.is_ended is None:
             self.run_with(values, run, self.drive_frame)
             if short is not None and self.bound(run).nanoseconds < WORTH_SHARING:

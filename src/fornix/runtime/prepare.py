@@ -11,7 +11,7 @@ from fornix.compile.units import IslandUnit, NativeUnit
 from fornix.ir.graph import Value
 from fornix.ir.walk import captured_values
 from fornix.runtime.bodies import compile_bodies
-from fornix.runtime.generic import ShortWay
+from fornix.runtime.generic import ShortWay, symbols_of
 from fornix.runtime.native import NativeStep
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import KernelStep, Part, Step
@@ -20,7 +20,8 @@ from fornix.runtime.providers import KernelStep, Part, Step
 def native_steps(part: Part) -> list[Step]:
     """Steps for ``part``: compiled units in rows, NumPy kernels between them."""
     target = dataclasses.replace(Target.host(), is_strict=part.options.is_strict)
-    compiled = compile_nodes(part.nodes, part.needed, part.inference, part.symbols, target)
+    names = part.symbols | part.learned
+    compiled = compile_nodes(part.nodes, part.needed, part.inference, names, target)
     rows: list[list[NativeUnit] | IslandUnit] = []
     for unit in compiled.units:
         if isinstance(unit, IslandUnit):
@@ -67,4 +68,5 @@ def _native_step(
     rest = compiled if compiled.is_conditional(units) else None
     step = NativeStep(units, (reads, writes), data, part.pool, support(), rest)
     step.short = ShortWay(step, sorted(part.symbols))
+    step.learned = part.learned & symbols_of(step)
     return step
