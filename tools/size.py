@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 2500,
     "edit": 1000,
     "compile": 7500,
-    "runtime": 4500,
+    "runtime": 4700,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -13,9 +13,9 @@ from dataclasses import replace
 from fornix.compile.entry import is_available
 from fornix.infer import Inference
 from fornix.infer.model import has_unknown
-from fornix.ir.dim import Dim, DimLike, symbol
+from fornix.ir.dim import Dim, symbol
 from fornix.ir.graph import Node, Value
-from fornix.ir.types import TensorType
+from fornix.ir.types import TensorType, Type
 from fornix.ops.fact import Fact
 from fornix.runtime.native import NativeStep
 from fornix.runtime.prepare import native_steps
@@ -54,23 +54,28 @@ def _is_sure(step: Step) -> bool:
 
 def name_learned(nodes: Iterable[Node], inference: Inference) -> frozenset[str]:
     """Give extents that only data tell a symbol each, and infer anew what follows from them."""
-    names: dict[DimLike, Dim] = {}
+    names: dict[Dim, Dim] = {}
     changed: set[Value | None] = set()
     for node in nodes:
         if any(value in changed for value in node.inputs):
             inference.update([node])
             changed.update(node.outputs)
         for value in node.outputs if node.op_type in TEACHERS and not node.domain else ():
-            fact = inference.fact(value)
-            if not isinstance(fact.type, TensorType) or fact.type.shape is None:
-                continue
-            shape: list[DimLike | None] = []
-            for axis, extent in enumerate(fact.type.shape):
-                if isinstance(extent, Dim) and has_unknown(extent):
-                    name = f"{value.name}.shape[{axis}]"
-                    extent = names.setdefault(extent, symbol(name, 1))
-                shape.append(extent)
-            if tuple(shape) != fact.type.shape:
-                inference.facts[value] = Fact(TensorType(fact.type.dtype, tuple(shape)))
+            type_ = inference.fact(value).type
+            named = _named(value, type_, names)
+            if named != type_:
+                inference.facts[value] = Fact(named)
                 changed.add(value)
     return frozenset(d.name or "" for d in names.values())
+
+
+def _named(value: Value, type_: Type | None, names: dict[Dim, Dim]) -> Type | None:
+    """``type_`` of ``value`` with a symbol for each unknown extent, the same for the same one."""
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return type_
+    shape = list(type_.shape)
+    for axis, extent in enumerate(type_.shape):
+        if isinstance(extent, Dim) and has_unknown(extent):
+            found = symbol(f"{value.name}.shape[{axis}]", 1)
+            shape[axis] = names.setdefault(extent, found)
+    return TensorType(type_.dtype, tuple(shape))
