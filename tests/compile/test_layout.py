@@ -142,6 +142,15 @@ def test_images_are_blocked(case: str) -> None:
     assert blocked(model(body, result)) == wanted
 
 
+@pytest.mark.parametrize("case", ["put together at whole blocks", "not put together elsewhere"])
+def test_images_of_any_size_are_blocked_as_others_are(case: str) -> None:
+    body, wanted = CASES[case]
+    source = model(body)
+    for axis in source.graph.input[0].type.tensor_type.shape.dim[2:]:
+        axis.dim_param = f"n{axis.dim_value}"
+    assert blocked(source) == wanted
+
+
 def test_results_and_what_is_handed_past_a_numpy_kernel_are_not_blocked() -> None:
     body = "t = NonZero (x) d = Conv (c, v) n = Size (t) k = CastLike (n, d) y = Add (d, k)"
     assert blocked(model(body)) == set()

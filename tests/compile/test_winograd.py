@@ -265,7 +265,20 @@ def test_the_size_of_tiles_is_that_of_least_cost() -> None:
     assert best(Image((56, 56)), 64, 64, LANES) is F4
     assert best(Image((14, 14)), 256, 256, LANES) is F4
     assert best(Image((7, 7)), 512, 512, LANES) is F2
+    assert best(Image((28, 28)), 512, 512, LANES) is F4
     assert best(Image((224, 224)), 3, 64, LANES) is None
     assert best(Image((56, 56), (2, 2)), 64, 64, LANES) is F4
     assert best(Image((32, 32), (30, 30)), 256, 256, LANES) is None
     assert best(Image((1, 1)), 512, 512, LANES) is None
+
+
+def test_filters_that_take_much_memory_for_little_time_are_smaller() -> None:
+    assert best(Image((16, 16)), 512, 512, LANES) is F2
+    assert best(Image((16, 16)), 256, 512, LANES) is F4
+
+
+def test_parts_of_images_of_any_size_are_taken_for_parts_of_a_likely_one() -> None:
+    height = symbol("height", 1)
+    assert schedule._likely(height) == schedule.LIKELY_IMAGE
+    assert schedule._likely(height // 16) == schedule.LIKELY_IMAGE // 16
+    assert schedule._likely(16) == 16

@@ -23,7 +23,7 @@ from fornix.compile.convolution import convolution
 from fornix.compile.cost import accesses
 from fornix.compile.lower import RULE_ERRORS, Lowering, number
 from fornix.ir.attribute import Attribute, AttributeKind
-from fornix.ir.dim import Dim, DimLike
+from fornix.ir.dim import Dim, DimLike, exact_quotient
 from fornix.ir.dim.expression import (
     Atom,
     Floor,
@@ -462,10 +462,13 @@ class _Page:
         if len(self.place) <= CHANNELS or extents[0] == self.shape[CHANNELS]:
             return 0
         first = substitute(load.address, dict.fromkeys(variables(load.address), 0), {})
-        pitch = math.prod(n for n in extents[1:] if isinstance(n, int))
-        if not isinstance(first, int) or not all(isinstance(n, int) for n in extents):
-            return 1
-        return round(first / max(pitch, 1))
+        pitch: DimLike = 1
+        for extent in extents[1:]:
+            pitch = pitch * extent
+        if isinstance(first, int) and isinstance(pitch, int):
+            return round(first / max(pitch, 1))
+        distance = exact_quotient(first, pitch)
+        return distance if isinstance(distance, int) else 1
 
     def _read_stored(self, waiting: list[Buffer]) -> None:
         """Account for what fills the buffers ``waiting``, and for what that reads in turn."""

@@ -119,6 +119,10 @@ def both_ways(transform: Transform, block: Matrix) -> Matrix:
 
 MEMORY_BYTES = 6.5
 """Bytes that a core reads from memory in a cycle; weights come from there."""
+LARGE_BYTES = 16 << 20
+"""Of transformed filters, up to which nobody minds that they take more memory than weights."""
+LARGE_PRICE = 0.25
+"""Cycles that each further byte is worth: 15 MB cost about a millisecond of one thread."""
 DIRECT_EFFICIENCY = 0.85
 """Share of the multipliers that the direct sum keeps busy."""
 LEAST_CHANNELS = 16
@@ -157,6 +161,7 @@ def best(image: Image, channels: int, filters: int, lanes: int) -> Winograd | No
         products = tiles * algorithm.positions * channels * vectors
         transforms = tiles * algorithm.transform_cost * (channels / lanes + vectors)
         cost = products + transforms + algorithm.positions * weights
+        cost += LARGE_PRICE * max(0, 4 * algorithm.positions * channels * filters - LARGE_BYTES)
         if cost < least:
             least, found = cost, algorithm
     return found

@@ -28,7 +28,7 @@ from fornix.compile.target import Target
 from fornix.compile.winograd import TAPS, Image, Matrix, Winograd, best, both_ways
 from fornix.dtype import FLOAT32, FLOAT64
 from fornix.ir.dim import DimLike, ceildiv, known, minimum
-from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.dim.expression import Atom, Symbol, atoms, substitute
 from fornix.ir.loops import (
     TRUE,
     Buffer,
@@ -64,8 +64,8 @@ SCRATCH_BYTES = 384 << 10
 """Of images and products of a block of tiles: they stay in the cache of a core."""
 
 IMAGE_AXES = 2
-LIKELY_IMAGE = 64
-"""What is assumed of the extents of an image that are not known."""
+LIKELY_IMAGE = 256
+"""What is assumed of the extents of a model's images that are not known."""
 
 _SERIAL = itertools.count()
 
@@ -132,12 +132,18 @@ def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None
         return None
     if conv.sum.dtype is not FLOAT32 or conv.store.buffer.dtype is not FLOAT32:
         return None
-    extents = tuple(known(s.out.extent) or LIKELY_IMAGE for s in conv.spatial)
+    extents = tuple(_likely(s.out.extent) for s in conv.spatial)
     channels, filters = known(conv.channels[0].extent), known(conv.filter.extent)
     if channels is None or filters is None:
         return None
     dilations = tuple(s.dilation for s in conv.spatial)
     return best(Image(extents, dilations), channels, filters, lanes)
+
+
+def _likely(extent: DimLike) -> int:
+    """``extent``, in numbers: a sixteenth of the model's image, say, is one of what is likely."""
+    values: dict[Atom, DimLike] = {a: LIKELY_IMAGE for a in atoms(extent) if isinstance(a, Symbol)}
+    return known(substitute(extent, values, {})) or LIKELY_IMAGE
 
 
 @dataclass(frozen=True)
