@@ -131,6 +131,13 @@ print(session.get_inputs()[0].shape)
 """
 
 
+def test_the_package_imports_no_optimizer_and_no_compiler() -> None:
+    code = "import sys, fornix.onnxruntime; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    loaded = set(run.stdout.split())
+    assert loaded.isdisjoint({"fornix.passes", "fornix.ops", "llvmlite", "google.protobuf"})
+
+
 def test_scripts_run_on_fornix_in_the_place_of_onnxruntime() -> None:
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, check=False, text=True

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fornix import runtime
 from fornix.errors import InvalidUse, NotSupported
 from fornix.onnxruntime._devices import Named, OrtEpDevice
 from fornix.onnxruntime._process import get_all_providers
-from fornix.passes import Level
+
+if TYPE_CHECKING:
+    from fornix.passes import Level
 
 
 class GraphOptimizationLevel(Named):
-    """How much the optimizer may do."""
+    """How much the optimizer may do: the numbers of `fornix.passes.Level`, and one between."""
 
-    ORT_DISABLE_ALL = Level.NONE
-    ORT_ENABLE_BASIC = Level.BASIC
-    ORT_ENABLE_EXTENDED = Level.EXTENDED
+    ORT_DISABLE_ALL = 0
+    ORT_ENABLE_BASIC = 1
+    ORT_ENABLE_EXTENDED = 2
     ORT_ENABLE_LAYOUT = 3
-    ORT_ENABLE_ALL = Level.ALL
+    ORT_ENABLE_ALL = 99
 
 
 class ExecutionMode(Named):
