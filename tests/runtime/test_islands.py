@@ -216,3 +216,26 @@ def test_random_numbers_differ_from_run_to_run(tmp_path: Path) -> None:
     session = recalled(path)
     feeds = {"x": np.zeros(64, np.float32)}
     assert not np.array_equal(session.run(None, feeds)[0], session.run(None, feeds)[0])
+
+
+def test_what_is_computed_of_tables_alone_is_there(tmp_path: Path) -> None:
+    stream = np.random.default_rng(0)
+    support, width = 60, 13
+    node = helper.make_node(
+        "SVMClassifier", ["x"], ["label", "y"], domain="ai.onnx.ml", kernel_type="RBF",
+        kernel_params=[0.5, 0.0, 3.0], rho=[0.3, 0.1, 0.2], classlabels_ints=[0, 1, 2],
+        vectors_per_class=[support // 3] * 3,
+        support_vectors=stream.standard_normal(support * width).tolist(),
+        coefficients=stream.standard_normal(2 * support).tolist(),
+    )  # fmt: skip
+    x = helper.make_tensor_value_info("x", 1, ["N", width])
+    label, y = (helper.make_tensor_value_info(n, t, None) for n, t in (("label", 7), ("y", 1)))
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    graph = helper.make_graph([node], "svm", [x], [label, y])
+    path = tmp_path / "svm.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=9), path)
+    feeds = {"x": stream.standard_normal((3, width)).astype(np.float32)}
+    wanted = InferenceSession(path).run(None, feeds)
+    session = recalled(path)
+    assert_same(session.run(None, feeds), wanted)
+    assert_same(session.run(None, feeds), wanted)

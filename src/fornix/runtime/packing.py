@@ -67,7 +67,7 @@ class StoredData:
     def soon(units: Sequence[NativeUnit], pool: Pool) -> StoredData:
         """The data of ``units``; weights are packed while the caller goes on."""
         packing = Packing(units, pool)
-        if not packing.stored[True]:
+        if not any(_kernels(units, prepared=True)):
             return StoredData(packing.tables(), dict)
         keys = frozenset(packing.keys.values())
         earlier = [ref(ahead) for ahead, own in list(_GOING_ON.items()) if keys & own]
