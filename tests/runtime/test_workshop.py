@@ -216,9 +216,11 @@ def test_who_is_interrupted_leaves_no_process(path: Path, monkeypatch: pytest.Mo
     assert started[0].returncode is not None
 
 
-@pytest.mark.parametrize("reason", ["switched off", "embedded", "frozen", "too many processes"])
+@pytest.mark.parametrize(
+    "reason", ["switched off", "embedded", "frozen", "too many processes", "nothing is kept"]
+)
 def test_without_it_the_model_is_compiled_here(
-    path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -230,6 +232,10 @@ def test_without_it_the_model_is_compiled_here(
             monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
         case "frozen":
             monkeypatch.setattr(sys, "frozen", True, raising=False)
+        case "nothing is kept":
+            others = tmp_path / "others"
+            others.mkdir(mode=0o755)
+            monkeypatch.setenv("FORNIX_CACHE", str(others))
         case _:
             monkeypatch.setattr(subprocess, "Popen", refuse)
     session = InferenceSession(path)

@@ -84,6 +84,15 @@ class DiskCache:
             if self._written % SHRINK_EVERY == 0 or len(body) > LARGE:
                 self._shrink()
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether anything can be kept; makes the directory if it is not there."""
+        if self.directory is None:
+            return False
+        with contextlib.suppress(OSError):
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._is_private() and os.access(self.directory, os.W_OK)
+
     def _path(self, name: str, kind: str) -> Path | None:
         return None if self.directory is None else self.directory / f"{name}.{kind}"
 

@@ -98,7 +98,7 @@ class Workshop:
     @staticmethod
     def of(shelf: Shelf, options: SessionOptions, limits: Limits) -> Workshop | None:
         """One that has made the program of ``shelf``; None if it made none that is kept."""
-        if not is_allowed():
+        if not (is_allowed() and shelf.disk.is_writable):
             return None
         try:
             workshop = Workshop(_started())
