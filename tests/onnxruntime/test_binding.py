@@ -53,14 +53,38 @@ def test_results_go_where_outputs_are_bound() -> None:
 def test_compiled_code_writes_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = session()
     binding = made.io_binding()
-    y = ort.OrtValue.ortvalue_from_shape_and_type([2, 4], np.float32)
-    binding.bind_cpu_input("x", X)
+    x = np.ones((5000, 4), np.float32)
+    y = ort.OrtValue.ortvalue_from_shape_and_type([5000, 4], np.float32)
+    binding.bind_cpu_input("x", x)
     binding.bind_ortvalue_output("y", y)
     monkeypatch.setattr(np, "copyto", lambda *_: pytest.fail("a result was copied"))
     for _ in range(3):
         made.run_with_iobinding(binding)
     monkeypatch.undo()
-    np.testing.assert_array_equal(y.numpy(), X + np.arange(1, 5, dtype=np.float32))
+    np.testing.assert_array_equal(y.numpy(), x + np.arange(1, 5, dtype=np.float32))
+
+
+def test_many_runs_write_what_the_feeds_say_whatever_way_they_take() -> None:
+    made = session()
+    for count in (2, 2000):  # results are copied, and written at once
+        binding = made.io_binding()
+        y = np.zeros((count, 4), np.float32)
+        t = np.zeros((4, count), np.float32)
+        x = np.zeros((count, 4), np.float32)
+        binding.bind_cpu_input("x", x)
+        binding.bind_ortvalue_output("y", ort.OrtValue.ortvalue_from_numpy(y))
+        binding.bind_ortvalue_output("t", ort.OrtValue.ortvalue_from_numpy(t))
+        for step in range(5):
+            x[...] = step
+            made.run_with_iobinding(binding)
+            np.testing.assert_array_equal(y, x + np.arange(1, 5, dtype=np.float32))
+            np.testing.assert_array_equal(t, y.T)
+            assert binding.get_outputs()[0].data_ptr() == y.ctypes.data
+        values = {"x": ort.OrtValue.ortvalue_from_numpy(x)}
+        for _ in range(3):
+            (found,) = made.run_with_ort_values(["y"], values)
+            np.testing.assert_array_equal(found.numpy(), y)
+            assert not np.shares_memory(found.numpy(), y)
 
 
 def test_outputs_without_memory_get_their_own() -> None:

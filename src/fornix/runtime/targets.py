@@ -19,6 +19,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Targets = Mapping[str, Array]
 
 
+LITTLE_BYTES = 16 << 10
+"""Of all targets, up to which copying costs less than finding out where code may write."""
+
+
+def is_little(targets: Targets | None) -> bool:
+    """Whether results may as well be copied."""
+    return not targets or sum(target.nbytes for target in targets.values()) <= LITTLE_BYTES
+
+
 def direct(targets: Targets, feeds: Iterable[Any]) -> Targets:
     """Those of ``targets`` that code may write to while it still reads ``feeds``.
 
