@@ -12,7 +12,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
@@ -418,23 +418,30 @@ def run_node(
     return prepared(attributes, node)(inputs)
 
 
-def prepared(
-    attributes: Mapping[str, object], node: RunNode
-) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    """`run_node` for one node again and again: its kernel is looked for once."""
+def prepared(attributes: Mapping[str, object], node: RunNode) -> Callable[..., tuple[Any, ...]]:
+    """`run_node` for one node again and again: its kernel is looked for once.
+
+    After the inputs it takes another view of the node, if its bodies are to run otherwise.
+    """
     rule = node.operator.rule("kernel", node.version)
     if rule is None:
-        raise NotSupported(_no_kernel(node))
+        return partial(_refuse, node)
     kernel: Rule = rule
-    given = {**attributes, "node": node} if _takes_node(kernel) else attributes
-    count = node.output_count
+    takes_node, count = _takes_node(kernel), node.output_count
 
-    def run(inputs: Sequence[Any]) -> tuple[Any, ...]:
-        found = kernel(*inputs, **given)
+    def run(inputs: Sequence[Any], view: RunNode = node) -> tuple[Any, ...]:
+        if takes_node:
+            found = kernel(*inputs, **attributes, node=view)
+        else:
+            found = kernel(*inputs, **attributes)
         results: tuple[Any, ...] = found if isinstance(found, tuple) else (found,)
         return results if len(results) == count else results + (None,) * (count - len(results))
 
     return run
+
+
+def _refuse(node: NodeView, *_: object) -> tuple[Any, ...]:
+    raise NotSupported(_no_kernel(node))
 
 
 def _no_kernel(node: NodeView) -> str:

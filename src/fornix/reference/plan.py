@@ -34,7 +34,6 @@ from fornix.ops.call import (
     plain_attributes,
     prepared,
     resolved,
-    run_node,
     subject,
 )
 
@@ -282,29 +281,48 @@ class Plan:
                 check_values(schema, inputs)
                 allowed.add(types)
 
-        has_kernel = operator.rule("kernel", schema.since_version) is not None
-        run = prepared(attributes, view) if has_kernel else None
+        run = prepared(attributes, view)
 
         def plain(inputs: list[Any], _: Environment) -> Sequence[Any]:
             check(inputs)
-            return run(inputs) if run else run_node(inputs, attributes, view)
+            return run(inputs)
 
         if not node.graphs:
             return plain, 0
 
-        def call(inputs: list[Any], environment: Environment) -> Sequence[Any]:
-            check(inputs)
-            opened = {graph: self.bodies[graph].opened(environment) for graph in node.graphs}
-
-            def run_body(graph: Graph, values: Sequence[Any]) -> list[Any]:
-                return opened[graph](values)
-
-            own = RunNode(**parts, run_body=run_body, random=view.random, made=view.made)
-            return run_node(inputs, attributes, own)
-
         for graph in node.graphs:
             self.bodies[graph] = Plan(graph, self.scope, self.given)
-        return call, sum(self.bodies[graph].size for graph in node.graphs)
+        return self._driving(check, run, view), sum(self.bodies[g].size for g in node.graphs)
+
+    def _driving(
+        self,
+        check: Callable[[list[Any]], None],
+        run: Callable[..., Sequence[Any]],
+        view: RunNode,
+    ) -> Call:
+        """What evaluates a node whose kernel runs bodies; each is opened when it first does."""
+
+        def call(inputs: list[Any], environment: Environment) -> Sequence[Any]:
+            check(inputs)
+            opened: dict[Graph, Callable[[Sequence[Any]], list[Any]]] = {}
+
+            def run_body(graph: Graph, values: Sequence[Any]) -> list[Any]:
+                if graph not in opened:
+                    opened[graph] = self.bodies[graph].opened(environment)
+                return opened[graph](values)
+
+            own = RunNode(
+                operator=view.operator,
+                schema=view.schema,
+                opset=view.opset,
+                wanted=view.wanted,
+                run_body=run_body,
+                random=view.random,
+                made=view.made,
+            )
+            return run(inputs, own)
+
+        return call
 
     def _function_call(self, node: Node, function: Function) -> tuple[Call, int]:
         """What evaluates ``function`` for ``node``, and how many nodes there are inside it."""
