@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper, parser
 from fornix.compile.identity import processor
 from fornix.compile.image import is_mappable
 from fornix.errors import SchemaError
-from fornix.runtime import InferenceSession, workshop
+from fornix.runtime import InferenceSession, SessionOptions, workshop
 from fornix.runtime.native import NativeStep
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18]>
@@ -217,7 +217,8 @@ def test_who_is_interrupted_leaves_no_process(path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "reason", ["switched off", "embedded", "frozen", "too many processes", "nothing is kept"]
+    "reason",
+    ["switched off", "embedded", "frozen", "too many processes", "nothing is kept", "own options"],
 )
 def test_without_it_the_model_is_compiled_here(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
@@ -236,9 +237,13 @@ def test_without_it_the_model_is_compiled_here(
             others = tmp_path / "others"
             others.mkdir(mode=0o755)
             monkeypatch.setenv("FORNIX_CACHE", str(others))
-        case _:
+        case "too many processes":
             monkeypatch.setattr(subprocess, "Popen", refuse)
-    session = InferenceSession(path)
+
+    class Own(SessionOptions):
+        """Nobody else can import it."""
+
+    session = InferenceSession(path, Own() if reason == "own options" else None)
     assert process_of(session) is None
     assert not is_recalled(session)
     for past in (3, 0):

@@ -49,6 +49,8 @@ PART_BYTES = 1 << 20
 _START = "import sys; sys.path[:] = sys.argv[1:]; from fornix.runtime.workshop import main; main()"
 FAILED = (OSError, EOFError, ValueError)
 """What a pipe raises whose other end is gone, or talks nonsense."""
+UNSUITED = (OSError, pickle.PicklingError, AttributeError, TypeError)
+"""What is raised where no process can be started, or by options that only this one knows."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,13 @@ class Workshop:
         if not (is_allowed() and shelf.disk.is_writable):
             return None
         try:
+            order = pickle.dumps(Order.of(shelf, options, limits))
             workshop = Workshop(_started())
-        except OSError:
+        except UNSUITED:
             return None
         region = shelf.content.region
         content = () if isinstance(region, MappedFile) else (region.view(0, region.size),)
-        answer = workshop._ask(Order.of(shelf, options, limits), *content)
+        answer = workshop._ask(order, *content)
         if answer is not None and answer["is_kept"]:
             return workshop
         workshop.close()
@@ -114,27 +117,27 @@ class Workshop:
 
     def makes(self, numbers: Mapping[str, int]) -> bool:
         """Whether it has made the program in which extents called so have these ``numbers``."""
-        answer = self._ask(dict(numbers))
+        answer = self._ask(pickle.dumps(dict(numbers)))
         return answer is not None and bool(answer["is_kept"])
 
     def serves(
         self, numbers: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]
     ) -> bool | None:
         """Whether that program serves feeds of such ``shapes``; None if nobody answers."""
-        answer = self._ask((dict(numbers), dict(shapes)))
+        answer = self._ask(pickle.dumps((dict(numbers), dict(shapes))))
         return None if answer is None else bool(answer["serves"])
 
     def close(self) -> None:
         """Let it end."""
         self._end()
 
-    def _ask(self, question: object, *content: memoryview) -> dict[str, Any] | None:
+    def _ask(self, question: bytes, *content: memoryview) -> dict[str, Any] | None:
         """The answer; None if it is gone, or failed, or is that of a process that was forked."""
         if os.getpid() != self._owner:
             return None
         with self._lock:
             try:
-                return self._exchange((memoryview(pickle.dumps(question)), *content))
+                return self._exchange((memoryview(question), *content))
             except FAILED:
                 return None
             except BaseException:  # nobody is going to read the answer
