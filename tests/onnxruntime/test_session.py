@@ -437,6 +437,17 @@ def test_the_optimized_model_is_saved_with_its_weights_beside_it(tmp_path: Path)
         session(options=options)
 
 
+def test_nodes_of_one_name_are_saved_under_names_of_their_own(tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    text = CHAIN.replace('["sum"]', '["product"]').replace('["end"]', '["product"]')
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session(text=text, options=options)
+    saved = onnx.load(tmp_path / "optimized.onnx")
+    assert [node.name for node in saved.graph.node] == ["product", "product_2", "product_3"]
+    peer.InferenceSession(tmp_path / "optimized.onnx", providers=["CPUExecutionProvider"])
+
+
 @pytest.mark.parametrize("provider", ["CPUExecutionProvider", "ReferenceExecutionProvider"])
 def test_profiles_are_files_for_chromes_viewer(tmp_path: Path, provider: str) -> None:
     options = ort.SessionOptions()

@@ -27,6 +27,7 @@ def save_optimized(model: Model, options: SessionOptions) -> None:
     """
     level = options.level
     made = optimize(model, Level.ALL if level is None else level)
+    _name_apart(made)
     if FILE in options.config_entries:
         _make_raw(made)
     size = options.config_entries.get(SIZE, "")
@@ -38,6 +39,18 @@ def save_optimized(model: Model, options: SessionOptions) -> None:
         external_data=options.config_entries.get(FILE),
         threshold=int(size) if size else LARGE_BYTES,
     )
+
+
+def _name_apart(model: Model) -> None:
+    """Give nodes that became several of one name names of their own: onnxruntime wants that."""
+    for graph in graphs(model.graph):
+        seen: set[str] = set()
+        for node in graph.nodes:
+            name, count = node.name, 1
+            while node.name and node.name in seen:
+                count += 1
+                node.name = f"{name}_{count}"
+            seen.add(node.name)
 
 
 def _make_raw(model: Model) -> None:
