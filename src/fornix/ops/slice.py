@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fornix.errors import ConvertError, require
+from fornix.errors import ConvertError, ShapeError, require
 from fornix.ir.dim import Dim, DimLike, ceildiv, is_nonnegative, known, maximum, minimum
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor, compute
@@ -91,9 +91,8 @@ def _places(rank: int, count: int | None, axes: Fact | list[int] | None) -> tupl
 def cut_axes(rank: int, count: int, axes: Sequence[int] | None) -> tuple[int, ...]:
     """The axes that ``count`` starts stand for; without ``axes``, the first ones."""
     named = range(count) if axes is None else axes
-    require(
-        len(named) == count, f"axes must have {count} entries, as starts has, got {list(named)}"
-    )
+    if len(named) != count:
+        raise ShapeError(f"axes must have {count} entries, as starts has, got {list(named)}")
     return normalize_axes(named, rank)
 
 
@@ -102,11 +101,11 @@ def _positions(given: Fact | list[int], count: int) -> Sequence[DimLike | None]:
     positions = given if isinstance(given, list) else dims_of(given.value)
     if positions is None:
         return [None] * count
-    require(
-        len(positions) == count,
-        f"starts, ends, axes and steps must have equally many entries, found {count} and "
-        f"{len(positions)}",
-    )
+    if len(positions) != count:
+        raise ShapeError(
+            f"starts, ends, axes and steps must have equally many entries, found {count} and "
+            f"{len(positions)}"
+        )
     return positions
 
 
