@@ -147,7 +147,8 @@ def external_data(model: Model, path: str) -> list[dict[str, Any]]:
     from pathlib import Path
 
     from fornix.errors import FornixError
-    from fornix.format.external import components, is_external, reference
+    from fornix.format.beneath import components
+    from fornix.format.external import is_external, reference
     from fornix.ir import walk
     from fornix.ir.message_tensor import MessageTensor
 
