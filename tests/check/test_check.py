@@ -412,6 +412,13 @@ def test_tensors_of_attributes_are_held_to_their_dims() -> None:
     )
 
 
+def test_a_tensor_of_an_attribute_has_an_element_type() -> None:
+    model = parse_model(main("c = Constant <value = float[1] {1}>() y = Add(x, c)"))
+    model.graph.node[0].attribute[0].t.data_type = 64
+    found = [str(x) for x in check_model(from_message(model)) if x.severity is Severity.ERROR]
+    assert any("attribute value: " in x and "found 64" in x for x in found)
+
+
 def test_sparse_tensors_are_checked_without_being_made_dense() -> None:
     huge = SparseTensor(
         ArrayTensor(np.ones(1, np.float32), "s"), ArrayTensor(np.array([2**40])), (2**20, 2**19)

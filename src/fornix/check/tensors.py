@@ -9,9 +9,18 @@ from fornix.check.finding import Findings, place, way
 from fornix.errors import FornixError
 from fornix.format.limits import Limits
 from fornix.ir import walk
+from fornix.ir.attribute import AttributeKind
 from fornix.ir.graph import Model
 from fornix.ir.message_tensor import MessageTensor
 from fornix.ir.tensor import SparseTensor, Tensor
+
+TENSORS = {
+    AttributeKind.TENSOR,
+    AttributeKind.TENSORS,
+    AttributeKind.SPARSE_TENSOR,
+    AttributeKind.SPARSE_TENSORS,
+}
+"""What attributes hold that stored data can be in."""
 
 
 def check_tensors(model: Model, findings: Findings, limits: Limits) -> None:
@@ -52,7 +61,8 @@ def stored(model: Model) -> Iterator[tuple[str, Tensor]]:
                 yield f"{way(graph)}initializer '{value.name}'", value.tensor
     for node in walk.nodes(model):
         for attribute in node.attributes.values():
+            if attribute.kind not in TENSORS or attribute.value is None:
+                continue
             held = attribute.value if isinstance(attribute.value, list) else [attribute.value]
-            tensors = [item for item in held if hasattr(item, "numpy") and hasattr(item, "dtype")]
-            for tensor in tensors:
+            for tensor in held:
                 yield f"{place(node)}, attribute {attribute.name}", tensor
