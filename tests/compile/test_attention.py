@@ -110,7 +110,8 @@ def test_any_number_of_queries_and_keys(
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 40, 16, 16), (5, 9, 7, 17), (33, 128, 4, 24), (64, 64, 9, 3)]
+    "shape",
+    [(1, 40, 16, 16), (5, 9, 7, 17), (33, 128, 4, 24), (64, 64, 9, 3), (70, 40, 16, 16)],
 )
 def test_known_extents(shape: tuple[int, int, int, int], rng: np.random.Generator) -> None:
     feeds = feeds_of(shape, rng)
