@@ -26,6 +26,14 @@ def test_short_text_leaves_weights_out() -> None:
     assert len(out) < 3000
 
 
+def test_large_tensors_are_elided_on_request() -> None:
+    out = call("text", DIGITS, "--elide", "16").out
+    assert "float[16, 1, 3, 3] stroke_weight = {...}" in out
+    assert "float[16] stroke_bias = {" in out
+    assert "float[16] stroke_bias = {...}" not in out
+    assert len(out) < 5000 < len(call("text", DIGITS).out)
+
+
 def test_json_is_that_of_protobuf() -> None:
     told = call("text", DIGITS, "--json").json
     assert told["graph"]["name"] == "digits"
