@@ -93,9 +93,12 @@ class Target:
         """Whether ``a*b + c`` is one instruction."""
         return not self.is_x86 or self.has("fma")
 
-    @property
+    @functools.cached_property
     def text(self) -> str:
-        """Everything that machine code depends on, for keys of caches."""
+        """Everything that machine code depends on, for keys of caches.
+
+        Asked for once: LLVM answers nobody while another thread has it compile.
+        """
         strict = " strict" if self.is_strict else ""
         machine = f"{self.cpu} {self.attributes} {self.vector_bytes}"
         return f"{llvm.get_default_triple()} {machine}{strict}"
