@@ -97,7 +97,9 @@ def test_bytes_are_taken_and_paths_are_not() -> None:
     assert shapes(found) == {"y": "FLOAT, 2"}
     assert not message.graph.output[0].type.tensor_type.HasField("shape")
     path: Any = "model.onnx"
-    with pytest.raises(TypeError, match=r"found the path 'model.onnx'. For .* use infer_shapes_path"):
+    with pytest.raises(
+        TypeError, match=r"found the path 'model.onnx'. For .* use infer_shapes_path"
+    ):
         shape_inference.infer_shapes(path)
 
 
