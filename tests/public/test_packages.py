@@ -96,11 +96,21 @@ with tempfile.TemporaryDirectory() as folder:
 feed = {model.graph.input[0].name: x.numpy()}
 check(model, feed, network(x).detach().numpy())
 """
+TF2ONNX = """
+import tensorflow as tf
+import tf2onnx
+spec = [tf.TensorSpec([None, 3], tf.float32)]
+network = tf.function(lambda x: tf.nn.softmax(tf.nn.relu(x) @ tf.eye(3)), input_signature=spec)
+model, _ = tf2onnx.convert.from_function(network, input_signature=spec, opset=18)
+x = np.array([[1, -2, 3], [4, 5, -6]], np.float32)
+check(model, {model.graph.input[0].name: x}, network(x).numpy())
+"""
 CASES = {
     "skl2onnx": (["skl2onnx", "sklearn"], SKLEARN + SKL2ONNX),
     "onnxmltools": (["onnxmltools", "skl2onnx", "sklearn"], SKLEARN + ONNXMLTOOLS),
     "onnxconverter-common": (["onnxconverter_common"], CONVERTER_COMMON),
     "onnxscript": (["onnxscript"], ONNXSCRIPT),
+    "tf2onnx": (["tf2onnx", "tensorflow"], TF2ONNX),
     "torch, TorchScript": (["torch"], "OPTIONS = {'dynamo': False, 'opset_version': 17}" + TORCH),
     "torch, dynamo": (["torch", "onnxscript"], "OPTIONS = {'dynamo': True}" + TORCH),
 }
