@@ -22,7 +22,7 @@ from fornix.ir.load import from_message
 
 NUMPYS = ("bool uint8 int8 uint16 int16 uint32 int32 uint64 int64 float16 float32 float64").split()
 TEXT = """<ir_version: 10, opset_import: ["": 21]> g (float[N, 2] x) => (float[N, 2] y)
-    <float[2] w = {1, 2}, int64[1] n = {3}, string[1] s = {"a"}, int4[3] q = {1, 2, 3}> {
+    <float[2] w = {1, 2}, int64[1] n = {3}, string[1] s = {"a"}, int4[2] q = {33}> {
     c = Constant <value = float[2] {3, 4}>() a = Mul(x, w) y = Add(a, c) }"""
 
 
