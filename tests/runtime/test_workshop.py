@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,12 @@ def expected(given: dict[str, np.ndarray]) -> np.ndarray:
     return np.maximum(np.concatenate([given["past"], given["x"]]) @ weights(), 0)
 
 
+@pytest.fixture(autouse=True)
+def _no_workshop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is there yet."""
+    monkeypatch.setattr(workshop, "_workshops", [])
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache for tests that do not mind what is in it."""
@@ -75,7 +81,7 @@ def session(path: Path) -> InferenceSession:
 
 def process_of(session: InferenceSession) -> subprocess.Popen[bytes] | None:
     shelf = session._shelf
-    return shelf.workshop._process if shelf and shelf.workshop else None
+    return shelf.job.workshop.process if shelf and shelf.job else None
 
 
 def is_recalled(session: InferenceSession) -> bool:
@@ -141,7 +147,7 @@ def test_a_process_that_dies_of_broken_pipes_does_not_die_of_this_one(path: Path
 import signal, numpy as np, fornix
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 session = fornix.InferenceSession({str(path)!r})
-session._shelf.workshop._process.kill()
+session._shelf.job.workshop.process.kill()
 x = np.ones((1, 512), np.float32)
 print(session.run(None, {{"x": x, "past": x}})[0].shape)
 """
@@ -150,14 +156,54 @@ print(session.run(None, {{"x": x, "past": x}})[0].shape)
 
 
 @pytest.mark.slow
-def test_it_ends_with_its_session(path: Path) -> None:
-    session = InferenceSession(path)
-    process = process_of(session)
+def test_sessions_that_follow_each_other_share_one(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = InferenceSession(path)
+    changed = model(MODEL.replace("Relu", "Abs"))
+    changed.producer_name = str(path)
+    second = InferenceSession(changed.SerializeToString())
+    process = process_of(first)
     assert process is not None
-    assert process.poll() is None
-    del session
-    gc.collect()
-    assert process.wait(workshop.GRACE_SECONDS) == 0
+    assert process_of(second) is process
+    assert is_recalled(second)
+    given = feeds(2, 3)
+    assert close_to(first.run(None, given)[0], expected(given))
+    both = np.concatenate([given["past"], given["x"]]) @ weights()
+    assert close_to(second.run(None, given)[0], np.abs(both))
+    assert is_recalled(first)
+    monkeypatch.setenv("FORNIX_CACHE", str(tmp_path / "another"))
+    assert process_of(InferenceSession(path)) is not process
+
+
+@pytest.mark.slow
+def test_who_is_asked_by_another_thread_is_not_waited_for(tmp_path: Path) -> None:
+    found: list[workshop.Workshop] = []
+
+    def take() -> None:
+        with workshop._free(tmp_path) as other:
+            found.append(other)
+
+    with workshop._free(tmp_path) as one:
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join()
+        take()
+    assert found[0] is not one
+    assert found[1] is one
+
+
+@pytest.mark.slow
+def test_it_forgets_all_but_the_last_models(path: Path) -> None:
+    sessions = []
+    for number in range(workshop.MAX_BENCHES + 1):
+        made = model()
+        made.producer_name = f"{path} {number}"
+        sessions.append(InferenceSession(made.SerializeToString()))
+    shelves = [session._shelf for session in sessions]
+    assert [shelf is not None and shelf.ask({}, feeds(2, 3)) for shelf in shelves] == [
+        None, *[True] * workshop.MAX_BENCHES
+    ]  # fmt: skip
 
 
 def test_it_ends_when_nobody_asks() -> None:

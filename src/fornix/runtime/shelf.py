@@ -31,7 +31,7 @@ from fornix.runtime.providers import CPUExecutionProvider, Provider
 from fornix.runtime.threads import Pool, shared_pool
 
 if TYPE_CHECKING:
-    from fornix.runtime.workshop import Workshop
+    from fornix.runtime.workshop import Job
 
 MAX_NOTED = 32
 """Sets of extents that one session keeps."""
@@ -48,11 +48,11 @@ class Shelf:
         content: Content,
         name: str,
         pool: Pool,
-        workshop: Workshop | None = None,
+        job: Job | None = None,
     ) -> None:
-        """``workshop`` makes what is not here."""
+        """``job`` makes what is not here."""
         self.disk, self.content, self.name, self.pool = disk, content, name, pool
-        self.workshop = workshop
+        self.job = job
         self._kept = KeptProgram.of(disk, name, content, pool)
         self._noted = 0
         self._is_steady = False
@@ -77,9 +77,9 @@ class Shelf:
         sha.update(f"{processor()}\0{compiler()}\0{np.__version__}\0{settings!r}".encode())
         shelf = Shelf(disk, content, "p" + sha.hexdigest()[:40], pool)
         if shelf._kept is None and content.region.size >= MIN_BYTES and not shelf.is_refused:
-            from fornix.runtime.workshop import Workshop  # noqa: PLC0415 - nothing is made twice
+            from fornix.runtime.workshop import Job  # noqa: PLC0415 - nothing is made twice
 
-            shelf.workshop = Workshop.of(shelf, options, limits)
+            shelf.job = Job.of(shelf, options, limits)
             shelf._kept = KeptProgram.of(disk, shelf.name, content, pool)
         return shelf
 
@@ -89,8 +89,8 @@ class Shelf:
             return self
         text = f"{self.name} {sorted(numbers.items())}"
         name = "p" + hashlib.sha256(text.encode()).hexdigest()[:40]
-        found = Shelf(self.disk, self.content, name, self.pool, self.workshop)
-        if found._kept is None and self.workshop and self.workshop.makes(numbers):
+        found = Shelf(self.disk, self.content, name, self.pool, self.job)
+        if found._kept is None and self.job and self.job.makes(numbers):
             found._kept = KeptProgram.of(self.disk, name, self.content, self.pool)
         return found
 
@@ -100,7 +100,7 @@ class Shelf:
         None if it was made by a process that is no longer there to be asked.
         """
         shapes = {name: getattr(feed, "shape", ()) for name, feed in feeds.items()}
-        return self.workshop.serves(numbers, shapes) if self.workshop else None
+        return self.job.serves(numbers, shapes) if self.job else None
 
     def is_for(self, source: object) -> bool:
         """Whether ``source`` still holds the model that this place is for."""

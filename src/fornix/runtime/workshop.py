@@ -1,10 +1,10 @@
-"""A process of its own that compiles a model: LLVM and the optimizer never enter that of the user.
+"""A process of its own that compiles models: LLVM and the optimizer never enter that of the user.
 
-Decides when there is one, how it is started and what is said between the two. It gets one `Order`
+Decides when there is one, how it is started and what is said between the two. It gets an `Order`
 and puts the program on the shelf, where the user's process finds it as if an earlier one had kept
-it. Then it stays for a while, as it knows what kept programs do not: whether they serve extents
-that have not occurred yet. Whatever goes wrong there, the user's process does it all itself, and
-says what is the matter.
+it. Then it stays for a while, for other models, and as it knows what kept programs do not: whether
+they serve extents that have not occurred yet. Whatever goes wrong there, the user's process does it
+all itself, and says what is the matter.
 
 It is no fork, and imports nothing of the user's: it runs `main` in a new interpreter. It ends by
 itself when nobody asks for some seconds, and when the user's process does. The user's process
@@ -23,11 +23,13 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from fornix.errors import FormatError
 from fornix.format.limits import Limits
@@ -44,6 +46,8 @@ IDLE_SECONDS = 10
 """After which it ends if nobody asks."""
 GRACE_SECONDS = 1
 """In which it ends once it is told to."""
+MAX_BENCHES = 4
+"""Models of which it remembers enough to answer."""
 LENGTH_BYTES = 8
 PART_BYTES = 1 << 20
 _START = "import sys; sys.path[:] = sys.argv[1:]; from fornix.runtime.workshop import main; main()"
@@ -87,66 +91,82 @@ class Order:
         )
 
 
-class Workshop:
-    """The other process, as this one sees it."""
+@dataclass(frozen=True)
+class Question:
+    """About the program of a model in which extents called so have these ``numbers``."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process, self._owner = process, os.getpid()
-        self._lock = threading.Lock()
-        self._end = weakref.finalize(self, _end, process, self._owner)
-        # Somebody has to take note when it ends by itself.
-        threading.Thread(target=process.wait, name="fornix-workshop", daemon=True).start()
+    name: str
+    """Of the place on the shelf."""
+    numbers: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    """Does it serve feeds of such shapes? None: is it on the shelf, or can it be made?"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the other process does for one model."""
+
+    workshop: Workshop
+    name: str
+    """Of the place on the shelf."""
 
     @staticmethod
-    def of(shelf: Shelf, options: SessionOptions, limits: Limits) -> Workshop | None:
+    def of(shelf: Shelf, options: SessionOptions, limits: Limits) -> Job | None:
         """One that has made the program of ``shelf``; None if it made none that is kept."""
         if not (is_allowed() and shelf.disk.is_writable):
             return None
-        try:
-            order = pickle.dumps(Order.of(shelf, options, limits))
-            workshop = Workshop(_started())
-        except UNSUITED:
-            return None
         region = shelf.content.region
         content = () if isinstance(region, MappedFile) else (region.view(0, region.size),)
-        answer = workshop._ask(order, *content)
-        if answer is not None and answer["is_kept"]:
-            return workshop
-        workshop.close()
-        return None
+        try:
+            order = pickle.dumps(Order.of(shelf, options, limits))
+            with _free(Path(shelf.disk.directory or "").absolute()) as workshop:
+                return Job(workshop, shelf.name) if workshop.ask(order, *content) else None
+        except UNSUITED:
+            return None
 
     def makes(self, numbers: Mapping[str, int]) -> bool:
         """Whether it has made the program in which extents called so have these ``numbers``."""
-        answer = self._ask(pickle.dumps(dict(numbers)))
-        return answer is not None and bool(answer["is_kept"])
+        return bool(self.workshop.ask(pickle.dumps(Question(self.name, dict(numbers)))))
 
     def serves(
         self, numbers: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]
     ) -> bool | None:
-        """Whether that program serves feeds of such ``shapes``; None if nobody answers."""
-        answer = self._ask(pickle.dumps((dict(numbers), dict(shapes))))
-        return None if answer is None else bool(answer["serves"])
+        """Whether that program serves feeds of such ``shapes``; None if nobody can say."""
+        return self.workshop.ask(pickle.dumps(Question(self.name, dict(numbers), dict(shapes))))
 
-    def close(self) -> None:
-        """Let it end."""
-        self._end()
 
-    def _ask(self, question: bytes, *content: memoryview) -> dict[str, Any] | None:
+class Workshop:
+    """The other process, as this one sees it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], directory: Path) -> None:
+        """``directory`` is that of the shelves, where the environment says."""
+        self.process, self.directory, self._owner = process, directory, os.getpid()
+        self.lock = threading.RLock()
+        self._end = weakref.finalize(self, _end, process, self._owner)
+        # Somebody has to take note when it ends by itself.
+        threading.Thread(target=process.wait, name="fornix-workshop", daemon=True).start()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be asked, and not by a process that was forked."""
+        return os.getpid() == self._owner and self.process.returncode is None
+
+    def ask(self, question: bytes, *content: memoryview) -> bool | None:
         """The answer; None if it is gone, or failed, or is that of a process that was forked."""
-        if os.getpid() != self._owner:
+        if not self.is_there:
             return None
-        with self._lock:
+        with self.lock:
             try:
                 return self._exchange((memoryview(question), *content))
             except FAILED:
                 return None
             except BaseException:  # nobody is going to read the answer
-                self.close()
+                self._end()
                 raise
 
-    def _exchange(self, parts: Sequence[memoryview]) -> dict[str, Any] | None:
+    def _exchange(self, parts: Sequence[memoryview]) -> bool | None:
         """Send ``parts``; what it says in the end, and meanwhile how it goes on is passed on."""
-        questions, answers = self._process.stdin, self._process.stdout
+        questions, answers = self.process.stdin, self.process.stdout
         if questions is None or answers is None:
             return None
         with pipe_errors():
@@ -156,9 +176,30 @@ class Workshop:
         for line in answers:
             found: dict[str, Any] = json.loads(line)
             if "progress" not in found:
-                return found
+                return cast("bool | None", found["answer"])
             progress.info("%s", found["progress"])
         return None
+
+
+_workshops: list[Workshop] = []
+"""Those that this process started, and that may still be there."""
+
+
+@contextmanager
+def _free(directory: Path) -> Iterator[Workshop]:
+    """A workshop that nobody else asks meanwhile: one that is there and idle, or a new one."""
+    own = [workshop for workshop in _workshops if workshop.is_there]
+    fitting = (workshop for workshop in own if workshop.directory == directory)
+    chosen = next((workshop for workshop in fitting if workshop.lock.acquire(blocking=False)), None)
+    if chosen is None:
+        chosen = Workshop(_started(), directory)
+        chosen.lock.acquire()
+        own.append(chosen)
+    _workshops[:] = own
+    try:
+        yield chosen
+    finally:
+        chosen.lock.release()
 
 
 def _write(pipe: IO[bytes], part: memoryview) -> None:
@@ -204,19 +245,39 @@ def main() -> None:
     gc.disable()  # a tenth of the time, for little memory: what is made here is kept
     questions, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what is printed is no answer
+    progress.addHandler(_Told(answers))
+    benches: OrderedDict[str, Bench] = OrderedDict()
     asked = received(questions)
-    order: Order = pickle.loads(next(asked))  # noqa: S301 - by who started us
-    if order.tells:
-        progress.setLevel(logging.INFO)
-        progress.addHandler(_Told(answers))
-    bench = Bench(order, order.path or next(asked))
-    _tell(answers, {"is_kept": bench.is_kept({})})
     for question in map(pickle.loads, asked):
-        if isinstance(question, dict):
-            _tell(answers, {"is_kept": bench.is_kept(question)})
-        else:
-            _tell(answers, {"serves": bench.serves(*question)})
+        source = question.path or next(asked) if isinstance(question, Order) else None
+        try:
+            answer = _answer(benches, question, source)
+        except Exception:  # noqa: BLE001 - the user's process is going to meet and tell it too
+            answer = None
+        _tell(answers, {"answer": answer})
     os._exit(0)  # nothing is left to be done
+
+
+def _answer(
+    benches: OrderedDict[str, Bench], question: Order | Question, source: str | bytes | None
+) -> bool | None:
+    """What there is to say, if anything; ``source`` is that of an order's model."""
+    if isinstance(question, Order) and source is not None:
+        progress.setLevel(logging.INFO if question.tells else logging.WARNING)
+        made = Bench(question, source)
+        if not made.is_kept({}):
+            return False
+        benches[question.name] = made
+        if len(benches) > MAX_BENCHES:
+            benches.popitem(last=False)
+            gc.collect()
+        return True
+    bench = benches.get(question.name)
+    if bench is None or isinstance(question, Order):
+        return None
+    if question.shapes is None:
+        return bench.is_kept(question.numbers)
+    return bench.serves(question.numbers, question.shapes)
 
 
 def received(pipe: IO[bytes]) -> Iterator[bytes]:
