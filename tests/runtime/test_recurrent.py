@@ -182,7 +182,7 @@ def test_wrong_lengths_give_the_error_of_the_kernel(name: str) -> None:
     feeds["lens"][1] = 4
     messages = []
     for provider in ("CPUExecutionProvider", "ReferenceExecutionProvider"):
-        with pytest.raises(FornixError, match="sequence_lens must hold 2 lengths in") as raised:
+        with pytest.raises(FornixError, match="sequence_lens must hold lengths in") as raised:
             session(model, provider).run(None, feeds)
         messages.append(str(raised.value))
     assert messages[0] == messages[1]

@@ -390,8 +390,8 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     # a sum of both branches, one of them multiplied by 0
     ("Elu", REFERENCE): [is_extreme("alpha")],
     ("LeakyRelu", REFERENCE): [is_extreme("alpha")],
-    # default gamma 1.0507 is that of opset 6
-    ("Selu", REFERENCE): [before(6)],
+    # default gamma 1.0507 is that of opset 6; a sum of both branches again
+    ("Selu", REFERENCE): [before(6), is_extreme("gamma")],
     # ends before the first axis count from the end again
     ("Shape", REFERENCE): [lambda case: case.attributes.get("end", 0) < -case.inputs[0].ndim],
     # a value below min is compared with NaN
