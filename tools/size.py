@@ -42,7 +42,7 @@ BUDGET = {
     "serve": 750,
     "view": 1000,
     "cli": 2600,
-    "onnx": 2600,
+    "onnx": 2700,
     "onnxruntime": 700,
 }
 

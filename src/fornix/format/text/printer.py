@@ -23,7 +23,6 @@ from fornix.format.messages import (
     ValueInfoProto,
     own,
 )
-from fornix.format.text.elements import float32_texts
 from fornix.format.text.notes import is_pair, quote
 from fornix.format.text.parser import (
     ELEMENT_OF,
@@ -77,6 +76,7 @@ class Printer(ValuePrinter):
     """Writes messages; see `ValuePrinter` for its state."""
 
     __slots__ = ()
+    spells_types = False  # of attributes whose value tells it
 
     def __init__(self, elide: int | None = None, *, exact: bool = True) -> None:
         super().__init__(elide, exact=exact)
@@ -105,12 +105,15 @@ class Printer(ValuePrinter):
         attributes += [self.attribute(each, is_formal=True) for each in function.attribute_proto]
         head = f"{self._header(function, FUNCTION_HEADER)}{name_text(function.name)} "
         if attributes:
-            head += f"<{with_commas(attributes)}> "
+            head += self._formals(attributes)
         head += f"({names_text(function.input)}) => ({names_text(function.output)})"
         values = self.inside(lambda: [self.value_info(each) for each in function.value_info])
-        fields = [] if function.HasField("name") else ["name: none"]
+        fields = self.absent(function, "name")
         fields += self._rest(function, _FUNCTION)
-        return f"{head}{self._block(values)}{self._nodes(function.node)}{self.note(fields)}"
+        return f"{head}{self._body(function, values)}{self.note(fields)}"
+
+    def _formals(self, attributes: list[str]) -> str:
+        return f"<{with_commas(attributes)}> "
 
     def _header(self, message: ModelProto | FunctionProto, names: Sequence[str]) -> str:
         self.writer.keep, self.writer.pairs_only = self.keep, True
@@ -128,7 +131,9 @@ class Printer(ValuePrinter):
         halves = {
             name
             for name in ("opset_import", "metadata_props")
-            if name in known and not all(map(is_pair, getattr(message, name)))
+            if self.keeps_presence
+            and name in known
+            and not all(map(is_pair, getattr(message, name)))
         }
         return self.writer.fields(message, set(known) - halves)
 
@@ -140,44 +145,51 @@ class Printer(ValuePrinter):
         head = (
             f"{name_text(graph.name)} ({self.values(graph.input)}) => ({self.values(graph.output)})"
         )
-        values = self.inside(
-            lambda: [
-                *[self.value_info(each) for each in graph.value_info],
-                *[self.tensor(each, is_initializer=True) for each in graph.initializer],
-            ]
-        )
-        fields = [] if graph.HasField("name") else ["name: none"]
+        values = self.inside(lambda: self._graph_values(graph))
+        fields = self.absent(graph, "name")
         fields += self.writer.fields(graph, _GRAPH)
-        text = f"{head}{self._block(values)}{self._nodes(graph.node)}{self.note(fields)}"
+        text = f"{head}{self._body(graph, values)}{self.note(fields)}"
         self.writer.leave()
         return text
+
+    def _graph_values(self, graph: GraphProto) -> list[str]:
+        return [
+            *[self.value_info(each) for each in graph.value_info],
+            *[self.tensor(each, is_initializer=True) for each in graph.initializer],
+        ]
+
+    def _body(self, message: GraphProto | FunctionProto, values: list[str]) -> str:
+        return f"{self._block(values)} {self._nodes(message.node)}"
 
     def _block(self, items: list[str]) -> str:
         """Items in angle brackets, a line each."""
         if not items:
             return ""
-        inner = self.newline if self.newline == " " else f"{self.newline}    "
+        inner = self.newline if self.newline == " " else f"{self.newline}{self.indent}"
         return f"{self.newline}<{inner}{with_commas(items, f',{inner}').rstrip()}{self.newline}>"
 
     def _nodes(self, nodes: Sequence[NodeProto]) -> str:
         lines = self.inside(lambda: [self.newline + self.node(node) for node in nodes])
-        return f" {{{''.join(lines)}{self.newline}}}"
+        return f"{{{''.join(lines)}{self.newline}}}"
 
     def node(self, node: NodeProto) -> str:
         """``[name] outputs = domain.operator:overload <attributes> (inputs)``."""
         fields = self.open_field("no_domain", node, "domain")
-        fields += [] if node.HasField("op_type") else ["op_type: none"]
-        if node.HasField("overload") and not node.overload:
+        fields += self.absent(node, "op_type")
+        if self.keeps_presence and node.HasField("overload") and not node.overload:
             fields.append('overload: ""')
         fields += self.writer.fields(node, _NODE)
-        label = f"[{name_text(node.name) if node.name else ''}] " if node.HasField("name") else ""
-        outputs = f"{names_text(node.output)} " if node.output else ""
         operator, inputs = _operator(node), f"({names_text(node.input)})"
         if node.attribute:
             attributes = f"<{with_commas([self.attribute(each) for each in node.attribute])}>"
             graphs_last = any(each.type in _GRAPHS for each in node.attribute)
             inputs = f"{inputs} {attributes}" if graphs_last else f"{attributes} {inputs}"
-        return f"{label}{outputs}= {operator} {inputs}{self.note(fields).rstrip()}"
+        return f"{self._results(node)}= {operator} {inputs}{self.note(fields).rstrip()}"
+
+    def _results(self, node: NodeProto) -> str:
+        """The node's name and outputs, as they stand ahead of the sign of equality."""
+        label = f"[{name_text(node.name) if node.name else ''}] " if node.HasField("name") else ""
+        return f"{label}{names_text(node.output)} " if node.output else label
 
     # Attributes
 
@@ -185,7 +197,7 @@ class Printer(ValuePrinter):
         """``name: type = value``, the type only if the value does not tell it."""
         kind, name = attribute.type, name_text(attribute.name)
         present = {field.name for field, _ in attribute.ListFields()} - {"name", "doc_string"}
-        fields = [] if attribute.HasField("name") else ["name: none"]
+        fields = self.absent(attribute, "name")
         text = self._attribute_value(attribute, present, is_formal=is_formal)
         if text:
             fields += self.writer.fields(attribute, {"name", *present})
@@ -219,7 +231,7 @@ class Printer(ValuePrinter):
         texts = self._texts(ELEMENT_OF.get(kind, kind), values if kind in ELEMENT_OF else [values])
         if not all(texts):
             return ""
-        colon = f": {word}" if kind in _SPARSE else ""
+        colon = f": {word}" if self.spells_types or kind in _SPARSE else ""
         return (
             f"{colon} = [{with_commas(texts)}]" if kind in ELEMENT_OF else f"{colon} = {texts[0]}"
         )
@@ -229,7 +241,7 @@ class Printer(ValuePrinter):
         if kind == AttributeProto.INT:
             return list(map(str, values))
         if kind == AttributeProto.FLOAT:
-            return float32_texts(values)
+            return self.floats(values)
         if kind == AttributeProto.STRING:
             return [quote(value, keep=self.keep) for value in values]
         if kind == AttributeProto.TENSOR:

@@ -18,6 +18,7 @@ from fornix.format.text.elements import (
     can_write_raw,
     element_count,
     element_texts,
+    float32_texts,
 )
 from fornix.format.text.notes import FieldWriter, is_pair, quote
 from fornix.format.text.value_parser import STORED, TYPE_WORDS
@@ -34,9 +35,16 @@ class ValuePrinter:
 
     `keep` has the control characters that strings may hold as they are. `defaults` collects, at the
     first node and tensor that leave it open, what the note ahead of everything has to say.
+
+    A subclass with another layout sets `comma`, which is between dims, and `indent`. Without
+    `keeps_presence` notes leave out what no reader of a model sees: whether an empty field is
+    there, and which field of a tensor has its elements.
     """
 
     __slots__ = ("defaults", "elide", "exact", "keep", "newline", "writer")
+    comma = ", "
+    indent = "    "
+    keeps_presence = True
 
     def __init__(self, elide: int | None = None, *, exact: bool = True) -> None:
         self.elide = _NO_LIMIT if elide is None else elide
@@ -55,9 +63,13 @@ class ValuePrinter:
     def value_info(self, value: ValueInfoProto) -> str:
         """A name, ahead of it the type if it is known."""
         text, is_exact = self.type(value.type) if value.HasField("type") else ("", True)
-        fields = [] if value.HasField("name") else ["name: none"]
+        fields = self.absent(value, "name")
         fields += self.writer.fields(value, ("name", "type") if is_exact else ("name",))
-        return f"{text}{' ' if text else ''}{name_text(value.name)}{self.note(fields)}"
+        return f"{self.type_ahead(text)}{name_text(value.name)}{self.note(fields)}"
+
+    def type_ahead(self, text: str) -> str:
+        """The ``text`` of a type as it stands ahead of a name."""
+        return f"{text} " if text else ""
 
     def tensor(self, tensor: TensorProto, *, is_initializer: bool = False) -> str:
         """``type[dims] name = {elements}``."""
@@ -66,15 +78,22 @@ class ValuePrinter:
         payload, fields = self._payload(tensor, code, skip)
         if not tensor.HasField("data_type"):
             fields.append("data_type: none")
-        name = f" {name_text(tensor.name)} =" if tensor.name or is_initializer else ""
-        if not is_initializer:
+        if is_initializer:
+            fields += self.absent(tensor, "name")
+        else:
             fields += self.open_field("no_name", tensor, "name")
-            name = name or (" =" if payload[0] == "[" else "")
-        elif not tensor.HasField("name"):
-            fields.append("name: none")
         fields += self.writer.fields(tensor, skip)
-        dims = f"[{', '.join(map(str, tensor.dims))}]" if tensor.dims else ""
-        return f"{TEXTS[code]}{dims}{name} {payload}{self.note(fields)}"
+        dims = f"[{self.comma.join(map(str, tensor.dims))}]" if tensor.dims else ""
+        head = (
+            f"{TEXTS[code]}{dims}{self.name_ahead(tensor, payload, is_initializer=is_initializer)}"
+        )
+        return f"{head}{payload}{self.note(fields)}"
+
+    def name_ahead(self, tensor: TensorProto, payload: str, *, is_initializer: bool) -> str:
+        """The name of ``tensor`` as it stands ahead of its ``payload``."""
+        if tensor.name or is_initializer:
+            return f" {name_text(tensor.name)} = "
+        return " = " if payload[0] == "[" else " "
 
     def _payload(self, tensor: TensorProto, code: int, skip: set[str]) -> tuple[str, list[str]]:
         """The elements or where they are, and what a note must say; ``skip`` gains the fields."""
@@ -86,11 +105,21 @@ class ValuePrinter:
         if is_known and (not is_raw or can_write_raw(tensor)):
             skip.add("raw_data" if is_raw else STORAGE[code].field)
             is_large = element_count(tensor) > self.elide
-            texts = "..." if is_large else ", ".join(element_texts(tensor, self.keep))
+            texts = "..." if is_large else self.elements(tensor)
         is_raw = "raw_data" in skip
-        if STORAGE[code].raw is None or self.defaults.setdefault("raw_data", is_raw) == is_raw:
+        if STORAGE[code].raw is None or not self.keeps_presence:
+            return f"{{{texts}}}", []
+        if self.defaults.setdefault("raw_data", is_raw) == is_raw:
             return f"{{{texts}}}", []
         return f"{{{texts}}}", [f"stored: {STORED[not is_raw]}"]
+
+    def elements(self, tensor: TensorProto) -> str:
+        """The stored elements with commas between them."""
+        return ", ".join(element_texts(tensor, self.keep))
+
+    def floats(self, values: Sequence[float]) -> list[str]:
+        """The values of attributes, which are of float32, as text."""
+        return float32_texts(values)
 
     def exact_type(self, message: TypeProto) -> str:
         text, is_exact = self.type(message)
@@ -106,12 +135,12 @@ class ValuePrinter:
 
     def _type_forms(self, message: TypeProto, form: str) -> tuple[str, bool]:
         if form == "tensor_type":
-            return _tensor_type(message.tensor_type)
+            return self._tensor_type(message.tensor_type)
         if form == "opaque_type":
-            text = _opaque(message.opaque_type)
+            text = self._opaque(message.opaque_type)
             return text, bool(text)
         if form == "sparse_tensor_type":
-            word, (text, is_exact) = "sparse_tensor", _tensor_type(message.sparse_tensor_type)
+            word, (text, is_exact) = "sparse_tensor", self._tensor_type(message.sparse_tensor_type)
         elif form == "map_type":
             word, (text, is_exact) = "map", self._map_arguments(message.map_type)
         else:
@@ -127,10 +156,27 @@ class ValuePrinter:
         text, is_exact = self.type(map_type.value_type)
         return (f"{TEXTS[map_type.key_type]}, {text}" if text else ""), is_exact
 
+    def _tensor_type(self, tensor: TypeProto.Tensor | TypeProto.SparseTensor) -> tuple[str, bool]:
+        if tensor.elem_type not in TEXTS:
+            return "", False
+        text = TEXTS[tensor.elem_type]
+        if not tensor.HasField("shape"):
+            return f"{text}[]", True
+        dims = [_dim(dim) for dim in tensor.shape.dim]
+        is_exact = not any(dim.HasField("denotation") for dim in tensor.shape.dim)
+        return (f"{text}[{self.comma.join(dims)}]" if dims else text), is_exact
+
+    def _opaque(self, opaque: TypeProto.Opaque) -> str:
+        if not opaque.HasField("name"):
+            return "" if opaque.HasField("domain") else "opaque()"
+        if not opaque.HasField("domain"):
+            return f"opaque({qualified(opaque.name)})"
+        return f"opaque({qualified(opaque.domain)}{self.comma}{name_text(opaque.name)})"
+
     def inside(self, write: Callable[[], list[str]]) -> list[str]:
         """What ``write`` gives, indented one level more."""
         newline = self.newline
-        self.newline = newline if newline == " " else f"{newline}    "
+        self.newline = newline if newline == " " else f"{newline}{self.indent}"
         items = write()
         self.newline = newline
         return items
@@ -143,9 +189,13 @@ class ValuePrinter:
         self.writer.leave()
         return f"  #@ {{{', '.join(fields)}}}{self.newline}"
 
+    def absent(self, message: Message, name: str) -> list[str]:
+        """What a note must say of the field ``name`` that is written even if it is not there."""
+        return [] if message.HasField(name) or not self.keeps_presence else [f"{name}: none"]
+
     def open_field(self, default: str, message: Message, name: str) -> list[str]:
         """What a note must say of the empty field ``name``: nothing if it is as by ``default``."""
-        if getattr(message, name):
+        if getattr(message, name) or not self.keeps_presence:
             return []
         is_absent = not message.HasField(name)
         if self.defaults.setdefault(default, is_absent) == is_absent:
@@ -182,29 +232,10 @@ def names_text(names: Iterable[str]) -> str:
     return ", ".join(map(name_text, names))
 
 
-def _tensor_type(tensor: TypeProto.Tensor | TypeProto.SparseTensor) -> tuple[str, bool]:
-    if tensor.elem_type not in TEXTS:
-        return "", False
-    text = TEXTS[tensor.elem_type]
-    if not tensor.HasField("shape"):
-        return f"{text}[]", True
-    dims = [_dim(dim) for dim in tensor.shape.dim]
-    is_exact = not any(dim.HasField("denotation") for dim in tensor.shape.dim)
-    return (f"{text}[{', '.join(dims)}]" if dims else text), is_exact
-
-
 def _dim(dim: TensorShapeProto.Dimension) -> str:
     if dim.HasField("dim_value"):
         return str(dim.dim_value)
     return name_text(dim.dim_param) if dim.HasField("dim_param") else "?"
-
-
-def _opaque(opaque: TypeProto.Opaque) -> str:
-    if not opaque.HasField("name"):
-        return "" if opaque.HasField("domain") else "opaque()"
-    if not opaque.HasField("domain"):
-        return f"opaque({qualified(opaque.name)})"
-    return f"opaque({qualified(opaque.domain)}, {name_text(opaque.name)})"
 
 
 def qualified(name: str) -> str:
