@@ -92,7 +92,7 @@ class Reader:
         model.model_version = message.model_version
         model.metadata = as_dict(message.metadata_props)
         odd = [x for x in ("ir_version", "model_version") if is_empty(message, x)]
-        odd += [x for x in ("graph",) if message.HasField("graph") and not message.graph.ByteSize()]
+        odd += [x for x in ("graph",) if message.HasField(x) and _says_nothing(message.graph)]
         odd += odd_opsets(message.opset_import)
         model.leftover = self.leftover(MODEL, message, odd)
         return model
@@ -355,3 +355,8 @@ def odd_opsets(imports: Iterable[OperatorSetIdProto]) -> list[str]:
 def is_empty(message: ModelProto, field: Literal["ir_version", "model_version"]) -> bool:
     """Whether a number is there and 0."""
     return message.HasField(field) and not getattr(message, field)
+
+
+def _says_nothing(message: GraphProto) -> bool:
+    """Whether its bytes are none; to count those of a graph takes as long as to write it."""
+    return not message.ListFields() and not message.ByteSize()
