@@ -170,14 +170,7 @@ CategoryMapper = op(
 
 
 @CategoryMapper.infer
-def infer_category_mapper(
-    X: Fact,
-    *,
-    cats_int64s: list[int] | None = None,
-    cats_strings: list[str] | None = None,
-    **_: object,
-) -> Fact:
-    _check_categories(cats_int64s or [], cats_strings or [])
+def infer_category_mapper(X: Fact, **_: object) -> Fact:
     dtype = None if X.dtype is None else (INT64 if X.dtype is STRING else STRING)
     return Fact(TensorType(dtype, X.shape if X.has_rank else None))
 
@@ -198,19 +191,14 @@ def category_mapper(
     Source: ONNX ai.onnx.ml CategoryMapper-1.
     """
     numbers, names = cats_int64s or [], cats_strings or []
-    _check_categories(numbers, names)
-    ids, texts = np.array(numbers, np.int64), np.array(names, object)
-    if X.dtype == object:
-        return node.once(lambda: Lookup.of(texts, ids, default_int64))(X)
-    return node.once(lambda: Lookup.of(ids, texts, default_string))(X)
-
-
-def _check_categories(numbers: list[int], names: list[str]) -> None:
     require(
         len(numbers) == len(names),
         f"cats_int64s must have as many entries as cats_strings ({len(names)}), got {len(numbers)}",
     )
-    require(names, "cats_strings must list the categories, found none")
+    ids, texts = np.array(numbers, np.int64), np.array(names, object)
+    if X.dtype == object:
+        return node.once(lambda: Lookup.of(texts, ids, default_int64))(X)
+    return node.once(lambda: Lookup.of(ids, texts, default_string))(X)
 
 
 @dataclass(frozen=True)
@@ -492,23 +480,7 @@ def infer_one_hot_encoder(
     cats_strings: list[str] | None = None,
     zeros: int,
 ) -> Fact:
-    categories = _categories(X.dtype, cats_int64s, cats_strings)
-    return tensor(FLOAT32, [*X.shape, len(categories)])
-
-
-def _categories(
-    dtype: DType | None, numbers: list[int] | None, names: list[str] | None
-) -> list[int] | list[str]:
-    """The categories that elements of ``dtype`` are looked up in."""
-    require(
-        not (numbers and names),
-        "one of cats_int64s and cats_strings must list the categories, found both",
-    )
-    if dtype is None:
-        return names or numbers or []
-    attribute, listed = ("cats_strings", names) if dtype is STRING else ("cats_int64s", numbers)
-    require(listed, f"{attribute} must list the categories of {dtype}, found none")
-    return listed or []
+    return tensor(FLOAT32, [*X.shape, len(cats_strings or cats_int64s or ())])
 
 
 @OneHotEncoder.kernel
@@ -526,8 +498,13 @@ def one_hot_encoder(
     alone; raises Fail for one if zeros = 0. Source: ONNX ai.onnx.ml OneHotEncoder-1.
     """
     is_text = X.dtype == object
-    categories = _categories(DType.of(X.dtype), cats_int64s, cats_strings)
-    count = len(categories)
+    categories = cats_strings if is_text else cats_int64s
+    require(
+        categories,
+        f"{'cats_strings' if is_text else 'cats_int64s'} must list the categories of "
+        f"{DType.of(X.dtype)}, found none",
+    )
+    count = len(categories or ())
     keys = np.array(categories, object if is_text else np.int64)
     lookup = node.once(lambda: Lookup.of(keys, np.arange(count), count))
     place = lookup(X if is_text else convert(X, INT64))
@@ -549,7 +526,8 @@ def lower_one_hot_encoder(
     zeros: int,
     node: LowerNode,
 ) -> Tensor:
-    categories = np.array(_categories(X.dtype, cats_int64s, cats_strings), np.int64)
+    require(cats_int64s, f"cats_int64s must list the categories of {X.dtype}, found none")
+    categories = np.array(cats_int64s, np.int64)
     if not zeros:
         node.decline("a category that is not listed is an error")
     if len(set(categories.tolist())) < categories.size:
