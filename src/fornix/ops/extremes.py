@@ -5,6 +5,7 @@ NaN counts as an extreme, and of equal elements the first is meant unless an att
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -194,20 +195,64 @@ def top_k(
     require(
         0 <= count <= extent, f"K must be in [0, {extent}], the extent of axis {axis}, got {count}"
     )
-    keys = widened(X)
-    if largest:
-        # A stable sort of the reversed axis, read from the end, keeps lower indices first.
-        ascending = np.argsort(np.flip(keys, place), place, kind="stable")
-        order = extent - 1 - np.flip(ascending, place)
+    keys = widened(X).swapaxes(place, -1)
+    if extent < SELECTED or not 0 < count <= extent // PART:
+        chosen = _ranking(keys, bool(largest))[..., :count]
     else:
-        order = np.argsort(keys, place, kind="stable")
-    chosen = np.take(order, np.arange(count), place)
-    return np.take_along_axis(X, chosen, place), chosen.astype(np.int64)
+        found = [_foremost(row, count, bool(largest)) for row in keys.reshape(-1, extent)]
+        chosen = np.array(found, np.int64).reshape(*keys.shape[:-1], count)
+    chosen = np.ascontiguousarray(chosen.swapaxes(place, -1), np.int64)
+    return np.take_along_axis(X, chosen, place), chosen
 
 
-FEW, SOME, LONG = 4, 16, 64
-"""So many elements of any row are chosen by loops, one after the other, and ``SOME`` of rows that
-are ``LONG`` times longer, as rows of unknown length are taken to be. For more, the kernel sorts."""
+SELECTED, PART = 512, 4
+"""Rows of ``SELECTED`` elements are sorted only where more than a ``PART``-th of them is wanted."""
+
+
+def _ranking(keys: Array, is_largest: bool) -> Array:
+    """Places along the last axis from the foremost element to the last; of equals the lower first.
+
+    A stable sort of the reversed axis, read from the end, keeps lower places first too.
+    """
+    step = -1 if is_largest else 1
+    order: Array = keys[..., ::step].argsort(-1, kind="stable")
+    return keys.shape[-1] - 1 - order[..., ::step] if is_largest else order
+
+
+GROUPS = 256
+"""So many groups at least: extremes of long groups are found many groups at a time."""
+
+
+def _foremost(row: Array, count: int, is_largest: bool) -> Array:
+    """The first ``count`` places of the ranking of ``row``, of which few elements are sorted.
+
+    Groups of elements have one extreme each; as many groups as ``count`` reach the bound, the one
+    of these extremes with that rank, and so do ``count`` elements. None behind it is chosen, and
+    nearly all that reach it are. If NaN is the bound, nothing is behind it, and all are sorted.
+    """
+    size = max(1, len(row) // max(PART * count, GROUPS))
+    groups = len(row) // size
+    members = row[: size * groups].reshape(size, groups)
+    extremes = (np.maximum if is_largest else np.fmin).reduce(members)
+    rank = groups - count if is_largest else count - 1
+    extremes.partition(rank)
+    is_behind = row < extremes[rank] if is_largest else row > extremes[rank]
+    near: Array = (~is_behind).nonzero()[0]
+    chosen: Array = near[_ranking(row[near], is_largest)[:count]]
+    return chosen
+
+
+FEW, SOME = 4, 64
+CALL, ROW, UNKNOWN = 1 << 17, 1 << 15, 1 << 11
+"""So many elements of any row are chosen by loops, one after the other, and up to ``SOME`` where
+that visits fewer elements than the kernel has time for: it selects and sorts, which takes as long
+as ``CALL`` visits and ``ROW`` more for each row. Rows of unknown length count as ``UNKNOWN``."""
+
+
+def _suits_loops(count: int, extent: int | None, rows: int | None) -> bool:
+    """Whether loops choose ``count`` of ``extent`` elements sooner than the kernel does."""
+    spare = ROW + CALL // max(1, rows) if rows is not None else ROW
+    return count <= FEW or (count <= SOME and count * (extent or UNKNOWN) <= spare)
 
 
 @TopK.lower
@@ -225,8 +270,7 @@ def lower_top_k(
     place = normalize_axis(axis, X.rank)
     count = node.numbers(1)[0] if k is None else k
     extent, rows = X.shape[place], _left(X.shape, place, keeps=False)
-    is_long = (known(extent) or SOME * LONG) >= count * LONG
-    if count > (SOME if is_long else FEW):
+    if not _suits_loops(count, known(extent), known(math.prod(rows))):
         node.decline(f"{count} of so many elements are chosen by sorting them")
     keys = stored(compute(X.shape, lambda *i: _sort_key(X[i], bool(largest))), "keys")
     greatest = const(2 ** (keys.dtype.bits - 1) - 1, keys.dtype)
