@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fornix.compile import Target
-from fornix.dtype import ALL, BOOL, FLOAT32, INT64, DType
+from fornix.dtype import ALL, BOOL, FLOAT32, FLOAT64, INT64, DType
 from fornix.errors import Fail, NotSupported
 from fornix.ir.dim import symbol
 from fornix.ir.loops import (
@@ -211,6 +211,25 @@ def test_a_scan_moves_states_along(n: int) -> None:
 
     (history,) = scan(6, [compute((n,), lambda _: 1, FLOAT32)], step)
     check(history, {"x": data})
+
+
+def test_states_of_a_scan_run_along_one_axis_in_vectors_and_one_by_one() -> None:
+    data = np.random.default_rng(0).standard_normal((3, 2, 9))
+    x = vector(data)
+
+    def step(t: Any, near: Tensor, far: Tensor) -> list[Tensor]:
+        def spread(j: Any) -> Any:  # nine loads apart for each element: a vector would gather
+            total = near[j]
+            for k in range(9):
+                total = total * far[j] + x[t, j, k]
+            return total
+
+        return [compute((2,), lambda j: near[j] * 0.5 + far[j]), compute((2,), spread)]
+
+    start = compute((2,), lambda _: 1, FLOAT64)
+    near, far = scan(3, [start, start], step)
+    check(near, {"x": data})
+    check(far, {"x": data})
 
 
 @pytest.mark.parametrize("op", [None, "sum", "prod", "max", "min"])

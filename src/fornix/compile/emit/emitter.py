@@ -6,7 +6,7 @@ memory by `memory`, reductions by `folds`, statements by `statements`: functions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fornix.compile.emit import folds, indices, values
@@ -15,12 +15,18 @@ from fornix.compile.emit.types import lane_numbers, register_type, vector_type
 from fornix.compile.kernel import SCRATCH_ALIGNMENT, Check
 from fornix.compile.target import Target
 from fornix.dtype import BOOL, DType
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import Dim, DimLike
 from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import Buffer, Reduce, Scalar, Variable
 
 ATTRIBUTES = "nounwind"
 PARAMETERS = "ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks"
+
+
+def _concerns(key: Hashable, axis: Atom) -> bool:
+    """Whether what is remembered for ``key`` depends on ``axis``."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return any(isinstance(p, Scalar | Atom | Dim) and axis in p.variables for p in parts)
 
 
 class Emitter(Builder):
@@ -124,6 +130,20 @@ class Emitter(Builder):
         """The outermost level at which every loop variable of ``e`` has a value."""
         atoms: Iterable[Atom] = () if isinstance(e, int) else e.variables
         return max((self.places[a].depth for a in atoms), default=0)
+
+    def place(self, axis: Atom, value: Value) -> None:
+        """Let ``axis`` be ``value`` from here on.
+
+        If it had a value outside of the innermost loop, that is still in sight here: what is
+        remembered for it does not hold for the new one.
+        """
+        before = self.places.get(axis)
+        self.places[axis] = value
+        if before is None or before.depth >= value.depth:
+            return
+        for level in self.levels:
+            for key in [k for k in level.memo if _concerns(k, axis)]:
+                del level.memo[key]
 
     # ── vectors
 

@@ -98,9 +98,10 @@ def _loop(em: Emitter, loop: Loop) -> None:
     extent = em.dim(loop.axis.extent)
 
     def turn(i: str, _: list[str]) -> Sequence[str]:
-        em.places[loop.axis] = Value(i, False, em.top)
+        place = Value(i, False, em.top)
         if loop.swing is not None:
-            em.places[loop.axis] = _swung(em, i, extent, em.places[loop.swing])
+            place = _swung(em, i, extent, em.places[loop.swing])
+        em.place(loop.axis, place)
         run(em, loop.body)
         return []
 
@@ -175,7 +176,7 @@ def _straight(
     """All vectors one after the other, the last one masked."""
     count = -(-extent // em.lanes)
     with em.along(axis, range(count), is_aligned=low.text == "0"):
-        em.places[axis] = Value(low.text, False, low.depth)
+        em.place(axis, Value(low.text, False, low.depth))
         if extent % em.lanes:
             left = Value(str(extent), False, 0)
             em.masks = {count - 1: em.first_lanes(left, count - 1)}
@@ -212,7 +213,7 @@ def _vectors(
 
     def body(i: str, values: list[str]) -> Sequence[str]:
         with em.along(axis, units, is_aligned=low.text == "0"):
-            em.places[axis] = Value(i, False, em.top)
+            em.place(axis, Value(i, False, em.top))
             return turn(values)
 
     return em.loop(low.text, high.text, em.lanes * len(units), carried, body, is_sure=is_sure)
@@ -226,7 +227,7 @@ def _masked(
 
     def body(i: str, values: list[str]) -> Sequence[str]:
         with em.along(axis):
-            em.places[axis] = Value(i, False, em.top)
+            em.place(axis, Value(i, False, em.top))
             left = Value(em.put(em.top, f"sub i64 {high.text}, {i}"), False, em.top)
             em.masks = {0: em.first_lanes(left, 0)}
             return turn(values)
@@ -293,17 +294,17 @@ def _take_apart(em: Emitter, axes: Sequence[Variable], number: str) -> None:
     rest = number
     for axis in reversed(axes[1:]):
         extent = em.dim(axis.extent).text
-        em.places[axis] = Value(em.put(em.top, f"urem i64 {rest}, {extent}"), False, em.top)
+        em.place(axis, Value(em.put(em.top, f"urem i64 {rest}, {extent}"), False, em.top))
         rest = em.put(em.top, f"udiv i64 {rest}, {extent}")
     if axes:
-        em.places[axes[0]] = Value(rest, False, em.top)
+        em.place(axes[0], Value(rest, False, em.top))
 
 
 def _stretch(em: Emitter, stretch: Stretch) -> None:
     first = em.dim(stretch.first).text
 
     def turn(i: str, _: list[str]) -> Sequence[str]:
-        em.places[stretch.number] = Value(i, False, em.top)
+        em.place(stretch.number, Value(i, False, em.top))
         _take_apart(em, stretch.axes, em.put(em.top, f"add i64 {first}, {i}"))
         run(em, stretch.body)
         return []
