@@ -16,7 +16,7 @@ from onnx import helper, parser
 
 from fornix.compile.identity import processor
 from fornix.compile.image import is_mappable
-from fornix.errors import Fail, FormatError, InvalidArgument
+from fornix.errors import Fail, FormatError, InvalidArgument, ShapeError
 from fornix.format.messages import ModelProto, own
 from fornix.ir.files import load
 from fornix.ir.load import from_message
@@ -101,8 +101,43 @@ def test_the_next_process_compiles_nothing_and_answers_the_same_bits(path: Path)
     assert results.split() == [array.tobytes().hex() for array in wanted]
 
 
-def test_other_extents_are_looked_into_once(path: Path) -> None:
+RESIZED = """<ir_version: 8, opset_import: ["" : 18]>
+    f (float[N, 4] x) => (float[M, 8] y) <float[2] s = {2, 2}> {
+        y = Resize <mode = "nearest"> (x, , s)
+    }"""
+
+
+def test_other_extents_that_rules_are_asked_of_are_looked_into_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORNIX_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "resized.onnx"
+    path.write_bytes(parser.parse_model(RESIZED).SerializeToString())
+    elsewhere(path)
     assert elsewhere(path, rows=5)[0] == "llvmlite fornix.ops fornix.passes"
+    assert not elsewhere(path, rows=5)[0]
+
+
+FOLDED = """<ir_version: 8, opset_import: ["" : 18]>
+    f (float[N, 4] x) => (float[A, 8] y) <int64[2] shape = {-1, 8}> {
+        y = Reshape (x, shape)
+    }"""
+
+
+def test_extents_that_agree_need_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORNIX_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "folded.onnx"
+    path.write_bytes(parser.parse_model(FOLDED).SerializeToString())
+    elsewhere(path, rows=2)
+    loaded, result = elsewhere(path, rows=6)
+    assert not loaded
+    assert result == (np.arange(24, dtype=np.float32) - 5).tobytes().hex()
+    session = InferenceSession(path)
+    with pytest.raises(ShapeError, match="12 elements"):
+        session.run(None, {"x": X})
+
+
+def test_extents_of_zero_have_a_program_of_their_own(path: Path) -> None:
     assert not elsewhere(path, rows=5)[0]
     session = InferenceSession(path)
     assert session.run(["s"], {"x": X})[0].shape == (3,)

@@ -166,6 +166,7 @@ class _Description:
                     [at[id(u.code)], self._of(u.unit.inputs), self._of(u.unit.outputs)]
                     for u in step.units
                 ]
+                steps[-1]["agreement"] = _agreement_note(step)
         return {"steps": steps, "support": self._support()}
 
     def _support(self) -> list[str]:
@@ -216,6 +217,14 @@ def _joined(head: dict[str, Any], arrays: Sequence[Array]) -> memoryview:
         content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         whole[start : start + array.nbytes] = content
     return whole.data
+
+
+def _agreement_note(step: NativeStep) -> list[Any] | None:
+    """The extents for which ``step`` is certain to be made; None if rules are asked of some."""
+    *agreement, asked = step.conditions
+    if asked or step.learned:
+        return None
+    return [[[dim_text(one), dim_text(other)] for one, other in pairs] for pairs in agreement]
 
 
 def _type_note(type_: Type | None) -> list[Any] | None:

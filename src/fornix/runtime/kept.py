@@ -36,7 +36,7 @@ from fornix.ir.types import (
 )
 from fornix.runtime.content import Content
 from fornix.runtime.interface import Interface, NodeArg
-from fornix.runtime.native import NativeStep
+from fornix.runtime.native import NativeStep, Pairs
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.packing import StoredData
 from fornix.runtime.program import Program
@@ -159,7 +159,8 @@ class KeptProgram:
             addresses = [code.addresses[name] for name in self.head["support"]]
             support = Support.at(addresses, (code,) * len(addresses))
             interface = self._picked(step["reads"]), self._picked(step["writes"])
-            yield NativeStep(units, interface, own, pool, support)
+            agreement = _agreement(step["agreement"])
+            yield NativeStep(units, interface, own, pool, support, agreement=agreement)
 
     def _others(self, options: SessionOptions) -> Iterator[Step]:
         """The steps that are nodes which run their NumPy kernels."""
@@ -178,6 +179,14 @@ class KeptProgram:
 
 _OPEN: WeakValueDictionary[str, KeptProgram] = WeakValueDictionary()
 """Files that sessions of this process use."""
+
+
+def _agreement(note: Sequence[Any] | None) -> tuple[Pairs, Pairs] | None:
+    """The pairs of extents that ``note``, which `keeping` wrote, says."""
+    if note is None:
+        return None
+    equal, reach = ([(dim_of(one), dim_of(other)) for one, other in pairs] for pairs in note)
+    return equal, reach
 
 
 def type_of(note: Sequence[Any] | None) -> Type | None:

@@ -77,10 +77,12 @@ class NativeStep(Step):
         pool: Pool,
         support: Support,
         compiled: Compiled | None = None,
+        agreement: tuple[Pairs, Pairs] | None = None,
     ) -> None:
         """``interface`` is what it reads and what it writes for others.
 
-        Without ``compiled`` it is for the caller to say which extents the code is made for.
+        Without ``compiled`` it is for the caller to say which extents the code is made for, where
+        ``agreement``, the pairs of `conditions`, does not.
         """
         self.units = tuple(units)
         self.reads, self.writes = map(tuple, interface)
@@ -90,7 +92,7 @@ class NativeStep(Step):
         self.results = shared_results()
         self.support = support
         self.drive = support.drive
-        self.compiled = compiled
+        self.compiled, self.agreement = compiled, agreement
         self.short: ShortWay | None = None
         """Takes runs of little work."""
         self.learned: frozenset[str] = frozenset()
@@ -106,6 +108,10 @@ class NativeStep(Step):
             asked = [node for unit in self.units for node in unit.unit.nodes]
         return self.compiled.holds(run.extents, asked)
 
+    def is_known_to_hold(self, run: Run) -> bool:
+        known = self.compiled is not None or self.agreement is not None
+        return known and self._agreement(run.extents) is not None
+
     @cached_property
     def conditions(self) -> tuple[Pairs, Pairs, Sequence[Node]]:
         """What suffices of extents for the code, and the nodes that are to be asked beside it.
@@ -113,7 +119,7 @@ class NativeStep(Step):
         Pairs of extents that are equal, and pairs of which the first is no less.
         """
         if self.compiled is None:
-            return (), (), ()
+            return *(self.agreement or ((), ())), ()
         agreement, asked = self.compiled.conditions(self.units)
         return agreement.equal, agreement.reach, asked
 

@@ -87,6 +87,10 @@ class Program:
                 return False
         return all(step.holds(run) for step in self.steps)
 
+    def is_known_to_hold(self, run: Run) -> bool:
+        """Whether it is certain without the model that the steps are made for such a run."""
+        return all(step.is_known_to_hold(run) for step in self.steps)
+
     def run(self, feeds: Mapping[str, Any], run: Run, names: Sequence[str]) -> list[Any]:
         """Results by name, in memory of their own."""
         return self.results(self.computed(feeds, run), names)
@@ -163,9 +167,9 @@ class Made:
 class Programs:
     """The programs of a session: one for extents in general, others for special ones.
 
-    They may be recalled from another process. A recalled program serves the extents that it is
-    known to serve, or that whoever made it says it does; when others come and nobody can say, the
-    model is compiled here as if there were no such program.
+    They may be recalled from another process. A recalled program serves the extents that its
+    conditions say, that it is known to serve, or that whoever made it says it does; when others
+    come and nobody can say, the model is compiled here as if there were no such program.
     """
 
     def __init__(
@@ -315,9 +319,11 @@ class Programs:
             return False
         run = made.program.run_for(feeds)
         holds, place = made.program.holds(run, feeds), made.place
-        if not holds or place is None or (made.is_recalled and place.serves(run.key)):
+        if not holds or place is None:
             return holds
         if made.is_recalled:
+            if made.program.is_known_to_hold(run) or place.serves(run.key):
+                return True
             answer = place.ask(numbers, feeds)
             if answer is None:
                 self._make_anew(made)

@@ -88,6 +88,10 @@ class Step(ABC):
         """Whether it is made for such a run; asked once for each set of extents."""
         return True
 
+    def is_known_to_hold(self, run: Run) -> bool:  # noqa: ARG002 - likewise
+        """Whether that is certain without its nodes, which kept programs do not have."""
+        return True
+
 
 @dataclass(frozen=True)
 class Part:
