@@ -21,8 +21,9 @@ layout of images, `convolution` finds what convolves them, `phases` takes transp
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from fornix.lazy import names
 
 if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache as ObjectCache
@@ -43,11 +44,4 @@ _HOMES = {
 }
 
 __all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> object:
-    """The public ``name``, imported on first use."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'fornix.compile' has no attribute {name!r}", name=name)
-    return getattr(import_module(f"{__name__}.{home}"), name)
+__getattr__ = names(__name__, _HOMES)

@@ -7,9 +7,7 @@ submodules are imported on first use.
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import IO, TypeVar
 
 from google.protobuf.message import Message
@@ -57,6 +55,7 @@ from fornix.format.messages import (
     ValueInfoProto,
     Version,
 )
+from fornix.lazy import submodules
 from fornix.onnx import serialization
 from fornix.onnx._own import WrongKind
 from fornix.onnx._told import show_in_one_line
@@ -132,16 +131,7 @@ _DEFAULT_FORMAT = files.PROTOBUF
 _M = TypeVar("_M", bound=Message)
 
 
-def __getattr__(name: str) -> ModuleType:
-    """The submodule ``name``, imported on first use."""
-    home = f"{__name__}.{name}"
-    if not name.startswith("_"):
-        try:
-            return import_module(home)
-        except ModuleNotFoundError as error:
-            if error.name != home:
-                raise
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+__getattr__ = submodules(__name__)
 
 
 def _get_serializer(fmt: str | None, f: object = None) -> serialization.ProtoSerializer:

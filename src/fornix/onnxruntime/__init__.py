@@ -6,9 +6,7 @@ docs/compat.md says what differs; submodules are imported on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-
+from fornix.lazy import submodules
 from fornix.onnxruntime._devices import (
     OrtAllocatorType,
     OrtArenaCfg,
@@ -123,13 +121,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """The submodule ``name``, imported on first use."""
-    home = f"{__name__}.{name}"
-    if not name.startswith("_"):
-        try:
-            return import_module(home)
-        except ModuleNotFoundError as error:
-            if error.name != home:
-                raise
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+__getattr__ = submodules(__name__)
