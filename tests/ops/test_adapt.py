@@ -406,6 +406,11 @@ def test_dropout_gives_its_constants_back() -> None:
             "Resize", 11, 10, [normal(4), normal(0), np.array([2], np.float32)], {}, (1, 2),
             "opset 10 resizes by asymmetric and floor, found half_pixel and round_prefer_floor",
         ),
+        (
+            "Resize", 19, 17, [normal(4), normal(0), np.array([2], np.float32)],
+            {"coordinate_transformation_mode": "half_pixel_symmetric"}, (1, 2),
+            "opset 18 has no coordinate_transformation_mode half_pixel_symmetric",
+        ),
     ],
 )  # fmt: skip
 def test_what_an_opset_cannot_say_is_an_error_that_says_so(

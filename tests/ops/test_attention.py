@@ -11,13 +11,13 @@ import pytest
 import torch
 from onnx.reference.ops.op_attention import _compute_attention
 
-from fornix.dtype import FLOAT32, FLOAT64
+from fornix.dtype import FLOAT32, FLOAT64, INT64
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor, unranked
 from fornix.reference import ReferenceEvaluator
-from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, lower_op, peer, run_op
 
 F32_SUM = 1e-5
 """Sums of a few dozen elements of size 1."""
@@ -416,3 +416,18 @@ def test_attention_with_an_outer_cache_is_lowered(causal: int) -> None:
 def test_attention_says_why_it_stays_with_the_kernel(inputs: list[Any], message: str) -> None:
     with pytest.raises(NotLowered, match=message):
         lower_op("Attention", inputs, is_symbolic=True)
+
+
+@pytest.mark.parametrize("name", ["left_window_size", "right_window_size"])
+def test_a_window_is_seen_before_a_run(name: str) -> None:
+    with pytest.raises(ShapeError, match=f"{name} must be -1 or not negative, got -2"):
+        infer_op("Attention", [fact_of(x) for x in qkv()], {name: -2}, opset=25)
+
+
+def test_half_a_cache_is_seen_before_a_run() -> None:
+    facts = [*(fact_of(x) for x in qkv()), None, tensor(FLOAT32, (2, 4, 3, 8))]
+    with pytest.raises(ShapeError, match="past_key and past_value come together, found only past_"):
+        infer_op("Attention", facts, opset=25)
+    facts += [tensor(FLOAT32, (2, 4, 3, 6)), tensor(INT64, (2,))]
+    with pytest.raises(ShapeError, match="nonpad_kv_seqlen describes a cache kept outside"):
+        infer_op("Attention", facts, opset=25)

@@ -11,7 +11,7 @@ from fornix.dtype import BFLOAT16, FLOAT16
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_lowering, check_node, infer_op, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, run_op
 
 F32_SUM = 1e-5
 """Sums over a few dozen steps of elements of size 1."""
@@ -121,6 +121,8 @@ def broken(index: int, shape: tuple[int, ...]) -> list[Any]:
         (broken(2, (2, 4, 8)), {}, "must have one batch, length and key size, found"),
         (broken(3, (2, 2, 4, 3)), {}, r"past_state must be \[2, 2, 3, 4\], found \[2, 2, 4, 3\]"),
         (broken(4, (2, 5, 3)), {}, r"decay must be \[2, 5, 2 or 6\], found \[2, 5, 3\]"),
+        (broken(4, (2, 1, 2)), {}, r"decay must be \[2, 5, 2 or 6\], found \[2, 1, 2\]"),
+        (broken(5, (2, 4, 2)), {}, r"beta must be \[2, 5, 2 or 1\], found \[2, 4, 2\]"),
         (broken(5, (2, 5, 6)), {}, r"beta must be \[2, 5, 2 or 1\], found \[2, 5, 6\]"),
     ],
 )
@@ -129,6 +131,9 @@ def test_linear_attention_says_what_is_wrong(
 ) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("LinearAttention", inputs, {**HEADS, **attributes}, outputs=2)
+    facts = [None if x is None else fact_of(x) for x in inputs]
+    with pytest.raises(ShapeError, match=message):
+        infer_op("LinearAttention", facts, {**HEADS, **attributes}, outputs=2)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -10,7 +10,7 @@ from fornix.dtype import FLOAT32, INT64
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import as_value, tensor, unranked
-from tests.ops.harness import check_node, infer_op, peer, run_op
+from tests.ops.harness import check_node, fact_of, infer_op, peer, run_op
 
 N, S = symbol("N"), symbol("S")
 DATA = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -236,6 +236,15 @@ def test_tile_with_unknown_repeats_knows_the_rank() -> None:
 def test_tile_says_what_does_not_fit(repeats: tuple[int, ...], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("Tile", [DATA, ints(*repeats)])
+
+
+def test_tile_repeats_by_a_list_of_one_axis() -> None:
+    message = r"repeats must have one axis, found shape \[1, 3\]"
+    with pytest.raises(ShapeError, match=message):
+        run_op("Tile", [DATA, ints(1, 2, 1).reshape(1, 3)])
+    for fact in (fact_of(ints(1, 2, 1).reshape(1, 3)), tensor(INT64, (1, 3))):
+        with pytest.raises(ShapeError, match=message):
+            infer_op("Tile", [tensor(FLOAT32, (2, 3, 4)), fact])
 
 
 def test_tile_1_takes_numbers_of_one_element() -> None:

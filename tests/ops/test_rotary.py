@@ -11,7 +11,7 @@ from fornix.dtype import FLOAT32
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import tensor, unranked
-from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, peer, run_op
 
 F32_STEP = 1e-6
 """Two products and a sum of elements of size 1."""
@@ -109,6 +109,8 @@ def test_rotary_embedding_says_what_is_wrong(
 ) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("RotaryEmbedding", inputs, attributes)
+    with pytest.raises(ShapeError, match=message):
+        infer_op("RotaryEmbedding", [fact_of(x) for x in inputs], attributes)
 
 
 @pytest.mark.parametrize("outside", [-1, 10])

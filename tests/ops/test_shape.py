@@ -136,6 +136,15 @@ def test_expand_says_which_extents_differ() -> None:
         run_op("Expand", [DATA, ints(5)])
 
 
+def test_expand_has_no_negative_extent() -> None:
+    message = r"entries of shape must be 0 or more, got \[2, -7\]"
+    with pytest.raises(ShapeError, match=message):
+        run_op("Expand", [np.zeros((2, 1), np.float32), ints(2, -7)])
+    for wrong in (as_value([2, -7]), as_value([N, -7])):
+        with pytest.raises(ShapeError, match=r"entries of shape must be 0 or more, got \[.*, -7\]"):
+            infer_op("Expand", [tensor(FLOAT32, (2, 1)), tensor(INT64, (2,), wrong)])
+
+
 def test_expand_with_unknown_target_knows_the_least_rank() -> None:
     [fact] = infer_op("Expand", [tensor(FLOAT32, (N, 3)), tensor(INT64, (1,))])
     assert fact.rank == 2

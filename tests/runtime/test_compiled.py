@@ -235,6 +235,39 @@ def test_division_by_zero_is_the_error_of_the_kernel() -> None:
         session.run(None, {"a": a, "b": np.array([1, 0, 1])})
 
 
+@pytest.mark.parametrize(
+    ("node", "vast", "wanted"),
+    [
+        ("Sin (a)", 1e22, -0.8522008497671888),
+        ("Cos (a)", 1e22, 0.5232147853951389),
+        ("Tan (a)", 1e22, -1.628778225606898),
+        ("Mod <fmod = 1> (a, b)", 1e22, 4.0),
+        ("Mod <fmod = 1> (a, b)", -1e300, float(-(int(1e300) % 7))),
+    ],
+)
+def test_numbers_too_vast_for_the_code_are_computed_exactly(
+    node: str, vast: float, wanted: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = compiled(f"f (double[N] a, double[N] b) => (double[N] y) {{ y = {node} }}")
+    notes = count_fallbacks(session, monkeypatch)
+    feeds = {"a": np.array([1.5, vast, 0.5]), "b": np.full(3, 7.0)}
+    assert session.run(None, feeds)[0][1] == pytest.approx(wanted, rel=1e-15)
+    assert ["of numbers so large" in note or "check" in note for note in notes] == [True]
+    session.run(None, {**feeds, "a": np.ones(3)})
+    assert len(notes) == 1
+
+
+def test_what_only_holds_for_no_elements_is_found_out_by_the_run() -> None:
+    text = """f (float[N, M] x) => (float[N, 1] y) {
+        w = Constant <value = float[0, 1] {}> ()
+        y = MatMul (x, w)
+    }"""
+    session = compiled(text)
+    assert session.run(None, {"x": np.zeros((2, 0), np.float32)})[0].tolist() == [[0], [0]]
+    with pytest.raises(ShapeError, match=r"MatMul.*rows of B, got A\[2, 3\] and B\[0, 1\]"):
+        session.run(None, {"x": np.zeros((2, 3), np.float32)})
+
+
 def test_feeds_may_lie_anywhere_in_memory(rng: np.random.Generator) -> None:
     text = "f (float[N, 5] x) => (float[N, 5] y) { y = Exp (x) }"
     session = compiled(text)

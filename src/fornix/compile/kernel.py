@@ -20,9 +20,12 @@ SCRATCH_ALIGNMENT = 64
 """Bytes; a line of the cache, and the widest vector."""
 
 
+CHECKS = ("index", "division", "power", "range")
+
+
 @dataclass(frozen=True)
 class Check:
-    """Something that data can get wrong: `kind` is "index", "division" or "power"."""
+    """Something that data can get wrong, or too large for the code: which of `CHECKS` it is."""
 
     kind: str
     text: str

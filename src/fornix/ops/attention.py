@@ -33,7 +33,7 @@ from fornix.ops.move import lower_concat
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, widened
 from fornix.ops.types import BF16, BOOL, FLOAT, NUMERIC
-from fornix.ops.visibility import Visibility
+from fornix.ops.visibility import Visibility, check_windows
 
 Shape = tuple[DimLike, ...]
 
@@ -80,9 +80,13 @@ def infer_attention(
     *,
     q_num_heads: int | None = None,
     kv_num_heads: int | None = None,
+    left_window_size: int = -1,
+    right_window_size: int = -1,
     node: InferNode,
     **attributes: object,
 ) -> tuple[Fact, ...]:
+    _check_given(past_key, past_value, nonpad_kv_seqlen)
+    check_windows((left_window_size, right_window_size))
     q = _heads(Q.shape, q_num_heads, "Q", "q_num_heads")
     k = _heads(of_rank(K, Q.rank, "K").shape, kv_num_heads, "K", "kv_num_heads")
     v = _heads(of_rank(V, Q.rank, "V").shape, kv_num_heads, "V", "kv_num_heads")
@@ -329,9 +333,8 @@ def split_heads(x: Array, count: int | None, name: str, attribute: str) -> Array
     return x.reshape(*x.shape[:2], count, x.shape[2] // count).swapaxes(1, 2)
 
 
-def _check_cache(
-    k: Shape, v: Shape, past_key: Shape | None, past_value: Shape | None, nonpad: Shape | None
-) -> None:
+def _check_given(past_key: object, past_value: object, nonpad: object) -> None:
+    """Raise ShapeError for inputs that describe half a cache, or two."""
     require(
         (past_key is None) == (past_value is None),
         f"past_key and past_value come together, found only "
@@ -341,6 +344,12 @@ def _check_cache(
         nonpad is None or past_key is None,
         "nonpad_kv_seqlen describes a cache kept outside, and excludes past_key and past_value",
     )
+
+
+def _check_cache(
+    k: Shape, v: Shape, past_key: Shape | None, past_value: Shape | None, nonpad: Shape | None
+) -> None:
+    _check_given(past_key, past_value, nonpad)
     for name, past, new in (("past_key", past_key, k), ("past_value", past_value, v)):
         fits = past is None or (
             len(past) == 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -56,11 +56,17 @@ def infer_linear_attention(
         )
         shapes.append(shape)
     q, k, v = shapes
-    gates = [x.shape[:2] for x in (decay, beta) if x is not None and x.has_rank and x.rank == 3]
-    batch, length = agreed_shape(q[:2], k[:2], v[:2], *gates)
-    [key_size] = agreed_shape((_size(q[2], q_num_heads),), (_size(k[2], kv_num_heads),))
-    _check_gates(decay, beta, kv_num_heads, key_size)
+    size = _size(k[2], kv_num_heads)
+    _check_lengths((q, k, v), (_size(q[2], q_num_heads), size))
+    [key_size] = agreed_shape((_size(q[2], q_num_heads),), (size,))
+    gates = {"decay": decay, "beta": beta}
+    given = {name: x.shape for name, x in gates.items() if x is not None and x.has_rank}
+    for name, gate in given.items():
+        _check_gate(name, gate, agreed_shape(q, k, v), _widths(kv_num_heads, key_size)[name])
+    batch, length = agreed_shape(q[:2], k[:2], v[:2], *(gate[:2] for gate in given.values()))
     new = (batch, kv_num_heads, key_size, _size(v[2], kv_num_heads))
+    if past_state is not None and past_state.has_rank:
+        _check_past(past_state.shape, new)
     state = agreed_shape(new, past_state)
     return (
         tensor(query.dtype, (state[0], length, q_num_heads * state[3])),
@@ -77,18 +83,40 @@ def _size(hidden: DimLike, heads: int) -> DimLike:
     return divide(hidden, heads)
 
 
-def _check_gates(decay: Fact | None, beta: Fact | None, heads: int, key_size: DimLike) -> None:
-    """Require gates of one number for each head, or of one for each of its keys or for all."""
-    for name, fact, last in (
-        ("decay", decay, (heads, heads * key_size)),
-        ("beta", beta, (1, heads)),
-    ):
-        if fact is None or not fact.has_rank:
-            continue
-        form = f"{name} must be [batch, length, {last[0]} or {last[1]}]"
-        require(fact.rank == 3, f"{form}, found {name}{shape_text(fact.shape)}")
-        fits = [known(fact.shape[2] - extent) in {None, 0} for extent in last]
-        require(any(fits), f"{form}, found {name}{shape_text(fact.shape)}")
+def _check_lengths(shapes: Sequence[Sequence[DimLike]], sizes: Sequence[DimLike]) -> None:
+    """Require one batch, one length and one size of queries and keys, where they are known."""
+    pairs = [(shapes[0][axis], other[axis]) for other in shapes[1:] for axis in (0, 1)]
+    require(
+        all(equal(one, other) is not False for one, other in (*pairs, sizes)),
+        "query, key and value must have one batch, length and key size, found "
+        + ", ".join(map(shape_text, shapes)),
+    )
+
+
+def _check_gate(
+    name: str, gate: Sequence[DimLike], key: Sequence[DimLike], widths: Sequence[DimLike]
+) -> None:
+    """Require one of ``widths`` numbers for every step of ``key``."""
+    fits = len(gate) == 3 and all(
+        equal(one, other) is not False for one, other in zip(gate[:2], key, strict=False)
+    )
+    wanted = shape_text((*key[:2], " or ".join(map(str, widths))))
+    require(
+        fits and any(known(gate[2] - width) in {None, 0} for width in widths),
+        f"{name} must be {wanted}, found {shape_text(gate)}",
+    )
+
+
+def _widths(heads: int, key_size: DimLike) -> dict[str, tuple[DimLike, ...]]:
+    """How many numbers decay has for a step: for each head or each of its keys; and beta."""
+    return {"decay": (heads, heads * key_size), "beta": (heads, 1)}
+
+
+def _check_past(past: Sequence[DimLike], state: Sequence[DimLike]) -> None:
+    fits = len(past) == len(state) and all(
+        equal(one, other) is not False for one, other in zip(past, state, strict=True)
+    )
+    require(fits, f"past_state must be {shape_text(state)}, found {shape_text(past)}")
 
 
 def _check_rule(update_rule: str, decay: object, beta: object) -> None:
@@ -154,12 +182,12 @@ def linear_attention(
         )
     )
     batch, groups, length, size = k.shape
-    fits = q.shape[::2] == v.shape[::2] == (batch, length) and q.shape[3] == size
-    texts = ", ".join(shape_text(x.shape) for x in (query, key, value))
-    require(fits, f"query, key and value must have one batch, length and key size, found {texts}")
-    widths = (groups, groups * size)
-    gate = None if decay is None else np.exp(_per_head(decay, k, widths, "decay"))
-    rate = None if beta is None else _per_head(beta, k, (groups, 1), "beta")
+    _check_lengths((query.shape, key.shape, value.shape), (q.shape[3], size))
+    for name, given in (("decay", decay), ("beta", beta)):
+        if given is not None:
+            _check_gate(name, given.shape, key.shape, _widths(groups, size)[name])
+    gate = None if decay is None else np.exp(_per_head(decay, groups))
+    rate = None if beta is None else _per_head(beta, groups)
     state = _initial(past_state, (batch, groups, size, v.shape[3]))
     grouped = q.reshape(batch, groups, q_num_heads // groups, length, size)
     result = np.empty((*grouped.shape[:4], v.shape[3]), np.float32)
@@ -324,10 +352,7 @@ def _lower_initial(past: Tensor | None, shape: tuple[DimLike, ...]) -> Tensor:
     """`_initial` for lowerings."""
     if past is None:
         return compute(shape, lambda *_: 0, FLOAT32)
-    fits = past.rank == len(shape) and all(
-        equal(n, m) is not False for n, m in zip(past.shape, shape, strict=True)
-    )
-    require(fits, f"past_state must be {shape_text(shape)}, found {shape_text(past.shape)}")
+    _check_past(past.shape, shape)
     return compute(shape, lambda *i: cast(past[i], FLOAT32))
 
 
@@ -361,24 +386,15 @@ def _packed(x: Array, name: str) -> Array:
     return x
 
 
-def _per_head(x: Array, k: Array, widths: tuple[int, ...], name: str) -> Array:
+def _per_head(x: Array, groups: int) -> Array:
     """x[B, T, W] as [B, heads, T, W/heads] in float32."""
-    batch, groups, length, _ = k.shape
-    require(
-        x.ndim == 3 and x.shape[:2] == (batch, length) and x.shape[2] in widths,
-        f"{name} must be {shape_text((batch, length, ' or '.join(map(str, widths))))}, "
-        f"found {shape_text(x.shape)}",
-    )
     heads = groups if x.shape[2] % groups == 0 else 1
-    split = x.reshape(batch, length, heads, x.shape[2] // heads)
+    split = x.reshape(*x.shape[:2], heads, x.shape[2] // heads)
     return split.swapaxes(1, 2).astype(np.float32)
 
 
 def _initial(past: Array | None, shape: tuple[int, ...]) -> Array:
     if past is None:
         return np.zeros(shape, np.float32)
-    require(
-        past.shape == shape,
-        f"past_state must be {shape_text(shape)}, found {shape_text(past.shape)}",
-    )
+    _check_past(past.shape, shape)
     return past.astype(np.float32)

@@ -440,6 +440,8 @@ def _repeats_1(rank: int, tiles: Array, axis: Array) -> list[int]:
 
 @Tile.infer(since=6)
 def infer_tile(input: Fact, repeats: Fact) -> Fact:
+    if repeats.has_rank and repeats.rank > 1:
+        raise ShapeError(f"repeats must have one axis, found shape {shape_text(repeats.shape)}")
     if repeats.value is None:
         rank = input.rank if input.has_rank else axes_listed(repeats)
         return unranked(input.dtype) if rank is None else tensor(input.dtype, [None] * rank)

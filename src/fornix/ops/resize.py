@@ -582,5 +582,11 @@ def resize_11_to_10(node: Node, graph: Graph) -> None:
     node.remove_attribute("nearest_mode")
 
 
+@Resize.adapt(19, 18)
+def resize_19_to_18(node: Node, _: Graph) -> None:
+    if node.attr("coordinate_transformation_mode") == "half_pixel_symmetric":
+        raise ConvertError("opset 18 has no coordinate_transformation_mode half_pixel_symmetric")
+
+
 SCALED_INPUTS = 3
 """Inputs of Resize-11 that is given scales: X, roi and scales; sizes would be the fourth."""

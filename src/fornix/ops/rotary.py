@@ -35,7 +35,23 @@ def infer_rotary_embedding(
     rotary_embedding_dim: int = 0,
 ) -> Fact:
     _check_heads(X.shape, num_heads)
+    is_split = X.rank == 4
+    width = known(X.shape[3] if is_split else divide(X.shape[2], num_heads or 1))
+    size = rotary_embedding_dim or width
+    if size is not None:
+        _check_rotated(size, size if width is None else width)
+        wanted = (X.shape[0], X.shape[1 + is_split], size // 2)
+        for name, cache in (("cos_cache", cos_cache), ("sin_cache", sin_cache)):
+            _check_angle_facts(cache, position_ids, wanted, name)
     return tensor(X.dtype, X.shape)
+
+
+def _check_angle_facts(
+    cache: Fact, position_ids: Fact | None, wanted: Sequence[DimLike], name: str
+) -> None:
+    if cache.has_rank and (position_ids is None or position_ids.has_rank):
+        ids = None if position_ids is None else position_ids.shape
+        _check_angles(cache.shape, ids, wanted, name)
 
 
 def _check_heads(x: Sequence[DimLike], num_heads: int | None) -> None:

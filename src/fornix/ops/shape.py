@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -395,11 +396,21 @@ def infer_expand(input: Fact, shape: Fact, *, node: InferNode) -> Fact:
         untouched = max(input.rank - count, 0)
         changed = [_expanded(extent, node) for extent in own[untouched:]]
         return tensor(input.dtype, [*own[:untouched], *changed])
-    extents = broadcast_shapes(input.shape, listed(shape.value, "shape"))
+    extents = broadcast_shapes(input.shape, _target(shape.value))
     value, fixed = input.value, static(extents)
     if value is None or fixed is None or math.prod(fixed) > KNOWN_ELEMENTS:
         return tensor(input.dtype, extents)
     return tensor(input.dtype, extents, np.broadcast_to(value, fixed))
+
+
+def _target(shape: Any) -> list[DimLike]:
+    """The extents that ``shape`` lists."""
+    extents: list[DimLike] = listed(shape, "shape")
+    require(
+        all(is_nonnegative(extent) is not False for extent in extents),
+        f"entries of shape must be 0 or more, got {shape_text(extents)}",
+    )
+    return extents
 
 
 def _expanded(extent: DimLike, node: InferNode) -> DimLike:
@@ -416,7 +427,7 @@ def expand(input: Array, shape: Array) -> Array:
     input[*S] → output[*V], to which S and ``shape`` broadcast, as in NumPy: an entry 1 keeps the
     extent of ``input``. Raises ShapeError if the shapes do not broadcast. Source: ONNX Expand-13.
     """
-    target = tuple(listed(shape, "shape"))
+    target: tuple[Any, ...] = tuple(_target(shape))
     broadcast_shapes(input.shape, target)  # says which extents differ; NumPy does not
     return np.broadcast_to(input, np.broadcast_shapes(input.shape, target))
 

@@ -76,8 +76,12 @@ def _require_sound(source: Model, inference: Inference, graph: Graph) -> None:
                 raise ValidationError(
                     f"{node.label}: input '{value.name}' must be computed before, found no value"
                 )
-    if any(node.graph is graph for node in inference.broken):
-        raise inference.errors[0]
+    if _is_broken(inference, graph) and _is_broken(infer_model(source), source.graph):
+        raise inference.errors[0]  # others are wrong for extents of 1 and more alone
+
+
+def _is_broken(inference: Inference, graph: Graph) -> bool:
+    return any(node.graph is graph for node in inference.broken)
 
 
 def _check_placements(placements: Sequence[Placement], options: SessionOptions) -> None:

@@ -191,7 +191,7 @@ def _or_infinite(x: Scalar, signed: Scalar) -> Scalar:
 def remainder(op: str, x: Scalar, y: Scalar) -> Scalar:
     """The rest of x / y: "fmod" with the sign of x, "mod" with that of y.
 
-    Exact where |x / y| is below 2^53, in float64 for float32 too; beyond, less than y.
+    Exact where |x / y| is below 2^53, in float64 for float32 too.
     """
     if x.dtype is FLOAT32:
         wide = remainder(op, Raw("fpext", x, FLOAT64), Raw("fpext", y, FLOAT64))
@@ -212,6 +212,15 @@ def remainder(op: str, x: Scalar, y: Scalar) -> Scalar:
     )
 
 
+def _has_rest(x: Scalar, y: Scalar) -> Scalar:
+    """Whether `remainder` is exact: a quotient of more bits than a float64 has is left to C."""
+    if x.dtype is FLOAT32:
+        return _has_rest(Raw("fpext", x, FLOAT64), Raw("fpext", y, FLOAT64))
+    is_large = abs(x) / abs(y) >= 2.0**53
+    is_number = apply("and", abs(x) < INF, apply("ne", y, 0.0))
+    return apply("not", apply("and", is_large, is_number))
+
+
 # ── trigonometric ──────────────────────────────────────────────────────────────────────────────
 
 # π/2 in three parts of 53 bits each.
@@ -220,21 +229,26 @@ _HALF_PI = (
     float.fromhex("0x1.1a62633145c07p-54"),
     float.fromhex("-0x1.f1976b7ed8fbcp-110"),
 )
+_TURNS = 2.0**45
+"""The largest angle of which the rest is exact: n·π/2 by the first part, and n, are sure so far."""
 _SIN_TERMS, _COS_TERMS = 8, 9  # the next terms are below 2^-56 at π/4
 
 
 def _quadrant(x: Scalar) -> tuple[Scalar, Scalar]:
-    """R and n with x = n·π/2 + r, |r| ≤ π/4; n as int64. Exact enough for |x| below 2^30.
-
-    Beyond 2^52, where neighbours are further apart than a turn, r is 0.
-    """
+    """R and n with x = n·π/2 + r, |r| ≤ π/4; n as int64. For |x| up to `_TURNS`."""
     n = apply("rint", x * (2 / math.pi))
     r = x
     for part in _HALF_PI:
         r = _fma(n, -part, r)
-    r = select(abs(r) > 1.0, 0.0, r)
-    is_huge = abs(n) >= 2.0**62
-    return r, Raw("fptosi", select(is_huge, 0.0, select(apply("eq", n, n), n, 0.0)), INT64)
+    return r, Raw("fptosi", select(abs(n) <= _TURNS, n, 0.0), INT64)
+
+
+def _has_phase(x: Scalar) -> Scalar:
+    """Whether `_quadrant` holds for ``x``: larger angles take more digits of π, and are left to C.
+
+    Infinite ones have no phase anyway.
+    """
+    return apply("or", abs(x) <= _TURNS, apply("not", abs(x) < INF))
 
 
 def _sin_cos(r: Scalar) -> tuple[Scalar, Scalar]:
@@ -454,3 +468,9 @@ FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
     "atanh": _in_float64(_atanh),
 }
 """The functions of one operand that are expanded."""
+
+LIMITS: dict[str, Callable[..., Scalar]] = {
+    **dict.fromkeys(("sin", "cos", "tan"), _has_phase),
+    **dict.fromkeys(("mod", "fmod"), _has_rest),
+}
+"""Whether the code of an operation is right for its operands, where it is not so for all."""

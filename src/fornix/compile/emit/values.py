@@ -47,6 +47,9 @@ def _apply(em: Emitter, e: Apply, unit: int) -> Value:
         if e.op == "pow" and e.dtype.kind == "int":
             good = binary(em, "le", e.dtype, Value("0", False, 0), em.value(e.args[1], unit))
             em.check("power", "an integer is raised to a negative power", good, unit)
+        if e.op in maths.LIMITS and e.dtype.is_float:
+            good = em.value(maths.LIMITS[e.op](*e.args), unit)
+            em.check("range", f"{e.op} of numbers so large", good, unit)
         return em.value(expanded, unit)
     args = [em.value(a, unit) for a in e.args]
     if e.op == "select":
