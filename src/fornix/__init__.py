@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface
     from fornix.runtime import InferenceSession as InferenceSession
     from fornix.runtime import RunOptions as RunOptions
     from fornix.runtime import SessionOptions as SessionOptions
+    from fornix.runtime.compiling import compile_model as compile_model
     from fornix.version import convert_version as convert_version
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ _HOMES: dict[str, str] = {
     "RunOptions": "fornix.runtime",
     "SessionOptions": "fornix.runtime",
     "check": "fornix.check",
+    "compile_model": "fornix.runtime.compiling",
     "convert_version": "fornix.version",
     "install_as": "fornix.install",
     "load": "fornix.ir.files",

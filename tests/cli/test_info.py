@@ -12,7 +12,7 @@ from tests.cli.command import DIGITS, call, model, save
 KEYS = {
     "path", "format", "bytes", "ir_version", "opset_imports", "producer", "domain",
     "model_version", "description", "metadata", "graph", "inputs", "outputs", "overridable",
-    "parameters", "nodes", "operators", "functions", "external_data",
+    "parameters", "nodes", "operators", "functions", "external_data", "compiled",
 }  # fmt: skip
 
 NESTED = """

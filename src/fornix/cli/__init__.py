@@ -12,6 +12,7 @@ from fornix import __version__
 from fornix.cli.bench import bench_command
 from fornix.cli.check import check_command
 from fornix.cli.command import EPILOG, Commands
+from fornix.cli.compile import compile_command
 from fornix.cli.demo import demo_command
 from fornix.cli.explain import explain_command
 from fornix.cli.extract import extract_command
@@ -55,8 +56,8 @@ def main(*, traceback: bool, imported: tuple[str, ...]) -> None:  # noqa: ARG001
     """Read, check, explain, optimize and run ONNX models.
 
     MODEL is a file in any format of ONNX: protobuf (.onnx, .pb), text (.onnxtxt), textproto
-    (.txtpb, .textproto …) or JSON (.json, .onnxjson). Every command takes --json, which prints one
-    JSON document whose keys stay the same between releases.
+    (.txtpb, .textproto …) or JSON (.json, .onnxjson); or a compiled model (.fnx). Every command
+    takes --json, which prints one JSON document whose keys stay the same between releases.
     """
     for name in imported:
         load_operators(name)
@@ -69,6 +70,7 @@ for command in (
     info_command,
     ops_command,
     optimize_command,
+    compile_command,
     explain_command,
     demo_command,
     text_command,

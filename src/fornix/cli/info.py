@@ -93,7 +93,16 @@ def describe(model: Model, path: str) -> dict[str, Any]:
             for function in model.functions
         ],
         "external_data": external_data(model, path),
+        "compiled": compiled(path),
     }
+
+
+def compiled(path: str) -> dict[str, Any] | None:
+    """What the file says of the program in it; None if it is no compiled model."""
+    from fornix.format.compiled import is_compiled
+    from fornix.runtime.artifact import describe as described
+
+    return described(path) if is_compiled(path) else None
 
 
 def end(value: Value) -> dict[str, Any]:
@@ -211,9 +220,24 @@ def header_lines(told: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "identity", f"{told['domain']} version {told['model_version']}".strip()
     for key, text in told["metadata"].items():
         yield "metadata", f"{key}: {text}"
+    if told["compiled"] is not None:
+        yield "compiled", compiled_line(told["compiled"])
     for entry in told["external_data"]:
         size = "missing" if entry["bytes"] is None else size_text(entry["bytes"])
         yield "external", f"{entry['location']}: {size}, {entry['tensors']} tensors"
+
+
+def compiled_line(told: dict[str, Any]) -> str:
+    """Whose program it is, for what, and how large."""
+    from fornix.cli.console import size_text
+
+    processor = "this processor" if told["is_for_this_processor"] else "another processor"
+    vouched = "" if told["is_vouched_for"] else ", of which this user's cache does not know"
+    sizes = told["bytes"]
+    return (
+        f"for {processor} by fornix {told['fornix']}{vouched}: {size_text(sizes['program'])} of "
+        f"program, {size_text(sizes['data'])} of packed weights"
+    )
 
 
 def section(

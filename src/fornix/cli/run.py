@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Profiled runs."
 )
+@click.option("--trust", is_flag=True, help="Run the code in a compiled model from elsewhere.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; else all that are granted.")
 @click.option("--all", "everything", is_flag=True, help="Do not cut the table of the profile.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -49,6 +50,7 @@ def run_command(
     profile: bool,
     trace: str | None,
     repeats: int,
+    trust: bool,
     threads: int | None,
     everything: bool,
     as_json: bool,
@@ -80,7 +82,8 @@ def run_command(
     """
     from fornix.cli.console import echo_json
 
-    wish = Wish(inputs, seed, dims, output, threads or 0, trace, repeats * bool(profile or trace))
+    repeats *= bool(profile or trace)
+    wish = Wish(inputs, seed, dims, output, threads or 0, trace, repeats, trust=trust)
     told = run(model, wish)
     if as_json:
         echo_json(told)
@@ -104,6 +107,8 @@ class Wish:
     trace: str | None
     repeats: int
     """Profiled runs; 0 without a profile."""
+    trust: bool = False
+    """Whether a compiled model from elsewhere may run its code."""
 
 
 def run(model: str, wish: Wish) -> dict[str, Any]:
@@ -113,6 +118,7 @@ def run(model: str, wish: Wish) -> dict[str, Any]:
     from fornix.cli.console import progress
     from fornix.cli.profile import profiled
     from fornix.cli.results import summary, write
+    from fornix.format.compiled import is_compiled
     from fornix.ir.files import load
     from fornix.runtime import InferenceSession, SessionOptions
 
@@ -120,7 +126,8 @@ def run(model: str, wish: Wish) -> dict[str, Any]:
         begin = perf_counter()
         loaded = load(model)
         options = SessionOptions(intra_op_num_threads=wish.threads)
-        session = InferenceSession(loaded, options)
+        source = model if is_compiled(model) else loaded
+        session = InferenceSession(source, options, trust=wish.trust)
         load_seconds = perf_counter() - begin
     feeds = all_feeds(loaded.graph.inputs, wish.inputs, wish.seed, wish.dims)
     with progress("running"):

@@ -63,6 +63,11 @@ class Replacement:
             if stat.S_ISREG(old.st_mode):
                 os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
 
+    @property
+    def hidden(self) -> str:
+        """The name that the new content has until it is committed."""
+        return self._hidden
+
     def write(self, part: Buffer) -> None:
         self.written += memoryview(part).nbytes
         self.stream.write(part)

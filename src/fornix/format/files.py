@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 
 from fornix.dtype import STRING
 from fornix.errors import ExternalDataError, FormatError, FornixError, NoSuchFile
-from fornix.format import external, safetensors, utf8, wire
+from fornix.format import compiled, external, safetensors, utf8, wire
 from fornix.format.atomic import replacement, write_file
 from fornix.format.limits import DEFAULT, MESSAGE_BYTES, Limits
 from fornix.format.mapped import MappedBytes, MappedFile, Memory, Payload, Region, open_file
@@ -175,7 +175,8 @@ def open_model(
     folder = external.Folder(os.path.dirname(path), allow_links=allow_links) if path else None
     form = format or format_of(source)
     if form == PROTOBUF:
-        skeleton = wire.scan(_region(source), ModelProto, folder=folder, strict=True)
+        region = compiled.model_in(_region(source))
+        skeleton = wire.scan(region, ModelProto, folder=folder, strict=True)
     else:
         skeleton = wire.Skeleton(read_message(source, ModelProto, form, limits=limits), folder)
     model = skeleton.message
@@ -258,6 +259,8 @@ def require_format(name: str) -> None:
 def _from_wire(data: bytes | str, message: M, name: str) -> M:
     if isinstance(data, str):
         raise FormatError(f"{name}: bytes are required in format protobuf, found text")
+    if descriptor_of(message).name == "ModelProto":
+        data = compiled.model_bytes(data, name)
     _require_message_size(len(data), name)
     try:
         message.ParseFromString(data)

@@ -206,6 +206,23 @@ class MappedFile:
         return _reopen, (os.path.abspath(self.name), self.size, self._written)
 
 
+class Slice:
+    """A region that is part of another; payloads in it are those of the whole."""
+
+    def __init__(self, whole: Region, start: int, size: int) -> None:
+        self.whole, self.start, self.size = whole, start, size
+        self.name = whole.name
+
+    def read(self, start: int, stop: int) -> bytes:
+        return self.whole.read(self.start + start, self.start + min(stop, self.size))
+
+    def view(self, start: int, stop: int) -> memoryview:
+        return self.whole.view(self.start + start, self.start + min(stop, self.size))
+
+    def give_back(self, start: int, stop: int) -> None:
+        self.whole.give_back(self.start + start, self.start + stop)
+
+
 class MappedBytes:
     """One payload: ``nbytes`` bytes of a region, from ``offset``.
 
@@ -219,6 +236,13 @@ class MappedBytes:
         self.region = region
         self.offset = offset
         self.nbytes = nbytes
+
+    @classmethod
+    def within(cls, region: Region, start: int, stop: int) -> MappedBytes:
+        """The bytes from ``start`` up to ``stop`` of a region, which may be part of another."""
+        if isinstance(region, Slice):
+            return cls.within(region.whole, region.start + start, region.start + stop)
+        return cls(region, start, stop - start)
 
     @classmethod
     def of(cls, buffer: Buffer) -> MappedBytes:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # Bytes from which `raw_data` stays in place. The standard's tools take the same bound for moving a
 # tensor to a file of its own; below it, a payload costs less than the objects that describe it.
 THRESHOLD = 1024
+# Where the files of onnxruntime's own format have their mark, and what it is.
+ORT_MARK, ORT = slice(4, 8), b"ORTM"
 _NONCE_BYTES = 16
 _MARKER_BYTES = _NONCE_BYTES + 8
 # Bytes read at once while scanning.
@@ -131,7 +133,7 @@ def scan(
     skeleton = Skeleton(message(), folder)
 
     def mark(start: int, stop: int) -> bytes:
-        return skeleton.mark(MappedBytes(region, start, stop - start))
+        return skeleton.mark(MappedBytes.within(region, start, stop))
 
     scanner = _Scanner(region, max(threshold, 1), mark)
     try:
@@ -152,6 +154,12 @@ def scan(
 
 def malformed(region: Region, descriptor: Descriptor) -> FormatError:
     """The error that says what is wrong with bytes that protobuf refuses."""
+    if region.size >= ORT_MARK.stop and region.read(ORT_MARK.start, ORT_MARK.stop) == ORT:
+        return FormatError(
+            f"{region.name}: a model in a format of ONNX is required, found onnxruntime's ORT "
+            "format; use the .onnx file that it was made from, which `fornix compile` turns into "
+            "a file that loads as fast"
+        )
     found = damage.find(region, descriptor)
     where = found or f"a message {descriptor.name} is required, and protobuf refuses this one"
     return FormatError(f"{region.name}: {where}")

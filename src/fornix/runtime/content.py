@@ -3,7 +3,7 @@
 Decides when two sources are the same model: when digests of all their bytes say so, those of files
 with external data included, never by a name or a time alone. A digest is that of pieces, so that
 threads share the work. While a session holds a file open whose weights it reads in place, the same
-file needs no second look.
+file needs no second look. Of the file of a compiled model the model in it counts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 from fornix.errors import FornixError
 from fornix.format.beneath import open_file
+from fornix.format.compiled import MODEL, Container
 from fornix.format.mapped import Identity, MappedBytes, MappedFile, Memory, Payload
 from fornix.runtime.threads import Pool
 
@@ -27,6 +28,8 @@ PIECE_BYTES = 4 << 20
 """Of a piece with a digest of its own."""
 READ_BYTES = 256 << 10
 """Read at once: they stay near the processor until they are digested."""
+Place = MappedFile | Memory
+"""Where bytes are."""
 SECONDS_AT_REST = 60
 """For which nobody must have written to a file that needs no second look.
 
@@ -35,9 +38,9 @@ After at most 35 of them Linux has noted even what was written through a map.
 
 
 class Digested:
-    """Bytes that lie in one place, and their digest."""
+    """Bytes that lie in one place, and their digest: that of the model in a compiled one."""
 
-    def __init__(self, region: MappedFile | Memory, digest: bytes, *, is_at_rest: bool) -> None:
+    def __init__(self, region: Place, digest: bytes, *, is_at_rest: bool) -> None:
         self.region, self.digest, self.is_at_rest = region, digest, is_at_rest
         if isinstance(region, MappedFile):
             _OPEN[region.identity] = self
@@ -48,10 +51,10 @@ class Digested:
         known = _OPEN.get(file.identity)
         if known is not None and known.is_at_rest:
             return known
-        is_at_rest = file.identity.changed * 1e-9 < time.time() - SECONDS_AT_REST
-        digest = _digest(file, pool)
+        resting = is_at_rest(file)
+        digest = _model_digest(file, pool)
         file.check()
-        return Digested(file, digest, is_at_rest=is_at_rest)
+        return Digested(file, digest, is_at_rest=resting)
 
     @property
     def is_intact(self) -> bool:
@@ -68,7 +71,7 @@ class Digested:
         try:
             if Identity.of(Path(self.region.name).stat()) != self.region.identity:
                 return False
-            return self.is_at_rest or _digest(self.region, pool) == self.digest
+            return self.is_at_rest or _model_digest(self.region, pool) == self.digest
         except (FornixError, OSError):
             return False
 
@@ -85,7 +88,7 @@ class Digested:
 class Content:
     """The bytes of a model, and those of the files beside it that hold data of its."""
 
-    def __init__(self, region: MappedFile | Memory, digest: bytes, *, is_at_rest: bool) -> None:
+    def __init__(self, region: Place, digest: bytes, *, is_at_rest: bool) -> None:
         self._model = Digested(region, digest, is_at_rest=is_at_rest)
         self.others: dict[str, Digested] = {}
         """Files of external data, by the location that the model gives."""
@@ -96,21 +99,19 @@ class Content:
 
         Files of external data are for `look_at` to find.
         """
-        if isinstance(source, bytes):
-            memory = Memory(source)
-            return Content(memory, _digest(memory, pool), is_at_rest=False)
-        if not isinstance(source, str | os.PathLike):
-            return None
         try:
-            if not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116 - bytes are no Path
+            place = place_of(source)
+            if place is None:
                 return None
-            found = Digested.of(MappedFile.open(source), pool)
+            if isinstance(place, Memory):
+                return Content(place, _model_digest(place, pool), is_at_rest=False)
+            found = Digested.of(place, pool)
         except (FornixError, OSError, ValueError):  # who loads the model says it
             return None
         return Content(found.region, found.digest, is_at_rest=found.is_at_rest)
 
     @property
-    def region(self) -> MappedFile | Memory:
+    def region(self) -> Place:
         """The model's own bytes."""
         return self._model.region
 
@@ -193,9 +194,35 @@ def settled(source: Any) -> Any:
         return source
 
 
-def _digest(region: MappedFile | Memory, pool: Pool) -> bytes:
-    """A digest of all bytes; raises FormatError if there are fewer than there were."""
-    starts = range(0, region.size, PIECE_BYTES)
+def place_of(source: object) -> Place | None:
+    """Where the bytes of ``source`` are; None for what is neither a regular file nor bytes."""
+    if isinstance(source, bytes):
+        return Memory(source)
+    if not isinstance(source, str | os.PathLike):
+        return None
+    if not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116 - bytes are no Path
+        return None
+    return MappedFile.open(source)
+
+
+def is_at_rest(file: MappedFile) -> bool:
+    """Whether nobody has written to ``file`` for a while."""
+    return file.identity.changed * 1e-9 < time.time() - SECONDS_AT_REST
+
+
+def _model_digest(region: Place, pool: Pool) -> bytes:
+    """That of all bytes, or of the model in a compiled one."""
+    container = Container.of(region)
+    if container is None:
+        return digest_of(region, 0, region.size, pool)
+    section = container.sections[MODEL]
+    return digest_of(region, section.start, section.size, pool)
+
+
+def digest_of(region: Place, begin: int, size: int, pool: Pool) -> bytes:
+    """A digest of ``size`` bytes; raises FormatError if there are fewer than there were."""
+    end = begin + size
+    starts = range(begin, end, PIECE_BYTES)
     found = [b""] * len(starts)
     following = itertools.count()
 
@@ -203,7 +230,7 @@ def _digest(region: MappedFile | Memory, pool: Pool) -> bytes:
         buffer = bytearray(READ_BYTES)
         while (piece := next(following)) < len(starts):
             start = starts[piece]
-            stop = min(start + PIECE_BYTES, region.size)
+            stop = min(start + PIECE_BYTES, end)
             sha = hashlib.sha256()
             for at in range(start, stop, READ_BYTES):
                 part = memoryview(buffer)[: min(READ_BYTES, stop - at)]
@@ -212,7 +239,7 @@ def _digest(region: MappedFile | Memory, pool: Pool) -> bytes:
             found[piece] = sha.digest()
 
     pool.run(work)
-    return hashlib.sha256(region.size.to_bytes(8, "little") + b"".join(found)).digest()
+    return hashlib.sha256(size.to_bytes(8, "little") + b"".join(found)).digest()
 
 
-__all__ = ["Content", "settled"]
+__all__ = ["Content", "digest_of", "is_at_rest", "place_of", "settled"]

@@ -2,14 +2,15 @@
 
 Decides how types, units and their code, the machine code as one image, nodes that run their NumPy
 kernels and the places of weights in the model's files are written down, and what has no such form:
-steps of other providers, operators that users registered, and more data than is worth a copy.
+steps of other providers, operators that users registered, and more data than is worth a copy. For a
+compiled model the weights that are packed are written, too, behind all else: arrays to be mapped.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,20 +47,36 @@ MAX_DATA_BYTES = 64 << 20
 """Of the data in a file: what is not stored in the model as it is read."""
 ALIGNMENT = 64
 """Bytes; of each array in a file."""
+PLACE_DIGITS = 15
+"""With which places in a file are written, at most."""
 
 
 class _NotKept(Exception):
     """Something has no form in a file."""
 
 
-def written(program: Program, model: Model, content: Content, disk: DiskCache) -> memoryview | None:
-    """What a file holds of ``program``; None if something cannot be kept."""
+class Written(NamedTuple):
+    """A program for a file."""
+
+    body: memoryview
+    """Its description, its code and what goes with that."""
+    data: list[Array]
+    """What is to lie behind it, each at a multiple of `ALIGNMENT`."""
+
+
+def written(
+    program: Program, model: Model, content: Content, disk: DiskCache, *, packed: bool = False
+) -> Written | None:
+    """What a file holds of ``program``; None if something cannot be kept.
+
+    If ``packed``, weights as they are packed and stored data of any size are `Written.data`.
+    """
     if not all(isinstance(step, NativeStep | KernelStep) for step in program.steps):
         return None
     if _has_registered(model):
         return None
     try:
-        return _Description(program, model, content, disk).file()
+        return _Description(program, model, content, disk, packed=packed).file()
     except _NotKept:
         return None
 
@@ -77,28 +94,33 @@ def _has_registered(model: Model) -> bool:
 class _Description:
     """A program on its way into a file."""
 
-    def __init__(self, program: Program, model: Model, content: Content, disk: DiskCache) -> None:
-        self.program, self.model = program, model
+    def __init__(
+        self, program: Program, model: Model, content: Content, disk: DiskCache, *, packed: bool
+    ) -> None:
+        self.program, self.model, self.packed = program, model, packed
         self.content, self.disk = content, disk
         self.native = [step for step in program.steps if isinstance(step, NativeStep)]
         self.others = [step for step in program.steps if isinstance(step, KernelStep)]
         self.codes = list({id(u.code): u.code for step in self.native for u in step.units}.values())
         self.numbers: dict[Value, int] = {}
         self.arrays: list[Array] = []
+        self.apart: dict[int, int] = {}
+        """Numbers of arrays that lie behind all else, by what is the same array in memory."""
         self.derived: dict[Value, int] = {}
         """Stored data by the array that holds them, as they lie in no file of the model."""
         self.placed: dict[Value, list[Any]] = {}
         """Types of stored data that lie in a file of the model, and where."""
 
-    def file(self) -> memoryview:
+    def file(self) -> Written:
         """The content of the file; raises _NotKept if something in it cannot be kept."""
-        for value in {v: None for step in self.native for v in stored_values(step.units)}:
+        for value in {v: None for step in self.native for v in self._read(step)}:
             self._store(value)
         kernels = self._kernels() if self.others else None
         head = {**self._session(), **self._steps(), "kernels": kernels}
         head["codes"] = [note_of(code, self._add) for code in self.codes]
         image = self._image()
-        if sum(array.nbytes for array in self.arrays) > MAX_DATA_BYTES:
+        near = (x.nbytes for n, x in enumerate(self.arrays) if n not in self.apart.values())
+        if sum(near) > MAX_DATA_BYTES:
             raise _NotKept
         head["entries"] = image.entries
         head["image"] = self._add(np.frombuffer(image.content, np.uint8))
@@ -107,7 +129,11 @@ class _Description:
         head["placed"] = [[*self._of([v]), *place] for v, place in self.placed.items()]
         head["external"] = self.content.digests
         head["values"] = [[value.name, _type_note(value.type)] for value in self.numbers]
-        return _joined(head, self.arrays)
+        return _joined(head, self.arrays, {*self.apart.values()})
+
+    def _read(self, step: NativeStep) -> Iterable[Value]:
+        """The stored values that kernels of ``step`` read: in runs, and ahead if they are to."""
+        return step.data.tables if self.packed else stored_values(step.units)
 
     def _store(self, value: Value) -> None:
         """Note where the stored data of ``value`` are."""
@@ -122,7 +148,7 @@ class _Description:
         array = tensor.numpy()
         if getattr(tensor, "place", None) is not None or array.dtype.kind == "O":
             raise _NotKept
-        self.derived[value] = self._add(array)
+        self.derived[value] = self._add_apart(array) if self.packed else self._add(array)
 
     def _kernels(self) -> list[Any]:
         """The nodes that run their NumPy kernels: the array with their model, and what it reads."""
@@ -167,7 +193,16 @@ class _Description:
                     for u in step.units
                 ]
                 steps[-1]["agreement"] = _agreement_note(step)
+                steps[-1]["packed"] = self._packed(step) if self.packed else None
         return {"steps": steps, "support": self._support()}
+
+    def _packed(self, step: NativeStep) -> list[list[int]]:
+        """What was packed for each unit: its number, that of the temporary, that of the array."""
+        found = []
+        for (unit, buffer), array in step.data.prepared.items():
+            temporary = step.units[unit].code.temporaries.index(buffer)
+            found.append([unit, temporary, self._add_apart(array)])
+        return found
 
     def _support(self) -> list[str]:
         """The objects with the code that runs kernels; none where there are none."""
@@ -199,24 +234,34 @@ class _Description:
         self.arrays.append(array)
         return len(self.arrays) - 1
 
+    def _add_apart(self, array: Array) -> int:
+        if id(array) not in self.apart:
+            self.apart[id(array)] = self._add(array)
+        return self.apart[id(array)]
 
-def _joined(head: dict[str, Any], arrays: Sequence[Array]) -> memoryview:
-    """The description, its length ahead, and the arrays, each at a multiple of `ALIGNMENT`."""
-    head["arrays"] = [[DType.of(a.dtype).name, list(a.shape), 0] for a in arrays]
-    # Places are written with all their digits, so that the length does not depend on them.
-    size = len(json.dumps(head)) + len(arrays) * len(str(MAX_DATA_BYTES * 4)) + LENGTH_BYTES
-    for entry, array in zip(head["arrays"], arrays, strict=True):
+
+def _joined(head: dict[str, Any], arrays: Sequence[Array], apart: Collection[int]) -> Written:
+    """The description, its length ahead, and the arrays, each at a multiple of `ALIGNMENT`.
+
+    Those whose numbers are ``apart`` lie behind the others.
+    """
+    entries = head["arrays"] = [[DType.of(a.dtype).name, list(a.shape), 0] for a in arrays]
+    near, far = ([n for n in range(len(arrays)) if (n in apart) is x] for x in (False, True))
+    size = len(json.dumps(head)) + len(arrays) * PLACE_DIGITS + LENGTH_BYTES
+    for number in (*near, *far):
         size += -size % ALIGNMENT
-        entry[2] = size
-        size += array.nbytes
+        entries[number][2] = size
+        size += arrays[number].nbytes
+    end = entries[far[0]][2] if far else size
     text = json.dumps(head).encode()
-    whole = np.zeros(size, np.uint8)
+    whole = np.zeros(end, np.uint8)
     whole[:LENGTH_BYTES] = np.frombuffer(len(text).to_bytes(LENGTH_BYTES, "little"), np.uint8)
     whole[LENGTH_BYTES : LENGTH_BYTES + len(text)] = np.frombuffer(text, np.uint8)
-    for (_, _, start), array in zip(head["arrays"], arrays, strict=True):
+    for number in near:
+        array, start = arrays[number], entries[number][2]
         content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         whole[start : start + array.nbytes] = content
-    return whole.data
+    return Written(whole.data, [arrays[number] for number in far])
 
 
 def _agreement_note(step: NativeStep) -> list[Any] | None:

@@ -2,8 +2,9 @@
 
 Decides how a file is read: types, units and their code, the machine code as one image, nodes that
 run their NumPy kernels and the places of weights in the model's files become a program again.
-Weights are packed anew, which takes no longer than reading them packed. What writes such files is
-`keeping`; which programs are kept, and where, is left to `shelf`.
+Weights are packed anew, which takes no longer than reading them packed, unless they are mapped as
+they were packed. What writes such files is `keeping`; which programs are kept, and where, is left
+to `shelf` and `artifact`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fornix.compile.notes import code_of, dim_of
 from fornix.compile.support import Support
 from fornix.compile.units import CompiledUnit, NativeUnit
 from fornix.dtype import DType
+from fornix.format.mapped import MappedFile
 from fornix.ir.graph import Value
 from fornix.ir.tensor import ArrayTensor, MappedTensor
 from fornix.ir.types import (
@@ -36,6 +38,7 @@ from fornix.ir.types import (
 )
 from fornix.runtime.content import Content
 from fornix.runtime.interface import Interface, NodeArg
+from fornix.runtime.memory import ALIGNMENT, aligned_array
 from fornix.runtime.native import NativeStep, Pairs
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.packing import StoredData
@@ -49,6 +52,7 @@ Head = Mapping[str, Any]
 
 LENGTH_BYTES = 8
 """Of the number with which a file begins: how long its description is."""
+NOTHING = memoryview(b"")
 TENSOR, SPARSE, SEQUENCE, OPTIONAL, MAP = "tensor", "sparse", "sequence", "optional", "map"
 """Kinds of types, as a description calls them."""
 
@@ -56,8 +60,10 @@ TENSOR, SPARSE, SEQUENCE, OPTIONAL, MAP = "tensor", "sparse", "sequence", "optio
 class KeptProgram:
     """What was kept, in memory: a description, and arrays by number; sessions share it."""
 
-    def __init__(self, body: memoryview, head: Head, content: Content) -> None:
-        self.body, self.head, self.content = body, head, content
+    def __init__(self, body: memoryview, content: Content, data: memoryview = NOTHING) -> None:
+        """``data``, of the model's own file, is what lies behind ``body``."""
+        head = self.head = head_of(body)
+        self.body, self.content, self.data = body, content, data
         self._lock = threading.Lock()
         self._data: list[ref[StoredData]] = []
         self.values = [Value(name, type_of(note)) for name, note in head["values"]]
@@ -70,17 +76,24 @@ class KeptProgram:
     @staticmethod
     def of(disk: DiskCache, name: str, content: Content, pool: Pool) -> KeptProgram | None:
         """What is kept under ``name`` of a model with this ``content``."""
-        found = _OPEN.get(name)
-        if found is not None and found.is_for(content, pool):
+        found = KeptProgram.opened(name, content, pool)
+        body = disk.read(name, PLAN) if found is None else None
+        if body is None or not content.holds(head_of(body)["external"], pool):
             return found
-        body = disk.read(name, PLAN)
-        if body is None:
-            return None
-        end = LENGTH_BYTES + int.from_bytes(body[:LENGTH_BYTES], "little")
-        head: Head = json.loads(bytes(body[LENGTH_BYTES:end]))
-        if not content.holds(head["external"], pool):
-            return None
-        found = _OPEN[name] = KeptProgram(body, head, content)
+        return KeptProgram.open(name, body, content)
+
+    @staticmethod
+    def opened(name: str, content: Content, pool: Pool) -> KeptProgram | None:
+        """What sessions of this process use of a model with this ``content``."""
+        found = _OPEN.get(name)
+        return found if found is not None and found.is_for(content, pool) else None
+
+    @staticmethod
+    def open(
+        name: str, body: memoryview, content: Content, data: memoryview = NOTHING
+    ) -> KeptProgram:
+        """What is in ``body``, for this and later sessions."""
+        found = _OPEN[name] = KeptProgram(body, content, data)
         return found
 
     def is_for(self, content: Content, pool: Pool) -> bool:
@@ -101,8 +114,11 @@ class KeptProgram:
     def array(self, number: int) -> Array:
         """A view of an array; read-only."""
         dtype, shape, start = self.head["arrays"][number]
-        kind = DType.of(dtype).numpy
-        found = np.frombuffer(self.body, kind, math.prod(shape), start).reshape(shape)
+        kind, count = DType.of(dtype).numpy, math.prod(shape)
+        size = len(self.body)
+        is_behind = start >= size and self.data.nbytes
+        place = (self.data, start - size) if is_behind else (self.body, start)
+        found = np.frombuffer(place[0], kind, count, place[1]).reshape(shape)
         found.flags.writeable = False
         return found
 
@@ -137,7 +153,7 @@ class KeptProgram:
             stored = [data() for data in self._data]
             data = [x for x in stored if x is not None]
             if not data or len(data) < len(stored):
-                data = [StoredData.soon(units, pool) for units in rows]
+                data = self._stored_data(rows, pool)
                 # Who compiles anew after all has packed weights of its own.
                 self._data = [ref(x) for x in data]
         native = self._native(rows, data, pool)
@@ -147,7 +163,34 @@ class KeptProgram:
         inputs, results = self._picked(head["inputs"]), self._picked(head["results"])
         stays = ((value, value.constant) for value in self._picked(head["constants"]))
         constants = {value: tensor.numpy() for value, tensor in stays if tensor is not None}
-        return Program(inputs, results, symbols, steps, constants)
+        region = self.content.region
+        files = [region] if isinstance(region, MappedFile) and self.data.nbytes else []
+        return Program(inputs, results, symbols, steps, constants, files=files)
+
+    def _stored_data(self, rows: Sequence[Sequence[NativeUnit]], pool: Pool) -> list[StoredData]:
+        """What kernels of each native step read: packed while the caller goes on, or mapped."""
+        found = []
+        is_mapped = isinstance(self.content.region, MappedFile)
+        notes = [step["packed"] for step in self.head["steps"] if "units" in step]
+        for units, note in zip(rows, notes, strict=True):
+            if note is None:
+                found.append(StoredData.soon(units, pool))
+                continue
+            packed = {
+                (unit, units[unit].code.temporaries[temporary]): self._aligned(array)
+                for unit, temporary, array in note
+            }
+            found.append(StoredData.ready(units, pool, packed, is_mapped=is_mapped))
+        return found
+
+    def _aligned(self, number: int) -> Array:
+        """An array that kernels find where they write packed weights: at a line of the cache."""
+        array = self.array(number)
+        if array.ctypes.data % ALIGNMENT == 0:
+            return array
+        copy = aligned_array(array.shape, array.dtype)
+        copy[...] = array
+        return copy
 
     def _native(
         self, rows: Sequence[Sequence[NativeUnit]], data: Sequence[StoredData], pool: Pool
@@ -175,6 +218,13 @@ class KeptProgram:
 
     def _picked(self, numbers: Sequence[int]) -> tuple[Value, ...]:
         return tuple(self.values[number] for number in numbers)
+
+
+def head_of(body: memoryview) -> Head:
+    """The description in ``body``."""
+    end = LENGTH_BYTES + int.from_bytes(body[:LENGTH_BYTES], "little")
+    found: Head = json.loads(bytes(body[LENGTH_BYTES:end]))
+    return found
 
 
 _OPEN: WeakValueDictionary[str, KeptProgram] = WeakValueDictionary()

@@ -201,11 +201,16 @@ class SessionOptions:
         return self.intra_op_num_threads or usable_processors()
 
     @property
+    def deciding(self) -> dict[str, str]:
+        """The entries that have a meaning."""
+        return {key: value for key, value in self.config_entries.items() if key in CONFIG_ENTRIES}
+
+    @property
     def identity(self) -> str | None:
         """All that decides about a program, as text; None if data outside the model do."""
         if self.initializers or self.files or self.seed is not None:
             return None
-        entries = sorted(item for item in self.config_entries.items() if item[0] in CONFIG_ENTRIES)
+        entries = sorted(self.deciding.items())
         level = self.graph_optimization_level
         number = int(level) if isinstance(level, int) else level
         return repr((number, entries, self.dims_by_name, self.dims_by_denotation))

@@ -51,9 +51,17 @@ _GOING_ON: WeakKeyDictionary[Ahead[Prepared], frozenset[Key]] = WeakKeyDictionar
 class StoredData:
     """What kernels read in every run."""
 
-    def __init__(self, tables: Mapping[Value, Array], find: Callable[[], Prepared]) -> None:
+    def __init__(
+        self,
+        tables: Mapping[Value, Array],
+        find: Callable[[], Prepared],
+        *,
+        is_mapped: bool = False,
+    ) -> None:
         self.tables = tables
         """Initializers, as they are."""
+        self.is_mapped = is_mapped
+        """Whether what was computed ahead lies in a file."""
         self._find = find
 
     @staticmethod
@@ -80,6 +88,14 @@ class StoredData:
         """The data of ``units``; weights are packed when somebody wants them."""
         packing = Packing(units, pool)
         return StoredData(packing.tables(), functools.cache(packing.prepared))
+
+    @staticmethod
+    def ready(
+        units: Sequence[NativeUnit], pool: Pool, prepared: Prepared, *, is_mapped: bool
+    ) -> StoredData:
+        """The data of ``units``, whose packed weights are there."""
+        tables = Packing(units, pool).tables()
+        return StoredData(tables, lambda: prepared, is_mapped=is_mapped)
 
     @property
     def prepared(self) -> Prepared:

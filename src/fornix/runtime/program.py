@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fornix.format.mapped import mapped_files
+from fornix.format.mapped import MappedFile, mapped_files
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Model, Value
 from fornix.runtime.memory import owned
@@ -53,10 +53,12 @@ class Program:
         steps: Sequence[Step],
         constants: Mapping[Value, Any],
         placements: Sequence[Placement] = (),
+        files: Sequence[MappedFile] = (),
     ) -> None:
         """``symbols`` are given numbers by inputs: which, and by which axis.
 
-        ``constants`` are the stored values that steps read from here, or that are outputs.
+        ``constants`` are the stored values that steps read from here, or that are outputs;
+        ``files`` are read in place, too.
         """
         self.inputs = {value.name: value for value in inputs}
         self.outputs = {value.name: value for value in outputs}
@@ -66,7 +68,8 @@ class Program:
         self.uses_numpy = any(step.uses_numpy for step in steps)
         self.declared = [v for v in inputs if _is_open(v)]
         stored = [*constants, *(value for step in steps for value in step.stored)]
-        self.files = mapped_files(getattr(value.constant, "place", None) for value in stored)
+        in_files = mapped_files(getattr(value.constant, "place", None) for value in stored)
+        self.files = tuple(dict.fromkeys((*in_files, *files)))
         """Files whose bytes steps read in place."""
 
     def run_for(self, feeds: Mapping[str, Any]) -> Run:

@@ -47,7 +47,9 @@ def report(programs: Iterable[Program]) -> MemoryReport:
     """What ``programs`` take together; what they share counts once."""
     steps = [s for p in programs for s in p.steps if isinstance(s, NativeStep)]
     stored = {value: None for step in steps for value in step.stored}
-    packed = {id(x): x.nbytes for step in steps for x in step.data.prepared.values()}
+    data = list({id(step.data): step.data for step in steps}.values())
+    packed = {id(x): x.nbytes for d in data if not d.is_mapped for x in d.prepared.values()}
+    in_files = {id(x): x.nbytes for d in data if d.is_mapped for x in d.prepared.values()}
     runs: dict[tuple[int, ...], int] = {}
     results: dict[tuple[int, ...], int] = {}
     for step in steps:
@@ -55,6 +57,7 @@ def report(programs: Iterable[Program]) -> MemoryReport:
             runs[key] = runs.get(key, 0) + bound.nbytes
             results[key] = results.get(key, 0) + _written(bound)
     mapped, weights = _stored_bytes(stored)
+    mapped += sum(in_files.values())
     return MemoryReport(mapped, weights, sum(packed.values()), runs, results, _kept(steps))
 
 
@@ -63,7 +66,8 @@ def require_within(limit: int, program: Program, run: Run, label: str) -> None:
     steps = [step for step in program.steps if isinstance(step, NativeStep)]
     stored = {value: None for step in steps for value in step.stored}
     _, weights = _stored_bytes(stored)
-    packed = sum(x.nbytes for step in steps for x in step.data.prepared.values())
+    data = [step.data for step in steps if not step.data.is_mapped]
+    packed = sum(x.nbytes for own in data for x in own.prepared.values())
     bounds = [step.bound(run) for step in steps]
     block = sum(bound.nbytes for bound in bounds)
     results = sum(map(_written, bounds))

@@ -68,7 +68,8 @@ class InferenceSession:
     ``path_or_bytes`` is a path, the bytes of a model, a message or an IR model. ``providers`` says
     where to run, each entry a name, a pair of name and options, or a `Provider`: a name that is not
     available gives a warning if another is, and InvalidArgument otherwise. ``limits`` bound what
-    the model may ask for. Sessions may be called from several threads at once; those made from a
+    the model may ask for; ``trust`` runs the code of a compiled model that another user, or
+    machine, has made. Sessions may be called from several threads at once; those made from a
     path pickle.
     """
 
@@ -80,6 +81,7 @@ class InferenceSession:
         provider_options: Sequence[Mapping[str, Any]] | None = None,
         *,
         limits: Limits = DEFAULT,
+        trust: bool = False,
     ) -> None:
         if sess_options is not None and not isinstance(sess_options, SessionOptions):
             raise InvalidArgument(
@@ -98,14 +100,17 @@ class InferenceSession:
             self._path = Path(path_or_bytes).absolute()
         self._label = self._path.name if self._path else "the model"
         self._timeline = _timeline(self._options)
-        self._limits = limits
+        self._limits, self._trust = limits, trust
         self._source: ModelSource | None = path_or_bytes
         self._shelf: Shelf | None = None
         self._programs: Programs | None = None
         self._short: QuickCall | None = None
         if not _runs_as_planned(self._providers[0], self._options):
             self._source = settled(path_or_bytes)
-            self._shelf = Shelf.of(self._source, self._providers, self._options, limits)
+            self._shelf = Shelf.of(
+                self._source, self._providers, self._options, limits, trust=trust
+            )
+            self._options = (self._shelf and self._shelf.options) or self._options
         found = self._shelf.interface if self._shelf else None
         self._interface = found or Interface.of(self._model)
         self._outputs = list(self._interface.outputs)
@@ -407,7 +412,9 @@ class InferenceSession:
     ) -> None:
         """Make the session anew, to run on other providers."""
         source, options, limits = self._path or self._model, self._options, self._limits
-        made = InferenceSession(source, options, providers, provider_options, limits=limits)
+        made = InferenceSession(
+            source, options, providers, provider_options, limits=limits, trust=self._trust
+        )
         self.__dict__ = made.__dict__
 
     @cached_property
@@ -460,7 +467,7 @@ class InferenceSession:
                 "InferenceSession: only a session made from a path pickles, this one was made from "
                 "bytes or a message; save the model and open it by its path"
             )
-        made = partial(InferenceSession, limits=self._limits)
+        made = partial(InferenceSession, limits=self._limits, trust=self._trust)
         return made, (self._path, self._options, self.get_providers())
 
 

@@ -9,6 +9,7 @@ are kept beside it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from fornix.compile.image import is_mappable
 from fornix.format.limits import Limits
 from fornix.ir.graph import Model
 from fornix.ir.walk import tensors
+from fornix.runtime.artifact import Artifact
 from fornix.runtime.content import Content
 from fornix.runtime.interface import Interface, NodeArg
 from fornix.runtime.kept import KeptProgram
@@ -32,6 +34,8 @@ from fornix.runtime.threads import Pool, shared_pool
 
 if TYPE_CHECKING:
     from fornix.runtime.workshop import Job
+
+log = logging.getLogger(__name__)
 
 MAX_NOTED = 32
 """Sets of extents that one session keeps."""
@@ -49,33 +53,49 @@ class Shelf:
         name: str,
         pool: Pool,
         job: Job | None = None,
+        kept: KeptProgram | None = None,
     ) -> None:
-        """``job`` makes what is not here."""
+        """``job`` makes what is not here; ``kept`` is the program, if it is known."""
         self.disk, self.content, self.name, self.pool = disk, content, name, pool
         self.job = job
-        self._kept = KeptProgram.of(disk, name, content, pool)
+        self.options: SessionOptions | None = None
+        """Those that a compiled model was made with."""
+        self._kept = kept or KeptProgram.of(disk, name, content, pool)
         self._noted = 0
         self._is_steady = False
 
     @staticmethod
     def of(
-        source: object, providers: Sequence[Provider], options: SessionOptions, limits: Limits
+        source: object,
+        providers: Sequence[Provider],
+        options: SessionOptions,
+        limits: Limits,
+        *,
+        trust: bool = False,
     ) -> Shelf | None:
-        """The place for a model in a file or in bytes; None if such a session has none."""
-        disk = DiskCache.default()
+        """The place for a model in a file or in bytes; None if such a session has none.
+
+        ``trust`` lets the code in the file of a compiled model run, whoever has compiled it.
+        """
         is_ours = len(providers) == 1 and type(providers[0]) is CPUExecutionProvider
-        if disk.directory is None or options.identity is None or not is_ours:
+        if options.identity is None or not is_ours or not (is_mappable() and processor()):
             return None
-        if not (is_mappable() and processor() and compiler()):
-            return None
-        pool = shared_pool(options.threads)
-        content = Content.of(source, pool)
+        disk, pool = DiskCache.default(), shared_pool(options.threads)
+        artifact = Artifact.of(source)
+        if artifact is not None:
+            kept = artifact.program(options, limits, pool, trust=trust)
+            if kept is not None:
+                own = artifact.about.options(options)
+                name = _name(kept.content, own, limits, source)
+                shelf = Shelf(disk, kept.content, name, pool, kept=kept)
+                shelf.options = own
+                return shelf
+        content = Content.of(source, pool) if disk.directory and compiler() else None
         if content is None:
             return None
-        settings = (options.identity, limits, _notation(source))
-        sha = hashlib.sha256(content.digest + sources(ALL_ROOMS))
-        sha.update(f"{processor()}\0{compiler()}\0{np.__version__}\0{settings!r}".encode())
-        shelf = Shelf(disk, content, "p" + sha.hexdigest()[:40], pool)
+        shelf = Shelf(disk, content, _name(content, options, limits, source), pool)
+        if shelf._kept is None and artifact is not None:
+            log.warning("%s: it is compiled anew: %s", artifact.name, artifact.objection)
         if shelf._kept is None and content.region.size >= MIN_BYTES and not shelf.is_refused:
             from fornix.runtime.workshop import Job  # noqa: PLC0415 - nothing is made twice
 
@@ -136,7 +156,7 @@ class Shelf:
 
         made = written(program, model, self.content, self.disk) if self._is_steady else None
         if made is not None and self.content.is_what_was_read(self.pool):
-            self.disk.write(self.name, made, PLAN)
+            self.disk.write(self.name, made.body, PLAN)
         else:
             self.disk.write(self.name, b"", NOTE)
 
@@ -163,6 +183,14 @@ class Shelf:
     def _note_name(self, extents: Sequence[int]) -> str:
         text = f"{self.name} {self.content.digests} {list(extents)}"
         return "e" + hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def _name(content: Content, options: SessionOptions, limits: Limits, source: object) -> str:
+    """What a program is called that is made of ``content`` with these options, here."""
+    settings = (options.identity, limits, _notation(source))
+    sha = hashlib.sha256(content.digest + sources(ALL_ROOMS))
+    sha.update(f"{processor()}\0{compiler()}\0{np.__version__}\0{settings!r}".encode())
+    return "p" + sha.hexdigest()[:40]
 
 
 def _notation(source: object) -> str:
