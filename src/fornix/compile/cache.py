@@ -19,6 +19,7 @@ from fornix.compile.disk import MAX_BYTES, NOTE, OBJECT, DiskCache
 from fornix.compile.link import Library, compile_object
 from fornix.compile.target import Target
 from fornix.errors import CompileError
+from fornix.forks import tell
 
 
 class ObjectCache:
@@ -28,6 +29,11 @@ class ObjectCache:
         """Without a ``directory`` nothing is kept on disk."""
         self.disk = DiskCache(directory, max_bytes)
         self._loaded: WeakValueDictionary[str, Library] = WeakValueDictionary()
+        self.forget()
+        tell(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: whoever was making machine code is not there."""
         self._started: dict[str, Future[bytes]] = {}
         self._lock = threading.RLock()
 

@@ -15,11 +15,12 @@ from llvmlite import binding as llvm
 
 from fornix.compile.target import Target
 from fornix.errors import CompileError
+from fornix.forks import awaited
 
 OPTIMIZATION = 1
 """Level of code generation: the same code as at 3 in three quarters of the time."""
 
-_LOCK = threading.Lock()
+_LOCK = awaited(threading.Lock())
 _LIBRARIES = itertools.count()
 
 

@@ -21,6 +21,7 @@ from fornix.compile.identity import ROOMS, sources
 from fornix.compile.notes import UnitCode, code_of, note_of
 from fornix.compile.target import Target
 from fornix.compile.traits import Reading, Traits
+from fornix.forks import tell
 from fornix.ir.dim import Dim
 from fornix.ir.dim.expression import atom_key, render
 from fornix.ir.types import TensorType
@@ -70,6 +71,11 @@ class Memo:
         self.cache = cache
         self.codes: OrderedDict[str, UnitCode] = OrderedDict()
         self.traits: OrderedDict[str, Traits | str] = OrderedDict()
+        self.forget()
+        tell(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: whoever was compiling is not there."""
         self._users = 0
         self._lock = threading.Lock()
 

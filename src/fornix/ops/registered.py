@@ -16,12 +16,13 @@ from contextlib import contextmanager
 
 from fornix import ops
 from fornix.errors import SchemaError
+from fornix.forks import awaited
 from fornix.ops.op import Operator, Rule
 from fornix.ops.schema import Schema
 
 Key = tuple[str, str]
 
-_lock = threading.RLock()
+_lock = awaited(threading.RLock())
 _added: dict[Key, Operator] = {}
 
 KINDS = ("infer", "kernel", "lower", "grad", "body", "opaque")

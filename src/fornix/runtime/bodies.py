@@ -19,6 +19,7 @@ import numpy as np
 
 from fornix.dtype import DType
 from fornix.errors import DTypeError, FornixError
+from fornix.forks import tell
 from fornix.ir.clone import clone
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.graph import Graph, Model, Node, Value
@@ -67,6 +68,11 @@ class CompiledBody:
         self.stored = [v for v in captured if v.constant is not None]
         self._families: dict[Kinds, _Family] = {}
         self._last: _Compiled | None = None
+        self.forget()
+        tell(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: whoever was making a program is not there."""
         self._lock = threading.RLock()
 
     def run(self, inputs: Mapping[Value, Any], environment: Environment | None = None) -> list[Any]:

@@ -25,6 +25,7 @@ from fornix.compile.notes import code_of, dim_of
 from fornix.compile.support import Support
 from fornix.compile.units import CompiledUnit, NativeUnit
 from fornix.dtype import DType
+from fornix.forks import tell
 from fornix.format.mapped import MappedFile
 from fornix.ir.graph import Value
 from fornix.ir.tensor import ArrayTensor, MappedTensor
@@ -64,7 +65,8 @@ class KeptProgram:
         """``data``, of the model's own file, is what lies behind ``body``."""
         head = self.head = head_of(body)
         self.body, self.content, self.data = body, content, data
-        self._lock = threading.Lock()
+        self.forget()
+        tell(self)
         self._data: list[ref[StoredData]] = []
         self.values = [Value(name, type_of(note)) for name, note in head["values"]]
         for number, array in head["derived"]:
@@ -99,6 +101,10 @@ class KeptProgram:
     def is_for(self, content: Content, pool: Pool) -> bool:
         """Whether it is made of what is still there, and ``content`` is the same."""
         return self.content.is_intact and content.holds(self.head["external"], pool)
+
+    def forget(self) -> None:
+        """In the child of a fork: whoever was making a program is not there."""
+        self._lock = threading.Lock()
 
     @property
     def interface(self) -> Interface:

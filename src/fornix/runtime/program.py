@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fornix.forks import tell
 from fornix.format.mapped import MappedFile, mapped_files
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Model, Value
@@ -190,9 +191,14 @@ class Programs:
         self.shelf, self.packs = shelf, packs
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
-        self._lock = threading.RLock()
+        self.forget()
+        tell(self)
         self._general = self._made({})
         self._special: dict[tuple[tuple[str, int], ...], Made] = {}
+
+    def forget(self) -> None:
+        """In the child of a fork: whoever was choosing a program is not there."""
+        self._lock = threading.RLock()
 
     @property
     def general(self) -> Program:

@@ -23,6 +23,7 @@ from weakref import WeakValueDictionary
 
 from fornix.dtype import BOOL, INT64, DType
 from fornix.errors import DTypeError
+from fornix.forks import awaited
 from fornix.ir.dim import DimLike, equal, is_nonnegative
 from fornix.ir.dim.expression import Atom, Dim, terms_of, variables
 from fornix.ir.loops.index import Loaded, Variable
@@ -322,7 +323,7 @@ class Reduce(Scalar):
 
 _SERIAL = itertools.count()
 _POOL: WeakValueDictionary[tuple[object, ...], Scalar] = WeakValueDictionary()
-_LOCK = threading.Lock()
+_LOCK = awaited(threading.Lock())
 
 T = TypeVar("T", bound=Scalar)
 
