@@ -175,7 +175,15 @@ def conv3() -> Iterator[Case]:
     yield convolution(64, 64, 28, 5)
     yield convolution(64, 64, 56, 3, dilation=2)
     yield convolution(128, 128, 56, 3, group=2)
-    yield convolution(128, 128, 56, 3, group=32)
+    for channels, out, group in (
+        (128, 128, 32),
+        (12, 24, 4),
+        (64, 128, 32),
+        (96, 96, 8),
+        (40, 40, 2),
+    ):
+        yield convolution(channels, out, 56, 3, group=group)
+    yield convolution(96, 96, 56, 5, group=8, stride=3)
 
 
 def depthwise() -> Iterator[Case]:

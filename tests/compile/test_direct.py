@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,23 +98,13 @@ def test_windows_of_every_kind_are_convolved(attributes: dict[str, Any]) -> None
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
     ("groups", "channels", "filters"),
-    [(32, 4, 4), (2, 8, 8), (2, 24, 24), (16, 2, 2), (4, 12, 12), (16, 1, 2), (8, 6, 4), (2, 1, 8)],
+    [(2, 8, 8), (2, 24, 24), (3, 6, 16), (2, 1, 8)],
 )
 def test_groups_need_not_fill_blocks(groups: int, channels: int, filters: int, level: str) -> None:
     x, w = (2, groups * channels, 5, 9), (groups * filters, channels, 3, 2)
     convolved(x, w, level=level, group=groups, pads=[1, 0, 1, 1])
     half = lanes(FLOAT32, level) // 2
     convolved(x, w, level=level, group=groups, strides=[2, 2], blocks=(half, half))
-
-
-def test_groups_that_are_computed_together_keep_apart_what_is_not_finite_if_asked() -> None:
-    x = np.ones((1, 16, 3, 3), np.float32)
-    x[0, 0, 1, 1] = np.inf
-    w = np.ones((16, 2, 1, 1), np.float32)
-    image_ = tensor("x", x.shape, FLOAT32)
-    y = stored(lower_conv(image_, constant(w), None, group=8))
-    strict = dataclasses.replace(Target.host(), is_strict=True)
-    assert "convolution" not in [k.schedule for k in Runner([y], strict).kernels]
 
 
 @pytest.mark.parametrize(

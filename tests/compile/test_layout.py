@@ -30,7 +30,8 @@ WEIGHTS = {
     "odd": (9, M, 1, 1),
     "half": (HALF, M, 1, 1),
     "whole": (M, HALF, 1, 1),
-    "grouped": (M, 4, 3, 3),
+    "grouped": (M, 8, 3, 3),
+    "few": (M, 4, 3, 3),
     "double": (M, 2 * M, 1, 1),
     "more": (M, M + HALF, 1, 1),
     "rest": (M - 9, M, 1, 1),
@@ -101,8 +102,12 @@ CASES = {
         {"c", "e"} if LANES > 8 else {"c"},
     ),
     "between groups": (
-        f"d = Conv <group = {M // 4}> (c, grouped) y = Conv (d, v)",
+        f"d = Conv <group = {M // 8}> (c, grouped) y = Conv (d, v)",
         {"c", "d"},
+    ),
+    "but not between groups of few filters": (
+        f"d = Conv <group = {M // 4}> (c, few) y = Conv (d, v)",
+        set(),
     ),
     "put together at whole blocks": (
         "d = Conv (c, v) k = Concat <axis = 1> (c, d) y = Conv (k, double)",

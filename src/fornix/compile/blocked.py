@@ -16,6 +16,8 @@ from fornix.ir.loops import Buffer
 
 CHANNELS = 1
 """The axis of channels."""
+LEAST_LANES = 8
+"""Of a block: shorter vectors take as many instructions as whole ones."""
 
 
 @dataclass(frozen=True)
@@ -62,4 +64,4 @@ def lanes_of_buffer(buffer: Buffer) -> int:
     return buffer.address.lanes if isinstance(buffer.address, Blocked) else 1
 
 
-__all__ = ["CHANNELS", "Blocked", "blocked_buffer", "lanes_of_buffer"]
+__all__ = ["CHANNELS", "LEAST_LANES", "Blocked", "blocked_buffer", "lanes_of_buffer"]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fornix.compile.blocked import LEAST_LANES
 from fornix.compile.cost import outer_reductions
 from fornix.ir.dim import DimLike, exact_quotient, less
-from fornix.ir.dim.expression import Atom, coefficient
+from fornix.ir.dim.expression import Atom, Floor, atoms, coefficient, variables
 from fornix.ir.loops import (
     Apply,
     Index,
@@ -100,6 +101,23 @@ class Convolution:
         return substitute_scalar(self.image, values)
 
 
+@dataclass(frozen=True)
+class Groups:
+    """``filter = group·filters + f``: which channels a filter reads depends on its group only."""
+
+    count: int
+    filters: int
+    """Of one group."""
+    axis: Variable
+    image: Scalar
+    """The image over `axis` instead of the filter."""
+
+    @property
+    def are_few(self) -> bool:
+        """Whether the filters of a group fill no vectors, be it by halves."""
+        return self.count > 1 and self.filters % LEAST_LANES != 0
+
+
 def convolution(store: Store) -> Convolution | None:
     """``store`` as a convolution; None if it is none. Axes of extent 1 may be left out."""
     folds = outer_reductions(store.value)
@@ -112,6 +130,23 @@ def convolution(store: Store) -> Convolution | None:
         filters = [a for a in store.axes if a in weights.variables]
         if len(filters) == 1 and image.variables & {a for a in store.axes if a is not filters[0]}:
             return _found(store, folds[0], image, weights, filters[0])
+    return None
+
+
+def groups(c: Convolution) -> Groups | None:
+    """The groups of ``c``; None if each filter reads another channel."""
+    if not isinstance(c.filter.extent, int):
+        return None
+    if not c.has_groups:
+        return Groups(1, c.filter.extent, Variable("g", 1), c.image)
+    divisors = (a for node in walk(c.image) for d in node.dims for a in atoms(d))
+    sizes = {a.den for a in divisors if isinstance(a, Floor) and variables(a.num) == {c.filter}}
+    for size in sorted((n for n in sizes if isinstance(n, int)), reverse=True):
+        count, rest = divmod(c.filter.extent, size)
+        axis, one = Variable("g", count), Variable("f", size)
+        image = substitute_scalar(c.image, {c.filter: axis.dim * size + one.dim})
+        if rest == 0 and one not in image.variables:
+            return Groups(count, size, axis, image)
     return None
 
 
@@ -184,4 +219,4 @@ def _steps(image: Scalar, tap: Variable, out: Variable) -> Iterator[tuple[int, i
                 yield 1, dilation
 
 
-__all__ = ["Convolution", "Spatial", "convolution"]
+__all__ = ["Convolution", "Groups", "Spatial", "convolution", "groups"]

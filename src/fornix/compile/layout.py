@@ -1,7 +1,8 @@
 """Which values lie in memory in blocks of channels, and which row-major.
 
-Convolutions write and read images in the blocked layout at full speed. So the result of one is
-blocked, and so is what comes of it channel by channel (pools, sums, activations), if
+Convolutions write and read images in the blocked layout at full speed, unless they have groups
+whose filters fill no vectors. So the result of one is blocked, and so is what comes of it channel
+by channel (pools, sums, activations), if
 
 1. nobody outside of this part of the program sees it: it is neither an output of the graph nor read
    or written by a NumPy kernel, nor handed on between steps of native code;
@@ -21,7 +22,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from fornix.compile.blocked import CHANNELS
+from fornix.compile.blocked import CHANNELS, LEAST_LANES
 from fornix.compile.target import Target
 from fornix.compile.traits import ALL, FIRST, LAST, OTHER, SAME, SWAPPED, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, Unit
@@ -32,9 +33,6 @@ from fornix.ir.walk import captured_values
 
 COMPUTED_BYTES = 4
 """Narrower elements are computed with in this width, so that blocks fill vectors of these."""
-
-LEAST_LANES = 8
-"""Of a block: shorter vectors take as many instructions as whole ones."""
 
 Layouts = Mapping[Value, int]
 """Channels in a block of each blocked value."""

@@ -19,7 +19,7 @@ from fornix import ops
 from fornix.compile.agreement import Agreement, agreement
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound
-from fornix.compile.convolution import convolution
+from fornix.compile.convolution import convolution, groups
 from fornix.compile.cost import accesses
 from fornix.compile.lower import RULE_ERRORS, Lowering, number
 from fornix.ir.attribute import Attribute, AttributeKind
@@ -391,6 +391,9 @@ class _Page:
         buffer = Buffer("image", output.shape, output.dtype)
         found = convolution(Store(buffer, self.place, self.here, value))
         if found is None or found.filter is not self.place[CHANNELS]:
+            return False
+        given = groups(found)
+        if given is not None and given.are_few:
             return False
         for e in accesses([found.image]):
             if e.buffer in self.arguments and found.has_groups:

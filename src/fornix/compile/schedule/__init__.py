@@ -17,6 +17,7 @@ from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.gates import gate_steps
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import scan_nest, update_nest
+from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.turned import turned_nest
 from fornix.compile.schedule.window import window_nest
@@ -68,7 +69,8 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     conv = convolution(store)
     if conv is None:
         return None
-    stages = winograd_stages(conv, target, lanes) or direct_stages(conv, target, lanes)
+    found = winograd_stages(conv, target, lanes) or direct_stages(conv, target, lanes)
+    stages = found or plane_stages(conv)
     if stages is None:
         return None
     pieces: list[Piece] = []

@@ -14,17 +14,14 @@ from dataclasses import dataclass
 
 from fornix.compile.axes import index_dims, moves_as_one, rewritten
 from fornix.compile.blocked import Blocked, blocked_buffer
-from fornix.compile.convolution import Convolution, convolution
+from fornix.compile.convolution import Convolution, Groups, convolution, groups
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.nest import Block, Loop, Nest, Patch, Put, Span
 from fornix.compile.phases import phases
 from fornix.compile.schedule.chunks import chunked
 from fornix.compile.schedule.packing import (
-    Groups,
     Order,
     copied_image,
-    groups,
-    merged,
     order,
     packed_weights,
 )
@@ -49,8 +46,6 @@ MARGIN = 0.05
 """What another way has to gain."""
 LEAST_USE = 0.5
 """Of the lanes of a block: with less, another schedule is faster."""
-MAX_TOGETHER = 8
-"""Groups computed as one: of their products all but one part in so many are with 0."""
 MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
 
@@ -106,15 +101,12 @@ def _by_phases(c: Convolution, target: Target, lanes: int) -> list[Stage | Store
 
 
 def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
-    """The copies, then the convolution itself; None if its groups do not fit blocks."""
+    """The copies, then the convolution itself; None if its groups do not fill blocks."""
     c = _flattened(c)
     given = groups(c)
-    if given is None:
+    if given is None or given.are_few:
         return None
-    lanes, together = _vectors(c, given, lanes)
-    if together > (1 if target.is_strict else MAX_TOGETHER):
-        return None
-    c, given = merged(c, given, together)
+    lanes = _lanes(c, given, lanes)
     sum_ = order(c)
     blocks = -(-given.filters // lanes)
     *lead, pixels = (s.out for s in c.spatial)
@@ -141,15 +133,11 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     return [*stages, Stage(nest, (store,))]
 
 
-def _vectors(c: Convolution, given: Groups, lanes: int) -> tuple[int, int]:
-    """Lanes of the vectors of filters, and how many groups together fill whole ones."""
+def _lanes(c: Convolution, given: Groups, lanes: int) -> int:
+    """Lanes of the vectors of filters: half of them where groups end in the middle."""
     layout = c.store.buffer.address
     wide = min(lanes, layout.lanes) if isinstance(layout, Blocked) else lanes
-    if given.count == 1:
-        return wide, 1
-    found = [(math.lcm(given.filters, n) // given.filters, -n) for n in (wide, lanes // 2)]
-    together, width = min((k, n) if given.count % k == 0 else (given.count, n) for k, n in found)
-    return -width, together
+    return wide if given.count == 1 or given.filters % wide == 0 else lanes // 2
 
 
 def _is_written_in_vectors(c: Convolution, lanes: int) -> bool:

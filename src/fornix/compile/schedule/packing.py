@@ -10,14 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from fornix.compile.axes import moves_as_one
 from fornix.compile.blocked import lanes_of_buffer
-from fornix.compile.convolution import Convolution
+from fornix.compile.convolution import Convolution, Groups
 from fornix.compile.cost import accesses
 from fornix.ir.dim import DimLike
-from fornix.ir.dim.expression import Atom, Floor, atoms, variables
+from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import (
     Buffer,
     Scalar,
@@ -27,7 +26,6 @@ from fornix.ir.loops import (
     index,
     load,
     substitute_scalar,
-    walk,
 )
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import select
@@ -36,18 +34,6 @@ MAX_WRITTEN = 4
 """Channels that are written out in the inner loop."""
 MAX_TAPS = 9
 """Taps that are, where channels are not blocked."""
-
-
-@dataclass(frozen=True)
-class Groups:
-    """``filter = group·filters + f``: which channels a filter reads depends on its group only."""
-
-    count: int
-    filters: int
-    """Of one group."""
-    axis: Variable
-    image: Scalar
-    """The image over `axis` instead of the filter."""
 
 
 @dataclass(frozen=True)
@@ -60,46 +46,6 @@ class Order:
     """The axes of the convolution's sum by the new ones, where they differ."""
     block: DimLike
     """Channels that lie together in the image; 1 if it is not blocked."""
-
-
-def groups(c: Convolution) -> Groups | None:
-    """The groups of ``c``; None if each filter reads another channel."""
-    if not isinstance(c.filter.extent, int):
-        return None
-    if not c.has_groups:
-        return Groups(1, c.filter.extent, Variable("g", 1), c.image)
-    divisors = (a for node in walk(c.image) for d in node.dims for a in atoms(d))
-    sizes = {a.den for a in divisors if isinstance(a, Floor) and variables(a.num) == {c.filter}}
-    for size in sorted((n for n in sizes if isinstance(n, int)), reverse=True):
-        count, rest = divmod(c.filter.extent, size)
-        axis, one = Variable("g", count), Variable("f", size)
-        image = substitute_scalar(c.image, {c.filter: axis.dim * size + one.dim})
-        if rest == 0 and one not in image.variables:
-            return Groups(count, size, axis, image)
-    return None
-
-
-def merged(c: Convolution, given: Groups, count: int) -> tuple[Convolution, Groups]:
-    """``c`` with ``count`` of its groups as one: weights of channels of other groups are 0.
-
-    So few filters are enough for a vector. A NaN or an infinity reaches the results of all of them.
-    """
-    if count == 1:
-        return c, given
-    dims = [d for node in walk(given.image) for d in node.dims]
-    of_group = [a for a in c.channels if all(moves_as_one(d, given.axis, a) for d in dims)][:1]
-    own = of_group[0].extent if of_group else 1
-    left = given.count // count
-    channel, axis = Variable("c", own * count), Variable("g", left)
-    group = channel.dim // own
-    values: dict[Atom, DimLike] = dict.fromkeys(of_group, channel.dim - group * own)
-    image = substitute_scalar(given.image, {**values, given.axis: axis.dim * count + group})
-    filter_ = c.filter.dim // given.filters
-    is_own = apply("eq", index(filter_ - filter_ // count * count), index(group))
-    weights = select(is_own, substitute_scalar(c.weights, values), 0)
-    others = (a for a in c.channels if a not in of_group)
-    wide = replace(c, channels=(channel, *others), weights=weights)
-    return wide, Groups(left, given.filters * count, axis, image)
 
 
 def order(c: Convolution) -> Order:
@@ -184,12 +130,9 @@ def packed_weights(
 
 
 __all__ = [
-    "Groups",
     "Order",
     "copied_image",
     "filled",
-    "groups",
-    "merged",
     "order",
     "packed_weights",
 ]

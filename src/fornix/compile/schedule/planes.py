@@ -1,0 +1,98 @@
+"""Convolutions whose groups have few filters: vectors are neighbours in a row of the image.
+
+The filters of a group fill no vector, so what fills it is a row of one channel, from which all
+filters of the group are computed at once. Decided here is how the convolution becomes a contraction
+with the filters of a group as its rows: its loops are chosen there. Where steps along rows are
+long, a copy has side by side what neighbours in the result read. A result in which rows do not lie
+side by side takes the way through one in which they do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from fornix.compile.axes import rewritten
+from fornix.compile.convolution import Convolution, Groups, groups
+from fornix.compile.cost import stride_of
+from fornix.compile.phases import phases
+from fornix.compile.schedule.packing import Order, copied_image, filled
+from fornix.ir.dim import DimLike, ceildiv
+from fornix.ir.loops import (
+    Buffer,
+    Scalar,
+    Store,
+    Variable,
+    apply,
+    index,
+    load,
+    replace,
+    substitute_scalar,
+)
+from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.scalar import reduction, select
+
+LONGEST_STEP = 2
+"""Between elements of a row that are read from whole vectors."""
+
+_SERIAL = itertools.count()
+
+
+def plane_stages(c: Convolution) -> Sequence[Store] | None:
+    """A copy of the image, unless it is read as it lies, and the convolution of its rows.
+
+    None if groups have many filters, or some other schedule serves it better.
+    """
+    given = groups(c)
+    if given is None or not given.are_few or not c.has_taps or len(phases(c.store)) > 1:
+        return None
+    if stride_of(c.store.address, c.spatial[-1].out) == 1:
+        return _stages(c, given, c.store)
+    axes = (*c.batch, c.filter, *(s.out for s in c.spatial))
+    places = tuple(a.dim for a in axes)
+    sums = Buffer(f"sums#{next(_SERIAL)}", [a.extent for a in axes], c.sum.dtype)
+    store = Store(sums, axes, sums.address(places), c.sum)
+    sums.source = store
+    value = replace(c.store.value, {c.sum: load(sums, sums.address(places))})
+    rest = Store(c.store.buffer, c.store.axes, c.store.address, value)
+    return [*_stages(c, given, store), rest]
+
+
+def _stages(c: Convolution, given: Groups, store: Store) -> list[Store]:
+    """What has to be done for the sum of ``c`` in ``store``, filters counted group by group."""
+    stages: list[Store] = []
+    image = substitute_scalar(given.image, {s.place: s.read for s in c.spatial})
+    if c.spatial[-1].stride > LONGEST_STEP:
+        copy, image = _apart(c, given)
+        stages.append(copy)
+    elif not c.is_in_place:
+        copy, image = copied_image(c, given, Order((), (), {}, 1))
+        stages.append(copy)
+    taps = tuple(s.tap for s in c.spatial if s.tap is not None)
+    whole = reduction("sum", (*c.channels, *taps), c.weights * image)
+    value = replace(store.value, {c.sum: whole})
+    one = Variable("f", given.filters)
+    axes = (*c.batch, given.axis, one, *(s.out for s in c.spatial))
+    filter_ = given.axis.dim * given.filters + one.dim
+    split = Store(store.buffer, store.axes, store.address, value)
+    return [*stages, rewritten(split, axes, {c.filter: filter_})]
+
+
+def _apart(c: Convolution, given: Groups) -> tuple[Store, Scalar]:
+    """The image with every n-th element of a row side by side, and what the sum reads of it."""
+    *others, row = c.spatial
+    step = row.stride
+    start, turn = Variable("r", step), Variable("q", ceildiv(row.place.extent, step))
+    place = turn.dim * step + start.dim
+    inside = apply("lt", index(place), index(row.place.extent))
+    image = substitute_scalar(given.image, {row.place: place})
+    lead = (*c.batch, given.axis, *c.channels)
+    axes = (*lead, *(s.place for s in others), start, turn)
+    store = filled("image", axes, select(inside, guarded(image, inside), 0))
+    tap: DimLike = 0 if row.tap is None else row.tap.dim * row.dilation
+    read = (*(s.read for s in others), tap % step, row.out.dim + tap // step)
+    address = store.buffer.address((*(a.dim for a in lead), *read))
+    return store, load(store.buffer, address)
+
+
+__all__ = ["plane_stages"]

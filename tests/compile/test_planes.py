@@ -1,0 +1,99 @@
+"""Convolutions whose groups have few filters: rows of one channel in vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
+from fornix.ir.loops import Tensor, compute, constant, tensor
+from fornix.ops.conv import lower_conv
+from tests.compile.native import Runner, check, compiled
+from tests.compile.test_direct import LEVELS, H, N, Shape, W, blocked, data, image, target
+
+GROUPS = [(4, 3, 6), (32, 4, 4), (16, 2, 2), (4, 12, 12), (16, 1, 2), (2, 20, 20)]
+"""Groups, channels of each, filters of each, which fill no vectors."""
+
+
+def grouped(x: Tensor, groups: int, filters: int, taps: tuple[int, ...], **more: Any) -> Tensor:
+    """A convolution of ``x`` by whole numbers."""
+    shape = (groups * filters, int(x.shape[1]) // groups, *taps)  # type: ignore[arg-type]
+    weights, bias = (constant(data(x.dtype, s, {}, k)) for k, s in enumerate((shape, shape[:1])))
+    return lower_conv(x, weights, bias, group=groups, **more)
+
+
+def schedules(y: Tensor, level: str = "host") -> list[str]:
+    return [k.schedule for k in Runner([y], target(level)).kernels]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("groups", "channels", "filters"), GROUPS)
+def test_groups_of_few_filters_are_products_of_rows(
+    groups: int, channels: int, filters: int, level: str
+) -> None:
+    shape = (2, groups * channels, 5, 19)
+    y = grouped(tensor("x", shape, FLOAT32), groups, filters, (3, 3), pads=[1, 0, 1, 1])
+    assert schedules(y, level)[-1] == "contraction"
+    check(y, {"x": data(FLOAT32, shape, {}, 2)}, target=target(level), chunks=3)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, FLOAT64, DType.of("bfloat16")])
+def test_every_float_is_convolved(dtype: DType) -> None:
+    y = grouped(tensor("x", (1, 12, 6, 21), dtype), 4, 6, (3, 3), pads=[1] * 4)
+    check(y, {"x": data(dtype, (1, 12, 6, 21), {}, 2)})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"strides": [2, 2]},
+        {"strides": [1, 3], "pads": [0, 2, 1, 0]},
+        {"dilations": [2, 3], "pads": [2] * 4},
+        {"auto_pad": "SAME_LOWER", "strides": [2, 1]},
+    ],
+)
+def test_windows_of_every_kind_are_convolved(more: dict[str, Any]) -> None:
+    y = grouped(tensor("x", (2, 12, 9, 37), FLOAT32), 4, 6, (3, 3), **more)
+    assert schedules(y)[-1] == "contraction"
+    check(y, {"x": data(FLOAT32, (2, 12, 9, 37), {}, 2)})
+
+
+@pytest.mark.parametrize("shape", [(2, 12, 40), (1, 12, 4, 5, 9)])
+def test_images_have_any_number_of_axes(shape: tuple[int, ...]) -> None:
+    axes = len(shape) - 2
+    y = grouped(tensor("x", shape, FLOAT32), 4, 3, (3,) * axes, pads=[1] * 2 * axes)
+    check(y, {"x": data(FLOAT32, shape, {}, 2)})
+
+
+@pytest.mark.parametrize("extents", [{"N": 1, "H": 3, "W": 1}, {"N": 2, "H": 8, "W": 50}])
+def test_extents_may_be_open(extents: dict[str, int]) -> None:
+    shape: Shape = (N, 12, H, W)
+    y = grouped(tensor("x", shape, FLOAT32), 4, 6, (3, 3), pads=[1] * 4)
+    check(y, {"x": data(FLOAT32, shape, extents, 2)}, extents)
+
+
+def test_images_in_blocks_are_read_and_written() -> None:
+    shape = (2, 32, 5, 9)
+    y = grouped(image("x", shape, FLOAT32, 16), 8, 4, (3, 3), pads=[1] * 4)
+    check(blocked(y, 16), {"x": data(FLOAT32, shape, {}, 2)})
+
+
+def test_the_result_may_have_its_channels_last() -> None:
+    c = grouped(tensor("x", (2, 12, 5, 19), FLOAT32), 4, 6, (3, 3), pads=[1] * 4)
+    y = compute([2, 5, 19, 24], lambda n, h, w, m: c[n, m, h, w])
+    assert "contraction" in schedules(y)
+    check(y, {"x": data(FLOAT32, (2, 12, 5, 19), {}, 2)})
+
+
+@pytest.mark.parametrize(("groups", "channels", "filters"), GROUPS)
+def test_what_is_not_finite_reaches_its_own_group_only(
+    groups: int, channels: int, filters: int
+) -> None:
+    values = np.ones((1, groups * channels, 3, 3), np.float32)
+    values[0, 0, 1, 1] = np.nan
+    y = grouped(tensor("x", values.shape, FLOAT32), groups, filters, (3, 3), pads=[1] * 4)
+    found = compiled(y, {"x": values})
+    assert np.isnan(found[:, :filters]).all()
+    assert np.isfinite(found[:, filters:]).all()
