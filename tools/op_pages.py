@@ -86,6 +86,7 @@ def page(told: Mapping[str, Any], operator: Operator, example: Example) -> str:
         *fenced(told["signature"]),
         "",
         *types_table(told["types_in_short"]),
+        *parameters_table(told["parameters"]),
         "## Example",
         "",
         *example_lines(operator, example),
@@ -127,6 +128,12 @@ def types_table(types: Mapping[str, str]) -> list[str]:
     if not types:
         return []
     return [*table(["", "stands for"], [[f"`{k}`", f"`{v}`"] for k, v in types.items()]), ""]
+
+
+def parameters_table(parameters: Mapping[str, str]) -> list[str]:
+    """What inputs, outputs and attributes are."""
+    rows = [[f"`{name}`", escaped(text)] for name, text in parameters.items()]
+    return [*table(["parameter", ""], rows), ""] if rows else []
 
 
 def table(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

@@ -18,7 +18,7 @@ from tests.cli.command import call
 SUMMARY = {"domain", "name", "family", "newest", "summary", "support"}
 PAGE = SUMMARY | {
     "deprecated", "signature", "types", "types_in_short", "description", "example", "history",
-    "reasons",
+    "parameters", "reasons",
 }  # fmt: skip
 COLUMNS = {"schema", "infer", "kernel", "lower", "grad", "adapt", "doc"}
 

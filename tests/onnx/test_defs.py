@@ -374,3 +374,10 @@ def test_functions_of_the_standard_can_be_called_by_others() -> None:
     assert schema.get_type_and_shape_inference_function() is infer
     assert schema.has_type_and_shape_inference_function
     assert not schema.has_data_propagation_function
+
+
+def test_parameters_of_the_standard_are_described() -> None:
+    old, new = defs.get_schema("Clip", 6), defs.get_schema("Clip")
+    assert old.attributes["min"].description == new.inputs[1].description != ""
+    assert all(part.description for part in (*new.inputs, *new.outputs))
+    assert defs.get_schema("Gemm").attributes["alpha"].description == "Factor of the product."

@@ -81,6 +81,7 @@ def select(name: str | None, domain: str | None) -> list[tuple[str, Operator]]:
 def page_of(family: str, operator: Operator) -> dict[str, Any]:
     """Everything told of ``operator``."""
     from fornix.cli.history import changelog, signature_text, types_text
+    from fornix.ops.descriptions import parameters_of
     from fornix.ops.matrix import description, row
 
     newest = operator.schemas[-1]
@@ -93,6 +94,7 @@ def page_of(family: str, operator: Operator) -> dict[str, Any]:
         "newest": newest.since_version,
         "deprecated": newest.is_deprecated,
         "signature": signature_text(newest),
+        "parameters": parameters_of(newest),
         "types": {key: sorted(types.members) for key, types in newest.constraints.items()},
         "types_in_short": {key: types_text(x) for key, x in newest.constraints.items()},
         "summary": text.partition("\n")[0],
@@ -120,9 +122,14 @@ def show_page(told: dict[str, Any]) -> None:
     page.print(styled(f"  {head}\n   {arrow}{outputs}"))
     for name, types in told["types_in_short"].items():
         page.print(styled(f"  {name}", "cyan") + styled(f": {types}"))
+    page.print(styled("\nparameters", "bold"))
+    rows: list[list[Any]] = [
+        [styled(f"  {name}", "cyan"), text] for name, text in told["parameters"].items()
+    ]
+    page.tell(table(dict.fromkeys([" parameter", " is"], "left"), rows))
     show_example(told["example"], page)
     page.print(styled("\nhistory", "bold"))
-    rows: list[list[Any]] = [
+    rows = [
         [styled(f"  {change['version']}", "cyan"), "; ".join(change["changes"])]
         for change in told["history"]
     ]

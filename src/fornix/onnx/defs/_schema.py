@@ -1,17 +1,18 @@
 """`OpSchema` and what it consists of: one version of an operator's interface, as onnx shows it.
 
 Schemas of the standard are read from `fornix.ops`; schemas made here become such by
-`OpSchema.schema`. Texts are fornix's own: the operator's description; parameters have none.
+`OpSchema.schema`. Descriptions are fornix's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fornix.errors import DTypeError, InvalidArgument
 from fornix.onnx._attributes import get_attribute_value, make_attribute
 from fornix.onnx.defs import _parts as parts
 from fornix.onnx.defs._rules import Rules
+from fornix.ops.descriptions import parameters_of
 from fornix.ops.differentiable import differentiable
 from fornix.ops.op import Operator
 from fornix.ops.schema import UNBOUNDED, Schema
@@ -122,18 +123,19 @@ def schema_of(operator: Operator, schema: Schema, doc: str) -> OpSchema:
     holds_graphs = any(formal.kind == "graph" for formal in schema.attributes.values())
     settled = operator.is_deterministic and not holds_graphs  # bodies decide
     inputs, outputs = differentiable(schema)
+    told = parameters_of(schema)
     shown = OpSchema(
         schema.name,
         schema.domain,
         schema.since_version,
         doc,
-        inputs=list(map(_parameter, schema.inputs, inputs)),
-        outputs=list(map(_parameter, schema.outputs, outputs)),
+        inputs=[_parameter(*each, told) for each in zip(schema.inputs, inputs, strict=True)],
+        outputs=[_parameter(*each, told) for each in zip(schema.outputs, outputs, strict=True)],
         type_constraints=[
             parts.TypeConstraintParam(name, list(types))
             for name, types in schema.constraints.items()
         ],
-        attributes=[_attribute(formal) for formal in schema.attributes.values()],
+        attributes=[_attribute(formal, told) for formal in schema.attributes.values()],
         node_determinism=known.Deterministic if settled else known.NonDeterministic,
     )
     shown.deprecated = schema.is_deprecated
@@ -150,10 +152,13 @@ _CATEGORIES = {
 }
 
 
-def _parameter(formal: Formal, is_differentiable: bool | None) -> parts.FormalParameter:
+def _parameter(
+    formal: Formal, is_differentiable: bool | None, told: Mapping[str, str]
+) -> parts.FormalParameter:
     return parts.FormalParameter(
         formal.name,
         formal.type_text,
+        told.get(formal.name, ""),
         param_option=_OCCURRENCES[formal.occurrence],
         is_homogeneous=formal.is_homogeneous,
         min_arity=formal.min_arity,
@@ -161,12 +166,13 @@ def _parameter(formal: Formal, is_differentiable: bool | None) -> parts.FormalPa
     )
 
 
-def _attribute(formal: FormalAttribute) -> parts.Attribute:
+def _attribute(formal: FormalAttribute, told: Mapping[str, str]) -> parts.Attribute:
     type_ = parts.AttrType[formal.kind.upper()]
+    text = told.get(formal.name, "")
     if formal.default is None:
-        return parts.Attribute(formal.name, type_, required=formal.is_required)
+        return parts.Attribute(formal.name, type_, text, required=formal.is_required)
     default = make_attribute(formal.name, formal.default, attr_type=type_)
-    return parts.Attribute(formal.name, default_value=default)
+    return parts.Attribute(formal.name, description=text, default_value=default)
 
 
 def _schema_of(given: OpSchema) -> Schema:
