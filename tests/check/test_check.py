@@ -520,3 +520,10 @@ def test_attributes_say_of_what_type_they_are_since_ir_version_2() -> None:
     message.ir_version = 1
     message.ClearField("opset_import")
     assert not [f for f in check_model(from_message(message)) if "a type is" in str(f)]
+
+
+def test_an_opaque_type_has_a_name() -> None:
+    ends = "(opaque() x, seq(opaque()) s, opaque(d, n) z, float f) => (float y)"
+    told = findings(main("y = Relu(f)", ends=ends))
+    missing = "a name is required of an opaque type, found none"
+    assert told == [f"input 'x': {missing}", f"input 's': {missing}"]

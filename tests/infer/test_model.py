@@ -217,3 +217,24 @@ def test_inputs_that_a_call_leaves_out_are_left_out_inside() -> None:
     inferred = infer_model(model, strict=True)
     types = [str(inferred.fact(value).type) for value in model.graph.outputs]
     assert types == ["int8[N]", "uint8[N]", "uint8[N]"]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "scanned", "message"),
+    [
+        (2, 4, r"num_scan_inputs must be in \[1, 3\], got 4"),
+        (1, 1, "loop state variables .* num_scan_inputs = 1 leaves 2 of the 3 inputs"),
+    ],
+)
+def test_a_scan_says_which_of_its_counts_is_wrong(outputs: int, scanned: int, message: str) -> None:
+    results = ["y", "z"][:outputs]
+    model = parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["": 21]>
+        g (float s, float t, float[4] x) => ({", ".join(results)}) {{
+            {", ".join(results)} = Scan <num_scan_inputs = {scanned}, body = b (a, c, d) => (e) {{
+                e = Add (a, d)
+            }}> (s, t, x)
+        }}
+    """)
+    with pytest.raises(InferenceError, match=message):
+        infer_model(from_message(model), strict=True)

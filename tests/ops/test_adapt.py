@@ -546,6 +546,34 @@ def test_gemm_and_prelu_broadcast_without_being_asked_since_7() -> None:
         check_step("PRelu", 6, 7, [normal(2, 3, 4), slope])
 
 
+@pytest.mark.parametrize(("source", "target"), [(6, 7), (7, 6)])
+def test_a_gemm_of_a_vector_is_not_converted(source: int, target: int) -> None:
+    model = single("Gemm", source, [normal(2, 3), normal(3), normal(2)], {}, 1, ())
+    [node] = model.graph.nodes
+    with pytest.raises(ConvertError, match=r"B must be a matrix, got B\[3\]"):
+        adapt_node(node, model.graph, source, target)
+
+
+def test_an_input_with_stored_contents_becomes_an_attribute_if_nobody_else_reads_it() -> None:
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 1, 2, 2)),
+             helper.make_tensor_value_info("scales", TensorProto.FLOAT, [4])]  # fmt: skip
+    stored = onnx.numpy_helper.from_array(np.array([1, 1, 2, 3], np.float32), "scales")
+    up = [helper.make_node("Upsample", ["x", "scales"], [name]) for name in "yz"]
+    for nodes in (up[:1], up):
+        ends = [helper.make_tensor_value_info(n.output[0], TensorProto.FLOAT, None) for n in nodes]
+        graph = helper.make_graph(nodes, "g", given, ends, [stored])
+        model = from_message(helper.make_model(graph, ir_version=8))
+        first = next(iter(model.graph.nodes))
+        if len(nodes) == 2:
+            with pytest.raises(ConvertError, match="'scales' is computed at run time"):
+                adapt_node(first, model.graph, 9, 8)
+        else:
+            adapt_node(first, model.graph, 9, 8)
+            assert first.attr("scales") == [1, 1, 2, 3]
+            assert [value.name for value in model.graph.inputs] == ["x"]
+            assert not model.graph.initializers
+
+
 def test_defaults_that_change_are_written_out() -> None:
     model = check_step("Selu", 5, 6, [normal(9)])
     [node] = model.graph.nodes

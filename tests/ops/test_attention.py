@@ -13,7 +13,9 @@ from onnx.reference.ops.op_attention import _compute_attention
 
 from fornix.dtype import FLOAT32, FLOAT64, INT64
 from fornix.errors import DTypeError, ShapeError
+from fornix.infer import infer_model
 from fornix.ir.dim import symbol
+from fornix.ir.load import from_message
 from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor, unranked
 from fornix.reference import ReferenceEvaluator
@@ -314,6 +316,17 @@ def test_flex_attention_infers_in_the_precision_of_its_graphs() -> None:
     k = tensor(FLOAT64, (B, 2, T, 8))
     [fact] = infer_op("FlexAttention", [q, k, v], opset=1, domain="ai.onnx.preview")
     assert (fact.dtype, fact.shape) == (FLOAT64, (B, 4, S, E))
+
+
+def test_flex_attention_multiplies_one_type() -> None:
+    """Inference that does not look at the types of inputs finds it as well."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["": 22, "ai.onnx.preview": 1]>
+        m (float[2, 4, 5, 8] Q, float16[2, 4, 7, 8] K, float[2, 4, 7, 6] V) => (Y)
+        { Y = ai.onnx.preview.FlexAttention (Q, K, V) }
+    """)
+    with pytest.raises(DTypeError, match="found Q float32 and K float16"):
+        infer_model(from_message(model), strict=True, checks_types=False)
 
 
 @pytest.mark.parametrize(

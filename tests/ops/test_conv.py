@@ -168,7 +168,7 @@ def zeros(*shape: int) -> Any:
         ),
         (
             "Conv", [zeros(1, 4, 5), zeros(3, 4, 3, 3)], {},
-            r"X and W must have one rank, at least 3, got X\[1, 4, 5\] and W\[3, 4, 3, 3\]",
+            r"the weight tensor W and X must have one rank.* got W\[3, 4, 3, 3\] and X\[1, 4, 5\]",
         ),
         ("Conv", [zeros(1, 4, 5), zeros(4, 4, 3)], {"group": 0}, "group must be positive, got 0"),
         (
@@ -186,7 +186,7 @@ def zeros(*shape: int) -> Any:
         ),
         (
             "ConvTranspose", [zeros(1, 4, 5), zeros(4, 4, 3, 3)], {},
-            "X and W must have one rank, at least 3",
+            "the weight tensor W and X must have one rank, at least 3",
         ),
         (
             "ConvTranspose", [zeros(1, 4, 5), zeros(4, 4, 3)], {"group": 3},

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from fornix.dtype import FLOAT32, INT64
-from fornix.errors import Fail, SchemaError, ShapeError
+from fornix.errors import DTypeError, Fail, SchemaError, ShapeError
+from fornix.format.text import parse_model
+from fornix.infer import infer_model
 from fornix.ir.dim import symbol
+from fornix.ir.load import from_message
 from fornix.ir.tensor import ArrayTensor, SparseTensor
 from fornix.ops.fact import Fact, as_value, tensor, unranked
 from tests.ops.harness import check_node, infer_op, peer, run_op
@@ -87,6 +90,14 @@ def test_constant_of_shape_infers_what_its_input_tells() -> None:
 def test_constant_of_shape_says_what_does_not_fit(shape: Any, value: Any, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("ConstantOfShape", [shape], {"value": value})
+
+
+def test_constant_of_shape_counts_in_int64() -> None:
+    """Inference that does not look at the types of inputs finds it as well."""
+    head = '<ir_version: 8, opset_import: ["": 20]>'
+    model = parse_model(f"{head} g (int32[2] x) => (y) {{ y = ConstantOfShape (x) }}")
+    with pytest.raises(DTypeError, match="input must be int64, found int32"):
+        infer_model(from_message(model), strict=True, checks_types=False)
 
 
 @pytest.mark.parametrize("k", [0, 1, -2, 9, -9, 2**62])

@@ -393,3 +393,21 @@ def test_sessions_and_evaluators_hold_models_to_limits() -> None:
         with pytest.raises(LimitError, match=message):
             evaluate(model, limits=Limits(nodes=2))
         evaluate(model, limits=Limits(nodes=3))
+
+
+def test_a_body_of_ir_version_3_lists_what_it_stores_behind_its_inputs() -> None:
+    """The standard allows it; converters from TensorFlow wrote such bodies."""
+    source = parse_model("""
+        <ir_version: 3, opset_import: ["": 8]>
+        g (int64 m, bool c, float[1] s) => (float[1] y) {
+            y = Loop (m, c, s) <
+                body = b (int64 i, bool go, float[1] state, float[1] step) =>
+                       (bool on, float[1] next) <float[1] step = {10}>
+                { on = Identity (go) next = Add (state, step) }
+            >
+        }
+    """)
+    feeds = {"m": np.array(3), "c": np.array(True), "s": np.array([1], np.float32)}
+    for session in (ReferenceEvaluator(from_message(source)), InferenceSession(source)):
+        [y] = session.run(None, feeds)
+        assert y.tolist() == [31]

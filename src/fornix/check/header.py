@@ -8,7 +8,15 @@ from fornix.check.finding import Findings
 from fornix.format.limits import Limits
 from fornix.format.messages import IR_VERSION
 from fornix.ir.graph import Function, Graph, Model, Value
-from fornix.ir.types import SparseTensorType, TensorType
+from fornix.ir.types import (
+    MapType,
+    OpaqueType,
+    OptionalType,
+    SequenceType,
+    SparseTensorType,
+    TensorType,
+    Type,
+)
 from fornix.ops.opsets import LATEST
 
 # The first IR version with opset imports, and the first in which initializers need not be inputs.
@@ -89,3 +97,14 @@ def check_end(subject: str, value: Value, findings: Findings) -> None:
         for axis, extent in enumerate(type_.shape or ()):
             if isinstance(extent, int) and extent < 0:
                 findings.warn(subject, f"axis {axis} is declared {extent}, which stands for none")
+    elif _is_nameless(type_):
+        findings.error(subject, "a name is required of an opaque type, found none")
+
+
+def _is_nameless(type_: Type | None) -> bool:
+    """Whether ``type_`` is an opaque type without a name, or holds one."""
+    if isinstance(type_, SequenceType | OptionalType):
+        return _is_nameless(type_.elem)
+    if isinstance(type_, MapType):
+        return _is_nameless(type_.value)
+    return isinstance(type_, OpaqueType) and not type_.name

@@ -21,6 +21,7 @@ from fornix.ir.attribute import Attribute
 from fornix.ir.dim import DimLike, atoms, known, unknown
 from fornix.ir.dim.expression import Unknown
 from fornix.ir.graph import Function, Graph, Model, Node, Value
+from fornix.ir.nesting import fed_inputs
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import OptionalType, SequenceType, SparseTensorType, TensorType, Type
 from fornix.ops.call import (
@@ -217,14 +218,15 @@ class _Walk:
         return facts
 
     def _body(self, graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact]:
-        declared = [_declared(value) for value in graph.inputs]
+        formal = fed_inputs(graph)
+        declared = [_declared(value) for value in formal]
         if len(inputs) != len(declared):
             raise ValidationError(
                 f"{graph.label} takes {len(declared)} inputs, the operator gives {len(inputs)}"
             )
         merged = [
             d if fact is None else merge(d, fact, value)
-            for d, fact, value in zip(declared, inputs, graph.inputs, strict=True)
+            for d, fact, value in zip(declared, inputs, formal, strict=True)
         ]
         return self.graph(graph, merged)
 

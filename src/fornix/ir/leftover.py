@@ -221,11 +221,12 @@ def plain_opsets(imports: Iterable[OperatorSetIdProto]) -> bool:
 
 
 def set_opsets(field: Any, imports: Mapping[str, int]) -> None:
-    """Let opset imports read as ``imports``."""
+    """Let opset imports read as ``imports``, in the spelling that domains have."""
     if imports != as_opsets(field):
+        spellings = {as_domain(entry.domain): entry.domain for entry in field}
         del field[:]
         for domain, version in imports.items():
-            field.add(domain=writable(domain), version=version)
+            field.add(domain=spellings.get(domain, writable(domain)), version=version)
 
 
 def set_entries(field: Any, values: Mapping[str, str]) -> None:

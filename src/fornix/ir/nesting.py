@@ -26,6 +26,14 @@ def own_values(graph: Graph) -> Iterator[Value]:
                 yield value
 
 
+def fed_inputs(body: Graph) -> tuple[Value, ...]:
+    """The inputs of ``body``, a node's attribute, that the operator gives.
+
+    The others have stored values: up to IR version 3 those are listed as inputs as well, behind.
+    """
+    return tuple(value for value in body.inputs if not value.is_initializer)
+
+
 def inner_graphs(holder: Node | Graph) -> Iterator[Graph]:
     """The graphs inside a node or graph at any depth, outer ones first."""
     stack = holder.graphs[::-1]

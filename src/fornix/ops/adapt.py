@@ -185,6 +185,26 @@ def constant_input(node: Node, index: int, what: str) -> Array | None:
     return value.constant.numpy()
 
 
+def taken_input(node: Node, graph: Graph, index: int, what: str) -> Array | None:
+    """Contents of an input, None if it is left out; it goes from the node, with those behind it.
+
+    An input of the graph that nobody else reads goes, too, if it has stored contents: they count.
+    Raises ConvertError if it is no constant otherwise; ``what`` says who needs it.
+    """
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None:
+        return None
+    if value.tensor is None or not graph.holds(value) or value.use_count > 1 or value.is_output:
+        held = constant_input(node, index, what)
+        drop_inputs(node, graph, index)
+        return held
+    held = value.tensor.numpy()
+    drop_inputs(node, graph, index)
+    graph.remove_initializer(value)
+    graph.inputs = [other for other in graph.inputs if other is not value]
+    return held
+
+
 # ── what adapters do ───────────────────────────────────────────────────────────────────────────
 
 
@@ -244,11 +264,9 @@ def input_to_attribute(node: Node, graph: Graph, name: str, index: int, opset: i
     Without the input, nothing changes. Raises ConvertError if it is computed at run time, which
     ``opset`` has no way to say.
     """
-    held = constant_input(node, index, f"opset {opset} takes {name} as an attribute")
-    if held is None:
-        return
-    node.set_attribute(name, held.reshape(-1).tolist(), AttributeKind.INTS)
-    drop_inputs(node, graph, index)
+    held = taken_input(node, graph, index, f"opset {opset} takes {name} as an attribute")
+    if held is not None:
+        node.set_attribute(name, held.reshape(-1).tolist(), AttributeKind.INTS)
 
 
 def count_from_front(node: Node, name: str) -> None:

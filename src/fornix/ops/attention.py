@@ -438,6 +438,11 @@ def infer_flex_attention(
     node: InferNode,
 ) -> Fact:
     for name, fact in (("Q", Q), ("K", K), ("V", V)):
+        require(
+            fact.dtype in {None, Q.dtype},
+            f"Q, K and V must have one type, found Q {Q.dtype} and {name} {fact.dtype}",
+            DTypeError,
+        )
         _check_rank(fact.shape, name)
     q, k, v = Q.shape, K.shape, V.shape
     _check_heads(q, k, v)

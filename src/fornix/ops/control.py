@@ -320,9 +320,13 @@ class Scanning:
         """The attributes, completed; raises ShapeError on wrong counts."""
         states = inputs - num_scan_inputs
         require(
-            0 <= states <= outputs and num_scan_inputs >= 1,
-            f"num_scan_inputs must be in [1, {inputs}] and leave a state for at most each of the "
-            f"{outputs} outputs, got {num_scan_inputs}",
+            states >= 0 and num_scan_inputs >= 1,
+            f"num_scan_inputs must be in [1, {inputs}], got {num_scan_inputs}",
+        )
+        require(
+            states <= outputs,
+            f"loop state variables are outputs, too: {outputs} at most, but num_scan_inputs = "
+            f"{num_scan_inputs} leaves {states} of the {inputs} inputs",
         )
         scanned = outputs - states
         for name, given, count in (

@@ -129,7 +129,8 @@ def conv_taps(
     """The taps of a convolution of shape ``x`` with filters of shape ``w``, both checked."""
     require(
         len(x) >= 3 and len(w) == len(x),
-        f"X and W must have one rank, at least 3, got X{shape_text(x)} and W{shape_text(w)}",
+        f"the weight tensor W and X must have one rank, at least 3, got W{shape_text(w)} and "
+        f"X{shape_text(x)}",
     )
     require(group > 0, f"group must be positive, got {group}")
     require(
@@ -347,7 +348,8 @@ def _transposed_taps(
 ) -> Sequence[DimLike]:
     require(
         len(x) >= 3 and len(w) == len(x),
-        f"X and W must have one rank, at least 3, got X{shape_text(x)} and W{shape_text(w)}",
+        f"the weight tensor W and X must have one rank, at least 3, got W{shape_text(w)} and "
+        f"X{shape_text(x)}",
     )
     require(
         equal(x[1], w[0]) is not False,

@@ -31,8 +31,8 @@ from fornix.ir.loops import (
     stored_at,
 )
 from fornix.ops import scalar as s
-from fornix.ops.adapt import constant_input, drop_inputs
 from fornix.ops.adapt import stored as stored_value
+from fornix.ops.adapt import taken_input
 from fornix.ops.along import along, merged, with_units
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
@@ -341,8 +341,7 @@ def top_k_1_to_10(node: Node, graph: Graph) -> None:
 
 @TopK.adapt(10, 1)
 def top_k_10_to_1(node: Node, graph: Graph) -> None:
-    count = constant_input(node, 1, "opset 1 takes k as an attribute")
-    drop_inputs(node, graph, 1)
+    count = taken_input(node, graph, 1, "opset 1 takes k as an attribute")
     node.set_attribute("k", 0 if count is None else int(count.reshape(-1)[0]))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fornix.dtype import FLOAT32, INT64, STRING, DType
-from fornix.errors import Fail, SchemaError, require
+from fornix.errors import DTypeError, Fail, SchemaError, require
 from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, maximum
 from fornix.ir.loops import Tensor, apply, cast, compute, const, index
 from fornix.ir.loops import constant as loop_constant
@@ -128,6 +128,7 @@ ConstantOfShape = (
 
 @ConstantOfShape.infer
 def infer_constant_of_shape(input: Fact, *, value: Array | None = None, node: InferNode) -> Fact:
+    require(input.dtype in {None, INT64}, f"input must be int64, found {input.dtype}", DTypeError)
     filler = _filler(value)
     dtype = DType.of(filler.dtype)
     extents = dims_of(input.value)

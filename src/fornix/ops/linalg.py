@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fornix.dtype import FLOAT64
-from fornix.errors import require
+from fornix.errors import ConvertError, require
 from fornix.ir.dim import DimLike, equal
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, cast, compute, reduce
@@ -181,12 +181,22 @@ def _scaled_scalar(x: Scalar, factor: float) -> Scalar:
 
 @Gemm.adapt(6, 7)
 def gemm_6_to_7(node: Node, _: Graph) -> None:
+    _check_matrices(node)
     node.remove_attribute("broadcast")
 
 
 @Gemm.adapt(7, 6)
 def gemm_7_to_6(node: Node, _: Graph) -> None:
+    _check_matrices(node)
     node.set_attribute("broadcast", 1)
+
+
+def _check_matrices(node: Node) -> None:
+    """Raise ConvertError if A or B is known to be no matrix: there is no meaning to keep."""
+    for name, value in zip("AB", node.inputs, strict=False):
+        shape = None if value is None else getattr(value.type, "shape", None)
+        if shape is not None and len(shape) != 2:
+            raise ConvertError(f"{name} must be a matrix, got {name}{shape_text(shape)}")
 
 
 def _gemm_shape(

@@ -16,7 +16,7 @@ from fornix.errors import ConvertError, require
 from fornix.ir.dim import DimLike, divide, exact_quotient, known
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor
-from fornix.ops.adapt import constant_input, drop_inputs, put_ahead, stored
+from fornix.ops.adapt import constant_input, put_ahead, stored, taken_input
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, axes_listed, dims_of, static, tensor
 from fornix.ops.geometry import listed, normalize_axes, shape_text
@@ -512,8 +512,7 @@ def upsample_7_to_9(node: Node, graph: Graph) -> None:
 
 @Upsample.adapt(9, 7)
 def upsample_9_to_7(node: Node, graph: Graph) -> None:
-    scales = constant_input(node, 1, "opset 7 takes scales as an attribute")
-    drop_inputs(node, graph, 1)
+    scales = taken_input(node, graph, 1, "opset 7 takes scales as an attribute")
     node.set_attribute("scales", [] if scales is None else scales.tolist())
 
 

@@ -20,7 +20,7 @@ from fornix.format.limits import DEFAULT, Limits
 from fornix.format.mapped import mapped_files
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Function, Graph, Node, Value
-from fornix.ir.nesting import own_values
+from fornix.ir.nesting import fed_inputs, own_values
 from fornix.ir.walk import captured_values
 from fornix.ops.body import function_of
 from fornix.ops.call import (
@@ -169,7 +169,7 @@ class Plan:
 
     def opened(self, environment: Environment) -> Callable[[Sequence[Any]], list[Any]]:
         """What runs it on values of its inputs, again and again in the same ``environment``."""
-        formal = self.graph.inputs
+        formal = fed_inputs(self.graph)
 
         def run(inputs: Sequence[Any]) -> list[Any]:
             check_count(self.graph, inputs)
@@ -348,10 +348,11 @@ class Plan:
 
 
 def check_count(graph: Graph, inputs: Sequence[Any]) -> None:
-    """Raise ValidationError unless there is a value for each input of ``graph``."""
-    if len(inputs) != len(graph.inputs):
+    """Raise ValidationError unless there is a value for each input that ``graph`` is fed."""
+    count = len(fed_inputs(graph))
+    if len(inputs) != count:
         raise ValidationError(
-            f"{graph.label} takes {len(graph.inputs)} inputs, the operator gives {len(inputs)}"
+            f"{graph.label} takes {count} inputs, the operator gives {len(inputs)}"
         )
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from fornix.errors import NotSupported, ValidationError
 from fornix.infer import Inference, infer_model
 from fornix.ir.graph import Graph, Model, Node, Value
+from fornix.ir.nesting import fed_inputs
+from fornix.ir.walk import graphs
 from fornix.passes import Level, optimize
 from fornix.reference.plan import Plan, Scope, check_names
 from fornix.runtime.extents import bound_symbols, name_extents
@@ -97,10 +99,11 @@ def _check_placements(placements: Sequence[Placement], options: SessionOptions) 
 
 def _fixed(source: Model) -> Model:
     """``source`` with all initializers constant; who feeds one gets NumPy kernels."""
-    if not any(value.is_initializer for value in source.graph.inputs):
+    if not any(value.is_initializer for graph in graphs(source.graph) for value in graph.inputs):
         return source
     model = source.clone()
-    model.graph.inputs = [v for v in model.graph.inputs if not v.is_initializer]
+    for graph in graphs(model.graph):
+        graph.inputs = fed_inputs(graph)
     return model
 
 
