@@ -16,11 +16,10 @@ from fornix.onnxruntime._devices import (
     OrtMemoryInfo,
 )
 from fornix.runtime import OrtValue
+from fornix.runtime.logs import level
 
 VERSION = "1.31.1"
 """Of onnxruntime, whose names these are."""
-SEVERITIES = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
-"""Levels of `logging`, by onnxruntime's numbers from verbose to fatal."""
 CPU, REFERENCE = "CPUExecutionProvider", "ReferenceExecutionProvider"
 
 
@@ -91,9 +90,7 @@ def set_global_thread_pool_sizes(
 
 def set_default_logger_severity(severity: int) -> None:
     """Log from this severity on: 0 is verbose, 4 fatal; raises InvalidUse for others."""
-    if not 0 <= severity < len(SEVERITIES):
-        raise InvalidUse(f"a logging severity from 0 to 4 is required, found {severity}")
-    logging.getLogger("fornix").setLevel(SEVERITIES[severity])
+    logging.getLogger("fornix").setLevel(level(severity))
 
 
 def set_default_logger_verbosity(verbosity: int) -> None:

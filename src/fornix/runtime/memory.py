@@ -76,6 +76,14 @@ class ResultMemory:
         self.kept = self._lent = 0
         self._most = self._most_before = self._asked = 0
 
+    def shrink(self) -> None:
+        """Give up what is kept, and let later results begin anew."""
+        self._sort_in()
+        with self._lock:
+            self._free.clear()
+            self.kept = 0
+            self._most = self._most_before = self._lent
+
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """An array that shares memory with no other that is alive, its contents undefined."""
         size = math.prod(shape) * dtype.itemsize

@@ -257,6 +257,10 @@ class NativeStep(Step):
             self._wiring = Wiring(self.units, (self.reads, self.writes), self.data)
         return self._wiring
 
+    def shrink(self) -> None:
+        for bound in list(self._bound.values()):
+            bound.frames.clear()
+
     @property
     def bounds(self) -> dict[tuple[int, ...], Bound]:
         """The step for the extents of late, by their numbers."""

@@ -45,9 +45,10 @@ HINTS = frozenset({
 RUN_HINTS = frozenset({
     "disable_synchronize_execution_providers",
     "gpu_graph_id",
-    "memory.enable_memory_arena_shrinkage",
 })  # fmt: skip
 """The same for runs."""
+SHRINKAGE = "memory.enable_memory_arena_shrinkage"
+"""Entry of a run after which memory is given back; its value names devices, cpu among them."""
 
 
 def _note(entries: dict[str, str], key: Any, value: Any, what: str, known: frozenset[str]) -> None:
@@ -72,9 +73,12 @@ class SessionOptions:
     many threads as there are processors that affinity and quota grant. `optimized_model_filepath`
     names a file for the optimized model, `profile_file_prefix` begins the name of the profile that
     `enable_profiling` asks for, `memory_limit` bounds what a session and its runs may take, in
-    bytes, and `seed` makes random operators repeat themselves. What onnxruntime has besides is
-    accepted and decides nothing here: order of nodes, memory patterns, results that do not depend
-    on threads.
+    bytes, and `seed` makes random operators repeat themselves. With `use_per_session_threads` the
+    session has workers of its own; otherwise sessions with as many threads share theirs. What it
+    logs begins with `logid`, from `log_severity_level` on: 0 stands for everything, 1 for
+    information, 2 for warnings, 3 for errors, 4 for what ends the process; -1 leaves it to
+    `logging`. What onnxruntime has besides is accepted and decides nothing here: order of nodes,
+    memory patterns, results that do not depend on threads.
     """
 
     graph_optimization_level: Level | int | str | None = None
@@ -95,7 +99,7 @@ class SessionOptions:
     enable_mem_pattern: bool = True
     enable_mem_reuse: bool = True
     use_deterministic_compute: bool = False
-    use_per_session_threads: bool = True
+    use_per_session_threads: bool = False
     dims_by_name: dict[str, int] = field(default_factory=dict)
     """Extents of the symbols called so."""
     dims_by_denotation: dict[str, int] = field(default_factory=dict)
@@ -256,7 +260,7 @@ class RunOptions:
 
     def add_run_config_entry(self, key: str, value: str) -> None:
         """Set an entry; warns of one that has no meaning."""
-        _note(self.config_entries, key, value, "RunOptions", RUN_HINTS)
+        _note(self.config_entries, key, value, "RunOptions", RUN_HINTS | {SHRINKAGE})
 
     def get_run_config_entry(self, key: str) -> str:
         """The value of an entry; raises InvalidUse if it was not set."""

@@ -92,6 +92,13 @@ def use_processors(allowed: frozenset[int]) -> None:
             os.sched_setaffinity(0, allowed)
 
 
+def give_back() -> None:
+    """Let the system have memory that Python gave up, where the C library keeps it for later."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 @contextmanager
 def pipe_errors() -> Iterator[None]:
     """Writing to a process that is gone raises here, where systems let it end the writer too."""

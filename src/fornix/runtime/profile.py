@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,8 +151,9 @@ class _Watch:
         self._place = 0
         start = self.clock()
         for step, release in zip(prepared.steps, prepared.releases, strict=True):
+            prepared.run.check()
             if isinstance(step, NativeStep):
-                step.run_with(values, prepared.run, self._drive)
+                step.run_with(values, prepared.run, partial(self._drive, prepared.run.is_ended))
             else:
                 before = self.clock()
                 step.run(values, prepared.run)
@@ -161,6 +163,7 @@ class _Watch:
                 self._note(before, [after])
             for value in release:
                 values.pop(value, None)
+        prepared.run.check()
         self.runs.append(self._span(start, self.clock()))
         return values
 
@@ -174,7 +177,7 @@ class _Watch:
             self._place += 1
             start = end
 
-    def _drive(self, frame: Frame, bound: Bound) -> int:
+    def _drive(self, is_ended: Callable[[], bool] | None, frame: Frame, bound: Bound) -> int:
         """Run the kernels of a native step one after the other; the status of the first failure."""
         step = bound.step
         table, count = frame.records.ctypes.data, len(frame.records)
@@ -187,6 +190,8 @@ class _Watch:
         def work(index: int) -> None:
             own = scratch + index * bound.scratch
             for number in range(count):
+                if is_ended is not None and is_ended():
+                    return
                 step.drive(
                     table + number * RECORD_WORDS * 8, 1, own, role(index, alone=alone), status
                 )

@@ -28,7 +28,7 @@ from fornix.runtime.providers import (
     Run,
     Step,
 )
-from fornix.runtime.threads import shared_pool
+from fornix.runtime.threads import Pool, shared_pool
 
 if TYPE_CHECKING:
     from fornix.runtime.quick import QuickCall
@@ -184,10 +184,14 @@ class Programs:
         shelf: Shelf | None = None,
         *,
         packs: bool = True,
+        pool: Pool | None = None,
     ) -> None:
-        """Unless it ``packs``, weights are packed when something runs, which nothing need do."""
+        """Unless it ``packs``, weights are packed when something runs, which nothing need do.
+
+        Without a ``pool`` it is the one of this process.
+        """
         self._model, self.providers, self.options = model, tuple(providers), options
-        self.pool = shared_pool(options.threads)
+        self.pool = pool or shared_pool(options.threads)
         self.shelf, self.packs = shelf, packs
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
@@ -195,6 +199,13 @@ class Programs:
         tell(self)
         self._general = self._made({})
         self._special: dict[tuple[tuple[str, int], ...], Made] = {}
+
+    def shrink(self) -> None:
+        """Give back memory for runs that nobody uses now."""
+        self._short.clear()
+        for program in self.programs:
+            for step in program.steps:
+                step.shrink()
 
     def forget(self) -> None:
         """In the child of a fork: whoever was choosing a program is not there."""

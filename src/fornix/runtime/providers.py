@@ -84,6 +84,9 @@ class Step(ABC):
     def placements(self) -> Iterator[Placement]:
         """Where its nodes run."""
 
+    def shrink(self) -> None:  # noqa: B027 - most keep none
+        """Give back memory for runs that nobody uses now."""
+
     def holds(self, run: Run) -> bool:  # noqa: ARG002 - most hold for all
         """Whether it is made for such a run; asked once for each set of extents."""
         return True

@@ -26,8 +26,10 @@ from fornix.runtime.binding import IOBinding
 from fornix.runtime.content import settled
 from fornix.runtime.feeds import checked_feeds
 from fornix.runtime.interface import Interface, ModelMetadata, NodeArg, output_args
-from fornix.runtime.memory import owned
-from fornix.runtime.options import RunOptions, SessionOptions
+from fornix.runtime.logs import logger
+from fornix.runtime.memory import owned, shared_results
+from fornix.runtime.options import SHRINKAGE, RunOptions, SessionOptions
+from fornix.runtime.platform import give_back
 from fornix.runtime.program import Programs
 from fornix.runtime.providers import (
     PROVIDERS,
@@ -40,6 +42,7 @@ from fornix.runtime.providers import (
 )
 from fornix.runtime.shelf import Shelf
 from fornix.runtime.targets import Targets, direct, fill, is_little
+from fornix.runtime.threads import Pool
 from fornix.runtime.values import OrtValue, unwrapped
 
 if TYPE_CHECKING:
@@ -94,11 +97,20 @@ class InferenceSession:
                 f"{len(providers or ())}, found {len(provider_options)}"
             )
         self._options = replace(sess_options) if sess_options else SessionOptions()
+        if self._options.execution_mode:
+            warnings.warn(
+                "SessionOptions: execution_mode ORT_PARALLEL does nothing here: kernels run one "
+                "after another, each on all threads",
+                FornixWarning,
+                stacklevel=2,
+            )
         self._providers = _available(providers)
         self._path: Path | None = None
         if isinstance(path_or_bytes, str | os.PathLike):
             self._path = Path(path_or_bytes).absolute()
-        self._label = self._path.name if self._path else "the model"
+        name = self._path.name if self._path else "the model"
+        self._label = f"{self._options.logid}: {name}" if self._options.logid else name
+        self._log = logger(self._options.log_severity_level, log)
         self._timeline = _timeline(self._options)
         self._limits, self._trust = limits, trust
         self._source: ModelSource | None = path_or_bytes
@@ -119,14 +131,27 @@ class InferenceSession:
             self._plan  # noqa: B018 - what is wrong with the model is said now
         else:
             self._programs = Programs(
-                lambda: self._model, self._providers, self._options, self._shelf
-            )
+                lambda: self._model, self._providers, self._options, self._shelf,
+                pool=Pool(self._options.threads) if self._options.use_per_session_threads else None,
+            )  # fmt: skip
         if self._options.optimized_model_filepath:
             from fornix.runtime.saving import save_optimized  # noqa: PLC0415 - with the optimizer
 
             save_optimized(self._model, self._options)
         if self._timeline:
             self._timeline.note("Session", "session_initialization", 0, self._timeline.now())
+        if self._log.isEnabledFor(logging.INFO):
+            self._tell_what_it_is()
+
+    def _tell_what_it_is(self) -> None:
+        """Log where the program came from, and which nodes run their NumPy kernels."""
+        is_recalled = self._programs is not None and self._programs.is_recalled
+        made = "recalled" if is_recalled else "compiled" if self._programs else "planned"
+        self._log.info("%s: %s, %d threads", self._label, made, self._options.threads)
+        for place in () if is_recalled else self.placement():
+            if place.reason:
+                self._log.info("%s: %s '%s' runs in NumPy: %s", self._label, place.op_type,
+                               place.node, place.reason)  # fmt: skip
 
     @cached_property
     def _model(self) -> Model:
@@ -188,7 +213,7 @@ class InferenceSession:
         targets: Targets | None = None,
     ) -> list[Any]:
         """Like `run`, for everybody; results that ``targets`` name are written there."""
-        watched = None if run_options is None else _Watched(run_options, self._label)
+        watched = None if run_options is None else _Watched(run_options, self._label, self._log)
         given = unwrapped(input_feed)
         wants_all = not output_names or output_names == self._outputs
         if self._short is not None and watched is None and wants_all and is_little(targets):
@@ -201,6 +226,8 @@ class InferenceSession:
         results = self._compiled_run(by_name, names, watched, targets)
         if results is None:
             results = self._planned_run(by_name, names, watched)
+        if run_options is not None and "cpu" in run_options.config_entries.get(SHRINKAGE, ""):
+            self.shrink()
         return fill(names, results, targets) if targets else results
 
     def _compiled_run(
@@ -226,11 +253,12 @@ class InferenceSession:
             if self._timeline:
                 self._programs.whole  # noqa: B018 - what another process kept knows no nodes
                 program, run = self._programs.chosen(feeds)
+                run = replace(run, is_ended=is_ended)
                 return self._timeline.run(program, feeds, run, names)
             results = self._programs.run(feeds, names, is_ended, places)
         except NotAsCompiled as reason:
-            if watched is None or watched.tells_all:
-                log.debug("%s: %s", watched.label if watched else self._label, reason)
+            told = watched.log if watched else self._log
+            told.debug("%s: %s", watched.label if watched else self._label, reason)
             return None
         self._short = self._programs.short_way(feeds)
         return results
@@ -355,6 +383,17 @@ class InferenceSession:
 
         return report(self._programs.programs if self._programs else ())
 
+    def shrink(self) -> None:
+        """Give back memory that is kept for the next runs: all that no run uses now.
+
+        Weights and code stay. The next run takes memory anew, as the first one did.
+        """
+        self._short = None
+        if self._programs is not None:
+            self._programs.shrink()
+        shared_results().shrink()
+        give_back()
+
     def profile(self, input_feed: Mapping[str, Any], repeats: int = 10) -> Profile:
         """Where the time of a run on ``input_feed`` goes, kernel by kernel, in ``repeats`` runs.
 
@@ -374,7 +413,7 @@ class InferenceSession:
                 prepared = Prepared(program.steps, program.releases, start, run)
                 return profile(prepared, repeats, threads)
             except NotAsCompiled as reason:
-                log.debug("%s: %s", self._label, reason)
+                self._log.debug("%s: %s", self._label, reason)
         given = {self._by_name[value.name]: feed for value, feed in feeds.items()}
         return profile(Prepared.of_plan(self._plan, given), repeats, 1)
 
@@ -482,7 +521,7 @@ def _timeline(options: SessionOptions) -> Timeline | None:
 class _Watched:
     """A run with options of its own."""
 
-    def __init__(self, options: RunOptions, label: str) -> None:
+    def __init__(self, options: RunOptions, label: str, log: logging.Logger) -> None:
         if not isinstance(options, RunOptions):
             raise InvalidArgument(
                 "InferenceSession.run: run_options must be fornix.RunOptions, "
@@ -490,7 +529,7 @@ class _Watched:
             )
         self.options = options
         self.label = f"{options.logid}: {label}" if options.logid else label
-        self.tells_all = options.log_severity_level == 0
+        self.log = logger(options.log_severity_level, log)
 
     def is_ended(self) -> bool:
         """Whether somebody wants the run to end."""
