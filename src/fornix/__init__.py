@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface.py compares
     from fornix.check import check as check
+    from fornix.debug import compare as compare
     from fornix.errors import FornixError as FornixError
     from fornix.errors import FornixWarning as FornixWarning
     from fornix.format.limits import Limits as Limits
@@ -38,6 +39,7 @@ _HOMES: dict[str, str] = {
     "RunOptions": "fornix.runtime",
     "SessionOptions": "fornix.runtime",
     "check": "fornix.check",
+    "compare": "fornix.debug",
     "compile_model": "fornix.runtime.compiling",
     "convert_version": "fornix.version",
     "install_as": "fornix.install",

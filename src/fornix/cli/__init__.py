@@ -12,6 +12,7 @@ from fornix import __version__
 from fornix.cli.bench import bench_command
 from fornix.cli.check import check_command
 from fornix.cli.command import EPILOG, Commands
+from fornix.cli.compare import compare_command
 from fornix.cli.compile import compile_command
 from fornix.cli.demo import demo_command
 from fornix.cli.explain import explain_command
@@ -72,6 +73,7 @@ for command in (
     optimize_command,
     compile_command,
     explain_command,
+    compare_command,
     demo_command,
     text_command,
     extract_command,
