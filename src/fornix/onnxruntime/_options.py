@@ -71,6 +71,12 @@ class SessionOptions(runtime.SessionOptions):
     """Providers with their options, for sessions that are given none."""
     is_load_canceled: bool = False
 
+    def get_session_config_entry(self, key: str) -> str:
+        """The value of an entry; raises InvalidUse if it was not set."""
+        if key not in self.config_entries:
+            raise InvalidUse(f"SessionOptions does not have configuration with key: {key}")
+        return self.config_entries[key]
+
     def add_provider(self, provider_name: str, provider_options: Mapping[str, str]) -> None:
         """Let sessions run on this provider, after those that were added before."""
         if provider_name not in get_all_providers():

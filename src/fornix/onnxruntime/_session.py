@@ -21,9 +21,10 @@ from fornix.onnxruntime._devices import (
     OrtMemType,
 )
 from fornix.onnxruntime._errors import LOADING, RUNNING, ModelLoadCanceled, translated
+from fornix.onnxruntime._handle import Handle
 from fornix.onnxruntime._options import SessionOptions
 from fornix.onnxruntime._placement import OrtEpAssignedSubgraph, assigned
-from fornix.onnxruntime._process import DEFAULTS, get_ep_devices
+from fornix.onnxruntime._process import DEFAULTS, get_all_providers, get_ep_devices
 from fornix.runtime import IOBinding, OrtValue, SparseTensor
 from fornix.runtime.targets import Targets
 
@@ -35,6 +36,16 @@ Providers = Sequence[str | tuple[str, Mapping[Any, Any]]]
 class Session(runtime.InferenceSession):
     """A session with everything that onnxruntime's has."""
 
+    @property
+    def _sess(self) -> Handle:
+        """What programs take for the native session."""
+        return Handle(self)
+
+    @property
+    def _model_path(self) -> str | None:
+        """The path that it was made from."""
+        return None if self._path is None else str(self._path)
+
     def _run(
         self,
         output_names: Sequence[str] | None,
@@ -45,8 +56,17 @@ class Session(runtime.InferenceSession):
         try:
             results = super()._run(output_names, input_feed, run_options, targets)
         except FornixError as error:
-            raise translated(error, RUNNING) from error.__cause__
+            raise translated(self._named(error, input_feed), RUNNING) from error.__cause__
         return [SparseTensor.of(x) if isinstance(x, StoredSparse) else x for x in results]
+
+    def _named(self, error: FornixError, feeds: Any) -> FornixError:
+        """``error``; of missing inputs in words, too, that programs look for."""
+        given = [*feeds] if isinstance(feeds, Mapping) else None
+        missing = [x.name for x in self.get_inputs() if given is not None and x.name not in given]
+        if type(error) is not InvalidArgument or not missing:
+            return error
+        told = f"Required inputs ({missing}) are missing from input feed ({given})."
+        return InvalidArgument(f"{error}. {told}")
 
     def set_providers(
         self, providers: Any = None, provider_options: Sequence[Mapping[str, Any]] | None = None
@@ -55,7 +75,10 @@ class Session(runtime.InferenceSession):
         try:
             super().set_providers(providers, provider_options)
         except InvalidArgument as error:
-            raise InvalidUse(str(error)) from error.__cause__
+            known = get_all_providers()
+            names = [x[0] if isinstance(x, tuple) else x for x in providers or ()]
+            unknown = ", ".join(str(name) for name in names if name not in known)
+            raise InvalidUse(f"Unknown Provider Type: {unknown}; {error}") from error.__cause__
 
     def enable_fallback(self) -> None:
         """Nothing: what cannot be compiled runs its NumPy kernel, and `placement` says so."""

@@ -42,6 +42,11 @@ class IOBinding:
         """Where results go, by name in the order of binding; None for memory of their own."""
         return dict(self._outputs)
 
+    @property
+    def _iobinding(self) -> IOBinding:
+        """What programs take for the native binding: the binding."""
+        return self
+
     def bind_cpu_input(self, name: str, arr_on_cpu: Any) -> None:
         """Read input ``name`` from an array whenever the session runs."""
         self._inputs[self._input(name)] = arr_on_cpu

@@ -88,7 +88,7 @@ class OrtValue:
         return cls(sparse_tensor)
 
     @classmethod
-    def from_dlpack(cls, data: Any, /) -> OrtValue:
+    def from_dlpack(cls, data: Any, is_bool_tensor: object = None, /) -> OrtValue:
         """A tensor over the memory of another library's, which has ``__dlpack__``, or a capsule."""
         return cls(array_of(data))
 
@@ -110,6 +110,18 @@ class OrtValue:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return CPU, 0
+
+    def to_dlpack(self) -> object:
+        """A DLPack capsule over the memory, which the value and the capsule share."""
+        return self.__dlpack__()
+
+    @property
+    def _ortvalue(self) -> OrtValue:
+        """What programs take for the native value: the value."""
+        return self
+
+    def _get_c_value(self) -> OrtValue:
+        return self
 
     def numpy(self) -> Array:
         """The tensor as an array over the same memory."""
