@@ -99,7 +99,8 @@ def test_windows_of_transposed_convolutions_are_those_of_others(filters: int, st
         assert [s.taps for s in conv.spatial] == [4 // stride] * 2
     check(y, {"x": integers(1, 8, 5, 7)})
     if stride > 1:
-        assert [k.schedule for k in Runner([y]).kernels].count("convolution") == 4
+        kind = "convolution" if filters > 3 else "contraction"
+        assert [k.schedule for k in Runner([y]).kernels].count(kind) == 4
 
 
 def test_transposed_convolutions_run_as_convolutions() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.loops import Tensor, compute, constant, tensor
-from fornix.ops.conv import lower_conv
+from fornix.ops.conv import lower_conv, lower_conv_transpose
 from tests.compile.native import Runner, check, compiled
 from tests.compile.test_direct import LEVELS, H, N, Shape, W, blocked, data, image, target
 
@@ -97,3 +97,24 @@ def test_what_is_not_finite_reaches_its_own_group_only(
     found = compiled(y, {"x": values})
     assert np.isnan(found[:, :filters]).all()
     assert np.isfinite(found[:, filters:]).all()
+
+
+@pytest.mark.parametrize("filters", [1, 3])
+@pytest.mark.parametrize("block", [1, 16])
+def test_few_filters_without_groups_are_products_of_rows(filters: int, block: int) -> None:
+    shape = (2, 16, 6, 21)
+    y = grouped(image("x", shape, FLOAT32, block), 1, filters, (3, 3))
+    assert "map" not in schedules(y)[1:]
+    check(y, {"x": data(FLOAT32, shape, {}, 2)})
+
+
+@pytest.mark.parametrize("filters", [1, 3])
+@pytest.mark.parametrize("group", [1, 2])
+def test_transposed_ones_of_few_filters_are_taken_apart(filters: int, group: int) -> None:
+    x = tensor("x", (2, 16, 5, 19), FLOAT32)
+    w = constant(data(FLOAT32, (16, filters, 4, 4), {}, 1))
+    y = lower_conv_transpose(x, w, None, strides=[2, 2], pads=[1] * 4, group=group)
+    if group == 1:
+        kinds = set(schedules(y))
+        assert kinds & {"contraction", "window"}
+    check(y, {"x": data(FLOAT32, (2, 16, 5, 19), {}, 2)})

@@ -128,6 +128,7 @@ def convolution(store: Store) -> Convolution | None:
         return None
     for image, weights in (body.args, body.args[::-1]):
         filters = [a for a in store.axes if a in weights.variables]
+        filters = filters or [a for a in store.axes if a.extent == 1 and a not in image.variables]
         if len(filters) == 1 and image.variables & {a for a in store.axes if a is not filters[0]}:
             return _found(store, folds[0], image, weights, filters[0])
     return None
@@ -137,6 +138,8 @@ def groups(c: Convolution) -> Groups | None:
     """The groups of ``c``; None if each filter reads another channel."""
     if not isinstance(c.filter.extent, int):
         return None
+    if c.filter.extent == 1:
+        return Groups(1, 1, Variable("g", 1), substitute_scalar(c.image, {c.filter: 0}))
     if not c.has_groups:
         return Groups(1, c.filter.extent, Variable("g", 1), c.image)
     divisors = (a for node in walk(c.image) for d in node.dims for a in atoms(d))

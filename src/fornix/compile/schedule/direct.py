@@ -158,9 +158,8 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, Store] | None:
         return None
     if filters <= lanes // 2:
         lanes //= 2
-    is_apart = len(phases(c.store)) > 1  # so that no schedule finds neighbours in the result
     is_little = filters < LEAST_USE * _whole(filters, lanes)
-    if isinstance(c.store.buffer.address, Blocked) or (is_little and not is_apart):
+    if isinstance(c.store.buffer.address, Blocked) or is_little:
         return None
     images: DimLike = 1
     image: DimLike = 0

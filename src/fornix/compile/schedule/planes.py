@@ -1,4 +1,4 @@
-"""Convolutions whose groups have few filters: vectors are neighbours in a row of the image.
+"""Convolutions of few filters, or with groups of few: vectors are neighbours in a row of the image.
 
 The filters of a group fill no vector, so what fills it is a row of one channel, from which all
 filters of the group are computed at once. Decided here is how the convolution becomes a contraction
@@ -10,16 +10,16 @@ side by side takes the way through one in which they do.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 from fornix.compile.axes import rewritten
-from fornix.compile.convolution import Convolution, Groups, groups
+from fornix.compile.convolution import Convolution, Groups, convolution, groups
 from fornix.compile.cost import stride_of
 from fornix.compile.phases import phases
 from fornix.compile.schedule.packing import Order, copied_image, filled
 from fornix.ir.dim import DimLike, ceildiv
 from fornix.ir.loops import (
     Buffer,
+    Load,
     Scalar,
     Store,
     Variable,
@@ -38,14 +38,25 @@ LONGEST_STEP = 2
 _SERIAL = itertools.count()
 
 
-def plane_stages(c: Convolution) -> Sequence[Store] | None:
-    """A copy of the image, unless it is read as it lies, and the convolution of its rows.
+def plane_stages(c: Convolution) -> list[Store] | None:
+    """Copies of the image, unless it is read as it lies, and the convolution of its rows.
 
-    None if groups have many filters, or some other schedule serves it better.
+    None if some other schedule serves it better. Those that fill vectors of filters, `direct` has.
     """
-    given = groups(c)
-    if given is None or not given.are_few or not c.has_taps or len(phases(c.store)) > 1:
+    if not c.sum.dtype.is_float or not c.has_taps:
         return None
+    found: list[Store] = []
+    for part in phases(c.store):
+        conv = c if part is c.store else convolution(part)
+        given = None if conv is None else groups(conv)
+        if conv is None or given is None:
+            return None
+        found += _in_rows(conv, given)
+    return found
+
+
+def _in_rows(c: Convolution, given: Groups) -> list[Store]:
+    """The stages of one phase, the last of which stores the result."""
     if stride_of(c.store.address, c.spatial[-1].out) == 1:
         return _stages(c, given, c.store)
     axes = (*c.batch, c.filter, *(s.out for s in c.spatial))
@@ -65,7 +76,7 @@ def _stages(c: Convolution, given: Groups, store: Store) -> list[Store]:
     if c.spatial[-1].stride > LONGEST_STEP:
         copy, image = _apart(c, given)
         stages.append(copy)
-    elif not c.is_in_place:
+    elif not _is_in_rows(c, given):
         copy, image = copied_image(c, given, Order((), (), {}, 1))
         stages.append(copy)
     taps = tuple(s.tap for s in c.spatial if s.tap is not None)
@@ -76,6 +87,12 @@ def _stages(c: Convolution, given: Groups, store: Store) -> list[Store]:
     filter_ = given.axis.dim * given.filters + one.dim
     split = Store(store.buffer, store.axes, store.address, value)
     return [*stages, rewritten(split, axes, {c.filter: filter_})]
+
+
+def _is_in_rows(c: Convolution, given: Groups) -> bool:
+    """Whether the image lies in memory as it is read, its rows side by side."""
+    image, row = given.image, c.spatial[-1]
+    return c.is_in_place and isinstance(image, Load) and stride_of(image.address, row.place) == 1
 
 
 def _apart(c: Convolution, given: Groups) -> tuple[Store, Scalar]:
