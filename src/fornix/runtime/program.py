@@ -110,6 +110,8 @@ class Program:
         else:
             self._run_steps(values, run)
         run.check()
+        if run.allowance is not None:
+            run.allowance.require(values, "its results take more")
         return values
 
     def start(self, feeds: Mapping[str, Any]) -> dict[Value, Any]:
@@ -122,6 +124,8 @@ class Program:
     def _run_steps(self, values: dict[Value, Any], run: Run) -> None:
         for step, release in zip(self.steps, self.releases, strict=True):
             run.check()
+            if run.allowance is not None:
+                run.allowance.before(step, values, run)
             step.run(values, run)
             for value in release:
                 values.pop(value, None)
@@ -287,7 +291,10 @@ class Programs:
         return program.run(feeds, run, names)
 
     def chosen(self, feeds: Mapping[str, Any]) -> tuple[Program, Run]:
-        """The program for ``feeds``; raises NotAsCompiled if NumPy kernels are to do it."""
+        """The program for ``feeds``; raises NotAsCompiled if NumPy kernels are to do it.
+
+        LimitError if it would take more than `memory_limit`.
+        """
         run = self.general.run_for(feeds)
         program = self._chosen.get(run.key, self.general)
         if run.key not in self._chosen:
@@ -297,6 +304,11 @@ class Programs:
             raise NotAsCompiled("these extents are left to NumPy kernels")
         if program is not self.general:
             run = program.run_for(feeds)
+        if self.options.memory_limit:
+            from fornix.runtime.report import allowance  # noqa: PLC0415 - few ask for it
+
+            left = allowance(self.options.memory_limit, program, run)
+            run = replace(run, allowance=left)
         return program, run
 
     def _choose(self, run: Run, feeds: Mapping[str, Any]) -> Program | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fornix.infer import Inference
     from fornix.reference.plan import Plan
     from fornix.reference.plan import Step as PlannedNode
+    from fornix.runtime.report import Allowance
 
 
 class NotAsCompiled(Exception):
@@ -55,6 +56,9 @@ class Run:
     """Asked between kernels whether somebody wants the run to end."""
     targets: Mapping[str, np.ndarray[Any, np.dtype[Any]]] | None = None
     """Where results may be written, by name; elsewhere does too."""
+
+    allowance: Allowance | None = None
+    """What NumPy kernels may take."""
 
     def check(self) -> None:
         """Raise Fail if somebody wants the run to end."""

@@ -1,22 +1,27 @@
 """How much memory a session takes, and what a run will take, before it takes it.
 
 Decides what is counted: stored data where kernels read it, what is packed for them beside that, the
-block of values and everybody's scratch for each set of extents, and results. Values of NumPy
-kernels are not known before they are there and do not count.
+block of values and everybody's scratch for each set of extents, and results. Results of NumPy
+kernels are counted ahead as far as their extents are known, and once they are there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from fornix.errors import LimitError
 from fornix.format.mapped import MappedBytes, MappedFile
+from fornix.ir.dim import Dim
 from fornix.ir.graph import Value
+from fornix.ir.types import TensorType
 from fornix.runtime.native import Bound, NativeStep
 from fornix.runtime.program import Program
-from fornix.runtime.providers import Run
+from fornix.runtime.providers import Run, Step
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,11 @@ def report(programs: Iterable[Program]) -> MemoryReport:
     return MemoryReport(mapped, weights, sum(packed.values()), runs, results, _kept(steps))
 
 
-def require_within(limit: int, program: Program, run: Run, label: str) -> None:
-    """Raise LimitError if a run of ``program`` would take more than ``limit`` bytes in all."""
+def allowance(limit: int, program: Program, run: Run) -> Allowance:
+    """What is left for NumPy kernels in a run of ``program``, which may take ``limit`` bytes.
+
+    Raises LimitError if the rest takes more.
+    """
     steps = [step for step in program.steps if isinstance(step, NativeStep)]
     stored = {value: None for step in steps for value in step.stored}
     _, weights = _stored_bytes(stored)
@@ -75,10 +83,60 @@ def require_within(limit: int, program: Program, run: Run, label: str) -> None:
     if needed > limit:
         extents = ", ".join(f"{name} = {extent}" for name, extent in run.extents.items())
         raise LimitError(
-            f"{label}: memory_limit is {limit} bytes, but a run{f' with {extents}' * bool(extents)}"
-            f" takes {needed}: {weights + packed} of weights, {block} of values and scratch, "
+            f"memory_limit is {limit} bytes, but a run{f' with {extents}' * bool(extents)} takes "
+            f"{needed}: {weights + packed} of weights, {block} of values and scratch, "
             f"{results} of results"
         )
+    made = {value for step in program.steps if step.uses_numpy for value in step.writes}
+    return Allowance(limit, needed, made)
+
+
+class Allowance:
+    """Memory that NumPy kernels may take in one run, beside what was counted before."""
+
+    def __init__(self, limit: int, taken: int, made: Collection[Value]) -> None:
+        """``made`` are the values that they compute."""
+        self.limit, self.taken, self.made = limit, taken, made
+
+    def before(self, step: Step, values: Mapping[Value, Any], run: Run) -> None:
+        """Raise LimitError if the results of ``step`` would be too much, as far as one knows."""
+        if step.uses_numpy:
+            names = ", ".join(f"'{value.name}'" for value in step.writes if value.name)
+            coming = sum(expected_bytes(value, run) for value in step.writes)
+            self.require(values, f"{names} would take {coming} more", coming)
+
+    def require(self, values: Mapping[Value, Any], place: str, coming: int = 0) -> None:
+        """Raise LimitError if ``values``, and as many bytes that are coming, are too much."""
+        own: dict[int, int] = {}
+        for value, held in values.items():
+            if value in self.made:
+                own |= memory_of(held)
+        held_bytes = sum(own.values())
+        if self.taken + held_bytes + coming > self.limit:
+            raise LimitError(
+                f"memory_limit is {self.limit} bytes, but {place}: {held_bytes} are held by "
+                f"results of NumPy kernels, {self.taken} by weights and compiled code"
+            )
+
+
+def expected_bytes(value: Value, run: Run) -> int:
+    """How large a tensor is going to be in ``run``; 0 if nobody knows."""
+    type_ = value.type
+    if not isinstance(type_, TensorType) or type_.dtype is None or type_.shape is None:
+        return 0
+    extents = [d.bind(run.extents) if isinstance(d, Dim) else d for d in type_.shape]
+    numbers = [d for d in extents if isinstance(d, int)]
+    is_known = len(numbers) == len(extents)
+    return math.prod(numbers) * type_.dtype.numpy.itemsize if is_known else 0
+
+
+def memory_of(held: Any) -> dict[int, int]:
+    """The blocks of memory that NumPy has made for a value, and their sizes in bytes."""
+    if isinstance(held, list):
+        return {key: size for item in held for key, size in memory_of(item).items()}
+    while isinstance(held, np.ndarray) and isinstance(held.base, np.ndarray):
+        held = held.base
+    return {id(held): held.nbytes} if isinstance(held, np.ndarray) and held.base is None else {}
 
 
 def _stored_bytes(values: Iterable[Value]) -> tuple[int, int]:

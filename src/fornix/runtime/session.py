@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from fornix.reference.source import ModelSource
     from fornix.runtime.profile import Profile
     from fornix.runtime.quick import QuickCall
-    from fornix.runtime.report import MemoryReport
+    from fornix.runtime.report import Allowance, MemoryReport
     from fornix.runtime.timeline import Timeline
     from fornix.runtime.tracing import Traced
 
@@ -245,11 +245,6 @@ class InferenceSession:
         is_ended = watched.is_ended if watched else None
         places = direct(targets, read) if targets else None
         try:
-            if self._options.memory_limit:
-                from fornix.runtime.report import require_within  # noqa: PLC0415 - few ask for it
-
-                limit = self._options.memory_limit
-                require_within(limit, *self._programs.chosen(feeds), self._label)
             if self._timeline:
                 self._programs.whole  # noqa: B018 - what another process kept knows no nodes
                 program, run = self._programs.chosen(feeds)
@@ -271,6 +266,7 @@ class InferenceSession:
         wanted = [self._by_name[name] for name in names]
         given = {self._by_name[name]: feed for name, feed in feeds.items()}
         begin = self._timeline.begin_nodes() if self._timeline else 0.0
+        allowance = self._allowance()
 
         def observe(node: Node, results: Sequence[Any]) -> None:
             """Called after each node."""
@@ -278,14 +274,28 @@ class InferenceSession:
                 self._timeline.observe(node, results)
             if watched:
                 watched.observe(node, results)
+            if allowance:
+                allowance.require(values, f"{node.label} went beyond it")
 
-        is_observed = watched is not None or self._timeline is not None
+        is_observed = any(x is not None for x in (watched, self._timeline, allowance))
         self._plan.run(
             given, values, keep=frozenset(wanted), observe=observe if is_observed else None
         )
         if self._timeline:
             self._timeline.note("Session", "model_run", begin, self._timeline.now())
+        if allowance:
+            coming = sum(getattr(values[value], "nbytes", 0) for value in wanted)
+            allowance.require(values, f"the results take {coming} more", coming)
         return [owned(values[value]) for value in wanted]
+
+    def _allowance(self) -> Allowance | None:
+        """What NumPy kernels may take, where they do it all."""
+        if not self._options.memory_limit:
+            return None
+        from fornix.runtime.report import Allowance  # noqa: PLC0415 - few ask for it
+
+        made = {*self._by_name.values()} - {*self._model.graph.inputs}
+        return Allowance(self._options.memory_limit, 0, made)
 
     def trace(
         self, input_feed: Mapping[str, Any], *, stop: Literal["nan", "inf"] | None = None
