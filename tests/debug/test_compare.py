@@ -281,6 +281,58 @@ def test_models_of_other_names_are_aligned() -> None:
     assert found.first.value == "u"
 
 
+def test_a_node_that_differs_is_found_though_outputs_agree() -> None:
+    body = "t = Add (x, c) u = Mul (t, k) y = Add (u, o) "
+    constants = """c = Constant <value = float {%s}> () k = Constant <value = float {1e-6}> ()
+                   o = Constant <value = float {1000}> ()"""
+    first, second = (model(constants % c + body) for c in ("1", "1.001"))
+    found = fornix.compare(first, second, FEEDS)
+    assert found.outputs[0].is_within
+    assert kind(found) == "constant"
+    assert fornix.compare(first, second, FEEDS, rtol=1e-6).agrees
+
+
+def test_extents_that_are_computed_otherwise_are_no_difference() -> None:
+    body = "t = Exp (x) s = Shape (t) e = Concat <axis = 0> (%s) u = Reshape (t, e) y = Tanh (u)"
+    index = "i = Constant <value = int64[1] {%d}> () r = Constant <value = int64[1] {%d}> ()"
+    first = model(
+        index % (0, -1) + "t0 = Exp (x) s0 = Shape (t0) n = Gather (s0, i)" + body % "n, r"
+    )
+    second = model(index % (2, -1) + body % "i, r")
+    found = fornix.compare(first, second, FEEDS)
+    assert found.agrees
+    assert found.findings == ()
+
+
+def test_a_model_that_is_quantized_is_told_as_such() -> None:
+    scale = "s = Constant <value = float {0.1}> () z = Constant <value = int8 {0}> ()"
+    body = "t = Relu (x) q = QuantizeLinear (t, s, z) d = DequantizeLinear (q, s, z) y = Neg (d)"
+    found = fornix.compare(model("t = Relu (x) y = Neg (t)"), model(scale + body), FEEDS)
+    assert kind(found) == "dtype"
+    assert found.first is not None
+    assert "is quantized there" in found.first.cause.text
+
+
+def test_nodes_of_the_other_model_may_stand_in_any_order() -> None:
+    other = model("t = Exp (x) y = Neg (t)")
+    first, second = other.graph.node
+    del other.graph.node[:]
+    other.graph.node.extend([second, first])
+    assert fornix.compare(model("t = Exp (x) y = Neg (t)"), other, FEEDS).agrees
+
+
+def test_what_onnxruntime_fuses_is_run_by_it(tmp_path: Path) -> None:
+    weights = of(RANDOM.normal(size=(4, 3, 3, 3)))
+    body = f"w = Constant <value = {weights}> () t = Conv (x, w) y = Relu (t)"
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(model(body).SerializeToString(), options)
+    found = fornix.compare(model(body), tmp_path / "fused.onnx", FEEDS)
+    assert found.agrees
+    assert found.sides[1].startswith("fused.onnx by onnxruntime ")
+
+
 def test_tolerances_replace_what_rounding_explains() -> None:
     recorded = {"y": np.tanh(X) + np.float32(1e-3)}
     assert fornix.compare(model("y = Tanh (x)"), recorded, FEEDS, atol=2e-3).agrees

@@ -124,6 +124,14 @@ def distance(one: Any, other: Any) -> float:
     return off / scale if scale else off
 
 
+def are_alike(one: Any, other: Any) -> bool:
+    """Whether two values are alike, their axes in any order."""
+    if not (isinstance(one, np.ndarray) and isinstance(other, np.ndarray)):
+        return False
+    order = order_of(one, other)
+    return order is not None and distance(one, np.transpose(other, order)) < LIKE
+
+
 def _by_value(
     ours: Graph, mine: Values, theirs: Graph, others: Values
 ) -> Iterator[tuple[str, tuple[str, Order]]]:
@@ -204,10 +212,12 @@ def _by_place(ours: Graph, mine: Values, others: Values, theirs: Graph, found: A
     makers = {value.name: value for value in _results(theirs)}
     before = len(found.names)
     for node in ours.nodes:
-        for one, other in _beside(node, found, readers, makers):
+        for one, other, has_to_agree in _beside(node, found, readers, makers, (mine, others)):
             if one.name in found.names or other.name in found.taken or other.name not in others:
                 continue
             a, b = mine.get(one.name), others[other.name]
+            if has_to_agree and not are_alike(a, b):
+                continue
             order = order_of(a, b, _usual(found, one, mine))
             if order is not None or not isinstance(a, np.ndarray):
                 found.put(one.name, other.name, order)
@@ -215,19 +225,30 @@ def _by_place(ours: Graph, mine: Values, others: Values, theirs: Graph, found: A
 
 
 def _beside(
-    node: Node, found: Alignment, readers: Mapping[str, list[Node]], makers: Mapping[str, Value]
-) -> Iterator[tuple[Value, Value]]:
-    """Results of ``node`` and of its like, and what nodes read that make aligned values."""
+    node: Node,
+    found: Alignment,
+    readers: Mapping[str, list[Node]],
+    makers: Mapping[str, Value],
+    values: tuple[Values, Values],
+) -> Iterator[tuple[Value, Value, bool]]:
+    """Results of ``node`` and of its like, and what nodes read that make aligned values.
+
+    What makes values that agree has to agree itself: the same may be made of something else, as
+    Reshape does of other extents.
+    """
     if any(value.name not in found.names for value in node.outputs if value.name):
         follower = _follower(node, found, readers)
-        yield from zip(node.outputs, follower.outputs if follower else (), strict=False)
+        for one, other in zip(node.outputs, follower.outputs if follower else (), strict=False):
+            yield one, other, False
+    mine, others = values
     for one in node.outputs:
         made = makers.get(found.names.get(one.name, ""))
         if made is None or made.producer is None or not _same_operator(one, made):
             continue
+        agrees = are_alike(mine.get(one.name), others.get(made.name))
         for x, y in zip(node.inputs, made.producer.inputs, strict=False):
             if x is not None and y is not None and x.producer and y.producer:
-                yield x, y
+                yield x, y, agrees
 
 
 def _follower(node: Node, found: Alignment, readers: Mapping[str, list[Node]]) -> Node | None:

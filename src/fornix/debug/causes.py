@@ -279,11 +279,18 @@ def _narrowest(part: Part) -> DType | None:
 
 def by_quantization(case: Case) -> Iterator[Cause]:
     """Another model that quantizes."""
+    if any(is_quantized(node) for node in case.part.nodes):
+        return
     for node in case.theirs.nodes if case.theirs else ():
-        if node.op_type in QUANTIZING or "Integer" in node.op_type or "QLinear" in node.op_type:
-            text = f"{case.side} is quantized there ({node.op_type})"
-            yield Cause("dtype", text, is_proven=False)
+        if is_quantized(node):
+            yield Cause("dtype", f"{case.side} is quantized there ({node.op_type})")
             return
+
+
+def is_quantized(node: Node) -> bool:
+    """Whether a node quantizes, or computes with what is quantized."""
+    name = node.op_type
+    return name in QUANTIZING or name.endswith("Integer") or name.startswith("QLinear")
 
 
 def by_operator(case: Case) -> Iterator[Cause]:

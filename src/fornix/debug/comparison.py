@@ -65,7 +65,7 @@ class Comparison:
     def agrees(self) -> bool:
         """Whether nothing differs by more than rounding explains, or than was allowed."""
         within = all(output.is_within for output in self.outputs)
-        return within or (self.is_rounding and not self.is_strict)
+        return within if self.is_strict else not self.findings and (within or self.is_rounding)
 
     @property
     def first(self) -> Finding | None:
@@ -114,18 +114,24 @@ class Comparison:
             yield f"  output '{output.name}': {gap_text(output.gap)}, {told} {allowance}"
         if self.is_rounding:
             yield "every node is within what rounding explains: errors grow on the way"
-        for index, finding in enumerate(self.findings):
-            yield from _finding_lines(finding, "first" if index == 0 else "then")
+        for finding in self.findings[:1]:
+            yield f"first: {_node_text(finding)}"
+            yield f"  {finding.side} is off by {gap_text(finding.gap)}"
+            yield f"  {_cause_text(finding.cause)}"
+        for finding in self.findings[1:]:
+            yield f"then: {_node_text(finding)}; {_cause_text(finding.cause)}"
         if self.smallest is not None:
             yield f"smallest: {self.smallest}"
 
 
-def _finding_lines(finding: Finding, when: str) -> Iterator[str]:
+def _node_text(finding: Finding) -> str:
     more = f", {len(finding.nodes)} nodes" if len(finding.nodes) > 1 else ""
-    yield f"{when}: node '{finding.node}' ({finding.op_type}{more}), value '{finding.value}'"
-    yield f"  {finding.side} is off by {gap_text(finding.gap)}"
-    sure = "" if finding.cause.is_proven or finding.cause.kind == "unknown" else "perhaps "
-    yield f"  {sure}{finding.cause.kind}: {finding.cause.text}"
+    return f"node '{finding.node}' ({finding.op_type}{more}), value '{finding.value}'"
+
+
+def _cause_text(cause: Cause) -> str:
+    sure = "" if cause.is_proven or cause.kind == "unknown" else "perhaps "
+    return f"{sure}{cause.kind}: {cause.text}"
 
 
 def gap_text(gap: Gap) -> str:

@@ -91,7 +91,7 @@ def _of_numbers(found: Array, wanted: Array, allowed: Any) -> Gap:
         same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
         error = np.where(same, 0.0, error)
         odd = ~np.isfinite(error)
-        times = np.where(error > 0, error / np.maximum(allowed, np.finfo(float).tiny), 0.0)
+        times = np.where(error > 0, error / np.asarray(allowed, np.float64), 0.0)
         times[odd] = np.where(np.isinf(np.broadcast_to(allowed, error.shape)), 0.0, np.inf)[odd]
         odd &= times > 0
     place = tuple(int(i) for i in np.unravel_index(int(np.argmax(times)), times.shape))

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from fornix.errors import FornixError
 from fornix.infer import annotate, infer_model
 from fornix.ir.graph import Model, Node, Value
+from fornix.ir.order import sort
 from fornix.ir.tensor import SparseTensor
 from fornix.passes.inline import inline_functions
 
@@ -22,6 +23,7 @@ def prepared(model: Model) -> Model:
     flat = model.clone()
     flat.ir_version = max(flat.ir_version, INITIALIZERS_ALONE)
     inline_functions(flat)
+    sort(flat.graph)
     for node in list(flat.graph.nodes):
         if node.op_type == "Constant":
             _store(flat, node)

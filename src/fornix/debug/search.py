@@ -1,7 +1,7 @@
 """Where two computations of a model part, and why.
 
-1. both sides    outputs as users get them; within what rounding explains, or the tolerances that
-                 are given, they agree, and that is all
+1. both sides    outputs as users get them; within the tolerances that are given, or of engines
+                 within what rounding explains, they agree, and that is all
 2. walk          node by node in the model's order: what each side had there goes through the node
                  in double precision. Who is farther from that than rounding explains has an error
                  of its own; an error that came in is nobody's here
@@ -31,7 +31,7 @@ from fornix.debug.rounding import Verdict, allowed, judge, unit
 from fornix.debug.sides import EngineSide, ModelSide, Side, side_of
 from fornix.debug.smallest import Smallest, Trials, smallest_of
 from fornix.dtype import DType
-from fornix.errors import InvalidArgument
+from fornix.errors import FornixError, InvalidArgument
 from fornix.ir.graph import Model, Value
 from fornix.reference.plan import Plan
 from fornix.reference.source import ModelSource, as_model
@@ -118,20 +118,26 @@ class _Search:
         """Values that the other side has, feeds included."""
         return {**self.feeds, **self.side.values}
 
+    @cached_property
+    def their_plan(self) -> Plan:
+        """The other model node by node."""
+        return plan_of(self.side.model) if isinstance(self.side, ModelSide) else self.plan
+
     def comparison(self) -> Comparison:
         """Everything, in the order of the stages."""
         outputs = [self._output(value) for value in self.flat.graph.outputs]
         told = Comparison(
-            (self.mine.name, self.side.name),
+            (self.mine.name, self.side.name),  # after outputs: a side may need an engine for them
             tuple(output for output in outputs if output),
             is_strict=self.tolerance is not None,
         )
-        if all(output.is_within for output in told.outputs):
+        is_within = all(output.is_within for output in told.outputs)
+        if is_within and (told.is_strict or isinstance(self.side, EngineSide)):
             return told
         found = [*self._turned_outputs(told), *self._walk()] or self._optimizations(told)
         told = replace(told, aligned=self._aligned(), values=self._count())
         if not found:
-            return replace(told, is_rounding=True)
+            return replace(told, is_rounding=not is_within)
         findings = tuple(self._finding(case, cause) for case, cause in found)
         return replace(told, findings=findings, smallest=self._smallest(*found[0]))
 
@@ -215,8 +221,10 @@ class _Search:
         leaving = by_name.get(names.get(part.leaving.name, ""))
         if leaving is None:
             return None
-        entering = {names[v.name] for v in part.entering if v.name in names}
-        return part_to(plan_of(self.side.model), leaving, entering | set(names.values()))
+        try:
+            return part_to(self.their_plan, leaving, set(names.values()))
+        except FornixError:
+            return None  # operators that are nobody's here
 
     def _optimizations(self, told: Comparison) -> list[tuple[Case, Cause | None]]:
         """Outputs that change with the optimizations of one side."""

@@ -20,7 +20,7 @@ from fornix.debug.align import Alignment, align
 from fornix.debug.engines import Engine, Kernels, OnnxRuntime, everything
 from fornix.debug.prepare import exposed, prepared
 from fornix.dtype import DType
-from fornix.errors import FormatError, InvalidArgument, NoSuchFile
+from fornix.errors import FormatError, InvalidArgument, NoSuchFile, SchemaError
 from fornix.ir.graph import Model, Value
 from fornix.ir.types import TensorType
 from fornix.reference.source import ModelSource, as_model
@@ -87,14 +87,23 @@ class ModelSide:
 
     @cached_property
     def own_values(self) -> dict[str, Any]:
-        """Every value by its own name."""
+        """Every value by its own name.
+
+        onnxruntime computes models with operators that only it has, such as it writes.
+        """
         by_name = {value.name: value for value in self.model.graph.inputs}
         translated = {
             self.ends[name]: fitted(feed, by_name[self.ends[name]])
             for name, feed in self.plain.feeds.items()
             if name in self.ends
         }
-        return everything(self.model, translated)
+        try:
+            return everything(self.model, translated)
+        except SchemaError:
+            engine = OnnxRuntime()
+            found = engine.run(exposed(self.model), translated, optimized=False)
+            self.name += f" by {engine.name}"
+            return {**translated, **found}
 
     @cached_property
     def alignment(self) -> Alignment:
