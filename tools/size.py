@@ -28,7 +28,7 @@ BUDGET = {
     "(top)": 480,
     "format": 3200,
     "ir": 4200,
-    "ops": 13_100,
+    "ops": 13_200,
     "infer": 600,
     "check": 700,
     "version": 600,

@@ -164,3 +164,16 @@ def test_a_call_of_a_function_is_inferred_as_by_the_peer() -> None:
         peer.infer_function_output_types(function, types, attributes)
     with pytest.raises(InferenceError, match="axis"):
         shape_inference.infer_function_output_types(function, types, attributes)
+
+
+def test_a_damaged_tensor_is_a_contradiction_under_strict_rules() -> None:
+    stored = [onnx.helper.make_tensor(name, 1, (), [1.0]) for name in ("start", "limit")]
+    damaged = onnx.TensorProto(name="delta", data_type=1, int64_data=[2])
+    node = onnx.helper.make_node("Range", ["start", "limit", "delta"], ["y"])
+    end = onnx.helper.make_tensor_value_info("y", 1, None)
+    graph = onnx.helper.make_graph([node], "g", [], [end], [*stored, damaged])
+    model = onnx.helper.make_model(graph)
+    for inference in (peer, shape_inference):
+        with pytest.raises((peer.InferenceError, InferenceError), match="delta"):
+            inference.infer_shapes(model, strict_mode=True)
+        inference.infer_shapes(model)

@@ -10,7 +10,13 @@ import os
 from collections.abc import Mapping, Sequence
 
 from fornix.check.functions import recursions
-from fornix.errors import DTypeError, InferenceError, SchemaError, ValidationError
+from fornix.errors import (
+    DTypeError,
+    InferenceError,
+    SchemaError,
+    TensorDataError,
+    ValidationError,
+)
 from fornix.format.messages import (
     IR_VERSION,
     AttributeProto,
@@ -176,8 +182,13 @@ def _value_info(name: str, type_: TypeProto) -> ValueInfoProto:
 
 
 def _raise_first(inference: Inference, *, check_type: bool, strict: bool) -> None:
-    """Raise the first contradiction that is asked for; of element types, or of nodes' inputs."""
+    """Raise the first contradiction that is asked for; of element types, or of nodes' inputs.
+
+    Strictness asks for tensors that are damaged, too.
+    """
     for error in inference.errors:
+        if strict and isinstance(error, TensorDataError):
+            raise InferenceError(str(error)) from error
         if isinstance(error, DTypeError) or type(error) is InferenceError:
             is_asked_for = strict or check_type
         else:

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from fornix.dtype import FLOAT64
-from fornix.errors import ShapeError
+from fornix.dtype import FLOAT32, FLOAT64
+from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor
@@ -137,6 +137,23 @@ def changed(**change: Any) -> dict[str, Any]:
 def test_tree_ensemble_says_what_does_not_fit(attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("TreeEnsemble", [np.zeros((2, 1), np.float32)], attributes, **ML)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nodes_truenodeids": [0]}, r"nodes_truenodeids must have as many entries .*\(2\), got 1"),
+        ({"nodes_splits": np.zeros(3, np.float32)}, r"nodes_splits must have .*\(2\), got 3"),
+        ({"leaf_weights": np.zeros(1, np.float32)}, r"leaf_weights must have .*\(3\), got 1"),
+        ({"leaf_weights": np.zeros(3)}, "leaf_weights must be float32 as X is, found float64"),
+        ({"nodes_splits": np.zeros(2)}, "nodes_splits must be float32 as X is, found float64"),
+    ],
+)
+def test_tree_ensemble_infers_nothing_of_lists_that_do_not_fit(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ShapeError, DTypeError), match=message):
+        infer_op("TreeEnsemble", [tensor(FLOAT32, (2, 1))], changed(**change), **ML)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -100,7 +100,8 @@ def test_label_encoder_infers_the_type_of_its_values() -> None:
         ({"values_tensor": np.array([1.0])}, FLOAT64),
     ]
     for attributes, dtype in cases:
-        [y] = infer_op("LabelEncoder", [x], attributes, opset=4, **ML)
+        keys = {"keys_strings": ["k"]}
+        [y] = infer_op("LabelEncoder", [x], attributes | keys, opset=4, **ML)
         assert (y.dtype, y.shape) == (dtype, x.shape)
     [y] = infer_op("LabelEncoder", [x], {"classes_strings": ["a"]}, opset=1, **ML)
     assert y.dtype is INT64
@@ -127,12 +128,17 @@ def test_label_encoder_infers_the_type_of_its_values() -> None:
 def test_label_encoder_says_what_does_not_fit(attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("LabelEncoder", [text("a")], attributes, opset=4, **ML)
+    with pytest.raises(ShapeError, match=message):
+        infer_op("LabelEncoder", [tensor(STRING, (1,))], attributes, opset=4, **ML)
 
 
 def test_label_encoder_refuses_elements_unlike_its_keys() -> None:
     attributes = {"keys_int64s": [1], "values_int64s": [1]}
-    with pytest.raises(DTypeError, match="X must be int64, as the keys are, found string"):
+    message = "X must be int64, as the keys are, found string"
+    with pytest.raises(DTypeError, match=message):
         run_op("LabelEncoder", [text("a")], attributes, opset=4, **ML)
+    with pytest.raises(DTypeError, match=message):
+        infer_op("LabelEncoder", [tensor(STRING, (1,))], attributes, opset=4, **ML)
 
 
 @pytest.mark.parametrize("dtype", NUMBERS)

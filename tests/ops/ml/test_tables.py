@@ -137,6 +137,10 @@ def test_category_mapper_needs_lists_of_one_length() -> None:
     message = r"cats_int64s must have as many entries as cats_strings \(1\), got 0"
     with pytest.raises(ShapeError, match=message):
         run_op("CategoryMapper", [text("a")], {"cats_strings": ["a"]}, **ML)
+    with pytest.raises(ShapeError, match=message):
+        infer_op("CategoryMapper", [tensor(STRING, (1,))], {"cats_strings": ["a"]}, **ML)
+    with pytest.raises(ShapeError, match="cats_strings must list the categories, found none"):
+        infer_op("CategoryMapper", [tensor(STRING, (1,))], {}, **ML)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +278,23 @@ def test_one_hot_encoder_says_what_is_unknown() -> None:
         run_op("OneHotEncoder", [text("?")], {"cats_strings": ["a"], "zeros": 0}, **ML)
     with pytest.raises(ShapeError, match="cats_int64s must list the categories of float32, found"):
         run_op("OneHotEncoder", [X], {"cats_strings": ["a"]}, **ML)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({}, "cats_strings must list the categories of string, found none"),
+        (
+            {"cats_int64s": [1], "cats_strings": ["a"]},
+            "one of cats_int64s and cats_strings must list the categories, found both",
+        ),
+    ],
+)
+def test_one_hot_encoder_has_one_list(attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        infer_op("OneHotEncoder", [tensor(STRING, (1,))], attributes, **ML)
+    with pytest.raises(ShapeError, match=message):
+        run_op("OneHotEncoder", [text("a")], attributes, **ML)
 
 
 @pytest.mark.parametrize(

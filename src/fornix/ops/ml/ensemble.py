@@ -5,12 +5,14 @@ The walk is `forest.py`'s; here the attributes become its tables, checked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from fornix.errors import require
+from fornix.dtype import DType
+from fornix.errors import DTypeError, require
 from fornix.ir.loops import Tensor
 from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
@@ -53,16 +55,57 @@ TreeEnsemble = op(
 def infer_tree_ensemble(
     X: Fact,
     *,
+    nodes_splits: Array,
     leaf_targetids: list[int],
+    leaf_weights: Array,
     n_targets: int | None = None,
     aggregate_function: int,
     post_transform: int,
-    **_: object,
+    **attributes: Any,
 ) -> Fact:
     _numbered(AGGREGATES, aggregate_function, "aggregate_function")
     _numbered(TRANSFORMS, post_transform, "post_transform")
+    for name, values in (("nodes_splits", nodes_splits), ("leaf_weights", leaf_weights)):
+        found = DType.of(values.dtype)
+        require(
+            X.dtype in {None, found}, f"{name} must be {X.dtype} as X is, found {found}", DTypeError
+        )
+    _check_lengths(
+        attributes["nodes_modes"].size,
+        {
+            **{name: attributes[name] for name in LISTS_OF_NODES},
+            "nodes_splits": nodes_splits.reshape(-1),
+            "nodes_missing_value_tracks_true": attributes.get("nodes_missing_value_tracks_true")
+            or None,
+        },
+    )
+    _check_weights(leaf_weights, len(leaf_targetids))
     targets = _target_count(n_targets, leaf_targetids)
     return tensor(X.dtype, [row_count(X) if X.has_rank else None, targets])
+
+
+LISTS_OF_NODES = (
+    "nodes_featureids", "nodes_truenodeids", "nodes_falsenodeids", "nodes_trueleafs",
+    "nodes_falseleafs",
+)  # fmt: skip
+"""Lists of integers that every ensemble has, with an entry for each node."""
+
+
+def _check_lengths(count: int, lists: Mapping[str, Sequence[float] | Array | None]) -> None:
+    """Raise ShapeError unless those of ``lists`` that are given have ``count`` entries."""
+    for name, found in lists.items():
+        require(
+            found is None or len(found) == count,
+            f"{name} must have as many entries as nodes_modes ({count}), "
+            f"got {0 if found is None else len(found)}",
+        )
+
+
+def _check_weights(weights: Array, leaves: int) -> None:
+    require(
+        weights.size == leaves,
+        f"leaf_weights must have as many entries as leaf_targetids ({leaves}), got {weights.size}",
+    )
 
 
 @TreeEnsemble.kernel
@@ -190,11 +233,7 @@ class Nodes:
         modes = np.asarray(self.modes).reshape(-1).astype(np.intp)
         count, leaves = modes.size, len(targets)
         self._check(count, roots)
-        require(
-            weights.size == leaves,
-            f"leaf_weights must have as many entries as leaf_targetids ({leaves}), "
-            f"got {weights.size}",
-        )
+        _check_weights(weights, leaves)
         children = [self._children(index, count, leaves) for index in range(2)]
         following = np.repeat(np.arange(count + leaves)[:, None], SIDES, axis=1)
         splits = np.asarray(self.splits).reshape(-1)
@@ -216,20 +255,18 @@ class Nodes:
 
     def _check(self, count: int, roots: Sequence[int]) -> None:
         """Raise ShapeError unless the lists have one length and roots are nodes."""
-        lists: dict[str, Sequence[float] | Array] = {
-            "nodes_featureids": self.features,
-            "nodes_splits": self.splits.reshape(-1),
-            "nodes_truenodeids": self.children[0],
-            "nodes_falsenodeids": self.children[1],
-            "nodes_trueleafs": self.are_leaves[0],
-            "nodes_falseleafs": self.are_leaves[1],
-            "nodes_missing_value_tracks_true": self.tracks_true or self.features,
-        }
-        for name, found in lists.items():
-            require(
-                len(found) == count,
-                f"{name} must have as many entries as nodes_modes ({count}), got {len(found)}",
-            )
+        _check_lengths(
+            count,
+            {
+                "nodes_featureids": self.features,
+                "nodes_splits": self.splits.reshape(-1),
+                "nodes_truenodeids": self.children[0],
+                "nodes_falsenodeids": self.children[1],
+                "nodes_trueleafs": self.are_leaves[0],
+                "nodes_falseleafs": self.are_leaves[1],
+                "nodes_missing_value_tracks_true": self.tracks_true or None,
+            },
+        )
         require(len(roots) > 0, "tree_roots must name the root of a tree, found none")
         wrong = [root for root in roots if not 0 <= root < count]
         require(

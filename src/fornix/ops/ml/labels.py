@@ -16,7 +16,7 @@ from fornix.ir.types import TensorType
 from fornix.ops import scalar as s
 from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact
-from fornix.ops.ml.tables import Lookup
+from fornix.ops.ml.lookup import Lookup
 from fornix.ops.op import op
 from fornix.ops.types import F32, F64, I16, I32, I64
 from fornix.ops.types import STRING as TEXT
@@ -51,8 +51,10 @@ def infer_label_encoder_1(X: Fact, **_: object) -> Fact:
 
 @LabelEncoder.infer(since=2)
 def infer_label_encoder(X: Fact, **attributes: Any) -> Fact:
-    dtype = DType.of(_listed("values", attributes)[1].dtype)
-    return Fact(TensorType(dtype, X.shape if X.has_rank else None))
+    keys, values, _ = _columns(attributes)
+    if X.dtype is not None:
+        _check_keys(X.dtype, DType.of(keys.dtype))
+    return Fact(TensorType(DType.of(values.dtype), X.shape if X.has_rank else None))
 
 
 @LabelEncoder.kernel
@@ -84,22 +86,14 @@ def label_encoder(X: Array, *, node: RunNode, **attributes: Any) -> Array:
     keys counts, and a key NaN stands for every NaN. Source: ONNX ai.onnx.ml LabelEncoder-4.
     """
     table = node.once(lambda: Table.of(attributes))
-    require(
-        DType.of(X.dtype) is table.dtype,
-        f"X must be {table.dtype}, as the keys are, found {DType.of(X.dtype)}",
-        DTypeError,
-    )
+    _check_keys(DType.of(X.dtype), table.dtype)
     return table.lookup(X)
 
 
 @LabelEncoder.lower(since=2)
 def lower_label_encoder(X: Tensor, *, node: LowerNode, **attributes: Any) -> Tensor:
     table = Table.of(attributes)
-    require(
-        X.dtype is table.dtype,
-        f"X must be {table.dtype}, as the keys are, found {X.dtype}",
-        DTypeError,
-    )
+    _check_keys(X.dtype, table.dtype)
     count = table.lookup.ranked.size
     if count > COMPARED:
         node.decline(f"{count} keys are looked up by search")
@@ -135,16 +129,25 @@ class Table:
     @classmethod
     def of(cls, attributes: dict[str, Any]) -> Table:
         """The table that the attributes of a node describe, checked."""
-        (keys_name, keys), (values_name, values) = (
-            _listed(name, attributes) for name in ("keys", "values")
-        )
-        require(
-            len(keys) == len(values),
-            f"{values_name} must have as many entries as {keys_name} ({len(keys)}), "
-            f"got {len(values)}",
-        )
-        default = _default(attributes, values)
+        keys, values, default = _columns(attributes)
         return cls(DType.of(keys.dtype), Lookup.of(keys, values, default))
+
+
+def _check_keys(dtype: DType, keys: DType) -> None:
+    """Raise DTypeError unless elements of ``dtype`` can be looked up among ``keys``."""
+    require(dtype is keys, f"X must be {keys}, as the keys are, found {dtype}", DTypeError)
+
+
+def _columns(attributes: dict[str, Any]) -> tuple[Array, Array, Any]:
+    """The keys, their values and the value of everything else, checked."""
+    (keys_name, keys), (values_name, values) = (
+        _listed(name, attributes) for name in ("keys", "values")
+    )
+    require(
+        len(keys) == len(values),
+        f"{values_name} must have as many entries as {keys_name} ({len(keys)}), got {len(values)}",
+    )
+    return keys, values, _default(attributes, values)
 
 
 def _listed(name: str, attributes: dict[str, Any]) -> tuple[str, Array]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +23,7 @@ from fornix.ops import scalar as s
 from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text, unflattened, unified
+from fornix.ops.ml.lookup import Lookup
 from fornix.ops.op import op
 from fornix.ops.types import F32, F64, I32, I64, types
 from fornix.ops.types import STRING as TEXT
@@ -170,7 +170,14 @@ CategoryMapper = op(
 
 
 @CategoryMapper.infer
-def infer_category_mapper(X: Fact, **_: object) -> Fact:
+def infer_category_mapper(
+    X: Fact,
+    *,
+    cats_int64s: list[int] | None = None,
+    cats_strings: list[str] | None = None,
+    **_: object,
+) -> Fact:
+    _check_categories(cats_int64s or [], cats_strings or [])
     dtype = None if X.dtype is None else (INT64 if X.dtype is STRING else STRING)
     return Fact(TensorType(dtype, X.shape if X.has_rank else None))
 
@@ -191,62 +198,19 @@ def category_mapper(
     Source: ONNX ai.onnx.ml CategoryMapper-1.
     """
     numbers, names = cats_int64s or [], cats_strings or []
-    require(
-        len(numbers) == len(names),
-        f"cats_int64s must have as many entries as cats_strings ({len(names)}), got {len(numbers)}",
-    )
+    _check_categories(numbers, names)
     ids, texts = np.array(numbers, np.int64), np.array(names, object)
     if X.dtype == object:
         return node.once(lambda: Lookup.of(texts, ids, default_int64))(X)
     return node.once(lambda: Lookup.of(ids, texts, default_string))(X)
 
 
-@dataclass(frozen=True)
-class Lookup:
-    """A table from keys to values, ready to be asked for whole tensors.
-
-    The last of equal keys counts, and NaN equals NaN.
-    """
-
-    values: Array
-    """The value of each place, and last that of everything else."""
-    names: dict[str, int] | None
-    """The place of each key, if keys are strings."""
-    ranked: Array
-    """Keys in ascending order, if they are numbers."""
-    order: Array
-    """The place of each of those."""
-
-    @classmethod
-    def of(cls, keys: Array, values: Array, default: Any) -> Lookup:
-        """The table with ``values`` beside ``keys``, and ``default`` for everything else."""
-        padded = np.empty(len(values) + 1, values.dtype)
-        padded[:-1], padded[-1] = values, default
-        names = None
-        if keys.dtype == object:
-            names = {key: place for place, key in enumerate(keys.tolist())}
-            keys = np.empty(0)
-        order = np.argsort(keys, kind="stable")
-        return cls(padded, names, keys[order], order)
-
-    def __call__(self, x: Array) -> Array:
-        """The value of each element: x[*S] → [*S]."""
-        none = self.values.size - 1
-        if self.names is not None:
-            found = [self.names.get(item, none) for item in x.reshape(-1).tolist()]
-            return self.values[np.array(found, np.intp)].reshape(x.shape)
-        # of a scalar, indexing gives the element itself
-        return np.asarray(self.values[self._places(x, none)], self.values.dtype)
-
-    def _places(self, x: Array, none: int) -> Array:
-        if not self.ranked.size:
-            return np.full(x.shape, none, np.intp)
-        last = np.searchsorted(self.ranked, x, side="right") - 1
-        found = self.ranked[last]
-        equal = found == x
-        if x.dtype.kind == "f":
-            equal |= np.isnan(found) & np.isnan(x)
-        return np.where((last >= 0) & equal, self.order[last], none)
+def _check_categories(numbers: list[int], names: list[str]) -> None:
+    require(
+        len(numbers) == len(names),
+        f"cats_int64s must have as many entries as cats_strings ({len(names)}), got {len(numbers)}",
+    )
+    require(names, "cats_strings must list the categories, found none")
 
 
 DictVectorizer = op(
@@ -480,7 +444,23 @@ def infer_one_hot_encoder(
     cats_strings: list[str] | None = None,
     zeros: int,
 ) -> Fact:
-    return tensor(FLOAT32, [*X.shape, len(cats_strings or cats_int64s or ())])
+    categories = _categories(X.dtype, cats_int64s, cats_strings)
+    return tensor(FLOAT32, [*X.shape, len(categories)])
+
+
+def _categories(
+    dtype: DType | None, numbers: list[int] | None, names: list[str] | None
+) -> list[int] | list[str]:
+    """The categories that elements of ``dtype`` are looked up in."""
+    require(
+        not (numbers and names),
+        "one of cats_int64s and cats_strings must list the categories, found both",
+    )
+    if dtype is None:
+        return names or numbers or []
+    attribute, listed = ("cats_strings", names) if dtype is STRING else ("cats_int64s", numbers)
+    require(listed, f"{attribute} must list the categories of {dtype}, found none")
+    return listed or []
 
 
 @OneHotEncoder.kernel
@@ -498,13 +478,8 @@ def one_hot_encoder(
     alone; raises Fail for one if zeros = 0. Source: ONNX ai.onnx.ml OneHotEncoder-1.
     """
     is_text = X.dtype == object
-    categories = cats_strings if is_text else cats_int64s
-    require(
-        categories,
-        f"{'cats_strings' if is_text else 'cats_int64s'} must list the categories of "
-        f"{DType.of(X.dtype)}, found none",
-    )
-    count = len(categories or ())
+    categories = _categories(DType.of(X.dtype), cats_int64s, cats_strings)
+    count = len(categories)
     keys = np.array(categories, object if is_text else np.int64)
     lookup = node.once(lambda: Lookup.of(keys, np.arange(count), count))
     place = lookup(X if is_text else convert(X, INT64))
@@ -526,8 +501,7 @@ def lower_one_hot_encoder(
     zeros: int,
     node: LowerNode,
 ) -> Tensor:
-    require(cats_int64s, f"cats_int64s must list the categories of {X.dtype}, found none")
-    categories = np.array(cats_int64s, np.int64)
+    categories = np.array(_categories(X.dtype, cats_int64s, cats_strings), np.int64)
     if not zeros:
         node.decline("a category that is not listed is an error")
     if len(set(categories.tolist())) < categories.size:

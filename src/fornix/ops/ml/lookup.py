@@ -1,0 +1,58 @@
+"""Tables from keys to values, for operators that look every element up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fornix.ops.fact import Array
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A table from keys to values, ready to be asked for whole tensors.
+
+    The last of equal keys counts, and NaN equals NaN.
+    """
+
+    values: Array
+    """The value of each place, and last that of everything else."""
+    names: dict[str, int] | None
+    """The place of each key, if keys are strings."""
+    ranked: Array
+    """Keys in ascending order, if they are numbers."""
+    order: Array
+    """The place of each of those."""
+
+    @classmethod
+    def of(cls, keys: Array, values: Array, default: Any) -> Lookup:
+        """The table with ``values`` beside ``keys``, and ``default`` for everything else."""
+        padded = np.empty(len(values) + 1, values.dtype)
+        padded[:-1], padded[-1] = values, default
+        names = None
+        if keys.dtype == object:
+            names = {key: place for place, key in enumerate(keys.tolist())}
+            keys = np.empty(0)
+        order = np.argsort(keys, kind="stable")
+        return cls(padded, names, keys[order], order)
+
+    def __call__(self, x: Array) -> Array:
+        """The value of each element: x[*S] → [*S]."""
+        none = self.values.size - 1
+        if self.names is not None:
+            found = [self.names.get(item, none) for item in x.reshape(-1).tolist()]
+            return self.values[np.array(found, np.intp)].reshape(x.shape)
+        # of a scalar, indexing gives the element itself
+        return np.asarray(self.values[self._places(x, none)], self.values.dtype)
+
+    def _places(self, x: Array, none: int) -> Array:
+        if not self.ranked.size:
+            return np.full(x.shape, none, np.intp)
+        last = np.searchsorted(self.ranked, x, side="right") - 1
+        found = self.ranked[last]
+        equal = found == x
+        if x.dtype.kind == "f":
+            equal |= np.isnan(found) & np.isnan(x)
+        return np.where((last >= 0) & equal, self.order[last], none)
