@@ -411,6 +411,11 @@ def test_dropout_gives_its_constants_back() -> None:
             {"coordinate_transformation_mode": "half_pixel_symmetric"}, (1, 2),
             "opset 18 has no coordinate_transformation_mode half_pixel_symmetric",
         ),
+        (
+            "Resize", 12, 13, [normal(4), normal(0), np.array([2], np.float32)],
+            {"coordinate_transformation_mode": "tf_half_pixel_for_nn"}, (1, 2),
+            "opset 13 has no coordinate_transformation_mode tf_half_pixel_for_nn",
+        ),
     ],
 )  # fmt: skip
 def test_what_an_opset_cannot_say_is_an_error_that_says_so(

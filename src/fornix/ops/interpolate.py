@@ -29,6 +29,7 @@ TRANSFORMATIONS = (
     "pytorch_half_pixel",
     "align_corners",
     "asymmetric",
+    "tf_half_pixel_for_nn",
     "tf_crop_and_resize",
 )
 
@@ -82,6 +83,8 @@ def positions(axis: Axis, transformation: str, dtype: type[np.floating]) -> Arra
     match transformation:
         case "asymmetric":
             x = i / scale
+        case "tf_half_pixel_for_nn":  # an axis that stays is not moved, as in onnxruntime
+            x = i if axis.scale == 1 else (i + half) / scale
         case "align_corners":
             # The target length may be fractional: the standard's cases divide by it, not by
             # the integer that its text names.

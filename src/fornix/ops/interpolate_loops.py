@@ -96,6 +96,9 @@ def lower_resample_all(
     if not is_nearest:
         result = cast_tensor(x, wide_dtype(x.dtype) if x.dtype.is_float else FLOAT64)
     order = [number for number in in_order(axes) if not _stays(axes[number], sampling)]
+    is_open = any(isinstance(axes[number], OpenAxis) for number in order)
+    if is_open and sampling.transformation == "tf_half_pixel_for_nn":
+        node.decline("tf_half_pixel_for_nn asks for extents that are known")
     if order and not is_nearest:
         result = stored(result, "source")  # whose elements are read several times, and not in order
     for number in order:

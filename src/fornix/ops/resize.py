@@ -262,6 +262,7 @@ def resize(
     * pytorch_half_pixel      the same; 0 where the result has one element
     * half_pixel_symmetric    the same, shifted so that both centers meet if ⌊S · scale⌋ rounded
     * asymmetric              i / scale
+    * tf_half_pixel_for_nn    (i + ½) / scale, or i where the scale is 1; before opset 13
     * align_corners           i · (S − 1) / (S · scale − 1)
     * tf_crop_and_resize      evenly from roi's start to its end, both relative to S − 1;
                               extrapolation_value where that lies outside the source
@@ -579,6 +580,12 @@ def resize_11_to_10(node: Node, graph: Graph) -> None:
     node.inputs = node.inputs[:2]
     node.remove_attribute("coordinate_transformation_mode")
     node.remove_attribute("nearest_mode")
+
+
+@Resize.adapt(11, 13)
+def resize_11_to_13(node: Node, _: Graph) -> None:
+    if node.attr("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
+        raise ConvertError("opset 13 has no coordinate_transformation_mode tf_half_pixel_for_nn")
 
 
 @Resize.adapt(19, 18)
