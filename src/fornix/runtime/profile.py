@@ -7,8 +7,9 @@ kernel together, so that nobody is woken in between. Ordinary runs know nothing 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,13 +20,16 @@ from fornix.compile.driver import DONE, RECORD_WORDS, TAKEN, role
 from fornix.compile.kernel import CompiledKernel
 from fornix.compile.peak import Peak, measure
 from fornix.compile.program import memo
-from fornix.dtype import DType
+from fornix.compile.units import NativeUnit
+from fornix.ir.buffer import Buffer
 from fornix.ir.graph import Node, Value
 from fornix.ir.types import TensorType
 from fornix.reference.plan import Plan
 from fornix.runtime.native import Bound, Frame, NativeStep
+from fornix.runtime.packing import is_prepared
 from fornix.runtime.providers import KernelStep, Run, Step
 from fornix.runtime.threads import Pool
+from fornix.runtime.timeline import array_types
 
 NUMPY, BODIES = "numpy", "bodies"
 """The kinds of what runs a NumPy kernel, and of one that drives bodies, which may be compiled."""
@@ -49,8 +53,12 @@ class Entry:
     kind: str
     """How its loops run: "map", "row", "contraction" …; `NUMPY` or `BODIES` if none does."""
     nodes: tuple[Node, ...]
-    types: tuple[str, ...]
+    read: tuple[TensorType, ...]
+    """Of its arguments."""
+    written: tuple[TensorType, ...]
     """Of its results."""
+    stored: int
+    """Bytes of arguments that are stored or packed data."""
     operations: int | None
     """Arithmetic operations; None where nobody counts them."""
     bytes: int
@@ -59,6 +67,11 @@ class Entry:
     """Why a NumPy kernel runs."""
     spans: list[Span] = field(default_factory=list)
     """One for each run."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Of its results, as texts."""
+        return tuple(map(str, self.written))
 
     @property
     def seconds(self) -> float:
@@ -212,19 +225,21 @@ class _Watch:
 def _of_step(step: Step, values: Mapping[Value, Any]) -> Entry:
     """The entry of a step that is not native."""
     nodes = (step.planned.node,) if isinstance(step, KernelStep) else ()
-    found = [values.get(value) for value in (*step.reads, *step.writes)]
-    arrays = [x for x in found if isinstance(x, np.ndarray)]
-    types = tuple(
-        str(TensorType(DType.of(x.dtype), x.shape))
-        for x in (values.get(value) for value in step.writes)
-        if isinstance(x, np.ndarray)
-    )
+    read, written = ([values.get(v) for v in vs] for vs in (step.reads, step.writes))
+    arrays = [x for x in (*read, *written) if isinstance(x, np.ndarray)]
     placements = list(step.placements())
     return Entry(
         name="+".join(place.op_type for place in placements) or type(step).__name__,
         kind=_kind(nodes, step),
         nodes=nodes,
-        types=types,
+        read=array_types(read),
+        written=array_types(written),
+        stored=sum(
+            value.constant.nbytes
+            for node in nodes
+            for value in node.inputs
+            if value is not None and value.constant is not None
+        ),
         operations=None,
         bytes=sum(x.nbytes for x in arrays),
         reason=next((place.reason for place in placements), ""),
@@ -245,13 +260,31 @@ def _of_kernels(bound: Bound) -> Iterator[Entry]:
             name=kernel.name,
             kind=kernel.schedule,
             nodes=unit.unit.nodes,
-            types=tuple(_type_text(kernel, bound)),
+            read=tuple(_types(_read(kernel), bound)),
+            written=tuple(_types(kernel.outputs, bound)),
+            stored=sum(_nbytes(b, bound) for b in _read(kernel) if _is_stored(b, unit)),
             operations=bound.extent(work.operations),
             bytes=bound.extent(work.read) + bound.extent(work.written),
         )
 
 
-def _type_text(kernel: CompiledKernel, bound: Bound) -> Iterator[str]:
-    for buffer in kernel.outputs:
-        shape = tuple(map(bound.extent, buffer.shape))
-        yield str(TensorType(buffer.dtype, shape))
+def _read(kernel: CompiledKernel) -> list[Buffer]:
+    return [buffer for buffer in kernel.arguments if buffer not in kernel.outputs]
+
+
+def _types(buffers: Iterable[Buffer], bound: Bound) -> Iterator[TensorType]:
+    for buffer in buffers:
+        yield TensorType(buffer.dtype, tuple(map(bound.extent, buffer.shape)))
+
+
+def _nbytes(buffer: Buffer, bound: Bound) -> int:
+    return math.prod(map(bound.extent, buffer.shape)) * buffer.dtype.numpy.itemsize
+
+
+def _is_stored(buffer: Buffer, unit: NativeUnit) -> bool:
+    """Whether ``buffer`` holds stored data, or what was packed of them."""
+    code = unit.code
+    if buffer in code.inputs:
+        return unit.unit.inputs[code.inputs[buffer]].constant is not None
+    packs = (kernel for kernel in code.kernels if is_prepared(code, kernel))
+    return buffer in code.tables or any(buffer in kernel.outputs for kernel in packs)

@@ -8,6 +8,7 @@ Source: the Trace Event Format, complete events.
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -16,7 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from fornix.dtype import DType
 from fornix.format.files import write_bytes
+from fornix.ir.types import TensorType
 from fornix.runtime.program import Program
 from fornix.runtime.providers import Run, check_machine_code, no_machine_code
 
@@ -69,22 +74,23 @@ class Timeline:
         prepared = Prepared(program.steps, program.releases, program.start(feeds), run)
         values, entries, start = watched(prepared)
         start -= self._begin
-        for entry in entries:
+        for number, entry in enumerate(entries):
             (span,) = entry.spans
             first = start + span.begin
-            what = _told(entry, span.seconds)
+            what = {"node_index": str(number), **_told(entry, span.seconds)}
             self.note("Node", f"{entry.name}_kernel_time", first, first + span.seconds, **what)
         results = program.results(values, names)
         self.note("Session", "model_run", begin, self.now())
         return results
 
-    def observe(self, node: Node, _: Sequence[Any]) -> None:
+    def observe(self, node: Node, results: Sequence[Any]) -> None:
         """Note a node that has just run its NumPy kernel, after the one before in this thread."""
         end = self.now()
         name = f"{node.name or node.op_type}_kernel_time"
         what = {"op_name": node.op_type, "provider": "ReferenceExecutionProvider", "kind": "numpy"}
-        self.note("Node", name, getattr(self._last, "end", end), end, **what)
-        self._last.end = end
+        shapes = _shapes((), array_types(results))
+        self.note("Node", name, getattr(self._last, "end", end), end, **what, **shapes)
+        self._last.end = self.now()
 
     def begin_nodes(self) -> float:
         """The first node begins now."""
@@ -126,15 +132,41 @@ def _share(amount: int, seconds: float, best: float) -> float:
     return round(amount / seconds / best, 4)
 
 
+def array_types(values: Sequence[Any]) -> tuple[TensorType, ...]:
+    """The types of those of ``values`` that are arrays."""
+    arrays = (x for x in values if isinstance(x, np.ndarray))
+    return tuple(TensorType(DType.of(x.dtype), x.shape) for x in arrays)
+
+
+def _shapes(read: Sequence[TensorType], written: Sequence[TensorType]) -> dict[str, Any]:
+    """Types and sizes, as onnxruntime spells them."""
+    return {
+        "input_type_shape": [{_text(t): list(t.shape or ())} for t in read],
+        "output_type_shape": [{_text(t): list(t.shape or ())} for t in written],
+        "output_size": str(sum(map(_size, written))),
+    }
+
+
+def _text(type_: TensorType) -> str:
+    return type_.dtype.text if type_.dtype else ""
+
+
+def _size(type_: TensorType) -> int:
+    extents = [d for d in type_.shape or () if isinstance(d, int)]
+    return math.prod(extents) * (type_.dtype.numpy.itemsize if type_.dtype else 0)
+
+
 def _told(entry: Entry, seconds: float) -> dict[str, Any]:
     """What an event says of a kernel, or of a node that has none."""
     what: dict[str, Any] = {
         "op_name": "+".join(dict.fromkeys(node.op_type for node in entry.nodes)) or entry.name,
         "provider": "CPUExecutionProvider",
         "kind": entry.kind,
-        "output_type_shape": list(entry.types),
+        **_shapes(entry.read, entry.written),
+        "parameter_size": str(entry.stored),
         "bytes": entry.bytes,
     }
+    what["activation_size"] = str(sum(map(_size, entry.read)) - entry.stored)
     if entry.operations is not None:
         what["operations"] = entry.operations
         what["gflops"] = round(entry.operations / seconds / 1e9, 3) if seconds else 0.0
