@@ -9,11 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fornix import runtime
 from fornix.errors import Fail, FornixError, FornixWarning, InvalidArgument, InvalidUse
 from fornix.ir.tensor import SparseTensor as StoredSparse
+from fornix.onnxruntime._config import is_wanted, with_config
 from fornix.onnxruntime._devices import (
     OrtAllocatorType,
     OrtEpDevice,
@@ -28,8 +30,8 @@ from fornix.onnxruntime._process import DEFAULTS, get_all_providers, get_ep_devi
 from fornix.runtime import IOBinding, OrtValue, SparseTensor
 from fornix.runtime.targets import Targets
 
-ACCEPTED = frozenset({"disabled_optimizers", "enable_fallback", "read_config_from_model"})
-"""Arguments of onnxruntime's constructor that decide nothing here."""
+ACCEPTED = frozenset({"disabled_optimizers", "enable_fallback", "read_config_from_model", "trust"})
+"""Arguments by name; the first two decide nothing here, and `trust` is that of our sessions."""
 Providers = Sequence[str | tuple[str, Mapping[Any, Any]]]
 
 
@@ -179,13 +181,18 @@ class InferenceSession(Session):
                 intra_op_num_threads=options.intra_op_num_threads or DEFAULTS.threads,
             )
         try:
-            super().__init__(path_or_bytes, options, providers or None, provider_options)
+            if is_wanted(kwargs.get("read_config_from_model")):
+                options = with_config(options, path_or_bytes)
+            trust = bool(kwargs.get("trust"))
+            super().__init__(
+                path_or_bytes, options, providers or None, provider_options, trust=trust
+            )
         except FornixError as error:
             raise translated(error, LOADING) from error.__cause__
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, (path, options, providers) = super().__reduce__()
-        return InferenceSession, (path, options, providers)
+        return partial(InferenceSession, trust=self._trust), (path, options, providers)
 
 
 def _memory() -> OrtMemoryInfo:

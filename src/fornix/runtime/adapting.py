@@ -6,7 +6,7 @@ Decides what the options say about the model itself; what becomes of it then is 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,15 @@ def adapted(model: Model, options: SessionOptions) -> Model:
         _set_initializers(changed, options.initializers)
     if options.files:
         _set_files(changed, options.files)
+    return changed
+
+
+def fed(model: Model, names: Collection[str]) -> Model:
+    """A copy of ``model`` in which the initializers of these ``names`` are inputs and no more."""
+    changed = model.clone()
+    for value in changed.graph.inputs:
+        if value.name in names and value.is_initializer:
+            changed.graph.remove_initializer(value)
     return changed
 
 

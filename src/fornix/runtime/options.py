@@ -15,6 +15,7 @@ from fornix.runtime.platform import usable_processors
 
 if TYPE_CHECKING:
     from fornix.passes import Level
+    from fornix.runtime.adapters import LoraAdapter
 
 CONFIG_ENTRIES: dict[str, str] = {
     "session.disable_cpu_ep_fallback": "1: an error if a node would run its NumPy kernel",
@@ -257,6 +258,21 @@ class RunOptions:
     log_verbosity_level: int = 0
     only_execute_path_to_fetches: bool = False
     config_entries: dict[str, str] = field(default_factory=dict)
+    adapters: list[LoraAdapter] = field(default_factory=list)
+    """Whose tensors are fed, those of later ones in place of earlier ones."""
+
+    def add_active_adapter(self, adapter: LoraAdapter, /) -> None:
+        """Feed the tensors of an adapter, too, whatever is fed by these names."""
+        if not hasattr(adapter, "parameters"):
+            raise TypeError(
+                f"RunOptions: an active adapter is a LoraAdapter, found {type(adapter).__name__}"
+            )
+        self.adapters.append(adapter)
+
+    @property
+    def adapted(self) -> dict[str, Any]:
+        """What active adapters feed."""
+        return {name: array for x in self.adapters for name, array in x.parameters.items()}
 
     def add_run_config_entry(self, key: str, value: str) -> None:
         """Set an entry; warns of one that has no meaning."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 MAX_PROGRAMS = 8
 """Programs for special extents that a session makes before it leaves them to NumPy kernels."""
+MAX_FED = 4
+"""Sets of initializers that are fed, beyond which it is left to NumPy kernels."""
 MAX_SHORT = 64
 """Sets of extents that have a short way."""
 MAX_KEYS = 1024
@@ -202,6 +204,8 @@ class Programs:
         self.forget()
         tell(self)
         self._general = self._made({})
+        self._fed: dict[frozenset[str], Programs] = {}
+        """By names of initializers that are inputs in them."""
         self._special: dict[tuple[tuple[str, int], ...], Made] = {}
 
     def shrink(self) -> None:
@@ -223,7 +227,21 @@ class Programs:
     @property
     def programs(self) -> list[Program]:
         """All that there are: that for extents in general first."""
-        return [self.general, *(made.program for made in list(self._special.values()))]
+        own = [self.general, *(made.program for made in list(self._special.values()))]
+        return own + [program for x in list(self._fed.values()) for program in x.programs]
+
+    def fed(self, initializers: Iterable[str]) -> Programs | None:
+        """Those for runs that are fed ``initializers``; None for more than are worth compiling."""
+        names = frozenset(initializers)
+        if not names:
+            return self
+        with self._lock:
+            if names not in self._fed and len(self._fed) < MAX_FED:
+                from fornix.runtime.adapting import fed  # noqa: PLC0415 - few feed initializers
+
+                model = fed(self._model(), names)
+                self._fed[names] = Programs(lambda: model, self.providers, self.options)
+        return self._fed.get(names)
 
     @property
     def is_recalled(self) -> bool:

@@ -215,6 +215,8 @@ class InferenceSession:
         """Like `run`, for everybody; results that ``targets`` name are written there."""
         watched = None if run_options is None else _Watched(run_options, self._label, self._log)
         given = unwrapped(input_feed)
+        if run_options is not None and run_options.adapters:
+            given = {**given, **run_options.adapted}
         wants_all = not output_names or output_names == self._outputs
         if self._short is not None and watched is None and wants_all and is_little(targets):
             results = self._short.call(given)
@@ -238,24 +240,27 @@ class InferenceSession:
         targets: Targets | None,
     ) -> list[Any] | None:
         """Results of the program; None if it is not made for such a run."""
-        is_usual = len(feeds) == len(self._interface.inputs) and set(names) <= {*self._outputs}
-        if self._programs is None or not is_usual:
+        if self._programs is None or not set(names) <= {*self._outputs}:
+            return None
+        programs = self._programs.fed(name for name in self._overridable if name in feeds)
+        if programs is None:
             return None
         read = [*feeds.values(), *self._options.initializers.values()]
         is_ended = watched.is_ended if watched else None
         places = direct(targets, read) if targets else None
         try:
             if self._timeline:
-                self._programs.whole  # noqa: B018 - what another process kept knows no nodes
-                program, run = self._programs.chosen(feeds)
+                programs.whole  # noqa: B018 - what another process kept knows no nodes
+                program, run = programs.chosen(feeds)
                 run = replace(run, is_ended=is_ended)
                 return self._timeline.run(program, feeds, run, names)
-            results = self._programs.run(feeds, names, is_ended, places)
+            results = programs.run(feeds, names, is_ended, places)
         except NotAsCompiled as reason:
             told = watched.log if watched else self._log
             told.debug("%s: %s", watched.label if watched else self._label, reason)
             return None
-        self._short = self._programs.short_way(feeds)
+        if programs is self._programs:
+            self._short = programs.short_way(feeds)
         return results
 
     def _planned_run(
