@@ -4,7 +4,7 @@ It checks that each array is of the class, type, rank and layout that the progra
 extents and where its elements lie, and lets the native interpreter (`machine`) do the rest: check
 what the extents are made of, compute sizes, make results, run kernels. What is not as it should be
 is answered with None, and the caller goes the long way. While it works it takes no second call:
-Python code may run amid it, where memory is freed.
+Python code may run amid it, where memory is freed, or while it has let go of the GIL.
 
 The table is an array of words of 8 bytes:
 
@@ -12,6 +12,8 @@ The table is an array of words of 8 bytes:
     1 PyList_Size      5 type of arrays         9 instructions   13 type of lists
     2 PyList_New       6 None                  10 their number   14 Py_IncRef
     3 PyList_SetItem   7 inputs                11 slots          15 Py_DecRef
+   16 memmove         17 PyEval_SaveThread     18 PyEval_RestoreThread
+   19 the thread's state while it has let go of the GIL, else 0
 
 then four words for each input: dtype, rank, the slot of its first extent, that of its address.
 """
@@ -28,7 +30,7 @@ from fornix.compile.machine import machine_text
 if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
 
-HEAD_WORDS, INPUT_WORDS = 16, 4
+HEAD_WORDS, INPUT_WORDS = 20, 4
 
 _TEXT = """
 define ptr @kernel(ptr %self, ptr %arrays) {
@@ -61,7 +63,7 @@ inputs.test:
   br i1 %i.more, label %input, label %work
 input:
   %i.words = shl i64 %i, 2
-  %i.first = add i64 %i.words, 16
+  %i.first = add i64 %i.words, @HEAD_WORDS@
   %row = getelementptr i64, ptr %table, i64 %i.first
   %dtype.wanted = load ptr, ptr %row
   %rank.at.row = getelementptr i64, ptr %row, i64 1
@@ -116,6 +118,14 @@ input.end:
   br label %inputs.test
 work:
   %status = call i64 @machine(ptr %w9, i64 %n10, ptr %w11, ptr %table, ptr %results)
+  %state = load ptr, ptr %w19.at
+  %is.free = icmp ne ptr %state, null
+  br i1 %is.free, label %take, label %finish
+take:
+  store ptr null, ptr %w19.at
+  call void %w18(ptr %state)
+  br label %finish
+finish:
   switch i64 %status, label %drop [
     i64 0, label %end
     i64 -1, label %drop.error
@@ -149,7 +159,7 @@ def _text() -> str:
         ]
     numbers = {
         "HEAD": "\n  ".join(head), "DATA": DATA, "DTYPE": DTYPE, "RANK": RANK, "FLAGS": FLAGS,
-        "EXTENTS": EXTENTS, "READABLE": READABLE,
+        "EXTENTS": EXTENTS, "READABLE": READABLE, "HEAD_WORDS": HEAD_WORDS,
     }  # fmt: skip
     text = _TEXT + machine_text(calls=True)
     for name, number in numbers.items():
@@ -167,10 +177,12 @@ def generic_code(cache: ObjectCache) -> tuple[int, object]:
 
 @cache
 def head() -> tuple[int, ...]:
-    """The words of every table that are functions and types: 0 to 6 and 13 to 15."""
+    """The words of every table that are functions and types: 0 to 6 and 13 to 18."""
 
     def address(name: str) -> int:
         return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
 
     known = functions()
-    return (address("PyList_GetItem"), address("PyList_Size"), *known[2:7], id(list), *known[8:10])
+    move = ctypes.cast(ctypes.memmove, ctypes.c_void_p).value or 0
+    first = address("PyList_GetItem"), address("PyList_Size"), *known[2:7]
+    return (*first, id(list), *known[8:10], move, *known[10:12])

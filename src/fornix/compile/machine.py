@@ -3,7 +3,7 @@
 Sizes, offsets and conditions are polynomials, quotients and extremes of a handful of symbols; in
 Python each costs more than many a kernel. Written down once as instructions, all of a model's take
 a microsecond or two. The short way of a call (`entry`) has further ones: they read integers that
-kernels have computed, make results and run kernels.
+kernels have computed, make results and run kernels, once or again and again.
 
 An instruction is four words of 8 bytes: what to do, the slot that gets what comes of it, and the
 slots a and b of its operands. Arithmetic that overflows, and a check that does not hold, end it.
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
 
 (ADD, MULTIPLY, FLOOR, LEAST, GREATEST, EQUAL, REACH, PUT, READ_BYTE, READ_INT, READ_LONG, MAKE,
- RUN) = range(13)  # fmt: skip
+ RUN, JUMP, COPY, RELEASE, RESUME) = range(17)  # fmt: skip
 """a + b, a · b, ⌊a / b⌋ for b > 0, min, max; that a = b, that a ≥ b; a word to the address b; an
 integer at the address a; an array as the row at a describes it, gives where its elements lie;
-the kernel of the record at a, with scratch memory at b."""
+the kernel of the record at a, with scratch memory at b; if a is 0, go on with instruction b; b
+bytes at the address a to the address that the slot itself holds; let go of the GIL, and take it."""
 WORDS = 4
 """Of an instruction."""
 RAISED = -1
@@ -36,7 +37,7 @@ define @KIND@ @machine(ptr %code, i64 %count, ptr %slots, ptr %table, ptr %resul
 entry:
   br label %test
 test:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %next ]
+  %i = phi i64 [ 0, %entry ], [ %i.next, %next ], [ %i.jump, %jump ]
   %more = icmp slt i64 %i, %count
   br i1 %more, label %step, label %end
 step:
@@ -68,6 +69,7 @@ step:
     i64 8, label %read.byte
     i64 9, label %read.int
     i64 10, label %read.long
+    i64 13, label %jump
     @CASES@
   ]
 add:
@@ -127,6 +129,11 @@ keep:
     [ false, %put ], [ false, %read.byte ], [ false, %read.int ], [ false, %read.long ] @WRONGS@
   store i64 %value, ptr %x.at
   br i1 %wrong, label %fail, label %next
+jump:
+  %is.zero = icmp eq i64 %a, 0
+  %i.after = add i64 %i, 1
+  %i.jump = select i1 %is.zero, i64 %b, i64 %i.after
+  br label %test
 next:
   %i.next = add i64 %i, 1
   br label %test
@@ -141,7 +148,16 @@ declare {i64, i1} @llvm.smul.with.overflow.i64(i64, i64)
 """
 
 _CALLING = {
-    "CASES": "i64 11, label %make\n    i64 12, label %run",
+    "CASES": "\n    ".join(
+        f"i64 {number}, label %{name}"
+        for name, number in (
+            ("make", MAKE),
+            ("run", RUN),
+            ("copy", COPY),
+            ("release", RELEASE),
+            ("resume", RESUME),
+        )
+    ),
     "BLOCKS": """
 make:
   %dtype = load ptr, ptr %a.place
@@ -179,7 +195,28 @@ run:
   %syms = load ptr, ptr %syms.at
   %status = call i64 %function(ptr %args, ptr %syms, ptr %b.place, i64 0, i64 1)
   %has.failed = icmp ne i64 %status, 0
-  br label %keep""",
+  br label %keep
+copy:
+  %move.at = getelementptr i64, ptr %table, i64 16
+  %move = load ptr, ptr %move.at
+  %x.place = load ptr, ptr %x.at
+  %moved = call ptr %move(ptr %x.place, ptr %a.place, i64 %b)
+  br label %next
+release:
+  %save.at = getelementptr i64, ptr %table, i64 17
+  %save = load ptr, ptr %save.at
+  %state = call ptr %save()
+  %state.at = getelementptr i64, ptr %table, i64 19
+  store ptr %state, ptr %state.at
+  br label %next
+resume:
+  %restore.at = getelementptr i64, ptr %table, i64 18
+  %restore = load ptr, ptr %restore.at
+  %saved.at = getelementptr i64, ptr %table, i64 19
+  %saved = load ptr, ptr %saved.at
+  store ptr null, ptr %saved.at
+  call void %restore(ptr %saved)
+  br label %next""",
     "VALUES": ", [ %data, %made.keep ], [ %status, %run ]",
     "WRONGS": ", [ false, %made.keep ], [ %has.failed, %run ]",
 }

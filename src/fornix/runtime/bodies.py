@@ -13,20 +13,21 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 from fornix.dtype import DType
 from fornix.errors import DTypeError, FornixError
 from fornix.forks import tell
+from fornix.infer import infer_model
 from fornix.ir.clone import clone
-from fornix.ir.dim import DimLike, symbol
+from fornix.ir.dim import DimLike, known, symbol
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import captured_values
 from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
-from fornix.runtime.generic import ShortWay
+from fornix.runtime.generic import ArrayType, ShortWay
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Programs
@@ -39,6 +40,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 Kinds: TypeAlias = tuple[object, ...]
 """Of each value: its element type, or its class if it is no array."""
+T = TypeVar("T")
 Form: TypeAlias = tuple[tuple[DimLike, ...], ...]
 
 MAX_PROGRAMS = 4
@@ -66,7 +68,9 @@ class CompiledBody:
         captured = captured_values(graph)
         self.captured = [v for v in captured if v.constant is None]
         self.stored = [v for v in captured if v.constant is not None]
-        self._families: dict[Kinds, _Family] = {}
+        self._families: dict[Kinds, Family[_Compiled]] = {}
+        self._typed: dict[tuple[Kinds, Form], _Compiled | None] = {}
+        """Programs for types that somebody knows ahead."""
         self._last: _Compiled | None = None
         self.forget()
         tell(self)
@@ -113,7 +117,7 @@ class CompiledBody:
         kinds = tuple([x.dtype if type(x) is np.ndarray else type(x) for x in values])
         shapes = tuple([x.shape if type(x) is np.ndarray else () for x in values])
         with self._lock:
-            family = self._families.setdefault((*kinds, *map(len, shapes)), _Family())
+            family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
             found = family.find(shapes)
             if found is None and family.is_known and len(family.programs) < MAX_PROGRAMS:
                 form = family.form(shapes)
@@ -121,6 +125,41 @@ class CompiledBody:
                 family.programs.append((form, found))
             family.seen.append(shapes)
         return found
+
+    def typed(self, types: Sequence[ArrayType], handed: Mapping[int, int]) -> _Compiled:
+        """The program for arrays of ``types``; raises NotAsCompiled if there is none.
+
+        By number, outputs in ``handed`` become inputs of the next run: they are to be like these.
+        """
+        kinds = tuple(dtype for _, dtype in types)
+        form = tuple(shape for shape, _ in types)
+        with self._lock:
+            if (kinds, form) not in self._typed:
+                family = self._families.get((*kinds, *map(len, form)))
+                made = dict(family.programs).get(form) if family else None
+                if made is None and self._is_steady(kinds, form, handed):
+                    made = self._compiled(kinds, form)
+                self._typed[kinds, form] = made
+        program = self._typed[kinds, form]
+        if program is None:
+            raise NotAsCompiled(f"{self.graph.label} has no program for such values")
+        return program
+
+    def _is_steady(self, kinds: Kinds, form: Form, handed: Mapping[int, int]) -> bool:
+        """Whether no shape of what is ``handed`` on is known to change."""
+        if not handed:
+            return True
+        model = self._model(kinds, form)
+        inference = infer_model(model)
+        for output, number in handed.items():
+            fact = inference.fact(model.graph.outputs[output])
+            if not isinstance(fact.type, TensorType) or not fact.has_rank:
+                continue
+            if len(fact.shape) != len(form[number]) or any(
+                known(a - b) for a, b in zip(fact.shape, form[number], strict=True)
+            ):
+                return False
+        return True
 
     def _compiled(self, kinds: Kinds, form: Form) -> _Compiled | None:
         """The program for values of these ``kinds`` and extents."""
@@ -158,11 +197,11 @@ def _type(kind: object, shape: Sequence[DimLike], declared: Type | None) -> Type
     return declared
 
 
-class _Family:
+class Family(Generic[T]):
     """Programs for values of the same kinds, by the extents that they are for."""
 
     def __init__(self) -> None:
-        self.programs: list[tuple[Form, _Compiled | None]] = []
+        self.programs: list[tuple[Form, T | None]] = []
         self.seen: deque[Shapes] = deque(maxlen=MAX_SEEN)
 
     @property
@@ -170,7 +209,7 @@ class _Family:
         """Whether values of these kinds have come before."""
         return bool(self.seen)
 
-    def find(self, shapes: Shapes) -> _Compiled | None:
+    def find(self, shapes: Shapes) -> T | None:
         """The program that was made for such ``shapes``."""
         return next((made for form, made in self.programs if made and _fits(form, shapes)), None)
 

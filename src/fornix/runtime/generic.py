@@ -31,6 +31,7 @@ from fornix.runtime.native import (
     NativeStep,
 )
 from fornix.runtime.providers import NotAsCompiled
+from fornix.runtime.wired import Instruction, WiredStep
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -60,7 +61,7 @@ class ShortWay:
         self._is_closed = not is_available()
         self.types: list[ArrayType] = []
         try:
-            self.types = [_type(value, step) for value in self.inputs]
+            self.types = [array_type(value, step) for value in self.inputs]
         except NotAsCompiled:
             self._is_closed = True
         given = {d.name for shape, _ in self.types for d in shape if isinstance(d, Dim)}
@@ -100,7 +101,7 @@ def symbols_of(step: NativeStep) -> set[str]:
     return found.union(*(kernel.symbols for kernel in kernels))
 
 
-def _type(value: Value, step: NativeStep | None = None) -> ArrayType:
+def array_type(value: Value, step: NativeStep | None = None) -> ArrayType:
     """What arrays of a value are: as ``step`` reads it, or as it is declared.
 
     Raises NotAsCompiled if it is no tensor of known rank.
@@ -114,7 +115,7 @@ def _type(value: Value, step: NativeStep | None = None) -> ArrayType:
     return tuple(0 if d is None else d for d in type_.shape), type_.dtype.numpy
 
 
-class _Checked:
+class CheckedCall:
     """A native function of arrays of some types, and the instructions that check their extents."""
 
     def __init__(self) -> None:
@@ -143,11 +144,75 @@ class _Checked:
                 if wanted != slot:
                     formulas.check(words.EQUAL, slot, wanted)
 
+    def check_work(self, work: int, nanoseconds: int) -> None:
+        """End it if what the slot ``work`` holds takes longer."""
+        most = nanoseconds * BYTES_PER_NANOSECOND * OPERATIONS_PER_NANOSECOND
+        self.formulas.check(words.REACH, self.formulas.number(most), work)
+
+    def reserve(self, capacity: int) -> None:
+        """Have so many bytes for what only instructions and kernels see."""
+        self.capacity, self.memory = capacity, aligned_bytes(capacity)
+        self._base = self.formulas.number(self.memory.ctypes.data)
+        self._end = self.formulas.number(0)
+
+    def room(self, size: int) -> int:
+        """The slot of the address of memory, for the slot of a number of bytes."""
+        formulas, unit = self.formulas, self.formulas.number(ALIGNMENT)
+        address = formulas.apply(words.ADD, self._base, self._end)
+        more = formulas.apply(words.ADD, size, formulas.number(ALIGNMENT - 1))
+        rounded = formulas.apply(words.MULTIPLY, formulas.apply(words.FLOOR, more, unit), unit)
+        self._end = formulas.apply(words.ADD, self._end, rounded)
+        return address
+
+    def close(self, scratch: int) -> int:
+        """Check that there is memory enough; the slot of the address of its last part.
+
+        ``scratch`` is the slot of how large that has to be.
+        """
+        formulas = self.formulas
+        self.needed = formulas.apply(words.ADD, self._end, scratch)
+        formulas.check(words.REACH, formulas.number(self.capacity), self.needed)
+        return formulas.apply(words.ADD, self._base, self._end)
+
+    @property
+    def lacks(self) -> int:
+        """The memory that it would have needed for the last call; 0 if it was not that."""
+        needed = int(self.slots[self.needed])
+        return needed if needed > self.capacity else 0
+
+    def nbytes(self, type_: ArrayType) -> int:
+        """The slot of how many bytes arrays of a type have."""
+        shape, dtype = type_
+        formulas, elements = self.formulas, self.formulas.of(reduce(mul, shape, 1))
+        return formulas.apply(words.MULTIPLY, elements, formulas.number(dtype.itemsize))
+
+    def making(
+        self, shape: Sequence[int], dtype: np.dtype[Any], number: int
+    ) -> tuple[list[Instruction], int]:
+        """Instructions that make result ``number``, and the slot that gets its address.
+
+        ``shape`` are slots.
+        """
+        formulas = self.formulas
+        extents = np.zeros(len(shape) + 1, np.int64)
+        instructions: list[Instruction] = []
+        for axis, slot in enumerate(shape):
+            known = formulas.known(slot)
+            if known is None:
+                place = formulas.number(extents.ctypes.data + 8 * axis)
+                instructions.append((words.PUT, slot, slot, place))
+            else:
+                extents[axis] = known
+        row = np.array([self.keep(dtype), len(shape), extents.ctypes.data, number], np.int64)
+        self.kept += [extents, row]
+        address, place = formulas.slot(), formulas.number(row.ctypes.data)
+        return [*instructions, (words.MAKE, address, place, place)], address
+
     def function(self, rows: Sequence[Sequence[int]], results: int, address: int) -> Call:
         """What Python calls, with the code at ``address``."""
         self.code, self.slots = self.formulas.instructions(), self.formulas.start()
         work = self.code.ctypes.data, len(self.code), self.slots.ctypes.data
-        first = (*head()[:7], len(rows), results, *work, 0, *head()[7:])
+        first = (*head()[:7], len(rows), results, *work, 0, *head()[7:], 0)
         table = np.array([*first, *(word for row in rows for word in row)], np.int64)
         made: Call = entry(table, address)
         return made
@@ -158,13 +223,13 @@ class _Checked:
         return id(thing)
 
 
-class Guard(_Checked):
+class Guard(CheckedCall):
     """Tells whether arrays are of the types of ``inputs``, whose symbols are one number each."""
 
     def __init__(self, inputs: Sequence[Value], support: Support) -> None:
         """Raises NotAsCompiled where something is no formula of extents."""
         super().__init__()
-        types = [_type(value) for value in inputs]
+        types = [array_type(value) for value in inputs]
         rows = [self.given(type_) for type_ in types]
         named = frozenset(self.formulas.symbols)
         self.check(types, rows)
@@ -174,39 +239,31 @@ class Guard(_Checked):
         """Arrays to an empty list, or None if they are not."""
 
 
-class GenericCall(_Checked):
+class GenericCall(CheckedCall):
     """The call of a `ShortWay`, with memory for the values that only kernels see."""
 
     def __init__(self, way: ShortWay, memory: int) -> None:
         """``memory`` is in bytes. Raises NotAsCompiled where something is no formula of extents."""
         super().__init__()
-        self.step, self.wiring = way.step, way.step.wiring
-        self.capacity, self.memory = memory, aligned_bytes(memory)
-        self.arguments = self.wiring.arguments.copy()
-        step = self.step
-        places = dict(zip((*step.reads, *step.writes), self.wiring.slots, strict=True))
+        step = way.step
         rows = [self.given(type_) for type_ in way.types]
         if way.symbols:
             rows.append(self._numbers(way.symbols))
         named = frozenset(self.formulas.symbols)
         self.check(way.types, rows)
-        self._agree()
-        scratch = self._inside()
-        self._symbols()
+        self.reserve(memory)
+        self.wired = WiredStep(step, self.formulas, self.room)
+        longest = LONGEST if step.pool.threads == 1 else WORTH_SHARING
+        self.check_work(self.wired.work, longest)
         for value, row in zip(way.inputs, rows, strict=False):
-            self._argument(row[-1], places.get(value, ()))
+            self.wired.place(value, row[-1])
+        scratch = self.close(self.wired.scratch)
         for number, value in enumerate(step.writes):
-            self._argument(self._make(value, number), places[value])
-        self._run(scratch)
+            self.wired.place(value, self._make(value, number))
+        self.formulas.code += self.wired.running(scratch)
         if set(self.formulas.symbols) > named:
             raise NotAsCompiled("its inputs do not say what all symbols are")
         self.call = self.function(rows, len(step.writes), step.support.generic)
-
-    @property
-    def lacks(self) -> int:
-        """The memory that it would have needed for the last call; 0 if it was not that."""
-        needed = int(self.slots[self.needed])
-        return needed if needed > self.capacity else 0
 
     def _numbers(self, symbols: Sequence[str]) -> list[int]:
         """The row of an array with the numbers of ``symbols``."""
@@ -219,100 +276,12 @@ class GenericCall(_Checked):
             formulas.symbols.setdefault(name, number)
         return [self.keep(INT64.numpy), 1, extent, address]
 
-    def _agree(self) -> None:
-        """What extents have to be for the code to be made for them, and for so short a call."""
-        formulas = self.formulas
-        equal, reach, _ = self.step.conditions
-        for one, other in equal:
-            formulas.check(words.EQUAL, formulas.of(one), formulas.of(other))
-        for one, other in reach:
-            formulas.check(words.REACH, formulas.of(one), formulas.of(other))
-        longest = LONGEST if self.step.pool.threads == 1 else WORTH_SHARING
-        most = longest * BYTES_PER_NANOSECOND * OPERATIONS_PER_NANOSECOND
-        formulas.check(words.REACH, formulas.number(most), self._work())
-
-    def _work(self) -> int:
-        """The slot of how long it takes: a nanosecond counts as all that is done in one."""
-        formulas, total = self.formulas, self.formulas.number(0)
-        for kernel, _ in self.wiring.kernels:
-            work = kernel.work
-            moved = formulas.apply(words.ADD, formulas.of(work.read), formulas.of(work.written))
-            parts = (
-                (formulas.of(work.operations), BYTES_PER_NANOSECOND),
-                (moved, OPERATIONS_PER_NANOSECOND),
-            )
-            for slot, weight in parts:
-                part = formulas.apply(words.MULTIPLY, slot, formulas.number(weight))
-                total = formulas.apply(words.ADD, total, part)
-        return total
-
-    def _inside(self) -> int:
-        """Place what only kernels see; gives the slot of the address of scratch memory."""
-        formulas, wiring = self.formulas, self.wiring
-        base = formulas.number(self.memory.ctypes.data)
-        ends = [formulas.number(0)]
-        for elements, itemsize in wiring.sizes:
-            size = formulas.apply(words.MULTIPLY, formulas.of(elements), formulas.number(itemsize))
-            ends.append(formulas.apply(words.ADD, ends[-1], self._rounded(size)))
-        for slot, number in zip(wiring.inside.tolist(), wiring.entries.tolist(), strict=True):
-            self._argument(formulas.apply(words.ADD, base, ends[number]), [slot])
-        scratch = formulas.number(0)
-        for kernel, _ in wiring.kernels:
-            scratch = formulas.apply(words.GREATEST, scratch, formulas.of(kernel.scratch))
-        self.needed = formulas.apply(words.ADD, ends[-1], scratch)
-        formulas.check(words.REACH, formulas.number(self.capacity), self.needed)
-        return formulas.apply(words.ADD, base, ends[-1])
-
-    def _rounded(self, slot: int) -> int:
-        """The next multiple of the alignment."""
-        formulas, unit = self.formulas, self.formulas.number(ALIGNMENT)
-        more = formulas.apply(words.ADD, slot, formulas.number(ALIGNMENT - 1))
-        return formulas.apply(words.MULTIPLY, formulas.apply(words.FLOOR, more, unit), unit)
-
-    def _symbols(self) -> None:
-        """Write symbols where kernels look for them."""
-        names = self.wiring.symbols
-        self.symbols = np.zeros(len(names) + 1, np.int64)
-        for index, name in enumerate(names):
-            self.formulas.put(self.formulas.symbol(name), self.symbols.ctypes.data + 8 * index)
-
-    def _argument(self, address: int, slots: Sequence[int]) -> None:
-        """Let arguments of kernels be the ``address`` in a slot."""
-        known = self.formulas.known(address)
-        for slot in slots:
-            if known is None:
-                self.formulas.put(address, self.arguments.ctypes.data + 8 * slot)
-            else:
-                self.arguments[slot] = known
-
     def _make(self, value: Value, number: int) -> int:
         """Make a result, if `ResultMemory` has none of its size; the slot of its address."""
+        shape, dtype = self.wired.step.types[value]
         formulas = self.formulas
-        shape, dtype = self.wiring.types[value]
-        extents = np.zeros(len(shape) + 1, np.int64)
-        for axis, extent in enumerate(shape):
-            slot = formulas.of(extent)
-            known = formulas.known(slot)
-            if known is None:
-                formulas.put(slot, extents.ctypes.data + 8 * axis)
-            else:
-                extents[axis] = known
-        elements = formulas.of(reduce(mul, shape, 1))
-        size = formulas.apply(words.MULTIPLY, elements, formulas.number(dtype.itemsize))
-        formulas.check(words.REACH, formulas.number(LARGE_BYTES), size)
-        row = np.array([self.keep(dtype), len(shape), extents.ctypes.data, number], np.int64)
-        self.kept += [extents, row]
-        address, place = formulas.slot(), formulas.number(row.ctypes.data)
-        formulas.code.append((words.MAKE, address, place, place))
+        formulas.check(words.REACH, formulas.number(LARGE_BYTES), self.nbytes((shape, dtype)))
+        extents = [formulas.of(extent) for extent in shape]
+        instructions, address = self.making(extents, dtype, number)
+        formulas.code += instructions
         return address
-
-    def _run(self, scratch: int) -> None:
-        """Run the kernels, one after the other."""
-        formulas, wiring = self.formulas, self.wiring
-        starts = self.arguments.ctypes.data + 8 * wiring.starts
-        symbols = self.symbols.ctypes.data + 8 * wiring.symbol_starts
-        self.records = np.stack([wiring.functions, starts, symbols], 1)
-        status = formulas.slot()
-        for line in range(len(self.records)):
-            record = formulas.number(self.records.ctypes.data + self.records.strides[0] * line)
-            formulas.code.append((words.RUN, status, record, scratch))

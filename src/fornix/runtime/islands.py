@@ -16,7 +16,7 @@ from fornix.ir.graph import Attribute, Graph, Model, Node, Value
 from fornix.ir.tensor import Tensor
 from fornix.ir.walk import captured_values, tensors
 from fornix.runtime.options import SessionOptions
-from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step
+from fornix.runtime.providers import ControlNode, NotAsCompiled, Placement, Run, Step, Way
 from fornix.runtime.threads import Ahead
 
 if TYPE_CHECKING:
@@ -154,7 +154,25 @@ class IslandStep(Step):
         self.reads, self.writes = tuple(reads), tuple(writes)
         self.stored = islands.stored
 
-    def run(self, values: dict[Value, Any], run: Run) -> None:  # noqa: ARG002 - any extents do
+    @cached_property
+    def _way(self) -> Way | None:
+        """What may do it in one call, if the node has bodies."""
+        if self.control is None:
+            return None
+        from fornix.runtime.ways import ControlWay  # noqa: PLC0415 - of control flow
+
+        return ControlWay(self)
+
+    @property
+    def control(self) -> ControlNode | None:
+        plan, nodes, own = self.islands.ready
+        node = nodes[self.number].node
+        names = {copy: value for value, copy in own.items()}
+        return ControlNode(node, plan, names) if node.graphs else None
+
+    def run(self, values: dict[Value, Any], run: Run) -> None:
+        if self._way is not None and self.run_by(self._way, values, run):
+            return
         plan, nodes, own = self.islands.ready
         given = dict(plan.constants)
         given.update((own[value], values[value]) for value in self.reads)

@@ -5,6 +5,7 @@ Decides which settings there are, what they start with, and which of them decide
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -252,6 +253,10 @@ class RunOptions:
     leaves it to the session.
     """
 
+    flag: ctypes.c_int64 = field(
+        default_factory=ctypes.c_int64, init=False, repr=False, compare=False
+    )
+    """Not 0 once `terminate` is set: what native code looks at."""
     terminate: bool = False
     logid: str = ""
     log_severity_level: int = -1
@@ -273,6 +278,11 @@ class RunOptions:
     def adapted(self) -> dict[str, Any]:
         """What active adapters feed."""
         return {name: array for x in self.adapters for name, array in x.parameters.items()}
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        if name == "terminate":
+            self.flag.value = bool(value)
 
     def add_run_config_entry(self, key: str, value: str) -> None:
         """Set an entry; warns of one that has no meaning."""

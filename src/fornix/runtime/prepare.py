@@ -15,6 +15,7 @@ from fornix.runtime.generic import ShortWay, symbols_of
 from fornix.runtime.native import NativeStep
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import KernelStep, Part, Step
+from fornix.runtime.ways import ControlWay
 
 
 def native_steps(part: Part) -> list[Step]:
@@ -35,7 +36,9 @@ def native_steps(part: Part) -> list[Step]:
         if isinstance(row, IslandUnit):
             planned = part.plan.steps_by_node[row.node]
             compile_bodies(row.node, part.plan, part.options)
-            steps.append(KernelStep(planned, part.plan, row.reason))
+            step = KernelStep(planned, part.plan, row.reason)
+            step.way = ControlWay(step) if row.node.graphs else None
+            steps.append(step)
         else:
             needed = part.needed | _read_outside(row, compiled.units)
             steps.append(_native_step(row, needed, part, compiled))

@@ -7,6 +7,7 @@ are numbers; if that does not do either, NumPy kernels take over (`Programs.run`
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -298,6 +299,7 @@ class Programs:
         names: Sequence[str],
         is_ended: Callable[[], bool] | None = None,
         targets: Targets | None = None,
+        flag: ctypes.c_int64 | None = None,
     ) -> list[Any]:
         """Results by name; raises NotAsCompiled if NumPy kernels are to do it.
 
@@ -305,7 +307,7 @@ class Programs:
         """
         program, run = self.chosen(feeds)
         if is_ended or targets:
-            run = replace(run, is_ended=is_ended, targets=targets)
+            run = replace(run, is_ended=is_ended, targets=targets, flag=flag)
         return program.run(feeds, run, names)
 
     def chosen(self, feeds: Mapping[str, Any]) -> tuple[Program, Run]:

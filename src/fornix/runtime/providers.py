@@ -7,12 +7,13 @@ pass an instance to the session, ahead of others that are to run the rest.
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -56,6 +57,8 @@ class Run:
     """Asked between kernels whether somebody wants the run to end."""
     targets: Mapping[str, np.ndarray[Any, np.dtype[Any]]] | None = None
     """Where results may be written, by name; elsewhere does too."""
+    flag: ctypes.c_int64 | None = None
+    """Where native code sees what `is_ended` tells."""
 
     allowance: Allowance | None = None
     """What NumPy kernels may take."""
@@ -64,6 +67,34 @@ class Run:
         """Raise Fail if somebody wants the run to end."""
         if self.is_ended is not None and self.is_ended():
             raise Fail("the run has been ended: RunOptions.terminate is set")
+
+
+Way: TypeAlias = "Callable[[list[Any], Run], list[Any] | None]"
+"""From what a step reads to what it writes; None if that has to be done another way."""
+
+
+@dataclass(frozen=True)
+class ControlNode:
+    """A node with bodies, and the plan that has them prepared."""
+
+    node: Node
+    plan: Plan
+    names: Mapping[Value, Value] = field(default_factory=dict)
+    """What its values stand for in the program, where these are others."""
+
+    def outside(self, value: Value) -> Value:
+        """What ``value`` stands for in the program."""
+        return self.names.get(value, value)
+
+    @property
+    def inputs(self) -> list[Value | None]:
+        """What it reads itself; None for what is left out."""
+        return [None if value is None else self.outside(value) for value in self.node.inputs]
+
+    @property
+    def outputs(self) -> list[Value]:
+        """What it computes."""
+        return [self.outside(value) for value in self.node.outputs]
 
 
 class Step(ABC):
@@ -79,6 +110,20 @@ class Step(ABC):
     """Whether it has the stored data that it reads, and does not look for them in a run."""
     uses_numpy: bool = False
     """Whether NumPy computes in it, of whose warnings nobody wants to know."""
+
+    @property
+    def control(self) -> ControlNode | None:
+        """The node, if the step is one with bodies."""
+        return None
+
+    def run_by(self, way: Way, values: dict[Value, Any], run: Run) -> bool:
+        """Whether ``way`` could do it, and has added the values."""
+        results = way([values[value] for value in self.reads], run)
+        if results is None:
+            run.check()
+            return False
+        values.update(zip(self.writes, results, strict=True))
+        return True
 
     @abstractmethod
     def run(self, values: dict[Value, Any], run: Run) -> None:
@@ -152,9 +197,17 @@ class KernelStep(Step):
         found = dict.fromkeys(v for v in (*node.inputs, *captured) if v is not None)
         self.reads = tuple(v for v in found if v.constant is None)
         self.writes = node.outputs
+        self.way: Way | None = None
+        """What may do it in one call, if the node has bodies."""
 
-    def run(self, values: dict[Value, Any], run: Run) -> None:  # noqa: ARG002 - any extents do
-        self.plan.evaluate(self.planned, values)
+    @property
+    def control(self) -> ControlNode | None:
+        node = self.planned.node
+        return ControlNode(node, self.plan) if node.graphs else None
+
+    def run(self, values: dict[Value, Any], run: Run) -> None:
+        if self.way is None or not self.run_by(self.way, values, run):
+            self.plan.evaluate(self.planned, values)
 
     def placements(self) -> Iterator[Placement]:
         node = self.planned.node

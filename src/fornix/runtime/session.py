@@ -247,6 +247,7 @@ class InferenceSession:
             return None
         read = [*feeds.values(), *self._options.initializers.values()]
         is_ended = watched.is_ended if watched else None
+        flag = watched.options.flag if watched else None
         places = direct(targets, read) if targets else None
         try:
             if self._timeline:
@@ -254,7 +255,7 @@ class InferenceSession:
                 program, run = programs.chosen(feeds)
                 run = replace(run, is_ended=is_ended)
                 return self._timeline.run(program, feeds, run, names)
-            results = programs.run(feeds, names, is_ended, places)
+            results = programs.run(feeds, names, is_ended, places, flag)
         except NotAsCompiled as reason:
             told = watched.log if watched else self._log
             told.debug("%s: %s", watched.label if watched else self._label, reason)

@@ -1,0 +1,77 @@
+"""Where values of a native call lie, and what it knows of a loop that it is about to write down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fornix.ir.dim import DimLike
+from fornix.ir.graph import Graph, Value
+from fornix.runtime.generic import ArrayType
+from fornix.runtime.wired import Instruction
+
+
+@dataclass(frozen=True)
+class Label:
+    """A place among instructions; jumps find its number in a slot."""
+
+    slot: int
+
+
+Code: TypeAlias = list[Instruction | Label]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies."""
+
+    address: int
+    """The slot of its address."""
+    type: ArrayType | None
+    """What arrays of it are; None if whoever fills it decides."""
+    stays: bool = False
+    """Whether its address is the same in the whole call."""
+
+
+Places: TypeAlias = dict[Value, Place]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A value that iterations hand on: where it is, where it will be, and where after that."""
+
+    initial: Place
+    now: Place
+    next: Place
+    spare: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An array of which each iteration reads or makes one row."""
+
+    row: Place
+    is_backward: bool = False
+    whole: Place | None = None
+    """Where an array that is read lies."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What a Loop and a Scan have in common."""
+
+    graph: Graph
+    leading: Sequence[Place]
+    """Inputs of the body ahead of carried values: its number and the condition."""
+    carried: Sequence[Carried]
+    read: Sequence[Rows]
+    made: Sequence[Rows]
+    number: int
+    """The slot of how many iterations there have been."""
+    limit: int
+    """The slot of how many there are at most."""
+    goes_on: int | None
+    """The slot of whether there is another one, if the body says so."""
+    count: DimLike | None
+    """How many there are, if that is known ahead."""

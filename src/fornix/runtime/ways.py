@@ -1,0 +1,130 @@
+"""Short ways through control flow: for a whole program, and for a node between other steps.
+
+Decides when a `Flow` is made, for values of which types, and with how much memory. A node of which
+nobody knows ahead what it reads gets one for the extents that it meets, as bodies get programs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fornix.compile.entry import is_available
+from fornix.compile.support import Support
+from fornix.errors import FornixError
+from fornix.ir.graph import Value
+from fornix.runtime.bodies import MAX_PROGRAMS, Family, Form
+from fornix.runtime.flow import Flow
+from fornix.runtime.generic import ArrayType
+from fornix.runtime.memory import ALIGNMENT, size_class
+from fornix.runtime.native import MAX_FRAMES
+from fornix.runtime.providers import NotAsCompiled, Run, Step
+
+log = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BUDGET = 1 << 20
+"""Bytes for each result of a loop that may end early, at first."""
+MAX_BUDGET = 1 << 30
+"""And at most."""
+WIDENINGS = 8
+"""How often a call is repeated with more memory before it is left to others."""
+
+
+class FlowWay:
+    """Arrays to the outputs of some steps, by callers at the same time."""
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        inputs: Sequence[tuple[Value, ArrayType]],
+        outputs: Sequence[Value],
+        support: Support,
+    ) -> None:
+        """Raises NotAsCompiled if there is none."""
+        self._parts = steps, inputs, outputs, support
+        self._memory, self._budget = ALIGNMENT, BUDGET
+        self._flows = deque([self._flow()])
+
+    def _flow(self) -> Flow:
+        return Flow(*self._parts, self._memory, self._budget)
+
+    def __call__(self, arrays: list[Any], flag: ctypes.c_int64 | None = None) -> list[Any] | None:
+        """The outputs; None if they have to be computed the long way, or ``flag`` is set."""
+        try:
+            flow = self._flows.pop()
+        except IndexError:  # others are at work with all there are
+            flow = self._flow()
+        results = flow(arrays, flag)
+        for _ in range(WIDENINGS):
+            if results is not None or not self._widened(flow):
+                break
+            flow = self._flow()
+            results = flow(arrays, flag)
+        if len(self._flows) < MAX_FRAMES:
+            self._flows.append(flow)
+        return results
+
+    def _widened(self, flow: Flow) -> bool:
+        """Whether there is to be more memory than ``flow`` had."""
+        if flow.lacks:
+            self._memory = size_class(2 * flow.lacks)
+        elif flow.lacks_rows and self._budget < MAX_BUDGET:
+            self._budget *= 8
+        else:
+            return False
+        self._flows.clear()
+        return True
+
+
+class ControlWay:
+    """A node with bodies: from its second run on what it meets for the second time is one call."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self._families: dict[tuple[object, ...], Family[FlowWay]] = {}
+        self._last: FlowWay | None = None
+        self._is_closed = not is_available()
+
+    def __call__(self, arrays: list[Any], run: Run) -> list[Any] | None:
+        """What the step writes; None if its kernel has to do it."""
+        results = None if self._last is None else self._last(arrays, run.flag)
+        if results is None and not self._is_closed:
+            way = self._found(arrays)
+            if way is not None and way is not self._last:
+                self._last = way
+                results = way(arrays, run.flag)
+        return results
+
+    def _found(self, arrays: Sequence[Any]) -> FlowWay | None:
+        """The way for ``arrays``; None the first time, and where there is none."""
+        if any(type(array) is not np.ndarray for array in arrays):
+            return None
+        kinds = tuple([array.dtype for array in arrays])
+        shapes = tuple([array.shape for array in arrays])
+        family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
+        found = family.find(shapes)
+        if found is None and family.is_known and len(family.programs) < MAX_PROGRAMS:
+            form = family.form(shapes)
+            found = self._way(kinds, form)
+            family.programs.append((form, found))
+        family.seen.append(shapes)
+        return found
+
+    def _way(self, kinds: Sequence[np.dtype[Any]], form: Form) -> FlowWay | None:
+        """The way for arrays of these kinds and extents."""
+        from fornix.compile.program import support  # noqa: PLC0415 - imports llvmlite
+
+        inputs = list(zip(self.step.reads, zip(form, kinds, strict=True), strict=True))
+        try:
+            return FlowWay([self.step], inputs, self.step.writes, support())
+        except (NotAsCompiled, FornixError) as reason:
+            log.debug("%s: %s", self.step.writes[0].name, reason)
+            self._is_closed = isinstance(reason, NotAsCompiled)
+            return None
