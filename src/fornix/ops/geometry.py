@@ -59,7 +59,8 @@ def _broadcast_dim(dims: Sequence[DimLike], shapes: Sequence[Sequence[DimLike]])
     for extent in distinct:
         if all(other is extent or _covers(extent, other) for other in distinct):
             return extent
-    return unknown(f"broadcast of {' and '.join(map(str, distinct))}, either of which may be 1")
+    reason = f"broadcast of {' and '.join(map(str, distinct))}, either of which may be 1"
+    return unknown(reason, among=tuple(distinct))
 
 
 def _covers(extent: DimLike, other: DimLike) -> bool:

@@ -3,21 +3,29 @@
 Every extent of an input that is not a number gets a symbol, which is at least 1: kernels are made
 for tensors that have elements. A run whose extents are 0, or otherwise not those that the code was
 made for, gets a program of its own in which these symbols are numbers.
+
+Symbols of two inputs that are broadcast with each other are taken for equal: exporters often give
+one batch as many names as there are inputs. A run in which one of them is 1 gets another program.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from fornix.ir.dim import Dim, DimLike, symbol
+from fornix.ir.dim import Dim, DimLike, atoms, symbol
+from fornix.ir.dim.expression import Unknown
 from fornix.ir.graph import Model, Value
 from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import values
 from fornix.runtime.providers import NotAsCompiled
 
+if TYPE_CHECKING:
+    from fornix.infer import Inference
 
-def name_extents(model: Model, numbers: Mapping[str, int]) -> None:
-    """Make every symbol in ``model`` at least 1, or the number that ``numbers`` gives it.
+
+def name_extents(model: Model, numbers: Mapping[str, DimLike]) -> None:
+    """Make every symbol in ``model`` at least 1, or what ``numbers`` gives it.
 
     Extents that inputs are declared without become symbols of their own.
     """
@@ -27,7 +35,7 @@ def name_extents(model: Model, numbers: Mapping[str, int]) -> None:
             value.type = _named(type_, value if value.is_input else None, numbers)
 
 
-def _named(type_: Type, source: Value | None, numbers: Mapping[str, int]) -> Type:
+def _named(type_: Type, source: Value | None, numbers: Mapping[str, DimLike]) -> Type:
     if not isinstance(type_, TensorType) or type_.shape is None:
         return type_
     shape = [
@@ -42,12 +50,30 @@ def extent_name(value: Value, axis: int) -> str:
     return f"{value.name}.shape[{axis}]"
 
 
-def _extent(extent: DimLike | None, name: str | None, numbers: Mapping[str, int]) -> DimLike | None:
+def _extent(
+    extent: DimLike | None, name: str | None, numbers: Mapping[str, DimLike]
+) -> DimLike | None:
     if isinstance(extent, Dim):
         return extent.bind({s: numbers.get(s, symbol(s, 1)) for s in extent.symbols})
     if name is not None and (extent is None or extent < 0):
         return numbers.get(name, symbol(name, 1))
     return extent
+
+
+def taken_for_equal(inference: Inference, inputs: Sequence[Value]) -> dict[str, DimLike]:
+    """Symbols of ``inputs`` that are broadcast with others of them, each with that other one."""
+    given = bound_symbols(inputs)
+    found: dict[str, DimLike] = {}
+    for fact in inference.facts.values():
+        for atom in {a for d in getattr(fact.type, "shape", None) or () for a in atoms(d)}:
+            if not isinstance(atom, Unknown):
+                continue
+            met = [d for d in atom.among if isinstance(d, Dim) and d.name in given]
+            names = [d.name for d in met if d.name is not None]
+            if len(met) < 2 or len(met) < len(atom.among) or found.keys() & set(names):
+                continue
+            found |= dict.fromkeys(names[1:], met[0])
+    return {name: d for name, d in found.items() if getattr(d, "name", None) not in found}
 
 
 def bound_symbols(inputs: Sequence[Value]) -> dict[str, tuple[Value, int]]:

@@ -15,7 +15,7 @@ from fornix.ir.nesting import fed_inputs
 from fornix.ir.walk import graphs
 from fornix.passes import Level, optimize
 from fornix.reference.plan import Plan, Scope, check_names
-from fornix.runtime.extents import bound_symbols, name_extents
+from fornix.runtime.extents import bound_symbols, name_extents, taken_for_equal
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import Part, Placement, Provider, Step
@@ -42,11 +42,14 @@ def make_program(
     name_extents(model, numbers)
     graph = model.graph
     inference = infer_model(model)
+    symbols = bound_symbols(graph.inputs)
+    while equal := taken_for_equal(inference, graph.inputs):
+        name_extents(model, equal)
+        inference = infer_model(model)
     _require_sound(source, inference, graph)
     random = np.random.default_rng(options.seed)
     scope = Scope(model.opset_imports, model.function_table, random=random)
     plan = cache(lambda: Plan(graph, scope))
-    symbols = bound_symbols(graph.inputs)
     steps: list[Step] = []
     placements: list[Placement] = []
     for provider, nodes in _shared_out(list(graph.nodes), providers, inference):

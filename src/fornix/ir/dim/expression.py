@@ -103,15 +103,15 @@ class Symbol(Atom):
 
 
 class Unknown(Atom):
-    """An integer without a name; equal to itself only."""
+    """An integer without a name; equal to itself only, and to one of `among` if there are any."""
 
-    __slots__ = ("least", "reason")
+    __slots__ = ("among", "least", "reason")
     _serial: ClassVar[Iterator[int]] = itertools.count()
 
-    def __init__(self, reason: str, least: int | None) -> None:
+    def __init__(self, reason: str, least: int | None, among: tuple[DimLike, ...] = ()) -> None:
         # The serial gives a stable order, the random part keeps unknowns of two processes apart.
         super().__init__(f"?{next(self._serial):09d}-{os.urandom(6).hex()}", "?")
-        self.reason, self.least = reason, least
+        self.reason, self.least, self.among = reason, least, among
 
     @property
     def low(self) -> int | None:
@@ -315,9 +315,12 @@ def symbol(name: str, least: int = 0) -> Dim:
     return Dim({(Symbol(name, least),): 1})
 
 
-def unknown(reason: str, least: int | None = 0) -> Dim:
-    """A new dim that equals nothing but itself; ``least`` None if it may be negative."""
-    return Dim({(Unknown(reason, least),): 1})
+def unknown(reason: str, least: int | None = 0, among: tuple[DimLike, ...] = ()) -> Dim:
+    """A new dim that equals nothing but itself; ``least`` None if it may be negative.
+
+    It is known to be one ``among`` these, if that is known.
+    """
+    return Dim({(Unknown(reason, least, among),): 1})
 
 
 def known(d: object) -> int | None:

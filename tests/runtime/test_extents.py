@@ -1,0 +1,45 @@
+"""Extents of inputs that have names of their own and are the same nevertheless."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import parser
+
+import fornix
+import fornix.errors
+
+BODY = """(float[n, 3] x, float[m, 3] y, float[l, 3] w) => (float[k, 3] z)
+{ a = Exp (x) b = Mul (a, y) c = Add (b, w) z = Softmax (c) }"""
+
+
+def session(body: str = BODY) -> fornix.InferenceSession:
+    model = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]> f {body}')
+    return fornix.InferenceSession(model.SerializeToString())
+
+
+def computed(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+    powers = np.exp(np.exp(x) * y + w)
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+def test_extents_that_meet_in_a_broadcast_leave_nothing_to_numpy() -> None:
+    assert [place.reason for place in session().placement()] == ["", "", "", ""]
+
+
+@pytest.mark.parametrize("first", [(4, 4, 4), (4, 1, 1), (1, 4, 1)])
+def test_any_of_them_may_be_one_in_any_order_of_runs(
+    first: tuple[int, int, int], rng: np.random.Generator
+) -> None:
+    s = session()
+    others = [(4, 4, 4), (1, 4, 4), (4, 1, 1), (5, 1, 5), (1, 1, 1), (1, 1, 6), (4, 4, 1)]
+    for rows in [first, *others, first]:
+        x, y, w = (rng.standard_normal((n, 3)).astype(np.float32) for n in rows)
+        (z,) = s.run(None, {"x": x, "y": y, "w": w})
+        np.testing.assert_allclose(z, computed(x, y, w), rtol=1e-5)
+
+
+def test_those_that_differ_are_refused(rng: np.random.Generator) -> None:
+    x, y = rng.standard_normal((2, 2, 3)).astype(np.float32)
+    with pytest.raises(fornix.errors.ShapeError, match="shapes must broadcast"):
+        session().run(None, {"x": x, "y": y, "w": np.ones((3, 3), np.float32)})
