@@ -321,7 +321,7 @@ def test_an_offset_must_follow_what_is_written(tmp_path: Path) -> None:
     for offset in (99, 100 + 64 * 1024 + 1):
         tensor = numpy_helper.from_array(LARGE, "w")
         ours.set_external_data(tensor, "w.data", offset=offset)
-        with pytest.raises(ValidationError, match=f"offset must be from 100, .* found {offset}"):
+        with pytest.raises(ValidationError, match=f"offset must be between 100, .* found {offset}"):
             ours.save_external_data(tensor, str(tmp_path))
     assert (tmp_path / "w.data").read_bytes() == bytes(100)
 

@@ -167,8 +167,8 @@ def _place(tensor: TensorProto, data: external.ExternalFile) -> tuple[int, int]:
         padding = wanted - data.size
         if not 0 <= padding <= _MAX_PADDING:
             raise ValidationError(
-                f"{subject(tensor)}: offset must be from {data.size}, the size of "
-                f"{data.location!r}, to {data.size + _MAX_PADDING}, found {wanted}"
+                f"{subject(tensor)}: offset must be between {data.size}, the size of "
+                f"{data.location!r}, and {data.size + _MAX_PADDING}, found {wanted}"
             )
         data.append([bytes(padding)])
     return data.append([tensor.raw_data])
