@@ -86,16 +86,7 @@ class InferenceSession:
         limits: Limits = DEFAULT,
         trust: bool = False,
     ) -> None:
-        if sess_options is not None and not isinstance(sess_options, SessionOptions):
-            raise InvalidArgument(
-                "InferenceSession: sess_options must be fornix.SessionOptions, "
-                f"found {type(sess_options).__module__}.{type(sess_options).__name__}"
-            )
-        if provider_options is not None and len(provider_options) != len(providers or ()):
-            raise InvalidArgument(
-                f"InferenceSession: provider_options must have one entry per provider, "
-                f"{len(providers or ())}, found {len(provider_options)}"
-            )
+        _require_fitting(sess_options, providers, provider_options)
         self._options = replace(sess_options) if sess_options else SessionOptions()
         if self._options.execution_mode:
             warnings.warn(
@@ -199,7 +190,7 @@ class InferenceSession:
         """
         short = self._short
         wants_all = not output_names or output_names == self._outputs
-        if short is not None and run_options is None and wants_all:
+        if short is not None and wants_all and (run_options is None or short.takes(run_options)):
             results = short.call(input_feed)
             if results is not None:
                 return results
@@ -524,6 +515,22 @@ class InferenceSession:
             )
         made = partial(InferenceSession, limits=self._limits, trust=self._trust)
         return made, (self._path, self._options, self.get_providers())
+
+
+def _require_fitting(
+    options: object, providers: Sequence[ProviderLike] | None, provider_options: Any
+) -> None:
+    """Raise InvalidArgument for what are no options of sessions, or not those of the providers."""
+    if options is not None and not isinstance(options, SessionOptions):
+        raise InvalidArgument(
+            "InferenceSession: sess_options must be fornix.SessionOptions, "
+            f"found {type(options).__module__}.{type(options).__name__}"
+        )
+    if provider_options is not None and len(provider_options) != len(providers or ()):
+        raise InvalidArgument(
+            f"InferenceSession: provider_options must have one entry per provider, "
+            f"{len(providers or ())}, found {len(provider_options)}"
+        )
 
 
 def _timeline(options: SessionOptions) -> Timeline | None:
