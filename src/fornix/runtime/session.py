@@ -190,7 +190,7 @@ class InferenceSession:
         """
         short = self._short
         wants_all = not output_names or output_names == self._outputs
-        if short is not None and wants_all and (run_options is None or short.takes(run_options)):
+        if short is not None and run_options is None and wants_all:
             results = short.call(input_feed)
             if results is not None:
                 return results
