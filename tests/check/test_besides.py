@@ -169,6 +169,10 @@ WRONG: list[tuple[Change, str]] = [
             "did you mean 'x'?"
         ),
     ),
+    (
+        lambda m: m.opset_import.add(domain="ai.onnx", version=m.opset_import[0].version),
+        "warning: model: one opset import for a domain is required, found two of ai.onnx",
+    ),
 ]
 
 

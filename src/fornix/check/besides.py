@@ -44,8 +44,11 @@ def check_besides(model: Model, findings: Findings, _limits: Limits) -> None:
     said = ModelProto.FromString(model.leftover)
     check_keys("model", said.metadata_props, findings)
     domains = [entry.domain or "ai.onnx" for entry in said.opset_import]
-    for domain in repeated(domains):
-        findings.error("model", f"one opset import for a domain is required, found two of {domain}")
+    imports = {(entry.domain or "ai.onnx", entry.version) for entry in said.opset_import}
+    contradicting = repeated(domain for domain, _ in imports)
+    for domain in repeated(domains):  # onnxmltools writes one twice
+        note = findings.error if domain in contradicting else findings.warn
+        note("model", f"one opset import for a domain is required, found two of {domain}")
     for number, training in enumerate(said.training_info):
         check_training(f"training_info {number}", training, model, findings)
     configurations = {item.name: item for item in said.configuration}
