@@ -23,7 +23,9 @@ ARM = "processor: 0\nCPU implementer: 0x41\nCPU part: 0xd0c\nFeatures: fp asimd\
 
 @pytest.fixture(autouse=True)
 def forgetful() -> Iterator[None]:
-    cached = (identity.processor, identity.compiler, identity.sources)
+    cached = (
+        identity.processor, identity.compiler, identity.sources, identity.package, identity._found,
+    )  # fmt: skip
     for function in cached:
         function.cache_clear()
     yield
@@ -74,6 +76,22 @@ def test_sources_are_known_by_place_time_and_size(
     for text in ("", "x = 1", "x = 12"):
         module.write_text(text)
         identity.sources.cache_clear()
+        identity._found.cache_clear()
         found.append(identity.sources(("room",)))
     assert len(set(found)) == 3
     assert identity.sources(("room", "missing")) == found[-1]
+
+
+def test_a_package_is_known_by_names_and_sizes_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for place, text in (("a", "x = 1"), ("b", "x = 1"), ("c", "x = 12")):
+        module = tmp_path / place / "room" / "inner" / "module.py"
+        module.parent.mkdir(parents=True)
+        module.write_text(text)
+        monkeypatch.setattr(identity, "__file__", str(tmp_path / place / "compile" / "identity.py"))
+        identity.package.cache_clear()
+        identity._found.cache_clear()
+        found.append(identity.package(("room",)))
+    assert found[0] == found[1] != found[2]

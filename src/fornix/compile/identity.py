@@ -58,24 +58,31 @@ def compiler() -> str:
 @functools.cache
 def sources(rooms: Sequence[str]) -> bytes:
     """A digest of the version, and of the places, times and sizes of the sources of ``rooms``."""
-    sha = hashlib.sha256(__version__.encode())
-    root = Path(__file__).resolve().parent.parent
-    for room in filter(Path.is_dir, (root / room for room in rooms)):
-        for path, status in sorted(_modules(room), key=lambda found: found[0]):
-            sha.update(f"{path}:{status.st_mtime_ns}:{status.st_size};".encode())
+    sha = hashlib.sha256(f"{__version__} {_root()}".encode())
+    for path, status in _found(rooms):
+        sha.update(f"{path}:{status.st_mtime_ns}:{status.st_size};".encode())
     return sha.digest()
 
 
 @functools.cache
 def package(rooms: Sequence[str]) -> str:
-    """A digest of names and sizes of the sources of ``rooms``: the same wherever they lie."""
-    root = Path(__file__).resolve().parent.parent
-    sizes = {
-        Path(path).relative_to(root).as_posix(): status.st_size
-        for room in filter(Path.is_dir, (root / room for room in rooms))
-        for path, status in _modules(room)
-    }
-    return hashlib.sha256(repr(sorted(sizes.items())).encode()).hexdigest()
+    """A digest of the names and sizes of the sources of ``rooms``: the same wherever they lie."""
+    sizes = [(path.replace(os.sep, "/"), status.st_size) for path, status in _found(rooms)]
+    return hashlib.sha256(repr(sorted(sizes)).encode()).hexdigest()
+
+
+@functools.cache
+def _found(rooms: Sequence[str]) -> list[tuple[str, os.stat_result]]:
+    """The sources of ``rooms``, by their places in the package."""
+    root = _root()
+    start = len(str(root)) + 1
+    folders = filter(Path.is_dir, (root / room for room in rooms))
+    found = ((path[start:], status) for room in folders for path, status in _modules(room))
+    return sorted(found, key=lambda entry: entry[0])
+
+
+def _root() -> Path:
+    return Path(__file__).resolve().parent.parent
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
