@@ -20,7 +20,17 @@ from fornix.debug import variants
 from fornix.debug.align import order_of
 from fornix.debug.chance import RANDOM, drops
 from fornix.debug.measure import gap
-from fornix.debug.part import DOUBLE, Array, Given, Part, double, is_float, part_to, plan_of
+from fornix.debug.part import (
+    DOUBLE,
+    Array,
+    Given,
+    Part,
+    double,
+    is_float,
+    magnitude,
+    part_to,
+    plan_of,
+)
 from fornix.debug.precision import NARROW, Narrow, is_held
 from fornix.debug.prepare import retyped
 from fornix.debug.rounding import Verdict, allowed, judge, precision_of, unit
@@ -265,7 +275,7 @@ def narrow_fits(case: Case, narrow: Narrow) -> bool:
             result = case.part.evaluate(case.given, arithmetic)[case.part.leaving]
         except (FornixError, *REFUSALS):
             return False
-        room = np.asarray(case.margin) + ulps * narrow.unit * np.abs(result)
+        room = np.asarray(case.margin) + ulps * narrow.unit * magnitude(result)
         if gap(case.found, result, room).is_explained:
             return True
     return False

@@ -45,6 +45,12 @@ def double(x: Array) -> Array:
     return x.astype(np.float64, copy=False) if is_float(x) else x
 
 
+def magnitude(x: Array) -> Array:
+    """The size of each element, 0 for what is not finite: nothing near it is explained by it."""
+    size = np.abs(double(x))
+    return np.asarray(np.where(np.isfinite(size), size, 0.0))
+
+
 def is_float(x: Any) -> bool:
     """Whether ``x`` is an array of real floating-point numbers."""
     if not isinstance(x, np.ndarray) or x.dtype.kind in "biuOUSc" or x.dtype.names:

@@ -20,7 +20,17 @@ import numpy as np
 
 from fornix.debug.chance import is_random
 from fornix.debug.measure import Gap, gap
-from fornix.debug.part import DOUBLE, OWN, Arithmetic, Array, Given, Part, double, is_float
+from fornix.debug.part import (
+    DOUBLE,
+    OWN,
+    Arithmetic,
+    Array,
+    Given,
+    Part,
+    double,
+    is_float,
+    magnitude,
+)
 from fornix.dtype import FLOAT32, DType
 from fornix.errors import FornixError
 from fornix.ir.graph import Node, Value
@@ -35,6 +45,8 @@ PERIOD = 65_537
 """Noise repeats after so many elements: a prime, which no extent divides."""
 DRAWS = 5
 """Two that move one input alone, up and down, for decisions, and three by chance."""
+INSIDE = 4.0
+"""Units of roundoff of the largest result: Gelu, Sigmoid and their like cancel inside."""
 WINOGRAD = 4e-5
 """Twice the error of Winograd's algorithm, relative to the largest result of a convolution."""
 
@@ -181,7 +193,7 @@ def allowed(
         draws.append(noisy[part.leaving])
     last = steps[part.last]
     floor = max(unit(precision) if precision else 0.0, _unit(part.leaving) * ULPS)
-    return _margins(exact, draws, max(last, floor), _winograd(part))
+    return _margins(exact, draws, max(last, floor), _of_largest(part))
 
 
 def _step(node: Node, values: dict[Value, Any], precision: DType | None) -> float:
@@ -208,12 +220,17 @@ def _ulps(part: Part, exact: Any, count: float) -> Any:
         return [_ulps(part, x, count) for x in exact]
     if not is_float(exact):
         return 0.0
-    return 2 * count * _unit(part.leaving) * np.abs(exact) if part.last.op_type not in EXACT else 0
+    if part.last.op_type in EXACT:
+        return 0.0
+    return 2 * count * _unit(part.leaving) * magnitude(exact)
 
 
-def _winograd(part: Part) -> float:
-    is_small = precision_of(part.last) is FLOAT32
-    return WINOGRAD if part.last.op_type == "Conv" and is_small else 0.0
+def _of_largest(part: Part) -> float:
+    """What errors there may be relative to the largest result."""
+    if part.last.op_type in EXACT:
+        return 0.0
+    is_fast = part.last.op_type == "Conv" and precision_of(part.last) is FLOAT32
+    return WINOGRAD if is_fast else INSIDE * _unit(part.leaving)
 
 
 def _margins(exact: Any, draws: Sequence[Any], relative: float, of_largest: float) -> Any:
@@ -238,8 +255,8 @@ def _margins(exact: Any, draws: Sequence[Any], relative: float, of_largest: floa
         ]
         if not is_float(exact):
             return spread
-        size = np.abs(wide)
-        largest = float(size[np.isfinite(size)].max(initial=0.0))
+        size = magnitude(wide)
+        largest = float(size.max(initial=0.0))
         middle = float(np.median(spread))
         return np.maximum(spread, middle) + relative * size + of_largest * largest
 

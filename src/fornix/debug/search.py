@@ -25,7 +25,7 @@ from fornix.debug.chance import is_random
 from fornix.debug.comparison import Comparison, Finding, Output
 from fornix.debug.engines import Compiled, Kernels
 from fornix.debug.measure import gap
-from fornix.debug.part import DOUBLE, Part, double, is_float, part_to, plan_of
+from fornix.debug.part import DOUBLE, Part, is_float, magnitude, part_to, plan_of
 from fornix.debug.prepare import prepared
 from fornix.debug.rounding import Verdict, allowed, judge, unit
 from fornix.debug.sides import EngineSide, ModelSide, Side, side_of
@@ -53,7 +53,7 @@ class Tolerance:
             return [self.margin(x) for x in wanted]
         if not isinstance(wanted, np.ndarray) or wanted.dtype.kind in "OUS":
             return 0.0
-        return self.absolute + self.relative * np.abs(double(wanted))
+        return self.absolute + self.relative * magnitude(wanted)
 
 
 def compare(
@@ -279,4 +279,4 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _a_rounding_or_two(x: Any) -> Any:
-    return 4 * unit(DType.of(x.dtype)) * np.abs(double(x)) if is_float(x) else 0.0
+    return 4 * unit(DType.of(x.dtype)) * magnitude(x) if is_float(x) else 0.0
