@@ -37,7 +37,7 @@ def test_models_that_differ_give_1_and_a_report(tmp_path: Path) -> None:
     lines = outcome.out.splitlines()
     assert lines[0] == "the model and model.onnx differ"
     assert lines[2] == "first: node 't' (Elu), value 'y'"
-    assert lines[4] == "  attribute: Elu has alpha = 1 here, 0.5 there"
+    assert lines[5] == "  attribute: Elu has alpha = 1 here, 0.5 there"
 
 
 def test_json_says_the_same(tmp_path: Path) -> None:

@@ -117,6 +117,8 @@ class Comparison:
         for finding in self.findings[:1]:
             yield f"first: {_node_text(finding)}"
             yield f"  {finding.side} is off by {gap_text(finding.gap)}"
+            if finding.gap.beyond and finding.gap.place is not None:
+                yield f"  {place_text(finding.gap)}"
             yield f"  {_cause_text(finding.cause)}"
         for finding in self.findings[1:]:
             yield f"then: {_node_text(finding)}; {_cause_text(finding.cause)}"
@@ -143,12 +145,15 @@ def gap_text(gap: Gap) -> str:
     text = f"{gap.absolute:.3g} ({gap.relative:.3g} of the largest"
     if math.isfinite(gap.times) and gap.times:
         text += f", {gap.times:.3g} times what is allowed"
-    text += ")"
-    if gap.beyond:
-        place = "" if gap.place is None else f" at {list(gap.place)}: {_short(gap.found)}"
-        text += f" in {gap.beyond} of {gap.count} elements, worst{place}"
-        text += "" if gap.place is None else f" where {_short(gap.wanted)} is due"
-    return text
+    return f"{text})"
+
+
+def place_text(gap: Gap) -> str:
+    """Where a gap is."""
+    return (
+        f"{gap.beyond} of {gap.count} elements, worst at {list(gap.place or ())}: "
+        f"{_short(gap.found)} where {_short(gap.wanted)} is due"
+    )
 
 
 def _short(x: object) -> str:

@@ -100,7 +100,7 @@ class OnnxRuntime:
             message = io.BytesIO()
             save(model, message, "protobuf")
             return self.module.InferenceSession(message.getvalue(), options, providers=providers)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             path = Path(folder) / "model.onnx"
             save(model, path, external_data="model.data")
             return self.module.InferenceSession(path, options, providers=providers)
