@@ -161,8 +161,9 @@ class Artifact:
             ) from error
 
     def vouch(self) -> None:
-        """Let this user's cache say that the code in the file is its own."""
-        DiskCache.default().write(self._vouching, b"", NOTE)
+        """Let this user's cache say that the file, just written, and the code in it are its own."""
+        for name in (self._vouching, self._seen):
+            DiskCache.default().write(name, b"", NOTE)
 
     @property
     def is_vouched_for(self) -> bool:
@@ -174,19 +175,22 @@ class Artifact:
         """The name of a note that vouches for the whole file, as this installation reads it."""
         return "v" + hashlib.sha256(self.container.seal + sources(ALL_ROOMS)).hexdigest()[:40]
 
+    @property
+    def _seen(self) -> str:
+        """The name of a note that the very file was compared with its digests."""
+        text = f"{self.container.seal.hex()} {getattr(self.place, 'identity', None)}"
+        return "f" + hashlib.sha256(text.encode()).hexdigest()[:40]
+
     def _verify(self, disk: DiskCache, pool: Pool) -> None:
         """Compare model and data with their digests, unless that was done with this very file."""
-        note = None
-        if isinstance(self.place, MappedFile) and is_at_rest(self.place):
-            text = f"{self.container.seal.hex()} {self.place.identity}"
-            note = "f" + hashlib.sha256(text.encode()).hexdigest()[:40]
-            if disk.read(note, NOTE) is not None:
-                return
+        is_steady = isinstance(self.place, MappedFile) and is_at_rest(self.place)
+        if is_steady and disk.read(self._seen, NOTE) is not None:
+            return
         for name in (MODEL, DATA):
             section = self.container.sections[name]
             self._require(name, digest_of(self.place, section.start, section.size, pool))
-        if note is not None:
-            disk.write(note, b"", NOTE)
+        if is_steady:
+            disk.write(self._seen, b"", NOTE)
 
     def _require(self, section: str, digest: bytes) -> None:
         """Raise FormatError unless ``digest`` is that which the head names."""
