@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 2500,
     "edit": 1150,
     "compile": 7500,
-    "runtime": 5900,
+    "runtime": 6000,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -16,9 +16,9 @@ import pytest
 from onnx import numpy_helper, parser
 
 from fornix.compile.entry import is_available
-from fornix.errors import Fail, FormatError, InvalidArgument
-from fornix.runtime import InferenceSession, SessionOptions
-from fornix.runtime.quick import DrivenCall
+from fornix.errors import Fail, FormatError, FornixError, InvalidArgument
+from fornix.runtime import InferenceSession, RunOptions, SessionOptions
+from fornix.runtime.quick import DrivenCall, StepsCall
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
 
@@ -224,3 +224,68 @@ def test_a_file_that_is_written_to_is_refused_on_the_short_way(tmp_path: Path) -
     os.utime(path, (0, 0))
     with pytest.raises(FormatError, match="must stay as it is"):
         session.run(None, {"x": x})
+
+
+PARTS = """<ir_version: 8, opset_import: ["" : 18]>
+    f (float[N] x, int64[1] at) => (float[N] y, int64[1, K] places, float[1] one) {
+        y = Exp (x)
+        places = NonZero (y)
+        [pick] one = Gather (y, at)
+    }"""
+
+
+@pytest.fixture
+def parts() -> InferenceSession:
+    """A session with a NumPy kernel between compiled ones, that has run once."""
+    found = InferenceSession(parser.parse_model(PARTS), providers=["CPUExecutionProvider"])
+    found.run(None, {"x": X[0], "at": np.array([1])})
+    assert isinstance(found._short, StepsCall)
+    return found
+
+
+def test_parts_with_kernels_between_them_have_a_short_way(parts: InferenceSession) -> None:
+    feeds = {"x": X[1] * -200, "at": np.array([2])}
+    y, places, one = np.exp(feeds["x"]), np.nonzero(np.exp(feeds["x"])), np.exp(feeds["x"])[2:3]
+    for options in (None, RunOptions(logid="mine")):
+        found = short(parts, feeds) if options is None else parts.run(None, feeds, options)
+        assert found is not None
+        np.testing.assert_allclose(found[0], y, rtol=1e-6)
+        np.testing.assert_array_equal(found[1], places)
+        np.testing.assert_allclose(found[2], one, rtol=1e-6)
+        found[0][:] = 5
+        assert parts.run(None, feeds)[0][0] == y[0]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"x": X[0].astype(np.float64)},
+        {"x": X},
+        {"x": X[0].tolist()},
+        {"at": np.array([1], np.int32)},
+        {"more": X},
+    ],
+)
+def test_parts_look_at_feeds(parts: InferenceSession, other: Mapping[str, Any]) -> None:
+    assert short(parts, {"x": X[0], "at": np.array([1]), **other}) is None
+
+
+def test_what_goes_wrong_in_parts_names_its_node(parts: InferenceSession) -> None:
+    feeds = {"x": X[0], "at": np.array([7])}
+    assert short(parts, feeds) is None
+    with pytest.raises(FornixError, match="pick"):
+        parts.run(None, feeds)
+
+
+@pytest.mark.parametrize("text", [TEXT, PARTS])
+def test_runs_that_have_ended_end(text: str) -> None:
+    session = InferenceSession(parser.parse_model(text), providers=["CPUExecutionProvider"])
+    feeds = FEEDS if text is TEXT else {"x": X[0], "at": np.array([1])}
+    options = RunOptions()
+    for _ in range(2):
+        session.run(None, feeds, options)
+    options.terminate = True
+    with pytest.raises(Fail, match="terminate"):
+        session.run(None, feeds, options)
+    options.terminate = False
+    session.run(None, feeds, options)

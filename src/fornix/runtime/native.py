@@ -136,7 +136,7 @@ class NativeStep(Step):
                 yield Placement(node.name, node.op_type, node.domain, kernels, "")
 
     def run(self, values: dict[Value, Any], run: Run) -> None:
-        short = None if run.is_ended or run.targets else self.short
+        short = None if run.targets else self.short
         if short is not None:
             arrays = [values[v] for v in self.reads]
             if short.symbols:

@@ -279,6 +279,11 @@ class RunOptions:
         """What active adapters feed."""
         return {name: array for x in self.adapters for name, array in x.parameters.items()}
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a run with them is like one without, but for what it logs."""
+        return not (self.terminate or self.adapters or self.config_entries)
+
     def __setattr__(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
         if name == "terminate":

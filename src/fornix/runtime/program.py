@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fornix.runtime.quick import QuickCall
     from fornix.runtime.shelf import Shelf
     from fornix.runtime.targets import Targets
+    from fornix.runtime.ways import ProgramFlow
 
 MAX_PROGRAMS = 8
 """Programs for special extents that a session makes before it leaves them to NumPy kernels."""
@@ -70,11 +72,19 @@ class Program:
         self.steps, self.constants, self.placements = steps, constants, placements
         self.releases = _releases(steps, {*outputs, *constants})
         self.uses_numpy = any(step.uses_numpy for step in steps)
+        self._own = {v for step in steps if step.owns_results for v in step.writes}
         self.declared = [v for v in inputs if _is_open(v)]
         stored = [*constants, *(value for step in steps for value in step.stored)]
         in_files = mapped_files(getattr(value.constant, "place", None) for value in stored)
         self.files = tuple(dict.fromkeys((*in_files, *files)))
         """Files whose bytes steps read in place."""
+
+    @cached_property
+    def flow(self) -> ProgramFlow | None:
+        """All steps in one native call, if they are machine code and control flow alone."""
+        from fornix.runtime.ways import program_flow  # noqa: PLC0415 - few programs have one
+
+        return program_flow(self)
 
     def run_for(self, feeds: Mapping[str, Any]) -> Run:
         """What the shapes of ``feeds`` make of the symbols; raises NotAsCompiled for others."""
@@ -135,7 +145,7 @@ class Program:
 
     def results(self, values: Mapping[Value, Any], names: Sequence[str]) -> list[Any]:
         """Results by name, in memory of their own, from what is left after the last step."""
-        own = {v for step in self.steps if step.owns_results for v in step.writes}
+        own = self._own.copy()
         results: list[Any] = []
         for name in names:
             value = self.outputs[name]
@@ -284,10 +294,12 @@ class Programs:
         """A short way to all outputs for feeds like ``feeds``, which have just been run."""
         run = self.general.run_for(feeds)
         if run.key not in self._short:
-            from fornix.runtime.quick import quick_call  # noqa: PLC0415 - imports llvmlite
+            from fornix.runtime.quick import StepsCall, quick_call  # noqa: PLC0415 - with llvmlite
 
             is_general = self._chosen.get(run.key) is self.general
             made = quick_call(self.general, run, feeds) if is_general else None
+            if isinstance(made, StepsCall) and self.options.memory_limit:
+                made = None  # what each step takes is counted
             self._short[run.key] = made
             while len(self._short) > MAX_SHORT:
                 self._short.popitem(last=False)

@@ -1,28 +1,34 @@
 """The short way to results: for feeds like those of an earlier run, checked in native code.
 
-Decides which runs get one: of a program that is nothing but one native step. Where they are so
-little work that no other thread is woken, and that nobody minds waiting for with the GIL held, a
-native entry does everything; else it checks the feeds alone, and the step does the rest.
+Decides which runs get one. Where a program is nothing but one native step, so little work that no
+other thread is woken, and that nobody minds waiting for with the GIL held, a native entry does
+everything; else it checks the feeds alone, and the step does the rest. Of other programs the steps
+run one after the other, or in one call where all that is not compiled is control flow.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from fornix.compile.entry import Entry, entry, functions, is_available
+from fornix.errors import FornixError
 from fornix.format.mapped import MappedFile
 from fornix.ir.graph import Value
 from fornix.runtime.memory import LARGE_BYTES
-from fornix.runtime.native import Bound, Frame, NativeStep
+from fornix.runtime.native import WORTH_SHARING, Bound, Frame, NativeStep
+from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
-from fornix.runtime.providers import Run
+from fornix.runtime.providers import NotAsCompiled, Run
 
 QUICK_NANOSECONDS = 20_000
 """Of a run, roughly, up to which the GIL is kept."""
+CALLS_BEFORE_FLOW = 2
+"""Runs after which it pays to make one call of several steps."""
 
 Arrays = Mapping[Value, np.ndarray[Any, Any]]
 
@@ -34,6 +40,9 @@ class QuickCall(Protocol):
     def call(self) -> Entry:
         """Feeds to results; None if they are to go the long way."""
 
+    def until(self, options: RunOptions) -> Entry:
+        """The same, for runs with options."""
+
 
 class WholeCall:
     """An entry that does everything, in a frame of its own, and keeps the GIL."""
@@ -42,6 +51,10 @@ class WholeCall:
         self.frame = Frame(bound)
         table = _Table(bound, self.frame, _declared(feeds))
         self.call: Entry = table.entry(outputs, runs=True, releases=False)
+
+    def until(self, options: RunOptions) -> Entry:
+        """The same, for runs that are over before anybody could end them."""
+        return self.call if _is_plain(options) else _no_results
 
 
 class DrivenCall:
@@ -83,6 +96,11 @@ class DrivenCall:
         finally:
             frames.append(frame)
 
+    def until(self, options: RunOptions) -> Entry:
+        """The same, for runs that somebody may want to end, unless they are short."""
+        is_short = self.bound.nanoseconds < WORTH_SHARING and _is_plain(options)
+        return self.call if is_short else _no_results
+
     def _driven(self, frame: Frame, results: list[Any]) -> list[Any] | None:
         """The outputs, computed together with other threads; the entry may have made them."""
         step = self.bound.step
@@ -100,6 +118,54 @@ class DrivenCall:
         made = self.outputs if self.makes_results else ()
         frame.entry = table.entry(made, runs=self.runs, releases=True)
         return frame.entry
+
+
+class StepsCall:
+    """The steps of a program one after the other, without another look at what feeds are."""
+
+    def __init__(self, program: Program, run: Run, feeds: Mapping[str, Any]) -> None:
+        self.program, self.run = program, run
+        self.names = list(program.outputs)
+        self.declared = [(name, array.dtype, array.shape) for name, array in feeds.items()]
+        self._calls = 0
+
+    def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
+        """The outputs for ``feeds``; None if they are not like those that this was made for."""
+        return self._done(feeds, self.run)
+
+    def until(self, options: RunOptions) -> Entry:
+        """The same, for runs that somebody may want to end."""
+        if not _is_plain(options):
+            return _no_results
+        is_ended = partial(getattr, options, "terminate")
+        run = Run(self.run.extents, self.run.key, is_ended, flag=options.flag)
+        return partial(self._done, run=run)
+
+    def _done(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
+        if type(feeds) is not dict or len(feeds) != len(self.declared):
+            return None
+        flow = self.program.flow if self._calls >= CALLS_BEFORE_FLOW else None
+        results = None if flow is None else flow(feeds, run.flag)
+        return self._by_steps(feeds, run) if results is None else results
+
+    def _by_steps(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
+        for name, dtype, shape in self.declared:
+            array = feeds.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+                return None
+        self._calls += 1
+        try:
+            return self.program.run(feeds, run, self.names)
+        except (NotAsCompiled, FornixError):  # the long way says what is wrong
+            return None
+
+
+def _no_results(_: Mapping[str, Any]) -> None:
+    """Leave a run to the long way."""
+
+
+def _is_plain(options: RunOptions) -> bool:
+    return type(options) is RunOptions and options.is_plain
 
 
 class _Table:
@@ -158,16 +224,16 @@ def _declared(feeds: Arrays) -> dict[Value, tuple[np.dtype[Any], tuple[int, ...]
 
 def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCall | None:
     """A short way for feeds like ``feeds``, which have been checked; None if there is none."""
-    if not is_available() or len(program.steps) != 1:
+    is_plain = all(type(a) is np.ndarray and a.dtype.kind not in "OSU" for a in feeds.values())
+    if not is_available() or not is_plain or len(feeds) < len(program.inputs):
         return None
-    step, outputs = program.steps[0], list(program.outputs.values())
-    if not isinstance(step, NativeStep) or len(set(outputs)) < len(outputs):
-        return None
+    outputs = list(program.outputs.values())
+    step = program.steps[0] if len(program.steps) == 1 else None
+    is_whole = isinstance(step, NativeStep) and len(set(outputs)) == len(outputs)
+    if not isinstance(step, NativeStep) or not is_whole or not set(outputs) <= set(step.writes):
+        return StepsCall(program, run, feeds)
     bound = step.bound(run)
-    arrays = {value: feeds[name] for name, value in program.inputs.items() if name in feeds}
-    is_plain = all(type(a) is np.ndarray and a.dtype.kind not in "OSU" for a in arrays.values())
-    if not is_plain or len(arrays) < len(program.inputs) or not set(outputs) <= set(step.writes):
-        return None
+    arrays = {value: feeds[name] for name, value in program.inputs.items()}
     if program.files or bound.nanoseconds > QUICK_NANOSECONDS:
         return DrivenCall(bound, arrays, outputs, program.files)
     return WholeCall(bound, arrays, outputs)

@@ -190,8 +190,9 @@ class InferenceSession:
         """
         short = self._short
         wants_all = not output_names or output_names == self._outputs
-        if short is not None and run_options is None and wants_all:
-            results = short.call(input_feed)
+        if short is not None and wants_all:
+            call = short.call if run_options is None else short.until(run_options)
+            results = call(input_feed)
             if results is not None:
                 return results
         return self._run(output_names, input_feed, run_options)
@@ -237,8 +238,7 @@ class InferenceSession:
         if programs is None:
             return None
         read = [*feeds.values(), *self._options.initializers.values()]
-        is_ended = watched.is_ended if watched else None
-        flag = watched.options.flag if watched else None
+        is_ended, flag = (watched.is_ended, watched.options.flag) if watched else (None, None)
         places = direct(targets, read) if targets else None
         try:
             if self._timeline:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,13 @@ from fornix.errors import FornixError
 from fornix.ir.graph import Value
 from fornix.runtime.bodies import MAX_PROGRAMS, Family, Form
 from fornix.runtime.flow import Flow
-from fornix.runtime.generic import ArrayType
+from fornix.runtime.generic import ArrayType, array_type
 from fornix.runtime.memory import ALIGNMENT, size_class
 from fornix.runtime.native import MAX_FRAMES
 from fornix.runtime.providers import NotAsCompiled, Run, Step
+
+if TYPE_CHECKING:
+    from fornix.runtime.program import Program
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +84,41 @@ class FlowWay:
             return False
         self._flows.clear()
         return True
+
+
+class ProgramFlow:
+    """Feeds to the results of a program."""
+
+    def __init__(self, program: Program) -> None:
+        """Raises NotAsCompiled if it has steps that are neither machine code nor control flow."""
+        from fornix.compile.program import support  # noqa: PLC0415 - imports llvmlite
+
+        if not any(step.control for step in program.steps):
+            raise NotAsCompiled("there is no control flow in it")
+        inputs = [(value, array_type(value)) for value in program.inputs.values()]
+        outputs = list(program.outputs.values())
+        self._way = FlowWay(program.steps, inputs, outputs, support())
+        self._names, self._files = list(program.inputs), program.files
+
+    def __call__(
+        self, feeds: Mapping[str, Any], flag: ctypes.c_int64 | None = None
+    ) -> list[Any] | None:
+        """The results; None if they have to be computed the long way, or ``flag`` is set."""
+        for file in self._files:
+            file.check()
+        try:
+            return self._way([feeds[name] for name in self._names], flag)
+        except KeyError:
+            return None
+
+
+def program_flow(program: Program) -> ProgramFlow | None:
+    """The call of ``program``, if there is one."""
+    try:
+        return ProgramFlow(program)
+    except (NotAsCompiled, FornixError) as reason:
+        log.debug("no call of the whole program: %s", reason)
+        return None
 
 
 class ControlWay:
