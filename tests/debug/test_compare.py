@@ -165,6 +165,20 @@ def test_outputs_with_axes_in_another_order_are_a_matter_of_layout() -> None:
     assert kind(fornix.compare(model("y = Tanh (x)"), other, FEEDS)) == "layout"
 
 
+def test_recorded_values_inside_may_have_another_layout() -> None:
+    first = np.moveaxis(np.exp(X), 1, -1)
+    last = np.tanh(np.where(X > -20, -np.exp(X), 0) * np.float32(0.99))
+    body = "t = Exp (x) u = Neg (t) y = Tanh (u)"
+    found = fornix.compare(model(body), {"t": first, "y": last}, FEEDS)
+    assert [x.value for x in found.findings] == ["y"]
+
+
+def test_recorded_values_of_another_shape_are_not_read() -> None:
+    recorded = {"t": np.exp(X)[:, :2], "y": np.tanh(np.exp(X))}
+    found = fornix.compare(model("t = Exp (x) y = Tanh (t)"), recorded, FEEDS)
+    assert [(x.value, x.cause.kind) for x in found.findings] == [("t", "shape")]
+
+
 def test_a_flattening_of_channels_last_is_a_matter_of_layout() -> None:
     recorded = np.moveaxis(np.tanh(X), 1, -1).reshape(2, -1)
     body = "t = Tanh (x) y = Flatten (t)"
@@ -439,6 +453,8 @@ def test_what_cannot_be_compared_is_refused(
         fornix.compare(tanh, {"z": X}, FEEDS)
     with pytest.raises(InvalidArgument, match="every input must be fed, found none for x"):
         fornix.compare(tanh, {"y": X}, {})
+    with pytest.raises(InvalidArgument, match="feeds must name its inputs"):
+        fornix.compare(tanh, {"y": X}, {**FEEDS, "z": X})
     with pytest.raises(NoSuchFile, match=r"onnxruntime, reference, a model or an \.npz"):
         fornix.compare(tanh, "onnxruntme", FEEDS)
     with pytest.raises(NoSuchFile, match="a file is required, found none"):

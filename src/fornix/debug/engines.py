@@ -43,7 +43,8 @@ class Kernels:
     def run(self, model: Model, feeds: Mapping[str, Any], *, optimized: bool) -> dict[str, Any]:
         """The outputs of ``model`` by name."""
         del optimized
-        session = InferenceSession(model, providers=["ReferenceExecutionProvider"])
+        options = SessionOptions(seed=0)
+        session = InferenceSession(model, options, providers=["ReferenceExecutionProvider"])
         return dict(zip(session.output_names, session.run(None, feeds), strict=True))
 
 

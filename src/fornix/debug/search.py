@@ -31,10 +31,12 @@ from fornix.debug.rounding import Verdict, allowed, judge, unit
 from fornix.debug.sides import EngineSide, ModelSide, Side, side_of
 from fornix.debug.smallest import Smallest, Trials, smallest_of
 from fornix.dtype import DType
-from fornix.errors import FornixError, InvalidArgument
+from fornix.errors import FornixError
 from fornix.ir.graph import Model, Value
+from fornix.ops.call import REFUSALS
 from fornix.reference.plan import Plan
 from fornix.reference.source import ModelSource, as_model
+from fornix.runtime.feeds import checked_feeds
 
 MOST = 5
 """Findings that are looked into: the later ones mostly are the first again."""
@@ -74,7 +76,8 @@ def compare(
     model. Raises NotSupported if onnxruntime is wanted and not installed.
     """
     loaded = as_model(model)
-    plain = EngineSide(Kernels(), loaded, prepared(loaded), _checked(feeds, loaded))
+    feeds = _checked(feeds, loaded)
+    plain = EngineSide(Kernels(), loaded, prepared(loaded), feeds)
     side = side_of(other, plain)
     mine = EngineSide(Compiled(), loaded, plain.flat, feeds)
     if not isinstance(side, EngineSide):
@@ -85,15 +88,12 @@ def compare(
     return _Search(mine.flat, feeds, mine, side, tolerance, trials).comparison()
 
 
-def _checked(feeds: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-    """``feeds``, if there is one for each input that has to have one."""
-    required = [value.name for value in model.graph.inputs if not value.is_initializer]
-    missing = [name for name in required if name not in feeds]
-    if missing:
-        raise InvalidArgument(
-            f"compare: every input must be fed, found none for {', '.join(missing)}"
-        )
-    return feeds
+def _checked(feeds: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    """``feeds`` as kernels take them; raises InvalidArgument unless they fit ``model``."""
+    required = [value for value in model.graph.inputs if not value.is_initializer]
+    optional = {value.name: value for value in model.graph.inputs if value.is_initializer}
+    checked = checked_feeds(feeds, required, optional, "compare")
+    return {value.name: feed for value, feed in checked.items()}
 
 
 @dataclass
@@ -115,8 +115,13 @@ class _Search:
 
     @cached_property
     def theirs(self) -> dict[str, Any]:
-        """Values that the other side has, feeds included."""
-        return {**self.feeds, **self.side.values}
+        """Values that the other side has, feeds included, and that fit the model's nodes."""
+        fitting = {
+            name: value
+            for name, value in self.side.values.items()
+            if getattr(value, "shape", None) == getattr(self.mine.values[name], "shape", None)
+        }
+        return {**self.feeds, **fitting}
 
     @cached_property
     def their_plan(self) -> Plan:
@@ -205,7 +210,10 @@ class _Search:
                 continue
             if side is self.mine:
                 part = part_to(self.plan, value, given.keys())
-            verdict = judge(part, given, found)
+            try:
+                verdict = judge(part, given, found)
+            except (FornixError, *REFUSALS):  # what it read does not fit the node
+                verdict = Verdict(ours, gap(found, ours, _a_rounding_or_two(ours)))
             if not verdict.is_explained:
                 place = self._place(part) if side is self.side else None
                 return Case(self.flat, part, given, found, side.name, verdict, place)

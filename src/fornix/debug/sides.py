@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fornix.cast import convert
-from fornix.debug.align import Alignment, align
+from fornix.debug.align import Alignment, align, order_of, turned
 from fornix.debug.engines import Engine, Kernels, OnnxRuntime, everything
 from fornix.debug.prepare import exposed, prepared
 from fornix.dtype import DType
@@ -58,17 +58,27 @@ class RecordedSide:
 
     is_plain = False
 
-    def __init__(self, name: str, recorded: Mapping[str, Any], flat: Model) -> None:
-        self.name = name
-        known = {v.name for node in flat.graph.nodes for v in node.outputs}
-        self.values = {key: array for key, array in recorded.items() if key in known}
-        listed = [value.name for value in flat.graph.outputs]
-        self.outputs = {key: self.values[key] for key in listed if key in self.values}
-        if not self.values:
+    def __init__(self, name: str, recorded: Mapping[str, Any], plain: EngineSide) -> None:
+        self.name, self.plain = name, plain
+        graph = plain.flat.graph
+        known = {v.name for node in graph.nodes for v in node.outputs}
+        self.recorded = {key: array for key, array in recorded.items() if key in known}
+        listed = [value.name for value in graph.outputs]
+        self.outputs = {key: self.recorded[key] for key in listed if key in self.recorded}
+        if not self.recorded:
             raise InvalidArgument(
                 f"{name}: values of the model are required (its outputs are {', '.join(listed)}), "
                 f"found {', '.join(recorded) or 'nothing'}"
             )
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Everything that was recorded, axes in the model's order."""
+        mine = self.plain.values
+        return {
+            name: turned(array, order_of(mine.get(name), array))
+            for name, array in self.recorded.items()
+        }
 
 
 class ModelSide:
@@ -132,14 +142,14 @@ def side_of(other: ModelSource | Mapping[str, Any], plain: EngineSide) -> Side:
     ``plain`` is the model on the NumPy kernels.
     """
     if isinstance(other, Mapping):
-        return RecordedSide("recorded", other, plain.flat)
+        return RecordedSide("recorded", other, plain)
     if isinstance(other, str) and other in ENGINES:
         return EngineSide(ENGINES[other](), plain.model, plain.flat, plain.feeds)
     name = "the other model"
     if isinstance(other, str | os.PathLike):
         name = Path(other).name
         if Path(other).suffix.lower() == ".npz":
-            return RecordedSide(name, _archive(Path(other)), plain.flat)
+            return RecordedSide(name, _archive(Path(other)), plain)
         if not Path(other).exists():
             raise NoSuchFile(
                 f"{os.fspath(other)}: {', '.join(ENGINES)}, a model or an .npz is required to "

@@ -127,9 +127,9 @@ class Trials:
 
 def smallest_of(case: Case, accused: Side, trials: Trials, *, optimized: bool) -> Smallest | None:
     """The smallest model that shows what ``case`` is about; None if the part is none by itself."""
-    if isinstance(accused, EngineSide) and not accused.is_plain:
-        return _of_engine(case, accused, trials, optimized=optimized)
     try:
+        if isinstance(accused, EngineSide) and not accused.is_plain:
+            return _of_engine(case, accused, trials, optimized=optimized)
         model = cut(case, case.given, case.part.leaving.name)
     except (FornixError, *REFUSALS):
         return None
