@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from fornix.errors import ShapeError
-from tests.ops.harness import check_lowering, check_node, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, run_op
 
 RANDOM = np.random.default_rng(11)
 X = np.concatenate([RANDOM.standard_normal(40) * 4, [0.0, 100.0, -100.0]]).reshape(1, -1)
@@ -92,6 +92,8 @@ def test_prelu_before_7_has_a_slope_per_channel(count: int) -> None:
     check_lowering("PRelu", [x, slope], opset=6, symbolic=False)
     with pytest.raises(ShapeError, match="one per channel of X"):
         run_op("PRelu", [x, np.ones(2, np.float32)], opset=6)
+    with pytest.raises(ShapeError, match="slope must have 1 element or one per channel"):
+        infer_op("PRelu", [fact_of(x), fact_of(np.ones(2, np.float32))], opset=6)
 
 
 def test_softplus_keeps_its_precision_where_it_vanishes() -> None:

@@ -224,3 +224,9 @@ def test_lowered_convolutions_equal_their_kernels(name: str, dtype: Any) -> None
         narrow = [value.astype(dtype) for value in inputs]
         step = max(F32_SUM, float(ml_dtypes.finfo(dtype).eps))
         check_lowering(name, narrow, attributes, rtol=step, atol=F32_SUM)
+
+
+def test_a_depthwise_convolution_may_have_no_filters() -> None:
+    filters = np.zeros((0, 1, 2), np.float32)
+    [y] = run_op("Conv", [np.ones((2, 3, 4), np.float32), filters], {"group": 3})
+    assert y.shape == (2, 0, 3)

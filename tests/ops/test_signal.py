@@ -210,6 +210,12 @@ def test_inference_of_stft_looks_at_the_window() -> None:
         infer_op("STFT", [fact_of(x) for x in inputs])
 
 
+def test_the_window_of_frames_has_an_axis() -> None:
+    facts = [tensor(FLOAT32, (1, 8, 1)), tensor(INT64, ()), tensor(FLOAT32, ())]
+    with pytest.raises(ShapeError, match=r"window must have frame_length=1 elements, .*\[\]"):
+        infer_op("STFT", facts)
+
+
 # SciPy's Hamming window has the rounded coefficients.
 SCIPY_WINDOWS = {
     "HannWindow": ("hann",),

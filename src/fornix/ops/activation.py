@@ -6,6 +6,7 @@ Each is one function, which serves as kernel, inference and lowering; see `point
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -134,19 +135,25 @@ PRelu.body(
 
 @PRelu.infer
 def infer_prelu_of_channels(X: Fact, slope: Fact) -> Fact:
+    if slope.has_rank:
+        _check_slope(X.shape, math.prod(slope.shape))
     return tensor(X.dtype, X.shape)
+
+
+def _check_slope(x: Sequence[DimLike], count: DimLike) -> None:
+    channels = x[1] if len(x) > 1 else 1
+    require(
+        equal(count, 1) is not False or equal(count, channels) is not False,
+        f"slope must have 1 element or one per channel of X{shape_text(x)}, {channels}, "
+        f"found {count}",
+    )
 
 
 @PRelu.kernel
 def prelu_of_channels(X: Array, slope: Array) -> Array:
     """`PRelu` before opset 7: one slope for all elements, or one per channel, axis 1 of X."""
-    channels = X.shape[1] if X.ndim > 1 else 1
-    require(
-        slope.size in {1, channels},
-        f"slope must have 1 element or one per channel of X{shape_text(X.shape)}, {channels}, "
-        f"found {slope.size}",
-    )
-    slope = slope.reshape(() if slope.size == 1 else (channels, *[1] * (X.ndim - 2)))
+    _check_slope(X.shape, slope.size)
+    slope = slope.reshape(() if slope.size == 1 else (-1, *[1] * (X.ndim - 2)))
     return np.asarray(np.where(X < 0, widened(X) * widened(slope), X), X.dtype)
 
 

@@ -246,7 +246,8 @@ def _convolve_depthwise(x: Array, w: Array, window: Window) -> Array:
             channels = slice(start, start + step)
             data, target = x[image, channels, None], y[image, channels]
             for tap, out, read in places:
-                factor = filters[last_axes(tap)][channels].reshape(-1, multiple, *ones)
+                factor = filters[last_axes(tap)][channels]
+                factor = factor.reshape(len(factor), multiple, *ones)
                 target[last_axes(out)] += data[last_axes(read)] * factor
     return y.reshape(n, c * multiple, *window.shape)
 

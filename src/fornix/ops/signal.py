@@ -219,7 +219,7 @@ def infer_stft(
     _check_signal(signal.shape)
     length = _element(frame_length)
     if window is not None and window.has_rank and (length is None or known(length) is None):
-        length = window.shape[0]
+        length = window.shape[0] if window.rank else 1
     elif window is None and frame_length is None:
         length = signal.shape[1]
     if window is not None and window.has_rank and length is not None:

@@ -144,7 +144,7 @@ def recurrent(draw: Draw) -> Arguments:
         alphas = [draw.real(0.1, 1) for kind in kinds if kind in (*ALPHA_ONLY, *ALPHA_AND_BETA)]
         betas = [draw.real(0.1, 1) for kind in kinds if kind in ALPHA_AND_BETA]
         given |= {"activation_alpha": alphas or None, "activation_beta": betas or None}
-        if name == "LSTM":  # gates without bounds: states grow with the square of the weights
+        if name != "RNN":  # gates without bounds: states grow with the square of the weights
             inputs = [
                 x if x is None or x.dtype.kind == "i" else x * np.asarray(0.25, x.dtype)
                 for x in inputs
