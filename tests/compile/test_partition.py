@@ -116,6 +116,20 @@ def test_an_operand_that_is_repeated_along_an_axis_is_computed_once() -> None:
     }""") == ["Exp", "Add"]
 
 
+@pytest.mark.parametrize(("length", "kernels"), [("T", 2), ("12", 1)])
+def test_what_is_read_in_longer_rows_is_stored_where_their_lengths_are_open(
+    length: str, kernels: int
+) -> None:
+    found = groups(f"""f (float[N, 8, {length}] x, float[8, 1] s) => (float[N, 1, ?] y) {{
+        shape = Constant <value_ints = [0, 1, -1]> ()
+        one = Constant <value = float[1] {{1.0}}> ()
+        a = PRelu (x, s)
+        r = Reshape (a, shape)
+        y = InstanceNormalization (r, one, one)
+    }}""")
+    assert len(found) == kernels
+
+
 def test_outputs_of_the_graph_are_stored() -> None:
     assert groups("""f (float[N] x) => (float[N] a, float[N] y) {
         a = Neg (x)

@@ -149,7 +149,9 @@ def _shorten(known: OrderedDict[str, T], most: int) -> None:
 def _traits_note(traits: Traits | str) -> object:
     if isinstance(traits, str):
         return traits
-    readings = [r and [r.count, r.is_in_place, r.channels] for r in traits.readings]
+    readings = [
+        r and [r.count, r.is_in_place, r.channels, r.shift, r.is_relaid] for r in traits.readings
+    ]
     return [
         traits.cost,
         traits.is_reduction,
@@ -162,5 +164,8 @@ def _traits_note(traits: Traits | str) -> object:
 
 def _traits(note: Any) -> Traits:
     cost, is_reduction, has_memory, readings, needs_check, is_convolution = note
-    found = tuple(r and Reading(r[0], is_in_place=r[1], channels=r[2]) for r in readings)
+    found = tuple(
+        r and Reading(r[0], is_in_place=r[1], channels=r[2], shift=r[3], is_relaid=r[4])
+        for r in readings
+    )
     return Traits(cost, is_reduction, has_memory, found, (), needs_check, is_convolution)

@@ -5,7 +5,8 @@ The rule, from the last node to the first: a value is computed where it is read,
 1. somebody else needs it in memory: an output of the graph, a node that is not lowered,
 2. its node fills memory itself (a scan, a scatter), or sums over many elements and its readers are
    not its epilogue: arithmetic of the same elements, in one kernel that has no other such node,
-3. computing it as often as it is read costs more than a trip to memory, or
+3. computing it as often as it is read costs more than a trip to memory, or it is computed and its
+   rows are read as parts of longer ones, or several as one, whose lengths are open, or
 4. the kernel has become large.
 
 What only moves data costs nothing, so it always goes where it is read. Nodes of a chain (`chains`)
@@ -38,6 +39,8 @@ class _Place:
     """By the last node of each kernel, how often an element is computed there."""
     is_epilogue: bool = True
     """Whether every reader, up to the end of the kernel, handles the same element."""
+    is_relaid: bool = False
+    """Whether some reader, up to the end of the kernel, divides places by open lengths of rows."""
 
 
 def partition(
@@ -117,6 +120,8 @@ class _Partition:
             self.cores[ends[0]] = node
         elif trait.cost * (sum(place.times.values()) - 1.0) > RECOMPUTED:
             return None
+        if place.is_relaid and (trait.is_reduction or trait.cost > 0):
+            return None
         for end in place.times:
             self.sizes[end] += 1
         return place
@@ -148,6 +153,7 @@ class _Partition:
                 else:
                     place.times[end] = place.times.get(end, 0.0) + times * reading.count
             place.is_epilogue &= reading.is_in_place and self._is_epilogue(user)
+            place.is_relaid |= reading.is_relaid or self._is_relaid(user)
         for end, times in shared.items():
             place.times[end] = place.times.get(end, 0.0) + times
         return place
@@ -166,6 +172,10 @@ class _Partition:
         places = [self.places[v] for v in node.outputs if v in self.places]
         plain = isinstance(trait, Traits) and not trait.is_reduction
         return plain and all(place.is_stored or place.is_epilogue for place in places)
+
+    def _is_relaid(self, node: Node) -> bool:
+        """Whether what ``node`` computes is read in rows of other lengths where it is computed."""
+        return any(self.places[v].is_relaid for v in node.outputs if v in self.places)
 
     def _unit(self, node: Node, outputs: tuple[Value, ...]) -> CompiledUnit:
         """The kernel that ends with ``node``: it, and what is computed inside."""
@@ -202,4 +212,8 @@ def _strongest(trait: Traits, user: Node, value: Value) -> Reading:
         if given is value and reading is not None
     ]
     in_place = bool(found) and all(reading.is_in_place for reading in found)
-    return Reading(sum(reading.count for reading in found), is_in_place=in_place)
+    return Reading(
+        sum(reading.count for reading in found),
+        is_in_place=in_place,
+        is_relaid=any(reading.is_relaid for reading in found),
+    )

@@ -98,6 +98,11 @@ class Reading:
     """
     shift: int = 0
     """Where the "same" channels begin elsewhere in the result, what divides all distances."""
+    is_relaid: bool = False
+    """Whether rows of an image are put together or cut whose lengths are open.
+
+    To compute an element where it is read, its place is divided by them.
+    """
 
 
 @dataclass(frozen=True)
@@ -341,6 +346,7 @@ def _combined(readings: list[Reading]) -> Reading:
         is_in_place=all(reading.is_in_place for reading in read),
         channels=channels.pop() if len(channels) == 1 else OTHER,
         shift=math.gcd(*(reading.shift for reading in read)),
+        is_relaid=any(reading.is_relaid for reading in read),
     )
 
 
@@ -363,6 +369,7 @@ class _Page:
         self.in_place = [not self.has_memory] * len(arguments)
         self.channels: list[set[str]] = [set() for _ in arguments]
         self.shifts = [0] * len(arguments)
+        self.relaid = [False] * len(arguments)
         self.is_convolution = False
         waiting: list[Buffer] = []
         if self.has_memory and output.buffer is not None:
@@ -378,9 +385,10 @@ class _Page:
                 is_in_place=place and not self.is_reduction,
                 channels=next(iter(channels), "") if len(channels) < 2 else OTHER,
                 shift=shift,
+                is_relaid=relaid,
             )
-            for count, place, channels, shift in zip(
-                self.counts, self.in_place, self.channels, self.shifts, strict=True
+            for count, place, channels, shift, relaid in zip(
+                self.counts, self.in_place, self.channels, self.shifts, self.relaid, strict=True
             )
         ]
 
@@ -431,7 +439,11 @@ class _Page:
         elements = load.buffer.elements
         self.counts[index] = max(self.counts[index], _volume(loops) / estimate(elements))
         if len(load.buffer.shape) > CHANNELS + 1:
-            self.channels[index].add(self._channels(load))
+            is_relaid = load.address == self.here and _have_other_rows(
+                load.buffer.shape, self.shape
+            )
+            self.relaid[index] |= is_relaid
+            self.channels[index].add(OTHER if is_relaid else self._channels(load))
             self.shifts[index] = math.gcd(self.shifts[index], self._shift(load))
         if load.guard is not None:
             self.in_place[index] = False
@@ -526,6 +538,12 @@ def _cost(node: Scalar) -> float:
         own += DIVISION_COST if isinstance(atom, Floor) else 0.0
         own += GATHER_COST if isinstance(atom, Loaded) else 0.0
     return own
+
+
+def _have_other_rows(one: Sequence[DimLike], other: Sequence[DimLike]) -> bool:
+    """Whether the last axes differ, and their lengths are open."""
+    rows = {*one[-1:], *other[-1:]}
+    return len(rows) > 1 and not all(isinstance(n, int) for n in rows)
 
 
 def _volume(variables: Sequence[Atom] | frozenset[Atom]) -> float:

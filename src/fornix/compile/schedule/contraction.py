@@ -54,7 +54,7 @@ OPEN_ROWS = 48
 """What is taken for a number of rows that is not known: tiles of most heights fill it."""
 ROW_BLOCK = 64
 """Rows of a chunk, about: a panel of ``b`` is used again for so many."""
-MIN_TERMS = 8
+MIN_TERMS = 2
 """Terms from which on a sum is worth a tile."""
 PACK_ROWS = 24
 """Rows of the result from which on packing ``b`` for one run pays."""
