@@ -336,3 +336,40 @@ def test_random_bodies(calls: list[bool], seed: int) -> None:
     ]
     agree(text, *feeds)
     assert any(calls)
+
+
+COLLECTS = """f (int64 m, float[N] x) => (float[K, N] rows, float[L] flat, float[N] last) {
+    stays = Constant <value = bool {1}> ()
+    empty = SequenceEmpty ()
+    one = SequenceConstruct (x)
+    some, last, more = Loop (m, stays, empty, x, one) <body = step
+        (int64 i, bool k, seq(float[N]) s, float[N] h, seq(float[N]) t) =>
+        (bool k, seq(float[N]) u, float[N] next, seq(float[N]) v) {
+        next = Sin (h)
+        u = SequenceInsert (s, next)
+        half = Exp (h)
+        v = SequenceInsert (t, half)
+    }>
+    rows = ConcatFromSequence <axis = 0, new_axis = 1> (some)
+    flat = ConcatFromSequence <axis = 0> (more)
+}"""
+
+
+def test_what_is_appended_to_sequences_is_collected_in_rows(calls: list[bool]) -> None:
+    feeds = [{"m": np.array(m), "x": np.arange(n, dtype="f")} for m, n in ((4, 3), (9, 3), (5, 2))]
+    agree(COLLECTS, *feeds)
+    assert calls.count(True) >= len(feeds)
+
+
+def test_a_sequence_without_a_tensor_is_as_kernels_leave_it() -> None:
+    fast, slow = sessions(COLLECTS)
+    for m in (3, 3, 3, 0):
+        feed = {"m": np.array(m), "x": array(1, 2)}
+        errors = []
+        for session in (fast, slow):
+            try:
+                session.run(None, feed)
+            except FornixError as error:
+                errors.append(str(error))
+        assert len(errors) in {0, 2}
+        assert len(set(errors)) < 2

@@ -159,9 +159,9 @@ class IslandStep(Step):
         """What may do it in one call, if the node has bodies."""
         if self.control is None:
             return None
-        from fornix.runtime.ways import ControlWay  # noqa: PLC0415 - of control flow
+        from fornix.runtime.collecting import way_of  # noqa: PLC0415 - of control flow
 
-        return ControlWay(self)
+        return way_of(self)
 
     @property
     def control(self) -> ControlNode | None:

@@ -15,7 +15,6 @@ from fornix.runtime.generic import ShortWay, symbols_of
 from fornix.runtime.native import NativeStep
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import KernelStep, Part, Step
-from fornix.runtime.ways import ControlWay
 
 
 def native_steps(part: Part) -> list[Step]:
@@ -37,7 +36,10 @@ def native_steps(part: Part) -> list[Step]:
             planned = part.plan.steps_by_node[row.node]
             compile_bodies(row.node, part.plan, part.options)
             step = KernelStep(planned, part.plan, row.reason)
-            step.way = ControlWay(step) if row.node.graphs else None
+            if row.node.graphs:
+                from fornix.runtime.collecting import way_of  # noqa: PLC0415 - of control flow
+
+                step.way = way_of(step)
             steps.append(step)
         else:
             needed = part.needed | _read_outside(row, compiled.units)
