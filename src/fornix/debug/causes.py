@@ -79,6 +79,8 @@ class Case:
     @cached_property
     def margin(self) -> Any:
         """How far rounding may carry the result of the part."""
+        if self.verdict.margin is not None:
+            return self.verdict.margin
         return allowed(self.part, self.given, self.part.evaluate(self.given, DOUBLE))
 
     def explains(

@@ -148,6 +148,8 @@ class Verdict:
     """The result in double precision."""
     gap: Gap
     """How far that is from what was found, in units of what rounding explains."""
+    margin: Any = None
+    """How far rounding may carry the result, where that had to be found out."""
 
     @property
     def is_explained(self) -> bool:
@@ -155,10 +157,13 @@ class Verdict:
         return self.gap.is_explained
 
 
-def judge(part: Part, given: Given, found: Any, precision: DType | None = None) -> Verdict:
+def judge(
+    part: Part, given: Given, found: Any, precision: DType | None = None, margin: Any = None
+) -> Verdict:
     """Whether ``found`` is what ``part`` makes of ``given``, but for rounding.
 
-    In the precision that the model declares, or in ``precision`` where that is coarser.
+    In the precision that the model declares, or in ``precision`` where that is coarser. ``margin``
+    is how far rounding may carry the result, if that is known.
     """
     values = part.evaluate(given, DOUBLE)
     exact = values[part.leaving]
@@ -169,8 +174,9 @@ def judge(part: Part, given: Given, found: Any, precision: DType | None = None) 
         own = part.evaluate(given, OWN)[part.leaving]
         if gap(found, own).is_explained:
             return Verdict(exact, Gap(quick.absolute, quick.relative, 0.0, count=quick.count))
-    margin = allowed(part, given, values, precision)
-    return Verdict(exact, gap(found, exact, margin))
+    if margin is None:
+        margin = allowed(part, given, values, precision)
+    return Verdict(exact, gap(found, exact, margin), margin)
 
 
 def allowed(

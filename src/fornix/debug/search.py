@@ -107,6 +107,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.plan: Plan = plan_of(self.flat)
+        self.margins: dict[Value, Any] = {}
 
     @cached_property
     def ours(self) -> dict[str, Any]:
@@ -161,8 +162,15 @@ class _Search:
         """How far rounding may carry an output, from the inputs on."""
         if value.producer is None:
             return 0.0
-        part = part_to(self.plan, value, self.feeds.keys())
-        return allowed(part, self.feeds, part.evaluate(self.feeds, DOUBLE))
+        if value not in self.margins:
+            part = part_to(self.plan, value, self.feeds.keys())
+            self.margins[value] = allowed(part, self.feeds, part.evaluate(self.feeds, DOUBLE))
+        return self.margins[value]
+
+    def _known_margin(self, part: Part) -> Any:
+        """What `_margin` has found of a part that begins with the inputs; None if nothing."""
+        is_whole = set(part.names()) <= self.feeds.keys()
+        return self.margins.get(part.leaving) if is_whole else None
 
     def _turned_outputs(self, told: Comparison) -> Iterator[tuple[Case, Cause | None]]:
         """Outputs that agree once their axes are in the model's order."""
@@ -211,7 +219,7 @@ class _Search:
             if side is self.mine:
                 part = part_to(self.plan, value, given.keys())
             try:
-                verdict = judge(part, given, found)
+                verdict = judge(part, given, found, margin=self._known_margin(part))
             except (FornixError, *REFUSALS):  # what it read does not fit the node
                 verdict = Verdict(ours, gap(found, ours, _a_rounding_or_two(ours)))
             if not verdict.is_explained:

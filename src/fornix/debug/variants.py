@@ -5,6 +5,7 @@ Each change says in `text` what it is. Whether it explains anything is found out
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Model, Node, Value
 from fornix.ir.tensor import ArrayTensor
 from fornix.ops.opsets import LATEST
+from fornix.ops.signature import FormalAttribute
 from fornix.reference.plan import Custom, Environment, OperatorKey, Plan
 
 EPSILONS = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
@@ -189,30 +191,32 @@ def _set(node: Node, name: str, attribute: Attribute | None) -> None:
 
 
 def other_opsets(model: Model, wanted: int | None) -> Iterator[tuple[int, list[str]]]:
-    """Opsets in which operators of ``model`` have other versions, and which operators.
+    """Opsets in which operators of ``model`` mean something else, and which operators.
 
-    ``wanted`` alone, if it is given; else one for each set of versions.
+    ``wanted`` alone, if it is given; else one for each set of meanings.
     """
     own = model.opset_imports.get("", 0)
     names = list(dict.fromkeys(node.op_type for node in model.graph.nodes if not node.domain))
-    seen = {_versions(names, own)}
+    before = [_meaning(name, own) for name in names]
+    seen = [before]
     for opset in range(1, LATEST[""] + 1) if wanted is None else [wanted]:
-        versions = _versions(names, opset)
-        if versions not in seen and None not in versions:
-            seen.add(versions)
-            before = _versions(names, own)
-            pairs = zip(names, versions, before, strict=True)
+        meanings = [_meaning(name, opset) for name in names]
+        if meanings not in seen and None not in meanings:
+            seen.append(meanings)
+            pairs = zip(names, meanings, before, strict=True)
             yield opset, [name for name, new, old in pairs if new != old]
 
 
-def _versions(names: Sequence[str], opset: int) -> tuple[int | None, ...]:
-    found: list[int | None] = []
-    for name in names:
-        try:
-            found.append(ops.schema_of("", name, opset).since_version)
-        except FornixError:
-            found.append(None)
-    return tuple(found)
+def _meaning(name: str, opset: int) -> tuple[object, ...] | None:
+    """What decides what an operator computes, types aside; None if there is none."""
+    try:
+        schema = ops.schema_of("", name, opset)
+    except FornixError:
+        return None
+    kernel = ops.operators()["", name].rule("kernel", schema.since_version)
+    asks = kernel is None or "node" in inspect.signature(kernel).parameters
+    defaults = {key: formal.default for key, formal in schema.attributes.items()}
+    return kernel, defaults, len(schema.inputs), schema.since_version if asks else 0
 
 
 def with_opset(model: Model, opset: int) -> Model:
@@ -240,7 +244,7 @@ def other_epsilons(model: Model) -> Iterator[tuple[str, Model]]:
                 yield text, with_constants(model, [change])
 
 
-def _formal(node: Node, model: Model) -> Mapping[str, object]:
+def _formal(node: Node, model: Model) -> Mapping[str, FormalAttribute]:
     """Attributes that the operator of ``node`` knows."""
     try:
         opset = model.opset_imports.get(node.domain, 1)
@@ -272,7 +276,8 @@ def alternatives(model: Model) -> Iterator[tuple[str, Model]]:
         if len(nodes) > 1 and "axis" in known:
             known.remove("axis")  # it means another thing at every node
         for name, value in [(x, y) for x in known for y in ALTERNATIVES[x]]:
-            others = [node for node in alike if node.attr(name) != value]
+            usual = formal[name].default
+            others = [node for node in alike if node.attr(name, usual) != value]
             attribute = Attribute.of(name, value)
             changes = [AttributeChange(x.output.name, name, attribute, "") for x in others]
             if changes:
