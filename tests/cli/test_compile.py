@@ -44,6 +44,8 @@ def test_options_are_compiled_in(tmp_path: Path) -> None:
     told = call(
         "compile", source, "-o", target, "--level", "basic", "--dim", "N=3", "--strict", "--json"
     ).json
+    assert call("compile", source, "-o", tmp_path / "more.fnx", "--serve", "N=3").code == 0
+    assert call("compile", source, "-o", tmp_path / "more.fnx", "--serve", "N=0").code == 2
     assert set(told["bytes"]) == {"model", "about", "program", "data"}
     assert (told["model"], told["written"]) == (str(source), str(target))
     found = call("info", target, "--json").json

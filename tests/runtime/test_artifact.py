@@ -17,7 +17,7 @@ from onnx import parser
 
 from fornix.compile.identity import processor
 from fornix.compile.image import is_mappable
-from fornix.errors import FormatError, NotSupported
+from fornix.errors import FormatError, InvalidArgument, NotSupported
 from fornix.format import compiled
 from fornix.format.compiled import ABOUT, DATA, MODEL, PROGRAM, SECTIONS, Container, Section
 from fornix.format.limits import Limits
@@ -363,3 +363,26 @@ def test_what_cannot_be_kept_is_not_compiled(
 def test_other_providers_run_the_model_in_it(path: Path) -> None:
     session = InferenceSession(path, providers=["ReferenceExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"x": X})[0], wanted()[0], rtol=1e-4, atol=1e-4)
+
+
+RESIZED = """<ir_version: 8, opset_import: ["" : 18]>
+    f (float[N, 4] x) => (float[M, 8] y) <float[2] s = {2, 2}> {
+        y = Resize <mode = "nearest"> (x, , s)
+    }"""
+
+
+def test_extents_that_rules_are_asked_of_are_asked_when_it_is_compiled(
+    path: Path, tmp_path: Path
+) -> None:
+    model, target = parser.parse_model(RESIZED), tmp_path / "resized.fnx"
+    compile_model(model, target, extents=[{"N": 3}, {"N": 5}])
+    session = InferenceSession(target)
+    for rows in (3, 5):
+        (found,) = session.run(None, {"x": np.ones((rows, 4), np.float32)})
+        assert found.shape == (2 * rows, 8)
+        assert is_recalled(session)
+    assert session.run(None, {"x": np.ones((4, 4), np.float32)})[0].shape == (8, 8)
+    assert not is_recalled(session)
+    for extents in ({"M": 3}, {"N": 0}):
+        with pytest.raises(InvalidArgument, match="extents that the program serves are required"):
+            compile_model(model, target, extents=[extents])

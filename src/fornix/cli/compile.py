@@ -16,10 +16,24 @@ LEVELS = ("none", "basic", "extended", "all")
 @click.option(
     "--dim", "dims", metavar="NAME=EXTENT", multiple=True, help="Make a named dim this number."
 )
+@click.option(
+    "--serve",
+    "served",
+    metavar="NAME=EXTENT,…",
+    multiple=True,
+    help="Extents that are known to be served; repeat it for more.",
+)
 @click.option("--strict", is_flag=True, help="Leave out algorithms that round more.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compile_command(
-    model: str, output: str, *, level: str, dims: tuple[str, ...], strict: bool, as_json: bool
+    model: str,
+    output: str,
+    *,
+    level: str,
+    dims: tuple[str, ...],
+    served: tuple[str, ...],
+    strict: bool,
+    as_json: bool,
 ) -> None:
     """Compile MODEL for this processor, and write both to FILE, which sessions take as a model.
 
@@ -27,11 +41,14 @@ def compile_command(
     the weights in the order in which the code reads them, which are mapped and not copied. Sessions
     run the code if it was compiled by this user on this machine and is for their options; else they
     compile the model in it, and say why. trust=True runs code from elsewhere.
+
+    The program serves all extents. But where operators such as Resize have to be asked whether it
+    does, the model is compiled for the answer when new ones occur; --serve asks them now.
     """
     from fornix.cli.console import Page, echo_json, progress, size_text, time_text
 
     with progress("compiling"):
-        told = compiled(model, output, level, dims, strict=strict)
+        told = compiled(model, output, level, dims, served, strict=strict)
     if as_json:
         echo_json(told)
         return
@@ -43,7 +60,13 @@ def compile_command(
 
 
 def compiled(
-    model: str, output: str, level: str, dims: tuple[str, ...], *, strict: bool
+    model: str,
+    output: str,
+    level: str,
+    dims: tuple[str, ...],
+    served: tuple[str, ...],
+    *,
+    strict: bool,
 ) -> dict[str, Any]:
     """Write the file; what is told of it."""
     from time import perf_counter
@@ -60,6 +83,7 @@ def compiled(
         options.add_free_dimension_override_by_name(name, extent)
     if strict:
         options.add_session_config_entry("fornix.strict_accuracy", "1")
-    sizes = compile_model(source, output, options)
+    extents = [Dims.of(text.split(","), source.graph.inputs).given for text in served]
+    sizes = compile_model(source, output, options, extents=extents)
     seconds = perf_counter() - begin
     return {"model": model, "written": output, "seconds": seconds, "bytes": sizes}

@@ -8,9 +8,10 @@ packed weights follow. The file appears whole or not at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from fornix.compile.disk import DiskCache
 from fornix.compile.identity import compiler, processor
 from fornix.compile.image import is_mappable
-from fornix.errors import NotSupported
+from fornix.errors import InvalidArgument, NotSupported
 from fornix.format.atomic import Replacement, replacement
 from fornix.format.compiled import (
     ABOUT,
@@ -33,6 +34,7 @@ from fornix.format.compiled import (
 )
 from fornix.format.limits import DEFAULT, Limits
 from fornix.format.mapped import MappedFile, Memory
+from fornix.ir.dim import Dim
 from fornix.ir.files import save
 from fornix.reference.source import ModelSource, as_model
 from fornix.runtime import keeping
@@ -41,7 +43,8 @@ from fornix.runtime.artifact import About, Artifact
 from fornix.runtime.content import Content, digest_of
 from fornix.runtime.making import make_program
 from fornix.runtime.options import SessionOptions
-from fornix.runtime.providers import CPUExecutionProvider
+from fornix.runtime.program import Program
+from fornix.runtime.providers import CPUExecutionProvider, Run
 from fornix.runtime.threads import Pool, shared_pool
 
 
@@ -50,14 +53,18 @@ def compile_model(
     target: str | os.PathLike[str],
     options: SessionOptions | None = None,
     *,
+    extents: Sequence[Mapping[str, int]] = (),
     limits: Limits = DEFAULT,
 ) -> dict[str, int]:
     """Write a model with its program for this processor to ``target``; bytes by section.
 
     ``source`` is what a session takes, and ``options`` are those of a session: what they say about
-    the model itself becomes part of it. This user's cache vouches for the file. Raises NotSupported
-    where programs cannot be kept: on other systems than Linux on x86-64, without a cache, and of
-    models with operators that users registered.
+    the model itself becomes part of it. ``extents`` are sets of extents by name, 1 where they say
+    nothing, of which the file then says that its program serves them: where rules of operators
+    have to be asked, as of Resize, the model would be compiled for the answer. This user's cache
+    vouches for the file. Raises InvalidArgument for extents that the program does not serve, and
+    NotSupported where programs cannot be kept: on other systems than Linux on x86-64, without a
+    cache, and of models with operators that users registered.
     """
     given = options or SessionOptions()
     disk = _usable_cache()
@@ -71,7 +78,7 @@ def compile_model(
         with file.section(MODEL) as stream:
             save(model, stream, "protobuf", limits=limits)
         file.write_head()
-        made = _program(new.hidden, own, limits, disk, pool)
+        made = _program(new.hidden, own, limits, disk, pool, extents)
         with file.section(ABOUT) as stream:
             stream.write(About.here(own, limits).text())
         with file.section(PROGRAM) as stream:
@@ -102,7 +109,12 @@ def _usable_cache() -> DiskCache:
 
 
 def _program(
-    path: str, options: SessionOptions, limits: Limits, disk: DiskCache, pool: Pool
+    path: str,
+    options: SessionOptions,
+    limits: Limits,
+    disk: DiskCache,
+    pool: Pool,
+    extents: Sequence[Mapping[str, int]],
 ) -> keeping.Written:
     """The program of the model in the file at ``path``, with weights packed."""
     content = Content.of(path, pool)
@@ -110,13 +122,38 @@ def _program(
     program = make_program(model, [CPUExecutionProvider()], options, pool, {})
     made = None
     if content is not None:
-        made = keeping.written(program, model, content, disk, packed=True)
+        served = [_served(program, given) for given in extents]
+        made = keeping.written(program, model, content, disk, packed=True, served=served)
     if made is None:
         raise NotSupported(
             "compile_model: a program that can be kept is required, this one has operators that "
             "were registered in this process, or code in another form"
         )
     return made
+
+
+def _served(program: Program, extents: Mapping[str, int]) -> tuple[int, ...]:
+    """The key of a run with ``extents``; raises InvalidArgument if it is not served."""
+    numbers = {name: extents.get(name, 1) for name in program.symbols}
+    run = Run(numbers, tuple(numbers.values()))
+    unknown = ", ".join(sorted(extents.keys() - numbers.keys()))
+    if unknown or min(run.key, default=1) < 1 or not _holds(program, run):
+        told = ", ".join(f"{name} = {extent}" for name, extent in extents.items())
+        raise InvalidArgument(
+            f"compile_model: extents that the program serves are required, found {told}"
+            + (f"; it has no extents called {unknown}" if unknown else "")
+        )
+    return run.key
+
+
+def _holds(program: Program, run: Run) -> bool:
+    """Whether ``program`` is made for ``run``."""
+    shapes = {name: getattr(x.type, "shape", None) or () for name, x in program.inputs.items()}
+    feeds = {
+        name: SimpleNamespace(shape=[d.bind(run.extents) if isinstance(d, Dim) else d for d in own])
+        for name, own in shapes.items()
+    }
+    return program.holds(run, feeds)
 
 
 def _write_apart(arrays: Iterable[np.ndarray[Any, Any]], stream: IO[bytes]) -> None:

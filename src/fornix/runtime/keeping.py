@@ -9,7 +9,7 @@ compiled model the weights that are packed are written, too, behind all else: ar
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,18 +65,26 @@ class Written(NamedTuple):
 
 
 def written(
-    program: Program, model: Model, content: Content, disk: DiskCache, *, packed: bool = False
+    program: Program,
+    model: Model,
+    content: Content,
+    disk: DiskCache,
+    *,
+    packed: bool = False,
+    served: Sequence[Sequence[int]] = (),
 ) -> Written | None:
     """What a file holds of ``program``; None if something cannot be kept.
 
     If ``packed``, weights as they are packed and stored data of any size are `Written.data`.
+    ``served`` are extents for which the program is known to be made.
     """
     if not all(isinstance(step, NativeStep | KernelStep) for step in program.steps):
         return None
     if _has_registered(model):
         return None
     try:
-        return _Description(program, model, content, disk, packed=packed).file()
+        description = _Description(program, model, content, disk, packed=packed)
+        return description.file({"served": [list(key) for key in served]})
     except _NotKept:
         return None
 
@@ -111,12 +119,15 @@ class _Description:
         self.placed: dict[Value, list[Any]] = {}
         """Types of stored data that lie in a file of the model, and where."""
 
-    def file(self) -> Written:
-        """The content of the file; raises _NotKept if something in it cannot be kept."""
+    def file(self, more: Mapping[str, Any]) -> Written:
+        """The content of the file; raises _NotKept if something in it cannot be kept.
+
+        ``more`` becomes part of the description.
+        """
         for value in {v: None for step in self.native for v in self._read(step)}:
             self._store(value)
         kernels = self._kernels() if self.others else None
-        head = {**self._session(), **self._steps(), "kernels": kernels}
+        head = {**more, **self._session(), **self._steps(), "kernels": kernels}
         head["codes"] = [note_of(code, self._add) for code in self.codes]
         image = self._image()
         near = (x.nbytes for n, x in enumerate(self.arrays) if n not in self.apart.values())

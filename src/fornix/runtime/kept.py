@@ -65,6 +65,8 @@ class KeptProgram:
         """``data``, of the model's own file, is what lies behind ``body``."""
         head = self.head = head_of(body)
         self.body, self.content, self.data = body, content, data
+        self.served = {tuple(key) for key in head["served"]}
+        """Extents for which it is known to be made; there may be others."""
         self.forget()
         tell(self)
         self._data: list[ref[StoredData]] = []

@@ -172,6 +172,8 @@ class Shelf:
 
     def serves(self, extents: Sequence[int]) -> bool:
         """Whether the program is known to be made for ``extents``."""
+        if self._kept is not None and tuple(extents) in self._kept.served:
+            return True
         return self.disk.read(self._note_name(extents), NOTE) is not None
 
     def note(self, extents: Sequence[int]) -> None:
