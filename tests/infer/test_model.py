@@ -238,3 +238,14 @@ def test_a_scan_says_which_of_its_counts_is_wrong(outputs: int, scanned: int, me
     """)
     with pytest.raises(InferenceError, match=message):
         infer_model(from_message(model), strict=True)
+
+
+def test_a_scan_of_opset_8_counts_its_inputs_too() -> None:
+    model = parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 8]>
+        g (float[1, 3] s, float[1, 2, 2] x) => (y) {
+            y = Scan <num_scan_inputs = 9, body = b (a, c) => (e) { e = Add (a, c) }> ("", s, x)
+        }
+    """)
+    with pytest.raises(InferenceError, match=r"num_scan_inputs must be in \[1, 2\], got 9"):
+        infer_model(from_message(model), strict=True)

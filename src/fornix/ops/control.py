@@ -357,7 +357,7 @@ def infer_scan_8(
     directions: list[int] | None = None,
     node: InferNode,
 ) -> tuple[Fact, ...]:
-    states = len(values) - num_scan_inputs
+    states = Scanning.of(len(values), node.output_count, num_scan_inputs).states
     [batch] = agreed_shape(*(fact.shape[:1] for fact in values if fact.has_rank))
     unsaid = [node.unknown("the length of the scanned inputs")]
     lengths = (fact.shape[1:2] for fact in values[states:] if fact.has_rank)
@@ -406,7 +406,7 @@ def scan_8(
 
     Shorter entries are padded with zeros. Source: ONNX Scan-8.
     """
-    states = len(values) - num_scan_inputs
+    states = Scanning.of(len(values), len(body.outputs), num_scan_inputs).states
     longest = values[states].shape[1]
     batch = values[0].shape[0]
     lengths = [longest] * batch if sequence_lens is None else sequence_lens.reshape(-1).tolist()
