@@ -381,3 +381,6 @@ def test_parameters_of_the_standard_are_described() -> None:
     assert old.attributes["min"].description == new.inputs[1].description != ""
     assert all(part.description for part in (*new.inputs, *new.outputs))
     assert defs.get_schema("Gemm").attributes["alpha"].description == "Factor of the product."
+    told = [[x.description for x in defs.get_schema(name).type_constraints]
+            for name in ("Gemm", "Shape")]  # fmt: skip
+    assert told == [["Type of A, B, C and Y."], ["Type of data.", "Type of shape."]]

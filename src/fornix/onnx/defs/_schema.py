@@ -132,7 +132,7 @@ def schema_of(operator: Operator, schema: Schema, doc: str) -> OpSchema:
         inputs=[_parameter(*each, told) for each in zip(schema.inputs, inputs, strict=True)],
         outputs=[_parameter(*each, told) for each in zip(schema.outputs, outputs, strict=True)],
         type_constraints=[
-            parts.TypeConstraintParam(name, list(types))
+            parts.TypeConstraintParam(name, list(types), _bearers(schema, name))
             for name, types in schema.constraints.items()
         ],
         attributes=[_attribute(formal, told) for formal in schema.attributes.values()],
@@ -143,6 +143,16 @@ def schema_of(operator: Operator, schema: Schema, doc: str) -> OpSchema:
         shown.support_level = parts.SupportType.EXPERIMENTAL
     shown.belongs_to(operator)
     return shown
+
+
+def _bearers(schema: Schema, variable: str) -> str:
+    """The parameters whose type ``variable`` is, in a sentence; in Tile-1 one has none."""
+    formals = (*schema.inputs, *schema.outputs)
+    names = [formal.name for formal in formals if formal.type_text == variable]
+    listed = ", ".join(names[:-1])
+    return (
+        f"Type of {listed} and {names[-1]}." if listed else "".join(f"Type of {x}." for x in names)
+    )
 
 
 _CATEGORIES = {
