@@ -5,7 +5,6 @@ Each change says in `text` what it is. Whether it explains anything is found out
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +29,7 @@ MOST = 8
 
 ALTERNATIVES: Mapping[str, tuple[object, ...]] = {
     "align_corners": (0, 1),
-    "alpha": (0.01, 0.1, 0.2, 1.0),
+    "alpha": (0.01, 0.1, 1 / 6, 0.2, 1.0),
     "approximate": ("none", "tanh"),
     "auto_pad": ("SAME_UPPER", "SAME_LOWER"),
     "axis": (-1, 0, 1, 2, 3),
@@ -197,26 +196,27 @@ def other_opsets(model: Model, wanted: int | None) -> Iterator[tuple[int, list[s
     """
     own = model.opset_imports.get("", 0)
     names = list(dict.fromkeys(node.op_type for node in model.graph.nodes if not node.domain))
-    before = [_meaning(name, own) for name in names]
-    seen = [before]
+    before = tuple(_meaning(name, own) for name in names)
+    seen = {before}
     for opset in range(1, LATEST[""] + 1) if wanted is None else [wanted]:
-        meanings = [_meaning(name, opset) for name in names]
+        meanings = tuple(_meaning(name, opset) for name in names)
         if meanings not in seen and None not in meanings:
-            seen.append(meanings)
+            seen.add(meanings)
             pairs = zip(names, meanings, before, strict=True)
             yield opset, [name for name, new, old in pairs if new != old]
 
 
-def _meaning(name: str, opset: int) -> tuple[object, ...] | None:
-    """What decides what an operator computes, types aside; None if there is none."""
+def _meaning(name: str, opset: int) -> int | None:
+    """The version from which on an operator means the same; None if there is none.
+
+    Where nodes change from one version to the next, an adapter stands between them.
+    """
     try:
-        schema = ops.schema_of("", name, opset)
+        version = ops.schema_of("", name, opset).since_version
     except FornixError:
         return None
-    kernel = ops.operators()["", name].rule("kernel", schema.since_version)
-    asks = kernel is None or "node" in inspect.signature(kernel).parameters
-    defaults = {key: formal.default for key, formal in schema.attributes.items()}
-    return kernel, defaults, len(schema.inputs), schema.since_version if asks else 0
+    steps = {max(step) for step in ops.operators()["", name].adapters}
+    return max((step for step in steps if step <= version), default=1)
 
 
 def with_opset(model: Model, opset: int) -> Model:
@@ -272,7 +272,7 @@ def alternatives(model: Model) -> Iterator[tuple[str, Model]]:
     for op_type in dict.fromkeys(node.op_type for node in nodes):
         alike = [node for node in nodes if node.op_type == op_type]
         formal = _formal(alike[0], model)
-        known = [name for name in ALTERNATIVES if name in formal]
+        known = [name for name in ALTERNATIVES if name in formal and op_type != "Gemm"]
         if len(nodes) > 1 and "axis" in known:
             known.remove("axis")  # it means another thing at every node
         for name, value in [(x, y) for x in known for y in ALTERNATIVES[x]]:
