@@ -15,6 +15,7 @@ from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference as The
 from fornix import onnxruntime as ort
 from fornix.errors import InvalidArgument
 from fornix.onnxruntime.tools import onnx_model_utils as ours
+from fornix.onnxruntime.tools.make_dynamic_shape_fixed import make_dynamic_shape_fixed_helper
 from fornix.onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 TEXT = """<ir_version: 8, opset_import: ["" : 18]>
@@ -107,3 +108,30 @@ def test_sessions_pickle_as_what_they_are(tmp_path: Path) -> None:
     assert type(again) is ort.InferenceSession
     feeds = {"x": np.ones((2, 3, 4), np.float32), "q": np.ones(2, np.float32)}
     np.testing.assert_array_equal(again.run(None, feeds)[0], made.run(None, feeds)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        (["--dim_param", "K", "--dim_value", "5"], [0, 3, 5]),
+        (["--input_name", "x", "--input_shape", "2,3,5"], [2, 3, 5]),
+    ],
+)
+def test_extents_are_fixed_from_the_command_line(
+    arguments: list[str], shape: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")
+    onnx.save(model(), source)
+    monkeypatch.setattr("sys.argv", ["tool", *arguments, source, target])
+    make_dynamic_shape_fixed_helper()
+    dims = onnx.load(target).graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == shape
+
+
+def test_a_command_line_that_fixes_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tool", "--dim_param", "K", "a.onnx", "b.onnx"])
+    with pytest.raises(SystemExit):
+        make_dynamic_shape_fixed_helper()
+    assert "--dim_param with --dim_value, or --input_name with" in capsys.readouterr().err
