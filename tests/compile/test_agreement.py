@@ -14,7 +14,7 @@ from fornix.ir.dim import Dim, DimLike
 from fornix.ir.load import from_message
 from fornix.runtime.extents import name_extents
 
-HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
+HEAD = '<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>\n'
 CASES = {
     "Add": "f (float[N, M, 4] x, float[K, 4] y) => (float[N, M, 4] z) { z = Add (x, y) }",
     "Where": """f (bool[N, 1] c, float[N, M] x, float[K] y) => (float[N, M] z) {
@@ -43,6 +43,18 @@ CASES = {
         z = Conv <pads = [0, 1, 1, 1], strides = [1, 2]> (x, w) }""",
     "MaxPool": """f (float[N, 2, M, K] x) => (float[N, 2, A, B] z) {
         z = MaxPool <kernel_shape = [3, 2], strides = [2, 2]> (x) }""",
+    "Tile": """f (float[N, M] x) => (float[A, B] z) <int64[2] r = {2, 3}> { z = Tile (x, r) }""",
+    "Resize": """f (float[N, 1, M, K] x) => (float[N, 1, A, B] z) <float[4] s = {1, 1, 2, 3}> {
+        z = Resize <mode = "linear"> (x, , s) }""",
+    "LSTM": """f (float[M, N, 3] x, float[1, K, 2] h, float[1, 8, 3] w, float[1, 8, 2] r)
+        => (float[M, 1, N, 2] y) { y = LSTM <hidden_size = 2> (x, w, r, , , h) }""",
+    "GRU": """f (float[N, M, 3] x, int32[K] n, float[1, 6, 3] w, float[1, 6, 2] r)
+        => (float[N, M, 1, 2] y) {
+        y = GRU <hidden_size = 2, layout = 1> (x, w, r, , n) }""",
+    "Scaler": """f (float[N, 2] x) => (float[N, 2] z) {
+        z = ai.onnx.ml.Scaler <offset = [1.0, 2.0], scale = [1.0]> (x) }""",
+    "LinearRegressor": """f (float[N, 2] x) => (float[N, 1] z) {
+        z = ai.onnx.ml.LinearRegressor <coefficients = [1.0, 2.0]> (x) }""",
     "GatherND": """f (float[N, M] x, int64[K, 1] i) => (float[K, M] z) { z = GatherND (x, i) }""",
 }
 

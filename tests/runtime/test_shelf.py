@@ -102,7 +102,7 @@ def test_the_next_process_compiles_nothing_and_answers_the_same_bits(path: Path)
 
 
 RESIZED = """<ir_version: 8, opset_import: ["" : 18]>
-    f (float[N, 4] x) => (float[M, 8] y) <float[2] s = {2, 2}> {
+    f (float[N, 4] x) => (float[M, 8] y) <float[2] s = {1.5, 2}> {
         y = Resize <mode = "nearest"> (x, , s)
     }"""
 

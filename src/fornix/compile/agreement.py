@@ -100,10 +100,10 @@ def agreement(
     results: Sequence[Fact],
 ) -> Agreement | None:
     """What has to hold of the extents of ``node``; None where nothing is said of the operator."""
-    rule = _RULES.get(node.op_type)
+    rule = (_ML_RULES if operator.domain == "ai.onnx.ml" else _RULES).get(node.op_type)
     if hasattr(operator.rule("kernel", version), "common_shape"):
         rule = _broadcast if version >= BROADCASTS or len(facts) == 1 else None
-    if rule is None or operator.domain:
+    if rule is None or operator.domain not in {"", "ai.onnx.ml"}:
         return None
     if any(fact is not None and not fact.has_rank for fact in (*facts, *results)):
         return None
@@ -135,6 +135,51 @@ def _image(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[F
     channels = [fact.shape[1] for fact in facts[:1] if fact is not None and fact.rank > 1]
     others = [extent for fact in facts[1:] if fact is not None for extent in fact.shape]
     if not channels or any(known(extent) is None for extent in (*channels, *others)):
+        raise NothingSaid
+
+
+def _rows(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
+    """Rows of some features, any number of them."""
+    features = [extent for fact in facts if fact is not None for extent in fact.shape[1:]]
+    if not features or any(known(extent) is None for extent in features):
+        raise NothingSaid
+
+
+def _recurrent(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]
+) -> None:
+    """Sequences of any length, any number of them: all inputs are of the same number."""
+    turned = "layout" in node.attributes and node.attributes["layout"].value == 1
+    given: list[Fact | None] = [*facts, *[None] * (_RECURRENT_INPUTS - len(facts))]
+    data, lengths, states = given[0], given[4], given[5:7]
+    stored = [*given[1:4], given[7]]
+    if data is None or data.rank != _SEQUENCES:
+        raise NothingSaid
+    batch = data.shape[0 if turned else 1]
+    fixed = [data.shape[2]]
+    fixed += [extent for fact in stored if fact is not None for extent in fact.shape]
+    for state in states:
+        if state is not None:
+            found.same(batch, state.shape[0 if turned else 1])
+            fixed += [state.shape[1 if turned else 0], state.shape[2]]
+    if lengths is not None:
+        found.same(batch, lengths.shape[0])
+    if any(known(extent) is None for extent in fixed):
+        raise NothingSaid
+
+
+_SEQUENCES = 3
+"""Axes of the data of a recurrent layer."""
+_RECURRENT_INPUTS = 8
+"""Those of an LSTM: data, weights, recurrent weights, bias, lengths, states, peepholes."""
+
+
+def _resize(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
+    """Pictures of any size that become a whole number of times as large."""
+    scales = facts[-1]
+    numbers = None if scales is None else scales.constant
+    is_whole = numbers is not None and numbers.dtype.kind == "f" and numbers.size > 0
+    if numbers is None or not is_whole or not all(float(x).is_integer() for x in numbers):
         raise NothingSaid
 
 
@@ -235,7 +280,7 @@ _RULES: dict[str, Rule] = {
             "Identity", "LogSoftmax", "LpNormalization", "Range", "ReduceL1", "ReduceL2",
             "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
             "ReduceProd", "ReduceSum", "ReduceSumSquare", "Shape", "Size", "Slice", "Softmax",
-            "Transpose", "Unsqueeze",
+            "Tile", "Transpose", "Unsqueeze",
         ),
         _anything,
     ),
@@ -251,6 +296,8 @@ _RULES: dict[str, Rule] = {
     "LayerNormalization": _broadcast,
     "RMSNormalization": _broadcast,
     "Split": _split,
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), _recurrent),
+    **dict.fromkeys(("Resize", "Upsample"), _resize),
     "Squeeze": _reshape,
     "TopK": _topk,
     "GatherND": _gather_nd,
@@ -258,3 +305,11 @@ _RULES: dict[str, Rule] = {
     "MatMul": _matmul,
     "Reshape": _reshape,
 }  # fmt: skip
+_ML_RULES: dict[str, Rule] = dict.fromkeys(
+    (
+        "Binarizer", "Imputer", "LinearClassifier", "LinearRegressor", "Normalizer",
+        "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble", "TreeEnsembleClassifier",
+        "TreeEnsembleRegressor",
+    ),
+    _rows,
+)  # fmt: skip
