@@ -11,6 +11,7 @@ from onnx import parser
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
 from fornix.runtime.bodies import CompiledBody
+from fornix.runtime.generic import ShortWay
 from fornix.runtime.program import Program
 from fornix.runtime.providers import KernelStep
 
@@ -274,16 +275,18 @@ def test_what_is_wrong_behind_learned_extents_names_its_node() -> None:
 def test_a_step_behind_learned_extents_is_compiled() -> None:
     fast, _ = sessions(BAGS)
     feed = {"x": np.arange(9), "o": np.array([1, 2, 3, 0]), "w": np.ones((9, 4), "f")}
+    assert fast._programs is not None
+    program = fast._programs.whole
     for _ in range(3):
         np.testing.assert_array_equal(fast.run(None, feed)[0][:, 0], [2, 3, 4, 1])
-    assert fast._programs is not None
-    loop = next(s for s in fast._programs.general.steps if isinstance(s, KernelStep))
+    loop = next(s for s in program.steps if isinstance(s, KernelStep))
     (body,) = loop.plan.bodies.values()
     assert isinstance(body, CompiledBody)
     ((_, made),) = next(iter(body._families.values())).programs
     assert made is not None
     kinds = [type(step).__name__ for step in made.programs.general.steps]
-    assert kinds == ["NativeStep", "KernelStep", "NativeStep"]
+    assert kinds == ["NativeStep", "NativeStep"]
+    assert isinstance(made.short, ShortWay)
 
 
 def test_bodies_within_bodies(programs: list[str]) -> None:

@@ -17,7 +17,7 @@ from fornix.ir.dim import Dim, DimLike, atoms, is_nonnegative, known, symbol
 from fornix.ir.dim.expression import Atom, Symbol, substitute, variables
 from fornix.ir.graph import Node
 from fornix.ir.loops import Variable
-from fornix.ops.fact import Fact
+from fornix.ops.fact import Fact, dims_of
 from fornix.ops.op import Operator
 
 Pair: TypeAlias = tuple[DimLike, DimLike]
@@ -246,8 +246,10 @@ def _reshape(
 def _expand(
     found: Agreement, _: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
 ) -> None:
-    if facts[0] is not None:
-        _align(found, [facts[0].shape, results[0].shape])
+    data, target = facts
+    if data is not None and target is not None:
+        wanted = dims_of(target.value)
+        _align(found, [data.shape, results[0].shape, *([] if wanted is None else [tuple(wanted)])])
 
 
 def _split(

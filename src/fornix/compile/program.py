@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -50,7 +51,7 @@ class Compiled:
 
     units: list[NativeUnit | IslandUnit]
     survey: Survey
-    traits: Mapping[Node, Traits | str]
+    traits: dict[Node, Traits | str]
     names: Mapping[Node, str]
     """Digests of nodes that are lowered; those of nodes alike are the same."""
     _held: dict[tuple[str, tuple[int | None, ...]], bool] = field(default_factory=dict)
@@ -65,9 +66,13 @@ class Compiled:
 
     def conditions(self, units: Iterable[NativeUnit]) -> tuple[Agreement, list[Node]]:
         """What suffices for the code of ``units``, and the nodes that are to be asked beside it."""
+        return self.conditions_of([node for unit in units for node in unit.unit.nodes])
+
+    def conditions_of(self, nodes: Iterable[Node]) -> tuple[Agreement, list[Node]]:
+        """What suffices for the code of ``nodes``, and those that are to be asked beside it."""
         whole, asked = Agreement(), dict[str, Node]()
         seen: set[str] = set()
-        for node in (node for unit in units for node in unit.unit.nodes):
+        for node in nodes:
             traits, name = self.traits[node], self.names[node]
             is_open = isinstance(traits, Traits) and (traits.needs_check or traits.bounds)
             if name in seen or not is_open or not isinstance(traits, Traits):
@@ -101,6 +106,11 @@ class Compiled:
             if not self._held[key]:
                 return False
         return True
+
+    def depends(self, node: Node, symbols: AbstractSet[str]) -> bool:
+        """Whether what is known of ``node`` has one of ``symbols`` in it."""
+        traits = self.traits[node]
+        return isinstance(traits, Traits) and not symbols.isdisjoint(self._symbols_of(node, traits))
 
     def _symbols_of(self, node: Node, traits: Traits) -> tuple[str, ...]:
         """The symbols in what is known of the inputs and outputs of ``node``, and in its bounds."""
@@ -167,21 +177,27 @@ def compile_nodes(
     inference: Inference,
     symbols: Collection[str],
     target: Target,
+    learned: AbstractSet[str] = frozenset(),
 ) -> Compiled:
-    """Machine code for ``nodes``, in the order of their graph; ``needed`` are read by others."""
+    """Machine code for ``nodes``, in the order of their graph; ``needed`` are read by others.
+
+    Feeds tell ``symbols``, others are ``learned`` in a run: too late to ask rules of operators.
+    """
     with memo().in_use():
-        return _compile_nodes(nodes, needed, inference, symbols, target)
+        survey = Survey(Lowering(inference, [*symbols, *learned]))
+        return _compile_nodes(nodes, needed, survey, target, learned)
 
 
 def _compile_nodes(
     nodes: Sequence[Node],
     needed: Collection[Value],
-    inference: Inference,
-    symbols: Collection[str],
+    survey: Survey,
     target: Target,
+    learned: AbstractSet[str],
 ) -> Compiled:
-    survey = Survey(Lowering(inference, symbols))
+    inference = survey.lowering.inference
     names, traits = _examine(nodes, survey, memo())
+    _refuse_unsure(Compiled([], survey, traits, names), learned)
     alone: set[Node] = set()
     found = chains(nodes, traits, needed, survey.lowering, lambda u: _name(u, names, {}, target))
     while True:
@@ -224,6 +240,20 @@ def _examine(
     if is_new and _is_lasting(names):
         known.keep_traits(distinct)
     return names, traits
+
+
+def _refuse_unsure(compiled: Compiled, learned: AbstractSet[str]) -> None:
+    """Leave nodes to NumPy kernels of which formulas do not tell whether what is learned fits."""
+    if not learned:
+        return
+    sure: dict[str, bool] = {}
+    for node, traits in compiled.traits.items():
+        if isinstance(traits, Traits) and compiled.depends(node, learned):
+            name = compiled.names[node]
+            if name not in sure:
+                sure[name] = not compiled.conditions_of([node])[1]
+            if not sure[name]:
+                compiled.traits[node] = "whether it fits what the run learns has to be asked anew"
 
 
 def _is_lasting(nodes: Iterable[Node]) -> bool:

@@ -31,7 +31,7 @@ from fornix.runtime.generic import ArrayType, ShortWay
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Programs
-from fornix.runtime.providers import NotAsCompiled
+from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled
 from fornix.runtime.shortcut import Shortcut
 
 log = logging.getLogger(__name__)
@@ -242,9 +242,7 @@ class _Compiled:
     def __init__(self, model: Model, options: SessionOptions) -> None:
         self.names = [value.name for value in model.graph.inputs]
         self.outputs = [value.name for value in model.graph.outputs]
-        from fornix.runtime.learning import LearningProvider  # noqa: PLC0415 - steps have bodies
-
-        self.programs = Programs(lambda: model, [LearningProvider()], options)
+        self.programs = Programs(lambda: model, [CPUExecutionProvider()], options)
         self.files = self.programs.general.files
         self.order: list[int] = []
         """Of each output, its number among what the step writes; or below 0, ~that of an input."""
@@ -259,14 +257,14 @@ class _Compiled:
             return None
         inputs = [program.inputs[name] for name in self.names]
         outputs = [program.outputs[name] for name in self.outputs]
-        step = program.steps[0] if len(program.steps) == 1 else None
-        if not isinstance(step, NativeStep) or not {*outputs} <= {*step.writes, *inputs}:
+        steps = [step for step in program.steps if isinstance(step, NativeStep)]
+        written = {value for step in steps for value in step.writes}
+        if not steps or len(steps) < len(program.steps) or not {*outputs} <= {*written, *inputs}:
             self.order = list(range(len(outputs)))
             return Shortcut(program, inputs, outputs)
-        for value in outputs:
-            is_new = value in step.writes
-            self.order.append(step.writes.index(value) if is_new else ~inputs.index(value))
-        return ShortWay(step, inputs=inputs)
+        made = [value for value in dict.fromkeys(outputs) if value in written]
+        self.order = [made.index(v) if v in written else ~inputs.index(v) for v in outputs]
+        return ShortWay(steps, inputs=inputs, outputs=made)
 
     def at_once(self, values: list[Any]) -> list[Any] | None:
         """The outputs, if there is a short way for such values."""

@@ -7,7 +7,7 @@ so that other ones cost nothing more. Decides which steps get such a call, and f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import mul
 from typing import Any, TypeAlias
@@ -38,34 +38,41 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ArrayType: TypeAlias = tuple[tuple[DimLike, ...], np.dtype[Any]]
 Call: TypeAlias = Callable[[Any], list[Any] | None]
 
+LONG = 8
+"""Bytes of an int64."""
 LONGEST = 200_000
 """Nanoseconds of a call, roughly, up to which the GIL is kept where one thread does all."""
 
 
 class ShortWay:
-    """A step for all extents that its code is made for, as long as it is little work."""
+    """Steps in a row, for all extents that their code is made for, as long as it is little work."""
 
     def __init__(
         self,
-        step: NativeStep,
+        steps: Sequence[NativeStep],
         symbols: Sequence[str] = (),
         inputs: Sequence[Value] | None = None,
+        outputs: Sequence[Value] | None = None,
     ) -> None:
-        """It takes arrays of the types of ``inputs``, of what the step reads unless told otherwise.
+        """From ``inputs`` to ``outputs``: what the steps read and write unless told otherwise.
 
-        Of ``symbols``, those that the step needs and the inputs do not give follow as `symbols`.
+        Of ``symbols``, those that the steps need and the inputs do not give follow as `symbols`.
         """
-        self.step = step
-        self.inputs = step.reads if inputs is None else tuple(inputs)
+        self.steps = tuple(steps)
+        written = dict.fromkeys(value for step in steps for value in step.writes)
+        read = dict.fromkeys(value for step in steps for value in step.reads)
+        self.inputs = tuple(inputs or (value for value in read if value not in written))
+        self.outputs = tuple(written if outputs is None else outputs)
         self._call: GenericCall | None = None
         self._is_closed = not is_available()
         self.types: list[ArrayType] = []
         try:
-            self.types = [array_type(value, step) for value in self.inputs]
+            self.types = [array_type(value, steps) for value in self.inputs]
         except NotAsCompiled:
             self._is_closed = True
         given = {d.name for shape, _ in self.types for d in shape if isinstance(d, Dim)}
-        self.symbols = [name for name in symbols if name in symbols_of(step) - given]
+        needed = set[str]().union(*map(symbols_of, steps)) - given
+        self.symbols = [name for name in symbols if name in needed]
         """Those whose numbers follow the inputs, as an array of int64."""
 
     def __call__(self, arrays: list[Any]) -> list[Any] | None:
@@ -81,7 +88,7 @@ class ShortWay:
     def open(self) -> None:
         """Make the call; called after the long way, since steps that run once need none."""
         if self._call is None and not self._is_closed:
-            self._is_closed = bool(self.step.conditions[-1])
+            self._is_closed = any(step.conditions[-1] for step in self.steps)
             self._open(ALIGNMENT)
 
     def _open(self, memory: int) -> None:
@@ -101,14 +108,14 @@ def symbols_of(step: NativeStep) -> set[str]:
     return found.union(*(kernel.symbols for kernel in kernels))
 
 
-def array_type(value: Value, step: NativeStep | None = None) -> ArrayType:
-    """What arrays of a value are: as ``step`` reads it, or as it is declared.
+def array_type(value: Value, steps: Iterable[NativeStep] = ()) -> ArrayType:
+    """What arrays of a value are: as one of ``steps`` reads it, or as it is declared.
 
     Raises NotAsCompiled if it is no tensor of known rank.
     """
-    found = step.types.get(value) if step else None
-    if found is not None:
-        return found
+    for step in steps:
+        if value in step.types:
+            return step.types[value]
     type_ = value.type
     if not isinstance(type_, TensorType) or type_.shape is None or type_.dtype is None:
         raise NotAsCompiled(f"'{value.name}' is no tensor of known rank")
@@ -138,11 +145,22 @@ class CheckedCall:
         formulas = self.formulas
         for slot in formulas.symbols.values():
             formulas.check(words.REACH, slot, formulas.number(1))
-        for (shape, _), (_, rank, first, _) in zip(types, rows, strict=False):
-            for slot, extent in zip(range(first, first + rank), shape, strict=True):
-                wanted = formulas.of(extent)
-                if wanted != slot:
-                    formulas.check(words.EQUAL, slot, wanted)
+        for type_, row in zip(types, rows, strict=False):
+            self.compare(type_, row)
+
+    def compare(self, type_: ArrayType, row: Sequence[int]) -> None:
+        """End it unless the extents of an input are those of its type.
+
+        Raises NotAsCompiled where these depend on symbols that are not known yet.
+        """
+        formulas, (shape, _), (_, rank, first, _) = self.formulas, type_, row
+        named = len(formulas.symbols)
+        for slot, extent in zip(range(first, first + rank), shape, strict=True):
+            wanted = formulas.of(extent)
+            if wanted != slot:
+                formulas.check(words.EQUAL, slot, wanted)
+        if len(formulas.symbols) > named:
+            raise NotAsCompiled("its inputs do not say what all symbols are")
 
     def check_work(self, work: int, nanoseconds: int) -> None:
         """End it if what the slot ``work`` holds takes longer."""
@@ -154,6 +172,7 @@ class CheckedCall:
         self.capacity, self.memory = capacity, aligned_bytes(capacity)
         self._base = self.formulas.number(self.memory.ctypes.data)
         self._end = self.formulas.number(0)
+        self.needed = self.formulas.slot()
 
     def room(self, size: int) -> int:
         """The slot of the address of memory, for the slot of a number of bytes."""
@@ -170,7 +189,7 @@ class CheckedCall:
         ``scratch`` is the slot of how large that has to be.
         """
         formulas = self.formulas
-        self.needed = formulas.apply(words.ADD, self._end, scratch)
+        formulas.code.append((words.ADD, self.needed, self._end, scratch))
         formulas.check(words.REACH, formulas.number(self.capacity), self.needed)
         return formulas.apply(words.ADD, self._base, self._end)
 
@@ -231,10 +250,7 @@ class Guard(CheckedCall):
         super().__init__()
         types = [array_type(value) for value in inputs]
         rows = [self.given(type_) for type_ in types]
-        named = frozenset(self.formulas.symbols)
         self.check(types, rows)
-        if set(self.formulas.symbols) > named:
-            raise NotAsCompiled("its inputs do not say what all symbols are")
         self.call = self.function(rows, 0, support.generic)
         """Arrays to an empty list, or None if they are not."""
 
@@ -245,25 +261,75 @@ class GenericCall(CheckedCall):
     def __init__(self, way: ShortWay, memory: int) -> None:
         """``memory`` is in bytes. Raises NotAsCompiled where something is no formula of extents."""
         super().__init__()
-        step = way.step
+        self.way = way
+        self.reserve(memory)
+        self._work = self.formulas.number(0)
+        self._places: dict[Value, int] = {}
+        """Slots with the addresses of values."""
         rows = [self.given(type_) for type_ in way.types]
         if way.symbols:
             rows.append(self._numbers(way.symbols))
-        named = frozenset(self.formulas.symbols)
-        self.check(way.types, rows)
-        self.reserve(memory)
-        self.wired = WiredStep(step, self.formulas, self.room)
-        longest = LONGEST if step.pool.threads == 1 else WORTH_SHARING
-        self.check_work(self.wired.work, longest)
-        for value, row in zip(way.inputs, rows, strict=False):
-            self.wired.place(value, row[-1])
-        scratch = self.close(self.wired.scratch)
-        for number, value in enumerate(step.writes):
-            self.wired.place(value, self._make(value, number))
-        self.formulas.code += self.wired.running(scratch)
-        if set(self.formulas.symbols) > named:
+        self._take(rows)
+        for step in way.steps:
+            self._learn(step)
+            self._add(step)
+        support = way.steps[0].support
+        self.call = self.function(rows, len(way.outputs), support.generic)
+
+    def _take(self, rows: Sequence[Sequence[int]]) -> None:
+        """Check the inputs; those that tell numbers come first, as others are compared to these."""
+        formulas = self.formulas
+        for slot in list(formulas.symbols.values()):
+            formulas.check(words.REACH, slot, formulas.number(1))
+        given = zip(self.way.inputs, self.way.types, rows, strict=False)
+        told = {value for step in self.way.steps for value in self._elements_of(step)}
+        for value, type_, row in sorted(given, key=lambda entry: entry[0] not in told):
+            self._places[value] = row[-1]
+            if value not in told:
+                for step in self.way.steps:
+                    self._learn(step)
+            self.compare(type_, row)
+
+    def _elements_of(self, step: NativeStep) -> Mapping[Value, Sequence[str]]:
+        """The values of which ``step`` learns elements, and the symbols that these are."""
+        found: dict[Value, list[str]] = {}
+        for name, source in () if step.learned is None else step.learned.sources.items():
+            if source.is_element:
+                found.setdefault(source.value, []).append(name)
+        return found
+
+    def _learn(self, step: NativeStep) -> None:
+        """Read the numbers that ``step`` learns from elements of values that are there."""
+        formulas = self.formulas
+        sources = {} if step.learned is None else step.learned.sources
+        for name, source in sources.items():
+            address = self._places.get(source.value)
+            if not source.is_element or name in formulas.symbols or address is None:
+                continue
+            size = source.dtype.itemsize
+            place = formulas.apply(words.ADD, address, formulas.number(size * source.place))
+            read = words.READ_LONG if size == LONG else words.READ_INT
+            formulas.symbols[name] = formulas.apply(read, place, place)
+            formulas.check(words.REACH, formulas.symbols[name], formulas.number(source.least))
+
+    def _add(self, step: NativeStep) -> None:
+        """Everything that a call does for ``step``."""
+        formulas, outputs = self.formulas, self.way.outputs
+        named = frozenset(formulas.symbols)
+        wired = WiredStep(step, formulas, self.room)
+        self.kept.append(wired)
+        self._work = formulas.apply(words.ADD, self._work, wired.work)
+        self.check_work(self._work, LONGEST if step.pool.threads == 1 else WORTH_SHARING)
+        for value in step.writes:
+            if value in outputs:
+                self._places[value] = self._make(step.types[value], outputs.index(value))
+            else:
+                self._places[value] = self.room(self.nbytes(step.types[value]))
+        for value in (*step.inputs, *step.writes):
+            wired.place(value, self._places[value])
+        formulas.code += wired.running(self.close(wired.scratch))
+        if set(formulas.symbols) > named:
             raise NotAsCompiled("its inputs do not say what all symbols are")
-        self.call = self.function(rows, len(step.writes), step.support.generic)
 
     def _numbers(self, symbols: Sequence[str]) -> list[int]:
         """The row of an array with the numbers of ``symbols``."""
@@ -276,9 +342,9 @@ class GenericCall(CheckedCall):
             formulas.symbols.setdefault(name, number)
         return [self.keep(INT64.numpy), 1, extent, address]
 
-    def _make(self, value: Value, number: int) -> int:
+    def _make(self, type_: ArrayType, number: int) -> int:
         """Make a result, if `ResultMemory` has none of its size; the slot of its address."""
-        shape, dtype = self.wired.step.types[value]
+        shape, dtype = type_
         formulas = self.formulas
         formulas.check(words.REACH, formulas.number(LARGE_BYTES), self.nbytes((shape, dtype)))
         extents = [formulas.of(extent) for extent in shape]

@@ -9,7 +9,7 @@ compiled model the weights that are packed are written, too, behind all else: ar
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +36,11 @@ from fornix.runtime import islands
 from fornix.runtime.content import Content
 from fornix.runtime.interface import Interface, output_args
 from fornix.runtime.kept import LENGTH_BYTES, MAP, OPTIONAL, SEQUENCE, SPARSE, TENSOR
+from fornix.runtime.learned import Sources
 from fornix.runtime.native import NativeStep
 from fornix.runtime.packing import stored_values
 from fornix.runtime.program import Program
-from fornix.runtime.providers import KernelStep
+from fornix.runtime.providers import KernelStep, Step
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -108,7 +109,7 @@ class _Description:
         self.program, self.model, self.packed = program, model, packed
         self.content, self.disk = content, disk
         self.native = [step for step in program.steps if isinstance(step, NativeStep)]
-        self.others = [step for step in program.steps if isinstance(step, KernelStep)]
+        self.others = [step for row in program.steps for step in _kernels(row)]
         self.codes = list({id(u.code): u.code for step in self.native for u in step.units}.values())
         self.numbers: dict[Value, int] = {}
         self.arrays: list[Array] = []
@@ -199,11 +200,16 @@ class _Description:
         for step in self.program.steps:
             steps.append({"reads": self._of(step.reads), "writes": self._of(step.writes)})
             if isinstance(step, NativeStep):
+                steps[-1]["reads"] = self._of(step.inputs)
                 steps[-1]["units"] = [
                     [at[id(u.code)], self._of(u.unit.inputs), self._of(u.unit.outputs)]
                     for u in step.units
                 ]
                 steps[-1]["agreement"] = _agreement_note(step)
+                steps[-1]["learned"] = self._learned(step)
+                steps[-1]["kernels"] = [
+                    [self._of(kernel.reads), self._of(kernel.writes)] for kernel in _kernels(step)
+                ]
                 steps[-1]["packed"] = self._packed(step) if self.packed else None
         return {"steps": steps, "support": self._support()}
 
@@ -214,6 +220,16 @@ class _Description:
             temporary = step.units[unit].code.temporaries.index(buffer)
             found.append([unit, temporary, self._add_apart(array)])
         return found
+
+    def _learned(self, step: NativeStep) -> list[list[Any]]:
+        """What ``step`` learns: symbols, and where their numbers are."""
+        return [
+            [
+                name, *self._of([source.value]), source.place, source.is_element,
+                [_dim_note(d) for d in source.shape], DType.of(source.dtype).name,
+            ]
+            for name, source in _sources(step).items()
+        ]  # fmt: skip
 
     def _support(self) -> list[str]:
         """The objects with the code that runs kernels; none where there are none."""
@@ -275,10 +291,22 @@ def _joined(head: dict[str, Any], arrays: Sequence[Array], apart: Collection[int
     return Written(whole.data, [arrays[number] for number in far])
 
 
+def _kernels(step: Step) -> Iterator[KernelStep]:
+    """The nodes of ``step`` that may run their NumPy kernels, in their order."""
+    if isinstance(step, KernelStep):
+        yield step
+    elif isinstance(step, NativeStep) and step.learned is not None:
+        yield from (k for k in step.learned.kernels().steps if isinstance(k, KernelStep))
+
+
+def _sources(step: NativeStep) -> Sources:
+    return {} if step.learned is None else step.learned.sources
+
+
 def _agreement_note(step: NativeStep) -> list[Any] | None:
     """The extents for which ``step`` is certain to be made; None if rules are asked of some."""
     *agreement, asked = step.conditions
-    if asked or step.learned:
+    if asked:
         return None
     return [[[dim_text(one), dim_text(other)] for one, other in pairs] for pairs in agreement]
 

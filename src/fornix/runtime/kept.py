@@ -14,6 +14,7 @@ import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
@@ -39,6 +40,7 @@ from fornix.ir.types import (
 )
 from fornix.runtime.content import Content
 from fornix.runtime.interface import Interface, NodeArg
+from fornix.runtime.learned import Kernels, Learned, Source
 from fornix.runtime.memory import ALIGNMENT, aligned_array
 from fornix.runtime.native import NativeStep, Pairs
 from fornix.runtime.options import SessionOptions
@@ -164,9 +166,7 @@ class KeptProgram:
                 data = self._stored_data(rows, pool)
                 # Who compiles anew after all has packed weights of its own.
                 self._data = [ref(x) for x in data]
-        native = self._native(rows, data, pool)
-        others = self._others(options) if head["kernels"] is not None else iter(())
-        steps = [next(native if "units" in step else others) for step in head["steps"]]
+        steps = self._steps_of(rows, data, pool, options)
         symbols = {name: (self.values[v], axis) for name, v, axis in head["symbols"]}
         inputs, results = self._picked(head["inputs"]), self._picked(head["results"])
         stays = ((value, value.constant) for value in self._picked(head["constants"]))
@@ -200,28 +200,66 @@ class KeptProgram:
         copy[...] = array
         return copy
 
-    def _native(
-        self, rows: Sequence[Sequence[NativeUnit]], data: Sequence[StoredData], pool: Pool
-    ) -> Iterator[Step]:
-        """The steps in machine code."""
-        code = self.code
-        steps = [step for step in self.head["steps"] if "units" in step]
-        for step, units, own in zip(steps, rows, data, strict=True):
-            addresses = [code.addresses[name] for name in self.head["support"]]
-            support = Support.at(addresses, (code,) * len(addresses))
-            interface = self._picked(step["reads"]), self._picked(step["writes"])
-            agreement = _agreement(step["agreement"])
-            yield NativeStep(units, interface, own, pool, support, agreement=agreement)
+    def _steps_of(
+        self,
+        rows: Sequence[Sequence[NativeUnit]],
+        data: Sequence[StoredData],
+        pool: Pool,
+        options: SessionOptions,
+    ) -> list[Step]:
+        """The steps: machine code, and nodes which run their NumPy kernels."""
+        steps: list[Step] = []
+        kernels = self._kernels(options)
+        support = self._support() if rows else None
+        native = iter(zip(rows, data, strict=True))
+        for note in self.head["steps"]:
+            if support is None or "units" not in note:
+                steps.append(next(kernels))
+                continue
+            units, own = next(native)
+            interface = self._picked(note["reads"]), self._picked(note["writes"])
+            step = NativeStep(
+                units, interface, own, pool, support, agreement=_agreement(note["agreement"])
+            )
+            own_kernels = list(islice(kernels, len(note["kernels"])))
+            if note["learned"]:
+                from fornix.runtime.generic import ShortWay  # noqa: PLC0415 - few have one
 
-    def _others(self, options: SessionOptions) -> Iterator[Step]:
-        """The steps that are nodes which run their NumPy kernels."""
+                step.learn(self._learned(note["learned"], own_kernels))
+                step.short = ShortWay([step], sorted(name for name, *_ in self.head["symbols"]))
+            steps.append(step)
+        return steps
+
+    def _support(self) -> Support:
+        code = self.code
+        addresses = [code.addresses[name] for name in self.head["support"]]
+        return Support.at(addresses, (code,) * len(addresses))
+
+    def _learned(self, notes: Sequence[Sequence[Any]], kernels: Sequence[Step]) -> Learned:
+        """What a step learns; ``kernels`` do its work where its code is not made for that."""
+        sources = {
+            name: Source(
+                self.values[value], place, is_element, tuple(map(dim_of, dims)),
+                DType.of(dtype).numpy,
+            )
+            for name, value, place, is_element, dims, dtype in notes
+        }  # fmt: skip
+        return Learned(sources, lambda: Kernels(kernels, {}))
+
+    def _kernels(self, options: SessionOptions) -> Iterator[Step]:
+        """The nodes that run their NumPy kernels, or may, in their order."""
+        if self.head["kernels"] is None:
+            return
         from fornix.runtime.islands import Islands  # noqa: PLC0415 - few programs have any
 
         number, read = self.head["kernels"]
         islands = Islands(self.array(number).tobytes(), self._picked(read), options)
-        steps = [step for step in self.head["steps"] if "units" not in step]
-        made = [islands.step(*map(self._picked, (s["reads"], s["writes"]))) for s in steps]
-        islands.start()
+        places: list[Sequence[Sequence[int]]] = []
+        for note in self.head["steps"]:
+            places += note["kernels"] if "units" in note else [(note["reads"], note["writes"])]
+        made = [islands.step(*map(self._picked, place)) for place in places]
+        if any("units" not in note for note in self.head["steps"]):
+            islands.start()  # the others may never run
         yield from made
 
     def _picked(self, numbers: Sequence[int]) -> tuple[Value, ...]:

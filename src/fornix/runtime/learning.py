@@ -1,81 +1,166 @@
-"""Extents that data decide in the middle of a run, as symbols: what reads them can be compiled.
+"""Numbers that only the data of a run tell, as symbols: what depends on them can be compiled.
 
-A node whose results have such extents runs its NumPy kernel. Behind it they are as good as those of
-inputs: they stand in the shapes of arrays. Decides which extents get a symbol; each step that needs
-one takes it from what it reads, and leaves it to the caller what happens where that is not enough.
+They are of two kinds. A node whose results have extents that no rule can tell runs its NumPy
+kernel; behind it these extents stand in the shapes of arrays. And integers that a run computes, or
+is fed, may say where a Slice cuts, or how long a Range is; these stand in small tensors. Decides
+which of both get a symbol, and what follows from them; `learned` says how runs find the numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Sequence
 
-from fornix.compile.entry import is_available
+import numpy as np
+
+from fornix.dtype import INT32, INT64
 from fornix.infer import Inference
 from fornix.infer.model import has_unknown
-from fornix.ir.dim import Dim, symbol
+from fornix.ir.dim import Dim, DimLike, symbol
 from fornix.ir.graph import Node, Value
-from fornix.ir.types import TensorType, Type
-from fornix.ops.fact import Fact
-from fornix.runtime.native import NativeStep
-from fornix.runtime.prepare import native_steps
-from fornix.runtime.providers import CPUExecutionProvider, Part, Step, no_machine_code
+from fornix.ir.types import TensorType
+from fornix.ops.fact import Fact, static
+from fornix.runtime.learned import Source
 
-TEACHERS = frozenset({
-    "Compress", "ConcatFromSequence", "ConstantOfShape", "Expand", "If", "Loop",
-    "NonMaxSuppression", "NonZero", "Range", "Reshape", "Resize", "Scan", "SequenceAt", "Slice",
-    "Tile", "TopK", "Unique",
+DECIDING = {
+    "ConstantOfShape": (0,), "Expand": (1,), "Range": (0, 1, 2), "Reshape": (1,), "Slice": (1, 2),
+    "Tile": (1,), "TopK": (1,),
+}  # fmt: skip
+"""Inputs whose contents decide the extents of results."""
+FOLLOWED = frozenset({
+    "Add", "Cast", "Concat", "Div", "Gather", "Identity", "Max", "Min", "Mul", "Neg", "Reshape",
+    "Slice", "Squeeze", "Sub", "Unsqueeze",
 })  # fmt: skip
-"""Operators of which data decide extents: no rule tells them from the extents of inputs."""
+"""Operators whose rules follow contents: what they compute is known where their inputs are."""
+MAX_ELEMENTS = 16
+"""Of a tensor with such contents; lists with an entry for each axis have fewer."""
 
 
-class LearningProvider(CPUExecutionProvider):
-    """Machine code also for what comes behind such extents, where each step can tell them."""
+def name_learned(
+    nodes: Sequence[Node], inference: Inference, symbols: frozenset[str]
+) -> dict[str, Source]:
+    """Give numbers that only data tell a symbol each, and infer anew what follows from them.
 
-    def compile(self, part: Part) -> Sequence[Step]:
-        """The steps of ``part``; those that need learned extents have a short way, or none."""
-        if not no_machine_code() and is_available():
-            inference = replace(part.inference, facts=dict(part.inference.facts))
-            learned = name_learned(part.nodes, inference)
-            if learned:
-                steps = native_steps(replace(part, inference=inference, learned=learned))
-                if all(map(_is_sure, steps)):
-                    return steps
-        return super().compile(part)
-
-
-def _is_sure(step: Step) -> bool:
-    """Whether what ``step`` reads tells all learned extents, and no rule need be asked of them."""
-    if not isinstance(step, NativeStep) or not step.learned:
-        return True
-    given = {d.name for v in step.reads for d in step.types[v][0] if isinstance(d, Dim)}
-    return step.learned <= given and not step.conditions[-1]
-
-
-def name_learned(nodes: Iterable[Node], inference: Inference) -> frozenset[str]:
-    """Give extents that only data tell a symbol each, and infer anew what follows from them."""
-    names: dict[Dim, Dim] = {}
-    changed: set[Value | None] = set()
+    ``symbols`` are those that the extents of inputs tell.
+    """
+    naming = _Naming(inference, _told(nodes, inference), symbols)
+    for value in dict.fromkeys(v for node in nodes for v in node.inputs if v is not None):
+        if value.producer is None and value.constant is None:
+            naming.name(value)
     for node in nodes:
-        if any(value in changed for value in node.inputs):
-            inference.update([node])
-            changed.update(node.outputs)
-        for value in node.outputs if node.op_type in TEACHERS and not node.domain else ():
-            type_ = inference.fact(value).type
-            named = _named(value, type_, names)
-            if named != type_:
-                inference.facts[value] = Fact(named)
-                changed.add(value)
-    return frozenset(d.name or "" for d in names.values())
+        naming.pass_on(node)
+    return naming.sources
 
 
-def _named(value: Value, type_: Type | None, names: dict[Dim, Dim]) -> Type | None:
-    """``type_`` of ``value`` with a symbol for each unknown extent, the same for the same one."""
-    if not isinstance(type_, TensorType) or type_.shape is None:
-        return type_
-    shape = list(type_.shape)
-    for axis, extent in enumerate(type_.shape):
-        if isinstance(extent, Dim) and has_unknown(extent):
-            found = symbol(f"{value.name}.shape[{axis}]", 1)
-            shape[axis] = names.setdefault(extent, found)
-    return TensorType(type_.dtype, tuple(shape))
+def deciding(node: Node) -> list[Value]:
+    """The inputs of ``node`` whose contents decide the extents of its results."""
+    places = () if node.domain else DECIDING.get(node.op_type, ())
+    return [v for at, v in enumerate(node.inputs) if at in places and v is not None]
+
+
+def _told(nodes: Sequence[Node], inference: Inference) -> frozenset[Value]:
+    """Values whose contents decide extents, and what these are computed from."""
+    found: dict[Value, None] = {}
+    for node in reversed(nodes):
+        read = deciding(node)
+        if _follows(node) and any(value in found for value in node.outputs):
+            read += [value for value in node.inputs if value is not None]
+        for value in read:
+            if value.constant is None and _is_list(inference.fact(value)):
+                found[value] = None
+    return frozenset(found)
+
+
+def _follows(node: Node) -> bool:
+    """Whether what ``node`` computes is known where its inputs are."""
+    return not node.domain and node.op_type in FOLLOWED
+
+
+def _is_list(fact: Fact) -> bool:
+    """Whether ``fact`` is of a few integers."""
+    if not fact.has_rank or fact.dtype not in {INT32, INT64}:
+        return False
+    extents = static(fact.shape)
+    return extents is not None and 0 < math.prod(extents) <= MAX_ELEMENTS
+
+
+class _Naming:
+    """Symbols on their way through a graph."""
+
+    def __init__(
+        self, inference: Inference, told: frozenset[Value], symbols: frozenset[str]
+    ) -> None:
+        self.inference, self.told, self.symbols = inference, told, symbols
+        self.sources: dict[str, Source] = {}
+        self._known: dict[Dim, Dim] = {}
+        self._changed: set[Value] = set()
+
+    def pass_on(self, node: Node) -> None:
+        """Infer ``node`` anew if what it reads has changed, and name what data decide of it."""
+        if any(value in self._changed for value in node.inputs):
+            self.inference.update([node])
+            self._changed.update(node.outputs)
+        for value in node.outputs:
+            self._name_extents(value)
+            if not (_follows(node) and any(value in self.told for value in node.inputs)):
+                self.name(value)
+        named = [self.name(value) for value in deciding(node)]
+        if any(named):
+            self.pass_on(node)
+
+    def name(self, value: Value) -> bool:
+        """Give contents of ``value`` symbols if they decide extents and are not known."""
+        fact = self.inference.fact(value)
+        if value not in self.told or fact.value is not None or not _is_list(fact):
+            return False
+        shape = static(fact.shape) or ()
+        contents = np.empty(shape, object)
+        for place, index in enumerate(np.ndindex(shape)):
+            contents[index] = found = self._symbol(f"{value.name}{list(index)}", 0)
+            self._add(found, value, place, fact, is_element=True)
+        self._learn(value, Fact(fact.type, contents))
+        return True
+
+    def _symbol(self, name: str, least: int) -> Dim:
+        """A new symbol."""
+        while name in self.sources or name in self.symbols:
+            name += "'"
+        return symbol(name, least)
+
+    def _name_extents(self, value: Value) -> None:
+        """Give extents of ``value`` that are not known a symbol each, the same for the same one."""
+        fact = self.inference.fact(value)
+        if not isinstance(fact.type, TensorType) or not fact.has_rank:
+            return
+        shape = list(fact.shape)
+        new: list[int] = []
+        for axis, extent in enumerate(fact.shape):
+            if isinstance(extent, Dim) and not self._is_told(extent):
+                found = self._known.get(extent)
+                if found is None:
+                    found = self._symbol(f"{value.name}.shape[{axis}]", 1)
+                    new.append(axis)
+                if has_unknown(extent):
+                    self._known[extent] = found
+                shape[axis] = found
+        named = Fact(TensorType(fact.dtype, tuple(shape)))
+        if shape != list(fact.shape):
+            self._learn(value, named)
+            for axis in new:
+                self._add(named.shape[axis], value, axis, named, is_element=False)
+
+    def _is_told(self, extent: Dim) -> bool:
+        """Whether inputs, or what is learned before, tell ``extent``; declarations may not."""
+        known = self.symbols | self.sources.keys()
+        return not has_unknown(extent) and extent.symbols <= known
+
+    def _add(
+        self, found: DimLike, value: Value, place: int, fact: Fact, *, is_element: bool
+    ) -> None:
+        name, dtype = getattr(found, "name", None), fact.dtype
+        if name is not None and dtype is not None:
+            self.sources[name] = Source(value, place, is_element, fact.shape, dtype.numpy)
+
+    def _learn(self, value: Value, fact: Fact) -> None:
+        self.inference.facts[value] = fact
+        self._changed.add(value)

@@ -7,9 +7,11 @@ inputs and results into tables and start the driver.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,10 +20,12 @@ import numpy as np
 from fornix.compile import driver as words
 from fornix.compile.support import Support
 from fornix.compile.units import NativeUnit
+from fornix.errors import FornixError
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Node, Value
 from fornix.runtime.extents import Extents
 from fornix.runtime.formulas import Evaluator
+from fornix.runtime.learned import Learned
 from fornix.runtime.memory import (
     ALIGNMENT,
     aligned_bytes,
@@ -79,13 +83,16 @@ class NativeStep(Step):
         compiled: Compiled | None = None,
         agreement: tuple[Pairs, Pairs] | None = None,
     ) -> None:
-        """``interface`` is what it reads and what it writes for others.
+        """``interface`` is what its kernels read and what it writes for others.
 
         Without ``compiled`` it is for the caller to say which extents the code is made for, where
         ``agreement``, the pairs of `conditions`, does not.
         """
         self.units = tuple(units)
-        self.reads, self.writes = map(tuple, interface)
+        self.inputs, self.writes = map(tuple, interface)
+        """What its kernels read, and what they write for others."""
+        self.reads = self.inputs
+        self.learned: Learned | None = None
         self.data = data
         self.stored = tuple(data.tables)
         self.pool = pool
@@ -95,13 +102,16 @@ class NativeStep(Step):
         self.compiled, self.agreement = compiled, agreement
         self.short: ShortWay | None = None
         """Takes runs of little work."""
-        self.learned: frozenset[str] = frozenset()
-        """Symbols that stand in what it reads alone: only the short way knows them."""
         self._wiring: Wiring | None = None
         self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
 
+    def learn(self, learned: Learned) -> None:
+        """Have symbols that it learns from what it reads, before it runs."""
+        self.learned = learned
+        self.reads = tuple(dict.fromkeys((*self.inputs, *learned.values)))
+
     def holds(self, run: Run) -> bool:
-        if self.compiled is None or self.learned:
+        if self.compiled is None or self.learned is not None:
             return True
         asked = self.conditions[-1]
         if self._agreement(run.extents) is None:
@@ -109,8 +119,15 @@ class NativeStep(Step):
         return self.compiled.holds(run.extents, asked)
 
     def is_known_to_hold(self, run: Run) -> bool:
+        if self.learned is not None:
+            return True  # it sees to that itself
+        return self.tells_its_extents and self._agreement(run.extents) is not None
+
+    @property
+    def tells_its_extents(self) -> bool:
+        """Whether `conditions` are known, and all that is asked of extents."""
         known = self.compiled is not None or self.agreement is not None
-        return known and self._agreement(run.extents) is not None
+        return known and not self.conditions[-1]
 
     @cached_property
     def conditions(self) -> tuple[Pairs, Pairs, Sequence[Node]]:
@@ -142,26 +159,55 @@ class NativeStep(Step):
             if short.symbols:
                 arrays.append(np.array([run.extents[name] for name in short.symbols], np.int64))
             results = short(arrays)
-            if results is None and self.learned:
-                short.open()
-                results = short(arrays) or short(arrays)
             if results is not None:
                 values.update(zip(self.writes, results, strict=True))
                 return
-        if self.learned:
-            raise NotAsCompiled(f"what {', '.join(sorted(self.learned))} are in this run")
-        if run.is_ended is None:
-            self.run_with(values, run, self.drive_frame)
-            if short is not None and self.bound(run).nanoseconds < WORTH_SHARING:
-                short.open()
-        else:
-            self.run_with(values, run, partial(self._drive_until, run.is_ended))
+        nanoseconds = self.run_long(values, run)
+        if short is not None and nanoseconds < WORTH_SHARING:
+            short.open()
+
+    def run_long(self, values: dict[Value, Any], run: Run) -> float:
+        """Like `run`, whatever there is to do; about how many nanoseconds one thread takes."""
+        told = self.informed(values, run)
+        if told is None:
+            self.run_kernels(values, run)
+            return math.inf
+        drive = self.drive_frame
+        if run.is_ended is not None:
+            drive = partial(self._drive_until, run.is_ended)
+        self.run_with(values, told, drive)
+        return self.bound(told).nanoseconds
+
+    def informed(self, values: Mapping[Value, Any], run: Run) -> Run | None:
+        """``run`` with what the step learns from ``values``; None if its code is not made for it.
+
+        Raises NotAsCompiled where formulas do not tell that.
+        """
+        if self.learned is None:
+            return run
+        found = self.learned.extents(values)
+        if found is None:
+            return None
+        extents = {**run.extents, **found}
+        if self._agreement(extents) is None:
+            return None
+        return replace(run, extents=extents, key=tuple(extents.values()))
+
+    def run_kernels(self, values: dict[Value, Any], run: Run) -> None:
+        """Like `run`, by NumPy kernels."""
+        if self.learned is None:
+            raise TypeError("only a step that learns has NumPy kernels of its own")
+        try:
+            made = self.learned.run(values, run)
+        except FornixError as error:  # the model as it was given says what is wrong
+            raise NotAsCompiled(str(error)) from error
+        values.update((value, made[value]) for value in self.writes)
 
     def run_with(self, values: dict[Value, Any], run: Run, drive: Drive) -> None:
-        """Like `run`; ``drive`` runs the kernels, and gives what the driver's status says."""
+        """Like `run`, for what is `informed`; ``drive`` runs the kernels and gives their status."""
         bound = self.bound(run)
         frame = self._frame(bound)
-        given = [self._input(values[v], v, bound) for v in self.reads]
+        given = [self._input(values[v], v, bound) for v in self.inputs]
         frame.place(given, frame.slots)
         made = self.results_in(frame, bound, run.targets)
         status = drive(frame, bound)
@@ -178,7 +224,7 @@ class NativeStep(Step):
         New ones, or of ``targets`` those that fit.
         """
         made = [self._result(v, bound, targets) for v in self.writes]
-        frame.place(made, frame.slots[len(self.reads) :])
+        frame.place(made, frame.slots[len(self.inputs) :])
         return made
 
     def _frame(self, bound: Bound) -> Frame:
@@ -254,7 +300,7 @@ class NativeStep(Step):
     def wiring(self) -> Wiring:
         """What does not depend on extents; waits until stored data are packed."""
         if self._wiring is None:
-            self._wiring = Wiring(self.units, (self.reads, self.writes), self.data)
+            self._wiring = Wiring(self.units, (self.inputs, self.writes), self.data)
         return self._wiring
 
     def shrink(self) -> None:
@@ -269,7 +315,10 @@ class NativeStep(Step):
     @cached_property
     def types(self) -> Mapping[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]]:
         """Of what units read and write: dims of its extents, and its element type."""
-        return types_of(self.units)
+        sources = () if self.learned is None else self.learned.sources.values()
+        return {source.value: (source.shape, source.dtype) for source in sources} | types_of(
+            self.units
+        )
 
     @cached_property
     def sizes(self) -> Sizes:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 
-from fornix.compile.program import Compiled, compile_nodes, support
+from fornix.compile.program import compile_nodes, support
 from fornix.compile.target import Target
 from fornix.compile.units import IslandUnit, NativeUnit
-from fornix.ir.graph import Value
+from fornix.ir.dim import Dim
+from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
 from fornix.runtime.bodies import compile_bodies
-from fornix.runtime.generic import ShortWay, symbols_of
+from fornix.runtime.generic import ShortWay
+from fornix.runtime.learned import Kernels, Learned, Sources, values_of
+from fornix.runtime.learning import deciding, name_learned
 from fornix.runtime.native import NativeStep
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import KernelStep, Part, Step
@@ -19,32 +24,116 @@ from fornix.runtime.providers import KernelStep, Part, Step
 
 def native_steps(part: Part) -> list[Step]:
     """Steps for ``part``: compiled units in rows, NumPy kernels between them."""
-    target = dataclasses.replace(Target.host(), is_strict=part.options.is_strict)
-    names = part.symbols | part.learned
-    compiled = compile_nodes(part.nodes, part.needed, part.inference, names, target)
-    rows: list[list[NativeUnit] | IslandUnit] = []
-    for unit in compiled.units:
-        if isinstance(unit, IslandUnit):
-            rows.append(unit)
-        elif rows and isinstance(rows[-1], list):
-            rows[-1].append(unit)
-        else:
-            rows.append([unit])
-    steps: list[Step] = []
-    for row in rows:
-        if isinstance(row, IslandUnit):
-            planned = part.plan.steps_by_node[row.node]
-            compile_bodies(row.node, part.plan, part.options)
-            step = KernelStep(planned, part.plan, row.reason)
-            if row.node.graphs:
-                from fornix.runtime.collecting import way_of  # noqa: PLC0415 - of control flow
+    return _Preparing(part).steps()
 
-                step.way = way_of(step)
-            steps.append(step)
-        else:
-            needed = part.needed | _read_outside(row, compiled.units)
-            steps.append(_native_step(row, needed, part, compiled))
-    return steps
+
+@dataclass
+class _Preparing:
+    """A part on its way to steps."""
+
+    part: Part
+
+    def __post_init__(self) -> None:
+        part = self.part
+        target = dataclasses.replace(Target.host(), is_strict=part.options.is_strict)
+        self.inference = dataclasses.replace(part.inference, facts=dict(part.inference.facts))
+        self.sources = name_learned(part.nodes, self.inference, part.symbols)
+        self.needed = part.needed | frozenset(values_of(self.sources))
+        self.compiled = compile_nodes(
+            part.nodes, self.needed, self.inference, part.symbols, target, self.sources.keys()
+        )
+
+    def steps(self) -> list[Step]:
+        """The steps in an order in which they can run."""
+        steps: list[Step] = []
+        for row in self._rows():
+            if isinstance(row, IslandUnit):
+                steps.append(self._island_step(row))
+            else:
+                steps.append(self._native_step(row))
+        return steps
+
+    def _rows(self) -> list[list[NativeUnit] | IslandUnit]:
+        """Units that one step runs, and those without machine code.
+
+        A step begins anew where a unit needs a number that another one of it computes.
+        """
+        rows: list[list[NativeUnit] | IslandUnit] = []
+        for unit in self.compiled.units:
+            last = rows[-1] if rows else None
+            if isinstance(unit, IslandUnit):
+                rows.append(unit)
+            elif isinstance(last, list) and not self._waits(unit, last):
+                last.append(unit)
+            else:
+                rows.append([unit])
+        return rows
+
+    def _waits(self, unit: NativeUnit, others: Iterable[NativeUnit]) -> bool:
+        """Whether a symbol of ``unit`` stands for a number that ``others`` compute."""
+        if not self.sources:
+            return False
+        made = {value for other in others for value in other.unit.outputs}
+        return any(value in made for value in values_of(self._sources_of([unit])))
+
+    def _sources_of(self, units: Iterable[NativeUnit]) -> Sources:
+        """What tells the learned symbols in extents that ``units`` handle, and in their code."""
+        if not self.sources:
+            return {}
+        names: set[str] = set()
+        for unit in units:
+            names.update(name for kernel in unit.code.kernels for name in kernel.symbols)
+            for node in unit.unit.nodes:
+                names.update(s for d in self._extents_of(node) for s in d.symbols)
+        return {name: source for name, source in self.sources.items() if name in names}
+
+    def _extents_of(self, node: Node) -> Iterator[Dim]:
+        """The symbolic extents of what ``node`` reads and makes, and contents that decide them."""
+        facts = [self.inference.fact(v) for v in (*node.inputs, *node.outputs) if v is not None]
+        entries = [extent for fact in facts if fact.has_rank for extent in fact.shape]
+        for value in deciding(node):
+            known = self.inference.fact(value).value
+            entries += () if known is None else known.flat
+        yield from (entry for entry in entries if isinstance(entry, Dim))
+
+    def _island_step(self, island: IslandUnit) -> KernelStep:
+        step = self._kernel_step(island.node, island.reason)
+        compile_bodies(island.node, self.part.plan, self.part.options)
+        if island.node.graphs:
+            from fornix.runtime.collecting import way_of  # noqa: PLC0415 - of control flow
+
+            step.way = way_of(step)
+        return step
+
+    def _kernel_step(self, node: Node, reason: str) -> KernelStep:
+        plan = self.part.plan
+        return KernelStep(plan.steps_by_node[node], plan, reason)
+
+    def _native_step(self, units: Sequence[NativeUnit]) -> NativeStep:
+        part, compiled = self.part, self.compiled
+        needed = self.needed | _read_outside(units, compiled.units)
+        made = dict.fromkeys(value for unit in units for value in unit.unit.outputs)
+        read = dict.fromkeys(value for unit in units for value in unit.unit.inputs)
+        reads = [v for v in read if v not in made and v.constant is None]
+        writes = [v for v in made if v in needed]
+        data = (StoredData.of if part.packs else StoredData.later)(units, part.pool)
+        rest = compiled if compiled.is_conditional(units) else None
+        agreement = None if rest else ((), ())
+        step = NativeStep(units, (reads, writes), data, part.pool, support(), rest, agreement)
+        sources = self._sources_of(units)
+        if sources:
+            step.learn(Learned(sources, cache(lambda: self._kernels_of(units))))
+        step.short = ShortWay([step], sorted(part.symbols))
+        return step
+
+    def _kernels_of(self, units: Sequence[NativeUnit]) -> Kernels:
+        """The NumPy kernels of the nodes of ``units``, in their order."""
+        inside = {node for unit in units for node in unit.unit.nodes}
+        reason = "its code is not made for what this run has learned"
+        nodes = [node for node in self.part.nodes if node in inside]
+        read = {v: v.constant for node in nodes for v in node.inputs if v is not None}
+        stored = {v: tensor.numpy() for v, tensor in read.items() if tensor is not None}
+        return Kernels([self._kernel_step(node, reason) for node in nodes], stored)
 
 
 def _read_outside(
@@ -60,18 +149,3 @@ def _read_outside(
         elif unit not in inside:
             found.update(unit.unit.inputs)
     return frozenset(found)
-
-
-def _native_step(
-    units: Sequence[NativeUnit], needed: frozenset[Value], part: Part, compiled: Compiled
-) -> NativeStep:
-    made = dict.fromkeys(value for unit in units for value in unit.unit.outputs)
-    read = dict.fromkeys(value for unit in units for value in unit.unit.inputs)
-    reads = [v for v in read if v not in made and v.constant is None]
-    writes = [v for v in made if v in needed]
-    data = (StoredData.of if part.packs else StoredData.later)(units, part.pool)
-    rest = compiled if compiled.is_conditional(units) else None
-    step = NativeStep(units, (reads, writes), data, part.pool, support(), rest)
-    step.short = ShortWay(step, sorted(part.symbols))
-    step.learned = part.learned & symbols_of(step)
-    return step

@@ -165,8 +165,9 @@ class _Watch:
         start = self.clock()
         for step, release in zip(prepared.steps, prepared.releases, strict=True):
             prepared.run.check()
-            if isinstance(step, NativeStep):
-                step.run_with(values, prepared.run, partial(self._drive, prepared.run.is_ended))
+            told = step.informed(values, prepared.run) if isinstance(step, NativeStep) else None
+            if isinstance(step, NativeStep) and told is not None:
+                step.run_with(values, told, partial(self._drive, prepared.run.is_ended))
             else:
                 before = self.clock()
                 step.run(values, prepared.run)

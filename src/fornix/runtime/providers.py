@@ -160,8 +160,6 @@ class Part:
     pool: Pool
     packs: bool = True
     """Whether stored data are to be packed at once."""
-    learned: frozenset[str] = frozenset()
-    """Symbols that a run gives numbers on its way."""
 
     @property
     def plan(self) -> Plan:

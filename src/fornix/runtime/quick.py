@@ -232,6 +232,8 @@ def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCal
     is_whole = isinstance(step, NativeStep) and len(set(outputs)) == len(outputs)
     if not isinstance(step, NativeStep) or not is_whole or not set(outputs) <= set(step.writes):
         return StepsCall(program, run, feeds)
+    if step.learned is not None:
+        return StepsCall(program, run, feeds)
     bound = step.bound(run)
     arrays = {value: feeds[name] for name, value in program.inputs.items()}
     if program.files or bound.nanoseconds > QUICK_NANOSECONDS:

@@ -76,7 +76,7 @@ def allowance(limit: int, program: Program, run: Run) -> Allowance:
     _, weights = _stored_bytes(stored)
     data = [step.data for step in steps if not step.data.is_mapped]
     packed = sum(x.nbytes for own in data for x in own.prepared.values())
-    bounds = [step.bound(run) for step in steps]
+    bounds = [step.bound(run) for step in steps if step.learned is None]
     block = sum(bound.nbytes for bound in bounds)
     results = sum(map(_written, bounds))
     needed = weights + packed + block + results

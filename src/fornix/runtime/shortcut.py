@@ -1,14 +1,16 @@
-"""The short way through a program of several steps: each native one in one call, kernels between.
+"""The short way through a program of several steps: native ones in one call, kernels between.
 
-Decides when there is one: when every native step has a short way of its own. What arrays have to be
-is checked in native code, once for all inputs and again by each step. Whatever does not go this way
-has to go the long one from the beginning.
+Decides when there is one: when formulas tell for which extents native steps are made. What arrays
+have to be is checked in native code, once for all inputs and again by each call. What is too much
+for such a call is done as in any run; what does not go this way at all goes the long one from the
+beginning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,10 +20,9 @@ from fornix.ir.types import TensorType
 from fornix.runtime.generic import Guard, ShortWay
 from fornix.runtime.native import NativeStep
 from fornix.runtime.program import Program
-from fornix.runtime.providers import KernelStep, NotAsCompiled, Run
+from fornix.runtime.providers import NotAsCompiled, Run, Step
 
-NO_RUN = Run({}, ())
-"""Kernels do not ask what extents are."""
+Row: TypeAlias = tuple[ShortWay | None, Sequence[Step]]
 
 
 class Shortcut:
@@ -32,27 +33,42 @@ class Shortcut:
         tensors = [isinstance(value.type, TensorType) for value in inputs]
         self._arrays = [index for index, is_array in enumerate(tensors) if is_array]
         self._guard: Guard | None = None
-        self._is_closed = False
-        self._steps: list[tuple[ShortWay | None, NativeStep | KernelStep]] = []
-        self._places = program.symbols
-        """Where symbols get their numbers from: which input, and by which axis."""
-        for step in program.steps:
-            if isinstance(step, NativeStep):
-                self._steps.append((step.short, step))
-                self._is_closed |= step.short is None
-            elif isinstance(step, KernelStep):
-                self._steps.append((None, step))
-            else:
-                self._is_closed = True
+        native = [step for step in program.steps if isinstance(step, NativeStep)]
+        others = [step for step in program.steps if not isinstance(step, NativeStep)]
+        self._is_closed = not (
+            native
+            and all(step.tells_its_extents for step in native)
+            and all(step.uses_numpy for step in others)
+        )
+        self._rows: list[Row] = []
 
     def open(self) -> None:
         """Make what checks inputs, once the long way has been gone."""
-        if self._guard is None and not self._is_closed:
-            try:
-                support = next(s.support for _, s in self._steps if isinstance(s, NativeStep))
-                self._guard = Guard([self.inputs[index] for index in self._arrays], support)
-            except (NotAsCompiled, StopIteration):
-                self._is_closed = True
+        if self._guard is not None or self._is_closed:
+            return
+        self._rows = self._made_rows()
+        support = next(way.steps[0].support for way, _ in self._rows if way is not None)
+        try:
+            self._guard = Guard([self.inputs[index] for index in self._arrays], support)
+        except NotAsCompiled:
+            self._is_closed = True
+
+    def _made_rows(self) -> list[Row]:
+        """Steps by what runs them."""
+        rows: list[Row] = []
+        symbols = sorted(self.program.symbols)
+        read_later = set(self.outputs)
+        for is_native, steps in groupby(reversed(self.program.steps), _is_native):
+            row = list(steps)[::-1]
+            way: ShortWay | None = None
+            if is_native:
+                native = [step for step in row if isinstance(step, NativeStep)]
+                written = [value for step in row for value in step.writes]
+                way = ShortWay(native, symbols, outputs=[v for v in written if v in read_later])
+                way.open()
+            read_later.update(value for step in row for value in step.reads)
+            rows.append((way, row))
+        return rows[::-1]
 
     def __call__(self, values: Sequence[Any]) -> list[Any] | None:
         """The outputs; None if they have to be computed the long way."""
@@ -62,19 +78,41 @@ class Shortcut:
         found: dict[Value, Any] = dict(self.program.constants)
         found.update(zip(self.inputs, values, strict=True))
         try:
-            for short, step in self._steps:
-                if short is None:
-                    step.run(found, NO_RUN)
-                    continue
-                arrays = [found[value] for value in step.reads]
-                if short.symbols:
-                    places = [self._places[name] for name in short.symbols]
-                    numbers = [found[value].shape[axis] for value, axis in places]
-                    arrays.append(np.array(numbers, np.int64))
-                results = short(arrays)
-                if results is None:
+            for way, steps in self._rows:
+                results = None if way is None else way(self._given(way, found))
+                if way is not None and results is not None:
+                    found.update(zip(way.outputs, results, strict=True))
+                elif not self._run(steps, found):
                     return None
-                found.update(zip(step.writes, results, strict=True))
-        except FornixError:
+        except (FornixError, NotAsCompiled):
             return None  # the long way says what is wrong
         return [found[value] for value in self.outputs]
+
+    def _given(self, way: ShortWay, found: dict[Value, Any]) -> list[Any]:
+        """What ``way`` takes."""
+        arrays = [found[value] for value in way.inputs]
+        if way.symbols:
+            extents = self._extents(found)
+            arrays.append(np.array([extents[name] for name in way.symbols], np.int64))
+        return arrays
+
+    def _extents(self, found: dict[Value, Any]) -> dict[str, int]:
+        places = self.program.symbols.items()
+        return {name: found[value].shape[axis] for name, (value, axis) in places}
+
+    def _run(self, steps: Sequence[Step], found: dict[Value, Any]) -> bool:
+        """Run ``steps`` as in any run, if they are made for these extents."""
+        extents = self._extents(found)
+        run = Run(extents, tuple(extents.values()))
+        for step in steps:
+            if isinstance(step, NativeStep):
+                if not step.is_known_to_hold(run):
+                    return False
+                step.run_long(found, run)
+            else:
+                step.run(found, run)
+        return True
+
+
+def _is_native(step: Step) -> bool:
+    return isinstance(step, NativeStep)

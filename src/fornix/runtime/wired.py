@@ -30,7 +30,7 @@ class WiredStep:
         """``room`` gives the slot of the address of memory, for the slot of a number of bytes."""
         self.step, self.wiring, self.formulas = step, step.wiring, formulas
         self.arguments = self.wiring.arguments.copy()
-        self._slots = dict(zip((*step.reads, *step.writes), self.wiring.slots, strict=True))
+        self._slots = dict(zip((*step.inputs, *step.writes), self.wiring.slots, strict=True))
         self._agree()
         for slot, address in self._inside(room):
             self._argument(slot, address)

@@ -97,10 +97,14 @@ class Wiring:
 
     def _size(self, key: Key) -> tuple[DimLike, int]:
         if isinstance(key, Value):
-            shape, dtype = self.types[key]
-            return reduce(mul, shape, 1), dtype.itemsize
+            return self.size_of(key)
         buffer = key[1]
         return maximum(buffer.elements, 1), buffer.dtype.numpy.itemsize
+
+    def size_of(self, value: Value) -> tuple[DimLike, int]:
+        """How many elements ``value`` has, and the bytes of one."""
+        shape, dtype = self.types[value]
+        return reduce(mul, shape, 1), dtype.itemsize
 
     def _running(self) -> Iterator[tuple[int, NativeUnit, CompiledKernel]]:
         """The kernels that runs run, with their units and the numbers of these."""

@@ -1,0 +1,88 @@
+"""Symbols that a step learns from what it reads: extents of arrays, and integers in them.
+
+Decides where a run finds the numbers, and which are too small for code to be made for them. Then
+the NumPy kernels of the step's nodes do its work: parts of a model may turn out empty in any run.
+Which numbers become symbols is decided in `learning`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from fornix.ir.dim import DimLike
+from fornix.ir.graph import Value
+
+if TYPE_CHECKING:
+    from fornix.runtime.providers import Run, Step
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a run finds the number that a symbol stands for."""
+
+    value: Value
+    place: int
+    """An axis of the value, or which of its elements in row-major order."""
+    is_element: bool
+    shape: tuple[DimLike, ...]
+    dtype: np.dtype[Any]
+    """The type of the value."""
+
+    @property
+    def least(self) -> int:
+        """What the number is at least where code is made for it."""
+        return 0 if self.is_element else 1
+
+    def number(self, values: Mapping[Value, Any]) -> int:
+        """The number, as ``values`` of a run say it."""
+        array = values[self.value]
+        return int(array.flat[self.place] if self.is_element else array.shape[self.place])
+
+
+Sources: TypeAlias = Mapping[str, Source]
+"""By the names of symbols."""
+
+
+def values_of(sources: Sources) -> Sequence[Value]:
+    """The values that tell symbols."""
+    return list(dict.fromkeys(source.value for source in sources.values()))
+
+
+class Kernels(NamedTuple):
+    """The NumPy kernels of some nodes, and stored data that they read."""
+
+    steps: Sequence[Step]
+    stored: Mapping[Value, Any]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a step learns as it begins, and who runs it where its code is not made for that."""
+
+    sources: Sources
+    kernels: Callable[[], Kernels]
+    """Those of its nodes."""
+
+    @property
+    def values(self) -> Sequence[Value]:
+        """What tells its symbols."""
+        return values_of(self.sources)
+
+    def extents(self, values: Mapping[Value, Any]) -> dict[str, int] | None:
+        """What symbols are in a run with these ``values``; None if code is for larger numbers."""
+        found = {name: source.number(values) for name, source in self.sources.items()}
+        is_made = all(found[name] >= source.least for name, source in self.sources.items())
+        return found if is_made else None
+
+    def run(self, values: Mapping[Value, Any], run: Run) -> dict[Value, Any]:
+        """What the NumPy kernels make of ``values``."""
+        kernels = self.kernels()
+        known = {**kernels.stored, **values}
+        with np.errstate(all="ignore"):
+            for step in kernels.steps:
+                step.run(known, run)
+        return known
