@@ -373,3 +373,44 @@ def test_a_sequence_without_a_tensor_is_as_kernels_leave_it() -> None:
                 errors.append(str(error))
         assert len(errors) in {0, 2}
         assert len(set(errors)) < 2
+
+
+SHAPED = """f (bool c, float[N, 2] x) => (float[M, 2] y, float[L] z) {
+    y, z = If (c) <
+        then_branch = a () => (float[A, 2] p, float[B] r) {
+            p = Concat <axis = 0> (x, x)
+            one = Constant <value = int64[1] {1}> ()
+            r = ReduceSum <keepdims = 0> (x, one)
+        },
+        else_branch = b () => (float[C, 2] q, float[D] s) {
+            q = Neg (x) s = Constant <value_floats = [1.0, 2.0]> ()
+        }>
+}"""
+
+
+def test_branches_may_give_other_shapes(calls: list[bool]) -> None:
+    feeds = [
+        {"c": np.array(c), "x": np.arange(2 * n, dtype="f").reshape(n, 2)}
+        for n in (3, 1)
+        for c in (True, False, True)
+    ]
+    agree(SHAPED, *feeds)
+    assert calls.count(True) >= len(feeds)
+
+
+TURNED = """f (float[3] s, float[3, N] x, float[N, 3] w) =>
+    (float[3] last, float[3, N] sums, float[N] m) {
+    last, sums, m = Scan <num_scan_inputs = 2, scan_input_axes = [-1, 0], scan_output_axes = [1, 0],
+        body = add (float[3] a, float[3] b, float[3] c) => (float[3] d, float[3] e, float g) {
+            t = Mul (b, c) d = Add (a, t) e = Tanh (d) g = ReduceMax <keepdims = 0> (t)
+    }> (s, x, w)
+}"""
+
+
+def test_a_scan_may_run_along_any_axis(calls: list[bool], rng: np.random.Generator) -> None:
+    def feed(n: int) -> Feeds:
+        x, w = rng.standard_normal((3, n), np.float32), rng.standard_normal((n, 3), np.float32)
+        return {"s": array(1, 2, 3), "x": x, "w": w}
+
+    agree(TURNED, *map(feed, (1, 4, 9, 4)))
+    assert calls.count(True) >= 4

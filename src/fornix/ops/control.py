@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -228,10 +228,9 @@ def loop(
     goes_on = cond is None or _truth(cond)
     carried = list(v_initial)
     scanned: list[list[Any]] = [[] for _ in body.outputs[1 + len(carried) :]]
-    run, count, iteration = node.run_body, len(carried), 0
+    run, count, iteration, truth = node.run_body, len(carried), 0, np.array(True)
     while goes_on and (limit is None or iteration < limit):
-        index, truth = np.array(iteration, np.int64), np.array(goes_on)
-        condition, *carried = run(body, [index, truth, *carried])
+        condition, *carried = run(body, [np.array(iteration, np.int64), truth, *carried])
         goes_on = _truth(condition)
         if scanned:
             new = carried[count:]
@@ -299,6 +298,9 @@ def scan_9_to_8(_node: Node, _: Graph) -> None:
 @dataclass(frozen=True)
 class Scanning:
     """Which inputs and outputs of a Scan are scanned, along which axes, in which direction."""
+
+    SINCE: ClassVar = 9
+    """The opset from which on it is so; before, it was done for each entry of a batch."""
 
     states: int
     input_axes: list[int]
@@ -427,6 +429,11 @@ def scan_8(
     return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
 
+def _axis_first(value: Array, axis: int) -> Array:
+    """``value`` with another axis ahead, its slices in row-major order as compiled code reads."""
+    return np.ascontiguousarray(np.moveaxis(value, axis, 0)) if axis else value
+
+
 @Scan.kernel(since=9)
 def scan(
     *values: Array, body: Graph, num_scan_inputs: int, node: RunNode, **axes: list[int] | None
@@ -440,7 +447,7 @@ def scan(
     plan = Scanning.of(len(values), len(body.outputs), num_scan_inputs, **axes)
     states = list(values[: plan.states])
     sources = [
-        np.moveaxis(value, normalize_axis(axis, value.ndim, "scan_input_axes"), 0)
+        _axis_first(value, normalize_axis(axis, value.ndim, "scan_input_axes"))
         for value, axis in zip(values[plan.states :], plan.input_axes, strict=True)
     ]
     lengths = {len(source) for source in sources}

@@ -7,13 +7,14 @@ do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fornix.ir.clone import clone
 from fornix.ir.graph import Graph, Node, Value
 from fornix.runtime.bodies import CompiledBody
-from fornix.runtime.providers import ControlNode, NotAsCompiled, Placement, Run, Step, Way
+from fornix.runtime.providers import ControlNode, NotAsCompiled, RestStep, Run, Step, Way
+from fornix.runtime.turning import TurningWay, turned
 from fornix.runtime.ways import ControlWay
 
 LEADING = 2
@@ -25,6 +26,9 @@ def way_of(step: Step) -> Way | None:
     control = step.control
     if control is None:
         return None
+    axes = turned(control)
+    if axes is not None:
+        return TurningWay(step, control, *axes)
     appended = _appended(control)
     return CollectingWay(step, control, appended) if appended else ControlWay(step)
 
@@ -60,7 +64,7 @@ class CollectingWay:
         self._arrays = [n for n in range(len(step.reads)) if n not in self._lists]
         reads = [step.reads[n] for n in self._arrays]
         self._outputs = len(step.writes)
-        self._way = ControlWay(_Rest(_without(control, appended), reads))
+        self._way = ControlWay(RestStep(_without(control, appended), reads))
 
     def __call__(self, values: list[Any], run: Run) -> list[Any] | None:
         """What the step writes; None if its kernel has to do it."""
@@ -77,24 +81,6 @@ class CollectingWay:
             for k, before, rows in zip(self.appended, lists, results[count:], strict=True)
         }
         return [sequences[k] if k in sequences else next(others) for k in range(self._outputs)]
-
-
-class _Rest(Step):
-    """What is left of a loop; it has no other way than one call."""
-
-    def __init__(self, control: ControlNode, reads: Sequence[Value]) -> None:
-        self._control = control
-        self.reads, self.writes = tuple(reads), tuple(control.outputs)
-
-    @property
-    def control(self) -> ControlNode:
-        return self._control
-
-    def run(self, values: dict[Value, Any], run: Run) -> None:  # noqa: ARG002 - never called
-        raise NotAsCompiled("what is left of a loop has no kernel")
-
-    def placements(self) -> Iterator[Placement]:
-        return iter(())
 
 
 def _without(control: ControlNode, appended: Sequence[int]) -> ControlNode:

@@ -39,8 +39,6 @@ UNENDING = 2**63 - 1
 LONG: ArrayType = (), INT64.numpy
 TRUTH: ArrayType = (), BOOL.numpy
 """What the number of an iteration and a condition are."""
-SCANS_ROWS = 9
-"""The opset from which on Scan scans rows."""
 
 
 class Flow(CheckedCall):
@@ -77,6 +75,7 @@ class Flow(CheckedCall):
         self._flow: Code = []
         self._results = {value: number for number, value in enumerate(outputs)}
         self._made: set[Value] = set()
+        self._inner = {value for step in steps for value in step.reads}
         self._expected: dict[Value, ArrayType] = {}
         """What steps that read values take them for."""
         self._trimmed: list[tuple[int, Array]] = []
@@ -311,17 +310,25 @@ class Flow(CheckedCall):
         return [self._place(value, inner) for value in outputs]
 
     def _if(self, control: ControlNode, places: Places, wanted: Mapping[Value, Place]) -> None:
-        """Jump over one of two bodies."""
-        (condition,) = control.inputs
+        """Jump over one of two bodies; each shapes anew what is a result and nothing else."""
+        (condition,), outputs = control.inputs, control.outputs
+        is_free = not self._depth and {*outputs} <= {*self._results} - self._inner
+        targets = [wanted.get(value) for value in outputs]
         other, end = self._label(), self._label()
-        graphs = [control.node.attributes[name].value for name in ("then_branch", "else_branch")]
         self._jump(other, unless=self._read(self._place(condition, places), TRUTH))
-        found = self._branch(control, graphs[0], places, [wanted.get(v) for v in control.outputs])
-        self._jump(end)
-        self._flow.append(other)
-        self._branch(control, graphs[1], places, found)
-        self._flow.append(end)
-        places.update(zip(control.outputs, found, strict=True))
+        for name, last in (("then_branch", other), ("else_branch", end)):
+            graph: Graph = control.node.attributes[name].value
+            found = self._branch(control, graph, places, targets)
+            if is_free:
+                self._made.difference_update(outputs)
+                for value, place in zip(outputs, found, strict=True):
+                    self._give(value, {value: place})
+            else:
+                targets = [*found]
+            if last is other:
+                self._jump(end)
+            self._flow.append(last)
+        places.update(zip(outputs, found, strict=True))
 
     def _branch(
         self, control: ControlNode, graph: Graph, places: Places, wanted: Sequence[Place | None]
@@ -380,10 +387,10 @@ class Flow(CheckedCall):
         attributes = {key: a.value for key, a in control.node.attributes.items()}
         graph: Graph = attributes.pop("body")
         inputs, outputs = control.inputs, len(graph.outputs)
-        if control.plan.scope.opset("") < SCANS_ROWS:
+        if control.plan.scope.opset("") < Scanning.SINCE:
             raise NotAsCompiled("Scan of opset 8 scans batches")
         scanning = Scanning.of(len(inputs), outputs, **attributes)
-        if any(scanning.input_axes) or any(scanning.output_axes):
+        if any((*scanning.input_axes, *scanning.output_axes)) and not control.is_turned:
             raise NotAsCompiled("rows are no rows of memory")
         found = [self._place(value, places) for value in inputs[scanning.states :]]
         lengths = [place.type[0][0] for place in found if place.type and place.type[0]]

@@ -81,6 +81,8 @@ class ControlNode:
     plan: Plan
     names: Mapping[Value, Value] = field(default_factory=dict)
     """What its values stand for in the program, where these are others."""
+    is_turned: bool = False
+    """Whether the axes of a Scan are the first ones, whatever it says."""
 
     def outside(self, value: Value) -> Value:
         """What ``value`` stands for in the program."""
@@ -210,6 +212,24 @@ class KernelStep(Step):
     def placements(self) -> Iterator[Placement]:
         node = self.planned.node
         yield Placement(node.name, node.op_type, node.domain, (), self.reason)
+
+
+class RestStep(Step):
+    """A node with bodies in another form, which has no kernel."""
+
+    def __init__(self, control: ControlNode, reads: Sequence[Value]) -> None:
+        self._control = control
+        self.reads, self.writes = tuple(reads), tuple(control.outputs)
+
+    @property
+    def control(self) -> ControlNode:
+        return self._control
+
+    def run(self, values: dict[Value, Any], run: Run) -> None:  # noqa: ARG002 - never called
+        raise NotAsCompiled("a node in another form has no kernel")
+
+    def placements(self) -> Iterator[Placement]:
+        return iter(())
 
 
 class ReferenceExecutionProvider(Provider):
