@@ -280,8 +280,10 @@ def reductions() -> Iterator[Case]:
     body = "y = CumSum(x, axis)"
     yield Case("running sum (128, 1024)", body, {"x": (128, 1024)}, "cumsum", {"dim": 1},
                constants={"axis": [1]})  # fmt: skip
-    yield Case("top 10 of (32, 1000)", "y, i = TopK<axis=-1>(x, k)", {"x": (32, 1000)}, "topk",
-               {"k": 10}, constants={"k": [10]}, moved=4 * 32_000)  # fmt: skip
+    for rows, extent, k in ((32, 1000, 10), (1000, 32, 32), (1000, 64, 32), (50, 128, 10)):
+        yield Case(f"top {k} of ({rows}, {extent})", "y, i = TopK<axis=-1>(x, k)",
+                   {"x": (rows, extent)}, "topk", {"k": k}, constants={"k": [k]},
+                   moved=4 * rows * extent)  # fmt: skip
 
 
 def elementwise() -> Iterator[Case]:

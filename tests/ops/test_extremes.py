@@ -151,3 +151,16 @@ def test_of_a_long_row_the_selected_are_those_that_sorting_all_puts_first(
             rows = np.moveaxis(places, axis, -1).reshape(4, count)
             np.testing.assert_array_equal(rows, wanted)
             assert values.tobytes() == np.take_along_axis(data, places, axis).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int8, np.uint64])
+@pytest.mark.parametrize(("extent", "k"), [(9, 9), (32, 32), (20, 10), (64, 40), (20, 6)])
+def test_a_good_part_of_few_elements_is_chosen_by_ranks(dtype: Any, extent: int, k: int) -> None:
+    x = RANDOM.integers(0, 9, (3, extent, 4)).astype(dtype)
+    if x.dtype.kind == "f":
+        x[0, 1], x[1, :3], x[2, 2:4] = np.nan, -0.0, np.inf
+    for axis, rows in ((1, x), (-1, x[..., 0])):
+        for largest in (0, 1):
+            attributes = {"axis": axis, "largest": largest}
+            given = [rows, np.array([k])]
+            check_lowering("TopK", given, attributes, symbolic=False, outputs=2)

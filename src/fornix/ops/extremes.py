@@ -242,6 +242,8 @@ def _foremost(row: Array, count: int, is_largest: bool) -> Array:
     return chosen
 
 
+RANKED = 64
+"""So many elements are ranked by comparing each with all, if half of them are chosen."""
 FEW, SOME = 4, 64
 CALL, ROW, UNKNOWN = 1 << 17, 1 << 15, 1 << 11
 """So many elements of any row are chosen by loops, one after the other, and up to ``SOME`` where
@@ -266,13 +268,21 @@ def lower_top_k(
     sorted: int = 1,
     node: LowerNode,
 ) -> tuple[Tensor, Tensor]:
-    """Step by step, the greatest key behind the one that was chosen last."""
+    """Step by step, the greatest key behind the one that was chosen last; or all by their ranks."""
     place = normalize_axis(axis, X.rank)
     count = node.numbers(1)[0] if k is None else k
-    extent, rows = X.shape[place], _left(X.shape, place, keeps=False)
-    if not _suits_loops(count, known(extent), known(math.prod(rows))):
+    extent, rows = known(X.shape[place]), known(math.prod(_left(X.shape, place, keeps=False)))
+    if extent is not None and FEW < extent <= RANKED and 2 * count >= extent:
+        return _by_ranks(X, place, count, is_largest=bool(largest))
+    if not _suits_loops(count, extent, rows):
         node.decline(f"{count} of so many elements are chosen by sorting them")
-    keys = stored(compute(X.shape, lambda *i: _sort_key(X[i], bool(largest))), "keys")
+    return _by_steps(X, place, count, is_largest=bool(largest))
+
+
+def _by_steps(X: Tensor, place: int, count: int, *, is_largest: bool) -> tuple[Tensor, Tensor]:
+    """Each step takes the greatest key behind the last one, or an equal one that comes later."""
+    extent, rows = X.shape[place], _left(X.shape, place, keeps=False)
+    keys = stored(compute(X.shape, lambda *i: _sort_key(X[i], is_largest)), "keys")
     greatest = const(2 ** (keys.dtype.bits - 1) - 1, keys.dtype)
     start = [compute(rows, lambda *_: greatest), compute(rows, lambda *_: index(-1))]
 
@@ -311,6 +321,48 @@ def lower_top_k(
 
     shape = (*X.shape[:place], count, *X.shape[place + 1 :])
     return compute(shape, value), compute(shape, chosen_place)
+
+
+def _by_ranks(X: Tensor, place: int, count: int, *, is_largest: bool) -> tuple[Tensor, Tensor]:
+    """The rank of each element is how many come before it; the first ``count`` are looked up."""
+    extent = X.shape[place]
+    keys = stored(compute(X.shape, lambda *i: _sort_key(X[i], is_largest)), "keys")
+
+    def rank(*i: DimLike) -> Scalar:
+        def before(at: DimLike) -> Scalar:
+            other, own = keys[merged(X.rank, [place], _beside(i, place), [at])], keys[i]
+            is_first = apply("eq", other, own) & (_short(at) < _short(i[place]))
+            return cast((own < other) | is_first, INT32)
+
+        return reduce("sum", extent, before)
+
+    ranks = stored(compute(X.shape, rank), "ranks")
+
+    def position(*i: DimLike) -> Scalar:
+        def candidate(at: DimLike) -> Scalar:
+            found = ranks[merged(X.rank, [place], _beside(i, place), [at])]
+            return select(apply("eq", found, _short(i[place])), _short(at), _short(extent))
+
+        return reduce("min", extent, candidate)
+
+    shape = (*X.shape[:place], count, *X.shape[place + 1 :])
+    places = stored(compute(shape, position), "places")
+
+    def value(*i: DimLike) -> Scalar:
+        at = gathered(cast(places[i], INT64), extent)
+        return X[merged(X.rank, [place], _beside(i, place), [at])]
+
+    return compute(shape, value), compute(shape, lambda *i: cast(places[i], INT64))
+
+
+def _short(d: DimLike) -> Scalar:
+    """A place among few, in as many bits as most keys have."""
+    return cast(index(d), INT32)
+
+
+def _beside(i: tuple[DimLike, ...], place: int) -> tuple[DimLike, ...]:
+    """The place along the other axes."""
+    return (*i[:place], *i[place + 1 :])
 
 
 def _sort_key(x: Scalar, is_largest: bool) -> Scalar:
