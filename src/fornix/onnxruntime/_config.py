@@ -15,7 +15,6 @@ from typing import Any
 from fornix import runtime
 from fornix.errors import FornixWarning, InvalidArgument
 from fornix.onnxruntime._options import ExecutionMode, GraphOptimizationLevel
-from fornix.reference.source import as_model
 
 KEY = "ort_config"
 LEVELS = {int(level) for level in GraphOptimizationLevel}
@@ -41,6 +40,8 @@ def with_config(options: runtime.SessionOptions, source: Any) -> runtime.Session
 
     Raises InvalidArgument for metadata that are no options.
     """
+    from fornix.reference.source import as_model  # noqa: PLC0415 - few models bring options along
+
     text = as_model(source).metadata.get(KEY)
     return options if text is None else replace(options, **_parsed(text))
 
