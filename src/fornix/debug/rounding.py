@@ -186,8 +186,18 @@ def allowed(
 
     ``values`` are what it computes in double precision.
     """
+    return margins(part, given, values, [part.leaving], precision)[part.leaving]
+
+
+def margins(
+    part: Part,
+    given: Given,
+    values: dict[Value, Any],
+    wanted: Sequence[Value],
+    precision: DType | None = None,
+) -> dict[Value, Any]:
+    """The same for several values that ``part`` computes."""
     steps = {node: _step(node, values, precision) for node in part.nodes}
-    exact = values[part.leaving]
     random = [node for node in part.nodes if is_random(node, part.plan)]
     drawn = {value: values[value] for node in random for value in node.outputs if value in values}
     draws = []
@@ -196,10 +206,15 @@ def allowed(
             noisy = part.evaluate(given, Noise(draw, steps).arithmetic, drawn)
         except (FornixError, *REFUSALS):
             continue  # what is close decides about extents, and these do not go together
-        draws.append(noisy[part.leaving])
-    last = steps[part.last]
-    floor = max(unit(precision) if precision else 0.0, _unit(part.leaving) * ULPS)
-    return _margins(exact, draws, max(last, floor), _of_largest(part))
+        draws.append({value: noisy[value] for value in wanted})
+    found = {}
+    for value in wanted:
+        node = value.producer
+        floor = max(unit(precision) if precision else 0.0, _unit(value) * ULPS)
+        relative = max(steps.get(node, 0.0) if node else 0.0, floor)
+        moved = [draw[value] for draw in draws]
+        found[value] = _margins(values[value], moved, relative, _of_largest(value))
+    return found
 
 
 def _step(node: Node, values: dict[Value, Any], precision: DType | None) -> float:
@@ -231,12 +246,13 @@ def _ulps(part: Part, exact: Any, count: float) -> Any:
     return 2 * count * _unit(part.leaving) * magnitude(exact)
 
 
-def _of_largest(part: Part) -> float:
-    """What errors there may be relative to the largest result."""
-    if part.last.op_type in EXACT:
+def _of_largest(value: Value) -> float:
+    """What errors of ``value`` there may be relative to its largest element."""
+    node = value.producer
+    if node is None or node.op_type in EXACT:
         return 0.0
-    is_fast = part.last.op_type == "Conv" and precision_of(part.last) is FLOAT32
-    return WINOGRAD if is_fast else INSIDE * _unit(part.leaving)
+    is_fast = node.op_type == "Conv" and precision_of(node) is FLOAT32
+    return WINOGRAD if is_fast else INSIDE * _unit(value)
 
 
 def _margins(exact: Any, draws: Sequence[Any], relative: float, of_largest: float) -> Any:

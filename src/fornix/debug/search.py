@@ -27,7 +27,7 @@ from fornix.debug.engines import Compiled, Kernels
 from fornix.debug.measure import gap
 from fornix.debug.part import DOUBLE, Part, is_float, magnitude, part_to, plan_of
 from fornix.debug.prepare import prepared
-from fornix.debug.rounding import Verdict, allowed, judge, unit
+from fornix.debug.rounding import Verdict, judge, margins, unit
 from fornix.debug.sides import EngineSide, ModelSide, Side, side_of
 from fornix.debug.smallest import Smallest, Trials, smallest_of
 from fornix.dtype import DType
@@ -159,12 +159,17 @@ class _Search:
         return Output(value.name, found)
 
     def _margin(self, value: Value) -> Any:
-        """How far rounding may carry an output, from the inputs on."""
+        """How far rounding may carry an output, from the inputs on; found for all at once."""
         if value.producer is None:
             return 0.0
-        if value not in self.margins:
-            part = part_to(self.plan, value, self.feeds.keys())
-            self.margins[value] = allowed(part, self.feeds, part.evaluate(self.feeds, DOUBLE))
+        if not self.margins:
+            graph = self.flat.graph
+            fed = [x for x in graph.inputs if x.name in self.feeds]
+            begin = tuple(dict.fromkeys((*fed, *self.plan.constants)))
+            ends = [x for x in graph.outputs if x.producer is not None]
+            part = Part(self.plan, tuple(self.plan.steps), begin, value)
+            exact = part.evaluate(self.feeds, DOUBLE)
+            self.margins = margins(part, self.feeds, exact, ends)
         return self.margins[value]
 
     def _known_margin(self, part: Part) -> Any:
