@@ -47,7 +47,7 @@ from fornix.ir.loops import (
     Variable,
     loaded,
 )
-from fornix.ir.types import TensorType
+from fornix.ir.types import TensorType, Type
 from fornix.ops.call import InferNode, NotLowered, infer_node, plain_attributes
 from fornix.ops.fact import Fact
 from fornix.ops.geometry import row_major
@@ -243,6 +243,7 @@ class Survey:
             raise NotLowered(f"{type(error).__name__}: {error}") from error
         for value, expected, result in zip(node.outputs, wanted, found, strict=True):
             if value.is_used and result.type != expected:
+                _require_known(value, expected, result.type)
                 raise NotLowered(
                     f"the extents of '{value.name}' are known at run time only: "
                     f"it is {expected} as declared, {result.type} by its operator"
@@ -261,6 +262,18 @@ class Survey:
         except NotLowered:
             return None  # only the model says so, or what it says holds for some extents
         return found
+
+
+def _require_known(value: Value, expected: Type | None, found: Type | None) -> None:
+    """Raise NotLowered if the rule of an operator leaves extents open that are symbols elsewhere.
+
+    The model declares these names for what it does not know, or runs learn them.
+    """
+    shapes = (getattr(type_, "shape", None) or () for type_ in (expected, found))
+    for extent, open_one in zip(*shapes, strict=False):
+        if isinstance(extent, Dim) and isinstance(open_one, Dim) and open_one.unknowns:
+            why = next(iter(open_one.unknowns))
+            raise NotLowered(f"an extent of '{value.name}' is known at run time only: {why}")
 
 
 def _no_body(_: Graph, __: Sequence[Fact | None]) -> list[Fact]:
