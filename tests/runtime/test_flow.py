@@ -414,3 +414,13 @@ def test_a_scan_may_run_along_any_axis(calls: list[bool], rng: np.random.Generat
 
     agree(TURNED, *map(feed, (1, 4, 9, 4)))
     assert calls.count(True) >= 4
+
+
+def test_a_limit_that_is_known_need_not_be_reached(calls: list[bool]) -> None:
+    text = COUNTS.replace(
+        "y, every = Loop (m", "n = Constant <value = int64 {9}> ()\n    y, every = Loop (n"
+    )
+    for limit in (4, 20):
+        ends = text.replace("value_int = 6", f"value_int = {limit}")
+        agree(ends, {"m": np.array(0), "c": np.array(True), "x": array(1, 2)})
+        assert calls[-1]

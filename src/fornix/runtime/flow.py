@@ -20,15 +20,24 @@ from fornix.compile import machine as words
 from fornix.compile.support import Support
 from fornix.dtype import BOOL, INT64
 from fornix.format.mapped import MappedFile
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import known
 from fornix.ir.graph import Graph, Value
-from fornix.ir.types import TensorType
 from fornix.ops.control import Scanning
 from fornix.runtime.bodies import CompiledBody
 from fornix.runtime.generic import LONGEST, ArrayType, CheckedCall
 from fornix.runtime.memory import readable
 from fornix.runtime.native import WORTH_SHARING, NativeStep
-from fornix.runtime.places import Carried, Code, Iteration, Label, Place, Places, Rows
+from fornix.runtime.places import (
+    Carried,
+    Code,
+    Iteration,
+    Label,
+    Place,
+    Places,
+    Rows,
+    declared_extents,
+    never_ends,
+)
 from fornix.runtime.providers import ControlNode, NotAsCompiled, Step
 from fornix.runtime.wired import WiredStep
 
@@ -362,7 +371,7 @@ class Flow(CheckedCall):
         if trips is not None:
             place = self._place(trips, places)
             limit = self._slot(words.GREATEST, self._read(place, LONG), self._zero)
-            if trips.constant is not None:
+            if trips.constant is not None and never_ends(control.node.attributes["body"].value):
                 count = max(int(trips.constant.numpy().reshape(-1)[0]), 0)
         goes_on = self.formulas.slot()
         self._set(goes_on, self._one)
@@ -479,9 +488,7 @@ class Flow(CheckedCall):
         found: list[Place] = []
         for name, (shape, dtype) in zip(names, types, strict=True):
             type_ = (count, *shape), dtype
-            place = wanted.get(name)
-            if place is None:
-                place = self._target(name, type_, {})
+            place = wanted.get(name) or self._target(name, type_, {})
             self._agree(place.type, type_)
             found.append(replace(place, type=type_))
         return found, rows
@@ -574,7 +581,9 @@ class Flow(CheckedCall):
             self._jump(fine, unless=it.goes_on)
         self._do(words.REACH, most, most, it.limit)
         self._flow.append(fine)
-        if any(not isinstance(extent, int) for value in declared for extent in _extents(value)):
+        if any(
+            not isinstance(extent, int) for value in declared for extent in declared_extents(value)
+        ):
             self._do(words.REACH, it.number, it.number, self._one)
         if all(rows.whole and rows.whole.type for rows in it.made):
             self._do(words.EQUAL, it.number, it.number, most)
@@ -582,12 +591,6 @@ class Flow(CheckedCall):
             length = np.zeros(1, np.int64)
             self._do(words.PUT, it.number, it.number, self.formulas.number(length.ctypes.data))
             self._trimmed += [(number, length) for number in self._opened.pop()]
-
-
-def _extents(value: Value) -> Sequence[DimLike | None]:
-    """The extents of ``value`` as they are declared."""
-    shape = value.type.shape if isinstance(value.type, TensorType) else None
-    return (None,) if shape is None else shape
 
 
 Way: TypeAlias = Callable[[Flow, ControlNode, Places, Mapping[Value, Place]], None]

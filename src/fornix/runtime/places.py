@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Graph, Value
+from fornix.ir.types import TensorType
 from fornix.runtime.generic import ArrayType
 from fornix.runtime.wired import Instruction
 
@@ -75,3 +76,19 @@ class Iteration:
     """The slot of whether there is another one, if the body says so."""
     count: DimLike | None
     """How many there are, if that is known ahead."""
+
+
+def never_ends(graph: Graph) -> bool:
+    """Whether the body of a Loop never ends it."""
+    value: Value | None = graph.outputs[0]
+    while value is not None and value.producer is not None and value.producer.op_type == "Identity":
+        value = value.producer.inputs[0]
+    if value is graph.inputs[1]:
+        return True
+    return value is not None and value.constant is not None and bool(value.constant.numpy().all())
+
+
+def declared_extents(value: Value) -> Sequence[DimLike | None]:
+    """The extents of ``value`` as they are declared."""
+    shape = value.type.shape if isinstance(value.type, TensorType) else None
+    return (None,) if shape is None else shape
