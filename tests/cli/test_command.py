@@ -20,8 +20,9 @@ from fornix.errors import FornixError, FornixWarning
 from tests.cli.command import DIGITS, call, save
 
 COMMANDS = (
-    *("run", "bench", "check", "info", "ops", "optimize", "compile", "explain", "demo", "text"),
-    *("extract", "merge", "rename", "set-shape", "outline", "inline", "split", "join"),
+    *("run", "bench", "check", "info", "ops", "optimize", "compile"),
+    *("explain", "compare", "demo", "text", "extract", "merge", "rename", "set-shape"),
+    *("outline", "inline", "split", "join"),
 )
 SLOW_TO_IMPORT = {"numpy", "google.protobuf", "ml_dtypes", "llvmlite", "rich", "PIL"}
 
