@@ -110,6 +110,20 @@ def test_roi_align_says_what_is_wrong(
         run_op("RoiAlign", inputs, attributes)
 
 
+def test_regions_without_bins_are_not_read() -> None:
+    inputs = [np.ones((1, 2, 3, 4), np.float32), np.ones((1, 4), np.float32), np.array([0])]
+    [y] = run_op("RoiAlign", inputs, {"output_height": 0, "output_width": 2})
+    assert y.shape == (1, 2, 0, 2)
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf, 1e30])
+def test_bins_are_read_element_by_element_within_bounds(scale: float) -> None:
+    rois = np.array([[0, 0, 2, 2]], np.float32)
+    inputs = [np.ones((1, 2, 3, 4), np.float32), rois, np.array([0])]
+    with pytest.raises(Fail, match="without sampling_ratio a bin is at most 65536 elements long"):
+        run_op("RoiAlign", inputs, {"spatial_scale": scale})
+
+
 def test_roi_align_refuses_images_that_do_not_exist() -> None:
     inputs = [np.zeros((2, 1, 3, 3), np.float32), np.zeros((2, 4), np.float32), np.array([0, 2])]
     with pytest.raises(Fail, match=r"batch_indices must be in \[0, 1\], got \[2\]"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import ml_dtypes
@@ -345,6 +346,8 @@ def test_strings_can_only_be_repeated() -> None:
     [
         ((1, 2), {"height_scale": 2.0, "width_scale": 2.0}, 1, "X must have 4 axes"),
         ((2,), {"scales": [0.5]}, 7, "scales must be at least 1"),
+        ((1,), {"scales": [math.nan]}, 7, r"scales must be at least 1, got \[nan\]"),
+        ((1,), {"scales": [math.inf]}, 7, r"scales must be positive, got \[inf\]"),
         ((2,), {"scales": [2.0], "mode": "cubic"}, 7, "mode must be among .*'cubic'"),
         ((2,), {"scales": [2.0, 1.0]}, 7, "scales must have one element per resized axis"),
     ],
@@ -354,6 +357,12 @@ def test_upsample_says_what_is_wrong(
 ) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("Upsample", [np.zeros(shape, np.float32)], attributes, opset=opset)
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_nothing_is_inferred_from_scales_that_are_no_numbers(factor: float) -> None:
+    [fact] = infer_op("Upsample", [tensor(FLOAT32, (4,))], {"scales": [factor]}, opset=7)
+    assert not isinstance(fact.shape[0], int)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])

@@ -147,7 +147,7 @@ def roi_align(
         spans = [bottom - top, right - left]
         if not is_half:
             spans = [max(span, span.dtype.type(1)) for span in spans]
-        if 0 in X.shape[2:]:
+        if not y.size or 0 in X.shape[2:]:
             break  # every sample lies outside
         rows = Samples.of(top, spans[0], output_height, sampling_ratio, X.shape[2])
         columns = Samples.of(left, spans[1], output_width, sampling_ratio, X.shape[3])
@@ -227,6 +227,10 @@ def _check_modes(mode: str, transformation: str) -> None:
     )
 
 
+MAX_BIN = 1 << 16
+"""The longest bin that is read element by element."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """Where the bins along one axis are read: ``count`` samples each, between two elements."""
@@ -241,6 +245,11 @@ class Samples:
     def of(cls, start: Any, span: Any, bins: int, ratio: int, length: int) -> Samples:
         """The samples of ``bins`` equal parts of [start, start + span]."""
         size = span / bins
+        require(
+            ratio > 0 or size <= MAX_BIN,
+            f"without sampling_ratio a bin is at most {MAX_BIN} elements long, got {size}",
+            Fail,
+        )
         count = ratio if ratio > 0 else max(int(np.ceil(size)), 0)
         inner = (np.arange(count, dtype=size.dtype) + size.dtype.type(0.5)) * size / max(count, 1)
         at = (start + np.arange(bins, dtype=size.dtype)[:, None] * size + inner).reshape(-1)

@@ -163,12 +163,12 @@ def scaled(extent: DimLike, factor: float | DimLike) -> DimLike | None:
     length = known(extent)
     if not isinstance(factor, (int, float)):
         return extent * factor
+    if not 0 < factor < float("inf"):
+        return None
     if length is not None and length >= EXACT_EXTENT:
         return int(np.floor(length * float(np.float32(factor))))
     if length is not None:
         return int(np.floor(np.float32(length) * np.float32(factor)))
-    if not 0 < factor < float("inf"):
-        return None
     exact = Fraction(factor)
     if max(exact.numerator, exact.denominator) > EXACT_NUMERATOR:
         return None
