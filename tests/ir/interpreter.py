@@ -321,6 +321,13 @@ def divided(op: str, a: Array, b: Array) -> Array:
     return np.asarray(rest if op == "fmod" else (a - rest) // b)
 
 
+def dot4(a: Array, b: Array) -> Array:
+    shifts = 8 * np.arange(4)
+    x = (a[..., None].astype(np.int64) >> shifts & 255).astype(np.uint8)
+    y = (b[..., None].astype(np.int64) >> shifts & 255).astype(np.uint8).view(np.int8)
+    return np.asarray((x.astype(np.int32) * y).sum(-1), np.int32)
+
+
 def error_function(x: Array) -> Array:
     flat = [math.erf(v) for v in x.astype(np.float64).flat]
     return np.asarray(flat, x.dtype).reshape(x.shape)
@@ -353,6 +360,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
+    "dot4": dot4,
     "div": np.divide,
     "mod": np.mod,
     "fmod": np.fmod,

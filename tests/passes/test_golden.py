@@ -29,6 +29,7 @@ from fornix.passes import (
     fuse_gelu,
     fuse_gemm,
     fuse_layernorm,
+    fuse_quantized,
     trim_windows,
 )
 from fornix.passes.apply import Changes
@@ -51,6 +52,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "fuse_gelu": fuse_gelu.RULES,
     "fuse_gemm": fuse_gemm.RULES,
     "fuse_layernorm": fuse_layernorm.RULES,
+    "fuse_quantized": fuse_quantized.RULES,
     "trim_windows": trim_windows.RULES,
 }
 

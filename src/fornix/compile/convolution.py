@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from fornix.compile.blocked import LEAST_LANES
 from fornix.compile.cost import outer_reductions
+from fornix.compile.products import Product, products
 from fornix.ir.dim import DimLike, exact_quotient, less
 from fornix.ir.dim.expression import Atom, Floor, atoms, coefficient, variables
 from fornix.ir.loops import (
-    Apply,
     Index,
     Load,
     Reduce,
@@ -62,6 +62,8 @@ class Convolution:
 
     store: Store
     sum: Reduce
+    product: Product
+    """Of the image and the weights."""
     image: Scalar
     """What is read at `Spatial.place` of each axis, 0 in the padding, over batch and channels."""
     weights: Scalar
@@ -123,14 +125,12 @@ def convolution(store: Store) -> Convolution | None:
     folds = outer_reductions(store.value)
     if len(folds) != 1 or folds[0].op != "sum":
         return None
-    body = folds[0].body
-    if not isinstance(body, Apply) or body.op != "mul":
-        return None
-    for image, weights in (body.args, body.args[::-1]):
-        filters = [a for a in store.axes if a in weights.variables]
-        filters = filters or [a for a in store.axes if a.extent == 1 and a not in image.variables]
-        if len(filters) == 1 and image.variables & {a for a in store.axes if a is not filters[0]}:
-            return _found(store, folds[0], image, weights, filters[0])
+    for product in products(folds[0].body):
+        image = product.left.variables
+        filters = [a for a in store.axes if a in product.right.variables]
+        filters = filters or [a for a in store.axes if a.extent == 1 and a not in image]
+        if len(filters) == 1 and image & {a for a in store.axes if a is not filters[0]}:
+            return _found(store, folds[0], product, filters[0])
     return None
 
 
@@ -153,9 +153,8 @@ def groups(c: Convolution) -> Groups | None:
     return None
 
 
-def _found(
-    store: Store, e: Reduce, image: Scalar, weights: Scalar, axis: Variable
-) -> Convolution | None:
+def _found(store: Store, e: Reduce, product: Product, axis: Variable) -> Convolution | None:
+    image, weights = product.left, product.right
     is_out = {a: a in image.variables or a.extent == 1 for a in store.axes if a is not axis}
     outs = [a for a, is_one in is_out.items() if is_one]
     spatial: dict[Variable, Spatial] = {}
@@ -172,7 +171,8 @@ def _found(
     # What follows the first axis with taps are axes of the image as well.
     first = min((outs.index(out) for out in spatial), default=min(1, len(outs) - 1))
     axes = tuple(spatial.get(a) or Spatial(a, None, 1, 1, a) for a in outs[first:])
-    return Convolution(store, e, image, weights, tuple(outs[:first]), axis, tuple(channels), axes)
+    batch = tuple(outs[:first])
+    return Convolution(store, e, product, image, weights, batch, axis, tuple(channels), axes)
 
 
 @dataclass(frozen=True)

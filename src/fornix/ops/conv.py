@@ -8,7 +8,8 @@ quantised ones in `quantize`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Unpack
 
@@ -109,16 +110,23 @@ def lower_conv(
     return compute(y.shape, lambda *i: cast(y[i] + cast(b[i[1]], y.dtype), x.dtype))
 
 
-def lower_convolve(x: Tensor, w: Tensor, win: Window, group: int) -> Tensor:
+def lower_convolve(
+    x: Tensor,
+    w: Tensor,
+    win: Window,
+    group: int,
+    product: Callable[[Scalar, Scalar], Scalar] = operator.mul,
+) -> Tensor:
     """`convolve` for lowerings, in the wide dtype of the elements."""
     wide, per_group, filters = wide_dtype(x.dtype), w.shape[1], w.shape[0] // group
 
     def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
-        def product(c: DimLike, *k: DimLike) -> Scalar:
+        def term(c: DimLike, *k: DimLike) -> Scalar:
             channel = c if group == 1 else m // filters * per_group + c
-            return cast(x.get((n, channel, *win.place(o, k)), 0), wide) * cast(w[m, c, *k], wide)
+            element = cast(x.get((n, channel, *win.place(o, k)), 0), wide)
+            return product(element, cast(w[m, c, *k], wide))
 
-        return reduce("sum", (per_group, *win.taps), product)
+        return reduce("sum", (per_group, *win.taps), term)
 
     return compute((x.shape[0], w.shape[0], *win.out), at)
 

@@ -6,7 +6,8 @@ Einsum is in `einsum.py`, quantised products are in `quantize`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -49,8 +50,10 @@ def lower_mat_mul(a: Tensor, b: Tensor) -> Tensor:
     return cast_tensor(lower_multiply(a, b), a.dtype)
 
 
-def lower_multiply(a: Tensor, b: Tensor) -> Tensor:
-    """The product of loop tensors, in the wide dtype of their elements."""
+def lower_multiply(
+    a: Tensor, b: Tensor, product: Callable[[Scalar, Scalar], Scalar] = operator.mul
+) -> Tensor:
+    """The sums of ``product`` over rows and columns, in the wide dtype of their elements."""
     shape = matmul_shape(a.shape, b.shape)
     inner, columns = a.shape[-1], min(b.rank, 2) - 1
 
@@ -60,7 +63,7 @@ def lower_multiply(a: Tensor, b: Tensor) -> Tensor:
         return reduce(
             "sum",
             inner,
-            lambda k: wide_element(a, (*batch, *m, k)) * wide_element(b, (*batch, k, *n)),
+            lambda k: product(wide_element(a, (*batch, *m, k)), wide_element(b, (*batch, k, *n))),
         )
 
     return compute(shape, at)

@@ -16,6 +16,13 @@ from fornix.dtype import FLOAT32, INT32, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike, equal, known
 from fornix.ir.loops import Scalar, Tensor, cast, compute
+from fornix.ops.byte_products import (
+    are_bytes,
+    fits_quads,
+    is_zero,
+    lower_byte_convolution,
+    lower_byte_product,
+)
 from fornix.ops.call import LowerNode
 from fornix.ops.conv import check_bias, conv_taps, convolve, lower_convolve
 from fornix.ops.fact import Array, Fact, tensor
@@ -100,10 +107,24 @@ def _lower_product(
     ):  # fmt: skip
         if zero is not None:
             _check_per_line(name, zero.shape, factor.shape, is_rows=is_rows)
+    if are_bytes(a, b) and min(a.rank, b.rank) > 1:
+        shape = matmul_shape(a.shape, b.shape)
+        of_a = _zero_at(a_zero, shape, -2, node)
+        of_b = _zero_at(b_zero, shape, -1, node)
+        return lower_byte_product(a, b, of_a, of_b)
     left, right = less_zero(a, a_zero, -2, node), less_zero(b, b_zero, -1, node)
     is_float = FLOAT32 in {left.dtype, right.dtype}
     wide = FLOAT32 if is_float else INT32
     return lower_multiply(cast_tensor(left, wide), cast_tensor(right, wide))
+
+
+def _zero_at(
+    values: Tensor | None, shape: Sequence[DimLike], per_line: int, node: LowerNode
+) -> At | None:
+    """Zero points by the place in a tensor of ``shape``; None where all are known to be 0."""
+    if values is None or is_zero(values):
+        return None
+    return lower_per_line(values, shape, per_line, INT32, node)
 
 
 def _exact_product(a: Array, b: Array, a_zero: Array | None, b_zero: Array | None) -> Array:
@@ -317,6 +338,12 @@ def _lower_convolution(
     """The convolution of ``x`` and ``w`` less their zero points, in int32 that wraps."""
     if w_zero is not None:
         _check_per_filter("w_zero_point", w_zero.shape, w.shape)
+    if are_bytes(x, w) and fits_quads(w, group):
+        zero = None
+        if x_zero is not None and not is_zero(x_zero):
+            zero = lower_single(x_zero, INT32, "x_zero_point", node)
+        of_w = _zero_at(w_zero, w.shape, -w.rank, node)
+        return lower_byte_convolution(x, w, zero, of_w, window, group)
     data = cast_tensor(x, INT32)
     if x_zero is not None:
         zero = lower_single(x_zero, INT32, "x_zero_point", node)

@@ -32,6 +32,7 @@ from fornix.passes import (
     fuse_gelu,
     fuse_gemm,
     fuse_layernorm,
+    fuse_quantized,
     trim_windows,
 )
 from fornix.passes.apply import Changes, apply_rules
@@ -87,6 +88,7 @@ def _rules(rules: tuple[Rule, ...]) -> Run:
 
 PIPELINE = (
     Pass("inline_branches", Level.BASIC, inline_branches),
+    Pass("fuse_quantized", Level.EXTENDED, _rules(fuse_quantized.RULES)),
     Pass("fold_constants", Level.BASIC, fold_constants),
     Pass("eliminate_dead", Level.BASIC, eliminate_dead),
     Pass("canonicalize", Level.BASIC, _rules(canonicalize.RULES)),

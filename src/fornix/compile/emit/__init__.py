@@ -2,7 +2,8 @@
 
 `builder` knows text, levels and loops; `emitter` holds what is known while a kernel is written;
 `statements`, `values`, `indices`, `memory`, `folds` write the parts; `convert` and `maths` take
-apart what no processor has, as expressions; `instructions` and `types` know LLVM's spellings.
+apart what no processor has, as expressions; `instructions`, `bytes` and `types` know LLVM's
+spellings.
 """
 
 from __future__ import annotations

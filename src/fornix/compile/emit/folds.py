@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fornix.compile.cost import accesses, fold_axis
 from fornix.compile.emit.builder import Value
+from fornix.compile.emit.bytes import dot4
 from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.types import literal, splat
 from fornix.dtype import DType
@@ -70,11 +71,24 @@ def _points(e: Reduce) -> list[list[tuple[Variable, int]]] | None:
 def step(em: Emitter, op: str, total: Value, term: Scalar, unit: int) -> Value:
     """``total`` combined with ``term``; sums of products are fused."""
     dtype = term.dtype
-    if op == "sum" and dtype.is_float and isinstance(term, Apply) and term.op == "mul":
+    is_fused = isinstance(term, Apply) and (
+        term.op == "dot4" or (dtype.is_float and term.op == "mul")
+    )
+    if op == "sum" and is_fused:
         a, b = (em.value(x, unit) for x in term.args)
         if a.is_vector or b.is_vector or not total.is_vector:
-            return binary(em, "multiply_add", dtype, a, b, total)
+            return add_product(em, term, (a, b), total)
     return binary(em, op, dtype, total, em.value(term, unit))
+
+
+def add_product(em: Emitter, product: Scalar, factors: tuple[Value, Value], total: Value) -> Value:
+    """``total`` and one more ``product``, of these factors."""
+    dtype = product.dtype
+    if isinstance(product, Apply) and product.op == "dot4":
+        return dot4(em, *factors, total)
+    if dtype.is_float:
+        return binary(em, "multiply_add", dtype, *factors, total)
+    return binary(em, "add", dtype, total, binary(em, "mul", dtype, *factors))
 
 
 def start(op: str, dtype: DType, *, is_vector: bool) -> str:

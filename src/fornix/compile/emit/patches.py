@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.folds import nest, start
-from fornix.compile.emit.instructions import binary
+from fornix.compile.emit.folds import add_product, nest, start
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Patch, Put, Span
@@ -82,8 +81,8 @@ def _sums(em: Emitter, p: Patch, points: Sequence[Point]) -> list[str]:
         for at in written:
             found = {factor: em.value(substitute_scalar(factor, at)) for factor in distinct}
             totals = [
-                binary(
-                    em, "multiply_add", dtype, found[a], found[b], Value(total, True, em.top)
+                add_product(
+                    em, p.result.body, (found[a], found[b]), Value(total, True, em.top)
                 ).text
                 for total, (a, b) in zip(totals, factors, strict=True)
             ]

@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.folds import nest, start, surely_runs
-from fornix.compile.emit.instructions import binary
+from fornix.compile.emit.folds import add_product, nest, start, surely_runs
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Put, Tile
 from fornix.ir.dim import DimLike, minimum
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Scalar, Variable, substitute_scalar
+from fornix.ir.loops import Variable, substitute_scalar
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -95,7 +94,11 @@ def _row_place(block: Variable | None, row: int) -> DimLike:
 
 def _sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list[str]]:
     """The accumulators, row by row."""
-    left, right = t.result.body.args
+    body = t.result.body
+    left, right = body.args
+    is_turned = t.column in left.variables
+    if is_turned:
+        left, right = right, left
     dtype = t.result.dtype
     kind = em.type(dtype, is_vector=True)
     lefts = [left]
@@ -109,18 +112,12 @@ def _sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[lis
             a = em.value(substitute_scalar(e, at))
             for u in em.units:
                 total = Value(totals[r * t.units + u], True, em.top)
-                totals[r * t.units + u] = _step(em, (a, b[u]), total, e)
+                factors = (b[u], a) if is_turned else (a, b[u])
+                totals[r * t.units + u] = add_product(em, body, factors, total).text
         return totals
 
     results = _loops(em, _inner_axes(t), carried, terms)
     return [results[r * t.units : (r + 1) * t.units] for r in range(height)]
-
-
-def _step(em: Emitter, factors: tuple[Value, Value], total: Value, e: Scalar) -> str:
-    if e.dtype.is_float:
-        return binary(em, "multiply_add", e.dtype, *factors, total).text
-    product = binary(em, "mul", e.dtype, *factors)
-    return binary(em, "add", e.dtype, total, product).text
 
 
 def _inner_axes(t: Tile) -> tuple[list[Variable], list[Variable]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fornix.compile.emit import maths
 from fornix.compile.emit.builder import Value
+from fornix.compile.emit.bytes import dot4
 from fornix.compile.emit.convert import convert
 from fornix.compile.emit.instructions import Operands, binary, divide, unary
 from fornix.compile.emit.memory import load
@@ -59,6 +60,8 @@ def _apply(em: Emitter, e: Apply, unit: int) -> Value:
     if e.op == "bitcast":
         return _same_width(em, e.args[0].dtype, e.dtype, args[0])
     dtype = e.args[0].dtype
+    if e.op == "dot4":
+        return dot4(em, args[0], args[1], Value("0", False, 0))
     if e.op in _UNARY:
         return unary(em, e.op, dtype, *args)
     if e.op in _DIVISIONS and dtype.is_integer:

@@ -16,12 +16,12 @@ from dataclasses import replace as replace_fields
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.nest import Block, Chunks, Nest, Put, Tile, When
+from fornix.compile.products import Product, products
 from fornix.compile.schedule.map import normal
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, atoms, ceildiv, minimum
 from fornix.ir.dim.expression import Floor, substitute
 from fornix.ir.loops import (
-    Apply,
     Buffer,
     Constant,
     Load,
@@ -70,12 +70,21 @@ class Contraction:
 
     store: Store
     sum: Reduce
-    left: Scalar
-    right: Scalar
+    product: Product
     row: Variable | None
     """An axis that only ``left`` depends on."""
     column: Variable
     """An axis that only ``right`` depends on, contiguous in the result."""
+
+    @property
+    def left(self) -> Scalar:
+        """The factor of a row."""
+        return self.product.left
+
+    @property
+    def right(self) -> Scalar:
+        """The factor of a column."""
+        return self.product.right
 
     @property
     def outer(self) -> list[Variable]:
@@ -89,18 +98,19 @@ def contraction(store: Store) -> Contraction | None:
     if len(folds) != 1 or folds[0].op != "sum":
         return None
     (e,) = folds
-    body, terms = e.body, 1
+    terms = 1
     for axis in e.axes:
         terms *= likely(axis.extent)
-    if not isinstance(body, Apply) or body.op != "mul" or terms < MIN_TERMS:
+    if terms < MIN_TERMS:
         return None
-    for left, right in (body.args, body.args[::-1]):
-        columns = [a for a in store.axes if a in right.variables and a not in left.variables]
+    for product in products(e.body):
+        left, right = product.left.variables, product.right.variables
+        columns = [a for a in store.axes if a in right and a not in left]
         columns = [a for a in columns if stride_of(store.address, a) == 1]
-        rows = [a for a in store.axes if a in left.variables and a not in right.variables]
+        rows = [a for a in store.axes if a in left and a not in right]
         if columns:
             row = max(rows, key=_worth_as_row, default=None)
-            return Contraction(store, e, left, right, row, columns[-1])
+            return Contraction(store, e, product, row, columns[-1])
     return None
 
 
@@ -167,7 +177,7 @@ def contraction_nests(
         packed = _packed(c, panel, column)
         first.append(packed)
         right = _read_panel(c, packed.buffer, panel, column)
-    whole = reduction("sum", c.sum.axes, left * right)
+    whole = reduction("sum", c.sum.axes, c.product.of(left, right))
     if not isinstance(whole, Reduce):
         return None
     value = replace(c.store.value, {c.sum: whole})
@@ -275,7 +285,7 @@ def _reading(c: Contraction, plain: Store) -> Store:
     """The store of ``c`` with ``plain`` for ``left``; its axes are joined anew."""
     place = tuple(a.dim for a in _axes_of_left(c))
     left = load(plain.buffer, plain.buffer.address(place))
-    whole = reduction("sum", c.sum.axes, left * c.right)
+    whole = reduction("sum", c.sum.axes, c.product.of(left, c.right))
     value = replace(c.store.value, {c.sum: whole})
     return normal(Store(c.store.buffer, c.store.axes, c.store.address, value))
 

@@ -78,7 +78,7 @@ def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | St
 
     None if another schedule serves it better.
     """
-    if not c.sum.dtype.is_float:
+    if not c.sum.dtype.is_float and c.product.op != "dot4":
         return None
     if _is_written_in_vectors(c, lanes):
         return _by_phases(c, target, lanes)
@@ -126,7 +126,7 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     pack, weights = packed_weights(c, sum_, (which, given.filters - place), axes)
     stages.append(pack)
     around = _Loops((*c.batch, *lead), rows, pixels, panels, given.axis)
-    store = _with_sum(c, sum_, image * weights, around, (which, block, lane))
+    store = _with_sum(c, sum_, c.product.of(image, weights), around, (which, block, lane))
     width = None if given.filters % lanes == 0 else given.filters - place + lane.dim
     is_by_pixels = _keeps_weights(c, given, box, target)
     nest = _nest(store, sum_, around, box, (block, lane, lanes, width), is_by_pixels=is_by_pixels)

@@ -1,0 +1,90 @@
+"""Products of bytes, four at a time: `dot4` of int32s that hold four bytes each.
+
+The bytes of the first operand are unsigned, those of the second signed; a sum of four products
+fits 17 bits, so that only totals wrap. With VNNI it is one instruction; on other x86-64, halves of
+16 bits are multiplied and added in pairs; elsewhere, and for single elements, byte by byte.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fornix.compile.emit.builder import Value
+from fornix.compile.emit.instructions import Operands
+from fornix.dtype import INT32
+
+if TYPE_CHECKING:
+    from fornix.compile.emit.emitter import Emitter
+
+_PAIRS = {
+    16: ("llvm.x86.sse2.pmadd.wd", "sse2"),
+    32: ("llvm.x86.avx2.pmadd.wd", "avx2"),
+    64: ("llvm.x86.avx512.pmaddw.d.512", "avx512bw"),
+}
+"""By bytes of a vector: products of 16-bit integers, added in pairs, and who has them."""
+_BYTES = {16: "128", 32: "256", 64: "512"}
+
+
+def dot4(em: Emitter, a: Value, b: Value, total: Value) -> Value:
+    """``total`` and the four products of the bytes of ``a``, unsigned, and ``b``, signed."""
+    o = Operands(em, INT32, a, b, total)
+    width = em.lanes * 4 if o.is_vector else 0
+    if width in _BYTES and _has_dots(em, width):
+        name = f"llvm.x86.avx512.vpdpbusd.{_BYTES[width]}"
+        x, y, z = ((o.type, text) for text in o.texts)
+        return o.value(em.call(o.depth, o.type, name, z, x, y))
+    if width in _PAIRS and em.target.has(_PAIRS[width][1]):
+        return _by_pairs(em, o, width)
+    return _one_by_one(o)
+
+
+def _has_dots(em: Emitter, width: int) -> bool:
+    """Whether vectors of ``width`` bytes are multiplied byte by byte in one instruction."""
+    has = em.target.has
+    return has("avx512vnni") and (width == max(_BYTES) or has("avx512vl"))
+
+
+def _by_pairs(em: Emitter, o: Operands, width: int) -> Value:
+    """Even bytes and odd bytes as halves of 16 bits."""
+    half = f"<{width // 2} x i16>"
+    total = o.texts[2]
+    name = _PAIRS[width][0]
+    for low in (True, False):
+        x, y = (
+            _halves(em, (o.type, half), v, text, low=low, is_signed=signed)
+            for v, text, signed in zip(o.values, o.texts, (False, True), strict=False)
+        )
+        pairs = em.call(o.depth, o.type, name, (half, x), (half, y))
+        total = o.put(f"add {o.type} {total}, {pairs}")
+    return o.value(total)
+
+
+def _halves(
+    em: Emitter, kinds: tuple[str, str], v: Value, text: str, *, low: bool, is_signed: bool
+) -> str:
+    """The even or the odd bytes of ``v`` as 16-bit integers; made once."""
+    wide, half = kinds
+    key = ("halves", text, half, low, is_signed)
+    found = em.find(key)
+    if found is None:
+        bits = em.put(v.depth, f"bitcast {wide} {text} to {half}")
+        if low:
+            bits = em.put(v.depth, f"shl {half} {bits}, splat (i16 8)")
+        shift = "ashr" if is_signed else "lshr"
+        bits = em.put(v.depth, f"{shift} {half} {bits}, splat (i16 8)")
+        found = em.remember(key, Value(bits, True, v.depth))
+    return found.text
+
+
+def _one_by_one(o: Operands) -> Value:
+    a, b, total = o.texts
+    for k in range(4):
+        x = o.put(f"lshr {o.type} {a}, {o.literal(8 * k)}")
+        x = o.put(f"and {o.type} {x}, {o.literal(255)}")
+        y = o.put(f"shl {o.type} {b}, {o.literal(24 - 8 * k)}")
+        y = o.put(f"ashr {o.type} {y}, {o.literal(24)}")
+        total = o.put(f"add {o.type} {total}, {o.put(f'mul {o.type} {x}, {y}')}")
+    return o.value(total)
+
+
+__all__ = ["dot4"]

@@ -1,0 +1,146 @@
+"""Let products of dequantized tensors be products of the integers themselves.
+
+``(x − zx)·sx · (w − zw)·sw`` is an exact sum of integers times one factor, which is what processors
+have instructions for. What is quantized again behind it is the business of later stages.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fornix.dtype import FLOAT32, INT8, UINT8
+from fornix.ir.dim import known
+from fornix.ir.graph import Node, Value
+from fornix.passes.make import Maker
+from fornix.passes.pattern import P, Rule, any_, const, rewrite
+
+LARGEST_SUM = 2**31 // 255**2
+"""Terms of a sum up to which it surely fits 32 bits."""
+
+Array = np.ndarray[Any, Any]
+
+
+def _dequantized(name: str) -> Any:
+    return P.DequantizeLinear(
+        any_(name), const(f"{name}_scale"), const(f"{name}_zero?"), bind=f"{name}_node"
+    )
+
+
+def _is_plain(node: Node, x: Value, scale: Array, axis: int | None, make: Maker) -> bool:
+    """Whether bytes become float32, by one scale or, if ``axis`` is given, by one along it."""
+    fact = make.fact(x)
+    if fact.dtype not in {INT8, UINT8} or make.fact(node.output).dtype is not FLOAT32:
+        return False
+    if node.attr("block_size", 0) or not fact.has_rank:
+        return False
+    if scale.size == 1:
+        return True
+    return axis is not None and scale.ndim == 1 and node.attr("axis", 1) % fact.rank == axis
+
+
+def _scaled(total: Value, x: Array, w: Array, shape: tuple[int, ...], make: Maker) -> Value:
+    """The sums of integers as numbers."""
+    factor = np.float32(x.reshape(())) * w
+    factor = factor.reshape(()) if factor.size == 1 else factor.reshape(shape)
+    return make.Mul(make.Cast(total, to=FLOAT32.code), factor)
+
+
+def _zero(zero: Array | None) -> Array | None:
+    """A zero point as products of integers take it: one number has no axes."""
+    return zero if zero is None or zero.size > 1 else zero.reshape(())
+
+
+@rewrite(P.Conv(_dequantized("x"), _dequantized("w"), any_("B?"), bind="node"))
+def convolve_integers(
+    x: Value,
+    x_scale: Array,
+    x_node: Node,
+    w: Value,
+    w_scale: Array,
+    w_node: Node,
+    node: Node,
+    make: Maker,
+    x_zero: Array | None = None,
+    w_zero: Array | None = None,
+    B: Value | None = None,
+) -> Value | None:
+    """Conv of dequantized bytes = ConvInteger, scaled, and the bias added."""
+    if not _is_plain(x_node, x, x_scale, None, make):
+        return None
+    if not _is_plain(w_node, w, w_scale, 0, make):
+        return None
+    filters, *box = (known(extent) for extent in make.fact(w).shape)
+    group = node.attr("group", 1)
+    if not _fits(box) or (group > 1 and (box[0] or 1) % 4):
+        return None
+    spread = (filters or 1, *[1] * (len(box) - 1))
+    total = make.node("ConvInteger", (x, w, _zero(x_zero), _zero(w_zero)), dict(node.attributes))
+    result = _scaled(total, x_scale, w_scale, spread, make)
+    if B is None:
+        return result
+    return make.Add(result, make.Reshape(B, np.array([-1, *spread[1:]], np.int64)))
+
+
+def _fits(extents: list[int | None]) -> bool:
+    """Whether a sum of so many products of bytes fits 32 bits."""
+    counts = [n for n in extents if n is not None]
+    return len(counts) == len(extents) and math.prod(counts) <= LARGEST_SUM
+
+
+@rewrite(P.MatMul(_dequantized("a"), _dequantized("b")))
+def multiply_integers(
+    a: Value,
+    a_scale: Array,
+    a_node: Node,
+    b: Value,
+    b_scale: Array,
+    b_node: Node,
+    make: Maker,
+    a_zero: Array | None = None,
+    b_zero: Array | None = None,
+) -> Value | None:
+    """MatMul of dequantized bytes = MatMulInteger, scaled."""
+    fact = make.fact(b)
+    if not fact.has_rank or fact.rank < 2 or not _is_plain(a_node, a, a_scale, None, make):
+        return None
+    column = 1 if fact.rank == 2 else None
+    if not _is_plain(b_node, b, b_scale, column, make) or not _fits([known(fact.shape[-2])]):
+        return None
+    total = make.MatMulInteger(a, b, _zero(a_zero), _zero(b_zero))
+    return _scaled(total, a_scale, b_scale, (-1,), make)
+
+
+@rewrite(P.Gemm(_dequantized("a"), _dequantized("b"), any_("C?"), alpha=1.0, beta=1.0, transA=0,
+                bind="node"))  # fmt: skip
+def multiply_matrices(
+    a: Value,
+    a_scale: Array,
+    a_node: Node,
+    b: Value,
+    b_scale: Array,
+    b_node: Node,
+    node: Node,
+    make: Maker,
+    a_zero: Array | None = None,
+    b_zero: Array | None = None,
+    C: Value | None = None,
+) -> Value | None:
+    """Gemm of dequantized bytes = MatMulInteger, scaled, and the third matrix added."""
+    is_turned = bool(node.attr("transB", 0))
+    if not _is_plain(a_node, a, a_scale, None, make):
+        return None
+    if not _is_plain(b_node, b, b_scale, 0 if is_turned else 1, make):
+        return None
+    shape = make.fact(b).shape
+    if not _fits([known(shape[1 if is_turned else 0])]):
+        return None
+    right = make.Transpose(b, perm=[1, 0]) if is_turned else b
+    total = make.MatMulInteger(a, right, _zero(a_zero), _zero(b_zero))
+    result = _scaled(total, a_scale, b_scale, (-1,), make)
+    return result if C is None else make.Add(result, C)
+
+
+RULES: tuple[Rule, ...] = (*convolve_integers, *multiply_integers, *multiply_matrices)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile import Target
+from fornix.dtype import FLOAT32, INT32, INT64
+from fornix.errors import DTypeError
+from fornix.ir.loops import Tensor, apply, cast, compute, constant, reduce, tensor
+from tests.compile.native import Runner, check
+
+LEVELS = ["host", "x86-64-v3", "x86-64"]
+
+
+def target(level: str) -> Target:
+    return Target.host() if level == "host" else Target.masked(level)
+
+
+def words(*shape: int, seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    extremes = np.array([0, -1, 0x7F7F7F7F, -0x7F7F7F80, 0x00FF80FF], np.int64).astype(np.int32)
+    random = rng.integers(-(2**31), 2**31, shape).astype(np.int32)
+    return np.where(rng.random(shape) < 0.3, rng.choice(extremes, shape), random)
+
+
+def expected(a: Any, b: Any) -> Any:
+    """Products of rows of ``a`` and columns of ``b``, by NumPy on the bytes themselves."""
+    left = np.ascontiguousarray(a).view(np.uint8).reshape(*a.shape, 4).astype(np.int64)
+    right = np.ascontiguousarray(b).view(np.int8).reshape(*b.shape, 4).astype(np.int64)
+    return np.einsum("mkq,knq->mn", left, right).astype(np.int32)
+
+
+def product(a: Tensor, b: Tensor, *, is_turned: bool) -> Tensor:
+    def at(m: Any, n: Any) -> Any:
+        def term(k: Any) -> Any:
+            return apply("dot4", b[k, n], a[m, k]) if is_turned else apply("dot4", a[m, k], b[k, n])
+
+        return reduce("sum", a.shape[1], term)
+
+    return compute((a.shape[0], b.shape[1]), at)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 1, 1), (3, 9, 5), (7, 40, 33), (30, 17, 100), (1, 64, 48)]
+)
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_products_of_bytes_are_exact(m: int, k: int, n: int, level: str, is_stored: bool) -> None:
+    a, b = words(m, k, seed=0), words(k, n, seed=1)
+    x, y = tensor("a", a.shape, INT32), constant(b) if is_stored else tensor("b", b.shape, INT32)
+    runner = Runner([product(x, y, is_turned=False)], target(level))
+    np.testing.assert_array_equal(runner.run({"a": a, "b": b})[0], expected(a, b))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_either_factor_may_be_the_unsigned_one(level: str) -> None:
+    a, b = words(9, 20, seed=2), words(20, 40, seed=3)
+    x, y = tensor("a", a.shape, INT32), tensor("b", b.shape, INT32)
+    found = Runner([product(x, y, is_turned=True)], target(level)).run({"a": a, "b": b})[0]
+    np.testing.assert_array_equal(found, expected(b.T.copy(), a.T.copy()).T)
+
+
+@pytest.mark.parametrize("n", [1, 15, 40])
+def test_single_products_are_those_of_the_interpreter(n: int) -> None:
+    a, b = words(n, seed=4), words(n, seed=5)
+    x, y = tensor("a", (n,), INT32), tensor("b", (n,), INT32)
+    check(compute((n,), lambda i: apply("dot4", x[i], y[i])), {"a": a, "b": b})
+
+
+def test_totals_wrap() -> None:
+    a = np.full((1, 1), -1, np.int32)  # 255 four times
+    b = np.full((1, 1), 0x7F7F7F7F, np.int32)
+    x, y = tensor("a", a.shape, INT32), tensor("b", b.shape, INT32)
+    start = compute((1, 1), lambda *_: 2**31 - 1, INT32)
+    whole = compute((1, 1), lambda i, j: start[i, j] + product(x, y, is_turned=False)[i, j])
+    (found,) = Runner([whole]).run({"a": a, "b": b})
+    assert found[0, 0] == 2**31 - 1 + 4 * 255 * 127 - 2**32
+
+
+def test_only_int32_holds_four_bytes() -> None:
+    x = tensor("a", (3,), INT64)
+    with pytest.raises(DTypeError, match="dot4 takes int32s of four bytes each, found int64"):
+        compute((3,), lambda i: apply("dot4", x[i], x[i]))
+    with pytest.raises(DTypeError, match="dot4 is not defined for float32"):
+        compute((3,), lambda i: apply("dot4", cast(x[i], FLOAT32), 0.5))
