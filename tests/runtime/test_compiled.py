@@ -501,6 +501,7 @@ def test_new_extents_ask_only_nodes_that_depend_on_them(
     }"""
     asked: list[str] = []
     infer = Survey.infer
+    monkeypatch.setenv("FORNIX_CACHE", "0")  # kept programs know whom they serve
     session = compiled(text)
 
     def noted(self: Survey, node: Node, extents: Mapping[str, int]) -> None:
