@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import re
 import threading
 import weakref
 from pathlib import Path
@@ -445,4 +446,5 @@ def test_a_run_says_its_name_where_it_is_asked_to_log(caplog: pytest.LogCaptureF
         caplog.clear()
         with caplog.at_level("DEBUG", "fornix.runtime.session"), pytest.raises(Fail):
             runner.run(None, feeds, RunOptions(logid="seven", log_severity_level=severity))
-        assert ("seven: the model: MatMul+Gather: check 1 failed" in caplog.text) is tells
+        said = re.search(r"seven: the model: MatMul\+Gather[.\d]*: check \d failed", caplog.text)
+        assert (said is not None) is tells

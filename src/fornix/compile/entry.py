@@ -45,6 +45,30 @@ METH_O = 8
 
 Entry = Callable[[Mapping[str, Any]], list[Any] | None]
 
+_LOOK = """\
+input.class:
+  %array.class.at = getelementptr i8, ptr %array, i64 8
+  %array.class = load ptr, ptr %array.class.at
+  %is.array = icmp eq ptr %array.class, %w5
+  br i1 %is.array, label %input.type, label %drop
+input.type:
+  %dtype.at = getelementptr i8, ptr %array, i64 @DTYPE@
+  %dtype = load ptr, ptr %dtype.at
+  %same.dtype = icmp eq ptr %dtype, @WANTED@
+  %rank.at = getelementptr i8, ptr %array, i64 @RANK@
+  %rank = load i32, ptr %rank.at
+  %rank.wide = sext i32 %rank to i64
+  %same.rank = icmp eq i64 %rank.wide, @AXES@
+  %flags.at = getelementptr i8, ptr %array, i64 @FLAGS@
+  %flags = load i32, ptr %flags.at
+  %flags.needed = and i32 %flags, @READABLE@
+  %is.readable = icmp eq i32 %flags.needed, @READABLE@
+  %both = and i1 %same.dtype, %same.rank
+  %all = and i1 %both, %is.readable
+  %extents.at = getelementptr i8, ptr %array, i64 @EXTENTS@
+  %extents = load ptr, ptr %extents.at
+  br i1 %all, label %extents.test, label %drop"""
+
 _TEXT = """
 define ptr @kernel(ptr %self, ptr %feeds) {
 entry:
@@ -107,28 +131,7 @@ input:
   %array = call ptr %w0(ptr %feeds, ptr %f0)
   %missing = icmp eq ptr %array, null
   br i1 %missing, label %drop, label %input.class
-input.class:
-  %array.class.at = getelementptr i8, ptr %array, i64 8
-  %array.class = load ptr, ptr %array.class.at
-  %is.array = icmp eq ptr %array.class, %w5
-  br i1 %is.array, label %input.type, label %drop
-input.type:
-  %dtype.at = getelementptr i8, ptr %array, i64 @DTYPE@
-  %dtype = load ptr, ptr %dtype.at
-  %same.dtype = icmp eq ptr %dtype, %f1
-  %rank.at = getelementptr i8, ptr %array, i64 @RANK@
-  %rank = load i32, ptr %rank.at
-  %rank.wide = sext i32 %rank to i64
-  %same.rank = icmp eq i64 %rank.wide, %y2
-  %flags.at = getelementptr i8, ptr %array, i64 @FLAGS@
-  %flags = load i32, ptr %flags.at
-  %flags.needed = and i32 %flags, @READABLE@
-  %is.readable = icmp eq i32 %flags.needed, @READABLE@
-  %both = and i1 %same.dtype, %same.rank
-  %all = and i1 %both, %is.readable
-  %extents.at = getelementptr i8, ptr %array, i64 @EXTENTS@
-  %extents = load ptr, ptr %extents.at
-  br i1 %all, label %extents.test, label %drop
+@LOOK@
 extents.test:
   %d = phi i64 [ 0, %input.type ], [ %d.next, %extents.next ]
   %d.more = icmp slt i64 %d, %y2
@@ -207,26 +210,40 @@ none:
 """
 
 
+def looked_at(dtype: str, axes: str) -> str:
+    """Text that looks at ``%array``: its class, dtype, number of axes and layout.
+
+    ``dtype`` and ``axes`` are the values that are asked for. It goes on at ``extents.test`` with
+    `%extents` and `%rank.wide`, or at ``drop``.
+    """
+    fields = {
+        "WANTED": dtype, "AXES": axes, "DTYPE": DTYPE, "RANK": RANK, "FLAGS": FLAGS,
+        "EXTENTS": EXTENTS, "READABLE": READABLE,
+    }  # fmt: skip
+    return _filled(_LOOK, fields)
+
+
+def _filled(text: str, fields: Mapping[str, object]) -> str:
+    """``text`` with what stands between two @ replaced."""
+    for name, field in fields.items():
+        text = text.replace(f"@{name}@", str(field))
+    return text
+
+
 def _text(record_words: int) -> str:
     """The function; words of the table are read twice, as numbers and as pointers."""
     head = [
         line for word in range(HEAD_WORDS) for line in _read("w", word, "%table", word, f"%n{word}")
     ]
-    parts = {
-        "HEAD": head,
-        "RESULT": _row("e", "x", "%o.row"),
-        "INPUT": _row("f", "y", "%i"),
+    fields = {
+        "HEAD": "\n  ".join(head),
+        "RESULT": "\n  ".join(_row("e", "x", "%o.row")),
+        "INPUT": "\n  ".join(_row("f", "y", "%i")),
+        "LOOK": looked_at("%f1", "%y2"),
+        "DATA": DATA,
+        "RECORD": record_words,
     }
-    text = _TEXT
-    for name, lines in parts.items():
-        text = text.replace(f"@{name}@", "\n  ".join(lines))
-    numbers = {
-        "DATA": DATA, "DTYPE": DTYPE, "RANK": RANK, "FLAGS": FLAGS, "EXTENTS": EXTENTS,
-        "READABLE": READABLE, "RECORD": record_words,
-    }  # fmt: skip
-    for name, number in numbers.items():
-        text = text.replace(f"@{name}@", str(number))
-    return text
+    return _filled(_TEXT, fields)
 
 
 def _read(prefix: str, word: int, base: str, offset: int, number: str) -> list[str]:

@@ -24,7 +24,7 @@ import ctypes
 from functools import cache
 from typing import TYPE_CHECKING
 
-from fornix.compile.entry import DATA, DTYPE, EXTENTS, FLAGS, RANK, READABLE, functions
+from fornix.compile.entry import DATA, functions, looked_at
 from fornix.compile.machine import machine_text
 
 if TYPE_CHECKING:
@@ -75,28 +75,7 @@ input:
   %array = call ptr %w0(ptr %arrays, i64 %i)
   %missing = icmp eq ptr %array, null
   br i1 %missing, label %drop.error, label %input.class
-input.class:
-  %array.class.at = getelementptr i8, ptr %array, i64 8
-  %array.class = load ptr, ptr %array.class.at
-  %is.array = icmp eq ptr %array.class, %w5
-  br i1 %is.array, label %input.type, label %drop
-input.type:
-  %dtype.at = getelementptr i8, ptr %array, i64 @DTYPE@
-  %dtype = load ptr, ptr %dtype.at
-  %same.dtype = icmp eq ptr %dtype, %dtype.wanted
-  %rank.at = getelementptr i8, ptr %array, i64 @RANK@
-  %rank = load i32, ptr %rank.at
-  %rank.wide = sext i32 %rank to i64
-  %same.rank = icmp eq i64 %rank.wide, %rank.wanted
-  %flags.at = getelementptr i8, ptr %array, i64 @FLAGS@
-  %flags = load i32, ptr %flags.at
-  %flags.needed = and i32 %flags, @READABLE@
-  %is.readable = icmp eq i32 %flags.needed, @READABLE@
-  %both = and i1 %same.dtype, %same.rank
-  %all = and i1 %both, %is.readable
-  %extents.at = getelementptr i8, ptr %array, i64 @EXTENTS@
-  %extents = load ptr, ptr %extents.at
-  br i1 %all, label %extents.test, label %drop
+@LOOK@
 extents.test:
   %d = phi i64 [ 0, %input.type ], [ %d.next, %extent ]
   %d.more = icmp slt i64 %d, %rank.wide
@@ -158,9 +137,11 @@ def _text() -> str:
             f"%n{word} = load i64, ptr %w{word}.at",
         ]
     numbers = {
-        "HEAD": "\n  ".join(head), "DATA": DATA, "DTYPE": DTYPE, "RANK": RANK, "FLAGS": FLAGS,
-        "EXTENTS": EXTENTS, "READABLE": READABLE, "HEAD_WORDS": HEAD_WORDS,
-    }  # fmt: skip
+        "HEAD": "\n  ".join(head),
+        "LOOK": looked_at("%dtype.wanted", "%rank.wanted"),
+        "DATA": DATA,
+        "HEAD_WORDS": HEAD_WORDS,
+    }
     text = _TEXT + machine_text(calls=True)
     for name, number in numbers.items():
         text = text.replace(f"@{name}@", str(number))
