@@ -28,7 +28,7 @@ BUDGET = {
     "(top)": 520,
     "format": 3300,
     "ir": 4200,
-    "ops": 13_350,
+    "ops": 14_600,
     "infer": 600,
     "check": 700,
     "version": 600,

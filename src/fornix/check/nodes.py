@@ -121,6 +121,8 @@ class Scope:
         if not ops.find(node.domain, node.op_type) and node.domain not in LATEST:
             self.findings.warn(where, NO_OPERATOR)
             return
+        if node.domain in ops.CONTRIBUTED:
+            return  # what its owner's release adds is no mistake of the model
         if node.op_type in EXPERIMENTS and not ops.find(node.domain, node.op_type):
             self.findings.warn(where, "an experiment of early versions, which is no operator")
             return

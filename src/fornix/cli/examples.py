@@ -24,6 +24,7 @@ from fornix.format.text import parse_model
 from fornix.infer import infer_model
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message, to_message
+from fornix.ops import standard
 from fornix.ops.op import Operator
 from fornix.reference import ReferenceEvaluator
 
@@ -163,7 +164,8 @@ def plain(value: Any) -> Any:
 
 def told(operator: Operator) -> dict[str, str]:
     """The example of ``operator``, run now; its parts are empty if there is none."""
-    example = None if operator.stamp else examples().get(operator.name)
+    is_standard = standard().get((operator.domain, operator.name)) is operator
+    example = examples().get(operator.name) if is_standard else None
     if example is None:
         return {"model": "", "inputs": "", "outputs": ""}
     model = model_of(operator, example)

@@ -56,10 +56,15 @@ def select(name: str | None, domain: str | None) -> list[tuple[str, Operator]]:
     from difflib import get_close_matches
 
     from fornix.errors import InvalidArgument
+    from fornix.ops import CONTRIBUTED
     from fornix.ops.matrix import families
 
     wanted = "" if domain == "ai.onnx" else domain
     known = [(family, x) for family, members in families().items() for x in members]
+    names = {operator.name.lower() for _, operator in known}
+    if wanted in CONTRIBUTED or (wanted is None and name and name.lower() not in names):
+        others = [families(other) for other in CONTRIBUTED if wanted in {None, other}]
+        known += [(family, x) for table in others for family, found in table.items() for x in found]
     domains = ", ".join(dict.fromkeys(operator.domain or "ai.onnx" for _, operator in known))
     known = [item for item in known if wanted is None or item[1].domain == wanted]
     if not known:

@@ -96,7 +96,7 @@ class Lowering:
         """
         schema, opset = self.schema(node)
         view = LowerNode(
-            operator=ops.operators()[schema.domain, schema.name],
+            operator=ops.operator_of(schema),
             schema=schema,
             opset=opset,
             wanted=tuple(node.wants(index) for index in range(len(node.outputs))),

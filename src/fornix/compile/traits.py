@@ -158,7 +158,7 @@ class Survey:
             None if value is None else _shown(fact(value), value) for value in node.inputs
         )
         outputs = tuple(fact(v).type if node.wants(i) else None for i, v in enumerate(node.outputs))
-        stamp = ops.operators()[schema.domain, schema.name].stamp
+        stamp = ops.operator_of(schema).stamp
         return schema.domain, schema.name, schema.since_version, stamp, attributes, inputs, outputs
 
     def _examined(self, node: Node) -> Traits:
@@ -226,7 +226,7 @@ class Survey:
         schema, opset = self.lowering.schema(node)
         fact = self.lowering.inference.fact
         view = InferNode(
-            operator=ops.operators()[schema.domain, schema.name],
+            operator=ops.operator_of(schema),
             schema=schema,
             opset=opset,
             wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
@@ -255,7 +255,7 @@ class Survey:
         fact = self.lowering.inference.fact
         facts = [None if v is None else fact(v) for v in node.inputs]
         results = [fact(value) for value in node.outputs if value.is_used]
-        operator = ops.operators()[schema.domain, schema.name]
+        operator = ops.operator_of(schema)
         found = agreement(node, operator, schema.since_version, facts, results)
         try:
             self.infer(node, found.values if found else {})

@@ -215,7 +215,7 @@ def _meaning(name: str, opset: int) -> int | None:
         version = ops.schema_of("", name, opset).since_version
     except FornixError:
         return None
-    steps = {max(step) for step in ops.operators()["", name].adapters}
+    steps = {max(step) for step in ops.operator_of(ops.schema_of("", name, opset)).adapters}
     return max((step for step in steps if step <= version), default=1)
 
 

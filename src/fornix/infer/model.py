@@ -196,7 +196,7 @@ class _Walk:
                 f"an opset import for domain {node.domain or 'ai.onnx'!r} is required, found none"
             )
         schema = ops.schema_of(node.domain, node.op_type, opset)
-        return self.by_schema(node, ops.operators()[schema.domain, schema.name], schema, opset)
+        return self.by_schema(node, ops.operator_of(schema), schema, opset)
 
     def by_schema(
         self, node: Node, operator: Operator, schema: Schema, opset: int

@@ -1,14 +1,15 @@
 """What every operator means: schema history, inference, kernel, lowering, adapters.
 
 One file per family, each operator in one place. `FAMILIES` is the whole list; an operator of the
-standard exists because its family module declares it, another because a user registered it.
+standard exists because its family module declares it, another because a user registered it, or
+because its domain is among `CONTRIBUTED`, which is read when a model first asks for one of it.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from fornix.errors import SchemaError
@@ -72,6 +73,20 @@ FAMILIES: tuple[str, ...] = (
 )
 """Modules of this package that declare operators."""
 
+CONTRIBUTED: dict[str, tuple[str, ...]] = {
+    "com.microsoft": (
+        "microsoft.activation",
+        "microsoft.fused",
+        "microsoft.norm",
+        "microsoft.quantized",
+        "microsoft.quantized_products",
+    ),
+}
+"""Modules that declare operators of other domains, which are no part of the standard."""
+
+STRAYS = {"SimplifiedLayerNormalization": "com.microsoft"}
+"""Operators that exporters write into the default domain, and the domain that declares them."""
+
 
 Table = Mapping[tuple[str, str], Operator]
 
@@ -81,7 +96,17 @@ _table: dict[str, Table] = {}
 @cache
 def standard() -> Table:
     """The operators of the standard, by (domain, name)."""
-    modules = [importlib.import_module(f"{__name__}.{family}") for family in FAMILIES]
+    return _declared(FAMILIES)
+
+
+@cache
+def contributed(domain: str) -> Table:
+    """The operators that `CONTRIBUTED` declares for ``domain``, by (domain, name)."""
+    return _declared(CONTRIBUTED.get(domain, ()))
+
+
+def _declared(families: Iterable[str]) -> Table:
+    modules = [importlib.import_module(f"{__name__}.{family}") for family in families]
     found = [v for module in modules for v in vars(module).values() if isinstance(v, Operator)]
     return {(operator.domain, operator.name): operator for operator in found}
 
@@ -101,23 +126,39 @@ def use_table(table: Table) -> None:
 
 def find(domain: str, name: str) -> Operator | None:
     """The operator of that name, or None; "ai.onnx" is another name of the domain ""."""
-    return operators().get(("" if domain == "ai.onnx" else domain, name))
+    key = ("" if domain == "ai.onnx" else domain, name)
+    found = operators().get(key)
+    return found or contributed(key[0] or STRAYS.get(name, "")).get(key)
+
+
+def operator_of(schema: Schema) -> Operator:
+    """The operator that ``schema`` is a version of."""
+    found = find(schema.domain, schema.name)
+    if found is None:
+        raise unknown(schema.domain, schema.name)
+    return found
 
 
 def schema_of(domain: str, name: str, opset: int) -> Schema:
     """The schema of an operator in force at ``opset``; raises SchemaError if there is none."""
     operator = find(domain, name)
     if operator is None:
-        raise SchemaError(
-            f"an operator of domain {domain or 'ai.onnx'!r} is required, found {name!r}"
-            f"{_remedy(domain, name)}"
-        )
+        raise unknown(domain, name)
     return operator.schema(opset)
+
+
+def unknown(domain: str, name: str) -> SchemaError:
+    """What to raise for an operator that nobody knows."""
+    return SchemaError(
+        f"an operator of domain {domain or 'ai.onnx'!r} is required, found {name!r}"
+        f"{_remedy(domain, name)}"
+    )
 
 
 def _remedy(domain: str, name: str) -> str:
     """What to do about an operator that nobody knows."""
-    names = [known for known_domain, known in operators() if known_domain == domain]
+    tables = (operators(), contributed(domain))
+    names = [known for table in tables for where, known in table if where == domain]
     close = difflib.get_close_matches(name, names, 1)
     meant = f"; did you mean {close[0]!r}?" if close else ""
     if domain in LATEST:

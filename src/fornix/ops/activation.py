@@ -44,15 +44,17 @@ def _celu(x: s.Operand, *, alpha: float) -> s.Operand:
     return s.maximum(x, 0.0) + s.minimum(alpha * (s.exp(x / alpha) - 1.0), 0.0)
 
 
-def _swish(x: s.Operand, *, alpha: float) -> s.Operand:
+def swish(x: s.Operand, *, alpha: float) -> s.Operand:
+    """The product of x and the sigmoid of alpha · x."""
     return x * _sigmoid(alpha * x)
 
 
 def _swiglu(a: s.Operand, b: s.Operand, *, alpha: float) -> s.Operand:
-    return _swish(a, alpha=alpha) * b
+    return swish(a, alpha=alpha) * b
 
 
-def _gelu(x: s.Operand, *, approximate: str) -> s.Operand:
+def gelu(x: s.Operand, *, approximate: str) -> s.Operand:
+    """The product of x and Φ(x), exact or approximated."""
     require(
         approximate in {"none", "tanh"}, f"approximate must be none or tanh, got {approximate!r}"
     )
@@ -345,7 +347,7 @@ HardSwish.body(
 )
 
 Swish = op("Swish <alpha: float = 1.0> (X: T) => (Y: T)", since=24, T=FLOAT | BF16).elementwise(
-    _swish, "x · Sigmoid(alpha·x)."
+    swish, "x · Sigmoid(alpha·x)."
 )
 
 Swish.body(
@@ -395,7 +397,7 @@ Mish.body(
 Gelu = op(
     'Gelu <approximate: string = "none"> (X: T) => (Y: T)', since=20, T=FLOAT | BF16
 ).elementwise(
-    _gelu,
+    gelu,
     "x · Φ(x), Φ the normal distribution: ½ · (1 + erf(x / √2)).\n\n"
     "``tanh`` approximates Φ by ½ · (1 + tanh(√(2/π) · (x + 0.044715 · x³))).",
 )

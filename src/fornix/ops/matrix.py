@@ -56,11 +56,15 @@ class Cell:
     """Why it has nothing better, where the text does not say it."""
 
 
-def families() -> dict[str, list[Operator]]:
-    """The operators by the module that declares them, in order; last those of users."""
-    left = dict.fromkeys(ops.operators().values())
+def families(domain: str = "") -> dict[str, list[Operator]]:
+    """The operators by the module that declares them, in order; last those of users.
+
+    They are those of the standard, or those that are contributed for ``domain``.
+    """
+    table = ops.contributed(domain) if domain else ops.operators()
+    left = dict.fromkeys(table.values())
     found: dict[str, list[Operator]] = {}
-    for family in ops.FAMILIES:
+    for family in ops.CONTRIBUTED[domain] if domain else ops.FAMILIES:
         module = importlib.import_module(f"fornix.ops.{family}")
         declared = dict.fromkeys(x for x in vars(module).values() if isinstance(x, Operator))
         found[family] = [operator for operator in declared if operator in left]

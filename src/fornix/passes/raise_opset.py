@@ -14,6 +14,7 @@ from fornix import ops
 from fornix.ir.graph import Model, Node
 from fornix.ir.walk import nodes
 from fornix.ops.op import Operator
+from fornix.ops.opsets import LATEST
 from fornix.passes.apply import Changes
 
 LOWEST = 18
@@ -83,4 +84,4 @@ def _steps(node: Node, imported: int, opset: int) -> list[tuple[int, int]]:
 
 
 def _operator(node: Node) -> Operator:
-    return ops.operators()["", node.op_type]
+    return ops.operator_of(ops.schema_of("", node.op_type, LATEST[""]))

@@ -250,7 +250,7 @@ class Plan:
         """What evaluates ``node``, and how many nodes there are inside it."""
         given = plain_attributes(node.attributes, self.given)
         schema = ops.schema_of(node.domain, node.op_type, opset)
-        operator = ops.operators()[schema.domain, schema.name]
+        operator = ops.operator_of(schema)
         check_arity(schema, node.inputs, len(node.outputs))
         attributes = bind_attributes(schema, given)
         check_kinds(schema, resolved(node.attributes, self.given))

@@ -89,7 +89,10 @@ def get_schema(
 
 def _missing(domain: str, op_type: str) -> tuple[str, str]:
     """Raise SchemaError for an operator that does not exist."""
-    schema = ops.schema_of(domain, op_type, 1)
+    operator = ops.find(domain, op_type)
+    if operator is None or operator not in ops.operators().values():
+        raise ops.unknown(domain, op_type)
+    [schema, *_] = operator.schemas
     raise SchemaError(
         f"the domain of {op_type} must be {schema.domain!r}, as schemas spell it, found {domain!r}"
     )

@@ -147,7 +147,7 @@ def _view(
 ) -> GradNode:
     schema = ops.schema_of(node.domain, node.op_type, opset)
     return GradNode(
-        operator=ops.operators()[schema.domain, schema.name],
+        operator=ops.operator_of(schema),
         schema=schema,
         opset=opset,
         wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
