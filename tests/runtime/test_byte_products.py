@@ -66,7 +66,8 @@ def test_random_matrices(seed: int) -> None:
     is_fed = bool(rng.integers(2))
     feeds = {"a": a, "b": b} if is_fed else {"a": a}
     stored = zeros if is_fed else {"b": b, **zeros}
-    check(model("MatMulInteger", feeds, stored, bool(rng.integers(2))), feeds)
+    is_open = bool(rng.integers(2)) and zeros["a_zero"].ndim == 0  # else rows decide what it means
+    check(model("MatMulInteger", feeds, stored, is_open), feeds)
 
 
 @pytest.mark.parametrize("seed", range(40))
