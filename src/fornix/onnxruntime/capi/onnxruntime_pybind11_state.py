@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fornix.errors import Fail, InvalidArgument, NoSuchFile
 from fornix.onnxruntime import (
+    AdapterFormat,
     ExecutionMode,
     ExecutionOrder,
     GraphOptimizationLevel,
@@ -74,6 +75,7 @@ from fornix.onnxruntime._process import get_hardware_devices
 from fornix.runtime.sparse import SparseCooView, SparseCsrView
 
 __all__ = [
+    "AdapterFormat",
     "DeviceReset",
     "EPFail",
     "EngineError",
