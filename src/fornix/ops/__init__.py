@@ -80,6 +80,8 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.norm",
         "microsoft.quantized",
         "microsoft.quantized_products",
+        "microsoft.rotary",
+        "microsoft.blocks",
     ),
 }
 """Modules that declare operators of other domains, which are no part of the standard."""

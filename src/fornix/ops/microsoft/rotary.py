@@ -1,0 +1,122 @@
+"""RotaryEmbedding of com.microsoft: positions come second, or are one offset for all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fornix.dtype import INT64
+from fornix.errors import NotSupported, require
+from fornix.ir.dim import DimLike, divide, equal, known
+from fornix.ir.loops import Tensor, cast, compute, index
+from fornix.ops.call import LowerNode
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.microsoft import DOMAIN
+from fornix.ops.op import op
+from fornix.ops.rotary import lower_rotary_embedding, rotary_embedding
+from fornix.ops.types import BF16, F16, F32, I64
+
+RotaryEmbedding = op(
+    """RotaryEmbedding <interleaved: int?, is_packed_batching: int?, num_heads: int?,
+                        rotary_embedding_dim: int?, scale: float?>
+                       (input: T, position_ids: M, cos_cache: T, sin_cache: T) => (output: T)""",
+    since=1, domain=DOMAIN, T=BF16 | F16 | F32, M=I64,
+)  # fmt: skip
+
+
+@RotaryEmbedding.infer
+def infer_rotary(
+    x: Fact,
+    position_ids: Fact,
+    cos_cache: Fact,
+    sin_cache: Fact,
+    *,
+    interleaved: int = 0,
+    is_packed_batching: int = 0,
+    num_heads: int = 0,
+    rotary_embedding_dim: int = 0,
+    scale: float = 1.0,
+) -> Fact:
+    return tensor(x.dtype, x.shape)
+
+
+def _check_plain(scale: float) -> None:
+    require(scale == 1, f"scale must be 1, got {scale}", NotSupported)
+
+
+def _heads(x: tuple[DimLike, ...], cos: tuple[DimLike, ...], stated: int, size: int) -> int | None:
+    """How many heads the last axis of ``x`` has; None where ``x`` has an axis of them."""
+    if len(x) == 4 or stated:
+        return stated or None
+    require(not size, "num_heads is required with rotary_embedding_dim, found none")
+    return known(divide(x[-1], 2 * (known(cos[-1]) or 1)))
+
+
+@RotaryEmbedding.kernel
+def rotary(
+    x: Array,
+    position_ids: Array,
+    cos_cache: Array,
+    sin_cache: Array,
+    *,
+    interleaved: int = 0,
+    is_packed_batching: int = 0,
+    num_heads: int = 0,
+    rotary_embedding_dim: int = 0,
+    scale: float = 1.0,
+) -> Array:
+    """Rotate pairs of elements by angles that depend on their position, as the standard's does.
+
+    input[B, S, H·D] or [B, H, S, D] → output like it; position_ids[B, S], or [1]: the position of
+    the first element of each row. Without num_heads, heads have the caches' two halves as size.
+    Source: onnxruntime's contributed operators, RotaryEmbedding-1.
+    """
+    _check_plain(scale)
+    length = x.shape[2 if x.ndim == 4 else 1]
+    places = position_ids
+    if position_ids.size == 1 and position_ids.ndim == 1:
+        places = np.broadcast_to(position_ids + np.arange(length), (x.shape[0], length))
+    return rotary_embedding(
+        x,
+        cos_cache,
+        sin_cache,
+        places,
+        interleaved=interleaved,
+        num_heads=_heads(x.shape, cos_cache.shape, num_heads, rotary_embedding_dim),
+        rotary_embedding_dim=rotary_embedding_dim,
+    )
+
+
+@RotaryEmbedding.lower
+def lower_rotary(
+    x: Tensor,
+    position_ids: Tensor,
+    cos_cache: Tensor,
+    sin_cache: Tensor,
+    *,
+    interleaved: int = 0,
+    is_packed_batching: int = 0,
+    num_heads: int = 0,
+    rotary_embedding_dim: int = 0,
+    scale: float = 1.0,
+    node: LowerNode,
+) -> Tensor:
+    _check_plain(scale)
+    heads = _heads(x.shape, cos_cache.shape, num_heads, rotary_embedding_dim)
+    if x.rank == 3 and heads is None:
+        node.decline("the number of heads is known at run time only")
+    length = x.shape[2 if x.rank == 4 else 1]
+    places = position_ids
+    if position_ids.rank == 1:
+        if equal(position_ids.shape[0], 1) is not True:
+            node.decline("whether position_ids is one offset is known at run time only")
+        places = compute((x.shape[0], length), lambda _, i: cast(position_ids[0], INT64) + index(i))
+    return lower_rotary_embedding(
+        x,
+        cos_cache,
+        sin_cache,
+        places,
+        interleaved=interleaved,
+        num_heads=heads,
+        rotary_embedding_dim=rotary_embedding_dim,
+        node=node,
+    )
