@@ -81,6 +81,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.quantized",
         "microsoft.quantized_products",
         "microsoft.rotary",
+        "microsoft.attention",
         "microsoft.blocks",
     ),
 }

@@ -1,0 +1,509 @@
+"""Attention as onnxruntime fuses it: Attention, MultiHeadAttention, GroupQueryAttention.
+
+All bring queries, keys and values into [batch, heads, length, size], say by numbers that are added
+to the scores which keys are seen, and leave the rest to the standard's rules.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fornix.errors import NotSupported, require
+from fornix.ir.dim import DimLike
+from fornix.ops.attention import average, similarity, softmax
+from fornix.ops.call import InferNode, RunNode
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text
+from fornix.ops.linalg import multiply
+from fornix.ops.microsoft import DOMAIN
+from fornix.ops.op import op
+from fornix.ops.precision import widened
+from fornix.ops.rotary import rotary_embedding
+from fornix.ops.types import BF16, F16, F32, I8, I32, U8, tensors
+
+HIDDEN = -10_000.0
+"""What is added to the score of a key that a mask hides, unless mask_filter_value says another."""
+
+
+def _split(x: Array, heads: int) -> Array:
+    """x[B, L, H·D] as [B, H, L, D]."""
+    require(
+        x.ndim == 3 and x.shape[2] % heads == 0,
+        f"[batch, length, {heads} heads · size] is required, found {shape_text(x.shape)}",
+    )
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
+
+
+def _joined(x: Array) -> Array:
+    """x[B, H, L, D] as [B, L, H·D]."""
+    batch, heads, length, size = x.shape
+    return x.swapaxes(1, 2).reshape(batch, length, heads * size)
+
+
+def _padding(mask: Array, batch: int, queries: int, keys: int) -> Array:
+    """Which keys a mask leaves, [B, 1, S or 1, T].
+
+    It has an element for each key, or for each query and key, or tells where the keys of each batch
+    end, and, in a second row, where they begin.
+    """
+    if mask.ndim == 1:
+        place = np.arange(keys)
+        ends = mask[:batch].reshape(-1, 1, 1, 1)
+        seen = place < ends
+        if len(mask) == 2 * batch:
+            seen = seen & (place >= mask[batch:].reshape(-1, 1, 1, 1))
+        require(
+            len(mask) in {batch, 2 * batch},
+            f"a mask of one axis must have {batch} or {2 * batch} elements, found {len(mask)}",
+            NotSupported,
+        )
+        return np.asarray(seen)
+    if mask.ndim == 2:
+        return np.asarray(mask[:, None, None, :] > 0)
+    if mask.ndim == 3:
+        return np.asarray(mask[:, None] > 0)
+    past = keys - queries
+    return np.asarray(mask[:, :, past : past + queries, :keys] > 0)
+
+
+def _added(
+    mask: Array | None,
+    bias: Array | None,
+    extents: tuple[int, int, int],
+    filter_value: float,
+    is_causal: bool,
+) -> Array | None:
+    """What is added to scores [B, H, S, T]: a bias, and numbers that hide keys."""
+    batch, queries, keys = extents
+    total = None if bias is None else widened(bias)
+    if mask is not None:
+        hidden = np.where(_padding(mask, batch, queries, keys), 0, filter_value).astype(np.float32)
+        total = hidden if total is None else total + hidden
+    if is_causal:
+        later = np.arange(keys) > np.arange(queries)[:, None] + (keys - queries)
+        ahead = np.where(later, -np.inf, 0).astype(np.float32)
+        total = ahead if total is None else total + ahead
+    return total
+
+
+def _attended(
+    q: Array, k: Array, v: Array, added: Array | None, scale: float
+) -> tuple[Array, Array]:
+    """softmax(q · kᵀ · scale + added) · v as [B, S, H·E], and the scores."""
+    require(
+        q.shape[3] == k.shape[3] and k.shape[:3] == v.shape[:3],
+        f"queries, keys and values must fit, found {shape_text(q.shape)}, {shape_text(k.shape)} "
+        f"and {shape_text(v.shape)} of form [batch, heads, length, size]",
+    )
+    scores = similarity(q, k, scale or None)
+    if added is not None:
+        scores = scores + added
+    return _joined(average(softmax(scores, empty=0.0), v)), scores
+
+
+Attention = op(
+    """Attention <do_rotary: int?, mask_filter_value: float?, num_heads: int,
+                  past_present_share_buffer: int?, qkv_hidden_sizes: ints?,
+                  rotary_embedding_dim: int?, scale: float?, unidirectional: int = 0>
+                 (input: T, weights: T, bias: T?, mask_index: M?, past: T?, attention_bias: T?,
+                  past_sequence_length: M?)
+              => (output: T, present: T?)""",
+    since=1, domain=DOMAIN, T=BF16 | F16 | F32, M=I32,
+).opaque("its masks have many forms")  # fmt: skip
+
+
+def _check_attention(do_rotary: int, share: int) -> None:
+    require(not do_rotary, f"do_rotary must be 0, got {do_rotary}", NotSupported)
+    require(not share, f"past_present_share_buffer must be 0, got {share}", NotSupported)
+
+
+def _widths(columns: int, sizes: list[int] | None) -> list[int]:
+    """Columns of the queries, keys and values among the projection's."""
+    if sizes:
+        require(
+            len(sizes) == 3 and sum(sizes) == columns,
+            f"qkv_hidden_sizes must be three numbers with the sum {columns}, got {sizes}",
+        )
+        return sizes
+    require(columns % 3 == 0, f"weights must have columns for three, found {columns}")
+    return [columns // 3] * 3
+
+
+@Attention.infer
+def infer_attention(
+    input: Fact,
+    weights: Fact,
+    bias: Fact | None = None,
+    mask_index: Fact | None = None,
+    past: Fact | None = None,
+    attention_bias: Fact | None = None,
+    past_sequence_length: Fact | None = None,
+    *,
+    num_heads: int,
+    do_rotary: int = 0,
+    mask_filter_value: float = HIDDEN,
+    past_present_share_buffer: int = 0,
+    qkv_hidden_sizes: list[int] | None = None,
+    rotary_embedding_dim: int = 0,
+    scale: float = 0.0,
+    unidirectional: int = 0,
+    node: InferNode,
+) -> tuple[Fact, ...]:
+    batch, length, _ = input.shape
+    width = qkv_hidden_sizes[2] if qkv_hidden_sizes else weights.shape[1] // 3
+    before = past.shape[3] if past is not None and past.has_rank else 0
+    if past is not None and not past.has_rank:
+        before = node.unknown("the past's length")
+    present = (2, batch, num_heads, before + length, width // num_heads)
+    return tensor(input.dtype, (batch, length, width)), tensor(input.dtype, present)
+
+
+@Attention.kernel
+def attention(
+    input: Array,
+    weights: Array,
+    bias: Array | None = None,
+    mask_index: Array | None = None,
+    past: Array | None = None,
+    attention_bias: Array | None = None,
+    past_sequence_length: Array | None = None,
+    *,
+    num_heads: int,
+    do_rotary: int = 0,
+    mask_filter_value: float = HIDDEN,
+    past_present_share_buffer: int = 0,
+    qkv_hidden_sizes: list[int] | None = None,
+    rotary_embedding_dim: int = 0,
+    scale: float = 0.0,
+    unidirectional: int = 0,
+    node: RunNode,
+) -> tuple[Array, ...]:
+    """Self-attention with the projections to queries, keys and values in front.
+
+    q, k, v = input · weights + bias, cut by qkv_hidden_sizes or in three;  per head
+    output = softmax(q · kᵀ · scale + attention_bias + mask) · v;  scale = 1/√size if 0.
+    input[B, S, I] · weights[I, Q + K + V] + bias → output[B, S, V], present[2, B, H, P + S, D];
+    past[2, B, H, P, D] precedes the keys and values. The mask adds mask_filter_value for hidden
+    keys: mask_index is 0 there, [B, T], [B, S, T] or [B, 1, M, M], or it has the lengths of the
+    keys, [B], and where they begin, [2·B]. unidirectional hides keys behind a query's position.
+    Source: onnxruntime's contributed operators, Attention-1.
+    """
+    _check_attention(do_rotary, past_present_share_buffer)
+    columns = _widths(weights.shape[1], qkv_hidden_sizes)
+    together = multiply(widened(input), widened(weights))
+    if bias is not None:
+        together = together + widened(bias)
+    parts = np.split(together, np.cumsum(columns)[:2], axis=2)
+    q, k, v = (_split(part, num_heads) for part in parts)
+    if past is not None:
+        k, v = (
+            np.concatenate([widened(old), new], axis=2)
+            for old, new in zip(past, (k, v), strict=True)
+        )
+    extents = (len(input), q.shape[2], k.shape[2])
+    added = _added(mask_index, attention_bias, extents, mask_filter_value, bool(unidirectional))
+    y, _ = _attended(q, k, v, added, scale)
+    y = y.astype(input.dtype, copy=False)
+    return (y, np.stack([k, v]).astype(input.dtype, copy=False)) if node.wants(1) else (y,)
+
+
+MultiHeadAttention = op(
+    """MultiHeadAttention <mask_filter_value: float?, num_heads: int, scale: float?,
+                           unidirectional: int = 0>
+                          (query: T, key: T?, value: T?, bias: T?, key_padding_mask: M?,
+                           attention_bias: T?, past_key: T?, past_value: T?,
+                           past_sequence_length: M?, cache_indirection: M?)
+                       => (output: T, present_key: T?, present_value: T?, qk: QK?)""",
+    since=1, domain=DOMAIN, T=BF16 | F16 | F32, QK=BF16 | F16 | F32, M=I32,
+).opaque("its inputs and masks have many forms")  # fmt: skip
+
+
+@MultiHeadAttention.infer
+def infer_multi_head(
+    query: Fact,
+    key: Fact | None = None,
+    value: Fact | None = None,
+    bias: Fact | None = None,
+    key_padding_mask: Fact | None = None,
+    attention_bias: Fact | None = None,
+    past_key: Fact | None = None,
+    past_value: Fact | None = None,
+    past_sequence_length: Fact | None = None,
+    cache_indirection: Fact | None = None,
+    *,
+    num_heads: int,
+    mask_filter_value: float = HIDDEN,
+    scale: float = 0.0,
+    unidirectional: int = 0,
+    node: InferNode,
+) -> tuple[Fact, ...]:
+    batch, length = query.shape[:2]
+    keys, size, width = _multi_head_extents(query, key, value, num_heads)
+    if past_key is not None:
+        keys = keys + (
+            past_key.shape[2] if past_key.has_rank else node.unknown("the past's length")
+        )
+    dtype = query.dtype
+    return (
+        tensor(dtype, (batch, length, num_heads * width)),
+        tensor(dtype, (batch, num_heads, keys, size)),
+        tensor(dtype, (batch, num_heads, keys, width)),
+        tensor(dtype, (batch, num_heads, length, keys)),
+    )[: node.output_count]
+
+
+def _multi_head_extents(
+    query: Fact, key: Fact | None, value: Fact | None, heads: int
+) -> tuple[DimLike, DimLike, DimLike]:
+    """How many keys there are, their size, and the size of values."""
+    if key is None:
+        return query.shape[1], query.shape[4], query.shape[4]
+    if value is None:
+        return key.shape[1], key.shape[4], key.shape[4]
+    if key.rank == 4:
+        return key.shape[2], key.shape[3], value.shape[3]
+    return key.shape[1], key.shape[2] // heads, value.shape[2] // heads
+
+
+@MultiHeadAttention.kernel
+def multi_head_attention(
+    query: Array,
+    key: Array | None = None,
+    value: Array | None = None,
+    bias: Array | None = None,
+    key_padding_mask: Array | None = None,
+    attention_bias: Array | None = None,
+    past_key: Array | None = None,
+    past_value: Array | None = None,
+    past_sequence_length: Array | None = None,
+    cache_indirection: Array | None = None,
+    *,
+    num_heads: int,
+    mask_filter_value: float = HIDDEN,
+    scale: float = 0.0,
+    unidirectional: int = 0,
+    node: RunNode,
+) -> tuple[Array, ...]:
+    """Attention of queries to keys and values, which may come in one tensor.
+
+    output = softmax(q · kᵀ · scale + attention_bias + mask) · v per head;  scale = 1/√size if 0.
+    query[B, S, H·D], key[B, T, H·D], value[B, T, H·E] → output[B, S, H·E]; or query[B, S, H, 3, D]
+    with all three, or key[B, T, H, 2, D] with the values, or key and value [B, H, T, ·] as they
+    are. bias[2·H·D + H·E] is added to all three first. past_key and past_value [B, H, P, ·] precede
+    keys and values; present_key and present_value are both. key_padding_mask[B], [B, T] or
+    [B, S, T] and unidirectional hide keys as in Attention; qk holds the scores after the mask.
+    Source: onnxruntime's contributed operators, MultiHeadAttention-1.
+    """
+    require(cache_indirection is None, "cache_indirection must be left out", NotSupported)
+    q, k, v = _heads_of(query, key, value, bias, num_heads)
+    if past_key is not None and past_value is not None:
+        k = np.concatenate([widened(past_key), k], axis=2)
+        v = np.concatenate([widened(past_value), v], axis=2)
+    extents = (len(q), q.shape[2], k.shape[2])
+    added = _added(
+        key_padding_mask, attention_bias, extents, mask_filter_value, bool(unidirectional)
+    )
+    y, scores = _attended(q, k, v, added, scale)
+    results = (y, k, v, scores)[: node.output_count]
+    return tuple(x.astype(query.dtype, copy=False) for x in results)
+
+
+def _heads_of(
+    query: Array, key: Array | None, value: Array | None, bias: Array | None, heads: int
+) -> tuple[Array, Array, Array]:
+    """Queries, keys and values [B, H, L, D] in float32 or wider, the bias added."""
+    if key is None:
+        parts = [widened(query)[:, :, :, part].swapaxes(1, 2) for part in range(3)]
+    elif value is None:
+        parts = [
+            _split(widened(query), heads),
+            *(widened(key)[:, :, :, part].swapaxes(1, 2) for part in range(2)),
+        ]
+    elif key.ndim == 4:
+        parts = [_split(widened(query), heads), widened(key), widened(value)]
+    else:
+        parts = [_split(widened(x), heads) for x in (query, key, value)]
+    if bias is not None:
+        ends = np.cumsum([heads * part.shape[3] for part in parts])
+        require(
+            bias.shape == (ends[-1],),
+            f"bias must have shape [{ends[-1]}], got bias{shape_text(bias.shape)}",
+        )
+        added = np.split(widened(bias), ends[:2])
+        is_kept = key is not None and key.ndim == 4 and value is not None
+        for place in range(1 if is_kept else 3):
+            parts[place] = parts[place] + added[place].reshape(1, heads, 1, -1)
+    return parts[0], parts[1], parts[2]
+
+
+GroupQueryAttention = op(
+    """GroupQueryAttention <causal: int = 1, do_rotary: int?, k_quant_type: string = "NONE",
+                            kv_cache_bit_width: int?, kv_num_heads: int,
+                            local_window_size: int = -1, num_heads: int,
+                            qk_norm_epsilon: float = 1e-06, qk_output: int = 0,
+                            rotary_interleaved: int?, scale: float?,
+                            sliding_window_cache: int = 0, smooth_softmax: int = -1,
+                            softcap: float?, v_quant_type: string = "NONE">
+                           (query: T, key: T?, value: T?, past_key: T_CACHE?, past_value: T_CACHE?,
+                            seqlens_k: M, total_sequence_length: M, cos_cache: T?, sin_cache: T?,
+                            position_ids: tensor(int64)?, attention_bias: T?, head_sink: T?,
+                            k_scale: T_KV_SCALE?, v_scale: T_KV_SCALE?, q_norm_weight: T?,
+                            k_norm_weight: T?)
+                        => (output: T, present_key: T_CACHE?, present_value: T_CACHE?,
+                            output_qk: T?)""",
+    since=1, domain=DOMAIN, T=BF16 | F16 | F32,
+    T_CACHE=BF16 | F16 | F32 | tensors("float8e4m3fn") | I8 | U8, T_KV_SCALE=F32, M=I32,
+).opaque("how far its cache is filled is known at run time only")  # fmt: skip
+
+
+@GroupQueryAttention.infer
+def infer_group_query(
+    query: Fact,
+    key: Fact | None,
+    value: Fact | None,
+    past_key: Fact | None,
+    past_value: Fact | None,
+    seqlens_k: Fact,
+    total_sequence_length: Fact,
+    *more: Fact | None,
+    num_heads: int,
+    kv_num_heads: int,
+    node: InferNode,
+    **attributes: object,
+) -> tuple[Fact, ...]:
+    batch, length, width = query.shape
+    size = width // (num_heads if key is not None else num_heads + 2 * kv_num_heads)
+    cache = tensor(
+        query.dtype if past_key is None else past_key.dtype,
+        (batch, kv_num_heads, node.unknown("the cache's length"), size),
+    )
+    return (tensor(query.dtype, (batch, length, num_heads * size)), cache, cache)[
+        : node.output_count
+    ]
+
+
+@GroupQueryAttention.kernel
+def group_query_attention(
+    query: Array,
+    key: Array | None,
+    value: Array | None,
+    past_key: Array | None,
+    past_value: Array | None,
+    seqlens_k: Array,
+    total_sequence_length: Array,
+    cos_cache: Array | None = None,
+    sin_cache: Array | None = None,
+    position_ids: Array | None = None,
+    attention_bias: Array | None = None,
+    head_sink: Array | None = None,
+    *more: Array | None,
+    num_heads: int,
+    kv_num_heads: int,
+    do_rotary: int = 0,
+    local_window_size: int = -1,
+    rotary_interleaved: int = 0,
+    scale: float = 0.0,
+    smooth_softmax: int = -1,
+    softcap: float = 0.0,
+    node: RunNode,
+    **others: object,
+) -> tuple[Array, ...]:
+    """Causal attention in which heads share keys, with a cache that it fills.
+
+    query[B, S, H·D], key and value [B, S, G·D], or query[B, S, (H + 2·G)·D] with all three →
+    output[B, S, H·D]; H/G query heads in a row share a key head. Batch b has seqlens_k[b] + 1 keys;
+    where total_sequence_length is S these are all new, else the last S of them, and those before
+    stand in past_key and past_value [B, G, P, D]. present_key and present_value [B, G, L, D] have
+    both, L the greater of P and total_sequence_length. do_rotary rotates queries and new keys by
+    cos_cache and sin_cache at position_ids[B, S], else at their positions. A query sees the keys up
+    to its own position, local_window_size of them at most unless −1; softcap and attention_bias
+    are those of the standard. A sink adds exp(head_sink[h]), or with smooth_softmax 1, to the sum
+    that weights are divided by. Source: onnxruntime's contributed operators, GroupQueryAttention-1.
+    """
+    _check_group_query(more, others, node)
+    q, k, v = _group_heads(query, key, value, num_heads, kv_num_heads)
+    length, total = q.shape[2], int(total_sequence_length.reshape(-1)[0])
+    filled = seqlens_k.reshape(-1).astype(np.int64) + 1
+    before = np.zeros_like(filled) if total == length else filled - length
+    places = before[:, None] + np.arange(length)
+    if do_rotary and cos_cache is not None and sin_cache is not None:
+        turned = np.clip(places if position_ids is None else position_ids, 0, len(cos_cache) - 1)
+        q, k = (
+            rotary_embedding(x, cos_cache, sin_cache, turned, interleaved=rotary_interleaved)
+            for x in (q, k)
+        )
+    present_key = _filled(past_key, k, before, total)
+    present_value = _filled(past_value, v, before, total)
+    scores = _limited(similarity(q, present_key[:, :, :total], scale or None), softcap)
+    if attention_bias is not None:
+        scores = scores + widened(attention_bias)
+    scores = np.where(_seen(places, total, local_window_size), scores, np.float32(-np.inf))
+    weights = _with_sink(scores, head_sink, smooth_softmax)
+    y = _joined(average(weights, present_value[:, :, :total]))
+    return tuple(x.astype(query.dtype, copy=False) for x in (y, present_key, present_value))[
+        : node.output_count
+    ]
+
+
+PLAIN = {"k_quant_type": "NONE", "v_quant_type": "NONE", "qk_output": 0, "causal": 1}
+"""Attributes of GroupQueryAttention, as far as others than these values are not read."""
+
+
+def _check_group_query(
+    more: tuple[Array | None, ...], others: dict[str, object], node: RunNode
+) -> None:
+    for name, value in PLAIN.items():
+        require(others[name] == value, f"{name} must be {value}, got {others[name]}", NotSupported)
+    require(not others["sliding_window_cache"], "sliding_window_cache must be 0", NotSupported)
+    names = [formal.name for formal in node.schema.inputs[-4:]]
+    given = [name for name, x in zip(names, more, strict=False) if x is not None]
+    require(not given, f"{', '.join(given)} must be left out", NotSupported)
+
+
+def _group_heads(
+    query: Array, key: Array | None, value: Array | None, heads: int, groups: int
+) -> tuple[Array, Array, Array]:
+    """Queries [B, H, S, D], keys and values [B, G, S, D]."""
+    if key is not None and value is not None:
+        return _split(query, heads), _split(key, groups), _split(value, groups)
+    together = _split(query, heads + 2 * groups)
+    return together[:, :heads], together[:, heads : heads + groups], together[:, heads + groups :]
+
+
+def _filled(past: Array | None, new: Array, before: Array, total: int) -> Array:
+    """The cache with ``new`` behind what each batch has in it."""
+    batch, groups, length, size = new.shape
+    capacity = max(total, 0 if past is None else past.shape[2])
+    cache = np.zeros((batch, groups, capacity, size), new.dtype)
+    for row, start in enumerate(before.tolist()):
+        require(
+            start >= 0 and start + length <= capacity,
+            f"seqlens_k must leave room for {length} keys in {capacity}, got {start + length - 1}",
+        )
+        if past is not None:
+            cache[row, :, :start] = past[row, :, :start]
+        cache[row, :, start : start + length] = new[row]
+    return cache
+
+
+def _seen(places: Array, total: int, window: int) -> Array:
+    """Whether the query at each place sees a key, [B, 1, S, T]."""
+    at, key = places[:, None, :, None], np.arange(total)
+    seen = key <= at
+    return np.asarray(seen if window < 0 else seen & (key > at - window))
+
+
+def _limited(scores: Array, softcap: float) -> Array:
+    """``scores`` kept between −softcap and softcap, smoothly; as they are if that is 0."""
+    if not softcap:
+        return scores
+    return np.asarray(np.tanh(scores / np.float32(softcap)) * np.float32(softcap))
+
+
+def _with_sink(scores: Array, sink: Array | None, smooth: int) -> Array:
+    """Softmax whose sum has one more term, of a score that no key has."""
+    if sink is None and smooth <= 0:
+        return softmax(scores, empty=0.0)
+    own = np.zeros(scores.shape[1]) if sink is None else widened(sink)
+    column = np.broadcast_to(own.astype(scores.dtype).reshape(1, -1, 1, 1), (*scores.shape[:3], 1))
+    return softmax(np.concatenate([scores, column], axis=3), empty=0.0)[..., :-1]
