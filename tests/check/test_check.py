@@ -295,6 +295,15 @@ def test_an_attribute_that_is_declared_twice_is_told() -> None:
     assert "function 'my.F': attribute alpha is declared 2 times" in map(str, check_model(model))
 
 
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+@pytest.mark.parametrize("node", ["LeakyRelu", "my.F"])
+def test_an_attribute_that_a_node_has_twice_is_told_by_its_name(node: str, name: str) -> None:
+    call = f"y = {node}<alpha = 0.5, {name} = 1.0, {name} = 2.0>(x)"
+    told = findings(FUNCTION % (call, "alpha", "a"))
+    assert any(f"one attribute {name!r} is required, found another" in x for x in told)
+    assert not any("x00" in x for x in told)
+
+
 def test_a_function_without_a_name_is_told() -> None:
     model = from_message(parse_model(FUNCTION % ("y = Relu(x)", "alpha", "a")))
     model.functions[0].name = ""

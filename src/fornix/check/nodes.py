@@ -82,6 +82,13 @@ def check_types_of_attributes(node: Node, findings: Findings) -> None:
             findings.error(subject, f"it is {attribute.kind.text}, found data in {others[0]}")
 
 
+def names_of_attributes(node: Node) -> dict[str, str]:
+    """The name of each attribute by its key, which is another if the name was taken."""
+    return {
+        key: attribute.name if "\0" in key else key for key, attribute in node.attributes.items()
+    }
+
+
 @dataclass(frozen=True)
 class Scope:
     """The checks of nodes in one model or function."""
@@ -104,6 +111,9 @@ class Scope:
                 where, f"an opset import for domain {domain!r} is required, found none"
             )
         self.references(node, where)
+        for key, name in names_of_attributes(node).items():
+            if key != name:
+                self.findings.error(where, f"one attribute {name!r} is required, found another")
         if callee is not None:
             self.call(node, callee, where)
         elif opset is not None:
@@ -151,11 +161,12 @@ class Scope:
     def attributes(self, node: Node, schema: Schema, where: str) -> None:
         """Check names, presence and kinds of attributes."""
         given = node.attributes
+        names = names_of_attributes(node)
         formals = schema.attributes.values()
         missing = [x.name for x in formals if x.is_required and x.name not in given]
         for key, attribute in given.items():
-            if key not in schema.attributes:
-                self.bind(schema, {**dict.fromkeys(missing), key: attribute}, where)
+            if names[key] not in schema.attributes:
+                self.bind(schema, {**dict.fromkeys(missing), names[key]: attribute}, where)
             try:
                 check_kinds(schema, {key: attribute})
             except SchemaError as error:
@@ -177,7 +188,7 @@ class Scope:
                     where, f"{callee.label}: attribute {name} is required, found none"
                 )
         known = [*callee.attributes, *callee.defaults]
-        for name in node.attributes:
+        for name in dict.fromkeys(names_of_attributes(node).values()):
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
