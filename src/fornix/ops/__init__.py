@@ -83,6 +83,8 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.rotary",
         "microsoft.attention",
         "microsoft.blocks",
+        "microsoft.tensors",
+        "microsoft.text",
     ),
 }
 """Modules that declare operators of other domains, which are no part of the standard."""

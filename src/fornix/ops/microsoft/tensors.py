@@ -1,0 +1,232 @@
+"""Rearrangements and functions of whole tensors: ExpandDims, Range, Trilu, Unique, Inverse, CDist.
+
+ExpandDims, Range, Trilu and Unique came into the standard later, in other forms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fornix.dtype import INT64
+from fornix.errors import require
+from fornix.ir.dim import DimLike, equal
+from fornix.ir.loops import Scalar, Tensor, apply, compute, constant, reduce
+from fornix.ops.call import InferNode, LowerNode
+from fornix.ops.fact import Array, Fact, as_value, tensor
+from fornix.ops.generate import infer_range, lower_range, range_
+from fornix.ops.geometry import normalize_axis, shape_text
+from fornix.ops.microsoft import DOMAIN
+from fornix.ops.op import op
+from fornix.ops.precision import widened
+from fornix.ops.shuffle import infer_trilu, lower_trilu, trilu
+from fornix.ops.types import BF16, BOOL, F32, F64, FLOAT, I16, I32, I64, INT, TENSOR
+
+ExpandDims = op(
+    "ExpandDims (X: T, axis: tensor(int32)) => (Y: T)", since=1, domain=DOMAIN, T=TENSOR
+)
+
+
+@ExpandDims.infer
+def infer_expand_dims(x: Fact, axis: Fact, *, node: InferNode) -> Fact:
+    place = axis.constant
+    if place is None:
+        return tensor(x.dtype, [node.unknown("its axis is computed at run time")] * (x.rank + 1))
+    at = _place(place, x.rank)
+    return tensor(x.dtype, (*x.shape[:at], 1, *x.shape[at:]))
+
+
+def _place(axis: Array, rank: int) -> int:
+    require(axis.size == 1, f"axis must be one number, got axis{shape_text(axis.shape)}")
+    return normalize_axis(int(axis.reshape(-1)[0]), rank + 1)
+
+
+@ExpandDims.kernel
+def expand_dims(x: Array, axis: Array) -> Array:
+    """``X`` with an axis of extent 1 put in at ``axis``, which may count from the end.
+
+    X[*S, *T] → Y[*S, 1, *T]. Source: onnxruntime's contributed operators, ExpandDims-1.
+    """
+    return np.expand_dims(x, _place(axis, x.ndim))
+
+
+@ExpandDims.lower
+def lower_expand_dims(x: Tensor, axis: Tensor, *, node: LowerNode) -> Tensor:
+    [axis_number] = node.numbers(1)
+    at = normalize_axis(axis_number, x.rank + 1)
+    shape = (*x.shape[:at], 1, *x.shape[at:])
+    return compute(shape, lambda *i: x[(*i[:at], *i[at + 1 :])])
+
+
+Range = op(
+    "Range (start: T, limit: T, delta: T?) => (Y: T)",
+    since=1, domain=DOMAIN, T=F32 | F64 | I16 | I32 | I64,
+)  # fmt: skip
+
+
+@Range.infer
+def infer_range_by_one(
+    start: Fact, limit: Fact, delta: Fact | None = None, *, node: InferNode
+) -> Fact:
+    step = tensor(start.dtype, (), as_value(1)) if delta is None else delta
+    return infer_range(start, limit, step, node=node)
+
+
+@Range.kernel
+def range_by_one(start: Array, limit: Array, delta: Array | None = None) -> Array:
+    """start, start + delta, start + 2 · delta, … up to, not including, ``limit``.
+
+    delta is 1 if absent. There are max(⌈(limit − start) / delta⌉, 0) elements.
+    Source: onnxruntime's contributed operators, Range-1.
+    """
+    return range_(start, limit, np.ones((), start.dtype) if delta is None else delta)
+
+
+@Range.lower
+def lower_range_by_one(
+    start: Tensor, limit: Tensor, delta: Tensor | None = None, *, node: LowerNode
+) -> Tensor:
+    step = constant(np.ones((), start.dtype.numpy)) if delta is None else delta
+    return lower_range(start, limit, step, node=node)
+
+
+Trilu = op(
+    "Trilu <upper: int = 1> (X: T, k: tensor(int64)?) => (Y: T)",
+    since=1, domain=DOMAIN, T=FLOAT | BF16 | INT | BOOL,
+)  # fmt: skip
+
+
+@Trilu.infer
+def infer_triangle(x: Fact, k: Fact | None = None, *, upper: int) -> Fact:
+    return infer_trilu(x, k, upper=upper)
+
+
+@Trilu.kernel
+def triangle(x: Array, k: Array | None = None, *, upper: int) -> Array:
+    """The part of each matrix on and above (or below) its k-th diagonal; zeros elsewhere.
+
+    X[…, M, N] → Y[…, M, N], as in the standard. Source: onnxruntime's contributed operators,
+    Trilu-1.
+    """
+    return trilu(x, k, upper=upper)
+
+
+@Trilu.lower
+def lower_triangle(x: Tensor, k: Tensor | None = None, *, upper: int) -> Tensor:
+    return lower_trilu(x, k, upper=upper)
+
+
+Unique = op(
+    "Unique (x: T) => (y: T, idx: tensor(int64), counts: tensor(int64))",
+    since=1, domain=DOMAIN, T=TENSOR,
+).opaque("how many elements differ only the data tell")  # fmt: skip
+
+
+@Unique.infer
+def infer_unique(x: Fact, *, node: InferNode) -> tuple[Fact, ...]:
+    count = node.unknown("how many elements differ")
+    return tensor(x.dtype, (count,)), tensor(INT64, x.shape), tensor(INT64, (count,))
+
+
+@Unique.kernel
+def unique(x: Array) -> tuple[Array, Array, Array]:
+    """The elements of a vector that differ, in the order in which they come first.
+
+    x[N] → y[M], idx[N], where in y each element is, and counts[M], how often each comes. NaN
+    differs from NaN. Source: onnxruntime's contributed operators, Unique-1.
+    """
+    require(x.ndim == 1, f"x must be a vector, got x{shape_text(x.shape)}")
+    places: dict[object, int] = {}
+    index = np.array([places.setdefault(v, len(places)) for v in x.tolist()], np.int64)
+    first = np.full(len(places), len(x), np.int64)
+    np.minimum.at(first, index, np.arange(len(x)))
+    return x[first], index, np.bincount(index, minlength=len(places)).astype(np.int64)
+
+
+Inverse = op("Inverse (X: T) => (Y: T)", since=1, domain=DOMAIN, T=FLOAT).opaque(
+    "elimination chooses its pivots by data"
+)
+
+
+@Inverse.infer
+def infer_inverse(x: Fact) -> Fact:
+    require(
+        x.rank >= 2 and equal(x.shape[-2], x.shape[-1]) is not False,
+        f"X must end in a square matrix, got X{shape_text(x.shape)}",
+    )
+    return tensor(x.dtype, x.shape)
+
+
+@Inverse.kernel
+def inverse(x: Array) -> Array:
+    """Inverse of each square matrix: X[…, M, M] → Y[…, M, M]; of a singular one, infinities.
+
+    Computes float16 in float32. Source: onnxruntime's contributed operators, Inverse-1.
+    """
+    require(
+        x.ndim >= 2 and x.shape[-2] == x.shape[-1],
+        f"X must end in a square matrix, got X{shape_text(x.shape)}",
+    )
+    wide = widened(x)
+    try:
+        y = np.linalg.inv(wide)
+    except np.linalg.LinAlgError:
+        y = np.full_like(wide, np.inf)
+        for place in np.ndindex(*x.shape[:-2]):
+            if np.linalg.matrix_rank(wide[place]) == x.shape[-1]:
+                y[place] = np.linalg.inv(wide[place])
+    return np.asarray(y).astype(x.dtype, copy=False)
+
+
+CDist = op(
+    'CDist <metric: string = "sqeuclidean"> (A: T, B: T) => (C: T)',
+    since=1, domain=DOMAIN, T=F32 | F64,
+)  # fmt: skip
+
+METRICS = ("sqeuclidean", "euclidean")
+"""Distances that CDist knows."""
+
+
+def _check_points(a: tuple[object, ...], b: tuple[object, ...], metric: str) -> None:
+    require(
+        len(a) == 2 and len(b) == 2,
+        f"A and B must be matrices, got A[{len(a)} axes] and B[{len(b)} axes]",
+    )
+    require(metric in METRICS, f"metric must be {' or '.join(METRICS)}, got {metric}")
+
+
+@CDist.infer
+def infer_c_dist(a: Fact, b: Fact, *, metric: str) -> Fact:
+    _check_points(a.shape, b.shape, metric)
+    return tensor(a.dtype, (a.shape[0], b.shape[0]))
+
+
+@CDist.kernel
+def c_dist(a: Array, b: Array, *, metric: str) -> Array:
+    """Distance of each row of A to each row of B: Σ (a − b)², of euclidean its root.
+
+    A[M, K] · B[N, K] → C[M, N]. Source: onnxruntime's contributed operators, CDist-1.
+    """
+    _check_points(a.shape, b.shape, metric)
+    require(
+        a.shape[1] == b.shape[1],
+        f"rows must have one length, got A{shape_text(a.shape)} and B{shape_text(b.shape)}",
+    )
+    square = np.empty((len(a), len(b)), a.dtype)
+    for row, point in enumerate(a):
+        square[row] = np.square(b - point).sum(axis=1)
+    return square if metric == "sqeuclidean" else np.sqrt(square)
+
+
+@CDist.lower
+def lower_c_dist(a: Tensor, b: Tensor, *, metric: str) -> Tensor:
+    _check_points(a.shape, b.shape, metric)
+
+    def at(m: DimLike, n: DimLike) -> Scalar:
+        def term(k: DimLike) -> Scalar:
+            difference = a[m, k] - b[n, k]
+            return difference * difference
+
+        total = reduce("sum", a.shape[1], term)
+        return total if metric == "sqeuclidean" else apply("sqrt", total)
+
+    return compute((a.shape[0], b.shape[0]), at)

@@ -1,0 +1,152 @@
+"""Texts and hashes: Tokenizer, MurmurHash3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from fornix.dtype import INT32, UINT32
+from fornix.errors import Fail, require
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text
+from fornix.ops.microsoft import DOMAIN
+from fornix.ops.op import op
+from fornix.ops.types import F32, F64, I32, I64, STRING, U32, U64
+
+START, END = "\x02", "\x03"
+"""What marks the ends of a text."""
+
+Tokenizer = op(
+    """Tokenizer <mark: int, mincharnum: int, pad_value: string, separators: strings?,
+                  tokenexp: string?>
+                 (X: T) => (Y: T)""",
+    since=1, domain=DOMAIN, T=STRING,
+).opaque("loops hold no texts")  # fmt: skip
+
+
+@Tokenizer.infer
+def infer_tokenizer(
+    x: Fact,
+    *,
+    mark: int,
+    mincharnum: int,
+    pad_value: str,
+    separators: list[str] | None = None,
+    tokenexp: str | None = None,
+    node: InferNode,
+) -> Fact:
+    return tensor(x.dtype, (*x.shape, node.unknown("how many tokens there are")))
+
+
+@Tokenizer.kernel
+def tokenizer(
+    x: Array,
+    *,
+    mark: int,
+    mincharnum: int,
+    pad_value: str,
+    separators: list[str] | None = None,
+    tokenexp: str | None = None,
+) -> Array:
+    """The tokens of each text, in a row that pad_value fills.
+
+    X[C] or X[N, C] → Y[…, D], D the greatest number of tokens. They are what matches the regular
+    expression tokenexp, or what lies between matches of ``separators``, or the characters where the
+    only separator is empty; those of fewer than mincharnum characters are left out. With ``mark``
+    each row begins with U+0002 and ends with U+0003, ahead of what fills it.
+    Source: onnxruntime's contributed operators, Tokenizer-1.
+    """
+    require(x.ndim in {1, 2}, f"X must have one axis or two, got X{shape_text(x.shape)}")
+    require(
+        (separators is None) != (tokenexp is None),
+        "either separators or tokenexp is required, found both or none",
+    )
+    require(mincharnum > 0, f"mincharnum must be positive, got {mincharnum}")
+    rows = [
+        [token for token in _tokens(text, separators, tokenexp) if len(token) >= mincharnum]
+        for text in map(str, x.reshape(-1))
+    ]
+    if mark:
+        rows = [[START, *row, END] for row in rows]
+    width = max(map(len, rows), default=0)
+    y = np.full((len(rows), width), pad_value, object)
+    for place, row in enumerate(rows):
+        y[place, : len(row)] = row
+    return y.reshape(*x.shape, width)
+
+
+def _tokens(text: str, separators: list[str] | None, tokenexp: str | None) -> Iterator[str]:
+    """The tokens of ``text``, empty ones among them."""
+    try:
+        if tokenexp is not None:
+            return (match[0] for match in re.finditer(tokenexp, text))
+        if separators == [""]:
+            return iter(text)
+        pieces = [text]
+        for separator in separators or ():
+            pattern = re.compile(f"(?:{separator})")
+            pieces = [part for piece in pieces for part in _between(pattern, piece)]
+    except re.error as error:
+        raise Fail(f"a regular expression is required, found an error in it: {error}") from error
+    return iter(pieces)
+
+
+def _between(pattern: re.Pattern[str], text: str) -> Iterator[str]:
+    """What of ``text`` lies between the matches of ``pattern``."""
+    start = 0
+    for match in pattern.finditer(text):
+        yield text[start : match.start()]
+        start = match.end()
+    yield text[start:]
+
+
+MurmurHash3 = op(
+    "MurmurHash3 <positive: int = 1, seed: int = 0> (X: T1) => (Y: T2)",
+    since=1, domain=DOMAIN, T1=F32 | F64 | I32 | I64 | U32 | U64 | STRING, T2=I32 | U32,
+).opaque("it mixes the bytes of each element")  # fmt: skip
+
+WORD = 2**32 - 1
+FIRST, SECOND = 0xCC9E2D51, 0x1B873593
+"""Factors of MurmurHash3 for 32 bits; A. Appleby, 2011, in the public domain."""
+
+
+@MurmurHash3.infer
+def infer_murmur_hash_3(x: Fact, *, positive: int, seed: int) -> Fact:
+    return tensor(UINT32 if positive else INT32, x.shape)
+
+
+@MurmurHash3.kernel
+def murmur_hash_3(x: Array, *, positive: int, seed: int) -> Array:
+    """MurmurHash3 in 32 bits of each element's bytes, texts in UTF-8.
+
+    X[*S] → Y[*S], uint32 if ``positive``, else int32. Source: onnxruntime's contributed operators,
+    MurmurHash3-1; A. Appleby's MurmurHash3_x86_32.
+    """
+    data = (str(v).encode() for v in x.flat) if x.dtype == object else (v.tobytes() for v in x.flat)
+    hashes = np.fromiter((_hash(entry, seed & WORD) for entry in data), np.uint32, x.size)
+    return hashes.reshape(x.shape) if positive else hashes.view(np.int32).reshape(x.shape)
+
+
+def _hash(data: bytes, seed: int) -> int:
+    value, whole = seed, len(data) // 4 * 4
+    for start in range(0, whole, 4):
+        value ^= _mixed(int.from_bytes(data[start : start + 4], "little"))
+        value = (_turned(value, 13) * 5 + 0xE6546B64) & WORD
+    if len(data) > whole:
+        value ^= _mixed(int.from_bytes(data[whole:], "little"))
+    value ^= len(data)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        value = ((value ^ value >> shift) * factor) & WORD
+    return value
+
+
+def _mixed(word: int) -> int:
+    return _turned(word * FIRST & WORD, 15) * SECOND & WORD
+
+
+def _turned(word: int, count: int) -> int:
+    """``word`` with its bits turned to the left."""
+    return (word << count | word >> (32 - count)) & WORD
