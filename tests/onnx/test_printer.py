@@ -10,8 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fornix
+from fornix import onnx as onnx_messages
 from fornix.errors import InferenceError
 from fornix.onnx import parser, printer
+from fornix.onnx.numpy_helper import to_array
 from tests.format.test_text_models import node_models, stored_models
 
 MODEL = """\
@@ -104,6 +106,15 @@ def test_elements_that_onnx_leaves_out_are_there(code: int) -> None:
     assert parser.parse_graph(printer.to_text(graph)).initializer[0].SerializeToString() == (
         graph.initializer[0].SerializeToString()
     )
+
+
+@pytest.mark.parametrize("code", [TensorProto.FLOAT6E2M3, TensorProto.FLOAT6E3M2])
+def test_packed_elements_of_6_bits_are_read_back(code: int) -> None:
+    message = onnx_messages.ModelProto(ir_version=13)
+    message.graph.initializer.add(name="w", data_type=code, dims=[5], raw_data=b"\1\2\3\7")
+    read = parser.parse_model(printer.to_text(message))
+    given, found = message.graph.initializer[0], read.graph.initializer[0]
+    assert list(map(str, to_array(found))) == list(map(str, to_array(given)))
 
 
 def test_what_onnx_drops_stands_in_comments_that_only_fornix_reads() -> None:

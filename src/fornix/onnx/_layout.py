@@ -123,7 +123,15 @@ class OnnxPrinter(Printer):
         return super().tensor(tensor, is_initializer=is_initializer)
 
     def elements(self, tensor: TensorProto) -> str:
-        """Numbers without blanks, floats as short as they can be."""
+        """Numbers without blanks, floats as short as they can be.
+
+        Elements of 6 bits are packed in `raw_data` only: each has a number of its own, as in
+        `int32_data`, from which the text is read.
+        """
+        dtype = DType.of(tensor.data_type)
+        if dtype.bits == 6 and tensor.HasField("raw_data"):
+            values = dtype.unpack(tensor.raw_data, math.prod(tensor.dims))
+            return ",".join(map(str, values.view(np.uint8).tolist()))
         storage, texts = STORAGE[tensor.data_type], element_texts(tensor, self.keep)
         if storage.literal == "string":
             return ", ".join(texts)
