@@ -35,8 +35,8 @@ DEADLINE = 5.0
 Source = Callable[[TensorProto], onnx.ModelProto]
 
 
-def model_of(text: str) -> onnx.ModelProto:
-    return parser.parse_model(f"{HEADER} {text}")
+def model_of(text: str, opset: int = 21) -> onnx.ModelProto:
+    return parser.parse_model(f"{HEADER.replace('21', str(opset))} {text}")
 
 
 def outside(folder: Path, **entries: str) -> TensorProto:
@@ -229,6 +229,44 @@ def test_rule_5_indices_are_checked_before_memory_is_touched(nodes: str, index: 
     needed = {value.name: feeds[value.name] for value in session.get_inputs()}
     with pytest.raises(FornixError, match=r"range|index|indices"):
         session.run(None, needed)
+
+
+STORED = [
+    "y = ReverseSequence <batch_axis = 0, time_axis = 1>(x, i)",
+    "y = TensorScatter <axis = 1>(x, u, i)",
+]
+
+
+@pytest.mark.parametrize("node", STORED)
+@pytest.mark.parametrize("index", [-1, -(10**12), 5, 10**8])
+def test_rule_5_an_index_that_the_model_stores_is_checked_too(node: str, index: int) -> None:
+    text = f"g (float[1, 4] x, float[1, 2] u) => (y) <int64[1] i = {{{index}}}> {{ {node} }}"
+    session = fornix.InferenceSession(from_message(model_of(text, 24)))
+    feeds = {"x": np.ones((1, 4), "f"), "u": np.ones((1, 2), "f")}
+    with pytest.raises(FornixError, match=r"(sequence_lens|write_indices) must be in"):
+        session.run(None, feeds)
+
+
+COUNTED = [
+    "y = TensorScatter <axis = 1>(x, u, i)",
+    "p = Unsqueeze(i, o) q = Unsqueeze(x, o) y = RotaryEmbedding <num_heads = 1>(q, c, c, p)",
+]
+
+
+@pytest.mark.parametrize("nodes", COUNTED)
+def test_rule_5_an_index_that_the_model_counts_is_checked_too(nodes: str) -> None:
+    text = f"""g (float[N, 4] x, float[N, 2] u, float[3, 2] c) => (y)
+        <int64[1] o = {{0}}, int64 zero = {{0}}, int64 one = {{1}}>
+        {{ s = Shape <end = 1>(x) n = Squeeze(s, o) i = Range(zero, n, one) {nodes} }}"""
+    session = fornix.InferenceSession(from_message(model_of(text, 24)))
+
+    def run(rows: int) -> None:
+        x, u = np.ones((rows, 4), "f"), np.ones((rows, 2), "f")
+        session.run(None, {"x": x, "u": u, "c": np.ones((3, 2), "f")})
+
+    run(3)
+    with pytest.raises(FornixError, match=r"(position_ids|write_indices) must be in"):
+        run(4)
 
 
 @pytest.mark.parametrize(

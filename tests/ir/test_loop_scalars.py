@@ -448,6 +448,15 @@ def test_a_gathered_constant_index_is_no_load() -> None:
     assert found.atom.wraps
 
 
+def test_a_gathered_index_that_may_lie_outside_is_checked() -> None:
+    j = Variable("j", N)
+    assert gathered(const(2, INT64), 3) == 2
+    for wrong in (const(3, INT64), const(-1, INT64), index(j.dim), index(j.dim - 1)):
+        found = gathered(wrong, 3)
+        assert not isinstance(found, int)
+        assert isinstance(found.atom, Loaded)
+
+
 def test_symbols_give_one_kernel_for_all_sizes() -> None:
     double = compute((N, 4), lambda i, j: x[j, i] * 2.0)
     for n in (0, 1, 3, 8):

@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 from fornix.dtype import BOOL, INT32, INT64, DType
 from fornix.errors import DTypeError
 from fornix.forks import awaited
-from fornix.ir.dim import DimLike, equal, is_nonnegative
+from fornix.ir.dim import DimLike, equal, is_nonnegative, less
 from fornix.ir.dim.expression import Atom, Dim, terms_of, variables
 from fornix.ir.loops.index import Loaded, Variable
 
@@ -384,12 +384,13 @@ def index(dim: DimLike | Atom) -> Scalar:
 def gathered(x: Scalar, extent: DimLike, *, wraps: bool = False) -> DimLike:
     """The integer ``x`` as an index into an axis of ``extent``, checked when it is used.
 
-    With ``wraps``, negative values count from the end.
+    With ``wraps``, negative values count from the end. What is an index expression, or a constant,
+    needs no check if it provably lies within: data of a model may be either.
     """
     if not x.dtype.is_integer:
         raise DTypeError(f"an index is an integer, found {x.dtype}")
     dim = None if wraps else as_dim(x)
-    if dim is not None:
+    if dim is not None and is_nonnegative(dim) and less(dim, extent):
         return dim
     return Dim({(Loaded(cast(x, INT64), extent, wraps=wraps),): 1})
 
