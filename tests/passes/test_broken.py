@@ -145,3 +145,17 @@ def test_spoiled_models_that_run_compute_the_same(make: Any, first: int) -> None
             continue
         for one, other in zip(ReferenceEvaluator(optimized).run(None, feeds), wanted, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("axes", [[5, -1], [0, 0], [2**40, 0]])
+@pytest.mark.parametrize("node", ["Squeeze", "Unsqueeze"])
+def test_axes_that_are_fed_are_checked_though_the_shape_is_known(
+    node: str, axes: list[int]
+) -> None:
+    shape = [1, 1] if node == "Squeeze" else []
+    declared = f"[{', '.join(map(str, shape))}]" if shape else ""
+    text = f"g (float{declared} x, int64[{len(axes)}] axes) => (y) {{ y = {node} (x, axes) }}"
+    optimized = optimize(parsed(text))
+    feeds = {"x": np.zeros(shape, np.float32), "axes": np.array(axes)}
+    with pytest.raises(FornixError, match=r"axes must"):
+        ReferenceEvaluator(optimized).run(None, feeds)

@@ -61,8 +61,10 @@ def merge_reshape(x: Value, shape: Array, node: Node, make: Maker) -> Value | No
     P.Unsqueeze(any_("x"), any_("axes?"), bind="node"),
     P.Flatten(any_("x"), bind="node"),
 )
-def write_as_reshape(x: Value, node: Node, make: Maker) -> Value | None:
-    """Squeeze, Unsqueeze and Flatten of static shapes are Reshapes."""
+def write_as_reshape(x: Value, node: Node, make: Maker, axes: Value | None = None) -> Value | None:
+    """Squeeze, Unsqueeze, Flatten of static shapes are Reshapes; fed axes, a run checks."""
+    if axes is not None and make.fact(axes).value is None:
+        return None
     before, after = make.fact(x), make.fact(node.output)
     if make.opset < RESHAPE_TAKES_INPUT or not before.has_rank or not after.has_rank:
         return None
