@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fornix.dtype import FLOAT32, FLOAT64, INT64
-from fornix.errors import Fail, ShapeError
+from fornix.errors import DTypeError, Fail, ShapeError
 from fornix.ir.dim import symbol
 from fornix.ir.types import SequenceType, TensorType
 from fornix.ops.fact import Fact, as_value, tensor, unranked
@@ -91,6 +91,11 @@ def test_sequences_say_which_position_is_wrong(name: str, inputs: list[Any], mes
     with pytest.raises(Fail) as raised:
         run_op(name, inputs, attributes)
     assert message in str(raised.value)
+
+
+def test_a_sequence_takes_elements_of_its_type_alone() -> None:
+    with pytest.raises(DTypeError, match=r"tensor must be float32 .* found int64"):
+        run_op("SequenceInsert", [[A], at(1)])
 
 
 def test_changing_a_sequence_leaves_the_old_one_alone() -> None:

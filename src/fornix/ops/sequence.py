@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fornix.dtype import FLOAT32, INT64, DType
-from fornix.errors import Fail, NotSupported, SchemaError, require
+from fornix.errors import DTypeError, Fail, NotSupported, SchemaError, require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Graph
 from fornix.ir.types import SequenceType, TensorType, Type
@@ -114,8 +114,16 @@ def sequence_insert(
     """``input_sequence`` with a tensor put in at ``position``, by default at the end.
 
     With n elements, the position is in [−n, n] and counts from the end if negative.
-    Raises Fail if it is out of range. Source: ONNX SequenceInsert-11.
+    Raises DTypeError if the elements are of another type, Fail if the position is out of range.
+    Source: ONNX SequenceInsert-11.
     """
+    for element in input_sequence[:1]:
+        require(
+            element.dtype == inserted.dtype,
+            f"tensor must be {DType.of(element.dtype)} as the elements of input_sequence, found "
+            f"{DType.of(inserted.dtype)}",
+            DTypeError,
+        )
     place = _place(position, len(input_sequence), len(input_sequence))
     return [*input_sequence[:place], inserted, *input_sequence[place:]]
 
