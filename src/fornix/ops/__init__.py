@@ -85,6 +85,8 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.blocks",
         "microsoft.tensors",
         "microsoft.text",
+        "microsoft.quantized_attention",
+        "microsoft.images",
     ),
 }
 """Modules that declare operators of other domains, which are no part of the standard."""

@@ -6,6 +6,8 @@ to the scores which keys are seen, and leave the rest to the standard's rules.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from fornix.errors import NotSupported, require
@@ -193,18 +195,43 @@ def attention(
     together = multiply(widened(input), widened(weights))
     if bias is not None:
         together = together + widened(bias)
+    mask = Mask(mask_index, attention_bias, mask_filter_value, bool(unidirectional))
+    results = self_attention(together, columns, num_heads, past, mask, scale, node)
+    return tuple(x.astype(input.dtype, copy=False) for x in results)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What says which keys are seen."""
+
+    index: Array | None
+    bias: Array | None
+    filter_value: float
+    is_causal: bool
+
+
+def self_attention(
+    together: Array,
+    columns: list[int],
+    num_heads: int,
+    past: Array | None,
+    mask: Mask,
+    scale: float,
+    node: RunNode,
+) -> tuple[Array, ...]:
+    """Attention of queries, keys and values that lie side by side, in float32 or wider.
+
+    Keys and values, the past ahead of them, come second, if the node wants them.
+    """
     parts = np.split(together, np.cumsum(columns)[:2], axis=2)
     q, k, v = (_split(part, num_heads) for part in parts)
     if past is not None:
-        k, v = (
-            np.concatenate([widened(old), new], axis=2)
-            for old, new in zip(past, (k, v), strict=True)
-        )
-    extents = (len(input), q.shape[2], k.shape[2])
-    added = _added(mask_index, attention_bias, extents, mask_filter_value, bool(unidirectional))
+        k = np.concatenate([widened(past[0]), k], axis=2)
+        v = np.concatenate([widened(past[1]), v], axis=2)
+    extents = (len(together), q.shape[2], k.shape[2])
+    added = _added(mask.index, mask.bias, extents, mask.filter_value, mask.is_causal)
     y, _ = _attended(q, k, v, added, scale)
-    y = y.astype(input.dtype, copy=False)
-    return (y, np.stack([k, v]).astype(input.dtype, copy=False)) if node.wants(1) else (y,)
+    return (y, np.stack([k, v])) if node.wants(1) else (y,)
 
 
 MultiHeadAttention = op(

@@ -1,0 +1,147 @@
+"""Images: CropAndResize, and GroupNorm as diffusion models have it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fornix.errors import Fail, require
+from fornix.ops.call import InferNode
+from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text
+from fornix.ops.group_norm import group_normalization
+from fornix.ops.microsoft import DOMAIN
+from fornix.ops.op import op
+from fornix.ops.precision import widened
+from fornix.ops.types import F16, F32, FLOAT, I32
+
+CropAndResize = op(
+    """CropAndResize <extrapolation_value: float = 0.0, mode: string = "bilinear">
+                     (X: T1, rois: T1, batch_indices: T2, crop_size: T2) => (Y: T1)""",
+    since=1, domain=DOMAIN, T1=FLOAT, T2=I32,
+).opaque("its regions are data")  # fmt: skip
+
+
+@CropAndResize.infer
+def infer_crop_and_resize(
+    x: Fact,
+    rois: Fact,
+    batch_indices: Fact,
+    crop_size: Fact,
+    *,
+    extrapolation_value: float,
+    mode: str,
+    node: InferNode,
+) -> Fact:
+    size = crop_size.constant
+    height, width = (
+        [node.unknown("crop_size is computed at run time") for _ in range(2)]
+        if size is None
+        else size.tolist()
+    )
+    return tensor(x.dtype, (rois.shape[0], x.shape[1], height, width))
+
+
+@CropAndResize.kernel
+def crop_and_resize(
+    x: Array,
+    rois: Array,
+    batch_indices: Array,
+    crop_size: Array,
+    *,
+    extrapolation_value: float,
+    mode: str,
+) -> Array:
+    """Regions of images, each sampled at crop_size points per axis.
+
+    X[N, C, H, W], rois[R, 4] of y₁, x₁, y₂, x₂ in units of H − 1 and W − 1, batch_indices[R] →
+    Y[R, C, *crop_size]. Points go evenly from one end to the other, a single one is the middle;
+    the sample is bilinear, or with mode nearest that of the nearest pixel, halves rounding up, and
+    extrapolation_value outside. Source: onnxruntime's contributed operators, CropAndResize-1.
+    """
+    require(
+        x.ndim == 4 and rois.shape[1:] == (4,),
+        f"X must be [N, C, H, W] and rois [R, 4], got {shape_text(x.shape)} and "
+        f"{shape_text(rois.shape)}",
+    )
+    require(mode in {"bilinear", "nearest"}, f"mode must be bilinear or nearest, got {mode}")
+    inside = (batch_indices >= 0) & (batch_indices < len(x))
+    require(bool(inside.all()), f"batch_indices must be in [0, {len(x) - 1}]", Fail)
+    height, width = crop_size.tolist()
+    y = np.full((len(rois), x.shape[1], height, width), extrapolation_value, x.dtype)
+    for place, (box, image) in enumerate(zip(widened(rois), batch_indices, strict=True)):
+        rows, columns = _points(box[::2], x.shape[2], height), _points(box[1::2], x.shape[3], width)
+        kept = np.ix_(np.arange(x.shape[1]), *(np.flatnonzero(seen) for _, seen in (rows, columns)))
+        at = [points[seen] for points, seen in (rows, columns)]
+        y[place][kept] = _sampled(widened(x[image]), at[0], at[1], mode).astype(x.dtype)
+    return y
+
+
+def _points(ends: Array, extent: int, count: int) -> tuple[Array, Array]:
+    """Where along an axis of ``extent`` pixels the samples lie, and which of them inside."""
+    first, last = ends * (extent - 1)
+    if count == 1:
+        points = np.array([(first + last) / 2], ends.dtype)
+    else:
+        points = first + np.arange(count, dtype=ends.dtype) * ((last - first) / (count - 1))
+    return points, (points >= 0) & (points <= extent - 1)
+
+
+def _sampled(image: Array, rows: Array, columns: Array, mode: str) -> Array:
+    """``image`` [C, H, W] at rows × columns."""
+    if mode == "nearest":
+        nearest = [np.floor(points + 0.5).astype(np.int64) for points in (rows, columns)]
+        return np.asarray(image[:, nearest[0][:, None], nearest[1]])
+    low = [np.floor(points).astype(np.int64) for points in (rows, columns)]
+    high = [np.ceil(points).astype(np.int64) for points in (rows, columns)]
+    down, right = (rows - low[0])[:, None], columns - low[1]
+    above, below = (
+        image[:, r[:, None], low[1]] * (1 - right) + image[:, r[:, None], high[1]] * right
+        for r in (low[0], high[0])
+    )
+    return np.asarray(above * (1 - down) + below * down)
+
+
+GroupNorm = op(
+    """GroupNorm <activation: int, channels_last: int = 1, epsilon: float = 1e-05, groups: int>
+                 (X: T, gamma: M, beta: M) => (Y: T)""",
+    since=1, domain=DOMAIN, T=F16 | F32, M=F16 | F32,
+).opaque("its channels come last")  # fmt: skip
+
+
+@GroupNorm.infer
+def infer_group_norm(
+    x: Fact,
+    gamma: Fact,
+    beta: Fact,
+    *,
+    activation: int,
+    channels_last: int,
+    epsilon: float,
+    groups: int,
+) -> Fact:
+    return tensor(x.dtype, x.shape)
+
+
+@GroupNorm.kernel
+def group_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    activation: int,
+    channels_last: int,
+    epsilon: float,
+    groups: int,
+) -> Array:
+    """GroupNormalization of images, y · Sigmoid(y) of it if activation is 1.
+
+    X[N, H, W, C] · gamma[C] · beta[C] → Y[N, H, W, C], or with channels_last 0 X[N, C, H, W] → Y
+    like it. Computes in float32. Source: onnxruntime's contributed operators, GroupNorm-1.
+    """
+    require(activation in {0, 1}, f"activation must be 0 or 1, got {activation}")
+    wide = np.ascontiguousarray(np.moveaxis(widened(x), -1, 1)) if channels_last else widened(x)
+    factors, shifts = widened(gamma), widened(beta)
+    y = group_normalization(wide, factors, shifts, num_groups=groups, epsilon=epsilon)
+    y = y / (1 + np.exp(-y)) if activation else y
+    y = np.moveaxis(y, 1, -1) if channels_last else y
+    return np.ascontiguousarray(y.astype(x.dtype, copy=False))
