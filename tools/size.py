@@ -30,7 +30,7 @@ BUDGET = {
     "ir": 4200,
     "ops": 14_600,
     "infer": 600,
-    "check": 700,
+    "check": 720,
     "version": 600,
     "reference": 400,
     "passes": 2500,
