@@ -152,3 +152,10 @@ def test_models_that_break_the_standard_are_cut_only_unchecked(tmp_path: Path) -
         utils.extract_model(*paths, ["x"], ["a"])
     utils.extract_model(*paths, ["x"], ["a"], check_model=False)
     assert [node.op_type for node in onnx.load(paths[1]).graph.node] == ["Neg"]
+
+
+def test_an_extractor_shows_what_it_found_as_onnx_does() -> None:
+    found, wanted = utils.Extractor(model()), peer.Extractor(parser.parse_model(HEADER + TEXT))
+    assert found.outmap == wanted.outmap
+    assert set(found.initializers) == set(wanted.initializers)
+    assert set(found.value_infos) == set(wanted.value_infos)

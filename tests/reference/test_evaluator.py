@@ -65,7 +65,8 @@ def test_intermediate_values_can_be_had_by_name_or_all_at_once() -> None:
     evaluator = ReferenceEvaluator(model(RELU))
     np.testing.assert_array_equal(evaluator.run(["h"], {"x": X})[0], np.maximum(X, 0))
     everything = evaluator.run(None, {"x": X}, intermediate=True)
-    assert {"h", "y"} <= set(everything)
+    assert {"x", "h", "y"} <= set(everything)
+    np.testing.assert_array_equal(everything["x"], X)
 
 
 def test_names_that_do_not_exist_are_refused() -> None:

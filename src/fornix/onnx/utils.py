@@ -32,6 +32,14 @@ class Extractor:
         self.model = model
         self.graph = model.graph
         self._source = from_message(owned(model, ModelProto))
+        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
+        """Stored tensors of the main graph by name."""
+        typed = (*self.graph.value_info, *self.graph.input, *self.graph.output)
+        self.value_infos = {value.name: value for value in typed}
+        """Types of its values by name."""
+        named = ((k, name) for k, node in enumerate(self.graph.node) for name in node.output)
+        self.outmap = {name: k for k, name in named if name}
+        """The place of the node that computes each value."""
 
     def extract_model(self, input_names: list[str], output_names: list[str]) -> ModelProto:
         """The part that computes ``output_names`` from ``input_names``.

@@ -93,9 +93,9 @@ class ReferenceEvaluator:
         """Results by ``output_names``, in their order; None stands for all of the graph's outputs.
 
         Any value of the graph may be asked for by name. ``attributes`` are those of a function that
-        is evaluated by itself. With ``intermediate`` the result is a dictionary of every value that
-        was computed. Raises InvalidArgument for names that the graph does not have or inputs that
-        are missing.
+        is evaluated by itself. With ``intermediate`` the result is a dictionary of all values by
+        name: what was fed, what is stored, and what was computed. Raises InvalidArgument for names
+        that the graph does not have or inputs that are missing.
         """
         graph = self.model.graph
         given = {name: Attribute.of(name, value) for name, value in (attributes or {}).items()}
@@ -111,7 +111,10 @@ class ReferenceEvaluator:
             observe=self.observer(),
         )
         if intermediate:
-            return {value.name: result for value, result in environment.items()}
+            stored = {v.name: v.constant for v in graph.initializer_values}
+            held = {name: tensor.numpy() for name, tensor in stored.items() if tensor is not None}
+            computed = {value.name: result for value, result in environment.items()}
+            return {**held, **{v.name: x for v, x in inputs.items()}, **computed}
         return [environment[value] for value in wanted]
 
     def observer(self) -> Observer | None:
