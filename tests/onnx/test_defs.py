@@ -12,8 +12,8 @@ from fornix.onnx import checker, defs, helper, parser, shape_inference
 from fornix.onnx.defs import OpSchema
 
 HISTORY = {(s.domain, s.name, s.since_version): s for s in peer.get_all_schemas_with_history()}
-# Bodies decide whether nodes that hold graphs are deterministic; onnx leaves some operators open.
-OPEN = {"FlexAttention", "LinearAttention", "CausalConvWithState", "DepthToSpace", "SpaceToDepth"}
+# onnx leaves open whether some operators are deterministic.
+OPEN = {"LinearAttention", "CausalConvWithState", "DepthToSpace", "SpaceToDepth"}
 
 
 def test_the_names_of_the_peer_are_here() -> None:

@@ -139,7 +139,7 @@ def test_group_normalization_agrees_with_torch(groups: int) -> None:
 
 
 @pytest.mark.parametrize("opset", [1, 13])
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9, 2**40])
 def test_lrn_sums_over_the_channels_that_the_standard_names(opset: int, size: int) -> None:
     x = normal(2, 5, 3)
     energy = np.zeros(x.shape)

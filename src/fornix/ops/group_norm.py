@@ -9,7 +9,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, DType
 from fornix.errors import ConvertError, require
-from fornix.ir.dim import DimLike, equal, known
+from fornix.ir.dim import DimLike, equal, known, maximum, minimum
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce
 from fornix.ops.adapt import put_ahead, shape_of, stored
@@ -334,10 +334,10 @@ def lrn(
     wide = widened(x)
     square, channels = np.square(wide), x.shape[1]
     energy = np.zeros_like(square)
-    for offset in range(-((size - 1) // 2), size // 2 + 1):
+    ahead, behind = (min(n, max(channels - 1, 0)) for n in ((size - 1) // 2, size // 2))
+    for offset in range(-ahead, behind + 1):
         start, stop = max(0, -offset), min(channels, channels - offset)
-        if start < stop:
-            energy[:, start:stop] += square[:, start + offset : stop + offset]
+        energy[:, start:stop] += square[:, start + offset : stop + offset]
     kind = wide.dtype.type
     y = wide / (kind(bias) + kind(alpha / size) * energy) ** kind(beta)
     return np.asarray(y).astype(x.dtype, copy=False)
@@ -348,10 +348,13 @@ def lower_lrn(
     x: Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
 ) -> Tensor:
     _check_neighbours(x.shape, size)
-    wide, ahead = cast_tensor(x, wide_dtype(x.dtype)), (size - 1) // 2
+    wide, last = cast_tensor(x, wide_dtype(x.dtype)), maximum(x.shape[1] - 1, 0)
+    ahead, behind = (minimum(n, last) for n in ((size - 1) // 2, size // 2))
 
     def at(n: DimLike, c: DimLike, *s: DimLike) -> Scalar:
-        energy = reduce("sum", size, lambda k: square(wide.get((n, c + k - ahead, *s), 0)))
+        energy = reduce(
+            "sum", ahead + behind + 1, lambda k: square(wide.get((n, c + k - ahead, *s), 0))
+        )
         divisor = apply("pow", alpha / size * energy + bias, beta)
         return cast(wide[n, c, *s] / divisor, x.dtype)
 

@@ -121,7 +121,8 @@ def schema_of(operator: Operator, schema: Schema, doc: str) -> OpSchema:
     """A schema of the standard."""
     known = parts.NodeDeterminism
     holds_graphs = any(formal.kind == "graph" for formal in schema.attributes.values())
-    settled = operator.is_deterministic and not holds_graphs  # bodies decide
+    is_open = holds_graphs and not schema.domain  # bodies of control flow may draw numbers
+    settled = operator.is_deterministic and not is_open
     inputs, outputs = differentiable(schema)
     told = parameters_of(schema)
     shown = OpSchema(
