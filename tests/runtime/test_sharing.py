@@ -62,7 +62,7 @@ def test_sessions_of_one_file_read_the_same_weights(path: Path) -> None:
     first = [opened(path) for _ in range(2)]  # whatever is imported is there by now
     before = own_bytes()
     more = [opened(path) for _ in range(4)]
-    assert own_bytes() - before < 4 * OVERHEAD < WEIGHTS
+    assert own_bytes() - before < WEIGHTS  # four copies would be four times as much
     del more
     report = first[0].memory_report()
     assert report.packed <= 2.2 * WEIGHTS
