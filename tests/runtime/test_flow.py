@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -259,6 +260,34 @@ def test_another_thread_ends_a_loop() -> None:
     timer.join()
     options.terminate = False
     assert fast.run(None, feed, options)[0] == fast.run(None, feed)[0]
+
+
+def test_one_thread_makes_the_way_of_a_node_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    original = ways.ControlWay._way
+
+    def slowly(self: ways.ControlWay, *given: Any) -> Any:
+        made.append(given)
+        time.sleep(0.05)  # the others come by meanwhile
+        return original(self, *given)
+
+    monkeypatch.setattr(ways.ControlWay, "_way", slowly)
+    text = """f (float[N] x) => (float[?] y) {
+        places = NonZero (x)
+        rows = Transpose (places)
+        picked = GatherND (x, rows)
+        three = Constant <value_int = 3> ()
+        y = Loop (three, , picked) <body = step (int64 i, bool k, float[?] h) =>
+            (bool goes, float[?] next) { goes = Identity (k) next = Add (h, h) }>
+    }"""
+    fast, slow = sessions(text)
+    feeds = {"x": array(1, 0, 2, 3)}
+    (wanted,) = slow.run(None, feeds)
+    fast.run(None, feeds)
+    with ThreadPoolExecutor(4) as pool:
+        for (found,) in pool.map(lambda _: fast.run(None, feeds), range(12)):
+            np.testing.assert_array_equal(found, wanted)
+    assert len(made) == 1
 
 
 def test_threads_run_the_same_loop_at_the_same_time() -> None:

@@ -118,13 +118,7 @@ class CompiledBody:
         shapes = tuple([x.shape if type(x) is np.ndarray else () for x in values])
         with self._lock:
             family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
-            found = family.find(shapes)
-            if found is None and family.is_known and len(family.programs) < MAX_PROGRAMS:
-                form = family.form(shapes)
-                found = self._compiled(kinds, form)
-                family.programs.append((form, found))
-            family.seen.append(shapes)
-        return found
+            return family.program(shapes, lambda form: self._compiled(kinds, form))
 
     def typed(self, types: Sequence[ArrayType], handed: Mapping[int, int]) -> _Compiled:
         """The program for arrays of ``types``; raises NotAsCompiled if there is none.
@@ -198,22 +192,27 @@ def _type(kind: object, shape: Sequence[DimLike], declared: Type | None) -> Type
 
 
 class Family(Generic[T]):
-    """Programs for values of the same kinds, by the extents that they are for."""
+    """Programs for values of the same kinds, by the extents that they are for.
+
+    For one thread at a time.
+    """
 
     def __init__(self) -> None:
         self.programs: list[tuple[Form, T | None]] = []
         self.seen: deque[Shapes] = deque(maxlen=MAX_SEEN)
 
-    @property
-    def is_known(self) -> bool:
-        """Whether values of these kinds have come before."""
-        return bool(self.seen)
+    def program(self, shapes: Shapes, make: Callable[[Form], T | None]) -> T | None:
+        """The program for ``shapes``, made now if there is none; None where they come first."""
+        fitting = (made for form, made in self.programs if made and _fits(form, shapes))
+        found = next(fitting, None)
+        if found is None and self.seen and len(self.programs) < MAX_PROGRAMS:
+            form = self._form(shapes)
+            found = make(form)
+            self.programs.append((form, found))
+        self.seen.append(shapes)
+        return found
 
-    def find(self, shapes: Shapes) -> T | None:
-        """The program that was made for such ``shapes``."""
-        return next((made for form, made in self.programs if made and _fits(form, shapes)), None)
-
-    def form(self, shapes: Shapes) -> Form:
+    def _form(self, shapes: Shapes) -> Form:
         """What is known of extents: numbers where they never differed, symbols elsewhere."""
         history = [*self.seen, shapes]
         names: dict[tuple[int, ...], DimLike] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ import numpy as np
 from fornix.compile.entry import is_available
 from fornix.compile.support import Support
 from fornix.errors import FornixError
+from fornix.forks import tell
 from fornix.ir.graph import Value
-from fornix.runtime.bodies import MAX_PROGRAMS, Family, Form
+from fornix.runtime.bodies import Family, Form
 from fornix.runtime.flow import Flow
 from fornix.runtime.generic import ArrayType, array_type
 from fornix.runtime.memory import ALIGNMENT, size_class
@@ -129,6 +131,12 @@ class ControlWay:
         self._families: dict[tuple[object, ...], Family[FlowWay]] = {}
         self._last: FlowWay | None = None
         self._is_closed = not is_available()
+        self.forget()
+        tell(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: whoever was making a way is not there."""
+        self._lock = threading.RLock()
 
     def __call__(self, arrays: list[Any], run: Run) -> list[Any] | None:
         """What the step writes; None if its kernel has to do it."""
@@ -146,14 +154,9 @@ class ControlWay:
             return None
         kinds = tuple([array.dtype for array in arrays])
         shapes = tuple([array.shape for array in arrays])
-        family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
-        found = family.find(shapes)
-        if found is None and family.is_known and len(family.programs) < MAX_PROGRAMS:
-            form = family.form(shapes)
-            found = self._way(kinds, form)
-            family.programs.append((form, found))
-        family.seen.append(shapes)
-        return found
+        with self._lock:
+            family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
+            return family.program(shapes, lambda form: self._way(kinds, form))
 
     def _way(self, kinds: Sequence[np.dtype[Any]], form: Form) -> FlowWay | None:
         """The way for arrays of these kinds and extents."""
