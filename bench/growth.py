@@ -10,13 +10,13 @@ import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
 from bench.models import Size
+from bench.soak import resident
 from bench.workloads import ONE, built_as
 
 ENGINES = {"fornix": "fornix.onnxruntime", "onnxruntime": "onnxruntime"}
@@ -71,13 +71,6 @@ def first_feeds(session: Any, shapes: dict[str, list[int]], *, grows: bool) -> d
             shape = [1, shape[1], 0, shape[3]] if is_cache else [1, 1]
         feeds[value.name] = np.ones(shape, np.int64 if "int64" in value.type else np.float32)
     return feeds
-
-
-def resident(what: str) -> float:
-    """A line of this process's status, in MB."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    line = next(line for line in lines if line.startswith(what))
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def serve(module: str, what: str, callers: str, marks: str) -> None:
         for thread in threads:
             thread.join()
         done = mark
-        found.append(resident())
+        found.append(resident("VmRSS"))
     print(json.dumps(found))
 
 
@@ -115,15 +115,15 @@ def after_sessions(ort: Any, model: bytes, marks: list[int]) -> list[float]:
             session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
             session.run(None, {"x": np.ones((2, 3, HIDDEN), np.float32)})
         done = mark
-        found.append(resident())
+        found.append(resident("VmRSS"))
     return found
 
 
-def resident() -> float:
-    """VmRSS of this process, in MB."""
+def resident(what: str) -> float:
+    """A line of this process's status, such as VmRSS, in MB."""
     gc.collect()
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    line = next(line for line in lines if line.startswith("VmRSS"))
+    line = next(line for line in lines if line.startswith(what))
     return int(line.split()[1]) / 1024
 
 

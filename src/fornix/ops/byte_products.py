@@ -156,13 +156,14 @@ def lower_byte_convolution(
     data, filters = Bytes.of(x, at_x, is_signed=of_x), Bytes.of(w, w_zero, is_signed=of_w)
     image, win = _padded(data, win)
     dot4 = _dot4(of_x)
-    total = lower_convolve(image, filters.quads(1), win, group, dot4)
+    weights = filters.quads(1)
+    total = lower_convolve(image, weights, win, group, dot4)
     of_filters = None if data.zero is None else _filter_sums(filters)
     of_windows = None
     if filters.zero is not None:
-        ones = compute((group, *filters.quads(1).shape[1:]), lambda *_: ONES, INT32)
+        ones = compute((group, *weights.shape[1:]), lambda *_: ONES, INT32)
         of_windows = stored(lower_convolve(image, ones, win, group, dot4), "windows")
-    terms, per_group = cast(index(math.prod(w.shape[1:], start=1)), INT32), w.shape[0] // group
+    terms, per_group = cast(index(math.prod(w.shape[1:])), INT32), w.shape[0] // group
 
     def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
         value, place = total[n, m, *o], (m, *[0] * (w.rank - 1))

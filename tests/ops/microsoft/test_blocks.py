@@ -59,6 +59,7 @@ def test_two_bits_are_the_lowest_first() -> None:
     ("change", "message"),
     [
         ({"bits": 3}, "bits must be 2, 4 or 8, got 3"),
+        ({"block_size": 0}, "block_size must be positive, got 0"),
         ({"N": 6}, "B must have 192 bytes"),
         ({"weight_prepacked": 1}, "weight_prepacked must be 0, got 1"),
     ],

@@ -43,12 +43,13 @@ def infer_mat_mul_n_bits(
     weight_prepacked: int,
     node: InferNode,
 ) -> Fact:
-    _check(bits, g_idx, weight_prepacked)
+    _check(bits, block_size, g_idx, weight_prepacked)
     return tensor(a.dtype, matmul_shape(a.shape, (K, N)))
 
 
-def _check(bits: int, g_idx: object, weight_prepacked: int) -> None:
+def _check(bits: int, block_size: int, g_idx: object, weight_prepacked: int) -> None:
     require(bits in WIDTHS, f"bits must be 2, 4 or 8, got {bits}")
+    require(block_size > 0, f"block_size must be positive, got {block_size}")
     require(g_idx is None, "g_idx must be left out: blocks in their order are read", NotSupported)
     require(
         not weight_prepacked, f"weight_prepacked must be 0, got {weight_prepacked}", NotSupported
@@ -79,7 +80,7 @@ def mat_mul_n_bits(
     and 2^(bits − 1) if absent. Multiplies in float32, whatever accuracy_level allows.
     Source: onnxruntime's contributed operators, MatMulNBits-1.
     """
-    _check(bits, g_idx, weight_prepacked)
+    _check(bits, block_size, g_idx, weight_prepacked)
     matmul_shape(a.shape, (K, N))
     count = -(-K // block_size)
     size = N * count * block_size * bits // 8

@@ -8,6 +8,7 @@ from typing import Unpack
 from fornix.errors import NotSupported, require
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Tensor, cast, compute
+from fornix.ops import recurrence
 from fornix.ops import scalar as s
 from fornix.ops.along import mapped
 from fornix.ops.call import LowerNode
@@ -127,30 +128,15 @@ def lower_fused_mat_mul(
     return cast_tensor(mapped(lambda v: v * alpha, y) if alpha != 1 else y, a.dtype)
 
 
-def _leaky_relu(x: s.Operand, alpha: float = 0.01) -> s.Operand:
-    return s.where(s.less(x, 0), alpha * x, x)
-
-
-def _elu(x: s.Operand, alpha: float = 1.0) -> s.Operand:
-    return s.where(s.less(x, 0), alpha * (s.exp(s.minimum(x, 0.0)) - 1.0), x)
-
-
-def _hard_sigmoid(x: s.Operand, alpha: float = 0.2, beta: float = 0.5) -> s.Operand:
-    return s.clip(alpha * x + beta, 0.0, 1.0)
-
-
+SHARED = (
+    "Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh",
+)  # fmt: skip
+"""Activations that recurrent layers have, too."""
 ACTIVATIONS: dict[str, Callable[..., s.Operand]] = {
     "": lambda x: x,
     "Clip": s.clip,
-    "Elu": _elu,
-    "HardSigmoid": _hard_sigmoid,
-    "HardSwish": lambda x: x * _hard_sigmoid(x, 1 / 6),
-    "LeakyRelu": _leaky_relu,
-    "Relu": lambda x: s.maximum(x, 0.0),
-    "Sigmoid": lambda x: 1.0 / (1.0 + s.exp(-x)),
-    "Softplus": s.softplus,
-    "Softsign": lambda x: x / (1.0 + s.abs(x)),
-    "Tanh": s.tanh,
+    "HardSwish": lambda x: x * s.clip(x / 6 + 0.5, 0.0, 1.0),
+    **{name: recurrence.ACTIVATIONS[name.lower()][0] for name in SHARED},
 }
 """What may follow a product, with its parameters in order."""
 
