@@ -12,7 +12,7 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import ml_dtypes
 import numpy as np
@@ -24,6 +24,7 @@ from fornix.errors import Fail
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.loops import Buffer, Constant, Tensor
 from fornix.ir.loops.tensor import stored
+from tests.compile import foreign
 from tests.ir.interpreter import Array, Machine, interpret
 
 CACHE = ObjectCache()
@@ -76,7 +77,8 @@ class Runner:
         self.outputs = [stored(x) for x in outputs]
         self.target = target or Target.host()
         self.chunks, self.at_end = chunks, at_end
-        self.kernels = compile_stores(self.outputs, "test", self.target, CACHE)
+        self.objects = foreign.Objects() if self.target.triple else None
+        self.kernels = compile_stores(self.outputs, "test", self.target, self.objects or CACHE)
 
     def run(
         self, feeds: Mapping[str, Array], symbols: Mapping[str, int] | None = None
@@ -89,14 +91,39 @@ class Runner:
             for buffer in kernel.arguments:
                 if buffer not in memory:
                     memory[buffer] = self.filled(buffer, machine)
-            if all(whole(b.elements, values) for b in kernel.outputs):
+            if self.objects is None and all(whole(b.elements, values) for b in kernel.outputs):
                 call(kernel, [memory[b].address for b in kernel.arguments], values, self.chunks)
+        if self.objects is not None:
+            self.emulate(self.objects, memory, values)
         for x in self.outputs:
             assert x.buffer is not None
             if x.buffer in memory:
                 flat = memory[x.buffer].bytes.view(x.dtype.numpy)
                 machine.memory[x.buffer] = flat.copy()
         return [machine.contents(x.buffer) for x in self.outputs]
+
+    def emulate(
+        self, objects: foreign.Objects, memory: Mapping[Buffer, Memory], symbols: Mapping[str, int]
+    ) -> None:
+        """Run all kernels by an emulator of the processor that they are for."""
+        places = {buffer: k for k, buffer in enumerate(memory)}
+        kernels = [k for k in self.kernels if all(whole(b.elements, symbols) for b in k.outputs)]
+        calls = [
+            (
+                kernel.address,
+                [places[b] for b in kernel.arguments],
+                [symbols[name] for name in kernel.symbols],
+                scratch_bytes(kernel, symbols),
+                self.chunks,
+            )
+            for kernel in kernels
+        ]
+        contents = [m.bytes.tobytes() for m in memory.values()]
+        code, contents = foreign.run(objects, self.target, contents, calls, at_end=self.at_end)
+        if code:
+            failed(kernels[code >> 32], code & 0xFFFFFFFF)
+        for m, content in zip(memory.values(), contents, strict=True):
+            m.bytes[:] = np.frombuffer(content, np.uint8)
 
     def filled(self, buffer: Buffer, machine: Machine) -> Memory:
         size = whole(buffer.elements, machine.symbols) * buffer.dtype.numpy.itemsize
@@ -113,13 +140,23 @@ def call(
     """Run all chunks of ``kernel``, the last one first."""
     args = (ctypes.c_void_p * len(addresses))(*addresses)
     syms = (ctypes.c_int64 * max(len(kernel.symbols), 1))(*[symbols[s] for s in kernel.symbols])
-    scratch = Memory(-(-whole(kernel.scratch, symbols) // 64) * 64)
+    scratch = Memory(scratch_bytes(kernel, symbols))
     function = KERNEL(kernel.address)
     for chunk in reversed(range(chunks)):
         code = function(args, syms, scratch.address, chunk, chunks)
         if code:
-            check = kernel.checks[code - 1]
-            raise Fail(f"{check.kind}: {check.text}")
+            failed(kernel, code)
+
+
+def scratch_bytes(kernel: CompiledKernel, symbols: Mapping[str, int]) -> int:
+    """What a thread needs, in whole lines of the cache."""
+    return -(-whole(kernel.scratch, symbols) // 64) * 64
+
+
+def failed(kernel: CompiledKernel, code: int) -> NoReturn:
+    """Raise Fail for what ``kernel`` answers with."""
+    check = kernel.checks[code - 1]
+    raise Fail(f"{check.kind}: {check.text}")
 
 
 def compiled(

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile import Target
 from fornix.dtype import BOOL, FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce, select, tensor
+from tests.compile.levels import EVERY, target
 from tests.compile.native import Runner, assert_close
 from tests.ir.interpreter import Array
 
 S, T = symbol("S", 1), symbol("T", 1)
-TARGETS = [Target.host(), Target.masked("x86-64-v3"), Target.masked("x86-64")]
 Around = Callable[[Scalar, tuple[DimLike, ...]], Scalar]
 
 
@@ -97,15 +96,13 @@ def run(result: Tensor, feeds: dict[str, Array], **options: Any) -> Array:
     return found
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=["host", "avx2", "sse2"])
+@pytest.mark.parametrize("level", EVERY)
 @pytest.mark.parametrize("at_end", [True, False])
-def test_any_number_of_queries_and_keys(
-    target: Target, at_end: bool, rng: np.random.Generator
-) -> None:
+def test_any_number_of_queries_and_keys(level: str, at_end: bool, rng: np.random.Generator) -> None:
     result = attend((S, T, 8, 5))
     for queries, keys in ((1, 1), (1, 90), (7, 64), (8, 63), (20, 65), (65, 1), (70, 129)):
         feeds = feeds_of((queries, keys, 8, 5), rng)
-        found = run(result, feeds, target=target, at_end=at_end)
+        found = run(result, feeds, target=target(level), at_end=at_end)
         assert_close(found, expected(feeds))
 
 

@@ -14,6 +14,7 @@ from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Scalar, Store, Tensor, compute, constant, reduce, tensor
 from fornix.ir.loops.tensor import stored
+from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, compiled
 
 BATCH = symbol("batch", least=1)
@@ -79,9 +80,8 @@ def test_rows_in_pieces_are_copied_where_many_columns_use_them() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 6, 7, 8, 49, 65, 130])
-@pytest.mark.parametrize("level", ["host", pytest.param("x86-64-v3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("level", LEVELS)
 def test_any_number_of_rows_and_columns_fits_the_tiles(rows: int, level: str) -> None:
-    target = Target.host() if level == "host" else Target.masked(level)
     x = tensor("x", (rows, 20), FLOAT32)
     for columns in (1, 16, 33, 64, 97):
         w = constant(numbers(20, columns, seed=1), "w")
@@ -89,7 +89,7 @@ def test_any_number_of_rows_and_columns_fits_the_tiles(rows: int, level: str) ->
             (rows, columns),
             lambda i, j, w=w: reduce("sum", 20, lambda k: x[i, k] * w[k, j]),
         )
-        check(result, {"x": numbers(rows, 20)}, target=target, at_end=columns % 2 == 0)
+        check(result, {"x": numbers(rows, 20)}, target=target(level), at_end=columns % 2 == 0)
 
 
 @pytest.mark.parametrize(

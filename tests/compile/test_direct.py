@@ -14,15 +14,11 @@ from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Tensor, compute, constant, stored, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import lower_conv
+from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, whole
 
 Shape = tuple[DimLike, ...]
 N, H, W = (symbol(name, least=1) for name in "NHW")
-LEVELS = ["host", *(pytest.param(x, marks=pytest.mark.slow) for x in ("x86-64-v3", "x86-64"))]
-
-
-def target(level: str) -> Target:
-    return Target.host() if level == "host" else Target.masked(level)
 
 
 def lanes(dtype: DType, level: str = "host") -> int:

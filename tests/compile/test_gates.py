@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile import Target
 from fornix.dtype import FLOAT32, FLOAT64, DType
 from fornix.ir.dim import Dim, DimLike, symbol
 from fornix.ir.loops import (
@@ -18,10 +17,10 @@ from fornix.ir.loops import (
     stored_at,
     tensor,
 )
+from tests.compile.levels import EVERY, target
 from tests.compile.native import Runner, check
 
 S, N = symbol("S"), symbol("N")
-TARGETS = [Target.host(), Target.masked("x86-64-v3"), Target.masked("x86-64")]
 
 
 def weighed(h: Tensor, w: Tensor, place: tuple[DimLike, ...]) -> Scalar:
@@ -62,13 +61,13 @@ def feeds_of(
 
 
 @pytest.mark.parametrize("gates", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("target", TARGETS, ids=["host", "avx2", "sse2"])
-def test_steps_of_any_number_of_gates(gates: int, target: Target, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("level", EVERY)
+def test_steps_of_any_number_of_gates(gates: int, level: str, rng: np.random.Generator) -> None:
     for shape in ((1, 1, 17), (2, 7, 16), (1, 40, 5)):
         history = layer(3, shape, gates)
-        runner = Runner([history], target, chunks=3)
+        runner = Runner([history], target(level), chunks=3)
         assert runner.kernels[-1].schedule == "gates"
-        check(history, feeds_of(3, shape, gates, rng), target=target, chunks=3)
+        check(history, feeds_of(3, shape, gates, rng), target=target(level), chunks=3)
 
 
 def test_rows_of_open_number_fall_into_even_blocks(rng: np.random.Generator) -> None:

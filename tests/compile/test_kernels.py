@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile import Target
 from fornix.dtype import ALL, BOOL, FLOAT32, FLOAT64, INT64, DType
 from fornix.errors import Fail, NotSupported
 from fornix.ir.dim import symbol
@@ -23,16 +22,12 @@ from fornix.ir.loops import (
     tensor,
 )
 from fornix.ops import scalar as s
+from tests.compile.levels import LEVELS, target
 from tests.compile.native import Memory, Runner, check, compiled
 
 HELD = [d for d in ALL if d.kind in {"float", "int", "uint", "bool"}]
 COMPUTED = [d for d in HELD if d.bits >= (32 if d.is_float else 8)]
 SIZES = [1, 2, 7, 15, 16, 17, 63, 64, 65, 129, 1000]
-LEVELS = ["host", *(pytest.param(x, marks=pytest.mark.slow) for x in ("x86-64-v3", "x86-64"))]
-
-
-def target(level: str) -> Target:
-    return Target.host() if level == "host" else Target.masked(level)
 
 
 def values(dtype: DType, *shape: int, seed: int = 0) -> np.ndarray:

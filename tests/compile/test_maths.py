@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile.target import Target
 from fornix.dtype import DType
 from fornix.errors import Fail
 from fornix.ir.loops import apply, compute, tensor
+from tests.compile.levels import LEVELS, target
 from tests.compile.native import compiled
 
 torch = pytest.importorskip("torch")
@@ -36,11 +36,6 @@ CLAIMS: dict[str, tuple[float, float, tuple[float, float]]] = {
     "acosh": (1, 3, (1, 1e5)),
     "atanh": (1, 3, (-1, 1)),
 }
-LEVELS = ["host", *(pytest.param(x, marks=pytest.mark.slow) for x in ("x86-64-v3", "x86-64"))]
-
-
-def target(level: str) -> Target:
-    return Target.host() if level == "host" else Target.masked(level)
 
 
 def evaluated(op: str, *arrays: np.ndarray, level: str = "host") -> np.ndarray:

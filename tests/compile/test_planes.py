@@ -10,8 +10,9 @@ import pytest
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.loops import Tensor, compute, constant, tensor
 from fornix.ops.conv import lower_conv, lower_conv_transpose
+from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, compiled
-from tests.compile.test_direct import LEVELS, H, N, Shape, W, blocked, data, image, target
+from tests.compile.test_direct import H, N, Shape, W, blocked, data, image
 
 GROUPS = [(4, 3, 6), (32, 4, 4), (16, 2, 2), (4, 12, 12), (16, 1, 2), (2, 20, 20)]
 """Groups, channels of each, filters of each, which fill no vectors."""

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile import Target
 from fornix.compile.blocked import blocked_buffer
 from fornix.dtype import FLOAT32, DType
 from fornix.ir.dim import DimLike, symbol
@@ -24,6 +23,7 @@ from fornix.ir.loops import (
 from fornix.ops import scalar
 from fornix.ops.conv import lower_convolve
 from fornix.ops.window import Window
+from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, compiled
 
 LANES = 16
@@ -196,13 +196,11 @@ def test_chunks_never_change_a_bit_of_a_window() -> None:
             assert compiled(y, feeds, chunks=chunks).tobytes() == whole.tobytes()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("level", ["x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("level", LEVELS[1:])
 def test_windows_on_processors_with_fewer_registers(level: str) -> None:
-    target = Target.masked(level)
     x = tensor("x", (1, 3, 19, 40), FLOAT32)
     for y in (depthwise(x, 7), depthwise(x, 3, 2), mean(x, windows(x, 3))):
-        options: dict[str, Any] = {"target": target}
+        options: dict[str, Any] = {"target": target(level)}
         check(y, {"x": normal(1, 3, 19, 40)}, **options)
 
 

@@ -26,13 +26,14 @@ _LIBRARIES = itertools.count()
 
 @functools.cache
 def _machine(target: Target) -> llvm.TargetMachine:
-    return llvm.Target.from_default_triple().create_target_machine(
+    triple = target.triple or llvm.get_default_triple()
+    return llvm.Target.from_triple(triple).create_target_machine(
         cpu=target.cpu,
         features=target.attributes,
         opt=OPTIMIZATION,
         reloc="default",
-        codemodel="jitdefault",
-        jit=True,
+        codemodel="default" if target.triple else "jitdefault",
+        jit=not target.triple,
     )
 
 

@@ -42,6 +42,8 @@ class Target:
     """All features as LLVM writes them: ``+avx2,-avx512f``; empty: those of `cpu`."""
     is_strict: bool = False
     """Whether faster algorithms are left out that round more than the sums which they replace."""
+    triple: str = ""
+    """The platform as LLVM calls it; empty: the one that this process runs on."""
 
     @staticmethod
     @functools.cache
@@ -74,6 +76,20 @@ class Target:
             attributes="",
         )
 
+    @staticmethod
+    @functools.cache
+    def aarch64() -> Target:
+        """Any 64-bit ARM under Linux: what all of them have. This process may not run its code."""
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        return Target(
+            cpu="generic",
+            features=frozenset({"neon"}),
+            vector_bytes=16,
+            vector_registers=32,
+            triple="aarch64-linux-gnu",
+        )
+
     def has(self, feature: str) -> bool:
         """Whether instructions called ``feature`` may be used."""
         return feature in self.features
@@ -101,7 +117,7 @@ class Target:
         """
         strict = " strict" if self.is_strict else ""
         machine = f"{self.cpu} {self.attributes} {self.vector_bytes}"
-        return f"{llvm.get_default_triple()} {machine}{strict}"
+        return f"{self.triple or llvm.get_default_triple()} {machine}{strict}"
 
 
 @functools.cache

@@ -1,0 +1,26 @@
+"""The processors that kernels are made for and run on in tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from fornix.compile import Target
+from tests.compile import foreign
+
+EMULATED = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not foreign.IS_HERE, reason="no emulator of ARM, or no compiler"),
+]
+EVERY = ["host", "x86-64-v3", "x86-64", pytest.param("aarch64", marks=EMULATED)]
+LEVELS = [
+    "host",
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ("x86-64-v3", "x86-64")),
+    pytest.param("aarch64", marks=EMULATED),
+]
+
+
+def target(level: str) -> Target:
+    """The processor that ``level`` names."""
+    if level == "aarch64":
+        return Target.aarch64()
+    return Target.host() if level == "host" else Target.masked(level)
