@@ -14,7 +14,7 @@ import pytest
 
 import fornix
 from fornix import onnx
-from fornix.infer import infer_model
+from fornix.infer import infer_strictly
 from fornix.ir.load import to_message
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21, "tiny" : 1]>
@@ -52,7 +52,7 @@ def test_text_bytes_and_graph_describe_one_model(path: Path) -> None:
 
 def test_shapes_are_inferred(path: Path) -> None:
     model = fornix.load(path)
-    inferred = infer_model(model, strict=True).fact(model.graph.outputs[0])
+    inferred = infer_strictly(model).fact(model.graph.outputs[0])
     assert str(inferred) == "float32[N, 2]"
 
 

@@ -12,7 +12,7 @@ from fornix.dtype import BFLOAT16, FLOAT16, FLOAT64
 from fornix.edit.precision import Span, lower_precision, narrowed
 from fornix.errors import InvalidArgument
 from fornix.format.messages import ModelProto, own
-from fornix.infer import infer_model
+from fornix.infer import infer_strictly
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message, to_message
 
@@ -30,7 +30,7 @@ def text(body: str, opset: int = 18) -> str:
 
 def sound(model: Model) -> Model:
     """``model``, once everything about its types has been checked."""
-    infer_model(model, strict=True)
+    infer_strictly(model)
     checker.check_model(to_message(model).SerializeToString(), full_check=True)
     return model
 

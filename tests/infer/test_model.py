@@ -9,7 +9,7 @@ import pytest
 from onnx import parser, shape_inference
 
 from fornix.errors import InferenceError, ValidationError
-from fornix.infer import infer_model
+from fornix.infer import infer_model, infer_strictly
 from fornix.ir.dim import known
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message
@@ -25,7 +25,7 @@ def model_of(text: str) -> Model:
 
 
 def facts_of(text: str) -> dict[str, Fact]:
-    found = infer_model(model_of(text), strict=True)
+    found = infer_strictly(model_of(text))
     return {value.name: fact for value, fact in found.facts.items()}
 
 
@@ -43,7 +43,7 @@ def test_inference_is_at_least_as_precise_as_onnx(case: Case) -> None:
     for output in bare.graph.output:
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")
-    found = infer_model(from_message(bare), strict=True)
+    found = infer_strictly(from_message(bare))
     facts = {value.name: fact for value, fact in found.facts.items()}
     try:
         peer = shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True)
@@ -62,7 +62,7 @@ def test_inference_is_at_least_as_precise_as_onnx(case: Case) -> None:
 
 @pytest.mark.parametrize("case", RUNNABLE, ids=lambda case: case.name)
 def test_inference_never_contradicts_the_results(case: Case) -> None:
-    found = infer_model(from_message(case.model), strict=True)
+    found = infer_strictly(from_message(case.model))
     facts = {value.name: fact for value, fact in found.facts.items()}
     for _, expected in case.data_sets:
         for output, value in zip(case.model.graph.output, expected, strict=False):
@@ -94,7 +94,7 @@ def test_a_sparse_initializer_is_read_as_the_tensor_it_stands_for() -> None:
     sparse = onnx.helper.make_sparse_tensor(values, indices, [2, 3])
     message.graph.sparse_initializer.append(sparse)
     model = from_message(message)
-    found = infer_model(model, strict=True)
+    found = infer_strictly(model)
     assert found.fact(model.graph.outputs[0]).shape == (2, 3)
 
 
@@ -120,7 +120,7 @@ CONTRADICTION = """<ir_version: 8, opset_import: ["" : 18]>
 
 def test_a_contradiction_names_its_node() -> None:
     with pytest.raises(InferenceError, match=r"^node for 'c' \(MatMul, opset 18\): "):
-        infer_model(model_of(CONTRADICTION), strict=True)
+        infer_strictly(model_of(CONTRADICTION))
 
 
 def test_without_strict_contradictions_are_collected() -> None:
@@ -214,7 +214,7 @@ def test_inputs_that_a_call_leaves_out_are_left_out_inside() -> None:
         <domain: "local", opset_import: ["": 18, "local": 1]>
         Outer (x, s, z) => (y) { y = local.Quantize (x, s, z) }""")
     )
-    inferred = infer_model(model, strict=True)
+    inferred = infer_strictly(model)
     types = [str(inferred.fact(value).type) for value in model.graph.outputs]
     assert types == ["int8[N]", "uint8[N]", "uint8[N]"]
 
@@ -237,7 +237,7 @@ def test_a_scan_says_which_of_its_counts_is_wrong(outputs: int, scanned: int, me
         }}
     """)
     with pytest.raises(InferenceError, match=message):
-        infer_model(from_message(model), strict=True)
+        infer_strictly(from_message(model))
 
 
 def test_a_scan_of_opset_8_counts_its_inputs_too() -> None:
@@ -248,4 +248,4 @@ def test_a_scan_of_opset_8_counts_its_inputs_too() -> None:
         }
     """)
     with pytest.raises(InferenceError, match=r"num_scan_inputs must be in \[1, 2\], got 9"):
-        infer_model(from_message(model), strict=True)
+        infer_strictly(from_message(model))

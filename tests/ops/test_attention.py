@@ -13,7 +13,7 @@ from onnx.reference.ops.op_attention import _compute_attention
 
 from fornix.dtype import FLOAT32, FLOAT64, INT64
 from fornix.errors import DTypeError, ShapeError
-from fornix.infer import infer_model
+from fornix.infer import infer_strictly
 from fornix.ir.dim import symbol
 from fornix.ir.load import from_message
 from fornix.ops.call import NotLowered
@@ -326,7 +326,7 @@ def test_flex_attention_multiplies_one_type() -> None:
         { Y = ai.onnx.preview.FlexAttention (Q, K, V) }
     """)
     with pytest.raises(DTypeError, match="found Q float32 and K float16"):
-        infer_model(from_message(model), strict=True, checks_types=False)
+        infer_strictly(from_message(model), checks_types=False)
 
 
 @pytest.mark.parametrize(

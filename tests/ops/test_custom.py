@@ -23,7 +23,7 @@ from fornix.errors import (
     ShapeError,
 )
 from fornix.format.text import parse_model
-from fornix.infer import infer_model
+from fornix.infer import infer_model, infer_strictly
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message
 from fornix.ops import registered
@@ -420,7 +420,7 @@ def test_infer_rules_are_checked(rule: Any, message: str) -> None:
     with pytest.raises(
         InferenceError, match=r"^node for 'y' \(my.domain.F, opset 1\): .*" + message
     ):
-        infer_model(model("F (x)"), strict=True)
+        infer_strictly(model("F (x)"))
 
 
 def test_unknown_operators_are_told_how_to_become_known() -> None:

@@ -9,7 +9,7 @@ import pytest
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import DTypeError, Fail, SchemaError, ShapeError
 from fornix.format.text import parse_model
-from fornix.infer import infer_model
+from fornix.infer import infer_strictly
 from fornix.ir.dim import symbol
 from fornix.ir.load import from_message
 from fornix.ir.tensor import ArrayTensor, SparseTensor
@@ -97,7 +97,7 @@ def test_constant_of_shape_counts_in_int64() -> None:
     head = '<ir_version: 8, opset_import: ["": 20]>'
     model = parse_model(f"{head} g (int32[2] x) => (y) {{ y = ConstantOfShape (x) }}")
     with pytest.raises(DTypeError, match="input must be int64, found int32"):
-        infer_model(from_message(model), strict=True, checks_types=False)
+        infer_strictly(from_message(model), checks_types=False)
 
 
 @pytest.mark.parametrize("k", [0, 1, -2, 9, -9, 2**62])

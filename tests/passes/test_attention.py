@@ -7,7 +7,7 @@ import pytest
 import fornix
 from bench.models import EXPORTERS, Exporter, build
 from fornix.format.text import parse_model
-from fornix.infer import infer_model
+from fornix.infer import infer_strictly
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message
 from fornix.passes import optimize
@@ -19,7 +19,7 @@ STORED = "<float c = {0.5}, float four = {4}, float zero = {0}, float low = {-in
 
 
 def found(model: Model) -> list[FoundAttention]:
-    inference = infer_model(model, strict=True)
+    inference = infer_strictly(model)
     every = [find_attention(node, inference.fact) for node in model.graph.nodes]
     return [one for one in every if one is not None]
 

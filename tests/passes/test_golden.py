@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fornix.format.text import parse_model, print_model
-from fornix.infer import infer_model
+from fornix.infer import infer_strictly
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message, to_message
 from fornix.ir.verify import verify
@@ -69,9 +69,9 @@ def run(name: str, text: str) -> tuple[str, Changes]:
         changes = OF_MODELS[name](model)
     else:
         step = next(step for step in PIPELINE if step.name == name)
-        changes = step.run(model.graph, infer_model(model, strict=True))
+        changes = step.run(model.graph, infer_strictly(model))
     verify(model)
-    assert not infer_model(model, strict=True).errors
+    assert not infer_strictly(model).errors
     return print_model(to_message(model), exact=False).rstrip("\n") + "\n", changes
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.infer import infer_model
+from fornix.infer import infer_strictly
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message, to_message
 from fornix.passes import Level, optimize
@@ -61,7 +61,7 @@ def test_optimized_models_are_models_of_the_standard(make: Any, seed: int) -> No
     model, feeds = make(seed)
     optimized = optimize(model)
     again = from_message(to_message(optimized))
-    assert not infer_model(again, strict=True).errors
+    assert not infer_strictly(again).errors
     wanted = ReferenceEvaluator(optimized).run(None, feeds)
     for one, other in zip(ReferenceEvaluator(again).run(None, feeds), wanted, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -7,7 +7,7 @@ from fornix.check.functions import expanded_nodes
 from fornix.check.header import imports_of, owners
 from fornix.errors import FormatError, FornixError, InferenceError, SchemaError, ValidationError
 from fornix.format.limits import Limits
-from fornix.infer import infer_model
+from fornix.infer import explained, infer_model
 from fornix.ir import walk
 from fornix.ir.graph import Model
 from fornix.ops.call import subject
@@ -26,8 +26,9 @@ def check_types(model: Model, findings: Findings, limits: Limits) -> None:
         model = model.clone()
         model.opset_imports = dict(imports_of(model))
     places = subjects(model)
-    for error in infer_model(model, limits=limits).errors:
-        text = str(error)
+    inference = infer_model(model, limits=limits)
+    for error in inference.errors:
+        text = str(explained(inference, error))
         label = next((x for x in heads(text) if x in places), None)
         where = places[label] if label else "model"
         message = text[len(label) + 2 :] if label else text

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fornix.errors import InvalidArgument
-from fornix.infer import annotate, infer_model
+from fornix.infer import annotate, infer_strictly
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.nesting import own_values
@@ -36,7 +36,7 @@ def set_shapes(model: Model, shapes: Mapping[str, Sequence[int | str]]) -> Model
         for value in own_values(graph):
             if value.producer is not None:
                 value.type = _without_shape(value)
-    annotate(changed, infer_model(changed, strict=True))
+    annotate(changed, infer_strictly(changed))
     return changed
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
+from types import MappingProxyType
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.nesting import fed_inputs
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import OptionalType, SequenceType, SparseTensorType, TensorType, Type
+from fornix.ir.walk import captured_values
 from fornix.ops.call import (
     REFUSALS,
     InferNode,
@@ -45,6 +47,19 @@ COMPUTED_ELEMENTS = 256
 """Elements up to which contents are computed: enough for shapes, axes and sizes."""
 
 
+NOTHING: Mapping[Value, Fact] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A node that contradicts itself, and the facts with which it did."""
+
+    node: Node
+    facts: Mapping[Value, Fact]
+    output: Value | None = None
+    """The output that is declared otherwise than inferred, if that is what contradicts."""
+
+
 @dataclass
 class Inference:
     """What is known of each value of a model, and what contradicts itself."""
@@ -55,6 +70,8 @@ class Inference:
     errors: list[FornixError] = field(default_factory=list)
     broken: set[Node] = field(default_factory=set)
     """Nodes that cannot run: the operator, attributes or inputs are not what the standard asks."""
+    refusals: dict[FornixError, Refusal] = field(default_factory=dict)
+    """What the nodes knew that errors speak of; for `fornix.infer.blame`."""
 
     def fact(self, value: Value) -> Fact:
         """The fact of ``value``; nothing is known of one that inference never reached."""
@@ -67,18 +84,15 @@ class Inference:
             self.facts.update(zip(node.outputs, walk.node(node), strict=False))
 
 
-def infer_model(
-    model: Model, *, strict: bool = False, checks_types: bool = True, limits: Limits = DEFAULT
-) -> Inference:
+def infer_model(model: Model, *, checks_types: bool = True, limits: Limits = DEFAULT) -> Inference:
     """Infer types, shapes and known contents of every value in ``model``.
 
-    With ``strict`` the first contradiction is raised (InferenceError, SchemaError …); without, it
-    goes to `Inference.errors` and the node's results keep their declared types. Unless it
-    ``checks_types``, nodes may read types that their schemas do not allow.
+    Contradictions go to `Inference.errors`, and the results of such nodes keep their declared
+    types. Unless it ``checks_types``, nodes may read types that their schemas do not allow.
     """
     found = Inference(model.opset_imports, model.function_table)
-    walk = _Walk(found, found.imports, found.functions, strict, limits, checks_types)
-    walk.graph(model.graph, [_declared(value) for value in model.graph.inputs])
+    walk = _Walk(found, found.imports, found.functions, False, limits, checks_types)
+    walk.graph(model.graph, [declared_of(value) for value in model.graph.inputs])
     return found
 
 
@@ -126,7 +140,7 @@ class _Walk:
                 facts[value] = _stored(value)
             except FornixError as error:
                 self._report_value(error, f"initializer '{value.name}'")
-                facts[value] = _declared(value)
+                facts[value] = declared_of(value)
         for value, fact in zip(graph.inputs, inputs, strict=False):
             if fact is not None and not value.is_initializer:
                 facts[value] = fact
@@ -166,22 +180,34 @@ class _Walk:
         """What is known of the results of a node that cannot run: what the model declares."""
         self._report(error, node, opset)
         self.found.broken.add(node)
-        return [_declared(value) for value in node.outputs]
+        return [declared_of(value) for value in node.outputs]
 
     def _merged(self, value: Value, fact: Fact, node: Node, opset: int | None) -> Fact:
         """``fact`` merged with the declaration; where they contradict, the finding holds."""
         try:
-            return merge(_declared(value), fact, value)
+            return merge(declared_of(value), fact, value)
         except FornixError as error:
-            self._report(error, node, opset)
+            self._report(error, node, opset, {value: fact})
             return fact
 
-    def _report(self, error: FornixError, node: Node, opset: int | None) -> None:
-        """Raise ``error`` under strict rules, else note it; the innermost node is its subject."""
+    def _report(
+        self,
+        error: FornixError,
+        node: Node,
+        opset: int | None,
+        output: Mapping[Value, Fact] = NOTHING,
+    ) -> None:
+        """Raise ``error`` under strict rules, else note it; the innermost node is its subject.
+
+        ``output`` is what was inferred of an output that is declared otherwise.
+        """
         placed = error if str(error).startswith("node ") else error.at(subject(node, opset))
         if self.strict:
             raise placed from None
         self.found.errors.append(placed)
+        read = [value for value in (*node.inputs, *captured_values(node)) if value is not None]
+        facts = {value: self.found.fact(value) for value in read} | dict(output)
+        self.found.refusals[placed] = Refusal(node, facts, next(iter(output), None))
 
     def _report_value(self, error: FornixError, place: str) -> None:
         """`_report` of what no node is to blame for."""
@@ -219,7 +245,7 @@ class _Walk:
 
     def _body(self, graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact]:
         formal = fed_inputs(graph)
-        declared = [_declared(value) for value in formal]
+        declared = [declared_of(value) for value in formal]
         if len(inputs) != len(declared):
             raise ValidationError(
                 f"{graph.label} takes {len(declared)} inputs, the operator gives {len(inputs)}"
@@ -282,7 +308,7 @@ def _is_fresh(fact: Fact) -> bool:
     return fact.has_rank and any(map(has_unknown, fact.shape))
 
 
-def _declared(value: Value) -> Fact:
+def declared_of(value: Value) -> Fact:
     """What the model itself says of ``value``; names of dims are read as expressions."""
     return Fact(_resolved(value.type, value.name))
 
@@ -299,7 +325,7 @@ def _stored(value: Value) -> Fact:
     if stored is None or not isinstance(type_, TensorType | None):
         return Fact(type_, None, stored)
     found = Fact(TensorType(stored.dtype, stored.shape), None, stored)
-    return found if value.declared_type is None else merge(_declared(value), found, value)
+    return found if value.declared_type is None else merge(declared_of(value), found, value)
 
 
 def _resolved(type_: Type | None, name: str) -> Type | None:

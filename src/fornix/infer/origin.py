@@ -57,7 +57,7 @@ class Origin:
 
 def origin(inference: Inference, value: Value, axis: int) -> Origin:
     """Where the extent of ``value`` along ``axis`` comes from, one step back."""
-    return _origin(inference, Place(value, axis))
+    return origin_of(inference, Place(value, axis))
 
 
 def origins(inference: Inference, value: Value, axis: int) -> Iterator[Origin]:
@@ -67,12 +67,13 @@ def origins(inference: Inference, value: Value, axis: int) -> Iterator[Origin]:
         place = waiting.popleft()
         if place not in seen:
             seen.add(place)
-            found = _origin(inference, place)
+            found = origin_of(inference, place)
             yield found
             waiting.extend(found.sources)
 
 
-def _origin(inference: Inference, place: Place) -> Origin:
+def origin_of(inference: Inference, place: Place) -> Origin:
+    """What is at ``place`` and where that comes from, one step back."""
     value, extent = place.value, _read(inference.fact(place.value), place)
     node = value.producer
     if value.tensor is not None:
@@ -81,7 +82,7 @@ def _origin(inference: Inference, place: Place) -> Origin:
         return Origin(place, extent, _given(value, extent))
     if node.graph is not None and isinstance(function := node.graph.root.owner, Function):
         return Origin(place, extent, f"follows from a call of {function.label}")
-    if not _read_by(node):
+    if not read_by(node):
         return Origin(place, extent, f"{node.label} states it")
     alone = _read(_result(inference, node, place, {}), place)
     if extent is not None and alone != extent and not (_is_open(alone) and _is_open(extent)):
@@ -130,7 +131,7 @@ def _sources(
 
     Of an input of few elements these are asked before its extents, which stand for all of them.
     """
-    inputs = [(value, inference.fact(value)) for value in _read_by(node)]
+    inputs = [(value, inference.fact(value)) for value in read_by(node)]
     for kinds in (_contents, _extents), (_extents,):
         candidates = [p for value, fact in inputs for p in _first(kinds, value, fact)]
         found = _changing(inference, node, place, extent, candidates)
@@ -162,7 +163,7 @@ def _changing(
     return tuple(p for p in alike if not changes([q for q in alike if q != p]))
 
 
-def _read_by(node: Node) -> list[Value]:
+def read_by(node: Node) -> list[Value]:
     """The values that ``node`` reads, each once."""
     given = [value for value in node.inputs if value is not None]
     return list(dict.fromkeys([*given, *captured_values(node)]))
@@ -182,6 +183,18 @@ def _contents(value: Value, fact: Fact) -> Sequence[Place]:
     if elements is not None and elements.size <= FEW:
         return [Place(value, index, is_element=True) for index in range(elements.size)]
     return [Place(value, None)] if constant is not None and constant.size <= FEW else []
+
+
+def places_read(inference: Inference, value: Value) -> list[Place]:
+    """The elements of ``value``, if there are few and they are known, and its extents."""
+    fact = inference.fact(value)
+    return [*_contents(value, fact), *_extents(value, fact)]
+
+
+def infers(inference: Inference, node: Node, places: Iterable[Place]) -> bool:
+    """Whether the rule of ``node`` takes its inputs if anything may be at ``places``."""
+    told = dict.fromkeys(places, symbol("altered"))
+    return _results(inference, node, _altered(inference, told)) is not None
 
 
 def _extents(value: Value, fact: Fact) -> Sequence[Place]:
@@ -213,9 +226,18 @@ def _result(
     inference: Inference, node: Node, place: Place, altered: Mapping[Value, Fact]
 ) -> Fact | None:
     """What the rule of ``node`` alone says of the value of ``place``; None if it refuses."""
-    known = replace(inference, facts={**inference.facts, **altered}, errors=[])
+    found = _results(inference, node, altered)
+    return None if found is None else found[node.outputs.index(place.value)]
+
+
+def _results(
+    inference: Inference, node: Node, altered: Mapping[Value, Fact]
+) -> Sequence[Fact] | None:
+    """What the rule of ``node`` alone says of its outputs; None if it refuses."""
+    facts = {value: inference.fact(value) for value in read_by(node)}
+    known = replace(inference, facts=facts | dict(altered), errors=[], broken=set(), refusals={})
     try:
-        return infer_alone(node, known)[node.outputs.index(place.value)]
+        return infer_alone(node, known)
     except (FornixError, *REFUSALS):
         return None
 

@@ -30,7 +30,7 @@ from fornix.format.messages import (
     TypeProto,
     ValueInfoProto,
 )
-from fornix.infer import Inference, annotate, infer_model
+from fornix.infer import Inference, annotate, explained, infer_model
 from fornix.infer.model import infer_by_schema
 from fornix.ir.graph import Node
 from fornix.ir.load import from_message, to_message
@@ -194,4 +194,4 @@ def _raise_first(inference: Inference, *, check_type: bool, strict: bool) -> Non
         else:
             is_asked_for = strict and isinstance(error, InferenceError)
         if is_asked_for:
-            raise error
+            raise explained(inference, error)

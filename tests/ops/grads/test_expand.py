@@ -9,7 +9,7 @@ import torch
 
 from fornix import InferenceSession
 from fornix.errors import DTypeError, FornixError, NotSupported, ValidationError
-from fornix.infer import infer_model
+from fornix.infer import infer_model, infer_strictly
 from fornix.ir.load import from_message
 from fornix.ops.grads import expand_gradients
 from fornix.reference import ReferenceEvaluator
@@ -308,7 +308,7 @@ def test_the_model_that_was_given_stays_as_it_is() -> None:
 
 def test_what_was_expanded_is_inferred() -> None:
     expanded = expand_gradients(from_message(model(BRANCHES)), infer_model)
-    inference = infer_model(expanded, strict=True)
+    inference = infer_strictly(expanded)
     dx, dw = expanded.graph.outputs[1:]
     assert (dx.name, dw.name) == ("dx", "dw")
     assert str(inference.fact(dx).type) == "float64[2, 3]"
