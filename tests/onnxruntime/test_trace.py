@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from onnx import parser
@@ -55,6 +57,39 @@ def test_infinities_stop_a_trace_where_that_is_asked_for() -> None:
 def test_feeds_that_are_not_finite_are_named() -> None:
     with pytest.raises(Fail, match=r"^input 'x': finite numbers are required .* found NaN$"):
         list(session().trace({"x": np.array([np.nan], np.float32)}, stop="nan"))
+
+
+def traced(body: str, stop: Literal["nan", "inf"]) -> list[str]:
+    """Names of the nodes that ran on x = [1, 2]."""
+    model = f"""<ir_version: 8, opset_import: ["" : 18]> g (float[2] x) => (float[2] y) {body}"""
+    nodes = fornix.InferenceSession(parser.parse_model(model)).trace(
+        {"x": np.array([1, 2], np.float32)},
+        stop=stop,
+    )
+    return [node.name for node in nodes]
+
+
+def test_a_nan_that_the_model_stores_is_found_where_it_enters_the_run() -> None:
+    body = """<float[2] w = {0, 1}, float[1] zero = {0}> {
+        ["a"] n = Div (w, zero) ["b"] y = Add (x, n) }"""
+    with pytest.raises(Fail, match=r"node 'a' .* the first NaN of the run is in its output 'n'"):
+        traced(body, "nan")
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+        g (float[2] x) => (float[2] y) <float[2] w = {0, 1}> { ["b"] y = Mul (x, w) }""")
+    model.graph.initializer[0].float_data[0] = np.nan
+    nodes = fornix.InferenceSession(model).trace({"x": np.ones(2, np.float32)}, stop="nan")
+    with pytest.raises(Fail, match=r"node 'b' .* made from 'x' .* to 1, 'w' .* to nan, stored$"):
+        list(nodes)
+
+
+MASK = """ ["m"] far = Constant <value_float = -inf> () ["a"] s = Add (x, far) """
+
+
+def test_infinities_that_are_meant_stop_no_trace_and_excuse_no_nan() -> None:
+    one_is_left = MASK + """["w"] e = Exp (s) ["z"] y = Add (x, e)"""
+    assert traced("{" + one_is_left + "}", "inf") == ["m", "a", "w", "z"]
+    with pytest.raises(Fail, match=r"node 'z' .* the first NaN of the run is in its output 'y'"):
+        traced("{" + MASK + """["z"] y = Softmax (s) }""", "inf")
 
 
 def test_intermediate_values_are_fetched_by_name() -> None:

@@ -74,6 +74,21 @@ def test_memory_is_that_of_the_array() -> None:
     assert scalar.shape() == []
 
 
+def test_numpy_takes_values_for_arrays() -> None:
+    value, wanted = (p.OrtValue.ortvalue_from_numpy(X) for p in (ort, peer))
+    assert np.asarray(value).ctypes.data == X.ctypes.data
+    for arguments in ({}, {"dtype": np.float64}, {"copy": True}):
+        found, other = (np.array(v, **arguments) for v in (value, wanted))
+        assert found.dtype == other.dtype
+        np.testing.assert_array_equal(found, other)
+        assert not np.shares_memory(found, X)
+    with pytest.raises(ValueError, match="float32 cannot be float64 without a copy"):
+        np.array(value, dtype=np.float64, copy=False)
+    nothing = ort.OrtValue(None, "optional(tensor(float))")
+    with pytest.raises(RuntimeError, match=r"__array__: a tensor is required, found optional"):
+        np.asarray(nothing)
+
+
 def test_tensors_are_updated_in_place() -> None:
     array = np.zeros((2, 3), np.float32)
     value = ort.OrtValue.ortvalue_from_numpy(array)

@@ -14,6 +14,7 @@ import numpy as np
 
 from fornix.errors import Fail
 from fornix.ir.graph import Value
+from fornix.ops.call import plain_attributes
 from fornix.reference.plan import Environment, Plan, Step
 
 Stop = Literal["nan", "inf"]
@@ -33,8 +34,8 @@ class Traced:
 def trace(plan: Plan, feeds: Mapping[Value, Any], stop: Stop | None) -> Iterator[Traced]:
     """The nodes of ``plan`` as they run on ``feeds``.
 
-    With ``stop`` raises Fail at the first node that makes a NaN, or with "inf" an infinity either,
-    of inputs that have none.
+    With ``stop`` raises Fail at the first node that makes a NaN of inputs that were computed
+    without one, or with "inf" an infinity either; infinities that the model stores do not count.
     """
     for file in plan.files:
         file.check()
@@ -53,7 +54,8 @@ def trace(plan: Plan, feeds: Mapping[Value, Any], stop: Stop | None) -> Iterator
         }
         yield Traced(node.name, node.op_type, node.domain, given, made)
         if stop is not None:
-            _check(step, given, made, stop)
+            stored = {v.name for v in node.inputs if v in plan.constants and v not in feeds}
+            _check(step, given, made, stop, stored)
         for value in step.release:
             values.pop(value, None)
 
@@ -64,16 +66,34 @@ def _require_sound(what: str, found: Any, stop: Stop | None) -> None:
         raise Fail(f"{what}: finite numbers are required by trace(stop=…), found {kind}")
 
 
-def _check(step: Step, given: Mapping[str, Any], made: Mapping[str, Any], stop: Stop) -> None:
-    """Raise Fail if the node made what ``stop`` looks for from inputs that have none of it."""
+def _check(
+    step: Step, given: Mapping[str, Any], made: Mapping[str, Any], stop: Stop, stored: set[str]
+) -> None:
+    """Raise Fail if the node made what ``stop`` looks for, and it did not come to it from others.
+
+    A NaN among the inputs called ``stored`` is one that the node lets into the run; an infinity
+    there, or in the node itself, is meant: masks consist of them.
+    """
     for name, result in made.items():
         kind = _fault(result, stop)
-        if kind and not any(_fault(value, stop) for value in given.values()):
-            read = ", ".join(f"'{name}' {_range(value)}" for name, value in given.items())
+        if kind and not _has_come(kind, step, given, stored):
+            told = [
+                f"'{value}' {_range(given[value])}{', stored,' * (value in stored)}"
+                for value in given
+            ]
             raise Fail(
                 f"{step.subject}: the first {kind} of the run is in its output '{name}', "
-                f"made from {read or 'nothing'}"
+                f"made from {', '.join(told).rstrip(',') or 'nothing'}"
             )
+
+
+def _has_come(kind: str, step: Step, given: Mapping[str, Any], stored: set[str]) -> bool:
+    """Whether a NaN, or an infinity, came to the node from what was computed, or is meant."""
+    if kind == "NaN":
+        return any(_fault(value, "nan") for name, value in given.items() if name not in stored)
+    attributes = plain_attributes(step.node.attributes, {})
+    held = [np.asarray(x) for x in attributes.values() if isinstance(x, float | np.ndarray)]
+    return any(_fault(value, "inf") for value in (*given.values(), *held))
 
 
 def _fault(value: Any, stop: Stop) -> str:

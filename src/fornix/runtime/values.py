@@ -127,6 +127,14 @@ class OrtValue:
         """The tensor as an array over the same memory."""
         return self._array("numpy")
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:  # noqa: FBT001 - NumPy's
+        """What NumPy makes of it: the array over the same memory, if its type is the wanted one."""
+        array = self._array("__array__")
+        wanted = array.dtype if dtype is None else np.dtype(dtype)
+        if copy is False and wanted != array.dtype:
+            raise ValueError(f"OrtValue: {array.dtype} cannot be {wanted} without a copy")
+        return array.astype(wanted, copy=bool(copy))
+
     @property
     def value(self) -> Any:
         """What it holds: an array, a `SparseTensor`, a list, a dict or None."""
