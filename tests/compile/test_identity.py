@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fornix.compile import identity
+from fornix.errors import InvalidArgument
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -24,7 +25,8 @@ ARM = "processor: 0\nCPU implementer: 0x41\nCPU part: 0xd0c\nFeatures: fp asimd\
 @pytest.fixture(autouse=True)
 def forgetful() -> Iterator[None]:
     cached = (
-        identity.processor, identity.compiler, identity.sources, identity.package, identity._found,
+        identity.level, identity.processor, identity.compiler, identity.sources,
+        identity.package, identity._found,
     )  # fmt: skip
     for function in cached:
         function.cache_clear()
@@ -95,3 +97,20 @@ def test_a_package_is_known_by_names_and_sizes_wherever_it_lies(
         identity._found.cache_clear()
         found.append(identity.package(("room",)))
     assert found[0] == found[1] != found[2]
+
+
+def test_a_level_of_the_processor_can_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORNIX_TARGET", "x86-64-v3")
+    text = X86.replace("avx2", "avx2 fma f16c")
+    assert processor(text, tmp_path, monkeypatch) == "x86-64-v3"
+    identity.level.cache_clear()
+    with pytest.raises(InvalidArgument, match=r"'x86-64-v3', .* not here: avx2, f16c, fma"):
+        processor(ARM, tmp_path, monkeypatch)
+
+
+def test_what_is_no_level_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORNIX_TARGET", "avx2")
+    with pytest.raises(InvalidArgument, match=r"one of host, x86-64, x86-64-v3 .* found 'avx2'"):
+        identity.level()

@@ -10,10 +10,11 @@ import functools
 import hashlib
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from fornix import __version__
+from fornix.errors import InvalidArgument
 
 ROOMS = ("ir", "ops", "infer", "compile")
 """Rooms whose sources decide what the code of a unit is."""
@@ -27,22 +28,58 @@ PROCESSOR_FIELDS = (
 """Fields that Linux has of a processor on which its instructions depend: x86, then ARM."""
 FIRST_BYTES = 1 << 14
 """Bytes in which the first processor is described."""
+LEVELS = {"x86-64": {"sse2"}, "x86-64-v3": {"avx2", "f16c", "fma"}}
+"""Processors that code can be made for instead of this one, by flags that tell them as Linux
+spells them. Source: System V ABI, x86-64 supplement."""
+_REQUIRED = f"FORNIX_TARGET: one of host, {', '.join(LEVELS)} is required"
+
+
+@functools.cache
+def level() -> str:
+    """The level of x86-64 that ``FORNIX_TARGET`` asks for; empty: this very processor.
+
+    Raises InvalidArgument for what is no level, and for one that this processor does not reach.
+    """
+    chosen = os.environ.get("FORNIX_TARGET", "")
+    if chosen in {"", "host"}:
+        return ""
+    if chosen not in LEVELS:
+        raise InvalidArgument(f"{_REQUIRED}, found {chosen!r}")
+    if described := _described():
+        check_level(chosen, described.get("flags", "").split())
+    return chosen
+
+
+def check_level(name: str, available: Collection[str]) -> None:
+    """Raise InvalidArgument if code of a level takes other instructions than ``available``."""
+    if missing := sorted(LEVELS[name].difference(available)):
+        raise InvalidArgument(
+            f"{_REQUIRED}, found {name!r}, which takes instructions that are not here: "
+            f"{', '.join(missing)}"
+        )
 
 
 @functools.cache
 def processor() -> str:
     """The processor with its instruction sets; empty where the system does not tell."""
+    if level():
+        return level()
+    found = _described()
+    if not found.get("flags") and not found.get("Features"):
+        return ""
+    return "\n".join(f"{name}={found.get(name)}" for name in PROCESSOR_FIELDS)
+
+
+def _described() -> dict[str, str]:
+    """What Linux says of the first processor; nothing elsewhere."""
     try:
         with PROCESSORS.open(encoding="utf-8", errors="replace") as file:
             text = file.read(FIRST_BYTES)
     except OSError:
-        return ""
+        return {}
     first = text.partition("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
-    found = {name.strip(): value.strip() for name, _, value in pairs}
-    if not found.get("flags") and not found.get("Features"):
-        return ""
-    return "\n".join(f"{name}={found.get(name)}" for name in PROCESSOR_FIELDS)
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 @functools.cache

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from llvmlite import binding as llvm
 
+from fornix.compile.identity import check_level, level
+
 # Levels of x86-64 that `Target.masked` knows: vector bytes, number of vector registers, and the
 # instruction sets that the compiler asks for. Source: System V ABI, x86-64 supplement.
 _LEVELS: dict[str, tuple[int, int, frozenset[str]]] = {
@@ -48,7 +50,16 @@ class Target:
     @staticmethod
     @functools.cache
     def host() -> Target:
-        """The processor that this process runs on."""
+        """The processor that this process runs on, or the level of it that the user asks for."""
+        if not level():
+            return Target.present()
+        check_level(level(), Target.present().features)
+        return Target.masked(level())
+
+    @staticmethod
+    @functools.cache
+    def present() -> Target:
+        """The processor that this process runs on, with all that it has."""
         _initialize()
         flags = llvm.get_host_cpu_features()
         found = frozenset(name for name, present in flags.items() if present) & _USED
@@ -64,12 +75,12 @@ class Target:
         )
 
     @staticmethod
-    def masked(level: str) -> Target:
+    def masked(name: str) -> Target:
         """The host, restricted to a level of x86-64: "x86-64" or "x86-64-v3"."""
-        vector_bytes, registers, features = _LEVELS[level]
+        vector_bytes, registers, features = _LEVELS[name]
         return dataclasses.replace(
-            Target.host(),
-            cpu=level,
+            Target.present(),
+            cpu=name,
             features=features,
             vector_bytes=vector_bytes,
             vector_registers=registers,
