@@ -167,11 +167,27 @@ def test_results_can_feed_the_next_run() -> None:
     assert set(state.numpy().tolist()) == {5.0}
 
 
+def test_runs_on_bindings_raise_runtime_errors_as_in_onnxruntime() -> None:
+    for package in (ort, peer):
+        made = session(package)
+        binding = made.io_binding()
+        binding.bind_output("y")
+        with pytest.raises(RuntimeError):
+            made.run_with_iobinding(binding)
+        binding.bind_cpu_input("x", X)
+        small = np.zeros(3, np.float32)
+        binding.bind_output("y", "cpu", 0, np.float32, small.shape, small.ctypes.data)
+        with pytest.raises(RuntimeError):
+            made.run_with_iobinding(binding)
+
+
 def test_wrong_bindings_are_refused() -> None:
     binding = session().io_binding()
-    with pytest.raises(InvalidArgument, match="one of the inputs x is required, found 'q'"):
+    with pytest.raises(InvalidUse, match="one output at least must be bound, found none"):
+        session().run_with_iobinding(binding)
+    with pytest.raises(InvalidUse, match="one of the inputs x is required, found 'q'"):
         binding.bind_cpu_input("q", X)
-    with pytest.raises(InvalidArgument, match="one of the outputs y, t is required, found 'q'"):
+    with pytest.raises(InvalidUse, match="one of the outputs y, t is required, found 'q'"):
         binding.bind_output("q")
     with pytest.raises(InvalidUse, match="'y' at an address must have an element type and a shape"):
         binding.bind_output("y", buffer_ptr=8)

@@ -170,13 +170,54 @@ MODELS: dict[str, Callable[[], Any]] = {
     "shapes": lambda: data(CHAIN.replace("float[3] w = {1, 2, 3}", "float[2] w = {1, 2}")),
     "undefined": lambda: data(CHAIN.replace("Relu (s)", "Relu (k)")),
     "twice": lambda: data(CHAIN.replace("y = Relu (s)", "s = Relu (h) y = Relu (s)")),
+    "output": lambda: data(CHAIN.replace("y = Relu (s)", "k = Relu (s)")),
+    "output of another type": lambda: small("(float[2] x) => (int64[2] y) { y = Relu (x) }"),
+    "output of another kind": lambda: small("(float[2] x) => (seq(float[2]) y) { y = Relu (x) }"),
+    "circle": lambda: small(
+        "(float[2] x) => (float[2] y) { y = Relu (x) a = Neg (b) b = Neg (a) }"
+    ),
+    "output of a branch": lambda: small(BRANCH),
 }
+BRANCH = """(float[2] x, bool c) => (float[2] y) { y = If <
+    then_branch = t () => (float[2] a) { b = Relu (x) },
+    else_branch = e () => (float[2] a) { a = Relu (x) }> (c) }"""
+
+
+def small(text: str) -> bytes:
+    return data(f'<ir_version: 8, opset_import: ["" : 18]> g {text}')
 
 
 @pytest.mark.parametrize("what", MODELS)
 def test_wrong_models_raise_what_they_raise_in_onnxruntime(what: str) -> None:
     wanted, found = (outcome(lambda p=p: p.InferenceSession(MODELS[what]())) for p in BOTH)  # type: ignore[misc]
     require_same_kind(found, wanted)
+
+
+def test_wrong_outputs_and_circles_are_told_as_they_are() -> None:
+    told = {
+        "output": "output 'y' must be computed, found no value",
+        "output of another type": "output 'y' is float32[2], but the model declares it as int64[2]",
+        "circle": "a node cannot need its own result, found the cycle",
+        "output of a branch": "then_branch: output 'a' must be computed, found no value",
+    }
+    for what, message in told.items():
+        with pytest.raises(FornixError) as caught:
+            fornix.InferenceSession(MODELS[what]())
+        assert message in str(caught.value)
+
+
+OPTIONAL = """(optional(float[N]) x) => (bool has, optional(float[N]) y) {
+    has = OptionalHasElement (x) y = Identity (x) }"""
+
+
+def test_optional_inputs_need_not_be_fed() -> None:
+    made, wanted = (p.InferenceSession(small(OPTIONAL)) for p in (ort, peer))
+    assert made.get_inputs()[0].shape == wanted.get_inputs()[0].shape == ["N"]
+    for feeds in ({}, {"x": None}):
+        assert [bool(made.run(None, feeds)[0]), made.run(None, feeds)[1]] == [False, None]
+        assert [bool(wanted.run(None, feeds)[0]), wanted.run(None, feeds)[1]] == [False, None]
+    x = X[0]
+    np.testing.assert_array_equal(made.run(None, {"x": x})[1], wanted.run(None, {"x": x})[1])
 
 
 def test_errors_are_fornix_errors_too_and_begin_with_the_status() -> None:
@@ -202,7 +243,10 @@ def test_providers_that_are_not_there_are_an_error_unless_another_one_is() -> No
             data(), providers=["CUDAExecutionProvider", "CPUExecutionProvider"]
         )
     assert made.get_providers() == ["CPUExecutionProvider"]
-    assert ort.InferenceSession(data(), providers=[]).get_providers() == ["CPUExecutionProvider"]
+    providers: Any
+    for providers in ([], "CPUExecutionProvider"):
+        made = ort.InferenceSession(data(), providers=providers)
+        assert made.get_providers() == ["CPUExecutionProvider"]
 
 
 def test_providers_can_be_changed() -> None:

@@ -13,19 +13,25 @@ from fornix import onnxruntime as ort
 
 MODEL = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
     g (float[N, 4] x) => (float[N, 4] y, int64[2, M] z) <float[4] w = {1, 2, 3, 4}> {
-        y = Mul (x, w)  z = NonZero (x)
+        ["scaled"] y = Mul (x, w)  z = NonZero (x)
     }""").SerializeToString()
 
 
-def nodes(package: Any, folder: Path, provider: str) -> dict[str, dict[str, Any]]:
-    """What a profile says of each node, by operator."""
+def events(package: Any, folder: Path, provider: str) -> list[dict[str, Any]]:
+    """The profile of a run."""
     options = package.SessionOptions()
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / package.__name__)
     session = package.InferenceSession(MODEL, options, providers=[provider])
     session.run(None, {"x": np.ones((3, 4), np.float32)})
-    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return {e["args"]["op_name"]: e["args"] for e in events if e["cat"] == "Node"}
+    found: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+    return found
+
+
+def nodes(package: Any, folder: Path, provider: str) -> dict[str, dict[str, Any]]:
+    """What a profile says of each node, by operator."""
+    found = [e for e in events(package, folder, provider) if e["cat"] == "Node"]
+    return {e["args"]["op_name"]: e["args"] for e in found}
 
 
 FIELDS = ("input_type_shape", "output_type_shape", "output_size", "parameter_size",
@@ -39,6 +45,20 @@ def test_nodes_have_onnxruntimes_fields_and_values(tmp_path: Path) -> None:
         for field in FIELDS[:-1]:
             assert found[name][field] == theirs[field], (name, field)
     assert {found[name]["node_index"] for name in found} == {"0", "1"}
+
+
+def test_events_have_onnxruntimes_names_and_fields(tmp_path: Path) -> None:
+    found, wanted = (events(p, tmp_path, "CPUExecutionProvider") for p in (ort, peer))
+    assert {e["name"] for e in found} | {"NonZero_kernel_time"} == {
+        e["name"] if e["args"].get("op_name") != "NonZero" else "NonZero_kernel_time"
+        for e in wanted
+        if e["name"] != "model_loading_array"
+    }
+    assert {e["name"] for e in found if e["cat"] == "Node"} == {
+        "scaled_kernel_time",
+        "NonZero_kernel_time",
+    }
+    assert {frozenset(e) for e in found} == {frozenset(e) for e in wanted}
 
 
 @pytest.mark.parametrize("name", ["Mul", "NonZero"])

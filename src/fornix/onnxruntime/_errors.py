@@ -15,6 +15,7 @@ from fornix.errors import (
     FornixError,
     InferenceError,
     InvalidArgument,
+    InvalidUse,
     LimitError,
     NoSuchFile,
     NotSupported,
@@ -101,6 +102,7 @@ RUNNING: dict[type[FornixError], type[FornixError]] = {
     InvalidArgument: InvalidArgument,
     FornixError: FailedNode,
 }
+BOUND = RUNNING | {InvalidArgument: InvalidUse}
 """What fornix raises, and what onnxruntime does for that cause: the first that fits."""
 
 

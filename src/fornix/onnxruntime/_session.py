@@ -22,7 +22,7 @@ from fornix.onnxruntime._devices import (
     OrtMemoryInfo,
     OrtMemType,
 )
-from fornix.onnxruntime._errors import LOADING, RUNNING, ModelLoadCanceled, translated
+from fornix.onnxruntime._errors import BOUND, LOADING, RUNNING, ModelLoadCanceled, translated
 from fornix.onnxruntime._handle import Handle
 from fornix.onnxruntime._options import SessionOptions
 from fornix.onnxruntime._placement import OrtEpAssignedSubgraph, assigned
@@ -58,7 +58,8 @@ class Session(runtime.InferenceSession):
         try:
             results = super()._run(output_names, input_feed, run_options, targets)
         except FornixError as error:
-            raise translated(self._named(error, input_feed), RUNNING) from error.__cause__
+            kinds = RUNNING if targets is None else BOUND
+            raise translated(self._named(error, input_feed), kinds) from error.__cause__
         return [SparseTensor.of(x) if isinstance(x, StoredSparse) else x for x in results]
 
     def _named(self, error: FornixError, feeds: Any) -> FornixError:
@@ -169,6 +170,8 @@ class InferenceSession(Session):
             warnings.warn(
                 f"InferenceSession: {unknown} has no meaning here", FornixWarning, stacklevel=2
             )
+        if isinstance(providers, str):
+            providers = [providers]
         options = SessionOptions() if sess_options is None else sess_options
         if isinstance(options, SessionOptions):
             providers = providers or [*options.providers.items()]

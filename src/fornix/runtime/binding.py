@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fornix.dtype import STRING, DType
-from fornix.errors import DTypeError, InvalidArgument, InvalidUse
+from fornix.errors import DTypeError, InvalidUse
 from fornix.runtime.values import OrtValue, check_device
 
 if TYPE_CHECKING:
@@ -39,7 +39,12 @@ class IOBinding:
 
     @property
     def targets(self) -> dict[str, Array | None]:
-        """Where results go, by name in the order of binding; None for memory of their own."""
+        """Where results go, by name in the order of binding; None for memory of their own.
+
+        Raises InvalidUse if no output is bound.
+        """
+        if not self._outputs:
+            raise InvalidUse("IOBinding: one output at least must be bound, found none")
         return dict(self._outputs)
 
     @property
@@ -132,7 +137,7 @@ class IOBinding:
 
     def _known(self, name: str, names: Sequence[str], what: str) -> str:
         if name not in names:
-            raise InvalidArgument(
+            raise InvalidUse(
                 f"IOBinding: one of the {what}s {', '.join(names) or '(none)'} is required, "
                 f"found {name!r}"
             )

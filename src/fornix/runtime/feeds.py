@@ -29,21 +29,22 @@ def checked_feeds(
 ) -> dict[Value, Any]:
     """``feeds`` by value, ready for kernels.
 
-    ``inputs`` must all be there; those of ``extra``, overridable initializers, may be. Raises
-    InvalidArgument for a missing or unknown name, another dtype, rank or static extent, and for
-    symbolic extents that do not agree.
+    ``inputs`` must all be there but optional ones, which are None then; those of ``extra``,
+    overridable initializers, may be. Raises InvalidArgument for a missing or unknown name, another
+    dtype, rank or static extent, and for symbolic extents that do not agree.
     """
     if not isinstance(feeds, Mapping):
         raise InvalidArgument(
             f"{model}: feeds must be a mapping of names to arrays, found {type(feeds).__name__}"
         )
     by_name = {value.name: value for value in inputs}
-    missing = [name for name in by_name if name not in feeds]
+    absent = [value for value in inputs if value.name not in feeds]
+    missing = [value.name for value in absent if not isinstance(value.type, OptionalType)]
     if missing:
         raise InvalidArgument(
             f"{model}: every input must be fed, found none for {', '.join(missing)}"
         )
-    found: dict[Value, Any] = {}
+    found: dict[Value, Any] = dict.fromkeys(absent)
     bound: dict[str, tuple[int, str]] = {}
     for name, feed in feeds.items():
         value = by_name.get(name) or extra.get(name)

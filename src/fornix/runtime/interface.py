@@ -56,7 +56,8 @@ def _spelled(type_: Type | None) -> str:
 
 
 def _shape(type_: Type | None) -> tuple[DimLike | None, ...] | None:
-    return type_.shape if isinstance(type_, TensorType) else None
+    held = type_.elem if isinstance(type_, OptionalType) else type_
+    return held.shape if isinstance(held, TensorType) else None
 
 
 def _extent(declared: DimLike | None, inferred: DimLike | None) -> int | str | None:

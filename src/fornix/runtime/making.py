@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fornix.errors import NotSupported, ValidationError
+from fornix.errors import DTypeError, NotSupported, ValidationError
 from fornix.infer import Inference, infer_model
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.nesting import fed_inputs
+from fornix.ir.order import sorted_nodes
+from fornix.ir.types import OptionalType, Type
 from fornix.ir.walk import graphs
 from fornix.passes import Level, optimize
 from fornix.reference.plan import Plan, Scope, check_names
@@ -35,6 +37,7 @@ def make_program(
 
     Unless it ``packs``, stored data are packed when something runs.
     """
+    _require_whole(source)
     level = options.level
     if level is None:
         level = Level.ALL if providers[0].optimizes else Level.NONE
@@ -72,17 +75,46 @@ def make_program(
     return Program(graph.inputs, graph.outputs, symbols, steps, constants, placements)
 
 
-def _require_sound(source: Model, inference: Inference, graph: Graph) -> None:
-    """Raise what is wrong with a model that can never run: names, operators, types, shapes."""
-    check_names(source.graph)
-    for node in source.graph.nodes:
-        for value in node.inputs:
-            if value is not None and value.is_undefined:
+def _require_whole(source: Model) -> None:
+    """Raise what is wrong with a model that can never run: names, and values that nobody makes."""
+    for graph in graphs(source.graph):
+        check_names(graph)
+        for node in graph.nodes:
+            for value in node.inputs:
+                if value is not None and value.is_undefined:
+                    raise ValidationError(
+                        f"{node.label}: input '{value.name}' must be computed before, "
+                        "found no value"
+                    )
+        for value in graph.outputs:
+            if value.is_undefined:
                 raise ValidationError(
-                    f"{node.label}: input '{value.name}' must be computed before, found no value"
+                    f"{graph.label}: output '{value.name}' must be computed, found no value"
                 )
+        sorted_nodes(graph)  # which raises for a cycle
+
+
+def _require_sound(source: Model, inference: Inference, graph: Graph) -> None:
+    """Raise what operators, types and shapes of a model contradict.
+
+    ``inference`` is that of ``graph``, the optimized one.
+    """
     if _is_broken(inference, graph) and _is_broken(infer_model(source), source.graph):
         raise inference.errors[0]  # others are wrong for extents of 1 and more alone
+    for value, made in zip(source.graph.outputs, graph.outputs, strict=True):
+        _require_type(value, inference.fact(made).type)
+
+
+def _require_type(output: Value, found: Type | None) -> None:
+    """Raise DTypeError where an output is not of the type that the model declares."""
+    declared = output.type
+    if declared is None or found is None or OptionalType in {type(declared), type(found)}:
+        return
+    texts = declared.constraint, found.constraint
+    if texts[0] != texts[1] and "?" not in "".join(texts):
+        raise DTypeError(
+            f"output '{output.name}' is {found}, but the model declares it as {declared}"
+        )
 
 
 def _is_broken(inference: Inference, graph: Graph) -> bool:

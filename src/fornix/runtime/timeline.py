@@ -78,10 +78,16 @@ class Timeline:
             (span,) = entry.spans
             first = start + span.begin
             what = {"node_index": str(number), **_told(entry, span.seconds)}
-            self.note("Node", f"{entry.name}_kernel_time", first, first + span.seconds, **what)
+            self.note("Node", f"{_name(entry)}_kernel_time", first, first + span.seconds, **what)
         results = program.results(values, names)
-        self.note("Session", "model_run", begin, self.now())
+        self.end_run(begin)
         return results
+
+    def end_run(self, begin: float) -> None:
+        """Note a run that began then, and what carried it out."""
+        end = self.now()
+        self.note("Session", "SequentialExecutor::Execute", begin, end)
+        self.note("Session", "model_run", begin, end)
 
     def observe(self, node: Node, results: Sequence[Any]) -> None:
         """Note a node that has just run its NumPy kernel, after the one before in this thread."""
@@ -154,6 +160,11 @@ def _text(type_: TensorType) -> str:
 def _size(type_: TensorType) -> int:
     extents = [d for d in type_.shape or () if isinstance(d, int)]
     return math.prod(extents) * (type_.dtype.numpy.itemsize if type_.dtype else 0)
+
+
+def _name(entry: Entry) -> str:
+    """The nodes that a kernel computes, by their names, or operators where they have none."""
+    return "+".join(dict.fromkeys(node.name or node.op_type for node in entry.nodes)) or entry.name
 
 
 def _told(entry: Entry, seconds: float) -> dict[str, Any]:
