@@ -111,7 +111,8 @@ class Fold:
 class Tile:
     """A sum of products for some rows and columns at once, kept in registers; then `put`.
 
-    `result` is ``Σ left · right``; left is the same for all columns, right for all rows. `rows` are
+    `result` is ``Σ left · right``; left is the same for all columns, right for all rows. Or it sums
+    over blocks what is made of one such sum; then right may take fields out of words. `rows` are
     the first row, the end, and how many rows there are at all; they are done ``height`` at a time,
     then those that are left, of which there are none but where all rows end. Of the columns `width`
     exist; right may be read at all of them if it `is_padded`.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 
 from fornix.compile.axes import moves_as_one
+from fornix.compile.cost import accesses
+from fornix.ir.dim import DimLike
+from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import Reduce, Scalar, Variable, replace, substitute_scalar, walk
 from fornix.ir.loops.scalar import reduction
 
@@ -40,4 +44,16 @@ def _merged(op: str, axes: tuple[Variable, ...], body: Scalar) -> Scalar:
     return reduction(op, axes, body)
 
 
-__all__ = ["merged", "reductions"]
+def field_axes(e: Reduce, operand: Scalar) -> list[Variable]:
+    """The axes of ``e`` along which ``operand`` loads the same and takes other fields out of it."""
+    moving = {a for x in accesses([operand]) for a in x.variables}
+    return [a for a in e.axes if a not in moving]
+
+
+def points(axes: Sequence[Variable]) -> list[dict[Atom, DimLike]]:
+    """The combinations of values of ``axes``, as far as their extents are known."""
+    known = {a: range(a.extent) for a in axes if isinstance(a.extent, int)}
+    return [dict(zip(known, place, strict=True)) for place in itertools.product(*known.values())]
+
+
+__all__ = ["field_axes", "merged", "points", "reductions"]

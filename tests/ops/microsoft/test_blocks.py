@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from fornix.errors import NotSupported, ShapeError
-from tests.ops.harness import run_op
+from tests.ops.harness import check_lowering, check_node, run_op
 from tests.ops.microsoft.peer import DOMAIN, agree
 
 rng = np.random.default_rng(13)
@@ -34,17 +37,66 @@ def case(
 def test_blocks_of_small_weights_are_multiplied(
     bits: int, zeros: str | None, block: int, k: int
 ) -> None:
-    agree("MatMulNBits", *case(bits, block, k, 5, zeros), rtol=1e-4, atol=1e-3, lowered=False)
+    agree("MatMulNBits", *case(bits, block, k, 5, zeros), rtol=1e-4, atol=1e-3)
 
 
 def test_zero_points_may_be_floats() -> None:
-    agree("MatMulNBits", *case(4, 32, 64, 5, "floats"), rtol=1e-4, atol=1e-3, lowered=False)
+    agree("MatMulNBits", *case(4, 32, 64, 5, "floats"), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("zeros", [None, "bytes"])
+@pytest.mark.parametrize(("block", "k"), [(16, 48), (32, 80)])
+def test_level_4_rounds_the_left_factor_as_onnxruntime_does(
+    bits: int, zeros: str | None, block: int, k: int
+) -> None:
+    inputs, sizes = case(bits, block, k, 5, zeros)
+    inputs[0][0, 0] = 0.0
+    expected = with_stored_weights(inputs, sizes | {"accuracy_level": 4})
+    where: dict[str, Any] = {"domain": DOMAIN, "opset": 1}
+    attributes = sizes | {"accuracy_level": 4}
+    check_node("MatMulNBits", inputs, attributes, expected=[expected], rtol=1e-4, **where)
+    check_lowering("MatMulNBits", inputs, attributes, **where)
+    exact = run_op("MatMulNBits", inputs, sizes, **where)[0]
+    assert np.abs(expected - exact).max() > 1e-3  # else it is not rounded at all
+
+
+def with_stored_weights(inputs: list[Any], attributes: dict[str, int]) -> Any:
+    """What onnxruntime gives; it rounds only beside weights that it has packed."""
+    names = ["x", "packed", "scales", "zeros"][: len(inputs)]
+    node = helper.make_node("MatMulNBits", names, ["y"], domain=DOMAIN, **attributes)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, inputs[0].shape)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    data = [numpy_helper.from_array(a, n) for a, n in zip(inputs[1:], names[1:], strict=True)]
+    graph = helper.make_graph([node], "g", [x], [y], data)
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"x": inputs[0]})[0]
+
+
+def test_zero_points_of_floats_leave_the_left_factor_as_it_is() -> None:
+    inputs, sizes = case(4, 32, 64, 5, "floats")
+    agree("MatMulNBits", inputs, sizes | {"accuracy_level": 4}, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_narrow_floats_are_multiplied_in_float32(dtype: Any) -> None:
+    inputs, sizes = case(4, 32, 64, 5, None)
+    narrow = [inputs[0].astype(dtype), inputs[1], inputs[2].astype(dtype)]
+    wide = [x if x.dtype == np.uint8 else x.astype(np.float32) for x in narrow]
+    where: dict[str, Any] = {"domain": DOMAIN, "opset": 1}
+    expected = run_op("MatMulNBits", wide, sizes, **where)[0].astype(dtype)
+    check_node("MatMulNBits", narrow, sizes, expected=[expected], **where)
+    check_lowering("MatMulNBits", narrow, sizes, **where)
 
 
 def test_a_bias_is_added() -> None:
     inputs, sizes = case(4, 32, 64, 5, None)
     inputs += [None, None, rng.standard_normal(5).astype(np.float32)]
-    agree("MatMulNBits", inputs, sizes, rtol=1e-4, atol=1e-3, lowered=False)
+    agree("MatMulNBits", inputs, sizes, rtol=1e-4, atol=1e-3)
 
 
 def test_two_bits_are_the_lowest_first() -> None:

@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from fornix.compile.cost import outer_reductions
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.folds import add_product, nest, start, surely_runs
+from fornix.compile.emit.folds import add_product, nest, start, step, surely_runs
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Put, Tile
+from fornix.compile.reductions import field_axes, points
 from fornix.ir.dim import DimLike, minimum
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Variable, substitute_scalar
+from fornix.ir.loops import Reduce, Scalar, Variable, substitute_scalar
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -95,6 +97,9 @@ def _row_place(block: Variable | None, row: int) -> DimLike:
 def _sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list[str]]:
     """The accumulators, row by row."""
     body = t.result.body
+    inner = outer_reductions(body)
+    if inner:
+        return _block_sums(em, t, block, height, inner[0])
     left, right = body.args
     is_turned = t.column in left.variables
     if is_turned:
@@ -120,6 +125,65 @@ def _sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[lis
     return [results[r * t.units : (r + 1) * t.units] for r in range(height)]
 
 
+def _block_sums(
+    em: Emitter, t: Tile, block: Variable | None, height: int, inner: Reduce
+) -> list[list[str]]:
+    """The accumulators of a sum over blocks of what is made of an ``inner`` sum of products.
+
+    A vector of the right operand is used for all rows as soon as it is there. The axes of the inner
+    sum that it does not move along in memory choose fields of it: they are written out.
+    """
+    rows: list[dict[Atom, DimLike]] = [{}]
+    if t.row is not None:
+        rows = [{t.row: _row_place(block, r)} for r in range(height)]
+    sums = [substitute_scalar(inner, at) for at in rows]
+    bodies = [substitute_scalar(t.result.body, at) for at in rows]
+    dtype, kind = t.result.dtype, em.type(t.result.dtype, is_vector=True)
+    carried = [(kind, start("sum", dtype, is_vector=True))] * (height * t.units)
+
+    def turn(totals: list[str]) -> list[str]:
+        found = _inner_sums(em, t, sums)
+        totals = list(totals)
+        for r, (e, body) in enumerate(zip(sums, bodies, strict=True)):
+            for u in em.units:
+                em.remember((e, u), Value(found[r][u], True, em.top))
+            for u in em.units:
+                total = Value(totals[r * t.units + u], True, em.top)
+                totals[r * t.units + u] = em.splat(step(em, "sum", total, body, u), dtype)
+        return totals
+
+    results = nest(em, t.result.axes, carried, turn)
+    return [results[r * t.units : (r + 1) * t.units] for r in range(height)]
+
+
+def _inner_sums(em: Emitter, t: Tile, sums: Sequence[Scalar]) -> list[list[str]]:
+    """The sums of products of one block, row by row."""
+    inner = [e for e in sums if isinstance(e, Reduce)]
+    dtype, bodies = inner[0].dtype, [e.body for e in inner]
+    is_turned = t.column in bodies[0].args[0].variables
+    lefts = [body.args[is_turned] for body in bodies]
+    right = bodies[0].args[not is_turned]
+    fields = field_axes(inner[0], right)
+    combinations = points(fields)
+
+    def turn(totals: list[str]) -> list[str]:
+        totals = list(totals)
+        for at in combinations:
+            b = [em.value(substitute_scalar(right, at), u) for u in em.units]
+            for r, e in enumerate(lefts):
+                a = em.value(substitute_scalar(e, at))
+                for u in em.units:
+                    total = Value(totals[r * t.units + u], True, em.top)
+                    factors = (b[u], a) if is_turned else (a, b[u])
+                    totals[r * t.units + u] = add_product(em, bodies[0], factors, total).text
+        return totals
+
+    kind = em.type(dtype, is_vector=True)
+    carried = [(kind, start("sum", dtype, is_vector=True))] * (len(inner) * t.units)
+    results = nest(em, [a for a in inner[0].axes if a not in fields], carried, turn)
+    return [results[r * t.units : (r + 1) * t.units] for r in range(len(inner))]
+
+
 def _inner_axes(t: Tile) -> tuple[list[Variable], list[Variable]]:
     """The axes of the sum that are loops, and the innermost ones, which are written out."""
     outer = list(t.result.axes)
@@ -142,11 +206,11 @@ def _loops(
 ) -> list[str]:
     """The loops over the axes of the sum around ``terms``."""
     (*around, last), inner = axes
-    points = _points(inner)
+    combinations = points(inner)
 
     def turn(i: str, values: list[str]) -> Sequence[str]:
         em.places[last] = Value(i, False, em.top)
-        for point in points:
+        for point in combinations:
             values = terms(list(values), point)
         return values
 
@@ -156,15 +220,6 @@ def _loops(
         return em.loop("0", extent, 1, given, turn, is_sure=surely_runs(last.extent))
 
     return nest(em, around, carried, body)
-
-
-def _points(axes: Sequence[Variable]) -> list[dict[Atom, DimLike]]:
-    """The combinations of values of ``axes``."""
-    points: list[dict[Atom, DimLike]] = [{}]
-    for axis in axes:
-        if isinstance(axis.extent, int):
-            points = [{**p, axis: k} for p in points for k in range(axis.extent)]
-    return points
 
 
 def _write_out(em: Emitter, t: Tile, block: Variable | None, sums: list[list[str]]) -> None:

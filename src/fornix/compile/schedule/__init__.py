@@ -5,7 +5,7 @@ One module per kind of schedule; `schedule` picks the kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.attention import as_attention
@@ -19,6 +19,7 @@ from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import scan_nest, update_nest
 from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.row import row_axis, row_nest
+from fornix.compile.schedule.scaled import block_nests, block_sum
 from fornix.compile.schedule.turned import turned_nest
 from fornix.compile.schedule.window import window_nest
 from fornix.compile.schedule.winograd import winograd_stages
@@ -82,6 +83,24 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     return pieces
 
 
+def _of_products(
+    store: Store, target: Target, lanes: int
+) -> tuple[Sequence[Store], Store, Nest] | None:
+    """What has to be computed first, the rest of ``store`` and its nest, if it sums products."""
+    found = as_attention(store)
+    if found is not None:
+        return attention_nest(found, target, lanes)
+    blocks = block_sum(store)
+    if blocks is not None:
+        return block_nests(blocks, target, lanes)
+    product = contraction(store)
+    has_rows = product is not None and product.row is not None
+    made = None if has_rows else window_nest(store, target, lanes)
+    if made is None and product is not None:
+        return contraction_nests(product, target, lanes)
+    return made
+
+
 def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     lanes = lanes_of(store, target)
     if 0 in [a.extent for a in store.axes]:
@@ -92,18 +111,7 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
         yield from pieces
         return
     store = normal(store)
-    found = as_attention(store)
-    if found is not None:
-        first, rest, nest = attention_nest(found, target, lanes)
-        for other in first:
-            yield from _of_store(other, target)
-        yield Piece(nest, (rest,))
-        return
-    product = contraction(store)
-    has_rows = product is not None and product.row is not None
-    made = None if has_rows else window_nest(store, target, lanes)
-    if made is None and product is not None:
-        made = contraction_nests(product, target, lanes)
+    made = _of_products(store, target, lanes)
     if made is not None:
         first, rest, nest = made
         for other in first:

@@ -8,8 +8,6 @@ once. Matrix products are contractions, and so are convolutions, over channels a
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
@@ -18,6 +16,7 @@ from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.nest import Block, Chunks, Nest, Put, Tile, When
 from fornix.compile.products import Product, products
 from fornix.compile.schedule.map import normal
+from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, atoms, ceildiv, minimum
 from fornix.ir.dim.expression import Floor, substitute
@@ -138,17 +137,19 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
 def _cost(rows: int, count: int, shape: tuple[int, int]) -> float:
     """What a step of all tiles costs for so many rows and vectors of columns."""
     height, vectors = shape
-    heights = [height] * (rows // height) + [rows % height] * (rows % height > 0)
-    widths = [vectors] * (count // vectors) + [count % vectors] * (count % vectors > 0)
-    return sum(n * max(h * STEP_COST[n], LOAD_COST) for h in heights for n in widths)
+    heights = ((height, rows // height), (rows % height, min(rows % height, 1)))
+    widths = ((vectors, count // vectors), (count % vectors, min(count % vectors, 1)))
+    return sum(
+        tiles * others * n * max(h * STEP_COST[n], LOAD_COST)
+        for h, tiles in heights
+        for n, others in widths
+        if others
+    )
 
 
 def _padded(count: int, step: int) -> int:
     """``count`` in whole steps."""
     return -(-count // step) * step
-
-
-_SERIAL = itertools.count()
 
 
 def contraction_nests(
@@ -161,8 +162,8 @@ def contraction_nests(
     first: list[Store] = []
     if not _is_worth_packing(c) and _step(c.right, c.column) not in {1, 2}:
         return None
-    if not _is_plain(c):
-        plain = _plain(c)
+    if not is_plain(c):
+        plain = in_order(c)
         first.append(plain)
         again = contraction(_reading(c, plain))
         if again is None:
@@ -227,16 +228,7 @@ def _packed(c: Contraction, panel: Variable, column: Variable) -> Store:
     value = substitute_scalar(c.right, {c.column: at})
     value = select(inside, guarded(value, inside), 0)
     axes = (*batch, panel, k, column)
-    return _stored("packed", axes, value)
-
-
-def _stored(name: str, axes: Sequence[Variable], value: Scalar) -> Store:
-    buffer = Buffer(f"{name}#{next(_SERIAL)}", [a.extent for a in axes], value.dtype)
-    fresh = [Variable(a.name, a.extent) for a in axes]
-    value = substitute_scalar(value, {a: f.dim for a, f in zip(axes, fresh, strict=True)})
-    store = Store(buffer, tuple(fresh), buffer.address(tuple(f.dim for f in fresh)), value)
-    buffer.source = store
-    return store
+    return filled("packed", axes, value)
 
 
 def _read_panel(c: Contraction, buffer: Buffer, panel: Variable, column: Variable) -> Scalar:
@@ -245,7 +237,7 @@ def _read_panel(c: Contraction, buffer: Buffer, panel: Variable, column: Variabl
     return load(buffer, buffer.address((*batch, panel.dim, k.dim, column.dim)))
 
 
-def _is_plain(c: Contraction) -> bool:
+def is_plain(c: Contraction) -> bool:
     """Whether ``left`` can be read as it lies: a load whose place moves evenly along every axis."""
     e = c.left
     if not isinstance(e, Load) or e.guard is not None:
@@ -272,18 +264,18 @@ def _has_short_rows(c: Contraction) -> bool:
     return bool(beside) and likely(c.column.extent) >= LEAST_COLUMNS
 
 
-def _plain(c: Contraction) -> Store:
+def in_order(c: Contraction) -> Store:
     """``left``, which every panel reads, in the order of the result's rows."""
-    return _stored("left", _axes_of_left(c), c.left)
+    return filled("left", axes_of_left(c), c.left)
 
 
-def _axes_of_left(c: Contraction) -> list[Variable]:
+def axes_of_left(c: Contraction) -> list[Variable]:
     return [*(a for a in c.store.axes if a in c.left.variables), *c.sum.axes]
 
 
 def _reading(c: Contraction, plain: Store) -> Store:
     """The store of ``c`` with ``plain`` for ``left``; its axes are joined anew."""
-    place = tuple(a.dim for a in _axes_of_left(c))
+    place = tuple(a.dim for a in axes_of_left(c))
     left = load(plain.buffer, plain.buffer.address(place))
     whole = reduction("sum", c.sum.axes, c.product.of(left, c.right))
     value = replace(c.store.value, {c.sum: whole})
@@ -350,4 +342,4 @@ def _by_width(tile: Tile, panel: Variable, lanes: int) -> Block:
     return (When(is_whole, (replace_fields(tile, width=whole),)), When(is_last, (narrow,)))
 
 
-__all__ = ["contraction", "contraction_nests"]
+__all__ = ["axes_of_left", "contraction", "contraction_nests", "in_order", "is_plain"]

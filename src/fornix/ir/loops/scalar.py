@@ -515,7 +515,14 @@ def cast(x: Scalar, dtype: DType) -> Scalar:
     for side in (x.dtype, dtype):
         if side.kind not in _ANY:
             raise DTypeError(f"loops do not hold {side}")
+    if isinstance(x, Const) and x.dtype.is_integer and _holds(dtype, x.value):
+        return const(x.value, dtype)
     return x if x.dtype is dtype else _shared(Apply("cast", (x,), dtype), "cast")
+
+
+def _holds(dtype: DType, value: Number) -> bool:
+    """Whether the integer ``value`` is one of ``dtype``."""
+    return dtype.is_integer and _least(dtype) <= value <= _greatest(dtype)
 
 
 def bitcast(x: Scalar, dtype: DType) -> Scalar:

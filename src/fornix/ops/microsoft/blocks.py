@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 
+from fornix.dtype import FLOAT32, INT8, INT32, UINT8, DType
 from fornix.errors import NotSupported, require
-from fornix.ops.call import InferNode
+from fornix.ir.dim import DimLike, known
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    bitcast,
+    cast,
+    compute,
+    index,
+    reduce,
+    select,
+    stored,
+)
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.linalg import matmul_shape, multiply
@@ -20,10 +38,14 @@ MatMulNBits = op(
                    (A: T1, B: T2, scales: T1, zero_points: T3?, g_idx: T4?, bias: T1?)
                 => (Y: T1)""",
     since=1, domain=DOMAIN, T1=BF16 | F16 | F32, T2=U8, T3=BF16 | F16 | F32 | U8, T4=I32,
-).opaque("its weights are fields of bits")  # fmt: skip
+)  # fmt: skip
 
 WIDTHS = (2, 4, 8)
 """Bits that a weight may have."""
+COARSE = 4
+"""The accuracy level that has A rounded to 8 bits."""
+LARGEST = 127
+"""Of the integers that it is rounded to."""
 
 
 @MatMulNBits.infer
@@ -45,6 +67,13 @@ def infer_mat_mul_n_bits(
 ) -> Fact:
     _check(bits, block_size, g_idx, weight_prepacked)
     return tensor(a.dtype, matmul_shape(a.shape, (K, N)))
+
+
+def _is_coarse(accuracy_level: int, zero_points: Array | Tensor | None) -> bool:
+    """Whether A is rounded; zero points that are no integers leave nothing to gain by it."""
+    return accuracy_level == COARSE and (
+        zero_points is None or DType.of(zero_points.dtype) is UINT8
+    )
 
 
 def _check(bits: int, block_size: int, g_idx: object, weight_prepacked: int) -> None:
@@ -77,7 +106,9 @@ def mat_mul_n_bits(
     Y = A · W + bias,   W[k, n] = (B[n, k] − zero_points[n, j]) · scales[n, j], j = k / block_size
     A[…, K] · B[N, ⌈K / block_size⌉, block_size · bits / 8], of which each byte holds 8 / bits
     elements, the first in its lowest bits; zero_points are packed alike, or of the scales' type,
-    and 2^(bits − 1) if absent. Multiplies in float32, whatever accuracy_level allows.
+    and 2^(bits − 1) if absent. Multiplies in float32; accuracy_level 4 has A rounded first, each
+    block_size of it to multiples, −127 to 127, of a scale: their greatest magnitude / 127, unless
+    zero_points are floats.
     Source: onnxruntime's contributed operators, MatMulNBits-1.
     """
     _check(bits, block_size, g_idx, weight_prepacked)
@@ -89,8 +120,213 @@ def mat_mul_n_bits(
     steps -= _origins(zero_points, (N, count), bits)[:, :, None]
     steps *= widened(_per_block("scales", scales, (N, count)))[:, :, None]
     weights = steps.reshape(N, count * block_size)[:, :K]
-    y = multiply(widened(a), weights.T)
+    is_coarse = _is_coarse(accuracy_level, zero_points)
+    left = _coarse(widened(a), block_size) if is_coarse else widened(a)
+    y = multiply(left, weights.T)
     return (y if bias is None else y + widened(bias)).astype(a.dtype, copy=False)
+
+
+WORD = 32
+"""Bits that a processor takes fields out of."""
+
+
+@MatMulNBits.lower
+def lower_mat_mul_n_bits(
+    a: Tensor,
+    b: Tensor,
+    scales: Tensor,
+    zero_points: Tensor | None = None,
+    g_idx: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    K: int,
+    N: int,
+    accuracy_level: int,
+    bits: int,
+    block_size: int,
+    weight_prepacked: int,
+    node: LowerNode,
+) -> Tensor:
+    _check(bits, block_size, g_idx, weight_prepacked)
+    fields = WORD // bits
+    if block_size % fields:
+        node.decline(f"blocks of {block_size} weights are no whole words")
+    count = -(-K // block_size)
+    size = block_size * bits // 8
+    packed = _of_shape(b, (N, count, size), node)
+    weights = _Words(packed, _of_shape(scales, (N, count), node), None, bits)
+    if zero_points is not None:
+        width = -(-count * bits // 8) if zero_points.dtype is UINT8 else count
+        weights = replace(weights, zero_points=_of_shape(zero_points, (N, width), node))
+    product = _coarse_product if _is_coarse(accuracy_level, zero_points) else _exact_product
+    y = product(_in_blocks(a, K, block_size), weights, N)
+
+    def at(*i: DimLike) -> Scalar:
+        return cast(y[i] if bias is None else y[i] + cast(bias[i[-1]], FLOAT32), a.dtype)
+
+    return compute(y.shape, at)
+
+
+def _of_shape(x: Tensor, shape: tuple[int, ...], node: LowerNode) -> Tensor:
+    """``x`` as a tensor of ``shape``, whose elements it has, whatever its axes are."""
+    if x.rank == len(shape):
+        return x
+    if any(known(extent) is None for extent in x.shape):
+        node.decline("how its blocks lie in memory is known at run time only")
+
+    def at(*i: DimLike) -> Scalar:
+        number: DimLike = 0
+        for extent, part in zip(shape, i, strict=True):
+            number = number * extent + part
+        place: list[DimLike] = []
+        for whole in reversed(x.shape[1:]):
+            place.append(number - number // whole * whole)
+            number = number // whole
+        return x[(number, *reversed(place))]
+
+    return compute(shape, at)
+
+
+def _in_blocks(a: Tensor, size: int, block_size: int) -> Tensor:
+    """a[…, size] as float32 in […, blocks, block_size], 0 behind the end."""
+
+    def at(*i: DimLike) -> Scalar:
+        place = (*i[:-2], i[-2] * block_size + i[-1])
+        return cast(a.get(place, 0) if size % block_size else a[place], FLOAT32)
+
+    return compute((*a.shape[:-1], -(-size // block_size), block_size), at)
+
+
+def _exact_product(a: Tensor, weights: _Words, columns: int) -> Tensor:
+    """The product of a[…, blocks, block_size] in float32."""
+    fields = WORD // weights.bits
+
+    def at(*i: DimLike) -> Scalar:
+        *lead, n = i
+
+        def block(j: DimLike) -> Scalar:
+            def term(word: DimLike, field: DimLike) -> Scalar:
+                return a[(*lead, j, word * fields + field)] * weights.step(n, j, word, field)
+
+            inner = reduce("sum", ((known(a.shape[-1]) or 0) // fields, fields), term)
+            return weights.scale(n, j) * inner
+
+        return reduce("sum", a.shape[-2], block)
+
+    return compute((*a.shape[:-2], columns), at)
+
+
+def _coarse_product(a: Tensor, weights: _Words, columns: int) -> Tensor:
+    """The product of a[…, blocks, block_size], rounded as `_coarse` does, four bytes at a time."""
+    size, per_byte = known(a.shape[-1]) or 0, 8 // weights.bits
+    fields, blocks = WORD // weights.bits, a.shape[:-1]
+    top = compute(blocks, lambda *i: reduce("max", size, lambda k: abs(a[(*i, k)])))
+    scales = stored(compute(blocks, lambda *i: top[i] * (1 / LARGEST)), "scales")
+
+    def rounded(*i: DimLike) -> Scalar:
+        scale = scales[i[:-1]]
+        quotient = apply("rint", a[i] / select(apply("eq", scale, 0.0), 1.0, scale))
+        return cast(quotient, INT32)
+
+    def quad(*i: DimLike) -> Scalar:
+        *lead, word, part = i
+        places = ((*lead, word * fields + k * per_byte + part) for k in range(4))
+        bytes_ = [apply("and", rounded(*place), 255) for place in places]
+        return _joined([apply("shl", byte, 8 * k) for k, byte in enumerate(bytes_)])
+
+    quads = stored(compute((*blocks, size // fields, per_byte), quad), "quads")
+    sums = stored(compute(blocks, lambda *i: reduce("sum", size, lambda k: rounded(*i, k))), "sums")
+
+    def at(*i: DimLike) -> Scalar:
+        *lead, n = i
+
+        def block(j: DimLike) -> Scalar:
+            def term(word: DimLike, part: DimLike) -> Scalar:
+                return apply("dot4", weights.quad(n, j, word, part), quads[(*lead, j, word, part)])
+
+            inner = reduce("sum", (size // fields, per_byte), term)
+            steps = weights.less_zero(inner, sums[(*lead, j)], n, j)
+            return weights.scale(n, j) * (scales[(*lead, j)] * steps)
+
+        return reduce("sum", a.shape[-2], block)
+
+    return compute((*a.shape[:-2], columns), at)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Weights in words of 32 bits, with what belongs to each block."""
+
+    packed: Tensor
+    """[N, blocks, bytes]"""
+    scales: Tensor
+    """[N, blocks]"""
+    zero_points: Tensor | None
+    """Bytes, or one for each block."""
+    bits: int
+
+    @property
+    def middle(self) -> int:
+        """The zero point where none is given."""
+        return 1 << self.bits - 1
+
+    def step(self, n: DimLike, j: DimLike, word: DimLike, field: DimLike) -> Scalar:
+        """The weight in ``field`` of ``word`` of block ``j``, less its zero point, unscaled."""
+        middles = sum(self.middle << at for at in range(0, WORD, self.bits)) - 2**WORD
+        signed = apply("xor", self._word(n, j, word), middles)
+        shift = cast(index(field * -self.bits + (WORD - self.bits)), INT32)
+        step = apply("shr", apply("shl", signed, shift), WORD - self.bits)
+        if self.zero_points is None:
+            return cast(step, FLOAT32)
+        if self.zero_points.dtype is not UINT8:
+            zero = cast(self.zero_points[n, j], FLOAT32)
+            return cast(step, FLOAT32) - (zero - float(self.middle))
+        zero = bitcast(
+            apply("xor", self._zero(self.zero_points, n, j), self.middle) << 8 - self.bits, INT8
+        )
+        return cast(step - cast(zero >> 8 - self.bits, INT32), FLOAT32)
+
+    def quad(self, n: DimLike, j: DimLike, word: DimLike, part: DimLike) -> Scalar:
+        """Every so many fields of a word as its four bytes, from field number ``part`` on."""
+        ones = 0x01010101
+        shifted = apply("shr", self._word(n, j, word), cast(index(part * self.bits), INT32))
+        return shifted if self.bits == 8 else apply("and", shifted, ones * (2**self.bits - 1))
+
+    def less_zero(self, total: Scalar, sum_: Scalar, n: DimLike, j: DimLike) -> Scalar:
+        """``total`` of products less the zero point times the ``sum_`` of what it multiplies."""
+        if self.zero_points is None:
+            return cast(total - sum_ * self.middle, FLOAT32)
+        return cast(total - sum_ * cast(self._zero(self.zero_points, n, j), INT32), FLOAT32)
+
+    def _word(self, n: DimLike, j: DimLike, word: DimLike) -> Scalar:
+        places = (word * (WORD // 8) + k for k in range(WORD // 8))
+        bytes_ = [cast(self.packed[n, j, place], INT32) for place in places]
+        return _joined([apply("shl", byte, 8 * k) for k, byte in enumerate(bytes_)])
+
+    def scale(self, n: DimLike, j: DimLike) -> Scalar:
+        """The scale of a block."""
+        return cast(self.scales[n, j], FLOAT32)
+
+    def _zero(self, zero_points: Tensor, n: DimLike, j: DimLike) -> Scalar:
+        """The zero point of a block, a field of a byte."""
+        fields = 8 // self.bits
+        shift = cast(index((j - j // fields * fields) * self.bits), UINT8)
+        return apply("and", apply("shr", zero_points[n, j // fields], shift), 2**self.bits - 1)
+
+
+def _joined(parts: Sequence[Scalar]) -> Scalar:
+    return functools.reduce(lambda x, y: apply("or", x, y), parts)
+
+
+def _coarse(a: Array, block_size: int) -> Array:
+    """a[…, K], each block rounded to 255 numbers."""
+    *lead, size = a.shape
+    blocks = np.zeros((*lead, -(-size // block_size) * block_size), a.dtype)
+    blocks[..., :size] = a
+    blocks = blocks.reshape(*lead, -1, block_size)
+    scales = np.abs(blocks).max(axis=-1, keepdims=True) * a.dtype.type(1 / LARGEST)
+    rounded = np.rint(blocks / np.where(scales == 0, 1, scales)) * scales
+    return np.asarray(rounded.reshape(*lead, -1)[..., :size])
 
 
 def _unpacked(packed: Array, bits: int) -> Array:

@@ -1,0 +1,248 @@
+"""Sums of blocks: ``Σ_j f_j(Σ_k a[m, j, k] · b[j, k, n])``, where ``b`` are fields of words.
+
+Weights of few bits have a scale for each block of terms. Decides that what a block reads of them is
+packed, once, as it is stored, in the order of its use; where rows are few, fields become numbers in
+registers, so that memory is read in few bits. Where there are many rows, each chunk first writes
+its columns as numbers to scratch memory, and the product is a plain one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fornix.compile.axes import rewritten
+from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
+from fornix.compile.kernel import SCRATCH_ALIGNMENT
+from fornix.compile.nest import Block, Chunks, Lanes, Nest, Put, Tile, When
+from fornix.compile.products import Product, products
+from fornix.compile.reductions import field_axes, merged, points
+from fornix.compile.schedule.chunks import looped
+from fornix.compile.schedule.contraction import Contraction, axes_of_left, in_order, is_plain
+from fornix.compile.schedule.packing import filled
+from fornix.compile.target import Target
+from fornix.ir.dim import DimLike, ceildiv, minimum
+from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.loops import (
+    Apply,
+    Buffer,
+    Constant,
+    Reduce,
+    Scalar,
+    Store,
+    Variable,
+    apply,
+    index,
+    load,
+    replace,
+    substitute_scalar,
+)
+from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.scalar import reduction, select
+
+UNITS = 4
+"""Vectors of columns that a tile has: additions take so many cycles."""
+FEW_ROWS = {32: 3, 16: 1}
+"""Rows of a tile that takes fields apart, by registers: it has two accumulators for an element."""
+MANY_ROWS = {32: 6, 16: 3}
+"""Rows of a tile that reads numbers."""
+EXPANDED_FROM = {32: 8, 16: 4}
+"""Rows from which on writing numbers to scratch memory first pays; see bench/kernels."""
+
+
+@dataclass(frozen=True)
+class BlockSum:
+    """A store whose value contains a sum over blocks of something done with a sum of products."""
+
+    store: Store
+    sum: Reduce
+    inner: Reduce
+    product: Product
+    row: Variable | None
+    column: Variable
+
+    @property
+    def outer(self) -> list[Variable]:
+        """The axes that are neither rows nor columns."""
+        return [a for a in self.store.axes if a is not self.row and a is not self.column]
+
+    @property
+    def terms(self) -> tuple[Variable, ...]:
+        """Everything that is summed over."""
+        return (*self.sum.axes, *self.inner.axes)
+
+    @property
+    def scale(self) -> Scalar | None:
+        """What a block's sum is multiplied by, if that is all that is done with it."""
+        body = self.sum.body
+        if not isinstance(body, Apply) or body.op != "mul" or self.product.op != "mul":
+            return None
+        others = [e for e in body.args if e is not self.inner]
+        free = {self.row, *self.inner.axes}
+        return others[0] if len(others) == 1 and not free & others[0].variables else None
+
+
+def block_sum(store: Store) -> BlockSum | None:
+    """``store`` as a sum of blocks; None if it is none."""
+    sums = outer_reductions(store.value)
+    if len(sums) != 1 or sums[0].op != "sum" or len(sums[0].axes) != 1:
+        return None
+    inner = outer_reductions(sums[0].body)
+    if len(inner) != 1 or inner[0].op != "sum" or sums[0].body is inner[0]:
+        return None
+    for product in products(inner[0].body):
+        left, right = product.left.variables, product.right.variables
+        columns = [a for a in store.axes if a in right and a not in left]
+        columns = [a for a in columns if stride_of(store.address, a) == 1]
+        rows = [a for a in store.axes if a not in right and a not in columns]
+        if columns and _is_stored(product.right):
+            row = max(rows, key=lambda a: likely(a.extent), default=None)
+            return BlockSum(store, sums[0], inner[0], product, row, columns[-1])
+    return None
+
+
+def _is_stored(e: Scalar) -> bool:
+    """Whether ``e`` is made of stored data alone."""
+    return all(isinstance(x.buffer.source, Constant) for x in accesses([e]))
+
+
+def block_nests(b: BlockSum, target: Target, lanes: int) -> tuple[list[Store], Store, Nest]:
+    """Stores that have to be computed first, the rest of the work, and its nest."""
+    first: list[Store] = []
+    left = b.product.left
+    flat = Contraction(b.store, _flat(b, left, b.product.right), b.product, b.row, b.column)
+    if not is_plain(flat):
+        plain = in_order(flat)
+        first.append(plain)
+        left = load(plain.buffer, plain.buffer.address(tuple(a.dim for a in axes_of_left(flat))))
+    columns = b.column.extent
+    units = min(UNITS, -(-columns // lanes)) if isinstance(columns, int) else UNITS
+    panel, column = Variable("p", ceildiv(columns, units * lanes)), Variable("j", units * lanes)
+    read: dict[Scalar, Scalar] = {}
+    for e in _kept(b):
+        store, read[e] = _packed(b, e, panel, column)
+        first.append(store)
+    right = replace(b.product.right, read)
+    inner = reduction("sum", b.inner.axes, b.product.of(left, right))
+    whole = reduction("sum", b.sum.axes, replace(b.sum.body, {**read, b.inner: inner}))
+    place: dict[Atom, DimLike] = {b.column: panel.dim * column.extent + column.dim}
+    axes = [*b.outer, panel, *([] if b.row is None else [b.row]), column]
+    value = replace(b.store.value, {b.sum: whole})
+    store = rewritten(Store(b.store.buffer, b.store.axes, b.store.address, value), axes, place)
+    tiles = _Tiles(b, store, left, right, (panel, column), (units, lanes), target)
+    return first, store, tiles.nest(None if b.scale is None else replace(b.scale, read))
+
+
+def _flat(b: BlockSum, left: Scalar, right: Scalar) -> Reduce:
+    """The sum of all products, blocks or not."""
+    found = reduction("sum", b.terms, b.product.of(left, right))
+    if not isinstance(found, Reduce):
+        raise TypeError("a sum of blocks has terms")
+    return found
+
+
+def _kept(b: BlockSum) -> Iterator[Scalar]:
+    """The largest parts of the sum that are the same for all fields of what is loaded."""
+    written = set(field_axes(b.inner, b.product.right))
+    waiting, seen = [b.sum.body], set[Scalar]()
+    while waiting:
+        e = waiting.pop()
+        if e in seen:
+            continue
+        seen.add(e)
+        loads = accesses([e])
+        if not loads or not _is_stored(e) or written & e.variables or isinstance(e, Reduce):
+            waiting += e.args
+            continue
+        while isinstance(e, Apply) and e.op == "cast" and e.args[0].dtype.bits < e.dtype.bits:
+            (e,) = e.args
+        yield e
+
+
+def _packed(b: BlockSum, e: Scalar, panel: Variable, column: Variable) -> tuple[Store, Scalar]:
+    """``e`` by panels of columns, 0 behind the last column; and how it is read."""
+    at = panel.dim * column.extent + column.dim
+    inside = apply("lt", index(at), index(b.column.extent))
+    value = substitute_scalar(e, {b.column: at})
+    value = select(inside, guarded(value, inside), 0)
+    inner = [a for a in (*b.outer, *b.terms) if a in e.variables]
+    axes = (panel, *inner, column) if b.column in e.variables else tuple(inner)
+    store = filled("packed", axes, value if b.column in e.variables else e)
+    return store, load(store.buffer, store.buffer.address(tuple(a.dim for a in axes)))
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """What tiles of a sum of blocks are made of."""
+
+    sum: BlockSum
+    store: Store
+    left: Scalar
+    right: Scalar
+    columns: tuple[Variable, Variable]
+    shape: tuple[int, int]
+    """Vectors of a panel, and lanes of a vector."""
+    target: Target
+
+    def nest(self, scale: Scalar | None) -> Nest:
+        """Panels in chunks; with ``scale``, many rows read a panel of numbers."""
+        (found,) = outer_reductions(self.store.value)
+        panel, _ = self.columns
+        b, registers = self.sum, 32 if self.target.vector_registers >= 32 else 16
+        rows: DimLike = 1 if b.row is None else b.row.extent
+        body: Block = (self._tile(found, self.store.value, FEW_ROWS[registers]),)
+        scratch: dict[Buffer, DimLike] = {}
+        least = EXPANDED_FROM[registers]
+        if scale is not None and not (isinstance(rows, int) and rows < least):
+            buffer, expanded = self._expanded(found, scale, MANY_ROWS[registers])
+            scratch = {buffer: 0}
+            is_few = apply("lt", index(rows), index(least))
+            is_many = apply("lt", index(least - 1), index(rows))
+            body = (When(is_few, body), When(is_many, expanded))
+        axes = (*b.outer, panel)
+        parallel: DimLike = 1
+        for axis in axes:
+            parallel = parallel * axis.extent
+        size: DimLike = sum((x.elements * x.dtype.numpy.itemsize for x in scratch), start=0)
+        size = ceildiv(size, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
+        return Nest("blocks", (Chunks(axes, body),), self.shape[1], parallel, scratch, size)
+
+    def _tile(self, result: Reduce, value: Scalar, height: int) -> Tile:
+        panel, column = self.columns
+        b = self.sum
+        rows: DimLike = 1 if b.row is None else b.row.extent
+        return Tile(
+            result=result,
+            row=b.row,
+            rows=(0, rows, rows),
+            height=min(height, rows) if isinstance(rows, int) else height,
+            column=column,
+            width=minimum(column.extent, b.column.extent - panel.dim * column.extent),
+            units=self.shape[0],
+            is_padded=True,
+            put=Put(self.store.buffer, self.store.address, value),
+        )
+
+    def _expanded(self, found: Reduce, scale: Scalar, height: int) -> tuple[Buffer, Block]:
+        """A panel of numbers in scratch memory, how it is written, and the tiles that read it."""
+        b, column = self.sum, self.columns[1]
+        extents = [a.extent for a in b.terms]
+        buffer = Buffer("numbers", [*extents, column.extent], found.dtype)
+        address = buffer.address((*(a.dim for a in b.terms), column.dim))
+        written = field_axes(b.inner, self.right)
+        value = scale * self.right
+        puts = tuple(
+            Put(buffer, substitute(address, point, {}), substitute_scalar(value, point))
+            for point in points(written)
+        )
+        loops = [a for a in b.terms if a not in written]
+        fill = looped(loops, (Lanes(column, self.shape[0], puts),))
+        flat = _flat(b, self.left, load(buffer, address))
+        whole = merged(flat)
+        if not isinstance(whole, Reduce):
+            raise TypeError("a sum stays one")
+        value = replace(self.store.value, {found: whole})
+        return buffer, (*fill, self._tile(whole, value, height))
+
+
+__all__ = ["block_nests", "block_sum"]

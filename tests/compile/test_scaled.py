@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fornix import InferenceSession, ReferenceEvaluator, SessionOptions
+from fornix.compile.compiler import write_all
+from fornix.compile.target import Target
+from fornix.dtype import FLOAT32
+from fornix.ir.dim import symbol
+from fornix.ir.loops import Tensor, constant, stored, tensor
+from fornix.ops.call import LowerNode, bind_attributes, lower_node
+from fornix.ops.microsoft.blocks import MatMulNBits
+from tests.compile.levels import EVERY, target
+from tests.compile.native import Runner
+
+rng = np.random.default_rng(5)
+SHAPES = [(4, 32, 72, 70), (2, 16, 32, 9), (8, 64, 64, 150), (4, 16, 48, 64)]
+"""Bits, size of a block, terms, columns."""
+
+
+def weights(bits: int, block: int, k: int, n: int) -> tuple[Any, Any, Any]:
+    """Packed weights, scales and zero points."""
+    count = -(-k // block)
+    packed = rng.integers(0, 256, (n, count, block * bits // 8)).astype(np.uint8)
+    scales = (rng.random((n, count)) * 0.1).astype(np.float32)
+    return packed, scales, rng.integers(0, 256, (n, -(-count * bits // 8))).astype(np.uint8)
+
+
+def attributes(shape: tuple[int, int, int, int], level: int) -> dict[str, int]:
+    bits, block, k, n = shape
+    return {"bits": bits, "block_size": block, "K": k, "N": n, "accuracy_level": level}
+
+
+def model(shape: tuple[int, int, int, int], level: int, stored_data: Any) -> bytes:
+    _, _, k, n = shape
+    names = ["packed", "scales", "zeros"][: len(stored_data)]
+    node = helper.make_node(
+        "MatMulNBits", ["x", *names], ["y"], domain="com.microsoft", **attributes(shape, level)
+    )
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["M", k])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["M", n])
+    data = [numpy_helper.from_array(a, name) for a, name in zip(stored_data, names, strict=True)]
+    graph = helper.make_graph([node], "g", [x], [y], data)
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    text: bytes = helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
+    return text
+
+
+def product(x: Tensor, shape: tuple[int, int, int, int], level: int, stored_data: Any) -> Tensor:
+    """The lowering of a node on stored weights."""
+    schema = MatMulNBits.schema(1)
+    node = LowerNode(
+        operator=MatMulNBits, schema=schema, opset=1, wanted=(True,), output_types=(None,), facts=()
+    )
+    given = bind_attributes(schema, attributes(shape, level))
+    (found,) = lower_node([x, *map(constant, stored_data)], given, node)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 40])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("level", [0, 4])
+def test_sessions_give_the_product_for_few_rows_and_many(
+    rows: int, shape: tuple[int, int, int, int], level: int
+) -> None:
+    text = model(shape, level, weights(*shape))
+    feeds = {"x": rng.standard_normal((rows, shape[2])).astype(np.float32)}
+    (expected,) = ReferenceEvaluator(text).run(None, feeds)
+    found = []
+    for threads in (1, 2):
+        session = InferenceSession(text, SessionOptions(intra_op_num_threads=threads))
+        assert session.placement()[0].kernels
+        found.append(session.run(None, feeds)[0])
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("cpu", EVERY)
+@pytest.mark.parametrize("shape", SHAPES[:3])
+@pytest.mark.parametrize("level", [0, 4])
+@pytest.mark.parametrize("rows", [1, 5, 9])
+def test_every_processor_gives_the_product(
+    cpu: str, shape: tuple[int, int, int, int], level: int, rows: int
+) -> None:
+    stored_data = weights(*shape)
+    x = rng.standard_normal((rows, shape[2])).astype(np.float32)
+    (expected,) = ReferenceEvaluator(model(shape, level, stored_data)).run(None, {"x": x})
+    y = product(tensor("x", x.shape, FLOAT32), shape, level, stored_data)
+    (found,) = Runner([y], target(cpu), chunks=3).run({"x": x})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("level", [0, 4])
+def test_weights_are_read_in_few_bits(level: int) -> None:
+    shape = (4, 32, 64, 64)
+    x = tensor("x", (symbol("M"), 64), FLOAT32)
+    y = stored(product(x, shape, level, weights(*shape)[:2]))
+    kernel = write_all([y], Target.host())[-1]
+    assert kernel.nest.kind == "blocks"
+    words = [b for b in kernel.arguments if b.dtype.name == "int32" and b.elements == 64 * 64 // 8]
+    assert len(words) == 1
