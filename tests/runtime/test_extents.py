@@ -43,3 +43,25 @@ def test_those_that_differ_are_refused(rng: np.random.Generator) -> None:
     x, y = rng.standard_normal((2, 2, 3)).astype(np.float32)
     with pytest.raises(fornix.errors.ShapeError, match="shapes must broadcast"):
         session().run(None, {"x": x, "y": y, "w": np.ones((3, 3), np.float32)})
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "a = Reshape (x, s) y = Reshape (a, t)",
+        "a = Reshape (x, s) b = Flatten <axis = 0> (a) y = Reshape (b, t)",
+        "a = Reshape (x, s) y = Identity (a)",
+        "a = Reshape (x, s) b = Relu (a) y = Reshape (b, t)",
+    ],
+)
+@pytest.mark.parametrize("declared", ["float y", "float[6] y", "float[2, 3] y"])
+@pytest.mark.parametrize("x", ["float[6] x", "float[N] x"])
+def test_a_shape_that_is_fed_is_checked_whatever_follows(nodes: str, declared: str, x: str) -> None:
+    runs = session(f"({x}, int64[2] s) => ({declared}) <int64[2] t = {{2, 3}}> {{ {nodes} }}")
+    feed = np.arange(6, dtype=np.float32)
+    with pytest.raises(
+        fornix.errors.ShapeError, match=r"data\[6\] has 6 elements, which do not fill \[4, 4\]"
+    ):
+        runs.run(None, {"x": feed, "s": np.array([4, 4])})
+    [y] = runs.run(None, {"x": feed, "s": np.array([2, 3])})
+    assert y.tolist() == [[0, 1, 2], [3, 4, 5]]

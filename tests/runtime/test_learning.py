@@ -166,3 +166,13 @@ def test_profiles_show_what_learns() -> None:
     assert "float32[2, 3]" in {text for entry in shown for text in entry.types}
     feeds["m"] = np.zeros(5, bool)
     assert session.profile(feeds, repeats=1).entries
+
+
+@pytest.mark.parametrize(
+    "reader", ["y = Shape (c)", "e = EyeLike (c) y = Cast <to = 7> (e)", "y = Size (c)"]
+)
+def test_a_result_that_tells_its_own_extents_is_there_before_they_are_read(reader: str) -> None:
+    text = f"f (float[N, 1] a, int64[2] d) => (int64 y) {{ c = Expand (a, d) {reader} }}"
+    pair = sessions(text)
+    for wanted in ([3, 4], [1, 2], [3, 1]):
+        agree(pair, {"a": np.ones((3, 1), np.float32), "d": np.array(wanted)})

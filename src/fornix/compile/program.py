@@ -177,15 +177,17 @@ def compile_nodes(
     inference: Inference,
     symbols: Collection[str],
     target: Target,
-    learned: AbstractSet[str] = frozenset(),
+    learned: Mapping[str, Value] | None = None,
 ) -> Compiled:
     """Machine code for ``nodes``, in the order of their graph; ``needed`` are read by others.
 
-    Feeds tell ``symbols``, others are ``learned`` in a run: too late to ask rules of operators.
+    Feeds tell ``symbols``, others are ``learned`` of values in a run: too late to ask rules of
+    operators.
     """
+    told = learned or {}
     with memo().in_use():
-        survey = Survey(Lowering(inference, [*symbols, *learned]))
-        return _compile_nodes(nodes, needed, survey, target, learned)
+        survey = Survey(Lowering(inference, [*symbols, *told]))
+        return _compile_nodes(nodes, needed, survey, target, told)
 
 
 def _compile_nodes(
@@ -193,7 +195,7 @@ def _compile_nodes(
     needed: Collection[Value],
     survey: Survey,
     target: Target,
-    learned: AbstractSet[str],
+    learned: Mapping[str, Value],
 ) -> Compiled:
     inference = survey.lowering.inference
     names, traits = _examine(nodes, survey, memo())
@@ -242,18 +244,31 @@ def _examine(
     return names, traits
 
 
-def _refuse_unsure(compiled: Compiled, learned: AbstractSet[str]) -> None:
-    """Leave nodes to NumPy kernels of which formulas do not tell whether what is learned fits."""
+def _refuse_unsure(compiled: Compiled, learned: Mapping[str, Value]) -> None:
+    """Leave nodes to NumPy kernels of which formulas do not tell whether what is learned fits.
+
+    And those whose results tell it: code for them would need to know them before.
+    """
     if not learned:
         return
     sure: dict[str, bool] = {}
     for node, traits in compiled.traits.items():
-        if isinstance(traits, Traits) and compiled.depends(node, learned):
+        if isinstance(traits, Traits) and compiled.depends(node, learned.keys()):
             name = compiled.names[node]
+            if any(learned[own] in node.outputs for own in _extents(node, compiled) & {*learned}):
+                compiled.traits[node] = "extents of its result are known when it is there"
+                continue
             if name not in sure:
                 sure[name] = not compiled.conditions_of([node])[1]
             if not sure[name]:
                 compiled.traits[node] = "whether it fits what the run learns has to be asked anew"
+
+
+def _extents(node: Node, compiled: Compiled) -> set[str]:
+    """The symbols in extents of the results of ``node``."""
+    facts = [compiled.survey.lowering.inference.fact(value) for value in node.outputs]
+    extents = [extent for fact in facts if fact.has_rank for extent in fact.shape]
+    return {name for extent in extents if isinstance(extent, Dim) for name in extent.symbols}
 
 
 def _is_lasting(nodes: Iterable[Node]) -> bool:

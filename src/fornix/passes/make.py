@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fornix.errors import FornixError
 from fornix.infer import Inference
+from fornix.infer.model import infer_alone
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.tensor import ArrayTensor
 from fornix.ops.fact import Fact
@@ -65,6 +67,16 @@ class Maker:
     def fact(self, value: Value) -> Fact:
         """What is known of ``value``."""
         return self._inference.fact(value)
+
+    def own_fact(self, node: Node) -> Fact:
+        """What the rule of ``node`` says of its first result, whatever the model declares of it.
+
+        Only this is certain: a declaration may be wrong, and whoever runs the node finds out.
+        """
+        try:
+            return infer_alone(node, self._inference)[0]
+        except FornixError:
+            return Fact()
 
     @property
     def opset(self) -> int:

@@ -39,8 +39,9 @@ class _Preparing:
         self.inference = dataclasses.replace(part.inference, facts=dict(part.inference.facts))
         self.sources = name_learned(part.nodes, self.inference, part.symbols)
         self.needed = part.needed | frozenset(values_of(self.sources))
+        told = {name: source.value for name, source in self.sources.items()}
         self.compiled = compile_nodes(
-            part.nodes, self.needed, self.inference, part.symbols, target, self.sources.keys()
+            part.nodes, self.needed, self.inference, part.symbols, target, told
         )
 
     def steps(self) -> list[Step]:

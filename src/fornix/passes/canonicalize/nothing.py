@@ -160,8 +160,8 @@ def drop_resize(
 
 
 def keeps_shape(x: Value, node: Node, make: Maker) -> bool:
-    """Whether the result of ``node`` is known to have the shape of ``x``."""
-    before, after = make.fact(x), make.fact(node.output)
+    """Whether the result of ``node`` is certain to have the shape of ``x``."""
+    before, after = make.fact(x), make.own_fact(node)
     return before.has_rank and after.has_rank and before.shape == after.shape
 
 

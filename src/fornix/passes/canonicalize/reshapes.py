@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Node, Value
-from fornix.ops.fact import Array, static
+from fornix.ops.fact import Array, Fact, static
 from fornix.passes.make import Maker
 from fornix.passes.pattern import Application, P, Pattern, Rule, any_, const, either, rewrite
 
@@ -26,7 +27,7 @@ def _reshaping(of: Pattern, bind: str | None = None) -> tuple[Application, ...]:
 
 
 @rewrite(P.Reshape(any_("x"), any_("shape"), bind="node"))
-def store_reshape(x: Value, shape: Value, make: Maker) -> Value | None:
+def store_reshape(x: Value, shape: Value, node: Node, make: Maker) -> Value | None:
     """A computed target whose extents are known becomes stored: 0 copies, one −1 takes the rest.
 
     Reshape(x[N, S, 768], Concat(Shape(x)[:2], 12, 64)) = Reshape(x, [0, 0, 12, 64])
@@ -34,26 +35,30 @@ def store_reshape(x: Value, shape: Value, make: Maker) -> Value | None:
     before, wanted = make.fact(x), make.fact(shape).value
     if shape.constant is not None or wanted is None or not before.has_rank:
         return None
+    if -1 not in wanted and not keeps_elements(node, make):
+        return None  # whether they fill the target, a run checks
     target = target_of(before.shape, list(wanted.reshape(-1)))
     return None if target is None else make.Reshape(x, target)
 
 
-@rewrite(*_reshaping(either(*_reshaping(any_("x"))), bind="node"))
-def merge_reshapes(x: Value, node: Node, make: Maker) -> Value | None:
+@rewrite(*_reshaping(either(*_reshaping(any_("x"), bind="first")), bind="node"))
+def merge_reshapes(x: Value, first: Node, node: Node, make: Maker) -> Value | None:
     """Two in a row, where shapes are known: x if it gets its shape back, else one Reshape."""
-    before, after = make.fact(x), make.fact(node.output)
-    if make.opset < RESHAPE_TAKES_INPUT or not before.has_rank or not after.has_rank:
+    if make.opset < RESHAPE_TAKES_INPUT or not all(keeps_elements(n, make) for n in (first, node)):
         return None
+    before, after = make.fact(x), make.own_fact(node)
     if before.shape == after.shape:
         return x
     target = target_of(before.shape, after.shape)
     return None if target is None else make.Reshape(x, target)
 
 
-@rewrite(P.Reshape(either(*_reshaping(any_("x"))), const("shape"), bind="node"))
-def merge_reshape(x: Value, shape: Array, node: Node, make: Maker) -> Value | None:
-    """Reshape(Reshape(x, s), t) = Reshape(x, t) for any shapes, unless t copies an extent of s."""
-    return None if (shape == 0).any() else make.Reshape(x, shape, **dict(node.attributes))
+@rewrite(P.Reshape(either(*_reshaping(any_("x"), bind="first")), const("shape"), bind="node"))
+def merge_reshape(x: Value, shape: Array, first: Node, node: Node, make: Maker) -> Value | None:
+    """Reshape(Reshape(x, s), t) = Reshape(x, t), unless t copies an extent of s."""
+    if (shape == 0).any() or not keeps_elements(first, make):
+        return None
+    return make.Reshape(x, shape, **dict(node.attributes))
 
 
 @rewrite(
@@ -72,6 +77,14 @@ def write_as_reshape(x: Value, node: Node, make: Maker, axes: Value | None = Non
         return None
     target = target_of(before.shape, after.shape)
     return None if target is None else make.Reshape(x, target)
+
+
+def keeps_elements(node: Node, make: Maker) -> bool:
+    """Whether it is certain that the data of ``node`` fill its shape: no run need check it."""
+    data = node.inputs[0]
+    before = Fact() if data is None else make.fact(data)
+    after = make.own_fact(node)
+    return before.has_rank and after.has_rank and math.prod(before.shape) == math.prod(after.shape)
 
 
 def target_of(before: Sequence[DimLike], after: Sequence[DimLike]) -> Array | None:
