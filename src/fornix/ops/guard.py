@@ -22,10 +22,8 @@ from fornix.errors import (
     FornixWarning,
     InferenceError,
     ShapeError,
-    ValidationError,
 )
 from fornix.ir.loops import Tensor
-from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import SequenceType, TensorType, Type
 from fornix.ops.call import (
     InferNode,
@@ -40,15 +38,15 @@ from fornix.ops.call import (
 )
 from fornix.ops.fact import Fact, UnknownRank
 from fornix.ops.op import Rule
-from fornix.ops.signature import Formal, Occurrence
+from fornix.ops.refusal import held_facts, infer_view
+from fornix.ops.signature import Formal
 
 
 def kernel_of(function: Rule) -> Rule:
     """The ``kernel`` rule that calls ``function``."""
 
     def kernel(*inputs: Any, node: RunNode, **attributes: Any) -> tuple[Any, ...]:
-        facts = [_fact(x, node.schema.formal_input(i)) for i, x in enumerate(inputs)]
-        expected = infer_node(facts, attributes, _infer_view(node))
+        expected = infer_node(held_facts(inputs, node), attributes, infer_view(node))
         lent = [_lent(x) for x in inputs]
         own = {k: list(x) if isinstance(x, list) else x for k, x in attributes.items()}
         with _blamed("kernel", Fail):
@@ -158,18 +156,6 @@ def _blamed(rule: str, error: type[FornixError]) -> Iterator[None]:
 # ── kernels ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _fact(value: Any, formal: Formal) -> Fact | None:
-    """What inference is told of an input of a run."""
-    if isinstance(value, np.ndarray):
-        type_ = TensorType(DType.of(value.dtype), value.shape)
-        return Fact(type_, None, ArrayTensor(value))
-    if value is None:
-        return None if formal.occurrence is Occurrence.OPTIONAL else Fact()
-    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
-        return Fact(SequenceType(TensorType(DType.of(value[0].dtype))))
-    return Fact()
-
-
 def _lent(value: Any) -> Any:
     """``value`` for a function that must not write to it."""
     if isinstance(value, np.ndarray):
@@ -177,20 +163,6 @@ def _lent(value: Any) -> Any:
         view.flags.writeable = False
         return view
     return [_lent(x) for x in value] if isinstance(value, list) else value
-
-
-def _infer_view(node: RunNode) -> InferNode:
-    return InferNode(
-        operator=node.operator,
-        schema=node.schema,
-        opset=node.opset,
-        wanted=node.wanted,
-        infer_body=_no_body,
-    )
-
-
-def _no_body(*_: object) -> list[Fact]:
-    raise ValidationError("a node without subgraphs has none to infer")
 
 
 def _checked(results: Sequence[Any], expected: Sequence[Fact], node: RunNode) -> tuple[Any, ...]:

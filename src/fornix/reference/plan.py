@@ -36,6 +36,7 @@ from fornix.ops.call import (
     resolved,
     subject,
 )
+from fornix.ops.refusal import explained
 
 log = logging.getLogger(__name__)
 
@@ -285,7 +286,12 @@ class Plan:
 
         def plain(inputs: list[Any], _: Environment) -> Sequence[Any]:
             check(inputs)
-            return run(inputs)
+            try:
+                return run(inputs)
+            except FornixError:
+                raise
+            except REFUSALS as error:
+                raise explained(error, inputs, attributes, view) from error
 
         if not node.graphs:
             return plain, 0

@@ -14,11 +14,15 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fornix.errors import Fail
 from fornix.runtime.platform import READS_ANYWHERE
+
+if TYPE_CHECKING:
+    from fornix.ir.graph import Value
 
 ALIGNMENT = 64
 """Bytes: a line of the cache, and the widest vector."""
@@ -202,6 +206,18 @@ def owned(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return np.array(value, order="C")
     return value
+
+
+def owned_result(held: Any, value: Value) -> Any:
+    """`owned` for what is ``held`` of ``value``; raises Fail if there is no room for another."""
+    try:
+        return owned(held)
+    except MemoryError as error:
+        place = "a result" if value.producer is None else value.producer.label
+        raise Fail(
+            f"{place}: '{value.name}' must fit into memory, found too little: {error}; "
+            "ask for fewer elements"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

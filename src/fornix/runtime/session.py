@@ -13,6 +13,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from fornix.runtime.content import settled
 from fornix.runtime.feeds import checked_feeds
 from fornix.runtime.interface import Interface, ModelMetadata, NodeArg, output_args
 from fornix.runtime.logs import logger
-from fornix.runtime.memory import owned, shared_results
+from fornix.runtime.memory import owned_result, shared_results
 from fornix.runtime.options import SHRINKAGE, RunOptions, SessionOptions
 from fornix.runtime.platform import give_back
 from fornix.runtime.program import Programs
@@ -37,13 +38,13 @@ from fornix.runtime.providers import (
     Placement,
     Provider,
     ReferenceExecutionProvider,
-    Run,
     check_machine_code,
 )
 from fornix.runtime.shelf import Shelf
 from fornix.runtime.targets import Targets, direct, fill, is_little
 from fornix.runtime.threads import Pool
 from fornix.runtime.values import OrtValue, unwrapped
+from fornix.runtime.watched import Watched
 
 if TYPE_CHECKING:
     from fornix.ir.graph import Model, Node, Value
@@ -192,7 +193,10 @@ class InferenceSession:
         wants_all = not output_names or output_names == self._outputs
         if short is not None and wants_all:
             call = short.call if run_options is None else short.until(run_options)
-            results = call(input_feed)
+            try:
+                results = call(input_feed)
+            except MemoryError:  # the long way says which node asks for that much
+                results = None
             if results is not None:
                 return results
         return self._run(output_names, input_feed, run_options)
@@ -205,13 +209,15 @@ class InferenceSession:
         targets: Targets | None = None,
     ) -> list[Any]:
         """Like `run`, for everybody; results that ``targets`` name are written there."""
-        watched = None if run_options is None else _Watched(run_options, self._label, self._log)
+        watched = None if run_options is None else Watched(run_options, self._label, self._log)
         given = unwrapped(input_feed)
         if run_options is not None and run_options.adapters:
             given = {**given, **run_options.adapted}
         wants_all = not output_names or output_names == self._outputs
         if self._short is not None and watched is None and wants_all and is_little(targets):
-            results = self._short.call(given)
+            results = None
+            with suppress(MemoryError):
+                results = self._short.call(given)
             if results is not None:
                 return fill(self._outputs, results, targets) if targets else results
         feeds = checked_feeds(given, self._interface.inputs, self._overridable, self._label)
@@ -228,7 +234,7 @@ class InferenceSession:
         self,
         feeds: Mapping[str, Any],
         names: Sequence[str],
-        watched: _Watched | None,
+        watched: Watched | None,
         targets: Targets | None,
     ) -> list[Any] | None:
         """Results of the program; None if it is not made for such a run."""
@@ -247,7 +253,7 @@ class InferenceSession:
                 run = replace(run, is_ended=is_ended)
                 return self._timeline.run(program, feeds, run, names)
             results = programs.run(feeds, names, is_ended, places, flag)
-        except NotAsCompiled as reason:
+        except (NotAsCompiled, MemoryError) as reason:
             told = watched.log if watched else self._log
             told.debug("%s: %s", watched.label if watched else self._label, reason)
             return None
@@ -256,7 +262,7 @@ class InferenceSession:
         return results
 
     def _planned_run(
-        self, feeds: Mapping[str, Any], names: Sequence[str], watched: _Watched | None
+        self, feeds: Mapping[str, Any], names: Sequence[str], watched: Watched | None
     ) -> list[Any]:
         """Results of the model as it was given, node by node."""
         values: Environment = {}
@@ -283,7 +289,7 @@ class InferenceSession:
         if allowance:
             coming = sum(getattr(values[value], "nbytes", 0) for value in wanted)
             allowance.require(values, f"the results take {coming} more", coming)
-        return [owned(values[value]) for value in wanted]
+        return [owned_result(values[value], value) for value in wanted]
 
     def _allowance(self) -> Allowance | None:
         """What NumPy kernels may take, where they do it all."""
@@ -328,7 +334,7 @@ class InferenceSession:
         """Run on what ``iobinding`` binds inputs to, and put results where it binds outputs."""
         bound = iobinding.targets
         targets = {name: array for name, array in bound.items() if array is not None}
-        results = self._run(list(bound), iobinding.feeds, run_options, targets) if bound else []
+        results = self._run(list(bound), iobinding.feeds, run_options, targets)
         iobinding.keep(self._as_values(list(bound), results))
 
     def run_with_ort_values(
@@ -539,28 +545,6 @@ def _timeline(options: SessionOptions) -> Timeline | None:
     from fornix.runtime.timeline import Timeline  # noqa: PLC0415 - few sessions are profiled
 
     return Timeline(options.profile_file_prefix, options.threads)
-
-
-class _Watched:
-    """A run with options of its own."""
-
-    def __init__(self, options: RunOptions, label: str, log: logging.Logger) -> None:
-        if not isinstance(options, RunOptions):
-            raise InvalidArgument(
-                "InferenceSession.run: run_options must be fornix.RunOptions, "
-                f"found {type(options).__module__}.{type(options).__name__}"
-            )
-        self.options = options
-        self.label = f"{options.logid}: {label}" if options.logid else label
-        self.log = logger(options.log_severity_level, log)
-
-    def is_ended(self) -> bool:
-        """Whether somebody wants the run to end."""
-        return self.options.terminate
-
-    def observe(self, *_: object) -> None:
-        """Called after each node that runs its NumPy kernel."""
-        Run({}, (), self.is_ended).check()
 
 
 def _runs_as_planned(provider: Provider, options: SessionOptions) -> bool:
