@@ -28,6 +28,7 @@ from fornix.ir.loops import (
     Loaded,
     Opaque,
     Reduce,
+    Routine,
     Scalar,
     Scan,
     Scatter,
@@ -128,7 +129,7 @@ class Machine:
         self.memory[buffer] = np.zeros(self.whole(buffer.elements), buffer.dtype.numpy)
         return self.memory[buffer]
 
-    def run(self, source: Store | Scan | Scatter | Opaque) -> None:
+    def run(self, source: Store | Scan | Scatter | Routine | Opaque) -> None:
         match source:
             case Store():
                 self.allocate(source.buffer)
@@ -139,11 +140,23 @@ class Machine:
                 self.allocate(source.base.buffer)
                 self.write(*self.evaluated(source.base, Frame()))
                 self.scatter(source)
+            case Routine():
+                self.routine(source)
             case Opaque():
                 given = [self.contents(b) for b in source.inputs]
                 results = self.kernels[source.kernel](*given, **source.attributes)
                 for buffer, array in zip(source.outputs, results, strict=True):
                     self.allocate(buffer)[:] = array.reshape(-1)
+
+    def routine(self, source: Routine) -> None:
+        """Python runs the function itself; scratch memory holds anything when it begins."""
+        given = [self.flat(b) for b in source.inputs] + [self.allocate(b) for b in source.outputs]
+        for row in range(self.whole(source.row.extent)):
+            frame = Frame()
+            frame.values[source.row] = np.asarray(row)
+            scratch = [np.full(self.whole(b.elements), 77, b.dtype.numpy) for b in source.scratch]
+            numbers = [int(self.dim(n, frame)) for n in source.numbers]
+            source.function(*given, *scratch, *numbers)
 
     def evaluated(self, store: Store, frame: Frame) -> tuple[Buffer, Array, Array]:
         inner = Frame(frame)

@@ -11,7 +11,7 @@ from fornix.compile.cache import ObjectCache
 from fornix.compile.emit import Code, emit
 from fornix.compile.kernel import CompiledKernel, Work
 from fornix.compile.nest import Nest
-from fornix.compile.schedule import Piece, schedule
+from fornix.compile.schedule import Piece, routine_nest, schedule
 from fornix.compile.target import Target
 from fornix.compile.work import works
 from fornix.ir.dim import DimLike, atoms
@@ -21,6 +21,7 @@ from fornix.ir.loops import (
     Constant,
     Load,
     Opaque,
+    Routine,
     Scan,
     Scatter,
     Store,
@@ -118,7 +119,7 @@ def computations(outputs: Sequence[Tensor]) -> list[Computation]:
 
 
 def _buffers_read(source: Computation) -> Sequence[Buffer]:
-    return source.inputs if isinstance(source, Opaque) else reads(stores(source))
+    return source.inputs if isinstance(source, Opaque | Routine) else reads(stores(source))
 
 
 def stores(source: Computation) -> tuple[Store, ...]:
@@ -145,6 +146,8 @@ def reads(parts: Iterable[Store]) -> list[Buffer]:
 
 def write(source: Computation, target: Target) -> list[Emitted]:
     """Schedule and emit one computation."""
+    if isinstance(source, Routine):
+        return [_called(source, target)]
     result = []
     pieces = schedule(source, target)
     parts = [piece.stores for piece in pieces]
@@ -160,11 +163,30 @@ def write(source: Computation, target: Target) -> list[Emitted]:
     return result
 
 
+def _called(source: Routine, target: Target) -> Emitted:
+    """The kernel that calls a routine."""
+    nest = routine_nest(source, target)
+    counts = [buffer.elements for buffer in (*source.inputs, *source.outputs)]
+    symbols = _symbols_in([source.row.extent, nest.scratch_bytes, *source.numbers, *counts])
+    arguments = (*source.inputs, *source.outputs)
+    read, written = (
+        sum((b.elements * b.dtype.numpy.itemsize for b in side), 0)
+        for side in (source.inputs, source.outputs)
+    )
+    code = emit(nest, arguments, symbols, target)
+    work = Work(source.operations, read, written)
+    return Emitted(nest, code, arguments, source.outputs, symbols, work)
+
+
 def symbols_of(piece: Piece) -> tuple[str, ...]:
     """The symbols that ``piece`` depends on, in the order in which they occur."""
     waiting: list[DimLike] = [piece.turns, piece.nest.parallel, piece.nest.scratch_bytes]
     waiting += dict.fromkeys(a.extent for store in piece.stores for a in store.axes)
-    waiting += index_dims(*piece.stores)
+    return _symbols_in([*waiting, *index_dims(*piece.stores)])
+
+
+def _symbols_in(waiting: list[DimLike]) -> tuple[str, ...]:
+    """The symbols in index expressions, and in the extents of what these load."""
     found: dict[str, None] = {}
     while waiting:
         d = waiting.pop(0)

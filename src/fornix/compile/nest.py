@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Buffer, Load, Reduce, Scalar, Variable
+from fornix.ir.loops import Buffer, Load, Reduce, Routine, Scalar, Variable
 
 
 @dataclass(frozen=True)
@@ -223,9 +223,16 @@ class Turn:
     put: Put
 
 
+@dataclass(frozen=True)
+class Call:
+    """The function of ``routine`` on its memory and numbers."""
+
+    routine: Routine
+
+
 Statement: TypeAlias = (
     "Put | Loop | When | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Tile | Gates | Patch"
-    " | Window | Turn"
+    " | Window | Turn | Call"
 )
 Block: TypeAlias = tuple[Statement, ...]
 

@@ -41,6 +41,7 @@ from fornix.ir.loops import (
     Load,
     Loaded,
     Reduce,
+    Routine,
     Scalar,
     Store,
     Tensor,
@@ -506,12 +507,26 @@ class _Page:
             if buffer in seen:
                 continue
             seen.add(buffer)
+            if isinstance(buffer.source, Routine):
+                waiting += self._read_by(buffer.source)
+                continue
             time = getattr(buffer.source, "time", None)
             for store in _stores(buffer):
                 self.is_reduction = True
                 axes = store.axes if time is None else (time, *store.axes)
                 places = [atom.expr for atom in loaded(store.address)]
                 waiting += self._read([store.value, *places], axes)
+
+    def _read_by(self, source: Routine) -> list[Buffer]:
+        """Account for what a routine reads; gives the stored buffers in it."""
+        self.is_reduction = True
+        for buffer in source.inputs:
+            if buffer in self.arguments:
+                index = self.arguments.index(buffer)
+                self.counts[index] = max(self.counts[index], 1.0)
+                self.in_place[index] = False
+                self.channels[index].add(OTHER)
+        return [buffer for buffer in source.inputs if buffer.source is not None]
 
 
 def _step(address: DimLike, axis: Variable) -> DimLike | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, UINT64
 from fornix.errors import ConvertError, require
-from fornix.ir.dim import Dim, DimLike, known
+from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import (
     Scalar,
@@ -25,11 +25,11 @@ from fornix.ir.loops import (
     gathered,
     index,
     reduce,
-    scan,
+    routine,
     select,
     stored,
-    stored_at,
 )
+from fornix.ops import ranking_loops
 from fornix.ops import scalar as s
 from fornix.ops.adapt import stored as stored_value
 from fornix.ops.adapt import taken_input
@@ -244,17 +244,8 @@ def _foremost(row: Array, count: int, is_largest: bool) -> Array:
 
 RANKED = 64
 """So many elements are ranked by comparing each with all, if half of them are chosen."""
-FEW, SOME = 4, 64
-CALL, ROW, UNKNOWN = 1 << 17, 1 << 15, 1 << 11
-"""So many elements of any row are chosen by loops, one after the other, and up to ``SOME`` where
-that visits fewer elements than the kernel has time for: it selects and sorts, which takes as long
-as ``CALL`` visits and ``ROW`` more for each row. Rows of unknown length count as ``UNKNOWN``."""
-
-
-def _suits_loops(count: int, extent: int | None, rows: int | None) -> bool:
-    """Whether loops choose ``count`` of ``extent`` elements sooner than the kernel does."""
-    spare = ROW + CALL // max(1, rows) if rows is not None else ROW
-    return count <= FEW or (count <= SOME and count * (extent or UNKNOWN) <= spare)
+FEW = 4
+"""Rows that are not longer are selected from like others."""
 
 
 @TopK.lower
@@ -268,71 +259,34 @@ def lower_top_k(
     sorted: int = 1,
     node: LowerNode,
 ) -> tuple[Tensor, Tensor]:
-    """Step by step, the greatest key behind the one that was chosen last; or all by their ranks."""
+    """The foremost keys of each row by selecting them; of short rows, by all ranks or in turn."""
     place = normalize_axis(axis, X.rank)
-    count = node.numbers(1)[0] if k is None else k
-    extent, rows = known(X.shape[place]), known(math.prod(_left(X.shape, place, keeps=False)))
-    if extent is not None and FEW < extent <= RANKED and 2 * count >= extent:
-        return _by_ranks(X, place, count, is_largest=bool(largest))
-    if not _suits_loops(count, extent, rows):
-        node.decline(f"{count} of so many elements are chosen by sorting them")
-    return _by_steps(X, place, count, is_largest=bool(largest))
+    shape = node.shape()
+    count, extent = shape[place], known(X.shape[place])
+    few = known(count)
+    if few is not None and extent is not None and FEW < extent <= RANKED and 2 * few >= extent:
+        return _by_ranks(X, place, few, is_largest=bool(largest))
+    places = _selected(X, place, count, is_largest=bool(largest))
 
-
-def _by_steps(X: Tensor, place: int, count: int, *, is_largest: bool) -> tuple[Tensor, Tensor]:
-    """Each step takes the greatest key behind the last one, or an equal one that comes later."""
-    extent, rows = X.shape[place], _left(X.shape, place, keeps=False)
-    keys = stored(compute(X.shape, lambda *i: _sort_key(X[i], is_largest)), "keys")
-    greatest = const(2 ** (keys.dtype.bits - 1) - 1, keys.dtype)
-    start = [compute(rows, lambda *_: greatest), compute(rows, lambda *_: index(-1))]
-
-    def step(t: Dim, last: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-        def of_row(i: tuple[DimLike, ...], at: DimLike) -> tuple[Scalar, Scalar]:
-            """The key of an element, and whether it comes behind what was chosen last."""
-            key = keys[merged(X.rank, [place], i, [at])]
-            is_next = apply("eq", key, last[i]) & (index(at) > found[i])
-            return key, (key < last[i]) | is_next
-
-        def best(*i: DimLike) -> Scalar:
-            def candidate(at: DimLike) -> Scalar:
-                key, is_behind = of_row(i, at)
-                return select(is_behind, key, -greatest - 1)
-
-            return reduce("max", extent, candidate)
-
-        chosen = stored_at(compute(rows, best), t)
-
-        def first(*i: DimLike) -> Scalar:
-            def candidate(at: DimLike) -> Scalar:
-                key, is_behind = of_row(i, at)
-                return select(is_behind & apply("eq", key, chosen[i]), index(at), index(extent))
-
-            return reduce("min", extent, candidate)
-
-        return chosen, compute(rows, first)
-
-    _, places = scan(count, start, step)
-
-    def chosen_place(*i: DimLike) -> Scalar:
-        return places[(i[place] + 1, *i[:place], *i[place + 1 :])]
+    def chosen(*i: DimLike) -> Scalar:
+        return places[(*_beside(i, place), i[place])]
 
     def value(*i: DimLike) -> Scalar:
-        return X[(*i[:place], gathered(chosen_place(*i), extent), *i[place + 1 :])]
+        return X[(*i[:place], gathered(chosen(*i), X.shape[place]), *i[place + 1 :])]
 
-    shape = (*X.shape[:place], count, *X.shape[place + 1 :])
-    return compute(shape, value), compute(shape, chosen_place)
+    return compute(shape, value), compute(shape, chosen)
 
 
 def _by_ranks(X: Tensor, place: int, count: int, *, is_largest: bool) -> tuple[Tensor, Tensor]:
     """The rank of each element is how many come before it; the first ``count`` are looked up."""
     extent = X.shape[place]
-    keys = stored(compute(X.shape, lambda *i: _sort_key(X[i], is_largest)), "keys")
+    keys = stored(compute(X.shape, lambda *i: _sort_key(X[i], is_largest=is_largest)), "keys")
 
     def rank(*i: DimLike) -> Scalar:
         def before(at: DimLike) -> Scalar:
             other, own = keys[merged(X.rank, [place], _beside(i, place), [at])], keys[i]
             is_first = apply("eq", other, own) & (_short(at) < _short(i[place]))
-            return cast((own < other) | is_first, INT32)
+            return cast((other < own) | is_first, INT32)
 
         return reduce("sum", extent, before)
 
@@ -355,6 +309,30 @@ def _by_ranks(X: Tensor, place: int, count: int, *, is_largest: bool) -> tuple[T
     return compute(shape, value), compute(shape, lambda *i: cast(places[i], INT64))
 
 
+def _selected(X: Tensor, place: int, count: DimLike, *, is_largest: bool) -> Tensor:
+    """The places of the first elements of each row, which is the last axis."""
+    extent, rows = X.shape[place], _left(X.shape, place, keeps=False)
+
+    def key(*i: DimLike) -> Scalar:
+        return _sort_key(X[(*i[:place], i[-1], *i[place:-1])], is_largest=is_largest)
+
+    keys = stored(compute((*rows, extent), key), "keys")
+    (places,) = routine(
+        ranking_loops.select,
+        math.prod(rows),
+        [keys],
+        [((*rows, count), INT64)],
+        lambda row: (row * extent, row * count, extent, count, keys.dtype.bits),
+        scratch=[(extent, INT64), (extent, INT64), (ranking_loops.BUCKETS, INT64)],
+        operations=VISIT * math.prod(X.shape),
+    )
+    return places
+
+
+VISIT = 8
+"""Operations that selecting takes for each element, roughly."""
+
+
 def _short(d: DimLike) -> Scalar:
     """A place among few, in as many bits as most keys have."""
     return cast(index(d), INT32)
@@ -365,20 +343,22 @@ def _beside(i: tuple[DimLike, ...], place: int) -> tuple[DimLike, ...]:
     return (*i[:place], *i[place + 1 :])
 
 
-def _sort_key(x: Scalar, is_largest: bool) -> Scalar:
-    """A signed integer that orders as the kernel does: equal zeros, NaN greatest."""
+def _sort_key(x: Scalar, *, is_largest: bool) -> Scalar:
+    """A signed integer, the least of the greatest or else of the least, as the kernel orders them.
+
+    Zeros are equal and NaN is greatest.
+    """
+    turn = -1 if is_largest else 0
     if x.dtype.is_float:
         wide = FLOAT64 if x.dtype is FLOAT64 else FLOAT32
         number = cast(x, wide)
-        bits = bitcast(select(apply("eq", number, 0), 0.0, number), SAME_WIDTH[wide])
-        most = const(2 ** (wide.bits - 1) - 1, bits.dtype)
-        key = select(bits < 0, bits ^ most, bits)
-        key = select(s.isnan(number), most, key)
-    elif x.dtype is UINT64:
-        key = bitcast(x, INT64) ^ const(-(2**63), INT64)
-    else:
-        key = cast(x, INT32 if x.dtype.bits < 32 or x.dtype is INT32 else INT64)
-    return key if is_largest else key ^ -1
+        bits = bitcast(number + 0.0, SAME_WIDTH[wide])  # of zeros the one without a sign
+        most = (2 ** (wide.bits - 1) - 1) ^ turn
+        key = select(bits < 0, bits ^ most, bits ^ turn)
+        return select(s.isnan(number), const(most, bits.dtype), key)
+    if x.dtype is UINT64:
+        return bitcast(x, INT64) ^ (-(2**63) ^ turn)
+    return cast(x, INT32 if x.dtype.bits < 32 or x.dtype is INT32 else INT64) ^ turn
 
 
 SAME_WIDTH = {FLOAT32: INT32, FLOAT64: INT64}

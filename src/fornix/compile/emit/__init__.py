@@ -1,7 +1,7 @@
 """Nests to LLVM IR text in its final form: `emit` is all that the rest of the compiler calls.
 
 `builder` knows text, levels and loops; `emitter` holds what is known while a kernel is written;
-`statements`, `values`, `indices`, `memory`, `folds` write the parts; `convert` and `maths` take
+`statements`, `values`, `indices`, `memory`, `folds` write the parts, `routines` functions of Python; `convert` and `maths` take
 apart what no processor has, as expressions; `instructions`, `bytes` and `types` know LLVM's
 spellings.
 """

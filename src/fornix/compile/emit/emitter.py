@@ -51,6 +51,8 @@ class Emitter(Builder):
         self.expansions: dict[Scalar, Scalar] = {}
         self.changing: frozenset[Buffer] = frozenset()
         self.checks: list[Check] = []
+        self.functions: dict[str, None] = {}
+        """Texts of functions that the kernel calls."""
         self.pointers: dict[Buffer, Value] = {}
         self.symbols: dict[str, Value] = {}
         self.status = "%status"
@@ -88,6 +90,7 @@ class Emitter(Builder):
             "  %result = load i64, ptr %status",
             "  ret i64 %result",
             "}",
+            *self.functions,
             *sorted(self.declarations),
             (
                 f'attributes #0 = {{ {ATTRIBUTES} "prefer-vector-width"="{wide}"'

@@ -11,10 +11,12 @@ from fornix.compile.emit.folds import fold_lanes, horizontal, start, surely_runs
 from fornix.compile.emit.gates import gates
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.patches import patch
+from fornix.compile.emit.routines import call
 from fornix.compile.emit.tiles import tile
 from fornix.compile.emit.windows import window
 from fornix.compile.nest import (
     Block,
+    Call,
     ChunkedLanes,
     Chunks,
     Fold,
@@ -71,7 +73,7 @@ def _statement(em: Emitter, statement: Statement) -> None:
             _elements(em, statement)
 
 
-def _elements(em: Emitter, statement: Tile | Gates | Patch | Window | Turn) -> None:
+def _elements(em: Emitter, statement: Tile | Gates | Patch | Window | Turn | Call) -> None:
     """Several elements of the result at once."""
     match statement:
         case Tile():
@@ -84,6 +86,8 @@ def _elements(em: Emitter, statement: Tile | Gates | Patch | Window | Turn) -> N
             window(em, statement)
         case Turn():
             turned.tile(em, statement)
+        case Call():
+            call(em, statement)
 
 
 def _no_result(em: Emitter, body: Block) -> Visit:

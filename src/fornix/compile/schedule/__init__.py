@@ -16,7 +16,7 @@ from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.gates import gate_steps
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
-from fornix.compile.schedule.ordered import scan_nest, update_nest
+from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
 from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
@@ -131,4 +131,4 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     yield Piece(map_nest(store, lanes), (store,))
 
 
-__all__ = ["Piece", "schedule"]
+__all__ = ["Piece", "routine_nest", "schedule"]

@@ -2,10 +2,10 @@
 
 A lowering takes tensors and gives tensors; the only vocabulary is below. Indices, extents and
 addresses are dims (`fornix.ir.dim`) over loop variables, values are scalars of strict dtypes. There
-is one mechanism, an expression per element, and the least that it cannot say: `scan`, `scatter`
-and `opaque`. Which loops run in which order, in which vectors and on which thread is decided by
-`compile`; what an expression means is decided here, and by the interpreter in tests/ir. An argmax
-is no construct of its own: it is the least k where x[k] equals the maximum.
+is one mechanism, an expression per element, and the least that it cannot say: `scan`, `scatter`,
+`routine` and `opaque`. Which loops run in which order, in which vectors and on which thread is
+decided by `compile`; what an expression means is decided here, and by the interpreter in tests/ir.
+An argmax is no construct of its own: it is the least k where x[k] equals the maximum.
 
     top = compute(x.shape[:-1], lambda *i: reduce("max", x.shape[-1], lambda k: x[(*i, k)]))
     half = compute((n // 2, m), lambda i, j: x[2 * i, n - 1 - j])
@@ -18,6 +18,7 @@ from __future__ import annotations
 from fornix.ir.buffer import Buffer
 from fornix.ir.loops.index import Loaded, Variable, out_of_range
 from fornix.ir.loops.rewrite import guarded, loaded, replace, substitute_scalar, walk
+from fornix.ir.loops.routines import routine
 from fornix.ir.loops.scalar import (
     FALSE,
     OPERATIONS,
@@ -46,6 +47,7 @@ from fornix.ir.loops.tensor import (
     Constant,
     IndexLike,
     Opaque,
+    Routine,
     Scan,
     Scatter,
     Store,
@@ -78,6 +80,7 @@ __all__ = [
     "Number",
     "Opaque",
     "Reduce",
+    "Routine",
     "Scalar",
     "Scan",
     "Scatter",
@@ -101,6 +104,7 @@ __all__ = [
     "out_of_range",
     "reduce",
     "replace",
+    "routine",
     "scan",
     "scatter",
     "select",

@@ -2,8 +2,9 @@
 
 A `Tensor` costs nothing: reading it inlines its function, so a transpose is a permutation of
 indices and a chain of operators is one expression. Memory appears where a tensor is `stored`, and
-in the three constructs that one expression per element cannot say: `scan` (an element depends on
-its predecessors), `scatter` (writes go where data says) and `opaque` (a Python kernel).
+in the constructs that one expression per element cannot say: `scan` (an element depends on its
+predecessors), `scatter` (writes go where data says), `Routine` (a function of memory) and `opaque`
+(a Python kernel).
 """
 
 from __future__ import annotations
@@ -194,7 +195,25 @@ class Opaque:
     attributes: Mapping[str, object] = field(default_factory=dict)
 
 
-Computation: TypeAlias = Store | Scan | Scatter | Constant | Opaque
+@dataclass(frozen=True, eq=False)
+class Routine:
+    """For every value of ``row``, in any order: ``function`` of memory and ``numbers``.
+
+    Its arguments are ``inputs``, ``outputs``, which it fills, ``scratch``, which is undefined when
+    it is called, and ``numbers``, which depend on ``row``. See `ir.loops.routines`.
+    """
+
+    function: Callable[..., None]
+    row: Variable
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    scratch: tuple[Buffer, ...]
+    numbers: tuple[DimLike, ...]
+    operations: DimLike = 0
+    """About how many it takes for all rows."""
+
+
+Computation: TypeAlias = Store | Scan | Scatter | Constant | Routine | Opaque
 
 
 # ── construction ───────────────────────────────────────────────────────────────────────────────
@@ -210,7 +229,7 @@ def tensor(
 def constant(array: NDArray[Any], name: str = "constant") -> Tensor:
     """A tensor whose elements are known at compile time."""
     dtype = DType.of(array.dtype)
-    buffer = _buffer(name, array.shape, dtype)
+    buffer = new_buffer(name, array.shape, dtype)
     buffer.source = Constant(array)
     return Tensor(array.shape, dtype, buffer=buffer)
 
@@ -255,12 +274,13 @@ def stored(x: Tensor, name: str = "stored", buffer: Buffer | None = None) -> Ten
     """``x`` in memory, that of ``buffer`` if it is given: computed once, whoever reads it."""
     if x.buffer is not None:
         return x
-    buffer = buffer or _buffer(name, x.shape, x.dtype)
+    buffer = buffer or new_buffer(name, x.shape, x.dtype)
     buffer.source = _store(x, buffer)
     return Tensor(x.shape, x.dtype, buffer=buffer)
 
 
-def _buffer(name: str, shape: Sequence[DimLike], dtype: DType) -> Buffer:
+def new_buffer(name: str, shape: Sequence[DimLike], dtype: DType) -> Buffer:
+    """A buffer of its own name."""
     return Buffer(f"{name}#{next(_NAMES)}", shape, dtype)
 
 
@@ -293,7 +313,7 @@ def scan(
     ``length + 1`` slices: the last one, ``h[length]``, is the final state also where length is 0.
     What a step needs more than once may be `stored_at` its time.
     """
-    buffers = [_buffer(name, (length + 1, *x.shape), x.dtype) for x in init]
+    buffers = [new_buffer(name, (length + 1, *x.shape), x.dtype) for x in init]
     time = Variable("t", length)
     states = [_slice(b, time.dim) for b in buffers]
     moved = step(time.dim, *states)
@@ -316,7 +336,7 @@ def stored_at(x: Tensor, time: Dim, name: str = "inner") -> Tensor:
     axis = next(iter(time.variables), None)
     if not isinstance(axis, Variable) or time != axis.dim:
         raise TypeError(f"the time of a scan is a loop variable, found {time}")
-    buffer = _buffer(name, (axis.extent, *x.shape), x.dtype)
+    buffer = new_buffer(name, (axis.extent, *x.shape), x.dtype)
     buffer.source = _store(x, buffer, (time,))
     return _slice(buffer, time)
 
@@ -353,7 +373,7 @@ def scatter(
     """
     if op not in {None, "sum", "prod", "max", "min"}:
         raise TypeError(f"a scatter combines by sum, prod, max or min, found {op}")
-    buffer = _buffer("scatter", base.shape, base.dtype)
+    buffer = new_buffer("scatter", base.shape, base.dtype)
     axes = _axes("u", extents)
     at = tuple(a.dim for a in axes)
     target = tuple(_index_of(i, n) for i, n in zip(place(*at), base.shape, strict=True))
@@ -373,7 +393,7 @@ def opaque(
 
     The kernel may not know sizes that only its data tell: their dims are unknowns.
     """
-    buffers = tuple(_buffer(kernel, shape, dtype) for shape, dtype in outputs)
+    buffers = tuple(new_buffer(kernel, shape, dtype) for shape, dtype in outputs)
     arguments = tuple(x.buffer for x in map(stored, inputs) if x.buffer is not None)
     source = Opaque(kernel, arguments, buffers, reason, attributes)
     for b in buffers:
