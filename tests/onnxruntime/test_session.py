@@ -278,7 +278,51 @@ def test_options_start_as_they_do_in_onnxruntime() -> None:
         )
     assert not [name for name in names if not hasattr(ours, name)]
     with pytest.raises(AttributeError):
-        ours.intra_op_threads = 1  # type: ignore[attr-defined]
+        ours.intra_op_threads = 1
+
+
+WRONG_VALUES: list[tuple[str, object]] = [
+    ("intra_op_num_threads", "4"), ("intra_op_num_threads", 1.5), ("intra_op_num_threads", None),
+    ("log_severity_level", []), ("enable_profiling", "yes"), ("enable_mem_pattern", {}),
+    ("optimized_model_filepath", 3), ("logid", None), ("execution_mode", 7),
+    ("graph_optimization_level", 50), ("graph_optimization_level", 1.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("option", "value"), WRONG_VALUES)
+def test_options_refuse_values_of_another_type_as_in_onnxruntime(option: str, value: Any) -> None:
+    for package in BOTH:
+        with pytest.raises(TypeError):
+            setattr(package.SessionOptions(), option, value)
+    with pytest.raises(TypeError, match=rf"{option}: .* is required, found"):
+        setattr(ort.SessionOptions(), option, value)
+
+
+def test_options_take_what_means_a_value_of_their_type() -> None:
+    for package in BOTH:
+        options = package.SessionOptions()
+        options.intra_op_num_threads = np.int64(3)
+        options.enable_profiling = 0
+        options.logid = b"mine"
+        options.execution_mode = package.ExecutionMode.ORT_PARALLEL
+        assert (options.intra_op_num_threads, options.logid) == (3, "mine")
+        assert options.enable_profiling is False
+        assert options.execution_mode == package.ExecutionMode.ORT_PARALLEL
+    options = ort.SessionOptions()
+    options.graph_optimization_level = 1
+    assert options.graph_optimization_level is ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+
+
+def test_programs_find_what_onnxruntimes_sessions_keep_for_themselves() -> None:
+    made, theirs = session(), session(peer)
+    for name in ("_inputs_meta", "_outputs_meta", "_overridable_initializers"):
+        found, wanted = ([x.name for x in getattr(s, name)] for s in (made, theirs))
+        assert found == wanted
+    assert made._provider_options == theirs._provider_options
+    assert made._profiling_start_time_ns == theirs._profiling_start_time_ns == 0
+    assert made._model_meta.graph_name == theirs._model_meta.graph_name
+    with pytest.raises(AttributeError, match="'InferenceSession' object has no attribute '_nope'"):
+        made._nope  # noqa: B018 - it is asked for
 
 
 @pytest.mark.parametrize("name", ["GraphOptimizationLevel", "ExecutionMode", "ExecutionOrder",

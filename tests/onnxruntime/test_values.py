@@ -295,6 +295,23 @@ def test_void_and_bytes_are_texts_as_in_onnxruntime() -> None:
         ours.run(None, {"x": np.array([b"\xff"])})
 
 
+def test_devices_are_called_by_texts_as_in_onnxruntime() -> None:
+    for package in (ort, peer):
+        for wrong in (1, None):
+            with pytest.raises(TypeError):
+                package.OrtDevice.make(wrong, 0)
+            with pytest.raises(TypeError):
+                package.OrtValue.ortvalue_from_shape_and_type([2], np.float32, wrong)
+        with pytest.raises(TypeError):
+            package.set_seed("1")
+        with pytest.raises(TypeError):
+            package.set_default_logger_verbosity([])
+    with pytest.raises(TypeError, match="a device is called by a text, found int"):
+        ort.OrtDevice.make(1, 0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="from_numpy: a device is called by a text, found int"):
+        ort.OrtValue.ortvalue_from_numpy(X, 1)  # type: ignore[arg-type]
+
+
 def test_devices_and_memory_tell_what_onnxruntimes_do() -> None:
     def of(package: Any) -> object:
         kinds = [("cpu", 0), ("cuda", 1), ("npu", 2)]

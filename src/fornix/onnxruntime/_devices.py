@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from fornix.errors import InvalidUse
+from fornix.runtime.values import text_of_device
 
 
 class Named(IntEnum):
@@ -114,7 +115,7 @@ class OrtDevice:
     @staticmethod
     def make(ort_device_name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
         """A device by its name: "cpu", "cuda" …; -1 is the vendor that the name has."""
-        number = get_ort_device_type(ort_device_name.lower())
+        number = get_ort_device_type(text_of_device(ort_device_name, "OrtDevice").lower())
         known = _DEVICES[ort_device_name.lower()][1]
         return OrtDevice(number, device_id, known if vendor_id == -1 else vendor_id)
 

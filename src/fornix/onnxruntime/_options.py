@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fornix import runtime
 from fornix.errors import InvalidUse, NotSupported
@@ -60,6 +60,14 @@ class OrtExecutionProviderDevicePolicy(Named):
     MIN_OVERALL_POWER = 6
 
 
+NUMBERED: dict[str, type[Named]] = {
+    "graph_optimization_level": GraphOptimizationLevel,
+    "execution_mode": ExecutionMode,
+    "execution_order": ExecutionOrder,
+}
+"""Options that are one of a few."""
+
+
 @dataclass(kw_only=True, slots=True)
 class SessionOptions(runtime.SessionOptions):
     """How a session is made and run; everything is optimized unless told otherwise."""
@@ -70,6 +78,15 @@ class SessionOptions(runtime.SessionOptions):
     providers: dict[str, dict[str, str]] = field(default_factory=dict)
     """Providers with their options, for sessions that are given none."""
     is_load_canceled: bool = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = NUMBERED.get(name)
+        if kind is not None and not isinstance(value, str | None):
+            try:
+                value = kind(value)
+            except ValueError:
+                raise TypeError(f"{name}: a {kind.__name__} is required, found {value!r}") from None
+        runtime.SessionOptions.__setattr__(self, name, value)
 
     def get_session_config_entry(self, key: str) -> str:
         """The value of an entry; raises InvalidUse if it was not set."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,14 +79,15 @@ def has_collective_ops() -> bool:
 
 def set_seed(seed: int) -> None:
     """Let random operators repeat themselves, in sessions that are made from now on."""
-    DEFAULTS.seed = int(seed)
+    DEFAULTS.seed = operator.index(seed)
 
 
 def set_global_thread_pool_sizes(
     intra_op_num_threads: int = 0, inter_op_num_threads: int = 0
 ) -> None:
     """Threads of sessions that are made from now on and name no number; they share them anyway."""
-    DEFAULTS.threads = int(intra_op_num_threads)
+    DEFAULTS.threads = operator.index(intra_op_num_threads)
+    operator.index(inter_op_num_threads)
 
 
 def set_default_logger_severity(severity: int) -> None:
@@ -94,7 +96,8 @@ def set_default_logger_severity(severity: int) -> None:
 
 
 def set_default_logger_verbosity(verbosity: int) -> None:
-    """Nothing: there is one kind of verbose messages."""
+    """Nothing: there is one kind of verbose messages; what is no number is a TypeError."""
+    operator.index(verbosity)
 
 
 def enable_telemetry_events() -> None:

@@ -35,8 +35,25 @@ ACCEPTED = frozenset({"disabled_optimizers", "enable_fallback", "read_config_fro
 Providers = Sequence[str | tuple[str, Mapping[Any, Any]]]
 
 
+PRIVATE: dict[str, str] = {
+    "_inputs_meta": "get_inputs",
+    "_outputs_meta": "get_outputs",
+    "_overridable_initializers": "get_overridable_initializers",
+    "_model_meta": "get_modelmeta",
+    "_provider_options": "get_provider_options",
+    "_sess_options": "get_session_options",
+    "_profiling_start_time_ns": "get_profiling_start_time_ns",
+}
+"""Attributes of onnxruntime's sessions that programs read though they are its own."""
+
+
 class Session(runtime.InferenceSession):
     """A session with everything that onnxruntime's has."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in PRIVATE:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self, PRIVATE[name])()
 
     @property
     def _sess(self) -> Handle:

@@ -6,9 +6,12 @@ Decides which settings there are, what they start with, and which of them decide
 from __future__ import annotations
 
 import ctypes
+import operator
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from fornix.errors import FornixWarning, InvalidUse, NotSupported
@@ -66,6 +69,48 @@ def _note(entries: dict[str, str], key: Any, value: Any, what: str, known: froze
         )
 
 
+PLAIN: dict[str, type] = {
+    "intra_op_num_threads": int,
+    "inter_op_num_threads": int,
+    "execution_mode": int,
+    "execution_order": int,
+    "log_severity_level": int,
+    "log_verbosity_level": int,
+    "memory_limit": int,
+    "optimized_model_filepath": str,
+    "profile_file_prefix": str,
+    "logid": str,
+    "enable_profiling": bool,
+    "enable_cpu_mem_arena": bool,
+    "enable_mem_pattern": bool,
+    "enable_mem_reuse": bool,
+    "use_deterministic_compute": bool,
+    "use_per_session_threads": bool,
+    "terminate": bool,
+    "only_execute_path_to_fetches": bool,
+}
+"""What options of sessions and runs are, by name."""
+
+
+def _plain(name: str, value: Any) -> Any:
+    """``value`` as the option ``name`` holds it; raises TypeError for what it cannot be."""
+    kind = PLAIN.get(name)
+    if kind is None or type(value) is kind:
+        return value
+    try:
+        if kind is str:
+            return os.fsdecode(value)
+        if kind is bool and hasattr(type(value), "__bool__"):
+            return bool(value)
+        number = operator.index(value)
+    except TypeError:
+        found = f"{value!r} of type {type(value).__name__}"
+        raise TypeError(
+            f"{name}: a value of type {kind.__name__} is required, found {found}"
+        ) from None
+    return value if isinstance(value, IntEnum) else number
+
+
 @dataclass(kw_only=True, slots=True)
 class SessionOptions:
     """How a session is made and run.
@@ -80,7 +125,8 @@ class SessionOptions:
     logs begins with `logid`, from `log_severity_level` on: 0 stands for everything, 1 for
     information, 2 for warnings, 3 for errors, 4 for what ends the process; -1 leaves it to
     `logging`. What onnxruntime has besides is accepted and decides nothing here: order of nodes,
-    memory patterns, results that do not depend on threads.
+    memory patterns, results that do not depend on threads, and `log_verbosity_level`, which counts
+    in its debug builds alone.
     """
 
     graph_optimization_level: Level | int | str | None = None
@@ -110,6 +156,9 @@ class SessionOptions:
     """Arrays in place of the stored data of the initializers called so."""
     files: dict[str, Any] = field(default_factory=dict)
     """Bytes in place of the external files called so."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, _plain(name, value))
 
     def add_session_config_entry(self, key: str, value: str) -> None:
         """Set an entry; warns of one that has no meaning."""
@@ -285,7 +334,7 @@ class RunOptions:
         return not (self.terminate or self.adapters or self.config_entries)
 
     def __setattr__(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
+        object.__setattr__(self, name, _plain(name, value))
         if name == "terminate":
             self.flag.value = bool(value)
 

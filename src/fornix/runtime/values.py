@@ -222,9 +222,16 @@ class OrtValue:
 BITS_OF_A_BYTE = 8
 
 
-def check_device(name: str, what: str) -> None:
-    """Raise InvalidUse for memory of another device than this one."""
-    if name.lower() != "cpu":
+def text_of_device(name: object, what: str) -> str:
+    """``name``; raises TypeError for what is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"{what}: a device is called by a text, found {type(name).__name__}")
+    return name
+
+
+def check_device(name: object, what: str) -> None:
+    """Raise InvalidUse for memory of another device, TypeError for what is no text."""
+    if text_of_device(name, what).lower() != "cpu":
         raise InvalidUse(f"{what}: memory of 'cpu' is required, found {name!r}")
 
 
