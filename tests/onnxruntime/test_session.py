@@ -220,6 +220,18 @@ def test_optional_inputs_need_not_be_fed() -> None:
     np.testing.assert_array_equal(made.run(None, {"x": x})[1], wanted.run(None, {"x": x})[1])
 
 
+def test_an_input_without_axes_takes_any_shape_as_in_onnxruntime() -> None:
+    body = """(float a, float[N] b) => (y) { s = Mul (a, b)  y = Relu (s) }"""
+    made, wanted = (p.InferenceSession(small(body)) for p in (ort, peer))
+    b = np.array([-1, 2, 3], np.float32)
+    for _ in range(3):
+        for a in (np.array(2, np.float32), b, np.ones((2, 1), np.float32)):
+            feeds = {"a": a, "b": b}
+            np.testing.assert_array_equal(made.run(None, feeds)[0], wanted.run(None, feeds)[0])
+    with pytest.raises(state.InvalidArgument, match=r"input 'b' of the model is float32\[N\]"):
+        made.run(None, {"a": b, "b": np.array(1, np.float32)})
+
+
 def test_errors_are_fornix_errors_too_and_begin_with_the_status() -> None:
     text = """<ir_version: 8, opset_import: ["" : 18]>
         f (float[N] x, float[M] z) => (y) { y = Add (x, z) }"""

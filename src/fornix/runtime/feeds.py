@@ -170,7 +170,8 @@ def _dtype_of(array: Array) -> DType | None:
 
 
 def _shape_fits(declared: TensorType, shape: tuple[int, ...]) -> bool:
-    if declared.shape is None:
+    """Whether a feed has the declared extents; who declares none at all means any."""
+    if not declared.shape:
         return True
     return len(shape) == len(declared.shape) and all(
         known(extent) in {None, found} or (known(extent) or 0) < 0

@@ -74,6 +74,7 @@ class Program:
         self.uses_numpy = any(step.uses_numpy for step in steps)
         self._own = {v for step in steps if step.owns_results for v in step.writes}
         self.declared = [v for v in inputs if _is_open(v)]
+        self.scalars = [v.name for v in inputs if getattr(v.type, "shape", None) == ()]
         stored = [*constants, *(value for step in steps for value in step.stored)]
         in_files = mapped_files(getattr(value.constant, "place", None) for value in stored)
         self.files = tuple(dict.fromkeys((*in_files, *files)))
@@ -88,6 +89,9 @@ class Program:
 
     def run_for(self, feeds: Mapping[str, Any]) -> Run:
         """What the shapes of ``feeds`` make of the symbols; raises NotAsCompiled for others."""
+        for name in self.scalars:
+            if feeds[name].ndim:
+                raise NotAsCompiled(f"'{name}' is declared as a scalar and is none")
         extents = {
             name: feeds[value.name].shape[axis] for name, (value, axis) in self.symbols.items()
         }
