@@ -22,7 +22,7 @@ from fornix.ir.loops import (
     tensor,
 )
 from fornix.ops import scalar as s
-from tests.compile.levels import LEVELS, target
+from tests.compile.levels import EVERY, LEVELS, target
 from tests.compile.native import Memory, Runner, check, compiled
 
 HELD = [d for d in ALL if d.kind in {"float", "int", "uint", "bool"}]
@@ -357,3 +357,19 @@ def test_guards_hold_in_the_rows_of_a_turned_tile() -> None:
     a = rng.standard_normal((3, 4)).astype(np.float32)
     b = rng.standard_normal((5, 4)).astype(np.float32)
     check(y, {"x": a, "w": b}, {"m": 3, "k": 4, "n": 5})
+
+
+@pytest.mark.parametrize("n", [1, 3, 8, 16, 24, 33, 64])
+@pytest.mark.parametrize("level", EVERY)
+def test_values_kept_of_a_row_are_those_of_this_row(level: str, n: int) -> None:
+    x, w = tensor("x", (5, n), FLOAT32), tensor("w", (n,), FLOAT32)
+    mean = compute((5,), lambda i: reduce("sum", n, lambda k: x[i, k]) / float(n))
+    centred = compute((5, n), lambda i, j: x[i, j] - mean[i])
+    spread = compute((5,), lambda i: reduce("sum", n, lambda k: centred[i, k] * centred[i, k]))
+    y = compute((5, n), lambda i, j: centred[i, j] / s.sqrt(spread[i] + 1.0) * w[j])
+    rng = np.random.default_rng(n)
+    feeds = {
+        "x": rng.standard_normal((5, n)).astype(np.float32),
+        "w": rng.standard_normal(n).astype(np.float32),
+    }
+    check(y, feeds, target=target(level))

@@ -87,7 +87,7 @@ def row_nest(store: Store, axis: Variable, along: Sequence[Reduce], target: Targ
     body = (*body, Lanes(axis, units, (put,)) if axis in store.axes else put)
     chunks, parallel = chunked([a for a in store.axes if a is not axis], body)
     size = sum((_aligned(axis, b) for b in scratch), start=0)
-    return Nest("row", (chunks,), lanes, parallel, scratch, size)
+    return Nest("row", (chunks,), lanes, parallel, scratch, size, frozenset(scratch))
 
 
 def _by_reciprocals(value: Scalar, along: set[Reduce]) -> Scalar:
