@@ -117,3 +117,30 @@ def test_the_operator_with_a_cache(attributes: str, rng: np.random.Generator) ->
         opset=23,
     )
     assert found.count("attention") == 1
+
+
+def test_a_bias_that_a_network_makes_of_few_positions_is_computed_once() -> None:
+    """It is a product as well, looked up by queries and keys, but not that of the two."""
+    model = parser.parse_model(
+        HEAD.format(18)
+        + """f (float[B, 2, 9, 8] q, float[B, 2, 9, 8] k, float[B, 2, 9, 8] v, float[25, 16] p,
+            float[16, 2] w, int64[81] at) => (float[B, 2, 9, 8] y) {
+            t = Transpose <perm = [0, 1, 3, 2]> (k)
+            scores = MatMul (q, t)
+            hidden = Relu (p)
+            table = MatMul (hidden, w)
+            seen = Gather (table, at)
+            shape = Constant <value_ints = [1, 9, 9, 2]> ()
+            pairs = Reshape (seen, shape)
+            bias = Transpose <perm = [0, 3, 1, 2]> (pairs)
+            d = Add (scores, bias)
+            a = Softmax (d)
+            y = MatMul (a, v)
+        }"""
+    )
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{node.output[0]}_{number}"
+    session = fornix.InferenceSession(model.SerializeToString())
+    kernels = {place.node.split("_")[0]: place.kernels for place in session.placement()}
+    assert kernels["scores"] == kernels["y"]
+    assert not {*kernels["table"]} & {*kernels["y"]}

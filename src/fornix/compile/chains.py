@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fornix.compile.attention import as_attention
 from fornix.compile.lower import RULE_ERRORS, Lowering
 from fornix.compile.schedule.map import normal
-from fornix.compile.traits import Traits
+from fornix.compile.traits import Traits, estimate
 from fornix.compile.units import CompiledUnit
 from fornix.ir.graph import Node, Value
 from fornix.ir.loops import Store
@@ -40,7 +40,7 @@ def chains(
     name: Callable[[CompiledUnit], str],
 ) -> dict[Node, Chain]:
     """The chains in ``nodes``, by each node of theirs but the end; ``name`` tells units alike."""
-    finder = _Finder(nodes, traits, frozenset(needed))
+    finder = _Finder(nodes, traits, frozenset(needed), lowering)
     known: dict[str, bool] = {}
     found: dict[Node, Chain] = {}
     for node in nodes:
@@ -77,8 +77,9 @@ class _Finder:
         nodes: Sequence[Node],
         traits: Mapping[Node, Traits | str],
         needed: frozenset[Value],
+        lowering: Lowering,
     ) -> None:
-        self.traits, self.needed = traits, needed
+        self.traits, self.needed, self.lowering = traits, needed, lowering
         self.order = {node: index for index, node in enumerate(nodes)}
 
     def chain(self, end: Node) -> Chain | None:
@@ -88,17 +89,17 @@ class _Finder:
         if producer is None or not isinstance(self.traits.get(end), Traits):
             return None
         members: dict[Node, None] = {end: None}
-        waiting, product, has_softmax = {producer}, None, False
+        waiting, product, scores = {producer}, None, math.inf
         while waiting and product is None:
             node = max(waiting, key=lambda n: self.order.get(n, -1))
             waiting.discard(node)
             trait = self.traits.get(node)
             if not isinstance(trait, Traits) or not self._is_inside(node, members):
                 continue
-            if _is(node, "MatMul") and has_softmax:
+            if _is(node, "MatMul") and self._size(node) >= scores:
                 product = node
-            elif _is(node, "Softmax") and not has_softmax:
-                has_softmax = True
+            elif _is(node, "Softmax") and scores == math.inf:
+                scores = self._size(node)
             elif trait.is_reduction or trait.has_memory:
                 continue
             members[node] = None
@@ -109,6 +110,14 @@ class _Finder:
         if producer not in after:
             return None
         return Chain(end, frozenset(after - {end}), self._scaled(product, after))
+
+    def _size(self, node: Node) -> float:
+        """About how many elements the result of ``node`` has.
+
+        A product of fewer than there are scores is a table that scores are looked up in, such as
+        one of relative positions: it is computed once, not where it is read.
+        """
+        return math.prod(map(estimate, self.lowering.shape(node.output)))
 
     def _is_inside(self, node: Node, members: Collection[Node]) -> bool:
         """Whether only ``members`` read what ``node`` gives."""

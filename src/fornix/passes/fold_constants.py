@@ -10,14 +10,16 @@ are much larger than what they are computed from (an Expand of one number is che
 A large tensor that others read too is not transposed ahead, as the table of an embedding that the
 last product shares: it would be stored twice, and kernels pack it as they want it in any case.
 All results together may add no more than `TOTAL_GROWTH` of what the model stores already, or
-`FREE_TOTAL` bytes.
+`FREE_TOTAL` bytes. A result that is too large to be stored is still computed, for the nodes that
+read it: what they make of it may be small, as the last layer of a network over fixed positions is.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import graphs
 from fornix.ops.call import REFUSALS, RunNode, bind_attributes, plain_attributes, run_node
 from fornix.ops.fact import Array, static
+from fornix.ops.op import Operator
 from fornix.passes.apply import Changes, replace, sweep
 from fornix.passes.make import Maker
 
@@ -45,11 +48,17 @@ FREE_TOTAL = 1 << 24
 """… or so many bytes in any case."""
 
 
+AHEAD = 1 << 25
+"""Bytes of results that are not stored, but computed for who reads them."""
+
+
 @dataclass
 class Budget:
-    """Bytes that folding may still add to a model."""
+    """Bytes that folding may still add to a model, and what is computed without being stored."""
 
     left: int
+    ahead: dict[Value, Ahead] = field(default_factory=dict)
+    ahead_left: int = AHEAD
 
     @classmethod
     def of(cls, root: Graph) -> Budget:
@@ -58,6 +67,15 @@ class Budget:
             _size(value.type) for graph in graphs(root) for value in graph.initializer_values
         )
         return cls(max(TOTAL_GROWTH * held, FREE_TOTAL))
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A result that no initializer holds."""
+
+    array: Array
+    roots: int
+    """Bytes of the stored tensors that it is computed from."""
 
 
 def fold_constants(root: Graph, inference: Inference) -> Changes:
@@ -120,14 +138,40 @@ def _computed(node: Node, inference: Inference, budget: Budget) -> list[Array] |
         return None
     if (node.domain, node.op_type, node.overload) in inference.functions or not any(node.inputs):
         return None  # without inputs it is a constant already, or draws numbers
-    tensors = [None if value is None else value.constant for value in node.inputs]
-    if any(v is not None and t is None for v, t in zip(node.inputs, tensors, strict=True)):
+    if any(v is not None and v.constant is None and v not in budget.ahead for v in node.inputs):
         return None
-    growth = _growth(node, inference)
-    if growth is None or growth > budget.left:
+    total = _total(node, inference)
+    if total is None or total > DEFAULT.fold_bytes:
         return None
-    if node.op_type == "Transpose" and growth > FREE_BYTES:
+    roots = _roots(node, budget)
+    is_stored = total <= max(GROWTH * roots, FREE_BYTES)
+    growth = total - _freed(node)
+    if is_stored and node.op_type == "Transpose" and growth > FREE_BYTES:
         return None
+    if (growth > budget.left) if is_stored else (total > budget.ahead_left):
+        return None
+    given = [None if value is None else _given(value, budget) for value in node.inputs]
+    arrays = _run(node, operator, opset, given)
+    if arrays is None or is_stored:
+        budget.left -= 0 if arrays is None else growth
+        return arrays
+    budget.ahead_left -= total
+    budget.ahead |= {v: Ahead(x, roots) for v, x in zip(node.outputs, arrays, strict=True)}
+    return None
+
+
+def _given(value: Value, budget: Budget) -> Array | None:
+    """The contents of ``value`` if they are stored or computed."""
+    tensor, ahead = value.constant, budget.ahead.get(value)
+    if ahead is not None:
+        return ahead.array
+    return None if tensor is None else tensor.numpy()
+
+
+def _run(
+    node: Node, operator: Operator, opset: int, given: Sequence[Array | None]
+) -> list[Array] | None:
+    """What ``node`` makes of ``given``; None if it refuses, or gives no tensors."""
     schema = operator.schema(opset)
     view = RunNode(
         operator=operator,
@@ -139,32 +183,39 @@ def _computed(node: Node, inference: Inference, budget: Budget) -> list[Array] |
     try:
         attributes = bind_attributes(schema, plain_attributes(node.attributes, {}))
         with np.errstate(all="ignore"):
-            results = run_node([t and t.numpy() for t in tensors], attributes, view)
+            results = run_node(list(given), attributes, view)
     except (FornixError, *REFUSALS):
         return None  # the node says so when it runs, with its name
     arrays = [result for result in results[: len(node.outputs)] if isinstance(result, np.ndarray)]
-    if len(arrays) != len(node.outputs):
-        return None
-    budget.left -= growth
-    return arrays
+    return arrays if len(arrays) == len(node.outputs) else None
 
 
 def _no_body(*_: object) -> list[object]:
     raise TypeError("a node without subgraphs has none to run")
 
 
-def _growth(node: Node, inference: Inference) -> int | None:
-    """Bytes by which the model grows if ``node`` is folded; None if that is too much, or open."""
-    total = 0
-    for value in node.outputs:
-        fact = inference.fact(value)
-        if fact.dtype is None or not fact.has_rank or static(fact.shape) is None:
-            return None
-        total += _size(fact.type)
-    sizes = {value: _size(value.type) for value in node.inputs if value is not None}
-    if total > min(max(GROWTH * sum(sizes.values()), FREE_BYTES), DEFAULT.fold_bytes):
+def _total(node: Node, inference: Inference) -> int | None:
+    """Bytes of the results of ``node``; None if that is open."""
+    facts = [inference.fact(value) for value in node.outputs]
+    if any(f.dtype is None or not f.has_rank or static(f.shape) is None for f in facts):
         return None
-    return total - sum(size for value, size in sizes.items() if value.use_count == 1)
+    return sum(_size(fact.type) for fact in facts)
+
+
+def _roots(node: Node, budget: Budget) -> int:
+    """Bytes of the stored tensors that ``node`` computes its results from."""
+    sizes = {
+        value: budget.ahead[value].roots if value in budget.ahead else _size(value.type)
+        for value in node.inputs
+        if value is not None
+    }
+    return sum(sizes.values())
+
+
+def _freed(node: Node) -> int:
+    """Bytes of stored tensors that nobody but ``node`` reads."""
+    given = {value for value in node.inputs if value is not None and value.constant is not None}
+    return sum(_size(value.type) for value in given if value.use_count == 1)
 
 
 def _size(type_: Type | None) -> int:
