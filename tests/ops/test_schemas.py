@@ -95,7 +95,9 @@ def test_what_is_differentiable_deterministic_or_a_function_equals_the_standard(
         assert [named[one] for one in found] == categories
     operator = ops.operators()[schema.domain, schema.name]
     holds_graphs = any(formal.kind == "graph" for formal in schema.attributes.values())
-    if wanted.node_determinism.name != "Unknown" and not holds_graphs:  # there the bodies decide
+    is_unsaid = wanted.node_determinism.name == "Unknown"
+    assert schema.is_undetermined is is_unsaid
+    if not is_unsaid and not holds_graphs:  # there the bodies decide
         assert operator.is_deterministic is not wanted.non_deterministic
     has_body = operator.rule("body", schema.since_version) is not None
     assert has_body is (wanted.has_function or wanted.has_context_dependent_function)

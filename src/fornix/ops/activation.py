@@ -90,6 +90,7 @@ Relu.body(
     Y = Max (X, Level)
     """,
     since=14,
+    opset=18,
 )
 
 LeakyRelu = (
@@ -212,6 +213,7 @@ ThresholdedRelu.body(
     Y = Where (IsAbove, X, Level)
     """,
     since=10,
+    opset=18,
 )
 
 Elu = (
@@ -237,6 +239,7 @@ Elu.body(
     Y = Where (IsBelow, Below, X)
     """,
     since=6,
+    opset=18,
 )
 
 Celu = (
@@ -248,8 +251,7 @@ Celu = (
     )
 )
 
-Celu.body(
-    """
+CELU_BODY = """
     Zero = Constant <value_float = 0.0> ()
     Level = CastLike (Zero, X)
     Alpha = Constant <value_float: float = @alpha> ()
@@ -260,9 +262,9 @@ Celu.body(
     Below = Mul (Slope, Fall)
     Above = Max (X, Level)
     Y = Add (Above, Below)
-    """,
-    since=12,
-)
+"""
+
+Celu.body(CELU_BODY, since=12, by_node=True).body(CELU_BODY, since=28)
 
 Selu = (
     op(
@@ -287,6 +289,7 @@ Selu.body(
     Y = Mul (Scale, Grown)
     """,
     since=6,
+    opset=18,
 )
 
 Sigmoid = (
@@ -327,6 +330,7 @@ HardSigmoid.body(
     Y = Min (Above, Unit)
     """,
     since=6,
+    opset=18,
 )
 
 HardSwish = (
@@ -455,6 +459,7 @@ Softplus.body(
     Y = Add (Above, Rest)
     """,
     since=1,
+    opset=18,
 )
 
 Softsign = (
@@ -472,6 +477,7 @@ Softsign.body(
     output = Div (input, Raised)
     """,
     since=1,
+    opset=18,
 )
 
 Tanh = (
@@ -502,4 +508,5 @@ Shrink.body(
     output = Where (IsBelow, Raised, Above)
     """,
     since=9,
+    opset=18,
 )

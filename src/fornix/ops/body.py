@@ -1,8 +1,9 @@
 """Bodies of function operators: nodes in ONNX text, completed to functions.
 
 A body is written as the nodes alone; the header with names, attributes and defaults is the schema's
-and is not written twice. Nodes mean what they mean in opset `OPSET`, whatever opset the model has;
-a text that begins with its own header may say otherwise.
+and is not written twice. Nodes mean what they mean in the opset of the schema, or in opset `OPSET`
+where they are written for a node, whatever opset the model has; the declaration may say otherwise,
+and so may a text that begins with its own header.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from fornix.ops.call import BodyNode, call_rule
 
 if TYPE_CHECKING:
     from fornix.ir.graph import Function, Graph
+    from fornix.ops.op import Operator
     from fornix.ops.schema import Schema
     from fornix.ops.signature import FormalAttribute
 
 OPSET = 18
-"""The opset in whose operators bodies are written."""
+"""The opset in whose operators bodies are written for nodes."""
 
 
-def function_text(schema: Schema, text: str) -> str:
+def function_text(schema: Schema, text: str, opset: int = OPSET) -> str:
     """The function in ONNX text whose nodes are ``text``; itself if it has a header."""
     if text.lstrip().startswith("<"):
         return text
@@ -42,7 +44,7 @@ def function_text(schema: Schema, text: str) -> str:
         ", ".join(formal.name for formal in formals) for formals in (schema.inputs, schema.outputs)
     )
     head = f"{schema.name} {f'<{attributes}> ' if attributes else ''}({inputs}) => ({outputs})"
-    return f'<domain: "{schema.domain}", opset_import: ["": {OPSET}]>\n{head}\n{{\n{text}\n}}\n'
+    return f'<domain: "{schema.domain}", opset_import: ["": {opset}]>\n{head}\n{{\n{text}\n}}\n'
 
 
 def _attribute_text(formal: FormalAttribute) -> str:
@@ -59,7 +61,13 @@ def body_text(node: BodyNode) -> str | None:
     if rule is None:
         return None
     [text] = call_rule(rule, (), {}, node)
-    return function_text(node.schema, text)
+    return function_text(node.schema, text, opset_of(node.operator, node.schema))
+
+
+def opset_of(operator: Operator, schema: Schema) -> int:
+    """The opset of the nodes of the body of ``schema``, if its text does not say another."""
+    since = max(start for start in operator.rules["body"] if start <= schema.since_version)
+    return operator.body_opsets.get(since, OPSET) or schema.since_version
 
 
 def function_of(node: BodyNode) -> Function | None:

@@ -341,7 +341,7 @@ CausalConvWithState = op(
     """CausalConvWithState <activation: string = "none">
                            (input: T, weight: T, bias: T?, past_state: T?)
                         => (output: T, present_state: T)""",
-    since=27, T=BF16 | F16 | F32, deterministic=False,
+    since=27, T=BF16 | F16 | F32, undetermined=True,
 )  # fmt: skip
 
 ACTIVATIONS = ("none", "silu", "swish")

@@ -144,10 +144,18 @@ def listed(x: Any, name: str) -> list[Any]:
 
 
 def single(x: Array, name: str) -> Any:
-    """The one element of ``x``, a scalar or a tensor of one element."""
-    if x.size != 1:
-        raise ShapeError(f"{name} must have one element, found shape {shape_text(x.shape)}")
+    """The one element of ``x``, a scalar or a tensor of one axis."""
+    check_single(x.shape, name)
     return x.reshape(-1)[0]
+
+
+def check_single(shape: Sequence[DimLike], name: str) -> None:
+    """Raise ShapeError if no scalar, nor a tensor of one axis with one element, has ``shape``."""
+    found = f"found shape {shape_text(shape)}"
+    if any(known(extent) not in {None, 1} for extent in shape):
+        raise ShapeError(f"{name} must have one element, {found}")
+    if len(shape) > 1:
+        raise ShapeError(f"{name} must be a scalar, or have one axis, {found}")
 
 
 def shape_text(shape: Iterable[object]) -> str:

@@ -230,7 +230,8 @@ def lower_group_normalization(
     return _lower_grouped(wide, scale, bias, num_groups, epsilon, x.dtype)
 
 
-GroupNormalization.body("""
+GroupNormalization.body(
+    """
     Shape = Shape (X)
     Batch = Constant <value_ints = [0]> ()
     Groups = Constant <value_int: int = @num_groups> ()
@@ -255,7 +256,9 @@ GroupNormalization.body("""
     Scaled = Mul (Standard, Scales)
     Shifted = Add (Scaled, Biases)
     Y = Reshape (Shifted, Shape)
-""")
+""",
+    by_node=True,
+)
 
 GroupNormalization.body(
     """
@@ -295,6 +298,7 @@ GroupNormalization.body(
     }
     """,
     since=21,
+    by_node=True,
 )
 
 

@@ -23,7 +23,7 @@ LinearAttention = op(
                         scale: float = 0.0, update_rule: string = "gated_delta">
                        (query: T, key: T, value: T, past_state: S?, decay: T?, beta: T?)
                     => (output: T, present_state: S)""",
-    since=27, T=BF16 | F16 | F32, S=BF16 | F16 | F32, deterministic=False,
+    since=27, T=BF16 | F16 | F32, S=BF16 | F16 | F32, undetermined=True,
 )  # fmt: skip
 
 UPDATE_RULES = ("linear", "gated", "delta", "gated_delta")

@@ -245,6 +245,7 @@ RMSNormalization.body(
     }
     """,
     since=23,
+    by_node=True,
 )
 
 

@@ -38,6 +38,7 @@ class Step:
     constraints: dict[str, TypeSet | Change]
     note: str
     is_deprecated: bool
+    is_undetermined: bool
 
 
 @dataclass(eq=False, repr=False)
@@ -50,6 +51,8 @@ class Operator:
     rules: dict[str, dict[int, Rule | None]] = field(default_factory=dict)
     """By kind and by the version from which they hold; None where an earlier one holds no more."""
     adapters: dict[tuple[int, int], Rule] = field(default_factory=dict)
+    body_opsets: dict[int, int | None] = field(default_factory=dict)
+    """By the version from which a text holds as body, the opset of its nodes; None: its own."""
     is_deterministic: bool = True
     stamp: str = ""
     """Tells apart what a name meant at different times, of operators that users registered."""
@@ -65,10 +68,15 @@ class Operator:
         *,
         note: str = "",
         deprecated: bool = False,
+        undetermined: bool = False,
         **constraints: TypeSet | Change,
     ) -> Operator:
-        """Declare what schema version ``version`` changes; what is left out is inherited."""
-        self.history.append(Step(version, signature, constraints, note, deprecated))
+        """Declare what schema version ``version`` changes; what is left out is inherited.
+
+        Of one that is ``undetermined`` the standard does not say whether equal inputs give equal
+        results; kernels of fornix see to it.
+        """
+        self.history.append(Step(version, signature, constraints, note, deprecated, undetermined))
         return self
 
     @cached_property
@@ -94,6 +102,7 @@ class Operator:
                     constraints,
                     step.note,
                     step.is_deprecated,
+                    step.is_undetermined,
                 )
             )
         return tuple(schemas)
@@ -167,27 +176,36 @@ class Operator:
     @overload
     def body(self, text: F) -> F: ...
     @overload
-    def body(self, text: str, *, since: int = 1) -> Operator: ...
+    def body(
+        self, text: str, *, since: int = 1, opset: int | None = None, by_node: bool = False
+    ) -> Operator: ...
     @overload
     def body(self, *, since: int) -> Callable[[F], F]: ...
     def body(
-        self, text: str | F | None = None, *, since: int = 1
+        self,
+        text: str | F | None = None,
+        *,
+        since: int = 1,
+        opset: int | None = None,
+        by_node: bool = False,
     ) -> Operator | F | Callable[[F], F]:
         """Register the decomposition: nodes in ONNX text, or a rule that writes them for a node.
 
+        Nodes in text are those of ``opset``, by default of the schema's own version; ``by_node``
+        gives them where they are asked for a node, as the standard does, and not else.
         See `fornix.ops.body` for the header that completes them to a function.
         """
         if not isinstance(text, str):
             return self._register("body", text, since)
         nodes = textwrap.dedent(text).strip("\n")
-        self.rules.setdefault("body", {})[since] = lambda: self._function_text(nodes, since)
+
+        def of_node(*, node: object) -> str:
+            return nodes
+
+        self.rules.setdefault("body", {})[since] = of_node if by_node else lambda: nodes
+        if not by_node:
+            self.body_opsets[since] = opset
         return self
-
-    def _function_text(self, nodes: str, since: int) -> str:
-        # Reading text takes a good part of the package, which operators are made without.
-        from fornix.ops.body import function_text  # noqa: PLC0415
-
-        return function_text(self.schema(max(since, self.schemas[0].since_version)), nodes)
 
     def opaque(self, reason: str, *, since: int = 1) -> Operator:
         """Declare that the kernel serves compiled models too, and why loops do not fit."""
@@ -233,6 +251,7 @@ def op(
     note: str = "",
     deprecated: bool = False,
     deterministic: bool = True,
+    undetermined: bool = False,
     **constraints: TypeSet,
 ) -> Operator:
     """Start the declaration of an operator with its first schema version."""
@@ -240,4 +259,11 @@ def op(
     if name is None:
         raise SchemaError(f"a signature must begin with the operator's name, found {signature!r}")
     operator = Operator(domain, name[1], [], is_deterministic=deterministic)
-    return operator.since(since, signature, note=note, deprecated=deprecated, **constraints)
+    return operator.since(
+        since,
+        signature,
+        note=note,
+        deprecated=deprecated,
+        undetermined=undetermined,
+        **constraints,
+    )

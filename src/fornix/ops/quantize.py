@@ -468,11 +468,11 @@ def lower_dynamic_quantize_linear(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 DynamicQuantizeLinear.body(
     """
-    <domain: "", opset_import: ["": 13]>
+    <domain: "", opset_import: ["": 11]>
     DynamicQuantizeLinear (x) => (y, y_scale, y_zero_point)
     {
-        Zero = Constant <value_float = 0.0> ()
-        Steps = Constant <value_float = 255.0> ()
+        Zero = Constant <value = float {0.0}> ()
+        Steps = Constant <value = float {255.0}> ()
         Least = ReduceMin <keepdims = 0> (x)
         Greatest = ReduceMax <keepdims = 0> (x)
         Low = Min (Least, Zero)

@@ -18,11 +18,13 @@ from fornix.ir.dim import known
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import SequenceType, TensorType
 from fornix.ops.call import REFUSALS, InferNode, RunNode, infer_node
-from fornix.ops.fact import MAX_EXTENT, Fact, UnknownRank
+from fornix.ops.fact import Fact, UnknownRank
 from fornix.ops.signature import Formal, Occurrence
 
 GIGABYTE = 10**9
 """Bytes of a result from which on it is told as the reason why memory does not suffice."""
+ADDRESSES = 2**47
+"""Bytes that a process can address."""
 
 
 def explained(
@@ -37,7 +39,7 @@ def explained(
         facts = ()
     needs = [_needed(fact) for fact in facts]
     most = max(needs, default=0)
-    if most > (GIGABYTE if isinstance(error, MemoryError) else MAX_EXTENT):
+    if most > (GIGABYTE if isinstance(error, MemoryError) else ADDRESSES):
         index = needs.index(most)
         return Fail(
             f"{node.schema.formal_output(index).name} must fit into memory, found "

@@ -27,6 +27,8 @@ class Schema:
     constraints: dict[str, TypeSet]
     note: str = ""
     is_deprecated: bool = False
+    is_undetermined: bool = False
+    """Whether the standard leaves open if equal inputs give equal results."""
 
     @property
     def min_input(self) -> int:

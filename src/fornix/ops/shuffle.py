@@ -13,9 +13,9 @@ from fornix.dtype import INT64
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.loops import Scalar, Tensor, compute, const, gathered, index, select
-from fornix.ops.call import BodyNode
+from fornix.ops.call import BodyNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.geometry import shape_text, single, unified
+from fornix.ops.geometry import check_single, shape_text, single, unified
 from fornix.ops.op import op
 from fornix.ops.types import BF16, TENSOR
 
@@ -23,7 +23,7 @@ DepthToSpace = (
     op("DepthToSpace <blocksize: int> (input: T) => (output: T)", since=1, T=TENSOR)
     .since(11, 'DepthToSpace <blocksize: int, mode: string = "DCR"> (input: T) => (output: T)')
     .since(13, T=+BF16)
-    .since(28)
+    .since(28, undetermined=True)
 )
 
 
@@ -116,7 +116,11 @@ def _check_multiple(shape: Sequence[DimLike], axes: Sequence[int], divisor: int)
 SpaceToDepth = (
     op("SpaceToDepth <blocksize: int> (input: T) => (output: T)", since=1, T=TENSOR)
     .since(13, T=+BF16)
-    .since(28, 'SpaceToDepth <blocksize: int, mode: string = "DCR"> (input: T) => (output: T)')
+    .since(
+        28,
+        'SpaceToDepth <blocksize: int, mode: string = "DCR"> (input: T) => (output: T)',
+        undetermined=True,
+    )
 )
 
 
@@ -256,6 +260,8 @@ Trilu = op(
 @Trilu.infer
 def infer_trilu(input: Fact, k: Fact | None = None, *, upper: int) -> Fact:
     _check_matrix(input.shape)
+    if k is not None and k.has_rank:
+        check_single(k.shape, "k")
     return tensor(input.dtype, input.shape)
 
 
@@ -276,8 +282,10 @@ def trilu(input: Array, k: Array | None = None, *, upper: int) -> Array:
 
 
 @Trilu.lower
-def lower_trilu(input: Tensor, k: Tensor | None = None, *, upper: int) -> Tensor:
+def lower_trilu(input: Tensor, k: Tensor | None = None, *, upper: int, node: LowerNode) -> Tensor:
     _check_matrix(input.shape)
+    if k is not None and any(known(extent) != 1 for extent in k.shape):
+        node.decline("whether k has one element is known at run time only")
 
     def at(*i: DimLike) -> Scalar:
         diagonal = const(0, INT64) if k is None else k[(0,) * k.rank]

@@ -19,7 +19,7 @@ from fornix.ir.loops import Scalar, Tensor, cast, compute, constant, reduce
 from fornix.ops.adapt import constant_input, drop_inputs, rank_of, stored
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
-from fornix.ops.geometry import normalize_axis, shape_text, single
+from fornix.ops.geometry import check_single, normalize_axis, shape_text, single
 from fornix.ops.op import op
 from fornix.ops.precision import wide_dtype, widened
 from fornix.ops.signal_loops import one_sided_inverse, transform_table, whole_length
@@ -217,6 +217,9 @@ def infer_stft(
     node: InferNode,
 ) -> Fact:
     _check_signal(signal.shape)
+    for fact, name in ((frame_step, "frame_step"), (frame_length, "frame_length")):
+        if fact is not None and fact.has_rank:
+            check_single(fact.shape, name)
     length = _element(frame_length)
     if window is not None and window.has_rank and (length is None or known(length) is None):
         length = window.shape[0] if window.rank else 1

@@ -84,6 +84,7 @@ Softmax.body(
     output = Div (Powers, Total)
     """,
     since=13,
+    by_node=True,
 )
 
 LogSoftmax = (
@@ -142,6 +143,7 @@ LogSoftmax.body(
     output = Sub (Shifted, Logarithm)
     """,
     since=13,
+    by_node=True,
 )
 
 Hardmax = (

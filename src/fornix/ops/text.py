@@ -233,7 +233,11 @@ Gram = tuple[int | str, ...]
 
 def _pooled(pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[int]) -> list[Gram]:
     """The n-grams of the pool: all 1-grams, then all 2-grams, and so on; ``indexes`` fit them."""
-    ends = [*starts[1:], len(pool)]
+    require(
+        starts or not pool,
+        f"ngram_counts must say where each length begins in {len(pool)} words, found none",
+    )
+    ends = [*starts[1:], len(pool)][: len(starts)]
     require(
         all(0 <= a <= b <= len(pool) for a, b in zip(starts, ends, strict=True)),
         f"ngram_counts must rise from 0 to at most {len(pool)}, got {list(starts)}",

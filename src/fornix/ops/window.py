@@ -259,15 +259,16 @@ def pad(x: Array, window: Window, value: object = 0) -> Array:
 def _windows(padded: Array, window: Window) -> Array:
     """A view of every window's taps: [..., *taps, *out]."""
     rank = len(window.size)
+    counts = (*window.tap_shape, *window.shape)
+    # Nobody goes along an axis of one place; the step there may be more than an address holds.
+    paces = [
+        p if n > 1 else 1 for p, n in zip((*window.dilation, *window.stride), counts, strict=True)
+    ]
     lead, steps = padded.strides[: padded.ndim - rank], padded.strides[padded.ndim - rank :]
     return np.lib.stride_tricks.as_strided(
         padded,
-        (*padded.shape[: padded.ndim - rank], *window.tap_shape, *window.shape),
-        (
-            *lead,
-            *(step * d for step, d in zip(steps, window.dilation, strict=True)),
-            *(step * s for step, s in zip(steps, window.stride, strict=True)),
-        ),
+        (*padded.shape[: padded.ndim - rank], *counts),
+        (*lead, *(step * pace for step, pace in zip((*steps, *steps), paces, strict=True))),
         writeable=False,
     )
 

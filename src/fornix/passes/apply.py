@@ -63,7 +63,12 @@ def _by_operator(rules: Iterable[Rule], inference: Inference) -> Mapping[str, li
 
 
 def _apply(node: Node, graph: Graph, rules: list[Rule], inference: Inference) -> list[str]:
-    """The name of the rule that applied to ``node``, if one did."""
+    """The name of the rule that applied to ``node``, if one did.
+
+    One that cannot run stays, to say so.
+    """
+    if node in inference.broken:
+        return []
     if len(node.outputs) > 1 and any(value.is_used for value in node.outputs[1:]):
         return []
     for rule in rules:

@@ -12,7 +12,7 @@ from fornix.ir.graph import Node
 from fornix.ir.load import from_message
 from fornix.ir.typemessages import read_type
 from fornix.onnx._inference import InferenceFunction, infer_by_rule, rule_of
-from fornix.ops.body import body_text, function_text
+from fornix.ops.body import OPSET, body_text, function_text, opset_of
 from fornix.ops.call import BodyNode
 from fornix.ops.op import Operator, Rule
 from fornix.ops.schema import Schema
@@ -80,7 +80,9 @@ class Rules:
     def function_body(self) -> FunctionProto:
         """The body that is the same for every node; empty if there is none."""
         rule = self._rule("body")
-        return FunctionProto() if rule is None or not self.has_function else self._parsed(rule())
+        if rule is None or self._operator is None or not self.has_function:
+            return FunctionProto()
+        return self._parsed(rule(), opset_of(self._operator, self._schema))
 
     @property
     def function_opset_versions(self) -> list[int]:
@@ -127,8 +129,8 @@ class Rules:
         read = [read_type(TypeProto.FromString(data))[0] for data in types]
         return BodyNode.of(node, operator, self._schema, self._schema.since_version, read)
 
-    def _parsed(self, text: str) -> FunctionProto:
-        return parse_function(function_text(self._schema, text))
+    def _parsed(self, text: str, opset: int = OPSET) -> FunctionProto:
+        return parse_function(function_text(self._schema, text, opset))
 
     def _has_body(self, *, in_context: bool) -> bool:
         rule = self._rule("body")

@@ -6,6 +6,7 @@ Schemas of the standard are read from `fornix.ops`; schemas made here become suc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from fornix.errors import DTypeError, InvalidArgument
@@ -70,7 +71,8 @@ class OpSchema(Rules):
         variables = {x.type_param_str: set(x.allowed_type_strs) for x in self.type_constraints}
         for parameter in (*self.inputs, *self.outputs):
             allowed = variables.get(parameter.type_str)
-            parameter.allow({_spelling(parameter.type_str)} if allowed is None else allowed)
+            allowed = {_spelling(parameter.type_str)} if allowed is None else allowed
+            parameter.allow({_in_full(text) for text in allowed})
         super().__init__(_schema_of(self))
 
     @property
@@ -123,6 +125,7 @@ def schema_of(operator: Operator, schema: Schema, doc: str) -> OpSchema:
     holds_graphs = any(formal.kind == "graph" for formal in schema.attributes.values())
     is_open = holds_graphs and not schema.domain  # bodies of control flow may draw numbers
     settled = operator.is_deterministic and not is_open
+    determinism = known.Deterministic if settled else known.NonDeterministic
     inputs, outputs = differentiable(schema)
     told = parameters_of(schema)
     shown = OpSchema(
@@ -137,7 +140,7 @@ def schema_of(operator: Operator, schema: Schema, doc: str) -> OpSchema:
             for name, types in schema.constraints.items()
         ],
         attributes=[_attribute(formal, told) for formal in schema.attributes.values()],
-        node_determinism=known.Deterministic if settled else known.NonDeterministic,
+        node_determinism=known.Unknown if schema.is_undetermined else determinism,
     )
     shown.deprecated = schema.is_deprecated
     if schema.domain == "ai.onnx.preview" or (schema.name, schema.since_version) == ("Upsample", 1):
@@ -219,6 +222,11 @@ def _formal_attribute(attribute: parts.Attribute) -> FormalAttribute:
         default = [x.decode() if isinstance(x, bytes) else x for x in default]
     kind = attribute.type.name.lower()
     return FormalAttribute(attribute.name, kind, attribute.required, default)
+
+
+def _in_full(text: str) -> str:
+    """A type as parameters spell it: what maps hold are tensors."""
+    return re.sub(r"map\((\w+), (\w+)\)", r"map(\1,tensor(\2))", text)
 
 
 def _spelling(text: str) -> str:

@@ -362,7 +362,18 @@ Imputer = op(
 
 
 @Imputer.infer
-def infer_imputer(X: Fact, **_: object) -> Fact:
+def infer_imputer(
+    X: Fact,
+    *,
+    imputed_value_floats: list[float] | None = None,
+    imputed_value_int64s: list[int] | None = None,
+    **_: object,
+) -> Fact:
+    if X.dtype is not None:
+        kind = "floats" if X.dtype.is_float else "int64s"
+        imputed = imputed_value_floats if X.dtype.is_float else imputed_value_int64s
+        require(imputed, f"imputed_value_{kind} must have values for {X.dtype}, found none")
+        _check_imputed(kind, len(imputed or ()), X.shape)
     return tensor(X.dtype, X.shape)
 
 

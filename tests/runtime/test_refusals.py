@@ -1,0 +1,88 @@
+"""What is wrong with a node is told alike by the evaluator and by sessions, whatever they know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix import InferenceSession
+from fornix.errors import FornixError
+from fornix.format.text import parse_model
+from fornix.reference import ReferenceEvaluator
+
+ONES = np.ones((2, 3), np.float32)
+ML = "ai.onnx.ml"
+GIVEN = "imputed_value_floats"
+GRAMS = (
+    'max_gram_length = 1, max_skip_count = 0, min_gram_length = 1, mode = "TF", '
+    "ngram_counts: ints = [], ngram_indexes = [0], pool_int64s = [1]"
+)
+
+CASES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "an axis of what concatenates nothing": (
+        "g (float[2, 3] x) => (float y) { y = Concat <axis = 7> (x) }",
+        {"x": ONES},
+        "axis must be in [-2, 1] for rank 2, got 7",
+    ),
+    "an axis of what splits nothing": (
+        "g (float[2, 3] x) => (float y) { y = Split <axis = -9, num_outputs = 1> (x) }",
+        {"x": ONES},
+        "axis must be in [-2, 1] for rank 2, got -9",
+    ),
+    "lengths of what splits nothing": (
+        "g (float[2, 3] x) => (float y) <int64[1] n = {1}> { y = Split <axis = 1> (x, n) }",
+        {"x": ONES},
+        "the entries of split must add up to 3, got [1], which is 1",
+    ),
+    "a frame step of four axes": (
+        "g (float[1, 8] x, int64[1, 1, 1, 1] s) => (float y) { y = STFT (x, s) }",
+        {"x": np.ones((1, 8), np.float32), "s": np.ones((1, 1, 1, 1), np.int64)},
+        "frame_step must be a scalar, or have one axis, found shape [1, 1, 1, 1]",
+    ),
+    "a size of two axes": (
+        "g (int64[1, 1] n) => (float y) { y = HannWindow (n) }",
+        {"n": np.array([[4]])},
+        "size must be a scalar, or have one axis, found shape [1, 1]",
+    ),
+    "several diagonals": (
+        "g (float[2, 3] x, int64[K] k) => (float[2, 3] y) { y = Trilu (x, k) }",
+        {"x": ONES, "k": np.arange(3)},
+        "k must have one element, found shape [3]",
+    ),
+    "values for another number of features": (
+        f"g (float[N, F] x) => (float y) {{ y = {ML}.Imputer <{GIVEN} = [1.0, 2.0]> (x) }}",
+        {"x": ONES},
+        "imputed_value_floats must have one entry or one per feature (3), got 2",
+    ),
+    "words without lengths": (
+        f"g (int64[4] x) => (float y) {{ y = TfIdfVectorizer <{GRAMS}> (x) }}",
+        {"x": np.arange(4)},
+        "ngram_counts must say where each length begins in 1 words, found none",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_engines_refuse_in_the_same_words(name: str) -> None:
+    text, feeds, finding = CASES[name]
+    head = f'<ir_version: 10, opset_import: ["" : 21, "{ML}" : 1]> '
+    told = []
+    for engine in (ReferenceEvaluator, InferenceSession):
+        with pytest.raises(FornixError) as raised:
+            engine(parse_model(head + text)).run(None, feeds)
+        told.append(str(raised.value))
+    assert told[0] == told[1]
+    assert told[0].startswith("node for 'y' (")
+    assert told[0].endswith(f": {finding}")
+
+
+def test_steps_along_one_place_may_be_of_any_size() -> None:
+    text = f"""<ir_version: 10, opset_import: ["" : 21]> g (float[1, 1, 2, 2] x,
+        float[1, 1, 1, 1] w) => (float y) {{ y = Conv <dilations = [{2**63 - 1}, 1]> (x, w) }}"""
+    feeds = {"x": np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)}
+    feeds["w"] = np.full((1, 1, 1, 1), 2, np.float32)
+    for engine in (ReferenceEvaluator, InferenceSession):
+        [y] = engine(parse_model(text)).run(None, feeds)
+        assert y.reshape(-1).tolist() == [0, 2, 4, 6]
