@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from fornix.passes.pipeline import PIPELINE, Level, Pass, Step, optimize, optimize_explained
+from fornix.passes.pipeline import (
+    PIPELINE,
+    Level,
+    Native,
+    Pass,
+    Step,
+    optimize,
+    optimize_explained,
+)
 
-__all__ = ["PIPELINE", "Level", "Pass", "Step", "optimize", "optimize_explained"]
+__all__ = ["PIPELINE", "Level", "Native", "Pass", "Step", "optimize", "optimize_explained"]

@@ -24,6 +24,7 @@ from fornix.ir.walk import nodes
 from fornix.passes import (
     advance_pointwise,
     canonicalize,
+    few_bits,
     fold_affine,
     fold_batchnorm,
     fold_pad,
@@ -112,6 +113,24 @@ PIPELINE = (
 )
 
 
+FIRST = (Pass("keep_few_bits", Level.EXTENDED, few_bits.keep_few_bits),)
+"""What the engine has done ahead of the rest, before numbers are folded."""
+LAST = (
+    Pass("round_weights", Level.BASIC, few_bits.round_weights),
+    Pass("eliminate_dead", Level.BASIC, eliminate_dead),
+    Pass("eliminate_stored", Level.BASIC, eliminate_stored),
+)
+"""What is done at its end, on request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What the engine asks for besides: operators that no written model is to contain."""
+
+    rounds_weights: bool = False
+    """Whether stored matrices of products may be rounded to 8 bits."""
+
+
 def _unwatched(_name: str, _model: Model) -> None:
     """Nobody watches."""
 
@@ -123,16 +142,19 @@ def optimize(
     opset: int | None = None,
     inline: bool = False,
     debug: bool = False,
+    native: Native | None = None,
 ) -> Model:
     """A copy of ``model`` that computes the same with less work; names of outputs stay.
 
     ``level`` is a `Level` or its name in lower case. With ``opset`` the model may come to import
     that version of ai.onnx, if all of its nodes mean the same there, so that newer operators can be
     used; with ``inline`` calls of model functions are replaced by their bodies. ``debug`` verifies
-    the graph after each pass. A model that cannot run as the standard has it stays as it is, for
-    the kernels to say what is wrong with which node. Raises InvalidArgument for another level.
+    the graph after each pass. With ``native`` the result is for the engine, which knows operators
+    besides the standard's. A model that cannot run as the standard has it stays as it is, for the
+    kernels to say what is wrong with which node. Raises InvalidArgument for another level.
     """
-    return optimize_explained(model, level, opset=opset, inline=inline, debug=debug)[0]
+    found = optimize_explained(model, level, opset=opset, inline=inline, debug=debug, native=native)
+    return found[0]
 
 
 def optimize_explained(
@@ -142,6 +164,7 @@ def optimize_explained(
     opset: int | None = None,
     inline: bool = False,
     debug: bool = False,
+    native: Native | None = None,
     watch: Watch = _unwatched,
 ) -> tuple[Model, list[Step]]:
     """Like `optimize`, with what each pass did, in order.
@@ -149,7 +172,9 @@ def optimize_explained(
     ``watch`` is called with the model as it is given, and again after each pass, with its name.
     """
     with collector_paused(), np.errstate(all="ignore"):  # as kernels compute
-        return _optimized(model, _level(level), opset, watch, inline=inline, debug=debug)
+        return _optimized(
+            model, _level(level), opset, watch, inline=inline, debug=debug, native=native
+        )
 
 
 def _optimized(
@@ -160,6 +185,7 @@ def _optimized(
     *,
     inline: bool,
     debug: bool,
+    native: Native | None,
 ) -> tuple[Model, list[Step]]:
     optimized = model.clone()
     steps: list[Step] = []
@@ -180,13 +206,22 @@ def _optimized(
         run("inline_functions", lambda: inline_functions(optimized))
     if opset is not None:
         run("raise_opset", lambda: raise_opset(optimized, opset))
+    if native is not None:
+        optimized.opset_imports.setdefault(few_bits.DOMAIN, 1)
     inference = infer_model(optimized)
-    for step in PIPELINE:
+    for step in _passes(native):
         if step.level <= level:
             run(step.name, partial(step.run, optimized.graph, inference))
         if _is_broken(optimized, inference):  # and not in a branch that is never taken
             break
     return optimized, steps
+
+
+def _passes(native: Native | None) -> tuple[Pass, ...]:
+    """The passes in their order."""
+    if native is None:
+        return PIPELINE
+    return (*FIRST, *PIPELINE, *(LAST if native.rounds_weights else ()))
 
 
 def _is_broken(model: Model, inference: Inference) -> bool:

@@ -15,7 +15,7 @@ from fornix.ir.nesting import fed_inputs
 from fornix.ir.order import sorted_nodes
 from fornix.ir.types import OptionalType, Type
 from fornix.ir.walk import graphs
-from fornix.passes import Level, optimize
+from fornix.passes import Level, Native, optimize
 from fornix.reference.plan import Plan, Scope, check_names
 from fornix.runtime.extents import bound_symbols, name_extents, taken_for_equal
 from fornix.runtime.options import SessionOptions
@@ -41,7 +41,8 @@ def make_program(
     level = options.level
     if level is None:
         level = Level.ALL if providers[0].optimizes else Level.NONE
-    model = optimize(_fixed(source), level)
+    native = native_of(options) if providers[0].optimizes else None
+    model = optimize(_fixed(source), level, native=native)
     name_extents(model, numbers)
     graph = model.graph
     inference = infer_model(model)
@@ -73,6 +74,11 @@ def make_program(
         if value.tensor is not None and (value.is_output or not in_steps)
     }
     return Program(graph.inputs, graph.outputs, symbols, steps, constants, placements)
+
+
+def native_of(options: SessionOptions) -> Native:
+    """What compiled code has the optimizer do besides."""
+    return Native(rounds_weights=options.rounds_weights)
 
 
 def _require_whole(source: Model) -> None:

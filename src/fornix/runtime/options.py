@@ -28,6 +28,7 @@ CONFIG_ENTRIES: dict[str, str] = {
     "session.optimized_model_external_initializers_min_size_in_bytes": "what is large; 1024",
     "session.record_ep_graph_assignment_info": "1: get_provider_graph_assignment_info answers",
     "fornix.strict_accuracy": "1: no algorithm rounds more than the plain sum that it replaces",
+    "fornix.weights": "int8: stored matrices of products are rounded to 8 bits",
 }
 """Entries that have a meaning, with what they do."""
 HINTS = frozenset({
@@ -244,6 +245,16 @@ class SessionOptions:
     def is_strict(self) -> bool:
         """Whether algorithms are left out that are faster and round more."""
         return self.config_entries.get("fornix.strict_accuracy") == "1"
+
+    @property
+    def rounds_weights(self) -> bool:
+        """Whether stored matrices of products lose all but 8 bits; raises InvalidUse."""
+        found = self.config_entries.get("fornix.weights", "float32")
+        if found not in {"float32", "int8"}:
+            raise InvalidUse(
+                f"SessionOptions: fornix.weights must be float32 or int8, found {found!r}"
+            )
+        return found == "int8"
 
     @property
     def threads(self) -> int:

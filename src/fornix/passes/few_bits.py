@@ -1,0 +1,205 @@
+"""Products with a stored matrix of few bits as MatMulNBits of com.microsoft, for the engine alone.
+
+    1. Where the matrix is dequantized by a scale for each block of a column, or each column, it
+       stays in its bits: folded into numbers it would take many times the memory.
+    2. On request a matrix of float32 is rounded to 8 bits, with a scale for each block of a column.
+
+Both begin at a size from which reading the matrix is what a product with few rows costs. Models
+that are written never see these passes: they stay in the standard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fornix.dtype import FLOAT32, DType
+from fornix.infer import Inference
+from fornix.ir.graph import Graph, Node, Value
+from fornix.passes.apply import Changes, apply_rules
+from fornix.passes.make import Maker
+from fornix.passes.pattern import P, Rule, any_, rewrite
+
+Array = np.ndarray[Any, Any]
+
+DOMAIN = "com.microsoft"
+FEW = (2, 4, 8)
+"""Bits of a weight that MatMulNBits knows."""
+LEAST = 1 << 14
+"""Elements of a matrix from which on its memory counts."""
+WORD = 32
+"""Bits; blocks fill whole words."""
+LARGEST = 127
+"""Steps from zero that 8 bits have on either side."""
+BLOCK = 64
+"""Weights of a block that are rounded together: a scale for each is 6 % of their memory."""
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """Integers [K, N] as MatMulNBits takes them: steps and zero points from 0 on."""
+
+    steps: Array
+    scales: Array
+    """[blocks, N]"""
+    zeros: Array | None
+    block: int
+    bits: int
+
+    def times(self, a: Value, bias: Value | None, make: Maker) -> Value:
+        """The product of ``a`` with it."""
+        count, columns = self.scales.shape
+        rows = self.steps.shape[0]
+        filled = np.zeros((columns, count * self.block), np.uint8)
+        filled[:, :rows] = self.steps.T
+        packed = _packed(filled, self.bits).reshape(columns, count, -1)
+        zeros = (
+            None if self.zeros is None else _packed(np.ascontiguousarray(self.zeros.T), self.bits)
+        )
+        return make.MatMulNBits(
+            a, packed, np.ascontiguousarray(self.scales.T), zeros, None, bias,
+            domain=DOMAIN, K=rows, N=columns, bits=self.bits, block_size=self.block,
+        )  # fmt: skip
+
+
+def _packed(steps: Array, bits: int) -> Array:
+    """Each row in bytes, the first element in the lowest bits."""
+    fields = 8 // bits
+    rows, count = steps.shape
+    whole = np.zeros((rows, -(-count // fields) * fields), np.uint8)
+    whole[:, :count] = steps
+    parts = whole.reshape(rows, -1, fields) << np.arange(0, 8, bits, dtype=np.uint8)
+    return np.asarray(np.bitwise_or.reduce(parts, axis=2), np.uint8)
+
+
+def _array(value: Value | None) -> Array | None:
+    """The stored contents of ``value``."""
+    if value is None or value.constant is None:
+        return None
+    array: Array = value.constant.numpy()
+    return array
+
+
+def _unturned(b: Value) -> tuple[Value, bool]:
+    """What ``b`` is the transpose of, and whether it is one."""
+    node = b.producer
+    if node is None or node.domain or node.op_type != "Transpose" or node.inputs[0] is None:
+        return b, False
+    return (node.inputs[0], True) if node.attr("perm", [1, 0]) == [1, 0] else (b, False)
+
+
+def dequantized(b: Value, *, is_turned: bool) -> _Matrix | None:
+    """The matrix ``b``, or its transpose, if stored integers are dequantized to it."""
+    b, again = _unturned(b)
+    node = b.producer
+    if node is None or node.domain or node.op_type != "DequantizeLinear":
+        return None
+    w, scale, zero = (_array(x) for x in (*node.inputs, None)[:3])
+    if w is None or scale is None or (zero is None and len(node.inputs) > 2):
+        return None
+    dtype, axis, block = DType.of(w.dtype), node.attr("axis", 1) % 2, node.attr("block_size", 0)
+    is_of_many = dtype.bits in FEW and dtype.is_integer and w.ndim == 2 and w.size >= LEAST
+    if not is_of_many or scale.dtype != np.float32:
+        return None
+    if is_turned != again:
+        w, axis = w.T, 1 - axis
+        scale, zero = scale.T, None if zero is None else zero.T
+    rows, columns = w.shape
+    if block and (axis or scale.ndim != 2):
+        return None
+    if not block:
+        if scale.size > 1 and (scale.ndim != 1 or not axis):
+            return None
+        block = -(-rows * dtype.bits // WORD) * WORD // dtype.bits
+        scale = np.broadcast_to(scale, (1, columns))
+        zero = None if zero is None else np.broadcast_to(zero, (1, columns))
+    if block * dtype.bits % WORD:
+        return None
+    return _Matrix(*_from_zero(w, scale, zero, dtype), block, dtype.bits)
+
+
+def _from_zero(
+    w: Array, scale: Array, zero: Array | None, dtype: DType
+) -> tuple[Array, Array, Array | None]:
+    """Integers and their zero points from 0 on; without one it is the middle of the range."""
+    middle = 2 ** (dtype.bits - 1) if dtype.is_signed else 0
+    if zero is None and not dtype.is_signed:
+        zero = np.zeros(scale.shape, np.uint8)
+    moved = None if zero is None else (zero.astype(np.int16) + middle).astype(np.uint8)
+    return (w.astype(np.int16) + middle).astype(np.uint8), scale, moved
+
+
+def rounded(b: Value, *, is_turned: bool) -> _Matrix | None:
+    """The stored matrix ``b`` of float32, or its transpose, rounded to 8 bits."""
+    b, again = _unturned(b)
+    w = _array(b)
+    if w is None or w.dtype != np.float32 or w.ndim != 2 or w.size < LEAST:
+        return None
+    w = w.T if is_turned != again else w
+    rows, columns = w.shape
+    count = -(-rows // BLOCK)
+    blocks = np.zeros((count * BLOCK, columns), np.float32)
+    blocks[:rows] = w
+    blocks = blocks.reshape(count, BLOCK, columns)
+    scales = np.abs(blocks).max(axis=1) / np.float32(LARGEST)
+    if not np.isfinite(scales).all():
+        return None
+    steps = np.rint(blocks / np.where(scales == 0, 1, scales)[:, None])
+    whole = (steps.reshape(-1, columns)[:rows] + 128).astype(np.uint8)
+    return _Matrix(whole, scales, None, BLOCK, 8)
+
+
+Read = Callable[..., _Matrix | None]
+
+
+def _product(
+    operands: tuple[Value, Value, Value | None], make: Maker, read: Read, *, is_turned: bool = False
+) -> Value | None:
+    """The product of a and b, if that is read as integers, with a bias added."""
+    a, b, bias = operands
+    if a.producer is not None and a.producer.op_type == "DequantizeLinear":
+        return None  # both are integers
+    fact = make.fact(a)
+    if fact.dtype is not FLOAT32 or not fact.has_rank or fact.rank < 2:
+        return None
+    matrix = read(b, is_turned=is_turned)
+    if matrix is None:
+        return None
+    columns = matrix.scales.shape[1]
+    is_row = bias is not None and make.fact(bias).has_rank and make.fact(bias).shape == (columns,)
+    product = matrix.times(a, bias if is_row else None, make)
+    return product if is_row or bias is None else make.Add(product, bias)
+
+
+def _rules(read: Read) -> tuple[Rule, ...]:
+    """Rules for products of matrices that ``read`` knows."""
+
+    @rewrite(P.MatMul(any_("a"), any_("b")))
+    def multiply(a: Value, b: Value, make: Maker) -> Value | None:
+        """MatMul by integers = MatMulNBits."""
+        return _product((a, b, None), make, read)
+
+    @rewrite(P.Gemm(any_("a"), any_("b"), any_("c?"), alpha=1.0, beta=1.0, transA=0, bind="node"))
+    def multiply_and_add(
+        a: Value, b: Value, node: Node, make: Maker, c: Value | None = None
+    ) -> Value | None:
+        """Gemm by integers = MatMulNBits, and the third matrix added."""
+        return _product((a, b, c), make, read, is_turned=bool(node.attr("transB", 0)))
+
+    return (*multiply, *multiply_and_add)
+
+
+KEPT, ROUNDED = _rules(dequantized), _rules(rounded)
+
+
+def keep_few_bits(root: Graph, inference: Inference) -> Changes:
+    """Products with matrices that are dequantized."""
+    return apply_rules(root, KEPT, inference)
+
+
+def round_weights(root: Graph, inference: Inference) -> Changes:
+    """Products with matrices of float32, which lose all but 8 bits."""
+    return apply_rules(root, ROUNDED, inference)

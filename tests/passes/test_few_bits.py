@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fornix
+from fornix.errors import InvalidUse
+from fornix.ir.load import from_message
+from fornix.onnx import helper, numpy_helper
+from fornix.passes import Native, optimize
+
+rng = np.random.default_rng(3)
+K, N = 160, 130
+"""Enough elements that they are kept; half a block is left over."""
+
+
+def model(node: dict[str, Any], wanted: str, weights: Any, *more: Any) -> Any:
+    """x[M, K] times weights that are dequantized by ``more``, with ``node`` as attributes."""
+    names = ["w", "scale", "zero"][: 1 + len(more)]
+    data = [numpy_helper.from_array(a, n) for a, n in zip((weights, *more), names, strict=True)]
+    nodes = [helper.make_node("DequantizeLinear", names, ["v"], **node)]
+    right = "v"
+    if wanted == "turned":
+        nodes.append(helper.make_node("Transpose", ["v"], ["t"], perm=[1, 0]))
+        right = "t"
+    if wanted == "Gemm":
+        data.append(numpy_helper.from_array(rng.standard_normal(N).astype(np.float32), "c"))
+        nodes.append(helper.make_node("Gemm", ["x", right, "c"], ["y"], transB=1))
+    else:
+        nodes.append(helper.make_node("MatMul", ["x", right], ["y"]))
+    return whole(nodes, data)
+
+
+def whole(nodes: Any, data: Any) -> Any:
+    x = helper.make_tensor_value_info("x", 1, ["M", K])
+    y = helper.make_tensor_value_info("y", 1, ["M", N])
+    graph = helper.make_graph(nodes, "g", [x], [y], data)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=11)
+
+
+def drawn(dtype: Any, *shape: int) -> Any:
+    bits = ml_dtypes.iinfo(dtype)
+    return rng.integers(bits.min, bits.max + 1, shape).astype(dtype)
+
+
+def scales(*shape: int) -> Any:
+    return (rng.random(shape) * 0.1 + 0.01).astype(np.float32)
+
+
+def operators(session: fornix.InferenceSession) -> list[str]:
+    assert all(place.kernels for place in session.placement())
+    return [place.op_type for place in session.placement()]
+
+
+def agree(text: Any, rows: int = 3) -> list[str]:
+    x = rng.standard_normal((rows, K)).astype(np.float32)
+    (expected,) = fornix.ReferenceEvaluator(text).run(None, {"x": x})
+    session = fornix.InferenceSession(text)
+    (found,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    return operators(session)
+
+
+@pytest.mark.parametrize(
+    "dtype", [ml_dtypes.int2, ml_dtypes.uint2, ml_dtypes.int4, ml_dtypes.uint4, np.int8, np.uint8]
+)
+@pytest.mark.parametrize("has_zero", [False, True])
+def test_blocks_of_columns_stay_in_their_bits(dtype: Any, has_zero: bool) -> None:
+    more = [scales(3, N), drawn(dtype, 3, N)] if has_zero else [scales(3, N)]
+    text = model({"axis": 0, "block_size": 64}, "plain", drawn(dtype, K, N), *more)
+    assert agree(text) == ["MatMulNBits"]
+
+
+@pytest.mark.parametrize("wanted", ["turned", "Gemm"])
+@pytest.mark.parametrize("rows", [1, 20])
+def test_matrices_may_lie_transposed(wanted: str, rows: int) -> None:
+    more = [scales(N, 5), drawn(ml_dtypes.uint4, N, 5)]
+    text = model({"axis": 1, "block_size": 32}, wanted, drawn(ml_dtypes.uint4, N, K), *more)
+    assert agree(text, rows) == ["MatMulNBits"]
+
+
+@pytest.mark.parametrize("shape", [(), (N,)])
+def test_columns_are_blocks(shape: tuple[int, ...]) -> None:
+    more = [scales(*shape), drawn(np.int8, *shape)]
+    assert agree(model({"axis": 1}, "plain", drawn(np.int8, K, N), *more)) == ["MatMulNBits"]
+
+
+@pytest.mark.parametrize(
+    ("node", "shape"),
+    [
+        ({"axis": 0}, (K,)),
+        ({"axis": 1, "block_size": 65}, (K, 2)),
+        ({"axis": 0, "block_size": 9}, (18, N)),
+    ],
+)
+def test_other_scales_are_folded(node: dict[str, int], shape: tuple[int, ...]) -> None:
+    text = model(node, "plain", drawn(ml_dtypes.int4, K, N), scales(*shape))
+    assert "MatMulNBits" not in agree(text)
+
+
+def test_what_is_written_stays_in_the_standard(tmp_path: Path) -> None:
+    text = model({"axis": 0, "block_size": 32}, "plain", drawn(ml_dtypes.int4, K, N), scales(5, N))
+    loaded = from_message(text)
+    plain = ["DequantizeLinear", "MatMul"]
+    assert [n.op_type for n in optimize(loaded).graph.nodes] == plain
+    native = optimize(loaded, native=Native())
+    assert [n.op_type for n in native.graph.nodes] == ["MatMulNBits"]
+    options = fornix.SessionOptions(optimized_model_filepath=str(tmp_path / "o.onnx"))
+    fornix.InferenceSession(text, options)
+    assert [n.op_type for n in fornix.load(tmp_path / "o.onnx").graph.nodes] == plain
+
+
+def narrowed(text: Any, value: str = "int8") -> fornix.InferenceSession:
+    options = fornix.SessionOptions()
+    options.add_session_config_entry("fornix.weights", value)
+    return fornix.InferenceSession(text, options)
+
+
+@pytest.mark.parametrize("wanted", ["MatMul", "Gemm", "Gemm with a matrix"])
+@pytest.mark.parametrize("rows", [1, 20])
+def test_weights_of_8_bits_keep_the_stated_bound(wanted: str, rows: int) -> None:
+    w = rng.standard_normal((K, N)).astype(np.float32) * np.exp(rng.standard_normal((K, 1)))
+    w = w.astype(np.float32)
+    w[64:128, 5] = 0  # a block that has no scale
+    x = rng.standard_normal((rows, K)).astype(np.float32)
+    c = rng.standard_normal((1, N) if "matrix" in wanted else N).astype(np.float32)
+    is_gemm = wanted != "MatMul"
+    nodes = [helper.make_node("Gemm", ["x", "w", "c"], ["y"], transB=1)]
+    if not is_gemm:
+        nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    data = [numpy_helper.from_array(w.T.copy() if is_gemm else w, "w")]
+    data += [numpy_helper.from_array(c, "c")] if is_gemm else []
+    session = narrowed(whole(nodes, data))
+    assert "MatMulNBits" in operators(session)
+    exact = x.astype(np.float64) @ w + (c if is_gemm else 0)
+    error = np.abs(session.run(None, {"x": x})[0] - exact)
+    blocks = [slice(k, min(k + 64, K)) for k in range(0, K, 64)]
+    bound = sum(np.abs(x[:, b]).sum(1)[:, None] * np.abs(w[b]).max(0) / 254 for b in blocks)
+    assert (error <= bound * (1 + 1e-5) + 1e-5).all()
+    assert error.max() > 1e-4  # else nothing is rounded
+
+
+def test_weights_that_are_not_finite_stay() -> None:
+    w = np.full((K, N), np.inf, np.float32)
+    text = whole([helper.make_node("MatMul", ["x", "w"], ["y"])], [numpy_helper.from_array(w, "w")])
+    assert operators(narrowed(text)) == ["MatMul"]
+    assert operators(narrowed(text, "float32")) == ["MatMul"]
+
+
+def test_other_weights_than_of_8_bits_are_refused() -> None:
+    w = np.zeros((K, N), np.float32)
+    text = whole([helper.make_node("MatMul", ["x", "w"], ["y"])], [numpy_helper.from_array(w, "w")])
+    with pytest.raises(InvalidUse, match=r"fornix\.weights must be float32 or int8, found 'int3'"):
+        narrowed(text, "int3")
