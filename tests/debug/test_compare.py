@@ -220,6 +220,23 @@ def test_arithmetic_of_less_precision_is_named(dtype: str, code: int) -> None:
     assert kind(fornix.compare(full, recorded, FEEDS)) == "dtype"
 
 
+def test_other_operators_of_less_precision_may_be_a_matter_of_dtype() -> None:
+    w, b = (RANDOM.normal(size=shape).astype(np.float32) for shape in ((8, 8), (8,)))
+    stored = f"w = Constant <value = {of(w)}> () b = Constant <value = {of(b)}> ()"
+    ends = "(float[2,8] x) => (float[N] y)"
+    full = model(f"{stored} y = Gemm (x, w, b)", ends=ends)
+    half = model(
+        f"""{stored} h = Cast <to = 10> (x) v = Cast <to = 10> (w) m = MatMul (h, v)
+            c = Cast <to = 1> (m) y = Add (c, b)""",
+        ends=ends,
+    )
+    found = fornix.compare(full, half, {"x": RANDOM.normal(size=(2, 8)).astype(np.float32)})
+    assert not found.agrees
+    assert found.first is not None
+    assert (found.first.cause.kind, found.first.cause.is_proven) == ("dtype", False)
+    assert "perhaps dtype: the other model computes in float16" in str(found)
+
+
 def test_inputs_that_are_cut_to_ten_bits_are_tf32() -> None:
     w = RANDOM.normal(size=(8, 8)).astype(np.float32)
     bits = (X.view(np.int32) + 0xFFF + ((X.view(np.int32) >> 13) & 1)) & ~0x1FFF

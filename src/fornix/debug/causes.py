@@ -306,7 +306,7 @@ def is_quantized(node: Node) -> bool:
 
 
 def by_operator(case: Case) -> Iterator[Cause]:
-    """Other operators in the same place."""
+    """Other operators in the same place; they only may be it where types are other ones, too."""
     if case.theirs is None:
         return
     ours, theirs = (
@@ -315,7 +315,8 @@ def by_operator(case: Case) -> Iterator[Cause]:
     )
     if ours != theirs:
         told, other = " → ".join(ours) or "nothing", " → ".join(theirs) or "nothing"
-        yield Cause("operator", f"the model has {told}, {case.side} {other}")
+        text = f"the model has {told}, {case.side} {other}"
+        yield Cause("operator", text, is_proven=_narrowest(case.theirs) == _narrowest(case.part))
 
 
 def _is_plain(node: Node) -> bool:

@@ -8,6 +8,9 @@ classes, by the author of its kernel: ours are all three.
 
 from __future__ import annotations
 
+import re
+
+from fornix.dtype import DType
 from fornix.errors import (
     ExternalDataError,
     Fail,
@@ -106,6 +109,22 @@ BOUND = RUNNING | {InvalidArgument: InvalidUse}
 """What fornix raises, and what onnxruntime does for that cause: the first that fits."""
 
 
+ATTRIBUTE = re.compile(r"(\w+)-\d+ has the attributes .*, found '(.*)'$")
+TYPE = re.compile(r"\((?:[\w.]*\.)?(\w+), opset \d+\): (\w+) is (\w+)\[.*, but .* allows ")
+"""What fornix says of models that onnxruntime has words for which programs look for."""
+
+
+def with_words(message: str) -> str:
+    """``message``, and onnxruntime's words for an attribute, or a type, that an operator lacks."""
+    if found := ATTRIBUTE.search(message):
+        return f"{message}. Unrecognized attribute: {found[2]} for operator {found[1]}"
+    if found := TYPE.search(message):
+        name = DType.of(found[3]).text
+        told = f"Type 'tensor({name})' of input parameter ({found[2]}) of operator ({found[1]})"
+        return f"{message}. Type Error: {told} is invalid"
+    return message
+
+
 def translated(
     error: FornixError, kinds: dict[type[FornixError], type[FornixError]]
 ) -> FornixError:
@@ -114,7 +133,8 @@ def translated(
     status = next((text for x, text in STATUS.items() if issubclass(kind, x)), "1 : FAIL")
     if isinstance(error, InferenceError) and kind is BadModel:
         status = "1 : FAIL"
-    made = _joined(kind, type(error))(f"[ONNXRuntimeError] : {status} : {error}")
+    told = with_words(str(error)) if kind is BadModel else str(error)
+    made = _joined(kind, type(error))(f"[ONNXRuntimeError] : {status} : {told}")
     made.__cause__ = error.__cause__
     return made.with_traceback(error.__traceback__)
 

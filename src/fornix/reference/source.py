@@ -25,6 +25,9 @@ from fornix.ir.load import from_message
 from fornix.ops.grads import expand_gradients
 from fornix.ops.opsets import LATEST, require_known
 
+IR_OF_IMPORTS = 3
+"""The IR version since which models say what they import."""
+
 ModelSource = str | os.PathLike[str] | bytes | Model | Any
 
 
@@ -36,12 +39,21 @@ def as_model(
     ``opsets`` are those of a source that has none. Raises ValidationError if there is no graph in
     it, as in an empty file, and for versions from after this release.
     """
-    model = _read(source, opsets, limits)
+    model = _with_imports(_read(source, opsets, limits))
     name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the model"
     if not (model.graph.nodes or model.graph.outputs):
         raise ValidationError(f"{name}: a graph with something to compute is required, found none")
     _require_known_versions(model, name)
     return expand_gradients(model, infer_model)
+
+
+def _with_imports(model: Model) -> Model:
+    """``model``, with the imports that those had which are older than imports: the first opset."""
+    if model.opset_imports or not 0 < model.ir_version < IR_OF_IMPORTS:
+        return model
+    found = model.clone()
+    found.opset_imports = {"": 1}
+    return found
 
 
 def _require_known_versions(model: Model, name: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fornix.dtype import DType
 from fornix.errors import ExternalDataError, FornixWarning, InvalidArgument
-from fornix.format.external import is_external, reference
+from fornix.format.external import Folder, is_external, reference
 from fornix.format.messages import ValueInfoProto
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Model, Value
@@ -31,7 +31,7 @@ def adapted(model: Model, options: SessionOptions) -> Model:
     shape, ExternalDataError for bytes that end too early.
     """
     dims = options.dims_by_name or options.dims_by_denotation
-    if not (dims or options.initializers or options.files):
+    if not (dims or options.initializers or options.files or options.folder):
         return model
     changed = model.clone()
     if dims:
@@ -40,6 +40,8 @@ def adapted(model: Model, options: SessionOptions) -> Model:
         _set_initializers(changed, options.initializers)
     if options.files:
         _set_files(changed, options.files)
+    if options.folder:
+        _set_folder(changed, Folder(options.folder))
     return changed
 
 
@@ -114,10 +116,22 @@ def _require_like(value: Value, array: np.ndarray[Any, np.dtype[Any]]) -> None:
 
 
 def _set_files(model: Model, files: Mapping[str, Any]) -> None:
-    for graph in graphs(model.graph):
-        for value in graph.initializer_values:
-            if isinstance(value.tensor, MessageTensor) and is_external(value.tensor.message):
-                value.tensor = _from_memory(value.tensor, files)
+    for value, tensor in _external(model):
+        value.tensor = _from_memory(tensor, files)
+
+
+def _set_folder(model: Model, folder: Folder) -> None:
+    """Let external data be found in ``folder`` where the model came from none."""
+    for value, tensor in _external(model):
+        if tensor.folder is None:
+            value.tensor = MessageTensor(tensor.message, tensor.skeleton, folder)
+
+
+def _external(model: Model) -> list[tuple[Value, MessageTensor]]:
+    """The initializers whose data lie in other files."""
+    stored = (value for graph in graphs(model.graph) for value in graph.initializer_values)
+    pairs = ((value, value.tensor) for value in stored)
+    return [(v, t) for v, t in pairs if isinstance(t, MessageTensor) and is_external(t.message)]
 
 
 def _from_memory(tensor: MessageTensor, files: Mapping[str, Any]) -> Tensor:

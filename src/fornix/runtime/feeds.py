@@ -76,7 +76,20 @@ def _container(feed: Any, declared: Type | None, name: str, model: str) -> Any:
     if isinstance(declared, SequenceType):
         items = enumerate(feed)
         return [_container(item, declared.elem, f"{name}[{i}]", model) for i, item in items]
+    if isinstance(declared, MapType):
+        _check_keys(feed, declared, name, model)
     return feed
+
+
+def _check_keys(feed: Mapping[Any, Any], declared: MapType, name: str, model: str) -> None:
+    """Raise InvalidArgument for keys that are none of the map's, and texts that are no values."""
+    wanted = str if declared.key is STRING else int | np.integer
+    is_text = isinstance(declared.value, TensorType) and declared.value.dtype is STRING
+    for key, value in feed.items():
+        if not isinstance(key, wanted) or isinstance(value, str) is not is_text:
+            raise InvalidArgument(
+                f"input '{name}' of {model} is {declared}, but the feed has {key!r}: {value!r}"
+            )
 
 
 def _tensor(feed: Any, declared: TensorType, name: str, model: str) -> Array:

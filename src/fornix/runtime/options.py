@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CONFIG_ENTRIES: dict[str, str] = {
     "session.disable_cpu_ep_fallback": "1: an error if a node would run its NumPy kernel",
+    "session.model_external_initializers_file_folder_path": "the folder of the external data of a "
+    "model in memory",
     "session.optimized_model_external_initializers_file_name": "the file beside "
     "optimized_model_filepath that takes its large initializers",
     "session.optimized_model_external_initializers_min_size_in_bytes": "what is large; 1024",
@@ -267,6 +269,11 @@ class SessionOptions:
         return self.intra_op_num_threads or usable_processors()
 
     @property
+    def folder(self) -> str:
+        """The folder of the external data of a model that comes from none; empty for none."""
+        return self.config_entries.get("session.model_external_initializers_file_folder_path", "")
+
+    @property
     def deciding(self) -> dict[str, str]:
         """The entries that have a meaning."""
         return {key: value for key, value in self.config_entries.items() if key in CONFIG_ENTRIES}
@@ -274,7 +281,7 @@ class SessionOptions:
     @property
     def identity(self) -> str | None:
         """All that decides about a program, as text; None if data outside the model do."""
-        if self.initializers or self.files or self.seed is not None:
+        if self.initializers or self.files or self.seed is not None or self.folder:
             return None
         entries = sorted(self.deciding.items())
         level = self.graph_optimization_level

@@ -25,6 +25,12 @@ def save_optimized(model: Model, options: SessionOptions) -> None:
 
     Entries of the options name a file beside it for large initializers, and say what is large.
     """
+    form = options.config_entries.get("session.save_model_format", "")
+    if form == "ORT" or (not form and options.optimized_model_filepath.endswith(".ort")):
+        raise InvalidUse(
+            "SessionOptions: onnxruntime's ORT format is not written, found "
+            f"{options.optimized_model_filepath!r}; name a file ….onnx, or use `fornix compile`"
+        )
     level = options.level
     made = optimize(model, Level.ALL if level is None else level)
     _name_apart(made)

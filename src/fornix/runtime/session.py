@@ -119,6 +119,9 @@ class InferenceSession:
         self._interface = found or Interface.of(self._model)
         self._outputs = list(self._interface.outputs)
         self._overridable = {value.name: value for value in self._interface.overridable}
+        if self._timeline:
+            kind = "uri" if self._path else "array"
+            self._timeline.note("Session", f"model_loading_{kind}", 0, self._timeline.now())
         if self._shelf is None and _runs_as_planned(self._providers[0], self._options):
             self._plan  # noqa: B018 - what is wrong with the model is said now
         else:
@@ -285,7 +288,7 @@ class InferenceSession:
             given, values, keep=frozenset(wanted), observe=observe if is_observed else None
         )
         if self._timeline:
-            self._timeline.note("Session", "model_run", begin, self._timeline.now())
+            self._timeline.end_run(begin)
         if allowance:
             coming = sum(getattr(values[value], "nbytes", 0) for value in wanted)
             allowance.require(values, f"the results take {coming} more", coming)

@@ -102,7 +102,7 @@ class OrtValue:
     ) -> Any:
         """A DLPack capsule over the same memory."""
         array = self._array("__dlpack__")
-        if array.dtype.kind in NUMPY_EXCHANGES:
+        if array.dtype.isbuiltin == 1 and array.dtype.kind in NUMPY_EXCHANGES:
             return array.__dlpack__(max_version=max_version, dl_device=dl_device, copy=copy)
         if array.dtype == object or DType.of(array.dtype).bits < BITS_OF_A_BYTE:
             raise InvalidUse(f"OrtValue: DLPack has no {DType.of(array.dtype)}")
