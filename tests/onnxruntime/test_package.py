@@ -131,6 +131,22 @@ print(session.get_inputs()[0].shape)
 """
 
 
+MODULES = """
+import fornix.onnxruntime as ort
+assert issubclass(ort.capi.onnxruntime_pybind11_state.InvalidArgument, Exception)
+assert ort.capi.onnxruntime_inference_collection.InferenceSession is ort.InferenceSession
+assert callable(ort.backend.backend_rep.OnnxRuntimeBackendRep.run)
+assert callable(ort.tools.onnx_model_utils.fix_output_shapes)
+assert callable(ort.transformers.float16.convert_float_to_float16)
+assert not hasattr(ort.capi, "nope")
+"""
+
+
+def test_modules_are_attributes_of_their_packages_without_an_import() -> None:
+    run = subprocess.run([sys.executable, "-c", MODULES], capture_output=True, check=False)
+    assert run.stderr == b""
+
+
 def test_the_package_imports_no_optimizer_and_no_compiler() -> None:
     code = "import sys, fornix.onnxruntime; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

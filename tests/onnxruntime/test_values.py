@@ -157,6 +157,26 @@ def test_dlpack_shares_memory_with_torch_both_ways(dtype: torch.dtype) -> None:
     assert torch.equal(again.view(torch.uint8), tensor.view(torch.uint8))
 
 
+def test_values_in_a_row_do_what_onnxruntimes_do() -> None:
+    arrays = [np.ones(2, bool), np.arange(3, dtype=np.float32)]
+    found: dict[str, object] = {}
+    for package in (ort, peer):
+        row = package.capi.onnxruntime_pybind11_state.OrtValueVector()
+        row.reserve(2)
+        for array in arrays:
+            row.push_back(package.OrtValue.ortvalue_from_numpy(array)._ortvalue)
+        row.shrink_to_fit()
+        tensors = row.to_dlpacks(torch.utils.dlpack.from_dlpack)
+        assert len(row.to_dlpacks(None)) == 2
+        assert tensors[1].tolist() == torch.utils.dlpack.from_dlpack(row.dlpack_at(1)).tolist()
+        told = [row.bool_tensor_indices(), row.element_type_at(1), tensors[1].tolist()]
+        assert found.setdefault("told", told) == told
+    tensor = torch.ones(4)
+    row = ort.capi.onnxruntime_pybind11_state.OrtValueVector()
+    row.push_back_batch([tensor], [tensor.data_ptr()], [np.float32], [[4]], [None])
+    assert row[0].data_ptr() == tensor.data_ptr()
+
+
 def test_memory_from_dlpack_is_given_back_when_nobody_needs_it() -> None:
     tensor = torch.ones(1000)
     gone = weakref.ref(tensor)

@@ -15,7 +15,7 @@ import numpy as np
 
 from fornix.dtype import STRING, DType
 from fornix.errors import DTypeError, InvalidUse
-from fornix.runtime.values import OrtValue, check_device
+from fornix.runtime.values import OrtValue, OrtValueVector, check_device
 
 if TYPE_CHECKING:
     from fornix.runtime.session import InferenceSession
@@ -108,9 +108,9 @@ class IOBinding:
         """The results of the last run, in the order in which outputs were bound."""
         return list(self._made)
 
-    def get_outputs_as_ortvaluevector(self) -> list[OrtValue]:
+    def get_outputs_as_ortvaluevector(self) -> OrtValueVector:
         """The same."""
-        return list(self._made)
+        return OrtValueVector(self._made)
 
     def copy_outputs_to_cpu(self) -> list[Any]:
         """The results of the last run as arrays, lists and dicts: copies, as memory is bound."""

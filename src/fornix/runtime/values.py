@@ -6,7 +6,7 @@ from, with the arrays that it gives, and with other libraries through DLPack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -217,6 +217,47 @@ class OrtValue:
         if isinstance(self._value, np.ndarray):
             return f"<OrtValue {self.data_type()} {list(self._value.shape)}>"
         return f"<OrtValue {self.data_type()}>"
+
+
+class OrtValueVector(list[OrtValue]):
+    """Values in a row."""
+
+    push_back = list[OrtValue].append
+
+    def push_back_batch(
+        self,
+        tensors: Sequence[object],
+        data_ptrs: Sequence[int],
+        element_types: Sequence[Any],
+        shapes: Sequence[Sequence[int]],
+        devices: Sequence[object],
+    ) -> None:
+        """Add tensors of another library, which lie at ``data_ptrs``, and keep them alive."""
+        for tensor in tensors:
+            self.append(OrtValue.from_dlpack(tensor))
+
+    def reserve(self, count: int) -> None:
+        """Nothing: lists grow by themselves."""
+
+    def shrink_to_fit(self) -> None:
+        """Nothing: lists shrink by themselves."""
+
+    def element_type_at(self, idx: int) -> int:
+        """The number of the type of a value's elements."""
+        return self[idx].element_type()
+
+    def dlpack_at(self, idx: int) -> object:
+        """A DLPack capsule over a value's memory."""
+        return self[idx].__dlpack__()
+
+    def to_dlpacks(self, to_tensor: Callable[[object], object] | None) -> list[object]:
+        """Capsules over the memory of all values, or what ``to_tensor`` makes of them."""
+        capsules = [value.__dlpack__() for value in self]
+        return capsules if to_tensor is None else [to_tensor(capsule) for capsule in capsules]
+
+    def bool_tensor_indices(self) -> list[int]:
+        """Where there are bools."""
+        return [i for i, value in enumerate(self) if value.data_type() == "tensor(bool)"]
 
 
 BITS_OF_A_BYTE = 8

@@ -73,6 +73,7 @@ from fornix.onnxruntime._errors import (
 )
 from fornix.onnxruntime._process import get_hardware_devices
 from fornix.runtime.sparse import SparseCooView, SparseCsrView
+from fornix.runtime.values import OrtValueVector
 
 __all__ = [
     "AdapterFormat",
@@ -153,23 +154,3 @@ __all__ = [
 def get_default_session_options() -> SessionOptions:
     """The options of sessions that are given none."""
     return SessionOptions()
-
-
-class OrtValueVector(list[OrtValue]):
-    """Values in a row."""
-
-    push_back = list[OrtValue].append
-
-    def reserve(self, count: int) -> None:
-        """Nothing: lists grow by themselves."""
-
-    def shrink_to_fit(self) -> None:
-        """Nothing: lists shrink by themselves."""
-
-    def element_type_at(self, idx: int) -> int:
-        """The number of the type of a value's elements."""
-        return self[idx].element_type()
-
-    def dlpack_at(self, idx: int) -> object:
-        """A DLPack capsule over a value's memory."""
-        return self[idx].__dlpack__()
