@@ -253,3 +253,23 @@ def test_units_compute_what_the_model_computes(
     wanted = ReferenceEvaluator(parser.parse_model(HEAD + text)).run(None, feeds)
     for one, other in zip(found.run(feeds), wanted, strict=True):
         assert_same(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_of_two_sums_that_meet_the_first_is_stored_as_bytes() -> None:
+    assert groups("""f (uint8[1, 64, 5, 5] x, int8[8, 64, 1, 1] v, int8[8, 64, 1, 1] w)
+    => (uint8[?, ?, ?, ?] y)
+    <float s = {0.5}, uint8 z = {3}> {
+        a = ConvInteger (x, v)
+        b = ConvInteger (x, w)
+        p = Cast <to = 1> (a)
+        q = Cast <to = 1> (b)
+        r = QuantizeLinear (p, s, z)
+        t = QuantizeLinear (q, s, z)
+        c = DequantizeLinear (r, s, z)
+        d = DequantizeLinear (t, s, z)
+        e = Add (c, d)
+        y = QuantizeLinear (e, s, z)
+    }""") == [
+        "ConvInteger Cast QuantizeLinear",
+        "ConvInteger Cast QuantizeLinear DequantizeLinear DequantizeLinear Add QuantizeLinear",
+    ]

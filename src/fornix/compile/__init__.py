@@ -15,9 +15,9 @@ that of threads which help, `machine` interprets formulas of extents, `entry` an
 short calls go through. `agreement` says which extents a node takes. `target` says what the
 processor can do and `peak` how fast, `work` counts what a kernel does, `axes` and `cost` serve the
 schedules, `bounds` proves that reads stay inside; `attention` finds what is one; `blocked` is the
-layout of images, `products` tells products of numbers and of bytes, `convolution` finds what
-convolves images, `phases` takes transposed ones apart, `winograd` is how 3×3 filters do. Only
-this room imports llvmlite.
+layout of images, `products` tells products of numbers and of bytes, `words` finds bytes that are
+read four at a time, `convolution` finds what convolves images, `phases` takes transposed ones
+apart, `winograd` is how 3×3 filters do. Only this room imports llvmlite.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fornix.compile.blocked import LEAST_LANES
 from fornix.compile.cost import outer_reductions
 from fornix.compile.products import Product, products
+from fornix.compile.words import is_word
 from fornix.ir.dim import DimLike, exact_quotient, less
 from fornix.ir.dim.expression import Atom, Floor, atoms, coefficient, variables
 from fornix.ir.loops import (
@@ -86,7 +87,8 @@ class Convolution:
     @property
     def is_in_place(self) -> bool:
         """Whether the image lies in memory as it is read: nothing is padded, nothing computed."""
-        return isinstance(self.image, Load) and self.image.guard is None
+        is_load = isinstance(self.image, Load) and self.image.guard is None
+        return is_load or is_word(self.image)
 
     @property
     def has_taps(self) -> bool:

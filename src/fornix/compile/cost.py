@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterable
 
 from fornix.compile.axes import TYPICAL_LANES, near_offsets
+from fornix.compile.words import word_of
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import coefficient, variables
@@ -55,11 +56,15 @@ def useful_lanes(extent: DimLike, lanes: int) -> float:
 
 def load_cost(e: Load, axis: Variable) -> float:
     """The cost of loading a vector of ``e`` along ``axis``."""
-    step = stride_of(e.address, axis)
+    return _cost_at(e.address, e.guard, axis)
+
+
+def _cost_at(address: DimLike, guard: Scalar | None, axis: Variable) -> float:
+    step = stride_of(address, axis)
     cost = GATHER_COST if step is None else LOAD_COST.get(step, GATHER_COST)
-    if step is None and e.guard is None and near_offsets(e.address, axis, TYPICAL_LANES):
+    if step is None and guard is None and near_offsets(address, axis, TYPICAL_LANES):
         return NEAR_COST
-    if cost < GATHER_COST and e.guard is not None and axis in e.guard.variables and step == 0:
+    if cost < GATHER_COST and guard is not None and axis in guard.variables and step == 0:
         return GATHER_COST
     return cost
 
@@ -86,10 +91,14 @@ def map_cost(store: Store, axis: Variable | None, lanes: int) -> float:
     Reductions that do not depend on the axis run in vectors of their own, once for all of it.
     """
     folds = outer_reductions(store.value)
-    inside = {x for e in folds for x in accesses([e.body])}
+    words = {e: word for e in walk(store.value) if (word := word_of(e)) is not None}
+    inside = {x for e in folds for x in accesses([e.body])}.union(accesses(words))
     loads = [x for x in accesses([store.value]) if x not in inside]
-    work = OPERATION_COST * min(store.value.size - sum(e.size for e in folds), 1000)
+    counted = store.value.size - sum(e.size for e in (*folds, *words)) - _border(store.value)
+    work = OPERATION_COST * min(counted, 1000)
     total = work + sum(1.0 if axis is None else load_cost(x, axis) for x in loads)
+    for x in words.values():
+        total += 1.0 if axis is None else _cost_at(x.place, x.guard, axis)
     if axis is None:
         total += 1.0
     else:
@@ -100,6 +109,13 @@ def map_cost(store: Store, axis: Variable | None, lanes: int) -> float:
     for e in folds:
         total += _reduction_cost(e, axis, lanes, useful)
     return total if useful in {1.0, lanes} else total * MASKED
+
+
+def _border(e: Scalar) -> int:
+    """Nodes that ask whether a place is inside: they go, for what is outside is done apart."""
+    if not isinstance(e, Apply) or e.op != "select" or accesses([e.args[0]]):
+        return 0
+    return e.args[0].size
 
 
 def _reduction_cost(e: Reduce, axis: Variable | None, lanes: int, useful: float) -> float:

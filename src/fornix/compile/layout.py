@@ -26,6 +26,7 @@ from fornix.compile.blocked import CHANNELS, LEAST_LANES
 from fornix.compile.target import Target
 from fornix.compile.traits import ALL, FIRST, LAST, OTHER, SAME, SWAPPED, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, Unit
+from fornix.dtype import INT8, INT32, UINT8
 from fornix.infer import Inference
 from fornix.ir.graph import Node, Value
 from fornix.ir.types import TensorType
@@ -33,6 +34,9 @@ from fornix.ir.walk import captured_values
 
 COMPUTED_BYTES = 4
 """Narrower elements are computed with in this width, so that blocks fill vectors of these."""
+
+QUANTIZED = {INT8, UINT8, INT32}
+"""Integers that images consist of: those of quantised networks, and their sums."""
 
 Layouts = Mapping[Value, int]
 """Channels in a block of each blocked value."""
@@ -122,7 +126,8 @@ def _lanes(value: Value, shift: int, inference: Inference, target: Target) -> in
     if not isinstance(type_, TensorType) or type_.dtype is None or type_.shape is None:
         return 0
     lanes = target.vector_bytes // max(COMPUTED_BYTES, type_.dtype.bits // 8)
-    if not type_.dtype.is_float or len(type_.shape) <= CHANNELS + 1:
+    is_computed = type_.dtype.is_float or type_.dtype in QUANTIZED
+    if not is_computed or len(type_.shape) <= CHANNELS + 1:
         return 0
     channels, places = type_.shape[CHANNELS], type_.shape[CHANNELS + 1 :]
     if not isinstance(channels, int) or all(n == 1 for n in places):

@@ -6,8 +6,10 @@ The rule, from the last node to the first: a value is computed where it is read,
 2. its node fills memory itself (a scan, a scatter), or sums over many elements and its readers are
    not its epilogue: arithmetic of the same elements, in one kernel that has no other such node,
 3. computing it as often as it is read costs more than a trip to memory, or it is computed and its
-   rows are read as parts of longer ones, or several as one, whose lengths are open, or
-4. the kernel has become large.
+   rows are read as parts of longer ones, or several as one, whose lengths are open,
+4. it has narrower elements than a sum that it comes of, and that sum has to be stored otherwise,
+   because it meets another one in the kernel (as a shortcut of quantised layers does), or
+5. the kernel has become large.
 
 What only moves data costs nothing, so it always goes where it is read. Nodes of a chain (`chains`)
 are computed with its end, whatever these rules say of them.
@@ -71,6 +73,7 @@ class _Partition:
         self.places: dict[Value, _Place] = {}
         self.sizes: dict[Node, int] = {}
         self.cores: dict[Node, Node] = {}
+        self.sums = _last_sums(nodes, traits)
         for node in nodes:
             if isinstance(traits[node], str):
                 captured = captured_values(node) if node.graphs else ()
@@ -107,6 +110,8 @@ class _Partition:
         """Where ``value`` is computed if it is not stored; None if it has to be."""
         if value in self.needed or trait.has_memory or node in self.alone:
             return None
+        if self._ends_other_sum(node, trait):
+            return None
         chain = self.chains.get(node)
         if chain is not None and chain.end not in self.alone:
             return self._with_end(node, chain, value)
@@ -125,6 +130,23 @@ class _Partition:
         for end in place.times:
             self.sizes[end] += 1
         return place
+
+    def _ends_other_sum(self, node: Node, trait: Traits) -> bool:
+        """Whether its narrow result comes of a sum which is not the one of the kernel around it."""
+        own = self.sums.get(node)
+        if own is None or trait.is_reduction or trait.bits >= self._bits(own):
+            return False
+        while len(node.output.uses) == 1:
+            (node,) = node.output.users
+            if node not in self.sums or self.sums[node] is None:
+                return False
+            if self.sums[node] is not own:
+                return True
+        return False
+
+    def _bits(self, node: Node) -> int:
+        trait = self.traits[node]
+        return trait.bits if isinstance(trait, Traits) else 0
 
     def _with_end(self, node: Node, chain: Chain, value: Value) -> _Place | None:
         """The place of a node of ``chain`` in the one kernel that computes the end of it."""
@@ -202,6 +224,30 @@ class _Partition:
         readings = trait.readings if isinstance(trait, Traits) else ()
         pairs = zip(node.inputs, readings, strict=True)
         return [v for v, reading in pairs if v is not None and reading and reading.count]
+
+
+def _last_sums(
+    nodes: Sequence[Node], traits: Mapping[Node, Traits | str]
+) -> dict[Node, Node | None]:
+    """The last of the sums that each node continues in place, without anybody else reading it."""
+    found: dict[Node, Node | None] = {}
+    order = {node: index for index, node in enumerate(nodes)}
+    for node in nodes:
+        trait = traits[node]
+        if not isinstance(trait, Traits) or len(node.outputs) != 1:
+            continue
+        if trait.is_reduction:
+            found[node] = node
+            continue
+        sums = [
+            found[value.producer]
+            for value, reading in zip(node.inputs, trait.readings, strict=True)
+            if value is not None and reading is not None and reading.is_in_place
+            if value.producer in found and len(value.uses) == 1
+        ]
+        known = [one for one in sums if one is not None]
+        found[node] = max(known, key=order.__getitem__, default=None)
+    return found
 
 
 def _strongest(trait: Traits, user: Node, value: Value) -> Reading:

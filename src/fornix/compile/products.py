@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from fornix.ir.loops import Apply, Scalar, apply
 
-PRODUCTS = {"mul", "dot4"}
+PRODUCTS = {"mul": 1, "dot4": 4}
+"""Elements of the operands in each factor."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Product:
     op: str
     is_turned: bool
     """Whether `right` stands first."""
+
+    @property
+    def elements(self) -> int:
+        """Elements of the operands that one factor holds."""
+        return PRODUCTS[self.op]
 
     def of(self, left: Scalar, right: Scalar) -> Scalar:
         """The same product of other factors."""

@@ -124,6 +124,8 @@ class Traits:
     """Whether shapes are symbolic, so that inference is repeated for the extents of each run."""
     is_convolution: bool = False
     """Whether the result is an image whose channels are filters of a convolution."""
+    bits: int = 0
+    """Of an element of its results."""
 
 
 NO_READING = Reading(0.0, is_in_place=False)
@@ -188,6 +190,7 @@ class Survey:
             bounds=tuple(symbolic),
             needs_check=any(_is_symbolic_fact(fact) for fact in types),
             is_convolution=any(page.is_convolution for page in pages),
+            bits=max((x.dtype.bits for x in results if x is not None), default=0),
         )
 
     def _argument(self, value: Value) -> Tensor:
@@ -408,11 +411,13 @@ class _Page:
 
     def _has_filters(self, output: Tensor, value: Scalar) -> bool:
         """Whether ``value`` is that of a convolution whose filters are the channels of images."""
-        if len(self.place) <= CHANNELS + 1 or not value.dtype.is_float:
+        if len(self.place) <= CHANNELS + 1:
             return False
         buffer = Buffer("image", output.shape, output.dtype)
         found = convolution(Store(buffer, self.place, self.here, value))
         if found is None or found.filter is not self.place[CHANNELS]:
+            return False
+        if not found.sum.dtype.is_float and found.product.elements == 1:
             return False
         given = groups(found)
         if given is not None and given.are_few:

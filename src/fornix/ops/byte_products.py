@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from fornix.dtype import INT8, INT32, UINT8
 from fornix.ir.dim import DimLike, ceildiv, known
 from fornix.ir.loops import (
+    Apply,
     Const,
     Constant,
     Scalar,
@@ -38,6 +39,8 @@ OFFSET = 128
 """Between signed and unsigned bytes that differ in the first bit only."""
 ONES = 0x01010101
 """1 in each byte."""
+FIRST_BITS = -0x7F7F7F80
+"""The first bit of each byte: what moving all four by 128 changes."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,12 @@ class Bytes:
 
         def at(*i: DimLike) -> Scalar:
             places = ((*i[:axis], i[axis] * 4 + k, *i[axis + 1 :]) for k in range(4))
-            a, b, c, d = (apply("and", self.at(place), 255) for place in places)
+            bits = (cast(self.x.get(place, -self.move), INT32) for place in places)
+            a, b, c, d = (apply("and", x, 255) for x in bits)
             low = apply("or", a, apply("shl", b, 8))
             high = apply("or", c, apply("shl", d, 8))
-            return apply("or", low, apply("shl", high, 16))
+            quad = apply("or", low, apply("shl", high, 16))
+            return apply("xor", quad, FIRST_BITS) if self.move else quad
 
         return compute(shape, at)
 
@@ -154,15 +159,15 @@ def lower_byte_convolution(
     of_x, of_w = _signs(x, w)
     at_x = None if x_zero is None else (lambda _: x_zero)
     data, filters = Bytes.of(x, at_x, is_signed=of_x), Bytes.of(w, w_zero, is_signed=of_w)
-    image, win = _padded(data, win)
+    image, win, border = _padded(data, win, is_counted=filters.zero is not None)
     dot4 = _dot4(of_x)
     weights = filters.quads(1)
-    total = lower_convolve(image, weights, win, group, dot4)
+    total = lower_convolve(image, weights, win, group, dot4, border)
     of_filters = None if data.zero is None else _filter_sums(filters)
     of_windows = None
     if filters.zero is not None:
         ones = compute((group, *weights.shape[1:]), lambda *_: ONES, INT32)
-        of_windows = stored(lower_convolve(image, ones, win, group, dot4), "windows")
+        of_windows = stored(lower_convolve(image, ones, win, group, dot4, border), "windows")
     terms, per_group = cast(index(math.prod(w.shape[1:])), INT32), w.shape[0] // group
 
     def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
@@ -186,14 +191,20 @@ def _filter_sums(filters: Bytes) -> Tensor:
     return stored(sums, "sums")
 
 
-def _padded(data: Bytes, win: Window) -> tuple[Tensor, Window]:
-    """The quads of the channels, with zero points around them where padding does not do."""
+def _padded(data: Bytes, win: Window, *, is_counted: bool) -> tuple[Tensor, Window, int]:
+    """The quads of the channels, and those that stand around them: zero points.
+
+    Where these are known at run time only, the quads have them around already; and where windows
+    are added up, `is_counted`, unless channels fill quads.
+    """
     image = data.quads(1)
     pads = (*win.before, *win.after)
     if data.zero is None or all(known(p) == 0 for p in pads):
-        return image, win
+        return image, win, 0
     zero = apply("and", data.zero((0,) * image.rank), 255)
-    channels = data.x.shape[1]
+    number, channels = _number(zero), data.x.shape[1]
+    if number is not None and (not is_counted or known(channels % 4) == 0):
+        return image, win, int.from_bytes(bytes([number] * 4), "little", signed=True)
     size = tuple(n + b + a for n, b, a in zip(win.size, win.before, win.after, strict=True))
 
     def at(n: DimLike, c: DimLike, *s: DimLike) -> Scalar:
@@ -205,7 +216,21 @@ def _padded(data: Bytes, win: Window) -> tuple[Tensor, Window]:
 
     none = (0,) * len(size)
     padded = stored(compute((*image.shape[:2], *size), at), "padded")
-    return padded, replace(win, size=size, before=none, after=none)
+    return padded, replace(win, size=size, before=none, after=none), 0
+
+
+def _number(e: Scalar) -> int | None:
+    """What ``e``, an integer, comes to; None if that is known at run time only."""
+    if isinstance(e, Const):
+        return int(e.value)
+    if not isinstance(e, Apply) or e.op not in {"cast", "add", "and"}:
+        return None
+    parts = [_number(a) for a in e.args]
+    known_parts = [part for part in parts if part is not None]
+    if len(known_parts) != len(parts):
+        return None
+    a, b = known_parts[0], known_parts[-1]
+    return {"cast": a, "add": a + b, "and": a & b}[e.op]
 
 
 def _repeated(byte: Scalar, first: DimLike, end: DimLike) -> Scalar:

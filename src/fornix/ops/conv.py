@@ -116,14 +116,15 @@ def lower_convolve(
     win: Window,
     group: int,
     product: Callable[[Scalar, Scalar], Scalar] = operator.mul,
+    border: int = 0,
 ) -> Tensor:
-    """`convolve` for lowerings, in the wide dtype of the elements."""
+    """`convolve` for lowerings, in the wide dtype of the elements; padding is ``border``."""
     wide, per_group, filters = wide_dtype(x.dtype), w.shape[1], w.shape[0] // group
 
     def at(n: DimLike, m: DimLike, *o: DimLike) -> Scalar:
         def term(c: DimLike, *k: DimLike) -> Scalar:
             channel = c if group == 1 else m // filters * per_group + c
-            element = cast(x.get((n, channel, *win.place(o, k)), 0), wide)
+            element = cast(x.get((n, channel, *win.place(o, k)), border), wide)
             return product(element, cast(w[m, c, *k], wide))
 
         return reduce("sum", (per_group, *win.taps), term)

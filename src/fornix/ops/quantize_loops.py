@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from fornix.dtype import FLOAT32, INT32, INT64, DType
 from fornix.ir.dim import DimLike, equal, known
-from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, select
+from fornix.ir.loops import Const, Scalar, Tensor, apply, bitcast, cast, compute, const, select
 from fornix.ops.call import LowerNode
 from fornix.ops.geometry import normalize_axis
 from fornix.ops.precision import wide_element
@@ -42,12 +42,34 @@ def lower_quantized(quotient: Scalar, zero: Scalar | None, target: DType) -> Sca
     """`quantize.quantized` of one element; floats saturate."""
     if target.is_float:
         return cast(quotient if zero is None else quotient + cast(zero, quotient.dtype), target)
+    if quotient.dtype is FLOAT32 and target.bits <= MAX_SHORT_BITS:
+        return _lower_short(quotient, zero, target)
     rounded = apply("rint", quotient)
     if zero is not None:
         rounded = rounded + cast(zero, quotient.dtype)
     low, high = integer_bounds(target)
     clipped = select(rounded >= float(low), apply("min", rounded, float(high)), float(low))
     return cast(cast(clipped, INT32), target)
+
+
+MAX_SHORT_BITS = 16
+ROUNDING = 1.5 * 2.0**23
+"""Added to a number of less than 22 bits, this leaves its nearest integer in the last bits."""
+
+
+def _lower_short(quotient: Scalar, zero: Scalar | None, target: DType) -> Scalar:
+    """`lower_quantized` for integers of up to 16 bits: clipped first, then rounded by an addition.
+
+    Bounds are integers, so that clipping and rounding may change places. ``zero`` is one too. The
+    bits of `ROUNDING` that the target keeps are 0.
+    """
+    low, high = (float(bound) for bound in integer_bounds(target))
+    least = const(low, FLOAT32) if zero is None else low - cast(zero, FLOAT32)
+    greatest = const(high, FLOAT32) if zero is None else high - cast(zero, FLOAT32)
+    above = select(least < quotient, quotient, least)  # NaN gives the least
+    clipped = select(above < greatest, above, greatest)
+    steps = bitcast(clipped + ROUNDING, INT32)
+    return cast(steps if zero is None else steps + cast(zero, INT32), target)
 
 
 def integer_bounds(dtype: DType) -> tuple[int, int]:
@@ -59,6 +81,8 @@ def integer_bounds(dtype: DType) -> tuple[int, int]:
 
 def lower_quotient(x: Scalar, scale: Scalar, precision: DType) -> Scalar:
     """``x / scale`` rounded to ``precision``, as float32 or float64."""
+    if isinstance(scale, Const) and scale.value == 1 and precision.bits >= FLOAT32.bits:
+        return cast(x, precision)
     if precision.bits >= FLOAT32.bits:
         return cast(x, precision) / cast(scale, precision)
     dividend, divisor = (cast(cast(v, precision), FLOAT32) for v in (x, scale))

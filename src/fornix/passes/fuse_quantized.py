@@ -1,7 +1,9 @@
 """Let products of dequantized tensors be products of the integers themselves.
 
 ``(x − zx)·sx · (w − zw)·sw`` is an exact sum of integers times one factor, which is what processors
-have instructions for. What is quantized again behind it is the business of later stages.
+have instructions for. So that products are found, and bytes are moved rather than floats, what only
+moves elements, or takes the largest of some, is done before they are dequantized. What is quantized
+again behind a product is the business of later stages.
 """
 
 from __future__ import annotations
@@ -27,6 +29,62 @@ def _dequantized(name: str) -> Any:
     return P.DequantizeLinear(
         any_(name), const(f"{name}_scale"), const(f"{name}_zero?"), bind=f"{name}_node"
     )
+
+
+MOVES = ("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
+"""Operators whose results are some of the elements of their first input."""
+LEAST_POOLED = 12
+"""Version of ai.onnx from which on MaxPool takes bytes."""
+NORMAL = 2.0**-100
+"""Between this and its inverse, quotients of multiples by a scale are next to integers."""
+
+
+def _is_one_scale(scale: Array, zero: Array | None) -> bool:
+    """Whether it is one positive number: larger elements stand for larger numbers."""
+    is_one = scale.size == 1 and (zero is None or zero.size == 1)
+    return is_one and scale.dtype == np.float32 and bool(NORMAL < scale.reshape(()) < 1 / NORMAL)
+
+
+@rewrite(*(getattr(P, name)(_dequantized("x"), any_("other?"), bind="node") for name in MOVES))
+def move_bytes(
+    x: Value,
+    x_scale: Array,
+    x_node: Node,
+    node: Node,
+    make: Maker,
+    x_zero: Array | None = None,
+    other: Value | None = None,
+) -> Value | None:
+    """A movement of dequantized bytes = the dequantized movement."""
+    is_used_by_others = len(x_node.output.uses) != 1 or x_node.output.is_output
+    if is_used_by_others or not _is_one_scale(x_scale, x_zero) or x_node.attr("block_size", 0):
+        return None
+    if x.constant is not None or make.fact(x).dtype not in {INT8, UINT8}:
+        return None
+    if node.op_type == "MaxPool" and (make.opset < LEAST_POOLED or len(node.outputs) != 1):
+        return None
+    moved = make.node(node.op_type, (x, other), dict(node.attributes))
+    zero = None if x_zero is None else x_zero.reshape(())
+    return make.DequantizeLinear(moved, x_scale.reshape(()), zero)
+
+
+@rewrite(P.QuantizeLinear(_dequantized("x"), const("scale"), const("zero?"), bind="node"))
+def quantize_again(
+    x: Value,
+    x_scale: Array,
+    scale: Array,
+    node: Node,
+    make: Maker,
+    x_zero: Array | None = None,
+    zero: Array | None = None,
+) -> Value | None:
+    """What is quantized as it was before is what it was."""
+    is_same = _is_one_scale(x_scale, x_zero) and np.array_equal(x_scale.ravel(), scale.ravel())
+    is_byte = make.fact(x).dtype in {INT8, UINT8}
+    if not is_same or not is_byte or make.fact(x).dtype is not make.fact(node.output).dtype:
+        return None
+    before, after = (0 if z is None else int(z.reshape(())) for z in (x_zero, zero))
+    return x if before == after else None
 
 
 def _is_plain(node: Node, x: Value, scale: Array, axis: int | None, make: Maker) -> bool:
@@ -143,4 +201,10 @@ def multiply_matrices(
     return result if C is None else make.Add(result, C)
 
 
-RULES: tuple[Rule, ...] = (*convolve_integers, *multiply_integers, *multiply_matrices)
+RULES: tuple[Rule, ...] = (
+    *move_bytes,
+    *quantize_again,
+    *convolve_integers,
+    *multiply_integers,
+    *multiply_matrices,
+)

@@ -14,8 +14,8 @@ from fornix.compile.emit.builder import Builder, Value, flatten
 from fornix.compile.emit.types import lane_numbers, register_type, vector_type
 from fornix.compile.kernel import SCRATCH_ALIGNMENT, Check
 from fornix.compile.target import Target
-from fornix.dtype import BOOL, DType
-from fornix.ir.dim import Dim, DimLike
+from fornix.dtype import BOOL, INT32, DType
+from fornix.ir.dim import Dim, DimLike, ceildiv
 from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import Buffer, Reduce, Scalar, Variable
 
@@ -54,6 +54,7 @@ class Emitter(Builder):
         self.functions: dict[str, None] = {}
         """Texts of functions that the kernel calls."""
         self.pointers: dict[Buffer, Value] = {}
+        self.as_words: dict[Buffer, Buffer] = {}
         self.symbols: dict[str, Value] = {}
         self.status = "%status"
         self.do("%status = alloca i64")
@@ -73,6 +74,15 @@ class Emitter(Builder):
             at = self.dim(offset)
             text = self.put(0, f"getelementptr i8, ptr %scratch, i64 {at.text}")
             self.pointers[buffer] = Value(text, False, 0)
+
+    def words(self, buffer: Buffer) -> Buffer:
+        """The memory of ``buffer``, whose elements are bytes, as int32s."""
+        found = self.as_words.get(buffer)
+        if found is None:
+            found = Buffer(buffer.name, (ceildiv(buffer.elements, 4),), INT32)
+            self.as_words[buffer] = found
+            self.pointers[found] = self.pointers[buffer]
+        return found
 
     def stack(self, size: int) -> str:
         """A pointer to ``size`` bytes on the stack, for as long as the kernel runs."""

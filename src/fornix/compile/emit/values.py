@@ -12,9 +12,11 @@ from fornix.compile.emit.instructions import Operands, binary, divide, unary
 from fornix.compile.emit.memory import load
 from fornix.compile.emit.raw import Raw
 from fornix.compile.emit.types import literal
+from fornix.compile.words import word_of
 from fornix.dtype import BOOL, FLOAT64, INT32, INT64, DType
 from fornix.errors import NotSupported
 from fornix.ir.loops import Apply, Const, Index, Load, Reduce, Scalar, apply, bitcast, const, select
+from fornix.ir.loops import load as loaded_from
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -82,6 +84,11 @@ def _expansion(em: Emitter, e: Apply) -> Scalar | None:
 def _expand(em: Emitter, e: Apply) -> Scalar | None:
     if e.op == "cast":
         return convert(e.args[0], e.dtype, em.target)
+    if e.op == "or":
+        word = word_of(e)
+        if word is None:
+            return None
+        return loaded_from(em.words(word.buffer), word.place, word.guard, word.default)
     if e.op in maths.FUNCTIONS:
         return maths.FUNCTIONS[e.op](e.args[0])
     if e.op == "pow":

@@ -21,6 +21,8 @@ from fornix.ir.loops import Store, Variable
 HEAVY = 60
 """Nodes from which on two vectors at a time fill the registers; lighter bodies take four."""
 HEAVY_UNITS, LIGHT_UNITS = 2, 4
+LEAST = 4
+"""Lanes of a vector: with fewer, elements one by one are as fast."""
 GRAIN = 1024
 """Elements; a chunk of one long axis begins at a multiple of it."""
 
@@ -35,6 +37,7 @@ def normal(store: Store) -> Store:
 def map_nest(store: Store, lanes: int) -> Nest:
     """Loops over the elements of a normal ``store``, in vectors where those are cheapest."""
     vector = vector_axis(store, lanes)
+    lanes = _fitting(vector, lanes)
     pieces = change.cut(store, [] if vector is None else [vector])
     body: list[Chunks | ChunkedLanes] = []
     parallel: DimLike = 1
@@ -44,6 +47,13 @@ def map_nest(store: Store, lanes: int) -> Nest:
         body.append(statement)
         parallel = chunks if parallel == 1 else parallel
     return Nest("map", tuple(body), lanes, parallel)
+
+
+def _fitting(axis: Variable | None, lanes: int) -> int:
+    """As many lanes as a short ``axis`` fills exactly, if it does, so that none are masked."""
+    extent = lanes if axis is None else axis.extent
+    is_power = isinstance(extent, int) and extent & (extent - 1) == 0
+    return extent if isinstance(extent, int) and is_power and LEAST <= extent < lanes else lanes
 
 
 def vector_axis(store: Store, lanes: int) -> Variable | None:

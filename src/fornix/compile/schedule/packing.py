@@ -55,7 +55,7 @@ def order(c: Convolution) -> Order:
     if not isinstance(extent, int):
         return _by_taps((*c.channels, *taps))
     lanes = max((lanes_of_buffer(e.buffer) for e in accesses([c.image])), default=1)
-    block = math.gcd(extent, lanes)
+    block = math.gcd(extent, lanes // c.product.elements or 1)
     if block == 1 and taps:
         return _by_taps((*c.channels, *taps))
     whole = block if block > 1 else extent

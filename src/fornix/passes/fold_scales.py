@@ -1,0 +1,98 @@
+"""Multiply scales ahead of time: what is quantized behind products is not divided anew.
+
+``round(x·f / s)`` is ``round(x·(f/s))``, and so for sums of such products: where what
+QuantizeLinear divides comes of stored factors, its scale goes into them. What is left is a scale
+of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fornix.dtype import FLOAT32
+from fornix.ir.graph import Node, Value
+from fornix.passes.make import Maker
+from fornix.passes.pattern import P, Rule, any_, const, rewrite
+
+MAX_DEPTH = 8
+"""Nodes behind each other through which a scale goes."""
+EXTREME = 2.0**60
+"""Beyond this, and below its inverse, scales stay where they are: factors might not be finite."""
+
+Array = np.ndarray[Any, Any]
+Division = Callable[[], "Value | Array"]
+
+
+@rewrite(P.QuantizeLinear(any_("x"), const("scale"), any_("zero?"), bind="node"))
+def fold_scale(
+    x: Value, scale: Array, node: Node, make: Maker, zero: Value | None = None
+) -> Value | None:
+    """QuantizeLinear of products by stored factors: its scale goes into these."""
+    if scale.size != 1 or scale.dtype != np.float32 or make.fact(x).dtype is not FLOAT32:
+        return None
+    divisor = np.float32(scale.reshape(()))
+    if divisor == 1 or not 1 / EXTREME < divisor < EXTREME:
+        return None
+    found = None if x.constant is not None else _divided(x, divisor, make, MAX_DEPTH)
+    if found is None:
+        return None
+    return make.node("QuantizeLinear", (found(), np.ones_like(scale), zero), dict(node.attributes))
+
+
+def _divided(x: Value, divisor: np.float32, make: Maker, depth: int) -> Division | None:
+    """What makes ``x / divisor`` by changing stored factors alone; None if that is not possible."""
+    tensor, node = x.constant, x.producer
+    if tensor is not None:
+        return _of_constant(tensor.numpy(), divisor)
+    if node is None or depth == 0 or node.domain:
+        return None
+    if node.op_type == "DequantizeLinear":
+        return _of_restored(node, divisor, make)
+    if len(x.uses) != 1 or x.is_output:
+        return None
+    if node.op_type == "Mul":
+        return _of_product(node, divisor, make)
+    if node.op_type == "Add":
+        return _of_sum(node, divisor, make, depth)
+    if node.op_type == "Relu" and node.inputs[0] is not None:
+        inner = _divided(node.inputs[0], divisor, make, depth - 1)
+        return None if inner is None else lambda: make.Relu(inner())
+    return None
+
+
+def _of_sum(node: Node, divisor: np.float32, make: Maker, depth: int) -> Division | None:
+    parts = [_divided(v, divisor, make, depth - 1) for v in node.inputs if v is not None]
+    found = [part for part in parts if part is not None]
+    return (lambda: make.Add(*(part() for part in found))) if len(found) == 2 else None
+
+
+def _of_constant(array: Array, divisor: np.float32) -> Division | None:
+    return (lambda: array / divisor) if array.dtype == np.float32 else None
+
+
+def _of_restored(node: Node, divisor: np.float32, make: Maker) -> Division | None:
+    scale = None if node.inputs[1] is None else node.inputs[1].constant
+    if scale is None or scale.dtype is not FLOAT32:
+        return None
+    x, _, *zero = node.inputs
+    values = scale.numpy() / divisor
+    return lambda: make.node("DequantizeLinear", (x, values, *zero), dict(node.attributes))
+
+
+def _of_product(node: Node, divisor: np.float32, make: Maker) -> Division | None:
+    """A product of which one factor is stored, the other made of integers."""
+    for x, factor in (node.inputs, node.inputs[::-1]):
+        tensor = None if factor is None else factor.constant
+        maker = None if x is None else x.producer
+        if tensor is None or tensor.dtype is not FLOAT32 or maker is None:
+            continue
+        if maker.op_type == "Cast":
+            return partial(make.Mul, x, tensor.numpy() / divisor)
+    return None
+
+
+RULES: tuple[Rule, ...] = fold_scale

@@ -1,0 +1,116 @@
+"""Networks of quantised layers: bytes between them, in blocks of channels, one kernel per layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import ModelProto, helper, numpy_helper
+
+from fornix.reference import ReferenceEvaluator
+from fornix.runtime import InferenceSession, SessionOptions
+
+
+class Network:
+    """Quantised layers, one behind the other, with what they are made of."""
+
+    def __init__(self, seed: int, activations: Any, *, is_symmetric: bool) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.dtype = activations
+        zero = 0 if is_symmetric else 3 if activations is np.int8 else 119
+        self.stored: dict[str, Any] = {"s": np.float32(0.05), "z": np.asarray(zero, activations)}
+        self.nodes: list[Any] = []
+
+    def add(self, op_type: str, inputs: str, output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op_type, inputs.split(), [output], **attributes))
+        return output
+
+    def weights(self, name: str, *shape: int) -> None:
+        """Filters, with scales and zero points of their own, and a bias."""
+        rng, filters = self.rng, shape[0]
+        self.stored |= {
+            f"w{name}": rng.integers(-127, 128, shape).astype(np.int8),
+            f"ws{name}": rng.uniform(0.5, 1.5, filters).astype(np.float32) / 1000,
+            f"wz{name}": np.zeros(filters, np.int8),
+            f"b{name}": rng.integers(-3000, 3000, filters).astype(np.int32),
+        }
+        self.stored[f"bs{name}"] = self.stored[f"ws{name}"] * self.stored["s"]
+
+    def integer_layer(self, name: str, x: str, stride: int, *shape: int) -> str:
+        self.weights(name, *shape)
+        window = {"pads": [shape[-1] // 2] * 4, "strides": [stride] * 2}
+        return self.add("QLinearConv", f"{x} s z w{name} ws{name} wz{name} s z b{name}", f"y{name}",
+                        **window)  # fmt: skip
+
+    def dequantized_layer(self, name: str, x: str, *shape: int) -> str:
+        self.weights(name, *shape)
+        self.add("DequantizeLinear", f"{x} s z", f"d{name}")
+        self.add("DequantizeLinear", f"w{name} ws{name} wz{name}", f"e{name}", axis=0)
+        self.add("DequantizeLinear", f"b{name} bs{name}", f"f{name}", axis=0)
+        self.add("Conv", f"d{name} e{name} f{name}", f"c{name}", pads=[shape[-1] // 2] * 4)
+        return self.add("QuantizeLinear", f"c{name} s z", f"y{name}")
+
+    def model(self, shape: tuple[int, ...], last: str) -> ModelProto:
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+        graph = helper.make_graph(
+            self.nodes,
+            "network",
+            [helper.make_tensor_value_info("x", kind, shape)],
+            [helper.make_tensor_value_info(last, kind, None)],
+            [numpy_helper.from_array(np.asarray(a), name) for name, a in self.stored.items()],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+    def image(self, *shape: int) -> Any:
+        bounds = np.iinfo(self.dtype)
+        return self.rng.integers(bounds.min, bounds.max + 1, shape).astype(self.dtype)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("activations", [np.uint8, np.int8])
+@pytest.mark.parametrize("is_symmetric", [False, True])
+@pytest.mark.parametrize("channels", [16, 3])
+def test_integer_layers_are_exact(
+    activations: Any, is_symmetric: bool, channels: int, threads: int
+) -> None:
+    net = Network(0, activations, is_symmetric=is_symmetric)
+    a = net.integer_layer("a", "x", 1, 32, channels, 3, 3)
+    b = net.integer_layer("b", a, 1, 16, 32, 1, 1)
+    net.add("MaxPool", b, "pooled", kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1])
+    c = net.integer_layer("c", "pooled", 2, 48, 16, 3, 3)
+    m = net.model((2, channels, 11, 9), net.integer_layer("d", c, 1, 32, 48, 1, 1))
+    x = net.image(2, channels, 11, 9)
+    session = InferenceSession(m, SessionOptions(intra_op_num_threads=threads))
+    (found,) = session.run(None, {"x": x})
+    np.testing.assert_array_equal(found, ReferenceEvaluator(m).run(None, {"x": x})[0])
+    assert all(place.kernels for place in session.placement())
+
+
+@pytest.mark.parametrize("activations", [np.uint8, np.int8])
+@pytest.mark.parametrize("is_symmetric", [False, True])
+def test_dequantized_layers_differ_by_rounding(activations: Any, is_symmetric: bool) -> None:
+    """A convolution of floats is no exact sum: what lies half way may become either neighbour."""
+    net = Network(1, activations, is_symmetric=is_symmetric)
+    a = net.dequantized_layer("a", "x", 32, 16, 3, 3)
+    net.add("DequantizeLinear", f"{a} s z", "numbers")
+    net.add("MaxPool", "numbers", "largest", kernel_shape=[2, 2], strides=[2, 2])
+    net.add("QuantizeLinear", "largest s z", "pooled")
+    for k, name in enumerate((net.dequantized_layer("b", "pooled", 48, 32, 3, 3),
+                              net.dequantized_layer("c", "pooled", 48, 32, 1, 1))):  # fmt: skip
+        net.add("DequantizeLinear", f"{name} s z", f"part{k}")
+    net.add("Add", "part0 part1", "added")
+    net.add("QuantizeLinear", "added s z", "sum")
+    net.add("DequantizeLinear", "sum s z", "whole")
+    net.add("GlobalAveragePool", "whole", "average")
+    m = net.model((2, 16, 11, 9), net.add("QuantizeLinear", "average s z", "y"))
+    outputs, feeds = ["ya", "pooled", "yb", "yc", "sum", "y"], {"x": net.image(2, 16, 11, 9)}
+    wanted = ReferenceEvaluator(m).run(outputs, feeds)
+    session = InferenceSession(m)
+    pairs = [*zip(session.run(outputs, feeds), wanted, strict=True)]
+    pairs.append((session.run(["y"], feeds)[0], wanted[-1]))
+    for one, other in pairs:
+        difference = np.abs(one.astype(int) - other.astype(int))
+        assert one.dtype == other.dtype
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.03
