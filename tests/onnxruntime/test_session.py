@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,48 +12,19 @@ import numpy as np
 import onnx
 import onnxruntime as peer
 import pytest
-from onnx import numpy_helper, parser
+from onnx import parser
 
 import fornix
 from fornix import onnxruntime as ort
 from fornix.errors import (
     DTypeError,
-    FornixError,
     FornixWarning,
     InvalidUse,
     NotSupported,
     ShapeError,
 )
 from fornix.onnxruntime.capi import onnxruntime_pybind11_state as state
-
-CHAIN = """<ir_version: 8, opset_import: ["" : 18], producer_name: "tests", model_version: 3>
-    chain (float[N, 3] x, float[3] b) => (float[N, 3] y)
-    <float[3] w = {1, 2, 3}, float[3] b = {1, 1, 1}> {
-        ["product"] h = Mul (x, w)
-        ["sum"] s = Add (h, b)
-        ["end"] y = Relu (s)
-    }"""  # fmt: skip
-X = np.array([[1, -2, 3], [-4, 5, -6]], np.float32)
-BOTH = [peer, ort]
-
-
-def data(text: str = CHAIN) -> bytes:
-    made: bytes = parser.parse_model(text).SerializeToString()
-    return made
-
-
-def session(package: Any = ort, text: str = CHAIN, options: Any = None, **more: Any) -> Any:
-    return package.InferenceSession(data(text), options, providers=["CPUExecutionProvider"], **more)
-
-
-def outcome(call: Callable[[], object]) -> Exception | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            call()
-    except Exception as error:  # noqa: BLE001 - it is what the test is about
-        return error
-    return None
+from tests.onnxruntime.both import BOTH, CHAIN, X, data, outcome, require_same_kind, session
 
 
 def both(call: Callable[[Any], Any]) -> None:
@@ -130,14 +100,6 @@ def ended(made: Any) -> Any:
     return options
 
 
-def require_same_kind(found: Exception | None, wanted: Exception | None) -> None:
-    assert wanted is not None
-    assert isinstance(found, FornixError | TypeError), found
-    name = type(wanted).__name__
-    kind = getattr(state, name, None) or getattr(__import__("builtins"), name)
-    assert isinstance(found, kind), (found, wanted)
-
-
 @pytest.mark.parametrize("what", WRONG)
 def test_wrong_runs_raise_what_they_raise_in_onnxruntime(what: str) -> None:
     found, wanted = (outcome(lambda p=p: WRONG[what](session(p))) for p in BOTH[::-1])  # type: ignore[misc]
@@ -154,159 +116,6 @@ def test_nodes_that_fail_raise_what_they_raise_in_onnxruntime(what: str) -> None
     assert "node for 'y'" in str(runs[1])
 
 
-MODELS: dict[str, Callable[[], Any]] = {
-    "garbage": lambda: b"garbage",
-    "no file": lambda: "no/such.onnx",
-    "operator": lambda: data(CHAIN.replace("Relu", "Rellu")),
-    "domain": lambda: data(
-        CHAIN.replace("Relu", "my.Relu").replace('"" : 18', '"" : 18, "my" : 1')
-    ),
-    "opset": lambda: data(CHAIN.replace(": 18", ": 99")),
-    "IR": lambda: data(CHAIN.replace("ir_version: 8", "ir_version: 99")),
-    "attribute": lambda: data(CHAIN.replace("Relu (s)", "Relu <q = 1> (s)")),
-    "number": lambda: 3,
-    "nothing": lambda: None,
-    "types": lambda: data(CHAIN.replace("float[3] w = {1, 2, 3}", "int64[3] w = {1, 2, 3}")),
-    "shapes": lambda: data(CHAIN.replace("float[3] w = {1, 2, 3}", "float[2] w = {1, 2}")),
-    "undefined": lambda: data(CHAIN.replace("Relu (s)", "Relu (k)")),
-    "twice": lambda: data(CHAIN.replace("y = Relu (s)", "s = Relu (h) y = Relu (s)")),
-    "output": lambda: data(CHAIN.replace("y = Relu (s)", "k = Relu (s)")),
-    "output of another type": lambda: small("(float[2] x) => (int64[2] y) { y = Relu (x) }"),
-    "output of another kind": lambda: small("(float[2] x) => (seq(float[2]) y) { y = Relu (x) }"),
-    "circle": lambda: small(
-        "(float[2] x) => (float[2] y) { y = Relu (x) a = Neg (b) b = Neg (a) }"
-    ),
-    "output of a branch": lambda: small(BRANCH),
-}
-BRANCH = """(float[2] x, bool c) => (float[2] y) { y = If <
-    then_branch = t () => (float[2] a) { b = Relu (x) },
-    else_branch = e () => (float[2] a) { a = Relu (x) }> (c) }"""
-
-
-def small(text: str) -> bytes:
-    return data(f'<ir_version: 8, opset_import: ["" : 18]> g {text}')
-
-
-@pytest.mark.parametrize("what", MODELS)
-def test_wrong_models_raise_what_they_raise_in_onnxruntime(what: str) -> None:
-    wanted, found = (outcome(lambda p=p: p.InferenceSession(MODELS[what]())) for p in BOTH)  # type: ignore[misc]
-    require_same_kind(found, wanted)
-
-
-def test_wrong_outputs_and_circles_are_told_as_they_are() -> None:
-    told = {
-        "output": "output 'y' must be computed, found no value",
-        "output of another type": "output 'y' is float32[2], but the model declares it as int64[2]",
-        "circle": "a node cannot need its own result, found the cycle",
-        "output of a branch": "then_branch: output 'a' must be computed, found no value",
-    }
-    for what, message in told.items():
-        with pytest.raises(FornixError) as caught:
-            fornix.InferenceSession(MODELS[what]())
-        assert message in str(caught.value)
-
-
-def test_words_that_programs_look_for_are_in_messages() -> None:
-    told = {
-        "Unrecognized attribute: q for operator Relu": "(float[2] x) => (y) {y = Relu <q=1> (x)}",
-        "Type Error: Type 'tensor(complex64)' of input": "(complex64[2] x) => (y) {y = Add (x, x)}",
-    }
-    for words, text in told.items():
-        for package in BOTH:
-            with pytest.raises(Exception, match=r"INVALID|FAIL") as caught:
-                package.InferenceSession(small(text))
-            assert words in str(caught.value)
-
-
-def test_external_data_of_a_model_in_memory_lie_in_a_folder_of_an_entry(tmp_path: Path) -> None:
-    message = parser.parse_model(CHAIN)
-    for stored in message.graph.initializer:
-        stored.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stored), stored.name))
-    onnx.save(message, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
-    content = (tmp_path / "m.onnx").read_bytes()
-    with pytest.raises(state.Fail):
-        ort.InferenceSession(content)
-    results = []
-    for package in BOTH:
-        options = package.SessionOptions()
-        entry = "session.model_external_initializers_file_folder_path"
-        options.add_session_config_entry(entry, str(tmp_path))
-        made = package.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        results.append(made.run(None, {"x": X})[0])
-    np.testing.assert_allclose(results[1], results[0], rtol=1e-6)
-
-
-def test_optimized_models_are_not_written_in_the_ort_format(tmp_path: Path) -> None:
-    options = ort.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "m.ort")
-    with pytest.raises(
-        InvalidUse, match=r"ORT format is not written, found .*m\.ort'; name a file"
-    ):
-        session(options=options)
-    options.optimized_model_filepath = str(tmp_path / "m.onnx")
-    options.config_entries["session.save_model_format"] = "ORT"
-    with pytest.raises(InvalidUse, match="ORT format is not written"):
-        session(options=options)
-
-
-def test_keys_of_maps_are_those_that_are_declared() -> None:
-    node = onnx.helper.make_node(
-        "DictVectorizer", ["m"], ["y"], domain="ai.onnx.ml", string_vocabulary=["a", "b"]
-    )
-    scalar = onnx.helper.make_tensor_type_proto(1, [])
-    given = onnx.helper.make_value_info("m", onnx.helper.make_map_type_proto(8, scalar))
-    graph = onnx.helper.make_graph([node], "g", [given], [onnx.ValueInfoProto(name="y")])
-    imports = [onnx.helper.make_opsetid("ai.onnx.ml", 3), onnx.helper.make_opsetid("", 18)]
-    made = onnx.helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
-    sessions = [p.InferenceSession(made, providers=["CPUExecutionProvider"]) for p in BOTH]
-    right: dict[Any, Any] = {"b": 2.0, "a": np.array(1, np.float32)}
-    wanted, found = (s.run(None, {"m": right})[0] for s in sessions)
-    np.testing.assert_array_equal(found, wanted)
-    with pytest.raises(peer.capi.onnxruntime_pybind11_state.InvalidArgument):
-        sessions[0].run(None, {"m": {3: 1.0}})
-    for wrong, told in (({3: 1.0}, "3: 1.0"), ({"a": "b"}, "'a': 'b'")):
-        with pytest.raises(state.InvalidArgument, match=f"but the feed has {told}$"):
-            sessions[1].run(None, {"m": wrong})
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_models_from_before_opset_imports_mean_the_first_operators(version: int) -> None:
-    message = parser.parse_model(
-        f"""<ir_version: {version}, opset_import: ["" : 1]>
-        g (float[2, 3] x, float[3] w) => (float[2, 3] y) {{ y = Add <broadcast = 1> (x, w) }}"""
-    )
-    del message.opset_import[:]
-    feeds = {"x": X[:2, :3], "w": np.array([1, 2, 3], np.float32)}
-    for made in (ort.InferenceSession(message), fornix.ReferenceEvaluator(message)):
-        np.testing.assert_array_equal(made.run(None, feeds)[0], feeds["x"] + feeds["w"])
-
-
-OPTIONAL = """(optional(float[N]) x) => (bool has, optional(float[N]) y) {
-    has = OptionalHasElement (x) y = Identity (x) }"""
-
-
-def test_optional_inputs_need_not_be_fed() -> None:
-    made, wanted = (p.InferenceSession(small(OPTIONAL)) for p in (ort, peer))
-    assert made.get_inputs()[0].shape == wanted.get_inputs()[0].shape == ["N"]
-    for feeds in ({}, {"x": None}):
-        assert [bool(made.run(None, feeds)[0]), made.run(None, feeds)[1]] == [False, None]
-        assert [bool(wanted.run(None, feeds)[0]), wanted.run(None, feeds)[1]] == [False, None]
-    x = X[0]
-    np.testing.assert_array_equal(made.run(None, {"x": x})[1], wanted.run(None, {"x": x})[1])
-
-
-def test_an_input_without_axes_takes_any_shape_as_in_onnxruntime() -> None:
-    body = """(float a, float[N] b) => (y) { s = Mul (a, b)  y = Relu (s) }"""
-    made, wanted = (p.InferenceSession(small(body)) for p in (ort, peer))
-    b = np.array([-1, 2, 3], np.float32)
-    for _ in range(3):
-        for a in (np.array(2, np.float32), b, np.ones((2, 1), np.float32)):
-            feeds = {"a": a, "b": b}
-            np.testing.assert_array_equal(made.run(None, feeds)[0], wanted.run(None, feeds)[0])
-    with pytest.raises(state.InvalidArgument, match=r"input 'b' of the model is float32\[N\]"):
-        made.run(None, {"a": b, "b": np.array(1, np.float32)})
-
-
 def test_errors_are_fornix_errors_too_and_begin_with_the_status() -> None:
     text = """<ir_version: 8, opset_import: ["" : 18]>
         f (float[N] x, float[M] z) => (y) { y = Add (x, z) }"""
@@ -315,7 +124,9 @@ def test_errors_are_fornix_errors_too_and_begin_with_the_status() -> None:
     with pytest.raises(state.InvalidProtobuf, match="7 : INVALID_PROTOBUF"):
         ort.InferenceSession(b"garbage")
     with pytest.raises(DTypeError, match="1 : FAIL"):
-        ort.InferenceSession(MODELS["types"]())
+        ort.InferenceSession(
+            data(CHAIN.replace("float[3] w = {1, 2, 3}", "int64[3] w = {1, 2, 3}"))
+        )
     with pytest.raises(
         state.InvalidArgument, match="2 : INVALID_ARGUMENT : the model: every input"
     ):
@@ -351,55 +162,6 @@ def test_arguments_that_mean_nothing_are_named() -> None:
         ort.InferenceSession(data(), colour="red")
 
 
-def test_options_start_as_they_do_in_onnxruntime() -> None:
-    theirs = peer.SessionOptions()
-    names = [name for name in dir(theirs) if not name.startswith("_")]
-    plain = [name for name in names if not callable(getattr(theirs, name))]
-    ours = ort.SessionOptions()
-    plain.remove("use_per_session_threads")  # workers are shared unless a session wants its own
-    for name in plain:
-        mine, wanted = getattr(ours, name), getattr(theirs, name)
-        assert (mine, str(mine)) == (
-            int(wanted) if hasattr(wanted, "value") else wanted,
-            str(wanted),
-        )
-    assert not [name for name in names if not hasattr(ours, name)]
-    with pytest.raises(AttributeError):
-        ours.intra_op_threads = 1
-
-
-WRONG_VALUES: list[tuple[str, object]] = [
-    ("intra_op_num_threads", "4"), ("intra_op_num_threads", 1.5), ("intra_op_num_threads", None),
-    ("log_severity_level", []), ("enable_profiling", "yes"), ("enable_mem_pattern", {}),
-    ("optimized_model_filepath", 3), ("logid", None), ("execution_mode", 7),
-    ("graph_optimization_level", 50), ("graph_optimization_level", 1.5),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("option", "value"), WRONG_VALUES)
-def test_options_refuse_values_of_another_type_as_in_onnxruntime(option: str, value: Any) -> None:
-    for package in BOTH:
-        with pytest.raises(TypeError):
-            setattr(package.SessionOptions(), option, value)
-    with pytest.raises(TypeError, match=rf"{option}: .* is required, found"):
-        setattr(ort.SessionOptions(), option, value)
-
-
-def test_options_take_what_means_a_value_of_their_type() -> None:
-    for package in BOTH:
-        options = package.SessionOptions()
-        options.intra_op_num_threads = np.int64(3)
-        options.enable_profiling = 0
-        options.logid = b"mine"
-        options.execution_mode = package.ExecutionMode.ORT_PARALLEL
-        assert (options.intra_op_num_threads, options.logid) == (3, "mine")
-        assert options.enable_profiling is False
-        assert options.execution_mode == package.ExecutionMode.ORT_PARALLEL
-    options = ort.SessionOptions()
-    options.graph_optimization_level = 1
-    assert options.graph_optimization_level is ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-
-
 def test_programs_find_what_onnxruntimes_sessions_keep_for_themselves() -> None:
     made, theirs = session(), session(peer)
     for name in ("_inputs_meta", "_outputs_meta", "_overridable_initializers"):
@@ -410,37 +172,6 @@ def test_programs_find_what_onnxruntimes_sessions_keep_for_themselves() -> None:
     assert made._model_meta.graph_name == theirs._model_meta.graph_name
     with pytest.raises(AttributeError, match="'InferenceSession' object has no attribute '_nope'"):
         made._nope  # noqa: B018 - it is asked for
-
-
-@pytest.mark.parametrize("name", ["GraphOptimizationLevel", "ExecutionMode", "ExecutionOrder",
-    "OrtAllocatorType", "OrtMemType", "OrtSparseFormat", "OrtDeviceMemoryType",
-    "OrtMemoryInfoDeviceType", "OrtHardwareDeviceType", "OrtExecutionProviderDevicePolicy",
-    "OrtCompileApiFlags", "OrtDeviceVendorId"])  # fmt: skip
-def test_enumerations_have_the_numbers_of_onnxruntimes(name: str) -> None:
-    def members(package: Any) -> object:
-        return {
-            key: (int(value), str(value), value.name)
-            for key, value in getattr(package, name).__members__.items()
-        }
-
-    both(members)
-
-
-def test_entries_that_mean_nothing_warn_by_name_and_are_kept() -> None:
-    options = ort.SessionOptions()
-    with pytest.warns(FornixWarning, match=r"config entry 'session\.colour' has no meaning here"):
-        options.add_session_config_entry("session.colour", "red")
-    assert options.get_session_config_entry("session.colour") == "red"
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # about speed alone
-    with pytest.raises(RuntimeError, match=r"have configuration with key: session\.x"):
-        options.get_session_config_entry("session.x")
-    with pytest.raises(TypeError, match="a config entry has two texts"):
-        options.add_session_config_entry("session.colour", 1)  # type: ignore[arg-type]
-    run = ort.RunOptions()
-    run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    assert run.get_run_config_entry("memory.enable_memory_arena_shrinkage") == "cpu:0"
-    with pytest.raises(RuntimeError, match="RunOptions: config entry 'x' must be set"):
-        run.get_run_config_entry("x")
 
 
 def test_a_session_keeps_the_options_that_it_was_made_with() -> None:

@@ -85,13 +85,11 @@ def _require_whole(source: Model) -> None:
     """Raise what is wrong with a model that can never run: names, and values that nobody makes."""
     for graph in graphs(source.graph):
         check_names(graph)
-        for node in graph.nodes:
-            for value in node.inputs:
-                if value is not None and value.is_undefined:
-                    raise ValidationError(
-                        f"{node.label}: input '{value.name}' must be computed before, "
-                        "found no value"
-                    )
+        for node, value in [(n, value) for n in graph.nodes for value in n.inputs]:
+            if value is not None and value.is_undefined:
+                raise ValidationError(
+                    f"{node.label}: input '{value.name}' must be computed before, found no value"
+                )
         for value in graph.outputs:
             if value.is_undefined:
                 raise ValidationError(
