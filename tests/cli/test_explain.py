@@ -11,12 +11,12 @@ from fornix.runtime.explain import Kernel, Unit
 from tests.cli.command import call, save
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18]>
-f (float[N, 64] x, float[64, 70] w) => (float[N, 70] y, int64[2, K] z) {
+f (float[N, 64] x, float[64, 70] w) => (float[N, 70] y, float[N, K] z) {
     ["product"] p = MatMul (x, w)
     ["rectify"] q = Relu (p)
     ["extent"] s = Shape (q)
     ["spread"] y = Expand (q, s)
-    ["where"] z = NonZero (y)
+    ["where"] z = Unique <axis = 1> (y)
 }"""
 
 

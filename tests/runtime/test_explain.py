@@ -10,13 +10,13 @@ from fornix.runtime.explain import Explanation, explain, fates_of, origins_of
 from fornix.runtime.providers import ReferenceExecutionProvider
 
 HEAD = '<ir_version: 8, opset_import: ["" : 20]>\n'
-MODEL = """f (float[N, 64] x, bool c) => (float[N, 70] y, int64[2, K] z, float[N, 70] v)
+MODEL = """f (float[N, 64] x, bool c) => (float[N, 70] y, float[N, K] z, float[N, 70] v)
     <float[64, 70] w> {
     ["product"] p = MatMul (x, w)
     ["rectify"] y = Relu (p)
     ["extent"] s = Shape (y)
     ["spread"] e = Expand (y, s)
-    ["where"] z = NonZero (e)
+    ["where"] z = Unique <axis = 1> (e)
     ["choice"] v = If (c) <
         then_branch = t () => (float[N, 70] a) { ["inner"] a = Exp (e) },
         else_branch = f () => (float[N, 70] b) { ["other"] b = Neg (e) }

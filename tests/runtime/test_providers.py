@@ -128,8 +128,8 @@ def test_a_fallback_can_be_forbidden() -> None:
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     session("CPUExecutionProvider", options=options)
     text = """<ir_version: 8, opset_import: ["" : 18]>
-        f (float[N] x) => (int64[1, M] y) { ["found"] y = NonZero (x) }"""
-    with pytest.raises(NotSupported, match=r"node 'found' \(NonZero\): with session\.disable"):
+        f (float[N, 2] x) => (float[M, 2] y) { ["found"] y = Unique <axis = 0> (x) }"""
+    with pytest.raises(NotSupported, match=r"node 'found' \(Unique\): with session\.disable"):
         InferenceSession(parser.parse_model(text), options, providers=["CPUExecutionProvider"])
 
 

@@ -100,10 +100,10 @@ def agreement(
     results: Sequence[Fact],
 ) -> Agreement | None:
     """What has to hold of the extents of ``node``; None where nothing is said of the operator."""
-    rule = (_ML_RULES if operator.domain == "ai.onnx.ml" else _RULES).get(node.op_type)
+    rule = _DOMAINS.get(operator.domain, {}).get(node.op_type)
     if hasattr(operator.rule("kernel", version), "common_shape"):
         rule = _broadcast if version >= BROADCASTS or len(facts) == 1 else None
-    if rule is None or operator.domain not in {"", "ai.onnx.ml"}:
+    if rule is None or operator.domain not in _DOMAINS:
         return None
     if any(fact is not None and not fact.has_rank for fact in (*facts, *results)):
         return None
@@ -268,6 +268,47 @@ def _topk(
         found.reach.append((facts[0].shape[axis], results[0].shape[axis]))
 
 
+def _suppressed(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]
+) -> None:
+    boxes, scores = facts[:2]
+    if boxes is not None and scores is not None:
+        found.same(boxes.shape[0], scores.shape[0])
+        found.same(boxes.shape[1], scores.shape[2])
+
+
+def _packed_product(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]
+) -> None:
+    """Rows as long as the columns of weights that have as many elements as attributes say."""
+    stored = [extent for fact in facts[1:] if fact is not None for extent in fact.shape]
+    if facts[0] is None or any(known(extent) is None for extent in stored):
+        raise NothingSaid
+    found.same(facts[0].shape[-1], node.attributes["K"].value)
+
+
+def _cached(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    """Queries, keys, values and a cache of one batch; as many of the new ones each."""
+    query, *others = facts
+    pasts, filled, more = others[2:4], others[4], others[8:]
+    if query is None or filled is None or any(fact is not None for fact in more[1:]):
+        raise NothingSaid
+    found.same(query.shape[0], filled.shape[0])
+    fixed = [query.shape[2], *filled.shape[1:]]
+    for fact in (*others[:2], *more[:1]):
+        if fact is not None:
+            found.same(query.shape[0], fact.shape[0])
+            found.same(query.shape[1], fact.shape[1])
+            fixed += fact.shape[2:]
+    for fact in pasts:
+        if fact is not None and pasts[0] is not None:
+            found.same(query.shape[0], fact.shape[0])
+            found.same(pasts[0].shape[2], fact.shape[2])
+            fixed += [fact.shape[1], fact.shape[3]]
+    if any(known(extent) is None for extent in fixed):
+        raise NothingSaid
+
+
 def _product(shape: Shape) -> DimLike:
     total: DimLike = 1
     for extent in shape:
@@ -315,3 +356,17 @@ _ML_RULES: dict[str, Rule] = dict.fromkeys(
     ),
     _rows,
 )  # fmt: skip
+_PART_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("Chosen", "Count", "Distinct", "Front", "Places"), _anything),
+    "Suppressed": _suppressed,
+}
+_CONTRIBUTED: dict[str, Rule] = {
+    "GroupQueryAttention": _cached,
+    "MatMulNBits": _packed_product,
+}
+_DOMAINS = {
+    "com.microsoft": _CONTRIBUTED,
+    "": _RULES,
+    "ai.onnx.ml": _ML_RULES,
+    "fornix.parts": _PART_RULES,
+}

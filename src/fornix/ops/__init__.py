@@ -82,6 +82,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.quantized_products",
         "microsoft.rotary",
         "microsoft.attention",
+        "microsoft.group_query",
         "microsoft.blocks",
         "microsoft.tensors",
         "microsoft.text",
@@ -90,6 +91,9 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
     ),
 }
 """Modules that declare operators of other domains, which are no part of the standard."""
+
+PARTS: dict[str, tuple[str, ...]] = {"fornix.parts": ("counted",)}
+"""Modules that declare what sessions take operators apart into; no model has these."""
 
 STRAYS = {"SimplifiedLayerNormalization": "com.microsoft"}
 """Operators that exporters write into the default domain, and the domain that declares them."""
@@ -108,8 +112,8 @@ def standard() -> Table:
 
 @cache
 def contributed(domain: str) -> Table:
-    """The operators that `CONTRIBUTED` declares for ``domain``, by (domain, name)."""
-    return _declared(CONTRIBUTED.get(domain, ()))
+    """The operators that `CONTRIBUTED`, or `PARTS`, declares for ``domain``, by (domain, name)."""
+    return _declared(CONTRIBUTED.get(domain) or PARTS.get(domain, ()))
 
 
 def _declared(families: Iterable[str]) -> Table:

@@ -280,7 +280,7 @@ def lower_top_k(
 def _by_ranks(X: Tensor, place: int, count: int, *, is_largest: bool) -> tuple[Tensor, Tensor]:
     """The rank of each element is how many come before it; the first ``count`` are looked up."""
     extent = X.shape[place]
-    keys = stored(compute(X.shape, lambda *i: _sort_key(X[i], is_largest=is_largest)), "keys")
+    keys = stored(compute(X.shape, lambda *i: sort_key(X[i], is_largest=is_largest)), "keys")
 
     def rank(*i: DimLike) -> Scalar:
         def before(at: DimLike) -> Scalar:
@@ -314,7 +314,7 @@ def _selected(X: Tensor, place: int, count: DimLike, *, is_largest: bool) -> Ten
     extent, rows = X.shape[place], _left(X.shape, place, keeps=False)
 
     def key(*i: DimLike) -> Scalar:
-        return _sort_key(X[(*i[:place], i[-1], *i[place:-1])], is_largest=is_largest)
+        return sort_key(X[(*i[:place], i[-1], *i[place:-1])], is_largest=is_largest)
 
     keys = stored(compute((*rows, extent), key), "keys")
     (places,) = routine(
@@ -343,7 +343,7 @@ def _beside(i: tuple[DimLike, ...], place: int) -> tuple[DimLike, ...]:
     return (*i[:place], *i[place + 1 :])
 
 
-def _sort_key(x: Scalar, *, is_largest: bool) -> Scalar:
+def sort_key(x: Scalar, *, is_largest: bool) -> Scalar:
     """A signed integer, the least of the greatest or else of the least, as the kernel orders them.
 
     Zeros are equal and NaN is greatest.

@@ -316,7 +316,9 @@ class GenericCall(CheckedCall):
         """Everything that a call does for ``step``."""
         formulas, outputs = self.formulas, self.way.outputs
         named = frozenset(formulas.symbols)
-        wired = WiredStep(step, formulas, self.room)
+        elements = None if step.learned is None else self._elements(step)
+        is_empty = None if elements is None else self._is_zero(elements)
+        wired = WiredStep(step, formulas, self.room, is_empty)
         self.kept.append(wired)
         self._work = formulas.apply(words.ADD, self._work, wired.work)
         self.check_work(self._work, LONGEST if step.pool.threads == 1 else WORTH_SHARING)
@@ -327,9 +329,24 @@ class GenericCall(CheckedCall):
                 self._places[value] = self.room(self.nbytes(step.types[value]))
         for value in (*step.inputs, *step.writes):
             wired.place(value, self._places[value])
-        formulas.code += wired.running(self.close(wired.scratch))
+        scratch, end = self.close(wired.scratch), formulas.slot()
+        if elements is not None:
+            formulas.code.append((words.JUMP, elements, elements, end))
+        formulas.code += wired.running(scratch)
+        formulas.values[end] = len(formulas.code)
         if set(formulas.symbols) > named:
             raise NotAsCompiled("its inputs do not say what all symbols are")
+
+    def _elements(self, step: NativeStep) -> int:
+        """The slot of how many elements ``step`` writes; where it is 0, there is nothing to do."""
+        shapes = [shape for shape, _ in map(step.types.__getitem__, step.writes)]
+        return self.formulas.of(sum((reduce(mul, shape, 1) for shape in shapes), 0))
+
+    def _is_zero(self, slot: int) -> int:
+        """The slot that holds 1 if ``slot`` holds 0, and 0 or less if it holds more."""
+        formulas = self.formulas
+        less = formulas.apply(words.MULTIPLY, slot, formulas.number(-1))
+        return formulas.apply(words.ADD, less, formulas.number(1))
 
     def _numbers(self, symbols: Sequence[str]) -> list[int]:
         """The row of an array with the numbers of ``symbols``."""

@@ -20,6 +20,7 @@ from fornix.ir.dim import Dim, DimLike, symbol
 from fornix.ir.graph import Node, Value
 from fornix.ir.types import TensorType
 from fornix.ops.fact import Fact, static
+from fornix.passes.split_counted import DOMAIN
 from fornix.runtime.learned import Source
 
 DECIDING = {
@@ -27,6 +28,11 @@ DECIDING = {
     "Tile": (1,), "TopK": (1,),
 }  # fmt: skip
 """Inputs whose contents decide the extents of results."""
+TOLD = {"Chosen": (2,), "Front": (1,), "Places": (1,)}
+"""The same of what operators were taken apart into."""
+CACHED = {"GroupQueryAttention": (6,)}
+"""The same of com.microsoft: how many keys there are."""
+TABLES = {"": DECIDING, DOMAIN: TOLD, "com.microsoft": CACHED}
 FOLLOWED = frozenset({
     "Add", "Cast", "Concat", "Div", "Gather", "Identity", "Max", "Min", "Mul", "Neg", "Reshape",
     "Slice", "Squeeze", "Sub", "Unsqueeze",
@@ -54,7 +60,7 @@ def name_learned(
 
 def deciding(node: Node) -> list[Value]:
     """The inputs of ``node`` whose contents decide the extents of its results."""
-    places = () if node.domain else DECIDING.get(node.op_type, ())
+    places = TABLES.get(node.domain, {}).get(node.op_type, ())
     return [v for at, v in enumerate(node.inputs) if at in places and v is not None]
 
 

@@ -16,6 +16,7 @@ from fornix.ir.order import sorted_nodes
 from fornix.ir.types import OptionalType, Type
 from fornix.ir.walk import graphs
 from fornix.passes import Level, Native, optimize
+from fornix.passes.split_counted import split_counted
 from fornix.reference.plan import Plan, Scope, check_names
 from fornix.runtime.extents import bound_symbols, name_extents, taken_for_equal
 from fornix.runtime.options import SessionOptions
@@ -51,6 +52,8 @@ def make_program(
         name_extents(model, equal)
         inference = infer_model(model)
     _require_sound(source, inference, graph)
+    if providers[0].takes_parts and split_counted(model, inference):
+        inference = infer_model(model)
     random = np.random.default_rng(options.seed)
     scope = Scope(model.opset_imports, model.function_table, random=random)
     plan = cache(lambda: Plan(graph, scope))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fornix.runtime.quick import QuickCall
     from fornix.runtime.shelf import Shelf
     from fornix.runtime.targets import Targets
-    from fornix.runtime.ways import ProgramFlow
+    from fornix.runtime.ways import LearningFlow, ProgramFlow
 
 MAX_PROGRAMS = 8
 """Programs for special extents that a session makes before it leaves them to NumPy kernels."""
@@ -81,7 +81,7 @@ class Program:
         """Files whose bytes steps read in place."""
 
     @cached_property
-    def flow(self) -> ProgramFlow | None:
+    def flow(self) -> ProgramFlow | LearningFlow | None:
         """All steps in one native call, if they are machine code and control flow alone."""
         from fornix.runtime.ways import program_flow  # noqa: PLC0415 - few programs have one
 

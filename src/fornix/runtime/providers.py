@@ -176,6 +176,9 @@ class Provider(ABC):
     optimizes: ClassVar[bool] = True
     """Whether a session that begins with it optimizes its model unless told otherwise."""
 
+    takes_parts: ClassVar[bool] = False
+    """Whether nodes whose results are as long as data say are taken apart for it."""
+
     def takes(self, node: Node, inference: Inference) -> bool:  # noqa: ARG002 - most take all
         """Whether it runs ``node``."""
         return True
@@ -247,6 +250,7 @@ class CPUExecutionProvider(Provider):
     """Machine code for this processor; NumPy kernels where there is none."""
 
     name = "CPUExecutionProvider"
+    takes_parts = True
 
     def compile(self, part: Part) -> Sequence[Step]:
         reason = no_machine_code()

@@ -87,7 +87,9 @@ def allowance(limit: int, program: Program, run: Run) -> Allowance:
             f"{needed}: {weights + packed} of weights, {block} of values and scratch, "
             f"{results} of results"
         )
-    made = {value for step in program.steps if step.uses_numpy for value in step.writes}
+    learning = [step for step in steps if step.learned is not None]
+    others = [step for step in program.steps if step.uses_numpy]
+    made = {value for step in (*learning, *others) for value in step.writes}
     return Allowance(limit, needed, made)
 
 
@@ -95,15 +97,20 @@ class Allowance:
     """Memory that NumPy kernels may take in one run, beside what was counted before."""
 
     def __init__(self, limit: int, taken: int, made: Collection[Value]) -> None:
-        """``made`` are the values that they compute."""
+        """``made`` are the values that they compute, and what has extents that a run learns."""
         self.limit, self.taken, self.made = limit, taken, made
 
     def before(self, step: Step, values: Mapping[Value, Any], run: Run) -> None:
         """Raise LimitError if the results of ``step`` would be too much, as far as one knows."""
+        coming = 0
         if step.uses_numpy:
-            names = ", ".join(f"'{value.name}'" for value in step.writes if value.name)
             coming = sum(expected_bytes(value, run) for value in step.writes)
-            self.require(values, f"{names} would take {coming} more", coming)
+        elif isinstance(step, NativeStep) and step.learned is not None:
+            told = step.informed(values, run)
+            bound = None if told is None else step.bound(told)
+            coming = 0 if bound is None else bound.nbytes + _written(bound)
+        names = ", ".join(f"'{value.name}'" for value in step.writes if value.name)
+        self.require(values, f"{names} would take {coming} more", coming)
 
     def require(self, values: Mapping[Value, Any], place: str, coming: int = 0) -> None:
         """Raise LimitError if ``values``, and as many bytes that are coming, are too much."""

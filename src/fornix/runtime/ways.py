@@ -22,9 +22,9 @@ from fornix.forks import tell
 from fornix.ir.graph import Value
 from fornix.runtime.bodies import Family, Form
 from fornix.runtime.flow import Flow
-from fornix.runtime.generic import ArrayType, array_type
+from fornix.runtime.generic import ArrayType, ShortWay, array_type
 from fornix.runtime.memory import ALIGNMENT, size_class
-from fornix.runtime.native import MAX_FRAMES
+from fornix.runtime.native import MAX_FRAMES, NativeStep
 from fornix.runtime.providers import NotAsCompiled, Run, Step
 
 if TYPE_CHECKING:
@@ -95,8 +95,6 @@ class ProgramFlow:
         """Raises NotAsCompiled if it has steps that are neither machine code nor control flow."""
         from fornix.compile.program import support  # noqa: PLC0415 - imports llvmlite
 
-        if not any(step.control for step in program.steps):
-            raise NotAsCompiled("there is no control flow in it")
         inputs = [(value, array_type(value)) for value in program.inputs.values()]
         outputs = list(program.outputs.values())
         self._way = FlowWay(program.steps, inputs, outputs, support())
@@ -114,10 +112,41 @@ class ProgramFlow:
             return None
 
 
-def program_flow(program: Program) -> ProgramFlow | None:
+class LearningFlow:
+    """Feeds to the results of native steps of which some learn what others compute."""
+
+    def __init__(self, program: Program) -> None:
+        """Raises NotAsCompiled if there are others, or nothing to learn."""
+        steps = [step for step in program.steps if isinstance(step, NativeStep)]
+        outputs = list(program.outputs.values())
+        written = {value for step in steps for value in step.writes}
+        if len(steps) < len(program.steps) or all(step.learned is None for step in steps):
+            raise NotAsCompiled("there is nothing to learn, or more than machine code")
+        if not {*outputs} <= written or len({*outputs}) < len(outputs):
+            raise NotAsCompiled("a call gives what its steps write, and each result once")
+        self._way = ShortWay(steps, inputs=list(program.inputs.values()), outputs=outputs)
+        self._way.open()
+        self._names, self._files = list(program.inputs), program.files
+
+    def __call__(
+        self,
+        feeds: Mapping[str, Any],
+        flag: ctypes.c_int64 | None = None,  # noqa: ARG002 - it is over before anybody ends it
+    ) -> list[Any] | None:
+        """The results; None if they have to be computed the long way."""
+        for file in self._files:
+            file.check()
+        try:
+            return self._way([feeds[name] for name in self._names])
+        except KeyError:
+            return None
+
+
+def program_flow(program: Program) -> ProgramFlow | LearningFlow | None:
     """The call of ``program``, if there is one."""
+    has_control = any(step.control for step in program.steps)
     try:
-        return ProgramFlow(program)
+        return ProgramFlow(program) if has_control else LearningFlow(program)
     except (NotAsCompiled, FornixError) as reason:
         log.debug("no call of the whole program: %s", reason)
         return None

@@ -26,12 +26,21 @@ Instruction: TypeAlias = tuple[int, int, int, int]
 class WiredStep:
     """The tables of a step that other instructions of the same ``formulas`` run."""
 
-    def __init__(self, step: NativeStep, formulas: Formulas, room: Callable[[int], int]) -> None:
-        """``room`` gives the slot of the address of memory, for the slot of a number of bytes."""
+    def __init__(
+        self,
+        step: NativeStep,
+        formulas: Formulas,
+        room: Callable[[int], int],
+        is_empty: int | None = None,
+    ) -> None:
+        """``room`` gives the slot of the address of memory, for the slot of a number of bytes.
+
+        Where the slot ``is_empty`` holds 1 nothing runs: whatever has no elements may have none.
+        """
         self.step, self.wiring, self.formulas = step, step.wiring, formulas
         self.arguments = self.wiring.arguments.copy()
         self._slots = dict(zip((*step.inputs, *step.writes), self.wiring.slots, strict=True))
-        self._agree()
+        self._agree(is_empty)
         for slot, address in self._inside(room):
             self._argument(slot, address)
         self._symbols()
@@ -39,14 +48,17 @@ class WiredStep:
         symbols = self.symbols.ctypes.data + 8 * self.wiring.symbol_starts
         self.records = np.stack([self.wiring.functions, starts, symbols], 1)
 
-    def _agree(self) -> None:
+    def _agree(self, is_empty: int | None) -> None:
         """What extents have to be for the code to be made for them."""
         formulas = self.formulas
         equal, reach, _ = self.step.conditions
         for one, other in equal:
             formulas.check(words.EQUAL, formulas.of(one), formulas.of(other))
         for one, other in reach:
-            formulas.check(words.REACH, formulas.of(one), formulas.of(other))
+            most = formulas.of(one)
+            if is_empty is not None and other == 1:
+                most = formulas.apply(words.GREATEST, most, is_empty)
+            formulas.check(words.REACH, most, formulas.of(other))
 
     def _inside(self, room: Callable[[int], int]) -> list[tuple[int, int]]:
         """Arguments that are what only kernels see, and the slots of their addresses."""

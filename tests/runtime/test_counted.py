@@ -1,0 +1,175 @@
+"""Operators whose results are as long as data say: compiled code gives what their kernels do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix import InferenceSession, SessionOptions
+from fornix.dtype import DType
+from fornix.onnx import parser
+from fornix.runtime.native import NativeStep
+
+HEAD = '<ir_version: 10, opset_import: ["" : 18]>\n'
+Feeds = dict[str, Any]
+
+
+def sessions(text: str, threads: int = 1) -> tuple[InferenceSession, InferenceSession]:
+    """Compiled, which it is as a whole, and on NumPy kernels."""
+    model = parser.parse_model(HEAD + text).SerializeToString()
+    options = SessionOptions(intra_op_num_threads=threads)
+    compiled = InferenceSession(model, options)
+    assert all(place.kernels for place in compiled.placement())
+    return compiled, InferenceSession(model, providers=["ReferenceExecutionProvider"])
+
+
+def agree(text: str, *given: Feeds, threads: int = 1) -> InferenceSession:
+    """Several runs of each, as the ways of later ones are others."""
+    compiled, reference = sessions(text, threads)
+    for _ in range(4):
+        for feeds in given:
+            wanted = reference.run(None, feeds)
+            for found, expected in zip(compiled.run(None, feeds), wanted, strict=True):
+                np.testing.assert_array_equal(found, expected)
+                assert found.dtype == expected.dtype
+    return compiled
+
+
+NON_ZERO = "f (TYPE[EXTENTS] x) => (int64[R, A] y) { y = NonZero (x) }"
+
+
+@pytest.mark.parametrize("type_", ["float", "bool", "int8", "uint64", "float16", "double"])
+@pytest.mark.parametrize("extents", ["N", "N, M", "2, N, 3"])
+def test_places_of_what_is_not_zero(type_: str, extents: str) -> None:
+    random = np.random.default_rng(0)
+    dtype = DType.of(type_).numpy
+    text = NON_ZERO.replace("TYPE", type_).replace("EXTENTS", extents)
+    given = []
+    for share, extent in ((0.5, 7), (0.01, 300), (0.0, 40), (1.0, 70), (0.9, 1)):
+        shape = [int(n) if n.isdigit() else extent for n in extents.split(", ")]
+        mask = random.random(shape) < share
+        given.append({"x": np.where(mask, random.integers(1, 9, shape), 0).astype(dtype)})
+    if dtype.kind == "f":
+        given[0]["x"].flat[:3] = np.nan, -0.0, -np.inf
+    agree(text, *given)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_slices_for_which_a_condition_holds(axis: int) -> None:
+    text = """f (float[N, 5, N] x, bool[N] c) => (float[A, B, C] y) {
+        y = Compress <axis = AXIS> (x, c)
+    }""".replace("AXIS", str(axis)).replace("bool[N]", "bool[5]" if axis == 1 else "bool[N]")
+    random = np.random.default_rng(1)
+    given = []
+    for share, extent in ((0.5, 9), (0.0, 4), (1.0, 30)):
+        x = random.standard_normal((extent, 5, extent)).astype(np.float32)
+        given.append({"x": x, "c": random.random(5 if axis == 1 else extent) < share})
+    agree(text, *given)
+
+
+UNIQUE = """f (TYPE[N] x) => (TYPE[A] y, int64[A] i, int64[N] g, int64[A] c) {
+    y, i, g, c = Unique <sorted = SORTED> (x)
+}"""
+
+
+@pytest.mark.parametrize("is_sorted", [0, 1])
+@pytest.mark.parametrize("type_", ["int64", "float", "uint8", "int32", "float16", "uint64"])
+def test_distinct_elements(type_: str, is_sorted: int) -> None:
+    random = np.random.default_rng(2)
+    dtype = DType.of(type_).numpy
+    given = []
+    for most, extent in ((3, 20), (100, 33), (200, 1000), (1, 50), (2, 1)):
+        x = random.integers(0, most, extent)
+        given.append({"x": (x - most // 2 if "u" not in type_ else x).astype(dtype)})
+    if type_ in {"float", "float16"}:
+        given[0]["x"][:6] = [np.nan, -0.0, 0.0, np.nan, np.inf, -np.inf]
+    text = UNIQUE.replace("TYPE", type_).replace("SORTED", str(is_sorted))
+    agree(text, *given)
+
+
+SUPPRESSED = """f (float[I, N, 4] b, float[I, C, N] s, float t) => (int64[A, 3] y) {
+    most = Constant <value = int64[1] {MOST}> ()
+    overlap = Constant <value = float[1] {0.5}> ()
+    y = NonMaxSuppression <center_point_box = CENTERED> (b, s, most, overlap FLOOR)
+}"""
+
+
+def boxes(random: np.random.Generator, images: int, classes: int, count: int) -> Feeds:
+    corners = random.integers(0, 12, (images, count, 2))
+    found = np.concatenate([corners, corners + random.integers(0, 6, corners.shape)], -1)
+    scores = random.integers(0, 30, (images, classes, count)) / 30
+    scores[0, 0, : count // 2] = np.nan
+    found = found.astype(np.float32)
+    found[-1, ::7] = [np.nan, 0, np.inf, 1]
+    return {"b": found, "s": scores.astype(np.float32), "t": np.array(0.4, np.float32)}
+
+
+@pytest.mark.parametrize("centered", [0, 1])
+@pytest.mark.parametrize("most", [1, 5, 1000])
+@pytest.mark.parametrize("floor", ["", ", t"])
+def test_boxes_that_overlap_none_with_a_better_score(floor: str, most: int, centered: int) -> None:
+    random = np.random.default_rng(3)
+    text = SUPPRESSED.replace("MOST", str(most)).replace("CENTERED", str(centered))
+    if not floor:
+        text = text.replace(", float t", "")
+    given = [boxes(random, *x) for x in ((1, 1, 30), (2, 3, 70), (1, 2, 1), (2, 1, 400))]
+    given.append({**given[0], "s": np.zeros((1, 1, 30), np.float32)})
+    for feeds in given if not floor else ():
+        del feeds["t"]
+    agree(text.replace("FLOOR", floor), *given)
+
+
+def test_what_may_be_wrong_is_left_to_the_kernel() -> None:
+    text = SUPPRESSED.replace("CENTERED", "0").replace("FLOOR", "")
+    text = text.replace(", float t", "").replace("MOST", "0")
+    model = parser.parse_model(HEAD + text).SerializeToString()
+    feeds = boxes(np.random.default_rng(0), 1, 1, 9)
+    del feeds["t"]
+    session = InferenceSession(model)
+    assert [place.op_type for place in session.placement()] == ["NonMaxSuppression"]
+    assert session.run(None, feeds)[0].shape == (0, 3)
+
+
+CHAIN = """f (float[N, 8] x, float t) => (float[A, 3] y, float[3] z) {
+    w = Constant <value = float[8, 3] {WEIGHTS}> ()
+    last = Constant <value = int64[1] {1}> ()
+    first = Constant <value = int64[1] {0}> ()
+    best = ReduceMax <keepdims = 0> (x, last)
+    is_good = Greater (best, t)
+    places = NonZero (is_good)
+    turned = Transpose <perm = [1, 0]> (places)
+    rows = GatherND (x, turned)
+    y = MatMul (rows, w)
+    z = ReduceSum <keepdims = 0> (y, first)
+}""".replace("WEIGHTS", ", ".join(str(n / 8) for n in range(24)))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_chain_of_counted_parts_is_one_call(threads: int) -> None:
+    random = np.random.default_rng(4)
+    given = [
+        {"x": random.integers(0, 8, (n, 8)).astype(np.float32), "t": np.array(t, np.float32)}
+        for n, t in ((5, 5.5), (90, 6.5), (40, 9), (1, 0), (3000, 6.5))
+    ]
+    session = agree(CHAIN, *given, threads=threads)
+    assert session._programs is not None
+    program = session._programs.general
+    assert all(isinstance(step, NativeStep) for step in program.steps)
+    np.testing.assert_array_equal(at_once(session, given[1])[0], session.run(None, given[1])[0])
+
+
+def at_once(session: InferenceSession, feeds: Feeds) -> list[Any]:
+    """The results of one native call, which gets the memory that it needs by and by."""
+    assert session._programs is not None
+    flow = session._programs.general.flow
+    assert flow is not None
+    found = [results for _ in range(8) if (results := flow(feeds)) is not None]
+    return found[0]
+
+
+def test_results_without_elements_need_no_kernels() -> None:
+    text = CHAIN.replace(", float[3] z", "").replace("z = ReduceSum <keepdims = 0> (y, first)", "")
+    feeds = {"x": np.zeros((6, 8), np.float32), "t": np.array(1, np.float32)}
+    assert at_once(agree(text, feeds), feeds)[0].shape == (0, 3)
