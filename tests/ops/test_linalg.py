@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ml_dtypes
@@ -9,8 +10,9 @@ import pytest
 from fornix.dtype import FLOAT32
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
+from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 F32_SUM = 1e-5
 """Up to 64 products of size 1, summed in another order."""
@@ -114,6 +116,33 @@ def test_the_determinant_of_a_product_is_the_product_of_determinants() -> None:
 def test_the_determinant_of_a_triangular_matrix_is_its_diagonals_product(dtype: Any) -> None:
     x = np.triu(np.arange(1, 10).reshape(3, 3)).astype(dtype)
     check_node("Det", [x], expected=[np.asarray(45, dtype)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 5, 5), (2, 1, 4, 4), (9, 9)])
+def test_determinants_are_lowered(shape: tuple[int, ...], dtype: Any) -> None:
+    x = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    steps = 64 * np.finfo(dtype).eps
+    check_lowering("Det", [x], rtol=float(steps), atol=float(steps), symbolic=False)
+
+
+def test_loops_choose_pivots_and_tell_singular_matrices() -> None:
+    turned = np.eye(4)[[2, 0, 3, 1]] * 3
+    singular = np.arange(16.0).reshape(4, 4)
+    singular[1] = singular[0]
+    tiny = np.diag([1e-200, 1.0, 1.0, 1e200])[::-1]
+    infinite, unknown = np.diag([math.inf, 1.0, 2.0, 1.0]), np.diag([1.0, math.nan, 1.0, 1.0])
+    x = np.stack([turned, singular, tiny, infinite, unknown])
+    [found] = lower_op("Det", [x])
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(found, np.linalg.det(x), rtol=1e-12)
+
+
+def test_large_and_unknown_matrices_keep_the_kernel() -> None:
+    with pytest.raises(NotLowered, match="LAPACK is faster for matrices of 33 rows"):
+        lower_op("Det", [np.eye(33)])
+    with pytest.raises(NotLowered, match="the size of its matrices is known at run time only"):
+        lower_op("Det", [np.eye(3)], is_symbolic=True)
 
 
 def zeros(*shape: int) -> Any:

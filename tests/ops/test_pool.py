@@ -213,6 +213,18 @@ def test_max_roi_pool_agrees_with_onnxruntime(scale: float) -> None:
     check_node("MaxRoiPool", [x, rois], attributes, expected=expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (7, 7)])
+def test_max_roi_pool_is_lowered(shape: tuple[int, int], dtype: Any) -> None:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((2, 3, 5, 9)).astype(dtype)
+    x[0, 0, 1, 2] = np.nan
+    corners = rng.uniform(-8, 24, (9, 4))  # beyond the image, and the wrong way round
+    rois = np.concatenate([rng.integers(0, 2, (9, 1)), corners], axis=1).astype(dtype)
+    attributes = {"pooled_shape": list(shape), "spatial_scale": 0.5}
+    check_lowering("MaxRoiPool", [x, rois], attributes, rtol=0, atol=0)
+
+
 def test_pools_infer_symbolic_extents() -> None:
     x = tensor(FLOAT32, (N, C, H, W))
     facts = infer_op(
@@ -274,6 +286,8 @@ def test_shapes_that_do_not_fit_are_named(
          r"I must lie in \[0, 2\), found \[2\]"),
         ("MaxRoiPool", [zeros(1, 1, 3, 3), np.full((1, 5), 1, np.float32)],
          {"pooled_shape": [1, 1]}, Fail, "no image 1 among 1"),
+        ("MaxRoiPool", [zeros(1, 1, 3, 3), np.array([[0, 1, 1, 1e30, 1]], np.float32)],
+         {"pooled_shape": [1, 1]}, Fail, r"regions must have finite corners within ±2\^31, got"),
     ],
 )  # fmt: skip
 def test_contents_that_do_not_fit_are_named(

@@ -14,6 +14,8 @@ from fornix.reference import ReferenceEvaluator
 
 ONES = np.ones((2, 3), np.float32)
 ML = "ai.onnx.ml"
+TRAINING = "ai.onnx.preview.training"
+MOMENTUM = f'{TRAINING}.Momentum <alpha=0.5, beta=0.5, mode="standard", norm_coefficient=0.0>'
 GIVEN = "imputed_value_floats"
 GRAMS = (
     'max_gram_length = 1, max_skip_count = 0, min_gram_length = 1, mode = "TF", '
@@ -61,13 +63,33 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"x": np.arange(4)},
         "ngram_counts must say where each length begins in 1 words, found none",
     ),
+    "an axis of what concatenates one value of unknown rank": (
+        "g (float[] x) => (float y) { y = Concat <axis = 7> (x) }",
+        {"x": ONES},
+        "axis must be in [-2, 1] for rank 2, got 7",
+    ),
+    "pads of what has an unknown rank": (
+        "g (float[] x) => (float y) <int64[2] p = {0, 0}> { y = Pad (x, p) }",
+        {"x": ONES},
+        "pads must have 4 entries, two for each of 2 axes, got [0, 0]",
+    ),
+    "a permutation of what has an unknown rank": (
+        "g (float[] x) => (float y) { y = Transpose <perm = [0, 1, 2]> (x) }",
+        {"x": ONES},
+        "perm must be a permutation of [0, 1], data having rank 2, got [0, 1, 2]",
+    ),
+    "steps of an optimizer": (
+        f"g (float[1] r, int64[2] t, float[2] x) => (float y) {{ y,v = {MOMENTUM} (r,t,x,x,x) }}",
+        {"r": np.ones(1, np.float32), "t": np.arange(2), "x": np.ones(2, np.float32)},
+        "T must be a scalar, got T[2]",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_both_engines_refuse_in_the_same_words(name: str) -> None:
     text, feeds, finding = CASES[name]
-    head = f'<ir_version: 10, opset_import: ["" : 21, "{ML}" : 1]> '
+    head = f'<ir_version: 10, opset_import: ["" : 21, "{ML}" : 1, "{TRAINING}" : 1]> '
     told = []
     for engine in (ReferenceEvaluator, InferenceSession):
         with pytest.raises(FornixError) as raised:

@@ -79,6 +79,8 @@ def infer_roi_align(
     counts = [fact.shape[0] for fact in (rois, batch_indices) if fact.has_rank and fact.rank]
     count = unified(counts) if counts else node.unknown("the number of regions")
     _check_output(output_height, output_width)
+    if X.has_rank:
+        require(X.rank == 4, f"X must be [N, C, H, W], found X{shape_text(X.shape)}")
     if X.has_rank and rois.has_rank and batch_indices.has_rank:
         _check_rois(X.shape, rois.shape, batch_indices.shape)
     channels = X.shape[1] if X.has_rank else None

@@ -5,17 +5,32 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from fornix.dtype import FLOAT32, FLOAT64, INT64
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, equal
-from fornix.ir.loops import Tensor, compute, gathered, scatter
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    cast,
+    compute,
+    gathered,
+    index,
+    reduce,
+    scatter,
+    select,
+    stored,
+)
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import agreed_shape, row_major, shape_text
 from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor, wide_dtype
 from fornix.ops.types import BF16, FLOAT, I64
 from fornix.ops.window import explicit_padding, per_axis, plain
 
@@ -140,8 +155,10 @@ MaxRoiPool = (
     op("""MaxRoiPool <pooled_shape: ints, spatial_scale: float = 1.0>
                      (X: T, rois: T) => (Y: T)""", since=1, T=FLOAT)
     .since(22, T=+BF16)
-    .opaque("the extents of the cells depend on data")
 )  # fmt: skip
+
+FARTHEST = 2.0**31
+"""Corners of regions beyond which their extent is no number of elements."""
 
 
 @MaxRoiPool.infer
@@ -166,9 +183,9 @@ def max_roi_pool(
     y = np.zeros((rois.shape[0], x.shape[1], *pooled_shape), x.dtype)
     for region, (image, x1, y1, x2, y2) in enumerate(rois.astype(np.float64)):
         require(0 <= image < x.shape[0], f"no image {image:g} among {x.shape[0]}", Fail)
-        corners = [v * spatial_scale for v in (y1, y2, x1, x2)]
-        finite = all(map(math.isfinite, corners))
-        require(finite, f"regions must have finite corners, got {corners}", Fail)
+        corners = [float(v) * spatial_scale for v in (y1, y2, x1, x2)]
+        is_near = all(abs(v) < FARTHEST for v in corners)
+        require(is_near, f"regions must have finite corners within ±2^31, got {corners}", Fail)
         top, bottom, left, right = map(_round_half_away, corners)
         rows = enumerate(_cells(top, bottom, pooled_shape[0], x.shape[2]))
         columns = list(enumerate(_cells(left, right, pooled_shape[1], x.shape[3])))
@@ -177,6 +194,75 @@ def max_roi_pool(
             if cell.size:
                 y[region, :, i, j] = cell.max(axis=(1, 2))
     return y
+
+
+@MaxRoiPool.lower
+def lower_max_roi_pool(
+    x: Tensor, rois: Tensor, *, pooled_shape: list[int], spatial_scale: float = 1.0
+) -> Tensor:
+    """First along the rows of each cell, then along its columns."""
+    _check_regions(x.shape, rois.shape, pooled_shape)
+    dtype = wide_dtype(x.dtype)
+    regions, (_, channels, height, width), (tall, wide) = rois.shape[0], x.shape, pooled_shape
+
+    def corner(r: DimLike, place: int) -> Scalar:
+        return cast(rois[r, place], FLOAT64) * spatial_scale
+
+    def image(r: DimLike) -> Scalar:
+        near = [abs(corner(r, place)) < FARTHEST for place in range(1, 5)]
+        number = cast(apply("floor", cast(rois[r, 0], FLOAT64)), INT64)
+        return select(
+            functools.reduce(operator.and_, near), number, -1
+        )  # kernels say what is wrong
+
+    def bounds(count: int, first: int, size: DimLike) -> tuple[Tensor, Tensor]:
+        pair = [_lower_bound(corner, count, first, size, is_end=end) for end in (False, True)]
+        low, high = (stored(compute((regions, count), at), "bound") for at in pair)
+        return low, high
+
+    images = stored(compute((regions,), image), "image")
+    above, below = bounds(tall, 2, height)
+    before, behind = bounds(wide, 1, width)
+
+    def in_rows(r: DimLike, c: DimLike, i: DimLike, w: DimLike) -> Scalar:
+        def element(h: DimLike) -> Scalar:
+            inside = (index(h) >= above[r, i]) & (index(h) < below[r, i])
+            return select(inside, cast(x[images[r], c, h, w], dtype), -math.inf)
+
+        return reduce("max", height, element)
+
+    rows = stored(compute((regions, channels, tall, width), in_rows), "rows")
+
+    def at(r: DimLike, c: DimLike, i: DimLike, j: DimLike) -> Scalar:
+        def element(w: DimLike) -> Scalar:
+            inside = (index(w) >= before[r, j]) & (index(w) < behind[r, j])
+            return select(inside, rows[r, c, i, w], -math.inf)
+
+        is_empty = (above[r, i] >= below[r, i]) | (before[r, j] >= behind[r, j])
+        return select(is_empty, 0, reduce("max", width, element))
+
+    return cast_tensor(compute((regions, channels, tall, wide), at), x.dtype)
+
+
+def _lower_bound(
+    corner: Callable[[DimLike, int], Scalar], count: int, first: int, size: DimLike, *, is_end: bool
+) -> Callable[[DimLike, DimLike], Scalar]:
+    """`_cells` for lowerings: where cell k of region r begins or ends along an axis of ``size``."""
+
+    def at(r: DimLike, k: DimLike) -> Scalar:
+        begin, end = (_lower_rounded(corner(r, place)) for place in (first, first + 2))
+        cell = cast(apply("max", end - begin + 1, 1), FLOAT32) / count
+        way = cast(index(k + 1 if is_end else k), FLOAT32) * cell
+        steps = cast(apply("ceil" if is_end else "floor", way), INT64)
+        return apply("min", apply("max", begin + steps, 0), index(size))
+
+    return at
+
+
+def _lower_rounded(x: Scalar) -> Scalar:
+    """`_round_half_away` for lowerings."""
+    whole = cast(apply("floor", abs(x) + 0.5), INT64)
+    return select(x < 0, -whole, whole)
 
 
 def _check_regions(x: Shape, rois: Shape, pooled_shape: Sequence[int]) -> None:

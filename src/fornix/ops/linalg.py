@@ -13,9 +13,21 @@ import numpy as np
 
 from fornix.dtype import FLOAT64
 from fornix.errors import ConvertError, require
-from fornix.ir.dim import DimLike, equal
+from fornix.ir.dim import Dim, DimLike, equal, known
 from fornix.ir.graph import Graph, Node
-from fornix.ir.loops import Scalar, Tensor, cast, compute, reduce
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    cast,
+    compute,
+    index,
+    reduce,
+    scan,
+    select,
+    stored_at,
+)
+from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import agreed_shape, broadcast_shapes, of_rank, shape_text
 from fornix.ops.op import op
@@ -249,8 +261,10 @@ def _scaled(x: Array, factor: float) -> Array:
 Det = (
     op("Det (X: T) => (Y: T)", since=11, T=FLOAT)
     .since(22, T=+BF16)
-    .opaque("elimination chooses its pivots by data")
 )  # fmt: skip
+
+MOST_ROWS = 32
+"""Rows of a matrix that loops eliminate: they keep each step, and LAPACK works in blocks."""
 
 
 @Det.infer
@@ -267,6 +281,62 @@ def det(x: Array) -> Array:
     """
     _check_square(x.shape)
     return np.asarray(np.linalg.det(widened(x))).astype(x.dtype, copy=False)
+
+
+@Det.lower
+def lower_det(x: Tensor, *, node: LowerNode) -> Tensor:
+    """Gaussian elimination: in step t the largest element of column t is the pivot.
+
+    The matrix keeps the rows and columns before t; the product of the pivots goes along.
+    """
+    _check_square(x.shape)
+    sizes = [size for size in map(known, x.shape[-2:]) if size is not None]
+    if not sizes:
+        node.decline("the size of its matrices is known at run time only")
+    rows = sizes[0]
+    if rows > MOST_ROWS:
+        node.decline(f"LAPACK is faster for matrices of {rows} rows")
+    wide, batch = cast_tensor(x, wide_dtype(x.dtype)), x.shape[:-2]
+
+    def step(t: Dim, product: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        def height(*b: DimLike) -> Scalar:
+            return reduce("max", rows, lambda r: select(_is_left(r, t), abs(a[(*b, r, t)]), -1))
+
+        top = stored_at(compute(batch, height), t, "top")
+
+        def place(*b: DimLike) -> Scalar:
+            def row(r: DimLike) -> Scalar:
+                value = a[(*b, r, t)]
+                is_top = apply("eq", abs(value), top[b]) | apply("ne", value, value)  # or a NaN
+                return select(_is_left(r, t) & is_top, index(r), rows - 1)
+
+            return reduce("min", rows, row)
+
+        pivot = stored_at(compute(batch, place), t, "pivot")
+
+        def turned(*b: DimLike) -> Scalar:
+            value = product[b] * a[(*b, pivot[b], t)]
+            return select(apply("eq", pivot[b], index(t)), value, -value)
+
+        def eliminated(*i: DimLike) -> Scalar:
+            (*b, r, c), p = i, pivot[i[:-2]]
+            here = select(
+                apply("eq", index(r), p), index(t), index(r)
+            )  # rows t and p change places
+            divisor = a[(*b, p, t)]
+            factor = select(apply("eq", divisor, 0), 0, a[(*b, here, t)] / divisor)
+            below = a[(*b, here, c)] - factor * a[(*b, p, c)]
+            return select(index(r) > index(t), below, a[i])
+
+        return compute(batch, turned), compute(a.shape, eliminated)
+
+    ones = compute(batch, lambda *_: 1, wide.dtype)
+    products, _ = scan(rows, [ones, wide], step)
+    return compute(batch, lambda *b: cast(products[(rows, *b)], x.dtype))
+
+
+def _is_left(row: DimLike, step: DimLike) -> Scalar:
+    return index(row) >= index(step)
 
 
 def _check_square(shape: Sequence[DimLike]) -> None:

@@ -456,7 +456,7 @@ MelWeightMatrix = op(
            (num_mel_bins: T1, dft_length: T1, sample_rate: T1, lower_edge_hertz: T2,
             upper_edge_hertz: T2) => (output: T3)""",
     since=17, T1=I32 | I64, T2=FLOAT | BF16, T3=NUMERIC | BF16,
-).opaque("its inputs are constants as a rule, from which it is made once")  # fmt: skip
+).opaque("its extents are data; of constants it is computed ahead")  # fmt: skip
 
 MEL_SCALE, MEL_BREAK_HERTZ = 2595.0, 700.0
 """mel(f) = 2595 · log₁₀(1 + f/700). Source: ONNX MelWeightMatrix-17."""

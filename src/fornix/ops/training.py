@@ -13,7 +13,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT64
 from fornix.errors import NotSupported, require
-from fornix.ir.dim import DimLike, equal
+from fornix.ir.dim import DimLike, equal, known
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, const, select
 from fornix.ops.fact import Array, Fact
 from fornix.ops.geometry import shape_text
@@ -31,6 +31,7 @@ Adagrad = op(
 
 @Adagrad.infer
 def infer_adagrad(R: Fact, T: Fact, *inputs: Fact, **_: float) -> tuple[Fact, ...]:
+    _check_facts(R, T)
     return _infer_updates(inputs, 2)
 
 
@@ -91,6 +92,7 @@ Adam = op(
 
 @Adam.infer
 def infer_adam(R: Fact, T: Fact, *inputs: Fact, **_: float) -> tuple[Fact, ...]:
+    _check_facts(R, T)
     return _infer_updates(inputs, 3)
 
 
@@ -168,6 +170,7 @@ MODES = ("standard", "nesterov")
 @Momentum.infer
 def infer_momentum(R: Fact, T: Fact, *inputs: Fact, mode: str, **_: float) -> tuple[Fact, ...]:
     _check_mode(mode)
+    _check_facts(R, T)
     return _infer_updates(inputs, 2)
 
 
@@ -250,6 +253,13 @@ def _check_mode(mode: str) -> None:
 def _check_scalars(R: Array, T: Array) -> None:
     for name, x in (("R", R), ("T", T)):
         require(x.size == 1, f"{name} must be a scalar, got {name}{shape_text(x.shape)}")
+
+
+def _check_facts(R: Fact, T: Fact) -> None:
+    for name, x in (("R", R), ("T", T)):
+        shape = x.shape if x.has_rank else ()
+        fits = all(known(extent) in {None, 1} for extent in shape)
+        require(fits, f"{name} must be a scalar, got {name}{shape_text(shape)}")
 
 
 def _groups(count: int, states: int) -> int:

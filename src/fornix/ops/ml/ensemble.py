@@ -65,11 +65,8 @@ def infer_tree_ensemble(
 ) -> Fact:
     _numbered(AGGREGATES, aggregate_function, "aggregate_function")
     _numbered(TRANSFORMS, post_transform, "post_transform")
-    for name, values in (("nodes_splits", nodes_splits), ("leaf_weights", leaf_weights)):
-        found = DType.of(values.dtype)
-        require(
-            X.dtype in {None, found}, f"{name} must be {X.dtype} as X is, found {found}", DTypeError
-        )
+    if X.dtype is not None:
+        _check_dtypes(X.dtype, nodes_splits, leaf_weights)
     _check_lengths(
         attributes["nodes_modes"].size,
         {
@@ -106,6 +103,12 @@ def _check_weights(weights: Array, leaves: int) -> None:
         weights.size == leaves,
         f"leaf_weights must have as many entries as leaf_targetids ({leaves}), got {weights.size}",
     )
+
+
+def _check_dtypes(dtype: DType, splits: Array, weights: Array) -> None:
+    for name, values in (("nodes_splits", splits), ("leaf_weights", weights)):
+        found = DType.of(values.dtype)
+        require(dtype is found, f"{name} must be {dtype} as X is, found {found}", DTypeError)
 
 
 @TreeEnsemble.kernel
@@ -150,6 +153,7 @@ def tree_ensemble(
         membership_values,
     )
     forest = node.once(lambda: nodes.forest(tree_roots, leaf_targetids, leaf_weights))
+    _check_dtypes(DType.of(X.dtype), nodes_splits, leaf_weights)
     targets = _target_count(n_targets, leaf_targetids)
     sums = forest.sums(rows_of(X), targets, aggregate)
     return transformed(sums, transform).astype(X.dtype)

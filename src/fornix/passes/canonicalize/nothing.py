@@ -48,8 +48,13 @@ def drop_cast(x: Value, node: Node, make: Maker) -> Value | None:
     return x if dtype is not None and isinstance(to, int) and DType.of(to) is dtype else None
 
 
+@rewrite(P.Concat(any_("x")))
+def drop_concat(x: Value, make: Maker) -> Value | None:
+    """Concat of one value is that value; of what has an unknown rank, a run checks the axis."""
+    return x if make.fact(x).has_rank else None
+
+
 @rewrite(
-    P.Concat(any_("x")),
     P.Sum(any_("x")),
     P.Mean(any_("x")),
     P.Max(any_("x")),
@@ -57,7 +62,7 @@ def drop_cast(x: Value, node: Node, make: Maker) -> Value | None:
     P.Clip(any_("x"), bind="node"),
 )
 def drop_single(x: Value, make: Maker, node: Node | None = None) -> Value | None:
-    """Concat, Sum, Mean, Max or Min of one value, and Clip without bounds, are that value."""
+    """Sum, Mean, Max or Min of one value, and Clip without bounds, are that value."""
     clips = node is not None and make.opset < CLIP_TAKES_INPUTS
     return None if clips else x
 
@@ -108,16 +113,17 @@ def drop_slice(x: Value, node: Node, make: Maker, steps: Array | None = None) ->
     P.Pad(any_("x"), bind="node"),
     P.Pad(any_("x"), const("pads"), any_("value?"), any_("axes?"), bind="node"),
 )
-def drop_pad(x: Value, node: Node, pads: Array | None = None) -> Value | None:
+def drop_pad(x: Value, node: Node, make: Maker, pads: Array | None = None) -> Value | None:
     """Pad by nothing = x; before opset 11 the pads are an attribute."""
     given = node.attr("pads", node.attr("paddings")) if pads is None else pads
-    return x if given is not None and not np.any(given) else None
+    is_plain = given is not None and not np.any(given)
+    return x if is_plain and make.fact(x).has_rank else None
 
 
 @rewrite(P.Split(any_("x"), any_("split?"), bind="node"))
 def drop_split(x: Value, node: Node, make: Maker, split: Value | None = None) -> Value | None:
     """Split into one part = x; a length that is fed, a run checks."""
-    is_known = split is None or make.fact(split).value is not None
+    is_known = make.fact(x).has_rank and (split is None or make.fact(split).value is not None)
     return x if len(node.outputs) == 1 and is_known else None
 
 
@@ -169,6 +175,7 @@ RULES: tuple[Rule, ...] = (
     *drop_identity,
     *drop_dropout,
     *drop_cast,
+    *drop_concat,
     *drop_single,
     *drop_empty_parts,
     *drop_same_shape,

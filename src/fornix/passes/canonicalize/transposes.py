@@ -11,7 +11,8 @@ from fornix.passes.pattern import P, Rule, any_, rewrite
 def drop_transpose(x: Value, node: Node, make: Maker) -> Value | None:
     """Transpose(x, 0, 1, 2 …) = x."""
     perm = permutation(node, x, make)
-    return x if perm is not None and perm == list(range(len(perm))) else None
+    is_same = perm is not None and perm == list(range(len(perm)))
+    return x if is_same and make.fact(x).has_rank else None
 
 
 @rewrite(P.Transpose(P.Transpose(any_("x"), bind="inner"), bind="outer"))
