@@ -167,7 +167,7 @@ TfIdfVectorizer = op(
            mode: string, ngram_counts: ints, ngram_indexes: ints, pool_int64s: ints?,
            pool_strings: strings?, weights: floats?> (X: T) => (Y: T1)""",
     since=9, T=STRINGS | I32 | I64, T1=F32,
-).opaque(WORDS)  # fmt: skip
+).opaque("words, be they texts or numbers, are looked up in a dictionary")  # fmt: skip
 
 
 @TfIdfVectorizer.infer
