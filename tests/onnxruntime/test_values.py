@@ -157,6 +157,14 @@ def test_dlpack_shares_memory_with_torch_both_ways(dtype: torch.dtype) -> None:
     assert torch.equal(again.view(torch.uint8), tensor.view(torch.uint8))
 
 
+def test_what_is_no_sparse_tensor_is_refused() -> None:
+    for package, error in ((ort, RuntimeError), (peer, AttributeError)):
+        with pytest.raises(error):
+            package.OrtValue.ort_value_from_sparse_tensor(1)
+    with pytest.raises(InvalidUse, match="a SparseTensor is required, found int"):
+        ort.OrtValue.ort_value_from_sparse_tensor(1)  # type: ignore[arg-type]
+
+
 def test_values_in_a_row_do_what_onnxruntimes_do() -> None:
     arrays = [np.ones(2, bool), np.arange(3, dtype=np.float32)]
     found: dict[str, object] = {}
@@ -207,6 +215,7 @@ def test_dlpack_takes_what_it_knows() -> None:
     with pytest.raises(InvalidUse, match="an unused DLPack capsule"):
         ort.OrtValue.from_dlpack(capsule)
     assert ort.OrtValue.from_dlpack(torch.ones(0, 3)).shape() == [0, 3]
+    assert ort.OrtValue.from_dlpack(np.zeros((0, 3), np.int64)).shape() == [0, 3]
     with pytest.raises(InvalidUse, match="DLPack has no int4"):
         ort.OrtValue.ortvalue_from_numpy(np.ones(2, ml_dtypes.int4)).__dlpack__()
     np.testing.assert_array_equal(np.from_dlpack(ort.OrtValue.ortvalue_from_numpy(X)), X)

@@ -120,7 +120,7 @@ def array_of(data: Any) -> Array:
 
 
 def _is_row_major(tensor: Any, shape: tuple[int, ...]) -> bool:
-    if not tensor.strides:
+    if not tensor.strides or 0 in shape:
         return True
     step = 1
     for axis in reversed(range(tensor.ndim)):

@@ -85,6 +85,10 @@ class OrtValue:
     @classmethod
     def ort_value_from_sparse_tensor(cls, sparse_tensor: SparseTensor) -> OrtValue:
         """A value that is this sparse tensor."""
+        if not isinstance(sparse_tensor, SparseTensor):
+            raise InvalidUse(
+                f"OrtValue: a SparseTensor is required, found {type(sparse_tensor).__name__}"
+            )
         return cls(sparse_tensor)
 
     @classmethod
