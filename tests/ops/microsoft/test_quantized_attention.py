@@ -36,7 +36,7 @@ def test_projections_are_quantised(
 ) -> None:
     flags = {"num_heads": H, "unidirectional": unidirectional}
     inputs = inputs_of(columns, right)
-    agree("QAttention", inputs, flags, rtol=1e-4, lowered=False)
+    agree("QAttention", inputs, flags, rtol=1e-4)
 
 
 def test_the_past_precedes_keys_and_values() -> None:
@@ -44,7 +44,7 @@ def test_the_past_precedes_keys_and_values() -> None:
     inputs[5] = None
     inputs += [rng.standard_normal((2, B, H, 5, D)).astype(np.float32)]
     flags = {"num_heads": H, "unidirectional": 1}
-    agree("QAttention", inputs, flags, outputs=2, rtol=1e-4, lowered=False)
+    agree("QAttention", inputs, flags, outputs=2, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["do_rotary", "past_present_share_buffer"])

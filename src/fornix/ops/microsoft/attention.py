@@ -1,4 +1,4 @@
-"""Attention as onnxruntime fuses it: Attention, MultiHeadAttention, GroupQueryAttention.
+"""Attention as onnxruntime fuses it: Attention, MultiHeadAttention.
 
 All bring queries, keys and values into [batch, heads, length, size], say by numbers that are added
 to the scores which keys are seen, and leave the rest to the standard's rules.
@@ -6,28 +6,39 @@ to the scores which keys are seen, and leave the rest to the standard's rules.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
 from fornix.errors import NotSupported, require
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, divide, known
+from fornix.ir.loops import Tensor, cast, compute
 from fornix.ops.attention import average, similarity, softmax
-from fornix.ops.call import InferNode, RunNode
+from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
-from fornix.ops.linalg import multiply
+from fornix.ops.linalg import lower_multiply, multiply
 from fornix.ops.microsoft import DOMAIN
+from fornix.ops.microsoft.attention_loops import (
+    LoopMask,
+    attended,
+    heads_apart,
+    heads_together,
+    lower_self_attention,
+    with_bias,
+)
+from fornix.ops.move import lower_concat
 from fornix.ops.op import op
-from fornix.ops.precision import widened
-from fornix.ops.rotary import rotary_embedding
-from fornix.ops.types import BF16, F16, F32, I8, I32, U8, tensors
+from fornix.ops.precision import cast_tensor, widened
+from fornix.ops.types import BF16, F16, F32, I32
 
 HIDDEN = -10_000.0
 """What is added to the score of a key that a mask hides, unless mask_filter_value says another."""
 
 
-def _split(x: Array, heads: int) -> Array:
+def split(x: Array, heads: int) -> Array:
     """x[B, L, H·D] as [B, H, L, D]."""
     require(
         x.ndim == 3 and x.shape[2] % heads == 0,
@@ -36,7 +47,7 @@ def _split(x: Array, heads: int) -> Array:
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
 
 
-def _joined(x: Array) -> Array:
+def joined(x: Array) -> Array:
     """x[B, H, L, D] as [B, L, H·D]."""
     batch, heads, length, size = x.shape
     return x.swapaxes(1, 2).reshape(batch, length, heads * size)
@@ -100,7 +111,7 @@ def _attended(
     scores = similarity(q, k, scale or None)
     if added is not None:
         scores = scores + added
-    return _joined(average(softmax(scores, empty=0.0), v)), scores
+    return joined(average(softmax(scores, empty=0.0), v)), scores
 
 
 Attention = op(
@@ -111,7 +122,7 @@ Attention = op(
                   past_sequence_length: M?)
               => (output: T, present: T?)""",
     since=1, domain=DOMAIN, T=BF16 | F16 | F32, M=I32,
-).opaque("its masks have many forms")  # fmt: skip
+)  # fmt: skip
 
 
 def _check_attention(do_rotary: int, share: int) -> None:
@@ -129,6 +140,16 @@ def _widths(columns: int, sizes: list[int] | None) -> list[int]:
         return sizes
     require(columns % 3 == 0, f"weights must have columns for three, found {columns}")
     return [columns // 3] * 3
+
+
+def _lower_widths(columns: DimLike, sizes: list[int] | None) -> Sequence[DimLike]:
+    """`_widths` for lowerings."""
+    count = known(columns)
+    return (
+        [divide(columns, 3)] * 3
+        if count is None and not sizes
+        else _widths(count or sum(sizes or []), sizes)
+    )
 
 
 @Attention.infer
@@ -200,6 +221,37 @@ def attention(
     return tuple(x.astype(input.dtype, copy=False) for x in results)
 
 
+@Attention.lower
+def lower_attention(
+    input: Tensor,
+    weights: Tensor,
+    bias: Tensor | None = None,
+    mask_index: Tensor | None = None,
+    past: Tensor | None = None,
+    attention_bias: Tensor | None = None,
+    past_sequence_length: Tensor | None = None,
+    *,
+    num_heads: int,
+    do_rotary: int = 0,
+    mask_filter_value: float = HIDDEN,
+    past_present_share_buffer: int = 0,
+    qkv_hidden_sizes: list[int] | None = None,
+    rotary_embedding_dim: int = 0,
+    scale: float = 0.0,
+    unidirectional: int = 0,
+    node: LowerNode,
+) -> tuple[Tensor | None, ...]:
+    _check_attention(do_rotary, past_present_share_buffer)
+    columns = _lower_widths(weights.shape[1], qkv_hidden_sizes)
+    product = lower_multiply(input, weights)
+    together = product
+    if bias is not None:
+        together = compute(product.shape, lambda *i: product[i] + cast(bias[i[-1]], product.dtype))
+    mask = LoopMask(mask_index, attention_bias, mask_filter_value, bool(unidirectional))
+    dtype = input.dtype
+    return lower_self_attention(together, columns, num_heads, past, mask, scale, dtype, node)
+
+
 @dataclass(frozen=True)
 class Mask:
     """What says which keys are seen."""
@@ -224,7 +276,7 @@ def self_attention(
     Keys and values, the past ahead of them, come second, if the node wants them.
     """
     parts = np.split(together, np.cumsum(columns)[:2], axis=2)
-    q, k, v = (_split(part, num_heads) for part in parts)
+    q, k, v = (split(part, num_heads) for part in parts)
     if past is not None:
         k = np.concatenate([widened(past[0]), k], axis=2)
         v = np.concatenate([widened(past[1]), v], axis=2)
@@ -242,7 +294,7 @@ MultiHeadAttention = op(
                            past_sequence_length: M?, cache_indirection: M?)
                        => (output: T, present_key: T?, present_value: T?, qk: QK?)""",
     since=1, domain=DOMAIN, T=BF16 | F16 | F32, QK=BF16 | F16 | F32, M=I32,
-).opaque("its inputs and masks have many forms")  # fmt: skip
+)  # fmt: skip
 
 
 @MultiHeadAttention.infer
@@ -335,6 +387,64 @@ def multi_head_attention(
     return tuple(x.astype(query.dtype, copy=False) for x in results)
 
 
+@MultiHeadAttention.lower
+def lower_multi_head(
+    query: Tensor,
+    key: Tensor | None = None,
+    value: Tensor | None = None,
+    bias: Tensor | None = None,
+    key_padding_mask: Tensor | None = None,
+    attention_bias: Tensor | None = None,
+    past_key: Tensor | None = None,
+    past_value: Tensor | None = None,
+    past_sequence_length: Tensor | None = None,
+    cache_indirection: Tensor | None = None,
+    *,
+    num_heads: int,
+    mask_filter_value: float = HIDDEN,
+    scale: float = 0.0,
+    unidirectional: int = 0,
+    node: LowerNode,
+) -> tuple[Tensor | None, ...]:
+    require(cache_indirection is None, "cache_indirection must be left out", NotSupported)
+    q, k, v = _lower_heads_of(query, key, value, bias, num_heads)
+    if past_key is not None and past_value is not None:
+        k = lower_concat(cast_tensor(past_key, k.dtype), k, axis=2)
+        v = lower_concat(cast_tensor(past_value, v.dtype), v, axis=2)
+    mask = LoopMask(key_padding_mask, attention_bias, mask_filter_value, bool(unidirectional))
+    y, scores = attended(q, k, v, mask, scale, node)
+    rest = (cast_tensor(x, query.dtype) for x in (k, v, scores))
+    return (heads_together(y, query.dtype), *rest)
+
+
+def _lower_heads_of(
+    query: Tensor, key: Tensor | None, value: Tensor | None, bias: Tensor | None, heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`_heads_of` for lowerings."""
+    is_kept = key is not None and value is not None and key.rank == 4
+    if key is None:
+        parts = [_side_by_side(query, part) for part in range(3)]
+    elif value is None:
+        parts = [heads_apart(query, heads), *(_side_by_side(key, part) for part in range(2))]
+    elif is_kept:
+        kept = (
+            compute((x.shape[0], heads, *x.shape[2:]), lambda *i, x=x: x[i]) for x in (key, value)
+        )
+        parts = [heads_apart(query, heads), *kept]
+    else:
+        parts = [heads_apart(x, heads) for x in (query, key, value)]
+    firsts = accumulate((heads * x.shape[3] for x in parts), initial=0)
+    given = (bias, None, None) if is_kept else (bias, bias, bias)
+    q, k, v = (with_bias(*part) for part in zip(parts, given, firsts, strict=False))
+    return q, k, v
+
+
+def _side_by_side(x: Tensor, part: int) -> Tensor:
+    """x[B, L, H, :, D] as [B, H, L, D]."""
+    batch, length, heads, _, size = x.shape
+    return compute((batch, heads, length, size), lambda b, h, i, d: x[b, i, h, part, d])
+
+
 def _heads_of(
     query: Array, key: Array | None, value: Array | None, bias: Array | None, heads: int
 ) -> tuple[Array, Array, Array]:
@@ -343,13 +453,13 @@ def _heads_of(
         parts = [widened(query)[:, :, :, part].swapaxes(1, 2) for part in range(3)]
     elif value is None:
         parts = [
-            _split(widened(query), heads),
+            split(widened(query), heads),
             *(widened(key)[:, :, :, part].swapaxes(1, 2) for part in range(2)),
         ]
     elif key.ndim == 4:
-        parts = [_split(widened(query), heads), widened(key), widened(value)]
+        parts = [split(widened(query), heads), widened(key), widened(value)]
     else:
-        parts = [_split(widened(x), heads) for x in (query, key, value)]
+        parts = [split(widened(x), heads) for x in (query, key, value)]
     if bias is not None:
         ends = np.cumsum([heads * part.shape[3] for part in parts])
         require(
@@ -361,176 +471,3 @@ def _heads_of(
         for place in range(1 if is_kept else 3):
             parts[place] = parts[place] + added[place].reshape(1, heads, 1, -1)
     return parts[0], parts[1], parts[2]
-
-
-GroupQueryAttention = op(
-    """GroupQueryAttention <causal: int = 1, do_rotary: int?, k_quant_type: string = "NONE",
-                            kv_cache_bit_width: int?, kv_num_heads: int,
-                            local_window_size: int = -1, num_heads: int,
-                            qk_norm_epsilon: float = 1e-06, qk_output: int = 0,
-                            rotary_interleaved: int?, scale: float?,
-                            sliding_window_cache: int = 0, smooth_softmax: int = -1,
-                            softcap: float?, v_quant_type: string = "NONE">
-                           (query: T, key: T?, value: T?, past_key: T_CACHE?, past_value: T_CACHE?,
-                            seqlens_k: M, total_sequence_length: M, cos_cache: T?, sin_cache: T?,
-                            position_ids: tensor(int64)?, attention_bias: T?, head_sink: T?,
-                            k_scale: T_KV_SCALE?, v_scale: T_KV_SCALE?, q_norm_weight: T?,
-                            k_norm_weight: T?)
-                        => (output: T, present_key: T_CACHE?, present_value: T_CACHE?,
-                            output_qk: T?)""",
-    since=1, domain=DOMAIN, T=BF16 | F16 | F32,
-    T_CACHE=BF16 | F16 | F32 | tensors("float8e4m3fn") | I8 | U8, T_KV_SCALE=F32, M=I32,
-).opaque("how far its cache is filled is known at run time only")  # fmt: skip
-
-
-@GroupQueryAttention.infer
-def infer_group_query(
-    query: Fact,
-    key: Fact | None,
-    value: Fact | None,
-    past_key: Fact | None,
-    past_value: Fact | None,
-    seqlens_k: Fact,
-    total_sequence_length: Fact,
-    *more: Fact | None,
-    num_heads: int,
-    kv_num_heads: int,
-    node: InferNode,
-    **attributes: object,
-) -> tuple[Fact, ...]:
-    batch, length, width = query.shape
-    size = width // (num_heads if key is not None else num_heads + 2 * kv_num_heads)
-    cache = tensor(
-        query.dtype if past_key is None else past_key.dtype,
-        (batch, kv_num_heads, node.unknown("the cache's length"), size),
-    )
-    return (tensor(query.dtype, (batch, length, num_heads * size)), cache, cache)[
-        : node.output_count
-    ]
-
-
-@GroupQueryAttention.kernel
-def group_query_attention(
-    query: Array,
-    key: Array | None,
-    value: Array | None,
-    past_key: Array | None,
-    past_value: Array | None,
-    seqlens_k: Array,
-    total_sequence_length: Array,
-    cos_cache: Array | None = None,
-    sin_cache: Array | None = None,
-    position_ids: Array | None = None,
-    attention_bias: Array | None = None,
-    head_sink: Array | None = None,
-    *more: Array | None,
-    num_heads: int,
-    kv_num_heads: int,
-    do_rotary: int = 0,
-    local_window_size: int = -1,
-    rotary_interleaved: int = 0,
-    scale: float = 0.0,
-    smooth_softmax: int = -1,
-    softcap: float = 0.0,
-    node: RunNode,
-    **others: object,
-) -> tuple[Array, ...]:
-    """Causal attention in which heads share keys, with a cache that it fills.
-
-    query[B, S, H·D], key and value [B, S, G·D], or query[B, S, (H + 2·G)·D] with all three →
-    output[B, S, H·D]; H/G query heads in a row share a key head. Batch b has seqlens_k[b] + 1 keys;
-    where total_sequence_length is S these are all new, else the last S of them, and those before
-    stand in past_key and past_value [B, G, P, D]. present_key and present_value [B, G, L, D] have
-    both, L the greater of P and total_sequence_length. do_rotary rotates queries and new keys by
-    cos_cache and sin_cache at position_ids[B, S], else at their positions. A query sees the keys up
-    to its own position, local_window_size of them at most unless −1; softcap and attention_bias
-    are those of the standard. A sink adds exp(head_sink[h]), or with smooth_softmax 1, to the sum
-    that weights are divided by. Source: onnxruntime's contributed operators, GroupQueryAttention-1.
-    """
-    _check_group_query(more, others, node)
-    q, k, v = _group_heads(query, key, value, num_heads, kv_num_heads)
-    length, total = q.shape[2], int(total_sequence_length.reshape(-1)[0])
-    filled = seqlens_k.reshape(-1).astype(np.int64) + 1
-    before = np.zeros_like(filled) if total == length else filled - length
-    places = before[:, None] + np.arange(length)
-    if do_rotary and cos_cache is not None and sin_cache is not None:
-        turned = np.clip(places if position_ids is None else position_ids, 0, len(cos_cache) - 1)
-        q, k = (
-            rotary_embedding(x, cos_cache, sin_cache, turned, interleaved=rotary_interleaved)
-            for x in (q, k)
-        )
-    present_key = _filled(past_key, k, before, total)
-    present_value = _filled(past_value, v, before, total)
-    scores = _limited(similarity(q, present_key[:, :, :total], scale or None), softcap)
-    if attention_bias is not None:
-        scores = scores + widened(attention_bias)
-    scores = np.where(_seen(places, total, local_window_size), scores, np.float32(-np.inf))
-    weights = _with_sink(scores, head_sink, smooth_softmax)
-    y = _joined(average(weights, present_value[:, :, :total]))
-    return tuple(x.astype(query.dtype, copy=False) for x in (y, present_key, present_value))[
-        : node.output_count
-    ]
-
-
-PLAIN = {"k_quant_type": "NONE", "v_quant_type": "NONE", "qk_output": 0, "causal": 1}
-"""Attributes of GroupQueryAttention, as far as others than these values are not read."""
-
-
-def _check_group_query(
-    more: tuple[Array | None, ...], others: dict[str, object], node: RunNode
-) -> None:
-    for name, value in PLAIN.items():
-        require(others[name] == value, f"{name} must be {value}, got {others[name]}", NotSupported)
-    require(not others["sliding_window_cache"], "sliding_window_cache must be 0", NotSupported)
-    names = [formal.name for formal in node.schema.inputs[-4:]]
-    given = [name for name, x in zip(names, more, strict=False) if x is not None]
-    require(not given, f"{', '.join(given)} must be left out", NotSupported)
-
-
-def _group_heads(
-    query: Array, key: Array | None, value: Array | None, heads: int, groups: int
-) -> tuple[Array, Array, Array]:
-    """Queries [B, H, S, D], keys and values [B, G, S, D]."""
-    if key is not None and value is not None:
-        return _split(query, heads), _split(key, groups), _split(value, groups)
-    together = _split(query, heads + 2 * groups)
-    return together[:, :heads], together[:, heads : heads + groups], together[:, heads + groups :]
-
-
-def _filled(past: Array | None, new: Array, before: Array, total: int) -> Array:
-    """The cache with ``new`` behind what each batch has in it."""
-    batch, groups, length, size = new.shape
-    capacity = max(total, 0 if past is None else past.shape[2])
-    cache = np.zeros((batch, groups, capacity, size), new.dtype)
-    for row, start in enumerate(before.tolist()):
-        require(
-            start >= 0 and start + length <= capacity,
-            f"seqlens_k must leave room for {length} keys in {capacity}, got {start + length - 1}",
-        )
-        if past is not None:
-            cache[row, :, :start] = past[row, :, :start]
-        cache[row, :, start : start + length] = new[row]
-    return cache
-
-
-def _seen(places: Array, total: int, window: int) -> Array:
-    """Whether the query at each place sees a key, [B, 1, S, T]."""
-    at, key = places[:, None, :, None], np.arange(total)
-    seen = key <= at
-    return np.asarray(seen if window < 0 else seen & (key > at - window))
-
-
-def _limited(scores: Array, softcap: float) -> Array:
-    """``scores`` kept between −softcap and softcap, smoothly; as they are if that is 0."""
-    if not softcap:
-        return scores
-    return np.asarray(np.tanh(scores / np.float32(softcap)) * np.float32(softcap))
-
-
-def _with_sink(scores: Array, sink: Array | None, smooth: int) -> Array:
-    """Softmax whose sum has one more term, of a score that no key has."""
-    if sink is None and smooth <= 0:
-        return softmax(scores, empty=0.0)
-    own = np.zeros(scores.shape[1]) if sink is None else widened(sink)
-    column = np.broadcast_to(own.astype(scores.dtype).reshape(1, -1, 1, 1), (*scores.shape[:3], 1))
-    return softmax(np.concatenate([scores, column], axis=3), empty=0.0)[..., :-1]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from fornix.dtype import FLOAT32
 from fornix.errors import Fail, require
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute
 from fornix.ops.call import InferNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
-from fornix.ops.group_norm import group_normalization
+from fornix.ops.group_norm import group_normalization, lower_group_normalization
 from fornix.ops.microsoft import DOMAIN
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, widened
 from fornix.ops.types import F16, F32, FLOAT, I32
 
 CropAndResize = op(
@@ -105,7 +108,7 @@ GroupNorm = op(
     """GroupNorm <activation: int, channels_last: int = 1, epsilon: float = 1e-05, groups: int>
                  (X: T, gamma: M, beta: M) => (Y: T)""",
     since=1, domain=DOMAIN, T=F16 | F32, M=F16 | F32,
-).opaque("its channels come last")  # fmt: skip
+)  # fmt: skip
 
 
 @GroupNorm.infer
@@ -138,10 +141,43 @@ def group_norm(
     X[N, H, W, C] · gamma[C] · beta[C] → Y[N, H, W, C], or with channels_last 0 X[N, C, H, W] → Y
     like it. Computes in float32. Source: onnxruntime's contributed operators, GroupNorm-1.
     """
-    require(activation in {0, 1}, f"activation must be 0 or 1, got {activation}")
+    _check_activation(activation)
     wide = np.ascontiguousarray(np.moveaxis(widened(x), -1, 1)) if channels_last else widened(x)
     factors, shifts = widened(gamma), widened(beta)
     y = group_normalization(wide, factors, shifts, num_groups=groups, epsilon=epsilon)
     y = y / (1 + np.exp(-y)) if activation else y
     y = np.moveaxis(y, 1, -1) if channels_last else y
     return np.ascontiguousarray(y.astype(x.dtype, copy=False))
+
+
+@GroupNorm.lower
+def lower_group_norm(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    *,
+    activation: int,
+    channels_last: int,
+    epsilon: float,
+    groups: int,
+) -> Tensor:
+    _check_activation(activation)
+    rows: Tensor = x
+    if channels_last:
+        batch, *places, channels = x.shape
+        rows = compute((batch, channels, *places), lambda n, c, *i: x[(n, *i, c)])
+    wide = cast_tensor(rows, FLOAT32)
+    factors, shifts = cast_tensor(gamma, FLOAT32), cast_tensor(beta, FLOAT32)
+    y = lower_group_normalization(wide, factors, shifts, num_groups=groups, epsilon=epsilon)
+
+    def at(*i: DimLike) -> Scalar:
+        value = y[(i[0], i[-1], *i[1:-1]) if channels_last else i]
+        if activation:
+            value = value / (1.0 + apply("exp", -value))
+        return cast(value, x.dtype)
+
+    return compute(x.shape, at)
+
+
+def _check_activation(activation: int) -> None:
+    require(activation in {0, 1}, f"activation must be 0 or 1, got {activation}")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from fornix.dtype import FLOAT32
 from fornix.errors import NotSupported, require
-from fornix.ops.call import InferNode, RunNode
+from fornix.ir.dim import divide
+from fornix.ir.loops import Tensor
+from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.microsoft import DOMAIN
 from fornix.ops.microsoft.attention import HIDDEN, Mask, self_attention
-from fornix.ops.microsoft.quantized_products import mat_mul_integer_to_float
+from fornix.ops.microsoft.attention_loops import LoopMask, lower_self_attention
+from fornix.ops.microsoft.quantized_products import (
+    lower_mat_mul_integer_to_float,
+    mat_mul_integer_to_float,
+)
 from fornix.ops.op import op
+from fornix.ops.precision import cast_tensor
 from fornix.ops.types import F16, F32, I8, I32, U8
 
 QAttention = op(
@@ -18,7 +26,7 @@ QAttention = op(
                    mask_index: T4?, input_zero_point: T1?, weight_zero_point: T2?, past: T3?)
                => (output: T3, present: T3?)""",
     since=1, domain=DOMAIN, T1=I8 | U8, T2=I8 | U8, T3=F16 | F32, T4=I32,
-).opaque("its masks have many forms")  # fmt: skip
+)  # fmt: skip
 
 
 @QAttention.infer
@@ -47,6 +55,11 @@ def infer_q_attention(
     return (tensor(dtype, (batch, length, width)), tensor(dtype, present))[: node.output_count]
 
 
+def _check_q_attention(do_rotary: int, share: int) -> None:
+    require(not do_rotary, f"do_rotary must be 0, got {do_rotary}", NotSupported)
+    require(not share, f"past_present_share_buffer must be 0, got {share}", NotSupported)
+
+
 @QAttention.kernel
 def q_attention(
     input: Array,
@@ -73,9 +86,7 @@ def q_attention(
     Attention: input[B, S, I] · weight[I, 3·V] → output[B, S, V], present[2, B, H, P + S, D].
     Source: onnxruntime's contributed operators, QAttention-1.
     """
-    require(not do_rotary, f"do_rotary must be 0, got {do_rotary}", NotSupported)
-    share = past_present_share_buffer
-    require(not share, f"past_present_share_buffer must be 0, got {share}", NotSupported)
+    _check_q_attention(do_rotary, past_present_share_buffer)
     columns = weight.shape[1]
     require(columns % 3 == 0, f"weight must have columns for three, found {columns}")
     together = mat_mul_integer_to_float(
@@ -84,3 +95,40 @@ def q_attention(
     mask = Mask(mask_index, None, mask_filter_value, bool(unidirectional))
     results = self_attention(together, [columns // 3] * 3, num_heads, past, mask, scale, node)
     return tuple(x.astype(bias.dtype, copy=False) for x in results)
+
+
+@QAttention.lower
+def lower_q_attention(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    input_scale: Tensor,
+    weight_scale: Tensor,
+    mask_index: Tensor | None = None,
+    input_zero_point: Tensor | None = None,
+    weight_zero_point: Tensor | None = None,
+    past: Tensor | None = None,
+    *,
+    num_heads: int,
+    do_rotary: int = 0,
+    mask_filter_value: float = HIDDEN,
+    past_present_share_buffer: int = 0,
+    scale: float = 0.0,
+    unidirectional: int = 0,
+    node: LowerNode,
+) -> tuple[Tensor | None, ...]:
+    _check_q_attention(do_rotary, past_present_share_buffer)
+    third = divide(weight.shape[1], 3)
+    together = lower_mat_mul_integer_to_float(
+        input,
+        weight,
+        input_scale,
+        weight_scale,
+        input_zero_point,
+        weight_zero_point,
+        bias,
+        node=node,
+    )
+    wide = cast_tensor(together, FLOAT32)
+    mask = LoopMask(mask_index, None, mask_filter_value, bool(unidirectional))
+    return lower_self_attention(wide, [third] * 3, num_heads, past, mask, scale, bias.dtype, node)

@@ -1,0 +1,166 @@
+"""Attention of com.microsoft in sessions: compiled, and what onnxruntime gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+import fornix
+from fornix.errors import FornixError
+from tests.ops.microsoft.peer import DOMAIN
+
+rng = np.random.default_rng(21)
+B, H, D = 2, 4, 16
+OPEN: dict[str, list[int | str]] = {
+    "query": ["B", "S", H * D],
+    "key": ["B", "T", H * D],
+    "value": ["B", "T", H * D],
+    "past_key": ["B", H, "P", D],
+    "past_value": ["B", H, "P", D],
+    "input": ["B", "S", H * D],
+    "past": [2, "B", H, "P", D],
+    "mask": ["B", "M"],
+    "attention_bias": [1, H, "S", "T"],
+}
+"""Extents by name, as exporters leave them open."""
+CACHED: dict[str, list[int | str]] = {
+    "query": [1, "S", H * D],
+    "key": [1, "S", 2 * D],
+    "value": [1, "S", 2 * D],
+    "past_key": [1, 2, "P", D],
+    "past_value": [1, 2, "P", D],
+}
+"""Those of GroupQueryAttention."""
+
+
+def normal(*shape: int) -> Any:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def model(op: str, feeds: dict[str, Any], order: list[str], outputs: int, flags: Any) -> bytes:
+    extents = CACHED if op == "GroupQueryAttention" else OPEN
+    names = [name if name in feeds else "" for name in order]
+    results = [f"y{k}" for k in range(outputs)]
+    node = helper.make_node(op, names, results, domain=DOMAIN, **flags)
+    given = [
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(x.dtype), extents.get(name, list(x.shape))
+        )
+        for name, x in feeds.items()
+    ]
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in results]
+    graph = helper.make_graph([node], "g", given, made)
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
+    text: bytes = helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
+    return text
+
+
+def agree(op: str, feeds: dict[str, Any], order: list[str], flags: Any, outputs: int = 1) -> Any:
+    """A compiled session and onnxruntime give the same, twice: extents are learned by then."""
+    text = model(op, feeds, order, outputs, flags)
+    peer = onnxruntime.InferenceSession(text, providers=["CPUExecutionProvider"])
+    expected = peer.run(None, feeds)
+    session = fornix.InferenceSession(text)
+    assert all(place.kernels for place in session.placement()), session.placement()
+    for _ in range(2):
+        for found, wanted in zip(session.run(None, feeds), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    return session
+
+
+MULTI = ["query", "key", "value", "bias", "mask", "attention_bias", "past_key", "past_value"]
+
+
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("extra", ["", "bias", "mask", "attention_bias"])
+@pytest.mark.parametrize(("queries", "keys"), [(3, 7), (1, 70), (33, 33)])
+def test_heads_attend(queries: int, keys: int, extra: str, causal: int) -> None:
+    feeds = {"query": normal(B, queries, H * D)}
+    feeds |= {name: normal(B, keys, H * D) for name in ("key", "value")}
+    more = {
+        "bias": normal(3 * H * D),
+        "mask": (np.arange(keys) < np.array([[keys - 1], [keys]])).astype(np.int32),
+        "attention_bias": normal(1, H, queries, keys),
+    }
+    feeds |= {name: x for name, x in more.items() if name == extra}
+    if causal and queries != keys:
+        return
+    agree("MultiHeadAttention", feeds, MULTI, {"num_heads": H, "unidirectional": causal})
+
+
+@pytest.mark.parametrize("past", [1, 9])
+def test_heads_attend_to_the_past(past: int) -> None:
+    feeds = {name: normal(B, 3, H * D) for name in ("query", "key", "value")}
+    feeds |= {name: normal(B, H, past, D) for name in ("past_key", "past_value")}
+    agree("MultiHeadAttention", feeds, MULTI, {"num_heads": H}, outputs=3)
+
+
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("past", [0, 5])
+@pytest.mark.parametrize("has_mask", [False, True])
+def test_projections_come_first(causal: int, past: int, has_mask: bool) -> None:
+    size = H * D
+    feeds = {
+        "input": normal(B, 3, size),
+        "weights": normal(size, 3 * size),
+        "bias": normal(3 * size),
+    }
+    if has_mask:
+        keys = 3 + past
+        feeds["mask"] = (np.arange(keys) < np.array([[keys - 1], [keys]])).astype(np.int32)
+    if past:
+        feeds["past"] = normal(2, B, H, past, D)
+    order = ["input", "weights", "bias", "mask", "past"]
+    flags = {"num_heads": H, "unidirectional": causal}
+    agree("Attention", feeds, order, flags, outputs=2 if past else 1)
+
+
+GROUP = [
+    "query", "key", "value", "past_key", "past_value", "filled", "total", "cos", "sin",
+]  # fmt: skip
+
+
+def group(length: int, past: int, room: int) -> dict[str, Any]:
+    """Inputs of a step whose cache has ``room`` places."""
+    total = past + length
+    feeds = {"query": normal(1, length, H * D)}
+    feeds |= {name: normal(1, length, 2 * D) for name in ("key", "value")}
+    feeds |= {name: normal(1, 2, room, D) for name in ("past_key", "past_value")}
+    feeds |= {"filled": np.array([total - 1], np.int32), "total": np.array(total, np.int32)}
+    return feeds | {"cos": normal(64, D // 2), "sin": normal(64, D // 2)}
+
+
+@pytest.mark.parametrize("rotary", [0, 1])
+@pytest.mark.parametrize("window", [-1, 3])
+@pytest.mark.parametrize(("length", "past", "room"), [(5, 0, 8), (1, 6, 6), (1, 6, 9), (3, 0, 3)])
+def test_groups_fill_their_cache(
+    length: int, past: int, room: int, window: int, rotary: int
+) -> None:
+    feeds = group(length, past, room)
+    if not rotary:
+        feeds = {name: x for name, x in feeds.items() if name not in {"cos", "sin"}}
+    flags = {"num_heads": H, "kv_num_heads": 2, "do_rotary": rotary, "local_window_size": window}
+    text = model("GroupQueryAttention", feeds, GROUP, 3, flags)
+    peer = onnxruntime.InferenceSession(text, providers=["CPUExecutionProvider"])
+    expected = peer.run(None, feeds)
+    session = fornix.InferenceSession(text)
+    assert all(place.kernels for place in session.placement()), session.placement()
+    for _ in range(2):
+        y, *caches = session.run(None, feeds)
+        np.testing.assert_allclose(y, expected[0], rtol=1e-4, atol=1e-5)
+        for found, wanted in zip(caches, expected[1:], strict=True):
+            kept = slice(0, past + length)  # what lies behind is nobody's
+            np.testing.assert_allclose(found[:, :, kept], wanted[:, :, kept], rtol=1e-4, atol=1e-5)
+
+
+def test_a_cache_that_is_too_small_is_refused() -> None:
+    feeds = group(3, 2, 5) | {"filled": np.array([9], np.int32)}
+    flags = {"num_heads": H, "kv_num_heads": 2, "do_rotary": 1}
+    session = fornix.InferenceSession(model("GroupQueryAttention", feeds, GROUP, 3, flags))
+    for _ in range(2):
+        with pytest.raises(FornixError, match="seqlens_k must leave room for 3 keys in 5, got 9"):
+            session.run(None, feeds)
