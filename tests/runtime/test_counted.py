@@ -173,3 +173,33 @@ def test_results_without_elements_need_no_kernels() -> None:
     text = CHAIN.replace(", float[3] z", "").replace("z = ReduceSum <keepdims = 0> (y, first)", "")
     feeds = {"x": np.zeros((6, 8), np.float32), "t": np.array(1, np.float32)}
     assert at_once(agree(text, feeds), feeds)[0].shape == (0, 3)
+
+
+EMPTY = {
+    "places": "g (TYPE[EXTENTS] x) => (int64[R, A] y) { y = NonZero (x) }",
+    "slices": "g (TYPE[EXTENTS] x) => (TYPE[K] y) { c = Cast <to = 9> (x) y = Compress (x, c) }",
+    "elements": "g (TYPE[EXTENTS] x) => (TYPE[K] y, int64[K] i, int64[N] j) { y,i,j = Unique (x) }",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("extents", ["N", "0", "N, M", "3, 0"])
+@pytest.mark.parametrize("name", EMPTY)
+def test_tensors_without_elements_have_none(name: str, extents: str) -> None:
+    if name == "slices" and "," in extents:
+        return  # a condition has one axis
+    text = HEAD + EMPTY[name].replace("TYPE", "double").replace("EXTENTS", extents)
+    model = parser.parse_model(text).SerializeToString()
+    x = np.zeros((3, 0) if "," in extents else 0)
+    reference = InferenceSession(model, providers=["ReferenceExecutionProvider"])
+    compiled = InferenceSession(model)
+    for _ in range(2):
+        results = zip(compiled.run(None, {"x": x}), reference.run(None, {"x": x}), strict=True)
+        for found, wanted in results:
+            np.testing.assert_array_equal(found, wanted, strict=True)
+
+
+def test_elements_of_what_a_run_finds_empty() -> None:
+    text = """g (float[N] x, float t) => (float[K] y, int64[K] i) {
+        c = Greater (x, t) part = Compress <axis = 0> (x, c) y, i = Unique <sorted = 0> (part) }"""
+    feeds = {"x": np.array([3, 1, 3], np.float32)}
+    agree(text, *({**feeds, "t": np.array(t, np.float32)} for t in (0, 5, 2)))

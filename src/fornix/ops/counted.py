@@ -185,7 +185,7 @@ def infer_front(X: Fact, count: Fact, *, node: InferNode) -> Fact:
 @Front.kernel
 def front(X: Array, count: Array) -> Array:
     """The first ``count`` parts of ``X``."""
-    return X[: int(count)]
+    return X[: int(single(count, "count"))]
 
 
 @Front.lower

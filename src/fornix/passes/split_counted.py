@@ -42,11 +42,15 @@ def split_counted(model: Model, inference: Inference) -> bool:
 
 
 def _is_plain(fact: Fact) -> bool:
-    """Whether it is a tensor of known rank that native code can read, or left out."""
+    """Whether it is a tensor of known rank that native code can read, or left out.
+
+    Code is for tensors that have elements.
+    """
     if fact.type is None:
         return True
     return (
         fact.has_rank
+        and 0 not in fact.shape
         and fact.dtype is not None
         and fact.dtype.kind in {"int", "uint", "bool", "float"}
     )
