@@ -8,7 +8,7 @@ import pytest
 
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import ShapeError
-from fornix.ir.dim import DimLike, symbol
+from fornix.ir.dim import DimLike, known, symbol
 from fornix.ops.fact import Fact, as_value, tensor
 from tests.ops.harness import check_node, infer_op, lower_op, peer, run_op
 
@@ -146,3 +146,11 @@ def test_padding_without_a_zero_is_the_least_number() -> None:
     np.testing.assert_array_equal(padded.view(np.uint8), wanted.view(np.uint8))
     (lowered,) = lower_op("Pad", [x, ints(1, 1)], is_symbolic=False)
     np.testing.assert_array_equal(lowered.view(np.uint8), wanted.view(np.uint8))
+
+
+def test_pads_of_the_only_axis_are_its_whoever_names_it() -> None:
+    fed = tensor(INT64, (1,))
+    [y] = infer_op("Pad", [tensor(FLOAT32, (5,)), listed(2, 0), None, fed])
+    assert y.shape == (7,)
+    [y] = infer_op("Pad", [tensor(FLOAT32, (5, 2)), listed(2, 0), None, fed])
+    assert [known(extent) for extent in y.shape] == [None, None]

@@ -86,6 +86,8 @@ def infer_pad(
     given = pads if paddings is None else paddings
     entries = dims_of(given.value) if isinstance(given, Fact) else given
     named = None if axes is None or axes.constant is None else listed(axes.constant, "axes")
+    if axes is not None and named is None and axes.has_rank and axes.shape == (1,) == (data.rank,):
+        named = [0]  # there is no other
     if entries is None or (axes is not None and named is None):
         reason = "its pads are computed at run time"
         padded = range(data.rank) if named is None else normalize_axes(named, data.rank)
