@@ -92,6 +92,20 @@ def test_infinities_that_are_meant_stop_no_trace_and_excuse_no_nan() -> None:
         traced("{" + MASK + """["z"] y = Softmax (s) }""", "inf")
 
 
+LOOP = """{
+    n = Constant <value_int = 3> () c = Constant <value = bool {1}> ()
+    ["steps"] y = Loop <body = b (int64 i, bool go, float[2] s) => (bool on, float[2] t) {
+        on = Identity (go) ["less"] d = Sub (s, x) ["root"] t = Sqrt (d) }> (n, c, x) }"""
+
+
+def test_a_nan_inside_of_a_body_is_traced_to_the_node_there() -> None:
+    with pytest.raises(Fail, match=r"node 'steps' \(Loop, .* first NaN .* output 'y'") as caught:
+        traced(LOOP, "nan")
+    assert str(caught.value).endswith("; inside, first in 't' of node 'root' (Sqrt)")
+    sound = LOOP.replace("Sqrt", "Exp")
+    assert traced(sound, "nan")[-1] == "steps"
+
+
 def test_intermediate_values_are_fetched_by_name() -> None:
     x = np.array([1.5, 2.5], np.float32)
     s, y = session().run(["s", "y"], {"x": x})

@@ -64,6 +64,8 @@ class Scope:
     """Operators that are evaluated by their bodies, although they have kernels."""
     plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
     """Plans of functions, by function and the attributes of the call."""
+    observe: Observer | None = None
+    """Hears of each node that has run in a graph for which nobody else was named."""
 
     def opset(self, domain: str) -> int:
         """The version of ``domain`` that is imported."""
@@ -156,6 +158,7 @@ class Plan:
         """Values of the graph's outputs; values in ``keep`` stay in ``environment`` as well."""
         for file in self.files:
             file.check()
+        observe = observe or self.scope.observe
         values: Environment = {} if environment is None else environment
         values.update(self.constants)
         values.update(inputs)

@@ -6,14 +6,14 @@ from what.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from fornix.errors import Fail
-from fornix.ir.graph import Value
+from fornix.ir.graph import Node, Value
 from fornix.ops.call import plain_attributes
 from fornix.reference.plan import Environment, Plan, Step
 
@@ -39,12 +39,16 @@ def trace(plan: Plan, feeds: Mapping[Value, Any], stop: Stop | None) -> Iterator
     """
     for file in plan.files:
         file.check()
+    inside = Inside(stop or "nan")
+    if stop is not None:
+        plan = Plan(plan.graph, replace(plan.scope, plans={}, observe=inside.observe))
     values: Environment = {**plan.constants, **feeds}
     for value, feed in feeds.items():
         _require_sound(f"input '{value.name}'", feed, stop)
     for step in plan.steps:
         node = step.node
         given = {v.name: values.get(v) for v in node.inputs if v is not None and v.name}
+        inside.first.clear()
         with np.errstate(all="ignore"):
             results = plan.evaluate(step, values)
         made = {
@@ -55,9 +59,25 @@ def trace(plan: Plan, feeds: Mapping[Value, Any], stop: Stop | None) -> Iterator
         yield Traced(node.name, node.op_type, node.domain, given, made)
         if stop is not None:
             stored = {v.name for v in node.inputs if v in plan.constants and v not in feeds}
-            _check(step, given, made, stop, stored)
+            _check(step, given, made, stop, stored, inside)
         for value in step.release:
             values.pop(value, None)
+
+
+class Inside:
+    """Notes which node first had a NaN or an infinity inside of one with bodies."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+        self.first: dict[str, str] = {}
+        """By what it is, what to say of it."""
+
+    def observe(self, node: Node, results: Sequence[Any]) -> None:
+        """Called after each node in a body or function."""
+        for value, result in zip(node.outputs, results, strict=False):
+            kind = _fault(result, self.stop)
+            if kind:
+                self.first.setdefault(kind, f"; inside, first in '{value.name}' of {node.label}")
 
 
 def _require_sound(what: str, found: Any, stop: Stop | None) -> None:
@@ -67,7 +87,12 @@ def _require_sound(what: str, found: Any, stop: Stop | None) -> None:
 
 
 def _check(
-    step: Step, given: Mapping[str, Any], made: Mapping[str, Any], stop: Stop, stored: set[str]
+    step: Step,
+    given: Mapping[str, Any],
+    made: Mapping[str, Any],
+    stop: Stop,
+    stored: set[str],
+    inside: Inside,
 ) -> None:
     """Raise Fail if the node made what ``stop`` looks for, and it did not come to it from others.
 
@@ -83,7 +108,7 @@ def _check(
             ]
             raise Fail(
                 f"{step.subject}: the first {kind} of the run is in its output '{name}', "
-                f"made from {', '.join(told).rstrip(',') or 'nothing'}"
+                f"made from {', '.join(told).rstrip(',') or 'nothing'}{inside.first.get(kind, '')}"
             )
 
 
