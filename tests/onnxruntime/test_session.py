@@ -291,6 +291,16 @@ def test_loading_can_be_canceled() -> None:
         session(options=options)
 
 
+def test_options_of_providers_that_nobody_reads_are_named() -> None:
+    for more in (
+        {"providers": [("CPUExecutionProvider", {"colour": "red", "use_arena": "1"})]},
+        {"providers": ["CPUExecutionProvider"], "provider_options": [{"colour": "red"}]},
+    ):
+        with pytest.warns(FornixWarning, match="provider options colour have no meaning here"):
+            ort.InferenceSession(data(), **more)
+    ort.InferenceSession(data(), providers=[("CPUExecutionProvider", {"use_arena": "1"})])
+
+
 def test_options_may_name_the_providers() -> None:
     options = ort.SessionOptions()
     assert not options.has_providers()

@@ -9,7 +9,7 @@ import ctypes
 import operator
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ CONFIG_ENTRIES: dict[str, str] = {
     "session.optimized_model_external_initializers_min_size_in_bytes": "what is large; 1024",
     "session.record_ep_graph_assignment_info": "1: get_provider_graph_assignment_info answers",
     "fornix.strict_accuracy": "1: no algorithm rounds more than the plain sum that it replaces",
+    "fornix.products": "bfloat16: factors of products of matrices are rounded to 8 bits of "
+    "mantissa, where the processor multiplies such numbers",
     "fornix.weights": "int8: stored matrices of products are rounded to 8 bits",
 }
 """Entries that have a meaning, with what they do."""
@@ -55,6 +57,8 @@ RUN_HINTS = frozenset({
     "gpu_graph_id",
 })  # fmt: skip
 """The same for runs."""
+PROVIDER_HINTS = frozenset({"arena_extend_strategy", "use_arena"})
+"""Options of providers about memory, which change no result."""
 SHRINKAGE = "memory.enable_memory_arena_shrinkage"
 """Entry of a run after which memory is given back; its value names devices, cpu among them."""
 
@@ -69,6 +73,17 @@ def _note(entries: dict[str, str], key: Any, value: Any, what: str, known: froze
             f"{what}: config entry {key!r} has no meaning here and does nothing",
             FornixWarning,
             stacklevel=3,
+        )
+
+
+def warn_of_provider_options(given: Iterable[Mapping[Any, Any]]) -> None:
+    """Name options of providers: none of those that there are reads any."""
+    names = sorted({str(name) for options in given for name in options} - PROVIDER_HINTS)
+    if names:
+        warnings.warn(
+            f"InferenceSession: provider options {', '.join(names)} have no meaning here",
+            FornixWarning,
+            stacklevel=4,
         )
 
 

@@ -29,7 +29,12 @@ from fornix.runtime.feeds import checked_feeds
 from fornix.runtime.interface import Interface, ModelMetadata, NodeArg, output_args
 from fornix.runtime.logs import logger
 from fornix.runtime.memory import owned_result, shared_results
-from fornix.runtime.options import SHRINKAGE, RunOptions, SessionOptions
+from fornix.runtime.options import (
+    SHRINKAGE,
+    RunOptions,
+    SessionOptions,
+    warn_of_provider_options,
+)
 from fornix.runtime.platform import give_back
 from fornix.runtime.program import Programs
 from fornix.runtime.providers import (
@@ -540,6 +545,8 @@ def _require_fitting(
             f"InferenceSession: provider_options must have one entry per provider, "
             f"{len(providers or ())}, found {len(provider_options)}"
         )
+    given = [x[1] for x in providers or () if isinstance(x, tuple) and len(x) > 1 and x[1]]
+    warn_of_provider_options([*given, *(provider_options or ())])
 
 
 def _timeline(options: SessionOptions) -> Timeline | None:
