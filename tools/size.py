@@ -43,7 +43,7 @@ BUDGET = {
     "view": 1000,
     "debug": 1700,
     "cli": 2600,
-    "onnx": 2700,
+    "onnx": 2850,
     "onnxruntime": 900,
 }
 

@@ -25,6 +25,11 @@ _FOLDER_FLAGS = READ_FLAGS | getattr(os, "O_DIRECTORY", 0)
 _FILE_FLAGS = READ_FLAGS | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _BENEATH = bool(_NO_FOLLOW) and os.open in os.supports_dir_fd
 
+_REMEDY = (
+    "put a file in its place or, if you trust its folder, read the model by "
+    "fornix.load(path, allow_links=True)"
+)
+
 
 def open_file(base: str, location: str, subject: str, *, allow_links: bool = False) -> MappedFile:
     """The file at ``location`` beneath ``base``, by the rules above.
@@ -99,7 +104,7 @@ def _open_regular(base: str, location: str, name: str, allow_links: bool) -> int
     if not stat.S_ISREG(status.st_mode):
         form = "must be a regular file"
     elif status.st_nlink > 1 and not allow_links:
-        form = f"has {status.st_nlink} hard links; if you trust its folder, pass allow_links=True"
+        form = f"has {status.st_nlink} hard links; {_REMEDY}"
     if form is not None:
         os.close(descriptor)
         raise ExternalDataError(f"{name}: {location!r:.200} {form}")
@@ -166,8 +171,6 @@ def refused(base: str, names: list[str], name: str, error: Exception) -> Externa
     link = _first_link(base, names)
     path = os.path.join(base, *names)
     if link is not None:
-        return ExternalDataError(
-            f"{name}: {link!r} is a symbolic link; if you trust its folder, pass allow_links=True"
-        )
+        return ExternalDataError(f"{name}: {link!r} is a symbolic link; {_REMEDY}")
     reason = getattr(error, "strerror", None) or str(error)
     return ExternalDataError(f"{name}: cannot open {path!r:.400}: {reason}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from google.protobuf.message import Message
 
@@ -139,7 +139,17 @@ def _get_serializer(fmt: str | None, f: object = None) -> serialization.ProtoSer
     path = files.path_of(f)
     if fmt is None and path is not None:
         fmt = serialization.registry.get_format_from_file_extension(Path(path).suffix)
-    return serialization.registry.get(fmt or _DEFAULT_FORMAT)
+    return serialization.registry.get(_DEFAULT_FORMAT if fmt is None else fmt)
+
+
+def _place(f: Any, method: str) -> IO[bytes] | str | os.PathLike[str]:
+    """``f`` if it is a path or has the ``method`` of a file; paths of bytes are text then."""
+    if isinstance(f, str | os.PathLike) or hasattr(f, method):
+        place: IO[bytes] | str | os.PathLike[str] = f
+        return place
+    if isinstance(f, bytes):
+        return os.fsdecode(f)
+    raise WrongKind(f"a path or an open binary file is required, found {type(f).__name__}")
 
 
 def load_model(
@@ -154,7 +164,7 @@ def load_model(
     ExternalDataError for external data that is unsafe or not there.
     """
     model = _load(f, ModelProto(), format)
-    path = files.path_of(f)
+    path = files.path_of(_place(f, "read"))
     if load_external_data and path is not None:
         load_external_data_for_model(model, str(Path(path).parent))
     return model
@@ -166,8 +176,7 @@ def load_tensor(f: IO[bytes] | str | os.PathLike[str], format: str | None = None
 
 
 def _load(f: IO[bytes] | str | os.PathLike[str], proto: _M, fmt: str | None) -> _M:
-    if not isinstance(f, str | os.PathLike) and not hasattr(f, "read"):
-        raise WrongKind(f"a path or an open binary file is required, found {type(f).__name__}")
+    f = _place(f, "read")
     serializer = _get_serializer(fmt, f)
     data = files.read_bytes(f)
     if isinstance(serializer, serialization.BuiltIn):
@@ -202,6 +211,7 @@ def save_model(
     chooses them; ``proto`` then refers to these files as well. Format as in `load_model`.
     Raises FormatError above 2 GiB, ExternalDataError for a location that is unsafe.
     """
+    f = _place(f, "write")
     model = load_model_from_string(proto) if isinstance(proto, bytes) else proto
     if save_as_external_data:
         convert_model_to_external_data(
@@ -218,6 +228,7 @@ def save_tensor(
     proto: TensorProto, f: IO[bytes] | str | os.PathLike[str], format: str | None = None
 ) -> None:
     """Write a tensor to ``f``; format as in `load_model`."""
+    f = _place(f, "write")
     files.write_bytes(f, [_get_serializer(format, f).serialize_proto(proto)])
 
 

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from fornix.errors import DTypeError, InvalidArgument
 from fornix.format.messages import AttributeProto, NodeProto, own
+from fornix.onnx._kinds import TEXT, WHOLE, takes
 
 
 class _Kind(NamedTuple):
@@ -38,6 +39,7 @@ _FIELD_OF = {kind.one: kind.field for kind in _KINDS}
 _LIST_OF = {kind.many: kind.fields for kind in _KINDS}
 
 
+@takes(key=TEXT)
 def make_attribute(
     key: str, value: Any, doc_string: str | None = None, attr_type: int | None = None
 ) -> AttributeProto:
@@ -113,6 +115,7 @@ def _type_name(number: int | None) -> str:
     return names.get(number or 0, str(number))
 
 
+@takes(attr_type=WHOLE)
 def make_attribute_ref(
     name: str, attr_type: int, doc_string: str | None = None, *, ref_attr_name: str | None = None
 ) -> AttributeProto:

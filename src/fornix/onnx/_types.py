@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fornix.errors import InvalidArgument
 from fornix.format.messages import TensorShapeProto, TypeProto, ValueInfoProto
+from fornix.onnx._kinds import TEXT, takes
 from fornix.onnx._own import owned
 
 Shape = Sequence[str | int | None] | None
@@ -74,11 +75,13 @@ def make_map_type_proto(key_type: int, value_type: TypeProto) -> TypeProto:
     return made
 
 
+@takes(name=TEXT)
 def make_empty_tensor_value_info(name: str) -> ValueInfoProto:
     """A value of which only the name is known."""
     return ValueInfoProto(name=name)
 
 
+@takes(name=TEXT)
 def make_value_info(name: str, type_proto: TypeProto, doc_string: str = "") -> ValueInfoProto:
     """A value of any type."""
     made = ValueInfoProto(name=name, type=owned(type_proto, TypeProto))
@@ -87,6 +90,7 @@ def make_value_info(name: str, type_proto: TypeProto, doc_string: str = "") -> V
     return made
 
 
+@takes(name=TEXT)
 def make_tensor_value_info(
     name: str,
     elem_type: int,
@@ -99,6 +103,7 @@ def make_tensor_value_info(
     return make_value_info(name, kind, doc_string)
 
 
+@takes(name=TEXT)
 def make_sparse_tensor_value_info(
     name: str,
     elem_type: int,
@@ -111,6 +116,7 @@ def make_sparse_tensor_value_info(
     return make_value_info(name, kind, doc_string)
 
 
+@takes(name=TEXT)
 def make_tensor_sequence_value_info(
     name: str,
     elem_type: int,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from types import SimpleNamespace
+from types import NoneType, SimpleNamespace
 from typing import Any
 
 from fornix.check import check
@@ -22,7 +22,7 @@ from fornix.check.names import check_names
 from fornix.check.nodes import DEPRECATED, NO_OPERATOR, check_nodes
 from fornix.check.tensors import check_tensors
 from fornix.check.types import check_types
-from fornix.errors import InferenceError, LimitError, ValidationError
+from fornix.errors import InferenceError, LimitError, NoSuchFile, ValidationError
 from fornix.format.messages import (
     IR_VERSION,
     AttributeProto,
@@ -38,6 +38,7 @@ from fornix.format.messages import (
 from fornix.ir.files import load
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message
+from fornix.onnx._kinds import takes
 from fornix.onnx._own import owned
 from fornix.ops.opsets import LATEST
 
@@ -102,7 +103,7 @@ def check_model(
     if isinstance(model, bytes):
         source = load(BytesIO(model))
     elif isinstance(model, str | os.PathLike):
-        source = load(model)
+        source = _loaded(model)
     else:
         source = from_message(owned(model, ModelProto))
     if skip_opset_compatibility_check:
@@ -123,6 +124,17 @@ def check_model(
         raise ValidationError("\n  ".join(["model: every operator must be known", *unknown]))
 
 
+class MissingModel(NoSuchFile, ValidationError):
+    """No file to check, also for those who catch what onnx's checker raises."""
+
+
+def _loaded(path: str | os.PathLike[str]) -> Model:
+    try:
+        return load(path)
+    except NoSuchFile as error:
+        raise MissingModel(str(error)) from None
+
+
 class Contradiction(ValidationError, InferenceError):
     """Types and shapes contradict each other in a model that is right otherwise."""
 
@@ -133,6 +145,7 @@ def _refuse_types_alone(source: Model, untyped: Sequence[Part], error: Validatio
         raise Contradiction(str(error)) from error
 
 
+@takes(ctx=CheckerContext, lexical_scope_ctx=LexicalScopeContext)
 def check_graph(
     graph: GraphProto,
     ctx: CheckerContext = DEFAULT_CONTEXT,
@@ -146,6 +159,7 @@ def check_graph(
     _check(ctx, parts, graph=ours)
 
 
+@takes(ctx=(CheckerContext, NoneType), lexical_scope_ctx=LexicalScopeContext)
 def check_function(
     function: FunctionProto,
     ctx: CheckerContext | None = None,
@@ -156,6 +170,7 @@ def check_function(
     _check(ctx or DEFAULT_CONTEXT, parts, functions=[owned(function, FunctionProto)])
 
 
+@takes(ctx=CheckerContext, lexical_scope_ctx=LexicalScopeContext)
 def check_node(
     node: NodeProto,
     ctx: CheckerContext = DEFAULT_CONTEXT,
@@ -166,6 +181,7 @@ def check_node(
     _check(ctx, (check_nodes, check_tensors), graph=graph)
 
 
+@takes(ctx=CheckerContext, lexical_scope_ctx=LexicalScopeContext)
 def check_attribute(
     attr: AttributeProto,
     ctx: CheckerContext = DEFAULT_CONTEXT,
@@ -181,18 +197,21 @@ def check_attribute(
     _check(ctx, (check_nodes, check_tensors), graph=GraphProto(name="g", node=[node]))
 
 
+@takes(ctx=CheckerContext)
 def check_tensor(tensor: TensorProto, ctx: CheckerContext = DEFAULT_CONTEXT) -> None:
     """Raise ValidationError unless ``tensor`` has the payload that its dims and type require."""
     ours = owned(tensor, TensorProto)
     _check(ctx, (check_tensors,), graph=GraphProto(name="g", initializer=[ours]))
 
 
+@takes(ctx=CheckerContext)
 def check_sparse_tensor(sparse: SparseTensorProto, ctx: CheckerContext = DEFAULT_CONTEXT) -> None:
     """Raise ValidationError unless the values and indices of ``sparse`` fit each other."""
     ours = owned(sparse, SparseTensorProto)
     _check(ctx, (check_tensors,), graph=GraphProto(name="g", sparse_initializer=[ours]))
 
 
+@takes(ctx=CheckerContext)
 def check_value_info(
     value_info: ValueInfoProto,
     ctx: CheckerContext = DEFAULT_CONTEXT,

@@ -6,6 +6,7 @@ results besides. ``inplace`` changes the message that is given.
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -15,6 +16,7 @@ from fornix.format.messages import GraphProto, ModelProto
 from fornix.ir.graph import Graph, Model
 from fornix.ir.load import from_message, to_message
 from fornix.onnx import checker
+from fornix.onnx._kinds import TEXT_OR_NONE, WHOLE, takes
 from fornix.onnx._own import owned, put
 from fornix.ops.opsets import LATEST
 
@@ -50,6 +52,7 @@ def _both(one: list[str], other: list[str]) -> list[str]:
     return sorted(set(one) & set(other))
 
 
+@takes(name=TEXT_OR_NONE, doc_string=TEXT_OR_NONE)
 def merge_graphs(
     g1: GraphProto,
     g2: GraphProto,
@@ -75,6 +78,14 @@ def merge_graphs(
     return to_message(Model(merged)).graph
 
 
+@takes(
+    name=TEXT_OR_NONE,
+    doc_string=TEXT_OR_NONE,
+    producer_name=str,
+    producer_version=str,
+    domain=str,
+    model_version=WHOLE,
+)
 def merge_models(
     m1: ModelProto,
     m2: ModelProto,
@@ -113,6 +124,7 @@ def merge_models(
     return message
 
 
+@takes(name_map=(dict, NoneType))
 def add_prefix_graph(
     graph: GraphProto,
     prefix: str,
@@ -183,6 +195,7 @@ def _prefix_rest(made: GraphProto, changed: Graph, prefix: str, parts: edit.Part
             sparse.indices.name = prefix + sparse.indices.name
 
 
+@takes(dim_idx=WHOLE)
 def expand_out_dim_graph(
     graph: GraphProto, dim_idx: int, inplace: bool | None = False
 ) -> GraphProto:
@@ -191,6 +204,7 @@ def expand_out_dim_graph(
     return _result(to_message(Model(changed)).graph, graph, inplace)
 
 
+@takes(dim_idx=WHOLE)
 def expand_out_dim(model: ModelProto, dim_idx: int, inplace: bool | None = False) -> ModelProto:
     """``model`` with one more axis, of extent 1, in each output."""
     source = from_message(owned(model, ModelProto))

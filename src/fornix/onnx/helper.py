@@ -45,6 +45,7 @@ from fornix.onnx._attributes import (
     make_attribute_ref,
 )
 from fornix.onnx._dtypes import (
+    found_dtype,
     get_all_tensor_dtypes,
     np_dtype_to_tensor_dtype,
     tensor_dtype_to_field,
@@ -52,6 +53,7 @@ from fornix.onnx._dtypes import (
     tensor_dtype_to_storage_tensor_dtype,
     tensor_dtype_to_string,
 )
+from fornix.onnx._kinds import MANY, TEXT, WHOLE, takes
 from fornix.onnx._own import owned, owned_part
 from fornix.onnx._printing import (
     printable_attribute,
@@ -193,14 +195,14 @@ _M = TypeVar("_M", bound=Message)
 
 
 def find_min_ir_version_for(
-    opsetidlist: Sequence[OperatorSetIdProto], ignore_unknown: bool = False
+    opsetidlist: Sequence[OperatorSetIdProto] | None, ignore_unknown: bool = False
 ) -> int:
     """The least IR version of a release that has all of these opsets.
 
     Raises SchemaError for an opset that no release has, unless those are ignored.
     """
     found = [_FIRST_IR_VERSION]
-    for opset in opsetidlist:
+    for opset in opsetidlist or ():
         key = (opset.domain or "ai.onnx", opset.version)
         if key not in OP_SET_ID_VERSION_MAP and not ignore_unknown:
             raise SchemaError(f"opset {key[1]} of {key[0]}: no release of the standard has it")
@@ -212,6 +214,7 @@ def _all(messages: Iterable[_M] | None) -> list[_M]:
     return [owned_part(message) for message in messages or ()]
 
 
+@takes(op_type=TEXT, inputs=MANY, outputs=MANY)
 def make_node(
     op_type: str,
     inputs: Sequence[str],
@@ -224,11 +227,10 @@ def make_node(
 ) -> NodeProto:
     """A node; further keywords are its attributes, sorted by name, those that are None left out."""
     node = NodeProto(op_type=op_type, input=inputs, output=outputs)
-    node.domain, node.overload = domain or "", overload or ""
-    if domain is None:
-        node.ClearField("domain")
-    if overload is None:
-        node.ClearField("overload")
+    if domain is not None:
+        node.domain = domain
+    if overload is not None:
+        node.overload = overload
     if name:
         node.name = name
     if doc_string:
@@ -239,6 +241,7 @@ def make_node(
     return node
 
 
+@takes(domain=TEXT, version=WHOLE)
 def make_operatorsetid(domain: str, version: int) -> OperatorSetIdProto:
     """The import of an opset."""
     return OperatorSetIdProto(domain=domain, version=version)
@@ -247,6 +250,7 @@ def make_operatorsetid(domain: str, version: int) -> OperatorSetIdProto:
 make_opsetid = make_operatorsetid
 
 
+@takes(nodes=MANY, name=TEXT, inputs=MANY, outputs=MANY)
 def make_graph(
     nodes: Sequence[NodeProto],
     name: str,
@@ -270,6 +274,7 @@ def make_graph(
     return graph
 
 
+@takes(domain=TEXT, fname=TEXT, inputs=MANY, outputs=MANY, nodes=MANY, opset_imports=MANY)
 def make_function(
     domain: str,
     fname: str,
@@ -318,7 +323,7 @@ def make_model(graph: GraphProto, **kwargs: Any) -> ModelProto:
 
 def make_model_gen_version(graph: GraphProto, **kwargs: Any) -> ModelProto:
     """A model of the least IR version that has its opsets, unless ``ir_version`` is given."""
-    kwargs.setdefault("ir_version", find_min_ir_version_for(kwargs.get("opset_imports", [])))
+    kwargs.setdefault("ir_version", find_min_ir_version_for(kwargs.get("opset_imports")))
     return make_model(graph, **kwargs)
 
 
@@ -337,6 +342,7 @@ def set_model_props(model: ModelProto, dict_value: dict[str, str]) -> None:
     set_metadata_props(model, dict_value)
 
 
+@takes(name=TEXT)
 def make_tensor(
     name: str,
     data_type: int,
@@ -350,7 +356,7 @@ def make_tensor(
     dtype holds. Raises TensorDataError if there are not as many as ``dims`` require, DTypeError
     for raw strings and other values.
     """
-    dtype = DType.of(data_type)
+    dtype = found_dtype(data_type)
     tensor = TensorProto(name=name, data_type=data_type, dims=dims)
     count = math.prod(dims)
     if raw:
@@ -403,6 +409,7 @@ def _entries(elements: NDArray[Any], dtype: DType) -> Iterable[Any]:
     return elements.astype(np.uint8) if dtype is types.BOOL else elements
 
 
+@takes(dims=MANY)
 def make_sparse_tensor(
     values: TensorProto, indices: TensorProto, dims: Sequence[int]
 ) -> SparseTensorProto:
@@ -412,6 +419,7 @@ def make_sparse_tensor(
     )
 
 
+@takes(name=TEXT, values=MANY)
 def make_sequence(name: str, elem_type: int, values: Sequence[Any]) -> SequenceProto:
     """A sequence of messages of the kind that ``elem_type`` says."""
     sequence = SequenceProto(name=name, elem_type=elem_type)
@@ -421,10 +429,11 @@ def make_sequence(name: str, elem_type: int, values: Sequence[Any]) -> SequenceP
     return sequence
 
 
+@takes(name=TEXT)
 def make_map(name: str, key_type: int, keys: list[Any], values: SequenceProto) -> MapProto:
     """A map from keys, integers or strings by ``key_type``, to the elements of ``values``."""
     made = MapProto(name=name, key_type=key_type, values=owned(values, SequenceProto))
-    dtype = DType.of(key_type)
+    dtype = found_dtype(key_type)
     if dtype is types.STRING:
         made.string_keys.extend(key.encode() if isinstance(key, str) else key for key in keys)
     elif dtype.is_integer and dtype.bits >= 8:
@@ -432,6 +441,7 @@ def make_map(name: str, key_type: int, keys: list[Any], values: SequenceProto) -
     return made
 
 
+@takes(name=TEXT)
 def make_optional(name: str, elem_type: int, value: Message | None) -> OptionalProto:
     """An optional of the message ``value``, of the kind that ``elem_type`` says."""
     optional = OptionalProto(name=name, elem_type=elem_type)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fornix.format.messages import ModelProto
 from fornix.ir.load import from_message, to_message
-from fornix.onnx._own import owned
+from fornix.onnx._own import WrongKind, owned
 from fornix.passes.bodies import bodies_of, in_opset
 from fornix.passes.inline import inline_functions
 from fornix.version import convert_function
@@ -42,7 +42,9 @@ def inline_selected_functions(
     ``inline_schema_functions`` operators that are defined by others count as functions, too.
     """
     source = from_message(owned(model, ModelProto))
-    ids = {("" if domain == "ai.onnx" else domain, name) for domain, name in function_ids}
+    ids = {
+        ("" if domain == "ai.onnx" else domain, name) for domain, name in map(_pair, function_ids)
+    }
     body_of = bodies_of(
         source,
         lambda node: ((node.domain, node.op_type) in ids) is not exclude,
@@ -51,3 +53,10 @@ def inline_selected_functions(
     )
     inline_functions(source, body_of=body_of)
     return to_message(source)
+
+
+def _pair(key: object) -> tuple[str, str]:
+    match key:
+        case (str() as domain, str() as name):
+            return domain, name
+    raise WrongKind(f"function_ids: pairs of domain and name are required, found {key!r}")

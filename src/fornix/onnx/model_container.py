@@ -21,6 +21,7 @@ from fornix.format.messages import GraphProto, ModelProto, TensorProto
 from fornix.format.tensors import subject, to_array
 from fornix.format.walk import tensors
 from fornix.onnx import checker, load_model
+from fornix.onnx._kinds import MANY, TEXT, WHOLE, takes
 from fornix.onnx._own import owned
 from fornix.onnx.external_data_helper import (
     load_external_data_for_tensor,
@@ -39,6 +40,7 @@ class MissingTensor(InvalidArgument, RuntimeError):
     """A container without model or array, also for those who catch RuntimeError."""
 
 
+@takes(tensor_name=TEXT, tensor_type=WHOLE, shape=MANY)
 def make_large_tensor_proto(
     location: str, tensor_name: str, tensor_type: int, shape: tuple[int, ...]
 ) -> TensorProto:

@@ -6,6 +6,7 @@ The work is done by `fornix.format.tensors` and `containers`; here are onnx's na
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
@@ -17,6 +18,8 @@ from fornix.errors import DTypeError, InvalidArgument
 from fornix.format import containers, tensors
 from fornix.format.containers import to_list, to_optional
 from fornix.format.messages import MapProto, OptionalProto, SequenceProto, TensorProto
+from fornix.onnx._dtypes import numpy_dtype
+from fornix.onnx._kinds import takes
 
 __all__ = [
     "create_random_int",
@@ -63,6 +66,7 @@ def to_dict(map_proto: MapProto) -> dict[Any, Any]:
     return containers.to_dict(map_proto)
 
 
+@takes(dict_=Mapping)
 def from_dict(dict_: dict[Any, Any], name: str | None = None) -> MapProto:
     """A dictionary as a message; raises DTypeError for keys or values that differ in kind."""
     return containers.from_dict(dict_, name)
@@ -122,7 +126,7 @@ def create_random_int(
     input_shape: tuple[int, ...], dtype: np.dtype[Any], seed: int = 1
 ) -> NDArray[Any]:
     """Integers of ``dtype`` drawn with ``seed``: the ones that onnx's test cases use."""
-    target = np.dtype(dtype)
+    target = numpy_dtype(dtype)
     if target.kind not in "iu":
         raise DTypeError(f"integers are required, found {target}")
     own, bound = np.iinfo(target), np.iinfo(np.int32)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from types import NoneType
 
 from fornix.check.functions import recursions
 from fornix.errors import (
     DTypeError,
     InferenceError,
+    NoSuchFile,
     SchemaError,
     TensorDataError,
     ValidationError,
@@ -36,7 +38,9 @@ from fornix.ir.graph import Node
 from fornix.ir.load import from_message, to_message
 from fornix.onnx import load_model, load_model_from_string, save_model
 from fornix.onnx._inference import GraphInferencer, InferenceContext, fact_of, message_of
+from fornix.onnx._kinds import WHOLE, takes
 from fornix.onnx._own import owned
+from fornix.onnx.checker import MissingModel
 from fornix.onnx.defs import OpSchema
 from fornix.ops.call import bind_attributes, bind_types, check_arity
 
@@ -94,11 +98,15 @@ def infer_shapes_path(
     for path in (model_path, output_path):
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"infer_shapes_path: paths are required, found {type(path).__name__}")
-    model = load_model(model_path, load_external_data=False)
+    try:
+        model = load_model(model_path, load_external_data=False)
+    except NoSuchFile as error:
+        raise MissingModel(str(error)) from None
     inferred = infer_shapes(model, check_type, strict_mode, data_prop)
     save_model(inferred, output_path or model_path)
 
 
+@takes(input_data=(Mapping, NoneType), input_sparse_data=(Mapping, NoneType), ir_version=WHOLE)
 def infer_node_outputs(
     schema: OpSchema,
     node: NodeProto,

@@ -17,6 +17,7 @@ from fornix.ir.graph import Model
 from fornix.ir.load import from_message, to_message
 from fornix.ir.walk import tensors
 from fornix.onnx import checker
+from fornix.onnx._kinds import PATH, takes
 from fornix.onnx._own import owned
 
 __all__ = ["Extractor", "extract_model"]
@@ -49,6 +50,7 @@ class Extractor:
         return to_message(_extracted(self._source, input_names, output_names))
 
 
+@takes(input_path=PATH, output_path=PATH)
 def extract_model(
     input_path: str | os.PathLike[str],
     output_path: str | os.PathLike[str],

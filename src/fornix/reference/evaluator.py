@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fornix.errors import InvalidArgument
+from fornix.errors import InvalidUse
 from fornix.format.limits import DEFAULT, Limits
 from fornix.infer import annotate, infer_model
 from fornix.ir.attribute import Attribute
@@ -127,7 +127,7 @@ class ReferenceEvaluator:
         by_name |= {v.name: v for v in graph.initializer_values}
         for name in feeds:
             if name not in by_name:
-                raise InvalidArgument(
+                raise InvalidUse(
                     f"feeds must name inputs of the graph ({', '.join(self.input_names)}), "
                     f"found {name!r}"
                 )
@@ -137,9 +137,7 @@ class ReferenceEvaluator:
             if value.name not in feeds and not value.is_initializer
         ]
         if missing:
-            raise InvalidArgument(
-                f"feeds must hold every input, found none for {', '.join(missing)}"
-            )
+            raise InvalidUse(f"feeds must hold every input, found none for {', '.join(missing)}")
         return {by_name[name]: as_value(value) for name, value in feeds.items()}
 
     def _wanted(self, names: Sequence[str] | None) -> list[Value]:
@@ -150,7 +148,7 @@ class ReferenceEvaluator:
         by_name |= {value.name: value for value in (*graph.inputs, *graph.outputs)}
         for name in names:
             if name not in by_name:
-                raise InvalidArgument(
+                raise InvalidUse(
                     f"fetches must name values of the graph (its outputs are "
                     f"{', '.join(self.output_names)}), found {name!r}"
                 )

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from types import NoneType
 
 from fornix import ops
 from fornix.errors import SchemaError
+from fornix.onnx._kinds import takes
 from fornix.onnx.defs._schema import OpSchema, schema_of
 from fornix.ops.matrix import description
 from fornix.ops.op import Operator
@@ -47,6 +49,9 @@ AI_ONNX_PREVIEW_TRAINING_DOMAIN = "ai.onnx.preview.training"
 C = sys.modules[__name__]
 """What the `onnx` package has in C++; here it is this module."""
 
+VERSION = (str, int, NoneType)
+"""A version, or the domain in its place."""
+
 _registered: dict[tuple[str, str, int], OpSchema] = {}
 
 
@@ -70,6 +75,7 @@ def schema_version_map() -> dict[str, tuple[int, int]]:
     return versions
 
 
+@takes(op_type=str, max_inclusive_version=VERSION, domain=str)
 def get_schema(
     op_type: str, max_inclusive_version: int | str | None = None, domain: str = ""
 ) -> OpSchema:
@@ -98,6 +104,7 @@ def _missing(domain: str, op_type: str) -> tuple[str, str]:
     )
 
 
+@takes(op_type=str, max_inclusive_version=VERSION, domain=str)
 def has_schema(
     op_type: str, max_inclusive_version: int | str | None = None, domain: str = ""
 ) -> bool:

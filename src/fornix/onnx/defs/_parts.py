@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, IntEnum
+from types import NoneType
 
 from fornix.format.messages import AttributeProto
-from fornix.onnx._own import owned
+from fornix.onnx._kinds import Member, all_of, member_of, takes
+from fornix.onnx._own import WrongKind, owned
 
 
 class AttrType(IntEnum):
@@ -78,17 +80,38 @@ def _told(value: object) -> str:
 class TypeConstraintParam(_Shown):
     """A type variable and the types that it may stand for."""
 
+    type_param_str = Member[str]()
+    allowed_type_strs = Member[list[str]]()
+    description = Member[str]()
+
+    @takes(type_param_str=str, allowed_type_strs=(list, tuple), description=str)
     def __init__(
         self, type_param_str: str, allowed_type_strs: Sequence[str], description: str = ""
     ) -> None:
         self.type_param_str = type_param_str
-        self.allowed_type_strs = list(allowed_type_strs)
+        label = "TypeConstraintParam: allowed_type_strs"
+        self.allowed_type_strs = all_of(label, allowed_type_strs, str)
         self.description = description
 
 
 class FormalParameter(_Shown):
     """A formal input or output."""
 
+    name = Member[str]()
+    type_str = Member[str]()
+    description = Member[str]()
+    option = Member[FormalParameterOption]()
+    is_homogeneous = Member[bool]()
+    min_arity = Member[int]()
+    differentiation_category = Member[DifferentiationCategory]()
+
+    @takes(
+        name=str,
+        type_str=str,
+        description=str,
+        is_homogeneous=bool,
+        min_arity=int,
+    )
     def __init__(
         self,
         name: str,
@@ -103,10 +126,16 @@ class FormalParameter(_Shown):
         self.name = name
         self.type_str = type_str
         self.description = description
-        self.option = param_option
+        self.option = member_of(
+            FormalParameterOption, "FormalParameter: param_option", param_option
+        )
         self.is_homogeneous = is_homogeneous
         self.min_arity = min_arity
-        self.differentiation_category = differentiation_category
+        self.differentiation_category = member_of(
+            DifferentiationCategory,
+            "FormalParameter: differentiation_category",
+            differentiation_category,
+        )
         self._types: set[str] = set()
 
     def allow(self, types: set[str]) -> None:
@@ -122,6 +151,13 @@ class FormalParameter(_Shown):
 class Attribute(_Shown):
     """A formal attribute: with a type or, as a message, with a default."""
 
+    name = Member[str]()
+    description = Member[str]()
+    type = Member[AttrType]()
+    default_value = Member[AttributeProto]()
+    required = Member[bool]()
+
+    @takes(name=str, description=str, required=(bool, NoneType))
     def __init__(
         self,
         name: str,
@@ -140,6 +176,9 @@ class Attribute(_Shown):
             raise TypeError(f"attribute {name!r}: a type or a default is required, found neither")
         self.name = name
         self.description = description
-        self.type = AttrType(default.type if type is None else type)
+        number = default.type if type is None else type
+        if number not in set(AttrType):
+            raise WrongKind(f"attribute {name!r}: a type from 1 to 14 is required, found {number}")
+        self.type = AttrType(number)
         self.default_value = default
         self.required = default_value is None if required is None else required

@@ -12,6 +12,8 @@ from fornix.ir.graph import Node
 from fornix.ir.load import from_message
 from fornix.ir.typemessages import read_type
 from fornix.onnx._inference import InferenceFunction, infer_by_rule, rule_of
+from fornix.onnx._kinds import takes
+from fornix.onnx._own import WrongKind
 from fornix.ops.body import OPSET, body_text, function_text, opset_of
 from fornix.ops.call import BodyNode
 from fornix.ops.op import Operator, Rule
@@ -64,6 +66,8 @@ class Rules:
 
     def set_type_and_shape_inference_function(self, func: InferenceFunction) -> None:
         """Infer with ``func``, which takes an `InferenceContext`; before registration."""
+        if not callable(func):
+            raise WrongKind(f"{self._label}: a function is required, found {type(func).__name__}")
         self._infer = func
 
     @property
@@ -99,6 +103,7 @@ class Rules:
         """The opsets of either kind."""
         return self.function_opset_versions + self.context_dependent_function_opset_versions
 
+    @takes(version=int)
     def get_function_with_opset_version(self, version: int) -> bytes:
         """The body, serialized, if it is written in that opset; else nothing."""
         wanted = version in self.function_opset_versions

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from fornix.errors import DTypeError, InvalidArgument
 from fornix.onnx._attributes import get_attribute_value, make_attribute
+from fornix.onnx._kinds import MANY, Member, all_of, member_of, takes
 from fornix.onnx.defs import _parts as parts
 from fornix.onnx.defs._rules import Rules
 from fornix.ops.descriptions import parameters_of
@@ -36,6 +37,30 @@ class OpSchema(Rules):
     SupportType = parts.SupportType
     TypeConstraintParam = parts.TypeConstraintParam
 
+    name = Member[str](is_settable=True)
+    domain = Member[str](is_settable=True)
+    since_version = Member[int](is_settable=True)
+    doc = Member[str | None](is_settable=True)
+    node_determinism = Member[parts.NodeDeterminism](is_settable=True)
+    support_level = Member[parts.SupportType](is_settable=True)
+    deprecated = Member[bool](is_settable=True)
+    file = Member[str]()
+    line = Member[int]()
+    type_constraints = Member[list[parts.TypeConstraintParam]]()
+    inputs = Member[list[parts.FormalParameter]]()
+    outputs = Member[list[parts.FormalParameter]]()
+    attributes = Member[dict[str, parts.Attribute]]()
+
+    @takes(
+        name=str,
+        domain=str,
+        since_version=int,
+        doc=str,
+        inputs=MANY,
+        outputs=MANY,
+        type_constraints=MANY,
+        attributes=MANY,
+    )
     def __init__(
         self,
         name: str,
@@ -49,14 +74,13 @@ class OpSchema(Rules):
         attributes: Sequence[parts.Attribute] = (),
         node_determinism: parts.NodeDeterminism = parts.NodeDeterminism.Deterministic,
     ) -> None:
-        for what, given in (("name", name), ("domain", domain)):
-            if not isinstance(given, str):
-                raise TypeError(f"OpSchema: {what} must be text, found {type(given).__name__}")
         self.name = name
         self.domain = domain
         self.since_version = since_version
-        self.doc: str | None = doc or None
-        self.node_determinism = parts.NodeDeterminism(node_determinism)
+        self.doc = doc or None
+        self.node_determinism = member_of(
+            parts.NodeDeterminism, "OpSchema: node_determinism", node_determinism
+        )
         self.support_level = parts.SupportType.COMMON
         self.deprecated = False
         self.file, self.line = "", 0
@@ -66,8 +90,10 @@ class OpSchema(Rules):
             else parts.TypeConstraintParam(*given)
             for given in type_constraints
         ]
-        self.inputs, self.outputs = list(inputs), list(outputs)
-        self.attributes = {attribute.name: attribute for attribute in attributes}
+        self.inputs = all_of("OpSchema: inputs", inputs, parts.FormalParameter)
+        self.outputs = all_of("OpSchema: outputs", outputs, parts.FormalParameter)
+        known = all_of("OpSchema: attributes", attributes, parts.Attribute)
+        self.attributes = {attribute.name: attribute for attribute in known}
         variables = {x.type_param_str: set(x.allowed_type_strs) for x in self.type_constraints}
         for parameter in (*self.inputs, *self.outputs):
             allowed = variables.get(parameter.type_str)
@@ -101,6 +127,7 @@ class OpSchema(Rules):
         return self.node_determinism != parts.NodeDeterminism.Deterministic
 
     @staticmethod
+    @takes(v=int)
     def is_infinite(v: int) -> bool:
         """Whether ``v`` stands for any number of inputs or outputs."""
         return v == UNBOUNDED

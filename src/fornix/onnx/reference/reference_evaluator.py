@@ -7,6 +7,7 @@ declared types in a run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from fornix.ir.load import from_message
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.walk import attributes, graphs, nodes, read_values
 from fornix.onnx._inference import message_of
+from fornix.onnx._kinds import takes
 from fornix.onnx._own import owned
 from fornix.onnx.model_container import ModelContainer
 from fornix.onnx.reference._custom import STEPS, custom_of
@@ -130,6 +132,7 @@ class ReferenceEvaluator(Parts):
             raise UnknownName("a ModelContainer is required to hold external data, found none")
         return self.container_[said.get("location", "")]
 
+    @takes(feed_inputs=Mapping, attributes=(Mapping, NoneType))
     def run(
         self,
         output_names: Sequence[str] | None,
