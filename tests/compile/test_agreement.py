@@ -55,6 +55,21 @@ CASES = {
         z = ai.onnx.ml.Scaler <offset = [1.0, 2.0], scale = [1.0]> (x) }""",
     "LinearRegressor": """f (float[N, 2] x) => (float[N, 1] z) {
         z = ai.onnx.ml.LinearRegressor <coefficients = [1.0, 2.0]> (x) }""",
+    "GatherElements": """f (float[N, M] x, int64[K, 2] i) => (float[K, 2] z) {
+        z = GatherElements <axis = -1> (x, i) }""",
+    "ScatterElements": """f (float[N, 3] x, int64[M, 2] i, float[K, 2] u) => (float[N, 3] z) {
+        z = ScatterElements <axis = 1> (x, i, u) }""",
+    "ScatterND": """f (float[N, M] x, int64[K, 1] i, float[K, 3] u) => (float[N, M] z) {
+        z = ScatterND (x, i, u) }""",
+    "GridSample": """f (float[N, 2, M, 3] x, float[K, M, 2, 2] g) => (float[N, 2, M, 2] z) {
+        z = GridSample (x, g) }""",
+    "RoiAlign": """f (float[N, 2, 4, 4] x, float[M, 4] r, int64[K] i) => (float[M, 2, 1, 1] z) {
+        z = RoiAlign (x, r, i) }""",
+    "OneHot": """f (int64[N, M] i, float[2] v) => (float[N, M, 4] z) <int64 d = {4}> {
+        z = OneHot (i, d, v) }""",
+    "Pad": """f (float[N, M] x) => (float[A, B] z) <int64[4] p = {1, 0, 0, 2}> {
+        z = Pad (x, p) }""",
+    "Trilu": "f (float[N, M, K] x) => (float[N, M, K] z) { z = Trilu (x) }",
     "GatherND": """f (float[N, M] x, int64[K, 1] i) => (float[K, M] z) { z = GatherND (x, i) }""",
 }
 
@@ -85,7 +100,8 @@ def test_extents_that_agree_are_valid(text: str) -> None:
 
 
 def test_nothing_is_said_of_other_operators() -> None:
-    text = "f (float[N, M] x) => (float[N, M] z) { z = Hardmax (x) }"
+    text = """f (float[N, M] x) => (float[A, B] z) <int64[4] p = {1, 0, 0, 2}> {
+        z = Pad <mode = "reflect"> (x, p) }"""
     model = from_message(parser.parse_model(HEAD + text))
     name_extents(model, {})
     survey = Survey(Lowering(infer_model(model), ["N", "M"]))

@@ -203,3 +203,53 @@ def test_elements_of_what_a_run_finds_empty() -> None:
         c = Greater (x, t) part = Compress <axis = 0> (x, c) y, i = Unique <sorted = 0> (part) }"""
     feeds = {"x": np.array([3, 1, 3], np.float32)}
     agree(text, *({**feeds, "t": np.array(t, np.float32)} for t in (0, 5, 2)))
+
+
+ROUTED = """f (float[N, 4] x, float[N] g) => (float[N, 4] y) {
+    two = Constant <value = float {2.0}> ()
+    zero = Constant <value = float {0.0}> ()
+    is_mine = Greater (g, zero)
+    found = NonZero (is_mine)
+    rows = Transpose <perm = [1, 0]> (found)
+    part = GatherND (x, rows)
+    changed = Mul (part, two)
+    y = ScatterND (x, rows, changed)
+}"""
+POOLED = """f (float[1, 3, 8, 8] x, float[N, 4] b, float[N] s) => (float[M, 3, 2, 2] y) {
+    half = Constant <value = float {0.5}> ()
+    image = Constant <value = int64 {0}> ()
+    is_good = Greater (s, half)
+    rows = Compress <axis = 0> (b, is_good)
+    extents = Shape <start = 0, end = 1> (rows)
+    images = Expand (image, extents)
+    y = RoiAlign <output_height = 2, output_width = 2, sampling_ratio = 2> (x, rows, images)
+}"""
+
+
+def test_parts_that_a_condition_chooses_are_written_back() -> None:
+    random = np.random.default_rng(5)
+    given = [
+        {
+            "x": random.standard_normal((n, 4), np.float32),
+            "g": random.standard_normal(n, np.float32),
+        }
+        for n in (5, 60, 17)
+    ]
+    agree(ROUTED, *given)
+    given.append({**given[0], "g": np.full(5, -1, np.float32)})
+    agree(ROUTED, *given)
+
+
+def test_boxes_that_a_condition_chooses_are_pooled() -> None:
+    random = np.random.default_rng(6)
+    compiled, reference = sessions(POOLED)
+    image = random.standard_normal((1, 3, 8, 8), np.float32)
+    for count in (4, 30, 9, 9, 9, 9):
+        corners = random.random((count, 2), np.float32) * 4
+        feeds = {
+            "x": image,
+            "b": np.concatenate([corners, corners + 3], 1),
+            "s": random.random(count, np.float32),
+        }
+        found, wanted = (session.run(None, feeds)[0] for session in (compiled, reference))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

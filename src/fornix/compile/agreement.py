@@ -268,6 +268,60 @@ def _topk(
         found.reach.append((facts[0].shape[axis], results[0].shape[axis]))
 
 
+def _along_lines(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]
+) -> None:
+    """Lines of the first input are no fewer than those of the others, which are alike."""
+    data, *others = (fact.shape for fact in facts if fact is not None)
+    axis = (node.attributes["axis"].value if "axis" in node.attributes else 0) % len(data)
+    for place, (whole, extent) in enumerate(zip(data, others[0], strict=True)):
+        if place != axis and whole != extent:
+            found.reach.append((whole, extent))
+    for extents in others[1:]:
+        for one, other in zip(others[0], extents, strict=True):
+            found.same(one, other)
+
+
+def _scatter_nd(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]
+) -> None:
+    """Updates are parts of the data, one for each place."""
+    data, indices, updates = (fact.shape for fact in facts if fact is not None)
+    depth = known(indices[-1])
+    if depth is None:
+        raise NothingSaid
+    for one, other in zip((*indices[:-1], *data[depth:]), updates, strict=True):
+        found.same(one, other)
+
+
+def _grid_sample(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]
+) -> None:
+    image, grid = (fact.shape for fact in facts if fact is not None)
+    if known(grid[-1]) is None:
+        raise NothingSaid
+    found.same(image[0], grid[0])
+
+
+def _roi_align(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    _, rois, images = (fact.shape for fact in facts if fact is not None)
+    if known(rois[1]) is None:
+        raise NothingSaid
+    found.same(rois[0], images[0])
+
+
+def _pad(_: Agreement, node: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    """Rows that become longer by a number: what they are filled with does not depend on them."""
+    mode = node.attributes["mode"].value if "mode" in node.attributes else "constant"
+    pads = facts[1].constant if len(facts) > 1 and facts[1] is not None else None
+    if mode != "constant" or pads is None or (pads < 0).any() or len(facts) > _PADDED:
+        raise NothingSaid
+
+
+_PADDED = 3
+"""Inputs of a Pad of all axes: data, how much, with what."""
+
+
 def _suppressed(
     found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]
 ) -> None:
@@ -319,11 +373,12 @@ def _product(shape: Shape) -> DimLike:
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(
         (
-            "ArgMax", "ArgMin", "Cast", "ConstantOfShape", "CumSum", "Flatten", "Gather",
-            "Identity", "LogSoftmax", "LpNormalization", "Range", "ReduceL1", "ReduceL2",
-            "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
-            "ReduceProd", "ReduceSum", "ReduceSumSquare", "Shape", "Size", "Slice", "Softmax",
-            "Tile", "Transpose", "Unsqueeze",
+            "ArgMax", "ArgMin", "BitCast", "Cast", "CastLike", "ConstantOfShape", "CumProd",
+            "CumSum", "EyeLike", "Flatten", "Gather", "Hardmax", "Identity", "LogSoftmax",
+            "LpNormalization", "OneHot", "Range", "ReduceL1", "ReduceL2", "ReduceLogSum",
+            "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+            "ReduceSumSquare", "Shape", "Size", "Slice", "Softmax", "Tile", "Transpose", "Trilu",
+            "Unsqueeze",
         ),
         _anything,
     ),
@@ -334,7 +389,12 @@ _RULES: dict[str, Rule] = {
         ),
         _image,
     ),
+    **dict.fromkeys(("GatherElements", "Scatter", "ScatterElements"), _along_lines),
     "Concat": _concat,
+    "GridSample": _grid_sample,
+    "Pad": _pad,
+    "RoiAlign": _roi_align,
+    "ScatterND": _scatter_nd,
     "Expand": _expand,
     "LayerNormalization": _broadcast,
     "RMSNormalization": _broadcast,
