@@ -48,6 +48,11 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"n": np.array([[4]])},
         "size must be a scalar, or have one axis, found shape [1, 1]",
     ),
+    "no number of classes": (
+        "g (int64[2] i, float d, float[2] v) => (float y) { y = OneHot (i, d, v) }",
+        {"i": np.arange(2), "d": np.array(np.inf, np.float32), "v": np.ones(2, np.float32)},
+        "depth must be a number of classes, got inf",
+    ),
     "several diagonals": (
         "g (float[2, 3] x, int64[K] k) => (float[2, 3] y) { y = Trilu (x, k) }",
         {"x": ONES, "k": np.arange(3)},

@@ -268,7 +268,7 @@ def infer_one_hot(indices: Fact, depth: Fact, values: Fact, *, axis: int, node: 
     if depth.value is not None:
         extent = single(depth.value, "depth")
     elif depth.constant is not None:
-        extent = int(single(depth.constant, "depth"))
+        extent = _depth_of(depth.constant)
     _check_depth(extent)
     if values.has_rank:
         _check_values(values.shape)
@@ -283,7 +283,7 @@ def one_hot(indices: Array, depth: Array, values: Array, *, axis: int, node: Run
     11 on, negative indices count from its end. Source: ONNX OneHot-11.
     """
     place = normalize_axis(axis, indices.ndim + 1)
-    extent = int(single(depth, "depth"))
+    extent = _depth_of(depth)
     _check_depth(extent)
     _check_values(values.shape)
     wanted = np.expand_dims(indices.astype(np.int64), place)
@@ -292,6 +292,12 @@ def one_hot(indices: Array, depth: Array, values: Array, *, axis: int, node: Run
     positions = np.arange(extent).reshape(-1, *[1] * (indices.ndim - place))
     marked: Array = values[(positions == wanted).astype(np.intp)]
     return marked
+
+
+def _depth_of(depth: Array) -> int:
+    number = single(depth, "depth")
+    require(math.isfinite(number), f"depth must be a number of classes, got {number}")
+    return int(number)
 
 
 @OneHot.lower
