@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from onnx import checker as peer
 from onnx import helper
 
 from fornix.errors import ValidationError
+from fornix.format.messages import ValueInfoProto
 from fornix.onnx import checker
 from tests.onnx.surface import names_of, parameters_of
 
@@ -133,3 +135,58 @@ def test_other_things_than_messages_are_refused() -> None:
     number: Any = 3
     with pytest.raises(TypeError, match="NodeProto is required, found int"):
         checker.check_node(number)
+
+
+def value_of(fill: Callable[[Any], object]) -> Any:
+    made = ValueInfoProto(name="v")
+    fill(made.type)
+    return made
+
+
+def number(kind: str, elem_type: int) -> Callable[[Any], object]:
+    def fill(type_: Any) -> None:
+        getattr(type_, kind).elem_type = elem_type
+        getattr(type_, kind).shape.dim.add(dim_value=2)
+
+    return fill
+
+
+INCOMPLETE: dict[str, tuple[Callable[[Any], object], str]] = {
+    "no shape": (lambda t: setattr(t.tensor_type, "elem_type", 1), "its rank is not declared"),
+    "sparse, no shape": (lambda t: setattr(t.sparse_tensor_type, "elem_type", 1), "its rank is"),
+    "nothing in a sequence": (
+        lambda t: t.sequence_type.SetInParent(),
+        "the type of what a sequence holds is required, found none",
+    ),
+    "nothing in an optional": (
+        lambda t: t.optional_type.SetInParent(),
+        "the type of what an optional holds is required, found none",
+    ),
+    "keys of a map": (
+        lambda t: t.map_type.SetInParent(),
+        "the type of a map's keys is required, found none",
+    ),
+    "values of a map": (
+        lambda t: setattr(t.map_type, "key_type", 7),
+        "the type of a map's values is required, found none",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INCOMPLETE)
+def test_values_of_incomplete_types_are_refused_as_by_onnx(case: str) -> None:
+    fill, told = INCOMPLETE[case]
+    given = value_of(fill)
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.checker.check_value_info(onnx.ValueInfoProto.FromString(given.SerializeToString()))
+    with pytest.raises(ValidationError, match=re.escape(told)):
+        checker.check_value_info(given)
+
+
+@pytest.mark.parametrize("kind", ["tensor_type", "sparse_tensor_type"])
+def test_the_number_of_no_element_type_is_told(kind: str) -> None:
+    with pytest.raises(ValidationError, match=r"required, found the number 77, which stands for"):
+        checker.check_value_info(value_of(number(kind, 77)))
+    with pytest.raises(ValidationError, match=r"element type is required, found none$"):
+        checker.check_value_info(value_of(number(kind, 0)))
+    checker.check_value_info(value_of(number(kind, 1)))

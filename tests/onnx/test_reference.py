@@ -289,6 +289,7 @@ def test_nodes_and_values_are_printed_by_level(
 def test_types_are_those_that_the_model_declares() -> None:
     text = "g (float[N, 2] x) => (double[2] y) <float[N] a> { a = Neg(x) y = Abs(a) }"
     ours, theirs = ReferenceEvaluator(model(text)), Peer(model(text))
+    assert (ours.input_types_, ours.output_types_) == (ours.input_types, ours.output_types)
     assert [t.SerializeToString() for t in ours.input_types] == [
         t.SerializeToString() for t in theirs.input_types
     ]

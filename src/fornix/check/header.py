@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from fornix.check.finding import Findings
 from fornix.format.limits import Limits
-from fornix.format.messages import IR_VERSION
+from fornix.format.messages import IR_VERSION, ValueInfoProto
 from fornix.ir.graph import Function, Graph, Model, Value
 from fornix.ir.types import (
     MapType,
@@ -91,20 +91,37 @@ def check_end(subject: str, value: Value, findings: Findings) -> None:
         findings.error(subject, "a type is required, found none")
     elif isinstance(type_, TensorType | SparseTensorType):
         if type_.dtype is None:
-            findings.error(subject, "an element type is required, found none")
+            findings.error(subject, f"an element type is required, found {_unknown_dtype(value)}")
         if type_.shape is None:
             findings.warn(subject, NO_RANK)
         for axis, extent in enumerate(type_.shape or ()):
             if isinstance(extent, int) and extent < 0:
                 findings.warn(subject, f"axis {axis} is declared {extent}, which stands for none")
-    elif _is_nameless(type_):
-        findings.error(subject, "a name is required of an opaque type, found none")
+    else:
+        lacking = next(_lacking(type_), None)
+        if lacking is not None:
+            findings.error(subject, f"{lacking}, found none")
 
 
-def _is_nameless(type_: Type | None) -> bool:
-    """Whether ``type_`` is an opaque type without a name, or holds one."""
+def _unknown_dtype(value: Value) -> str:
+    """The number that stands where ``value`` should have its element type."""
+    said = ValueInfoProto.FromString(value.leftover).type
+    code = said.tensor_type.elem_type or said.sparse_tensor_type.elem_type
+    return f"the number {code}, which stands for none" if code else "none"
+
+
+def _lacking(type_: Type | None) -> Iterator[str]:
+    """What a type that is no tensor's needs and does not have, at any depth."""
     if isinstance(type_, SequenceType | OptionalType):
-        return _is_nameless(type_.elem)
-    if isinstance(type_, MapType):
-        return _is_nameless(type_.value)
-    return isinstance(type_, OpaqueType) and not type_.name
+        if type_.elem is None:
+            kind = "a sequence" if isinstance(type_, SequenceType) else "an optional"
+            yield f"the type of what {kind} holds is required"
+        yield from _lacking(type_.elem)
+    elif isinstance(type_, MapType):
+        if type_.key is None:
+            yield "the type of a map's keys is required"
+        if type_.value is None:
+            yield "the type of a map's values is required"
+        yield from _lacking(type_.value)
+    elif isinstance(type_, OpaqueType) and not type_.name:
+        yield "a name is required of an opaque type"

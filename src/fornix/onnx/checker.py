@@ -216,16 +216,20 @@ def check_value_info(
     value_info: ValueInfoProto,
     ctx: CheckerContext = DEFAULT_CONTEXT,
 ) -> None:
-    """Raise ValidationError unless ``value_info`` has a name and a type."""
+    """Raise ValidationError unless ``value_info`` has a name and a type, of known rank."""
     ours = owned(value_info, ValueInfoProto)
     if not ours.name:
         raise ValidationError("value: a name is required, found none")
     [value] = from_message(ModelProto(graph=GraphProto(input=[ours]))).graph.inputs
     findings = Findings()
     check_end(f"value '{value.name}'", value, findings)
-    errors = [str(found) for found in findings.all if found.severity is Severity.ERROR]
-    if errors:
-        raise ValidationError("\n".join(errors))
+    refused = [
+        str(found)
+        for found in findings.all
+        if found.severity is Severity.ERROR or found.message == NO_RANK
+    ]
+    if refused:
+        raise ValidationError("\n".join(refused))
 
 
 _ANY = "fornix.any"

@@ -114,6 +114,16 @@ class ReferenceEvaluator(Parts):
         return [message_of(Fact(value.type)) for value in self.model.graph.outputs]
 
     @property
+    def input_types_(self) -> list[TypeProto]:
+        """`input_types`."""
+        return self.input_types
+
+    @property
+    def output_types_(self) -> list[TypeProto]:
+        """`output_types`."""
+        return self.output_types
+
+    @property
     def has_linked_attribute(self) -> bool:
         """Whether an attribute takes its value from a function's."""
         return any(attribute.ref is not None for attribute in attributes(self.model.graph))
