@@ -15,7 +15,7 @@ from fornix.dtype import FLOAT8E8M0, FLOAT32, INT32, UINT8, DType
 from fornix.errors import ConvertError, DTypeError, require
 from fornix.ir.dim import DimLike, ceildiv, equal, known
 from fornix.ir.graph import Graph, Node
-from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, reduce, select
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, reduce, select, stored
 from fornix.ops.adapt import shape_of
 from fornix.ops.call import InferNode, LowerNode, NodeView, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
@@ -448,22 +448,30 @@ def dynamic_quantize_linear(x: Array) -> tuple[Array, Array, Array]:
 
 @DynamicQuantizeLinear.lower
 def lower_dynamic_quantize_linear(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    low, high = (
-        apply(op, reduce(op, x.shape, lambda *i: x[i]), 0.0) for op in ("min", "max")
-    )  # fmt: skip
-    y_scale = compute(
-        (), lambda: select(apply("eq", high, low), 1.0, (high - low) / float(STEPS))
-    )  # fmt: skip
+    least, greatest = _lower_extreme("min", x), _lower_extreme("max", x)
+    low, high = apply("min", least[()], 0.0), apply("max", greatest[()], 0.0)
+    scale = select(apply("eq", high, low), 1.0, (high - low) / float(STEPS))
+    y_scale = stored(compute((), lambda: scale), "scale")
 
     def nearest() -> Scalar:
         distance = apply("max", -low / y_scale[()], 0.0)
         return apply("rint", apply("min", distance, float(STEPS)))
 
-    zero = compute((), nearest)
+    zero = stored(compute((), nearest), "zero")
     y = compute(
         x.shape, lambda *i: lower_quantized(x[i] / y_scale[()], zero[()], UINT8)
     )  # fmt: skip
     return y, y_scale, compute((), lambda: cast(cast(zero[()], INT32), UINT8))
+
+
+def _lower_extreme(op: str, x: Tensor) -> Tensor:
+    """The least or the greatest element: row by row, then of all rows; each is computed once."""
+    if x.rank < 2:
+        return stored(compute((), lambda: reduce(op, x.shape, lambda *i: x[i])), op)
+    *rows, columns = x.shape
+    of_rows = compute(tuple(rows), lambda *i: reduce(op, columns, lambda k: x[(*i, k)]))
+    found = stored(of_rows, op)
+    return stored(compute((), lambda: reduce(op, rows, lambda *i: found[i])), op)
 
 
 DynamicQuantizeLinear.body(
