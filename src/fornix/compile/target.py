@@ -42,6 +42,8 @@ class Target:
     l2_bytes: int = DEFAULT_L2
     attributes: str = ""
     """All features as LLVM writes them: ``+avx2,-avx512f``; empty: those of `cpu`."""
+    rounds_products: bool = False
+    """Whether products of float32 may round their factors to bfloat16."""
     is_strict: bool = False
     """Whether faster algorithms are left out that round more than the sums which they replace."""
     triple: str = ""
@@ -127,6 +129,7 @@ class Target:
         Asked for once: LLVM answers nobody while another thread has it compile.
         """
         strict = " strict" if self.is_strict else ""
+        strict += " rounds" if self.rounds_products else ""
         machine = f"{self.cpu} {self.attributes} {self.vector_bytes}"
         return f"{self.triple or llvm.get_default_triple()} {machine}{strict}"
 

@@ -33,6 +33,7 @@ OPERATIONS_OF = {
     **dict.fromkeys(("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"), 1),
     **dict.fromkeys(("add", "sub", "mul", "div", "mod", "fmod", "pow", "min", "max"), 1),
     "fma": 2,
+    "dot2": 3,
     "dot4": 7,
 }
 """Operations that count, and as how many."""

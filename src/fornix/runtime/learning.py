@@ -9,7 +9,7 @@ which of both get a symbol, and what follows from them; `learned` says how runs 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -32,7 +32,11 @@ TOLD = {"Chosen": (2,), "Front": (1,), "Places": (1,)}
 """The same of what operators were taken apart into."""
 CACHED = {"GroupQueryAttention": (6,)}
 """The same of com.microsoft: how many keys there are."""
-TABLES = {"": DECIDING, DOMAIN: TOLD, "com.microsoft": CACHED}
+TABLES: Mapping[str, Mapping[str, Sequence[int]]] = {
+    "": DECIDING,
+    DOMAIN: TOLD,
+    "com.microsoft": CACHED,
+}
 FOLLOWED = frozenset({
     "Add", "Cast", "Concat", "Div", "Gather", "Identity", "Max", "Min", "Mul", "Neg", "Reshape",
     "Slice", "Squeeze", "Sub", "Unsqueeze",

@@ -266,12 +266,21 @@ class SessionOptions:
     @property
     def rounds_weights(self) -> bool:
         """Whether stored matrices of products lose all but 8 bits; raises InvalidUse."""
-        found = self.config_entries.get("fornix.weights", "float32")
-        if found not in {"float32", "int8"}:
-            raise InvalidUse(
-                f"SessionOptions: fornix.weights must be float32 or int8, found {found!r}"
-            )
-        return found == "int8"
+        return self._is_narrow("fornix.weights", "int8")
+
+    @property
+    def rounds_products(self) -> bool:
+        """Whether products of matrices may round their factors; raises InvalidUse."""
+        return self._is_narrow("fornix.products", "bfloat16")
+
+    def _is_narrow(self, key: str, narrow: str) -> bool:
+        """Whether the entry ``key`` asks for the type ``narrow``."""
+        found = self.config_entries.get(key, "float32")
+        if found not in {"float32", narrow}:
+            raise InvalidUse(f"SessionOptions: {key} must be float32 or {narrow}, found {found!r}")
+        if found == narrow and self.is_strict:
+            raise InvalidUse(f"SessionOptions: fornix.strict_accuracy excludes {key}={narrow}")
+        return found == narrow
 
     @property
     def threads(self) -> int:

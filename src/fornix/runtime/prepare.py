@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +19,23 @@ from fornix.runtime.generic import ShortWay
 from fornix.runtime.learned import Kernels, Learned, Sources, values_of
 from fornix.runtime.learning import deciding, name_learned
 from fornix.runtime.native import NativeStep
+from fornix.runtime.options import SessionOptions
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import KernelStep, Part, Step
+
+log = logging.getLogger(__name__)
+
+HALVES = "avx512bf16"
+"""The instructions that multiply bfloat16s."""
+
+
+def _target(options: SessionOptions) -> Target:
+    """The processor at hand, and what is asked of it."""
+    host = Target.host()
+    rounds = options.rounds_products and host.has(HALVES)
+    if options.rounds_products and not rounds:
+        log.warning("fornix.products has no effect: the processor does not multiply bfloat16s")
+    return dataclasses.replace(host, is_strict=options.is_strict, rounds_products=rounds)
 
 
 def native_steps(part: Part) -> list[Step]:
@@ -35,7 +51,7 @@ class _Preparing:
 
     def __post_init__(self) -> None:
         part = self.part
-        target = dataclasses.replace(Target.host(), is_strict=part.options.is_strict)
+        target = _target(part.options)
         self.inference = dataclasses.replace(part.inference, facts=dict(part.inference.facts))
         self.sources = name_learned(part.nodes, self.inference, part.symbols)
         self.needed = part.needed | frozenset(values_of(self.sources))

@@ -15,6 +15,7 @@ from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.gates import gate_steps
+from fornix.compile.schedule.halves import convolution_in_halves, in_halves
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
 from fornix.compile.schedule.planes import plane_stages
@@ -70,7 +71,11 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     conv = convolution(store)
     if conv is None:
         return None
-    found = winograd_stages(conv, target, lanes) or direct_stages(conv, target, lanes)
+    found = winograd_stages(conv, target, lanes)
+    halves = None if found else convolution_in_halves(conv, target)
+    if halves is not None:
+        found = direct_stages(halves, target, lanes)
+    found = found or direct_stages(conv, target, lanes)
     stages = found or plane_stages(conv)
     if stages is None:
         return None
@@ -94,6 +99,11 @@ def _of_products(
     if blocks is not None:
         return block_nests(blocks, target, lanes)
     product = contraction(store)
+    halves = None if product is None else in_halves(product, target)
+    if halves is not None:
+        first, again = halves
+        nests = contraction_nests(again, target, lanes)
+        return None if nests is None else ([*first, *nests[0]], *nests[1:])
     has_rows = product is not None and product.row is not None
     made = None if has_rows else window_nest(store, target, lanes)
     if made is None and product is not None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
-from fornix.dtype import BOOL, INT32, INT64, DType
+from fornix.dtype import BOOL, FLOAT32, INT32, INT64, DType
 from fornix.errors import DTypeError
 from fornix.forks import awaited
 from fornix.ir.dim import DimLike, equal, is_nonnegative, less
@@ -67,6 +67,7 @@ OPERATIONS = {
     **dict.fromkeys(("shl", "shr"), Operation(2, _INTEGER)),  # shr of a negative keeps the sign
     **dict.fromkeys(("lt", "le", "eq", "ne"), Operation(2, _ANY, gives_bool=True)),
     "fma": Operation(3, _FLOAT),  # a*b + c, rounded once
+    "dot2": Operation(2, frozenset({"int"})),  # int32s as two bfloat16s each: Σ in float32
     "dot4": Operation(2, frozenset({"int"})),  # int32s as four bytes each: Σ unsigned · signed
 }
 """Every operation besides `select`, `after`, `cast` and `bitcast`, which take several dtypes."""
@@ -427,6 +428,10 @@ def apply(op: str, *operands: Scalar | Number) -> Scalar:
     _require_kind(op, operation.kinds, dtype)
     if op == "dot4" and dtype is not INT32:
         raise DTypeError(f"dot4 takes int32s of four bytes each, found {dtype}")
+    if op == "dot2":
+        if dtype is not INT32:
+            raise DTypeError(f"dot2 takes int32s of two bfloat16s each, found {dtype}")
+        return _shared(Apply(op, args, FLOAT32), op)
     if dtype is INT64 and op in _ON_INDICES:
         exact = _on_indices(op, *args)
         if exact is not None:

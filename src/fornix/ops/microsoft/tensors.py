@@ -111,8 +111,10 @@ def triangle(x: Array, k: Array | None = None, *, upper: int) -> Array:
 
 
 @Trilu.lower
-def lower_triangle(x: Tensor, k: Tensor | None = None, *, upper: int) -> Tensor:
-    return lower_trilu(x, k, upper=upper)
+def lower_triangle(
+    x: Tensor, k: Tensor | None = None, *, upper: int, node: LowerNode
+) -> Tensor:
+    return lower_trilu(x, k, upper=upper, node=node)
 
 
 Unique = op(

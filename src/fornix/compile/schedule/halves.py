@@ -1,0 +1,106 @@
+"""Products of float32 with factors rounded to bfloat16, two at a time, where that is allowed.
+
+A session may ask for it, and the processor has to have the instruction (`Target.rounds_products`).
+Pairs of neighbouring terms become one int32 of two halves; what is left is a contraction like any
+other, with half the terms, so that tiles, packing and chunks are those of `contraction`.
+"""
+
+from __future__ import annotations
+
+from fornix.compile.convolution import Convolution, convolution
+from fornix.compile.cost import accesses, likely
+from fornix.compile.schedule.contraction import (
+    Contraction,
+    axes_of_left,
+    contraction,
+    in_order,
+    is_plain,
+)
+from fornix.compile.schedule.map import normal
+from fornix.compile.schedule.packing import filled
+from fornix.compile.target import Target
+from fornix.dtype import BFLOAT16, FLOAT32, INT32, UINT16
+from fornix.ir.dim import DimLike, ceildiv
+from fornix.ir.loops import (
+    Constant,
+    Scalar,
+    Store,
+    Variable,
+    apply,
+    bitcast,
+    cast,
+    index,
+    load,
+    replace,
+    substitute_scalar,
+)
+from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.scalar import reduction, select
+
+LEAST_TERMS = 16
+"""Terms from which on rounding the left factor costs little beside the products."""
+LEAST_ROWS = 24
+"""Rows from which on rounding the right factor does, unless it is stored."""
+
+
+def in_halves(c: Contraction, target: Target) -> tuple[list[Store], Contraction] | None:
+    """What has to be computed first, and ``c`` with rounded factors; None if it stays as it is."""
+    if not target.rounds_products or not _is_worthwhile(c):
+        return None
+    first: list[Store] = []
+    left = c.left
+    if not is_plain(c):
+        plain = in_order(c)
+        first.append(plain)
+        left = load(plain.buffer, plain.buffer.address(tuple(a.dim for a in axes_of_left(c))))
+    (k,) = c.sum.axes
+    pair = Variable("k", ceildiv(k.extent, 2))
+    axes = [*(a for a in c.store.axes if a in c.left.variables), pair]
+    pairs = filled("pairs", axes, _pair(left, k, pair))
+    first.append(pairs)
+    left = load(pairs.buffer, pairs.buffer.address(tuple(a.dim for a in axes)))
+    product = apply("dot2", left, _pair(c.right, k, pair))
+    value = replace(c.store.value, {c.sum: reduction("sum", (pair,), product)})
+    store = normal(Store(c.store.buffer, c.store.axes, c.store.address, value))
+    found = contraction(store)
+    return None if found is None else (first, found)
+
+
+def convolution_in_halves(c: Convolution, target: Target) -> Convolution | None:
+    """``c`` over pairs of channels with rounded factors; None if it stays as it is."""
+    if not target.rounds_products or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
+        return None
+    if c.has_groups or len(c.channels) != 1 or likely(c.channels[0].extent) < LEAST_TERMS:
+        return None
+    (k,) = c.channels
+    pair = Variable("k", ceildiv(k.extent, 2))
+    product = apply("dot2", _pair(c.product.left, k, pair), _pair(c.product.right, k, pair))
+    axes = tuple(pair if a is k else a for a in c.sum.axes)
+    value = replace(c.store.value, {c.sum: reduction("sum", axes, product)})
+    return convolution(Store(c.store.buffer, c.store.axes, c.store.address, value))
+
+
+def _is_worthwhile(c: Contraction) -> bool:
+    if c.product.op != "mul" or c.sum.dtype is not FLOAT32 or len(c.sum.axes) != 1:
+        return False
+    if likely(c.sum.axes[0].extent) < LEAST_TERMS:
+        return False
+    is_stored = all(isinstance(e.buffer.source, Constant) for e in accesses([c.right]))
+    return is_stored or (c.row is not None and likely(c.row.extent) >= LEAST_ROWS)
+
+
+def _pair(e: Scalar, k: Variable, pair: Variable) -> Scalar:
+    """Two neighbouring terms of ``e`` as the halves of an int32, the first one low."""
+    low, high = (_half(e, k, pair.dim * 2 + part) for part in range(2))
+    return apply("or", low, apply("shl", high, UINT16.bits))
+
+
+def _half(e: Scalar, k: Variable, place: DimLike) -> Scalar:
+    """The term at ``place`` in bfloat16, 0 behind the last one."""
+    inside = apply("lt", index(place), index(k.extent))
+    value = guarded(substitute_scalar(e, {k: place}), inside)
+    rounded = cast(select(inside, value, 0.0), BFLOAT16)
+    return cast(bitcast(rounded, UINT16), INT32)
+
+
+__all__ = ["convolution_in_halves", "in_halves"]

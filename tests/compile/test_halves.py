@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fornix import InferenceSession, SessionOptions
+from fornix.compile.target import Target
+from fornix.dtype import FLOAT32, INT64
+from fornix.errors import DTypeError, InvalidUse
+from fornix.ir.loops import apply, compute, tensor
+
+rng = np.random.default_rng(8)
+has_halves = pytest.mark.skipif(
+    not Target.host().has("avx512bf16"), reason="the processor does not multiply bfloat16s"
+)
+
+
+def normal(*shape: int) -> Any:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def session(
+    nodes: list[Any],
+    feeds: dict[str, Any],
+    data: dict[str, Any],
+    rank: int,
+    threads: int = 1,
+    **entries: str,
+) -> InferenceSession:
+    """Of ``nodes`` from ``feeds`` and stored ``data`` to y; ``entries`` are those of fornix."""
+    inputs = [
+        helper.make_tensor_value_info(
+            name, TensorProto.FLOAT, ["N", *x.shape[1:]] if name == "x" else x.shape
+        )
+        for name, x in feeds.items()
+    ]
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)
+    tensors = [numpy_helper.from_array(x, name) for name, x in data.items()]
+    graph = helper.make_graph(nodes, "g", inputs, [y], tensors)
+    imports = [helper.make_opsetid("", 21)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+    options = SessionOptions(intra_op_num_threads=threads)
+    for key, value in entries.items():
+        options.add_session_config_entry(f"fornix.{key}", value)
+    return InferenceSession(model.SerializeToString(), options)
+
+
+def assert_bounded(found: Any, exact: Any, magnitude: Any) -> None:
+    """Within the stated bound, and rounded at all."""
+    error = np.abs(found - exact)
+    assert (error <= magnitude / 255 + 1e-5).all()
+    assert error.max() > 1e-4
+
+
+@has_halves
+@pytest.mark.parametrize("rows", [1, 7, 40])
+@pytest.mark.parametrize(("k", "n"), [(64, 100), (65, 33), (16, 48)])
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_products_round_their_factors(rows: int, k: int, n: int, is_stored: bool) -> None:
+    x, w = normal(rows, k), normal(k, n)
+    if not is_stored and rows < 24:
+        pytest.skip("rounding what is fed does not pay")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Neg", ["p"], ["y"])]
+    feeds = {"x": x} if is_stored else {"x": x, "w": w}
+    made = session(nodes, feeds, {"w": w} if is_stored else {}, 2, products="bfloat16")
+    (y,) = made.run(None, feeds)
+    assert_bounded(-y, x.astype(np.float64) @ w, np.abs(x) @ np.abs(w))
+
+
+@has_halves
+@pytest.mark.parametrize(
+    ("channels", "filters", "tap", "stride"),
+    [(32, 48, 1, 1), (33, 48, 1, 2), (32, 32, 5, 1), (64, 20, 3, 2)],
+)
+def test_convolutions_round_their_factors(
+    channels: int, filters: int, tap: int, stride: int
+) -> None:
+    x, w = normal(2, channels, 14, 14), normal(filters, channels, tap, tap)
+    window = {"strides": [stride] * 2, "pads": [tap // 2] * 4}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], **window)]
+    (y,) = session(nodes, {"x": x}, {"w": w}, 4, products="bfloat16").run(None, {"x": x})
+    exact, magnitude = (
+        session(nodes, {"x": a}, {"w": b}, 4).run(None, {"x": a})[0]
+        for a, b in ((x, w), (np.abs(x), np.abs(w)))
+    )
+    assert_bounded(y, exact, magnitude)
+
+
+@has_halves
+def test_results_do_not_depend_on_threads() -> None:
+    x, w = normal(50, 96), normal(96, 200)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    found = [
+        session(nodes, {"x": x}, {"w": w}, 2, threads, products="bfloat16").run(None, {"x": x})[0]
+        for threads in (1, 2)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+def test_other_processors_stay_exact_and_say_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = dataclasses.replace(Target.host(), features=Target.host().features - {"avx512bf16"})
+    monkeypatch.setattr(Target, "host", staticmethod(lambda: plain))
+    x, w = normal(9, 64), normal(64, 40)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    monkeypatch.setenv("FORNIX_CACHE", "0")
+    with caplog.at_level(logging.WARNING):
+        (y,) = session(nodes, {"x": x}, {"w": w}, 2, products="bfloat16").run(None, {"x": x})
+    assert "fornix.products has no effect" in caplog.text
+    np.testing.assert_allclose(y, x @ w, rtol=1e-5, atol=1e-5)
+
+
+def test_other_types_of_products_are_refused() -> None:
+    x, w = normal(9, 64), normal(64, 40)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    with pytest.raises(InvalidUse, match="products must be float32 or bfloat16, found 'half'"):
+        session(nodes, {"x": x}, {"w": w}, 2, products="half")
+    with pytest.raises(InvalidUse, match=r"fornix\.strict_accuracy excludes fornix\.products"):
+        session(nodes, {"x": x}, {"w": w}, 2, products="bfloat16", strict_accuracy="1")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 30])
+def test_strict_products_add_their_terms_one_by_one(rows: int) -> None:
+    x, w = (np.round(normal(*shape) * 2**10) / 2**10 for shape in ((rows, 100), (100, 70)))
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    x, w = x.astype(np.float32), w.astype(np.float32)
+    (y,) = session(nodes, {"x": x}, {"w": w}, 2, strict_accuracy="1").run(None, {"x": x})
+    total = np.zeros((rows, 70), np.float32)
+    for k in range(100):  # a long double holds a product and a total exactly
+        product = x[:, k, None].astype(np.longdouble) * w[k].astype(np.longdouble)
+        fused = (product + total).astype(np.float32)
+        apart = product.astype(np.float32) + total
+        total = fused if Target.host().fuses else apart
+    np.testing.assert_array_equal(y, total)
+
+
+def test_only_int32_holds_two_bfloat16s() -> None:
+    x = tensor("x", (3,), INT64)
+    with pytest.raises(DTypeError, match="dot2 takes int32s of two bfloat16s each, found int64"):
+        compute((3,), lambda i: apply("dot2", x[i], x[i]))
+    y = tensor("y", (3,), FLOAT32)
+    with pytest.raises(DTypeError, match="dot2 is not defined for float32"):
+        compute((3,), lambda i: apply("dot2", y[i], y[i]))
