@@ -111,17 +111,22 @@ BOUND = RUNNING | {InvalidArgument: InvalidUse}
 
 ATTRIBUTE = re.compile(r"(\w+)-\d+ has the attributes .*, found '(.*)'$")
 TYPE = re.compile(r"\((?:[\w.]*\.)?(\w+), opset \d+\): (\w+) is (\w+)\[.*, but .* allows ")
-"""What fornix says of models that onnxruntime has words for which programs look for."""
+KEY = re.compile(r" is map\((\w+), .*, but the feed has the key .* of type (\w+)$")
+"""What fornix says that onnxruntime has words for which programs look for."""
 
 
 def with_words(message: str) -> str:
-    """``message``, and onnxruntime's words for an attribute, or a type, that an operator lacks."""
+    """``message``, and onnxruntime's words for types, attributes and keys that do not fit."""
     if found := ATTRIBUTE.search(message):
         return f"{message}. Unrecognized attribute: {found[2]} for operator {found[1]}"
     if found := TYPE.search(message):
         name = DType.of(found[3]).text
         told = f"Type 'tensor({name})' of input parameter ({found[2]}) of operator ({found[1]})"
         return f"{message}. Type Error: {told} is invalid"
+    if found := KEY.search(message):
+        wanted = "std::string" if found[1] == "string" else "int64_t"
+        told = f"Unexpected key type  <class '{found[2]}'>, it cannot be linked to C type {wanted}"
+        return f"{message}. {told}"
     return message
 
 
@@ -133,8 +138,7 @@ def translated(
     status = next((text for x, text in STATUS.items() if issubclass(kind, x)), "1 : FAIL")
     if isinstance(error, InferenceError) and kind is BadModel:
         status = "1 : FAIL"
-    told = with_words(str(error)) if kind is BadModel else str(error)
-    made = _joined(kind, type(error))(f"[ONNXRuntimeError] : {status} : {told}")
+    made = _joined(kind, type(error))(f"[ONNXRuntimeError] : {status} : {with_words(str(error))}")
     made.__cause__ = error.__cause__
     return made.with_traceback(error.__traceback__)
 

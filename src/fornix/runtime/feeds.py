@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fornix.dtype import STRING, DType
-from fornix.errors import DTypeError, InvalidArgument
+from fornix.errors import DTypeError, InvalidArgument, InvalidUse
 from fornix.ir.dim import Dim, known
 from fornix.ir.graph import Value
 from fornix.ir.types import MapType, OptionalType, SequenceType, TensorType, Type
@@ -82,14 +82,17 @@ def _container(feed: Any, declared: Type | None, name: str, model: str) -> Any:
 
 
 def _check_keys(feed: Mapping[Any, Any], declared: MapType, name: str, model: str) -> None:
-    """Raise InvalidArgument for keys that are none of the map's, and texts that are no values."""
+    """Raise InvalidUse for keys that are none of the map's, and texts that are no values."""
     wanted = str if declared.key is STRING else int | np.integer
     is_text = isinstance(declared.value, TensorType) and declared.value.dtype is STRING
     for key, value in feed.items():
-        if not isinstance(key, wanted) or isinstance(value, str) is not is_text:
-            raise InvalidArgument(
-                f"input '{name}' of {model} is {declared}, but the feed has {key!r}: {value!r}"
-            )
+        wrong = ""
+        if not isinstance(key, wanted):
+            wrong = f"the key {key!r} of type {type(key).__name__}"
+        elif isinstance(value, str) is not is_text:
+            wrong = f"{value!r} for {key!r}"
+        if wrong:
+            raise InvalidUse(f"input '{name}' of {model} is {declared}, but the feed has {wrong}")
 
 
 def _tensor(feed: Any, declared: TensorType, name: str, model: str) -> Array:

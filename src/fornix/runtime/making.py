@@ -13,7 +13,7 @@ from fornix.infer import Inference, infer_model
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.nesting import fed_inputs
 from fornix.ir.order import sorted_nodes
-from fornix.ir.types import OptionalType, Type
+from fornix.ir.types import OptionalType, SparseTensorType, Type
 from fornix.ir.walk import graphs
 from fornix.passes import Level, Native, optimize
 from fornix.passes.split_counted import split_counted
@@ -115,7 +115,8 @@ def _require_sound(source: Model, inference: Inference, graph: Graph) -> None:
 def _require_type(output: Value, found: Type | None) -> None:
     """Raise DTypeError where an output is not of the type that the model declares."""
     declared = output.type
-    if declared is None or found is None or OptionalType in {type(declared), type(found)}:
+    kinds = {type(declared), type(found)}
+    if declared is None or found is None or kinds & {OptionalType, SparseTensorType}:
         return
     texts = declared.constraint, found.constraint
     if texts[0] != texts[1] and "?" not in "".join(texts):

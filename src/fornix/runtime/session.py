@@ -545,7 +545,7 @@ def _require_fitting(
             f"InferenceSession: provider_options must have one entry per provider, "
             f"{len(providers or ())}, found {len(provider_options)}"
         )
-    given = [x[1] for x in providers or () if isinstance(x, tuple) and len(x) > 1 and x[1]]
+    given = [own for x in providers or () if isinstance(x, tuple) for own in x[1:] if own]
     warn_of_provider_options([*given, *(provider_options or ())])
 
 
