@@ -56,12 +56,11 @@ def convert(
     Raises Fail for a string that is no number, DTypeError for complex to anything else.
     """
     source = DType.of(array.dtype)
+    require_rounding(round_mode)
     if array.dtype != source.numpy:  # foreign byte order, NumPy's fixed-width strings
         array = array.astype(source.numpy)
     if source is target:
         return array
-    if round_mode not in {"up", "down", "nearest"}:
-        raise InvalidArgument(f"round_mode must be up, down or nearest, found {round_mode!r}")
     _require_real(source, target)
     flat = array.reshape(-1)
     with np.errstate(all="ignore"):
@@ -76,6 +75,12 @@ def convert(
         else:
             result = _to_float(flat, source, target, saturate=saturate, round_mode=round_mode)
     return result.reshape(array.shape)
+
+
+def require_rounding(mode: str) -> None:
+    """Raise InvalidArgument if ``mode`` is not a way to round to float8e8m0."""
+    if mode not in {"up", "down", "nearest"}:
+        raise InvalidArgument(f"round_mode must be up, down or nearest, found {mode!r}")
 
 
 def _require_real(source: DType, target: DType) -> None:

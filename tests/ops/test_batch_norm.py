@@ -11,7 +11,7 @@ from fornix.dtype import BOOL, FLOAT16, FLOAT32
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.call import NotLowered
-from fornix.ops.fact import tensor
+from fornix.ops.fact import tensor, unranked
 from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 F32_ROWS = 1e-5
@@ -304,3 +304,9 @@ def test_dropout_in_training_stays_with_the_kernel() -> None:
         lower_op("Dropout", [x, None, np.array(True)])
     with pytest.raises(NotLowered, match="random"):
         lower_op("Dropout", [x], opset=6)
+
+
+def test_statistics_of_several_ranks_contradict_each_other_whatever_they_are_of() -> None:
+    one, two = tensor(FLOAT32, (3,)), tensor(FLOAT32, (3, 1))
+    with pytest.raises(ShapeError, match="scale, B, mean and var must have one rank, found sev"):
+        infer_op("BatchNormalization", [unranked(FLOAT32), one, one, two, one], opset=15)

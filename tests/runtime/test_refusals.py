@@ -53,6 +53,11 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"i": np.arange(2), "d": np.array(np.inf, np.float32), "v": np.ones(2, np.float32)},
         "depth must be a number of classes, got inf",
     ),
+    "a way to round that there is not": (
+        'g (float[2, 3] x, float[1] l) => (float y) { y = CastLike <round_mode = "even"> (x, l) }',
+        {"x": ONES, "l": np.ones(1, np.float32)},
+        "round_mode must be up, down or nearest, found 'even'",
+    ),
     "several diagonals": (
         "g (float[2, 3] x, int64[K] k) => (float[2, 3] y) { y = Trilu (x, k) }",
         {"x": ONES, "k": np.arange(3)},
@@ -94,7 +99,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_both_engines_refuse_in_the_same_words(name: str) -> None:
     text, feeds, finding = CASES[name]
-    head = f'<ir_version: 10, opset_import: ["" : 21, "{ML}" : 1, "{TRAINING}" : 1]> '
+    head = f'<ir_version: 10, opset_import: ["" : 25, "{ML}" : 1, "{TRAINING}" : 1]> '
     told = []
     for engine in (ReferenceEvaluator, InferenceSession):
         with pytest.raises(FornixError) as raised:

@@ -81,6 +81,8 @@ def infer_batch_normalization(
     for name, other in (("scale", scale), ("B", b), ("mean", mean), ("var", var)):
         if other.has_rank and statistics is not None:
             _check_statistics(name, other.shape, x.shape, statistics)
+    ranks = {other.rank for other in (scale, b, mean, var) if other.has_rank}
+    require(len(ranks) < 2, "scale, B, mean and var must have one rank, found several")
     dtype = None if node.version < TYPED_STATISTICS else mean.dtype
     running = tensor(dtype, agreed_shape(statistics, scale, b, mean, var))
     if not x.has_rank:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fornix.cast import convert
+from fornix.cast import convert, require_rounding
 from fornix.dtype import BOOL, FLOAT8E4M3FN, FLOAT32, FLOAT64, STRING, DType
 from fornix.errors import DTypeError, require
 from fornix.ir.attribute import AttributeKind
@@ -103,6 +103,7 @@ def _target(to: int | str) -> DType:
 
 def _converted(input: Fact, target: DType, *, saturate: int, round_mode: str) -> Fact:
     """The fact of ``input`` as ``target``, with its contents where they are known."""
+    require_rounding(round_mode)
     if not input.has_rank:
         return unranked(target)
     found = input.constant
