@@ -83,6 +83,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.rotary",
         "microsoft.attention",
         "microsoft.group_query",
+        "microsoft.recurrent",
         "microsoft.blocks",
         "microsoft.tensors",
         "microsoft.text",
