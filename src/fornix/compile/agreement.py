@@ -304,7 +304,7 @@ def _grid_sample(
 
 
 def _roi_align(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
-    _, rois, images = (fact.shape for fact in facts if fact is not None)
+    rois, images = (fact.shape for fact in facts[1:] if fact is not None)
     if known(rois[1]) is None:
         raise NothingSaid
     found.same(rois[0], images[0])

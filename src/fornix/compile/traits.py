@@ -115,7 +115,7 @@ class Traits:
     is_reduction: bool
     """Whether elements of the result combine many elements: a sum, a product, a pool, a norm."""
     has_memory: bool
-    """Whether its lowering stores its results itself: scans, scatters."""
+    """Whether its lowering stores its results itself: scans, scatters, routines."""
     readings: tuple[Reading | None, ...]
     """One for each input; None where it is not read."""
     bounds: tuple[Bound, ...]
@@ -524,7 +524,7 @@ class _Page:
 
     def _read_by(self, source: Routine) -> list[Buffer]:
         """Account for what a routine reads; gives the stored buffers in it."""
-        self.is_reduction = True
+        self.is_reduction = self.has_memory = True  # nobody calls it again for another result
         for buffer in source.inputs:
             if buffer in self.arguments:
                 index = self.arguments.index(buffer)
