@@ -159,6 +159,24 @@ def test_a_sparse_output_may_be_computed_as_a_dense_one() -> None:
     ort.InferenceSession(made)
 
 
+LONG_COUNTER = """(int64 n, float[N] x) => (float[1] y, counts, float[K, 1] z) {
+    go = Constant <value = bool {1}> () zero = Constant <value = float[1] {0}> ()
+    y, counts, z = Loop <body = b (int64[1] i, bool on, float[1] s) => (bool stays, t, c, g) {
+        stays = Identity (on) g = Gather (x, i) t = Add (s, g) c = Identity (i)
+    }> (n, go, zero) }"""
+
+
+def test_a_loop_may_count_in_a_tensor_of_one_element_as_in_onnxruntime() -> None:
+    made, wanted = (p.InferenceSession(small(LONG_COUNTER)) for p in (ort, peer))
+    evaluator = fornix.ReferenceEvaluator(small(LONG_COUNTER))
+    for n in (3, 1, 3, 4):
+        feeds = {"n": np.array(n), "x": np.arange(5, dtype=np.float32)}
+        for runs in (made, evaluator):
+            for found, other in zip(runs.run(None, feeds), wanted.run(None, feeds), strict=True):
+                np.testing.assert_array_equal(found, other)
+                assert found.shape == other.shape
+
+
 OPTIONAL = """(optional(float[N]) x) => (bool has, optional(float[N]) y) {
     has = OptionalHasElement (x) y = Identity (x) }"""
 
