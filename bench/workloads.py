@@ -7,7 +7,7 @@ otherwise made here from the shapes of a case.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 
 from bench.models import MODELS, build
 from bench.models.cache import cached
+from bench.models.classical import build_classical
+from bench.models.four_bits import VERSION, in_four_bits
 from bench.models.spec import Arrays, Built, Exporter, Size
 from fornix.cli.contest import Task
 
@@ -90,6 +92,17 @@ def like_case(
     return ready
 
 
+def rows_of(model: str, count: int) -> Callable[[Exporter, Size], Measured]:
+    """A model of scikit-learn's on ``count`` rows; other engines than onnxruntime lack it."""
+
+    def ready(_exporter: Exporter, _size: Size) -> Measured:
+        built = build_classical(model)
+        feeds = {name: np.resize(x, (count, *x.shape[1:])) for name, x in built.inputs[0].items()}
+        return Measured(Task(str(built.path), feeds, list(built.expected[0])))
+
+    return ready
+
+
 def decoding(model: str, new: int, past: int) -> Callable[[Exporter, Size], Measured]:
     """A decoder with its cache: a prompt, or steps whose cache grows."""
 
@@ -113,6 +126,24 @@ def decoding(model: str, new: int, past: int) -> Callable[[Exporter, Size], Meas
         return Measured(Task(str(built.path), feeds, outputs, chain=chain, torch=source))
 
     return ready
+
+
+def in_blocks(
+    ready: Callable[[Exporter, Size], Measured], accuracy_level: int
+) -> Callable[[Exporter, Size], Measured]:
+    """What ``ready`` gives, with weights of 4 bits; other engines than onnxruntime lack those."""
+
+    def made(exporter: Exporter, size: Size) -> Measured:
+        task = ready(exporter, size).task
+        source = Path(task.model)
+
+        def write(draft: Path) -> None:
+            in_four_bits(source, draft / "model.onnx", accuracy_level)
+
+        key = f"{source.parent.name}-int4-{accuracy_level}-v{VERSION}"
+        return Measured(replace(task, model=str(cached(key, write) / "model.onnx"), torch=None))
+
+    return made
 
 
 def tagging(batch: int, length: int) -> Callable[[Arrays, np.random.Generator], Arrays]:
@@ -197,6 +228,8 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("GPT-2 step, past 128…", 0.97, 1.0, decoding("gpt2", 1, 128), moved=True),
     Workload("LLaMA-like prompt 1×128", 1.05, 1.1, decoding("llama", 128, 0)),
     Workload("LLaMA-like step, past 128…", 0.97, 1.0, decoding("llama", 1, 128), moved=True),
+    Workload("LLaMA-like step, int4", 1.0, 1.2, in_blocks(decoding("llama", 1, 128), 0)),
+    Workload("LLaMA-like step, int4 × int8", 1.0, 1.2, in_blocks(decoding("llama", 1, 128), 4)),
     Workload("linear + softmax", 4.0, 8.0, tiny),
     Workload("Whisper-tiny encoder", 1.05, 1.15, case("whisper_encoder")),
     Workload("Whisper-tiny decoder, 12 tokens", 1.05, 1.15, case("whisper_decoder", 3)),
@@ -207,4 +240,14 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("GRU tagger 1×100", 1.1, 1.5, like_case("gru_tagger", tagging(1, 100))),
     Workload("CRNN 32×100", 1.1, 1.5, case("crnn")),
     Workload("WaveNet-like, 5,000 samples", 1.1, 1.5, case("wavenet")),
+    Workload("100 trees, 1 row", 2.0, 4.0, rows_of("hundred_trees", 1)),
+    Workload("100 trees, 1,000 rows", 2.0, 4.0, rows_of("hundred_trees", 1000)),
+    Workload("500 boosted trees, 1 row", 2.0, 4.0, rows_of("five_hundred_trees", 1)),
+    Workload("500 boosted trees, 1,000 rows", 2.0, 4.0, rows_of("five_hundred_trees", 1000)),
+    Workload("logistic regression, 1 row", 2.0, 5.0, rows_of("scaled_logistic_regression", 1)),
+    Workload("support vectors, 1 row", 2.0, 5.0, rows_of("support_vectors", 1)),
+    Workload("support vectors, 1,000 rows", 2.0, 5.0, rows_of("support_vectors", 1000)),
+    Workload("k-means, 1,000 rows", 2.0, 5.0, rows_of("nearest_means", 1000)),
+    Workload("words and numbers, 1,000 rows", 2.0, 5.0, rows_of("mixed_columns", 1000)),
+    Workload("regression to maps, 1,000 rows", 2.0, 5.0, rows_of("logistic_regression_maps", 1000)),
 )
