@@ -334,6 +334,16 @@ def test_binding_gives_values() -> None:
     assert N.bind({"other": 1}) == N
 
 
+def test_a_symbol_may_have_a_greatest_value() -> None:
+    n = symbol("N", least=1, most=300)
+    assert is_nonnegative(300 - n) is True
+    assert is_nonnegative(299 - n) is None
+    assert minimum(n, 300) == n
+    assert symbol("N", least=1) != n
+    with pytest.raises(ShapeError, match="dim N is at most 300, got 301"):
+        n.bind({"N": 301})
+
+
 def test_binding_below_the_least_value_is_a_shape_error() -> None:
     with pytest.raises(ShapeError, match="dim P is at least 1, got 0"):
         P.bind({"P": 0})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import parser
+from onnx import numpy_helper, parser
 
 import fornix
 import fornix.errors
@@ -65,3 +65,48 @@ def test_a_shape_that_is_fed_is_checked_whatever_follows(nodes: str, declared: s
         runs.run(None, {"x": feed, "s": np.array([4, 4])})
     [y] = runs.run(None, {"x": feed, "s": np.array([2, 3])})
     assert y.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+TABLE = """(float[B, n, 4] x) => (float[B, n, 4] y, float[B, k, 4] z)
+<int64 all = {300}, int64 one = {1}, int64[1] axes = {0},
+ int64[1] far = {9223372036854775807}> {
+    shape = Shape (x)
+    n0 = Gather (shape, one)
+    rest = Sub (all, n0)
+    start = Unsqueeze (rest, axes)
+    last = Slice (table, start, far, axes)
+    y = Add (x, last)
+    plain = Exp (last)
+    z = Add (x, plain)
+}"""
+
+
+def positions(rng: np.random.Generator) -> tuple[fornix.InferenceSession, np.ndarray]:
+    """A session of TABLE, and what its table holds."""
+    model = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]> f {TABLE}')
+    table = rng.standard_normal((300, 4)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+    return fornix.InferenceSession(model.SerializeToString()), table
+
+
+def test_the_last_positions_of_a_table_are_cut_by_machine_code(rng: np.random.Generator) -> None:
+    s, _ = positions(rng)
+    assert {place.reason for place in s.placement()} == {""}
+
+
+@pytest.mark.parametrize("first", [5, 300, 400])
+def test_beyond_the_table_positions_count_from_the_end(
+    first: int, rng: np.random.Generator
+) -> None:
+    s, table = positions(rng)
+    for n in (first, 5, 300, 301, 1, 599, 299, first):
+        start = 300 - n
+        found = table[start if start >= 0 else start + 300 :]
+        if len(found) not in {n, 1}:
+            with pytest.raises(fornix.errors.ShapeError, match="shapes must broadcast"):
+                s.run(None, {"x": np.zeros((2, n, 4), np.float32)})
+            continue
+        x = rng.standard_normal((2, n, 4)).astype(np.float32)
+        y, z = s.run(None, {"x": x})
+        np.testing.assert_allclose(y, x + found, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(z, x + np.exp(found), rtol=1e-5, atol=1e-6)

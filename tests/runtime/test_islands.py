@@ -111,6 +111,35 @@ def test_the_next_process_runs_them_as_the_first_one_did(tmp_path: Path, case: s
     ]
 
 
+def test_what_several_parts_compute_where_they_read_it_is_kept_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both parts behind a NonZero may have to run the kernel of the Unsqueeze that they share."""
+    text = """f (float[N] x) => (float[1, K] a, float[1, L] b) <int64[1] ahead = {0}> {
+        row = Unsqueeze (x, ahead)
+        p = NonZero (x)
+        i = Squeeze (p, ahead)
+        g = Gather <axis = 1> (row, i)
+        a = Exp (g)
+        h = Floor (a)
+        q = NonZero (h)
+        turned = Transpose <perm = [1, 0]> (q)
+        shape = Shape <start = 0, end = 1> (turned)
+        size = Squeeze (shape, ahead)
+        zero = Constant <value_int = 0> ()
+        one = Constant <value_int = 1> ()
+        j = Range (zero, size, one)
+        k = Gather <axis = 1> (row, j)
+        b = Neg (k)
+    }"""
+    path = write(tmp_path / "model.onnx", HEAD + text)
+    feeds = {"x": np.array([1, 0, 3, -2, 0], np.float32)}
+    wanted = InferenceSession(path).run(None, feeds)
+    monkeypatch.delattr(InferenceSession, "_planned_run")
+    for _ in range(2):
+        assert_same(recalled(path).run(None, feeds), wanted)
+
+
 def test_errors_of_kept_nodes_name_them(tmp_path: Path) -> None:
     text = """f (float[N] x, int64[K] i) => (float[M] y) {
         s = Neg (x)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from fornix.compile.traits import Survey, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, NativeUnit
 from fornix.errors import FornixError
 from fornix.infer import Inference
-from fornix.ir.dim.expression import Atom, Dim, Symbol
+from fornix.ir.dim.expression import Atom, Dim, Symbol, atoms
 from fornix.ir.graph import Node, Value
 from fornix.ir.loops import Constant
 from fornix.ops.call import NotLowered
@@ -56,7 +56,7 @@ class Compiled:
     """Digests of nodes that are lowered; those of nodes alike are the same."""
     _held: dict[tuple[str, tuple[int | None, ...]], bool] = field(default_factory=dict)
     """By name and extents that matter to it, whether the code of a node is made for them."""
-    _symbols: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _symbols: dict[str, tuple[Symbol, ...]] = field(default_factory=dict)
     """By name, the symbols of extents that matter to a node."""
 
     def is_conditional(self, units: Iterable[NativeUnit]) -> bool:
@@ -83,6 +83,7 @@ class Compiled:
                 asked[name] = node
             else:
                 whole.add(found)
+            whole.add(Agreement(reach=[(limit, of) for of, limit in self._limits(node, traits)]))
         return whole, list(asked.values())
 
     def holds(self, extents: Mapping[str, int], nodes: Iterable[Node]) -> bool:
@@ -91,7 +92,6 @@ class Compiled:
         Rules of operators are asked anew, with numbers for symbols; nodes alike are asked once, and
         again only for other extents of those that they depend on.
         """
-        bound: dict[Atom, int] = {Symbol(name, 1): extent for name, extent in extents.items()}
         seen: set[str] = set()
         for node in nodes:
             traits, name = self.traits[node], self.names[node]
@@ -102,7 +102,7 @@ class Compiled:
             if key not in self._held:
                 if len(self._held) >= MAX_HELD:
                     self._held.clear()
-                self._held[key] = self._node_holds(node, traits, extents, bound)
+                self._held[key] = self._node_holds(node, traits, extents)
             if not self._held[key]:
                 return False
         return True
@@ -113,6 +113,16 @@ class Compiled:
         return isinstance(traits, Traits) and not symbols.isdisjoint(self._symbols_of(node, traits))
 
     def _symbols_of(self, node: Node, traits: Traits) -> tuple[str, ...]:
+        """The names of `_atoms_of`."""
+        return tuple(atom.name for atom in self._atoms_of(node, traits))
+
+    def _limits(self, node: Node, traits: Traits) -> Iterator[tuple[Dim, int]]:
+        """The symbols that are taken to be no more than a number, and that number."""
+        for atom in self._atoms_of(node, traits):
+            if atom.most is not None:
+                yield Dim({(atom,): 1}), atom.most
+
+    def _atoms_of(self, node: Node, traits: Traits) -> tuple[Symbol, ...]:
         """The symbols in what is known of the inputs and outputs of ``node``, and in its bounds."""
         name = self.names[node]
         if name not in self._symbols:
@@ -121,20 +131,23 @@ class Compiled:
             for known in (fact(value) for value in (*node.inputs, *node.outputs) if value):
                 dims += getattr(known.type, "shape", None) or ()
                 dims += () if known.known_value is None else known.known_value.flat
-            found = {s for d in dims if isinstance(d, Dim) for s in d.symbols}
-            self._symbols[name] = tuple(sorted(found))
+            found = {a for d in dims if isinstance(d, Dim) for a in atoms(d)}
+            symbols = [a for a in found if isinstance(a, Symbol)]
+            self._symbols[name] = tuple(sorted(symbols, key=lambda a: a.name))
         return self._symbols[name]
 
-    def _node_holds(
-        self, node: Node, traits: Traits, extents: Mapping[str, int], bound: Mapping[Atom, int]
-    ) -> bool:
+    def _node_holds(self, node: Node, traits: Traits, extents: Mapping[str, int]) -> bool:
+        symbols = self._atoms_of(node, traits)
+        known: dict[Atom, int] = {a: extents[a.name] for a in symbols if a.name in extents}
+        if any(a.most is not None and extents.get(a.name, 0) > a.most for a in symbols):
+            return False
         try:
             if traits.needs_check:
                 self.survey.infer(node, extents)
         except NotLowered as reason:
             log.debug("%s: not as compiled: %s", node.label, reason)
             return False
-        return all(b.holds(bound) for b in traits.bounds)
+        return all(b.holds(known) for b in traits.bounds)
 
 
 @dataclass(frozen=True)

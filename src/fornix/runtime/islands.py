@@ -98,13 +98,13 @@ class Islands:
         """``read`` are values of the program, or stored data, that the inputs stand for."""
         self._message, self._read, self._options = message, read, options
         self.stored = tuple(value for value in read if value.tensor is not None)
-        self._writes: list[Sequence[Value]] = []
+        self._writes: dict[int, Sequence[Value]] = {}
         self._found: Ahead[Ready] | None = None
 
-    def step(self, reads: Sequence[Value], writes: Sequence[Value]) -> IslandStep:
-        """The next node as a step."""
-        self._writes.append(writes)
-        return IslandStep(self, len(self._writes) - 1, reads, writes)
+    def step(self, number: int, reads: Sequence[Value], writes: Sequence[Value]) -> IslandStep:
+        """The node of that number as a step."""
+        self._writes[number] = writes
+        return IslandStep(self, number, reads, writes)
 
     def start(self) -> None:
         """Make all nodes ready, in a thread of its own."""
@@ -137,8 +137,8 @@ class Islands:
 
             for node in graph.nodes:
                 compile_bodies(node, plan, self._options)
-        for writes, node in zip(self._writes, graph.nodes, strict=True):
-            own.update(zip(writes, node.outputs, strict=True))
+        for number, writes in self._writes.items():
+            own.update(zip(writes, graph.nodes[number].outputs, strict=True))
         return Ready(plan, plan.steps, own)
 
 

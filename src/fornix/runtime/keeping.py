@@ -163,16 +163,21 @@ class _Description:
         self.derived[value] = self._add_apart(array) if self.packed else self._add(array)
 
     def _kernels(self) -> list[Any]:
-        """The nodes that run their NumPy kernels: the array with their model, and what it reads."""
+        """The nodes that run their NumPy kernels: the array with their model, and what it reads.
+
+        And which of them each step is: what several steps compute where they read it is there once.
+        """
         scope = self.others[0].plan.scope
         planned = [step.planned.node for step in self.others]
-        made = islands.written(planned, scope, self._is_placed)
+        numbers = {node: number for number, node in enumerate(dict.fromkeys(planned))}
+        made = islands.written([*numbers], scope, self._is_placed)
         for value in made.read:
             self._store(value)
         if made.nbytes > MAX_DATA_BYTES:
             raise _NotKept
         message = to_message(made.model).SerializeToString()
-        return [self._add(np.frombuffer(message, np.uint8)), self._of(made.read)]
+        steps = [numbers[node] for node in planned]
+        return [self._add(np.frombuffer(message, np.uint8)), self._of(made.read), steps]
 
     def _is_placed(self, tensor: Tensor) -> bool:
         return self.content.place(getattr(tensor, "place", None)) is not None
@@ -191,6 +196,7 @@ class _Description:
             "results": self._of(program.outputs.values()),
             "constants": self._of(stays),
             "symbols": [[n, *self._of([v]), axis] for n, (v, axis) in program.symbols.items()],
+            "most": dict(program.most),
         }
 
     def _steps(self) -> dict[str, Any]:

@@ -173,7 +173,9 @@ class KeptProgram:
         constants = {value: tensor.numpy() for value, tensor in stays if tensor is not None}
         region = self.content.region
         files = [region] if isinstance(region, MappedFile) and self.data.nbytes else []
-        return Program(inputs, results, symbols, steps, constants, files=files)
+        program = Program(inputs, results, symbols, steps, constants, files=files)
+        program.most = head["most"]
+        return program
 
     def _stored_data(self, rows: Sequence[Sequence[NativeUnit]], pool: Pool) -> list[StoredData]:
         """What kernels of each native step read: packed while the caller goes on, or mapped."""
@@ -252,12 +254,15 @@ class KeptProgram:
             return
         from fornix.runtime.islands import Islands  # noqa: PLC0415 - few programs have any
 
-        number, read = self.head["kernels"]
+        number, read, nodes = self.head["kernels"]
         islands = Islands(self.array(number).tobytes(), self._picked(read), options)
         places: list[Sequence[Sequence[int]]] = []
         for note in self.head["steps"]:
             places += note["kernels"] if "units" in note else [(note["reads"], note["writes"])]
-        made = [islands.step(*map(self._picked, place)) for place in places]
+        made = [
+            islands.step(node, *map(self._picked, place))
+            for node, place in zip(nodes, places, strict=True)
+        ]
         if any("units" not in note for note in self.head["steps"]):
             islands.start()  # the others may never run
         yield from made

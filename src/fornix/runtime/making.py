@@ -10,6 +10,7 @@ import numpy as np
 
 from fornix.errors import DTypeError, NotSupported, ValidationError
 from fornix.infer import Inference, infer_model
+from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.nesting import fed_inputs
 from fornix.ir.order import sorted_nodes
@@ -18,7 +19,13 @@ from fornix.ir.walk import graphs
 from fornix.passes import Level, Native, optimize
 from fornix.passes.split_counted import split_counted
 from fornix.reference.plan import Plan, Scope, check_names
-from fornix.runtime.extents import bound_symbols, name_extents, taken_for_equal
+from fornix.runtime.extents import (
+    bound_symbols,
+    greatest,
+    name_extents,
+    taken_for_equal,
+    taken_to_fit,
+)
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import Part, Placement, Provider, Step
@@ -48,8 +55,11 @@ def make_program(
     graph = model.graph
     inference = infer_model(model)
     symbols = bound_symbols(graph.inputs)
-    while equal := taken_for_equal(inference, graph.inputs):
-        name_extents(model, equal)
+    taken: dict[str, DimLike] = {}
+    while found := taken_for_equal(inference, graph.inputs) or taken_to_fit(inference, graph.nodes):
+        taken = {n: d.bind(found) if isinstance(d, Dim) else d for n, d in taken.items()}
+        taken |= found
+        name_extents(model, taken)
         inference = infer_model(model)
     _require_sound(source, inference, graph)
     if providers[0].takes_parts and split_counted(model, inference):
@@ -76,7 +86,9 @@ def make_program(
         for value in graph.initializer_values
         if value.tensor is not None and (value.is_output or not in_steps)
     }
-    return Program(graph.inputs, graph.outputs, symbols, steps, constants, placements)
+    program = Program(graph.inputs, graph.outputs, symbols, steps, constants, placements)
+    program.most = greatest(graph.inputs)
+    return program
 
 
 def native_of(options: SessionOptions) -> Native:

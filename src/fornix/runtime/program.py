@@ -69,6 +69,8 @@ class Program:
         self.inputs = {value.name: value for value in inputs}
         self.outputs = {value.name: value for value in outputs}
         self.symbols = symbols
+        self.most: Mapping[str, int] = {}
+        """What some symbols are taken not to exceed; set by who makes the program."""
         self.steps, self.constants, self.placements = steps, constants, placements
         self.releases = _releases(steps, {*outputs, *constants})
         self.uses_numpy = any(step.uses_numpy for step in steps)
@@ -99,7 +101,7 @@ class Program:
 
     def holds(self, run: Run, feeds: Mapping[str, Any]) -> bool:
         """Whether the steps are made for such feeds."""
-        if any(extent < 1 for extent in run.key):
+        if any(extent < 1 for extent in run.key) or self.too_long(run):
             return False
         for value in self.declared:
             shape = getattr(value.type, "shape", None) or ()
@@ -107,6 +109,11 @@ class Program:
             if list(feeds[value.name].shape) != expected:
                 return False
         return all(step.holds(run) for step in self.steps)
+
+    def too_long(self, run: Run) -> dict[str, int]:
+        """The extents of ``run`` that are more than the steps are made for."""
+        found = {name: run.extents[name] for name in self.most if name in run.extents}
+        return {name: extent for name, extent in found.items() if extent > self.most[name]}
 
     def is_known_to_hold(self, run: Run) -> bool:
         """Whether it is certain without the model that the steps are made for such a run."""
@@ -355,9 +362,8 @@ class Programs:
         else:
             zeros = {name: n for name, n in run.extents.items() if n == 0}
             found = self._for_numbers(zeros, feeds) if zeros else None
-            found = found or self._for_numbers(
-                {name: n for name, n in run.extents.items() if n <= 1}, feeds
-            )
+            ones = {name: n for name, n in run.extents.items() if n <= 1}
+            found = found or self._for_numbers(ones | self.general.too_long(run), feeds)
         self._chosen[run.key] = found
         while len(self._chosen) > MAX_KEYS:
             self._chosen.popitem(last=False)

@@ -88,18 +88,23 @@ class Atom:
 
 
 class Symbol(Atom):
-    """A named integer, at least `least`."""
+    """A named integer, at least `least` and at most `most`, if that is a number."""
 
-    __slots__ = ("least", "name")
+    __slots__ = ("least", "most", "name")
 
-    def __init__(self, name: str, least: int) -> None:
+    def __init__(self, name: str, least: int, most: int | None = None) -> None:
         text = name if IDENTIFIER.fullmatch(name) else "'" + name.replace("'", "''") + "'"
-        super().__init__(text if least == 0 else f"{text}>={least}", text)
-        self.name, self.least = name, least
+        key = text if least == 0 else f"{text}>={least}"
+        super().__init__(key if most is None else f"{key}<={most}", text)
+        self.name, self.least, self.most = name, least, most
 
     @property
     def low(self) -> int:
         return self.least
+
+    @property
+    def high(self) -> int | None:
+        return self.most
 
 
 class Unknown(Atom):
@@ -290,7 +295,7 @@ class Dim:
         return frozenset().union(*(a.variables for m in self.terms for a in m))
 
     def bind(self, values: Mapping[str, DimLike]) -> DimLike:
-        """The value once symbols are given values; raises ShapeError below a symbol's least."""
+        """The value once symbols are given values; raises ShapeError outside a symbol's bounds."""
         chosen: dict[Atom, DimLike] = {}
         for atom in atoms(self):
             if isinstance(atom, Symbol) and atom.name in values:
@@ -298,6 +303,8 @@ class Dim:
                 if isinstance(value, int) and value < atom.least:
                     msg = f"dim {atom.text} is at least {atom.least}, got {value}"
                     raise ShapeError(msg)
+                if isinstance(value, int) and atom.most is not None and value > atom.most:
+                    raise ShapeError(f"dim {atom.text} is at most {atom.most}, got {value}")
                 chosen[atom] = value
         return self.substitute(chosen)
 
@@ -310,9 +317,9 @@ DimLike: TypeAlias = int | Dim
 Replaced: TypeAlias = dict[Atom, DimLike | Atom]
 
 
-def symbol(name: str, least: int = 0) -> Dim:
-    """The dim called ``name``, any text; two symbols are the same if name and ``least`` are."""
-    return Dim({(Symbol(name, least),): 1})
+def symbol(name: str, least: int = 0, most: int | None = None) -> Dim:
+    """The dim called ``name``, any text; two symbols are the same if name and bounds are."""
+    return Dim({(Symbol(name, least, most),): 1})
 
 
 def unknown(reason: str, least: int | None = 0, among: tuple[DimLike, ...] = ()) -> Dim:

@@ -149,6 +149,11 @@ def _proves_with(d: DimLike, positive: frozenset[Atom]) -> bool:
         return False
 
 
+def _is_made(atom: Atom) -> bool:
+    """Whether ``atom`` is made of other expressions, or bounded by some."""
+    return not isinstance(atom, Symbol | Unknown)
+
+
 class _Proof:
     """The search for a proof of ``d >= 0``: atoms with bounds are replaced, outermost first."""
 
@@ -164,7 +169,7 @@ class _Proof:
             return False
         if self.by_coefficients(d):
             return True
-        inside = {a for m in d.terms for a in m if not isinstance(a, Symbol | Unknown)}
+        inside = {a for m in d.terms for a in m if a.high is not None or _is_made(a)}
         for atom in sorted(inside, key=lambda a: (-a.depth, a.key)):
             split = coefficient(d, atom)
             if split is not None:
