@@ -177,6 +177,24 @@ def test_a_loop_may_count_in_a_tensor_of_one_element_as_in_onnxruntime() -> None
                 assert found.shape == other.shape
 
 
+CARRIED = """(int64 n) => (y, z) {
+    go = Constant <value = bool {1}> () start = Constant <value_float = -1.0> ()
+    y, z = Loop <body = b (int64[1] i, bool on, float[1] s) => (bool stays, t, c) {
+        stays = Identity (on) one = Constant <value_float = 1.0> ()
+        t = Add (s, one) c = Identity (s)
+    }> (n, go, start) }"""
+
+
+def test_carried_values_have_the_shape_that_they_begin_with_as_in_onnxruntime() -> None:
+    made, wanted = (p.InferenceSession(small(CARRIED)) for p in (ort, peer))
+    for n in (3, 2, 3, 5):
+        for found, other in zip(
+            made.run(None, {"n": np.array(n)}), wanted.run(None, {"n": np.array(n)}), strict=True
+        ):
+            np.testing.assert_array_equal(found, other)
+            assert found.shape == other.shape
+
+
 OPTIONAL = """(optional(float[N]) x) => (bool has, optional(float[N]) y) {
     has = OptionalHasElement (x) y = Identity (x) }"""
 

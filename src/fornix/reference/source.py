@@ -19,10 +19,10 @@ from fornix.format.messages import (
     own,
 )
 from fornix.infer import infer_model
-from fornix.ir.counters import with_scalar_counters
 from fornix.ir.files import load
 from fornix.ir.graph import Function, Model
 from fornix.ir.load import from_message
+from fornix.ir.loop_bodies import with_fitting_bodies
 from fornix.ops.grads import expand_gradients
 from fornix.ops.opsets import LATEST, require_known
 
@@ -40,7 +40,7 @@ def as_model(
     ``opsets`` are those of a source that has none. Raises ValidationError if there is no graph in
     it, as in an empty file, and for versions from after this release.
     """
-    model = with_scalar_counters(_with_imports(_read(source, opsets, limits)))
+    model = with_fitting_bodies(_with_imports(_read(source, opsets, limits)))
     name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the model"
     if not (model.graph.nodes or model.graph.outputs):
         raise ValidationError(f"{name}: a graph with something to compute is required, found none")
