@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,18 @@ def at_once(session: InferenceSession, feeds: Feeds) -> list[Any]:
     assert flow is not None
     found = [results for _ in range(8) if (results := flow(feeds)) is not None]
     return found[0]
+
+
+def test_arrays_with_another_object_for_their_type_go_the_short_way() -> None:
+    feeds = {"x": np.ones((6, 8), np.float32), "t": np.array(0, np.float32)}
+    session = agree(CHAIN, feeds)
+    pickled = pickle.loads(pickle.dumps(feeds))
+    np.testing.assert_array_equal(at_once(session, pickled)[0], session.run(None, feeds)[0])
+    assert session._programs is not None
+    flow = session._programs.general.flow
+    assert flow is not None
+    for other in (">f4", "i4", "f8"):
+        assert flow({**feeds, "x": feeds["x"].astype(other)}) is None
 
 
 def test_results_without_elements_need_no_kernels() -> None:

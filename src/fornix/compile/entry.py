@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 HEAD_WORDS, ENTRY_WORDS = 18, 6
 DATA, RANK, EXTENTS, DTYPE, FLAGS = 16, 24, 32, 56, 64
 """Bytes from the beginning of an array to its fields. Source: NumPy, ndarraytypes.h."""
+KIND, NUMBER = 24, 28
+"""Those from the beginning of a dtype: characters of kind, type and order of bytes; its number.
+
+Equal types may be several objects: those of arrays that were pickled are.
+"""
+SAME_KIND = 0xFFFFFF
+"""Of the word at `KIND`, what is the same in equal types."""
 READABLE = 0x101
 """In row-major order, and aligned. Source: NumPy, NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED."""
 NEW_FROM_DESCR = 94
@@ -54,7 +61,19 @@ input.class:
 input.type:
   %dtype.at = getelementptr i8, ptr %array, i64 @DTYPE@
   %dtype = load ptr, ptr %dtype.at
-  %same.dtype = icmp eq ptr %dtype, @WANTED@
+  %kind.at = getelementptr i8, ptr %dtype, i64 @KIND@
+  %kind.found = load i32, ptr %kind.at
+  %kind.wanted.at = getelementptr i8, ptr @WANTED@, i64 @KIND@
+  %kind.wanted = load i32, ptr %kind.wanted.at
+  %kind.differs = xor i32 %kind.found, %kind.wanted
+  %kind.part = and i32 %kind.differs, @SAME_KIND@
+  %number.at = getelementptr i8, ptr %dtype, i64 @NUMBER@
+  %number.found = load i32, ptr %number.at
+  %number.wanted.at = getelementptr i8, ptr @WANTED@, i64 @NUMBER@
+  %number.wanted = load i32, ptr %number.wanted.at
+  %number.differs = xor i32 %number.found, %number.wanted
+  %dtype.differs = or i32 %number.differs, %kind.part
+  %same.dtype = icmp eq i32 %dtype.differs, 0
   %rank.at = getelementptr i8, ptr %array, i64 @RANK@
   %rank = load i32, ptr %rank.at
   %rank.wide = sext i32 %rank to i64
@@ -218,7 +237,8 @@ def looked_at(dtype: str, axes: str) -> str:
     """
     fields = {
         "WANTED": dtype, "AXES": axes, "DTYPE": DTYPE, "RANK": RANK, "FLAGS": FLAGS,
-        "EXTENTS": EXTENTS, "READABLE": READABLE,
+        "EXTENTS": EXTENTS, "READABLE": READABLE, "KIND": KIND, "NUMBER": NUMBER,
+        "SAME_KIND": SAME_KIND,
     }  # fmt: skip
     return _filled(_LOOK, fields)
 
@@ -341,4 +361,6 @@ def is_available() -> bool:
         and list((ctypes.c_int64 * 2).from_address(extents)) == list(sample.shape)
         and ctypes.c_void_p.from_address(here + DTYPE).value == id(dtype)
         and ctypes.c_int.from_address(here + FLAGS).value & READABLE == READABLE
+        and ctypes.string_at(id(dtype) + KIND, 2) == f"{dtype.kind}{dtype.char}".encode()
+        and ctypes.c_int.from_address(id(dtype) + NUMBER).value == dtype.num
     )
