@@ -11,6 +11,7 @@ from fornix import InferenceSession
 from fornix.errors import Fail, FornixError, ShapeError
 from fornix.format.text import parse_model
 from fornix.reference import ReferenceEvaluator
+from fornix.runtime import memory
 
 HUGE = 10**15
 """Elements of float32 that are more than addresses of a process reach."""
@@ -104,8 +105,35 @@ def test_memory_that_a_kernel_takes_on_its_way_is_told_too(engine: Any) -> None:
         engine(message_of(text)).run(None, feeds)
 
 
-def test_results_are_copies_which_have_to_fit_too() -> None:
+def test_what_is_repeated_in_place_has_to_fit_too() -> None:
     model = message_of("g (float[1] x, int64[1] n) => (float y) { y = Expand(x, n) }")
     feeds = {"x": X[:1], "n": np.array([HUGE])}
-    with pytest.raises(Fail, match=r"node for 'y' \(Expand\): 'y' must fit into memory, found too"):
-        InferenceSession(model).run(None, feeds)
+    message = r"node for 'y' \(Expand, opset 24\): output must fit into memory, found \[1000000"
+    for engine in ENGINES:
+        with pytest.raises(Fail, match=message):
+            engine(model).run(None, feeds)
+
+
+def test_results_are_copies_which_have_to_fit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = message_of("g (float[2] x) => (float y) { y = Identity(x) }")
+    session = InferenceSession(model, providers=["ReferenceExecutionProvider"])
+
+    def refuse(_: object) -> None:
+        raise MemoryError("no")
+
+    monkeypatch.setattr(memory, "owned", refuse)
+    with pytest.raises(
+        Fail, match=r"node for 'y' \(Identity\): 'y' must fit into memory, found too"
+    ):
+        session.run(None, {"x": X[:2]})
+
+
+def test_what_code_would_compute_ahead_has_to_fit_too() -> None:
+    rois = ", ".join(["0"] * 5)
+    text = f"""g (float[1, 1, 2, 2] x) => (float y) <float[1, 5] r = {{{rois}}}>
+        {{ y = MaxRoiPool <pooled_shape = [1, {2**63 - 1}]> (x, r) }}"""
+    session = InferenceSession(message_of(text))
+    [place] = session.placement()
+    assert place.reason.startswith("memory for what is computed ahead is missing: ")
+    with pytest.raises(Fail, match=r"MaxRoiPool, opset 24\): Y must fit into memory, found"):
+        session.run(None, {"x": np.ones((1, 1, 2, 2), np.float32)})

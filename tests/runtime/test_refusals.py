@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,11 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         'g (float[2, 3] x, float[1] l) => (float y) { y = CastLike <round_mode = "even"> (x, l) }',
         {"x": ONES, "l": np.ones(1, np.float32)},
         "round_mode must be up, down or nearest, found 'even'",
+    ),
+    "a length that a stored list says": (
+        "g (float[N] x) => (float y) <int64[1] n = {9}> { y = Split <axis = 0> (x, n) }",
+        {"x": np.ones(3, np.float32)},
+        "the entries of split must add up to 3, got [9], which is 9",
     ),
     "several diagonals": (
         "g (float[2, 3] x, int64[K] k) => (float[2, 3] y) { y = Trilu (x, k) }",
@@ -118,3 +124,18 @@ def test_steps_along_one_place_may_be_of_any_size() -> None:
     for engine in (ReferenceEvaluator, InferenceSession):
         [y] = engine(parse_model(text)).run(None, feeds)
         assert y.reshape(-1).tolist() == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("target", [[0, -1], [-1, 0], [0, 0, -1], [0, 0, 1, -1, 1, 1]])
+def test_what_is_left_without_elements_is_what_is_not_copied(target: list[int]) -> None:
+    values = ", ".join(map(str, target))
+    text = f"""<ir_version: 10, opset_import: ["" : 21]> g (float[A, B, C] x) => (float[] y)
+        <int64[{len(target)}] t = {{{values}}}> {{ y = Reshape (x, t) }}"""
+    for shape in ((0, 0, 0), (0, 0, 5), (0, 4, 5)):
+        x = np.zeros(shape, np.float32)
+        rest = [n for axis, n in enumerate(shape) if axis >= len(target) or target[axis] != 0]
+        wanted = [
+            shape[a] if n == 0 else math.prod(rest) if n < 0 else n for a, n in enumerate(target)
+        ]
+        for engine in (ReferenceEvaluator, InferenceSession):
+            assert engine(parse_model(text)).run(None, {"x": x})[0].shape == tuple(wanted)

@@ -33,6 +33,10 @@ MAX_RANK = 64
 """Axes that a tensor may have, as in NumPy."""
 
 
+ADDRESSES = 2**47
+"""Bytes that a process can address."""
+
+
 MAX_EXTENT = 2**63 - 1
 """What an extent of a tensor can be at most, in messages and in memory."""
 

@@ -121,7 +121,7 @@ def pad(
     entries = listed(pads if paddings is None else paddings, "pads")
     named = None if axes is None else listed(axes, "axes")
     ends = margins(data.ndim, entries, named)
-    _padded_extents(data.shape, ends)
+    tensor(None, _padded_extents(data.shape, ends))  # which may be beyond all integers
     if mode == "constant":
         filler = np.asarray(value, data.dtype) if pads is None or isinstance(pads, list) else None
         if constant_value is not None:

@@ -7,6 +7,7 @@ each other, and how large its results would be. They are asked only where a kern
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,13 +19,13 @@ from fornix.ir.dim import known
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import SequenceType, TensorType
 from fornix.ops.call import REFUSALS, InferNode, RunNode, infer_node
-from fornix.ops.fact import Fact, UnknownRank
+from fornix.ops.fact import ADDRESSES, Fact, UnknownRank
 from fornix.ops.signature import Formal, Occurrence
 
 GIGABYTE = 10**9
 """Bytes of a result from which on it is told as the reason why memory does not suffice."""
-ADDRESSES = 2**47
-"""Bytes that a process can address."""
+TOO_BIG = re.compile("array is too big|Maximum allowed|maximum supported dimension")
+"""What NumPy says in a ValueError of arrays that no memory holds."""
 
 
 def explained(
@@ -45,7 +46,7 @@ def explained(
             f"{node.schema.formal_output(index).name} must fit into memory, found "
             f"{facts[index].type} of {most:,} bytes; ask for fewer elements"
         )
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or TOO_BIG.search(str(error)):
         return Fail(
             f"memory for what it computes on the way is required, found too little: {error}; "
             "ask for fewer elements"

@@ -8,13 +8,13 @@ operators, so each propagates contents, symbolic ones included. Squeeze and Unsq
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from fornix.dtype import INT64
-from fornix.errors import ConvertError, require
+from fornix.errors import ConvertError, Fail, require
 from fornix.ir.attribute import AttributeKind
 from fornix.ir.dim import Dim, DimLike, exact_quotient, is_nonnegative, known, minimum
 from fornix.ir.graph import Graph, Node
@@ -22,6 +22,7 @@ from fornix.ir.loops import Scalar, Tensor, apply, compute, const, index, load, 
 from fornix.ops.adapt import attribute_to_input, constant_input, input_to_attribute
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import (
+    ADDRESSES,
     KNOWN_ELEMENTS,
     Array,
     Fact,
@@ -251,9 +252,11 @@ def reshape(data: Array, shape: Array | list[int] | None = None, *, allowzero: i
     """
     wanted = [] if shape is None else [*listed(shape, "shape")]
     _check_target(wanted, bool(allowzero))
+    copied: set[int] = set()
     if not allowzero:
         for axis, entry in enumerate(wanted):
             if entry == 0:
+                copied.add(axis)
                 require(
                     axis < data.ndim,
                     f"entry {axis} of shape is 0 and copies that axis, but "
@@ -261,7 +264,8 @@ def reshape(data: Array, shape: Array | list[int] | None = None, *, allowzero: i
                 )
                 wanted[axis] = data.shape[axis]
     if -1 in wanted:
-        wanted[wanted.index(-1)] = _remaining(data.shape, [n for n in wanted if n != -1])
+        rest = [n for axis, n in enumerate(wanted) if n != -1 and axis not in copied]
+        wanted[wanted.index(-1)] = _remaining(data.shape, copied, rest)
     require(
         math.prod(wanted) == data.size,
         f"data{shape_text(data.shape)} has {data.size} elements, which do not fill "
@@ -324,15 +328,17 @@ def reshape_14_to_13(node: Node, _: Graph) -> None:
     node.remove_attribute("allowzero")
 
 
-def _remaining(source: tuple[int, ...], taken: Sequence[int]) -> int:
-    """The extent that −1 stands for beside the extents ``taken``.
+def _remaining(source: tuple[int, ...], copied: Collection[int], taken: Sequence[int]) -> int:
+    """The extent that −1 stands for beside axes that are ``copied`` and the extents ``taken``.
 
-    Without elements any extent would do; leaving zeros out on both sides gives the one that
-    inference finds for a symbolic extent: [0, S, 768] as [0, S, 12, −1] ends in 64.
+    Without elements any extent would do; leaving out what is copied, and then zeros on both sides,
+    gives the one that inference finds for a symbolic extent: [0, S, 768] as [0, S, 12, −1] ends
+    in 64.
     """
-    have, rest = math.prod(source), math.prod(taken)
+    held = [n for axis, n in enumerate(source) if axis not in copied]
+    have, rest = math.prod(held), math.prod(taken)
     if have == 0 and rest == 0:
-        have, rest = (math.prod(n for n in extents if n) for extents in (source, taken))
+        have, rest = (math.prod(n for n in extents if n) for extents in (held, taken))
     require(
         rest != 0 and have % rest == 0,
         f"data{shape_text(source)} has {have} elements, which the other extents, {rest} together, "
@@ -429,7 +435,15 @@ def expand(input: Array, shape: Array) -> Array:
     """
     target: tuple[Any, ...] = tuple(_target(shape))
     broadcast_shapes(input.shape, target)  # says which extents differ; NumPy does not
-    return np.broadcast_to(input, np.broadcast_shapes(input.shape, target))
+    common = np.broadcast_shapes(input.shape, target)
+    taken = math.prod(common) * input.itemsize
+    require(
+        taken < ADDRESSES,  # that it is a view would only put it off
+        f"output must fit into memory, found {shape_text(common)} of {taken:,} bytes; "
+        "ask for fewer elements",
+        Fail,
+    )
+    return np.broadcast_to(input, common)
 
 
 @Expand.lower

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 64
 """Bytes: a line of the cache, and the widest vector."""
+ADDRESSES = 2**47
+"""Bytes that a process can address."""
 LARGE_BYTES = 256 << 10
 """Size from which on the memory of a result is used again; of smaller ones malloc takes care."""
 KEPT_BYTES = 256 << 20
@@ -40,15 +42,22 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def aligned_bytes(count: int) -> Array:
     """``count`` bytes that begin at a multiple of `ALIGNMENT`."""
-    block = np.empty(count + ALIGNMENT, np.uint8)
+    block = _bytes(count + ALIGNMENT)
     start = -block.ctypes.data % ALIGNMENT
     return block[start : start + count]
 
 
 def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array in memory of its own, its contents undefined."""
-    block = np.empty(math.prod(shape) * dtype.itemsize + ALIGNMENT, np.uint8)
+    block = _bytes(math.prod(shape) * dtype.itemsize + ALIGNMENT)
     return np.ndarray(shape, dtype, block, -block.ctypes.data % ALIGNMENT)
+
+
+def _bytes(count: int) -> Array:
+    """``count`` bytes; MemoryError if they are too many, of which NumPy may say something else."""
+    if count > ADDRESSES:
+        raise MemoryError(f"{count} bytes")
+    return np.empty(count, np.uint8)
 
 
 def size_class(size: int) -> int:

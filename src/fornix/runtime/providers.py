@@ -254,11 +254,14 @@ class CPUExecutionProvider(Provider):
 
     def compile(self, part: Part) -> Sequence[Step]:
         reason = no_machine_code()
-        if reason:
-            return [KernelStep(part.plan.steps_by_node[n], part.plan, reason) for n in part.nodes]
-        from fornix.runtime.prepare import native_steps  # noqa: PLC0415 - imports llvmlite
+        if not reason:
+            from fornix.runtime.prepare import native_steps  # noqa: PLC0415 - imports llvmlite
 
-        return native_steps(part)
+            try:
+                return native_steps(part)
+            except MemoryError as error:  # kernels say which node asks for that much
+                reason = f"memory for what is computed ahead is missing: {error}"
+        return [KernelStep(part.plan.steps_by_node[n], part.plan, reason) for n in part.nodes]
 
 
 @cache

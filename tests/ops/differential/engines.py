@@ -6,6 +6,7 @@ stored, and with extents declared or named.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,10 @@ from tests.ops.differential.judge import Finding, tolerance
 from tests.ops.differential.oracles import IR_VERSION, node_of, type_proto
 from tests.ops.differential.space import Case
 
+PYTHONS = re.compile(
+    r"(Type|Value|Index|Key|Attribute|Overflow|Memory|Recursion|ZeroDivision|Axis)Error: "
+)
+"""Words of Python and NumPy, which say nothing about the model."""
 UNEQUAL = {
     "Conv", "QLinearConv",  # NaN in other groups' results, and in other results of a tile
     "Attention", "FlexAttention",  # NaN in hidden keys
@@ -39,6 +44,8 @@ def disagreements(case: Case, rng: np.random.Generator) -> Iterator[Finding]:
             yield Finding("crash", "engines", f"{type(answer).__name__}: {answer}")
         elif isinstance(answer, FornixError) and case.name not in str(answer):
             yield Finding("unnamed", "engines", str(answer))
+        elif isinstance(answer, FornixError) and PYTHONS.search(str(answer)):
+            yield Finding("unexplained", "engines", str(answer))
     one, other = answers
     if isinstance(one, Exception) or isinstance(other, Exception):
         if isinstance(one, Exception) != isinstance(other, Exception):

@@ -128,6 +128,64 @@ MUTATIONS: tuple[Mutation, ...] = (
 )
 
 
+FOREIGN = (np.float32, np.float64, np.int8, np.int64, np.uint8, np.bool_, np.complex64, object)
+FAR = (-(2**63), 2**63 - 1, 2**50, -(2**31), -1)
+"""What no memory holds, or nothing: numbers between would only take long."""
+
+
+def foreign_elements(case: Case, rng: np.random.Generator) -> Case | None:
+    """An input of a type that the operator may not take."""
+    index = _pick(rng, _arrays(case))
+    if index is None:
+        return None
+    dtype = np.dtype(_pick(rng, list(FOREIGN)))
+    shape = case.inputs[index].shape
+    return _with_input(case, index, np.full(shape, "1" if dtype.kind == "O" else 1, dtype))
+
+
+def flat_or_deep(case: Case, rng: np.random.Generator) -> Case | None:
+    """An input without axes, or with four more, or without elements."""
+    index = _pick(rng, _arrays(case))
+    if index is None:
+        return None
+    x = case.inputs[index]
+    shapes = [(1,) * 4 + x.shape, (0,) * max(x.ndim, 1)] + [()] * bool(x.size)
+    return _with_input(case, index, np.resize(x, _pick(rng, shapes)).astype(x.dtype))
+
+
+def far_number(case: Case, rng: np.random.Generator) -> Case | None:
+    """An element of 64 bits that leads out of all bounds."""
+    longs = [i for i in _arrays(case) if case.inputs[i].dtype == np.int64 and case.inputs[i].size]
+    index = _pick(rng, longs)
+    if index is None:
+        return None
+    x = case.inputs[index].copy()
+    x.reshape(-1)[int(rng.integers(x.size))] = _pick(rng, list(FAR))
+    return _with_input(case, index, x)
+
+
+def far_attribute(case: Case, rng: np.random.Generator) -> Case | None:
+    names = [n for n, v in case.attributes.items() if isinstance(v, int | list) and v]
+    name = _pick(rng, names)
+    value = None if name is None else case.attributes[name]
+    if isinstance(value, list) and isinstance(value[0], int):
+        far = list(value)
+        far[int(rng.integers(len(far)))] = _pick(rng, list(FAR))
+        return replace(case, attributes={**case.attributes, name: far})
+    if isinstance(value, int):
+        return replace(case, attributes={**case.attributes, name: _pick(rng, list(FAR))})
+    return None
+
+
+WILD: tuple[Mutation, ...] = (foreign_elements, flat_or_deep, far_number, far_attribute)
+
+
+def estranged(case: Case, rng: np.random.Generator) -> Case:
+    """``case`` changed as nobody would by mistake."""
+    ways = [WILD[i] for i in rng.permutation(len(WILD))]
+    return next((changed for way in ways if (changed := way(case, rng)) is not None), case)
+
+
 def mutated(case: Case, rng: np.random.Generator) -> Case:
     """``case`` with one part changed; it may still be legal."""
     ways = [MUTATIONS[i] for i in rng.permutation(len(MUTATIONS))]

@@ -16,7 +16,7 @@ import pytest
 from fornix import ops
 from tests.ops.differential.bodies import MAKERS
 from tests.ops.differential.engines import disagreements
-from tests.ops.differential.hostile import mutated
+from tests.ops.differential.hostile import estranged, mutated
 from tests.ops.differential.judge import Finding, judge, judge_hostile
 from tests.ops.differential.space import Case, cases, recipes, versions
 
@@ -89,6 +89,15 @@ def test_sessions_give_or_refuse_what_the_evaluator_does_in_many_cases(
     domain: str, name: str
 ) -> None:
     engines_agree(domain, name, MANY // 20, seed=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("domain", "name"), OPERATORS, ids=NAMES)
+def test_what_nobody_would_ask_for_is_refused_in_words(domain: str, name: str) -> None:
+    rng = np.random.default_rng(5)
+    for case in drawn(domain, name, MANY // 20, seed=5):
+        strange = estranged(case, rng)
+        assert not shown(strange, disagreements(strange, rng))
 
 
 @pytest.mark.slow

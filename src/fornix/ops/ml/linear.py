@@ -351,7 +351,7 @@ def scaler(
         y = y - float_attribute(offset, y.dtype)
     if scale:
         y = y * float_attribute(scale, y.dtype)
-    return y.astype(np.float32, copy=False)
+    return y.reshape(X.shape).astype(np.float32, copy=False)
 
 
 @Scaler.lower

@@ -121,10 +121,9 @@ def drop_pad(x: Value, node: Node, make: Maker, pads: Array | None = None) -> Va
 
 
 @rewrite(P.Split(any_("x"), any_("split?"), bind="node"))
-def drop_split(x: Value, node: Node, make: Maker, split: Value | None = None) -> Value | None:
-    """Split into one part = x; a length that is fed, a run checks."""
-    is_known = make.fact(x).has_rank and (split is None or make.fact(split).value is not None)
-    return x if len(node.outputs) == 1 and is_known else None
+def drop_split(x: Value, node: Node, make: Maker) -> Value | None:
+    """Split into one part = x; a length that may be another one, a run checks."""
+    return x if len(node.outputs) == 1 and keeps_shape(x, node, make) else None
 
 
 @rewrite(P.Add(any_("x"), const("zero"), bind="node"), P.Sub(any_("x"), const("zero"), bind="node"))
