@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from onnx import parser
 
@@ -105,3 +107,21 @@ def test_an_error_is_explained_once_and_only_among_the_first() -> None:
     found = infer_model(from_message(parser.parse_model(text)))
     texts = [str(explained(found, explained(found, error))) for error in found.errors]
     assert [text.count("declared of the input") for text in texts] == [2] * 16 + [0] * 24
+
+
+def test_what_would_take_long_is_not_explained() -> None:
+    wide = ", ".join(["a"] * 20_000)
+    ends = "(float[2, 3] a, float[7, 4] b) => (float[A, B] y)"
+    started = time.perf_counter()
+    assert told(f"y = Concat <axis = 0> ({wide}, b)", ends) == ""
+    assert time.perf_counter() - started < 2
+
+
+def test_extents_are_left_with_a_node_that_has_bodies() -> None:
+    ends = "(bool b, float[2, 3] x, float[4, 5] w) => (float[A, B] y)"
+    body = """[i] h = If (b) <then_branch = t () => (float[A, B] z) { z = Relu (x) },
+                           else_branch = e () => (float[A, B] u) { u = Neg (x) }>
+              y = MatMul (h, w)"""
+    assert told(body, ends) == (
+        "axis 1 of 'h' is 3: node 'i' (If) makes it; axis 0 of 'w' is 4: declared of the input"
+    )

@@ -12,9 +12,9 @@ from dataclasses import replace
 from fornix.errors import FornixError, ShapeError
 from fornix.format.limits import DEFAULT, Limits
 from fornix.infer.model import Inference, Refusal, declared_of, infer_model
-from fornix.infer.origin import Origin, Place, infers, origin_of, places_read, read_by
+from fornix.infer.origin import Origin, Place, infers, origin_of, places_read, read_at, read_by
 from fornix.ir.dim import known
-from fornix.ir.graph import Model, Value
+from fornix.ir.graph import Model, Node, Value
 from fornix.ir.types import TensorType
 from fornix.ops.fact import Fact
 
@@ -24,6 +24,8 @@ CULPRITS = 4
 """Places that a message names; a contradiction mostly has two ends."""
 STEPS = 64
 """Nodes through which an unchanged extent is followed."""
+EXTENTS = 64
+"""Extents of a node's inputs up to which they are tried one by one, by its rule."""
 SOURCES = 3
 """Sources of a computed extent whose values a message states."""
 
@@ -70,6 +72,8 @@ def culprits(inference: Inference, refusal: Refusal) -> list[Place]:
     """
     if refusal.output is not None:
         return _differing(inference.fact(refusal.output), refusal.output)
+    if not _is_quick(inference, refusal.node):
+        return []
     candidates = (p for value in read_by(refusal.node) for p in places_read(inference, value))
     return [place for place in candidates if infers(inference, refusal.node, {place})]
 
@@ -89,7 +93,7 @@ def _differing(found: Fact, output: Value) -> list[Place]:
 def wrong_values(inference: Inference, refusal: Refusal) -> list[Value]:
     """The inputs with which the node could run if their shapes were others: of another rank."""
     found = []
-    for value in read_by(refusal.node):
+    for value in read_by(refusal.node) if _is_quick(inference, refusal.node) else ():
         fact = inference.fact(value)
         if fact.has_rank and isinstance(fact.type, TensorType):
             open_fact = Fact(TensorType(fact.type.dtype, None))
@@ -111,7 +115,7 @@ def maker(inference: Inference, value: Value) -> str:
 
 def history(inference: Inference, place: Place) -> str:
     """What ``place`` is and where that comes from, without the nodes that only hand it on."""
-    first = last = origin_of(inference, place)
+    first = last = _origin(inference, place)
     for _ in range(STEPS):
         handed = _handed_on(inference, last)
         if handed is None:
@@ -126,7 +130,7 @@ def history(inference: Inference, place: Place) -> str:
 def _handed_on(inference: Inference, found: Origin) -> Origin | None:
     """The origin of the first source of ``found`` that is equal to it, if there is one."""
     for source in found.sources:
-        before = origin_of(inference, source)
+        before = _origin(inference, source)
         if before.extent is not None and before.extent == found.extent:
             return before
     return None
@@ -136,5 +140,21 @@ def _values(inference: Inference, found: Origin) -> str:
     """What the sources of ``found`` are, where its formula names them."""
     if not 0 < len(found.sources) <= SOURCES:
         return ""
-    told = [str(origin_of(inference, source)).partition(": ")[0] for source in found.sources]
+    told = [str(_origin(inference, source)).partition(": ")[0] for source in found.sources]
     return f", where {', '.join(told)}"
+
+
+def _origin(inference: Inference, place: Place) -> Origin:
+    """`origin_of`, but what takes long to find out is left with the node that makes it."""
+    node = place.value.producer
+    if node is None or _is_quick(inference, node):
+        return origin_of(inference, place)
+    return Origin(place, read_at(inference.fact(place.value), place), f"{node.label} makes it")
+
+
+def _is_quick(inference: Inference, node: Node) -> bool:
+    """Whether the rule of ``node`` can run many times: no bodies, and few extents."""
+    if node.graphs or (node.domain, node.op_type, node.overload) in inference.functions:
+        return False
+    facts = [inference.fact(value) for value in node.inputs if value is not None]
+    return sum(1 + (fact.rank if fact.has_rank else 0) for fact in facts) <= EXTENTS

@@ -74,7 +74,7 @@ def origins(inference: Inference, value: Value, axis: int) -> Iterator[Origin]:
 
 def origin_of(inference: Inference, place: Place) -> Origin:
     """What is at ``place`` and where that comes from, one step back."""
-    value, extent = place.value, _read(inference.fact(place.value), place)
+    value, extent = place.value, read_at(inference.fact(place.value), place)
     node = value.producer
     if value.tensor is not None:
         return Origin(place, extent, "stored with the model")
@@ -84,7 +84,7 @@ def origin_of(inference: Inference, place: Place) -> Origin:
         return Origin(place, extent, f"follows from a call of {function.label}")
     if not read_by(node):
         return Origin(place, extent, f"{node.label} states it")
-    alone = _read(_result(inference, node, place, {}), place)
+    alone = read_at(_result(inference, node, place, {}), place)
     if extent is not None and alone != extent and not (_is_open(alone) and _is_open(extent)):
         told = "cannot run" if alone is None else f"leaves it {_text(alone)}"
         return Origin(place, extent, f"declared by the model; {node.label} alone {told}")
@@ -108,7 +108,7 @@ def _made(inference: Inference, node: Node, place: Place, sources: Sequence[Plac
     """How ``node`` makes the extent, as a formula of its ``sources`` where there is one."""
     named: dict[Place, Dim] = {source: symbol(_name(source)) for source in sources}
     altered = _altered(inference, named)
-    found = _read(_result(inference, node, place, altered), place) if named else None
+    found = read_at(_result(inference, node, place, altered), place) if named else None
     told = ", ".join(map(str, sources))
     if isinstance(found, Dim) and not found.unknowns:
         if found.name is not None:
@@ -151,13 +151,13 @@ def _changing(
 
     def changes(places: Iterable[Place]) -> bool:
         told = dict.fromkeys(places, symbol("altered"))
-        found = _read(_result(inference, node, place, _altered(inference, told)), place)
+        found = read_at(_result(inference, node, place, _altered(inference, told)), place)
         return not (found == extent or (_is_open(found) and _is_open(extent)))
 
     single = [p for p in candidates if changes([p])]
     if single or extent is None:
         return tuple(single)
-    alike = [p for p in candidates if _read(inference.fact(p.value), p) == extent]
+    alike = [p for p in candidates if read_at(inference.fact(p.value), p) == extent]
     if not changes(alike):
         return ()
     return tuple(p for p in alike if not changes([q for q in alike if q != p]))
@@ -242,7 +242,7 @@ def _results(
         return None
 
 
-def _read(fact: Fact | None, place: Place) -> DimLike | None:
+def read_at(fact: Fact | None, place: Place) -> DimLike | None:
     """What ``fact`` says at ``place``; None where that is nothing."""
     if fact is None or place.index is None:
         return None
