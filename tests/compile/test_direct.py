@@ -9,9 +9,11 @@ import pytest
 
 from fornix.compile import Target
 from fornix.compile.blocked import Blocked, blocked_buffer
+from fornix.compile.convolution import convolution
+from fornix.compile.schedule.packing import order
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.dim import DimLike, symbol
-from fornix.ir.loops import Tensor, compute, constant, stored, tensor
+from fornix.ir.loops import Store, Tensor, compute, constant, stored, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import lower_conv
 from tests.compile.levels import LEVELS, target
@@ -194,6 +196,19 @@ def test_images_that_are_computed_are_written_once() -> None:
     y = blocked(lower_conv(relu, weights, None, pads=[1] * 4, strides=[2, 2]), lanes(FLOAT32))
     check(y, {"x": data(FLOAT32, x.shape, {}, 2)})
     assert [k.schedule for k in Runner([y]).kernels][-1] == "convolution"
+
+
+@pytest.mark.parametrize(("channels", "written"), [(16, 4), (6, 3), (10, 2), (17, 1)])
+def test_taps_that_read_the_same_elements_are_never_written_side_by_side(
+    channels: int, written: int
+) -> None:
+    weights = constant(data(FLOAT32, (16, channels, 3, 3), {}, 0))
+    y = blocked(lower_conv(tensor("x", (1, channels, 9, 9), FLOAT32), weights, pads=[1] * 4), 16)
+    source = None if y.buffer is None else y.buffer.source
+    assert isinstance(source, Store)
+    found = convolution(source)
+    assert found is not None
+    assert [a.extent for a in order(found).written] == [written]
 
 
 def test_weights_that_are_fed_are_packed_in_each_run() -> None:

@@ -30,10 +30,10 @@ from fornix.ir.loops import (
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import select
 
-MAX_WRITTEN = 4
-"""Channels that are written out in the inner loop."""
+WRITTEN = (4, 3, 2, 1)
+"""How many channels may be written out in the inner loop."""
 MAX_TAPS = 9
-"""Taps that are, where channels are not blocked."""
+"""Taps that are, where the number of channels is not known."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,19 @@ class Order:
 
 
 def order(c: Convolution) -> Order:
-    """The order of the sum: blocks of channels, taps, the channels of a block."""
+    """The order of the sum: blocks of channels, taps, the channels of a block.
+
+    What is written out are channels, also of an image that is not blocked: taps beside each other
+    read the same elements, which would stay in registers that hold accumulators.
+    """
     taps = tuple(s.tap for s in c.spatial if s.tap is not None)
     extent = c.channels[0].extent if len(c.channels) == 1 else None
     if not isinstance(extent, int):
         return _by_taps((*c.channels, *taps))
     lanes = max((lanes_of_buffer(e.buffer) for e in accesses([c.image])), default=1)
     block = math.gcd(extent, lanes // c.product.elements or 1)
-    if block == 1 and taps:
-        return _by_taps((*c.channels, *taps))
-    whole = block if block > 1 else extent
-    step = next(n for n in (MAX_WRITTEN, 2, 1) if whole % n == 0)
+    step = next(n for n in WRITTEN if (block if block > 1 else extent) % n == 0)
+    whole = max(block, step)
     outer, middle = Variable("c", extent // whole), Variable("d", whole // step)
     last = Variable("e", step)
     values: dict[Atom, DimLike] = {c.channels[0]: outer.dim * whole + middle.dim * step + last.dim}
