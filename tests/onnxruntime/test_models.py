@@ -195,6 +195,30 @@ def test_carried_values_have_the_shape_that_they_begin_with_as_in_onnxruntime() 
             assert found.shape == other.shape
 
 
+UNSORTED = """(float[2] x, bool c) => (y, z, w) {
+    y = Relu (a) a = Neg (k) k = Mul (x, two) two = Constant <value = float[1] {2}> ()
+    z = If <then_branch = t () => (r) {
+                r = Relu (h) h = Sub (x, one) one = Constant <value_float = 1.0> () },
+            else_branch = e () => (r) { r = Identity (x) }> (c)
+    w = RandomUniformLike (y) }"""
+
+
+@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "ReferenceExecutionProvider"])
+def test_nodes_may_stand_in_any_order(provider: str) -> None:
+    made = ort.InferenceSession(small(UNSORTED), providers=[provider])
+    feeds = {"x": np.array([1, -2], np.float32), "c": np.array(True)}
+    for _ in range(3):
+        y, z, k = made.run(["y", "z", "k"], feeds)
+        np.testing.assert_array_equal(y, [0, 4])
+        np.testing.assert_array_equal(z, [0, 0])
+        np.testing.assert_array_equal(k, [2, -4])
+        np.testing.assert_array_equal(made.run(["y", "z", "w"], feeds)[0], y)
+    assert [node.op_type for node in made.trace(feeds)][-1] == "RandomUniformLike"
+    plain = small("(float[2] x) => (float[2] y) { y = Relu (a) a = Neg (x) }")
+    both = [p.InferenceSession(plain).run(None, {"x": feeds["x"]})[0] for p in BOTH]
+    np.testing.assert_array_equal(both[1], both[0])
+
+
 OPTIONAL = """(optional(float[N]) x) => (bool has, optional(float[N]) y) {
     has = OptionalHasElement (x) y = Identity (x) }"""
 

@@ -342,6 +342,17 @@ def test_devices_are_called_by_texts_as_in_onnxruntime() -> None:
         ort.OrtValue.ortvalue_from_numpy(X, 1)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["cpu", "cuda", "gpu", "webgpu", "fpga", "npu", "cann", "dml",
+                                  "default_memory"])  # fmt: skip
+def test_kinds_of_devices_have_the_numbers_of_onnxruntimes(name: str) -> None:
+    native = peer.capi.onnxruntime_pybind11_state.OrtDevice
+    ours = ort.capi.onnxruntime_pybind11_state.OrtDevice
+    assert getattr(ours, name)() == getattr(native, name)()
+    made = ours.make("cuda", 0)
+    wanted = native(native.cuda(), native.default_memory(), made.vendor_id(), 0)
+    assert (made.mem_type(), made.vendor_id()) == (wanted.mem_type(), wanted.vendor_id())
+
+
 def test_devices_and_memory_tell_what_onnxruntimes_do() -> None:
     def of(package: Any) -> object:
         kinds = [("cpu", 0), ("cuda", 1), ("npu", 2)]

@@ -106,6 +106,11 @@ class OrtExternalInitializerInfo:
     byte_size: int
 
 
+def _number(number: int) -> staticmethod[[], int]:
+    """A static method that gives the number of a kind of devices, as the native class has them."""
+    return staticmethod(lambda: number)
+
+
 class OrtDevice:
     """A device, or a part of one."""
 
@@ -118,6 +123,21 @@ class OrtDevice:
         number = get_ort_device_type(text_of_device(ort_device_name, "OrtDevice").lower())
         known = _DEVICES[ort_device_name.lower()][1]
         return OrtDevice(number, device_id, known if vendor_id == -1 else vendor_id)
+
+    @staticmethod
+    def default_memory() -> int:
+        """The number of usual memory."""
+        return 0
+
+    cpu, cuda, gpu, webgpu, fpga, npu, cann, dml = map(_number, (0, 1, 1, 1, 2, 3, 3, 4))
+
+    def mem_type(self) -> int:
+        """The kind of its memory."""
+        return 0
+
+    def vendor_id(self) -> int:
+        """Who made it."""
+        return self._vendor
 
     def device_id(self) -> int:
         """Which of its kind."""

@@ -18,6 +18,7 @@ from fornix.format.messages import ValueInfoProto
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Model, Value
 from fornix.ir.message_tensor import MessageTensor
+from fornix.ir.order import is_sorted, sort
 from fornix.ir.tensor import ArrayTensor, MappedTensor, Tensor
 from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import graphs, values
@@ -27,9 +28,11 @@ from fornix.runtime.options import SessionOptions
 def adapted(model: Model, options: SessionOptions) -> Model:
     """``model`` itself if ``options`` say nothing about it, else a copy that does as they say.
 
-    Warns of names that the model does not have; raises InvalidArgument for data of another type or
-    shape, ExternalDataError for bytes that end too early.
+    Nodes that stand ahead of what they need are put in order, in a copy as well. Warns of names
+    that the model does not have; raises InvalidArgument for data of another type or shape,
+    ExternalDataError for bytes that end too early.
     """
+    model = _in_order(model)
     dims = options.dims_by_name or options.dims_by_denotation
     if not (dims or options.initializers or options.files or options.folder):
         return model
@@ -42,6 +45,16 @@ def adapted(model: Model, options: SessionOptions) -> Model:
         _set_files(changed, options.files)
     if options.folder:
         _set_folder(changed, Folder(options.folder))
+    return changed
+
+
+def _in_order(model: Model) -> Model:
+    """``model``, or a copy in which every node stands behind those that it needs."""
+    if all(map(is_sorted, graphs(model))):
+        return model
+    changed = model.clone()
+    for graph in list(graphs(changed)):
+        sort(graph)
     return changed
 
 
