@@ -77,6 +77,18 @@ def with_stored_weights(inputs: list[Any], attributes: dict[str, int]) -> Any:
     return session.run(None, {"x": inputs[0]})[0]
 
 
+@pytest.mark.parametrize("far", [np.inf, -np.inf, np.nan])
+def test_a_block_that_is_not_finite_rounds_to_nothing(far: float) -> None:
+    inputs, sizes = case(4, 16, 48, 5, "bytes")
+    inputs[0][0, 1, 20] = far
+    attributes = sizes | {"accuracy_level": 4}
+    where: dict[str, Any] = {"domain": DOMAIN, "opset": 1}
+    y = run_op("MatMulNBits", inputs, attributes, **where)[0]
+    assert np.isnan(y[0, 1]).all()
+    assert np.isfinite(np.delete(y.reshape(6, 5), 1, axis=0)).all()
+    check_lowering("MatMulNBits", inputs, attributes, **where)
+
+
 def test_zero_points_of_floats_leave_the_left_factor_as_it_is() -> None:
     inputs, sizes = case(4, 32, 64, 5, "floats")
     agree("MatMulNBits", inputs, sizes | {"accuracy_level": 4}, rtol=1e-4, atol=1e-3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fornix.errors import Fail, ShapeError
-from tests.ops.harness import check_inference, run_op
+from tests.ops.harness import check_inference, check_lowering, run_op
 from tests.ops.microsoft.peer import DOMAIN, agree
 
 rng = np.random.default_rng(17)
@@ -49,6 +49,7 @@ def test_groups_are_normalized_as_torch_does(last: int, activation: int) -> None
     flags = {"groups": 3, "activation": activation, "channels_last": last}
     found = run_op("GroupNorm", inputs, flags, **WHERE)
     check_inference("GroupNorm", inputs, flags, found, **WHERE, outputs=1)
+    check_lowering("GroupNorm", inputs, flags, symbolic=False, **WHERE)
     wanted = wanted.transpose(0, 2, 3, 1) if last else wanted
     np.testing.assert_allclose(found[0], wanted, rtol=1e-4, atol=1e-5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -221,11 +222,16 @@ def _coarse_product(a: Tensor, weights: _Words, columns: int) -> Tensor:
     size, per_byte = known(a.shape[-1]) or 0, 8 // weights.bits
     fields, blocks = WORD // weights.bits, a.shape[:-1]
     top = compute(blocks, lambda *i: reduce("max", size, lambda k: abs(a[(*i, k)])))
-    scales = stored(compute(blocks, lambda *i: top[i] * (1 / LARGEST)), "scales")
+
+    def scale(*i: DimLike) -> Scalar:
+        is_finite = apply("lt", top[i], math.inf)
+        return select(is_finite, top[i] * (1 / LARGEST), math.nan)
+
+    scales = stored(compute(blocks, scale), "scales")
 
     def rounded(*i: DimLike) -> Scalar:
-        scale = scales[i[:-1]]
-        quotient = apply("rint", a[i] / select(apply("eq", scale, 0.0), 1.0, scale))
+        by = scales[i[:-1]]
+        quotient = apply("rint", a[i] / select(apply("eq", by, 0.0), 1.0, by))
         return cast(quotient, INT32)
 
     def quad(*i: DimLike) -> Scalar:
