@@ -177,13 +177,13 @@ def _direct(d: DimLike) -> set[Atom]:
 # ── pieces ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def cut(store: Store, whole: Iterable[Variable] = ()) -> list[Store]:
+def cut(store: Store, whole: Iterable[Variable] = (), at_most: int = MAX_PIECES) -> list[Store]:
     """``store`` in pieces within which guards of one axis are decided; ``whole`` axes stay."""
     pieces = [store]
     kept = set(whole)
     k = 0
     while k < len(pieces):
-        halves = _halves(pieces[k], kept) if len(pieces) < MAX_PIECES else None
+        halves = _halves(pieces[k], kept) if len(pieces) < at_most else None
         if halves is None:
             k += 1
         else:
@@ -206,6 +206,13 @@ def _halves(store: Store, kept: set[Variable]) -> list[Store] | None:
     return None
 
 
+def flips(store: Store, axis: Variable) -> list[int]:
+    """The values of ``axis`` from which on guards in ``store`` give other answers, in order."""
+    found = {_flip(node, axis) for node in walk(store.value)}
+    inside = (at for at in found if at is not None and at > 0)
+    return sorted(at for at in inside if isinstance(axis.extent, int) and at < axis.extent)
+
+
 def _flip(node: Scalar, axis: Variable) -> int | None:
     """The value of ``axis`` from which on the comparison ``node`` gives another answer."""
     if not isinstance(node, Apply) or node.op != "le":
@@ -223,6 +230,7 @@ def _flip(node: Scalar, axis: Variable) -> int | None:
 __all__ = [
     "contiguous_last",
     "cut",
+    "flips",
     "index_dims",
     "merge",
     "moves_as_one",

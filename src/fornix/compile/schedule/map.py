@@ -7,6 +7,7 @@ depends on; so this schedule serves every `Store`, though not always at the best
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from fornix.compile import axes as change
 from fornix.compile.cost import lanes_for, map_cost, outer_reductions
@@ -23,6 +24,8 @@ HEAVY = 60
 HEAVY_UNITS, LIGHT_UNITS = 2, 4
 LEAST = 4
 """Lanes of a vector: with fewer, elements one by one are as fast."""
+MANY_PARTS, MAX_PARTS = 8, 64
+"""Parts of a row from which on each is computed on its own, and beyond which no more are."""
 GRAIN = 1024
 """Elements; a chunk of one long axis begins at a multiple of it."""
 
@@ -38,11 +41,9 @@ def map_nest(store: Store, lanes: int) -> Nest:
     """Loops over the elements of a normal ``store``, in vectors where those are cheapest."""
     vector = vector_axis(store, lanes)
     lanes = _fitting(vector, lanes)
-    pieces = change.cut(store, [] if vector is None else [vector])
     body: list[Chunks | ChunkedLanes] = []
     parallel: DimLike = 1
-    for piece in pieces:
-        axis = None if vector is None else next((a for a in piece.axes if a is vector), None)
+    for piece, axis in _pieces(store, vector, lanes):
         statement, chunks = _piece(piece, axis)
         body.append(statement)
         parallel = chunks if parallel == 1 else parallel
@@ -54,6 +55,26 @@ def _fitting(axis: Variable | None, lanes: int) -> int:
     extent = lanes if axis is None else axis.extent
     is_power = isinstance(extent, int) and extent & (extent - 1) == 0
     return extent if isinstance(extent, int) and is_power and LEAST <= extent < lanes else lanes
+
+
+def _pieces(
+    store: Store, vector: Variable | None, lanes: int
+) -> list[tuple[Store, Variable | None]]:
+    """``store`` cut where guards flip, each piece with its vector axis.
+
+    Rows that are joined of a few others are computed by choosing; of many, each on its own.
+    """
+    if vector is None:
+        return [(piece, None) for piece in change.cut(store)]
+    ends = [0, *change.flips(store, vector), vector.extent]
+    steps = [b - a for a, b in pairwise(ends) if isinstance(a, int) and isinstance(b, int)]
+    if len(steps) >= MANY_PARTS and all(step >= lanes for step in steps):
+        parts = change.cut(store, [a for a in store.axes if a is not vector], MAX_PARTS)
+        return [(part, vector_axis(part, lanes)) for part in parts]
+    return [
+        (piece, next((a for a in piece.axes if a is vector), None))
+        for piece in change.cut(store, [vector])
+    ]
 
 
 def vector_axis(store: Store, lanes: int) -> Variable | None:

@@ -1,0 +1,57 @@
+"""Maps whose rows are joined of others: many parts are computed each on its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fornix import ops
+from fornix.compile.axes import flips
+from fornix.compile.schedule.map import map_nest, normal
+from fornix.dtype import FLOAT32
+from fornix.ir.loops import Store, stored, tensor
+from tests.compile.test_chains import kinds
+
+PARTS = 12
+
+
+def joined(parts: int, width: int) -> Store:
+    """Five rows that a Concat joins."""
+    operator = ops.find("", "Concat")
+    assert operator is not None
+    given = [tensor(f"x{k}", (5, width), FLOAT32) for k in range(parts)]
+    buffer = stored(operator.rule("lower", 13)(*given, axis=1)).buffer  # type: ignore[misc]
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    return normal(buffer.source)
+
+
+def test_guards_flip_where_parts_meet() -> None:
+    store = joined(PARTS, 32)
+    assert flips(store, store.axes[-1]) == [32 * k for k in range(1, PARTS)]
+    assert flips(store, store.axes[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "width", "pieces"), [(PARTS, 32, PARTS), (2, 32, 1), (PARTS, 7, 1), (70, 16, 64)]
+)
+def test_many_parts_that_fill_vectors_are_pieces(parts: int, width: int, pieces: int) -> None:
+    assert len(map_nest(joined(parts, width), 16).body) == pieces
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_rows_of_many_tables_are_joined_and_added(rows: int, rng: np.random.Generator) -> None:
+    names = [f"r{k}" for k in range(PARTS)]
+    looked_up = "\n".join(f"r{k} = Gather <axis = 1> (x, k{k})" for k in range(PARTS))
+    stored_indices = ", ".join(f"int64 k{k} = {{{PARTS - 1 - k}}}" for k in range(PARTS))
+    text = f"""f (float[N, {PARTS}, 16] x, float[N, {PARTS * 16}] z) => (float[N, M] y)
+    <{stored_indices}> {{
+        {looked_up}
+        all = Concat <axis = 1> ({", ".join(names)})
+        y = Add (all, z)
+    }}"""
+    feeds = {
+        "x": rng.standard_normal((rows, PARTS, 16), np.float32),
+        "z": rng.standard_normal((rows, PARTS * 16), np.float32),
+    }
+    assert {*kinds(text, feeds)} == {"map"}
