@@ -219,6 +219,25 @@ def test_nodes_may_stand_in_any_order(provider: str) -> None:
     np.testing.assert_array_equal(both[1], both[0])
 
 
+STORED = """(float[N] x) => (y) {
+    scale = Constant <value = float {0.5}> () none = Constant <value_float = 0.0> ()
+    zero = Cast <to = 17> (none) t = QuantizeLinear <saturate = 0> (x, scale, zero)
+    y = DequantizeLinear (t, scale) }"""
+
+
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"])
+def test_kernels_read_what_constant_nodes_give_at_every_level(level: str) -> None:
+    x = np.linspace(-200, 200, 12, dtype=np.float32)
+    results = []
+    for package in BOTH:
+        options = package.SessionOptions()
+        options.graph_optimization_level = getattr(package.GraphOptimizationLevel, level)
+        model = data(f'<ir_version: 9, opset_import: ["" : 19]> g {STORED}')
+        made = package.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        results.append([made.run(None, {"x": x})[0] for _ in range(2)])
+    np.testing.assert_array_equal(results[1], results[0])
+
+
 OPTIONAL = """(optional(float[N]) x) => (bool has, optional(float[N]) y) {
     has = OptionalHasElement (x) y = Identity (x) }"""
 

@@ -173,13 +173,13 @@ def _is_open(value: Value) -> bool:
 
 
 def _releases(steps: Sequence[Step], stay: set[Value]) -> list[tuple[Value, ...]]:
-    """After each step, the values that nothing reads later."""
+    """After each step, the values that nothing reads later; no step says that it reads data."""
     last: dict[Value, int] = {}
     for index, step in enumerate(steps):
         last |= dict.fromkeys((*step.writes, *step.reads), index)
     found: list[list[Value]] = [[] for _ in steps]
     for value, index in last.items():
-        if value not in stay:
+        if value not in stay and value.constant is None:
             found[index].append(value)
     return [tuple(values) for values in found]
 
