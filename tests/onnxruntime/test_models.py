@@ -71,6 +71,8 @@ def test_wrong_outputs_and_circles_are_told_as_they_are() -> None:
 
 def test_words_that_programs_look_for_are_in_messages() -> None:
     told = {
+        "Unrecognized attribute: axes for operator Softmax": "(float[2] x) => (y) "
+        "{y = Softmax <axes=0> (x)}",
         "Unrecognized attribute: q for operator Relu": "(float[2] x) => (y) {y = Relu <q=1> (x)}",
         "Type Error: Type 'tensor(complex64)' of input": "(complex64[2] x) => (y) {y = Add (x, x)}",
     }

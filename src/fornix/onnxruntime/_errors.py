@@ -109,7 +109,7 @@ BOUND = RUNNING | {InvalidArgument: InvalidUse}
 """What fornix raises, and what onnxruntime does for that cause: the first that fits."""
 
 
-ATTRIBUTE = re.compile(r"(\w+)-\d+ has the attributes .*, found '(.*)'$")
+ATTRIBUTE = re.compile(r"(\w+)-\d+ has the attributes .*, found '([^']*)'")
 TYPE = re.compile(r"\((?:[\w.]*\.)?(\w+), opset \d+\): (\w+) is (\w+)\[.*, but .* allows ")
 KEY = re.compile(r" is map\((\w+), .*, but the feed has the key .* of type (\w+)$")
 """What fornix says that onnxruntime has words for which programs look for."""
