@@ -121,7 +121,7 @@ def test_an_unknown_kind_is_refused() -> None:
         to_list(SequenceProto(name="s", elem_type=6))
     with pytest.raises(TensorDataError, match="optional 's': elem_type must be 0 to 5, found 6"):
         to_optional(OptionalProto(name="s", elem_type=6))
-    with pytest.raises(TensorDataError, match="dtype: elem_type must be 0 to 5, found 9"):
+    with pytest.raises(DTypeError, match="dtype: elem_type must be 0 to 5, found 9"):
         from_list([], dtype=9)
 
 

@@ -53,7 +53,7 @@ def from_list(
         raise DTypeError(
             f"a sequence holds one kind of element, found {' and '.join(sorted(found))}"
         )
-    kind = _kind(dtype, "dtype") if dtype is not None else next(iter(found), "tensor")
+    kind = _wanted(dtype) if dtype is not None else next(iter(found), "tensor")
     if found and kind not in found:
         raise DTypeError(f"a sequence of {kind} is required, found {found.pop()}")
     sequence = SequenceProto(elem_type=SequenceProto.DataType.Value(kind.upper()))
@@ -141,7 +141,7 @@ def from_optional(
     """
     kind = "undefined" if value is None else _kind_of(value)
     if dtype is not None:
-        required = _kind(dtype, "dtype")
+        required = _wanted(dtype)
         if value is not None and kind != required:
             raise DTypeError(f"an optional {required} is required, found {kind}")
         kind = required
@@ -158,6 +158,14 @@ def _kind(number: int, name: str) -> str:
     if number not in _NAMES:
         raise TensorDataError(f"{name}: elem_type must be 0 to {max(_NAMES)}, found {number}")
     return _NAMES[number]
+
+
+def _wanted(dtype: int) -> str:
+    """The kind of element that an argument asks for; raises DTypeError if there is none."""
+    try:
+        return _kind(dtype, "dtype")
+    except TensorDataError as error:
+        raise DTypeError(str(error)) from None
 
 
 def _kind_of(value: object) -> str:
