@@ -119,18 +119,19 @@ def test_dequantized_layers_differ_by_rounding(activations: Any, is_symmetric: b
 
 def test_the_range_of_a_transposed_tensor_is_found_once() -> None:
     """It was found for each element anew: a layer of a network took seconds."""
-    x = np.random.default_rng(2).standard_normal((300, 50, 8)).astype(np.float32)
+    x = np.random.default_rng(2).standard_normal((1, 12, 128, 64)).astype(np.float32)
     nodes = [
-        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
-        helper.make_node("DynamicQuantizeLinear", ["t"], ["y", "scale", "zero"]),
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["t", "shape"], ["r"]),
+        helper.make_node("DynamicQuantizeLinear", ["r"], ["y", "scale", "zero"]),
         helper.make_node("DequantizeLinear", ["y", "scale", "zero"], ["z"]),
     ]
     outputs = [helper.make_empty_tensor_value_info(name) for name in ("y", "scale", "zero", "z")]
     for output, kind in zip(outputs, (2, 1, 2, 1), strict=True):
         output.type.tensor_type.elem_type = kind
-    graph = helper.make_graph(
-        nodes, "dynamic", [helper.make_tensor_value_info("x", 1, ["a", "b", 8])], outputs
-    )
+    inputs = [helper.make_tensor_value_info("x", 1, ["a", 12, "b", 64])]
+    shape = numpy_helper.from_array(np.array([0, 0, 768]), "shape")
+    graph = helper.make_graph(nodes, "dynamic", inputs, outputs, [shape])
     m = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     session = InferenceSession(m)
     for one, other in zip(
