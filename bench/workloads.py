@@ -17,6 +17,7 @@ from bench.models import MODELS, build
 from bench.models.cache import cached
 from bench.models.classical import build_classical
 from bench.models.four_bits import VERSION, in_four_bits
+from bench.models.quantized import Spelling, quantized
 from bench.models.spec import Arrays, Built, Exporter, Size
 from fornix.cli.contest import Task
 
@@ -76,6 +77,18 @@ def built_as(model: str, exporter: Exporter, size: Size) -> Built:
     """``model`` by ``exporter``, or by the one that can."""
     exporters = MODELS[model].exporters
     return build(model, exporter if exporter in exporters else exporters[0], size)
+
+
+def of_bytes(model: str, spelling: Spelling, *kinds: str) -> Callable[[Exporter, Size], Measured]:
+    """``model`` quantised, on its case; the truth is not told, as rounding decides."""
+
+    def ready(exporter: Exporter, size: Size) -> Measured:
+        built = built_as(model, exporter, size)
+        path = quantized(built.path, built.inputs, spelling, kinds)
+        index = min(ONE, len(built.inputs) - 1)
+        return Measured(Task(str(path), built.inputs[index], list(built.expected[index])))
+
+    return ready
 
 
 def like_case(
@@ -250,4 +263,9 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("k-means, 1,000 rows", 2.0, 5.0, rows_of("nearest_means", 1000)),
     Workload("words and numbers, 1,000 rows", 2.0, 5.0, rows_of("mixed_columns", 1000)),
     Workload("regression to maps, 1,000 rows", 2.0, 5.0, rows_of("logistic_regression_maps", 1000)),
+    Workload("ResNet-50 int8, QDQ", 1.05, 1.2, of_bytes("resnet50", "qdq")),
+    Workload("ResNet-50 int8, QOperator", 1.05, 1.2, of_bytes("resnet50", "operators")),
+    Workload("MobileNetV2 int8, QDQ", 1.05, 1.2, of_bytes("mobilenet_v2", "qdq")),
+    Workload("BERT-base int8, QDQ", 1.05, 1.2, of_bytes("bert_base", "qdq", "MatMul", "Gemm")),
+    Workload("BERT-base int8, dynamic", 1.05, 1.2, of_bytes("bert_base", "dynamic")),
 )

@@ -9,7 +9,18 @@ from collections.abc import Callable, Sequence
 
 from fornix.dtype import FLOAT32, INT32, INT64, DType
 from fornix.ir.dim import DimLike, equal, known
-from fornix.ir.loops import Const, Scalar, Tensor, apply, bitcast, cast, compute, const, select
+from fornix.ir.loops import (
+    Apply,
+    Const,
+    Scalar,
+    Tensor,
+    apply,
+    bitcast,
+    cast,
+    compute,
+    const,
+    select,
+)
 from fornix.ops.call import LowerNode
 from fornix.ops.geometry import normalize_axis
 from fornix.ops.precision import wide_element
@@ -64,12 +75,21 @@ def _lower_short(quotient: Scalar, zero: Scalar | None, target: DType) -> Scalar
     bits of `ROUNDING` that the target keeps are 0.
     """
     low, high = (float(bound) for bound in integer_bounds(target))
+    if zero is not None and _number(zero) == 0:
+        zero = None
     least = const(low, FLOAT32) if zero is None else low - cast(zero, FLOAT32)
     greatest = const(high, FLOAT32) if zero is None else high - cast(zero, FLOAT32)
     above = select(least < quotient, quotient, least)  # NaN gives the least
     clipped = select(above < greatest, above, greatest)
     steps = bitcast(clipped + ROUNDING, INT32)
     return cast(steps if zero is None else steps + cast(zero, INT32), target)
+
+
+def _number(e: Scalar) -> float | None:
+    """What a zero point is, if it is stored."""
+    if isinstance(e, Apply) and e.op == "cast":
+        return _number(e.args[0])
+    return e.value if isinstance(e, Const) else None
 
 
 def integer_bounds(dtype: DType) -> tuple[int, int]:

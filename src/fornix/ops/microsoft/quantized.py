@@ -12,10 +12,10 @@ from typing import Unpack
 
 import numpy as np
 
-from fornix.dtype import FLOAT32, INT32, DType
+from fornix.dtype import FLOAT32, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Tensor, cast, compute
+from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops import scalar as s
 from fornix.ops.along import mapped, mean_along, with_units
 from fornix.ops.call import InferNode, LowerNode
@@ -27,7 +27,7 @@ from fornix.ops.op import op
 from fornix.ops.pool import average_pool, infer_average_pool, lower_average_pool
 from fornix.ops.precision import cast_tensor
 from fornix.ops.quantize import quantized
-from fornix.ops.quantize_loops import integer_bounds, lower_quantized, lower_single
+from fornix.ops.quantize_loops import lower_quantized, lower_single
 from fornix.ops.quantized_products import one_number
 from fornix.ops.softmax import lower_softmax, lower_softmax_of_rows, softmax, softmax_of_rows
 from fornix.ops.types import F32, I8, U8
@@ -48,11 +48,11 @@ def _nearest(
 ) -> s.Operand:
     """The quantised element for ``number``, of the type of ``like``."""
     dtype = DType.of(like.dtype)
-    low, high = integer_bounds(dtype)
-    steps = s.rint(number / scale)
-    if zero is not None:
-        steps = steps + s.cast(zero, FLOAT32)
-    return s.cast(s.cast(s.clip(steps, float(low), float(high)), INT32), dtype)
+    quotient = number / scale
+    if isinstance(quotient, Scalar):
+        origin = None if zero is None else s.cast(zero, FLOAT32)
+        return lower_quantized(quotient, origin, dtype)
+    return quantized(quotient, zero, dtype)
 
 
 Numbers = Callable[..., s.Operand]
