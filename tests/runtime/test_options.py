@@ -178,3 +178,11 @@ def test_a_profiled_run_ends_when_it_is_to(
     with pytest.raises(Fail, match="the run has been ended"):
         session.run(None, feed(300), Patient())
     np.testing.assert_array_equal(session.run(None, feed(300), RunOptions())[0], expected)
+
+
+@pytest.mark.parametrize("entry", [("fornix.weights", "int8"), ("fornix.products", "bfloat16")])
+def test_entries_that_decide_results_decide_about_programs(entry: tuple[str, str]) -> None:
+    plain, narrow = SessionOptions(), SessionOptions()
+    narrow.add_session_config_entry(*entry)
+    assert narrow.identity is not None
+    assert narrow.identity != plain.identity
