@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fornix import InferenceSession
-from fornix.errors import FornixError
+from fornix.errors import FornixError, SchemaError
 from fornix.format.text import parse_model
 from fornix.reference import ReferenceEvaluator
 
@@ -150,3 +150,16 @@ def test_what_may_be_several_diagonals_is_left_to_the_kernel() -> None:
     ]
     [y] = session.run(None, {"x": np.ones((2, 2), np.float32), "k": np.zeros(1, np.int64)})
     assert y.tolist() == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    "node", ["Relu (x, x)", "Relu <rate = 1> (x)", "Concat (x)", "Concat <axis = 0.5> (x)"]
+)
+def test_what_no_schema_describes_is_of_one_class(node: str) -> None:
+    text = f'<ir_version: 10, opset_import: ["" : 21]> g (float[2] x) => (float y) {{ y = {node} }}'
+    told = []
+    for engine in (ReferenceEvaluator, InferenceSession):
+        with pytest.raises(SchemaError) as raised:
+            engine(parse_model(text)).run(None, {"x": ONES[0, :2]})
+        told.append(str(raised.value))
+    assert told[0] == told[1]

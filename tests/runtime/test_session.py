@@ -18,7 +18,6 @@ import fornix
 from fornix.errors import (
     Fail,
     FornixWarning,
-    InferenceError,
     InvalidArgument,
     NoSuchFile,
     SchemaError,
@@ -299,7 +298,7 @@ def test_an_unknown_operator_is_refused_when_the_session_is_made() -> None:
 
 
 def test_a_misspelt_attribute_is_corrected() -> None:
-    with pytest.raises(InferenceError, match=r"found 'axes'; did you mean 'axis'?"):
+    with pytest.raises(SchemaError, match=r"found 'axes'; did you mean 'axis'?"):
         session("""<ir_version: 8, opset_import: ["" : 18]>
             f (float[N] a) => (float[] y) { y = Softmax <axes = 0> (a) }""")
 

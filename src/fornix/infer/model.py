@@ -16,7 +16,14 @@ from types import MappingProxyType
 import numpy as np
 
 from fornix import ops
-from fornix.errors import DTypeError, FornixError, InferenceError, ShapeError, ValidationError
+from fornix.errors import (
+    DTypeError,
+    FornixError,
+    InferenceError,
+    SchemaError,
+    ShapeError,
+    ValidationError,
+)
 from fornix.format.limits import DEFAULT, Limits
 from fornix.ir.attribute import Attribute
 from fornix.ir.dim import DimLike, atoms, known, unknown
@@ -31,6 +38,7 @@ from fornix.ops.call import (
     InferNode,
     RunNode,
     bind_attributes,
+    check_kinds,
     infer_node,
     plain_attributes,
     resolved,
@@ -238,6 +246,10 @@ class _Walk:
         )
         inputs = self._given_to(node)
         attributes = plain_attributes(node.attributes, self.given)
+        try:
+            check_kinds(schema, resolved(node.attributes, self.given))
+        except SchemaError as error:
+            raise InferenceError(str(error)) from error
         facts = infer_node(inputs, attributes, view)
         if not node.graphs and any(map(_is_open, facts)):
             return _computed(facts, inputs, attributes, view)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fornix.errors import DTypeError, NotSupported, ValidationError
+from fornix.errors import DTypeError, NotSupported, SchemaError, ValidationError
 from fornix.infer import Inference, infer_model
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Graph, Model, Node, Value
@@ -119,7 +119,10 @@ def _require_sound(source: Model, inference: Inference, graph: Graph) -> None:
     ``inference`` is that of ``graph``, the optimized one.
     """
     if _is_broken(inference, graph) and _is_broken(infer_model(source), source.graph):
-        raise inference.errors[0]  # others are wrong for extents of 1 and more alone
+        found = inference.errors[0]  # others are wrong for extents of 1 and more alone
+        if isinstance(found.__cause__, SchemaError):
+            raise SchemaError(str(found)) from found  # as the evaluator has it
+        raise found
     for value, made in zip(source.graph.outputs, graph.outputs, strict=True):
         _require_type(value, inference.fact(made).type)
 
