@@ -110,3 +110,41 @@ def test_beyond_the_table_positions_count_from_the_end(
         y, z = s.run(None, {"x": x})
         np.testing.assert_allclose(y, x + found, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(z, x + np.exp(found), rtol=1e-5, atol=1e-6)
+
+
+LENGTHS = """(float[B, n] x) => (float[B, k] y)
+<float[1, 1, 5] w = {1, 2, 3, 4, 5}, int64[1] one = {1}, int64 two = {2}, int64 five = {5},
+ int64 single = {1}, int64[1] axes = {0}, int64[1] all = {-1}> {
+    image = Unsqueeze (x, one)
+    a = Conv <strides = [2]> (image, w)
+    b = Conv <strides = [2]> (a, w)
+    flat = Squeeze (b, one)
+    shape = Shape (x)
+    n0 = Gather (shape, single)
+    n1 = Sub (n0, five)
+    n2 = Div (n1, two)
+    n3 = Add (n2, single)
+    n4 = Sub (n3, five)
+    n5 = Div (n4, two)
+    n6 = Add (n5, single)
+    zero = Sub (single, single)
+    places = Range (zero, n6, single)
+    shifts = Cast <to = 1> (places)
+    y = Add (flat, shifts)
+}"""
+
+
+def test_lengths_that_a_model_computes_are_those_that_convolutions_leave(
+    rng: np.random.Generator,
+) -> None:
+    s = session(LENGTHS)
+    assert {place.reason for place in s.placement()} == {""}
+    w = np.arange(1, 6)
+    for n in (30, 13, 14, 29, 13, 30):
+        x = rng.integers(-3, 4, (2, n)).astype(np.float32)
+        a = np.stack([x[:, k : k + 5] @ w for k in range(0, n - 4, 2)], 1)
+        b = np.stack([a[:, k : k + 5] @ w for k in range(0, a.shape[1] - 4, 2)], 1)
+        (y,) = s.run(None, {"x": x})
+        np.testing.assert_array_equal(y, b + np.arange(b.shape[1]))
+    with pytest.raises(fornix.errors.FornixError):
+        s.run(None, {"x": np.ones((2, 8), np.float32)})

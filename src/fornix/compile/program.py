@@ -28,7 +28,7 @@ from fornix.compile.traits import Survey, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, NativeUnit
 from fornix.errors import FornixError
 from fornix.infer import Inference
-from fornix.ir.dim.expression import Atom, Dim, Symbol, atoms
+from fornix.ir.dim.expression import Atom, Dim, DimLike, Symbol, atoms
 from fornix.ir.graph import Node, Value
 from fornix.ir.loops import Constant
 from fornix.ops.call import NotLowered
@@ -83,7 +83,7 @@ class Compiled:
                 asked[name] = node
             else:
                 whole.add(found)
-            whole.add(Agreement(reach=[(limit, of) for of, limit in self._limits(node, traits)]))
+            whole.add(Agreement(reach=[*self._ranges(node, traits)]))
         return whole, list(asked.values())
 
     def holds(self, extents: Mapping[str, int], nodes: Iterable[Node]) -> bool:
@@ -116,11 +116,14 @@ class Compiled:
         """The names of `_atoms_of`."""
         return tuple(atom.name for atom in self._atoms_of(node, traits))
 
-    def _limits(self, node: Node, traits: Traits) -> Iterator[tuple[Dim, int]]:
-        """The symbols that are taken to be no more than a number, and that number."""
+    def _ranges(self, node: Node, traits: Traits) -> Iterator[tuple[DimLike, DimLike]]:
+        """Pairs of which the first is no less, by what symbols are taken to lie between."""
         for atom in self._atoms_of(node, traits):
+            extent = Dim({(atom,): 1})
+            if atom.least > 1:
+                yield extent, atom.least
             if atom.most is not None:
-                yield Dim({(atom,): 1}), atom.most
+                yield atom.most, extent
 
     def _atoms_of(self, node: Node, traits: Traits) -> tuple[Symbol, ...]:
         """The symbols in what is known of the inputs and outputs of ``node``, and in its bounds."""
@@ -138,8 +141,9 @@ class Compiled:
 
     def _node_holds(self, node: Node, traits: Traits, extents: Mapping[str, int]) -> bool:
         symbols = self._atoms_of(node, traits)
-        known: dict[Atom, int] = {a: extents[a.name] for a in symbols if a.name in extents}
-        if any(a.most is not None and extents.get(a.name, 0) > a.most for a in symbols):
+        ends = [(a, extents[a.name]) for a in symbols if a.name in extents]
+        known: dict[Atom, int] = dict(ends)
+        if any(n < a.least or (a.most is not None and n > a.most) for a, n in ends):
             return False
         try:
             if traits.needs_check:

@@ -7,7 +7,9 @@ made for, gets a program of its own in which these symbols are numbers.
 Symbols of two inputs that are broadcast with each other are taken for equal: exporters often give
 one batch as many names as there are inputs. A run in which one of them is 1 gets another program.
 So does one that is too long for a table of positions, of which Slice takes as many as there are: up
-to the length of the table it counts from the front, beyond that it would count from the end.
+to the length of the table it counts from the front, beyond that it would count from the end. And
+one that is too short for lengths that a model computes, of what convolutions leave of a sound for
+instance: below 0 Div rounds up.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 WORTH_ASSUMING = 128
 """Extents that runs may have before a program of their own is made for each."""
+MOST_ASSUMED = 512
+"""Extents that runs may be taken to have at least."""
 
 
 def name_extents(model: Model, numbers: Mapping[str, DimLike]) -> None:
@@ -83,28 +87,47 @@ def taken_for_equal(inference: Inference, inputs: Sequence[Value]) -> dict[str, 
 
 
 def taken_to_fit(inference: Inference, nodes: Sequence[Node]) -> dict[str, DimLike]:
-    """Symbols that Slice subtracts from a number, with what they may be until that is negative."""
-    most: dict[str, int] = {}
-    slices = [node for node in nodes if node.op_type == "Slice" and not node.domain]
-    facts = [inference.fact(v) for node in slices for v in node.inputs[1:3] if v is not None]
-    for name, limit in (
-        _limit(d) for f in facts if f.known_value is not None for d in f.known_value.flat
-    ):
-        if limit >= WORTH_ASSUMING:
-            most[name] = min(limit, most.get(name, limit))
-    return {name: symbol(name, 1, limit) for name, limit in most.items()}
+    """Symbols with other bounds: numbers that Slice and Div read are not negative within these."""
+    ends: dict[str, tuple[int, int | None]] = {}
+    for d in _signed(inference, nodes):
+        found = [a for a in atoms(d) if isinstance(a, Symbol)]
+        if len(found) == 1:
+            (atom,) = found
+            least, most = ends.get(atom.name, (atom.least, atom.most))
+            limit, start = _limit(d, atom), _start(d, atom)
+            if most is None and limit >= WORTH_ASSUMING:
+                ends[atom.name] = least, limit
+            elif start > least:
+                ends[atom.name] = start, most
+    return {name: symbol(name, least, most) for name, (least, most) in ends.items()}
 
 
-def _limit(d: DimLike) -> tuple[str, int]:
-    """The symbol in ``d``, and how large it may be until ``d`` is negative; 0 if that is open."""
-    found = [a for a in atoms(d) if isinstance(a, Symbol) and a.most is None]
-    split = coefficient(d, found[0]) if len(found) == 1 else None
-    if split is None or is_nonnegative(d) is not None:
-        return "", 0
-    factor, rest = map(known, split)
-    if factor is None or rest is None or factor >= 0:
-        return "", 0
-    return found[0].name, rest // -factor
+def _signed(inference: Inference, nodes: Sequence[Node]) -> list[Dim]:
+    """Numbers of which nodes have to know whether they are negative, and inference does not."""
+    found: list[object] = []
+    for node in nodes:
+        places = {"Slice": (1, 2), "Div": (0,)}.get(node.op_type, ()) if not node.domain else ()
+        for value in (v for at, v in enumerate(node.inputs) if at in places and v is not None):
+            known_value = inference.fact(value).known_value
+            found += [] if known_value is None else [*known_value.flat]
+    return [d for d in found if isinstance(d, Dim) and is_nonnegative(d) is None]
+
+
+def _start(d: Dim, atom: Symbol) -> int:
+    """From which value of ``atom`` on ``d`` is never negative; 0 if that is open, or far."""
+    low, high = atom.least, MOST_ASSUMED + 1
+    while low < high:
+        middle = (low + high) // 2
+        value = d.substitute({atom: middle})
+        low, high = (low, middle) if isinstance(value, int) and value >= 0 else (middle + 1, high)
+    later = symbol(atom.name, low, atom.most)
+    return low if low <= MOST_ASSUMED and is_nonnegative(d.substitute({atom: later})) else 0
+
+
+def _limit(d: Dim, atom: Symbol) -> int:
+    """How large ``atom`` may be until ``d`` is negative; 0 if that is open."""
+    factor, rest = map(known, coefficient(d, atom) or (None, None))
+    return 0 if factor is None or rest is None or factor >= 0 else rest // -factor
 
 
 def bound_symbols(inputs: Sequence[Value]) -> dict[str, tuple[Value, int]]:
@@ -117,11 +140,11 @@ def bound_symbols(inputs: Sequence[Value]) -> dict[str, tuple[Value, int]]:
     return found
 
 
-def greatest(inputs: Sequence[Value]) -> dict[str, int]:
-    """What the symbols of ``inputs`` may be, where that has an end."""
+def ranges(inputs: Sequence[Value]) -> dict[str, tuple[int, int | None]]:
+    """What the symbols of ``inputs`` are at least and at most, where that is more than 1."""
     shapes = [getattr(value.type, "shape", None) or () for value in inputs]
     found = {a for shape in shapes for d in shape for a in atoms(d) if isinstance(a, Symbol)}
-    return {a.name: a.most for a in found if a.most is not None}
+    return {a.name: (a.least, a.most) for a in found if a.least > 1 or a.most is not None}
 
 
 class Extents:

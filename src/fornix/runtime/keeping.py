@@ -196,7 +196,7 @@ class _Description:
             "results": self._of(program.outputs.values()),
             "constants": self._of(stays),
             "symbols": [[n, *self._of([v]), axis] for n, (v, axis) in program.symbols.items()],
-            "most": dict(program.most),
+            "ranges": [[name, *ends] for name, ends in program.ranges.items()],
         }
 
     def _steps(self) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class KeptProgram:
         region = self.content.region
         files = [region] if isinstance(region, MappedFile) and self.data.nbytes else []
         program = Program(inputs, results, symbols, steps, constants, files=files)
-        program.most = head["most"]
+        program.ranges = {name: (least, most) for name, least, most in head["ranges"]}
         return program
 
     def _stored_data(self, rows: Sequence[Sequence[NativeUnit]], pool: Pool) -> list[StoredData]:

@@ -21,8 +21,8 @@ from fornix.passes.split_counted import split_counted
 from fornix.reference.plan import Plan, Scope, check_names
 from fornix.runtime.extents import (
     bound_symbols,
-    greatest,
     name_extents,
+    ranges,
     taken_for_equal,
     taken_to_fit,
 )
@@ -87,7 +87,7 @@ def make_program(
         if value.tensor is not None and (value.is_output or not in_steps)
     }
     program = Program(graph.inputs, graph.outputs, symbols, steps, constants, placements)
-    program.most = greatest(graph.inputs)
+    program.ranges = ranges(graph.inputs)
     return program
 
 

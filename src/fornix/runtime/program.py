@@ -69,8 +69,8 @@ class Program:
         self.inputs = {value.name: value for value in inputs}
         self.outputs = {value.name: value for value in outputs}
         self.symbols = symbols
-        self.most: Mapping[str, int] = {}
-        """What some symbols are taken not to exceed; set by who makes the program."""
+        self.ranges: Mapping[str, tuple[int, int | None]] = {}
+        """Between what some symbols are taken to lie; set by who makes the program."""
         self.steps, self.constants, self.placements = steps, constants, placements
         self.releases = _releases(steps, {*outputs, *constants})
         self.uses_numpy = any(step.uses_numpy for step in steps)
@@ -101,7 +101,7 @@ class Program:
 
     def holds(self, run: Run, feeds: Mapping[str, Any]) -> bool:
         """Whether the steps are made for such feeds."""
-        if any(extent < 1 for extent in run.key) or self.too_long(run):
+        if any(extent < 1 for extent in run.key) or self.outside(run):
             return False
         for value in self.declared:
             shape = getattr(value.type, "shape", None) or ()
@@ -110,10 +110,14 @@ class Program:
                 return False
         return all(step.holds(run) for step in self.steps)
 
-    def too_long(self, run: Run) -> dict[str, int]:
-        """The extents of ``run`` that are more than the steps are made for."""
-        found = {name: run.extents[name] for name in self.most if name in run.extents}
-        return {name: extent for name, extent in found.items() if extent > self.most[name]}
+    def outside(self, run: Run) -> dict[str, int]:
+        """The extents of ``run`` that the steps are not made for, being too short or too long."""
+        found: dict[str, int] = {}
+        for name, (least, most) in self.ranges.items():
+            extent = run.extents.get(name, least)
+            if extent < least or (most is not None and extent > most):
+                found[name] = extent
+        return found
 
     def is_known_to_hold(self, run: Run) -> bool:
         """Whether it is certain without the model that the steps are made for such a run."""
@@ -363,7 +367,7 @@ class Programs:
             zeros = {name: n for name, n in run.extents.items() if n == 0}
             found = self._for_numbers(zeros, feeds) if zeros else None
             ones = {name: n for name, n in run.extents.items() if n <= 1}
-            found = found or self._for_numbers(ones | self.general.too_long(run), feeds)
+            found = found or self._for_numbers(ones | self.general.outside(run), feeds)
         self._chosen[run.key] = found
         while len(self._chosen) > MAX_KEYS:
             self._chosen.popitem(last=False)
