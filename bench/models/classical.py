@@ -54,6 +54,7 @@ CLASSIFIER = ("predict", "predict_proba")
 DECISION = ("predict", "decision_function")
 REGRESSOR = ("predict",)
 TRANSFORMER = ("transform",)
+CLUSTERS = ("predict", "transform")
 NO_ZIPMAP = {"zipmap": False}
 
 
@@ -74,6 +75,24 @@ def random_forest() -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
     return RandomForestClassifier(30, max_depth=8, random_state=0)
+
+
+def hundred_trees() -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(100, random_state=0)
+
+
+def five_hundred_trees() -> Any:
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    return GradientBoostingRegressor(n_estimators=500, random_state=0)
+
+
+def nearest_means() -> Any:
+    from sklearn.cluster import KMeans
+
+    return KMeans(10, n_init=1, random_state=0)
 
 
 def forest_regressor() -> Any:
@@ -181,6 +200,9 @@ CLASSICAL: dict[str, Recipe] = {
         "load_digits", scaled_logistic_regression, CLASSIFIER, options=NO_ZIPMAP
     ),
     "random_forest": Recipe("load_digits", random_forest, CLASSIFIER, options=NO_ZIPMAP),
+    "hundred_trees": Recipe("load_digits", hundred_trees, CLASSIFIER, options=NO_ZIPMAP),
+    "five_hundred_trees": Recipe("load_diabetes", five_hundred_trees, REGRESSOR),
+    "nearest_means": Recipe("load_digits", nearest_means, CLUSTERS, KERNEL),
     "forest_regressor": Recipe("load_diabetes", forest_regressor, REGRESSOR),
     "gradient_boosting": Recipe("load_iris", gradient_boosting, CLASSIFIER, options=NO_ZIPMAP),
     "boosting_regressor": Recipe("load_diabetes", boosting_regressor, REGRESSOR),

@@ -167,6 +167,21 @@ def test_tree_ensembles_are_lowered_to_a_walk(dtype: Any, aggregate: int) -> Non
         check_lowering("TreeEnsemble", [x], attributes | {"post_transform": transform}, **ML)
 
 
+EDGES = [-np.inf, -1.0, -5e-45, -0.0, 0.0, 5e-45, 1.0, np.inf, np.nan]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("trees", [1, 7, 8, 9, 20])
+def test_lowered_trees_compare_at_the_edges_as_the_kernel_does(dtype: Any, trees: int) -> None:
+    stream = np.random.default_rng(trees)
+    plants = forest(trees, trees, modes=tuple(COMPARISONS)[:6], missing=True)
+    attributes = attributes_5(plants, dtype, 3)
+    splits = attributes["nodes_splits"]
+    attributes["nodes_splits"] = stream.choice(EDGES, splits.shape).astype(splits.dtype)
+    x = stream.choice(EDGES, (17, 4)).astype(dtype)
+    check_lowering("TreeEnsemble", [x], attributes, **ML)
+
+
 def test_sets_stay_with_the_kernel() -> None:
     plants = forest(modes=("BRANCH_MEMBER",), targets=2, unit=1.0)
     x = features(np.random.default_rng(1), unit=1.0)
