@@ -10,7 +10,7 @@ from fornix.ops.ranking_loops import select, sort
 
 DENSE = 5
 """Where more than one of so many elements is wanted, each is looked at on its own."""
-NEAR = 4
+NEAR = 2
 """So many times as many boxes as are wanted are looked at first."""
 CORNERS = 4
 COLUMNS = 3
