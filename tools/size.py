@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 400,
     "passes": 2500,
     "edit": 1150,
-    "compile": 8600,
+    "compile": 8750,
     "runtime": 6700,
     "quantization": 1500,
     "convert": 6000,

@@ -10,6 +10,7 @@ import pytest
 from fornix.compile import Target
 from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import convolution
+from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.schedule.packing import order
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.dim import DimLike, symbol
@@ -196,6 +197,37 @@ def test_images_that_are_computed_are_written_once() -> None:
     y = blocked(lower_conv(relu, weights, None, pads=[1] * 4, strides=[2, 2]), lanes(FLOAT32))
     check(y, {"x": data(FLOAT32, x.shape, {}, 2)})
     assert [k.schedule for k in Runner([y]).kernels][-1] == "convolution"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("place", "taps", "attributes"),
+    [
+        ((9, 11), (3, 3), {"dilations": [6, 8], "pads": [6, 8] * 2}),  # beside some rows, no taps
+        ((5, 7), (5, 7), {"pads": [2, 3] * 2}),
+        ((8, 6), (7, 1), {"pads": [3, 0] * 2, "strides": [2, 1]}),
+        ((3, 4), (1, 3), {"pads": [2, 5] * 2}),  # places that meet nothing but padding
+        ((4, 6, 5), (3, 3, 3), {"dilations": [3, 1, 4], "pads": [3, 1, 4] * 2}),
+    ],
+)
+def test_taps_in_the_padding_are_left_out(
+    place: tuple[int, ...], taps: tuple[int, ...], attributes: dict[str, Any], level: str
+) -> None:
+    convolved((2, 24, *place), (40, 24, *taps), level=level, **attributes)
+    convolved((1, 16, *place), (8, 16, *taps), level=level, blocks=(1, 8), **attributes)
+
+
+def test_the_share_of_taps_that_meet_data_is_counted() -> None:
+    weights = constant(data(FLOAT32, (16, 16, 3, 3), {}, 0))
+    y = lower_conv(tensor("x", (1, 16, 4, 9), FLOAT32), weights, pads=[1, 1] * 2)
+    store = blocked(y, 16).buffer
+    assert store is not None
+    assert isinstance(store.source, Store)
+    found = convolution(store.source)
+    assert found is not None
+    rows, pixels = found.spatial
+    assert share(data_of(found), {}) == pytest.approx(10 / 12 * 25 / 27)
+    assert share(data_of(found), {rows: 4, pixels: 9}) == 1
 
 
 @pytest.mark.parametrize(("channels", "written"), [(16, 4), (6, 3), (10, 2), (17, 1)])

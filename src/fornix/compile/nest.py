@@ -158,31 +158,32 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Patch:
-    """A sum of products for a box of elements at once, kept in registers; then `put`.
-
-    The box is one vector along `column` by all combinations of `spans`. Of the two factors of
-    `result` one is the same along `column`; what several elements share is loaded once. The axes of
-    the sum are loops, outermost first, but for those `written` out. If not all lanes of `column`
-    exist, `width` says how many do; the factors may be read at all of them.
-    """
-
-    result: Reduce
-    spans: tuple[Span, ...]
-    column: Variable
-    loops: tuple[Variable, ...]
-    written: tuple[Variable, ...]
-    put: Put
-    width: DimLike | None = None
-
-
-@dataclass(frozen=True)
 class Taps:
     """``low <= axis < high``, in order: those taps of a window that lie inside the data."""
 
     axis: Variable
     low: DimLike
     high: DimLike
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A sum of products for a box of elements at once, kept in registers; then `put`.
+
+    The box is one vector along `column` by all combinations of `spans`. Of the two factors of
+    `result` one is the same along `column`; what several elements share is loaded once. The axes of
+    the sum are loops, outermost first, but for those `written` out; of some only the taps that may
+    meet data. If not all lanes of `column` exist, `width` says how many do; the factors may be read
+    at all of them.
+    """
+
+    result: Reduce
+    spans: tuple[Span, ...]
+    column: Variable
+    loops: tuple[Taps, ...]
+    written: tuple[Variable, ...]
+    put: Put
+    width: DimLike | None = None
 
 
 @dataclass(frozen=True)

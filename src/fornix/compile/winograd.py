@@ -135,6 +135,8 @@ class Image:
 
     extents: tuple[int, ...]
     dilations: tuple[int, ...] = (1, 1)
+    share: float = 1.0
+    """Of the taps, which the direct sum goes through: it leaves out what lies in the padding."""
 
     @property
     def size(self) -> int:
@@ -154,7 +156,8 @@ def best(image: Image, channels: int, filters: int, lanes: int) -> Winograd | No
     vectors = -(-filters // lanes)
     weights = 4 * channels * filters / MEMORY_BYTES
     taps = TAPS**2
-    least = image.size * taps * channels * vectors / DIRECT_EFFICIENCY + taps * weights
+    terms = image.size * image.share * taps * channels
+    least = terms * vectors / DIRECT_EFFICIENCY + taps * weights
     found = None
     for algorithm in (F2, F4):
         tiles = image.tiles(algorithm.out)

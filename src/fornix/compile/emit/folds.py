@@ -23,6 +23,7 @@ from fornix.ir.loops import Apply, Reduce, Scalar, Variable, identity, substitut
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
+    from fornix.compile.nest import Taps
 
 MAX_POINTS = 32
 """Elements of a reduction that are written out one by one."""
@@ -118,6 +119,26 @@ def nest(
 
     extent = em.dim(axis.extent).text
     return em.loop("0", extent, 1, carried, turn, is_sure=surely_runs(axis.extent))
+
+
+def over(
+    em: Emitter,
+    loops: Sequence[Taps],
+    carried: Sequence[tuple[str, str]],
+    body: Callable[[list[str]], Sequence[str]],
+) -> list[str]:
+    """The same over the taps that exist."""
+    if not loops:
+        return list(body([first for _, first in carried]))
+    taps, *rest = loops
+
+    def turn(i: str, values: list[str]) -> Sequence[str]:
+        em.places[taps.axis] = Value(i, False, em.top)
+        kinds = [kind for kind, _ in carried]
+        return over(em, rest, list(zip(kinds, values, strict=True)), body)
+
+    low, high = em.dim(taps.low).text, em.dim(taps.high).text
+    return em.loop(low, high, 1, carried, turn, is_sure=surely_runs(taps.high - taps.low))
 
 
 def surely_runs(extent: DimLike) -> bool:

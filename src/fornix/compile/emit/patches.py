@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.folds import add_product, nest, start
+from fornix.compile.emit.folds import add_product, over, start
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Patch, Put, Span
@@ -88,7 +88,7 @@ def _sums(em: Emitter, p: Patch, points: Sequence[Point]) -> list[str]:
             ]
         return totals
 
-    return nest(em, p.loops, carried, turn)
+    return over(em, p.loops, carried, turn)
 
 
 def _finish(em: Emitter, p: Patch, point: Point, total: str) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fornix.compile.cost import outer_reductions
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.folds import start, step
+from fornix.compile.emit.folds import over, start, step
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.types import literal, size_of
-from fornix.compile.nest import Put, Sum, Taps, Window
+from fornix.compile.nest import Put, Sum, Window
 from fornix.dtype import DType
-from fornix.ir.dim import DimLike, is_nonnegative
+from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
     Apply,
@@ -132,33 +132,13 @@ def _looped(
         return [_text(em, v, dtype, is_vector=w) for v, w in zip(after, wide, strict=True)]
 
     first = [start(op, dtype, is_vector=w) for w in wide]
-    results = _over(em, s.loops, (kinds, first), turn)
+    carried = list(zip(kinds, first, strict=True))
+    results = over(em, s.loops, carried, turn)
     return [Value(text, w, em.top) for text, w in zip(results, wide, strict=True)]
 
 
 def _text(em: Emitter, v: Value, dtype: DType, *, is_vector: bool) -> str:
     return em.splat(v, dtype) if is_vector else v.text
-
-
-def _over(
-    em: Emitter,
-    loops: Sequence[Taps],
-    carried: tuple[Sequence[str], Sequence[str]],
-    body: Callable[[Sequence[str]], list[str]],
-) -> list[str]:
-    """Loops over the taps that exist, around ``body``, which takes and gives what is carried."""
-    kinds, first = carried
-    if not loops:
-        return body(first)
-    taps, *rest = loops
-
-    def turn(i: str, values: list[str]) -> Sequence[str]:
-        em.places[taps.axis] = Value(i, False, em.top)
-        return _over(em, rest, (kinds, values), body)
-
-    low, high = em.dim(taps.low).text, em.dim(taps.high).text
-    is_sure = is_nonnegative(taps.high - taps.low - 1) is True
-    return em.loop(low, high, 1, list(zip(kinds, first, strict=True)), turn, is_sure=is_sure)
 
 
 # ── results ────────────────────────────────────────────────────────────────────────────────────

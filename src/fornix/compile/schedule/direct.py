@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import index_dims, moves_as_one, rewritten
 from fornix.compile.blocked import Blocked, blocked_buffer
-from fornix.compile.convolution import Convolution, Groups, convolution, groups
+from fornix.compile.convolution import Convolution, Groups, Spatial, convolution, groups
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
-from fornix.compile.nest import Block, Loop, Nest, Patch, Put, Span
+from fornix.compile.nest import Block, Loop, Nest, Patch, Put, Span, Taps
 from fornix.compile.phases import phases
 from fornix.compile.schedule.chunks import chunked
+from fornix.compile.schedule.inside import Extent, data_of, share, taps_of
 from fornix.compile.schedule.packing import (
     Order,
     copied_image,
@@ -46,6 +49,8 @@ MARGIN = 0.05
 """What another way has to gain."""
 LEAST_USE = 0.5
 """Of the lanes of a block: with less, another schedule is faster."""
+LEAST_PIXELS = 4
+"""Of a box, below which it is not worth while to make it smaller for the padding beside it."""
 MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
 
@@ -80,6 +85,7 @@ def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | St
     """
     if not c.sum.dtype.is_float and c.product.op != "dot4":
         return None
+    c = _with_all_places(c)
     if _is_written_in_vectors(c, lanes):
         return _by_phases(c, target, lanes)
     through = _through_blocks(c, lanes)
@@ -88,11 +94,26 @@ def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | St
     return None if stages is None or through is None else [*stages, through[1]]
 
 
+def _with_all_places(c: Convolution) -> Convolution:
+    """``c`` with axes that follow the filter counted to the image, though they have no taps."""
+    axes = c.store.axes
+    if c.filter not in axes or not c.has_taps:
+        return c
+    after = [a for a in c.batch if axes.index(a) > axes.index(c.filter)]
+    if not after:
+        return c
+    batch = tuple(a for a in c.batch if a not in after)
+    return replace_fields(
+        c, batch=batch, spatial=(*(Spatial(a, None, 1, 1, a) for a in after), *c.spatial)
+    )
+
+
 def _by_phases(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
     """The stages for each phase of ``c``; None if one of them is no convolution."""
     found: list[Stage | Store] = []
     for part in phases(c.store):
         conv = c if part is c.store else convolution(part)
+        conv = None if conv is None else _with_all_places(conv)
         stages = None if conv is None else _stages(conv, target, lanes)
         if stages is None:
             return None
@@ -111,7 +132,7 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     blocks = -(-given.filters // lanes)
     *lead, pixels = (s.out for s in c.spatial)
     rows = lead.pop() if lead else None
-    box = _box(rows, pixels, blocks, target)
+    box = _box(c, blocks, target)
     panels, block = Variable("p", blocks // box.blocks), Variable("b", box.blocks)
     lane = Variable("j", lanes)
     place = (panels.dim * box.blocks + block.dim) * lanes + lane.dim
@@ -119,7 +140,7 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     image = substitute_scalar(given.image, {s.place: s.read for s in c.spatial})
     image = substitute_scalar(image, sum_.values)
     if not c.is_in_place:
-        copy, image = copied_image(c, given, sum_)
+        copy, image = copied_image(c, given, sum_, _apart(c, sum_, box))
         stages.append(copy)
     which = given.axis.dim * given.filters + place
     axes = (given.axis, panels, block, lane)
@@ -129,8 +150,15 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     store = _with_sum(c, sum_, c.product.of(image, weights), around, (which, block, lane))
     width = None if given.filters % lanes == 0 else given.filters - place + lane.dim
     is_by_pixels = _keeps_weights(c, given, box, target)
-    nest = _nest(store, sum_, around, box, (block, lane, lanes, width), is_by_pixels=is_by_pixels)
+    filters = block, lane, lanes, width
+    nest = _nest(c, store, sum_, around, box, filters, is_by_pixels=is_by_pixels)
     return [*stages, Stage(nest, (store,))]
+
+
+def _apart(c: Convolution, sum_: Order, box: Box) -> dict[Spatial, Extent]:
+    """Axes whose padding nobody reads, as no box has several of their elements; and their data."""
+    far = c.spatial[:-1] if box.rows == 1 else c.spatial[:-2]
+    return {s: data for s, data in data_of(c).items() if s in far and s.tap in sum_.loops}
 
 
 def _lanes(c: Convolution, given: Groups, lanes: int) -> int:
@@ -207,8 +235,13 @@ def _flattened(c: Convolution) -> Convolution:
     return c
 
 
-def _box(rows: Variable | None, pixels: Variable, blocks: int, target: Target) -> Box:
-    """The box that wastes least: of pixels that do not exist, and of time to load factors."""
+def _box(c: Convolution, blocks: int, target: Target) -> Box:
+    """The box that wastes least: of pixels that do not exist, and of time to load factors.
+
+    Nor is time to be wasted on padding, which small boxes meet alone.
+    """
+    *lead, pixels = (s.out for s in c.spatial)
+    rows = lead[-1] if lead else None
     deep = [n for n in range(MAX_BLOCKS, 0, -1) if blocks % n == 0]
     wide = pixels.extent
     if not isinstance(wide, int):
@@ -224,11 +257,15 @@ def _box(rows: Variable | None, pixels: Variable, blocks: int, target: Target) -
         if _registers(Box(r, q, b)) <= target.vector_registers
     ]
 
+    data = data_of(c)
+
     def cost(box: Box) -> float:
         count = box.rows * box.pixels * box.blocks
         waste = _rounded(wide, box.pixels) * _rounded(high, box.rows)
         loads = 1 + LOAD_COST * (box.rows * box.pixels + box.blocks) / count
-        return waste * loads * max(1.0, FEW / count)
+        seen = max(box.pixels, LEAST_PIXELS), box.rows
+        counts = dict(zip(reversed(c.spatial), seen, strict=False))
+        return waste * loads * max(1.0, FEW / count) * share(data, counts)
 
     return min(boxes, key=cost)
 
@@ -280,6 +317,7 @@ def _keeps_weights(c: Convolution, given: Groups, box: Box, target: Target) -> b
 
 
 def _nest(
+    c: Convolution,
     store: Store,
     sum_: Order,
     around: _Loops,
@@ -299,7 +337,7 @@ def _nest(
         (e,) = outer_reductions(store.value)
         put = Put(store.buffer, store.address, store.value)
         here = (*spans[:-1], *pixels, spans[-1])
-        return Patch(e, here, lane, sum_.loops, sum_.written, put, width)
+        return Patch(e, here, lane, _inside(c, sum_, here), sum_.written, put, width)
 
     wide = around.pixels.extent
     panels = [around.panels]
@@ -314,6 +352,17 @@ def _nest(
         )
     chunks, parallel = chunked(axes, body)
     return Nest("convolution", (chunks,), lanes, minimum(parallel, MAX_CHUNKS))
+
+
+def _inside(c: Convolution, sum_: Order, spans: Sequence[Span]) -> tuple[Taps, ...]:
+    """The loops of the sum, without taps that meet nothing but padding in a box of ``spans``."""
+    given = {span.axis: span for span in spans}
+    found: dict[Variable, Taps | None] = {}
+    for axis, data in data_of(c).items():
+        if axis.tap is not None:
+            span = given.get(axis.out, Span(axis.out, axis.out.dim, 1))
+            found[axis.tap] = taps_of(axis, data, span)
+    return tuple(found.get(a) or Taps(a, 0, a.extent) for a in sum_.loops)
 
 
 def _turns(axis: Variable, count: int) -> tuple[Variable, Span | None]:

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.blocked import lanes_of_buffer
-from fornix.compile.convolution import Convolution, Groups
+from fornix.compile.convolution import Convolution, Groups, Spatial
 from fornix.compile.cost import accesses
+from fornix.compile.schedule.inside import Extent
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import (
@@ -92,24 +93,34 @@ def filled(name: str, axes: Sequence[Variable], value: Scalar) -> Store:
     return store
 
 
-def copied_image(c: Convolution, given: Groups, order_: Order) -> tuple[Store, Scalar]:
-    """The image with its padding in memory of its own, and what the sum reads of it."""
-    places = [s.place for s in c.spatial]
+def copied_image(
+    c: Convolution, given: Groups, order_: Order, bare: Mapping[Spatial, Extent]
+) -> tuple[Store, Scalar]:
+    """The image with its padding in memory of its own, and what the sum reads of it.
+
+    Along axes that are ``bare`` only the data are copied.
+    """
+    starts = {s: bare[s][0] if s in bare else 0 for s in c.spatial}
+    places = [Variable("y", bare[s][1] - bare[s][0]) if s in bare else s.place for s in c.spatial]
+    moved: dict[Atom, DimLike] = {
+        s.place: place.dim + starts[s] for s, place in zip(c.spatial, places, strict=True)
+    }
+    whole_image = substitute_scalar(given.image, moved)
     lead = [*c.batch, given.axis]
     if order_.block == 1:
-        store = filled("image", (*lead, *c.channels, *places), given.image)
+        store = filled("image", (*lead, *c.channels, *places), whole_image)
         inner: list[DimLike] = []
         channels = [order_.values.get(a, a.dim) for a in c.channels]
     else:
         (channel,) = c.channels
         block = Variable("o", channel.extent // order_.block)
         place = Variable("i", order_.block)
-        image = substitute_scalar(given.image, {channel: block.dim * order_.block + place.dim})
+        image = substitute_scalar(whole_image, {channel: block.dim * order_.block + place.dim})
         store = filled("image", (*lead, block, *places, place), image)
         whole = order_.values[channel]
         channels = [whole // order_.block]
         inner = [whole - channels[0] * order_.block]
-    read = [s.read for s in c.spatial]
+    read = [s.read - starts[s] for s in c.spatial]
     address = store.buffer.address((*(a.dim for a in lead), *channels, *read, *inner))
     return store, load(store.buffer, address)
 

@@ -77,7 +77,7 @@ def _stages(c: Convolution, given: Groups, store: Store) -> list[Store]:
         copy, image = _apart(c, given)
         stages.append(copy)
     elif not _is_in_rows(c, given):
-        copy, image = copied_image(c, given, Order((), (), {}, 1))
+        copy, image = copied_image(c, given, Order((), (), {}, 1), {})
         stages.append(copy)
     taps = tuple(s.tap for s in c.spatial if s.tap is not None)
     whole = reduction("sum", (*c.channels, *taps), c.weights * image)

@@ -24,21 +24,18 @@ from fornix.compile.cost import (
 )
 from fornix.compile.nest import Block, Lanes, Loop, Nest, Put, Span, Sum, Taps, Window
 from fornix.compile.schedule.chunks import chunked
+from fornix.compile.schedule.inside import limits, needed_for
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, ceildiv, exact_quotient, less, maximum, minimum
 from fornix.ir.dim.expression import coefficient, variables
 from fornix.ir.loops import (
     TRUE,
-    Apply,
-    Const,
-    Index,
     Load,
     Reduce,
     Scalar,
     Store,
     Variable,
-    identity,
     load,
     replace,
     substitute_scalar,
@@ -260,7 +257,7 @@ def _partial(
 def _sum(e: Reduce, around: tuple[Variable, ...], moving: Sequence[Variable], plan: _Plan) -> Sum:
     """``e`` with the taps that a guard limits as loops, all others written out."""
     body, loops = e.body, []
-    needed = _needed(e.body, e.op)
+    needed = needed_for(e.body, e.op)
     for tap in e.axes:
         fixed = frozenset({plan.run, plan.vector, *e.axes, *around}) - {tap}
         guards = [g for g in needed if tap in g.variables and not g.variables & fixed]
@@ -269,7 +266,7 @@ def _sum(e: Reduce, around: tuple[Variable, ...], moving: Sequence[Variable], pl
         low: DimLike = 0
         high: DimLike = tap.extent
         for guard in guards:
-            first, end = _limits(guard, tap)
+            first, end = limits(guard, tap)
             low, high = maximum(low, first), minimum(high, end)
         body = replace(body, dict.fromkeys(guards, TRUE))
         loops.append(Taps(tap, low, high))
@@ -286,49 +283,6 @@ def _fitting(s: Sum, room: int, plan: _Plan) -> Sum:
         written.remove(axis)
         loops.append(Taps(axis, 0, axis.extent))
     return Sum(s.result, s.body, s.around, tuple(loops), tuple(written))
-
-
-def _needed(e: Scalar, op: str) -> set[Scalar]:
-    """Comparisons that ``e`` needs: it is the neutral element of ``op`` where one is false."""
-    neutral = identity(op, e.dtype)
-    if isinstance(e, Load):
-        return set() if e.guard is None or e.default != neutral else set(_conjuncts(e.guard))
-    if not isinstance(e, Apply):
-        return set()
-    if e.op == "select" and isinstance(e.args[2], Const) and e.args[2].value == neutral:
-        return {*_conjuncts(e.args[0]), *_needed(e.args[1], op)}
-    if e.op == "cast" and (op == "sum" or (e.dtype.is_float and e.args[0].dtype.is_float)):
-        return _needed(e.args[0], op)
-    if e.op == "mul" and op == "sum":
-        return _needed(e.args[0], op) | _needed(e.args[1], op)
-    return set()
-
-
-def _conjuncts(guard: Scalar) -> Iterator[Scalar]:
-    """The comparisons of a number with an index that ``guard`` demands."""
-    if isinstance(guard, Apply) and guard.op == "and":
-        for part in guard.args:
-            yield from _conjuncts(part)
-    elif isinstance(guard, Apply) and guard.op == "le":
-        least, surplus = guard.args
-        axes = [a for a in surplus.variables if isinstance(a, Variable)]
-        if isinstance(least, Const) and isinstance(surplus, Index):
-            slopes = [coefficient(surplus.dims[0], a) for a in axes]
-            if all(s is not None and isinstance(s[0], int) for s in slopes):
-                yield guard
-
-
-def _limits(guard: Scalar, tap: Variable) -> tuple[DimLike, DimLike]:
-    """From which value of ``tap`` on ``guard`` holds, and from which on it no longer does."""
-    least, surplus = guard.args
-    found = coefficient(surplus.dims[0], tap)
-    slope, rest = found or (0, 0)
-    if not isinstance(slope, int) or not isinstance(least, Const):
-        raise TypeError("a guard is linear in its axes")
-    missing = int(least.value) - rest
-    if slope > 0:
-        return ceildiv(missing, slope), tap.extent
-    return 0, (-missing) // -slope + 1
 
 
 # ── blocks ─────────────────────────────────────────────────────────────────────────────────────

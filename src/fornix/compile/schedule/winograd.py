@@ -24,6 +24,7 @@ from fornix.compile.convolution import Convolution, Spatial
 from fornix.compile.cost import accesses, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Stretch, Tile
+from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.target import Target
 from fornix.compile.winograd import TAPS, Image, Matrix, Winograd, best, both_ways
 from fornix.dtype import FLOAT32, FLOAT64
@@ -63,6 +64,8 @@ FILTERS_BYTES = 5 << 20
 SCRATCH_BYTES = 384 << 10
 """Of images and products of a block of tiles: they stay in the cache of a core."""
 
+DIRECT_PIXELS = 7
+"""Of a row that the direct sum computes at once."""
 IMAGE_AXES = 2
 LIKELY_IMAGE = 256
 """What is assumed of the extents of a model's images that are not known."""
@@ -137,7 +140,8 @@ def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None
     if channels is None or filters is None:
         return None
     dilations = tuple(s.dilation for s in conv.spatial)
-    return best(Image(extents, dilations), channels, filters, lanes)
+    direct = share(data_of(conv), {conv.spatial[-1]: DIRECT_PIXELS})
+    return best(Image(extents, dilations, direct), channels, filters, lanes)
 
 
 def _likely(extent: DimLike) -> int:
