@@ -174,11 +174,17 @@ def conv3() -> Iterator[Case]:
     yield convolution(64, 9, 96, 3)
     yield convolution(64, 64, 28, 5)
     yield convolution(64, 64, 56, 3, dilation=2)
+    yield convolution(256, 256, 28, 3, dilation=12)
+    yield convolution(512, 64, 28, 3, dilation=24)
+    for channels, out, extent, stride in ((16, 16, 56, 2), (32, 32, 28, 1), (100, 17, 28, 1)):
+        yield convolution(channels, out, extent, 5, stride=stride)
     yield convolution(128, 128, 56, 3, group=2)
     for channels, out, group in (
         (128, 128, 32),
         (12, 24, 4),
         (64, 128, 32),
+        (128, 128, 8),
+        (32, 32, 2),
         (96, 96, 8),
         (40, 40, 2),
     ):
@@ -191,6 +197,7 @@ def depthwise() -> Iterator[Case]:
     for channels, extent, taps, stride in (
         (32, 112, 3, 1), (96, 112, 3, 2), (144, 56, 3, 1), (384, 14, 3, 1), (960, 7, 3, 1),
         (240, 28, 5, 2), (672, 14, 5, 1), (96, 56, 7, 1), (768, 7, 7, 1), (33, 29, 3, 1),
+        (728, 37, 3, 1), (728, 37, 5, 2), (96, 56, 7, 2), (64, 28, 13, 1),
     ):  # fmt: skip
         yield convolution(channels, channels, extent, taps, stride=stride, group=channels)
 
