@@ -23,6 +23,7 @@ from fornix.ir.loops import (
     index,
     reduce,
     select,
+    stored,
 )
 from fornix.ops.along import along, mapped
 from fornix.ops.call import LowerNode, RunNode
@@ -132,7 +133,10 @@ def lower_linear_classifier(
     if features is None:
         node.decline("the number of features is known at run time only")
     _check_linear(len(coefficients), intercepts, features, len(labels))
-    scores = _lower_linear(rows, float_attribute(coefficients), intercepts, features)
+    # In memory, for the winner and the transform ask for each score several times.
+    scores = stored(
+        _lower_linear(rows, float_attribute(coefficients), intercepts, features), "scores"
+    )
     if scores.shape[1] == 1 and len(labels) == 2:
         score = compute(scores.shape[:1], lambda n: scores[n, 0])
         winners = compute(score.shape, lambda n: select(score[n] > 0, index(1), index(0)))
@@ -148,14 +152,14 @@ def _lower_linear(
 ) -> Tensor:
     """`_linear` for lowerings."""
     dtype = rows.dtype.numpy
-    matrix = constant(weights.astype(dtype).reshape(-1, features))
+    matrix = constant(weights.astype(dtype).reshape(-1, features).T)
     offsets = constant(float_attribute(intercepts, dtype)) if intercepts else None
 
     def at(n: DimLike, e: DimLike) -> Scalar:
-        score = reduce("sum", features, lambda k: rows[n, k] * matrix[e, k])
+        score = reduce("sum", features, lambda k: rows[n, k] * matrix[k, e])
         return score if offsets is None else score + offsets[e]
 
-    return compute((rows.shape[0], matrix.shape[0]), at)
+    return compute((rows.shape[0], matrix.shape[1]), at)
 
 
 def _check_linear(

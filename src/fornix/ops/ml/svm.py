@@ -13,7 +13,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT32
 from fornix.errors import require
-from fornix.ir.loops import Tensor, cast, compute
+from fornix.ir.loops import Tensor, cast, compute, stored
 from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.ml.scores import (
@@ -163,7 +163,7 @@ def lower_svm_classifier(
         _check_weights(weights.size, count, features)
         require(offsets.size > 0, "rho must have an entry, found none")
         matrix = weights.reshape(count, features)
-        scores = linear(rows, matrix, np.full(count, offsets[0]))
+        scores = stored(linear(rows, matrix, np.full(count, offsets[0])), "scores")
         winners = linear_winners(scores, count, is_positive=bool((weights >= 0).all()))
         return labelled(winners, labels), cast_tensor(
             lower_transformed(scores, post_transform), FLOAT32
@@ -171,7 +171,7 @@ def lower_svm_classifier(
     _check_machine(count, weights.size, offsets.size, per_class, prob_a, prob_b)
     support = _support(vectors, sum(per_class), features, kernel_type, kernel_params)
     similar = lower_similarity(rows, support, kernel_type, kernel_params or NO_PARAMS)
-    decisions = linear(similar, pair_weights(weights, per_class), offsets)
+    decisions = stored(linear(similar, pair_weights(weights, per_class), offsets), "decisions")
     if count == 2:
         score = compute(decisions.shape[:1], lambda n: decisions[n, 0])
         z = lower_two_scores(score, post_transform, is_margin=post_transform == "NONE")

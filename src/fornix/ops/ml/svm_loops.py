@@ -18,6 +18,7 @@ from fornix.ir.loops import (
     index,
     reduce,
     select,
+    stored,
 )
 from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array
@@ -34,28 +35,35 @@ def wide_rows(x: Tensor, node: LowerNode) -> Tensor:
 
 def linear(rows: Tensor, matrix: Array, offsets: Array) -> Tensor:
     """rows[N, F] · matrix[E, F]ᵀ + offsets[E] → [N, E], in float64."""
-    weights, shifts = constant(matrix.astype(np.float64)), constant(offsets.astype(np.float64))
+    weights, shifts = constant(matrix.T.astype(np.float64)), constant(offsets.astype(np.float64))
 
     def at(n: DimLike, e: DimLike) -> Scalar:
-        return reduce("sum", matrix.shape[1], lambda k: rows[n, k] * weights[e, k]) + shifts[e]
+        return reduce("sum", matrix.shape[1], lambda k: rows[n, k] * weights[k, e]) + shifts[e]
 
     return compute((rows.shape[0], matrix.shape[0]), at)
 
 
 def lower_similarity(rows: Tensor, support: Array, kind: str, params: Sequence[float]) -> Tensor:
-    """`svm._similarity` for lowerings, the arguments being checked."""
+    """`svm._similarity` for lowerings, the arguments being checked.
+
+    It lies in memory, as what each row adds to it does: what is left to sum are products alone.
+    """
     gamma, constant_term, degree = params
     count, features = support.shape
     if kind == "RBF":
         squares = linear(rows, -2 * support, np.square(support).sum(axis=1))
-        own = compute(
-            rows.shape[:1],
-            lambda n: reduce("sum", features, lambda k: rows[n, k] * rows[n, k]),
+        own = stored(
+            compute(
+                rows.shape[:1],
+                lambda n: reduce("sum", features, lambda k: rows[n, k] * rows[n, k]),
+            ),
+            "squares",
         )
-        return compute(
-            squares.shape,
-            lambda n, v: apply("exp", -gamma * apply("max", own[n] + squares[n, v], 0.0)),
-        )
+
+        def near(n: DimLike, v: DimLike) -> Scalar:
+            return apply("exp", -gamma * apply("max", own[n] + squares[n, v], 0.0))
+
+        return stored(compute(squares.shape, near), "similar")
     products = linear(rows, support, np.zeros(count))
     if kind == "LINEAR":
         return products
@@ -64,7 +72,7 @@ def lower_similarity(rows: Tensor, support: Array, kind: str, params: Sequence[f
         inner = gamma * products[n, v] + constant_term
         return apply("tanh", inner) if kind == "SIGMOID" else apply("pow", inner, degree)
 
-    return compute(products.shape, at)
+    return stored(compute(products.shape, at), "similar")
 
 
 def pair_weights(weights: Array, per_class: Sequence[int]) -> Array:
