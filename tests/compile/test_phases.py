@@ -107,3 +107,11 @@ def test_transposed_convolutions_run_as_convolutions() -> None:
     x, w = tensor("x", (1, 8, 4, 4), FLOAT32), constant(integers(8, 32, 2, 2))
     y = stored(lower_conv_transpose(x, w, None, strides=[2, 2]))
     assert [k.schedule for k in Runner([y]).kernels].count("convolution") == 4
+
+
+@pytest.mark.parametrize("filters", [3, 20])
+def test_odd_extents_are_compiled_too(filters: int) -> None:
+    x, w = tensor("x", (1, 16, 8, 8), FLOAT32), constant(integers(16, filters, 3, 3))
+    y = stored(lower_conv_transpose(x, w, None, strides=[2, 2]))
+    assert len(Runner([y]).kernels) > 1
+    check(y, {"x": integers(1, 16, 8, 8)})

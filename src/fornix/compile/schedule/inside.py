@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from fornix.compile.convolution import Convolution, Spatial
 from fornix.compile.nest import Span, Taps
 from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, maximum, minimum
-from fornix.ir.dim.expression import coefficient
+from fornix.ir.dim.expression import coefficient, variables
 from fornix.ir.loops import Apply, Const, Index, Load, Scalar, Variable, identity
 
 Extent = tuple[DimLike, DimLike]
@@ -67,7 +67,7 @@ def data_of(c: Convolution) -> dict[Spatial, Extent]:
     found: dict[Spatial, Extent] = {}
     guards = needed_for(c.image, "sum")
     for axis in c.spatial:
-        own = [g for g in guards if g.variables == {axis.place}]
+        own = [g for g in guards if g.variables == {axis.place} and _is_even(g, axis.place)]
         if axis.tap is None or not own:
             continue
         first: DimLike = 0
@@ -77,6 +77,12 @@ def data_of(c: Convolution) -> dict[Spatial, Extent]:
             first, end = maximum(first, low), minimum(end, high)
         found[axis] = first, end
     return found
+
+
+def _is_even(guard: Scalar, place: Variable) -> bool:
+    """Whether ``guard`` limits ``place`` itself, no quotient of it."""
+    found = coefficient(guard.args[1].dims[0], place)
+    return found is not None and found[0] != 0 and place not in variables(found[1])
 
 
 def taps_of(axis: Spatial, data: Extent, span: Span) -> Taps | None:
