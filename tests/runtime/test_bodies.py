@@ -179,6 +179,21 @@ def test_sequences_are_carried_by_compiled_bodies(programs: list[str]) -> None:
     assert programs == ["step"]
 
 
+def test_sequences_that_the_body_does_not_declare_are_of_the_type_that_enters(
+    programs: list[str],
+) -> None:
+    text = COLLECTS.replace("f = Cast <to = 1> (i)", "n = SequenceLength (s) f = Cast <to = 1> (n)")
+    model = parser.parse_model(HEAD + text)
+    [body] = (a.g for node in model.graph.node for a in node.attribute if a.name == "body")
+    body.input[2].ClearField("type")
+    body.output[1].ClearField("type")
+    session = InferenceSession(model, providers=["CPUExecutionProvider"])
+    for m in (1, 4, 9):
+        [found] = session.run(None, {"m": np.array(m), "x": np.array([1, 2, 3], np.float32)})
+        np.testing.assert_array_equal(found, np.outer(np.arange(m), [1, 2, 3]))
+    assert programs == ["step"]
+
+
 CHOOSES = """f (int64 m, float[N, 2] x, float[M, 2] y) => (float[K, 2] z, float[M, 2] w) {
     stays = Constant <value = bool {1}> ()
     z, w = Loop (m, stays, x, y) <body = step (int64 i, bool c, float[A, 2] p, float[B, 2] q) =>

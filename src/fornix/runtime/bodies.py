@@ -20,11 +20,11 @@ import numpy as np
 from fornix.dtype import DType
 from fornix.errors import DTypeError, FornixError
 from fornix.forks import tell
-from fornix.infer import infer_model
+from fornix.infer import Inference, infer_model
 from fornix.ir.clone import clone
 from fornix.ir.dim import DimLike, known, symbol
 from fornix.ir.graph import Graph, Model, Node, Value
-from fornix.ir.types import TensorType, Type
+from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 from fornix.ir.walk import captured_values
 from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
 from fornix.runtime.generic import ArrayType, ShortWay
@@ -57,6 +57,29 @@ def compile_bodies(node: Node, plan: Plan, options: SessionOptions) -> None:
         kernels = plan.bodies[graph]
         if not isinstance(kernels, CompiledBody):
             plan.bodies[graph] = CompiledBody(graph, kernels, plan.scope, options)
+
+
+def declare_carried(node: Node, inference: Inference) -> None:
+    """Let inputs of a Loop's body whose type nobody declares be of the type that enters there.
+
+    Tensors tell their types themselves, when the body runs; lists and what may be missing do not.
+    """
+    if node.op_type != "Loop" or node.domain:
+        return
+    graph: Graph = node.attributes["body"].value
+    for inner, outer in zip(graph.inputs[2:], node.inputs[2:], strict=False):
+        type_ = None if outer is None else inference.fact(outer).type
+        if inner.type is None and not isinstance(type_, TensorType):
+            inner.type = _of_any_shape(type_)
+
+
+def _of_any_shape(type_: Type | None) -> Type | None:
+    """``type_`` without extents, which may be others in the next iteration."""
+    if isinstance(type_, TensorType):
+        return TensorType(type_.dtype, None)
+    if isinstance(type_, SequenceType | OptionalType):
+        return type(type_)(_of_any_shape(type_.elem))
+    return type_
 
 
 class CompiledBody:
@@ -290,4 +313,4 @@ class _Compiled:
         return [found[program.outputs[name]] for name in self.outputs]
 
 
-__all__ = ["CompiledBody", "compile_bodies"]
+__all__ = ["CompiledBody", "compile_bodies", "declare_carried"]

@@ -14,7 +14,7 @@ from fornix.compile.units import IslandUnit, NativeUnit
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
-from fornix.runtime.bodies import compile_bodies
+from fornix.runtime.bodies import compile_bodies, declare_carried
 from fornix.runtime.generic import ShortWay
 from fornix.runtime.learned import Kernels, Learned, Sources, values_of
 from fornix.runtime.learning import deciding, name_learned
@@ -115,6 +115,7 @@ class _Preparing:
 
     def _island_step(self, island: IslandUnit) -> KernelStep:
         step = self._kernel_step(island.node, island.reason)
+        declare_carried(island.node, self.inference)
         compile_bodies(island.node, self.part.plan, self.part.options)
         if island.node.graphs:
             from fornix.runtime.collecting import way_of  # noqa: PLC0415 - of control flow
