@@ -261,6 +261,16 @@ def test_rules_are_for_what_is_registered() -> None:
         ("F (x: T) => (y: T)", {"T": "flot"}, DTypeError,
          r"my.domain::F-1: T must be a set of types such as 'float, double' .*found 'flot'"),
         ("F (x: T) => (y: T)", {"T": "seq(flot)"}, DTypeError, "found 'seq\\(flot\\)'"),
+        ("F (x: seq(T)) => (y: T)", {}, DTypeError,
+         r"F-1: x must be of a type such as 'tensor\(float\)' or 'seq\(float\)', found"),
+        ("F <k: flot> (x: T) => (y: T)", {}, SchemaError,
+         "F-1: attribute k must be one of float, int, .*, found 'flot'"),
+        ("F <k: graph> (x: T) => (y: T)", {}, SchemaError, "attribute k must be .*found 'graph'"),
+        ("F <k: int = 1.5> (x: T) => (y: T)", {}, SchemaError,
+         "F-1: the default of attribute k must be of kind int, found 1.5"),
+        ("F <k: floats = 1.5> (x: T) => (y: T)", {}, SchemaError, "kind floats, found 1.5"),
+        ("F <k: ints = [1, 0.5]> (x: T) => (y: T)", {}, SchemaError, "kind ints, found"),
+        ("F <k: tensor = 1> (x: T) => (y: T)", {}, SchemaError, "kind tensor, found 1"),
     ],
 )  # fmt: skip
 def test_signatures_are_checked(
@@ -268,6 +278,22 @@ def test_signatures_are_checked(
 ) -> None:
     with pytest.raises(error, match=message):
         fornix.op(f"my.domain::{text}", **types)(lambda x: x)  # type: ignore[arg-type] # types only
+
+
+def test_inputs_may_be_sequences_and_defaults_of_floats_integers() -> None:
+    made = fornix.op("my.domain::F <k: float = 2, ks: floats = [1]> (x: seq(float)) => (y: float)")
+
+    @made
+    def first(x: Any, *, k: float, ks: list[float]) -> Any:
+        return x[0] * np.float32(k + ks[0])
+
+    model = parse_model(
+        """<ir_version: 10, opset_import: ["": 22, "my.domain": 1]>
+        g (float[2] x) => (float[2] y) { s = SequenceConstruct (x, x) y = my.domain.F (s) }"""
+    )
+    for engine in (fornix.InferenceSession, fornix.ReferenceEvaluator):
+        (found,) = engine(model).run(None, {"x": np.ones(2, np.float32)})
+        np.testing.assert_array_equal(np.asarray(found), np.full(2, 3, np.float32))
 
 
 def test_a_version_is_a_positive_number() -> None:

@@ -10,16 +10,18 @@ in the same table as those of the standard (`registered`); its functions are cal
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from fornix import ops
 from fornix.errors import DTypeError, FornixError, SchemaError
+from fornix.ir.attribute import AttributeKind
 from fornix.ops.call import RunNode, bind_attributes, check_arity, check_values, run_node
 from fornix.ops.declared import rule_of
 from fornix.ops.guard import grad_of, infer_of, kernel_of, lower_of
@@ -29,7 +31,7 @@ from fornix.ops.parameters import check_parameters, signature_of
 from fornix.ops.pointwise import pointwise_rules
 from fornix.ops.registered import add_rule, deregister, register
 from fornix.ops.schema import Schema
-from fornix.ops.signature import Formal, Signature, parse_signature
+from fornix.ops.signature import Formal, FormalAttribute, Signature, parse_signature
 from fornix.ops.types import BF16, E8M0, F4, F6, F8, I2, I4, TENSOR, TypeSet, spelling
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,6 +40,9 @@ Types = TypeSet | str | Iterable[str]
 ANY = TENSOR | BF16 | F8 | E8M0 | F6 | F4 | I4 | I2
 """What a type variable may be of which nothing is said."""
 
+_NO_KINDS = {AttributeKind.UNDEFINED, AttributeKind.GRAPH, AttributeKind.GRAPHS}
+# What the elements of a default may be; tensors and types have none.
+_DEFAULTS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "string": (str,)}
 _DOMAIN = re.compile(r"\s*(?P<domain>[^\s:<(\"]+)::(?=\s*\w)")
 _COMMA = re.compile(r",(?![^(]*\))")
 
@@ -179,11 +184,50 @@ def _schema(text: str, function: Rule, since: int, types: Mapping[str, Types]) -
         domain,
         signature.name,
         since,
-        signature.inputs,
-        signature.outputs,
-        {attribute.name: attribute for attribute in signature.attributes},
+        tuple(_formal(formal, label) for formal in signature.inputs),
+        tuple(_formal(formal, label) for formal in signature.outputs),
+        {x.name: _attribute(x, label) for x in signature.attributes},
         _constraints(signature, types, label),
     )
+
+
+def _formal(formal: Formal, label: str) -> Formal:
+    """``formal`` with its type, if that is no variable, as constraints spell it."""
+    if "(" not in formal.type_text:
+        return formal
+    try:
+        return dataclasses.replace(formal, type_text=spelling(formal.type_text))
+    except DTypeError:
+        raise DTypeError(
+            f"{label}: {formal.name} must be of a type such as 'tensor(float)' or 'seq(float)', "
+            f"found {formal.type_text!r}; a variable stands for types of all kinds: "
+            f"{formal.name}: S with S='seq(tensor(float)), seq(tensor(double))'"
+        ) from None
+
+
+def _attribute(formal: FormalAttribute, label: str) -> FormalAttribute:
+    """``formal``, held to the kinds that there are, with a default of its kind."""
+    words = [kind.text for kind in AttributeKind if kind not in _NO_KINDS]
+    if formal.kind not in words:
+        raise SchemaError(
+            f"{label}: attribute {formal.name} must be one of {', '.join(words)}, "
+            f"found {formal.kind!r}"
+        )
+    default = formal.default
+    if default is None:
+        return formal
+    is_list, allowed = isinstance(default, list), _DEFAULTS.get(formal.kind.removesuffix("s"), ())
+    elements = default if isinstance(default, list) else [default]
+    is_kind_list = AttributeKind[formal.kind.upper()].is_list
+    if is_list != is_kind_list or not all(isinstance(x, allowed) for x in elements):
+        raise SchemaError(
+            f"{label}: the default of attribute {formal.name} must be of kind {formal.kind}, "
+            f"found {default!r}"
+        )
+    if allowed is _DEFAULTS["float"]:
+        floats = [float(cast("float", x)) for x in elements]
+        return dataclasses.replace(formal, default=floats if is_list else floats[0])
+    return formal
 
 
 def _constraints(
