@@ -298,15 +298,25 @@ def test_one_hot_encoder_has_one_list(attributes: dict[str, Any], message: str) 
 
 
 @pytest.mark.parametrize(
-    "attributes", [{"classlabels_int64s": [4, 3, 9]}, {"classlabels_strings": ["b", "a", "c"]}]
+    "attributes",
+    [
+        {"classlabels_int64s": [4, 3, 9]},
+        {"classlabels_int64s": [7]},
+        {"classlabels_int64s": [9, -1, 4, 3]},
+        {"classlabels_strings": ["b", "a"]},
+        {"classlabels_strings": ["b", "a", "c"]},
+    ],
 )
 def test_zip_map_is_onnxruntimes(attributes: dict[str, Any]) -> None:
-    x = np.arange(6, dtype=np.float32).reshape(2, 3) / 7
+    [labels] = attributes.values()
+    x = np.arange(2 * len(labels), dtype=np.float32).reshape(2, -1) / 7
     for data in (x, x[0]):
         [found] = run_op("ZipMap", [data], attributes, **ML)
         expected = peer("ZipMap", [data], attributes, **ML)[0]
         assert found == expected
         assert [list(row) for row in found] == [list(row) for row in expected]
+    [none] = run_op("ZipMap", [x[:0]], attributes, **ML)
+    assert none == []
 
 
 def test_zip_map_infers_its_key() -> None:

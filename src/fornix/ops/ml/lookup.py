@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,8 @@ class Lookup:
         """The value of each element: x[*S] → [*S]."""
         none = self.values.size - 1
         if self.names is not None:
-            found = [self.names.get(item, none) for item in x.reshape(-1).tolist()]
-            return self.values[np.array(found, np.intp)].reshape(x.shape)
+            places = map(self.names.get, x.reshape(-1).tolist(), repeat(none))
+            return self.values.take(np.fromiter(places, np.intp, x.size)).reshape(x.shape)
         # of a scalar, indexing gives the element itself
         return np.asarray(self.values[self._places(x, none)], self.values.dtype)
 
