@@ -11,11 +11,11 @@ import pytest
 
 import fornix
 from fornix.check import Finding, Severity, check_model
-from fornix.check.functions import expanded_nodes
 from fornix.errors import ValidationError
 from fornix.format.limits import Limits
 from fornix.format.messages import ModelProto, TensorProto
 from fornix.format.text import parse_model
+from fornix.ir.calls import expanded_nodes
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.load import from_message
 from fornix.ir.message_tensor import MessageTensor

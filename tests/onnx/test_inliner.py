@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,10 @@ def test_functions_that_would_fill_the_memory_are_refused() -> None:
     )
     with pytest.raises(LimitError, match="function_nodes"):
         inline_functions(from_message(source), limits=Limits(function_nodes=2000))
+    before = time.monotonic()
+    with pytest.raises(LimitError, match=r"function_nodes is limited to .* found \d{19};"):
+        inliner.inline_local_functions(source)
+    assert time.monotonic() - before < 5  # said before ten million nodes are made
 
 
 def test_calls_with_too_many_inputs_are_refused() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fornix.check.finding import Findings, place
-from fornix.check.functions import expanded_nodes
 from fornix.check.header import imports_of, owners
 from fornix.errors import FormatError, FornixError, InferenceError, SchemaError, ValidationError
 from fornix.format.limits import Limits
 from fornix.infer import explained, infer_model
 from fornix.ir import walk
+from fornix.ir.calls import expanded_nodes
 from fornix.ir.graph import Model
 from fornix.ops.call import subject
 

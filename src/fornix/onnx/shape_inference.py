@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from types import NoneType
 
-from fornix.check.functions import recursions
 from fornix.errors import (
     DTypeError,
     InferenceError,
@@ -34,6 +33,7 @@ from fornix.format.messages import (
 )
 from fornix.infer import Inference, annotate, explained, infer_model
 from fornix.infer.model import infer_by_schema
+from fornix.ir.calls import recursions
 from fornix.ir.graph import Node
 from fornix.ir.load import from_message, to_message
 from fornix.onnx import load_model, load_model_from_string, save_model

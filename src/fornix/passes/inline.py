@@ -18,6 +18,7 @@ from fornix.errors import GraphError, ValidationError
 from fornix.format.limits import DEFAULT, Limits
 from fornix.infer import Inference
 from fornix.ir.attribute import Attribute
+from fornix.ir.calls import expanded_nodes, recursions
 from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.walk import nodes
 from fornix.ops.fact import Array
@@ -160,9 +161,12 @@ def inline_functions(
 
     ``body_of`` says otherwise which function stands for a node, if any. Calls inside functions that
     stay are replaced as well; functions that nobody calls any more go. Raises
-    ValidationError for functions that call themselves, LimitError if the nodes become too many.
+    ValidationError for functions that call themselves, LimitError if the nodes become too many:
+    at once where model functions stand for their own calls.
     """
     table = model.function_table
+    if body_of is None and not any(recursions(model)):
+        limits.check("function_nodes", expanded_nodes(model), "inlined functions")
     find = body_of or (lambda node: table.get(_key(node)))
     changes = _inline_calls(model, find, limits)
     _keep_called(model)
