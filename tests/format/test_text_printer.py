@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fornix.onnx
+import fornix.onnx.printer
 from fornix.errors import FormatError, LimitError, ParseError
 from fornix.format import text
 from fornix.format.messages import (
@@ -306,3 +308,19 @@ def test_random_messages_come_back(seed: int) -> None:
         message = kind.made()
         fill(message, rng, rng.randrange(1, 5), rng.choice([0.1, 0.3, 0.5]))
         assert same(kind.parse(kind.print_(message)), message)
+
+
+@pytest.mark.parametrize(
+    "name", [b"Nega", b"xxxx", b"dodo", b"rows", b"Main", b"none", b"attr", b"made"]
+)
+def test_names_that_are_not_utf8_are_quoted_as_bytes(name: bytes) -> None:
+    whole = text.parse_model(
+        '<ir_version: 10, opset_import: ["dodo": 1], producer_name: "made"> '
+        "Main (float[rows] xxxx) => (float[rows] y) { [none] y = dodo.Nega <attr = 1> (xxxx) }"
+    ).SerializeToString()
+    assert name in whole
+    damaged = name[:1] + b"\xff" + name[2:]
+    model = fornix.onnx.load_model_from_string(whole.replace(name, damaged))
+    quoted = f'b"{chr(name[0])}\\xff{name[2:].decode()}"'
+    assert quoted in text.print_model(model)
+    assert quoted in fornix.onnx.printer.to_text(model)

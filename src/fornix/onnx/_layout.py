@@ -63,7 +63,7 @@ class OnnxPrinter(Printer):
     def _header_value(self, value: object, between: str) -> str:
         if isinstance(value, int):
             return str(value)
-        if isinstance(value, str):
+        if isinstance(value, str | bytes):
             return quote(value, keep=self.keep)
         pairs = cast("Iterable[OperatorSetIdProto | StringStringEntryProto]", value)
         return f"[{between.join(map(self._pair, pairs))}]"

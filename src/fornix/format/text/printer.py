@@ -32,10 +32,10 @@ from fornix.format.text.parser import (
 )
 from fornix.format.text.value_parser import DEFAULTS
 from fornix.format.text.value_printer import (
-    IDENTIFIER,
     ValuePrinter,
     name_text,
     names_text,
+    operator_text,
     qualified,
     with_commas,
 )
@@ -257,7 +257,7 @@ def _ended(text: str) -> str:
 
 
 def _operator(node: NodeProto) -> str:
-    text = node.op_type if IDENTIFIER.fullmatch(node.op_type) else quote(node.op_type)
+    text = operator_text(node.op_type)
     if node.domain:
         text = f"{qualified(node.domain)}.{text}"
     return f"{text}:{name_text(node.overload)}" if node.overload else text

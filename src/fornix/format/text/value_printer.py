@@ -221,8 +221,13 @@ def with_commas(items: Sequence[str], separator: str = ", ") -> str:
     return "".join(ahead) + "".join(items[-1:])
 
 
-def name_text(name: str) -> str:
-    """``name`` as it is if it is an identifier and no word of the notation, else quoted."""
+def name_text(name: str | bytes) -> str:
+    """``name`` as it is if it is an identifier and no word of the notation, else quoted.
+
+    Names that are not UTF-8 are bytes, as protobuf gives them.
+    """
+    if isinstance(name, bytes):
+        return quote(name)
     if IDENTIFIER.fullmatch(name) and name not in _WORDS and name.lower() not in _NUMBERS:
         return name
     return quote(name)
@@ -238,5 +243,11 @@ def _dim(dim: TensorShapeProto.Dimension) -> str:
     return name_text(dim.dim_param) if dim.HasField("dim_param") else "?"
 
 
-def qualified(name: str) -> str:
-    return name if _QUALIFIED.fullmatch(name) else quote(name)
+def operator_text(name: str | bytes) -> str:
+    """The name of an operator: words of the notation need no quotes there."""
+    return name if isinstance(name, str) and IDENTIFIER.fullmatch(name) else quote(name)
+
+
+def qualified(name: str | bytes) -> str:
+    """A domain as it is if it is made of identifiers and points, else quoted."""
+    return name if isinstance(name, str) and _QUALIFIED.fullmatch(name) else quote(name)
