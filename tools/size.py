@@ -28,7 +28,7 @@ BUDGET = {
     "(top)": 520,
     "format": 3300,
     "ir": 4200,
-    "ops": 15_460,
+    "ops": 15_480,
     "infer": 600,
     "check": 720,
     "version": 600,

@@ -12,8 +12,10 @@ from scipy.special import softmax
 
 from fornix import ops
 from fornix.errors import NotSupported
+from fornix.format.messages import ModelProto
 from fornix.ir.graph import Graph, Value
-from fornix.ops.body import body_text, function_text
+from fornix.ir.load import from_message
+from fornix.ops.body import body_text, function_of, function_text
 from fornix.ops.call import BodyNode, bind_attributes, held_type
 from fornix.ops.op import op
 from fornix.ops.types import FLOAT
@@ -240,6 +242,64 @@ def test_the_body_of_an_old_group_normalization_scales_each_group(
     model.opset_import[0].version = 18
     found = ReferenceEvaluator(model).run(None, feeds_of([x, scale, bias]))
     assert_close(found, [wanted.reshape(x.shape)])
+
+
+OLDER: list[tuple[str, list[Any], dict[str, Any], int]] = [
+    *(
+        (name, [normal(2, 3, 4)], {"axis": axis}, opset)
+        for name in ("Softmax", "LogSoftmax")
+        for axis in (1, -1)
+        for opset in (13, 18)
+    ),
+    *(
+        ("LayerNormalization", [normal(2, 3, 4), normal(3, 4), *shift], {"axis": 1}, opset)
+        for shift in ([], [normal(4)])
+        for opset in (17, 18)
+    ),
+    *(
+        ("MeanVarianceNormalization", [normal(2, 3, 4).astype(dtype)], {"axes": [0, 2]}, opset)
+        for opset in (9, 13, 18)
+        for dtype in (np.float32, np.float64, *([ml_dtypes.bfloat16] if opset > 9 else []))
+    ),
+]
+
+
+@pytest.mark.parametrize("case", OLDER, ids=lambda case: f"{case[0]}-{case[3]}")
+def test_older_models_get_a_body_in_their_opset(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, inputs, attributes, opset = case
+    model = model_of(name, inputs, attributes, 1)
+    model.opset_import[0].version = opset
+    expected = ReferenceEvaluator(model).run(None, feeds_of(inputs))
+    operator = ops.find("", name)
+    assert operator is not None
+    schema = operator.schema(opset)
+    node = from_message(ModelProto.FromString(model.SerializeToString())).graph.nodes[0]
+    function = function_of(BodyNode.of(node, operator, schema, opset, map(held_type, inputs)))
+    assert function is not None
+    assert function.opset_imports == {"": opset}
+    monkeypatch.setitem(operator.rules, "kernel", {})
+    steps = 0.02 if inputs[0].dtype == ml_dtypes.bfloat16 else STEPS
+    for one, other in zip(
+        ReferenceEvaluator(model).run(None, feeds_of(inputs)), expected, strict=True
+    ):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(
+            one.astype(np.float64), other.astype(np.float64), rtol=steps, atol=steps
+        )
+
+
+def test_the_floor_of_a_deviation_is_a_billionth_in_each_opset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = np.array([[-1e-9, 1e-9]])  # a deviation of 1e-9, and as much is added
+    operator = ops.find("", "MeanVarianceNormalization")
+    assert operator is not None
+    monkeypatch.setitem(operator.rules, "kernel", {})
+    for opset in (9, 13, 18):
+        model = model_of("MeanVarianceNormalization", [x], {"axes": [1]}, 1)
+        model.opset_import[0].version = opset
+        [found] = ReferenceEvaluator(model).run(None, feeds_of([x]))
+        np.testing.assert_allclose(found, [[-0.5, 0.5]], rtol=1e-5)
 
 
 # onnxruntime keeps float32 between nodes in float16, and has one opset for model and functions.

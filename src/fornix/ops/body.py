@@ -27,7 +27,7 @@ from fornix.ops.call import BodyNode, call_rule
 
 if TYPE_CHECKING:
     from fornix.ir.graph import Function, Graph
-    from fornix.ops.op import Operator
+    from fornix.ops.op import Operator, Rule
     from fornix.ops.schema import Schema
     from fornix.ops.signature import FormalAttribute
 
@@ -57,17 +57,25 @@ def _attribute_text(formal: FormalAttribute) -> str:
 
 def body_text(node: BodyNode) -> str | None:
     """The node's decomposition as a function in ONNX text; None if its operator has no body."""
-    rule = node.operator.rule("body", node.version)
-    if rule is None:
+    bodies = bodies_of(node.operator, node.schema)
+    if not bodies:
         return None
-    [text] = call_rule(rule, (), {}, node)
-    return function_text(node.schema, text, opset_of(node.operator, node.schema))
+    opset = max((one for one in bodies if one <= node.opset), default=min(bodies))
+    [text] = call_rule(bodies[opset], (), {}, node)
+    return function_text(node.schema, text, opset)
 
 
-def opset_of(operator: Operator, schema: Schema) -> int:
-    """The opset of the nodes of the body of ``schema``, if its text does not say another."""
+def bodies_of(operator: Operator, schema: Schema) -> dict[int, Rule]:
+    """The bodies of ``schema`` by the opset of their nodes, oldest first; one at most, as a rule.
+
+    Which one is for a node is up to its model: the newest that is not newer than its opset.
+    """
+    rule = operator.rule("body", schema.since_version)
+    if rule is None:
+        return {}
     since = max(start for start in operator.rules["body"] if start <= schema.since_version)
-    return operator.body_opsets.get(since, OPSET) or schema.since_version
+    newest = operator.body_opsets.get(since, OPSET) or schema.since_version
+    return {**operator.older_bodies.get(since, {}), newest: rule}
 
 
 def function_of(node: BodyNode) -> Function | None:

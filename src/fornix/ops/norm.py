@@ -112,16 +112,25 @@ def lower_layer_normalization(
 
 @LayerNormalization.body(since=17)
 def layer_normalization_body(*, node: BodyNode) -> str:
+    return _layer_normalization_body(node, "ReduceMean ({}, Along)")
+
+
+@LayerNormalization.older_body(since=17, opset=17)
+def layer_normalization_body_in_opset_17(*, node: BodyNode) -> str:
+    return _layer_normalization_body(node, "ReduceMean <axes = [1]> ({})")
+
+
+def _layer_normalization_body(node: BodyNode, mean: str) -> str:
     shift = "Add (Scaled, B)" if node.has(2) else "Identity (Scaled)"
     return f"""
         Wide = Cast <to: int = @stash_type> (X)
         Shape = Shape (X)
         Rows = Flatten <axis: int = @axis> (Wide)
         Along = Constant <value_ints = [1]> ()
-        Means = ReduceMean (Rows, Along)
+        Means = {mean.format("Rows")}
         Deviation = Sub (Rows, Means)
         Squares = Mul (Deviation, Deviation)
-        Variance = ReduceMean (Squares, Along)
+        Variance = {mean.format("Squares")}
         Given = Constant <value_float: float = @epsilon> ()
         Epsilon = CastLike (Given, Variance)
         Raised = Add (Variance, Epsilon)
@@ -335,22 +344,48 @@ def lower_mean_variance_normalization(x: Tensor, *, axes: Sequence[int] = (0, 2,
     return compute(x.shape, lambda *i: cast(deviation[i] / divisor[outside(i, places)], x.dtype))
 
 
+OLDER_BODY = """
+    Mean = ReduceMean <axes: ints = @axes> (X)
+    Deviation = Sub (X, Mean)
+    Squares = Mul (Deviation, Deviation)
+    Variance = ReduceMean <axes: ints = @axes> (Squares)
+    Root = Sqrt (Variance)
+    {floor}
+    Divisor = Add (Root, Floor)
+    Y = Div (Deviation, Divisor)
+"""
+# Before CastLike, 1e-9 in the type of X is computed: as 0·sign + 1e-9, and as 2 ** log2(1e-9).
+FLOOR_BY_HARD_SIGMOID = """
+    Positive = Sign (Root)
+    Floor = HardSigmoid <alpha = 0.0, beta = 1e-9> (Positive)
+"""
+FLOOR_BY_POW = """
+    Zero = Constant <value_float = 0.0> ()
+    One = Pow (Root, Zero)
+    Two = Add (One, One)
+    Exponent = Constant <value_float = -29.897353> ()
+    Floor = Pow (Two, Exponent)
+"""
+
+MeanVarianceNormalization.body(OLDER_BODY.format(floor=FLOOR_BY_HARD_SIGMOID), since=9)
 MeanVarianceNormalization.body(
     """
-    <domain: "", opset_import: ["": 18]>
-    MeanVarianceNormalization <axes: ints = [0, 2, 3]> (X) => (Y)
-    {
-        Along = Constant <value_ints: ints = @axes> ()
-        Mean = ReduceMean (X, Along)
-        Deviation = Sub (X, Mean)
-        Squares = Mul (Deviation, Deviation)
-        Variance = ReduceMean (Squares, Along)
-        Root = Sqrt (Variance)
-        Given = Constant <value_float = 1e-9> ()
-        Floor = CastLike (Given, X)
-        Divisor = Add (Root, Floor)
-        Y = Div (Deviation, Divisor)
-    }
+    Along = Constant <value_ints: ints = @axes> ()
+    Mean = ReduceMean (X, Along)
+    Deviation = Sub (X, Mean)
+    Squares = Mul (Deviation, Deviation)
+    Variance = ReduceMean (Squares, Along)
+    Root = Sqrt (Variance)
+    Given = Constant <value_float = 1e-9> ()
+    Floor = CastLike (Given, X)
+    Divisor = Add (Root, Floor)
+    Y = Div (Deviation, Divisor)
     """,
-    since=9,
+    since=13,
+    opset=18,
 )
+
+
+@MeanVarianceNormalization.older_body(since=13, opset=13)
+def mean_variance_normalization_body_in_opset_13() -> str:
+    return OLDER_BODY.format(floor=FLOOR_BY_POW)

@@ -53,6 +53,8 @@ class Operator:
     adapters: dict[tuple[int, int], Rule] = field(default_factory=dict)
     body_opsets: dict[int, int | None] = field(default_factory=dict)
     """By the version from which a text holds as body, the opset of its nodes; None: its own."""
+    older_bodies: dict[int, dict[int, Rule]] = field(default_factory=dict)
+    """By the version from which they hold and by opset: bodies in opsets older than the body's."""
     is_deterministic: bool = True
     stamp: str = ""
     """Tells apart what a name meant at different times, of operators that users registered."""
@@ -206,6 +208,18 @@ class Operator:
         if not by_node:
             self.body_opsets[since] = opset
         return self
+
+    def older_body(self, *, since: int, opset: int) -> Callable[[F], F]:
+        """Register the body of version ``since`` for models that import ``opset`` or some newer.
+
+        It is for operators whose `body`, of the same version, is written in an opset newer still.
+        """
+
+        def keep(function: F) -> F:
+            self.older_bodies.setdefault(since, {})[opset] = function
+            return function
+
+        return keep
 
     def opaque(self, reason: str, *, since: int = 1) -> Operator:
         """Declare that the kernel serves compiled models too, and why loops do not fit."""

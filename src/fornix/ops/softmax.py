@@ -19,6 +19,7 @@ from fornix.ir.types import TensorType
 from fornix.ops import scalar as s
 from fornix.ops.adapt import count_from_front, put_ahead, put_behind, rank_of
 from fornix.ops.along import along, merged, outside
+from fornix.ops.call import BodyNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import normalize_axis, row_major
 from fornix.ops.op import op
@@ -72,20 +73,33 @@ def _lower_softmax(input: Tensor, axes: Collection[int]) -> Tensor:
     return compute(x.shape, lambda *i: cast(e[i] / total[outside(i, axes)], input.dtype))
 
 
-Softmax.body(
-    """
+SHIFTED = """
     Axis = Constant <value_int: int = @axis> ()
     First = Constant <value_ints = [0]> ()
     Along = Unsqueeze (Axis, First)
-    Top = ReduceMax (input, Along)
+    Top = {top}
     Shifted = Sub (input, Top)
     Powers = Exp (Shifted)
     Total = ReduceSum (Powers, Along)
-    output = Div (Powers, Total)
-    """,
-    since=13,
-    by_node=True,
-)
+"""
+"""Nodes that bodies of Softmax and LogSoftmax begin with."""
+
+
+@Softmax.body(since=13)
+def softmax_body(*, node: BodyNode) -> str:
+    return f"{_shifted_body(node, 18)}output = Div (Powers, Total)"
+
+
+@Softmax.older_body(since=13, opset=13)
+def softmax_body_in_opset_13(*, node: BodyNode) -> str:
+    return f"{_shifted_body(node, 13)}output = Div (Powers, Total)"
+
+
+def _shifted_body(node: BodyNode, opset: int) -> str:
+    """`SHIFTED` in ``opset``: from 18 on, ReduceMax has its axes as input."""
+    attribute = f"ReduceMax <axes = [{node.attributes['axis']}]> (input)"
+    return SHIFTED.format(top="ReduceMax (input, Along)" if opset >= 18 else attribute)
+
 
 LogSoftmax = (
     op("LogSoftmax <axis: int = 1> (input: T) => (output: T)", since=1, T=FLOAT)
@@ -130,21 +144,21 @@ def _lower_log_softmax(input: Tensor, axes: Collection[int]) -> Tensor:
     return compute(x.shape, lambda *i: cast(x[i] - s.log(total[outside(i, axes)]), input.dtype))
 
 
-LogSoftmax.body(
-    """
-    Axis = Constant <value_int: int = @axis> ()
-    First = Constant <value_ints = [0]> ()
-    Along = Unsqueeze (Axis, First)
-    Top = ReduceMax (input, Along)
-    Shifted = Sub (input, Top)
-    Powers = Exp (Shifted)
-    Total = ReduceSum (Powers, Along)
+@LogSoftmax.body(since=13)
+def log_softmax_body(*, node: BodyNode) -> str:
+    return f"{_shifted_body(node, 18)}{LOG_SOFTMAX_END}"
+
+
+@LogSoftmax.older_body(since=13, opset=13)
+def log_softmax_body_in_opset_13(*, node: BodyNode) -> str:
+    return f"{_shifted_body(node, 13)}{LOG_SOFTMAX_END}"
+
+
+LOG_SOFTMAX_END = """
     Logarithm = Log (Total)
     output = Sub (Shifted, Logarithm)
-    """,
-    since=13,
-    by_node=True,
-)
+"""
+
 
 Hardmax = (
     op("Hardmax <axis: int = 1> (input: T) => (output: T)", since=1, T=FLOAT)

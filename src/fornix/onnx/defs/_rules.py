@@ -14,7 +14,7 @@ from fornix.ir.typemessages import read_type
 from fornix.onnx._inference import InferenceFunction, infer_by_rule, rule_of
 from fornix.onnx._kinds import takes
 from fornix.onnx._own import WrongKind
-from fornix.ops.body import OPSET, body_text, function_text, opset_of
+from fornix.ops.body import OPSET, bodies_of, body_text, function_text
 from fornix.ops.call import BodyNode
 from fornix.ops.op import Operator, Rule
 from fornix.ops.schema import Schema
@@ -82,21 +82,23 @@ class Rules:
 
     @property
     def function_body(self) -> FunctionProto:
-        """The body that is the same for every node; empty if there is none."""
-        rule = self._rule("body")
-        if rule is None or self._operator is None or not self.has_function:
-            return FunctionProto()
-        return self._parsed(rule(), opset_of(self._operator, self._schema))
+        """The body that is the same for every node, in its oldest opset; empty if there is none."""
+        for opset, rule in self._bodies().items() if self.has_function else ():
+            return self._parsed(rule(), opset)
+        return FunctionProto()
 
     @property
     def function_opset_versions(self) -> list[int]:
-        """The opset that the body is written in."""
-        return _opset(self.function_body) if self.has_function else []
+        """The opsets that the body is written in."""
+        return list(self._bodies()) if self.has_function else []
 
     @property
     def context_dependent_function_opset_versions(self) -> list[int]:
-        """The opset that bodies which depend on the node are written in, as a rule."""
-        return [self._schema.since_version] if self.has_context_dependent_function else []
+        """The opsets that bodies which depend on the node are for."""
+        if not self.has_context_dependent_function:
+            return []
+        bodies = list(self._bodies())
+        return bodies if len(bodies) > 1 else [self._schema.since_version]
 
     @property
     def all_function_opset_versions(self) -> list[int]:
@@ -106,8 +108,8 @@ class Rules:
     @takes(version=int)
     def get_function_with_opset_version(self, version: int) -> bytes:
         """The body, serialized, if it is written in that opset; else nothing."""
-        wanted = version in self.function_opset_versions
-        return self.function_body.SerializeToString() if wanted else b""
+        rule = self._bodies().get(version) if self.has_function else None
+        return b"" if rule is None else self._parsed(rule(), version).SerializeToString()
 
     def get_context_dependent_function(
         self, node_bytes: bytes, input_types: Sequence[bytes]
@@ -116,10 +118,7 @@ class Rules:
 
         Nothing if there is no such body. Raises NotSupported if the types do not suffice.
         """
-        if not self.has_context_dependent_function or self._operator is None:
-            return b""
-        text = body_text(self._node(NodeProto.FromString(node_bytes), input_types, self._operator))
-        return b"" if text is None else self._parsed(text).SerializeToString()
+        return self._body_for(self._schema.since_version, node_bytes, input_types)
 
     def get_context_dependent_function_with_opset_version(
         self, version: int, node_bytes: bytes, input_types: Sequence[bytes]
@@ -127,12 +126,18 @@ class Rules:
         """The same, if it is for that version; else nothing."""
         if version not in self.context_dependent_function_opset_versions:
             return b""
-        return self.get_context_dependent_function(node_bytes, input_types)
+        return self._body_for(version, node_bytes, input_types)
 
-    def _node(self, message: NodeProto, types: Sequence[bytes], operator: Operator) -> BodyNode:
-        node = _read_node(message)
+    def _body_for(self, opset: int, node_bytes: bytes, types: Sequence[bytes]) -> bytes:
+        if not self.has_context_dependent_function or self._operator is None:
+            return b""
+        node = _read_node(NodeProto.FromString(node_bytes))
         read = [read_type(TypeProto.FromString(data))[0] for data in types]
-        return BodyNode.of(node, operator, self._schema, self._schema.since_version, read)
+        text = body_text(BodyNode.of(node, self._operator, self._schema, opset, read))
+        return b"" if text is None else self._parsed(text).SerializeToString()
+
+    def _bodies(self) -> dict[int, Rule]:
+        return {} if self._operator is None else bodies_of(self._operator, self._schema)
 
     def _parsed(self, text: str, opset: int = OPSET) -> FunctionProto:
         return parse_function(function_text(self._schema, text, opset))
@@ -153,7 +158,3 @@ class Rules:
 def _read_node(message: NodeProto) -> Node:
     model = from_message(ModelProto(graph=GraphProto(node=[message])))
     return next(iter(model.graph.nodes))
-
-
-def _opset(function: FunctionProto) -> list[int]:
-    return [entry.version for entry in function.opset_import if not entry.domain]
