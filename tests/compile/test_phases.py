@@ -115,3 +115,12 @@ def test_odd_extents_are_compiled_too(filters: int) -> None:
     y = stored(lower_conv_transpose(x, w, None, strides=[2, 2]))
     assert len(Runner([y]).kernels) > 1
     check(y, {"x": integers(1, 8, 8, 8)})
+
+
+def test_zeros_between_the_places_of_an_image_are_not_transformed() -> None:
+    """Sums over 3×3 taps of which most meet no data are those of phases, not of Winograd."""
+    x, w = tensor("x", (1, 64, 28, 28), FLOAT32), constant(integers(64, 64, 3, 3))
+    y = stored(lower_conv_transpose(x, w, None, strides=[2, 2], pads=[1] * 4))
+    kinds = [k.schedule for k in Runner([y]).kernels]
+    assert "winograd" not in kinds
+    assert kinds.count("convolution") == 4

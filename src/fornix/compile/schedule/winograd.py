@@ -24,6 +24,7 @@ from fornix.compile.convolution import Convolution, Spatial
 from fornix.compile.cost import accesses, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Stretch, Tile
+from fornix.compile.phases import phases
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.target import Target
 from fornix.compile.winograd import TAPS, Image, Matrix, Winograd, best, both_ways
@@ -132,6 +133,8 @@ def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None
     axes = {*conv.batch, conv.filter, *(s.out for s in conv.spatial)}
     stored = [isinstance(e.buffer.source, Constant) for e in accesses([conv.weights])]
     if set(conv.store.axes) != axes or not target.fuses or not all(stored):
+        return None
+    if len(phases(conv.store)) > 1:  # zeros for the most part, which are not multiplied elsewhere
         return None
     if conv.sum.dtype is not FLOAT32 or conv.store.buffer.dtype is not FLOAT32:
         return None
