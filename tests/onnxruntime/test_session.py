@@ -214,6 +214,66 @@ def test_free_dimensions_can_be_given(how: str) -> None:
         ort.SessionOptions().add_free_dimension_override_by_name("A", -1)
 
 
+def test_extents_that_contradict_are_refused_as_in_onnxruntime() -> None:
+    def made(package: Any, name: str, extent: int, text: str | None = None) -> Any:
+        options = package.SessionOptions()
+        if text is not None:
+            options.add_free_dimension_override_by_name(text, 4)
+        options.add_free_dimension_override_by_denotation(name, extent)
+        return package.InferenceSession(DENOTED, options, providers=["CPUExecutionProvider"])
+
+    fixed = onnx.load_from_string(DENOTED)
+    fixed.graph.input[0].type.tensor_type.shape.dim[2].denotation = "WIDTH"
+    for package in BOTH:
+        made(package, "DATA_BATCH", 4, "A")
+        require = outcome(lambda package=package: made(package, "DATA_BATCH", 6, "A"))  # type: ignore[misc]
+        assert type(require).__name__ == "InvalidArgument"
+        options = package.SessionOptions()
+        options.add_free_dimension_override_by_denotation("WIDTH", 7)
+        require = outcome(
+            lambda package=package, options=options: package.InferenceSession(  # type: ignore[misc]
+                fixed.SerializeToString(), options
+            )
+        )
+        assert type(require).__name__ == "InvalidArgument"
+    with pytest.raises(
+        state.InvalidArgument, match="axis 0 of input 'x' is 4, but what its denotation "
+    ):
+        made(ort, "DATA_BATCH", 6, "A")
+
+
+@pytest.mark.filterwarnings("ignore:SessionOptions. dim:fornix.errors.FornixWarning")
+def test_the_first_extent_of_a_name_counts() -> None:
+    def shape(package: Any) -> Any:
+        options = package.SessionOptions()
+        for extent in (3, 5):
+            options.add_free_dimension_override_by_name("A", extent)
+        return package.InferenceSession(DENOTED, options).get_inputs()[0].shape
+
+    assert shape(ort) == shape(peer) == [3, "B", 5]
+    options = ort.SessionOptions()
+    options.add_free_dimension_override_by_name("A", 3)
+    with pytest.warns(FornixWarning, match="dim 'A' is 3 already, 5 does nothing"):
+        options.add_free_dimension_override_by_name("A", 5)
+    for package in BOTH:
+        with pytest.raises(TypeError):
+            package.SessionOptions().add_free_dimension_override_by_name("A", 2.0)
+    with pytest.raises(TypeError, match="dim 'A': an integer is required, found '2'"):
+        options.add_free_dimension_override_by_name("A", "2")  # type: ignore[arg-type]
+
+
+def test_an_optimized_model_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    for package in BOTH:
+        options = package.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "nowhere" / "m.onnx")
+        found = outcome(lambda options=options, package=package: session(package, options=options))  # type: ignore[misc]
+        assert type(found).__name__ == "InvalidArgument"
+    with pytest.raises(
+        state.InvalidArgument, match="optimized_model_filepath must name a file that can"
+    ):
+        session(ort, options=options)
+
+
 def test_initializers_can_be_given() -> None:
     def result(package: Any, name: str = "w", count: int = 3) -> Any:
         options = package.SessionOptions()
@@ -326,6 +386,14 @@ def test_callbacks_hear_of_results_and_of_errors() -> None:
         assert mine == "mine"
         assert bool(error) == bool(ends)
         assert len(results) == (not ends)
+
+
+def test_inputs_that_are_missing_are_told_before_a_callback_is_to_be_called() -> None:
+    heard: list[Any] = []
+    for package in BOTH:
+        with pytest.raises(ValueError, match=r"Required inputs \(\['x'\]\) are missing"):
+            session(package).run_async(None, {}, lambda *told: heard.append(told), None)
+    assert not heard
 
 
 def test_the_optimized_model_is_saved_for_other_runtimes(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from onnx import parser
 
 import fornix
-from fornix.errors import Fail
+from fornix.errors import Fail, InvalidArgument
 
 LOGS = """<ir_version: 8, opset_import: ["" : 18]>
     logs (float[N] x) => (float[N] y) <float[1] half = {0.5}> {
@@ -52,6 +52,11 @@ def test_infinities_stop_a_trace_where_that_is_asked_for() -> None:
     assert len(list(session().trace({"x": x}, stop="nan"))) == 3
     with pytest.raises(Fail, match="the first infinity of the run is in its output 'l'"):
         list(session().trace({"x": x}, stop="inf"))
+
+
+def test_a_trace_stops_at_what_is_known() -> None:
+    with pytest.raises(InvalidArgument, match="stop must be 'nan', 'inf' or None, found 'NaN'"):
+        next(session().trace({"x": np.ones(2, np.float32)}, stop="NaN"))  # type: ignore[arg-type]
 
 
 def test_feeds_that_are_not_finite_are_named() -> None:

@@ -111,6 +111,9 @@ WRONG: dict[str, tuple[Callable[[Any], object], str]] = {
     "device": (lambda p: p.OrtValue.ortvalue_from_numpy(X, "cuda", 0), "memory of 'cpu'"),
     "type": (lambda p: p.OrtValue.ortvalue_from_shape_and_type([2], 99), "an element type of ONNX"),
     "extent": (lambda p: p.OrtValue.ortvalue_from_shape_and_type([-2], 1), "extents of 0 or more"),
+    "memory size": (
+        lambda p: p.OrtValue.ortvalue_from_shape_and_type([2**40, 2**40], 1), "array is too big"
+    ),
     "size": (lambda p: p.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ones(2, np.uint8), 1),
              "elements of 4 bytes are required for float32"),
     "dense": (lambda p: p.OrtValue.ortvalue_from_numpy(X).as_sparse_tensor(), "a sparse tensor is"),

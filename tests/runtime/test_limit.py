@@ -44,6 +44,27 @@ def test_results_of_numpy_kernels_count(provider: str) -> None:
         assert len(session.run(None, feed(20))[0])
 
 
+def test_weights_of_several_nodes_count_once() -> None:
+    """The limit is what the report says: one byte less is too little."""
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        g (float[N, 64] x) => (float[N, 64] y) {
+            a = MatMul (x, w)  b = Relu (a)  y = MatMul (b, w)
+        }
+    """
+    made = parser.parse_model(text)
+    weights = np.eye(64, dtype=np.float32)
+    made.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    feeds = {"x": np.ones((5, 64), np.float32)}
+    free = InferenceSession(made)
+    free.run(None, feeds)
+    report = free.memory_report()
+    needed = report.weights + report.packed + sum(report.runs.values())
+    needed += sum(report.results.values())
+    InferenceSession(made, SessionOptions(memory_limit=needed)).run(None, feeds)
+    with pytest.raises(LimitError, match=f"memory_limit is {needed - 1} bytes"):
+        InferenceSession(made, SessionOptions(memory_limit=needed - 1)).run(None, feeds)
+
+
 def test_what_is_known_to_be_too_large_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     session = InferenceSession(model(KNOWN), SessionOptions(memory_limit=MB))
     session.run(None, strings(2))

@@ -155,11 +155,19 @@ def test_a_list_of_providers_that_is_empty_stands_for_the_default() -> None:
     assert session().get_providers() == InferenceSession(parser.parse_model(CHAIN)).get_providers()
 
 
+def test_providers_have_names_and_stand_once() -> None:
+    with pytest.raises(InvalidArgument, match=r"a provider has a name, found .'CPUExecutionProvid"):
+        session(["CPUExecutionProvider", {}])
+    with pytest.warns(FornixWarning, match="provider 'CPUExecutionProvider' is named twice"):
+        session("CPUExecutionProvider", "CPUExecutionProvider")
+
+
 def test_options_are_checked() -> None:
     with pytest.raises(InvalidArgument, match="graph_optimization_level must be one of none, bas"):
         session("CPUExecutionProvider", options=SessionOptions(graph_optimization_level="much"))
-    with pytest.raises(InvalidArgument, match="intra_op_num_threads must be 0 or more, found -1"):
-        session("CPUExecutionProvider", options=SessionOptions(intra_op_num_threads=-1))
+    with pytest.raises(InvalidArgument, match="intra_op_num_threads must be up to 4096, found 409"):
+        session("CPUExecutionProvider", options=SessionOptions(intra_op_num_threads=4097))
+    assert SessionOptions(intra_op_num_threads=-1).threads == SessionOptions().threads
     options = SessionOptions()
     with pytest.warns(FornixWarning, match=r"entry 'session\.unheard_of' has no meaning here"):
         options.add_session_config_entry("session.unheard_of", "1")

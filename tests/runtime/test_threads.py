@@ -35,6 +35,27 @@ def test_every_piece_is_done_once() -> None:
         assert sorted(done) == list(range(100))
 
 
+def test_a_pool_does_with_as_many_workers_as_the_system_grants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    granted = itertools.count()
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if next(granted) >= 1:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    pool = Pool(5)
+    for _ in range(2):
+        done: list[int] = []
+        pool.run(taking(20, lambda piece, _, done=done: done.append(piece)))  # type: ignore[misc]
+        assert sorted(done) == list(range(20))
+    assert next(granted) == 2
+    pool.end()
+
+
 def test_workers_have_numbers_of_their_own() -> None:
     pool = Pool(3)
     seen: set[int] = set()

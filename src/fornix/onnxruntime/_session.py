@@ -7,7 +7,7 @@ has besides (devices, tuning, captured graphs) as there is one device and nothin
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -79,14 +79,33 @@ class Session(runtime.InferenceSession):
             raise translated(self._named(error, input_feed), kinds) from error.__cause__
         return [SparseTensor.of(x) if isinstance(x, StoredSparse) else x for x in results]
 
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Any,
+        callback: Callable[[list[Any], Any, str], object],
+        user_data: Any,
+        run_options: runtime.RunOptions | None = None,
+    ) -> None:
+        """Run in a thread of its own; raises InvalidArgument at once if an input is missing."""
+        adapted = run_options.adapted if isinstance(run_options, runtime.RunOptions) else {}
+        if isinstance(input_feed, Mapping) and (told := self._missing({**adapted, **input_feed})):
+            raise translated(InvalidArgument(told), RUNNING)
+        super().run_async(output_names, input_feed, callback, user_data, run_options)
+
     def _named(self, error: FornixError, feeds: Any) -> FornixError:
         """``error``; of missing inputs in words, too, that programs look for."""
-        given = [*feeds] if isinstance(feeds, Mapping) else None
-        missing = [x.name for x in self.get_inputs() if given is not None and x.name not in given]
-        if type(error) is not InvalidArgument or not missing:
+        told = self._missing(feeds) if isinstance(feeds, Mapping) else ""
+        if type(error) is not InvalidArgument or not told:
             return error
-        told = f"Required inputs ({missing}) are missing from input feed ({given})."
         return InvalidArgument(f"{error}. {told}")
+
+    def _missing(self, feeds: Mapping[str, Any]) -> str:
+        """Which inputs ``feeds`` lacks, in onnxruntime's words; nothing if it has them all."""
+        missing = [x.name for x in self.get_inputs() if x.name not in feeds]
+        if not missing:
+            return ""
+        return f"Required inputs ({missing}) are missing from input feed ({[*feeds]})."
 
     def set_providers(
         self, providers: Any = None, provider_options: Sequence[Mapping[str, Any]] | None = None

@@ -73,8 +73,11 @@ def _set_dims(model: Model, options: SessionOptions) -> None:
         for axis, extent in _denoted(value, options.dims_by_denotation).items():
             type_ = value.type
             found = type_.shape[axis] if isinstance(type_, TensorType) and type_.shape else None
-            if isinstance(found, Dim) and found.name is not None:
-                numbers.setdefault(found.name, extent)
+            name = found.name if isinstance(found, Dim) else None
+            if name is not None:
+                found = numbers.setdefault(name, extent)
+            if isinstance(found, int):
+                _require_same(value, axis, found, extent)
             elif isinstance(type_, TensorType) and type_.shape:
                 shape = [*type_.shape]
                 shape[axis] = extent
@@ -82,6 +85,15 @@ def _set_dims(model: Model, options: SessionOptions) -> None:
     for value in values(model):
         if value.declared_type is not None:
             value.type = _bound(value.declared_type, numbers)
+
+
+def _require_same(value: Value, axis: int, found: int, extent: int) -> None:
+    """Raise InvalidArgument where a denotation gives an axis another extent than it has."""
+    if found != extent:
+        raise InvalidArgument(
+            f"SessionOptions: axis {axis} of input '{value.name}' is {found}, but what its "
+            f"denotation is given is {extent}"
+        )
 
 
 def _denoted(value: Value, extents: Mapping[str, int]) -> dict[int, int]:

@@ -59,6 +59,8 @@ RUN_HINTS = frozenset({
 """The same for runs."""
 PROVIDER_HINTS = frozenset({"arena_extend_strategy", "use_arena"})
 """Options of providers about memory, which change no result."""
+MOST_THREADS = 4096
+"""No session works with more."""
 SHRINKAGE = "memory.enable_memory_arena_shrinkage"
 """Entry of a run after which memory is given back; its value names devices, cpu among them."""
 
@@ -134,7 +136,7 @@ class SessionOptions:
     """How a session is made and run.
 
     `graph_optimization_level` is a `Level`, its number or its name; None leaves it to the provider:
-    everything for compiled code, nothing for the reference. `intra_op_num_threads` 0 stands for as
+    everything for compiled code, nothing for the reference. `intra_op_num_threads` 0 or less is as
     many threads as there are processors that affinity and quota grant. `optimized_model_filepath`
     names a file for the optimized model, `profile_file_prefix` begins the name of the profile that
     `enable_profiling` asks for, `memory_limit` bounds what a session and its runs may take, in
@@ -190,11 +192,11 @@ class SessionOptions:
 
     def add_free_dimension_override_by_name(self, dim_name: str, dim_value: int) -> None:
         """Make every extent called ``dim_name`` this number."""
-        self.dims_by_name[dim_name] = _extent(dim_name, dim_value)
+        _bind(self.dims_by_name, dim_name, dim_value)
 
     def add_free_dimension_override_by_denotation(self, denotation: str, dim_value: int) -> None:
         """Make every axis of an input that is denoted so this long."""
-        self.dims_by_denotation[denotation] = _extent(denotation, dim_value)
+        _bind(self.dims_by_denotation, denotation, dim_value)
 
     def add_initializer(self, name: str, value: Any) -> None:
         """Read the initializer ``name`` from an `OrtValue`, or array, which must stay as it is."""
@@ -285,12 +287,12 @@ class SessionOptions:
     @property
     def threads(self) -> int:
         """Threads that work on a run, the caller included."""
-        if self.intra_op_num_threads < 0:
+        if self.intra_op_num_threads > MOST_THREADS:
             raise InvalidUse(
-                "SessionOptions: intra_op_num_threads must be 0 or more, "
+                f"SessionOptions: intra_op_num_threads must be up to {MOST_THREADS}, "
                 f"found {self.intra_op_num_threads}"
             )
-        return self.intra_op_num_threads or usable_processors()
+        return max(0, self.intra_op_num_threads) or usable_processors()
 
     @property
     def folder(self) -> str:
@@ -317,10 +319,20 @@ ORT_ENABLE_LAYOUT = 3
 """The level of onnxruntime between EXTENDED and ALL."""
 
 
-def _extent(name: str, extent: int) -> int:
-    if extent < 0:
-        raise InvalidUse(f"SessionOptions: dim {name!r} must be 0 or more, found {extent}")
-    return int(extent)
+def _bind(extents: dict[str, int], name: str, extent: int) -> None:
+    """Note an extent; the first one of a name counts, as in onnxruntime, with a warning."""
+    try:
+        number = operator.index(extent)
+    except TypeError:
+        raise TypeError(f"dim {name!r}: an integer is required, found {extent!r}") from None
+    if number < 0:
+        raise InvalidUse(f"SessionOptions: dim {name!r} must be 0 or more, found {number}")
+    if extents.setdefault(name, number) != number:
+        warnings.warn(
+            f"SessionOptions: dim {name!r} is {extents[name]} already, {number} does nothing",
+            FornixWarning,
+            stacklevel=3,
+        )
 
 
 def _array(name: str, value: Any) -> Any:

@@ -52,9 +52,6 @@ def report(programs: Iterable[Program]) -> MemoryReport:
     """What ``programs`` take together; what they share counts once."""
     steps = [s for p in programs for s in p.steps if isinstance(s, NativeStep)]
     stored = {value: None for step in steps for value in step.stored}
-    data = list({id(step.data): step.data for step in steps}.values())
-    packed = {id(x): x.nbytes for d in data if not d.is_mapped for x in d.prepared.values()}
-    in_files = {id(x): x.nbytes for d in data if d.is_mapped for x in d.prepared.values()}
     runs: dict[tuple[int, ...], int] = {}
     results: dict[tuple[int, ...], int] = {}
     for step in steps:
@@ -62,8 +59,15 @@ def report(programs: Iterable[Program]) -> MemoryReport:
             runs[key] = runs.get(key, 0) + bound.nbytes
             results[key] = results.get(key, 0) + _written(bound)
     mapped, weights = _stored_bytes(stored)
-    mapped += sum(in_files.values())
-    return MemoryReport(mapped, weights, sum(packed.values()), runs, results, _kept(steps))
+    mapped += _packed(steps, is_mapped=True)
+    packed = _packed(steps, is_mapped=False)
+    return MemoryReport(mapped, weights, packed, runs, results, _kept(steps))
+
+
+def _packed(steps: Iterable[NativeStep], *, is_mapped: bool) -> int:
+    """Bytes that ``steps`` have packed, in files or in memory: what several read counts once."""
+    data = [step.data for step in steps if step.data.is_mapped == is_mapped]
+    return sum({id(x): x.nbytes for own in data for x in own.prepared.values()}.values())
 
 
 def allowance(limit: int, program: Program, run: Run) -> Allowance:
@@ -74,8 +78,7 @@ def allowance(limit: int, program: Program, run: Run) -> Allowance:
     steps = [step for step in program.steps if isinstance(step, NativeStep)]
     stored = {value: None for step in steps for value in step.stored}
     _, weights = _stored_bytes(stored)
-    data = [step.data for step in steps if not step.data.is_mapped]
-    packed = sum(x.nbytes for own in data for x in own.prepared.values())
+    packed = _packed(steps, is_mapped=False)
     bounds = [step.bound(run) for step in steps if step.learned is None]
     block = sum(bound.nbytes for bound in bounds)
     results = sum(map(_written, bounds))

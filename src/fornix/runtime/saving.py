@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fornix.dtype import STRING
-from fornix.errors import InvalidUse
+from fornix.errors import InvalidArgument, InvalidUse
 from fornix.ir.files import save
 from fornix.ir.graph import Model
 from fornix.ir.message_tensor import MessageTensor
@@ -39,12 +39,19 @@ def save_optimized(model: Model, options: SessionOptions) -> None:
     size = options.config_entries.get(SIZE, "")
     if size and not size.isdigit():
         raise InvalidUse(f"SessionOptions: {SIZE} must be a number of bytes, found {size!r}")
-    save(
-        made,
-        Path(options.optimized_model_filepath),
-        external_data=options.config_entries.get(FILE),
-        threshold=int(size) if size else LARGE_BYTES,
-    )
+    path = Path(options.optimized_model_filepath)
+    try:
+        save(
+            made,
+            path,
+            external_data=options.config_entries.get(FILE),
+            threshold=int(size) if size else LARGE_BYTES,
+        )
+    except OSError as error:
+        raise InvalidArgument(
+            f"SessionOptions: optimized_model_filepath must name a file that can be written, "
+            f"found '{path}': {error.strerror or error}"
+        ) from error
 
 
 def _name_apart(model: Model) -> None:

@@ -573,15 +573,18 @@ def _available(providers: Sequence[ProviderLike] | None) -> list[Provider]:
     found: list[Provider] = []
     absent: list[str] = []
     for entry in DEFAULT_PROVIDERS if providers is None else providers:
-        name = entry[0] if isinstance(entry, tuple) else entry
-        if (name.name if isinstance(name, Provider) else name) in {p.name for p in found}:
-            continue
-        if isinstance(name, Provider):
+        name = entry[0] if isinstance(entry, tuple) and entry else entry
+        if not isinstance(name, Provider | str):
+            raise InvalidArgument(f"InferenceSession: a provider has a name, found {entry!r}")
+        if (name if isinstance(name, str) else name.name) in {p.name for p in found}:
+            message = f"InferenceSession: provider {entry!r} is named twice"
+            warnings.warn(message, FornixWarning, stacklevel=3)
+        elif isinstance(name, Provider):
             found.append(name)
         elif name in PROVIDERS:
             found.append(PROVIDERS[name]())
         else:
-            absent.append(str(name))
+            absent.append(name)
     if absent:
         message = (
             f"InferenceSession: providers must be among {', '.join(PROVIDERS)}, "

@@ -119,6 +119,7 @@ class Pool:
     def _start_over(self) -> None:
         self._busy = threading.Lock()
         self._workers: list[threading.Thread] = []
+        self._places = self.threads - 1
         self._state = _State(self.threads)
         self._finalizer = weakref.finalize(self, self._state.close)
         self._finalizer.atexit = False
@@ -179,12 +180,18 @@ class Pool:
         state.call()
 
     def _hire(self) -> None:
-        for index in range(len(self._workers) + 1, self.threads):
+        """Start the workers that are missing: all, or as many as the system grants."""
+        while len(self._workers) < self._places:
+            index = len(self._workers) + 1
             worker = threading.Thread(
                 target=self._state.live, args=(index,), name=f"fornix-{index}", daemon=True
             )
+            try:
+                worker.start()
+            except RuntimeError:
+                self._places = len(self._workers)
+                return
             self._workers.append(worker)
-            worker.start()
 
     def forget(self) -> None:
         """In the child of a fork: workers are not there, locks may be held by nobody."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from fornix.errors import Fail
+from fornix.errors import Fail, InvalidArgument
 from fornix.ir.graph import Node, Value
 from fornix.ops.call import plain_attributes
 from fornix.reference.plan import Environment, Plan, Step
@@ -37,6 +37,8 @@ def trace(plan: Plan, feeds: Mapping[Value, Any], stop: Stop | None) -> Iterator
     With ``stop`` raises Fail at the first node that makes a NaN of inputs that were computed
     without one, or with "inf" an infinity either; infinities that the model stores do not count.
     """
+    if stop is not None and stop not in get_args(Stop):
+        raise InvalidArgument(f"trace: stop must be 'nan', 'inf' or None, found {stop!r}")
     for file in plan.files:
         file.check()
     inside = Inside(stop or "nan")

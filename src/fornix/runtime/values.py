@@ -80,7 +80,10 @@ class OrtValue:
             raise InvalidUse(f"OrtValue: extents of 0 or more are required, found {list(shape)}")
         if dtype is STRING:
             return cls(np.full(tuple(shape), "", object))
-        return cls(np.empty(tuple(shape), dtype.numpy))
+        try:
+            return cls(np.empty(tuple(shape), dtype.numpy))
+        except ValueError as error:
+            raise InvalidUse(f"OrtValue: {dtype}{list(shape)}: {error}") from error
 
     @classmethod
     def ort_value_from_sparse_tensor(cls, sparse_tensor: SparseTensor) -> OrtValue:
