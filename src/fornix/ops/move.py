@@ -116,7 +116,7 @@ def concat(*inputs: Array, axis: int = 1) -> Array:
     Before opset 4, ``axis`` is 1 unless given.
     Source: ONNX Concat-13.
     """
-    _, place = _concatenated([x.shape for x in inputs], axis)
+    _, place = _concatenated(list(dict.fromkeys(x.shape for x in inputs)), axis)
     return np.concatenate(inputs, place)
 
 
@@ -141,18 +141,22 @@ def lower_concat(*inputs: Tensor, axis: int = 1) -> Tensor:
 def _concatenated(shapes: Sequence[Sequence[DimLike]], axis: int) -> tuple[list[DimLike], int]:
     """Extents of the result, and ``axis`` counted from the front."""
     rank = len(shapes[0])
-    texts = " and ".join(map(shape_text, dict.fromkeys(map(tuple, shapes))))
-    require(
-        all(len(shape) == rank for shape in shapes), f"inputs must have one rank, found {texts}"
-    )
+    if any(len(shape) != rank for shape in shapes):
+        raise ShapeError(f"inputs must have one rank, found {_texts(shapes)}")
     place = normalize_axis(axis, rank)
     extents: list[DimLike] = []
     for position, dims in enumerate(zip(*shapes, strict=True)):
         extent = sum(dims) if position == place else unified(dims)
         if extent is None:
-            raise ShapeError(f"extents other than that of axis {place} must agree, found {texts}")
+            found = _texts(shapes)
+            raise ShapeError(f"extents other than that of axis {place} must agree, found {found}")
         extents.append(extent)
     return extents, place
+
+
+def _texts(shapes: Sequence[Sequence[DimLike]]) -> str:
+    """What ``shapes`` there are, for messages."""
+    return " and ".join(map(shape_text, dict.fromkeys(map(tuple, shapes))))
 
 
 def _concatenated_value(inputs: Sequence[Fact], axis: int) -> Array | None:

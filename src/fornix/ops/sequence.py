@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from fornix.dtype import FLOAT32, INT64, DType
-from fornix.errors import DTypeError, Fail, NotSupported, SchemaError, require
+from fornix.errors import DTypeError, Fail, NotSupported, SchemaError, ShapeError, require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Graph
 from fornix.ir.types import SequenceType, TensorType, Type
 from fornix.ops.call import BodyNode, InferNode, RunNode
 from fornix.ops.fact import Array, Fact, dims_of, join_types, tensor, unranked
-from fornix.ops.geometry import listed, normalize_axis, shape_text, single, unified
+from fornix.ops.geometry import listed, normalize_axis, shape_text, single
 from fornix.ops.move import concat
 from fornix.ops.op import op
 from fornix.ops.types import BF16, I32, I64, SEQ, TENSOR
@@ -235,18 +235,20 @@ def split_to_sequence(
     """
     place = normalize_axis(axis, input.ndim)
     extent = input.shape[place]
-    if split is None:
-        slices = [np.take(input, [index], place) for index in range(extent)]
-        return slices if keepdims else [part.squeeze(place) for part in slices]
-    ends = _ends(extent, split)
-    return np.split(input, ends[:-1], place) if ends else []
+    ahead: tuple[Any, ...] = (slice(None),) * place
+    if split is None and not keepdims:
+        return [input[(*ahead, index, ...)] for index in range(extent)]
+    ends = list(range(1, extent + 1)) if split is None else _ends(extent, split)
+    starts = [0, *ends[:-1]]
+    return [input[(*ahead, slice(*piece))] for piece in zip(starts, ends, strict=False)]
 
 
 def _ends(extent: int, split: Array) -> list[int]:
     """Where each part ends; raises ShapeError if the parts do not fill the axis."""
     if split.ndim == 0:
-        require(split >= 1, f"a scalar split must be 1 or more, got {split}")
-        return [min(end, extent) for end in range(int(split), extent + int(split), int(split))]
+        length = int(split)
+        require(length >= 1, f"a scalar split must be 1 or more, got {length}")
+        return [min(end, extent) for end in range(length, extent + length, length)]
     lengths = listed(split, "split")
     require(
         min(lengths, default=0) >= 0 and sum(lengths) == extent,
@@ -290,12 +292,10 @@ def concat_from_sequence(input_sequence: Values, *, axis: int, new_axis: int) ->
     require(input_sequence, "the sequence must have an element, found none", Fail)
     if not new_axis:
         return concat(*input_sequence, axis=axis)
-    shapes = [x.shape for x in input_sequence]
-    agree = len(set(map(len, shapes))) == 1 and all(
-        unified(dims) is not None for dims in zip(*shapes, strict=True)
-    )
-    texts = " and ".join(map(shape_text, dict.fromkeys(shapes)))
-    require(agree, f"elements to be stacked must have one shape, found {texts}")
+    shapes = list(dict.fromkeys(x.shape for x in input_sequence))
+    if len(shapes) > 1:
+        texts = " and ".join(map(shape_text, shapes))
+        raise ShapeError(f"elements to be stacked must have one shape, found {texts}")
     return np.stack(input_sequence, normalize_axis(axis, len(shapes[0]) + 1))
 
 
