@@ -109,6 +109,13 @@ def drop_slice(x: Value, node: Node, make: Maker, steps: Array | None = None) ->
     return None if backwards or not keeps_shape(x, node, make) else x
 
 
+@rewrite(P.Gather(any_("x"), const("places"), bind="node"))
+def drop_gather(x: Value, places: Array, node: Node, make: Maker) -> Value | None:
+    """Gather of all places in their order = x."""
+    is_in_order = np.array_equal(places, np.arange(places.size))
+    return x if is_in_order and keeps_shape(x, node, make) else None
+
+
 @rewrite(
     P.Pad(any_("x"), bind="node"),
     P.Pad(any_("x"), const("pads"), any_("value?"), any_("axes?"), bind="node"),
@@ -180,6 +187,7 @@ RULES: tuple[Rule, ...] = (
     *drop_same_shape,
     *drop_expand,
     *drop_slice,
+    *drop_gather,
     *drop_pad,
     *drop_split,
     *drop_addition,
