@@ -20,6 +20,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 import fornix
+import fornix.onnx
 from fornix.check import check_model
 from fornix.errors import FornixError, LimitError
 from fornix.format.limits import Limits
@@ -208,6 +209,19 @@ def test_rule_4_folding_stays_small() -> None:
         s = ReduceSum <keepdims = 0>(big) y = Add(x, s) }"""
     optimized = fornix.optimize(from_message(model_of(text)))
     assert any(node.op_type == "ConstantOfShape" for node in optimized.graph.nodes)
+
+
+def test_rule_4_what_may_take_any_time_is_left_to_runs() -> None:
+    text = """g (float[1] x) => (bool[1] y, float[1] z) {
+        s = Constant <value = string[1] {"%s"}>()
+        y = RegexFullMatch <pattern = "(a+)+b"> (s) z = Neg(x) }"""
+    model = model_of(text % ("a" * 32))
+    before = time.monotonic()
+    fornix.onnx.checker.check_model(model, full_check=True)
+    fornix.onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    fornix.optimize(from_message(model))
+    fornix.InferenceSession(model)
+    assert time.monotonic() - before < 20  # matching takes 2³² steps
 
 
 INDEXED = [

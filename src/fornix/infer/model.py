@@ -35,6 +35,7 @@ from fornix.ir.types import OptionalType, SequenceType, SparseTensorType, Tensor
 from fornix.ir.walk import captured_values
 from fornix.ops.call import (
     REFUSALS,
+    UNTIMED,
     InferNode,
     RunNode,
     bind_attributes,
@@ -426,6 +427,8 @@ def _computed(
     constants = [None if fact is None else fact.constant for fact in inputs]
     missing = any(fact is not None and c is None for fact, c in zip(inputs, constants, strict=True))
     if missing or not view.operator.is_deterministic or not inputs:
+        return facts
+    if (view.operator.domain, view.operator.name) in UNTIMED:
         return facts
     node = RunNode(
         operator=view.operator,

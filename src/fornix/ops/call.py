@@ -37,6 +37,9 @@ T = TypeVar("T")
 IGNORED_ATTRIBUTES = frozenset({"consumed_inputs"})
 """Attributes without meaning: opset 1 used this one to plan memory in place."""
 
+UNTIMED = frozenset({("", "RegexFullMatch")})
+"""Operators whose time nothing tells ahead, not even their inputs' sizes: they run in runs only."""
+
 REFUSALS = (
     ArithmeticError,
     AttributeError,

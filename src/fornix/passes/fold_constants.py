@@ -30,7 +30,14 @@ from fornix.infer import Inference
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import graphs
-from fornix.ops.call import REFUSALS, RunNode, bind_attributes, plain_attributes, run_node
+from fornix.ops.call import (
+    REFUSALS,
+    UNTIMED,
+    RunNode,
+    bind_attributes,
+    plain_attributes,
+    run_node,
+)
 from fornix.ops.fact import Array, static
 from fornix.ops.op import Operator
 from fornix.passes.apply import Changes, replace, sweep
@@ -136,7 +143,12 @@ def _computed(node: Node, inference: Inference, budget: Budget) -> list[Array] |
     opset = inference.imports.get(node.domain)
     if operator is None or opset is None or node.graphs or not operator.is_deterministic:
         return None
-    if (node.domain, node.op_type, node.overload) in inference.functions or not any(node.inputs):
+    is_untimed = (operator.domain, operator.name) in UNTIMED
+    if (
+        is_untimed
+        or (node.domain, node.op_type, node.overload) in inference.functions
+        or not any(node.inputs)
+    ):
         return None  # without inputs it is a constant already, or draws numbers
     if any(v is not None and v.constant is None and v not in budget.ahead for v in node.inputs):
         return None
