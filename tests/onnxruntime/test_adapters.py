@@ -132,6 +132,12 @@ def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
         ort.LoraAdapter().Load(tmp_path / "other")
     with pytest.raises(NoSuchFile):
         ort.AdapterFormat.read_adapter(tmp_path / "absent")
+    for package in (ort, peer):
+        for name in ("other", "absent"):
+            with pytest.raises(RuntimeError):
+                package.LoraAdapter().Load(str(tmp_path / name))
+            with pytest.raises(RuntimeError):
+                package.AdapterFormat.read_adapter(str(tmp_path / name))
     with pytest.raises(TypeError, match="an active adapter is a LoraAdapter, found str"):
         ort.RunOptions().add_active_adapter("x")  # type: ignore[arg-type] # that is the case
     assert onnxruntime_pybind11_state.LoraAdapter is ort.LoraAdapter

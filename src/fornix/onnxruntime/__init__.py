@@ -7,6 +7,7 @@ docs/compat.md says what differs; submodules are imported on first use.
 from __future__ import annotations
 
 from fornix.lazy import submodules
+from fornix.onnxruntime._adapters import AdapterFormat, LoraAdapter
 from fornix.onnxruntime._compiler import ModelCompiler
 from fornix.onnxruntime._devices import (
     OrtAllocatorType,
@@ -57,7 +58,6 @@ from fornix.onnxruntime._process import (
 )
 from fornix.onnxruntime._session import InferenceSession
 from fornix.runtime import IOBinding, ModelMetadata, NodeArg, OrtValue, RunOptions, SparseTensor
-from fornix.runtime.adapters import AdapterFormat, LoraAdapter
 from fornix.runtime.sparse import OrtSparseFormat
 
 __version__ = version = VERSION

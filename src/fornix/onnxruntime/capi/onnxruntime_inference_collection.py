@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fornix.onnxruntime._adapters import AdapterFormat
 from fornix.onnxruntime._compiler import ModelCompiler
 from fornix.onnxruntime._devices import (
     OrtDevice,
@@ -16,7 +17,6 @@ from fornix.onnxruntime._session import (
     check_and_normalize_provider_args,
 )
 from fornix.runtime import IOBinding, OrtValue, SparseTensor
-from fornix.runtime.adapters import AdapterFormat
 
 __all__ = [
     "AdapterFormat",
