@@ -258,7 +258,9 @@ def fit(recipe: Recipe, draft: Path) -> None:
 
 
 def shaped(output: ValueInfoProto, answer: np.ndarray) -> np.ndarray:
-    """``answer`` with the rank of ``output``: scikit-learn predicts y[N], ONNX y[N, 1]."""
+    """``answer`` as ``output`` has it: y[N, 1] where scikit-learn predicts y[N], and int64."""
+    if answer.dtype.kind == "i":
+        answer = answer.astype(np.int64)
     column = answer.ndim == 1 and len(output.type.tensor_type.shape.dim) == 2
     return answer[:, None] if column else answer
 

@@ -326,7 +326,7 @@ def test_functions_that_multiply_are_stopped_by_their_limit() -> None:
 
 
 def test_a_long_chain_of_functions_is_counted_at_once() -> None:
-    count = 3000  # seconds if each round finds one function
+    count = 3000  # many seconds if each round finds one function
     functions = "".join(
         f'<opset_import: ["": 21, "my": 1], domain: "my"> F{i} (a) => (b) {{ b = {name}(a) }}'
         for i, name in enumerate([*(f"my.F{i + 1}" for i in range(count)), "Relu"])
@@ -338,7 +338,7 @@ def test_a_long_chain_of_functions_is_counted_at_once() -> None:
     model = from_message(parse_model(text))
     start = time.process_time()
     assert expanded_nodes(model) == count + 2
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 2
 
 
 def test_an_operator_of_an_unknown_domain_is_a_warning() -> None:

@@ -341,6 +341,14 @@ def dot4(a: Array, b: Array) -> Array:
     return np.asarray((x.astype(np.int32) * y).sum(-1), np.int32)
 
 
+def dot2(a: Array, b: Array) -> Array:
+    """Products of the halves of words, each a bfloat16: the upper half of a float32."""
+    factors = (
+        np.stack([(x << 16).view(np.float32), (x & -65536).view(np.float32)]) for x in (a, b)
+    )
+    return np.asarray(np.prod(list(factors), axis=0).sum(axis=0), np.float32)
+
+
 def error_function(x: Array) -> Array:
     flat = [math.erf(v) for v in x.astype(np.float64).flat]
     return np.asarray(flat, x.dtype).reshape(x.shape)
@@ -373,6 +381,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
+    "dot2": dot2,
     "dot4": dot4,
     "div": np.divide,
     "mod": np.mod,

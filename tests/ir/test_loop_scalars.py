@@ -395,7 +395,15 @@ def test_every_operation_runs_in_the_interpreter() -> None:
         v = np.array([1, 2] if integers else [0.5, 0.25], np.int32 if integers else np.float32)
         with np.errstate(all="ignore"):
             found = run(lambda *e, op=op: apply(op, *e), *[v] * operation.arity)
-        assert found.dtype == (bool if operation.gives_bool else v.dtype)
+        kind = np.float32 if op == "dot2" else v.dtype
+        assert found.dtype == (bool if operation.gives_bool else kind)
+
+
+def test_halves_of_words_are_multiplied_as_bfloat16() -> None:
+    halves = np.array([[1.5, -2.0], [0.25, 3.0]], np.float32).view(np.int32) >> 16
+    words = (halves[:, 0] & 0xFFFF) | (halves[:, 1] << 16)  # the first number in the lower half
+    v = words.astype(np.int32)
+    np.testing.assert_array_equal(run(lambda p, q: apply("dot2", p, q), v, v), [6.25, 9.0625])
 
 
 # ── constructs ─────────────────────────────────────────────────────────────────────────────────

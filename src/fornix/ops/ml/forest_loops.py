@@ -72,7 +72,8 @@ def _leaves(forest: Forest, x: Tensor) -> Tensor:
     )
 
     def numbers(row: DimLike) -> tuple[DimLike, ...]:
-        block, n = row // rows, row % rows
+        count = 1 if rows == 0 else rows  # without rows nothing is walked
+        block, n = row // count, row % count
         return n * features, block, n * roots.size + block * TOGETHER
 
     (leaves,) = routine(
