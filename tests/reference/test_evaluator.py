@@ -412,3 +412,16 @@ def test_a_body_of_ir_version_3_lists_what_it_stores_behind_its_inputs() -> None
     for session in (ReferenceEvaluator(from_message(source)), InferenceSession(source)):
         [y] = session.run(None, feeds)
         assert y.tolist() == [31]
+
+
+@pytest.mark.parametrize(
+    ("feed", "found"),
+    [(None, "NoneType"), ({"a": 1}, "dict"), (object(), "object"), (2**70, "int")],
+)
+@pytest.mark.parametrize("dtype", ["float", "string"])
+def test_feeds_that_no_tensor_can_be_are_refused(feed: Any, found: str, dtype: str) -> None:
+    text = (
+        f'<ir_version: 10, opset_import: ["": 21]> g ({dtype}[2] x) => (y) {{ y = Identity (x) }}'
+    )
+    with pytest.raises(InvalidArgument, match=rf"feed of 'x' must be \w+\[2\], found {found}$"):
+        run(text, x=feed)

@@ -17,6 +17,8 @@ from fornix.format.limits import DEFAULT, Limits
 from fornix.infer import annotate, infer_model
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Node, Value
+from fornix.ir.tensor import SparseTensor
+from fornix.ir.types import TensorType
 from fornix.reference.plan import Custom, Observer, OperatorKey, Plan, Scope
 from fornix.reference.source import ModelSource, as_function, as_model
 
@@ -138,6 +140,8 @@ class ReferenceEvaluator:
         ]
         if missing:
             raise InvalidUse(f"feeds must hold every input, found none for {', '.join(missing)}")
+        for name, value in feeds.items():
+            _check_kind(by_name[name], value)
         return {by_name[name]: as_value(value) for name, value in feeds.items()}
 
     def _wanted(self, names: Sequence[str] | None) -> list[Value]:
@@ -153,6 +157,23 @@ class ReferenceEvaluator:
                     f"{', '.join(self.output_names)}), found {name!r}"
                 )
         return [by_name[name] for name in names]
+
+
+def _check_kind(value: Value, feed: Any) -> None:
+    """Raise InvalidUse if ``feed`` is nothing that the type of ``value`` may hold."""
+    is_tensor = isinstance(value.type, TensorType)
+    is_foreign = not _is_held(feed) and np.asarray(feed).dtype == object
+    if is_foreign or (is_tensor and (feed is None or isinstance(feed, dict))):
+        raise InvalidUse(
+            f"the feed of {value.name!r} must be {value.type or 'a value'}, "
+            f"found {type(feed).__name__}"
+        )
+
+
+def _is_held(feed: Any) -> bool:
+    """Whether ``feed`` is an array, or has a meaning though NumPy has no type for it."""
+    kinds = (np.ndarray, SparseTensor, str, bytes, list, tuple, dict)
+    return feed is None or isinstance(feed, kinds)
 
 
 def as_value(value: Any) -> Any:
