@@ -17,6 +17,7 @@ from fornix.compile.identity import processor
 from fornix.compile.image import is_mappable
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
+from fornix.runtime.native import NativeStep
 from tests.runtime.kept_models import assert_same, fresh, is_recalled, recalled, use_cache, write
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>'
@@ -268,3 +269,21 @@ def test_what_is_computed_of_tables_alone_is_there(tmp_path: Path) -> None:
     session = recalled(path)
     assert_same(session.run(None, feeds), wanted)
     assert_same(session.run(None, feeds), wanted)
+
+
+def test_native_steps_beside_kernels_have_a_short_way_when_they_are_recalled(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "words.onnx", HEAD.replace("18", "20") + WORDS)
+    feeds = {"w": np.array(["a", "b"], object), "x": np.array([3, 4], np.float32)}
+    InferenceSession(path).run(None, feeds)
+    session = recalled(path)
+    programs = session._programs
+    assert programs is not None
+    native = [step for step in programs.general.steps if isinstance(step, NativeStep)]
+    assert native
+    assert all(step.short is not None for step in native)
+    for x in (feeds["x"], feeds["x"] * 2):
+        y, z = session.run(None, {**feeds, "x": x})
+        assert list(y) == ["aA", "bB"]
+        np.testing.assert_array_equal(z, x + np.array([1, 2], np.float32))

@@ -225,9 +225,10 @@ class KeptProgram:
             )
             own_kernels = list(islice(kernels, len(note["kernels"])))
             if note["learned"]:
+                step.learn(self._learned(note["learned"], own_kernels))
+            if note["learned"] or (len(self.head["steps"]) > 1 and step.tells_its_extents):
                 from fornix.runtime.generic import ShortWay  # noqa: PLC0415 - few have one
 
-                step.learn(self._learned(note["learned"], own_kernels))
                 step.short = ShortWay([step], sorted(name for name, *_ in self.head["symbols"]))
             steps.append(step)
         return steps
