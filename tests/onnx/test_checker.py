@@ -190,3 +190,15 @@ def test_the_number_of_no_element_type_is_told(kind: str) -> None:
     with pytest.raises(ValidationError, match=r"element type is required, found none$"):
         checker.check_value_info(value_of(number(kind, 0)))
     checker.check_value_info(value_of(number(kind, 1)))
+
+
+def test_what_onnx_refuses_stands_among_all_that_is_wrong() -> None:
+    source = model(
+        "g (float[1, 1, 4, 4] x, float[4] s) => (float[1, 1, 8, 8] y) "
+        "{ a = Rleu (x) b = mine.Unknown (x) y = Upsample (x, s) }"
+    )
+    with pytest.raises(ValidationError) as caught:
+        checker.check_model(source, check_custom_domain=True)
+    told = str(caught.value)
+    assert told.startswith("model: 3 errors found\n")
+    assert all(each in told for each in ("'Rleu'", "(mine.Unknown", "deprecated since opset 10"))

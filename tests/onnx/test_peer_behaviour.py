@@ -9,6 +9,7 @@ import google.protobuf.json_format
 import google.protobuf.text_format
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 
 import fornix.onnx

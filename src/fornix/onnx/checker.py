@@ -13,7 +13,7 @@ from types import NoneType, SimpleNamespace
 from typing import Any
 
 from fornix.check import check
-from fornix.check.finding import Findings, Severity
+from fornix.check.finding import Finding, Findings, Severity
 from fornix.check.functions import check_functions
 from fornix.check.header import NO_RANK, check_end, check_initializers
 from fornix.check.model import PARTS, Part
@@ -110,18 +110,27 @@ def check_model(
         known = source.opset_imports.items()
         source.opset_imports = {d: min(opset, LATEST.get(d, opset)) for d, opset in known}
     untyped = [part for part in PARTS if part is not check_types]
-    try:
-        findings = check(source, parts=PARTS if full_check else untyped)
-    except ValidationError as error:
-        _refuse_types_alone(source, untyped, error)
-        raise
-    refused = [str(x) for x in findings if DEPRECATED in x.message or x.message == NO_RANK]
-    if refused:
-        told = "model: operators that the opset still has, and ends of known rank, are required"
-        raise ValidationError("\n  ".join([told, *refused]))
-    unknown = [str(finding) for finding in findings if finding.message == NO_OPERATOR]
-    if check_custom_domain and unknown:
-        raise ValidationError("\n  ".join(["model: every operator must be known", *unknown]))
+    findings = check_parts(source, parts=PARTS if full_check else untyped)
+    is_wrong = any(found.severity is Severity.ERROR for found in findings)
+    told = [x for x in findings if _is_refused(x, check_custom_domain=check_custom_domain)]
+    if told:
+        count = "1 error" if len(told) == 1 else f"{len(told)} errors"
+        are_unknown = all(found.message == NO_OPERATOR for found in told)
+        head = "every operator must be known" if are_unknown else f"{count} found"
+        message = "\n  ".join([f"model: {head}", *map(str, told)])
+        if is_wrong:
+            _refuse_types_alone(source, untyped, message)
+        raise ValidationError(message)
+
+
+def _is_refused(found: Finding, *, check_custom_domain: bool) -> bool:
+    """Whether onnx's checker refuses a model for it: some of what fornix warns of, too."""
+    return (
+        found.severity is Severity.ERROR
+        or DEPRECATED in found.message
+        or found.message == NO_RANK
+        or (check_custom_domain and found.message == NO_OPERATOR)
+    )
 
 
 class MissingModel(NoSuchFile, ValidationError):
@@ -139,10 +148,10 @@ class Contradiction(ValidationError, InferenceError):
     """Types and shapes contradict each other in a model that is right otherwise."""
 
 
-def _refuse_types_alone(source: Model, untyped: Sequence[Part], error: ValidationError) -> None:
+def _refuse_types_alone(source: Model, untyped: Sequence[Part], message: str) -> None:
     """Raise what inference raises, too, if the model is right but for types and shapes."""
     if not any(found.severity is Severity.ERROR for found in check_parts(source, parts=untyped)):
-        raise Contradiction(str(error)) from error
+        raise Contradiction(message)
 
 
 @takes(ctx=CheckerContext, lexical_scope_ctx=LexicalScopeContext)
