@@ -32,7 +32,7 @@ BUDGET = {
     "infer": 600,
     "check": 720,
     "version": 600,
-    "reference": 400,
+    "reference": 410,
     "passes": 2500,
     "edit": 1150,
     "compile": 8750,
