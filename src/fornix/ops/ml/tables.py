@@ -491,11 +491,11 @@ def one_hot_encoder(
     is_text = X.dtype == object
     categories = _categories(DType.of(X.dtype), cats_int64s, cats_strings)
     count = len(categories)
-    keys = np.array(categories, object if is_text else np.int64)
-    lookup = node.once(lambda: Lookup.of(keys, np.arange(count), count))
+    kind = object if is_text else np.int64
+    lookup = node.once(lambda: Lookup.of(np.array(categories, kind), np.arange(count), count))
     place = lookup(X if is_text else convert(X, INT64))
-    unknown = X[place == count]
-    if unknown.size and not zeros:
+    if not zeros and (place == count).any():
+        unknown = X[place == count]
         raise Fail(f"X must hold categories that are listed, found {unknown[0]!r}; set zeros=1")
     y = np.zeros((X.size, count), np.float32)
     [rows] = np.nonzero(place.reshape(-1) < count)
