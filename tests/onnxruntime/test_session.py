@@ -262,6 +262,20 @@ def test_the_first_extent_of_a_name_counts() -> None:
         options.add_free_dimension_override_by_name("A", "2")  # type: ignore[arg-type]
 
 
+def test_extents_of_results_follow_from_those_of_inputs() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        g (float[N, 3] x, float[M, 3] y) => (float[K, 3] z) { z = Concat <axis = 0> (x, y) }"""
+
+    def shape(package: Any, **extents: int) -> Any:
+        options = package.SessionOptions()
+        for name, extent in extents.items():
+            options.add_free_dimension_override_by_name(name, extent)
+        return session(package, text, options).get_outputs()[0].shape
+
+    assert shape(ort, N=2, M=2, K=7) == shape(peer, N=2, M=2, K=7) == [4, 3]
+    assert shape(ort, K=7) == shape(peer, K=7) == ["K", 3]
+
+
 def test_an_optimized_model_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     for package in BOTH:
         options = package.SessionOptions()

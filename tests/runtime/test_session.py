@@ -237,7 +237,8 @@ def test_a_list_of_names_is_not_one_text() -> None:
 
 
 def test_a_provider_counts_once_and_has_no_options() -> None:
-    made = InferenceSession(model(), providers=["CPUExecutionProvider"] * 2)
+    with pytest.warns(FornixWarning, match="named twice"):
+        made = InferenceSession(model(), providers=["CPUExecutionProvider"] * 2)
     assert made.get_providers() == ["CPUExecutionProvider"]
     assert made.get_provider_options() == {"CPUExecutionProvider": {}}
 

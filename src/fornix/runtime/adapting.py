@@ -68,7 +68,8 @@ def fed(model: Model, names: Collection[str]) -> Model:
 
 
 def _set_dims(model: Model, options: SessionOptions) -> None:
-    numbers = dict(options.dims_by_name)
+    fed = {name for value in model.graph.inputs for name in _symbols(value.type)}
+    numbers = {name: extent for name, extent in options.dims_by_name.items() if name in fed}
     for value in model.graph.inputs:
         for axis, extent in _denoted(value, options.dims_by_denotation).items():
             type_ = value.type
@@ -94,6 +95,12 @@ def _require_same(value: Value, axis: int, found: int, extent: int) -> None:
             f"SessionOptions: axis {axis} of input '{value.name}' is {found}, but what its "
             f"denotation is given is {extent}"
         )
+
+
+def _symbols(type_: Type | None) -> set[str]:
+    """The names in the shape of a tensor."""
+    shape = type_.shape if isinstance(type_, TensorType) else None
+    return {name for extent in shape or () if isinstance(extent, Dim) for name in extent.symbols}
 
 
 def _denoted(value: Value, extents: Mapping[str, int]) -> dict[int, int]:
