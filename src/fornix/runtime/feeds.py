@@ -136,7 +136,9 @@ def _as_array(feed: Any, declared: TensorType, name: str, model: str) -> Array:
 
 def _texts(array: Array, name: str, model: str) -> Array:
     """Texts from objects: bytes are UTF-8, what is neither is as it prints."""
-    if all(isinstance(item, str) for item in array.reshape(-1)):
+    if {*map(type, array.reshape(-1).tolist())} <= {str}:
+        return array
+    if all(isinstance(item, str) for item in array.reshape(-1)):  # of types derived from it
         return array
     found = np.empty(array.size, object)
     for index, item in enumerate(array.reshape(-1)):
