@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 2500,
     "edit": 1150,
     "compile": 8750,
-    "runtime": 6700,
+    "runtime": 6730,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,
