@@ -41,7 +41,7 @@ def recursions(model: Model) -> Iterator[tuple[str, str]]:
 
 
 def expanded_nodes(model: Model) -> int:
-    """Nodes of ``model`` once every call stands for its function's nodes.
+    """Nodes of ``model`` with those of the function behind every call, and the calls themselves.
 
     Raises ValidationError if a function calls itself.
     """
