@@ -24,8 +24,8 @@ class Limits:
     `text_bytes` bounds a model in text or JSON, which takes some fifty times its size in memory
     while it is read; `nesting` counts graphs within graphs and calls of model functions within
     functions; `nodes` and `initializers` those of a model (a node takes half a kilobyte and eight
-    microseconds to load), `function_nodes` those behind its calls of functions, and the calls; `tensor_bytes`
-    one stored tensor; `fold_bytes` and `fold_seconds` one folded constant.
+    microseconds to load), `function_nodes` those behind its calls of functions, and the calls;
+    `tensor_bytes` one stored tensor; `fold_bytes` and `fold_seconds` one folded constant.
     """
 
     text_bytes: int = 2**29
