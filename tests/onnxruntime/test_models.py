@@ -109,7 +109,7 @@ def test_optimized_models_are_not_written_in_the_ort_format(tmp_path: Path) -> N
     ):
         session(options=options)
     options.optimized_model_filepath = str(tmp_path / "m.onnx")
-    options.config_entries["session.save_model_format"] = "ORT"
+    options.add_session_config_entry("session.save_model_format", "ORT")
     with pytest.raises(InvalidUse, match="ORT format is not written"):
         session(options=options)
 

@@ -28,6 +28,7 @@ CONFIG_ENTRIES: dict[str, str] = {
     "session.optimized_model_external_initializers_file_name": "the file beside "
     "optimized_model_filepath that takes its large initializers",
     "session.optimized_model_external_initializers_min_size_in_bytes": "what is large; 1024",
+    "session.save_model_format": "the format of the optimized model: ONNX",
     "session.record_ep_graph_assignment_info": "1: get_provider_graph_assignment_info answers",
     "fornix.strict_accuracy": "1: no algorithm rounds more than the plain sum that it replaces",
     "fornix.products": "bfloat16: factors of products of matrices are rounded to 8 bits of "
