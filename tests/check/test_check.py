@@ -536,3 +536,13 @@ def test_an_opaque_type_has_a_name() -> None:
     told = findings(main("y = Relu(f)", ends=ends))
     missing = "a name is required of an opaque type, found none"
     assert told == [f"input 'x': {missing}", f"input 's': {missing}"]
+
+
+def test_a_misspelt_function_is_suggested() -> None:
+    text = """
+    <ir_version: 10, opset_import: ["": 21, "my": 1]>
+    main (float[N] x) => (float[N] y) { y = my.Swich(x) }
+    <opset_import: ["": 21], domain: "my"> Swish (a) => (b) { b = Relu(a) }
+    """
+    (found,) = check_model(from_message(parse_model(text)))
+    assert str(found).endswith("nobody has registered one; did you mean 'Swish'?")

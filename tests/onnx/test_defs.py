@@ -325,7 +325,7 @@ def context_of(look: Callable[[Any], None]) -> None:
         look(context)
         seen.append("seen")
 
-    schema.set_type_and_shape_inference_function(note)
+    assert schema.set_type_and_shape_inference_function(note) is schema
     node = parser.parse_node(
         "y = mine.Look <i = 3, xs: floats = [1, 2], t = int64[2] {7, 8}, "
         "body = b (float[M] a) => (c) { c = Concat <axis = 0> (a, x) }> (x, , s)"

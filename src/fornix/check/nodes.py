@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fornix import ops
@@ -89,6 +89,12 @@ def names_of_attributes(node: Node) -> dict[str, str]:
     }
 
 
+def _meant(name: str, known: Sequence[str]) -> str:
+    """What ``name`` was probably meant to be."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 @dataclass(frozen=True)
 class Scope:
     """The checks of nodes in one model or function."""
@@ -129,7 +135,9 @@ class Scope:
     def operator(self, node: Node, opset: int, where: str) -> None:
         """Check a node of an operator against the schema in force."""
         if not ops.find(node.domain, node.op_type) and node.domain not in LATEST:
-            self.findings.warn(where, NO_OPERATOR)
+            tables = (ops.operators(), (key[:2] for key in self.functions))
+            known = [name for table in tables for domain, name in table if domain == node.domain]
+            self.findings.warn(where, f"{NO_OPERATOR}{_meant(node.op_type, known)}")
             return
         if node.domain in ops.CONTRIBUTED:
             return  # what its owner's release adds is no mistake of the model
@@ -190,8 +198,7 @@ class Scope:
         known = [*callee.attributes, *callee.defaults]
         for name in dict.fromkeys(names_of_attributes(node).values()):
             if name not in known:
-                close = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+                hint = _meant(name, known)
                 has = ", ".join(known) or "none"
                 self.findings.error(
                     where, f"{callee.label} has the attributes {has}, found {name!r}{hint}"

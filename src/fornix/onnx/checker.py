@@ -115,7 +115,7 @@ def check_model(
     told = [x for x in findings if _is_refused(x, check_custom_domain=check_custom_domain)]
     if told:
         count = "1 error" if len(told) == 1 else f"{len(told)} errors"
-        are_unknown = all(found.message == NO_OPERATOR for found in told)
+        are_unknown = all(found.message.startswith(NO_OPERATOR) for found in told)
         head = "every operator must be known" if are_unknown else f"{count} found"
         message = "\n  ".join([f"model: {head}", *map(str, told)])
         if is_wrong:
@@ -129,7 +129,7 @@ def _is_refused(found: Finding, *, check_custom_domain: bool) -> bool:
         found.severity is Severity.ERROR
         or DEPRECATED in found.message
         or found.message == NO_RANK
-        or (check_custom_domain and found.message == NO_OPERATOR)
+        or (check_custom_domain and found.message.startswith(NO_OPERATOR))
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from typing import Self
 
 from fornix.errors import SchemaError
 from fornix.format.messages import FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto
@@ -64,11 +65,12 @@ class Rules:
             raise SchemaError(f"{self._label}: an inference function is required, found none")
         return self._infer or infer_by_rule
 
-    def set_type_and_shape_inference_function(self, func: InferenceFunction) -> None:
+    def set_type_and_shape_inference_function(self, func: InferenceFunction) -> Self:
         """Infer with ``func``, which takes an `InferenceContext`; before registration."""
         if not callable(func):
             raise WrongKind(f"{self._label}: a function is required, found {type(func).__name__}")
         self._infer = func
+        return self
 
     @property
     def has_function(self) -> bool:
