@@ -18,6 +18,8 @@ from fornix.compile.image import is_mappable
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
 from fornix.runtime.native import NativeStep
+from tests.conformance.cases import cases
+from tests.conformance.run import check_case
 from tests.runtime.kept_models import assert_same, fresh, is_recalled, recalled, use_cache, write
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>'
@@ -287,3 +289,12 @@ def test_native_steps_beside_kernels_have_a_short_way_when_they_are_recalled(
         y, z = session.run(None, {**feeds, "x": x})
         assert list(y) == ["aA", "bB"]
         np.testing.assert_array_equal(z, x + np.array([1, 2], np.float32))
+
+
+def test_a_kept_step_that_kernels_cannot_do_alone_is_done_by_those_of_the_model() -> None:
+    """Extents of 1 are not what the code is made for, and it needs no shape of the zeros."""
+    case = cases()["test_affine_grid_3d_expanded"]
+    for _ in range(2):
+        session = InferenceSession(case.model)
+        check_case(case, session)
+    assert is_recalled(session)

@@ -96,6 +96,7 @@ def test_a_session_says_what_it_is_from_its_own_severity_on(
     caplog.set_level(logging.DEBUG)
     caplog.handler.setLevel(logging.DEBUG)
     monkeypatch.setattr(logging.getLogger("fornix.runtime.session"), "level", logging.ERROR)
+    monkeypatch.setenv("FORNIX_CACHE", "0")  # a program that is found there tells of no nodes
     message = parser.parse_model(STRINGS)
     InferenceSession(message, SessionOptions(log_severity_level=1, logid="seven"))
     assert "seven: the model: " in caplog.text

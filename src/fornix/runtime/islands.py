@@ -98,12 +98,12 @@ class Islands:
         """``read`` are values of the program, or stored data, that the inputs stand for."""
         self._message, self._read, self._options = message, read, options
         self.stored = tuple(value for value in read if value.tensor is not None)
-        self._writes: dict[int, Sequence[Value]] = {}
+        self._writes: list[tuple[int, Sequence[Value]]] = []
         self._found: Ahead[Ready] | None = None
 
     def step(self, number: int, reads: Sequence[Value], writes: Sequence[Value]) -> IslandStep:
         """The node of that number as a step."""
-        self._writes[number] = writes
+        self._writes.append((number, writes))
         return IslandStep(self, number, reads, writes)
 
     def start(self) -> None:
@@ -137,7 +137,7 @@ class Islands:
 
             for node in graph.nodes:
                 compile_bodies(node, plan, self._options)
-        for number, writes in self._writes.items():
+        for number, writes in self._writes:
             own.update(zip(writes, graph.nodes[number].outputs, strict=True))
         return Ready(plan, plan.steps, own)
 

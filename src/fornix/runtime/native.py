@@ -199,7 +199,8 @@ class NativeStep(Step):
             raise TypeError("only a step that learns has NumPy kernels of its own")
         try:
             made = self.learned.run(values, run)
-        except FornixError as error:  # the model as it was given says what is wrong
+        except (FornixError, KeyError) as error:
+            # The model as it was given says what is wrong, and has values that no code needs.
             raise NotAsCompiled(str(error)) from error
         values.update((value, made[value]) for value in self.writes)
 
