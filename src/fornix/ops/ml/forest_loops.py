@@ -62,7 +62,8 @@ def _leaves(forest: Forest, x: Tensor) -> Tensor:
     blocks = -(-forest.roots.size // TOGETHER)
     roots = np.resize(forest.roots, blocks * TOGETHER)
     feature, threshold, following = _two_ways(forest, wide.numpy)
-    depths = [_depth(forest, following, block) for block in roots.reshape(blocks, TOGETHER)]
+    is_leaf = np.append(forest.is_leaf, np.zeros(feature.size - forest.is_leaf.size, bool))
+    depths = [_depth(following, is_leaf, block) for block in roots.reshape(blocks, TOGETHER)]
     tables = (
         feature.astype(np.int32),
         threshold,
@@ -87,11 +88,10 @@ def _leaves(forest: Forest, x: Tensor) -> Tensor:
     return leaves
 
 
-def _depth(forest: Forest, following: Array, roots: Array) -> int:
+def _depth(following: Array, is_leaf: Array, roots: Array) -> int:
     """Steps from ``roots`` to the deepest leaf."""
-    leaves = np.flatnonzero(forest.is_leaf)
     reached, depth = np.unique(roots), 0
-    while not np.isin(reached, leaves).all():
+    while not is_leaf[reached].all():
         reached, depth = np.unique(following[reached]), depth + 1
     return depth
 
