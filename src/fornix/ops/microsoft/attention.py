@@ -125,7 +125,8 @@ Attention = op(
 )  # fmt: skip
 
 
-def _check_attention(do_rotary: int, share: int) -> None:
+def check_attention(do_rotary: int, share: int) -> None:
+    """Raise NotSupported for what rotates, or writes its cache in place."""
     require(not do_rotary, f"do_rotary must be 0, got {do_rotary}", NotSupported)
     require(not share, f"past_present_share_buffer must be 0, got {share}", NotSupported)
 
@@ -211,7 +212,7 @@ def attention(
     keys, [B], and where they begin, [2·B]. unidirectional hides keys behind a query's position.
     Source: onnxruntime's contributed operators, Attention-1.
     """
-    _check_attention(do_rotary, past_present_share_buffer)
+    check_attention(do_rotary, past_present_share_buffer)
     columns = _widths(weights.shape[1], qkv_hidden_sizes)
     together = multiply(widened(input), widened(weights))
     if bias is not None:
@@ -241,7 +242,7 @@ def lower_attention(
     unidirectional: int = 0,
     node: LowerNode,
 ) -> tuple[Tensor | None, ...]:
-    _check_attention(do_rotary, past_present_share_buffer)
+    check_attention(do_rotary, past_present_share_buffer)
     columns = _lower_widths(weights.shape[1], qkv_hidden_sizes)
     product = lower_multiply(input, weights)
     together = product

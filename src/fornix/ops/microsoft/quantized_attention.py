@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fornix.dtype import FLOAT32
-from fornix.errors import NotSupported, require
+from fornix.errors import require
 from fornix.ir.dim import divide
 from fornix.ir.loops import Tensor
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.microsoft import DOMAIN
-from fornix.ops.microsoft.attention import HIDDEN, Mask, self_attention
+from fornix.ops.microsoft.attention import HIDDEN, Mask, check_attention, self_attention
 from fornix.ops.microsoft.attention_loops import LoopMask, lower_self_attention
 from fornix.ops.microsoft.quantized_products import (
     lower_mat_mul_integer_to_float,
@@ -55,11 +55,6 @@ def infer_q_attention(
     return (tensor(dtype, (batch, length, width)), tensor(dtype, present))[: node.output_count]
 
 
-def _check_q_attention(do_rotary: int, share: int) -> None:
-    require(not do_rotary, f"do_rotary must be 0, got {do_rotary}", NotSupported)
-    require(not share, f"past_present_share_buffer must be 0, got {share}", NotSupported)
-
-
 @QAttention.kernel
 def q_attention(
     input: Array,
@@ -86,7 +81,7 @@ def q_attention(
     Attention: input[B, S, I] · weight[I, 3·V] → output[B, S, V], present[2, B, H, P + S, D].
     Source: onnxruntime's contributed operators, QAttention-1.
     """
-    _check_q_attention(do_rotary, past_present_share_buffer)
+    check_attention(do_rotary, past_present_share_buffer)
     columns = weight.shape[1]
     require(columns % 3 == 0, f"weight must have columns for three, found {columns}")
     together = mat_mul_integer_to_float(
@@ -117,7 +112,7 @@ def lower_q_attention(
     unidirectional: int = 0,
     node: LowerNode,
 ) -> tuple[Tensor | None, ...]:
-    _check_q_attention(do_rotary, past_present_share_buffer)
+    check_attention(do_rotary, past_present_share_buffer)
     third = divide(weight.shape[1], 3)
     together = lower_mat_mul_integer_to_float(
         input,
