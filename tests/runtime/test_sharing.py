@@ -44,11 +44,12 @@ def feed(rows: int) -> dict[str, np.ndarray]:
 
 
 def own_bytes() -> int:
-    """What this process holds that nobody shares: pages of its own, written or not."""
+    """What this process has written that nobody shares: a page of a file, which another process may
+    have open or not, is no copy."""
     gc.collect()
     lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
     found = dict(line.split(":", 1) for line in lines[1:])
-    return sum(int(found[key].split()[0]) << 10 for key in ("Private_Dirty", "Private_Clean"))
+    return int(found["Private_Dirty"].split()[0]) << 10
 
 
 def opened(path: Path) -> InferenceSession:
