@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -174,3 +175,77 @@ def test_of_a_file_that_was_just_written_bytes_are_compared(path: Path) -> None:
     assert not known.is_at_rest
     known._model.digest = b"another"  # as if written to between two ticks of the clock
     assert not known.is_what_was_read(POOL)
+
+
+@pytest.fixture
+def digested(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were digested; small ones are worth remembering, in our cache."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells the kind of a file system")
+    found: list[str] = []
+    original = content._model_digest
+
+    def digest(region: MappedFile | Memory, pool: Pool) -> bytes:
+        found.append(region.name)
+        return original(region, pool)
+
+    monkeypatch.setattr(content, "_model_digest", digest)
+    monkeypatch.setattr(content, "WORTH_REMEMBERING", 1)
+    monkeypatch.setattr(content, "tells_times", lambda _: True)
+    monkeypatch.setenv("FORNIX_CACHE", str(tmp_path / "cache"))
+    return found
+
+
+def test_the_digest_of_a_file_at_rest_is_remembered(
+    path: Path, digested: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of(path)
+    of(path)
+    assert len(digested) == 2  # it has just been written
+    later(monkeypatch, content.SECONDS_AT_REST + 1)
+    wanted = of(path).digest
+    assert (of(path).digest, len(digested)) == (wanted, 3)
+    body = path.read_bytes()[::-1]
+    status = path.stat()
+    path.write_bytes(body)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert of(path).digest == of(body).digest != wanted
+
+
+def test_no_digest_is_believed_that_is_not_from_our_own_cache(
+    path: Path, digested: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later(monkeypatch, content.SECONDS_AT_REST + 1)
+    wanted = of(path).digest
+    (note,) = (tmp_path / "cache").glob("d*.json")
+    note.write_bytes(note.read_bytes()[:-1] + b"?")
+    assert of(path).digest == wanted
+    (tmp_path / "cache").chmod(0o755)  # where others may look, others may have been
+    assert of(path).digest == wanted
+    assert len(digested) == 3
+
+
+def test_where_times_do_not_tell_of_maps_no_digest_is_remembered(
+    path: Path, digested: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later(monkeypatch, content.SECONDS_AT_REST + 1)
+    monkeypatch.setattr(content, "tells_times", lambda _: False)
+    of(path)
+    of(path)
+    assert len(digested) == 2
+
+
+def test_a_file_that_is_written_to_while_it_is_digested_is_not_remembered(
+    path: Path, digested: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later(monkeypatch, content.SECONDS_AT_REST + 1)
+    status = path.stat()
+
+    def digest(region: MappedFile | Memory, pool: Pool) -> bytes:
+        path.write_bytes(path.read_bytes()[::-1])
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return content.digest_of(region, 0, region.size, pool)
+
+    monkeypatch.setattr(content, "_model_digest", digest)
+    of(path)
+    assert not list((tmp_path / "cache").glob("d*"))

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from fornix.runtime import platform
+
+SHARED = Path("/dev/shm")  # noqa: S108 - what it stands for: memory
 
 
 def test_at_least_one_processor_may_be_used() -> None:
@@ -58,3 +61,11 @@ def test_a_broken_pipe_raises_even_where_it_would_end_the_process() -> None:
     finally:
         os.close(writing)
         signal.signal(signal.SIGPIPE, before)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="a file system in memory is required")
+def test_times_tell_nothing_of_maps_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryFile(dir=SHARED) as file:
+        assert not platform.tells_times(file.fileno())
+        monkeypatch.setattr(platform, "IN_MEMORY", set())
+        assert platform.tells_times(file.fileno())

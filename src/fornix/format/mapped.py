@@ -136,6 +136,10 @@ class MappedFile:
         """The file that ``path`` names; raises NoSuchFile if it cannot be read."""
         return cls(open_file(path), os.fspath(path))
 
+    def fileno(self) -> int:
+        """The descriptor, which stays ours."""
+        return self._descriptor
+
     def read(self, start: int, stop: int) -> bytes:
         if not hasattr(os, "pread"):  # Windows, which refuses to shorten a mapped file
             return bytes(self.view(start, stop))

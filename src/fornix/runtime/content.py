@@ -3,7 +3,9 @@
 Decides when two sources are the same model: when digests of all their bytes say so, those of files
 with external data included, never by a name or a time alone. A digest is that of pieces, so that
 threads share the work. While a session holds a file open whose weights it reads in place, the same
-file needs no second look. Of the file of a compiled model the model in it counts.
+file needs no second look; digests of large files at rest are remembered in this user's cache, by
+what tells that nobody has written to them since. Of the file of a compiled model the model in it
+counts.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fornix.compile.disk import NOTE, DiskCache
 from fornix.errors import FornixError
 from fornix.format.beneath import open_file
 from fornix.format.compiled import MODEL, Container
 from fornix.format.mapped import Identity, MappedBytes, MappedFile, Memory, Payload
+from fornix.runtime.platform import tells_times
 from fornix.runtime.threads import Pool
 
 PIECE_BYTES = 4 << 20
@@ -35,6 +39,9 @@ SECONDS_AT_REST = 60
 
 After at most 35 of them Linux has noted even what was written through a map.
 """
+DIGEST_BYTES = hashlib.sha256().digest_size
+WORTH_REMEMBERING = 4 << 20
+"""Bytes of a file from which on its digest takes longer than to look whether it is known."""
 
 
 class Digested:
@@ -52,8 +59,12 @@ class Digested:
         if known is not None and known.is_at_rest:
             return known
         resting = is_at_rest(file)
-        digest = _model_digest(file, pool)
-        file.check()
+        digest = _remembered(file) if resting else None
+        if digest is None:
+            digest = _model_digest(file, pool)
+            file.check()
+            if resting and file.is_intact:
+                _remember(file, digest)
         return Digested(file, digest, is_at_rest=resting)
 
     @property
@@ -206,8 +217,27 @@ def place_of(source: object) -> Place | None:
 
 
 def is_at_rest(file: MappedFile) -> bool:
-    """Whether nobody has written to ``file`` for a while."""
-    return file.identity.changed * 1e-9 < time.time() - SECONDS_AT_REST
+    """Whether nobody has written to ``file`` for a while, and times would tell if somebody does."""
+    is_old = file.identity.changed * 1e-9 < time.time() - SECONDS_AT_REST
+    return is_old and tells_times(file.fileno())
+
+
+def _remembered(file: MappedFile) -> bytes | None:
+    """The digest of ``file``, which is at rest, if this user's cache knows it."""
+    if file.size < WORTH_REMEMBERING:
+        return None
+    found = DiskCache.default().read(_note_name(file), NOTE)
+    return bytes(found) if found is not None and len(found) == DIGEST_BYTES else None
+
+
+def _remember(file: MappedFile, digest: bytes) -> None:
+    """Keep the digest of ``file``, which was at rest before its bytes were read, and still is."""
+    if file.size >= WORTH_REMEMBERING:
+        DiskCache.default().write(_note_name(file), digest, NOTE)
+
+
+def _note_name(file: MappedFile) -> str:
+    return "d" + hashlib.sha256(repr(tuple(file.identity)).encode()).hexdigest()[:40]
 
 
 def _model_digest(region: Place, pool: Pool) -> bytes:

@@ -16,6 +16,10 @@ READS_ANYWHERE = platform.machine().lower() in {"x86_64", "amd64", "aarch64", "a
 """Whether processors of this kind read elements at any address."""
 
 CGROUPS = Path("/sys/fs/cgroup")
+IN_MEMORY = {0x01021994, 0x858458F6}
+"""Kinds of file systems of Linux, tmpfs and ramfs, that note no time when a map is written to."""
+STATFS_BYTES = 256
+"""More than what the system says of a file system; its kind comes first."""
 
 
 def usable_processors() -> int:
@@ -97,6 +101,15 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+def tells_times(descriptor: int) -> bool:
+    """Whether the times of a file change whenever somebody writes to it, also through a map."""
+    ask = getattr(ctypes.CDLL(None), "fstatfs", None) if sys.platform == "linux" else None
+    if ask is None:
+        return False
+    found = (ctypes.c_long * (STATFS_BYTES // ctypes.sizeof(ctypes.c_long)))()
+    return ask(descriptor, found) == 0 and found[0] not in IN_MEMORY
 
 
 @contextmanager
