@@ -39,6 +39,15 @@ def test_any_of_them_may_be_one_in_any_order_of_runs(
         np.testing.assert_allclose(z, computed(x, y, w), rtol=1e-5)
 
 
+def test_what_a_model_calls_the_extents_of_its_results_changes_nothing() -> None:
+    s = session("(float[n, 3] x, float[m, 3] y) => (float[k, 3] z) { z = Add (x, y) }")
+    assert [place.reason for place in s.placement()] == [""]
+    assert [output.shape for output in s.get_outputs()] == [["k", 3]]
+    for n, m in [(2, 2), (1, 3), (3, 1)]:
+        x, y = np.ones((n, 3), np.float32), np.ones((m, 3), np.float32)
+        np.testing.assert_array_equal(s.run(None, {"x": x, "y": y})[0], x + y)
+
+
 def test_those_that_differ_are_refused(rng: np.random.Generator) -> None:
     x, y = rng.standard_normal((2, 2, 3)).astype(np.float32)
     with pytest.raises(fornix.errors.ShapeError, match="shapes must broadcast"):
@@ -148,3 +157,37 @@ def test_lengths_that_a_model_computes_are_those_that_convolutions_leave(
         np.testing.assert_array_equal(y, b + np.arange(b.shape[1]))
     with pytest.raises(fornix.errors.FornixError):
         s.run(None, {"x": np.ones((2, 8), np.float32)})
+
+
+MASK = """(int64[n, l] ids, float[m, k] mask) => (float[b, s, t] y)
+<int64[1] last = {-1}, int64[1] middle = {1},
+ float[5, 2] words = {1, 2, 3, -1, 0, 2, 1, -2, 3, 1}> {
+    first = Shape <start = 0, end = 1> (ids)
+    shape = Concat <axis = 0> (first, last)
+    rows = Reshape (mask, shape)
+    row = Unsqueeze (rows, middle)
+    e = Gather (words, ids)
+    f = Transpose <perm = [0, 2, 1]> (e)
+    scores = MatMul (e, f)
+    y = Add (scores, row)
+}"""
+
+
+def test_a_mask_that_is_reshaped_to_the_rows_of_a_text_has_its_extents(
+    rng: np.random.Generator,
+) -> None:
+    s = session(MASK)
+    assert {place.reason for place in s.placement()} == {""}
+    words = np.array([[1, 2], [3, -1], [0, 2], [1, -2], [3, 1]], np.float32)
+    for text, masked in [
+        ((2, 3), (2, 3)),
+        ((1, 4), (1, 4)),
+        ((2, 3), (3, 2)),  # as many numbers in other rows
+        ((2, 3), (1, 2)),  # one for each text
+        ((2, 1), (2, 4)),  # several for each place
+        ((2, 3), (2, 3)),
+    ]:
+        ids, mask = rng.integers(0, 5, text), rng.standard_normal(masked).astype(np.float32)
+        e = words[ids]
+        expected = e @ e.transpose(0, 2, 1) + mask.reshape(text[0], 1, -1)
+        np.testing.assert_allclose(s.run(None, {"ids": ids, "mask": mask})[0], expected, rtol=1e-5)

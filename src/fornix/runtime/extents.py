@@ -6,6 +6,7 @@ made for, gets a program of its own in which these symbols are numbers.
 
 Symbols of two inputs that are broadcast with each other are taken for equal: exporters often give
 one batch as many names as there are inputs. A run in which one of them is 1 gets another program.
+A mask of M × L that is reshaped to N rows for N texts has M · L / N columns: L, if M is N.
 So does one that is too long for a table of positions, of which Slice takes as many as there are: up
 to the length of the table it counts from the front, beyond that it would count from the end. And
 one that is too short for lengths that a model computes, of what convolutions leave of a sound for
@@ -14,7 +15,9 @@ instance: below 0 Div rounds up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 from fornix.ir.dim import Dim, DimLike, atoms, is_nonnegative, known, symbol
@@ -37,12 +40,22 @@ MOST_ASSUMED = 512
 def name_extents(model: Model, numbers: Mapping[str, DimLike]) -> None:
     """Make every symbol in ``model`` at least 1, or what ``numbers`` gives it.
 
-    Extents that inputs are declared without become symbols of their own.
+    Extents that inputs are declared without become symbols of their own. Those that results are
+    declared with, and inputs are not, say less than what is found out about them.
     """
     for value in values(model):
         type_ = value.declared_type
         if type_ is not None:
             value.type = _named(type_, value if value.is_input else None, numbers)
+    given = bound_symbols(model.graph.inputs)
+    for value in model.graph.outputs:
+        if isinstance(value.type, TensorType) and value.type.shape and not value.is_input:
+            shape = [d if given.keys() >= _symbols(d) else None for d in value.type.shape]
+            value.type = TensorType(value.type.dtype, tuple(shape))
+
+
+def _symbols(extent: DimLike | None) -> AbstractSet[str]:
+    return extent.symbols if isinstance(extent, Dim) else frozenset()
 
 
 def _named(type_: Type, source: Value | None, numbers: Mapping[str, DimLike]) -> Type:
@@ -78,12 +91,36 @@ def taken_for_equal(inference: Inference, inputs: Sequence[Value]) -> dict[str, 
         for atom in {a for d in getattr(fact.type, "shape", None) or () for a in atoms(d)}:
             if not isinstance(atom, Unknown):
                 continue
-            met = [d for d in atom.among if isinstance(d, Dim) and d.name in given]
+            among = dict.fromkeys(d.bind(found) if isinstance(d, Dim) else d for d in atom.among)
+            found |= _rows_taken_for_equal(among, given)
+            met = [d for d in among if isinstance(d, Dim) and d.name in given]
             names = [d.name for d in met if d.name is not None]
-            if len(met) < 2 or len(met) < len(atom.among) or found.keys() & set(names):
+            if len(met) < 2 or len(met) < len(among) or found.keys() & set(names):
                 continue
             found |= dict.fromkeys(names[1:], met[0])
     return {name: d for name, d in found.items() if getattr(d, "name", None) not in found}
+
+
+def _rows_taken_for_equal(
+    extents: Collection[DimLike], given: Mapping[str, tuple[Value, int]]
+) -> dict[str, DimLike]:
+    """A symbol of ``given``, and that of the same axis of another input, for one of ``extents``.
+
+    It is a symbol itself if they are equal, as all others of ``extents`` are.
+    """
+    others = [d for d in extents if isinstance(d, Dim) and d.name is None]
+    if len(extents) < 2 or len(others) != 1 or not set(others[0].symbols) <= given.keys():
+        return {}
+    for one, other in permutations(sorted(others[0].symbols), 2):
+        equal = next(
+            symbol(a.name, a.least, a.most)
+            for a in atoms(others[0])
+            if isinstance(a, Symbol) and a.name == one
+        )
+        rest = others[0].bind({other: equal})
+        if given[one][1] == given[other][1] and isinstance(rest, Dim) and rest.name in given:
+            return {other: equal}
+    return {}
 
 
 def taken_to_fit(inference: Inference, nodes: Sequence[Node]) -> dict[str, DimLike]:
