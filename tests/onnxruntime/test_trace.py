@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import Literal
 
 import numpy as np
@@ -103,12 +104,36 @@ LOOP = """{
         on = Identity (go) ["less"] d = Sub (s, x) ["root"] t = Sqrt (d) }> (n, c, x) }"""
 
 
-def test_a_nan_inside_of_a_body_is_traced_to_the_node_there() -> None:
-    with pytest.raises(Fail, match=r"node 'steps' \(Loop, .* first NaN .* output 'y'") as caught:
+def test_a_nan_inside_of_a_body_is_traced_to_the_node_and_the_iteration() -> None:
+    with pytest.raises(Fail) as caught:
         traced(LOOP, "nan")
-    assert str(caught.value).endswith("; inside, first in 't' of node 'root' (Sqrt)")
+    assert str(caught.value) == (
+        "node 'root' (Sqrt, opset 18), iteration 1 of node 'steps' (Loop, opset 18): the first NaN "
+        "of the run is in its output 't', made from 'd' float32[2] from -2 to -1"
+    )
     sound = LOOP.replace("Sqrt", "Exp")
     assert traced(sound, "nan")[-1] == "steps"
+
+
+def test_nodes_in_bodies_are_traced_with_the_way_to_them_and_their_iterations() -> None:
+    model = f"""<ir_version: 8, opset_import: ["" : 18]> g (float[2] x) => (float[2] y) {LOOP}"""
+    session = fornix.InferenceSession(parser.parse_model(model.replace("Sqrt", "Neg")))
+    found = list(session.trace({"x": np.array([1, 2], np.float32)}))
+    inside = [node for node in found if node.path]
+    assert {node.path for node in inside} == {("steps",)}
+    named = [(node.name, node.iterations) for node in inside if node.name]
+    assert named == [(name, (i,)) for i in range(3) for name in ("less", "root")]
+    assert (found[-1].name, found[-1].path, found[-1].iterations) == ("steps", (), ())
+    np.testing.assert_array_equal(inside[-1].inputs["d"], -inside[-1].outputs["t"])
+
+
+def test_a_trace_that_nobody_follows_to_its_end_leaves_no_thread() -> None:
+    before = threading.active_count()
+    nodes = session().trace({"x": np.ones(2, np.float32)})
+    next(nodes)
+    nodes.close()
+    del nodes
+    assert threading.active_count() == before
 
 
 def test_intermediate_values_are_fetched_by_name() -> None:

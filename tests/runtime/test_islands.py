@@ -18,6 +18,7 @@ from fornix.compile.image import is_mappable
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
 from fornix.runtime.native import NativeStep
+from fornix.runtime.planned import PlannedModel
 from tests.conformance.cases import cases
 from tests.conformance.run import check_case
 from tests.runtime.kept_models import assert_same, fresh, is_recalled, recalled, use_cache, write
@@ -138,7 +139,7 @@ def test_what_several_parts_compute_where_they_read_it_is_kept_once(
     path = write(tmp_path / "model.onnx", HEAD + text)
     feeds = {"x": np.array([1, 0, 3, -2, 0], np.float32)}
     wanted = InferenceSession(path).run(None, feeds)
-    monkeypatch.delattr(InferenceSession, "_planned_run")
+    monkeypatch.delattr(PlannedModel, "run")
     for _ in range(2):
         assert_same(recalled(path).run(None, feeds), wanted)
 

@@ -373,7 +373,7 @@ def test_an_intermediate_is_released_with_its_last_use(monkeypatch: pytest.Monke
     alive: list[int] = []
     seen: list[weakref.ref[Any]] = []
     runner = InferenceSession(model(chain), providers=["ReferenceExecutionProvider"])
-    plan = runner._plan
+    plan = runner._planned.plan
     original = plan._run_step
 
     def observed(step: Any, values: Any, keep: Any, observe: Any) -> None:

@@ -64,8 +64,8 @@ class Scope:
     """Operators that are evaluated by their bodies, although they have kernels."""
     plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
     """Plans of functions, by function and the attributes of the call."""
-    observe: Observer | None = None
-    """Hears of each node that has run in a graph for which nobody else was named."""
+    watch: Watch | None = None
+    """Hears of all nodes that run, those in bodies and functions too."""
 
     def opset(self, domain: str) -> int:
         """The version of ``domain`` that is imported."""
@@ -104,6 +104,22 @@ class Step:
     """Whether it is somebody else's code, whose errors are theirs."""
     size: int = 1
     """Nodes that it stands for, in functions and subgraphs as well."""
+
+
+class Watch(Protocol):
+    """Who looks on as nodes run, and as the graphs inside of them do."""
+
+    def begins(self, step: Step) -> None:
+        """A node is about to run."""
+
+    def enters(self, graph: Graph, values: Mapping[Value, Any]) -> None:
+        """The node that began last runs a graph, with these ``values`` of inputs and constants."""
+
+    def leaves(self, graph: Graph) -> None:
+        """The graph has run."""
+
+    def ends(self, step: Step, inputs: Sequence[Any], results: Sequence[Any]) -> None:
+        """The node has run."""
 
 
 class Body(Protocol):
@@ -158,13 +174,17 @@ class Plan:
         """Values of the graph's outputs; values in ``keep`` stay in ``environment`` as well."""
         for file in self.files:
             file.check()
-        observe = observe or self.scope.observe
+        watch = self.scope.watch
         values: Environment = {} if environment is None else environment
         values.update(self.constants)
         values.update(inputs)
+        if watch is not None:
+            watch.enters(self.graph, {**self.constants, **inputs})
         with np.errstate(all="ignore"):
             for step in self.steps:
                 self._run_step(step, values, keep, observe)
+        if watch is not None:
+            watch.leaves(self.graph)
         results = [self._result(value, values) for value in self.graph.outputs]
         for value in self.graph.outputs:
             if value.graph is self.graph and value not in keep:
@@ -198,8 +218,11 @@ class Plan:
     def evaluate(self, step: Step, values: Environment) -> Sequence[Any]:
         """Add the results of one step to ``values``, and give them back."""
         node = step.node
+        watch = self.scope.watch
         try:
             inputs = [None if value is None else values[value] for value in node.inputs]
+            if watch is not None:
+                watch.begins(step)
             results = step.call(inputs, values)
         except FornixError as error:
             placed = error if self._is_placed(error) else error.at(step.subject)
@@ -219,6 +242,8 @@ class Plan:
             raise Fail(f"{step.subject}: {type(error).__name__}: {error}") from error
         for value, result in zip(node.outputs, results, strict=False):
             values[value] = result
+        if watch is not None:
+            watch.ends(step, inputs, results)
         return results
 
     @staticmethod

@@ -1,9 +1,9 @@
 """`InferenceSession`: names and behaviour of onnxruntime's.
 
 Decides what a session accepts and gives back. What runs is `program`'s business, checking of feeds
-`feeds`'s. Whatever a program is not made for is done by the NumPy kernels of
-`fornix.reference.plan`: values that only the original model has, and runs that go wrong, so that
-errors are those of the kernels and name the nodes of the original model.
+`feeds`'s. Whatever a program is not made for is done by the NumPy kernels of `planned`: values that
+only the original model has, and runs that go wrong, so that errors are those of the kernels and
+name the nodes of the original model.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fornix.errors import Fail, FornixWarning, InvalidArgument
+from fornix.errors import FornixWarning, InvalidArgument
 from fornix.format.limits import DEFAULT, Limits
 from fornix.runtime.binding import IOBinding
 from fornix.runtime.content import settled
 from fornix.runtime.feeds import checked_feeds
+from fornix.runtime.given import GivenModel
 from fornix.runtime.interface import Interface, ModelMetadata, NodeArg, output_args
 from fornix.runtime.logs import logger
-from fornix.runtime.memory import owned_result, shared_results
+from fornix.runtime.memory import shared_results
 from fornix.runtime.options import (
     SHRINKAGE,
     RunOptions,
     SessionOptions,
     warn_of_provider_options,
 )
+from fornix.runtime.planned import PlannedModel
 from fornix.runtime.platform import give_back
 from fornix.runtime.program import Programs
 from fornix.runtime.providers import (
@@ -52,12 +54,11 @@ from fornix.runtime.values import OrtValue, unwrapped
 from fornix.runtime.watched import Watched
 
 if TYPE_CHECKING:
-    from fornix.ir.graph import Model, Node, Value
-    from fornix.reference.plan import Environment, Plan
+    from fornix.ir.graph import Model
     from fornix.reference.source import ModelSource
     from fornix.runtime.profile import Profile
     from fornix.runtime.quick import QuickCall
-    from fornix.runtime.report import Allowance, MemoryReport
+    from fornix.runtime.report import MemoryReport
     from fornix.runtime.timeline import Timeline
     from fornix.runtime.tracing import Traced
 
@@ -110,28 +111,28 @@ class InferenceSession:
         self._log = logger(self._options.log_severity_level, log)
         self._timeline = _timeline(self._options)
         self._limits, self._trust = limits, trust
-        self._source: ModelSource | None = path_or_bytes
+        source = path_or_bytes
         self._shelf: Shelf | None = None
         self._programs: Programs | None = None
         self._short: QuickCall | None = None
         if not _runs_as_planned(self._providers[0], self._options):
-            self._source = settled(path_or_bytes)
-            self._shelf = Shelf.of(
-                self._source, self._providers, self._options, limits, trust=trust
-            )
+            source = settled(path_or_bytes)
+            self._shelf = Shelf.of(source, self._providers, self._options, limits, trust=trust)
             self._options = (self._shelf and self._shelf.options) or self._options
-        found = self._shelf.interface if self._shelf else None
-        self._interface = found or Interface.of(self._model)
+        self._given = GivenModel(source, self._shelf, self._options, limits, self._label)
+        self._planned = PlannedModel(self._given, self._options, limits, self._label)
+        self._interface = (self._shelf and self._shelf.interface) or Interface.of(self._model)
         self._outputs = list(self._interface.outputs)
         self._overridable = {value.name: value for value in self._interface.overridable}
         if self._timeline:
             kind = "uri" if self._path else "array"
             self._timeline.note("Session", f"model_loading_{kind}", 0, self._timeline.now())
         if self._shelf is None and _runs_as_planned(self._providers[0], self._options):
-            self._plan  # noqa: B018 - what is wrong with the model is said now
+            self._planned.plan  # noqa: B018 - what is wrong with the model is said now
         else:
             self._programs = Programs(
-                lambda: self._model, self._providers, self._options, self._shelf,
+                partial(getattr, self._given, "model"),
+                self._providers, self._options, self._shelf,
                 pool=Pool(self._options.threads) if self._options.use_per_session_threads else None,
             )  # fmt: skip
         if self._options.optimized_model_filepath:
@@ -153,36 +154,10 @@ class InferenceSession:
                 self._log.info("%s: %s '%s' runs in NumPy: %s", self._label, place.op_type,
                                place.node, place.reason)  # fmt: skip
 
-    @cached_property
+    @property
     def _model(self) -> Model:
         """The model as it was given: read at once, or when it is needed after all."""
-        from fornix.reference.source import as_model  # noqa: PLC0415 - kept programs do without
-        from fornix.runtime.adapting import adapted  # noqa: PLC0415 - likewise
-
-        source, self._source = self._source, None
-        is_late = self._shelf is not None and self._shelf.interface is not None
-        if is_late and self._shelf and not self._shelf.is_for(source):
-            raise Fail(
-                f"{self._label}: the file must stay as it is while sessions use it, it has changed"
-            )
-        return adapted(as_model(source, limits=self._limits), self._options)
-
-    @cached_property
-    def _by_name(self) -> dict[str, Value]:
-        """Every value of the main graph that has a name."""
-        graph = self._model.graph
-        found = {value.name: value for node in graph.nodes for value in node.outputs}
-        return found | {value.name: value for value in (*graph.inputs, *graph.outputs)}
-
-    @cached_property
-    def _plan(self) -> Plan:
-        """The model node by node, as it was given."""
-        from fornix.reference.plan import Plan, Scope  # noqa: PLC0415 - kept programs do without
-
-        model = self._model
-        random = np.random.default_rng(self._options.seed)
-        functions = model.function_table
-        return Plan(model.graph, Scope(model.opset_imports, functions, self._limits, random=random))
+        return self._given.model
 
     def run(
         self,
@@ -192,10 +167,10 @@ class InferenceSession:
     ) -> list[Any]:
         """Results by ``output_names``, in their order; None or none stands for all outputs.
 
-        Any value of the main graph may be asked for by name. Results are the caller's own: arrays
-        that share no memory with feeds, weights or later runs. Raises InvalidArgument if feeds or
-        names do not fit the model, Fail if ``run_options`` end the run, and the errors of operators
-        with their node ahead.
+        Any value may be asked for by name; inside of a body that is repeated it is those of all
+        iterations. Results are the caller's own: arrays that share no memory with feeds, weights
+        or later runs. Raises InvalidArgument if feeds or names do not fit the model, Fail if
+        ``run_options`` end the run, and the errors of operators with their node ahead.
         """
         short = self._short
         wants_all = not output_names or output_names == self._outputs
@@ -222,10 +197,11 @@ class InferenceSession:
         if run_options is not None and run_options.adapters:
             given = {**given, **run_options.adapted}
         wants_all = not output_names or output_names == self._outputs
-        if self._short is not None and watched is None and wants_all and is_little(targets):
+        short = self._short
+        if short is not None and watched is None and wants_all and is_little(targets):
             results = None
             with suppress(MemoryError):
-                results = self._short.call(given)
+                results = short.call(given)
             if results is not None:
                 return fill(self._outputs, results, targets) if targets else results
         feeds = checked_feeds(given, self._interface.inputs, self._overridable, self._label)
@@ -233,7 +209,7 @@ class InferenceSession:
         names = self._wanted(output_names)
         results = self._compiled_run(by_name, names, watched, targets)
         if results is None:
-            results = self._planned_run(by_name, names, watched)
+            results = self._planned.run(by_name, names, watched, self._timeline)
         if run_options is not None and "cpu" in run_options.config_entries.get(SHRINKAGE, ""):
             self.shrink()
         return fill(names, results, targets) if targets else results
@@ -255,11 +231,11 @@ class InferenceSession:
         is_ended, flag = (watched.is_ended, watched.options.flag) if watched else (None, None)
         places = direct(targets, read) if targets else None
         try:
-            if self._timeline:
+            if timeline := self._timeline:
                 programs.whole  # noqa: B018 - what another process kept knows no nodes
                 program, run = programs.chosen(feeds)
                 run = replace(run, is_ended=is_ended)
-                return self._timeline.run(program, feeds, run, names)
+                return timeline.run(program, feeds, run, names)
             results = programs.run(feeds, names, is_ended, places, flag)
         except (NotAsCompiled, MemoryError) as reason:
             told = watched.log if watched else self._log
@@ -269,59 +245,21 @@ class InferenceSession:
             self._short = programs.short_way(feeds)
         return results
 
-    def _planned_run(
-        self, feeds: Mapping[str, Any], names: Sequence[str], watched: Watched | None
-    ) -> list[Any]:
-        """Results of the model as it was given, node by node."""
-        values: Environment = {}
-        wanted = [self._by_name[name] for name in names]
-        given = {self._by_name[name]: feed for name, feed in feeds.items()}
-        begin = self._timeline.begin_nodes() if self._timeline else 0.0
-        allowance = self._allowance()
-
-        def observe(node: Node, results: Sequence[Any]) -> None:
-            """Called after each node."""
-            if self._timeline:
-                self._timeline.observe(node, results)
-            if watched:
-                watched.observe(node, results)
-            if allowance:
-                allowance.require(values, f"{node.label} went beyond it")
-
-        is_observed = any(x is not None for x in (watched, self._timeline, allowance))
-        self._plan.run(
-            given, values, keep=frozenset(wanted), observe=observe if is_observed else None
-        )
-        if self._timeline:
-            self._timeline.end_run(begin)
-        if allowance:
-            coming = sum(getattr(values[value], "nbytes", 0) for value in wanted)
-            allowance.require(values, f"the results take {coming} more", coming)
-        return [owned_result(values[value], value) for value in wanted]
-
-    def _allowance(self) -> Allowance | None:
-        """What NumPy kernels may take, where they do it all."""
-        if not self._options.memory_limit:
-            return None
-        from fornix.runtime.report import Allowance  # noqa: PLC0415 - few ask for it
-
-        made = {*self._by_name.values()} - {*self._model.graph.inputs}
-        return Allowance(self._options.memory_limit, 0, made)
-
     def trace(
         self, input_feed: Mapping[str, Any], *, stop: Literal["nan", "inf"] | None = None
     ) -> Iterator[Traced]:
         """The nodes of the model as they run on ``input_feed``, each with what it read and made.
 
-        They run on NumPy kernels, as the model was given. With ``stop`` raises Fail at the first
-        node that makes a NaN, or with "inf" an infinity either, and says from what.
+        They run on NumPy kernels, as the model was given; those in bodies and functions come
+        before the node around them. With ``stop`` raises Fail at the first node that makes a NaN,
+        or with "inf" an infinity either, and says from what.
         """
         from fornix.runtime.tracing import trace  # noqa: PLC0415 - with the NumPy kernels
 
         given = unwrapped(input_feed)
         feeds = checked_feeds(given, self._interface.inputs, self._overridable, self._label)
-        by_name = {self._by_name[value.name]: feed for value, feed in feeds.items()}
-        return trace(self._plan, by_name, stop)
+        by_name = {self._planned.by_name[value.name]: feed for value, feed in feeds.items()}
+        return trace(self._planned.plan, by_name, stop)
 
     def get_profiling_start_time_ns(self) -> int:
         """When the session began to be profiled, by the system's clock; 0 if it is not."""
@@ -435,8 +373,8 @@ class InferenceSession:
                 return profile(prepared, repeats, threads)
             except NotAsCompiled as reason:
                 self._log.debug("%s: %s", self._label, reason)
-        given = {self._by_name[value.name]: feed for value, feed in feeds.items()}
-        return profile(Prepared.of_plan(self._plan, given), repeats, 1)
+        given = {self._planned.by_name[value.name]: feed for value, feed in feeds.items()}
+        return profile(Prepared.of_plan(self._planned.plan, given), repeats, 1)
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that must be fed."""
@@ -514,11 +452,8 @@ class InferenceSession:
             )
         outputs = self._outputs
         for name in names or ():
-            if name not in outputs and name not in self._by_name:
-                raise InvalidArgument(
-                    f"{self._label}: fetches must name its values "
-                    f"(its outputs are {', '.join(outputs)}), found {name!r}"
-                )
+            if name not in outputs and name not in self._planned.by_name:
+                self._planned.inner(name)
         return list(names or outputs)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,23 +1,27 @@
 """A run node by node, with the values: to look at what a model computes on the way.
 
-Decides when such a run ends early: at the first node that makes a NaN, or an infinity, and says
-from what.
+Decides what is told of nodes in bodies and functions, and when such a run ends early: at the first
+node that makes a NaN, or an infinity, and says from what.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from fornix.errors import Fail, InvalidArgument
-from fornix.ir.graph import Node, Value
+from fornix.ir.graph import Graph, Node, Value
 from fornix.ops.call import plain_attributes
-from fornix.reference.plan import Environment, Plan, Step
+from fornix.reference.plan import Plan, Step
+from fornix.runtime.inside import REPEATED
 
 Stop = Literal["nan", "inf"]
+Hand = Callable[["Traced"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,14 @@ class Traced:
     domain: str
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
+    path: tuple[str, ...] = ()
+    """The nodes around it, the outermost first; the main graph has none."""
+    iterations: tuple[int, ...] = ()
+    """Numbers of the iterations, from 0, of those around it that repeat what is inside of them."""
 
 
 def trace(plan: Plan, feeds: Mapping[Value, Any], stop: Stop | None) -> Iterator[Traced]:
-    """The nodes of ``plan`` as they run on ``feeds``.
+    """The nodes of ``plan`` as they run on ``feeds``, those inside of others before these.
 
     With ``stop`` raises Fail at the first node that makes a NaN of inputs that were computed
     without one, or with "inf" an infinity either; infinities that the model stores do not count.
@@ -41,45 +49,112 @@ def trace(plan: Plan, feeds: Mapping[Value, Any], stop: Stop | None) -> Iterator
         raise InvalidArgument(f"trace: stop must be 'nan', 'inf' or None, found {stop!r}")
     for file in plan.files:
         file.check()
-    inside = Inside(stop or "nan")
-    if stop is not None:
-        plan = Plan(plan.graph, replace(plan.scope, plans={}, observe=inside.observe))
-    values: Environment = {**plan.constants, **feeds}
     for value, feed in feeds.items():
         _require_sound(f"input '{value.name}'", feed, stop)
-    for step in plan.steps:
+
+    def run(hand: Hand) -> None:
+        watch = Tracing(hand, stop, feeds)
+        watched = Plan(plan.graph, replace(plan.scope, plans={}, watch=watch))
+        watched.run(feeds)
+
+    yield from _handed(run)
+
+
+class _Over(BaseException):
+    """Nobody wants to see more."""
+
+
+def _handed(run: Callable[[Hand], None]) -> Iterator[Traced]:
+    """What ``run`` hands over, piece by piece: it goes on in its thread when more is asked for."""
+    asked, given = threading.Semaphore(0), threading.Semaphore(0)
+    pieces: list[Traced] = []
+    ends: list[BaseException | None] = []
+    is_over = threading.Event()
+
+    def hand(piece: Traced) -> None:
+        pieces.append(piece)
+        given.release()
+        asked.acquire()
+        if is_over.is_set():
+            raise _Over
+
+    def work() -> None:
+        asked.acquire()
+        error: BaseException | None = None
+        try:
+            with suppress(_Over):
+                if not is_over.is_set():
+                    run(hand)
+        except BaseException as found:  # noqa: BLE001 - it is raised where somebody waits
+            error = found
+        ends.append(error)
+        given.release()
+
+    thread = threading.Thread(target=work, name="trace", daemon=True)
+    thread.start()
+    try:
+        while True:
+            asked.release()
+            given.acquire()
+            if ends:
+                break
+            yield pieces.pop()
+    finally:
+        is_over.set()
+        asked.release()
+        thread.join()
+    if ends[0] is not None:
+        raise ends[0]
+
+
+class Tracing:
+    """Looks on as nodes run, and hands over what each read and made."""
+
+    def __init__(self, hand: Hand, stop: Stop | None, feeds: Mapping[Value, Any]) -> None:
+        self._hand, self._stop, self._feeds = hand, stop, feeds
+        self._running: list[tuple[Step, int]] = []
+        """The nodes that run, and how often what is inside of each has begun."""
+        self._stored: list[set[Value]] = []
+        """Of the graphs that run, what the model stores."""
+
+    def begins(self, step: Step) -> None:
+        """A node is about to run."""
+        self._running.append((step, 0))
+
+    def enters(self, graph: Graph, values: Mapping[Value, Any]) -> None:  # noqa: ARG002 - a `Watch`
+        """The node that began last runs a graph."""
+        stored = {value for value in graph.initializer_values if value not in self._feeds}
+        self._stored.append(stored)
+        if self._running:
+            step, count = self._running[-1]
+            self._running[-1] = step, count + 1
+
+    def leaves(self, graph: Graph) -> None:  # noqa: ARG002 - a `Watch`
+        """The graph has run."""
+        self._stored.pop()
+
+    def ends(self, step: Step, inputs: Sequence[Any], results: Sequence[Any]) -> None:
+        """The node has run."""
+        self._running.pop()
         node = step.node
-        given = {v.name: values.get(v) for v in node.inputs if v is not None and v.name}
-        inside.first.clear()
-        with np.errstate(all="ignore"):
-            results = plan.evaluate(step, values)
-        made = {
-            value.name: result
-            for value, result in zip(node.outputs, results, strict=False)
-            if value.name
-        }
-        yield Traced(node.name, node.op_type, node.domain, given, made)
-        if stop is not None:
-            stored = {v.name for v in node.inputs if v in plan.constants and v not in feeds}
-            _check(step, given, made, stop, stored, inside)
-        for value in step.release:
-            values.pop(value, None)
+        pairs = zip(node.inputs, inputs, strict=False)
+        given = {value.name: x for value, x in pairs if value is not None and value.name}
+        pairs = zip(node.outputs, results, strict=False)
+        made = {value.name: x for value, x in pairs if value is not None and value.name}
+        path = tuple(outer.node.name or outer.node.op_type for outer, _ in self._running)
+        turns = [(o.subject, n - 1) for o, n in self._running if _repeats(o.node)]
+        numbers = tuple(number for _, number in turns)
+        self._hand(Traced(node.name, node.op_type, node.domain, given, made, path, numbers))
+        if self._stop is not None:
+            held = set().union(*self._stored)
+            stored = {value.name for value in node.inputs if value in held and value is not None}
+            places = [f"iteration {number} of {name}" for name, number in reversed(turns)]
+            _check(step, given, made, self._stop, stored, ", ".join(["", *places]))
 
 
-class Inside:
-    """Notes which node first had a NaN or an infinity inside of one with bodies."""
-
-    def __init__(self, stop: Stop) -> None:
-        self.stop = stop
-        self.first: dict[str, str] = {}
-        """By what it is, what to say of it."""
-
-    def observe(self, node: Node, results: Sequence[Any]) -> None:
-        """Called after each node in a body or function."""
-        for value, result in zip(node.outputs, results, strict=False):
-            kind = _fault(result, self.stop)
-            if kind:
-                self.first.setdefault(kind, f"; inside, first in '{value.name}' of {node.label}")
+def _repeats(node: Node) -> bool:
+    """Whether the body of ``node`` runs once for each iteration or element."""
+    return node.op_type in REPEATED and not node.domain
 
 
 def _require_sound(what: str, found: Any, stop: Stop | None) -> None:
@@ -94,9 +169,11 @@ def _check(
     made: Mapping[str, Any],
     stop: Stop,
     stored: set[str],
-    inside: Inside,
+    place: str,
 ) -> None:
     """Raise Fail if the node made what ``stop`` looks for, and it did not come to it from others.
+
+    ``place`` says in which iterations.
 
     A NaN among the inputs called ``stored`` is one that the node lets into the run; an infinity
     there, or in the node itself, is meant: masks consist of them.
@@ -109,8 +186,8 @@ def _check(
                 for value in given
             ]
             raise Fail(
-                f"{step.subject}: the first {kind} of the run is in its output '{name}', "
-                f"made from {', '.join(told).rstrip(',') or 'nothing'}{inside.first.get(kind, '')}"
+                f"{step.subject}{place}: the first {kind} of the run is in its output '{name}', "
+                f"made from {', '.join(told).rstrip(',') or 'nothing'}"
             )
 
 
