@@ -21,8 +21,9 @@ from fornix.dtype import DType
 from fornix.errors import DTypeError, FornixError
 from fornix.forks import tell
 from fornix.infer import Inference, infer_model
+from fornix.infer.model import has_unknown
 from fornix.ir.clone import clone
-from fornix.ir.dim import DimLike, known, symbol
+from fornix.ir.dim import Dim, DimLike, less, symbol
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 from fornix.ir.walk import captured_values
@@ -45,6 +46,8 @@ Form: TypeAlias = tuple[tuple[DimLike, ...], ...]
 
 MAX_PROGRAMS = 4
 """Programs of a body for values of the same kinds."""
+LATE = "late "
+"""What names of extents begin with that only a run tells."""
 MAX_SEEN = 16
 """Sets of extents that tell numbers from symbols."""
 
@@ -94,6 +97,7 @@ class CompiledBody:
         self._families: dict[Kinds, Family[_Compiled]] = {}
         self._typed: dict[tuple[Kinds, Form], _Compiled | None] = {}
         """Programs for types that somebody knows ahead."""
+        self._changing: dict[tuple[Kinds, Form], Sequence[tuple[int, int]]] = {}
         self._last: _Compiled | None = None
         self.forget()
         tell(self)
@@ -143,40 +147,51 @@ class CompiledBody:
             family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
             return family.program(shapes, lambda form: self._compiled(kinds, form))
 
-    def typed(self, types: Sequence[ArrayType], handed: Mapping[int, int]) -> _Compiled:
-        """The program for arrays of ``types``; raises NotAsCompiled if there is none.
-
-        By number, outputs in ``handed`` become inputs of the next run: they are to be like these.
-        """
+    def typed(self, types: Sequence[ArrayType]) -> _Compiled:
+        """The program for arrays of ``types``; raises NotAsCompiled if there is none."""
         kinds = tuple(dtype for _, dtype in types)
         form = tuple(shape for shape, _ in types)
         with self._lock:
             if (kinds, form) not in self._typed:
                 family = self._families.get((*kinds, *map(len, form)))
                 made = dict(family.programs).get(form) if family else None
-                if made is None and self._is_steady(kinds, form, handed):
-                    made = self._compiled(kinds, form)
-                self._typed[kinds, form] = made
+                self._typed[kinds, form] = made or self._compiled(kinds, form)
         program = self._typed[kinds, form]
         if program is None:
             raise NotAsCompiled(f"{self.graph.label} has no program for such values")
         return program
 
-    def _is_steady(self, kinds: Kinds, form: Form, handed: Mapping[int, int]) -> bool:
-        """Whether no shape of what is ``handed`` on is known to change."""
-        if not handed:
-            return True
+    def changing(
+        self, types: Sequence[ArrayType], handed: Mapping[int, int]
+    ) -> Sequence[tuple[int, int]]:
+        """The extents of inputs that are others in the next run: of which input, along which axis.
+
+        By number, outputs in ``handed`` become its inputs. Raises NotAsCompiled where ranks change.
+        """
+        kinds = tuple(dtype for _, dtype in types)
+        form = tuple(shape for shape, _ in types)
+        with self._lock:
+            if handed and (kinds, form) not in self._changing:
+                self._changing[kinds, form] = self._compared(kinds, form, handed)
+        return self._changing.get((kinds, form), ())
+
+    def _compared(
+        self, kinds: Kinds, form: Form, handed: Mapping[int, int]
+    ) -> Sequence[tuple[int, int]]:
+        """What is found out for `changing`."""
         model = self._model(kinds, form)
         inference = infer_model(model)
+        found: list[tuple[int, int]] = []
         for output, number in handed.items():
             fact = inference.fact(model.graph.outputs[output])
             if not isinstance(fact.type, TensorType) or not fact.has_rank:
                 continue
-            if len(fact.shape) != len(form[number]) or any(
-                known(a - b) for a, b in zip(fact.shape, form[number], strict=True)
-            ):
-                return False
-        return True
+            if fact.rank != len(form[number]):
+                raise NotAsCompiled("a value has another rank in the next iteration")
+            for axis, (after, before) in enumerate(zip(fact.shape, form[number], strict=True)):
+                if after != before and _changes(before, after):
+                    found.append((number, axis))
+        return found
 
     def _compiled(self, kinds: Kinds, form: Form) -> _Compiled | None:
         """The program for values of these ``kinds`` and extents."""
@@ -203,6 +218,19 @@ class CompiledBody:
             if not value.is_input and not graph.holds(value):
                 value.name = f"output {number}"
         return Model(graph, self.scope.imports, functions=self.scope.functions.values())
+
+
+def _changes(before: DimLike, after: DimLike) -> bool:
+    """Whether an extent that is not written the same in the next run is to be taken for another.
+
+    It is not where it may as well be equal: as one that is declared and one that is computed are.
+    """
+    if False in {less(after, before), less(before, after)}:  # it only grows, or only shrinks
+        return True
+    names = after.symbols if isinstance(after, Dim) else frozenset[str]()
+    own = before.symbols if isinstance(before, Dim) else frozenset[str]()
+    is_late = any(name.startswith(LATE) for name in names)
+    return is_late or not names.isdisjoint(own) or has_unknown(after)
 
 
 def _type(kind: object, shape: Sequence[DimLike], declared: Type | None) -> Type | None:

@@ -73,16 +73,20 @@ class Formulas:
         if what == words.MULTIPLY and 1 in {one, other}:
             return b if one == 1 else a
         slot = self.slot()
-        self.code.append((what, slot, a, b))
+        self.emit(what, slot, a, b)
         return slot
+
+    def emit(self, what: int, x: int, a: int, b: int) -> None:
+        """Add an instruction."""
+        self.code.append((what, x, a, b))
 
     def check(self, what: int, a: int, b: int) -> None:
         """End the run unless `EQUAL` or `REACH` holds of two slots."""
-        self.code.append((what, a, a, b))
+        self.emit(what, a, a, b)
 
     def put(self, slot: int, address: int) -> None:
         """Write what ``slot`` holds to ``address``."""
-        self.code.append((words.PUT, slot, slot, self.number(address)))
+        self.emit(words.PUT, slot, slot, self.number(address))
 
     def of(self, d: DimLike) -> int:
         """The slot of ``d``."""

@@ -205,6 +205,17 @@ class CheckedCall:
         formulas, elements = self.formulas, self.formulas.of(reduce(mul, shape, 1))
         return formulas.apply(words.MULTIPLY, elements, formulas.number(dtype.itemsize))
 
+    def elements_of(self, step: NativeStep) -> int:
+        """The slot of how many elements ``step`` writes; where it is 0, there is nothing to do."""
+        shapes = [shape for shape, _ in map(step.types.__getitem__, step.writes)]
+        return self.formulas.of(sum((reduce(mul, shape, 1) for shape in shapes), 0))
+
+    def is_zero(self, slot: int) -> int:
+        """The slot that holds 1 if ``slot`` holds 0, and 0 or less if it holds more."""
+        formulas = self.formulas
+        less = formulas.apply(words.MULTIPLY, slot, formulas.number(-1))
+        return formulas.apply(words.ADD, less, formulas.number(1))
+
     def making(
         self, shape: Sequence[int], dtype: np.dtype[Any], number: int
     ) -> tuple[list[Instruction], int]:
@@ -282,7 +293,7 @@ class GenericCall(CheckedCall):
         for slot in list(formulas.symbols.values()):
             formulas.check(words.REACH, slot, formulas.number(1))
         given = zip(self.way.inputs, self.way.types, rows, strict=False)
-        told = {value for step in self.way.steps for value in self._elements_of(step)}
+        told = {value for step in self.way.steps for value in self._told_by(step)}
         for value, type_, row in sorted(given, key=lambda entry: entry[0] not in told):
             self._places[value] = row[-1]
             if value not in told:
@@ -290,7 +301,7 @@ class GenericCall(CheckedCall):
                     self._learn(step)
             self.compare(type_, row)
 
-    def _elements_of(self, step: NativeStep) -> Mapping[Value, Sequence[str]]:
+    def _told_by(self, step: NativeStep) -> Mapping[Value, Sequence[str]]:
         """The values of which ``step`` learns elements, and the symbols that these are."""
         found: dict[Value, list[str]] = {}
         for name, source in () if step.learned is None else step.learned.sources.items():
@@ -316,8 +327,8 @@ class GenericCall(CheckedCall):
         """Everything that a call does for ``step``."""
         formulas, outputs = self.formulas, self.way.outputs
         named = frozenset(formulas.symbols)
-        elements = None if step.learned is None else self._elements(step)
-        is_empty = None if elements is None else self._is_zero(elements)
+        elements = None if step.learned is None else self.elements_of(step)
+        is_empty = None if elements is None else self.is_zero(elements)
         wired = WiredStep(step, formulas, self.room, is_empty)
         self.kept.append(wired)
         self._work = formulas.apply(words.ADD, self._work, wired.work)
@@ -336,17 +347,6 @@ class GenericCall(CheckedCall):
         formulas.values[end] = len(formulas.code)
         if set(formulas.symbols) > named:
             raise NotAsCompiled("its inputs do not say what all symbols are")
-
-    def _elements(self, step: NativeStep) -> int:
-        """The slot of how many elements ``step`` writes; where it is 0, there is nothing to do."""
-        shapes = [shape for shape, _ in map(step.types.__getitem__, step.writes)]
-        return self.formulas.of(sum((reduce(mul, shape, 1) for shape in shapes), 0))
-
-    def _is_zero(self, slot: int) -> int:
-        """The slot that holds 1 if ``slot`` holds 0, and 0 or less if it holds more."""
-        formulas = self.formulas
-        less = formulas.apply(words.MULTIPLY, slot, formulas.number(-1))
-        return formulas.apply(words.ADD, less, formulas.number(1))
 
     def _numbers(self, symbols: Sequence[str]) -> list[int]:
         """The row of an array with the numbers of ``symbols``."""

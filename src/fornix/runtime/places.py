@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
+from fornix.dtype import BOOL, INT64
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Graph, Value
 from fornix.ir.types import TensorType
 from fornix.runtime.generic import ArrayType
 from fornix.runtime.wired import Instruction
+
+LONG: ArrayType = (), INT64.numpy
+TRUTH: ArrayType = (), BOOL.numpy
+"""What the number of an iteration and a condition are."""
+
+
+class Budget(NamedTuple):
+    """How much memory a call has, in bytes."""
+
+    block: int
+    """For what extents of feeds decide."""
+    rows: int
+    """For each result of a loop that may end early."""
+    late: int
+    """For what only the run tells the size of."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +62,8 @@ class Carried:
     now: Place
     next: Place
     spare: int
+    extents: Mapping[int, int] = field(default_factory=dict)
+    """By axis, the slots of extents that change from one iteration to the next."""
 
 
 @dataclass(frozen=True)

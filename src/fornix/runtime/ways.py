@@ -25,6 +25,7 @@ from fornix.runtime.flow import Flow
 from fornix.runtime.generic import ArrayType, ShortWay, array_type
 from fornix.runtime.memory import ALIGNMENT, size_class
 from fornix.runtime.native import MAX_FRAMES, NativeStep
+from fornix.runtime.places import Budget
 from fornix.runtime.providers import NotAsCompiled, Run, Step
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 BUDGET = 1 << 20
 """Bytes for each result of a loop that may end early, at first."""
+LATE = 1 << 16
+"""Bytes for values whose sizes only a run tells, at first."""
 MAX_BUDGET = 1 << 30
-"""And at most."""
+"""Of either at most."""
 WIDENINGS = 8
 """How often a call is repeated with more memory before it is left to others."""
 
@@ -54,11 +57,11 @@ class FlowWay:
     ) -> None:
         """Raises NotAsCompiled if there is none."""
         self._parts = steps, inputs, outputs, support
-        self._memory, self._budget = ALIGNMENT, BUDGET
+        self._budget = Budget(ALIGNMENT, BUDGET, LATE)
         self._flows = deque([self._flow()])
 
     def _flow(self) -> Flow:
-        return Flow(*self._parts, self._memory, self._budget)
+        return Flow(*self._parts, self._budget)
 
     def __call__(self, arrays: list[Any], flag: ctypes.c_int64 | None = None) -> list[Any] | None:
         """The outputs; None if they have to be computed the long way, or ``flag`` is set."""
@@ -78,10 +81,13 @@ class FlowWay:
 
     def _widened(self, flow: Flow) -> bool:
         """Whether there is to be more memory than ``flow`` had."""
+        budget = self._budget
         if flow.lacks:
-            self._memory = size_class(2 * flow.lacks)
-        elif flow.lacks_rows and self._budget < MAX_BUDGET:
-            self._budget *= 8
+            self._budget = budget._replace(block=size_class(2 * flow.lacks))
+        elif flow.lacks_rows and budget.rows < MAX_BUDGET:
+            self._budget = budget._replace(rows=8 * budget.rows)
+        elif flow.lacks_late and budget.late < MAX_BUDGET:
+            self._budget = budget._replace(late=8 * budget.late)
         else:
             return False
         self._flows.clear()

@@ -1,0 +1,385 @@
+"""Loop and Scan within a native call: their bodies are written once, and jumped back to.
+
+Carried values change between two buffers, scanned ones are written to their row. Values whose
+extents change from one iteration to the next are handed on where the iteration has made them: late
+memory is two halves then, which iterations take in turns. Decides which extents those are, how many
+rows results have, and when a loop ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fornix.compile import machine as words
+from fornix.dtype import INT64
+from fornix.ir.dim import DimLike
+from fornix.ir.graph import Graph, Value
+from fornix.ops.control import Scanning
+from fornix.runtime.generic import ArrayType
+from fornix.runtime.late import Halves, LateMemory, Mark
+from fornix.runtime.places import (
+    LONG,
+    TRUTH,
+    Carried,
+    Code,
+    Iteration,
+    Place,
+    Places,
+    Rows,
+    declared_extents,
+    never_ends,
+)
+from fornix.runtime.providers import ControlNode, NotAsCompiled
+
+if TYPE_CHECKING:
+    from fornix.runtime.flow import Flow
+
+UNENDING = 2**63 - 1
+"""Iterations of a loop that nothing limits."""
+
+
+def loop(flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value, Place]) -> None:
+    """Let a body run until its condition or a limit ends it."""
+    trips, condition, *initial = (*control.inputs, None, None)[: max(2, len(control.inputs))]
+    graph: Graph = control.node.attributes["body"].value
+    limit: int = flow.formulas.number(UNENDING)
+    count: DimLike | None = None
+    if trips is not None:
+        number = flow.number_at(flow.place_of(trips, places), LONG)
+        limit = flow.slot_of(words.GREATEST, number, flow.zero)
+        if trips.constant is not None and never_ends(graph):
+            count = max(int(trips.constant.numpy().reshape(-1)[0]), 0)
+    goes_on = flow.formulas.slot()
+    flow.set(goes_on, flow.one)
+    if condition is not None:
+        flow.set(goes_on, flow.number_at(flow.place_of(condition, places), TRUTH))
+    made = len(graph.outputs) - 1 - len(initial)
+    iteration = Iteration(
+        graph=graph,
+        leading=[flow.room_for(LONG), flow.stored(np.array(True))],
+        carried=[_carried(flow, flow.place_of(value, places)) for value in initial],
+        read=[],
+        made=[_rows(flow) for _ in range(made)],
+        number=flow.formulas.slot(),
+        limit=limit,
+        goes_on=goes_on,
+        count=count,
+    )
+    _Looping(flow, control, iteration, places, wanted).write()
+
+
+def scan(flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value, Place]) -> None:
+    """Let a body run for each row."""
+    attributes = {key: a.value for key, a in control.node.attributes.items()}
+    graph: Graph = attributes.pop("body")
+    inputs, outputs = control.inputs, len(graph.outputs)
+    if control.plan.scope.opset("") < Scanning.SINCE:
+        raise NotAsCompiled("Scan of opset 8 scans batches")
+    scanning = Scanning.of(len(inputs), outputs, **attributes)
+    if any((*scanning.input_axes, *scanning.output_axes)) and not control.is_turned:
+        raise NotAsCompiled("rows are no rows of memory")
+    found = [flow.place_of(value, places) for value in inputs[scanning.states :]]
+    lengths = [place.type[0][0] for place in found if place.type and place.type[0]]
+    if len(lengths) < len(found):
+        raise NotAsCompiled("a scanned value has no rows")
+    for length in lengths[1:]:
+        flow.agree(((length,), INT64.numpy), ((lengths[0],), INT64.numpy))
+    pairs = zip(found, scanning.input_backward, strict=True)
+    states = inputs[: scanning.states]
+    iteration = Iteration(
+        graph=graph,
+        leading=[],
+        carried=[_carried(flow, flow.place_of(value, places)) for value in states],
+        read=[_rows(flow, place, is_backward=is_backward) for place, is_backward in pairs],
+        made=[_rows(flow, is_backward=b) for b in scanning.output_backward],
+        number=flow.formulas.slot(),
+        limit=flow.formulas.of(lengths[0]),
+        goes_on=None,
+        count=lengths[0],
+    )
+    _Looping(flow, control, iteration, places, wanted).write()
+
+
+def _carried(flow: Flow, initial: Place) -> Carried:
+    """A value that begins at a place, with memory for two of it."""
+    now, after, spare = (flow.formulas.slot() for _ in range(3))
+    return Carried(initial, Place(now, initial.type), Place(after, initial.type), spare)
+
+
+def _rows(flow: Flow, whole: Place | None = None, *, is_backward: bool = False) -> Rows:
+    """The rows of an array that is read, or of one that is made."""
+    type_ = (whole.type[0][1:], whole.type[1]) if whole and whole.type else None
+    return Rows(Place(flow.formulas.slot(), type_), is_backward, whole)
+
+
+@dataclass
+class _Looping:
+    """A loop on its way to instructions."""
+
+    flow: Flow
+    control: ControlNode
+    it: Iteration
+    places: Places
+    wanted: Mapping[Value, Place]
+    moving: Sequence[Carried] = ()
+    """Carried values that change between two buffers."""
+    takes_late: bool = False
+    """Whether iterations take late memory."""
+
+    def write(self) -> None:
+        """Let the body run again and again."""
+        self._settle()
+        code = self._iteration()
+        it, names = self.it, self.control.outputs
+        carried = [c.now for c in it.carried]
+        whole, most = self._wholes(names[len(carried) :])
+        self.places.update(zip(names, carried, strict=False))
+        self.places.update(zip(names[len(carried) :], whole, strict=True))
+        made = [replace(rows, whole=place) for rows, place in zip(it.made, whole, strict=True)]
+        self.it = replace(it, made=made)
+        self._repeat(code, most)
+
+    @property
+    def _given(self) -> list[Place]:
+        """Where the body finds its inputs."""
+        it = self.it
+        return [*it.leading, *(c.now for c in it.carried), *(rows.row for rows in it.read)]
+
+    def _settle(self) -> None:
+        """Name the extents of carried values that change from one iteration to the next."""
+        flow, graph = self.flow, self.it.graph
+        skipped, first = 0 if self.it.goes_on is None else 1, len(self.it.leading)
+        body = flow.compiled(self.control, graph)
+        while True:
+            carried = [*self.it.carried]
+            handed = {skipped + k: first + k for k in range(len(carried))}
+            read = flow.read_by(self.control, graph, self._given, self.places)
+            found = body.changing([type_ for _, type_ in read], handed)
+            found = [(n, a) for n, a in found if a not in carried[n - first].extents]
+            if not found:
+                return
+            for number, axis in found:
+                carried[number - first] = self._changing(carried[number - first], axis)
+            self.it = replace(self.it, carried=carried)
+
+    def _changing(self, c: Carried, axis: int) -> Carried:
+        """``c`` with an extent that changes."""
+        formulas = self.flow.formulas
+        slot = formulas.changing()
+        shape, dtype = c.now.type or LONG
+        type_ = (*shape[:axis], formulas.extent(slot), *shape[axis + 1 :]), dtype
+        now, after = replace(c.now, type=type_), replace(c.next, type=type_)
+        return replace(c, now=now, next=after, extents={**c.extents, axis: slot})
+
+    def _iteration(self) -> Code:
+        """What runs again and again."""
+        flow, it, formulas = self.flow, self.it, self.flow.formulas
+        body = _, inner, outputs = flow.body(self.control, it.graph, self._given, self.places)
+        skipped = 0 if it.goes_on is None else 1
+        if len(outputs) != skipped + len(it.carried) + len(it.made):
+            raise NotAsCompiled("the body has another number of outputs")
+        pairs = zip(it.carried, outputs[skipped:], strict=False)
+        self.moving = [c for c, v in pairs if not c.extents and inner.get(v) is not c.now]
+        targets = [c.next if c in self.moving else None for c in it.carried]
+        before, formulas.running = formulas.running, []
+        fresh, flow.fresh, pieces = flow.fresh, set(), flow.pieces
+        flow.loops += 1
+        rows = [rows.row for rows in it.made]
+        found = flow.run_body(body, [*[None] * skipped, *targets, *rows])
+        flow.loops -= 1
+        self._keep(found[:skipped], found[skipped:])
+        code, formulas.running = formulas.running, before
+        flow.fresh, self.takes_late = fresh, flow.pieces > pieces
+        return code
+
+    def _keep(self, condition: Sequence[Place], results: Sequence[Place]) -> None:
+        """Let what an iteration has made be where the next one, or a row, is to have it."""
+        flow, it = self.flow, self.it
+        pairs = list(zip(it.carried, results, strict=False))
+        for c, place in pairs:
+            if not c.extents:
+                flow.copy(c.next if c in self.moving else c.now, place)
+        made = zip(it.made, results[len(it.carried) :], strict=True)
+        self.it = replace(it, made=[self._filled(rows, place) for rows, place in made])
+        for place in condition:
+            flow.set(it.goes_on or 0, flow.number_at(place, TRUTH))
+        self._hand_on([(c, place) for c, place in pairs if c.extents])
+
+    def _filled(self, rows: Rows, source: Place) -> Rows:
+        """``rows`` with what lies at ``source`` in the present one."""
+        if self.flow.formulas.is_late(source.type):
+            raise NotAsCompiled("only a run tells how large a row is")
+        self.flow.copy(rows.row, source)
+        return replace(rows, row=replace(rows.row, type=source.type))
+
+    def _hand_on(self, pairs: Sequence[tuple[Carried, Place]]) -> None:
+        """Let carried values of changing extents be what this iteration has made of them."""
+        flow, formulas = self.flow, self.flow.formulas
+        moves: list[tuple[int, int]] = []
+        for c, found in pairs:
+            shape, dtype = found.type or LONG
+            now, _ = c.now.type or LONG
+            others = tuple(d if a in c.extents else now[a] for a, d in enumerate(shape))
+            flow.agree((shape, dtype), (others, dtype))
+            place = found
+            if place.address not in flow.fresh:  # the iteration after the next takes its memory
+                place = flow.late_room_for((shape, dtype))
+                flow.copy(place, found)
+            moves.append((c.now.address, place.address))
+            moves += [(slot, formulas.of(shape[axis])) for axis, slot in c.extents.items()]
+        copies = [(slot, flow.slot_of(words.ADD, other, flow.zero)) for slot, other in moves]
+        for slot, copied in copies:
+            flow.set(slot, copied)
+
+    def _wholes(self, names: Sequence[Value]) -> tuple[list[Place], int]:
+        """Where arrays lie that iterations make, and the slot of how many rows they have."""
+        flow, it, formulas = self.flow, self.it, self.flow.formulas
+        if len(names) != len(it.made):
+            raise NotAsCompiled("not all of its outputs have names")
+        if not it.made:
+            return [], it.limit
+        types = [rows.row.type or LONG for rows in it.made]
+        count = self._count(names)
+        if count is None:
+            return self._open_ended(names, types)
+        found: list[Place] = []
+        for name, (shape, dtype) in zip(names, types, strict=True):
+            type_ = (count, *shape), dtype
+            place = self.wanted.get(name) or flow.target(name, type_, {})
+            flow.agree(place.type, type_)
+            found.append(replace(place, type=type_))
+        return found, formulas.of(count)
+
+    def _count(self, names: Sequence[Value]) -> DimLike | None:
+        """How many rows there are; None if that is known when they are there."""
+        flow, it = self.flow, self.it
+        if it.count is not None:
+            return it.count
+        taken = [flow.expected[name][0][0] for name in names if name in flow.expected]
+        told = [d for d in taken if flow.formulas.is_told(d)]
+        if told:
+            return told[0]
+        if not flow.depth and {*names} <= {*flow.results} and not taken:
+            return None
+        if it.limit not in flow.formulas.late or not never_ends(it.graph):
+            raise NotAsCompiled("how many rows a value has is known when it is there")
+        return flow.formulas.extent(it.limit)
+
+    def _open_ended(
+        self, names: Sequence[Value], types: Sequence[ArrayType]
+    ) -> tuple[list[Place], int]:
+        """Like `_wholes`, where only the last iteration tells how many there are."""
+        flow, it, formulas = self.flow, self.it, self.flow.formulas
+        most = it.limit
+        for type_ in types:
+            size = formulas.apply(words.GREATEST, flow.nbytes(type_), flow.one)
+            room = formulas.apply(words.FLOOR, formulas.number(flow.budget), size)
+            most = flow.slot_of(words.LEAST, most, room)
+        found: list[Place] = []
+        for name, (shape, dtype) in zip(names, types, strict=True):
+            extents = [most, *map(formulas.of, shape)]
+            found.append(replace(flow.make(name, extents, ((), dtype)), type=None))
+        flow.opened.append([flow.results[name] for name in names])
+        flow.short_of.append((it.number, most))
+        return found, most
+
+    def _repeat(self, code: Code, most: int) -> None:
+        """Let ``code`` run for each iteration, with carried values and rows where they belong."""
+        flow, it, running = self.flow, self.it, self.flow.formulas.running
+        self._begin()
+        memory = self._memory()
+        left = flow.slot_of(words.LEAST, it.limit, most)
+        top, end = flow.label(), flow.label()
+        if not flow.loops:
+            flow.do(words.RELEASE, left, left, left)
+        running.append(top)
+        flow.jump(end, unless=left)
+        if it.goes_on is not None:
+            flow.jump(end, unless=it.goes_on)
+        is_set = flow.slot_of(words.READ_LONG, flow.flag, flow.flag)
+        flow.do(words.EQUAL, is_set, is_set, flow.zero)
+        for place in it.leading[:1]:
+            flow.do(words.PUT, it.number, it.number, place.address)
+        memory.enter()
+        running += code
+        memory.turn()
+        for c in self.moving:
+            flow.set(c.now.address, c.next.address)
+            flow.set(c.next.address, c.spare)
+            flow.set(c.spare, c.now.address)
+        for rows in (*it.read, *it.made):
+            row = rows.row.address
+            flow.do(words.ADD, row, row, self._stride(rows))
+        flow.do(words.ADD, left, left, flow.formulas.number(-1))
+        flow.do(words.ADD, it.number, it.number, flow.one)
+        flow.jump(top)
+        running.append(end)
+        memory.leave()
+        if not flow.loops:
+            flow.do(words.RESUME, left, left, left)
+        self._check_rows(most)
+
+    def _memory(self) -> LateMemory:
+        """What becomes of late memory around an iteration."""
+        is_handed_on = any(c.extents for c in self.it.carried)
+        made = Halves if is_handed_on else Mark if self.takes_late else LateMemory
+        return made(self.flow)
+
+    def _begin(self) -> None:
+        """Let carried values and rows be where they are in the first iteration."""
+        flow, it = self.flow, self.it
+        flow.set(it.number, flow.zero)
+        for c in it.carried:
+            flow.set(c.now.address, c.initial.address)
+            shape, _ = c.initial.type or LONG
+            for axis, slot in c.extents.items():
+                flow.set(slot, flow.formulas.of(shape[axis]))
+            if c in self.moving:
+                flow.set(c.next.address, flow.room_for(c.now.type).address)
+                flow.set(c.spare, flow.room_for(c.now.type).address)
+        for rows in (*it.read, *it.made):
+            row = rows.row.address
+            if rows.whole is not None:
+                flow.set(row, rows.whole.address)
+            if rows.is_backward:
+                last = flow.slot_of(words.ADD, it.limit, flow.formulas.number(-1))
+                stride = self._stride(replace(rows, is_backward=False))
+                above = flow.slot_of(words.MULTIPLY, last, stride)
+                flow.do(words.ADD, row, row, above)
+
+    def _stride(self, rows: Rows) -> int:
+        """The slot of how many bytes the row of the next iteration lies behind that of this one."""
+        formulas, nbytes = self.flow.formulas, self.flow.nbytes(rows.row.type or LONG)
+        return formulas.apply(
+            words.MULTIPLY, nbytes, formulas.number(-1 if rows.is_backward else 1)
+        )
+
+    def _check_rows(self, most: int) -> None:
+        """End the call unless there was room for all rows, and arrays have as many as was said.
+
+        Without iterations the shapes of rows are what the body declares, which kernels know.
+        """
+        flow, it = self.flow, self.it
+        if not it.made:
+            return
+        declared = it.graph.outputs[-len(it.made) :]
+        fine = flow.label()
+        if it.goes_on is not None:
+            flow.jump(fine, unless=it.goes_on)
+        flow.do(words.REACH, most, most, it.limit)
+        flow.formulas.running.append(fine)
+        if any(
+            not isinstance(extent, int) for value in declared for extent in declared_extents(value)
+        ):
+            flow.do(words.REACH, it.number, it.number, flow.one)
+        if all(rows.whole and rows.whole.type for rows in it.made):
+            flow.do(words.EQUAL, it.number, it.number, most)
+        else:
+            length = np.zeros(1, np.int64)
+            place = flow.formulas.number(length.ctypes.data)
+            flow.do(words.PUT, it.number, it.number, place)
+            flow.trimmed += [(number, length) for number in flow.opened.pop()]
