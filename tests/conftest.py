@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from tests import oracles
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 # Programs that a test starts see the same sources, from whatever folder.
@@ -40,6 +42,7 @@ def refuse_network(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(refuse_network)
+oracles.install()
 
 
 @pytest.fixture

@@ -105,6 +105,19 @@ def test_files_not_used_longest_go_first(directory: Path, monkeypatch: pytest.Mo
     assert first not in list(directory.glob("*.o"))
 
 
+def test_a_file_that_cannot_take_its_place_is_not_left_behind(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(f"{target} is open")  # as Windows says while somebody reads it
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    cache = ObjectCache(directory)
+    cache.keep("name", b"note")
+    assert cache.note("name") is None
+    assert list(directory.iterdir()) == []
+
+
 def test_the_environment_names_or_disables_the_directory(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

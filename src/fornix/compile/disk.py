@@ -77,9 +77,15 @@ class DiskCache:
             if not self._is_private():
                 return
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(FORMAT + _seal(name, body))
-                file.write(body)
-            Path(file.name).replace(path)
+                hidden = Path(file.name)
+            try:
+                with hidden.open("wb") as file:
+                    file.write(FORMAT + _seal(name, body))
+                    file.write(body)
+                hidden.replace(path)
+            except OSError:  # no room, or on Windows a reader who has the old one open
+                hidden.unlink(missing_ok=True)
+                raise
             self._written += 1
             if self._written % SHRINK_EVERY == 0 or len(body) > LARGE:
                 self._shrink()

@@ -305,10 +305,13 @@ def entry_code(cache: ObjectCache) -> tuple[int, object]:
     return cache.load([text], Target.host())[text]
 
 
-@cache
+_METHODS: dict[int, _Method] = {}
+"""Functions as CPython wants them described, by address; it keeps pointers to these."""
+
+
 def _method(address: int) -> _Method:
-    """The function as CPython wants it described; CPython keeps a pointer to that."""
-    return _Method(b"entry", address, METH_O, None)
+    """The description of the function at ``address``, the same whichever thread asks."""
+    return _METHODS.setdefault(address, _Method(b"entry", address, METH_O, None))
 
 
 def entry(table: np.ndarray[Any, np.dtype[np.int64]], address: int) -> Entry:

@@ -235,7 +235,7 @@ class NativeStep(Step):
         except IndexError:
             kept = bound.nbytes
         memory: Array | None = None
-        others = [x for x in reversed(list(self._bound.values())) if x is not bound and x.frames]
+        others = [x for x in reversed(self.bounds.values()) if x is not bound and x.frames]
         for rank, other in enumerate(others):
             kept += other.nbytes * len(other.frames)
             if kept > KEPT_BYTES:
@@ -305,13 +305,13 @@ class NativeStep(Step):
         return self._wiring
 
     def shrink(self) -> None:
-        for bound in list(self._bound.values()):
+        for bound in self.bounds.values():
             bound.frames.clear()
 
     @property
-    def bounds(self) -> dict[tuple[int, ...], Bound]:
-        """The step for the extents of late, by their numbers."""
-        return dict(self._bound)
+    def bounds(self) -> OrderedDict[tuple[int, ...], Bound]:
+        """The step for extents of late, by their numbers; those of the last run come last."""
+        return self._bound.copy()  # at one time: other threads change it
 
     @cached_property
     def types(self) -> Mapping[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]]:

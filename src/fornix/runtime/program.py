@@ -236,7 +236,8 @@ class Programs:
 
     def shrink(self) -> None:
         """Give back memory for runs that nobody uses now."""
-        self._short.clear()
+        with self._lock:
+            self._short.clear()
         for program in self.programs:
             for step in program.steps:
                 step.shrink()
@@ -309,16 +310,21 @@ class Programs:
         """A short way to all outputs for feeds like ``feeds``, which have just been run."""
         run = self.general.run_for(feeds)
         if run.key not in self._short:
-            from fornix.runtime.quick import StepsCall, quick_call  # noqa: PLC0415 - with llvmlite
-
-            is_general = self._chosen.get(run.key) is self.general
-            made = quick_call(self.general, run, feeds) if is_general else None
-            if isinstance(made, StepsCall) and self.options.memory_limit:
-                made = None  # what each step takes is counted
-            self._short[run.key] = made
-            while len(self._short) > MAX_SHORT:
-                self._short.popitem(last=False)
+            with self._lock:
+                self._shorten(run, feeds)
         return self._short.get(run.key)
+
+    def _shorten(self, run: Run, feeds: Mapping[str, Any]) -> None:
+        """Make a short way for the extents of ``run``, or note that there is none."""
+        from fornix.runtime.quick import StepsCall, quick_call  # noqa: PLC0415 - with llvmlite
+
+        is_general = self._chosen.get(run.key) is self.general
+        made = quick_call(self.general, run, feeds) if is_general else None
+        if isinstance(made, StepsCall) and self.options.memory_limit:
+            made = None  # what each step takes is counted
+        self._short[run.key] = made
+        while len(self._short) > MAX_SHORT:
+            self._short.popitem(last=False)
 
     def run(
         self,
@@ -343,8 +349,9 @@ class Programs:
         LimitError if it would take more than `memory_limit`.
         """
         run = self.general.run_for(feeds)
-        program = self._chosen.get(run.key, self.general)
-        if run.key not in self._chosen:
+        try:
+            program = self._chosen[run.key]
+        except KeyError:
             with self._lock:
                 program = self._choose(run, feeds)
         if program is None:

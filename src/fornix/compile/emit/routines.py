@@ -3,8 +3,9 @@
 A routine (`ir.loops.routines`) keeps to statements that have one meaning in both languages:
 assignments, ``x[i] = y``, if, while, for over a range, break, return. Expressions are names,
 literals, integers of the routine's module, arithmetic, comparisons, and, or, not, conditions, x[i],
-min, max, and calls of other routines, which are written out where they stand. Whole numbers have 64
-bits; elements are widened as they are read and narrowed as they are written.
+min, max, calls of other routines, which are written out where they stand, and words of the
+`vocabulary`. Whole
+numbers have 64 bits; elements are widened as they are read and narrowed as they are written.
 
 A block of code is opened with what the jumps to it agree on; where they do not, a phi decides.
 """
@@ -17,28 +18,26 @@ import struct
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fornix.compile.emit.types import memory_type
+from fornix.compile.emit.vocabulary import (
+    LITERAL,
+    LONG,
+    MEMORY,
+    NEEDED,
+    TRUTH,
+    WORDS,
+    Operand,
+    element_of,
+    in_lanes,
+)
 from fornix.dtype import BOOL, DType
 from fornix.errors import NotSupported
-from fornix.ir.loops.routines import first_below
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
     from fornix.compile.nest import Call
-
-LONG, TRUTH, MEMORY, LITERAL = "i64", "i1", "ptr", "literal"
-"""Types of operands; a literal becomes a number of the type that it meets."""
-
-
-class Operand(NamedTuple):
-    """A value: its LLVM type, its name or literal, and of memory the type of its elements."""
-
-    kind: str
-    text: str
-    dtype: DType | None = None
-
 
 Names: TypeAlias = dict[str, Operand]
 RESULT = "result"
@@ -76,7 +75,7 @@ def call(em: Emitter, statement: Call) -> None:
     name, dtypes = f"routine.{em.number()}", [buffer.dtype for buffer in memory]
     texts = routine_texts(name, source.function, [*dtypes, *[None] * len(source.numbers)])
     em.functions.update(dict.fromkeys(texts))
-    em.declarations.add(_NEEDED)
+    em.declarations.update(NEEDED)
     em.do(f"call void @{name}({', '.join(f'{kind} {text}' for kind, text in given)})")
 
 
@@ -121,6 +120,10 @@ class _Writer:
         self._count += 1
         self.lines.append(f"%v{self._count} = {text}")
         return Operand(kind, f"%v{self._count}", dtype)
+
+    def do(self, text: str) -> None:
+        """Write an instruction without a result."""
+        self.lines.append(text)
 
     def _new(self) -> str:
         self._count += 1
@@ -255,7 +258,7 @@ class _Writer:
             raise NotSupported(f"a routine has no {ast.unparse(statement)!r}")
         name, bounds = target.id, turns.args
         low, high = (ast.Constant(0), bounds[0]) if len(bounds) == 1 else bounds[:2]
-        step = ast.literal_eval(bounds[2]) if bounds[2:] else 1
+        step = self._step(bounds[2]) if bounds[2:] else 1
         end = f"{name} ends"
         self.names[self._named(end)] = self.value(high)
         self.names[self._named(name)] = self.value(low)
@@ -264,6 +267,10 @@ class _Writer:
         test = ast.Compare(here, [is_inside], [ast.Name(end, ast.Load())])
         advance = ast.Assign([ast.Name(name, ast.Store())], _sum(here, step))
         self._repeat(test, statement.body, [advance])
+
+    def _step(self, e: ast.expr) -> int:
+        known = self._functions[-1][1].__globals__
+        return int(known[e.id] if isinstance(e, ast.Name) else ast.literal_eval(e))
 
     def write_while(self, statement: ast.While) -> None:
         self._repeat(statement.test, statement.body, [])
@@ -336,7 +343,7 @@ class _Writer:
 
     def write_one_operand(self, e: ast.UnaryOp) -> Operand:
         if isinstance(e.op, ast.Not):
-            return self.write_logic(e)
+            return self.put(TRUTH, f"xor i1 {self._truth(self.value(e.operand))}, true")
         if isinstance(e.op, ast.Invert):
             return self._binary(ast.BitXor(), e.operand, ast.Constant(-1))
         return self._binary(ast.Sub(), ast.Constant(0), e.operand)
@@ -380,13 +387,14 @@ class _Writer:
             self.put(LONG, f"zext i1 {z.text} to i64") if z.kind == TRUTH else z for z in (x, y)
         )
         x, y = _literal(x, y.kind), _literal(y, x.kind)
+        x, y = in_lanes(self, x, y.kind), in_lanes(self, y, x.kind)
         if x.kind != y.kind:
             raise NotSupported(f"a routine does not mix {x.kind} with {y.kind}")
         return x, y
 
     def _binary(self, op: ast.operator, left: ast.expr, right: ast.expr) -> Operand:
         x, y = self._alike(self.value(left), self.value(right))
-        word = (_WHOLE if x.kind == LONG else _BROKEN).get(type(op))
+        word = (_WHOLE if element_of(x.kind)[0] == "i" else _BROKEN).get(type(op))
         if word is None:
             raise NotSupported(f"a routine has no {type(op).__name__} of {x.kind}")
         return self.put(x.kind, f"{word} {x.kind} {x.text}, {y.text}")
@@ -394,8 +402,9 @@ class _Writer:
     def _compare(self, op: ast.cmpop, x: Operand, y: Operand) -> Operand:
         x, y = self._alike(x, y)
         signed, ordered = _COMPARED[type(op)]
-        word = f"icmp {signed}" if x.kind == LONG else f"fcmp {ordered}"
-        return self.put(TRUTH, f"{word} {x.kind} {x.text}, {y.text}")
+        element = element_of(x.kind)
+        word = f"icmp {signed}" if element[0] == "i" else f"fcmp {ordered}"
+        return self.put(x.kind.replace(element, TRUTH), f"{word} {x.kind} {x.text}, {y.text}")
 
     def _address(self, e: ast.Subscript) -> tuple[str, DType]:
         memory, place = self.value(e.value), self.value(e.slice)
@@ -437,23 +446,11 @@ class _Writer:
             kinds = f"{x.kind} {x.text}, {y.kind} {y.text}"
             return self.put(x.kind, f"select i1 {is_first.text}, {kinds}")
         function = self._functions[-1][1].__globals__.get(name)
-        if function is first_below:
-            return self._first_below(arguments)
+        if function in WORDS:
+            return WORDS[function](self, arguments)
         if not inspect.isfunction(function):
             raise NotSupported(f"a routine has no {ast.unparse(e)!r}")
         return self.written_out(function, arguments)
-
-    def _first_below(self, arguments: Sequence[Operand]) -> Operand:
-        """Call the search through whole vectors."""
-        kind = memory_type(arguments[0].dtype) if arguments[0].dtype else MEMORY
-        self.others[kind] = _SEARCH.replace("@kind@", kind).replace(
-            "@align@", str(int(kind[1:]) // 8)
-        )
-        bound = arguments[3]
-        if kind != LONG:
-            bound = self.put(kind, f"trunc i64 {bound.text} to {kind}")
-        given = [f"{x.kind} {x.text}" for x in (*arguments[:3], bound)]
-        return self.put(LONG, f"call i64 @first.below.{kind}({', '.join(given)})")
 
 
 def _sum(x: ast.expr, number: int) -> ast.BinOp:
@@ -535,44 +532,3 @@ _COMPARED: dict[type[ast.cmpop], tuple[str, str]] = {
     ast.NotEq: ("ne", "une"),
 }
 _EXTREMES: dict[str, ast.cmpop] = {"min": ast.Lt(), "max": ast.Gt()}
-
-_SEARCH = """
-define internal i64 @first.below.@kind@(ptr %x, i64 %from, i64 %end, @kind@ %bound) #0 {
-entry:
-  %first = insertelement <64 x @kind@> undef, @kind@ %bound, i32 0
-  %bounds = shufflevector <64 x @kind@> %first, <64 x @kind@> undef, <64 x i32> zeroinitializer
-  br label %test
-test:
-  %i = phi i64 [ %from, %entry ], [ %i.next, %next ]
-  %i.next = add i64 %i, 64
-  %is.whole = icmp sle i64 %i.next, %end
-  br i1 %is.whole, label %whole, label %rest
-whole:
-  %whole.at = getelementptr @kind@, ptr %x, i64 %i
-  %elements = load <64 x @kind@>, ptr %whole.at, align @align@
-  %are.below = icmp slt <64 x @kind@> %elements, %bounds
-  %found = bitcast <64 x i1> %are.below to i64
-  %is.none = icmp eq i64 %found, 0
-  br i1 %is.none, label %next, label %hit
-next:
-  br label %test
-hit:
-  %lane = call i64 @llvm.cttz.i64(i64 %found, i1 true)
-  %place = add i64 %i, %lane
-  ret i64 %place
-rest:
-  %k = phi i64 [ %i, %test ], [ %k.next, %other ]
-  %is.left = icmp slt i64 %k, %end
-  br i1 %is.left, label %one, label %done
-one:
-  %one.at = getelementptr @kind@, ptr %x, i64 %k
-  %element = load @kind@, ptr %one.at, align @align@
-  %is.below = icmp slt @kind@ %element, %bound
-  br i1 %is.below, label %done, label %other
-other:
-  %k.next = add i64 %k, 1
-  br label %rest
-done:
-  ret i64 %k
-}"""
-_NEEDED = "declare i64 @llvm.cttz.i64(i64, i1)"

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from fornix.dtype import DType
 from fornix.ir.buffer import Buffer
 from fornix.ir.dim import DimLike
@@ -52,3 +54,59 @@ def first_below(keys: Memory, start: int, end: int, bound: int) -> int:
     while at < end and keys[at] >= bound:
         at += 1
     return at
+
+
+class Part:
+    """Memory from a place on; what lies ahead of it has negative numbers."""
+
+    def __init__(self, memory: Memory, start: int) -> None:
+        self.memory, self.start = memory, start
+        self.dtype = memory.dtype
+
+    def __getitem__(self, place: int) -> Any:
+        return self.memory[self.start + place]
+
+    def __setitem__(self, place: int, value: Any) -> None:
+        self.memory[self.start + place] = value
+
+
+def after(memory: Memory, start: int) -> Memory:
+    """``memory`` of which element 0 is element ``start``."""
+    return Part(memory, start)
+
+
+def number_in(memory: Memory, place: int, like: Memory) -> Any:
+    """The number, of the dtype of ``like``, whose bytes are elements of memory from a place on."""
+    count = like.dtype.itemsize // memory.dtype.itemsize
+    return lanes(memory, place, count).view(like.dtype)[0]
+
+
+def lanes(memory: Memory, place: int, count: int) -> Any:
+    """So many elements side by side, on which arithmetic and comparisons work one by one."""
+    return np.array([memory[place + lane] for lane in range(count)], memory.dtype)
+
+
+def put_lanes(memory: Memory, place: int, values: Any) -> None:
+    """Write values side by side."""
+    for lane, value in enumerate(values):
+        memory[place + lane] = value
+
+
+def alike(number: int, count: int) -> Any:
+    """A whole number of 32 bits in so many lanes."""
+    return np.full(count, number, np.int32)
+
+
+def pick(condition: Any, x: Any, y: Any) -> Any:
+    """``x`` in lanes where ``condition`` holds, else ``y``."""
+    return np.where(condition, x, y)
+
+
+def lowest_bit(x: Any) -> Any:
+    """The number of the lowest bit that is set in each lane, of which every one has some."""
+    return np.array([(int(e) & -int(e)).bit_length() - 1 for e in x], np.int32)
+
+
+def wide(x: Any) -> Any:
+    """Floats as float64."""
+    return x.astype(np.float64)

@@ -1,0 +1,50 @@
+"""What happens to a test whose oracle is not installed: it is skipped, and says so.
+
+Not every Python has a package of each oracle, and `./check --here` takes the packages that are
+there. Continuous integration installs them all, and there a missing one is an error.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ORACLES = frozenset(
+    "onnx onnxruntime onnxscript safetensors scipy skl2onnx sklearn torch transformers".split()
+)
+ROOT = Path(__file__).resolve().parent.parent
+ASKING = tuple(str(ROOT / folder) + os.sep for folder in ("bench", "tests"))
+
+
+class Absent(importlib.abc.MetaPathFinder):
+    """The last finder that is asked; skips the test, or the file of tests, that imports an oracle.
+
+    Packages that try an import and can do without it are left to find that out.
+    """
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:
+        if fullname in ORACLES and importer().startswith(ASKING):
+            pytest.skip(f"{fullname} is not installed", allow_module_level=True)
+
+
+def importer() -> str:
+    """The file with the statement that is importing something."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and is_machinery(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame.f_code.co_filename
+
+
+def is_machinery(filename: str) -> bool:
+    return filename == __file__ or "importlib" in filename
+
+
+def install() -> None:
+    """Skip from now on, except in continuous integration."""
+    if "CI" not in os.environ:
+        sys.meta_path.append(Absent())
