@@ -78,6 +78,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.activation",
         "microsoft.fused",
         "microsoft.norm",
+        "microsoft.last_channels",
         "microsoft.quantized",
         "microsoft.quantized_products",
         "microsoft.rotary",
@@ -90,6 +91,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.quantized_attention",
         "microsoft.images",
     ),
+    "com.microsoft.nchwc": ("microsoft.blocked",),
 }
 """Modules that declare operators of other domains, which are no part of the standard."""
 

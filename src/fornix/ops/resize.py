@@ -292,9 +292,7 @@ def resize(
 
 @Resize.lower
 def lower_resize_10(X: Tensor, scales: Tensor, *, mode: str = "nearest", node: LowerNode) -> Tensor:
-    reading = Sampling(mode, "asymmetric", "outward")
-    mapped = _scaled_by_number(X, range(X.rank), node.constant(1), node)
-    return lower_resample_all(X, mapped, reading, node)
+    return lower_scaled(X, node.constant(1), Sampling(mode, "asymmetric", "outward"), node)
 
 
 @Resize.lower(since=11)
@@ -320,6 +318,11 @@ def lower_resize(
             node.decline("regions of axes are divided when their extents are known")
         return lower_resample_all(X, _with_regions(fixed, node.constant(1)), sampling, node)
     return lower_resample_all(X, mapped, sampling, node)
+
+
+def lower_scaled(X: Tensor, scales: Array, reading: Sampling, node: LowerNode) -> Tensor:
+    """``X`` with every axis resized by its scale."""
+    return lower_resample_all(X, _scaled_by_number(X, range(X.rank), scales, node), reading, node)
 
 
 def _scaled_by_number(
@@ -486,8 +489,7 @@ def lower_upsample_7(
     X: Tensor, *, scales: list[float], mode: str = "nearest", node: LowerNode
 ) -> Tensor:
     reading = Sampling(UPSAMPLE_MODES[mode], "asymmetric", "floor")
-    mapped = _scaled_by_number(X, range(X.rank), np.array(scales, np.float32), node)
-    return lower_resample_all(X, mapped, reading, node)
+    return lower_scaled(X, np.array(scales, np.float32), reading, node)
 
 
 @Upsample.lower(since=9)

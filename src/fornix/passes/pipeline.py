@@ -36,6 +36,7 @@ from fornix.passes import (
     fuse_layernorm,
     fuse_quantized,
     trim_windows,
+    unblock_filters,
 )
 from fornix.passes.apply import Changes, apply_rules
 from fornix.passes.cancel_splits import cancel_splits
@@ -90,6 +91,7 @@ def _rules(rules: tuple[Rule, ...]) -> Run:
 
 PIPELINE = (
     Pass("inline_branches", Level.BASIC, inline_branches),
+    Pass("unblock_filters", Level.BASIC, unblock_filters.unblock_filters),
     Pass("fuse_quantized", Level.EXTENDED, _rules(fuse_quantized.RULES)),
     Pass("fold_constants", Level.BASIC, fold_constants),
     Pass("eliminate_dead", Level.BASIC, eliminate_dead),

@@ -20,10 +20,11 @@ from fornix.ops.op import Operator
 from fornix.ops.signature import Occurrence
 
 DECLARED = ops.contributed("com.microsoft")
+ALL = {**DECLARED, **ops.contributed("com.microsoft.nchwc")}
 THEIRS = {(s.domain, s.name): s for s in _pybind_state.get_all_operator_schema()}
 
 
-@pytest.mark.parametrize("operator", DECLARED.values(), ids=lambda operator: operator.name)
+@pytest.mark.parametrize("operator", ALL.values(), ids=lambda operator: operator.name)
 def test_a_declaration_has_the_inputs_outputs_and_attributes_of_onnxruntime(
     operator: Operator,
 ) -> None:
@@ -44,7 +45,7 @@ def test_a_declaration_has_the_inputs_outputs_and_attributes_of_onnxruntime(
         assert ours.attributes[name].kind == str(attribute.type).rsplit(".", 1)[-1].lower()
 
 
-@pytest.mark.parametrize("operator", DECLARED.values(), ids=lambda operator: operator.name)
+@pytest.mark.parametrize("operator", ALL.values(), ids=lambda operator: operator.name)
 def test_an_operator_has_inference_a_kernel_and_a_description(operator: Operator) -> None:
     for kind in ("infer", "kernel"):
         assert operator.rule(kind, 1) is not None
@@ -53,7 +54,7 @@ def test_an_operator_has_inference_a_kernel_and_a_description(operator: Operator
 
 
 def test_defaults_of_attributes_are_those_of_onnxruntime() -> None:
-    for key, operator in DECLARED.items():
+    for key, operator in ALL.items():
         for name, attribute in THEIRS[key].attributes.items():
             proto = onnx.AttributeProto()
             proto.ParseFromString(attribute._default_value)

@@ -14,7 +14,6 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, DType
 from fornix.errors import require
-from fornix.ir.dim import DimLike
 from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops import scalar as s
 from fornix.ops.along import mapped, mean_along, with_units
@@ -22,6 +21,7 @@ from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import normalize_axis
 from fornix.ops.microsoft import DOMAIN
+from fornix.ops.microsoft.last_channels import infer_first, infer_last, lower_first, lower_last
 from fornix.ops.move import concat, infer_concat, lower_concat
 from fornix.ops.op import op
 from fornix.ops.pool import average_pool, infer_average_pool, lower_average_pool
@@ -292,24 +292,6 @@ QLinearAveragePool = op(
 )  # fmt: skip
 
 
-def _first(shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
-    """A shape with its last axis, that of channels, as axis 1."""
-    return (shape[0], shape[-1], *shape[1:-1])
-
-
-def _last(shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
-    """A shape with its axis 1, that of channels, as the last."""
-    return (shape[0], *shape[2:], shape[1])
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    return compute(_first(x.shape), lambda n, c, *k: x[n, *k, c])
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return compute(_last(x.shape), lambda n, *k: x[n, k[-1], *k[:-1]])
-
-
 @QLinearAveragePool.infer
 def infer_q_linear_average_pool(
     x: Fact,
@@ -323,9 +305,9 @@ def infer_q_linear_average_pool(
     count_include_pad: int,
     **window: Unpack[WindowAttributes],
 ) -> Fact:
-    image = tensor(x.dtype, _first(x.shape)) if channels_last else x
+    image = infer_first(x) if channels_last else x
     y = infer_average_pool(image, kernel_shape=kernel_shape, **window)
-    return tensor(y.dtype, _last(y.shape)) if channels_last else y
+    return infer_last(y) if channels_last else y
 
 
 @QLinearAveragePool.kernel
@@ -369,7 +351,7 @@ def lower_q_linear_average_pool(
 ) -> Tensor:
     steps = lower_steps("x", x, x_zero_point, node)
     mean = lower_average_pool(
-        _channels_first(steps) if channels_last else steps,
+        lower_first(steps) if channels_last else steps,
         kernel_shape=kernel_shape,
         count_include_pad=count_include_pad,
         node=node,
@@ -378,7 +360,7 @@ def lower_q_linear_average_pool(
     factor = lower_single(x_scale, FLOAT32, "x_scale", node)
     y = mapped(lambda v: v * factor, mean)
     done = lower_settled(y, "y", y_scale, y_zero_point, x.dtype, node)
-    return _channels_last(done) if channels_last else done
+    return lower_last(done) if channels_last else done
 
 
 QLinearGlobalAveragePool = op(
