@@ -9,7 +9,7 @@ from fornix import ops
 from fornix.compile.axes import flips
 from fornix.compile.schedule.map import map_nest, normal
 from fornix.dtype import FLOAT32
-from fornix.ir.loops import Store, stored, tensor
+from fornix.ir.loops import Store, compute, stored, tensor
 from tests.compile.test_chains import kinds
 
 PARTS = 12
@@ -55,3 +55,35 @@ def test_rows_of_many_tables_are_joined_and_added(rows: int, rng: np.random.Gene
         "z": rng.standard_normal((rows, PARTS * 16), np.float32),
     }
     assert {*kinds(text, feeds)} == {"map"}
+
+
+TURNED = """f (float[N, 3, 16] x, float[N, 1, 16] c, float[N, 1, 16] s) => (float[N, 3, 16] y)
+<int64[1] three = {3}, int64[1] zero = {0}, int64[1] one = {1},
+ int64[1] two = {2}, int64[1] far = {99}> {
+    odd = Slice (x, one, far, two, two)
+    even = Slice (x, zero, far, two, two)
+    minus = Neg (odd)
+    a = Unsqueeze (minus, three)
+    b = Unsqueeze (even, three)
+    pairs = Concat <axis = -1> (a, b)
+    shape = Shape (x)
+    r = Reshape (pairs, shape)
+    p = Mul (x, c)
+    q = Mul (r, s)
+    y = Add (p, q)
+}"""
+
+
+def test_pairs_that_are_turned_are_read_as_neighbours_in_vectors(rng: np.random.Generator) -> None:
+    x, c, s = (rng.standard_normal((5, n, 16), np.float32) for n in (3, 1, 1))
+    assert kinds(TURNED, {"x": x, "c": c, "s": s}) == ["map"]
+    operator = ops.find("", "Concat")
+    assert operator is not None
+    given = [tensor(name, (5, 8, 1), FLOAT32) for name in "ab"]
+    scales = tensor("s", (5, 16), FLOAT32)
+    pairs = operator.rule("lower", 13)(*given, axis=2)  # type: ignore[misc]
+    turned = compute((5, 16), lambda i, k: pairs[i, k // 2, k % 2] * scales[i, k])
+    buffer = stored(turned).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    assert [axis.extent for axis in normal(buffer.source).axes] == [5, 16]

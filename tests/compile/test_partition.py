@@ -109,6 +109,14 @@ def test_a_row_takes_the_arithmetic_ahead_of_it_along() -> None:
     }""") == ["Add Softmax"]
 
 
+def test_a_dear_function_stays_with_the_product_that_it_follows() -> None:
+    assert groups("""f (float[N, 8] x, float[8, 8] w, float[8, 1] v) => (float[N, 1] y) {
+        p = MatMul (x, w)
+        t = Tanh (p)
+        y = MatMul (t, v)
+    }""") == ["MatMul Tanh", "MatMul"]
+
+
 def test_an_operand_that_is_repeated_along_an_axis_is_computed_once() -> None:
     assert groups("""f (float[4] b, float[1000, 4] x) => (float[1000, 4] y) {
         e = Exp (b)
@@ -173,7 +181,7 @@ def test_shape_arithmetic_that_is_known_ahead_is_not_computed() -> None:
         ),
         (
             "f (float[N] x) => (int64[1, M] y) { y = NonZero (x) }",
-            "an extent of 'y' is known at run time only: no input says what M is",
+            "known at run time only: NonZero: how many elements differ from zero",
         ),
         (
             "f (float[N] x, int64[1] s) => (float[4] y) { y = Reshape (x, s) }",

@@ -15,6 +15,7 @@ from fornix.ir.loops import (
     Apply,
     Const,
     Index,
+    Load,
     Loaded,
     Reduce,
     Scalar,
@@ -97,11 +98,14 @@ def _repeats(store: Store, axis: Variable) -> bool:
         return False
     if any(isinstance(node, Reduce) for node in walk(store.value)):
         return False
-    return all(
-        near_offsets(d, axis, TYPICAL_LANES) is not None
-        for d in index_dims(store)
-        if isinstance(d, Dim) and axis in d.variables
-    )
+    for node in walk(store.value):
+        signs = (1,) if isinstance(node, Load) else (1, -1)  # numbers may as well fall
+        for d in node.dims:
+            if axis in variables(d) and not any(
+                near_offsets(d * sign, axis, TYPICAL_LANES) for sign in signs
+            ):
+                return False
+    return True
 
 
 def _divisions(store: Store) -> Iterator[tuple[Variable, Variable, Variable]]:

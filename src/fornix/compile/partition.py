@@ -7,9 +7,11 @@ The rule, from the last node to the first: a value is computed where it is read,
    not its epilogue: arithmetic of the same elements, in one kernel that has no other such node,
 3. computing it as often as it is read costs more than a trip to memory, or it is computed and its
    rows are read as parts of longer ones, or several as one, whose lengths are open,
-4. it has narrower elements than a sum that it comes of, and that sum has to be stored otherwise,
+4. it is dear, continues a sum that has to be stored anyway, and is read by another, which has less
+   time for it,
+5. it has narrower elements than a sum that it comes of, and that sum has to be stored otherwise,
    because it meets another one in the kernel (as a shortcut of quantised layers does), or
-5. the kernel has become large.
+6. the kernel has become large.
 
 What only moves data costs nothing, so it always goes where it is read. Nodes of a chain (`chains`)
 are computed with its end, whatever these rules say of them.
@@ -28,6 +30,8 @@ from fornix.ir.walk import captured_values
 
 RECOMPUTED = 0.5
 """Operations per element that are repeated rather than stored."""
+DEAR = 8.0
+"""Operations per element that are not to be done in a sum, if they can be done behind another."""
 MAX_NODES = 64
 """Nodes in one kernel."""
 
@@ -125,11 +129,19 @@ class _Partition:
             self.cores[ends[0]] = node
         elif trait.cost * (sum(place.times.values()) - 1.0) > RECOMPUTED:
             return None
-        if place.is_relaid and (trait.is_reduction or trait.cost > 0):
+        if self._has_better_place(node, trait, place):
             return None
         for end in place.times:
             self.sizes[end] += 1
         return place
+
+    def _has_better_place(self, node: Node, trait: Traits, place: _Place) -> bool:
+        """Whether it is computed in other rows than it is read, or may as well be behind a sum."""
+        if place.is_relaid and (trait.is_reduction or trait.cost > 0):
+            return True
+        own = self.sums.get(node)
+        follows_sum = own is not None and own is not node and trait.bits <= self._bits(own)
+        return trait.cost >= DEAR and not place.is_epilogue and follows_sum
 
     def _ends_other_sum(self, node: Node, trait: Traits) -> bool:
         """Whether its narrow result comes of a sum which is not the one of the kernel around it."""

@@ -125,10 +125,14 @@ def lower_concat(*inputs: Tensor, axis: int = 1) -> Tensor:
     extents, place = _concatenated([x.shape for x in inputs], axis)
     starts = list(accumulate((x.shape[place] for x in inputs), initial=0))
 
+    is_stack = all(x.shape[place] == 1 for x in inputs)
+
     def at(*i: DimLike) -> Scalar:
+        # Of single ones each is read wherever they are: guards in the way of vectors gain nothing.
+        places = [0 if is_stack else i[place] - start for start in starts]
         parts = [
-            x.get((*i[:place], i[place] - start, *i[place + 1 :]), False)
-            for x, start in zip(inputs, starts, strict=False)
+            x.get((*i[:place], own, *i[place + 1 :]), False)
+            for x, own in zip(inputs, places, strict=False)
         ]
         value = parts[-1]
         for part, end in zip(parts[-2::-1], starts[-2:0:-1], strict=True):

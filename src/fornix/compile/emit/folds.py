@@ -195,7 +195,7 @@ def _in_vectors(em: Emitter, e: Reduce, axis: Variable) -> Value:
         return [fold_lanes(em, e.op, e.body, total, u) for u, total in given.items()]
 
     totals = nest(em, others, [(kind, neutral)] * FOLD_UNITS, body)
-    return horizontal(em, e.op, e.dtype, totals)
+    return horizontal(em, e.op, e.dtype, totals, axis.extent)
 
 
 def fold_lanes(em: Emitter, op: str, body: Scalar, total: str, unit: int) -> str:
@@ -211,8 +211,13 @@ def fold_lanes(em: Emitter, op: str, body: Scalar, total: str, unit: int) -> str
     return em.put(em.top, f"select {lanes}, {kind} {em.splat(new, dtype)}, {kind} {total}")
 
 
-def horizontal(em: Emitter, op: str, dtype: DType, totals: Sequence[str]) -> Value:
-    """All lanes of all accumulators combined, by halves."""
+def horizontal(em: Emitter, op: str, dtype: DType, totals: Sequence[str], extent: DimLike) -> Value:
+    """All lanes of all accumulators combined, by halves.
+
+    Beyond ``extent`` terms lanes are neutral: halves of nothing else are left out. LLVM would see
+    that too, but joins the rest with a register of the row before, for which it then waits.
+    """
+    few = extent if isinstance(extent, int) and extent < em.lanes else em.lanes
     left = [Value(t, True, em.top) for t in totals]
     while len(left) > 1:
         half = len(left) // 2
@@ -230,11 +235,11 @@ def horizontal(em: Emitter, op: str, dtype: DType, totals: Sequence[str]) -> Val
                     f"shufflevector {kind} {text}, {kind} poison, <{lanes} x i32> "
                     f"<{', '.join(f'i32 {k + first}' for k in range(lanes))}>",
                 )
-                for first in (0, lanes)
+                for first in ((0, lanes) if lanes < few else (0,))
             ]
             em.lanes = lanes
-            low, high = (Value(p, True, em.top) for p in parts)
-            text = binary(em, op, dtype, low, high).text
+            halves = [Value(p, True, em.top) for p in parts]
+            text = binary(em, op, dtype, *halves).text if len(halves) > 1 else parts[0]
     finally:
         em.lanes = whole
     kind = f"<1 x {em.type(dtype, is_vector=False)}>"

@@ -257,7 +257,7 @@ def _fold(em: Emitter, fold: Fold) -> None:
     carried = [(kind, neutral)] * fold.units
     totals = vector_loop(em, fold.axis, bounds, fold.units, carried, turn)
     used = [t for t in totals if t != neutral] or totals[:1]
-    em.remember((fold.result, None), horizontal(em, fold.result.op, dtype, used))
+    em.remember((fold.result, None), horizontal(em, fold.result.op, dtype, used, fold.axis.extent))
 
 
 # ── chunks ─────────────────────────────────────────────────────────────────────────────────────
