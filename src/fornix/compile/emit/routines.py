@@ -3,9 +3,9 @@
 A routine (`ir.loops.routines`) keeps to statements that have one meaning in both languages:
 assignments, ``x[i] = y``, if, while, for over a range, break, return. Expressions are names,
 literals, integers of the routine's module, arithmetic, comparisons, and, or, not, conditions, x[i],
-min, max, calls of other routines, which are written out where they stand, and words of the
-`vocabulary`. Whole
-numbers have 64 bits; elements are widened as they are read and narrowed as they are written.
+min, max, words of the `vocabulary`, and calls of other routines, which are written out where they
+stand. Whole numbers have 64 bits; elements are widened as they are read and narrowed as they are
+written, but those that lie side by side.
 
 A block of code is opened with what the jumps to it agree on; where they do not, a phi decides.
 """

@@ -36,16 +36,16 @@ from fornix.ops.ml.vote_tables import NEUTRAL, VoteTable, vote_table
 from fornix.ops.precision import cast_tensor
 
 REDUCTIONS = {"SUM": "sum", "AVERAGE": "sum", "MIN": "min", "MAX": "max"}
-PART = 1 << 16
-"""Branches up to which trees make a part of a forest: they stay in a cache of a megabyte."""
+PART = 1 << 12
+"""Steps from a part's roots to leaves: what is worth a thread of its own, even for one row."""
 TOGETHER = 8
 """Trees, or rows, that step down together."""
 ENOUGH = 6
 """Rows that go together; fewer go one by one."""
 COLUMNS = 1 << 12
 """Columns up to which they do: a megabyte of float32."""
-STEP = 8
-"""Operations of a step, roughly."""
+STEP = 64
+"""Operations that take as long as a step, roughly."""
 
 
 def lower_sums(forest: Forest, x: Tensor, targets: int, aggregate: str, node: LowerNode) -> Tensor:
@@ -83,7 +83,7 @@ def _sums_of_parts(
     dtype = FLOAT32 if is_exact else FLOAT64
     branches = Branches.of(forest, dtype.numpy)
     trees, depth = forest.roots.size, branches.depth()
-    parts = max(min(-(-branches.column.size // PART), -(-trees // TOGETHER)), 1)
+    parts = max(trees * (depth + 1) // PART, 1)
     per_part = -(-trees // (parts * TOGETHER)) * TOGETHER
     parts = -(-trees // per_part)
     tables = _tables(branches, votes, depth, parts * per_part)
