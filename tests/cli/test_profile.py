@@ -55,7 +55,7 @@ def test_json_and_trace_hold_every_kernel(tmp_path: Path) -> None:
     told = call(*command, "--threads", 1, "--json").json["profile"]
     assert set(told) == {
         "threads", "repeats", "seconds", "least_seconds", "kernel_seconds", "numpy_seconds",
-        "operations", "peak", "kernels",
+        "operations", "peak", "kernels", "bodies",
     }  # fmt: skip
     assert told["operations"] == 2 * 2 * 3 * 64 * 70 + 3 * 70
     assert told["repeats"] == 2
@@ -84,3 +84,24 @@ def test_what_has_no_kernel_says_where_it_runs() -> None:
     told = {"name": "Loop", "kind": "bodies", "reason": "why"}
     assert reason_of(told) == ("Loop", "Python, its bodies compiled where shapes repeat", "why")
     assert reason_of({**told, "kind": "numpy"}) == ("Loop", "NumPy", "why")
+
+
+LOOP = """<ir_version: 8, opset_import: ["" : 18]> f (float[2, 64] x) => (float[2, 64] y) {
+    n = Constant <value_int = 5> () t = Constant <value = bool {1}> ()
+    ["steps"] y = Loop <body = b (int64 i, bool go, float[2, 64] s) => (bool on, float[2, 64] r) {
+        on = Identity (go)  r = Tanh (s) }> (n, t, x)
+}"""
+
+
+def test_what_runs_in_bodies_is_told_apart(tmp_path: Path) -> None:
+    path, file = save(tmp_path, LOOP), tmp_path / "trace.json"
+    command = ("run", path, "--random", 0, "--profile", "--threads", 1, "--repeats", 1)
+    table = call(*command, "--trace", file).out
+    assert "in bodies, in one more run; part of the time of the nodes around them:" in table
+    assert re.search(r"  5 +steps/Tanh ", table)
+    events = json.loads(file.read_text("utf-8"))["traceEvents"]
+    assert [event["name"] for event in events].count("steps/Tanh") == 5
+    told = call(*command, "--json").json["profile"]
+    (inside,) = [kernel for kernel in told["bodies"] if kernel["name"] == "Tanh"]
+    assert (inside["path"], inside["times"], inside["bytes"]) == (["steps"], 5, 5 * 2 * 2 * 64 * 4)
+    assert {kernel["name"] for kernel in told["kernels"]} == {"Loop"}

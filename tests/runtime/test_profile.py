@@ -95,6 +95,41 @@ def test_control_flow_drives_bodies() -> None:
     assert [(entry.name, entry.kind) for entry in found.entries] == [("If", BODIES)]
 
 
+LOOP = """f (float[3] x) => (float[3] y) {
+    n = Constant <value_int = 4> () t = Constant <value = bool {1}> ()
+    ["steps"] y = Loop <body = b (int64 i, bool go, float[3] s) => (bool on, float[3] r) {
+        on = Identity (go)
+        odd = Cast <to = 9> (i)
+        ["pick"] r = If (odd) <
+            then_branch = th () => (float[3] a) { ["grow"] a = Exp (s) },
+            else_branch = el () => (float[3] a) { ["turn"] a = Neg (s) }
+        >
+    }> (n, t, x)
+}"""
+
+
+@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "ReferenceExecutionProvider"])
+def test_what_runs_in_bodies_has_lines_of_its_own(provider: str) -> None:
+    session = InferenceSession(parser.parse_model(HEAD + LOOP), providers=[provider])
+    x = np.zeros(3, np.float32)
+    wanted = session.run(None, {"x": x})
+    found = session.profile({"x": x}, repeats=2)
+    assert {entry.path for entry in found.entries} == {()}
+    times = {
+        (*entry.path, node.name): len(entry.spans)
+        for entry in found.inside
+        for node in entry.nodes
+        if node.name
+    }
+    assert times["steps", "pick"] == 4
+    assert times["steps", "pick", "turn"] == 1
+    grown = [e for e in found.inside if any(node.name == "grow" for node in e.nodes)]
+    assert sum(len(entry.spans) for entry in grown) == 3
+    (around,) = [e for e in found.inside if any(node.name == "pick" for node in e.nodes)]
+    assert around.total >= sum(entry.total for entry in grown) > 0
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], wanted[0])
+
+
 def test_sessions_on_numpy_kernels_have_profiles_too() -> None:
     session = InferenceSession(
         parser.parse_model(HEAD + GATHER), providers=["ReferenceExecutionProvider"]

@@ -68,3 +68,32 @@ def test_nodes_of_the_reference_say_what_they_make(name: str, tmp_path: Path) ->
     wanted = nodes(peer, tmp_path, "CPUExecutionProvider")[name]
     for field in ("output_type_shape", "output_size"):
         assert found[field] == wanted[field]
+
+
+LOOP = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+    f (float[2] x) => (float[2] y) {
+        n = Constant <value_int = 5> () t = Constant <value = bool {1}> ()
+        ["steps"] y = Loop <body = b (int64 i, bool go, float[2] s) => (bool on, float[2] r) {
+            on = Identity (go)  ["bend"] r = Tanh (s) }> (n, t, x)
+    }""").SerializeToString()
+
+
+@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "ReferenceExecutionProvider"])
+def test_nodes_in_bodies_are_events_within_that_of_the_node_around_them(
+    provider: str, tmp_path: Path
+) -> None:
+    x = np.ones(2, np.float32)
+    options = ort.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "loop")
+    session = ort.InferenceSession(LOOP, options, providers=[provider])
+    (found,) = session.run(None, {"x": x})
+    events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+    inner = [e for e in events if e["name"] == "steps/bend_kernel_time"]
+    (outer,) = [e for e in events if e["name"] == "steps_kernel_time"]
+    assert len(inner) == 5
+    assert {e["args"]["op_name"] for e in inner} == {"Tanh"}
+    assert outer["ts"] <= inner[0]["ts"]
+    assert inner[-1]["ts"] + inner[-1]["dur"] <= outer["ts"] + outer["dur"]
+    wanted = peer.InferenceSession(LOOP).run(None, {"x": x})[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)

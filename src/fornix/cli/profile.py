@@ -59,6 +59,10 @@ def as_told(profile: Profile, peak: Peak) -> dict[str, Any]:
             "copied_bytes_per_second": peak.copied,
         },
         "kernels": [kernel(entry, peak) for entry in profile.entries],
+        "bodies": [
+            {"path": list(entry.path), "times": len(entry.spans), **kernel(entry, peak)}
+            for entry in profile.inside
+        ],
     }
 
 
@@ -68,20 +72,23 @@ def seconds_by_run(entry: Entry) -> list[float]:
 
 
 def kernel(entry: Entry, peak: Peak) -> dict[str, Any]:
-    """What is told of one kernel."""
-    operations = entry.operations
-    seconds = max(entry.seconds, 1e-9)
+    """What is told of one kernel: of one run, in which one in a body may have run many times."""
+    times = len(entry.spans) if entry.path else 1
+    operations = None if entry.operations is None else entry.operations * times
+    moved = entry.bytes * times
+    taken = entry.total if entry.path else entry.seconds
+    seconds = max(taken, 1e-9)
     return {
         "name": entry.name,
         "kind": entry.kind,
         "nodes": [node.name or node.op_type for node in entry.nodes],
         "types": list(entry.types),
-        "seconds": entry.seconds,
+        "seconds": taken,
         "least_seconds": min(seconds_by_run(entry)),
         "operations": operations,
-        "bytes": entry.bytes,
+        "bytes": moved,
         "operations_share": None if operations is None else operations / seconds / peak.operations,
-        "bytes_share": entry.bytes / seconds / peak.bytes,
+        "bytes_share": moved / seconds / peak.bytes,
         "reason": entry.reason,
     }
 
@@ -103,7 +110,14 @@ def tell_profile(told: Mapping[str, Any], trace: str | None, *, everything: bool
     if rest:
         left = time_text(sum(seconds_of(group) for group in rest))
         page.say(f"… and {len(rest)} more, {left} in all; --all shows them")
-    for name, where, reason in sorted({reason_of(x) for x in told["kernels"] if x["reason"]}):
+    if told["bodies"]:
+        page.say("")
+        page.say("in bodies, in one more run; part of the time of the nodes around them:")
+        groups = grouped(told["bodies"])
+        cut = groups if everything else groups[:MAX_ROWS]
+        page.tell(table(headers, [row(group, told["peak"], total, page) for group in cut]))
+    run = (*told["kernels"], *told["bodies"])
+    for name, where, reason in sorted({reason_of(x) for x in run if x["reason"]}):
         page.say(f"{name} runs in {where}: {reason}")
     page.say("")
     page.say(summary(told))
@@ -126,7 +140,8 @@ def grouped(kernels: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Kernels alike together, the costliest group first."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for told in kernels:
-        key = (told["name"], told["kind"], tuple(told["types"]), told["operations"], told["bytes"])
+        place = (tuple(told.get("path", ())), told["name"], told["kind"], tuple(told["types"]))
+        key = (*place, told["operations"], told["bytes"])
         groups.setdefault(key, []).append(told)
     return sorted(groups.values(), key=lambda group: -seconds_of(group))
 
@@ -152,8 +167,8 @@ def row(
         styled(time_text(seconds), "bold"),
         styled(bar(share, BAR_WIDTH, page), "green"),
         f"{share:.1%}",
-        str(len(group)),
-        styled(one["name"], "cyan"),
+        str(sum(told.get("times", 1) for told in group)),
+        styled("/".join((*one.get("path", ()), one["name"])), "cyan"),
         styled(one["kind"], "yellow" if one["reason"] else ""),
         " ".join(one["types"]),
         f"{operations / 1e9:.1f}" if operations else "",
@@ -204,7 +219,11 @@ def write_trace(profile: Profile, told: Mapping[str, Any], model: str, path: str
     ]
     for number, span in enumerate(profile.runs):
         events.append(event(f"run {number + 1}", "run", span.begin, span.seconds, 0, {}))
-    for entry, described in zip(profile.entries, told["kernels"], strict=True):
+    described_entries = (
+        *zip(profile.entries, told["kernels"], strict=True),
+        *zip(profile.inside, told["bodies"], strict=True),
+    )
+    for entry, described in described_entries:
         keys = ("nodes", "types", "operations", "bytes", "reason")
         known = {key: described[key] for key in keys if described[key]}
         for span in entry.spans:
@@ -212,7 +231,8 @@ def write_trace(profile: Profile, told: Mapping[str, Any], model: str, path: str
             if entry.operations:
                 rates["GFLOP/s"] = round(entry.operations / max(span.seconds, 1e-9) / 1e9, 3)
             arguments = {**known, **rates}
-            events.append(event(entry.name, entry.kind, span.begin, span.seconds, 1, arguments))
+            name = "/".join((*entry.path, entry.name))
+            events.append(event(name, entry.kind, span.begin, span.seconds, 1, arguments))
     document = {
         "traceEvents": events,
         "displayTimeUnit": "ms",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -190,6 +191,15 @@ class Plan:
             if value.graph is self.graph and value not in keep:
                 values.pop(value, None)
         return results
+
+    def step_with(self, node: Node, replaced: Callable[[Graph, Body], Body]) -> Step:
+        """The step of ``node``, the bodies of which are others, as ``replaced`` gives them."""
+        other = copy(self)
+        other.bodies = dict(self.bodies)
+        step = Plan._step(other, node, ())
+        for graph in node.graphs:
+            other.bodies[graph] = replaced(graph, self.bodies[graph])
+        return step
 
     def opened(self, environment: Environment) -> Callable[[Sequence[Any]], list[Any]]:
         """What runs it on values of its inputs, again and again in the same ``environment``."""

@@ -31,8 +31,8 @@ from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
 from fornix.runtime.generic import ArrayType, ShortWay
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
-from fornix.runtime.program import Programs
-from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled
+from fornix.runtime.program import Program, Programs
+from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled, Run
 from fornix.runtime.shortcut import Shortcut
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ Kinds: TypeAlias = tuple[object, ...]
 """Of each value: its element type, or its class if it is no array."""
 T = TypeVar("T")
 Form: TypeAlias = tuple[tuple[DimLike, ...], ...]
+Compute: TypeAlias = Callable[[Program, Mapping[str, Any], Run], Mapping[Value, Any]]
+"""What runs a program on feeds, and gives the values that are left."""
 
 MAX_PROGRAMS = 4
 """Programs of a body for values of the same kinds."""
@@ -127,6 +129,16 @@ class CompiledBody:
             return self._slowly(values, environment)
 
         return run
+
+    def computed_by(
+        self, compute: Compute, inputs: Sequence[Any], environment: Environment
+    ) -> list[Any]:
+        """Values of the outputs, where ``compute`` runs the program; raises NotAsCompiled."""
+        values = [*inputs, *(environment.get(v) for v in self.captured)]
+        program = self._program(values)
+        if program is None:
+            raise NotAsCompiled(f"{self.graph.label} has no program for such values")
+        return program.run(values, compute)
 
     def _slowly(self, values: list[Any], environment: Environment) -> list[Any]:
         """Values of the body's outputs, where the last program has no short way for ``values``."""
@@ -328,12 +340,12 @@ class _Compiled:
             return results
         return [results[at] if at >= 0 else values[~at] for at in self.order]
 
-    def run(self, values: Sequence[Any]) -> list[Any]:
+    def run(self, values: Sequence[Any], compute: Compute = Program.computed) -> list[Any]:
         """The outputs; raises NotAsCompiled if NumPy kernels are to do it."""
         feeds = dict(zip(self.names, values, strict=True))
         program, run = self.programs.chosen(feeds)
         try:
-            found = program.computed(feeds, run)
+            found = compute(program, feeds, run)
         except FornixError as error:  # the body itself knows how its nodes are called
             raise NotAsCompiled(str(error)) from error
         if self.short is not None:

@@ -79,7 +79,8 @@ class PlannedModel:
         """Results by name, in memory of their own."""
         values: Environment = {}
         wanted = {name: self.by_name[name] for name in names if name in self.by_name}
-        plan, inside = self._looking_inside([name for name in names if name not in wanted])
+        hidden = [name for name in names if name not in wanted]
+        plan, inside = self._looking_inside(hidden, timeline)
         given = {self.by_name[name]: feed for name, feed in feeds.items()}
         begin = timeline.begin_nodes() if timeline else 0.0
         allowance = self._allowance()
@@ -108,15 +109,21 @@ class PlannedModel:
             for name in names
         ]
 
-    def _looking_inside(self, names: Sequence[str]) -> tuple[Plan, Callable[[str], Any]]:
+    def _looking_inside(
+        self, names: Sequence[str], timeline: Timeline | None
+    ) -> tuple[Plan, Callable[[str], Any]]:
         """A plan, and what tells the values inside of bodies called so once it has run."""
-        from fornix.reference.plan import Plan  # noqa: PLC0415 - kept programs do without
+        from fornix.reference.plan import Plan, Watch  # noqa: PLC0415 - kept programs do without
         from fornix.runtime.inside import Gathering  # noqa: PLC0415 - few ask for one
+        from fornix.runtime.timeline import Nested  # noqa: PLC0415 - few sessions are profiled
 
         gathering = Gathering({name: self.inner(name) for name in names})
+        watch: Watch = gathering
         if not names:
-            return self.plan, gathering.result
-        scope = replace(self.plan.scope, plans={}, watch=gathering)
+            if timeline is None or self.plan.size == len(self.plan.steps):
+                return self.plan, gathering.result
+            watch = Nested(timeline)
+        scope = replace(self.plan.scope, plans={}, watch=watch)
         return Plan(self.plan.graph, scope), gathering.result
 
     def _allowance(self) -> Allowance | None:

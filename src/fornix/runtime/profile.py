@@ -2,7 +2,8 @@
 
 Decides what is measured and how: a profiled run does what an ordinary one does, in the same order
 and on the same memory, but stops between kernels to read the clock. All threads go from kernel to
-kernel together, so that nobody is woken in between. Ordinary runs know nothing of this.
+kernel together, so that nobody is woken in between. Ordinary runs know nothing of this. What bodies
+of control flow do is measured in a run of its own, in which Python drives them kernel by kernel.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -22,12 +24,16 @@ from fornix.compile.peak import Peak, measure
 from fornix.compile.program import memo
 from fornix.compile.units import NativeUnit
 from fornix.ir.buffer import Buffer
-from fornix.ir.graph import Node, Value
+from fornix.ir.graph import Graph, Node, Value
+from fornix.ir.nesting import fed_inputs
 from fornix.ir.types import TensorType
-from fornix.reference.plan import Plan
+from fornix.reference.plan import Body, Environment, Plan
+from fornix.reference.plan import Step as PlannedNode
+from fornix.runtime.bodies import CompiledBody
 from fornix.runtime.native import Bound, Frame, NativeStep
 from fornix.runtime.packing import is_prepared
-from fornix.runtime.providers import KernelStep, Run, Step
+from fornix.runtime.program import Program
+from fornix.runtime.providers import KernelStep, NotAsCompiled, Run, Step
 from fornix.runtime.threads import Pool
 from fornix.runtime.timeline import array_types
 
@@ -66,7 +72,9 @@ class Entry:
     reason: str = ""
     """Why a NumPy kernel runs."""
     spans: list[Span] = field(default_factory=list)
-    """One for each run."""
+    """One for each run, or for each time that a body ran."""
+    path: tuple[str, ...] = ()
+    """The nodes around it, the outermost first, if it is in a body."""
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -77,6 +85,11 @@ class Entry:
     def seconds(self) -> float:
         """The median."""
         return float(np.median([span.seconds for span in self.spans]))
+
+    @property
+    def total(self) -> float:
+        """The seconds of all spans: those of one run, if it is in a body."""
+        return sum(span.seconds for span in self.spans)
 
     @property
     def is_numpy(self) -> bool:
@@ -92,6 +105,8 @@ class Profile:
     runs: list[Span]
     """Whole runs."""
     threads: int
+    inside: list[Entry] = field(default_factory=list)
+    """What ran in bodies in one more run; their time is part of that of the nodes around them."""
 
     @property
     def seconds(self) -> float:
@@ -132,15 +147,21 @@ def profile(prepared: Prepared, repeats: int, threads: int) -> Profile:
         watch = _Watch(clock)
         while len(watch.runs) < repeats and clock() - watch.begin < LIMIT_SECONDS:
             watch.run(prepared)
-    return Profile(watch.entries, watch.runs, threads)
+        inner = _Watch(clock, watch.begin, looks_inside=True)
+        if any(isinstance(step, KernelStep) and step.control for step in prepared.steps):
+            inner.run(prepared)
+    return Profile(watch.entries, watch.runs, threads, list(inner.inside(())))
 
 
 def watched(prepared: Prepared) -> tuple[dict[Value, Any], list[Entry], float]:
-    """One run: what is left of its values, its entries, and when it began by `perf_counter`."""
-    watch = _Watch(time.perf_counter)
+    """One run: what is left of its values, its entries, and when it began by `perf_counter`.
+
+    Those of bodies, too: so nodes with bodies take longer than in other runs.
+    """
+    watch = _Watch(time.perf_counter, looks_inside=True)
     with np.errstate(all="ignore"):
         values = watch.run(prepared)
-    return values, watch.entries, watch.begin
+    return values, [*watch.entries, *watch.inside(())], watch.begin
 
 
 def measured_peak(threads: int) -> Peak:
@@ -151,12 +172,32 @@ def measured_peak(threads: int) -> Peak:
 class _Watch:
     """Runs steps and notes how long each kernel takes."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        begin: float | None = None,
+        *,
+        looks_inside: bool = False,
+    ) -> None:
+        """Times count from ``begin``, or from now on."""
         self.clock = clock
-        self.begin = clock()
+        self.begin = clock() if begin is None else begin
+        self.looks_inside = looks_inside
         self.entries: list[Entry] = []
         self.runs: list[Span] = []
         self._place = 0
+        self._steps: dict[KernelStep, PlannedNode] = {}
+        self._inner: dict[tuple[Node, object], _Watch] = {}
+        """By node, and by what runs in its bodies: a program, or a graph on NumPy kernels."""
+
+    def inside(self, path: tuple[str, ...]) -> Iterator[Entry]:
+        """The entries of what ran in bodies, in the nodes called so by ``path``."""
+        for (node, _), watch in self._inner.items():
+            around = (*path, node.name or node.op_type)
+            for entry in watch.entries:
+                entry.path = around
+                yield entry
+            yield from watch.inside(around)
 
     def run(self, prepared: Prepared) -> dict[Value, Any]:
         """Run the steps; the values that are left."""
@@ -170,7 +211,10 @@ class _Watch:
                 step.run_with(values, told, partial(self._drive, prepared.run.is_ended))
             else:
                 before = self.clock()
-                step.run(values, prepared.run)
+                if self.looks_inside and isinstance(step, KernelStep) and step.control:
+                    self._look_inside(step, values, prepared.run)
+                else:
+                    step.run(values, prepared.run)
                 after = self.clock()
                 if self._place == len(self.entries):
                     self.entries.append(_of_step(step, values))
@@ -180,6 +224,20 @@ class _Watch:
         prepared.run.check()
         self.runs.append(self._span(start, self.clock()))
         return values
+
+    def _look_inside(self, step: KernelStep, values: dict[Value, Any], run: Run) -> None:
+        """Run a node with bodies, these kernel by kernel."""
+        node, plan = step.planned.node, step.plan
+        if step not in self._steps:
+            own = partial(_WatchedBody, self, node, run)
+            self._steps[step] = plan.step_with(node, own)
+        plan.evaluate(self._steps[step], values)
+
+    def of(self, node: Node, what: object) -> _Watch:
+        """Who watches ``what`` runs in a body of ``node``."""
+        if (node, what) not in self._inner:
+            self._inner[node, what] = _Watch(self.clock, self.begin, looks_inside=True)
+        return self._inner[node, what]
 
     def _span(self, start: float, end: float) -> Span:
         return Span(start - self.begin, end - start)
@@ -221,6 +279,43 @@ class _Watch:
             self.entries += _of_kernels(bound)
         self._note(start, ends)
         return int(frame.status[0])
+
+
+class _WatchedBody:
+    """A body that is run kernel by kernel, by whoever would run it otherwise."""
+
+    def __init__(self, watch: _Watch, node: Node, run: Run, graph: Graph, body: Body) -> None:
+        self.watch, self.node, self.graph, self.body = watch, node, graph, body
+        self.run_of_node = run
+        self.size = body.size
+
+    def run(self, inputs: Mapping[Value, Any], environment: Environment | None = None) -> list[Any]:
+        """Values of the body's outputs."""
+        return self.opened(environment or {})(list(inputs.values()))
+
+    def opened(self, environment: Environment) -> Callable[[Sequence[Any]], list[Any]]:
+        """What runs it on values of its inputs, again and again in the same ``environment``."""
+        return lambda inputs: self._once(inputs, environment)
+
+    def _once(self, inputs: Sequence[Any], environment: Environment) -> list[Any]:
+        plan = self.body
+        if isinstance(plan, CompiledBody):
+            with suppress(NotAsCompiled):
+                return plan.computed_by(self._computed, inputs, environment)
+            plan = plan.kernels
+        if not isinstance(plan, Plan):
+            return plan.opened(environment)(inputs)
+        given = dict(zip(fed_inputs(self.graph), inputs, strict=True))
+        prepared = Prepared.of_plan(plan, {**environment, **given})
+        values = self.watch.of(self.node, self.graph).run(prepared)
+        return [values[value] for value in self.graph.outputs]
+
+    def _computed(
+        self, program: Program, feeds: Mapping[str, Any], run: Run
+    ) -> Mapping[Value, Any]:
+        own = replace(run, is_ended=self.run_of_node.is_ended)
+        prepared = Prepared(program.steps, program.releases, program.start(feeds), own)
+        return self.watch.of(self.node, program).run(prepared)
 
 
 def _of_step(step: Step, values: Mapping[Value, Any]) -> Entry:

@@ -26,7 +26,8 @@ from fornix.runtime.program import Program
 from fornix.runtime.providers import Run, check_machine_code, no_machine_code
 
 if TYPE_CHECKING:
-    from fornix.ir.graph import Node
+    from fornix.ir.graph import Graph, Node, Value
+    from fornix.reference.plan import Step
     from fornix.runtime.profile import Entry
 
 MAX_EVENTS = 1_000_000
@@ -75,10 +76,11 @@ class Timeline:
         values, entries, start = watched(prepared)
         start -= self._begin
         for number, entry in enumerate(entries):
-            (span,) = entry.spans
-            first = start + span.begin
-            what = {"node_index": str(number), **_told(entry, span.seconds)}
-            self.note("Node", f"{_name(entry)}_kernel_time", first, first + span.seconds, **what)
+            name = f"{'/'.join((*entry.path, _name(entry)))}_kernel_time"
+            for span in entry.spans:
+                first = start + span.begin
+                what = {"node_index": str(number), **_told(entry, span.seconds)}
+                self.note("Node", name, first, first + span.seconds, **what)
         results = program.results(values, names)
         self.end_run(begin)
         return results
@@ -92,11 +94,17 @@ class Timeline:
     def observe(self, node: Node, results: Sequence[Any]) -> None:
         """Note a node that has just run its NumPy kernel, after the one before in this thread."""
         end = self.now()
-        name = f"{node.name or node.op_type}_kernel_time"
-        what = {"op_name": node.op_type, "provider": "ReferenceExecutionProvider", "kind": "numpy"}
         shapes = _shapes((), array_types(results))
-        self.note("Node", name, getattr(self._last, "end", end), end, **what, **shapes)
+        begin = getattr(self._last, "end", end)
+        self.note_kernel(node.name or node.op_type, node, begin, end, shapes)
         self._last.end = self.now()
+
+    def note_kernel(
+        self, name: str, node: Node, begin: float, end: float, shapes: Mapping[str, Any]
+    ) -> None:
+        """Note a node, called ``name``, that ran its NumPy kernel."""
+        what = {"op_name": node.op_type, "provider": "ReferenceExecutionProvider", "kind": "numpy"}
+        self.note("Node", f"{name}_kernel_time", begin, end, **what, **shapes)
 
     def begin_nodes(self) -> float:
         """The first node begins now."""
@@ -132,6 +140,34 @@ class Timeline:
                 )
             if seconds and what.get("bytes"):
                 what["share_of_peak_bytes"] = _share(what["bytes"], seconds, peak.bytes)
+
+
+class Nested:
+    """Looks on as nodes run their NumPy kernels, and notes those that run inside of others."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._running: list[tuple[str, float]] = []
+        """The nodes that run, and since when."""
+
+    def begins(self, step: Step) -> None:
+        """A node is about to run."""
+        self._running.append((step.node.name or step.node.op_type, self._timeline.now()))
+
+    def enters(self, graph: Graph, values: Mapping[Value, Any]) -> None:
+        """A graph runs inside."""
+
+    def leaves(self, graph: Graph) -> None:
+        """It has run."""
+
+    def ends(self, step: Step, inputs: Sequence[Any], results: Sequence[Any]) -> None:
+        """The node has run."""
+        end = self._timeline.now()
+        name = "/".join(label for label, _ in self._running)
+        _, begin = self._running.pop()
+        if self._running:
+            shapes = _shapes(array_types(inputs), array_types(results))
+            self._timeline.note_kernel(name, step.node, begin, end, shapes)
 
 
 def _share(amount: int, seconds: float, best: float) -> float:
