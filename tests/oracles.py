@@ -6,10 +6,10 @@ there. Continuous integration installs them all, and there a missing one is an e
 
 from __future__ import annotations
 
-import importlib.abc
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
 
 import pytest
@@ -18,22 +18,34 @@ ORACLES = frozenset(
     "onnx onnxruntime onnxscript safetensors scipy skl2onnx sklearn torch transformers".split()
 )
 ROOT = Path(__file__).resolve().parent.parent
-ASKING = tuple(str(ROOT / folder) + os.sep for folder in ("bench", "tests"))
+ASKING = tuple(str(ROOT / folder) + os.sep for folder in ("bench", "tests", "tools"))
 
 
-class Absent(importlib.abc.MetaPathFinder):
-    """The last finder that is asked; skips the test, or the file of tests, that imports an oracle.
+class Absent(DistributionFinder):
+    """The last finder that is asked; skips the test, or the file of tests, that needs an oracle.
 
     Packages that try an import and can do without it are left to find that out.
     """
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:
-        if fullname in ORACLES and importer().startswith(ASKING):
-            pytest.skip(f"{fullname} is not installed", allow_module_level=True)
+        """Nothing: who imports an oracle is skipped."""
+        skip_without(fullname)
+
+    def find_distributions(
+        self, context: DistributionFinder.Context | None = None
+    ) -> list[Distribution]:
+        """None: who asks for the version of an oracle is skipped."""
+        skip_without(getattr(context, "name", None) or "")
+        return []
 
 
-def importer() -> str:
-    """The file with the statement that is importing something."""
+def skip_without(package: str) -> None:
+    if package in ORACLES and asker().startswith(ASKING):
+        pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+
+def asker() -> str:
+    """The file with the statement that is importing something, or asks for its version."""
     frame = sys._getframe(1)
     while frame.f_back is not None and is_machinery(frame.f_code.co_filename):
         frame = frame.f_back
