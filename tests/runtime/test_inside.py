@@ -107,3 +107,23 @@ def test_stored_values_are_fetched_by_name() -> None:
     np.testing.assert_array_equal(found, [3])
     found[0] = 4
     np.testing.assert_array_equal(session.run(["y"], {"x": np.zeros(1, np.float32)})[0], [3])
+
+
+def test_values_that_are_asked_for_again_are_compiled() -> None:
+    session = InferenceSession(
+        parser.parse_model(f"""{HEAD}
+        g (float[N, 4] x) => (float[N, 4] y) <float[4] w = {{1, 2, 3, 4}}> {{
+            a = Mul (x, w)  b = Add (a, w)  y = Exp (b)
+        }}""")
+    )
+    x = np.ones((2, 4), np.float32)
+    wanted = [np.tile(2 * np.arange(1, 5, dtype=np.float32), (2, 1)), x * [1, 2, 3, 4]]
+    for _ in range(3):
+        for found, expected in zip(session.run(["b", "a"], {"x": x}), wanted, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    for found, expected in zip(session.run(["b", "a"], {"x": x[:1]}), wanted, strict=True):
+        np.testing.assert_array_equal(found, expected[:1])
+    assert session._programs
+    (key,) = session._programs._varied
+    assert key == (frozenset(), frozenset({"a", "b"}))
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], np.exp(wanted[0]), rtol=1e-6)

@@ -58,12 +58,18 @@ def _in_order(model: Model) -> Model:
     return changed
 
 
-def fed(model: Model, names: Collection[str]) -> Model:
-    """A copy of ``model`` in which the initializers of these ``names`` are inputs and no more."""
+def varied(model: Model, fed: Collection[str], fetched: Collection[str]) -> Model:
+    """A copy of ``model`` in which initializers are only ``fed``, and outputs what is ``fetched``.
+
+    Both by name; its own outputs stay.
+    """
     changed = model.clone()
-    for value in changed.graph.inputs:
-        if value.name in names and value.is_initializer:
-            changed.graph.remove_initializer(value)
+    graph = changed.graph
+    for value in graph.inputs:
+        if value.name in fed and value.is_initializer:
+            graph.remove_initializer(value)
+    made = [value for node in graph.nodes for value in node.outputs]
+    graph.outputs = (*graph.outputs, *(value for value in made if value.name in fetched))
     return changed
 
 

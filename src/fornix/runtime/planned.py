@@ -6,7 +6,7 @@ values which only the original model has, and those that go wrong in compiled co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,11 @@ class PlannedModel:
         found = {value.name: value for value in graph.initializer_values}
         found |= {value.name: value for node in graph.nodes for value in node.outputs}
         return found | {value.name: value for value in (*graph.inputs, *graph.outputs)}
+
+    def makes(self, names: Collection[str]) -> bool:
+        """Whether nodes of the main graph compute the values called so."""
+        made = [self.by_name.get(name) for name in names]
+        return all(value is not None and value.producer is not None for value in made)
 
     @cached_property
     def plan(self) -> Plan:

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 MAX_PROGRAMS = 8
 """Programs for special extents that a session makes before it leaves them to NumPy kernels."""
-MAX_FED = 4
-"""Sets of initializers that are fed, beyond which it is left to NumPy kernels."""
+MAX_VARIED = 4
+"""Sets of fed initializers, and of fetched values, beyond which it is left to NumPy kernels."""
 MAX_SHORT = 64
 """Sets of extents that have a short way."""
 MAX_KEYS = 1024
@@ -230,8 +230,10 @@ class Programs:
         self.forget()
         tell(self)
         self._general = self._made({})
-        self._fed: dict[frozenset[str], Programs] = {}
-        """By names of initializers that are inputs in them."""
+        self._varied: dict[tuple[frozenset[str], frozenset[str]], Programs] = {}
+        """By names of initializers that are inputs in them, and of values that are outputs."""
+        self._asked: set[tuple[frozenset[str], frozenset[str]]] = set()
+        """What somebody has asked for who wanted values inside the model."""
         self._special: dict[tuple[tuple[str, int], ...], Made] = {}
 
     def shrink(self) -> None:
@@ -255,20 +257,26 @@ class Programs:
     def programs(self) -> list[Program]:
         """All that there are: that for extents in general first."""
         own = [self.general, *(made.program for made in list(self._special.values()))]
-        return own + [program for x in list(self._fed.values()) for program in x.programs]
+        return own + [program for x in list(self._varied.values()) for program in x.programs]
 
-    def fed(self, initializers: Iterable[str]) -> Programs | None:
-        """Those for runs that are fed ``initializers``; None for more than are worth compiling."""
-        names = frozenset(initializers)
-        if not names:
+    def varied(self, fed: Iterable[str], fetched: Iterable[str] = ()) -> Programs | None:
+        """Those for runs that are fed these initializers, and asked for values inside the model.
+
+        None for more than are worth compiling, and where such values are asked for the first time.
+        """
+        key = frozenset(fed), frozenset(fetched)
+        if not any(key):
             return self
         with self._lock:
-            if names not in self._fed and len(self._fed) < MAX_FED:
-                from fornix.runtime.adapting import fed  # noqa: PLC0415 - few feed initializers
+            is_first = bool(key[1]) and key not in self._asked
+            if is_first and len(self._asked) < MAX_KEYS:
+                self._asked.add(key)
+            if key not in self._varied and not is_first and len(self._varied) < MAX_VARIED:
+                from fornix.runtime.adapting import varied  # noqa: PLC0415 - few sessions need it
 
-                model = fed(self._model(), names)
-                self._fed[names] = Programs(lambda: model, self.providers, self.options)
-        return self._fed.get(names)
+                model = varied(self._model(), *key)
+                self._varied[key] = Programs(lambda: model, self.providers, self.options)
+            return self._varied.get(key)
 
     @property
     def is_recalled(self) -> bool:

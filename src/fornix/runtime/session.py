@@ -222,9 +222,11 @@ class InferenceSession:
         targets: Targets | None,
     ) -> list[Any] | None:
         """Results of the program; None if it is not made for such a run."""
-        if self._programs is None or not set(names) <= {*self._outputs}:
+        fetched = {*names} - {*self._outputs}
+        if self._programs is None or not self._planned.makes(fetched):
             return None
-        programs = self._programs.fed(name for name in self._overridable if name in feeds)
+        fed = (name for name in self._overridable if name in feeds)
+        programs = self._programs.varied(fed, fetched)
         if programs is None:
             return None
         read = [*feeds.values(), *self._options.initializers.values()]
