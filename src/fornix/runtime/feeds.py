@@ -237,9 +237,10 @@ def _bind(
 ) -> None:
     """Note the extents of named dims; raise InvalidArgument if one has two values."""
     for axis, (extent, found) in enumerate(zip(declared.shape or (), shape, strict=False)):
-        if not isinstance(extent, Dim) or str(extent) not in extent.symbols:
+        symbol = extent.name if isinstance(extent, Dim) else None
+        if symbol is None:
             continue
-        first, where = bound.setdefault(str(extent), (found, f"axis {axis} of '{name}'"))
+        first, where = bound.setdefault(symbol, (found, f"axis {axis} of '{name}'"))
         if first != found:
             raise InvalidArgument(
                 f"input '{name}' of {model} is {declared}, and {extent} is {first} by {where}, "

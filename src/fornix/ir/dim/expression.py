@@ -98,6 +98,14 @@ class Symbol(Atom):
         super().__init__(key if most is None else f"{key}<={most}", text)
         self.name, self.least, self.most = name, least, most
 
+    def bind(self, value: DimLike) -> DimLike:
+        """``value``; raises ShapeError outside of the bounds."""
+        if isinstance(value, int) and value < self.least:
+            raise ShapeError(f"dim {self.text} is at least {self.least}, got {value}")
+        if isinstance(value, int) and self.most is not None and value > self.most:
+            raise ShapeError(f"dim {self.text} is at most {self.most}, got {value}")
+        return value
+
     @property
     def low(self) -> int:
         return self.least
@@ -296,16 +304,14 @@ class Dim:
 
     def bind(self, values: Mapping[str, DimLike]) -> DimLike:
         """The value once symbols are given values; raises ShapeError outside a symbol's bounds."""
-        chosen: dict[Atom, DimLike] = {}
-        for atom in atoms(self):
-            if isinstance(atom, Symbol) and atom.name in values:
-                value = values[atom.name]
-                if isinstance(value, int) and value < atom.least:
-                    msg = f"dim {atom.text} is at least {atom.least}, got {value}"
-                    raise ShapeError(msg)
-                if isinstance(value, int) and atom.most is not None and value > atom.most:
-                    raise ShapeError(f"dim {atom.text} is at most {atom.most}, got {value}")
-                chosen[atom] = value
+        own = self.atom
+        if isinstance(own, Symbol):  # nearly all that runs bind
+            return own.bind(values[own.name]) if own.name in values else self
+        chosen: dict[Atom, DimLike] = {
+            atom: atom.bind(values[atom.name])
+            for atom in atoms(self)
+            if isinstance(atom, Symbol) and atom.name in values
+        }
         return self.substitute(chosen)
 
     def substitute(self, values: Mapping[Atom, DimLike]) -> DimLike:
