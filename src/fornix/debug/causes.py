@@ -135,13 +135,16 @@ def by_constant(case: Case) -> Iterator[Cause]:
     if case.theirs is None:
         return
     changes = variants.changed_constants(case.part, case.theirs)
+    groups = [[change] for change in changes] + ([changes] if len(changes) > 1 else [])
+    for group in groups:
+        if case.explains(variants.with_constants(case.piece, group)):
+            narrow = {change.rounded_to for change in group}
+            if narrow.isdisjoint({""}):
+                names = ", ".join(f"'{change.name}'" for change in group)
+                yield Cause("dtype", f"{case.side} has rounded {names} to {' and '.join(narrow)}")
+            yield Cause("constant", "; ".join(change.text for change in group))
     for change in changes:
-        if case.explains(variants.with_constants(case.piece, [change])):
-            yield Cause("constant", change.text)
-    if len(changes) > 1 and case.explains(variants.with_constants(case.piece, changes)):
-        yield Cause("constant", "; ".join(change.text for change in changes))
-    for change in changes:
-        if not change.is_rounded:
+        if not change.rounded_to:
             yield Cause("constant", change.text, is_proven=False)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fornix import ops
 from fornix.debug.part import Array, Part, double, is_float
+from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32
 from fornix.errors import FornixError
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Model, Node, Value
@@ -56,8 +57,8 @@ class ConstantChange:
     name: str
     array: Array
     text: str
-    is_rounded: bool
-    """Whether it is the same, rounded to a narrower type."""
+    rounded_to: str = ""
+    """The narrower type, if it is the same, rounded to that."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,27 @@ def _constant_change(name: str, one: Array, other: Array) -> ConstantChange | No
     differs = a != b
     if not differs.any():
         return None
-    with np.errstate(all="ignore"):
-        is_rounded = is_float(other) and np.array_equal(a.astype(other.dtype), other)
+    narrow = _narrower(one, other) if is_float(one) and is_float(other) else ""
     off = np.abs(a.astype(np.float64) - b.astype(np.float64))
     place = np.unravel_index(int(np.argmax(off)), off.shape)
     text = (
         f"constant '{name}' differs in {int(differs.sum())} of {a.size} elements, by up to "
         f"{float(off[place]):.6g}: {float(a[place]):.6g} here, {float(b[place]):.6g} there"
     )
-    return ConstantChange(name, other.astype(one.dtype), text, bool(is_rounded))
+    return ConstantChange(name, other.astype(one.dtype), text, narrow)
+
+
+def _narrower(one: Array, other: Array) -> str:
+    """The type to which ``one`` was rounded to be ``other``, whatever holds it; empty if none."""
+    if not one.size or one.dtype.itemsize < other.dtype.itemsize:
+        return ""
+    for dtype in (FLOAT32, FLOAT16, BFLOAT16):
+        if dtype.numpy.itemsize < one.dtype.itemsize:
+            with np.errstate(all="ignore"):
+                rounded = one.astype(dtype.numpy)
+            if np.array_equal(double(rounded), double(other)):
+                return dtype.name
+    return ""
 
 
 def with_constants(model: Model, changes: Sequence[ConstantChange]) -> Model:
@@ -239,7 +252,7 @@ def other_epsilons(model: Model) -> Iterator[tuple[str, Model]]:
         for epsilon in EPSILONS:
             array = np.full_like(value.tensor.numpy(), epsilon) if value.tensor else None
             if array is not None:
-                change = ConstantChange(value.name, array, "", is_rounded=False)
+                change = ConstantChange(value.name, array, "")
                 text = f"as with epsilon = {epsilon:g} in the place of '{value.name}'"
                 yield text, with_constants(model, [change])
 
