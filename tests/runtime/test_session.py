@@ -140,6 +140,15 @@ def test_feeds_are_never_written_to() -> None:
     np.testing.assert_array_equal(feed, X)
 
 
+def test_numbers_where_texts_are_wanted_are_told_with_the_line_that_makes_texts_of_them() -> None:
+    text = "g (string[N] x) => (string[N] y) { y = Identity (x) }"
+    session = InferenceSession(model(f'<ir_version: 8, opset_import: ["" : 18]> {text}'))
+    with pytest.raises(InvalidArgument, match=r"the feed is int64\[2\]; try x.astype\(str\)$"):
+        session.run(None, {"x": np.array([1, 2])})
+    found = session.run(None, {"x": np.array([1, 2]).astype(str)})[0]
+    np.testing.assert_array_equal(found, np.array(["1", "2"], object))
+
+
 def test_every_input_must_be_fed() -> None:
     with pytest.raises(InvalidArgument, match="every input must be fed, found none for x"):
         session().run(None, {})

@@ -209,7 +209,8 @@ def _remedy(name: str, declared: TensorType, array: Array, *, wrong_dtype: bool)
         if order == last_to_first:
             call = f"np.moveaxis({name if name.isidentifier() else 'feed'}, -1, 1)"
     if wrong_dtype and declared.dtype is not None:
-        call += f".astype(np.{declared.dtype.name})" if declared.dtype.numpy.isbuiltin else ""
+        made = "str" if declared.dtype is STRING else f"np.{declared.dtype.name}"
+        call += f".astype({made})" if declared.dtype.numpy.isbuiltin else ""
     return "" if call in {name, "feed"} else f"; try {call}"
 
 
