@@ -42,10 +42,12 @@ from fornix.passes.apply import Changes, apply_rules
 from fornix.passes.cancel_splits import cancel_splits
 from fornix.passes.eliminate import eliminate_common, eliminate_dead, eliminate_stored
 from fornix.passes.fold_constants import fold_constants
+from fornix.passes.gather_counted import gather_counted
 from fornix.passes.inline import inline_branches, inline_functions
 from fornix.passes.pattern import Rule
 from fornix.passes.push_transposes import push_transposes
 from fornix.passes.raise_opset import raise_opset
+from fornix.passes.unpack_sequences import unpack_sequences
 
 
 class Level(IntEnum):
@@ -95,6 +97,8 @@ PIPELINE = (
     Pass("fuse_quantized", Level.EXTENDED, _rules(fuse_quantized.RULES)),
     Pass("fold_constants", Level.BASIC, fold_constants),
     Pass("eliminate_dead", Level.BASIC, eliminate_dead),
+    Pass("gather_counted", Level.BASIC, gather_counted),
+    Pass("unpack_sequences", Level.BASIC, unpack_sequences),
     Pass("canonicalize", Level.BASIC, _rules(canonicalize.RULES)),
     Pass("cancel_splits", Level.BASIC, cancel_splits),
     Pass("eliminate_common", Level.BASIC, eliminate_common),

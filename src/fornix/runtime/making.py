@@ -18,6 +18,7 @@ from fornix.ir.types import OptionalType, SparseTensorType, Type
 from fornix.ir.walk import graphs
 from fornix.passes import Level, Native, optimize
 from fornix.passes.split_counted import split_counted
+from fornix.passes.unpack_sequences import unpack_sequences
 from fornix.reference.plan import Plan, Scope, check_names
 from fornix.runtime.extents import (
     bound_symbols,
@@ -62,8 +63,8 @@ def make_program(
         name_extents(model, taken)
         inference = infer_model(model)
     _require_sound(source, inference, graph)
-    if providers[0].takes_parts and split_counted(model, inference):
-        inference = infer_model(model)
+    if providers[0].takes_parts:
+        inference = _taken_apart(model, inference, level)
     random = np.random.default_rng(options.seed)
     scope = Scope(model.opset_imports, model.function_table, random=random)
     plan = cache(lambda: Plan(graph, scope))
@@ -89,6 +90,13 @@ def make_program(
     program = Program(graph.inputs, graph.outputs, symbols, steps, constants, placements)
     program.ranges = ranges(graph.inputs)
     return program
+
+
+def _taken_apart(model: Model, inference: Inference, level: Level) -> Inference:
+    """What is known once sequences, and nodes that count, are taken apart for compiled code."""
+    if level > Level.NONE and unpack_sequences(model.graph, inference, is_filled=True):
+        inference = infer_model(model)
+    return infer_model(model) if split_counted(model, inference) else inference
 
 
 def native_of(options: SessionOptions) -> Native:
