@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fornix.compile import Target
 from fornix.compile.blocked import blocked_buffer
 from fornix.compile.convolution import convolution
 from fornix.compile.cost import outer_reductions
@@ -13,7 +15,8 @@ from fornix.compile.phases import phases
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import symbol
 from fornix.ir.loops import Store, Tensor, constant, stored, tensor
-from fornix.ops.conv import lower_conv, lower_conv_transpose
+from fornix.ops.conv import conv_transpose, lower_conv, lower_conv_transpose
+from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, whole
 
 H, W = (symbol(name, least=1) for name in "HW")
@@ -98,9 +101,6 @@ def test_windows_of_transposed_convolutions_are_those_of_others(filters: int, st
         assert conv is not None
         assert [s.taps for s in conv.spatial] == [4 // stride] * 2
     check(y, {"x": integers(1, 8, 5, 7)})
-    if stride > 1:
-        kind = "convolution" if filters > 3 else "contraction"
-        assert [k.schedule for k in Runner([y]).kernels].count(kind) == 4
 
 
 def test_transposed_convolutions_run_as_convolutions() -> None:
@@ -115,6 +115,62 @@ def test_odd_extents_are_compiled_too(filters: int) -> None:
     y = stored(lower_conv_transpose(x, w, None, strides=[2, 2]))
     assert len(Runner([y]).kernels) > 1
     check(y, {"x": integers(1, 8, 8, 8)})
+
+
+def convolutions(y: Tensor, target: Target | None = None) -> int:
+    kinds = [k.schedule for k in Runner([y], target).kernels]
+    return kinds.count("convolution") + kinds.count("contraction")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("shape", "filters", "taps", "attributes"),
+    [
+        ((1, 8, 5, 37), 1, (2, 2), {"strides": [2, 2]}),
+        ((2, 6, 4, 5), 3, (4, 3), {"strides": [2, 2], "pads": [1, 0, 1, 2]}),
+        ((1, 6, 4, 5), 5, (4, 4), {"strides": [4, 4], "group": 2}),
+        ((1, 4, 9), 20, (20,), {"strides": [10], "output_padding": [7]}),
+        ((1, 3, 2, 3, 5), 2, (2, 3, 2), {"strides": [2, 1, 3], "dilations": [1, 2, 1]}),
+        ((1, 2, 3, 2, 3), 4, (2, 3, 7), {"strides": [4, 4, 2], "dilations": [1, 1, 3]}),
+        ((1, 32, 3, 3), 32, (9, 9), {"strides": [5, 5], "pads": [2] * 4}),
+    ],
+)
+def test_few_filters_or_many_phases_are_one_convolution(
+    shape: tuple[int, ...], filters: int, taps: tuple[int, ...], attributes: Any, level: str
+) -> None:
+    x, weights = tensor("x", shape, FLOAT32), integers(shape[1], filters, *taps)
+    y = lower_conv_transpose(x, constant(weights), None, **attributes)
+    feed = integers(*shape, seed=1)
+    wanted = conv_transpose(feed, weights, None, **attributes)
+    for at_end in (True, False):
+        runner = Runner([y], target(level), chunks=3, at_end=at_end)
+        np.testing.assert_array_equal(runner.run({"x": feed})[0], wanted)
+    assert convolutions(y, target(level)) == 1
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_joined_phases_take_any_extents(stride: int) -> None:
+    x, w = tensor("x", (2, 8, H, W), FLOAT32), constant(integers(8, 3, 4, 4))
+    y = lower_conv_transpose(x, w, None, strides=[stride] * 2, pads=[1] * 4)
+    assert convolutions(y) == 1
+    for h, w_ in ((1, 1), (3, 40)):
+        check(y, {"x": integers(2, 8, h, w_)}, {"H": h, "W": w_})
+
+
+def test_strict_sums_have_no_taps_of_their_own() -> None:
+    """0·∞ is NaN, so a tap of 0 is no tap."""
+    x, w = tensor("x", (1, 8, 6, 6), FLOAT32), constant(np.ones((8, 1, 3, 3), np.float32))
+    y = lower_conv_transpose(x, w, None, strides=[2, 2])
+    strict = dataclasses.replace(Target.host(), is_strict=True)
+    assert convolutions(y) == 1
+    assert convolutions(y, strict) > 1
+    feed = np.full((1, 8, 6, 6), np.inf, np.float32)
+    assert not np.isnan(Runner([y], strict).run({"x": feed})[0]).any()
+
+
+def test_filters_in_blocks_keep_their_phases_apart() -> None:
+    x, w = tensor("x", (1, 8, 6, 6), FLOAT32), constant(integers(8, 32, 4, 4))
+    assert convolutions(lower_conv_transpose(x, w, None, strides=[2, 2])) == 4
 
 
 def test_zeros_between_the_places_of_an_image_are_not_transformed() -> None:

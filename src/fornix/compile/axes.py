@@ -75,14 +75,26 @@ def split(store: Store) -> Store:
 def near_offsets(d: DimLike, axis: Variable, lanes: int) -> tuple[int, ...] | None:
     """How far ``d`` is in each of ``lanes`` values of ``axis`` from where it is in the first.
 
-    None unless that is the same for every vector, and nowhere as far as ``lanes``: then a vector is
-    a few neighbours, some of them repeated, as in an image that is enlarged.
+    None unless that is the same for every vector, and in few `groups_of`: then a vector is a few
+    neighbours, some of them repeated, as in an image that is enlarged, or several such, put between
+    each other.
     """
     vector = Variable("v", (axis.extent + lanes - 1) // lanes)
     places = [substitute(d, {axis: vector.dim * lanes + k}, {}) for k in range(lanes)]
     offsets = [place - places[0] for place in places]
-    found = tuple(n for n in offsets if isinstance(n, int) and 0 <= n < lanes)
-    return found if len(found) == lanes else None
+    found = tuple(n for n in offsets if isinstance(n, int))
+    return found if len(found) == lanes and len(groups_of(found)) <= lanes // 4 else None
+
+
+def groups_of(offsets: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Neighbours that ``offsets`` name, nowhere as far apart as there are lanes: first and last."""
+    found: list[tuple[int, int]] = []
+    for n in sorted(set(offsets)):
+        if found and n - found[-1][0] < len(offsets):
+            found[-1] = found[-1][0], n
+        else:
+            found.append((n, n))
+    return found
 
 
 MAX_REPEATED = 8
@@ -235,6 +247,7 @@ __all__ = [
     "contiguous_last",
     "cut",
     "flips",
+    "groups_of",
     "index_dims",
     "merge",
     "moves_as_one",

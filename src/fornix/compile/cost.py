@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
-from fornix.compile.axes import TYPICAL_LANES, near_offsets
+from fornix.compile.axes import TYPICAL_LANES, groups_of, near_offsets
 from fornix.compile.words import word_of
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike
@@ -17,7 +17,7 @@ from fornix.ir.loops import Apply, Load, Reduce, Scalar, Store, Variable, walk
 
 LOAD_COST = {0: 0.5, 1: 1.0, 2: 3.0, 3: 4.0, 4: 5.0}
 NEAR_COST = 2.0
-"""Of neighbours of which some are repeated."""
+"""Of neighbours of which some are repeated; so often as there are groups of such."""
 GATHER_COST = 16.0
 STORE_COST = {1: 2.0}
 SCATTER_COST = 32.0
@@ -62,8 +62,9 @@ def load_cost(e: Load, axis: Variable) -> float:
 def _cost_at(address: DimLike, guard: Scalar | None, axis: Variable) -> float:
     step = stride_of(address, axis)
     cost = GATHER_COST if step is None else LOAD_COST.get(step, GATHER_COST)
-    if step is None and guard is None and near_offsets(address, axis, TYPICAL_LANES):
-        return NEAR_COST
+    near = near_offsets(address, axis, TYPICAL_LANES) if step is None and guard is None else None
+    if near is not None:
+        return NEAR_COST * len(groups_of(near))
     if cost < GATHER_COST and guard is not None and axis in guard.variables and step == 0:
         return GATHER_COST
     return cost

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fornix.compile.axes import near_offsets
+from fornix.compile.axes import groups_of, near_offsets
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.indices import stride
 from fornix.compile.emit.instructions import binary
@@ -67,13 +67,27 @@ def _load_near(em: Emitter, e: Load, offsets: tuple[int, ...], axis: Variable, u
     ahead = substitute(e.address, {axis: axis.dim + unit * em.lanes}, {}) - e.address
     if not isinstance(ahead, int):
         return _gather(em, e, None, unit)
-    where = address(em, e.buffer, e.address, ahead)
-    depth = max(where.depth, _earliest(em, e.buffer))
-    kind = f"<{max(offsets) + 1} x {memory_type(e.dtype)}>"
-    text = em.put(depth, f"load {kind}, ptr {where.text}, align {size_of(e.dtype)}")
-    picks = f"<{', '.join(f'i32 {offset}' for offset in offsets)}>"
-    kinds = f"{kind} {text}, {kind} poison, <{em.lanes} x i32> {picks}"
-    return Value(em.put(depth, f"shufflevector {kinds}"), True, depth)
+    text, depth, kinds = "", _earliest(em, e.buffer), f"<{em.lanes} x {memory_type(e.dtype)}>"
+    for first, last in groups_of(offsets):
+        where = address(em, e.buffer, e.address, ahead + first)
+        depth = max(where.depth, depth)
+        kind = f"<{last - first + 1} x {memory_type(e.dtype)}>"
+        part = em.put(depth, f"load {kind}, ptr {where.text}, align {size_of(e.dtype)}")
+        own = [first <= offset <= last for offset in offsets]
+        chosen = zip(offsets, own, strict=True)
+        picks = ", ".join(f"i32 {n - first if is_own else 'poison'}" for n, is_own in chosen)
+        part = _shuffled(em, (kind, part, "poison"), picks, depth)
+        if text:
+            ones = ", ".join(f"i32 {k + em.lanes * is_own}" for k, is_own in enumerate(own))
+            part = _shuffled(em, (kinds, text, part), ones, depth)
+        text = part
+    return Value(text, True, depth)
+
+
+def _shuffled(em: Emitter, operands: tuple[str, str, str], picks: str, depth: int) -> str:
+    """The lanes ``picks`` of two vectors of a type."""
+    kind, a, b = operands
+    return em.put(depth, f"shufflevector {kind} {a}, {kind} {b}, <{em.lanes} x i32> <{picks}>")
 
 
 def _load_between(em: Emitter, e: Load, step: int, unit: int) -> Value:

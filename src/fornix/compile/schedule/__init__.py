@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fornix.compile.attention import as_attention
 from fornix.compile.convolution import convolution
 from fornix.compile.nest import Nest
+from fornix.compile.phases import joined
 from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages
@@ -20,6 +21,7 @@ from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
 from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.row import row_axis, row_nest
+from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
 from fornix.compile.schedule.turned import turned_nest
 from fornix.compile.schedule.window import window_nest
@@ -60,7 +62,8 @@ def _of_scan(scan: Scan, target: Target) -> list[Piece]:
     steps = gate_steps(scan, target)
     if steps is None:
         stores = (*scan.starts, *scan.inner, *scan.steps)
-        return [Piece(scan_nest(scan, target), stores, scan.time.extent)]
+        nest = running_nest(scan, target) or scan_nest(scan, target)
+        return [Piece(nest, stores, scan.time.extent)]
     first = (*steps.packed, *scan.starts)
     pieces = [piece for store in first for piece in _of_store(store, target)]
     return [*pieces, Piece(steps.nest, steps.stores, scan.time.extent)]
@@ -71,6 +74,9 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     conv = convolution(store)
     if conv is None:
         return None
+    parts = joined(conv, is_strict=target.is_strict)
+    if parts is not None:
+        return [piece for part in parts for piece in _of_store(part, target)]
     found = winograd_stages(conv, target, lanes)
     halves = None if found else convolution_in_halves(conv, target)
     if halves is not None:

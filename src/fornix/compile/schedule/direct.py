@@ -17,7 +17,7 @@ from dataclasses import replace as replace_fields
 from fornix.compile.axes import index_dims, moves_as_one, rewritten
 from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import Convolution, Groups, Spatial, convolution, groups
-from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
+from fornix.compile.cost import accesses, likely, outer_reductions, stride_of, useful_lanes
 from fornix.compile.nest import Block, Loop, Nest, Patch, Put, Span, Taps
 from fornix.compile.phases import phases
 from fornix.compile.schedule.chunks import chunked
@@ -185,6 +185,8 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, Store] | None:
     if not isinstance(filters, int) or (c.is_product and not _is_worth_blocks(c, lanes)):
         return None
     if filters <= lanes // 2:
+        if _has_rows(c, lanes):
+            return None
         lanes //= 2
     is_little = filters < LEAST_USE * _whole(filters, lanes)
     if isinstance(c.store.buffer.address, Blocked) or is_little:
@@ -201,6 +203,13 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, Store] | None:
     buffer.source = sums
     value = replace(c.store.value, {c.sum: load(buffer, address)})
     return sums, Store(c.store.buffer, c.store.axes, c.store.address, value)
+
+
+def _has_rows(c: Convolution, lanes: int) -> bool:
+    """Whether rows of the image fill vectors better than filters do that fill half of one."""
+    row = c.spatial[-1]
+    is_full = useful_lanes(row.out.extent, lanes) > LEAST_USE * lanes
+    return c.has_taps and row.stride == 1 and is_full
 
 
 def _is_worth_blocks(c: Convolution, lanes: int) -> bool:
