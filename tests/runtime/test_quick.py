@@ -289,3 +289,20 @@ def test_runs_that_have_ended_end(text: str) -> None:
         session.run(None, feeds, options)
     options.terminate = False
     session.run(None, feeds, options)
+
+
+def test_extents_that_came_before_take_their_short_way_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = '<ir_version: 8, opset_import: ["" : 18]> f (float[N, 3] x) => (float[N, 3] y)'
+    session = InferenceSession(parser.parse_model(text + " { y = Neg (x) }"))
+    feeds = [{"x": np.full((n, 3), n, np.float32)} for n in (1, 2, 5)]
+    for feed in feeds:
+        session.run(None, feed)
+    monkeypatch.delattr(InferenceSession, "_run")
+    for feed in (*feeds, *feeds[::-1]):
+        np.testing.assert_array_equal(session.run(None, feed)[0], -feed["x"])
+        np.testing.assert_array_equal(session.run(None, feed, RunOptions())[0], -feed["x"])
+    for other in ({}, {"x": [[1.0, 2, 3]]}, {"x": np.ones(3, np.float32)}):
+        with pytest.raises(AttributeError, match="_run"):  # the long way says what is wrong
+            session.run(None, other)

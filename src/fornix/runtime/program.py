@@ -314,6 +314,14 @@ class Programs:
         self._chosen.clear()
         self._short.clear()
 
+    def short_for(self, feeds: Mapping[str, Any]) -> QuickCall | None:
+        """The short way that there is for feeds of such extents; they were not looked at before."""
+        try:
+            key = tuple([feeds[v.name].shape[at] for v, at in self.general.symbols.values()])
+        except (AttributeError, LookupError, TypeError):
+            return None
+        return self._short.get(key)
+
     def short_way(self, feeds: Mapping[str, Any]) -> QuickCall | None:
         """A short way to all outputs for feeds like ``feeds``, which have just been run."""
         run = self.general.run_for(feeds)

@@ -180,9 +180,23 @@ class InferenceSession:
                 results = call(input_feed)
             except MemoryError:  # the long way says which node asks for that much
                 results = None
+            if results is None:
+                results = self._other_short_way(short, input_feed, run_options)
             if results is not None:
                 return results
         return self._run(output_names, input_feed, run_options)
+
+    def _other_short_way(
+        self, short: QuickCall, feeds: Mapping[str, Any], run_options: RunOptions | None
+    ) -> list[Any] | None:
+        """All outputs, if extents like these came before the ones that ``short`` is for."""
+        other = self._programs.short_for(feeds) if self._programs else None
+        if other is None or other is short:
+            return None
+        self._short = other
+        with suppress(MemoryError):
+            return (other.call if run_options is None else other.until(run_options))(feeds)
+        return None
 
     def _run(
         self,
