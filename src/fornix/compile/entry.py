@@ -12,11 +12,12 @@ The table is an array of words of 8 bytes:
     1 PyDict_Size               5 type of arrays         9 records     13 type of dicts
     2 PyList_New                6 None                  10 their number 14 Py_IncRef
     3 PyList_SetItem            7 inputs                11 scratch     15 Py_DecRef
-   16 PyEval_SaveThread        17 PyEval_RestoreThread
+   16 PyEval_SaveThread        17 PyEval_RestoreThread     18 PyArray_SetBaseObject
 
-(the last two are 0 where the GIL is kept while kernels run), then six words for each input: name,
+(16 and 17 are 0 where the GIL is kept while kernels run), then six words for each input: name,
 dtype, rank, extents, places for its address and their number; and six for each result: dtype, rank,
-extents, places and their number, and one that is not used.
+extents, places and their number, and where the array of bytes stands that it is to lie in, or 0
+for memory of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from fornix.compile.driver import RECORD_WORDS
 if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
 
-HEAD_WORDS, ENTRY_WORDS = 18, 6
+HEAD_WORDS, ENTRY_WORDS = 19, 6
 DATA, RANK, EXTENTS, DTYPE, FLAGS = 16, 24, 32, 56, 64
 """Bytes from the beginning of an array to its fields. Source: NumPy, ndarraytypes.h."""
 KIND, NUMBER = 24, 28
@@ -46,8 +47,10 @@ SAME_KIND = 0xFFFFFF
 """Of the word at `KIND`, what is the same in equal types."""
 READABLE = 0x101
 """In row-major order, and aligned. Source: NumPy, NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED."""
-NEW_FROM_DESCR = 94
-"""Where NumPy's table of functions has PyArray_NewFromDescr. Source: NumPy's C API."""
+WRITEABLE = READABLE | 0x400
+"""What can be written, too. Source: NumPy, NPY_ARRAY_CARRAY."""
+NEW_FROM_DESCR, SET_BASE_OBJECT = 94, 282
+"""Where NumPy's table has PyArray_NewFromDescr and PyArray_SetBaseObject. Source: NumPy's C API."""
 METH_O = 8
 
 Entry = Callable[[Mapping[str, Any]], list[Any] | None]
@@ -117,7 +120,26 @@ result:
   @RESULT@
   call void %w14(ptr %e0)
   %rank32 = trunc i64 %x1 to i32
-  %made = call ptr %w4(ptr %w5, ptr %e0, i32 %rank32, ptr %e2, ptr null, ptr null, i32 0, ptr null)
+  %is.own = icmp eq i64 %x5, 0
+  br i1 %is.own, label %own, label %lent
+own:
+  %made.own = call ptr %w4(ptr %w5, ptr %e0, i32 %rank32, ptr %e2,
+    ptr null, ptr null, i32 0, ptr null)
+  br label %result.made
+lent:
+  %base = load ptr, ptr %e5
+  %base.at = getelementptr i8, ptr %base, i64 @DATA@
+  %base.data = load ptr, ptr %base.at
+  %made.lent = call ptr %w4(ptr %w5, ptr %e0, i32 %rank32, ptr %e2,
+    ptr null, ptr %base.data, i32 @WRITEABLE@, ptr null)
+  %not.lent = icmp eq ptr %made.lent, null
+  br i1 %not.lent, label %drop.error, label %base.keep
+base.keep:
+  call void %w14(ptr %base)
+  %based = call i32 %w18(ptr %made.lent, ptr %base)
+  br label %result.made
+result.made:
+  %made = phi ptr [ %made.own, %own ], [ %made.lent, %base.keep ]
   %not.made = icmp eq ptr %made, null
   br i1 %not.made, label %drop.error, label %result.keep
 drop.error:
@@ -261,6 +283,7 @@ def _text(record_words: int) -> str:
         "INPUT": "\n  ".join(_row("f", "y", "%i")),
         "LOOK": looked_at("%f1", "%y2"),
         "DATA": DATA,
+        "WRITEABLE": WRITEABLE,
         "RECORD": record_words,
     }
     return _filled(_TEXT, fields)
@@ -325,7 +348,7 @@ def entry(table: np.ndarray[Any, np.dtype[np.int64]], address: int) -> Entry:
 
 @cache
 def functions() -> tuple[int, ...]:
-    """The first seven words, and the last five, of every table."""
+    """The first seven words, and the last six, of every table."""
     api = ctypes.pythonapi
     names = ("PyDict_GetItemWithError", "PyDict_Size", "PyList_New", "PyList_SetItem")
     found = [_address(getattr(api, name)) for name in names]
@@ -336,10 +359,13 @@ def functions() -> tuple[int, ...]:
         or sys.modules["numpy.core._multiarray_umath"]
     )
     start = pointer(multiarray._ARRAY_API, None)  # noqa: SLF001 - how NumPy exports its C API
-    new = ctypes.c_void_p.from_address(start + 8 * NEW_FROM_DESCR).value or 0
+    new, based = (
+        ctypes.c_void_p.from_address(start + 8 * word).value or 0
+        for word in (NEW_FROM_DESCR, SET_BASE_OBJECT)
+    )
     found += [new, id(np.ndarray), id(None)]
     last = (api.Py_IncRef, api.Py_DecRef, api.PyEval_SaveThread, api.PyEval_RestoreThread)
-    return (*found, id(dict), *map(_address, last))
+    return (*found, id(dict), *map(_address, last), based)
 
 
 def _address(function: Any) -> int:

@@ -108,6 +108,19 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Carry:
+    """`first`, then `put` for every value of ``axis``, in order.
+
+    `last`, which its value reads, is what was put the turn before: it stays in registers.
+    """
+
+    axis: Variable
+    first: Put
+    put: Put
+    last: Load
+
+
+@dataclass(frozen=True)
 class Tile:
     """A sum of products for some rows and columns at once, kept in registers; then `put`.
 
@@ -232,8 +245,8 @@ class Call:
 
 
 Statement: TypeAlias = (
-    "Put | Loop | When | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Tile | Gates | Patch"
-    " | Window | Turn | Call"
+    "Put | Loop | When | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Carry | Tile | Gates"
+    " | Patch | Window | Turn | Call"
 )
 Block: TypeAlias = tuple[Statement, ...]
 

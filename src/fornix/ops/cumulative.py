@@ -8,7 +8,7 @@ import numpy as np
 
 from fornix.errors import require
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scalar, Tensor, cast, compute, scan
+from fornix.ir.loops import Scalar, Tensor, cast, compute, const, scan
 from fornix.ops.along import merged, outside
 from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor
@@ -97,7 +97,10 @@ def _lower_cumulative(
     is_exclusive: bool,
     is_reverse: bool,
 ) -> Tensor:
-    """h[t + 1] = combine(h[t], x[t]) along the axis: what stands before x[t] is h[t]."""
+    """h[t + 1] = combine(h[t], x[t]) along the axis: what stands before x[t] is h[t].
+
+    Where there are known to be elements, h begins with the first result and is all of them.
+    """
     [axis] = node.numbers(1)
     place = [normalize_axis(axis, x.rank)]
     steps, wide = x.shape[place[0]], cast_tensor(x, wide_dtype(x.dtype))
@@ -106,15 +109,26 @@ def _lower_cumulative(
     def turned(t: DimLike) -> DimLike:
         return steps - 1 - t if is_reverse else t
 
-    def step(t: DimLike, so_far: Tensor) -> Tensor:
-        return compute(
-            rest, lambda *i: combine(so_far[i], wide[merged(x.rank, place, i, [turned(t)])])
-        )
+    def element(t: DimLike, i: tuple[DimLike, ...]) -> Scalar:
+        return wide[merged(x.rank, place, i, [turned(t)])]
 
-    [history] = scan(steps, [compute(rest, lambda *_: neutral, wide.dtype)], step)
+    has_elements = isinstance(steps, int) and steps > 0
+    begun = has_elements and not is_exclusive
+
+    def first(*i: DimLike) -> Scalar:
+        return element(0, i) if begun else const(neutral, wide.dtype)
+
+    def step(t: DimLike, so_far: Tensor) -> Tensor:
+        return compute(rest, lambda *i: combine(so_far[i], element(t + begun, i)))
+
+    length = steps - 1 if has_elements else steps
+    [history] = scan(length, [compute(rest, first, wide.dtype)], step)
+    if has_elements and place == [0] and not is_reverse and wide.dtype is x.dtype:
+        return history
+    behind = 0 if has_elements or is_exclusive else 1
 
     def at(*i: DimLike) -> Scalar:
-        t = turned(i[place[0]])
-        return cast(history[(t if is_exclusive else t + 1, *outside(i, place))], x.dtype)
+        t = turned(i[place[0]]) + behind
+        return cast(history[(t, *outside(i, place))], x.dtype)
 
     return compute(x.shape, at)

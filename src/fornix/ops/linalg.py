@@ -67,7 +67,9 @@ def lower_multiply(
 ) -> Tensor:
     """The sums of ``product`` over rows and columns, in the wide dtype of their elements."""
     shape = matmul_shape(a.shape, b.shape)
-    inner, columns = a.shape[-1], min(b.rank, 2) - 1
+    columns = min(b.rank, 2) - 1
+    ends = a.shape[-1], b.shape[-1 - columns]
+    inner = next((extent for extent in ends if isinstance(extent, int)), ends[0])
 
     def at(*i: DimLike) -> Scalar:
         lead, n = i[: len(i) - columns], i[len(i) - columns :]

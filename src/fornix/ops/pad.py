@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from fornix.dtype import DType
 from fornix.errors import require
 from fornix.ir.attribute import AttributeKind
 from fornix.ir.dim import DimLike, is_nonnegative, known, maximum, minimum
@@ -148,10 +149,11 @@ def lower_pad(
     named = None if axes is None else node.numbers(3)
     ends = margins(data.rank, entries, named)
     extents = _padded_extents(data.shape, ends)
+    if mode != "constant" and _is_simple(data.shape, ends, mode):
+        return compute(extents, lambda *i: _mirrored(data, ends, i, (), mode))
     if mode != "constant":
         return compute(extents, lambda *i: data[_own_places(data.shape, ends, i, mode)])
-    least = zero_of(data.dtype.numpy).item()  # 2⁻¹²⁷ of float8e8m0, which has no zero
-    filler = (least or value) if data.dtype.is_float else False
+    filler = _filler(data.dtype, value)
 
     def at(*i: DimLike) -> Scalar:
         place = tuple(k - before for k, (before, _) in zip(i, ends, strict=True))
@@ -164,6 +166,60 @@ def lower_pad(
         return select(inside, data.get(place, filler), constant)
 
     return compute(extents, at)
+
+
+def _filler(dtype: DType, value: float) -> float | bool:
+    """``value``, or what stands for it in numbers that cannot be it."""
+    least = zero_of(dtype.numpy).item()  # 2⁻¹²⁷ of float8e8m0, which has no zero
+    return (least or value) if dtype.is_float else False
+
+
+MIRRORED_AXES = 2
+"""Axes up to which each part of what is padded has an expression of its own."""
+
+
+def _is_simple(
+    shape: Sequence[DimLike], ends: Sequence[tuple[DimLike, DimLike]], mode: str
+) -> bool:
+    """Whether at most a few axes go beyond the data, and none by more than its extent."""
+    padded = [(n, both) for n, both in zip(shape, ends, strict=True) if both != (0, 0)]
+    reach = 1 if mode == "reflect" else 0
+    return len(padded) <= MIRRORED_AXES and all(
+        isinstance(n, int) and isinstance(k, int) and 0 <= k <= n - reach
+        for n, both in padded
+        for k in both
+    )
+
+
+def _mirrored(
+    data: Tensor,
+    ends: Sequence[tuple[DimLike, DimLike]],
+    place: tuple[DimLike, ...],
+    found: tuple[DimLike, ...],
+    mode: str,
+) -> Scalar:
+    """The element that stands at ``place``: a choice of three for every axis that is padded.
+
+    ``found`` is where it stands in the data along the first axes. The parts are chosen by where
+    they begin, so that loops over each part read neighbours.
+    """
+    axis = len(found)
+    if axis == data.rank:
+        return data.get(found, _filler(data.dtype, 0.0))
+    (before, after), n, k = ends[axis], data.shape[axis], place[axis]
+    k = k - before
+
+    def with_place(at: DimLike) -> Scalar:
+        return _mirrored(data, ends, place, (*found, at), mode)
+
+    value = with_place(k)
+    if before != 0:
+        first = {"edge": 0, "wrap": k + n}.get(mode, -k)
+        value = select(index(k) >= 0, value, with_place(first))
+    if after != 0:
+        last = {"edge": n - 1, "wrap": k - n}.get(mode, 2 * (n - 1) - k)
+        value = select(index(k) < index(n), value, with_place(last))
+    return value
 
 
 def _own_places(

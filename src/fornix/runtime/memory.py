@@ -9,10 +9,11 @@ from __future__ import annotations
 import bisect
 import math
 import os
+import sys
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ LARGE_BYTES = 256 << 10
 """Size from which on the memory of a result is used again; of smaller ones malloc takes care."""
 KEPT_BYTES = 256 << 20
 """Memory that nobody refers to, up to which it is kept for results to come."""
+AT_HAND, SIZES_AT_HAND = 2, 8
+"""Blocks of a size that are kept at hand for native code, and for how many sizes: often the last
+result is kept until the next one is there."""
 RECENT = 1024
 """Large results after which what went before is half forgotten."""
 PATIENCE = 0.1
@@ -86,11 +90,13 @@ class ResultMemory:
         self._lock = threading.Lock()
         self._returned: deque[Array] = deque()
         self._free: OrderedDict[int, list[Array]] = OrderedDict()
+        self._at_hand: OrderedDict[int, list[Array]] = OrderedDict()
         self.kept = self._lent = 0
         self._most = self._most_before = self._asked = 0
 
     def shrink(self) -> None:
         """Give up what is kept, and let later results begin anew."""
+        self._at_hand = OrderedDict()
         self._sort_in()
         with self._lock:
             self._free.clear()
@@ -103,11 +109,46 @@ class ResultMemory:
         if size < LARGE_BYTES or not self._lock.acquire(timeout=PATIENCE):
             return aligned_array(shape, dtype)
         try:
-            block = self._block(size_class(size))
+            found = self._unused(size_class(size))
+            block = self._block(size_class(size)) if found is None else found
         finally:
             self._lock.release()
         self._sort_in()
-        return np.ndarray(shape, dtype, np.asarray(_Loan(block, self)))
+        lent = np.asarray(_Loan(block, self)) if found is None else found
+        return np.ndarray(shape, dtype, lent)
+
+    def block(self, size: int) -> Array:
+        """Bytes for a large result that nobody else refers to, for an array that is to refer to it.
+
+        Blocks at hand that only these lists refer to are free, without finalisers that say so.
+        """
+        size = size_class(size)
+        if self._lock.acquire(blocking=False):
+            try:
+                found = self._unused(size)
+            finally:
+                self._lock.release()
+            if found is not None:
+                return found
+        made = self.array((size,), np.dtype(np.uint8)).base
+        if not isinstance(made, np.ndarray):
+            raise TypeError("memory of large results is part of a block")
+        if self._lock.acquire(blocking=False):
+            try:
+                self._at_hand[size] = [*self._at_hand.pop(size, ())[1 - AT_HAND :], made]
+                while len(self._at_hand) > SIZES_AT_HAND:
+                    self._at_hand.popitem(last=False)
+            finally:
+                self._lock.release()
+        return made
+
+    def _unused(self, size: int) -> Array | None:
+        """A block at hand that nobody else refers to."""
+        blocks = self._at_hand.get(size, ())
+        for index in range(len(blocks)):
+            if _references(blocks, index) == UNUSED:
+                return blocks[index]
+        return None
 
     def take_back(self, block: Array) -> None:
         """Nobody refers to ``block`` any more."""
@@ -157,6 +198,33 @@ class ResultMemory:
                 self.kept -= size
             else:
                 del self._free[size]
+
+
+def _references(blocks: Sequence[object], index: int) -> int:
+    """How many there are to a block, this question included."""
+    return sys.getrefcount(blocks[index])
+
+
+UNUSED = _references([object()], 0)
+
+
+class LentMemory:
+    """A place where native code finds memory for a large result, while somebody makes one."""
+
+    def __init__(self, size: int, memory: ResultMemory) -> None:
+        self.size, self.memory = size, memory
+        self.block: Array | None = None
+        self.place = np.zeros(1, np.int64)
+        """The address of the array of bytes."""
+
+    def take(self) -> None:
+        """Let the next result lie where no other one does."""
+        self.block = self.memory.block(self.size)
+        self.place[0] = id(self.block)
+
+    def leave(self) -> None:
+        """From now on the memory is the result's alone."""
+        self.block = None
 
 
 class _Loan:

@@ -19,7 +19,8 @@ from fornix.compile.entry import Entry, entry, functions, is_available
 from fornix.errors import FornixError
 from fornix.format.mapped import MappedFile
 from fornix.ir.graph import Value
-from fornix.runtime.memory import LARGE_BYTES
+from fornix.runtime.chain import chain_call
+from fornix.runtime.memory import LARGE_BYTES, LentMemory
 from fornix.runtime.native import WORTH_SHARING, Bound, Frame, NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
@@ -27,6 +28,9 @@ from fornix.runtime.providers import NotAsCompiled, Run
 
 QUICK_NANOSECONDS = 20_000
 """Of a run, roughly, up to which the GIL is kept."""
+LENT_BYTES = 16 << 20
+"""Large results of a run, together, up to which native code makes them: what takes longer to
+compute does not mind how they are made."""
 CALLS_BEFORE_FLOW = 2
 """Runs after which it pays to make one call of several steps."""
 
@@ -60,8 +64,8 @@ class WholeCall:
 class DrivenCall:
     """A step of which each frame gets an entry when it is used, which releases the GIL.
 
-    The entry makes results and runs the kernels as far as other threads and large results, whose
-    memory is used again, allow that.
+    The entry makes results, large ones in memory that is used again, and runs the kernels unless
+    other threads are to help. Very large results are made by `ResultMemory`.
     """
 
     def __init__(
@@ -72,7 +76,8 @@ class DrivenCall:
         self.outputs = outputs
         types = [bound.types[value] for value in outputs]
         sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in types]
-        self.makes_results = max(sizes, default=0) < LARGE_BYTES
+        self.sizes = [size if size >= LARGE_BYTES else 0 for size in sizes]
+        self.makes_results = sum(self.sizes) <= LENT_BYTES
         self.runs = self.makes_results and bound.step.is_alone(bound)
 
     def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
@@ -115,9 +120,28 @@ class DrivenCall:
             if getattr(feeds.get(value.name), "shape", None) != shape:
                 return None
         table = _Table(self.bound, frame, self.declared)
-        made = self.outputs if self.makes_results else ()
-        frame.entry = table.entry(made, runs=self.runs, releases=True)
+        if not self.makes_results:
+            frame.entry = table.entry((), runs=False, releases=True)
+            return frame.entry
+        memory = self.bound.step.results
+        lent = [LentMemory(size, memory) if size else None for size in self.sizes]
+        call = table.entry(self.outputs, lent, runs=self.runs, releases=True)
+        large = [one for one in lent if one is not None]
+        frame.entry = partial(_with_memory, large, call) if large else call
         return frame.entry
+
+
+def _with_memory(
+    lent: Sequence[LentMemory], entry: Entry, feeds: Mapping[str, Any]
+) -> list[Any] | None:
+    """What ``entry`` gives for ``feeds``, with memory for large results."""
+    for one in lent:
+        one.take()
+    try:
+        return entry(feeds)
+    finally:
+        for one in lent:
+            one.leave()
 
 
 class StepsCall:
@@ -186,18 +210,30 @@ class _Table:
             what = [self._object(value.name), self._object(dtype), len(shape), self._words(shape)]
             self._inputs.append([*what, *self._places(value)])
 
-    def entry(self, outputs: Sequence[Value], *, runs: bool, releases: bool) -> Entry:
-        """An entry that makes ``outputs``, and runs the kernels, or only notes addresses."""
+    def entry(
+        self,
+        outputs: Sequence[Value],
+        lent: Sequence[LentMemory | None] | None = None,
+        *,
+        runs: bool,
+        releases: bool,
+    ) -> Entry:
+        """An entry that makes ``outputs``, and runs the kernels, or only notes addresses.
+
+        Those of ``outputs`` that are ``lent`` memory lie there.
+        """
         results: list[list[int]] = []
-        for value in outputs:
+        for value, memory in zip(outputs, lent or [None] * len(outputs), strict=True):
             shape, dtype = self.bound.types[value]
             what = [self._object(dtype), len(shape), self._words(shape)]
-            results.append([*what, *self._places(value), 0])
-        *first, dicts, increase, decrease, save, restore = functions()
+            where = 0 if memory is None else memory.place.ctypes.data
+            results.append([*what, *self._places(value), where])
+            self.kept.append(memory)
+        *first, dicts, increase, decrease, save, restore, based = functions()
         records, count, scratch, status = self.frame.program
         head = [
             *first, len(self._inputs), len(results), records, count if runs else 0, scratch, status,
-            dicts, increase, decrease, *((save, restore) if releases and runs else (0, 0)),
+            dicts, increase, decrease, *((save, restore) if releases and runs else (0, 0)), based,
         ]  # fmt: skip
         words = [word for row in (*self._inputs, *results) for word in row]
         self.frame.kept = self.kept
@@ -224,14 +260,16 @@ def _declared(feeds: Arrays) -> dict[Value, tuple[np.dtype[Any], tuple[int, ...]
 
 def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCall | None:
     """A short way for feeds like ``feeds``, which have been checked; None if there is none."""
-    is_plain = all(type(a) is np.ndarray and a.dtype.kind not in "OSU" for a in feeds.values())
-    if not is_available() or not is_plain or len(feeds) < len(program.inputs):
+    kinds = {a.dtype.kind if type(a) is np.ndarray else "" for a in feeds.values()}
+    if not is_available() or kinds & {"", "S", "U"} or len(feeds) < len(program.inputs):
         return None
     outputs = list(program.outputs.values())
     step = program.steps[0] if len(program.steps) == 1 else None
     is_whole = isinstance(step, NativeStep) and len(set(outputs)) == len(outputs)
     if not isinstance(step, NativeStep) or not is_whole or not set(outputs) <= set(step.writes):
-        return StepsCall(program, run, feeds)
+        return _of_steps(program, run, feeds, has_texts="O" in kinds)
+    if "O" in kinds:
+        return None
     if step.learned is not None:
         return StepsCall(program, run, feeds)
     bound = step.bound(run)
@@ -239,3 +277,22 @@ def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCal
     if program.files or bound.nanoseconds > QUICK_NANOSECONDS:
         return DrivenCall(bound, arrays, outputs, program.files)
     return WholeCall(bound, arrays, outputs)
+
+
+def _of_steps(
+    program: Program, run: Run, feeds: Mapping[str, Any], *, has_texts: bool
+) -> QuickCall | None:
+    """A short way through several steps."""
+    if len(feeds) == len(program.inputs):
+        chained = chain_call(program, run, feeds, _step_entry, QUICK_NANOSECONDS)
+        if chained is not None:
+            return chained
+    return None if has_texts else StepsCall(program, run, feeds)
+
+
+def _step_entry(step: NativeStep, bound: Bound) -> tuple[Entry, Frame]:
+    """An entry for the values that ``step`` reads, which keeps the GIL, and its own frame."""
+    frame = Frame(bound)
+    types = {value: bound.types[value] for value in step.inputs}
+    declared = {value: (dtype, shape) for value, (shape, dtype) in types.items()}
+    return _Table(bound, frame, declared).entry(step.writes, runs=True, releases=False), frame

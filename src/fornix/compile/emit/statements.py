@@ -17,6 +17,7 @@ from fornix.compile.emit.windows import window
 from fornix.compile.nest import (
     Block,
     Call,
+    Carry,
     ChunkedLanes,
     Chunks,
     Fold,
@@ -73,9 +74,11 @@ def _statement(em: Emitter, statement: Statement) -> None:
             _elements(em, statement)
 
 
-def _elements(em: Emitter, statement: Tile | Gates | Patch | Window | Turn | Call) -> None:
+def _elements(em: Emitter, statement: Carry | Tile | Gates | Patch | Window | Turn | Call) -> None:
     """Several elements of the result at once."""
     match statement:
+        case Carry():
+            _carry(em, statement)
         case Tile():
             tile(em, statement)
         case Gates():
@@ -258,6 +261,30 @@ def _fold(em: Emitter, fold: Fold) -> None:
     totals = vector_loop(em, fold.axis, bounds, fold.units, carried, turn)
     used = [t for t in totals if t != neutral] or totals[:1]
     em.remember((fold.result, None), horizontal(em, fold.result.op, dtype, used, fold.axis.extent))
+
+
+def _carry(em: Emitter, carry: Carry) -> None:
+    """A loop over time that hands on one value for each unit."""
+    dtype, is_vector = carry.put.buffer.dtype, em.depends(carry.put.address)
+    units = em.units if is_vector else (0,)
+    kind = em.type(dtype, is_vector=is_vector)
+
+    def put(statement: Put) -> list[str]:
+        for unit in units:
+            store(em, statement, unit)
+        found = [em.value(statement.value, unit) for unit in units]
+        return [em.splat(v, dtype) if is_vector else v.text for v in found]
+
+    def turn(i: str, values: list[str]) -> Sequence[str]:
+        em.place(carry.axis, Value(i, False, em.top))
+        for unit, text in zip(units, values, strict=True):
+            key = (carry.last, unit if is_vector else None)
+            em.remember(key, Value(text, is_vector, em.top))
+        return put(carry.put)
+
+    extent = carry.axis.extent
+    carried = [(kind, text) for text in put(carry.first)]
+    em.loop("0", em.dim(extent).text, 1, carried, turn, is_sure=surely_runs(extent))
 
 
 # ── chunks ─────────────────────────────────────────────────────────────────────────────────────

@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING
 from fornix.compile.cost import outer_reductions
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, nest, start, step, surely_runs
-from fornix.compile.emit.memory import store
+from fornix.compile.emit.memory import address, store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Put, Tile
 from fornix.compile.reductions import field_axes, points
 from fornix.ir.dim import DimLike, minimum
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Reduce, Scalar, Variable, substitute_scalar
+from fornix.ir.loops import Load, Reduce, Scalar, Variable, substitute_scalar
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
 
 WRITTEN_OUT = 9
 """Taps that are written out in the inner loop, such as those of a 3×3 filter."""
+ROWS_AHEAD = 8
+"""Rows of the right operand that are asked for before a tile of one row needs them."""
 INLINE_NODES = 4
 """Nodes around the sum that are written out for every element of the tile."""
 
@@ -111,7 +113,11 @@ def _sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[lis
         lefts = [substitute_scalar(left, {t.row: _row_place(block, r)}) for r in range(height)]
     carried = [(kind, start("sum", dtype, is_vector=True))] * (height * t.units)
 
+    is_read_once = t.height == 1 and not t.is_padded and len(t.result.axes) == 1
+
     def terms(totals: list[str], at: dict[Atom, DimLike]) -> list[str]:
+        if is_read_once and isinstance(right, Load):
+            _ask_ahead(em, right, t.result.axes[0])
         b = [em.value(substitute_scalar(right, at), u) for u in em.units]
         for r, e in enumerate(lefts):
             a = em.value(substitute_scalar(e, at))
@@ -123,6 +129,15 @@ def _sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[lis
 
     results = _loops(em, _inner_axes(t), carried, terms)
     return [results[r * t.units : (r + 1) * t.units] for r in range(height)]
+
+
+def _ask_ahead(em: Emitter, e: Load, axis: Variable) -> None:
+    """Ask for the lines of ``e`` that are read some turns later: rows that lie pages apart."""
+    ahead = substitute(e.address, {axis: axis.dim + ROWS_AHEAD}, {})
+    for unit in em.units:
+        where = address(em, e.buffer, ahead, unit * em.lanes)
+        how = (("i32", "0"), ("i32", "3"), ("i32", "1"))  # to be read, by all caches, data
+        em.call(em.top, "void", "llvm.prefetch.p0", ("ptr", where.text), *how)
 
 
 def _block_sums(

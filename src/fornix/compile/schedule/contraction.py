@@ -125,6 +125,8 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     rows = 1 if c.row is None else c.row.extent
     columns = c.column.extent
     height, vectors = shapes[OPEN_SHAPE]
+    if rows == 1 and isinstance(columns, int) and not _is_worth_packing(c):
+        return 1, _wide(-(-columns // lanes), max(h * n for h, n in shapes))
     if isinstance(columns, int):
         count, known = -(-columns // lanes), rows if isinstance(rows, int) else OPEN_ROWS
         fitting = [shape for shape in shapes if shape[1] <= max(count, 1)]
@@ -132,6 +134,14 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     if isinstance(rows, int) and rows < height:
         return rows, vectors
     return height, vectors
+
+
+def _wide(count: int, most: int) -> int:
+    """Vectors of tiles of one row, up to ``most``: what is read as it lies is read in long pieces.
+
+    All tiles have about the same width.
+    """
+    return -(-count // -(-count // most))
 
 
 def _cost(rows: int, count: int, shape: tuple[int, int]) -> float:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from fornix.compile import axes as change
-from fornix.compile.cost import lanes_for, map_cost, outer_reductions
-from fornix.compile.nest import Block, ChunkedLanes, Chunks, Lanes, Nest, Put
+from fornix.compile.cost import lanes_for, likely, map_cost, outer_reductions
+from fornix.compile.nest import Block, ChunkedLanes, Chunks, Lanes, Loop, Nest, Put
 from fornix.compile.reductions import merged
 from fornix.compile.schedule.chunks import chunked, looped
 from fornix.compile.target import Target
@@ -26,6 +26,8 @@ LEAST = 4
 """Lanes of a vector: with fewer, elements one by one are as fast."""
 MANY_PARTS, MAX_PARTS = 8, 64
 """Parts of a row from which on each is computed on its own, and beyond which no more are."""
+MOST_VECTORS = 2
+"""How many times the vectors of a row its parts may take that are computed one after the other."""
 GRAIN = 1024
 """Elements; a chunk of one long axis begins at a multiple of it."""
 
@@ -44,8 +46,8 @@ def map_nest(store: Store, lanes: int) -> Nest:
     body: list[Chunks | ChunkedLanes] = []
     parallel: DimLike = 1
     for piece, axis in _pieces(store, vector, lanes):
-        statement, chunks = _piece(piece, axis)
-        body.append(statement)
+        statements, chunks = _piece(piece, axis, lanes)
+        body += statements
         parallel = chunks if parallel == 1 else parallel
     return Nest("map", tuple(body), lanes, parallel)
 
@@ -86,15 +88,49 @@ def vector_axis(store: Store, lanes: int) -> Variable | None:
     return best
 
 
-def _piece(store: Store, vector: Variable | None) -> tuple[Chunks | ChunkedLanes, DimLike]:
+def _piece(
+    store: Store, vector: Variable | None, lanes: int
+) -> tuple[Sequence[Chunks | ChunkedLanes], DimLike]:
     """The loops of one piece, and how many chunks they make."""
     outer, body = _around(store, vector)
     if vector is None:
-        return chunked(outer, body)
+        statement, chunks = chunked(outer, body)
+        return [statement], chunks
+    parts = [(vector, body)]
+    if not outer_reductions(store.value):
+        parts = _parts(store, vector, lanes) or parts
     units = _units(store)
     if not outer:
-        return ChunkedLanes(vector, units, GRAIN, body), (vector.extent + GRAIN - 1) // GRAIN
-    return chunked(outer, (Lanes(vector, units, body),))
+        extent = max((axis.extent for axis, _ in parts), key=likely)
+        statements = [ChunkedLanes(axis, units, GRAIN, put) for axis, put in parts]
+        return statements, (extent + GRAIN - 1) // GRAIN
+    row = (
+        Lanes(axis, units, put)
+        if axis is vector or likely(axis.extent) >= LEAST
+        else Loop(axis, put)
+        for axis, put in parts
+    )
+    statement, chunks = chunked(outer, tuple(row))
+    return [statement], chunks
+
+
+def _parts(store: Store, vector: Variable, lanes: int) -> list[tuple[Variable, Block]]:
+    """The parts of a row within which guards are decided, if they are long enough to pay.
+
+    To choose between them in each vector takes twice as long, and much longer where a vector
+    that is not read would lie outside of the process's memory.
+    """
+    parts = change.cut(store, [a for a in store.axes if a is not vector])
+    found: list[tuple[Variable, Block]] = []
+    vectors = 0
+    for part in parts:
+        (axis,) = (a for a in part.axes if a not in store.axes or a is vector)
+        if not isinstance(axis.extent, int):
+            return []
+        vectors += axis.extent if axis.extent < LEAST else -(-axis.extent // lanes)
+        found.append((axis, (Put(part.buffer, part.address, part.value),)))
+    is_short = vectors > MOST_VECTORS * -(-likely(vector.extent) // lanes)
+    return [] if len(parts) == 1 or is_short else found
 
 
 def _around(store: Store, vector: Variable | None) -> tuple[Sequence[Variable], Block]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fornix.compile.cost import LOAD_COST, accesses, outer_reductions, stride_of
-from fornix.compile.nest import Chunks, Lanes, Nest, Put, Turn
+from fornix.compile.cost import LOAD_COST, accesses, likely, outer_reductions, stride_of
+from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Turn, When
 from fornix.ir.dim import DimLike, ceildiv
-from fornix.ir.loops import Load, Store, Variable
+from fornix.ir.loops import Load, Store, Variable, index
 
 MAX_LANES = 16
 """Vectors of a tile: as many as fit half of the registers."""
@@ -13,6 +13,9 @@ MAX_NODES = 24
 """Nodes of a value that is written out once for each vector of a tile."""
 LEAST_EXTENT = 4
 """Shorter axes waste more of a tile than turning saves."""
+LARGE_EXTENT, TILES = 512, 4
+"""Extents from which on each row of a tile lies in a page of its own, and how many tiles beside
+each other are turned then: what is read of a page is four lines, not one."""
 
 
 def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | None:
@@ -40,11 +43,21 @@ def _is_long(axis: Variable) -> bool:
 
 
 def _nest(store: Store, vector: Variable, across: Variable, loads: list[Load], lanes: int) -> Nest:
-    block = Variable("b", ceildiv(across.extent, lanes))
+    """Tiles in rows; of large matrices, some tiles beside each other before those below them."""
+    is_large = min(likely(vector.extent), likely(across.extent)) >= LARGE_EXTENT
+    tiles = Variable("c", TILES if is_large else 1)
+    block = Variable("b", ceildiv(across.extent, lanes * tiles.extent))
+    first = (block.dim * tiles.extent + tiles.dim) * lanes
     put = Put(store.buffer, store.address, store.value)
-    turn = Turn(vector, across, block.dim * lanes, tuple(loads), put)
+    body: Block = (
+        Turn(vector, across, first if is_large else block.dim * lanes, tuple(loads), put),
+    )
+    if is_large:
+        is_whole = isinstance(across.extent, int) and across.extent % (lanes * TILES) == 0
+        exists = index(first) < index(across.extent)
+        body = (Loop(tiles, body if is_whole else (When(exists, body),)),)
     axes = (*(a for a in store.axes if a is not vector and a is not across), block)
     parallel: DimLike = 1
     for axis in axes:
         parallel = parallel * axis.extent
-    return Nest("turned", (Chunks(axes, (Lanes(vector, 1, (turn,)),)),), lanes, parallel)
+    return Nest("turned", (Chunks(axes, (Lanes(vector, 1, body),)),), lanes, parallel)
