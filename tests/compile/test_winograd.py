@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from fornix.compile import Target
 from fornix.compile.blocked import blocked_buffer
 from fornix.compile.schedule import winograd as schedule
 from fornix.compile.winograd import F2, F4, Image, Winograd, best
-from fornix.dtype import FLOAT32
+from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import (
     Buffer,
@@ -24,6 +25,7 @@ from fornix.ir.loops import (
 )
 from fornix.ops import scalar as s
 from fornix.ops.conv import conv, lower_conv
+from fornix.ops.precision import cast_tensor
 from tests.compile.native import Runner
 from tests.ir.interpreter import interpret
 
@@ -102,6 +104,23 @@ def test_no_byte_outside_its_buffers_is_touched(case: str, way: str) -> None:
     y = lower_conv(image, constant(w), constant(b), pads=list(pads))
     (found,) = runner(y, at_end=way == "stages").run({"x": x})
     assert_near(found, conv(x, w, b, pads=list(pads)))
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=str)
+def test_halves_are_widened_on_the_way_and_rounded_once(dtype: DType, way: str) -> None:
+    (x, w, b), _ = data("borders")
+    x, w, b = (array.astype(dtype.numpy) for array in (x, w, b))
+    image = cast_tensor(tensor("x", x.shape, dtype), FLOAT32)
+    y = lower_conv(
+        image, constant(w.astype(np.float32)), constant(b.astype(np.float32)), pads=[1] * 4
+    )
+    (found,) = runner(cast_tensor(y, dtype)).run({"x": x})
+    wanted = conv(x, w, b, pads=[1] * 4).astype(np.float32)
+    assert found.dtype == dtype.numpy
+    error = np.abs(found.astype(np.float32) - wanted)
+    step = float(ml_dtypes.finfo(dtype.numpy).eps)  # a tie may fall to either side
+    assert (error <= step * np.abs(wanted) + TOLERANCE * np.abs(wanted).max()).all()
+    assert (error == 0).mean() > 0.9
 
 
 @pytest.mark.slow

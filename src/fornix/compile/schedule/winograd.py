@@ -28,11 +28,12 @@ from fornix.compile.phases import phases
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.target import Target
 from fornix.compile.winograd import TAPS, Image, Matrix, Winograd, best, both_ways
-from fornix.dtype import FLOAT32, FLOAT64
+from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from fornix.ir.dim import DimLike, ceildiv, known, minimum
 from fornix.ir.dim.expression import Atom, Symbol, atoms, substitute
 from fornix.ir.loops import (
     TRUE,
+    Apply,
     Buffer,
     Constant,
     Load,
@@ -50,6 +51,8 @@ from fornix.ir.loops import (
 )
 from fornix.ir.loops.scalar import select
 
+RESULTS = {FLOAT32, FLOAT16, BFLOAT16}
+"""What sums of float32 may become: halves are rounded far more coarsely than by the algorithm."""
 UNITS = 2
 """Vectors of filters in a panel, unless there are no more than one."""
 SUMS = {32: 24, 16: 12}
@@ -136,7 +139,7 @@ def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None
         return None
     if len(phases(conv.store)) > 1:  # zeros for the most part, which are not multiplied elsewhere
         return None
-    if conv.sum.dtype is not FLOAT32 or conv.store.buffer.dtype is not FLOAT32:
+    if conv.sum.dtype is not FLOAT32 or conv.store.buffer.dtype not in RESULTS:
         return None
     extents = tuple(_likely(s.out.extent) for s in conv.spatial)
     channels, filters = known(conv.channels[0].extent), known(conv.filter.extent)
@@ -316,8 +319,8 @@ class _Stages:
     def _image(self) -> tuple[list[Store], Matrix]:
         """What is read for a tile, and what has to be copied before, to read it in vectors."""
         image = substitute_scalar(self.conv.image, {self.channel: self.at_channel})
-        is_whole = known(self.channel.extent % self.lanes) == 0
-        if is_whole and isinstance(image, Load) and _is_contiguous(image, self.lane):
+        is_whole, read = known(self.channel.extent % self.lanes) == 0, _widened(image)
+        if is_whole and isinstance(read, Load) and _is_contiguous(read, self.lane):
             edge = range(self.algorithm.edge)
             return [], [[self._element(image, (i, j)) for j in edge] for i in edge]
         return self._copied()
@@ -453,6 +456,11 @@ class _Stages:
         value = replace(value, {guarded(hole, inside): total})
         address = substitute(store.address, values, {})
         return Put(store.buffer, address, value, guard=None if inside is TRUE else inside)
+
+
+def _widened(e: Scalar) -> Scalar:
+    """What ``e`` is the float32 of, if that is all it is."""
+    return e.args[0] if isinstance(e, Apply) and e.op == "cast" else e
 
 
 def _cut(store: Store, axis: Variable, size: int) -> Iterator[Store]:
