@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 2960,
     "edit": 1150,
     "compile": 9050,
-    "runtime": 7700,
+    "runtime": 7800,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -107,6 +107,25 @@ class Step:
     """Nodes that it stands for, in functions and subgraphs as well."""
 
 
+@dataclass(frozen=True)
+class KernelCall:
+    """A kernel of the standard's, for inputs that are looked at before."""
+
+    check: Callable[[list[Any]], None]
+    run: Callable[[list[Any]], Sequence[Any]]
+    """For inputs of types that have been looked at; raises anything."""
+    explain: Callable[[Exception, list[Any]], Exception]
+
+    def __call__(self, inputs: list[Any], _: Environment) -> Sequence[Any]:
+        self.check(inputs)
+        try:
+            return self.run(inputs)
+        except FornixError:
+            raise
+        except REFUSALS as error:
+            raise self.explain(error, inputs) from error
+
+
 class Watch(Protocol):
     """Who looks on as nodes run, and as the graphs inside of them do."""
 
@@ -322,17 +341,11 @@ class Plan:
 
         run = prepared(attributes, view)
 
-        def plain(inputs: list[Any], _: Environment) -> Sequence[Any]:
-            check(inputs)
-            try:
-                return run(inputs)
-            except FornixError:
-                raise
-            except REFUSALS as error:
-                raise explained(error, inputs, attributes, view) from error
+        def explain(error: Exception, inputs: list[Any]) -> Exception:
+            return explained(error, inputs, attributes, view)
 
         if not node.graphs:
-            return plain, 0
+            return KernelCall(check, run, explain), 0
 
         for graph in node.graphs:
             self.bodies[graph] = Plan(graph, self.scope, self.given)

@@ -16,7 +16,15 @@ from fornix.ir.graph import Attribute, Graph, Model, Node, Value
 from fornix.ir.tensor import Tensor
 from fornix.ir.walk import captured_values, tensors
 from fornix.runtime.options import SessionOptions
-from fornix.runtime.providers import ControlNode, NotAsCompiled, Placement, Run, Step, Way
+from fornix.runtime.providers import (
+    ControlNode,
+    Kernel,
+    NotAsCompiled,
+    Placement,
+    Run,
+    Step,
+    Way,
+)
 from fornix.runtime.threads import Ahead
 
 if TYPE_CHECKING:
@@ -169,6 +177,12 @@ class IslandStep(Step):
         node = nodes[self.number].node
         names = {copy: value for value, copy in own.items()}
         return ControlNode(node, plan, names) if node.graphs else None
+
+    @property
+    def kernel(self) -> Kernel | None:
+        plan, nodes, own = self.islands.ready
+        names = {copy: v for v, copy in own.items() if copy not in plan.constants}
+        return Kernel.of(nodes[self.number], plan, names)
 
     def run(self, values: dict[Value, Any], run: Run) -> None:
         if self._way is not None and self.run_by(self._way, values, run):

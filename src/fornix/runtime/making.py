@@ -18,6 +18,7 @@ from fornix.ir.types import OptionalType, SparseTensorType, Type
 from fornix.ir.walk import graphs
 from fornix.passes import Level, Native, optimize
 from fornix.passes.split_counted import split_counted
+from fornix.passes.split_texts import split_texts
 from fornix.passes.unpack_sequences import unpack_sequences
 from fornix.reference.plan import Plan, Scope, check_names
 from fornix.runtime.extents import (
@@ -93,8 +94,10 @@ def make_program(
 
 
 def _taken_apart(model: Model, inference: Inference, level: Level) -> Inference:
-    """What is known once sequences, and nodes that count, are taken apart for compiled code."""
+    """What is known once sequences, and nodes of texts and counts, are apart for compiled code."""
     if level > Level.NONE and unpack_sequences(model.graph, inference, is_filled=True):
+        inference = infer_model(model)
+    if level > Level.NONE and split_texts(model, inference):
         inference = infer_model(model)
     return infer_model(model) if split_counted(model, inference) else inference
 

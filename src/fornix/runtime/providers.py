@@ -13,12 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fornix.errors import Fail, FornixWarning, NotSupported
 from fornix.ir.graph import Node, Value
+from fornix.ir.types import MapType, SequenceType
 from fornix.ir.walk import captured_values
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.threads import Pool
@@ -73,6 +74,41 @@ Way: TypeAlias = "Callable[[list[Any], Run], list[Any] | None]"
 """From what a step reads to what it writes; None if that has to be done another way."""
 
 
+class Kernel(NamedTuple):
+    """A NumPy kernel of the standard's, for inputs of the types that it has read before."""
+
+    call: Callable[[list[Any]], Sequence[Any]]
+    """Raises anything."""
+    inputs: Sequence[Value | None]
+    constants: Mapping[Value, Any]
+    """Those of what it reads that never change."""
+    may_warn: bool
+    """Whether it computes with floats, of which NumPy may warn."""
+
+    @classmethod
+    def of(
+        cls, planned: PlannedNode, plan: Plan, names: Mapping[Value, Value] | None = None
+    ) -> Kernel | None:
+        """That of a node in a plan, whose values have other ``names``; None if it has none."""
+        call, node = getattr(planned.call, "run", None), planned.node
+        if call is None or plan.scope.watch is not None:
+            return None
+        inputs = node.inputs
+        may_warn = any(map(_is_of_floats, inputs)) and any(map(_is_of_floats, node.outputs))
+        if names is not None:
+            inputs = tuple(None if value is None else names.get(value, value) for value in inputs)
+        return cls(call, inputs, plan.constants, may_warn)
+
+
+def _is_of_floats(value: Value | None) -> bool:
+    """Whether it may be a tensor of floats."""
+    found = None if value is None else value.type
+    if value is None or isinstance(found, SequenceType | MapType):
+        return False
+    dtype = getattr(found, "dtype", None)
+    return dtype is None or not (dtype.is_integer or dtype.kind in {"string", "bool"})
+
+
 @dataclass(frozen=True)
 class ControlNode:
     """A node with bodies, and the plan that has them prepared."""
@@ -116,6 +152,11 @@ class Step(ABC):
     @property
     def control(self) -> ControlNode | None:
         """The node, if the step is one with bodies."""
+        return None
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """What it calls, if it is the standard's kernel of a node without bodies."""
         return None
 
     def run_by(self, way: Way, values: dict[Value, Any], run: Run) -> bool:
@@ -207,6 +248,10 @@ class KernelStep(Step):
     def control(self) -> ControlNode | None:
         node = self.planned.node
         return ControlNode(node, self.plan) if node.graphs else None
+
+    @property
+    def kernel(self) -> Kernel | None:
+        return Kernel.of(self.planned, self.plan)
 
     def run(self, values: dict[Value, Any], run: Run) -> None:
         if self.way is None or not self.run_by(self.way, values, run):

@@ -71,11 +71,14 @@ def label_encoder_1(
     X[*S] → Y[*S]; an unknown name gives default_int64, an index outside default_string.
     Source: ONNX ai.onnx.ml LabelEncoder-1.
     """
-    names = np.array(classes_strings or [], object)
-    index = np.arange(len(names))
-    if X.dtype == object:
-        return node.once(lambda: Lookup.of(names, index, default_int64))(X)
-    return node.once(lambda: Lookup.of(index, names, default_string))(X)
+    def lookup() -> Lookup:
+        names = np.array(classes_strings or [], object)
+        index = np.arange(len(names))
+        if X.dtype == object:
+            return Lookup.of(names, index, default_int64)
+        return Lookup.of(index, names, default_string)
+
+    return node.once(lookup)(X)
 
 
 @LabelEncoder.kernel(since=2)

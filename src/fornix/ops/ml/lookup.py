@@ -20,8 +20,8 @@ class Lookup:
 
     values: Array
     """The value of each place, and last that of everything else."""
-    names: dict[str, int] | None
-    """The place of each key, if keys are strings."""
+    named: dict[str, Any] | None
+    """The value of each key, if keys are strings."""
     ranked: Array
     """Keys in ascending order, if they are numbers."""
     order: Array
@@ -32,19 +32,19 @@ class Lookup:
         """The table with ``values`` beside ``keys``, and ``default`` for everything else."""
         padded = np.empty(len(values) + 1, values.dtype)
         padded[:-1], padded[-1] = values, default
-        names = None
+        named = None
         if keys.dtype == object:
-            names = {key: place for place, key in enumerate(keys.tolist())}
+            named = dict(zip(keys.tolist(), padded.tolist(), strict=False))
             keys = np.empty(0)
         order = np.argsort(keys, kind="stable")
-        return cls(padded, names, keys[order], order)
+        return cls(padded, named, keys[order], order)
 
     def __call__(self, x: Array) -> Array:
         """The value of each element: x[*S] → [*S]."""
+        if self.named is not None:
+            found = map(self.named.get, x.reshape(-1).tolist(), repeat(self.values.item(-1)))
+            return np.fromiter(found, self.values.dtype, x.size).reshape(x.shape)
         none = self.values.size - 1
-        if self.names is not None:
-            places = map(self.names.get, x.reshape(-1).tolist(), repeat(none))
-            return self.values.take(np.fromiter(places, np.intp, x.size)).reshape(x.shape)
         # of a scalar, indexing gives the element itself
         return np.asarray(self.values[self._places(x, none)], self.values.dtype)
 

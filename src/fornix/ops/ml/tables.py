@@ -551,27 +551,37 @@ def zip_map(
     *,
     classlabels_int64s: list[int] | None = None,
     classlabels_strings: list[str] | None = None,
+    node: RunNode,
 ) -> list[dict[int | str, float]]:
     """One map per row, from class labels to the columns: X[N, E] → N maps; a vector is one row.
 
     Keys stand in ascending order, as in onnxruntime's maps. Source: ONNX ai.onnx.ml ZipMap-1.
     """
-    labels = _zip_labels(classlabels_int64s, classlabels_strings)
-    rows = X.reshape(_as_rows(X.shape, 0))
-    _check_columns(rows.shape[1], len(labels))
-    columns = dict(zip(labels, rows.T.tolist(), strict=True))
-    return _maps(sorted(columns), [columns[label] for label in sorted(columns)])
+    given = classlabels_int64s, classlabels_strings
+    labels, columns, count = node.once(lambda: _columns_by_label(_zip_labels(*given)))
+    rows = X if X.ndim == 2 else X.reshape(_as_rows(X.shape, 0))
+    if rows.shape[1] != count:
+        _check_columns(rows.shape[1], count)
+    return _maps(labels, (rows if columns is None else rows[:, columns]).tolist())
 
 
-def _maps(labels: list[int | str], columns: list[list[float]]) -> list[dict[int | str, float]]:
+def _columns_by_label(labels: list[Any]) -> tuple[list[Any], list[int] | None, int]:
+    """Labels in order, of equal ones the last; their columns unless that is theirs; how many."""
+    column = {label: place for place, label in enumerate(labels)}
+    ordered = sorted(column)
+    columns = [column[label] for label in ordered]
+    return ordered, None if ordered == labels else columns, len(labels)
+
+
+def _maps(labels: list[int | str], rows: list[list[float]]) -> list[dict[int | str, float]]:
     """One map per row. Those of two or three classes are displays, three times as fast."""
     if len(labels) == 2:
         first, second = labels
-        return [{first: x, second: y} for x, y in zip(*columns, strict=True)]
+        return [{first: x, second: y} for x, y in rows]
     if len(labels) == 3:
         first, second, third = labels
-        return [{first: x, second: y, third: z} for x, y, z in zip(*columns, strict=True)]
-    return [dict(zip(labels, row, strict=True)) for row in zip(*columns, strict=True)]
+        return [{first: x, second: y, third: z} for x, y, z in rows]
+    return [dict(zip(labels, row, strict=True)) for row in rows]
 
 
 def _zip_labels(ints: list[int] | None, strings: list[str] | None) -> list[Any]:

@@ -1,0 +1,114 @@
+"""Nodes that compute with numbers and speak of texts, as two: one of numbers and one of texts.
+
+For sessions alone, where what has texts runs a NumPy kernel, and all that it computes with it.
+
+1. A classifier whose labels are texts gives the numbers of classes, and Gather their names.
+2. OneHotEncoder of texts becomes LabelEncoder, which numbers them, and OneHotEncoder of numbers.
+3. What computes with numbers alone comes together: texts that are read ahead of it, those that are
+   made behind it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fornix.dtype import STRING
+from fornix.infer import Inference
+from fornix.ir.graph import Graph, Model, Node
+from fornix.ir.order import needed_nodes
+from fornix.ir.types import TensorType
+from fornix.passes.apply import replace
+from fornix.passes.make import Maker
+
+ML = "ai.onnx.ml"
+NUMBERS = {
+    "LinearClassifier": "classlabels_ints",
+    "SVMClassifier": "classlabels_ints",
+    "TreeEnsembleClassifier": "classlabels_int64s",
+}
+"""Of classifiers, the attribute with labels that are numbers."""
+GATHER = 13
+"""The opset whose Gather names classes where a model has no opset of the standard's."""
+ENCODER = 2
+"""The opset from which on LabelEncoder has keys and values, no list of classes."""
+
+
+def split_texts(model: Model, inference: Inference) -> bool:
+    """Take nodes of the main graph apart and put them in order; whether any were taken apart."""
+    changed = False
+    for node in [node for node in model.graph.nodes if node.domain == ML]:
+        if node.op_type in NUMBERS:
+            changed |= _split_classifier(node, model, inference)
+        elif node.op_type == "OneHotEncoder":
+            changed |= _split_one_hot(node, model, inference)
+    _put_together(model.graph, inference)
+    return changed
+
+
+def _put_together(graph: Graph, inference: Inference) -> None:
+    """Have as many nodes in a row as there can be that have texts, or have none."""
+    waiting = list(graph.nodes)
+    has_texts = {node: _has_texts(node, inference) for node in waiting}
+    if len(set(has_texts.values())) < 2:
+        return
+    done: dict[Node, None] = {}
+    is_turn = True
+    while waiting:
+        left = []
+        for node in waiting:
+            if has_texts[node] is is_turn and done.keys() >= set(needed_nodes(node)):
+                done[node] = None
+            else:
+                left.append(node)
+        waiting, is_turn = left, not is_turn
+    graph.move_before(None, *done)
+
+
+def _has_texts(node: Node, inference: Inference) -> bool:
+    """Whether anything that it reads or gives is no tensor of numbers."""
+    types = [inference.fact(v).type for v in (*node.inputs, *node.outputs) if v is not None]
+    return any(not isinstance(t, TensorType) or t.dtype is STRING for t in types if t is not None)
+
+
+def _texts(node: Node, name: str) -> list[str]:
+    """A list of texts among the attributes."""
+    attribute = node.attributes.get(name)
+    values = attribute.value if attribute is not None and attribute.ref is None else None
+    is_whole = isinstance(values, list) and all(isinstance(text, str) for text in values)
+    return values if is_whole and isinstance(values, list) else []
+
+
+def _split_classifier(node: Node, model: Model, inference: Inference) -> bool:
+    names = _texts(node, "classlabels_strings")
+    if len(names) < 2:
+        return False
+    numbers = {name: a for name, a in node.attributes.items() if name != "classlabels_strings"}
+    made = Node(ML, node.op_type, node.inputs, len(node.outputs), numbers, name=node.name)
+    made.set_attribute(NUMBERS[node.op_type], list(range(len(names))))
+    model.graph.insert_before(node, made)
+    inference.update([made])
+    model.opset_imports.setdefault("", GATHER)
+    label = Maker(node, model.graph, inference).Gather(np.array(names, object), made.outputs[0])
+    replace(node, [label, *made.outputs[1:]], inference)
+    return True
+
+
+def _split_one_hot(node: Node, model: Model, inference: Inference) -> bool:
+    names = _texts(node, "cats_strings")
+    zeros = node.attributes.get("zeros")
+    (x,) = node.inputs
+    if (
+        x is None
+        or inference.fact(x).dtype is not STRING
+        or not 0 < len(names) == len(set(names))
+        or (zeros is not None and not zeros.value)  # an unknown category is an error
+    ):
+        return False
+    make = Maker(node, model.graph, inference)
+    numbers = list(range(len(names)))
+    listed: dict[str, object] = {"classes_strings": names}
+    if model.opset_imports.get(ML, 1) >= ENCODER:
+        listed = {"keys_strings": names, "values_int64s": numbers}
+    found = make.LabelEncoder(x, domain=ML, default_int64=-1, **listed)
+    replace(node, [make.OneHotEncoder(found, domain=ML, cats_int64s=numbers)], inference)
+    return True
