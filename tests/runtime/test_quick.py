@@ -17,7 +17,8 @@ from onnx import numpy_helper, parser
 
 from fornix.compile.entry import is_available
 from fornix.errors import Fail, FormatError, FornixError, InvalidArgument
-from fornix.runtime import InferenceSession, RunOptions, SessionOptions
+from fornix.runtime import InferenceSession, RunOptions, SessionOptions, program
+from fornix.runtime.common import CommonCall
 from fornix.runtime.quick import DrivenCall, StepsCall
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
@@ -306,3 +307,33 @@ def test_extents_that_came_before_take_their_short_way_again(
     for other in ({}, {"x": [[1.0, 2, 3]]}, {"x": np.ones(3, np.float32)}):
         with pytest.raises(AttributeError, match="_run"):  # the long way says what is wrong
             session.run(None, other)
+
+
+def test_extents_beyond_those_with_short_ways_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "MAX_SHORT", 2)
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, 3] x, float[M, 3] w) => (float[K, 3] y) { y = Sub (x, w) }"""
+    options = SessionOptions(intra_op_num_threads=1)
+    session = InferenceSession(parser.parse_model(text), options)
+    rng = np.random.default_rng(0)
+
+    def check(n: int, m: int) -> None:
+        x, w = (rng.normal(size=(k, 3)).astype(np.float32) for k in (n, m))
+        np.testing.assert_array_equal(session.run(None, {"x": x, "w": w})[0], x - w)
+
+    for n in (1, 2, 3, 4):
+        check(n, n)
+    assert isinstance(session._short, CommonCall)
+    for n, m in ((4, 1), (1, 4), (0, 0), (0, 1), (7, 7), (1, 1), (5, 5)):
+        check(n, m)
+    x = np.ones((6, 3), np.float32)
+    with pytest.raises(FornixError, match=r"6.*5|5.*6"):
+        session.run(None, {"x": x, "w": x[:5]})
+    for wrong in (x.astype(np.float64), x[:, :2], x[0]):
+        with pytest.raises(InvalidArgument, match="'x'"):
+            session.run(None, {"x": wrong, "w": x})
+    turned = np.asfortranarray(rng.normal(size=(6, 3)).astype(np.float32))
+    np.testing.assert_array_equal(session.run(None, {"x": turned, "w": x})[0], turned - x)
+    monkeypatch.delattr(InferenceSession, "_run")
+    for n in (8, 9, 3, 1):
+        check(n, n)

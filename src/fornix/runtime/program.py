@@ -227,6 +227,8 @@ class Programs:
         self.shelf, self.packs = shelf, packs
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
+        self._common: QuickCall | None = None
+        """For extents that have no short way, once there are many."""
         self.forget()
         tell(self)
         self._general = self._made({})
@@ -240,6 +242,7 @@ class Programs:
         """Give back memory for runs that nobody uses now."""
         with self._lock:
             self._short.clear()
+            self._common = None
         for program in self.programs:
             for step in program.steps:
                 step.shrink()
@@ -313,6 +316,7 @@ class Programs:
         made.program, made.is_recalled = self._make(made.numbers), False
         self._chosen.clear()
         self._short.clear()
+        self._common = None
 
     def short_for(self, feeds: Mapping[str, Any]) -> QuickCall | None:
         """The short way that there is for feeds of such extents; they were not looked at before."""
@@ -320,7 +324,7 @@ class Programs:
             key = tuple([feeds[v.name].shape[at] for v, at in self.general.symbols.values()])
         except (AttributeError, LookupError, TypeError):
             return None
-        return self._short.get(key)
+        return self._short.get(key, self._common)
 
     def short_way(self, feeds: Mapping[str, Any]) -> QuickCall | None:
         """A short way to all outputs for feeds like ``feeds``, which have just been run."""
@@ -328,12 +332,17 @@ class Programs:
         if run.key not in self._short:
             with self._lock:
                 self._shorten(run, feeds)
-        return self._short.get(run.key)
+        return self._short.get(run.key, self._common)
 
     def _shorten(self, run: Run, feeds: Mapping[str, Any]) -> None:
         """Make a short way for the extents of ``run``, or note that there is none."""
-        from fornix.runtime.quick import StepsCall, quick_call  # noqa: PLC0415 - with llvmlite
+        from fornix.runtime.common import CommonCall  # noqa: PLC0415 - with llvmlite
+        from fornix.runtime.quick import StepsCall, quick_call  # noqa: PLC0415 - likewise
 
+        if len(self._short) == MAX_SHORT and not self.options.memory_limit:
+            self._common = self._common or CommonCall.of(self.general)
+            if self._common is not None:
+                return
         is_general = self._chosen.get(run.key) is self.general
         made = quick_call(self.general, run, feeds) if is_general else None
         if isinstance(made, StepsCall) and self.options.memory_limit:
