@@ -47,6 +47,7 @@ from fornix.passes.inline import inline_branches, inline_functions
 from fornix.passes.pattern import Rule
 from fornix.passes.push_transposes import push_transposes
 from fornix.passes.raise_opset import raise_opset
+from fornix.passes.restore_weights import restore_weights
 from fornix.passes.unpack_sequences import unpack_sequences
 
 
@@ -121,7 +122,10 @@ PIPELINE = (
 )
 
 
-FIRST = (Pass("keep_few_bits", Level.EXTENDED, few_bits.keep_few_bits),)
+FIRST = (
+    Pass("keep_few_bits", Level.EXTENDED, few_bits.keep_few_bits),
+    Pass("restore_weights", Level.BASIC, restore_weights),
+)
 """What the engine has done ahead of the rest, before numbers are folded."""
 LAST = (
     Pass("round_weights", Level.BASIC, few_bits.round_weights),
