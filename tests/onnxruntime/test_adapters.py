@@ -80,7 +80,7 @@ def test_what_adapters_feed_runs_compiled(files: list[Path]) -> None:
     expected = ran(ort, session, files[0])
     programs = session._programs
     assert programs is not None
-    (steps,) = (fed.general.steps for fed in programs._fed.values())
+    (steps,) = (fed.general.steps for fed in programs._varied.values())
     assert all(isinstance(step, NativeStep) for step in steps)
     reference = ort.InferenceSession(MODEL, providers=["ReferenceExecutionProvider"])
     np.testing.assert_allclose(ran(ort, reference, files[0]), expected, rtol=1e-5, atol=1e-5)
@@ -102,7 +102,7 @@ def test_what_is_fed_beyond_some_sets_runs_its_kernels() -> None:
         found = session.run(None, {"x": x, f"a{number}": np.full(2, 5, np.float32)})[0]
         np.testing.assert_array_equal(found, [10, 10])
     assert session._programs is not None
-    assert len(session._programs._fed) == 4
+    assert len(session._programs._varied) == 4
 
 
 def test_adapters_of_another_shape_or_name_are_refused(tmp_path: Path) -> None:

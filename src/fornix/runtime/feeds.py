@@ -120,7 +120,7 @@ def _as_array(feed: Any, declared: TensorType, name: str, model: str) -> Array:
                 "of different lengths"
             ) from error
     else:
-        raise InvalidArgument(
+        raise InvalidUse(
             f"input '{name}' of {model} is {declared}, but the feed is a "
             f"{type(feed).__name__}; pass a NumPy array"
         )
