@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fornix.compile.identity import processor
-from fornix.compile.image import is_mappable
+from fornix.system import is_mappable
 from tests.cli.command import DIGITS, call, model
 from tests.runtime import kept_models
 

@@ -5,10 +5,11 @@ import struct
 import numpy as np
 import pytest
 
-from fornix.compile.image import MappedCode, image_of, is_mappable
+from fornix.compile.image import MappedCode, image_of
 from fornix.compile.kernel import KERNEL
 from fornix.compile.link import compile_object
 from fornix.compile.target import Target
+from fornix.system import is_mappable
 
 pytestmark = pytest.mark.skipif(not is_mappable(), reason="images are for Linux")
 

@@ -15,8 +15,8 @@ from onnx import parser
 
 from fornix import onnxruntime as ort
 from fornix.compile.identity import processor
-from fornix.compile.image import is_mappable
 from fornix.errors import Fail, FornixWarning, InvalidArgument, NotSupported
+from fornix.system import is_mappable
 from tests.runtime import kept_models
 
 MODEL = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>

@@ -16,7 +16,6 @@ import pytest
 from onnx import parser
 
 from fornix.compile.identity import processor
-from fornix.compile.image import is_mappable
 from fornix.errors import FormatError, InvalidArgument, NotSupported
 from fornix.format import compiled
 from fornix.format.compiled import ABOUT, DATA, MODEL, PROGRAM, SECTIONS, Container, Section
@@ -30,6 +29,7 @@ from fornix.runtime import InferenceSession, SessionOptions, artifact, content, 
 from fornix.runtime.artifact import Artifact
 from fornix.runtime.compiling import compile_model
 from fornix.runtime.threads import Pool
+from fornix.system import is_mappable
 from tests.runtime import kept_models
 
 pytestmark = pytest.mark.skipif(

@@ -15,7 +15,6 @@ import pytest
 import fornix
 from fornix import FornixWarning, InferenceSession, ReferenceEvaluator, SessionOptions
 from fornix.compile.identity import processor
-from fornix.compile.image import is_mappable
 from fornix.errors import DTypeError, Fail, SchemaError
 from fornix.format.text import parse_model, print_model
 from fornix.ir.graph import Model
@@ -26,6 +25,7 @@ from fornix.ops.call import NotLowered
 from fornix.ops.grads.term import Term
 from fornix.ops.registered import temporary
 from fornix.runtime import keeping, kept
+from fornix.system import is_mappable
 
 X = np.linspace(-2, 2, 15, dtype=np.float32).reshape(5, 3)
 MODEL = """<ir_version: 10, opset_import: ["": 22, "my.domain": 1]>

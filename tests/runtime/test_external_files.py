@@ -12,9 +12,9 @@ import pytest
 from onnx import numpy_helper, parser
 
 from fornix.compile.identity import processor
-from fornix.compile.image import is_mappable
 from fornix.errors import ExternalDataError, FormatError
 from fornix.runtime import InferenceSession
+from fornix.system import is_mappable
 from tests.runtime.kept_models import assert_same, fresh, is_recalled, recalled, use_cache
 
 FEEDS = {"x": np.array([[1, 2, 3, 4], [0, 1, 0, -1]], np.float32), "i": np.array([2, 0])}

@@ -14,11 +14,11 @@ import pytest
 from onnx import helper, numpy_helper, parser
 
 from fornix.compile.identity import processor
-from fornix.compile.image import is_mappable
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
 from fornix.runtime.native import NativeStep
 from fornix.runtime.planned import PlannedModel
+from fornix.system import is_mappable
 from tests.conformance.cases import cases
 from tests.conformance.run import check_case
 from tests.runtime.kept_models import assert_same, fresh, is_recalled, recalled, use_cache, write

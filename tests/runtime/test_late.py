@@ -11,10 +11,10 @@ import pytest
 from onnx import parser
 
 from fornix.compile.identity import processor
-from fornix.compile.image import is_mappable
 from fornix.errors import FornixError, LimitError
 from fornix.runtime import InferenceSession, SessionOptions, ways
 from fornix.runtime.flow import Flow
+from fornix.system import is_mappable
 from tests.runtime.kept_models import recalled, use_cache, write
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'

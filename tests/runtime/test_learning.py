@@ -10,10 +10,10 @@ import pytest
 
 from fornix import InferenceSession
 from fornix.compile.identity import processor
-from fornix.compile.image import is_mappable
 from fornix.errors import FornixError
 from fornix.onnx import parser
 from fornix.runtime.native import NativeStep
+from fornix.system import is_mappable
 from tests.runtime.kept_models import recalled, use_cache, write
 
 HEAD = '<ir_version: 10, opset_import: ["" : 18]>\n'

@@ -15,7 +15,6 @@ import pytest
 from onnx import helper, parser
 
 from fornix.compile.identity import processor
-from fornix.compile.image import is_mappable
 from fornix.errors import Fail, FormatError, InvalidArgument, ShapeError
 from fornix.format.messages import ModelProto, own
 from fornix.ir.files import load
@@ -23,6 +22,7 @@ from fornix.ir.load import from_message
 from fornix.reference import source
 from fornix.runtime import InferenceSession, SessionOptions, kept
 from fornix.runtime.native import NativeStep
+from fornix.system import is_mappable
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18], producer_name: "tests">
     f (float[N, 4] x) => (float[N, 2] y, float[N] s)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fornix.runtime.platform import keep_apart, use_processors
 from fornix.runtime.threads import Ahead, Pool, shared_pool
+from fornix.system import keep_apart, use_processors
 
 
 def taking(pieces: int, do: Callable[[int, int], None]) -> Callable[[int], None]:

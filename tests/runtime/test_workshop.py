@@ -13,10 +13,10 @@ import pytest
 from onnx import helper, numpy_helper, parser
 
 from fornix.compile.identity import processor
-from fornix.compile.image import is_mappable
 from fornix.errors import SchemaError
 from fornix.runtime import InferenceSession, SessionOptions, workshop
 from fornix.runtime.native import NativeStep
+from fornix.system import is_mappable
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18]>
     f (float[N, 512] x, float[P, 512] past) => (float[M, 512] y) {

@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
-import sys
 from pathlib import Path
 
 import numpy as np
+
+from fornix.system import cache_directory, is_private
 
 FORMAT = b"fornix object 1\n"
 MAX_BYTES = 256 << 20
@@ -45,7 +45,7 @@ class DiskCache:
         chosen = os.environ.get("FORNIX_CACHE", "")
         if chosen == "0":
             return DiskCache()
-        return DiskCache(Path(chosen) if chosen else _user_directory())
+        return DiskCache(Path(chosen) if chosen else cache_directory())
 
     def read(self, name: str, kind: str) -> memoryview | None:
         """What was kept under ``name``, if it is ours and whole; aligned in memory."""
@@ -104,17 +104,7 @@ class DiskCache:
 
     def _is_private(self) -> bool:
         """Whether the directory belongs to this user and to nobody else."""
-        if self.directory is None:
-            return False
-        try:
-            found = self.directory.lstat()
-        except OSError:
-            return False
-        if not stat.S_ISDIR(found.st_mode):
-            return False
-        if sys.platform == "win32":
-            return True
-        return found.st_uid == os.getuid() and not found.st_mode & 0o077
+        return self.directory is not None and is_private(self.directory)
 
     def _shrink(self) -> None:
         """Remove the files that have not been used longest, while there is too much."""
@@ -141,19 +131,6 @@ def _seal(name: str, body: bytes | memoryview) -> bytes:
     sha = hashlib.sha256(FORMAT + name.encode() + b"\0")
     sha.update(body)
     return sha.digest()
-
-
-def _user_directory() -> Path | None:
-    """The directory for caches of this user, by the platform's rules; None without a home."""
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return None
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "fornix/kernels"
-    if sys.platform == "darwin":
-        return home / "Library/Caches/fornix/kernels"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "fornix/kernels"
 
 
 __all__ = ["DiskCache"]

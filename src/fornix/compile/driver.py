@@ -11,10 +11,11 @@ for a while, then leaves the processor to others, then sleeps from look to look.
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
+
+from fornix.system import waiting
 
 if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
@@ -30,8 +31,6 @@ SPINS = 1000
 """Turns of waiting before the processor is left to others: about 40 µs."""
 YIELDS = 2000
 """Times that it is left to them before the thread sleeps: about a millisecond."""
-NAP_MICROSECONDS = 50
-"""How long it sleeps before it looks again."""
 CODE_BITS = 32
 """The status holds the code of the kernel that failed below, and the number of its record above."""
 
@@ -175,17 +174,3 @@ def pausing(text: str, *, is_x86: bool) -> str:
         declare = "declare void @llvm.x86.sse2.pause()"
     text = text.replace("@SPINS@", str(SPINS)).replace("@PATIENCE@", str(SPINS + YIELDS))
     return text.replace("@PAUSE@", pause).replace("@DECLARE@", declare)
-
-
-def waiting() -> tuple[int, int, int]:
-    """The system's functions that leave the processor to others and that sleep, and how long."""
-    if sys.platform == "win32":
-        leave, sleep, nap = ctypes.windll.kernel32.SwitchToThread, ctypes.windll.kernel32.Sleep, 1
-    else:
-        system = ctypes.CDLL(None)
-        leave, sleep, nap = system.sched_yield, system.usleep, NAP_MICROSECONDS
-    return _address(leave), _address(sleep), nap
-
-
-def _address(function: object) -> int:
-    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]

@@ -7,15 +7,15 @@ run, and addresses of 8 bytes that point into the same file. Other objects have 
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import struct
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from fornix.system import is_mappable, make_executable
 
 ALIGNMENT = 64
 """Bytes: the most that a section of ours asks for."""
@@ -55,13 +55,8 @@ class MappedCode:
         block[: len(image.content)] = np.frombuffer(image.content, np.uint8)
         _add(block, image.fixups, address)
         del block  # else the map could not be closed
-        _protect(address, size)
+        make_executable(address, size)
         self.addresses = {name: address + start for name, start in image.entries.items()}
-
-
-def is_mappable() -> bool:
-    """Whether this system runs mapped images."""
-    return sys.platform == "linux" and struct.calcsize("P") == WORD
 
 
 def _add(block: np.ndarray[Any, Any], places: np.ndarray[Any, Any], amount: int) -> None:
@@ -69,14 +64,6 @@ def _add(block: np.ndarray[Any, Any], places: np.ndarray[Any, Any], amount: int)
     indices = places[:, None] + np.arange(WORD)
     words = block[indices].view("<i8")
     block[indices] = (words + amount).view(np.uint8)
-
-
-def _protect(address: int, size: int) -> None:
-    """Make memory executable, and no longer writable."""
-    function = ctypes.CDLL(None, use_errno=True).mprotect
-    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    if function(address, size, mmap.PROT_READ | mmap.PROT_EXEC):
-        raise OSError(ctypes.get_errno(), "memory cannot be made executable")
 
 
 def image_of(objects: Mapping[str, bytes]) -> Image | None:

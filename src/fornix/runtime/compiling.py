@@ -18,7 +18,6 @@ import numpy as np
 
 from fornix.compile.disk import DiskCache
 from fornix.compile.identity import compiler, processor
-from fornix.compile.image import is_mappable
 from fornix.errors import InvalidArgument, NotSupported
 from fornix.format.atomic import Replacement, replacement
 from fornix.format.compiled import (
@@ -46,6 +45,7 @@ from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import CPUExecutionProvider, Run
 from fornix.runtime.threads import Pool, shared_pool
+from fornix.system import is_mappable
 
 
 def compile_model(

@@ -25,8 +25,8 @@ from fornix.errors import FornixError
 from fornix.format.beneath import open_file
 from fornix.format.compiled import MODEL, Container
 from fornix.format.mapped import Identity, MappedBytes, MappedFile, Memory, Payload
-from fornix.runtime.platform import tells_times
 from fornix.runtime.threads import Pool
+from fornix.system import tells_times
 
 PIECE_BYTES = 4 << 20
 """Of a piece with a digest of its own."""

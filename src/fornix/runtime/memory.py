@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fornix.errors import Fail
-from fornix.runtime.platform import READS_ANYWHERE
+from fornix.system import READS_ANYWHERE
 
 if TYPE_CHECKING:
     from fornix.ir.graph import Value

@@ -15,7 +15,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from fornix.errors import FornixWarning, InvalidUse, NotSupported
-from fornix.runtime.platform import usable_processors
+from fornix.system import usable_processors
 
 if TYPE_CHECKING:
     from fornix.passes import Level

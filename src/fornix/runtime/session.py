@@ -37,7 +37,6 @@ from fornix.runtime.options import (
     warn_of_provider_options,
 )
 from fornix.runtime.planned import PlannedModel
-from fornix.runtime.platform import give_back
 from fornix.runtime.program import Programs
 from fornix.runtime.providers import (
     PROVIDERS,
@@ -52,6 +51,7 @@ from fornix.runtime.targets import Targets, direct, fill, is_little
 from fornix.runtime.threads import Pool
 from fornix.runtime.values import OrtValue, unwrapped
 from fornix.runtime.watched import Watched
+from fornix.system import give_back
 
 if TYPE_CHECKING:
     from fornix.ir.graph import Model

@@ -19,7 +19,6 @@ import numpy as np
 
 from fornix.compile.disk import NOTE, PLAN, DiskCache
 from fornix.compile.identity import ALL_ROOMS, compiler, processor, sources
-from fornix.compile.image import is_mappable
 from fornix.format.limits import Limits
 from fornix.ir.graph import Model
 from fornix.ir.walk import tensors
@@ -31,6 +30,7 @@ from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import CPUExecutionProvider, Provider
 from fornix.runtime.threads import Pool, shared_pool
+from fornix.system import is_mappable
 
 if TYPE_CHECKING:
     from fornix.runtime.workshop import Job

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fornix.errors import InvalidArgument
-from fornix.runtime.platform import READS_ANYWHERE
+from fornix.system import READS_ANYWHERE
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Targets = Mapping[str, Array]

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from fornix.compile import crew as words
-from fornix.compile.driver import FROM_FRONT, SPINS, waiting
-from fornix.runtime.platform import keep_apart, usable_processors, use_processors
+from fornix.compile.driver import FROM_FRONT, SPINS
+from fornix.system import keep_apart, usable_processors, use_processors, waiting
 
 if TYPE_CHECKING:
     from fornix.compile.crew import Crew

@@ -35,7 +35,7 @@ from fornix.errors import FormatError
 from fornix.format.limits import Limits
 from fornix.format.mapped import Identity, MappedFile, Memory
 from fornix.runtime.options import SessionOptions
-from fornix.runtime.platform import pipe_errors
+from fornix.system import pipe_errors
 
 if TYPE_CHECKING:
     from fornix.runtime.shelf import Shelf

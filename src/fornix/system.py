@@ -1,12 +1,18 @@
-"""What differs between systems: processors that we may use, which one runs us, where they read."""
+"""What differs between systems, all of it: nothing else asks which one this is.
+
+Decides which processors we may use and where threads wait, where caches lie and whose they are, and
+whether memory can be run. Where a system lacks something, there is a way that needs nothing of it.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import os
 import platform
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +21,9 @@ from pathlib import Path
 READS_ANYWHERE = platform.machine().lower() in {"x86_64", "amd64", "aarch64", "arm64"}
 """Whether processors of this kind read elements at any address."""
 
+LONG_BYTES = 8
+NAP_MICROSECONDS = 50
+"""For which a thread sleeps that has waited long; Windows knows milliseconds."""
 CGROUPS = Path("/sys/fs/cgroup")
 IN_MEMORY = {0x01021994, 0x858458F6}
 """Kinds of file systems of Linux, tmpfs and ramfs, that note no time when a map is written to."""
@@ -41,14 +50,14 @@ def _quota(root: Path) -> int:
     limits = [math.inf]
     for folder in _groups(root):
         try:
-            quota, period = (folder / "cpu.max").read_text().split()
+            quota, period = (folder / "cpu.max").read_text("utf-8", "replace").split()
             if quota != "max":
                 limits.append(int(quota) / int(period))
         except (OSError, ValueError, ZeroDivisionError):
             continue
     try:  # version 1 of control groups
-        quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
-        period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        quota = (root / "cpu" / "cpu.cfs_quota_us").read_text("utf-8")
+        period = (root / "cpu" / "cpu.cfs_period_us").read_text("utf-8")
         if int(quota) > 0:
             limits.append(int(quota) / int(period))
     except (OSError, ValueError, ZeroDivisionError):
@@ -59,7 +68,7 @@ def _quota(root: Path) -> int:
 def _groups(root: Path) -> list[Path]:
     """The control groups of version 2 that this process is in, the innermost first."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = Path("/proc/self/cgroup").read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return [root]
     inner = next((line[3:] for line in lines if line.startswith("0::")), "/")
@@ -94,6 +103,59 @@ def use_processors(allowed: frozenset[int]) -> None:
     if allowed:
         with suppress(OSError):
             os.sched_setaffinity(0, allowed)
+
+
+def waiting() -> tuple[int, int, int]:
+    """The system's functions that leave the processor to others and that sleep, and how long."""
+    if sys.platform == "win32":
+        leave, sleep, nap = ctypes.windll.kernel32.SwitchToThread, ctypes.windll.kernel32.Sleep, 1
+    else:
+        system = ctypes.CDLL(None)
+        leave, sleep, nap = system.sched_yield, system.usleep, NAP_MICROSECONDS
+    return _address(leave), _address(sleep), nap
+
+
+def _address(function: object) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+
+
+def cache_directory() -> Path | None:
+    """The directory for caches of this user, by the system's rules; None without a home."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "fornix/kernels"
+    if sys.platform == "darwin":
+        return home / "Library/Caches/fornix/kernels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "fornix/kernels"
+
+
+def is_private(directory: Path) -> bool:
+    """Whether ``directory`` is one and belongs to this user alone, where systems tell that."""
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    if not stat.S_ISDIR(found.st_mode):
+        return False
+    if sys.platform == "win32":
+        return True
+    return found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def is_mappable() -> bool:
+    """Whether this system runs machine code from memory that we map ourselves."""
+    return sys.platform == "linux" and ctypes.sizeof(ctypes.c_void_p) == LONG_BYTES
+
+
+def make_executable(address: int, size: int) -> None:
+    """Make memory executable, and no longer writable; raises OSError if nobody may run it."""
+    function = ctypes.CDLL(None, use_errno=True).mprotect
+    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if function(address, size, mmap.PROT_READ | mmap.PROT_EXEC):
+        raise OSError(ctypes.get_errno(), "memory cannot be made executable")
 
 
 def give_back() -> None:
