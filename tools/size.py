@@ -33,7 +33,7 @@ BUDGET = {
     "check": 720,
     "version": 600,
     "reference": 435,
-    "passes": 2960,
+    "passes": 3000,
     "edit": 1150,
     "compile": 9050,
     "runtime": 7710,

@@ -101,6 +101,17 @@ def test_places_that_data_say_are_gathered() -> None:
     agree(text, *(rows(3) | {"i": np.array(i)} for i in (0, 2, -1, -3, 3, -4)))
 
 
+def test_parts_of_one_length_are_gathered() -> None:
+    text = f"""f (float[N, 6] x, int64 i) => (float[A, B] y) {{
+        {number("n", 2)} s = SplitToSequence <axis = 1> (x, n) y = SequenceAt (s, i)
+    }}"""
+    assert sequences_in(optimize(model_of(text))) == []
+    agree(text, *(rows(4) | {"i": np.array(i)} for i in (0, 2, -1, -3, 3, -4)))
+    uneven = text.replace("{2}", "{4}")
+    assert sequences_in(optimize(model_of(uneven))) == ["SplitToSequence", "SequenceAt"]
+    agree(uneven, *(rows(4) | {"i": np.array(i)} for i in (0, 1, -1)))
+
+
 def test_what_may_be_empty_is_joined_in_sessions_that_know_better() -> None:
     text = f"""f (float[N, 6] x) => (float[M, 6] y) {{
         {CUT.format(axis=0, keeps=1)} y = ConcatFromSequence <axis = 0> (s)

@@ -120,7 +120,8 @@ def test_both_branches_are_compiled_for_the_extents_that_differ(programs: list[s
         for n in (2, 3, 5, 1)
     ]
     agree(IF, *feeds)
-    assert sorted(programs) == ["a", "b"]
+    assert set(programs) == {"a", "b"}
+    assert len(programs) <= 4  # two that its kernel calls, two in a call of the whole program
 
 
 def test_what_grows_is_compiled_once(programs: list[str]) -> None:

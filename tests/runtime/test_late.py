@@ -157,6 +157,50 @@ def test_what_grows_or_shrinks_is_handed_on(calls: list[bool], text: str, thread
     assert calls[-1]
 
 
+CACHES = f"""f (int64 m, float[A] x, float[B] w) => (float[2, C] y, float[2, D] z) {{
+    {STAYS}
+    two = Constant <value = int64 {{2}}> ()
+    none = Constant <value = float[2, 1] {{0, 0}}> ()
+    y, z = Loop (m, stays, none, none)
+        <body = step (int64 i, bool k, float[2, P] a, float[2, Q] b)
+            => (bool k, float[2, R] c, float[2, S] d) {{
+        c = Concat <axis = 1> (a, none)
+        t = Transpose <perm = [1, 0]> (b)
+        u = MatMul (a, t)
+        v = Softmax (u)
+        d0 = Concat <axis = 1> (b, none)
+        d1 = MatMul (v, d0)
+        d = Add (d1, c)
+    }}>
+}}"""
+
+
+def test_caches_that_grow_alike_are_of_one_length(calls: list[bool]) -> None:
+    feeds = [{"m": np.array(m), "x": numbers(1), "w": numbers(1)} for m in (3, 5, 1)]
+    agree(sessions(CACHES), *feeds)
+    assert calls[-1]
+
+
+WIDENS = f"""f (int64 m, float[3] x) => (float[1, 3] y) {{
+    {STAYS}
+    y = Loop (m, stays, x) <body = step (int64 i, bool k, h) => (bool k, next) {{
+        row = Constant <value = float[1, 3] {{1, 2, 3}}> ()
+        j = Cast <to = 1> (i)
+        sum = Add (row, j)
+        next = Add (h, sum)
+    }}>
+}}"""
+
+
+def test_the_first_iteration_may_change_a_rank(calls: list[bool]) -> None:
+    agree(sessions(WIDENS), *({"m": np.array(m), "x": numbers(3)} for m in (3, 1, 6)))
+    assert calls[-1]
+    fast, slow = sessions(WIDENS)
+    for m in (2, 2, 2, 0):
+        found, wanted = (s.run(None, {"m": np.array(m), "x": numbers(3)})[0] for s in (fast, slow))
+        assert found.shape == wanted.shape
+
+
 def test_memory_follows_what_is_handed_on(
     calls: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

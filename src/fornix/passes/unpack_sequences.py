@@ -191,12 +191,31 @@ def _at(node: Node, make: _Making) -> list[Value]:
     found, place = _sequence(node.inputs[0], make), node.inputs[1]
     if isinstance(found, list):
         known_place = _place(node, 1, len(found) - 1, make)
-        return [] if known_place is None else [make.tensor(found[known_place])]
+        if known_place is None:
+            return _alike(found, place, make)
+        return [make.tensor(found[known_place])]
     if found is None or place is None or make.fact(place).rank:
         return []
     if found.keeps:
         place = make.Reshape(place, np.array([1]))
     return [make.Gather(found.whole, place, axis=found.axis)]
+
+
+def _alike(found: Listed, place: Value | None, make: _Making) -> list[Value]:
+    """The part at a place that data say, of all parts of one length that a tensor is cut into."""
+    first = found[0] if found else None
+    if not isinstance(first, Part) or place is None or make.fact(place).rank:
+        return []
+    axis, length, shape = first.axis, first.stop, make.fact(first.whole).shape
+    starts = [p.start for p in found if isinstance(p, Part) and p.stop == p.start + length]
+    if starts != [n * length for n in range(len(found))] or _whole(found, axis, make) is None:
+        return []
+    extents = [-1 if (n := known(d)) is None else n for d in shape]
+    extents[axis : axis + 1] = [len(found), length]
+    if extents.count(-1) > 1 or 0 in extents:
+        return []
+    rows = make.Reshape(first.whole, np.array(extents, np.int64))
+    return [make.Gather(rows, place, axis=axis)]
 
 
 def _length(node: Node, make: _Making) -> list[Value]:

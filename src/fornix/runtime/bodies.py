@@ -54,6 +54,10 @@ MAX_SEEN = 16
 """Sets of extents that tell numbers from symbols."""
 
 
+class RankChanges(NotAsCompiled):
+    """A value has another rank in the next run of a body."""
+
+
 def compile_bodies(node: Node, plan: Plan, options: SessionOptions) -> None:
     """Let the bodies of ``node`` run compiled, wherever ``plan`` runs them."""
     if plan.given:
@@ -67,8 +71,13 @@ def compile_bodies(node: Node, plan: Plan, options: SessionOptions) -> None:
 def declare_carried(node: Node, inference: Inference) -> None:
     """Let inputs of a Loop's body whose type nobody declares be of the type that enters there.
 
-    Tensors tell their types themselves, when the body runs; lists and what may be missing do not.
+    Tensors tell their types themselves, when the body runs; lists and what may be missing do not,
+    whether they are handed in or captured.
     """
+    for value in captured_values(node):
+        type_ = inference.fact(value).type
+        if value.type is None and not isinstance(type_, TensorType):
+            value.type = _of_numbers(type_)
     if node.op_type != "Loop" or node.domain:
         return
     graph: Graph = node.attributes["body"].value
@@ -87,6 +96,18 @@ def _of_any_shape(type_: Type | None) -> Type | None:
     return type_
 
 
+def _of_numbers(type_: Type | None) -> Type | None:
+    """``type_`` with those extents that are the same whatever is fed."""
+    if isinstance(type_, TensorType):
+        shape = type_.shape
+        return TensorType(
+            type_.dtype, shape and tuple(d if isinstance(d, int) else None for d in shape)
+        )
+    if isinstance(type_, SequenceType | OptionalType):
+        return type(type_)(_of_numbers(type_.elem))
+    return type_
+
+
 class CompiledBody:
     """A body, and its programs by the kinds of what it reads."""
 
@@ -99,7 +120,7 @@ class CompiledBody:
         self._families: dict[Kinds, Family[_Compiled]] = {}
         self._typed: dict[tuple[Kinds, Form], _Compiled | None] = {}
         """Programs for types that somebody knows ahead."""
-        self._changing: dict[tuple[Kinds, Form], Sequence[tuple[int, int]]] = {}
+        self._handed_on: dict[tuple[Kinds, Form], Mapping[tuple[int, int], DimLike]] = {}
         self._last: _Compiled | None = None
         self.forget()
         tell(self)
@@ -173,36 +194,34 @@ class CompiledBody:
             raise NotAsCompiled(f"{self.graph.label} has no program for such values")
         return program
 
-    def changing(
+    def handed_on(
         self, types: Sequence[ArrayType], handed: Mapping[int, int]
-    ) -> Sequence[tuple[int, int]]:
-        """The extents of inputs that are others in the next run: of which input, along which axis.
+    ) -> Mapping[tuple[int, int], DimLike]:
+        """Extents of inputs in the next run, by the number of the input and the axis.
 
-        By number, outputs in ``handed`` become its inputs. Raises NotAsCompiled where ranks change.
+        By number, outputs in ``handed`` become its inputs. Raises RankChanges.
         """
         kinds = tuple(dtype for _, dtype in types)
         form = tuple(shape for shape, _ in types)
         with self._lock:
-            if handed and (kinds, form) not in self._changing:
-                self._changing[kinds, form] = self._compared(kinds, form, handed)
-        return self._changing.get((kinds, form), ())
+            if handed and (kinds, form) not in self._handed_on:
+                self._handed_on[kinds, form] = self._made_of(kinds, form, handed)
+        return self._handed_on.get((kinds, form), {})
 
-    def _compared(
+    def _made_of(
         self, kinds: Kinds, form: Form, handed: Mapping[int, int]
-    ) -> Sequence[tuple[int, int]]:
-        """What is found out for `changing`."""
+    ) -> Mapping[tuple[int, int], DimLike]:
+        """What is found out for `handed_on`."""
         model = self._model(kinds, form)
         inference = infer_model(model)
-        found: list[tuple[int, int]] = []
+        found: dict[tuple[int, int], DimLike] = {}
         for output, number in handed.items():
             fact = inference.fact(model.graph.outputs[output])
             if not isinstance(fact.type, TensorType) or not fact.has_rank:
                 continue
             if fact.rank != len(form[number]):
-                raise NotAsCompiled("a value has another rank in the next iteration")
-            for axis, (after, before) in enumerate(zip(fact.shape, form[number], strict=True)):
-                if after != before and _changes(before, after):
-                    found.append((number, axis))
+                raise RankChanges("a value has another rank in the next iteration")
+            found.update(((number, axis), extent) for axis, extent in enumerate(fact.shape))
         return found
 
     def _compiled(self, kinds: Kinds, form: Form) -> _Compiled | None:
@@ -232,11 +251,13 @@ class CompiledBody:
         return Model(graph, self.scope.imports, functions=self.scope.functions.values())
 
 
-def _changes(before: DimLike, after: DimLike) -> bool:
-    """Whether an extent that is not written the same in the next run is to be taken for another.
+def changes(before: DimLike, after: DimLike) -> bool:
+    """Whether an extent is to be taken for another one in the next run.
 
     It is not where it may as well be equal: as one that is declared and one that is computed are.
     """
+    if after == before:
+        return False
     if False in {less(after, before), less(before, after)}:  # it only grows, or only shrinks
         return True
     names = after.symbols if isinstance(after, Dim) else frozenset[str]()
@@ -353,4 +374,4 @@ class _Compiled:
         return [found[program.outputs[name]] for name in self.outputs]
 
 
-__all__ = ["CompiledBody", "compile_bodies", "declare_carried"]
+__all__ = ["CompiledBody", "RankChanges", "changes", "compile_bodies", "declare_carried"]

@@ -19,6 +19,7 @@ from fornix.dtype import INT64
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Graph, Value
 from fornix.ops.control import Scanning
+from fornix.runtime.bodies import RankChanges, changes
 from fornix.runtime.generic import ArrayType
 from fornix.runtime.late import Halves, LateMemory, Mark
 from fornix.runtime.places import (
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 UNENDING = 2**63 - 1
 """Iterations of a loop that nothing limits."""
+MAX_ROUNDS = 32
+"""Of finding out which extents change."""
 
 
 def loop(flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value, Place]) -> None:
@@ -65,6 +68,7 @@ def loop(flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value
         read=[],
         made=[_rows(flow) for _ in range(made)],
         number=flow.formulas.slot(),
+        done=flow.zero,
         limit=limit,
         goes_on=goes_on,
         count=count,
@@ -97,6 +101,7 @@ def scan(flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value
         read=[_rows(flow, place, is_backward=is_backward) for place, is_backward in pairs],
         made=[_rows(flow, is_backward=b) for b in scanning.output_backward],
         number=flow.formulas.slot(),
+        done=flow.zero,
         limit=flow.formulas.of(lengths[0]),
         goes_on=None,
         count=lengths[0],
@@ -132,7 +137,11 @@ class _Looping:
 
     def write(self) -> None:
         """Let the body run again and again."""
-        self._settle()
+        try:
+            self._settle()
+        except RankChanges:
+            self._begin_otherwise()
+            self._settle()
         code = self._iteration()
         it, names = self.it, self.control.outputs
         carried = [c.now for c in it.carried]
@@ -150,30 +159,66 @@ class _Looping:
         return [*it.leading, *(c.now for c in it.carried), *(rows.row for rows in it.read)]
 
     def _settle(self) -> None:
-        """Name the extents of carried values that change from one iteration to the next."""
-        flow, graph = self.flow, self.it.graph
-        skipped, first = 0 if self.it.goes_on is None else 1, len(self.it.leading)
-        body = flow.compiled(self.control, graph)
-        while True:
-            carried = [*self.it.carried]
-            handed = {skipped + k: first + k for k in range(len(carried))}
-            read = flow.read_by(self.control, graph, self._given, self.places)
-            found = body.changing([type_ for _, type_ in read], handed)
-            found = [(n, a) for n, a in found if a not in carried[n - first].extents]
-            if not found:
-                return
-            for number, axis in found:
-                carried[number - first] = self._changing(carried[number - first], axis)
-            self.it = replace(self.it, carried=carried)
+        """Name the extents of carried values that change from one iteration to the next.
 
-    def _changing(self, c: Carried, axis: int) -> Carried:
-        """``c`` with an extent that changes."""
+        Those that begin and go on alike are one number.
+        """
+        flow, first = self.flow, len(self.it.leading)
+        skipped = 0 if self.it.goes_on is None else 1
+        before = [c.initial.type or LONG for c in self.it.carried]
+        handed = {skipped + k: first + k for k in range(len(before))}
+        body = flow.compiled(self.control, self.it.graph)
+        kinds: dict[tuple[int, int], tuple[object, ...]] = {}
+        """Of extents that change, what they have had in common."""
+        for _ in range(MAX_ROUNDS):
+            self._name(kinds)
+            read = flow.read_by(self.control, self.it.graph, self._given, self.places)
+            now = [type_ for _, type_ in read]
+            after = body.handed_on(now, handed)
+            found: dict[tuple[int, int], tuple[object, ...]] = {}
+            for (number, axis), extent in after.items():
+                place = number - first, axis
+                if place in kinds:
+                    found[place] = (*kinds[place], extent)
+                elif changes(now[number][0][axis], extent):
+                    found[place] = (before[place[0]][0][axis],)
+            if len(found) == len(kinds) and len({*found.values()}) == len({*kinds.values()}):
+                return
+            kinds = found
+        raise NotAsCompiled("nobody can say which extents change")
+
+    def _begin_otherwise(self) -> None:
+        """Let the first iteration run by itself, which is to be there: ranks change in it."""
+        flow, it = self.flow, self.it
+        if it.goes_on is None or it.made:
+            raise NotAsCompiled("a value has another rank in the next iteration")
+        for slot in (it.limit, it.goes_on):
+            flow.do(words.REACH, slot, slot, flow.one)
+        flow.do(words.PUT, flow.zero, flow.zero, it.leading[0].address)
+        body = flow.body(self.control, it.graph, self._given_first, self.places)
+        condition, *found = flow.run_body(body, [None] * (1 + len(it.carried)))
+        flow.set(it.goes_on, flow.number_at(condition, TRUTH))
+        carried = [_carried(flow, place) for place in found]
+        self.it = replace(it, carried=carried, done=flow.one)
+
+    @property
+    def _given_first(self) -> list[Place]:
+        """Where the body finds its inputs in the first iteration."""
+        return [*self.it.leading, *(c.initial for c in self.it.carried)]
+
+    def _name(self, kinds: Mapping[tuple[int, int], tuple[object, ...]]) -> None:
+        """Let extents of the same kind be one number that changes."""
         formulas = self.flow.formulas
-        slot = formulas.changing()
-        shape, dtype = c.now.type or LONG
-        type_ = (*shape[:axis], formulas.extent(slot), *shape[axis + 1 :]), dtype
-        now, after = replace(c.now, type=type_), replace(c.next, type=type_)
-        return replace(c, now=now, next=after, extents={**c.extents, axis: slot})
+        slots = {kind: formulas.changing() for kind in dict.fromkeys(kinds.values())}
+        carried = []
+        for k, c in enumerate(self.it.carried):
+            own = {axis: slots[kind] for (number, axis), kind in kinds.items() if number == k}
+            shape, dtype = c.initial.type or LONG
+            extents = (formulas.extent(own[a]) if a in own else d for a, d in enumerate(shape))
+            type_ = (tuple(extents), dtype) if own else c.initial.type
+            now, after = replace(c.now, type=type_), replace(c.next, type=type_)
+            carried.append(replace(c, now=now, next=after, extents=own))
+        self.it = replace(self.it, carried=carried)
 
     def _iteration(self) -> Code:
         """What runs again and again."""
@@ -219,7 +264,7 @@ class _Looping:
     def _hand_on(self, pairs: Sequence[tuple[Carried, Place]]) -> None:
         """Let carried values of changing extents be what this iteration has made of them."""
         flow, formulas = self.flow, self.flow.formulas
-        moves: list[tuple[int, int]] = []
+        moves: dict[int, int] = {}
         for c, found in pairs:
             shape, dtype = found.type or LONG
             now, _ = c.now.type or LONG
@@ -229,9 +274,12 @@ class _Looping:
             if place.address not in flow.fresh:  # the iteration after the next takes its memory
                 place = flow.late_room_for((shape, dtype))
                 flow.copy(place, found)
-            moves.append((c.now.address, place.address))
-            moves += [(slot, formulas.of(shape[axis])) for axis, slot in c.extents.items()]
-        copies = [(slot, flow.slot_of(words.ADD, other, flow.zero)) for slot, other in moves]
+            moves[c.now.address] = place.address
+            for axis, slot in c.extents.items():
+                extent = formulas.of(shape[axis])
+                if moves.setdefault(slot, extent) != extent:
+                    formulas.check(words.EQUAL, moves[slot], extent)
+        copies = [(a, flow.slot_of(words.ADD, b, flow.zero)) for a, b in moves.items()]
         for slot, copied in copies:
             flow.set(slot, copied)
 
@@ -292,7 +340,8 @@ class _Looping:
         flow, it, running = self.flow, self.it, self.flow.formulas.running
         self._begin()
         memory = self._memory()
-        left = flow.slot_of(words.LEAST, it.limit, most)
+        done = flow.formulas.apply(words.MULTIPLY, it.done, flow.formulas.number(-1))
+        left = flow.slot_of(words.ADD, flow.slot_of(words.LEAST, it.limit, most), done)
         top, end = flow.label(), flow.label()
         if not flow.loops:
             flow.do(words.RELEASE, left, left, left)
@@ -332,7 +381,7 @@ class _Looping:
     def _begin(self) -> None:
         """Let carried values and rows be where they are in the first iteration."""
         flow, it = self.flow, self.it
-        flow.set(it.number, flow.zero)
+        flow.set(it.number, it.done)
         for c in it.carried:
             flow.set(c.now.address, c.initial.address)
             shape, _ = c.initial.type or LONG

@@ -88,6 +88,8 @@ class Iteration:
     made: Sequence[Rows]
     number: int
     """The slot of how many iterations there have been."""
+    done: int
+    """The slot of how many of them have run ahead of the loop."""
     limit: int
     """The slot of how many there are at most."""
     goes_on: int | None
