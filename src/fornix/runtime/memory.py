@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 64
 """Bytes: a line of the cache, and the widest vector."""
+PAGE_BYTES = 4096
+"""Where large results begin in a page: what is written just ahead of what is read, as far as the
+low bits of addresses tell, holds up the reading. Most large arrays begin a few bytes into one."""
 ADDRESSES = 2**47
 """Bytes that a process can address."""
 LARGE_BYTES = 256 << 10
@@ -44,10 +47,10 @@ PATIENCE = 0.1
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def aligned_bytes(count: int) -> Array:
-    """``count`` bytes that begin at a multiple of `ALIGNMENT`."""
-    block = _bytes(count + ALIGNMENT)
-    start = -block.ctypes.data % ALIGNMENT
+def aligned_bytes(count: int, alignment: int = ALIGNMENT) -> Array:
+    """``count`` bytes that begin at a multiple of ``alignment``."""
+    block = _bytes(count + alignment)
+    start = -block.ctypes.data % alignment
     return block[start : start + count]
 
 
@@ -162,7 +165,7 @@ class ResultMemory:
             block = blocks.pop()
             self.kept -= size
         else:
-            block = aligned_bytes(size)
+            block = aligned_bytes(size, PAGE_BYTES)
         self._lent += size
         self._most = max(self._most, self._lent)
         self._asked += 1
