@@ -282,7 +282,8 @@ def readable(array: Array) -> Array:
 def owned(value: Any) -> Any:
     """``value`` in memory of its own, C-contiguous and writable."""
     if isinstance(value, list):
-        return [owned(item) for item in value]
+        # a sequence is of one type: where its first is a map, all are, and hold numbers and texts
+        return value.copy() if value and type(value[0]) is dict else [owned(x) for x in value]
     if isinstance(value, np.ndarray):
         return np.array(value, order="C")
     return value
