@@ -21,7 +21,7 @@ from fornix.ir.loops import (
     tensor,
 )
 from fornix.ops import scalar
-from fornix.ops.conv import lower_convolve
+from fornix.ops.conv import conv, lower_conv, lower_convolve
 from fornix.ops.window import Window
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, compiled
@@ -223,3 +223,46 @@ def test_integers_are_compared_in_windows_too() -> None:
     y = compute(x.shape, at)
     assert schedule(y) == "window"
     check(y, {"x": data})
+
+
+def whole_numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-3, 4, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("block", [1, LANES])
+@pytest.mark.parametrize(
+    ("taps", "more"),
+    [
+        ((13, 13), {}),
+        ((12, 15), {"strides": [2, 1], "dilations": [1, 2]}),
+        ((1, 7), {}),
+        ((9, 1), {"strides": [2, 2]}),
+    ],
+)
+def test_windows_are_large_or_lines(
+    taps: tuple[int, int], more: dict[str, Any], block: int, level: str
+) -> None:
+    data, w = whole_numbers(2, 16, 9, 21), whole_numbers(16, 1, *taps, seed=1)
+    pads = [3, 6, 9, 8]
+    x = tensor("x", data.shape, FLOAT32)
+    if block > 1:
+        x = blocked(x)
+    y = lower_conv(x, constant(w), None, group=16, pads=pads, **more)
+    if block > 1:
+        y = blocked(y)
+    wanted = conv(data, w, None, group=16, pads=pads, **more)
+    assert "window" in [k.schedule for k in Runner([y], target(level)).kernels]
+    for at_end in (True, False):
+        found = compiled(y, {"x": data}, target=target(level), chunks=3, at_end=at_end)
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("taps", "stride"), [(3, 1), (31, 1), (8, 3)])
+def test_rows_of_sounds_are_read_from_a_copy_with_its_padding(taps: int, stride: int) -> None:
+    data, w = whole_numbers(2, 5, 70), whole_numbers(5, 1, taps, seed=1)
+    more: dict[str, Any] = {"group": 5, "pads": [taps // 2, taps], "strides": [stride]}
+    y = lower_conv(tensor("x", data.shape, FLOAT32), constant(w), None, **more)
+    assert len(Runner([y]).kernels) > 1
+    found = compiled(y, {"x": data}, chunks=2)
+    np.testing.assert_array_equal(found, conv(data, w, None, **more))

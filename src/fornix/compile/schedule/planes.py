@@ -34,6 +34,9 @@ from fornix.ir.loops.scalar import reduction, select
 
 LONGEST_STEP = 2
 """Between elements of a row that are read from whole vectors."""
+LONG_ROW, LONG_LINE = 9, 3
+"""Taps in a row from which on a copy pays that holds padding, for channels on their own: with taps
+along other axes as well, and without. Rows of a window share what they have asked for."""
 
 _SERIAL = itertools.count()
 
@@ -48,11 +51,24 @@ def plane_stages(c: Convolution) -> list[Store] | None:
     found: list[Store] = []
     for part in phases(c.store):
         conv = c if part is c.store else convolution(part)
-        given = None if conv is None else groups(conv)
+        given = None if conv is None else groups(conv) or _single(conv)
         if conv is None or given is None:
             return None
         found += _in_rows(conv, given)
     return found
+
+
+def _single(c: Convolution) -> Groups | None:
+    """Channels as groups of one filter, if so many taps lie in a row that a copy pays."""
+    *others, row = c.spatial
+    least = LONG_ROW if any(s.tap is not None for s in others) else LONG_LINE
+    is_long = isinstance(row.taps, int) and row.taps >= least
+    count = c.filter.extent
+    if not (c.is_depthwise and is_long and isinstance(count, int)) or c.is_in_place:
+        return None
+    if stride_of(c.store.address, row.out) != 1:
+        return None
+    return Groups(count, 1, c.filter, c.image)
 
 
 def _in_rows(c: Convolution, given: Groups) -> list[Store]:

@@ -43,8 +43,8 @@ from fornix.ir.loops import (
 )
 from fornix.ir.loops.scalar import reduction
 
-MAX_TAPS = 128
-"""Elements of a window that are few."""
+MAX_TAPS, MAX_EDGE = 4096, 128
+"""Elements of a window that are few, in all and along an axis."""
 MAX_WRITTEN = 1024
 """Terms that are written out for one block; what is beyond becomes a loop over taps."""
 MAX_WRITTEN_OPEN = 384
@@ -95,7 +95,7 @@ def window_nest(store: Store, target: Target, lanes: int) -> tuple[list[Store], 
 def _is_small(e: Reduce) -> bool:
     count = 1
     for axis in e.axes:
-        if not isinstance(axis.extent, int):
+        if not isinstance(axis.extent, int) or axis.extent > MAX_EDGE:
             return False
         count *= axis.extent
     return count <= MAX_TAPS and not any(isinstance(x, Reduce) for x in walk(e.body))
@@ -112,6 +112,9 @@ def _plan(store: Store, folds: Sequence[Reduce], lanes: int) -> _Plan | None:
             continue
         runs = [(_step(folds, a), a) for a in store.axes if a is not vector]
         found = [(step, -store.axes.index(a), a) for step, a in runs if step]
+        if not found and _step(folds, vector):
+            beside = [a for a in store.axes if _is_beside(folds, a, vector)]
+            found = [(1, -store.axes.index(a), a) for a in beside]
         if not found:
             continue
         _, _, run = min(found)
@@ -122,6 +125,14 @@ def _plan(store: Store, folds: Sequence[Reduce], lanes: int) -> _Plan | None:
             is_image = _step(folds, vector) is not None
             best = cost, _Plan(run, vector, width, _units(vector.extent, width) if is_image else 1)
     return None if best is None else best[1]
+
+
+def _is_beside(folds: Sequence[Reduce], axis: Variable, vector: Variable) -> bool:
+    """Whether rows along ``vector`` of all values of ``axis`` have the same filters."""
+    loads = accesses(folds)
+    if axis is vector:
+        return False
+    return all((axis in e.variables) == (vector in e.variables) for e in loads)
 
 
 def _is_filter(e: Load, run: Variable) -> bool:
