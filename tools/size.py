@@ -41,7 +41,7 @@ BUDGET = {
     "convert": 6000,
     "serve": 750,
     "view": 1000,
-    "debug": 1700,
+    "debug": 1720,
     "cli": 2600,
     "onnx": 2850,
     "onnxruntime": 920,
