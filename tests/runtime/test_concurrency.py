@@ -17,12 +17,18 @@ import numpy as np
 import pytest
 
 import fornix
+from fornix.compile.program import support
+from fornix.dtype import FLOAT32
 from fornix.format.limits import DEFAULT
 from fornix.infer import infer_strictly
+from fornix.ir.graph import Value
+from fornix.ir.types import TensorType
 from fornix.onnx.parser import parse_model
-from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime import InferenceSession, SessionOptions, generic
+from fornix.runtime.generic import Guard
 from fornix.runtime.given import GivenModel
 from fornix.runtime.native import MAX_BOUND
+from fornix.runtime.providers import NotAsCompiled
 
 THREADS = 8
 ROUNDS = 30
@@ -146,6 +152,15 @@ def test_a_model_is_read_once_for_all_threads() -> None:
     at_once(lambda _: found.append(given.model))
     assert len(found) == THREADS
     assert all(model is found[0] for model in found)
+
+
+def test_a_python_that_lays_objects_out_anew_gets_no_native_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generic, "is_available", lambda: False)
+    value = Value("x", TensorType(FLOAT32, (3,)))
+    with pytest.raises(NotAsCompiled, match="not laid out as native calls expect"):
+        Guard([value], support())
 
 
 @pytest.mark.skipif(

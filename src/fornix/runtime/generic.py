@@ -239,7 +239,9 @@ class CheckedCall:
         return [*instructions, (words.MAKE, address, place, place)], address
 
     def function(self, rows: Sequence[Sequence[int]], results: int, address: int) -> Call:
-        """What Python calls, with the code at ``address``."""
+        """What Python calls, with the code at ``address``; raises NotAsCompiled if it cannot."""
+        if not is_available():
+            raise NotAsCompiled("objects of this Python are not laid out as native calls expect")
         self.code, self.slots = self.formulas.instructions(), self.formulas.start()
         work = self.code.ctypes.data, len(self.code), self.slots.ctypes.data
         first = (*head()[:7], len(rows), results, *work, 0, *head()[7:], 0)
