@@ -78,6 +78,19 @@ def test_unique_of_strings() -> None:
     check_node("Unique", [words], expected=expected)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64, np.bool_])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_unique_rows_of_the_widest_integers_stay_apart(dtype: Any, axis: int) -> None:
+    limits = (0, 1) if dtype is np.bool_ else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    for span in (limits, (limits[1] - 1, limits[1])):
+        data = np.array([[span[0], span[1]], [span[1], span[0]], [span[0], span[1]]], dtype)
+        values, first, inverse, counts = np.unique(
+            data, return_index=True, return_inverse=True, return_counts=True, axis=axis
+        )
+        expected = [values, first, inverse.reshape(-1), counts]
+        check_node("Unique", [data], {"axis": axis}, expected=expected)
+
+
 def test_unique_keeps_the_order_of_occurrence() -> None:
     data = np.array([2, 1, 1, 3, 4, 3])
     expected = [*map(np.array, ([2, 1, 3, 4], [0, 1, 3, 4], [0, 1, 1, 2, 3, 2], [1, 2, 2, 1]))]

@@ -65,6 +65,19 @@ def test_it_gives_what_the_model_says() -> None:
     np.testing.assert_array_equal(found[2], given["name"])
 
 
+def test_a_kernel_may_give_more_than_a_node_asks_for() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (int64[N, 2] x) => (int64[M, 2] y, int64[M] first) { y, first = Unique <axis = 0> (x) }"""
+    session, x = (
+        InferenceSession(from_message(parse_model(text))),
+        np.array([[2, 1], [0, 3], [2, 1]]),
+    )
+    session.run(None, {"x": x})
+    found = chained(session).call({"x": x})
+    assert found is not None
+    assert [result.tolist() for result in found] == [[[0, 3], [2, 1]], [1, 0]]
+
+
 def test_results_are_the_callers_own() -> None:
     session, given = opened(), feeds("b", "?", "a")
     first = session.run(None, given)

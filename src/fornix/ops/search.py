@@ -5,6 +5,7 @@ How many there are depends on the data, so inference knows extents only of known
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,8 @@ from fornix.ops.types import BF16, BOOL, TENSOR
 
 COUNTED = "only the data tell how many elements there are"
 """Why compiled code calls the kernels."""
+MOST_NUMBERS = 2**62
+"""How many rows of integers may differ for each to be a number of 64 bits."""
 
 Compress = (
     op("Compress <axis: int?> (input: T, condition: T1) => (output: T)",
@@ -132,11 +135,9 @@ def unique(X: Array, *, axis: int | None = None, sorted: int) -> tuple[Array, Ar
     """
     place = 0 if axis is None else normalize_axis(axis, X.ndim)
     source = X.reshape(-1) if axis is None else X
-    lines = np.moveaxis(source, place, 0)
-    rows = _ranks(lines.reshape(len(lines), -1 if lines.size else 0))
-    order = np.lexsort(rows.T[::-1]) if rows.size else np.arange(len(rows))
-    differs = np.ones(len(rows), bool)
-    differs[1:] = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
+    lines = np.moveaxis(source, place, 0) if place else source
+    rows = lines.reshape(len(lines), -1 if lines.size else 0)
+    order, differs = _sorted_rows(rows if _is_ordered(rows) else _ranks(rows))
     first = order[differs]  # the sort is stable: the first of its kind leads each run
     group = np.empty(len(rows), np.int64)
     group[order] = np.cumsum(differs) - 1
@@ -145,7 +146,50 @@ def unique(X: Array, *, axis: int | None = None, sorted: int) -> tuple[Array, Ar
         first, renamed = first[by_place], np.argsort(by_place)
         group = renamed[group]
     counts = np.bincount(group, minlength=len(first)).astype(np.int64)
-    return np.take(source, first, place), first.astype(np.int64), group.astype(np.int64), counts
+    return source.take(first, place), first.astype(np.int64), group, counts
+
+
+def _sorted_rows(rows: Array) -> tuple[Array, Array]:
+    """The order that sorts rows, and whether each of them, so sorted, differs from the one before.
+
+    Integers of few values are digits of one number.
+    """
+    differs = np.ones(len(rows), bool)
+    if not rows.size:
+        differs[1:] = False
+        return np.arange(len(rows)), differs
+    numbers = _as_numbers(rows)
+    if numbers is None:
+        order = np.lexsort(rows.T[::-1])
+        differs[1:] = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
+    else:
+        order = numbers.argsort(kind="stable")
+        found = numbers[order]
+        np.not_equal(found[1:], found[:-1], out=differs[1:])
+    return order, differs
+
+
+def _as_numbers(rows: Array) -> Array | None:
+    """A number for each row, in the same order, if there are some that 64 bits can tell."""
+    if rows.shape[1] == 1:
+        return rows[:, 0]
+    if rows.dtype.kind not in "biu":
+        return None
+    least = [int(low) for low in rows.min(axis=0)]
+    spans = [int(most) - low + 1 for most, low in zip(rows.max(axis=0), least, strict=True)]
+    if math.prod(spans) > MOST_NUMBERS:
+        return None
+    numbers = np.zeros(len(rows), np.int64)
+    for column, low, span in zip(rows.T, least, spans, strict=True):
+        wide = column if column.dtype.kind == "u" else column.astype(np.int64)
+        numbers *= span
+        numbers += (wide - wide.dtype.type(low)).astype(np.int64)
+    return numbers
+
+
+def _is_ordered(x: Array) -> bool:
+    """Whether NumPy sorts and compares elements of ``x`` as they are, each equal to itself."""
+    return x.dtype.kind in "biu" or (x.dtype.kind == "f" and not np.isnan(x).any())
 
 
 def _ranks(x: Array) -> Array:
