@@ -6,6 +6,7 @@ Costs are per element and relative to a contiguous load, measured on Zen 4 with 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 
 from fornix.compile.axes import TYPICAL_LANES, groups_of, near_offsets
@@ -20,12 +21,15 @@ NEAR_COST = 2.0
 """Of neighbours of which some are repeated; so often as there are groups of such."""
 GATHER_COST = 16.0
 STORE_COST = {1: 2.0}
-SCATTER_COST = 32.0
+SCATTER_COST = 40.0
+"""A vector that is stored lane by lane, as 16 stores and more."""
 OPERATION_COST = 0.5
 MASKED = 1.3
 """What the masked end of a short axis costs, as a factor."""
 LIKELY_EXTENT = 1024
 """What is assumed of an extent that is not known."""
+LIKELY_BATCH = 4
+"""What is assumed of one that others follow which are not known either, and change faster."""
 
 
 def stride_of(d: DimLike, axis: Variable) -> int | None:
@@ -105,11 +109,29 @@ def map_cost(store: Store, axis: Variable | None, lanes: int) -> float:
     else:
         step = stride_of(store.address, axis)
         total += SCATTER_COST if step is None else STORE_COST.get(step, SCATTER_COST)
-    useful = 1.0 if axis is None else useful_lanes(axis.extent, lanes)
+    useful = 1.0 if axis is None else useful_lanes(_likely_along(store, axis), lanes)
     total /= useful
     for e in folds:
-        total += _reduction_cost(e, axis, lanes, useful)
+        total += _reduction_cost(e, axis, lanes, useful) / _shared(store, e, axis)
     return total if useful in {1.0, lanes} else total * MASKED
+
+
+def _likely_along(store: Store, axis: Variable) -> int:
+    """The extent of ``axis``, or a guess: a batch is small where rows may be long."""
+    is_open = [not isinstance(a.extent, int) for a in store.axes]
+    is_batch = axis is store.axes[0] and is_open[0] and any(is_open[1:])
+    return LIKELY_BATCH if is_batch else likely(axis.extent)
+
+
+def _shared(store: Store, e: Reduce, axis: Variable | None) -> int:
+    """Elements for which `map_nest` computes reduction ``e`` once, if it depends on ``axis``.
+
+    Where these are not written side by side, what is saved goes into moving them.
+    """
+    if axis is None or axis not in e.variables or stride_of(store.address, axis) != 1:
+        return 1
+    others = (a for a in store.axes if a is not axis and a not in e.variables)
+    return math.prod(likely(a.extent) for a in others)
 
 
 def _border(e: Scalar) -> int:

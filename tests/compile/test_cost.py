@@ -1,0 +1,40 @@
+"""Along which axis the cost of accesses puts vectors."""
+
+from __future__ import annotations
+
+import pytest
+from onnx import parser
+
+from fornix.compile.schedule.map import normal, vector_axis
+from fornix.compile.units import CompiledUnit
+from fornix.ir.loops import Store
+from fornix.reference.source import as_model
+from tests.compile.units import Units
+
+
+def only_store(text: str) -> Store:
+    """What the one kernel of a model computes, of as few axes as may be."""
+    model = Units(as_model(parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {text}')))
+    (unit,) = model.units
+    assert isinstance(unit, CompiledUnit)
+    (result,) = model.lowering.unit(unit).outputs
+    assert result.buffer is not None
+    assert isinstance(result.buffer.source, Store)
+    return normal(result.buffer.source)
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        # images of an unknown number of classes: lanes are places, not images
+        ("f (float[N, 2, S] x, float[S] z) => (float[N, 2, S] y) { y = Mul (x, z) }", "S"),
+        ("f (float[N, S, 2] x, float[S, 1] z) => (float[N, S, 2] y) { y = Mul (x, z) }", "S"),
+        # rows of few numbers that lie far apart: each lane is a row
+        ("f (float[N, 16, 2100] x) => (float[N, 16, 2100] y) { y = Softmax <axis = 1> (x) }", 2100),
+    ],
+)
+def test_lanes_go_along_what_is_long_and_lies_together(text: str, chosen: int | str) -> None:
+    store = only_store(text)
+    axis = vector_axis(store, 16)
+    assert axis is not None
+    assert str(axis.extent) == str(chosen)
