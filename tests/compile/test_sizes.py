@@ -106,3 +106,14 @@ def test_large_results_are_the_callers_own() -> None:
     assert kept[0].flags.writeable
     del session
     np.testing.assert_array_equal(kept[1], -(feeds["x"] + 1))
+
+
+@pytest.mark.parametrize("shape", [(3, 511), (3, 512), (2, 3, 1000), (1, 9001)])
+def test_long_rows_of_results_hold_what_is_used_again(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(2).standard_normal(shape, np.float32)
+    wide = np.exp(x.astype(np.float64))
+    wanted = wide / wide.sum(-1, keepdims=True)
+    found = computed("y = Softmax(x)", {"x": x})
+    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=0)
+    found = computed("s = Softmax(x) h = Mul(s, s) y = Add(h, x)", {"x": x})
+    np.testing.assert_allclose(found, wanted**2 + x, rtol=1e-5, atol=1e-6)

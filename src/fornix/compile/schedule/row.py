@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fornix.compile.cost import lanes_for
+from fornix.compile.cost import lanes_for, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Fold, Lanes, Nest, Put
 from fornix.compile.reductions import reductions
@@ -37,6 +37,8 @@ TEMPORARIES = 20
 COSTLY = 12
 """Nodes from which on a value that is used again is kept instead of computed again."""
 MAX_BUFFERS = 3
+LONG = 512
+"""Elements from which on a row buffer takes the place of data that caches could hold."""
 UNITS = 4
 
 
@@ -81,13 +83,24 @@ def row_nest(store: Store, axis: Variable, along: Sequence[Reduce], target: Targ
         units = vectors
     else:
         units = UNITS
-        stages, value, scratch = _with_buffers(axis, stages, value)
+        stages, value, scratch = _with_buffers(axis, stages, value, _room(store, axis))
     body: Block = tuple(Fold(s.result, axis, units, s.body, s.kept) for s in stages)
     put = Put(store.buffer, store.address, value)
     body = (*body, Lanes(axis, units, (put,)) if axis in store.axes else put)
     chunks, parallel = chunked([a for a in store.axes if a is not axis], body)
     size = sum((_aligned(axis, b) for b in scratch), start=0)
-    return Nest("row", (chunks,), lanes, parallel, scratch, size, frozenset(scratch))
+    changing = frozenset((*scratch, store.buffer))
+    return Nest("row", (chunks,), lanes, parallel, scratch, size, changing)
+
+
+def _room(store: Store, axis: Variable) -> Store | None:
+    """``store`` if a row of its result is long, and whole, so that it serves as a row buffer.
+
+    Two such rows and a third one in scratch memory do not fit the caches that two fit.
+    """
+    is_long = isinstance(axis.extent, int) and axis.extent >= LONG
+    is_whole = axis in store.axes and stride_of(store.address, axis) == 1
+    return store if is_long and is_whole else None
 
 
 def _by_reciprocals(value: Scalar, along: set[Reduce]) -> Scalar:
@@ -100,14 +113,23 @@ def _by_reciprocals(value: Scalar, along: set[Reduce]) -> Scalar:
 
 
 def _with_buffers(
-    axis: Variable, stages: list[Stage], value: Scalar
+    axis: Variable, stages: list[Stage], value: Scalar, room: Store | None
 ) -> tuple[list[Stage], Scalar, dict[Buffer, DimLike]]:
-    """The stages, with values that later ones use again kept in row buffers."""
+    """The stages, with values that later ones use again kept in row buffers.
+
+    What the last stage keeps lies in the row of the result, if that has ``room``.
+    """
     bodies = [*(s.body for s in stages), value]
     kept: dict[int, list[Put]] = {}
     buffers: list[Buffer] = []
     for k in range(len(stages)):
         for e in _used_again(axis, bodies[k], bodies[k + 1 :]):
+            is_last = k == len(stages) - 1
+            if is_last and room is not None and room.buffer.dtype is e.dtype:
+                kept.setdefault(k, []).append(Put(room.buffer, room.address, e))
+                bodies[-1] = replace(bodies[-1], {e: load(room.buffer, room.address)})
+                room = None
+                continue
             if len(buffers) == MAX_BUFFERS:
                 break
             buffer = Buffer(f"row{len(buffers)}", (axis.extent,), e.dtype)
