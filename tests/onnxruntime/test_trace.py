@@ -130,7 +130,6 @@ def test_nodes_in_bodies_are_traced_with_the_way_to_them_and_their_iterations() 
 def test_a_trace_that_nobody_follows_to_its_end_leaves_no_thread() -> None:
     nodes = session().trace({"x": np.ones(2, np.float32)})
     next(nodes)
-    nodes.close()
     del nodes
     assert "trace" not in {thread.name for thread in threading.enumerate()}
 
