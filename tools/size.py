@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3000,
     "edit": 1150,
-    "compile": 9050,
+    "compile": 9120,
     "runtime": 7710,
     "quantization": 1500,
     "convert": 6000,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from fornix import ops
-from fornix.compile.axes import flips
+from fornix.compile.axes import flips, settled
 from fornix.compile.schedule.map import map_nest, normal
 from fornix.dtype import FLOAT32
-from fornix.ir.loops import Store, compute, stored, tensor
+from fornix.ir.buffer import Buffer
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Scalar, Store, Variable, compute, const, index, select, stored, tensor
 from tests.compile.test_chains import kinds
+from tests.ir.interpreter import interpret
 
 PARTS = 12
 
@@ -37,6 +42,39 @@ def test_guards_flip_where_parts_meet() -> None:
 )
 def test_many_parts_that_fill_vectors_are_pieces(parts: int, width: int, pieces: int) -> None:
     assert len(map_nest(joined(parts, width), 16).body) == pieces
+
+
+def test_parts_that_end_with_blocks_are_pieces_and_others_are_not() -> None:
+    block, lane = Variable("block", 8), Variable("lane", 16)
+    channel = 16 * block.dim + lane.dim
+    x, y = (tensor(name, (8, 16), FLOAT32) for name in "xy")
+    for end, pieces in ((64, 2), (65, 1)):
+        value = select(index(channel) < end, x[block.dim, lane.dim], y[block.dim, lane.dim])
+        made = Store(Buffer("z", (8, 16), FLOAT32), (block, lane), channel, value)
+        assert len(map_nest(settled(made), 16).body) == pieces
+
+
+def is_below(slope: int, step: int, bound: int, i: DimLike, j: DimLike) -> Scalar:
+    return select(index(slope * i + step * j) < bound, const(1, FLOAT32), 0.0)
+
+
+def test_a_guard_loses_axes_that_never_decide_it_and_keeps_its_meaning(
+    rng: np.random.Generator,
+) -> None:
+    lost = 0
+    for _ in range(300):
+        rows, columns, step = (int(n) for n in rng.integers(2, 10, 3))
+        slope = step * columns if rng.random() < 0.5 else int(rng.integers(2, 10))  # as of blocks
+        bound, sign = int(rng.integers(2, 60)), int(rng.choice([-1, 1]))
+        made = stored(compute((rows, columns), partial(is_below, sign * slope, sign * step, bound)))
+        sums = sign * np.add.outer(slope * np.arange(rows), step * np.arange(columns))
+        assert made.buffer is not None
+        assert isinstance(made.buffer.source, Store)
+        before = made.buffer.source
+        made.buffer.source = settled(before)
+        lost += made.buffer.source.value.variables < before.value.variables
+        np.testing.assert_array_equal(interpret(made), sums < bound)
+    assert lost > 10
 
 
 @pytest.mark.parametrize("rows", [1, 5])

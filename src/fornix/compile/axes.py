@@ -7,10 +7,20 @@ do. Why which change pays is the schedules' business.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from fornix.ir.dim import DimLike, exact_quotient
-from fornix.ir.dim.expression import Atom, Dim, Floor, atoms, coefficient, substitute, variables
+from fornix.ir.dim.expression import (
+    Atom,
+    Dim,
+    Floor,
+    atoms,
+    coefficient,
+    substitute,
+    terms_of,
+    variables,
+)
 from fornix.ir.loops import (
     Apply,
     Const,
@@ -21,6 +31,9 @@ from fornix.ir.loops import (
     Scalar,
     Store,
     Variable,
+    apply,
+    index,
+    replace,
     substitute_scalar,
     walk,
 )
@@ -222,6 +235,41 @@ def _halves(store: Store, kept: set[Variable]) -> list[Store] | None:
     return None
 
 
+def settled(store: Store) -> Store:
+    """``store`` whose guards have only axes that decide them.
+
+    Where blocks of 16 are joined at a multiple of 16, which part an element is from is a matter of
+    its block, whatever its place in it.
+    """
+    values: dict[Scalar, Scalar] = {}
+    for node in walk(store.value):
+        if isinstance(node, Apply) and node.op == "le":
+            values[node] = _settled(node, store.axes)
+    changed = {node: value for node, value in values.items() if value is not node}
+    if not changed:
+        return store
+    return Store(store.buffer, store.axes, store.address, replace(store.value, changed))
+
+
+def _settled(guard: Apply, axes: Iterable[Variable]) -> Scalar:
+    """``least <= surplus`` without the axes along which it never changes."""
+    least, surplus = guard.args
+    if not isinstance(least, Const) or not isinstance(surplus, Index):
+        return guard
+    bound, d = int(least.value), surplus.dims[0]
+    for axis in axes:
+        parts = coefficient(d, axis)
+        if parts is None or not isinstance(parts[0], int) or not isinstance(axis.extent, int):
+            continue
+        slope, rest = parts[0], parts[1]
+        step = math.gcd(*terms_of(rest).values())  # that is what the rest is a multiple of
+        low, high = sorted((bound, bound - slope * (axis.extent - 1)))
+        changes = step == 0 or (high - 1) // step > (low - 1) // step  # for low <= rest < high
+        if slope and not changes and axis not in variables(rest):
+            d = rest
+    return apply("le", least, index(d)) if d is not surplus.dims[0] else guard
+
+
 def flips(store: Store, axis: Variable) -> list[int]:
     """The values of ``axis`` from which on guards in ``store`` give other answers, in order."""
     found = {_flip(node, axis) for node in walk(store.value)}
@@ -253,6 +301,7 @@ __all__ = [
     "moves_as_one",
     "near_offsets",
     "rewritten",
+    "settled",
     "split",
     "without_units",
 ]

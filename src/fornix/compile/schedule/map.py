@@ -35,7 +35,7 @@ GRAIN = 1024
 def normal(store: Store) -> Store:
     """``store`` with as few axes as its indices allow."""
     store = change.contiguous_last(change.split(change.without_units(store)))
-    store = change.merge(store)
+    store = change.settled(change.merge(store))
     return Store(store.buffer, store.axes, store.address, merged(store.value))
 
 
