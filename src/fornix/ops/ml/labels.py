@@ -71,6 +71,7 @@ def label_encoder_1(
     X[*S] → Y[*S]; an unknown name gives default_int64, an index outside default_string.
     Source: ONNX ai.onnx.ml LabelEncoder-1.
     """
+
     def lookup() -> Lookup:
         names = np.array(classes_strings or [], object)
         index = np.arange(len(names))
