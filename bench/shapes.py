@@ -25,20 +25,24 @@ class Case:
     """One small model: nodes in ONNX text, shapes of its inputs and weights.
 
     ``torch`` and ``attributes`` name the same in `operators`; ``flops`` are those of the direct
-    algorithm, 0 where bytes count. ``top`` bounds integer inputs.
+    algorithm, 0 where bytes count. Inputs in ``tops`` hold integers below what stands there;
+    those in ``symbols`` are declared without the extent of the axis there. Outputs in ``integers``
+    are int64.
     """
 
     name: str
     body: str
     inputs: Mapping[str, Shape]
-    torch: str
+    torch: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Shape] = field(default_factory=dict)
     constants: Mapping[str, Sequence[int] | Sequence[float]] = field(default_factory=dict)
     flops: int = 0
     moved: int | None = None
-    top: int | None = None
+    tops: Mapping[str, int] = field(default_factory=dict)
+    symbols: Mapping[str, int] = field(default_factory=dict)
     outputs: Sequence[str] = ("y",)
+    integers: Sequence[str] = ()
 
     @property
     def bytes(self) -> int:
@@ -48,17 +52,29 @@ class Case:
     def feeds(self) -> dict[str, np.ndarray]:
         """Random inputs."""
         stream = np.random.default_rng(0)
-        if self.top is not None:
-            return {k: stream.integers(self.top, size=s) for k, s in self.inputs.items()}
-        return {k: stream.standard_normal(s, np.float32) for k, s in self.inputs.items()}
+        return {
+            name: stream.integers(self.tops[name], size=shape)
+            if name in self.tops
+            else np.asarray(stream.standard_normal(shape, np.float32))
+            for name, shape in self.inputs.items()
+        }
+
+    def declared(self, name: str) -> str:
+        """The input ``name`` in ONNX text."""
+        kind = "int64" if name in self.tops else "float"
+        extents: list[object] = list(self.inputs[name])
+        if name in self.symbols:
+            extents[self.symbols[name]] = "n"
+        return f"{kind}[{', '.join(map(str, extents))}] {name}"
 
     def write(self, folder: Path) -> str:
         """Write the model; its path."""
         import onnx
 
-        kind = "float" if self.top is None else "int64"
-        ends = ", ".join(f"{kind}{list(s)} {name}" for name, s in self.inputs.items())
-        outputs = ", ".join(f"float[] {name}" for name in self.outputs)
+        ends = ", ".join(map(self.declared, self.inputs))
+        outputs = ", ".join(
+            f"{'int64' if name in self.integers else 'float'}[] {name}" for name in self.outputs
+        )
         text = f'<ir_version: 9, opset_import: ["": {OPSET}]> main ({ends}) => ({outputs}) '
         model = onnx.parser.parse_model(f"{text}{{ {self.body} }}")
         for output in model.graph.output:
@@ -329,7 +345,7 @@ def moves() -> Iterator[Case]:
         name = f"transpose {text(shape)} {text(perm)}"
         yield Case(name, body, {"x": shape}, "transpose", {"perm": list(perm)})
     yield Case("gather 128 of (30522, 768)", "y = Gather(w, i)", {"i": (1, 128)}, "embedding",
-               weights={"w": (30522, 768)}, top=30522, moved=8 * 128 * 768)  # fmt: skip
+               weights={"w": (30522, 768)}, tops={"i": 30522}, moved=8 * 128 * 768)  # fmt: skip
     shape = (1, 64, 56, 56)
     yield Case("concat 2 · (64, 56²)", "y = Concat<axis=1>(a, b)", {"a": shape, "b": shape},
                "concat")  # fmt: skip

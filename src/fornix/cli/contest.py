@@ -274,35 +274,37 @@ def written(feeds: Mapping[str, np.ndarray]) -> Iterator[str]:
         yield path
 
 
-def take_turns(seats: Sequence[Seat], seconds: float, patience: float = 0.0) -> None:
-    """Let loaded ``seats`` run in turn until each has run for ``seconds``.
+def take_turns(
+    seats: Sequence[Seat], seconds: float, patience: float = 0.0, turn: float = TURN
+) -> None:
+    """Let loaded ``seats`` run in turns of ``turn`` seconds until each has run for ``seconds``.
 
     A disturbed turn is repeated until that has taken ``patience`` seconds, of all seats together.
     """
-    left = {seat: turns_of(seat, seconds) for seat in seats}
+    left = {seat: turns_of(seat, seconds, turn) for seat in seats}
     number = 0
     while waiting := [seat for seat in seats if len(seat.timing.turns) < left[seat]]:
         first = number % len(waiting)  # nobody always follows the same one
         for seat in (*waiting[first:], *waiting[:first]):
-            patience -= one_turn(seat, patience)
+            patience -= one_turn(seat, patience, turn)
         number += 1
 
 
-def turns_of(seat: Seat, seconds: float) -> int:
-    """How many turns ``seat`` needs for ``seconds``."""
+def turns_of(seat: Seat, seconds: float, turn: float) -> int:
+    """How many turns of ``turn`` seconds ``seat`` needs for ``seconds``."""
     seat.length = min(seat.turn(seconds=0.0).runs)
-    return max(MIN_TURNS, round(seconds / max(TURN, seat.length)))
+    return max(MIN_TURNS, round(seconds / max(turn, seat.length)))
 
 
-def one_turn(seat: Seat, patience: float) -> float:
+def one_turn(seat: Seat, patience: float, seconds: float) -> float:
     """A turn of ``seat``, repeated while it is disturbed; the seconds lost to that."""
     lost = 0.0
-    warm = 1 if seat.length < TURN else 0
-    turn = seat.turn(warm=warm)
+    warm = 1 if seat.length < seconds else 0
+    turn = seat.turn(seconds, warm)
     while turn.is_disturbed and lost < patience:
         seat.timing.repeated += 1
         lost += turn.wall
-        turn = seat.turn(warm=warm)
+        turn = seat.turn(seconds, warm)
     seat.timing.turns.append(turn)
     return lost
 
@@ -390,13 +392,17 @@ def median_load(loads: Sequence[Load]) -> Load:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a contest is held: engines, threads of each, seconds each runs, seconds for repeats."""
+    """How a contest is held: engines, threads of each, seconds each runs, seconds for repeats.
+
+    ``turn`` is how many seconds a turn takes.
+    """
 
     engines: Sequence[str] = ENGINES
     threads: int = 1
     seconds: float = 1.5
     patience: float = 0.0
     loads: int = 3
+    turn: float = TURN
 
 
 class Table:
@@ -447,7 +453,7 @@ class Table:
                 except EngineError as error:
                     errors[seat.engine] = error
             progress.info("taking turns, %s", on_threads(self.settings.threads))
-            take_turns(ready, self.settings.seconds, self.settings.patience)
+            take_turns(ready, self.settings.seconds, self.settings.patience, self.settings.turn)
             results = {seat.engine: seat.results(str(Path(feeds).parent)) for seat in ready}
         own = next((seat.timing for seat in ready if seat.engine == "fornix"), None)
         entries = [self.entry(seat, own) for seat in ready]
