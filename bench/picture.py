@@ -18,8 +18,10 @@ WIDTH, HEIGHT = 168, 84
 """Of a panel, in pixels."""
 GAP_X, GAP_Y = 26, 40
 LEFT, TOP = 34, 62
-HEADING = 30
+HEADING = 38
 """Pixels that the name of a family takes."""
+LONG = 27
+"""Letters of a name that are as wide as a panel."""
 LOW, HIGH = 0.25, 16.0
 """Ratios at the lower and the upper border of a panel."""
 LINES = (0.5, 1, 2, 4, 8)
@@ -29,12 +31,14 @@ APART = 1e-3
 STYLE = """
 text { font: 11px system-ui, sans-serif; fill: #3b424a }
 .title { font-size: 15px; font-weight: 600 } .family { font-size: 13px; font-weight: 600 }
+.long { font-size: 8.5px }
 .small { font-size: 9px; fill: #6b7580 } .grid { stroke: #8c959f; stroke-opacity: .28 }
 .one { stroke: #8c959f } .slow { fill: #d1242f; fill-opacity: .1 }
 .t1, .t2 { fill: none; stroke-width: 1.5 } .t1 { stroke: #0b63c5 } .t2 { stroke: #c2560a }
 .m1 { fill: #0b63c5 } .m2 { fill: #c2560a } .wrong { stroke: #d1242f; stroke-width: 2 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #d6dce2 } .small { fill: #9aa4ae }
+  text { fill: #d6dce2 } .long { font-size: 8.5px }
+.small { fill: #9aa4ae }
   .t1 { stroke: #6cb0ff } .t2 { stroke: #ffa657 } .m1 { fill: #6cb0ff } .m2 { fill: #ffa657 }
 }
 """
@@ -94,7 +98,7 @@ def panel(x: float, y: float, name: str, rows: Sequence[Row]) -> Iterator[str]:
     sizes = sorted({row["size"] for row in rows})
     counts = rows[0]["counts"]
     yield f'<g transform="translate({x} {y})">'
-    yield label(0, -5, name)
+    yield label(0, -5, name, "long" if len(name) > LONG else "")
     floor, even = height(LOW), height(1)
     yield f'<rect class="slow" y="{even:.1f}" width="{WIDTH}" height="{floor - even:.1f}"/>'
     for value in LINES:
