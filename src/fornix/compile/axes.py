@@ -96,7 +96,11 @@ def near_offsets(d: DimLike, axis: Variable, lanes: int) -> tuple[int, ...] | No
     places = [substitute(d, {axis: vector.dim * lanes + k}, {}) for k in range(lanes)]
     offsets = [place - places[0] for place in places]
     found = tuple(n for n in offsets if isinstance(n, int))
-    return found if len(found) == lanes and len(groups_of(found)) <= lanes // 4 else None
+    if len(found) < lanes:
+        return None
+    count = len(groups_of(found))
+    is_between = all(b == a + 1 for a, b in zip(found, found[count:], strict=False))
+    return found if count == 1 or (count <= lanes // 4 and is_between) else None
 
 
 def groups_of(offsets: tuple[int, ...]) -> list[tuple[int, int]]:
