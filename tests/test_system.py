@@ -97,3 +97,8 @@ def test_groups_may_have_names_that_are_no_text(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Path, "read_text", strange)
     assert [len(folder.parts) for folder in system._groups(Path("/sys"))] == [4, 3, 2]
+
+
+def test_what_the_c_library_lacks_is_an_error_of_the_system() -> None:
+    with pytest.raises(OSError, match=r"^the C library must have no_such_function$"):
+        system.address_of("no_such_function")

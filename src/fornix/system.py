@@ -150,6 +150,14 @@ def is_mappable() -> bool:
     return sys.platform == "linux" and ctypes.sizeof(ctypes.c_void_p) == LONG_BYTES
 
 
+def address_of(name: str) -> int:
+    """Where a function of the C library begins; raises OSError if there is none."""
+    try:
+        return _address(getattr(ctypes.CDLL(None), name))
+    except AttributeError as error:
+        raise OSError(f"the C library must have {name}") from error
+
+
 def make_executable(address: int, size: int) -> None:
     """Make memory executable, and no longer writable; raises OSError if nobody may run it."""
     function = ctypes.CDLL(None, use_errno=True).mprotect

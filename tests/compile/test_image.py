@@ -41,6 +41,26 @@ def test_mapped_code_finds_its_constants_wherever_it_lies() -> None:
             np.testing.assert_array_equal(data, [2.5, 3.5])
 
 
+FUSED = """
+declare double @fma(double, double, double)
+define i64 @fused(ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks) {
+  %x = load double, ptr %args
+  %y = call double @fma(double %x, double %x, double -1.0)
+  store double %y, ptr %args
+  ret i64 0
+}"""
+
+
+@X86
+def test_mapped_code_calls_what_older_processors_lack() -> None:
+    image = image_of({"fused": compile_object(FUSED, Target.host())})
+    assert image is not None
+    code = MappedCode(image)
+    data = np.array([1 + 2.0**-30])
+    assert KERNEL(code.addresses["fused"])(data.ctypes.data, None, None, 0, 1) == 0
+    assert data[0] == 2.0**-29 + 2.0**-60  # rounded twice, the last bit would be lost
+
+
 @X86
 def test_objects_that_need_others_have_no_image() -> None:
     text = """declare i64 @getpid()

@@ -134,7 +134,7 @@ class _Description:
         near = (x.nbytes for n, x in enumerate(self.arrays) if n not in self.apart.values())
         if sum(near) > MAX_DATA_BYTES:
             raise _NotKept
-        head["entries"] = image.entries
+        head["entries"], head["calls"] = image.entries, image.calls
         head["image"] = self._add(np.frombuffer(image.content, np.uint8))
         head["fixups"] = self._add(image.fixups)
         head["derived"] = [[*self._of([v]), array] for v, array in self.derived.items()]

@@ -137,7 +137,8 @@ class KeptProgram:
         """The machine code; raises OSError where it cannot be run."""
         head = self.head
         content, fixups = self.array(head["image"]), self.array(head["fixups"])
-        return MappedCode(Image(content.tobytes(), fixups, head["entries"]))
+        image = Image(content.tobytes(), fixups, head["entries"], head["calls"])
+        return MappedCode(image)
 
     @cached_property
     def rows(self) -> list[list[NativeUnit]]:
