@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,19 +33,24 @@ class IOBinding:
         self._made: list[OrtValue] = []
 
     @property
-    def feeds(self) -> dict[str, Any]:
+    def feeds(self) -> Mapping[str, Any]:
         """What is bound to inputs."""
-        return dict(self._inputs)
+        return self._inputs
 
     @property
-    def targets(self) -> dict[str, Array | None]:
-        """Where results go, by name in the order of binding; None for memory of their own.
+    def names(self) -> list[str]:
+        """The outputs that are bound, in the order of binding.
 
-        Raises InvalidUse if no output is bound.
+        Raises InvalidUse if none is.
         """
         if not self._outputs:
             raise InvalidUse("IOBinding: one output at least must be bound, found none")
-        return dict(self._outputs)
+        return [*self._outputs]
+
+    @property
+    def targets(self) -> dict[str, Array]:
+        """Where results go that are not to have memory of their own, by name."""
+        return {name: array for name, array in self._outputs.items() if array is not None}
 
     @property
     def _iobinding(self) -> IOBinding:

@@ -294,10 +294,9 @@ class InferenceSession:
         self, iobinding: IOBinding, run_options: RunOptions | None = None
     ) -> None:
         """Run on what ``iobinding`` binds inputs to, and put results where it binds outputs."""
-        bound = iobinding.targets
-        targets = {name: array for name, array in bound.items() if array is not None}
-        results = self._run(list(bound), iobinding.feeds, run_options, targets)
-        iobinding.keep(self._as_values(list(bound), results))
+        names = iobinding.names
+        results = self._run(names, iobinding.feeds, run_options, iobinding.targets)
+        iobinding.keep(self._as_values(names, results))
 
     def run_with_ort_values(
         self,

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Targets = Mapping[str, Array]
 
 
-LITTLE_BYTES = 16 << 10
+LITTLE_BYTES = 128 << 10
 """Of all targets, up to which copying costs less than finding out where code may write."""
 
 
@@ -56,27 +56,23 @@ def fill(names: Sequence[str], results: Sequence[Any], targets: Targets) -> list
 
     Raises InvalidArgument where a target has another type or shape than the result.
     """
-    placed: list[Any] = []
-    for name, result in zip(names, results, strict=True):
-        target = targets.get(name)
+    placed = list(results)
+    found: list[tuple[Array, Array]] = []
+    for index, name in enumerate(names):
+        target, result = targets.get(name), results[index]
         if target is None or target is result:
-            placed.append(result)
             continue
-        found = np.asarray(result)
-        if not isinstance(result, np.ndarray) or (found.dtype, found.shape) != (
-            target.dtype,
-            target.shape,
-        ):
+        is_array = isinstance(result, np.ndarray)
+        if not is_array or result.shape != target.shape or result.dtype != target.dtype:
+            array = np.asarray(result)
             raise InvalidArgument(
-                f"IOBinding: output '{name}' is {found.dtype}{list(found.shape)}, but is bound to "
+                f"IOBinding: output '{name}' is {array.dtype}{list(array.shape)}, but is bound to "
                 f"memory for {target.dtype}{list(target.shape)}"
             )
-        if not (target.flags.writeable):
+        if not target.flags.writeable:
             raise InvalidArgument(f"IOBinding: output '{name}' is bound to read-only memory")
-        placed.append((target, found))
-    for index, entry in enumerate(placed):
-        if isinstance(entry, tuple):
-            target, found = entry
-            np.copyto(target, found)
-            placed[index] = target
+        found.append((target, result))
+        placed[index] = target
+    for target, result in found:
+        np.copyto(target, result)
     return placed

@@ -285,8 +285,10 @@ def check_device(name: object, what: str) -> None:
 
 def unwrapped(feeds: Any) -> Any:
     """``feeds`` with what values hold in place of `OrtValue` objects."""
-    if isinstance(feeds, Mapping) and any(isinstance(feed, OrtValue) for feed in feeds.values()):
-        return {name: _plain(feed) for name, feed in feeds.items()}
+    if isinstance(feeds, (dict, Mapping)):  # that of a dict is answered at once
+        for feed in feeds.values():
+            if isinstance(feed, OrtValue):
+                return {name: _plain(feed) for name, feed in feeds.items()}
     return feeds
 
 
