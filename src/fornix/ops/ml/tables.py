@@ -562,19 +562,19 @@ def zip_map(
     rows = X if X.ndim == 2 else X.reshape(_as_rows(X.shape, 0))
     if rows.shape[1] != count:
         _check_columns(rows.shape[1], count)
-    return _maps(labels, (rows if columns is None else rows[:, columns]).tolist())
+    return _maps(labels, rows if columns is None else rows[:, columns])
 
 
 def _columns_by_label(labels: list[Any]) -> tuple[list[Any], list[int] | None, int]:
     """Labels in order, of equal ones the last; their columns unless that is theirs; how many."""
     column = {label: place for place, label in enumerate(labels)}
     ordered = sorted(column)
-    columns = [column[label] for label in ordered]
-    return ordered, None if ordered == labels else columns, len(labels)
+    return ordered, None if ordered == labels else [column[x] for x in ordered], len(labels)
 
 
-def _maps(labels: list[int | str], rows: list[list[float]]) -> list[dict[int | str, float]]:
-    """One map per row. Those of two or three classes are displays, three times as fast."""
+def _maps(labels: list[int | str], table: Array) -> list[dict[int | str, float]]:
+    """Maps as displays, three times as fast; of zipped columns, as gc looks at lists per row."""
+    rows: Any = table.tolist() if len(table) < 32 else zip(*table.T.tolist(), strict=True)
     if len(labels) == 2:
         first, second = labels
         return [{first: x, second: y} for x, y in rows]
