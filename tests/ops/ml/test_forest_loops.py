@@ -19,7 +19,14 @@ from fornix.ops.ml.forest_tables import Branches, Top
 from fornix.ops.ml.trees import _forest
 from tests.compile.levels import EVERY, target
 from tests.compile.native import Runner
-from tests.ops.ml.plants import COMPARISONS, Plant, attributes_3, attributes_5, grow
+from tests.ops.ml.plants import (
+    COMPARISONS,
+    Plant,
+    attributes_3,
+    attributes_5,
+    grow,
+    reached,
+)
 
 MODES = tuple(COMPARISONS)[:6]
 NUMBERS = {np.dtype(np.float32): FLOAT32, np.dtype(np.float64): FLOAT64}
@@ -168,3 +175,18 @@ def test_what_is_not_struck_out_is_where_a_walk_comes_to(limit: int) -> None:
             is_left = row[branches.column[node]] <= branches.threshold[node]
             node = int((branches.left if is_left else branches.right)[node])
         assert top.exits[(left & -left).bit_length() - 1] == node
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mode", MODES)
+def test_thresholds_at_the_ends_of_numbers_are_compared_exactly(mode: str, dtype: Any) -> None:
+    most, least = float(np.finfo(np.float32).max), 2.0**-149
+    ends = [0.0, -0.0, least, -least, most, -most, np.inf, -np.inf, np.nan]
+    leaves = [Plant(votes=[(0, 1.0)]), Plant(votes=[(0, 2.0)])]
+    ways = [(t, tracks) for t in ends for tracks in (False, True)]
+    grown = [Plant(mode, 0, t, tracks, leaves) for t, tracks in ways]
+    x = np.zeros((len(ends), 4), dtype)
+    x[:, 0] = ends
+    check(forest(grown), [x], 1)
+    given = [[1 if reached(p, row) is leaves[0] else 2 for p in grown] for row in x]
+    assert forest(grown).sums(x, 1, "SUM").tolist() == [[sum(row)] for row in given]

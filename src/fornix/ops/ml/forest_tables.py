@@ -48,7 +48,7 @@ class Branches:
         threshold = forest.threshold[is_inner].astype(dtype)
         column = forest.feature[is_inner]
         under = np.where(threshold == -np.inf, at, under)  # nothing is below
-        before = np.nextafter(threshold, -np.inf, dtype=dtype)
+        before = _before(threshold)
         bound = np.where((under != at) & (at == over), before, threshold)
         left, right = under.copy(), over.copy()
         is_one_way = (under == at) & (at == over)
@@ -58,8 +58,7 @@ class Branches:
         turned &= ~always
         # x ≤ b if −x is not at most the number before −b.
         column[turned] += forest.features
-        with np.errstate(over="ignore"):  # before the least number lies −∞
-            bound[turned] = np.nextafter(-bound[turned], -np.inf, dtype=dtype)
+        bound[turned] = _before(-bound[turned])
         left[turned], right[turned] = over[turned], under[turned]
         parts = [[column, bound, left, right]]
         total = column.size
@@ -108,6 +107,12 @@ class Branches:
             steps += depth * (reached.size - inner.size)
             reached, depth = np.concatenate([self.left[inner], self.right[inner]]), depth + 1
         return round(steps / max(leaves, 1))
+
+
+def _before(numbers: Array) -> Array:
+    """The greatest number below each of ``numbers``; −∞ below the least."""
+    with np.errstate(over="ignore"):
+        return np.nextafter(numbers, numbers.dtype.type(-np.inf))
 
 
 @dataclass(frozen=True)
