@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from fornix.compile.entry import is_available
-from fornix.errors import FornixError
+from fornix.errors import FornixError, LimitError
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
 from fornix.reference import ReferenceEvaluator
-from fornix.runtime import InferenceSession, RunOptions
+from fornix.runtime import InferenceSession, RunOptions, SessionOptions
 from fornix.runtime.chain import ChainCall
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
@@ -153,3 +153,19 @@ def test_another_process_that_recalls_the_program_has_one(
         for _ in range(2)
     ]
     assert told == ["False ChainCall [2.0, -1.0]", "True ChainCall [2.0, -1.0]"]
+
+
+def test_a_limit_of_memory_counts_in_all_runs() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (string[1] x, int64[1] n, float[3] z) => (string[M] many, float[3] y) {
+      many = Tile (x, n)
+      y = Neg (z)
+    }"""
+    options = SessionOptions(memory_limit=1 << 20)
+    session = InferenceSession(from_message(parse_model(text)), options)
+    given = {"x": np.array(["a"], object), "z": np.zeros(3, np.float32)}
+    for count in (4, 5):
+        found, _ = session.run(None, {**given, "n": np.array([count])})
+        assert found.tolist() == ["a"] * count
+    with pytest.raises(LimitError, match="memory_limit"):
+        session.run(None, {**given, "n": np.array([1 << 20])})

@@ -18,6 +18,7 @@ from fornix.runtime.native import NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import Run, Step
+from fornix.runtime.short import at_once
 
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
@@ -83,11 +84,7 @@ class ChainCall:
 
     def until(self, options: RunOptions) -> Entry:
         """The same, for runs that are over before anybody could end them."""
-        return self.call if type(options) is RunOptions and options.is_plain else _no_results
-
-
-def _no_results(_: Mapping[str, Any]) -> None:
-    """Leave a run to the long way."""
+        return at_once(self.call, options)
 
 
 def chain_call(

@@ -14,6 +14,7 @@ from fornix.runtime.generic import ShortWay
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
+from fornix.runtime.short import no_results
 
 
 class CommonCall:
@@ -22,7 +23,6 @@ class CommonCall:
     def __init__(self, program: Program, way: ShortWay) -> None:
         self.names = [value.name for value in way.inputs]
         self.files, self.way = program.files, way
-        way.open()
 
     @staticmethod
     def of(program: Program) -> CommonCall | None:
@@ -36,7 +36,8 @@ class CommonCall:
         if any(step.learned is not None for step in steps):
             return None
         way = ShortWay(steps, outputs=outputs)
-        if way.symbols or {*way.inputs} != {*program.inputs.values()}:
+        way.open()
+        if way.symbols or not way.is_open or {*way.inputs} != {*program.inputs.values()}:
             return None
         return CommonCall(program, way)
 
@@ -55,8 +56,4 @@ class CommonCall:
     def until(self, options: RunOptions) -> Entry:
         """The same, for runs with options: these go the long way."""
         del options
-        return _no_results
-
-
-def _no_results(_: Mapping[str, Any]) -> list[Any] | None:
-    return None
+        return no_results

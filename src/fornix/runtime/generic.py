@@ -85,6 +85,11 @@ class ShortWay:
             self._open(size_class(2 * call.lacks))
         return results
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a call, for some extents at least."""
+        return self._call is not None
+
     def open(self) -> None:
         """Make the call; called after the long way, since steps that run once need none."""
         if self._call is None and not self._is_closed:

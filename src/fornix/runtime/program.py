@@ -33,8 +33,8 @@ from fornix.runtime.providers import (
 from fornix.runtime.threads import Pool, shared_pool
 
 if TYPE_CHECKING:
-    from fornix.runtime.quick import QuickCall
     from fornix.runtime.shelf import Shelf
+    from fornix.runtime.short import QuickCall
     from fornix.runtime.targets import Targets
     from fornix.runtime.ways import LearningFlow, ProgramFlow
 
@@ -336,7 +336,8 @@ class Programs:
 
     def _shorten(self, run: Run, feeds: Mapping[str, Any]) -> None:
         """Make a short way for the extents of ``run``, or note that there is none."""
-        from fornix.runtime.common import CommonCall  # noqa: PLC0415 - with llvmlite
+        from fornix.runtime.chain import ChainCall  # noqa: PLC0415 - with llvmlite
+        from fornix.runtime.common import CommonCall  # noqa: PLC0415 - likewise
         from fornix.runtime.quick import StepsCall, quick_call  # noqa: PLC0415 - likewise
 
         if len(self._short) == MAX_SHORT and not self.options.memory_limit:
@@ -345,7 +346,7 @@ class Programs:
                 return
         is_general = self._chosen.get(run.key) is self.general
         made = quick_call(self.general, run, feeds) if is_general else None
-        if isinstance(made, StepsCall) and self.options.memory_limit:
+        if isinstance(made, StepsCall | ChainCall) and self.options.memory_limit:
             made = None  # what each step takes is counted
         self._short[run.key] = made
         while len(self._short) > MAX_SHORT:
@@ -384,9 +385,11 @@ class Programs:
         if program is not self.general:
             run = program.run_for(feeds)
         if self.options.memory_limit:
-            from fornix.runtime.report import allowance  # noqa: PLC0415 - few ask for it
+            from fornix.runtime.report import allowance, kept_beside  # noqa: PLC0415 - few ask
 
             left = allowance(self.options.memory_limit, program, run)
+            if left.taken + kept_beside(self.programs, program, run) > left.limit:
+                self.shrink()
             run = replace(run, allowance=left)
         return program, run
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from fornix.runtime.native import WORTH_SHARING, Bound, Frame, NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled, Run
+from fornix.runtime.short import QuickCall, at_once, is_plain, no_results
 
 QUICK_NANOSECONDS = 20_000
 """Of a run, roughly, up to which the GIL is kept."""
@@ -37,17 +38,6 @@ CALLS_BEFORE_FLOW = 2
 Arrays = Mapping[Value, np.ndarray[Any, Any]]
 
 
-class QuickCall(Protocol):
-    """A short way for feeds like those that it was made for."""
-
-    @property
-    def call(self) -> Entry:
-        """Feeds to results; None if they are to go the long way."""
-
-    def until(self, options: RunOptions) -> Entry:
-        """The same, for runs with options."""
-
-
 class WholeCall:
     """An entry that does everything, in a frame of its own, and keeps the GIL."""
 
@@ -58,7 +48,7 @@ class WholeCall:
 
     def until(self, options: RunOptions) -> Entry:
         """The same, for runs that are over before anybody could end them."""
-        return self.call if _is_plain(options) else _no_results
+        return at_once(self.call, options)
 
 
 class DrivenCall:
@@ -103,8 +93,8 @@ class DrivenCall:
 
     def until(self, options: RunOptions) -> Entry:
         """The same, for runs that somebody may want to end, unless they are short."""
-        is_short = self.bound.nanoseconds < WORTH_SHARING and _is_plain(options)
-        return self.call if is_short else _no_results
+        is_short = self.bound.nanoseconds < WORTH_SHARING
+        return at_once(self.call, options) if is_short else no_results
 
     def _driven(self, frame: Frame, results: list[Any]) -> list[Any] | None:
         """The outputs, computed together with other threads; the entry may have made them."""
@@ -159,8 +149,8 @@ class StepsCall:
 
     def until(self, options: RunOptions) -> Entry:
         """The same, for runs that somebody may want to end."""
-        if not _is_plain(options):
-            return _no_results
+        if not is_plain(options):
+            return no_results
         is_ended = partial(getattr, options, "terminate")
         run = Run(self.run.extents, self.run.key, is_ended, flag=options.flag)
         return partial(self._done, run=run)
@@ -182,14 +172,6 @@ class StepsCall:
             return self.program.run(feeds, run, self.names)
         except (NotAsCompiled, FornixError):  # the long way says what is wrong
             return None
-
-
-def _no_results(_: Mapping[str, Any]) -> None:
-    """Leave a run to the long way."""
-
-
-def _is_plain(options: RunOptions) -> bool:
-    return type(options) is RunOptions and options.is_plain
 
 
 class _Table:

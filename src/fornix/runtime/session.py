@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from fornix.ir.graph import Model
     from fornix.reference.source import ModelSource
     from fornix.runtime.profile import Profile
-    from fornix.runtime.quick import QuickCall
     from fornix.runtime.report import MemoryReport
+    from fornix.runtime.short import QuickCall
     from fornix.runtime.timeline import Timeline
     from fornix.runtime.tracing import Traced
 
