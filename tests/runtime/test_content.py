@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from fornix.format.mapped import MappedBytes, MappedFile, Memory
+from fornix.format.mapped import Identity, MappedBytes, MappedFile, Memory
 from fornix.format.messages import ModelProto, own
 from fornix.runtime import content
 from fornix.runtime.content import Content
@@ -231,6 +231,22 @@ def test_where_times_do_not_tell_of_maps_no_digest_is_remembered(
 ) -> None:
     later(monkeypatch, content.SECONDS_AT_REST + 1)
     monkeypatch.setattr(content, "tells_times", lambda _: False)
+    of(path)
+    of(path)
+    assert len(digested) == 2
+
+
+def test_where_times_are_whole_seconds_no_digest_is_remembered(
+    path: Path, digested: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in images of file systems, each made with the same times and numbers of files."""
+    later(monkeypatch, content.SECONDS_AT_REST + 1)
+    original = Identity.of
+
+    def in_seconds(status: os.stat_result) -> Identity:
+        return original(status)._replace(changed=status.st_ctime_ns // 10**9 * 10**9)
+
+    monkeypatch.setattr(Identity, "of", in_seconds)
     of(path)
     of(path)
     assert len(digested) == 2

@@ -39,6 +39,8 @@ SECONDS_AT_REST = 60
 
 After at most 35 of them Linux has noted even what was written through a map.
 """
+NANOSECONDS = 1_000_000_000
+"""Of a second."""
 DIGEST_BYTES = hashlib.sha256().digest_size
 WORTH_REMEMBERING = 4 << 20
 """Bytes of a file from which on its digest takes longer than to look whether it is known."""
@@ -224,7 +226,7 @@ def is_at_rest(file: MappedFile) -> bool:
 
 def _remembered(file: MappedFile) -> bytes | None:
     """The digest of ``file``, which is at rest, if this user's cache knows it."""
-    if file.size < WORTH_REMEMBERING:
+    if not _is_worth_remembering(file):
         return None
     found = DiskCache.default().read(_note_name(file), NOTE)
     return bytes(found) if found is not None and len(found) == DIGEST_BYTES else None
@@ -232,8 +234,17 @@ def _remembered(file: MappedFile) -> bytes | None:
 
 def _remember(file: MappedFile, digest: bytes) -> None:
     """Keep the digest of ``file``, which was at rest before its bytes were read, and still is."""
-    if file.size >= WORTH_REMEMBERING:
+    if _is_worth_remembering(file):
         DiskCache.default().write(_note_name(file), digest, NOTE)
+
+
+def _is_worth_remembering(file: MappedFile) -> bool:
+    """Whether ``file`` is large, and its identity that of no other file, mounted earlier or later.
+
+    Images of file systems, and servers, say whole seconds, and these may be whatever was asked for.
+    """
+    is_of_a_clock = file.identity.changed % NANOSECONDS != 0
+    return is_of_a_clock and file.size >= WORTH_REMEMBERING
 
 
 def _note_name(file: MappedFile) -> str:
