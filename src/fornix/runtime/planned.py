@@ -21,7 +21,7 @@ from fornix.runtime.options import SessionOptions
 
 if TYPE_CHECKING:
     from fornix.ir.graph import Node, Value
-    from fornix.reference.plan import Environment, Plan
+    from fornix.reference.plan import Environment, Plan, Watch
     from fornix.runtime.inside import Inner
     from fornix.runtime.report import Allowance
     from fornix.runtime.timeline import Timeline
@@ -118,18 +118,22 @@ class PlannedModel:
         self, names: Sequence[str], timeline: Timeline | None
     ) -> tuple[Plan, Callable[[str], Any]]:
         """A plan, and what tells the values inside of bodies called so once it has run."""
-        from fornix.reference.plan import Plan, Watch  # noqa: PLC0415 - kept programs do without
-        from fornix.runtime.inside import Gathering  # noqa: PLC0415 - few ask for one
+        if names:
+            from fornix.runtime.inside import Gathering  # noqa: PLC0415 - few ask for one
+
+            gathering = Gathering({name: self.inner(name) for name in names})
+            return self._watched_by(gathering), gathering.result
+        if timeline is None or self.plan.size == len(self.plan.steps):
+            return self.plan, _nothing
         from fornix.runtime.timeline import Nested  # noqa: PLC0415 - few sessions are profiled
 
-        gathering = Gathering({name: self.inner(name) for name in names})
-        watch: Watch = gathering
-        if not names:
-            if timeline is None or self.plan.size == len(self.plan.steps):
-                return self.plan, gathering.result
-            watch = Nested(timeline)
-        scope = replace(self.plan.scope, plans={}, watch=watch)
-        return Plan(self.plan.graph, scope), gathering.result
+        return self._watched_by(Nested(timeline)), _nothing
+
+    def _watched_by(self, watch: Watch) -> Plan:
+        """A plan of the graph on which ``watch`` looks."""
+        from fornix.reference.plan import Plan  # noqa: PLC0415 - kept programs do without
+
+        return Plan(self.plan.graph, replace(self.plan.scope, plans={}, watch=watch))
 
     def _allowance(self) -> Allowance | None:
         """What NumPy kernels may take, where they do it all."""
@@ -139,3 +143,7 @@ class PlannedModel:
 
         made = {*self.by_name.values()} - {*self._given.model.graph.inputs}
         return Allowance(self._options.memory_limit, 0, made)
+
+
+def _nothing(_: str) -> None:
+    """Where nobody asked for a value inside of bodies, none is told."""
