@@ -85,9 +85,9 @@ class FlowWay:
         if flow.lacks:
             self._budget = budget._replace(block=size_class(2 * flow.lacks))
         elif flow.lacks_rows and budget.rows < MAX_BUDGET:
-            self._budget = budget._replace(rows=8 * budget.rows)
+            self._budget = budget._replace(rows=min(8 * budget.rows, MAX_BUDGET))
         elif flow.lacks_late and budget.late < MAX_BUDGET:
-            self._budget = budget._replace(late=8 * budget.late)
+            self._budget = budget._replace(late=min(8 * budget.late, MAX_BUDGET))
         else:
             return False
         self._flows.clear()
