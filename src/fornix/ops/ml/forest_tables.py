@@ -112,7 +112,8 @@ class Branches:
 def _before(numbers: Array) -> Array:
     """The greatest number below each of ``numbers``; −∞ below the least."""
     with np.errstate(over="ignore"):
-        return np.nextafter(numbers, numbers.dtype.type(-np.inf))
+        lower: Array = np.nextafter(numbers, numbers.dtype.type(-np.inf))
+    return lower
 
 
 @dataclass(frozen=True)
