@@ -71,3 +71,18 @@ def test_runs_beyond_the_limit_are_refused_before_they_take_memory() -> None:
     tight = InferenceSession(model(), SessionOptions(memory_limit=enough - 1))
     with pytest.raises(LimitError, match="with N = 4 takes"):
         tight.run(None, feed(4))
+
+
+def test_what_is_kept_for_other_extents_makes_room_within_the_limit() -> None:
+    counts = (64, 128, 192, 256)
+    free = InferenceSession(model())
+    for count in counts:
+        free.run(None, feed(count))
+    report = free.memory_report()
+    rounding = report.kept - sum(report.runs.values())  # blocks are whole pages
+    enough = report.weights + report.packed + report.runs[256,] + report.results[256,]
+    assert report.peak > enough + rounding
+    session = InferenceSession(model(), SessionOptions(memory_limit=enough))
+    for count in (*counts, *counts, *reversed(counts)):
+        session.run(None, feed(count))
+        assert session.memory_report().peak <= enough + rounding

@@ -169,7 +169,18 @@ def _written(bound: Bound) -> int:
     return sum(math.prod(shape) * dtype.itemsize for shape, dtype in types)
 
 
+def kept_beside(programs: Iterable[Program], program: Program, run: Run) -> int:
+    """Bytes that `_kept` counts for other runs than ``run`` of ``program``."""
+    every = [s for p in programs for s in p.steps if isinstance(s, NativeStep)]
+    own = [s.bounds.get(run.key) for s in program.steps if isinstance(s, NativeStep)]
+    return _kept(every) - sum(_idle(bound) for bound in own if bound is not None)
+
+
 def _kept(steps: Iterable[NativeStep]) -> int:
     """Bytes of memory for runs that nobody uses now."""
-    frames = [frame for s in steps for bound in s.bounds.values() for frame in list(bound.frames)]
-    return sum(frame.memory.nbytes for frame in frames)
+    return sum(_idle(bound) for step in steps for bound in step.bounds.values())
+
+
+def _idle(bound: Bound) -> int:
+    """The same of one set of extents."""
+    return sum(frame.memory.nbytes for frame in list(bound.frames))
