@@ -114,7 +114,7 @@ def panel(x: float, y: float, name: str, rows: Sequence[Row]) -> Iterator[str]:
 
 def curve(rows: Sequence[Row], sizes: Sequence[int], threads: int) -> Iterator[str]:
     """The line of one number of threads; wrong results are crossed out."""
-    found = [(place(row["size"], sizes), ratio, row) for row in rows if (ratio := best(row))]
+    found = [(place(row["size"], sizes), ratio, row) for row in rows if (ratio := ratio_of(row))]
     ends = " ".join(f"{x:.1f},{height(ratio):.1f}" for x, ratio, _ in found)
     kind = min(threads, 2)
     dots = "".join(f' marker-{at}="url(#d{kind})"' for at in ("start", "mid", "end"))
@@ -125,8 +125,8 @@ def curve(rows: Sequence[Row], sizes: Sequence[int], threads: int) -> Iterator[s
             yield f'<path class="wrong" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
 
 
-def best(row: Row) -> float | None:
-    """Least time of a peer ÷ time of fornix."""
+def ratio_of(row: Row) -> float | None:
+    """Least time of a peer ÷ time of fornix; None where either could not run."""
     peers = [seconds for engine, seconds in row["seconds"].items() if engine != "fornix"]
     own: float | None = row["seconds"].get("fornix")
     return min(peers) / own if peers and own else None

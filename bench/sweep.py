@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from bench.picture import drawn
+from bench.picture import drawn, ratio_of
 from bench.series import FAMILIES, Series
 from bench.workloads import ROOT
 from fornix.cli.console import Page, table
@@ -110,7 +110,7 @@ def is_wanted(row: Row | None, engines: Sequence[str], again: float | None) -> b
         return True
     if not {*engines} <= {*row["seconds"], *row["errors"]}:
         return True
-    return again is not None and (ratio(row) or 0.0) < again
+    return again is not None and (ratio_of(row) or 0.0) < again
 
 
 def fill_cache(threads: int, missing: Sequence[Point], until: float | None) -> None:
@@ -141,7 +141,7 @@ def line_up(settings: Settings, missing: Sequence[Point], until: float | None) -
             if until is not None and time.monotonic() > until:
                 return
             row = measured(seats, point, folder)
-            told = "none" if ratio(row) is None else f"{ratio(row):.2f}"
+            told = "none" if ratio_of(row) is None else f"{ratio_of(row):.2f}"
             click.echo(f"{point.family}: {point.series.name}: {point.size}: {told}", err=True)
             yield row
 
@@ -163,13 +163,6 @@ def measured(seats: Table, point: Point, folder: str) -> Row:
         "difference": max(apart, default=None),
         "day": dt.datetime.now(dt.UTC).date().isoformat(),
     }
-
-
-def ratio(row: Row) -> float | None:
-    """Best peer ÷ fornix; None where either could not run."""
-    times = dict(row["seconds"])
-    own = times.pop("fornix", None)
-    return min(times.values()) / own if own and times else None
 
 
 def key_of(row: Row) -> Key:
@@ -210,12 +203,15 @@ def rounded(row: Row) -> Row:
 def tell(rows: Sequence[Row], below: float) -> None:
     """Points with a ratio less than ``below``, least first, and the means of families."""
     page = Page()
-    found = sorted((x for x in rows if (ratio(x) or below) < below), key=lambda x: ratio(x) or 0)
+    found = sorted(
+        (x for x in rows if (ratio_of(x) or below) < below), key=lambda x: ratio_of(x) or 0
+    )
     headers = {"family": "left", "series": "left", "size": "right", "threads": "right"}
     headers |= {"fornix, µs": "right", "ratio": "right", "difference": "right"}
     page.tell(table(headers, [cells(row) for row in found]))
     page.say("")
-    page.tell(table({"family": "left", "geometric mean": "right", "below": "right"}, means(rows)))
+    headers = {"family": "left", "geometric mean": "right", f"below {below:g}": "right"}
+    page.tell(table(headers, means(rows, below)))
     for row in rows:
         for engine, error in row["errors"].items():
             page.say(f"{row['series']} {row['size']}: {engine}: {error}")
@@ -225,7 +221,7 @@ def cells(row: Row) -> list[str]:
     """One line of the table."""
     own = row["seconds"]["fornix"] * 1e6
     gap = row["difference"]
-    told = f"{ratio(row):.2f}", "" if gap is None else f"{gap:.0e}"
+    told = f"{ratio_of(row):.2f}", "" if gap is None else f"{gap:.0e}"
     return [
         row["family"],
         row["series"],
@@ -236,14 +232,14 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def means(rows: Sequence[Row]) -> list[list[str]]:
-    """Per family and number of threads: geometric mean, and how many of how many are below 0.97."""
+def means(rows: Sequence[Row], below: float) -> list[list[str]]:
+    """Per family and number of threads: geometric mean, how many are below ``below``."""
     groups: dict[str, list[float]] = {}
     for row in rows:
-        if (found := ratio(row)) is not None:
+        if (found := ratio_of(row)) is not None:
             groups.setdefault(f"{row['family']}, {row['threads']}", []).append(found)
     return [
-        [name, f"{statistics.geometric_mean(x):.2f}", f"{sum(y < 0.97 for y in x)} of {len(x)}"]
+        [name, f"{statistics.geometric_mean(x):.2f}", f"{sum(y < below for y in x)} of {len(x)}"]
         for name, x in groups.items()
     ]
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench import picture, sweep
 from bench.series import FAMILIES
-from bench.sweep import FOUND, PICTURE, Point, in_order, is_wanted, ratio, read, write
+from bench.sweep import FOUND, PICTURE, Point, in_order, is_wanted, read, write
 
 SVG = "{http://www.w3.org/2000/svg}"
 LARGEST = 3e7
@@ -65,8 +65,8 @@ def test_a_point_is_measured_once_unless_it_is_slow_or_failed() -> None:
 
 
 def test_ratio_is_that_of_the_faster_peer() -> None:
-    assert ratio(row()) == 2.0
-    assert ratio(row(seconds={"fornix": 1.0})) is None
+    assert picture.ratio_of(row()) == 2.0
+    assert picture.ratio_of(row(seconds={"fornix": 1.0})) is None
 
 
 def test_rows_keep_the_order_of_the_series_and_survive_their_file(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ from tests.ir.interpreter import interpret
 PARTS = 12
 
 
-def joined(parts: int, width: int) -> Store:
-    """Five rows that a Concat joins."""
+def joined(parts: int, width: int, rows: int = 5) -> Store:
+    """Rows that a Concat joins."""
     operator = ops.find("", "Concat")
     assert operator is not None
-    given = [tensor(f"x{k}", (5, width), FLOAT32) for k in range(parts)]
+    given = [tensor(f"x{k}", (rows, width), FLOAT32) for k in range(parts)]
     buffer = stored(operator.rule("lower", 13)(*given, axis=1)).buffer  # type: ignore[misc]
     assert buffer is not None
     assert isinstance(buffer.source, Store)
