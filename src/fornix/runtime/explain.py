@@ -22,6 +22,7 @@ from fornix.ir.walk import nodes
 from fornix.passes import Level, optimize_explained
 from fornix.passes import Step as PassStep
 from fornix.passes.lineage import Lineage, Origin, named
+from fornix.runtime.calls import without_calls
 from fornix.runtime.making import native_of
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
@@ -92,8 +93,9 @@ def explain(
     level = Level.ALL if options.level is None else options.level
     lineage = Lineage()
     begin = time.perf_counter()
+    flat = model if level is Level.NONE else without_calls(model)
     optimized, steps = optimize_explained(
-        named(model), level, native=native_of(options), watch=lineage
+        named(flat), level, native=native_of(options), watch=lineage
     )
     middle = time.perf_counter()
     plain = dataclasses.replace(options, graph_optimization_level=Level.NONE)

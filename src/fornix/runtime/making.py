@@ -21,6 +21,7 @@ from fornix.passes.split_counted import split_counted
 from fornix.passes.split_texts import split_texts
 from fornix.passes.unpack_sequences import unpack_sequences
 from fornix.reference.plan import Plan, Scope, check_names
+from fornix.runtime.calls import without_calls
 from fornix.runtime.extents import (
     bound_symbols,
     name_extents,
@@ -52,7 +53,9 @@ def make_program(
     if level is None:
         level = Level.ALL if providers[0].optimizes else Level.NONE
     native = native_of(options) if providers[0].optimizes else None
-    model = optimize(_fixed(source), level, native=native)
+    fixed = _fixed(source)
+    inlined = fixed if native is None or level is Level.NONE else without_calls(fixed)
+    model = optimize(inlined, level, native=native)
     name_extents(model, numbers)
     graph = model.graph
     inference = infer_model(model)
