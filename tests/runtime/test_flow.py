@@ -4,56 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import parser
 
 from fornix.compile.entry import is_available
 from fornix.errors import Fail, FornixError
-from fornix.runtime import InferenceSession, RunOptions, SessionOptions, ways
-from fornix.runtime.flow import Flow
+from fornix.runtime import RunOptions, ways
+from tests.runtime.flows import Feeds, agree, sessions, watched
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
-
-HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
-
-Feeds = Mapping[str, Any]
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each native call, whether it gave results."""
-    made: list[bool] = []
-    original = Flow.__call__
-
-    def observed(self: Flow, *given: Any) -> Any:
-        results = original(self, *given)
-        made.append(results is not None)
-        return results
-
-    monkeypatch.setattr(Flow, "__call__", observed)
-    return made
-
-
-def sessions(text: str, threads: int = 1) -> tuple[InferenceSession, InferenceSession]:
-    model = parser.parse_model(HEAD + text)
-    options = SessionOptions(intra_op_num_threads=threads)
-    return (
-        InferenceSession(model, options, providers=["CPUExecutionProvider"]),
-        InferenceSession(model, providers=["ReferenceExecutionProvider"]),
-    )
-
-
-def agree(text: str, *feeds: Feeds, rounds: int = 3) -> None:
-    fast, slow = sessions(text)
-    for feed in feeds * rounds:
-        for found, wanted in zip(fast.run(None, feed), slow.run(None, feed), strict=True):
-            assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
-            np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-6)
+    return watched(monkeypatch)
 
 
 def array(*numbers: float, dtype: str = "f") -> np.ndarray[Any, np.dtype[Any]]:
@@ -79,7 +48,7 @@ def test_a_loop_runs_as_often_as_its_limit_and_its_conditions_say(
     feeds = [
         {"m": np.array(m), "c": np.array(starts), "x": array(1, 2)} for m in (3, 0, -2, 7, 20, 1)
     ]
-    agree(COUNTS, *feeds)
+    agree(sessions(COUNTS), *feeds)
     assert calls.count(True) >= len(feeds)
 
 
@@ -87,7 +56,7 @@ def test_a_loop_runs_as_often_as_its_limit_and_its_conditions_say(
 def test_limit_and_condition_may_be_left_out(calls: list[bool], given: str) -> None:
     # The body itself ends it where nothing else does.
     text = COUNTS.replace("m, c, x", given)
-    agree(text, {"m": np.array(4), "c": np.array(True), "x": array(1, 2)})
+    agree(sessions(text), {"m": np.array(4), "c": np.array(True), "x": array(1, 2)})
     assert calls[-1]
 
 
@@ -110,7 +79,7 @@ def test_branches_within_a_loop_are_chosen_in_the_call(calls: list[bool]) -> Non
         for n in (3, 5, 1)
         for m in (4, 9, 0)
     ]
-    agree(IF, *feeds)
+    agree(sessions(IF), *feeds)
     assert calls.count(True) >= len(feeds)
 
 
@@ -122,7 +91,7 @@ PASSED = """f (bool c, float[2] x, float[2] z) => (float[2] y, float[2] u) {
 
 def test_branches_may_hand_on_what_they_capture(calls: list[bool]) -> None:
     feeds = [{"c": np.array(c), "x": array(1, 2), "z": array(3, 4)} for c in (True, False)]
-    agree(PASSED, *feeds)
+    agree(sessions(PASSED), *feeds)
     assert calls[-1]
 
 
@@ -166,7 +135,7 @@ def test_a_scan_reads_and_makes_rows_from_either_end(
         x, w = rng.standard_normal((2, n, 2), np.float32)
         return {"s": array(1, 2), "x": x, "w": w}
 
-    agree(SCAN, *map(feed, (1, 4, 9, 4)))
+    agree(sessions(SCAN), *map(feed, (1, 4, 9, 4)))
     assert calls.count(True) >= 4
 
 
@@ -187,7 +156,7 @@ NESTED = """f (int64 m, float[2] x) => (float[2] y, float[K, 3, 2] rows) {
 
 
 def test_loops_within_loops_are_one_call(calls: list[bool]) -> None:
-    agree(NESTED, *({"m": np.array(m), "x": array(0.5, -1)} for m in (4, 0, 1, 6)))
+    agree(sessions(NESTED), *({"m": np.array(m), "x": array(0.5, -1)} for m in (4, 0, 1, 6)))
     assert calls.count(True) >= 4
 
 
@@ -197,7 +166,7 @@ def test_results_have_as_many_rows_as_there_were_iterations(
     monkeypatch.setattr(ways, "BUDGET", 16)  # two rows of two float32
     text = COUNTS.replace("value_int = 6", "value_int = 700")
     feeds = [{"m": np.array(m), "c": np.array(True), "x": array(1e-30, 0)} for m in (3, 99, 1000)]
-    agree(text, *feeds)
+    agree(sessions(text), *feeds)
     assert not all(calls)
     assert calls[-1]
 
@@ -208,7 +177,7 @@ def test_what_grows_is_handed_on_where_it_was_made(calls: list[bool]) -> None:
         y = Loop (m, stays, x) <body = step (int64 i, bool k, float[A] h) => (bool k, float[B] next)
         { next = Concat <axis = 0> (h, x) }>
     }"""
-    agree(text, *({"m": np.array(m), "x": array(1)} for m in (3, 5, 0)))
+    agree(sessions(text), *({"m": np.array(m), "x": array(1)} for m in (3, 5, 0)))
     assert calls[-1]
 
 
@@ -366,7 +335,7 @@ def test_random_bodies(calls: list[bool], seed: int) -> None:
         {"m": np.array(m), "x": rng.uniform(-1, 1, n).astype("f"), "u": np.full(n, 0.25, "f")}
         for m, n in ((3, 4), (5, 4), (0, 4), (4, 9), (2, 1))
     ]
-    agree(text, *feeds)
+    agree(sessions(text), *feeds)
     assert any(calls)
 
 
@@ -389,7 +358,7 @@ COLLECTS = """f (int64 m, float[N] x) => (float[K, N] rows, float[L] flat, float
 
 def test_what_is_appended_to_sequences_is_collected_in_rows(calls: list[bool]) -> None:
     feeds = [{"m": np.array(m), "x": np.arange(n, dtype="f")} for m, n in ((4, 3), (9, 3), (5, 2))]
-    agree(COLLECTS, *feeds)
+    agree(sessions(COLLECTS), *feeds)
     assert calls.count(True) >= len(feeds)
 
 
@@ -426,7 +395,7 @@ def test_branches_may_give_other_shapes(calls: list[bool]) -> None:
         for n in (3, 1)
         for c in (True, False, True)
     ]
-    agree(SHAPED, *feeds)
+    agree(sessions(SHAPED), *feeds)
     assert calls.count(True) >= len(feeds)
 
 
@@ -444,7 +413,7 @@ def test_a_scan_may_run_along_any_axis(calls: list[bool], rng: np.random.Generat
         x, w = rng.standard_normal((3, n), np.float32), rng.standard_normal((n, 3), np.float32)
         return {"s": array(1, 2, 3), "x": x, "w": w}
 
-    agree(TURNED, *map(feed, (1, 4, 9, 4)))
+    agree(sessions(TURNED), *map(feed, (1, 4, 9, 4)))
     assert calls.count(True) >= 4
 
 
@@ -454,5 +423,5 @@ def test_a_limit_that_is_known_need_not_be_reached(calls: list[bool]) -> None:
     )
     for limit in (4, 20):
         ends = text.replace("value_int = 6", f"value_int = {limit}")
-        agree(ends, {"m": np.array(0), "c": np.array(True), "x": array(1, 2)})
+        agree(sessions(ends), {"m": np.array(0), "c": np.array(True), "x": array(1, 2)})
         assert calls[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,54 +9,28 @@ import numpy as np
 import pytest
 from onnx import parser
 
+from fornix.compile.entry import is_available
 from fornix.compile.identity import processor
 from fornix.errors import FornixError, LimitError
 from fornix.runtime import InferenceSession, SessionOptions, ways
-from fornix.runtime.flow import Flow
 from fornix.system import is_mappable
+from tests.runtime.flows import HEAD, Feeds, agree, sessions, watched
 from tests.runtime.kept_models import recalled, use_cache, write
 
-HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
+pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
+
 STAYS = "stays = Constant <value = bool {1}> ()"
 NUMBERS = np.arange(1, 60, dtype=np.float32) / 64
-
-Feeds = Mapping[str, Any]
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each native call, whether it gave results."""
-    made: list[bool] = []
-    original = Flow.__call__
-
-    def observed(self: Flow, *given: Any) -> Any:
-        results = original(self, *given)
-        made.append(results is not None)
-        return results
-
-    monkeypatch.setattr(Flow, "__call__", observed)
-    return made
+    return watched(monkeypatch)
 
 
 def numbers(count: int) -> np.ndarray[Any, np.dtype[Any]]:
     return NUMBERS[:count].copy()
-
-
-def sessions(text: str, threads: int = 1) -> tuple[InferenceSession, InferenceSession]:
-    model = parser.parse_model(HEAD + text)
-    options = SessionOptions(intra_op_num_threads=threads)
-    return (
-        InferenceSession(model, options, providers=["CPUExecutionProvider"]),
-        InferenceSession(model, providers=["ReferenceExecutionProvider"]),
-    )
-
-
-def agree(pair: tuple[InferenceSession, InferenceSession], *feeds: Feeds, rounds: int = 3) -> None:
-    fast, slow = pair
-    for feed in feeds * rounds:
-        for found, wanted in zip(fast.run(None, feed), slow.run(None, feed), strict=True):
-            assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
-            np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-6)
 
 
 BAGS = f"""f (int64[N] x, int64[B] starts, float[9, 4] table) => (float[B, 4] y) {{
