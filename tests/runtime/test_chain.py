@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fornix
 from fornix.compile.entry import is_available
 from fornix.errors import FornixError, LimitError
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
+from fornix.ops.registered import temporary
 from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession, RunOptions, SessionOptions
 from fornix.runtime.chain import ChainCall
@@ -169,3 +171,23 @@ def test_a_limit_of_memory_counts_in_all_runs() -> None:
         assert found.tolist() == ["a"] * count
     with pytest.raises(LimitError, match="memory_limit"):
         session.run(None, {**given, "n": np.array([1 << 20])})
+
+
+def test_what_numpy_warns_of_is_no_concern_of_callers() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 22, "my.domain" : 1]>
+    g (int64[2] x, float[2] z) => (int64[2] y, bool[2] w, float[2] v) {
+      y = my.domain.Parts (x)
+      w = my.domain.IsOne (z)
+      v = Neg (z)
+    }"""
+    with temporary():
+        fornix.op("my.domain::Parts (x: T[...]) => (y: T[...])", T="int64")(lambda x: 6 // x)
+        fornix.op("my.domain::IsOne (x: T[...]) => (y: tensor(bool)[...])", T="float")(
+            lambda x: x / x == 1
+        )
+        session = InferenceSession(from_message(parse_model(text)))
+        session.run(None, {"x": np.array([1, 2]), "z": np.ones(2, np.float32)})
+        zeros = {"x": np.array([0, 3]), "z": np.array([0, 1], np.float32)}
+        found = chained(session).call(zeros)
+    assert found is not None
+    assert [result.tolist() for result in found[:2]] == [[0, 2], [False, True]]

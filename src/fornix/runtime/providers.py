@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
+from fornix.dtype import STRING
 from fornix.errors import Fail, FornixWarning, NotSupported
 from fornix.ir.graph import Node, Value
 from fornix.ir.types import MapType, SequenceType
@@ -83,7 +84,7 @@ class Kernel(NamedTuple):
     constants: Mapping[Value, Any]
     """Those of what it reads that never change."""
     may_warn: bool
-    """Whether it computes with floats, of which NumPy may warn."""
+    """Whether it computes with numbers, of which NumPy may warn: of integers divided by 0, too."""
 
     @classmethod
     def of(
@@ -94,19 +95,18 @@ class Kernel(NamedTuple):
         if call is None or plan.scope.watch is not None:
             return None
         inputs = node.inputs
-        may_warn = any(map(_is_of_floats, inputs)) and any(map(_is_of_floats, node.outputs))
+        may_warn = any(map(_is_of_numbers, inputs)) and any(map(_is_of_numbers, node.outputs))
         if names is not None:
             inputs = tuple(None if value is None else names.get(value, value) for value in inputs)
         return cls(call, inputs, plan.constants, may_warn)
 
 
-def _is_of_floats(value: Value | None) -> bool:
-    """Whether it may be a tensor of floats."""
+def _is_of_numbers(value: Value | None) -> bool:
+    """Whether it may be a tensor of something else than texts."""
     found = None if value is None else value.type
     if value is None or isinstance(found, SequenceType | MapType):
         return False
-    dtype = getattr(found, "dtype", None)
-    return dtype is None or not (dtype.is_integer or dtype.kind in {"string", "bool"})
+    return getattr(found, "dtype", None) is not STRING
 
 
 @dataclass(frozen=True)
