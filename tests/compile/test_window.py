@@ -25,6 +25,7 @@ from fornix.ops.conv import conv, lower_conv, lower_convolve
 from fornix.ops.window import Window
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, compiled
+from tests.compile.test_phases import integers
 
 LANES = 16
 
@@ -225,10 +226,6 @@ def test_integers_are_compared_in_windows_too() -> None:
     check(y, {"x": data})
 
 
-def whole_numbers(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(-3, 4, shape).astype(np.float32)
-
-
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("block", [1, LANES])
 @pytest.mark.parametrize(
@@ -243,7 +240,7 @@ def whole_numbers(*shape: int, seed: int = 0) -> np.ndarray:
 def test_windows_are_large_or_lines(
     taps: tuple[int, int], more: dict[str, Any], block: int, level: str
 ) -> None:
-    data, w = whole_numbers(2, 16, 9, 21), whole_numbers(16, 1, *taps, seed=1)
+    data, w = integers(2, 16, 9, 21), integers(16, 1, *taps, seed=1)
     pads = [3, 6, 9, 8]
     x = tensor("x", data.shape, FLOAT32)
     if block > 1:
@@ -260,7 +257,7 @@ def test_windows_are_large_or_lines(
 
 @pytest.mark.parametrize(("taps", "stride"), [(3, 1), (31, 1), (8, 3)])
 def test_rows_of_sounds_are_read_from_a_copy_with_its_padding(taps: int, stride: int) -> None:
-    data, w = whole_numbers(2, 5, 70), whole_numbers(5, 1, taps, seed=1)
+    data, w = integers(2, 5, 70), integers(5, 1, taps, seed=1)
     more: dict[str, Any] = {"group": 5, "pads": [taps // 2, taps], "strides": [stride]}
     y = lower_conv(tensor("x", data.shape, FLOAT32), constant(w), None, **more)
     assert len(Runner([y]).kernels) > 1
