@@ -122,6 +122,23 @@ def test_what_may_be_empty_is_joined_in_sessions_that_know_better() -> None:
     assert not any("Sequence" in place.op_type for place in placed)
 
 
+@pytest.mark.parametrize(("axis", "left"), [(0, ["SequenceConstruct", "SequenceInsert"]), (1, [])])
+def test_rows_that_do_not_fit_may_never_come(axis: int, left: list[str]) -> None:
+    text = f"""f (float[4, 6] x, int64 m) => (float[A, B] y) {{
+        {STAYS} {number("n", 2)} cut = SplitToSequence <axis = 1> (x, n) {number("i", 0)}
+        part = SequenceAt (cut, i) s0 = SequenceConstruct (part)
+        s = Loop (m, stays, s0) <
+            body = g (int64 k, bool c, seq(float[P, Q]) t) => (bool c, seq(float[P, Q]) u) {{
+                row = Neg (x)
+                u = SequenceInsert (t, row)
+            }}>
+        y = ConcatFromSequence <axis = {axis}> (s)
+    }}"""
+    found = sequences_in(optimize(model_of(text)))
+    assert sorted(set(found) - {"ConcatFromSequence"}) == left
+    agree(text, *({"x": X, "m": np.array(m)} for m in (0, 2)))
+
+
 LOOP = """f (int64 m, float[N, 6] x) => (float y) {{
     {stays}
     {first}

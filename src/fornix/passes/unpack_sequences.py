@@ -363,13 +363,27 @@ def _is_appended(loop: Node, number: int, make: _Making) -> bool:
     is_certain = _runs(loop, make)
     is_static = all(known(d) for d in fact.shape)
     takes = all(_takes(user, fact) for user in whole.users)
-    return takes and (is_certain or (bool(initial) and is_static))
+    if is_certain or not takes:
+        return takes
+    fits = all(_fits(x, user, fact.shape, make) for x in initial for user in whole.users)
+    return bool(initial) and is_static and fits
 
 
 def _takes(join: Node, fact: Fact) -> bool:
     """Whether rows of an array can be joined as ``join`` has it."""
     axis = join.attr("axis", 0) % max(fact.rank, 1)
     return bool(join.attr("new_axis", 0)) or _is_joinable(fact.shape, axis)
+
+
+def _fits(element: Value | Part, join: Node, row: Sequence[DimLike], make: _Making) -> bool:
+    """Whether ``join`` can put an element and a row of that shape behind each other."""
+    whole = element.whole if isinstance(element, Part) else element
+    shape = list(make.fact(whole).shape)
+    if isinstance(element, Part):
+        shape[element.axis] = element.stop - element.start
+    axis = -1 if join.attr("new_axis", 0) else join.attr("axis", 0) % max(len(row), 1)
+    beside = [[d for a, d in enumerate(extents) if a != axis] for extents in (shape, row)]
+    return len(shape) == len(row) and beside[0] == beside[1]
 
 
 def _runs(loop: Node, make: _Making) -> bool:
