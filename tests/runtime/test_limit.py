@@ -9,6 +9,7 @@ from onnx import parser
 
 from fornix.errors import LimitError
 from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime.packing import Packing
 from fornix.runtime.report import memory_of
 
 KNOWN = """<ir_version: 8, opset_import: ["" : 20]>
@@ -79,6 +80,18 @@ def test_what_is_known_to_be_too_large_is_not_made(monkeypatch: pytest.MonkeyPat
     with pytest.raises(LimitError, match=r"'y' would take 8000000 more: \d+ are held"):
         session.run(None, strings(1000))
     assert not made
+
+
+def test_weights_beyond_the_limit_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+        g (float[N, 256] x) => (float[N, 256] y) { y = MatMul (x, w) }""")
+    weights = np.eye(256, dtype=np.float32)
+    made.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    monkeypatch.setattr(Packing, "prepared", lambda *_: pytest.fail("weights were packed"))
+    session = InferenceSession(made, SessionOptions(memory_limit=weights.nbytes - 1))
+    message = rf"^memory_limit is {weights.nbytes - 1} bytes, but weights take \d+$"
+    with pytest.raises(LimitError, match=message):
+        session.run(None, {"x": np.ones((1, 256), np.float32)})
 
 
 def test_memory_counts_once_whoever_has_a_view_of_it() -> None:

@@ -164,7 +164,7 @@ class KeptProgram:
             stored = [data() for data in self._data]
             data = [x for x in stored if x is not None]
             if not data or len(data) < len(stored):
-                data = self._stored_data(rows, pool)
+                data = self._stored_data(rows, pool, is_limited=options.memory_limit > 0)
                 # Who compiles anew after all has packed weights of its own.
                 self._data = [ref(x) for x in data]
         steps = self._steps_of(rows, data, pool, options)
@@ -178,14 +178,17 @@ class KeptProgram:
         program.ranges = {name: (least, most) for name, least, most in head["ranges"]}
         return program
 
-    def _stored_data(self, rows: Sequence[Sequence[NativeUnit]], pool: Pool) -> list[StoredData]:
+    def _stored_data(
+        self, rows: Sequence[Sequence[NativeUnit]], pool: Pool, *, is_limited: bool
+    ) -> list[StoredData]:
         """What kernels of each native step read: packed while the caller goes on, or mapped."""
         found = []
         is_mapped = isinstance(self.content.region, MappedFile)
         notes = [step["packed"] for step in self.head["steps"] if "units" in step]
         for units, note in zip(rows, notes, strict=True):
             if note is None:
-                found.append(StoredData.soon(units, pool))
+                packing = StoredData.later if is_limited else StoredData.soon
+                found.append(packing(units, pool))
                 continue
             packed = {
                 (unit, units[unit].code.temporaries[temporary]): self._aligned(array)

@@ -55,10 +55,11 @@ class StoredData:
         self,
         tables: Mapping[Value, Array],
         find: Callable[[], Prepared],
+        sizes: Mapping[Hashable, int],
         *,
         is_mapped: bool = False,
     ) -> None:
-        self.tables = tables
+        self.tables, self.sizes = tables, sizes
         """Initializers, as they are."""
         self.is_mapped = is_mapped
         """Whether what was computed ahead lies in a file."""
@@ -69,25 +70,26 @@ class StoredData:
         """The data of ``units``; weights are packed at once."""
         packing = Packing(units, pool)
         prepared = packing.prepared()
-        return StoredData(packing.tables(), lambda: prepared)
+        return StoredData(packing.tables(), lambda: prepared, packing.sizes())
 
     @staticmethod
     def soon(units: Sequence[NativeUnit], pool: Pool) -> StoredData:
         """The data of ``units``; weights are packed while the caller goes on."""
         packing = Packing(units, pool)
         if not any(_kernels(units, prepared=True)):
-            return StoredData(packing.tables(), dict)
+            return StoredData(packing.tables(), dict, {})
         keys = frozenset(packing.keys.values())
         earlier = [ref(ahead) for ahead, own in list(_GOING_ON.items()) if keys & own]
         found = Ahead(lambda: packing.prepared(earlier))
         _GOING_ON[found] = keys
-        return StoredData(packing.tables(), found.result)
+        return StoredData(packing.tables(), found.result, packing.sizes())
 
     @staticmethod
     def later(units: Sequence[NativeUnit], pool: Pool) -> StoredData:
         """The data of ``units``; weights are packed when somebody wants them."""
         packing = Packing(units, pool)
-        return StoredData(packing.tables(), functools.cache(packing.prepared))
+        find = functools.cache(packing.prepared)
+        return StoredData(packing.tables(), find, packing.sizes())
 
     @staticmethod
     def ready(
@@ -95,7 +97,8 @@ class StoredData:
     ) -> StoredData:
         """The data of ``units``, whose packed weights are there."""
         tables = Packing(units, pool).tables()
-        return StoredData(tables, lambda: prepared, is_mapped=is_mapped)
+        sizes: dict[Hashable, int] = {id(x): x.nbytes for x in prepared.values()}
+        return StoredData(tables, lambda: prepared, sizes, is_mapped=is_mapped)
 
     @property
     def prepared(self) -> Prepared:
@@ -137,6 +140,16 @@ class Packing:
         computed = {value for unit in self.units for value in unit.unit.outputs}
         read = dict.fromkeys(self.stored[False])
         return {v: _array(v) for v in read if v not in computed}  # what Constant gives is
+
+    def sizes(self) -> dict[Hashable, int]:
+        """Bytes of what kernels compute ahead, by what others may have the same of."""
+        extent = Extents({})
+        return {
+            self.keys.get((number, buffer), (id(self), number, buffer)): extent(buffer.elements)
+            * buffer.dtype.numpy.itemsize
+            for number, _, kernel in _kernels(self.units, prepared=True)
+            for buffer in kernel.outputs
+        }
 
     def prepared(self, earlier: Sequence[ref[Ahead[Prepared]]] = ()) -> Prepared:
         """What kernels compute ahead; raises FormatError if files are written to meanwhile.

@@ -220,11 +220,12 @@ class Programs:
     ) -> None:
         """Unless it ``packs``, weights are packed when something runs, which nothing need do.
 
+        So they are where memory is limited, once it is known that they are within the limit.
         Without a ``pool`` it is the one of this process.
         """
         self._model, self.providers, self.options = model, tuple(providers), options
         self.pool = pool or shared_pool(options.threads)
-        self.shelf, self.packs = shelf, packs
+        self.shelf, self.packs = shelf, packs and not options.memory_limit
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
         self._common: QuickCall | None = None

@@ -78,7 +78,11 @@ def allowance(limit: int, program: Program, run: Run) -> Allowance:
     steps = [step for step in program.steps if isinstance(step, NativeStep)]
     stored = {value: None for step in steps for value in step.stored}
     _, weights = _stored_bytes(stored)
-    packed = _packed(steps, is_mapped=False)
+    packed = sum(
+        {k: n for s in steps if not s.data.is_mapped for k, n in s.data.sizes.items()}.values()
+    )
+    if weights + packed > limit:  # before they are packed, which a look at the steps would wait for
+        raise LimitError(f"memory_limit is {limit} bytes, but weights take {weights + packed}")
     bounds = [step.bound(run) for step in steps if step.learned is None]
     block = sum(bound.nbytes for bound in bounds)
     results = sum(map(_written, bounds))
