@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 
 from fornix.ir.dim import DimLike, exact_quotient
 from fornix.ir.dim.expression import (
@@ -274,6 +275,20 @@ def _settled(guard: Apply, axes: Iterable[Variable]) -> Scalar:
     return apply("le", least, index(d)) if d is not surplus.dims[0] else guard
 
 
+def cut_at_blocks(store: Store, axis: Variable, size: int) -> list[Store]:
+    """``store`` for whole blocks of ``axis``, then for the rest of it."""
+    if not isinstance(axis.extent, int):
+        return [store]
+    ends = [0, axis.extent // size * size, axis.extent]
+    found: list[Store] = []
+    for low, high in pairwise(ends):
+        if low < high:
+            part = Variable(axis.name, high - low)
+            axes = [part if a is axis else a for a in store.axes]
+            found.append(rewritten(store, axes, {axis: part.dim + low}))
+    return found
+
+
 def flips(store: Store, axis: Variable) -> list[int]:
     """The values of ``axis`` from which on guards in ``store`` give other answers, in order."""
     found = {_flip(node, axis) for node in walk(store.value)}
@@ -298,6 +313,7 @@ def _flip(node: Scalar, axis: Variable) -> int | None:
 __all__ = [
     "contiguous_last",
     "cut",
+    "cut_at_blocks",
     "flips",
     "groups_of",
     "index_dims",

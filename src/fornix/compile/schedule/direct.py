@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
-from fornix.compile.axes import index_dims, moves_as_one, rewritten
+from fornix.compile.axes import cut_at_blocks, index_dims, moves_as_one, rewritten
 from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import Convolution, Groups, Spatial, convolution, groups
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of, useful_lanes
@@ -91,7 +91,7 @@ def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | St
     through = _through_blocks(c, lanes)
     inner = None if through is None else convolution(through[0])
     stages = None if inner is None else _by_phases(inner, target, lanes)
-    return None if stages is None or through is None else [*stages, through[1]]
+    return None if stages is None or through is None else [*stages, *through[1]]
 
 
 def _with_all_places(c: Convolution) -> Convolution:
@@ -176,7 +176,7 @@ def _is_written_in_vectors(c: Convolution, lanes: int) -> bool:
     return not c.is_product and stride_of(c.store.address, c.filter) == 1
 
 
-def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, Store] | None:
+def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, list[Store]] | None:
     """The sums into a blocked image, and what makes the result of ``c`` of them.
 
     None if the result is blocked, or too few lanes of its blocks would be of use.
@@ -202,7 +202,8 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, Store] | None:
     sums = Store(buffer, c.store.axes, address, c.sum)
     buffer.source = sums
     value = replace(c.store.value, {c.sum: load(buffer, address)})
-    return sums, Store(c.store.buffer, c.store.axes, c.store.address, value)
+    rest = Store(c.store.buffer, c.store.axes, c.store.address, value)
+    return sums, cut_at_blocks(rest, c.filter, lanes)
 
 
 def _has_rows(c: Convolution, lanes: int) -> bool:

@@ -16,10 +16,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fornix.compile.axes import rewritten
+from fornix.compile.axes import cut_at_blocks
 from fornix.compile.convolution import Convolution, Spatial
 from fornix.compile.cost import accesses, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
@@ -442,7 +442,7 @@ class _Stages:
         address = sums.address(place)
         value = replace(store.value, {hole: load(sums, address)})
         rest = Store(store.buffer, store.axes, store.address, value)
-        return list(_cut(rest, conv.filter, lanes)), Store(sums, store.axes, address, hole)
+        return cut_at_blocks(rest, conv.filter, lanes), Store(sums, store.axes, address, hole)
 
     def _result(self, store: Store, place: tuple[int, int], hole: Scalar, total: Scalar) -> Put:
         """The result at ``place`` of a tile, with ``total`` for its sum, if there is one."""
@@ -461,17 +461,6 @@ class _Stages:
 def _widened(e: Scalar) -> Scalar:
     """What ``e`` is the float32 of, if that is all it is."""
     return e.args[0] if isinstance(e, Apply) and e.op == "cast" else e
-
-
-def _cut(store: Store, axis: Variable, size: int) -> Iterator[Store]:
-    """``store`` for whole blocks of ``axis``, then for the rest of it."""
-    extent = known(axis.extent) or 0
-    whole = extent // size * size
-    for low, high in ((0, whole), (whole, extent)):
-        if low < high:
-            part = Variable(axis.name, high - low)
-            axes = [part if a is axis else a for a in store.axes]
-            yield rewritten(store, axes, {axis: part.dim + low})
 
 
 def _combined(axes: Sequence[Variable]) -> tuple[DimLike, DimLike]:
