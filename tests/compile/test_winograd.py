@@ -208,7 +208,7 @@ def test_volumes_are_images_with_more_channels(
     taps: int, window: dict[str, list[int]], channels: int, lanes: int, way: str
 ) -> None:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, channels, 5, 9, 10), np.float32)
+    x = rng.standard_normal((2, channels, 5, 17, 18), np.float32)
     w = rng.standard_normal((32, channels, taps, 3, 3), np.float32)
     b = rng.standard_normal(32, np.float32)
     image = Tensor(x.shape, FLOAT32, buffer=blocked_buffer("x", x.shape, FLOAT32, lanes))
@@ -289,6 +289,17 @@ def test_the_size_of_tiles_is_that_of_least_cost() -> None:
     assert best(Image((56, 56), (2, 2)), 64, 64, LANES) is F4
     assert best(Image((32, 32), (30, 30)), 256, 256, LANES) is None
     assert best(Image((1, 1)), 512, 512, LANES) is None
+
+
+def test_volumes_of_few_channels_are_summed_directly() -> None:
+    assert best(Image((32, 32)), 24, 8, 16) is F4
+    assert best(Image((32, 32), is_gathered=True), 24, 8, 16) is None
+    assert best(Image((16, 16), is_gathered=True), 72, 24, 16) is F4
+    channels = LANES // 2
+    image = tensor("x", (1, channels, 32, 32, 32), FLOAT32)
+    w = constant(np.ones((channels, channels, 3, 3, 3), np.float32))
+    made = Runner([lower_conv(image, w, pads=[1] * 6)])
+    assert "winograd" not in [k.schedule for k in made.kernels]
 
 
 def test_filters_that_take_much_memory_for_little_time_are_smaller() -> None:

@@ -127,6 +127,8 @@ DIRECT_EFFICIENCY = 0.85
 """Share of the multipliers that the direct sum keeps busy."""
 LEAST_CHANNELS = 16
 """Channels and filters below which transforms cost more than they save, whatever the tile."""
+GATHER_COST = 7.0
+"""Cycles to copy an element of an image one by one, in vectors of channels from several planes."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class Image:
     dilations: tuple[int, ...] = (1, 1)
     share: float = 1.0
     """Of the taps, which the direct sum goes through: it leaves out what lies in the padding."""
+    is_gathered: bool = False
+    """Whether vectors of its channels are gathered from several planes."""
 
     @property
     def size(self) -> int:
@@ -164,6 +168,7 @@ def best(image: Image, channels: int, filters: int, lanes: int) -> Winograd | No
         products = tiles * algorithm.positions * channels * vectors
         transforms = tiles * algorithm.transform_cost * (channels / lanes + vectors)
         cost = products + transforms + algorithm.positions * weights
+        cost += GATHER_COST * image.size * channels * image.is_gathered
         cost += LARGE_PRICE * max(0, 4 * algorithm.positions * channels * filters - LARGE_BYTES)
         if cost < least:
             least, found = cost, algorithm

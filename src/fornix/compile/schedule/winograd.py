@@ -92,9 +92,16 @@ def winograd_stages(conv: Convolution, target: Target, lanes: int) -> list[Stage
 
     None if another schedule serves it better.
     """
-    conv = _flattened(conv)
-    algorithm = _algorithm(conv, target, lanes)
-    return None if algorithm is None else _Stages(conv, algorithm, target, lanes).found()
+    flat = _flattened(conv)
+    is_gathered = flat.channels != conv.channels and _is_split(conv, flat, lanes)
+    algorithm = _algorithm(flat, target, lanes, is_gathered=is_gathered)
+    return None if algorithm is None else _Stages(flat, algorithm, target, lanes).found()
+
+
+def _is_split(conv: Convolution, flat: Convolution, lanes: int) -> bool:
+    """Whether vectors of channels of ``flat`` hold those of ``conv`` for several taps."""
+    (own,), (joined,) = conv.channels, flat.channels
+    return own.extent != joined.extent and known(own.extent % lanes) != 0
 
 
 def _flattened(conv: Convolution) -> Convolution:
@@ -122,7 +129,9 @@ def _flattened(conv: Convolution) -> Convolution:
     return conv
 
 
-def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None:
+def _algorithm(
+    conv: Convolution, target: Target, lanes: int, *, is_gathered: bool
+) -> Winograd | None:
     """What computes ``conv``; None if that is another schedule."""
     if (
         target.is_strict
@@ -147,7 +156,8 @@ def _algorithm(conv: Convolution, target: Target, lanes: int) -> Winograd | None
         return None
     dilations = tuple(s.dilation for s in conv.spatial)
     direct = share(data_of(conv), {conv.spatial[-1]: DIRECT_PIXELS})
-    return best(Image(extents, dilations, direct), channels, filters, lanes)
+    image = Image(extents, dilations, direct, is_gathered)
+    return best(image, channels, filters, lanes)
 
 
 def _likely(extent: DimLike) -> int:
