@@ -141,7 +141,8 @@ def by_constant(case: Case) -> Iterator[Cause]:
             narrow = {change.rounded_to for change in group}
             if narrow.isdisjoint({""}):
                 names = ", ".join(f"'{change.name}'" for change in group)
-                yield Cause("dtype", f"{case.side} has rounded {names} to {' and '.join(narrow)}")
+                types = " and ".join(sorted(narrow))
+                yield Cause("dtype", f"{case.side} has rounded {names} to {types}")
             yield Cause("constant", "; ".join(change.text for change in group))
     for change in changes:
         if not change.rounded_to:

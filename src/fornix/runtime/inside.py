@@ -58,6 +58,11 @@ def find(model: Model, name: str) -> Inner | None:
     return next((Inner(path, frozenset(values)) for path, values in found.items()), None)
 
 
+def repeats(node: Node) -> bool:
+    """Whether the body of ``node`` runs once for each iteration or element."""
+    return node.op_type in REPEATED and not node.domain
+
+
 def _inside(model: Model, graph: Graph, path: Path) -> Iterator[tuple[Path, Graph]]:
     """The graphs that run inside of ``graph``, each with the nodes around it."""
     for node in graph.nodes:
@@ -146,11 +151,11 @@ class Gathering:
 def _joined(running: _Running, name: str) -> Any:
     """The result of what a node gathered: that of one graph, or those of all iterations."""
     found = [frame.get(name) for frame in running.frames]
-    if running.node.op_type not in REPEATED or running.node.domain:
+    if not repeats(running.node):
         return found[0] if found else None
     arrays = [x for x in found if isinstance(x, np.ndarray)]
     is_even = len({(x.dtype, x.shape) for x in arrays}) == 1
     return np.stack(arrays) if is_even and len(arrays) == len(found) else found
 
 
-__all__ = ["Gathering", "Inner", "find"]
+__all__ = ["Gathering", "Inner", "find", "repeats"]

@@ -15,10 +15,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from fornix.errors import Fail, InvalidArgument
-from fornix.ir.graph import Graph, Node, Value
+from fornix.ir.graph import Graph, Value
 from fornix.ops.call import plain_attributes
 from fornix.reference.plan import Plan, Step
-from fornix.runtime.inside import REPEATED
+from fornix.runtime.inside import repeats
 
 Stop = Literal["nan", "inf"]
 Hand = Callable[["Traced"], None]
@@ -142,7 +142,7 @@ class Tracing:
         pairs = zip(node.outputs, results, strict=False)
         made = {value.name: x for value, x in pairs if value is not None and value.name}
         path = tuple(outer.node.name or outer.node.op_type for outer, _ in self._running)
-        turns = [(o.subject, n - 1) for o, n in self._running if _repeats(o.node)]
+        turns = [(o.subject, n - 1) for o, n in self._running if repeats(o.node)]
         numbers = tuple(number for _, number in turns)
         self._hand(Traced(node.name, node.op_type, node.domain, given, made, path, numbers))
         if self._stop is not None:
@@ -150,11 +150,6 @@ class Tracing:
             stored = {value.name for value in node.inputs if value in held and value is not None}
             places = [f"iteration {number} of {name}" for name, number in reversed(turns)]
             _check(step, given, made, self._stop, stored, ", ".join(["", *places]))
-
-
-def _repeats(node: Node) -> bool:
-    """Whether the body of ``node`` runs once for each iteration or element."""
-    return node.op_type in REPEATED and not node.domain
 
 
 def _require_sound(what: str, found: Any, stop: Stop | None) -> None:
