@@ -82,6 +82,13 @@ def test_label_encoder_counts_nan_as_one_key() -> None:
     check_node("LabelEncoder", [x], attributes, expected=[expected], opset=4, **ML)
 
 
+def test_nan_is_the_default_where_no_key_is_nan() -> None:
+    attributes = {"keys_floats": [1.0, 2.0], "values_int64s": [5, 6], "default_int64": 9}
+    x = np.array([np.nan, 2, -np.nan, np.inf], np.float32)
+    expected = np.array([9, 6, 9, 9], np.int64)
+    check_node("LabelEncoder", [x], attributes, expected=[expected], opset=4, **ML)
+
+
 def test_label_encoder_counts_the_last_of_equal_keys() -> None:
     numbers, words = {"keys_int64s": [1, 2, 1]}, {"keys_strings": ["a", "b", "a"]}
     cases: list[tuple[dict[str, Any], Any]] = [(numbers, np.array([1, 2])), (words, text("a", "b"))]

@@ -104,12 +104,13 @@ def lower_label_encoder(X: Tensor, *, node: LowerNode, **attributes: Any) -> Ten
     # The least keys first, and of equal ones the last: its place in ranked is the greatest.
     keys = constant(table.lookup.ranked)
     values = constant(table.lookup.values[[*table.lookup.order, count]])
+    has_nan = X.dtype.is_float and bool(np.isnan(table.lookup.ranked).any())
 
     def at(*i: DimLike) -> Scalar:
         def candidate(k: DimLike) -> Scalar:
             x, key = X[i], keys[k]
             is_key = s.equal(x, key)
-            if X.dtype.is_float:
+            if has_nan:
                 is_key = s.logical_or(is_key, s.logical_and(s.isnan(x), s.isnan(key)))
             return select(is_key, index(k), index(-1))
 
