@@ -70,7 +70,13 @@ def test_random_matrices(seed: int) -> None:
     check(model("MatMulInteger", feeds, stored, is_open), feeds)
 
 
-@pytest.mark.parametrize("seed", range(40))
+DEAR = {4, 5}
+"""Seeds of convolutions that take more than a second to compile."""
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEAR)) for n in range(40)]
+)
 def test_random_convolutions(seed: int) -> None:
     """Channels that fill no quad, groups, zero points in the padding, one to three axes."""
     rng = np.random.default_rng(seed)
