@@ -322,6 +322,9 @@ def test_void_and_bytes_are_texts_as_in_onnxruntime() -> None:
         assert ours.run(None, {"x": feed})[0].tolist() == wanted
     # onnxruntime reads on into what follows the bytes
     assert ours.run(None, {"x": np.array([b"ab", b"c"])})[0].tolist() == ["ab", "c"]
+    # and refuses texts of NumPy's own kind
+    (found,) = ours.run(None, {"x": np.array(["a", "ü"], np.dtypes.StringDType())})
+    assert (found.dtype, found.tolist()) == (np.dtype(object), ["a", "ü"])
     # and spells bytes among objects as Python prints them
     assert ours.run(None, {"x": np.array(["a", b"b"], object)})[0].tolist() == ["a", "b"]
     with pytest.raises(ValueError, match=r"bytes must be UTF-8 text, found b'\\xff'"):

@@ -131,7 +131,7 @@ def _as_array(feed: Any, declared: TensorType, name: str, model: str) -> Array:
         return _decoded(array, name, model)
     if array.dtype == object and declared.dtype is STRING:
         return _texts(array, name, model)
-    return array.astype(object) if array.dtype.kind == "U" else array
+    return array.astype(object) if array.dtype.kind in "UT" else array  # T: StringDType
 
 
 def _texts(array: Array, name: str, model: str) -> Array:
