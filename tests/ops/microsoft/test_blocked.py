@@ -131,6 +131,16 @@ def test_images_are_filled_up_and_cut() -> None:
         check_node("ReorderOutput", [y], {"channels": 40}, expected=[y], domain=DOMAIN, opset=1)
 
 
+@pytest.mark.parametrize("channels_last", [0, 1])
+@pytest.mark.parametrize("name", ["ReorderInput", "ReorderOutput"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_has_no_channels_is_no_image(name: str, rank: int, channels_last: int) -> None:
+    attributes = {"channels_last": channels_last, **({"channels": 2} if "Output" in name else {})}
+    x = floats(*[16] * rank)
+    with pytest.raises(ShapeError, match=f"an image must have rank 2 or more, got rank {rank}"):
+        check_node(name, [x], attributes, expected=[x], domain=DOMAIN, opset=1)
+
+
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_upsample_resizes_by_whole_numbers(mode: str) -> None:
     attributes = {"mode": mode, "scales": [1, 1, 2, 3]}

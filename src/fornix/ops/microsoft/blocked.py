@@ -29,7 +29,7 @@ from fornix.ops.global_pool import (
 from fornix.ops.interpolate import Sampling
 from fornix.ops.microsoft.filters import block_of, unblocked
 from fornix.ops.microsoft.fused import fused_conv, infer_fused_conv
-from fornix.ops.microsoft.last_channels import first, last, lower_first, lower_last
+from fornix.ops.microsoft.last_channels import first, last, lower_first, lower_last, require_image
 from fornix.ops.op import op
 from fornix.ops.pool import (
     average_pool,
@@ -58,6 +58,7 @@ def _filled(channels: DimLike) -> DimLike:
 
 @ReorderInput.infer
 def infer_reorder_input(x: Fact, *, channels_last: int) -> Fact:
+    require_image(x.rank)
     batch, channels, *places = first(x.shape) if channels_last else x.shape
     return tensor(x.dtype, (batch, _filled(channels), *places))
 
@@ -70,6 +71,7 @@ def reorder_input(x: Array, *, channels_last: int) -> Array:
     AVX-512, else 8.
     Source: onnxruntime's internal operators, ReorderInput-1.
     """
+    require_image(x.ndim)
     image = np.moveaxis(x, -1, 1) if channels_last else x
     more = -image.shape[1] % block_of()
     return np.pad(image, [(0, 0), (0, more), *[(0, 0)] * (image.ndim - 2)])
@@ -91,6 +93,7 @@ ReorderOutput = op(
 
 
 def _kept(shape: Sequence[DimLike], channels: int) -> tuple[DimLike, ...]:
+    require_image(len(shape))
     given = known(shape[1])
     require(
         channels > 0 and (given is None or channels <= given),

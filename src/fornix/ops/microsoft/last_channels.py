@@ -28,9 +28,14 @@ from fornix.ops.window import WindowAttributes, slide
 Extent = TypeVar("Extent")
 
 
+def require_image(rank: int) -> None:
+    """Raise ShapeError for what has no axis of channels."""
+    require(rank >= 2, f"an image must have rank 2 or more, got rank {rank}")
+
+
 def first(shape: tuple[Extent, ...]) -> tuple[Extent, ...]:
     """A shape with its last axis, that of channels, as axis 1."""
-    require(len(shape) >= 2, f"an image must have rank 2 or more, got rank {len(shape)}")
+    require_image(len(shape))
     return (shape[0], shape[-1], *shape[1:-1])
 
 
