@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from fornix.compile.blocked import blocked_buffer
+from fornix.compile.compiler import write_all
+from fornix.compile.target import Target
 from fornix.dtype import FLOAT32, DType
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import (
@@ -20,6 +22,7 @@ from fornix.ir.loops import (
     reduce,
     tensor,
 )
+from fornix.ir.loops.tensor import stored
 from fornix.ops import scalar
 from fornix.ops.conv import conv, lower_conv, lower_convolve
 from fornix.ops.window import Window
@@ -263,3 +266,24 @@ def test_rows_of_sounds_are_read_from_a_copy_with_its_padding(taps: int, stride:
     assert len(Runner([y]).kernels) > 1
     found = compiled(y, {"x": data}, chunks=2)
     np.testing.assert_array_equal(found, conv(data, w, None, **more))
+
+
+@pytest.mark.parametrize(
+    ("taps", "stride"), [((13, 13), 1), pytest.param((5, 5, 5), 3, marks=pytest.mark.slow)]
+)
+def test_large_windows_of_any_extent_are_loops(taps: tuple[int, ...], stride: int) -> None:
+    extents = [symbol(name, least=1) for name in "dhw"[: len(taps)]]
+    data, w = integers(1, 2, *[9] * len(taps)), integers(2, 1, *taps, seed=1)
+    x = tensor("x", (1, 2, *extents), FLOAT32)
+    more: dict[str, Any] = {
+        "group": 2,
+        "pads": [3] * 2 * len(taps),
+        "strides": [stride] * len(taps),
+    }
+    y = stored(lower_conv(x, constant(w), None, **more))
+    texts = [kernel.code.text for kernel in write_all([y], Target.host())]
+    assert max(text.count("llvm.fma") for text in texts) < 500
+    symbols = dict.fromkeys("dhw"[: len(taps)], 9)
+    for at_end in (True, False):
+        found = compiled(y, {"x": data}, symbols, at_end=at_end)
+        np.testing.assert_array_equal(found, conv(data, w, None, **more))

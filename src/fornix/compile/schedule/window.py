@@ -228,7 +228,7 @@ def _sums(store: Store, plan: _Plan, target: Target) -> tuple[Store, tuple[Sum, 
             count = min(count, (room // plan.units - points) // step + 1)
         count = min(count, written // _volume(sums[-1].written))
     count = _balanced(plan.run.extent, max(count, 1))
-    sums = [_fitting(s, written // count, plan) for s in sums]
+    sums = [_fitting(s, written // count) for s in sums]
     value = replace(store.value, new) if new else store.value
     return Store(store.buffer, store.axes, store.address, value), tuple(sums), count
 
@@ -285,13 +285,14 @@ def _sum(e: Reduce, around: tuple[Variable, ...], moving: Sequence[Variable], pl
     return Sum(e, body, around, tuple(loops), tuple(a for a in e.axes if a not in limited))
 
 
-def _fitting(s: Sum, room: int, plan: _Plan) -> Sum:
-    """``s`` with as many more loops as it takes to write out at most ``room`` terms."""
+def _fitting(s: Sum, room: int) -> Sum:
+    """``s`` with as many more loops as it takes to write out ``room`` terms, or taps of one axis.
+
+    Where so many taps are left, elements are computed one by one: they would share nothing.
+    """
     loops, written = list(s.loops), list(s.written)
-    free = [a for a in written if not _moves(s.result, a, plan.run)]
-    while free and _volume(written) > max(room, 1):
-        axis = free.pop(0)
-        written.remove(axis)
+    while len(written) > 1 and _volume(written) > room:
+        axis = written.pop(0)
         loops.append(Taps(axis, 0, axis.extent))
     return Sum(s.result, s.body, s.around, tuple(loops), tuple(written))
 
