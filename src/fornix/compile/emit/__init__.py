@@ -1,9 +1,10 @@
 """Nests to LLVM IR text in its final form: `emit` is all that the rest of the compiler calls.
 
 `builder` knows text, levels and loops; `emitter` holds what is known while a kernel is written;
-`statements`, `values`, `indices`, `memory` and `folds` write the parts, `routines` functions in the
-words of a `vocabulary`; `convert` and `maths` take apart what no processor has, as expressions;
-`instructions`, `bytes` and `types` know LLVM's spellings.
+`statements`, `values`, `indices`, `memory` and `folds` write the parts, `tiles`, `patches`,
+`windows`, `gates`, `halves` and `turned` what computes many elements at once, `routines` functions
+in the words of a `vocabulary`; `convert` and `maths` take apart what no processor has, as
+expressions; `instructions`, `raw`, `bytes` and `types` know LLVM's spellings.
 """
 
 from __future__ import annotations
