@@ -193,3 +193,16 @@ def test_votes_for_too_many_targets_stay_with_the_kernel() -> None:
     attributes = attributes_5(forest(targets=1), np.float32, 1) | {"n_targets": 1 << 22}
     with pytest.raises(NotLowered, match=r"votes of \d+ nodes for 4194304 targets fill no table"):
         lower_op("TreeEnsemble", [features(np.random.default_rng(1))], attributes, **ML)
+
+
+@pytest.mark.parametrize("aggregate", [2, 3])  # MIN, MAX
+@pytest.mark.parametrize("vote", [np.inf, -np.inf, np.nan])
+def test_extremes_of_votes_that_are_not_finite_stay_with_the_kernel(
+    aggregate: int, vote: float
+) -> None:
+    plants = [Plant("BRANCH_LEQ", children=[Plant(votes=[(0, vote)]), Plant(votes=[(0, 1.0)])])]
+    attributes = attributes_5(plants, np.float32, 1) | {"aggregate_function": aggregate}
+    x = np.zeros((2, 4), np.float32)
+    np.testing.assert_array_equal(run_op("TreeEnsemble", [x], attributes, **ML)[0], [[vote]] * 2)
+    with pytest.raises(NotLowered, match="votes that are not finite are found by the kernel"):
+        lower_op("TreeEnsemble", [x], attributes, **ML)

@@ -57,6 +57,8 @@ def lower_sums(forest: Forest, x: Tensor, targets: int, aggregate: str, node: Lo
     )
     if forest.members is not None:
         node.decline("sets of values are looked up by search")
+    if NEUTRAL[aggregate] != 0 and not np.isfinite(forest.votes.weight).all():
+        node.decline("extremes of votes that are not finite are found by the kernel")
     votes = vote_table(forest, targets, aggregate)
     if votes is None:
         node.decline(f"votes of {forest.is_leaf.size} nodes for {targets} targets fill no table")
