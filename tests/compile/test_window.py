@@ -234,7 +234,7 @@ def test_integers_are_compared_in_windows_too() -> None:
 @pytest.mark.parametrize(
     ("taps", "more"),
     [
-        ((13, 13), {}),
+        pytest.param((13, 13), {}, marks=pytest.mark.slow),
         ((12, 15), {"strides": [2, 1], "dilations": [1, 2]}),
         ((1, 7), {}),
         ((9, 1), {"strides": [2, 2]}),
