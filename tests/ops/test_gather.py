@@ -61,6 +61,11 @@ def test_gather_infers_symbolic_extents() -> None:
     assert not infer_op("Gather", [unranked(FLOAT32), tensor(INT64, (N,))])[0].has_rank
 
 
+def test_gather_of_nothing_has_no_index_out_of_range() -> None:
+    with pytest.raises(Fail, match=r"indices\[0\] must be in \[-2, 1\] for axis 1"):
+        run_op("Gather", [np.zeros((0, 2), np.float32), ints(1) + 7], {"axis": 1})
+
+
 @pytest.mark.parametrize("index", [4, -5])
 def test_gather_says_which_index_is_out_of_range(index: int) -> None:
     message = f"indices[1] must be in [-4, 3] for axis 1, whose extent is 4, found {index}"

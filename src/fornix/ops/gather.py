@@ -82,6 +82,8 @@ def gather(data: Array, indices: Array, *, axis: int) -> Array:
     Raises Fail if an index is out of range. Source: ONNX Gather-13.
     """
     place = normalize_axis(axis, data.ndim)
+    if not data.size:  # of which NumPy may take anything
+        checked(indices, data.shape[place], place)
     try:
         return np.asarray(data.take(indices, place), data.dtype)
     except IndexError:  # which says of no index where it stands
