@@ -17,6 +17,7 @@ from fornix.compile.traits import Survey
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import FormatError
 from fornix.ir.dim import Dim, DimLike, minimum, symbol, unknown
+from fornix.ir.dim.text import MAX_LENGTH
 from fornix.ir.types import TensorType
 from fornix.runtime import InferenceSession
 
@@ -123,6 +124,11 @@ def test_dims_of_notes_are_read_when_they_are_asked() -> None:
         assert str(found) == dim_text(d)
         values = {"N": 5, "x.shape[0]": 6}
         assert bind(found, values) == bind(d, values)
+    many = [symbol(f"boxes of class {k}", 1) for k in range(90)]  # as detectors count and join
+    total = sum((minimum(boxes, 400) for boxes in many), start=n)
+    assert len(dim_text(total)) > MAX_LENGTH
+    counts = {f"boxes of class {k}": 10 * k + 1 for k in range(90)} | {"N": 5}
+    assert bind(dim_of(dim_text(total)), counts) == bind(total, counts)
     with pytest.raises(FormatError, match=r"a note of the cache must hold dims, found 'N \+'"):
         bind(dim_of("N +"), {"N": 1})
 

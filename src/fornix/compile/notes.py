@@ -172,7 +172,7 @@ class WrittenDim(Dim):
         """The terms, which are then there; raises FormatError for another text."""
         if name != "terms":
             raise AttributeError(f"a dim has no attribute {name!r}", name=name, obj=self)
-        found = parse(str(self))
+        found = parse(str(self), at_most=len(str(self)))
         if found is None:
             raise FormatError(f"a note of the cache must hold dims, found {str(self)!r}")
         self.terms = terms_of(found)

@@ -16,7 +16,7 @@ from fornix.ir.dim.prove import is_nonnegative
 from fornix.ir.dim.simplify import ceildiv, divide, exact_quotient, maximum, minimum
 
 MAX_LENGTH = 2048
-"""Characters that are read; longer texts are names."""
+"""Characters that are read of anybody's text; longer ones are names."""
 MAX_NESTING = 32
 MAX_POWER = 16
 
@@ -33,12 +33,12 @@ class _Fraction(NamedTuple):
     den: DimLike = 1
 
 
-def parse(text: str) -> DimLike | None:
-    """The dim that ``text`` describes, or None if it is not a dim expression.
+def parse(text: str, at_most: int = MAX_LENGTH) -> DimLike | None:
+    """The dim that ``text`` describes, or None if it is no dim expression or is longer than that.
 
     The result prints as ``text`` again. Names become symbols that are at least 0.
     """
-    if len(text) > MAX_LENGTH:
+    if len(text) > at_most:
         return None
     try:
         parsed = _Parser(text).whole()
