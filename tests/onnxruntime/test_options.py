@@ -78,6 +78,20 @@ def test_enumerations_have_the_numbers_of_onnxruntimes(name: str) -> None:
     assert members(ort) == members(peer)
 
 
+@pytest.mark.parametrize("package", BOTH)
+@pytest.mark.parametrize("key", ["", "x" * 1025])
+def test_a_key_is_neither_empty_nor_endless(package: Any, key: str) -> None:
+    with pytest.raises(RuntimeError, match=r"[Kk]ey"):
+        package.SessionOptions().add_session_config_entry(key, "1")
+    with pytest.raises(RuntimeError, match="has 1 to 1024 characters, found"):
+        ort.RunOptions().add_run_config_entry(key, "1")
+
+
+def test_threads_that_cannot_be_bound_to_processors_warn() -> None:
+    with pytest.warns(FornixWarning, match="'session.intra_op_thread_affinities' has no meaning"):
+        ort.SessionOptions().add_session_config_entry("session.intra_op_thread_affinities", "1;2")
+
+
 def test_entries_that_mean_nothing_warn_by_name_and_are_kept() -> None:
     options = ort.SessionOptions()
     with pytest.warns(FornixWarning, match=r"config entry 'session\.colour' has no meaning here"):

@@ -402,6 +402,14 @@ def test_callbacks_hear_of_results_and_of_errors() -> None:
         assert len(results) == (not ends)
 
 
+def test_a_callback_that_cannot_be_called_is_refused_at_once() -> None:
+    for package in BOTH:
+        with pytest.raises(TypeError, match=r"callback|incompatible function arguments"):
+            session(package).run_async(None, {"x": X}, "text", None)
+    with pytest.raises(TypeError, match="callback must be a function of results, user data and"):
+        session().run_async(None, {"x": X}, "text", None)
+
+
 def test_inputs_that_are_missing_are_told_before_a_callback_is_to_be_called() -> None:
     heard: list[Any] = []
     for package in BOTH:

@@ -45,7 +45,6 @@ HINTS = frozenset({
     "session.force_spinning_stop",
     "session.inter_op.allow_spinning",
     "session.intra_op.allow_spinning",
-    "session.intra_op_thread_affinities",
     "session.use_device_allocator_for_initializers",
     "session.use_env_allocators",
     "session.use_memory_efficient_aware_execution",
@@ -62,6 +61,8 @@ PROVIDER_HINTS = frozenset({"arena_extend_strategy", "use_arena"})
 """Options of providers about memory, which change no result."""
 MOST_THREADS = 4096
 """No session works with more."""
+MOST_CHARACTERS = 1024
+"""Of a config entry's key, as in onnxruntime."""
 SHRINKAGE = "memory.enable_memory_arena_shrinkage"
 """Entry of a run after which memory is given back; its value names devices, cpu among them."""
 
@@ -70,6 +71,11 @@ def _note(entries: dict[str, str], key: Any, value: Any, what: str, known: froze
     """Set an entry, with a warning if nothing reads it."""
     if not (isinstance(key, str) and isinstance(value, str)):
         raise TypeError(f"{what}: a config entry has two texts, found {key!r} and {value!r}")
+    if not 0 < len(key) <= MOST_CHARACTERS:
+        raise InvalidUse(
+            f"{what}: the key of a config entry has 1 to {MOST_CHARACTERS} characters, "
+            f"found {len(key)}"
+        )
     entries[key] = value
     if key not in known:
         warnings.warn(

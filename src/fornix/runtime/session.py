@@ -325,8 +325,14 @@ class InferenceSession:
     ) -> None:
         """Run in a thread of its own, which calls ``callback(results, user_data, error)``.
 
-        ``error`` is empty, or the message; then there are no results.
+        ``error`` is empty, or the message; then there are no results. Raises TypeError if nothing
+        can be called.
         """
+        if not callable(callback):
+            raise TypeError(
+                f"{self._label}: callback must be a function of results, user data and an error, "
+                f"found {callback!r}"
+            )
 
         def work() -> None:
             try:
