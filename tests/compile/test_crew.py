@@ -12,6 +12,7 @@ from fornix.compile import driver
 from fornix.compile.cache import ObjectCache
 from fornix.compile.kernel import KERNEL
 from fornix.compile.support import Support
+from fornix.system import waiting
 
 SUPPORT = Support.of(ObjectCache())
 FOREVER = 1 << 60
@@ -28,7 +29,7 @@ class Program:
         self.records[driver.CHUNKS] = chunks
         self.status = np.zeros(1, np.int64)
         self.table = np.zeros(words.TABLE_WORDS, np.int64)
-        self.table[words.YIELD], self.table[words.SLEEP], self.table[words.NAP] = driver.waiting()
+        self.table[words.YIELD], self.table[words.SLEEP], self.table[words.NAP] = waiting()
         self.table[words.DRIVER : words.STATUS + 1] = (
             SUPPORT.driver,
             self.records.ctypes.data,
