@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 3000,
     "edit": 1150,
     "compile": 9120,
-    "runtime": 7760,
+    "runtime": 7770,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

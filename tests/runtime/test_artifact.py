@@ -173,6 +173,26 @@ def test_trusted_code_runs_without_a_cache_and_without_a_compiler(
     assert not is_recalled(InferenceSession(path))
 
 
+@pytest.mark.parametrize("is_emptied", [True, False])
+def test_code_that_the_cache_lost_is_made_anew(
+    is_emptied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(source().SerializeToString())
+    kept_models.use_cache(tmp_path / "cache", monkeypatch)
+    session = InferenceSession(model)  # its code stays in memory
+    if is_emptied:
+        for file in (tmp_path / "cache").glob("*.o"):
+            file.unlink()
+    else:
+        monkeypatch.setenv("FORNIX_CACHE", str(tmp_path / "another"))
+    compile_model(model, tmp_path / "model.fnx")
+    compiled_one = InferenceSession(tmp_path / "model.fnx")
+    assert is_recalled(compiled_one)
+    for one in (session, compiled_one):
+        np.testing.assert_array_equal(one.run(None, {"x": X})[0], wanted()[0])
+
+
 def test_a_cache_of_another_release_does_not_vouch(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,10 +201,10 @@ def compile_nodes(
     Feeds tell ``symbols``, others are ``learned`` of values in a run: too late to ask rules of
     operators.
     """
-    told = learned or {}
-    with memo().in_use():
+    told, known = learned or {}, memo()
+    with known.in_use():
         survey = Survey(Lowering(inference, [*symbols, *told]))
-        return _compile_nodes(nodes, needed, survey, target, told)
+        return _compile_nodes(nodes, needed, survey, target, told, known)
 
 
 def _compile_nodes(
@@ -213,9 +213,10 @@ def _compile_nodes(
     survey: Survey,
     target: Target,
     learned: Mapping[str, Value],
+    known: Memo,
 ) -> Compiled:
     inference = survey.lowering.inference
-    names, traits = _examine(nodes, survey, memo())
+    names, traits = _examine(nodes, survey, known)
     _refuse_unsure(Compiled([], survey, traits, names), learned)
     alone: set[Node] = set()
     found = chains(nodes, traits, needed, survey.lowering, lambda u: _name(u, names, {}, target))
@@ -229,10 +230,10 @@ def _compile_nodes(
         write = functools.partial(
             WrittenUnit.of, lowering=survey.lowering, blocks=blocks, target=target
         )
-        if _make(by_name, write, traits, alone):
-            codes = memo().codes
+        if _make(by_name, write, traits, alone, known):
             native = [
-                u if isinstance(u, IslandUnit) else NativeUnit(u, codes[called[u]]) for u in units
+                u if isinstance(u, IslandUnit) else NativeUnit(u, known.codes[called[u]])
+                for u in units
             ]
             return Compiled(native, survey, traits, names)
 
@@ -301,14 +302,15 @@ def _make(
     write: Callable[[CompiledUnit], WrittenUnit],
     traits: dict[Node, Traits | str],
     alone: set[Node],
+    known: Memo,
 ) -> bool:
     """Make the code of ``units`` known; False if one is refused, which `partition` is to mind."""
-    known, distinct = memo(), list(units)
+    distinct = list(units)
     known.recall(distinct)
     missing = {name: units[name][0] for name in distinct if name not in known.codes}
     if not missing:
         return True
-    refused = _compile(missing, write)
+    refused = _compile(missing, write, known)
     for name, error in refused.items():
         for unit in units[name]:
             _refuse(unit, error, traits, alone)
@@ -318,13 +320,13 @@ def _make(
 
 
 def _compile(
-    units: Mapping[str, CompiledUnit], write: Callable[[CompiledUnit], WrittenUnit]
+    units: Mapping[str, CompiledUnit], write: Callable[[CompiledUnit], WrittenUnit], known: Memo
 ) -> dict[str, Exception]:
     """Make the code of ``units`` known; gives what was raised for those that are refused.
 
     While LLVM makes machine code of a unit, in a thread of its own, the next one is written.
     """
-    cache, codes = memo().cache, memo().codes
+    cache, codes = known.cache, known.codes
     written: dict[str, WrittenUnit] = {}
     refused: dict[str, Exception] = {}
     with ThreadPoolExecutor(1, "fornix-llvm") as worker:
@@ -369,6 +371,12 @@ def memo() -> Memo:
 def support() -> Support:
     """What all kernels of this process need."""
     return Support.of(memo().cache)
+
+
+def renew() -> None:
+    """Let what follows use the cache as it is now: of what is known, files may have gone."""
+    memo.cache_clear()
+    support.cache_clear()
 
 
 def _name(unit: CompiledUnit, names: Mapping[Node, str], blocks: Layouts, target: Target) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from fornix.compile.disk import DiskCache
 from fornix.compile.identity import compiler, processor
+from fornix.compile.program import renew
 from fornix.errors import InvalidArgument, NotSupported
 from fornix.format.atomic import Replacement, replacement
 from fornix.format.compiled import (
@@ -120,6 +121,9 @@ def _program(
     content = Content.of(path, pool)
     model = as_model(path, limits=limits)
     program = make_program(model, [CPUExecutionProvider()], options, pool, {})
+    if not keeping.is_code_kept(program, disk):
+        renew()
+        program = make_program(model, [CPUExecutionProvider()], options, pool, {})
     made = None
     if content is not None:
         served = [_served(program, given) for given in extents]

@@ -90,6 +90,30 @@ def written(
         return None
 
 
+def is_code_kept(program: Program, disk: DiskCache) -> bool:
+    """Whether ``disk`` still has all machine code of ``program``, or its steps are of other kinds.
+
+    Files go when there are too many; what has been loaded before runs without them.
+    """
+    native = [step for step in program.steps if isinstance(step, NativeStep)]
+    return all(disk.read(name, OBJECT) is not None for name in _object_names(native))
+
+
+def _object_names(native: Sequence[NativeStep]) -> list[str]:
+    """Under which names the machine code of ``native`` is kept, and that which runs kernels."""
+    codes = {id(unit.code): unit.code for step in native for unit in step.units}.values()
+    kernels = [kernel for code in codes for kernel in code.kernels]
+    names = [object_name(kernel.address, kernel.owner) for kernel in kernels]
+    return list(dict.fromkeys([*names, *_support_names(native)]))
+
+
+def _support_names(native: Sequence[NativeStep]) -> list[str]:
+    """The objects with the code that runs kernels; none where there are none."""
+    supports = [step.support for step in native[:1]]
+    pairs = [pair for s in supports for pair in zip(s.addresses, s.owners, strict=True)]
+    return [object_name(address, owner) for address, owner in pairs]
+
+
 def _has_registered(model: Model) -> bool:
     """Whether users registered what nodes of ``model`` mean: in the next process it may be else."""
     table = model.function_table
@@ -217,7 +241,7 @@ class _Description:
                     [self._of(kernel.reads), self._of(kernel.writes)] for kernel in _kernels(step)
                 ]
                 steps[-1]["packed"] = self._packed(step) if self.packed else None
-        return {"steps": steps, "support": self._support()}
+        return {"steps": steps, "support": _support_names(self.native)}
 
     def _packed(self, step: NativeStep) -> list[list[int]]:
         """What was packed for each unit: its number, that of the temporary, that of the array."""
@@ -237,20 +261,10 @@ class _Description:
             for name, source in _sources(step).items()
         ]  # fmt: skip
 
-    def _support(self) -> list[str]:
-        """The objects with the code that runs kernels; none where there are none."""
-        if not self.native:
-            return []
-        support = self.native[0].support
-        pairs = zip(support.addresses, support.owners, strict=True)
-        return [object_name(address, owner) for address, owner in pairs]
-
     def _image(self) -> Image:
         """The machine code of all kernels, and of what runs them."""
-        kernels = [kernel for code in self.codes for kernel in code.kernels]
-        names = [object_name(kernel.address, kernel.owner) for kernel in kernels]
         objects: dict[str, bytes] = {}
-        for name in dict.fromkeys([*names, *self._support()]):
+        for name in _object_names(self.native):
             found = self.disk.read(name, OBJECT)
             if found is None:
                 raise _NotKept
