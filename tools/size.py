@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3000,
     "edit": 1150,
-    "compile": 9120,
+    "compile": 9200,
     "runtime": 7770,
     "quantization": 1500,
     "convert": 6000,

@@ -17,6 +17,7 @@ from fornix.compile.nest import Block, Chunks, Nest, Put, Tile, When
 from fornix.compile.products import Product, products
 from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
+from fornix.compile.schedule.streamed import streamed_nest
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, atoms, ceildiv, minimum
 from fornix.ir.dim.expression import Floor, substitute
@@ -179,6 +180,9 @@ def contraction_nests(
         if again is None:
             return None
         c = again
+    streamed = streamed_nest(c, target, lanes)
+    if streamed is not None:
+        return first, c.store, streamed
     height, vectors = shape_of(c, target, lanes)
     left, right = c.left, c.right
     panel = Variable("p", ceildiv(c.column.extent, vectors * lanes))

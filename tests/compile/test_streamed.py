@@ -1,0 +1,61 @@
+"""A row times a matrix that is read as it lies: the same sums, row by row of the matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fornix.compile import Target
+from fornix.compile.schedule import schedule
+from fornix.dtype import FLOAT32, INT32, DType
+from fornix.ir.dim import DimLike, symbol
+from fornix.ir.loops import Scalar, Store, Tensor, apply, compute, reduce, tensor
+from fornix.ir.loops.tensor import stored
+from tests.compile.levels import LEVELS, target
+from tests.compile.native import compiled
+
+N = symbol("N", least=1)
+
+
+def product(terms: DimLike, columns: int, batch: int = 1, dtype: DType = FLOAT32) -> Tensor:
+    """max(Σ a[b, k] · w[b, k, j], 0)."""
+    a, w = tensor("a", (batch, terms), dtype), tensor("w", (batch, terms, columns), dtype)
+
+    def at(b: DimLike, j: DimLike) -> Scalar:
+        return apply("max", reduce("sum", terms, lambda k: a[b, k] * w[b, k, j]), 0)
+
+    return compute((batch, columns), at)
+
+
+def is_streamed(result: Tensor) -> bool:
+    buffer = stored(result).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    (piece,) = schedule(buffer.source, Target.host())
+    return "sums" in {scratch.name for scratch in piece.nest.scratch}
+
+
+@pytest.mark.parametrize(
+    ("terms", "columns", "batch", "dtype"),
+    [(1024, 256, 1, FLOAT32), (263, 1000, 2, FLOAT32), (65, 4099, 1, FLOAT32),
+     (263, 1000, 1, INT32)],
+)  # fmt: skip
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("level", LEVELS)
+def test_all_terms_and_columns_are_summed(
+    terms: int, columns: int, batch: int, dtype: DType, level: str, *, is_open: bool
+) -> None:
+    stream = np.random.default_rng(0)
+    a = stream.integers(-9, 9, (batch, terms)).astype(dtype.numpy)
+    w = stream.integers(-9, 9, (batch, terms, columns)).astype(dtype.numpy)
+    result = product(N if is_open else terms, columns, batch, dtype)
+    assert is_streamed(result)
+    for chunks in (1, 3):
+        how = {"target": target(level), "chunks": chunks}
+        made = compiled(result, {"a": a, "w": w}, {"N": terms}, **how)
+        np.testing.assert_array_equal(made, np.maximum(np.einsum("bk,bkj->bj", a, w), 0))
+
+
+def test_what_caches_hold_goes_in_tiles() -> None:
+    assert not is_streamed(product(100, 1000))
+    assert not is_streamed(product(10_000, 100))
