@@ -14,6 +14,8 @@ from fornix.dtype import FLOAT32
 from fornix.ir.buffer import Buffer
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Scalar, Store, Variable, compute, const, index, select, stored, tensor
+from tests.compile.levels import LEVELS, target
+from tests.compile.native import compiled
 from tests.compile.test_chains import kinds
 from tests.ir.interpreter import interpret
 
@@ -125,3 +127,20 @@ def test_pairs_that_are_turned_are_read_as_neighbours_in_vectors(rng: np.random.
     assert buffer is not None
     assert isinstance(buffer.source, Store)
     assert [axis.extent for axis in normal(buffer.source).axes] == [5, 16]
+
+
+@pytest.mark.parametrize("columns", [7, 24, 50, 112, 114])
+@pytest.mark.parametrize("level", LEVELS)
+def test_neighbours_are_repeated_up_to_the_end_of_rows(columns: int, level: str) -> None:
+    x = np.random.default_rng(0).standard_normal((3, columns)).astype(np.float32)
+    given = tensor("x", x.shape, FLOAT32)
+    for times, apart in ((2, 1), (3, 1), (2, 3)):
+        count = (columns // apart) * times
+
+        def at(i: DimLike, j: DimLike, times: int = times, apart: int = apart) -> Scalar:
+            return given[i, j // times * apart]
+
+        result = compute((3, count), at)
+        for at_end in (False, True):
+            made = compiled(result, {"x": x}, target=target(level), at_end=at_end)
+            np.testing.assert_array_equal(made, x[:, np.arange(count) // times * apart])

@@ -6,6 +6,7 @@ touched only in the lanes that exist and where a load's guard holds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.axes import groups_of, near_offsets
@@ -17,7 +18,7 @@ from fornix.compile.nest import Put
 from fornix.dtype import BOOL, DType
 from fornix.ir.dim import DimLike, is_nonnegative
 from fornix.ir.dim.expression import substitute, terms_of
-from fornix.ir.loops import Buffer, Load, Scalar, Variable, loaded
+from fornix.ir.loops import Buffer, Load, Scalar, loaded
 from fornix.ir.loops import load as load_scalar
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit
     NB: for processors without AVX-512, LLVM makes of a masked load whose mask is constant and off
     in every second lane one that reads all lanes, also what lies behind the end of a buffer.
     """
-    if step is None and mask is None and em.is_aligned and em.vector is not None:
+    is_masked = mask is not None and (e.guard is not None or "avx512f" not in em.target.features)
+    if step is None and not is_masked and em.is_aligned and em.vector is not None:
         near = near_offsets(e.address, em.vector, em.lanes)
         if near is not None:
-            return _load_near(em, e, near, em.vector, unit)
+            return _load_near(em, e, near, mask, unit)
     if step is None or not 1 <= step <= MAX_STRIDE:
         return _gather(em, e, mask, unit)
     if step > 1 and mask is None:
@@ -62,17 +64,25 @@ def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit
     return _load_strided(em, e, step, mask, unit)
 
 
-def _load_near(em: Emitter, e: Load, offsets: tuple[int, ...], axis: Variable, unit: int) -> Value:
-    """The elements ``offsets`` behind that of the first lane: read once each, then repeated."""
-    ahead = substitute(e.address, {axis: axis.dim + unit * em.lanes}, {}) - e.address
+def _load_near(
+    em: Emitter, e: Load, offsets: tuple[int, ...], mask: Value | None, unit: int
+) -> Value:
+    """The elements ``offsets`` behind that of the first lane: read once each, then repeated.
+
+    Of those only that lanes of ``mask`` ask for.
+    """
+    ahead: DimLike = 0
+    if em.vector is not None:
+        moved = substitute(e.address, {em.vector: em.vector.dim + unit * em.lanes}, {})
+        ahead = moved - e.address
     if not isinstance(ahead, int):
-        return _gather(em, e, None, unit)
+        return _gather(em, e, mask, unit)
     text, depth, kinds = "", _earliest(em, e.buffer), f"<{em.lanes} x {memory_type(e.dtype)}>"
     for first, last in groups_of(offsets):
         where = address(em, e.buffer, e.address, ahead + first)
-        depth = max(where.depth, depth)
-        kind = f"<{last - first + 1} x {memory_type(e.dtype)}>"
-        part = em.put(depth, f"load {kind}, ptr {where.text}, align {size_of(e.dtype)}")
+        depth = max(where.depth, depth, mask.depth if mask else 0)
+        asked = [offsets.index(n) if n in offsets else None for n in range(first, last + 1)]
+        kind, part = _neighbours(em, e, where, asked, mask, depth)
         own = [first <= offset <= last for offset in offsets]
         chosen = zip(offsets, own, strict=True)
         picks = ", ".join(f"i32 {n - first if is_own else 'poison'}" for n, is_own in chosen)
@@ -82,6 +92,30 @@ def _load_near(em: Emitter, e: Load, offsets: tuple[int, ...], axis: Variable, u
             part = _shuffled(em, (kinds, text, part), ones, depth)
         text = part
     return Value(text, True, depth)
+
+
+def _neighbours(
+    em: Emitter,
+    e: Load,
+    where: Value,
+    asked: Sequence[int | None],
+    mask: Value | None,
+    depth: int,
+) -> tuple[str, str]:
+    """The type and text of elements side by side, of each of which a lane is the first that asks.
+
+    Those are not read of which that lane is not in ``mask``.
+    """
+    if mask is None:
+        kind = f"<{len(asked)} x {memory_type(e.dtype)}>"
+        text = em.put(depth, f"load {kind}, ptr {where.text}, align {size_of(e.dtype)}")
+        return kind, text
+    whole = [*asked, *[None] * (em.lanes - len(asked))]
+    picks = ", ".join(f"i32 {em.lanes if k is None else k}" for k in whole)
+    operands = em.type(BOOL, is_vector=True), mask.text, "zeroinitializer"
+    lanes = Value(_shuffled(em, operands, picks, depth), True, depth)
+    kind = f"<{em.lanes} x {memory_type(e.dtype)}>"
+    return kind, _load_wide(em, e, where, 1, lanes, depth).text
 
 
 def _shuffled(em: Emitter, operands: tuple[str, str, str], picks: str, depth: int) -> str:

@@ -173,7 +173,7 @@ def vector_loop(
         return [*results, *(text for _, text in carried[units:])]
     kinds = [kind for kind, _ in carried]
     left = list(zip(kinds, results, strict=False))[:1]
-    tail = _masked(em, axis, (middle, high), left, turn)
+    tail = _masked(em, axis, (middle, high), left, turn, is_aligned=low.text == "0")
     return [*tail, *results[1:], *(text for _, text in carried[units:])]
 
 
@@ -227,13 +227,19 @@ def _vectors(
 
 
 def _masked(
-    em: Emitter, axis: Variable, bounds: tuple[Value, Value], carried: Carried, turn: Visit
+    em: Emitter,
+    axis: Variable,
+    bounds: tuple[Value, Value],
+    carried: Carried,
+    turn: Visit,
+    *,
+    is_aligned: bool,
 ) -> list[str]:
     """The rest, one vector at a time; only lanes below the end exist."""
     low, high = bounds
 
     def body(i: str, values: list[str]) -> Sequence[str]:
-        with em.along(axis):
+        with em.along(axis, is_aligned=is_aligned):
             em.place(axis, Value(i, False, em.top))
             left = Value(em.put(em.top, f"sub i64 {high.text}, {i}"), False, em.top)
             em.masks = {0: em.first_lanes(left, 0)}
