@@ -174,13 +174,20 @@ _RECURRENT_INPUTS = 8
 """Those of an LSTM: data, weights, recurrent weights, bias, lengths, states, peepholes."""
 
 
-def _resize(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
-    """Pictures of any size that become a whole number of times as large."""
-    scales = facts[-1]
-    numbers = None if scales is None else scales.constant
+def _resize(_: Agreement, node: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
+    """Pictures of any size that become a whole number of times as large, or of another size."""
+    last = facts[-1]
+    sizes = last.value if last is not None and len(facts) > _SCALED else None
+    if sizes is not None and not {"keep_aspect_ratio_policy", "axes"} & {*node.attributes}:
+        return
+    numbers = None if last is None else last.constant
     is_whole = numbers is not None and numbers.dtype.kind == "f" and numbers.size > 0
     if numbers is None or not is_whole or not all(float(x).is_integer() for x in numbers):
         raise NothingSaid
+
+
+_SCALED = 3
+"""Inputs of a Resize that is told scales: data, a region, how many times."""
 
 
 def _gather_nd(_: Agreement, node: Node, __: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
@@ -311,10 +318,11 @@ def _roi_align(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequ
 
 
 def _pad(_: Agreement, node: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
-    """Rows that become longer by a number: what they are filled with does not depend on them."""
+    """Rows that become longer or shorter: what they are filled with does not depend on them."""
     mode = node.attributes["mode"].value if "mode" in node.attributes else "constant"
-    pads = facts[1].constant if len(facts) > 1 and facts[1] is not None else None
-    if mode != "constant" or pads is None or (pads < 0).any() or len(facts) > _PADDED:
+    pads = facts[1].value if len(facts) > 1 and facts[1] is not None else None
+    named = facts[_PADDED] if len(facts) > _PADDED else None
+    if mode != "constant" or pads is None or (named is not None and named.constant is None):
         raise NothingSaid
 
 
@@ -345,10 +353,12 @@ def _cached(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequenc
     """Queries, keys, values and a cache of one batch; as many of the new ones each."""
     query, *others = facts
     pasts, filled, more = others[2:4], others[4], others[8:]
-    if query is None or filled is None or any(fact is not None for fact in more[1:]):
+    sinks = [fact for fact in more[2:3] if fact is not None]
+    others_given = [fact for fact in (*more[1:2], *more[3:]) if fact is not None]
+    if query is None or filled is None or others_given:
         raise NothingSaid
     found.same(query.shape[0], filled.shape[0])
-    fixed = [query.shape[2], *filled.shape[1:]]
+    fixed = [query.shape[2], *filled.shape[1:], *(n for sink in sinks for n in sink.shape)]
     for fact in (*others[:2], *more[:1]):
         if fact is not None:
             found.same(query.shape[0], fact.shape[0])

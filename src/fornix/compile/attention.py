@@ -3,8 +3,9 @@
     y[…, i, e] = after(Σ_j softmax_j(around(Σ_d query[i, d] · key[j, d])) · value[j, e])
 
 What stands around the products of queries and keys (masks, limits) is any expression; so neither
-names of operators nor spellings matter. Who may not see any key gets NaN, or 0 where the expression
-says so. `schedule.attention` computes what is found here.
+names of operators nor spellings matter. A sink may be added to the sum that weights are divided by.
+Who may not see any key gets NaN, or 0 where the expression says so. `schedule.attention` computes
+what is found here.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Attention:
     """Stands in `scores` for the scaled product of a query and a key."""
     scores: Scalar
     """What the softmax is of."""
+    sink: Scalar | None
+    """A score of no key, whose power takes part in the softmax."""
     zero_if_blind: bool
     """Whether a query whose scores are all −∞ gets 0, not NaN."""
     zero_if_nan: bool
@@ -103,6 +106,8 @@ def _found(store: Store, total: Reduce, weights: Scalar, values: Scalar) -> Atte
         return None
     both = values.variables | factors.keys.variables
     rows = [a for a in store.axes if a in factors.queries.variables and a not in both]
+    if softmax.sink is not None and not softmax.sink.variables.isdisjoint([key, *columns]):
+        return None
     return Attention(
         store=store,
         sum=total,
@@ -116,6 +121,7 @@ def _found(store: Store, total: Reduce, weights: Scalar, values: Scalar) -> Atte
         values=values,
         score=products[0],
         scores=softmax.scores,
+        sink=softmax.sink,
         zero_if_blind=softmax.zero_if_blind,
         zero_if_nan=softmax.zero_if_nan,
     )
@@ -148,6 +154,7 @@ def _canonical(value: Scalar) -> Scalar:
 @dataclass(frozen=True)
 class _Softmax:
     scores: Scalar
+    sink: Scalar | None
     zero_if_blind: bool
     zero_if_nan: bool
 
@@ -171,12 +178,15 @@ def _softmax(weights: Scalar, key: Variable) -> _Softmax | None:
         return None
     powers, total = e.args
     scores = _scores(powers)
-    if scores is None or not _is_along(total, "sum", powers, key):
+    if scores is None:
         return None
     given, highest = scores
+    total, sink = _without_sink(total, highest)
+    if not _is_along(total, "sum", powers, key):
+        return None
     if not _is_along(highest, "max", given, key) or top not in {None, highest}:
         return None
-    return _Softmax(given, zero_if_blind=blind or nan, zero_if_nan=nan)
+    return _Softmax(given, sink, zero_if_blind=blind or nan, zero_if_nan=nan)
 
 
 def _uncast(e: Scalar) -> Scalar:
@@ -203,6 +213,16 @@ def _scores(powers: Scalar) -> tuple[Scalar, Scalar] | None:
         if not _is_number(zero, 0.0) or condition is not apply("eq", highest, -math.inf):
             return None
     return scores, highest
+
+
+def _without_sink(total: Scalar, highest: Scalar) -> tuple[Scalar, Scalar | None]:
+    """The sum of the keys' powers, and the score of a sink that ``total`` has beside it."""
+    if isinstance(total, Apply) and total.op == "add":
+        for rest, power in (total.args, total.args[::-1]):
+            scores = _scores(power)
+            if scores is not None and scores[1] is highest:
+                return rest, scores[0]
+    return total, None
 
 
 def _is_along(e: Scalar, op: str, of: Scalar, key: Variable) -> bool:

@@ -88,6 +88,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.blocks",
         "microsoft.tensors",
         "microsoft.text",
+        "microsoft.words",
         "microsoft.quantized_attention",
         "microsoft.images",
     ),

@@ -140,21 +140,25 @@ def lower_average(weights: Tensor, v: Tensor, node: LowerNode) -> Tensor:
     return compute((*weights.shape[:3], v.shape[3]), at)
 
 
-def lower_weights(scores: Tensor, empty: float) -> Tensor:
-    """`attention.softmax` for lowerings."""
+def lower_weights(
+    scores: Tensor, empty: float, sink: Callable[[DimLike], Scalar] | None = None
+) -> Tensor:
+    """`attention.softmax` for lowerings; ``sink`` is a head's score that no key has."""
     wide = cast_tensor(scores, wide_dtype(scores.dtype))
     top = along("max", wide, [3])
 
-    def power(*i: DimLike) -> Scalar:
+    def power(score: Scalar, *i: DimLike) -> Scalar:
         highest = top[i[:3]]
         shift = select(apply("eq", highest, -math.inf), 0.0, highest)
-        return apply("exp", wide[i] - shift)
+        return apply("exp", score - shift)
 
-    powers = compute(wide.shape, power)
+    powers = compute(wide.shape, lambda *i: power(wide[i], *i))
     total = along("sum", powers, [3])
 
     def weight(*i: DimLike) -> Scalar:
         is_empty = apply("eq", top[i[:3]], -math.inf)
-        return select(is_empty, empty, powers[i] / total[i[:3]])
+        whole = total[i[:3]]
+        whole = whole if sink is None else whole + power(cast(sink(i[1]), wide.dtype), *i)
+        return select(is_empty, empty, powers[i] / whole)
 
     return compute(wide.shape, weight)

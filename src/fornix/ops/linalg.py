@@ -13,7 +13,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT64
 from fornix.errors import ConvertError, require
-from fornix.ir.dim import Dim, DimLike, equal, known
+from fornix.ir.dim import Dim, DimLike, equal
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import (
     Scalar,
@@ -25,9 +25,9 @@ from fornix.ir.loops import (
     reduce,
     scan,
     select,
-    stored_at,
 )
 from fornix.ops.call import LowerNode
+from fornix.ops.elimination import check_square, exchanged, lower_pivot, square_rows
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import agreed_shape, broadcast_shapes, of_rank, shape_text
 from fornix.ops.op import op
@@ -265,13 +265,10 @@ Det = (
     .since(22, T=+BF16)
 )  # fmt: skip
 
-MOST_ROWS = 32
-"""Rows of a matrix that loops eliminate: they keep each step, and LAPACK works in blocks."""
-
 
 @Det.infer
 def infer_det(x: Fact) -> Fact:
-    _check_square(x.shape)
+    check_square(x.shape)
     return tensor(x.dtype, x.shape[:-2])
 
 
@@ -281,7 +278,7 @@ def det(x: Array) -> Array:
 
     Computes float16 and bfloat16 in float32. Source: ONNX Det-22.
     """
-    _check_square(x.shape)
+    check_square(x.shape)
     return np.asarray(np.linalg.det(widened(x))).astype(x.dtype, copy=False)
 
 
@@ -291,30 +288,11 @@ def lower_det(x: Tensor, *, node: LowerNode) -> Tensor:
 
     The matrix keeps the rows and columns before t; the product of the pivots goes along.
     """
-    _check_square(x.shape)
-    sizes = [size for size in map(known, x.shape[-2:]) if size is not None]
-    if not sizes:
-        node.decline("the size of its matrices is known at run time only")
-    rows = sizes[0]
-    if rows > MOST_ROWS:
-        node.decline(f"LAPACK is faster for matrices of {rows} rows")
-    wide, batch = cast_tensor(x, wide_dtype(x.dtype)), x.shape[:-2]
+    rows = square_rows(x, node)
+    wide, batch = cast_tensor(x, FLOAT64), x.shape[:-2]
 
     def step(t: Dim, product: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-        def height(*b: DimLike) -> Scalar:
-            return reduce("max", rows, lambda r: select(_is_left(r, t), abs(a[(*b, r, t)]), -1))
-
-        top = stored_at(compute(batch, height), t, "top")
-
-        def place(*b: DimLike) -> Scalar:
-            def row(r: DimLike) -> Scalar:
-                value = a[(*b, r, t)]
-                is_top = apply("eq", abs(value), top[b]) | apply("ne", value, value)  # or a NaN
-                return select(_is_left(r, t) & is_top, index(r), rows - 1)
-
-            return reduce("min", rows, row)
-
-        pivot = stored_at(compute(batch, place), t, "pivot")
+        pivot = lower_pivot(a, rows, t)
 
         def turned(*b: DimLike) -> Scalar:
             value = product[b] * a[(*b, pivot[b], t)]
@@ -322,9 +300,7 @@ def lower_det(x: Tensor, *, node: LowerNode) -> Tensor:
 
         def eliminated(*i: DimLike) -> Scalar:
             (*b, r, c), p = i, pivot[i[:-2]]
-            here = select(
-                apply("eq", index(r), p), index(t), index(r)
-            )  # rows t and p change places
+            here = exchanged(r, t, p)
             divisor = a[(*b, p, t)]
             factor = select(apply("eq", divisor, 0), 0, a[(*b, here, t)] / divisor)
             below = a[(*b, here, c)] - factor * a[(*b, p, c)]
@@ -335,14 +311,3 @@ def lower_det(x: Tensor, *, node: LowerNode) -> Tensor:
     ones = compute(batch, lambda *_: 1, wide.dtype)
     products, _ = scan(rows, [ones, wide], step)
     return compute(batch, lambda *b: cast(products[(rows, *b)], x.dtype))
-
-
-def _is_left(row: DimLike, step: DimLike) -> Scalar:
-    return index(row) >= index(step)
-
-
-def _check_square(shape: Sequence[DimLike]) -> None:
-    require(
-        len(shape) >= 2 and equal(shape[-2], shape[-1]) is not False,
-        f"X must end in a square matrix, got X{shape_text(shape)}",
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
@@ -120,7 +121,8 @@ def test_projections_come_first(causal: int, past: int, has_mask: bool) -> None:
 
 
 GROUP = [
-    "query", "key", "value", "past_key", "past_value", "filled", "total", "cos", "sin",
+    "query", "key", "value", "past_key", "past_value", "filled", "total", "cos", "sin", "ids",
+    "bias", "sink",
 ]  # fmt: skip
 
 
@@ -155,6 +157,40 @@ def test_groups_fill_their_cache(
         for found, wanted in zip(caches, expected[1:], strict=True):
             kept = slice(0, past + length)  # what lies behind is nobody's
             np.testing.assert_allclose(found[:, :, kept], wanted[:, :, kept], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("flags", [{}, {"local_window_size": 3, "softcap": 2.0}])
+@pytest.mark.parametrize("sink", [None, -40.0, 0.5, 40.0])
+@pytest.mark.parametrize(("length", "past"), [(5, 0), (1, 6), (20, 0)])
+def test_a_sink_takes_part_in_the_softmax(
+    length: int, past: int, sink: float | None, flags: dict[str, Any]
+) -> None:
+    feeds = group(length, past, past + length)
+    more = {"num_heads": H, "kv_num_heads": 2, "do_rotary": 1, **flags}
+    if sink is None:
+        more["smooth_softmax"] = 1
+    else:
+        feeds["sink"] = np.linspace(-1, 1, H, dtype=np.float32) + np.float32(sink)
+    session = agree("GroupQueryAttention", feeds, GROUP, more, outputs=3)
+    assert "attention" in {entry.kind for entry in session.profile(feeds, 1).entries}
+
+
+@pytest.mark.parametrize("heads", [6, 16])
+def test_heads_that_share_keys_are_rows_with_sinks_of_their_own(heads: int) -> None:
+    feeds = {"query": normal(1, 1, heads * D), "key": normal(1, 1, D), "value": normal(1, 1, D)}
+    feeds |= {name: normal(1, 1, 9, D) for name in ("past_key", "past_value")}
+    feeds |= {"filled": np.array([8], np.int32), "total": np.array(9, np.int32)}
+    feeds["sink"] = normal(heads) * np.float32(3)
+    flags = {"num_heads": heads, "kv_num_heads": 1}
+    made = onnx.load_from_string(model("GroupQueryAttention", feeds, GROUP, 3, flags))
+    for value in made.graph.input:
+        code, x = value.type.tensor_type.elem_type, feeds[value.name]
+        value.CopyFrom(helper.make_tensor_value_info(value.name, code, x.shape))
+    text = made.SerializeToString()
+    peer = onnxruntime.InferenceSession(text, providers=["CPUExecutionProvider"])
+    session = fornix.InferenceSession(text)
+    for found, wanted in zip(session.run(None, feeds), peer.run(None, feeds), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_cache_that_is_too_small_is_refused() -> None:

@@ -4,12 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
+import fornix
 from fornix.errors import ShapeError
-from tests.ops.harness import run_op
+from tests.compare import assert_same
+from tests.ops.harness import lower_op, run_op
 from tests.ops.microsoft.peer import DOMAIN, agree
 
 rng = np.random.default_rng(15)
+WHERE: dict[str, Any] = {"domain": DOMAIN, "opset": 1}
 
 
 def normal(*shape: int, dtype: Any = np.float32) -> Any:
@@ -43,7 +47,8 @@ def test_elements_that_differ_come_in_their_first_order() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_matrices_are_inverted(dtype: Any) -> None:
-    agree("Inverse", [normal(2, 4, 4, dtype=dtype)], rtol=1e-3, atol=1e-3, lowered=False)
+    x = [normal(2, 4, 4, dtype=dtype)]
+    agree("Inverse", x, rtol=1e-3, atol=1e-3, symbolic=False)
 
 
 def test_only_singular_matrices_become_infinite() -> None:
@@ -51,6 +56,40 @@ def test_only_singular_matrices_become_infinite() -> None:
     [y] = run_op("Inverse", [x], domain=DOMAIN, opset=1)
     assert np.isinf(y[0]).all()
     assert y[1].tolist() == [[0.5, 0], [0, 0.25]]
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 1, 5, 5), (40, 4, 4), (1, 32, 32)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_sessions_invert_as_numpy_does(shape: tuple[int, ...], dtype: Any) -> None:
+    x = rng.standard_normal(shape).astype(dtype)
+    code = helper.np_dtype_to_tensor_dtype(x.dtype)
+    given, made = (helper.make_tensor_value_info(name, code, shape) for name in "xy")
+    node = helper.make_node("Inverse", ["x"], ["y"], domain=DOMAIN)
+    model = helper.make_model(
+        helper.make_graph([node], "g", [given], [made]),
+        opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)],
+        ir_version=10,
+    )
+    session = fornix.InferenceSession(model.SerializeToString())
+    assert all(place.kernels for place in session.placement())
+    [y] = session.run(None, {"x": x})
+    wanted = np.linalg.inv(x.astype(np.float64)).astype(dtype)
+    rtol = {2: 2e-3, 4: 1e-6, 8: 1e-9}[x.itemsize]
+    np.testing.assert_allclose(y, wanted, rtol=rtol, atol=rtol * float(abs(wanted).max()))
+
+
+def test_pivots_change_places_and_what_has_none_is_infinite() -> None:
+    turned = np.eye(4)[[2, 0, 3, 1]] * [1.0, 2.0, 4.0, 8.0]
+    tiny = np.diag([1e-200, 1.0, 1.0, 1e200])[::-1]
+    singular = np.arange(16.0).reshape(4, 4)
+    singular[3] = singular[0] * 2
+    x = np.stack([turned, singular, np.eye(4) / 4, tiny, np.zeros((4, 4)), np.full((4, 4), np.nan)])
+    with np.errstate(all="ignore"):
+        [y] = lower_op("Inverse", [x], {}, **WHERE)
+    [wanted] = run_op("Inverse", [x], **WHERE)
+    assert_same(y, wanted, rtol=1e-12, atol=0)
+    assert y[0].tolist() == np.linalg.inv(turned).tolist()
+    assert np.isinf(y[[1, 4]]).all()
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])

@@ -97,7 +97,7 @@ def _spelled(a: Attention) -> Store:
     scores = replace(a.scores, {a.score: product})
     top = reduction("max", (a.key,), scores)
     powers = apply("exp", scores - top)
-    weights = powers / reduction("sum", (a.key,), powers)
+    weights = powers / _with_sink(a, top, reduction("sum", (a.key,), powers))
     total = reduction("sum", (a.key,), weights * a.values)
     value = replace(a.store.value, {a.sum: total})
     return Store(a.store.buffer, a.store.axes, a.store.address, value)
@@ -124,9 +124,14 @@ def _shift(top: Scalar) -> Scalar:
     return select(apply("eq", top, -math.inf), 0.0, top)
 
 
+def _with_sink(a: Attention, top: Scalar, total: Scalar) -> Scalar:
+    """``total``, the sum of the keys' powers, and that of a sink."""
+    return total if a.sink is None else total + apply("exp", a.sink - _shift(top))
+
+
 def _finished(a: Attention, top: Scalar, total: Scalar) -> Scalar:
     """What sums are multiplied with; where queries with NaN get 0 it is NaN for these."""
-    inverse = 1.0 / total
+    inverse = 1.0 / _with_sink(a, top, total)
     if not a.zero_if_blind:
         return inverse
     blind = math.nan if a.zero_if_nan else 0.0
@@ -373,6 +378,7 @@ class _Block:
         """The means are turned back and written."""
         a = self.a
         finished = _finished(a, self._of(self.top), self._of(self.total))
+        finished = substitute_scalar(finished, {self.row: self._place(self.query)})
         place = self.first + self.query.dim
         sums = load(self.sums, a.column.dim * self.width + self.query.dim)
         value = _result(a, sums, self._of(self.factor))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from fornix.dtype import FLOAT32
 from fornix.errors import NotSupported, require
 from fornix.ir.dim import DimLike, divide, maximum
-from fornix.ir.loops import Tensor, stored
+from fornix.ir.loops import Scalar, Tensor, cast, const, stored
 from fornix.ops import scalar as s
 from fornix.ops.along import mapped
 from fornix.ops.attention import average, similarity, softmax
@@ -171,8 +174,6 @@ def lower_group_query(
     total = _total_length(node.facts[6])
     if total is None:
         node.decline("total_sequence_length is known at run time only")
-    if head_sink is not None or smooth_softmax > 0:
-        node.decline("a sink takes part in its softmax")
     q, k, v = _lower_group_heads(query, key, value, num_heads, kv_num_heads)
     past = 0 if past_key is None else past_key.shape[2]
     cache = Cache(seqlens_k, past, q.shape[2], total)
@@ -189,9 +190,17 @@ def lower_group_query(
     scores = lower_similarity(q, front(keys, total), scale or None, node)
     capped = mapped(lambda x: s.tanh(x / softcap) * softcap, scores) if softcap else scores
     biased = LoopMask(None, attention_bias, 0.0, is_causal=False).applied(capped, node)
-    weights = lower_weights(cache.visible(biased, local_window_size), 0.0)
+    sink = _lower_sink(head_sink, smooth_softmax)
+    weights = lower_weights(cache.visible(biased, local_window_size), 0.0, sink)
     y = lower_average(weights, front(values, total), node)
     return heads_together(y, query.dtype), keys, values
+
+
+def _lower_sink(sink: Tensor | None, smooth: int) -> Callable[[DimLike], Scalar] | None:
+    """From a head to the score that no key of it has, if there is one."""
+    if sink is None:
+        return None if smooth <= 0 else lambda _: const(0.0, FLOAT32)
+    return lambda h: cast(sink[h], FLOAT32)
 
 
 def _total_length(fact: Fact | None) -> DimLike | None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
-from fornix.dtype import FLOAT32
+from fornix.dtype import FLOAT32, INT64
 from fornix.errors import Fail, require
-from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scalar, Tensor, apply, cast, compute
-from fornix.ops.call import InferNode
+from fornix.ir.dim import DimLike, equal
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, index, select
+from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.group_norm import group_normalization, lower_group_normalization
 from fornix.ops.microsoft import DOMAIN
 from fornix.ops.op import op
-from fornix.ops.precision import cast_tensor, widened
+from fornix.ops.precision import cast_tensor, wide_dtype, widened
+from fornix.ops.sampling_loops import extent_as
 from fornix.ops.types import F16, F32, FLOAT, I32
 
 CropAndResize = op(
     """CropAndResize <extrapolation_value: float = 0.0, mode: string = "bilinear">
                      (X: T1, rois: T1, batch_indices: T2, crop_size: T2) => (Y: T1)""",
     since=1, domain=DOMAIN, T1=FLOAT, T2=I32,
-).opaque("its regions are data")  # fmt: skip
+)  # fmt: skip
 
 
 @CropAndResize.infer
@@ -35,11 +38,13 @@ def infer_crop_and_resize(
     mode: str,
     node: InferNode,
 ) -> Fact:
+    if x.has_rank and rois.has_rank:
+        _check_regions(x.shape, rois.shape, mode)
     size = crop_size.constant
     height, width = (
         [node.unknown("crop_size is computed at run time") for _ in range(2)]
         if size is None
-        else size.tolist()
+        else _crop_size(size.tolist())
     )
     return tensor(x.dtype, (rois.shape[0], x.shape[1], height, width))
 
@@ -61,15 +66,10 @@ def crop_and_resize(
     the sample is bilinear, or with mode nearest that of the nearest pixel, halves rounding up, and
     extrapolation_value outside. Source: onnxruntime's contributed operators, CropAndResize-1.
     """
-    require(
-        x.ndim == 4 and rois.shape[1:] == (4,),
-        f"X must be [N, C, H, W] and rois [R, 4], got {shape_text(x.shape)} and "
-        f"{shape_text(rois.shape)}",
-    )
-    require(mode in {"bilinear", "nearest"}, f"mode must be bilinear or nearest, got {mode}")
+    _check_regions(x.shape, rois.shape, mode)
     inside = (batch_indices >= 0) & (batch_indices < len(x))
     require(bool(inside.all()), f"batch_indices must be in [0, {len(x) - 1}]", Fail)
-    height, width = crop_size.tolist()
+    height, width = _crop_size(crop_size.tolist())
     y = np.full((len(rois), x.shape[1], height, width), extrapolation_value, x.dtype)
     for place, (box, image) in enumerate(zip(widened(rois), batch_indices, strict=True)):
         rows, columns = _points(box[::2], x.shape[2], height), _points(box[1::2], x.shape[3], width)
@@ -77,6 +77,80 @@ def crop_and_resize(
         at = [points[seen] for points, seen in (rows, columns)]
         y[place][kept] = _sampled(widened(x[image]), at[0], at[1], mode).astype(x.dtype)
     return y
+
+
+@CropAndResize.lower
+def lower_crop_and_resize(
+    x: Tensor,
+    rois: Tensor,
+    batch_indices: Tensor,
+    crop_size: Tensor,
+    *,
+    extrapolation_value: float,
+    mode: str,
+    node: LowerNode,
+) -> Tensor:
+    _check_regions(x.shape, rois.shape, mode)
+    size, wide = _crop_size(node.numbers(3)), wide_dtype(x.dtype)
+
+    def point(r: DimLike, axis: int, place: DimLike) -> Scalar:
+        last = extent_as(x.shape[2 + axis], wide) - 1
+        first, end = (cast(rois[r, side], wide) * last for side in (axis, axis + 2))
+        if size[axis] == 1:
+            return (first + end) / 2
+        return first + cast(index(place), wide) * ((end - first) / (size[axis] - 1))
+
+    def at(r: DimLike, c: DimLike, i: DimLike, j: DimLike) -> Scalar:
+        image = gathered(batch_indices[r], x.shape[0])
+        points, extents = (point(r, 0, i), point(r, 1, j)), x.shape[2:]
+        row, column = (_is_inside(at, extent) for at, extent in zip(points, extents, strict=True))
+        is_seen = row & column
+
+        def pixel(*places: Scalar) -> Scalar:
+            whole = zip(places, extents, strict=True)
+            at = (gathered(cast(place, INT64), extent) for place, extent in whole)
+            return cast(x[(image, c, *at)], wide)
+
+        inner = [select(is_seen, at, 0) for at in points]
+        sample = (
+            _lower_nearest(pixel, *inner) if mode == "nearest" else _lower_linear(pixel, *inner)
+        )
+        return cast(select(is_seen, sample, extrapolation_value), x.dtype)
+
+    return compute((rois.shape[0], x.shape[1], *size), at)
+
+
+def _is_inside(at: Scalar, extent: DimLike) -> Scalar:
+    return (at >= 0) & (at <= extent_as(extent, at.dtype) - 1)
+
+
+def _lower_nearest(pixel: Callable[..., Scalar], row: Scalar, column: Scalar) -> Scalar:
+    return pixel(apply("floor", row + 0.5), apply("floor", column + 0.5))
+
+
+def _lower_linear(pixel: Callable[..., Scalar], row: Scalar, column: Scalar) -> Scalar:
+    (top, left), (bottom, end) = (
+        (apply(rounded, row), apply(rounded, column)) for rounded in ("floor", "ceil")
+    )
+    down, right = row - top, column - left
+    above, below = (pixel(at, left) * (1 - right) + pixel(at, end) * right for at in (top, bottom))
+    return above * (1 - down) + below * down
+
+
+def _check_regions(x: Sequence[DimLike], rois: Sequence[DimLike], mode: str) -> None:
+    require(
+        len(x) == 4 and len(rois) == 2 and equal(rois[1], 4) is not False,
+        f"X must be [N, C, H, W] and rois [R, 4], got {shape_text(x)} and {shape_text(rois)}",
+    )
+    require(mode in {"bilinear", "nearest"}, f"mode must be bilinear or nearest, got {mode}")
+
+
+def _crop_size(numbers: Sequence[int]) -> tuple[int, int]:
+    require(
+        len(numbers) == 2 and min(numbers) >= 0,
+        f"crop_size must be a height and a width, got {numbers}",
+    )
+    return numbers[0], numbers[1]
 
 
 def _points(ends: Array, extent: int, count: int) -> tuple[Array, Array]:

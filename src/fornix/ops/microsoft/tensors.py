@@ -5,19 +5,34 @@ ExpandDims, Range, Trilu and Unique came into the standard later, in other forms
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from fornix.dtype import INT64
+from fornix.dtype import FLOAT64, INT32, INT64
 from fornix.errors import require
-from fornix.ir.dim import DimLike, equal
-from fornix.ir.loops import Scalar, Tensor, apply, compute, constant, reduce
+from fornix.ir.dim import Dim, DimLike
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    apply,
+    cast,
+    compute,
+    constant,
+    index,
+    reduce,
+    scan,
+    select,
+)
+from fornix.ir.loops.scalar import gathered
 from fornix.ops.call import InferNode, LowerNode
+from fornix.ops.elimination import check_square, exchanged, lower_pivot, square_rows
 from fornix.ops.fact import Array, Fact, as_value, tensor
 from fornix.ops.generate import infer_range, lower_range, range_
 from fornix.ops.geometry import normalize_axis, shape_text
 from fornix.ops.microsoft import DOMAIN
 from fornix.ops.op import op
-from fornix.ops.precision import widened
+from fornix.ops.precision import cast_tensor, widened
 from fornix.ops.shuffle import infer_trilu, lower_trilu, trilu
 from fornix.ops.types import BF16, BOOL, F32, F64, FLOAT, I16, I32, I64, INT, TENSOR
 
@@ -142,17 +157,12 @@ def unique(x: Array) -> tuple[Array, Array, Array]:
     return x[first], index, np.bincount(index, minlength=len(places)).astype(np.int64)
 
 
-Inverse = op("Inverse (X: T) => (Y: T)", since=1, domain=DOMAIN, T=FLOAT).opaque(
-    "elimination chooses its pivots by data"
-)
+Inverse = op("Inverse (X: T) => (Y: T)", since=1, domain=DOMAIN, T=FLOAT)
 
 
 @Inverse.infer
 def infer_inverse(x: Fact) -> Fact:
-    require(
-        x.rank >= 2 and equal(x.shape[-2], x.shape[-1]) is not False,
-        f"X must end in a square matrix, got X{shape_text(x.shape)}",
-    )
+    check_square(x.shape)
     return tensor(x.dtype, x.shape)
 
 
@@ -162,19 +172,66 @@ def inverse(x: Array) -> Array:
 
     Computes float16 in float32. Source: onnxruntime's contributed operators, Inverse-1.
     """
-    require(
-        x.ndim >= 2 and x.shape[-2] == x.shape[-1],
-        f"X must end in a square matrix, got X{shape_text(x.shape)}",
-    )
+    check_square(x.shape)
     wide = widened(x)
     try:
         y = np.linalg.inv(wide)
     except np.linalg.LinAlgError:
-        y = np.full_like(wide, np.inf)
+        y = np.empty_like(wide)
         for place in np.ndindex(*x.shape[:-2]):
-            if np.linalg.matrix_rank(wide[place]) == x.shape[-1]:
-                y[place] = np.linalg.inv(wide[place])
+            y[place] = _inverted(wide[place])
     return np.asarray(y).astype(x.dtype, copy=False)
+
+
+def _inverted(x: Array) -> Array:
+    """The inverse of one matrix, infinities if it has none."""
+    try:
+        return np.linalg.inv(x)
+    except np.linalg.LinAlgError:
+        return np.full_like(x, np.inf)
+
+
+@Inverse.lower
+def lower_inverse(x: Tensor, *, node: LowerNode) -> Tensor:
+    """Gauss-Jordan elimination in place, a row changing places with that of its pivot.
+
+    The columns of what is left are those of the inverse, in the order of the rows that were
+    pivots: ``column`` says where each went. A pivot of 0 makes all of its matrix infinite.
+    """
+    rows = square_rows(x, node)
+    wide, batch = cast_tensor(x, FLOAT64), x.shape[:-2]
+
+    def step(t: Dim, a: Tensor, column: Tensor, regular: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pivot = lower_pivot(a, rows, t)
+
+        def eliminated(*i: DimLike) -> Scalar:
+            (*b, r, c), p = i, pivot[i[:-2]]
+            here = exchanged(r, t, p)
+            divisor, is_own = a[(*b, p, t)], apply("eq", index(c), index(t))
+            top = select(is_own, 1, a[(*b, p, c)]) / divisor
+            rest = select(is_own, 0, a[(*b, here, c)]) - a[(*b, here, t)] * top
+            return select(apply("eq", index(r), index(t)), top, rest)
+
+        def moved(*i: DimLike) -> Scalar:
+            at, own = column[i], pivot[i[:-1]]
+            there = select(apply("eq", at, cast(own, INT32)), cast(index(t), INT32), at)
+            return select(apply("eq", at, cast(index(t), INT32)), cast(own, INT32), there)
+
+        def remains(*b: DimLike) -> Scalar:
+            return select(apply("eq", a[(*b, pivot[b], t)], 0), 0, regular[b])
+
+        return compute(a.shape, eliminated), compute(column.shape, moved), compute(batch, remains)
+
+    order = compute((*batch, rows), lambda *i: cast(index(i[-1]), INT32))
+    ones = compute(batch, lambda *_: 1, INT32)
+    left, column, regular = scan(rows, [wide, order, ones], step)
+
+    def at(*i: DimLike) -> Scalar:
+        *b, r, c = i
+        value = left[(rows, *b, r, gathered(column[(rows, *b, c)], rows))]
+        return cast(select(regular[(rows, *b)] > 0, value, math.inf), x.dtype)
+
+    return compute(x.shape, at)
 
 
 CDist = op(
