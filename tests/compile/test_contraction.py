@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fornix.compile import Target
-from fornix.compile.schedule import schedule
+from fornix.compile.nest import Chunks, Tile, When
+from fornix.compile.schedule import Piece, schedule
 from fornix.compile.schedule.contraction import contraction, shape_of
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, symbol
@@ -30,6 +31,15 @@ def kinds(result: Tensor) -> list[str]:
     assert buffer is not None
     assert isinstance(buffer.source, Store)
     return [piece.nest.kind for piece in schedule(buffer.source, Target.host())]
+
+
+def tiles_of(piece: Piece) -> list[Tile]:
+    """The tiles of a product of matrices, those for few columns first."""
+    (chunks,) = piece.nest.body
+    if not isinstance(chunks, Chunks):
+        return []
+    bodies = [when.body for when in chunks.body if isinstance(when, When)]
+    return [tile for body in bodies for tile in body if isinstance(tile, Tile)]
 
 
 def of_heads(weights: np.ndarray) -> Tensor:
@@ -126,6 +136,38 @@ def test_one_kernel_serves_every_number_of_rows(columns: int) -> None:
     for rows in (*range(1, 25), 63, 64, 65, 71, 72, 128):  # whatever tiles they are computed by
         (found,) = runner.run({"x": data[:rows]}, {"batch": rows})
         assert found.tobytes() == whole[:rows].tobytes(), rows
+
+
+@pytest.mark.parametrize("rows", [7, 145])
+def test_one_kernel_serves_every_number_of_columns(rows: int) -> None:
+    w = numbers(rows, 30, seed=1)
+    x = tensor("x", (30, BATCH), FLOAT32)
+    result = compute(
+        (rows, BATCH),
+        lambda i, j: reduce("sum", 30, lambda k: constant(w, "w")[i, k] * x[k, j]),
+    )
+    runner = Runner([result])
+    data = numbers(30, 150)
+    (whole,) = runner.run({"x": data}, {"batch": 150})
+    np.testing.assert_allclose(whole, w @ data, rtol=1e-4, atol=1e-4)
+    for columns in (*range(1, 19), 31, 32, 33, 48, 49, 64, 65, 80, 128):  # of tiles of all widths
+        (found,) = runner.run({"x": data[:, :columns].copy()}, {"batch": columns})
+        assert found.tobytes() == whole[:, :columns].tobytes(), columns
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_more_vectors_of_columns_are_computed_than_there_are(level: str) -> None:
+    w, x = tensor("w", (100, 20), FLOAT32), tensor("x", (20, BATCH), FLOAT32)
+    result = compute((100, BATCH), lambda i, j: reduce("sum", 20, lambda k: w[i, k] * x[k, j]))
+    buffer = stored(result).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    tiles = [tile for piece in schedule(buffer.source, target(level)) for tile in tiles_of(piece)]
+    assert [tile.units for tile in tiles] == list(range(1, tiles[-1].units + 1))
+    assert all(tile.height >= tiles[-1].height for tile in tiles)
+    for columns in (5, 40):
+        feeds = {"w": numbers(100, 20), "x": numbers(20, columns, seed=1)}
+        check(result, feeds, {"batch": columns}, target=target(level))
 
 
 @pytest.mark.parametrize("size", [32, 64, 65, 128])

@@ -8,6 +8,8 @@ once. Matrix products are contractions, and so are convolutions, over channels a
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
@@ -50,6 +52,8 @@ LOAD_COST = 2.0
 """Of a vector of ``b`` from the second cache, relative to a multiplication by it."""
 OPEN_SHAPE = 1
 """The shape for a number of columns that is not known: 64 of them, as lengths tend to be."""
+NARROW = {32: {1: 12, 2: 12, 3: 8}, 16: {1: 12, 2: 6}}
+"""The rows of tiles for fewer of them, by vectors."""
 OPEN_ROWS = 48
 """What is taken for a number of rows that is not known: tiles of most heights fill it."""
 ROW_BLOCK = 64
@@ -202,8 +206,22 @@ def contraction_nests(
         [*c.outer, panel, *([] if c.row is None else [c.row]), column],
         {c.column: panel.dim * column.extent + column.dim},
     )
-    nest = _nest(c, store, (panel, column), (height, vectors, lanes), is_packed=is_packed)
+    narrow = _narrow(c, target, height, vectors)
+    shape = height, vectors, lanes
+    nest = _nest(c, store, (panel, column), shape, narrow, is_packed=is_packed)
     return first, store, nest
+
+
+def _narrow(c: Contraction, target: Target, height: int, vectors: int) -> dict[int, int]:
+    """Rows of tiles that have fewer vectors, for columns of which only a run tells how many."""
+    if c.row is None or c.row.extent == 1 or isinstance(c.column.extent, int):
+        return {}
+    rows = c.row.extent
+    heights = NARROW[32 if target.vector_registers >= 32 else 16]
+    found = {n: h for n, h in heights.items() if n < vectors}
+    if isinstance(rows, int):
+        return {n: min(h, rows) for n, h in found.items()}
+    return dict.fromkeys(found, height)  # of all heights up to it there are tiles
 
 
 def _step(e: Scalar, axis: Variable) -> int | None:
@@ -304,6 +322,7 @@ def _nest(
     store: Store,
     columns: tuple[Variable, Variable],
     shape: tuple[int, int, int],
+    narrow: Mapping[int, int],
     *,
     is_packed: bool,
 ) -> Nest:
@@ -311,7 +330,7 @@ def _nest(
     height, vectors, lanes = shape
     (e,) = outer_reductions(store.value)
     rows: DimLike = 1 if c.row is None else c.row.extent
-    size, count = _row_blocks(rows, height)
+    size, count = _row_blocks(rows, math.lcm(height, *narrow.values()))
     blocks = [] if c.row is None else [Variable("q", count)]
     first: DimLike = blocks[0].dim * size if blocks else 0
     width = minimum(column.extent, c.column.extent - panel.dim * column.extent)
@@ -330,7 +349,22 @@ def _nest(
     parallel: DimLike = 1
     for axis in axes:
         parallel = parallel * axis.extent
-    return Nest("contraction", (Chunks(axes, _by_width(tile, panel, lanes)),), lanes, parallel)
+    body = _as_wide(tile, narrow, lanes) if narrow else _by_width(tile, panel, lanes)
+    return Nest("contraction", (Chunks(axes, body),), lanes, parallel)
+
+
+def _as_wide(tile: Tile, narrow: Mapping[int, int], lanes: int) -> Block:
+    """``tile``, or one of the ``narrow`` ones where that has all columns that there are."""
+    body: list[When] = []
+    for units in range(1, tile.units + 1):
+        least, most = index((units - 1) * lanes), index(units * lanes)
+        width = index(tile.width)
+        is_it = apply("lt", least, width)
+        if units < tile.units:
+            is_it = apply("and", is_it, apply("le", width, most))
+        height = narrow.get(units, tile.height)
+        body.append(When(is_it, (replace_fields(tile, units=units, height=height),)))
+    return tuple(body)
 
 
 def _row_blocks(rows: DimLike, height: int) -> tuple[int, DimLike]:
