@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import llvmlite
 import numpy as np
 import onnx
 import pytest
@@ -136,9 +138,11 @@ def test_sessions_go_on_without_it(session: InferenceSession) -> None:
     assert process is not None
     process.kill()
     process.wait()
-    given = feeds(3, 2)
+    given = feeds(3, 0)  # for which there is to be a program of its own
     assert close_to(session.run(None, given)[0], expected(given))
-    assert not is_recalled(session)
+    assert session._programs is not None
+    (special,) = session._programs._special.values()
+    assert not special.is_recalled
 
 
 @pytest.mark.slow
@@ -177,7 +181,10 @@ def test_sessions_that_follow_each_other_share_one(
 
 
 @pytest.mark.slow
-def test_who_is_asked_by_another_thread_is_not_waited_for(tmp_path: Path) -> None:
+def test_who_is_asked_by_others_is_waited_for_only_by_more_than_there_are_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workshop, "usable_processors", lambda: 2)
     found: list[workshop.Workshop] = []
 
     def take() -> None:
@@ -185,12 +192,22 @@ def test_who_is_asked_by_another_thread_is_not_waited_for(tmp_path: Path) -> Non
             found.append(other)
 
     with workshop._free(tmp_path) as one:
-        thread = threading.Thread(target=take)
-        thread.start()
-        thread.join()
+        with workshop._free(tmp_path / "another"):  # is none of those that could serve
+            on_thread(take).join()
         take()
+        with found[0].lock:
+            waiting = on_thread(take)
+            waiting.join(0.1)
+            assert waiting.is_alive()
+        waiting.join()
     assert found[0] is not one
-    assert found[1] is one
+    assert found[1:] == [one, found[0]]
+
+
+def on_thread(target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target)
+    thread.start()
+    return thread
 
 
 @pytest.mark.slow
@@ -337,11 +354,19 @@ def test_lists_have_no_extents_to_ask_about(path: Path) -> None:
     assert close_to(session.run(None, {"xs": [x]})[0], np.maximum(x @ weights(), 0))
 
 
-def test_small_models_are_compiled_here(path: Path) -> None:
-    text = MODEL.replace("512", "4")
-    small = parser.parse_model(text)
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_small_models_are_compiled_where_the_compiler_is(
+    has_compiler: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if has_compiler:
+        monkeypatch.setitem(sys.modules, "llvmlite", llvmlite)
+    else:
+        monkeypatch.delitem(sys.modules, "llvmlite", raising=False)
+    monkeypatch.setenv("FORNIX_CACHE", str(path.parent))
+    small = parser.parse_model(MODEL.replace("512", "4"))
     small.graph.initializer.append(helper.make_tensor("w", 1, [4, 4], np.ones(16)))
-    assert process_of(InferenceSession(small.SerializeToString())) is None
+    session = InferenceSession(small.SerializeToString())
+    assert (process_of(session) is None) == has_compiler
 
 
 @pytest.mark.slow

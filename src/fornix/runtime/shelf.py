@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 MAX_NOTED = 32
 """Sets of extents that one session keeps."""
 MIN_BYTES = 1 << 20
-"""Of a model, from which on it is worth the time to start a process that compiles it."""
+"""Of a model, from which on another process compiles it also where this one has the compiler."""
 
 
 class Shelf:
@@ -96,7 +97,7 @@ class Shelf:
         shelf = Shelf(disk, content, _name(content, options, limits, source), pool)
         if shelf._kept is None and artifact is not None:
             log.warning("%s: it is compiled anew: %s", artifact.name, artifact.objection)
-        if shelf._kept is None and content.region.size >= MIN_BYTES and not shelf.is_refused:
+        if shelf._kept is None and _is_for_others(content) and not shelf.is_refused:
             from fornix.runtime.workshop import Job  # noqa: PLC0415 - nothing is made twice
 
             shelf.job = Job.of(shelf, options, limits)
@@ -185,6 +186,11 @@ class Shelf:
     def _note_name(self, extents: Sequence[int]) -> str:
         text = f"{self.name} {self.content.digests} {list(extents)}"
         return "e" + hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def _is_for_others(content: Content) -> bool:
+    """Whether another process had better compile the model: this one may never load LLVM."""
+    return content.region.size >= MIN_BYTES or "llvmlite" not in sys.modules
 
 
 def _name(content: Content, options: SessionOptions, limits: Limits, source: object) -> str:

@@ -35,7 +35,7 @@ from fornix.errors import FormatError
 from fornix.format.limits import Limits
 from fornix.format.mapped import Identity, MappedFile, Memory
 from fornix.runtime.options import SessionOptions
-from fornix.system import pipe_errors
+from fornix.system import pipe_errors, usable_processors
 
 if TYPE_CHECKING:
     from fornix.runtime.shelf import Shelf
@@ -187,10 +187,16 @@ _workshops: list[Workshop] = []
 
 @contextmanager
 def _free(directory: Path) -> Iterator[Workshop]:
-    """A workshop that nobody else asks meanwhile: one that is there and idle, or a new one."""
+    """A workshop that nobody else asks meanwhile: one that is there, or a new one.
+
+    Of all that are there one is waited for if the processors have enough to do with them.
+    """
     own = [workshop for workshop in _workshops if workshop.is_there]
-    fitting = (workshop for workshop in own if workshop.directory == directory)
+    fitting = [workshop for workshop in own if workshop.directory == directory]
     chosen = next((workshop for workshop in fitting if workshop.lock.acquire(blocking=False)), None)
+    if chosen is None and len(fitting) >= usable_processors():
+        chosen = fitting[-1]
+        chosen.lock.acquire()
     if chosen is None:
         chosen = Workshop(_started(), directory)
         chosen.lock.acquire()
