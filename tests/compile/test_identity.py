@@ -68,12 +68,13 @@ def test_without_llvmlite_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch) 
     assert identity.compiler() == ""
 
 
+@pytest.mark.parametrize("place", ["room/inner/module.py", "module.py"])
 def test_sources_are_known_by_place_time_and_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(identity, "__file__", str(tmp_path / "compile" / "identity.py"))
-    (tmp_path / "room" / "inner").mkdir(parents=True)
-    module = tmp_path / "room" / "inner" / "module.py"
+    module = tmp_path / place
+    module.parent.mkdir(parents=True, exist_ok=True)
     found = []
     for text in ("", "x = 1", "x = 12"):
         module.write_text(text)

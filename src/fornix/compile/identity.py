@@ -17,9 +17,9 @@ from fornix import __version__
 from fornix.errors import InvalidArgument
 
 ROOMS = ("ir", "ops", "infer", "compile")
-"""Rooms whose sources decide what the code of a unit is."""
-ALL_ROOMS = (*ROOMS, "format", "passes", "runtime")
-"""Rooms whose sources decide what becomes of a whole model."""
+"""Rooms whose sources decide what the code of a unit is, with those outside of rooms."""
+ALL_ROOMS = (*ROOMS, "format", "passes", "reference", "runtime")
+"""Rooms whose sources decide what becomes of a whole model, with those outside of rooms."""
 PROCESSORS = Path("/proc/cpuinfo")
 PROCESSOR_FIELDS = (
     "vendor_id", "cpu family", "model", "stepping", "flags",
@@ -110,12 +110,13 @@ def package(rooms: Sequence[str]) -> str:
 
 @functools.cache
 def _found(rooms: Sequence[str]) -> list[tuple[str, os.stat_result]]:
-    """The sources of ``rooms``, by their places in the package."""
+    """The sources of ``rooms``, and those outside of rooms, by their places in the package."""
     root = _root()
     start = len(str(root)) + 1
     folders = filter(Path.is_dir, (root / room for room in rooms))
-    found = ((path[start:], status) for room in folders for path, status in _modules(room))
-    return sorted(found, key=lambda entry: entry[0])
+    found = [(str(path), path.stat()) for path in root.glob("*.py")]
+    found += (module for room in folders for module in _modules(room))
+    return sorted((path[start:], status) for path, status in found)
 
 
 def _root() -> Path:
