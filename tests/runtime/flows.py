@@ -44,7 +44,10 @@ def sessions(text: str, threads: int = 1) -> Pair:
 
 
 def agree(pair: Pair, *feeds: Feeds, rounds: int = 3) -> None:
-    """Assert that both sessions give the same for ``feeds``, in each of some rounds."""
+    """Assert that both sessions give the same for ``feeds``, in each of some rounds.
+
+    A way of its own has what has come twice, or a few times: later rounds are not like the first.
+    """
     fast, slow = pair
     for feed in feeds * rounds:
         for found, wanted in zip(fast.run(None, feed), slow.run(None, feed), strict=True):

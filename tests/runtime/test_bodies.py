@@ -103,7 +103,7 @@ def test_a_loop_runs_its_body_compiled(programs: list[str], rng: np.random.Gener
     x, w = rng.standard_normal((2, 4), np.float32), rng.standard_normal((4, 4), np.float32)
     # Seven is where the body stops it.
     agree(LOOP, *({"m": np.array(m), "x": x, "w": w} for m in (1, 5, 20)))
-    assert programs == ["step"]
+    assert set(programs) == {"step"}
 
 
 def test_a_scan_runs_its_body_compiled(programs: list[str], rng: np.random.Generator) -> None:
@@ -177,7 +177,7 @@ COLLECTS = """f (int64 m, float[3] x) => (float[K, 3] y) {
 
 def test_sequences_are_carried_by_compiled_bodies(programs: list[str]) -> None:
     agree(COLLECTS, *({"m": np.array(m), "x": np.array([1, 2, 3], np.float32)} for m in (1, 9)))
-    assert programs == ["step"]
+    assert set(programs) == {"step"}
 
 
 def test_sequences_that_the_body_does_not_declare_are_of_the_type_that_enters(
@@ -192,7 +192,7 @@ def test_sequences_that_the_body_does_not_declare_are_of_the_type_that_enters(
     for m in (1, 4, 9):
         [found] = session.run(None, {"m": np.array(m), "x": np.array([1, 2, 3], np.float32)})
         np.testing.assert_array_equal(found, np.outer(np.arange(m), [1, 2, 3]))
-    assert programs == ["step"]
+    assert set(programs) == {"step"}
 
 
 CHOOSES = """f (int64 m, float[N, 2] x, float[M, 2] y) => (float[K, 2] z, float[M, 2] w) {
@@ -319,7 +319,7 @@ def test_what_goes_wrong_in_a_body_is_told_as_by_its_kernels(programs: list[str]
             session.run(None, {"m": np.array(5), "x": np.array([1, 2, 3], np.float32)})
         messages.append(str(raised.value))
     assert messages[0] == messages[1]
-    assert programs == ["step"]
+    assert set(programs) == {"step"}
 
 
 def test_results_of_a_body_are_nobody_elses(rng: np.random.Generator) -> None:

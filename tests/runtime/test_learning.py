@@ -176,3 +176,91 @@ def test_a_result_that_tells_its_own_extents_is_there_before_they_are_read(reade
     pair = sessions(text)
     for wanted in ([3, 4], [1, 2], [3, 1]):
         agree(pair, {"a": np.ones((3, 1), np.float32), "d": np.array(wanted)})
+
+
+PADDED = """f (float[N, M] x, int64[2] n) => (float[P, Q] y) {
+    four = Constant <value = int64[2] {4, 4}> ()
+    none = Constant <value = int64[2] {0, 0}> ()
+    rest = Sub (four, n)
+    pads = Concat <axis = 0> (none, rest)
+    longer = Pad (x, pads)
+    y = Exp (longer)
+}"""
+
+
+def test_pads_come_from_data() -> None:
+    pair = sessions(PADDED)
+    assert learns(pair[0])
+    for n in ((1, 2), (4, 0), (2, 2), (5, 4), (9, 0)):
+        agree(pair, {"x": np.arange(12, dtype="f").reshape(3, 4), "n": np.array(n)})
+
+
+ONE_HOT = """f (int64[N] x, float[2] v) => (float[N, D] y) {
+    one = Constant <value = int64[1] {1}> ()
+    most = ReduceMax <keepdims = 1> (x)
+    depth = Add (most, one)
+    y = OneHot (x, depth, v)
+}"""
+
+
+def test_a_depth_comes_from_data() -> None:
+    pair = sessions(ONE_HOT)
+    assert learns(pair[0])
+    for x in ([0, 3, 1], [0], [7, 7, 2, 0]):
+        agree(pair, {"x": np.array(x), "v": np.array([0, 2], "f")})
+
+
+CUT_IN_TWO = """f (float[N, 2] x, int64[2] s) => (float[P, 2] y, float[Q, 2] z) {
+    twice = Add (s, s)
+    a, b = Split <axis = 0> (x, twice)
+    y = Neg (a)
+    z = Exp (b)
+}"""
+
+
+def test_lengths_of_parts_come_from_data() -> None:
+    pair = sessions(CUT_IN_TWO)
+    assert learns(pair[0])
+    for s, rows in (((1, 2), 6), ((3, 1), 8), ((0, 2), 4), ((1, 1), 5)):
+        agree(pair, {"x": np.ones((rows, 2), "f"), "s": np.array(s)})
+
+
+ENLARGED = """f (float[1, 2, N, M] x, int64[2] s) => (float[1, 2, P, Q] y) {
+    front = Constant <value = int64[2] {1, 2}> ()
+    twice = Add (s, s)
+    sizes = Concat <axis = 0> (front, twice)
+    y = Resize <mode = "MODE"> (x, , , sizes)
+}"""
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_sizes_come_from_data(mode: str) -> None:
+    pair = sessions(ENLARGED.replace("MODE", mode))
+    assert learns(pair[0]) or mode == "cubic"
+    image = np.random.default_rng(0).random((1, 2, 5, 7)).astype("f")
+    for s in ((1, 2), (4, 3), (2, 6), (5, 5)):
+        agree(pair, {"x": image, "s": np.array(s)})
+
+
+OF_ITERATION = """f (int64 m, int64[4] n, float[3, 2] x) => (float y) {
+    stays = Constant <value = bool {1}> ()
+    start = Constant <value = float {0}> ()
+    y = Loop (m, stays, start) <body = b (int64 i, bool k, float s) => (bool k, float t) {
+        own = Gather (n, i)
+        at = Constant <value = int64[1] {0}> ()
+        after = Unsqueeze (own, at)
+        none = Constant <value = int64[3] {0, 0, 0}> ()
+        pads = Concat <axis = 0> (none, after)
+        one = Constant <value = float {1}> ()
+        longer = Pad (x, pads, one)
+        sum = ReduceSum <keepdims = 0> (longer)
+        t = Add (s, sum)
+    }>
+}"""
+
+
+def test_pads_of_which_some_are_stored_come_from_data_in_a_loop() -> None:
+    pair = sessions(OF_ITERATION)
+    x = np.arange(6, dtype="f").reshape(3, 2)
+    agree(pair, {"x": x, "n": np.array([1, 0, 4, 2]), "m": np.array(4)})
+    agree(pair, {"x": x, "n": np.array([3, 3, 0, 1]), "m": np.array(3)})

@@ -28,7 +28,7 @@ from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 from fornix.ir.walk import captured_values
 from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
-from fornix.runtime.generic import ArrayType, ShortWay
+from fornix.runtime.generic import ShortWay
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program, Programs
@@ -43,6 +43,8 @@ Kinds: TypeAlias = tuple[object, ...]
 """Of each value: its element type, or its class if it is no array."""
 T = TypeVar("T")
 Form: TypeAlias = tuple[tuple[DimLike, ...], ...]
+ReadType: TypeAlias = tuple[tuple[DimLike, ...], object]
+"""Of a value: its extents, and its kind."""
 Compute: TypeAlias = Callable[[Program, Mapping[str, Any], Run], Mapping[Value, Any]]
 """What runs a program on feeds, and gives the values that are left."""
 
@@ -180,8 +182,8 @@ class CompiledBody:
             family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
             return family.program(shapes, lambda form: self._compiled(kinds, form))
 
-    def typed(self, types: Sequence[ArrayType]) -> _Compiled:
-        """The program for arrays of ``types``; raises NotAsCompiled if there is none."""
+    def typed(self, types: Sequence[ReadType]) -> _Compiled:
+        """The program for values of ``types``; raises NotAsCompiled if there is none."""
         kinds = tuple(dtype for _, dtype in types)
         form = tuple(shape for shape, _ in types)
         with self._lock:
@@ -195,7 +197,7 @@ class CompiledBody:
         return program
 
     def handed_on(
-        self, types: Sequence[ArrayType], handed: Mapping[int, int]
+        self, types: Sequence[ReadType], handed: Mapping[int, int]
     ) -> Mapping[tuple[int, int], DimLike]:
         """Extents of inputs in the next run, by the number of the input and the axis.
 

@@ -1,9 +1,12 @@
-"""Calls of model functions, in the place of which compiled code has the bodies."""
+"""Calls of functions, in the place of which compiled code has the bodies."""
 
 from __future__ import annotations
 
+from fornix.infer import infer_model
 from fornix.ir.calls import expanded_nodes, recursions
-from fornix.ir.graph import Model
+from fornix.ir.graph import Function, Model, Node
+from fornix.ir.types import SequenceType
+from fornix.ir.walk import nodes
 
 MAX_NODES = 20_000
 """How large bodies may make a model; calls of more stay, as each node takes time to compile."""
@@ -13,9 +16,14 @@ def without_calls(model: Model) -> Model:
     """``model`` with bodies in place of calls of its functions, as far as opsets agree.
 
     Functions in another opset of ai.onnx are converted to that of the model where they can be.
+    SequenceMap over one sequence is a call, too.
     """
-    if not model.functions or any(recursions(model)) or expanded_nodes(model) > MAX_NODES:
-        return model
+    if model.functions and not any(recursions(model)) and expanded_nodes(model) <= MAX_NODES:
+        model = _without_functions(model)
+    return _without_maps(model) if any(map(_is_map, nodes(model.graph))) else model
+
+
+def _without_functions(model: Model) -> Model:
     from fornix.passes.bodies import in_opset  # noqa: PLC0415 - few models have functions
     from fornix.passes.inline import inline_functions  # noqa: PLC0415
     from fornix.version import convert_function  # noqa: PLC0415
@@ -24,4 +32,27 @@ def without_calls(model: Model) -> Model:
     imports = changed.opset_imports
     changed.functions = [in_opset(x, imports, convert_function) for x in changed.functions]
     inline_functions(changed)
+    return changed
+
+
+def _is_map(node: Node) -> bool:
+    return not node.domain and node.op_type == "SequenceMap"
+
+
+def _without_maps(model: Model) -> Model:
+    """``model`` with loops for those over one sequence: loops do not compare lengths."""
+    from fornix.passes.bodies import of_operator  # noqa: PLC0415 - few models have sequences
+    from fornix.passes.inline import inline_functions  # noqa: PLC0415
+    from fornix.version import convert_function  # noqa: PLC0415
+
+    changed = model.clone()
+    inference = infer_model(changed)
+
+    def body_of(node: Node) -> Function | None:
+        others = [inference.fact(value).type for value in node.inputs[1:] if value is not None]
+        if not _is_map(node) or any(isinstance(type_, SequenceType) for type_ in others):
+            return None
+        return of_operator(node, changed, inference, convert_function)
+
+    inline_functions(changed, body_of=body_of)
     return changed

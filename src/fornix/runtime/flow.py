@@ -21,10 +21,11 @@ from fornix.compile.support import Support
 from fornix.format.mapped import MappedFile
 from fornix.ir.dim import known
 from fornix.ir.graph import Graph, Value
-from fornix.runtime.bodies import CompiledBody
+from fornix.runtime.bodies import CompiledBody, ReadType
 from fornix.runtime.generic import LONG as LONG_BYTES
 from fornix.runtime.generic import LONGEST, ArrayType
 from fornix.runtime.late import LateCall
+from fornix.runtime.lists import changing_list, list_way
 from fornix.runtime.looping import loop, scan
 from fornix.runtime.memory import readable
 from fornix.runtime.native import WORTH_SHARING, NativeStep
@@ -34,6 +35,7 @@ from fornix.runtime.places import (
     Budget,
     Code,
     Label,
+    Listed,
     Place,
     Places,
 )
@@ -43,6 +45,8 @@ from fornix.runtime.wired import WiredStep
 Array = np.ndarray[Any, np.dtype[Any]]
 Body: TypeAlias = tuple[Sequence[Step], Places, list[Value]]
 """The steps of a body, where its inputs lie, and its outputs."""
+LIST: ReadType = (), list
+"""What a sequence is for a body."""
 
 
 class Flow(LateCall):
@@ -216,6 +220,8 @@ class Flow(LateCall):
         """Let ``value`` be a result."""
         if value not in self._made:
             place = self.place_of(value, places)
+            if isinstance(place, Listed):
+                raise NotAsCompiled("a result is a sequence")
             type_ = place.type or LONG
             extents = [self.formulas.of(extent) for extent in type_[0]]
             self.copy(self.make(value, extents, type_), place)
@@ -226,11 +232,14 @@ class Flow(LateCall):
             if isinstance(step, NativeStep):
                 self.expected.update((value, step.types[value]) for value in step.reads)
         for step in steps:
-            control = step.control
             if isinstance(step, NativeStep):
                 self._kernels(step, places, wanted)
-            elif control is not None and control.node.op_type in _WAYS:
-                _WAYS[control.node.op_type](self, control, places, wanted)
+                continue
+            found = step.control, list_way(step.single)
+            if found[0] is not None and found[0].node.op_type in _WAYS:
+                _WAYS[found[0].node.op_type](self, found[0], places, wanted)
+            elif found[1] is not None and step.single is not None:
+                found[1](self, step.single, places, wanted)
             else:
                 raise NotAsCompiled("some of its nodes run their NumPy kernels")
 
@@ -311,13 +320,15 @@ class Flow(LateCall):
 
     def read_by(
         self, control: ControlNode, graph: Graph, given: Sequence[Place], places: Places
-    ) -> list[tuple[Place, ArrayType]]:
+    ) -> list[tuple[Place, ReadType]]:
         """Where a body finds its inputs and what it captures, and of which types these are."""
         captured = [control.outside(value) for value in self.compiled(control, graph).captured]
         found = [*given, *(self.place_of(value, places) for value in captured)]
-        if any(place.type is None for place in found):
+        types = [LIST if isinstance(place, Listed) else place.type for place in found]
+        if None in types:
             raise NotAsCompiled("a body reads what only a run tells the shape of")
-        return [(place, place.type) for place in found if place.type is not None]
+        pairs = zip(found, types, strict=True)
+        return [(place, type_) for place, type_ in pairs if type_ is not None]
 
     def body(
         self, control: ControlNode, graph: Graph, given: Sequence[Place], places: Places
@@ -373,7 +384,7 @@ class Flow(LateCall):
                 for value, place in zip(outputs, found, strict=True):
                     self._give(value, {value: place})
             else:
-                targets = [None if self.formulas.is_late(p.type) else p for p in found]
+                targets = [None if self._is_where_made(p) else p for p in found]
             sides.append(found)
             codes.append(self.formulas.running)
         if not is_free:
@@ -395,7 +406,7 @@ class Flow(LateCall):
         own = {value for step in steps for value in step.writes}
         settled: list[Place] = []
         for value, place, target in zip(outputs, self.run_body(body, wanted), wanted, strict=True):
-            if self.formulas.is_late(place.type):
+            if self._is_where_made(place):
                 settled.append(place)
                 continue
             if target is None:
@@ -405,8 +416,26 @@ class Flow(LateCall):
             settled.append(replace(target, type=place.type))
         return settled
 
+    def _is_where_made(self, place: Place) -> bool:
+        """Whether a branch leaves its output where it lies."""
+        return isinstance(place, Listed) or self.formulas.is_late(place.type)
+
+    def _joined_lists(self, sides: Sequence[Place], codes: Sequence[Code]) -> Place:
+        """The sequence that is that of one of two branches."""
+        listed = [side for side in sides if isinstance(side, Listed)]
+        if len({side.dtype for side in listed}) != 1 or len(listed) < len(sides):
+            raise NotAsCompiled("branches give other kinds of values")
+        place = changing_list(self.formulas, listed[0])
+        for side, code in zip(listed, codes, strict=True):
+            self.formulas.running = code
+            self.set(place.address, side.address)
+            self.set(place.count, side.count)
+        return place
+
     def _joined(self, one: Place, other: Place, codes: Sequence[Code]) -> Place:
         """Where the output of an If lies, which is at two places, as late as they may be."""
+        if isinstance(one, Listed) or isinstance(other, Listed):
+            return self._joined_lists((one, other), codes)
         formulas, types = self.formulas, (one.type or LONG, other.type or LONG)
         if not any(map(formulas.is_late, types)):
             return other

@@ -172,11 +172,10 @@ class IslandStep(Step):
         return way_of(self)
 
     @property
-    def control(self) -> ControlNode | None:
+    def single(self) -> ControlNode:
         plan, nodes, own = self.islands.ready
-        node = nodes[self.number].node
         names = {copy: value for value, copy in own.items()}
-        return ControlNode(node, plan, names) if node.graphs else None
+        return ControlNode(nodes[self.number].node, plan, names)
 
     @property
     def kernel(self) -> Kernel | None:

@@ -123,19 +123,26 @@ class LateCall(CheckedCall):
 
     def reserve_late(self, capacity: int) -> None:
         """Have so many bytes for it."""
-        self.late_memory = aligned_bytes(capacity)
-        start = self.late_memory.ctypes.data
-        formulas = self.formulas
-        self.cursor, self.end = formulas.slot(), formulas.slot()
+        self.cursor, self.end = self._reserved(capacity)
         """The slots of where the next piece begins, and up to where there is memory."""
-        zero = formulas.number(0)
-        for slot, place in ((self.cursor, start), (self.end, start + capacity)):
+        self._staying = self._reserved(capacity)
+        """The same of what is not given back as iterations end."""
+
+    def _reserved(self, capacity: int) -> tuple[int, int]:
+        """The slots of where memory for so many bytes begins and ends."""
+        formulas, memory = self.formulas, aligned_bytes(capacity)
+        self.kept.append(memory)
+        cursor, end, zero = formulas.slot(), formulas.slot(), formulas.number(0)
+        start = memory.ctypes.data
+        for slot, place in ((cursor, start), (end, start + capacity)):
             formulas.running.append((words.ADD, slot, formulas.number(place), zero))
+        return cursor, end
 
     @property
     def lacks_late(self) -> bool:
         """Whether the last call needed more of it."""
-        return int(self.slots[self.cursor]) > int(self.slots[self.end])
+        pairs = (self.cursor, self.end), self._staying
+        return any(int(self.slots[cursor]) > int(self.slots[end]) for cursor, end in pairs)
 
     def room(self, size: int) -> int:
         formulas = self.formulas
@@ -145,18 +152,27 @@ class LateCall(CheckedCall):
 
     def late_room(self, size: int) -> int:
         """Like `room`, of late memory."""
+        self.pieces += 1
+        address = self._taken(size, self.cursor, self.end)
+        self.fresh.add(address)
+        return address
+
+    def staying_room(self, size: int) -> int:
+        """The same, of memory that stays until the call is over."""
+        return self._taken(size, *self._staying)
+
+    def _taken(self, size: int, cursor: int, end: int) -> int:
+        """The slot of the address of memory from that between two others."""
         if self.is_counted:
             raise NotAsCompiled("memory_limit counts what is as large as only a run tells")
         formulas = self.formulas
-        self.pieces += 1
         zero, unit = formulas.number(0), formulas.number(ALIGNMENT)
-        formulas.check(words.REACH, size, zero)
-        address = formulas.slot_of(words.ADD, self.cursor, zero)
+        formulas.running.append((words.REACH, size, size, zero))
+        address = formulas.slot_of(words.ADD, cursor, zero)
         more = formulas.apply(words.ADD, size, formulas.number(ALIGNMENT - 1))
         rounded = formulas.apply(words.MULTIPLY, formulas.apply(words.FLOOR, more, unit), unit)
-        formulas.running.append((words.ADD, self.cursor, self.cursor, rounded))
-        formulas.running.append((words.REACH, self.end, self.end, self.cursor))
-        self.fresh.add(address)
+        formulas.running.append((words.ADD, cursor, cursor, rounded))
+        formulas.running.append((words.REACH, end, end, cursor))
         return address
 
 

@@ -24,7 +24,8 @@ from fornix.passes.split_counted import DOMAIN
 from fornix.runtime.learned import Source
 
 DECIDING = {
-    "ConstantOfShape": (0,), "Expand": (1,), "Range": (0, 1, 2), "Reshape": (1,), "Slice": (1, 2),
+    "ConstantOfShape": (0,), "Expand": (1,), "OneHot": (1,), "Pad": (1,),
+    "Range": (0, 1, 2), "Reshape": (1,), "Resize": (3,), "Slice": (1, 2), "Split": (1,),
     "Tile": (1,), "TopK": (1,),
 }  # fmt: skip
 """Inputs whose contents decide the extents of results."""
@@ -39,7 +40,7 @@ TABLES: Mapping[str, Mapping[str, Sequence[int]]] = {
 }
 FOLLOWED = frozenset({
     "Add", "Cast", "Concat", "Div", "Gather", "Identity", "Max", "Min", "Mul", "Neg", "Reshape",
-    "Slice", "Squeeze", "Sub", "Unsqueeze",
+    "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 })  # fmt: skip
 """Operators whose rules follow contents: what they compute is known where their inputs are."""
 MAX_ELEMENTS = 16
@@ -94,6 +95,10 @@ def _is_list(fact: Fact) -> bool:
     return extents is not None and 0 < math.prod(extents) <= MAX_ELEMENTS
 
 
+def _is_unknown(entry: DimLike) -> bool:
+    return isinstance(entry, Dim) and has_unknown(entry)
+
+
 class _Naming:
     """Symbols on their way through a graph."""
 
@@ -121,15 +126,19 @@ class _Naming:
     def name(self, value: Value) -> bool:
         """Give contents of ``value`` symbols if they decide extents and are not known."""
         fact = self.inference.fact(value)
-        if value not in self.told or fact.value is not None or not _is_list(fact):
+        if value not in self.told or not _is_list(fact):
             return False
         shape = static(fact.shape) or ()
-        contents = np.empty(shape, object)
-        for place, index in enumerate(np.ndindex(shape)):
-            contents[index] = found = self._symbol(f"{value.name}{list(index)}", 0)
+        contents = np.empty(shape, object) if fact.value is None else fact.value.copy()
+        open_ = [n for n, entry in enumerate(contents.flat) if entry is None or _is_unknown(entry)]
+        for place in open_:
+            index = np.unravel_index(place, shape)
+            found = self._symbol(f"{value.name}{[int(k) for k in index]}", 0)
+            contents[index] = found
             self._add(found, value, place, fact, is_element=True)
-        self._learn(value, Fact(fact.type, contents))
-        return True
+        if open_:
+            self._learn(value, Fact(fact.type, contents))
+        return bool(open_)
 
     def _symbol(self, name: str, least: int) -> Dim:
         """A new symbol."""

@@ -22,12 +22,14 @@ from fornix.ops.control import Scanning
 from fornix.runtime.bodies import RankChanges, changes
 from fornix.runtime.generic import ArrayType
 from fornix.runtime.late import Halves, LateMemory, Mark
+from fornix.runtime.lists import changing_list
 from fornix.runtime.places import (
     LONG,
     TRUTH,
     Carried,
     Code,
     Iteration,
+    Listed,
     Place,
     Places,
     Rows,
@@ -111,6 +113,9 @@ def scan(flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value
 
 def _carried(flow: Flow, initial: Place) -> Carried:
     """A value that begins at a place, with memory for two of it."""
+    if isinstance(initial, Listed):
+        listed = changing_list(flow.formulas, initial)
+        return Carried(initial, listed, listed, listed.address)
     now, after, spare = (flow.formulas.slot() for _ in range(3))
     return Carried(initial, Place(now, initial.type), Place(after, initial.type), spare)
 
@@ -119,6 +124,18 @@ def _rows(flow: Flow, whole: Place | None = None, *, is_backward: bool = False) 
     """The rows of an array that is read, or of one that is made."""
     type_ = (whole.type[0][1:], whole.type[1]) if whole and whole.type else None
     return Rows(Place(flow.formulas.slot(), type_), is_backward, whole)
+
+
+def _is_copied(c: Carried) -> bool:
+    """Whether a carried value lies in the same memory in every iteration."""
+    return not c.extents and not isinstance(c.now, Listed)
+
+
+def _list_moves(now: Listed, found: Place) -> dict[int, int]:
+    """The slots that tell of a carried sequence, and those that tell of the next one."""
+    if not isinstance(found, Listed) or found.dtype != now.dtype:
+        raise NotAsCompiled("a value is of another kind in the next iteration")
+    return {now.address: found.address, now.count: found.count}
 
 
 @dataclass
@@ -228,7 +245,7 @@ class _Looping:
         if len(outputs) != skipped + len(it.carried) + len(it.made):
             raise NotAsCompiled("the body has another number of outputs")
         pairs = zip(it.carried, outputs[skipped:], strict=False)
-        self.moving = [c for c, v in pairs if not c.extents and inner.get(v) is not c.now]
+        self.moving = [c for c, v in pairs if _is_copied(c) and inner.get(v) is not c.now]
         targets = [c.next if c in self.moving else None for c in it.carried]
         before, formulas.running = formulas.running, []
         fresh, flow.fresh, pieces = flow.fresh, set(), flow.pieces
@@ -246,13 +263,13 @@ class _Looping:
         flow, it = self.flow, self.it
         pairs = list(zip(it.carried, results, strict=False))
         for c, place in pairs:
-            if not c.extents:
+            if _is_copied(c):
                 flow.copy(c.next if c in self.moving else c.now, place)
         made = zip(it.made, results[len(it.carried) :], strict=True)
         self.it = replace(it, made=[self._filled(rows, place) for rows, place in made])
         for place in condition:
             flow.set(it.goes_on or 0, flow.number_at(place, TRUTH))
-        self._hand_on([(c, place) for c, place in pairs if c.extents])
+        self._hand_on([(c, place) for c, place in pairs if not _is_copied(c)])
 
     def _filled(self, rows: Rows, source: Place) -> Rows:
         """``rows`` with what lies at ``source`` in the present one."""
@@ -266,6 +283,9 @@ class _Looping:
         flow, formulas = self.flow, self.flow.formulas
         moves: dict[int, int] = {}
         for c, found in pairs:
+            if isinstance(c.now, Listed):
+                moves |= _list_moves(c.now, found)
+                continue
             shape, dtype = found.type or LONG
             now, _ = c.now.type or LONG
             others = tuple(d if a in c.extents else now[a] for a, d in enumerate(shape))
@@ -384,6 +404,8 @@ class _Looping:
         flow.set(it.number, it.done)
         for c in it.carried:
             flow.set(c.now.address, c.initial.address)
+            if isinstance(c.now, Listed) and isinstance(c.initial, Listed):
+                flow.set(c.now.count, c.initial.count)
             shape, _ = c.initial.type or LONG
             for axis, slot in c.extents.items():
                 flow.set(slot, flow.formulas.of(shape[axis]))

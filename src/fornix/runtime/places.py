@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from fornix.dtype import BOOL, INT64
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Graph, Value
@@ -26,7 +28,7 @@ class Budget(NamedTuple):
     rows: int
     """For each result of a loop that may end early."""
     late: int
-    """For what only the run tells the size of."""
+    """For what only the run tells the size of, and again for what sequences have."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ class Place:
     """What arrays of it are; None if whoever fills it decides."""
     stays: bool = False
     """Whether its address is the same in the whole call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(Place):
+    """Where the table of a sequence lies, and how many of its entries are elements (`lists`)."""
+
+    count: int
+    """The slot of that."""
+    dtype: np.dtype[np.generic]
+    rank: int | None = None
+    """How many axes elements have, as far as that is known."""
 
 
 Places: TypeAlias = dict[Value, Place]

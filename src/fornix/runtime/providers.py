@@ -111,7 +111,7 @@ def _is_of_numbers(value: Value | None) -> bool:
 
 @dataclass(frozen=True)
 class ControlNode:
-    """A node with bodies, and the plan that has them prepared."""
+    """A node, mostly one with bodies, and the plan that has them prepared."""
 
     node: Node
     plan: Plan
@@ -150,9 +150,15 @@ class Step(ABC):
     """Whether NumPy computes in it, of whose warnings nobody wants to know."""
 
     @property
-    def control(self) -> ControlNode | None:
-        """The node, if the step is one with bodies."""
+    def single(self) -> ControlNode | None:
+        """The node, if the step is one that is not compiled."""
         return None
+
+    @property
+    def control(self) -> ControlNode | None:
+        """The same, if it is one with bodies."""
+        found = self.single
+        return found if found is not None and found.node.graphs else None
 
     @property
     def kernel(self) -> Kernel | None:
@@ -245,9 +251,8 @@ class KernelStep(Step):
         """What may do it in one call, if the node has bodies."""
 
     @property
-    def control(self) -> ControlNode | None:
-        node = self.planned.node
-        return ControlNode(node, self.plan) if node.graphs else None
+    def single(self) -> ControlNode:
+        return ControlNode(self.planned.node, self.plan)
 
     @property
     def kernel(self) -> Kernel | None:
@@ -270,7 +275,7 @@ class RestStep(Step):
         self.reads, self.writes = tuple(reads), tuple(control.outputs)
 
     @property
-    def control(self) -> ControlNode:
+    def single(self) -> ControlNode:
         return self._control
 
     def run(self, values: dict[Value, Any], run: Run) -> None:  # noqa: ARG002 - never called

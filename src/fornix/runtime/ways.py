@@ -23,6 +23,7 @@ from fornix.ir.graph import Value
 from fornix.runtime.bodies import Family, Form
 from fornix.runtime.flow import Flow
 from fornix.runtime.generic import ArrayType, ShortWay, array_type
+from fornix.runtime.lists import list_way
 from fornix.runtime.memory import ALIGNMENT, size_class
 from fornix.runtime.native import MAX_FRAMES, NativeStep
 from fornix.runtime.places import Budget
@@ -150,9 +151,9 @@ class LearningFlow:
 
 def program_flow(program: Program) -> ProgramFlow | LearningFlow | None:
     """The call of ``program``, if there is one."""
-    has_control = any(step.control for step in program.steps)
+    is_driven = any(step.control or list_way(step.single) for step in program.steps)
     try:
-        return ProgramFlow(program) if has_control else LearningFlow(program)
+        return ProgramFlow(program) if is_driven else LearningFlow(program)
     except (NotAsCompiled, FornixError) as reason:
         log.debug("no call of the whole program: %s", reason)
         return None

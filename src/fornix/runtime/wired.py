@@ -36,6 +36,7 @@ class WiredStep:
         """``room`` gives the slot of the address of memory, for the slot of a number of bytes.
 
         Where the slot ``is_empty`` holds 1 nothing runs: whatever has no elements may have none.
+        It holds anything where an extent is below 0.
         """
         self.step, self.wiring, self.formulas = step, step.wiring, formulas
         self.arguments = self.wiring.arguments.copy()
@@ -51,13 +52,17 @@ class WiredStep:
     def _agree(self, is_empty: int | None) -> None:
         """What extents have to be for the code to be made for them."""
         formulas = self.formulas
+        spare = formulas.number(0)
+        if is_empty is not None:  # an extent may be 0 then, though not below
+            at_most = formulas.apply(words.LEAST, is_empty, formulas.number(1))
+            spare = formulas.apply(words.GREATEST, at_most, spare)
         equal, reach, _ = self.step.conditions
         for one, other in equal:
             formulas.check(words.EQUAL, formulas.of(one), formulas.of(other))
         for one, other in reach:
             most = formulas.of(one)
-            if is_empty is not None and other == 1:
-                most = formulas.apply(words.GREATEST, most, is_empty)
+            if other == 1:
+                most = formulas.apply(words.ADD, most, spare)
             formulas.check(words.REACH, most, formulas.of(other))
 
     def _inside(self, room: Callable[[int], int]) -> list[tuple[int, int]]:
