@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +12,14 @@ import pytest
 from fornix.compile import Target
 from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import convolution
+from fornix.compile.nest import Chunks, Loop, Patch
+from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.schedule.packing import order
+from fornix.compile.schedule.winograd import Stage
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
-from fornix.ir.dim import DimLike, symbol
+from fornix.ir.dim import DimLike, known, symbol
+from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import Store, Tensor, compute, constant, stored, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import lower_conv
@@ -251,6 +257,38 @@ def test_weights_that_are_fed_are_packed_in_each_run() -> None:
     w = tensor("w", (32, 16, 3, 3), FLOAT32)
     y = blocked(lower_conv(x, w, None, strides=[2, 2]), lanes(FLOAT32))
     check(y, {"x": data(FLOAT32, x.shape, {}, 2), "w": data(FLOAT32, w.shape, {}, 3)})
+
+
+def test_the_next_panel_of_weights_is_asked_for_while_one_is_in_use() -> None:
+    host = dataclasses.replace(target("host"), l2_bytes=1 << 20)
+    weights = constant(np.ones((128, 128, 3, 3), np.float32))
+    x = image("x", (N, 128, 7, 7), FLOAT32, lanes(FLOAT32))
+    y = blocked(lower_conv(x, weights, pads=[1, 1, 1, 1]), lanes(FLOAT32))
+    assert y.buffer is not None
+    assert isinstance(y.buffer.source, Store)
+    conv = convolution(y.buffer.source)
+    assert conv is not None
+    stages = direct_stages(conv, host, lanes(FLOAT32))
+    assert stages is not None
+    stage = stages[-1]
+    assert isinstance(stage, Stage)
+    (chunks,) = stage.nest.body
+    assert isinstance(chunks, Chunks)
+    axes, body = [*chunks.axes], chunks.body[0]
+    while isinstance(body, Loop):
+        axes, body = [*axes, body.axis], body.body[0]
+    assert isinstance(body, Patch)
+    group, panel, *others = [*axes, *(taps.axis for taps in body.loops)]
+    asked = set()
+    for values in itertools.product(
+        *(range(a.extent) if isinstance(a.extent, int) else [5] for a in others)
+    ):
+        at: dict[Atom, DimLike] = {group: 0, panel: 1, **dict(zip(others, values, strict=True))}
+        asked |= {known(substitute(place, at, {})) for _, place in body.ahead}
+    elements = 128 * 128 * 9 // (known(panel.extent) or 1)
+    lines = {place // 16 for place in asked if place is not None}
+    assert lines >= set(range(2 * elements // 16, 3 * elements // 16))
+    assert len(lines) < 1.5 * elements / 16
 
 
 def test_a_blocked_image_has_its_channels_side_by_side() -> None:

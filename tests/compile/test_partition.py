@@ -281,3 +281,20 @@ def test_of_two_sums_that_meet_the_first_is_stored_as_bytes() -> None:
         "ConvInteger Cast QuantizeLinear",
         "ConvInteger Cast QuantizeLinear DequantizeLinear DequantizeLinear Add QuantizeLinear",
     ]
+
+
+def test_of_two_sums_that_meet_the_second_takes_them_whatever_reads_the_result() -> None:
+    assert groups("""f (uint8[1, 8, 5, 5] x, int8[8, 8, 1, 1] w, float s, uint8 z)
+        => (int32[1, 8, 5, 5] y) {
+        a = ConvInteger (x, w)
+        p = Cast <to = 1> (a)
+        r = QuantizeLinear (p, s, z)
+        c = DequantizeLinear (r, s, z)
+        d = DequantizeLinear (x, s, z)
+        e = Add (c, d)
+        q = QuantizeLinear (e, s, z)
+        y = ConvInteger (q, w)
+    }""") == [
+        "ConvInteger Cast QuantizeLinear DequantizeLinear DequantizeLinear Add QuantizeLinear",
+        "ConvInteger",
+    ]

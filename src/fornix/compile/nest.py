@@ -13,6 +13,9 @@ from typing import TypeAlias
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Buffer, Load, Reduce, Routine, Scalar, Variable
 
+Line: TypeAlias = "tuple[Buffer, DimLike]"
+"""The line of a cache that holds an element of a buffer."""
+
 
 @dataclass(frozen=True)
 class Put:
@@ -187,7 +190,7 @@ class Patch:
     `result` one is the same along `column`; what several elements share is loaded once. The axes of
     the sum are loops, outermost first, but for those `written` out; of some only the taps that may
     meet data. If not all lanes of `column` exist, `width` says how many do; the factors may be read
-    at all of them.
+    at all of them. Each turn of the innermost loop asks for the lines of `ahead`, to be read soon.
     """
 
     result: Reduce
@@ -197,6 +200,7 @@ class Patch:
     written: tuple[Variable, ...]
     put: Put
     width: DimLike | None = None
+    ahead: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -150,9 +150,10 @@ class _Partition:
             return False
         while len(node.output.uses) == 1:
             (node,) = node.output.users
-            if node not in self.sums or self.sums[node] is None:
+            other = self.sums.get(node)
+            if other is None or other is node:  # a sum that reads it begins a kernel of its own
                 return False
-            if self.sums[node] is not own:
+            if other is not own:
                 return True
         return False
 

@@ -195,6 +195,13 @@ def address(em: Emitter, buffer: Buffer, place: DimLike, more: int = 0) -> Value
     return Value(em.put(pointer.depth, step), False, pointer.depth)
 
 
+def ask(em: Emitter, buffer: Buffer, place: DimLike, more: int = 0) -> None:
+    """Have the line of element ``place + more`` fetched; there may be none."""
+    where = address(em, buffer, place, more)
+    how = (("i32", "0"), ("i32", "3"), ("i32", "1"))  # to be read, by all caches, data
+    em.call(em.top, "void", "llvm.prefetch.p0", ("ptr", where.text), *how)
+
+
 def _earliest(em: Emitter, buffer: Buffer) -> int:
     """The outermost level at which ``buffer`` may be read: what changes, where it is asked for."""
     return em.top if buffer in em.changing else em.barrier

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, over, start
-from fornix.compile.emit.memory import store
+from fornix.compile.emit.memory import ask, store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Patch, Put, Span
 from fornix.ir.dim import DimLike
@@ -78,6 +78,8 @@ def _sums(em: Emitter, p: Patch, points: Sequence[Point]) -> list[str]:
     carried = [(em.type(dtype, is_vector=True), zero)] * len(points)
 
     def turn(totals: list[str]) -> list[str]:
+        for buffer, place in p.ahead:
+            ask(em, buffer, place)
         for at in written:
             found = {factor: em.value(substitute_scalar(factor, at)) for factor in distinct}
             totals = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fornix.compile.cost import outer_reductions
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, nest, start, step, surely_runs
-from fornix.compile.emit.memory import address, store
+from fornix.compile.emit.memory import ask, store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Put, Tile
 from fornix.compile.reductions import field_axes, points
@@ -135,9 +135,7 @@ def _ask_ahead(em: Emitter, e: Load, axis: Variable) -> None:
     """Ask for the lines of ``e`` that are read some turns later: rows that lie pages apart."""
     ahead = substitute(e.address, {axis: axis.dim + ROWS_AHEAD}, {})
     for unit in em.units:
-        where = address(em, e.buffer, ahead, unit * em.lanes)
-        how = (("i32", "0"), ("i32", "3"), ("i32", "1"))  # to be read, by all caches, data
-        em.call(em.top, "void", "llvm.prefetch.p0", ("ptr", where.text), *how)
+        ask(em, e.buffer, ahead, unit * em.lanes)
 
 
 def _block_sums(

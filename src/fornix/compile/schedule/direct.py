@@ -18,7 +18,7 @@ from fornix.compile.axes import cut_at_blocks, index_dims, moves_as_one, rewritt
 from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import Convolution, Groups, Spatial, convolution, groups
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of, useful_lanes
-from fornix.compile.nest import Block, Loop, Nest, Patch, Put, Span, Taps
+from fornix.compile.nest import Block, Line, Loop, Nest, Patch, Put, Span, Taps
 from fornix.compile.phases import phases
 from fornix.compile.schedule.chunks import chunked
 from fornix.compile.schedule.inside import Extent, data_of, share, taps_of
@@ -31,7 +31,16 @@ from fornix.compile.schedule.packing import (
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, ceildiv, known, minimum
-from fornix.ir.loops import Constant, Scalar, Store, Variable, load, replace, substitute_scalar
+from fornix.ir.loops import (
+    Buffer,
+    Constant,
+    Scalar,
+    Store,
+    Variable,
+    load,
+    replace,
+    substitute_scalar,
+)
 from fornix.ir.loops.scalar import reduction
 
 FEW = 8
@@ -53,6 +62,10 @@ LEAST_PIXELS = 4
 """Of a box, below which it is not worth while to make it smaller for the padding beside it."""
 MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
+LINE_BYTES = 64
+"""Of caches."""
+AHEAD_BYTES = 64 << 10
+"""Of weights, from which on it is worth while to ask for a panel before it is needed."""
 
 
 _SERIAL = itertools.count()
@@ -151,7 +164,8 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     width = None if given.filters % lanes == 0 else given.filters - place + lane.dim
     is_by_pixels = _keeps_weights(c, given, box, target)
     filters = block, lane, lanes, width
-    nest = _nest(c, store, sum_, around, box, filters, is_by_pixels=is_by_pixels)
+    held = None if is_by_pixels else pack.buffer
+    nest = _nest(c, store, sum_, around, box, filters, held)
     return [*stages, Stage(nest, (store,))]
 
 
@@ -333,9 +347,9 @@ def _nest(
     around: _Loops,
     box: Box,
     filters: tuple[Variable, Variable, int, DimLike | None],
-    *,
-    is_by_pixels: bool,
+    held: Buffer | None,
 ) -> Nest:
+    """The loops around the boxes; ``held`` are weights of which each panel stays in the cache."""
     block, lane, lanes, width = filters
     lead, spans = [around.groups, *around.lead], [Span(block, 0, box.blocks)]
     if around.rows is not None:
@@ -343,25 +357,47 @@ def _nest(
         lead.append(turns)
         spans[:0] = [] if span is None else [span]
 
-    def patch(*pixels: Span) -> Patch:
+    def patch(*pixels: Span, ahead: tuple[Line, ...] = ()) -> Patch:
         (e,) = outer_reductions(store.value)
         put = Put(store.buffer, store.address, store.value)
         here = (*spans[:-1], *pixels, spans[-1])
-        return Patch(e, here, lane, _inside(c, sum_, here), sum_.written, put, width)
+        return Patch(e, here, lane, _inside(c, sum_, here), sum_.written, put, width, ahead)
 
     wide = around.pixels.extent
     panels = [around.panels]
     if isinstance(wide, int):
         turns, span = _turns(around.pixels, box.pixels)
-        axes = [*lead, turns, *panels] if is_by_pixels else [lead[0], *panels, *lead[1:], turns]
-        body: Block = (patch(*([] if span is None else [span])),)
+        axes = [*lead, turns, *panels] if held is None else [lead[0], *panels, *lead[1:], turns]
+        ahead = () if held is None else _ahead(held, around, (*lead[1:], turns, *sum_.loops))
+        body: Block = (patch(*([] if span is None else [span]), ahead=ahead),)
     else:
-        axes = [*lead, *panels] if is_by_pixels else [lead[0], *panels, *lead[1:]]
+        axes = [*lead, *panels] if held is None else [lead[0], *panels, *lead[1:]]
         body = tuple(
             Loop(turns, (patch(span),)) for turns, span in _open(around.pixels, wide, box.pixels)
         )
     chunks, parallel = chunked(axes, body)
     return Nest("convolution", (chunks,), lanes, minimum(parallel, MAX_CHUNKS))
+
+
+def _ahead(weights: Buffer, around: _Loops, turns: Sequence[Variable]) -> tuple[Line, ...]:
+    """The lines of the next panel of ``weights`` that one of the ``turns`` with this one asks for.
+
+    Each asks for its part, so that the panel comes from memory as evenly as time passes. Where an
+    axis is of open length, which is that of batches, all of its values ask for the same.
+    """
+    count = 1
+    number: DimLike = 0
+    for axis in turns:
+        if isinstance(axis.extent, int):
+            count, number = count * axis.extent, number * axis.extent + axis.dim
+    elements, size = known(weights.elements), weights.dtype.bits // 8
+    if elements is None or elements * size < AHEAD_BYTES:
+        return ()
+    panel = elements // math.prod(known(a.extent) or 1 for a in (around.groups, around.panels))
+    part = -(-panel // count)
+    next_ = around.groups.dim * around.panels.extent + around.panels.dim + 1
+    first = next_ * panel + number * part
+    return tuple((weights, first + k) for k in range(0, part, LINE_BYTES // size))
 
 
 def _inside(c: Convolution, sum_: Order, spans: Sequence[Span]) -> tuple[Taps, ...]:
