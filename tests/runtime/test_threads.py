@@ -116,6 +116,23 @@ def test_a_caller_who_finds_the_pool_busy_works_alone() -> None:
     other.join()
 
 
+def test_workers_are_woken_for_short_jobs_that_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, now = Pool(2), 1.0
+    monkeypatch.setattr(pool._state, "has_processors", True)
+    monkeypatch.setattr("fornix.runtime.threads.time.perf_counter", lambda: now)
+    for pause, answers in ((0.0003, [False] * 20), (0.0001, [False] * 7 + [True] * 3)):
+        for answer in answers:
+            now += pause
+            assert pool.is_at_hand() is answer
+    now += 0.0003
+    assert not pool.is_at_hand()
+
+
+def test_workers_who_share_processors_do_not_help_with_short_jobs() -> None:
+    pool = Pool(10_000)
+    assert not any(pool.is_at_hand() for _ in range(50))
+
+
 def test_idle_workers_take_no_time() -> None:
     pool = Pool(3)
     pool.run(lambda _: None)

@@ -134,12 +134,23 @@ def lower_concat(*inputs: Tensor, axis: int = 1) -> Tensor:
             x.get((*i[:place], own, *i[place + 1 :]), False)
             for x, own in zip(inputs, places, strict=False)
         ]
-        value = parts[-1]
-        for part, end in zip(parts[-2::-1], starts[-2:0:-1], strict=True):
-            value = select(index(i[place]) < index(end), part, value)
-        return value
+        return _part_at(i[place], parts, starts[1:-1])
 
     return compute(extents, at)
+
+
+CHAINED = 8
+"""Parts up to which one is asked for after the other: chains nest as deep as they are long."""
+
+
+def _part_at(place: DimLike, parts: Sequence[Scalar], ends: Sequence[DimLike]) -> Scalar:
+    """The one of ``parts`` that ``place`` lies in, of which all but the last have ``ends``."""
+    if len(parts) == 1:
+        return parts[0]
+    first = 1 if len(parts) <= CHAINED else len(parts) // 2
+    before = _part_at(place, parts[:first], ends[: first - 1])
+    behind = _part_at(place, parts[first:], ends[first:])
+    return select(index(place) < index(ends[first - 1]), before, behind)
 
 
 def _concatenated(shapes: Sequence[Sequence[DimLike]], axis: int) -> tuple[list[DimLike], int]:

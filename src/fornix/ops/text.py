@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import FLOAT32, INT64, STRING
 from fornix.errors import ValidationError, require
 from fornix.ir.dim import DimLike, known, maximum
-from fornix.ops.call import InferNode
+from fornix.ops.call import InferNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import broadcast_shapes, shape_text
 from fornix.ops.op import op
@@ -148,10 +150,12 @@ def string_normalizer(
         case_change_action in actions,
         f"case_change_action must be NONE, LOWER or UPPER, got {case_change_action!r}",
     )
-    compared: Callable[[str], str] = str if is_case_sensitive else str.lower
-    dropped = {compared(word) for word in stopwords}
-    kept = [word for word in X.reshape(-1) if compared(word) not in dropped]
-    words = [actions[case_change_action](word) for word in kept] or [""]
+    kept = X.reshape(-1).tolist()
+    if stopwords:
+        compared: Callable[[str], str] = str if is_case_sensitive else str.lower
+        dropped = {compared(word) for word in stopwords}
+        kept = [word for word in kept if compared(word) not in dropped]
+    words = list(map(actions[case_change_action], kept)) or [""]
     return np.array(words, object).reshape(*X.shape[:-1], len(words))
 
 
@@ -189,6 +193,7 @@ def tf_idf_vectorizer(
     pool_int64s: list[int] | None = None,
     pool_strings: list[str] | None = None,
     weights: list[float] | None = None,
+    node: RunNode,
 ) -> Array:
     """How often each n-gram of a pool occurs in each row of ``X``.
 
@@ -200,35 +205,82 @@ def tf_idf_vectorizer(
     """
     _check_rows(X.shape)
     require(mode in {"TF", "IDF", "TFIDF"}, f"mode must be TF, IDF or TFIDF, got {mode!r}")
-    pool = pool_int64s if pool_strings is None else pool_strings
-    require(
-        (pool_int64s is None) != (pool_strings is None) and pool is not None,
-        "either pool_int64s or pool_strings must be given",
-    )
-    grams = _pooled(list(pool or []), ngram_counts, ngram_indexes)
-    factors = np.asarray([1] * len(grams) if weights is None else weights, np.float32)
-    require(
-        len(factors) == len(grams), f"weights must have {len(grams)} entries, found {len(factors)}"
-    )
-    rows = X.reshape(math.prod(X.shape[:-1]), X.shape[-1]).tolist()
-    counts = np.zeros((len(rows), len(grams)), np.float32)
-    places = {gram: place for place, gram in enumerate(grams)}
-    lengths = {len(gram) for gram in grams if min_gram_length <= len(gram) <= max_gram_length}
-    for count, row in zip(counts, rows, strict=True):
-        for gram in _grams(row, lengths, max_skip_count):
-            if gram in places:
-                count[places[gram]] += 1
-    result = np.zeros((len(rows), max(ngram_indexes, default=-1) + 1), np.float32)
-    for place, coordinate in enumerate(ngram_indexes):
-        column, count = result[:, coordinate], counts[:, place]
-        if mode == "IDF":
-            np.copyto(column, factors[place], where=count > 0)
-        else:
-            column += count if mode == "TF" else count * factors[place]
-    return result.reshape(*X.shape[:-1], result.shape[1])
+
+    def made() -> _Pool:
+        listed = pool_int64s if pool_strings is None else pool_strings
+        require(
+            (pool_int64s is None) != (pool_strings is None) and listed is not None,
+            "either pool_int64s or pool_strings must be given",
+        )
+        grams = _pooled(list(listed or []), ngram_counts, ngram_indexes)
+        return _Pool.of(grams, ngram_indexes, weights, range(min_gram_length, max_gram_length + 1))
+
+    pool = node.once(made)
+    count, width = math.prod(X.shape[:-1]), X.shape[-1]
+    hits = pool.hits(X.reshape(count, width).tolist(), max_skip_count)
+    first = np.flatnonzero(np.diff(hits, prepend=-1))
+    counts = np.diff(first, append=hits.size).astype(np.float32)
+    rows, places = np.divmod(hits[first], max(pool.size, 1))
+    result = np.zeros((count, pool.width), np.float32)
+    at = rows, pool.coordinates[places]
+    if mode == "IDF":
+        result[at] = pool.factors[places]
+    else:
+        np.add.at(result, at, counts if mode == "TF" else counts * pool.factors[places])
+    return result.reshape(*X.shape[:-1], pool.width)
 
 
 Gram = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The n-grams of a pool, ready to be looked up."""
+
+    tables: dict[int, dict[Any, int]]
+    """The place of each n-gram, for every length that counts; of length 1, of each word."""
+    coordinates: Array
+    factors: Array
+    """The coordinate and the weight at each place."""
+    width: int
+
+    @classmethod
+    def of(
+        cls,
+        grams: Sequence[Gram],
+        coordinates: Sequence[int],
+        weights: Sequence[float] | None,
+        lengths: range,
+    ) -> _Pool:
+        """The pool of ``grams``; those of other ``lengths`` have a place and never occur."""
+        factors = np.asarray([1] * len(grams) if weights is None else weights, np.float32)
+        require(
+            len(factors) == len(grams),
+            f"weights must have {len(grams)} entries, found {len(factors)}",
+        )
+        tables: dict[int, dict[Any, int]] = {}
+        for place, gram in enumerate(grams):
+            if len(gram) in lengths:
+                key = gram if len(gram) > 1 else gram[0]
+                tables.setdefault(len(gram), {})[key] = place
+        width = max(coordinates, default=-1) + 1
+        return cls(tables, np.array(coordinates, np.intp), factors, width)
+
+    @property
+    def size(self) -> int:
+        """How many n-grams there are."""
+        return self.factors.size
+
+    def hits(self, rows: Sequence[Sequence[int | str]], max_skip: int) -> Array:
+        """For each n-gram that occurs, each time, its row · size + place; in ascending order."""
+        found: list[int] = []
+        for length, table in self.tables.items():
+            for start, row in enumerate(rows):
+                base = start * self.size
+                for grams in _grams(row, length, max_skip):
+                    places = map(table.get, grams)
+                    found += [base + place for place in places if place is not None]
+        return np.array(sorted(found), np.int64)
 
 
 def _pooled(pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[int]) -> list[Gram]:
@@ -258,15 +310,14 @@ def _pooled(pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[
     return grams
 
 
-def _grams(row: Sequence[int | str], lengths: Iterable[int], max_skip: int) -> Iterator[Gram]:
-    """Every n-gram of ``row``, its words 1 to ``max_skip`` + 1 places apart."""
-    for length in lengths:
-        # a single word has no distance, and words further apart than the row do not occur
-        most = 1 if length == 1 else min(max_skip + 1, len(row))
-        for distance in range(1, most + 1):
-            reach = (length - 1) * distance
-            for start in range(len(row) - reach):
-                yield tuple(row[start : start + reach + 1 : distance])
+def _grams(row: Sequence[int | str], length: int, max_skip: int) -> Iterator[Iterable[Any]]:
+    """The n-grams of ``row`` whose words are 1, 2 … ``max_skip`` + 1 places apart; words alone."""
+    if length == 1:  # a single word has no distance
+        yield row
+        return
+    # words further apart than the row do not occur
+    for distance in range(1, min(max_skip + 1, len(row)) + 1):
+        yield zip(*(row[word * distance :] for word in range(length)), strict=False)
 
 
 def _check_rows(shape: Sequence[DimLike]) -> None:

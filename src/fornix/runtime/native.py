@@ -55,8 +55,9 @@ MAX_IDLE = 4
 """Sets of extents beside that of a run whose frames stay; memory of others serves new ones."""
 KEPT_BYTES = 256 << 20
 """Memory for runs up to which that of extents which are not in use stays."""
-WORTH_SHARING = 60_000
-"""Nanoseconds of a run, from which on waking another thread pays."""
+WORTH_SHARING, WORTH_HELP = 60_000, 20_000
+"""Nanoseconds of a run, from which on waking another thread pays, and from which on one that is
+awake helps: to start and end together takes about 2,000."""
 PIECE = 4_000
 """Nanoseconds of work in a piece of a kernel at least: taking one costs 100 to 200."""
 PIECES = 16
@@ -295,7 +296,9 @@ class NativeStep(Step):
 
     def is_alone(self, bound: Bound) -> bool:
         """Whether one thread does it all."""
-        return not bound.is_worth_sharing or self.pool.threads == 1
+        if not bound.may_be_shared or bound.nanoseconds >= WORTH_SHARING:
+            return not bound.may_be_shared
+        return not self.pool.is_at_hand()
 
     @property
     def wiring(self) -> Wiring:
@@ -361,8 +364,9 @@ class Bound:
         self.nbytes = self.block + self.scratch * step.pool.threads
         self.nanoseconds = float(nanoseconds.sum())
         """About how long one thread takes."""
-        is_cut = self.pieces.max(initial=1) > 1
-        self.is_worth_sharing = self.nanoseconds >= WORTH_SHARING and bool(is_cut)
+        is_cut = step.pool.threads > 1 and self.pieces.max(initial=1) > 1
+        self.may_be_shared = bool(is_cut) and self.nanoseconds >= min(WORTH_HELP, WORTH_SHARING)
+        """Whether other threads help; where it is short, only if they are at hand."""
 
     def _load(self, numbers: Numbers) -> tuple[Array, Array]:
         """About how many nanoseconds one thread takes for each kernel, and in how many pieces.

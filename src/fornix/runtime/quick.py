@@ -55,7 +55,7 @@ class DrivenCall:
     """A step of which each frame gets an entry when it is used, which releases the GIL.
 
     The entry makes results, large ones in memory that is used again, and runs the kernels unless
-    other threads are to help. Very large results are made by `ResultMemory`.
+    other threads may help. Very large results are made by `ResultMemory`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class DrivenCall:
         sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in types]
         self.sizes = [size if size >= LARGE_BYTES else 0 for size in sizes]
         self.makes_results = sum(self.sizes) <= LENT_BYTES
-        self.runs = self.makes_results and bound.step.is_alone(bound)
+        self.runs = self.makes_results and not bound.may_be_shared
 
     def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
         """The outputs for ``feeds``; None if they are not like those that this was made for."""
@@ -97,7 +97,7 @@ class DrivenCall:
         return at_once(self.call, options) if is_short else no_results
 
     def _driven(self, frame: Frame, results: list[Any]) -> list[Any] | None:
-        """The outputs, computed together with other threads; the entry may have made them."""
+        """The outputs, computed with other threads if these help; the entry may have made them."""
         step = self.bound.step
         if not self.makes_results:
             made = dict(zip(step.writes, step.results_in(frame, self.bound), strict=True))

@@ -13,6 +13,7 @@ import atexit
 import logging  # first: before a fork its lock is taken by who registered last
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,9 @@ LONGEST = 60.0
 """Seconds that a fork waits for what is made ahead, which takes long on a busy machine."""
 LINE = 64
 """Bytes of a line of the cache."""
+SOON, OFTEN = 200e-6, 8
+"""Seconds from one short job to the next within which workers stay awake, and how many such jobs
+in a row it takes until they are woken for them."""
 
 
 class _State:
@@ -120,6 +124,9 @@ class Pool:
         self._busy = threading.Lock()
         self._workers: list[threading.Thread] = []
         self._places = self.threads - 1
+        self._job: tuple[int, ...] = ()
+        """What the table of the workers tells of."""
+        self._last, self._in_a_row = 0.0, 0
         self._state = _State(self.threads)
         self._finalizer = weakref.finalize(self, self._state.close)
         self._finalizer.atexit = False
@@ -149,12 +156,30 @@ class Pool:
             self._hire()
             state = self._state
             state.serve = state.serve or support.serve
-            state.table[words.DRIVER : words.STATUS + 1] = (support.driver, *program)
+            job = support.driver, *program
+            if job != self._job:
+                state.table[words.DRIVER : words.STATUS + 1] = self._job = job
             if state.asleep:
                 self._wake()
             support.serve(state.address, words.LEADER, 0, 0)
         finally:
             self._busy.release()
+
+    def is_at_hand(self) -> bool:
+        """Whether workers help at once with a job that is shorter than it takes to wake them.
+
+        They are awake after other jobs; and they are woken where short ones come so often that they
+        will stay awake. Where they would take turns with others on a processor, they never are.
+        """
+        state = self._state
+        if not state.has_processors:
+            return False
+        if self._workers and not state.asleep:
+            return True
+        now = time.perf_counter()
+        self._in_a_row = self._in_a_row + 1 if now - self._last < SOON else 0
+        self._last = now
+        return self._in_a_row >= OFTEN
 
     def _run_together(self, work: Work) -> None:
         state = self._state

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import repeat
 
 import numpy as np
 
 from fornix.dtype import INT32, UINT32
 from fornix.errors import Fail, require
-from fornix.ops.call import InferNode
+from fornix.ops.call import InferNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.microsoft import DOMAIN
@@ -50,13 +52,14 @@ def tokenizer(
     pad_value: str,
     separators: list[str] | None = None,
     tokenexp: str | None = None,
+    node: RunNode,
 ) -> Array:
     """The tokens of each text, in a row that pad_value fills.
 
     X[C] or X[N, C] → Y[…, D], D the greatest number of tokens. They are what matches the regular
     expression tokenexp, or what lies between matches of ``separators``, or the characters where the
     only separator is empty; those of fewer than mincharnum characters are left out. With ``mark``
-    each row begins with U+0002 and ends with U+0003, ahead of what fills it.
+    each row begins with U+0002 and ends with U+0003, ahead of what fills it, if there is a token.
     Source: onnxruntime's contributed operators, Tokenizer-1.
     """
     require(x.ndim in {1, 2}, f"X must have one axis or two, got X{shape_text(x.shape)}")
@@ -65,33 +68,39 @@ def tokenizer(
         "either separators or tokenexp is required, found both or none",
     )
     require(mincharnum > 0, f"mincharnum must be positive, got {mincharnum}")
-    rows = [
-        [token for token in _tokens(text, separators, tokenexp) if len(token) >= mincharnum]
-        for text in map(str, x.reshape(-1))
-    ]
-    if mark:
+    tokens = node.once(lambda: _tokens(separators, tokenexp))
+    rows = [list(tokens(text)) for text in map(str, x.reshape(-1).tolist())]
+    if mincharnum > 1 or separators != [""]:
+        rows = [[token for token in row if len(token) >= mincharnum] for row in rows]
+    if mark and any(rows):
         rows = [[START, *row, END] for row in rows]
     width = max(map(len, rows), default=0)
-    y = np.full((len(rows), width), pad_value, object)
-    for place, row in enumerate(rows):
-        y[place, : len(row)] = row
+    y = np.array([[*row, *repeat(pad_value, width - len(row))] for row in rows], object)
     return y.reshape(*x.shape, width)
 
 
-def _tokens(text: str, separators: list[str] | None, tokenexp: str | None) -> Iterator[str]:
-    """The tokens of ``text``, empty ones among them."""
+def _tokens(separators: list[str] | None, tokenexp: str | None) -> Callable[[str], Iterable[str]]:
+    """What gives the tokens of a text, empty ones among them."""
     try:
         if tokenexp is not None:
-            return (match[0] for match in re.finditer(tokenexp, text))
-        if separators == [""]:
-            return iter(text)
-        pieces = [text]
-        for separator in separators or ():
-            pattern = re.compile(f"(?:{separator})")
-            pieces = [part for piece in pieces for part in _between(pattern, piece)]
+            pattern = re.compile(tokenexp)
+            if not pattern.groups:
+                return pattern.findall
+            return lambda text: (match[0] for match in pattern.finditer(text))
+        patterns = [re.compile(f"(?:{separator})") for separator in separators or ()]
     except re.error as error:
         raise Fail(f"a regular expression is required, found an error in it: {error}") from error
-    return iter(pieces)
+    if separators == [""]:
+        return iter
+    return partial(_pieces, patterns)
+
+
+def _pieces(patterns: list[re.Pattern[str]], text: str) -> list[str]:
+    """What of ``text`` lies between the matches of any of ``patterns``."""
+    pieces = [text]
+    for pattern in patterns:
+        pieces = [part for piece in pieces for part in _between(pattern, piece)]
+    return pieces
 
 
 def _between(pattern: re.Pattern[str], text: str) -> Iterator[str]:
