@@ -191,3 +191,66 @@ def test_a_mask_that_is_reshaped_to_the_rows_of_a_text_has_its_extents(
         e = words[ids]
         expected = e @ e.transpose(0, 2, 1) + mask.reshape(text[0], 1, -1)
         np.testing.assert_allclose(s.run(None, {"ids": ids, "mask": mask})[0], expected, rtol=1e-5)
+
+
+CACHE = """(float[b, p, 4] before, float[b, s, 4] x, float[b, 1, t] mask) => (float[b, s, u] y)
+{
+    keys = Concat <axis = 1> (before, x)
+    turned = Transpose <perm = [0, 2, 1]> (keys)
+    scores = MatMul (x, turned)
+    masked = Add (scores, mask)
+    y = Softmax (masked)
+}"""
+
+
+def test_a_mask_has_as_many_numbers_as_there_are_keys_before_and_now(
+    rng: np.random.Generator,
+) -> None:
+    s = session(CACHE)
+    assert {place.reason for place in s.placement()} == {""}
+    for b, p, n, t in [(1, 5, 1, 6), (2, 3, 4, 7), (1, 9, 1, 1), (1, 10, 2, 1), (1, 7, 2, 9)]:
+        before, x = (rng.standard_normal((b, m, 4)).astype(np.float32) for m in (p, n))
+        mask = rng.standard_normal((b, 1, t)).astype(np.float32)
+        scores = x @ np.concatenate([before, x], 1).transpose(0, 2, 1) + mask
+        powers = np.exp(scores - scores.max(-1, keepdims=True))
+        (y,) = s.run(None, {"before": before, "x": x, "mask": mask})
+        np.testing.assert_allclose(y, powers / powers.sum(-1, keepdims=True), rtol=1e-5)
+    with pytest.raises(fornix.errors.ShapeError, match="shapes must broadcast"):
+        s.run(None, {"before": before, "x": x, "mask": np.ones((1, 1, 8), np.float32)})
+
+
+PYRAMID = """(float[1, 1, h, w] x) => (float[1, 1, a, b] y)
+<float[4] twice = {1, 1, 2, 2}> {
+    half = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+    quarter = MaxPool <kernel_shape = [1, 1], strides = [2, 2]> (half)
+    eighth = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (quarter)
+    wide = Resize <mode = "nearest"> (eighth, , twice)
+    sum = Add (quarter, wide)
+    wider = Resize <mode = "nearest"> (sum, , twice)
+    y = Mul (half, wider)
+}"""
+
+
+def scaled(x: np.ndarray) -> np.ndarray:
+    """What PYRAMID computes, where it does."""
+
+    def halved(image: np.ndarray) -> np.ndarray:
+        rows, columns = (n // 2 * 2 for n in image.shape)
+        image = image[:rows, :columns]
+        return np.maximum.reduce([image[i::2, j::2] for i in (0, 1) for j in (0, 1)])
+
+    half = halved(x)
+    quarter = half[::2, ::2]
+    wide = np.kron(halved(quarter), np.ones((2, 2)))
+    return np.asarray(half * np.kron(quarter + wide, np.ones((2, 2))))
+
+
+def test_an_image_that_is_halved_and_doubled_is_a_multiple(rng: np.random.Generator) -> None:
+    s = session(PYRAMID)
+    assert {place.reason for place in s.placement()} == {""}
+    for h, w in [(8, 16), (24, 8), (9, 16), (16, 25), (8, 24), (17, 9)]:  # odd rows are left out
+        x = rng.standard_normal((h, w)).astype(np.float32)
+        (y,) = s.run(None, {"x": x[None, None]})
+        np.testing.assert_allclose(y[0, 0], scaled(x), rtol=1e-6)
+    with pytest.raises(fornix.errors.ShapeError, match="shapes must broadcast"):
+        s.run(None, {"x": np.ones((1, 1, 12, 16), np.float32)})

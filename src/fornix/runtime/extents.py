@@ -6,6 +6,9 @@ made for, gets a program of its own in which these symbols are numbers.
 
 Symbols of two inputs that are broadcast with each other are taken for equal: exporters often give
 one batch as many names as there are inputs. A run in which one of them is 1 gets another program.
+So do others that are broadcast: a mask for keys, and the keys of before with those that are new;
+and what an image of H rows is when it was halved twice and doubled once, beside what was halved
+once. The former tells what the mask has, the latter that H is a multiple of 4.
 A mask of M × L that is reshaped to N rows for N texts has M · L / N columns: L, if M is N.
 So does one that is too long for a table of positions, of which Slice takes as many as there are: up
 to the length of the table it counts from the front, beyond that it would count from the end. And
@@ -18,10 +21,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import permutations
-from typing import TYPE_CHECKING
+from math import lcm
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fornix.ir.dim import Dim, DimLike, atoms, is_nonnegative, known, symbol
-from fornix.ir.dim.expression import Symbol, Unknown, coefficient
+from fornix.ir.dim import Dim, DimLike, atoms, is_nonnegative, known, less, symbol
+from fornix.ir.dim.expression import Extreme, Floor, Symbol, Unknown, coefficient
 from fornix.ir.graph import Model, Node, Value
 from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import values
@@ -35,6 +39,11 @@ WORTH_ASSUMING = 128
 """Extents that runs may have before a program of their own is made for each."""
 MOST_ASSUMED = 512
 """Extents that runs may be taken to have at least."""
+MOST_MULTIPLE = 256
+"""Numbers that extents may be taken to be multiples of."""
+
+Range: TypeAlias = tuple[int, int | None, int]
+"""Numbers of a symbol: the least and the greatest one, and what they are multiples of."""
 
 
 def name_extents(model: Model, numbers: Mapping[str, DimLike]) -> None:
@@ -96,9 +105,64 @@ def taken_for_equal(inference: Inference, inputs: Sequence[Value]) -> dict[str, 
             met = [d for d in among if isinstance(d, Dim) and d.name in given]
             names = [d.name for d in met if d.name is not None]
             if len(met) < 2 or len(met) < len(among) or found.keys() & set(names):
+                found |= _solved([*among], given, found)
                 continue
             found |= dict.fromkeys(names[1:], met[0])
-    return {name: d for name, d in found.items() if getattr(d, "name", None) not in found}
+    return {name: d for name, d in found.items() if not found.keys() & _symbols(d) - {name}}
+
+
+def _solved(
+    extents: Sequence[DimLike],
+    given: Mapping[str, tuple[Value, int]],
+    found: Mapping[str, DimLike],
+) -> dict[str, DimLike]:
+    """A symbol of ``given``, and what it is where two of ``extents`` are equal."""
+    for other in extents[1:]:
+        difference = _of_extent(extents[0]) - _of_extent(other)
+        if not isinstance(difference, Dim) or difference.unknowns:
+            continue
+        names = difference.symbols
+        if names <= given.keys():
+            solved = _multiple(difference) or (_sum(difference) if not names & found.keys() else {})
+            if solved:
+                return solved
+    return {}
+
+
+def _of_extent(d: DimLike) -> DimLike:
+    """``d`` without telling that it is not negative, which an extent never is."""
+    whole = next((a for a in atoms(d) if isinstance(a, Extreme) and d == Dim({(a,): 1})), None)
+    if whole is None or whole.kind != "max" or 0 not in whole.choices:
+        return d
+    rest = [choice for choice in whole.choices if choice != 0]
+    return rest[0] if len(rest) == 1 else d
+
+
+def _sum(difference: Dim) -> dict[str, DimLike]:
+    """A symbol, and the sum of others with which ``difference`` is 0."""
+    for atom in sorted((a for a in atoms(difference) if isinstance(a, Symbol)), key=str):
+        factor, rest = coefficient(difference, atom) or (0, 0)
+        if known(factor) in {1, -1}:
+            value = rest * -factor
+            if isinstance(value, Dim) and atom.name not in value.symbols and less(0, value):
+                return {atom.name: value}
+    return {}
+
+
+def _multiple(difference: Dim) -> dict[str, DimLike]:
+    """The symbol of ``difference``, and a multiple with which all is divided without a rest, to 0.
+
+    The multiple of m is written m · ⌊N / m⌋.
+    """
+    divisors = [known(a.den) or 0 for a in atoms(difference) if isinstance(a, Floor)]
+    named = [a for a in atoms(difference) if isinstance(a, Symbol)]
+    unit = lcm(*divisors)
+    if len(named) != 1 or not 1 < unit <= MOST_MULTIPLE:
+        return {}
+    (atom,) = named
+    whole = symbol(atom.name, max(atom.least, unit), atom.most)
+    multiple = whole // unit * unit
+    return {atom.name: multiple} if difference.bind({atom.name: multiple}) == 0 else {}
 
 
 def _rows_taken_for_equal(
@@ -172,16 +236,44 @@ def bound_symbols(inputs: Sequence[Value]) -> dict[str, tuple[Value, int]]:
     found: dict[str, tuple[Value, int]] = {}
     for value in inputs:
         for axis, extent in enumerate(getattr(value.type, "shape", None) or ()):
-            if isinstance(extent, Dim) and extent.name is not None:
-                found.setdefault(extent.name, (value, axis))
+            name, _ = told(extent)
+            if name is not None:
+                found.setdefault(name, (value, axis))
     return found
 
 
-def ranges(inputs: Sequence[Value]) -> dict[str, tuple[int, int | None]]:
-    """What the symbols of ``inputs`` are at least and at most, where that is more than 1."""
+def told(extent: DimLike | None) -> tuple[str | None, int]:
+    """The symbol whose number ``extent`` is, and what that is a multiple of; None for others."""
+    if not isinstance(extent, Dim) or extent.name is not None:
+        return (extent.name if isinstance(extent, Dim) else None), 1
+    (monomial, factor), *others = extent.terms.items()
+    floor = monomial[0] if len(monomial) == 1 and not others else None
+    if isinstance(floor, Floor) and isinstance(floor.num, Dim) and floor.den == factor:
+        return floor.num.name, factor
+    return None, 1
+
+
+def named_extents(model: Model, feeds: Mapping[str, Any]) -> dict[str, int]:
+    """The extents of ``feeds`` for which the inputs of ``model`` have symbols of their own."""
+    found: dict[str, int] = {}
+    for value in model.graph.inputs:
+        for axis, extent in enumerate(getattr(value.declared_type, "shape", None) or ()):
+            name = extent.name if isinstance(extent, Dim) else None
+            if extent is None or (isinstance(extent, int) and extent < 0):
+                name = extent_name(value, axis)
+            if name is not None and value.name in feeds:
+                found.setdefault(name, feeds[value.name].shape[axis])
+    return found
+
+
+def ranges(inputs: Sequence[Value]) -> dict[str, Range]:
+    """What symbols of ``inputs`` are taken to be besides 1 and more."""
     shapes = [getattr(value.type, "shape", None) or () for value in inputs]
-    found = {a for shape in shapes for d in shape for a in atoms(d) if isinstance(a, Symbol)}
-    return {a.name: (a.least, a.most) for a in found if a.least > 1 or a.most is not None}
+    extents = [d for shape in shapes for d in shape]
+    units = dict(map(told, extents))
+    found = {a for d in extents for a in atoms(d) if isinstance(a, Symbol)}
+    made = {a.name: (a.least, a.most, units.get(a.name, 1)) for a in found}
+    return {name: range_ for name, range_ in made.items() if range_ != (1, None, 1)}
 
 
 class Extents:

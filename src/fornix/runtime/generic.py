@@ -22,6 +22,7 @@ from fornix.dtype import INT64
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Value
 from fornix.ir.types import TensorType
+from fornix.runtime.extents import told
 from fornix.runtime.formulas import Formulas
 from fornix.runtime.memory import ALIGNMENT, LARGE_BYTES, aligned_bytes, size_class
 from fornix.runtime.native import (
@@ -140,8 +141,9 @@ class CheckedCall:
         shape, dtype = type_
         slots = [self.formulas.slot() for _ in shape]
         for extent, slot in zip(shape, slots, strict=True):
-            if isinstance(extent, Dim) and extent.name is not None:
-                self.formulas.symbols.setdefault(extent.name, slot)
+            name, _ = told(extent)
+            if name is not None:
+                self.formulas.symbols.setdefault(name, slot)
         address = self.formulas.slot()
         return [self.keep(dtype), len(slots), slots[0] if slots else address, address]
 

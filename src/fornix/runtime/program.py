@@ -21,6 +21,7 @@ from fornix.forks import tell
 from fornix.format.mapped import MappedFile, mapped_files
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Model, Value
+from fornix.runtime.extents import Range, named_extents
 from fornix.runtime.memory import owned
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.providers import (
@@ -69,8 +70,8 @@ class Program:
         self.inputs = {value.name: value for value in inputs}
         self.outputs = {value.name: value for value in outputs}
         self.symbols = symbols
-        self.ranges: Mapping[str, tuple[int, int | None]] = {}
-        """Between what some symbols are taken to lie; set by who makes the program."""
+        self.ranges: Mapping[str, Range] = {}
+        """What some symbols are taken to be; set by who makes the program."""
         self.steps, self.constants, self.placements = steps, constants, placements
         self.releases = _releases(steps, {*outputs, *constants})
         self.uses_numpy = any(step.uses_numpy for step in steps)
@@ -111,11 +112,11 @@ class Program:
         return all(step.holds(run) for step in self.steps)
 
     def outside(self, run: Run) -> dict[str, int]:
-        """The extents of ``run`` that the steps are not made for, being too short or too long."""
+        """The extents of ``run`` that the steps are not made for: too short, too long, uneven."""
         found: dict[str, int] = {}
-        for name, (least, most) in self.ranges.items():
+        for name, (least, most, unit) in self.ranges.items():
             extent = run.extents.get(name, least)
-            if extent < least or (most is not None and extent > most):
+            if extent < least or (most is not None and extent > most) or extent % unit:
                 found[name] = extent
         return found
 
@@ -402,7 +403,8 @@ class Programs:
         else:
             zeros = {name: n for name, n in run.extents.items() if n == 0}
             found = self._for_numbers(zeros, feeds) if zeros else None
-            ones = {name: n for name, n in run.extents.items() if n <= 1}
+            named = {**run.extents, **named_extents(self._model(), feeds)}
+            ones = {name: n for name, n in named.items() if n <= 1}
             found = found or self._for_numbers(ones | self.general.outside(run), feeds)
         self._chosen[run.key] = found
         while len(self._chosen) > MAX_KEYS:
