@@ -125,6 +125,10 @@ def crashes(case: Case) -> bool:
     """Whether onnxruntime takes the whole process down instead of answering."""
     if any(x is None for x in case.inputs) and _is_variadic(case):
         return True
+    if case.title == "com.microsoft.Attention":
+        return len(case.inputs) < 3 or case.inputs[2] is None
+    if case.name in {"QLinearLeakyRelu", "QLinearSigmoid"}:
+        return len(case.inputs) < 5  # without a zero point
     arrays = [x for x in case.inputs if isinstance(x, np.ndarray)]
     if case.name == "InstanceNormalization" and any(x.size == 0 for x in arrays):
         return True
@@ -207,7 +211,7 @@ def modern_says(case: Case, found: list[Any] | None = None) -> list[Any]:
 
 def formula_says(case: Case, found: list[Any] | None = None) -> list[Any]:
     """What mathematics says, computed by NumPy in double precision."""
-    formula = FORMULAS.get(case.name)
+    formula = FORMULAS.get(case.title)
     if formula is None:
         raise Refused("no formula")
     with np.errstate(all="ignore"):

@@ -21,7 +21,7 @@ from fornix.ir.types import TensorType
 from fornix.ops.schema import Schema
 from fornix.ops.types import type_of
 from tests.ops.differential.draw import Arguments, Draw
-from tests.ops.differential.recipes import RECIPES
+from tests.ops.differential.recipes import CONTRIBUTED, DOMAIN, RECIPES
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Case:
     inputs: tuple[Any, ...]
     attributes: Mapping[str, Any]
     outputs: int
+
+    @property
+    def title(self) -> str:
+        """The name, behind the domain if it may be a name of the standard's as well."""
+        return f"{self.domain}.{self.name}" if self.domain == DOMAIN else self.name
 
     @property
     def where(self) -> dict[str, Any]:
@@ -58,9 +63,16 @@ def recipes() -> dict[tuple[str, str], Any]:
     return {key: RECIPES[key[1]] for key in sorted(ops.operators()) if key[1] in RECIPES}
 
 
+def contributed() -> list[tuple[str, str]]:
+    """The operators of `DOMAIN` that have a recipe, by (domain, name)."""
+    return [key for key in sorted(ops.contributed(DOMAIN)) if key[1] in CONTRIBUTED]
+
+
 def cases(domain: str, name: str, *, rounds: int, seed: int = 0) -> Iterator[Case]:
     """``rounds`` passes over the schema versions of an operator, each with the next dtypes."""
-    operator = ops.operators()[domain, name]
+    operator = ops.find(domain, name)
+    assert operator is not None
+    recipe = CONTRIBUTED[name] if (domain, name) in ops.contributed(DOMAIN) else RECIPES[name]
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     turns = {schema.since_version: bindings(schema, rng) for schema in operator.schemas}
     for _ in range(rounds):
@@ -68,12 +80,14 @@ def cases(domain: str, name: str, *, rounds: int, seed: int = 0) -> Iterator[Cas
             dtypes = next(turns[schema.since_version], None)
             if dtypes is not None and not schema.is_deprecated:
                 draw = Draw(rng, schema, schema.since_version, dtypes)
-                yield case_of(draw, RECIPES[name](draw))
+                yield case_of(draw, recipe(draw))
 
 
 def versions(domain: str, name: str) -> int:
     """Number of schema versions."""
-    return len(ops.operators()[domain, name].schemas)
+    operator = ops.find(domain, name)
+    assert operator is not None
+    return len(operator.schemas)
 
 
 def case_of(draw: Draw, arguments: Arguments) -> Case:

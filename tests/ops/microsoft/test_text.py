@@ -13,6 +13,12 @@ rng = np.random.default_rng(16)
 WHERE: dict[str, Any] = {"domain": DOMAIN, "opset": 1}
 
 
+def test_texts_without_any_token_have_no_marks() -> None:
+    flags = {"mark": 1, "mincharnum": 2, "pad_value": "#", "tokenexp": "[a-z]+"}
+    [y] = agree("Tokenizer", [np.array(["A", "b"], object)], flags, lowered=False)
+    assert y.shape == (2, 0)
+
+
 @pytest.mark.parametrize("mark", [0, 1])
 @pytest.mark.parametrize("shape", [(4,), (2, 2)])
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.ops.differential.draw import Arguments, Draw
 from tests.ops.differential.recipes import (
+    contributed,
     elements,
     learned,
     networks,
@@ -21,3 +22,9 @@ FAMILIES = (elements, learned, networks, pictures, places, sums, values, windows
 RECIPES: dict[str, Callable[[Draw], Arguments]] = {
     name: recipe for family in FAMILIES for name, recipe in family.RECIPES.items()
 }
+
+DOMAIN = "com.microsoft"
+"""Whose operators may have names of the standard's and be others."""
+
+CONTRIBUTED: dict[str, Callable[[Draw], Arguments]] = contributed.RECIPES
+"""Those of `DOMAIN`."""
