@@ -45,5 +45,15 @@ def test_divisions_are_tried_one_by_one() -> None:
     assert not Bound(minimum(m * m, 11), 11).holds({})
 
 
+def test_divisions_of_different_axes_are_tried_apart() -> None:
+    rows, columns, planes = (Variable(name, 4000).dim for name in "abc")
+    place = planes // 2 * 2000**2 + rows // 2 * 2000 + columns // 2
+    assert Bound(place, 2000**3).holds({})
+    assert not Bound(place, 2000**3 - 1).holds({})
+    assert not Bound(place - 1, 2000**3).holds({})
+    shared = rows // 2 * 2000 - (rows + columns) // 4
+    assert not Bound(shared, 2000**3).holds({})
+
+
 def test_what_cannot_be_tried_is_not_claimed() -> None:
     assert not Bound(axis(3) * axis(4) // 5 * axis(symbol("N", 1)), 100).holds({})

@@ -21,7 +21,7 @@ from fornix.ir.loops import Loaded, Variable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MAX_PLACES = 1 << 16
+MAX_PLACES = 1 << 18
 """Values of the variables inside divisions that are tried one by one."""
 
 
@@ -67,19 +67,43 @@ def _is_within(address: DimLike, elements: int) -> bool:
 
     What else the address contains is linear in it, and extreme at its ends.
     """
+    low = high = 0
     try:
-        grid = _grid(address)
-        ends = [_ends(monomial, c, grid) for monomial, c in terms_of(address).items()]
+        for terms, inside in _apart(address):
+            grid = _grid(inside)
+            ends = [_ends(monomial, c, grid) for monomial, c in terms.items()]
+            least, most = (np.asarray(sum(x)) for x in zip(*ends, strict=True))
+            if not least.size or not most.size:
+                return True
+            low, high = low + int(least.min()), high + int(most.max())
     except _Undecided:
         return False
-    low, high = sum(low for low, _ in ends), sum(high for _, high in ends)
-    return bool(np.all(np.asarray(low) >= 0) and np.all(np.asarray(high) < elements))
+    return low >= 0 and high < elements
 
 
-def _grid(address: DimLike) -> dict[Atom, Array]:
+def _apart(address: DimLike) -> list[tuple[dict[tuple[Atom, ...], int], set[Atom]]]:
+    """The terms of ``address`` in sums of which none has to do with another.
+
+    With each, the variables inside its divisions: its ends are found whatever those of others are.
+    """
+    terms = terms_of(address)
+    compound = {a for m in terms for a in m if isinstance(a, Floor | Extreme)}
+    divided = {v for a in compound for v in a.variables}
+    found: list[tuple[dict[tuple[Atom, ...], int], set[Atom]]] = []
+    for monomial, c in terms.items():
+        inside = divided & {v for a in monomial for v in (a, *a.variables)}
+        own = {monomial: c}
+        joined = [x for x in found if x[1] & inside]
+        for other in joined:
+            own, inside = own | other[0], inside | other[1]
+            found.remove(other)
+        found.append((own, inside))
+    return found
+
+
+def _grid(variables_inside: set[Atom]) -> dict[Atom, Array]:
     """The variables inside divisions, each with its values along an axis of its own."""
-    compound = {a for m in terms_of(address) for a in m if isinstance(a, Floor | Extreme)}
-    inside = sorted({v for a in compound for v in a.variables}, key=lambda v: v.key)
+    inside = sorted(variables_inside, key=lambda v: v.key)
     extents = [v.extent for v in inside if isinstance(v, Variable) and isinstance(v.extent, int)]
     if len(extents) < len(inside) or math.prod(extents) > MAX_PLACES:
         raise _Undecided
