@@ -203,10 +203,11 @@ CACHE = """(float[b, p, 4] before, float[b, s, 4] x, float[b, 1, t] mask) => (fl
 }"""
 
 
+@pytest.mark.parametrize("declared", ["", "float[b, s, t] masked"])
 def test_a_mask_has_as_many_numbers_as_there_are_keys_before_and_now(
-    rng: np.random.Generator,
+    declared: str, rng: np.random.Generator
 ) -> None:
-    s = session(CACHE)
+    s = session(CACHE.replace("\n{", f"\n<{declared}> {{"))
     assert {place.reason for place in s.placement()} == {""}
     for b, p, n, t in [(1, 5, 1, 6), (2, 3, 4, 7), (1, 9, 1, 1), (1, 10, 2, 1), (1, 7, 2, 9)]:
         before, x = (rng.standard_normal((b, m, 4)).astype(np.float32) for m in (p, n))

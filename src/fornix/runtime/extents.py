@@ -18,7 +18,7 @@ instance: below 0 Div rounds up.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import permutations
 from math import lcm
@@ -33,6 +33,7 @@ from fornix.runtime.providers import NotAsCompiled
 
 if TYPE_CHECKING:
     from fornix.infer import Inference
+    from fornix.ops.fact import Fact
 
 
 WORTH_ASSUMING = 128
@@ -92,11 +93,11 @@ def _extent(
     return extent
 
 
-def taken_for_equal(inference: Inference, inputs: Sequence[Value]) -> dict[str, DimLike]:
-    """Symbols of ``inputs`` that are broadcast with others of them, each with that other one."""
+def taken_for_equal(facts: Iterable[Fact], inputs: Sequence[Value]) -> dict[str, DimLike]:
+    """Symbols of ``inputs`` that are broadcast with others in ``facts``, each with what it is."""
     given = bound_symbols(inputs)
     found: dict[str, DimLike] = {}
-    for fact in inference.facts.values():
+    for fact in facts:
         for atom in {a for d in getattr(fact.type, "shape", None) or () for a in atoms(d)}:
             if not isinstance(atom, Unknown):
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,12 +10,14 @@ import numpy as np
 
 from fornix.errors import DTypeError, NotSupported, SchemaError, ValidationError
 from fornix.infer import Inference, infer_model
+from fornix.infer.model import infer_alone
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.nesting import fed_inputs
 from fornix.ir.order import sorted_nodes
 from fornix.ir.types import OptionalType, SparseTensorType, Type
 from fornix.ir.walk import graphs
+from fornix.ops.fact import Fact
 from fornix.passes import Level, Native, optimize
 from fornix.passes.split_counted import split_counted
 from fornix.passes.split_texts import split_texts
@@ -61,7 +63,10 @@ def make_program(
     inference = infer_model(model)
     symbols = bound_symbols(graph.inputs)
     taken: dict[str, DimLike] = {}
-    while found := taken_for_equal(inference, graph.inputs) or taken_to_fit(inference, graph.nodes):
+    while found := (
+        taken_for_equal(_by_rules(inference, graph), graph.inputs)
+        or taken_to_fit(inference, graph.nodes)
+    ):
         taken = {n: d.bind(found) if isinstance(d, Dim) else d for n, d in taken.items()}
         taken |= found
         name_extents(model, taken)
@@ -94,6 +99,20 @@ def make_program(
     program = Program(graph.inputs, graph.outputs, symbols, steps, constants, placements)
     program.ranges = ranges(graph.inputs)
     return program
+
+
+def _by_rules(inference: Inference, graph: Graph) -> Iterator[Fact]:
+    """What is known of values, and what rules alone say of those that the model declares."""
+    yield from inference.facts.values()
+    for node in graph.nodes:
+        declared = any(_is_open(value.declared_type) for value in node.outputs)
+        if declared and len(node.inputs) > 1 and node not in inference.broken:
+            yield from () if node.graphs else infer_alone(node, inference)
+
+
+def _is_open(type_: Type | None) -> bool:
+    """Whether some extent is no number."""
+    return any(isinstance(extent, Dim) for extent in getattr(type_, "shape", None) or ())
 
 
 def _taken_apart(model: Model, inference: Inference, level: Level) -> Inference:
