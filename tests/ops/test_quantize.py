@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+import fornix
 from fornix import ops
 from fornix.dtype import (
     BFLOAT16,
@@ -35,8 +36,10 @@ from fornix.dtype import (
 )
 from fornix.errors import DTypeError, ShapeError
 from fornix.ir.dim import symbol
+from fornix.ir.loops import Buffer, bitcast, cast, load
 from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor, unranked
+from fornix.ops.quantize_loops import ROUNDING, lower_quantized, rounded
 from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 INTEGERS = (INT8, UINT8, INT16, UINT16, INT4, UINT4, INT2, UINT2)
@@ -361,6 +364,39 @@ def test_dequantization_is_lowered(stored: DType, scale: DType) -> None:
 @pytest.mark.parametrize("x", [data(3, 5), data(3, 0), data(4) ** 2, np.zeros(3, np.float32)])
 def test_dynamic_quantization_is_lowered(x: Any) -> None:
     check_lowering("DynamicQuantizeLinear", [x], outputs=3, rtol=0, atol=0)
+
+
+def test_what_was_just_rounded_is_dequantized_without_becoming_an_integer() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 21]> main (float[N] x) =>
+        (float[N] a, float[N] b, float[N] c, float[N] d, float[N] e)
+        <float s = {0.5}, uint8 z = {113}, uint8 other = {7}, int8 signed = {-3}, int4 few = {2}> {
+            qa = QuantizeLinear (x, s)
+            a = DequantizeLinear (qa, s)
+            qb = QuantizeLinear (x, s, z)
+            b = DequantizeLinear (qb, s, z)
+            qc = QuantizeLinear (x, s, z)
+            c = DequantizeLinear (qc, s, other)
+            qd = QuantizeLinear (x, s, signed)
+            d = DequantizeLinear (qd, s, signed)
+            qe = QuantizeLinear (x, s, few)
+            e = DequantizeLinear (qe, s, few)
+        }"""
+    special = np.array([np.nan, np.inf, -np.inf, -0.0, 0.25, 0.75, -1.25, 1e9, -1e30], np.float32)
+    feeds = {"x": np.append(data(61), special)}
+    model = onnx.parser.parse_model(text)
+    options = fornix.SessionOptions(graph_optimization_level="basic")
+    found = fornix.InferenceSession(model, options).run(None, feeds)
+    for one, want in zip(found, fornix.ReferenceEvaluator(model).run(None, feeds), strict=True):
+        assert one.tobytes() == want.tobytes()
+
+
+def test_only_what_was_rounded_within_bounds_by_the_same_zero_is_taken_as_it_is() -> None:
+    x, zero, other = (load(Buffer("x", (3,), FLOAT32), k) for k in range(3))
+    steps = lower_quantized(x, zero, UINT8)
+    assert rounded(steps, zero) is not None
+    assert rounded(steps, other) is None
+    assert rounded(steps, None) is None
+    assert rounded(cast(bitcast(x + ROUNDING, INT32), UINT8), None) is None
 
 
 def test_floats_that_do_not_saturate_stay_with_the_kernel() -> None:

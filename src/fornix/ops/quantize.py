@@ -26,6 +26,7 @@ from fornix.ops.quantize_loops import (
     lower_quantized,
     lower_quotient,
     lower_spread,
+    rounded,
     steps_dtype,
 )
 from fornix.ops.types import (
@@ -390,15 +391,20 @@ def lower_dequantize_linear(
     dtype = _restored(x_scale.dtype, output_dtype, node)
     check_scale("x_scale", x_scale.shape, x.shape, axis, block_size)
     scale = lower_spread(x_scale, x.shape, axis, block_size, FLOAT32, node)
-    if x_zero_point is None:
-        return compute(x.shape, lambda *i: cast(cast(x[i], FLOAT32) * scale(i), dtype))
-    check_zero_point("x", x_scale.shape, x_zero_point.shape)
     wide = steps_dtype(x.dtype)
-    zero = lower_spread(x_zero_point, x.shape, axis, block_size, wide, node)
-    return compute(
-        x.shape,
-        lambda *i: cast(cast(cast(x[i], wide) - zero(i), FLOAT32) * scale(i), dtype),
-    )
+    zero = number = None
+    if x_zero_point is not None:
+        check_zero_point("x", x_scale.shape, x_zero_point.shape)
+        zero = lower_spread(x_zero_point, x.shape, axis, block_size, wide, node)
+        number = lower_spread(x_zero_point, x.shape, axis, block_size, FLOAT32, node)
+
+    def steps(i: tuple[DimLike, ...]) -> Scalar:
+        found = rounded(x[i], None if number is None else number(i))
+        if found is not None:
+            return found
+        return cast(x[i] if zero is None else cast(x[i], wide) - zero(i), FLOAT32)
+
+    return compute(x.shape, lambda *i: cast(steps(i) * scale(i), dtype))
 
 
 def _restored(scale: DType, output_dtype: int, node: NodeView) -> DType:

@@ -85,6 +85,29 @@ def _lower_short(quotient: Scalar, zero: Scalar | None, target: DType) -> Scalar
     return cast(steps if zero is None else steps + cast(zero, INT32), target)
 
 
+def rounded(x: Scalar, zero: Scalar | None) -> Scalar | None:
+    """``x`` less ``zero``, if that is what `_lower_short` has just rounded and added ``zero`` to.
+
+    Then it need not become an integer first.
+    """
+    if not x.dtype.is_integer or x.dtype.bits > MAX_SHORT_BITS:
+        return None
+    steps = _operand(x, "cast")
+    for bits in (steps, _operand(steps, "add")):
+        total = _operand(bits, "bitcast")
+        quotient = _operand(_operand(_operand(total, "add"), "select", 1), "select", 1)
+        if total is None or quotient is None or quotient.dtype is not FLOAT32:
+            continue
+        if _lower_short(quotient, zero, x.dtype) is x:
+            return total - ROUNDING
+    return None
+
+
+def _operand(e: Scalar | None, op: str, place: int = 0) -> Scalar | None:
+    """An operand of ``e``, if it is an ``op``."""
+    return e.args[place] if isinstance(e, Apply) and e.op == op else None
+
+
 def _number(e: Scalar) -> float | None:
     """What a zero point is, if it is stored."""
     if isinstance(e, Apply) and e.op == "cast":

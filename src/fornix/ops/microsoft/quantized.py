@@ -14,6 +14,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, DType
 from fornix.errors import require
+from fornix.ir.dim import DimLike
 from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops import scalar as s
 from fornix.ops.along import mapped, mean_along, with_units
@@ -25,9 +26,8 @@ from fornix.ops.microsoft.last_channels import infer_first, infer_last, lower_fi
 from fornix.ops.move import concat, infer_concat, lower_concat
 from fornix.ops.op import op
 from fornix.ops.pool import average_pool, infer_average_pool, lower_average_pool
-from fornix.ops.precision import cast_tensor
 from fornix.ops.quantize import quantized
-from fornix.ops.quantize_loops import lower_quantized, lower_single
+from fornix.ops.quantize_loops import lower_quantized, lower_single, rounded
 from fornix.ops.quantized_products import one_number
 from fornix.ops.softmax import lower_softmax, lower_softmax_of_rows, softmax, softmax_of_rows
 from fornix.ops.types import F32, I8, U8
@@ -154,10 +154,15 @@ def lower_restored(
 
 def lower_steps(name: str, x: Tensor, zero: Tensor | None, node: LowerNode) -> Tensor:
     """`steps_of` for lowerings."""
-    if zero is None:
-        return cast_tensor(x, FLOAT32)
-    origin = lower_single(zero, FLOAT32, f"{name}_zero_point", node)
-    return compute(x.shape, lambda *i: cast(x[i], FLOAT32) - origin)
+    origin = None if zero is None else lower_single(zero, FLOAT32, f"{name}_zero_point", node)
+
+    def steps(*i: DimLike) -> Scalar:
+        found = rounded(x[i], origin)
+        if found is not None:
+            return found
+        return cast(x[i], FLOAT32) if origin is None else cast(x[i], FLOAT32) - origin
+
+    return compute(x.shape, steps)
 
 
 def lower_settled(
