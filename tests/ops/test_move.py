@@ -10,7 +10,7 @@ from fornix.dtype import FLOAT32, INT64
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
 from fornix.ops.fact import as_value, tensor, unranked
-from tests.ops.harness import check_node, fact_of, infer_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, peer, run_op
 
 N, S = symbol("N"), symbol("S")
 DATA = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -60,6 +60,11 @@ def test_concat_joins_along_any_axis(dtype: Any, axis: int) -> None:
 def test_concat_takes_one_input_and_empty_ones() -> None:
     check_node("Concat", [DATA], {"axis": 1}, expected=[DATA])
     check_node("Concat", [DATA, DATA[:, :0]], {"axis": 1}, expected=[DATA])
+
+
+@pytest.mark.slow
+def test_concat_of_a_thousand_parts_is_lowered() -> None:
+    check_lowering("Concat", list(np.arange(1100.0, dtype=np.float32)[:, None]), {"axis": 0})
 
 
 def test_concat_before_opset_4_joins_along_axis_1() -> None:

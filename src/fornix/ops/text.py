@@ -217,16 +217,16 @@ def tf_idf_vectorizer(
 
     pool = node.once(made)
     count, width = math.prod(X.shape[:-1]), X.shape[-1]
-    hits = pool.hits(X.reshape(count, width).tolist(), max_skip_count)
-    first = np.flatnonzero(np.diff(hits, prepend=-1))
-    counts = np.diff(first, append=hits.size).astype(np.float32)
-    rows, places = np.divmod(hits[first], max(pool.size, 1))
+    rows, places, counts = pool.found(X.reshape(count, width).tolist(), max_skip_count)
+    values = counts if mode == "TF" else pool.factors[places]
+    if mode == "TFIDF":
+        values = counts * values
     result = np.zeros((count, pool.width), np.float32)
     at = rows, pool.coordinates[places]
     if mode == "IDF":
-        result[at] = pool.factors[places]
+        result[at] = values
     else:
-        np.add.at(result, at, counts if mode == "TF" else counts * pool.factors[places])
+        np.add.at(result, at, values)
     return result.reshape(*X.shape[:-1], pool.width)
 
 
@@ -266,21 +266,28 @@ class _Pool:
         width = max(coordinates, default=-1) + 1
         return cls(tables, np.array(coordinates, np.intp), factors, width)
 
-    @property
-    def size(self) -> int:
-        """How many n-grams there are."""
-        return self.factors.size
+    def found(
+        self, rows: Sequence[Sequence[int | str]], max_skip: int
+    ) -> tuple[Array, Array, Array]:
+        """The n-grams that occur: row, place, which ascends in a row, and how often."""
+        numbers: list[int] = []
+        places: list[int] = []
+        counts: list[int] = []
+        for number, row in enumerate(rows):
+            found: dict[int | None, int] = {}
+            for place in self._places(row, max_skip):
+                found[place] = found.get(place, 0) + 1
+            known = sorted(place for place in found if place is not None)
+            places += known
+            counts += map(found.__getitem__, known)
+            numbers += [number] * len(known)
+        return np.array(numbers, np.intp), np.array(places, np.intp), np.array(counts, np.float32)
 
-    def hits(self, rows: Sequence[Sequence[int | str]], max_skip: int) -> Array:
-        """For each n-gram that occurs, each time, its row · size + place; in ascending order."""
-        found: list[int] = []
+    def _places(self, row: Sequence[int | str], max_skip: int) -> Iterator[int | None]:
+        """The place of every n-gram of ``row``; None of those that the pool has not."""
         for length, table in self.tables.items():
-            for start, row in enumerate(rows):
-                base = start * self.size
-                for grams in _grams(row, length, max_skip):
-                    places = map(table.get, grams)
-                    found += [base + place for place in places if place is not None]
-        return np.array(sorted(found), np.int64)
+            for grams in _grams(row, length, max_skip):
+                yield from map(table.get, grams)
 
 
 def _pooled(pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[int]) -> list[Gram]:

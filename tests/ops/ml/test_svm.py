@@ -8,9 +8,8 @@ import pytest
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import ShapeError
 from fornix.ir.dim import symbol
-from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor
-from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml", "opset": 3}
 N = symbol("N")
@@ -234,6 +233,27 @@ def test_svm_regressor_is_lowered(kernel: str, one_class: int) -> None:
     check_lowering("SVMRegressor", [x], attributes, symbolic=False, **ML)
 
 
-def test_coupled_probabilities_stay_with_the_kernel() -> None:
-    with pytest.raises(NotLowered, match="probabilities of pairs are coupled until they fit"):
-        lower_op("SVMClassifier", [rows()], with_probabilities(3), outputs=2, **ML)
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_coupled_probabilities_are_lowered(classes: int) -> None:
+    attributes = with_probabilities(classes)
+    check_lowering("SVMClassifier", [rows()], attributes, outputs=2, symbolic=False, **ML)
+
+
+@pytest.mark.parametrize("op_type", ["SVMClassifier", "SVMRegressor"])
+def test_nothing_is_near_an_infinite_feature(op_type: str) -> None:
+    x = np.array([[np.inf, 0], [-np.inf, np.inf], [0, 0]], np.float32)
+    attributes: dict[str, Any] = {
+        "coefficients": [1.0, -2.0], "support_vectors": [0.0, 1.0, 2.0, 0.0],
+        "kernel_type": "RBF", "kernel_params": [0.5, 0.0, 0.0], "rho": [0.25],
+    }  # fmt: skip
+    if op_type == "SVMRegressor":
+        attributes["n_supports"] = 2
+    else:
+        attributes |= {"vectors_per_class": [1, 1], "classlabels_ints": [0, 1]}
+    count = 1 if op_type == "SVMRegressor" else 2
+    own = np.exp(-0.5) - 2 * np.exp(-2) + 0.25
+    score = np.array([[0.25], [0.25], [own]])
+    wanted = score if count == 1 else np.hstack([-score, score])
+    found = run_op(op_type, [x], attributes, outputs=count, **ML)
+    np.testing.assert_allclose(found[-1], wanted, rtol=1e-6)
+    check_lowering(op_type, [x], attributes, outputs=count, symbolic=False, **ML)

@@ -32,7 +32,12 @@ from fornix.ops.ml.scores import (
     two_scores,
 )
 from fornix.ops.ml.svm_loops import (
+    COUPLING_ERROR,
+    LEAST_PROBABILITY,
+    ROUNDS,
+    coupled,
     linear,
+    linear_logistic,
     linear_winners,
     lower_similarity,
     most_votes,
@@ -45,15 +50,6 @@ from fornix.ops.types import F32, F64, I32, I64, STRING
 from fornix.ops.window import plain
 
 KERNELS = ("LINEAR", "POLY", "RBF", "SIGMOID")
-
-ROUNDS = 100
-"""Iterations after which the coupling of pairwise probabilities gives up, as in libsvm."""
-
-COUPLING_ERROR = 0.005
-"""Error at which it stops, divided by the number of classes, as in libsvm."""
-
-LEAST_PROBABILITY = 1e-7
-"""Pairwise probabilities stay so far from 0 and 1, as in libsvm."""
 
 SVMClassifier = op(
     """SVMClassifier <classlabels_ints: ints?, classlabels_strings: strings?,
@@ -152,8 +148,6 @@ def lower_svm_classifier(
     node: LowerNode,
 ) -> tuple[Tensor, Tensor]:
     check_transform(post_transform)
-    if prob_a:
-        node.decline("probabilities of pairs are coupled until they fit")
     rows = wide_rows(X, node)
     labels = labels_of(classlabels_ints, classlabels_strings)
     weights, vectors = _tables(coefficients, support_vectors)
@@ -172,7 +166,10 @@ def lower_svm_classifier(
     support = _support(vectors, sum(per_class), features, kernel_type, kernel_params)
     similar = lower_similarity(rows, support, kernel_type, kernel_params or NO_PARAMS)
     decisions = stored(linear(similar, pair_weights(weights, per_class), offsets), "decisions")
-    if count == 2:
+    if prob_a:
+        pairs = linear_logistic(decisions, float_attribute(prob_a), float_attribute(prob_b))
+        z = lower_transformed(coupled(pairs, count), post_transform)
+    elif count == 2:
         score = compute(decisions.shape[:1], lambda n: decisions[n, 0])
         z = lower_two_scores(score, post_transform, is_margin=post_transform == "NONE")
     else:
@@ -253,8 +250,10 @@ def _similarity(
     gamma, constant, degree = params or NO_PARAMS
     products = rows @ support.T
     if kind == "RBF":
-        squares = np.square(rows).sum(axis=1)[:, None] + np.square(support).sum(axis=1)
-        return np.asarray(np.exp(-gamma * np.maximum(squares - 2 * products, 0)))
+        own = np.square(rows).sum(axis=1)[:, None]
+        distances = np.maximum(own + np.square(support).sum(axis=1) - 2 * products, 0)
+        # Nothing is near what is infinite: its products with vectors are no numbers.
+        return np.asarray(np.exp(-gamma * np.where(own == np.inf, np.inf, distances)))
     if kind == "LINEAR":
         return np.asarray(products)
     inner = gamma * products + constant

@@ -1,7 +1,8 @@
-"""Support vector machines as loops: similarities by tables, votes by counting."""
+"""Support vector machines as loops: similarities by tables, votes by counting, and a routine."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -14,16 +15,27 @@ from fornix.ir.loops import (
     Tensor,
     apply,
     compute,
+    const,
     constant,
     index,
     reduce,
     select,
     stored,
 )
+from fornix.ir.loops.routines import Memory, after, routine
 from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array
-from fornix.ops.ml.scores import first_maximum, lower_rows
+from fornix.ops.ml.scores import first_maximum, logistic, lower_rows
 from fornix.ops.precision import cast_tensor
+
+ROUNDS = 100
+"""Iterations after which the coupling of pairwise probabilities gives up, as in libsvm."""
+
+COUPLING_ERROR = 0.005
+"""Error at which it stops, divided by the number of classes, as in libsvm."""
+
+LEAST_PROBABILITY = 1e-7
+"""Pairwise probabilities stay so far from 0 and 1, as in libsvm."""
 
 
 def wide_rows(x: Tensor, node: LowerNode) -> Tensor:
@@ -61,7 +73,9 @@ def lower_similarity(rows: Tensor, support: Array, kind: str, params: Sequence[f
         )
 
         def near(n: DimLike, v: DimLike) -> Scalar:
-            return apply("exp", -gamma * apply("max", own[n] + squares[n, v], 0.0))
+            distance = apply("max", own[n] + squares[n, v], 0.0)
+            is_infinite = apply("eq", own[n], math.inf)
+            return apply("exp", -gamma * select(is_infinite, const(math.inf, FLOAT64), distance))
 
         return stored(compute(squares.shape, near), "similar")
     products = linear(rows, support, np.zeros(count))
@@ -115,3 +129,93 @@ def linear_winners(scores: Tensor, classes: int, *, is_positive: bool) -> Tensor
         return select(wins, index(1), winners[n])
 
     return compute(winners.shape, at)
+
+
+def linear_logistic(decisions: Tensor, factors: Array, offsets: Array) -> Tensor:
+    """σ(−(decisions · factors + offsets)), which are the probabilities of pairs of classes."""
+    a, b = constant(factors.astype(np.float64)), constant(offsets.astype(np.float64))
+
+    def at(n: DimLike, p: DimLike) -> Scalar:
+        value = logistic(-(decisions[n, p] * a[p] + b[p]))
+        return apply("min", apply("max", value, LEAST_PROBABILITY), 1 - LEAST_PROBABILITY)
+
+    return compute(decisions.shape, at)
+
+
+def coupled(pairs: Tensor, classes: int) -> Tensor:
+    """`svm._coupled` for lowerings, of probabilities that are not too near to 0 and 1."""
+    rows, count = pairs.shape
+    bounds = constant(np.array([1 / classes, COUPLING_ERROR / classes, 0.0]))
+    (fitted,) = routine(
+        couple,
+        rows,
+        [stored(pairs, "pairs"), bounds],
+        [((rows, classes), FLOAT64)],
+        lambda row: (row, classes, count),
+        scratch=[(classes * classes, FLOAT64), (classes, FLOAT64)],
+        operations=rows * (TYPICAL_ROUNDS * classes * classes),
+    )
+    return fitted
+
+
+TYPICAL_ROUNDS = 20
+"""Operations for each pair of classes, roughly: five rounds."""
+
+
+def couple(
+    pairs: Memory,
+    bounds: Memory,
+    fitted: Memory,
+    q: Memory,
+    gradient: Memory,
+    row: int,
+    classes: int,
+    count: int,
+) -> None:
+    """Probabilities of the classes that fit those of a row's pairs best.
+
+    ``bounds`` are what each begins with, the error at which to stop, and nothing.
+    """
+    p = after(fitted, row * classes)
+    pair_terms(after(pairs, row * count), q, classes, bounds[2])
+    for t in range(classes):
+        p[t] = bounds[0]
+    for _ in range(ROUNDS):
+        value = bounds[2]
+        for t in range(classes):
+            total = bounds[2]
+            for k in range(classes):
+                total += q[t * classes + k] * p[k]
+            gradient[t] = total
+            value += p[t] * total
+        is_far = 0
+        for t in range(classes):
+            if gradient[t] - value >= bounds[1] or value - gradient[t] >= bounds[1]:
+                is_far = 1
+        if is_far == 0:
+            break
+        for t in range(classes):
+            own = q[t * classes + t]
+            step = (value - gradient[t]) / own
+            scale = 1.0 + step
+            value = (value + step * (step * own + 2.0 * gradient[t])) / (scale * scale)
+            p[t] += step
+            for k in range(classes):
+                gradient[k] = (gradient[k] + step * q[t * classes + k]) / scale
+                p[k] = p[k] / scale
+
+
+def pair_terms(pairs: Memory, q: Memory, classes: int, nothing: float) -> None:
+    """The matrix q of `couple`: −r_ij · r_ji, and on its diagonal Σ r_ji²."""
+    for t in range(classes):
+        q[t * classes + t] = nothing
+    at = 0
+    for i in range(classes):
+        for j in range(i + 1, classes):
+            r = pairs[at]
+            rest = 1.0 - r
+            q[i * classes + j] = nothing - r * rest
+            q[j * classes + i] = nothing - r * rest
+            q[i * classes + i] += rest * rest
+            q[j * classes + j] += r * r
+            at += 1
