@@ -164,7 +164,7 @@ def _found(store: Store, e: Reduce, product: Product, axis: Variable) -> Convolu
     for tap in e.axes:
         if tap not in image.variables or tap not in weights.variables:
             return None
-        found = _window(image, tap, [a for a in outs if a not in spatial])
+        found = window_over(image, tap, [a for a in outs if a not in spatial])
         if found is None:
             channels.append(tap)
         else:
@@ -178,12 +178,14 @@ def _found(store: Store, e: Reduce, product: Product, axis: Variable) -> Convolu
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
+    """The axis over which a tap moves, and what is read by its places."""
+
     image: Scalar
     axis: Spatial
 
 
-def _window(image: Scalar, tap: Variable, outs: Sequence[Variable]) -> _Window | None:
+def window_over(image: Scalar, tap: Variable, outs: Sequence[Variable]) -> Window | None:
     """The axis over which ``tap`` moves, and ``image`` by its places; None if there is none."""
     steps = {(out, *step) for out in outs for step in _steps(image, tap, out)}
     for out, stride, dilation in sorted(steps, key=lambda x: (x[1] * x[2], outs.index(x[0]))):
@@ -194,7 +196,7 @@ def _window(image: Scalar, tap: Variable, outs: Sequence[Variable]) -> _Window |
         )
         found = substitute_scalar(image, values)
         if substitute_scalar(found, {place: axis.read}) is image:
-            return _Window(found, axis)
+            return Window(found, axis)
     return None
 
 
@@ -224,4 +226,4 @@ def _steps(image: Scalar, tap: Variable, out: Variable) -> Iterator[tuple[int, i
                 yield 1, dilation
 
 
-__all__ = ["Convolution", "Groups", "Spatial", "convolution", "groups"]
+__all__ = ["Convolution", "Groups", "Spatial", "Window", "convolution", "groups", "window_over"]

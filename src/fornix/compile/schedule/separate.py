@@ -1,0 +1,121 @@
+"""Windows over several axes of an image, reduced along one axis after the other.
+
+The sum over a window of 9×9 is that over 9 sums over 9: what is reduced along the first axis is
+written once, for all places of the others, and serves every window in which it lies. Decided here
+is whether that pays; what is written, and what becomes of it, other schedules do. Small windows
+share what they have in common in registers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fornix.compile.blocked import Blocked, blocked_buffer
+from fornix.compile.convolution import Spatial, window_over
+from fornix.compile.cost import likely, outer_reductions
+from fornix.ir.dim import DimLike
+from fornix.ir.dim.expression import Atom
+from fornix.ir.loops import (
+    Buffer,
+    Reduce,
+    Scalar,
+    Store,
+    Variable,
+    load,
+    replace,
+    substitute_scalar,
+    walk,
+)
+from fornix.ir.loops.scalar import reduction
+
+FEW_TAPS = 25
+"""Elements of a window that are reduced at once: a pass through memory costs as much."""
+GAIN = 1.5
+"""How many times as much work it has to be without."""
+
+_SERIAL = itertools.count()
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A reduction as two: that along `tap`, over places of the `others`, and that over those."""
+
+    whole: Reduce
+    tap: Variable
+    others: tuple[Spatial, ...]
+    body: Scalar
+    """What is reduced, by places of the `others`."""
+
+
+def separated(store: Store) -> list[Store] | None:
+    """The windows of ``store`` reduced along one axis, and then along the others.
+
+    None if none of them is large, or they share too little.
+    """
+    first: list[Store] = []
+    new: dict[Scalar, Scalar] = {}
+    for e in outer_reductions(store.value):
+        parts = _parts(e, store.axes)
+        if parts is not None:
+            along, new[e] = _along(parts, store)
+            first.append(along)
+    if not new:
+        return None
+    value = replace(store.value, new)
+    return [*first, Store(store.buffer, store.axes, store.address, value)]
+
+
+def _parts(e: Reduce, axes: Sequence[Variable]) -> _Parts | None:
+    """``e`` in two parts, if they are less work."""
+    taps = [a for a in e.axes if a.extent != 1]
+    count = math.prod(likely(a.extent) for a in taps)
+    is_known = all(isinstance(a.extent, int) for a in taps)
+    if not is_known or len(taps) < 2 or count <= FEW_TAPS:
+        return None
+    if any(isinstance(x, Reduce) for x in walk(e.body)):
+        return None
+    tap, body, others = taps[0], e.body, list[Spatial]()
+    for other in (a for a in e.axes if a is not tap):
+        taken = {s.out for s in others}
+        found = window_over(body, other, [a for a in axes if a not in taken])
+        if found is None:
+            return None
+        body = found.image
+        others.append(found.axis)
+    places = math.prod(likely(s.place.extent) / max(likely(s.out.extent), 1) for s in others)
+    length = likely(tap.extent)
+    if count < GAIN * (length * places + count / length):
+        return None
+    return _Parts(e, tap, tuple(others), body)
+
+
+def _along(parts: _Parts, store: Store) -> tuple[Store, Scalar]:
+    """The store of what is reduced along the first axis, and the rest of the reduction."""
+    places = {s.out: s for s in parts.others}
+    kept = [a for a in store.axes if a in places or a in parts.body.variables]
+    axes = [places[a].place if a in places else a for a in kept]
+    buffer = _buffer(store, axes, parts.whole)
+    fresh = [Variable(a.name, a.extent) for a in axes]
+    values: dict[Atom, DimLike] = {a: new.dim for a, new in zip(axes, fresh, strict=True)}
+    value = substitute_scalar(reduction(parts.whole.op, (parts.tap,), parts.body), values)
+    address = buffer.address(tuple(new.dim for new in fresh))
+    first = Store(buffer, tuple(fresh), address, value)
+    buffer.source = first
+    read: list[DimLike] = [places[a].read if a in places else a.dim for a in kept]
+    taps = tuple(a for a in parts.whole.axes if a is not parts.tap)
+    return first, reduction(parts.whole.op, taps, load(buffer, buffer.address(tuple(read))))
+
+
+def _buffer(store: Store, axes: Sequence[Variable], e: Reduce) -> Buffer:
+    """Memory for all values of ``axes``, in blocks of channels if the result lies so."""
+    name, shape = f"windows#{next(_SERIAL)}", [a.extent for a in axes]
+    layout = store.buffer.address
+    if isinstance(layout, Blocked) and len(axes) == len(layout.shape) == len(store.axes):
+        return blocked_buffer(name, shape, e.dtype, layout.lanes)
+    return Buffer(name, shape, e.dtype)
+
+
+__all__ = ["separated"]
