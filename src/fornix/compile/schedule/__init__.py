@@ -23,6 +23,7 @@ from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
+from fornix.compile.schedule.separate import separated
 from fornix.compile.schedule.turned import turned_nest
 from fornix.compile.schedule.window import window_nest
 from fornix.compile.schedule.winograd import winograd_stages
@@ -125,6 +126,11 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     pieces = _of_convolution(store, target, lanes)
     if pieces is not None:
         yield from pieces
+        return
+    parts = separated(store)
+    if parts is not None:
+        for part in parts:
+            yield from _of_store(part, target)
         return
     store = normal(store)
     made = _of_products(store, target, lanes)
