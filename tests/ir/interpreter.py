@@ -341,6 +341,13 @@ def dot4(a: Array, b: Array) -> Array:
     return np.asarray((x.astype(np.int32) * y).sum(-1), np.int32)
 
 
+def dot2i(a: Array, b: Array) -> Array:
+    """Products of the halves of words, each an int16; the sum wraps."""
+    halves = ((x.astype(np.int64) << k << 32 >> 48) for k in (16, 0) for x in (a, b))
+    low_a, low_b, high_a, high_b = halves
+    return np.asarray(low_a * low_b + high_a * high_b).astype(np.int32)
+
+
 def dot2(a: Array, b: Array) -> Array:
     """Products of the halves of words, each a bfloat16: the upper half of a float32."""
     factors = (
@@ -382,6 +389,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "sub": np.subtract,
     "mul": np.multiply,
     "dot2": dot2,
+    "dot2i": dot2i,
     "dot4": dot4,
     "div": np.divide,
     "mod": np.mod,

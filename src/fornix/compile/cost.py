@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 
 from fornix.compile.axes import TYPICAL_LANES, groups_of, near_offsets
-from fornix.compile.words import word_of
+from fornix.compile.words import pair_of, word_of
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import coefficient, variables
@@ -96,7 +96,7 @@ def map_cost(store: Store, axis: Variable | None, lanes: int) -> float:
     Reductions that do not depend on the axis run in vectors of their own, once for all of it.
     """
     folds = outer_reductions(store.value)
-    words = {e: word for e in walk(store.value) if (word := word_of(e)) is not None}
+    words = {e: word for e in walk(store.value) if (word := word_of(e) or pair_of(e))}
     inside = {x for e in folds for x in accesses([e.body])}.union(accesses(words))
     loads = [x for x in accesses([store.value]) if x not in inside]
     counted = store.value.size - sum(e.size for e in (*folds, *words)) - _border(store.value)

@@ -1,6 +1,6 @@
-"""Products under a sum: of two numbers, or of pairs of bfloat16s or bytes at once.
+"""Products under a sum: of two numbers, or of several small ones at once.
 
-`dot2` multiplies two pairs of bfloat16s, `dot4` four of bytes.
+`dot2` multiplies two pairs of bfloat16s, `dot2i` of int16s, `dot4` four of bytes.
 
 Schedules name the factors as suits them; which of them stands first in the product is kept here.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fornix.ir.loops import Apply, Scalar, apply
 
-PRODUCTS = {"mul": 1, "dot2": 2, "dot4": 4}
+PRODUCTS = {"mul": 1, "dot2": 2, "dot2i": 2, "dot4": 4}
 """Elements of the operands in each factor."""
 
 

@@ -1,25 +1,30 @@
-"""Words: four neighbouring bytes of memory that are read as one int32.
+"""Words: four neighbouring bytes of memory that are read as one int32; and pairs, two of them.
 
 Products of bytes take them four at a time (`ops.byte_products`), put together by shifts. Where
 the four lie side by side and aligned, as channels of blocked images do, that is a plain load.
+Where bytes are widened (`schedule.pairs`), two that lie so are one load and two operations.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fornix.dtype import INT8, INT32, UINT8
 from fornix.ir.dim import DimLike, exact_quotient
 from fornix.ir.loops import Apply, Buffer, Const, Load, Scalar
 
-BYTES = 4
-"""Of a word."""
+BYTES, PAIR_BYTES = 4, 2
+"""Of a word, and of a pair."""
 
 
 @dataclass(frozen=True)
 class Word:
-    """Bytes ``4·place`` to ``4·place + 3`` of ``buffer``; `default` where the guard fails."""
+    """Bytes ``4·place`` to ``4·place + 3`` of ``buffer``; `default` where the guard fails.
+
+    A pair is ``2·place`` and ``2·place + 1``.
+    """
 
     buffer: Buffer
     place: DimLike
@@ -33,19 +38,30 @@ def word_of(e: Scalar) -> Word | None:
     halves = _joined(e, 16)
     if halves is None:
         return None
-    parts = [part for half in halves for part in _joined(half, 8) or ()]
+    return _beside([part for half in halves for part in _joined(half, 8) or ()], BYTES)
+
+
+@functools.lru_cache(maxsize=4096)
+def pair_of(e: Scalar) -> Word | None:
+    """``e`` as two bytes, each as an unsigned half of an int32; None if it is none."""
+    halves = _joined(e, 16)
+    return None if halves is None else _beside(halves, PAIR_BYTES)
+
+
+def _beside(parts: Sequence[Scalar], count: int) -> Word | None:
+    """``parts`` as ``count`` bytes side by side and aligned; None if they are none."""
     loads = [found for part in parts if (found := _byte(part)) is not None]
-    if len(loads) != BYTES:
+    if len(loads) != count:
         return None
     first = loads[0]
     for k, other in enumerate(loads):
         is_next = other.buffer is first.buffer and other.address == first.address + k
         if not is_next or other.guard is not first.guard or other.default != first.default:
             return None
-    place = exact_quotient(first.address, BYTES)
+    place = exact_quotient(first.address, count)
     if place is None:
         return None
-    default = int.from_bytes(bytes([int(first.default) & 255] * BYTES), "little", signed=True)
+    default = int.from_bytes(bytes([int(first.default) & 255] * count), "little", signed=True)
     return Word(first.buffer, place, first.guard, default)
 
 
@@ -77,4 +93,4 @@ def _is(e: Scalar, number: int) -> bool:
     return isinstance(e, Const) and e.value == number
 
 
-__all__ = ["Word", "is_word", "word_of"]
+__all__ = ["Word", "is_word", "pair_of", "word_of"]

@@ -34,6 +34,7 @@ OPERATIONS_OF = {
     **dict.fromkeys(("add", "sub", "mul", "div", "mod", "fmod", "pow", "min", "max"), 1),
     "fma": 2,
     "dot2": 3,
+    "dot2i": 3,
     "dot4": 7,
 }
 """Operations that count, and as how many."""

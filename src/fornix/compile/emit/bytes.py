@@ -1,8 +1,9 @@
-"""Products of bytes, four at a time: `dot4` of int32s that hold four bytes each.
+"""Products of small integers: `dot4` of int32s that hold four bytes each, `dot2i` of two halves.
 
-The bytes of the first operand are unsigned, those of the second signed; a sum of four products
-fits 17 bits, so that only totals wrap. With VNNI it is one instruction; on other x86-64, halves of
-16 bits are multiplied and added in pairs; elsewhere, and for single elements, byte by byte.
+The bytes of the first operand of `dot4` are unsigned, those of the second signed; a sum of four
+products fits 17 bits, so that only totals wrap. With VNNI it is one instruction; on other x86-64,
+halves of 16 bits are multiplied and added in pairs, which is all that `dot2i` does; elsewhere, and
+for single elements, one by one.
 """
 
 from __future__ import annotations
@@ -36,6 +37,18 @@ def dot4(em: Emitter, a: Value, b: Value, total: Value) -> Value:
     if width in _PAIRS and em.target.has(_PAIRS[width][1]):
         return _by_pairs(em, o, width)
     return _one_by_one(o)
+
+
+def dot2i(em: Emitter, a: Value, b: Value, total: Value) -> Value:
+    """``total`` and the two products of the halves of ``a`` and ``b``, all of them signed."""
+    o = Operands(em, INT32, a, b, total)
+    width = em.lanes * 4 if o.is_vector else 0
+    if width not in _PAIRS or not em.target.has(_PAIRS[width][1]):
+        return _half_by_half(o)
+    half = f"<{width // 2} x i16>"
+    x, y = (o.put(f"bitcast {o.type} {text} to {half}") for text in o.texts[:2])
+    products = em.call(o.depth, o.type, _PAIRS[width][0], (half, x), (half, y))
+    return o.value(o.put(f"add {o.type} {o.texts[2]}, {products}"))
 
 
 def _has_dots(em: Emitter, width: int) -> bool:
@@ -87,4 +100,13 @@ def _one_by_one(o: Operands) -> Value:
     return o.value(total)
 
 
-__all__ = ["dot4"]
+def _half_by_half(o: Operands) -> Value:
+    a, b, total = o.texts
+    for k in (16, 0):
+        x, y = (o.put(f"shl {o.type} {text}, {o.literal(k)}") for text in (a, b))
+        x, y = (o.put(f"ashr {o.type} {text}, {o.literal(16)}") for text in (x, y))
+        total = o.put(f"add {o.type} {total}, {o.put(f'mul {o.type} {x}, {y}')}")
+    return o.value(total)
+
+
+__all__ = ["dot2i", "dot4"]

@@ -54,7 +54,7 @@ class Emitter(Builder):
         self.functions: dict[str, None] = {}
         """Texts of functions that the kernel calls."""
         self.pointers: dict[Buffer, Value] = {}
-        self.as_words: dict[Buffer, Buffer] = {}
+        self.as_words: dict[tuple[Buffer, DType], Buffer] = {}
         self.symbols: dict[str, Value] = {}
         self.status = "%status"
         self.do("%status = alloca i64")
@@ -75,12 +75,12 @@ class Emitter(Builder):
             text = self.put(0, f"getelementptr i8, ptr %scratch, i64 {at.text}")
             self.pointers[buffer] = Value(text, False, 0)
 
-    def words(self, buffer: Buffer) -> Buffer:
-        """The memory of ``buffer``, whose elements are bytes, as int32s."""
-        found = self.as_words.get(buffer)
+    def words(self, buffer: Buffer, dtype: DType = INT32) -> Buffer:
+        """The memory of ``buffer``, whose elements are bytes, as int32s, or as a ``dtype``."""
+        found = self.as_words.get((buffer, dtype))
         if found is None:
-            found = Buffer(buffer.name, (ceildiv(buffer.elements, 4),), INT32)
-            self.as_words[buffer] = found
+            found = Buffer(buffer.name, (ceildiv(buffer.elements, dtype.bits // 8),), dtype)
+            self.as_words[buffer, dtype] = found
             self.pointers[found] = self.pointers[buffer]
         return found
 

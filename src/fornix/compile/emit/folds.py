@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fornix.compile.cost import accesses, fold_axis
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.bytes import dot4
+from fornix.compile.emit.bytes import dot2i, dot4
 from fornix.compile.emit.halves import dot2
 from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.types import literal, splat
@@ -74,7 +74,7 @@ def step(em: Emitter, op: str, total: Value, term: Scalar, unit: int) -> Value:
     """``total`` combined with ``term``; sums of products are fused."""
     dtype = term.dtype
     is_fused = isinstance(term, Apply) and (
-        term.op in {"dot2", "dot4"} or (dtype.is_float and term.op == "mul")
+        term.op in {"dot2", "dot2i", "dot4"} or (dtype.is_float and term.op == "mul")
     )
     if op == "sum" and is_fused:
         a, b = (em.value(x, unit) for x in term.args)
@@ -88,6 +88,8 @@ def add_product(em: Emitter, product: Scalar, factors: tuple[Value, Value], tota
     dtype = product.dtype
     if isinstance(product, Apply) and product.op == "dot4":
         return dot4(em, *factors, total)
+    if isinstance(product, Apply) and product.op == "dot2i":
+        return dot2i(em, *factors, total)
     if isinstance(product, Apply) and product.op == "dot2":
         return dot2(em, *factors, total)
     if dtype.is_float:

@@ -6,16 +6,28 @@ from typing import TYPE_CHECKING
 
 from fornix.compile.emit import maths
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.bytes import dot4
+from fornix.compile.emit.bytes import dot2i, dot4
 from fornix.compile.emit.convert import convert
 from fornix.compile.emit.instructions import Operands, binary, divide, unary
 from fornix.compile.emit.memory import load
 from fornix.compile.emit.raw import Raw
 from fornix.compile.emit.types import literal
-from fornix.compile.words import word_of
-from fornix.dtype import BOOL, FLOAT64, INT32, INT64, DType
+from fornix.compile.words import pair_of, word_of
+from fornix.dtype import BOOL, FLOAT64, INT32, INT64, UINT16, DType
 from fornix.errors import NotSupported
-from fornix.ir.loops import Apply, Const, Index, Load, Reduce, Scalar, apply, bitcast, const, select
+from fornix.ir.loops import (
+    Apply,
+    Const,
+    Index,
+    Load,
+    Reduce,
+    Scalar,
+    apply,
+    bitcast,
+    cast,
+    const,
+    select,
+)
 from fornix.ir.loops import load as loaded_from
 
 if TYPE_CHECKING:
@@ -23,6 +35,9 @@ if TYPE_CHECKING:
 
 _UNARY = {"neg", "abs", "not", "sqrt", "floor", "ceil", "trunc", "rint"}
 _DIVISIONS = {"div", "mod", "fmod"}
+_DOTS = {"dot2i": dot2i, "dot4": dot4}
+LOW_BYTES = 0x00FF00FF
+"""The lower byte of each half of a word."""
 
 
 def compute(em: Emitter, e: Scalar, unit: int) -> Value:
@@ -62,8 +77,8 @@ def _apply(em: Emitter, e: Apply, unit: int) -> Value:
     if e.op == "bitcast":
         return _same_width(em, e.args[0].dtype, e.dtype, args[0])
     dtype = e.args[0].dtype
-    if e.op == "dot4":
-        return dot4(em, args[0], args[1], Value("0", False, 0))
+    if e.op in _DOTS:
+        return _DOTS[e.op](em, args[0], args[1], Value("0", False, 0))
     if e.op in _UNARY:
         return unary(em, e.op, dtype, *args)
     if e.op in _DIVISIONS and dtype.is_integer:
@@ -85,10 +100,7 @@ def _expand(em: Emitter, e: Apply) -> Scalar | None:
     if e.op == "cast":
         return convert(e.args[0], e.dtype, em.target)
     if e.op == "or":
-        word = word_of(e)
-        if word is None:
-            return None
-        return loaded_from(em.words(word.buffer), word.place, word.guard, word.default)
+        return _word(em, e)
     if e.op in maths.FUNCTIONS:
         return maths.FUNCTIONS[e.op](e.args[0])
     if e.op == "pow":
@@ -96,6 +108,19 @@ def _expand(em: Emitter, e: Apply) -> Scalar | None:
     if e.op in {"mod", "fmod"} and e.dtype.is_float:
         return maths.remainder(e.op, *e.args)
     return None
+
+
+def _word(em: Emitter, e: Apply) -> Scalar | None:
+    """The load of the bytes that ``e`` joins, if they lie side by side."""
+    word = word_of(e)
+    if word is not None:
+        return loaded_from(em.words(word.buffer), word.place, word.guard, word.default)
+    pair = pair_of(e)
+    if pair is None:
+        return None
+    memory = em.words(pair.buffer, UINT16)
+    both = cast(loaded_from(memory, pair.place, pair.guard, pair.default & 0xFFFF), INT32)
+    return apply("and", apply("or", both, apply("shl", both, 8)), LOW_BYTES)
 
 
 def _integer_power(e: Apply) -> Scalar:

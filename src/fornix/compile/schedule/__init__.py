@@ -19,6 +19,7 @@ from fornix.compile.schedule.gates import gate_steps
 from fornix.compile.schedule.halves import convolution_in_halves, in_halves
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
+from fornix.compile.schedule.pairs import contraction_in_pairs
 from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
@@ -106,6 +107,7 @@ def _of_products(
     if blocks is not None:
         return block_nests(blocks, target, lanes)
     product = contraction(store)
+    product = None if product is None else contraction_in_pairs(product, target) or product
     halves = None if product is None else in_halves(product, target)
     if halves is not None:
         first, again = halves

@@ -28,6 +28,7 @@ from fornix.compile.schedule.packing import (
     order,
     packed_weights,
 )
+from fornix.compile.schedule.pairs import convolution_in_pairs
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, ceildiv, known, minimum
@@ -47,7 +48,8 @@ FEW = 8
 """Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
 LOAD_COST = 0.1
 """Of loading a factor, relative to a multiplication by it; see bench/micro conv."""
-MAX_BLOCKS = 7
+MAX_BLOCKS = {"mul": 7, "dot2": 7, "dot2i": 2, "dot4": 7}
+"""Of filters in a box, by products: pairs of integers are as fast with more pixels instead."""
 OPEN_PIXELS, FEW_PIXELS = 14, 4
 """Pixels at once of a row of unknown length, if it is that long, and if it is shorter."""
 PRODUCT_VECTORS = (3, 4)
@@ -96,7 +98,7 @@ def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | St
 
     None if another schedule serves it better.
     """
-    if not c.sum.dtype.is_float and c.product.op != "dot4":
+    if not c.sum.dtype.is_float and c.product.op not in {"dot2i", "dot4"}:
         return None
     c = _with_all_places(c)
     if _is_written_in_vectors(c, lanes):
@@ -137,6 +139,7 @@ def _by_phases(c: Convolution, target: Target, lanes: int) -> list[Stage | Store
 def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
     """The copies, then the convolution itself; None if its groups do not fill blocks."""
     c = _flattened(c)
+    c = convolution_in_pairs(c, target) or c
     given = groups(c)
     if given is None or given.are_few:
         return None
@@ -266,7 +269,7 @@ def _box(c: Convolution, blocks: int, target: Target) -> Box:
     """
     *lead, pixels = (s.out for s in c.spatial)
     rows = lead[-1] if lead else None
-    deep = [n for n in range(MAX_BLOCKS, 0, -1) if blocks % n == 0]
+    deep = [n for n in range(MAX_BLOCKS[c.product.op], 0, -1) if blocks % n == 0]
     wide = pixels.extent
     if not isinstance(wide, int):
         boxes = [Box(1, OPEN_PIXELS, b) for b in deep]

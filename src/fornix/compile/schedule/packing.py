@@ -33,6 +33,8 @@ from fornix.ir.loops.scalar import select
 
 WRITTEN = (4, 3, 2, 1)
 """How many channels may be written out in the inner loop."""
+MOST_PAIRS = 2
+"""Pairs of integers that may be: of more, LLVM adds products first, for which registers lack."""
 MAX_TAPS = 9
 """Taps that are, where the number of channels is not known."""
 
@@ -61,7 +63,8 @@ def order(c: Convolution) -> Order:
         return _by_taps((*c.channels, *taps))
     lanes = max((lanes_of_buffer(e.buffer) for e in accesses([c.image])), default=1)
     block = math.gcd(extent, lanes // c.product.elements or 1)
-    step = next(n for n in WRITTEN if (block if block > 1 else extent) % n == 0)
+    few = [n for n in WRITTEN if n <= MOST_PAIRS or c.product.op != "dot2i"]
+    step = next(n for n in few if (block if block > 1 else extent) % n == 0)
     whole = max(block, step)
     outer, middle = Variable("c", extent // whole), Variable("d", whole // step)
     last = Variable("e", step)

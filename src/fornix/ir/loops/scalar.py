@@ -69,6 +69,7 @@ OPERATIONS = {
     "fma": Operation(3, _FLOAT),  # a*b + c, rounded once
     "dot2": Operation(2, frozenset({"int"})),  # int32s as two bfloat16s each: Σ in float32
     "dot4": Operation(2, frozenset({"int"})),  # int32s as four bytes each: Σ unsigned · signed
+    "dot2i": Operation(2, frozenset({"int"})),  # int32s as two int16s each: Σ signed · signed
 }
 """Every operation besides `select`, `after`, `cast` and `bitcast`, which take several dtypes."""
 
@@ -428,6 +429,8 @@ def apply(op: str, *operands: Scalar | Number) -> Scalar:
     _require_kind(op, operation.kinds, dtype)
     if op == "dot4" and dtype is not INT32:
         raise DTypeError(f"dot4 takes int32s of four bytes each, found {dtype}")
+    if op == "dot2i" and dtype is not INT32:
+        raise DTypeError(f"dot2i takes int32s of two int16s each, found {dtype}")
     if op == "dot2":
         if dtype is not INT32:
             raise DTypeError(f"dot2 takes int32s of two bfloat16s each, found {dtype}")
