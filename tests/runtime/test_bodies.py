@@ -330,3 +330,29 @@ def test_results_of_a_body_are_nobody_elses(rng: np.random.Generator) -> None:
         for found, expected in zip(fast.run(None, feed), wanted, strict=True):
             np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
             found[:] = np.nan
+
+
+SIEVES = """f (float[N] x) => (int64 count) {
+    zero = Constant <value_float = 0.0> ()
+    stays = Constant <value = bool {1}> ()
+    most = Constant <value_int = 10> ()
+    none = Constant <value_int = 0> ()
+    left, count = Loop (most, stays, x, none) <body = step
+        (int64 i, bool k, float[P] rest, int64 c) => (bool goes, float[Q] less, int64 n) {
+        by = CastLike (i, x)
+        lower = Sub (rest, by)
+        is_positive = Greater (lower, zero)
+        less = Compress <axis = 0> (lower, is_positive)
+        length = Size (less)
+        has_some = Greater (length, none)
+        goes = If (has_some) <then_branch = more () => (bool p) { p = Less (i, most) },
+                              else_branch = done () => (bool q) { q = Not (k) }>
+        one = Constant <value_int = 1> ()
+        n = Add (c, one)
+    }>
+}"""
+
+
+@pytest.mark.parametrize("x", [[1, 2, 3, -1], [-1, -2], [5, 0.5], [200, 300], [-5]])
+def test_extents_that_bodies_declare_by_names_may_be_none(x: list[float]) -> None:
+    agree(SIEVES, {"x": np.array(x, np.float32)}, {"x": np.array(x, np.float32)})

@@ -50,18 +50,19 @@ Range: TypeAlias = tuple[int, int | None, int]
 def name_extents(model: Model, numbers: Mapping[str, DimLike]) -> None:
     """Make every symbol in ``model`` at least 1, or what ``numbers`` gives it.
 
-    Extents that inputs are declared without become symbols of their own. Those that results are
-    declared with, and inputs are not, say less than what is found out about them.
+    Extents that inputs are declared without become symbols of their own. Those that others are
+    declared with, and inputs are not, say less than what is found out about them, and may be 0.
     """
     for value in values(model):
         type_ = value.declared_type
         if type_ is not None:
             value.type = _named(type_, value if value.is_input else None, numbers)
-    given = bound_symbols(model.graph.inputs)
-    for value in model.graph.outputs:
-        if isinstance(value.type, TensorType) and value.type.shape and not value.is_input:
-            shape = [d if given.keys() >= _symbols(d) else None for d in value.type.shape]
-            value.type = TensorType(value.type.dtype, tuple(shape))
+    given, fed = bound_symbols(model.graph.inputs), {*model.graph.inputs}
+    for value in values(model):
+        type_ = value.declared_type
+        if isinstance(type_, TensorType) and type_.shape and value not in fed:
+            shape = [d if given.keys() >= _symbols(d) else None for d in type_.shape]
+            value.type = TensorType(type_.dtype, tuple(shape))
 
 
 def _symbols(extent: DimLike | None) -> AbstractSet[str]:
