@@ -4,8 +4,10 @@ import dataclasses
 import logging
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from fornix import InferenceSession, SessionOptions
@@ -114,6 +116,67 @@ def test_other_processors_stay_exact_and_say_so(
         (y,) = session(nodes, {"x": x}, {"w": w}, 2, products="bfloat16").run(None, {"x": x})
     assert "fornix.products has no effect" in caplog.text
     np.testing.assert_allclose(y, x @ w, rtol=1e-5, atol=1e-5)
+
+
+def half_model(node: Any, feeds: dict[str, Any], data: dict[str, Any]) -> bytes:
+    """A model whose tensors are all bfloat16."""
+    code = TensorProto.BFLOAT16
+    inputs = [helper.make_tensor_value_info(name, code, x.shape) for name, x in feeds.items()]
+    y = helper.make_tensor_value_info("y", code, None)
+    tensors = [numpy_helper.from_array(x, name) for name, x in data.items()]
+    graph = helper.make_graph([node], "g", inputs, [y], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    text: bytes = model.SerializeToString()
+    return text
+
+
+def assert_rounded_once(found: Any, exact: Any) -> None:
+    """The nearest bfloat16s, or their neighbours where float32 sums lie between two."""
+    step = float(ml_dtypes.finfo(ml_dtypes.bfloat16).eps)
+    np.testing.assert_allclose(found.astype(np.float64), exact, rtol=step, atol=1e-4)
+
+
+@pytest.mark.parametrize("entries", [{}, {"strict_accuracy": "1"}])
+@pytest.mark.parametrize("is_stored", [True, False])
+@pytest.mark.parametrize(("rows", "k", "n"), [(1, 64, 100), (7, 65, 33), (40, 16, 48), (40, 3, 5)])
+def test_models_of_bfloat16_multiply_these_and_round_sums_once(
+    rows: int, k: int, n: int, is_stored: bool, entries: dict[str, str]
+) -> None:
+    x, w = (normal(*shape).astype(ml_dtypes.bfloat16) for shape in ((rows, k), (k, n)))
+    options = SessionOptions(intra_op_num_threads=1)
+    for key, value in entries.items():
+        options.add_session_config_entry(f"fornix.{key}", value)
+    feeds = {"x": x} if is_stored else {"x": x, "w": w}
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    model = half_model(node, feeds, {"w": w} if is_stored else {})
+    (y,) = InferenceSession(model, options).run(None, feeds)
+    assert y.dtype == ml_dtypes.bfloat16
+    assert_rounded_once(y, x.astype(np.float64) @ w.astype(np.float64))
+
+
+@pytest.mark.parametrize(("taps", "stride"), [(1, 1), (3, 2), (3, 1)])
+def test_images_of_bfloat16_are_convolved(taps: int, stride: int) -> None:
+    x = normal(2, 35, 9, 11).astype(ml_dtypes.bfloat16)
+    w = normal(40, 35, taps, taps).astype(ml_dtypes.bfloat16)
+    flags = {"strides": [stride] * 2, "pads": [taps // 2] * 4}
+    model = half_model(helper.make_node("Conv", ["x", "w"], ["y"], **flags), {"x": x}, {"w": w})
+    (y,) = InferenceSession(model).run(None, {"x": x})
+    wide = [torch.tensor(e.astype(np.float64)) for e in (x, w)]
+    exact = torch.nn.functional.conv2d(*wide, stride=stride, padding=taps // 2).numpy()
+    step = float(ml_dtypes.finfo(ml_dtypes.bfloat16).eps)
+    np.testing.assert_allclose(y.astype(np.float64), exact, rtol=step, atol=1e-3)
+
+
+@has_halves
+def test_products_of_bfloat16_take_numbers_below_the_normal_ones_for_zero() -> None:
+    x = np.full((1, 64), 2.0**-130, ml_dtypes.bfloat16)
+    w = np.full((64, 64), 2.0**127, ml_dtypes.bfloat16)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    model = half_model(node, {"x": x}, {"w": w})
+    assert not InferenceSession(model).run(None, {"x": x})[0].any()
+    strict = SessionOptions()
+    strict.add_session_config_entry("fornix.strict_accuracy", "1")
+    assert (InferenceSession(model, strict).run(None, {"x": x})[0] == 8).all()
 
 
 def test_other_types_of_products_are_refused() -> None:

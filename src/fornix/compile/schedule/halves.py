@@ -1,14 +1,16 @@
-"""Products of float32 with factors rounded to bfloat16, two at a time, where that is allowed.
+"""Products of bfloat16s, two at a time, where the processor has the instruction for it.
 
-A session may ask for it, and the processor has to have the instruction (`Target.rounds_products`).
-Pairs of neighbouring terms become one int32 of two halves; what is left is a contraction like any
-other, with half the terms, so that tiles, packing and chunks are those of `contraction`.
+Those of factors that are bfloat16s in float32 are exact; others are rounded where a session allows
+that (`Target.rounds_products`). Strict sums stay as they are. Pairs of neighbouring terms become
+one int32 of two halves; what is left is a contraction like any other, with half the terms, so that
+tiles, packing and chunks are those of `contraction`.
 """
 
 from __future__ import annotations
 
 from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.cost import accesses, likely
+from fornix.compile.products import Product
 from fornix.compile.schedule.contraction import (
     Contraction,
     axes_of_left,
@@ -22,6 +24,7 @@ from fornix.compile.target import Target
 from fornix.dtype import BFLOAT16, FLOAT32, INT32, UINT16
 from fornix.ir.dim import DimLike, ceildiv
 from fornix.ir.loops import (
+    Apply,
     Constant,
     Scalar,
     Store,
@@ -37,6 +40,8 @@ from fornix.ir.loops import (
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction, select
 
+HALVES = "avx512bf16"
+"""The instructions that multiply bfloat16s."""
 LEAST_TERMS = 16
 """Terms from which on rounding the left factor costs little beside the products."""
 LEAST_ROWS = 24
@@ -45,7 +50,7 @@ LEAST_ROWS = 24
 
 def in_halves(c: Contraction, target: Target) -> tuple[list[Store], Contraction] | None:
     """What has to be computed first, and ``c`` with rounded factors; None if it stays as it is."""
-    if not target.rounds_products or not _is_worthwhile(c):
+    if not _is_allowed(c.product, target) or not _is_worthwhile(c):
         return None
     first: list[Store] = []
     left = c.left
@@ -68,7 +73,7 @@ def in_halves(c: Contraction, target: Target) -> tuple[list[Store], Contraction]
 
 def convolution_in_halves(c: Convolution, target: Target) -> Convolution | None:
     """``c`` over pairs of channels with rounded factors; None if it stays as it is."""
-    if not target.rounds_products or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
+    if not _is_allowed(c.product, target) or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
         return None
     if c.has_groups or len(c.channels) != 1 or likely(c.channels[0].extent) < LEAST_TERMS:
         return None
@@ -78,6 +83,20 @@ def convolution_in_halves(c: Convolution, target: Target) -> Convolution | None:
     axes = tuple(pair if a is k else a for a in c.sum.axes)
     value = replace(c.store.value, {c.sum: reduction("sum", axes, product)})
     return convolution(Store(c.store.buffer, c.store.axes, c.store.address, value))
+
+
+def _is_allowed(product: Product, target: Target) -> bool:
+    """Whether the factors are bfloat16s, or may be rounded to such."""
+    if target.rounds_products:
+        return True
+    is_exact = all(_narrow(e).dtype is BFLOAT16 for e in (product.left, product.right))
+    return is_exact and target.has(HALVES) and not target.is_strict
+
+
+def _narrow(e: Scalar) -> Scalar:
+    """``e`` before it was widened from bfloat16, if it was."""
+    is_wide = isinstance(e, Apply) and e.op == "cast" and e.args[0].dtype is BFLOAT16
+    return e.args[0] if is_wide else e
 
 
 def _is_worthwhile(c: Contraction) -> bool:
@@ -98,9 +117,9 @@ def _pair(e: Scalar, k: Variable, pair: Variable) -> Scalar:
 def _half(e: Scalar, k: Variable, place: DimLike) -> Scalar:
     """The term at ``place`` in bfloat16, 0 behind the last one."""
     inside = apply("lt", index(place), index(k.extent))
-    value = guarded(substitute_scalar(e, {k: place}), inside)
-    rounded = cast(select(inside, value, 0.0), BFLOAT16)
-    return cast(bitcast(rounded, UINT16), INT32)
+    value = guarded(substitute_scalar(_narrow(e), {k: place}), inside)
+    bits = cast(bitcast(cast(value, BFLOAT16), UINT16), INT32)
+    return select(inside, bits, 0)
 
 
 __all__ = ["convolution_in_halves", "in_halves"]
