@@ -349,6 +349,20 @@ def test_tiles_are_turned_at_any_size(m: int, n: int, at_end: bool) -> None:
         check(y, {"x": a, "z": b}, at_end=at_end, chunks=2)
 
 
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize(("m", "n"), [(2, 64), (3, 65), (3, 700), (7, 79), (12, 100)])
+def test_a_few_rows_are_woven_into_columns(m: int, n: int, at_end: bool) -> None:
+    rng = np.random.default_rng(0)
+    data, scale = rng.integers(-50, 50, (2, m, n)), rng.integers(-2, 2, m)
+    for dtype in (np.float32, np.float64, np.int8, np.int64):
+        a, b = np.asarray(data, dtype), np.asarray(scale, dtype)
+        x, z = vector(a), vector(b, "z")
+        y = compute((2, n, m), lambda k, i, j, x=x, z=z: x[k, j, i] * z[j])
+        assert Runner([y]).kernels[0].schedule == "turned"
+        found = compiled(y, {"x": a, "z": b}, at_end=at_end, chunks=2)
+        np.testing.assert_array_equal(found, (data * scale[:, None]).transpose(0, 2, 1))
+
+
 def test_guards_hold_in_the_rows_of_a_turned_tile() -> None:
     m, k, n = (symbol(name, least=1) for name in "mkn")
     x, w = tensor("x", (m, k), FLOAT32), tensor("w", (n, k), FLOAT32)

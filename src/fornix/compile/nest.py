@@ -242,6 +242,20 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Weave:
+    """`put` for a vector of values of `along`, by all values of the short axis `across`.
+
+    They lie side by side in memory, those of `across` next to each other; the vector begins at
+    value `first` of `along`, along which all that is read lies side by side, too.
+    """
+
+    along: Variable
+    across: Variable
+    first: DimLike
+    put: Put
+
+
+@dataclass(frozen=True)
 class Call:
     """The function of ``routine`` on its memory and numbers."""
 
@@ -250,7 +264,7 @@ class Call:
 
 Statement: TypeAlias = (
     "Put | Loop | When | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Carry | Tile | Gates"
-    " | Patch | Window | Turn | Call"
+    " | Patch | Window | Turn | Weave | Call"
 )
 Block: TypeAlias = tuple[Statement, ...]
 

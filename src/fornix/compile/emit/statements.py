@@ -30,6 +30,7 @@ from fornix.compile.nest import (
     Stretch,
     Tile,
     Turn,
+    Weave,
     When,
     Window,
 )
@@ -74,7 +75,9 @@ def _statement(em: Emitter, statement: Statement) -> None:
             _elements(em, statement)
 
 
-def _elements(em: Emitter, statement: Carry | Tile | Gates | Patch | Window | Turn | Call) -> None:
+def _elements(
+    em: Emitter, statement: Carry | Tile | Gates | Patch | Window | Turn | Weave | Call
+) -> None:
     """Several elements of the result at once."""
     match statement:
         case Carry():
@@ -89,6 +92,8 @@ def _elements(em: Emitter, statement: Carry | Tile | Gates | Patch | Window | Tu
             window(em, statement)
         case Turn():
             turned.tile(em, statement)
+        case Weave():
+            turned.weave(em, statement)
         case Call():
             call(em, statement)
 

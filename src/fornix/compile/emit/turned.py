@@ -1,17 +1,19 @@
 """Square tiles that are read along one axis, turned in registers, and written along another.
 
 A transpose reads contiguous memory in one direction and writes it in the other; gathering costs an
-element at a time, turning a tile of vectors costs log2(lanes) shuffles per vector.
+element at a time, turning a tile of vectors costs log2(lanes) shuffles per vector. A few rows that
+become columns, as the channels of a picture do, are put between each other without a tile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.memory import store
-from fornix.compile.nest import Put, Turn
+from fornix.compile.emit.memory import address, store
+from fornix.compile.emit.types import size_of
+from fornix.compile.nest import Put, Turn, Weave
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, substitute
@@ -38,9 +40,9 @@ def tile(em: Emitter, t: Turn) -> None:
 def _write(em: Emitter, t: Turn, q: int, left: Value | None) -> None:
     """Vector ``q`` of the tile, if there are so many ``left``."""
     at: dict[Atom, DimLike] = {t.across: t.first + q}
-    address, value = substitute(t.put.address, at, {}), substitute_scalar(t.put.value, at)
+    place, value = substitute(t.put.address, at, {}), substitute_scalar(t.put.value, at)
     guard = None if t.put.guard is None else substitute_scalar(t.put.guard, at)
-    put = Put(t.put.buffer, address, value, guard=guard)
+    put = Put(t.put.buffer, place, value, guard=guard)
     if left is None:
         store(em, put, 0)
         return
@@ -93,3 +95,50 @@ def _turned(em: Emitter, dtype: DType, rows: Sequence[str]) -> list[str]:
                 )
         step *= 2
     return found
+
+
+def weave(em: Emitter, t: Weave) -> None:
+    """A vector of each of a few rows, their lanes put between each other, and written as one."""
+    (count, buffer), lane = (t.across.extent, t.put.buffer), Variable("l", em.lanes)
+    if not isinstance(count, int):
+        raise TypeError("rows that are woven are written out")
+    kind = em.type(buffer.dtype, is_vector=True)
+    rows: list[str] = []
+    for k in range(count):
+        at: dict[Atom, DimLike] = {t.across: k, t.along: t.first + lane.dim}
+        with em.along(lane):
+            em.places[lane] = Value("0", False, 0)
+            rows.append(em.splat(em.value(substitute_scalar(t.put.value, at)), buffer.dtype))
+    place = substitute(t.put.address, {t.across: 0, t.along: t.first}, {})
+    for q, text in enumerate(_woven(em, kind, rows)):
+        where = address(em, buffer, place, q * em.lanes)
+        em.do(f"store {kind} {text}, ptr {where.text}, align {size_of(buffer.dtype)}")
+
+
+def _woven(em: Emitter, kind: str, rows: Sequence[str]) -> list[str]:
+    """The lanes of ``rows`` in turn, as as many vectors.
+
+    Of six rows, those of even number are woven, and the others, and then both: each vector takes
+    one shuffle less than the sum of the factors of how many rows there are.
+    """
+    count = len(rows)
+    if count == 1:
+        return list(rows)
+    parts = next(n for n in range(2, count + 1) if count % n == 0)
+    strands = [_woven(em, kind, rows[k::parts]) for k in range(parts)]
+    return [text for vectors in zip(*strands, strict=True) for text in _in_turn(em, kind, vectors)]
+
+
+def _in_turn(em: Emitter, kind: str, vectors: Sequence[str]) -> Iterator[str]:
+    """The lanes of ``vectors`` in turn: of the first lane of each, then of the second."""
+    count, lanes = len(vectors), em.lanes
+    for q in range(count):
+        sources = [divmod(q * lanes + k, count) for k in range(lanes)]
+        text = vectors[0]
+        for n in range(1, count):
+            # Once two are put together, their lanes are where they belong.
+            here = [lane if n == 1 else k for k, (lane, _) in enumerate(sources)]
+            picks = [lanes + lane if of == n else here[k] for k, (lane, of) in enumerate(sources)]
+            mask = f"<{lanes} x i32> <{', '.join(f'i32 {k}' for k in picks)}>"
+            text = em.put(em.top, f"shufflevector {kind} {text}, {kind} {vectors[n]}, {mask}")
+        yield text

@@ -25,7 +25,7 @@ from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
 from fornix.compile.schedule.separate import separated
-from fornix.compile.schedule.turned import turned_nest
+from fornix.compile.schedule.turned import turned_nest, woven_nest
 from fornix.compile.schedule.window import window_nest
 from fornix.compile.schedule.winograd import winograd_stages
 from fornix.compile.target import Target
@@ -143,7 +143,7 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
         yield Piece(nest, (rest,))
         return
     vector = vector_axis(store, lanes)
-    turned = turned_nest(store, vector, lanes)
+    turned = woven_nest(store, lanes) or turned_nest(store, vector, lanes)
     if turned is not None:
         yield Piece(turned, (store,))
         return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fornix.compile.cost import LOAD_COST, accesses, likely, outer_reductions, stride_of
-from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Turn, When
-from fornix.ir.dim import DimLike, ceildiv
+from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Turn, Weave, When
+from fornix.dtype import BOOL
+from fornix.ir.dim import DimLike, ceildiv, minimum
 from fornix.ir.loops import Load, Store, Variable, index
 
 MAX_LANES = 16
@@ -16,6 +17,48 @@ LEAST_EXTENT = 4
 LARGE_EXTENT, TILES = 512, 4
 """Extents from which on each row of a tile lies in a page of its own, and how many tiles beside
 each other are turned then: what is read of a page is four lines, not one."""
+
+MAX_WOVEN = 15
+"""Rows that are woven; more fill the tiles that are turned."""
+BLOCKS = 16
+"""Vectors along the rows in a piece, at most."""
+
+
+def woven_nest(store: Store, lanes: int) -> Nest | None:
+    """``store`` if it writes a few rows as columns; None if not, or if rows are short.
+
+    The last vectors along the rows end with them, and overlap those before.
+    """
+    loads = accesses([store.value])
+    if store.buffer.dtype is BOOL or store.value.size > MAX_NODES or not loads:
+        return None
+    if outer_reductions(store.value) or any(e.guard is not None for e in loads):
+        return None
+    short = [a for a in store.axes if stride_of(store.address, a) == 1]
+    if len(short) != 1 or not isinstance(short[0].extent, int) or short[0].extent > MAX_WOVEN:
+        return None
+    for axis in store.axes:
+        length = axis.extent
+        if stride_of(store.address, axis) != short[0].extent or not isinstance(length, int):
+            continue
+        steps = {stride_of(e.address, axis) for e in loads}
+        if axis is not short[0] and length >= lanes and 1 in steps and steps <= {0, 1}:
+            return _woven(store, axis, short[0], lanes)
+    return None
+
+
+def _woven(store: Store, along: Variable, across: Variable, lanes: int) -> Nest:
+    vectors = -(-likely(along.extent) // lanes)
+    pieces = Variable("c", -(-vectors // BLOCKS))
+    blocks = Variable("b", -(-vectors // likely(pieces.extent)))
+    first = minimum((pieces.dim * blocks.extent + blocks.dim) * lanes, along.extent - lanes)
+    put = Put(store.buffer, store.address, store.value)
+    body: Block = (Loop(blocks, (Weave(along, across, first, put),)),)
+    axes = (*(a for a in store.axes if a is not along and a is not across), pieces)
+    parallel: DimLike = 1
+    for axis in axes:
+        parallel = parallel * axis.extent
+    return Nest("turned", (Chunks(axes, body),), lanes, parallel)
 
 
 def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | None:
