@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -217,7 +218,7 @@ def tf_idf_vectorizer(
 
     pool = node.once(made)
     count, width = math.prod(X.shape[:-1]), X.shape[-1]
-    rows, places, counts = pool.found(X.reshape(count, width).tolist(), max_skip_count)
+    rows, places, counts = pool.found(X.reshape(count, width), max_skip_count)
     values = counts if mode == "TF" else pool.factors[places]
     if mode == "TFIDF":
         values = counts * values
@@ -231,6 +232,10 @@ def tf_idf_vectorizer(
 
 
 Gram = tuple[int | str, ...]
+
+
+_NEVER, _FIRST = np.array([np.iinfo(np.int64).max]), np.zeros(1, np.int64)
+"""What no n-gram is, behind all that are; and where the first one begins."""
 
 
 @dataclass(frozen=True)
@@ -266,28 +271,20 @@ class _Pool:
         width = max(coordinates, default=-1) + 1
         return cls(tables, np.array(coordinates, np.intp), factors, width)
 
-    def found(
-        self, rows: Sequence[Sequence[int | str]], max_skip: int
-    ) -> tuple[Array, Array, Array]:
-        """The n-grams that occur: row, place, which ascends in a row, and how often."""
-        numbers: list[int] = []
-        places: list[int] = []
-        counts: list[int] = []
-        for number, row in enumerate(rows):
-            found: dict[int | None, int] = {}
-            for place in self._places(row, max_skip):
-                found[place] = found.get(place, 0) + 1
-            known = sorted(place for place in found if place is not None)
-            places += known
-            counts += map(found.__getitem__, known)
-            numbers += [number] * len(known)
-        return np.array(numbers, np.intp), np.array(places, np.intp), np.array(counts, np.float32)
-
-    def _places(self, row: Sequence[int | str], max_skip: int) -> Iterator[int | None]:
-        """The place of every n-gram of ``row``; None of those that the pool has not."""
+    def found(self, words: Array, max_skip: int) -> tuple[Array, Array, Array]:
+        """The n-grams that occur in words[N, C]: row, place, which ascends, and how often."""
+        hits, size = [], max(len(self.factors), 1)
         for length, table in self.tables.items():
-            for grams in _grams(row, length, max_skip):
-                yield from map(table.get, grams)
+            for grams, width in _grams(words, length, max_skip):
+                places = np.fromiter(map(table.get, grams, repeat(-1)), np.int64)
+                [known] = np.nonzero(places >= 0)
+                hits.append(known // width * size + places[known])
+        ordered = np.sort(np.concatenate([*hits, _NEVER]))
+        # Where others begin; the last stands for nothing.
+        edges = np.concatenate([_FIRST, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+        counts = (edges[1:] - edges[:-1]).astype(np.float32)
+        rows, places = np.divmod(ordered[edges[:-1]], size)
+        return rows, places, counts
 
 
 def _pooled(pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[int]) -> list[Gram]:
@@ -317,14 +314,21 @@ def _pooled(pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[
     return grams
 
 
-def _grams(row: Sequence[int | str], length: int, max_skip: int) -> Iterator[Iterable[Any]]:
-    """The n-grams of ``row`` whose words are 1, 2 … ``max_skip`` + 1 places apart; words alone."""
-    if length == 1:  # a single word has no distance
-        yield row
+def _grams(words: Array, length: int, max_skip: int) -> Iterator[tuple[Iterable[Any], int]]:
+    """The n-grams of all rows, their words 1 to ``max_skip`` + 1 places apart; how many a row has.
+
+    A single word is given as it is.
+    """
+    if length == 1:  # it has no distance
+        yield words.reshape(-1).tolist(), words.shape[1]
         return
-    # words further apart than the row do not occur
-    for distance in range(1, min(max_skip + 1, len(row)) + 1):
-        yield zip(*(row[word * distance :] for word in range(length)), strict=False)
+    for distance in range(1, max_skip + 2):
+        width = words.shape[1] - (length - 1) * distance
+        if width <= 0:  # words further apart than the row do not occur
+            return
+        starts = range(0, length * distance, distance)
+        columns = [words[:, start : start + width].reshape(-1).tolist() for start in starts]
+        yield zip(*columns, strict=True), width
 
 
 def _check_rows(shape: Sequence[DimLike]) -> None:

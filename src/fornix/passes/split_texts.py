@@ -15,7 +15,7 @@ import numpy as np
 from fornix.dtype import STRING
 from fornix.infer import Inference
 from fornix.ir.graph import Graph, Model, Node
-from fornix.ir.order import needed_nodes
+from fornix.ir.order import needed_nodes, sorted_nodes
 from fornix.ir.types import TensorType
 from fornix.passes.apply import replace
 from fornix.passes.make import Maker
@@ -47,21 +47,13 @@ def split_texts(model: Model, inference: Inference) -> bool:
 
 def _put_together(graph: Graph, inference: Inference) -> None:
     """Have as many nodes in a row as there can be that have texts, or have none."""
-    waiting = list(graph.nodes)
-    has_texts = {node: _has_texts(node, inference) for node in waiting}
-    if len(set(has_texts.values())) < 2:
-        return
-    done: dict[Node, None] = {}
-    is_turn = True
-    while waiting:
-        left = []
-        for node in waiting:
-            if has_texts[node] is is_turn and done.keys() >= set(needed_nodes(node)):
-                done[node] = None
-            else:
-                left.append(node)
-        waiting, is_turn = left, not is_turn
-    graph.move_before(None, *done)
+    turns: dict[Node, int] = {}
+    for node in sorted_nodes(graph):
+        # Texts have the even turns; what a node needs comes ahead of it, in its turn or before.
+        last = max((turns[needed] for needed in needed_nodes(node)), default=0)
+        turns[node] = last + ((last % 2 == 0) != _has_texts(node, inference))
+    if len({turn % 2 for turn in turns.values()}) == 2:
+        graph.move_before(None, *sorted(turns, key=turns.__getitem__))
 
 
 def _has_texts(node: Node, inference: Inference) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from fornix.ir.graph import Value
+from fornix.runtime.feeds import are_texts
 from fornix.runtime.memory import owned
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import RunOptions
@@ -132,7 +133,7 @@ class _Look:
             return True
         if self.is_single:
             return type(array.item()) is str
-        return {*map(type, array.reshape(-1).tolist())} <= {str}
+        return are_texts(array)
 
 
 class _Native:

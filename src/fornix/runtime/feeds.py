@@ -134,11 +134,18 @@ def _as_array(feed: Any, declared: TensorType, name: str, model: str) -> Array:
     return array.astype(object) if array.dtype.kind in "UT" else array  # T: StringDType
 
 
+def are_texts(array: Array) -> bool:
+    """Whether all objects in it are texts, or of types derived from them."""
+    try:
+        "".join(array.reshape(-1).tolist())  # faster than to ask one by one
+    except TypeError:
+        return False
+    return True
+
+
 def _texts(array: Array, name: str, model: str) -> Array:
     """Texts from objects: bytes are UTF-8, what is neither is as it prints."""
-    if {*map(type, array.reshape(-1).tolist())} <= {str}:
-        return array
-    if all(isinstance(item, str) for item in array.reshape(-1)):  # of types derived from it
+    if are_texts(array):
         return array
     found = np.empty(array.size, object)
     for index, item in enumerate(array.reshape(-1)):

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from fornix.ops.fact import Array
+
+
+class _Named(dict[str, Any]):
+    """Values by name, and one for all other names."""
+
+    default: Any
+
+    def __missing__(self, _: str) -> Any:
+        return self.default
 
 
 @dataclass(frozen=True)
@@ -20,8 +29,8 @@ class Lookup:
 
     values: Array
     """The value of each place, and last that of everything else."""
-    named: dict[str, Any] | None
-    """The value of each key, if keys are strings."""
+    named: _Named | None
+    """The value of each key, if keys are strings; of numbers their bytes."""
     ranked: Array
     """Keys in ascending order, if they are numbers."""
     order: Array
@@ -34,7 +43,10 @@ class Lookup:
         padded[:-1], padded[-1] = values, default
         named = None
         if keys.dtype == object:
-            named = dict(zip(keys.tolist(), padded.tolist(), strict=False))
+            is_text = padded.dtype == object
+            listed = padded.tolist() if is_text else [value.tobytes() for value in padded]
+            named = _Named(zip(keys.tolist(), listed, strict=False))
+            named.default = listed[-1]
             keys = np.empty(0)
         order = np.argsort(keys, kind="stable")
         return cls(padded, named, keys[order], order)
@@ -42,11 +54,18 @@ class Lookup:
     def __call__(self, x: Array) -> Array:
         """The value of each element: x[*S] → [*S]."""
         if self.named is not None:
-            found = map(self.named.get, x.reshape(-1).tolist(), repeat(self.values.item(-1)))
-            return np.fromiter(found, self.values.dtype, x.size).reshape(x.shape)
+            return self._by_name(x, self.named)
         none = self.values.size - 1
         # of a scalar, indexing gives the element itself
         return np.asarray(self.values[self._places(x, none)], self.values.dtype)
+
+    def _by_name(self, x: Array, named: _Named) -> Array:
+        texts = x.reshape(-1).tolist()
+        # one call for all of them; of a single one it gives no tuple
+        found = itemgetter(*texts)(named) if len(texts) > 1 else [named[text] for text in texts]
+        if self.values.dtype != object and texts:
+            return np.frombuffer(bytearray().join(found), self.values.dtype).reshape(x.shape)
+        return np.fromiter(found, self.values.dtype, x.size).reshape(x.shape)
 
     def _places(self, x: Array, none: int) -> Array:
         if not self.ranked.size:
