@@ -218,3 +218,31 @@ def test_a_kept_program_learns_in_loops(
         agree((session, reference), bags(0, 3, 7), bags(0, 15, 19))
         assert calls.pop()
         calls.clear()
+
+
+HALTS = """f (float[N] x) => (float[R] left, float sum, int64 count) {
+    zero = Constant <value_float = 0.0> ()
+    stays = Constant <value = bool {1}> ()
+    most = Constant <value_int = 10> ()
+    none = Constant <value_int = 0> ()
+    left, sum, count = Loop (most, stays, x, zero, none) <body = step
+        (int64 i, bool k, float[P] rest, float s, int64 c)
+        => (bool goes, float[Q] less, float t, int64 n) {
+        by = CastLike (i, x)
+        lower = Sub (rest, by)
+        is_positive = Greater (lower, zero)
+        less = Compress <axis = 0> (lower, is_positive)
+        length = Size (less)
+        goes = Greater (length, none)
+        own = ReduceSum <keepdims = 0> (rest)
+        t = Add (s, own)
+        one = Constant <value_int = 1> ()
+        n = Add (c, one)
+    }>
+}"""
+
+
+def test_what_is_empty_after_the_last_iteration_is_one_call(calls: list[bool]) -> None:
+    agree(sessions(HALTS), *({"x": np.array(x, "f")} for x in ([1, 2, 3], [-1], [9, 40, -2])))
+    assert calls[-1]
+    assert sum(calls) > 1

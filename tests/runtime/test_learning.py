@@ -264,3 +264,33 @@ def test_pads_of_which_some_are_stored_come_from_data_in_a_loop() -> None:
     x = np.arange(6, dtype="f").reshape(3, 2)
     agree(pair, {"x": x, "n": np.array([1, 0, 4, 2]), "m": np.array(4)})
     agree(pair, {"x": x, "n": np.array([3, 3, 0, 1]), "m": np.array(3)})
+
+
+MEASURED = """f (float[N, 3] x, bool[N] m, int64 least)
+    => (float[A, 3] y, bool z, float[3] t, int64 k) {
+    places = NonZero (m)
+    columns = Transpose <perm = [1, 0]> (places)
+    rows = GatherND (x, columns)
+    shape = Shape (rows)
+    none = Constant <value_int = 0> ()
+    k = Gather (shape, none)
+    z = Greater (k, least)
+    y = Exp (rows)
+    axes = Constant <value = int64[1] {0}> ()
+    t = ReduceSum <keepdims = 0> (y, axes)
+}"""
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_what_is_told_of_nothing_is_told(
+    is_kept: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pair = sessions(MEASURED)
+    if is_kept and is_mappable() and processor():
+        use_cache(tmp_path / "cache", monkeypatch)
+        path = write(tmp_path / "m.onnx", HEAD + MEASURED)
+        InferenceSession(path)
+        pair = recalled(path), pair[1]
+    x = np.arange(12, dtype="f").reshape(4, 3)
+    for mask in ([1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]):
+        agree(pair, {"x": x, "m": np.array(mask, bool), "least": np.array(1)})

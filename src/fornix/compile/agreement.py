@@ -108,7 +108,8 @@ def agreement(
     if any(fact is not None and not fact.has_rank for fact in (*facts, *results)):
         return None
     found = Agreement()
-    found.has_elements(fact.shape for fact in (*facts, *results) if fact is not None)
+    read = [] if node.op_type in UNREAD and not node.domain else facts
+    found.has_elements(fact.shape for fact in (*read, *results) if fact is not None)
     try:
         rule(found, node, facts, results)
     except NothingSaid:
@@ -122,6 +123,9 @@ class NothingSaid(Exception):
 
 BROADCASTS = 7
 """The opset from which on elementwise operators broadcast, without an attribute that says so."""
+
+UNREAD = frozenset({"Shape", "Size"})
+"""Operators of which no code reads an element."""
 
 Rule = Callable[[Agreement, Node, Sequence[Fact | None], Sequence[Fact]], None]
 

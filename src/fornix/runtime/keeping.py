@@ -191,10 +191,12 @@ class _Description:
 
         And which of them each step is: what several steps compute where they read it is there once.
         """
-        scope = self.others[0].plan.scope
+        plan = self.others[0].plan
         planned = [step.planned.node for step in self.others]
-        numbers = {node: number for number, node in enumerate(dict.fromkeys(planned))}
-        made = islands.written([*numbers], scope, self._is_placed)
+        kept = {*planned}
+        nodes = [node for node in plan.steps_by_node if node in kept]
+        numbers = {node: number for number, node in enumerate(nodes)}
+        made = islands.written(nodes, plan.scope, self._is_placed)
         for value in made.read:
             self._store(value)
         if made.nbytes > MAX_DATA_BYTES:

@@ -15,6 +15,7 @@ import numpy as np
 
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Value
+from fornix.runtime.providers import NotAsCompiled
 
 if TYPE_CHECKING:
     from fornix.runtime.providers import Run, Step
@@ -79,10 +80,15 @@ class Learned:
         return found if is_made else None
 
     def run(self, values: Mapping[Value, Any], run: Run) -> dict[Value, Any]:
-        """What the NumPy kernels make of ``values``."""
+        """What the NumPy kernels make of ``values``.
+
+        Raises NotAsCompiled where they need what code does not: a whole array for its extents.
+        """
         kernels = self.kernels()
         known = {**kernels.stored, **values}
         with np.errstate(all="ignore"):
             for step in kernels.steps:
+                if any(value not in known for value in step.reads):
+                    raise NotAsCompiled("nobody has made what a kernel would read")
                 step.run(known, run)
         return known

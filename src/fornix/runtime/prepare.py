@@ -73,14 +73,15 @@ class _Preparing:
     def _rows(self) -> list[list[NativeUnit] | IslandUnit]:
         """Units that one step runs, and those without machine code.
 
-        A step begins anew where a unit needs a number that another one of it computes.
+        A step begins anew where a unit needs a number that another one of it computes, and where
+        what it gives may be empty when the rest is not, or the other way round.
         """
         rows: list[list[NativeUnit] | IslandUnit] = []
         for unit in self.compiled.units:
             last = rows[-1] if rows else None
             if isinstance(unit, IslandUnit):
                 rows.append(unit)
-            elif isinstance(last, list) and not self._waits(unit, last):
+            elif isinstance(last, list) and not self._parts_from(unit, last):
                 last.append(unit)
             else:
                 rows.append([unit])
@@ -92,6 +93,21 @@ class _Preparing:
             return False
         made = {value for other in others for value in other.unit.outputs}
         return any(value in made for value in values_of(self._sources_of([unit])))
+
+    def _parts_from(self, unit: NativeUnit, others: Sequence[NativeUnit]) -> bool:
+        """Whether ``unit`` begins another step than that of ``others``."""
+        return bool(self.sources) and (
+            self._waits(unit, others)
+            or self._learned_extents(unit) != self._learned_extents(others[0])
+        )
+
+    def _learned_extents(self, unit: NativeUnit) -> frozenset[str]:
+        """The learned symbols in extents of what ``unit`` gives."""
+        shapes = [self.inference.fact(value).shape for value in unit.unit.outputs]
+        names = (
+            name for shape in shapes for d in shape if isinstance(d, Dim) for name in d.symbols
+        )
+        return frozenset(names) & self.sources.keys()
 
     def _sources_of(self, units: Iterable[NativeUnit]) -> Sources:
         """What tells the learned symbols in extents that ``units`` handle, and in their code."""
