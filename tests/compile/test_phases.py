@@ -109,6 +109,28 @@ def test_transposed_convolutions_run_as_convolutions() -> None:
     assert [k.schedule for k in Runner([y]).kernels].count("convolution") == 4
 
 
+@pytest.mark.parametrize("group", [1, 8])
+def test_phases_that_meet_no_taps_sum_nothing(group: int) -> None:
+    x, w = tensor("x", (2, 8, 5, 4), FLOAT32), constant(integers(8, 16 // group, 2, 2))
+    b = constant(integers(16, seed=2), "b")
+    y = stored(lower_conv_transpose(x, w, b, strides=[3, 3], group=group))
+    parts = [outer_reductions(part.value) for part in phases(source(y))]
+    assert len([p for p in parts if not p]) >= 3 * 3 - 2 * 2
+    check(y, {"x": integers(2, 8, 5, 4, seed=1)})
+
+
+@pytest.mark.parametrize("extents", [(5, 4), (3, 4, 5)])
+def test_transposed_convolutions_channel_by_channel_are_taken_apart(
+    extents: tuple[int, ...],
+) -> None:
+    axes = len(extents)
+    x = tensor("x", (1, 8, *extents), FLOAT32)
+    w = constant(integers(8, 1, *[3] * axes))
+    y = stored(lower_conv_transpose(x, w, None, strides=[2] * axes, group=8))
+    assert len(Runner([y]).kernels) >= 2**axes
+    check(y, {"x": integers(1, 8, *extents, seed=1)})
+
+
 @pytest.mark.parametrize("filters", [3, 20])
 def test_odd_extents_are_compiled_too(filters: int) -> None:
     x, w = tensor("x", (1, 8, 8, 8), FLOAT32), constant(integers(8, filters, 3, 3))

@@ -32,6 +32,7 @@ from fornix.ir.loops import (
     Store,
     Variable,
     apply,
+    const,
     index,
     load,
     replace,
@@ -234,18 +235,17 @@ def _thinned(store: Store, strides: set[int]) -> Store:
         else:
             body, found = left
             axes += found
-    return Store(
-        store.buffer,
-        store.axes,
-        store.address,
-        replace(store.value, {e: reduction("sum", tuple(axes), body)}),
-    )
+    whole = const(0, e.dtype) if _is_zero(body) else reduction("sum", tuple(axes), body)
+    return Store(store.buffer, store.axes, store.address, replace(store.value, {e: whole}))
 
 
 def _remainder(
     body: Scalar, tap: Variable, strides: set[int]
 ) -> tuple[Scalar, list[Variable]] | None:
-    """``body`` with ``tap`` at the only remainder that counts, and the axis that is left of it."""
+    """``body`` with ``tap`` at the only remainder that counts, and the axis that is left of it.
+
+    With few taps there may be none: then ``body`` is 0.
+    """
     for stride in strides:
         if not isinstance(tap.extent, int) or tap not in body.variables:
             return None
@@ -259,6 +259,8 @@ def _remainder(
                 found.append((part, [] if count == 1 else [axis]))
         if len(found) == 1 and stride > 1:
             return found[0]
+        if not found:
+            return const(0, body.dtype), []
     return None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fornix.compile.attention import as_attention
 from fornix.compile.convolution import convolution
 from fornix.compile.nest import Nest
-from fornix.compile.phases import joined
+from fornix.compile.phases import joined, phases
 from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages
@@ -84,7 +84,7 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     if halves is not None:
         found = direct_stages(halves, target, lanes)
     found = found or direct_stages(conv, target, lanes)
-    stages = found or plane_stages(conv)
+    stages = found or plane_stages(conv) or _apart(store)
     if stages is None:
         return None
     pieces: list[Piece] = []
@@ -94,6 +94,12 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
         else:
             pieces.append(Piece(stage.nest, stage.stores, is_same=stage.is_same))
     return pieces
+
+
+def _apart(store: Store) -> list[Store] | None:
+    """The phases of a transposed convolution, which no schedule of its own serves."""
+    parts = phases(store)
+    return parts if len(parts) > 1 else None
 
 
 def _of_products(

@@ -127,6 +127,9 @@ def _by_phases(c: Convolution, target: Target, lanes: int) -> list[Stage | Store
     """The stages for each phase of ``c``; None if one of them is no convolution."""
     found: list[Stage | Store] = []
     for part in phases(c.store):
+        if not outer_reductions(part.value):  # it meets no taps, or one
+            found.append(part)
+            continue
         conv = c if part is c.store else convolution(part)
         conv = None if conv is None else _with_all_places(conv)
         stages = None if conv is None else _stages(conv, target, lanes)

@@ -13,7 +13,7 @@ import itertools
 
 from fornix.compile.axes import rewritten
 from fornix.compile.convolution import Convolution, Groups, convolution, groups
-from fornix.compile.cost import stride_of
+from fornix.compile.cost import outer_reductions, stride_of
 from fornix.compile.phases import phases
 from fornix.compile.schedule.packing import Order, copied_image, filled
 from fornix.ir.dim import DimLike, ceildiv
@@ -50,6 +50,9 @@ def plane_stages(c: Convolution) -> list[Store] | None:
         return None
     found: list[Store] = []
     for part in phases(c.store):
+        if not outer_reductions(part.value):  # it meets no taps, or one
+            found.append(part)
+            continue
         conv = c if part is c.store else convolution(part)
         given = None if conv is None else groups(conv) or _single(conv)
         if conv is None or given is None:
