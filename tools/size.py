@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3000,
     "edit": 1150,
-    "compile": 9550,
+    "compile": 9620,
     "runtime": 8220,
     "quantization": 1500,
     "convert": 6000,

@@ -215,6 +215,8 @@ def test_images_that_are_computed_are_written_once() -> None:
         ((9, 11), (3, 3), {"dilations": [6, 8], "pads": [6, 8] * 2}),  # beside some rows, no taps
         ((5, 7), (5, 7), {"pads": [2, 3] * 2}),
         ((8, 6), (7, 1), {"pads": [3, 0] * 2, "strides": [2, 1]}),
+        ((4, 9), (3, 4), {"pads": [1, 3, 1, 2], "strides": [1, 2]}),
+        ((3, 7), (2, 3), {"pads": [0, 4, 0, 1], "dilations": [1, 2]}),
         ((3, 4), (1, 3), {"pads": [2, 5] * 2}),  # places that meet nothing but padding
         ((4, 6, 5), (3, 3, 3), {"dilations": [3, 1, 4], "pads": [3, 1, 4] * 2}),
     ],

@@ -183,6 +183,15 @@ class Taps:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """Products that a patch leaves out: those in `padding`, of an element of `out` and a `tap`."""
+
+    out: Variable
+    tap: Variable
+    padding: frozenset[tuple[int, int]]
+
+
+@dataclass(frozen=True)
 class Patch:
     """A sum of products for a box of elements at once, kept in registers; then `put`.
 
@@ -191,6 +200,7 @@ class Patch:
     the sum are loops, outermost first, but for those `written` out; of some only the taps that may
     meet data. If not all lanes of `column` exist, `width` says how many do; the factors may be read
     at all of them. Each turn of the innermost loop asks for the lines of `ahead`, to be read soon.
+    With an `edge` its taps are the first of the loops, and are written one after the other.
     """
 
     result: Reduce
@@ -201,6 +211,7 @@ class Patch:
     put: Put
     width: DimLike | None = None
     ahead: tuple[Line, ...] = ()
+    edge: Edge | None = None
 
 
 @dataclass(frozen=True)

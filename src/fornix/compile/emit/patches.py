@@ -7,6 +7,7 @@ level has computed it remembers.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Patch, Put, Span
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Variable, substitute_scalar
+from fornix.ir.loops import Scalar, Variable, substitute_scalar
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -67,30 +68,48 @@ def _sums(em: Emitter, p: Patch, points: Sequence[Point]) -> list[str]:
     factors = [
         [substitute_scalar(factor, point) for factor in p.result.body.args] for point in points
     ]
-    distinct = list(dict.fromkeys(factor for pair in factors for factor in pair))
     written: list[Point] = [
         dict(pairs)
         for pairs in itertools.product(
             *([(a, k) for k in range(a.extent)] for a in p.written if isinstance(a.extent, int))
         )
     ]
-    zero = start("sum", dtype, is_vector=True)
-    carried = [(em.type(dtype, is_vector=True), zero)] * len(points)
+    kind, zero = em.type(dtype, is_vector=True), start("sum", dtype, is_vector=True)
 
-    def turn(totals: list[str]) -> list[str]:
+    def terms(totals: list[str], at: Point) -> list[str]:
+        found: dict[Scalar, Value] = {}
+        sums = list(totals)
+        for k, (point, pair) in enumerate(zip(points, factors, strict=True)):
+            if p.edge is not None and (point[p.edge.out], at[p.edge.tap]) in p.edge.padding:
+                continue
+            for factor in pair:
+                if factor not in found:
+                    found[factor] = em.value(substitute_scalar(factor, at))
+            total = Value(totals[k], True, em.top)
+            sums[k] = add_product(em, p.result.body, (found[pair[0]], found[pair[1]]), total).text
+        return sums
+
+    def turn(totals: list[str], tap: Point) -> list[str]:
         for buffer, place in p.ahead:
-            ask(em, buffer, place)
+            ask(em, buffer, substitute(place, tap, {}))
         for at in written:
-            found = {factor: em.value(substitute_scalar(factor, at)) for factor in distinct}
-            totals = [
-                add_product(
-                    em, p.result.body, (found[a], found[b]), Value(total, True, em.top)
-                ).text
-                for total, (a, b) in zip(totals, factors, strict=True)
-            ]
+            totals = terms(totals, {**tap, **at})
         return totals
 
-    return over(em, p.loops, carried, turn)
+    totals = [zero] * len(points)
+    loops = p.loops if p.edge is None else p.loops[1:]
+    for tap in _taps(p):
+        carried = [(kind, total) for total in totals]
+        totals = over(em, loops, carried, functools.partial(turn, tap=tap))
+    return totals
+
+
+def _taps(p: Patch) -> list[Point]:
+    """The taps of the edge one by one, each of which has loops of its own."""
+    if p.edge is None:
+        return [{}]
+    count = p.edge.tap.extent
+    return [{p.edge.tap: k} for k in range(count)] if isinstance(count, int) else []
 
 
 def _finish(em: Emitter, p: Patch, point: Point, total: str) -> None:

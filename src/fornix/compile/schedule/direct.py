@@ -18,7 +18,7 @@ from fornix.compile.axes import cut_at_blocks, index_dims, moves_as_one, rewritt
 from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import Convolution, Groups, Spatial, convolution, groups
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of, useful_lanes
-from fornix.compile.nest import Block, Line, Loop, Nest, Patch, Put, Span, Taps
+from fornix.compile.nest import Block, Edge, Line, Loop, Nest, Patch, Put, Span, Taps
 from fornix.compile.phases import phases
 from fornix.compile.schedule.chunks import chunked
 from fornix.compile.schedule.inside import Extent, data_of, share, taps_of
@@ -64,6 +64,8 @@ LEAST_PIXELS = 4
 """Of a box, below which it is not worth while to make it smaller for the padding beside it."""
 MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
+MAX_PRODUCTS = 512
+"""That are written out so that those with the padding beside rows can be left out."""
 LINE_BYTES = 64
 """Of caches."""
 AHEAD_BYTES = 64 << 10
@@ -84,13 +86,17 @@ class Box:
 
 @dataclass(frozen=True)
 class _Loops:
-    """The axes of the nest: what is around the boxes, and the two that boxes are cut from."""
+    """The axes of the nest: what is around the boxes, and the two that boxes are cut from.
+
+    Boxes leave out what lies beside the `edge` of the image.
+    """
 
     lead: tuple[Variable, ...]
     rows: Variable | None
     pixels: Variable
     panels: Variable
     groups: Variable
+    edge: Edge | None
 
 
 def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
@@ -152,6 +158,10 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     *lead, pixels = (s.out for s in c.spatial)
     rows = lead.pop() if lead else None
     box = _box(c, blocks, target)
+    edge = _edge(c, sum_, box)
+    if edge is not None:
+        others = (a for a in sum_.loops if a is not edge.tap)
+        sum_ = replace_fields(sum_, loops=(edge.tap, *others))
     panels, block = Variable("p", blocks // box.blocks), Variable("b", box.blocks)
     lane = Variable("j", lanes)
     place = (panels.dim * box.blocks + block.dim) * lanes + lane.dim
@@ -165,7 +175,7 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     axes = (given.axis, panels, block, lane)
     pack, weights = packed_weights(c, sum_, (which, given.filters - place), axes)
     stages.append(pack)
-    around = _Loops((*c.batch, *lead), rows, pixels, panels, given.axis)
+    around = _Loops((*c.batch, *lead), rows, pixels, panels, given.axis, edge)
     store = _with_sum(c, sum_, c.product.of(image, weights), around, (which, block, lane))
     width = None if given.filters % lanes == 0 else given.filters - place + lane.dim
     is_by_pixels = _keeps_weights(c, given, box, target)
@@ -300,6 +310,26 @@ def _box(c: Convolution, blocks: int, target: Target) -> Box:
     return min(boxes, key=cost)
 
 
+def _edge(c: Convolution, sum_: Order, box: Box) -> Edge | None:
+    """What boxes of whole rows leave out: products with the padding beside them, if it is known."""
+    pixels, data = c.spatial[-1], data_of(c).get(c.spatial[-1])
+    if pixels.tap not in sum_.loops or data is None or box.pixels != pixels.out.extent:
+        return None
+    (first, end), taps = map(known, data), known(pixels.taps)
+    if first is None or end is None or taps is None:
+        return None
+    written = math.prod(known(a.extent) or 1 for a in sum_.written)
+    if taps * written * box.rows * box.pixels * box.blocks > MAX_PRODUCTS:
+        return None
+    padding = frozenset(
+        (k, tap)
+        for k in range(box.pixels)
+        for tap in range(taps)
+        if not first <= k * pixels.stride + tap * pixels.dilation < end
+    )
+    return Edge(pixels.out, pixels.tap, padding) if padding else None
+
+
 def _registers(box: Box) -> int:
     """Vector registers: the accumulators, the weights of a term, a pixel."""
     return box.rows * box.pixels * box.blocks + box.blocks + 1
@@ -367,7 +397,8 @@ def _nest(
         (e,) = outer_reductions(store.value)
         put = Put(store.buffer, store.address, store.value)
         here = (*spans[:-1], *pixels, spans[-1])
-        return Patch(e, here, lane, _inside(c, sum_, here), sum_.written, put, width, ahead)
+        inside = _inside(c, sum_, here)
+        return Patch(e, here, lane, inside, sum_.written, put, width, ahead, around.edge)
 
     wide = around.pixels.extent
     panels = [around.panels]
