@@ -210,6 +210,22 @@ def test_long_runs_in_several_threads_get_their_own_results(long: InferenceSessi
     assert wrong == []
 
 
+def test_each_of_several_extents_has_a_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORNIX_CACHE", "0")  # steps of kept programs have no way of their own
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, 256] x) => (float[N, 256] y) { y = MatMul (x, w) }""")
+    w = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(w, "w"))
+    session = InferenceSession(model, SessionOptions(intra_op_num_threads=1))
+    for rows in (1, 16, 14, 17):  # the step's own way keeps no memory for these extents
+        feeds = {"x": np.full((rows, 256), rows, np.float32)}
+        session.run(None, feeds)
+        found = short(session, feeds)
+        assert found is not None, rows
+        np.testing.assert_allclose(found[0], feeds["x"] @ w, rtol=1e-4, atol=1e-3)
+    assert isinstance(session._short, DrivenCall)
+
+
 def test_a_file_that_is_written_to_is_refused_on_the_short_way(tmp_path: Path) -> None:
     path = tmp_path / "f.onnx"
     w = np.eye(200, dtype=np.float32)

@@ -208,7 +208,7 @@ class NativeStep(Step):
     def run_with(self, values: dict[Value, Any], run: Run, drive: Drive) -> None:
         """Like `run`, for what is `informed`; ``drive`` runs the kernels and gives their status."""
         bound = self.bound(run)
-        frame = self._frame(bound)
+        frame = self.frame(bound)
         given = [self._input(values[v], v, bound) for v in self.inputs]
         frame.place(given, frame.slots)
         made = self.results_in(frame, bound, run.targets)
@@ -229,7 +229,7 @@ class NativeStep(Step):
         frame.place(made, frame.slots[len(self.inputs) :])
         return made
 
-    def _frame(self, bound: Bound) -> Frame:
+    def frame(self, bound: Bound) -> Frame:
         """Memory for a run: new, or that of extents which were not in use of late."""
         try:
             return bound.frames.pop()

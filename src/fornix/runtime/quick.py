@@ -69,6 +69,8 @@ class DrivenCall:
         self.sizes = [size if size >= LARGE_BYTES else 0 for size in sizes]
         self.makes_results = sum(self.sizes) <= LENT_BYTES
         self.runs = self.makes_results and not bound.may_be_shared
+        if not bound.frames:  # a step that went a way of its own keeps none
+            bound.frames.append(bound.step.frame(bound))
 
     def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
         """The outputs for ``feeds``; None if they are not like those that this was made for."""
