@@ -301,7 +301,7 @@ def test_a_step_behind_learned_extents_is_compiled() -> None:
     ((_, made),) = next(iter(body._families.values())).programs
     assert made is not None
     kinds = [type(step).__name__ for step in made.programs.general.steps]
-    assert kinds == ["NativeStep", "NativeStep"]
+    assert set(kinds) == {"NativeStep"}
     assert isinstance(made.short, ShortWay)
 
 

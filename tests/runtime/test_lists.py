@@ -271,3 +271,30 @@ def test_a_program_that_another_process_made_does_it_too(
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
     assert calls[-1]
+
+
+BACKWARDS = f"""f (float[N, M] x) => (float[C, M] y) {{
+    {STAYS}
+    none = SequenceEmpty <dtype = 1> ()
+    shape = Shape <start = 0, end = 1> (x)
+    count = Squeeze (shape)
+    rows = Loop (count, stays, none) <body = b (int64 i, bool k, seq(float[P]) s) =>
+        (bool k, seq(float[P]) t) {{
+        row = Gather (x, i)
+        wave = Sin (row)
+        t = SequenceInsert (s, wave)
+    }}>
+    n = SequenceLength (rows)
+    y = Loop (n, stays) <body = c (int64 j, bool l) => (bool l, float[Q] r) {{
+        one = Constant <value_int = 1> ()
+        next = Add (j, one)
+        place = Neg (next)
+        own = SequenceAt (rows, place)
+        r = Mul (own, own)
+    }}>
+}}"""
+
+
+def test_a_second_loop_reads_what_a_first_one_has_collected(calls: list[bool]) -> None:
+    agree(sessions(BACKWARDS), {"x": X}, {"x": X[:1]}, rounds=5)
+    assert calls[-1]

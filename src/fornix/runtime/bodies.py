@@ -13,7 +13,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -54,6 +54,13 @@ LATE = "late "
 """What names of extents begin with that only a run tells."""
 MAX_SEEN = 16
 """Sets of extents that tell numbers from symbols."""
+
+
+class ListKind(NamedTuple):
+    """The kind of a sequence."""
+
+    rank: int | None
+    """How many axes its elements have, if that is known."""
 
 
 class RankChanges(NotAsCompiled):
@@ -272,9 +279,19 @@ def _type(kind: object, shape: Sequence[DimLike], declared: Type | None) -> Type
     """The type of values of a kind; raises DTypeError if it is not known."""
     if isinstance(kind, np.dtype):
         return TensorType(DType.of(kind), tuple(shape))
+    if isinstance(kind, ListKind) and isinstance(declared, SequenceType):
+        return _ranked(declared, kind.rank)
     if declared is None or isinstance(declared, TensorType):
         raise DTypeError(f"a body is compiled for tensors and what is declared, found {kind}")
     return declared
+
+
+def _ranked(type_: SequenceType, rank: int | None) -> SequenceType:
+    """``type_`` of elements of so many axes, where it does not say how many."""
+    elem = type_.elem
+    if rank is None or not isinstance(elem, TensorType) or elem.shape is not None:
+        return type_
+    return SequenceType(TensorType(elem.dtype, (None,) * rank))
 
 
 class Family(Generic[T]):

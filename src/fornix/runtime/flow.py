@@ -21,7 +21,7 @@ from fornix.compile.support import Support
 from fornix.format.mapped import MappedFile
 from fornix.ir.dim import known
 from fornix.ir.graph import Graph, Value
-from fornix.runtime.bodies import CompiledBody, ReadType
+from fornix.runtime.bodies import CompiledBody, ListKind, ReadType
 from fornix.runtime.generic import LONG as LONG_BYTES
 from fornix.runtime.generic import LONGEST, ArrayType
 from fornix.runtime.late import LateCall
@@ -45,8 +45,6 @@ from fornix.runtime.wired import WiredStep
 Array = np.ndarray[Any, np.dtype[Any]]
 Body: TypeAlias = tuple[Sequence[Step], Places, list[Value]]
 """The steps of a body, where its inputs lie, and its outputs."""
-LIST: ReadType = (), list
-"""What a sequence is for a body."""
 
 
 class Flow(LateCall):
@@ -324,11 +322,7 @@ class Flow(LateCall):
         """Where a body finds its inputs and what it captures, and of which types these are."""
         captured = [control.outside(value) for value in self.compiled(control, graph).captured]
         found = [*given, *(self.place_of(value, places) for value in captured)]
-        types = [LIST if isinstance(place, Listed) else place.type for place in found]
-        if None in types:
-            raise NotAsCompiled("a body reads what only a run tells the shape of")
-        pairs = zip(found, types, strict=True)
-        return [(place, type_) for place, type_ in pairs if type_ is not None]
+        return [(place, _read_type(place)) for place in found]
 
     def body(
         self, control: ControlNode, graph: Graph, given: Sequence[Place], places: Places
@@ -455,6 +449,15 @@ class Flow(LateCall):
             self.fresh.add(place.address)
         named = tuple(formulas.extent(slots[a]) if a in slots else d for a, d in enumerate(shape))
         return replace(place, type=(named, dtype))
+
+
+def _read_type(place: Place) -> ReadType:
+    """What a body takes the value at ``place`` for."""
+    if isinstance(place, Listed):
+        return (), ListKind(place.rank)
+    if place.type is None:
+        raise NotAsCompiled("a body reads what only a run tells the shape of")
+    return place.type
 
 
 Way: TypeAlias = Callable[[Flow, ControlNode, Places, Mapping[Value, Place]], None]

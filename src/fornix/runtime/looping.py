@@ -131,6 +131,13 @@ def _is_copied(c: Carried) -> bool:
     return not c.extents and not isinstance(c.now, Listed)
 
 
+def _ranked(c: Carried, found: Place) -> Carried:
+    """``c``; if it began as a sequence of nothing, iterations tell how many axes elements have."""
+    if not isinstance(c.now, Listed) or not isinstance(found, Listed) or c.now.rank is not None:
+        return c
+    return replace(c, now=replace(c.now, rank=found.rank))
+
+
 def _list_moves(now: Listed, found: Place) -> dict[int, int]:
     """The slots that tell of a carried sequence, and those that tell of the next one."""
     if not isinstance(found, Listed) or found.dtype != now.dtype:
@@ -270,6 +277,7 @@ class _Looping:
         for place in condition:
             flow.set(it.goes_on or 0, flow.number_at(place, TRUTH))
         self._hand_on([(c, place) for c, place in pairs if not _is_copied(c)])
+        self.it = replace(self.it, carried=[_ranked(c, place) for c, place in pairs])
 
     def _filled(self, rows: Rows, source: Place) -> Rows:
         """``rows`` with what lies at ``source`` in the present one."""
