@@ -23,12 +23,22 @@ def only_store(text: str) -> Store:
     return normal(result.buffer.source)
 
 
+BOXES = """f (float[N, 4200, 16] x, float[4200, 2] z) => (float[N, 4200, 2] y)
+<int64[1] start = {6}, int64[1] end = {8}, int64[1] axes = {2}> {
+    sizes = Slice (x, start, end, axes)
+    grown = Exp (sizes)
+    y = Mul (grown, z)
+}"""
+
+
 @pytest.mark.parametrize(
     ("text", "chosen"),
     [
         # images of an unknown number of classes: lanes are places, not images
         ("f (float[N, 2, S] x, float[S] z) => (float[N, 2, S] y) { y = Mul (x, z) }", "S"),
         ("f (float[N, S, 2] x, float[S, 1] z) => (float[N, S, 2] y) { y = Mul (x, z) }", "S"),
+        # boxes of 4200 places: lanes are the numbers of one, not images
+        (BOXES, 2),
         # rows of few numbers that lie far apart: each lane is a row
         ("f (float[N, 16, 2100] x) => (float[N, 16, 2100] y) { y = Softmax <axis = 1> (x) }", 2100),
     ],

@@ -29,7 +29,11 @@ MASKED = 1.3
 LIKELY_EXTENT = 1024
 """What is assumed of an extent that is not known."""
 LIKELY_BATCH = 4
-"""What is assumed of one that others follow which are not known either, and change faster."""
+"""What is assumed of one that others follow which are not known either, or long, and change
+faster.
+"""
+LONG_ROW = 256
+"""Elements that follow from which on an extent that is not known counts images, not rows."""
 
 
 def stride_of(d: DimLike, axis: Variable) -> int | None:
@@ -118,9 +122,11 @@ def map_cost(store: Store, axis: Variable | None, lanes: int) -> float:
 
 def _likely_along(store: Store, axis: Variable) -> int:
     """The extent of ``axis``, or a guess: a batch is small where rows may be long."""
-    is_open = [not isinstance(a.extent, int) for a in store.axes]
-    is_batch = axis is store.axes[0] and is_open[0] and any(is_open[1:])
-    return LIKELY_BATCH if is_batch else likely(axis.extent)
+    first, *others = store.axes
+    if axis is not first or isinstance(first.extent, int):
+        return likely(axis.extent)
+    is_long = math.prod(likely(a.extent) for a in others) >= LONG_ROW
+    return LIKELY_BATCH if is_long else LIKELY_EXTENT
 
 
 def _shared(store: Store, e: Reduce, axis: Variable | None) -> int:
