@@ -29,6 +29,7 @@ from fornix.ops.microsoft.attention_loops import (
     lower_self_attention,
     with_bias,
 )
+from fornix.ops.microsoft.shapes import check_heads, check_shape
 from fornix.ops.move import lower_concat
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, widened
@@ -173,7 +174,9 @@ def infer_attention(
     unidirectional: int = 0,
     node: InferNode,
 ) -> tuple[Fact, ...]:
+    check_heads(num_heads)
     batch, length, _ = input.shape
+    check_shape("past", past, (2, batch, num_heads, None, None))
     width = qkv_hidden_sizes[2] if qkv_hidden_sizes else weights.shape[1] // 3
     before = past.shape[3] if past is not None and past.has_rank else 0
     if past is not None and not past.has_rank:
@@ -317,8 +320,11 @@ def infer_multi_head(
     unidirectional: int = 0,
     node: InferNode,
 ) -> tuple[Fact, ...]:
+    check_heads(num_heads)
     batch, length = query.shape[:2]
     keys, size, width = _multi_head_extents(query, key, value, num_heads)
+    check_shape("past_key", past_key, (batch, num_heads, None, size))
+    check_shape("past_value", past_value, (batch, num_heads, None, width))
     if past_key is not None:
         keys = keys + (
             past_key.shape[2] if past_key.has_rank else node.unknown("the past's length")
@@ -332,10 +338,19 @@ def infer_multi_head(
     )[: node.output_count]
 
 
+PACKED_AXES = 5
+"""Axes of a tensor that holds keys and values, or queries as well."""
+
+
 def _multi_head_extents(
     query: Fact, key: Fact | None, value: Fact | None, heads: int
 ) -> tuple[DimLike, DimLike, DimLike]:
     """How many keys there are, their size, and the size of values."""
+    packed = query if key is None else key if value is None else None
+    require(
+        packed is None or packed.rank == PACKED_AXES,
+        "queries, keys and values in one tensor must be [batch, length, heads, parts, size]",
+    )
     if key is None:
         return query.shape[1], query.shape[4], query.shape[4]
     if value is None:

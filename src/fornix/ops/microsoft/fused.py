@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
 from fornix.errors import NotSupported, require
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, equal
 from fornix.ir.loops import Tensor, cast, compute
 from fornix.ops import recurrence
 from fornix.ops import scalar as s
@@ -156,6 +157,8 @@ def activation(
     )
     function = found or ACTIVATIONS[""]
     given = [value for value in parameters if value is not None]
+    most = len(inspect.signature(function).parameters) - 1
+    require(len(given) <= most, f"{name} takes {most} parameters at most, got {len(given)}")
     return lambda x: function(x, *given)
 
 
@@ -269,7 +272,10 @@ def infer_fused_conv(
 
 
 def _check_addend(z: Sequence[DimLike], y: Sequence[DimLike]) -> None:
-    require(len(z) == len(y), f"Z must have the shape of Y{shape_text(y)}, got Z{shape_text(z)}")
+    fits = len(z) == len(y) and all(
+        equal(n, extent) is not False for n, extent in zip(z, y, strict=True)
+    )
+    require(fits, f"Z must have the shape of Y{shape_text(y)}, got Z{shape_text(z)}")
 
 
 @FusedConv.kernel

@@ -25,6 +25,7 @@ from fornix.ops.microsoft.attention_loops import (
     heads_apart,
     heads_together,
 )
+from fornix.ops.microsoft.shapes import check_heads, check_shape
 from fornix.ops.op import op
 from fornix.ops.precision import widened
 from fornix.ops.rotary import lower_rotary_embedding, rotary_embedding
@@ -50,6 +51,10 @@ GroupQueryAttention = op(
 )  # fmt: skip
 
 
+SINK = 4
+"""Place of head_sink among the inputs behind total_sequence_length."""
+
+
 @GroupQueryAttention.infer
 def infer_group_query(
     query: Fact,
@@ -65,8 +70,13 @@ def infer_group_query(
     node: InferNode,
     **attributes: object,
 ) -> tuple[Fact, ...]:
+    check_heads(num_heads, kv_num_heads)
     batch, length, width = query.shape
     size = width // (num_heads if key is not None else num_heads + 2 * kv_num_heads)
+    for name, cache_fact in (("past_key", past_key), ("past_value", past_value)):
+        check_shape(name, cache_fact, (batch, kv_num_heads, None, size))
+    check_shape("seqlens_k", seqlens_k, (batch, 1) if _has_columns(seqlens_k) else (batch,))
+    check_shape("head_sink", more[SINK] if len(more) > SINK else None, (num_heads,))
     total = _total_length(total_sequence_length)
     past = 0 if past_key is None or not past_key.has_rank else past_key.shape[2]
     if total is None or (past_key is not None and not past_key.has_rank):
@@ -201,6 +211,10 @@ def _lower_sink(sink: Tensor | None, smooth: int) -> Callable[[DimLike], Scalar]
     if sink is None:
         return None if smooth <= 0 else lambda _: const(0.0, FLOAT32)
     return lambda h: cast(sink[h], FLOAT32)
+
+
+def _has_columns(lengths: Fact) -> bool:
+    return lengths.has_rank and lengths.rank > 1
 
 
 def _total_length(fact: Fact | None) -> DimLike | None:

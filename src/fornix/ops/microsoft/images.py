@@ -15,6 +15,7 @@ from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.group_norm import group_normalization, lower_group_normalization
 from fornix.ops.microsoft import DOMAIN
+from fornix.ops.microsoft.shapes import check_shape
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.sampling_loops import extent_as
@@ -196,6 +197,13 @@ def infer_group_norm(
     epsilon: float,
     groups: int,
 ) -> Fact:
+    channels = x.shape[-1 if channels_last else 1]
+    check_shape("gamma", gamma, (channels,))
+    check_shape("beta", beta, (channels,))
+    require(
+        groups > 0 and not (isinstance(channels, int) and channels % groups),
+        f"{channels} channels must fall into groups alike, got groups={groups}",
+    )
     return tensor(x.dtype, x.shape)
 
 

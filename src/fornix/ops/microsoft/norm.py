@@ -14,6 +14,7 @@ from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.gather import gather, lower_gather
 from fornix.ops.geometry import broadcast_shapes, normalize_axis, shape_text
 from fornix.ops.microsoft import DOMAIN
+from fornix.ops.microsoft.shapes import check_shape
 from fornix.ops.norm import (
     at_least,
     infer_rms_normalization,
@@ -99,6 +100,8 @@ def infer_skip(
     epsilon: float,
 ) -> tuple[Fact, ...]:
     _check_summand("skip", skip, input)
+    for name, fact in (("gamma", gamma), ("beta", beta), ("bias", bias)):
+        check_shape(name, fact, input.shape[-1:])
     whole = tensor(input.dtype, input.shape)
     statistics = tensor(FLOAT32, (*input.shape[:-1], 1))
     return whole, statistics, statistics, whole
@@ -238,7 +241,15 @@ def infer_embed(
     mask_index_type: int = 0,
     node: InferNode,
 ) -> tuple[Fact, ...]:
-    width = word_embedding.shape[1] if word_embedding.has_rank else node.unknown("its width")
+    width = word_embedding.shape[-1] if word_embedding.has_rank else node.unknown("its width")
+    tables = (word_embedding, position_embedding, segment_embedding)
+    for name, table in zip(("word", "position", "segment"), tables, strict=True):
+        check_shape(f"{name}_embedding", table, (None, width))
+    check_shape("gamma", gamma, (width,))
+    check_shape("beta", beta, (width,))
+    check_shape("segment_ids", segment_ids, input_ids.shape)
+    check_shape("mask", mask, input_ids.shape)
+    check_shape("position_ids", position_ids, (None, *input_ids.shape[1:]))
     whole = tensor(word_embedding.dtype, (*input_ids.shape, width))
     return whole, tensor(INT32, input_ids.shape[:1]), whole
 
@@ -266,6 +277,12 @@ def embed_layer_normalization(
     or 0 without mask, embedding_sum[B, S, H]. Computes in float32.
     Source: onnxruntime's contributed operators, EmbedLayerNormalization-1.
     """
+    width = word_embedding.shape[-1:]
+    require(
+        gamma.shape == beta.shape == width,
+        f"gamma and beta must have shape {shape_text(width)}, got gamma{shape_text(gamma.shape)} "
+        f"and beta{shape_text(beta.shape)}",
+    )
     length = input_ids.shape[1]
     places = np.arange(length)[None] if position_ids is None else position_ids
     total = widened(gather(word_embedding, input_ids, axis=0))

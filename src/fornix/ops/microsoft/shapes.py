@@ -1,0 +1,33 @@
+"""Shapes that inputs have to have, as inference checks them before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fornix.errors import require
+from fornix.ir.dim import DimLike, equal
+from fornix.ops.fact import Fact
+from fornix.ops.geometry import shape_text
+
+
+def check_shape(name: str, fact: Fact | None, wanted: Sequence[DimLike | None]) -> None:
+    """Raise ShapeError if an input certainly has other extents; None may be any."""
+    if fact is None or not fact.has_rank:
+        return
+    pairs = list(zip(fact.shape, wanted, strict=False))
+    fits = len(fact.shape) == len(wanted) and all(
+        extent is None or equal(n, extent) is not False for n, extent in pairs
+    )
+    text = ", ".join("?" if extent is None else str(extent) for extent in wanted)
+    require(fits, f"{name} must be {name}[{text}], got {name}{shape_text(fact.shape)}")
+
+
+def check_heads(num_heads: int, kv_num_heads: int = 1) -> None:
+    """Raise ShapeError unless there are heads, as many for each of keys."""
+    require(
+        num_heads > 0 and kv_num_heads > 0 and num_heads % kv_num_heads == 0,
+        f"num_heads must be a positive multiple of {max(kv_num_heads, 1)}, got {num_heads}",
+    )
+
+
+__all__ = ["check_heads", "check_shape"]
