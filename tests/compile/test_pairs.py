@@ -9,7 +9,7 @@ import pytest
 from fornix.compile import Target
 from fornix.compile.blocked import blocked_buffer
 from fornix.compile.convolution import Convolution, convolution
-from fornix.compile.schedule.contraction import contraction
+from fornix.compile.schedule.contraction import contraction, shape_of
 from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.pairs import contraction_in_pairs, convolution_in_pairs
 from fornix.dtype import INT8, INT32, INT64, UINT8, DType
@@ -126,6 +126,21 @@ def test_one_row_of_bytes_reads_narrow_weights() -> None:
     product = contraction(y.buffer.source)
     assert product is not None
     assert contraction_in_pairs(product, target("x86-64-v3")) is None
+
+
+@pytest.mark.parametrize("columns", [24, 32, 100, 768])
+def test_tiles_leave_a_register_for_the_products(columns: int) -> None:
+    b = drawn(INT8, 64, columns, seed=9)
+    y = stored(lower_byte_product(tensor("a", (48, 64), UINT8), constant(b), None, None))
+    assert y.buffer is not None
+    assert isinstance(y.buffer.source, Store)
+    product = contraction(normal(y.buffer.source))
+    old = target("x86-64-v3")
+    pairs = None if product is None else contraction_in_pairs(product, old)
+    assert pairs is not None
+    height, vectors = shape_of(pairs, old, LANES)
+    accumulators, left = height * vectors, 1
+    assert accumulators + vectors + left + 1 <= old.vector_registers
 
 
 def halves(*shape: int, seed: int) -> Array:

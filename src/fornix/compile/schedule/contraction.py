@@ -130,6 +130,8 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     rows = 1 if c.row is None else c.row.extent
     columns = c.column.extent
     height, vectors = shapes[OPEN_SHAPE]
+    if c.product.op == "dot2i":  # which are added by an instruction of their own
+        shapes = tuple((h, n) for h, n in shapes if h * n + n + 2 <= target.vector_registers)
     if rows == 1 and isinstance(columns, int) and not _is_worth_packing(c):
         return 1, _wide(-(-columns // lanes), max(h * n for h, n in shapes))
     if isinstance(columns, int):
