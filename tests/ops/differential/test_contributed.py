@@ -9,7 +9,6 @@ import pytest
 
 from fornix import ops
 from tests.ops.differential.engines import disagreements
-from tests.ops.differential.hostile import mutated
 from tests.ops.differential.judge import judge
 from tests.ops.differential.recipes import DOMAIN
 from tests.ops.differential.space import cases, contributed
@@ -41,8 +40,7 @@ def test_operator_agrees_with_onnxruntime_in_many_cases(domain: str, name: str) 
 
 @pytest.mark.slow
 @EACH
-def test_sessions_give_or_refuse_what_the_evaluator_does(domain: str, name: str) -> None:
+def test_sessions_give_what_the_evaluator_does(domain: str, name: str) -> None:
     rng = np.random.default_rng(3)
     for case in itertools.islice(cases(domain, name, rounds=MANY, seed=3), MANY // 10):
-        for each in (case, mutated(case, rng)):
-            assert not shown(each, disagreements(each, rng))
+        assert not shown(case, disagreements(case, rng))
