@@ -130,7 +130,9 @@ def test_an_image_that_is_not_blocked_is_read_as_it_lies() -> None:
     convolved((2, 3, 16, 24), (32, 3, 8, 8), blocks=(1, own), strides=[8, 8])
 
 
-@pytest.mark.parametrize(("n", "h", "w"), [(1, 1, 1), (2, 3, 6), (1, 8, 7), (3, 4, 29)])
+@pytest.mark.parametrize(
+    ("n", "h", "w"), [(1, 1, 1), (2, 3, 6), (1, 8, 7), (1, 2, 16), (3, 4, 29), (1, 1, 43)]
+)
 def test_extents_may_be_known_at_run_time_only(n: int, h: int, w: int) -> None:
     symbols = {"N": n, "H": h, "W": w}
     convolved((N, 32, H, W), (48, 32, 3, 5), symbols=symbols, pads=[1, 2] * 2)

@@ -31,7 +31,7 @@ from fornix.compile.schedule.packing import (
 from fornix.compile.schedule.pairs import convolution_in_pairs
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, ceildiv, known, minimum
+from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
 from fornix.ir.loops import (
     Buffer,
     Constant,
@@ -52,6 +52,8 @@ MAX_BLOCKS = {"mul": 7, "dot2": 7, "dot2i": 2, "dot4": 7}
 """Of filters in a box, by products: pairs of integers are as fast with more pixels instead."""
 OPEN_PIXELS, FEW_PIXELS = 14, 4
 """Pixels at once of a row of unknown length, if it is that long, and if it is shorter."""
+SOME_GAIN = 6, 7
+"""Half as many are computed at once where these are so much less, in whole boxes."""
 PRODUCT_VECTORS = (3, 4)
 """Vectors in a row of the tiles of `contraction`."""
 TURNING = 40.0
@@ -461,15 +463,23 @@ def _turns(axis: Variable, count: int) -> tuple[Variable, Span | None]:
 
 
 def _open(axis: Variable, extent: DimLike, most: int) -> list[tuple[Variable, Span]]:
-    """The same where the extent is known at run time only: fewer at once if it is too short."""
+    """The same where the extent is known at run time only: as many at once as waste little."""
+    some = most // 2 + 1
+    gain = _padded(extent, most) * SOME_GAIN[0] - _padded(extent, some) * SOME_GAIN[1]
+    reach = [minimum(extent // count, 1) for count in (most, some, min(FEW_PIXELS, some), 1)]
+    reach[0] = reach[0] * (1 - minimum(maximum(gain + 1, 0), 1))
     found: list[tuple[Variable, Span]] = []
     left: DimLike = 1
-    for count in sorted({1, min(FEW_PIXELS, most), most}, reverse=True):
-        is_long = minimum(extent // count, 1)
-        turns = Variable(axis.name, ceildiv(extent, count) * (is_long - (1 - left)))
-        left = 1 - is_long
+    for count, is_long in zip((most, some, min(FEW_PIXELS, some), 1), reach, strict=True):
+        turns = Variable(axis.name, ceildiv(extent, count) * is_long * left)
+        left = left * (1 - is_long)
         found.append((turns, Span(axis, minimum(turns.dim * count, extent - count), count)))
     return found
+
+
+def _padded(extent: DimLike, step: int) -> DimLike:
+    """``extent`` in whole steps, where it is known at run time only."""
+    return ceildiv(extent, step) * step
 
 
 __all__ = ["direct_stages"]
