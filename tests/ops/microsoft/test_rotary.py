@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+import fornix
 from fornix.errors import NotSupported, ShapeError
 from tests.ops.harness import run_op
 from tests.ops.microsoft.peer import DOMAIN, agree
@@ -36,3 +38,17 @@ def test_what_is_missing_is_named() -> None:
         run_op("RotaryEmbedding", inputs, {"rotary_embedding_dim": 4}, **where)
     with pytest.raises(NotSupported, match="scale must be 1, got 2"):
         run_op("RotaryEmbedding", inputs, {"scale": 2.0}, **where)
+
+
+def test_tables_of_unknown_width_leave_open_how_many_heads_there_are() -> None:
+    inputs = [normal(2, 3, 8), np.array([0]), normal(9, 4), normal(9, 4)]
+    [wanted] = run_op("RotaryEmbedding", inputs, domain=DOMAIN, opset=1)
+    node = helper.make_node("RotaryEmbedding", list("xpcs"), ["y"], domain=DOMAIN)
+    stored = [numpy_helper.from_array(x, name) for x, name in zip(inputs, "xp", strict=False)]
+    tables = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [f"{n}0", f"{n}1"]) for n in "cs"]
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "g", tables, [y], stored)
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
+    [found] = fornix.InferenceSession(model).run(None, {"c": inputs[2], "s": inputs[3]})
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)

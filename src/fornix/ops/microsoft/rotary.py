@@ -44,11 +44,12 @@ def _check_plain(scale: float) -> None:
 
 
 def _heads(x: tuple[DimLike, ...], cos: tuple[DimLike, ...], stated: int, size: int) -> int | None:
-    """How many heads the last axis of ``x`` has; None where ``x`` has an axis of them."""
+    """How many heads the last axis of ``x`` has; None if ``x`` has an axis of them, or unknown."""
     if len(x) == 4 or stated:
         return stated or None
     require(not size, "num_heads is required with rotary_embedding_dim, found none")
-    return known(divide(x[-1], 2 * (known(cos[-1]) or 1)))
+    half = known(cos[-1])
+    return None if half is None else known(divide(x[-1], 2 * max(half, 1)))
 
 
 @RotaryEmbedding.kernel
