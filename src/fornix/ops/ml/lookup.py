@@ -60,12 +60,15 @@ class Lookup:
         return np.asarray(self.values[self._places(x, none)], self.values.dtype)
 
     def _by_name(self, x: Array, named: _Named) -> Array:
+        is_text = self.values.dtype == object
+        if x.size == 1 and not is_text:
+            return np.ndarray(x.shape, self.values.dtype, bytearray(named[x.item()]))
         texts = x.reshape(-1).tolist()
         # one call for all of them; of a single one it gives no tuple
         found = itemgetter(*texts)(named) if len(texts) > 1 else [named[text] for text in texts]
-        if self.values.dtype != object and texts:
-            return np.frombuffer(bytearray().join(found), self.values.dtype).reshape(x.shape)
-        return np.fromiter(found, self.values.dtype, x.size).reshape(x.shape)
+        if is_text:
+            return np.fromiter(found, object, x.size).reshape(x.shape)
+        return np.ndarray(x.shape, self.values.dtype, bytearray().join(found))
 
     def _places(self, x: Array, none: int) -> Array:
         if not self.ranked.size:
