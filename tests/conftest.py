@@ -22,6 +22,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 # Machine code that tests make stays out of the user's cache, and serves the next run of the tests.
 os.environ.setdefault("FORNIX_CACHE", str(Path(tempfile.gettempdir()) / "fornix-tests-cache"))
+# Sessions compile here, whatever this process has loaded; tests of the other process ask for it.
+os.environ["FORNIX_WORKSHOP"] = "0"
 
 # By default every run tries the same examples; `--hypothesis-profile=search` looks for new ones.
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)

@@ -55,7 +55,8 @@ def expected(given: dict[str, np.ndarray]) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _no_workshop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is there yet."""
+    """One may be started, and none is there yet."""
+    monkeypatch.delenv("FORNIX_WORKSHOP")
     monkeypatch.setattr(workshop, "_workshops", [])
 
 
