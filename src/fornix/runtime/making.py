@@ -60,17 +60,8 @@ def make_program(
     model = optimize(inlined, level, native=native)
     name_extents(model, numbers)
     graph = model.graph
-    inference = infer_model(model)
     symbols = bound_symbols(graph.inputs)
-    taken: dict[str, DimLike] = {}
-    while found := (
-        taken_for_equal(_by_rules(inference, graph), graph.inputs)
-        or taken_to_fit(inference, graph.nodes)
-    ):
-        taken = {n: d.bind(found) if isinstance(d, Dim) else d for n, d in taken.items()}
-        taken |= found
-        name_extents(model, taken)
-        inference = infer_model(model)
+    inference = _taken_alike(model)
     _require_sound(source, inference, graph)
     if providers[0].takes_parts:
         inference = _taken_apart(model, inference, level)
@@ -99,6 +90,21 @@ def make_program(
     program = Program(graph.inputs, graph.outputs, symbols, steps, constants, placements)
     program.ranges = ranges(graph.inputs)
     return program
+
+
+def _taken_alike(model: Model) -> Inference:
+    """What is known of ``model`` where extents have the names of those they are taken for."""
+    graph, inference = model.graph, infer_model(model)
+    taken: dict[str, DimLike] = {}
+    while found := (
+        taken_for_equal(_by_rules(inference, graph), graph.inputs)
+        or taken_to_fit(inference, graph.nodes)
+    ):
+        taken = {n: d.bind(found) if isinstance(d, Dim) else d for n, d in taken.items()}
+        taken |= found
+        name_extents(model, taken)
+        inference = infer_model(model)
+    return inference
 
 
 def _by_rules(inference: Inference, graph: Graph) -> Iterator[Fact]:
