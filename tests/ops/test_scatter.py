@@ -100,11 +100,19 @@ def test_scatter_says_what_does_not_fit(
     assert message in str(raised.value)
 
 
-def test_scatter_max_begins_with_opset_18() -> None:
-    with pytest.raises(ShapeError, match="must be one of none, add, mul, got 'max'"):
-        run_op(
-            "ScatterND", [ints(1), ints(0).reshape(1, 1), ints(0)], {"reduction": "max"}, opset=16
-        )
+@pytest.mark.parametrize("opset", [16, 17])
+@pytest.mark.parametrize("reduction", ["max", "min"])
+def test_scatter_takes_extremes_before_the_text_has_them_as_the_peer(
+    reduction: str, opset: int
+) -> None:
+    attributes, updates = {"reduction": reduction}, some(4, (4, 5)).astype(np.float32)
+    for name, indices in (
+        ("ScatterElements", some(1, (4, 5), -3, 3)),
+        ("ScatterND", some(1, (4, 1), -3, 3)),
+    ):
+        inputs = [DATA[:, 0], indices, updates]
+        check_node(name, inputs, attributes, opset=opset,
+                   expected=peer(name, inputs, attributes, opset=opset))  # fmt: skip
 
 
 def test_scatter_cannot_add_strings() -> None:

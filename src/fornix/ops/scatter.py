@@ -16,7 +16,7 @@ from fornix.ir.dim import DimLike, equal, known
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import IndexLike, Tensor, apply, cast, gathered, index, scatter
 from fornix.ops.adapt import check_attribute
-from fornix.ops.call import LowerNode, NodeView, RunNode
+from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.gather import check_inside, checked
 from fornix.ops.geometry import normalize_axis, shape_text, unified
@@ -25,8 +25,10 @@ from fornix.ops.precision import cast_tensor, wide_dtype
 from fornix.ops.types import BF16, E8M0, F4, F8, I4, I32, I64, TENSOR
 
 REDUCTIONS = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
-EXTREMES_SINCE = 18
-"""Schema version that brings the reductions max and min."""
+"""How updates are taken in, from opset 16 on.
+
+The text has max and min since 18 only; exporters of PyTorch write them in 16 and 17, too.
+"""
 
 Scatter = (
     op("Scatter <axis: int = 0> (data: T, indices: Tind, updates: T) => (output: T)",
@@ -65,9 +67,9 @@ def scatter_18_to_16(node: Node, _: Graph) -> None:
 @Scatter.infer
 @ScatterElements.infer
 def infer_scatter_elements(
-    data: Fact, indices: Fact, updates: Fact, *, axis: int, reduction: str = "none", node: NodeView
+    data: Fact, indices: Fact, updates: Fact, *, axis: int, reduction: str = "none"
 ) -> Fact:
-    _check_reduction(reduction, data.dtype, node)
+    _check_reduction(reduction, data.dtype)
     place = normalize_axis(axis, data.rank)
     if indices.has_rank and updates.has_rank:
         _check_elements(data.shape, indices.shape, updates.shape, place)
@@ -83,7 +85,6 @@ def scatter_elements(
     *,
     axis: int,
     reduction: str = "none",
-    node: RunNode,
 ) -> Array:
     """``data`` with each element of ``updates`` put into its line along ``axis``.
 
@@ -91,7 +92,7 @@ def scatter_elements(
     with a ``reduction`` the update is combined with what stands there.
     Raises Fail if an index is out of range. Source: ONNX ScatterElements-18.
     """
-    _check_reduction(reduction, DType.of(data.dtype), node)
+    _check_reduction(reduction, DType.of(data.dtype))
     place = normalize_axis(axis, data.ndim)
     _check_elements(data.shape, indices.shape, updates.shape, place)
     where: list[Array] = list(np.indices(indices.shape, sparse=True))
@@ -110,7 +111,7 @@ def lower_scatter_elements(
     reduction: str = "none",
     node: LowerNode,
 ) -> Tensor:
-    _check_reduction(reduction, data.dtype, node)
+    _check_reduction(reduction, data.dtype)
     place = normalize_axis(axis, data.rank)
     _check_elements(data.shape, indices.shape, updates.shape, place)
 
@@ -154,8 +155,8 @@ def _check_elements(
     )
 
 
-def _check_reduction(reduction: str, dtype: DType | None, node: NodeView) -> None:
-    names = ["none", "add", "mul", *(["max", "min"] if node.version >= EXTREMES_SINCE else [])]
+def _check_reduction(reduction: str, dtype: DType | None) -> None:
+    names = ["none", *REDUCTIONS]
     require(
         reduction in names,
         f"reduction must be one of {', '.join(names)}, got {reduction!r}",
@@ -193,10 +194,8 @@ ScatterND.adapt(18, 16)(scatter_18_to_16)
 
 
 @ScatterND.infer
-def infer_scatter_nd(
-    data: Fact, indices: Fact, updates: Fact, *, reduction: str = "none", node: NodeView
-) -> Fact:
-    _check_reduction(reduction, data.dtype, node)
+def infer_scatter_nd(data: Fact, indices: Fact, updates: Fact, *, reduction: str = "none") -> Fact:
+    _check_reduction(reduction, data.dtype)
     depth = known(indices.shape[-1]) if indices.has_rank and indices.rank else None
     if depth is not None and updates.has_rank:
         _check_parts(data.shape, indices.shape, updates.shape, depth)
@@ -204,16 +203,14 @@ def infer_scatter_nd(
 
 
 @ScatterND.kernel
-def scatter_nd(
-    data: Array, indices: Array, updates: Array, *, reduction: str = "none", node: RunNode
-) -> Array:
+def scatter_nd(data: Array, indices: Array, updates: Array, *, reduction: str = "none") -> Array:
     """``data`` with each part of ``updates`` put where the last axis of ``indices`` says.
 
     data[*D, *E] · indices[*I, k] · updates[*I, *E] → output[*D, *E], the k entries indexing the
     axes D; with a ``reduction`` the update is combined with what stands there.
     Raises Fail if an index is out of range. Source: ONNX ScatterND-18.
     """
-    _check_reduction(reduction, DType.of(data.dtype), node)
+    _check_reduction(reduction, DType.of(data.dtype))
     depth = indices.shape[-1] if indices.ndim else 0
     _check_parts(data.shape, indices.shape, updates.shape, depth)
     where = tuple(checked(indices[..., j], data.shape[j], j) for j in range(depth))
@@ -224,7 +221,7 @@ def scatter_nd(
 def lower_scatter_nd(
     data: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = "none", node: LowerNode
 ) -> Tensor:
-    _check_reduction(reduction, data.dtype, node)
+    _check_reduction(reduction, data.dtype)
     depth = known(indices.shape[-1]) if indices.rank else 0
     if depth is None:
         node.decline("how many axes its indices address depends on an extent")
