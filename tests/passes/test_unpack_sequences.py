@@ -226,3 +226,16 @@ def test_the_one_place_that_a_loop_counts_is_gathered(extent: int) -> None:
         agree(text, rows(extent), rows(extent))
         placed = InferenceSession(model_of(text)).placement()
         assert not any("Sequence" in place.op_type for place in placed)
+
+
+@pytest.mark.parametrize("keeps", [0, 1])
+@pytest.mark.parametrize(
+    "changed", ["SequenceInsert (s, e)", "SequenceInsert (s, e, i)", "SequenceErase (s, i)"]
+)
+def test_slices_of_which_some_are_others_are_no_longer_the_whole(keeps: int, changed: str) -> None:
+    declared = "float[A, B] y, float[C, D] z" if keeps else "float[A] y, float[B] z"
+    text = f"""f (float[N, 6] x, int64 i) => ({declared}, int64 n) {{
+        {CUT.format(axis=0, keeps=keeps)} e = SequenceAt (s, i) t = {changed}
+        y = ConcatFromSequence <axis = 0> (t) z = SequenceAt (t, i) n = SequenceLength (t)
+    }}"""
+    agree(text, *(rows(3) | {"i": np.array(i)} for i in (0, 1, -2)))

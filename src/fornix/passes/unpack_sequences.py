@@ -138,8 +138,10 @@ def _sequence(value: Value | None, make: _Making) -> Listed | Rows | None:
     if node.op_type not in {"SequenceInsert", "SequenceErase", "Identity"}:
         return None
     before = _sequence(node.inputs[0], make)
-    if not isinstance(before, list) or node.op_type == "Identity":
+    if node.op_type == "Identity":
         return before
+    if not isinstance(before, list):
+        return None
     inserts = node.op_type == "SequenceInsert"
     place = _place(node, 2 if inserts else 1, len(before) if inserts else len(before) - 1, make)
     if place is None:
