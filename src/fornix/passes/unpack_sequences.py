@@ -138,10 +138,9 @@ def _sequence(value: Value | None, make: _Making) -> Listed | Rows | None:
     if node.op_type not in {"SequenceInsert", "SequenceErase", "Identity"}:
         return None
     before = _sequence(node.inputs[0], make)
-    if node.op_type == "Identity":
-        return before
-    if not isinstance(before, list):
-        return None
+    is_same = node.op_type == "Identity"
+    if is_same or not isinstance(before, list):
+        return before if is_same else None
     inserts = node.op_type == "SequenceInsert"
     place = _place(node, 2 if inserts else 1, len(before) if inserts else len(before) - 1, make)
     if place is None:
