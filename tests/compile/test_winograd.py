@@ -309,6 +309,27 @@ def test_filters_that_take_much_memory_for_little_time_are_smaller() -> None:
 
 def test_parts_of_images_of_any_size_are_taken_for_parts_of_a_likely_one() -> None:
     height = symbol("height", 1)
-    assert schedule._likely(height) == schedule.LIKELY_IMAGE
-    assert schedule._likely(height // 16) == schedule.LIKELY_IMAGE // 16
-    assert schedule._likely(16) == 16
+    assert schedule._likely(height, 256) == 256
+    assert schedule._likely(height // 16, 256) == 16
+    assert schedule._likely(16, 256) == 16
+    assert schedule._likely(0, 256) == 0
+
+
+@pytest.mark.parametrize(
+    ("dilation", "size", "is_chosen"),
+    [
+        (1, symbol("h", 1), True),
+        (2, symbol("h", 1), True),
+        (12, symbol("h", 1) // 8, False),
+        (12, symbol("h", 1) // 16, False),
+        (12, 64, True),
+        (12, 10, False),
+    ],
+)
+def test_far_dilated_filters_are_summed_directly_where_images_may_be_small(
+    dilation: int, size: DimLike, is_chosen: bool
+) -> None:
+    image = tensor("x", (1, 64, size, size), FLOAT32)
+    w = constant(np.ones((64, 64, 3, 3), np.float32))
+    made = Runner([lower_conv(image, w, dilations=[dilation] * 2, pads=[dilation] * 4)])
+    assert ("winograd" in [k.schedule for k in made.kernels]) == is_chosen

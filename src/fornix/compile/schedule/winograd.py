@@ -73,6 +73,8 @@ DIRECT_PIXELS = 7
 IMAGE_AXES = 2
 LIKELY_IMAGE = 256
 """What is assumed of the extents of a model's images that are not known."""
+SMALL_IMAGE = 128
+"""The least of which dilated filters are to be worth it: phases of less are all borders."""
 
 _SERIAL = itertools.count()
 
@@ -150,20 +152,38 @@ def _algorithm(
         return None
     if conv.sum.dtype is not FLOAT32 or conv.store.buffer.dtype not in RESULTS:
         return None
-    extents = tuple(_likely(s.out.extent) for s in conv.spatial)
     channels, filters = known(conv.channels[0].extent), known(conv.filter.extent)
     if channels is None or filters is None:
         return None
+    is_dilated = any(s.dilation > 1 and known(s.out.extent) is None for s in conv.spatial)
+    found = [
+        best(_image(conv, size, is_gathered=is_gathered), channels, filters, lanes)
+        for size in (SMALL_IMAGE, LIKELY_IMAGE)
+        if size == LIKELY_IMAGE or is_dilated
+    ]
+    return found[-1] if all(found) else None
+
+
+def _image(conv: Convolution, size: int, *, is_gathered: bool) -> Image:
+    """What ``conv`` computes of a model's image of ``size``, where its extents are not known."""
+    data = {
+        dataclasses.replace(s, out=Variable(s.out.name, _likely(s.out.extent, size))): (
+            _likely(first, size),
+            _likely(end, size),
+        )
+        for s, (first, end) in data_of(conv).items()
+    }
+    counts = {s: DIRECT_PIXELS for s in data if s.place is conv.spatial[-1].place}
+    extents = tuple(_likely(s.out.extent, size) for s in conv.spatial)
     dilations = tuple(s.dilation for s in conv.spatial)
-    direct = share(data_of(conv), {conv.spatial[-1]: DIRECT_PIXELS})
-    image = Image(extents, dilations, direct, is_gathered)
-    return best(image, channels, filters, lanes)
+    return Image(extents, dilations, share(data, counts), is_gathered)
 
 
-def _likely(extent: DimLike) -> int:
-    """``extent``, in numbers: a sixteenth of the model's image, say, is one of what is likely."""
-    values: dict[Atom, DimLike] = {a: LIKELY_IMAGE for a in atoms(extent) if isinstance(a, Symbol)}
-    return known(substitute(extent, values, {})) or LIKELY_IMAGE
+def _likely(extent: DimLike, size: int) -> int:
+    """``extent``, in numbers: a sixteenth of the model's image, say, is one of ``size``."""
+    values: dict[Atom, DimLike] = {a: size for a in atoms(extent) if isinstance(a, Symbol)}
+    found = known(substitute(extent, values, {}))
+    return size if found is None else found
 
 
 @dataclass(frozen=True)
