@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3000,
     "edit": 1150,
-    "compile": 9640,
+    "compile": 9650,
     "runtime": 8300,
     "quantization": 1500,
     "convert": 6000,

@@ -68,6 +68,16 @@ def test_digests_differ_where_keys_do() -> None:
     assert digest((TensorType(FLOAT32, (n, 3)), 1)) == digest((TensorType(FLOAT32, (n, 3)), 1))
 
 
+def test_digests_of_long_lists_differ_where_any_item_does() -> None:
+    items: list[object] = [
+        1, True, 1.0, "1", b"1", None, 2**70, -1, 0.0, -0.0, 5e-324, "\udc80", "", "1', '1"
+    ]  # fmt: skip
+    long = [[first] + [other] * 99 for first in items for other in items]
+    assert len({digest(key) for key in long}) == len(long)
+    assert len({digest(["1"] * n) for n in range(200)}) == 200
+    assert digest(tuple(range(100))) == digest([*range(100)])
+
+
 def test_a_model_that_was_compiled_before_is_not_compiled_again(
     memo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,40 @@ def test_the_scanner_agrees_with_protobuf() -> None:
     check_agreement(1200, seed=1)
 
 
+def test_the_scanner_agrees_with_protobuf_where_it_passes_over_runs_of_fields(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wire, "_RUN", 2)
+    monkeypatch.setattr(wire, "_WINDOW", 40)
+    check_agreement(600, seed=3)
+
+
+RUNS = {
+    "float": b"\x3d\x00\x00\x80\x3f",
+    "negative": b"\x40" + varint(2**64 - 1),
+    "text": field(9, BYTES, b"BRANCH_LEQ"),
+    "long text": field(9, BYTES, b"t" * 200),
+    "double": b"\x19" + b"\x82" * 8,
+    "tensor": field(5, BYTES, field(9, BYTES, b"r" * 9)),
+    "group": b"\x7b\x3d\x00\x00\x80\x3f\x7c",
+    "number of 11 bytes": b"\x40" + b"\x80" * 10 + b"\x00",
+    "open group": b"\x7b",
+    "no wire type": b"\x3e",
+}
+
+
+@pytest.mark.parametrize("odd", RUNS)
+def test_long_runs_of_fields_mean_what_they_mean_to_protobuf(
+    odd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "_WINDOW", 512)
+    run = b"".join(RUNS[kind] * 120 for kind in ("float", "negative", "text"))
+    for cut in range(3):
+        attribute = (run + RUNS[odd] + run)[: -cut or None]
+        node = field(7, BYTES, field(1, BYTES, field(5, BYTES, attribute)))
+        assert disagreement(node) is None
+
+
 @pytest.mark.slow
 def test_the_scanner_agrees_with_protobuf_on_100_000_inputs() -> None:
     check_agreement(100_000, seed=2)

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
+
 from fornix.compile.cache import ObjectCache
 from fornix.compile.identity import ROOMS, sources
 from fornix.compile.notes import UnitCode, code_of, note_of
@@ -28,6 +30,9 @@ from fornix.ir.types import TensorType
 
 T = TypeVar("T")
 
+_PACKED_FROM = 64
+"""Items from which a list is digested at once: attributes of trees have a million."""
+
 
 def digest(key: object) -> str:
     """A name for ``key``, which is made of tuples, texts, numbers, bytes, types and dims."""
@@ -39,6 +44,10 @@ def digest(key: object) -> str:
 def _feed(sha: Any, key: object) -> None:
     if isinstance(key, tuple | list):
         sha.update(b"(%d:" % len(key))
+        packed = _packed(key) if len(key) >= _PACKED_FROM else None
+        if packed is not None:
+            sha.update(packed)
+            return
         for part in key:
             _feed(sha, part)
     elif isinstance(key, bytes):
@@ -50,6 +59,16 @@ def _feed(sha: Any, key: object) -> None:
         _feed(sha, ("t", None if key.dtype is None else key.dtype.name, key.shape))
     else:
         sha.update(f"{type(key).__name__}{key!r};".encode())
+
+
+def _packed(key: Sequence[object]) -> bytes | None:
+    """The items of ``key`` at once, if they are numbers or texts of one type."""
+    kinds = set(map(type, key))
+    if kinds == {float}:
+        return b"[float:" + np.array(key, dtype=np.float64).tobytes()
+    if kinds in ({int}, {str}):
+        return b"[%b:" % repr([*key]).encode()
+    return None
 
 
 @functools.cache

@@ -14,11 +14,12 @@ is left to `tensors`, files beside the model to `external`, the cause of damage 
 
 from __future__ import annotations
 
+import re
 import secrets
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from copy import copy
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from google.protobuf.message import DecodeError, EncodeError, Message
@@ -47,6 +48,11 @@ _MARKER_BYTES = _NONCE_BYTES + 8
 _WINDOW = 1 << 18
 # A tag and what follows it, a size or a number, take at most so many bytes.
 _HEAD = SHORT + LONG
+# Texts of up to so many bytes, and so many fields at once, are passed over by one pattern: a longer
+# text is worth a step of its own, a longer run costs the pattern's memory and saves little. Where
+# less is left of a message than a run of bytes, the steps are as fast.
+_SHORT_TEXT = 31
+_RUN = 1024
 
 M = TypeVar("M", bound=Message)
 
@@ -190,6 +196,27 @@ class _Malformed(Exception):
 class _Routes(dict[int, "_Routes"]):
     """The tags of a message that lead to payloads, each with the routes of what it holds."""
 
+    @cached_property
+    def others(self) -> re.Pattern[bytes]:
+        """Whole fields that lead nowhere, one after the other: the common ones, not all.
+
+        Their tags take one byte. A tensor or an attribute may hold millions of them, of which
+        each is one number or one short text.
+        """
+        texts = b"|".join(b"\\x%02x[\\s\\S]{%d}" % (size, size) for size in range(_SHORT_TEXT + 1))
+        kinds = (
+            (VARINT, b"[\\x80-\\xff]{0,%d}[\\x00-\\x7f]" % (LONG - 1)),
+            (FIXED32, b"[\\s\\S]{4}"),
+            (FIXED64, b"[\\s\\S]{8}"),
+            (BYTES, b"(?:%b)" % texts),
+        )
+        fields = [b"[%b]%b" % (self._tags(kind), content) for kind, content in kinds]
+        return re.compile(b"(?:%b){1,%d}" % (b"|".join(fields), _RUN))
+
+    def _tags(self, kind: int) -> bytes:
+        tags = range(kind, 128, 8)
+        return b"".join(b"\\x%02x" % tag for tag in tags if tag not in self)
+
 
 # The end of a route: `raw_data` itself.
 _PAYLOAD = _Routes()
@@ -252,6 +279,11 @@ class _Scanner:
                 chunk, base, safe = self.window(at)
                 i = at - base
             tag = chunk[i]
+            is_other = tag not in routes and end - at > _RUN
+            run = routes.others.match(chunk, i, end - base) if is_other else None
+            if run is not None:
+                at = base + run.end()
+                continue
             i += 1
             if tag > 127:
                 tag, i = _varint(chunk, i - 1, SHORT)
