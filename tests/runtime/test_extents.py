@@ -121,6 +121,46 @@ def test_beyond_the_table_positions_count_from_the_end(
         np.testing.assert_allclose(z, x + np.exp(found), rtol=1e-5, atol=1e-6)
 
 
+SHARED = """(float[p, 4] before, float[s, 4] x) => (float[t, 4] y)
+<int64 all = {300}, int64 zero = {0}, int64[1] axes = {0},
+ int64[1] far = {9223372036854775807}> {
+    p0 = Shape (before)
+    p1 = Gather (p0, zero)
+    s0 = Shape (x)
+    s1 = Gather (s0, zero)
+    n = Add (p1, s1)
+    rest = Sub (all, n)
+    start = Unsqueeze (rest, axes)
+    last = Slice (table, start, far, axes)
+    rows = Concat <axis = 0> (before, x)
+    y = Add (rows, last)
+}"""
+
+
+@pytest.mark.parametrize("first", [(7, 1), (299, 1), (200, 150)])
+def test_rows_of_before_and_new_ones_share_a_table(
+    first: tuple[int, int], rng: np.random.Generator
+) -> None:
+    model = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]> f {SHARED}')
+    table = rng.standard_normal((300, 4)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+    s = fornix.InferenceSession(model.SerializeToString())
+    assert {place.reason for place in s.placement()} == {""}
+    # As many as there are in the table, in every way; more of them, which count from the end.
+    within = [(7, 1), (299, 1), (1, 299), (100, 200), (0, 300), (300, 0), (298, 1)]
+    beyond = [(300, 1), (299, 2), (1, 300), (299, 299), (300, 299), (150, 151)]
+    for p, n in [first, *within, *beyond, (7, 1)]:
+        before, x = (rng.standard_normal((m, 4)).astype(np.float32) for m in (p, n))
+        start = 300 - p - n
+        found = table[start if start >= 0 else start + 300 :]
+        if len(found) not in {p + n, 1}:
+            with pytest.raises(fornix.errors.ShapeError, match="shapes must broadcast"):
+                s.run(None, {"before": before, "x": x})
+            continue
+        (y,) = s.run(None, {"before": before, "x": x})
+        np.testing.assert_allclose(y, np.concatenate([before, x]) + found, rtol=1e-6, atol=1e-6)
+
+
 LENGTHS = """(float[B, n] x) => (float[B, k] y)
 <float[1, 1, 5] w = {1, 2, 3, 4, 5}, int64[1] one = {1}, int64 two = {2}, int64 five = {5},
  int64 single = {1}, int64[1] axes = {0}, int64[1] all = {-1}> {

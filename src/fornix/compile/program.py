@@ -143,7 +143,7 @@ class Compiled:
         symbols = self._atoms_of(node, traits)
         ends = [(a, extents[a.name]) for a in symbols if a.name in extents]
         known: dict[Atom, int] = dict(ends)
-        if any(n < a.least or (a.most is not None and n > a.most) for a, n in ends):
+        if any(n < a.least or not _is_within(n, a.most, known) for a, n in ends):
             return False
         try:
             if traits.needs_check:
@@ -280,6 +280,12 @@ def _refuse_unsure(compiled: Compiled, learned: Mapping[str, Value]) -> None:
                 sure[name] = not compiled.conditions_of([node])[1]
             if not sure[name]:
                 compiled.traits[node] = "whether it fits what the run learns has to be asked anew"
+
+
+def _is_within(number: int, most: DimLike | None, values: Mapping[Atom, int]) -> bool:
+    """Whether ``number`` is at most ``most``, once symbols have these ``values``."""
+    limit = most.substitute({**values}) if isinstance(most, Dim) else most
+    return limit is None or (isinstance(limit, int) and number <= limit)
 
 
 def _extents(node: Node, compiled: Compiled) -> set[str]:

@@ -11,8 +11,9 @@ and what an image of H rows is when it was halved twice and doubled once, beside
 once. The former tells what the mask has, the latter that H is a multiple of 4.
 A mask of M × L that is reshaped to N rows for N texts has M · L / N columns: L, if M is N.
 So does one that is too long for a table of positions, of which Slice takes as many as there are: up
-to the length of the table it counts from the front, beyond that it would count from the end. And
-one that is too short for lengths that a model computes, of what convolutions leave of a sound for
+to the length of the table it counts from the front, beyond that it would count from the end. Where
+rows of before and new ones share a table, the latter may be as many as the former leave. And one
+that is too short for lengths that a model computes, of what convolutions leave of a sound for
 instance: below 0 Div rounds up.
 """
 
@@ -43,8 +44,11 @@ MOST_ASSUMED = 512
 MOST_MULTIPLE = 256
 """Numbers that extents may be taken to be multiples of."""
 
-Range: TypeAlias = tuple[int, int | None, int]
-"""Numbers of a symbol: the least and the greatest one, and what they are multiples of."""
+Range: TypeAlias = tuple[int, DimLike | None, int]
+"""Numbers of a symbol: the least and the greatest one, and what they are multiples of.
+
+The greatest may be what other symbols leave of a number.
+"""
 
 
 def name_extents(model: Model, numbers: Mapping[str, DimLike]) -> None:
@@ -191,10 +195,12 @@ def _rows_taken_for_equal(
 
 def taken_to_fit(inference: Inference, nodes: Sequence[Node]) -> dict[str, DimLike]:
     """Symbols with other bounds: numbers that Slice and Div read are not negative within these."""
-    ends: dict[str, tuple[int, int | None]] = {}
+    ends: dict[str, tuple[int, DimLike | None]] = {}
     for d in _signed(inference, nodes):
         found = [a for a in atoms(d) if isinstance(a, Symbol)]
-        if len(found) == 1:
+        if len(found) > 1 and not ends:
+            ends = _shared(d, found)
+        elif len(found) == 1:
             (atom,) = found
             least, most = ends.get(atom.name, (atom.least, atom.most))
             limit, start = _limit(d, atom), _start(d, atom)
@@ -203,6 +209,23 @@ def taken_to_fit(inference: Inference, nodes: Sequence[Node]) -> dict[str, DimLi
             elif start > least:
                 ends[atom.name] = start, most
     return {name: symbol(name, least, most) for name, (least, most) in ends.items()}
+
+
+def _shared(d: Dim, found: Sequence[Symbol]) -> dict[str, tuple[int, DimLike | None]]:
+    """Bounds of all symbols in ``d``, a number less their sum, within which it is not negative."""
+    *others, last = sorted(found, key=lambda a: a.name)
+    total = known(d + sum(Dim({(a,): 1}) for a in found))
+    spare = (total or 0) - sum(a.least for a in found)
+    if spare < WORTH_ASSUMING or any(a.most is not None for a in found):
+        return {}
+    bounded = {a.name: symbol(a.name, a.least, a.least + spare) for a in others}
+    ends: dict[str, tuple[int, DimLike | None]] = {
+        a.name: (a.least, a.least + spare) for a in others
+    }
+    rest: DimLike = total or 0
+    for extent in bounded.values():
+        rest = rest - extent
+    return ends | {last.name: (last.least, rest)}
 
 
 def _signed(inference: Inference, nodes: Sequence[Node]) -> list[Dim]:
@@ -274,8 +297,13 @@ def ranges(inputs: Sequence[Value]) -> dict[str, Range]:
     extents = [d for shape in shapes for d in shape]
     units = dict(map(told, extents))
     found = {a for d in extents for a in atoms(d) if isinstance(a, Symbol)}
-    made = {a.name: (a.least, a.most, units.get(a.name, 1)) for a in found}
+    made = {a.name: (a.least, _of_any(a.most), units.get(a.name, 1)) for a in found}
     return {name: range_ for name, range_ in made.items() if range_ != (1, None, 1)}
+
+
+def _of_any(most: DimLike | None) -> DimLike | None:
+    """``most`` for symbols of any number: one beyond its own bounds is found to be so itself."""
+    return most.bind({n: symbol(n) for n in most.symbols}) if isinstance(most, Dim) else most
 
 
 class Extents:

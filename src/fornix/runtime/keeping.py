@@ -222,7 +222,10 @@ class _Description:
             "results": self._of(program.outputs.values()),
             "constants": self._of(stays),
             "symbols": [[n, *self._of([v]), axis] for n, (v, axis) in program.symbols.items()],
-            "ranges": [[name, *ends] for name, ends in program.ranges.items()],
+            "ranges": [
+                [name, least, None if most is None else dim_text(most), unit]
+                for name, (least, most, unit) in program.ranges.items()
+            ],
         }
 
     def _steps(self) -> dict[str, Any]:

@@ -175,7 +175,10 @@ class KeptProgram:
         region = self.content.region
         files = [region] if isinstance(region, MappedFile) and self.data.nbytes else []
         program = Program(inputs, results, symbols, steps, constants, files=files)
-        program.ranges = {name: (least, most, unit) for name, least, most, unit in head["ranges"]}
+        program.ranges = {
+            name: (least, None if most is None else dim_of(most), unit)
+            for name, least, most, unit in head["ranges"]
+        }
         return program
 
     def _stored_data(

@@ -116,7 +116,9 @@ class Program:
         found: dict[str, int] = {}
         for name, (least, most, unit) in self.ranges.items():
             extent = run.extents.get(name, least)
-            if extent < least or (most is not None and extent > most) or extent % unit:
+            limit = most.bind(run.extents) if isinstance(most, Dim) else most
+            is_long = limit is not None and not (isinstance(limit, int) and extent <= limit)
+            if extent < least or is_long or extent % unit:
                 found[name] = extent
         return found
 

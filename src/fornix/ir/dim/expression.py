@@ -88,21 +88,23 @@ class Atom:
 
 
 class Symbol(Atom):
-    """A named integer, at least `least` and at most `most`, if that is a number."""
+    """A named integer, at least `least` and at most `most`, if that is given."""
 
     __slots__ = ("least", "most", "name")
 
-    def __init__(self, name: str, least: int, most: int | None = None) -> None:
+    def __init__(self, name: str, least: int, most: DimLike | None = None) -> None:
         text = name if IDENTIFIER.fullmatch(name) else "'" + name.replace("'", "''") + "'"
         key = text if least == 0 else f"{text}>={least}"
-        super().__init__(key if most is None else f"{key}<={most}", text)
+        inner = (most,) if isinstance(most, Dim) else ()
+        bound = "" if most is None else f"<={render(most, atom_key)}"
+        super().__init__(key + bound, text, inner)
         self.name, self.least, self.most = name, least, most
 
     def bind(self, value: DimLike) -> DimLike:
         """``value``; raises ShapeError outside of the bounds."""
         if isinstance(value, int) and value < self.least:
             raise ShapeError(f"dim {self.text} is at least {self.least}, got {value}")
-        if isinstance(value, int) and self.most is not None and value > self.most:
+        if isinstance(value, int) and isinstance(self.most, int) and value > self.most:
             raise ShapeError(f"dim {self.text} is at most {self.most}, got {value}")
         return value
 
@@ -111,8 +113,15 @@ class Symbol(Atom):
         return self.least
 
     @property
-    def high(self) -> int | None:
+    def high(self) -> DimLike | None:
         return self.most
+
+    @property
+    def inner(self) -> tuple[DimLike, ...]:
+        return (self.most,) if isinstance(self.most, Dim) else ()
+
+    def rebuild(self, inner: tuple[DimLike, ...], /) -> DimLike:
+        return symbol(self.name, self.least, inner[0])
 
 
 class Unknown(Atom):
@@ -305,8 +314,8 @@ class Dim:
     def bind(self, values: Mapping[str, DimLike]) -> DimLike:
         """The value once symbols are given values; raises ShapeError outside a symbol's bounds."""
         own = self.atom
-        if isinstance(own, Symbol):  # nearly all that runs bind
-            return own.bind(values[own.name]) if own.name in values else self
+        if isinstance(own, Symbol) and (own.name in values or not own.inner):
+            return own.bind(values[own.name]) if own.name in values else self  # nearly all runs do
         chosen: dict[Atom, DimLike] = {
             atom: atom.bind(values[atom.name])
             for atom in atoms(self)
@@ -323,7 +332,7 @@ DimLike: TypeAlias = int | Dim
 Replaced: TypeAlias = dict[Atom, DimLike | Atom]
 
 
-def symbol(name: str, least: int = 0, most: int | None = None) -> Dim:
+def symbol(name: str, least: int = 0, most: DimLike | None = None) -> Dim:
     """The dim called ``name``, any text; two symbols are the same if name and bounds are."""
     return Dim({(Symbol(name, least, most),): 1})
 
