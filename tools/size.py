@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 3000,
     "edit": 1150,
     "compile": 9650,
-    "runtime": 8300,
+    "runtime": 8320,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,
