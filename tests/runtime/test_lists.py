@@ -87,6 +87,21 @@ def test_elements_are_put_where_a_position_says(calls: list[bool], place: str) -
     assert calls[-1]
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_positions_may_be_beyond_a_byte(calls: list[bool], dtype: str) -> None:
+    text = cut().replace("lengths) =>", f"lengths, {dtype} place) =>")
+    text = text.replace(
+        "y = ConcatFromSequence <axis = 0> (parts)",
+        "part = SequenceAt (parts, place) more = SequenceInsert (parts, part, place) "
+        "y = ConcatFromSequence <axis = 0> (more)",
+    )
+    feeds = cuts(*[1, 2, 3, 4, 5, 6, 7, 8, 9, 10] * 15)
+    pair = sessions(text)
+    agree(pair, *({**feeds, "place": np.array(n, dtype)} for n in (0, 130, -1, -140)))
+    assert calls[-1]
+    refuse(pair, {**feeds, "place": np.array(150, dtype)})
+
+
 def test_a_position_beyond_the_end_is_refused_in_the_same_words() -> None:
     text = cut(place=", far").replace(
         "count = Size (lengths)", "count = Size (lengths) far = Constant <value_int = 2> ()"
@@ -209,6 +224,7 @@ def test_parts_are_as_long_as_data_say(calls: list[bool], axis: int, kind: str) 
     assert calls[-1]
     if "[" in kind:
         refuse(pair, {**feeds, "lengths": np.array([2, 3, 2], dtype)})
+        refuse(pair, {**feeds, "lengths": np.array([2, 3, 5_000_000], dtype)})
     else:
         refuse(pair, {**feeds, "lengths": np.array(0, dtype)})
 

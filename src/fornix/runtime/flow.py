@@ -43,6 +43,8 @@ from fornix.runtime.providers import ControlNode, NotAsCompiled, Step
 from fornix.runtime.wired import WiredStep
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_READS = {1: words.READ_BYTE, 4: words.READ_INT, LONG_BYTES: words.READ_LONG}
+"""What reads a number of so many bytes."""
 Body: TypeAlias = tuple[Sequence[Step], Places, list[Value]]
 """The steps of a body, where its inputs lie, and its outputs."""
 
@@ -202,10 +204,9 @@ class Flow(LateCall):
         return place
 
     def number_at(self, place: Place, type_: ArrayType) -> int:
-        """The slot that gets the number in memory: a limit or a condition."""
-        what = words.READ_LONG if type_ is LONG else words.READ_BYTE
+        """The slot that gets the number in memory: a limit, a condition or a position."""
         address = self._one_of(place, type_).address
-        return self.slot_of(what, address, address)
+        return self.slot_of(_READS[type_[1].itemsize], address, address)
 
     def make(self, value: Value, shape: Sequence[int], type_: ArrayType) -> Place:
         """Make a result whose extents are in slots."""

@@ -161,8 +161,7 @@ class _Writer:
         place = flow.place_of(position, self.places)
         if place.type is None or place.type[1].kind != "i":
             raise NotAsCompiled("a position is no integer")
-        is_long = place.type[1].itemsize == LONG_BYTES
-        found = flow.number_at(place, LONG if is_long else ((), place.type[1]))
+        found = flow.number_at(place, place.type)
         below = self.product(found, self.number(-1))
         at_most = flow.slot_of(words.LEAST, below, flow.one)
         is_negative = flow.slot_of(words.GREATEST, at_most, flow.zero)
@@ -327,7 +326,8 @@ def _split(write: _Writer) -> None:
     start, row = flow.formulas.changing(), write.product(shape[axis], inner)
     flow.set(start, flow.zero)
     with write.times(count) as turn:
-        length = length_of(turn, start)
+        length, left = length_of(turn, start), write.difference(shape[axis], start)
+        flow.do(words.REACH, left, left, length)
         size = write.product(length, inner)
         data = write.sum(address, write.product(start, inner))
         if axis:
