@@ -21,6 +21,23 @@ def ids(*shape: int) -> Any:
 HEADS = {"num_heads": 2}
 CASES: list[tuple[str, list[Any], dict[str, Any], str]] = [
     ("Attention", [ones(1, 2, 4), ones(4, 12), ones(12)], {"num_heads": 0}, "num_heads must be"),
+    ("Attention", [ones(2, 4), ones(4, 12)], HEADS, r"input must be input\[\?, \?, \?\]"),
+    ("Attention", [ones(1, 2, 4), ones(5, 12)], HEADS, r"weights must be weights\[4, \?\], got"),
+    ("Attention", [ones(1, 2, 4), ones(4, 12), ones(24)], HEADS, r"bias must be bias\[12\], got"),
+    (
+        "QAttention",
+        [ids(1, 2, 4).astype(np.int8), ids(4, 12).astype(np.int8), ones(11), ones(), ones()],
+        HEADS,
+        r"bias must be bias\[12\], got bias\[11\]",
+    ),
+    ("MultiHeadAttention", [*[ones(1, 2, 4)] * 3, ones(24)], HEADS, r"bias must be bias\[12\]"),
+    (
+        "CropAndResize",
+        [ones(1, 1, 2, 2), ones(1, 4), ids(2), ids(2)],
+        {},
+        r"batch_indices must be batch_indices\[1\], got batch_indices\[2\]",
+    ),
+    ("CropAndResize", [ones(1, 1, 2, 2), ones(1, 4), ids(1), ids()], {}, r"crop_size\[2\], got"),
     (
         "Attention",
         [ones(1, 2, 4), ones(4, 12), ones(12), None, ones(2, 1, 3, 2, 2)],
@@ -38,6 +55,12 @@ CASES: list[tuple[str, list[Any], dict[str, Any], str]] = [
         [*[ones(1, 1, 32)] * 3, None, None, ids(3), ids()],
         {"num_heads": 2, "kv_num_heads": 2},
         r"seqlens_k must be seqlens_k\[1\], got seqlens_k\[3\]",
+    ),
+    (
+        "GroupQueryAttention",
+        [*[ones(1, 1, 32)] * 3, None, None, ids(1), ids()],
+        {"num_heads": 2, "kv_num_heads": 0},
+        "kv_num_heads must be positive, got 0",
     ),
     (
         "GroupQueryAttention",

@@ -29,7 +29,7 @@ from fornix.ops.microsoft.attention_loops import (
     lower_self_attention,
     with_bias,
 )
-from fornix.ops.microsoft.shapes import check_heads, check_shape
+from fornix.ops.microsoft.shapes import check_heads, check_projection, check_shape
 from fornix.ops.move import lower_concat
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, widened
@@ -175,6 +175,7 @@ def infer_attention(
     node: InferNode,
 ) -> tuple[Fact, ...]:
     check_heads(num_heads)
+    check_projection(input, weights, bias)
     batch, length, _ = input.shape
     check_shape("past", past, (2, batch, num_heads, None, None))
     width = qkv_hidden_sizes[2] if qkv_hidden_sizes else weights.shape[1] // 3
@@ -325,6 +326,7 @@ def infer_multi_head(
     keys, size, width = _multi_head_extents(query, key, value, num_heads)
     check_shape("past_key", past_key, (batch, num_heads, None, size))
     check_shape("past_value", past_value, (batch, num_heads, None, width))
+    check_shape("bias", bias, (num_heads * (2 * size + width),))
     if past_key is not None:
         keys = keys + (
             past_key.shape[2] if past_key.has_rank else node.unknown("the past's length")

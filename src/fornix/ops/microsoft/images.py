@@ -41,6 +41,8 @@ def infer_crop_and_resize(
 ) -> Fact:
     if x.has_rank and rois.has_rank:
         _check_regions(x.shape, rois.shape, mode)
+    check_shape("batch_indices", batch_indices, rois.shape[:1])
+    check_shape("crop_size", crop_size, (2,))
     size = crop_size.constant
     height, width = (
         [node.unknown("crop_size is computed at run time") for _ in range(2)]

@@ -15,7 +15,7 @@ from fornix.ops.microsoft.quantized_products import (
     lower_mat_mul_integer_to_float,
     mat_mul_integer_to_float,
 )
-from fornix.ops.microsoft.shapes import check_heads, check_shape
+from fornix.ops.microsoft.shapes import check_heads, check_projection, check_shape
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor
 from fornix.ops.types import F16, F32, I8, I32, U8
@@ -47,6 +47,7 @@ def infer_q_attention(
     **attributes: object,
 ) -> tuple[Fact, ...]:
     check_heads(num_heads)
+    check_projection(input, weight, bias)
     batch, length, _ = input.shape
     check_shape("past", past, (2, batch, num_heads, None, None))
     width = weight.shape[1] // 3

@@ -24,10 +24,19 @@ def check_shape(name: str, fact: Fact | None, wanted: Sequence[DimLike | None]) 
 
 def check_heads(num_heads: int, kv_num_heads: int = 1) -> None:
     """Raise ShapeError unless there are heads, as many for each of keys."""
+    require(kv_num_heads > 0, f"kv_num_heads must be positive, got {kv_num_heads}")
     require(
-        num_heads > 0 and kv_num_heads > 0 and num_heads % kv_num_heads == 0,
-        f"num_heads must be a positive multiple of {max(kv_num_heads, 1)}, got {num_heads}",
+        num_heads > 0 and num_heads % kv_num_heads == 0,
+        f"num_heads must be a positive multiple of {kv_num_heads}, got {num_heads}",
     )
 
 
-__all__ = ["check_heads", "check_shape"]
+def check_projection(input: Fact, weights: Fact, bias: Fact | None) -> None:
+    """Raise ShapeError unless input[B, S, I] · weights[I, W] + bias[W] may be computed."""
+    check_shape("input", input, (None, None, None))
+    features = input.shape[2] if input.has_rank else None
+    check_shape("weights", weights, (features, None))
+    check_shape("bias", bias, weights.shape[1:] if weights.has_rank else (None,))
+
+
+__all__ = ["check_heads", "check_projection", "check_shape"]
