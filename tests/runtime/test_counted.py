@@ -266,3 +266,17 @@ def test_boxes_that_a_condition_chooses_are_pooled() -> None:
         }
         found, wanted = (session.run(None, feeds)[0] for session in (compiled, reference))
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("parts", "is_compiled"), [(8, True), (17, False)])
+def test_very_many_parts_of_open_lengths_are_copied(parts: int, *, is_compiled: bool) -> None:
+    names = [f"x{k}" for k in range(parts)]
+    inputs = ", ".join(f"float[2, N{k}] {name}" for k, name in enumerate(names))
+    text = f"f ({inputs}) => (float[2, M] y) {{ y = Concat <axis = 1> ({', '.join(names)}) }}"
+    session = InferenceSession(parser.parse_model(HEAD + text).SerializeToString())
+    assert all(bool(place.kernels) == is_compiled for place in session.placement())
+    for first in (1, 0, 3):
+        extents = [(first + 5 * k) % 7 for k in range(parts)]
+        arrays = [np.full((2, extent), k, np.float32) for k, extent in enumerate(extents)]
+        [found] = session.run(None, dict(zip(names, arrays, strict=True)))
+        np.testing.assert_array_equal(found, np.repeat([np.arange(parts)] * 2, extents, axis=1))

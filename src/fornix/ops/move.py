@@ -14,7 +14,7 @@ from itertools import accumulate
 import numpy as np
 
 from fornix.errors import ConvertError, ShapeError, require
-from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, known, unknown
+from fornix.ir.dim import Dim, DimLike, ceildiv, is_nonnegative, known, unknown
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, compute, index, select
 from fornix.ops.adapt import attribute_to_input, input_to_attribute, shape_of, stored
@@ -121,8 +121,11 @@ def concat(*inputs: Array, axis: int = 1) -> Array:
 
 
 @Concat.lower
-def lower_concat(*inputs: Tensor, axis: int = 1) -> Tensor:
+def lower_concat(*inputs: Tensor, axis: int = 1, node: LowerNode | None = None) -> Tensor:
     extents, place = _concatenated([x.shape for x in inputs], axis)
+    total = extents[place]
+    if node is not None and isinstance(total, Dim) and len(total.symbols) > MANY_OPEN:
+        node.decline(f"{len(total.symbols)} numbers tell where its parts end: copying is faster")
     starts = list(accumulate((x.shape[place] for x in inputs), initial=0))
 
     is_stack = all(x.shape[place] == 1 for x in inputs)
@@ -139,6 +142,12 @@ def lower_concat(*inputs: Tensor, axis: int = 1) -> Tensor:
     return compute(extents, at)
 
 
+MANY_OPEN = 16
+"""Symbols in the extent of the result from which the places of parts are no longer code.
+
+Of 90 open parts the last one begins at a sum of 89: code for all is as long as the square of that,
+takes seconds to make, and asks for each element what NumPy asks for each part.
+"""
 CHAINED = 8
 """Parts up to which one is asked for after the other: chains nest as deep as they are long."""
 
