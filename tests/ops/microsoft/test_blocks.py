@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fornix.errors import NotSupported, ShapeError
-from tests.ops.harness import check_lowering, check_node, run_op
+from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, run_op
 from tests.ops.microsoft.peer import DOMAIN, agree
 
 rng = np.random.default_rng(13)
@@ -143,3 +143,30 @@ def test_parameters_have_one_number_per_block() -> None:
         run_op("MatMulNBits", [*inputs, np.zeros(4, np.uint8)], sizes, **where)
     with pytest.raises(NotSupported, match="g_idx must be left out"):
         run_op("MatMulNBits", [*inputs, None, np.zeros(64, np.int32)], sizes, **where)
+
+
+@pytest.mark.parametrize(
+    ("place", "shape", "message"),
+    [
+        (1, (5, 2, 32), r"B must have as many elements as B\[5, 2, 16\], got B\[5, 2, 32\]"),
+        (2, (5, 1), r"scales must have as many elements as scales\[5, 2\], got scales\[5, 1\]"),
+        (3, (1, 1), r"zero_points must have as many elements as zero_points\[5, 1\], got"),
+        (5, (1,), r"bias must be bias\[5\], got bias\[1\]"),
+    ],
+)
+def test_sessions_do_not_read_beyond_parameters(
+    place: int, shape: tuple[int, ...], message: str
+) -> None:
+    inputs, sizes = case(4, 32, 64, 5, None)
+    inputs += [None] * (6 - len(inputs))
+    inputs[place] = np.ones(shape, np.uint8 if place in {1, 3} else np.float32)
+    facts = [None if x is None else fact_of(x) for x in inputs]
+    with pytest.raises(ShapeError, match=message):
+        infer_op("MatMulNBits", facts, sizes, domain=DOMAIN, opset=1)
+
+
+def test_a_bias_has_a_number_for_each_column() -> None:
+    inputs, sizes = case(4, 32, 64, 5, None)
+    with pytest.raises(ShapeError, match=r"bias must be bias\[5\], got bias\[1\]"):
+        run_op("MatMulNBits", [*inputs, None, None, np.ones(1, np.float32)], sizes, domain=DOMAIN,
+               opset=1)  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, INT8, INT32, UINT8, DType
 from fornix.errors import NotSupported, require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import DimLike, equal, known
 from fornix.ir.loops import (
     Scalar,
     Tensor,
@@ -29,6 +29,7 @@ from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.linalg import matmul_shape, multiply
 from fornix.ops.microsoft import DOMAIN
+from fornix.ops.microsoft.shapes import check_shape
 from fornix.ops.op import op
 from fornix.ops.precision import widened
 from fornix.ops.types import BF16, F16, F32, I32, U8
@@ -67,7 +68,25 @@ def infer_mat_mul_n_bits(
     node: InferNode,
 ) -> Fact:
     _check(bits, block_size, g_idx, weight_prepacked)
+    count = -(-K // block_size)
+    is_packed = zero_points is not None and zero_points.dtype is UINT8
+    _check_elements("B", b, (N, count, block_size * bits // 8))
+    _check_elements("scales", scales, (N, count))
+    _check_elements("zero_points", zero_points, (N, -(-count * bits // 8) if is_packed else count))
+    check_shape("bias", bias, (N,))
     return tensor(a.dtype, matmul_shape(a.shape, (K, N)))
+
+
+def _check_elements(name: str, fact: Fact | None, wanted: tuple[int, ...]) -> None:
+    """Raise ShapeError if an input certainly has not as many elements as one of ``wanted``."""
+    if fact is None or fact.dtype is None or not fact.has_rank:
+        return
+    sizes = [size for size in map(known, fact.shape) if size is not None]
+    require(
+        len(sizes) < fact.rank or math.prod(sizes) == math.prod(wanted),
+        f"{name} must have as many elements as {name}{shape_text(wanted)}, "
+        f"got {name}{shape_text(fact.shape)}",
+    )
 
 
 def _is_coarse(accuracy_level: int, zero_points: Array | Tensor | None) -> bool:
@@ -114,6 +133,10 @@ def mat_mul_n_bits(
     """
     _check(bits, block_size, g_idx, weight_prepacked)
     matmul_shape(a.shape, (K, N))
+    require(
+        bias is None or bias.shape == (N,),
+        f"bias must be bias[{N}], got bias{shape_text(() if bias is None else bias.shape)}",
+    )
     count = -(-K // block_size)
     size = N * count * block_size * bits // 8
     require(b.size == size, f"B must have {size} bytes, got B{shape_text(b.shape)}")
@@ -170,7 +193,7 @@ def lower_mat_mul_n_bits(
 
 def _of_shape(x: Tensor, shape: tuple[int, ...], node: LowerNode) -> Tensor:
     """``x`` as a tensor of ``shape``, whose elements it has, whatever its axes are."""
-    if x.rank == len(shape):
+    if x.rank == len(shape) and False not in map(equal, x.shape, shape):
         return x
     if any(known(extent) is None for extent in x.shape):
         node.decline("how its blocks lie in memory is known at run time only")
