@@ -10,10 +10,21 @@ import pytest
 from fornix import ops
 from fornix.compile.axes import flips, settled
 from fornix.compile.schedule.map import map_nest, normal
-from fornix.dtype import FLOAT32
+from fornix.dtype import FLOAT32, DType
 from fornix.ir.buffer import Buffer
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scalar, Store, Variable, compute, const, index, select, stored, tensor
+from fornix.ir.loops import (
+    Scalar,
+    Store,
+    Variable,
+    cast,
+    compute,
+    const,
+    index,
+    select,
+    stored,
+    tensor,
+)
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import compiled
 from tests.compile.test_chains import kinds
@@ -144,3 +155,22 @@ def test_neighbours_are_repeated_up_to_the_end_of_rows(columns: int, level: str)
         for at_end in (False, True):
             made = compiled(result, {"x": x}, target=target(level), at_end=at_end)
             np.testing.assert_array_equal(made, x[:, np.arange(count) // times * apart])
+
+
+@pytest.mark.parametrize("columns", [17, 33])
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [("int32", "int8"), ("float32", "uint8"), ("int64", "int32"), ("float32", "bfloat16"),
+     ("int64", "int8"), ("int32", "int16")],
+)  # fmt: skip
+@pytest.mark.parametrize("level", LEVELS)
+def test_nothing_is_written_behind_a_narrow_element_that_is_alone_in_its_vector(
+    columns: int, given: str, made: str, level: str
+) -> None:
+    data = np.arange(5 * columns).reshape(5, columns).astype(DType.of(given).numpy) % 9
+    x, narrow = tensor("x", data.shape, DType.of(given)), DType.of(made)
+    result = compute(data.shape, lambda i, j: cast(x[i, j] + x[i, 0], narrow))
+    wanted = (data + data[:, :1]).astype(narrow.numpy)
+    for chunks in (1, 5):  # the last one first: each would overwrite what the one before made
+        found = compiled(result, {"x": data}, target=target(level), chunks=chunks)
+        np.testing.assert_array_equal(found, wanted)

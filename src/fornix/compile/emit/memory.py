@@ -343,7 +343,11 @@ def _gather_at(em: Emitter, e: Scalar, where: Value, mask: Value | None, depth: 
 
 
 def store(em: Emitter, put: Put, unit: int) -> None:
-    """Write an element, or those in the lanes of ``unit``."""
+    """Write an element, or those in the lanes of ``unit``.
+
+    NB: where the mask is one lane, LLVM makes of a masked store of what is truncated one of an
+    element before that, which overwrites what lies behind. It does not see through `freeze`.
+    """
     buffer, place = put.buffer, put.address
     value = em.value(put.value, unit)
     size = size_of(buffer.dtype)
@@ -368,6 +372,7 @@ def store(em: Emitter, put: Put, unit: int) -> None:
         em.do(f"store {kind} {text}, ptr {where.text}, align {size}")
         return
     lanes = (em.type(BOOL, is_vector=True), mask.text if mask else "splat (i1 true)")
+    text = em.put(em.top, f"freeze {kind} {text}")
     what = "scatter" if where.is_vector else "store"
     places = (f"<{em.lanes} x ptr>" if where.is_vector else "ptr", where.text)
     function = f"llvm.masked.{what}.{suffix(kind)}.{suffix(places[0])}"
