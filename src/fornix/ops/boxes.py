@@ -406,23 +406,30 @@ def _suppressed(candidates: Candidates, limit: int, overlap: Any) -> Array:
     Each round keeps the best one left of every class and drops what overlaps it.
     """
     group, corners = candidates.group, candidates.corners
+    boxes = np.concatenate([corners, _area(corners)[np.newaxis]])
     left = np.arange(len(group))
     kept = [left[:0]]
     while len(left) and len(kept) <= limit:
         is_best = np.ones(len(left), np.bool_)
         np.not_equal(group[1:], group[:-1], out=is_best[1:])
         kept.append(left[is_best])
-        rivals = corners[:, is_best][:, np.cumsum(is_best) - 1]
-        stay = np.flatnonzero(~(is_best | (_overlap(rivals, corners) > overlap)))
-        left, group, corners = left[stay], group[stay], corners[:, stay]
+        rivals = boxes[:, is_best]
+        if rivals.shape[1] > 1:
+            rivals = rivals[:, np.cumsum(is_best) - 1]
+        stay = np.flatnonzero(~(is_best | (_overlap(rivals, boxes) > overlap)))
+        left, group, boxes = left[stay], group[stay], boxes[:, stay]
     order = np.sort(np.concatenate(kept))
     return candidates.rows[order].astype(np.int64)
 
 
 def _overlap(one: Array, others: Array) -> Array:
-    """Intersection over union of boxes [4, K], pair by pair; 0 for boxes without area."""
-    height, width = np.maximum(np.minimum(one[2:], others[2:]) - np.maximum(one[:2], others[:2]), 0)
-    shared, area, other_area = height * width, _area(one), _area(others)
+    """Intersection over union, pair by pair or with one for all; 0 for boxes without area.
+
+    Boxes are [5, K]: their corners, and their areas.
+    """
+    low, high = np.maximum(one[:2], others[:2]), np.minimum(one[2:4], others[2:4])
+    height, width = np.maximum(high - low, 0)
+    shared, area, other_area = height * width, one[4], others[4]
     is_proper = (shared > 0) & (area > 0) & (other_area > 0)
     return np.where(is_proper, shared / (area + other_area - shared), 0)
 
