@@ -29,9 +29,7 @@ MASKED = 1.3
 LIKELY_EXTENT = 1024
 """What is assumed of an extent that is not known."""
 LIKELY_BATCH = 4
-"""What is assumed of one that others follow which are not known either, or long, and change
-faster.
-"""
+"""What is assumed of one that a `LONG_ROW` follows."""
 LONG_ROW = 256
 """Elements that follow from which on an extent that is not known counts images, not rows."""
 

@@ -99,7 +99,7 @@ def _turned(em: Emitter, dtype: DType, rows: Sequence[str]) -> list[str]:
 
 def weave(em: Emitter, t: Weave) -> None:
     """A vector of each of a few rows, their lanes put between each other, and written as one."""
-    (count, buffer), lane = (t.across.extent, t.put.buffer), Variable("l", em.lanes)
+    count, buffer, lane = t.across.extent, t.put.buffer, Variable("l", em.lanes)
     if not isinstance(count, int):
         raise TypeError("rows that are woven are written out")
     kind = em.type(buffer.dtype, is_vector=True)
