@@ -314,3 +314,26 @@ BACKWARDS = f"""f (float[N, M] x) => (float[C, M] y) {{
 def test_a_second_loop_reads_what_a_first_one_has_collected(calls: list[bool]) -> None:
     agree(sessions(BACKWARDS), {"x": X}, {"x": X[:1]}, rounds=5)
     assert calls[-1]
+
+
+UNLIKE = f"""f (float[N, M] x, int64[B] lengths) => (float[C, 2] y) {{
+    {STAYS}
+    zero = Constant <value = int64[1] {{0}}> ()
+    last = Constant <value_int = -1> ()
+    parts = SplitToSequence <axis = 0> (x, lengths)
+    waves = SequenceMap <body = b (float[P, Q] part) => (float[P, Q] wave) {{
+        wave = Sin (part)
+    }}> (parts)
+    n = SequenceLength (waves)
+    y = Loop (n, stays) <body = c (int64 i, bool k) => (bool k, float[2] r) {{
+        one = SequenceAt (waves, i)
+        other = SequenceAt (waves, last)
+        both = Concat <axis = 0> (one, other)
+        shape = Shape (both)
+        r = CastLike (shape, x)
+    }}>
+}}"""
+
+
+def test_elements_of_one_sequence_may_have_other_extents() -> None:
+    agree(sessions(UNLIKE), cuts(3, 5, 2), cuts(1, 8, 1), cuts(5, 5), rounds=5)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, INT64, DType
 from fornix.errors import DTypeError, Fail, NotSupported, SchemaError, ShapeError, require
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.graph import Graph
 from fornix.ir.types import SequenceType, TensorType, Type
 from fornix.ops.call import BodyNode, InferNode, RunNode
@@ -156,8 +156,16 @@ SequenceAt = op(
 
 
 @SequenceAt.infer
-def infer_sequence_at(input_sequence: Fact, position: Fact) -> Fact:
-    return Fact(_element(input_sequence))
+def infer_sequence_at(input_sequence: Fact, position: Fact, *, node: InferNode) -> Fact:
+    element = _element(input_sequence)
+    if not isinstance(element, TensorType) or element.shape is None:
+        return Fact(element)
+    # What is not known of elements may be another number for each.
+    shape = [
+        node.unknown("elements may differ") if isinstance(d, Dim) and d.unknowns else d
+        for d in element.shape
+    ]
+    return Fact(TensorType(element.dtype, tuple(shape)))
 
 
 @SequenceAt.kernel
