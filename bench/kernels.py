@@ -28,7 +28,7 @@ from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Node
 from fornix.ir.load import from_message
 from fornix.ir.loops import Buffer, Constant
-from fornix.runtime.extents import bound_symbols
+from fornix.runtime.sizing.extents import bound_symbols
 
 REPETITIONS, TARGET_SECONDS = 15, 0.006
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/public/test_surface
     from fornix.runtime import InferenceSession as InferenceSession
     from fornix.runtime import RunOptions as RunOptions
     from fornix.runtime import SessionOptions as SessionOptions
-    from fornix.runtime.compiling import compile_model as compile_model
+    from fornix.runtime.stored.compiling import compile_model as compile_model
     from fornix.version import convert_version as convert_version
 
 __version__ = "0.1.0"
@@ -40,7 +40,7 @@ _HOMES: dict[str, str] = {
     "SessionOptions": "fornix.runtime",
     "check": "fornix.check",
     "compare": "fornix.debug",
-    "compile_model": "fornix.runtime.compiling",
+    "compile_model": "fornix.runtime.stored.compiling",
     "convert_version": "fornix.version",
     "install_as": "fornix.install",
     "load": "fornix.ir.files",

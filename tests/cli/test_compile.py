@@ -7,7 +7,7 @@ import pytest
 from fornix.compile.identity import processor
 from fornix.system import is_mappable
 from tests.cli.command import DIGITS, call, model
-from tests.runtime import kept_models
+from tests.runtime.stored import kept_models
 
 pytestmark = pytest.mark.skipif(
     not (is_mappable() and processor()), reason="programs are kept on Linux"

@@ -7,7 +7,7 @@ import pytest
 
 from fornix.cli.explain import loops_of
 from fornix.runtime import providers
-from fornix.runtime.explain import Kernel, Unit
+from fornix.runtime.reports.explain import Kernel, Unit
 from tests.cli.command import call, save
 
 MODEL = """<ir_version: 8, opset_import: ["" : 18]>

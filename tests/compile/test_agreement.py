@@ -12,7 +12,7 @@ from fornix.compile.traits import Survey
 from fornix.infer import infer_model
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.load import from_message
-from fornix.runtime.extents import name_extents
+from fornix.runtime.sizing.extents import name_extents
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>\n'
 CASES = {

@@ -12,7 +12,7 @@ from fornix.compile.target import Target
 from fornix.compile.units import NativeUnit
 from fornix.infer import infer_model
 from fornix.ir.load import from_message
-from fornix.runtime.extents import bound_symbols, name_extents
+from fornix.runtime.sizing.extents import bound_symbols, name_extents
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
 

@@ -18,7 +18,7 @@ from fornix.ir.graph import Model, Node
 from fornix.ops.call import NotLowered
 from fornix.passes import Level, optimize
 from fornix.reference.plan import Environment, Plan, Scope
-from fornix.runtime.extents import bound_symbols, name_extents
+from fornix.runtime.sizing.extents import bound_symbols, name_extents
 from tests.ir.interpreter import Machine
 
 

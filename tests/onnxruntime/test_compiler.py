@@ -17,7 +17,7 @@ from fornix import onnxruntime as ort
 from fornix.compile.identity import processor
 from fornix.errors import Fail, FornixWarning, InvalidArgument, NotSupported
 from fornix.system import is_mappable
-from tests.runtime import kept_models
+from tests.runtime.stored import kept_models
 
 MODEL = parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
     f (float[N, 3] x) => (float[N, 3] y) <float[3, 3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}> {

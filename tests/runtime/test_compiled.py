@@ -14,8 +14,9 @@ from onnx import parser
 from fornix.compile.traits import Survey
 from fornix.errors import Fail, ShapeError
 from fornix.ir.graph import Node
-from fornix.runtime import InferenceSession, SessionOptions, generic, native, quick
+from fornix.runtime import InferenceSession, SessionOptions, native
 from fornix.runtime.providers import NotAsCompiled, Run
+from fornix.runtime.shortcuts import generic, quick
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
 ROWS = """f (float[N, M] x, float[M, 16] w) => (float[N, 16] y) {

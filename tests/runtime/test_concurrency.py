@@ -24,11 +24,12 @@ from fornix.infer import infer_strictly
 from fornix.ir.graph import Value
 from fornix.ir.types import TensorType
 from fornix.onnx.parser import parse_model
-from fornix.runtime import InferenceSession, SessionOptions, generic
-from fornix.runtime.generic import Guard
+from fornix.runtime import InferenceSession, SessionOptions
 from fornix.runtime.given import GivenModel
 from fornix.runtime.native import MAX_BOUND
 from fornix.runtime.providers import NotAsCompiled
+from fornix.runtime.shortcuts import generic
+from fornix.runtime.shortcuts.generic import Guard
 
 THREADS = 8
 ROUNDS = 30

@@ -24,7 +24,7 @@ from fornix.ops import scalar as s
 from fornix.ops.call import NotLowered
 from fornix.ops.grads.term import Term
 from fornix.ops.registered import temporary
-from fornix.runtime import keeping, kept
+from fornix.runtime.stored import keeping, kept
 from fornix.system import is_mappable
 
 X = np.linspace(-2, 2, 15, dtype=np.float32).reshape(5, 3)

@@ -15,7 +15,7 @@ from fornix.compile.identity import processor
 from fornix.errors import ExternalDataError, FormatError
 from fornix.runtime import InferenceSession
 from fornix.system import is_mappable
-from tests.runtime.kept_models import assert_same, fresh, is_recalled, recalled, use_cache
+from tests.runtime.stored.kept_models import assert_same, fresh, is_recalled, recalled, use_cache
 
 FEEDS = {"x": np.array([[1, 2, 3, 4], [0, 1, 0, -1]], np.float32), "i": np.array([2, 0])}
 WEIGHTS = np.arange(16, dtype=np.float32).reshape(4, 4)

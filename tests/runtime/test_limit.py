@@ -10,7 +10,7 @@ from onnx import parser
 from fornix.errors import LimitError
 from fornix.runtime import InferenceSession, SessionOptions
 from fornix.runtime.packing import Packing
-from fornix.runtime.report import memory_of
+from fornix.runtime.reports.report import memory_of
 
 KNOWN = """<ir_version: 8, opset_import: ["" : 20]>
     g (string[N] x, float[N, 1000] a) => (string[N, 1000] y) {

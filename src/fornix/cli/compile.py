@@ -74,7 +74,7 @@ def compiled(
     from fornix.cli.dims import Dims
     from fornix.ir.files import load
     from fornix.runtime import SessionOptions
-    from fornix.runtime.compiling import compile_model
+    from fornix.runtime.stored.compiling import compile_model
 
     begin = perf_counter()
     source = load(model)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from fornix.cli.console import Page
-    from fornix.runtime.explain import Explanation, Fate, Unit
+    from fornix.runtime.reports.explain import Explanation, Fate, Unit
 
 MANY = 60
 """Units up to which each has a line of its own."""
@@ -54,7 +54,7 @@ def explain_command(
     from fornix.runtime.providers import check_machine_code
 
     check_machine_code("fornix explain")
-    from fornix.runtime.explain import explain, fates_of
+    from fornix.runtime.reports.explain import explain, fates_of
 
     with progress("compiling"):
         found = explain(load(model), SessionOptions(graph_optimization_level=level))
@@ -68,7 +68,7 @@ def explain_command(
 
 def as_told(model: str, found: Explanation) -> dict[str, Any]:
     """Everything that is told, for programs."""
-    from fornix.runtime.explain import origins_of
+    from fornix.runtime.reports.explain import origins_of
 
     origins = origins_of(found)
     return {
@@ -180,7 +180,7 @@ def tell_gone(found: Explanation, page: Page) -> None:
 def tell_units(found: Explanation, page: Page, most: int | None) -> None:
     """Print the units in the order in which they run."""
     from fornix.cli.console import styled, table
-    from fornix.runtime.explain import origins_of
+    from fornix.runtime.reports.explain import origins_of
 
     origins = origins_of(found)
     rows: list[list[str | Text]] = []

@@ -100,7 +100,7 @@ def describe(model: Model, path: str) -> dict[str, Any]:
 def compiled(path: str) -> dict[str, Any] | None:
     """What the file says of the program in it; None if it is no compiled model."""
     from fornix.format.compiled import is_compiled
-    from fornix.runtime.artifact import describe as described
+    from fornix.runtime.stored.artifact import describe as described
 
     return described(path) if is_compiled(path) else None
 

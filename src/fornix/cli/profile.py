@@ -1,6 +1,6 @@
 """Where the time of a run goes, for people, as JSON, and as a trace that browsers show.
 
-Decides what is told; `fornix.runtime.profile` decides what is measured.
+Decides what is told; `fornix.runtime.reports.profile` decides what is measured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fornix.cli.console import Page
     from fornix.compile.peak import Peak
-    from fornix.runtime.profile import Entry, Profile
+    from fornix.runtime.reports.profile import Entry, Profile
     from fornix.runtime.session import InferenceSession
 
 MAX_ROWS = 24
@@ -33,7 +33,7 @@ def profiled(
     trace: str | None,
 ) -> dict[str, Any]:
     """What is told of runs of ``session``; the trace goes to a file."""
-    from fornix.runtime.profile import measured_peak
+    from fornix.runtime.reports.profile import measured_peak
 
     profile = session.profile(feeds, repeats)
     told = as_told(profile, measured_peak(profile.threads))
@@ -128,7 +128,7 @@ def tell_profile(told: Mapping[str, Any], trace: str | None, *, everything: bool
 
 def reason_of(kernel: Mapping[str, Any]) -> tuple[str, str, str]:
     """What has no kernel, where it runs instead, and why."""
-    from fornix.runtime.profile import BODIES
+    from fornix.runtime.reports.profile import BODIES
 
     where = (
         "Python, its bodies compiled where shapes repeat" if kernel["kind"] == BODIES else "NumPy"

@@ -90,7 +90,7 @@ class ModelCompiler:
         return path.with_name(path.name.removesuffix(".onnx") + "_ctx.onnx")
 
     def _compile(self, target: Path) -> None:
-        from fornix.runtime.compiling import compile_model  # noqa: PLC0415 - with the optimizer
+        from fornix.runtime.stored.compiling import compile_model  # noqa: PLC0415 - with the optimizer
 
         must_be_new = self._flags & OrtCompileApiFlags.ERROR_IF_OUTPUT_FILE_EXISTS
         if must_be_new and target.exists():

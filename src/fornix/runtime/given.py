@@ -9,7 +9,7 @@ from fornix.errors import Fail
 from fornix.forks import tell
 from fornix.format.limits import Limits
 from fornix.runtime.options import SessionOptions
-from fornix.runtime.shelf import Shelf
+from fornix.runtime.stored.shelf import Shelf
 
 if TYPE_CHECKING:
     from fornix.ir.graph import Model

@@ -23,17 +23,17 @@ from fornix.passes.split_counted import split_counted
 from fornix.passes.split_texts import split_texts
 from fornix.passes.unpack_sequences import unpack_sequences
 from fornix.reference.plan import Plan, Scope, check_names
-from fornix.runtime.calls import without_calls
-from fornix.runtime.extents import (
+from fornix.runtime.control.calls import without_calls
+from fornix.runtime.options import SessionOptions
+from fornix.runtime.program import Program
+from fornix.runtime.providers import Part, Placement, Provider, Step
+from fornix.runtime.sizing.extents import (
     bound_symbols,
     name_extents,
     ranges,
     taken_for_equal,
     taken_to_fit,
 )
-from fornix.runtime.options import SessionOptions
-from fornix.runtime.program import Program
-from fornix.runtime.providers import Part, Placement, Provider, Step
 from fornix.runtime.threads import Pool
 
 

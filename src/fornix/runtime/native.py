@@ -23,9 +23,6 @@ from fornix.compile.units import NativeUnit
 from fornix.errors import FornixError
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Node, Value
-from fornix.runtime.extents import Extents
-from fornix.runtime.formulas import Evaluator
-from fornix.runtime.learned import Learned
 from fornix.runtime.memory import (
     ALIGNMENT,
     aligned_bytes,
@@ -35,14 +32,17 @@ from fornix.runtime.memory import (
 )
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step
-from fornix.runtime.sizes import Numbers, Sizes
+from fornix.runtime.sizing.extents import Extents
+from fornix.runtime.sizing.formulas import Evaluator
+from fornix.runtime.sizing.learned import Learned
+from fornix.runtime.sizing.sizes import Numbers, Sizes
 from fornix.runtime.threads import Pool
 from fornix.runtime.wiring import Wiring, types_of
 
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
     from fornix.compile.program import Compiled
-    from fornix.runtime.generic import ShortWay
+    from fornix.runtime.shortcuts.generic import ShortWay
     from fornix.runtime.targets import Targets
 
 Array = np.ndarray[Any, np.dtype[Any]]

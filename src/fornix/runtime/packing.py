@@ -24,8 +24,8 @@ from fornix.errors import Fail, FornixError
 from fornix.format.mapped import MappedBytes, mapped_files
 from fornix.ir.buffer import Buffer
 from fornix.ir.graph import Value
-from fornix.runtime.extents import Extents
 from fornix.runtime.memory import ALIGNMENT, aligned_array, aligned_bytes, readable
+from fornix.runtime.sizing.extents import Extents
 from fornix.runtime.threads import Ahead, Pool
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -14,14 +14,14 @@ from fornix.compile.units import IslandUnit, NativeUnit
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
-from fornix.runtime.bodies import compile_bodies, declare_carried
-from fornix.runtime.generic import ShortWay
-from fornix.runtime.learned import Kernels, Learned, Sources, values_of
-from fornix.runtime.learning import deciding, name_learned
+from fornix.runtime.control.bodies import compile_bodies, declare_carried
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import KernelStep, Part, Step
+from fornix.runtime.shortcuts.generic import ShortWay
+from fornix.runtime.sizing.learned import Kernels, Learned, Sources, values_of
+from fornix.runtime.sizing.learning import deciding, name_learned
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class _Preparing:
         declare_carried(island.node, self.inference)
         compile_bodies(island.node, self.part.plan, self.part.options)
         if island.node.graphs:
-            from fornix.runtime.collecting import way_of  # noqa: PLC0415 - of control flow
+            from fornix.runtime.control.collecting import way_of  # noqa: PLC0415 - of control flow
 
             step.way = way_of(step)
         return step

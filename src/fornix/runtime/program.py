@@ -21,7 +21,6 @@ from fornix.forks import tell
 from fornix.format.mapped import MappedFile, mapped_files
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Model, Value
-from fornix.runtime.extents import Range, named_extents
 from fornix.runtime.memory import owned
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.providers import (
@@ -31,13 +30,14 @@ from fornix.runtime.providers import (
     Run,
     Step,
 )
+from fornix.runtime.sizing.extents import Range, named_extents
 from fornix.runtime.threads import Pool, shared_pool
 
 if TYPE_CHECKING:
-    from fornix.runtime.shelf import Shelf
-    from fornix.runtime.short import QuickCall
+    from fornix.runtime.control.ways import LearningFlow, ProgramFlow
+    from fornix.runtime.shortcuts.short import QuickCall
+    from fornix.runtime.stored.shelf import Shelf
     from fornix.runtime.targets import Targets
-    from fornix.runtime.ways import LearningFlow, ProgramFlow
 
 MAX_PROGRAMS = 8
 """Programs for special extents that a session makes before it leaves them to NumPy kernels."""
@@ -86,7 +86,7 @@ class Program:
     @cached_property
     def flow(self) -> ProgramFlow | LearningFlow | None:
         """All steps in one native call, if they are machine code and control flow alone."""
-        from fornix.runtime.ways import program_flow  # noqa: PLC0415 - few programs have one
+        from fornix.runtime.control.ways import program_flow  # noqa: PLC0415 - few programs have one
 
         return program_flow(self)
 
@@ -340,9 +340,9 @@ class Programs:
 
     def _shorten(self, run: Run, feeds: Mapping[str, Any]) -> None:
         """Make a short way for the extents of ``run``, or note that there is none."""
-        from fornix.runtime.chain import ChainCall  # noqa: PLC0415 - with llvmlite
-        from fornix.runtime.common import CommonCall  # noqa: PLC0415 - likewise
-        from fornix.runtime.quick import StepsCall, quick_call  # noqa: PLC0415 - likewise
+        from fornix.runtime.shortcuts.chain import ChainCall  # noqa: PLC0415 - with llvmlite
+        from fornix.runtime.shortcuts.common import CommonCall  # noqa: PLC0415 - likewise
+        from fornix.runtime.shortcuts.quick import StepsCall, quick_call  # noqa: PLC0415 - likewise
 
         if len(self._short) == MAX_SHORT and not self.options.memory_limit:
             self._common = self._common or CommonCall.of(self.general)
@@ -389,7 +389,7 @@ class Programs:
         if program is not self.general:
             run = program.run_for(feeds)
         if self.options.memory_limit:
-            from fornix.runtime.report import allowance, kept_beside  # noqa: PLC0415 - few ask
+            from fornix.runtime.reports.report import allowance, kept_beside  # noqa: PLC0415 - few ask
 
             left = allowance(self.options.memory_limit, program, run)
             if left.taken + kept_beside(self.programs, program, run) > left.limit:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fornix.infer import Inference
     from fornix.reference.plan import Plan
     from fornix.reference.plan import Step as PlannedNode
-    from fornix.runtime.report import Allowance
+    from fornix.runtime.reports.report import Allowance
 
 
 class NotAsCompiled(Exception):

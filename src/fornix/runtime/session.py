@@ -24,7 +24,6 @@ import numpy as np
 from fornix.errors import FornixWarning, InvalidArgument
 from fornix.format.limits import DEFAULT, Limits
 from fornix.runtime.binding import IOBinding
-from fornix.runtime.content import settled
 from fornix.runtime.feeds import checked_feeds
 from fornix.runtime.given import GivenModel
 from fornix.runtime.interface import Interface, ModelMetadata, NodeArg, output_args
@@ -36,7 +35,6 @@ from fornix.runtime.options import (
     SessionOptions,
     warn_of_provider_options,
 )
-from fornix.runtime.planned import PlannedModel
 from fornix.runtime.program import Programs
 from fornix.runtime.providers import (
     PROVIDERS,
@@ -46,7 +44,9 @@ from fornix.runtime.providers import (
     ReferenceExecutionProvider,
     check_machine_code,
 )
-from fornix.runtime.shelf import Shelf
+from fornix.runtime.reports.planned import PlannedModel
+from fornix.runtime.stored.content import settled
+from fornix.runtime.stored.shelf import Shelf
 from fornix.runtime.targets import Targets, direct, fill, is_little
 from fornix.runtime.threads import Pool
 from fornix.runtime.values import OrtValue, unwrapped
@@ -56,11 +56,11 @@ from fornix.system import give_back
 if TYPE_CHECKING:
     from fornix.ir.graph import Model
     from fornix.reference.source import ModelSource
-    from fornix.runtime.profile import Profile
-    from fornix.runtime.report import MemoryReport
-    from fornix.runtime.short import QuickCall
-    from fornix.runtime.timeline import Timeline
-    from fornix.runtime.tracing import Traced
+    from fornix.runtime.reports.profile import Profile
+    from fornix.runtime.reports.report import MemoryReport
+    from fornix.runtime.reports.timeline import Timeline
+    from fornix.runtime.reports.tracing import Traced
+    from fornix.runtime.shortcuts.short import QuickCall
 
 log = logging.getLogger(__name__)
 
@@ -270,7 +270,7 @@ class InferenceSession:
         before the node around them. With ``stop`` raises Fail at the first node that makes a NaN,
         or with "inf" an infinity either, and says from what.
         """
-        from fornix.runtime.tracing import trace  # noqa: PLC0415 - with the NumPy kernels
+        from fornix.runtime.reports.tracing import trace  # noqa: PLC0415 - with the NumPy kernels
 
         given = unwrapped(input_feed)
         feeds = checked_feeds(given, self._interface.inputs, self._overridable, self._label)
@@ -359,7 +359,7 @@ class InferenceSession:
 
     def memory_report(self) -> MemoryReport:
         """Bytes that the session takes: weights, what is packed of them, runs by their extents."""
-        from fornix.runtime.report import report  # noqa: PLC0415 - few ask for it
+        from fornix.runtime.reports.report import report  # noqa: PLC0415 - few ask for it
 
         return report(self._programs.programs if self._programs else ())
 
@@ -380,7 +380,7 @@ class InferenceSession:
         Raises NotSupported where nothing can be compiled.
         """
         check_machine_code("InferenceSession.profile")
-        from fornix.runtime.profile import Prepared, profile  # noqa: PLC0415 - imports llvmlite
+        from fornix.runtime.reports.profile import Prepared, profile  # noqa: PLC0415 - imports llvmlite
 
         feeds = checked_feeds(input_feed, self._interface.inputs, self._overridable, self._label)
         threads = self._options.threads
@@ -508,7 +508,7 @@ def _require_fitting(
 def _timeline(options: SessionOptions) -> Timeline | None:
     if not options.enable_profiling:
         return None
-    from fornix.runtime.timeline import Timeline  # noqa: PLC0415 - few sessions are profiled
+    from fornix.runtime.reports.timeline import Timeline  # noqa: PLC0415 - few sessions are profiled
 
     return Timeline(options.profile_file_prefix, options.threads)
 

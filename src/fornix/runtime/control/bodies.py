@@ -1,0 +1,396 @@
+"""Bodies of If, Loop and Scan, compiled for the extents that they meet.
+
+The operator's kernel drives: it decides which body runs, how often and on what. Decides when a body
+becomes a model of its own, whose inputs are the body's and whatever it captures: when it runs a
+second time. Extents that have been the same so far are numbers in it, those that were not are
+symbols, one for those that have always been equal. Bodies whose runs go wrong are left to NumPy
+kernels, which then say what is wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from fornix.dtype import DType
+from fornix.errors import DTypeError, FornixError
+from fornix.forks import tell
+from fornix.infer import Inference, infer_model
+from fornix.infer.model import has_unknown
+from fornix.ir.clone import clone
+from fornix.ir.dim import Dim, DimLike, less, symbol
+from fornix.ir.graph import Graph, Model, Node, Value
+from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
+from fornix.ir.walk import captured_values
+from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
+from fornix.runtime.native import NativeStep
+from fornix.runtime.options import SessionOptions
+from fornix.runtime.program import Program, Programs
+from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled, Run
+from fornix.runtime.shortcuts.generic import ShortWay
+from fornix.runtime.shortcuts.shortcut import Shortcut
+
+log = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+Kinds: TypeAlias = tuple[object, ...]
+"""Of each value: its element type, or its class if it is no array."""
+T = TypeVar("T")
+Form: TypeAlias = tuple[tuple[DimLike, ...], ...]
+ReadType: TypeAlias = tuple[tuple[DimLike, ...], object]
+"""Of a value: its extents, and its kind."""
+Compute: TypeAlias = Callable[[Program, Mapping[str, Any], Run], Mapping[Value, Any]]
+"""What runs a program on feeds, and gives the values that are left."""
+
+MAX_PROGRAMS = 4
+"""Programs of a body for values of the same kinds."""
+LATE = "late "
+"""What names of extents begin with that only a run tells."""
+MAX_SEEN = 16
+"""Sets of extents that tell numbers from symbols."""
+
+
+class ListKind(NamedTuple):
+    """The kind of a sequence."""
+
+    rank: int | None
+    """How many axes its elements have, if that is known."""
+
+
+class RankChanges(NotAsCompiled):
+    """A value has another rank in the next run of a body."""
+
+
+def compile_bodies(node: Node, plan: Plan, options: SessionOptions) -> None:
+    """Let the bodies of ``node`` run compiled, wherever ``plan`` runs them."""
+    if plan.given:
+        return  # attributes of a call, which the body alone does not know
+    for graph in node.graphs:
+        kernels = plan.bodies[graph]
+        if not isinstance(kernels, CompiledBody):
+            plan.bodies[graph] = CompiledBody(graph, kernels, plan.scope, options)
+
+
+def declare_carried(node: Node, inference: Inference) -> None:
+    """Let inputs of a Loop's body whose type nobody declares be of the type that enters there.
+
+    Tensors tell their types themselves, when the body runs; lists and what may be missing do not,
+    whether they are handed in or captured.
+    """
+    for value in captured_values(node):
+        type_ = inference.fact(value).type
+        if value.type is None and not isinstance(type_, TensorType):
+            value.type = _of_numbers(type_)
+    if node.op_type != "Loop" or node.domain:
+        return
+    graph: Graph = node.attributes["body"].value
+    for inner, outer in zip(graph.inputs[2:], node.inputs[2:], strict=False):
+        type_ = None if outer is None else inference.fact(outer).type
+        if inner.type is None and not isinstance(type_, TensorType):
+            inner.type = _of_any_shape(type_)
+
+
+def _of_any_shape(type_: Type | None) -> Type | None:
+    """``type_`` without extents, which may be others in the next iteration."""
+    if isinstance(type_, TensorType):
+        return TensorType(type_.dtype, None)
+    if isinstance(type_, SequenceType | OptionalType):
+        return type(type_)(_of_any_shape(type_.elem))
+    return type_
+
+
+def _of_numbers(type_: Type | None) -> Type | None:
+    """``type_`` with those extents that are the same whatever is fed."""
+    if isinstance(type_, TensorType):
+        shape = type_.shape
+        return TensorType(
+            type_.dtype, shape and tuple(d if isinstance(d, int) else None for d in shape)
+        )
+    if isinstance(type_, SequenceType | OptionalType):
+        return type(type_)(_of_numbers(type_.elem))
+    return type_
+
+
+class CompiledBody:
+    """A body, and its programs by the kinds of what it reads."""
+
+    def __init__(self, graph: Graph, kernels: Body, scope: Scope, options: SessionOptions) -> None:
+        self.graph, self.kernels, self.scope, self.options = graph, kernels, scope, options
+        self.size = kernels.size
+        captured = captured_values(graph)
+        self.captured = [v for v in captured if v.constant is None]
+        self.stored = [v for v in captured if v.constant is not None]
+        self._families: dict[Kinds, Family[_Compiled]] = {}
+        self._typed: dict[tuple[Kinds, Form], _Compiled | None] = {}
+        """Programs for types that somebody knows ahead."""
+        self._handed_on: dict[tuple[Kinds, Form], Mapping[tuple[int, int], DimLike]] = {}
+        self._last: _Compiled | None = None
+        self.forget()
+        tell(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: whoever was making a program is not there."""
+        self._lock = threading.RLock()
+
+    def run(self, inputs: Mapping[Value, Any], environment: Environment | None = None) -> list[Any]:
+        """Values of the body's outputs."""
+        return self.opened(environment or {})(list(inputs.values()))
+
+    def opened(self, environment: Environment) -> Callable[[Sequence[Any]], list[Any]]:
+        """What runs it on values of its inputs, again and again in the same ``environment``."""
+        captured = [environment.get(v) for v in self.captured]
+        count = len(self.graph.inputs)
+
+        def run(inputs: Sequence[Any]) -> list[Any]:
+            if len(inputs) != count:
+                check_count(self.graph, inputs)
+            values = [*inputs, *captured]
+            last = self._last
+            if last is not None:  # what it takes the short way is of its types
+                results = last.at_once(values)
+                if results is not None:
+                    return results
+            return self._slowly(values, environment)
+
+        return run
+
+    def computed_by(
+        self, compute: Compute, inputs: Sequence[Any], environment: Environment
+    ) -> list[Any]:
+        """Values of the outputs, where ``compute`` runs the program; raises NotAsCompiled."""
+        values = [*inputs, *(environment.get(v) for v in self.captured)]
+        program = self._program(values)
+        if program is None:
+            raise NotAsCompiled(f"{self.graph.label} has no program for such values")
+        return program.run(values, compute)
+
+    def _slowly(self, values: list[Any], environment: Environment) -> list[Any]:
+        """Values of the body's outputs, where the last program has no short way for ``values``."""
+        program = self._last = self._program(values)
+        if program is not None:
+            try:
+                return program.run(values)
+            except NotAsCompiled as reason:
+                log.debug("%s: %s", self.graph.label, reason)
+        inputs = dict(zip(self.graph.inputs, values, strict=False))
+        return self.kernels.run(inputs, environment)
+
+    def _program(self, values: Sequence[Any]) -> _Compiled | None:
+        """The program for ``values``; None the first time, and where there is none."""
+        kinds = tuple([x.dtype if type(x) is np.ndarray else type(x) for x in values])
+        shapes = tuple([x.shape if type(x) is np.ndarray else () for x in values])
+        with self._lock:
+            family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
+            return family.program(shapes, lambda form: self._compiled(kinds, form))
+
+    def typed(self, types: Sequence[ReadType]) -> _Compiled:
+        """The program for values of ``types``; raises NotAsCompiled if there is none."""
+        kinds = tuple(dtype for _, dtype in types)
+        form = tuple(shape for shape, _ in types)
+        with self._lock:
+            if (kinds, form) not in self._typed:
+                family = self._families.get((*kinds, *map(len, form)))
+                made = dict(family.programs).get(form) if family else None
+                self._typed[kinds, form] = made or self._compiled(kinds, form)
+        program = self._typed[kinds, form]
+        if program is None:
+            raise NotAsCompiled(f"{self.graph.label} has no program for such values")
+        return program
+
+    def handed_on(
+        self, types: Sequence[ReadType], handed: Mapping[int, int]
+    ) -> Mapping[tuple[int, int], DimLike]:
+        """Extents of inputs in the next run, by the number of the input and the axis.
+
+        By number, outputs in ``handed`` become its inputs. Raises RankChanges.
+        """
+        kinds = tuple(dtype for _, dtype in types)
+        form = tuple(shape for shape, _ in types)
+        with self._lock:
+            if handed and (kinds, form) not in self._handed_on:
+                self._handed_on[kinds, form] = self._made_of(kinds, form, handed)
+        return self._handed_on.get((kinds, form), {})
+
+    def _made_of(
+        self, kinds: Kinds, form: Form, handed: Mapping[int, int]
+    ) -> Mapping[tuple[int, int], DimLike]:
+        """What is found out for `handed_on`."""
+        model = self._model(kinds, form)
+        inference = infer_model(model)
+        found: dict[tuple[int, int], DimLike] = {}
+        for output, number in handed.items():
+            fact = inference.fact(model.graph.outputs[output])
+            if not isinstance(fact.type, TensorType) or not fact.has_rank:
+                continue
+            if fact.rank != len(form[number]):
+                raise RankChanges("a value has another rank in the next iteration")
+            found.update(((number, axis), extent) for axis, extent in enumerate(fact.shape))
+        return found
+
+    def _compiled(self, kinds: Kinds, form: Form) -> _Compiled | None:
+        """The program for values of these ``kinds`` and extents."""
+        try:
+            return _Compiled(self._model(kinds, form), self.options)
+        except FornixError as error:
+            log.debug("%s: %s", self.graph.label, error)
+            return None
+
+    def _model(self, kinds: Kinds, form: Form) -> Model:
+        """The body as a model, whose inputs are named by their numbers."""
+        fed = {v: Value() for v in self.captured}
+        stored = {v: Value(tensor=v.constant) for v in self.stored}
+        graph = clone(self.graph, {**fed, **stored})
+        graph.inputs = (*graph.inputs, *fed.values())
+        for number, value in enumerate(stored.values()):
+            value.name = f"stored {number}"
+            graph.add_initializer(value)
+        declared = [value.type for value in (*self.graph.inputs, *self.captured)]
+        for number, (value, kind, shape) in enumerate(zip(graph.inputs, kinds, form, strict=True)):
+            value.name = f"input {number}"
+            value.type = _type(kind, shape, declared[number])
+        for number, value in enumerate(graph.outputs):
+            if not value.is_input and not graph.holds(value):
+                value.name = f"output {number}"
+        return Model(graph, self.scope.imports, functions=self.scope.functions.values())
+
+
+def changes(before: DimLike, after: DimLike) -> bool:
+    """Whether an extent is to be taken for another one in the next run.
+
+    It is not where it may as well be equal: as one that is declared and one that is computed are.
+    """
+    if after == before:
+        return False
+    if False in {less(after, before), less(before, after)}:  # it only grows, or only shrinks
+        return True
+    names = after.symbols if isinstance(after, Dim) else frozenset[str]()
+    own = before.symbols if isinstance(before, Dim) else frozenset[str]()
+    is_late = any(name.startswith(LATE) for name in names)
+    return is_late or not names.isdisjoint(own) or has_unknown(after)
+
+
+def _type(kind: object, shape: Sequence[DimLike], declared: Type | None) -> Type | None:
+    """The type of values of a kind; raises DTypeError if it is not known."""
+    if isinstance(kind, np.dtype):
+        return TensorType(DType.of(kind), tuple(shape))
+    if isinstance(kind, ListKind) and isinstance(declared, SequenceType):
+        return _ranked(declared, kind.rank)
+    if declared is None or isinstance(declared, TensorType):
+        raise DTypeError(f"a body is compiled for tensors and what is declared, found {kind}")
+    return declared
+
+
+def _ranked(type_: SequenceType, rank: int | None) -> SequenceType:
+    """``type_`` of elements of so many axes, where it does not say how many."""
+    elem = type_.elem
+    if rank is None or not isinstance(elem, TensorType) or elem.shape is not None:
+        return type_
+    return SequenceType(TensorType(elem.dtype, (None,) * rank))
+
+
+class Family(Generic[T]):
+    """Programs for values of the same kinds, by the extents that they are for.
+
+    For one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self.programs: list[tuple[Form, T | None]] = []
+        self.seen: deque[Shapes] = deque(maxlen=MAX_SEEN)
+
+    def program(self, shapes: Shapes, make: Callable[[Form], T | None]) -> T | None:
+        """The program for ``shapes``, made now if there is none; None where they come first."""
+        fitting = (made for form, made in self.programs if made and _fits(form, shapes))
+        found = next(fitting, None)
+        if found is None and self.seen and len(self.programs) < MAX_PROGRAMS:
+            form = self._form(shapes)
+            found = make(form)
+            self.programs.append((form, found))
+        self.seen.append(shapes)
+        return found
+
+    def _form(self, shapes: Shapes) -> Form:
+        """What is known of extents: numbers where they never differed, symbols elsewhere."""
+        history = [*self.seen, shapes]
+        names: dict[tuple[int, ...], DimLike] = {}
+
+        def extent(*numbers: int) -> DimLike:
+            if len(set(numbers)) == 1:
+                return numbers[0]
+            return names.setdefault(numbers, symbol(f"extent {len(names)}"))
+
+        return tuple(tuple(map(extent, *ones)) for ones in zip(*history, strict=True))
+
+
+def _fits(form: Form, shapes: Shapes) -> bool:
+    """Whether numbers are as in ``form``, and symbols stand for one number each."""
+    known: dict[DimLike, int] = {}
+    return all(
+        found == (wanted if isinstance(wanted, int) else known.setdefault(wanted, found))
+        for one, other in zip(form, shapes, strict=True)
+        for wanted, found in zip(one, other, strict=True)
+    )
+
+
+class _Compiled:
+    """A body for values of some types."""
+
+    def __init__(self, model: Model, options: SessionOptions) -> None:
+        self.names = [value.name for value in model.graph.inputs]
+        self.outputs = [value.name for value in model.graph.outputs]
+        self.programs = Programs(lambda: model, [CPUExecutionProvider()], options)
+        self.files = self.programs.general.files
+        self.order: list[int] = []
+        """Of each output, its number among what the step writes; or below 0, ~that of an input."""
+        self.short = self._short_way()
+        self.is_plain = self.short is None or self.order == list(range(len(self.order)))
+        """Whether outputs are what the short way gives, in that order."""
+
+    def _short_way(self) -> ShortWay | Shortcut | None:
+        """The way around the program: one call if it is nothing but one step."""
+        program = self.programs.general
+        if len(program.inputs) < len(self.names):
+            return None
+        inputs = [program.inputs[name] for name in self.names]
+        outputs = [program.outputs[name] for name in self.outputs]
+        steps = [step for step in program.steps if isinstance(step, NativeStep)]
+        written = {value for step in steps for value in step.writes}
+        if not steps or len(steps) < len(program.steps) or not {*outputs} <= {*written, *inputs}:
+            self.order = list(range(len(outputs)))
+            return Shortcut(program, inputs, outputs)
+        made = [value for value in dict.fromkeys(outputs) if value in written]
+        self.order = [made.index(v) if v in written else ~inputs.index(v) for v in outputs]
+        return ShortWay(steps, inputs=inputs, outputs=made)
+
+    def at_once(self, values: list[Any]) -> list[Any] | None:
+        """The outputs, if there is a short way for such values."""
+        short = self.short
+        if short is None:
+            return None
+        for file in self.files:
+            file.check()
+        results = short(values)
+        if results is None or self.is_plain:
+            return results
+        return [results[at] if at >= 0 else values[~at] for at in self.order]
+
+    def run(self, values: Sequence[Any], compute: Compute = Program.computed) -> list[Any]:
+        """The outputs; raises NotAsCompiled if NumPy kernels are to do it."""
+        feeds = dict(zip(self.names, values, strict=True))
+        program, run = self.programs.chosen(feeds)
+        try:
+            found = compute(program, feeds, run)
+        except FornixError as error:  # the body itself knows how its nodes are called
+            raise NotAsCompiled(str(error)) from error
+        if self.short is not None:
+            self.short.open()
+        return [found[program.outputs[name]] for name in self.outputs]
+
+
+__all__ = ["CompiledBody", "RankChanges", "changes", "compile_bodies", "declare_carried"]

@@ -1,0 +1,467 @@
+"""A program with control flow as one native call: If, Loop and Scan are jumps between its kernels.
+
+What extents of feeds decide is computed once, ahead of everything. What runs comes behind it: each
+body once, its values in the same places in every iteration, but for those as large as only the
+iteration tells (`late`). Decides which programs get such a call: those of compiled parts and
+control flow alone. What is not as it should be ends the call, and whoever made it goes the long way
+from the beginning.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fornix.compile import machine as words
+from fornix.compile.support import Support
+from fornix.format.mapped import MappedFile
+from fornix.ir.dim import known
+from fornix.ir.graph import Graph, Value
+from fornix.runtime.control.bodies import CompiledBody, ListKind, ReadType
+from fornix.runtime.control.late import LateCall
+from fornix.runtime.control.lists import changing_list, list_way
+from fornix.runtime.control.looping import loop, scan
+from fornix.runtime.control.places import (
+    LONG,
+    TRUTH,
+    Budget,
+    Code,
+    Label,
+    Listed,
+    Place,
+    Places,
+)
+from fornix.runtime.memory import readable
+from fornix.runtime.native import WORTH_SHARING, NativeStep
+from fornix.runtime.providers import ControlNode, NotAsCompiled, Step
+from fornix.runtime.shortcuts.generic import LONG as LONG_BYTES
+from fornix.runtime.shortcuts.generic import LONGEST, ArrayType
+from fornix.runtime.shortcuts.wired import WiredStep
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_READS = {1: words.READ_BYTE, 4: words.READ_INT, LONG_BYTES: words.READ_LONG}
+"""What reads a number of so many bytes."""
+Body: TypeAlias = tuple[Sequence[Step], Places, list[Value]]
+"""The steps of a body, where its inputs lie, and its outputs."""
+
+
+class Flow(LateCall):
+    """Arrays to the outputs of a program, in one call."""
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        inputs: Sequence[tuple[Value, ArrayType]],
+        outputs: Sequence[Value],
+        support: Support,
+        budget: Budget,
+    ) -> None:
+        """Raises NotAsCompiled where a step is no kernel and no control flow."""
+        super().__init__()
+        types = [type_ for _, type_ in inputs]
+        if any(dtype.hasobject for _, dtype in types) or len({*outputs}) < len(outputs):
+            raise NotAsCompiled("a call takes numbers, and gives each result once")
+        rows = [self.given(type_) for type_ in types]
+        self.formulas.is_closed = True
+        self.check(types, rows)
+        self.reserve(budget.block)
+        self.reserve_late(budget.late)
+        self.budget = budget.rows
+        self.files: list[MappedFile] = []
+        self._unset = ctypes.c_int64()
+        self.flag = self.formulas.slot(ctypes.addressof(self._unset))
+        """The slot of the address of what is not 0 once somebody wants the call to end."""
+        self.zero, self.one = self.formulas.number(0), self.formulas.number(1)
+        self._scratch, self._most = self.formulas.slot(), self.zero
+        self.results = {value: number for number, value in enumerate(outputs)}
+        self._made: set[Value] = set()
+        self._inner = {value for step in steps for value in step.reads}
+        self.expected: dict[Value, ArrayType] = {}
+        """What steps that read values take them for."""
+        self.trimmed: list[tuple[int, Array]] = []
+        """Results with room for more rows than there are, and how many there are."""
+        self.opened: list[list[int]] = []
+        """Such results of the loop that is being written."""
+        self.short_of: list[tuple[int, int]] = []
+        """Slots of how many rows there are, and for how many there is memory."""
+        self.depth = self.loops = 0
+        places = {
+            value: Place(row[-1], type_, stays=True)
+            for (value, type_), row in zip(inputs, rows, strict=True)
+        }
+        self.steps(steps, places, {})
+        for value in outputs:
+            self._give(value, places)
+        self._assemble()
+        self._native = self.function(rows, len(outputs), support.generic)
+
+    def __call__(self, arrays: list[Any], flag: ctypes.c_int64 | None = None) -> list[Any] | None:
+        """The outputs; None if they have to be computed the long way, or ``flag`` is set."""
+        for file in self.files:
+            file.check()
+        self.slots[self.flag] = ctypes.addressof(self._unset if flag is None else flag)
+        results = self._native(arrays)
+        if results is not None:
+            for number, length in self.trimmed:
+                if len(results[number]) > length[0]:
+                    results[number] = results[number][: length[0]].copy()
+        return results
+
+    @property
+    def lacks_rows(self) -> bool:
+        """Whether results may have had more rows than there was memory for, in the last call."""
+        return any(self.slots[count] >= self.slots[most] for count, most in self.short_of)
+
+    def _assemble(self) -> None:
+        """Put what runs behind what is computed ahead, and tell jumps where it is."""
+        formulas = self.formulas
+        formulas.code.append((words.ADD, self._scratch, self.close(self._most), self.zero))
+        for instruction in self.formulas.running:
+            if isinstance(instruction, Label):
+                formulas.values[instruction.slot] = len(formulas.code)
+            else:
+                formulas.code.append(instruction)
+
+    def do(self, what: int, x: int, a: int, b: int) -> None:
+        """Let an instruction run."""
+        self.formulas.running.append((what, x, a, b))
+
+    def slot_of(self, what: int, a: int, b: int) -> int:
+        """The slot that gets what an instruction makes of two others each time it runs."""
+        return self.formulas.slot_of(what, a, b)
+
+    def set(self, slot: int, other: int) -> None:
+        self.do(words.ADD, slot, other, self.zero)
+
+    def copy(self, target: Place, source: Place) -> None:
+        """Let what lies at ``source`` lie at ``target``, too."""
+        self.agree(source.type, target.type)
+        if target.address != source.address and source.type is not None:
+            self.do(words.COPY, target.address, source.address, self.nbytes(source.type))
+
+    def label(self) -> Label:
+        return Label(self.formulas.slot())
+
+    def jump(self, label: Label, unless: int | None = None) -> None:
+        """Go on at ``label``, unless a slot holds something else than 0."""
+        slot = self.zero if unless is None else unless
+        self.do(words.JUMP, slot, slot, label.slot)
+
+    def agree(self, one: ArrayType | None, other: ArrayType | None) -> None:
+        """End the call unless arrays of two types are alike; raises where they cannot be."""
+        if one is None or other is None:
+            return
+        if one[1] != other[1] or len(one[0]) != len(other[0]):
+            raise NotAsCompiled(f"a value is {one}, but was to be {other}")
+        for a, b in zip(one[0], other[0], strict=True):
+            if a != b:
+                if known(a - b) is not None:
+                    raise NotAsCompiled(f"an extent is {a}, but was to be {b}")
+                slots = self.formulas.of(a), self.formulas.of(b)
+                if slots[0] != slots[1]:
+                    self.formulas.check(words.EQUAL, *slots)
+
+    def room_for(self, type_: ArrayType | None) -> Place:
+        """Memory for a value."""
+        if type_ is None:
+            raise NotAsCompiled("nobody says what a value is")
+        stays = not self.formulas.is_late(type_)
+        return Place(self.room(self.nbytes(type_)), type_, stays)
+
+    def late_room_for(self, type_: ArrayType) -> Place:
+        """The same, of late memory."""
+        return Place(self.late_room(self.nbytes(type_)), type_)
+
+    def stored(self, array: Array) -> Place:
+        """Where stored data lie."""
+        array = readable(array)
+        if array.dtype.hasobject:
+            raise NotAsCompiled("texts are no numbers")
+        self.kept.append(array)
+        return Place(self.formulas.number(array.ctypes.data), (array.shape, array.dtype), True)
+
+    def place_of(self, value: Value | None, places: Mapping[Value, Place]) -> Place:
+        """Where ``value`` lies."""
+        if value is None:
+            raise NotAsCompiled("an input is left out")
+        found = places.get(value)
+        if found is None and value.constant is not None:
+            return self.stored(value.constant.numpy())
+        if found is None:
+            raise NotAsCompiled(f"nothing computes '{value.name}'")
+        return found
+
+    def _one_of(self, place: Place, type_: ArrayType) -> Place:
+        """``place`` of a single element; raises if there may be more."""
+        if place.type is None or place.type[1] != type_[1]:
+            raise NotAsCompiled(f"a value is {place.type}, but was to be {type_}")
+        if any(extent != 1 for extent in place.type[0]):
+            raise NotAsCompiled("a condition or a limit has several elements")
+        return place
+
+    def number_at(self, place: Place, type_: ArrayType) -> int:
+        """The slot that gets the number in memory: a limit, a condition or a position."""
+        address = self._one_of(place, type_).address
+        return self.slot_of(_READS[type_[1].itemsize], address, address)
+
+    def make(self, value: Value, shape: Sequence[int], type_: ArrayType) -> Place:
+        """Make a result whose extents are in slots."""
+        instructions, address = self.making(shape, type_[1], self.results[value])
+        self.formulas.running += instructions
+        self._made.add(value)
+        return Place(address, type_)
+
+    def _give(self, value: Value, places: Mapping[Value, Place]) -> None:
+        """Let ``value`` be a result."""
+        if value not in self._made:
+            place = self.place_of(value, places)
+            if isinstance(place, Listed):
+                raise NotAsCompiled("a result is a sequence")
+            type_ = place.type or LONG
+            extents = [self.formulas.of(extent) for extent in type_[0]]
+            self.copy(self.make(value, extents, type_), place)
+
+    def steps(self, steps: Sequence[Step], places: Places, wanted: Mapping[Value, Place]) -> None:
+        """Let ``steps`` run, and note where their results lie: at ``wanted`` places, or others."""
+        for step in steps:
+            if isinstance(step, NativeStep):
+                self.expected.update((value, step.types[value]) for value in step.reads)
+        for step in steps:
+            if isinstance(step, NativeStep):
+                self._kernels(step, places, wanted)
+                continue
+            found = step.control, list_way(step.single)
+            if found[0] is not None and found[0].node.op_type in _WAYS:
+                _WAYS[found[0].node.op_type](self, found[0], places, wanted)
+            elif found[1] is not None and step.single is not None:
+                found[1](self, step.single, places, wanted)
+            else:
+                raise NotAsCompiled("some of its nodes run their NumPy kernels")
+
+    def _kernels(self, step: NativeStep, places: Places, wanted: Mapping[Value, Place]) -> None:
+        """Let the kernels of ``step`` run."""
+        if step.conditions[-1]:
+            raise NotAsCompiled("only a run tells whether its code is made for these extents")
+        formulas = self.formulas
+        elements = self._learn(step, places)
+        is_empty = None if elements is None else self.is_zero(elements)
+        wired = WiredStep(step, formulas, self.room, is_empty)
+        self.kept.append(wired)
+        if step.pool.threads > 1 or not self.loops:
+            self.check_work(wired.work, LONGEST if step.pool.threads == 1 else WORTH_SHARING)
+        for value in step.reads:
+            place = self.place_of(value, places)
+            self.agree(place.type, step.types[value])
+            self._wire(wired, value, place)
+        for value in step.writes:
+            type_ = step.types[value]
+            place = self.target(value, type_, wanted)
+            self.agree(place.type, type_)
+            places[value] = replace(place, type=formulas.named(type_))
+            self._wire(wired, value, place)
+        scratch, end = self._scratch_for(wired), self.label()
+        if elements is not None:
+            self.do(words.JUMP, elements, elements, end.slot)
+        formulas.running += [*wired.running(scratch), end]
+
+    def _learn(self, step: NativeStep, places: Places) -> int | None:
+        """Read what ``step`` learns as it begins; how many elements it writes, if it does so."""
+        if step.learned is None:
+            return None
+        formulas = self.formulas
+        for name, source in step.learned.sources.items():
+            place = self.place_of(source.value, places)
+            if source.is_element:
+                self.agree(place.type, (source.shape, source.dtype))
+                size = formulas.number(source.dtype.itemsize * source.place)
+                address = self.slot_of(words.ADD, place.address, size)
+                is_long = source.dtype.itemsize == LONG_BYTES
+                read = words.READ_LONG if is_long else words.READ_INT
+                formulas.learn(name, self.slot_of(read, address, address))
+            elif place.type is not None:
+                formulas.learn(name, formulas.of(place.type[0][source.place]))
+            formulas.check(words.REACH, formulas.symbol(name), formulas.number(source.least))
+        return self.elements_of(step)
+
+    def _scratch_for(self, wired: WiredStep) -> int:
+        """The slot of the address of memory that kernels need beside their values."""
+        scratch = wired.scratch
+        if scratch in self.formulas.late:
+            return self.room(scratch)
+        self._most = self.formulas.apply(words.GREATEST, self._most, scratch)
+        return self._scratch
+
+    def target(self, value: Value, type_: ArrayType, wanted: Mapping[Value, Place]) -> Place:
+        """Where kernels write ``value``."""
+        if value in wanted and not self.formulas.is_late(type_):
+            return wanted[value]
+        if not self.depth and value in self.results:
+            return self.make(value, [self.formulas.of(extent) for extent in type_[0]], type_)
+        return self.room_for(type_)
+
+    def _wire(self, wired: WiredStep, value: Value, place: Place) -> None:
+        if place.stays:
+            wired.place(value, place.address)
+        else:
+            self.formulas.running += wired.placing(value, place.address)
+
+    def compiled(self, control: ControlNode, graph: Graph) -> CompiledBody:
+        """A body that is compiled; raises NotAsCompiled if it is not."""
+        body = control.plan.bodies[graph]
+        if not isinstance(body, CompiledBody):
+            raise NotAsCompiled("a body is not compiled")
+        self.is_counted |= body.options.memory_limit > 0
+        return body
+
+    def read_by(
+        self, control: ControlNode, graph: Graph, given: Sequence[Place], places: Places
+    ) -> list[tuple[Place, ReadType]]:
+        """Where a body finds its inputs and what it captures, and of which types these are."""
+        captured = [control.outside(value) for value in self.compiled(control, graph).captured]
+        found = [*given, *(self.place_of(value, places) for value in captured)]
+        return [(place, _read_type(place)) for place in found]
+
+    def body(
+        self, control: ControlNode, graph: Graph, given: Sequence[Place], places: Places
+    ) -> Body:
+        """A body for inputs at ``given`` places."""
+        body, read = self.compiled(control, graph), self.read_by(control, graph, given, places)
+        compiled = body.typed([type_ for _, type_ in read])
+        program = compiled.programs.general
+        self.kept.append(compiled)
+        self.files += program.files
+        pairs = zip(compiled.names, read, strict=True)
+        inner = {program.inputs[k]: place for k, (place, _) in pairs if k in program.inputs}
+        return program.steps, inner, [program.outputs[name] for name in compiled.outputs]
+
+    def run_body(self, body: Body, wanted: Sequence[Place | None]) -> list[Place]:
+        """Let a body run; where its outputs lie, for each of which there may be a wanted place."""
+        steps, inner, outputs = body
+        targets: Places = {}
+        for value, place in zip(outputs, wanted, strict=True):
+            if place is not None:
+                targets.setdefault(value, place)
+        with self.formulas.scope():
+            for place in inner.values():
+                self._check_extents(place)
+            self.depth += 1
+            self.steps(steps, inner, targets)
+            self.depth -= 1
+            return [self.place_of(value, inner) for value in outputs]
+
+    def _check_extents(self, place: Place) -> None:
+        """End the call where an extent is 0 that only the run tells: code is for others."""
+        formulas = self.formulas
+        for slot in map(formulas.of, () if place.type is None else place.type[0]):
+            if slot in formulas.late:
+                formulas.check(words.REACH, slot, self.one)
+
+    def _if(self, control: ControlNode, places: Places, wanted: Mapping[Value, Place]) -> None:
+        """Jump over one of two bodies; each shapes anew what is a result and nothing else."""
+        (condition,), outputs = control.inputs, control.outputs
+        is_free = not self.depth and {*outputs} <= {*self.results} - self._inner
+        targets = [wanted.get(value) for value in outputs]
+        other, end = self.label(), self.label()
+        self.jump(other, unless=self.number_at(self.place_of(condition, places), TRUTH))
+        before = self.formulas.running
+        codes: list[Code] = []
+        sides: list[list[Place]] = []
+        for name in ("then_branch", "else_branch"):
+            self.formulas.running = []
+            graph: Graph = control.node.attributes[name].value
+            found = self._branch(control, graph, places, targets)
+            if is_free:
+                self._made.difference_update(outputs)
+                for value, place in zip(outputs, found, strict=True):
+                    self._give(value, {value: place})
+            else:
+                targets = [None if self._is_where_made(p) else p for p in found]
+            sides.append(found)
+            codes.append(self.formulas.running)
+        if not is_free:
+            pairs = zip(*sides, strict=True)
+            found = [self._joined(one, another, codes) for one, another in pairs]
+        self.formulas.running = codes[0]
+        self.jump(end)
+        self.formulas.running = before
+        before += [*codes[0], other, *codes[1], end]
+        places.update(zip(outputs, found, strict=True))
+
+    def _branch(
+        self, control: ControlNode, graph: Graph, places: Places, wanted: Sequence[Place | None]
+    ) -> list[Place]:
+        """Let a branch run; its outputs lie where they are wanted, or in memory of its own."""
+        body = steps, _, outputs = self.body(control, graph, [], places)
+        if len(outputs) != len(wanted):
+            raise NotAsCompiled("a branch has another number of outputs")
+        own = {value for step in steps for value in step.writes}
+        settled: list[Place] = []
+        for value, place, target in zip(outputs, self.run_body(body, wanted), wanted, strict=True):
+            if self._is_where_made(place):
+                settled.append(place)
+                continue
+            if target is None:
+                is_own = value in own and place.stays and place not in settled
+                target = place if is_own else self.room_for(place.type)
+            self.copy(target, place)
+            settled.append(replace(target, type=place.type))
+        return settled
+
+    def _is_where_made(self, place: Place) -> bool:
+        """Whether a branch leaves its output where it lies."""
+        return isinstance(place, Listed) or self.formulas.is_late(place.type)
+
+    def _joined_lists(self, sides: Sequence[Place], codes: Sequence[Code]) -> Place:
+        """The sequence that is that of one of two branches."""
+        listed = [side for side in sides if isinstance(side, Listed)]
+        if len({side.dtype for side in listed}) != 1 or len(listed) < len(sides):
+            raise NotAsCompiled("branches give other kinds of values")
+        place = changing_list(self.formulas, listed[0])
+        for side, code in zip(listed, codes, strict=True):
+            self.formulas.running = code
+            self.set(place.address, side.address)
+            self.set(place.count, side.count)
+        return place
+
+    def _joined(self, one: Place, other: Place, codes: Sequence[Code]) -> Place:
+        """Where the output of an If lies, which is at two places, as late as they may be."""
+        if isinstance(one, Listed) or isinstance(other, Listed):
+            return self._joined_lists((one, other), codes)
+        formulas, types = self.formulas, (one.type or LONG, other.type or LONG)
+        if not any(map(formulas.is_late, types)):
+            return other
+        (shape, dtype), (extents, kind) = types
+        if dtype != kind or len(shape) != len(extents):
+            raise NotAsCompiled(f"branches give {types[0]} and {types[1]}")
+        axes = [a for a, (d, e) in enumerate(zip(shape, extents, strict=True)) if d != e]
+        slots = {axis: formulas.changing() for axis in axes}
+        place = Place(formulas.changing(), None)
+        for side, type_, code in zip((one, other), types, codes, strict=True):
+            formulas.running = code
+            with formulas.scope():
+                self.set(place.address, side.address)
+                for axis, slot in slots.items():
+                    self.set(slot, formulas.of(type_[0][axis]))
+        if {one.address, other.address} <= self.fresh:
+            self.fresh.add(place.address)
+        named = tuple(formulas.extent(slots[a]) if a in slots else d for a, d in enumerate(shape))
+        return replace(place, type=(named, dtype))
+
+
+def _read_type(place: Place) -> ReadType:
+    """What a body takes the value at ``place`` for."""
+    if isinstance(place, Listed):
+        return (), ListKind(place.rank)
+    if place.type is None:
+        raise NotAsCompiled("a body reads what only a run tells the shape of")
+    return place.type
+
+
+Way: TypeAlias = Callable[[Flow, ControlNode, Places, Mapping[Value, Place]], None]
+
+_WAYS: dict[str, Way] = {"If": Flow._if, "Loop": loop, "Scan": scan}  # noqa: SLF001
+"""How each operator with bodies becomes instructions."""

@@ -1,0 +1,207 @@
+"""Short ways through control flow: for a whole program, and for a node between other steps.
+
+Decides when a `Flow` is made, for values of which types, and with how much memory. A node of which
+nobody knows ahead what it reads gets one for the extents that it meets, as bodies get programs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fornix.compile.entry import is_available
+from fornix.compile.support import Support
+from fornix.errors import FornixError
+from fornix.forks import tell
+from fornix.ir.graph import Value
+from fornix.runtime.control.bodies import Family, Form
+from fornix.runtime.control.flow import Flow
+from fornix.runtime.control.lists import list_way
+from fornix.runtime.control.places import Budget
+from fornix.runtime.memory import ALIGNMENT, size_class
+from fornix.runtime.native import MAX_FRAMES, NativeStep
+from fornix.runtime.providers import NotAsCompiled, Run, Step
+from fornix.runtime.shortcuts.generic import ArrayType, ShortWay, array_type
+
+if TYPE_CHECKING:
+    from fornix.runtime.program import Program
+
+log = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BUDGET = 1 << 20
+"""Bytes for each result of a loop that may end early, at first."""
+LATE = 1 << 16
+"""Bytes for values whose sizes only a run tells, at first."""
+MAX_BUDGET = 1 << 30
+"""Of either at most."""
+WIDENINGS = 8
+"""How often a call is repeated with more memory before it is left to others."""
+
+
+class FlowWay:
+    """Arrays to the outputs of some steps, by callers at the same time."""
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        inputs: Sequence[tuple[Value, ArrayType]],
+        outputs: Sequence[Value],
+        support: Support,
+    ) -> None:
+        """Raises NotAsCompiled if there is none."""
+        self._parts = steps, inputs, outputs, support
+        self._budget = Budget(ALIGNMENT, BUDGET, LATE)
+        self._flows = deque([self._flow()])
+
+    def _flow(self) -> Flow:
+        return Flow(*self._parts, self._budget)
+
+    def __call__(self, arrays: list[Any], flag: ctypes.c_int64 | None = None) -> list[Any] | None:
+        """The outputs; None if they have to be computed the long way, or ``flag`` is set."""
+        try:
+            flow = self._flows.pop()
+        except IndexError:  # others are at work with all there are
+            flow = self._flow()
+        results = flow(arrays, flag)
+        for _ in range(WIDENINGS):
+            if results is not None or not self._widened(flow):
+                break
+            flow = self._flow()
+            results = flow(arrays, flag)
+        if len(self._flows) < MAX_FRAMES:
+            self._flows.append(flow)
+        return results
+
+    def _widened(self, flow: Flow) -> bool:
+        """Whether there is to be more memory than ``flow`` had."""
+        budget = self._budget
+        if flow.lacks:
+            self._budget = budget._replace(block=size_class(2 * flow.lacks))
+        elif flow.lacks_rows and budget.rows < MAX_BUDGET:
+            self._budget = budget._replace(rows=min(8 * budget.rows, MAX_BUDGET))
+        elif flow.lacks_late and budget.late < MAX_BUDGET:
+            self._budget = budget._replace(late=min(8 * budget.late, MAX_BUDGET))
+        else:
+            return False
+        self._flows.clear()
+        return True
+
+
+class ProgramFlow:
+    """Feeds to the results of a program."""
+
+    def __init__(self, program: Program) -> None:
+        """Raises NotAsCompiled if it has steps that are neither machine code nor control flow."""
+        from fornix.compile.program import support  # noqa: PLC0415 - imports llvmlite
+
+        inputs = [(value, array_type(value)) for value in program.inputs.values()]
+        outputs = list(program.outputs.values())
+        self._way = FlowWay(program.steps, inputs, outputs, support())
+        self._names, self._files = list(program.inputs), program.files
+
+    def __call__(
+        self, feeds: Mapping[str, Any], flag: ctypes.c_int64 | None = None
+    ) -> list[Any] | None:
+        """The results; None if they have to be computed the long way, or ``flag`` is set."""
+        for file in self._files:
+            file.check()
+        try:
+            return self._way([feeds[name] for name in self._names], flag)
+        except KeyError:
+            return None
+
+
+class LearningFlow:
+    """Feeds to the results of native steps of which some learn what others compute."""
+
+    def __init__(self, program: Program) -> None:
+        """Raises NotAsCompiled if there are others, or nothing to learn."""
+        steps = [step for step in program.steps if isinstance(step, NativeStep)]
+        outputs = list(program.outputs.values())
+        written = {value for step in steps for value in step.writes}
+        if len(steps) < len(program.steps) or all(step.learned is None for step in steps):
+            raise NotAsCompiled("there is nothing to learn, or more than machine code")
+        if not {*outputs} <= written or len({*outputs}) < len(outputs):
+            raise NotAsCompiled("a call gives what its steps write, and each result once")
+        self._way = ShortWay(steps, inputs=list(program.inputs.values()), outputs=outputs)
+        self._way.open()
+        self._names, self._files = list(program.inputs), program.files
+
+    def __call__(
+        self,
+        feeds: Mapping[str, Any],
+        flag: ctypes.c_int64 | None = None,  # noqa: ARG002 - it is over before anybody ends it
+    ) -> list[Any] | None:
+        """The results; None if they have to be computed the long way."""
+        for file in self._files:
+            file.check()
+        try:
+            return self._way([feeds[name] for name in self._names])
+        except KeyError:
+            return None
+
+
+def program_flow(program: Program) -> ProgramFlow | LearningFlow | None:
+    """The call of ``program``, if there is one."""
+    is_driven = any(step.control or list_way(step.single) for step in program.steps)
+    try:
+        return ProgramFlow(program) if is_driven else LearningFlow(program)
+    except (NotAsCompiled, FornixError) as reason:
+        log.debug("no call of the whole program: %s", reason)
+        return None
+
+
+class ControlWay:
+    """A node with bodies: from its second run on what it meets for the second time is one call."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self._families: dict[tuple[object, ...], Family[FlowWay]] = {}
+        self._last: FlowWay | None = None
+        self._is_closed = not is_available()
+        self.forget()
+        tell(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: whoever was making a way is not there."""
+        self._lock = threading.RLock()
+
+    def __call__(self, arrays: list[Any], run: Run) -> list[Any] | None:
+        """What the step writes; None if its kernel has to do it."""
+        results = None if self._last is None else self._last(arrays, run.flag)
+        if results is None and not self._is_closed:
+            way = self._found(arrays)
+            if way is not None and way is not self._last:
+                self._last = way
+                results = way(arrays, run.flag)
+        return results
+
+    def _found(self, arrays: Sequence[Any]) -> FlowWay | None:
+        """The way for ``arrays``; None the first time, and where there is none."""
+        if any(type(array) is not np.ndarray for array in arrays):
+            return None
+        kinds = tuple([array.dtype for array in arrays])
+        shapes = tuple([array.shape for array in arrays])
+        with self._lock:
+            family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
+            return family.program(shapes, lambda form: self._way(kinds, form))
+
+    def _way(self, kinds: Sequence[np.dtype[Any]], form: Form) -> FlowWay | None:
+        """The way for arrays of these kinds and extents."""
+        from fornix.compile.program import support  # noqa: PLC0415 - imports llvmlite
+
+        inputs = list(zip(self.step.reads, zip(form, kinds, strict=True), strict=True))
+        try:
+            return FlowWay([self.step], inputs, self.step.writes, support())
+        except (NotAsCompiled, FornixError) as reason:
+            log.debug("%s: %s", self.step.writes[0].name, reason)
+            self._is_closed = isinstance(reason, NotAsCompiled)
+            return None

@@ -1,0 +1,1 @@
+"""Ways to results that skip what an earlier run has settled, from one step to a whole program."""

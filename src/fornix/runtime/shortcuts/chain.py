@@ -1,0 +1,182 @@
+"""The short way through small native steps with NumPy kernels beside them.
+
+Decides which programs have one: those of little work, of which each step is machine code for known
+extents or the kernel of a node without bodies. Everything that a run would look up is looked up
+once. What is not exactly as it was is left to the long way, which says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from fornix.ir.graph import Value
+from fornix.runtime.feeds import are_texts
+from fornix.runtime.memory import owned
+from fornix.runtime.native import NativeStep
+from fornix.runtime.options import RunOptions
+from fornix.runtime.program import Program
+from fornix.runtime.providers import Run, Step
+from fornix.runtime.shortcuts.short import at_once
+
+if TYPE_CHECKING:
+    from fornix.compile.entry import Entry
+    from fornix.runtime.native import Bound, Frame
+
+Move: TypeAlias = "Callable[[list[Any]], Sequence[Any] | None]"
+"""From the values so far to those of the next step; None if it is not made for them."""
+EntryOf: TypeAlias = "Callable[[NativeStep, Bound], tuple[Entry, Frame]]"
+"""What runs a step, and the memory that it runs in."""
+
+
+class ChainCall:
+    """Steps one after the other, for feeds like those that it was made for."""
+
+    def __init__(
+        self,
+        constants: list[Any],
+        looks: Sequence[_Look],
+        moves: Sequence[Move],
+        ends: Sequence[tuple[int, bool]],
+        *,
+        may_warn: bool,
+    ) -> None:
+        """Values are numbered: constants, feeds, what the moves add one after the other.
+
+        ``ends`` are the numbers of results, and which are copied to be the caller's own.
+        """
+        self.constants, self.looks, self.moves, self.ends = constants, looks, moves, ends
+        self.may_warn = may_warn
+
+    def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
+        """The outputs for ``feeds``; None if they are to go the long way."""
+        if type(feeds) is not dict or len(feeds) != len(self.looks):
+            return None
+        values = self.constants.copy()
+        for look in self.looks:
+            array = feeds.get(look.name)
+            if not look.fits(array):
+                return None
+            values.append(array)
+        try:
+            if not self.may_warn:
+                is_done = self._moved(values)
+            else:
+                with np.errstate(all="ignore"):
+                    is_done = self._moved(values)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - the long way says what is wrong
+            return None
+        if not is_done:
+            return None
+        return [owned(values[end]) if is_copied else values[end] for end, is_copied in self.ends]
+
+    def _moved(self, values: list[Any]) -> bool:
+        """Whether all steps could add their values."""
+        for move in self.moves:
+            results = move(values)
+            if results is None:
+                return False
+            values += results
+        return True
+
+    def until(self, options: RunOptions) -> Entry:
+        """The same, for runs that are over before anybody could end them."""
+        return at_once(self.call, options)
+
+
+def chain_call(
+    program: Program, run: Run, feeds: Mapping[str, Any], entry_of: EntryOf, nanoseconds: float
+) -> ChainCall | None:
+    """A call for feeds like ``feeds``, if native steps take less than so long together."""
+    native = [step for step in program.steps if isinstance(step, NativeStep)]
+    if program.files or any(step.learned is not None for step in native):
+        return None
+    if any(step.kernel is None for step in program.steps if not isinstance(step, NativeStep)):
+        return None
+    bounds = {step: step.bound(run) for step in native}
+    if sum(bound.nanoseconds for bound in bounds.values()) > nanoseconds:
+        return None
+    constants = {v: c for v, c in program.constants.items() if v not in program.inputs.values()}
+    places: dict[Value, int] = {}
+    for value in (*constants, *program.inputs.values()):
+        places[value] = len(places)
+    moves: list[Move] = []
+    for step in program.steps:
+        if isinstance(step, NativeStep):
+            moves.append(_Native(step, *entry_of(step, bounds[step]), places))
+        else:
+            moves.append(_kernel(step, places))
+        for value in step.writes:
+            places[value] = len(places)
+    looks = [_Look(name, feeds[name]) for name in program.inputs]
+    may_warn = any(kernel.may_warn for step in program.steps if (kernel := step.kernel))
+    ends = _ends(program, places)
+    return ChainCall(list(constants.values()), looks, moves, ends, may_warn=may_warn)
+
+
+class _Look:
+    """What an array has to be."""
+
+    def __init__(self, name: str, array: np.ndarray[Any, Any]) -> None:
+        self.name, self.dtype, self.shape = name, array.dtype, array.shape
+        self.is_text, self.is_single = array.dtype == object, array.size == 1
+
+    def fits(self, array: Any) -> bool:
+        """Whether it is that."""
+        if type(array) is not np.ndarray or array.dtype != self.dtype or array.shape != self.shape:
+            return False
+        if not self.is_text:
+            return True
+        if self.is_single:
+            return type(array.item()) is str
+        return are_texts(array)
+
+
+class _Native:
+    """A native step, in a frame that stays as long as this."""
+
+    def __init__(
+        self, step: NativeStep, entry: Entry, frame: Frame, places: Mapping[Value, int]
+    ) -> None:
+        self.entry, self.frame = entry, frame
+        self.named = [(value.name, places[value]) for value in step.inputs]
+
+    def __call__(self, values: list[Any]) -> list[Any] | None:
+        return self.entry({name: values[place] for name, place in self.named})
+
+
+def _kernel(step: Step, places: Mapping[Value, int]) -> Move:
+    kernel = step.kernel
+    if kernel is None:
+        raise TypeError("the kernel of a node without bodies is asked for")
+    call, inputs, constants, _ = kernel
+    count = len(step.writes)
+    fixed = [None if value is None else constants.get(value) for value in inputs]
+    read = [
+        (index, places[value])
+        for index, value in enumerate(inputs)
+        if value is not None and value not in constants
+    ]
+
+    def move(values: list[Any]) -> Sequence[Any] | None:
+        given = fixed.copy()
+        for index, place in read:
+            given[index] = values[place]
+        results = call(given)
+        return results[:count] if len(results) >= count else None  # others are left out
+
+    return move
+
+
+def _ends(program: Program, places: Mapping[Value, int]) -> list[tuple[int, bool]]:
+    """Where results are, and which have to be copied to be the caller's own."""
+    own = {v for step in program.steps if step.owns_results for v in step.writes}
+    ends = []
+    for value in program.outputs.values():
+        ends.append((places[value], value not in own))
+        own.discard(value)  # a second time it has to be another array
+    return ends

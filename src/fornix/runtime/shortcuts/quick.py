@@ -1,0 +1,282 @@
+"""The short way to results: for feeds like those of an earlier run, checked in native code.
+
+Decides which runs get one. Where a program is nothing but one native step, so little work that no
+other thread is woken, and that nobody minds waiting for with the GIL held, a native entry does
+everything; else it checks the feeds alone, and the step does the rest. Of other programs the steps
+run one after the other, or in one call where all that is not compiled is control flow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fornix.compile.entry import Entry, entry, functions, is_available
+from fornix.errors import FornixError
+from fornix.format.mapped import MappedFile
+from fornix.ir.graph import Value
+from fornix.runtime.memory import LARGE_BYTES, LentMemory
+from fornix.runtime.native import WORTH_SHARING, Bound, Frame, NativeStep
+from fornix.runtime.options import RunOptions
+from fornix.runtime.program import Program
+from fornix.runtime.providers import NotAsCompiled, Run
+from fornix.runtime.shortcuts.chain import chain_call
+from fornix.runtime.shortcuts.short import QuickCall, at_once, is_plain, no_results
+
+QUICK_NANOSECONDS = 20_000
+"""Of a run, roughly, up to which the GIL is kept."""
+LENT_BYTES = 16 << 20
+"""Large results of a run, together, up to which native code makes them: what takes longer to
+compute does not mind how they are made."""
+CALLS_BEFORE_FLOW = 2
+"""Runs after which it pays to make one call of several steps."""
+
+Arrays = Mapping[Value, np.ndarray[Any, Any]]
+
+
+class WholeCall:
+    """An entry that does everything, in a frame of its own, and keeps the GIL."""
+
+    def __init__(self, bound: Bound, feeds: Arrays, outputs: Sequence[Value]) -> None:
+        self.frame = Frame(bound)
+        table = _Table(bound, self.frame, _declared(feeds))
+        self.call: Entry = table.entry(outputs, runs=True, releases=False)
+
+    def until(self, options: RunOptions) -> Entry:
+        """The same, for runs that are over before anybody could end them."""
+        return at_once(self.call, options)
+
+
+class DrivenCall:
+    """A step of which each frame gets an entry when it is used, which releases the GIL.
+
+    The entry makes results, large ones in memory that is used again, and runs the kernels unless
+    other threads may help. Very large results are made by `ResultMemory`.
+    """
+
+    def __init__(
+        self, bound: Bound, feeds: Arrays, outputs: Sequence[Value], files: Sequence[MappedFile]
+    ) -> None:
+        self.bound, self.files = bound, files
+        self.declared = _declared(feeds)
+        self.outputs = outputs
+        types = [bound.types[value] for value in outputs]
+        sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in types]
+        self.sizes = [size if size >= LARGE_BYTES else 0 for size in sizes]
+        self.makes_results = sum(self.sizes) <= LENT_BYTES
+        self.runs = self.makes_results and not bound.may_be_shared
+        if not bound.frames:  # a step that went a way of its own keeps none
+            bound.frames.append(bound.step.frame(bound))
+
+    def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
+        """The outputs for ``feeds``; None if they are not like those that this was made for."""
+        if type(feeds) is not dict:
+            return None
+        feeds = feeds.copy()  # others may take arrays out of theirs while the GIL is released
+        for file in self.files:
+            file.check()
+        frames = self.bound.frames
+        try:
+            frame = frames.pop()
+        except IndexError:
+            return None
+        try:
+            entry = frame.entry or self._entry(frame, feeds)
+            results = None if entry is None else entry(feeds)
+            if results is None or self.runs:
+                return results
+            return self._driven(frame, results)
+        finally:
+            frames.append(frame)
+
+    def until(self, options: RunOptions) -> Entry:
+        """The same, for runs that somebody may want to end, unless they are short."""
+        is_short = self.bound.nanoseconds < WORTH_SHARING
+        return at_once(self.call, options) if is_short else no_results
+
+    def _driven(self, frame: Frame, results: list[Any]) -> list[Any] | None:
+        """The outputs, computed with other threads if these help; the entry may have made them."""
+        step = self.bound.step
+        if not self.makes_results:
+            made = dict(zip(step.writes, step.results_in(frame, self.bound), strict=True))
+            results = [made[value] for value in self.outputs]
+        return None if step.drive_frame(frame, self.bound) else results
+
+    def _entry(self, frame: Frame, feeds: Mapping[str, Any]) -> Entry | None:
+        """The entry of ``frame``, made for the first feeds that have the right extents."""
+        for value, (_, shape) in self.declared.items():
+            if getattr(feeds.get(value.name), "shape", None) != shape:
+                return None
+        table = _Table(self.bound, frame, self.declared)
+        if not self.makes_results:
+            frame.entry = table.entry((), runs=False, releases=True)
+            return frame.entry
+        memory = self.bound.step.results
+        lent = [LentMemory(size, memory) if size else None for size in self.sizes]
+        call = table.entry(self.outputs, lent, runs=self.runs, releases=True)
+        large = [one for one in lent if one is not None]
+        frame.entry = partial(_with_memory, large, call) if large else call
+        return frame.entry
+
+
+def _with_memory(
+    lent: Sequence[LentMemory], entry: Entry, feeds: Mapping[str, Any]
+) -> list[Any] | None:
+    """What ``entry`` gives for ``feeds``, with memory for large results."""
+    for one in lent:
+        one.take()
+    try:
+        return entry(feeds)
+    finally:
+        for one in lent:
+            one.leave()
+
+
+class StepsCall:
+    """The steps of a program one after the other, without another look at what feeds are."""
+
+    def __init__(self, program: Program, run: Run, feeds: Mapping[str, Any]) -> None:
+        self.program, self.run = program, run
+        self.names = list(program.outputs)
+        self.declared = [(name, array.dtype, array.shape) for name, array in feeds.items()]
+        self._calls = 0
+
+    def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
+        """The outputs for ``feeds``; None if they are not like those that this was made for."""
+        return self._done(feeds, self.run)
+
+    def until(self, options: RunOptions) -> Entry:
+        """The same, for runs that somebody may want to end."""
+        if not is_plain(options):
+            return no_results
+        is_ended = partial(getattr, options, "terminate")
+        run = Run(self.run.extents, self.run.key, is_ended, flag=options.flag)
+        return partial(self._done, run=run)
+
+    def _done(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
+        if type(feeds) is not dict or len(feeds) != len(self.declared):
+            return None
+        flow = self.program.flow if self._calls >= CALLS_BEFORE_FLOW else None
+        results = None if flow is None else flow(feeds, run.flag)
+        return self._by_steps(feeds, run) if results is None else results
+
+    def _by_steps(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
+        for name, dtype, shape in self.declared:
+            array = feeds.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+                return None
+        self._calls += 1
+        try:
+            return self.program.run(feeds, run, self.names)
+        except (NotAsCompiled, FornixError):  # the long way says what is wrong
+            return None
+
+
+class _Table:
+    """The table of an entry, with everything that it points to."""
+
+    def __init__(
+        self,
+        bound: Bound,
+        frame: Frame,
+        feeds: Mapping[Value, tuple[np.dtype[Any], tuple[int, ...]]],
+    ) -> None:
+        self.bound, self.frame = bound, frame
+        self.kept: list[object] = []
+        step = bound.step
+        self._slots = dict(zip((*step.reads, *step.writes), frame.slots, strict=True))
+        self._inputs: list[list[int]] = []
+        for value, (dtype, shape) in feeds.items():
+            what = [self._object(value.name), self._object(dtype), len(shape), self._words(shape)]
+            self._inputs.append([*what, *self._places(value)])
+
+    def entry(
+        self,
+        outputs: Sequence[Value],
+        lent: Sequence[LentMemory | None] | None = None,
+        *,
+        runs: bool,
+        releases: bool,
+    ) -> Entry:
+        """An entry that makes ``outputs``, and runs the kernels, or only notes addresses.
+
+        Those of ``outputs`` that are ``lent`` memory lie there.
+        """
+        results: list[list[int]] = []
+        for value, memory in zip(outputs, lent or [None] * len(outputs), strict=True):
+            shape, dtype = self.bound.types[value]
+            what = [self._object(dtype), len(shape), self._words(shape)]
+            where = 0 if memory is None else memory.place.ctypes.data
+            results.append([*what, *self._places(value), where])
+            self.kept.append(memory)
+        *first, dicts, increase, decrease, save, restore, based = functions()
+        records, count, scratch, status = self.frame.program
+        head = [
+            *first, len(self._inputs), len(results), records, count if runs else 0, scratch, status,
+            dicts, increase, decrease, *((save, restore) if releases and runs else (0, 0)), based,
+        ]  # fmt: skip
+        words = [word for row in (*self._inputs, *results) for word in row]
+        self.frame.kept = self.kept
+        return entry(np.array([*head, *words], np.int64), self.bound.step.support.entry)
+
+    def _places(self, value: Value) -> tuple[int, int]:
+        """Where the words lie that are to be the address of ``value``, and how many."""
+        slots, base = self._slots.get(value, []), self.frame.arguments.ctypes.data
+        return self._words([base + 8 * slot for slot in slots]), len(slots)
+
+    def _object(self, thing: object) -> int:
+        self.kept.append(thing)
+        return id(thing)
+
+    def _words(self, numbers: Sequence[int]) -> int:
+        array = np.array([*numbers, 0], np.int64)
+        self.kept.append(array)
+        return array.ctypes.data
+
+
+def _declared(feeds: Arrays) -> dict[Value, tuple[np.dtype[Any], tuple[int, ...]]]:
+    return {value: (array.dtype, array.shape) for value, array in feeds.items()}
+
+
+def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCall | None:
+    """A short way for feeds like ``feeds``, which have been checked; None if there is none."""
+    kinds = {a.dtype.kind if type(a) is np.ndarray else "" for a in feeds.values()}
+    if not is_available() or kinds & {"", "S", "U"} or len(feeds) < len(program.inputs):
+        return None
+    outputs = list(program.outputs.values())
+    step = program.steps[0] if len(program.steps) == 1 else None
+    is_whole = isinstance(step, NativeStep) and len(set(outputs)) == len(outputs)
+    if not isinstance(step, NativeStep) or not is_whole or not set(outputs) <= set(step.writes):
+        return _of_steps(program, run, feeds, has_texts="O" in kinds)
+    if "O" in kinds:
+        return None
+    if step.learned is not None:
+        return StepsCall(program, run, feeds)
+    bound = step.bound(run)
+    arrays = {value: feeds[name] for name, value in program.inputs.items()}
+    if program.files or bound.nanoseconds > QUICK_NANOSECONDS:
+        return DrivenCall(bound, arrays, outputs, program.files)
+    return WholeCall(bound, arrays, outputs)
+
+
+def _of_steps(
+    program: Program, run: Run, feeds: Mapping[str, Any], *, has_texts: bool
+) -> QuickCall | None:
+    """A short way through several steps."""
+    if len(feeds) == len(program.inputs):
+        chained = chain_call(program, run, feeds, _step_entry, QUICK_NANOSECONDS)
+        if chained is not None:
+            return chained
+    return None if has_texts else StepsCall(program, run, feeds)
+
+
+def _step_entry(step: NativeStep, bound: Bound) -> tuple[Entry, Frame]:
+    """An entry for the values that ``step`` reads, which keeps the GIL, and its own frame."""
+    frame = Frame(bound)
+    types = {value: bound.types[value] for value in step.inputs}
+    declared = {value: (dtype, shape) for value, (shape, dtype) in types.items()}
+    return _Table(bound, frame, declared).entry(step.writes, runs=True, releases=False), frame

@@ -1,0 +1,1 @@
+"""Programs that outlive a process: kept in the cache, or in one file with the model."""

@@ -1,0 +1,249 @@
+"""Extents that only an iteration tells, in one native call: results are those of NumPy kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from fornix.compile.entry import is_available
+from fornix.compile.identity import processor
+from fornix.errors import FornixError, LimitError
+from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime.control import ways
+from fornix.system import is_mappable
+from tests.runtime.control.flows import HEAD, Feeds, agree, sessions, watched
+from tests.runtime.stored.kept_models import recalled, use_cache, write
+
+pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
+
+STAYS = "stays = Constant <value = bool {1}> ()"
+NUMBERS = np.arange(1, 60, dtype=np.float32) / 64
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each native call, whether it gave results."""
+    return watched(monkeypatch)
+
+
+def numbers(count: int) -> np.ndarray[Any, np.dtype[Any]]:
+    return NUMBERS[:count].copy()
+
+
+BAGS = f"""f (int64[N] x, int64[B] starts, float[9, 4] table) => (float[B, 4] y) {{
+    {STAYS}
+    zero = Constant <value = int64[1] {{0}}> ()
+    one = Constant <value = int64[1] {{1}}> ()
+    last = Constant <value = int64[1] {{9223372036854775807}}> ()
+    size = Size (x)
+    length = Unsqueeze (size, zero)
+    ends0 = Concat <axis = 0> (starts, length)
+    ends = Slice (ends0, one, last, zero)
+    count = Size (ends)
+    y = Loop (count, stays) <body = bag (int64 i, bool k) => (bool k, float[4] mean) {{
+        a0 = Gather (starts, i)
+        b0 = Gather (ends, i)
+        a = Unsqueeze (a0, zero)
+        b = Unsqueeze (b0, zero)
+        own = Slice (x, a, b, zero)
+        rows = Gather (table, own)
+        mean = ReduceMean <keepdims = 0> (rows, zero)
+    }}>
+}}"""
+
+
+def bags(*starts: int, length: int = 20) -> Feeds:
+    table = np.arange(36, dtype="f").reshape(9, 4)
+    return {"x": np.arange(length) % 9, "starts": np.array(starts), "table": table}
+
+
+def test_each_iteration_cuts_as_much_as_data_say(calls: list[bool]) -> None:
+    agree(sessions(BAGS), bags(0, 3, 7), bags(0, 1, 2), bags(0, 15, 19), bags(5), bags(0, 19))
+    assert calls[-1]
+
+
+def test_an_empty_cut_is_left_to_kernels(calls: list[bool]) -> None:
+    fast, slow = sessions(BAGS)
+    for _ in range(3):
+        found, wanted = (s.run(None, bags(0, 3, 3, 9))[0] for s in (fast, slow))
+        np.testing.assert_array_equal(found, wanted)
+    agree((fast, slow), bags(0, 3, 4, 9))
+    assert calls[-1]
+    assert not all(calls)
+
+
+GROWS = f"""f (int64 m, float[A] x, float[B] w) => (float[C] y, float[D] z) {{
+    {STAYS}
+    y, z = Loop (m, stays, x, w)
+        <body = step (int64 i, bool k, float[P] a, float[Q] b) => (bool k, float[R] c, float[S] d)
+    {{ c = Concat <axis = 0> (a, b) d = Exp (a) }}>
+}}"""
+SWAPS = GROWS.replace("{ c = Concat <axis = 0> (a, b) d = Exp (a) }",
+                      "{ c = Identity (b) d = Concat <axis = 0> (a, b) }")  # fmt: skip
+SHRINKS = f"""f (int64 m, float[A] x, float[B] w) => (float[C] y, float[D] z) {{
+    {STAYS}
+    one = Constant <value = int64[1] {{1}}> ()
+    last = Constant <value = int64[1] {{9223372036854775807}}> ()
+    y = Loop (m, stays, x) <body = step (int64 i, bool k, float[P] a) => (bool k, float[R] c) {{
+        c0 = Slice (a, one, last)
+        c = Mul (c0, c0)
+    }}>
+    z = Identity (w)
+}}"""
+NESTED = f"""f (int64 m, float[A] x, float[B] w) => (float[C] y, float[D] z) {{
+    {STAYS}
+    two = Constant <value = int64 {{2}}> ()
+    y = Loop (m, stays, x) <body = outer (int64 i, bool k, float[P] a) => (bool k, float[R] c) {{
+        e = Concat <axis = 0> (a, w)
+        g = Loop (two, k, w) <body = inner (int64 j, bool l, float[U] v) => (bool l, float[V] u) {{
+            u = Concat <axis = 0> (v, e)
+        }}>
+        sum = ReduceSum <keepdims = 1> (g)
+        c = Concat <axis = 0> (a, sum)
+    }}>
+    z = Identity (w)
+}}"""
+BRANCHES = f"""f (int64 m, float[A] x, float[B] w) => (float[C] y, float[D] z) {{
+    {STAYS}
+    two = Constant <value = int64 {{2}}> ()
+    zero = Constant <value = int64 {{0}}> ()
+    y = Loop (m, stays, x) <body = outer (int64 i, bool k, float[P] a) => (bool k, float[R] c) {{
+        rest = Mod (i, two)
+        even = Equal (rest, zero)
+        c0 = If (even) <then_branch = p () => (float[S] p) {{ p = Concat <axis = 0> (a, w) }},
+                       else_branch = q () => (float[T] q) {{ q = Exp (w) }}>
+        c = Mul (c0, c0)
+    }}>
+    z = Identity (w)
+}}"""
+
+
+@pytest.mark.parametrize("text", [GROWS, SWAPS, SHRINKS, NESTED, BRANCHES])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_grows_or_shrinks_is_handed_on(calls: list[bool], text: str, threads: int) -> None:
+    shapes = [(3, 9, 2), (2, 5, 1), (4, 6, 3), (0, 2, 2), (5, 8, 4), (1, 4, 7)]
+    feeds = [{"m": np.array(m), "x": numbers(a), "w": numbers(b)} for m, a, b in shapes]
+    agree(sessions(text, threads), *feeds)
+    assert calls[-1]
+
+
+CACHES = f"""f (int64 m, float[A] x, float[B] w) => (float[2, C] y, float[2, D] z) {{
+    {STAYS}
+    two = Constant <value = int64 {{2}}> ()
+    none = Constant <value = float[2, 1] {{0, 0}}> ()
+    y, z = Loop (m, stays, none, none)
+        <body = step (int64 i, bool k, float[2, P] a, float[2, Q] b)
+            => (bool k, float[2, R] c, float[2, S] d) {{
+        c = Concat <axis = 1> (a, none)
+        t = Transpose <perm = [1, 0]> (b)
+        u = MatMul (a, t)
+        v = Softmax (u)
+        d0 = Concat <axis = 1> (b, none)
+        d1 = MatMul (v, d0)
+        d = Add (d1, c)
+    }}>
+}}"""
+
+
+def test_caches_that_grow_alike_are_of_one_length(calls: list[bool]) -> None:
+    feeds = [{"m": np.array(m), "x": numbers(1), "w": numbers(1)} for m in (3, 5, 1)]
+    agree(sessions(CACHES), *feeds)
+    assert calls[-1]
+
+
+WIDENS = f"""f (int64 m, float[3] x) => (float[1, 3] y) {{
+    {STAYS}
+    y = Loop (m, stays, x) <body = step (int64 i, bool k, h) => (bool k, next) {{
+        row = Constant <value = float[1, 3] {{1, 2, 3}}> ()
+        j = Cast <to = 1> (i)
+        sum = Add (row, j)
+        next = Add (h, sum)
+    }}>
+}}"""
+
+
+def test_the_first_iteration_may_change_a_rank(calls: list[bool]) -> None:
+    agree(sessions(WIDENS), *({"m": np.array(m), "x": numbers(3)} for m in (3, 1, 6)))
+    assert calls[-1]
+    fast, slow = sessions(WIDENS)
+    for m in (2, 2, 2, 0):
+        found, wanted = (s.run(None, {"m": np.array(m), "x": numbers(3)})[0] for s in (fast, slow))
+        assert found.shape == wanted.shape
+
+
+def test_memory_follows_what_is_handed_on(
+    calls: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "LATE", 128)
+    feeds = [{"m": np.array(m), "x": numbers(3), "w": numbers(3)} for m in (2, 5, 3)]
+    agree(sessions(SWAPS), *feeds)
+    assert not all(calls)
+    assert calls[-1]
+
+
+def test_a_limit_of_memory_leaves_it_to_steps_that_are_counted(calls: list[bool]) -> None:
+    fast = InferenceSession(parser.parse_model(HEAD + SWAPS), SessionOptions(memory_limit=1 << 20))
+    feed = {"m": np.array(5), "x": numbers(3), "w": numbers(3)}
+    for _ in range(4):
+        fast.run(None, feed)
+    assert not any(calls)
+    with pytest.raises(LimitError, match="memory_limit is 1048576 bytes"):
+        fast.run(None, feed | {"m": np.array(27)})
+
+
+def test_what_is_wrong_in_an_iteration_is_told_as_by_kernels(calls: list[bool]) -> None:
+    fast, slow = sessions(BAGS)
+    agree((fast, slow), bags(0, 3, 7))
+    assert calls[-1]
+    wrong = {**bags(0, 3, 7), "x": np.array([0, 1, 2, 3, 9, 1, 2, 3])}
+    with pytest.raises(FornixError) as wanted:
+        slow.run(None, wrong)
+    with pytest.raises(type(wanted.value)) as found:
+        fast.run(None, wrong)
+    assert str(found.value) == str(wanted.value)
+    agree((fast, slow), bags(0, 3, 7))
+
+
+@pytest.mark.skipif(not (is_mappable() and processor()), reason="programs are kept on Linux")
+def test_a_kept_program_learns_in_loops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[bool]
+) -> None:
+    use_cache(tmp_path, monkeypatch)
+    path = write(tmp_path / "model.onnx", HEAD + BAGS)
+    reference = InferenceSession(path, providers=["ReferenceExecutionProvider"])
+    for session in (InferenceSession(path), recalled(path)):
+        agree((session, reference), bags(0, 3, 7), bags(0, 15, 19))
+        assert calls.pop()
+        calls.clear()
+
+
+HALTS = """f (float[N] x) => (float[R] left, float sum, int64 count) {
+    zero = Constant <value_float = 0.0> ()
+    stays = Constant <value = bool {1}> ()
+    most = Constant <value_int = 10> ()
+    none = Constant <value_int = 0> ()
+    left, sum, count = Loop (most, stays, x, zero, none) <body = step
+        (int64 i, bool k, float[P] rest, float s, int64 c)
+        => (bool goes, float[Q] less, float t, int64 n) {
+        by = CastLike (i, x)
+        lower = Sub (rest, by)
+        is_positive = Greater (lower, zero)
+        less = Compress <axis = 0> (lower, is_positive)
+        length = Size (less)
+        goes = Greater (length, none)
+        own = ReduceSum <keepdims = 0> (rest)
+        t = Add (s, own)
+        one = Constant <value_int = 1> ()
+        n = Add (c, one)
+    }>
+}"""
+
+
+def test_what_is_empty_after_the_last_iteration_is_one_call(calls: list[bool]) -> None:
+    agree(sessions(HALTS), *({"x": np.array(x, "f")} for x in ([1, 2, 3], [-1], [9, 40, -2])))
+    assert calls[-1]
+    assert sum(calls) > 1

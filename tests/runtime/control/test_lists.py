@@ -1,0 +1,339 @@
+"""Sequences in one native call: results, and refusals, are those of NumPy kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile.entry import is_available
+from fornix.compile.identity import processor
+from fornix.errors import FornixError
+from fornix.runtime import InferenceSession, SessionOptions
+from fornix.system import is_mappable
+from tests.runtime.control.flows import HEAD, Feeds, Pair, agree, sessions, watched
+from tests.runtime.stored.kept_models import recalled, use_cache, write
+
+pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
+
+STAYS = "stays = Constant <value = bool {1}> ()"
+X = np.arange(1, 61, dtype=np.float32).reshape(10, 6) / 64
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each native call, whether it gave results."""
+    return watched(monkeypatch)
+
+
+def cuts(*lengths: int) -> Feeds:
+    return {"x": X, "lengths": np.array(lengths)}
+
+
+def refuse(pair: Pair, feeds: Feeds) -> None:
+    """Assert that both sessions say the same is wrong with ``feeds``, however often they run."""
+    with pytest.raises(FornixError) as wanted:
+        pair[1].run(None, feeds)
+    for _ in range(3):
+        with pytest.raises(type(wanted.value)) as found:
+            pair[0].run(None, feeds)
+        assert str(found.value) == str(wanted.value)
+
+
+CUT = f"""f (TYPE[N, M] x, int64[B] lengths) => (TYPE[C, D] y) {{
+    {STAYS}
+    zero = Constant <value = int64[1] {{0}}> ()
+    none = SequenceEmpty <dtype = CODE> ()
+    count = Size (lengths)
+    parts = Loop (count, stays, none) <body = b (int64 i, bool k, seq(TYPE[P, Q]) s) =>
+        (bool k, seq(TYPE[P, Q]) t) {{
+        n0 = Gather (lengths, i)
+        n = Unsqueeze (n0, zero)
+        row = Slice (x, zero, n, zero)
+        twice = Add (row, row)
+        t = SequenceInsert (s, twice PLACE)
+    }}>
+    y = ConcatFromSequence <axis = AXIS> (parts)
+}}"""
+
+
+def cut(type_: str = "float", code: int = 1, place: str = "", axis: int = 0) -> str:
+    names = {"TYPE": type_, "CODE": str(code), "PLACE": place, "AXIS": str(axis)}
+    text = CUT
+    for name, value in names.items():
+        text = text.replace(name, value)
+    return text
+
+
+@pytest.mark.parametrize(("type_", "code"), [("float", 1), ("int64", 7), ("double", 11)])
+def test_elements_are_as_long_as_data_say(calls: list[bool], type_: str, code: int) -> None:
+    dtype = {"float": np.float32, "int64": np.int64, "double": np.float64}[type_]
+    lengths = [(3, 1, 4), (1,), (2, 2, 2, 9), (7, 3)]
+    feeds = [{**cuts(*some), "x": (X * 64).astype(dtype)} for some in lengths]
+    agree(sessions(cut(type_, code)), *feeds)
+    assert calls[-1]
+
+
+@pytest.mark.parametrize("place", [", i", ", nil", ", last"])
+def test_elements_are_put_where_a_position_says(calls: list[bool], place: str) -> None:
+    text = cut(place=place).replace(
+        "count = Size (lengths)",
+        "count = Size (lengths) nil = Constant <value_int = 0> () "
+        "last = Constant <value_int = -0> ()",
+    )
+    agree(sessions(text), cuts(3, 1, 4, 2), cuts(1), cuts(5, 6, 1))
+    assert calls[-1]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_positions_may_be_beyond_a_byte(calls: list[bool], dtype: str) -> None:
+    text = cut().replace("lengths) =>", f"lengths, {dtype} place) =>")
+    text = text.replace(
+        "y = ConcatFromSequence <axis = 0> (parts)",
+        "part = SequenceAt (parts, place) more = SequenceInsert (parts, part, place) "
+        "y = ConcatFromSequence <axis = 0> (more)",
+    )
+    feeds = cuts(*[1, 2, 3, 4, 5, 6, 7, 8, 9, 10] * 15)
+    pair = sessions(text)
+    agree(pair, *({**feeds, "place": np.array(n, dtype)} for n in (0, 130, -1, -140)))
+    assert calls[-1]
+    refuse(pair, {**feeds, "place": np.array(150, dtype)})
+
+
+def test_a_position_beyond_the_end_is_refused_in_the_same_words() -> None:
+    text = cut(place=", far").replace(
+        "count = Size (lengths)", "count = Size (lengths) far = Constant <value_int = 2> ()"
+    )
+    refuse(sessions(text), cuts(3, 1, 4))
+
+
+def test_what_does_not_fit_and_nothing_are_not_joined() -> None:
+    pair = sessions(cut(axis=1))
+    agree(pair, cuts(2, 2, 2))
+    refuse(pair, cuts(2, 3))
+    refuse(pair, cuts())
+
+
+def test_elements_of_no_rows_are_joined() -> None:
+    agree(sessions(cut()), cuts(2, 0, 3), cuts(0), cuts(1, 1))
+
+
+def test_many_elements_take_the_memory_that_they_need(calls: list[bool]) -> None:
+    agree(sessions(cut()), cuts(*[7, 3] * 900), rounds=5)
+    assert calls[-1]
+
+
+STACK = f"""f (float[N, M] x) => (float[C, M] y, int64 n) {{
+    {STAYS}
+    zero = Constant <value_int = 0> ()
+    last = Constant <value_int = LAST> ()
+    none = SequenceEmpty <dtype = 1> ()
+    shape = Shape <start = 0, end = 1> (x)
+    count = Squeeze (shape)
+    stack = Loop (count, stays, none) <body = b (int64 i, bool k, seq(float[P]) s) =>
+        (bool k, seq(float[P]) t) {{
+        row = Gather (x, i)
+        first = Gather (row, zero)
+        nil = CastLike (zero, first)
+        more = Greater (first, nil)
+        t = If (more) <
+            then_branch = push () => (seq(float[P]) p) {{
+                p = SequenceInsert (s, row)
+            }},
+            else_branch = pop () => (seq(float[P]) q) {{
+                length = SequenceLength (s)
+                has = Greater (length, zero)
+                q = If (has) <
+                    then_branch = some () => (seq(float[P]) r) {{ r = SequenceErase (s, last) }},
+                    else_branch = nothing () => (seq(float[P]) o) {{ o = Identity (s) }}>
+            }}>
+    }}>
+    n = SequenceLength (stack)
+    base = Gather (x, zero)
+    full = SequenceInsert (stack, base)
+    y = ConcatFromSequence <axis = 0, new_axis = 1> (full)
+}}"""
+
+
+@pytest.mark.parametrize("last", [-1, 0])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_list_is_a_stack_or_a_queue(calls: list[bool], last: int, threads: int) -> None:
+    random = np.random.default_rng(0)
+    feeds = [{"x": random.standard_normal((n, 3)).astype("f") + 0.3} for n in (9, 1, 30, 17)]
+    agree(sessions(STACK.replace("LAST", str(last)), threads), *feeds)
+    assert calls[-1]
+
+
+SHARED = """f (float[N] a, float[M] b, int64 place) => (float[C] x, float[D] y, float[E] z) {
+    s = SequenceConstruct (a, b)
+    one = SequenceInsert (s, a)
+    other = SequenceInsert (s, b)
+    more = SequenceInsert (one, b, place)
+    fewer = SequenceErase (more, place)
+    x = ConcatFromSequence <axis = 0> (one)
+    y = ConcatFromSequence <axis = 0> (other)
+    z0 = ConcatFromSequence <axis = -1> (more)
+    z1 = ConcatFromSequence <axis = 0> (fewer)
+    w = SequenceAt (more, place)
+    z = Concat <axis = 0> (z0, z1, w)
+}"""
+
+
+def test_a_sequence_stays_as_it_is_when_longer_ones_are_made_of_it(calls: list[bool]) -> None:
+    a, b = np.arange(3, dtype="f"), np.arange(10, 14, dtype="f")
+    feeds = [{"a": a, "b": b, "place": np.array(place)} for place in (0, 1, 2, -1, -3)]
+    pair = sessions(SHARED)
+    agree(pair, *feeds)
+    assert calls[-1]
+    refuse(pair, {"a": a, "b": b, "place": np.array(5)})
+
+
+SPLIT = f"""f (float[N, M] x, int64 m, SPLIT lengths) => (float[C, D] y, float[E, F] z) {{
+    {STAYS}
+    one = Constant <value_int = 1> ()
+    t = Mul (lengths, one)
+    x2 = Add (x, x)
+    parts = SplitToSequence <axis = AXIS> (x2, t)
+    z = ConcatFromSequence <axis = AXIS> (parts)
+    none = SequenceEmpty <dtype = 1> ()
+    all = Loop (m, stays, none) <body = b (int64 i, bool k, seq(float[P, Q]) s) =>
+        (bool k, seq(float[P, Q]) r) {{
+        f = CastLike (i, x)
+        own = Add (x, f)
+        ones = SplitToSequence <axis = AXIS> (own, t)
+        part = SequenceAt (ones, i)
+        wave = Sin (part)
+        s2 = SequenceInsert (s, wave)
+        r = SequenceInsert (s2, part)
+    }}>
+    y = ConcatFromSequence <axis = AXIS> (all)
+}}"""
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("kind", ["int64[K]", "int32[K]", "int64", "int32"])
+def test_parts_are_as_long_as_data_say(calls: list[bool], axis: int, kind: str) -> None:
+    text = SPLIT.replace("AXIS", str(axis)).replace("SPLIT", kind)
+    pair = sessions(text.replace("Constant <value_int = 1> ()", "CastLike (m, lengths)"))
+    dtype = kind.partition("[")[0]
+    lengths = [2, 3, 1] if "[" in kind else 4
+    feeds = {"x": X[:6], "lengths": np.array(lengths, dtype), "m": np.array(1)}
+    agree(pair, feeds, rounds=5)
+    assert calls[-1]
+    if "[" in kind:
+        refuse(pair, {**feeds, "lengths": np.array([2, 3, 2], dtype)})
+        refuse(pair, {**feeds, "lengths": np.array([2, 3, 5_000_000], dtype)})
+    else:
+        refuse(pair, {**feeds, "lengths": np.array(0, dtype)})
+
+
+SLICES = f"""f (float[N, M] x) => (float[C, D] y) {{
+    {STAYS}
+    rows = SplitToSequence <axis = AXIS, keepdims = 0> (x)
+    n = SequenceLength (rows)
+    none = SequenceEmpty <dtype = 1> ()
+    all = Loop (n, stays, none) <body = b (int64 i, bool k, seq(float[P]) s) =>
+        (bool k, seq(float[P]) t) {{
+        row = SequenceAt (rows, i)
+        e = Exp (row)
+        place = Constant <value_int = 0> ()
+        t = SequenceInsert (s, e, place)
+    }}>
+    y = ConcatFromSequence <axis = 1, new_axis = 1> (all)
+}}"""
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_slices_come_in_reverse(calls: list[bool], axis: int) -> None:
+    agree(sessions(SLICES.replace("AXIS", str(axis))), {"x": X}, {"x": X[:3, :2].copy()}, rounds=5)
+    assert calls[-1]
+
+
+MAPPED = """f (float[N, M] x, int64[B] lengths) => (float[C, M] y) {
+    parts = SplitToSequence <axis = 0> (x, lengths)
+    waves = SequenceMap <body = b (float[P, Q] part) => (float[P, Q] wave) {
+        most = ReduceMax <keepdims = 1> (part)
+        wave = Div (part, most)
+    }> (parts)
+    y = ConcatFromSequence <axis = 0> (waves)
+}"""
+
+
+def test_each_part_is_mapped(calls: list[bool]) -> None:
+    agree(sessions(MAPPED), cuts(3, 5, 2), cuts(10), cuts(1, 1, 8))
+    assert calls[-1]
+
+
+def test_where_memory_is_counted_kernels_do_it(calls: list[bool]) -> None:
+    _, slow = sessions(cut())
+    limited = SessionOptions(memory_limit=1 << 26)
+    agree((InferenceSession(slow._model, limited), slow), cuts(3, 1, 4))
+    assert not any(calls)
+
+
+@pytest.mark.skipif(not is_mappable() or not processor(), reason="nothing is kept here")
+def test_a_program_that_another_process_made_does_it_too(
+    calls: list[bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use_cache(tmp_path / "cache", monkeypatch)
+    path = write(tmp_path / "m.onnx", HEAD + STACK.replace("LAST", "-1"))
+    feeds: dict[str, Any] = {"x": X - X.mean()}
+    wanted = InferenceSession(path).run(None, feeds)
+    session = recalled(path)
+    for _ in range(4):
+        found = session.run(None, feeds)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert calls[-1]
+
+
+BACKWARDS = f"""f (float[N, M] x) => (float[C, M] y) {{
+    {STAYS}
+    none = SequenceEmpty <dtype = 1> ()
+    shape = Shape <start = 0, end = 1> (x)
+    count = Squeeze (shape)
+    rows = Loop (count, stays, none) <body = b (int64 i, bool k, seq(float[P]) s) =>
+        (bool k, seq(float[P]) t) {{
+        row = Gather (x, i)
+        wave = Sin (row)
+        t = SequenceInsert (s, wave)
+    }}>
+    n = SequenceLength (rows)
+    y = Loop (n, stays) <body = c (int64 j, bool l) => (bool l, float[Q] r) {{
+        one = Constant <value_int = 1> ()
+        next = Add (j, one)
+        place = Neg (next)
+        own = SequenceAt (rows, place)
+        r = Mul (own, own)
+    }}>
+}}"""
+
+
+def test_a_second_loop_reads_what_a_first_one_has_collected(calls: list[bool]) -> None:
+    agree(sessions(BACKWARDS), {"x": X}, {"x": X[:1]}, rounds=5)
+    assert calls[-1]
+
+
+UNLIKE = f"""f (float[N, M] x, int64[B] lengths) => (float[C, 2] y) {{
+    {STAYS}
+    zero = Constant <value = int64[1] {{0}}> ()
+    last = Constant <value_int = -1> ()
+    parts = SplitToSequence <axis = 0> (x, lengths)
+    waves = SequenceMap <body = b (float[P, Q] part) => (float[P, Q] wave) {{
+        wave = Sin (part)
+    }}> (parts)
+    n = SequenceLength (waves)
+    y = Loop (n, stays) <body = c (int64 i, bool k) => (bool k, float[2] r) {{
+        one = SequenceAt (waves, i)
+        other = SequenceAt (waves, last)
+        both = Concat <axis = 0> (one, other)
+        shape = Shape (both)
+        r = CastLike (shape, x)
+    }}>
+}}"""
+
+
+def test_elements_of_one_sequence_may_have_other_extents() -> None:
+    agree(sessions(UNLIKE), cuts(3, 5, 2), cuts(1, 8, 1), cuts(5, 5), rounds=5)

@@ -1,0 +1,193 @@
+"""Small programs of machine code and NumPy kernels have a short way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fornix
+from fornix.compile.entry import is_available
+from fornix.errors import FornixError, LimitError
+from fornix.format.text import parse_model
+from fornix.ir.load import from_message
+from fornix.ops.registered import temporary
+from fornix.reference import ReferenceEvaluator
+from fornix.runtime import InferenceSession, RunOptions, SessionOptions
+from fornix.runtime.shortcuts.chain import ChainCall
+
+pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
+
+MODEL = """
+<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 2]>
+g (string[N] name, float[N] x) => (float[N] y, seq(map(string, float)) maps, string[N] same) {
+  number = ai.onnx.ml.LabelEncoder <keys_strings = ["a", "b"], values_floats = [1.0, 2.0],
+                                    default_float = -1.0> (name)
+  y = Mul (number, x)
+  axis = Constant <value = int64[1] {1}> ()
+  one = Unsqueeze (y, axis)
+  two = Concat <axis = 1> (one, one)
+  maps = ai.onnx.ml.ZipMap <classlabels_strings = ["v", "u"]> (two)
+  same = Identity (name)
+}
+"""
+
+
+def feeds(*names: str) -> dict[str, Any]:
+    return {
+        "name": np.array(names, object),
+        "x": np.arange(1, len(names) + 1, dtype=np.float32),
+    }
+
+
+def opened() -> InferenceSession:
+    session = InferenceSession(from_message(parse_model(MODEL)))
+    session.run(None, feeds("a", "b", "?"))
+    return session
+
+
+def chained(session: InferenceSession) -> ChainCall:
+    call = session._short
+    assert isinstance(call, ChainCall)
+    return call
+
+
+def test_it_gives_what_the_model_says() -> None:
+    session, given = opened(), feeds("b", "?", "a")
+    found = chained(session).call(given)
+    wanted = ReferenceEvaluator(from_message(parse_model(MODEL))).run(None, given)
+    assert found is not None
+    np.testing.assert_array_equal(found[0], wanted[0])
+    assert found[1] == wanted[1]
+    np.testing.assert_array_equal(found[2], given["name"])
+
+
+def test_a_kernel_may_give_more_than_a_node_asks_for() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (int64[N, 2] x) => (int64[M, 2] y, int64[M] first) { y, first = Unique <axis = 0> (x) }"""
+    session, x = (
+        InferenceSession(from_message(parse_model(text))),
+        np.array([[2, 1], [0, 3], [2, 1]]),
+    )
+    session.run(None, {"x": x})
+    found = chained(session).call({"x": x})
+    assert found is not None
+    assert [result.tolist() for result in found] == [[[0, 3], [2, 1]], [1, 0]]
+
+
+def test_results_are_the_callers_own() -> None:
+    session, given = opened(), feeds("b", "?", "a")
+    first = session.run(None, given)
+    first[0][:], first[2][:] = 7, "changed"
+    first[1].clear()
+    assert given["name"].tolist() == ["b", "?", "a"]
+    second = session.run(None, given)
+    assert second[0].tolist() == [2, -2, 3]
+    assert len(second[1]) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": np.ones(2, np.float32)},
+        {"x": np.ones(3)},
+        {"x": np.ones(6, np.float32)[::2]},
+        {"x": [1.0, 2.0, 3.0]},
+        {"name": np.array(["a", "b", 3], object)},
+        {"name": np.array(["a", "b", "c"])},
+        {"other": np.ones(3)},
+    ],
+    ids=lambda change: str(next(iter(change.values()))),
+)
+def test_other_feeds_go_the_long_way(change: dict[str, object]) -> None:
+    assert chained(opened()).call(feeds("a", "b", "?") | change) is None
+
+
+def test_runs_that_may_be_ended_go_the_long_way() -> None:
+    session, options = opened(), RunOptions()
+    assert session.run(None, feeds("a", "b", "b"), options)[0].tolist() == [1, 4, 6]
+    options.terminate = True
+    with pytest.raises(FornixError, match="ended"):
+        session.run(None, feeds("a", "b", "b"), options)
+
+
+def test_it_may_be_called_by_several_threads() -> None:
+    session = opened()
+    wrong: list[object] = []
+
+    def work(name: str, value: float) -> None:
+        for _ in range(200):
+            found = session.run(None, feeds(name, name, name))[0].tolist()
+            if found != [value, 2 * value, 3 * value]:
+                wrong.append(found)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in (("a", 1.0), ("b", 2.0))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.slow
+def test_another_process_that_recalls_the_program_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORNIX_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(parse_model(MODEL).SerializeToString())
+    script = (
+        "import sys, numpy as np, fornix\n"
+        "s = fornix.InferenceSession(sys.argv[1])\n"
+        "f = {'name': np.array(['b', 'x'], object), 'x': np.ones(2, np.float32)}\n"
+        "s.run(None, f)\n"
+        "print(s._programs.is_recalled, type(s._short).__name__, s.run(None, f)[0].tolist())\n"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for _ in range(2)
+    ]
+    assert told == ["False ChainCall [2.0, -1.0]", "True ChainCall [2.0, -1.0]"]
+
+
+def test_a_limit_of_memory_counts_in_all_runs() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (string[1] x, int64[1] n, float[3] z) => (string[M] many, float[3] y) {
+      many = Tile (x, n)
+      y = Neg (z)
+    }"""
+    options = SessionOptions(memory_limit=1 << 20)
+    session = InferenceSession(from_message(parse_model(text)), options)
+    given = {"x": np.array(["a"], object), "z": np.zeros(3, np.float32)}
+    for count in (4, 5):
+        found, _ = session.run(None, {**given, "n": np.array([count])})
+        assert found.tolist() == ["a"] * count
+    with pytest.raises(LimitError, match="memory_limit"):
+        session.run(None, {**given, "n": np.array([1 << 20])})
+
+
+def test_what_numpy_warns_of_is_no_concern_of_callers() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 22, "my.domain" : 1]>
+    g (int64[2] x, float[2] z) => (int64[2] y, bool[2] w, float[2] v) {
+      y = my.domain.Parts (x)
+      w = my.domain.IsOne (z)
+      v = Neg (z)
+    }"""
+    with temporary():
+        fornix.op("my.domain::Parts (x: T[...]) => (y: T[...])", T="int64")(lambda x: 6 // x)
+        fornix.op("my.domain::IsOne (x: T[...]) => (y: tensor(bool)[...])", T="float")(
+            lambda x: x / x == 1
+        )
+        session = InferenceSession(from_message(parse_model(text)))
+        session.run(None, {"x": np.array([1, 2]), "z": np.ones(2, np.float32)})
+        zeros = {"x": np.array([0, 3]), "z": np.array([0, 1], np.float32)}
+        found = chained(session).call(zeros)
+    assert found is not None
+    assert [result.tolist() for result in found[:2]] == [[0, 2], [False, True]]

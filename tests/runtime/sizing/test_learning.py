@@ -1,0 +1,296 @@
+"""Numbers that only data tell, in the middle of a run: compiled code equals the NumPy kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix import InferenceSession
+from fornix.compile.identity import processor
+from fornix.errors import FornixError
+from fornix.onnx import parser
+from fornix.runtime.native import NativeStep
+from fornix.system import is_mappable
+from tests.runtime.stored.kept_models import recalled, use_cache, write
+
+HEAD = '<ir_version: 10, opset_import: ["" : 18]>\n'
+
+CUT = """f (float[N, 6] x, int64[1] a, int64[1] b, int64[1] s) => (float[M, 6] y) {
+    one = Constant <value = int64[1] {1}> ()
+    zero = Constant <value = int64[1] {0}> ()
+    stop = Add (b, one)
+    part = Slice (x, a, stop, zero)
+    y = Mul (part, part)
+}"""
+CHOSEN = """f (float[N, 4] x, bool[N] m, float[4, 3] w) => (float[K, 3] y, float[3] t) {
+    places = NonZero (m)
+    columns = Transpose <perm = [1, 0]> (places)
+    rows = GatherND (x, columns)
+    y = MatMul (rows, w)
+    axes = Constant <value = int64[1] {0}> ()
+    t = ReduceSum <keepdims = 0> (y, axes)
+}"""
+COUNTED = """f (int64[B] l) => (float[B, L] y) {
+    most = ReduceMax <keepdims = 0> (l)
+    zero = Constant <value = int64 {0}> ()
+    one = Constant <value = int64 {1}> ()
+    places = Range (zero, most, one)
+    axis = Constant <value = int64[1] {1}> ()
+    rows = Unsqueeze (l, axis)
+    mask = Less (places, rows)
+    y = Cast <to = 1> (mask)
+}"""
+FILLED = """f (float[1, 2] x, int64[2] s) => (float[P, Q] y) {
+    two = Constant <value = float {2.0}> ()
+    wide = Expand (x, s)
+    y = Mul (wide, two)
+}"""
+FOLDED = """f (float[N] x, int64[1] n) => (float[P, Q] y) {
+    rest = Constant <value = int64[1] {-1}> ()
+    s = Concat <axis = 0> (n, rest)
+    wide = Reshape (x, s)
+    y = Neg (wide)
+}"""
+
+
+def sessions(text: str) -> tuple[InferenceSession, InferenceSession]:
+    model = parser.parse_model(HEAD + text)
+    compiled = InferenceSession(model, providers=["CPUExecutionProvider"])
+    return compiled, InferenceSession(model, providers=["ReferenceExecutionProvider"])
+
+
+def told(session: InferenceSession, feeds: dict[str, Any]) -> list[Any] | str:
+    """Results, or what is wrong."""
+    try:
+        return session.run(None, feeds)
+    except FornixError as error:
+        return str(error)
+
+
+def agree(pair: tuple[InferenceSession, InferenceSession], feeds: dict[str, Any]) -> None:
+    for _ in range(3):  # the long way, and then the short one
+        found, expected = (told(session, feeds) for session in pair)
+        if isinstance(found, str) or isinstance(expected, str):
+            assert found == expected, feeds
+            continue
+        for one, other in zip(found, expected, strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, strict=True)
+
+
+def learns(session: InferenceSession) -> bool:
+    """Whether machine code of ``session`` learns numbers in a run."""
+    assert session._programs is not None
+    steps = session._programs.whole.steps
+    return any(isinstance(step, NativeStep) and step.learned is not None for step in steps)
+
+
+def test_places_of_a_cut_come_from_data(rng: np.random.Generator) -> None:
+    pair = sessions(CUT.replace(", int64[1] s", ""))
+    assert learns(pair[0])
+    for _ in range(60):
+        n = int(rng.integers(1, 9))
+        a, b = (rng.integers(-n - 3, n + 4, 1) for _ in range(2))
+        agree(pair, {"x": rng.normal(size=(n, 6)).astype("f"), "a": a, "b": b})
+    ends = np.array([np.iinfo(np.int64).max - 1])
+    agree(pair, {"x": np.ones((3, 6), "f"), "a": np.array([1]), "b": ends})
+
+
+def test_steps_of_a_cut_may_be_known(rng: np.random.Generator) -> None:
+    for step in (2, 3, -1, -2):
+        text = """f (float[N] x, int64[1] a, int64[1] b) => (float[M] y) {
+            zero = Constant <value = int64[1] {0}> ()
+            step = Constant <value = int64[1] {STEP}> ()
+            part = Slice (x, a, b, zero, step)
+            y = Exp (part)
+        }""".replace("STEP", str(step))
+        pair = sessions(text)
+        for _ in range(25):
+            n = int(rng.integers(1, 9))
+            a, b = (rng.integers(-n - 3, n + 4, 1) for _ in range(2))
+            agree(pair, {"x": rng.normal(size=n).astype("f"), "a": a, "b": b})
+
+
+def test_what_follows_chosen_rows_is_compiled(rng: np.random.Generator) -> None:
+    pair = sessions(CHOSEN)
+    assert learns(pair[0])
+    w = rng.normal(size=(4, 3)).astype("f")
+    for n in (1, 7, 300, 7):
+        x = rng.normal(size=(n, 4)).astype("f")
+        for share in (0.0, 0.3, 1.0):
+            agree(pair, {"x": x, "m": rng.random(n) < share, "w": w})
+    large = rng.normal(size=(90_000, 4)).astype("f")
+    agree(pair, {"x": large, "m": np.ones(90_000, bool), "w": w})
+
+
+def test_lengths_come_from_data(rng: np.random.Generator) -> None:
+    pair = sessions(COUNTED)
+    assert learns(pair[0])
+    for high in (1, 5, 40, 3):
+        agree(pair, {"l": rng.integers(0, high + 1, 6)})
+    agree(pair, {"l": np.array([-3, -1])})
+
+
+@pytest.mark.parametrize("shape", [[2, 2], [1, 2], [1, 1], [2, 1], [2, 3], [0, 2], [3, 3]])
+def test_shapes_that_are_fed_have_to_broadcast(shape: list[int]) -> None:
+    agree(sessions(FILLED), {"x": np.ones((1, 2), "f"), "s": np.array(shape)})
+
+
+def test_a_fed_extent_has_to_divide_the_elements() -> None:
+    pair = sessions(FOLDED)
+    for n in (2, 3, 4, 5, 12, 1, 0, -1, -2):
+        agree(pair, {"x": np.arange(12, dtype="f"), "n": np.array([n])})
+
+
+@pytest.mark.skipif(not (is_mappable() and processor()), reason="programs are kept on Linux")
+def test_a_kept_program_learns_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    use_cache(tmp_path, monkeypatch)
+    path = write(tmp_path / "model.onnx", HEAD + CHOSEN)
+    reference = InferenceSession(path, providers=["ReferenceExecutionProvider"])
+    for session in (InferenceSession(path), recalled(path)):
+        for share in (0.5, 0.0, 1.0):
+            x, w = rng.normal(size=(9, 4)).astype("f"), np.ones((4, 3), "f")
+            agree((session, reference), {"x": x, "m": rng.random(9) < share, "w": w})
+
+
+def test_profiles_show_what_learns() -> None:
+    session, _ = sessions(CHOSEN)
+    x, w = np.ones((5, 4), "f"), np.ones((4, 3), "f")
+    feeds = {"x": x, "m": np.array([True, False, True, False, False]), "w": w}
+    shown = session.profile(feeds, repeats=1).entries
+    assert "float32[2, 3]" in {text for entry in shown for text in entry.types}
+    feeds["m"] = np.zeros(5, bool)
+    assert session.profile(feeds, repeats=1).entries
+
+
+@pytest.mark.parametrize(
+    "reader", ["y = Shape (c)", "e = EyeLike (c) y = Cast <to = 7> (e)", "y = Size (c)"]
+)
+def test_a_result_that_tells_its_own_extents_is_there_before_they_are_read(reader: str) -> None:
+    text = f"f (float[N, 1] a, int64[2] d) => (int64 y) {{ c = Expand (a, d) {reader} }}"
+    pair = sessions(text)
+    for wanted in ([3, 4], [1, 2], [3, 1]):
+        agree(pair, {"a": np.ones((3, 1), np.float32), "d": np.array(wanted)})
+
+
+PADDED = """f (float[N, M] x, int64[2] n) => (float[P, Q] y) {
+    four = Constant <value = int64[2] {4, 4}> ()
+    none = Constant <value = int64[2] {0, 0}> ()
+    rest = Sub (four, n)
+    pads = Concat <axis = 0> (none, rest)
+    longer = Pad (x, pads)
+    y = Exp (longer)
+}"""
+
+
+def test_pads_come_from_data() -> None:
+    pair = sessions(PADDED)
+    assert learns(pair[0])
+    for n in ((1, 2), (4, 0), (2, 2), (5, 4), (9, 0)):
+        agree(pair, {"x": np.arange(12, dtype="f").reshape(3, 4), "n": np.array(n)})
+
+
+ONE_HOT = """f (int64[N] x, float[2] v) => (float[N, D] y) {
+    one = Constant <value = int64[1] {1}> ()
+    most = ReduceMax <keepdims = 1> (x)
+    depth = Add (most, one)
+    y = OneHot (x, depth, v)
+}"""
+
+
+def test_a_depth_comes_from_data() -> None:
+    pair = sessions(ONE_HOT)
+    assert learns(pair[0])
+    for x in ([0, 3, 1], [0], [7, 7, 2, 0]):
+        agree(pair, {"x": np.array(x), "v": np.array([0, 2], "f")})
+
+
+CUT_IN_TWO = """f (float[N, 2] x, int64[2] s) => (float[P, 2] y, float[Q, 2] z) {
+    twice = Add (s, s)
+    a, b = Split <axis = 0> (x, twice)
+    y = Neg (a)
+    z = Exp (b)
+}"""
+
+
+def test_lengths_of_parts_come_from_data() -> None:
+    pair = sessions(CUT_IN_TWO)
+    assert learns(pair[0])
+    for s, rows in (((1, 2), 6), ((3, 1), 8), ((0, 2), 4), ((1, 1), 5)):
+        agree(pair, {"x": np.ones((rows, 2), "f"), "s": np.array(s)})
+
+
+ENLARGED = """f (float[1, 2, N, M] x, int64[2] s) => (float[1, 2, P, Q] y) {
+    front = Constant <value = int64[2] {1, 2}> ()
+    twice = Add (s, s)
+    sizes = Concat <axis = 0> (front, twice)
+    y = Resize <mode = "MODE"> (x, , , sizes)
+}"""
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_sizes_come_from_data(mode: str) -> None:
+    pair = sessions(ENLARGED.replace("MODE", mode))
+    assert learns(pair[0]) or mode == "cubic"
+    image = np.random.default_rng(0).random((1, 2, 5, 7)).astype("f")
+    for s in ((1, 2), (4, 3), (2, 6), (5, 5)):
+        agree(pair, {"x": image, "s": np.array(s)})
+
+
+OF_ITERATION = """f (int64 m, int64[4] n, float[3, 2] x) => (float y) {
+    stays = Constant <value = bool {1}> ()
+    start = Constant <value = float {0}> ()
+    y = Loop (m, stays, start) <body = b (int64 i, bool k, float s) => (bool k, float t) {
+        own = Gather (n, i)
+        at = Constant <value = int64[1] {0}> ()
+        after = Unsqueeze (own, at)
+        none = Constant <value = int64[3] {0, 0, 0}> ()
+        pads = Concat <axis = 0> (none, after)
+        one = Constant <value = float {1}> ()
+        longer = Pad (x, pads, one)
+        sum = ReduceSum <keepdims = 0> (longer)
+        t = Add (s, sum)
+    }>
+}"""
+
+
+def test_pads_of_which_some_are_stored_come_from_data_in_a_loop() -> None:
+    pair = sessions(OF_ITERATION)
+    x = np.arange(6, dtype="f").reshape(3, 2)
+    agree(pair, {"x": x, "n": np.array([1, 0, 4, 2]), "m": np.array(4)})
+    agree(pair, {"x": x, "n": np.array([3, 3, 0, 1]), "m": np.array(3)})
+
+
+MEASURED = """f (float[N, 3] x, bool[N] m, int64 least)
+    => (float[A, 3] y, bool z, float[3] t, int64 k) {
+    places = NonZero (m)
+    columns = Transpose <perm = [1, 0]> (places)
+    rows = GatherND (x, columns)
+    shape = Shape (rows)
+    none = Constant <value_int = 0> ()
+    k = Gather (shape, none)
+    z = Greater (k, least)
+    y = Exp (rows)
+    axes = Constant <value = int64[1] {0}> ()
+    t = ReduceSum <keepdims = 0> (y, axes)
+}"""
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_what_is_told_of_nothing_is_told(
+    is_kept: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pair = sessions(MEASURED)
+    if is_kept and is_mappable() and processor():
+        use_cache(tmp_path / "cache", monkeypatch)
+        path = write(tmp_path / "m.onnx", HEAD + MEASURED)
+        InferenceSession(path)
+        pair = recalled(path), pair[1]
+    x = np.arange(12, dtype="f").reshape(4, 3)
+    for mask in ([1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]):
+        agree(pair, {"x": x, "m": np.array(mask, bool), "least": np.array(1)})
