@@ -140,9 +140,11 @@ def _stays(
 ) -> Mapping[Key, Stay]:
     """When values that only the units read are in the block, and temporaries."""
     stays: dict[Key, Stay] = {}
+    computed = {value for unit in units for value in unit.unit.outputs}
     for number, unit in enumerate(units):
         for value in (*unit.unit.inputs, *unit.unit.outputs):
-            if value not in outside:
+            is_stored = value.constant is not None and value not in computed
+            if value not in outside and not is_stored:
                 stays.setdefault(value, Stay(number, number)).last = number
         for buffer in unit.code.temporaries:
             if (number, buffer) not in prepared:
