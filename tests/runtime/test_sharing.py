@@ -66,6 +66,7 @@ def test_sessions_of_one_file_read_the_same_weights(path: Path) -> None:
     tracemalloc.start()  # which knows of arrays, too
     try:
         more = [opened(path) for _ in range(4)]
+        gc.collect()
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
