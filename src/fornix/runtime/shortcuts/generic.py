@@ -26,7 +26,7 @@ from fornix.runtime.memory import ALIGNMENT, LARGE_BYTES, aligned_bytes, size_cl
 from fornix.runtime.native import (
     BYTES_PER_NANOSECOND,
     OPERATIONS_PER_NANOSECOND,
-    WORTH_SHARING,
+    WORTH_HELP,
     NativeStep,
 )
 from fornix.runtime.providers import NotAsCompiled
@@ -341,7 +341,7 @@ class GenericCall(CheckedCall):
         wired = WiredStep(step, formulas, self.room, is_empty)
         self.kept.append(wired)
         self._work = formulas.apply(words.ADD, self._work, wired.work)
-        self.check_work(self._work, LONGEST if step.pool.threads == 1 else WORTH_SHARING)
+        self.check_work(self._work, LONGEST if step.pool.threads == 1 else WORTH_HELP)
         for value in step.writes:
             if value in outputs:
                 self._places[value] = self._make(step.types[value], outputs.index(value))
