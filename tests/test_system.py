@@ -102,3 +102,8 @@ def test_groups_may_have_names_that_are_no_text(monkeypatch: pytest.MonkeyPatch)
 def test_what_the_c_library_lacks_is_an_error_of_the_system() -> None:
     with pytest.raises(OSError, match=r"^the C library must have no_such_function$"):
         system.address_of("no_such_function")
+
+
+def test_tile_registers_are_there_on_linux_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert system.may_use_tiles.__wrapped__() is False

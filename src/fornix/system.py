@@ -7,6 +7,7 @@ whether memory can be run. Where a system lacks something, there is a way that n
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import mmap
 import os
@@ -29,6 +30,9 @@ IN_MEMORY = {0x01021994, 0x858458F6}
 """Kinds of file systems of Linux, tmpfs and ramfs, that note no time when a map is written to."""
 STATFS_BYTES = 256
 """More than what the system says of a file system; its kind comes first."""
+ARCH_PRCTL, ASK_FOR_STATE, TILE_DATA = 158, 0x1023, 18
+"""Numbers that Linux has on x86-64: of a call, of a permission, of what tile registers hold.
+Source: Linux, Documentation/arch/x86/xstate.rst."""
 
 
 def usable_processors() -> int:
@@ -164,6 +168,15 @@ def make_executable(address: int, size: int) -> None:
     function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     if function(address, size, mmap.PROT_READ | mmap.PROT_EXEC):
         raise OSError(ctypes.get_errno(), "memory cannot be made executable")
+
+
+@functools.cache
+def may_use_tiles() -> bool:
+    """Whether this process may use tile registers (AMX), which it asks for; so may its forks."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    ask = ctypes.CDLL(None).syscall
+    return bool(ask(ARCH_PRCTL, ASK_FOR_STATE, TILE_DATA) == 0)
 
 
 def give_back() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fornix import __version__
 from fornix.errors import InvalidArgument
+from fornix.system import may_use_tiles
 
 ROOMS = ("ir", "ops", "infer", "compile")
 """Rooms whose sources decide what the code of a unit is, with those outside of rooms."""
@@ -67,7 +68,8 @@ def processor() -> str:
     found = _described()
     if not found.get("flags") and not found.get("Features"):
         return ""
-    return "\n".join(f"{name}={found.get(name)}" for name in PROCESSOR_FIELDS)
+    fields = [f"{name}={found.get(name)}" for name in PROCESSOR_FIELDS]
+    return "\n".join([*fields, f"tiles={may_use_tiles()}"])
 
 
 def _described() -> dict[str, str]:

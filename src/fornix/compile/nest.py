@@ -131,7 +131,9 @@ class Tile:
     over blocks what is made of one such sum; then right may take fields out of words. `rows` are
     the first row, the end, and how many rows there are at all; they are done ``height`` at a time,
     then those that are left, of which there are none but where all rows end. Of the columns `width`
-    exist; right may be read at all of them if it `is_padded`.
+    exist; right may be read at all of them if it `is_padded`. In tile registers (`is_square`) the
+    sum has two axes, of which the last is as long as these are high; both factors are loads of
+    words, left one after the other.
     """
 
     result: Reduce
@@ -143,6 +145,7 @@ class Tile:
     units: int
     is_padded: bool
     put: Put
+    is_square: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from llvmlite import binding as llvm
 
 from fornix.compile.identity import check_level, level
+from fornix.system import may_use_tiles
 
 # Levels of x86-64 that `Target.masked` knows: vector bytes, number of vector registers, and the
 # instruction sets that the compiler asks for. Source: System V ABI, x86-64 supplement.
@@ -23,8 +24,10 @@ _LEVELS: dict[str, tuple[int, int, frozenset[str]]] = {
 }
 _USED = frozenset({
     "sse2", "sse4.1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl",
-    "avx512vnni", "avx512bf16", "neon", "dotprod",
+    "avx512vnni", "avx512bf16", "neon", "dotprod", "amx-tile", "amx-int8", "amx-bf16",
 })  # fmt: skip
+_OF_TILES = frozenset({"amx-tile", "amx-int8", "amx-bf16"})
+"""What the system has to let a process use."""
 
 DEFAULT_L1, DEFAULT_L2 = 32 << 10, 512 << 10
 """Bytes of caches that nobody tells us of; the smallest of current machines."""
@@ -65,6 +68,8 @@ class Target:
         _initialize()
         flags = llvm.get_host_cpu_features()
         found = frozenset(name for name, present in flags.items() if present) & _USED
+        if not may_use_tiles():
+            found -= _OF_TILES
         vector_bytes, registers = _registers(found)
         return Target(
             cpu=llvm.get_host_cpu_name(),
@@ -130,7 +135,8 @@ class Target:
         """
         strict = " strict" if self.is_strict else ""
         strict += " rounds" if self.rounds_products else ""
-        machine = f"{self.cpu} {self.attributes} {self.vector_bytes}"
+        tiles = "".join(f" {name}" for name in sorted(self.features & _OF_TILES))
+        machine = f"{self.cpu} {self.attributes} {self.vector_bytes}{tiles}"
         return f"{self.triple or llvm.get_default_triple()} {machine}{strict}"
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.cost import outer_reductions
+from fornix.compile.emit import square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, nest, start, step, surely_runs
 from fornix.compile.emit.memory import ask, store
@@ -35,6 +36,9 @@ INLINE_NODES = 4
 
 def tile(em: Emitter, t: Tile) -> None:
     """The rows of ``t``, ``height`` at a time, then those that are left."""
+    if t.is_square:
+        square.tile(em, t)
+        return
     if t.row is None:
         _block(em, t, None, 1)
         return
@@ -255,13 +259,21 @@ def _write_rows(em: Emitter, t: Tile, block: Variable | None, sums: list[list[st
     """The sums go to the stack, a loop over the rows does the rest."""
     dtype = t.result.dtype
     kind = em.type(dtype, is_vector=True)
-    row_bytes = t.units * em.lanes * size_of(dtype)
-    stack = em.stack(len(sums) * row_bytes)
-    flat = [text for row in sums for text in row]
     size = em.lanes * size_of(dtype)
+    stack = em.stack(len(sums) * t.units * size)
+    flat = [text for row in sums for text in row]
     for k, text in enumerate(flat):
         place = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {k * size}")
         em.do(f"store {kind} {text}, ptr {place}, align {size_of(dtype)}")
+    rows_from(em, t, block, stack, str(len(sums)))
+
+
+def rows_from(em: Emitter, t: Tile, block: Variable | None, stack: str, count: str) -> None:
+    """What is done with ``count`` rows of sums that lie at ``stack``."""
+    dtype = t.result.dtype
+    kind = em.type(dtype, is_vector=True)
+    size = em.lanes * size_of(dtype)
+    row_bytes = t.units * size
 
     def turn(i: str, _: list[str]) -> Sequence[str]:
         if t.row is not None and block is not None:
@@ -277,4 +289,4 @@ def _write_rows(em: Emitter, t: Tile, block: Variable | None, sums: list[list[st
             store(em, t.put, u)
         return []
 
-    em.loop("0", str(len(sums)), 1, [], turn, is_sure=True)
+    em.loop("0", count, 1, [], turn, is_sure=True)

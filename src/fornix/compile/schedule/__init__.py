@@ -25,6 +25,7 @@ from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
 from fornix.compile.schedule.separate import separated
+from fornix.compile.schedule.square import square_nests
 from fornix.compile.schedule.turned import turned_nest, woven_nest
 from fornix.compile.schedule.window import window_nest
 from fornix.compile.schedule.winograd import winograd_stages
@@ -117,8 +118,11 @@ def _of_products(
     halves = None if product is None else in_halves(product, target)
     if halves is not None:
         first, again = halves
-        nests = contraction_nests(again, target, lanes)
+        nests = square_nests(again, target, lanes) or contraction_nests(again, target, lanes)
         return None if nests is None else ([*first, *nests[0]], *nests[1:])
+    square = None if product is None else square_nests(product, target, lanes)
+    if square is not None:
+        return square
     has_rows = product is not None and product.row is not None
     made = None if has_rows else window_nest(store, target, lanes)
     if made is None and product is not None:

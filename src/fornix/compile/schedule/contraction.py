@@ -58,6 +58,8 @@ OPEN_ROWS = 48
 """What is taken for a number of rows that is not known: tiles of most heights fill it."""
 ROW_BLOCK = 64
 """Rows of a chunk, about: a panel of ``b`` is used again for so many."""
+SQUARE_ROWS = 10
+"""Rows from which on tile registers are faster than vectors."""
 MIN_TERMS = 2
 """Terms from which on a sum is worth a tile."""
 PACK_ROWS = 24
@@ -132,7 +134,7 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     height, vectors = shapes[OPEN_SHAPE]
     if c.product.op == "dot2i":  # which are added by an instruction of their own
         shapes = tuple((h, n) for h, n in shapes if h * n + n + 2 <= target.vector_registers)
-    if rows == 1 and isinstance(columns, int) and not _is_worth_packing(c):
+    if rows == 1 and isinstance(columns, int) and not is_worth_packing(c):
         return 1, _wide(-(-columns // lanes), max(h * n for h, n in shapes))
     if isinstance(columns, int):
         count, known = -(-columns // lanes), rows if isinstance(rows, int) else OPEN_ROWS
@@ -177,7 +179,7 @@ def contraction_nests(
     None if some other schedule does better.
     """
     first: list[Store] = []
-    if not _is_worth_packing(c) and _step(c.right, c.column) not in {1, 2}:
+    if not is_worth_packing(c) and _step(c.right, c.column) not in {1, 2}:
         return None
     if not is_plain(c):
         plain = in_order(c)
@@ -193,7 +195,7 @@ def contraction_nests(
     left, right = c.left, c.right
     panel = Variable("p", ceildiv(c.column.extent, vectors * lanes))
     column = Variable("j", vectors * lanes)
-    is_packed = _is_worth_packing(c) and not _is_panel(c, lanes)
+    is_packed = is_worth_packing(c) and not _is_panel(c, lanes)
     if is_packed:
         packed = _packed(c, panel, column)
         first.append(packed)
@@ -210,7 +212,7 @@ def contraction_nests(
     )
     narrow = _narrow(c, target, height, vectors)
     shape = height, vectors, lanes
-    nest = _nest(c, store, (panel, column), shape, narrow, is_packed=is_packed)
+    nest = nest_of_tiles(c, store, (panel, column), shape, narrow, is_packed=is_packed)
     return first, store, nest
 
 
@@ -231,7 +233,7 @@ def _step(e: Scalar, axis: Variable) -> int | None:
     return stride_of(e.address, axis) if isinstance(e, Load) else None
 
 
-def _is_worth_packing(c: Contraction) -> bool:
+def is_worth_packing(c: Contraction) -> bool:
     """Whether ``right`` is rearranged before it is used: once and for all, or for many rows."""
     if len(c.sum.axes) != 1:
         return False
@@ -319,7 +321,7 @@ def _reading(c: Contraction, plain: Store) -> Store:
 # ── the loops ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _nest(
+def nest_of_tiles(
     c: Contraction,
     store: Store,
     columns: tuple[Variable, Variable],
@@ -327,7 +329,13 @@ def _nest(
     narrow: Mapping[int, int],
     *,
     is_packed: bool,
+    is_square: bool = False,
 ) -> Nest:
+    """The loops of ``store``, which is ``c`` with its `columns` in panels.
+
+    ``shape`` are rows and vectors of a tile, and lanes; `narrow` are rows of those of fewer
+    vectors.
+    """
     panel, column = columns
     height, vectors, lanes = shape
     (e,) = outer_reductions(store.value)
@@ -346,12 +354,16 @@ def _nest(
         units=vectors,
         is_padded=is_packed,
         put=Put(store.buffer, store.address, store.value),
+        is_square=is_square,
     )
     axes = (*c.outer, panel, *blocks)
     parallel: DimLike = 1
     for axis in axes:
         parallel = parallel * axis.extent
-    body = _as_wide(tile, narrow, lanes) if narrow else _by_width(tile, panel, lanes)
+    if is_square:
+        body = _by_rows(tile, panel, lanes)
+    else:
+        body = _as_wide(tile, narrow, lanes) if narrow else _by_width(tile, panel, lanes)
     return Nest("contraction", (Chunks(axes, body),), lanes, parallel)
 
 
@@ -367,6 +379,18 @@ def _as_wide(tile: Tile, narrow: Mapping[int, int], lanes: int) -> Block:
         height = narrow.get(units, tile.height)
         body.append(When(is_it, (replace_fields(tile, units=units, height=height),)))
     return tuple(body)
+
+
+def _by_rows(tile: Tile, panel: Variable, lanes: int) -> Block:
+    """``tile``, which is square, or one of vectors for so few rows that these are faster."""
+    rows = tile.rows[2]
+    square = _by_width(tile, panel, lanes)
+    if isinstance(rows, int):
+        return square
+    few = replace_fields(tile, is_square=False, height=SQUARE_ROWS - 1)
+    is_few = apply("lt", index(rows), index(SQUARE_ROWS))
+    are_many = apply("le", index(SQUARE_ROWS), index(rows))
+    return (When(is_few, _by_width(few, panel, lanes)), When(are_many, square))
 
 
 def _row_blocks(rows: DimLike, height: int) -> tuple[int, DimLike]:
@@ -392,4 +416,13 @@ def _by_width(tile: Tile, panel: Variable, lanes: int) -> Block:
     return (When(is_whole, (replace_fields(tile, width=whole),)), When(is_last, (narrow,)))
 
 
-__all__ = ["axes_of_left", "contraction", "contraction_nests", "in_order", "is_plain"]
+__all__ = [
+    "SQUARE_ROWS",
+    "axes_of_left",
+    "contraction",
+    "contraction_nests",
+    "in_order",
+    "is_plain",
+    "is_worth_packing",
+    "nest_of_tiles",
+]

@@ -1,0 +1,158 @@
+"""The inner loop of contractions in tile registers (AMX): four of sums, two for either factor.
+
+A register has up to 16 rows of 64 bytes. Of the left factor it holds 16 rows by 16 words of terms,
+of the right one 16 words of terms by 16 columns, of the sums 16 rows by 16 columns. How many rows
+registers have is set before they are used; after that sums lie on the stack, as those of tiles of
+vectors do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fornix.compile.emit import tiles
+from fornix.compile.emit.builder import Value
+from fornix.compile.emit.memory import address
+from fornix.compile.nest import Tile
+from fornix.ir.dim import DimLike
+from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.loops import Apply, Load, Scalar, Variable, substitute_scalar
+
+if TYPE_CHECKING:
+    from fornix.compile.emit.emitter import Emitter
+
+ROWS, ROW_BYTES = 16, 64
+"""Of a register."""
+WORD_BYTES = 4
+SUMS, LEFT, RIGHT, END = 0, 4, 6, 8
+"""The first register of each kind, and what follows the last."""
+CONFIGURATION_BYTES, WIDTHS, HEIGHTS = 64, 16, 48
+"""Of what sets registers up: its size, where bytes of rows stand, and where numbers of rows do.
+Source: Intel 64 and IA-32 Architectures Software Developer's Manual, LDTILECFG."""
+PALETTE = 1
+
+
+def tile(em: Emitter, t: Tile) -> None:
+    """The rows of ``t``, two registers at a time, then one with up to 16 that are left."""
+    first, end, count = (em.dim(d) for d in t.rows)
+    setup = em.stack(CONFIGURATION_BYTES)
+    stack = em.stack(t.height * t.units * ROW_BYTES)
+    depth = max(first.depth, end.depth, count.depth)
+    here = em.put(depth, f"sub i64 {end.text}, {first.text}")
+    left = em.put(depth, f"urem i64 {here}, {t.height}")
+    middle = em.put(depth, f"sub i64 {end.text}, {left}")
+    known = t.rows[2]
+
+    def whole(i: str, _: list[str]) -> Sequence[str]:
+        _block(em, t, (i, str(t.height)), stack, t.height // ROWS)
+        return []
+
+    def rest(i: str, _: list[str]) -> Sequence[str]:
+        rows = em.put(em.top, f"sub i64 {end.text}, {i}")
+        is_less = em.put(em.top, f"icmp slt i64 {rows}, {ROWS}")
+        rows = em.put(em.top, f"select i1 {is_less}, i64 {rows}, i64 {ROWS}")
+        _set_up(em, setup, rows)
+        _block(em, t, (i, rows), stack, 1)
+        return []
+
+    if not isinstance(known, int) or known >= t.height:
+        _set_up(em, setup, str(ROWS))
+        em.loop(first.text, middle, t.height, [], whole, is_sure=False)
+    if not isinstance(known, int) or known % t.height:
+        em.loop(middle, end.text, ROWS, [], rest, is_sure=False)
+    em.call(em.top, "void", "llvm.x86.tilerelease")
+
+
+def _set_up(em: Emitter, place: str, rows: str) -> None:
+    """Registers of sums and of the left factor with ``rows`` rows, the others with all."""
+    values = [0] * CONFIGURATION_BYTES
+    values[0] = PALETTE
+    for register in range(END):
+        values[WIDTHS + 2 * register] = ROW_BYTES
+        values[HEIGHTS + register] = ROWS
+    kind = f"<{CONFIGURATION_BYTES} x i8>"
+    em.do(f"store {kind} <{', '.join(f'i8 {v}' for v in values)}>, ptr {place}, align 1")
+    if rows != str(ROWS):
+        byte = em.put(em.top, f"trunc i64 {rows} to i8")
+        for register in range(RIGHT):
+            where = em.put(em.top, f"getelementptr i8, ptr {place}, i64 {HEIGHTS + register}")
+            em.do(f"store i8 {byte}, ptr {where}")
+    em.call(em.top, "void", "llvm.x86.ldtilecfg", ("ptr", place))
+
+
+def _block(em: Emitter, t: Tile, rows: tuple[str, str], stack: str, high: int) -> None:
+    """The rows from one on, so many, in ``high`` registers: sums, then what is done with them."""
+    first, count = rows
+    block = Variable("m", t.rows[2])
+    em.places[block] = Value(first, False, em.top)
+    with em.along(t.column, range(t.units)):
+        em.places[t.column] = Value("0", False, 0)
+        width = em.dim(t.width)
+        sums = [(h, u) for h in range(high) for u in range(t.units)]
+        for h, u in sums:
+            em.call(em.top, "void", "llvm.x86.tilezero", _register(SUMS + h * 2 + u))
+        _add_products(em, t, block, high)
+        for h, u in sums:
+            offset = h * ROWS * t.units * ROW_BYTES + u * ROW_BYTES
+            where = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {offset}")
+            step = ("i64", str(t.units * ROW_BYTES))
+            register = _register(SUMS + h * 2 + u)
+            em.call(em.top, "void", "llvm.x86.tilestored64", register, ("ptr", where), step)
+        if t.width != t.units * em.lanes:
+            em.masks = {u: em.first_lanes(width, u) for u in em.units}
+        tiles.rows_from(em, t, block, stack, count)
+
+
+def _add_products(em: Emitter, t: Tile, block: Variable, high: int) -> None:
+    """Step by step along the sum: registers of both factors, and their products."""
+    body, (step, word) = t.result.body, t.result.axes
+    a, b = body.args
+    is_turned = t.column in a.variables
+    left, right = (b, a) if is_turned else (a, b)
+    function = _product(body, is_turned=is_turned)
+
+    def turn(i: str, _: list[str]) -> Sequence[str]:
+        em.places[step] = Value(i, False, em.top)
+        for u in range(t.units):
+            _load(em, RIGHT + u, right, word, {word: 0, t.column: u * em.lanes})
+        for h in range(high):
+            at: dict[Atom, DimLike] = {word: 0}
+            if t.row is not None:
+                at[t.row] = block.dim + h * ROWS
+            _load(em, LEFT + h, left, t.row, at)
+            for u in range(t.units):
+                registers = map(_register, (SUMS + h * 2 + u, LEFT + h, RIGHT + u))
+                em.call(em.top, "void", function, *registers)
+        return []
+
+    em.loop("0", em.dim(step.extent).text, 1, [], turn, is_sure=True)
+
+
+def _product(body: Scalar, *, is_turned: bool) -> str:
+    """The instruction that adds products of a left and a right register."""
+    if isinstance(body, Apply) and body.op == "dot2":
+        return "llvm.x86.tdpbf16ps"
+    return "llvm.x86.tdpbsud" if is_turned else "llvm.x86.tdpbusd"
+
+
+def _load(
+    em: Emitter, register: int, e: Scalar, along: Variable | None, at: dict[Atom, DimLike]
+) -> None:
+    """Fill a register with what ``e`` is ``at`` a place and the rows ``along`` an axis behind."""
+    if not isinstance(e, Load) or along is None:
+        raise TypeError(f"a tile register is filled from memory, found {e}")
+    step = substitute(e.address, {along: along.dim + 1}, {}) - e.address
+    first = substitute_scalar(e, at)
+    if not isinstance(first, Load):
+        raise TypeError(f"a tile register is filled from memory, found {first}")
+    where = address(em, first.buffer, first.address)
+    size = ("i64", em.dim(step * WORD_BYTES).text)
+    em.call(em.top, "void", "llvm.x86.tileloadd64", _register(register), ("ptr", where.text), size)
+
+
+def _register(number: int) -> tuple[str, str]:
+    return "i8", str(number)
+
+
+__all__ = ["tile"]
