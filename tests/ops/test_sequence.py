@@ -133,6 +133,26 @@ def test_split_to_sequence_without_lengths_gives_slices(keepdims: int) -> None:
     assert_same(found, [DATA[i : i + 1] if keepdims else DATA[i] for i in range(2)])
 
 
+def test_split_to_sequence_by_a_single_one_may_drop_the_axis() -> None:
+    one = np.array(1, np.int64)
+    [found] = run_op("SplitToSequence", [DATA, one], {"axis": 1, "keepdims": 0})
+    assert_same(found, [DATA[:, i] for i in range(7)])
+    [found] = run_op("SplitToSequence", [DATA, np.array([1, 1])], {"axis": 0, "keepdims": 0})
+    assert_same(found, [DATA[:1], DATA[1:]])
+
+
+def test_split_to_sequence_infers_whether_the_axis_is_dropped() -> None:
+    data, attributes = tensor(FLOAT32, (N, 6)), {"axis": 1, "keepdims": 0}
+    cases: list[tuple[Any, Any]] = [
+        (tensor(INT64, (), as_value(1)), (N,)),
+        (tensor(INT64, (), as_value(2)), (N, 2)),
+        (tensor(INT64, (2,), as_value([3, 3])), (N, 3)),
+        (tensor(INT64, ()), None),
+    ]
+    for split, expected in cases:
+        assert element(infer_op("SplitToSequence", [data, split], attributes)[0]).shape == expected
+
+
 def test_split_to_sequence_infers_the_part() -> None:
     data = tensor(FLOAT32, (N, 6))
     cases = [

@@ -33,7 +33,7 @@ from fornix.ir.dim.expression import (
     substitute,
     variables,
 )
-from fornix.ir.graph import Graph, Node, Value
+from fornix.ir.graph import Node, Value
 from fornix.ir.loops import (
     Apply,
     Buffer,
@@ -280,7 +280,7 @@ def _require_known(value: Value, expected: Type | None, found: Type | None) -> N
             raise NotLowered(f"an extent of '{value.name}' is known at run time only: {why}")
 
 
-def _no_body(_: Graph, __: Sequence[Fact | None]) -> list[Fact]:
+def _no_body(*_: object) -> list[Fact]:
     raise NotLowered("control flow decides at run time what runs")
 
 

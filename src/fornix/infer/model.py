@@ -8,7 +8,7 @@ each other. Contents of small tensors are computed with the kernels where no rul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from types import MappingProxyType
@@ -256,7 +256,9 @@ class _Walk:
             return _computed(facts, inputs, attributes, view)
         return facts
 
-    def _body(self, graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact]:
+    def _body(
+        self, graph: Graph, inputs: Sequence[Fact | None], changing: Collection[DimLike] = ()
+    ) -> list[Fact]:
         formal = fed_inputs(graph)
         declared = [declared_of(value) for value in formal]
         if len(inputs) != len(declared):
@@ -264,7 +266,7 @@ class _Walk:
                 f"{graph.label} takes {len(declared)} inputs, the operator gives {len(inputs)}"
             )
         merged = [
-            d if fact is None else merge(d, fact, value)
+            d if fact is None else _kept(fact, merge(d, fact, value), changing)
             for d, fact, value in zip(declared, inputs, formal, strict=True)
         ]
         return self.graph(graph, merged)
@@ -393,6 +395,15 @@ def _merged_tensor(declared: TensorType, found: TensorType, value: Value) -> Ten
         raise ShapeError(f"'{value.name}' is declared {declared}, but inferred {found}")
     extents = zip(declared.shape, found.shape, strict=True)
     return TensorType(dtype, tuple(_more_precise(a, b) for a, b in extents))
+
+
+def _kept(found: Fact, merged: Fact, changing: Collection[DimLike]) -> Fact:
+    """``merged`` with those extents of ``found`` that are among others."""
+    if not (changing and found.has_rank):
+        return merged
+    pairs = zip(found.shape, merged.shape, strict=True)
+    shape = tuple(own if own in changing else other for own, other in pairs)
+    return replace(merged, type=TensorType(merged.dtype, shape))
 
 
 def _more_precise(declared: DimLike | None, found: DimLike | None) -> DimLike | None:

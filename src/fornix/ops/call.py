@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -78,12 +78,20 @@ class NodeView:
         return index < len(self.wanted) and self.wanted[index]
 
 
+class InferBody(Protocol):
+    """Facts of a subgraph's outputs, given facts of its inputs."""
+
+    def __call__(
+        self, graph: Graph, inputs: Sequence[Fact | None], changing: Collection[DimLike] = ()
+    ) -> list[Fact]:
+        """``changing`` extents of inputs are what they are, whatever the subgraph declares."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferNode(NodeView):
     """The node as inference shows it."""
 
-    infer_body: Callable[[Graph, Sequence[Fact | None]], list[Fact]]
-    """Facts of a subgraph's outputs, given facts of its inputs."""
+    infer_body: InferBody
     checks_types: bool = True
     """Whether inputs must have types that the schema allows."""
 

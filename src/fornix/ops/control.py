@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import INT64
 from fornix.errors import ConvertError, Fail, ShapeError, require
-from fornix.ir.dim import DimLike, known, unknown
+from fornix.ir.dim import Dim, DimLike, known, unknown
 from fornix.ir.graph import Graph, Node
 from fornix.ir.types import TensorType, Type
 from fornix.ops.call import InferNode, RunNode
@@ -131,13 +132,15 @@ def _fixed_point(
     """Facts that hold for the carried values in every iteration, and the body's results.
 
     ``leading`` and ``trailing`` are the body's other inputs; its results begin with ``skipped``
-    others, then the carried values. With ``keeps_shapes`` no iteration changes a shape.
+    others, then the carried values. With ``keeps_shapes`` no iteration changes a shape. What the
+    body declares of extents that change is not believed: exporters write what holds at first.
     """
-    carried = [Fact(fact.type) for fact in initial]
+    declared = chain((value.type for value in body.inputs[len(leading) :]), repeat(None))
+    carried = [Fact(_begun(fact.type, type_)) for fact, type_ in zip(initial, declared)]  # noqa: B905 - the second one is endless
     results: list[Fact] = []
     free: set[DimLike] = set()
     for _ in range(WIDENINGS):
-        results = node.infer_body(body, [*leading, *carried, *trailing])
+        results = node.infer_body(body, [*leading, *carried, *trailing], free)
         after = results[skipped : skipped + len(carried)]
         require(
             len(after) == len(carried),
@@ -155,6 +158,20 @@ def _fixed_point(
         results = node.infer_body(body, [*leading, *carried, *trailing])
     again: dict[DimLike, DimLike] = {extent: unknown(CHANGES) for extent in free}
     return [_replaced(fact, again) for fact in carried], results
+
+
+def _begun(given: Type | None, declared: Type | None) -> Type | None:
+    """The type of a value as a loop begins: extents that nobody knows are those declared."""
+    if not (isinstance(given, TensorType) and isinstance(declared, TensorType)):
+        return given
+    if given.shape is None or declared.shape is None or len(given.shape) != len(declared.shape):
+        return TensorType(given.dtype, declared.shape if given.shape is None else given.shape)
+    pairs = zip(given.shape, declared.shape, strict=True)
+    return TensorType(given.dtype, tuple(a if d is None or _is_told(a) else d for a, d in pairs))
+
+
+def _is_told(extent: DimLike | None) -> bool:
+    return isinstance(extent, int) or (isinstance(extent, Dim) and not extent.unknowns)
 
 
 def _widened(one: Fact, other: Fact, free: set[DimLike], keeps_shapes: bool) -> Type | None:

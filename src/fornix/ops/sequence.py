@@ -209,13 +209,25 @@ def infer_split_to_sequence(
         return Fact(SequenceType(unranked(input.dtype).type))
     place = normalize_axis(axis, input.rank)
     shape = input.shape
-    if split is None and not keepdims:
+    drops = not keepdims and _are_slices(split)
+    if drops is None:
+        return Fact(SequenceType(unranked(input.dtype).type))
+    if drops:
         return Fact(SequenceType(TensorType(input.dtype, shape[:place] + shape[place + 1 :])))
     extent = 1 if split is None else _common_part(shape[place], split)
     if extent is None:
         extent = node.unknown("the lengths of the parts differ or are computed at run time")
     parts = TensorType(input.dtype, (*shape[:place], extent, *shape[place + 1 :]))
     return Fact(SequenceType(parts))
+
+
+def _are_slices(split: Fact | None) -> bool | None:
+    """Whether each part is one slice because nothing, or a single 1, says so; None if it may be."""
+    if split is None or (split.has_rank and split.rank):
+        return split is None
+    lengths = dims_of(split.value) if split.has_rank else None
+    length = known(lengths[0]) if lengths else None
+    return None if length is None else length == 1
 
 
 def _common_part(extent: DimLike, split: Fact) -> DimLike | None:
@@ -239,12 +251,13 @@ def split_to_sequence(
 
     input[*A, N, *B] → tensors[*A, Nᵢ, *B]. A scalar ``split`` is the length of every part but a
     shorter last one; without ``split`` each part is one slice, which loses the axis if keepdims=0.
-    Source: ONNX SplitToSequence-11.
+    So it does where a scalar ``split`` is 1, which PyTorch's exporter writes for unbind; the
+    standard ignores keepdims there. Source: ONNX SplitToSequence-11.
     """
     place = normalize_axis(axis, input.ndim)
     extent = input.shape[place]
     ahead: tuple[Any, ...] = (slice(None),) * place
-    if split is None and not keepdims:
+    if not keepdims and (split is None or (split.ndim == 0 and split == 1)):
         return [input[(*ahead, index, ...)] for index in range(extent)]
     ends = list(range(1, extent + 1)) if split is None else _ends(extent, split)
     starts = [0, *ends[:-1]]

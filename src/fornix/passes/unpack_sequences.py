@@ -175,7 +175,7 @@ def _cut(node: Node, make: _Making) -> Listed | Rows | None:
     if lengths is None:
         return None
     if lengths.ndim == 0 and lengths == 1:
-        return Rows(x, axis, keeps=True)
+        return Rows(x, axis, bool(node.attr("keepdims", 1)))
     if extent is None or (lengths.ndim == 0 and lengths < 1):
         return None
     if lengths.ndim:

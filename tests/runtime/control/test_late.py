@@ -247,3 +247,28 @@ def test_what_is_empty_after_the_last_iteration_is_one_call(calls: list[bool]) -
     agree(sessions(HALTS), *({"x": np.array(x, "f")} for x in ([1, 2, 3], [-1], [9, 40, -2])))
     assert calls[-1]
     assert sum(calls) > 1
+
+
+GROWS_AS_DECLARED = """f (int64[1] t, int64 n) => (int64[M] y) {
+    stays = Constant <value = bool {1}> ()
+    y = Loop (n, stays, t) <body = step (int64 i, bool k, %s h) => (bool k, %s longer) {
+        from = Constant <value_ints = [-1]> ()
+        to = Constant <value_ints = [9223372036854775807]> ()
+        first = Constant <value_ints = [0]> ()
+        last = Slice (h, from, to, first)
+        two = Constant <value_int = 2> ()
+        next = Mul (last, two)
+        longer = Concat <axis = 0> (h, next)
+    }>
+}"""
+
+
+@pytest.mark.parametrize("declared", ["int64[1]", "int64[K]"])
+def test_an_extent_that_changes_is_not_what_the_body_declares(declared: str) -> None:
+    text = GROWS_AS_DECLARED % (declared, "int64[L]")
+    fast, slow = sessions(text)
+    for n in (4, 0, 1, 4, 9) * 2:
+        feeds = {"t": np.array([3]), "n": np.array(n)}
+        for session in (fast, slow):
+            (found,) = session.run(None, feeds)
+            assert found.tolist() == [3 * 2**k for k in range(n + 1)]

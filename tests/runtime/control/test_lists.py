@@ -337,3 +337,33 @@ UNLIKE = f"""f (float[N, M] x, int64[B] lengths) => (float[C, 2] y) {{
 
 def test_elements_of_one_sequence_may_have_other_extents() -> None:
     agree(sessions(UNLIKE), cuts(3, 5, 2), cuts(1, 8, 1), cuts(5, 5), rounds=5)
+
+
+UNBIND = """f (float[2,4,N] x, int64 one) => (float[2,4] y) {
+    stays = Constant <value = bool {1}> ()
+    first = Constant <value = float {0.0}> ()
+    shape = Constant <value_ints = [2, 4]> ()
+    zeros = Expand (first, shape)
+    GIVEN
+    s = SplitToSequence <axis = 2, keepdims = 0> (x, k)
+    n = SequenceLength (s)
+    y = Loop (n, stays, zeros) <body = step (int64 i, bool c, float[2,4] h) =>
+        (bool c, float[2,4] next) {
+        part = SequenceAt (s, i)
+        d = Sin (h)
+        next = Add (d, part)
+    }>
+}"""
+
+
+@pytest.mark.parametrize("given", ["k = Constant <value = int64 {1}> ()", "k = Identity (one)"])
+def test_slices_of_length_one_lose_their_axis(given: str) -> None:
+    pair = sessions(UNBIND.replace("GIVEN", given))
+    for n in (3, 1, 5, 3):
+        x = np.linspace(-1, 1, 8 * n, dtype=np.float32).reshape(2, 4, n)
+        wanted = np.zeros((2, 4), np.float32)
+        for k in range(n):
+            wanted = np.sin(wanted) + x[..., k]
+        for session in pair:
+            (found,) = session.run(None, {"x": x, "one": np.array(1)})
+            np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-6)

@@ -316,10 +316,10 @@ def _identity(write: _Writer) -> None:
 
 def _split(write: _Writer) -> None:
     """Entries for parts of an array, one after the other; parts of rows are copied."""
-    flow, split = write.flow, write.inputs[1]
+    flow = write.flow
     address, shape, dtype = write.element(write.inputs[0])
     axis = normalize_axis(write.attributes.get("axis", 0), len(shape))
-    is_flat = split is None and not write.attributes.get("keepdims", 1)
+    is_flat = not write.attributes.get("keepdims", 1) and _are_slices(write)
     count, length_of = _parts(write, shape[axis])
     table = write.table(count, count)
     outer, inner = write.span(shape[:axis], 1), write.span(shape[axis + 1 :], dtype.itemsize)
@@ -341,6 +341,19 @@ def _split(write: _Writer) -> None:
     flow.do(words.EQUAL, start, start, shape[axis])
     rank = len(shape) - is_flat
     write.give(Listed(table, None, count=count, dtype=dtype, rank=rank))
+
+
+def _are_slices(write: _Writer) -> bool:
+    """Whether each part is one slice because nothing, or a single 1, says so."""
+    split = write.inputs[1]
+    if split is None:
+        return True
+    type_ = write.flow.place_of(split, write.places).type
+    if type_ is None or type_[0]:
+        return False
+    if split.constant is None:
+        raise NotAsCompiled("a number in memory tells how many axes parts have")
+    return int(split.constant.numpy()) == 1
 
 
 def _parts(write: _Writer, extent: int) -> tuple[int, Callable[[int, int], int]]:
