@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3000,
     "edit": 1150,
-    "compile": 9980,
+    "compile": 10080,
     "runtime": 8420,
     "quantization": 1500,
     "convert": 6000,

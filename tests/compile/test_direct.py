@@ -22,9 +22,10 @@ from fornix.ir.dim import DimLike, known, symbol
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import Store, Tensor, compute, constant, stored, tensor
 from fornix.ops import scalar as s
-from fornix.ops.conv import lower_conv
+from fornix.ops.conv import conv, lower_conv
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, whole
+from tests.compile.test_phases import source
 
 Shape = tuple[DimLike, ...]
 N, H, W = (symbol(name, least=1) for name in "NHW")
@@ -140,6 +141,47 @@ def test_extents_may_be_known_at_run_time_only(n: int, h: int, w: int) -> None:
     convolved((N, 32, W), (16, 32, 3), symbols=symbols, pads=[1] * 2)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("at_end", [False, True])
+def test_rows_of_unknown_length_are_done_in_boxes_of_every_size(
+    level: str, *, at_end: bool
+) -> None:
+    x, w = tensor("x", (N, 3, H, W), FLOAT32), data(FLOAT32, (16, 3, 3, 2), {}, 1)
+    own = lanes(FLOAT32, level)
+    y = blocked(lower_conv(x, constant(w), None, strides=[1, 2], pads=[1, 0, 1, 1]), own)
+    runner = Runner([y], target(level), at_end=at_end)
+    for h, width in itertools.product((1, 2, 3, 5), (1, 5, 8, 13, 20, 33)):
+        symbols = {"N": 2, "H": h, "W": width}
+        feeds = {"x": data(FLOAT32, x.shape, symbols, h * width)}
+        feeds["x"][1, 1, h // 2, width // 2] = np.nan  # reaches its own windows only
+        (found,) = runner.run(feeds, symbols)
+        expected = conv(feeds["x"], w, None, strides=[1, 2], pads=[1, 0, 1, 1])
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_boxes_of_several_rows_are_for_taps_that_are_near() -> None:
+    for dilation, rows in ((1, H + 2), (9, H)):
+        x, w = tensor("x", (1, 3, H, W), FLOAT32), constant(data(FLOAT32, (16, 3, 3, 3), {}, 1))
+        y = blocked(lower_conv(x, w, None, dilations=[dilation] * 2, pads=[dilation] * 4), 16)
+        found = convolution(source(y))
+        assert found is not None
+        (image, *_) = direct_stages(found, Target.host(), 16) or []
+        assert isinstance(image, Store)
+        assert image.axes[-2].extent == rows
+
+
+@pytest.mark.parametrize(("h", "w"), [(1, 1), (3, 5), (10, 10)])
+def test_pixels_of_single_taps_are_one_row_whatever_their_extents(h: int, w: int) -> None:
+    x = image("x", (1, 32, H, W), FLOAT32, 16)
+    y = blocked(lower_conv(x, constant(data(FLOAT32, (32, 32, 1, 1), {}, 1)), None), 16)
+    found = convolution(source(y))
+    assert found is not None
+    *_, last = direct_stages(found, Target.host(), 16) or []
+    assert isinstance(last, Stage)
+    assert [a.extent for a in last.stores[0].axes].count(H * W) == 1
+    check(y, {"x": data(FLOAT32, x.shape, {"H": h, "W": w}, 2)}, {"H": h, "W": w})
+
+
 @pytest.mark.parametrize("chunks", [1, 2, 3, 64, 100])
 def test_chunks_never_change_a_bit(chunks: int) -> None:
     convolved((2, 32, 9, 17), (64, 32, 3, 3), chunks=chunks, strides=[2, 2], pads=[1] * 4)
@@ -249,9 +291,7 @@ def test_taps_that_read_the_same_elements_are_never_written_side_by_side(
 ) -> None:
     weights = constant(data(FLOAT32, (16, channels, 3, 3), {}, 0))
     y = blocked(lower_conv(tensor("x", (1, channels, 9, 9), FLOAT32), weights, pads=[1] * 4), 16)
-    source = None if y.buffer is None else y.buffer.source
-    assert isinstance(source, Store)
-    found = convolution(source)
+    found = convolution(source(y))
     assert found is not None
     assert [a.extent for a in order(found).written] == [written]
 

@@ -84,11 +84,13 @@ def test_phases_of_an_extent_that_the_stride_does_not_divide_are_not_of_one_leng
     check(y, {"x": integers(1, 8, 4, 4)})
 
 
-def test_an_open_extent_that_the_stride_does_not_divide_keeps_its_phases_together() -> None:
-    x, w = tensor("x", (1, 8, H, W), FLOAT32), constant(integers(8, 32, 3, 3))
-    y = stored(lower_conv_transpose(x, w, None, strides=[2, 2]))
-    assert phases(source(y)) == [source(y)]
-    check(y, {"x": integers(1, 8, 4, 4)}, {"H": 4, "W": 4})
+@pytest.mark.parametrize("h", [1, 2, 4, 9])
+@pytest.mark.parametrize("stride", [2, 3])
+def test_so_are_those_of_an_open_extent(stride: int, h: int) -> None:
+    x, w = tensor("x", (1, 8, H, W), FLOAT32), constant(integers(8, 32, 4, 4))
+    y = stored(lower_conv_transpose(x, w, None, strides=[stride] * 2, pads=[1, 0, 0, 0]))
+    assert len(phases(source(y))) == stride**2
+    check(y, {"x": integers(1, 8, h, 5)}, {"H": h, "W": 5})
 
 
 @pytest.mark.parametrize("filters", [2, 3, 20])

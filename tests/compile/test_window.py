@@ -173,6 +173,28 @@ def test_one_kernel_serves_images_of_every_extent(taps: int, is_blocked: bool) -
             check(y, feeds, {"n": batch, "h": height, "w": width})
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("taps", "dilation"), [(3, 2), *(pytest.param(9, d, marks=pytest.mark.slow) for d in (1, 3))]
+)
+def test_dilated_windows_of_any_extent_slide_too(taps: int, dilation: int, level: str) -> None:
+    h, w = (symbol(name, least=1) for name in "hw")
+    x, filters = tensor("x", (1, 2, h, w), FLOAT32), integers(2, 1, taps, taps, seed=1)
+    more: dict[str, Any] = {
+        "group": 2,
+        "pads": [taps // 2 * dilation] * 4,
+        "dilations": [dilation] * 2,
+    }
+    y = stored(lower_conv(x, constant(filters), None, **more))
+    runner = Runner([y], target(level))
+    assert runner.kernels[-1].schedule == "window"
+    for height, width in ((1, 1), (4, 7), (6, 16), (7, 17), (13, 65)):
+        data = integers(1, 2, height, width)
+        data[0, 0, height // 2, width // 2] = np.nan  # reaches its own windows only
+        (found,) = runner.run({"x": data}, {"h": height, "w": width})
+        np.testing.assert_array_equal(found, conv(data, filters, None, **more))
+
+
 def test_work_on_the_result_is_done_in_the_same_visit() -> None:
     x = tensor("x", (2, 3, 10, 30), FLOAT32)
     b = constant(normal(3, seed=2), "b")

@@ -61,7 +61,7 @@ def phases(store: Store) -> list[Store]:
     if not 1 < math.prod(strides.values()) <= MAX_PHASES:
         return [store]
     open_ = [a for a in strides if not isinstance(a.extent, int)]
-    if any(exact_quotient(a.extent, strides[a]) is None for a in open_):
+    if not all(_is_cut(a.extent, strides[a]) for a in open_):
         return [store]
     found: list[Store] = []
     for chosen in itertools.product(*(range(stride) for stride in strides.values())):
@@ -219,6 +219,11 @@ def _strides(store: Store, e: Reduce) -> Iterator[tuple[Variable, int]]:
             (stride,) = found
             if isinstance(stride, int):
                 yield axis, stride
+
+
+def _is_cut(extent: DimLike, stride: int) -> bool:
+    """Whether it is known how many phases of ``extent`` are longer than the others."""
+    return any(exact_quotient(extent - more, stride) is not None for more in range(stride))
 
 
 def _thinned(store: Store, strides: set[int]) -> Store:

@@ -18,7 +18,7 @@ from fornix.compile.axes import cut_at_blocks, index_dims, moves_as_one, rewritt
 from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import Convolution, Groups, Spatial, convolution, groups
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of, useful_lanes
-from fornix.compile.nest import Block, Edge, Line, Loop, Nest, Patch, Put, Span, Taps
+from fornix.compile.nest import Block, Edge, Line, Nest, Patch, Put, Span, Taps
 from fornix.compile.phases import phases
 from fornix.compile.schedule.chunks import chunked
 from fornix.compile.schedule.inside import Extent, data_of, share, taps_of
@@ -29,9 +29,10 @@ from fornix.compile.schedule.packing import (
     packed_weights,
 )
 from fornix.compile.schedule.pairs import convolution_in_pairs
+from fornix.compile.schedule.spans import open_row, open_rows, turns
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
+from fornix.ir.dim import DimLike, known, less, minimum
 from fornix.ir.loops import (
     Buffer,
     Constant,
@@ -50,10 +51,11 @@ LOAD_COST = 0.1
 """Of loading a factor, relative to a multiplication by it; see bench/micro conv."""
 MAX_BLOCKS = {"mul": 7, "dot2": 7, "dot2i": 2, "dot4": 7}
 """Of filters in a box, by products: pairs of integers are as fast with more pixels instead."""
-OPEN_PIXELS, FEW_PIXELS = 14, 4
-"""Pixels at once of a row of unknown length, if it is that long, and if it is shorter."""
-SOME_GAIN = 6, 7
-"""Half as many are computed at once where these are so much less, in whole boxes."""
+OPEN_PIXELS, OPEN_ROWS = 14, 2
+"""Pixels at once where only a run tells how many there are, and the rows that share them."""
+NEAR = 8
+"""Rows between the first tap and the last up to which their padding is copied, for boxes that hold
+several rows; taps that are further apart meet little else in small images."""
 PRODUCT_VECTORS = (3, 4)
 """Vectors in a row of the tiles of `contraction`."""
 TURNING = 40.0
@@ -264,8 +266,6 @@ def _flattened(c: Convolution) -> Convolution:
     """``c`` with axes of the image joined that move as one: those of 1×1 filters."""
     while c.is_in_place and not c.has_taps and len(c.spatial) > 1:
         a, b = c.spatial[-2].out, c.spatial[-1].out
-        if not isinstance(a.extent * b.extent, int):
-            break
         if not all(moves_as_one(d, a, b) for d in index_dims(c.store)):
             break
         joined = Variable("s", a.extent * b.extent)
@@ -287,7 +287,8 @@ def _box(c: Convolution, blocks: int, target: Target) -> Box:
     deep = [n for n in range(MAX_BLOCKS[c.product.op], 0, -1) if blocks % n == 0]
     wide = pixels.extent
     if not isinstance(wide, int):
-        boxes = [Box(1, OPEN_PIXELS, b) for b in deep]
+        together = _rows_together(c)
+        boxes = [Box(together, OPEN_PIXELS // together, b) for b in deep]
         return next(box for box in boxes if _registers(box) <= target.vector_registers)
     high = rows.extent if rows is not None and isinstance(rows.extent, int) else 1
     boxes = [
@@ -310,6 +311,14 @@ def _box(c: Convolution, blocks: int, target: Target) -> Box:
         return waste * loads * max(1.0, FEW / count) * share(data, counts)
 
     return min(boxes, key=cost)
+
+
+def _rows_together(c: Convolution) -> int:
+    """How many rows of an image share the pixels of a box, where those are of unknown number."""
+    if len(c.spatial) < 2 or c.spatial[-2].out.extent == 1:
+        return 1
+    rows = c.spatial[-2]
+    return OPEN_ROWS if c.is_in_place or less((rows.taps - 1) * rows.dilation, NEAR + 1) else 1
 
 
 def _edge(c: Convolution, sum_: Order, box: Box) -> Edge | None:
@@ -389,31 +398,30 @@ def _nest(
 ) -> Nest:
     """The loops around the boxes; ``held`` are weights of which each panel stays in the cache."""
     block, lane, lanes, width = filters
-    lead, spans = [around.groups, *around.lead], [Span(block, 0, box.blocks)]
+    lead, rows = [around.groups, *around.lead], list[Span]()
     if around.rows is not None:
-        turns, span = _turns(around.rows, box.rows)
-        lead.append(turns)
-        spans[:0] = [] if span is None else [span]
+        turn, span = turns(around.rows, box.rows)
+        lead.append(turn)
+        rows += [] if span is None else [span]
 
     def patch(*pixels: Span, ahead: tuple[Line, ...] = ()) -> Patch:
         (e,) = outer_reductions(store.value)
         put = Put(store.buffer, store.address, store.value)
-        here = (*spans[:-1], *pixels, spans[-1])
+        here = (*pixels, Span(block, 0, box.blocks))
         inside = _inside(c, sum_, here)
         return Patch(e, here, lane, inside, sum_.written, put, width, ahead, around.edge)
 
     wide = around.pixels.extent
     panels = [around.panels]
     if isinstance(wide, int):
-        turns, span = _turns(around.pixels, box.pixels)
-        axes = [*lead, turns, *panels] if held is None else [lead[0], *panels, *lead[1:], turns]
-        ahead = () if held is None else _ahead(held, around, (*lead[1:], turns, *sum_.loops))
-        body: Block = (patch(*([] if span is None else [span]), ahead=ahead),)
+        turn, span = turns(around.pixels, box.pixels)
+        axes = [*lead, turn, *panels] if held is None else [lead[0], *panels, *lead[1:], turn]
+        ahead = () if held is None else _ahead(held, around, (*lead[1:], turn, *sum_.loops))
+        body: Block = (patch(*rows, *([] if span is None else [span]), ahead=ahead),)
     else:
         axes = [*lead, *panels] if held is None else [lead[0], *panels, *lead[1:]]
-        body = tuple(
-            Loop(turns, (patch(span),)) for turns, span in _open(around.pixels, wide, box.pixels)
-        )
+        cut = (around.pixels, box.pixels)
+        body = open_rows(*cut, rows[0], patch) if rows else open_row(*cut, patch)
     chunks, parallel = chunked(axes, body)
     return Nest("convolution", (chunks,), lanes, minimum(parallel, MAX_CHUNKS))
 
@@ -448,38 +456,6 @@ def _inside(c: Convolution, sum_: Order, spans: Sequence[Span]) -> tuple[Taps, .
             span = given.get(axis.out, Span(axis.out, axis.out.dim, 1))
             found[axis.tap] = taps_of(axis, data, span)
     return tuple(found.get(a) or Taps(a, 0, a.extent) for a in sum_.loops)
-
-
-def _turns(axis: Variable, count: int) -> tuple[Variable, Span | None]:
-    """The loop that goes over ``axis`` by ``count``; the last turn begins earlier if it has to."""
-    extent = axis.extent
-    if count == 1 or not isinstance(extent, int):
-        return axis, None
-    turns = Variable(axis.name, -(-extent // count))
-    start: DimLike = turns.dim * count
-    if extent % count:
-        start = minimum(start, extent - count)
-    return turns, Span(axis, 0 if extent == count else start, count)
-
-
-def _open(axis: Variable, extent: DimLike, most: int) -> list[tuple[Variable, Span]]:
-    """The same where the extent is known at run time only: as many at once as waste little."""
-    some = most // 2 + 1
-    gain = _padded(extent, most) * SOME_GAIN[0] - _padded(extent, some) * SOME_GAIN[1]
-    reach = [minimum(extent // count, 1) for count in (most, some, min(FEW_PIXELS, some), 1)]
-    reach[0] = reach[0] * (1 - minimum(maximum(gain + 1, 0), 1))
-    found: list[tuple[Variable, Span]] = []
-    left: DimLike = 1
-    for count, is_long in zip((most, some, min(FEW_PIXELS, some), 1), reach, strict=True):
-        turns = Variable(axis.name, ceildiv(extent, count) * is_long * left)
-        left = left * (1 - is_long)
-        found.append((turns, Span(axis, minimum(turns.dim * count, extent - count), count)))
-    return found
-
-
-def _padded(extent: DimLike, step: int) -> DimLike:
-    """``extent`` in whole steps, where it is known at run time only."""
-    return ceildiv(extent, step) * step
 
 
 __all__ = ["direct_stages"]

@@ -56,6 +56,9 @@ MAX_UNITS = 7
 """Vectors of a row that are handled together: 112 elements of 32 bits."""
 OPEN_UNITS = 4
 """Of a row that is longer, or of unknown length."""
+SOME_ROWS = 6
+"""Elements of a run that are computed at once at least: rows of unknown length end in one vector of
+them, and a multiplication waits for the one before."""
 HALF_PAYS = 1.25
 """Vectors of half the width are used where so many more of their lanes do work."""
 MAX_POINTS = 32
@@ -123,7 +126,8 @@ def _plan(store: Store, folds: Sequence[Reduce], lanes: int) -> _Plan | None:
         cost = sum(costs) * lanes / useful_lanes(vector.extent, lanes)
         if max(costs, default=GATHER_COST) < GATHER_COST and (best is None or cost < best[0]):
             is_image = _step(folds, vector) is not None
-            best = cost, _Plan(run, vector, width, _units(vector.extent, width) if is_image else 1)
+            units = _units(vector.extent, width, folds) if is_image else 1
+            best = cost, _Plan(run, vector, width, units)
     return None if best is None else best[1]
 
 
@@ -157,9 +161,13 @@ def _stride(e: Reduce, tap: Variable, run: Variable) -> int | None:
             if isinstance(stride, int) and stride > 0 and less(stride, tap.extent):
                 return stride
             dilation = exact_quotient(of_tap[0], of_run[0])
-            if isinstance(dilation, int) and dilation > 1 and less(dilation, run.extent):
+            if isinstance(dilation, int) and dilation > 1 and _may_be_less(dilation, run.extent):
                 return 1
     return None
+
+
+def _may_be_less(dilation: int, extent: DimLike) -> bool:
+    return dilation < extent if isinstance(extent, int) else True
 
 
 def _width(extent: DimLike, lanes: int) -> int:
@@ -171,10 +179,11 @@ def _width(extent: DimLike, lanes: int) -> int:
     return half if gain >= HALF_PAYS else lanes
 
 
-def _units(extent: DimLike, lanes: int) -> int:
+def _units(extent: DimLike, lanes: int, folds: Sequence[Reduce]) -> int:
     """Vectors at once along an axis of the image."""
     if not isinstance(extent, int):
-        return OPEN_UNITS
+        terms = max(_volume(e.axes) for e in folds)
+        return max(1, min(OPEN_UNITS, MAX_WRITTEN_OPEN // (SOME_ROWS * terms)))
     vectors = -(-extent // lanes)
     if vectors <= MAX_UNITS:
         return vectors
@@ -226,7 +235,8 @@ def _sums(store: Store, plan: _Plan, target: Target) -> tuple[Store, tuple[Sum, 
             sums.append(_sum(found[1], moving, (), plan))
             step, points = _step([e], plan.run) or 1, _volume(moving)
             count = min(count, (room // plan.units - points) // step + 1)
-        count = min(count, written // _volume(sums[-1].written))
+        few = min(count, SOME_ROWS // plan.units)
+        count = min(count, max(written // _volume(sums[-1].written), few))
     count = _balanced(plan.run.extent, max(count, 1))
     sums = [_fitting(s, written // count) for s in sums]
     value = replace(store.value, new) if new else store.value
@@ -313,7 +323,8 @@ def _blocks(run: Variable, count: int, sums: tuple[Sum, ...], put: Put) -> Itera
         yield Loop(is_long, (window(0),))
         between = Variable(run.name, ceildiv(extent, count) - 2)
         yield Loop(between, (window((between.dim + 1) * count),))
-        yield Loop(is_long, (window(extent - count),))
+        is_longer = Variable(run.name, minimum((extent - 1) // count, 1))
+        yield Loop(is_longer, (window(extent - count),))
         yield Loop(single, (window(single.dim, 1),))
         return
     blocks = -(-extent // count)

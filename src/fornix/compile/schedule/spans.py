@@ -1,0 +1,100 @@
+"""Axes of an image cut into spans, of which a box of accumulators takes one each.
+
+Where only a run tells how long an axis is there are boxes of several sizes; what it tells decides
+which of them does all the work. Rows that are done together hold fewer pixels each, so that less of
+a box lies beyond the end of a short row. Spans overlap at the end: all of them are whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from fornix.compile.nest import Block, Loop, Patch, Span
+from fornix.ir.dim import DimLike, ceildiv, maximum, minimum
+from fornix.ir.loops import Variable
+
+FEW = 4
+"""Elements at once of an axis that is short."""
+SOME_GAIN = 6, 7
+"""About half as many are computed at once where these are so much less, in whole spans."""
+
+Box = Callable[..., Patch]
+"""The box of these spans."""
+
+
+def turns(axis: Variable, count: int) -> tuple[Variable, Span | None]:
+    """The loop that goes over ``axis`` by ``count``; the last turn begins earlier if it has to.
+
+    Where only a run tells how long ``axis`` is, spans of several elements may not fit at all.
+    """
+    extent = axis.extent
+    if count == 1:
+        return axis, None
+    found = Variable(axis.name, ceildiv(extent, count))
+    start: DimLike = found.dim * count
+    if not isinstance(extent, int):
+        start = maximum(minimum(start, extent - count), 0)
+    elif extent % count:
+        start = minimum(start, extent - count)
+    return found, Span(axis, 0 if extent == count else start, count)
+
+
+def open_row(axis: Variable, most: int, box: Box) -> Block:
+    """``box`` for all spans of ``axis``: of ``most`` elements, or of as many as waste little."""
+    some = most // 2 + 1
+    few = min(FEW, some)
+    fits = [_fits(axis, most) * _is_worth(axis, most, some), _fits(axis, some), _fits(axis, few), 1]
+    return tuple(
+        _loop(axis, count, is_it, box)
+        for count, is_it in zip((most, some, few, 1), _first_of(fits), strict=True)
+    )
+
+
+def open_rows(axis: Variable, most: int, rows: Span, box: Box) -> Block:
+    """The same for several ``rows`` at once, or one by one where they are too few or too short."""
+    high = rows.axis.extent
+    has_rows = _fits(rows.axis, rows.count)
+    fits = (
+        has_rows * _fits(axis, most) * _is_worth(axis, most, FEW),
+        has_rows * _fits(axis, FEW),
+        _fits(axis, most),
+        1,
+    )
+    row = Variable(rows.axis.name, minimum(high, rows.count))
+    single = Span(rows.axis, rows.start + row.dim, 1)
+    both, few, alone, last = _first_of(fits)
+    found = [
+        _loop(axis, most, both, box, rows),
+        _loop(axis, FEW, few, box, rows),
+        Loop(row, (_loop(axis, most, alone, box, single), _loop(axis, 1, last, box, single))),
+    ]
+    return tuple(found)
+
+
+def _loop(axis: Variable, count: int, is_it: DimLike, box: Box, *rows: Span) -> Loop:
+    """``box`` for spans of ``count`` elements that together are ``axis``, if ``is_it`` is 1."""
+    turn = Variable(axis.name, ceildiv(axis.extent, count) * is_it)
+    start = minimum(turn.dim * count, axis.extent - count)
+    return Loop(turn, (box(*rows, Span(axis, start, count)),))
+
+
+def _fits(axis: Variable, count: int) -> DimLike:
+    """1 if ``axis`` has ``count`` elements, else 0."""
+    return minimum(axis.extent // count, 1)
+
+
+def _is_worth(axis: Variable, most: int, some: int) -> DimLike:
+    """1 if spans of ``most`` elements do not waste much more than those of ``some``, else 0."""
+    long, short = (ceildiv(axis.extent, count) * count for count in (most, some))
+    return 1 - minimum(maximum(long * SOME_GAIN[0] - short * SOME_GAIN[1] + 1, 0), 1)
+
+
+def _first_of(fits: Sequence[DimLike]) -> Iterator[DimLike]:
+    """For each of ``fits``, which are 0 or 1: 1 if it is the first that is 1."""
+    before: DimLike = 0
+    for it in fits:
+        yield maximum(it - before, 0)
+        before = maximum(before, it)
+
+
+__all__ = ["open_row", "open_rows", "turns"]
