@@ -197,6 +197,25 @@ def test_a_single_class_is_onnxruntimes(transform: str) -> None:
     check_node("TreeEnsembleClassifier", [TWO_ROWS], attributes, expected=wanted, **ML)
 
 
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_a_leaf_has_one_vote_where_there_is_one_target(aggregate: str) -> None:
+    attributes = attributes_3(stump([(0, 3.0), (0, 1.0), (0, 5.0)], [(0, -2.0)]), "target") | {
+        "n_targets": 1,
+        "aggregate_function": aggregate,
+    }
+    wanted = peer("TreeEnsembleRegressor", [TWO_ROWS], attributes, **ML)
+    assert wanted[0].tolist() == [[3.0], [-2.0]]
+    check_node("TreeEnsembleRegressor", [TWO_ROWS], attributes, expected=wanted, **ML)
+    check_lowering("TreeEnsembleRegressor", [TWO_ROWS], attributes, **ML)
+
+
+def test_votes_of_a_leaf_for_one_of_several_targets_are_added() -> None:
+    attributes = attributes_3(stump([(1, 3.0), (1, 1.0)], [(0, -2.0)]), "target") | {"n_targets": 2}
+    wanted = peer("TreeEnsembleRegressor", [TWO_ROWS], attributes, **ML)
+    assert wanted[0].tolist() == [[0.0, 4.0], [-2.0, 0.0]]
+    check_node("TreeEnsembleRegressor", [TWO_ROWS], attributes, expected=wanted, **ML)
+
+
 def test_ties_go_to_the_first_class_as_in_sklearn() -> None:
     # Ten trees of which five vote for each class with the float32 number next to 0.1.
     plants = [p for low in (0.1, 0.0) for p in stump([(0, low)], [(0, low)]) * 5]

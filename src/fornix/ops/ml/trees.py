@@ -144,7 +144,9 @@ def tree_ensemble_classifier(
     weights = _floats("class_weights", class_weights, class_weights_as_tensor)
     base = _floats("base_values", base_values, base_values_as_tensor)
     forest = node.once(
-        lambda: _forest(nodes, "class", class_treeids, class_nodeids, class_ids, weights)
+        lambda: _forest(
+            nodes, "class", class_treeids, class_nodeids, class_ids, weights, len(labels)
+        )
     )
     targets = forest.votes.target
     _check_targets("class_ids", targets, len(labels), "classes")
@@ -185,8 +187,9 @@ def lower_tree_ensemble_classifier(
     labels = labels_of(classlabels_int64s, classlabels_strings, "classlabels_int64s")
     weights = _floats("class_weights", class_weights, class_weights_as_tensor)
     base = _floats("base_values", base_values, base_values_as_tensor)
-    forest = _forest(nodes, "class", class_treeids, class_nodeids, class_ids, weights)
-    targets, count = forest.votes.target, len(labels)
+    count = len(labels)
+    forest = _forest(nodes, "class", class_treeids, class_nodeids, class_ids, weights, count)
+    targets = forest.votes.target
     _check_targets("class_ids", targets, count, "classes")
     sums = lower_sums(forest, lower_rows(X), count, "SUM", node)
     dtype = DType.of(np.result_type(np.float32, weights.dtype, base.dtype))
@@ -339,10 +342,12 @@ def tree_ensemble_regressor(
     _check_aggregate(aggregate_function)
     weights = _floats("target_weights", target_weights, target_weights_as_tensor)
     base = _floats("base_values", base_values, base_values_as_tensor)
-    forest = node.once(
-        lambda: _forest(nodes, "target", target_treeids, target_nodeids, target_ids, weights)
-    )
     targets = _target_count(n_targets, target_ids)
+    forest = node.once(
+        lambda: _forest(
+            nodes, "target", target_treeids, target_nodeids, target_ids, weights, targets
+        )
+    )
     _check_targets("target_ids", forest.votes.target, targets, "targets")
     sums = forest.sums(rows_of(X), targets, aggregate_function)
     scores = sums + _base_of_all(base, targets, "target")
@@ -369,8 +374,8 @@ def lower_tree_ensemble_regressor(
     _check_aggregate(aggregate_function)
     weights = _floats("target_weights", target_weights, target_weights_as_tensor)
     base = _floats("base_values", base_values, base_values_as_tensor)
-    forest = _forest(nodes, "target", target_treeids, target_nodeids, target_ids, weights)
     targets = _target_count(n_targets, target_ids)
+    forest = _forest(nodes, "target", target_treeids, target_nodeids, target_ids, weights, targets)
     _check_targets("target_ids", forest.votes.target, targets, "targets")
     sums = lower_sums(forest, lower_rows(X), targets, aggregate_function, node)
     offset = constant(_base_of_all(base, targets, "target"))
@@ -414,8 +419,13 @@ def _forest(
     ids: Sequence[int] | None,
     targets: Sequence[int] | None,
     weights: Array,
+    scores: int,
 ) -> Forest:
-    """The forest that the attributes of a classifier or regressor describe."""
+    """The forest that the attributes of a classifier or regressor describe.
+
+    Where there is one score, a leaf has one vote, the first that is listed, as in onnxruntime:
+    skl2onnx writes the numbers of leaves so, as often as there are classes.
+    """
     values = _floats("nodes_values", nodes.get("nodes_values"), nodes.get("nodes_values_as_tensor"))
     lists = _node_lists(nodes, values)
     modes = _mode_codes(nodes.get("nodes_modes", []))
@@ -437,13 +447,17 @@ def _forest(
     )
     given = _vote_lists(votes, trees, ids, targets, weights)
     places = index.places(given[0], given[1], f"{votes}_nodeids")
+    target = given[2]
+    if scores == 1:
+        places, first = np.unique(places, return_index=True)
+        target, weights = target[first], weights[first]
     return Forest(
         index.roots,
         np.where(is_leaf, 0, lists["nodes_featureids"]),
         values,
         following,
         is_leaf,
-        Votes.of(modes.size, places, given[2], weights),
+        Votes.of(modes.size, places, target, weights),
     )
 
 
