@@ -257,3 +257,21 @@ def test_nothing_is_near_an_infinite_feature(op_type: str) -> None:
     found = run_op(op_type, [x], attributes, outputs=count, **ML)
     np.testing.assert_allclose(found[-1], wanted, rtol=1e-6)
     check_lowering(op_type, [x], attributes, outputs=count, symbolic=False, **ML)
+
+
+@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "SIGMOID"])
+@pytest.mark.parametrize("classes", [3, 9, 12])
+def test_vectors_of_other_classes_have_no_part_in_a_decision(kernel: str, classes: int) -> None:
+    attributes = machine(classes, kernel)
+    vectors = np.array(attributes["support_vectors"]).reshape(-1, 3)
+    vectors[0, 0] = 0.0  # nothing times infinity is no number, for the first class alone
+    vectors[1:, 0] = 1.0
+    attributes["support_vectors"] = vectors.reshape(-1).tolist()
+    attributes["coefficients"] = np.abs(attributes["coefficients"]).tolist()
+    for count in (1, 3, 5):
+        x = rows()[:count].copy()
+        x[0, 0] = np.inf
+        _, scores = run_op("SVMClassifier", [x], attributes, outputs=2, **ML)
+        assert np.isnan(scores[0]).any()
+        assert not np.isnan(scores[0]).all()
+        check_lowering("SVMClassifier", [x], attributes, outputs=2, symbolic=False, **ML)

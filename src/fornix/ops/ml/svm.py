@@ -36,12 +36,12 @@ from fornix.ops.ml.svm_loops import (
     LEAST_PROBABILITY,
     ROUNDS,
     coupled,
+    decided,
     linear,
     linear_logistic,
     linear_winners,
     lower_similarity,
     most_votes,
-    pair_weights,
     wide_rows,
 )
 from fornix.ops.op import op
@@ -165,7 +165,7 @@ def lower_svm_classifier(
     _check_machine(count, weights.size, offsets.size, per_class, prob_a, prob_b)
     support = _support(vectors, sum(per_class), features, kernel_type, kernel_params)
     similar = lower_similarity(rows, support, kernel_type, kernel_params or NO_PARAMS)
-    decisions = stored(linear(similar, pair_weights(weights, per_class), offsets), "decisions")
+    decisions = stored(decided(similar, weights, offsets, per_class), "decisions")
     if prob_a:
         pairs = linear_logistic(decisions, float_attribute(prob_a), float_attribute(prob_b))
         z = lower_transformed(coupled(pairs, count), post_transform)
