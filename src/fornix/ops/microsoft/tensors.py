@@ -23,6 +23,7 @@ from fornix.ir.loops import (
     reduce,
     scan,
     select,
+    stored,
 )
 from fornix.ir.loops.scalar import gathered
 from fornix.ops.call import InferNode, LowerNode
@@ -275,12 +276,19 @@ def c_dist(a: Array, b: Array, *, metric: str) -> Array:
 
 
 @CDist.lower
-def lower_c_dist(a: Tensor, b: Tensor, *, metric: str) -> Tensor:
+def lower_c_dist(a: Tensor, b: Tensor, *, metric: str, node: LowerNode) -> Tensor:
     _check_points(a.shape, b.shape, metric)
+    known = node.facts[1]
+    fixed = None if known is None else known.constant
+    # Side by side lie the points of B, of which many are compared with one of A.
+    if fixed is None:
+        columns = stored(compute((b.shape[1], b.shape[0]), lambda k, n: b[n, k]), "columns")
+    else:
+        columns = constant(np.ascontiguousarray(fixed.T))
 
     def at(m: DimLike, n: DimLike) -> Scalar:
         def term(k: DimLike) -> Scalar:
-            difference = a[m, k] - b[n, k]
+            difference = a[m, k] - columns[k, n]
             return difference * difference
 
         total = reduce("sum", a.shape[1], term)
