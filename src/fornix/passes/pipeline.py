@@ -48,6 +48,7 @@ from fornix.passes.pattern import Rule
 from fornix.passes.push_transposes import push_transposes
 from fornix.passes.raise_opset import raise_opset
 from fornix.passes.restore_weights import restore_weights
+from fornix.passes.spread_scans import spread_scans
 from fornix.passes.unpack_sequences import unpack_sequences
 
 
@@ -125,6 +126,7 @@ PIPELINE = (
 FIRST = (
     Pass("keep_few_bits", Level.EXTENDED, few_bits.keep_few_bits),
     Pass("restore_weights", Level.BASIC, restore_weights),
+    Pass("spread_scans", Level.BASIC, spread_scans),
 )
 """What the engine has done ahead of the rest, before numbers are folded."""
 LAST = (
