@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fornix.compile.schedule.separate import FEW_TAPS, separated
+from fornix.compile.schedule.separate import FEW_TAPS, MANY_TAPS, separated
 from fornix.dtype import FLOAT32, DType
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Scalar, Store, Tensor, compute, reduce, tensor
@@ -51,17 +51,56 @@ def test_windows_of_volumes_are_reduced_plane_by_plane() -> None:
 
 def test_the_first_axis_is_not_reduced_where_windows_share_nothing_of_it() -> None:
     x = tensor("x", (1, 2, 40, 40), FLOAT32)
-    for taps, stride in ((5, 1), (8, 8), (7, 4)):
+    for taps, stride in ((4, 1), (8, 8), (7, 4)):
         assert taps * taps <= FEW_TAPS or stride > taps // 2
         y = pooled("max", x, Window.of((40, 40), (taps, taps), strides=[stride] * 2))
         assert stores(y) is None
         check(y, {"x": normal(1, 2, 40, 40)})
 
 
-def test_lines_of_any_length_are_reduced_at_once() -> None:
-    x = tensor("x", (1, 2, 40, 40), FLOAT32)
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("op", ["max", "sum"])
+def test_long_lines_are_reduced_by_pieces(op: str, level: str) -> None:
+    for taps, stride, dilation, extent in ((16, 1, 1, 70), (31, 2, 1, 99), (37, 1, 2, 99)):
+        x = tensor("x", (2, 3, extent), FLOAT32)
+        pad = (taps - 1) * dilation // 2
+        window = Window.of(
+            (extent,), (taps,), strides=[stride], dilations=[dilation], pads=[pad, pad]
+        )
+        y = pooled(op, x, window)
+        assert stores(y)
+        check(y, {"x": normal(2, 3, extent)}, target=target(level), at_end=stride == 1)
+
+
+def test_long_lines_of_pictures_are_reduced_by_pieces() -> None:
+    x = tensor("x", (1, 2, 90, 90), FLOAT32)
     for taps in ((1, 31), (31, 1)):
-        assert stores(pooled("sum", x, Window.of((40, 40), taps))) is None
+        y = pooled("sum", x, Window.of((90, 90), taps))
+        assert stores(y)
+        check(y, {"x": normal(1, 2, 90, 90)})
+
+
+def test_short_lines_and_those_that_share_little_are_reduced_at_once() -> None:
+    x = tensor("x", (1, 2, 400), FLOAT32)
+    for taps, stride in ((MANY_TAPS - 1, 1), (64, 32), (16, 16)):
+        assert stores(pooled("max", x, Window.of((400,), (taps,), strides=[stride]))) is None
+
+
+def test_nan_wins_in_every_long_line_that_holds_it() -> None:
+    x = tensor("x", (1, 2, 90), FLOAT32)
+    data = normal(1, 2, 90)
+    data[0, 1, 45] = np.nan
+    found = check(pooled("max", x, Window.of((90,), (31,), pads=[15, 15])), {"x": data})
+    assert np.isnan(found).sum() == 31
+
+
+def test_one_kernel_reduces_lines_of_every_length() -> None:
+    n = symbol("n", least=1)
+    x = tensor("x", (1, 2, n), FLOAT32)
+    y = pooled("max", x, Window.of((n,), (33,), pads=[16, 16]))
+    assert stores(y)
+    for length in (1, 16, 33, 200):
+        check(y, {"x": normal(1, 2, length)}, {"n": length})
 
 
 def test_one_kernel_reduces_images_of_every_extent() -> None:
