@@ -64,9 +64,12 @@ def test_what_is_padded(mode: str, shape: tuple[int, ...], pads: list[int]) -> N
     np.testing.assert_array_equal(computed(body, {"x": x}, text), np.pad(x, ends, mode))  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize(("rows", "columns"), list(product((512, 530), (512, 577))))
-def test_large_matrices_are_turned(rows: int, columns: int) -> None:
-    x = numbers(rows, columns)
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize(
+    ("rows", "columns"), [*product((512, 530), (512, 577)), (1024, 517), (4096, 513)]
+)
+def test_large_matrices_are_turned(rows: int, columns: int, dtype: type) -> None:
+    x = numbers(rows, columns).astype(dtype)
     np.testing.assert_array_equal(computed("y = Transpose(x)", {"x": x}), x.T)
 
 

@@ -18,6 +18,11 @@ LARGE_EXTENT, TILES = 512, 4
 """Extents from which on each row of a tile lies in a page of its own, and how many tiles beside
 each other are turned then: what is read of a page is four lines, not one."""
 
+LARGE_LANES, PAGE = 8, 4096
+"""Lanes of a tile of a large matrix: half a line of float32, since rows seldom begin where lines
+do. Where they all begin at the same place of a page, caches hold too few lines to write by halves.
+"""
+
 MAX_WOVEN = 15
 """Rows that are woven; more fill the tiles that are turned."""
 BLOCKS = 16
@@ -85,9 +90,17 @@ def _is_long(axis: Variable) -> bool:
     return not isinstance(axis.extent, int) or axis.extent >= LEAST_EXTENT
 
 
+def _is_in_pages(store: Store, across: Variable) -> bool:
+    """Whether what lies side by side along ``across`` is written whole pages apart."""
+    step = stride_of(store.address, across)
+    return step is not None and step * store.buffer.dtype.numpy.itemsize % PAGE == 0
+
+
 def _nest(store: Store, vector: Variable, across: Variable, loads: list[Load], lanes: int) -> Nest:
     """Tiles in rows; of large matrices, some tiles beside each other before those below them."""
     is_large = min(likely(vector.extent), likely(across.extent)) >= LARGE_EXTENT
+    if is_large and not _is_in_pages(store, across):
+        lanes = min(lanes, LARGE_LANES)
     tiles = Variable("c", TILES if is_large else 1)
     block = Variable("b", ceildiv(across.extent, lanes * tiles.extent))
     first = (block.dim * tiles.extent + tiles.dim) * lanes
