@@ -12,11 +12,19 @@ import fornix
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+WORDS = {"float32": "float"}
+"""Names that ONNX text has of its own."""
+
 
 def model(body: str, feeds: Mapping[str, Array], stored: str = "") -> ModelProto:
-    """``body`` in ONNX text, with inputs like ``feeds`` and with initializers ``stored``."""
-    ends = ", ".join(f"float[{', '.join(map(str, x.shape))}] {k}" for k, x in feeds.items())
-    text = f'<ir_version: 9, opset_import: ["": 20]> main ({ends}) => (float[] y)'
+    """``body`` in ONNX text, with inputs like ``feeds`` and with initializers ``stored``.
+
+    The output is of the first input's dtype.
+    """
+    kinds = {k: WORDS.get(x.dtype.name, x.dtype.name) for k, x in feeds.items()}
+    ends = ", ".join(f"{kinds[k]}[{', '.join(map(str, x.shape))}] {k}" for k, x in feeds.items())
+    (kind, *_) = kinds.values()
+    text = f'<ir_version: 9, opset_import: ["": 20]> main ({ends}) => ({kind}[] y)'
     made = parser.parse_model(f"{text} <{stored}> {{ {body} }}")
     made.graph.output[0].type.tensor_type.ClearField("shape")
     return made

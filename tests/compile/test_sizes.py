@@ -69,7 +69,7 @@ def test_what_is_padded(mode: str, shape: tuple[int, ...], pads: list[int]) -> N
     ("rows", "columns"), [*product((512, 530), (512, 577)), (1024, 517), (4096, 513)]
 )
 def test_large_matrices_are_turned(rows: int, columns: int, dtype: type) -> None:
-    x = numbers(rows, columns).astype(dtype)
+    x: Array = numbers(rows, columns).astype(dtype)
     np.testing.assert_array_equal(computed("y = Transpose(x)", {"x": x}), x.T)
 
 
