@@ -23,7 +23,7 @@ from fornix.ir.loops import (
 )
 from fornix.ops import scalar as s
 from tests.compile.levels import EVERY, LEVELS, target
-from tests.compile.native import Memory, Runner, check, compiled
+from tests.compile.native import Memory, Runner, check, compiled, whole
 
 HELD = [d for d in ALL if d.kind in {"float", "int", "uint", "bool"}]
 COMPUTED = [d for d in HELD if d.bits >= (32 if d.is_float else 8)]
@@ -347,6 +347,23 @@ def test_tiles_are_turned_at_any_size(m: int, n: int, at_end: bool) -> None:
         if dtype is np.float32 and min(m, n) >= 16:
             assert Runner([y]).kernels[0].schedule == "turned"
         check(y, {"x": a, "z": b}, at_end=at_end, chunks=2)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("n", [1, 200, 513, 5003])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_long_tiles_are_turned_in_pieces_that_threads_share(
+    n: int, level: str, *, is_open: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((n, 16)).astype(np.float32)
+    length = symbol("n", 1) if is_open else n
+    x = tensor("x", (length, 16), FLOAT32)
+    y = compute((16, length), lambda i, j: x[j, i] * 2.0)
+    (kernel,) = (runner := Runner([y], target(level), chunks=3)).kernels
+    symbols = {"n": n} if is_open else {}
+    assert n < 513 or whole(kernel.parallel, symbols) > 1
+    np.testing.assert_array_equal(runner.run({"x": data}, symbols)[0], data.T * 2)
 
 
 @pytest.mark.parametrize("at_end", [True, False])

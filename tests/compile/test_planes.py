@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
-from fornix.ir.loops import Tensor, compute, constant, tensor
-from fornix.ops.conv import lower_conv, lower_conv_transpose
+from fornix.ir.loops import Tensor, compute, constant, stored, tensor
+from fornix.ops.conv import conv, lower_conv, lower_conv_transpose
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, compiled
 from tests.compile.test_direct import H, N, Shape, W, blocked, data, image
@@ -59,6 +59,35 @@ def test_windows_of_every_kind_are_convolved(more: dict[str, Any]) -> None:
     y = grouped(tensor("x", (2, 12, 9, 37), FLOAT32), 4, 6, (3, 3), **more)
     assert schedules(y)[-1] == "contraction"
     check(y, {"x": data(FLOAT32, (2, 12, 9, 37), {}, 2)})
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("shape", "taps", "more"),
+    [
+        ((1, 1, 333), (5,), {"pads": [2, 2]}),
+        ((2, 1, 500), (10,), {"strides": [5]}),
+        ((1, 3, 9, 63), (3, 3), {"strides": [2, 2], "pads": [1] * 4}),
+        ((1, 2, 3, 4, 30), (2, 2, 3), {"pads": [0, 1, 1] * 2}),
+    ],
+)
+def test_sums_of_few_terms_are_written_row_by_row(
+    shape: tuple[int, ...], taps: tuple[int, ...], more: dict[str, Any], level: str
+) -> None:
+    w = data(FLOAT32, (32, shape[1], *taps), {}, 1)
+    y = stored(lower_conv(tensor("x", shape, FLOAT32), constant(w), None, **more))
+    assert schedules(y, level)[-1] == "contraction"
+    x = data(FLOAT32, shape, {}, 2)
+    x.flat[x.size // 2] = np.nan
+    (found,) = Runner([y], target(level), chunks=3).run({"x": x})
+    np.testing.assert_array_equal(found, conv(x, w, None, **more))
+
+
+def test_few_terms_that_lie_far_apart_or_between_zeros_are_summed_in_blocks() -> None:
+    x, w = tensor("x", (1, 3, 32, 64), FLOAT32), constant(data(FLOAT32, (32, 3, 4, 4), {}, 1))
+    assert "convolution" in schedules(stored(lower_conv(x, w, None, strides=[4, 4])))
+    w = constant(data(FLOAT32, (3, 32, 4, 4), {}, 1))
+    assert "convolution" in schedules(stored(lower_conv_transpose(x, w, None, strides=[2, 2])))
 
 
 @pytest.mark.parametrize("shape", [(2, 12, 40), (1, 12, 4, 5, 9)])

@@ -29,6 +29,7 @@ from fornix.compile.schedule.packing import (
     packed_weights,
 )
 from fornix.compile.schedule.pairs import convolution_in_pairs
+from fornix.compile.schedule.planes import LONGEST_STEP
 from fornix.compile.schedule.spans import open_row, open_rows, turns
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
@@ -60,6 +61,10 @@ PRODUCT_VECTORS = (3, 4)
 """Vectors in a row of the tiles of `contraction`."""
 TURNING = 40.0
 """Multiplications that writing an element and turning it cost; see bench/micro conv1."""
+FEW_TERMS = 64
+"""Terms of a sum up to which a result that is not blocked is better written row by row."""
+MOST_USE = 0.8
+"""Of the lanes of vectors along rows: with less, blocks are."""
 MARGIN = 0.05
 """What another way has to gain."""
 LEAST_USE = 0.5
@@ -218,6 +223,8 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, list[Store]] | N
     filters = c.filter.extent
     if not isinstance(filters, int) or (c.is_product and not _is_worth_blocks(c, lanes)):
         return None
+    if _is_thin(c, lanes):
+        return None
     if filters <= lanes // 2:
         if _has_rows(c, lanes):
             return None
@@ -238,6 +245,22 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, list[Store]] | N
     value = replace(c.store.value, {c.sum: load(buffer, address)})
     rest = Store(c.store.buffer, c.store.axes, c.store.address, value)
     return sums, cut_at_blocks(rest, c.filter, lanes)
+
+
+def _is_thin(c: Convolution, lanes: int) -> bool:
+    """Whether turning the result of ``c`` costs more than its sums, and its rows fill vectors.
+
+    Rows are read from whole vectors, or those of a line from a copy, its elements apart.
+    """
+    if c.product.op != "mul" or not c.sum.dtype.is_float or not c.has_taps:
+        return False
+    terms = math.prod(likely(a.extent) for a in c.sum.axes)
+    row = c.spatial[-1]
+    is_line = len(c.spatial) == 1 and row.dilation == 1
+    is_full = useful_lanes(row.out.extent, lanes) > MOST_USE * lanes
+    longest = LONGEST_STEP if isinstance(row.out.extent, int) else 1
+    is_near = row.stride <= longest or is_line
+    return terms <= FEW_TERMS and is_full and is_near and phases(c.store) == [c.store]
 
 
 def _has_rows(c: Convolution, lanes: int) -> bool:

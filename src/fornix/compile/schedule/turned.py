@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+from fornix.compile.axes import rewritten
 from fornix.compile.cost import LOAD_COST, accesses, likely, outer_reductions, stride_of
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Turn, Weave, When
+from fornix.compile.schedule.chunks import CHUNKS
 from fornix.dtype import BOOL
-from fornix.ir.dim import DimLike, ceildiv, minimum
+from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
 from fornix.ir.loops import Load, Store, Variable, index
 
 MAX_LANES = 16
@@ -27,6 +31,8 @@ MAX_WOVEN = 15
 """Rows that are woven; more fill the tiles that are turned."""
 BLOCKS = 16
 """Vectors along the rows in a piece, at most."""
+LEAST_PIECE = 256
+"""Elements along the vectors of a transpose in a piece, at least: threads share long ones."""
 
 
 def woven_nest(store: Store, lanes: int) -> Nest | None:
@@ -73,12 +79,17 @@ def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | Non
         return None
     if stride_of(store.address, vector) != 1 or outer_reductions(store.value):
         return None
-    loads = [e for e in accesses([store.value]) if _is_far(e, vector)]
     for axis in store.axes:
-        along = [e for e in loads if stride_of(e.address, axis) == 1]
+        along = _along(store, vector, axis)
         if axis is not vector and along and _is_long(axis) and _is_long(vector):
             return _nest(store, vector, axis, along, lanes)
     return None
+
+
+def _along(store: Store, vector: Variable, axis: Variable) -> list[Load]:
+    """What ``store`` reads far across ``vector`` and along ``axis``."""
+    loads = [e for e in accesses([store.value]) if _is_far(e, vector)]
+    return [e for e in loads if stride_of(e.address, axis) == 1]
 
 
 def _is_far(e: Load, vector: Variable) -> bool:
@@ -96,11 +107,35 @@ def _is_in_pages(store: Store, across: Variable) -> bool:
     return step is not None and step * store.buffer.dtype.numpy.itemsize % PAGE == 0
 
 
+def _in_pieces(
+    store: Store, vector: Variable, across: Variable, lanes: int
+) -> tuple[Store, Variable, list[Variable]]:
+    """``store`` with a long ``vector`` in pieces that threads share, if there is little else.
+
+    Also the axis along a piece, and that of the pieces. The last one overlaps that before it.
+    """
+    others = [known(a.extent) or 1 for a in store.axes if a is not vector and a is not across]
+    rows = math.prod(others) * -(-likely(across.extent) // lanes)
+    extent = vector.extent
+    count = min(CHUNKS // rows, likely(extent) // LEAST_PIECE)
+    if count < 2:
+        return store, vector, []
+    step = -(-likely(extent) // (count * lanes)) * lanes
+    pieces = Variable("p", ceildiv(extent, step))
+    along = Variable(vector.name, minimum(extent, step))
+    start = maximum(minimum(pieces.dim * step, extent - step), 0)
+    axes = [x for a in store.axes for x in ((pieces, along) if a is vector else (a,))]
+    return rewritten(store, axes, {vector: start + along.dim}), along, [pieces]
+
+
 def _nest(store: Store, vector: Variable, across: Variable, loads: list[Load], lanes: int) -> Nest:
     """Tiles in rows; of large matrices, some tiles beside each other before those below them."""
     is_large = min(likely(vector.extent), likely(across.extent)) >= LARGE_EXTENT
     if is_large and not _is_in_pages(store, across):
         lanes = min(lanes, LARGE_LANES)
+    store, vector, pieces = _in_pieces(store, vector, across, lanes)
+    if pieces:
+        loads = _along(store, vector, across)
     tiles = Variable("c", TILES if is_large else 1)
     block = Variable("b", ceildiv(across.extent, lanes * tiles.extent))
     first = (block.dim * tiles.extent + tiles.dim) * lanes
