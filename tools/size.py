@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3120,
     "edit": 1150,
-    "compile": 10080,
+    "compile": 10260,
     "runtime": 8420,
     "quantization": 1500,
     "convert": 6000,

@@ -35,6 +35,8 @@ from fornix.ir.walk import captured_values
 COMPUTED_BYTES = 4
 """Narrower elements are computed with in this width, so that blocks fill vectors of these."""
 
+BYTE = 8
+"""Bits of elements that tile registers hold in rows as long as vectors; blocks then fill these."""
 QUANTIZED = {INT8, UINT8, INT32}
 """Integers that images consist of: those of quantised networks, and their sums."""
 
@@ -132,8 +134,9 @@ def _lanes(value: Value, shift: int, inference: Inference, target: Target) -> in
     channels, places = type_.shape[CHANNELS], type_.shape[CHANNELS + 1 :]
     if not isinstance(channels, int) or all(n == 1 for n in places):
         return 0
-    fitting = (n for n in (lanes, lanes // 2) if channels % n == shift % n == 0)
-    return next((n for n in fitting if n == lanes or n >= LEAST_LANES), 0)
+    wide = target.vector_bytes if type_.dtype.bits == BYTE and target.has("amx-int8") else lanes
+    fitting = (n for n in (wide, lanes, lanes // 2) if channels % n == shift % n == 0)
+    return next((n for n in fitting if n >= min(lanes, LEAST_LANES)), 0)
 
 
 @dataclass(frozen=True)

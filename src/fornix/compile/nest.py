@@ -204,6 +204,9 @@ class Patch:
     meet data. If not all lanes of `column` exist, `width` says how many do; the factors may be read
     at all of them. Each turn of the innermost loop asks for the lines of `ahead`, to be read soon.
     With an `edge` its taps are the first of the loops, and are written one after the other.
+
+    In tile registers the one `written` axis are the words of a register's row, and a register has
+    so many rows along an axis of the box as `square` says.
     """
 
     result: Reduce
@@ -215,6 +218,7 @@ class Patch:
     width: DimLike | None = None
     ahead: tuple[Line, ...] = ()
     edge: Edge | None = None
+    square: tuple[Variable, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class Emitter(Builder):
         self.pointers: dict[Buffer, Value] = {}
         self.as_words: dict[tuple[Buffer, DType], Buffer] = {}
         self.symbols: dict[str, Value] = {}
+        self.ending: list[str] = []
+        """Instructions before the end of the kernel."""
         self.status = "%status"
         self.do("%status = alloca i64")
         self.do("store i64 0, ptr %status")
@@ -97,6 +99,7 @@ class Emitter(Builder):
             f"define i64 @{name}({PARAMETERS}) #0 {{",
             "entry:",
             *flatten(self.root),
+            *self.ending,
             "  %result = load i64, ptr %status",
             "  ret i64 %result",
             "}",

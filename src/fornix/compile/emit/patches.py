@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fornix.compile.emit import square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, over, start
 from fornix.compile.emit.memory import ask, store
@@ -38,13 +39,16 @@ def patch(em: Emitter, p: Patch) -> None:
     with em.along(p.column):
         em.places[p.column] = Value("0", False, 0)
         ranges = [_values(em, span) for span in p.spans]
+        if p.square is not None:
+            _finish_in_loop(em, p, ranges, square.sums_of_patch(em, p, ranges))
+            return
         points = [dict(pairs) for pairs in itertools.product(*ranges)]
         sums = _sums(em, p, points)
         if _is_inline(p):
             for point, total in zip(points, sums, strict=True):
                 _finish(em, p, point, total)
         else:
-            _finish_in_loop(em, p, ranges, sums)
+            _finish_in_loop(em, p, ranges, _spilled(em, p, sums))
 
 
 def _is_inline(p: Patch) -> bool:
@@ -121,16 +125,23 @@ def _finish(em: Emitter, p: Patch, point: Point, total: str) -> None:
     store(em, Put(p.put.buffer, substitute(p.put.address, point, {}), value), 0)
 
 
-def _finish_in_loop(
-    em: Emitter, p: Patch, ranges: Sequence[Sequence[tuple[Atom, DimLike]]], sums: Sequence[str]
-) -> None:
-    """The sums go to the stack; a loop over the longest span does the rest."""
+def _spilled(em: Emitter, p: Patch, sums: Sequence[str]) -> str:
+    """A pointer to the ``sums`` on the stack."""
     dtype = p.result.dtype
     kind, size = em.type(dtype, is_vector=True), em.lanes * size_of(dtype)
     stack = em.stack(len(sums) * size)
     for k, total in enumerate(sums):
         place = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {k * size}")
         em.do(f"store {kind} {total}, ptr {place}, align {size_of(dtype)}")
+    return stack
+
+
+def _finish_in_loop(
+    em: Emitter, p: Patch, ranges: Sequence[Sequence[tuple[Atom, DimLike]]], stack: str
+) -> None:
+    """A loop over the longest span does the rest with the sums on the stack."""
+    dtype = p.result.dtype
+    kind, size = em.type(dtype, is_vector=True), em.lanes * size_of(dtype)
     longest = max(range(len(ranges)), key=lambda k: len(ranges[k]))
     strides = [1] * len(ranges)
     for k in reversed(range(len(ranges) - 1)):

@@ -8,20 +8,26 @@ vectors do.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit import tiles
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.memory import address
-from fornix.compile.nest import Tile
+from fornix.compile.emit.folds import over
+from fornix.compile.emit.memory import address, ask
+from fornix.compile.nest import Patch, Tile
+from fornix.compile.words import word_of
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Apply, Load, Scalar, Variable, substitute_scalar
+from fornix.ir.loops import Apply, Buffer, Load, Scalar, Variable, substitute_scalar
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
 
+Place = tuple[Atom, DimLike]
+"""An axis, and a place along it."""
 ROWS, ROW_BYTES = 16, 64
 """Of a register."""
 WORD_BYTES = 4
@@ -64,16 +70,89 @@ def tile(em: Emitter, t: Tile) -> None:
     em.call(em.top, "void", "llvm.x86.tilerelease")
 
 
+def sums_of_patch(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]]) -> str:
+    """A pointer to the sums of a box of an image, in the order of all combinations of ``ranges``.
+
+    Registers are set up once in a kernel, whose boxes are alike.
+    """
+    if p.square is None or len(p.written) != 1:
+        raise ValueError("a box in tile registers has rows along an axis, and words of terms")
+    axis, height = p.square
+    _set_up_once(em, height)
+    size = em.lanes * WORD_BYTES
+    stack = em.stack(math.prod(map(len, ranges)) * size)
+    steps = [math.prod(map(len, ranges[k + 1 :])) * size for k in range(len(ranges))]
+    firsts = [r[::height] if r[0][0] is axis else r for r in ranges]
+    offsets = [
+        [k * step * (height if r[0][0] is axis else 1) for k in range(len(first))]
+        for r, first, step in zip(ranges, firsts, steps, strict=True)
+    ]
+    points = [dict(pairs) for pairs in itertools.product(*firsts)]
+    places = [sum(parts) for parts in itertools.product(*offsets)]
+    row_step = next(s for r, s in zip(ranges, steps, strict=True) if r[0][0] is axis)
+    for k in range(len(points)):
+        em.call(em.top, "void", "llvm.x86.tilezero", _register(SUMS + k))
+    _add_boxes(em, p, points)
+    for k, place in enumerate(places):
+        where = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {place}")
+        step = ("i64", str(row_step))
+        em.call(em.top, "void", "llvm.x86.tilestored64", _register(SUMS + k), ("ptr", where), step)
+    return stack
+
+
+def _add_boxes(em: Emitter, p: Patch, points: Sequence[dict[Atom, DimLike]]) -> None:
+    """The products of all steps of the sum; ``points`` are the first places of registers."""
+    (word,) = p.written
+    body = p.result.body
+    a, b = body.args
+    is_turned = p.column in a.variables
+    image, weights = (b, a) if is_turned else (a, b)
+    axis = None if p.square is None else p.square[0]
+    function = _product(body, is_turned=is_turned)
+
+    def turn(_: list[str]) -> Sequence[str]:
+        for buffer, place in p.ahead:
+            ask(em, buffer, place)
+        found: dict[Scalar, int] = {}
+        free = {LEFT: iter(range(LEFT, RIGHT)), RIGHT: iter(range(RIGHT, END))}
+        for k, point in enumerate(points):
+            registers = [SUMS + k]
+            for first, e, along in ((LEFT, image, axis), (RIGHT, weights, word)):
+                at = substitute_scalar(e, {**point, word: 0})
+                if at not in found:
+                    found[at] = next(free[first])
+                    _load(em, found[at], e, along, point | {word: 0, p.column: 0})
+                registers.append(found[at])
+            em.call(em.top, "void", function, *map(_register, registers))
+        return []
+
+    over(em, p.loops, [], turn)
+
+
+def _set_up_once(em: Emitter, height: int) -> None:
+    """Registers of ``height`` rows, from the beginning of the kernel to its end."""
+    key = ("registers", height)
+    if em.find(key) is not None:
+        return
+    with em.at(0):
+        setup = em.stack(CONFIGURATION_BYTES)
+        _set_up(em, setup, str(height))
+        em.remember(key, Value(setup, False, 0))
+        em.declarations.add("declare void @llvm.x86.tilerelease()")
+    em.ending.append("  call void @llvm.x86.tilerelease()")
+
+
 def _set_up(em: Emitter, place: str, rows: str) -> None:
     """Registers of sums and of the left factor with ``rows`` rows, the others with all."""
     values = [0] * CONFIGURATION_BYTES
     values[0] = PALETTE
+    is_known = not rows.startswith("%")
     for register in range(END):
         values[WIDTHS + 2 * register] = ROW_BYTES
-        values[HEIGHTS + register] = ROWS
+        values[HEIGHTS + register] = int(rows) if is_known and register < RIGHT else ROWS
     kind = f"<{CONFIGURATION_BYTES} x i8>"
     em.do(f"store {kind} <{', '.join(f'i8 {v}' for v in values)}>, ptr {place}, align 1")
-    if rows != str(ROWS):
+    if not is_known:
         byte = em.put(em.top, f"trunc i64 {rows} to i8")
         for register in range(RIGHT):
             where = em.put(em.top, f"getelementptr i8, ptr {place}, i64 {HEIGHTS + register}")
@@ -140,19 +219,27 @@ def _load(
     em: Emitter, register: int, e: Scalar, along: Variable | None, at: dict[Atom, DimLike]
 ) -> None:
     """Fill a register with what ``e`` is ``at`` a place and the rows ``along`` an axis behind."""
-    if not isinstance(e, Load) or along is None:
-        raise TypeError(f"a tile register is filled from memory, found {e}")
-    step = substitute(e.address, {along: along.dim + 1}, {}) - e.address
-    first = substitute_scalar(e, at)
-    if not isinstance(first, Load):
-        raise TypeError(f"a tile register is filled from memory, found {first}")
-    where = address(em, first.buffer, first.address)
+    if along is None:
+        raise TypeError(f"a tile register has rows along an axis, found {e}")
+    buffer, place = _place(em, e)
+    step = substitute(place, {along: along.dim + 1}, {}) - place
+    where = address(em, buffer, substitute(place, at, {}))
     size = ("i64", em.dim(step * WORD_BYTES).text)
     em.call(em.top, "void", "llvm.x86.tileloadd64", _register(register), ("ptr", where.text), size)
+
+
+def _place(em: Emitter, e: Scalar) -> tuple[Buffer, DimLike]:
+    """Where the word ``e`` lies."""
+    if isinstance(e, Load) and e.guard is None:
+        return e.buffer, e.address
+    word = word_of(e)
+    if word is None or word.guard is not None:
+        raise TypeError(f"a tile register is filled from memory, found {e}")
+    return em.words(word.buffer), word.place
 
 
 def _register(number: int) -> tuple[str, str]:
     return "i8", str(number)
 
 
-__all__ = ["tile"]
+__all__ = ["sums_of_patch", "tile"]

@@ -31,6 +31,12 @@ from fornix.compile.schedule.packing import (
 from fornix.compile.schedule.pairs import convolution_in_pairs
 from fornix.compile.schedule.planes import LONGEST_STEP
 from fornix.compile.schedule.spans import open_row, open_rows, turns
+from fornix.compile.schedule.square import WORDS
+from fornix.compile.schedule.square_images import (
+    is_for_squares,
+    lies_in_lines,
+    order_in_squares,
+)
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, known, less, minimum
@@ -46,6 +52,8 @@ from fornix.ir.loops import (
 )
 from fornix.ir.loops.scalar import reduction
 
+LOAD_ROWS = 8
+"""Rows of products that take as long as filling a tile register."""
 FEW = 8
 """Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
 LOAD_COST = 0.1
@@ -86,11 +94,15 @@ _SERIAL = itertools.count()
 
 @dataclass(frozen=True)
 class Box:
-    """The accumulators: `rows` of the image by `pixels` of each by `blocks` of filters."""
+    """The accumulators: `rows` of the image by `pixels` of each by `blocks` of filters.
+
+    In tile registers, each holds so many pixels as `square` says.
+    """
 
     rows: int
     pixels: int
     blocks: int
+    square: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,12 +174,13 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     if given is None or given.are_few:
         return None
     lanes = _lanes(c, given, lanes)
-    sum_ = order(c)
     blocks = -(-given.filters // lanes)
     *lead, pixels = (s.out for s in c.spatial)
     rows = lead.pop() if lead else None
-    box = _box(c, blocks, target)
-    edge = _edge(c, sum_, box)
+    is_square = is_for_squares(c, given, target, lanes)
+    sum_ = order_in_squares(c) if is_square else order(c)
+    box = _square_box(c, blocks) if is_square else _box(c, blocks, target)
+    edge = None if is_square else _edge(c, sum_, box)
     if edge is not None:
         others = (a for a in sum_.loops if a is not edge.tap)
         sum_ = replace_fields(sum_, loops=(edge.tap, *others))
@@ -177,7 +190,8 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     stages: list[Stage | Store] = []
     image = substitute_scalar(given.image, {s.place: s.read for s in c.spatial})
     image = substitute_scalar(image, sum_.values)
-    if not c.is_in_place:
+    lies = c.is_in_place and (not is_square or lies_in_lines(image, sum_, pixels))
+    if not lies:
         copy, image = copied_image(c, given, sum_, _apart(c, sum_, box))
         stages.append(copy)
     which = given.axis.dim * given.filters + place
@@ -344,6 +358,26 @@ def _rows_together(c: Convolution) -> int:
     return OPEN_ROWS if c.is_in_place or less((rows.taps - 1) * rows.dilation, NEAR + 1) else 1
 
 
+def _square_box(c: Convolution, blocks: int) -> Box:
+    """The box for tile registers: two of pixels by two of filters, as full as they can be."""
+    deep = 2 if blocks % 2 == 0 else 1
+    wide, high = (known(s.out.extent) or 1 for s in (c.spatial[-1], c.spatial[-2 % len(c.spatial)]))
+    high = high if len(c.spatial) > 1 else 1
+    boxes = [
+        Box(r, n * pixels, deep, pixels)
+        for r, n in ((1, 1), (1, 2), (2, 1))
+        for pixels in range(1, WORDS + 1)
+        if r <= high and n * pixels <= wide
+    ]
+
+    def cost(box: Box) -> float:
+        registers = box.rows * box.pixels // box.square
+        steps = registers * deep * box.square + LOAD_ROWS * (deep + registers)
+        return _rounded(wide, box.pixels) * _rounded(high, box.rows) * steps / box.rows / box.pixels
+
+    return min(boxes, key=cost)
+
+
 def _edge(c: Convolution, sum_: Order, box: Box) -> Edge | None:
     """What boxes of whole rows leave out: products with the padding beside them, if it is known."""
     pixels, data = c.spatial[-1], data_of(c).get(c.spatial[-1])
@@ -432,7 +466,8 @@ def _nest(
         put = Put(store.buffer, store.address, store.value)
         here = (*pixels, Span(block, 0, box.blocks))
         inside = _inside(c, sum_, here)
-        return Patch(e, here, lane, inside, sum_.written, put, width, ahead, around.edge)
+        square = (around.pixels, box.square) if box.square else None
+        return Patch(e, here, lane, inside, sum_.written, put, width, ahead, around.edge, square)
 
     wide = around.pixels.extent
     panels = [around.panels]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from onnx import helper, numpy_helper
+
+from fornix import InferenceSession, SessionOptions
+from fornix.compile import Target
+
+pytestmark = pytest.mark.skipif(
+    not Target.host().has("amx-int8"), reason="the processor has no tile registers for bytes"
+)
+CASES = [
+    (64, (5, 7), 20, 3, 1), (64, (9, 18), 64, 3, 1), (128, (7, 9), 32, 3, 2),
+    (192, (1, 3), 48, 1, 1), (64, (6, 35), 16, 5, 1), (256, (7, 7), 128, 1, 1),
+    (64, (1, 1), 64, 1, 1),
+]  # fmt: skip
+"""Channels, height and width, filters, taps, stride."""
+ZERO = 3
+SMALLER = 1 << 8
+"""By which sums are divided, so that many of them fit a byte."""
+
+
+def integers(shape: tuple[int, ...], dtype: type, seed: int) -> Any:
+    bounds = np.iinfo(dtype)
+    return np.random.default_rng(seed).integers(bounds.min, bounds.max + 1, shape).astype(dtype)
+
+
+def session(nodes: list[Any], x: Any, data: dict[str, Any], threads: int) -> InferenceSession:
+    kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", kind, ["N", *x.shape[1:]])],
+        [helper.make_tensor_value_info("y", 6, None)],
+        [numpy_helper.from_array(np.asarray(v), name) for name, v in data.items()],
+    )  # fmt: skip
+    imports = [helper.make_opsetid("", 21)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+    options = SessionOptions(intra_op_num_threads=threads)
+    return InferenceSession(model.SerializeToString(), options)
+
+
+def convolved(x: Any, w: Any, zero: int, stride: int = 1) -> Any:
+    """The sums of ConvInteger, by torch in numbers that hold them exactly."""
+    pads = [w.shape[-1] // 2] * 4
+    image = torch.nn.functional.pad(torch.from_numpy(x.astype(np.float64) - zero), pads)
+    weights = torch.from_numpy(w.astype(np.float64))
+    return torch.nn.functional.conv2d(image, weights, stride=stride).numpy().astype(np.int32)
+
+
+@pytest.mark.parametrize(("channels", "sides", "filters", "taps", "stride"), CASES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_convolutions_in_tile_registers_are_exact(
+    channels: int, sides: tuple[int, int], filters: int, taps: int, stride: int, dtype: type
+) -> None:
+    x = integers((2, channels, *sides), dtype, 0)
+    w = integers((filters, channels, taps, taps), np.int8, 1)
+    attributes = {"pads": [taps // 2] * 4, "strides": [stride] * 2}
+    node = helper.make_node("ConvInteger", ["x", "w", "z"], ["y"], **attributes)
+    for threads in (1, 2):
+        run = session([node], x, {"w": w, "z": np.asarray(ZERO, dtype)}, threads)
+        (found,) = run.run(None, {"x": x})
+        np.testing.assert_array_equal(found, convolved(x, w, ZERO, stride))
+
+
+def test_images_of_bytes_stay_as_they_are_read() -> None:
+    x = integers((1, 64, 9, 11), np.uint8, 2)
+    data = {
+        "v": integers((128, 64, 3, 3), np.int8, 3),
+        "w": integers((64, 128, 1, 1), np.int8, 4),
+        "z": np.uint8(ZERO),
+        "d": np.float32(1 / SMALLER),
+        "low": np.float32(0),
+        "high": np.float32(255),
+    }
+    nodes = [
+        helper.make_node("ConvInteger", ["x", "v", "z"], ["a"], pads=[1] * 4),
+        helper.make_node("Cast", ["a"], ["b"], to=1),
+        helper.make_node("Mul", ["b", "d"], ["c"]),
+        helper.make_node("Floor", ["c"], ["e"]),
+        helper.make_node("Clip", ["e", "low", "high"], ["f"]),
+        helper.make_node("Cast", ["f"], ["g"], to=2),
+        helper.make_node("ConvInteger", ["g", "w", "z"], ["y"]),
+    ]
+    sums = convolved(x, data["v"], ZERO)
+    middle = np.clip(sums // SMALLER, 0, 255).astype(np.uint8)
+    for threads in (1, 2):
+        (found,) = session(nodes, x, data, threads).run(None, {"x": x})
+        np.testing.assert_array_equal(found, convolved(middle, data["w"], ZERO))
