@@ -9,6 +9,7 @@ import pytest
 
 from fornix import ops
 from fornix.compile.axes import flips, settled
+from fornix.compile.nest import ChunkedLanes, Chunks
 from fornix.compile.schedule.map import map_nest, normal
 from fornix.dtype import FLOAT32, DType
 from fornix.ir.buffer import Buffer
@@ -16,11 +17,14 @@ from fornix.ir.dim import DimLike
 from fornix.ir.loops import (
     Scalar,
     Store,
+    Tensor,
     Variable,
+    apply,
     cast,
     compute,
     const,
     index,
+    reduce,
     select,
     stored,
     tensor,
@@ -174,3 +178,31 @@ def test_nothing_is_written_behind_a_narrow_element_that_is_alone_in_its_vector(
     for chunks in (1, 5):  # the last one first: each would overwrite what the one before made
         found = compiled(result, {"x": data}, target=target(level), chunks=chunks)
         np.testing.assert_array_equal(found, wanted)
+
+
+def least_of(x: Tensor, table: Tensor, n: DimLike, j: DimLike, k: DimLike) -> Scalar:
+    return apply("min", x[k, n], table[k, j])
+
+
+@pytest.mark.parametrize("columns", [301, 320])
+def test_rows_that_are_reduced_with_a_large_table_go_together(
+    columns: int, rng: np.random.Generator
+) -> None:
+    n, j = Variable("n", 5), Variable("j", columns)
+    x, z = tensor("x", (17, 5), FLOAT32), Buffer("z", (5, columns), FLOAT32)
+    for depth, kind in ((2, Chunks), (17, ChunkedLanes)):
+        table = tensor("t", (depth, columns), FLOAT32)
+        value = reduce("sum", depth, partial(least_of, x, table, n.dim, j.dim))
+        nest = map_nest(Store(z, (n, j), n.dim * columns + j.dim, value), 16)
+        assert {type(part) for part in nest.body} == {kind}
+    text = f"""f (float[N, 17, 1] x, float[17, {columns}] t) => (float[N, {columns}] y)
+    <int64[1] one = {{1}}> {{
+        d = Sub (x, t)
+        y = ReduceSumSquare <keepdims = 0> (d, one)
+    }}"""
+    for rows in (1, 2, 7):
+        feeds = {
+            "x": rng.standard_normal((rows, 17, 1), np.float32),
+            "t": rng.standard_normal((17, columns), np.float32),
+        }
+        assert {*kinds(text, feeds)} == {"map"}

@@ -6,6 +6,7 @@ depends on; so this schedule serves every `Store`, though not always at the best
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -17,7 +18,7 @@ from fornix.compile.schedule.chunks import chunked, looped
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import variables
-from fornix.ir.loops import Store, Variable
+from fornix.ir.loops import Load, Reduce, Store, Variable, walk
 
 HEAVY = 60
 """Nodes from which on two vectors at a time fill the registers; lighter bodies take four."""
@@ -30,6 +31,8 @@ MOST_VECTORS = 2
 """How many times the vectors of a row its parts may take that are computed one after the other."""
 GRAIN = 1024
 """Elements; a chunk of one long axis begins at a multiple of it."""
+TABLE = 1 << 14
+"""Bytes beyond which what every row is reduced with does not stay in the nearest cache."""
 
 
 def normal(store: Store) -> Store:
@@ -104,6 +107,10 @@ def _piece(
         extent = max((axis.extent for axis, _ in parts), key=likely)
         statements = [ChunkedLanes(axis, units, GRAIN, put) for axis, put in parts]
         return statements, (extent + GRAIN - 1) // GRAIN
+    grain = units * lanes
+    if likely(vector.extent) > LEAST * grain and _is_compared(store, vector, outer):
+        tiles = ChunkedLanes(vector, units, grain, looped(outer, body))
+        return [tiles], (vector.extent + grain - 1) // grain
     row = (
         Lanes(axis, units, put)
         if axis is vector or likely(axis.extent) >= LEAST
@@ -112,6 +119,23 @@ def _piece(
     )
     statement, chunks = chunked(outer, tuple(row))
     return [statement], chunks
+
+
+def _is_compared(store: Store, vector: Variable, outer: Sequence[Variable]) -> bool:
+    """Whether every row is reduced with one table that is too large to stay in cache meanwhile.
+
+    Then all rows meet a few columns of it before they go on to the next ones.
+    """
+    reductions = [e for e in walk(store.value) if isinstance(e, Reduce)]
+    if len(reductions) != 1 or not {vector, *outer} <= reductions[0].variables:
+        return False
+    extents = [vector.extent, *(axis.extent for axis in reductions[0].axes)]
+    if not all(isinstance(extent, int) for extent in extents):
+        return False
+    loads = [e for e in walk(reductions[0].body) if isinstance(e, Load)]
+    tables = [e for e in loads if vector in e.variables]
+    size = math.prod(map(likely, extents)) * max(e.dtype.bits for e in loads) // 8
+    return size > TABLE and all(e.variables.isdisjoint(outer) for e in tables)
 
 
 def _parts(store: Store, vector: Variable, lanes: int) -> list[tuple[Variable, Block]]:
