@@ -294,3 +294,35 @@ def test_what_is_told_of_nothing_is_told(
     x = np.arange(12, dtype="f").reshape(4, 3)
     for mask in ([1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]):
         agree(pair, {"x": x, "m": np.array(mask, bool), "least": np.array(1)})
+
+
+CHOSEN_EXPANDED = """f (float[N] x, float[K] z, int64[1] k) => (float[M] y, float[J] s) {
+    zero = Constant <value = float {0.0}> ()
+    is_above = Greater (x, zero)
+    chosen = Compress <axis = 0> (x, is_above)
+    spread = Expand (chosen, k)
+    e = Exp (spread)
+    y = Mul (e, e)
+    below = Greater (z, zero)
+    others = Compress <axis = 0> (z, below)
+    sum = Add (chosen, others)
+    s = Tanh (sum)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("above", "others", "length"),
+    [(4, 4, 4), (4, 1, 1), (1, 3, 5), (1, 1, 1), (4, 3, 4), (3, 3, 4), (0, 1, 1), (2, 2, 0)],
+)
+def test_what_broadcasts_to_lengths_that_data_say_need_not_agree(
+    above: int, others: int, length: int
+) -> None:
+    pair = sessions(CHOSEN_EXPANDED)
+    assert not any(p.reason for p in pair[0].placement() if p.op_type in {"Expand", "Add"})
+    x, z = -np.ones(6, np.float32), -np.ones(5, np.float32)
+    x[:above], z[:others] = np.arange(1, 1 + above), np.arange(2, 2 + others)
+    agreeing = {"x": np.abs(x), "z": np.abs(np.append(z, 1)), "k": np.array([6])}
+    agreeing["z"] = agreeing["z"].astype(np.float32)
+    given = {"x": x, "z": z, "k": np.array([length])}
+    for feeds in (agreeing, given, given, agreeing, given):
+        agree(pair, feeds)

@@ -17,6 +17,7 @@ from fornix.dtype import INT32, INT64
 from fornix.infer import Inference
 from fornix.infer.model import has_unknown
 from fornix.ir.dim import Dim, DimLike, symbol
+from fornix.ir.dim.expression import Unknown
 from fornix.ir.graph import Node, Value
 from fornix.ir.types import TensorType
 from fornix.ops.fact import Fact, static
@@ -157,6 +158,8 @@ class _Naming:
             if isinstance(extent, Dim) and not self._is_told(extent):
                 found = self._known.get(extent)
                 if found is None:
+                    found = self._one_of(extent)
+                if found is None:
                     found = self._symbol(f"{value.name}.shape[{axis}]", 1)
                     new.append(axis)
                 if has_unknown(extent):
@@ -167,6 +170,12 @@ class _Naming:
             self._learn(value, named)
             for axis in new:
                 self._add(named.shape[axis], value, axis, named, is_element=False)
+
+    def _one_of(self, extent: Dim) -> Dim | None:
+        """What ``extent`` is if those agree that broadcast to it, which is asked of each run."""
+        among = extent.atom.among if isinstance(extent.atom, Unknown) else ()
+        named = [d for d in among if isinstance(d, Dim) and self._is_told(d)]
+        return named[0] if named and len(named) == len(among) else None
 
     def _is_told(self, extent: Dim) -> bool:
         """Whether inputs, or what is learned before, tell ``extent``; declarations may not."""
