@@ -73,6 +73,15 @@ def varied(model: Model, fed: Collection[str], fetched: Collection[str]) -> Mode
     return changed
 
 
+def ranked(model: Model, ranks: Mapping[str, int]) -> Model:
+    """A copy of ``model`` in which these inputs, by name, have so many axes of open lengths."""
+    changed = model.clone()
+    for value in changed.graph.inputs:
+        if value.name in ranks and isinstance(value.type, TensorType):
+            value.type = TensorType(value.type.dtype, (None,) * ranks[value.name])
+    return changed
+
+
 def _set_dims(model: Model, options: SessionOptions) -> None:
     fed = {name for value in model.graph.inputs for name in _symbols(value.type)}
     numbers = {name: extent for name, extent in options.dims_by_name.items() if name in fed}

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fornix.errors import FornixError
 from fornix.forks import tell
 from fornix.format.mapped import MappedFile, mapped_files
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Model, Value
+from fornix.ir.types import TensorType
 from fornix.runtime.memory import owned
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.providers import (
@@ -179,6 +181,10 @@ def _is_open(value: Value) -> bool:
     return any(isinstance(d, Dim) for d in getattr(value.type, "shape", None) or ())
 
 
+def _is_unranked(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.shape is None
+
+
 def _releases(steps: Sequence[Step], stay: set[Value]) -> list[tuple[Value, ...]]:
     """After each step, the values that nothing reads later; no step says that it reads data."""
     last: dict[Value, int] = {}
@@ -241,6 +247,9 @@ class Programs:
         self._asked: set[tuple[frozenset[str], frozenset[str]]] = set()
         """What somebody has asked for who wanted values inside the model."""
         self._special: dict[tuple[tuple[str, int], ...], Made] = {}
+        self._unranked = [v.name for v in self.general.inputs.values() if _is_unranked(v)]
+        self._ranked: dict[tuple[int, ...], Programs] = {}
+        """By the ranks of inputs of which the model does not say them."""
 
     def shrink(self) -> None:
         """Give back memory for runs that nobody uses now."""
@@ -264,7 +273,8 @@ class Programs:
     def programs(self) -> list[Program]:
         """All that there are: that for extents in general first."""
         own = [self.general, *(made.program for made in list(self._special.values()))]
-        return own + [program for x in list(self._varied.values()) for program in x.programs]
+        others = [*self._varied.values(), *(x for x in self._ranked.values() if x is not self)]
+        return own + [program for x in others for program in x.programs]
 
     def varied(self, fed: Iterable[str], fetched: Iterable[str] = ()) -> Programs | None:
         """Those for runs that are fed these initializers, and asked for values inside the model.
@@ -284,6 +294,29 @@ class Programs:
                 model = varied(self._model(), *key)
                 self._varied[key] = Programs(lambda: model, self.providers, self.options)
             return self._varied.get(key)
+
+    def ranked(self, feeds: Mapping[str, Any]) -> Programs:
+        """Those for inputs of as many axes as ``feeds`` have, where the model does not say it.
+
+        These here for more ranks than are worth compiling, and for those that do not fit the model.
+        """
+        if not self._unranked:
+            return self
+        key = tuple([np.ndim(feeds[name]) for name in self._unranked])
+        with self._lock:
+            if key not in self._ranked and len(self._ranked) < MAX_PROGRAMS:
+                self._ranked[key] = self._made_for(dict(zip(self._unranked, key, strict=True)))
+        return self._ranked.get(key, self)
+
+    def _made_for(self, ranks: Mapping[str, int]) -> Programs:
+        """Those for inputs of these ranks; these here if there are none."""
+        from fornix.runtime.adapting import ranked  # noqa: PLC0415 - few sessions need it
+
+        model = ranked(self._model(), ranks)
+        try:
+            return Programs(lambda: model, self.providers, self.options, pool=self.pool)
+        except FornixError:  # a run says what is wrong
+            return self
 
     @property
     def is_recalled(self) -> bool:
@@ -325,6 +358,9 @@ class Programs:
     def short_for(self, feeds: Mapping[str, Any]) -> QuickCall | None:
         """The short way that there is for feeds of such extents; they were not looked at before."""
         try:
+            if self._unranked:
+                found = self._ranked[tuple([feeds[name].ndim for name in self._unranked])]
+                return None if found is self else found.short_for(feeds)
             key = tuple([feeds[v.name].shape[at] for v, at in self.general.symbols.values()])
         except (AttributeError, LookupError, TypeError):
             return None

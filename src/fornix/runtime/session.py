@@ -240,9 +240,10 @@ class InferenceSession:
         if self._programs is None or not self._planned.makes(fetched):
             return None
         fed = (name for name in self._overridable if name in feeds)
-        programs = self._programs.varied(fed, fetched)
-        if programs is None:
+        varied = self._programs.varied(fed, fetched)
+        if varied is None:
             return None
+        programs = varied.ranked(feeds)
         read = [*feeds.values(), *self._options.initializers.values()]
         is_ended, flag = (watched.is_ended, watched.options.flag) if watched else (None, None)
         places = direct(targets, read) if targets else None
@@ -257,7 +258,7 @@ class InferenceSession:
             told = watched.log if watched else self._log
             told.debug("%s: %s", watched.label if watched else self._label, reason)
             return None
-        if programs is self._programs:
+        if varied is self._programs:
             self._short = programs.short_way(feeds)
         return results
 
