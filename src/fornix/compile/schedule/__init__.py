@@ -12,6 +12,7 @@ from fornix.compile.attention import as_attention
 from fornix.compile.convolution import convolution
 from fornix.compile.nest import Nest
 from fornix.compile.phases import joined, phases
+from fornix.compile.schedule.across import across_stages
 from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages
@@ -85,7 +86,7 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     if halves is not None:
         found = direct_stages(halves, target, lanes)
     found = found or direct_stages(conv, target, lanes)
-    stages = found or plane_stages(conv) or _apart(store)
+    stages = found or across_stages(conv, lanes) or plane_stages(conv) or _apart(store)
     if stages is None:
         return None
     pieces: list[Piece] = []

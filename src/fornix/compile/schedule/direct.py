@@ -8,14 +8,13 @@ order of the sum, stand in `packing`.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
-from fornix.compile.axes import cut_at_blocks, index_dims, moves_as_one, rewritten
-from fornix.compile.blocked import Blocked, blocked_buffer
+from fornix.compile.axes import index_dims, moves_as_one, rewritten
+from fornix.compile.blocked import Blocked
 from fornix.compile.convolution import Convolution, Groups, Spatial, convolution, groups
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of, useful_lanes
 from fornix.compile.nest import Block, Edge, Line, Nest, Patch, Put, Span, Taps
@@ -27,6 +26,7 @@ from fornix.compile.schedule.packing import (
     copied_image,
     order,
     packed_weights,
+    sums_in_blocks,
 )
 from fornix.compile.schedule.pairs import convolution_in_pairs
 from fornix.compile.schedule.planes import LONGEST_STEP
@@ -46,7 +46,6 @@ from fornix.ir.loops import (
     Scalar,
     Store,
     Variable,
-    load,
     replace,
     substitute_scalar,
 )
@@ -87,9 +86,6 @@ LINE_BYTES = 64
 """Of caches."""
 AHEAD_BYTES = 64 << 10
 """Of weights, from which on it is worth while to ask for a panel before it is needed."""
-
-
-_SERIAL = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -246,19 +242,7 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, list[Store]] | N
     is_little = filters < LEAST_USE * _whole(filters, lanes)
     if isinstance(c.store.buffer.address, Blocked) or is_little:
         return None
-    images: DimLike = 1
-    image: DimLike = 0
-    for axis in c.batch:
-        images, image = images * axis.extent, image * axis.extent + axis.dim
-    outs = [s.out for s in c.spatial]
-    shape = (images, filters, *(a.extent for a in outs))
-    buffer = blocked_buffer(f"sums#{next(_SERIAL)}", shape, c.sum.dtype, lanes)
-    address = buffer.address((image, c.filter.dim, *(a.dim for a in outs)))
-    sums = Store(buffer, c.store.axes, address, c.sum)
-    buffer.source = sums
-    value = replace(c.store.value, {c.sum: load(buffer, address)})
-    rest = Store(c.store.buffer, c.store.axes, c.store.address, value)
-    return sums, cut_at_blocks(rest, c.filter, lanes)
+    return sums_in_blocks(c, c.sum, lanes)
 
 
 def _is_thin(c: Convolution, lanes: int) -> bool:

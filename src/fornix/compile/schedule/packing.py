@@ -12,7 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fornix.compile.blocked import lanes_of_buffer
+from fornix.compile.axes import cut_at_blocks
+from fornix.compile.blocked import blocked_buffer, lanes_of_buffer
 from fornix.compile.convolution import Convolution, Groups, Spatial
 from fornix.compile.cost import accesses
 from fornix.compile.schedule.inside import Extent
@@ -26,6 +27,7 @@ from fornix.ir.loops import (
     apply,
     index,
     load,
+    replace,
     substitute_scalar,
 )
 from fornix.ir.loops.rewrite import guarded
@@ -145,10 +147,28 @@ def packed_weights(
     return store, load(store.buffer, store.buffer.address(tuple(a.dim for a in all_axes)))
 
 
+def sums_in_blocks(c: Convolution, whole: Scalar, lanes: int) -> tuple[Store, list[Store]]:
+    """The sum of ``c``, which is ``whole``, in a blocked image; and what makes its result of it."""
+    images: DimLike = 1
+    image: DimLike = 0
+    for axis in c.batch:
+        images, image = images * axis.extent, image * axis.extent + axis.dim
+    outs = [s.out for s in c.spatial]
+    shape = (images, c.filter.extent, *(a.extent for a in outs))
+    buffer = blocked_buffer(f"sums#{next(_SERIAL)}", shape, c.sum.dtype, lanes)
+    address = buffer.address((image, c.filter.dim, *(a.dim for a in outs)))
+    sums = Store(buffer, c.store.axes, address, whole)
+    buffer.source = sums
+    value = replace(c.store.value, {c.sum: load(buffer, address)})
+    rest = Store(c.store.buffer, c.store.axes, c.store.address, value)
+    return sums, cut_at_blocks(rest, c.filter, lanes)
+
+
 __all__ = [
     "Order",
     "copied_image",
     "filled",
     "order",
     "packed_weights",
+    "sums_in_blocks",
 ]

@@ -1,0 +1,105 @@
+"""Depthwise convolutions of row-major images by way of blocks of channels, where that is less work.
+
+Rows fill vectors badly if they are short, and are read with effort if steps along them are long;
+with many taps that costs more than to turn the image into blocks of channels and the result back.
+Decided here is whether it does; the sums themselves are those of an image that lies in blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from fornix.compile.blocked import LEAST_LANES, blocked_buffer, lanes_of_buffer
+from fornix.compile.convolution import Convolution
+from fornix.compile.cost import accesses, stride_of, useful_lanes
+from fornix.compile.phases import phases
+from fornix.compile.schedule.inside import data_of, needed_for
+from fornix.compile.schedule.packing import sums_in_blocks
+from fornix.ir.dim import DimLike
+from fornix.ir.dim.expression import Atom, coefficient
+from fornix.ir.loops import Scalar, Store, Variable, load, substitute_scalar
+from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.scalar import reduction, select
+
+STEP_COST = {1: 1.0, 2: 2.0}
+"""Of a term along rows that are read at every element, or every second one."""
+FAR_COST = 6.0
+"""The same at elements that are further apart."""
+TURNING = 6.0
+"""Terms that it costs to turn an element."""
+OPEN_USE, SHORT_USE = 0.8, 0.5
+"""What is taken for the lanes of vectors along rows of unknown length that do work, of all; steps
+make rows shorter."""
+MARGIN = 1.3
+"""How many times as much work rows have to be."""
+
+_SERIAL = itertools.count()
+
+
+def across_stages(c: Convolution, lanes: int) -> list[Store] | None:
+    """The image in blocks, its sums in blocks, and the result of ``c``; None if rows are better."""
+    count = c.filter.extent
+    if not c.is_depthwise or not c.sum.dtype.is_float or not isinstance(count, int):
+        return None
+    width = lanes if count % lanes == 0 else LEAST_LANES
+    if lanes < LEAST_LANES or count % width != 0 or not _is_in_rows(c) or not _pays(c, lanes):
+        return None
+    if phases(c.store) != [c.store]:
+        return None
+    copy, image = _image_in_blocks(c, width)
+    read = substitute_scalar(image, {s.place: s.read for s in c.spatial})
+    whole = reduction("sum", c.sum.axes, c.product.of(read, c.weights))
+    sums, rest = sums_in_blocks(c, whole, width)
+    return [copy, sums, *rest]
+
+
+def _is_in_rows(c: Convolution) -> bool:
+    """Whether rows of the image and of the result lie side by side, one after the other."""
+    loads = accesses([c.image])
+    if any(lanes_of_buffer(e.buffer) > 1 for e in loads) or not c.has_taps:
+        return False
+    row = c.spatial[-1]
+    is_plain = all(coefficient(e.address, c.filter) is not None for e in loads)
+    return is_plain and stride_of(c.store.address, row.out) == 1
+
+
+def _pays(c: Convolution, lanes: int) -> bool:
+    """Whether sums along rows take more than those in blocks and turning there and back."""
+    row = c.spatial[-1]
+    terms = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
+    steps = math.prod(s.stride for s in c.spatial)
+    use = OPEN_USE if row.stride == 1 else SHORT_USE
+    if isinstance(row.out.extent, int):
+        use = useful_lanes(row.out.extent, lanes) / lanes
+    in_rows = terms * STEP_COST.get(row.stride, FAR_COST) / use
+    return in_rows > MARGIN * (terms + TURNING * (1 + steps))
+
+
+def _image_in_blocks(c: Convolution, lanes: int) -> tuple[Store, Scalar]:
+    """A copy of the data of the image, and what the sum reads of it by its places."""
+    data = data_of(c)
+    limits = [data.get(s, (0, s.place.extent)) for s in c.spatial]
+    images: DimLike = 1
+    number: DimLike = 0
+    for axis in c.batch:
+        images, number = images * axis.extent, number * axis.extent + axis.dim
+    shape = (images, c.filter.extent, *(end - first for first, end in limits))
+    buffer = blocked_buffer(f"image#{next(_SERIAL)}", shape, c.image.dtype, lanes)
+    places = [Variable("y", end - first) for first, end in limits]
+    at: dict[Atom, DimLike] = {
+        s.place: place.dim + first
+        for s, place, (first, _) in zip(c.spatial, places, limits, strict=True)
+    }
+    axes = (*c.batch, c.filter, *places)
+    address = buffer.address((number, c.filter.dim, *(p.dim for p in places)))
+    copy = Store(buffer, axes, address, c.image_at(at))
+    buffer.source = copy
+    moved = (s.place.dim - first for s, (first, _) in zip(c.spatial, limits, strict=True))
+    read: Scalar = load(buffer, buffer.address((number, c.filter.dim, *moved)))
+    for guard in sorted(needed_for(c.image, "sum"), key=str):
+        read = select(guard, guarded(read, guard), 0)
+    return copy, read
+
+
+__all__ = ["across_stages"]

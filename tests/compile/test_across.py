@@ -1,0 +1,100 @@
+"""Depthwise convolutions of images in rows that are computed in blocks of channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile.blocked import blocked_buffer
+from fornix.compile.convolution import convolution
+from fornix.compile.schedule.across import across_stages
+from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
+from fornix.ir.dim import symbol
+from fornix.ir.loops import Tensor, compute, constant, stored, tensor
+from fornix.ops import scalar as s
+from fornix.ops.conv import conv, lower_conv
+from tests.compile.levels import LEVELS, target
+from tests.compile.native import Runner, check
+from tests.compile.test_direct import data
+from tests.compile.test_phases import source
+
+N, H, W = (symbol(name, least=1) for name in "NHW")
+
+
+def depthwise(x: Tensor, taps: int, dtype: DType = FLOAT32, **more: Any) -> Tensor:
+    """A convolution of each channel by a filter of its own, of whole numbers."""
+    (channels, axes) = int(x.shape[1]), len(x.shape) - 2  # type: ignore[arg-type]
+    w = constant(data(dtype, (channels, 1, *[taps] * axes), {}, 1))
+    return lower_conv(x, w, constant(data(dtype, (channels,), {}, 3)), group=channels, **more)
+
+
+def is_across(y: Tensor, lanes: int = 16) -> bool:
+    found = convolution(source(stored(y)))
+    assert found is not None
+    return across_stages(found, lanes) is not None
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("shape", "taps", "more"),
+    [
+        ((2, 32, 7, 9), 7, {"strides": [2, 2], "pads": [3] * 4}),
+        ((1, 24, 14, 11), 5, {"strides": [3, 3], "pads": [2, 1, 0, 2]}),
+        ((1, 16, 7, 7), 9, {"pads": [4] * 4}),
+        ((1, 16, 12, 15), 5, {"strides": [1, 2], "dilations": [2, 2]}),
+        ((2, 8, 3, 5, 7), 3, {"strides": [2] * 3, "pads": [1] * 6}),
+    ],
+)
+def test_short_or_strided_rows_are_summed_in_blocks(
+    shape: tuple[int, ...], taps: int, more: dict[str, Any], level: str
+) -> None:
+    y = depthwise(tensor("x", shape, FLOAT32), taps, **more)
+    assert is_across(y)
+    x = data(FLOAT32, shape, {}, 2)
+    x[0, 1].flat[3] = np.nan  # reaches its own windows only
+    check(compute(y.shape, lambda *i: s.maximum(y[i], 0.0)), {"x": x}, target=target(level))
+    (found,) = Runner([y], target(level), chunks=3).run({"x": x})
+    w, bias = (
+        data(FLOAT32, d, {}, k)
+        for d, k in (((shape[1], 1, *[taps] * (len(shape) - 2)), 1), (shape[1:2], 3))
+    )
+    np.testing.assert_array_equal(found, conv(x, w, bias, group=shape[1], **more))
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, FLOAT64, DType.of("bfloat16")])
+def test_every_float_is_summed(dtype: DType) -> None:
+    y = depthwise(tensor("x", (1, 16, 9, 9), dtype), 5, dtype, strides=[2, 2])
+    check(y, {"x": data(dtype, (1, 16, 9, 9), {}, 2)})
+
+
+def test_extents_may_be_open() -> None:
+    x, more = tensor("x", (N, 16, H, W), FLOAT32), {"strides": [2, 2], "pads": [2] * 4}
+    y = depthwise(x, 5, **more)
+    assert is_across(y)
+    runner = Runner([y], chunks=2)
+    w, bias = data(FLOAT32, (16, 1, 5, 5), {}, 1), data(FLOAT32, (16,), {}, 3)
+    for n, h, width in ((1, 1, 1), (2, 3, 5), (1, 8, 40), (3, 20, 7)):
+        symbols = {"N": n, "H": h, "W": width}
+        feeds = {"x": data(FLOAT32, x.shape, symbols, 2)}
+        expected = conv(feeds["x"], w, bias, group=16, **more)
+        np.testing.assert_array_equal(runner.run(feeds, symbols)[0], expected)
+
+
+def test_long_rows_and_few_taps_stay_as_they_are() -> None:
+    near, far = {"pads": [1] * 4}, {"strides": [2, 2]}
+    assert not is_across(depthwise(tensor("x", (1, 32, 56, 56), FLOAT32), 3, **near))
+    assert not is_across(depthwise(tensor("x", (1, 32, 7, 7), FLOAT32), 3, **near))
+    assert not is_across(depthwise(tensor("x", (1, 32, H, W), FLOAT32), 3, **far))
+    assert not is_across(depthwise(tensor("x", (1, 17, 7, 7), FLOAT32), 7, **far))
+
+
+def test_what_lies_in_blocks_already_is_left_to_windows() -> None:
+    shape = (1, 16, 9, 9)
+    x = Tensor(shape, FLOAT32, buffer=blocked_buffer("x", shape, FLOAT32, 16))
+    assert not is_across(depthwise(x, 7, strides=[2, 2]))
+    y = depthwise(tensor("x", shape, FLOAT32), 7, strides=[2, 2])
+    found = convolution(source(stored(y, "y", blocked_buffer("y", y.shape, FLOAT32, 16))))
+    assert found is not None
+    assert across_stages(found, 16) is None
