@@ -33,7 +33,7 @@ BUDGET = {
     "check": 720,
     "version": 600,
     "reference": 435,
-    "passes": 3120,
+    "passes": 3190,
     "edit": 1150,
     "compile": 10260,
     "runtime": 8420,

@@ -44,6 +44,7 @@ from fornix.passes.eliminate import eliminate_common, eliminate_dead, eliminate_
 from fornix.passes.fold_constants import fold_constants
 from fornix.passes.gather_counted import gather_counted
 from fornix.passes.inline import inline_branches, inline_functions
+from fornix.passes.join_columns import join_columns
 from fornix.passes.pattern import Rule
 from fornix.passes.push_transposes import push_transposes
 from fornix.passes.raise_opset import raise_opset
@@ -127,6 +128,7 @@ FIRST = (
     Pass("keep_few_bits", Level.EXTENDED, few_bits.keep_few_bits),
     Pass("restore_weights", Level.BASIC, restore_weights),
     Pass("spread_scans", Level.BASIC, spread_scans),
+    Pass("join_columns", Level.BASIC, join_columns),
 )
 """What the engine has done ahead of the rest, before numbers are folded."""
 LAST = (
