@@ -13,7 +13,7 @@ from fornix.compile.nest import ChunkedLanes, Chunks
 from fornix.compile.schedule.map import map_nest, normal
 from fornix.dtype import FLOAT32, DType
 from fornix.ir.buffer import Buffer
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import (
     Scalar,
     Store,
@@ -206,3 +206,58 @@ def test_rows_that_are_reduced_with_a_large_table_go_together(
             "t": rng.standard_normal((17, columns), np.float32),
         }
         assert {*kinds(text, feeds)} == {"map"}
+
+
+def weighed(channels: int, columns: DimLike, degree: int) -> Tensor:
+    """x[channels, columns] times a polynomial of g[columns], the same in all channels."""
+    x, g = tensor("x", (channels, columns), FLOAT32), tensor("g", (columns,), FLOAT32)
+
+    def at(c: DimLike, j: DimLike) -> Scalar:
+        value: Scalar = const(1.0, FLOAT32)
+        for k in range(degree):
+            value = value * g[j] + float(k)
+        return x[c, j] * value
+
+    return compute((channels, columns), at)
+
+
+@pytest.mark.parametrize(("degree", "is_inside"), [(2, False), (20, True)])
+def test_an_axis_for_which_most_is_alike_goes_inside(*, degree: int, is_inside: bool) -> None:
+    made = stored(weighed(5, 300, degree)).buffer
+    assert made is not None
+    assert isinstance(made.source, Store)
+    (statement,) = map_nest(normal(made.source), 16).body
+    assert isinstance(statement, ChunkedLanes if is_inside else Chunks)
+
+
+@pytest.mark.parametrize("columns", [1, 7, 64, 200, 1030])
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_alike_for_all_channels_is_the_same_in_all_chunks(
+    columns: int, level: str, rng: np.random.Generator
+) -> None:
+    g = rng.uniform(-1, 1, columns).astype(np.float32)
+    feeds = {"x": rng.standard_normal((5, columns), np.float32), "g": g}
+    factors = np.ones(columns)
+    for k in range(20):
+        factors = factors * g + k
+    made = compiled(weighed(5, columns, 20), feeds, target=target(level), at_end=True)
+    np.testing.assert_allclose(made, feeds["x"] * factors, rtol=1e-4)
+    for chunks in (2, 5):
+        again = compiled(weighed(5, columns, 20), feeds, target=target(level), chunks=chunks)
+        assert again.tobytes() == made.tobytes()
+    n = symbol("n", least=1)
+    again = compiled(weighed(5, n, 20), feeds, {"n": columns}, target=target(level))
+    np.testing.assert_allclose(again, made, rtol=1e-6)
+
+
+def test_parts_of_rows_in_which_most_is_alike_have_all_channels(rng: np.random.Generator) -> None:
+    x, whole = tensor("x", (5, 500), FLOAT32), weighed(5, 500, 20)
+
+    def at(c: DimLike, j: DimLike) -> Scalar:
+        return select(index(j) < 200, x[c, j], whole[c, j])
+
+    feeds = {"x": rng.standard_normal((5, 500), np.float32)}
+    feeds["g"] = rng.uniform(-1, 1, 500).astype(np.float32)
+    made = compiled(compute((5, 500), at), feeds)
+    np.testing.assert_array_equal(made[:, :200], feeds["x"][:, :200])
+    np.testing.assert_array_equal(made[:, 200:], compiled(whole, feeds)[:, 200:])

@@ -16,21 +16,25 @@ from fornix.compile.nest import Block, ChunkedLanes, Chunks, Lanes, Loop, Nest, 
 from fornix.compile.reductions import merged
 from fornix.compile.schedule.chunks import chunked, looped
 from fornix.compile.target import Target
+from fornix.compile.work import OPERATIONS_OF
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import variables
-from fornix.ir.loops import Load, Reduce, Store, Variable, walk
+from fornix.ir.loops import Apply, Load, Reduce, Scalar, Store, Variable, walk
 
 HEAVY = 60
 """Nodes from which on two vectors at a time fill the registers; lighter bodies take four."""
 HEAVY_UNITS, LIGHT_UNITS = 2, 4
+MANY_ALIKE = 12
+"""Operations alike for all of an axis, from which on they are done once for all of it."""
 LEAST = 4
 """Lanes of a vector: with fewer, elements one by one are as fast."""
 MANY_PARTS, MAX_PARTS = 8, 64
 """Parts of a row from which on each is computed on its own, and beyond which no more are."""
 MOST_VECTORS = 2
 """How many times the vectors of a row its parts may take that are computed one after the other."""
-GRAIN = 1024
-"""Elements; a chunk of one long axis begins at a multiple of it."""
+GRAIN, LEAST_GRAIN = 1024, 64
+"""Elements; a chunk of one long axis begins at a multiple of it, of fewer where each has more
+along axes inside."""
 TABLE = 1 << 14
 """Bytes beyond which what every row is reduced with does not stay in the nearest cache."""
 
@@ -100,13 +104,14 @@ def _piece(
         statement, chunks = chunked(outer, body)
         return [statement], chunks
     parts = [(vector, body)]
-    if not outer_reductions(store.value):
+    if len(outer) == len(store.axes) - 1 and not outer_reductions(store.value):
         parts = _parts(store, vector, lanes) or parts
     units = _units(store)
     if not outer:
         extent = max((axis.extent for axis, _ in parts), key=likely)
-        statements = [ChunkedLanes(axis, units, GRAIN, put) for axis, put in parts]
-        return statements, (extent + GRAIN - 1) // GRAIN
+        grain = _grain(store, vector)
+        statements = [ChunkedLanes(axis, units, grain, put) for axis, put in parts]
+        return statements, (extent + grain - 1) // grain
     grain = units * lanes
     if likely(vector.extent) > LEAST * grain and _is_compared(store, vector, outer):
         tiles = ChunkedLanes(vector, units, grain, looped(outer, body))
@@ -138,6 +143,12 @@ def _is_compared(store: Store, vector: Variable, outer: Sequence[Variable]) -> b
     return size > TABLE and all(e.variables.isdisjoint(outer) for e in tables)
 
 
+def _grain(store: Store, vector: Variable) -> int:
+    """Values of ``vector`` from one place to the next where a chunk may begin."""
+    each = math.prod(likely(a.extent) for a in store.axes if a is not vector)
+    return max(GRAIN // max(each, 1) // LEAST_GRAIN, 1) * LEAST_GRAIN
+
+
 def _parts(store: Store, vector: Variable, lanes: int) -> list[tuple[Variable, Block]]:
     """The parts of a row within which guards are decided, if they are long enough to pay.
 
@@ -161,15 +172,31 @@ def _around(store: Store, vector: Variable | None) -> tuple[Sequence[Variable], 
     """The axes that go outside the vectors, and what goes inside.
 
     A reduction along the vector axis is the same for all values of an axis that it does not depend
-    on: that axis goes inside, so that the reduction is computed once.
+    on: that axis goes inside, so that the reduction is computed once. So it is with most of what
+    is computed, such as the places between which pictures are read, the same in all channels.
     """
     put: Block = (Put(store.buffer, store.address, store.value),)
     outer = [a for a in store.axes if a is not vector]
     if vector is None:
         return outer, put
     shared = [e for e in outer_reductions(store.value) if vector in e.variables]
-    inner = [a for a in outer if any(a not in e.variables for e in shared)]
+    inner = [
+        a
+        for a in outer
+        if any(a not in e.variables for e in shared) or _is_alike(store.value, a, vector)
+    ]
     return [a for a in outer if a not in inner], looped(inner, put)
+
+
+def _is_alike(value: Scalar, axis: Variable, vector: Variable) -> bool:
+    """Whether most of what is computed along ``vector`` is the same for all of ``axis``, and dear.
+
+    Guards do not count, they may be decided for parts of a row.
+    """
+    wide = [e for e in walk(value) if isinstance(e, Apply) and vector in e.variables]
+    alike = sum(OPERATIONS_OF.get(e.op, 0) for e in wide if axis not in e.variables)
+    whole = sum(OPERATIONS_OF.get(e.op, 0) for e in wide)
+    return alike >= MANY_ALIKE and 2 * alike > whole
 
 
 def _units(store: Store) -> int:
