@@ -70,7 +70,8 @@ def test_every_float_is_summed(dtype: DType) -> None:
 
 
 def test_extents_may_be_open() -> None:
-    x, more = tensor("x", (N, 16, H, W), FLOAT32), {"strides": [2, 2], "pads": [2] * 4}
+    x = tensor("x", (N, 16, H, W), FLOAT32)
+    more: dict[str, Any] = {"strides": [2, 2], "pads": [2] * 4}
     y = depthwise(x, 5, **more)
     assert is_across(y)
     runner = Runner([y], chunks=2)
@@ -83,7 +84,8 @@ def test_extents_may_be_open() -> None:
 
 
 def test_long_rows_and_few_taps_stay_as_they_are() -> None:
-    near, far = {"pads": [1] * 4}, {"strides": [2, 2]}
+    near: dict[str, Any] = {"pads": [1] * 4}
+    far: dict[str, Any] = {"strides": [2, 2]}
     assert not is_across(depthwise(tensor("x", (1, 32, 56, 56), FLOAT32), 3, **near))
     assert not is_across(depthwise(tensor("x", (1, 32, 7, 7), FLOAT32), 3, **near))
     assert not is_across(depthwise(tensor("x", (1, 32, H, W), FLOAT32), 3, **far))

@@ -15,10 +15,12 @@ from fornix.compile.cost import outer_reductions
 from fornix.compile.emit import square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, nest, start, step, surely_runs
+from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.memory import ask, store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Put, Tile
 from fornix.compile.reductions import field_axes, points
+from fornix.dtype import DType
 from fornix.ir.dim import DimLike, minimum
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import Load, Reduce, Scalar, Variable, substitute_scalar
@@ -30,6 +32,8 @@ WRITTEN_OUT = 9
 """Taps that are written out in the inner loop, such as those of a 3×3 filter."""
 ROWS_AHEAD = 8
 """Rows of the right operand that are asked for before a tile of one row needs them."""
+FEW = 8
+"""Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
 INLINE_NODES = 4
 """Nodes around the sum that are written out for every element of the tile."""
 
@@ -115,24 +119,37 @@ def _sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[lis
     lefts = [left]
     if t.row is not None:
         lefts = [substitute_scalar(left, {t.row: _row_place(block, r)}) for r in range(height)]
-    carried = [(kind, start("sum", dtype, is_vector=True))] * (height * t.units)
-
+    axes = _inner_axes(t)
+    taps, own = points(axes[1]), height * t.units
+    ways = min(len(taps), -(-FEW // (t.height * t.units)))
+    carried = [(kind, start("sum", dtype, is_vector=True))] * (own * ways)
     is_read_once = t.height == 1 and not t.is_padded and len(t.result.axes) == 1
 
-    def terms(totals: list[str], at: dict[Atom, DimLike]) -> list[str]:
+    def terms(totals: list[str], number: int) -> list[str]:
+        at, first = taps[number], number % ways * own
         if is_read_once and isinstance(right, Load):
             _ask_ahead(em, right, t.result.axes[0])
         b = [em.value(substitute_scalar(right, at), u) for u in em.units]
         for r, e in enumerate(lefts):
             a = em.value(substitute_scalar(e, at))
             for u in em.units:
-                total = Value(totals[r * t.units + u], True, em.top)
+                place = first + r * t.units + u
+                total = Value(totals[place], True, em.top)
                 factors = (b[u], a) if is_turned else (a, b[u])
-                totals[r * t.units + u] = add_product(em, body, factors, total).text
+                totals[place] = add_product(em, body, factors, total).text
         return totals
 
-    results = _loops(em, _inner_axes(t), carried, terms)
+    results = _together(em, _loops(em, axes[0], carried, len(taps), terms), own, dtype)
     return [results[r * t.units : (r + 1) * t.units] for r in range(height)]
+
+
+def _together(em: Emitter, sums: list[str], count: int, dtype: DType) -> list[str]:
+    """``count`` sums of those that terms were added to in turn."""
+    found = sums[:count]
+    for k in range(count, len(sums)):
+        pair = Value(found[k % count], True, em.top), Value(sums[k], True, em.top)
+        found[k % count] = binary(em, "add", dtype, *pair).text
+    return found
 
 
 def _ask_ahead(em: Emitter, e: Load, axis: Variable) -> None:
@@ -217,18 +234,18 @@ def _inner_axes(t: Tile) -> tuple[list[Variable], list[Variable]]:
 
 def _loops(
     em: Emitter,
-    axes: tuple[list[Variable], list[Variable]],
+    axes: list[Variable],
     carried: Sequence[tuple[str, str]],
-    terms: Callable[[list[str], dict[Atom, DimLike]], list[str]],
+    count: int,
+    terms: Callable[[list[str], int], list[str]],
 ) -> list[str]:
-    """The loops over the axes of the sum around ``terms``."""
-    (*around, last), inner = axes
-    combinations = points(inner)
+    """The loops over the axes of the sum around ``count`` times ``terms``."""
+    *around, last = axes
 
     def turn(i: str, values: list[str]) -> Sequence[str]:
         em.places[last] = Value(i, False, em.top)
-        for point in combinations:
-            values = terms(list(values), point)
+        for number in range(count):
+            values = terms(list(values), number)
         return values
 
     def body(totals: list[str]) -> Sequence[str]:
