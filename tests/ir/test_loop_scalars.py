@@ -470,3 +470,11 @@ def test_symbols_give_one_kernel_for_all_sizes() -> None:
     for n in (0, 1, 3, 8):
         array = np.arange(4 * n, dtype=np.float32).reshape(4, n)
         np.testing.assert_array_equal(interpret(double, {"x": array}, {"N": n}), array.T * 2)
+
+
+def test_integers_that_a_float_holds_are_cast_at_once() -> None:
+    for dtype, bits in ((FLOAT32, 24), (FLOAT64, 53)):
+        most = 1 << bits
+        for value in (0, 3, -most, most):
+            assert cast(const(value, INT64), dtype) is const(float(value), dtype)
+        assert isinstance(cast(const(most + 1, INT64), dtype), Apply)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
-from fornix.dtype import BOOL, FLOAT32, INT32, INT64, DType
+from fornix.dtype import BOOL, FLOAT32, FLOAT64, INT32, INT64, DType
 from fornix.errors import DTypeError
 from fornix.forks import awaited
 from fornix.ir.dim import DimLike, equal, is_nonnegative, less
@@ -530,7 +530,13 @@ def cast(x: Scalar, dtype: DType) -> Scalar:
 
 def _holds(dtype: DType, value: Number) -> bool:
     """Whether the integer ``value`` is one of ``dtype``."""
+    if dtype in _WHOLE:
+        return abs(value) <= _WHOLE[dtype]
     return dtype.is_integer and _least(dtype) <= value <= _greatest(dtype)
+
+
+_WHOLE = {FLOAT32: 1 << 24, FLOAT64: 1 << 53}
+"""Up to which integers are floats, each of them."""
 
 
 def bitcast(x: Scalar, dtype: DType) -> Scalar:
