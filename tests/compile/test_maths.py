@@ -168,3 +168,17 @@ def test_quotients_beyond_float64_are_left_to_c(op: str) -> None:
     for x, y in ((2.25, 5e-324), (-(2.0**60), 3.0), (1e300, 1e-300)):
         with pytest.raises(Fail, match=f"{op} of numbers so large"):
             evaluated(op, np.array([1, x]), np.array([1, y]))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("dtype", "zero"), [(np.float32, -103.98), (np.float64, -745.14)])
+def test_exponentials_are_subnormal_until_they_are_zero(
+    dtype: Any, zero: float, level: str
+) -> None:
+    x = np.array([*np.linspace(zero + 16, zero + 0.02, 37), *np.linspace(zero, zero - 9, 37)])
+    x = np.append(x, [-1e30, -math.inf]).astype(dtype)
+    found = evaluated("exp", x, level=level)
+    assert ulps(found, exact("exp", x)) <= 1.5
+    assert (found[:37] > 0).all()
+    assert (found[37:] == 0).all()
+    assert not np.signbit(found).any()
