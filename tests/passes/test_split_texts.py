@@ -80,17 +80,19 @@ def test_texts_become_numbers_ahead_of_all_that_computes(version: int) -> None:
     first = [[0, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0, 0]]
     np.testing.assert_array_equal(z, np.hstack([first, y * y]).astype(np.float32))
     places = [(place.op_type, bool(place.kernels)) for place in session.placement()]
-    assert places[0] == ("LabelEncoder", False)
+    assert places[0] == ("Numbered", False)
     assert all(is_compiled for _, is_compiled in places[1:])
 
 
-def test_a_category_that_is_an_error_stays_with_its_kernel() -> None:
-    model = from_message(parse_model(words(2, zeros=0)))
-    assert not split_texts(model, infer_model(model))
-    with pytest.raises(FornixError, match="categories that are listed, found '\\?'"):
-        InferenceSession(model).run(
-            None, {"x": np.array([["?"]], object), "y": np.ones((1, 2), np.float32)}
-        )
+def test_a_category_that_is_an_error_ends_the_run() -> None:
+    session = InferenceSession(from_message(parse_model(words(2, zeros=0))))
+    y = np.arange(4, dtype=np.float32).reshape(2, 2)
+    for _ in range(3):
+        [z] = session.run(None, {"x": np.array([["ü"], ["b"]], object), "y": y})
+        first = [[0, 0, 1], [1, 0, 0]]
+        np.testing.assert_array_equal(z, np.hstack([first, y * y]).astype(np.float32))
+        with pytest.raises(FornixError, match="categories that are listed, found '\\?'"):
+            session.run(None, {"x": np.array([["b"], ["?"]], object), "y": y})
 
 
 def test_a_classifier_of_one_class_is_left() -> None:

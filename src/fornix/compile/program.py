@@ -24,6 +24,7 @@ from fornix.compile.notes import UnitCode
 from fornix.compile.partition import partition
 from fornix.compile.support import Support
 from fornix.compile.target import Target
+from fornix.compile.texts import texts_code
 from fornix.compile.traits import Survey, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, NativeUnit
 from fornix.errors import FornixError
@@ -379,10 +380,17 @@ def support() -> Support:
     return Support.of(memo().cache)
 
 
+@functools.cache
+def texts() -> tuple[int, object]:
+    """The code that works with texts, and what keeps it in memory."""
+    return texts_code(memo().cache)
+
+
 def renew() -> None:
     """Let what follows use the cache as it is now: of what is known, files may have gone."""
     memo.cache_clear()
     support.cache_clear()
+    texts.cache_clear()
 
 
 def _name(unit: CompiledUnit, names: Mapping[Node, str], blocks: Layouts, target: Target) -> str:

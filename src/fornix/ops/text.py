@@ -213,7 +213,7 @@ def tf_idf_vectorizer(
             (pool_int64s is None) != (pool_strings is None) and listed is not None,
             "either pool_int64s or pool_strings must be given",
         )
-        grams = _pooled(list(listed or []), ngram_counts, ngram_indexes)
+        grams = pooled(list(listed or []), ngram_counts, ngram_indexes)
         return _Pool.of(grams, ngram_indexes, weights, range(min_gram_length, max_gram_length + 1))
 
     pool = node.once(made)
@@ -287,7 +287,7 @@ class _Pool:
         return rows, places, counts
 
 
-def _pooled(pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[int]) -> list[Gram]:
+def pooled(pool: Sequence[int | str], starts: Sequence[int], indexes: Sequence[int]) -> list[Gram]:
     """The n-grams of the pool: all 1-grams, then all 2-grams, and so on; ``indexes`` fit them."""
     require(
         starts or not pool,

@@ -26,6 +26,7 @@ MAX_BITS = 64
 def split_counted(model: Model, inference: Inference) -> bool:
     """Take nodes of the main graph apart; whether there were any."""
     found = [n for n in model.graph.nodes if not n.domain and n.op_type in _SPLITS]
+    was_imported = DOMAIN in model.opset_imports
     changed = False
     for node in found:
         facts = [Fact() if value is None else inference.fact(value) for value in node.inputs]
@@ -36,7 +37,7 @@ def split_counted(model: Model, inference: Inference) -> bool:
         if results is not None:
             replace(node, results, inference)
             changed = True
-    if not changed:
+    if not changed and not was_imported:
         model.opset_imports.pop(DOMAIN, None)
     return changed
 

@@ -3,7 +3,7 @@
 For sessions alone, where what has texts runs a NumPy kernel, and all that it computes with it.
 
 1. A classifier whose labels are texts gives the numbers of classes, and Gather their names.
-2. OneHotEncoder of texts becomes LabelEncoder, which numbers them, and OneHotEncoder of numbers.
+2. What looks texts up shares their numbers (`number_texts`).
 3. What computes with numbers alone comes together: texts that are read ahead of it, those that are
    made behind it.
 """
@@ -19,6 +19,7 @@ from fornix.ir.order import needed_nodes, sorted_nodes
 from fornix.ir.types import TensorType
 from fornix.passes.apply import replace
 from fornix.passes.make import Maker
+from fornix.passes.number_texts import number_texts
 
 ML = "ai.onnx.ml"
 NUMBERS = {
@@ -29,18 +30,14 @@ NUMBERS = {
 """Of classifiers, the attribute with labels that are numbers."""
 GATHER = 13
 """The opset whose Gather names classes where a model has no opset of the standard's."""
-ENCODER = 2
-"""The opset from which on LabelEncoder has keys and values, no list of classes."""
 
 
 def split_texts(model: Model, inference: Inference) -> bool:
     """Take nodes of the main graph apart and put them in order; whether any were taken apart."""
-    changed = False
+    changed = number_texts(model, inference)
     for node in [node for node in model.graph.nodes if node.domain == ML]:
         if node.op_type in NUMBERS:
             changed |= _split_classifier(node, model, inference)
-        elif node.op_type == "OneHotEncoder":
-            changed |= _split_one_hot(node, model, inference)
     _put_together(model.graph, inference)
     return changed
 
@@ -82,25 +79,4 @@ def _split_classifier(node: Node, model: Model, inference: Inference) -> bool:
     model.opset_imports.setdefault("", GATHER)
     label = Maker(node, model.graph, inference).Gather(np.array(names, object), made.outputs[0])
     replace(node, [label, *made.outputs[1:]], inference)
-    return True
-
-
-def _split_one_hot(node: Node, model: Model, inference: Inference) -> bool:
-    names = _texts(node, "cats_strings")
-    zeros = node.attributes.get("zeros")
-    (x,) = node.inputs
-    if (
-        x is None
-        or inference.fact(x).dtype is not STRING
-        or not 0 < len(names) == len(set(names))
-        or (zeros is not None and not zeros.value)  # an unknown category is an error
-    ):
-        return False
-    make = Maker(node, model.graph, inference)
-    numbers = list(range(len(names)))
-    listed: dict[str, object] = {"classes_strings": names}
-    if model.opset_imports.get(ML, 1) >= ENCODER:
-        listed = {"keys_strings": names, "values_int64s": numbers}
-    found = make.LabelEncoder(x, domain=ML, default_int64=-1, **listed)
-    replace(node, [make.OneHotEncoder(found, domain=ML, cats_int64s=numbers)], inference)
     return True

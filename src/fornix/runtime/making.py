@@ -19,6 +19,7 @@ from fornix.ir.types import OptionalType, SparseTensorType, Type
 from fornix.ir.walk import graphs
 from fornix.ops.fact import Fact
 from fornix.passes import Level, Native, optimize
+from fornix.passes.count_words import count_words
 from fornix.passes.split_counted import split_counted
 from fornix.passes.split_texts import split_texts
 from fornix.passes.unpack_sequences import unpack_sequences
@@ -124,6 +125,8 @@ def _is_open(type_: Type | None) -> bool:
 def _taken_apart(model: Model, inference: Inference, level: Level) -> Inference:
     """What is known once sequences, and nodes of texts and counts, are apart for compiled code."""
     if level > Level.NONE and unpack_sequences(model.graph, inference, is_filled=True):
+        inference = infer_model(model)
+    if level > Level.NONE and count_words(model, inference):
         inference = infer_model(model)
     if level > Level.NONE and split_texts(model, inference):
         inference = infer_model(model)

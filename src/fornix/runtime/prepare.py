@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from fornix.compile.program import compile_nodes, support
+from fornix.compile.program import compile_nodes, support, texts
 from fornix.compile.target import Target
 from fornix.compile.units import IslandUnit, NativeUnit
 from fornix.ir.dim import Dim
@@ -22,6 +22,7 @@ from fornix.runtime.providers import KernelStep, Part, Step
 from fornix.runtime.shortcuts.generic import ShortWay
 from fornix.runtime.sizing.learned import Kernels, Learned, Sources, values_of
 from fornix.runtime.sizing.learning import deciding, name_learned
+from fornix.runtime.texts import TextCode, has_way
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,8 @@ class _Preparing:
         step = self._kernel_step(island.node, island.reason)
         declare_carried(island.node, self.inference)
         compile_bodies(island.node, self.part.plan, self.part.options)
+        if has_way(island.node):
+            step.code = TextCode(*texts())
         if island.node.graphs:
             from fornix.runtime.control.collecting import way_of  # noqa: PLC0415 - of control flow
 

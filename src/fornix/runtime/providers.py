@@ -12,7 +12,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fornix.reference.plan import Plan
     from fornix.reference.plan import Step as PlannedNode
     from fornix.runtime.reports.report import Allowance
+    from fornix.runtime.texts import TextCode
 
 
 class NotAsCompiled(Exception):
@@ -64,6 +65,9 @@ class Run:
 
     allowance: Allowance | None = None
     """What NumPy kernels may take."""
+
+    is_looked_at: bool = True
+    """Whether texts among the feeds are known to be texts, so that kernels may read them."""
 
     def check(self) -> None:
         """Raise Fail if somebody wants the run to end."""
@@ -165,11 +169,18 @@ class Step(ABC):
         """What it calls, if it is the standard's kernel of a node without bodies."""
         return None
 
+    @property
+    def way(self) -> Way | None:
+        """What may do it in one call, where that is neither code of loops nor a kernel."""
+        return None
+
     def run_by(self, way: Way, values: dict[Value, Any], run: Run) -> bool:
         """Whether ``way`` could do it, and has added the values."""
         results = way([values[value] for value in self.reads], run)
         if results is None:
             run.check()
+            if not run.is_looked_at:
+                raise NotAsCompiled("what is among the texts has to be looked at first")
             return False
         values.update(zip(self.writes, results, strict=True))
         return True
@@ -247,8 +258,16 @@ class KernelStep(Step):
         found = dict.fromkeys(v for v in (*node.inputs, *captured) if v is not None)
         self.reads = tuple(v for v in found if v.constant is None)
         self.writes = node.outputs
-        self.way: Way | None = None
-        """What may do it in one call, if the node has bodies."""
+        self.code: TextCode | None = None
+        """The machine code for texts, if the node has such a way."""
+
+    @cached_property
+    def way(self) -> Way | None:
+        if self.code is None:
+            return None
+        from fornix.runtime.texts import text_way  # noqa: PLC0415 - few nodes read texts
+
+        return text_way(self.planned.node, self.code, self.kernel)
 
     @property
     def single(self) -> ControlNode:

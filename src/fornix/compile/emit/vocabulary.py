@@ -130,6 +130,18 @@ def _wide(writer: Writer, given: Sequence[Operand]) -> Operand:
     return writer.put(kind, f"fpext {x.kind} {x.text} to {kind}")
 
 
+def _memory_at(writer: Writer, given: Sequence[Operand]) -> Operand:
+    address, like = given
+    return writer.put(MEMORY, f"inttoptr i64 {address.text} to ptr", _dtype(like))
+
+
+def _invoke(writer: Writer, given: Sequence[Operand]) -> Operand:
+    address, *passed = given
+    function = writer.put(MEMORY, f"inttoptr i64 {address.text} to ptr")
+    parts = ", ".join(f"{x.kind} {x.text}" for x in passed)
+    return writer.put(LONG, f"call i64 {function.text}({parts})")
+
+
 def _first_below(writer: Writer, given: Sequence[Operand]) -> Operand:
     """Call the search through whole vectors."""
     kind = memory_type(_dtype(given[0]))
@@ -147,8 +159,11 @@ WORDS: Mapping[Any, Word] = {
     routines.after: _after,
     routines.alike: _alike,
     routines.first_below: _first_below,
+    routines.invoke: _invoke,
+    routines.invoke_with: _invoke,
     routines.lanes: _lanes,
     routines.lowest_bit: _lowest_bit,
+    routines.memory_at: _memory_at,
     routines.number_in: _number_in,
     routines.pick: _pick,
     routines.put_lanes: _put_lanes,

@@ -8,6 +8,7 @@ that routines are written with.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -110,3 +111,39 @@ def lowest_bit(x: Any) -> Any:
 def wide(x: Any) -> Any:
     """Floats as float64."""
     return x.astype(np.float64)
+
+
+def memory_at(address: int, like: Memory) -> Memory:
+    """Memory that begins at an address, with elements of the dtype of ``like``."""
+    return _Raw(address, np.dtype(like.dtype))
+
+
+class _Raw:
+    """Memory at an address, of which nobody knows how long it is."""
+
+    def __init__(self, address: int, dtype: np.dtype[Any]) -> None:
+        self.address, self.dtype = int(address), dtype
+
+    def _at(self, place: int) -> Any:
+        kind = np.ctypeslib.as_ctypes_type(self.dtype)
+        return kind.from_address(self.address + self.dtype.itemsize * place)
+
+    def __getitem__(self, place: int) -> Any:
+        return self._at(place).value
+
+    def __setitem__(self, place: int, value: Any) -> None:
+        self._at(place).value = value
+
+
+def invoke(function: int, x: int, y: int, z: int) -> int:
+    """What the C function at an address gives for whole numbers; it ignores those beyond its own.
+
+    It is called as Python's own functions are: the caller holds the GIL.
+    """
+    kind = ctypes.PYFUNCTYPE(*[ctypes.c_int64] * 4)
+    return int(kind(int(function))(int(x), int(y), int(z)))
+
+
+def invoke_with(function: int, x: Any) -> int:
+    """The same for one float64."""
+    return int(ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_double)(int(function))(float(x)))

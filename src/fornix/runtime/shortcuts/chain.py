@@ -109,21 +109,36 @@ def chain_call(
         if isinstance(step, NativeStep):
             moves.append(_Native(step, *entry_of(step, bounds[step]), places))
         else:
-            moves.append(_kernel(step, places))
+            moves.append(_kernel(step, places, run))
         for value in step.writes:
             places[value] = len(places)
-    looks = [_Look(name, feeds[name]) for name in program.inputs]
-    may_warn = any(kernel.may_warn for step in program.steps if (kernel := step.kernel))
+    trusted = read_by_code(program)
+    looks = [_Look(name, feeds[name], is_trusted=name in trusted) for name in program.inputs]
+    kernels = [step.kernel for step in program.steps if step.way is None]
+    may_warn = any(kernel.may_warn for kernel in kernels if kernel is not None)
     ends = _ends(program, places)
     return ChainCall(list(constants.values()), looks, moves, ends, may_warn=may_warn)
+
+
+def read_by_code(program: Program) -> set[str]:
+    """The inputs that only machine code for texts reads, which looks at each of them."""
+    found = set()
+    for name, value in program.inputs.items():
+        readers = [step for step in program.steps if value in step.reads]
+        is_read = all(not isinstance(step, NativeStep) and step.way is not None for step in readers)
+        if readers and is_read and value not in program.outputs.values():
+            found.add(name)
+    return found
 
 
 class _Look:
     """What an array has to be."""
 
-    def __init__(self, name: str, array: np.ndarray[Any, Any]) -> None:
+    def __init__(self, name: str, array: np.ndarray[Any, Any], *, is_trusted: bool) -> None:
+        """Of texts that are ``is_trusted`` each is looked at later."""
         self.name, self.dtype, self.shape = name, array.dtype, array.shape
-        self.is_text, self.is_single = array.dtype == object, array.size == 1
+        self.is_text = array.dtype == object and not is_trusted
+        self.is_single = array.size == 1
 
     def fits(self, array: Any) -> bool:
         """Whether it is that."""
@@ -149,7 +164,7 @@ class _Native:
         return self.entry({name: values[place] for name, place in self.named})
 
 
-def _kernel(step: Step, places: Mapping[Value, int]) -> Move:
+def _kernel(step: Step, places: Mapping[Value, int], run: Run) -> Move:
     kernel = step.kernel
     if kernel is None:
         raise TypeError("the kernel of a node without bodies is asked for")
@@ -162,7 +177,11 @@ def _kernel(step: Step, places: Mapping[Value, int]) -> Move:
         if value is not None and value not in constants
     ]
 
+    way, read_by_way = step.way, [places[value] for value in step.reads]
+
     def move(values: list[Any]) -> Sequence[Any] | None:
+        if way is not None:  # else the long way, which looks at texts first
+            return way([values[k] for k in read_by_way], run)
         given = fixed.copy()
         for index, place in read:
             given[index] = values[place]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from fornix.runtime.native import WORTH_SHARING, Bound, Frame, NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled, Run
-from fornix.runtime.shortcuts.chain import chain_call
+from fornix.runtime.shortcuts.chain import chain_call, read_by_code
 from fornix.runtime.shortcuts.short import QuickCall, at_once, is_plain, no_results
 
 QUICK_NANOSECONDS = 20_000
@@ -137,7 +138,10 @@ def _with_memory(
 
 
 class StepsCall:
-    """The steps of a program one after the other, without another look at what feeds are."""
+    """The steps of a program one after the other, without another look at what feeds are.
+
+    Texts are looked at by the code that reads them.
+    """
 
     def __init__(self, program: Program, run: Run, feeds: Mapping[str, Any]) -> None:
         self.program, self.run = program, run
@@ -154,7 +158,7 @@ class StepsCall:
         if not is_plain(options):
             return no_results
         is_ended = partial(getattr, options, "terminate")
-        run = Run(self.run.extents, self.run.key, is_ended, flag=options.flag)
+        run = replace(self.run, is_ended=is_ended, flag=options.flag)
         return partial(self._done, run=run)
 
     def _done(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
@@ -271,7 +275,11 @@ def _of_steps(
         chained = chain_call(program, run, feeds, _step_entry, QUICK_NANOSECONDS)
         if chained is not None:
             return chained
-    return None if has_texts else StepsCall(program, run, feeds)
+    if not has_texts:
+        return StepsCall(program, run, feeds)
+    texts = {name for name, array in feeds.items() if array.dtype.kind == "O"}
+    is_read = texts <= read_by_code(program)
+    return StepsCall(program, replace(run, is_looked_at=False), feeds) if is_read else None
 
 
 def _step_entry(step: NativeStep, bound: Bound) -> tuple[Entry, Frame]:

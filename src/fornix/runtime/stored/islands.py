@@ -30,6 +30,7 @@ from fornix.runtime.threads import Ahead
 if TYPE_CHECKING:
     from fornix.reference.plan import Plan, Scope
     from fornix.reference.plan import Step as PlannedNode
+    from fornix.runtime.texts import TextCode
 
 
 class Written(NamedTuple):
@@ -161,10 +162,15 @@ class IslandStep(Step):
         self.islands, self.number = islands, number
         self.reads, self.writes = tuple(reads), tuple(writes)
         self.stored = islands.stored
+        self.code: TextCode | None = None
+        """The machine code for texts, if the node has such a way."""
 
     @cached_property
-    def _way(self) -> Way | None:
-        """What may do it in one call, if the node has bodies."""
+    def way(self) -> Way | None:
+        if self.code is not None:
+            from fornix.runtime.texts import text_way  # noqa: PLC0415 - few nodes read texts
+
+            return text_way(self.single.node, self.code, self.kernel)
         if self.control is None:
             return None
         from fornix.runtime.control.collecting import way_of  # noqa: PLC0415 - of control flow
@@ -184,7 +190,7 @@ class IslandStep(Step):
         return Kernel.of(nodes[self.number], plan, names)
 
     def run(self, values: dict[Value, Any], run: Run) -> None:
-        if self._way is not None and self.run_by(self._way, values, run):
+        if self.way is not None and self.run_by(self.way, values, run):
             return
         plan, nodes, own = self.islands.ready
         given = dict(plan.constants)

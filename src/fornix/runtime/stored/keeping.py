@@ -95,16 +95,22 @@ def is_code_kept(program: Program, disk: DiskCache) -> bool:
 
     Files go when there are too many; what has been loaded before runs without them.
     """
-    native = [step for step in program.steps if isinstance(step, NativeStep)]
-    return all(disk.read(name, OBJECT) is not None for name in _object_names(native))
+    return all(disk.read(name, OBJECT) is not None for name in _object_names(program.steps))
 
 
-def _object_names(native: Sequence[NativeStep]) -> list[str]:
-    """Under which names the machine code of ``native`` is kept, and that which runs kernels."""
+def _object_names(steps: Sequence[Step]) -> list[str]:
+    """Under which names the machine code of ``steps`` is kept, and that which runs kernels."""
+    native = [step for step in steps if isinstance(step, NativeStep)]
     codes = {id(unit.code): unit.code for step in native for unit in step.units}.values()
     kernels = [kernel for code in codes for kernel in code.kernels]
     names = [object_name(kernel.address, kernel.owner) for kernel in kernels]
-    return list(dict.fromkeys([*names, *_support_names(native)]))
+    return list(dict.fromkeys([*names, *_support_names(native), *_text_names(steps)]))
+
+
+def _text_names(steps: Sequence[Step]) -> list[str]:
+    """The object with the code for texts; none where no step needs it."""
+    codes = [step.code for step in steps if isinstance(step, KernelStep)]
+    return [object_name(*code) for code in codes if code is not None][:1]
 
 
 def _support_names(native: Sequence[NativeStep]) -> list[str]:
@@ -246,7 +252,10 @@ class _Description:
                     [self._of(kernel.reads), self._of(kernel.writes)] for kernel in _kernels(step)
                 ]
                 steps[-1]["packed"] = self._packed(step) if self.packed else None
-        return {"steps": steps, "support": _support_names(self.native)}
+            elif isinstance(step, KernelStep):
+                steps[-1]["texts"] = step.code is not None
+        texts = _text_names(self.program.steps)
+        return {"steps": steps, "support": _support_names(self.native), "texts": texts}
 
     def _packed(self, step: NativeStep) -> list[list[int]]:
         """What was packed for each unit: its number, that of the temporary, that of the array."""
@@ -269,7 +278,7 @@ class _Description:
     def _image(self) -> Image:
         """The machine code of all kernels, and of what runs them."""
         objects: dict[str, bytes] = {}
-        for name in _object_names(self.native):
+        for name in _object_names(self.program.steps):
             found = self.disk.read(name, OBJECT)
             if found is None:
                 raise _NotKept

@@ -223,7 +223,7 @@ class KeptProgram:
         native = iter(zip(rows, data, strict=True))
         for note in self.head["steps"]:
             if support is None or "units" not in note:
-                steps.append(next(kernels))
+                steps.append(self._with_code(next(kernels), note))
                 continue
             units, own = next(native)
             interface = self._picked(note["reads"]), self._picked(note["writes"])
@@ -239,6 +239,16 @@ class KeptProgram:
                 step.short = ShortWay([step], sorted(name for name, *_ in self.head["symbols"]))
             steps.append(step)
         return steps
+
+    def _with_code(self, step: Step, note: Mapping[str, Any]) -> Step:
+        """``step``, which knows where the code for texts is if it needs that."""
+        from fornix.runtime.islands import IslandStep  # noqa: PLC0415 - few programs have any
+        from fornix.runtime.texts import TextCode  # noqa: PLC0415 - likewise
+
+        if note["texts"] and isinstance(step, IslandStep):
+            (name,) = self.head["texts"]
+            step.code = TextCode(self.code.addresses[name], self.code)
+        return step
 
     def _support(self) -> Support:
         code = self.code

@@ -1,0 +1,275 @@
+"""What machine code does of nodes that speak of texts, instead of their NumPy kernels.
+
+Decides which nodes have such a way, and makes the tables that it needs from their attributes. What
+is not as the code expects, texts of other classes for example, is left to the kernels, and so is
+everything where Python's objects are not laid out as it expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from fornix.compile import text_routines as words
+from fornix.compile.texts import Grams, Keys, TextCall, first_words, text_call
+from fornix.dtype import INT64, STRING
+from fornix.ir.attribute import Attribute
+from fornix.ir.graph import Node
+from fornix.ir.types import TensorType
+from fornix.ops.call import plain_attributes
+from fornix.ops.text import pooled
+from fornix.ops.text_classes import ASCII, word_class
+from fornix.runtime.feeds import are_texts
+from fornix.runtime.providers import Kernel, Run, Way
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+PARTS, ML = "fornix.parts", "ai.onnx.ml"
+ROOM = 1 << 14
+"""Characters of a text that is copied, and words of one whose n-grams are counted, at most."""
+
+
+class TextCode(NamedTuple):
+    """The machine code of `compile.texts`, and what keeps it."""
+
+    address: int
+    owner: object
+
+
+def has_way(node: Node) -> bool:
+    """Whether machine code may do what ``node`` says."""
+    return (node.domain, node.op_type) in _WAYS and (node.op_type != "Gather" or _is_naming(node))
+
+
+def _is_naming(node: Node) -> bool:
+    """Whether a Gather gives stored texts by their numbers."""
+    names, numbers = (None if v is None else v.type for v in node.inputs)
+    return (
+        isinstance(names, TensorType)
+        and isinstance(numbers, TensorType)
+        and node.inputs[0] is not None
+        and node.inputs[0].constant is not None
+        and names.dtype is STRING
+        and numbers.dtype is INT64
+        and names.shape is not None
+        and len(names.shape) == 1
+    )
+
+
+def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
+    """What does the work of ``node``; None if its kernel has to."""
+    make = _WAYS.get((node.domain, node.op_type))
+    if make is None or kernel is None or not first_words():
+        return None
+    return make(node, code, kernel)
+
+
+class _Table:
+    """A table, with what it points to."""
+
+    def __init__(self, task: int, code: TextCode) -> None:
+        self.words = np.array(first_words(), np.int64)
+        self.words[words.TASK] = task
+        self.kept: list[object] = [code.owner]
+        self._address = code.address
+
+    def put(self, word: int, array: Array) -> None:
+        """Let a word be the address of an array."""
+        self.kept.append(array)
+        self.words[word] = array.ctypes.data
+
+    def call(self) -> TextCall:
+        """The function; whoever calls it keeps this table."""
+        return text_call(self.words, self._address)
+
+
+def _attributes(node: Node) -> dict[str, Any]:
+    given: Mapping[str, Attribute] = node.attributes
+    return {**plain_attributes(given, {})}
+
+
+def _numbering(node: Node, code: TextCode, _: Kernel) -> Way:
+    table, keys = _Table(words.NUMBER, code), Keys(_attributes(node)["keys"])
+    keys.write(table.words)
+    table.kept.append(keys)
+    return _Numbering(table)
+
+
+class _Numbering:
+    """Texts to the numbers of their keys."""
+
+    def __init__(self, table: _Table) -> None:
+        self.table, self.call = table, table.call()
+
+    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
+        texts = given[0]
+        found = self.call([texts, np.empty(texts.shape, np.int64)])
+        return None if found is None else [found]
+
+
+def _mapping(node: Node, code: TextCode, _: Kernel) -> Way | None:
+    attributes = _attributes(node)
+    labels = attributes.get("classlabels_strings") or attributes.get("classlabels_int64s")
+    if not labels or labels != sorted(set(labels)):
+        return None
+    table = _Table(words.MAKE_MAPS, code)
+    table.kept.append(labels)
+    table.put(words.NAMES, np.array([id(label) for label in labels], np.int64))
+    return _Mapping(table, len(labels))
+
+
+class _Mapping:
+    """Rows of numbers to dictionaries."""
+
+    def __init__(self, table: _Table, width: int) -> None:
+        self.table, self.width, self.call = table, width, table.call()
+
+    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
+        rows = given[0]
+        if rows.ndim != 2 or rows.shape[1] != self.width or not rows.flags.carray:
+            return None
+        return [self.call([rows])]
+
+
+def _naming(_: Node, code: TextCode, kernel: Kernel) -> Way | None:
+    value = kernel.inputs[0]
+    names = None if value is None else kernel.constants.get(value)
+    if names is None or not are_texts(names):
+        return None
+    table, listed = _Table(words.NAME, code), names.tolist()
+    table.kept.append(listed)
+    table.put(words.NAMES, np.array([id(name) for name in listed], np.int64))
+    table.words[words.COUNT] = len(listed)
+    return _Naming(table)
+
+
+class _Naming:
+    """Numbers to the names that they stand for."""
+
+    def __init__(self, table: _Table) -> None:
+        self.table, self.call = table, table.call()
+
+    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
+        (numbers,) = given
+        if not numbers.flags.carray:
+            return None
+        found = self.call([numbers, np.empty(numbers.shape, object)])
+        return None if found is None else [found]
+
+
+def _counting(node: Node, code: TextCode, kernel: Kernel) -> Way | None:
+    table = _Table(words.COUNT_WORDS, code)
+    return _Counting(kernel, table) if _tell_words(node, table) else None
+
+
+def _tell_words(node: Node, table: _Table) -> bool:
+    """Write what words of ``node`` are, and which are listed; whether code can find them."""
+    given = _attributes(node)
+    found = word_class(given.get("tokenexp"), given.get("separators"))
+    lists = pooled(given["pool_strings"], given["ngram_counts"], given["ngram_indexes"])
+    lengths = range(given["min_gram_length"], given["max_gram_length"] + 1)
+    chosen = [n for n, gram in enumerate(lists) if len(gram) in lengths]
+    if found is None or not chosen or not all(all(gram) for gram in lists):
+        return False
+    indexes = given["ngram_indexes"]
+    grams = Grams([[*map(str, lists[n])] for n in chosen], [indexes[n] for n in chosen])
+    keys = Keys([*grams.words])
+    keys.write(table.words)
+    table.kept += [keys, grams]
+    folds = {"LOWER": words.LOWERED, "UPPER": words.RAISED}
+    fixed = {
+        words.SINGLE: int(found.is_single),
+        words.LEAST: max(found.least, given["mincharnum"]),
+        words.FOLD: folds.get(given["case_change_action"], 0),
+        words.LAST_STEP: -1 if grams.is_dense else len(grams.steps) - 1,
+        words.WIDTH: max(indexes) + 1,
+        words.LONGEST: max(len(lists[n]) for n in chosen),
+        words.APART: given["max_skip_count"] + 1,
+        words.ROOM: ROOM,
+    }
+    for word, number in fixed.items():
+        table.words[word] = number
+    folded = [found.entries[ord(one) if one else ASCII] for one in _characters(given)]
+    table.put(words.CLASSES, np.array(folded, np.uint8))
+    singles = [grams.words.get(one, len(grams.words)) for one in _characters(given)]
+    table.put(words.SINGLES, np.array(singles, np.int64))
+    table.put(words.STEPS, grams.steps)
+    table.put(words.PLACES, grams.places)
+    table.put(words.IDS, np.zeros(ROOM, np.int64))
+    narrow = np.zeros(ROOM + 16, np.uint8)
+    table.kept.append(narrow)
+    table.words[words.NARROW] = narrow.ctypes.data + 8
+    table.put(words.SEEN, np.zeros(max(indexes) + 2, np.int64))
+    return True
+
+
+def _characters(given: Mapping[str, Any]) -> list[str]:
+    """What becomes of each ASCII character once it is folded; none of what lies beyond."""
+    folds: dict[str, Callable[[str], str]] = {"LOWER": str.lower, "UPPER": str.upper}
+    fold = folds.get(given["case_change_action"], str)
+    return [*(fold(chr(code)) for code in range(ASCII)), ""]
+
+
+class _Counting:
+    """Texts to counts of their words; those that code leaves are counted by the kernel."""
+
+    def __init__(self, kernel: Kernel, table: _Table) -> None:
+        self.table, self.call = table, table.call()
+        self.width = int(table.words[words.WIDTH])
+        self.kernel = kernel
+
+    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
+        texts = given[0]
+        counts = np.zeros((texts.size, self.width), np.float32)
+        left = np.empty(texts.size + 1, np.int64)
+        if self.call([texts, counts, None, left]) is None:
+            return None
+        if left[0]:
+            rows = left[1 : left[0] + 1]
+            counts[rows] = self.kernel.call([texts.reshape(-1)[rows]])[0]
+        return [counts]
+
+
+def _multiplying(node: Node, code: TextCode, kernel: Kernel) -> Way | None:
+    table = _Table(words.MULTIPLY, code)
+    scale, weights = (None if v is None else kernel.constants.get(v) for v in kernel.inputs[1:])
+    if scale is None or weights is None or not _tell_words(node, table):
+        return None
+    table.put(words.SCALE, np.ascontiguousarray(scale))
+    table.put(words.WEIGHTS, np.ascontiguousarray(weights))
+    table.put(words.COUNTS, np.zeros(int(table.words[words.WIDTH]) + 1, np.float32))
+    table.words[words.OUTPUTS] = weights.shape[1]
+    table.words[words.NORM] = node.attr("norm")
+    return _Multiplying(kernel, table)
+
+
+class _Multiplying:
+    """Texts to products of the counts of their words, and the sizes of rows of counts."""
+
+    def __init__(self, kernel: Kernel, table: _Table) -> None:
+        self.table, self.call = table, table.call()
+        self.outputs = int(table.words[words.OUTPUTS])
+        self.kernel = kernel
+
+    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
+        texts = given[0]
+        products, sizes = np.zeros((texts.size, self.outputs)), np.zeros((texts.size, 1))
+        left = np.empty(texts.size + 1, np.int64)
+        if self.call([texts, products, sizes, left]) is None:
+            return None
+        if left[0]:
+            rows = left[1 : left[0] + 1]
+            stored = [self.kernel.constants[v] for v in self.kernel.inputs[1:] if v is not None]
+            products[rows], sizes[rows] = self.kernel.call([texts.reshape(-1)[rows], *stored])
+        return [products, sizes]
+
+
+_WAYS: dict[tuple[str, str], Callable[[Node, TextCode, Kernel], Way | None]] = {
+    (PARTS, "Numbered"): _numbering,
+    (PARTS, "WordCounts"): _counting,
+    (PARTS, "WordProduct"): _multiplying,
+    (ML, "ZipMap"): _mapping,
+    ("", "Gather"): _naming,
+}
