@@ -242,7 +242,7 @@ class KeptProgram:
 
     def _with_code(self, step: Step, note: Mapping[str, Any]) -> Step:
         """``step``, which knows where the code for texts is if it needs that."""
-        from fornix.runtime.islands import IslandStep  # noqa: PLC0415 - few programs have any
+        from fornix.runtime.stored.islands import IslandStep  # noqa: PLC0415 - few programs have any
         from fornix.runtime.texts import TextCode  # noqa: PLC0415 - likewise
 
         if note["texts"] and isinstance(step, IslandStep):
