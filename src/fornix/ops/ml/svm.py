@@ -164,7 +164,8 @@ def lower_svm_classifier(
         )
     _check_machine(count, weights.size, offsets.size, per_class, prob_a, prob_b)
     support = _support(vectors, sum(per_class), features, kernel_type, kernel_params)
-    similar = lower_similarity(rows, support, kernel_type, kernel_params or NO_PARAMS)
+    params = kernel_params or NO_PARAMS
+    similar = lower_similarity(rows, support, kernel_type, params, is_read_once=count == 2)
     decisions = stored(decided(similar, weights, offsets, per_class), "decisions")
     if prob_a:
         pairs = linear_logistic(decisions, float_attribute(prob_a), float_attribute(prob_b))
@@ -414,7 +415,8 @@ def lower_svm_regressor(
     require(offsets.size == 1, f"rho must have one entry, got {offsets.size}")
     if n_supports > 0:
         support = _support(vectors, n_supports, plain(rows.shape[1]), kernel_type, kernel_params)
-        rows = lower_similarity(rows, support, kernel_type, kernel_params or NO_PARAMS)
+        params = kernel_params or NO_PARAMS
+        rows = lower_similarity(rows, support, kernel_type, params, is_read_once=True)
     _check_weights(weights.size, 1, plain(rows.shape[1]))
     scores = linear(rows, weights[None], offsets)
     if one_class:

@@ -56,10 +56,13 @@ def linear(rows: Tensor, matrix: Array, offsets: Array) -> Tensor:
     return compute((rows.shape[0], matrix.shape[0]), at)
 
 
-def lower_similarity(rows: Tensor, support: Array, kind: str, params: Sequence[float]) -> Tensor:
+def lower_similarity(
+    rows: Tensor, support: Array, kind: str, params: Sequence[float], *, is_read_once: bool
+) -> Tensor:
     """`svm._similarity` for lowerings, the arguments being checked.
 
     It lies in memory, as what each row adds to it does: what is left to sum are products alone.
+    Of few features a power takes less time than memory, if it is read but once.
     """
     gamma, constant_term, degree = params
     count, features = support.shape
@@ -90,7 +93,9 @@ def lower_similarity(rows: Tensor, support: Array, kind: str, params: Sequence[f
         inner = gamma * products[n, v] + constant_term
         return apply("tanh", inner) if kind == "SIGMOID" else apply("pow", inner, degree)
 
-    similar = stored(compute(products.shape, at), "similar")
+    similar = compute(products.shape, at)
+    if kind == "SIGMOID" or features > NARROW or not is_read_once:
+        similar = stored(similar, "similar")
     return cast_tensor(similar, FLOAT64)
 
 
@@ -233,6 +238,9 @@ def coupled(pairs: Tensor, classes: int) -> Tensor:
     )
     return fitted
 
+
+NARROW = 16
+"""Features up to which products of rows and vectors need not be computed in tiles."""
 
 TYPICAL_ROUNDS = 20
 """Operations for each pair of classes, roughly: five rounds."""
