@@ -14,7 +14,7 @@ from fornix.compile.cost import outer_reductions
 from fornix.compile.phases import phases
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import symbol
-from fornix.ir.loops import Store, Tensor, constant, stored, tensor
+from fornix.ir.loops import Store, Tensor, apply, compute, const, constant, stored, tensor
 from fornix.ops.conv import conv_transpose, lower_conv, lower_conv_transpose
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, whole
@@ -179,6 +179,18 @@ def test_joined_phases_take_any_extents(stride: int) -> None:
     assert convolutions(y) == 1
     for h, w_ in ((1, 1), (3, 40)):
         check(y, {"x": integers(2, 8, h, w_)}, {"H": h, "W": w_})
+
+
+@pytest.mark.parametrize("taps", [2, 4, 9])
+def test_one_filter_over_one_image_is_a_convolution_too(taps: int) -> None:
+    x, w = tensor("x", (1, 16, 5, 17), FLOAT32), constant(integers(16, 1, taps, taps))
+    z = lower_conv_transpose(x, w, None, strides=[2, 2])
+    y = compute(z.shape, lambda n, c, i, j: apply("max", z[0, 0, i, j], const(0, FLOAT32)))
+    conv = convolution(source(stored(y)))
+    assert conv is not None
+    assert len(conv.spatial) == 2
+    assert "contraction" in [k.schedule for k in Runner([y]).kernels]
+    check(y, {"x": integers(1, 16, 5, 17)})
 
 
 def test_strict_sums_have_no_taps_of_their_own() -> None:

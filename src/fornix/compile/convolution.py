@@ -7,10 +7,10 @@ a convolution is computed, directly or another way, is decided by schedules.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fornix.compile.blocked import LEAST_LANES
+from fornix.compile.blocked import CHANNELS, LEAST_LANES
 from fornix.compile.cost import outer_reductions
 from fornix.compile.products import Product, products
 from fornix.compile.words import is_word
@@ -130,10 +130,16 @@ def convolution(store: Store) -> Convolution | None:
     for product in products(folds[0].body):
         image = product.left.variables
         filters = [a for a in store.axes if a in product.right.variables]
-        filters = filters or [a for a in store.axes if a.extent == 1 and a not in image]
+        filters = filters or _single(store, image)
         if len(filters) == 1 and image & {a for a in store.axes if a is not filters[0]}:
             return _found(store, folds[0], product, filters[0])
     return None
+
+
+def _single(store: Store, image: Collection[Atom]) -> list[Variable]:
+    """The axis of the one filter: it has one element, as others may have beside it."""
+    found = [a for a in store.axes if a.extent == 1 and a not in image]
+    return sorted(found, key=lambda a: abs(store.axes.index(a) - CHANNELS))[:1]
 
 
 def groups(c: Convolution) -> Groups | None:
