@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import parser, shape_inference
 
@@ -14,6 +15,7 @@ from fornix.ir.dim import known
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message
 from fornix.ops.fact import Fact
+from fornix.runtime import InferenceSession
 from tests.conformance.cases import Case, cases
 from tests.conformance.run import is_runnable
 
@@ -249,3 +251,27 @@ def test_a_scan_of_opset_8_counts_its_inputs_too() -> None:
     """)
     with pytest.raises(InferenceError, match=r"num_scan_inputs must be in \[1, 2\], got 9"):
         infer_strictly(from_message(model))
+
+
+TOLD_AS_LISTS = """f (int64[1] m, float[2] x) => (float[2] y, int64[] places) {
+    stays = Constant <value = bool {1}> ()
+    y, places = Loop (m, stays, x) <body = step (int64[1] i, bool k, float[2] h) =>
+        (bool goes, float[2] next, int64[] place) {
+        goes = Identity (k)
+        next = Add (h, h)
+        place = Identity (i)
+    }>
+}"""
+
+
+@pytest.mark.parametrize("trips", [1, 3])
+def test_a_body_may_be_told_the_number_of_the_iteration_as_a_list(trips: int) -> None:
+    model = parser.parse_model('<ir_version: 8, opset_import: ["" : 18]>\n' + TOLD_AS_LISTS)
+    assert not infer_model(from_message(model)).errors
+    feeds = {"m": np.array([trips]), "x": np.ones(2, np.float32)}
+    peer = onnxruntime.InferenceSession(model.SerializeToString())
+    session = InferenceSession(model)
+    for _ in range(3):
+        for found, wanted in zip(session.run(None, feeds), peer.run(None, feeds), strict=True):
+            assert found.shape == wanted.shape
+            np.testing.assert_array_equal(found, wanted)

@@ -103,8 +103,10 @@ def infer_loop(
     node: InferNode,
 ) -> tuple[Fact, ...]:
     stays = cond is None or (cond.constant is not None and bool(cond.constant.all()))
-    condition = tensor(BOOL_DTYPE, (), _TRUE if stays else None)
-    carried, results = _fixed_point(node, body, [tensor(INT64, ()), condition], v_initial, 1)
+    places, truths = told_shapes(body)
+    truth = np.full(truths, 1, object) if stays else None
+    leading = [tensor(INT64, places), tensor(BOOL_DTYPE, truths, truth)]
+    carried, results = _fixed_point(node, body, leading, v_initial, 1)
     trips: DimLike = node.unknown("the number of iterations is known at run time")
     if stays and M is not None and M.value is not None and _is_true(results[0]):
         trips = M.value.reshape(-1)[0]
@@ -112,7 +114,15 @@ def infer_loop(
     return (*carried, *(_stacked(fact, trips, 0) for fact in scanned))
 
 
-_TRUE = np.array(1, object)
+def told_shapes(body: Graph) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of the number of an iteration, and of the condition, that ``body`` is told.
+
+    They are scalars, or of one element where the body declares that: PyTorch's exporter does.
+    """
+    types = [value.type for value in body.inputs[:2]]
+    ranks = [len(getattr(type_, "shape", None) or ()) for type_ in types]
+    places, truths = ((1,) if rank == 1 else () for rank in [*ranks, 0, 0][:2])
+    return places, truths
 
 
 def _is_true(fact: Fact) -> bool:
@@ -245,9 +255,13 @@ def loop(
     goes_on = cond is None or _truth(cond)
     carried = list(v_initial)
     scanned: list[list[Any]] = [[] for _ in body.outputs[1 + len(carried) :]]
-    run, count, iteration, truth = node.run_body, len(carried), 0, np.array(True)
+    run, count, iteration = node.run_body, len(carried), 0
+    places, truths = told_shapes(body)
+    truth = np.full(truths, fill_value=True)
     while goes_on and (limit is None or iteration < limit):
-        condition, *carried = run(body, [np.array(iteration, np.int64), truth, *carried])
+        condition, *carried = run(
+            body, [np.array([iteration] if places else iteration, np.int64), truth, *carried]
+        )
         goes_on = _truth(condition)
         if scanned:
             new = carried[count:]

@@ -21,6 +21,7 @@ from fornix.ir.attribute import Attribute
 from fornix.ir.calls import expanded_nodes, recursions
 from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.walk import nodes
+from fornix.ops.control import told_shapes
 from fornix.ops.fact import Array
 from fornix.passes.apply import Changes, replace
 from fornix.passes.make import Maker
@@ -83,8 +84,9 @@ def _inline_loop(node: Node, inference: Inference) -> list[str]:
     if node.graph is None:
         return []
     make = Maker(node, node.graph, inference)
-    counters = [make.value(np.array(0, np.int64)), make.value(np.array(True))]
-    _, *results = _moved(body, node, [*counters, *given])
+    places, truths = told_shapes(body)
+    told = np.zeros(places, np.int64), np.full(truths, fill_value=True)
+    _, *results = _moved(body, node, [*map(make.value, told), *given])
     scanned = [_stacked(value, make) for value in results[carried:]]
     replace(node, [*results[:carried], *scanned][: len(node.outputs)], inference)
     return ["Loop that runs once"]

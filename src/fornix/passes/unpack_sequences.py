@@ -173,7 +173,7 @@ def _cut(node: Node, make: _Making) -> Listed | Rows | None:
         return Rows(x, axis, bool(node.attr("keepdims", 1)))
     lengths, extent = make.fact(split).constant, known(shape[axis])
     if lengths is None:
-        return None
+        return Rows(x, axis, keeps=True) if _are_ones(split, shape[axis], make) else None
     if lengths.ndim == 0 and lengths == 1:
         return Rows(x, axis, bool(node.attr("keepdims", 1)))
     if extent is None or (lengths.ndim == 0 and lengths < 1):
@@ -187,6 +187,16 @@ def _cut(node: Node, make: _Making) -> Listed | Rows | None:
     return [Part(x, axis, *pair) for pair in pairwise(ends)]
 
 
+def _are_ones(lengths: Value, extent: DimLike, make: _Making) -> bool:
+    """Whether so many lengths are computed which are 1, as PyTorch's repeat_interleave has them."""
+    node, fact = lengths.producer, make.fact(lengths)
+    if node is None or node.op_type != "ConstantOfShape" or node.domain:
+        return False
+    value = node.attr("value")
+    is_one = value is not None and bool((value.numpy() == 1).all())
+    return is_one and fact.has_rank and fact.shape == (extent,)
+
+
 def _at(node: Node, make: _Making) -> list[Value]:
     """The element at a place."""
     found, place = _sequence(node.inputs[0], make), node.inputs[1]
@@ -195,9 +205,12 @@ def _at(node: Node, make: _Making) -> list[Value]:
         if known_place is None:
             return _alike(found, place, make)
         return [make.tensor(found[known_place])]
-    if found is None or place is None or make.fact(place).rank:
+    if found is None or place is None:
         return []
-    if found.keeps:
+    shape = make.fact(place).shape
+    if shape and not (found.keeps and shape == (1,)):
+        return []
+    if found.keeps and not shape:
         place = make.Reshape(place, np.array([1]))
     return [make.Gather(found.whole, place, axis=found.axis)]
 

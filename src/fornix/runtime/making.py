@@ -20,6 +20,7 @@ from fornix.ir.walk import graphs
 from fornix.ops.fact import Fact
 from fornix.passes import Level, Native, optimize
 from fornix.passes.count_words import count_words
+from fornix.passes.outline_unranked import outline_unranked
 from fornix.passes.split_counted import split_counted
 from fornix.passes.split_texts import split_texts
 from fornix.passes.unpack_sequences import unpack_sequences
@@ -130,7 +131,11 @@ def _taken_apart(model: Model, inference: Inference, level: Level) -> Inference:
         inference = infer_model(model)
     if level > Level.NONE and split_texts(model, inference):
         inference = infer_model(model)
-    return infer_model(model) if split_counted(model, inference) else inference
+    if split_counted(model, inference):
+        inference = infer_model(model)
+    if level > Level.NONE and outline_unranked(model, inference):
+        inference = infer_model(model)
+    return inference
 
 
 def native_of(options: SessionOptions) -> Native:

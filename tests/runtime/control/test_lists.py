@@ -367,3 +367,39 @@ def test_slices_of_length_one_lose_their_axis(given: str) -> None:
         for session in pair:
             (found,) = session.run(None, {"x": x, "one": np.array(1)})
             np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-6)
+
+
+REPEATS = """f (float[N,3] x, int64[N] r) => (float[M,3] y) {
+    rows = Shape <end = 1> (x)
+    same = Shape (r)
+    ones = ConstantOfShape <value = int64[1] {1}> (same)
+    counts = SplitToSequence <axis = 0> (r, ones)
+    lines = SplitToSequence <axis = 0> (x, ones)
+    stays = Constant <value = bool {1}> ()
+    none = SequenceEmpty <dtype = 1> ()
+    all = Loop (rows, stays, none) <body = step (int64[1] i, bool k, seq(float[A,B]) s) =>
+        (bool goes, seq(float[A,B]) longer) {
+        count = SequenceAt (counts, i)
+        line = SequenceAt (lines, i)
+        one = Constant <value_ints = [1]> ()
+        wide = Unsqueeze (line, one)
+        three = Constant <value_ints = [3]> ()
+        target = Concat <axis = 0> (one, count, three)
+        many = Expand (wide, target)
+        flat = Constant <value_ints = [-1, 3]> ()
+        part = Reshape (many, flat)
+        longer = SequenceInsert (s, part)
+        goes = Identity (k)
+    }>
+    joined = ConcatFromSequence <axis = 0> (all)
+    y = Exp (joined)
+}"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_are_repeated_as_data_say(threads: int) -> None:
+    session, _ = sessions(REPEATS, threads)
+    for counts in ([2, 1, 3], [1], [4, 1, 2, 2, 1], [2, 0, 3], [2, 1, 3]) * 3:
+        x = np.linspace(-1, 1, 3 * len(counts), dtype=np.float32).reshape(-1, 3)
+        (found,) = session.run(None, {"x": x, "r": np.array(counts)})
+        np.testing.assert_allclose(found, np.exp(np.repeat(x, counts, 0)), rtol=2e-6)

@@ -363,6 +363,9 @@ class Flow(LateCall):
     def _if(self, control: ControlNode, places: Places, wanted: Mapping[Value, Place]) -> None:
         """Jump over one of two bodies; each shapes anew what is a result and nothing else."""
         (condition,), outputs = control.inputs, control.outputs
+        if condition is not None and condition.constant is not None:
+            self._certain(control, places)
+            return
         is_free = not self.depth and {*outputs} <= {*self.results} - self._inner
         targets = [wanted.get(value) for value in outputs]
         other, end = self.label(), self.label()
@@ -390,6 +393,15 @@ class Flow(LateCall):
         self.formulas.running = before
         before += [*codes[0], other, *codes[1], end]
         places.update(zip(outputs, found, strict=True))
+
+    def _certain(self, control: ControlNode, places: Places) -> None:
+        """Let the one branch run that a stored condition chooses."""
+        (condition,) = control.inputs
+        holds = bool(condition and condition.constant and condition.constant.numpy().all())
+        name = "then_branch" if holds else "else_branch"
+        body = self.body(control, control.node.attributes[name].value, [], places)
+        found = self.run_body(body, [None] * len(body[-1]))
+        places.update(zip(control.outputs, found, strict=True))
 
     def _branch(
         self, control: ControlNode, graph: Graph, places: Places, wanted: Sequence[Place | None]

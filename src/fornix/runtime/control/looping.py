@@ -18,7 +18,7 @@ from fornix.compile import machine as words
 from fornix.dtype import INT64
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Graph, Value
-from fornix.ops.control import Scanning
+from fornix.ops.control import Scanning, told_shapes
 from fornix.runtime.control.bodies import RankChanges, changes
 from fornix.runtime.control.late import Halves, LateMemory, Mark
 from fornix.runtime.control.lists import changing_list
@@ -63,9 +63,13 @@ def loop(flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value
     if condition is not None:
         flow.set(goes_on, flow.number_at(flow.place_of(condition, places), TRUTH))
     made = len(graph.outputs) - 1 - len(initial)
+    places_shape, truths = told_shapes(graph)
     iteration = Iteration(
         graph=graph,
-        leading=[flow.room_for(LONG), flow.stored(np.array(True))],
+        leading=[
+            flow.room_for((places_shape, INT64.numpy)),
+            flow.stored(np.full(truths, fill_value=True)),
+        ],
         carried=[_carried(flow, flow.place_of(value, places)) for value in initial],
         read=[],
         made=[_rows(flow) for _ in range(made)],
