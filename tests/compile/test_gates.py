@@ -140,7 +140,7 @@ def test_what_states_share_is_computed_and_counted_once(rng: np.random.Generator
 
     def step(_: Dim, h: Tensor, c: Tensor) -> list[Tensor]:
         moved = compute(shape, lambda *i: weighed(h, w, i) + c[i])
-        return [compute(shape, lambda *i: apply("tanh", moved[i])), moved]
+        return [compute(shape, lambda *i: 0.0 - moved[i]), moved]
 
     start = compute(shape, lambda *_: 0.5, FLOAT32)
     hidden, memory = scan(4, [start, start], step)
