@@ -12,6 +12,7 @@ import scipy.signal
 import torch
 from onnx.reference import ReferenceEvaluator
 
+import fornix
 from fornix import ops
 from fornix.dtype import BFLOAT16, FLOAT32, INT8, INT64
 from fornix.errors import Fail, ShapeError
@@ -346,6 +347,47 @@ def test_transforms_of_frames_are_lowered(onesided: int, count: int) -> None:
         check_lowering("STFT", inputs, {"onesided": onesided}, symbolic=False)
 
 
-def test_long_transforms_stay_with_the_kernel() -> None:
-    with pytest.raises(NotLowered, match="a transform of 513 elements is faster by halving"):
-        lower_op("DFT", [normal(1, 513, 1)], {})
+@pytest.mark.parametrize("length", [64, 72, 99])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_lengths_with_factors_take_two_steps(length: int, dtype: Any) -> None:
+    for inverse, onesided, count in ((0, 0, 1), (0, 1, 1), (0, 0, 2), (1, 0, 2), (1, 0, 1)):
+        x = normal(2, 70, count, dtype=dtype)
+        attributes = {"inverse": inverse, "onesided": onesided}
+        check_lowering("DFT", [x, np.array(length)], attributes, symbolic=False)
+
+
+@pytest.mark.parametrize("onesided", [0, 1])
+def test_frames_with_factors_take_two_steps(onesided: int) -> None:
+    for signal in (normal(2, 150), normal(2, 150, 1), normal(1, 150, 2)):
+        inputs = [signal, np.array(20), normal(72)]
+        check_lowering("STFT", inputs, {"onesided": onesided}, symbolic=False)
+
+
+@pytest.mark.parametrize(("length", "parts"), [(400, 1), (512, 2), (480, 2), (2048, 1)])
+def test_sessions_transform_in_two_steps_alike_on_all_threads(length: int, parts: int) -> None:
+    text = f"""<ir_version: 9, opset_import: ["": 20]>
+    main (float[3, {length}, {parts}] x) => (float[3, {length}, 2] y) {{ y = DFT(x) }}"""
+    x = normal(3, length, parts, dtype=np.float32)
+    found = []
+    for threads in (1, 2):
+        options = fornix.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = fornix.InferenceSession(onnx.parser.parse_model(text), options)
+        kinds = {entry.kind for entry in session.profile({"x": x}, 1).entries}
+        assert "contraction" in kinds <= {"contraction", "map"}
+        found.append(np.asarray(session.run(None, {"x": x})[0]))
+    assert found[0].tobytes() == found[1].tobytes()
+    wide = x.astype(np.float64)
+    wanted = np.fft.fft(wide[..., 0] + 1j * wide[..., 1] if parts == 2 else wide[..., 0])
+    np.testing.assert_allclose(found[0][..., 0] + 1j * found[0][..., 1], wanted, atol=2e-4)
+
+
+@pytest.mark.parametrize("length", [521, 4096])
+def test_long_transforms_stay_with_the_kernel(length: int) -> None:
+    with pytest.raises(NotLowered, match=f"a transform of {length} elements is faster by halving"):
+        lower_op("DFT", [normal(1, length, 1)], {})
+
+
+def test_long_transforms_along_other_axes_stay_with_the_kernel() -> None:
+    with pytest.raises(NotLowered, match="a transform of 1024 elements is faster by halving"):
+        lower_op("DFT", [normal(1024, 2, 1), None, np.array(0)], {})

@@ -22,7 +22,14 @@ from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import check_single, normalize_axis, shape_text, single
 from fornix.ops.op import op
 from fornix.ops.precision import wide_dtype, widened
-from fornix.ops.signal_loops import one_sided_inverse, transform_table, whole_length
+from fornix.ops.signal_loops import (
+    Sizes,
+    factors_of,
+    in_two_steps,
+    one_sided_inverse,
+    transform_table,
+    whole_length,
+)
 from fornix.ops.types import BF16, FLOAT, I32, I64, NUMERIC
 
 DFT = (
@@ -165,20 +172,30 @@ def lower_dft(
         node.decline("whether the signal is complex is known at run time only")
     extent = input.shape[number]
     found = _default_length(extent, inverse=bool(inverse), onesided=bool(onesided))
-    length = whole_length(found if dft_length is None else node.required(1)[0], node)
+    in_steps = number == input.rank - 2 and not (inverse and onesided)
+    wanted = found if dft_length is None else node.required(1)[0]
+    length = whole_length(wanted, node, in_steps=in_steps)
     require(length > 0, f"dft_length must be positive, got {length}")
     count = length // 2 + 1 if onesided else length
+    dtype = wide_dtype(input.dtype)
+
+    def read(before: Sequence[DimLike], n: DimLike, p: DimLike) -> Scalar:
+        return cast(input.get((*before, n, p), 0), dtype)
+
+    if in_steps and (split := factors_of(length)):
+        sizes = Sizes(split, parts, count)
+        return in_two_steps(read, input.shape[:number], sizes, input.dtype, inverse=bool(inverse))
     if inverse and onesided:
         table = one_sided_inverse(length)
     else:
         used = length if inverse or not onesided else count
         table = transform_table(length, length, used, inverse=bool(inverse))
-    factors = constant(table.astype(wide_dtype(input.dtype).numpy))
+    factors = constant(table.astype(dtype.numpy))
 
     def at(*i: DimLike) -> Scalar:
         def product(n: DimLike, p: DimLike) -> Scalar:
             value = input.get((*i[:number], n, *i[number + 1 : -1], p), 0)
-            return cast(value, factors.dtype) * factors[n, p, i[number], i[-1]]
+            return cast(value, dtype) * factors[n, p, i[number], i[-1]]
 
         return cast(reduce("sum", (factors.shape[0], parts), product), input.dtype)
 
@@ -310,24 +327,32 @@ def lower_stft(
     if parts is None:
         node.decline("whether the signal is complex is known at run time only")
     extent = signal.shape[1] if window is None else window.shape[0]
-    length = whole_length(extent if frame_length is None else node.required(3)[0], node)
+    given = extent if frame_length is None else node.required(3)[0]
+    length = whole_length(given, node, in_steps=True)
     step = node.numbers(1)[0]
     require(step > 0, f"frame_step must be positive, got {step}")
     bins = length // 2 + 1 if onesided else length
+    frames = divide(signal.shape[1] - length, step) + 1
+    dtype = wide_dtype(signal.dtype)
+
+    def read(before: Sequence[DimLike], n: DimLike, p: DimLike) -> Scalar:
+        b, f = before
+        place = (b, f * step + n, p) if signal.rank == 3 else (b, f * step + n)
+        value = cast(signal[place], dtype)
+        return value if window is None else value * cast(window[n], dtype)
+
+    if split := factors_of(length):
+        sizes = Sizes(split, parts, bins)
+        return in_two_steps(read, (signal.shape[0], frames), sizes, signal.dtype, inverse=False)
     table = transform_table(length, length, bins, inverse=False)
-    factors = constant(table.astype(wide_dtype(signal.dtype).numpy))
+    factors = constant(table.astype(dtype.numpy))
 
     def at(b: DimLike, f: DimLike, k: DimLike, q: DimLike) -> Scalar:
         def product(n: DimLike, p: DimLike) -> Scalar:
-            place = (b, f * step + n, p) if signal.rank == 3 else (b, f * step + n)
-            value = cast(signal[place], factors.dtype)
-            if window is not None:
-                value = value * cast(window[n], factors.dtype)
-            return value * factors[n, p, k, q]
+            return read((b, f), n, p) * factors[n, p, k, q]
 
         return cast(reduce("sum", (length, parts), product), signal.dtype)
 
-    frames = divide(signal.shape[1] - length, step) + 1
     return compute((signal.shape[0], frames, bins, 2), at)
 
 
