@@ -30,7 +30,7 @@ from fornix.ir.loops import (
     tensor,
 )
 from tests.compile.levels import LEVELS, target
-from tests.compile.native import compiled
+from tests.compile.native import Runner, compiled
 from tests.compile.test_chains import kinds
 from tests.ir.interpreter import interpret
 
@@ -261,3 +261,23 @@ def test_parts_of_rows_in_which_most_is_alike_have_all_channels(rng: np.random.G
     made = compiled(compute((5, 500), at), feeds)
     np.testing.assert_array_equal(made[:, :200], feeds["x"][:, :200])
     np.testing.assert_array_equal(made[:, 200:], compiled(whole, feeds)[:, 200:])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_tiles_of_a_table_give_what_whole_rows_do(level: str, rng: np.random.Generator) -> None:
+    n = symbol("N")
+    x, table = tensor("x", (n, 19), FLOAT32), tensor("t", (19, 301), FLOAT32)
+
+    def at(i: DimLike, j: DimLike) -> Scalar:
+        return reduce("max", 19, lambda k: x[i, k] - table[k, j]) + 1.0
+
+    made = compute((n, 301), at)
+    runners = [Runner([made], target(level), chunks=chunks) for chunks in (1, 3)]
+    t = rng.standard_normal((19, 301), np.float32)
+    for rows in (1, 2, 9):
+        feed = rng.standard_normal((rows, 19), np.float32)
+        feed[0, 3] = -np.inf
+        wanted = (feed[:, :, None] - t).max(axis=1) + 1
+        for runner in runners:
+            [found] = runner.run({"x": feed, "t": t}, {"N": rows})
+            np.testing.assert_array_equal(found, wanted)

@@ -42,7 +42,7 @@ def forest(grown: list[Plant]) -> Forest:
     found = attributes_3(grown, "target")
     tree, node, given = (found.pop(f"target_{name}") for name in ("treeids", "nodeids", "ids"))
     weights = np.array(found.pop("target_weights"), np.float32)
-    return _forest(cast("Any", found), "target", tree, node, given, weights)
+    return _forest(cast("Any", found), "target", tree, node, given, weights, max(given) + 1)
 
 
 def forest_of_doubles(grown: list[Plant], targets: int) -> Forest:
