@@ -182,6 +182,22 @@ def test_pixels_of_single_taps_are_one_row_whatever_their_extents(h: int, w: int
     check(y, {"x": data(FLOAT32, x.shape, {"H": h, "W": w}, 2)}, {"H": h, "W": w})
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("taps", [1, 3])
+def test_threads_share_rows_of_unknown_length(taps: int, level: str) -> None:
+    own = lanes(FLOAT32, level)
+    x, w = image("x", (1, 16, W), FLOAT32, own), data(FLOAT32, (16, 16, taps), {}, 1)
+    y = blocked(lower_conv(x, constant(w), None, pads=[taps // 2] * 2), own)
+    for chunks in (1, 3):
+        runner = Runner([y], target(level), chunks=chunks)
+        for n in (1, 5, 13, 112, 113, 120, 127, 250, 700):
+            feeds = {"x": data(FLOAT32, x.shape, {"W": n}, n)}
+            (found,) = runner.run(feeds, {"W": n})
+            assert n < 113 or whole(runner.kernels[-1].parallel, {"W": n}) > 1
+            expected = conv(feeds["x"], w, None, pads=[taps // 2] * 2)
+            np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("chunks", [1, 2, 3, 64, 100])
 def test_chunks_never_change_a_bit(chunks: int) -> None:
     convolved((2, 32, 9, 17), (64, 32, 3, 3), chunks=chunks, strides=[2, 2], pads=[1] * 4)

@@ -30,7 +30,7 @@ from fornix.compile.schedule.packing import (
 )
 from fornix.compile.schedule.pairs import convolution_in_pairs
 from fornix.compile.schedule.planes import LONGEST_STEP
-from fornix.compile.schedule.spans import open_row, open_rows, turns
+from fornix.compile.schedule.spans import open_row, open_rows, pieces, turns
 from fornix.compile.schedule.square import WORDS
 from fornix.compile.schedule.square_images import (
     is_for_squares,
@@ -461,9 +461,11 @@ def _nest(
         ahead = () if held is None else _ahead(held, around, (*lead[1:], turn, *sum_.loops))
         body: Block = (patch(*rows, *([] if span is None else [span]), ahead=ahead),)
     else:
+        piece = pieces(around.pixels)
+        lead += [] if rows else [piece]
         axes = [*lead, *panels] if held is None else [lead[0], *panels, *lead[1:]]
         cut = (around.pixels, box.pixels)
-        body = open_rows(*cut, rows[0], patch) if rows else open_row(*cut, patch)
+        body = open_rows(*cut, rows[0], patch) if rows else open_row(*cut, piece, patch)
     chunks, parallel = chunked(axes, body)
     return Nest("convolution", (chunks,), lanes, minimum(parallel, MAX_CHUNKS))
 

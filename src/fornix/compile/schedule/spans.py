@@ -15,6 +15,8 @@ from fornix.ir.loops import Variable
 
 FEW = 4
 """Elements at once of an axis that is short."""
+PIECE = 112
+"""Elements of a piece of a row: whole spans of 14, 8 and 4."""
 SOME_GAIN = 6, 7
 """About half as many are computed at once where these are so much less, in whole spans."""
 
@@ -39,15 +41,27 @@ def turns(axis: Variable, count: int) -> tuple[Variable, Span | None]:
     return found, Span(axis, 0 if extent == count else start, count)
 
 
-def open_row(axis: Variable, most: int, box: Box) -> Block:
-    """``box`` for all spans of ``axis``: of ``most`` elements, or of as many as waste little."""
+def pieces(axis: Variable) -> Variable:
+    """The pieces of ``axis``, of which threads take their share."""
+    return Variable("c", ceildiv(axis.extent, PIECE))
+
+
+def open_row(axis: Variable, most: int, piece: Variable, box: Box) -> Block:
+    """``box`` for all spans of a ``piece`` of ``axis``: of ``most`` elements, or of fewer.
+
+    That is as many as waste little; the last ones may begin in the piece before.
+    """
     some = most // 2 + 1
     few = min(FEW, some)
     fits = [_fits(axis, most) * _is_worth(axis, most, some), _fits(axis, some), _fits(axis, few), 1]
-    return tuple(
-        _loop(axis, count, is_it, box)
-        for count, is_it in zip((most, some, few, 1), _first_of(fits), strict=True)
-    )
+    first = piece.dim * PIECE
+    length = minimum(axis.extent - first, PIECE)
+    found: list[Loop] = []
+    for count, is_it in zip((most, some, few, 1), _first_of(fits), strict=True):
+        turn = Variable(axis.name, ceildiv(length, count) * is_it)
+        start = minimum(first + turn.dim * count, axis.extent - count)
+        found.append(Loop(turn, (box(Span(axis, start, count)),)))
+    return tuple(found)
 
 
 def open_rows(axis: Variable, most: int, rows: Span, box: Box) -> Block:
@@ -97,4 +111,4 @@ def _first_of(fits: Sequence[DimLike]) -> Iterator[DimLike]:
         before = maximum(before, it)
 
 
-__all__ = ["open_row", "open_rows", "turns"]
+__all__ = ["open_row", "open_rows", "pieces", "turns"]
