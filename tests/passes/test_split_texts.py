@@ -98,3 +98,25 @@ def test_a_category_that_is_an_error_ends_the_run() -> None:
 def test_a_classifier_of_one_class_is_left() -> None:
     model = from_message(parse_model(LINEAR.replace('"b", "a", "c"', '"b"')))
     assert not split_texts(model, infer_model(model))
+
+
+def test_names_are_given_shapes_as_numbers() -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
+    g (float[N, 3] x) => (string[M] label) {
+      classes = Constant <value = string[3] {"b", "a", "c"}> ()
+      shape = Constant <value = int64[1] {-1}> ()
+      best = ArgMax <axis = 1> (x)
+      row = ai.onnx.ml.ArrayFeatureExtractor (classes, best)
+      label = Reshape (row, shape)
+    }
+    """
+    model = from_message(parse_model(text))
+    x = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    session = InferenceSession(model)
+    for rows in (9, 1, 9):
+        [label] = session.run(None, {"x": x[:rows]})
+        wanted = np.array(["b", "a", "c"], object)[x[:rows].argmax(axis=1)]
+        np.testing.assert_array_equal(label, wanted)
+    kinds = [(place.op_type, bool(place.kernels)) for place in session.placement()]
+    assert [kind for kind, is_compiled in kinds if not is_compiled] == ["Gather"]

@@ -4,7 +4,8 @@ For sessions alone, where what has texts runs a NumPy kernel, and all that it co
 
 1. A classifier whose labels are texts gives the numbers of classes, and Gather their names.
 2. What looks texts up shares their numbers (`number_texts`).
-3. What computes with numbers alone comes together: texts that are read ahead of it, those that are
+3. What only gives names another shape does so with the numbers that they are names of.
+4. What computes with numbers alone comes together: texts that are read ahead of it, those that are
    made behind it.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from fornix.dtype import STRING
 from fornix.infer import Inference
-from fornix.ir.graph import Graph, Model, Node
+from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.order import needed_nodes, sorted_nodes
 from fornix.ir.types import TensorType
 from fornix.passes.apply import replace
@@ -28,6 +29,8 @@ NUMBERS = {
     "TreeEnsembleClassifier": "classlabels_int64s",
 }
 """Of classifiers, the attribute with labels that are numbers."""
+SHAPING = {"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
+"""Operators that give the elements of their first input another shape."""
 GATHER = 13
 """The opset whose Gather names classes where a model has no opset of the standard's."""
 
@@ -38,6 +41,8 @@ def split_texts(model: Model, inference: Inference) -> bool:
     for node in [node for node in model.graph.nodes if node.domain == ML]:
         if node.op_type in NUMBERS:
             changed |= _split_classifier(node, model, inference)
+    for node in list(model.graph.nodes):
+        changed |= _name_last(node, model.graph, inference)
     _put_together(model.graph, inference)
     return changed
 
@@ -80,3 +85,40 @@ def _split_classifier(node: Node, model: Model, inference: Inference) -> bool:
     label = Maker(node, model.graph, inference).Gather(np.array(names, object), made.outputs[0])
     replace(node, [label, *made.outputs[1:]], inference)
     return True
+
+
+def _name_last(node: Node, graph: Graph, inference: Inference) -> bool:
+    """Let names be the last thing that becomes of numbers; whether ``node`` was behind it."""
+    x = node.inputs[0] if node.inputs else None
+    if x is None or node in inference.broken:
+        return False
+    make = Maker(node, graph, inference)
+    if (node.domain, node.op_type) == (ML, "ArrayFeatureExtractor"):
+        numbers = node.inputs[1]
+        maker = None if numbers is None else numbers.producer
+        if not _are_names(x) or maker is None or maker.op_type != "ArgMax" or maker.domain:
+            return False
+        flat = make.Reshape(numbers, np.array([1, -1], np.int64))
+        replace(node, [make.Gather(x, flat)], inference)
+        return True
+    naming = x.producer
+    if node.domain or node.op_type not in SHAPING or naming is None or x.is_output:
+        return False
+    if naming.op_type != "Gather" or naming.domain or x.use_count > 1 or naming.attr("axis", 0):
+        return False
+    names, numbers = naming.inputs
+    if names is None or not _are_names(names):
+        return False
+    inputs = [numbers, *node.inputs[1:]]
+    made = Node("", node.op_type, inputs, 1, node.attributes, name=node.name)
+    graph.insert_before(node, made)
+    inference.update([made])
+    replace(node, [make.Gather(names, made.output)], inference)
+    return True
+
+
+def _are_names(value: Value) -> bool:
+    """Whether it is a stored list of texts."""
+    known = value.type
+    is_list = isinstance(known, TensorType) and known.shape is not None and len(known.shape) == 1
+    return value.constant is not None and is_list and getattr(known, "dtype", None) is STRING

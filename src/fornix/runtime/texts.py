@@ -7,6 +7,7 @@ everything where Python's objects are not laid out as it expects.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from fornix.compile import text_routines as words
 from fornix.compile.texts import Grams, Keys, TextCall, first_words, text_call
-from fornix.dtype import INT64, STRING
+from fornix.dtype import STRING
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Node
 from fornix.ir.types import TensorType
@@ -45,17 +46,11 @@ def has_way(node: Node) -> bool:
 
 def _is_naming(node: Node) -> bool:
     """Whether a Gather gives stored texts by their numbers."""
-    names, numbers = (None if v is None else v.type for v in node.inputs)
-    return (
-        isinstance(names, TensorType)
-        and isinstance(numbers, TensorType)
-        and node.inputs[0] is not None
-        and node.inputs[0].constant is not None
-        and names.dtype is STRING
-        and numbers.dtype is INT64
-        and names.shape is not None
-        and len(names.shape) == 1
-    )
+    names = node.inputs[0]
+    known = None if names is None else names.type
+    is_list = isinstance(known, TensorType) and known.shape is not None and len(known.shape) == 1
+    is_stored = names is not None and names.constant is not None
+    return is_stored and is_list and getattr(known, "dtype", None) is STRING
 
 
 def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
@@ -64,6 +59,14 @@ def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
     if make is None or kernel is None or not first_words():
         return None
     return make(node, code, kernel)
+
+
+class TextWay(ABC):
+    """A way whose results share memory with nothing else."""
+
+    @abstractmethod
+    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
+        """What the node writes; None if its kernel has to."""
 
 
 class _Table:
@@ -97,7 +100,7 @@ def _numbering(node: Node, code: TextCode, _: Kernel) -> Way:
     return _Numbering(table)
 
 
-class _Numbering:
+class _Numbering(TextWay):
     """Texts to the numbers of their keys."""
 
     def __init__(self, table: _Table) -> None:
@@ -120,7 +123,7 @@ def _mapping(node: Node, code: TextCode, _: Kernel) -> Way | None:
     return _Mapping(table, len(labels))
 
 
-class _Mapping:
+class _Mapping(TextWay):
     """Rows of numbers to dictionaries."""
 
     def __init__(self, table: _Table, width: int) -> None:
@@ -145,7 +148,7 @@ def _naming(_: Node, code: TextCode, kernel: Kernel) -> Way | None:
     return _Naming(table)
 
 
-class _Naming:
+class _Naming(TextWay):
     """Numbers to the names that they stand for."""
 
     def __init__(self, table: _Table) -> None:
@@ -153,7 +156,7 @@ class _Naming:
 
     def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
         (numbers,) = given
-        if not numbers.flags.carray:
+        if numbers.dtype != np.int64 or not numbers.flags.carray:
             return None
         found = self.call([numbers, np.empty(numbers.shape, object)])
         return None if found is None else [found]
@@ -212,7 +215,7 @@ def _characters(given: Mapping[str, Any]) -> list[str]:
     return [*(fold(chr(code)) for code in range(ASCII)), ""]
 
 
-class _Counting:
+class _Counting(TextWay):
     """Texts to counts of their words; those that code leaves are counted by the kernel."""
 
     def __init__(self, kernel: Kernel, table: _Table) -> None:
@@ -245,7 +248,7 @@ def _multiplying(node: Node, code: TextCode, kernel: Kernel) -> Way | None:
     return _Multiplying(kernel, table)
 
 
-class _Multiplying:
+class _Multiplying(TextWay):
     """Texts to products of the counts of their words, and the sizes of rows of counts."""
 
     def __init__(self, kernel: Kernel, table: _Table) -> None:

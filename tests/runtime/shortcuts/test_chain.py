@@ -191,3 +191,26 @@ def test_what_numpy_warns_of_is_no_concern_of_callers() -> None:
         found = chained(session).call(zeros)
     assert found is not None
     assert [result.tolist() for result in found[:2]] == [[0, 2], [False, True]]
+
+
+MAPS = """
+<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 2]>
+g (map(string, float) x) => (float[1, 3] y) {
+  row = ai.onnx.ml.DictVectorizer <string_vocabulary = ["a", "b", "c"]> (x)
+  y = Mul (row, row)
+}
+"""
+
+
+def test_maps_like_those_before_are_fed() -> None:
+    session = InferenceSession(from_message(parse_model(MAPS)))
+    session.run(None, {"x": {"a": 2.0}})
+    call = chained(session)
+    for given, wanted in (({"c": 3.0, "?": 1.0}, [0, 0, 9]), ({"b": -1.0, "a": 0.5}, [0.25, 1, 0])):
+        found = call.call({"x": given})
+        assert found is not None
+        np.testing.assert_array_equal(found[0], [wanted])
+    for other in ({}, {1: 2.0}, {"a": 1}, {"a": "b"}, {"a": 1.0, 1: 1.0}, [("a", 1.0)]):
+        assert call.call({"x": other}) is None
+    with pytest.raises(FornixError, match="but the feed has the key 1 of type int"):
+        session.run(None, {"x": {1: 2.0}})

@@ -20,6 +20,7 @@ from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import Run, Step
 from fornix.runtime.shortcuts.short import at_once
+from fornix.runtime.texts import TextWay
 
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
@@ -37,7 +38,7 @@ class ChainCall:
     def __init__(
         self,
         constants: list[Any],
-        looks: Sequence[_Look],
+        looks: Sequence[_Look | _MapLook],
         moves: Sequence[Move],
         ends: Sequence[tuple[int, bool]],
         *,
@@ -113,7 +114,12 @@ def chain_call(
         for value in step.writes:
             places[value] = len(places)
     trusted = read_by_code(program)
-    looks = [_Look(name, feeds[name], is_trusted=name in trusted) for name in program.inputs]
+    looks = [
+        _MapLook(name, feed)
+        if type(feed := feeds[name]) is dict
+        else _Look(name, feed, is_trusted=name in trusted)
+        for name in program.inputs
+    ]
     kernels = [step.kernel for step in program.steps if step.way is None]
     may_warn = any(kernel.may_warn for kernel in kernels if kernel is not None)
     ends = _ends(program, places)
@@ -149,6 +155,21 @@ class _Look:
         if self.is_single:
             return type(array.item()) is str
         return are_texts(array)
+
+
+class _MapLook:
+    """What a map has to be: one with keys and values of types that a map has had before."""
+
+    def __init__(self, name: str, feed: dict[Any, Any]) -> None:
+        self.name, self.kinds = name, _kinds(feed)
+
+    def fits(self, feed: Any) -> bool:
+        """Whether it is that."""
+        return type(feed) is dict and _kinds(feed) == self.kinds
+
+
+def _kinds(feed: dict[Any, Any]) -> tuple[set[type], set[type]]:
+    return set(map(type, feed)), set(map(type, feed.values()))
 
 
 class _Native:
@@ -193,7 +214,8 @@ def _kernel(step: Step, places: Mapping[Value, int], run: Run) -> Move:
 
 def _ends(program: Program, places: Mapping[Value, int]) -> list[tuple[int, bool]]:
     """Where results are, and which have to be copied to be the caller's own."""
-    own = {v for step in program.steps if step.owns_results for v in step.writes}
+    makers = [s for s in program.steps if s.owns_results or isinstance(s.way, TextWay)]
+    own = {v for step in makers for v in step.writes}
     ends = []
     for value in program.outputs.values():
         ends.append((places[value], value not in own))

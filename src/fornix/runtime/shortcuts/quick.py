@@ -246,9 +246,19 @@ def _declared(feeds: Arrays) -> dict[Value, tuple[np.dtype[Any], tuple[int, ...]
     return {value: (array.dtype, array.shape) for value, array in feeds.items()}
 
 
+MAP = "map"
+
+
+def _kind(feed: Any) -> str:
+    """The kind of an array's dtype, or that it is a map; empty for all else."""
+    if type(feed) is np.ndarray:
+        return feed.dtype.kind
+    return MAP if type(feed) is dict else ""
+
+
 def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCall | None:
     """A short way for feeds like ``feeds``, which have been checked; None if there is none."""
-    kinds = {a.dtype.kind if type(a) is np.ndarray else "" for a in feeds.values()}
+    kinds = {_kind(feed) for feed in feeds.values()}
     if not is_available() or kinds & {"", "S", "U"} or len(feeds) < len(program.inputs):
         return None
     outputs = list(program.outputs.values())
@@ -275,6 +285,8 @@ def _of_steps(
         chained = chain_call(program, run, feeds, _step_entry, QUICK_NANOSECONDS)
         if chained is not None:
             return chained
+    if MAP in map(_kind, feeds.values()):
+        return None
     if not has_texts:
         return StepsCall(program, run, feeds)
     texts = {name for name, array in feeds.items() if array.dtype.kind == "O"}
