@@ -296,23 +296,33 @@ def _tan(x: Scalar) -> Scalar:
     return select(apply("eq", x, 0.0), x, value)
 
 
-_ATAN_TERMS = 23  # of Σ (−1)ᵏ t²ᵏ⁺¹/(2k+1) at t = tan(π/8)
+# Terms of Σ (−1)ᵏ t²ᵏ⁺¹/(2k+1) at t = tan(π/8), and π/2 in two parts.
+_ATAN_TERMS = {FLOAT32: 10, FLOAT64: 23}
+_RIGHT_ANGLE = {
+    FLOAT32: (1.57079637050628662109375, -4.37113900018624283e-8),
+    FLOAT64: _HALF_PI[:2],
+}
 
 
 def _atan(x: Scalar) -> Scalar:
-    """Above 1: π/2 − atan(1/x); above tan(π/8): π/4 + atan((x−1)/(x+1)); 1 ulp."""
+    """Above tan(3π/8): π/2 − atan(1/x); above tan(π/8): π/4 + atan((x−1)/(x+1)).
+
+    1 ulp, of float32 2.
+    """
     size = abs(x)
-    is_large = size > 1.0
-    t = select(is_large, 1.0 / size, size)
-    is_middle = math.tan(math.pi / 8) < t
-    u = select(is_middle, (t - 1.0) / (t + 1.0), t)
+    is_large, is_middle = size > math.tan(3 * math.pi / 8), size > math.tan(math.pi / 8)
+    above = select(is_large, -1.0, select(is_middle, size - 1.0, size))
+    below = select(is_large, size, select(is_middle, size + 1.0, 1.0))
+    u = above / below
     z = u * u
-    series = [(-1) ** k / (2 * k + 1) for k in range(1, _ATAN_TERMS)]
+    series = [(-1) ** k / (2 * k + 1) for k in range(1, _ATAN_TERMS[x.dtype])]
     small = _fma(u * z, polynomial(z, series), u)
-    half, low, _ = _HALF_PI
-    angle = select(is_middle, half / 2 + (small + low / 2), small)
-    angle = select(is_large, half - (angle - low), angle)
-    return select(bitcast(x, INT64) < 0, -angle, angle)
+    high, rest = (
+        select(is_large, part, select(is_middle, const(part / 2, x.dtype), 0.0))
+        for part in _RIGHT_ANGLE[x.dtype]
+    )
+    angle = high + (small + rest)
+    return select(bitcast(x, _BITS[x.dtype][0]) < 0, -angle, angle)
 
 
 def _asin(x: Scalar) -> Scalar:
@@ -470,9 +480,9 @@ FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
     "sin": _in_float64(_sin),
     "cos": _in_float64(_cos),
     "tan": _in_float64(_tan),
-    "asin": _in_float64(_asin),
-    "acos": _in_float64(_acos),
-    "atan": _in_float64(_atan),
+    "asin": _asin,
+    "acos": _acos,
+    "atan": _atan,
     "sinh": _in_float64(_sinh),
     "cosh": _in_float64(_cosh),
     "asinh": _in_float64(_asinh),
