@@ -55,6 +55,8 @@ class Lowering:
     def __init__(self, inference: Inference, symbols: Iterable[str]) -> None:
         self.inference = inference
         self.symbols = frozenset(symbols)
+        self.unread: frozenset[Value] = frozenset()
+        """Stored numbers that code finds in memory, so that it is the same whatever they are."""
 
     def schema(self, node: Node) -> tuple[Schema, int]:
         """The schema of ``node`` and the opset that the model imports for it."""
@@ -119,7 +121,7 @@ class Lowering:
     def argument(self, value: Value, lanes: int = 1) -> Tensor:
         """``value`` as others read it: a number, stored data, or memory that is filled before."""
         tensor = value.constant
-        if tensor is not None:
+        if tensor is not None and value not in self.unread:
             array = tensor.numpy()
             return (
                 number(array.reshape(-1)[0].item(), constant(array))

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fornix.compile.alike import Alike, Names
 from fornix.compile.cache import ObjectCache
 from fornix.compile.identity import ROOMS, sources
 from fornix.compile.notes import UnitCode, code_of, note_of
@@ -36,12 +37,22 @@ _PACKED_FROM = 64
 
 def digest(key: object) -> str:
     """A name for ``key``, which is made of tuples, texts, numbers, bytes, types and dims."""
+    return _digest(key, None)
+
+
+def alike(key: object) -> Alike:
+    """A name for all that ``key`` says but the names of symbols, and these symbols."""
+    names = Names()
+    return Alike(_digest(key, names), names.symbols)
+
+
+def _digest(key: object, names: Names | None) -> str:
     sha = hashlib.sha256(_fingerprint())
-    _feed(sha, key)
+    _feed(sha, key, names)
     return "u" + sha.hexdigest()[:40]
 
 
-def _feed(sha: Any, key: object) -> None:
+def _feed(sha: Any, key: object, names: Names | None) -> None:
     if isinstance(key, tuple | list):
         sha.update(b"(%d:" % len(key))
         packed = _packed(key) if len(key) >= _PACKED_FROM else None
@@ -49,14 +60,15 @@ def _feed(sha: Any, key: object) -> None:
             sha.update(packed)
             return
         for part in key:
-            _feed(sha, part)
+            _feed(sha, part, names)
     elif isinstance(key, bytes):
         sha.update(b"b%d:" % len(key))
         sha.update(key)
     elif isinstance(key, Dim):
-        sha.update(f"d{render(key, atom_key)};".encode())
+        text = render(key, atom_key) if names is None else repr(names.shown(key))
+        sha.update(f"d{text};".encode())
     elif isinstance(key, TensorType):
-        _feed(sha, ("t", None if key.dtype is None else key.dtype.name, key.shape))
+        _feed(sha, ("t", None if key.dtype is None else key.dtype.name, key.shape), names)
     else:
         sha.update(f"{type(key).__name__}{key!r};".encode())
 
@@ -122,8 +134,8 @@ class Memo:
 
     def keep_traits(self, names: Sequence[str]) -> None:
         """Keep what is known of the nodes called ``names`` for the next process."""
-        found = {name: self.traits[name] for name in names}
-        if not any(isinstance(traits, Traits) and traits.bounds for traits in found.values()):
+        found = {name: self.traits[name] for name in names if name in self.traits}
+        if len(found) == len(names):  # those with bounds are not called so
             self._write(digest(("traits", *names)), {n: _traits_note(t) for n, t in found.items()})
 
     def recall(self, names: Sequence[str]) -> None:

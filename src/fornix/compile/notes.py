@@ -38,6 +38,8 @@ class UnitCode:
     """Buffers of the code's own, with their contents."""
     temporaries: tuple[Buffer, ...]
     """Buffers that its kernels fill for each other."""
+    symbols: tuple[str, ...] = ()
+    """What those are called that units like it may call otherwise, in their order."""
 
 
 def inline(table: Array) -> str:
@@ -69,6 +71,7 @@ def note_of(code: UnitCode, store: Callable[[Array], object] = inline) -> dict[s
         "buffers": list(roles.values()),
         "tables": [store(table) for _, table in tables],
         "kernels": [_kernel_note(kernel, order) for kernel in code.kernels],
+        "symbols": code.symbols,
     }
 
 
@@ -119,7 +122,8 @@ def code_of(
         buffer: fetch(note["tables"][k], buffer.dtype) for buffer, k in roles["table"].items()
     }
     kernels = tuple(_kernel(kernel, buffers, loaded) for kernel in note["kernels"])
-    return UnitCode(kernels, roles["in"], roles["out"], tables, tuple(roles["temporary"]))
+    temporaries, symbols = tuple(roles["temporary"]), tuple(note["symbols"])
+    return UnitCode(kernels, roles["in"], roles["out"], tables, temporaries, symbols)
 
 
 def _kernel(

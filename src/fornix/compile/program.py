@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from fornix.compile.agreement import Agreement
+from fornix.compile.alike import Alike, Names, renamed, various
 from fornix.compile.cache import ObjectCache
 from fornix.compile.chains import chains
 from fornix.compile.compiler import Emitted, link_all, write_all
 from fornix.compile.layout import Layouts, layouts
 from fornix.compile.lower import LoweredUnit, Lowering
-from fornix.compile.memo import Memo, digest
+from fornix.compile.memo import Memo, alike, digest
 from fornix.compile.notes import UnitCode
 from fornix.compile.partition import partition
 from fornix.compile.support import Support
@@ -53,11 +54,11 @@ class Compiled:
     units: list[NativeUnit | IslandUnit]
     survey: Survey
     traits: dict[Node, Traits | str]
-    names: Mapping[Node, str]
-    """Digests of nodes that are lowered; those of nodes alike are the same."""
-    _held: dict[tuple[str, tuple[int | None, ...]], bool] = field(default_factory=dict)
+    names: Mapping[Node, Alike]
+    """Of nodes that are lowered; those of nodes alike with the same symbols are the same."""
+    _held: dict[tuple[Alike, tuple[int | None, ...]], bool] = field(default_factory=dict)
     """By name and extents that matter to it, whether the code of a node is made for them."""
-    _symbols: dict[str, tuple[Symbol, ...]] = field(default_factory=dict)
+    _symbols: dict[Alike, tuple[Symbol, ...]] = field(default_factory=dict)
     """By name, the symbols of extents that matter to a node."""
 
     def is_conditional(self, units: Iterable[NativeUnit]) -> bool:
@@ -71,8 +72,8 @@ class Compiled:
 
     def conditions_of(self, nodes: Iterable[Node]) -> tuple[Agreement, list[Node]]:
         """What suffices for the code of ``nodes``, and those that are to be asked beside it."""
-        whole, asked = Agreement(), dict[str, Node]()
-        seen: set[str] = set()
+        whole, asked = Agreement(), dict[Alike, Node]()
+        seen: set[Alike] = set()
         for node in nodes:
             traits, name = self.traits[node], self.names[node]
             is_open = isinstance(traits, Traits) and (traits.needs_check or traits.bounds)
@@ -93,7 +94,7 @@ class Compiled:
         Rules of operators are asked anew, with numbers for symbols; nodes alike are asked once, and
         again only for other extents of those that they depend on.
         """
-        seen: set[str] = set()
+        seen: set[Alike] = set()
         for node in nodes:
             traits, name = self.traits[node], self.names[node]
             if name in seen or not isinstance(traits, Traits):
@@ -163,12 +164,20 @@ class WrittenUnit:
     lowered: LoweredUnit
     kernels: Sequence[Emitted]
     target: Target
+    symbols: tuple[str, ...]
+    """Those that units like it call otherwise."""
 
     @staticmethod
-    def of(unit: CompiledUnit, lowering: Lowering, blocks: Layouts, target: Target) -> WrittenUnit:
+    def of(
+        unit: CompiledUnit,
+        called: Mapping[CompiledUnit, Alike],
+        lowering: Lowering,
+        blocks: Layouts,
+        target: Target,
+    ) -> WrittenUnit:
         """Lower, schedule and emit ``unit``."""
-        lowered = lowering.unit(unit, blocks)
-        return WrittenUnit(unit, lowered, write_all(lowered.outputs, target), target)
+        lowered, symbols = lowering.unit(unit, blocks), called[unit].symbols
+        return WrittenUnit(unit, lowered, write_all(lowered.outputs, target), target, symbols)
 
     @property
     def texts(self) -> list[str]:
@@ -186,7 +195,7 @@ class WrittenUnit:
         others = {b: None for kernel in kernels for b in kernel.arguments if b not in given}
         tables = {b: b.source.array for b in others if isinstance(b.source, Constant)}
         temporaries = tuple(b for b in others if b not in tables)
-        return UnitCode(kernels, inputs, outputs, tables, temporaries)
+        return UnitCode(kernels, inputs, outputs, tables, temporaries, self.symbols)
 
 
 def compile_nodes(
@@ -205,6 +214,7 @@ def compile_nodes(
     told, known = learned or {}, memo()
     with known.in_use():
         survey = Survey(Lowering(inference, [*symbols, *told]))
+        survey.lowering.unread = various(nodes)
         return _compile_nodes(nodes, needed, survey, target, told, known)
 
 
@@ -220,44 +230,49 @@ def _compile_nodes(
     names, traits = _examine(nodes, survey, known)
     _refuse_unsure(Compiled([], survey, traits, names), learned)
     alone: set[Node] = set()
-    found = chains(nodes, traits, needed, survey.lowering, lambda u: _name(u, names, {}, target))
+    found = chains(
+        nodes, traits, needed, survey.lowering, lambda u: _name(u, names, {}, target).digest
+    )
     while True:
         units = partition(nodes, traits, needed, alone, found)
         blocks = layouts(units, traits, needed, inference, target)
         called = {u: _name(u, names, blocks, target) for u in units if isinstance(u, CompiledUnit)}
         by_name: dict[str, list[CompiledUnit]] = {}
         for unit, name in called.items():
-            by_name.setdefault(name, []).append(unit)
+            by_name.setdefault(name.digest, []).append(unit)
         write = functools.partial(
-            WrittenUnit.of, lowering=survey.lowering, blocks=blocks, target=target
+            WrittenUnit.of, called=called, lowering=survey.lowering, blocks=blocks, target=target
         )
         if _make(by_name, write, traits, alone, known):
+            codes = {n: renamed(known.codes[n.digest], n.symbols) for n in called.values()}
             native = [
-                u if isinstance(u, IslandUnit) else NativeUnit(u, known.codes[called[u]])
-                for u in units
+                u if isinstance(u, IslandUnit) else NativeUnit(u, codes[called[u]]) for u in units
             ]
             return Compiled(native, survey, traits, names)
 
 
 def _examine(
     nodes: Sequence[Node], survey: Survey, known: Memo
-) -> tuple[dict[Node, str], dict[Node, Traits | str]]:
-    """The names of ``nodes``, alike for nodes alike, and their traits."""
-    names: dict[Node, str] = {}
+) -> tuple[dict[Node, Alike], dict[Node, Traits | str]]:
+    """The names of ``nodes``, and their traits: those of nodes alike, but for bounds of symbols."""
+    names: dict[Node, Alike] = {}
     traits: dict[Node, Traits | str] = {}
     for node in nodes:
         try:
-            names[node] = digest(survey.key(node))
+            names[node] = alike(survey.key(node))
         except NotLowered as reason:
             traits[node] = str(reason)
-    distinct = list(dict.fromkeys(names.values()))
+    distinct = list(dict.fromkeys(name.digest for name in names.values()))
     known.recall_traits(distinct)
     is_new = False
     for node, name in names.items():
-        if name not in known.traits:
-            known.traits[name] = survey.traits(node)
-            is_new = True
-        traits[node] = known.traits[name]
+        own = f"{name.digest} of {name.symbols}"
+        found = known.traits.get(name.digest) or known.traits.get(own)
+        if found is None:
+            found, is_new = survey.traits(node), True
+            is_own = isinstance(found, Traits) and bool(found.bounds)
+            known.traits[own if is_own else name.digest] = found
+        traits[node] = found
     if is_new and _is_lasting(names):
         known.keep_traits(distinct)
     return names, traits
@@ -270,7 +285,7 @@ def _refuse_unsure(compiled: Compiled, learned: Mapping[str, Value]) -> None:
     """
     if not learned:
         return
-    sure: dict[str, bool] = {}
+    sure: dict[Alike, bool] = {}
     for node, traits in compiled.traits.items():
         if isinstance(traits, Traits) and compiled.depends(node, learned.keys()):
             name = compiled.names[node]
@@ -393,17 +408,20 @@ def renew() -> None:
     texts.cache_clear()
 
 
-def _name(unit: CompiledUnit, names: Mapping[Node, str], blocks: Layouts, target: Target) -> str:
-    """A digest that units share whose code is the same: their nodes, and how these are joined.
+def _name(
+    unit: CompiledUnit, names: Mapping[Node, Alike], blocks: Layouts, target: Target
+) -> Alike:
+    """What units share whose code is the same: their nodes, and how these are joined.
 
     And how what they read and write lies in memory, and for which target they are.
     """
+    own = Names()
     numbers: dict[Value, object] = {value: index for index, value in enumerate(unit.inputs)}
     parts: list[object] = []
     for position, node in enumerate(unit.nodes):
         wiring = tuple(None if v is None else numbers.get(v, "unread") for v in node.inputs)
-        parts.append((names[node], wiring))
+        parts.append((names[node].digest, [*map(own.number, names[node].symbols)], wiring))
         numbers |= {value: (position, index) for index, value in enumerate(node.outputs)}
     lanes = tuple(blocks.get(value, 1) for value in (*unit.inputs, *unit.outputs))
     outputs = tuple(numbers[value] for value in unit.outputs)
-    return digest((*parts, outputs, lanes, target.text))
+    return Alike(digest((*parts, outputs, lanes, target.text)), own.symbols)

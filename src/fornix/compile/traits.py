@@ -17,6 +17,7 @@ import numpy as np
 
 from fornix import ops
 from fornix.compile.agreement import Agreement, agreement
+from fornix.compile.alike import UNREAD, stored
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound
 from fornix.compile.convolution import convolution, groups
@@ -157,12 +158,27 @@ class Survey:
         schema, _ = self.lowering.schema(node)
         fact = self.lowering.inference.fact
         attributes = tuple(map(_content, node.attributes.values()))
+        is_read = schema.domain != "" or schema.name not in UNREAD
         inputs = tuple(
-            None if value is None else _shown(fact(value), value) for value in node.inputs
+            None if value is None else self._shown(fact(value), value, is_read=is_read)
+            for value in node.inputs
         )
         outputs = tuple(fact(v).type if node.wants(i) else None for i, v in enumerate(node.outputs))
         stamp = ops.operator_of(schema).stamp
         return schema.domain, schema.name, schema.since_version, stamp, attributes, inputs, outputs
+
+    def _shown(self, fact: Fact, value: Value, *, is_read: bool) -> Key:
+        """What of an input decides how it is lowered; ``is_read``: its elements may, too."""
+        contents: object = None
+        if value in self.lowering.unread:
+            contents = "unread"
+        elif fact.tensor is not None:
+            is_number = math.prod(fact.tensor.shape) == 1
+            constant = fact.constant if is_read or is_number else None
+            contents = stored(fact.tensor) if constant is None else constant.tobytes()
+        elif fact.known_value is not None:
+            contents = tuple(fact.known_value.flat)
+        return fact.type, contents, value.constant is not None
 
     def _examined(self, node: Node) -> Traits:
         self._verify(node)
@@ -197,7 +213,8 @@ class Survey:
         """``value`` in memory; numbers stay numbers, since rules and costs tell them apart."""
         memory = self.lowering.memory(value)
         tensor = value.constant
-        if tensor is not None and math.prod(tensor.shape) == 1:
+        is_read = value not in self.lowering.unread
+        if is_read and tensor is not None and math.prod(tensor.shape) == 1:
             return number(tensor.numpy().reshape(-1)[0].item(), memory)
         return memory
 
@@ -280,7 +297,7 @@ def _require_known(value: Value, expected: Type | None, found: Type | None) -> N
             raise NotLowered(f"an extent of '{value.name}' is known at run time only: {why}")
 
 
-def _no_body(*_: object) -> list[Fact]:
+def _no_body(*_: object, **__: object) -> list[Fact]:
     raise NotLowered("control flow decides at run time what runs")
 
 
@@ -339,17 +356,6 @@ def _content(attribute: Attribute) -> Key:
     if attribute.kind is AttributeKind.TENSOR:
         return attribute.name, value.dtype.name, value.shape, value.tobytes()
     return attribute.name, attribute.kind.name, tuple(value) if isinstance(value, list) else value
-
-
-def _shown(fact: Fact, value: Value) -> Key:
-    """What of an input decides how it is lowered."""
-    contents: object = None
-    if fact.tensor is not None:
-        constant = fact.constant
-        contents = "stored" if constant is None else constant.tobytes()
-    elif fact.known_value is not None:
-        contents = tuple(fact.known_value.flat)
-    return fact.type, contents, value.constant is not None
 
 
 def _combined(readings: list[Reading]) -> Reading:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
@@ -94,8 +95,7 @@ class Tensor:
         inside: Scalar = TRUE
         parts = self._parts(place)
         for i, n in zip(parts, self.shape, strict=True):
-            k = cast(i, INT64) if isinstance(i, Scalar) else index(i)
-            inside = inside & (k >= 0) & (k < index(n))
+            inside = inside & _is_inside(i, n)
         if inside is FALSE:
             return const(default, self.dtype)
         value = guarded(self._within(parts), inside)
@@ -125,6 +125,13 @@ class Tensor:
     def __repr__(self) -> str:
         name = self.buffer.name if self.buffer else "computed"
         return f"Tensor({name}: {self.dtype}[{', '.join(map(str, self.shape))}])"
+
+
+@lru_cache(maxsize=64)
+def _is_inside(i: IndexLike, extent: DimLike) -> Scalar:
+    """Whether ``i`` is an index into an axis; those who join parts ask it for each of them."""
+    k = cast(i, INT64) if isinstance(i, Scalar) else index(i)
+    return (k >= 0) & (k < index(extent))
 
 
 def _index_of(i: IndexLike, extent: DimLike) -> DimLike:
