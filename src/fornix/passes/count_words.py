@@ -25,7 +25,7 @@ PARTS, ML = "fornix.parts", "ai.onnx.ml"
 MUL = 13
 """The opset whose operators compute with counts where a model has no opset of the standard's."""
 NORMS = {"L1": 1, "L2": 2}
-MOST_PRODUCTS = 4096
+MOST_PRODUCTS = 256
 """Columns of a matrix up to which words are multiplied one by one."""
 
 
