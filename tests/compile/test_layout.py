@@ -135,6 +135,12 @@ CASES = {
            d = Conv (c, v) y = Add (d, e)""",
         set(),
     ),
+    "not where all of an image is one row": (
+        """row = Constant <value_ints = [0, 1, -1]> () like = Shape (x)
+           o = Constant <value_floats = [1.0]> () z = Constant <value_floats = [0.0]> ()
+           r = Reshape (c, row) i = InstanceNormalization (r, o, z) y = Reshape (i, like)""",
+        set(),
+    ),
     "not where channels do not fill blocks": ("d = Conv (c, odd) y = Softmax (d)", {"c"}),
     "not where a NumPy kernel reads": ("t = NonZero (c) f = Cast <to = 1> (t) y = Relu (f)", set()),
 }

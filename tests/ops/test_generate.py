@@ -6,13 +6,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fornix.dtype import FLOAT32, INT64
+from fornix.dtype import FLOAT32, FLOAT64, INT64, DType
 from fornix.errors import DTypeError, Fail, SchemaError, ShapeError
 from fornix.format.text import parse_model
 from fornix.infer import infer_strictly
 from fornix.ir.dim import symbol
 from fornix.ir.load import from_message
 from fornix.ir.tensor import ArrayTensor, SparseTensor
+from fornix.ir.types import TensorType
 from fornix.ops.fact import Fact, as_value, tensor, unranked
 from tests.ops.harness import check_node, infer_op, peer, run_op
 
@@ -138,13 +139,17 @@ def test_range_of_narrow_floats_computes_in_float32(dtype: Any) -> None:
     check_node("Range", inputs, expected=[expected])
 
 
-def test_range_of_huge_integers_is_exact() -> None:
+def test_range_of_huge_integers_is_stored() -> None:
     inputs = [np.array(x, np.int64) for x in (2**62, 2**62 + 3, 1)]
     check_node("Range", inputs, expected=[ints(2**62, 2**62 + 1, 2**62 + 2)])
 
 
 def scalar(value: Any) -> Fact:
     return tensor(INT64, (), as_value(value))
+
+
+def stored(value: Any) -> Fact:
+    return Fact(TensorType(DType.of(value.dtype), ()), None, ArrayTensor(np.asarray(value)))
 
 
 def test_range_infers_a_symbolic_length() -> None:
@@ -155,6 +160,27 @@ def test_range_infers_a_symbolic_length() -> None:
     assert list(fact.value) == [1, 3, 5]
     assert infer_op("Range", [scalar(0), scalar(10**6), scalar(1)])[0].shape == (10**6,)
     assert infer_op("Range", [scalar(0), scalar(3), scalar(N)])[0].rank == 1
+
+
+@pytest.mark.parametrize("start", [0.5, -0.5, -2.25, 1.75])
+@pytest.mark.parametrize("step", [1.0, 3.0, -1.0, -2.0])
+def test_range_from_a_fraction_has_a_symbolic_length(start: float, step: float) -> None:
+    limit = tensor(FLOAT32, (), as_value(N))
+    [fact] = infer_op("Range", [stored(np.float32(start)), limit, stored(np.float32(step))])
+    for extent in range(9):
+        found = [np.array(x, np.float32) for x in (start, extent, step)]
+        [result] = run_op("Range", found)
+        count = fact.shape[0]
+        assert (count if isinstance(count, int) else count.bind({"N": extent})) == result.size
+
+
+@pytest.mark.parametrize("start", [np.nan, np.inf, 2.0**30 + 0.5])
+def test_range_from_no_small_number_has_an_open_length(start: float) -> None:
+    limit = tensor(FLOAT64, (), as_value(N))
+    [fact] = infer_op("Range", [stored(np.float64(start)), limit, stored(np.float64(1))])
+    [count] = fact.shape
+    assert not isinstance(count, int)
+    assert count.unknowns == ("Range: its number of steps is computed at run time",)
 
 
 @pytest.mark.parametrize(

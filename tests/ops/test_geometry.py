@@ -49,6 +49,8 @@ def test_broadcast_never_claims_what_numpy_contradicts(extents: list[DimLike]) -
         ([[1, S], [N, 1]], "N, S"),
         ([[N], [4]], "4"),
         ([[S], [minimum(S, 512)]], "S"),
+        ([[N // 8], [minimum(N // 8, 1)]], "N//8"),
+        ([[minimum(N // 8, 1)], [1], [N // 8]], "N//8"),
         ([[N - 2], [maximum(N - 2, 0)]], "N - 2"),
         ([[], [N]], "N"),
     ],
@@ -61,6 +63,12 @@ def test_extents_that_may_be_one_stay_open() -> None:
     [found] = broadcast_shapes([N], [S])
     assert not isinstance(found, int)
     assert found.unknowns == ("broadcast of N and S, either of which may be 1",)
+
+
+def test_a_slice_by_an_expression_that_may_be_empty_stays_open() -> None:
+    [found] = broadcast_shapes([N // 8], [minimum(N // 8, S)])
+    assert not isinstance(found, int)
+    assert found.unknowns
 
 
 def test_extents_that_differ_are_named() -> None:

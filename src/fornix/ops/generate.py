@@ -17,6 +17,7 @@ from fornix.ir.tensor import ArrayTensor, SparseTensor
 from fornix.ir.types import TensorType
 from fornix.ops.call import BodyNode, InferNode, LowerNode
 from fornix.ops.fact import (
+    EXACT_FLOATS,
     KNOWN_ELEMENTS,
     Array,
     Fact,
@@ -241,23 +242,38 @@ def infer_range(
             return tensor(start.dtype, (count,))
         result = range_(first, end, step, stash_type=stash_type)
         return Fact(TensorType(start.dtype, result.shape), None, ArrayTensor(result))
-    count_dim = _symbolic_steps(start.value, limit.value, delta.value)
+    count_dim = _symbolic_steps(start, limit.value, delta.value)
     if count_dim is None:
         count_dim = node.unknown("its number of steps is computed at run time")
     return tensor(start.dtype, (count_dim,))
 
 
-def _symbolic_steps(
-    start: Array | None, limit: Array | None, delta: Array | None
-) -> DimLike | None:
+def _symbolic_steps(start: Fact, limit: Array | None, delta: Array | None) -> DimLike | None:
     """Number of elements of a range with symbolic ends; None where it cannot be told."""
-    if start is None or limit is None or delta is None:
+    if limit is None or delta is None:
         return None
-    first, end, step = single(start, "start"), single(limit, "limit"), single(delta, "delta")
+    end, step = single(limit, "limit"), single(delta, "delta")
     if not isinstance(step, int) or step == 0:
+        return None
+    first = _whole_start(start, step)
+    if first is None:
         return None
     span = end - first if step > 0 else first - end
     return maximum(ceildiv(span, abs(step)), 0)
+
+
+def _whole_start(start: Fact, step: int) -> DimLike | None:
+    """The integer from which ``step`` reaches an integer as often as from ``start``.
+
+    ⌈(limit − 0.5) / step⌉ = ⌈limit / step⌉: pixels are counted from their middle.
+    """
+    if start.value is not None:
+        found: DimLike = single(start.value, "start")
+        return found
+    if start.constant is None or not np.all(np.abs(start.constant) < EXACT_FLOATS):
+        return None
+    number = float(single(start.constant, "start"))
+    return math.floor(number) if step > 0 else math.ceil(number)
 
 
 @Range.kernel

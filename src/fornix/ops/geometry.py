@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fornix.errors import ShapeError
-from fornix.ir.dim import Dim, DimLike, known, less, maximum, unknown
+from fornix.ir.dim import Dim, DimLike, known, less, maximum, minimum, unknown
 from fornix.ops.fact import Array, Fact, UnknownRank, tensor
 
 
@@ -67,9 +67,14 @@ def _covers(extent: DimLike, other: DimLike) -> bool:
     """Whether ``extent`` is the result of broadcasting with ``other``, wherever that is valid.
 
     Valid are equal extents and a 1 on either side; so a greater extent wins, unless it is 1 and
-    the other 0. A slice of a table by a length, min(512, S), broadcasts with S to S.
+    the other 0. A slice of a table by a length, min(512, S), broadcasts with S to S, and the last
+    of H//8 rows, min(H//8, 1), with all of them to H//8.
     """
-    if not isinstance(extent, Dim) or extent.name is None or less(extent, other) is not False:
+    if not isinstance(extent, Dim) or less(extent, other) is not False:
+        return False
+    if other == minimum(extent, 1):
+        return True
+    if extent.name is None:
         return False
     beside_one = other.bind({extent.name: 1}) if isinstance(other, Dim) else other
     return less(0, beside_one) is True

@@ -17,6 +17,7 @@ from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.gates import gate_steps
+from fornix.compile.schedule.gathered import gathered
 from fornix.compile.schedule.halves import convolution_in_halves, in_halves
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
@@ -140,7 +141,7 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     if pieces is not None:
         yield from pieces
         return
-    parts = separated(store)
+    parts = separated(store) or gathered(store)
     if parts is not None:
         for part in parts:
             yield from _of_store(part, target)
