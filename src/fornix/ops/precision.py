@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fornix.dtype import FLOAT32, DType
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, less
 from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops.fact import Array
 
@@ -25,7 +25,7 @@ def widened(x: Array) -> Array:
 def wide_element(x: Tensor, place: tuple[DimLike, ...], dtype: DType | None = None) -> Scalar:
     """The element of ``x`` that meets ``place`` when x broadcasts, in ``dtype`` or its wide one."""
     own = place[len(place) - x.rank :]
-    at = tuple(0 if extent == 1 else i for i, extent in zip(own, x.shape, strict=True))
+    at = tuple(0 if less(1, extent) is False else i for i, extent in zip(own, x.shape, strict=True))
     return cast(x[at], dtype or wide_dtype(x.dtype))
 
 
