@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import parser
 
 from fornix.runtime import InferenceSession
 
-BODIES = {
+BODIES: dict[str, Callable[[Any, Any], Any]] = {
     "y = Div (h, s)": lambda h, s: h / s,
     "c = Greater (h, s) y = Where (c, h, s)": np.maximum,
     "k = Shape (h) y = Expand (s, k)": lambda h, s: np.broadcast_to(s, h.shape),
