@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from fornix.compile.axes import TYPICAL_LANES, groups_of, near_offsets
 from fornix.compile.words import pair_of, word_of
 from fornix.dtype import DType
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, less
 from fornix.ir.dim.expression import coefficient, variables
 from fornix.ir.loops import Apply, Load, Reduce, Scalar, Store, Variable, walk
 
@@ -42,6 +42,11 @@ def stride_of(d: DimLike, axis: Variable) -> int | None:
     if split is None or not isinstance(split[0], int) or axis in variables(split[1]):
         return None
     return split[0]
+
+
+def goes_past(address: DimLike, axis: Variable, pitch: DimLike) -> bool:
+    """Whether ``address`` surely moves along ``axis`` by ``pitch`` or more, from 1 to 1."""
+    return stride_of(address, axis) == 1 and less(axis.extent, pitch + 1) is False
 
 
 def accesses(values: Iterable[Scalar]) -> list[Load]:
@@ -198,6 +203,7 @@ __all__ = [
     "LIKELY_EXTENT",
     "accesses",
     "fold_axis",
+    "goes_past",
     "lanes_for",
     "likely",
     "load_cost",

@@ -21,10 +21,10 @@ from fornix.compile.alike import UNREAD, stored
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound
 from fornix.compile.convolution import convolution, groups
-from fornix.compile.cost import accesses
+from fornix.compile.cost import accesses, goes_past
 from fornix.compile.lower import RULE_ERRORS, Lowering, number
 from fornix.ir.attribute import Attribute, AttributeKind
-from fornix.ir.dim import Dim, DimLike, exact_quotient, less
+from fornix.ir.dim import Dim, DimLike, exact_quotient
 from fornix.ir.dim.expression import (
     Atom,
     Floor,
@@ -494,7 +494,7 @@ class _Page:
             return SWAPPED if is_last else FIRST
         if is_last:
             return LAST
-        is_run = any(_passes(load.address, a, pitch) for a in self.place[CHANNELS + 1 :])
+        is_run = any(goes_past(load.address, a, pitch) for a in self.place[CHANNELS + 1 :])
         return ALL if step == 0 and not is_run else OTHER
 
     def _shift(self, load: Load) -> int:
@@ -545,11 +545,6 @@ def _step(address: DimLike, axis: Variable) -> DimLike | None:
     """How far ``address`` moves along ``axis``; None if that differs from place to place."""
     found = coefficient(address, axis)
     return None if found is None or axis in variables(found[1]) else found[0]
-
-
-def _passes(address: DimLike, axis: Variable, pitch: DimLike) -> bool:
-    """Whether ``address`` surely moves along ``axis`` by ``pitch`` or more, from 1 to 1."""
-    return _step(address, axis) == 1 and less(axis.extent, pitch + 1) is False
 
 
 def _stores(buffer: Buffer) -> Sequence[Store]:
