@@ -309,3 +309,15 @@ def test_large_windows_of_any_extent_are_loops(taps: tuple[int, ...], stride: in
     for at_end in (True, False):
         found = compiled(y, {"x": data}, symbols, at_end=at_end)
         np.testing.assert_array_equal(found, conv(data, w, None, **more))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 50])
+def test_rows_whose_windows_share_nothing_are_divided_between_chunks(rows: int) -> None:
+    x = tensor("x", (1, rows, 40), FLOAT32)
+    y = pooled("max", x, Window.of((40,), (5,), pads=[2, 2]))
+    feeds = {"x": normal(1, rows, 40)}
+    whole = check(y, feeds, at_end=True)
+    for chunks in (2, 7):
+        assert compiled(y, feeds, chunks=chunks).tobytes() == whole.tobytes()
+    (kernel,) = Runner([y]).kernels
+    assert (kernel.parallel == 1) is (rows < 50)

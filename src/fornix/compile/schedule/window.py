@@ -91,6 +91,10 @@ def window_nest(store: Store, target: Target, lanes: int) -> tuple[list[Store], 
     put = Put(store.buffer, store.address, store.value)
     body: Block = tuple(_blocks(plan.run, count, sums, put))
     outer = [a for a in store.axes if a is not plan.run and a is not plan.vector]
+    if not outer and isinstance(plan.run.extent, int) and _step(folds, plan.run) is None:
+        block = Variable(plan.run.name, -(-plan.run.extent // count))
+        start = minimum(block.dim * count, plan.run.extent - count)
+        body, outer = (Window(Span(plan.run, start, count), sums, put),), [block]
     chunks, parallel = chunked(outer, (Lanes(plan.vector, plan.units, body),))
     return first, store, Nest("window", (chunks,), plan.lanes, parallel)
 
