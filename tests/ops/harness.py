@@ -40,7 +40,7 @@ from tests.ir.interpreter import interpret
 LATEST = 28
 
 
-def _no_body(*_: Any) -> list[Any]:
+def _no_body(*_: Any, **__: Any) -> list[Any]:
     raise AssertionError("this node has no subgraph")
 
 

@@ -90,5 +90,5 @@ def infer_view(node: RunNode) -> InferNode:
     )
 
 
-def _no_body(*_: object) -> list[Fact]:
+def _no_body(*_: object, **__: object) -> list[Fact]:
     raise ValidationError("a node without subgraphs has none to infer")

@@ -252,7 +252,7 @@ MAP = "map"
 def _kind(feed: Any) -> str:
     """The kind of an array's dtype, or that it is a map; empty for all else."""
     if type(feed) is np.ndarray:
-        return feed.dtype.kind
+        return str(feed.dtype.kind)
     return MAP if type(feed) is dict else ""
 
 
