@@ -79,6 +79,14 @@ Way: TypeAlias = "Callable[[list[Any], Run], list[Any] | None]"
 """From what a step reads to what it writes; None if that has to be done another way."""
 
 
+class OwnWay(ABC):
+    """A way whose results share memory with nothing else."""
+
+    @abstractmethod
+    def __call__(self, given: list[Any], run: Run) -> list[Any] | None:
+        """What the node writes; None if its kernel has to."""
+
+
 class Kernel(NamedTuple):
     """A NumPy kernel of the standard's, for inputs of the types that it has read before."""
 

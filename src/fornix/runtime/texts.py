@@ -7,7 +7,6 @@ everything where Python's objects are not laid out as it expects.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,7 +22,7 @@ from fornix.ops.call import plain_attributes
 from fornix.ops.text import pooled
 from fornix.ops.text_classes import ASCII, word_class
 from fornix.runtime.feeds import are_texts
-from fornix.runtime.providers import Kernel, Run, Way
+from fornix.runtime.providers import Kernel, OwnWay, Run, Way
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -61,14 +60,6 @@ def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
     return make(node, code, kernel)
 
 
-class TextWay(ABC):
-    """A way whose results share memory with nothing else."""
-
-    @abstractmethod
-    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
-        """What the node writes; None if its kernel has to."""
-
-
 class _Table:
     """A table, with what it points to."""
 
@@ -100,7 +91,7 @@ def _numbering(node: Node, code: TextCode, _: Kernel) -> Way:
     return _Numbering(table)
 
 
-class _Numbering(TextWay):
+class _Numbering(OwnWay):
     """Texts to the numbers of their keys."""
 
     def __init__(self, table: _Table) -> None:
@@ -123,7 +114,7 @@ def _mapping(node: Node, code: TextCode, _: Kernel) -> Way | None:
     return _Mapping(table, len(labels))
 
 
-class _Mapping(TextWay):
+class _Mapping(OwnWay):
     """Rows of numbers to dictionaries."""
 
     def __init__(self, table: _Table, width: int) -> None:
@@ -148,7 +139,7 @@ def _naming(_: Node, code: TextCode, kernel: Kernel) -> Way | None:
     return _Naming(table)
 
 
-class _Naming(TextWay):
+class _Naming(OwnWay):
     """Numbers to the names that they stand for."""
 
     def __init__(self, table: _Table) -> None:
@@ -215,7 +206,7 @@ def _characters(given: Mapping[str, Any]) -> list[str]:
     return [*(fold(chr(code)) for code in range(ASCII)), ""]
 
 
-class _Counting(TextWay):
+class _Counting(OwnWay):
     """Texts to counts of their words; those that code leaves are counted by the kernel."""
 
     def __init__(self, kernel: Kernel, table: _Table) -> None:
@@ -248,7 +239,7 @@ def _multiplying(node: Node, code: TextCode, kernel: Kernel) -> Way | None:
     return _Multiplying(kernel, table)
 
 
-class _Multiplying(TextWay):
+class _Multiplying(OwnWay):
     """Texts to products of the counts of their words, and the sizes of rows of counts."""
 
     def __init__(self, kernel: Kernel, table: _Table) -> None:

@@ -18,9 +18,8 @@ from fornix.runtime.memory import owned
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
-from fornix.runtime.providers import Run, Step
+from fornix.runtime.providers import OwnWay, Run, Step
 from fornix.runtime.shortcuts.short import at_once
-from fornix.runtime.texts import TextWay
 
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
@@ -214,7 +213,7 @@ def _kernel(step: Step, places: Mapping[Value, int], run: Run) -> Move:
 
 def _ends(program: Program, places: Mapping[Value, int]) -> list[tuple[int, bool]]:
     """Where results are, and which have to be copied to be the caller's own."""
-    makers = [s for s in program.steps if s.owns_results or isinstance(s.way, TextWay)]
+    makers = [s for s in program.steps if s.owns_results or isinstance(s.way, OwnWay)]
     own = {v for step in makers for v in step.writes}
     ends = []
     for value in program.outputs.values():
