@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import llvmlite
 import numpy as np
@@ -16,6 +18,7 @@ from onnx import helper, numpy_helper, parser
 
 from fornix.compile.identity import processor
 from fornix.errors import SchemaError
+from fornix.format.limits import Limits
 from fornix.runtime import InferenceSession, SessionOptions
 from fornix.runtime.native import NativeStep
 from fornix.runtime.stored import workshop
@@ -283,7 +286,15 @@ def test_who_is_interrupted_leaves_no_process(path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "reason",
-    ["switched off", "embedded", "frozen", "too many processes", "nothing is kept", "own options"],
+    [
+        "switched off",
+        "embedded",
+        "frozen",
+        "too many processes",
+        "nothing is kept",
+        "own options",
+        "fewer instructions",
+    ],
 )
 def test_without_it_the_model_is_compiled_here(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
@@ -302,6 +313,8 @@ def test_without_it_the_model_is_compiled_here(
             others = tmp_path / "others"
             others.mkdir(mode=0o755)
             monkeypatch.setenv("FORNIX_CACHE", str(others))
+        case "fewer instructions":
+            monkeypatch.setattr(workshop, "processor", lambda: "tiles=False")
         case "too many processes":
             monkeypatch.setattr(subprocess, "Popen", refuse)
 
@@ -315,6 +328,18 @@ def test_without_it_the_model_is_compiled_here(
         given = feeds(2, past)
         assert close_to(session.run(None, given)[0], expected(given))
     assert shares_weights(session)
+
+
+@pytest.mark.parametrize(("more", "answer"), [("", True), (" and more", False)])
+def test_code_is_made_for_what_may_be_used_here(
+    monkeypatch: pytest.MonkeyPatch, more: str, answer: bool
+) -> None:
+    """A system may refuse tile registers to one process, and not to another that it starts."""
+    monkeypatch.setattr(workshop, "Bench", lambda *_: SimpleNamespace(is_kept=lambda _: True))
+    limits, options = Limits(), SessionOptions()
+    mine = processor() + more
+    order = workshop.Order("", None, b"", False, "x", options, limits, False, mine)
+    assert workshop._answer(OrderedDict(), order, b"") is answer
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def sums_of_patch(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]]) -> s
     ]
     points = [dict(pairs) for pairs in itertools.product(*firsts)]
     places = [sum(parts) for parts in itertools.product(*offsets)]
-    row_step = next(s for r, s in zip(ranges, steps, strict=True) if r[0][0] is axis)
+    row_step = next((s for r, s in zip(ranges, steps, strict=True) if r[0][0] is axis), size)
     for k in range(len(points)):
         em.call(em.top, "void", "llvm.x86.tilezero", _register(SUMS + k))
     _add_boxes(em, p, points)

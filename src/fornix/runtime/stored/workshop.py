@@ -31,6 +31,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from fornix.compile.identity import processor
 from fornix.errors import FormatError
 from fornix.format.limits import Limits
 from fornix.format.mapped import Identity, MappedFile, Memory
@@ -80,6 +81,8 @@ class Order:
     limits: Limits
     tells: bool
     """Whether somebody wants to see how it goes on."""
+    processor: str
+    """What code may use, which this process may have been refused."""
 
     @staticmethod
     def of(shelf: Shelf, options: SessionOptions, limits: Limits) -> Order:
@@ -95,6 +98,7 @@ class Order:
             options,
             limits,
             progress.isEnabledFor(logging.INFO),
+            processor(),
         )
 
 
@@ -277,6 +281,8 @@ def _answer(
     """What there is to say, if anything; ``source`` is that of an order's model."""
     if isinstance(question, Order) and source is not None:
         progress.setLevel(logging.INFO if question.tells else logging.WARNING)
+        if question.processor != processor():
+            return False
         made = Bench(question, source)
         if not made.is_kept({}):
             return False
