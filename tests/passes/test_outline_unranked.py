@@ -65,6 +65,26 @@ def test_the_model_stays_valid_and_keeps_its_outputs() -> None:
     assert not outline_unranked(model, infer_model(model))
 
 
+def test_what_the_body_reads_may_be_computed_between_its_nodes() -> None:
+    text = """f (float[N] x, float[K] v, bool c) => (float[] y) {
+        one = Constant <value_ints = [1]> ()
+        h = If (c) <
+            then_branch = a () => (float[N,1] p) { p = Unsqueeze (x, one) },
+            else_branch = b () => (float[N] q) { q = Identity (x) }>
+        r = Relu (h)
+        s = ReduceSum <keepdims = 0> (v)
+        y = Add (r, s)
+    }"""
+    model = from_message(parser.parse_model(HEAD + text))
+    assert outline_unranked(model, infer_model(model))
+    verify(model)
+    x, v = np.array([-1, 2], np.float32), np.array([3, 4], np.float32)
+    session = InferenceSession(parser.parse_model(HEAD + text))
+    for c, truth in ((True, [[7], [9]]), (False, [7, 9])):
+        (found,) = session.run(None, {"x": x, "v": v, "c": np.array(c)})
+        np.testing.assert_array_equal(found, np.array(truth, np.float32))
+
+
 def test_what_only_hands_on_values_without_rank_stays() -> None:
     text = """f (bool c, float[N,4] x) => (float[] y) {
         y = If (c) <

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fornix import InferenceSession
+from fornix.errors import FornixError
 from fornix.format.text import parse_model
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message
@@ -91,3 +92,17 @@ def test_other_scans_stay(body: str) -> None:
     found = InferenceSession(model).run(None, {"a": A, "x": POINTS})
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", ["T", "U"])
+def test_as_many_rows_of_each_are_required(rows: str) -> None:
+    text = f"""<ir_version: 8, opset_import: ["": 18]>
+    g (float[T, 3] a, float[{rows}, 3] b) => (float[T] y) {{
+        y = Scan <num_scan_inputs = 2, body = c (float[3] p, float[3] q) => (float r) {{
+            d = Sub (p, q)
+            r = ReduceSumSquare <keepdims = 0> (d)
+        }}> (a, b)
+    }}"""
+    session = InferenceSession(from_message(parse_model(text)))
+    with pytest.raises(FornixError):
+        session.run(None, {"a": A, "b": A[:1]})

@@ -37,7 +37,7 @@ def outline_unranked(model: Model, inference: Inference) -> bool:
     certain = graph.add_initializer(ArrayTensor(np.array(True)))
     bodies = {name: _body(tail, results) for name in ("then_branch", "else_branch")}
     node = Node("", "If", [certain], len(results), bodies)
-    graph.insert_before(tail[0], node)
+    graph.insert_before(tail[-1], node)  # what it captures is computed by then
     for old, new in zip(results, node.outputs, strict=True):
         new.type = old.declared_type
         old.replace_all_uses_with(new)

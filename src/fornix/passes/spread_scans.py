@@ -61,10 +61,13 @@ def _spread(node: Node, make: Maker) -> list[Value] | None:
     if not all(_is_reduced(value) for value in body.outputs[carried:]):
         return None
     rows = [_turned(value, make, 1) for value in given[carried:]]
+    count = make.fact(rows[0]).shape[-1]
+    if any(make.fact(row).shape[-1] != count for row in rows):
+        return None  # whether there are as many of each, a run has to ask
     outer = dict(zip(body.inputs[:carried], given, strict=False))
     spread = _Spread(make, body, outer, dict(zip(body.inputs[carried:], rows, strict=True)))
     made = [spread.value(value) for value in body.outputs[carried:]]
-    if any(make.fact(value).shape[-1] != make.fact(rows[0]).shape[-1] for value in made):
+    if any(make.fact(value).shape[-1] != count for value in made):
         return None  # it is the same for all rows
     return [*given[:carried], *(_turned(value, make, -1) for value in made)]
 
@@ -128,7 +131,7 @@ class _Spread:
         node = value.producer
         if value in self._rows:
             return self._rows[value]
-        if node is None or node.op_type not in ELEMENTWISE | REDUCTIONS:
+        if node is None or node.domain or node.op_type not in ELEMENTWISE | REDUCTIONS:
             return self._same(value)
         attributes = {name: node.attr(name) for name in node.attributes}
         if node.op_type in REDUCTIONS:
