@@ -174,6 +174,16 @@ def test_an_index_along_the_vectors_is_checked_too() -> None:
         compiled(y, {"x": data, "i": np.where(np.arange(100) == 77, 5, ids)})
 
 
+@pytest.mark.parametrize("place", [0, 99])
+def test_an_index_into_equal_numbers_is_checked_in_every_loop(place: int) -> None:
+    ids = np.zeros(100, np.int64)
+    i, table = vector(ids, "i"), compute((1,), lambda _: 2.5, FLOAT32)
+    y = compute((100,), lambda n: table[gathered(i[n], 1)])
+    check(y, {"i": ids})
+    with pytest.raises(Fail, match="index"):
+        compiled(y, {"i": np.where(np.arange(100) == place, 1, ids)})
+
+
 @pytest.mark.parametrize("n", [1, 5, 100])
 def test_an_integer_divided_by_zero_fails(n: int) -> None:
     a, b = tensor("a", (n,), INT64), tensor("b", (n,), INT64)

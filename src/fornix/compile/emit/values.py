@@ -73,7 +73,8 @@ def _apply(em: Emitter, e: Apply, unit: int) -> Value:
     if e.op == "select":
         return _select(em, e.dtype, args)
     if e.op == "after":
-        return args[1]
+        check, x = args  # not remembered longer than the check: each loop has one of its own
+        return Value(x.text, x.is_vector, max(check.depth, x.depth))
     if e.op == "bitcast":
         return _same_width(em, e.args[0].dtype, e.dtype, args[0])
     dtype = e.args[0].dtype
