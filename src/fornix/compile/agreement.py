@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fornix.compile.bounds import Bound
-from fornix.ir.dim import Dim, DimLike, atoms, is_nonnegative, known, symbol
+from fornix.ir.dim import Dim, DimLike, atoms, exact_quotient, is_nonnegative, known, symbol
 from fornix.ir.dim.expression import Atom, Symbol, substitute, variables
 from fornix.ir.graph import Node
 from fornix.ir.loops import Variable
@@ -41,11 +41,20 @@ class Agreement:
         self.equal += [pair for pair in other.equal if pair not in self.equal]
         self.reach += [pair for pair in other.reach if pair not in self.reach]
 
-    def has_elements(self, shapes: Iterable[Shape]) -> None:
-        """Ask that no extent of ``shapes`` is 0."""
-        for extent in (extent for shape in shapes for extent in shape):
-            if isinstance(extent, Dim) and not is_nonnegative(extent - 1):
-                self.reach.append((extent, 1))
+    def has_elements(self, shapes: Iterable[Shape], results: Sequence[Shape] = ()) -> None:
+        """Ask that no extent of ``shapes`` is 0, but those with which all ``results`` are empty."""
+        for extent in dict.fromkeys(extent for shape in shapes for extent in shape):
+            is_free = bool(results) and all(_has_factor(shape, extent) for shape in results)
+            self._at_least(extent, 0 if is_free else 1)
+
+    def exist(self, shapes: Iterable[Shape]) -> None:
+        """Ask that no extent of ``shapes`` is less than 0."""
+        for extent in dict.fromkeys(extent for shape in shapes for extent in shape):
+            self._at_least(extent, 0)
+
+    def _at_least(self, extent: DimLike, least: int) -> None:
+        if isinstance(extent, Dim) and not is_nonnegative(extent - least):
+            self.reach.append((extent, least))
 
     @property
     def values(self) -> dict[str, DimLike]:
@@ -88,6 +97,11 @@ class Agreement:
         return found
 
 
+def _has_factor(shape: Shape, extent: DimLike) -> bool:
+    """Whether a value of ``shape`` is empty where ``extent`` is 0."""
+    return any(exact_quotient(d, extent) is not None for d in shape)
+
+
 def _bound(d: DimLike, values: Mapping[str, DimLike]) -> DimLike:
     return d.bind(values) if isinstance(d, Dim) else d
 
@@ -98,8 +112,13 @@ def agreement(
     version: int,
     facts: Sequence[Fact | None],
     results: Sequence[Fact],
+    *,
+    may_be_empty: bool = False,
 ) -> Agreement | None:
-    """What has to hold of the extents of ``node``; None where nothing is said of the operator."""
+    """What has to hold of the extents of ``node``; None where nothing is said of the operator.
+
+    Where results ``may_be_empty``, extents may be 0 with which there is nothing to compute.
+    """
     rule = _DOMAINS.get(operator.domain, {}).get(node.op_type)
     if hasattr(operator.rule("kernel", version), "common_shape"):
         rule = _broadcast if version >= BROADCASTS or len(facts) == 1 else None
@@ -108,13 +127,32 @@ def agreement(
     if any(fact is not None and not fact.has_rank for fact in (*facts, *results)):
         return None
     found = Agreement()
-    read = [] if node.op_type in UNREAD and not node.domain else facts
-    found.has_elements(fact.shape for fact in (*read, *results) if fact is not None)
+    empty = [fact.shape for fact in results] if may_be_empty and not _divides(node, facts) else []
+    count = _read(node, may_be_empty=may_be_empty)
+    found.has_elements((f.shape for f in (*facts[:count], *results) if f is not None), empty)
+    found.exist(fact.shape for fact in facts if fact is not None)
     try:
         rule(found, node, facts, results)
     except NothingSaid:
         return None
     return found
+
+
+def _read(node: Node, *, may_be_empty: bool) -> int | None:
+    """Of how many inputs some element is read, or has to be there; None if of all."""
+    if node.domain:
+        return None
+    if node.op_type in UNREAD or (may_be_empty and node.op_type == "Concat"):
+        return 0
+    return 1 if may_be_empty and node.op_type in SCATTERS else None
+
+
+def _divides(node: Node, facts: Sequence[Fact | None]) -> bool:
+    """Whether an extent of the result is what others leave, of which there may be none."""
+    target = facts[1] if node.op_type == "Reshape" and len(facts) > 1 else None
+    entries = [] if target is None or target.value is None else target.value.ravel().tolist()
+    others = [d for d in entries if d != -1]
+    return others != entries and any(d is None or not is_nonnegative(d - 1) for d in others)
 
 
 class NothingSaid(Exception):
@@ -126,6 +164,8 @@ BROADCASTS = 7
 
 UNREAD = frozenset({"Shape", "Size"})
 """Operators of which no code reads an element."""
+SCATTERS = frozenset({"Scatter", "ScatterElements", "ScatterND"})
+"""Operators that change no element where there are no updates."""
 
 Rule = Callable[[Agreement, Node, Sequence[Fact | None], Sequence[Fact]], None]
 

@@ -158,7 +158,7 @@ def write(source: Computation, target: Target) -> list[Emitted]:
         inputs = tuple(b for b in reads(piece.stores) if b not in made)
         symbols = symbols_of(piece)
         arguments = (*inputs, *outputs)
-        code = emit(piece.nest, arguments, symbols, target)
+        code = emit(piece.nest, arguments, symbols, target, outputs)
         result.append(Emitted(piece.nest, code, arguments, outputs, symbols, share))
     return result
 
@@ -173,7 +173,7 @@ def _called(source: Routine, target: Target) -> Emitted:
         sum((b.elements * b.dtype.numpy.itemsize for b in side), 0)
         for side in (source.inputs, source.outputs)
     )
-    code = emit(nest, arguments, symbols, target)
+    code = emit(nest, arguments, symbols, target, source.outputs)
     work = Work(source.operations, read, written)
     return Emitted(nest, code, arguments, source.outputs, symbols, work)
 

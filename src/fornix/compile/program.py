@@ -80,13 +80,21 @@ class Compiled:
             if name in seen or not is_open or not isinstance(traits, Traits):
                 continue
             seen.add(name)
-            found = self.survey.agreement(node)
-            if found is None or not all(map(found.proves, traits.bounds)):
+            found = self._agreement(node, traits)
+            if found is None:
                 asked[name] = node
             else:
                 whole.add(found)
             whole.add(Agreement(reach=[*self._ranges(node, traits)]))
         return whole, list(asked.values())
+
+    def _agreement(self, node: Node, traits: Traits) -> Agreement | None:
+        """What suffices for ``node`` and proves that reads stay inside; the least that does."""
+        for may_be_empty in (True, False):
+            found = self.survey.agreement(node, may_be_empty=may_be_empty)
+            if found is not None and all(map(found.proves, traits.bounds)):
+                return found
+        return None
 
     def holds(self, extents: Mapping[str, int], nodes: Iterable[Node]) -> bool:
         """Whether the code of ``nodes`` is made for ``extents``: shapes agree, reads stay inside.

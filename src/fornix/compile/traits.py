@@ -270,14 +270,15 @@ class Survey:
                     f"it is {expected} as declared, {result.type} by its operator"
                 )
 
-    def agreement(self, node: Node) -> Agreement | None:
-        """What suffices of extents for ``node`` to be what inference found; None if not known."""
+    def agreement(self, node: Node, *, may_be_empty: bool = False) -> Agreement | None:
+        """What suffices for ``node`` to be what inference found; None if not known."""
         schema, _ = self.lowering.schema(node)
         fact = self.lowering.inference.fact
         facts = [None if v is None else fact(v) for v in node.inputs]
         results = [fact(value) for value in node.outputs if value.is_used]
         operator = ops.operator_of(schema)
-        found = agreement(node, operator, schema.since_version, facts, results)
+        version = schema.since_version
+        found = agreement(node, operator, version, facts, results, may_be_empty=may_be_empty)
         try:
             self.infer(node, found.values if found else {})
         except NotLowered:

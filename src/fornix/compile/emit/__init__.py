@@ -31,9 +31,20 @@ class Code:
 NAME = "kernel"
 
 
-def emit(nest: Nest, buffers: Sequence[Buffer], symbols: Sequence[str], target: Target) -> Code:
-    """The code of ``nest`` for ``target``; arguments come in the order of buffers and symbols."""
+def emit(
+    nest: Nest,
+    buffers: Sequence[Buffer],
+    symbols: Sequence[str],
+    target: Target,
+    outputs: Sequence[Buffer] = (),
+) -> Code:
+    """The code of ``nest`` for ``target``; arguments come in the order of buffers and symbols.
+
+    Where all that it writes are ``outputs``, it has nothing to do if none of them has elements.
+    """
     em = Emitter(target, nest.lanes, buffers, symbols)
+    if outputs:
+        em.leave_if_empty(outputs)
     em.scratch(nest.scratch)
     em.changing = nest.changing
     run(em, nest.body)

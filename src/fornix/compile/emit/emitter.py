@@ -15,8 +15,8 @@ from fornix.compile.emit.types import lane_numbers, register_type, vector_type
 from fornix.compile.kernel import SCRATCH_ALIGNMENT, Check
 from fornix.compile.target import Target
 from fornix.dtype import BOOL, INT32, DType
-from fornix.ir.dim import Dim, DimLike, ceildiv
-from fornix.ir.dim.expression import Atom
+from fornix.ir.dim import Dim, DimLike, atoms, ceildiv
+from fornix.ir.dim.expression import Atom, Symbol
 from fornix.ir.loops import Buffer, Reduce, Scalar, Variable
 
 ATTRIBUTES = "nounwind"
@@ -89,8 +89,24 @@ class Emitter(Builder):
     def stack(self, size: int) -> str:
         """A pointer to ``size`` bytes on the stack, for as long as the kernel runs."""
         name = f"%s{self.number()}"
-        self.do(f"{name} = alloca [{size} x i8], align {SCRATCH_ALIGNMENT}", 0)
+        self.root.insert(0, f"  {name} = alloca [{size} x i8], align {SCRATCH_ALIGNMENT}")
         return name
+
+    def leave_if_empty(self, outputs: Sequence[Buffer]) -> None:
+        """Return where extents say that none of ``outputs`` has elements, before anything else."""
+        counts = [buffer.elements for buffer in outputs]
+        if any(folds.surely_runs(count) or not self._is_told(count) for count in counts):
+            return
+        tests = [self.put(0, f"icmp slt i64 {self.dim(count).text}, 1") for count in counts]
+        for test in tests[1:]:
+            tests[0] = self.put(0, f"and i1 {tests[0]}, {test}")
+        self.do(f"br i1 {tests[0]}, label %none, label %some")
+        self.root += ["none:", "  ret i64 0", "some:"]
+        self.levels[0].label = "some"
+
+    def _is_told(self, count: DimLike) -> bool:
+        """Whether symbols that the kernel is given tell ``count``."""
+        return all(a.name in self.symbols for a in atoms(count) if isinstance(a, Symbol))
 
     def text(self, name: str) -> str:
         """The module with the finished function, called ``name``."""
