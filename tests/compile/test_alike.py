@@ -174,3 +174,23 @@ def test_zero_points_that_are_all_zero_are_told_from_others(fresh: Memo) -> None
     for z, y in zip(zeros.values(), session.run(None, {"a": a}), strict=True):
         np.testing.assert_array_equal(y, a.astype(np.int32) @ (b.astype(np.int32) - z))
     assert len(fresh.codes) == 2
+
+
+def test_zero_points_of_rows_of_several_matrices_are_told_apart(fresh: Memo) -> None:
+    rows = KNOWN_ELEMENTS // 2 + 1
+    rng = np.random.default_rng(4)
+    b = rng.integers(-9, 9, (2, 4, 3), np.int8)
+    points = np.zeros((2, 2, rows, 1), np.uint8)
+    points[1, :, -1] = 3
+    stored = [numpy_helper.from_array(x, name) for x, name in zip(points, "st", strict=True)]
+    stored.append(numpy_helper.from_array(b, "b"))
+    nodes = [helper.make_node("MatMulInteger", ["a", "b", z], ["y " + z]) for z in "st"]
+    given = helper.make_tensor_value_info("a", TensorProto.UINT8, [2, rows, 4])
+    results = [helper.make_tensor_value_info("y " + z, TensorProto.INT32, None) for z in "st"]
+    graph = helper.make_graph(nodes, "products", [given], results, stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    session = InferenceSession(model, providers=["CPUExecutionProvider"])
+    a = rng.integers(0, 9, (2, rows, 4), np.uint8)
+    for z, y in zip(points, session.run(None, {"a": a}), strict=True):
+        np.testing.assert_array_equal(y, (a.astype(np.int32) - z) @ b.astype(np.int32))
+    assert len(fresh.codes) == 2

@@ -40,6 +40,7 @@ UNREAD = frozenset({
 """Operators whose rules ask for types alone, and whether an input is one number.
 
 What is stored for them does not tell nodes apart: layers of a network have weights of their own.
+Only floats are meant: integers are lengths of sequences, which rules compare with extents.
 """
 
 
@@ -93,10 +94,14 @@ def _apart(d: Dim) -> tuple[str, tuple[str, ...]]:
     return _NAME.sub(gap, render(d, atom_key)), tuple(found)
 
 
+def is_told(tensor: Tensor) -> bool:
+    """Whether the elements of few tell nodes of `UNREAD` apart: floats do where there is one."""
+    return not tensor.dtype.is_float or math.prod(tensor.shape) == 1
+
+
 def stored(tensor: Tensor) -> object:
     """What of many elements decides how they are read: zero points may be left out that are 0."""
-    is_line = tensor.dtype.bits == BYTE and math.prod(tensor.shape) == max(tensor.shape, default=0)
-    return ("stored", bool(tensor.numpy().any())) if is_line else "stored"
+    return ("stored", bool(tensor.numpy().any())) if tensor.dtype.bits == BYTE else "stored"
 
 
 def various(nodes: Sequence[Node]) -> frozenset[Value]:
@@ -178,4 +183,4 @@ class _Renaming:
         )
 
 
-__all__ = ["UNREAD", "Alike", "Names", "renamed", "stored", "various"]
+__all__ = ["UNREAD", "Alike", "Names", "is_told", "renamed", "stored", "various"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from fornix import ops
 from fornix.compile.agreement import Agreement, agreement
-from fornix.compile.alike import UNREAD, stored
+from fornix.compile.alike import UNREAD, is_told, stored
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound
 from fornix.compile.convolution import convolution, groups
@@ -168,13 +168,12 @@ class Survey:
         return schema.domain, schema.name, schema.since_version, stamp, attributes, inputs, outputs
 
     def _shown(self, fact: Fact, value: Value, *, is_read: bool) -> Key:
-        """What of an input decides how it is lowered; ``is_read``: its elements may, too."""
+        """What of an input decides how it is lowered; ``is_read``: floats in it may, too."""
         contents: object = None
         if value in self.lowering.unread:
             contents = "unread"
         elif fact.tensor is not None:
-            is_number = math.prod(fact.tensor.shape) == 1
-            constant = fact.constant if is_read or is_number else None
+            constant = fact.constant if is_read or is_told(fact.tensor) else None
             contents = stored(fact.tensor) if constant is None else constant.tobytes()
         elif fact.known_value is not None:
             contents = tuple(fact.known_value.flat)
@@ -197,14 +196,15 @@ class Survey:
         for value, reading in zip(node.inputs, readings, strict=True):
             if value is not None and reading and reading.count and 0 in self.lowering.shape(value):
                 raise NotLowered(f"'{value.name}' has no elements")
-        types = [self.lowering.inference.fact(v) for v in (*node.inputs, *node.outputs) if v]
+        fact = self.lowering.inference.fact
+        asked = [*(fact(v) for v in node.inputs if v), *(Fact(fact(v).type) for v in node.outputs)]
         return Traits(
             cost=max((page.cost - LOAD_COST for page in pages), default=0.0),
             is_reduction=any(page.is_reduction for page in pages),
             has_memory=any(page.has_memory for page in pages),
             readings=readings,
             bounds=tuple(symbolic),
-            needs_check=any(_is_symbolic_fact(fact) for fact in types),
+            needs_check=any(map(_is_symbolic_fact, asked)),
             is_convolution=any(page.is_convolution for page in pages),
             bits=max((x.dtype.bits for x in results if x is not None), default=0),
         )
