@@ -108,6 +108,9 @@ class Fold:
     units: int
     body: Scalar
     kept: tuple[Put, ...] = ()
+    needs_nan: bool = True
+    """Whether a maximum must be NaN where it meets one: then it takes three instructions, not one.
+    """
 
 
 @dataclass(frozen=True)

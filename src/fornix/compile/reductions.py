@@ -9,7 +9,7 @@ from fornix.compile.axes import moves_as_one
 from fornix.compile.cost import accesses
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom
-from fornix.ir.loops import Reduce, Scalar, Variable, replace, substitute_scalar, walk
+from fornix.ir.loops import Apply, Reduce, Scalar, Variable, replace, substitute_scalar, walk
 from fornix.ir.loops.scalar import reduction
 
 
@@ -44,6 +44,19 @@ def _merged(op: str, axes: tuple[Variable, ...], body: Scalar) -> Scalar:
     return reduction(op, axes, body)
 
 
+def is_below_top(x: Scalar) -> bool:
+    """Whether ``x`` is a value less the greatest one of a row that holds it: at most 0, or NaN."""
+    if not isinstance(x, Apply) or x.op != "sub":
+        return False
+    value, top = x.args
+    if not isinstance(top, Reduce) or top.op != "max" or len(top.axes) != 1:
+        return False
+    own = {a for a in value.variables - top.variables if isinstance(a, Variable)}
+    extent = top.axes[0].extent
+    rows = (a for a in own if a.extent == extent)
+    return any(substitute_scalar(top.body, {top.axes[0]: a.dim}) is value for a in rows)
+
+
 def field_axes(e: Reduce, operand: Scalar) -> list[Variable]:
     """The axes of ``e`` along which ``operand`` loads the same and takes other fields out of it."""
     moving = {a for x in accesses([operand]) for a in x.variables}
@@ -56,4 +69,4 @@ def points(axes: Sequence[Variable]) -> list[dict[Atom, DimLike]]:
     return [dict(zip(known, place, strict=True)) for place in itertools.product(*known.values())]
 
 
-__all__ = ["field_axes", "merged", "points", "reductions"]
+__all__ = ["field_axes", "is_below_top", "merged", "points", "reductions"]

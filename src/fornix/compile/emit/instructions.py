@@ -22,6 +22,7 @@ _INTEGER = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", 
 _COMPARE_FLOAT = {"lt": "olt", "le": "ole", "eq": "oeq", "ne": "une"}
 _COMPARE = {"lt": "slt", "le": "sle", "eq": "eq", "ne": "ne"}
 _ALIASES = {"sum": "add", "prod": "mul"}
+_EXTREMES = {"min", "max", "lesser", "greater"}
 _ROUND = {"floor", "ceil", "trunc", "rint"}
 
 
@@ -71,7 +72,7 @@ def binary(em: Emitter, op: str, dtype: DType, *values: Value) -> Value:
     if op in _COMPARE:
         return o.value(_compare(o, op))
     if dtype.is_float:
-        text = _extreme(o, op) if op in {"min", "max"} else _plain(o, _FLOAT[op])
+        text = _extreme(o, op) if op in _EXTREMES else _plain(o, _FLOAT[op])
     elif op in {"min", "max"} and dtype is not BOOL:
         text = o.call(f"{'s' if dtype.kind == 'int' else 'u'}{op}", *o.texts)
     elif op in {"shl", "shr"}:
@@ -108,10 +109,13 @@ def _extreme(o: Operands, op: str) -> str:
     """The greater or lesser number, or NaN.
 
     Both compare-and-select and the instruction of x86-64 give the second operand where one is NaN.
-    So if the first cannot be NaN that is all; a constant is made the first.
+    So if the first cannot be NaN that is all; a constant is made the first. "greater" and "lesser"
+    are that instruction.
     """
     a, b = o.texts
-    test = "ogt" if op == "max" else "olt"
+    test = "ogt" if op in {"max", "greater"} else "olt"
+    if op in {"greater", "lesser"}:
+        return o.select(o.put(f"fcmp {test} {o.type} {a}, {b}"), a, b)
     if _is_number(b) and not _is_number(a):
         a, b = b, a
         if a == o.literal(0.0):  # NumPy takes the second of two zeros

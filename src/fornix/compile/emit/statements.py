@@ -157,6 +157,7 @@ def vector_loop(
 ) -> list[str]:
     """``axis`` over ``bounds``: whole steps of several vectors, then single masked ones.
 
+    Where the extent is known the rest is one step, of which the last vector alone is masked.
     ``turn`` sees `Emitter.units` and `masks`; it gets what is carried for each unit, if anything
     is, and gives it anew. A short axis of known extent takes no loop.
     """
@@ -166,7 +167,7 @@ def vector_loop(
     if not (low.text + high.text).count("%"):
         extent = int(high.text) - int(low.text)
         if extent <= whole_step:
-            return _straight(em, axis, low, extent, carried, turn)
+            return _straight(em, axis, low, extent, carried, turn, is_aligned=low.text == "0")
         units = _even_units(extent, em.lanes, units)
         whole_step = em.lanes * units
     middle = high
@@ -177,17 +178,29 @@ def vector_loop(
     if middle is high:
         return [*results, *(text for _, text in carried[units:])]
     kinds = [kind for kind, _ in carried]
-    left = list(zip(kinds, results, strict=False))[:1]
+    left = list(zip(kinds, results, strict=False))
+    if extent is not None:
+        rest = extent % whole_step
+        tail = _straight(em, axis, middle, rest, left, turn, is_aligned=low.text == "0")
+        return [*tail, *(text for _, text in carried[units:])]
+    left = left[:1]
     tail = _masked(em, axis, (middle, high), left, turn, is_aligned=low.text == "0")
     return [*tail, *results[1:], *(text for _, text in carried[units:])]
 
 
 def _straight(
-    em: Emitter, axis: Variable, low: Value, extent: int, carried: Carried, turn: Visit
+    em: Emitter,
+    axis: Variable,
+    low: Value,
+    extent: int,
+    carried: Carried,
+    turn: Visit,
+    *,
+    is_aligned: bool,
 ) -> list[str]:
     """All vectors one after the other, the last one masked."""
     count = -(-extent // em.lanes)
-    with em.along(axis, range(count), is_aligned=low.text == "0"):
+    with em.along(axis, range(count), is_aligned=is_aligned):
         em.place(axis, Value(low.text, False, low.depth))
         if extent % em.lanes:
             left = Value(str(extent), False, 0)
@@ -255,23 +268,25 @@ def _masked(
 
 def _fold(em: Emitter, fold: Fold) -> None:
     """A reduction in vectors; its value is remembered where it is computed."""
-    dtype = fold.result.dtype
+    dtype, op = fold.result.dtype, fold.result.op
     kind = em.type(dtype, is_vector=True)
-    neutral = start(fold.result.op, dtype, is_vector=True)
+    neutral = start(op, dtype, is_vector=True)
+    if not fold.needs_nan:
+        op = {"max": "greater", "min": "lesser"}.get(op, op)
 
     def turn(totals: list[str]) -> list[str]:
         results = []
         for unit, total in zip(em.units, totals, strict=True):
             for put in fold.kept:
                 store(em, put, unit)
-            results.append(fold_lanes(em, fold.result.op, fold.body, total, unit))
+            results.append(fold_lanes(em, op, fold.body, total, unit))
         return results
 
     bounds = (0, fold.axis.extent)
     carried = [(kind, neutral)] * fold.units
     totals = vector_loop(em, fold.axis, bounds, fold.units, carried, turn)
     used = [t for t in totals if t != neutral] or totals[:1]
-    em.remember((fold.result, None), horizontal(em, fold.result.op, dtype, used, fold.axis.extent))
+    em.remember((fold.result, None), horizontal(em, op, dtype, used, fold.axis.extent))
 
 
 def _carry(em: Emitter, carry: Carry) -> None:

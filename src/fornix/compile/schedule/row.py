@@ -8,7 +8,7 @@ a row buffer in scratch memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.cost import lanes_for, stride_of
@@ -27,6 +27,7 @@ from fornix.ir.loops import (
     Store,
     Variable,
     load,
+    loaded,
     replace,
     substitute_scalar,
     walk,
@@ -77,6 +78,7 @@ def row_nest(store: Store, axis: Variable, along: Sequence[Reduce], target: Targ
     lanes = lanes_for([store.value], [store.buffer.dtype], target.vector_bytes)
     value = _by_reciprocals(store.value, set(along))
     stages = [Stage(e, substitute_scalar(e.body, {e.axes[0]: axis.dim})) for e in along]
+    free = {s.result for k, s in enumerate(stages) if spoils(s, stages[k + 1 :], value)}
     vectors = -(-axis.extent // lanes) if isinstance(axis.extent, int) else None
     scratch: dict[Buffer, DimLike] = {}
     if vectors is not None and vectors <= target.vector_registers - TEMPORARIES:
@@ -84,13 +86,62 @@ def row_nest(store: Store, axis: Variable, along: Sequence[Reduce], target: Targ
     else:
         units = UNITS
         stages, value, scratch = _with_buffers(axis, stages, value, _room(store, axis))
-    body: Block = tuple(Fold(s.result, axis, units, s.body, s.kept) for s in stages)
+    body: Block = tuple(
+        Fold(s.result, axis, units, s.body, s.kept, needs_nan=s.result not in free) for s in stages
+    )
     put = Put(store.buffer, store.address, value)
     body = (*body, Lanes(axis, units, (put,)) if axis in store.axes else put)
     chunks, parallel = chunked([a for a in store.axes if a is not axis], body)
     size = sum((_aligned(axis, b) for b in scratch), start=0)
     changing = frozenset((*scratch, store.buffer))
     return Nest("row", (chunks,), lanes, parallel, scratch, size, changing)
+
+
+STRICT = {"add", "sub", "mul", "div", "fma", "neg", "abs", "sqrt", "exp", "log"}
+"""Operations on floats that give NaN wherever an operand is NaN."""
+
+
+def spoils(top: Stage, later: Sequence[Stage], value: Scalar) -> bool:
+    """Whether NaN in a row shows in ``value`` even where the extreme ``top`` passes over it.
+
+    So it is in a softmax: the sum of exp(x − max) is NaN if an x is, and so is all that is divided
+    by it. What depends on the extreme may be anything where it depends on such a sum as well.
+    """
+    if top.result.op not in {"max", "min"} or not top.result.dtype.is_float:
+        return False
+    spoiled: set[Scalar] = set()
+    changed: set[Scalar] = {top.result}
+    kept: set[Scalar] = {s.result for s in later}
+    for stage in later:
+        if stage.result.op == "sum" and stage.body in _carriers(stage.body, {top.body, *spoiled}):
+            spoiled.add(stage.result)
+        elif not _is_kept(stage.body, spoiled, changed, kept):
+            changed.add(stage.result)
+    return _is_kept(value, spoiled, changed, kept)
+
+
+def _carriers(e: Scalar, sources: Collection[Scalar]) -> set[Scalar]:
+    """What in ``e`` is NaN where one of ``sources`` is."""
+    found = set(sources)
+    for x in walk(e):
+        is_strict = isinstance(x, Apply) and x.dtype.is_float and (x.op in STRICT or x.op == "cast")
+        if is_strict and not found.isdisjoint(x.args):
+            found.add(x)
+    return found
+
+
+def _is_kept(e: Scalar, spoiled: set[Scalar], changed: set[Scalar], kept: set[Scalar]) -> bool:
+    """Whether ``e``, of results some of which are ``changed``, is NaN or what it was all the same.
+
+    Of the results that are ``kept`` unless ``changed`` nothing else is asked.
+    """
+    is_nan = _carriers(e, spoiled)
+    good = set[Scalar]()
+    for x in walk(e):
+        parts = {*x.args, *(atom.expr for atom in loaded(*x.dims))}
+        if x in is_nan or (x not in changed and (x in kept or parts <= good)):
+            good.add(x)
+    return e in good
 
 
 def _room(store: Store, axis: Variable) -> Store | None:

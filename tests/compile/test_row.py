@@ -1,0 +1,78 @@
+"""Rows that are reduced and used again: what NaN and infinities in them become."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fornix.dtype import FLOAT32
+from fornix.ir.loops import Scalar, Tensor, apply, compute, reduce, select, tensor
+from fornix.ops import scalar as s
+from tests.compile.levels import LEVELS, target
+from tests.compile.native import check
+
+WIDTHS = [1, 5, 17, 64, 197, 300, 515]
+SPECIAL = (np.nan, np.inf, -np.inf, 3e38, -3e38, -104.5, -88.0, 0.0, -0.0)
+
+
+def rows(width: int, seed: int = 0) -> np.ndarray:
+    """Ordinary rows, and some with every special value at drawn places, alone or all over."""
+    rng = np.random.default_rng(seed)
+    x = (rng.standard_normal((24, width)) * 30).astype(np.float32)
+    for k, special in enumerate(SPECIAL):
+        x[k, rng.integers(width)] = special
+        x[len(SPECIAL) + k] = special
+    x[-1, rng.integers(0, width, 3)] = np.nan, np.inf, -np.inf
+    return x
+
+
+def results(x: Tensor) -> dict[str, Tensor]:
+    """What is made of rows and their extremes, by name."""
+    height, width = x.shape
+    top = compute((height,), lambda i: reduce("max", width, lambda k: x[i, k]))
+    low = compute((height,), lambda i: reduce("min", width, lambda k: x[i, k]))
+    power = compute(x.shape, lambda i, j: s.exp(x[i, j] - top[i]))
+    total = compute((height,), lambda i: reduce("sum", width, lambda k: power[i, k]))
+
+    def of(value: object) -> Tensor:
+        return compute(x.shape, value)  # type: ignore[arg-type]
+
+    def is_high(i: int) -> Scalar:
+        return apply("lt", 0.0, top[i])
+
+    return {
+        "softmax": of(lambda i, j: power[i, j] / total[i]),
+        "log softmax": of(lambda i, j: x[i, j] - top[i] - s.log(total[i])),
+        "below": of(lambda i, j: low[i] - x[i, j]),
+        "power alone": of(lambda i, j: power[i, j] + (total[i] - total[i]) * 0.0),
+        "chosen by the maximum": of(lambda i, j: select(is_high(i), x[i, j], x[i, j] / total[i])),
+        "maximum of both": of(lambda i, j: apply("max", top[i], x[i, j] / total[i])),
+        "turned by the maximum": of(lambda i, j: select(is_high(i), x[i, j], -x[i, j])),
+    }
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rows_with_special_values_are_what_the_interpreter_says(width: int, level: str) -> None:
+    data = rows(width)
+    for y in results(tensor("x", data.shape, FLOAT32)).values():
+        check(y, {"x": data}, target=target(level), chunks=3)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("width", [65, 197, 205, 211, 300])
+def test_the_rest_of_a_row_touches_nothing_outside(width: int, at_end: bool) -> None:
+    data = rows(width, seed=1)
+    check(
+        results(tensor("x", data.shape, FLOAT32))["softmax"],
+        {"x": data},
+        at_end=at_end,
+        target=target("x86-64-v3"),
+    )
+
+
+def test_exponentials_below_a_maximum_of_something_else_have_a_limit() -> None:
+    data = np.array([[0.0, 100.0, np.inf], [1e30, -np.inf, np.nan]], np.float32)
+    x = tensor("x", data.shape, FLOAT32)
+    top = compute((2,), lambda i: reduce("max", 2, lambda k: x[i, k] * 0.5))
+    check(compute((2, 3), lambda i, j: s.exp(x[i, j] - top[i])), {"x": data})
