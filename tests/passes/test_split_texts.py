@@ -54,6 +54,20 @@ g (string[N, 1] x, float[N, 2] y) => (float[N, 5] z) {{
 """
 
 
+SINGLE = """
+<ir_version: 8, opset_import: ["ai.onnx.ml" : 3]>
+g (string[N, 1] x) => (float[N, 1, 1] y) {
+  y = ai.onnx.ml.OneHotEncoder <cats_strings = ["\u00e9"], zeros = 0> (x)
+}
+"""
+REPEATED = """
+<ir_version: 8, opset_import: ["ai.onnx.ml" : 3]>
+g (string[N] x) => (int64[N] y) {
+  y = ai.onnx.ml.LabelEncoder <keys_strings = ["a", "b", "a"], values_int64s = [1, 2, 3]> (x)
+}
+"""
+
+
 @pytest.mark.parametrize("text", [LINEAR, VECTORS, TREES])
 @pytest.mark.parametrize("rows", [1, 37])
 def test_classes_are_numbers_until_they_are_named(text: str, rows: int) -> None:
@@ -93,6 +107,23 @@ def test_a_category_that_is_an_error_ends_the_run() -> None:
         np.testing.assert_array_equal(z, np.hstack([first, y * y]).astype(np.float32))
         with pytest.raises(FornixError, match="categories that are listed, found '\\?'"):
             session.run(None, {"x": np.array([["b"], ["?"]], object), "y": y})
+
+
+@pytest.mark.parametrize("rows", [1, 70])
+def test_one_category_that_has_to_be_listed_is_looked_for_in_every_row(rows: int) -> None:
+    session = InferenceSession(from_message(parse_model(SINGLE)))
+    x = np.full((rows, 1), "é", object)
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], np.ones((rows, 1, 1)))
+    x[-1] = "e"
+    with pytest.raises(FornixError, match="categories that are listed, found 'e'"):
+        session.run(None, {"x": x})
+
+
+def test_of_repeated_keys_the_last_counts() -> None:
+    session = InferenceSession(from_message(parse_model(REPEATED)))
+    x = np.array(["a", "b", "c"], object)
+    for _ in range(3):
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], [3, 2, -1])
 
 
 def test_a_classifier_of_one_class_is_left() -> None:

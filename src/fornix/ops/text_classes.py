@@ -13,11 +13,9 @@ from dataclasses import dataclass
 ASCII = 128
 """How many characters a class tells one by one; all others have one entry."""
 _ATOM = r"(?:\[\^?\]?(?:\\[wdsWDSnrt\W]|[^\\\]\[])+\]|\\[wdsWDSnrt\W]|[^\\\[\](){}|?*+^$.]|\.)"
-_WHOLE = re.compile(rf"(?:\(\?u\))?({_ATOM})(?:(\+)|\{{(\d+),\}}|(\1)(\+))?")
-_WORDS = re.compile(r"(?:\(\?u\))?\\b(\\w)(?:(\+)|\{(\d+),\}|(\\w)(\+))\\b")
+_WHOLE = re.compile(rf"({_ATOM})(?:(\+)|\{{(\d+),\}}|(\1)(\+))?")
+_WORDS = re.compile(r"\\b(\\w)(?:(\+)|\{(\d+),\}|(\\w)(\+))\\b")
 """A run of word characters as long as can be has such ends by itself."""
-_WIDE = re.compile(r"\\[wdsWDS]")
-"""Classes of which some characters that are no ASCII are part."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def word_class(tokenexp: str | None, separators: Sequence[str] | None) -> WordCl
     if list(separators) == [""]:
         return WordClass(bytes([1] * (ASCII + 1)), True, 1)
     parts = [_WHOLE.fullmatch(separator) for separator in separators]
-    classes = [None if m is None or m[3] or m[4] else _entries(m[1], is_all=True) for m in parts]
+    classes = [None if m is None or m[3] or m[4] else _entries(m[1]) for m in parts]
     found = [entries for entries in classes if entries is not None]
     if len(found) < len(classes):
         return None
@@ -50,7 +48,7 @@ def word_class(tokenexp: str | None, separators: Sequence[str] | None) -> WordCl
 
 def _of_words(tokenexp: str) -> WordClass | None:
     match = _WHOLE.fullmatch(tokenexp) or _WORDS.fullmatch(tokenexp)
-    entries = None if match is None else _entries(match[1], is_all=False)
+    entries = None if match is None else _entries(match[1])
     if match is None or entries is None:
         return None
     is_run = any(match.group(2, 3, 5))
@@ -58,15 +56,12 @@ def _of_words(tokenexp: str) -> WordClass | None:
     return WordClass(entries, not is_run, least) if least else None
 
 
-def _entries(atom: str, *, is_all: bool) -> bytes | None:
-    """Which characters ``atom`` matches, one by one; of those beyond ASCII whether any, or all."""
+def _entries(atom: str) -> bytes | None:
+    """Which characters ``atom`` matches, one by one, and last whether those beyond ASCII."""
     if not atom.isascii():
         return None
     try:
-        compiled = re.compile(atom)
+        compiled = re.compile(atom, re.ASCII)
     except re.error:
         return None
-    first = [int(compiled.fullmatch(chr(code)) is not None) for code in range(ASCII)]
-    is_some = bool(_WIDE.search(atom))
-    is_rest = atom == "." or atom.startswith("[^")
-    return bytes([*first, int(is_rest and not is_some if is_all else is_rest or is_some)])
+    return bytes(compiled.fullmatch(chr(code)) is not None for code in range(ASCII + 1))

@@ -30,6 +30,9 @@ def test_texts_without_any_token_have_no_marks() -> None:
         {"separators": [""]},
         {"tokenexp": "[a-z]+"},
         {"tokenexp": "[a-c]|[0-9]+"},
+        {"tokenexp": r"\b\w+\b"},
+        {"separators": [r"\W"]},
+        {"separators": [r"\s+", ";"]},
     ],
 )
 @pytest.mark.parametrize("least", [1, 2])
@@ -40,6 +43,13 @@ def test_tokens_are_those_of_onnxruntime(
     least = 1 if rule.get("separators") == [""] else least
     attributes = {"mark": mark, "pad_value": "#", "mincharnum": least, **rule}
     agree("Tokenizer", [texts], attributes, lowered=False)
+
+
+@pytest.mark.parametrize("flags", ["(?u)", "(?iu)"])
+def test_letters_of_all_languages_are_asked_for(flags: str) -> None:
+    attributes = {"mark": 0, "pad_value": "", "mincharnum": 1, "tokenexp": flags + r"\w+"}
+    [y] = run_op("Tokenizer", [np.array(["größe 12"], object)], attributes, **WHERE)
+    assert y.tolist() == [["größe", "12"]]
 
 
 @pytest.mark.parametrize(

@@ -54,12 +54,13 @@ def tokenizer(
     tokenexp: str | None = None,
     node: RunNode,
 ) -> Array:
-    """The tokens of each text, in a row that pad_value fills.
+    r"""The tokens of each text, in a row that pad_value fills.
 
     X[C] or X[N, C] → Y[…, D], D the greatest number of tokens. They are what matches the regular
     expression tokenexp, or what lies between matches of ``separators``, or the characters where the
-    only separator is empty; those of fewer than mincharnum characters are left out. With ``mark``
-    each row begins with U+0002 and ends with U+0003, ahead of what fills it, if there is a token.
+    only separator is empty; those of fewer than mincharnum characters are left out. Classes like
+    ``\w`` have ASCII characters alone, unless an expression begins with (?u). With ``mark`` each
+    row begins with U+0002 and ends with U+0003, ahead of what fills it, if there is a token.
     Source: onnxruntime's contributed operators, Tokenizer-1.
     """
     require(x.ndim in {1, 2}, f"X must have one axis or two, got X{shape_text(x.shape)}")
@@ -83,16 +84,21 @@ def _tokens(separators: list[str] | None, tokenexp: str | None) -> Callable[[str
     """What gives the tokens of a text, empty ones among them."""
     try:
         if tokenexp is not None:
-            pattern = re.compile(tokenexp)
+            pattern = re.compile(tokenexp, _flags(tokenexp))
             if not pattern.groups:
                 return pattern.findall
             return lambda text: (match[0] for match in pattern.finditer(text))
-        patterns = [re.compile(f"(?:{separator})") for separator in separators or ()]
+        patterns = [re.compile(one, _flags(one)) for one in separators or ()]
     except re.error as error:
         raise Fail(f"a regular expression is required, found an error in it: {error}") from error
     if separators == [""]:
         return iter
     return partial(_pieces, patterns)
+
+
+def _flags(expression: str) -> re.RegexFlag:
+    r"""Classes such as ``\w`` have ASCII characters alone, as in RE2, unless ``(?u)`` is ahead."""
+    return re.UNICODE if re.match(r"\(\?[imsx]*u", expression) else re.ASCII
 
 
 def _pieces(patterns: list[re.Pattern[str]], text: str) -> list[str]:
