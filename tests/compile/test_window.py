@@ -304,7 +304,7 @@ def test_large_windows_of_any_extent_are_loops(taps: tuple[int, ...], stride: in
     }
     y = stored(lower_conv(x, constant(w), None, **more))
     texts = [kernel.code.text for kernel in write_all([y], Target.host())]
-    assert max(text.count("llvm.fma") for text in texts) < 500
+    assert max(text.count("llvm.fma") for text in texts) < 1000
     symbols = dict.fromkeys("dhw"[: len(taps)], 9)
     for at_end in (True, False):
         found = compiled(y, {"x": data}, symbols, at_end=at_end)
