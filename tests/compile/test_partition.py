@@ -53,6 +53,24 @@ def test_a_product_takes_its_epilogue_along() -> None:
     }""") == ["MatMul Add Relu Add"]
 
 
+def test_what_takes_long_is_computed_before_it_is_scattered() -> None:
+    assert groups("""f (float[N, 8, 9, 9] x, float[K, 4] b, int64[K] i, float[M, 8, 2, 2] z,
+        int64[K, 1] j) => (float[M, 8, 2, 2] y) {
+        p = RoiAlign <output_height = 2, output_width = 2, sampling_ratio = 2> (x, b, i)
+        y = ScatterND (z, j, p)
+    }""") == ["RoiAlign", "ScatterND"]
+    assert groups("""f (float[K, 8] x, float[8, 4] w, float[M, 4] z, int64[K, 1] j)
+        => (float[M, 4] y) {
+        p = MatMul (x, w)
+        q = Neg (p)
+        y = ScatterND (z, j, q)
+    }""") == ["MatMul Neg", "ScatterND"]
+    assert groups("""f (float[K, 4] x, float[M, 4] z, int64[K, 1] j) => (float[M, 4] y) {
+        p = Exp (x)
+        y = ScatterND (z, j, p)
+    }""") == ["Exp ScatterND"]
+
+
 @pytest.mark.parametrize("batch", ["N", "1", "2"])
 def test_a_convolution_takes_its_epilogue_along_whatever_the_extents_are(batch: str) -> None:
     assert groups(f"""f (float[{batch}, 8, 5, 1] x, float[4, 8, 1, 1] w, float[{batch}, 4, 5, 1] z)

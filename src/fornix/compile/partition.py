@@ -9,9 +9,10 @@ The rule, from the last node to the first: a value is computed where it is read,
    rows are read as parts of longer ones, or several as one, whose lengths are open,
 4. it is dear, continues a sum that has to be stored anyway, and is read by another, which has less
    time for it,
-5. it has narrower elements than a sum that it comes of, and that sum has to be stored otherwise,
+5. it is a sum, or takes long, and is scattered, which one thread does, element by element,
+6. it has narrower elements than a sum that it comes of, and that sum has to be stored otherwise,
    because it meets another one in the kernel (as a shortcut of quantised layers does), or
-6. the kernel has become large.
+7. the kernel has become large.
 
 What only moves data costs nothing, so it always goes where it is read. Nodes of a chain (`chains`)
 are computed with its end, whatever these rules say of them.
@@ -32,6 +33,8 @@ RECOMPUTED = 0.5
 """Operations per element that are repeated rather than stored."""
 DEAR = 8.0
 """Operations per element that are not to be done in a sum, if they can be done behind another."""
+SLOW = 64.0
+"""Operations per element that are not to be done by one thread, element by element."""
 MAX_NODES = 64
 """Nodes in one kernel."""
 
@@ -136,12 +139,22 @@ class _Partition:
         return place
 
     def _has_better_place(self, node: Node, trait: Traits, place: _Place) -> bool:
-        """Whether it is computed in other rows than it is read, or may as well be behind a sum."""
+        """Whether it is computed in other rows than it is read, or may as well be behind a sum.
+
+        Or by all threads, a vector at a time, where it is read by one, element by element.
+        """
         if place.is_relaid and (trait.is_reduction or trait.cost > 0):
+            return True
+        is_slow = trait.is_reduction or trait.cost >= SLOW
+        if is_slow and any(self._fills_memory(end) for end in place.times):
             return True
         own = self.sums.get(node)
         follows_sum = own is not None and own is not node and trait.bits <= self._bits(own)
         return trait.cost >= DEAR and not place.is_epilogue and follows_sum
+
+    def _fills_memory(self, node: Node) -> bool:
+        trait = self.traits[node]
+        return isinstance(trait, Traits) and trait.has_memory
 
     def _ends_other_sum(self, node: Node, trait: Traits) -> bool:
         """Whether its narrow result comes of a sum which is not the one of the kernel around it."""
