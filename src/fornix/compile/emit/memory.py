@@ -7,6 +7,7 @@ touched only in the lanes that exist and where a load's guard holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fornix.compile.axes import groups_of, near_offsets
@@ -15,7 +16,7 @@ from fornix.compile.emit.indices import stride
 from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.types import literal, memory_type, register_type, size_of, suffix
 from fornix.compile.nest import Put
-from fornix.dtype import BOOL, DType
+from fornix.dtype import BOOL, UINT8, DType
 from fornix.ir.dim import DimLike, is_nonnegative
 from fornix.ir.dim.expression import substitute, terms_of
 from fornix.ir.loops import Buffer, Load, Scalar, loaded
@@ -340,6 +341,16 @@ def _gather_at(em: Emitter, e: Scalar, where: Value, mask: Value | None, depth: 
         (kind, f"splat ({_element(e)})"),
     )
     return Value(text, True, depth)
+
+
+def in_bytes(em: Emitter, put: Put) -> Put:
+    """``put`` of bools that are moved and no more as one of bytes, which need no masks."""
+    e = put.value
+    is_bool = put.buffer.dtype is BOOL and put.op is None
+    if not is_bool or not isinstance(e, Load) or e.buffer in em.changing:
+        return put
+    value = load_scalar(em.words(e.buffer, UINT8), e.address, e.guard, int(e.default))
+    return replace(put, buffer=em.words(put.buffer, UINT8), value=value)
 
 
 def store(em: Emitter, put: Put, unit: int) -> None:

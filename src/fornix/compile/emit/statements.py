@@ -9,7 +9,7 @@ from fornix.compile.emit import turned
 from fornix.compile.emit.builder import Carried, Value
 from fornix.compile.emit.folds import fold_lanes, horizontal, start, surely_runs
 from fornix.compile.emit.gates import gates
-from fornix.compile.emit.memory import store
+from fornix.compile.emit.memory import in_bytes, store
 from fornix.compile.emit.patches import patch
 from fornix.compile.emit.routines import call
 from fornix.compile.emit.tiles import tile
@@ -52,8 +52,9 @@ def run(em: Emitter, block: Block) -> None:
 def _statement(em: Emitter, statement: Statement) -> None:
     match statement:
         case Put():
-            for unit in em.units if em.depends(statement.address) else (0,):
-                store(em, statement, unit)
+            put = in_bytes(em, statement)
+            for unit in em.units if em.depends(put.address) else (0,):
+                store(em, put, unit)
         case Loop():
             _loop(em, statement)
         case When():

@@ -8,10 +8,11 @@ become columns, as the channels of a picture do, are put between each other with
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.memory import address, store
+from fornix.compile.emit.memory import address, in_bytes, store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Put, Turn, Weave
 from fornix.dtype import DType
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 def tile(em: Emitter, t: Turn) -> None:
     """One tile at the present value of ``t.axis``, whose lanes are the vector axis."""
     base = em.places[t.axis]
+    put = in_bytes(em, t.put)
+    if put is not t.put and isinstance(put.value, Load):
+        t = replace(t, put=put, loads=tuple(put.value if e is t.put.value else e for e in t.loads))
     is_whole = isinstance(t.across.extent, int) and t.across.extent % em.lanes == 0
     left = None if is_whole else em.dim(t.across.extent - t.first)
     for e in t.loads:
