@@ -140,6 +140,8 @@ class _Walk:
     callers: tuple[FunctionKey, ...] = ()
     absent: frozenset[Value] = frozenset()
     """Inputs of a function that its call leaves out."""
+    changing: frozenset[DimLike] = frozenset()
+    """Extents of loops around that differ between iterations, whatever their bodies declare."""
 
     def graph(self, graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact]:
         """Facts of the outputs of ``graph``, given facts of its inputs."""
@@ -194,7 +196,7 @@ class _Walk:
     def _merged(self, value: Value, fact: Fact, node: Node, opset: int | None) -> Fact:
         """``fact`` merged with the declaration; where they contradict, the finding holds."""
         try:
-            return merge(declared_of(value), fact, value)
+            return _kept(fact, merge(declared_of(value), fact, value), self.changing)
         except FornixError as error:
             self._report(error, node, opset, {value: fact})
             return fact
@@ -265,11 +267,12 @@ class _Walk:
             raise ValidationError(
                 f"{graph.label} takes {len(declared)} inputs, the operator gives {len(inputs)}"
             )
+        inside = replace(self, changing=self.changing.union(changing)) if changing else self
         merged = [
-            d if fact is None else _kept(fact, merge(d, fact, value), changing)
+            d if fact is None else _kept(fact, merge(d, fact, value), inside.changing)
             for d, fact, value in zip(declared, inputs, formal, strict=True)
         ]
-        return self.graph(graph, merged)
+        return inside.graph(graph, merged)
 
     def _given_to(self, node: Node) -> list[Fact | None]:
         """Facts of what ``node`` reads; None for what is left out."""
@@ -398,11 +401,12 @@ def _merged_tensor(declared: TensorType, found: TensorType, value: Value) -> Ten
 
 
 def _kept(found: Fact, merged: Fact, changing: Collection[DimLike]) -> Fact:
-    """``merged`` with those extents of ``found`` that are among others."""
-    if not (changing and found.has_rank):
+    """``merged`` with those extents of ``found`` that depend on ``changing`` ones."""
+    if not changing or not isinstance(found.type, TensorType) or not found.has_rank:
         return merged
+    differing = {atom for extent in changing for atom in atoms(extent)}
     pairs = zip(found.shape, merged.shape, strict=True)
-    shape = tuple(own if own in changing else other for own, other in pairs)
+    shape = tuple(own if differing & atoms(own) else other for own, other in pairs)
     return replace(merged, type=TensorType(merged.dtype, shape))
 
 

@@ -272,3 +272,21 @@ def test_an_extent_that_changes_is_not_what_the_body_declares(declared: str) -> 
         for session in (fast, slow):
             (found,) = session.run(None, feeds)
             assert found.tolist() == [3 * 2**k for k in range(n + 1)]
+
+
+def test_a_loop_ends_by_what_it_made_and_not_by_what_the_body_declares() -> None:
+    text = """f (int64[N] x) => (int64[M] y, int64 n) {
+        t = Constant <value = bool {1}> ()
+        none = Constant <value_int = 0> ()
+        y, n = Loop (, t, x, none) <body = b (int64 i, bool c, int64[2] h, int64 before)
+            => (bool on, int64[2] longer, int64 count) {
+            longer = Concat <axis = 0> (h, x)
+            count = Size (longer)
+            enough = Constant <value_int = 9> ()
+            on = Less (count, enough)
+        }>
+    }"""
+    for session in sessions(text):
+        for x, times in [([1, 2], 5), ([3, 4, 5], 3), ([7] * 20, 2), ([1, 2], 5)]:
+            y, n = session.run(None, {"x": np.array(x)})
+            assert (y.tolist(), n) == (x * times, len(x) * times)
