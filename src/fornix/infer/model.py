@@ -27,7 +27,7 @@ from fornix.errors import (
 from fornix.format.limits import DEFAULT, Limits
 from fornix.ir.attribute import Attribute
 from fornix.ir.dim import DimLike, atoms, known, unknown
-from fornix.ir.dim.expression import Unknown
+from fornix.ir.dim.expression import Atom, Unknown
 from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.nesting import fed_inputs
 from fornix.ir.tensor import ArrayTensor
@@ -140,7 +140,7 @@ class _Walk:
     callers: tuple[FunctionKey, ...] = ()
     absent: frozenset[Value] = frozenset()
     """Inputs of a function that its call leaves out."""
-    changing: frozenset[DimLike] = frozenset()
+    changing: frozenset[Atom] = frozenset()
     """Extents of loops around that differ between iterations, whatever their bodies declare."""
 
     def graph(self, graph: Graph, inputs: Sequence[Fact | None]) -> list[Fact]:
@@ -267,7 +267,7 @@ class _Walk:
             raise ValidationError(
                 f"{graph.label} takes {len(declared)} inputs, the operator gives {len(inputs)}"
             )
-        inside = replace(self, changing=self.changing.union(changing)) if changing else self
+        inside = replace(self, changing=self.changing.union(*map(atoms, changing)))
         merged = [
             d if fact is None else _kept(fact, merge(d, fact, value), inside.changing)
             for d, fact, value in zip(declared, inputs, formal, strict=True)
@@ -400,14 +400,22 @@ def _merged_tensor(declared: TensorType, found: TensorType, value: Value) -> Ten
     return TensorType(dtype, tuple(_more_precise(a, b) for a, b in extents))
 
 
-def _kept(found: Fact, merged: Fact, changing: Collection[DimLike]) -> Fact:
+def _kept(found: Fact, merged: Fact, changing: Collection[Atom]) -> Fact:
     """``merged`` with those extents of ``found`` that depend on ``changing`` ones."""
     if not changing or not isinstance(found.type, TensorType) or not found.has_rank:
         return merged
-    differing = {atom for extent in changing for atom in atoms(extent)}
     pairs = zip(found.shape, merged.shape, strict=True)
-    shape = tuple(own if differing & atoms(own) else other for own, other in pairs)
+    shape = tuple(own if _depends(own, changing) else other for own, other in pairs)
     return replace(merged, type=TensorType(merged.dtype, shape))
+
+
+def _depends(extent: DimLike, changing: Collection[Atom]) -> bool:
+    """Whether ``extent`` is computed of one of ``changing``, or may be one of them."""
+    return any(
+        atom in changing
+        or (isinstance(atom, Unknown) and any(_depends(d, changing) for d in atom.among))
+        for atom in atoms(extent)
+    )
 
 
 def _more_precise(declared: DimLike | None, found: DimLike | None) -> DimLike | None:

@@ -274,6 +274,23 @@ def test_an_extent_that_changes_is_not_what_the_body_declares(declared: str) -> 
             assert found.tolist() == [3 * 2**k for k in range(n + 1)]
 
 
+def test_what_broadcasts_with_an_extent_that_changes_is_as_long_as_it_becomes() -> None:
+    text = """f (int64 n, int64[N] x) => (int64[M] y, int64[T] sizes) {
+        start = Constant <value_ints = [1]> ()
+        y, sizes = Loop (n, , start) <body = b (int64 i, bool c, int64[1] h)
+            => (bool on, int64[1] more, int64 size) {
+            on = Identity (c)
+            more = Add (h, x)
+            size = Size (more)
+        }>
+    }"""
+    for session in sessions(text):
+        for n, x in [(2, [1, 2, 3]), (1, [4]), (0, [5]), (3, [6] * 7), (2, [1, 2, 3])]:
+            y, sizes = session.run(None, {"n": np.array(n), "x": np.array(x)})
+            assert y.tolist() == ([1 + n * k for k in x] if n else [1])
+            assert sizes.tolist() == [len(x)] * n
+
+
 def test_a_loop_ends_by_what_it_made_and_not_by_what_the_body_declares() -> None:
     text = """f (int64[N] x) => (int64[M] y, int64 n) {
         t = Constant <value = bool {1}> ()

@@ -26,7 +26,7 @@ from fornix.ir.clone import clone
 from fornix.ir.dim import Dim, DimLike, less, symbol
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
-from fornix.ir.walk import captured_values
+from fornix.ir.walk import captured_values, nodes
 from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
@@ -254,6 +254,9 @@ class CompiledBody:
         for number, (value, kind, shape) in enumerate(zip(graph.inputs, kinds, form, strict=True)):
             value.name = f"input {number}"
             value.type = _type(kind, shape, declared[number])
+        if any(map(_is_contradicted, declared, form)):
+            for value in (v for node in nodes(graph) for v in node.outputs):
+                value.type = _of_any_extents(value.type)
         for number, value in enumerate(graph.outputs):
             if not value.is_input and not graph.holds(value):
                 value.name = f"output {number}"
@@ -273,6 +276,21 @@ def changes(before: DimLike, after: DimLike) -> bool:
     own = before.symbols if isinstance(before, Dim) else frozenset[str]()
     is_late = any(name.startswith(LATE) for name in names)
     return is_late or not names.isdisjoint(own) or has_unknown(after)
+
+
+def _of_any_extents(type_: Type | None) -> Type | None:
+    """``type_`` with nothing but the rank of its shape."""
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return type_
+    return TensorType(type_.dtype, (None,) * len(type_.shape))
+
+
+def _is_contradicted(declared: Type | None, shape: Sequence[DimLike]) -> bool:
+    """Whether numbers that are declared are no such extents; then others may be as wrong."""
+    if not isinstance(declared, TensorType) or declared.shape is None:
+        return False
+    pairs = list(zip(declared.shape, shape, strict=False))
+    return any(isinstance(number, int) and number != extent for number, extent in pairs)
 
 
 def _type(kind: object, shape: Sequence[DimLike], declared: Type | None) -> Type | None:
