@@ -64,7 +64,7 @@ def test_what_takes_long_is_computed_before_it_is_scattered() -> None:
         p = MatMul (x, w)
         q = Neg (p)
         y = ScatterND (z, j, q)
-    }""") == ["MatMul Neg", "ScatterND"]
+    }""") == ["MatMul", "Neg ScatterND"]
     assert groups("""f (float[K, 4] x, float[M, 4] z, int64[K, 1] j) => (float[M, 4] y) {
         p = Exp (x)
         y = ScatterND (z, j, p)
