@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from fornix.compile import program
 from fornix.compile.cache import ObjectCache
 from fornix.compile.memo import Memo, digest
 from fornix.compile.notes import dim_of, dim_text
-from fornix.compile.traits import Survey
+from fornix.compile.traits import Reading, Survey, Traits
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import FormatError
 from fornix.ir.dim import Dim, DimLike, minimum, symbol, unknown
@@ -54,6 +55,19 @@ def run() -> list[np.ndarray]:
     session = InferenceSession(model, providers=["CPUExecutionProvider"])
     assert all(place.kernels for place in session.placement())
     return session.run(None, {"x": X, "i": np.array([2, -4])})
+
+
+def test_traits_are_kept_whole(tmp_path: Path) -> None:
+    reading = Reading(2.5, is_in_place=True, channels="same", shift=8, is_relaid=True)
+    traits = Traits(1.5, True, True, (reading, None), (), True, True, 8)
+    assert all(getattr(traits, f.name) != f.default for f in fields(traits))
+    assert all(getattr(reading, f.name) != f.default for f in fields(reading))
+    known = Memo(ObjectCache(tmp_path))
+    known.traits["node"] = traits
+    known.keep_traits(["node"])
+    later = Memo(ObjectCache(tmp_path))
+    later.recall_traits(["node"])
+    assert later.traits["node"] == traits
 
 
 def test_digests_differ_where_keys_do() -> None:

@@ -190,13 +190,14 @@ def _traits_note(traits: Traits | str) -> object:
         readings,
         traits.needs_check,
         traits.is_convolution,
+        traits.bits,
     ]
 
 
 def _traits(note: Any) -> Traits:
-    cost, is_reduction, has_memory, readings, needs_check, is_convolution = note
+    cost, is_reduction, has_memory, readings, *others = note
     found = tuple(
         r and Reading(r[0], is_in_place=r[1], channels=r[2], shift=r[3], is_relaid=r[4])
         for r in readings
     )
-    return Traits(cost, is_reduction, has_memory, found, (), needs_check, is_convolution)
+    return Traits(cost, is_reduction, has_memory, found, (), *others)
