@@ -177,6 +177,14 @@ def test_affine_grid_of_half_precision_is_rounded_once(dtype: Any) -> None:
     check_node("AffineGrid", [theta, size], {}, expected=[wide.astype(dtype)])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("align", [0, 1])
+@pytest.mark.parametrize("size", [(2, 3, 4, 5), (1, 2, 1, 19), (1, 2, 3, 1, 5), (2, 1, 0, 3)])
+def test_affine_grid_is_lowered(size: tuple[int, ...], align: int, dtype: Any) -> None:
+    theta = normal(size[0], len(size) - 2, len(size) - 1, dtype=dtype)
+    check_lowering("AffineGrid", [theta, np.array(size)], {"align_corners": align}, symbolic=False)
+
+
 @pytest.mark.parametrize("align", [0, 1])
 @pytest.mark.parametrize("size", [(2, 3, 4, 5), (1, 2, 1, 4), (1, 2, 3, 4, 5), (2, 1, 0, 3)])
 def test_the_body_of_affine_grid_equals_its_kernel(size: tuple[int, ...], align: int) -> None:

@@ -25,7 +25,7 @@ from fornix.ops.interpolate import keys_cubic, narrowed
 from fornix.ops.op import op
 from fornix.ops.precision import widened
 from fornix.ops.types import BF16, FLOAT, I64, TENSOR
-from fornix.ops.vision_loops import CUBIC_COEFFICIENT, lower_grid_sample
+from fornix.ops.vision_loops import CUBIC_COEFFICIENT, lower_affine_grid, lower_grid_sample
 
 GridSample = (
     op("""GridSample <align_corners: int = 0, mode: string = "bilinear",
@@ -285,6 +285,15 @@ def affine_grid(theta: Array, size: Array, *, align_corners: int = 0) -> Array:
     points = np.stack([*mesh[::-1], np.ones(spatial, wide.dtype)], axis=-1)
     grid = points.reshape(-1, rank + 1) @ wide.swapaxes(1, 2)
     return grid.reshape(extents[0], *spatial, rank).astype(theta.dtype, copy=False)
+
+
+@AffineGrid.lower
+def lower_affine(theta: Tensor, size: Tensor, *, align_corners: int = 0, node: LowerNode) -> Tensor:
+    shape = node.shape()
+    rank = len(shape) - 2
+    if theta.shape != (shape[0], rank, rank + 1) or any(known(n) is None for n in shape):
+        node.decline("the extents of the grid must be known, and theta's go with them")
+    return lower_affine_grid(theta, shape, is_aligned=bool(align_corners))
 
 
 def _centers(length: int, *, align: bool) -> Array:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from fornix.dtype import FLOAT64
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, select
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, const, index, select
 from fornix.ops.interpolate_loops import lower_narrowed
-from fornix.ops.precision import wide_dtype
+from fornix.ops.precision import cast_tensor, wide_dtype
 from fornix.ops.sampling_loops import Tap, corner_tap, extent_as, weighted
 
 CUBIC_COEFFICIENT = -0.75
@@ -98,3 +98,25 @@ def _reflected(x: Scalar, low: Scalar, high: Scalar) -> Scalar:
     rest = apply("fmod", distance, span)
     is_odd = apply("eq", apply("fmod", apply("floor", distance / span), 2), 1)
     return select(span <= 0, low, low + select(is_odd, span - rest, rest))
+
+
+def lower_affine_grid(theta: Tensor, shape: Sequence[DimLike], *, is_aligned: bool) -> Tensor:
+    """grid[N, *S, r] = theta · (x, y, …, 1), of the centers of elements, innermost axis first."""
+    rank = len(shape) - 2
+    wide = wide_dtype(theta.dtype)
+    factors = cast_tensor(theta, wide)
+
+    def center(i: DimLike, length: DimLike) -> Scalar:
+        if is_aligned and length == 1:
+            return const(0.0, wide)
+        steps = length - 1 if is_aligned else length
+        twice = index(2 * i if is_aligned else 2 * i + 1)
+        return cast(cast(twice, FLOAT64) / cast(index(steps), FLOAT64) - 1.0, wide)
+
+    def at(n: DimLike, *place: DimLike) -> Scalar:
+        *where, r = place
+        centers = map(center, reversed(where), reversed(shape[1:-1]))
+        terms = [factors[n, r, k] * x for k, x in enumerate(centers)]
+        return functools.reduce(operator.add, [*terms, factors[n, r, rank]])
+
+    return cast_tensor(compute(shape, at), theta.dtype)
