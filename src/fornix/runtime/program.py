@@ -441,9 +441,10 @@ class Programs:
         else:
             zeros = {name: n for name, n in run.extents.items() if n == 0}
             found = self._for_numbers(zeros, feeds) if zeros else None
-            named = {**run.extents, **named_extents(self._model(), feeds)}
-            ones = {name: n for name, n in named.items() if n <= 1}
-            found = found or self._for_numbers(ones | self.general.outside(run), feeds)
+            if found is None:
+                named = {**run.extents, **named_extents(self._model(), feeds)}
+                ones = {name: n for name, n in named.items() if n <= 1}
+                found = self._for_numbers(ones | self.general.outside(run), feeds)
         self._chosen[run.key] = found
         while len(self._chosen) > MAX_KEYS:
             self._chosen.popitem(last=False)
