@@ -166,12 +166,12 @@ class Emitter(Builder):
     def place(self, axis: Atom, value: Value) -> None:
         """Let ``axis`` be ``value`` from here on.
 
-        If it had a value outside of the innermost loop, that is still in sight here: what is
+        If it had another value that is still in sight here, of this level or one outside, what is
         remembered for it does not hold for the new one.
         """
         before = self.places.get(axis)
         self.places[axis] = value
-        if before is None or before.depth >= value.depth:
+        if before is None or before.depth > value.depth or before.text == value.text:
             return
         for level in self.levels:
             for key in [k for k in level.memo if _concerns(k, axis)]:
