@@ -25,8 +25,13 @@ def widened(x: Array) -> Array:
 def wide_element(x: Tensor, place: tuple[DimLike, ...], dtype: DType | None = None) -> Scalar:
     """The element of ``x`` that meets ``place`` when x broadcasts, in ``dtype`` or its wide one."""
     own = place[len(place) - x.rank :]
-    at = tuple(0 if less(1, extent) is False else i for i, extent in zip(own, x.shape, strict=True))
+    at = tuple(0 if _is_one(extent) else i for i, extent in zip(own, x.shape, strict=True))
     return cast(x[at], dtype or wide_dtype(x.dtype))
+
+
+def _is_one(extent: DimLike) -> bool:
+    """Whether ``extent`` is 1 wherever there are elements; one of 0 has no element 0 to read."""
+    return extent != 0 and less(1, extent) is False
 
 
 def cast_tensor(x: Tensor, dtype: DType) -> Tensor:
