@@ -14,6 +14,7 @@ import pytest
 from onnx import parser
 
 from fornix.runtime import InferenceSession, SessionOptions
+from tests.runtime.stored.kept_models import is_recalled, use_cache
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells what memory is shared"
@@ -60,8 +61,13 @@ def opened(path: Path) -> InferenceSession:
     return session
 
 
-def test_sessions_of_one_file_read_the_same_weights(path: Path) -> None:
-    first = opened(path)  # whatever is imported is there by now
+def test_sessions_of_one_file_read_the_same_weights(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_cache(path.parent / "cache", monkeypatch)  # nobody else's programs push this one out
+    made, first = opened(path), opened(path)  # whatever is imported is there by now
+    assert not is_recalled(made)
+    assert is_recalled(first)
     gc.collect()
     tracemalloc.start()  # which knows of arrays, too
     try:
