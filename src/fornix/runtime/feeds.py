@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fornix.dtype import STRING, DType
+from fornix.dtype import FLOAT32, INT64, STRING, DType
 from fornix.errors import DTypeError, InvalidArgument, InvalidUse
 from fornix.ir.dim import Dim, known
 from fornix.ir.graph import Value
@@ -78,21 +78,49 @@ def _container(feed: Any, declared: Type | None, name: str, model: str) -> Any:
         return [_container(item, declared.elem, f"{name}[{i}]", model) for i, item in items]
     if isinstance(declared, MapType):
         _check_keys(feed, declared, name, model)
+        return _with_declared_values(feed, declared, name, model)
     return feed
 
 
 def _check_keys(feed: Mapping[Any, Any], declared: MapType, name: str, model: str) -> None:
-    """Raise InvalidUse for keys that are none of the map's, and texts that are no values."""
+    """Raise InvalidUse for keys that are none of the map's, and what cannot be its values."""
     wanted = str if declared.key is STRING else int | np.integer
-    is_text = isinstance(declared.value, TensorType) and declared.value.dtype is STRING
+    values = _kinds_of_values(declared)
     for key, value in feed.items():
         wrong = ""
         if not isinstance(key, wanted):
             wrong = f"the key {key!r} of type {type(key).__name__}"
-        elif isinstance(value, str) is not is_text:
+        elif not isinstance(value, values):
             wrong = f"{value!r} for {key!r}"
         if wrong:
             raise InvalidUse(f"input '{name}' of {model} is {declared}, but the feed has {wrong}")
+
+
+def _kinds_of_values(declared: MapType) -> tuple[type, ...]:
+    """Of which types values of a map are: texts, whole numbers, numbers, or what it holds."""
+    if not isinstance(declared.value, TensorType):
+        return (object,)
+    if declared.value.dtype is STRING:
+        return (str,)
+    whole = (int, np.integer, np.bool_, np.ndarray)  # of one number
+    return whole if declared.value.dtype is INT64 else (*whole, float, np.floating)
+
+
+def _with_declared_values(
+    feed: Mapping[Any, Any], declared: MapType, name: str, model: str
+) -> Mapping[Any, Any]:
+    """``feed`` with numbers of the map's own type; as it is where kernels take them for that."""
+    dtype = declared.value.dtype if isinstance(declared.value, TensorType) else None
+    if dtype is None or dtype is STRING:
+        return feed
+    plain = {FLOAT32: float, INT64: int}.get(dtype)
+    if {dtype.numpy.type, plain}.issuperset(map(type, feed.values())):
+        return feed
+    number = int if dtype is INT64 else float  # NumPy's own would wrap around
+    try:
+        return {key: dtype.numpy.type(number(value)) for key, value in feed.items()}
+    except (OverflowError, TypeError) as error:
+        raise InvalidUse(f"input '{name}' of {model} is {declared}, but {error}") from error
 
 
 def _tensor(feed: Any, declared: TensorType, name: str, model: str) -> Array:

@@ -202,6 +202,41 @@ g (map(string, float) x) => (float[1, 3] y) {
 """
 
 
+@pytest.mark.parametrize(
+    ("kind", "given", "wanted"),
+    [
+        ("double", {"a": 1e300, "b": True, "c": 3}, [2e300, 2, 6]),
+        ("float", {"a": 1, "b": np.float64(0.5)}, [2, 1, 0]),
+        ("int64", {"a": True, "c": np.int32(4)}, [2, 0, 8]),
+    ],
+)
+def test_numbers_of_maps_have_the_type_that_is_declared(
+    kind: str, given: dict[str, float], wanted: list[float]
+) -> None:
+    text = MAPS.replace("float", kind).replace("Mul", "Add")
+    session = InferenceSession(from_message(parse_model(text)))
+    for _ in range(3):
+        found = session.run(None, {"x": given})[0]
+        assert found.dtype == np.dtype(kind if kind != "float" else "float32")
+        np.testing.assert_array_equal(found, [wanted])
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "found"),
+    [
+        ("int64", 1.5, r"but the feed has 1\.5 for 'a'"),
+        ("double", None, "but the feed has None for 'a'"),
+        ("float", "1", "but the feed has '1' for 'a'"),
+        ("int64", np.uint64(1 << 63), "is map.string, int64.*, but Python int too large"),
+        ("float", np.zeros(2), "is map.string, float.*, but only 0-dimensional arrays"),
+    ],
+)
+def test_what_is_no_number_of_a_map_is_refused(kind: str, value: object, found: str) -> None:
+    session = InferenceSession(from_message(parse_model(MAPS.replace("float", kind))))
+    with pytest.raises(FornixError, match=found):
+        session.run(None, {"x": {"a": value}})
+
+
 def test_maps_like_those_before_are_fed() -> None:
     session = InferenceSession(from_message(parse_model(MAPS)))
     session.run(None, {"x": {"a": 2.0}})
