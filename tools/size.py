@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 3580,
     "edit": 1150,
     "compile": 11_030,
-    "runtime": 8640,
+    "runtime": 8660,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,
