@@ -150,6 +150,23 @@ def test_added_masks(hidden: float, queries: int, rng: np.random.Generator) -> N
     assert np.isnan(found[:, 1]).all() == np.isinf(hidden)
 
 
+@pytest.mark.parametrize("kind", ["f", "d"])
+@pytest.mark.parametrize("queries", [3, 100])
+def test_weights_below_normal_numbers_are_zero(
+    kind: str, queries: int, rng: np.random.Generator
+) -> None:
+    dtype, far, large = (FLOAT32, -95, 1e38) if kind == "f" else (FLOAT64, -720, 1e307)
+    mask = tensor("mask", (S, T), dtype)
+    result = attend((S, T, 8, 8), lambda score, p: score + mask[p[1], p[2]], dtype)
+    feeds = feeds_of((queries, 200, 8, 8), rng, kind)
+    feeds["q"] *= 0.1
+    feeds["mask"] = np.zeros((queries, 200), kind)
+    feeds["mask"][:, 150:] = far
+    feeds["v"][:, 150:] = large  # whose share would be 10⁻⁴ and more
+    near = {name: x[:, :150] if name in "kv" else x for name, x in feeds.items()}
+    assert_close(run(result, feeds), expected(near))
+
+
 def test_queries_that_see_the_last_keys_only(rng: np.random.Generator) -> None:
     mask = tensor("mask", (S, T), FLOAT32)
     result = attend((S, T, 8, 8), lambda score, p: score + mask[p[1], p[2]])

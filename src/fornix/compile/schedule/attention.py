@@ -20,7 +20,7 @@ from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Fold, Lanes, Loop, Nest, Put, Tile, Turn, When
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
-from fornix.dtype import DType
+from fornix.dtype import FLOAT32, FLOAT64, DType
 from fornix.ir.dim import DimLike, ceildiv, minimum
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
@@ -44,6 +44,8 @@ HEIGHTS = {32: {4: 6, 3: 8, 2: 8, 1: 12}, 16: {2: 6, 1: 8}}
 """By the number of vector registers: rows of tiles by their vectors; the widest stand first."""
 KEYS = 64
 """Keys of a block: their scores stay in the nearest cache, beside the queries."""
+LEAST_POWER = {FLOAT32: -87.3, FLOAT64: -708.3}
+"""Of what the exponential is a normal number: ln 2⁻¹²⁶ and ln 2⁻¹⁰²²."""
 FEW = 8
 """Queries below which each goes through the keys alone."""
 UNITS = 4
@@ -149,13 +151,21 @@ def _result(a: Attention, total: Scalar, factor: Scalar) -> Scalar:
 # ── few queries ────────────────────────────────────────────────────────────────────────────────
 
 
+def _power(x: Scalar) -> Scalar:
+    """The exponential of ``x``; 0 below normal numbers, which Intel's processors make slowly.
+
+    As a weight beside one of 1 it counts for nothing.
+    """
+    return apply("exp", select(x < LEAST_POWER[x.dtype], -math.inf, x))
+
+
 def _alone(a: Attention, scratch: _Scratch) -> Block:
     """One query after the other."""
     row = scratch.buffer("row", a.key.extent, a.sum.dtype)
     product = reduction("sum", (a.term,), a.queries * a.scale * a.keys)
     scores = replace(a.scores, {a.score: product})
     top = reduction("max", (a.key,), load(row, a.key.dim))
-    powers = apply("exp", load(row, a.key.dim) - _shift(top))
+    powers = _power(load(row, a.key.dim) - _shift(top))
     total = reduction("sum", (a.key,), powers)
     means = reduction("sum", (a.key,), load(row, a.key.dim) * a.values)
     axes = [Variable("j", a.key.extent) for _ in range(3)]
@@ -305,7 +315,7 @@ class _Block:
         column = Variable("e", a.column.extent)
         highest = reduction("max", (key[1],), self._of(self.scores, key[1]))
         higher = self._of(self.higher)
-        power = apply("exp", self._of(self.scores, key[2]) - _shift(higher))
+        power = _power(self._of(self.scores, key[2]) - _shift(higher))
         total = reduction("sum", (key[3],), self._of(self.scores, key[3]))
         values = substitute_scalar(a.values, {a.key: first + key[4].dim, a.column: column.dim})
         means = reduction("sum", (key[4],), values * self._of(self.scores, key[4]))
