@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fornix.compile import Target
+from fornix.compile.compiler import write_all
 from fornix.compile.nest import Chunks, Tile, When
 from fornix.compile.schedule import Piece, schedule
 from fornix.compile.schedule.contraction import contraction, shape_of
@@ -109,6 +110,30 @@ def test_any_number_of_rows_and_columns_fits_the_tiles(rows: int, level: str) ->
      ((BATCH + 240) // 320 - 1, 256, (8, 3)), (64, 100, (6, 4)), (64, 10, (14, 1))],
 )  # fmt: skip
 def test_tiles_waste_little(rows: DimLike, columns: DimLike, wanted: tuple[int, int]) -> None:
+    assert shape_beside(32 << 10, rows, columns) == wanted
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "wanted"),
+    [(128, 768, (14, 2)), (12, 512, (12, 2)), (16, 512, (14, 2)), (BATCH, 768, (14, 2)),
+     (BATCH, BATCH, (6, 4)), (64, 10, (14, 1))],
+)  # fmt: skip
+def test_tiles_are_tall_beside_a_first_cache_of_twelve_ways(
+    rows: DimLike, columns: DimLike, wanted: tuple[int, int]
+) -> None:
+    assert shape_beside(48 << 10, rows, columns) == wanted
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_packed_panels_are_asked_for_before_they_are_read(level: str) -> None:
+    x, w = tensor("x", (5, 20), FLOAT32), constant(numbers(20, 200, seed=1), "w")
+    y = compute((5, 200), lambda i, j: reduce("sum", 20, lambda k: x[i, k] * w[k, j]))
+    texts = [piece.code.text for piece in write_all([stored(y)], target(level))]
+    assert ["llvm.prefetch" in text for text in texts] == [False, True]
+
+
+def shape_beside(l1_bytes: int, rows: DimLike, columns: DimLike) -> tuple[int, int]:
+    """Rows and vectors of the tiles of a product, with 32 vector registers."""
     x, w = tensor("x", (rows, 20), FLOAT32), tensor("w", (20, columns), FLOAT32)
     result = stored(
         compute((rows, columns), lambda i, j: reduce("sum", 20, lambda k: x[i, k] * w[k, j]))
@@ -117,8 +142,10 @@ def test_tiles_waste_little(rows: DimLike, columns: DimLike, wanted: tuple[int, 
     assert isinstance(result.buffer.source, Store)
     found = contraction(result.buffer.source)
     assert found is not None
-    wide = dataclasses.replace(Target.host(), vector_bytes=64, vector_registers=32)
-    assert shape_of(found, wide, 16) == wanted
+    wide = dataclasses.replace(
+        Target.host(), vector_bytes=64, vector_registers=32, l1_bytes=l1_bytes
+    )
+    return shape_of(found, wide, 16)
 
 
 @pytest.mark.parametrize("columns", [16, 30, 48, 64])

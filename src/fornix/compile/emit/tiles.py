@@ -32,6 +32,10 @@ WRITTEN_OUT = 9
 """Taps that are written out in the inner loop, such as those of a 3×3 filter."""
 ROWS_AHEAD = 8
 """Rows of the right operand that are asked for before a tile of one row needs them."""
+BYTES_AHEAD = 1536
+"""Bytes of a panel that are asked for before a tile needs them; memory answers in so many steps."""
+LINE = 64
+"""Bytes of a line of a cache."""
 FEW = 8
 """Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
 INLINE_NODES = 4
@@ -129,6 +133,8 @@ def _sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[lis
         at, first = taps[number], number % ways * own
         if is_read_once and isinstance(right, Load):
             _ask_ahead(em, right, t.result.axes[0])
+        if t.is_padded and isinstance(right, Load):
+            _ask_panel(em, t, right)
         b = [em.value(substitute_scalar(right, at), u) for u in em.units]
         for r, e in enumerate(lefts):
             a = em.value(substitute_scalar(e, at))
@@ -157,6 +163,20 @@ def _ask_ahead(em: Emitter, e: Load, axis: Variable) -> None:
     ahead = substitute(e.address, {axis: axis.dim + ROWS_AHEAD}, {})
     for unit in em.units:
         ask(em, e.buffer, ahead, unit * em.lanes)
+
+
+def _ask_panel(em: Emitter, t: Tile, e: Load) -> None:
+    """Ask for the lines of a panel ``e`` that are read some turns later.
+
+    A processor that fetches ahead by itself stops where a page ends, and a panel of few rows is
+    used as fast as memory gives it.
+    """
+    size = size_of(e.dtype)
+    row = t.units * em.lanes * size
+    axis = t.result.axes[-1]
+    ahead = substitute(e.address, {axis: axis.dim + -(-BYTES_AHEAD // row)}, {})
+    for place in range(0, row, LINE):
+        ask(em, e.buffer, ahead, place // size)
 
 
 def _block_sums(

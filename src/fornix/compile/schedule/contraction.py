@@ -50,6 +50,13 @@ STEP_COST = {1: 1.3, 2: 1.1, 3: 1.0, 4: 1.03}
 """What a step of a tile costs beyond its arithmetic, as a factor, by vectors."""
 LOAD_COST = 2.0
 """Of a vector of ``b`` from the second cache, relative to a multiplication by it."""
+WIDE_L1 = 48 << 10
+"""Bytes of a first cache of 12 ways: lines of so many rows of ``a``, pages apart, lie there."""
+TALL = ((8, 3), (6, 4), (14, 2), (12, 2), (14, 1))
+"""Shapes beside such a cache, all with 32 registers: the taller they are, the fewer times ``b``
+comes from the second cache, and the more is done while it comes from memory."""
+TALL_STEP_COST = {1: 1.3, 2: 1.0, 3: 1.1, 4: 1.15}
+"""`STEP_COST` there: products of 12 to 128 rows take 5 to 20 % less in two vectors than three."""
 OPEN_SHAPE = 1
 """The shape for a number of columns that is not known: 64 of them, as lengths tend to be."""
 NARROW = {32: {1: 12, 2: 12, 3: 8}, 16: {1: 12, 2: 6}}
@@ -128,7 +135,7 @@ def _worth_as_row(axis: Variable) -> tuple[bool, int]:
 
 def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     """Rows and vectors of the tiles that take least."""
-    shapes = SHAPES[32 if target.vector_registers >= 32 else 16]
+    shapes, costs = _shapes(target)
     rows = 1 if c.row is None else c.row.extent
     columns = c.column.extent
     height, vectors = shapes[OPEN_SHAPE]
@@ -139,10 +146,19 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     if isinstance(columns, int):
         count, known = -(-columns // lanes), rows if isinstance(rows, int) else OPEN_ROWS
         fitting = [shape for shape in shapes if shape[1] <= max(count, 1)]
-        height, vectors = min(fitting, key=lambda shape: _cost(known, count, shape))
+        height, vectors = min(fitting, key=lambda shape: _cost(known, count, shape, costs))
     if isinstance(rows, int) and rows < height:
         return rows, vectors
     return height, vectors
+
+
+def _shapes(target: Target) -> tuple[tuple[tuple[int, int], ...], Mapping[int, float]]:
+    """Rows and vectors of tiles, and what steps of them cost beyond their arithmetic."""
+    if target.vector_registers < 32:
+        return SHAPES[16], STEP_COST
+    if target.l1_bytes < WIDE_L1:
+        return SHAPES[32], STEP_COST
+    return TALL, TALL_STEP_COST
 
 
 def _wide(count: int, most: int) -> int:
@@ -153,13 +169,13 @@ def _wide(count: int, most: int) -> int:
     return -(-count // -(-count // most))
 
 
-def _cost(rows: int, count: int, shape: tuple[int, int]) -> float:
-    """What a step of all tiles costs for so many rows and vectors of columns."""
+def _cost(rows: int, count: int, shape: tuple[int, int], costs: Mapping[int, float]) -> float:
+    """What a step of all tiles takes for so many rows and vectors of columns."""
     height, vectors = shape
     heights = ((height, rows // height), (rows % height, min(rows % height, 1)))
     widths = ((vectors, count // vectors), (count % vectors, min(count % vectors, 1)))
     return sum(
-        tiles * others * n * max(h * STEP_COST[n], LOAD_COST)
+        tiles * others * n * max(h * costs[n], LOAD_COST)
         for h, tiles in heights
         for n, others in widths
         if others
