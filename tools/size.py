@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3580,
     "edit": 1150,
-    "compile": 11_080,
+    "compile": 11_500,
     "runtime": 8660,
     "quantization": 1500,
     "convert": 6000,

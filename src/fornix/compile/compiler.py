@@ -155,7 +155,8 @@ def write(source: Computation, target: Target) -> list[Emitted]:
     for piece, share in zip(pieces, work, strict=True):
         made = dict.fromkeys(s.buffer for s in piece.stores)
         outputs = tuple(b for b in made if b not in piece.nest.scratch)
-        inputs = tuple(b for b in reads(piece.stores) if b not in made)
+        read = dict.fromkeys((*reads(piece.stores), *piece.nest.beside))
+        inputs = tuple(b for b in read if b not in made)
         symbols = symbols_of(piece)
         arguments = (*inputs, *outputs)
         code = emit(piece.nest, arguments, symbols, target, outputs)

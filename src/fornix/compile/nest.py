@@ -127,6 +127,23 @@ class Carry:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The factors of a sum of float32 products in three parts each, as tile registers read them.
+
+    Both are loads of words that hold two terms each: left by `tile`, which is 16 rows, `row` in it,
+    `step` and `word` of the step; right by `step`, `word` and `column`.
+    """
+
+    left: tuple[Scalar, ...]
+    right: tuple[Scalar, ...]
+    tile: Variable
+    row: Variable
+    step: Variable
+    word: Variable
+    column: Variable
+
+
+@dataclass(frozen=True)
 class Tile:
     """A sum of products for some rows and columns at once, kept in registers; then `put`.
 
@@ -136,7 +153,7 @@ class Tile:
     then those that are left, of which there are none but where all rows end. Of the columns `width`
     exist; right may be read at all of them if it `is_padded`. In tile registers (`is_square`) the
     sum has two axes, of which the last is as long as these are high; both factors are loads of
-    words, left one after the other.
+    words, left one after the other. With `parts` these are multiplied in tile registers.
     """
 
     result: Reduce
@@ -149,6 +166,7 @@ class Tile:
     is_padded: bool
     put: Put
     is_square: bool = False
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True)
@@ -303,3 +321,5 @@ class Nest:
     scratch_bytes: DimLike = 0
     changing: frozenset[Buffer] = frozenset()
     """Buffers that are read and written anew as the kernel runs."""
+    beside: tuple[Buffer, ...] = ()
+    """Buffers that it reads beside those that its stores read."""

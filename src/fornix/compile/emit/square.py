@@ -78,7 +78,7 @@ def sums_of_patch(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]]) -> s
     if p.square is None or len(p.written) != 1:
         raise ValueError("a box in tile registers has rows along an axis, and words of terms")
     axis, height = p.square
-    _set_up_once(em, height)
+    set_up_once(em, height)
     size = em.lanes * WORD_BYTES
     stack = em.stack(math.prod(map(len, ranges)) * size)
     steps = [math.prod(map(len, ranges[k + 1 :])) * size for k in range(len(ranges))]
@@ -121,7 +121,7 @@ def _add_boxes(em: Emitter, p: Patch, points: Sequence[dict[Atom, DimLike]]) -> 
                 at = substitute_scalar(e, {**point, word: 0})
                 if at not in found:
                     found[at] = next(free[first])
-                    _load(em, found[at], e, along, point | {word: 0, p.column: 0})
+                    fill(em, found[at], e, along, point | {word: 0, p.column: 0})
                 registers.append(found[at])
             em.call(em.top, "void", function, *map(_register, registers))
         return []
@@ -129,7 +129,7 @@ def _add_boxes(em: Emitter, p: Patch, points: Sequence[dict[Atom, DimLike]]) -> 
     over(em, p.loops, [], turn)
 
 
-def _set_up_once(em: Emitter, height: int) -> None:
+def set_up_once(em: Emitter, height: int) -> None:
     """Registers of ``height`` rows, from the beginning of the kernel to its end."""
     key = ("registers", height)
     if em.find(key) is not None:
@@ -194,12 +194,12 @@ def _add_products(em: Emitter, t: Tile, block: Variable, high: int) -> None:
     def turn(i: str, _: list[str]) -> Sequence[str]:
         em.places[step] = Value(i, False, em.top)
         for u in range(t.units):
-            _load(em, RIGHT + u, right, word, {word: 0, t.column: u * em.lanes})
+            fill(em, RIGHT + u, right, word, {word: 0, t.column: u * em.lanes})
         for h in range(high):
             at: dict[Atom, DimLike] = {word: 0}
             if t.row is not None:
                 at[t.row] = block.dim + h * ROWS
-            _load(em, LEFT + h, left, t.row, at)
+            fill(em, LEFT + h, left, t.row, at)
             for u in range(t.units):
                 registers = map(_register, (SUMS + h * 2 + u, LEFT + h, RIGHT + u))
                 em.call(em.top, "void", function, *registers)
@@ -215,7 +215,7 @@ def _product(body: Scalar, *, is_turned: bool) -> str:
     return "llvm.x86.tdpbsud" if is_turned else "llvm.x86.tdpbusd"
 
 
-def _load(
+def fill(
     em: Emitter, register: int, e: Scalar, along: Variable | None, at: dict[Atom, DimLike]
 ) -> None:
     """Fill a register with what ``e`` is ``at`` a place and the rows ``along`` an axis behind."""
@@ -242,4 +242,12 @@ def _register(number: int) -> tuple[str, str]:
     return "i8", str(number)
 
 
-__all__ = ["sums_of_patch", "tile"]
+def registers(*numbers: int) -> list[tuple[str, str]]:
+    """Registers, as operands."""
+    return [_register(number) for number in numbers]
+
+
+__all__ = [
+    "LEFT", "RIGHT", "ROWS", "ROW_BYTES", "SUMS", "fill", "registers", "set_up_once",
+    "sums_of_patch", "tile",
+]  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.cost import outer_reductions
-from fornix.compile.emit import square
+from fornix.compile.emit import parts, square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, nest, start, step, surely_runs
 from fornix.compile.emit.instructions import binary
@@ -46,6 +46,9 @@ def tile(em: Emitter, t: Tile) -> None:
     """The rows of ``t``, ``height`` at a time, then those that are left."""
     if t.is_square:
         square.tile(em, t)
+        return
+    if t.parts is not None:
+        parts.tile(em, t, t.parts)
         return
     if t.row is None:
         _block(em, t, None, 1)
@@ -92,12 +95,12 @@ def _block(em: Emitter, t: Tile, block: Variable | None, height: int) -> None:
         if partial:
             masks = {u: em.first_lanes(width, u) for u in em.units}
         em.masks = {} if t.is_padded else masks
-        sums = _sums(em, t, block, height)
+        found = sums(em, t, block, height)
         em.masks = masks
         if t.put.value.size - t.result.size <= INLINE_NODES:
-            _write_out(em, t, block, sums)
+            _write_out(em, t, block, found)
         else:
-            _write_rows(em, t, block, sums)
+            _write_rows(em, t, block, found)
 
 
 def _is_whole(em: Emitter, t: Tile) -> bool:
@@ -108,7 +111,7 @@ def _row_place(block: Variable | None, row: int) -> DimLike:
     return row if block is None else block.dim + row
 
 
-def _sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list[str]]:
+def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list[str]]:
     """The accumulators, row by row."""
     body = t.result.body
     inner = outer_reductions(body)

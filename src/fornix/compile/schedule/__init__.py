@@ -22,6 +22,7 @@ from fornix.compile.schedule.halves import convolution_in_halves, in_halves
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
 from fornix.compile.schedule.pairs import contraction_in_pairs
+from fornix.compile.schedule.parts import part_nests
 from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
@@ -30,7 +31,7 @@ from fornix.compile.schedule.separate import separated
 from fornix.compile.schedule.square import square_nests
 from fornix.compile.schedule.turned import turned_nest, woven_nest
 from fornix.compile.schedule.window import window_nest
-from fornix.compile.schedule.winograd import winograd_stages
+from fornix.compile.schedule.winograd import Stage, winograd_stages
 from fornix.compile.target import Target
 from fornix.errors import NotSupported
 from fornix.ir.dim import DimLike
@@ -92,11 +93,15 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
         return None
     pieces: list[Piece] = []
     for stage in stages:
-        if isinstance(stage, Store):
-            pieces += _of_store(stage, target)
-        else:
-            pieces.append(Piece(stage.nest, stage.stores, is_same=stage.is_same))
+        pieces += _of_stage(stage, target)
     return pieces
+
+
+def _of_stage(stage: Stage | Store, target: Target) -> Iterator[Piece]:
+    if isinstance(stage, Store):
+        yield from _of_store(stage, target)
+    else:
+        yield Piece(stage.nest, stage.stores, is_same=stage.is_same)
 
 
 def _apart(store: Store) -> list[Store] | None:
@@ -107,7 +112,7 @@ def _apart(store: Store) -> list[Store] | None:
 
 def _of_products(
     store: Store, target: Target, lanes: int
-) -> tuple[Sequence[Store], Store, Nest] | None:
+) -> tuple[Sequence[Store | Stage], Store, Nest] | None:
     """What has to be computed first, the rest of ``store`` and its nest, if it sums products."""
     found = as_attention(store)
     if found is not None:
@@ -122,7 +127,9 @@ def _of_products(
         first, again = halves
         nests = square_nests(again, target, lanes) or contraction_nests(again, target, lanes)
         return None if nests is None else ([*first, *nests[0]], *nests[1:])
-    square = None if product is None else square_nests(product, target, lanes)
+    square = None
+    if product is not None:
+        square = square_nests(product, target, lanes) or part_nests(product, target, lanes)
     if square is not None:
         return square
     has_rows = product is not None and product.row is not None
@@ -151,7 +158,7 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     if made is not None:
         first, rest, nest = made
         for other in first:
-            yield from _of_store(other, target)
+            yield from _of_stage(other, target)
         yield Piece(nest, (rest,))
         return
     vector = vector_axis(store, lanes)

@@ -200,7 +200,7 @@ def contraction_nests(
     if not is_plain(c):
         plain = in_order(c)
         first.append(plain)
-        again = contraction(_reading(c, plain))
+        again = contraction(reading(c, plain))
         if again is None:
             return None
         c = again
@@ -211,7 +211,7 @@ def contraction_nests(
     left, right = c.left, c.right
     panel = Variable("p", ceildiv(c.column.extent, vectors * lanes))
     column = Variable("j", vectors * lanes)
-    is_packed = is_worth_packing(c) and not _is_panel(c, lanes)
+    is_packed = is_worth_packing(c) and not is_panel(c, lanes)
     if is_packed:
         packed = _packed(c, panel, column)
         first.append(packed)
@@ -259,7 +259,7 @@ def is_worth_packing(c: Contraction) -> bool:
     return rows >= PACK_ROWS or (_step(c.right, c.column) != 1 and rows > 1)
 
 
-def _is_panel(c: Contraction, lanes: int) -> bool:
+def is_panel(c: Contraction, lanes: int) -> bool:
     """Whether ``right`` lies like a packed one: narrow rows one after the other, whole vectors."""
     e, (k,), columns = c.right, c.sum.axes, c.column.extent
     if not isinstance(e, Load) or e.guard is not None or not isinstance(columns, int):
@@ -325,7 +325,7 @@ def axes_of_left(c: Contraction) -> list[Variable]:
     return [*(a for a in c.store.axes if a in c.left.variables), *c.sum.axes]
 
 
-def _reading(c: Contraction, plain: Store) -> Store:
+def reading(c: Contraction, plain: Store) -> Store:
     """The store of ``c`` with ``plain`` for ``left``; its axes are joined anew."""
     place = tuple(a.dim for a in axes_of_left(c))
     left = load(plain.buffer, plain.buffer.address(place))
@@ -379,7 +379,7 @@ def nest_of_tiles(
     if is_square:
         body = _by_rows(tile, panel, lanes)
     else:
-        body = _as_wide(tile, narrow, lanes) if narrow else _by_width(tile, panel, lanes)
+        body = _as_wide(tile, narrow, lanes) if narrow else by_width(tile, panel, lanes)
     return Nest("contraction", (Chunks(axes, body),), lanes, parallel)
 
 
@@ -400,13 +400,13 @@ def _as_wide(tile: Tile, narrow: Mapping[int, int], lanes: int) -> Block:
 def _by_rows(tile: Tile, panel: Variable, lanes: int) -> Block:
     """``tile``, which is square, or one of vectors for so few rows that these are faster."""
     rows = tile.rows[2]
-    square = _by_width(tile, panel, lanes)
+    square = by_width(tile, panel, lanes)
     if isinstance(rows, int):
         return square
     few = replace_fields(tile, is_square=False, height=SQUARE_ROWS - 1)
     is_few = apply("lt", index(rows), index(SQUARE_ROWS))
     are_many = apply("le", index(SQUARE_ROWS), index(rows))
-    return (When(is_few, _by_width(few, panel, lanes)), When(are_many, square))
+    return (When(is_few, by_width(few, panel, lanes)), When(are_many, square))
 
 
 def _row_blocks(rows: DimLike, height: int) -> tuple[int, DimLike]:
@@ -418,7 +418,7 @@ def _row_blocks(rows: DimLike, height: int) -> tuple[int, DimLike]:
     return size, ceildiv(rows, size)
 
 
-def _by_width(tile: Tile, panel: Variable, lanes: int) -> Block:
+def by_width(tile: Tile, panel: Variable, lanes: int) -> Block:
     """``tile`` for every panel; a lower one for the last, if that has fewer vectors."""
     whole, panels = tile.column.extent, panel.extent
     last = tile.width if panels == 1 else substitute(tile.width, {panel: panels - 1}, {})
@@ -435,10 +435,13 @@ def _by_width(tile: Tile, panel: Variable, lanes: int) -> Block:
 __all__ = [
     "SQUARE_ROWS",
     "axes_of_left",
+    "by_width",
     "contraction",
     "contraction_nests",
     "in_order",
+    "is_panel",
     "is_plain",
     "is_worth_packing",
     "nest_of_tiles",
+    "reading",
 ]

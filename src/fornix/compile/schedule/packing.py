@@ -90,12 +90,24 @@ _SERIAL = itertools.count()
 
 def filled(name: str, axes: Sequence[Variable], value: Scalar) -> Store:
     """A store of ``value`` for all values of ``axes`` into a buffer of its own."""
-    buffer = Buffer(f"{name}#{next(_SERIAL)}", [a.extent for a in axes], value.dtype)
-    fresh = [Variable(a.name, a.extent) for a in axes]
-    value = substitute_scalar(value, {a: f.dim for a, f in zip(axes, fresh, strict=True)})
-    store = Store(buffer, tuple(fresh), buffer.address(tuple(f.dim for f in fresh)), value)
-    buffer.source = store
+    (store,) = filled_together(name, axes, [value])
     return store
+
+
+def filled_together(
+    name: str, axes: Sequence[Variable], values: Sequence[Scalar]
+) -> tuple[Store, ...]:
+    """Stores over the same axes, each of one of ``values`` into a buffer of its own."""
+    fresh = tuple(Variable(a.name, a.extent) for a in axes)
+    at: dict[Atom, DimLike] = {a: f.dim for a, f in zip(axes, fresh, strict=True)}
+    stores = []
+    for value in values:
+        buffer = Buffer(f"{name}#{next(_SERIAL)}", [a.extent for a in axes], value.dtype)
+        address = buffer.address(tuple(f.dim for f in fresh))
+        store = Store(buffer, fresh, address, substitute_scalar(value, at))
+        buffer.source = store
+        stores.append(store)
+    return tuple(stores)
 
 
 def copied_image(
@@ -168,6 +180,7 @@ __all__ = [
     "Order",
     "copied_image",
     "filled",
+    "filled_together",
     "order",
     "packed_weights",
     "sums_in_blocks",

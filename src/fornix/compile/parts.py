@@ -1,0 +1,50 @@
+"""A float32 as the sum of three bfloat16s, for processors that multiply tiles of such.
+
+x = h + m + l without an error: each part holds 8 of the 24 bits of x. Of the nine products of the
+parts of two numbers the six largest are summed in float32; those left out, m·l, l·m and l·l, are
+together below 2⁻²² |a·b|, as an ulp of the product is. h is rounded, so that the others have either
+sign and errors do not add up.
+
+Nothing is asked about numbers that are not finite: x − h is NaN for them, and so is every sum that
+they take part in. Whoever sums products of parts computes what is not finite anew, from the numbers
+themselves; of infinities, of sums that overflow and of what rounds to an infinity that is right.
+"""
+
+from __future__ import annotations
+
+from fornix.dtype import FLOAT32, INT32, UINT16, UINT32
+from fornix.ir.loops import Scalar, apply, bitcast
+
+HIGH, MIDDLE, LOW = range(3)
+"""The parts: x rounded, what is left truncated, and the rest."""
+PRODUCTS = (
+    (LOW, HIGH), (MIDDLE, HIGH), (MIDDLE, MIDDLE), (HIGH, MIDDLE), (HIGH, HIGH), (HIGH, LOW),
+)  # fmt: skip
+"""The products of parts that are summed, in an order in which neighbours have a factor in common.
+"""
+_UPPER, _HALF = 0xFFFF0000, 0x8000
+"""The bits of a float32 that are a bfloat16, and half of the last of them."""
+
+
+def in_parts(first: Scalar, second: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    """The parts of two float32s, each as an int32: those of ``first`` in the lower half."""
+    parts = (_pair(a, b) for a, b in zip(_parts(first), _parts(second), strict=True))
+    high, middle, low = parts
+    return high, middle, low
+
+
+def _parts(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    """The bits of three float32s that are bfloat16s and whose sum is ``x``."""
+    high = apply("and", bitcast(x, UINT32) + _HALF, _UPPER)
+    rest = x - bitcast(high, FLOAT32)
+    middle = apply("and", bitcast(rest, UINT32), _UPPER)
+    return high, middle, bitcast(rest - bitcast(middle, FLOAT32), UINT32)
+
+
+def _pair(low: Scalar, high: Scalar) -> Scalar:
+    """Two bfloat16s, given as float32s, in one int32."""
+    halves = apply("or", apply("shr", low, UINT16.bits), apply("and", high, _UPPER))
+    return bitcast(halves, INT32)
+
+
+__all__ = ["HIGH", "LOW", "MIDDLE", "PRODUCTS", "in_parts"]
