@@ -358,3 +358,23 @@ def test_a_blocked_image_has_its_channels_side_by_side() -> None:
     assert layout((0, 0, 0, 1)) == 16
     assert layout((0, 17, 0, 0)) == 3 * 5 * 16 + 1
     assert layout((1, 23, 2, 4)) == layout.elements - 9
+
+
+@pytest.mark.parametrize("group", [1, 16])
+@pytest.mark.parametrize("level", ["host", "x86-64-v3"])
+@pytest.mark.skipif(not Target.host().is_x86, reason="other processors keep such numbers")
+def test_terms_below_normal_numbers_are_zero_unless_accuracy_is_strict(
+    group: int, level: str
+) -> None:
+    tiny = np.finfo(np.float32).tiny
+    x = np.full((1, 16, 8, 8), tiny / 4, np.float32)
+    w = np.full((16, 16 // group, 3, 3), 2.0, np.float32)
+    exact = conv(x, w, None, group=group, pads=[1] * 4)
+    given = image("x", x.shape, FLOAT32, lanes(FLOAT32, level))
+    y = lower_conv(given, constant(w, "w"), None, group=group, pads=[1] * 4)
+    for is_strict, wanted in ((False, 0 * exact), (True, exact)):
+        its = dataclasses.replace(target(level), is_strict=is_strict)
+        runner = Runner([blocked(y, lanes(FLOAT32, level))], its)
+        assert runner.kernels[-1].schedule in {"convolution", "winograd", "window"}
+        np.testing.assert_array_equal(runner.run({"x": x})[0], wanted)
+        assert x[0, 0, 0, 0] * np.float32(2) == tiny / 2  # this thread keeps them, then as before

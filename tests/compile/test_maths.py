@@ -182,3 +182,42 @@ def test_exponentials_are_subnormal_until_they_are_zero(
     assert (found[:37] > 0).all()
     assert (found[37:] == 0).all()
     assert not np.signbit(found).any()
+
+
+def sigmoid(x: np.ndarray, level: str) -> np.ndarray:
+    data = tensor("x", x.shape, DType.of(x.dtype))
+    y = compute(x.shape, lambda i: 1.0 / (1.0 + apply("exp", -data[i])))
+    return compiled(y, {"x": x}, target=target(level))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("dtype", "least"), [(np.float32, -87.3), (np.float64, -708.3)])
+def test_sigmoids_are_normal_numbers_or_zero(dtype: Any, least: float, level: str) -> None:
+    rng = np.random.default_rng(2)
+    x = np.concatenate([rng.uniform(least, -least, 5000), rng.uniform(-20, 20, 5000), SPECIAL])
+    x = x.astype(dtype)
+    x = x[~(x < least)]
+    wide = x.astype(np.longdouble)
+    with np.errstate(all="ignore"):
+        assert ulps(sigmoid(x, level), 1 / (1 + np.exp(-wide))) <= 3
+    beyond = np.array([1.001 * least, 1.01 * least, 1.2 * least, 9 * least, -math.inf], dtype)
+    assert (sigmoid(beyond, level) == 0).all()
+    assert (sigmoid(-beyond, level) == 1).all()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_less_than_an_exponential_and_the_other_way_round(dtype: Any, level: str) -> None:
+    x = np.array([*np.linspace(-120, 80, 401), *SPECIAL, 1e30, -1e30], dtype)
+    data = tensor("x", x.shape, DType.of(x.dtype))
+    less = compute(x.shape, lambda i: apply("exp", data[i]) - 1.0)
+    other = compute(x.shape, lambda i: 1.0 - apply("exp", data[i]))
+    found = compiled(less, {"x": x}, target=target(level))
+    with np.errstate(all="ignore"):
+        wanted = np.exp(x.astype(np.longdouble)) - 1
+        near = wanted.astype(dtype)
+        few = np.finfo(dtype).eps * 3 * np.maximum(1, np.abs(wanted))
+        is_same = (found == near) | (np.isnan(found) & np.isnan(near))
+        assert (is_same | (np.abs(found - wanted) <= few)).all()
+    negated = compiled(other, {"x": x}, target=target(level))
+    np.testing.assert_array_equal(negated, -found)

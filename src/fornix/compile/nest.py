@@ -323,3 +323,5 @@ class Nest:
     """Buffers that are read and written anew as the kernel runs."""
     beside: tuple[Buffer, ...] = ()
     """Buffers that it reads beside those that its stores read."""
+    drops_subnormal: bool = False
+    """Whether numbers less than all normal ones count as 0 in it, where processors differ."""

@@ -45,6 +45,8 @@ def emit(
     em = Emitter(target, nest.lanes, buffers, symbols)
     if outputs:
         em.leave_if_empty(outputs)
+    if nest.drops_subnormal and target.is_x86 and not target.is_strict:
+        em.drop_subnormal()
     em.scratch(nest.scratch)
     em.changing = nest.changing
     run(em, nest.body)

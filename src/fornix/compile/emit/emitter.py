@@ -20,6 +20,8 @@ from fornix.ir.dim.expression import Atom, Symbol
 from fornix.ir.loops import Buffer, Reduce, Scalar, Variable
 
 ATTRIBUTES = "nounwind"
+DROPS_SUBNORMAL = 0x8040
+"""Of the register MXCSR: results below normal numbers are 0 (FTZ), and so are factors (DAZ)."""
 PARAMETERS = "ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks"
 
 
@@ -103,6 +105,17 @@ class Emitter(Builder):
         self.do(f"br i1 {tests[0]}, label %none, label %some")
         self.root += ["none:", "  ret i64 0", "some:"]
         self.levels[0].label = "some"
+
+    def drop_subnormal(self) -> None:
+        """Let x86-64 take numbers less than all normal ones for 0, to the end of the kernel."""
+        before, here = self.put(0, "alloca i32"), self.put(0, "alloca i32")
+        self.do(f"call void @llvm.x86.sse.stmxcsr(ptr {before})")
+        flags = self.put(0, f"or i32 {self.put(0, f'load i32, ptr {before}')}, {DROPS_SUBNORMAL}")
+        self.do(f"store i32 {flags}, ptr {here}")
+        self.do(f"call void @llvm.x86.sse.ldmxcsr(ptr {here})")
+        self.ending.append(f"  call void @llvm.x86.sse.ldmxcsr(ptr {before})")
+        names = ("stmxcsr", "ldmxcsr")
+        self.declarations.update(f"declare void @llvm.x86.sse.{name}(ptr)" for name in names)
 
     def _is_told(self, count: DimLike) -> bool:
         """Whether symbols that the kernel is given tell ``count``."""

@@ -15,7 +15,7 @@ from fractions import Fraction
 from fornix.compile.emit.raw import Raw
 from fornix.compile.reductions import is_below_top
 from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, DType
-from fornix.ir.loops import Const, Scalar, apply, bitcast, const, select
+from fornix.ir.loops import Apply, Const, Scalar, apply, bitcast, const, select
 
 INF, NAN = math.inf, math.nan
 
@@ -62,6 +62,8 @@ _EXP_TERMS = {
     FLOAT64: [1 / math.factorial(k) for k in range(2, 14)],
 }  # fmt: skip
 _EXP_RANGE = {FLOAT32: (-104.0, 89.0), FLOAT64: (-746.0, 710.0)}  # beyond: 0 and infinity
+_NORMAL_POWERS = {FLOAT32: (-87.3, 87.3), FLOAT64: (-708.3, 708.3)}
+"""Of what the exponential is a normal number, and its reciprocal."""
 
 
 def exp(x: Scalar) -> Scalar:
@@ -74,7 +76,44 @@ def exp(x: Scalar) -> Scalar:
     is_zero = x < low
     x = x if is_below_top(x) else apply("min", high, x)
     n = select(is_zero, 0.0, apply("rint", x * LOG2_E))
-    return select(is_zero, 0.0, Raw("scale", _exp_small(_reduced(x, n)), x.dtype, n))
+    return select(is_zero, 0.0, _scaled_exp(x, n))
+
+
+def _scaled_exp(x: Scalar, n: Scalar) -> Scalar:
+    return Raw("scale", _exp_small(_reduced(x, n)), x.dtype, n)
+
+
+def beside_one(e: Apply) -> Scalar | None:
+    """``eˣ - 1``, or ``1 / (1 + eˣ)``, of numbers that are normal or 0; None for all else.
+
+    Beside 1 a power less than those changes nothing, but processors of Intel take some 150 cycles
+    to make it and as many to add it; and to make a quotient that is less.
+    """
+    first, second = e.args
+    if e.op == "sub":
+        is_it = _is_power(first) and _is_one(second)
+        return _normal_exp(first.args[0], _EXP_RANGE[e.dtype][1]) - 1.0 if is_it else None
+    if not (_is_one(first) and isinstance(second, Apply) and second.op == "add"):
+        return None
+    one, power = second.args
+    if not (_is_one(one) and _is_power(power)):
+        return None
+    x, high = power.args[0], _NORMAL_POWERS[e.dtype][1]
+    return select(x > high, 0.0, 1.0 / (1.0 + _normal_exp(x, high)))
+
+
+def _is_power(e: Scalar) -> bool:
+    return isinstance(e, Apply) and e.op == "exp"
+
+
+def _is_one(e: Scalar) -> bool:
+    return isinstance(e, Const) and e.value == 1.0
+
+
+def _normal_exp(x: Scalar, high: float) -> Scalar:
+    """`exp`, but a normal number where it is less than all of them; up to that of ``high``."""
+    x = apply("min", high, apply("max", _NORMAL_POWERS[x.dtype][0], x))
+    return _scaled_exp(x, apply("rint", x * LOG2_E))
 
 
 def _reduced(x: Scalar, n: Scalar) -> Scalar:

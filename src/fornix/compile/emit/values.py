@@ -102,6 +102,8 @@ def _expand(em: Emitter, e: Apply) -> Scalar | None:
         return convert(e.args[0], e.dtype, em.target)
     if e.op == "or":
         return _word(em, e)
+    if e.op in {"sub", "div"} and e.dtype.is_float:
+        return maths.beside_one(e)
     if e.op in maths.FUNCTIONS:
         return maths.FUNCTIONS[e.op](e.args[0])
     if e.op == "pow":

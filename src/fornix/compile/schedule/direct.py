@@ -39,6 +39,7 @@ from fornix.compile.schedule.square_images import (
 )
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
+from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, known, less, minimum
 from fornix.ir.loops import (
     Buffer,
@@ -467,7 +468,8 @@ def _nest(
         cut = (around.pixels, box.pixels)
         body = open_rows(*cut, rows[0], patch) if rows else open_row(*cut, piece, patch)
     chunks, parallel = chunked(axes, body)
-    return Nest("convolution", (chunks,), lanes, minimum(parallel, MAX_CHUNKS))
+    most = minimum(parallel, MAX_CHUNKS)
+    return Nest("convolution", (chunks,), lanes, most, drops_subnormal=store.value.dtype is FLOAT32)
 
 
 def _ahead(weights: Buffer, around: _Loops, turns: Sequence[Variable]) -> tuple[Line, ...]:

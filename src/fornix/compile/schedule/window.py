@@ -27,10 +27,12 @@ from fornix.compile.schedule.chunks import chunked
 from fornix.compile.schedule.inside import limits, needed_for
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
+from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, ceildiv, exact_quotient, less, maximum, minimum
 from fornix.ir.dim.expression import coefficient, variables
 from fornix.ir.loops import (
     TRUE,
+    Apply,
     Load,
     Reduce,
     Scalar,
@@ -96,7 +98,20 @@ def window_nest(store: Store, target: Target, lanes: int) -> tuple[list[Store], 
         start = minimum(block.dim * count, plan.run.extent - count)
         body, outer = (Window(Span(plan.run, start, count), sums, put),), [block]
     chunks, parallel = chunked(outer, (Lanes(plan.vector, plan.units, body),))
-    return first, store, Nest("window", (chunks,), plan.lanes, parallel)
+    return (
+        first,
+        store,
+        Nest("window", (chunks,), plan.lanes, parallel, drops_subnormal=_has_products(folds)),
+    )
+
+
+def _has_products(folds: Sequence[Reduce]) -> bool:
+    """Whether ``folds`` are sums of products, as in depthwise convolutions."""
+    terms = (e.body for e in folds)
+    return all(
+        e.op == "sum" and e.dtype is FLOAT32 and isinstance(x, Apply) and x.op == "mul"
+        for e, x in zip(folds, terms, strict=True)
+    )
 
 
 def _is_small(e: Reduce) -> bool:

@@ -320,7 +320,7 @@ class _Stages:
             scratch[buffer] = size
             size = size + ceildiv(buffer.elements * 4, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
         chunks = (Chunks(outer, body),)
-        nest = Nest("winograd", chunks, self.lanes, parallel, scratch, size)
+        nest = Nest("winograd", chunks, self.lanes, parallel, scratch, size, drops_subnormal=True)
         return Stage(nest, stores, is_same=False)
 
     # ── filters
