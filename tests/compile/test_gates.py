@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.dtype import FLOAT32, FLOAT64, DType
+from fornix.dtype import FLOAT32, FLOAT64, INT32, DType
 from fornix.ir.dim import Dim, DimLike, symbol
 from fornix.ir.loops import (
     Scalar,
     Tensor,
     apply,
+    cast,
     compute,
+    index,
     reduce,
     scan,
     stored_at,
@@ -132,6 +134,78 @@ def test_weights_that_change_with_time_are_not_packed_ahead(rng: np.random.Gener
 def test_time_of_what_is_stored_is_a_loop_variable() -> None:
     with pytest.raises(TypeError, match="the time of a scan is a loop variable, found S"):
         stored_at(compute((2,), lambda *_: 0.5, FLOAT32), S)
+
+
+def rounded_layer(steps: DimLike, shape: tuple[DimLike, DimLike, int], width: int) -> Tensor:
+    """A layer whose states are made words of four bytes in each step, row by row."""
+    words = -(-width // 4)
+    w = tensor("w", (shape[0], 2 * width, words), INT32)
+
+    def step(t: Dim, h: Tensor) -> Tensor:
+        def highest(d: DimLike, n: DimLike) -> Scalar:
+            return reduce("max", width, lambda j: apply("max", h[d, n, j], 0.0 - h[d, n, j])) + 1e-3
+
+        top = stored_at(compute(shape[:2], highest), t)
+
+        def word(d: DimLike, n: DimLike, q: DimLike) -> Scalar:
+            parts = [h.get((d, n, q * 4 + k), 0.0) / top[d, n] * 127.0 for k in range(4)]
+            bytes_ = [cast(apply("rint", x), INT32) + 128 for x in parts]
+            total = bytes_[0]
+            for k in range(1, 4):
+                total = apply("or", total, apply("shl", bytes_[k], 8 * k))
+            return total
+
+        quads = stored_at(compute((*shape[:2], words), word), t)
+
+        def new(d: DimLike, n: DimLike, j: DimLike) -> Scalar:
+            def gate(k: int) -> Scalar:
+                def term(q: DimLike) -> Scalar:
+                    return apply("dot4", quads[d, n, q], w[d, k * width + j, q])
+
+                return cast(reduce("sum", words, term), FLOAT32)
+
+            return apply("tanh", (gate(0) - gate(1)) * (top[d, n] * 1e-5) + h[d, n, j] * 0.5)
+
+        return compute(shape, new)
+
+    [history] = scan(steps, [compute(shape, lambda *i: cast(index(i[2]), FLOAT32) * 0.1)], step)
+    return history
+
+
+@pytest.mark.parametrize("level", EVERY)
+def test_states_are_made_bytes_before_they_are_multiplied(
+    level: str, rng: np.random.Generator
+) -> None:
+    for shape in ((1, 1, 20), (2, 7, 16), (1, 40, 8), (2, 1, 68), (2, 3, 7)):
+        width = shape[2]
+        history = rounded_layer(3, shape, width)
+        kind = "gates" if width % 4 == 0 else "scan"  # a row's last word reaches into the next
+        assert Runner([history], target(level), chunks=3).kernels[-1].schedule == kind
+        words = (shape[0], 2 * width, -(-width // 4))
+        feeds = {"w": rng.integers(-(2**31), 2**31, words).astype(np.int32)}
+        check(history, feeds, target=target(level), chunks=3)
+
+
+def test_states_of_open_number_are_made_bytes(rng: np.random.Generator) -> None:
+    history = rounded_layer(S, (2, N, 12), 12)
+    assert Runner([history], chunks=4).kernels[-1].schedule == "gates"
+    feeds = {"w": rng.integers(-(2**31), 2**31, (2, 24, 3)).astype(np.int32)}
+    for steps, batch in ((2, 1), (1, 2), (2, 5), (2, 33)):
+        check(history, feeds, {"S": steps, "N": batch}, chunks=4)
+
+
+def test_what_is_prepared_of_other_rows_stays_in_order(rng: np.random.Generator) -> None:
+    shape = (1, 6, 16)
+    w = tensor("w", (1, 16, 16), FLOAT32)
+
+    def step(t: Dim, h: Tensor) -> Tensor:
+        neighbours = compute((1, 6), lambda d, n: h[d, 5 - n, 0])
+        other = stored_at(neighbours, t)
+        return compute(shape, lambda *i: apply("tanh", weighed(h, w, i) + other[i[:2]]))
+
+    [history] = scan(4, [compute(shape, lambda *_: 0.5, FLOAT32)], step)
+    assert Runner([history], chunks=2).kernels[-1].schedule == "scan"
+    check(history, {"w": rng.uniform(-0.3, 0.3, (1, 16, 16)).astype("f")}, chunks=2)
 
 
 def test_what_states_share_is_computed_and_counted_once(rng: np.random.Generator) -> None:

@@ -456,18 +456,23 @@ def dynamic_quantize_linear(x: Array) -> tuple[Array, Array, Array]:
 def lower_dynamic_quantize_linear(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     least, greatest = _lower_extreme("min", x), _lower_extreme("max", x)
     low, high = apply("min", least[()], 0.0), apply("max", greatest[()], 0.0)
-    scale = select(apply("eq", high, low), 1.0, (high - low) / float(STEPS))
-    y_scale = stored(compute((), lambda: scale), "scale")
-
-    def nearest() -> Scalar:
-        distance = apply("max", -low / y_scale[()], 0.0)
-        return apply("rint", apply("min", distance, float(STEPS)))
-
-    zero = stored(compute((), nearest), "zero")
+    y_scale = stored(compute((), lambda: lower_range_scale(low, high)), "scale")
+    zero = stored(compute((), lambda: lower_range_zero(low, y_scale[()])), "zero")
     y = compute(
         x.shape, lambda *i: lower_quantized(x[i] / y_scale[()], zero[()], UINT8)
     )  # fmt: skip
     return y, y_scale, compute((), lambda: cast(cast(zero[()], INT32), UINT8))
+
+
+def lower_range_scale(low: Scalar, high: Scalar) -> Scalar:
+    """The scale of uint8s for numbers from ``low`` to ``high``, between which 0 lies."""
+    return select(apply("eq", high, low), 1.0, (high - low) / float(STEPS))
+
+
+def lower_range_zero(low: Scalar, scale: Scalar) -> Scalar:
+    """The zero point that goes with it, as a float."""
+    distance = apply("max", -low / scale, 0.0)
+    return apply("rint", apply("min", distance, float(STEPS)))
 
 
 def _lower_extreme(op: str, x: Tensor) -> Tensor:

@@ -160,15 +160,19 @@ class Layer:
         )
         return state
 
+    def projected(self, W: Array, bias: Array) -> Array:
+        """The input times the weights of each direction: [directions, steps, batch, rows]."""
+        weights = widened(W).swapaxes(1, 2)
+        return np.stack([self.x @ w + b for w, b in zip(weights, bias, strict=True)])
+
     def run(
-        self, W: Array, bias: Array, cells: Sequence[Cell], initial: Sequence[Array], dtype: Array
+        self, projected: Array, cells: Sequence[Cell], initial: Sequence[Array], dtype: Array
     ) -> tuple[Array, ...]:
         """All hidden states and the last states, laid out and typed as the operator gives them."""
         steps, batch, _ = self.x.shape
         every = np.zeros((steps, len(self.backward), batch, self.hidden), self.x.dtype)
         last = [state.copy() for state in initial]
         for index, is_backward in enumerate(self.backward):
-            projected = self.x @ widened(W[index]).T + bias[index]
             states = tuple(state[index] for state in initial)
             for step in range(steps):
                 place = np.where(self.lengths > step, step, 0)
@@ -176,7 +180,7 @@ class Layer:
                     place = np.where(self.lengths > step, self.lengths - 1 - step, 0)
                 rows = np.arange(batch)
                 runs = (self.lengths > step)[:, None]
-                new = cells[index](projected[place, rows], states)
+                new = cells[index](projected[index, place, rows], states)
                 states = tuple(np.where(runs, n, s) for n, s in zip(new, states, strict=True))
                 going = runs[:, 0]
                 every[place[going], index, rows[going]] = states[0][going]

@@ -129,15 +129,9 @@ class LoopLayer:
         return first if self.ways == 1 else select(apply("eq", index(d), 0), first, value(1))
 
     def run(
-        self,
-        W: Tensor,
-        bias: Bias,
-        cell: LoopCell,
-        initial: Sequence[Tensor | None],
-        dtype: DType,
+        self, projected: Tensor, cell: LoopCell, initial: Sequence[Tensor | None], dtype: DType
     ) -> tuple[Tensor, ...]:
         """All hidden states and the last states, laid out and typed as the operator gives them."""
-        projected = self._projected(W, bias)
         steps = self.x.shape[0]
 
         def step(t: Dim, *states: Tensor) -> list[Tensor]:
@@ -174,7 +168,7 @@ class LoopLayer:
             results = [_batch_first(result) for result in results]
         return tuple(stored(result) for result in results)
 
-    def _projected(self, W: Tensor, bias: Bias) -> Tensor:
+    def projected(self, W: Tensor, bias: Bias) -> Tensor:
         """The input times the weights: [directions, steps, batch, gates·hidden]."""
         x, dtype = self.x, self.x.dtype
 

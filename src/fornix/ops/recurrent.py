@@ -6,6 +6,8 @@ What they share stands in `recurrence.py` and `recurrence_loops.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from fornix.errors import require
@@ -16,6 +18,7 @@ from fornix.ops.geometry import shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import widened
 from fornix.ops.recurrence import (
+    Activation,
     Cell,
     Layer,
     States,
@@ -23,7 +26,14 @@ from fornix.ops.recurrence import (
     functions_of,
     infer_layer,
 )
-from fornix.ops.recurrence_loops import LoopLayer, Row, lower_bias, recurrent
+from fornix.ops.recurrence_loops import (
+    LoopActivations,
+    LoopCell,
+    LoopLayer,
+    Row,
+    lower_bias,
+    recurrent,
+)
 from fornix.ops.types import BF16, FLOAT, I32
 
 RNN = (
@@ -90,7 +100,7 @@ def rnn(
         return lambda x, states: (f(x + states[0] @ r),)
 
     cells = [cell(index) for index in range(count)]
-    return layer.run(W, wb + rb, cells, [layer.state(initial_h)], X)
+    return layer.run(layer.projected(W, wb + rb), cells, [layer.state(initial_h)], X)
 
 
 @RNN.lower
@@ -124,7 +134,8 @@ def lower_rnn(
 
         return (compute(layer.shape, new),)
 
-    return layer.run(W, lambda d, row: wb(d, row) + rb(d, row), cell, [initial_h], X.dtype)
+    projected = layer.projected(W, lambda d, row: wb(d, row) + rb(d, row))
+    return layer.run(projected, cell, [initial_h], X.dtype)
 
 
 LSTM = (
@@ -193,6 +204,23 @@ def lstm(
     names = activations or ["Sigmoid", "Tanh", "Tanh"] * count
     functions = functions_of(names, 3, count, activation_alpha, activation_beta, clip)
     wb, rb = biases(B, W)
+    turned = widened(R).swapaxes(1, 2)
+    past = [lambda hidden, r=r: hidden @ r for r in turned]
+    cells = lstm_cells(layer, functions, past, P, is_coupled=bool(input_forget))
+    initial = [layer.state(initial_h), layer.state(initial_c)]
+    return layer.run(layer.projected(W, wb + rb), cells, initial, X)
+
+
+def lstm_cells(
+    layer: Layer,
+    functions: Sequence[Sequence[Activation]],
+    past: Sequence[Callable[[Array], Array]],
+    P: Array | None,
+    *,
+    is_coupled: bool,
+) -> list[Cell]:
+    """The cell of each direction: ``past`` tells what hidden states give to the gates."""
+    count = len(layer.backward)
     peepholes = np.zeros((count, 3 * layer.hidden), layer.x.dtype) if P is None else widened(P)
     require(
         peepholes.shape == (count, 3 * layer.hidden),
@@ -201,21 +229,19 @@ def lstm(
 
     def cell(index: int) -> Cell:
         f, g, h = functions[index]
-        r = widened(R[index]).T
         pi, po, pf = np.split(peepholes[index], 3)
 
         def step(x: Array, states: States) -> States:
             hidden, memory = states
-            i, o, forget, c = np.split(x + hidden @ r, 4, axis=-1)
+            i, o, forget, c = np.split(x + past[index](hidden), 4, axis=-1)
             i = f(i + pi * memory)
-            forget = 1 - i if input_forget else f(forget + pf * memory)
+            forget = 1 - i if is_coupled else f(forget + pf * memory)
             memory = forget * memory + i * g(c)
             return f(o + po * memory) * h(memory), memory
 
         return step
 
-    initial = [layer.state(initial_h), layer.state(initial_c)]
-    return layer.run(W, wb + rb, [cell(index) for index in range(count)], initial, X)
+    return [cell(index) for index in range(count)]
 
 
 @LSTM.lower
@@ -240,17 +266,36 @@ def lower_lstm(
     layout: int = 0,
 ) -> tuple[Tensor, ...]:
     layer = LoopLayer.of(X, W, R, 4, sequence_lens, direction, hidden_size, layout)
-    count, h, dtype = layer.ways, layer.hidden, layer.x.dtype
-    names = activations or ["Sigmoid", "Tanh", "Tanh"] * count
-    functions = functions_of(names, 3, count, activation_alpha, activation_beta, clip)
-    f, g, h_of = layer.activations(functions)
-    wb, rb = lower_bias(B, W, dtype)
+    names = activations or ["Sigmoid", "Tanh", "Tanh"] * layer.ways
+    functions = functions_of(names, 3, layer.ways, activation_alpha, activation_beta, clip)
+    wb, rb = lower_bias(B, W, layer.x.dtype)
+    projected = layer.projected(W, lambda d, row: wb(d, row) + rb(d, row))
 
-    def cell(_: Dim, x: Row, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def past(_: Dim, hidden: Tensor) -> Row:
+        return lambda d, n, row: recurrent(hidden, R, d, n, row)
+
+    cell = lstm_cell(layer, layer.activations(functions), past, P, is_coupled=bool(input_forget))
+    return layer.run(projected, cell, [initial_h, initial_c], X.dtype)
+
+
+def lstm_cell(
+    layer: LoopLayer,
+    functions: LoopActivations,
+    past: Callable[[Dim, Tensor], Row],
+    P: Tensor | None,
+    *,
+    is_coupled: bool,
+) -> LoopCell:
+    """A step of LSTM: ``past`` tells what the hidden states of a time give to the gates."""
+    h, dtype = layer.hidden, layer.x.dtype
+    f, g, h_of = functions
+
+    def cell(t: Dim, x: Row, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden, memory = states
+        given = past(t, hidden)
 
         def gate(k: int, d: DimLike, n: DimLike, j: DimLike) -> Scalar:
-            return x(d, n, k * h + j) + recurrent(hidden, R, d, n, k * h + j)
+            return x(d, n, k * h + j) + given(d, n, k * h + j)
 
         def peephole(k: int, d: DimLike, j: DimLike, seen: Scalar) -> Scalar | float:
             return 0.0 if P is None else cast(P[d, k * h + j], dtype) * seen
@@ -259,7 +304,7 @@ def lower_lstm(
             old = memory[d, n, j]
             i = f(d, gate(0, d, n, j) + peephole(0, d, j, old))
             forget = 1.0 - i
-            if not input_forget:
+            if not is_coupled:
                 forget = f(d, gate(2, d, n, j) + peephole(2, d, j, old))
             return forget * old + i * g(d, gate(3, d, n, j))
 
@@ -270,8 +315,7 @@ def lower_lstm(
         following = compute(layer.shape, new_memory)
         return compute(layer.shape, new_hidden), following
 
-    initial = [initial_h, initial_c]
-    return layer.run(W, lambda d, row: wb(d, row) + rb(d, row), cell, initial, X.dtype)
+    return cell
 
 
 GRU = (
@@ -361,7 +405,7 @@ def gru(
         return step
 
     cells = [cell(index) for index in range(count)]
-    return layer.run(W, wb, cells, [layer.state(initial_h)], X)
+    return layer.run(layer.projected(W, wb), cells, [layer.state(initial_h)], X)
 
 
 @GRU.lower
@@ -419,4 +463,4 @@ def lower_gru(
 
         return (compute(layer.shape, new),)
 
-    return layer.run(W, wb, cell, [initial_h], X.dtype)
+    return layer.run(layer.projected(W, wb), cell, [initial_h], X.dtype)

@@ -48,7 +48,6 @@ from fornix.passes.join_columns import join_columns
 from fornix.passes.pattern import Rule
 from fornix.passes.push_transposes import push_transposes
 from fornix.passes.raise_opset import raise_opset
-from fornix.passes.restore_weights import restore_weights
 from fornix.passes.spread_scans import spread_scans
 from fornix.passes.unpack_sequences import unpack_sequences
 
@@ -126,7 +125,6 @@ PIPELINE = (
 
 FIRST = (
     Pass("keep_few_bits", Level.EXTENDED, few_bits.keep_few_bits),
-    Pass("restore_weights", Level.BASIC, restore_weights),
     Pass("spread_scans", Level.BASIC, spread_scans),
     Pass("join_columns", Level.BASIC, join_columns),
 )

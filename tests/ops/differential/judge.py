@@ -217,4 +217,4 @@ ROUNDED = frozenset(
 """Operators whose quanta may be neighbours: onnxruntime multiplies and adds in another order."""
 
 COARSE = {"com.microsoft.DynamicQuantizeLSTM": 0.05}
-"""How far results may be from those of onnxruntime, which rounds data and states to bytes."""
+"""How far results may be from those of onnxruntime, which rounds all states alike."""

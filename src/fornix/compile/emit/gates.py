@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
-from fornix.compile.emit.folds import start, surely_runs
-from fornix.compile.emit.instructions import binary
+from fornix.compile.emit.folds import add_product, start, surely_runs
 from fornix.compile.emit.memory import store
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Gates
@@ -97,11 +96,13 @@ def _block(em: Emitter, g: Gates, block: Variable | None, height: int) -> None:
 
 def _sums(em: Emitter, g: Gates, block: Variable | None, height: int) -> Sums:
     (axis,) = g.results[0].axes
-    left, dtype = g.results[0].body.args[0], g.results[0].dtype
+    product, dtype = g.results[0].body, g.results[0].dtype
+    place = int(g.column in product.args[0].variables)
+    left = product.args[place]
     lefts = [left]
     if g.row is not None and block is not None:
         lefts = [substitute_scalar(left, {g.row: block.dim + r}) for r in range(height)]
-    rights = [e.body.args[1] for e in g.results]
+    rights = [e.body.args[1 - place] for e in g.results]
     width = len(rights) * g.units
     steps = _steps(axis.extent)
 
@@ -115,7 +116,8 @@ def _sums(em: Emitter, g: Gates, block: Variable | None, height: int) -> Sums:
                 one = em.value(substitute_scalar(e, at))
                 for c, vector in enumerate(vectors, r * width):
                     total = Value(totals[c], True, em.top)
-                    totals[c] = binary(em, "multiply_add", dtype, one, vector, total).text
+                    factors = (vector, one) if place else (one, vector)
+                    totals[c] = add_product(em, product, factors, total).text
         return totals
 
     kind = em.type(dtype, is_vector=True)

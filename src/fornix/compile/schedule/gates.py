@@ -1,20 +1,23 @@
 """Scans whose steps multiply states by weights: recurrent layers.
 
 Decides which stores of a step are computed together, because they sum over the same states; how the
-weights of all their sums are packed, once, in the order of their use; and into which chunks the
-work falls. Along an axis whose slices never read each other, such as directions and sequences of a
-batch, each chunk takes all its steps alone, so that no thread ever waits within a scan.
+weights of all their sums are packed, once, in the order of their use; what is prepared for the
+sums, row by row, as states are rounded to bytes; and into which chunks the work falls. Along an
+axis whose slices never read each other, such as directions and sequences of a batch, each chunk
+takes all its steps alone, so that no thread ever waits within a scan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from fornix.compile.axes import rewritten, without_units
+from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, lanes_for, outer_reductions, stride_of
 from fornix.compile.nest import Block, Chunks, Gates, Loop, Nest, Put
+from fornix.compile.products import Product, products
+from fornix.compile.schedule.map import alone
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike, ceildiv, exact_quotient, is_nonnegative, minimum
@@ -49,14 +52,17 @@ class Phase:
     """Stores of a step that are computed together: the sums in them have one left factor."""
 
     stores: tuple[Store, ...]
-    sums: tuple[Reduce, ...]
-    left: Scalar
+    sums: Mapping[Reduce, Product]
     term: Variable
     """What is summed over."""
 
     @property
+    def left(self) -> Scalar:
+        return next(iter(self.sums.values())).left
+
+    @property
     def rights(self) -> list[Scalar]:
-        return [e.body.args[1] for e in self.sums]
+        return [p.right for p in self.sums.values()]
 
 
 @dataclass(frozen=True)
@@ -80,30 +86,56 @@ class Steps:
 
 def gate_steps(scan: Scan, target: Target) -> Steps | None:
     """The steps of ``scan`` if all they store are sums of products of states, else None."""
-    stores = [without_units(store) for store in (*scan.inner, *scan.steps)]
-    axes = list(stores[0].axes)
-    if not axes or any([a.extent for a in s.axes] != [a.extent for a in axes] for s in stores):
+    axes = scan.steps[0].axes
+    prepared, inner = _parted(scan.inner, axes)
+    left = [a for a in axes if a.extent != 1]
+    aligned = [_over(store, axes, left) for store in (*inner, *scan.steps)]
+    if prepared is None or None in aligned:
         return None
-    if any(0 in [a.extent for a in s.axes] for s in stores):
+    stores = [store for store in aligned if store is not None]
+    if not left or any(0 in [a.extent for a in s.axes] for s in (*stores, *prepared)):
         return None
-    aligned = [_over(store, axes) for store in stores]
-    phases = _phases(aligned, axes[-1], {store.buffer for store in scan.inner})
+    phases = _phases(stores, left[-1], {store.buffer for store in inner})
     if phases is None or not _are_weights(phases, scan):
         return None
-    found = _axes(axes, phases)
-    if not _are_apart(aligned, found):
+    found = _axes(left, phases)
+    if not _are_apart([*prepared, *stores], found):
         return None
-    values, dtypes = [s.value for s in aligned], [s.buffer.dtype for s in aligned]
+    values, dtypes = [s.value for s in stores], [s.buffer.dtype for s in stores]
     lanes = lanes_for(values, dtypes, target.vector_bytes)
     packed, plans = _plans(phases, found, lanes)
-    stores = [store for plan in plans for store in plan.stores]
-    return Steps(packed, tuple(stores), _nest(scan, plans, found, target, lanes))
+    done = (*prepared, *(store for plan in plans for store in plan.stores))
+    return Steps(packed, done, _nest(scan, (prepared, plans), found, target, lanes))
 
 
-def _over(store: Store, axes: Sequence[Variable]) -> Store:
-    """``store`` over ``axes`` instead of its own."""
-    pairs = zip(store.axes, axes, strict=True)
-    return rewritten(store, axes, {old: new.dim for old, new in pairs})
+def _parted(
+    inner: Sequence[Store], axes: Sequence[Variable]
+) -> tuple[list[Store] | None, list[Store]]:
+    """Of what is stored within a step: what is prepared, over ``axes`` but the last; the rest.
+
+    None in place of the first if it is no row's own, or reads some of the rest.
+    """
+    extents = [a.extent for a in axes]
+    rest = [store for store in inner if [a.extent for a in store.axes] == extents]
+    others = [store for store in inner if store not in rest]
+    if not others:
+        return [], rest
+    lead = axes[:-1]
+    prepared = [_over(store, lead, store.axes[len(lead) :]) for store in others]
+    read = {e.buffer for e in accesses([store.value for store in others])}
+    if None in prepared or axes[-1].extent == 1 or read & {store.buffer for store in rest}:
+        return None, rest
+    return [store for store in prepared if store is not None], rest
+
+
+def _over(store: Store, axes: Sequence[Variable], left: Sequence[Variable]) -> Store | None:
+    """``store`` over ``left``, with ``axes`` for its first ones; None if they differ in extent."""
+    first = store.axes[: len(axes)]
+    if [a.extent for a in first] != [a.extent for a in axes]:
+        return None
+    pairs = zip(first, axes, strict=True)
+    places: dict[Atom, DimLike] = {old: 0 if new.extent == 1 else new.dim for old, new in pairs}
+    return rewritten(store, left, places)
 
 
 # ── what is computed together ──────────────────────────────────────────────────────────────────
@@ -139,34 +171,33 @@ def _term(store: Store) -> Variable | None:
 def _phase(store: Store, column: Variable, term: Variable) -> Phase | None:
     """``store`` with its sums over ``term``; None unless they share their left factor."""
     new: dict[Scalar, Scalar] = {}
-    sums: dict[Reduce, None] = {}
-    lefts: set[Scalar] = set()
+    sums: dict[Reduce, Product] = {}
     for e in outer_reductions(store.value):
-        factors = _factors(e, column, term)
-        if factors is None:
+        product = _product(e, column, term)
+        if product is None:
             return None
-        product = reduction("sum", (term,), factors[0] * factors[1])
-        if not isinstance(product, Reduce):
+        total = reduction("sum", (term,), product.of(product.left, product.right))
+        if not isinstance(total, Reduce):
             return None
-        new[e] = product
-        sums[product] = None
-        lefts.add(factors[0])
-    if len(lefts) != 1:
+        new[e] = total
+        sums[total] = product
+    if len({(p.left, p.op, p.is_turned) for p in sums.values()}) != 1:
         return None
     store = Store(store.buffer, store.axes, store.address, replace(store.value, new))
-    return Phase((store,), tuple(sums), lefts.pop(), term)
+    return Phase((store,), sums, term)
 
 
-def _factors(e: Reduce, column: Variable, term: Variable) -> tuple[Scalar, Scalar] | None:
-    """Left and right factor of the sum ``e``; only right depends on ``column``."""
+def _product(e: Reduce, column: Variable, term: Variable) -> Product | None:
+    """The product that ``e`` sums; only its right factor depends on ``column``."""
     if e.op != "sum" or len(e.axes) != 1 or e.axes[0].extent != term.extent:
         return None
     body = substitute_scalar(e.body, {e.axes[0]: term.dim})
-    if not body.dtype.is_float or not isinstance(body, Apply) or body.op != "mul":
+    if not body.dtype.is_float and not (isinstance(body, Apply) and body.op == "dot4"):
         return None
-    for left, right in (body.args, body.args[::-1]):
-        if isinstance(left, Load) and column not in left.variables and column in right.variables:
-            return left, right
+    for p in products(body):
+        is_fit = isinstance(p.left, Load) and column not in p.left.variables
+        if is_fit and column in p.right.variables:
+            return p
     return None
 
 
@@ -176,8 +207,7 @@ def _joined(a: Phase, b: Phase, inner: AbstractSet[Buffer]) -> Phase | None:
     read = {e.buffer for store in b.stores for e in accesses([store.value])}
     if a.left is not b.left or made & read & inner:
         return None
-    sums = tuple(dict.fromkeys((*a.sums, *b.sums)))
-    return Phase((*a.stores, *b.stores), sums, a.left, a.term)
+    return Phase((*a.stores, *b.stores), {**a.sums, **b.sums}, a.term)
 
 
 def _are_weights(phases: Sequence[Phase], scan: Scan) -> bool:
@@ -202,9 +232,9 @@ def _axes(axes: Sequence[Variable], phases: Sequence[Phase]) -> Axes:
 
 def _are_apart(stores: Sequence[Store], axes: Axes) -> bool:
     """Whether no slice of rows or outer axes reads what another one writes."""
-    made = {store.buffer for store in stores}
+    values = [store.value for store in stores]
     for store in stores:
-        own = [e.address for e in accesses([store.value]) if e.buffer in made]
+        own = [e.address for e in accesses(values) if e.buffer is store.buffer]
         for axis in (*axes.outer, *([axes.row] if axes.row else [])):
             split = coefficient(store.address, axis)
             if split is None or not all(
@@ -252,8 +282,8 @@ def _plans(phases: Sequence[Phase], axes: Axes, lanes: int) -> tuple[tuple[Store
         weights, rights = _packed(phase, axes, panel, column)
         packed.append(weights)
         new: dict[Scalar, Scalar] = {
-            e: reduction("sum", (phase.term,), phase.left * right)
-            for e, right in zip(phase.sums, rights, strict=True)
+            e: reduction("sum", (phase.term,), product.of(phase.left, right))
+            for (e, product), right in zip(phase.sums.items(), rights, strict=True)
         }
         at: dict[Atom, DimLike] = {axes.column: panel.dim * column.extent + column.dim}
         stores = [
@@ -292,7 +322,15 @@ def _packed(
 # ── the loops ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _nest(scan: Scan, plans: Sequence[Plan], axes: Axes, target: Target, lanes: int) -> Nest:
+def _nest(
+    scan: Scan,
+    work: tuple[Sequence[Store], Sequence[Plan]],
+    axes: Axes,
+    target: Target,
+    lanes: int,
+) -> Nest:
+    """The nest of ``work``: what is prepared in each step, and what is computed then."""
+    prepared, plans = work
     chunks = list(axes.outer)
     first: DimLike = 0
     end: DimLike = 1
@@ -305,10 +343,23 @@ def _nest(scan: Scan, plans: Sequence[Plan], axes: Axes, target: Target, lanes: 
     steps: Block = tuple(
         Loop(plan.panel, (_gates(plan, axes, (first, end), target),), scan.time) for plan in plans
     )
+    steps = (*_preparation(prepared, axes.row, (first, end), lanes), *steps)
     parallel: DimLike = 1
     for axis in chunks:
         parallel = parallel * axis.extent
     return Nest("gates", (Chunks(tuple(chunks), (Loop(scan.time, steps),)),), lanes, parallel)
+
+
+def _preparation(
+    prepared: Sequence[Store], row: Variable | None, rows: tuple[DimLike, DimLike], lanes: int
+) -> Block:
+    """What is done for each row, from the first to the end of ``rows``."""
+    if row is None or not prepared:
+        return tuple(statement for store in prepared for statement in alone(store, lanes))
+    place = Variable("r", rows[1] - rows[0])
+    at: dict[Atom, DimLike] = {row: rows[0] + place.dim}
+    moved = [rewritten(store, store.axes, at) for store in prepared]
+    return (Loop(place, _preparation(moved, None, rows, lanes)),)
 
 
 def _gates(plan: Plan, axes: Axes, rows: tuple[DimLike, DimLike], target: Target) -> Gates:
