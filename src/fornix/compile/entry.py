@@ -17,7 +17,9 @@ The table is an array of words of 8 bytes:
 (16 and 17 are 0 where the GIL is kept while kernels run), then six words for each input: name,
 dtype, rank, extents, places for its address and their number; and six for each result: dtype, rank,
 extents, places and their number, and where the array of bytes stands that it is to lie in, or 0
-for memory of its own.
+for memory of its own. An input whose dtype is 0 is a dictionary, and its places are told where the
+object is; a result whose dtype is 0 is put into the list by a kernel, whose places are told where
+the list is.
 """
 
 from __future__ import annotations
@@ -118,6 +120,12 @@ results.test:
 result:
   %o.row = add i64 %o, %n7
   @RESULT@
+  %is.later = icmp eq i64 %x0, 0
+  br i1 %is.later, label %later, label %now
+later:
+  call void %w14(ptr %w6)
+  br label %result.keep
+now:
   call void %w14(ptr %e0)
   %rank32 = trunc i64 %x1 to i32
   %is.own = icmp eq i64 %x5, 0
@@ -141,14 +149,18 @@ base.keep:
 result.made:
   %made = phi ptr [ %made.own, %own ], [ %made.lent, %base.keep ]
   %not.made = icmp eq ptr %made, null
-  br i1 %not.made, label %drop.error, label %result.keep
+  br i1 %not.made, label %drop.error, label %result.data
 drop.error:
   call void %w15(ptr %results)
   ret ptr null
+result.data:
+  %array.at = getelementptr i8, ptr %made, i64 @DATA@
+  %array.data = load ptr, ptr %array.at
+  br label %result.keep
 result.keep:
-  %ignored = call i32 %w3(ptr %results, i64 %o, ptr %made)
-  %made.at = getelementptr i8, ptr %made, i64 @DATA@
-  %made.data = load ptr, ptr %made.at
+  %one = phi ptr [ %w6, %later ], [ %made, %result.data ]
+  %made.data = phi ptr [ %results, %later ], [ %array.data, %result.data ]
+  %ignored = call i32 %w3(ptr %results, i64 %o, ptr %one)
   br label %result.slots
 result.slots:
   %p = phi i64 [ 0, %result.keep ], [ %p.next, %result.slot ]
@@ -171,7 +183,15 @@ input:
   @INPUT@
   %array = call ptr %w0(ptr %feeds, ptr %f0)
   %missing = icmp eq ptr %array, null
-  br i1 %missing, label %drop, label %input.class
+  br i1 %missing, label %drop, label %input.kind
+input.kind:
+  %is.map = icmp eq i64 %y1, 0
+  br i1 %is.map, label %map.class, label %input.class
+map.class:
+  %map.class.at = getelementptr i8, ptr %array, i64 8
+  %map.class.found = load ptr, ptr %map.class.at
+  %is.plain = icmp eq ptr %map.class.found, %w13
+  br i1 %is.plain, label %input.address, label %drop
 @LOOK@
 extents.test:
   %d = phi i64 [ 0, %input.type ], [ %d.next, %extents.next ]
@@ -189,10 +209,13 @@ extents.next:
   br label %extents.test
 input.data:
   %data.at = getelementptr i8, ptr %array, i64 @DATA@
-  %data = load ptr, ptr %data.at
+  %data.found = load ptr, ptr %data.at
+  br label %input.address
+input.address:
+  %data = phi ptr [ %array, %map.class ], [ %data.found, %input.data ]
   br label %input.slots
 input.slots:
-  %s = phi i64 [ 0, %input.data ], [ %s.next, %input.slot ]
+  %s = phi i64 [ 0, %input.address ], [ %s.next, %input.slot ]
   %s.more = icmp slt i64 %s, %y5
   br i1 %s.more, label %input.slot, label %input.end
 input.slot:

@@ -14,7 +14,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fornix.ir.loops.routines import Memory, after, invoke, invoke_with, memory_at, number_in
+from fornix.ir.loops.routines import (
+    Memory,
+    after,
+    invoke,
+    invoke_with,
+    memory_at,
+    narrow,
+    number_in,
+)
 from fornix.ir.loops.routines import wide as wide_of
 
 # ── words of the table
@@ -25,17 +33,20 @@ from fornix.ir.loops.routines import wide as wide_of
     NEW_DICT, PUT_KEY, NEW_FLOAT, ENTRIES, LAST_ENTRY, KEYS, COUNT,
     CLASSES, SINGLE, LEAST, FOLD, STEPS, LAST_STEP, PLACES, WIDTH,
     LONGEST, APART, IDS, ROOM, NARROW, COUNTS, SEEN, SCALE,
-    WEIGHTS, OUTPUTS, NORM, NAMES, SINGLES, TABLE_WORDS,
-) = range(45)  # fmt: skip
+    WEIGHTS, OUTPUTS, NORM, NAMES, SINGLES, IS_LINKED, FROM, TO,
+    ROWS, PLACE, CLEAR_ERROR, SIZE, ITEMS, PART, GET_VALUE, AS_NUMBER,
+    FLOAT_CLASS, DOUBLE_CLASS, SINGLE_CLASS, KEY_CLASS, IS_WIDE, TABLE_WORDS,
+) = range(61)  # fmt: skip
 """What stands in which word."""
-NUMBER, COUNT_WORDS, MULTIPLY, MAKE_MAPS, NAME = range(5)
+NUMBER, COUNT_WORDS, MULTIPLY, MAKE_MAPS, NAME, VECTORIZE = range(6)
 """What is to be done."""
 OBJECTS, READABLE = 17, 0x101
 """The number of NumPy's type of objects; flags of an array that lies in order and aligned."""
 CLASS, DATA, RANK, EXTENTS, DTYPE, FLAGS = 1, 2, 3, 4, 7, 8
 LENGTH, STATE = 2, 4
 """Words of an array, and of a text."""
-DTYPE_NUMBER = 3
+DTYPE_NUMBER, VALUE = 3, 2
+"""Words of a dtype, and of a number that is an object."""
 LOW, HALF = 0xFFFFFFFF, 32
 FACTOR = -7046029254386353131
 """2⁶⁴ divided by the golden ratio, which is odd: D. Knuth, The Art of Computer Programming, 6.4."""
@@ -52,18 +63,44 @@ def serve(
 ) -> None:
     """Do what ``table`` says with a list of arrays; ``result`` is an object for the caller.
 
-    The three in the middle tell types of elements and nothing else.
+    The three in the middle tell types of elements and nothing else. A table that is linked says
+    itself where its operands lie; then the result is 0, or 1 for what is left to the caller.
     """
     task = table[TASK]
     result[0] = 0
-    if task == NUMBER:
+    if table[IS_LINKED] != 0:
+        result[0] = 1 - serve_linked(table, octets, floats, wide)
+    elif task == NUMBER:
         number_texts(table, result, octets, given)
     elif task == MAKE_MAPS:
         make_maps(table, result, floats, given)
     elif task == NAME:
         name_numbers(table, result, given)
+    elif task == VECTORIZE:
+        vectorize(table, result, floats, wide, given)
     else:
         count_rows(table, result, octets, floats, wide, given)
+
+
+def serve_linked(table: Memory, octets: Memory, floats: Memory, wide: Memory) -> int:
+    """Do what a table that is linked says; 1 if it is done, else 0."""
+    task, count = table[TASK], table[ROWS]
+    source, made = memory_at(table[FROM], table), memory_at(table[TO], table)
+    done = 0
+    if task == NUMBER:
+        done = 1 if number_each(table, octets, source, made, count) == count else 0
+    elif task == NAME:
+        done = 1 if name_each(table, source, made, count) == count else 0
+    elif task == MAKE_MAPS:
+        maps = make_rows(table, memory_at(table[FROM], floats), count, table[WIDTH])
+        if maps != 0:
+            invoke(table[SET_ITEM], table[TO], table[PLACE], maps)
+            done = 1
+        else:
+            invoke(table[CLEAR_ERROR], 0, 0, 0)
+    else:
+        done = put_values(table, floats, wide, table[FROM], table[TO])
+    return done
 
 
 # ── objects
@@ -187,6 +224,12 @@ def number_texts(table: Memory, result: Memory, octets: Memory, given: int) -> N
     texts, numbers = item(table, given, 0), item(table, given, 1)
     count = elements(table, texts) if are_objects(table, texts) else -1
     objects, places = memory_at(texts[DATA], table), memory_at(numbers[DATA], table)
+    at = number_each(table, octets, objects, places, count)
+    answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if at == count else table[NONE])
+
+
+def number_each(table: Memory, octets: Memory, objects: Memory, places: Memory, count: int) -> int:
+    """The number of the key of each of so many texts; how many there are ahead of what is none."""
     at = 0
     while at < count:
         number = -1
@@ -201,7 +244,7 @@ def number_texts(table: Memory, result: Memory, octets: Memory, given: int) -> N
             break
         places[at] = number
         at += 1
-    answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if at == count else table[NONE])
+    return at
 
 
 # ── words in texts
@@ -438,11 +481,15 @@ def multiply(
 
 
 def make_maps(table: Memory, result: Memory, floats: Memory, given: int) -> None:
-    """A list of a dictionary for each row of numbers."""
+    """A list of a dictionary for each row of an array."""
     rows = item(table, given, 0)
     extents = memory_at(rows[EXTENTS], table)
-    count, width = extents[0], extents[1]
-    numbers, names = memory_at(rows[DATA], floats), memory_at(table[NAMES], table)
+    result[0] = make_rows(table, memory_at(rows[DATA], floats), extents[0], extents[1])
+
+
+def make_rows(table: Memory, numbers: Memory, count: int, width: int) -> int:
+    """A list of a dictionary for each row of numbers; 0 if there is no memory for it."""
+    names = memory_at(table[NAMES], table)
     made = invoke(table[NEW_LIST], count, 0, 0)
     row = 0
     while made != 0 and row < count:
@@ -462,7 +509,7 @@ def make_maps(table: Memory, result: Memory, floats: Memory, given: int) -> None
             invoke(table[RELEASE], made, 0, 0)
             made = 0
         row += 1
-    result[0] = made
+    return made
 
 
 def put_number(table: Memory, one: int, name: int, number: int) -> int:
@@ -482,6 +529,12 @@ def name_numbers(table: Memory, result: Memory, given: int) -> None:
     numbers, named = item(table, given, 0), item(table, given, 1)
     count = elements(table, numbers)
     places, objects = memory_at(numbers[DATA], table), memory_at(named[DATA], table)
+    at = name_each(table, places, objects, count)
+    answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if at == count else table[NONE])
+
+
+def name_each(table: Memory, places: Memory, objects: Memory, count: int) -> int:
+    """The name of each of so many numbers; how many there are ahead of what has none."""
     names = memory_at(table[NAMES], table)
     at = 0
     while at < count and places[at] >= 0 and places[at] < table[COUNT]:
@@ -491,4 +544,54 @@ def name_numbers(table: Memory, result: Memory, given: int) -> None:
         if before != 0:
             invoke(table[RELEASE], before, 0, 0)
         at += 1
-    answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if at == count else table[NONE])
+    return at
+
+
+def vectorize(table: Memory, result: Memory, floats: Memory, wide: Memory, given: int) -> None:
+    """The values of a dictionary, from it to an array of float32 or float64."""
+    entries, made = invoke(table[GET_ITEM], given, 0, 0), item(table, given, 1)
+    is_done = put_values(table, floats, wide, entries, made[DATA])
+    answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if is_done != 0 else table[NONE])
+
+
+def put_values(table: Memory, floats: Memory, wide: Memory, entries: int, to: int) -> int:
+    """Put the values of a dictionary where its keys say; 0 for keys or values of other classes."""
+    singles, doubles = memory_at(to, floats), memory_at(to, wide)
+    for place in range(table[WIDTH]):
+        put_value(table, singles, doubles, place, 0.0)
+    items = invoke(table[ITEMS], entries, 0, 0)
+    count = -1
+    if items != 0:
+        count = invoke(table[SIZE], items, 0, 0)
+    else:
+        invoke(table[CLEAR_ERROR], 0, 0, 0)
+    at = 0
+    while at < count:
+        pair = invoke(table[GET_ITEM], items, at, 0)
+        key, value = invoke(table[PART], pair, 0, 0), invoke(table[PART], pair, 1, 0)
+        kind = memory_at(value, table)[CLASS]
+        if memory_at(key, table)[CLASS] != table[KEY_CLASS]:
+            break
+        number = 0.0
+        if kind == table[FLOAT_CLASS] or kind == table[DOUBLE_CLASS]:
+            number = memory_at(value, wide)[VALUE]
+        elif kind == table[SINGLE_CLASS]:
+            number = wide_of(memory_at(value, floats)[2 * VALUE])
+        else:
+            break
+        found = invoke(table[GET_VALUE], table[KEYS], key, 0)
+        if found != 0:
+            place = invoke(table[AS_NUMBER], found, 0, 0)
+            put_value(table, singles, doubles, place, number)
+        at += 1
+    if items != 0:
+        invoke(table[RELEASE], items, 0, 0)
+    return 1 if at == count else 0
+
+
+def put_value(table: Memory, singles: Memory, doubles: Memory, place: int, number: float) -> None:
+    """Put a number among float32, or float64."""
+    if table[IS_WIDE] != 0:
+        doubles[place] = number
+    else:
+        singles[place] = narrow(number)

@@ -66,6 +66,12 @@ _FUNCTIONS = {
     words.NEW_DICT: "PyDict_New",
     words.PUT_KEY: "PyDict_SetItem",
     words.NEW_FLOAT: "PyFloat_FromDouble",
+    words.CLEAR_ERROR: "PyErr_Clear",
+    words.SIZE: "PyList_Size",
+    words.ITEMS: "PyDict_Items",
+    words.PART: "PyTuple_GetItem",
+    words.GET_VALUE: "PyDict_GetItem",
+    words.AS_NUMBER: "PyLong_AsLongLong",
 }
 _SAMPLES = {
     words.ASCII: ("fornix abc", "zx", "a", "", "x" * 99),
@@ -90,7 +96,10 @@ def first_words() -> tuple[int, ...]:
     found[words.TEXT_CLASS] = id(str)
     found[words.ASCII_DATA] = sys.getsizeof("") - 1
     found[words.WIDE_DATA] = sys.getsizeof("\u4e2d") - 4
-    if not _tell_kinds(found):
+    classes = {words.FLOAT_CLASS: float, words.DOUBLE_CLASS: np.float64}
+    for word, kind in (classes | {words.SINGLE_CLASS: np.float32}).items():
+        found[word] = id(kind)
+    if not _tell_kinds(found) or not _are_numbers_laid_out():
         return ()
     return tuple(found.tolist())
 
@@ -113,6 +122,14 @@ def _tell_kinds(found: Array) -> bool:
     return is_told and all(
         _is_laid_out(text, kind, found) for kind, group in texts.items() for text in group
     )
+
+
+def _are_numbers_laid_out() -> bool:
+    start, number = 8 * words.VALUE, -12345.5
+    wide = [number, np.float64(number)]
+    is_wide = all(ctypes.c_double.from_address(id(x) + start).value == number for x in wide)
+    single = np.float32(number)
+    return is_wide and ctypes.c_float.from_address(id(single) + start).value == number
 
 
 def _is_laid_out(text: str, kind: int, found: Array) -> bool:

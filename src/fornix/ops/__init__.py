@@ -67,6 +67,7 @@ FAMILIES: tuple[str, ...] = (
     "ml.linear",
     "ml.svm",
     "ml.tables",
+    "ml.maps",
     "ml.labels",
     "ml.trees",
     "ml.ensemble",

@@ -109,6 +109,8 @@ class RunNode(NodeView):
     random: np.random.Generator = field(default_factory=np.random.default_rng)
     made: list[Any] = field(default_factory=list, repr=False)
     """What `once` made; shared by all runs of the node."""
+    types: tuple[Type | None, ...] = ()
+    """Types of the inputs, as far as the model says them."""
 
     def once(self, make: Callable[[], T]) -> T:
         """``make()`` on the first run, and the same object later: tables made from attributes."""

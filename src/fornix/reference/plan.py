@@ -319,9 +319,9 @@ class Plan:
             "wanted": tuple(node.wants(index) for index in range(len(node.outputs))),
         }
         key = schema.domain, schema.name
+        types = tuple(None if value is None else value.type for value in node.inputs)
         if key in self.scope.expanded or operator.rule("kernel", schema.since_version) is None:
             present = tuple(value is not None for value in node.inputs)
-            types = tuple(None if value is None else value.type for value in node.inputs)
             body = function_of(BodyNode(**parts, attributes=attributes, given=present, types=types))
             if body is not None:
                 return self._function_call(node, body)
@@ -329,6 +329,7 @@ class Plan:
             **parts,
             run_body=lambda graph, inputs: self.bodies[graph].opened({})(inputs),
             random=self.scope.random,
+            types=types,
         )
         allowed: set[tuple[object, ...]] = set()
 
@@ -376,6 +377,7 @@ class Plan:
                 run_body=run_body,
                 random=view.random,
                 made=view.made,
+                types=view.types,
             )
             return run(inputs, own)
 

@@ -7,6 +7,8 @@ everything where Python's objects are not laid out as it expects.
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,10 +16,10 @@ import numpy as np
 
 from fornix.compile import text_routines as words
 from fornix.compile.texts import Grams, Keys, TextCall, first_words, text_call
-from fornix.dtype import STRING
+from fornix.dtype import FLOAT32, FLOAT64, STRING
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Node
-from fornix.ir.types import TensorType
+from fornix.ir.types import MapType, TensorType
 from fornix.ops.call import plain_attributes
 from fornix.ops.text import pooled
 from fornix.ops.text_classes import ASCII, word_class
@@ -25,6 +27,8 @@ from fornix.runtime.feeds import are_texts
 from fornix.runtime.providers import Kernel, OwnWay, Run, Way
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+ArrayType: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 
 PARTS, ML = "fornix.parts", "ai.onnx.ml"
 ROOM = 1 << 14
@@ -60,6 +64,32 @@ def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
     return make(node, code, kernel)
 
 
+class Link(NamedTuple):
+    """Code that runs among kernels of numbers, by a table of its own."""
+
+    table: Array
+    function: int
+    result: ArrayType | None
+    """What it writes; None for an object that it puts among the results."""
+    makes: bool
+    """Whether it makes objects meanwhile, so that garbage may be collected."""
+    owner: object
+    source: int = words.FROM
+    target: int = words.TO
+    place: int = words.PLACE
+    """Words that say where it reads and writes, and the place among the results."""
+
+
+class LinkedWay(OwnWay):
+    """A way that can be a link."""
+
+    table: _Table
+
+    @abstractmethod
+    def link(self, read: ArrayType | None) -> Link | None:
+        """The link that reads an array of this type, or without one a map; None if it is none."""
+
+
 class _Table:
     """A table, with what it points to."""
 
@@ -78,6 +108,12 @@ class _Table:
         """The function; whoever calls it keeps this table."""
         return text_call(self.words, self._address)
 
+    def link(self, rows: int, result: ArrayType | None, *, makes: bool = False) -> Link:
+        """The function as a link, for so many rows."""
+        table = self.words.copy()
+        table[words.IS_LINKED], table[words.ROWS] = 1, rows
+        return Link(table, self._address, result, makes, self)
+
 
 def _attributes(node: Node) -> dict[str, Any]:
     given: Mapping[str, Attribute] = node.attributes
@@ -91,7 +127,7 @@ def _numbering(node: Node, code: TextCode, _: Kernel) -> Way:
     return _Numbering(table)
 
 
-class _Numbering(OwnWay):
+class _Numbering(LinkedWay):
     """Texts to the numbers of their keys."""
 
     def __init__(self, table: _Table) -> None:
@@ -102,6 +138,11 @@ class _Numbering(OwnWay):
         found = self.call([texts, np.empty(texts.shape, np.int64)])
         return None if found is None else [found]
 
+    def link(self, read: ArrayType | None) -> Link | None:
+        if read is None or not read[1].hasobject:
+            return None
+        return self.table.link(math.prod(read[0]), (read[0], np.dtype(np.int64)))
+
 
 def _mapping(node: Node, code: TextCode, _: Kernel) -> Way | None:
     attributes = _attributes(node)
@@ -111,10 +152,11 @@ def _mapping(node: Node, code: TextCode, _: Kernel) -> Way | None:
     table = _Table(words.MAKE_MAPS, code)
     table.kept.append(labels)
     table.put(words.NAMES, np.array([id(label) for label in labels], np.int64))
+    table.words[words.WIDTH] = len(labels)
     return _Mapping(table, len(labels))
 
 
-class _Mapping(OwnWay):
+class _Mapping(LinkedWay):
     """Rows of numbers to dictionaries."""
 
     def __init__(self, table: _Table, width: int) -> None:
@@ -125,6 +167,11 @@ class _Mapping(OwnWay):
         if rows.ndim != 2 or rows.shape[1] != self.width or not rows.flags.carray:
             return None
         return [self.call([rows])]
+
+    def link(self, read: ArrayType | None) -> Link | None:
+        if read is None or read[0][1:] != (self.width,) or read[1] != np.float32:
+            return None
+        return self.table.link(read[0][0], None, makes=True)
 
 
 def _naming(_: Node, code: TextCode, kernel: Kernel) -> Way | None:
@@ -139,7 +186,7 @@ def _naming(_: Node, code: TextCode, kernel: Kernel) -> Way | None:
     return _Naming(table)
 
 
-class _Naming(OwnWay):
+class _Naming(LinkedWay):
     """Numbers to the names that they stand for."""
 
     def __init__(self, table: _Table) -> None:
@@ -151,6 +198,50 @@ class _Naming(OwnWay):
             return None
         found = self.call([numbers, np.empty(numbers.shape, object)])
         return None if found is None else [found]
+
+    def link(self, read: ArrayType | None) -> Link | None:
+        if read is None or read[1] != np.int64:
+            return None
+        return self.table.link(math.prod(read[0]), (read[0], np.dtype(object)))
+
+
+def _vectorizing(node: Node, code: TextCode, _: Kernel) -> Way | None:
+    read, given = node.inputs[0], _attributes(node)
+    known = None if read is None else read.type
+    value = known.value if isinstance(known, MapType) else None
+    dtype = value.dtype if isinstance(value, TensorType) else None
+    vocabulary = given.get("string_vocabulary") or given.get("int64_vocabulary")
+    if dtype not in {FLOAT32, FLOAT64} or not vocabulary:
+        return None
+    table = _Table(words.VECTORIZE, code)
+    places: dict[str | int, list[int]] = {}
+    for place, word in enumerate(vocabulary):
+        places.setdefault(word, []).append(place)
+    if len(places) < len(vocabulary):
+        return None
+    found = {word: place for word, (place,) in places.items()}
+    table.kept.append(found)
+    table.words[words.KEYS] = id(found)
+    table.words[words.KEY_CLASS] = id(type(vocabulary[0]))
+    table.words[words.WIDTH] = len(vocabulary)
+    table.words[words.IS_WIDE] = dtype is FLOAT64
+    return _Vectorizing(table, ((1, len(vocabulary)), dtype.numpy))
+
+
+class _Vectorizing(LinkedWay):
+    """Values of a map to a row."""
+
+    def __init__(self, table: _Table, result: ArrayType) -> None:
+        self.table, self.result, self.call = table, result, table.call()
+
+    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
+        if type(given[0]) is not dict:
+            return None
+        found = self.call([given[0], np.empty(*self.result)])
+        return None if found is None else [found]
+
+    def link(self, read: ArrayType | None) -> Link | None:
+        return self.table.link(1, self.result, makes=True) if read is None else None
 
 
 def _counting(node: Node, code: TextCode, kernel: Kernel) -> Way | None:
@@ -264,6 +355,7 @@ _WAYS: dict[tuple[str, str], Callable[[Node, TextCode, Kernel], Way | None]] = {
     (PARTS, "Numbered"): _numbering,
     (PARTS, "WordCounts"): _counting,
     (PARTS, "WordProduct"): _multiplying,
+    (ML, "DictVectorizer"): _vectorizing,
     (ML, "ZipMap"): _mapping,
     ("", "Gather"): _naming,
 }

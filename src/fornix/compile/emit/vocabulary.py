@@ -130,6 +130,11 @@ def _wide(writer: Writer, given: Sequence[Operand]) -> Operand:
     return writer.put(kind, f"fpext {x.kind} {x.text} to {kind}")
 
 
+def _narrow(writer: Writer, given: Sequence[Operand]) -> Operand:
+    (x,) = given
+    return writer.put("float", f"fptrunc double {x.text} to float")
+
+
 def _memory_at(writer: Writer, given: Sequence[Operand]) -> Operand:
     address, like = given
     return writer.put(MEMORY, f"inttoptr i64 {address.text} to ptr", _dtype(like))
@@ -164,6 +169,7 @@ WORDS: Mapping[Any, Word] = {
     routines.lanes: _lanes,
     routines.lowest_bit: _lowest_bit,
     routines.memory_at: _memory_at,
+    routines.narrow: _narrow,
     routines.number_in: _number_in,
     routines.pick: _pick,
     routines.put_lanes: _put_lanes,

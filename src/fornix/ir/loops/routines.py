@@ -113,6 +113,12 @@ def wide(x: Any) -> Any:
     return x.astype(np.float64)
 
 
+def narrow(x: float) -> Any:
+    """A float64 as the float32 next to it, or an infinity."""
+    with np.errstate(over="ignore"):
+        return np.float32(x)
+
+
 def memory_at(address: int, like: Memory) -> Memory:
     """Memory that begins at an address, with elements of the dtype of ``like``."""
     return _Raw(address, np.dtype(like.dtype))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fornix.compile.entry import Entry, entry, functions, is_available
+from fornix.compile.entry import Entry, is_available
 from fornix.errors import FornixError
 from fornix.format.mapped import MappedFile
 from fornix.ir.graph import Value
@@ -26,6 +26,8 @@ from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled, Run
 from fornix.runtime.shortcuts.chain import chain_call, read_by_code
+from fornix.runtime.shortcuts.entries import EntryTable, Work
+from fornix.runtime.shortcuts.joint import joint_call
 from fornix.runtime.shortcuts.short import QuickCall, at_once, is_plain, no_results
 
 QUICK_NANOSECONDS = 20_000
@@ -44,8 +46,9 @@ class WholeCall:
 
     def __init__(self, bound: Bound, feeds: Arrays, outputs: Sequence[Value]) -> None:
         self.frame = Frame(bound)
-        table = _Table(bound, self.frame, _declared(feeds))
-        self.call: Entry = table.entry(outputs, runs=True, releases=False)
+        table = _table(bound, self.frame, _declared(feeds))
+        work, code = Work(*self.frame.program), bound.step.support.entry
+        self.call: Entry = table.entry(outputs, work, code, runs=True, releases=False)
 
     def until(self, options: RunOptions) -> Entry:
         """The same, for runs that are over before anybody could end them."""
@@ -109,16 +112,17 @@ class DrivenCall:
 
     def _entry(self, frame: Frame, feeds: Mapping[str, Any]) -> Entry | None:
         """The entry of ``frame``, made for the first feeds that have the right extents."""
-        for value, (_, shape) in self.declared.items():
+        for value, (shape, _) in self.declared.items():
             if getattr(feeds.get(value.name), "shape", None) != shape:
                 return None
-        table = _Table(self.bound, frame, self.declared)
+        table = _table(self.bound, frame, self.declared)
+        work, code = Work(*frame.program), self.bound.step.support.entry
         if not self.makes_results:
-            frame.entry = table.entry((), runs=False, releases=True)
+            frame.entry = table.entry((), work, code, runs=False, releases=True)
             return frame.entry
         memory = self.bound.step.results
         lent = [LentMemory(size, memory) if size else None for size in self.sizes]
-        call = table.entry(self.outputs, lent, runs=self.runs, releases=True)
+        call = table.entry(self.outputs, work, code, lent, runs=self.runs, releases=True)
         large = [one for one in lent if one is not None]
         frame.entry = partial(_with_memory, large, call) if large else call
         return frame.entry
@@ -180,70 +184,20 @@ class StepsCall:
             return None
 
 
-class _Table:
-    """The table of an entry, with everything that it points to."""
-
-    def __init__(
-        self,
-        bound: Bound,
-        frame: Frame,
-        feeds: Mapping[Value, tuple[np.dtype[Any], tuple[int, ...]]],
-    ) -> None:
-        self.bound, self.frame = bound, frame
-        self.kept: list[object] = []
-        step = bound.step
-        self._slots = dict(zip((*step.reads, *step.writes), frame.slots, strict=True))
-        self._inputs: list[list[int]] = []
-        for value, (dtype, shape) in feeds.items():
-            what = [self._object(value.name), self._object(dtype), len(shape), self._words(shape)]
-            self._inputs.append([*what, *self._places(value)])
-
-    def entry(
-        self,
-        outputs: Sequence[Value],
-        lent: Sequence[LentMemory | None] | None = None,
-        *,
-        runs: bool,
-        releases: bool,
-    ) -> Entry:
-        """An entry that makes ``outputs``, and runs the kernels, or only notes addresses.
-
-        Those of ``outputs`` that are ``lent`` memory lie there.
-        """
-        results: list[list[int]] = []
-        for value, memory in zip(outputs, lent or [None] * len(outputs), strict=True):
-            shape, dtype = self.bound.types[value]
-            what = [self._object(dtype), len(shape), self._words(shape)]
-            where = 0 if memory is None else memory.place.ctypes.data
-            results.append([*what, *self._places(value), where])
-            self.kept.append(memory)
-        *first, dicts, increase, decrease, save, restore, based = functions()
-        records, count, scratch, status = self.frame.program
-        head = [
-            *first, len(self._inputs), len(results), records, count if runs else 0, scratch, status,
-            dicts, increase, decrease, *((save, restore) if releases and runs else (0, 0)), based,
-        ]  # fmt: skip
-        words = [word for row in (*self._inputs, *results) for word in row]
-        self.frame.kept = self.kept
-        return entry(np.array([*head, *words], np.int64), self.bound.step.support.entry)
-
-    def _places(self, value: Value) -> tuple[int, int]:
-        """Where the words lie that are to be the address of ``value``, and how many."""
-        slots, base = self._slots.get(value, []), self.frame.arguments.ctypes.data
-        return self._words([base + 8 * slot for slot in slots]), len(slots)
-
-    def _object(self, thing: object) -> int:
-        self.kept.append(thing)
-        return id(thing)
-
-    def _words(self, numbers: Sequence[int]) -> int:
-        array = np.array([*numbers, 0], np.int64)
-        self.kept.append(array)
-        return array.ctypes.data
+def _table(
+    bound: Bound, frame: Frame, feeds: Mapping[Value, tuple[tuple[int, ...], np.dtype[Any]]]
+) -> EntryTable:
+    """The table of an entry for ``feeds``, which ``frame`` keeps."""
+    step, base = bound.step, frame.arguments.ctypes.data
+    slots = zip((*step.reads, *step.writes), frame.slots, strict=True)
+    places = {value: [base + 8 * slot for slot in own] for value, own in slots}
+    table = EntryTable({**bound.types, **feeds}, places, list(feeds))
+    frame.kept = table.kept
+    return table
 
 
-def _declared(feeds: Arrays) -> dict[Value, tuple[np.dtype[Any], tuple[int, ...]]]:
-    return {value: (array.dtype, array.shape) for value, array in feeds.items()}
+def _declared(feeds: Arrays) -> dict[Value, tuple[tuple[int, ...], np.dtype[Any]]]:
+    return {value: (array.shape, array.dtype) for value, array in feeds.items()}
 
 
 MAP = "map"
@@ -282,6 +236,9 @@ def _of_steps(
 ) -> QuickCall | None:
     """A short way through several steps."""
     if len(feeds) == len(program.inputs):
+        joint = joint_call(program, run, feeds, QUICK_NANOSECONDS)
+        if joint is not None:
+            return joint
         chained = chain_call(program, run, feeds, _step_entry, QUICK_NANOSECONDS)
         if chained is not None:
             return chained
@@ -297,6 +254,7 @@ def _of_steps(
 def _step_entry(step: NativeStep, bound: Bound) -> tuple[Entry, Frame]:
     """An entry for the values that ``step`` reads, which keeps the GIL, and its own frame."""
     frame = Frame(bound)
-    types = {value: bound.types[value] for value in step.inputs}
-    declared = {value: (dtype, shape) for value, (shape, dtype) in types.items()}
-    return _Table(bound, frame, declared).entry(step.writes, runs=True, releases=False), frame
+    declared = {value: bound.types[value] for value in step.inputs}
+    work, code = Work(*frame.program), step.support.entry
+    table = _table(bound, frame, declared)
+    return table.entry(step.writes, work, code, runs=True, releases=False), frame
