@@ -194,3 +194,44 @@ def test_zero_points_of_rows_of_several_matrices_are_told_apart(fresh: Memo) -> 
     for z, y in zip(points, session.run(None, {"a": a}), strict=True):
         np.testing.assert_array_equal(y, (a.astype(np.int32) - z) @ b.astype(np.int32))
     assert len(fresh.codes) == 2
+
+
+QUANTIZED_LAYERS = [(0.01 * (k + 1), 100 + k) for k in range(MANY + 1)] + [(1.0, 131), (0.07, 0)]
+"""Scale and zero point of each; code leaves out a scale of 1 and a zero point of 0."""
+
+
+def quantized_layers() -> Any:
+    """For each layer what products, and arithmetic, of bytes less its zero point are."""
+    nodes, stored, names = [], [], []
+    b = np.random.default_rng(5).integers(-9, 9, (4, 5), np.int8)
+    stored.append(numpy_helper.from_array(b, "b"))
+    for k, (scale, zero) in enumerate(QUANTIZED_LAYERS):
+        stored.append(numpy_helper.from_array(np.float32(scale), f"s{k}"))
+        stored.append(numpy_helper.from_array(np.uint8(zero), f"z{k}"))
+        nodes += [
+            helper.make_node("QuantizeLinear", ["x", f"s{k}", f"z{k}"], [f"q{k}"]),
+            helper.make_node("DequantizeLinear", [f"q{k}", f"s{k}", f"z{k}"], [f"d{k}"]),
+            helper.make_node("MatMulInteger", [f"q{k}", "b", f"z{k}"], [f"p{k}"]),
+        ]
+        names += [f"d{k}", f"p{k}"]
+    x = helper.make_tensor_value_info("x", 1, [3, 4])
+    kinds = [TensorProto.FLOAT, TensorProto.INT32]
+    ys = [helper.make_tensor_value_info(n, kinds[n[0] == "p"], None) for n in names]
+    graph = helper.make_graph(nodes, "layers", [x], ys, stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), b
+
+
+def test_scales_and_zero_points_of_layers_are_not_told_apart(fresh: Memo) -> None:
+    model, b = quantized_layers()
+    session = InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert all(place.kernels for place in session.placement())
+    x = np.random.default_rng(6).normal(size=(3, 4)).astype(np.float32)
+    x[0, 0], x[1, 1] = np.nan, 1e9
+    found = session.run(None, {"x": x})
+    for k, (scale, zero) in enumerate(QUANTIZED_LAYERS):
+        with np.errstate(invalid="ignore"):
+            steps = np.fmax(np.rint(x / np.float32(scale)) + zero, 0).clip(0, 255) - zero
+        steps = steps.astype(np.int32)
+        np.testing.assert_array_equal(found[2 * k], steps.astype(np.float32) * np.float32(scale))
+        np.testing.assert_array_equal(found[2 * k + 1], steps @ b.astype(np.int32))
+    assert len(fresh.codes) <= 3 * len(("most", "of scale 1", "of zero point 0"))

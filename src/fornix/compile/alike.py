@@ -48,6 +48,13 @@ BYTE = 8
 """Bits of what zero points are made of."""
 
 
+QUANTIZED = frozenset({
+    *("QuantizeLinear", "DequantizeLinear", "MatMulInteger", "ConvInteger"),
+    *("QLinearMatMul", "QLinearConv"),
+})  # fmt: skip
+"""Operators of which each layer has scales and zero points of its own."""
+
+
 class Alike(NamedTuple):
     """What something is, and the symbols that are its own."""
 
@@ -105,7 +112,26 @@ def stored(tensor: Tensor) -> object:
 
 
 def various(nodes: Sequence[Node]) -> frozenset[Value]:
-    """Stored positions that nothing tells apart but what they are: of each class in its scores."""
+    """Stored numbers that nothing tells apart but what they are."""
+    return _positions(nodes) | _steps(nodes)
+
+
+def _steps(nodes: Sequence[Node]) -> frozenset[Value]:
+    """Scales and zero points, one number each; but code for 1 and 0 leaves them out."""
+    users: Counter[Value] = Counter()
+    found: dict[object, dict[Value, None]] = {}
+    for node in (n for n in nodes if n.op_type in QUANTIZED and not n.domain):
+        for place, own in enumerate(node.inputs):
+            tensor = None if own is None else own.constant
+            if own is not None and tensor is not None and math.prod(tensor.shape) == 1:
+                users[own] += 1
+                if tensor.numpy().reshape(-1)[0] != tensor.dtype.is_float:
+                    found.setdefault((node.op_type, place, tensor.dtype), {})[own] = None
+    return _many(found, users)
+
+
+def _positions(nodes: Sequence[Node]) -> frozenset[Value]:
+    """Positions that are gathered: of each class in its scores."""
     found: dict[object, dict[Value, None]] = {}
     users: Counter[Value] = Counter()
     for node in (n for n in nodes if n.op_type == "Gather" and not n.domain):
@@ -114,6 +140,11 @@ def various(nodes: Sequence[Node]) -> frozenset[Value]:
         if own is not None and tensor is not None and math.prod(tensor.shape) == 1:
             users[own] += 1
             found.setdefault((data, tensor.shape, tensor.dtype), {})[own] = None
+    return _many(found, users)
+
+
+def _many(found: Mapping[object, Mapping[Value, None]], users: Counter[Value]) -> frozenset[Value]:
+    """Those of large groups that have only these ``users``."""
     many = (own for group in found.values() if len(group) >= MANY for own in group)
     return frozenset(v for v in many if len(v.users) == users[v] and not v.is_output)
 

@@ -121,14 +121,12 @@ class Lowering:
     def argument(self, value: Value, lanes: int = 1) -> Tensor:
         """``value`` as others read it: a number, stored data, or memory that is filled before."""
         tensor = value.constant
-        if tensor is not None and value not in self.unread:
-            array = tensor.numpy()
-            return (
-                number(array.reshape(-1)[0].item(), constant(array))
-                if array.size == 1
-                else (constant(array, value.name or "constant"))
-            )
-        return self.memory(value, lanes)
+        if tensor is None:
+            return self.memory(value, lanes)
+        array = tensor.numpy()
+        if array.size == 1 and value not in self.unread:
+            return number(array.reshape(-1)[0].item(), constant(array))
+        return constant(array, value.name or "constant")
 
     def memory(self, value: Value, lanes: int = 1) -> Tensor:
         """``value`` in memory that is filled before, with ``lanes`` channels in a block."""

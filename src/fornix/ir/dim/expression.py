@@ -7,6 +7,7 @@ Decides the normal form and its bounds in size. Division, minimum and maximum ar
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +47,7 @@ class Atom:
         self.key, self.text = key, text
         self.depth = 1 + max((a.depth for a in atoms), default=0)
         self.size = 1 + sum(a.size for a in atoms)
-        self.variables = frozenset().union(*(a.variables for a in atoms))
+        self.variables = frozenset().union(*[a.variables for a in atoms])
 
     def __eq__(self, other: object) -> bool:
         return self is other or (type(self) is type(other) and self.key == other.key)
@@ -81,10 +82,11 @@ class Atom:
 
     def replaced(self, values: Mapping[Atom, DimLike], memo: Replaced) -> DimLike | Atom:
         """What becomes of the atom when atoms inside it get ``values``; itself if nothing does."""
-        inner = tuple(substitute(i, values, memo) for i in self.inner)
-        if all(n is o for n, o in zip(inner, self.inner, strict=True)):
+        own = self.inner
+        if not own:
             return self
-        return self.rebuild(inner)
+        inner = tuple([substitute(i, values, memo) for i in own])
+        return self if all(map(operator.is_, inner, own)) else self.rebuild(inner)
 
 
 class Symbol(Atom):
@@ -193,13 +195,14 @@ class Dim:
     `terms` maps each monomial, a sorted tuple of atoms, to its coefficient; never write into it.
     """
 
-    __slots__ = ("_hash", "_text", "terms")
+    __slots__ = ("_hash", "_text", "_variables", "terms")
     terms: Terms
     _hash: int | None
     _text: str | None
+    _variables: frozenset[Atom] | None
 
     def __init__(self, terms: Terms, text: str | None = None) -> None:
-        self.terms, self._hash, self._text = terms, None, text
+        self.terms, self._hash, self._text, self._variables = terms, None, text, None
 
     def __reduce__(self) -> tuple[type[Dim], tuple[Terms, str | None]]:
         return Dim, (self.terms, self._text)
@@ -231,8 +234,10 @@ class Dim:
 
     def __add__(self, other: DimLike) -> DimLike:
         if isinstance(other, Dim):
-            small, terms = sorted((self.terms, other.terms), key=len)
-            terms = dict(terms)
+            small, large = self.terms, other.terms
+            if len(small) > len(large):
+                small, large = large, small
+            terms = dict(large)
             for monomial, c in small.items():
                 terms[monomial] = terms.get(monomial, 0) + c
             return collect(terms)
@@ -309,7 +314,9 @@ class Dim:
     @property
     def variables(self) -> frozenset[Atom]:
         """Loop variables that the value depends on."""
-        return frozenset().union(*(a.variables for m in self.terms for a in m))
+        if self._variables is None:
+            self._variables = frozenset().union(*[a.variables for m in self.terms for a in m])
+        return self._variables
 
     def bind(self, values: Mapping[str, DimLike]) -> DimLike:
         """The value once symbols are given values; raises ShapeError outside a symbol's bounds."""
@@ -357,9 +364,11 @@ def atoms(d: DimLike) -> set[Atom]:
     while waiting:
         here = waiting.pop()
         if isinstance(here, Dim):
-            new = {a for m in here.terms for a in m} - found
-            found |= new
-            waiting.extend(i for a in new for i in a.inner)
+            for monomial in here.terms:
+                for atom in monomial:
+                    if atom not in found:
+                        found.add(atom)
+                        waiting += atom.inner
     return found
 
 
@@ -397,7 +406,7 @@ def collect(terms: Terms) -> DimLike:
         return terms[()]
     if len(terms) > MAX_TERMS:
         return give_up(Dim(terms), f"more than {MAX_TERMS} terms")
-    if max(map(abs, terms.values())) > MAX_COEFFICIENT:
+    if max(terms.values()) > MAX_COEFFICIENT or min(terms.values()) < -MAX_COEFFICIENT:
         return give_up(Dim(terms), "a coefficient of more than 128 bits")
     return Dim(terms)
 
@@ -449,7 +458,7 @@ def substitute(d: DimLike, values: Mapping[Atom, DimLike], memo: Replaced) -> Di
     kept: Terms = {}
     for monomial, c in d.terms.items():
         new = [_replacement(a, values, memo) for a in monomial]
-        if all(n is a for n, a in zip(new, monomial, strict=True)):
+        if all(map(operator.is_, new, monomial)):
             kept[monomial] = c
             continue
         product: DimLike = c
@@ -462,11 +471,12 @@ def substitute(d: DimLike, values: Mapping[Atom, DimLike], memo: Replaced) -> Di
 
 
 def _replacement(atom: Atom, values: Mapping[Atom, DimLike], memo: Replaced) -> DimLike | Atom:
-    if atom in values:
-        return values[atom]
-    if atom not in memo:
-        memo[atom] = atom.replaced(values, memo)
-    return memo[atom]
+    found: DimLike | Atom | None = values.get(atom)
+    if found is None:
+        found = memo.get(atom)
+    if found is None:
+        found = memo[atom] = atom.replaced(values, memo)
+    return found
 
 
 def order(monomial: Monomial) -> tuple[int, list[str]]:

@@ -126,13 +126,14 @@ def proves_in(d: DimLike, context: DimLike) -> bool:
     """
     if isinstance(d, int):
         return d >= 0
-    positive = [
-        atom
-        for variable in variables(d) | variables(context)
-        if variable.high is not None
-        for atom in _factors(variable.high + 1)
-    ]
-    return _proves_with(d, frozenset(positive))
+    positive = [_positive(variable) for variable in variables(d) | variables(context)]
+    return _proves_with(d, frozenset().union(*positive))
+
+
+@functools.lru_cache(maxsize=8192)
+def _positive(variable: Atom) -> frozenset[Atom]:
+    """What is at least 1 where ``variable`` exists."""
+    return frozenset(() if variable.high is None else _factors(variable.high + 1))
 
 
 def _factors(d: DimLike) -> Iterable[Atom]:

@@ -34,8 +34,9 @@ def walk(*roots: Scalar) -> Iterator[Scalar]:
         elif node not in seen:
             seen.add(node)
             waiting.append((node, True))
-            inner = [a.expr for a in loaded(*node.dims)]
-            waiting.extend((part, False) for part in (*inner, *reversed(node.args)))
+            if node.dims:
+                waiting += [(a.expr, False) for a in loaded(*node.dims)]
+            waiting += [(part, False) for part in reversed(node.args)]
 
 
 def loaded(*dims: DimLike) -> list[Loaded]:
@@ -52,8 +53,8 @@ def substitute_scalar(root: Scalar, values: Mapping[Atom, DimLike]) -> Scalar:
     done: dict[Scalar, Scalar] = {}
     memo: Replaced = {}
     for node in _operands_first(root, names):
-        args = tuple(done.get(a, a) for a in node.args)
-        dims = tuple(substitute(d, values, memo) for d in node.dims)
+        args = tuple([done.get(a, a) for a in node.args])
+        dims = tuple([substitute(d, values, memo) for d in node.dims])
         done[node] = node.rebuild(args, dims)
     return done[root]
 
@@ -79,7 +80,7 @@ def _operands_first(root: Scalar, names: object) -> Iterator[Scalar]:
         elif node not in seen and (names is None or node.variables & names):  # type: ignore[operator]
             seen.add(node)
             waiting.append((node, True))
-            waiting.extend((a, False) for a in node.args)
+            waiting += [(a, False) for a in node.args]
 
 
 def guarded(root: Scalar, guard: Scalar) -> Scalar:

@@ -102,9 +102,9 @@ class Scalar:
     ) -> None:
         self.dtype, self.args, self.dims = dtype, args, dims
         self.serial = next(_SERIAL)
-        self.size = 1 + sum(a.size for a in args)
-        own = [variables(d) for d in dims] + [a.variables for a in args]
-        self.variables = frozenset().union(*own) if own else frozenset()
+        self.size = 1 + sum([a.size for a in args])
+        own = [d.variables for d in dims if isinstance(d, Dim)] + [a.variables for a in args]
+        self.variables = own[0] if len(own) == 1 else frozenset().union(*own)
 
     def rebuild(self, args: tuple[Scalar, ...], dims: tuple[DimLike, ...]) -> Scalar:
         """The same operation on other parts, simplified anew."""
