@@ -120,13 +120,14 @@ def _steps(nodes: Sequence[Node]) -> frozenset[Value]:
     """Scales and zero points, one number each; but code for 1 and 0 leaves them out."""
     users: Counter[Value] = Counter()
     found: dict[object, dict[Value, None]] = {}
-    for node in (n for n in nodes if n.op_type in QUANTIZED and not n.domain):
-        for place, own in enumerate(node.inputs):
-            tensor = None if own is None else own.constant
-            if own is not None and tensor is not None and math.prod(tensor.shape) == 1:
-                users[own] += 1
-                if tensor.numpy().reshape(-1)[0] != tensor.dtype.is_float:
-                    found.setdefault((node.op_type, place, tensor.dtype), {})[own] = None
+    layers = [n for n in nodes if n.op_type in QUANTIZED and not n.domain]
+    for node, place, own in ((n, *given) for n in layers for given in enumerate(n.inputs)):
+        tensor = None if own is None else own.constant
+        if own is None or tensor is None or math.prod(tensor.shape) != 1:
+            continue
+        users[own] += 1
+        if tensor.numpy().reshape(-1)[0] != tensor.dtype.is_float:
+            found.setdefault((node.op_type, place, tensor.dtype), {})[own] = None
     return _many(found, users)
 
 

@@ -364,11 +364,10 @@ def atoms(d: DimLike) -> set[Atom]:
     while waiting:
         here = waiting.pop()
         if isinstance(here, Dim):
-            for monomial in here.terms:
-                for atom in monomial:
-                    if atom not in found:
-                        found.add(atom)
-                        waiting += atom.inner
+            new = {a for m in here.terms for a in m if a not in found}
+            found |= new
+            for atom in new:
+                waiting += atom.inner
     return found
 
 
