@@ -192,3 +192,12 @@ def test_nothing_is_forgotten_while_somebody_compiles(monkeypatch: pytest.Monkey
         run()
         assert program.memo().codes
     assert not program.memo().codes
+
+
+def test_a_dim_of_a_note_is_one_like_any_other() -> None:
+    n = symbol("N", 0)
+    for found in map(dim_of, ("2*N + 1", "3*N + 1")):
+        assert isinstance(found, Dim)
+        assert not found.variables
+    assert dim_of("2*N + 1") == 2 * n + 1
+    assert hash(dim_of("3*N + 1")) == hash(3 * n + 1)

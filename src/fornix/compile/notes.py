@@ -170,7 +170,7 @@ class WrittenDim(Dim):
     __slots__ = ()
 
     def __init__(self, text: str) -> None:
-        self._hash, self._text = None, text
+        self._hash, self._text, self._variables = None, text, None
 
     def __getattr__(self, name: str) -> object:
         """The terms, which are then there; raises FormatError for another text."""
