@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 3580,
     "edit": 1150,
     "compile": 11_600,
-    "runtime": 8900,
+    "runtime": 9020,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -10,7 +10,7 @@ from the beginning.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -19,17 +19,16 @@ import numpy as np
 from fornix.compile import machine as words
 from fornix.compile.support import Support
 from fornix.format.mapped import MappedFile
-from fornix.ir.dim import known
+from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.graph import Graph, Value
 from fornix.runtime.control.bodies import CompiledBody, ListKind, ReadType
+from fornix.runtime.control.branching import Forked, branch
 from fornix.runtime.control.late import LateCall
-from fornix.runtime.control.lists import changing_list, list_way
+from fornix.runtime.control.lists import list_way
 from fornix.runtime.control.looping import loop, scan
 from fornix.runtime.control.places import (
     LONG,
-    TRUTH,
     Budget,
-    Code,
     Label,
     Listed,
     Place,
@@ -45,6 +44,8 @@ from fornix.runtime.shortcuts.wired import WiredStep
 Array = np.ndarray[Any, np.dtype[Any]]
 _READS = {1: words.READ_BYTE, 4: words.READ_INT, LONG_BYTES: words.READ_LONG}
 """What reads a number of so many bytes."""
+MAX_FORKS = 8
+"""How often what follows branches of several ranks is written twice."""
 Body: TypeAlias = tuple[Sequence[Step], Places, list[Value]]
 """The steps of a body, where its inputs lie, and its outputs."""
 
@@ -93,9 +94,9 @@ class Flow(LateCall):
             value: Place(row[-1], type_, stays=True)
             for (value, type_), row in zip(inputs, rows, strict=True)
         }
-        self.steps(steps, places, {})
-        for value in outputs:
-            self._give(value, places)
+        self.forks = 0
+        """How often what follows a node is written for each of two kinds of its results."""
+        self._finish(steps, places)
         self._assemble()
         self._native = self.function(rows, len(outputs), support.generic)
 
@@ -225,22 +226,86 @@ class Flow(LateCall):
             extents = [self.formulas.of(extent) for extent in type_[0]]
             self.copy(self.make(value, extents, type_), place)
 
+    def is_free(self, values: Sequence[Value]) -> bool:
+        """Whether ``values`` are results that are made here, and nothing else."""
+        return not self.depth and {*values} <= {*self.results} - self._inner
+
+    def give(self, places: Mapping[Value, Place]) -> None:
+        """Let values be results, as if they were none so far."""
+        self._made.difference_update(places)
+        for value in places:
+            self._give(value, places)
+
     def steps(self, steps: Sequence[Step], places: Places, wanted: Mapping[Value, Place]) -> None:
         """Let ``steps`` run, and note where their results lie: at ``wanted`` places, or others."""
+        self._expect(steps)
+        for step in steps:
+            self._step(step, places, wanted)
+
+    def _expect(self, steps: Sequence[Step]) -> None:
+        """Note what ``steps`` take values for."""
         for step in steps:
             if isinstance(step, NativeStep):
                 self.expected.update((value, step.types[value]) for value in step.reads)
-        for step in steps:
-            if isinstance(step, NativeStep):
-                self._kernels(step, places, wanted)
-                continue
-            found = step.control, list_way(step.single)
-            if found[0] is not None and found[0].node.op_type in _WAYS:
-                _WAYS[found[0].node.op_type](self, found[0], places, wanted)
-            elif found[1] is not None and step.single is not None:
-                found[1](self, step.single, places, wanted)
-            else:
-                raise NotAsCompiled("some of its nodes run their NumPy kernels")
+
+    def _step(self, step: Step, places: Places, wanted: Mapping[Value, Place]) -> None:
+        """Let a step run."""
+        if isinstance(step, NativeStep):
+            self._kernels(step, places, wanted)
+            return
+        found = step.control, list_way(step.single)
+        if found[0] is not None and found[0].node.op_type in _WAYS:
+            _WAYS[found[0].node.op_type](self, found[0], places, wanted)
+        elif found[1] is not None and step.single is not None:
+            found[1](self, step.single, places, wanted)
+        else:
+            raise NotAsCompiled("some of its nodes run their NumPy kernels")
+
+    def _finish(self, steps: Sequence[Step], places: Places) -> None:
+        """Let the last ``steps`` of the program run, and give the results.
+
+        Behind branches whose results have several ranks, that is written in both of them.
+        """
+        self._expect(steps)
+        for number, step in enumerate(steps):
+            try:
+                self._step(step, places, {})
+            except Forked as fork:
+                self._fork(fork, steps[number + 1 :], places)
+                return
+        for value in self.results:
+            self._give(value, places)
+
+    def _fork(self, fork: Forked, rest: Sequence[Step], places: Places) -> None:
+        """Let the ``rest`` of the program follow in each of two branches.
+
+        A branch after which there can be none ends the call.
+        """
+        self.forks += 1
+        if self.forks > MAX_FORKS:
+            raise NotAsCompiled("values may have too many ranks")
+        formulas, made = self.formulas, self._made
+        reasons: list[NotAsCompiled] = []
+        for side, code in zip(fork.sides, fork.codes, strict=True):
+            formulas.running, self._made = code, set(made)
+            try:
+                with formulas.scope():
+                    self._finish(rest, {**places, **dict(zip(fork.outputs, side, strict=True))})
+            except NotAsCompiled as reason:
+                reasons.append(reason)
+                self.depth = self.loops = 0
+                code[:] = [(words.REACH, self.zero, self.zero, self.one)]
+        if len(reasons) == len(fork.codes):
+            raise reasons[0]
+        self.join(fork)
+
+    def join(self, fork: Forked) -> None:
+        """Put the code of two branches where one of them is to run."""
+        end, (first, second) = self.label(), fork.codes
+        self.formulas.running = first
+        self.jump(end)
+        self.formulas.running = fork.before
+        self.formulas.running += [*first, fork.other, *second, end]
 
     def _kernels(self, step: NativeStep, places: Places, wanted: Mapping[Value, Place]) -> None:
         """Let the kernels of ``step`` run."""
@@ -323,7 +388,18 @@ class Flow(LateCall):
         """Where a body finds its inputs and what it captures, and of which types these are."""
         captured = [control.outside(value) for value in self.compiled(control, graph).captured]
         found = [*given, *(self.place_of(value, places) for value in captured)]
-        return [(place, _read_type(place)) for place in found]
+        types = [_read_type(place) for place in found]
+        names = {d.name for shape, _ in types for d in shape if isinstance(d, Dim) and d.name}
+        return [
+            (place, (tuple(self._as_told(d, names) for d in shape), kind))
+            for place, (shape, kind) in zip(found, types, strict=True)
+        ]
+
+    def _as_told(self, extent: DimLike, given: Collection[str]) -> DimLike:
+        """An extent; by a name of its own where those that are ``given`` do not tell it."""
+        if not isinstance(extent, Dim) or extent.name or extent.symbols.issubset(given):
+            return extent
+        return self.formulas.extent(self.formulas.of(extent))
 
     def body(
         self, control: ControlNode, graph: Graph, given: Sequence[Place], places: Places
@@ -360,109 +436,6 @@ class Flow(LateCall):
             if slot in formulas.late:
                 formulas.check(words.REACH, slot, self.one)
 
-    def _if(self, control: ControlNode, places: Places, wanted: Mapping[Value, Place]) -> None:
-        """Jump over one of two bodies; each shapes anew what is a result and nothing else."""
-        (condition,), outputs = control.inputs, control.outputs
-        if condition is not None and condition.constant is not None:
-            self._certain(control, places)
-            return
-        is_free = not self.depth and {*outputs} <= {*self.results} - self._inner
-        targets = [wanted.get(value) for value in outputs]
-        other, end = self.label(), self.label()
-        self.jump(other, unless=self.number_at(self.place_of(condition, places), TRUTH))
-        before = self.formulas.running
-        codes: list[Code] = []
-        sides: list[list[Place]] = []
-        for name in ("then_branch", "else_branch"):
-            self.formulas.running = []
-            graph: Graph = control.node.attributes[name].value
-            found = self._branch(control, graph, places, targets)
-            if is_free:
-                self._made.difference_update(outputs)
-                for value, place in zip(outputs, found, strict=True):
-                    self._give(value, {value: place})
-            else:
-                targets = [None if self._is_where_made(p) else p for p in found]
-            sides.append(found)
-            codes.append(self.formulas.running)
-        if not is_free:
-            pairs = zip(*sides, strict=True)
-            found = [self._joined(one, another, codes) for one, another in pairs]
-        self.formulas.running = codes[0]
-        self.jump(end)
-        self.formulas.running = before
-        before += [*codes[0], other, *codes[1], end]
-        places.update(zip(outputs, found, strict=True))
-
-    def _certain(self, control: ControlNode, places: Places) -> None:
-        """Let the one branch run that a stored condition chooses."""
-        (condition,) = control.inputs
-        holds = bool(condition and condition.constant and condition.constant.numpy().all())
-        name = "then_branch" if holds else "else_branch"
-        body = self.body(control, control.node.attributes[name].value, [], places)
-        found = self.run_body(body, [None] * len(body[-1]))
-        places.update(zip(control.outputs, found, strict=True))
-
-    def _branch(
-        self, control: ControlNode, graph: Graph, places: Places, wanted: Sequence[Place | None]
-    ) -> list[Place]:
-        """Let a branch run; its outputs lie where they are wanted, or in memory of its own."""
-        body = steps, _, outputs = self.body(control, graph, [], places)
-        if len(outputs) != len(wanted):
-            raise NotAsCompiled("a branch has another number of outputs")
-        own = {value for step in steps for value in step.writes}
-        settled: list[Place] = []
-        for value, place, target in zip(outputs, self.run_body(body, wanted), wanted, strict=True):
-            if self._is_where_made(place):
-                settled.append(place)
-                continue
-            if target is None:
-                is_own = value in own and place.stays and place not in settled
-                target = place if is_own else self.room_for(place.type)
-            self.copy(target, place)
-            settled.append(replace(target, type=place.type))
-        return settled
-
-    def _is_where_made(self, place: Place) -> bool:
-        """Whether a branch leaves its output where it lies."""
-        return isinstance(place, Listed) or self.formulas.is_late(place.type)
-
-    def _joined_lists(self, sides: Sequence[Place], codes: Sequence[Code]) -> Place:
-        """The sequence that is that of one of two branches."""
-        listed = [side for side in sides if isinstance(side, Listed)]
-        if len({side.dtype for side in listed}) != 1 or len(listed) < len(sides):
-            raise NotAsCompiled("branches give other kinds of values")
-        place = changing_list(self.formulas, listed[0])
-        for side, code in zip(listed, codes, strict=True):
-            self.formulas.running = code
-            self.set(place.address, side.address)
-            self.set(place.count, side.count)
-        return place
-
-    def _joined(self, one: Place, other: Place, codes: Sequence[Code]) -> Place:
-        """Where the output of an If lies, which is at two places, as late as they may be."""
-        if isinstance(one, Listed) or isinstance(other, Listed):
-            return self._joined_lists((one, other), codes)
-        formulas, types = self.formulas, (one.type or LONG, other.type or LONG)
-        if not any(map(formulas.is_late, types)):
-            return other
-        (shape, dtype), (extents, kind) = types
-        if dtype != kind or len(shape) != len(extents):
-            raise NotAsCompiled(f"branches give {types[0]} and {types[1]}")
-        axes = [a for a, (d, e) in enumerate(zip(shape, extents, strict=True)) if d != e]
-        slots = {axis: formulas.changing() for axis in axes}
-        place = Place(formulas.changing(), None)
-        for side, type_, code in zip((one, other), types, codes, strict=True):
-            formulas.running = code
-            with formulas.scope():
-                self.set(place.address, side.address)
-                for axis, slot in slots.items():
-                    self.set(slot, formulas.of(type_[0][axis]))
-        if {one.address, other.address} <= self.fresh:
-            self.fresh.add(place.address)
-        named = tuple(formulas.extent(slots[a]) if a in slots else d for a, d in enumerate(shape))
-        return replace(place, type=(named, dtype))
-
 
 def _read_type(place: Place) -> ReadType:
     """What a body takes the value at ``place`` for."""
@@ -475,5 +448,5 @@ def _read_type(place: Place) -> ReadType:
 
 Way: TypeAlias = Callable[[Flow, ControlNode, Places, Mapping[Value, Place]], None]
 
-_WAYS: dict[str, Way] = {"If": Flow._if, "Loop": loop, "Scan": scan}  # noqa: SLF001
+_WAYS: dict[str, Way] = {"If": branch, "Loop": loop, "Scan": scan}
 """How each operator with bodies becomes instructions."""

@@ -68,12 +68,14 @@ class LateFormulas(Formulas):
         Names of extents stay.
         """
         dims, atoms, symbols = dict(self._dims), dict(self._atoms), dict(self.symbols)
-        yield
-        early = {d: slot for d, slot in self._dims.items() if slot not in self.late}
-        self._dims = early | dims
-        self._atoms = {a: s for a, s in self._atoms.items() if s not in self.late} | atoms
-        names = {name: self.symbols[name] for d in self._names.values() for name in d.symbols}
-        self.symbols = symbols | names
+        try:
+            yield
+        finally:
+            early = {d: slot for d, slot in self._dims.items() if slot not in self.late}
+            self._dims = early | dims
+            self._atoms = {a: s for a, s in self._atoms.items() if s not in self.late} | atoms
+            names = {name: self.symbols[name] for d in self._names.values() for name in d.symbols}
+            self.symbols = symbols | names
 
     def is_told(self, extent: DimLike) -> bool:
         """Whether all symbols of an extent are known here."""

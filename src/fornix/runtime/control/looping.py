@@ -354,6 +354,8 @@ class _Looping:
     ) -> tuple[list[Place], int]:
         """Like `_wholes`, where only the last iteration tells how many there are."""
         flow, it, formulas = self.flow, self.it, self.flow.formulas
+        if flow.forks:
+            raise NotAsCompiled("such rows are noted for calls that always come here")
         most = it.limit
         for type_ in types:
             size = formulas.apply(words.GREATEST, flow.nbytes(type_), flow.one)
