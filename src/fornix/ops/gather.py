@@ -19,6 +19,7 @@ from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, inde
 from fornix.ops.adapt import constant_input
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
+from fornix.ops.gather_loops import columns_of
 from fornix.ops.geometry import normalize_axis, shape_text, single, unified
 from fornix.ops.op import op
 from fornix.ops.types import BF16, I32, I64, NUMERIC, TENSOR
@@ -91,8 +92,12 @@ def gather(data: Array, indices: Array, *, axis: int) -> Array:
 
 
 @Gather.lower
-def lower_gather(data: Tensor, indices: Tensor, *, axis: int) -> Tensor:
+def lower_gather(data: Tensor, indices: Tensor, *, axis: int, node: LowerNode) -> Tensor:
     place = normalize_axis(axis, data.rank)
+    if place == 1 and indices.rank == 1:
+        picked = columns_of(data, node.known(1))
+        if picked is not None:
+            return picked
     behind = place + indices.rank
 
     def at(*i: DimLike) -> Scalar:

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from fornix.dtype import FLOAT32, FLOAT64, INT64, STRING
-from fornix.errors import Fail, ShapeError
+from fornix.errors import Fail, FornixError, ShapeError
+from fornix.format.text import parse_model
 from fornix.ir.dim import symbol
+from fornix.ir.load import from_message
 from fornix.ir.types import MapType, TensorType
 from fornix.ops.call import NotLowered
 from fornix.ops.fact import Fact, tensor, unranked
+from fornix.runtime import InferenceSession
 from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
 
 ML: dict[str, Any] = {"domain": "ai.onnx.ml", "opset": 3}
@@ -361,6 +364,8 @@ def test_imputation_and_one_hot_encoding_are_lowered(dtype: Any) -> None:
         attributes = {**floats, "imputed_value_int64s": imputed, "replaced_value_int64": 7}
         check_lowering("Imputer", [x], attributes, **ML)
     check_lowering("OneHotEncoder", [x], {"cats_int64s": [7, -2, 4]}, **ML)
+    listed = {"cats_int64s": [0, 7, -2, 1, -7, 3], "zeros": 0}
+    check_lowering("OneHotEncoder", [x], listed, **ML)
 
 
 def test_what_is_missing_may_be_no_number_when_lowered() -> None:
@@ -370,7 +375,23 @@ def test_what_is_missing_may_be_no_number_when_lowered() -> None:
 
 def test_one_hot_encoding_says_why_it_stays_with_the_kernel() -> None:
     x = np.array([1, 2])
-    with pytest.raises(NotLowered, match="a category that is not listed is an error"):
-        lower_op("OneHotEncoder", [x], {"cats_int64s": [1, 2], "zeros": 0}, **ML)
     with pytest.raises(NotLowered, match="its categories repeat"):
         lower_op("OneHotEncoder", [x], {"cats_int64s": [1, 2, 1]}, **ML)
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_number_that_is_no_category_ends_a_run(count: int) -> None:
+    text = """<ir_version: 8, opset_import: ["ai.onnx.ml" : 2]>
+    g (int64[N] x) => (float[N, 3] y) {
+      y = ai.onnx.ml.OneHotEncoder <cats_int64s = [3, -1, 7], zeros = 0> (x)
+    }"""
+    session = InferenceSession(from_message(parse_model(text)))
+    [place] = session.placement()
+    assert place.kernels
+    x = np.resize(np.array([7, 3, -1]), count)
+    for _ in range(3):
+        [found] = session.run(None, {"x": x})
+        np.testing.assert_array_equal(found, x[:, None] == [3, -1, 7])
+    x[-1] = 5
+    with pytest.raises(FornixError, match=r"categories that are listed, found .*5.*; set zeros=1"):
+        session.run(None, {"x": x})

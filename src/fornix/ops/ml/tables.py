@@ -16,11 +16,12 @@ from fornix.cast import convert
 from fornix.dtype import FLOAT32, FLOAT64, INT64, STRING, DType
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, equal
-from fornix.ir.loops import Scalar, Tensor, cast, compute, constant, gathered, index, select
+from fornix.ir.loops import Scalar, Tensor, cast, compute, constant, gathered, index, reduce, select
 from fornix.ir.types import TensorType
 from fornix.ops import scalar as s
 from fornix.ops.call import LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.gather_loops import columns_of
 from fornix.ops.geometry import shape_text, unflattened, unified
 from fornix.ops.ml.lookup import Lookup
 from fornix.ops.op import op
@@ -56,8 +57,11 @@ def array_feature_extractor(X: Array, Y: Array) -> Array:
 
 
 @ArrayFeatureExtractor.lower
-def lower_array_feature_extractor(X: Tensor, Y: Tensor) -> Tensor:
+def lower_array_feature_extractor(X: Tensor, Y: Tensor, *, node: LowerNode) -> Tensor:
     _check_has_features(X.shape)
+    picked = columns_of(X, node.known(1)) if _is_counted(node.known(1)) else None
+    if picked is not None:
+        return picked
     count, lead = math.prod(Y.shape), X.shape[:-1]
 
     def at(*i: DimLike) -> Scalar:
@@ -65,6 +69,11 @@ def lower_array_feature_extractor(X: Tensor, Y: Tensor) -> Tensor:
         return X[(*rows, gathered(Y[unflattened(i[-1], Y.shape)], X.shape[-1]))]
 
     return compute((*(lead or (1,)), count), at)
+
+
+def _is_counted(places: Sequence[DimLike] | None) -> bool:
+    """Whether ``places`` are plain numbers from 0 on."""
+    return all(isinstance(place, int) and place >= 0 for place in places or ())
 
 
 def _check_has_features(shape: Sequence[DimLike]) -> None:
@@ -392,12 +401,23 @@ def lower_one_hot_encoder(
     node: LowerNode,
 ) -> Tensor:
     categories = np.array(_categories(X.dtype, cats_int64s, cats_strings), np.int64)
-    if not zeros:
-        node.decline("a category that is not listed is an error")
     if len(set(categories.tolist())) < categories.size:
         node.decline("its categories repeat")
-    table = constant(categories)
-    return compute(
-        (*X.shape, categories.size),
-        lambda *i: cast(s.equal(cast(X[i[:-1]], INT64), table[i[-1]]), FLOAT32),
-    )
+    table, count = constant(categories), categories.size
+    shape = (*X.shape, count)
+    if zeros:
+        return compute(
+            shape, lambda *i: cast(s.equal(cast(X[i[:-1]], INT64), table[i[-1]]), FLOAT32)
+        )
+
+    def place_of(*i: DimLike) -> Scalar:
+        x = cast(X[i], INT64)
+        return reduce("max", count, lambda k: select(s.equal(x, table[k]), index(k), -1))
+
+    places, numbers = compute(X.shape, place_of), constant(np.arange(count))
+
+    def at(*i: DimLike) -> Scalar:
+        # What is no category has no number, which ends the run.
+        return cast(s.equal(numbers[gathered(places[i[:-1]], count)], index(i[-1])), FLOAT32)
+
+    return compute(shape, at)
