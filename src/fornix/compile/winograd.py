@@ -153,7 +153,9 @@ class Image:
         return math.prod(d * -(-n // (d * out)) for n, d in pairs)
 
 
-def best(image: Image, channels: int, filters: int, lanes: int) -> Winograd | None:
+def best(
+    image: Image, channels: int, filters: int, lanes: int, speed: float = 1.0
+) -> Winograd | None:
     """The algorithm with the least cost for results in ``image``; None for the direct sum."""
     if channels < LEAST_CHANNELS or filters * 2 < LEAST_CHANNELS:
         return None
@@ -161,7 +163,7 @@ def best(image: Image, channels: int, filters: int, lanes: int) -> Winograd | No
     weights = 4 * channels * filters / MEMORY_BYTES
     taps = TAPS**2
     terms = image.size * image.share * taps * channels
-    least = terms * vectors / DIRECT_EFFICIENCY + taps * weights
+    least = terms * vectors / DIRECT_EFFICIENCY / speed + taps * weights
     found = None
     for algorithm in (F2, F4):
         tiles = image.tiles(algorithm.out)

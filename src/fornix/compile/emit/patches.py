@@ -13,10 +13,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fornix.compile.emit import square
+from fornix.compile.emit import boxes, square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, over, start
 from fornix.compile.emit.memory import ask, store
+from fornix.compile.emit.square import Place
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Patch, Put, Span
 from fornix.ir.dim import DimLike
@@ -40,7 +41,7 @@ def patch(em: Emitter, p: Patch) -> None:
         em.places[p.column] = Value("0", False, 0)
         ranges = [_values(em, span) for span in p.spans]
         if p.square is not None:
-            _finish_in_loop(em, p, ranges, square.sums_of_patch(em, p, ranges))
+            _in_tile_registers(em, p, ranges)
             return
         points = [dict(pairs) for pairs in itertools.product(*ranges)]
         sums = _sums(em, p, points)
@@ -51,13 +52,24 @@ def patch(em: Emitter, p: Patch) -> None:
             _finish_in_loop(em, p, ranges, _spilled(em, p, sums))
 
 
+def _in_tile_registers(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]]) -> None:
+    """The same in tile registers, unless the sums go on elsewhere."""
+    if p.parts is None:
+        _finish_in_loop(em, p, ranges, square.sums_of_patch(em, p, ranges))
+        return
+    sums = boxes.sums_of_patch(em, p, ranges)
+    if p.held is None or not p.loops:
+        boxes.compute_anew(em, p, ranges, sums)
+        _finish_in_loop(em, p, ranges, sums)
+
+
 def _is_inline(p: Patch) -> bool:
     """Whether what is done with the sums is written out: it is little, but so is the sum."""
     terms = math.prod(a.extent if isinstance(a.extent, int) else 1 for a in p.result.axes)
     return p.put.value.size - p.result.size <= INLINE_NODES and terms < INLINE_TERMS
 
 
-def _values(em: Emitter, span: Span) -> list[tuple[Atom, DimLike]]:
+def _values(em: Emitter, span: Span) -> list[Place]:
     """The values of the axis of ``span``, from a variable on that is its start."""
     if isinstance(span.start, int):
         return [(span.axis, span.start + k) for k in range(span.count)]
@@ -136,9 +148,7 @@ def _spilled(em: Emitter, p: Patch, sums: Sequence[str]) -> str:
     return stack
 
 
-def _finish_in_loop(
-    em: Emitter, p: Patch, ranges: Sequence[Sequence[tuple[Atom, DimLike]]], stack: str
-) -> None:
+def _finish_in_loop(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]], stack: str) -> None:
     """A loop over the longest span does the rest with the sums on the stack."""
     dtype = p.result.dtype
     kind, size = em.type(dtype, is_vector=True), em.lanes * size_of(dtype)

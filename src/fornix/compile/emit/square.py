@@ -77,10 +77,28 @@ def sums_of_patch(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]]) -> s
     """
     if p.square is None or len(p.written) != 1:
         raise ValueError("a box in tile registers has rows along an axis, and words of terms")
-    axis, height = p.square
-    set_up_once(em, height)
-    size = em.lanes * WORD_BYTES
-    stack = em.stack(math.prod(map(len, ranges)) * size)
+    set_up_once(em, p.square[1])
+    stack = em.stack(math.prod(map(len, ranges)) * em.lanes * WORD_BYTES)
+    points, places, row_step = corners(p.square, ranges, em.lanes * WORD_BYTES)
+    for k in range(len(points)):
+        em.call(em.top, "void", "llvm.x86.tilezero", _register(SUMS + k))
+    _add_boxes(em, p, points)
+    for k, place in enumerate(places):
+        where = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {place}")
+        step = ("i64", str(row_step))
+        em.call(em.top, "void", "llvm.x86.tilestored64", _register(SUMS + k), ("ptr", where), step)
+    return stack
+
+
+def corners(
+    square: tuple[Variable, int], ranges: Sequence[Sequence[Place]], size: int
+) -> tuple[list[dict[Atom, DimLike]], list[int], int]:
+    """The first place of each register of a box, and where in memory its first row lies.
+
+    Vectors of ``size`` bytes lie there in the order of all combinations of ``ranges``; also says
+    how far the rows of a register lie apart.
+    """
+    axis, height = square
     steps = [math.prod(map(len, ranges[k + 1 :])) * size for k in range(len(ranges))]
     firsts = [r[::height] if r[0][0] is axis else r for r in ranges]
     offsets = [
@@ -90,14 +108,7 @@ def sums_of_patch(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]]) -> s
     points = [dict(pairs) for pairs in itertools.product(*firsts)]
     places = [sum(parts) for parts in itertools.product(*offsets)]
     row_step = next((s for r, s in zip(ranges, steps, strict=True) if r[0][0] is axis), size)
-    for k in range(len(points)):
-        em.call(em.top, "void", "llvm.x86.tilezero", _register(SUMS + k))
-    _add_boxes(em, p, points)
-    for k, place in enumerate(places):
-        where = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {place}")
-        step = ("i64", str(row_step))
-        em.call(em.top, "void", "llvm.x86.tilestored64", _register(SUMS + k), ("ptr", where), step)
-    return stack
+    return points, places, row_step
 
 
 def _add_boxes(em: Emitter, p: Patch, points: Sequence[dict[Atom, DimLike]]) -> None:
@@ -216,14 +227,22 @@ def _product(body: Scalar, *, is_turned: bool) -> str:
 
 
 def fill(
-    em: Emitter, register: int, e: Scalar, along: Variable | None, at: dict[Atom, DimLike]
+    em: Emitter,
+    register: int,
+    e: Scalar,
+    along: Variable | None,
+    at: dict[Atom, DimLike],
+    more: int = 0,
 ) -> None:
-    """Fill a register with what ``e`` is ``at`` a place and the rows ``along`` an axis behind."""
+    """Fill a register with what ``e`` is ``at`` a place and the rows ``along`` an axis behind.
+
+    All of it is read ``more`` words further on.
+    """
     if along is None:
         raise TypeError(f"a tile register has rows along an axis, found {e}")
     buffer, place = _place(em, e)
     step = substitute(place, {along: along.dim + 1}, {}) - place
-    where = address(em, buffer, substitute(place, at, {}))
+    where = address(em, buffer, substitute(place, at, {}), more)
     size = ("i64", em.dim(step * WORD_BYTES).text)
     em.call(em.top, "void", "llvm.x86.tileloadd64", _register(register), ("ptr", where.text), size)
 
@@ -248,6 +267,6 @@ def registers(*numbers: int) -> list[tuple[str, str]]:
 
 
 __all__ = [
-    "LEFT", "RIGHT", "ROWS", "ROW_BYTES", "SUMS", "fill", "registers", "set_up_once",
+    "LEFT", "RIGHT", "ROWS", "ROW_BYTES", "SUMS", "corners", "fill", "registers", "set_up_once",
     "sums_of_patch", "tile",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from fornix.compile.phases import joined, phases
 from fornix.compile.schedule.across import across_stages
 from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
-from fornix.compile.schedule.direct import direct_stages
+from fornix.compile.schedule.direct import direct_stages, speed_of_direct
 from fornix.compile.schedule.gates import gate_steps
 from fornix.compile.schedule.gathered import gathered
 from fornix.compile.schedule.halves import convolution_in_halves, in_halves
@@ -83,7 +83,7 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     parts = joined(conv, is_strict=target.is_strict)
     if parts is not None:
         return [piece for part in parts for piece in _of_store(part, target)]
-    found = winograd_stages(conv, target, lanes)
+    found = winograd_stages(conv, target, lanes, speed_of_direct(conv, target, lanes))
     halves = None if found else convolution_in_halves(conv, target)
     if halves is not None:
         found = direct_stages(halves, target, lanes)

@@ -32,6 +32,7 @@ from fornix.compile.schedule.pairs import convolution_in_pairs
 from fornix.compile.schedule.planes import LONGEST_STEP
 from fornix.compile.schedule.spans import open_row, open_rows, pieces, turns
 from fornix.compile.schedule.square import WORDS
+from fornix.compile.schedule.square_floats import SPEED, float_stages, runs_in_tiles
 from fornix.compile.schedule.square_images import (
     is_for_squares,
     lies_in_lines,
@@ -133,6 +134,11 @@ def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | St
     return None if stages is None or through is None else [*stages, *through[1]]
 
 
+def speed_of_direct(c: Convolution, target: Target, lanes: int) -> float:
+    """How fast the products of ``c`` are, relative to those of vectors."""
+    return SPEED if runs_in_tiles(_with_all_places(c), target, lanes) else 1.0
+
+
 def _with_all_places(c: Convolution) -> Convolution:
     """``c`` with axes that follow the filter counted to the image, though they have no taps."""
     axes = c.store.axes
@@ -171,6 +177,9 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     if given is None or given.are_few:
         return None
     lanes = _lanes(c, given, lanes)
+    in_parts = float_stages(c, given, target, lanes)
+    if in_parts is not None:
+        return in_parts
     blocks = -(-given.filters // lanes)
     *lead, pixels = (s.out for s in c.spatial)
     rows = lead.pop() if lead else None
@@ -504,4 +513,4 @@ def _inside(c: Convolution, sum_: Order, spans: Sequence[Span]) -> tuple[Taps, .
     return tuple(found.get(a) or Taps(a, 0, a.extent) for a in sum_.loops)
 
 
-__all__ = ["direct_stages"]
+__all__ = ["direct_stages", "speed_of_direct"]

@@ -89,14 +89,16 @@ class Stage:
     """Whether its arithmetic is that of the convolution, in whatever order."""
 
 
-def winograd_stages(conv: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
+def winograd_stages(
+    conv: Convolution, target: Target, lanes: int, speed: float = 1.0
+) -> list[Stage | Store] | None:
     """What has to be done for ``conv``, in order; stores are left to other schedules.
 
     None if another schedule serves it better.
     """
     flat = _flattened(conv)
     is_gathered = flat.channels != conv.channels and _is_split(conv, flat, lanes)
-    algorithm = _algorithm(flat, target, lanes, is_gathered=is_gathered)
+    algorithm = _algorithm(flat, target, lanes, speed, is_gathered=is_gathered)
     return None if algorithm is None else _Stages(flat, algorithm, target, lanes).found()
 
 
@@ -132,7 +134,7 @@ def _flattened(conv: Convolution) -> Convolution:
 
 
 def _algorithm(
-    conv: Convolution, target: Target, lanes: int, *, is_gathered: bool
+    conv: Convolution, target: Target, lanes: int, speed: float, *, is_gathered: bool
 ) -> Winograd | None:
     """What computes ``conv``; None if that is another schedule."""
     if (
@@ -157,7 +159,7 @@ def _algorithm(
         return None
     is_dilated = any(s.dilation > 1 and known(s.out.extent) is None for s in conv.spatial)
     found = [
-        best(_image(conv, size, is_gathered=is_gathered), channels, filters, lanes)
+        best(_image(conv, size, is_gathered=is_gathered), channels, filters, lanes, speed)
         for size in (SMALL_IMAGE, LIKELY_IMAGE)
         if size == LIKELY_IMAGE or is_dilated
     ]

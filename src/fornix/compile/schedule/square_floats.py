@@ -1,0 +1,470 @@
+"""Direct convolutions of float32 in tile registers (AMX), as products of bfloat16s.
+
+Decides which convolutions are computed so, and who splits which factor when (`compile.parts`). Of
+the image and the weights the one with fewer elements is split ahead, stored weights once and for
+all. The other one is split in scratch memory, as much of it at a time as caches hold, and serves
+all of the first: weights slice by slice of the sum, whose sums wait in scratch memory meanwhile,
+the image in pieces of whole sums.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
+
+from fornix.compile.axes import rewritten
+from fornix.compile.convolution import Convolution, Groups, Spatial
+from fornix.compile.cost import accesses, outer_reductions, stride_of
+from fornix.compile.kernel import SCRATCH_ALIGNMENT
+from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Patch, Put, Span, Taps
+from fornix.compile.parts import in_parts
+from fornix.compile.schedule.chunks import looped
+from fornix.compile.schedule.packing import filled
+from fornix.compile.schedule.square import FEATURES, WORDS
+from fornix.compile.schedule.winograd import Stage
+from fornix.compile.target import Target
+from fornix.dtype import FLOAT32, INT32
+from fornix.ir.dim import DimLike, ceildiv, known, minimum
+from fornix.ir.dim.expression import Atom
+from fornix.ir.loops import (
+    Buffer,
+    Constant,
+    Scalar,
+    Store,
+    Variable,
+    apply,
+    const,
+    index,
+    load,
+    replace,
+    substitute_scalar,
+)
+from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.scalar import reduction, select
+
+PARTS = 3
+"""Bfloat16s that make a float32."""
+PART_BYTES = 2
+STEP = 2 * WORDS
+"""Channels of a step of the sum."""
+DEEP = 2
+"""Blocks of filters in a panel."""
+SLICE = 2
+"""Steps at most of a slice of the sum."""
+WORD_BYTES = 4
+LINE_WORDS = 16
+"""Of a line of a cache."""
+CLEARED = 4
+"""Vectors that are set to 0 at a time."""
+PIECES = 16
+"""Pieces of an image at least, for threads to share."""
+SHARE = 4
+"""Of what part of the second cache a piece may take as much as all of it."""
+FILLING = 3
+"""Rows of products that take as long as filling registers for them takes beyond it."""
+SPEED = 3.2
+"""Of products in tile registers, relative to those of vectors; see bench/micro conv."""
+SPLITTING = 10.0
+"""Products of vectors that splitting an element costs."""
+GAIN = 1.1
+"""By which tile registers have to be faster."""
+
+_SERIAL = itertools.count()
+
+
+def float_stages(
+    c: Convolution, given: Groups, target: Target, lanes: int
+) -> list[Stage | Store] | None:
+    """What has to be done for ``c``, in order; None if it is not done in tile registers."""
+    if not runs_in_tiles(c, target, lanes):
+        return None
+    stages = _Stages(c, given, target)
+    return stages.by_panels() if stages.splits_weights else stages.by_pieces()
+
+
+def runs_in_tiles(c: Convolution, target: Target, lanes: int) -> bool:
+    """Whether ``c`` is computed in tile registers."""
+    if c.product.op != "mul" or c.sum.dtype is not FLOAT32 or lanes != WORDS:
+        return False
+    if target.is_strict or not target.has(FEATURES["dot2"]):
+        return False
+    if c.has_groups or len(c.channels) != 1 or len(c.spatial) > 2:
+        return False
+    extents = (*(s.place.extent for s in c.spatial), c.filter.extent, c.channels[0].extent)
+    if not all(isinstance(n, int) for n in extents) or extents[-1] % WORDS:
+        return False
+    if not all(isinstance(e.buffer.source, Constant) for e in accesses([c.weights])):
+        return False
+    return _is_read_in_vectors(c) and _pays(c)
+
+
+def _is_read_in_vectors(c: Convolution) -> bool:
+    """Whether channels that are neighbours lie side by side in all that the image is made of."""
+    (channel,) = c.channels
+    block, lane = Variable("c", ceildiv(channel.extent, WORDS)), Variable("e", WORDS)
+    image = substitute_scalar(c.image, {channel: block.dim * WORDS + lane.dim})
+    loads = [e for e in accesses([image]) if lane in e.variables]
+    return bool(loads) and all(
+        stride_of(e.address, lane) == 1 and all(lane not in a.variables for a in e.args)
+        for e in loads
+    )
+
+
+def _pays(c: Convolution) -> bool:
+    """Whether products in tile registers and splitting factors take less than products alone."""
+    filters = known(c.filter.extent) or 1
+    taps = math.prod(known(s.taps) or 1 for s in c.spatial)
+    results = math.prod(known(s.out.extent) or 1 for s in c.spatial)
+    places = math.prod(known(s.place.extent) or 1 for s in c.spatial)
+    split = places + taps * filters * _weights_are_larger(places, taps * filters)
+    products = results * taps * filters
+    return products > GAIN * (products / SPEED + SPLITTING * split)
+
+
+def _weights_are_larger(places: int, weights: int) -> bool:
+    """Whether a channel has more ``weights`` than ``places`` in the image."""
+    return places <= weights
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Registers of ``height`` pixels, so many along a row, of so many rows."""
+
+    rows: int
+    registers: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        """Of a row."""
+        return self.registers * self.height
+
+
+@functools.cache
+def _box(high: int, wide: int) -> _Box:
+    """The box for an image of ``high`` by ``wide`` results that wastes least."""
+    boxes = [
+        _Box(rows, registers, height)
+        for rows, registers in ((1, 2), (2, 1), (1, 1))
+        for height in range(1, WORDS + 1)
+        if rows <= high and registers * height <= wide
+    ]
+
+    def cost(box: _Box) -> float:
+        turns = -(-high // box.rows) * -(-wide // box.pixels)
+        return turns * (box.rows * box.registers * (box.height + FILLING) + FILLING)
+
+    return min(boxes, key=cost)
+
+
+@functools.cache
+def _length(extent: int, step: int, bytes_: int, room: int) -> int:
+    """The length of pieces of an axis, each element of which takes so many bytes of ``room``.
+
+    Pieces are alike: the last one begins earlier if it has to.
+    """
+    least = max(1, min(PIECES, extent // step), math.ceil(extent * bytes_ / room))
+    lengths = (math.ceil(extent / (n * step)) * step for n in range(least, 2 * least + 1))
+    fitting = [n for n in lengths if n <= extent]
+    return min(fitting, key=lambda n: math.ceil(extent / n) * n, default=min(extent, step))
+
+
+@dataclass(frozen=True)
+class _Split:
+    """What splits a factor, in loops over ``axes``, and what is read of its first parts."""
+
+    buffer: Buffer
+    axes: tuple[Variable, ...]
+    inner: tuple[Variable, ...]
+    """Axes within, of which the last is a vector."""
+    puts: tuple[Put, ...]
+    read: Scalar
+
+    @property
+    def body(self) -> Block:
+        """What is done for each value of ``axes``."""
+        *others, last = self.inner
+        return looped(others, (Lanes(last, 1, self.puts),))
+
+    @property
+    def loops(self) -> Block:
+        """All of it."""
+        return looped(self.axes, self.body)
+
+    def stage(self) -> Stage:
+        """All of it, before anything else."""
+        axes = (*self.axes, *self.inner)
+        stores = tuple(Store(put.buffer, axes, put.address, put.value) for put in self.puts)
+        self.buffer.source = stores[0]  # which stands for all
+        chunks = (Chunks(self.axes, self.body),)
+        nest = Nest("parts", chunks, WORDS, _count(self.axes), drops_subnormal=True)
+        return Stage(nest, stores)
+
+
+class _Stages:
+    """The stages of one convolution, and the axes that they share."""
+
+    def __init__(self, c: Convolution, given: Groups, target: Target) -> None:
+        self.c, self.given = c, given
+        (self.channel,) = c.channels
+        blocks = -(-given.filters // WORDS)
+        self.block, self.lane = Variable("b", min(DEEP, blocks)), Variable("j", WORDS)
+        self.panel = Variable("p", ceildiv(blocks, self.block.extent))
+        self.at_filter = (
+            self.panel.dim * self.block.extent + self.block.dim
+        ) * WORDS + self.lane.dim
+        self.steps = -(-(known(self.channel.extent) or 1) // STEP)
+        self.word = Variable("e", WORDS)
+        taps = tuple(s.tap for s in c.spatial if s.tap is not None)
+        places = math.prod(known(s.place.extent) or 1 for s in c.spatial)
+        terms = math.prod(known(a.extent) or 1 for a in taps)
+        self.splits_weights = _weights_are_larger(places, terms * given.filters)
+        few = 1 if taps or not self.splits_weights else _divisor(self.steps)
+        outer, inner = Variable("c", self.steps // few), Variable("d", few)
+        self.loops = (outer, *taps, inner) if few > 1 else (outer, *taps)
+        self.step = outer.dim * few + inner.dim if few > 1 else outer.dim
+        sides = [known(s.out.extent) or 1 for s in c.spatial]
+        self.box = _box(math.prod(sides[:-1]), sides[-1])
+        self.cut = c.spatial[0]
+        self.local = {s: s.out for s in c.spatial}
+        self.piece = Variable("q", 1)
+        self.first: DimLike = 0
+        if not self.splits_weights:
+            self._cut(places, target)
+        counts = (self.box.rows, self.box.pixels)[-len(c.spatial) :]
+        self.spans = [_span(self.local[s], n) for s, n in zip(c.spatial, counts, strict=True)]
+
+    def _cut(self, places: int, target: Target) -> None:
+        """Cut the image along its first axis into pieces that are split at once."""
+        extent = known(self.cut.out.extent) or 1
+        of_one = places // (known(self.cut.place.extent) or 1) * self.cut.stride
+        of_one *= self.steps * STEP * PARTS * PART_BYTES
+        step = self.box.rows if len(self.c.spatial) > 1 else self.box.pixels
+        length = _length(extent, step, of_one, target.l2_bytes // SHARE)
+        self.local[self.cut] = Variable(self.cut.out.name, length)
+        self.piece = Variable("q", ceildiv(extent, length))
+        self.first = minimum(self.piece.dim * length, extent - length)
+
+    # ── the two ways
+
+    def by_pieces(self) -> list[Stage | Store]:
+        """Weights are split once and for all, the image piece by piece for all of them."""
+        own = self._weight()
+        halves = self._at_half(own, 0, self.step), self._at_half(own, 1, self.step)
+        weights = self._weights(halves, (self.panel, *self.loops))
+        image = self._image(())
+        patch, store = self._patch(image, weights, halves)
+        body = (*image.loops, Loop(self.panel, self._boxes(patch)))
+        outer = (*self.c.batch, self.piece)
+        return [weights.stage(), _stage(outer, body, store, [image.buffer], weights.buffer)]
+
+    def by_panels(self) -> list[Stage | Store]:
+        """The image is split once, the weights panel by panel, slice by slice, for all of it."""
+        packed, halves = self._packed()
+        *slices, last = self.loops
+        image = self._image(self.c.batch)
+        weights = self._weights(halves, (last,))
+        patch, store = self._patch(image, weights, halves)
+        turns = [turn for turn, _ in self.spans]
+        size = math.prod(span.count for _, span in self.spans)
+        extents = (*(t.extent for t in turns), size * (known(self.block.extent) or 1) * WORDS)
+        sums = Buffer(f"sums#{next(_SERIAL)}", extents, FLOAT32)
+        patch = replace_fields(patch, held=(sums, sums.address((*(t.dim for t in turns), 0))))
+        ahead = self._ahead(packed.buffer, (*turns, last))
+        adding = replace_fields(patch, loops=patch.loops[-1:], ahead=ahead)
+        every = Variable("z", sums.elements)
+        body = (
+            Lanes(every, CLEARED, (Put(sums, every.dim, const(0, FLOAT32)),)),
+            *looped(slices, (*weights.loops, *self._boxes(adding))),
+            *self._boxes(replace_fields(patch, loops=())),
+        )
+        outer, scratch = (self.panel, *self.c.batch), [weights.buffer, sums]
+        return [packed, image.stage(), _stage(outer, body, store, scratch, image.buffer)]
+
+    # ── factors
+
+    def _at_half(self, e: Scalar, half: DimLike, step: DimLike) -> Scalar:
+        """``e`` at a word of the lower or the upper half of a step, 0 behind the last channel."""
+        first = step * STEP + half * WORDS
+        inside = apply("lt", index(first), index(self.channel.extent))
+        value = substitute_scalar(e, {self.channel: first + self.word.dim})
+        return select(inside, guarded(value, inside), 0)
+
+    def _image(self, lead: tuple[Variable, ...]) -> _Split:
+        """The image in parts, padding included, for all of the axes that ``lead``."""
+        step = Variable("c", self.steps)
+        places: list[Variable] = []
+        reads: list[DimLike] = []
+        at: dict[Atom, DimLike] = {}
+        for s, out in self.local.items():
+            reach = (out.extent - 1) * s.stride + (s.taps - 1) * s.dilation + 1
+            places.append(Variable("y", reach))
+            reads.append(out.dim * s.stride + _reach(s))
+            at[s.place] = places[-1].dim + (self.first * s.stride if s is self.cut else 0)
+        image = substitute_scalar(self.given.image, at)
+        halves = [self._at_half(image, k, step.dim) for k in range(2)]
+        axes = (*lead, step, *places)
+        buffer = _words((*axes, PARTS, self.word))
+        puts = _puts(buffer, axes, (self.word,), halves)
+        read = buffer.address((*(a.dim for a in lead), self.step, *reads, 0, self.word.dim))
+        return _Split(buffer, axes, (self.word,), puts, load(buffer, read))
+
+    def _weight(self) -> Scalar:
+        """The weights at a place in a panel, 0 behind the last filter."""
+        inside = apply("lt", index(self.at_filter), index(self.given.filters))
+        value = substitute_scalar(self.c.weights, {self.c.filter: self.at_filter})
+        return select(inside, guarded(value, inside), 0)
+
+    def _packed(self) -> tuple[Store, tuple[Scalar, Scalar]]:
+        """The weights in the order of their use, and those of both halves of a step."""
+        half = Variable("h", 2)
+        axes = (self.panel, *self.loops, half, self.word, self.block, self.lane)
+        packed = filled("weights", axes, self._at_half(self._weight(), half.dim, self.step))
+
+        def at(k: int) -> Scalar:
+            place = (k if a is half else a.dim for a in axes)
+            return load(packed.buffer, packed.buffer.address(tuple(place)))
+
+        return packed, (at(0), at(1))
+
+    def _weights(self, halves: tuple[Scalar, Scalar], axes: tuple[Variable, ...]) -> _Split:
+        """Weights in parts, over ``axes``; loops over others are around them."""
+        inner = (self.block, self.word, self.lane)
+        buffer = _words((*axes, PARTS, *inner))
+        puts = _puts(buffer, axes, inner, halves)
+        read = buffer.address((*(a.dim for a in axes), 0, *(a.dim for a in inner)))
+        order = (self.word, self.block, self.lane)
+        return _Split(buffer, axes, order, puts, load(buffer, read))
+
+    def _ahead(self, weights: Buffer, turns: Sequence[Variable]) -> tuple[Line, ...]:
+        """The lines of the next slice of ``weights`` that one of the ``turns`` with this asks for.
+
+        Each asks for its part, so that it comes from memory as evenly as time passes.
+        """
+        slices = (self.panel, *self.loops[:-1])
+        number, own = _numbered(slices), _numbered(turns)
+        size = (known(weights.elements) or 0) // (known(_count(slices)) or 1)
+        share = -(-size // (known(_count(turns)) or 1))
+        first = (number + 1) * size + own * share
+        return tuple((weights, first + k) for k in range(0, share, LINE_WORDS))
+
+    # ── the sums
+
+    def _patch(
+        self, image: _Split, weights: _Split, halves: tuple[Scalar, Scalar]
+    ) -> tuple[Patch, Store]:
+        """One box, and all that the boxes compute, as sums of float32s."""
+        axes = (*self.loops, self.word)
+        places: dict[Atom, DimLike] = {}
+        for s in self.c.spatial:
+            places[s.place] = self._out(s.out) * s.stride + _reach(s)
+        whole = substitute_scalar(self.given.image, places)
+        terms = [self._at_half(whole, k, self.step) * halves[k] for k in range(2)]
+        again = self._store(reduction("sum", axes, terms[0] + terms[1]))
+        store = self._store(reduction("sum", axes, apply("dot2", image.read, weights.read)))
+        width = None
+        if ceildiv(self.given.filters, WORDS) * WORDS != self.given.filters or (
+            self.panel.extent * self.block.extent * WORDS != self.given.filters
+        ):
+            width = self.given.filters - self.at_filter + self.lane.dim
+        (e,), (plain,) = (outer_reductions(s.value) for s in (store, again))
+        patch = Patch(
+            result=e,
+            spans=(*(s for _, s in self.spans), Span(self.block, 0, known(self.block.extent) or 1)),
+            column=self.lane,
+            loops=tuple(Taps(a, 0, a.extent) for a in self.loops),
+            written=(self.word,),
+            put=Put(store.buffer, store.address, store.value),
+            width=width,
+            square=(self.local[self.c.spatial[-1]], self.box.height),
+            parts=(WORDS, (known(self.block.extent) or 1) * WORDS * WORDS),
+            again=plain,
+        )
+        return patch, again
+
+    def _out(self, out: Variable) -> DimLike:
+        """The place in the whole result of what is at ``out`` in a piece."""
+        return self.first + self.local[self.cut].dim if out is self.cut.out else out.dim
+
+    def _store(self, whole: Scalar) -> Store:
+        """The store of the convolution, with ``whole`` for its sum."""
+        c = self.c
+        value = replace(c.store.value, {c.sum: whole})
+        store = Store(c.store.buffer, c.store.axes, c.store.address, value)
+        axes = (*c.batch, self.piece, self.panel, *self.local.values(), self.block, self.lane)
+        values: dict[Atom, DimLike] = {c.filter: self.at_filter}
+        if self.local[self.cut] is not self.cut.out:
+            values[self.cut.out] = self._out(self.cut.out)
+        return rewritten(store, axes, values)
+
+    def _boxes(self, patch: Patch) -> Block:
+        """``patch`` for all boxes."""
+        return looped([turn for turn, _ in self.spans], (patch,))
+
+
+def _reach(s: Spatial) -> DimLike:
+    """How far a tap lies from the first one."""
+    return 0 if s.tap is None else s.tap.dim * s.dilation
+
+
+def _span(axis: Variable, count: int) -> tuple[Variable, Span]:
+    """The loop over ``axis`` by ``count``, and what a turn takes; the last one begins earlier."""
+    turn = Variable("t", ceildiv(axis.extent, count))
+    start = 0 if turn.extent == 1 else minimum(turn.dim * count, axis.extent - count)
+    return turn, Span(axis, start, count)
+
+
+def _divisor(steps: int) -> int:
+    """Steps of a slice."""
+    return next(n for n in range(SLICE, 0, -1) if steps % n == 0)
+
+
+def _words(shape: Sequence[Variable | int]) -> Buffer:
+    extents = [a.extent if isinstance(a, Variable) else a for a in shape]
+    return Buffer(f"parts#{next(_SERIAL)}", extents, INT32)
+
+
+def _puts(
+    buffer: Buffer, axes: Sequence[Variable], inner: Sequence[Variable], halves: Sequence[Scalar]
+) -> tuple[Put, ...]:
+    """The parts of both ``halves`` of a step, part by part."""
+    lead, tail = [a.dim for a in axes], [a.dim for a in inner]
+    parts = enumerate(in_parts(*halves))
+    return tuple(Put(buffer, buffer.address((*lead, k, *tail)), part) for k, part in parts)
+
+
+def _numbered(axes: Sequence[Variable]) -> DimLike:
+    """The number of the present combination of ``axes``."""
+    number: DimLike = 0
+    for axis in axes:
+        number = number * axis.extent + axis.dim
+    return number
+
+
+def _count(axes: Sequence[Variable]) -> DimLike:
+    """How many combinations of ``axes`` there are."""
+    count: DimLike = 1
+    for axis in axes:
+        count = count * axis.extent
+    return count
+
+
+def _stage(
+    axes: Sequence[Variable], body: Block, store: Store, scratch: Sequence[Buffer], beside: Buffer
+) -> Stage:
+    """``body`` in chunks of ``axes``, which does ``store`` and reads parts ``beside``."""
+    places: dict[Buffer, DimLike] = {}
+    size: DimLike = 0
+    for buffer in scratch:
+        places[buffer] = size
+        size = size + ceildiv(buffer.elements * WORD_BYTES, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
+    chunks = (Chunks(tuple(axes), body),)
+    nest = Nest("convolution", chunks, WORDS, _count(axes), places, size)
+    return Stage(replace_fields(nest, beside=(beside,), drops_subnormal=True), (store,))
+
+
+__all__ = ["SPEED", "float_stages", "runs_in_tiles"]
