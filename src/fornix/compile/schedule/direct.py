@@ -37,6 +37,7 @@ from fornix.compile.schedule.square_images import (
     is_for_squares,
     lies_in_lines,
     order_in_squares,
+    with_whole_rows,
 )
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
@@ -180,6 +181,7 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     in_parts = float_stages(c, given, target, lanes)
     if in_parts is not None:
         return in_parts
+    c, given = with_whole_rows(c, given, target, lanes)
     blocks = -(-given.filters // lanes)
     *lead, pixels = (s.out for s in c.spatial)
     rows = lead.pop() if lead else None

@@ -2,34 +2,105 @@
 
 Decides which convolutions of bytes are computed so, and the order of their sums: a step takes as
 many channels as fill a register's row, for one tap. They are read where they lie if the words of a
-pixel lie side by side and pixels evenly apart.
+pixel lie side by side and pixels evenly apart. Of other numbers of channels the image is copied
+with zeros behind them; where one word holds all channels, the taps of a row fill a register's row,
+as far as they do: what is read behind them is multiplied by 0.
 """
 
 from __future__ import annotations
 
-from fornix.compile.convolution import Convolution, Groups
-from fornix.compile.cost import stride_of
+import math
+from dataclasses import replace
+
+from fornix.compile.convolution import Convolution, Groups, Spatial, groups
+from fornix.compile.cost import likely, stride_of
 from fornix.compile.schedule.packing import Order
 from fornix.compile.schedule.square import FEATURES, WORDS
 from fornix.compile.target import Target
 from fornix.compile.words import word_of
-from fornix.ir.loops import Load, Scalar, Variable
+from fornix.ir.loops import Load, Scalar, Variable, apply, index, substitute_scalar
+from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.scalar import select
+
+LEAST_WORDS = 4
+"""Words that a row has to have of 16: of fewer, vectors multiply as fast."""
+LEAST_USES = 256
+"""Products of a word of the image from which on it is worth while to copy it."""
+
+
+def with_whole_rows(
+    c: Convolution, given: Groups, target: Target, lanes: int
+) -> tuple[Convolution, Groups]:
+    """``c`` with terms for whole rows of registers, if it is for them; those behind its own are 0.
+
+    They are beyond the channels, or the last taps where there is one word of channels.
+    """
+    longer = _longer(c, target, lanes)
+    return (c, given) if longer is c else (longer, groups(longer) or given)
+
+
+def _longer(c: Convolution, target: Target, lanes: int) -> Convolution:
+    if not _is_of_bytes(c, target, lanes) or c.has_groups:
+        return c
+    taps = math.prod(likely(s.taps) for s in c.spatial)
+    if taps * likely(c.filter.extent) < LEAST_USES:
+        return c
+    last = c.spatial[-1]
+    if len(c.channels) == 1:
+        return _with_channels(c, c.channels[0])
+    if c.channels or last.tap is None or last.dilation != 1:
+        return c
+    words = last.tap.extent
+    if not isinstance(words, int) or not LEAST_WORDS <= words <= WORDS:
+        return c
+    tap = Variable(last.tap.name, WORDS)
+    place = Variable(last.place.name, (last.out.extent - 1) * last.stride + WORDS)
+    image = _up_to(c.image, last.place, place)
+    spatial = (*c.spatial[:-1], replace(last, tap=tap, place=place))
+    return replace(c, image=image, weights=_up_to(c.weights, last.tap, tap), spatial=spatial)
+
+
+def _with_channels(c: Convolution, channel: Variable) -> Convolution:
+    """``c`` with the words of `channel` up to whole rows."""
+    words = channel.extent
+    if not isinstance(words, int) or words < LEAST_WORDS or words % WORDS == 0:
+        return c
+    whole = Variable(channel.name, -(-words // WORDS) * WORDS)
+    image, weights = (_up_to(e, channel, whole) for e in (c.image, c.weights))
+    return replace(c, image=image, weights=weights, channels=(whole,))
+
+
+def _up_to(e: Scalar, axis: Variable, longer: Variable) -> Scalar:
+    """``e`` at ``longer`` instead of ``axis``, 0 behind its last one."""
+    inside = apply("lt", index(longer.dim), index(axis.extent))
+    return select(inside, guarded(substitute_scalar(e, {axis: longer.dim}), inside), 0)
+
+
+def _is_of_bytes(c: Convolution, target: Target, lanes: int) -> bool:
+    return c.product.op == "dot4" and target.has(FEATURES["dot4"]) and lanes == WORDS
 
 
 def is_for_squares(c: Convolution, given: Groups, target: Target, lanes: int) -> bool:
     """Whether ``c`` is computed in tile registers."""
-    if c.product.op != "dot4" or not target.has(FEATURES["dot4"]) or lanes != WORDS:
+    last = c.spatial[-1]
+    if not _is_of_bytes(c, target, lanes) or given.count > 1 or len(c.channels) > 1:
         return False
-    if given.count > 1 or len(c.channels) != 1:
-        return False
-    words, pixels = c.channels[0].extent, c.spatial[-1].out.extent
-    return isinstance(words, int) and words % WORDS == 0 and isinstance(pixels, int)
+    words = c.channels[0].extent if c.channels else last.taps
+    is_whole = isinstance(words, int) and words % WORDS == 0
+    return is_whole and isinstance(last.out.extent, int) and (bool(c.channels) or _fits(last))
+
+
+def _fits(last: Spatial) -> bool:
+    """Whether the taps of ``last`` are the words of one row."""
+    return last.taps == WORDS and last.dilation == 1
 
 
 def order_in_squares(c: Convolution) -> Order:
     """The order of the sum: blocks of channels, taps, the words of a register's row."""
-    (channel,) = c.channels
     taps = tuple(s.tap for s in c.spatial if s.tap is not None)
+    if not c.channels:
+        return Order(taps[:-1], taps[-1:], {}, 1)
+    (channel,) = c.channels
     outer, word = Variable("c", channel.extent // WORDS), Variable("e", WORDS)
     return Order((outer, *taps), (word,), {channel: outer.dim * WORDS + word.dim}, WORDS)
 
@@ -46,4 +117,4 @@ def lies_in_lines(image: Scalar, sum_: Order, pixels: Variable) -> bool:
     return stride_of(place, sum_.written[0]) == 1 and stride_of(place, pixels) is not None
 
 
-__all__ = ["is_for_squares", "lies_in_lines", "order_in_squares"]
+__all__ = ["is_for_squares", "lies_in_lines", "order_in_squares", "with_whole_rows"]
