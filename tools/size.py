@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 3580,
     "edit": 1150,
     "compile": 12_050,
-    "runtime": 9020,
+    "runtime": 9130,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

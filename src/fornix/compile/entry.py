@@ -82,7 +82,7 @@ input.type:
   %rank.at = getelementptr i8, ptr %array, i64 @RANK@
   %rank = load i32, ptr %rank.at
   %rank.wide = sext i32 %rank to i64
-  %same.rank = icmp eq i64 %rank.wide, @AXES@
+  @RANKS@
   %flags.at = getelementptr i8, ptr %array, i64 @FLAGS@
   %flags = load i32, ptr %flags.at
   %flags.needed = and i32 %flags, @READABLE@
@@ -274,14 +274,14 @@ none:
 """
 
 
-def looked_at(dtype: str, axes: str) -> str:
+def looked_at(dtype: str, ranks: str) -> str:
     """Text that looks at ``%array``: its class, dtype, number of axes and layout.
 
-    ``dtype`` and ``axes`` are the values that are asked for. It goes on at ``extents.test`` with
-    `%extents` and `%rank.wide`, or at ``drop``.
+    ``dtype`` is the value that is asked for, ``ranks`` makes `%same.rank` of `%rank.wide`. It goes
+    on at ``extents.test`` with `%extents` and `%rank.wide`, or at ``drop``.
     """
     fields = {
-        "WANTED": dtype, "AXES": axes, "DTYPE": DTYPE, "RANK": RANK, "FLAGS": FLAGS,
+        "WANTED": dtype, "RANKS": ranks, "DTYPE": DTYPE, "RANK": RANK, "FLAGS": FLAGS,
         "EXTENTS": EXTENTS, "READABLE": READABLE, "KIND": KIND, "NUMBER": NUMBER,
         "SAME_KIND": SAME_KIND,
     }  # fmt: skip
@@ -304,7 +304,7 @@ def _text(record_words: int) -> str:
         "HEAD": "\n  ".join(head),
         "RESULT": "\n  ".join(_row("e", "x", "%o.row")),
         "INPUT": "\n  ".join(_row("f", "y", "%i")),
-        "LOOK": looked_at("%f1", "%y2"),
+        "LOOK": looked_at("%f1", "%same.rank = icmp eq i64 %rank.wide, %y2"),
         "DATA": DATA,
         "WRITEABLE": WRITEABLE,
         "RECORD": record_words,

@@ -20,17 +20,19 @@ if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
 
 (ADD, MULTIPLY, FLOOR, LEAST, GREATEST, EQUAL, REACH, PUT, READ_BYTE, READ_INT, READ_LONG, MAKE,
- RUN, JUMP, COPY, RELEASE, RESUME) = range(17)  # fmt: skip
+ RUN, JUMP, COPY, RELEASE, RESUME, LIST) = range(18)  # fmt: skip
 """a + b, a · b, ⌊a / b⌋ for b > 0, min, max; that a = b, that a ≥ b; a word to the address b; an
 integer at the address a; an array as the row at a describes it, gives where its elements lie;
 the kernel of the record at a, with scratch memory at b; if a is 0, go on with instruction b; b
-bytes at the address a to the address that the slot itself holds; let go of the GIL, and take it."""
+bytes at the address a to the address that the slot itself holds; let go of the GIL, and take it;
+result number b, which is a list of a arrays that are still to be made."""
 WORDS = 4
 """Of an instruction."""
 RAISED = -1
 """What the machine says when Python has raised an error."""
-ROW_DTYPE, ROW_RANK, ROW_EXTENTS, ROW_NUMBER = range(4)
-"""Words of a row that `MAKE` reads: what kind of array, and its place among the results."""
+ROW_DTYPE, ROW_RANK, ROW_EXTENTS, ROW_NUMBER, ROW_LIST, ROW_WORDS = range(6)
+"""Words of a row that `MAKE` reads: what kind of array, and its place in a list: in that of results
+where the last word is 0."""
 
 TEXT = """
 define @KIND@ @machine(ptr %code, i64 %count, ptr %slots, ptr %table, ptr %results) {
@@ -156,6 +158,7 @@ _CALLING = {
             ("copy", COPY),
             ("release", RELEASE),
             ("resume", RESUME),
+            ("list", LIST),
         )
     ),
     "BLOCKS": """
@@ -183,7 +186,11 @@ make:
 raised:
   ret i64 -1
 made.keep:
-  %ignored = call i32 %set(ptr %results, i64 %number, ptr %made)
+  %into.at = getelementptr i64, ptr %a.place, i64 4
+  %into.given = load ptr, ptr %into.at
+  %is.result = icmp eq ptr %into.given, null
+  %into = select i1 %is.result, ptr %results, ptr %into.given
+  %ignored = call i32 %set(ptr %into, i64 %number, ptr %made)
   %data.at = getelementptr i8, ptr %made, i64 @DATA@
   %data = load i64, ptr %data.at
   br label %keep
@@ -216,9 +223,21 @@ resume:
   %saved = load ptr, ptr %saved.at
   store ptr null, ptr %saved.at
   call void %restore(ptr %saved)
-  br label %next""",
-    "VALUES": ", [ %data, %made.keep ], [ %status, %run ]",
-    "WRONGS": ", [ false, %made.keep ], [ %has.failed, %run ]",
+  br label %next
+list:
+  %new.list.at = getelementptr i64, ptr %table, i64 2
+  %new.list = load ptr, ptr %new.list.at
+  %listed = call ptr %new.list(i64 %a)
+  %not.listed = icmp eq ptr %listed, null
+  br i1 %not.listed, label %raised, label %list.keep
+list.keep:
+  %keep.at = getelementptr i64, ptr %table, i64 3
+  %keep.list = load ptr, ptr %keep.at
+  %kept = call i32 %keep.list(ptr %results, i64 %b, ptr %listed)
+  %listed.number = ptrtoint ptr %listed to i64
+  br label %keep""",
+    "VALUES": ", [ %data, %made.keep ], [ %status, %run ], [ %listed.number, %list.keep ]",
+    "WRONGS": ", [ false, %made.keep ], [ %has.failed, %run ], [ false, %list.keep ]",
 }
 
 Machine = Callable[[int, int, int], int]

@@ -24,11 +24,12 @@ from fornix.ir.graph import Graph, Value
 from fornix.runtime.control.bodies import CompiledBody, ListKind, ReadType
 from fornix.runtime.control.branching import Forked, branch
 from fornix.runtime.control.late import LateCall
-from fornix.runtime.control.lists import list_way
+from fornix.runtime.control.lists import check_fed, fed_list, give_list, list_way
 from fornix.runtime.control.looping import loop, scan
 from fornix.runtime.control.places import (
     LONG,
     Budget,
+    Fed,
     Label,
     Listed,
     Place,
@@ -56,19 +57,23 @@ class Flow(LateCall):
     def __init__(
         self,
         steps: Sequence[Step],
-        inputs: Sequence[tuple[Value, ArrayType]],
+        inputs: Sequence[tuple[Value, ArrayType | Fed]],
         outputs: Sequence[Value],
         support: Support,
         budget: Budget,
     ) -> None:
         """Raises NotAsCompiled where a step is no kernel and no control flow."""
         super().__init__()
-        types = [type_ for _, type_ in inputs]
+        types = [type_ for _, type_ in inputs if not isinstance(type_, Fed)]
         if any(dtype.hasobject for _, dtype in types) or len({*outputs}) < len(outputs):
             raise NotAsCompiled("a call takes numbers, and gives each result once")
-        rows = [self.given(type_) for type_ in types]
+        self._fed: list[tuple[Fed, Listed]] = []
+        """Lists that are fed, and where their tables lie."""
+        self._entries = budget.entries
+        rows = [self._row(type_) for _, type_ in inputs]
         self.formulas.is_closed = True
-        self.check(types, rows)
+        pairs = zip(inputs, rows, strict=True)
+        self.check(types, [row for (_, type_), row in pairs if not isinstance(type_, Fed)])
         self.reserve(budget.block)
         self.reserve_late(budget.late)
         self.budget = budget.rows
@@ -90,13 +95,9 @@ class Flow(LateCall):
         self.short_of: list[tuple[int, int]] = []
         """Slots of how many rows there are, and for how many there is memory."""
         self.depth = self.loops = 0
-        places = {
-            value: Place(row[-1], type_, stays=True)
-            for (value, type_), row in zip(inputs, rows, strict=True)
-        }
         self.forks = 0
         """How often what follows a node is written for each of two kinds of its results."""
-        self._finish(steps, places)
+        self._finish(steps, self._given(inputs, rows))
         self._assemble()
         self._native = self.function(rows, len(outputs), support.generic)
 
@@ -111,6 +112,32 @@ class Flow(LateCall):
                 if len(results[number]) > length[0]:
                     results[number] = results[number][: length[0]].copy()
         return results
+
+    def _row(self, type_: ArrayType | Fed) -> list[int]:
+        """The row of an input."""
+        if not isinstance(type_, Fed):
+            return self.given(type_)
+        row, place = fed_list(self, type_, self._entries)
+        self._fed.append((type_, place))
+        return row
+
+    def _given(
+        self, inputs: Sequence[tuple[Value, ArrayType | Fed]], rows: Sequence[Sequence[int]]
+    ) -> Places:
+        """Where inputs lie; lists are looked at first."""
+        for fed, listed in self._fed:
+            check_fed(self, fed, listed)
+        tables = (listed for _, listed in self._fed)
+        return {
+            value: next(tables) if isinstance(type_, Fed) else Place(row[-1], type_, stays=True)
+            for (value, type_), row in zip(inputs, rows, strict=True)
+        }
+
+    @property
+    def lacks_entries(self) -> int:
+        """How many elements a list had that the last call had no room for; 0 if it had."""
+        most = max((int(self.slots[place.count]) for _, place in self._fed), default=0)
+        return most if most > self._entries else 0
 
     @property
     def lacks_rows(self) -> bool:
@@ -221,10 +248,18 @@ class Flow(LateCall):
         if value not in self._made:
             place = self.place_of(value, places)
             if isinstance(place, Listed):
-                raise NotAsCompiled("a result is a sequence")
+                self._give_list(value, place)
+                return
             type_ = place.type or LONG
             extents = [self.formulas.of(extent) for extent in type_[0]]
             self.copy(self.make(value, extents, type_), place)
+
+    def _give_list(self, value: Value, listed: Listed) -> None:
+        """Let a sequence be a result."""
+        if listed.is_optional:
+            raise NotAsCompiled("a result may be missing")
+        give_list(self, self.results[value], listed)
+        self._made.add(value)
 
     def is_free(self, values: Sequence[Value]) -> bool:
         """Whether ``values`` are results that are made here, and nothing else."""

@@ -18,11 +18,16 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from fornix.compile import machine as words
+from fornix.compile.generic import ENTRY, LISTED, MAX_RANK, OPTIONAL, ROOM, USED
+from fornix.compile.generic import ENTRY_DATA as DATA
+from fornix.compile.generic import ENTRY_EXTENTS as EXTENTS
+from fornix.compile.generic import ENTRY_RANK as RANK
+from fornix.compile.generic import TABLE_HEAD as HEAD
 from fornix.dtype import FLOAT32, DType
 from fornix.ir.graph import Value
 from fornix.ir.types import TensorType
 from fornix.ops.geometry import normalize_axis
-from fornix.runtime.control.places import LONG, Listed, Place, Places
+from fornix.runtime.control.places import LONG, TRUTH, Fed, Listed, Place, Places
 from fornix.runtime.providers import ControlNode, NotAsCompiled
 from fornix.runtime.shortcuts.generic import LONG as LONG_BYTES
 from fornix.runtime.shortcuts.generic import ArrayType
@@ -31,14 +36,6 @@ if TYPE_CHECKING:
     from fornix.runtime.control.flow import Flow
     from fornix.runtime.control.late import LateFormulas
 
-MAX_RANK = 8
-"""Of elements."""
-ROOM, USED, HEAD = 0, LONG_BYTES, 2 * LONG_BYTES
-"""Where a table says for how many entries there is room, how many are in use; where these begin."""
-DATA, RANK, EXTENTS = 0, LONG_BYTES, 2 * LONG_BYTES
-"""Where an entry says where the element lies, how many axes it has and how long they are."""
-ENTRY = (2 + MAX_RANK) * LONG_BYTES
-"""Bytes of an entry."""
 SPARE = 4
 """Entries that a new table has room for beyond twice as many as it begins with."""
 
@@ -51,17 +48,11 @@ def changing_list(formulas: LateFormulas, listed: Listed) -> Listed:
     return replace(listed, address=address, count=count, stays=False)
 
 
-class _Writer:
-    """Instructions on tables, for one operator."""
+class _Tables:
+    """Instructions on tables."""
 
-    def __init__(
-        self, flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value, Place]
-    ) -> None:
-        self.flow, self.control, self.places, self.wanted = flow, control, places, wanted
-        self.attributes = {key: a.value for key, a in control.node.attributes.items()}
-        self.inputs = [*control.inputs, None]
-        """One is left out, for those that may be."""
-        (self.output,) = control.outputs
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
 
     def number(self, value: int) -> int:
         return self.flow.formulas.number(value)
@@ -97,30 +88,6 @@ class _Writer:
         flow.jump(top)
         flow.formulas.running.append(end)
 
-    def listed(self) -> Listed:
-        """The sequence that the operator reads first."""
-        found = self.flow.place_of(self.inputs[0], self.places)
-        if not isinstance(found, Listed):
-            raise NotAsCompiled("a sequence is given from outside")
-        return found
-
-    def element(self, value: Value | None) -> tuple[int, list[int], np.dtype[np.generic]]:
-        """Where an element lies that a sequence is to have, and the slots of its extents."""
-        place = self.flow.place_of(value, self.places)
-        if place.type is None or len(place.type[0]) > MAX_RANK:
-            raise NotAsCompiled("an element has more axes than a table has room for")
-        extents = [self.flow.formulas.of(extent) for extent in place.type[0]]
-        return self.staying(place.address, place.type), extents, place.type[1]
-
-    def staying(self, address: int, type_: ArrayType) -> int:
-        """Where what lies at an address stays: there, unless the next iteration writes there."""
-        if not self.flow.loops:
-            return address
-        size = self.flow.nbytes(type_)
-        copy = self.flow.staying_room(size)
-        self.flow.do(words.COPY, copy, address, size)
-        return copy
-
     def entry(self, table: int, place: int) -> int:
         """The address of an entry."""
         behind = self.product(place, self.number(ENTRY))
@@ -148,6 +115,57 @@ class _Writer:
         """A new table for a sequence of ``used`` elements, with room for more."""
         twice = self.product(listed.count, self.number(2))
         return self.table(self.sum(twice, self.number(SPARE)), used)
+
+    def extents_of(self, entry: int, rank: int) -> list[int]:
+        """The slots of the extents of an element, which ends the call if it has another rank."""
+        found = self.read(entry, RANK)
+        self.flow.do(words.EQUAL, found, found, self.number(rank))
+        return [self.read(entry, EXTENTS + axis * LONG_BYTES) for axis in range(rank)]
+
+    def span(self, slots: Sequence[int], first: int) -> int:
+        """The slot of the product of others, and of a number."""
+        found = self.number(first)
+        for slot in slots:
+            found = self.product(found, slot)
+        return found
+
+
+class _Writer(_Tables):
+    """Instructions on tables, for one operator."""
+
+    def __init__(
+        self, flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value, Place]
+    ) -> None:
+        super().__init__(flow)
+        self.control, self.places, self.wanted = control, places, wanted
+        self.attributes = {key: a.value for key, a in control.node.attributes.items()}
+        self.inputs = [*control.inputs, None]
+        """One is left out, for those that may be."""
+        (self.output,) = control.outputs
+
+    def listed(self) -> Listed:
+        """The sequence that the operator reads first."""
+        found = self.flow.place_of(self.inputs[0], self.places)
+        if not isinstance(found, Listed):
+            raise NotAsCompiled("a sequence is given from outside")
+        return found
+
+    def element(self, value: Value | None) -> tuple[int, list[int], np.dtype[np.generic]]:
+        """Where an element lies that a sequence is to have, and the slots of its extents."""
+        place = self.flow.place_of(value, self.places)
+        if place.type is None or len(place.type[0]) > MAX_RANK:
+            raise NotAsCompiled("an element has more axes than a table has room for")
+        extents = [self.flow.formulas.of(extent) for extent in place.type[0]]
+        return self.staying(place.address, place.type), extents, place.type[1]
+
+    def staying(self, address: int, type_: ArrayType) -> int:
+        """Where what lies at an address stays: there, unless the next iteration writes there."""
+        if not self.flow.loops:
+            return address
+        size = self.flow.nbytes(type_)
+        copy = self.flow.staying_room(size)
+        self.flow.do(words.COPY, copy, address, size)
+        return copy
 
     def counted(self, position: Value | None, count: int, last: int) -> int:
         """The slot of a position, counted from the front; ends the call if there is none such.
@@ -185,23 +203,10 @@ class _Writer:
             raise NotAsCompiled("nobody says how many axes an element has")
         return listed.rank
 
-    def extents_of(self, entry: int, rank: int) -> list[int]:
-        """The slots of the extents of an element, which ends the call if it has another rank."""
-        found = self.read(entry, RANK)
-        self.flow.do(words.EQUAL, found, found, self.number(rank))
-        return [self.read(entry, EXTENTS + axis * LONG_BYTES) for axis in range(rank)]
-
     def array(self, address: int, extents: Sequence[int], dtype: np.dtype[np.generic]) -> None:
         """Let an array of such extents be the result."""
         shape = tuple(map(self.flow.formulas.extent, extents))
         self.places[self.output] = Place(address, (shape, dtype))
-
-    def span(self, slots: Sequence[int], first: int) -> int:
-        """The slot of the product of others, and of a number."""
-        found = self.number(first)
-        for slot in slots:
-            found = self.product(found, slot)
-        return found
 
 
 def _empty(write: _Writer) -> None:
@@ -298,9 +303,33 @@ def _is_last(position: Value | None) -> bool:
 def _at(write: _Writer) -> None:
     listed = write.listed()
     last = write.sum(listed.count, write.number(-1))
-    entry = write.entry(listed.address, write.counted(write.inputs[1], listed.count, last))
+    _element_at(write, listed, write.counted(write.inputs[1], listed.count, last))
+
+
+def _element_at(write: _Writer, listed: Listed, place: int) -> None:
+    entry = write.entry(listed.address, place)
     extents = write.extents_of(entry, write.rank(listed))
     write.array(write.read(entry, DATA), extents, listed.dtype)
+
+
+def _present(write: _Writer) -> None:
+    """An array that may be missing is a sequence of none or one."""
+    listed, flow = _optional(write), write.flow
+    flow.do(words.REACH, listed.count, listed.count, flow.one)
+    _element_at(write, listed, flow.zero)
+
+
+def _is_present(write: _Writer) -> None:
+    place = write.flow.room_for(((LONG_BYTES,), TRUTH[1]))  # for a whole word
+    write.flow.do(words.PUT, *(_optional(write).count,) * 2, place.address)
+    write.places[write.output] = replace(place, type=TRUTH)
+
+
+def _optional(write: _Writer) -> Listed:
+    listed = write.listed()
+    if not listed.is_optional:
+        raise NotAsCompiled("an optional sequence is given")
+    return listed
 
 
 def _length(write: _Writer) -> None:
@@ -431,8 +460,62 @@ def _room_for(write: _Writer, shape: Sequence[int], dtype: np.dtype[np.generic],
     return flow.make(write.output, shape, ((), dtype)).address
 
 
+def fed_list(flow: Flow, fed: Fed, room: int) -> tuple[list[int], Listed]:
+    """The row of an input that is a list, and where its table lies, with ``room`` for entries."""
+    table = np.zeros((HEAD + room * ENTRY) // LONG_BYTES, np.int64)
+    table[ROOM // LONG_BYTES] = room
+    flow.kept.append(table)
+    count, address = flow.formulas.slot(), flow.formulas.number(table.ctypes.data)
+    rank = None if fed.shape is None else len(fed.shape)
+    kind = OPTIONAL if fed.is_optional else LISTED
+    row = [flow.keep(fed.dtype), kind, count, address]
+    place = Listed(
+        address, None, stays=True, count=count, dtype=fed.dtype, rank=rank,
+        is_optional=fed.is_optional,
+    )  # fmt: skip
+    return row, place
+
+
+def check_fed(flow: Flow, fed: Fed, listed: Listed) -> None:
+    """End the call unless elements of a list are as they are declared."""
+    if fed.shape is None:
+        return
+    tables = _Tables(flow)
+    with tables.times(listed.count) as turn:
+        found = tables.extents_of(tables.entry(listed.address, turn), len(fed.shape))
+        for slot, extent in zip(found, fed.shape, strict=True):
+            if isinstance(extent, int):
+                flow.do(words.EQUAL, slot, slot, tables.number(extent))
+
+
+def give_list(flow: Flow, number: int, listed: Listed) -> None:
+    """Let result ``number`` be a list of copies of the elements of a sequence."""
+    tables, kind = _Tables(flow), flow.keep(listed.dtype)
+    row = np.array([kind, *[0] * (words.ROW_WORDS - 1)], np.int64)
+    flow.kept.append(row)
+    address = tables.number(row.ctypes.data)
+    made = flow.slot_of(words.LIST, listed.count, tables.number(number))
+    tables.put(made, address, words.ROW_LIST * LONG_BYTES)
+    size = flow.formulas.changing()
+    with tables.times(listed.count) as turn:
+        entry = tables.entry(listed.address, turn)
+        rank, extents = tables.read(entry, RANK), tables.sum(entry, tables.number(EXTENTS))
+        told = (words.ROW_RANK, rank), (words.ROW_EXTENTS, extents), (words.ROW_NUMBER, turn)
+        for word, slot in told:
+            tables.put(slot, address, word * LONG_BYTES)
+        flow.set(size, tables.number(listed.dtype.itemsize))
+        with tables.times(rank) as axis:
+            behind = tables.product(axis, tables.number(LONG_BYTES))
+            place = tables.sum(extents, behind)
+            flow.do(words.MULTIPLY, size, size, flow.slot_of(words.READ_LONG, place, place))
+        copy = flow.slot_of(words.MAKE, address, address)
+        flow.do(words.COPY, copy, tables.read(entry, DATA), size)
+
+
 _RULES: dict[str, Callable[[_Writer], None]] = {
     "ConcatFromSequence": _concat,
+    "OptionalGetElement": _present,
+    "OptionalHasElement": _is_present,
     "SequenceAt": _at,
     "SequenceConstruct": _construct,
     "SequenceEmpty": _empty,

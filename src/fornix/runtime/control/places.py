@@ -8,10 +8,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from fornix.dtype import BOOL, INT64
+from fornix.dtype import BOOL, INT64, STRING
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Graph, Value
-from fornix.ir.types import TensorType
+from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 from fornix.runtime.shortcuts.generic import ArrayType
 from fornix.runtime.shortcuts.wired import Instruction
 
@@ -29,6 +29,8 @@ class Budget(NamedTuple):
     """For each result of a loop that may end early."""
     late: int
     """For what only the run tells the size of, and again for what sequences have."""
+    entries: int = 16
+    """Not bytes, but elements: for those of each list that is fed."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,26 @@ class Listed(Place):
     dtype: np.dtype[np.generic]
     rank: int | None = None
     """How many axes elements have, as far as that is known."""
+    is_optional: bool = False
+    """Whether it stands for an array that may be missing."""
+
+
+class Fed(NamedTuple):
+    """What lists of arrays are that are fed, and arrays that may be missing."""
+
+    dtype: np.dtype[np.generic]
+    shape: Sequence[DimLike | None] | None
+    """Of elements, as they are declared."""
+    is_optional: bool
+
+    @classmethod
+    def of(cls, type_: Type | None) -> Fed | None:
+        """That of a declared type; None for what is neither, or holds something else."""
+        is_optional = isinstance(type_, OptionalType)
+        elem = type_.elem if isinstance(type_, SequenceType | OptionalType) else None
+        if not isinstance(elem, TensorType) or elem.dtype is None or elem.dtype is STRING:
+            return None
+        return cls(elem.dtype.numpy, elem.shape, is_optional)
 
 
 Places: TypeAlias = dict[Value, Place]

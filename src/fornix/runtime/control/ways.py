@@ -23,7 +23,7 @@ from fornix.ir.graph import Value
 from fornix.runtime.control.bodies import Family, Form
 from fornix.runtime.control.flow import Flow
 from fornix.runtime.control.lists import list_way
-from fornix.runtime.control.places import Budget
+from fornix.runtime.control.places import Budget, Fed
 from fornix.runtime.memory import ALIGNMENT, size_class
 from fornix.runtime.native import MAX_FRAMES, NativeStep
 from fornix.runtime.providers import NotAsCompiled, Run, Step
@@ -52,7 +52,7 @@ class FlowWay:
     def __init__(
         self,
         steps: Sequence[Step],
-        inputs: Sequence[tuple[Value, ArrayType]],
+        inputs: Sequence[tuple[Value, ArrayType | Fed]],
         outputs: Sequence[Value],
         support: Support,
     ) -> None:
@@ -83,7 +83,9 @@ class FlowWay:
     def _widened(self, flow: Flow) -> bool:
         """Whether there is to be more memory than ``flow`` had."""
         budget = self._budget
-        if flow.lacks:
+        if flow.lacks_entries:
+            self._budget = budget._replace(entries=size_class(2 * flow.lacks_entries))
+        elif flow.lacks:
             self._budget = budget._replace(block=size_class(2 * flow.lacks))
         elif flow.lacks_rows and budget.rows < MAX_BUDGET:
             self._budget = budget._replace(rows=min(8 * budget.rows, MAX_BUDGET))
@@ -102,10 +104,11 @@ class ProgramFlow:
         """Raises NotAsCompiled if it has steps that are neither machine code nor control flow."""
         from fornix.compile.program import support  # noqa: PLC0415 - imports llvmlite
 
-        inputs = [(value, array_type(value)) for value in program.inputs.values()]
+        inputs = [(v, Fed.of(v.type) or array_type(v)) for v in program.inputs.values()]
         outputs = list(program.outputs.values())
         self._way = FlowWay(program.steps, inputs, outputs, support())
         self._names, self._files = list(program.inputs), program.files
+        self._lists = [k for k, (_, type_) in enumerate(inputs) if isinstance(type_, Fed)]
 
     def __call__(
         self, feeds: Mapping[str, Any], flag: ctypes.c_int64 | None = None
@@ -114,9 +117,13 @@ class ProgramFlow:
         for file in self._files:
             file.check()
         try:
-            return self._way([feeds[name] for name in self._names], flag)
+            given = [feeds[name] for name in self._names]
         except KeyError:
             return None
+        for place in self._lists:  # others may take arrays out of theirs while the GIL is released
+            if type(given[place]) is list:
+                given[place] = given[place].copy()
+        return self._way(given, flag)
 
 
 class LearningFlow:

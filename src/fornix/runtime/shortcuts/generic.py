@@ -240,7 +240,7 @@ class CheckedCall:
                 instructions.append((words.PUT, slot, slot, place))
             else:
                 extents[axis] = known
-        row = np.array([self.keep(dtype), len(shape), extents.ctypes.data, number], np.int64)
+        row = np.array([self.keep(dtype), len(shape), extents.ctypes.data, number, 0], np.int64)
         self.kept += [extents, row]
         address, place = formulas.slot(), formulas.number(row.ctypes.data)
         return [*instructions, (words.MAKE, address, place, place)], address

@@ -24,7 +24,7 @@ from fornix.runtime.memory import LARGE_BYTES, LentMemory
 from fornix.runtime.native import WORTH_SHARING, Bound, Frame, NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
-from fornix.runtime.providers import NotAsCompiled, Run
+from fornix.runtime.providers import NotAsCompiled, Run, Step
 from fornix.runtime.shortcuts.chain import chain_call, read_by_code
 from fornix.runtime.shortcuts.entries import EntryTable, Work
 from fornix.runtime.shortcuts.joint import joint_call
@@ -150,7 +150,9 @@ class StepsCall:
     def __init__(self, program: Program, run: Run, feeds: Mapping[str, Any]) -> None:
         self.program, self.run = program, run
         self.names = list(program.outputs)
-        self.declared = [(name, array.dtype, array.shape) for name, array in feeds.items()]
+        arrays = {name: feed for name, feed in feeds.items() if type(feed) is np.ndarray}
+        self.declared = [(name, array.dtype, array.shape) for name, array in arrays.items()]
+        self._count, self._has_lists = len(feeds), len(arrays) < len(feeds)
         self._calls = 0
 
     def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
@@ -166,7 +168,7 @@ class StepsCall:
         return partial(self._done, run=run)
 
     def _done(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
-        if type(feeds) is not dict or len(feeds) != len(self.declared):
+        if type(feeds) is not dict or len(feeds) != self._count:
             return None
         flow = self.program.flow if self._calls >= CALLS_BEFORE_FLOW else None
         results = None if flow is None else flow(feeds, run.flag)
@@ -178,6 +180,8 @@ class StepsCall:
             if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
                 return None
         self._calls += 1
+        if self._has_lists:
+            return None
         try:
             return self.program.run(feeds, run, self.names)
         except (NotAsCompiled, FornixError):  # the long way says what is wrong
@@ -200,13 +204,15 @@ def _declared(feeds: Arrays) -> dict[Value, tuple[tuple[int, ...], np.dtype[Any]
     return {value: (array.shape, array.dtype) for value, array in feeds.items()}
 
 
-MAP = "map"
+MAP, LIST = "map", "list"
 
 
 def _kind(feed: Any) -> str:
-    """The kind of an array's dtype, or that it is a map; empty for all else."""
+    """The kind of an array's dtype, or that it is a map or a list; empty for all else."""
     if type(feed) is np.ndarray:
         return str(feed.dtype.kind)
+    if feed is None or type(feed) is list:
+        return LIST
     return MAP if type(feed) is dict else ""
 
 
@@ -215,6 +221,8 @@ def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCal
     kinds = {_kind(feed) for feed in feeds.values()}
     if not is_available() or kinds & {"", "S", "U"} or len(feeds) < len(program.inputs):
         return None
+    if LIST in kinds:
+        return None if "O" in kinds else StepsCall(program, run, feeds)
     outputs = list(program.outputs.values())
     step = program.steps[0] if len(program.steps) == 1 else None
     is_whole = isinstance(step, NativeStep) and len(set(outputs)) == len(outputs)
@@ -231,10 +239,19 @@ def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCal
     return WholeCall(bound, arrays, outputs)
 
 
+def _is_of_lists(step: Step) -> bool:
+    """Whether ``step`` is a node on sequences, which native calls have a way of their own for."""
+    from fornix.runtime.control.lists import list_way  # noqa: PLC0415 - few programs have any
+
+    return step.single is not None and list_way(step.single) is not None
+
+
 def _of_steps(
     program: Program, run: Run, feeds: Mapping[str, Any], *, has_texts: bool
 ) -> QuickCall | None:
     """A short way through several steps."""
+    if any(map(_is_of_lists, program.steps)) and program.flow is not None:
+        return StepsCall(program, run, feeds)
     if len(feeds) == len(program.inputs):
         joint = joint_call(program, run, feeds, QUICK_NANOSECONDS)
         if joint is not None:
