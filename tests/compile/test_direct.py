@@ -361,6 +361,22 @@ def test_a_blocked_image_has_its_channels_side_by_side() -> None:
     assert layout((1, 23, 2, 4)) == layout.elements - 9
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("channels", "group"), [((24, 40), 1), ((40, 24), 1), ((72, 72), 72)])
+def test_one_block_may_hold_all_channels_though_half_a_vector_is_left(
+    channels: tuple[int, int], group: int, level: str
+) -> None:
+    c, m = channels
+    its = dataclasses.replace(target(level), is_strict=True)
+    for taps, stride in ((1, 1), (3, 1), (3, 2)):
+        given = image("x", (2, c, 9, 7), FLOAT32, c)
+        w, bias = (constant(data(FLOAT32, s, {}, 3)) for s in ((m, c // group, taps, taps), (m,)))
+        y = lower_conv(given, w, bias, group=group, pads=[taps // 2] * 4, strides=[stride] * 2)
+        feeds = {"x": data(FLOAT32, (2, c, 9, 7), {}, 2)}
+        for chunks in (1, 3):
+            check(blocked(y, m), feeds, target=its, chunks=chunks)
+
+
 @pytest.mark.parametrize("group", [1, 16])
 @pytest.mark.parametrize("level", ["host", "x86-64-v3"])
 @pytest.mark.skipif(not Target.host().is_x86, reason="other processors keep such numbers")

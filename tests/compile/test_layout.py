@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,14 @@ def model(body: str, result: str = "float[?, ?, ?, ?] y") -> Any:
         array = rng.standard_normal(shape).astype(np.float32) / 10
         found.graph.initializer.append(numpy_helper.from_array(array, name))
     return found
+
+
+def lanes_of(source: Any, target: Target) -> dict[str, int]:
+    """How many channels lie in a block of each blocked value."""
+    units = Units(from_message(source), Level.NONE)
+    outputs = units.model.graph.outputs
+    found = layouts(units.units, units.traits, outputs, units.lowering.inference, target)
+    return {value.name: lanes for value, lanes in found.items()}
 
 
 def blocked(source: Any) -> set[str] | dict[str, str]:
@@ -220,3 +229,41 @@ def test_one_image_is_convolved_in_one_unit_with_what_follows(kind: str) -> None
     reference = InferenceSession(source, providers=["ReferenceExecutionProvider"])
     (wanted,) = reference.run(None, {"x": x})
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
+
+
+def wide(*features: str) -> Target:
+    """A processor with vectors of 16 float32 numbers and these ``features``."""
+    return dataclasses.replace(
+        Target.host(), vector_bytes=64, vector_registers=32, features=frozenset(features)
+    )
+
+
+def through(channels: int, body: str, read: int) -> Any:
+    """A model in which ``body`` makes ``k`` of ``d``; they have ``read`` and ``channels`` ones."""
+    source = model(f"d = Conv (c, rows) {body} y = Conv (k, columns)")
+    for name, shape in (("rows", (channels, M, 1, 1)), ("columns", (M, read, 1, 1))):
+        array = np.zeros(shape, np.float32)
+        source.graph.initializer.append(numpy_helper.from_array(array, name))
+    return source
+
+
+@pytest.mark.parametrize(
+    ("features", "channels", "lanes"),
+    [
+        ({"amx-tile"}, 24, 24),
+        ({"amx-tile"}, 8, 8),
+        ({"amx-tile"}, 32, 16),
+        ({"amx-tile"}, 20, 0),
+        (set(), 24, 8),
+    ],
+)
+def test_channels_that_leave_half_a_vector_are_one_block_where_whole_ones_are_faster(
+    features: set[str], channels: int, lanes: int
+) -> None:
+    found = lanes_of(through(channels, "k = Relu (d)", channels), wide(*features))
+    assert found.get("k", 0) == lanes
+
+
+def test_channels_that_are_put_together_with_others_are_not_one_block() -> None:
+    source = through(24, "k = Concat <axis = 1> (d, d)", 48)
+    assert {lanes_of(source, wide("amx-tile"))[name] for name in "dk"} == {8}

@@ -127,6 +127,14 @@ class Target:
         """Whether ``a*b + c`` is one instruction."""
         return not self.is_x86 or self.has("fma")
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether it multiplies whole vectors as often as halves of them: twice in each cycle.
+
+        Processors with tile registers do; of others, some multiply two halves in that time.
+        """
+        return self.has("amx-tile")
+
     @functools.cached_property
     def text(self) -> str:
         """Everything that machine code depends on, for keys of caches.
