@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from fornix import InferenceSession, SessionOptions
 from fornix.compile import Target
 from fornix.compile.parts import in_parts
-from fornix.compile.schedule import schedule
+from fornix.compile.schedule import parts, schedule
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import symbol
 from fornix.ir.loops import Store, Tensor, compute, constant, reduce, select, tensor
@@ -22,13 +22,20 @@ multiplies_tiles = pytest.mark.skipif(
 )
 SHAPES = [
     (24, 32, 8), (24, 33, 16), (25, 49, 17), (31, 63, 33), (32, 64, 32), (33, 100, 31),
-    (47, 96, 48), (100, 65, 64), (130, 192, 70), (300, 40, 40),
+    (47, 96, 48), (100, 65, 64), (130, 192, 70), (300, 40, 40), (40, 800, 40), (70, 1700, 300),
 ]  # fmt: skip
 """Rows, terms, columns."""
 LEFT_OUT, ROUNDING = 2.0**-22, 2.0**-24
 """Of a product: what is not summed of it, and half an ulp of a sum."""
 LARGEST = np.finfo(np.float32).max
 rng = np.random.default_rng(3)
+
+
+@pytest.fixture(autouse=True)
+def _in_parts_if_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products that are too small to gain anything are computed in parts, too."""
+    monkeypatch.setattr(parts, "LEAST", (24, 32, 8))
+    monkeypatch.setattr(parts, "LEAST_ROWS", 24)
 
 
 def is_in_parts(x: Tensor, target: Target) -> bool:
@@ -75,8 +82,8 @@ def test_errors_are_no_larger_than_those_of_vectors() -> None:
     exact = a.astype(np.float64) @ b.astype(np.float64)
     strict = dataclasses.replace(Target.host(), is_strict=True)
     assert not is_in_parts(y, strict)
-    parts, vectors = (Runner([y], t).run({"a": a})[0] - exact for t in (Target.host(), strict))
-    assert np.square(parts).mean() <= np.square(vectors).mean()
+    in_parts_, vectors = (Runner([y], t).run({"a": a})[0] - exact for t in (Target.host(), strict))
+    assert np.square(in_parts_).mean() <= np.square(vectors).mean()
 
 
 @multiplies_tiles
@@ -189,6 +196,13 @@ def test_sums_overflow_where_those_of_float32_do() -> None:
     assert (found[2:4] == LARGEST).all()
 
 
+def test_few_rows_and_columns_stay_in_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    for m, n in ((200, 10), (30, 200)):
+        y = product(tensor("a", (m, 64), FLOAT32), constant(numbers(64, n)))
+        assert not is_in_parts(y, Target.host())
+
+
 @multiplies_tiles
 def test_parts_make_up_every_number() -> None:
     bits = rng.integers(0, 1 << 32, 4096, np.uint32)
@@ -196,8 +210,8 @@ def test_parts_make_up_every_number() -> None:
     x = x[np.isfinite(x) & (np.abs(x) > 2.0**-100) & (np.abs(x) < LARGEST / 2)][:3200]
     t = tensor("x", (2, x.size // 2), FLOAT32)
     x = x.reshape(2, -1)
-    parts = [compute((x.shape[1],), lambda i, k=k: in_parts(t[0, i], t[1, i])[k]) for k in range(3)]
-    words = [np.asarray(part).view(np.uint32) for part in Runner(parts).run({"x": x})]
+    found = [compute((x.shape[1],), lambda i, k=k: in_parts(t[0, i], t[1, i])[k]) for k in range(3)]
+    words = [np.asarray(part).view(np.uint32) for part in Runner(found).run({"x": x})]
     for row, halves in enumerate(([w << 16 for w in words], [w & 0xFFFF0000 for w in words])):
         total = sum(half.astype(np.uint32).view(np.float32).astype(np.float64) for half in halves)
         np.testing.assert_array_equal(total, x[row])

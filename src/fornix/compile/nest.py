@@ -127,23 +127,6 @@ class Carry:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The factors of a sum of float32 products in three parts each, as tile registers read them.
-
-    Both are loads of words that hold two terms each: left by `tile`, which is 16 rows, `row` in it,
-    `step` and `word` of the step; right by `step`, `word` and `column`.
-    """
-
-    left: tuple[Scalar, ...]
-    right: tuple[Scalar, ...]
-    tile: Variable
-    row: Variable
-    step: Variable
-    word: Variable
-    column: Variable
-
-
-@dataclass(frozen=True)
 class Tile:
     """A sum of products for some rows and columns at once, kept in registers; then `put`.
 
@@ -153,7 +136,8 @@ class Tile:
     then those that are left, of which there are none but where all rows end. Of the columns `width`
     exist; right may be read at all of them if it `is_padded`. In tile registers (`is_square`) the
     sum has two axes, of which the last is as long as these are high; both factors are loads of
-    words, left one after the other. With `parts` these are multiplied in tile registers.
+    words, left one after the other. Sums that were `found` before lie in memory, row by row of the
+    tile's width; of those `height` rows are computed anew where one of them is not finite.
     """
 
     result: Reduce
@@ -166,7 +150,34 @@ class Tile:
     is_padded: bool
     put: Put
     is_square: bool = False
-    parts: Parts | None = None
+    found: Line | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Products of two factors in three parts each, in tile registers, added to `sums`.
+
+    Both factors are loads of words that hold two terms each: left by `tile`, which is 16 rows,
+    `row` in it, `step` and `word` of the step; right by `step`, `word` and `column`. The sums lie
+    row by row, from the first of `rows` on, as many vectors wide as `units`; they begin with 0 if
+    they are `fresh`. What right is read from is `made` on the way: the words of a step, in vectors
+    along `column`, as the first rows multiply those of the step before. Each step asks for the
+    lines `ahead`.
+    """
+
+    left: tuple[Scalar, ...]
+    right: tuple[Scalar, ...]
+    tile: Variable
+    row: Variable
+    step: Variable
+    word: Variable
+    column: Variable
+    rows: tuple[DimLike, DimLike]
+    units: int
+    sums: Line
+    fresh: bool
+    made: tuple[Put, ...]
+    ahead: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -308,8 +319,8 @@ class Call:
 
 
 Statement: TypeAlias = (
-    "Put | Loop | When | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Carry | Tile | Gates"
-    " | Patch | Window | Turn | Weave | Call"
+    "Put | Loop | When | Lanes | Chunks | Stretch | ChunkedLanes | Fold | Carry | Tile | Parts"
+    " | Gates | Patch | Window | Turn | Weave | Call"
 )
 Block: TypeAlias = tuple[Statement, ...]
 

@@ -11,27 +11,38 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from fornix.compile.emit import square, tiles
-from fornix.compile.emit.builder import Value
-from fornix.compile.nest import Parts, Tile
+from fornix.compile.emit.builder import Body, Value
+from fornix.compile.emit.memory import address, ask, store
+from fornix.compile.nest import Line, Parts, Put, Tile
 from fornix.compile.parts import PRODUCTS
 from fornix.dtype import FLOAT32
-from fornix.ir.dim import DimLike
-from fornix.ir.dim.expression import Atom
-from fornix.ir.loops import Variable
+from fornix.ir.dim import DimLike, minimum
+from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.loops import Variable, substitute_scalar
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
 
+HEIGHT = 32
+"""Rows of two registers."""
 Factor: TypeAlias = "Callable[[int, int], None]"
 """Writes what loads a part of a factor into a register."""
 
 
-def six_products(em: Emitter, lefts: Sequence[Factor], rights: Sequence[Factor]) -> None:
+def six_products(
+    em: Emitter,
+    lefts: Sequence[Factor],
+    rights: Sequence[Factor],
+    between: Sequence[Callable[[], None]] = (),
+) -> None:
     """Add the products of up to two left factors and up to two right ones.
 
-    Those of left factor h and right factor u go to register ``SUMS + 2 * h + u``.
+    Those of left factor h and right factor u go to register ``SUMS + 2 * h + u``. What is done
+    ``between`` them takes no time of its own: the processor's vectors work as its tiles do.
     """
     held: dict[int, int] = {}
+    pairs = list(itertools.product(range(len(lefts)), range(len(rights))))
+    waiting, share = list(between), len(between) / (len(PRODUCTS) * len(pairs))
 
     def hold(first: int, factors: Sequence[Factor], part: int) -> None:
         if held.get(first) != part:
@@ -39,70 +50,113 @@ def six_products(em: Emitter, lefts: Sequence[Factor], rights: Sequence[Factor])
             for k, factor in enumerate(factors):
                 factor(part, first + k)
 
+    done = 0.0
     for left, right in PRODUCTS:
         hold(square.LEFT, lefts, left)
         hold(square.RIGHT, rights, right)
-        for h, u in itertools.product(range(len(lefts)), range(len(rights))):
+        for h, u in pairs:
             three = square.registers(square.SUMS + 2 * h + u, square.LEFT + h, square.RIGHT + u)
             em.call(em.top, "void", "llvm.x86.tdpbf16ps", *three)
+            done += share
+            while waiting and len(between) - len(waiting) < done:
+                waiting.pop(0)()
 
 
-def tile(em: Emitter, t: Tile, p: Parts) -> None:
-    """The rows of ``t``, two registers at a time, then one with up to 16 that are left."""
+def products(em: Emitter, p: Parts) -> None:
+    """Products of all rows, two registers at a time, then one with up to 16 that are left.
+
+    Registers of rows that do not exist are filled and stored like others.
+    """
     square.set_up_once(em, square.ROWS)
-    first, end, _ = (em.dim(d) for d in t.rows)
+    first, end = (em.dim(d) for d in p.rows)
     depth = max(first.depth, end.depth)
     here = em.put(depth, f"sub i64 {end.text}, {first.text}")
-    left = em.put(depth, f"urem i64 {here}, {t.height}")
+    left = em.put(depth, f"urem i64 {here}, {HEIGHT}")
     middle = em.put(depth, f"sub i64 {end.text}, {left}")
-    stack = em.stack(t.height * t.units * square.ROW_BYTES)
-    known = t.rows[2]
+    has_pair = em.put(depth, f"icmp slt i64 {first.text}, {middle}")
+    size = em.put(depth, f"select i1 {has_pair}, i64 {HEIGHT}, i64 0")
+    second = em.put(depth, f"add i64 {first.text}, {size}")
+    _make_steps(em, p, has_pair)
 
-    def whole(i: str, _: list[str]) -> Sequence[str]:
-        _block(em, t, p, (i, str(t.height)), stack)
+    def rows(high: int, *, is_first: bool = False) -> Body:
+        def turn(i: str, _: list[str]) -> Sequence[str]:
+            _add_products(em, p, i, high, is_first=is_first)
+            return []
+
+        return turn
+
+    em.loop(first.text, second, HEIGHT, [], rows(2, is_first=True), is_sure=False)
+    em.loop(second, middle, HEIGHT, [], rows(2), is_sure=False)
+    em.loop(middle, end.text, square.ROWS, [], rows(1), is_sure=False)
+
+
+def _make_steps(em: Emitter, p: Parts, has_pair: str) -> None:
+    """The first step of the right factor, or all if no pair of registers makes the others."""
+    steps = em.dim(p.step.extent)
+    count = em.put(em.top, f"select i1 {has_pair}, i64 1, i64 {steps.text}")
+
+    def word(i: str, _: list[str]) -> Sequence[str]:
+        em.places[p.word] = Value(i, False, em.top)
+        with em.along(p.column, range(p.units)):
+            em.places[p.column] = Value("0", False, 0)
+            for put in p.made:
+                for u in em.units:
+                    store(em, put, u)
         return []
 
-    def rest(i: str, _: list[str]) -> Sequence[str]:
-        rows = em.put(em.top, f"sub i64 {end.text}, {i}")
-        is_less = em.put(em.top, f"icmp slt i64 {rows}, {square.ROWS}")
-        rows = em.put(em.top, f"select i1 {is_less}, i64 {rows}, i64 {square.ROWS}")
-        _block(em, t, p, (i, rows), stack)
+    def step(i: str, _: list[str]) -> Sequence[str]:
+        em.places[p.step] = Value(i, False, em.top)
+        em.loop("0", str(square.ROWS), 1, [], word, is_sure=True)
         return []
 
-    if not isinstance(known, int) or known >= t.height:
-        em.loop(first.text, middle, t.height, [], whole, is_sure=False)
-    if not isinstance(known, int) or known % t.height:
-        em.loop(middle, end.text, square.ROWS, [], rest, is_sure=False)
+    em.loop("0", count, 1, [], step, is_sure=False)
 
 
-def _block(em: Emitter, t: Tile, p: Parts, rows: tuple[str, str], stack: str) -> None:
-    """The rows from one on, so many: sums, then what is done with them."""
-    first, count = rows
-    high = t.height // square.ROWS if count == str(t.height) else 1
-    block = Variable("m", t.rows[2])
-    em.places[block] = Value(first, False, em.top)
-    number = em.put(em.top, f"udiv i64 {first}, {square.ROWS}")
+def _makers(em: Emitter, p: Parts) -> list[Callable[[], None]]:
+    """What makes the words of the step behind this one; behind the last one, its own again."""
+    following = minimum(p.step.dim + 1, p.step.extent - 1)
+
+    def maker(w: int, u: int) -> Callable[[], None]:
+        at: dict[Atom, DimLike] = {p.step: following, p.word: w}
+
+        def make() -> None:
+            with em.along(p.column, (u,)):
+                em.places[p.column] = Value("0", False, 0)
+                for put in p.made:
+                    value = substitute_scalar(put.value, at)
+                    store(em, Put(put.buffer, substitute(put.address, at, {}), value), u)
+
+        return make
+
+    return [maker(w, u) for w in range(square.ROWS) for u in range(p.units)]
+
+
+def _add_products(em: Emitter, p: Parts, row: str, high: int, *, is_first: bool) -> None:
+    """The products of the rows from one on, in ``high`` registers."""
+    number = em.put(em.top, f"udiv i64 {row}, {square.ROWS}")
     em.places[p.tile] = Value(number, False, em.top)
-    with em.along(t.column, range(t.units)):
-        em.places[t.column] = Value("0", False, 0)
-        width = em.dim(t.width)
-        sums = list(itertools.product(range(high), range(t.units)))
-        for h, u in sums:
-            em.call(em.top, "void", "llvm.x86.tilezero", *square.registers(square.SUMS + 2 * h + u))
-        _add_products(em, t, p, high)
-        for h, u in sums:
-            offset = h * square.ROWS * t.units * square.ROW_BYTES + u * square.ROW_BYTES
-            where = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {offset}")
-            (register,) = square.registers(square.SUMS + 2 * h + u)
-            step = ("i64", str(t.units * square.ROW_BYTES))
-            em.call(em.top, "void", "llvm.x86.tilestored64", register, ("ptr", where), step)
-        _compute_anew(em, t, block, stack, count)
-        if t.width != t.units * em.lanes:
-            em.masks = {u: em.first_lanes(width, u) for u in em.units}
-        tiles.rows_from(em, t, block, stack, count)
+    buffer, place = p.sums
+    base = address(em, buffer, place)
+    offset = em.put(em.top, f"sub i64 {row}, {em.dim(p.rows[0]).text}")
+    offset = em.put(em.top, f"mul i64 {offset}, {p.units * square.ROW_BYTES}")
+    step = ("i64", str(p.units * square.ROW_BYTES))
+    sums = []
+    for h, u in itertools.product(range(high), range(p.units)):
+        more = (h * square.ROWS * p.units + u) * square.ROW_BYTES
+        where = em.put(em.top, f"getelementptr i8, ptr {base.text}, i64 {offset}")
+        where = em.put(em.top, f"getelementptr i8, ptr {where}, i64 {more}")
+        (register,) = square.registers(square.SUMS + 2 * h + u)
+        sums.append((register, ("ptr", where), step))
+        if p.fresh:
+            em.call(em.top, "void", "llvm.x86.tilezero", register)
+        else:
+            em.call(em.top, "void", "llvm.x86.tileloadd64", *sums[-1])
+    _add_steps(em, p, high, is_first=is_first)
+    for operands in sums:
+        em.call(em.top, "void", "llvm.x86.tilestored64", *operands)
 
 
-def _add_products(em: Emitter, t: Tile, p: Parts, high: int) -> None:
+def _add_steps(em: Emitter, p: Parts, high: int, *, is_first: bool) -> None:
     """Step by step along the sum."""
 
     def left(h: int) -> Factor:
@@ -115,10 +169,40 @@ def _add_products(em: Emitter, t: Tile, p: Parts, high: int) -> None:
 
     def turn(i: str, _: list[str]) -> Sequence[str]:
         em.places[p.step] = Value(i, False, em.top)
-        six_products(em, [left(h) for h in range(high)], [right(u) for u in range(t.units)])
+        for line in p.ahead if high > 1 else ():
+            ask(em, *line)
+        factors = [left(h) for h in range(high)], [right(u) for u in range(p.units)]
+        six_products(em, *factors, _makers(em, p) if is_first else ())
         return []
 
     em.loop("0", em.dim(p.step.extent).text, 1, [], turn, is_sure=False)
+
+
+def finish(em: Emitter, t: Tile, found: Line) -> None:
+    """What is done with the sums of ``t`` that were ``found``."""
+    first, end, _ = (em.dim(d) for d in t.rows)
+    buffer, place = found
+
+    def turn(i: str, _: list[str]) -> Sequence[str]:
+        rows = em.put(em.top, f"sub i64 {end.text}, {i}")
+        is_less = em.put(em.top, f"icmp slt i64 {rows}, {t.height}")
+        rows = em.put(em.top, f"select i1 {is_less}, i64 {rows}, i64 {t.height}")
+        block = Variable("m", t.rows[2])
+        em.places[block] = Value(i, False, em.top)
+        offset = em.put(em.top, f"sub i64 {i}, {first.text}")
+        offset = em.put(em.top, f"mul i64 {offset}, {t.units * square.ROW_BYTES}")
+        base = address(em, buffer, place)
+        where = em.put(em.top, f"getelementptr i8, ptr {base.text}, i64 {offset}")
+        with em.along(t.column, range(t.units)):
+            em.places[t.column] = Value("0", False, 0)
+            width = em.dim(t.width)
+            _compute_anew(em, t, block, where, rows)
+            if t.width != t.units * em.lanes:
+                em.masks = {u: em.first_lanes(width, u) for u in em.units}
+            tiles.rows_from(em, t, block, where, rows)
+        return []
+
+    em.loop(first.text, end.text, t.height, [], turn, is_sure=False)
 
 
 def _compute_anew(em: Emitter, t: Tile, block: Variable, stack: str, count: str) -> None:
@@ -173,4 +257,4 @@ def _vector_at(em: Emitter, stack: str, row: str, unit: int, units: int) -> str:
     return em.put(em.top, f"getelementptr i8, ptr {where}, i64 {unit * square.ROW_BYTES}")
 
 
-__all__ = ["Factor", "any_not_finite", "six_products", "tile"]
+__all__ = ["Factor", "any_not_finite", "finish", "products", "six_products"]

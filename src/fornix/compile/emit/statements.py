@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fornix.compile.emit import turned
+from fornix.compile.emit import parts, turned
 from fornix.compile.emit.builder import Carried, Value
 from fornix.compile.emit.folds import fold_lanes, horizontal, start, surely_runs
 from fornix.compile.emit.gates import gates
@@ -24,6 +24,7 @@ from fornix.compile.nest import (
     Gates,
     Lanes,
     Loop,
+    Parts,
     Patch,
     Put,
     Statement,
@@ -77,7 +78,7 @@ def _statement(em: Emitter, statement: Statement) -> None:
 
 
 def _elements(
-    em: Emitter, statement: Carry | Tile | Gates | Patch | Window | Turn | Weave | Call
+    em: Emitter, statement: Carry | Tile | Parts | Gates | Patch | Window | Turn | Weave | Call
 ) -> None:
     """Several elements of the result at once."""
     match statement:
@@ -85,6 +86,8 @@ def _elements(
             _carry(em, statement)
         case Tile():
             tile(em, statement)
+        case Parts():
+            parts.products(em, statement)
         case Gates():
             gates(em, statement)
         case Patch():

@@ -47,8 +47,8 @@ def tile(em: Emitter, t: Tile) -> None:
     if t.is_square:
         square.tile(em, t)
         return
-    if t.parts is not None:
-        parts.tile(em, t, t.parts)
+    if t.found is not None:
+        parts.finish(em, t, t.found)
         return
     if t.row is None:
         _block(em, t, None, 1)

@@ -17,11 +17,10 @@ from dataclasses import replace as replace_fields
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
-from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Parts, Put, Tile, When
+from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Parts, Put, Tile, When
 from fornix.compile.parts import in_parts
 from fornix.compile.schedule.contraction import (
     Contraction,
-    by_width,
     contraction,
     in_order,
     is_panel,
@@ -34,6 +33,7 @@ from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
 from fornix.dtype import FLOAT32, INT32
 from fornix.ir.dim import DimLike, ceildiv, minimum
+from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
     Buffer,
     Load,
@@ -48,7 +48,7 @@ from fornix.ir.loops import (
     substitute_scalar,
 )
 from fornix.ir.loops.rewrite import guarded
-from fornix.ir.loops.scalar import reduction, select
+from fornix.ir.loops.scalar import const, reduction, select
 
 FEATURE = "amx-bf16"
 WORDS = 16
@@ -59,27 +59,63 @@ HEIGHT, MOST_UNITS = 2 * WORDS, 2
 """Rows and vectors of a tile: four registers of sums, two for either factor."""
 PART_BYTES = 6
 """Of a number in three parts."""
-LEAST = LEAST_ROWS, LEAST_TERMS, LEAST_COLUMNS = 24, 32, 8
-"""From which on tiles of parts are faster than vectors."""
+LEAST = LEAST_ROWS, LEAST_TERMS, LEAST_COLUMNS = 56, 32, 56
+"""From which on tiles of parts are faster than vectors: fewer rows do not pay for taking the right
+factor apart, and fewer columns not for the left one."""
 FEW_HEIGHT = 8
 """Rows of the tiles of vectors for fewer."""
 ROW_BLOCK = 128, 512
 """Rows of a chunk, at least and at most, if there are so many."""
+MOST_STEPS = 24
+"""Steps of a block of terms."""
+MOST_PANELS, LEAST_GROUPS = 8, 6
+"""Panels of a group, and groups, where there are several blocks of terms."""
 
 
 @dataclass(frozen=True)
 class Axes:
-    """What factors in parts are cut into; `terms` are those of whole steps."""
+    """What factors in parts are cut into."""
 
     tile: Variable
     row: Variable
+    part: Variable
+    """Blocks of terms; `step` is a step within."""
     step: Variable
     word: Variable
-    panel: Variable
+    group: Variable
+    """Groups of panels; `inner` is a panel within."""
+    inner: Variable
     column: Variable
     units: int
     """Vectors of a panel."""
-    terms: DimLike
+    panels: DimLike
+    rows: int
+    """Of a block."""
+
+    @property
+    def panel(self) -> DimLike:
+        """The panel at a place of a group."""
+        return self.group.dim * self.inner.extent + self.inner.dim
+
+    @property
+    def place(self) -> DimLike:
+        """The column at a place of a panel."""
+        return self.panel * self.column.extent + self.column.dim
+
+    @property
+    def steps(self) -> DimLike:
+        """Steps of all terms."""
+        return self.part.extent * self.step.extent
+
+    @property
+    def whole_step(self) -> DimLike:
+        """The step, of all, at a place of a block of terms."""
+        return self.part.dim * self.step.extent + self.step.dim
+
+    def terms_of(self) -> tuple[DimLike, DimLike]:
+        """The terms in a word."""
+        first = self.whole_step * TERMS + self.word.dim
+        return first, first + WORDS
 
 
 def part_nests(
@@ -101,7 +137,7 @@ def part_nests(
         c = again
     if c.row is None:
         return None
-    axes = _axes(c, lanes)
+    axes = _axes(c, target, lanes)
     left, loads = _left(c, axes, c.row)
     first.append(left)
     right = c.right
@@ -110,17 +146,17 @@ def part_nests(
         first.append(packed)
         right = _read_panel(c, packed.buffer, axes)
     else:
-        right = substitute_scalar(right, {c.column: _place(axes)})
+        right = substitute_scalar(right, {c.column: axes.place})
     whole = reduction("sum", c.sum.axes, c.product.of(c.left, right))
     if not isinstance(whole, Reduce):
         return None
     value = replace(c.store.value, {c.sum: whole})
     store = rewritten(
         Store(c.store.buffer, c.store.axes, c.store.address, value),
-        [*c.outer, axes.panel, c.row, axes.column],
-        {c.column: _place(axes)},
+        [*c.outer, axes.group, axes.inner, c.row, axes.column],
+        {c.column: axes.place},
     )
-    return first, store, _nest(c, store, axes, (loads, right), target)
+    return first, store, _Loops(c, store, axes, loads, right).nest()
 
 
 def _is_for(c: Contraction, target: Target, lanes: int) -> bool:
@@ -134,34 +170,43 @@ def _is_for(c: Contraction, target: Target, lanes: int) -> bool:
     return all(likely(n) >= least for n, least in zip(extents, LEAST, strict=True))
 
 
-def _axes(c: Contraction, lanes: int) -> Axes:
+def _axes(c: Contraction, target: Target, lanes: int) -> Axes:
     (k,) = c.sum.axes
     columns, rows = c.column.extent, 1 if c.row is None else c.row.extent
     units = MOST_UNITS
     if isinstance(columns, int):
         units = min(units, -(-columns // lanes))
-    steps = ceildiv(k.extent, TERMS)
+    steps, parts = ceildiv(k.extent, TERMS), 1
+    if isinstance(steps, int):
+        parts = -(-steps // MOST_STEPS)
+        steps = -(-steps // parts)
+    panels, inner = ceildiv(columns, units * lanes), 1
+    if parts > 1:
+        inner = max(1, min(MOST_PANELS, likely(panels) // LEAST_GROUPS))
     return Axes(
         tile=Variable("t", ceildiv(rows, WORDS)),
         row=Variable("r", WORDS),
+        part=Variable("b", parts),
         step=Variable("s", steps),
         word=Variable("w", WORDS),
-        panel=Variable("p", ceildiv(columns, units * lanes)),
+        group=Variable("g", ceildiv(panels, inner)),
+        inner=Variable("p", inner),
         column=Variable("j", units * lanes),
         units=units,
-        terms=steps * TERMS,
+        panels=panels,
+        rows=_rows_of_block(rows, likely(steps) * TERMS, target),
     )
 
 
-def _place(axes: Axes) -> DimLike:
-    """The column at a place of a panel."""
-    return axes.panel.dim * axes.column.extent + axes.column.dim
-
-
-def _terms(axes: Axes) -> tuple[DimLike, DimLike]:
-    """The terms in a word."""
-    first = axes.step.dim * TERMS + axes.word.dim
-    return first, first + WORDS
+def _rows_of_block(rows: DimLike, terms: int, target: Target) -> int:
+    """Rows of a chunk, in whole tiles: the second cache holds so many ``terms`` of them."""
+    least, most = ROW_BLOCK
+    fitting = target.l2_bytes // 2 // (PART_BYTES * terms)
+    size = max(least, min(most, fitting // HEIGHT * HEIGHT))
+    if not isinstance(rows, int):
+        return size
+    count = max(1, round(rows / size))
+    return math.ceil(rows / count / HEIGHT) * HEIGHT
 
 
 # ── the left factor ────────────────────────────────────────────────────────────────────────────
@@ -172,10 +217,10 @@ def _left(c: Contraction, axes: Axes, row: Variable) -> tuple[Stage, tuple[Scala
     (k,) = c.sum.axes
     which = axes.tile.dim * WORDS + axes.row.dim
     pair = [
-        _inside(c.left, [(row, which), (k, place)]) for place in _terms(axes)
+        _inside(c.left, [(row, which), (k, place)]) for place in axes.terms_of()
     ]  # of rows that end within a register, too
     lead = [a for a in c.outer if a in c.left.variables]
-    all_axes = (*lead, axes.tile, axes.step, axes.row, axes.word)
+    all_axes = (*lead, axes.tile, axes.part, axes.step, axes.row, axes.word)
     stores = filled_together("parts", all_axes, in_parts(*pair))
     own = stores[0].axes
     puts = tuple(Put(s.buffer, s.address, s.value) for s in stores)
@@ -221,88 +266,157 @@ def _lies_in_panels(c: Contraction, axes: Axes) -> bool:
 def _packed(c: Contraction, axes: Axes) -> Store:
     """``right`` in panels, each as wide as a tile, its terms one after the other; 0 at the end."""
     (k,) = c.sum.axes
-    term = Variable("k", axes.terms)
+    term, panel = Variable("k", axes.steps * TERMS), Variable("p", axes.panels)
     batch = [a for a in c.outer if a in c.right.variables]
-    value = _inside(c.right, [(c.column, _place(axes)), (k, term.dim)])
-    return filled("packed", (*batch, axes.panel, term, axes.column), value)
+    which = panel.dim * axes.column.extent + axes.column.dim
+    value = _inside(c.right, [(c.column, which), (k, term.dim)])
+    return filled("packed", (*batch, panel, term, axes.column), value)
 
 
 def _read_panel(c: Contraction, buffer: Buffer, axes: Axes) -> Scalar:
     (k,) = c.sum.axes
     batch = [a.dim for a in c.outer if a in c.right.variables]
-    return load(buffer, buffer.address((*batch, axes.panel.dim, k.dim, axes.column.dim)))
+    return load(buffer, buffer.address((*batch, axes.panel, k.dim, axes.column.dim)))
 
 
 # ── the loops ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _nest(
-    c: Contraction,
-    store: Store,
-    axes: Axes,
-    factors: tuple[tuple[Scalar, ...], Scalar],
-    target: Target,
-) -> Nest:
-    """The loops of ``store``: blocks of rows, in each all panels."""
-    lefts, right = factors
-    own = (axes.step, axes.word, axes.column)
-    buffers = tuple(Buffer(f"parts{n}", [a.extent for a in own], INT32) for n in range(3))
-    place = buffers[0].address(tuple(a.dim for a in own))
-    rights = tuple(load(buffer, place) for buffer in buffers)
-    (result,) = outer_reductions(store.value)
-    rows: DimLike = 1 if c.row is None else c.row.extent
-    size, count = _row_blocks(rows, axes.terms, target)
-    block = Variable("q", count)
-    first = block.dim * size
-    width = minimum(axes.column.extent, c.column.extent - axes.panel.dim * axes.column.extent)
-    tile = Tile(
-        result=result,
-        row=c.row,
-        rows=(first, minimum(first + size, rows), rows),
-        height=HEIGHT,
-        column=axes.column,
-        width=width,
-        units=axes.units,
-        is_padded=True,
-        put=Put(store.buffer, store.address, store.value),
-        parts=Parts(lefts, rights, axes.tile, axes.row, axes.step, axes.word, axes.column),
-    )
-    body = _by_rows(tile, axes, _apart(c, axes, right, buffers))
-    chunks = (*c.outer, block, axes.panel)
-    offsets, size_of_all = _scratch(buffers)
-    return Nest(
-        "contraction",
-        (Chunks(chunks, body),),
-        WORDS,
-        _product(chunks),
-        offsets,
-        size_of_all,
-        frozenset(buffers),
-        tuple(e.buffer for e in accesses(lefts)),
-    )
+class _Loops:
+    """The loops of ``store``: blocks of rows, groups of panels, then blocks of terms.
 
+    All panels of a group go through a block of terms before the next one, so that the second cache
+    holds the left factor; their sums lie in memory meanwhile.
+    """
 
-def _apart(c: Contraction, axes: Axes, right: Scalar, buffers: Sequence[Buffer]) -> Block:
-    """The panel taken apart, step by step."""
-    (k,) = c.sum.axes
-    column = Variable("j", axes.column.extent)
-    pair = [substitute_scalar(right, {k: place, axes.column: column.dim}) for place in _terms(axes)]
-    place = buffers[0].address((axes.step.dim, axes.word.dim, column.dim))
-    parts = zip(buffers, in_parts(*pair), strict=True)
-    puts = tuple(Put(buffer, place, value) for buffer, value in parts)
-    lanes = Lanes(column, axes.units, puts)
-    return (Loop(axes.step, (Loop(axes.word, (lanes,)),)),)
+    def __init__(
+        self, c: Contraction, store: Store, axes: Axes, left: tuple[Scalar, ...], right: Scalar
+    ) -> None:
+        self.c, self.store, self.axes, self.left, self.right = c, store, axes, left, right
+        rows: DimLike = 1 if c.row is None else c.row.extent
+        self.size, self.block = axes.rows, Variable("q", ceildiv(rows, axes.rows))
+        first = self.block.dim * self.size
+        self.rows = (first, minimum(first + self.size, rows), rows)
+        own = (axes.step, axes.word, axes.column)
+        self.parts = [Buffer(f"parts{n}", [a.extent for a in own], INT32) for n in range(3)]
+        shape = [axes.inner.extent, self.size, axes.column.extent]
+        self.sums = Buffer("sums", shape, FLOAT32)
 
+    def nest(self) -> Nest:
+        """All of it."""
+        c, axes, rows = self.c, self.axes, self.rows[2]
+        body = self._square()
+        if not isinstance(rows, int):
+            few = self._of_panels(self._ends(FEW_HEIGHT, None))
+            are_few = apply("lt", index(rows), index(LEAST_ROWS))
+            body = (When(are_few, few), When(_are_many(rows), body))
+        chunks = (*c.outer, self.block, axes.group)
+        scratch, size = _scratch([*self.parts, self.sums])
+        return Nest(
+            "contraction",
+            (Chunks(chunks, body),),
+            WORDS,
+            _product(chunks),
+            scratch,
+            size,
+            frozenset(scratch),
+            tuple(e.buffer for e in accesses(self.left)),
+        )
 
-def _by_rows(tile: Tile, axes: Axes, apart: Block) -> Block:
-    """Tiles of parts, or of vectors for so few rows that these are faster."""
-    rows = tile.rows[2]
-    square = (*apart, *by_width(tile, axes.panel, WORDS))
-    if isinstance(rows, int):
-        return square
-    few = replace_fields(tile, parts=None, height=FEW_HEIGHT)
-    are_few = apply("lt", index(rows), index(LEAST_ROWS))
-    return (When(are_few, by_width(few, axes.panel, WORDS)), When(_are_many(rows), square))
+    def _square(self) -> Block:
+        """Products in tile registers, and what is done with the sums."""
+        axes = self.axes
+        found = self.sums, self.sums.address((axes.inner.dim, 0, 0))
+        ends = self._ends(HEIGHT, found)
+        if axes.part.extent == 1:
+            body = self._of_panels(self._products(found), ends)
+            return (Loop(axes.part, body),)
+        row, column = Variable("r", self.size), Variable("j", axes.column.extent)
+        place = self.sums.address((axes.inner.dim, row.dim, column.dim))
+        zeros = Lanes(column, axes.units, (Put(self.sums, place, const(0.0, FLOAT32)),))
+        return (
+            Loop(axes.inner, (Loop(row, (zeros,)),)),
+            Loop(axes.part, self._of_panels(self._products(found))),
+            *self._of_panels(ends),
+        )
+
+    def _of_panels(self, *bodies: Block) -> Block:
+        """``bodies`` for each panel of a group that there is."""
+        axes, body = self.axes, tuple(s for body in bodies for s in body)
+        if axes.inner.extent == 1:
+            return (Loop(axes.inner, body),)
+        is_one = apply("lt", index(axes.panel), index(axes.panels))
+        return (Loop(axes.inner, (When(is_one, body),)),)
+
+    def _made(self) -> tuple[Put, ...]:
+        """What takes words of a panel apart."""
+        axes, (k,) = self.axes, self.c.sum.axes
+        pair = [substitute_scalar(self.right, {k: place}) for place in axes.terms_of()]
+        place = self.parts[0].address((axes.step.dim, axes.word.dim, axes.column.dim))
+        parts = zip(self.parts, in_parts(*pair), strict=True)
+        return tuple(Put(buffer, place, value) for buffer, value in parts)
+
+    def _products(self, sums: Line) -> Block:
+        axes = self.axes
+        place = self.parts[0].address((axes.step.dim, axes.word.dim, axes.column.dim))
+        return (
+            Parts(
+                left=self.left,
+                right=tuple(load(buffer, place) for buffer in self.parts),
+                tile=axes.tile,
+                row=axes.row,
+                step=axes.step,
+                word=axes.word,
+                column=axes.column,
+                rows=self.rows[:2],
+                units=axes.units,
+                sums=sums,
+                fresh=axes.part.extent == 1,
+                made=self._made(),
+                ahead=self._ahead(),
+            ),
+        )
+
+    def _ahead(self) -> tuple[Line, ...]:
+        """The lines of the next panel that a step asks for: their share of those of its terms."""
+        axes, e, (k,) = self.axes, self.right, self.c.sum.axes
+        width = axes.column.extent
+        if not isinstance(e, Load) or stride_of(e.address, k) != width:
+            return ()
+        count = -(-TERMS * axes.units * HEIGHT // self.size)
+        count += count % 2
+        first = axes.terms_of()[0] - axes.word.dim
+        at: dict[Atom, DimLike] = {k: first, axes.column: 0, axes.inner: axes.inner.dim + 1}
+        turn = axes.tile.dim - self.block.dim * (self.size // WORDS)
+        start = substitute(e.address, at, {}) + turn * (count // 2 * WORDS)
+        return tuple((e.buffer, start + line * WORDS) for line in range(count))
+
+    def _ends(self, height: int, found: Line | None) -> Block:
+        """What is done with sums of ``height`` rows, which are those that were ``found``."""
+        c, store, axes = self.c, self.store, self.axes
+        (result,) = outer_reductions(store.value)
+        width = minimum(axes.column.extent, c.column.extent - axes.panel * axes.column.extent)
+        tile = Tile(
+            result=result,
+            row=c.row,
+            rows=self.rows,
+            height=height,
+            column=axes.column,
+            width=width,
+            units=axes.units,
+            is_padded=True,
+            put=Put(store.buffer, store.address, store.value),
+            found=found,
+        )
+        whole, columns = axes.units * WORDS, c.column.extent
+        if isinstance(columns, int) and columns % whole == 0:
+            return (replace_fields(tile, width=whole),)
+        if not isinstance(columns, int) or columns < whole:
+            return (tile,)
+        is_last = apply("lt", index(axes.panels - 2), index(axes.panel))
+        is_whole = apply("lt", index(axes.panel), index(axes.panels - 1))
+        last = replace_fields(tile, width=columns % whole)
+        return (When(is_whole, (replace_fields(tile, width=whole),)), When(is_last, (last,)))
 
 
 def _are_many(rows: DimLike) -> Scalar:
