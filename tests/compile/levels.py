@@ -11,7 +11,12 @@ EMULATED = [
     pytest.mark.slow,
     pytest.mark.skipif(not foreign.IS_HERE, reason="no emulator of ARM, or no compiler"),
 ]
+MULTIPLIES = pytest.mark.skipif(
+    not Target.present().has("avxvnni"), reason="the processor does not multiply bytes so"
+)
 EVERY = ["host", "x86-64-v3", "x86-64", pytest.param("aarch64", marks=EMULATED)]
+OF_BYTES = [*EVERY, pytest.param("alderlake", marks=MULTIPLIES)]
+"""Those that differ in how they multiply bytes."""
 LEVELS = [
     "host",
     *(pytest.param(x, marks=pytest.mark.slow) for x in ("x86-64-v3", "x86-64")),

@@ -16,19 +16,23 @@ from llvmlite import binding as llvm
 from fornix.compile.identity import check_level, level
 from fornix.system import may_use_tiles
 
-# Levels of x86-64 that `Target.masked` knows: vector bytes, number of vector registers, and the
-# instruction sets that the compiler asks for. Source: System V ABI, x86-64 supplement.
+# What `Target.masked` knows, as LLVM calls it: vector bytes, number of vector registers, and the
+# instruction sets that the compiler asks for. Levels of x86-64, from the supplement of the System V
+# ABI; and a processor that multiplies bytes in vectors of 256 bits, but has none of 512.
 _LEVELS: dict[str, tuple[int, int, frozenset[str]]] = {
     "x86-64": (16, 16, frozenset({"sse2"})),
     "x86-64-v3": (32, 16, frozenset({"sse2", "sse4.1", "avx", "avx2", "fma", "f16c"})),
+    "alderlake": (32, 16, frozenset({"sse2", "sse4.1", "avx", "avx2", "fma", "f16c", "avxvnni"})),
 }
 _USED = frozenset({
     "sse2", "sse4.1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl",
-    "avx512vnni", "avx512bf16", "neon", "dotprod", "amx-tile", "amx-int8", "amx-bf16",
+    "avx512vnni", "avxvnni", "avx512bf16", "neon", "dotprod", "amx-tile", "amx-int8", "amx-bf16",
 })  # fmt: skip
 _OF_TILES = frozenset({"amx-tile", "amx-int8", "amx-bf16"})
 """What the system has to let a process use."""
 
+WIDEST = 64
+"""Bytes of the vectors that AVX-512 adds."""
 DEFAULT_L1, DEFAULT_L2 = 32 << 10, 512 << 10
 """Bytes of caches that nobody tells us of; the smallest of current machines."""
 
@@ -83,7 +87,7 @@ class Target:
 
     @staticmethod
     def masked(name: str) -> Target:
-        """The host, restricted to a level of x86-64: "x86-64" or "x86-64-v3"."""
+        """The host, restricted to "x86-64" or "x86-64-v3", which are levels, or to "alderlake"."""
         vector_bytes, registers, features = _LEVELS[name]
         return dataclasses.replace(
             Target.present(),
@@ -116,6 +120,12 @@ class Target:
     def is_x86(self) -> bool:
         """Whether the processor is an x86-64."""
         return self.has("sse2")
+
+    def multiplies_bytes(self, width: int) -> bool:
+        """Whether bytes are multiplied in one instruction in vectors of ``width`` bytes."""
+        if width == WIDEST:
+            return self.has("avx512vnni")
+        return self.has("avxvnni") or {"avx512vnni", "avx512vl"} <= self.features
 
     @property
     def rounds(self) -> bool:

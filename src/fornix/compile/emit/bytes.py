@@ -30,7 +30,7 @@ def dot4(em: Emitter, a: Value, b: Value, total: Value) -> Value:
     """``total`` and the four products of the bytes of ``a``, unsigned, and ``b``, signed."""
     o = Operands(em, INT32, a, b, total)
     width = em.lanes * 4 if o.is_vector else 0
-    if width in _BYTES and _has_dots(em, width):
+    if width in _BYTES and em.target.multiplies_bytes(width):
         name = f"llvm.x86.avx512.vpdpbusd.{_BYTES[width]}"
         x, y, z = ((o.type, text) for text in o.texts)
         return o.value(em.call(o.depth, o.type, name, z, x, y))
@@ -49,12 +49,6 @@ def dot2i(em: Emitter, a: Value, b: Value, total: Value) -> Value:
     x, y = (o.put(f"bitcast {o.type} {text} to {half}") for text in o.texts[:2])
     products = em.call(o.depth, o.type, _PAIRS[width][0], (half, x), (half, y))
     return o.value(o.put(f"add {o.type} {o.texts[2]}, {products}"))
-
-
-def _has_dots(em: Emitter, width: int) -> bool:
-    """Whether vectors of ``width`` bytes are multiplied byte by byte in one instruction."""
-    has = em.target.has
-    return has("avx512vnni") and (width == max(_BYTES) or has("avx512vl"))
 
 
 def _by_pairs(em: Emitter, o: Operands, width: int) -> Value:

@@ -46,9 +46,9 @@ def convolution_in_pairs(c: Convolution, target: Target) -> Convolution | None:
     """``c`` over pairs of channels; None if it stays as it is."""
     if not _is_for(target, c.product) or likely(c.filter.extent) < LEAST_FILTERS:
         return None
-    if len(c.channels) != 1:
+    if len(c.channels) > 1:
         return None
-    store = _in_pairs(c.store, c.sum, c.product, c.channels[0])
+    store = _in_pairs(c.store, c.sum, c.product, c.channels[0] if c.channels else None)
     return None if store is None else convolution(store)
 
 
@@ -66,22 +66,28 @@ def contraction_in_pairs(c: Contraction, target: Target) -> Contraction | None:
 
 
 def _is_for(target: Target, product: Product) -> bool:
-    return product.op == "dot4" and target.is_x86 and not target.has("avx512vnni")
+    is_of_bytes = product.op == "dot4" and target.is_x86
+    return is_of_bytes and not target.multiplies_bytes(target.vector_bytes)
 
 
-def _in_pairs(store: Store, e: Reduce, product: Product, four: Variable) -> Store | None:
-    """``store`` with its sum over pairs instead of the fours of ``four``.
+def _in_pairs(store: Store, e: Reduce, product: Product, four: Variable | None) -> Store | None:
+    """``store`` with its sum over pairs instead of the fours of ``four``, or of the only one.
 
-    None if the left factor does not lie in memory: widening it would compute it twice.
+    None if the left factor does not lie in memory: widening it would compute it twice. That is
+    little beside taps that all read one word of channels.
     """
-    pair = Variable("k", four.extent * 2)
-    place = pair.dim // 2
+    pair = Variable("k", (1 if four is None else four.extent) * 2)
+    place = pair.dim // 2 if four is not None else 0
     part = pair.dim - place * 2
-    lies = _unsigned(product.left, {four: place}, part)
+    at: dict[Atom, DimLike] = {} if four is None else {four: place}
+    lies = _unsigned(product.left, at, part)
+    if lies is None and four is None:
+        lies = _parted(product.left, part)
     if lies is None or product.is_turned:
         return None
-    right = substitute_scalar(product.right, {four: place})
+    right = substitute_scalar(product.right, at)
     axes = tuple(pair if a is four else a for a in e.axes)
+    axes = axes if four is not None else (*axes, pair)
     whole = reduction("sum", axes, apply("dot2i", lies, _signed(right, part)))
     return Store(store.buffer, store.axes, store.address, replace(store.value, {e: whole}))
 
@@ -91,6 +97,12 @@ def _signed(e: Scalar, part: DimLike) -> Scalar:
     bits = apply("shr", e, cast(index(part * 16), INT32))
     low, high = (apply("shr", apply("shl", bits, 24 - 8 * k), 24) for k in range(2))
     return apply("or", apply("and", low, 0xFFFF), apply("shl", high, 16))
+
+
+def _parted(e: Scalar, part: DimLike) -> Scalar:
+    """The lower or the upper bytes of ``e``, which are unsigned, as the halves of an int32."""
+    bits = apply("shr", e, cast(index(part * 16), INT32))
+    return apply("or", apply("and", bits, 255), apply("shl", apply("and", bits, 0xFF00), 8))
 
 
 def _unsigned(e: Scalar, at: Mapping[Atom, DimLike], part: DimLike) -> Scalar | None:
