@@ -18,7 +18,7 @@ import numpy as np
 from fornix.system import cache_directory, is_private
 
 FORMAT = b"fornix object 1\n"
-MAX_BYTES = 256 << 20
+MAX_BYTES = 1 << 30
 """Bytes on disk; the files that have not been used longest go first."""
 OBJECT, NOTE, PLAN = "o", "json", "plan"
 """What files hold, by the end of their names."""

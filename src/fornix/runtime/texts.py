@@ -8,9 +8,8 @@ everything where Python's objects are not laid out as it expects.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,11 +23,8 @@ from fornix.ops.call import plain_attributes
 from fornix.ops.text import pooled
 from fornix.ops.text_classes import ASCII, word_class
 from fornix.runtime.feeds import are_texts
+from fornix.runtime.links import Array, ArrayType, Link, LinkedWay
 from fornix.runtime.providers import Kernel, OwnWay, Run, Way
-
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-
-ArrayType: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 
 PARTS, ML = "fornix.parts", "ai.onnx.ml"
 ROOM = 1 << 14
@@ -62,32 +58,6 @@ def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
     if make is None or kernel is None or not first_words():
         return None
     return make(node, code, kernel)
-
-
-class Link(NamedTuple):
-    """Code that runs among kernels of numbers, by a table of its own."""
-
-    table: Array
-    function: int
-    result: ArrayType | None
-    """What it writes; None for an object that it puts among the results."""
-    makes: bool
-    """Whether it makes objects meanwhile, so that garbage may be collected."""
-    owner: object
-    source: int = words.FROM
-    target: int = words.TO
-    place: int = words.PLACE
-    """Words that say where it reads and writes, and the place among the results."""
-
-
-class LinkedWay(OwnWay):
-    """A way that can be a link."""
-
-    table: _Table
-
-    @abstractmethod
-    def link(self, read: ArrayType | None) -> Link | None:
-        """The link that reads an array of this type, or without one a map; None if it is none."""
 
 
 class _Table:

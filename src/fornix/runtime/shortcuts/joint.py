@@ -15,6 +15,7 @@ import numpy as np
 from fornix.compile import driver as words
 from fornix.compile.entry import DATA, Entry
 from fornix.ir.graph import Value
+from fornix.runtime.links import Link, LinkedWay
 from fornix.runtime.memory import aligned_bytes
 from fornix.runtime.native import Bound, Frame, NativeStep
 from fornix.runtime.options import RunOptions
@@ -22,7 +23,6 @@ from fornix.runtime.program import Program
 from fornix.runtime.providers import Run, Step
 from fornix.runtime.shortcuts.entries import ArrayType, EntryTable, Work
 from fornix.runtime.shortcuts.short import at_once
-from fornix.runtime.texts import Link, LinkedWay
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Types = dict[Value, "ArrayType | None"]

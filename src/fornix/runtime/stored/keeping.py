@@ -44,7 +44,7 @@ from fornix.runtime.stored.kept import LENGTH_BYTES, MAP, OPTIONAL, SEQUENCE, SP
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MAX_DATA_BYTES = 64 << 20
+MAX_DATA_BYTES = 256 << 20
 """Of the data in a file: what is not stored in the model as it is read."""
 ALIGNMENT = 64
 """Bytes; of each array in a file."""
