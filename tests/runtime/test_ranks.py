@@ -11,6 +11,7 @@ from onnx import parser
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession, SessionOptions
 from fornix.runtime.program import MAX_PROGRAMS, Program
+from fornix.runtime.reports.profile import NUMPY
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
 NORM = """f (float[] x, float[] w) => (float[] y, int64[K] s) {
@@ -79,3 +80,9 @@ def test_what_has_no_elements_keeps_its_rank() -> None:
     found = session("f (float[] x) => (float[] y) { e = Exp (x) y = Tanh (e) }")
     for shape in [(2, 3), (0, 3), (0,), (2, 0, 1), (), (2, 3)] * 2:
         assert found.run(None, {"x": np.zeros(shape, np.float32)})[0].shape == shape
+
+
+def test_a_profile_is_that_of_the_rank() -> None:
+    found = session().profile(feeds(3, 8), repeats=2)
+    assert found.entries
+    assert not any(entry.kind == NUMPY for entry in found.entries)

@@ -15,7 +15,7 @@ from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.nesting import fed_inputs
 from fornix.ir.order import sorted_nodes
-from fornix.ir.types import OptionalType, SparseTensorType, Type
+from fornix.ir.types import OptionalType, SparseTensorType, TensorType, Type
 from fornix.ir.walk import graphs
 from fornix.ops.fact import Fact
 from fornix.passes import Level, Native, optimize
@@ -203,13 +203,31 @@ def _check_placements(placements: Sequence[Placement], options: SessionOptions) 
 
 
 def _fixed(source: Model) -> Model:
-    """``source`` with all initializers constant; who feeds one gets NumPy kernels."""
-    if not any(value.is_initializer for graph in graphs(source.graph) for value in graph.inputs):
+    """``source`` with all initializers constant, and no numbers declared of what bodies compute.
+
+    Who feeds an initializer gets NumPy kernels. Exporters declare what held when they looked, which
+    rules do not contradict where only data tell extents.
+    """
+    fed = any(value.is_initializer for graph in graphs(source.graph) for value in graph.inputs)
+    if not fed and not any(_told_inside(source)):
         return source
     model = source.clone()
     for graph in graphs(model.graph):
         graph.inputs = fed_inputs(graph)
+    for value, type_ in list(_told_inside(model)):
+        value.type = type_
     return model
+
+
+def _told_inside(model: Model) -> Iterator[tuple[Value, TensorType]]:
+    """Values that bodies compute and declare with numbers as extents, and types without these."""
+    bodies = (graph for graph in graphs(model.graph) if graph is not model.graph)
+    for value in (value for body in bodies for node in body.nodes for value in node.outputs):
+        type_ = value.declared_type
+        if isinstance(type_, TensorType) and type_.shape and not value.is_output:
+            told = tuple(None if isinstance(extent, int) else extent for extent in type_.shape)
+            if told != type_.shape:
+                yield value, TensorType(type_.dtype, told)
 
 
 def _shared_out(

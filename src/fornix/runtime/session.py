@@ -387,9 +387,10 @@ class InferenceSession:
         threads = self._options.threads
         if self._programs is not None and len(feeds) == len(self._interface.inputs):
             by_name = {value.name: feed for value, feed in feeds.items()}
-            self._programs.whole  # noqa: B018 - what another process kept knows no nodes
+            programs = self._programs.ranked(by_name)
+            programs.whole  # noqa: B018 - what another process kept knows no nodes
             try:
-                program, run = self._programs.chosen(by_name)
+                program, run = programs.chosen(by_name)
                 start = program.start(by_name)
                 prepared = Prepared(program.steps, program.releases, start, run)
                 return profile(prepared, repeats, threads)

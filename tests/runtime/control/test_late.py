@@ -307,3 +307,29 @@ def test_a_loop_ends_by_what_it_made_and_not_by_what_the_body_declares() -> None
         for x, times in [([1, 2], 5), ([3, 4, 5], 3), ([7] * 20, 2), ([1, 2], 5)]:
             y, n = session.run(None, {"x": np.array(x)})
             assert (y.tolist(), n) == (x * times, len(x) * times)
+
+
+def test_what_data_tell_is_not_what_a_body_declares() -> None:
+    # As exporters do that note what they saw; no rule contradicts it.
+    text = """f (float[N] x, int64 m) => (float[M] y) {
+        stays = Constant <value = bool {1}> ()
+        y = Loop (m, stays, x) <body = step (int64 i, bool k, float[N] h) => (bool k, float[N] next)
+            <int64[1, 3] places, float[3] above> {
+            zero = Constant <value_float = 0.0> ()
+            first = Constant <value_ints = [0]> ()
+            is_above = Greater (h, zero)
+            places = NonZero (is_above)
+            row = Squeeze (places, first)
+            above = Gather (h, row)
+            count = Size (above)
+            shift = Cast <to = 1> (count)
+            sum = ReduceSum <keepdims = 1> (above)
+            both = Sub (sum, shift)
+            next = Add (h, both)
+        }>
+    }"""
+    feeds: list[Feeds] = [
+        {"x": np.sin(np.arange(n, dtype="f")), "m": np.array(m)}
+        for n, m in ((9, 3), (4, 1), (30, 2))
+    ]
+    agree(sessions(text), *feeds)
