@@ -261,8 +261,21 @@ def fill(
 ) -> None:
     """The columns of so many rows, one column after the other."""
     for k in range(facts[PLAIN]):
-        for lane in range(count):
-            tile[used[k] * step + lane] = x[start + lane * width + used[k]]
+        to = after(tile, used[k] * step)
+        a = after(x, start + used[k])
+        b = after(a, width)
+        c = after(b, width)
+        d = after(c, width)
+        lane = 0
+        at = 0
+        while lane + 4 <= count:
+            to[lane], to[lane + 1], to[lane + 2], to[lane + 3] = a[at], b[at], c[at], d[at]
+            lane += 4
+            at += 4 * width
+        while lane < count:
+            to[lane] = a[at]
+            lane += 1
+            at += width
     for k in range(facts[PLAIN], facts[USED]):
         for lane in range(count):
             value = x[start + lane * width + used[k] - facts[FEATURES]]
