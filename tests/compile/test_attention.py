@@ -228,3 +228,30 @@ def test_scratch_memory_does_not_grow_with_queries_times_keys() -> None:
 def test_what_is_no_softmax_is_no_attention() -> None:
     shifted = attend((9, 20, 8, 8), finish=lambda weight: weight + 1.0)
     assert Runner([shifted]).kernels[-1].schedule != "attention"
+
+
+def test_keys_that_slide_with_the_queries_are_no_attention(rng: np.random.Generator) -> None:
+    n, size = 9, 8
+    q, v = (tensor(name, (n, size), FLOAT32) for name in "qv")
+    k = tensor("k", (2 * n - 1, size), FLOAT32)  # one for each distance of a query and a key
+
+    def score(i: DimLike, j: DimLike) -> Scalar:
+        return reduce("sum", size, lambda d: q[i, d] * k[n - 1 - i + j, d])
+
+    scores = compute((n, n), score)
+    top = compute((n,), lambda i: reduce("max", n, lambda j: scores[i, j]))
+    powers = compute((n, n), lambda i, j: apply("exp", scores[i, j] - top[i]))
+    total = compute((n,), lambda i: reduce("sum", n, lambda j: powers[i, j]))
+    result = compute(
+        (n, size), lambda i, e: reduce("sum", n, lambda j: powers[i, j] / total[i] * v[j, e])
+    )
+    feeds = {name: rng.standard_normal((n, size)).astype("f") for name in "qv"}
+    feeds["k"] = rng.standard_normal((2 * n - 1, size)).astype("f")
+    runner = Runner([result])
+    assert runner.kernels[-1].schedule != "attention"
+    shifted = np.stack([feeds["k"][n - 1 - i : 2 * n - 1 - i] for i in range(n)]).astype("d")
+    exponents = np.einsum("id,ijd->ij", feeds["q"].astype("d"), shifted)
+    weights = np.exp(exponents - exponents.max(1, keepdims=True))
+    weights /= weights.sum(1, keepdims=True)
+    [found] = runner.run(feeds)
+    assert_close(found, (weights @ feeds["v"]).astype("f"))

@@ -124,10 +124,13 @@ def test_tiles_are_tall_beside_a_first_cache_of_twelve_ways(
     assert shape_beside(48 << 10, rows, columns) == wanted
 
 
+@pytest.mark.parametrize("columns", [96, 200])
 @pytest.mark.parametrize("level", LEVELS)
-def test_packed_panels_are_asked_for_before_they_are_read(level: str) -> None:
-    x, w = tensor("x", (5, 20), FLOAT32), constant(numbers(20, 200, seed=1), "w")
-    y = compute((5, 200), lambda i, j: reduce("sum", 20, lambda k: x[i, k] * w[k, j]))
+def test_stored_panels_are_packed_and_asked_for_before_they_are_read(
+    level: str, columns: int
+) -> None:
+    x, w = tensor("x", (5, 20), FLOAT32), constant(numbers(20, columns, seed=1), "w")
+    y = compute((5, columns), lambda i, j: reduce("sum", 20, lambda k: x[i, k] * w[k, j]))
     texts = [piece.code.text for piece in write_all([stored(y)], target(level))]
     assert ["llvm.prefetch" in text for text in texts] == [False, True]
 

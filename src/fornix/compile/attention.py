@@ -11,10 +11,10 @@ what is found here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fornix.compile.cost import outer_reductions, stride_of
+from fornix.compile.cost import accesses, outer_reductions, stride_of
 from fornix.compile.reductions import reductions
 from fornix.ir.loops import (
     FALSE,
@@ -98,7 +98,7 @@ def _found(store: Store, total: Reduce, weights: Scalar, values: Scalar) -> Atte
     factors = _factors(products[0], key) if len(products) == 1 else None
     if factors is None or products[0].dtype is not total.dtype:
         return None
-    if softmax.scores.dtype is not total.dtype:
+    if softmax.scores.dtype is not total.dtype or _slides(factors.keys, key, store.axes):
         return None
     columns = [a for a in store.axes if a in values.variables and a not in weights.variables]
     columns = [a for a in columns if stride_of(store.address, a) == 1]
@@ -263,6 +263,18 @@ def _factors(product: Reduce, key: Variable) -> _Factors | None:
     if len(sides) < 2 or not math.isfinite(scale) or reductions(sides.values()):
         return None
     return _Factors(scale, sides[False], sides[True])
+
+
+def _slides(keys: Scalar, key: Variable, axes: Sequence[Variable]) -> bool:
+    """Whether the next query along one of `axes` has the same ``keys``, one further.
+
+    So it is with relative positions: their products are those of matrices, shifted row by row.
+    """
+    for e in accesses([keys]):
+        step = stride_of(e.address, key)
+        if step not in {None, 0} and any(stride_of(e.address, a) in {step, -step} for a in axes):
+            return True
+    return False
 
 
 def _leaves(e: Scalar) -> Iterator[tuple[Scalar, bool]]:

@@ -211,7 +211,7 @@ def contraction_nests(
     left, right = c.left, c.right
     panel = Variable("p", ceildiv(c.column.extent, vectors * lanes))
     column = Variable("j", vectors * lanes)
-    is_packed = is_worth_packing(c) and not is_panel(c, lanes)
+    is_packed = is_worth_packing(c) and not is_panel(c, lanes, column.extent)
     if is_packed:
         packed = _packed(c, panel, column)
         first.append(packed)
@@ -253,19 +253,29 @@ def is_worth_packing(c: Contraction) -> bool:
     """Whether ``right`` is rearranged before it is used: once and for all, or for many rows."""
     if len(c.sum.axes) != 1:
         return False
-    if all(isinstance(e.buffer.source, Constant) for e in accesses([c.right])):
+    if _is_stored(c.right):
         return True
     rows = 1 if c.row is None else likely(c.row.extent)
     return rows >= PACK_ROWS or (_step(c.right, c.column) != 1 and rows > 1)
 
 
-def is_panel(c: Contraction, lanes: int) -> bool:
-    """Whether ``right`` lies like a packed one: narrow rows one after the other, whole vectors."""
+def _is_stored(e: Scalar) -> bool:
+    """Whether ``e`` is made of stored data alone."""
+    return all(isinstance(x.buffer.source, Constant) for x in accesses([e]))
+
+
+def is_panel(c: Contraction, lanes: int, width: DimLike = 0) -> bool:
+    """Whether ``right`` lies like a packed one: narrow rows one after the other, whole vectors.
+
+    ``width`` are the columns of a tile. What is stored costs nothing to pack: the rows of its
+    panels are no wider.
+    """
     e, (k,), columns = c.right, c.sum.axes, c.column.extent
     if not isinstance(e, Load) or e.guard is not None or not isinstance(columns, int):
         return False
     lies_so = _step(e, c.column) == 1 and _step(e, k) == columns
-    return lies_so and columns <= WIDEST_PANEL and columns % lanes == 0
+    widest = width if _is_stored(e) else WIDEST_PANEL
+    return lies_so and isinstance(widest, int) and columns <= widest and columns % lanes == 0
 
 
 # ── operands that are computed first ───────────────────────────────────────────────────────────
