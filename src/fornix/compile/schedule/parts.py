@@ -62,8 +62,8 @@ PART_BYTES = 6
 LEAST = LEAST_ROWS, LEAST_TERMS, LEAST_COLUMNS = 56, 32, 56
 """From which on tiles of parts are faster than vectors: fewer rows do not pay for taking the right
 factor apart, and fewer columns not for the left one."""
-FEW_HEIGHT = 8
-"""Rows of the tiles of vectors for fewer."""
+FEW_HEIGHT = 14
+"""Rows of the tiles of vectors for fewer: weights that come from memory are used by so many."""
 ROW_BLOCK = 128, 512
 """Rows of a chunk, at least and at most, if there are so many."""
 MOST_STEPS = 24
