@@ -151,7 +151,11 @@ def test_non_max_suppression_agrees_with_onnxruntime(is_centered: int, opset: in
 
 
 def greedy(
-    boxes: np.ndarray[Any, Any], scores: np.ndarray[Any, Any], limit: int, floor: float
+    boxes: np.ndarray[Any, Any],
+    scores: np.ndarray[Any, Any],
+    limit: int,
+    floor: float,
+    most: float = 0.5,
 ) -> list[list[int]]:
     """The definition: each class on its own, every box compared with every one selected."""
 
@@ -166,7 +170,7 @@ def greedy(
         kept: list[int] = []
         ranked = sorted(range(len(boxes[image])), key=lambda k: -scores[image, number, k])
         for k in ranked:
-            is_free = all(overlap(boxes[image, k], boxes[image, other]) <= 0.5 for other in kept)
+            is_free = all(overlap(boxes[image, k], boxes[image, other]) <= most for other in kept)
             if scores[image, number, k] > floor and is_free and len(kept) < limit:
                 kept.append(k)
         rows += [[image, number, k] for k in kept]
@@ -206,6 +210,29 @@ def test_boxes_without_area_overlap_nothing() -> None:
     inputs = [boxes, np.ones((1, 1, 2), np.float32), np.array(9), scalar(0.0)]
     wanted = np.array([[0, 0, 0], [0, 0, 1]])
     check_node("NonMaxSuppression", inputs, {}, expected=[wanted])
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 1.0])
+def test_boxes_that_lie_apart_are_selected_as_others_are(limit: int, overlap: float) -> None:
+    rng = np.random.default_rng(limit)
+    for spread in (0, 7, 40):  # of clusters: all meet, some touch, all lie apart
+        corner = rng.integers(0, 9, (2, 30, 2)) + spread * rng.integers(0, 4, (2, 30, 1))
+        sides = rng.integers(0, 5, (2, 30, 2))
+        boxes = np.concatenate([corner, corner + sides], axis=2).astype(np.float32)
+        scores = rng.integers(0, 30, (2, 2, 30)).astype(np.float32)
+        inputs = [boxes, scores, np.array([limit]), scalar(overlap)]
+        wanted = np.reshape(greedy(boxes, scores, limit, -1, overlap), (-1, 3))
+        np.testing.assert_array_equal(run_op("NonMaxSuppression", inputs)[0], wanted)
+
+
+def test_boxes_with_nan_meet_nothing_and_hide_nothing() -> None:
+    near: list[list[float]] = [[0, 0, 4, 4], [np.nan, 0, 4, 4], [0, 1, 4, 4], [8, 0, 9, 9]]
+    boxes = np.array([near + [[x + 20 for x in box] for box in near]], np.float32)
+    scores = np.arange(8, 0, -1, dtype=np.float32).reshape(1, 1, 8)
+    inputs = [boxes, scores, np.array([8]), scalar(0.5)]
+    [found] = run_op("NonMaxSuppression", inputs)
+    np.testing.assert_array_equal(found[:, 2], [0, 1, 3, 4, 5, 7])
 
 
 def test_non_max_suppression_infers_rows_of_three() -> None:

@@ -403,12 +403,15 @@ def _candidates(boxes: Array, scores: Array, floor: Any | None, *, is_centered: 
 def _suppressed(candidates: Candidates, limit: int, overlap: Any) -> Array:
     """Rows of the boxes to keep, of every class at most ``limit``.
 
-    Each round keeps the best one left of every class and drops what overlaps it.
+    Each round keeps the best one left of every part of a class and drops what overlaps it. Parts
+    lie apart along an axis, as images do that are joined by moving the boxes of each.
     """
     group, corners = candidates.group, candidates.corners
-    boxes = np.concatenate([corners, _area(corners)[np.newaxis]])
-    left = np.arange(len(group))
-    kept = [left[:0]]
+    for low, high in zip(corners[:2], corners[2:], strict=True):
+        group = _apart(group, low, high)
+    left = np.argsort(group, kind="stable")
+    boxes = np.concatenate([corners, _area(corners)[np.newaxis]])[:, left]
+    group, kept = group[left], [left[:0]]
     while len(left) and len(kept) <= limit:
         is_best = np.ones(len(left), np.bool_)
         np.not_equal(group[1:], group[:-1], out=is_best[1:])
@@ -419,7 +422,29 @@ def _suppressed(candidates: Candidates, limit: int, overlap: Any) -> Array:
         stay = np.flatnonzero(~(is_best | (_overlap(rivals, boxes) > overlap)))
         left, group, boxes = left[stay], group[stay], boxes[:, stay]
     order = np.sort(np.concatenate(kept))
-    return candidates.rows[order].astype(np.int64)
+    of_class = candidates.group[order]
+    place = np.arange(len(order)) - np.searchsorted(of_class, of_class)
+    return candidates.rows[order[place < limit]].astype(np.int64)
+
+
+def _apart(group: Array, low: Array, high: Array) -> Array:
+    """Numbers for parts of each group: no interval of one part meets one of another.
+
+    Groups are numbered in their order, and so are parts. Intervals with a NaN keep parts together.
+    """
+    count = len(group)
+    order = np.lexsort((low, group))
+    by_end = np.argsort(high)
+    rank = np.empty(count, np.int64)
+    rank[by_end] = np.arange(count)
+    # A running maximum begins anew with each group, whose numbers are above those before.
+    reach = np.maximum.accumulate(group[order] * count + rank[order])
+    is_first = np.ones(count, np.bool_)
+    np.not_equal(group[order][1:], group[order][:-1], out=is_first[1:])
+    is_first[1:] |= low[order][1:] >= high[by_end[reach[:-1] % max(count, 1)]]
+    parts = np.empty(count, np.int64)
+    parts[order] = np.cumsum(is_first)
+    return parts
 
 
 def _overlap(one: Array, others: Array) -> Array:
