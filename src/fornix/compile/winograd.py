@@ -121,6 +121,8 @@ MEMORY_BYTES = 6.5
 """Bytes that a core reads from memory in a cycle; weights come from there."""
 LARGE_BYTES = 16 << 20
 """Of transformed filters, up to which nobody minds that they take more memory than weights."""
+HELD_BYTES = 4 << 20
+"""Of transformed filters, up to which large second caches hold most of them from run to run."""
 LARGE_PRICE = 0.25
 """Cycles that each further byte is worth: 15 MB cost about a millisecond of one thread."""
 DIRECT_EFFICIENCY = 0.85
@@ -156,15 +158,18 @@ class Image:
 def best(
     image: Image, channels: int, filters: int, lanes: int, speed: float = 1.0
 ) -> Winograd | None:
-    """The algorithm with the least cost for results in ``image``; None for the direct sum."""
+    """The algorithm with the least cost for results in ``image``; None for the direct sum.
+
+    That may be at such a ``speed``, relative to that of vectors; then caches are large.
+    """
     if channels < LEAST_CHANNELS or filters * 2 < LEAST_CHANNELS:
         return None
     vectors = -(-filters // lanes)
     weights = 4 * channels * filters / MEMORY_BYTES
     taps = TAPS**2
     terms = image.size * image.share * taps * channels
-    least = terms * vectors / DIRECT_EFFICIENCY / speed + taps * weights
-    found = None
+    direct = terms * vectors / DIRECT_EFFICIENCY / speed + taps * weights
+    costs: dict[Winograd, float] = {}
     for algorithm in (F2, F4):
         tiles = image.tiles(algorithm.out)
         products = tiles * algorithm.positions * channels * vectors
@@ -172,9 +177,10 @@ def best(
         cost = products + transforms + algorithm.positions * weights
         cost += GATHER_COST * image.size * channels * image.is_gathered
         cost += LARGE_PRICE * max(0, 4 * algorithm.positions * channels * filters - LARGE_BYTES)
-        if cost < least:
-            least, found = cost, algorithm
-    return found
+        costs[algorithm] = cost
+    found = min(costs, key=costs.__getitem__)
+    is_held = speed > 1 and 4 * found.positions * channels * filters <= HELD_BYTES
+    return found if costs[found] - is_held * found.positions * weights < direct else None
 
 
 __all__ = ["F2", "F4", "TAPS", "Image", "Winograd", "best", "both_ways"]

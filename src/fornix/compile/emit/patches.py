@@ -134,7 +134,9 @@ def _finish(em: Emitter, p: Patch, point: Point, total: str) -> None:
     em.remember((substitute_scalar(p.result, point), 0), Value(total, True, em.top))
     if p.width is not None:
         em.masks = {0: em.first_lanes(em.dim(substitute(p.width, point, {})), 0)}
-    store(em, Put(p.put.buffer, substitute(p.put.address, point, {}), value), 0)
+    guard = None if p.put.guard is None else substitute_scalar(p.put.guard, point)
+    address = substitute(p.put.address, point, {})
+    store(em, Put(p.put.buffer, address, value, guard=guard), 0)
 
 
 def _spilled(em: Emitter, p: Patch, sums: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ from fornix.dtype import FLOAT32, INT32
 from fornix.ir.dim import DimLike, ceildiv, known, minimum
 from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import (
+    TRUE,
     Buffer,
     Constant,
     Scalar,
@@ -64,13 +65,16 @@ PIECES = 16
 """Pieces of an image at least, for threads to share."""
 SHARE = 4
 """Of what part of the second cache a piece may take as much as all of it."""
-FILLING = 3
-"""Rows of products that take as long as filling registers for them takes beyond it."""
-SPEED = 3.2
-"""Of products in tile registers, relative to those of vectors; see bench/micro conv."""
-SPLITTING = 10.0
-"""Products of vectors that splitting an element costs."""
-GAIN = 1.1
+BOX_COST = 0.25
+"""What a box costs beside its registers, each of which takes the same time however few its rows."""
+STEP_CYCLES, PLACE_CYCLES, WEIGHT_CYCLES, RESULT_CYCLES = 120.0, 0.6, 0.5, 5.0
+"""That a step of a register of sums takes, splitting an element, and what follows a vector of sums.
+"""
+FAR_CYCLES, NEAR_BYTES = 0.7, 1 << 20
+"""That an element of a larger image takes in addition, as it comes from memory."""
+VECTOR_CYCLES = 0.64
+"""That a product of vectors takes beside two units for them; see bench/micro conv."""
+GAIN = 1.05
 """By which tile registers have to be faster."""
 
 _SERIAL = itertools.count()
@@ -114,15 +118,38 @@ def _is_read_in_vectors(c: Convolution) -> bool:
     )
 
 
+def speed_in_tiles(c: Convolution) -> float:
+    """How many times as fast as with vectors ``c`` is."""
+    products = math.prod(known(a.extent) or 1 for a in (*c.sum.axes, *(s.out for s in c.spatial)))
+    return products * _blocks(c) * VECTOR_CYCLES / _cycles(c)
+
+
 def _pays(c: Convolution) -> bool:
     """Whether products in tile registers and splitting factors take less than products alone."""
-    filters = known(c.filter.extent) or 1
+    return speed_in_tiles(c) > GAIN
+
+
+def _cycles(c: Convolution) -> float:
+    """What the sums and all that is around them take."""
+    channels, blocks = known(c.channels[0].extent) or 1, _blocks(c)
     taps = math.prod(known(s.taps) or 1 for s in c.spatial)
     results = math.prod(known(s.out.extent) or 1 for s in c.spatial)
     places = math.prod(known(s.place.extent) or 1 for s in c.spatial)
-    split = places + taps * filters * _weights_are_larger(places, taps * filters)
-    products = results * taps * filters
-    return products > GAIN * (products / SPEED + SPLITTING * split)
+    filters = known(c.filter.extent) or 1
+    has_more_weights = _weights_are_larger(places, taps * filters)
+    is_far = places * channels * WORD_BYTES > NEAR_BYTES
+    split = places * (PLACE_CYCLES + is_far * FAR_CYCLES)
+    split += has_more_weights * taps * filters * WEIGHT_CYCLES
+    sides = _sides(c, is_whole=has_more_weights)
+    registers = _box(*sides).in_all(*sides) * blocks
+    sums = registers * taps * math.ceil(channels / STEP) * STEP_CYCLES
+    return sums + split * channels + results * blocks * RESULT_CYCLES
+
+
+def _blocks(c: Convolution) -> int:
+    """Blocks of filters, those included that fill the last panel."""
+    blocks = math.ceil((known(c.filter.extent) or 1) / WORDS)
+    return math.ceil(blocks / DEEP) * DEEP if blocks > 1 else 1
 
 
 def _weights_are_larger(places: int, weights: int) -> bool:
@@ -143,6 +170,26 @@ class _Box:
         """Of a row."""
         return self.registers * self.height
 
+    def in_all(self, high: int, wide: int) -> int:
+        """Registers for an image of ``high`` by ``wide`` results."""
+        turns = math.ceil(high / self.rows) * math.ceil(wide / self.pixels)
+        return turns * self.rows * self.registers
+
+
+def _sides(c: Convolution, *, is_whole: bool) -> tuple[int, int]:
+    """Rows and pixels of the results.
+
+    Of a whole image they may be one row, with what lies between the rows of the image, if that
+    takes fewer registers: the tap of a result is as far from it in each row.
+    """
+    *rows, pixels = c.spatial
+    high, wide = math.prod(known(s.out.extent) or 1 for s in rows), known(pixels.out.extent) or 1
+    if is_whole and rows and all(s.stride == 1 for s in c.spatial):
+        joined = 1, (high - 1) * (known(pixels.place.extent) or 1) + wide
+        if _box(*joined).in_all(*joined) < _box(high, wide).in_all(high, wide):
+            return joined
+    return high, wide
+
 
 @functools.cache
 def _box(high: int, wide: int) -> _Box:
@@ -154,11 +201,9 @@ def _box(high: int, wide: int) -> _Box:
         if rows <= high and registers * height <= wide
     ]
 
-    def cost(box: _Box) -> float:
-        turns = -(-high // box.rows) * -(-wide // box.pixels)
-        return turns * (box.rows * box.registers * (box.height + FILLING) + FILLING)
-
-    return min(boxes, key=cost)
+    return min(
+        boxes, key=lambda box: box.in_all(high, wide) * (1 + BOX_COST / box.registers / box.rows)
+    )
 
 
 @functools.cache
@@ -227,16 +272,21 @@ class _Stages:
         outer, inner = Variable("c", self.steps // few), Variable("d", few)
         self.loops = (outer, *taps, inner) if few > 1 else (outer, *taps)
         self.step = outer.dim * few + inner.dim if few > 1 else outer.dim
-        sides = [known(s.out.extent) or 1 for s in c.spatial]
-        self.box = _box(math.prod(sides[:-1]), sides[-1])
+        sides = _sides(c, is_whole=self.splits_weights)
+        self.box = _box(*sides)
         self.cut = c.spatial[0]
         self.local = {s: s.out for s in c.spatial}
         self.piece = Variable("q", 1)
         self.first: DimLike = 0
         if not self.splits_weights:
             self._cut(places, target)
-        counts = (self.box.rows, self.box.pixels)[-len(c.spatial) :]
-        self.spans = [_span(self.local[s], n) for s, n in zip(c.spatial, counts, strict=True)]
+        self.outs = tuple(self.local.values())
+        self.at: dict[Atom, DimLike] = {s.out: self._out(s.out) for s in c.spatial}
+        self.inside: Scalar = TRUE
+        if len(self.outs) > 1 and sides[0] == 1 < (known(self.cut.out.extent) or 1):
+            self._join(sides[1])
+        counts = (self.box.rows, self.box.pixels)[-len(self.outs) :]
+        self.spans = [_span(axis, n) for axis, n in zip(self.outs, counts, strict=True)]
 
     def _cut(self, places: int, target: Target) -> None:
         """Cut the image along its first axis into pieces that are split at once."""
@@ -248,6 +298,15 @@ class _Stages:
         self.local[self.cut] = Variable(self.cut.out.name, length)
         self.piece = Variable("q", ceildiv(extent, length))
         self.first = minimum(self.piece.dim * length, extent - length)
+
+    def _join(self, length: int) -> None:
+        """Make one row of the results, of which some are between the rows of the image."""
+        rows, pixels = self.c.spatial
+        joined = Variable("s", length)
+        row = joined.dim // pixels.place.extent
+        self.outs = (joined,)
+        self.at = {rows.out: row, pixels.out: joined.dim - row * pixels.place.extent}
+        self.inside = apply("lt", index(self.at[pixels.out]), index(pixels.out.extent))
 
     # ── the two ways
 
@@ -303,8 +362,10 @@ class _Stages:
         for s, out in self.local.items():
             reach = (out.extent - 1) * s.stride + (s.taps - 1) * s.dilation + 1
             places.append(Variable("y", reach))
-            reads.append(out.dim * s.stride + _reach(s))
+            reads.append((out.dim * s.stride if out in self.outs else 0) + _reach(s))
             at[s.place] = places[-1].dim + (self.first * s.stride if s is self.cut else 0)
+        if len(self.outs) < len(reads):
+            reads[-1] = reads[-1] + self.outs[0].dim
         image = substitute_scalar(self.given.image, at)
         halves = [self._at_half(image, k, step.dim) for k in range(2)]
         axes = (*lead, step, *places)
@@ -361,8 +422,9 @@ class _Stages:
         axes = (*self.loops, self.word)
         places: dict[Atom, DimLike] = {}
         for s in self.c.spatial:
-            places[s.place] = self._out(s.out) * s.stride + _reach(s)
-        whole = substitute_scalar(self.given.image, places)
+            places[s.place] = self.at[s.out] * s.stride + _reach(s)
+        whole = guarded(substitute_scalar(self.given.image, places), self.inside)
+        whole = select(self.inside, whole, 0)
         terms = [self._at_half(whole, k, self.step) * halves[k] for k in range(2)]
         again = self._store(reduction("sum", axes, terms[0] + terms[1]))
         store = self._store(reduction("sum", axes, apply("dot2", image.read, weights.read)))
@@ -371,6 +433,7 @@ class _Stages:
             self.panel.extent * self.block.extent * WORDS != self.given.filters
         ):
             width = self.given.filters - self.at_filter + self.lane.dim
+        guard = None if self.inside is TRUE else self.inside
         (e,), (plain,) = (outer_reductions(s.value) for s in (store, again))
         patch = Patch(
             result=e,
@@ -378,9 +441,9 @@ class _Stages:
             column=self.lane,
             loops=tuple(Taps(a, 0, a.extent) for a in self.loops),
             written=(self.word,),
-            put=Put(store.buffer, store.address, store.value),
+            put=Put(store.buffer, store.address, store.value, guard=guard),
             width=width,
-            square=(self.local[self.c.spatial[-1]], self.box.height),
+            square=(self.outs[-1], self.box.height),
             parts=(WORDS, (known(self.block.extent) or 1) * WORDS * WORDS),
             again=plain,
         )
@@ -393,13 +456,13 @@ class _Stages:
     def _store(self, whole: Scalar) -> Store:
         """The store of the convolution, with ``whole`` for its sum."""
         c = self.c
-        value = replace(c.store.value, {c.sum: whole})
+        hole = load(Buffer("sum", (), FLOAT32), 0)
+        value = replace(c.store.value, {c.sum: hole})
         store = Store(c.store.buffer, c.store.axes, c.store.address, value)
-        axes = (*c.batch, self.piece, self.panel, *self.local.values(), self.block, self.lane)
-        values: dict[Atom, DimLike] = {c.filter: self.at_filter}
-        if self.local[self.cut] is not self.cut.out:
-            values[self.cut.out] = self._out(self.cut.out)
-        return rewritten(store, axes, values)
+        axes = (*c.batch, self.piece, self.panel, *self.outs, self.block, self.lane)
+        store = rewritten(store, axes, {c.filter: self.at_filter, **self.at})
+        value = replace(guarded(store.value, self.inside), {guarded(hole, self.inside): whole})
+        return Store(store.buffer, store.axes, store.address, value)
 
     def _boxes(self, patch: Patch) -> Block:
         """``patch`` for all boxes."""
@@ -467,4 +530,4 @@ def _stage(
     return Stage(replace_fields(nest, beside=(beside,), drops_subnormal=True), (store,))
 
 
-__all__ = ["SPEED", "float_stages", "runs_in_tiles"]
+__all__ = ["float_stages", "runs_in_tiles", "speed_in_tiles"]
