@@ -11,6 +11,7 @@ from fornix.ir.dim import DimLike
 from fornix.ir.loops import Scalar, Tensor, cast, compute, const, scan
 from fornix.ops.along import merged, outside
 from fornix.ops.call import LowerNode
+from fornix.ops.cumulative_loops import running_sums
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import normalize_axis, shape_text
 from fornix.ops.op import op
@@ -79,6 +80,10 @@ def _cumulative(
 def lower_cum_sum(
     x: Tensor, axis: Tensor, *, exclusive: int, reverse: int, node: LowerNode
 ) -> Tensor:
+    place = normalize_axis(node.numbers(1)[0], x.rank)
+    sums = running_sums(x, place, is_exclusive=bool(exclusive), is_reverse=bool(reverse))
+    if sums is not None:
+        return sums
     return _lower_cumulative(lambda a, b: a + b, 0, x, node, bool(exclusive), bool(reverse))
 
 

@@ -1,0 +1,64 @@
+"""Running sums along an axis that others follow are added row to row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.format.text import parse_model
+from fornix.ir.load import from_message
+from fornix.runtime import InferenceSession, SessionOptions
+
+DTYPES = {"float": np.float32, "double": np.float64, "int32": np.int32, "int64": np.int64}
+SHAPES = [(2, 3, 1), (1, 5, 15), (3, 4, 16), (2, 1, 17), (5, 7, 130), (4, 0, 20), (0, 3, 4)]
+
+
+def summed(x: Any, axis: int, *, is_exclusive: bool, is_reverse: bool) -> Any:
+    turned = np.flip(x, axis) if is_reverse else x
+    found = np.cumsum(turned, axis, dtype=x.dtype)
+    if is_exclusive and x.size:
+        ahead = np.zeros_like(np.take(x, [0], axis))
+        found = np.concatenate([ahead, np.delete(found, -1, axis)], axis)
+    return np.flip(found, axis) if is_reverse else found
+
+
+def session(dtype: str, axis: int, threads: int = 1, **flags: bool) -> InferenceSession:
+    given = ", ".join(f"{name} = {int(flag)}" for name, flag in flags.items())
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    g ({dtype}[A, B, C] x) => ({dtype}[A, B, C] y) <int64 axis = {{{axis}}}> {{
+      y = CumSum <{given}> (x, axis)
+    }}"""
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    return InferenceSession(from_message(parse_model(text)), options)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axis", [0, 1, -2])
+def test_sums_are_those_of_numpy(axis: int, dtype: str, exclusive: bool, reverse: bool) -> None:
+    made = session(dtype, axis, exclusive=exclusive, reverse=reverse)
+    assert all(place.kernels for place in made.placement())
+    source = np.random.default_rng(0)
+    for shape in SHAPES:
+        x = (source.normal(size=shape) * 100).astype(DTYPES[dtype])
+        [found] = made.run(None, {"x": x})
+        wanted = summed(x, axis, is_exclusive=exclusive, is_reverse=reverse)
+        np.testing.assert_array_equal(found, wanted)
+        assert found.dtype == x.dtype
+
+
+def test_what_is_no_number_stays_in_its_column() -> None:
+    x = np.ones((1, 4, 20), np.float32)
+    x[0, 1, 3], x[0, 2, 17] = np.nan, np.inf
+    [found] = session("float", 1, exclusive=False, reverse=False).run(None, {"x": x})
+    np.testing.assert_array_equal(found, np.cumsum(x, 1))
+
+
+def test_threads_change_nothing() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 100, 150)).astype(np.float32)
+    made = session("float", 1, threads=2, exclusive=False, reverse=False)
+    np.testing.assert_array_equal(made.run(None, {"x": x})[0], np.cumsum(x, 1))
