@@ -7,11 +7,14 @@ import itertools
 import pytest
 from onnx import parser
 
+from fornix.compile.agreement import Agreement
+from fornix.compile.bounds import Bound
 from fornix.compile.lower import Lowering
 from fornix.compile.traits import Survey
 from fornix.infer import infer_model
-from fornix.ir.dim import Dim, DimLike
+from fornix.ir.dim import Dim, DimLike, minimum, symbol
 from fornix.ir.load import from_message
+from fornix.ir.loops import Variable
 from fornix.runtime.sizing.extents import name_extents
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>\n'
@@ -107,3 +110,38 @@ def test_nothing_is_said_of_other_operators() -> None:
     survey = Survey(Lowering(infer_model(model), ["N", "M"]))
     (node,) = model.graph.nodes
     assert survey.agreement(node) is None
+
+
+N, T, LENGTH = (symbol(name, least=1) for name in ("n", "t", "l"))
+HALF = (T + 1) // 2
+"""No less than 1."""
+
+
+def rows_of(count: DimLike, width: DimLike) -> DimLike:
+    """Where an element lies along two axes."""
+    row, column = Variable("i", count), Variable("j", width)
+    return row.dim * width + column.dim
+
+
+def test_extents_less_a_number_are_as_long_as_is_agreed() -> None:
+    width = (T + 1) // 4 - 1
+    agreed = Agreement(reach=[(width, 1)])
+    assert agreed.proves(Bound(rows_of(N, width), N * width))
+    assert not agreed.proves(Bound(rows_of(N, width) + 1, N * width))
+    assert not Agreement(reach=[(width, -1)]).proves(Bound(rows_of(N, width + 1) + 1, N * width))
+
+
+def test_counts_that_are_equal_bound_the_same() -> None:
+    agreed = Agreement(equal=[(N * LENGTH, HALF * 6)])
+    assert agreed.proves(Bound(rows_of(HALF, 6), N * LENGTH))
+    assert not agreed.proves(Bound(rows_of(HALF, 6) + 1, N * LENGTH))
+    assert not Agreement().proves(Bound(rows_of(HALF, 6), N * LENGTH))
+
+
+def test_a_minimum_is_no_more_than_what_it_is_of() -> None:
+    shorter = minimum(LENGTH, HALF)
+    agreed = Agreement(reach=[(shorter, 1)])
+    row, column = Variable("i", N), Variable("j", shorter)
+    assert agreed.proves(Bound(row.dim * LENGTH + column.dim, N * LENGTH))
+    assert agreed.proves(Bound(rows_of(N, shorter), N * shorter))
+    assert not agreed.proves(Bound(row.dim * LENGTH + column.dim + 1, N * LENGTH))

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from fornix.compile.bounds import Bound
 from fornix.ir.dim import Dim, DimLike, atoms, exact_quotient, is_nonnegative, known, symbol
-from fornix.ir.dim.expression import Atom, Symbol, substitute, variables
+from fornix.ir.dim.expression import Atom, Extreme, Floor, Symbol, substitute, terms_of, variables
 from fornix.ir.graph import Node
 from fornix.ir.loops import Variable
 from fornix.ops.fact import Fact, dims_of
@@ -72,17 +72,35 @@ class Agreement:
         return found
 
     def proves(self, bound: Bound) -> bool:
-        """Whether ``bound`` holds for all extents that agree."""
-        values = self._atoms(bound)
+        """Whether ``bound`` holds for all extents that agree.
+
+        A minimum is no more than its arguments, and may be known to be at least so much: a proof
+        wants either.
+        """
+        return any(self._proves(bound, kinds) for kinds in ((Floor,), (Floor, Extreme)))
+
+    def _proves(self, bound: Bound, kinds: tuple[type[Atom], ...]) -> bool:
+        values = self._atoms(bound, kinds)
         for variable in variables(bound.address):
             if isinstance(variable, Variable):
                 extent = substitute(variable.extent, values, {})
                 values[variable] = Variable(variable.name, extent).dim
         address = substitute(bound.address, values, {})
-        return Bound(address, substitute(bound.elements, values, {})).is_proved
+        return any(
+            Bound(address, substitute(elements, values, {})).is_proved
+            for elements in self._equals(bound.elements)
+        )
 
-    def _atoms(self, bound: Bound) -> dict[Atom, DimLike]:
-        """What atoms of ``bound`` are: equal to something, or symbols that are at least so much."""
+    def _equals(self, count: DimLike) -> list[DimLike]:
+        """``count`` and what is equal to it."""
+        pairs = [*self.equal, *((other, one) for one, other in self.equal)]
+        return [count, *(other for one, other in pairs if one == count)]
+
+    def _atoms(self, bound: Bound, kinds: tuple[type[Atom], ...]) -> dict[Atom, DimLike]:
+        """What atoms of ``bound`` are: equal to something, or symbols that are at least so much.
+
+        Of the latter those of ``kinds``.
+        """
         values = self.values
         found: dict[Atom, DimLike] = {
             a: values[a.name]
@@ -90,10 +108,21 @@ class Agreement:
             for a in atoms(d)
             if isinstance(a, Symbol) and a.name in values
         }
-        for number, (more, less) in enumerate(self.reach):
-            atom = more.atom if isinstance(more, Dim) else None
-            if atom is not None and not isinstance(atom, Symbol) and isinstance(less, int):
-                found[atom] = symbol(f"agreed {number}", max(less, 0))
+        for number, (atom, least) in enumerate(self._least(kinds).items()):
+            found[atom] = symbol(f"agreed {number}", least)
+        return found
+
+    def _least(self, kinds: tuple[type[Atom], ...]) -> dict[Atom, int]:
+        """What atoms of ``kinds`` are at least, if they are 0 or more."""
+        found: dict[Atom, int] = {}
+        for more, less in self.reach:
+            if not isinstance(more, Dim) or not isinstance(less, int):
+                continue
+            beside = terms_of(more).get((), 0)
+            rest = more - beside
+            atom = rest.atom if isinstance(rest, Dim) else None
+            if isinstance(atom, kinds) and less >= beside:
+                found[atom] = max(found.get(atom, 0), less - beside)
         return found
 
 

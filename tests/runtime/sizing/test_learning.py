@@ -326,3 +326,38 @@ def test_what_broadcasts_to_lengths_that_data_say_need_not_agree(
     given = {"x": x, "z": z, "k": np.array([length])}
     for feeds in (agreeing, given, given, agreeing, given):
         agree(pair, feeds)
+
+
+RELATIVE = """f (float[N, T, 3] x, float[9, 6] table) => (float[N, P, P] y)
+    <int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}, int64[1] four = {4},
+    int64[1] five = {5}, int64[1] far = {99}, int64[1] rest = {-1},
+    int64[6] pads = {0, 0, 1, 0, 0, 0}, int64[3] sizes = {0, -1, 6}> {
+    pairs = Reshape (x, sizes)
+    shape = Shape (pairs)
+    t = Slice (shape, one, two)
+    first = Sub (five, t)
+    end = Add (four, t)
+    near = Slice (table, first, end, zero)
+    turned = Transpose <perm = [1, 0]> (near)
+    scores = MatMul (pairs, turned)
+    longer = Pad (scores, pads)
+    n = Slice (shape, zero, one)
+    t2 = Mul (t, two)
+    columns = Concat <axis = 0> (n, t2, t)
+    rows = Concat <axis = 0> (n, t, rest)
+    as_columns = Reshape (longer, columns)
+    later = Slice (as_columns, one, far, one)
+    as_rows = Reshape (later, rows)
+    y = Slice (as_rows, zero, t, two)
+}"""
+"""Scores of relative positions, shifted row by row, from a table of nine."""
+
+
+def test_scores_of_relative_positions_come_from_a_part_of_a_table(
+    rng: np.random.Generator,
+) -> None:
+    pair = sessions(RELATIVE)
+    assert learns(pair[0])
+    table = rng.normal(size=(9, 6)).astype("f")
+    for n, t in ((2, 8), (1, 2), (3, 10), (2, 12), (1, 4)):
+        agree(pair, {"x": rng.normal(size=(n, t, 3)).astype("f"), "table": table})
