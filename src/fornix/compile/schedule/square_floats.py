@@ -64,7 +64,7 @@ CLEARED = 4
 PIECES = 16
 """Pieces of an image at least, for threads to share."""
 SHARE = 4
-"""Of what part of the second cache a piece may take as much as all of it."""
+"""The part of the second cache that a piece may take, where it does not fit half of the first."""
 BOX_COST = 0.25
 """What a box costs beside its registers, each of which takes the same time however few its rows."""
 STEP_CYCLES, PLACE_CYCLES, WEIGHT_CYCLES, RESULT_CYCLES = 120.0, 0.6, 0.5, 5.0
@@ -294,7 +294,9 @@ class _Stages:
         of_one = places // (known(self.cut.place.extent) or 1) * self.cut.stride
         of_one *= self.steps * STEP * PARTS * PART_BYTES
         step = self.box.rows if len(self.c.spatial) > 1 else self.box.pixels
-        length = _length(extent, step, of_one, target.l2_bytes // SHARE)
+        rooms = target.l1_bytes // 2, target.l2_bytes // SHARE
+        room = rooms[self.c.has_taps or step * of_one > rooms[0]]  # what taps share is split once
+        length = _length(extent, step, of_one, room)
         self.local[self.cut] = Variable(self.cut.out.name, length)
         self.piece = Variable("q", ceildiv(extent, length))
         self.first = minimum(self.piece.dim * length, extent - length)
