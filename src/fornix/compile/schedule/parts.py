@@ -36,6 +36,7 @@ from fornix.ir.dim import DimLike, ceildiv, minimum
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
     Buffer,
+    Constant,
     Load,
     Reduce,
     Scalar,
@@ -59,9 +60,11 @@ HEIGHT, MOST_UNITS = 2 * WORDS, 2
 """Rows and vectors of a tile: four registers of sums, two for either factor."""
 PART_BYTES = 6
 """Of a number in three parts."""
-LEAST = LEAST_ROWS, LEAST_TERMS, LEAST_COLUMNS = 56, 32, 56
-"""From which on tiles of parts are faster than vectors: fewer rows do not pay for taking the right
-factor apart, and fewer columns not for the left one."""
+TILES, LEFT, RIGHT, SUM = 0.55, 29.0, 17.0, 17.0
+"""What a product takes, a number of either factor that is taken apart, and a sum that goes through
+memory, relative to a product in vectors; measured from 12x49 by 56 to 1000x3072 by 768."""
+LEAST_ROWS = 56
+"""From which on tiles are faster, if a run tells how many there are."""
 FEW_HEIGHT = 14
 """Rows of the tiles of vectors for fewer: weights that come from memory are used by so many."""
 ROW_BLOCK = 128, 512
@@ -141,7 +144,7 @@ def part_nests(
     left, loads = _left(c, axes, c.row)
     first.append(left)
     right = c.right
-    if not _lies_in_panels(c, axes):
+    if not _is_read_in_place(c, axes):
         packed = _packed(c, axes)
         first.append(packed)
         right = _read_panel(c, packed.buffer, axes)
@@ -166,8 +169,18 @@ def _is_for(c: Contraction, target: Target, lanes: int) -> bool:
         return False
     if not isinstance(c.row.extent, int) and is_panel(c, lanes):
         return False  # a step of a decoder reads its cache as it lies
-    extents = c.row.extent, c.sum.axes[0].extent, c.column.extent
-    return all(likely(n) >= least for n, least in zip(extents, LEAST, strict=True))
+    if not isinstance(c.sum.axes[0].extent, int) and not _is_stored(c.right):
+        return False  # weights of attention, which are large, would take 6 bytes more each
+    return _pays(*(likely(n) for n in (c.row.extent, c.sum.axes[0].extent, c.column.extent)))
+
+
+def _pays(rows: int, terms: int, columns: int) -> bool:
+    """Whether products of so many are faster in tiles."""
+    padded = math.prod(
+        -(-n // step) * step for n, step in ((rows, WORDS), (terms, TERMS), (columns, TERMS))
+    )
+    apart = LEFT * rows * terms + RIGHT * terms * columns + SUM * rows * columns
+    return TILES * padded + apart < rows * terms * columns
 
 
 def _axes(c: Contraction, target: Target, lanes: int) -> Axes:
@@ -252,15 +265,24 @@ def _product(axes: Sequence[Variable]) -> DimLike:
 # ── the right factor ───────────────────────────────────────────────────────────────────────────
 
 
-def _lies_in_panels(c: Contraction, axes: Axes) -> bool:
-    """Whether ``right`` is read where it lies: whole panels and steps of neighbouring columns."""
-    e, (k,), columns, width = c.right, c.sum.axes, c.column.extent, axes.column.extent
-    if not isinstance(e, Load) or e.guard is not None or e.buffer.source is None:
+def _is_read_in_place(c: Contraction, axes: Axes) -> bool:
+    """Whether panels of ``right`` are read where they lie: whole steps of whole vectors."""
+    e, (k,), columns = c.right, c.sum.axes, c.column.extent
+    if not isinstance(e, Load) or e.guard is not None or c.row is None:
         return False
-    if not isinstance(columns, int) or not isinstance(k.extent, int) or not isinstance(width, int):
+    if (
+        not isinstance(c.row.extent, int)
+        or not isinstance(columns, int)
+        or not isinstance(k.extent, int)
+        or _is_stored(c.right)
+    ):
         return False
-    lies_so = stride_of(e.address, c.column) == 1 and columns == width
-    return lies_so and k.extent % TERMS == 0 and stride_of(e.address, k) is not None
+    is_whole = columns % (axes.units * WORDS) == 0 and k.extent == axes.steps * TERMS
+    return is_whole and stride_of(e.address, c.column) == 1 and stride_of(e.address, k) is not None
+
+
+def _is_stored(e: Scalar) -> bool:
+    return all(isinstance(read.buffer.source, Constant) for read in accesses([e]))
 
 
 def _packed(c: Contraction, axes: Axes) -> Store:
