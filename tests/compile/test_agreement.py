@@ -72,6 +72,8 @@ CASES = {
         z = OneHot (i, d, v) }""",
     "Pad": """f (float[N, M] x) => (float[A, B] z) <int64[4] p = {1, 0, 0, 2}> {
         z = Pad (x, p) }""",
+    "continued": """f (float[N, M] x) => (float[A, B] z) <int64[4] p = {1, -1, 0, 2}> {
+        z = Pad <mode = "reflect"> (x, p) }""",
     "Trilu": "f (float[N, M, K] x) => (float[N, M, K] z) { z = Trilu (x) }",
     "GatherND": """f (float[N, M] x, int64[K, 1] i) => (float[K, M] z) { z = GatherND (x, i) }""",
 }
@@ -103,8 +105,8 @@ def test_extents_that_agree_are_valid(text: str) -> None:
 
 
 def test_nothing_is_said_of_other_operators() -> None:
-    text = """f (float[N, M] x) => (float[A, B] z) <int64[4] p = {1, 0, 0, 2}> {
-        z = Pad <mode = "reflect"> (x, p) }"""
+    text = """f (float[N, M] x) => (float[M, N] z) {
+        z = Einsum <equation = "ij->ji"> (x) }"""
     model = from_message(parser.parse_model(HEAD + text))
     name_extents(model, {})
     survey = Survey(Lowering(infer_model(model), ["N", "M"]))

@@ -13,12 +13,22 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fornix.compile.bounds import Bound
-from fornix.ir.dim import Dim, DimLike, atoms, exact_quotient, is_nonnegative, known, symbol
+from fornix.ir.dim import (
+    Dim,
+    DimLike,
+    atoms,
+    exact_quotient,
+    is_nonnegative,
+    known,
+    maximum,
+    symbol,
+)
 from fornix.ir.dim.expression import Atom, Extreme, Floor, Symbol, substitute, terms_of, variables
 from fornix.ir.graph import Node
 from fornix.ir.loops import Variable
 from fornix.ops.fact import Fact, dims_of
 from fornix.ops.op import Operator
+from fornix.ops.pad import margins
 
 Pair: TypeAlias = tuple[DimLike, DimLike]
 Shape: TypeAlias = tuple[DimLike, ...]
@@ -74,10 +84,10 @@ class Agreement:
     def proves(self, bound: Bound) -> bool:
         """Whether ``bound`` holds for all extents that agree.
 
-        A minimum is no more than its arguments, and may be known to be at least so much: a proof
+        A minimum is no more than its arguments, and may be agreed to be at least so much: a proof
         wants either.
         """
-        return any(self._proves(bound, kinds) for kinds in ((Floor,), (Floor, Extreme)))
+        return any(self._proves(bound, kinds) for kinds in _KINDS)
 
     def _proves(self, bound: Bound, kinds: tuple[type[Atom], ...]) -> bool:
         values = self._atoms(bound, kinds)
@@ -109,7 +119,7 @@ class Agreement:
             if isinstance(a, Symbol) and a.name in values
         }
         for number, (atom, least) in enumerate(self._least(kinds).items()):
-            found[atom] = symbol(f"agreed {number}", least)
+            found.setdefault(atom, symbol(f"agreed {number}", least))
         return found
 
     def _least(self, kinds: tuple[type[Atom], ...]) -> dict[Atom, int]:
@@ -124,6 +134,10 @@ class Agreement:
             if isinstance(atom, kinds) and less >= beside:
                 found[atom] = max(found.get(atom, 0), less - beside)
         return found
+
+
+_KINDS = ((Floor,), (Floor, Extreme), (Floor, Symbol))
+"""What is taken for no more than a number that is at least so much, by attempts at a proof."""
 
 
 def _has_factor(shape: Shape, extent: DimLike) -> bool:
@@ -390,13 +404,21 @@ def _roi_align(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequ
     found.same(rois[0], images[0])
 
 
-def _pad(_: Agreement, node: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
-    """Rows that become longer or shorter: what they are filled with does not depend on them."""
+def _pad(found: Agreement, node: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    """Rows that become longer or shorter; what continues them needs something that is kept."""
     mode = node.attributes["mode"].value if "mode" in node.attributes else "constant"
     pads = facts[1].value if len(facts) > 1 and facts[1] is not None else None
     named = facts[_PADDED] if len(facts) > _PADDED else None
-    if mode != "constant" or pads is None or (named is not None and named.constant is None):
+    entries = dims_of(pads)
+    if entries is None or facts[0] is None or (named is not None and named.constant is None):
         raise NothingSaid
+    if mode == "constant":
+        return
+    axes = None if named is None or named.constant is None else named.constant.tolist()
+    for extent, ends in zip(facts[0].shape, margins(facts[0].rank, entries, axes), strict=True):
+        kept = extent - sum((maximum(-pad, 0) for pad in ends), 0)
+        if known(kept) is None:
+            found.reach.append((kept, 1))
 
 
 _PADDED = 3

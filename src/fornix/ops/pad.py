@@ -236,7 +236,10 @@ def _own_places(
             continue
         first, last = maximum(-before, 0), maximum(-after, 0)
         kept = n - first - last
-        found.append(first + _own_place(k - maximum(before, 0), kept, mode))
+        own = first + _own_place(k - maximum(before, 0), kept, mode)
+        is_open = any(known(d) is None for d in (n, before, after))
+        # Of extents that a run tells no proof finds that it is inside, which it is.
+        found.append(minimum(maximum(own, 0), n - 1) if is_open else own)
     return tuple(found)
 
 

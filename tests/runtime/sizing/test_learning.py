@@ -361,3 +361,26 @@ def test_scores_of_relative_positions_come_from_a_part_of_a_table(
     table = rng.normal(size=(9, 6)).astype("f")
     for n, t in ((2, 8), (1, 2), (3, 10), (2, 12), (1, 4)):
         agree(pair, {"x": rng.normal(size=(n, t, 3)).astype("f"), "table": table})
+
+
+CONTINUED = """f (float[N, M] x, int64[2] after) => (float[P, Q] y) {
+    before = Constant <value = int64[2] {2, 1}> ()
+    pads = Concat <axis = 0> (before, after)
+    longer = Pad <mode = "MODE"> (x, pads)
+    y = Exp (longer)
+}"""
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_rows_are_continued_by_as_much_as_data_say(mode: str, rng: np.random.Generator) -> None:
+    text = (HEAD + CONTINUED).replace("MODE", mode).replace('"" : 18', '"" : 19')
+    model = parser.parse_model(text)
+    compiled = InferenceSession(model, providers=["CPUExecutionProvider"])
+    pair = compiled, InferenceSession(model, providers=["ReferenceExecutionProvider"])
+    assert learns(compiled)
+    for _ in range(40):
+        n, m = rng.integers(1, 6, 2)
+        x, after = rng.normal(size=(n, m)).astype("f"), rng.integers(-3, 9, 2)
+        agree(pair, {"x": x, "after": after})
+    for few in ([0, 0], [-3, 1], [-2, 1], [20, 0]):
+        agree(pair, {"x": rng.normal(size=(3, 2)).astype("f"), "after": np.array(few)})
