@@ -183,6 +183,20 @@ def test_what_is_not_finite_is_as_of_float32(m: int) -> None:
 
 
 @multiplies_tiles
+def test_what_is_not_finite_is_found_in_every_block() -> None:
+    a, b = numbers(300, 1600), numbers(1600, 70)
+    places = [(0, 0), (131, 799), (140, 800), (299, 1599)]
+    for k, (row, term) in enumerate(places):
+        a[row, term] = (np.inf, -np.inf, np.nan)[k % 3]
+    with np.errstate(invalid="ignore"):
+        exact = a.astype(np.float64) @ b.astype(np.float64)
+    found = Runner([product(tensor("a", a.shape, FLOAT32), constant(b))], chunks=2).run({"a": a})[0]
+    rows = [row for row, _ in places]
+    np.testing.assert_array_equal(found[rows], exact[rows])
+    assert_near(np.delete(found, rows, 0), np.delete(a, rows, 0), b)
+
+
+@multiplies_tiles
 def test_sums_overflow_where_those_of_float32_do() -> None:
     a, b = np.full((40, 64), 2.0, np.float32), np.ones((64, 40), np.float32)
     a[0, :2] = LARGEST, LARGEST
