@@ -15,7 +15,7 @@ from fornix.compile.phases import phases
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import symbol
 from fornix.ir.loops import Store, Tensor, apply, compute, const, constant, stored, tensor
-from fornix.ops.conv import conv_transpose, lower_conv, lower_conv_transpose
+from fornix.ops.conv import conv, conv_transpose, lower_conv, lower_conv_transpose
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, whole
 
@@ -216,3 +216,18 @@ def test_zeros_between_the_places_of_an_image_are_not_transformed() -> None:
     kinds = [k.schedule for k in Runner([y]).kernels]
     assert "winograd" not in kinds
     assert kinds.count("convolution") == 4
+
+
+def test_a_sum_over_padding_leaves_no_place_to_the_sum_that_follows() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 80, 21), np.float32)
+    more = rng.standard_normal((2, 4, 8), np.float32)
+    w, v = (rng.standard_normal((17, n, 1), np.float32) for n in (80, 4))
+    shape = (symbol("N"), 80, 21)
+    image = Tensor(shape, FLOAT32, buffer=blocked_buffer("x", shape, FLOAT32, 16))
+    a = lower_conv(image, constant(w), strides=[3], pads=[1, 2])
+    b = lower_conv(tensor("more", (symbol("N"), 4, 8), FLOAT32), constant(v))
+    y = compute(a.shape, lambda *i: a[i] + b[i])
+    found = Runner([y]).run({"x": x, "more": more}, {"N": 2})[0].reshape(2, 17, 8)
+    wanted = conv(x, w, strides=[3], pads=[1, 2]) + conv(more, v)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)

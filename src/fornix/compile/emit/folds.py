@@ -115,7 +115,7 @@ def nest(
     axis, *rest = axes
 
     def turn(i: str, values: list[str]) -> Sequence[str]:
-        em.places[axis] = Value(i, False, em.top)
+        em.place(axis, Value(i, False, em.top))
         kinds = [kind for kind, _ in carried]
         return nest(em, rest, list(zip(kinds, values, strict=True)), body)
 
@@ -135,7 +135,7 @@ def over(
     taps, *rest = loops
 
     def turn(i: str, values: list[str]) -> Sequence[str]:
-        em.places[taps.axis] = Value(i, False, em.top)
+        em.place(taps.axis, Value(i, False, em.top))
         kinds = [kind for kind, _ in carried]
         return over(em, rest, list(zip(kinds, values, strict=True)), body)
 
