@@ -10,6 +10,7 @@ import pytest
 
 from fornix.compile.entry import is_available
 from fornix.errors import FornixError, InvalidArgument
+from fornix.runtime.control.ways import FlowWay
 from tests.runtime.control.flows import Feeds, Pair, sessions, watched
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
@@ -222,3 +223,21 @@ def test_threads_feed_lists_to_one_session(calls: list[bool]) -> None:
             for one, other in zip(found, wanted, strict=True):
                 same(one, other)
     assert calls[-1]
+
+
+def test_memory_is_widened_once_for_callers_at_the_same_time() -> None:
+    # One of them comes back with what it had before another one asked for more.
+    fast, slow = sessions(MEANS)
+    agree((fast, slow), [{"s": arrays(2)}])
+    programs = fast._programs
+    way = getattr(programs and programs.general.flow, "_way", None)
+    assert isinstance(way, FlowWay)
+    before = way._flows.pop()
+    many = {"s": arrays(*[1] * 40)}
+    agree((fast, slow), [many])
+    widened = way._budget
+    assert widened != before.budget
+    way._flows.append(before)
+    agree((fast, slow), [many])
+    assert way._budget == widened
+    assert before not in way._flows

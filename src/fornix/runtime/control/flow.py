@@ -67,16 +67,15 @@ class Flow(LateCall):
         types = [type_ for _, type_ in inputs if not isinstance(type_, Fed)]
         if any(dtype.hasobject for _, dtype in types) or len({*outputs}) < len(outputs):
             raise NotAsCompiled("a call takes numbers, and gives each result once")
+        self.budget = budget
         self._fed: list[tuple[Fed, Listed]] = []
         """Lists that are fed, and where their tables lie."""
-        self._entries = budget.entries
         rows = [self._row(type_) for _, type_ in inputs]
         self.formulas.is_closed = True
         pairs = zip(inputs, rows, strict=True)
         self.check(types, [row for (_, type_), row in pairs if not isinstance(type_, Fed)])
         self.reserve(budget.block)
         self.reserve_late(budget.late)
-        self.budget = budget.rows
         self.files: list[MappedFile] = []
         self._unset = ctypes.c_int64()
         self.flag = self.formulas.slot(ctypes.addressof(self._unset))
@@ -117,7 +116,7 @@ class Flow(LateCall):
         """The row of an input."""
         if not isinstance(type_, Fed):
             return self.given(type_)
-        row, place = fed_list(self, type_, self._entries)
+        row, place = fed_list(self, type_, self.budget.entries)
         self._fed.append((type_, place))
         return row
 
@@ -137,7 +136,7 @@ class Flow(LateCall):
     def lacks_entries(self) -> int:
         """How many elements a list had that the last call had no room for; 0 if it had."""
         most = max((int(self.slots[place.count]) for _, place in self._fed), default=0)
-        return most if most > self._entries else 0
+        return most if most > self.budget.entries else 0
 
     @property
     def lacks_rows(self) -> bool:

@@ -359,7 +359,7 @@ class _Looping:
         most = it.limit
         for type_ in types:
             size = formulas.apply(words.GREATEST, flow.nbytes(type_), flow.one)
-            room = formulas.apply(words.FLOOR, formulas.number(flow.budget), size)
+            room = formulas.apply(words.FLOOR, formulas.number(flow.budget.rows), size)
             most = flow.slot_of(words.LEAST, most, room)
         found: list[Place] = []
         for name, (shape, dtype) in zip(names, types, strict=True):

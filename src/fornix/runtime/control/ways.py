@@ -76,13 +76,15 @@ class FlowWay:
                 break
             flow = self._flow()
             results = flow(arrays, flag)
-        if len(self._flows) < MAX_FRAMES:
+        if len(self._flows) < MAX_FRAMES and flow.budget == self._budget:
             self._flows.append(flow)
         return results
 
     def _widened(self, flow: Flow) -> bool:
         """Whether there is to be more memory than ``flow`` had."""
         budget = self._budget
+        if flow.budget != budget:  # another caller has seen to it
+            return True
         if flow.lacks_entries:
             self._budget = budget._replace(entries=size_class(2 * flow.lacks_entries))
         elif flow.lacks:
