@@ -20,7 +20,7 @@ from fornix.ir.dim import DimLike
 from fornix.ir.graph import Graph, Value
 from fornix.ops.control import Scanning, told_shapes
 from fornix.runtime.control.bodies import RankChanges, changes
-from fornix.runtime.control.late import Halves, LateMemory, Mark
+from fornix.runtime.control.late import Halves, LateFormulas, LateMemory, Mark
 from fornix.runtime.control.lists import changing_list
 from fornix.runtime.control.places import (
     LONG,
@@ -149,6 +149,14 @@ def _list_moves(now: Listed, found: Place) -> dict[int, int]:
     return {now.address: found.address, now.count: found.count}
 
 
+def _emptied(place: Place, empty: set[int], formulas: LateFormulas) -> Place:
+    """``place`` with 0 for extents that are in the slots ``empty``."""
+    if place.type is None:
+        return place
+    shape, dtype = place.type
+    return replace(place, type=(tuple(0 if formulas.of(d) in empty else d for d in shape), dtype))
+
+
 @dataclass
 class _Looping:
     """A loop on its way to instructions."""
@@ -250,24 +258,61 @@ class _Looping:
 
     def _iteration(self) -> Code:
         """What runs again and again."""
+        flow, formulas = self.flow, self.flow.formulas
+        before, fresh, pieces = formulas.running, flow.fresh, flow.pieces
+        code = self._version(self._given)
+        if empty := self._begun_empty():
+            code = self._with_empty(code, empty)
+        formulas.running = before
+        flow.fresh, self.takes_late = fresh, flow.pieces > pieces
+        return code
+
+    def _version(self, given: Sequence[Place], *, is_first: bool = True) -> Code:
+        """An iteration on inputs at ``given`` places."""
         flow, it, formulas = self.flow, self.it, self.flow.formulas
-        body = _, inner, outputs = flow.body(self.control, it.graph, self._given, self.places)
+        formulas.running, flow.fresh = [], set()
+        body = _, inner, outputs = flow.body(self.control, it.graph, given, self.places)
         skipped = 0 if it.goes_on is None else 1
         if len(outputs) != skipped + len(it.carried) + len(it.made):
             raise NotAsCompiled("the body has another number of outputs")
-        pairs = zip(it.carried, outputs[skipped:], strict=False)
-        self.moving = [c for c, v in pairs if _is_copied(c) and inner.get(v) is not c.now]
+        if is_first:
+            pairs = zip(it.carried, outputs[skipped:], strict=False)
+            self.moving = [c for c, v in pairs if _is_copied(c) and inner.get(v) is not c.now]
         targets = [c.next if c in self.moving else None for c in it.carried]
-        before, formulas.running = formulas.running, []
-        fresh, flow.fresh, pieces = flow.fresh, set(), flow.pieces
-        flow.loops += 1
         rows = [rows.row for rows in it.made]
+        flow.loops += 1
         found = flow.run_body(body, [*[None] * skipped, *targets, *rows])
         flow.loops -= 1
         self._keep(found[:skipped], found[skipped:])
-        code, formulas.running = formulas.running, before
-        flow.fresh, self.takes_late = fresh, flow.pieces > pieces
-        return code
+        return formulas.running
+
+    def _begun_empty(self) -> set[int]:
+        """The slots of changing extents that are 0 in the first iteration."""
+        pairs = [(c.initial.type or LONG, c.extents) for c in self.it.carried]
+        return {slot for (shape, _), own in pairs for axis, slot in own.items() if shape[axis] == 0}
+
+    def _with_empty(self, code: Code, empty: set[int]) -> Code:
+        """``code``, and what runs in its place as long as extents are 0 that begin so."""
+        flow, formulas = self.flow, self.flow.formulas
+        other, end = flow.label(), flow.label()
+        before = self.it, flow.depth, flow.loops
+        try:
+            with formulas.scope():
+                own = self._version(
+                    [_emptied(p, empty, formulas) for p in self._given], is_first=False
+                )
+        except NotAsCompiled:
+            self.it, flow.depth, flow.loops = before
+            return code
+        first, *others = empty
+        formulas.running = []
+        flow.jump(other, unless=first)
+        formulas.running += code
+        flow.jump(end)
+        formulas.running.append(other)
+        for slot in others:
+            flow.do(words.EQUAL, slot, slot, flow.zero)
+        return [*formulas.running, *own, end]
 
     def _keep(self, condition: Sequence[Place], results: Sequence[Place]) -> None:
         """Let what an iteration has made be where the next one, or a row, is to have it."""

@@ -1,0 +1,115 @@
+"""Loops that begin with nothing, to which iterations add rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fornix.compile.entry import is_available
+from tests.runtime.control.flows import Feeds, agree, sessions, watched
+
+pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each native call, whether it gave results."""
+    return watched(monkeypatch)
+
+
+def grid(rows: int, sign: float = 0) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Rows of which some, all or none have a sum above 0."""
+    found = np.random.default_rng(rows).standard_normal((rows, 4)).astype("f")
+    return found if not sign else np.abs(found) * np.float32(sign)
+
+
+FILTERED = """f (float[N, 4] x) => (float[M, 4] y) <float[0, 4] none = {}> {
+    extents = Shape <start = 0, end = 1> (x)
+    n = Squeeze (extents)
+    stays = Constant <value = bool {1}> ()
+    y = Loop (n, stays, none) <body = step (int64 i, bool k, float[A, 4] h) =>
+        (bool k, float[B, 4] next) {
+        row = Gather (x, i)
+        sum = ReduceSum <keepdims = 0> (row)
+        zero = Constant <value_float = 0.0> ()
+        above = Greater (sum, zero)
+        next = If (above) <
+            then_branch = a () => (float[C, 4] p) {
+                first = Constant <value_ints = [0]> ()
+                one = Unsqueeze (row, first)
+                p = Concat <axis = 0> (h, one)
+            },
+            else_branch = b () => (float[A, 4] q) { q = Identity (h) }>
+    }>
+}"""
+
+
+def test_rows_are_chosen_one_by_one(calls: list[bool]) -> None:
+    feeds: list[Feeds] = [{"x": grid(n, sign)} for n in (5, 1, 40) for sign in (0, 1, -1)]
+    agree(sessions(FILTERED), *feeds)
+    assert calls[-1]  # of none
+
+
+def test_what_follows_takes_what_turned_out_empty(calls: list[bool]) -> None:
+    text = FILTERED.replace("y = Loop", "z = Loop").replace("}>\n}", "}>\n y = Exp (z) }")
+    feeds: list[Feeds] = [{"x": grid(n, sign)} for n in (5, 1) for sign in (-1, 0, 1)]
+    agree(sessions(text), *feeds)
+    assert calls.count(True) >= 2
+
+
+TWO = """f (float[N, 4] x, int64 m) => (float[A, 4] y, int64[B] z, float[K] sums, float[4] last)
+    <float[0, 4] none = {}, int64[0] no = {}, float[4] start = {0.0, 0.0, 0.0, 0.0}> {
+    stays = Constant <value = bool {1}> ()
+    y, z, last, sums = Loop (m, stays, none, no, start) <body = step
+        (int64 i, bool k, float[C, 4] h, int64[D] g, float[4] l) =>
+        (bool k, float[E, 4] next, int64[F] more, float[4] l2, float sum) {
+        next = Concat <axis = 0> (h, x)
+        first = Constant <value_ints = [0]> ()
+        one = Unsqueeze (i, first)
+        more = Concat <axis = 0> (one, g, one)
+        sum = ReduceSum <keepdims = 0> (next)
+        l2 = Add (l, sum)
+    }>
+}"""
+
+
+def test_several_values_may_begin_empty(calls: list[bool]) -> None:
+    feeds: list[Feeds] = [{"x": grid(n), "m": np.array(m)} for n in (3, 1) for m in (4, 1, 9, 0)]
+    agree(sessions(TWO), *feeds)
+    assert calls.count(True) >= 6
+
+
+def test_one_of_them_may_stay_empty(calls: list[bool]) -> None:
+    # No code is for both states at once; kernels take such a run.
+    text = TWO.replace(
+        "more = Concat <axis = 0> (one, g, one)",
+        """odd = Constant <value_int = 3> ()
+        is_late = Greater (i, odd)
+        chosen = Compress <axis = 0> (one, is_late1)
+        more = Concat <axis = 0> (g, chosen)""",
+    ).replace("chosen =", "is_late1 = Unsqueeze (is_late, first)\n chosen =")
+    feeds: list[Feeds] = [{"x": grid(3), "m": np.array(m)} for m in (4, 1, 9, 6)]
+    agree(sessions(text), *feeds)
+
+
+def test_what_begins_empty_may_become_so_again() -> None:
+    text = """f (float[N, 4] x, int64 m) => (float[A, 4] y) <float[0, 4] none = {}> {
+        stays = Constant <value = bool {1}> ()
+        y = Loop (m, stays, none) <body = step (int64 i, bool k, float[C, 4] h) =>
+            (bool k, float[E, 4] next) {
+            first = Constant <value_ints = [0]> ()
+            extents = Shape <start = 0, end = 1> (h)
+            zero = Constant <value_ints = [0]> ()
+            is_empty = Equal (extents, zero)
+            flag = Squeeze (is_empty)
+            next = If (flag) <
+                then_branch = a () => (float[N, 4] p) { p = Sin (x) },
+                else_branch = b () => (float[G, 4] q) {
+                    one = Constant <value_ints = [1]> ()
+                    end = Constant <value_ints = [100]> ()
+                    q = Slice (h, one, end, first)
+                }>
+        }>
+    }"""
+    feeds: list[Feeds] = [{"x": grid(n), "m": np.array(m)} for n in (3, 1) for m in (4, 3, 9, 0)]
+    agree(sessions(text), *feeds)
