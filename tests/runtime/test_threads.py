@@ -9,9 +9,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
+from fornix.compile.crew import LEADER
+from fornix.compile.support import Support
 from fornix.runtime.threads import Ahead, Pool, shared_pool
 from fornix.system import keep_apart, use_processors
 
@@ -114,6 +117,45 @@ def test_a_caller_who_finds_the_pool_busy_works_alone() -> None:
     assert workers == [0]
     leave.set()
     other.join()
+
+
+class _Stage:
+    """Programs that the leader ends once the worker has come to them, in steps of our choice."""
+
+    driver = 0
+
+    def __init__(self) -> None:
+        self.turns: Iterator[int] = itertools.count(1)
+        self.inside, self.leaves, self.returns = (threading.Event() for _ in range(3))
+        self.helped: list[bool] = []
+
+    def serve(self, _table: int, index: int, _seen: int, _patience: int) -> int:
+        if index != LEADER:
+            return self._look(next(self.turns))
+        if not self.helped:
+            self.helped.append(self.inside.wait(5))
+        else:
+            self.leaves.set()
+            self.helped.append(self.returns.wait(5))
+        return 0
+
+    def _look(self, turn: int) -> int:
+        """The worker has looked long enough when the second program has begun without it."""
+        if turn == 1:
+            self.inside.set()
+            self.leaves.wait(10)
+        else:
+            self.returns.set()
+        return turn
+
+
+def test_a_worker_about_to_sleep_takes_part_in_what_began_meanwhile() -> None:
+    pool, stage = Pool(2), _Stage()
+    for _ in range(2):
+        pool.drive(cast("Support", stage), (0, 0, 0, 0, 0))
+    assert stage.helped == [True, True]
+    pool.end()
+    assert next(stage.turns) == 3  # and slept, as it knew of all
 
 
 def test_workers_are_woken_for_short_jobs_that_come_often(monkeypatch: pytest.MonkeyPatch) -> None:

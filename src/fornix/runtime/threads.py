@@ -52,6 +52,8 @@ class _State:
         self.calls = 0
         """How often workers were to wake up."""
         self.asleep = 0
+        self.announced = 0
+        """Native programs so far, told before it is asked who is asleep."""
         self.job: Work | None = None
         self.working = 0
         self.is_closed = False
@@ -70,15 +72,19 @@ class _State:
         self.patience = words.PATIENCE if self.has_processors else SPINS
 
     def live(self, index: int) -> None:
-        """A worker's life."""
-        calls = programs = 0
+        """A worker's life.
+
+        Whoever begins a program while a worker is between looking for one and sleeping finds nobody
+        to wake; so a worker sleeps only if it knows of all.
+        """
+        calls = programs = known = 0
         while True:
             with self.changed:
                 self.asleep += 1
-                while self.calls == calls:
+                while self.calls == calls and self.announced == known:
                     self.changed.wait()
                 self.asleep -= 1
-                calls = self.calls
+                calls, known = self.calls, self.announced
                 if self.is_closed:
                     return
                 work = self.job
@@ -88,6 +94,7 @@ class _State:
                 self._help(work, index)
             if self.serve is not None:
                 programs = self.serve(self.address, index, programs, self.patience)
+                known = max(known, programs)
 
     def _help(self, work: Work, index: int) -> None:
         """Do what is left of a Python job."""
@@ -159,6 +166,7 @@ class Pool:
             job = support.driver, *program
             if job != self._job:
                 state.table[words.DRIVER : words.STATUS + 1] = self._job = job
+            state.announced += 1
             if state.asleep:
                 self._wake()
             support.serve(state.address, words.LEADER, 0, 0)
