@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile.blocked import blocked_buffer
+from fornix.compile.blocked import LEAST_LANES
 from fornix.compile.convolution import convolution
 from fornix.compile.schedule.across import across_stages
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
@@ -16,9 +16,10 @@ from fornix.ir.loops import Tensor, compute, constant, stored, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import conv, lower_conv
 from tests.compile.levels import LEVELS, target
-from tests.compile.native import Runner, check
-from tests.compile.test_direct import data
+from tests.compile.native import Runner, assert_close, check
+from tests.compile.test_direct import blocked, data, image, lanes
 from tests.compile.test_phases import source
+from tests.ir.interpreter import interpret
 
 N, H, W = (symbol(name, least=1) for name in "NHW")
 
@@ -93,10 +94,61 @@ def test_long_rows_and_few_taps_stay_as_they_are() -> None:
 
 
 def test_what_lies_in_blocks_already_is_left_to_windows() -> None:
-    shape = (1, 16, 9, 9)
-    x = Tensor(shape, FLOAT32, buffer=blocked_buffer("x", shape, FLOAT32, 16))
-    assert not is_across(depthwise(x, 7, strides=[2, 2]))
-    y = depthwise(tensor("x", shape, FLOAT32), 7, strides=[2, 2])
-    found = convolution(source(stored(y, "y", blocked_buffer("y", y.shape, FLOAT32, 16))))
-    assert found is not None
-    assert across_stages(found, 16) is None
+    y = depthwise(image("x", (1, 16, 9, 9), FLOAT32, 16), 7, strides=[2, 2])
+    assert not is_across(blocked(y, 16))
+    assert not is_across(blocked(depthwise(image("x", (1, 72, 9, 9), FLOAT32, 72), 3), 72))
+
+
+def test_few_taps_at_far_steps_stay_between_two_layouts() -> None:
+    y = depthwise(image("x", (1, 16, 40), FLOAT32, 16), 2, strides=[4])
+    assert not is_across(y)
+    assert not is_across(blocked(depthwise(tensor("x", (1, 17, 9, 9), FLOAT32), 3), 16))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("layouts", ["rows to blocks", "blocks to rows"])
+@pytest.mark.parametrize(
+    ("shape", "taps", "more"),
+    [
+        ((2, 32, 7, 9), 3, {"pads": [1] * 4}),
+        ((1, 48, 11, 40), 3, {"strides": [2, 2], "pads": [0, 1, 2, 1]}),
+        ((1, 16, 12, 15), 5, {"strides": [1, 2], "dilations": [2, 2]}),
+        ((1, 32, 1, 2), 3, {"pads": [1] * 4}),
+        ((2, 16, 3, 5, 7), 3, {"strides": [2, 1, 1], "pads": [1] * 6}),
+        ((1, 32, 50), 4, {"dilations": [3]}),
+    ],
+)
+def test_what_lies_in_rows_on_one_side_is_turned(
+    shape: tuple[int, ...], taps: int, more: dict[str, Any], layouts: str, level: str
+) -> None:
+    width = lanes(FLOAT32, level)
+    before, behind = (1, width) if layouts == "rows to blocks" else (width, 1)
+    plain = depthwise(image("x", shape, FLOAT32, before), taps, **more)
+    y = blocked(compute(plain.shape, lambda *i: s.maximum(plain[i], 0.0)), behind)
+    if width >= LEAST_LANES:
+        assert is_across(y, width)
+    x = data(FLOAT32, shape, {}, 2)
+    x[0, 1].flat[-1] = np.nan  # reaches its own windows only
+    check(y, {"x": x}, target=target(level), chunks=3)
+
+
+@pytest.mark.parametrize("channels", [24, 72, 200])
+@pytest.mark.parametrize("is_read", [True, False])
+def test_one_block_may_hold_all_channels_of_one_side(channels: int, is_read: bool) -> None:
+    shape = (1, channels, 6, 5)
+    plain = depthwise(image("x", shape, FLOAT32, channels if is_read else 1), 3, pads=[1] * 4)
+    y = blocked(plain, 1 if is_read else channels)
+    assert is_across(y)
+    check(y, {"x": data(FLOAT32, shape, {}, 2)}, chunks=2)
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_extents_may_be_open_where_one_side_is_turned(is_read: bool) -> None:
+    x = image("x", (N, 16, H, W), FLOAT32, 16 if is_read else 1)
+    y = blocked(depthwise(x, 3, strides=[2, 2], pads=[1] * 4), 1 if is_read else 16)
+    assert is_across(y)
+    runner = Runner([y], chunks=2)
+    for n, h, width in ((1, 1, 1), (2, 3, 5), (1, 8, 17)):
+        symbols = {"N": n, "H": h, "W": width}
+        feeds = {"x": data(FLOAT32, x.shape, symbols, 2)}
+        assert_close(runner.run(feeds, symbols)[0], interpret(y, feeds, symbols))

@@ -2,6 +2,7 @@
 
 Rows fill vectors badly if they are short, and are read with effort if steps along them are long;
 with many taps that costs more than to turn the image into blocks of channels and the result back.
+Where only one of the two lies in rows, no vector fits both, and that one is turned.
 Decided here is whether it does; the sums themselves are those of an image that lies in blocks.
 """
 
@@ -18,7 +19,7 @@ from fornix.compile.schedule.inside import data_of, needed_for
 from fornix.compile.schedule.packing import sums_in_blocks
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, coefficient
-from fornix.ir.loops import Scalar, Store, Variable, load, substitute_scalar
+from fornix.ir.loops import Scalar, Store, Variable, load, replace, substitute_scalar
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction, select
 
@@ -42,26 +43,50 @@ def across_stages(c: Convolution, lanes: int) -> list[Store] | None:
     count = c.filter.extent
     if not c.is_depthwise or not c.sum.dtype.is_float or not isinstance(count, int):
         return None
-    width = lanes if count % lanes == 0 else LEAST_LANES
-    if lanes < LEAST_LANES or count % width != 0 or not _is_in_rows(c) or not _pays(c, lanes):
+    if not c.has_taps or phases(c.store) != [c.store]:
         return None
-    if phases(c.store) != [c.store]:
+    read, written = _read_in_rows(c), stride_of(c.store.address, c.spatial[-1].out) == 1
+    block = _width(c)
+    width = block or (lanes if count % lanes == 0 else LEAST_LANES)
+    is_mixed = read != written and block > 0
+    is_better = _is_far(c) if is_mixed else read and written and _pays(c, lanes)
+    if lanes < LEAST_LANES or count % width != 0 or not is_better:
         return None
-    copy, image = _image_in_blocks(c, width)
-    read = substitute_scalar(image, {s.place: s.read for s in c.spatial})
-    whole = reduction("sum", c.sum.axes, c.product.of(read, c.weights))
-    sums, rest = sums_in_blocks(c, whole, width)
-    return [copy, sums, *rest]
+    stages: list[Store] = []
+    image = c.image
+    if read:
+        copy, image = _image_in_blocks(c, width)
+        stages.append(copy)
+    image = substitute_scalar(image, {s.place: s.read for s in c.spatial})
+    whole = reduction("sum", c.sum.axes, c.product.of(image, c.weights))
+    if written:
+        sums, rest = sums_in_blocks(c, whole, width)
+        return [*stages, sums, *rest]
+    value = replace(c.store.value, {c.sum: whole})
+    return [*stages, Store(c.store.buffer, c.store.axes, c.store.address, value)]
 
 
-def _is_in_rows(c: Convolution) -> bool:
-    """Whether rows of the image and of the result lie side by side, one after the other."""
+def _width(c: Convolution) -> int:
+    """How many channels lie in a block of the image or of the result; 0 if they are in none."""
+    buffers = [e.buffer for e in accesses([c.image])] + [c.store.buffer]
+    found = {lanes_of_buffer(b) for b in buffers} - {1}
+    return found.pop() if len(found) == 1 else 0
+
+
+def _read_in_rows(c: Convolution) -> bool:
+    """Whether rows of the image lie side by side, and no channels."""
     loads = accesses([c.image])
-    if any(lanes_of_buffer(e.buffer) > 1 for e in loads) or not c.has_taps:
-        return False
-    row = c.spatial[-1]
-    is_plain = all(coefficient(e.address, c.filter) is not None for e in loads)
-    return is_plain and stride_of(c.store.address, row.out) == 1
+    steps = [coefficient(e.address, c.filter) for e in loads]
+    return all(step is not None and step[0] != 1 for step in steps) and not any(
+        lanes_of_buffer(e.buffer) > 1 for e in loads
+    )
+
+
+def _is_far(c: Convolution) -> bool:
+    """Whether elements that lie apart cost more than turning what they lie in."""
+    terms = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
+    steps = math.prod(s.stride for s in c.spatial)
+    return terms * FAR_COST > MARGIN * (terms + TURNING * steps)
 
 
 def _pays(c: Convolution, lanes: int) -> bool:
