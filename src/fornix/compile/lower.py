@@ -28,6 +28,7 @@ from fornix.ops.call import (
     lower_node,
     plain_attributes,
 )
+from fornix.ops.fact import Fact
 from fornix.ops.schema import Schema
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Lowering:
                 None if value.is_omitted else self.inference.fact(value).type
                 for value in node.outputs
             ),
-            facts=tuple(None if v is None else self.inference.fact(v) for v in node.inputs),
+            facts=tuple(None if v is None else self._fact(v) for v in node.inputs),
         )
         try:
             attributes = bind_attributes(schema, plain_attributes(node.attributes, {}))
@@ -117,6 +118,11 @@ class Lowering:
             if value.is_used and not _agrees(result, type_):
                 raise NotLowered(f"its lowering gives {result}, inference {type_}")
         return results
+
+    def _fact(self, value: Value) -> Fact:
+        """What rules are told of ``value``; of what code finds in memory, its type alone."""
+        fact = self.inference.fact(value)
+        return Fact(fact.type) if value in self.unread else fact
 
     def argument(self, value: Value, lanes: int = 1) -> Tensor:
         """``value`` as others read it: a number, stored data, or memory that is filled before."""

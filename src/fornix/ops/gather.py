@@ -94,7 +94,7 @@ def gather(data: Array, indices: Array, *, axis: int) -> Array:
 @Gather.lower
 def lower_gather(data: Tensor, indices: Tensor, *, axis: int, node: LowerNode) -> Tensor:
     place = normalize_axis(axis, data.rank)
-    if place == 1 and indices.rank == 1 and indices.shape[0] != 1:  # of one, many share code
+    if place == 1 and indices.rank == 1:
         picked = columns_of(data, node.known(1))
         if picked is not None:
             return picked

@@ -236,6 +236,8 @@ def _own_places(
             continue
         first, last = maximum(-before, 0), maximum(-after, 0)
         kept = n - first - last
+        has_any = is_nonnegative(kept - 1) is not False
+        require(has_any, f"mode {mode} needs an element to repeat")
         own = first + _own_place(k - maximum(before, 0), kept, mode)
         is_open = any(known(d) is None for d in (n, before, after))
         # Of extents that a run tells no proof finds that it is inside, which it is.

@@ -10,6 +10,7 @@ import pytest
 
 from fornix.compile.entry import is_available
 from fornix.errors import FornixError, InvalidArgument
+from fornix.runtime.control import ways
 from fornix.runtime.control.ways import FlowWay
 from tests.runtime.control.flows import Feeds, Pair, sessions, watched
 
@@ -211,6 +212,16 @@ def test_an_extent_of_a_list_is_not_that_of_another_input() -> None:
         {"s": rows(n), "v": rows(m)[0]} for n, m in ((3, 3), (3, 5), (2, 1), (1, 4), (3, 3))
     ]
     agree(sessions(text), feeds)
+
+
+def test_lists_of_very_many_are_left_to_others(
+    calls: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "MAX_ENTRIES", 40)
+    pair = sessions(AT)
+    for length, is_native in ((3, True), (40, True), (41, True), (90, False), (2, True)):
+        agree(pair, [{"s": arrays(1) * length, "i": np.array(length - 1)}])
+        assert calls[-1] is is_native
 
 
 def test_threads_feed_lists_to_one_session(calls: list[bool]) -> None:

@@ -384,3 +384,29 @@ def test_rows_are_continued_by_as_much_as_data_say(mode: str, rng: np.random.Gen
         agree(pair, {"x": x, "after": after})
     for few in ([0, 0], [-3, 1], [-2, 1], [20, 0]):
         agree(pair, {"x": rng.normal(size=(3, 2)).astype("f"), "after": np.array(few)})
+
+
+SHORTENED = """f (float[N, 8] x, float[M] like) => (float[N, P] y) {
+    width = Shape <start = -1> (x)
+    wanted = Shape (like)
+    more = Sub (wanted, width)
+    ahead = Constant <value = int64[3] {0, 1, 0}> ()
+    pads = Concat <axis = 0> (ahead, more)
+    cut = Pad <mode = "MODE"> (x, pads)
+    y = Abs (cut)
+}"""
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_nothing_is_continued_where_nothing_is_kept(mode: str) -> None:
+    text = (HEAD + SHORTENED).replace("MODE", mode).replace('"" : 18', '"" : 19')
+    session = InferenceSession(parser.parse_model(text), providers=["CPUExecutionProvider"])
+    x = np.arange(16, dtype="f").reshape(2, 8)
+    for kept in (3, 0, 1, 0, 8):
+        feeds = {"x": x, "like": np.zeros(kept, "f")}
+        if kept:
+            wanted = np.pad(x[:, :kept], [(0, 0), (1, 0)], mode)  # type: ignore[call-overload]
+            np.testing.assert_array_equal(session.run(None, feeds)[0], wanted)
+        else:
+            with pytest.raises(FornixError, match=f"mode {mode} needs an element to repeat"):
+                session.run(None, feeds)

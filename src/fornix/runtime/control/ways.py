@@ -42,6 +42,8 @@ LATE = 1 << 16
 """Bytes for values whose sizes only a run tells, at first."""
 MAX_BUDGET = 1 << 30
 """Of either at most."""
+MAX_ENTRIES = 1 << 18
+"""Elements of a list that is fed, up to which it is read within a call: each takes 80 bytes."""
 WIDENINGS = 8
 """How often a call is repeated with more memory before it is left to others."""
 
@@ -85,6 +87,8 @@ class FlowWay:
         budget = self._budget
         if flow.budget != budget:  # another caller has seen to it
             return True
+        if flow.lacks_entries > MAX_ENTRIES:
+            return False
         if flow.lacks_entries:
             self._budget = budget._replace(entries=size_class(2 * flow.lacks_entries))
         elif flow.lacks:
