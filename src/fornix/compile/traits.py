@@ -276,11 +276,12 @@ class Survey:
         fact = self.lowering.inference.fact
         facts = [None if v is None else fact(v) for v in node.inputs]
         results = [fact(value) for value in node.outputs if value.is_used]
-        operator = ops.operator_of(schema)
-        version = schema.since_version
+        operator, version = ops.operator_of(schema), schema.since_version
         found = agreement(node, operator, version, facts, results, may_be_empty=may_be_empty)
+        if found is None:
+            return None
         try:
-            self.infer(node, found.values if found else {})
+            self.infer(node, found.values)
         except NotLowered:
             return None  # only the model says so, or what it says holds for some extents
         return found
@@ -465,9 +466,8 @@ class _Page:
         elements = load.buffer.elements
         self.counts[index] = max(self.counts[index], _volume(loops) / estimate(elements))
         if len(load.buffer.shape) > CHANNELS + 1:
-            is_relaid = load.address == self.here and _have_other_rows(
-                load.buffer.shape, self.shape
-            )
+            has_other_rows = _have_other_rows(load.buffer.shape, self.shape)
+            is_relaid = has_other_rows and load.address == self.here
             self.relaid[index] |= is_relaid
             self.channels[index].add(OTHER if is_relaid else self._channels(load))
             self.shifts[index] = math.gcd(self.shifts[index], self._shift(load))
