@@ -106,6 +106,24 @@ CASES = {
            k = Reshape (i, back) s = Add (c, k) d = Conv (s, v) y = Conv (d, v)""",
         {"s": "all", "d": "lanes"},
     ),
+    "by all channels between what has them last and a convolution": (
+        """t = Transpose <perm = [0, 2, 3, 1]> (x) u = Softmax <axis = 3> (t)
+           i = Transpose <perm = [0, 3, 1, 2]> (u) s = Mul (i, i)
+           d = Conv (s, v) y = Add (d, s)""",
+        {"s": "all"},
+    ),
+    "not between what has them last and no convolution": (
+        """t = Transpose <perm = [0, 2, 3, 1]> (x) u = Softmax <axis = 3> (t)
+           i = Transpose <perm = [0, 3, 1, 2]> (u) s = Mul (i, i)
+           p = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (s) y = Add (p, s)""",
+        set(),
+    ),
+    "not where another image is added that has them not": (
+        """t = Transpose <perm = [0, 2, 3, 1]> (x) u = Softmax <axis = 3> (t)
+           i = Transpose <perm = [0, 3, 1, 2]> (u) s = Add (i, x)
+           d = Conv (s, v) y = Add (d, s)""",
+        set(),
+    ),
     "by halves where channels fill those": (
         "d = Conv (c, half) e = Relu (d) y = Conv (e, whole)",
         {"c", "e"} if LANES > 8 else {"c"},

@@ -2,7 +2,8 @@
 
 Convolutions write and read images in the blocked layout at full speed, unless they have groups
 whose filters fill no vectors. So the result of one is blocked, and so is what comes of it channel
-by channel (pools, sums, activations), if
+by channel (pools, sums, activations), and what one reads that comes of nothing but images with the
+channels last, if
 
 1. nobody outside of this part of the program sees it: it is neither an output of the graph nor read
    or written by a NumPy kernel, nor handed on between steps of native code;
@@ -65,6 +66,8 @@ def layouts(
             given = _sources(unit, value, traits, found)
             uses = [_uses(r, value, traits) for r in readers.get(value, ())]
             taken = [kinds for kinds, _ in uses]
+            if given is not None and given.is_turned and not _is_convolved(value, readers, traits):
+                continue
             if given is None or not all(t <= {SAME, ALL, LAST, SWAPPED} for t in taken):
                 continue
             shift = math.gcd(given.shift, *(shift for _, shift in uses))
@@ -152,15 +155,20 @@ class _Sources:
     """Whether something that it is computed from has the channels as its last axis."""
     shift: int
     """What divides the distances of its channels from those that it is computed from."""
+    is_turned: bool
+    """Whether nothing but images that have the channels as their last axis is behind it."""
 
 
 def _sources(
     unit: CompiledUnit, value: Value, traits: Mapping[Node, Traits | str], found: Layouts
 ) -> _Sources | None:
-    """Where ``value`` comes from; None unless a convolution or something blocked is behind it."""
+    """Where ``value`` comes from; None unless that is what layouts help with.
+
+    That is a convolution, something blocked, or nothing but images with the channels last.
+    """
     inside = {v: node for node in unit.nodes for v in node.outputs}
     waiting, seen = [value], {value}
-    is_convolution = has_channels_last = False
+    is_convolution = has_channels_last = is_first = False
     shift = 0
     while waiting:
         node = inside.get(waiting.pop())
@@ -172,12 +180,27 @@ def _sources(
         if not trait.is_convolution and any(kind in {ALL, LAST, OTHER} for _, kind in images):
             return None
         has_channels_last |= any(kind in {FIRST, SWAPPED} for _, kind in images)
+        is_first |= any(kind == FIRST for _, kind in images)
         shift = math.gcd(shift, _shift(trait))
         new = [v for v, kind in images if kind == SAME and v not in seen]
         seen.update(new)
         waiting += new
     blocked = frozenset(v for v in seen if v in found and v not in inside)
-    return _Sources(blocked, has_channels_last, shift) if is_convolution or blocked else None
+    is_turned = is_first and not is_convolution and seen <= inside.keys()
+    if not (is_convolution or blocked or is_turned):
+        return None
+    return _Sources(blocked, has_channels_last, shift, is_turned)
+
+
+def _is_convolved(
+    value: Value,
+    readers: Mapping[Value, Sequence[CompiledUnit]],
+    traits: Mapping[Node, Traits | str],
+) -> bool:
+    """Whether a convolution reads ``value`` as its image."""
+    nodes = [n for r in readers.get(value, ()) for n in r.nodes if n.inputs[:1] == (value,)]
+    found = [traits[n] for n in nodes]
+    return any(isinstance(t, Traits) and t.is_convolution for t in found)
 
 
 def _uses(
