@@ -203,3 +203,11 @@ def test_rows_of_an_image_are_not_taken_apart() -> None:
     assert not is_in_parts(
         in_blocks(lower_conv(x, constant(numbers(64, 64, 3, 3)), strides=[2, 2]))
     )
+
+
+def test_each_block_of_filters_is_a_piece_of_work_where_weights_are_split() -> None:
+    y = sums(numbers(1, 960, 7, 7), numbers(160, 960, 1, 1), {})
+    buffer = stored(y).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    assert schedule(buffer.source, Target.host())[-1].nest.parallel == 160 // LANES

@@ -53,7 +53,9 @@ PART_BYTES = 2
 STEP = 2 * WORDS
 """Channels of a step of the sum."""
 DEEP = 2
-"""Blocks of filters in a panel."""
+"""Blocks of filters in a panel where the image is split: it is read once for both. Where weights
+are, panels of one block leave more of the first cache to the image, and more for threads to share.
+"""
 SLICE = 2
 """Steps at most of a slice of the sum."""
 WORD_BYTES = 4
@@ -136,7 +138,7 @@ def _cycles(c: Convolution) -> float:
     results = math.prod(known(s.out.extent) or 1 for s in c.spatial)
     places = math.prod(known(s.place.extent) or 1 for s in c.spatial)
     filters = known(c.filter.extent) or 1
-    has_more_weights = _weights_are_larger(places, taps * filters)
+    has_more_weights = _weights_are_larger(c)
     is_far = places * channels * WORD_BYTES > NEAR_BYTES
     split = places * (PLACE_CYCLES + is_far * FAR_CYCLES)
     split += has_more_weights * taps * filters * WEIGHT_CYCLES
@@ -149,12 +151,20 @@ def _cycles(c: Convolution) -> float:
 def _blocks(c: Convolution) -> int:
     """Blocks of filters, those included that fill the last panel."""
     blocks = math.ceil((known(c.filter.extent) or 1) / WORDS)
-    return math.ceil(blocks / DEEP) * DEEP if blocks > 1 else 1
+    deep = _deep(c, blocks)
+    return math.ceil(blocks / deep) * deep
 
 
-def _weights_are_larger(places: int, weights: int) -> bool:
-    """Whether a channel has more ``weights`` than ``places`` in the image."""
-    return places <= weights
+def _deep(c: Convolution, blocks: int) -> int:
+    """Blocks in a panel."""
+    return 1 if _weights_are_larger(c) else min(DEEP, blocks)
+
+
+def _weights_are_larger(c: Convolution) -> bool:
+    """Whether a channel has more weights than places in the image."""
+    places = math.prod(known(s.place.extent) or 1 for s in c.spatial)
+    terms = math.prod(known(s.taps) or 1 for s in c.spatial)
+    return places <= terms * (known(c.filter.extent) or 1)
 
 
 @dataclass(frozen=True)
@@ -257,7 +267,7 @@ class _Stages:
         self.c, self.given = c, given
         (self.channel,) = c.channels
         blocks = -(-given.filters // WORDS)
-        self.block, self.lane = Variable("b", min(DEEP, blocks)), Variable("j", WORDS)
+        self.block, self.lane = Variable("b", _deep(c, blocks)), Variable("j", WORDS)
         self.panel = Variable("p", ceildiv(blocks, self.block.extent))
         self.at_filter = (
             self.panel.dim * self.block.extent + self.block.dim
@@ -266,8 +276,7 @@ class _Stages:
         self.word = Variable("e", WORDS)
         taps = tuple(s.tap for s in c.spatial if s.tap is not None)
         places = math.prod(known(s.place.extent) or 1 for s in c.spatial)
-        terms = math.prod(known(a.extent) or 1 for a in taps)
-        self.splits_weights = _weights_are_larger(places, terms * given.filters)
+        self.splits_weights = _weights_are_larger(c)
         few = 1 if taps or not self.splits_weights else _divisor(self.steps)
         outer, inner = Variable("c", self.steps // few), Variable("d", few)
         self.loops = (outer, *taps, inner) if few > 1 else (outer, *taps)
