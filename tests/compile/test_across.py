@@ -152,3 +152,29 @@ def test_extents_may_be_open_where_one_side_is_turned(is_read: bool) -> None:
         symbols = {"N": n, "H": h, "W": width}
         feeds = {"x": data(FLOAT32, x.shape, symbols, 2)}
         assert_close(runner.run(feeds, symbols)[0], interpret(y, feeds, symbols))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("is_read", [True, False])
+@pytest.mark.parametrize("channels", [32, 24])
+def test_channels_may_be_the_last_axis_of_one_side(
+    channels: int, is_read: bool, level: str
+) -> None:
+    shape = (2, channels, 6, 5)
+    if is_read:
+        x = tensor("x", (2, 6, 5, channels), FLOAT32)
+        seen = compute(shape, lambda n, c, i, j: x[n, i, j, c])
+        y = depthwise(seen, 3, pads=[1] * 4)
+    else:
+        x = tensor("x", shape, FLOAT32)
+        plain = depthwise(x, 3, pads=[1] * 4)
+        y = compute((2, 6, 5, channels), lambda n, i, j, c: plain[n, c, i, j])
+    assert is_across(y)
+    given = data(FLOAT32, x.shape, {}, 2)
+    given.flat[-1] = np.nan  # reaches its own windows only
+    check(y, {"x": given}, target=target(level), chunks=3)
+
+
+def test_the_last_axis_holds_channels_that_fill_blocks() -> None:
+    x = tensor("x", (1, 9, 9, 17), FLOAT32)
+    assert not is_across(depthwise(compute((1, 17, 9, 9), lambda n, c, i, j: x[n, i, j, c]), 3))

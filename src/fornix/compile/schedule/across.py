@@ -48,7 +48,7 @@ def across_stages(c: Convolution, lanes: int) -> list[Store] | None:
     read, written = _read_in_rows(c), stride_of(c.store.address, c.spatial[-1].out) == 1
     block = _width(c)
     width = block or (lanes if count % lanes == 0 else LEAST_LANES)
-    is_mixed = read != written and block > 0
+    is_mixed = read != written and (block > 0 or _is_beside(c, read=not read))
     is_better = _is_far(c) if is_mixed else read and written and _pays(c, lanes)
     if lanes < LEAST_LANES or count % width != 0 or not is_better:
         return None
@@ -80,6 +80,12 @@ def _read_in_rows(c: Convolution) -> bool:
     return all(step is not None and step[0] != 1 for step in steps) and not any(
         lanes_of_buffer(e.buffer) > 1 for e in loads
     )
+
+
+def _is_beside(c: Convolution, *, read: bool) -> bool:
+    """Whether channels lie side by side in the image that is ``read``, else in the result."""
+    addresses = [e.address for e in accesses([c.image])] if read else [c.store.address]
+    return all(stride_of(a, c.filter) == 1 for a in addresses)
 
 
 def _is_far(c: Convolution) -> bool:
