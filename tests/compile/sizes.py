@@ -39,4 +39,4 @@ def computed(body: str, feeds: Mapping[str, Array], stored: str = "") -> Array:
     return first
 
 
-COMPILED = {"map", "turned", "contraction", "scan", "row"}
+COMPILED = {"map", "turned", "contraction", "scan", "row", "routine"}
