@@ -118,7 +118,8 @@ def _with_declared_values(
         return feed
     number = int if dtype is INT64 else float  # NumPy's own would wrap around
     try:
-        return {key: dtype.numpy.type(number(value)) for key, value in feed.items()}
+        with np.errstate(over="ignore"):  # what is beyond the type is infinite, as in kernels
+            return {key: dtype.numpy.type(number(value)) for key, value in feed.items()}
     except (OverflowError, TypeError) as error:
         raise InvalidUse(f"input '{name}' of {model} is {declared}, but {error}") from error
 

@@ -224,3 +224,10 @@ def test_other_maps_go_the_long_way(other: Any) -> None:
 def test_what_is_fed_is_held_while_garbage_may_be_collected() -> None:
     assert opened(of_maps(), {"x": {"a": 2.0}, "z": Z})[1]._copies
     assert not opened(MODEL, feeds("a", "b"))[1]._copies
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_the_type_are_infinite_without_a_warning() -> None:
+    session, _ = opened(of_maps(), {"x": {"a": 2.0}, "z": Z})
+    found = session.run(None, {"x": {"a": 1, "b": HUGE}, "z": Z})
+    same(found, [np.array([[1, 0, np.inf]], np.float32)])
