@@ -218,6 +218,20 @@ def test_few_rows_columns_or_terms_stay_in_vectors(monkeypatch: pytest.MonkeyPat
 
 
 @multiplies_tiles
+def test_long_sums_of_few_columns_stay_in_vectors_where_rows_outgrow_the_second_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    target = dataclasses.replace(Target.host(), l2_bytes=2 << 20)
+    b = constant(np.zeros((1024, 128), np.float32))
+    for m, is_fast in ((128, True), (384, False), (1000, False)):
+        y = product(tensor("a", (m, 1024), FLOAT32), b)
+        assert is_in_parts(y, target) == is_fast
+    wide = constant(np.zeros((1024, 512), np.float32))
+    assert is_in_parts(product(tensor("a", (384, 1024), FLOAT32), wide), target)
+
+
+@multiplies_tiles
 def test_parts_make_up_every_number() -> None:
     bits = rng.integers(0, 1 << 32, 4096, np.uint32)
     x = bits.view(np.float32)

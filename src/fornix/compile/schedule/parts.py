@@ -63,6 +63,9 @@ PART_BYTES = 6
 TILES, LEFT, RIGHT, SUM = 0.55, 29.0, 17.0, 17.0
 """What a product takes, a number of either factor that is taken apart, and a sum that goes through
 memory, relative to a product in vectors; measured from 12x49 by 56 to 1000x3072 by 768."""
+FAR_LEFT, NEAR = 40.0, 2 / 3
+"""What a number of the left factor takes in addition, if each panel reads its parts anew and they
+do not fit this share of the second cache."""
 LEAST_ROWS = 56
 """From which on tiles are faster, if a run tells how many there are."""
 FEW_HEIGHT = 14
@@ -171,15 +174,20 @@ def _is_for(c: Contraction, target: Target, lanes: int) -> bool:
         return False  # a step of a decoder reads its cache as it lies
     if not isinstance(c.sum.axes[0].extent, int) and not _is_stored(c.right):
         return False  # weights of attention, which are large, would take 6 bytes more each
-    return _pays(*(likely(n) for n in (c.row.extent, c.sum.axes[0].extent, c.column.extent)))
+    rows, terms, columns = (likely(a.extent) for a in (c.row, c.sum.axes[0], c.column))
+    return _pays(rows, terms, columns, target)
 
 
-def _pays(rows: int, terms: int, columns: int) -> bool:
+def _pays(rows: int, terms: int, columns: int, target: Target) -> bool:
     """Whether products of so many are faster in tiles."""
     padded = math.prod(
         -(-n // step) * step for n, step in ((rows, WORDS), (terms, TERMS), (columns, TERMS))
     )
-    apart = LEFT * rows * terms + RIGHT * terms * columns + SUM * rows * columns
+    is_alone = columns < 2 * LEAST_GROUPS * MOST_UNITS * WORDS  # a panel is a group of its own
+    is_read_again = is_alone and terms > MOST_STEPS * TERMS
+    is_far = is_read_again and rows * terms * PART_BYTES > target.l2_bytes * NEAR
+    left = LEFT + FAR_LEFT * is_far
+    apart = left * rows * terms + RIGHT * terms * columns + SUM * rows * columns
     return TILES * padded + apart < rows * terms * columns
 
 
@@ -444,17 +452,6 @@ class _Loops:
 def _are_many(rows: DimLike) -> Scalar:
     """Whether there are ``rows`` enough for tiles of parts."""
     return apply("le", index(LEAST_ROWS), index(rows))
-
-
-def _row_blocks(rows: DimLike, terms: DimLike, target: Target) -> tuple[int, DimLike]:
-    """Rows of a chunk, in whole tiles, and how many chunks of rows there are."""
-    least, most = ROW_BLOCK
-    fitting = target.l2_bytes // 2 // (PART_BYTES * likely(terms))
-    size = max(least, min(most, fitting // HEIGHT * HEIGHT))
-    if isinstance(rows, int):
-        count = max(1, round(rows / size))
-        size = math.ceil(rows / count / HEIGHT) * HEIGHT
-    return size, ceildiv(rows, size)
 
 
 def _scratch(buffers: Sequence[Buffer]) -> tuple[dict[Buffer, DimLike], DimLike]:
