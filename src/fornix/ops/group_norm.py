@@ -12,6 +12,7 @@ from fornix.errors import ConvertError, require
 from fornix.ir.dim import DimLike, equal, known, maximum, minimum
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce
+from fornix.ir.loops import stored as in_memory
 from fornix.ops.adapt import put_ahead, shape_of, stored
 from fornix.ops.along import mapped
 from fornix.ops.fact import Array, Fact, tensor
@@ -32,6 +33,9 @@ InstanceNormalization = (
 
 
 Shaped = Fact | Array | Tensor
+
+ALONE = 8
+"""Channels of a group at most that each take the sums of all of them, which is as fast as once."""
 
 
 @InstanceNormalization.infer
@@ -98,12 +102,14 @@ def _lower_grouped(
     size = channels // groups
     box = (size, *spatial)
     count = cast(index(math.prod(box)), wide.dtype)
+    are_shared = (known(size) or ALONE + 1) > ALONE and equal(groups, 1) is not True
 
     def mean_of(x: Tensor) -> Tensor:
         def at(i: DimLike, g: DimLike) -> Scalar:
             return reduce("sum", box, lambda k, *s: x[i, g * size + k, *s]) / count
 
-        return compute((n, groups), at)
+        mean = compute((n, groups), at)
+        return in_memory(mean) if are_shared else mean  # loops over channels would sum for each
 
     mean = mean_of(wide)
     deviation = compute(wide.shape, lambda *i: wide[i] - mean[i[0], i[1] // size])
