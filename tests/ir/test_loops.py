@@ -21,7 +21,7 @@ from fornix.ir.loops import (
     tensor,
     walk,
 )
-from fornix.ops.gather import lower_gather
+from fornix.ops.gather import lower_taken
 from tests.ir.interpreter import Array, Machine, interpret
 from tests.ops.harness import lower_op, peer, run_op
 
@@ -60,7 +60,7 @@ def test_a_view_that_ignores_a_gathered_index_keeps_its_check() -> None:
         data = argument("data", normal(1))
         view = compute((4,), lambda _: data[0] * 1.0)
         return interpret(
-            lower_gather(view, argument("ids", ids), axis=0), {"data": normal(1), "ids": ids}
+            lower_taken(view, argument("ids", ids), 0), {"data": normal(1), "ids": ids}
         )
 
     assert read(np.array([3, 0])).shape == (2,)

@@ -98,6 +98,11 @@ def lower_gather(data: Tensor, indices: Tensor, *, axis: int, node: LowerNode) -
         picked = columns_of(data, node.known(1))
         if picked is not None:
             return picked
+    return lower_taken(data, indices, place)
+
+
+def lower_taken(data: Tensor, indices: Tensor, place: int) -> Tensor:
+    """The elements of ``data`` at ``indices`` along axis ``place``, each index checked."""
     behind = place + indices.rank
 
     def at(*i: DimLike) -> Scalar:

@@ -163,11 +163,11 @@ def test_nobody_gains_or_loses_a_reference() -> None:
     watched = [given, *given.values(), *given["name"], None]
     counts = []
     for _ in range(3):
-        for one in (given, *others) * 100:
+        for one in (given, *others) * 400:
             call.call(one)
         gc.collect()
         counts.append([sys.getrefcount(x) for x in watched])
-    assert np.abs(np.subtract(counts[2], counts[1])).max() < 50
+    assert np.abs(np.subtract(counts[2], counts[1])).max() < 200  # others take None, too
 
 
 MAPS = """

@@ -11,7 +11,7 @@ from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index
 from fornix.ops.along import along, mapped, mean_along, with_units
 from fornix.ops.call import InferNode
 from fornix.ops.fact import Array, Fact, tensor
-from fornix.ops.gather import gather, lower_gather
+from fornix.ops.gather import gather, lower_taken
 from fornix.ops.geometry import broadcast_shapes, normalize_axis, shape_text
 from fornix.ops.microsoft import DOMAIN
 from fornix.ops.microsoft.shapes import check_shape
@@ -313,11 +313,11 @@ def lower_embed(
     batch, length = input_ids.shape
     places = position_ids or compute((1, length), lambda _, i: cast(index(i), INT32))
     parts = [
-        lower_gather(word_embedding, input_ids, axis=0),
-        lower_gather(position_embedding, places, axis=0),
+        lower_taken(word_embedding, input_ids, 0),
+        lower_taken(position_embedding, places, 0),
     ]
     if segment_ids is not None and segment_embedding is not None:
-        parts.append(lower_gather(segment_embedding, segment_ids, axis=0))
+        parts.append(lower_taken(segment_embedding, segment_ids, 0))
 
     def at(*i: DimLike) -> Scalar:
         first, *rest = (wide_element(part, i) for part in parts)
