@@ -15,8 +15,10 @@ from __future__ import annotations
 from fornix.dtype import FLOAT32, INT32, UINT16, UINT32
 from fornix.ir.loops import Scalar, apply, bitcast
 
-HIGH, MIDDLE, LOW = range(3)
-"""The parts: x rounded, what is left truncated, and the rest."""
+PARTS = HIGH, MIDDLE, LOW = range(3)
+"""x rounded, what is left truncated, and the rest."""
+BYTES = len(PARTS) * 2
+"""Of a number in parts."""
 PRODUCTS = (
     (LOW, HIGH), (MIDDLE, HIGH), (MIDDLE, MIDDLE), (HIGH, MIDDLE), (HIGH, HIGH), (HIGH, LOW),
 )  # fmt: skip
@@ -47,4 +49,4 @@ def _pair(low: Scalar, high: Scalar) -> Scalar:
     return bitcast(halves, INT32)
 
 
-__all__ = ["HIGH", "LOW", "MIDDLE", "PRODUCTS", "in_parts"]
+__all__ = ["BYTES", "HIGH", "LOW", "MIDDLE", "PARTS", "PRODUCTS", "in_parts"]

@@ -1,12 +1,13 @@
-"""How work is cut into chunks, and which loops are left."""
+"""How work is cut into chunks, which loops are left, and what chunks have of scratch memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Loop
-from fornix.ir.dim import DimLike
-from fornix.ir.loops import Variable
+from fornix.ir.dim import DimLike, ceildiv
+from fornix.ir.loops import Buffer, Variable
 
 CHUNKS = 16
 """Leading axes are cut into chunks until there are so many of them."""
@@ -34,3 +35,23 @@ def looped(axes: Sequence[Variable], body: Block) -> Block:
     for axis in reversed(axes):
         body = (Loop(axis, body),)
     return body
+
+
+def combined(axes: Sequence[Variable]) -> tuple[DimLike, DimLike]:
+    """How many combinations of ``axes`` there are, and the number of the present one."""
+    count: DimLike = 1
+    number: DimLike = 0
+    for axis in axes:
+        count, number = count * axis.extent, number * axis.extent + axis.dim
+    return count, number
+
+
+def in_scratch(buffers: Iterable[Buffer]) -> tuple[dict[Buffer, DimLike], DimLike]:
+    """Where ``buffers`` lie in scratch memory, each on lines of its own, and the bytes of all."""
+    offsets: dict[Buffer, DimLike] = {}
+    size: DimLike = 0
+    for buffer in buffers:
+        offsets[buffer] = size
+        lines = ceildiv(buffer.elements * buffer.dtype.numpy.itemsize, SCRATCH_ALIGNMENT)
+        size = size + lines * SCRATCH_ALIGNMENT
+    return offsets, size

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from fornix.compile.axes import without_units
 from fornix.compile.cost import lanes_for, stride_of
-from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Call, Chunks, Lanes, Loop, Nest, Put
-from fornix.compile.schedule.chunks import chunked, looped
+from fornix.compile.schedule.chunks import chunked, in_scratch, looped
 from fornix.compile.schedule.map import LIGHT_UNITS, alone
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike
-from fornix.ir.loops import Buffer, Routine, Scan, Scatter, Store
+from fornix.ir.loops import Routine, Scan, Scatter, Store
 
 
 def scan_nest(scan: Scan, target: Target) -> Nest:
@@ -42,12 +40,7 @@ def update_nest(scatter: Scatter, target: Target) -> Nest:
 def routine_nest(source: Routine, target: Target) -> Nest:
     """A call for each row; those of a chunk use the same scratch memory."""
     body, parallel = chunked([source.row], (Call(source),))
-    offsets: dict[Buffer, DimLike] = {}
-    size: DimLike = 0
-    for buffer in source.scratch:
-        offsets[buffer] = size
-        nbytes = buffer.elements * buffer.dtype.numpy.itemsize
-        size = size + (nbytes + SCRATCH_ALIGNMENT - 1) // SCRATCH_ALIGNMENT * SCRATCH_ALIGNMENT
+    offsets, size = in_scratch(source.scratch)
     lanes = target.vector_bytes // 4
     return Nest("routine", (body,), lanes, parallel, offsets, size)
 

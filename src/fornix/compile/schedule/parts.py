@@ -8,7 +8,6 @@ arithmetic takes half the time; for a few rows vectors are faster, and are used.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
-from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Parts, Put, Tile, When
-from fornix.compile.parts import in_parts
+from fornix.compile.parts import BYTES, in_parts
+from fornix.compile.schedule.chunks import combined, in_scratch
 from fornix.compile.schedule.contraction import (
     Contraction,
     contraction,
@@ -58,8 +57,6 @@ TERMS = 2 * WORDS
 """Of a step: a word holds a term and the one so many words behind it."""
 HEIGHT, MOST_UNITS = 2 * WORDS, 2
 """Rows and vectors of a tile: four registers of sums, two for either factor."""
-PART_BYTES = 6
-"""Of a number in three parts."""
 TILES, LEFT, RIGHT, SUM = 0.55, 29.0, 17.0, 17.0
 """What a product takes, a number of either factor that is taken apart, and a sum that goes through
 memory, relative to a product in vectors; measured from 12x49 by 56 to 1000x3072 by 768."""
@@ -185,7 +182,7 @@ def _pays(rows: int, terms: int, columns: int, target: Target) -> bool:
     )
     is_alone = columns < 2 * LEAST_GROUPS * MOST_UNITS * WORDS  # a panel is a group of its own
     is_read_again = is_alone and terms > MOST_STEPS * TERMS
-    is_far = is_read_again and rows * terms * PART_BYTES > target.l2_bytes * NEAR
+    is_far = is_read_again and rows * terms * BYTES > target.l2_bytes * NEAR
     left = LEFT + FAR_LEFT * is_far
     apart = left * rows * terms + RIGHT * terms * columns + SUM * rows * columns
     return TILES * padded + apart < rows * terms * columns
@@ -222,7 +219,7 @@ def _axes(c: Contraction, target: Target, lanes: int) -> Axes:
 def _rows_of_block(rows: DimLike, terms: int, target: Target) -> int:
     """Rows of a chunk, in whole tiles: the second cache holds so many ``terms`` of them."""
     least, most = ROW_BLOCK
-    fitting = target.l2_bytes // 2 // (PART_BYTES * terms)
+    fitting = target.l2_bytes // 2 // (BYTES * terms)
     size = max(least, min(most, fitting // HEIGHT * HEIGHT))
     if not isinstance(rows, int):
         return size
@@ -248,7 +245,7 @@ def _left(c: Contraction, axes: Axes, row: Variable) -> tuple[Stage, tuple[Scala
     body: Block = (Chunks(own[:-1], (Lanes(own[-1], 1, puts),)),)
     if not isinstance(row.extent, int):
         body = (When(_are_many(row.extent), body),)
-    stage = Stage(Nest("parts", body, WORDS, _product(own[:-1])), stores)
+    stage = Stage(Nest("parts", body, WORDS, combined(own[:-1])[0]), stores)
     place = tuple(a.dim for a in all_axes)
     return stage, tuple(load(s.buffer, s.buffer.address(place)) for s in stores)
 
@@ -261,13 +258,6 @@ def _inside(e: Scalar, places: Sequence[tuple[Variable, DimLike]]) -> Scalar:
         inside = apply("and", inside, test)
     value = substitute_scalar(e, dict(places))
     return select(inside, guarded(value, inside), 0)
-
-
-def _product(axes: Sequence[Variable]) -> DimLike:
-    found: DimLike = 1
-    for axis in axes:
-        found = found * axis.extent
-    return found
 
 
 # ── the right factor ───────────────────────────────────────────────────────────────────────────
@@ -341,12 +331,12 @@ class _Loops:
             are_few = apply("lt", index(rows), index(LEAST_ROWS))
             body = (When(are_few, few), When(_are_many(rows), body))
         chunks = (*c.outer, self.block, axes.group)
-        scratch, size = _scratch([*self.parts, self.sums])
+        scratch, size = in_scratch([*self.parts, self.sums])
         return Nest(
             "contraction",
             (Chunks(chunks, body),),
             WORDS,
-            _product(chunks),
+            combined(chunks)[0],
             scratch,
             size,
             frozenset(scratch),
@@ -452,16 +442,6 @@ class _Loops:
 def _are_many(rows: DimLike) -> Scalar:
     """Whether there are ``rows`` enough for tiles of parts."""
     return apply("le", index(LEAST_ROWS), index(rows))
-
-
-def _scratch(buffers: Sequence[Buffer]) -> tuple[dict[Buffer, DimLike], DimLike]:
-    """Where ``buffers`` lie in scratch memory, and how much they take."""
-    sizes = [
-        ceildiv(b.elements * b.dtype.numpy.itemsize, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
-        for b in buffers
-    ]
-    ends = list(itertools.accumulate(sizes))
-    return dict(zip(buffers, [0, *ends[:-1]], strict=True)), ends[-1]
 
 
 __all__ = ["part_nests"]

@@ -17,7 +17,7 @@ from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Lanes, Nest, Put, Tile, When
 from fornix.compile.products import Product, products
 from fornix.compile.reductions import field_axes, merged, points
-from fornix.compile.schedule.chunks import looped
+from fornix.compile.schedule.chunks import combined, looped
 from fornix.compile.schedule.contraction import Contraction, axes_of_left, in_order, is_plain
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
@@ -200,9 +200,7 @@ class _Tiles:
             is_many = apply("lt", index(least - 1), index(rows))
             body = (When(is_few, body), When(is_many, expanded))
         axes = (*b.outer, panel)
-        parallel: DimLike = 1
-        for axis in axes:
-            parallel = parallel * axis.extent
+        parallel, _ = combined(axes)
         size: DimLike = sum((x.elements * x.dtype.numpy.itemsize for x in scratch), start=0)
         size = ceildiv(size, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
         return Nest("blocks", (Chunks(axes, body),), self.shape[1], parallel, scratch, size)

@@ -19,10 +19,9 @@ from dataclasses import replace as replace_fields
 from fornix.compile.axes import rewritten
 from fornix.compile.convolution import Convolution, Groups, Spatial
 from fornix.compile.cost import accesses, outer_reductions, stride_of
-from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Patch, Put, Span, Taps
-from fornix.compile.parts import in_parts
-from fornix.compile.schedule.chunks import looped
+from fornix.compile.parts import BYTES, PARTS, in_parts
+from fornix.compile.schedule.chunks import combined, in_scratch, looped
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.square import FEATURES, WORDS
 from fornix.compile.schedule.winograd import Stage
@@ -47,9 +46,6 @@ from fornix.ir.loops import (
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction, select
 
-PARTS = 3
-"""Bfloat16s that make a float32."""
-PART_BYTES = 2
 STEP = 2 * WORDS
 """Channels of a step of the sum."""
 DEEP = 2
@@ -256,7 +252,7 @@ class _Split:
         stores = tuple(Store(put.buffer, axes, put.address, put.value) for put in self.puts)
         self.buffer.source = stores[0]  # which stands for all
         chunks = (Chunks(self.axes, self.body),)
-        nest = Nest("parts", chunks, WORDS, _count(self.axes), drops_subnormal=True)
+        nest = Nest("parts", chunks, WORDS, combined(self.axes)[0], drops_subnormal=True)
         return Stage(nest, stores)
 
 
@@ -301,7 +297,7 @@ class _Stages:
         """Cut the image along its first axis into pieces that are split at once."""
         extent = known(self.cut.out.extent) or 1
         of_one = places // (known(self.cut.place.extent) or 1) * self.cut.stride
-        of_one *= self.steps * STEP * PARTS * PART_BYTES
+        of_one *= self.steps * STEP * BYTES
         step = self.box.rows if len(self.c.spatial) > 1 else self.box.pixels
         rooms = target.l1_bytes // 2, target.l2_bytes // SHARE
         room = rooms[self.c.has_taps or step * of_one > rooms[0]]  # what taps share is split once
@@ -380,7 +376,7 @@ class _Stages:
         image = substitute_scalar(self.given.image, at)
         halves = [self._at_half(image, k, step.dim) for k in range(2)]
         axes = (*lead, step, *places)
-        buffer = _words((*axes, PARTS, self.word))
+        buffer = _words((*axes, len(PARTS), self.word))
         puts = _puts(buffer, axes, (self.word,), halves)
         read = buffer.address((*(a.dim for a in lead), self.step, *reads, 0, self.word.dim))
         return _Split(buffer, axes, (self.word,), puts, load(buffer, read))
@@ -406,7 +402,7 @@ class _Stages:
     def _weights(self, halves: tuple[Scalar, Scalar], axes: tuple[Variable, ...]) -> _Split:
         """Weights in parts, over ``axes``; loops over others are around them."""
         inner = (self.block, self.word, self.lane)
-        buffer = _words((*axes, PARTS, *inner))
+        buffer = _words((*axes, len(PARTS), *inner))
         puts = _puts(buffer, axes, inner, halves)
         read = buffer.address((*(a.dim for a in axes), 0, *(a.dim for a in inner)))
         order = (self.word, self.block, self.lane)
@@ -418,9 +414,9 @@ class _Stages:
         Each asks for its part, so that it comes from memory as evenly as time passes.
         """
         slices = (self.panel, *self.loops[:-1])
-        number, own = _numbered(slices), _numbered(turns)
-        size = (known(weights.elements) or 0) // (known(_count(slices)) or 1)
-        share = -(-size // (known(_count(turns)) or 1))
+        (count, number), (own_count, own) = combined(slices), combined(turns)
+        size = (known(weights.elements) or 0) // (known(count) or 1)
+        share = -(-size // (known(own_count) or 1))
         first = (number + 1) * size + own * share
         return tuple((weights, first + k) for k in range(0, share, LINE_WORDS))
 
@@ -511,33 +507,13 @@ def _puts(
     return tuple(Put(buffer, buffer.address((*lead, k, *tail)), part) for k, part in parts)
 
 
-def _numbered(axes: Sequence[Variable]) -> DimLike:
-    """The number of the present combination of ``axes``."""
-    number: DimLike = 0
-    for axis in axes:
-        number = number * axis.extent + axis.dim
-    return number
-
-
-def _count(axes: Sequence[Variable]) -> DimLike:
-    """How many combinations of ``axes`` there are."""
-    count: DimLike = 1
-    for axis in axes:
-        count = count * axis.extent
-    return count
-
-
 def _stage(
     axes: Sequence[Variable], body: Block, store: Store, scratch: Sequence[Buffer], beside: Buffer
 ) -> Stage:
     """``body`` in chunks of ``axes``, which does ``store`` and reads parts ``beside``."""
-    places: dict[Buffer, DimLike] = {}
-    size: DimLike = 0
-    for buffer in scratch:
-        places[buffer] = size
-        size = size + ceildiv(buffer.elements * WORD_BYTES, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
+    places, size = in_scratch(scratch)
     chunks = (Chunks(tuple(axes), body),)
-    nest = Nest("convolution", chunks, WORDS, _count(axes), places, size)
+    nest = Nest("convolution", chunks, WORDS, combined(axes)[0], places, size)
     return Stage(replace_fields(nest, beside=(beside,), drops_subnormal=True), (store,))
 
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from fornix.compile.axes import cut_at_blocks
 from fornix.compile.convolution import Convolution, Spatial
 from fornix.compile.cost import accesses, stride_of
-from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Stretch, Tile
 from fornix.compile.phases import phases
+from fornix.compile.schedule.chunks import combined, in_scratch
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.target import Target
 from fornix.compile.winograd import TAPS, Image, Matrix, Winograd, best, both_ways
@@ -240,10 +240,10 @@ class _Stages:
         self.unit, self.lane = Variable("u", self.units), Variable("l", lanes)
         self.at_channel = self.block.dim * lanes + self.lane.dim
         self.at_filter = (self.panel.dim * self.units + self.unit.dim) * lanes + self.lane.dim
-        self.tiles, self.tile = _combined(self.outer)
+        self.tiles, self.tile = combined(self.outer)
         self.first_column: DimLike = self.panel.dim * width
         rows, columns = self.tiles, self.panel.extent * width
-        count, _ = _combined(of_image)
+        count, _ = combined(of_image)
         most = SUMS[32 if target.vector_registers >= 32 else 16] // self.units
         self.size = self._block_size(known(self.tiles) or count, most)
         if self.size is not None:
@@ -312,15 +312,11 @@ class _Stages:
 
     def _kernel(self, outer: tuple[Variable, ...], body: Block, parts: Sequence[_Part]) -> Stage:
         """``body`` in chunks of ``outer``, which does ``parts``; what these share is scratch."""
-        parallel, _ = _combined(outer)
+        parallel, _ = combined(outer)
         stores = tuple(store for part in parts for store in part.stores)
         for store in stores:
             store.buffer.source = store.buffer.source or store  # the first one stands for all
-        scratch: dict[Buffer, DimLike] = {}
-        size: DimLike = 0
-        for buffer in (self.images, self.products) if len(parts) > 1 else ():
-            scratch[buffer] = size
-            size = size + ceildiv(buffer.elements * 4, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
+        scratch, size = in_scratch((self.images, self.products) if len(parts) > 1 else ())
         chunks = (Chunks(outer, body),)
         nest = Nest("winograd", chunks, self.lanes, parallel, scratch, size, drops_subnormal=True)
         return Stage(nest, stores, is_same=False)
@@ -493,15 +489,6 @@ class _Stages:
 def _widened(e: Scalar) -> Scalar:
     """What ``e`` is the float32 of, if that is all it is."""
     return e.args[0] if isinstance(e, Apply) and e.op == "cast" else e
-
-
-def _combined(axes: Sequence[Variable]) -> tuple[DimLike, DimLike]:
-    """How many combinations of ``axes`` there are, and the number of the present one."""
-    count: DimLike = 1
-    number: DimLike = 0
-    for axis in axes:
-        count, number = count * axis.extent, number * axis.extent + axis.dim
-    return count, number
 
 
 def _is_contiguous(e: Load, axis: Variable) -> bool:
