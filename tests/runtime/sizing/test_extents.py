@@ -199,6 +199,40 @@ def test_lengths_that_a_model_computes_are_those_that_convolutions_leave(
         s.run(None, {"x": np.ones((2, 8), np.float32)})
 
 
+RELATIVE = """(float[B, n] x) => (float[k] y)
+<int64 two = {2}, int64 single = {1}, int64 around = {300}, int64[1] axes = {0},
+ int64[1] columns = {1}> {
+    shape = Shape (x)
+    n0 = Gather (shape, single)
+    n1 = Div (n0, two)
+    n2 = Add (n1, single)
+    before = Sub (around, n2)
+    after = Add (around, n2)
+    last = Sub (after, single)
+    start = Unsqueeze (before, axes)
+    end = Unsqueeze (last, axes)
+    part = Slice (table, start, end, axes)
+    grown = Exp (part)
+    y = ReduceSum <keepdims = 0> (grown, columns)
+}"""
+
+
+@pytest.mark.parametrize("first", [30, 598, 700])
+def test_positions_on_both_sides_of_the_middle_of_a_table_are_cut_by_machine_code(
+    first: int, rng: np.random.Generator
+) -> None:
+    model = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]> f {RELATIVE}')
+    table = rng.standard_normal((599, 4)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+    s = fornix.InferenceSession(model.SerializeToString())
+    assert {place.reason for place in s.placement()} == {""}
+    for n in (first, 1, 2, 597, 598, 599, 600, 601, 1197, 2000, first):
+        rows = n // 2 + 1
+        (y,) = s.run(None, {"x": np.zeros((2, n), np.float32)})
+        found = np.exp(table[300 - rows : 299 + rows]).sum(1)
+        np.testing.assert_allclose(y, found, rtol=1e-5)
+
+
 MASK = """(int64[n, l] ids, float[m, k] mask) => (float[b, s, t] y)
 <int64[1] last = {-1}, int64[1] middle = {1},
  float[5, 2] words = {1, 2, 3, -1, 0, 2, 1, -2, 3, 1}> {

@@ -41,6 +41,8 @@ WORTH_ASSUMING = 128
 """Extents that runs may have before a program of their own is made for each."""
 MOST_ASSUMED = 512
 """Extents that runs may be taken to have at least."""
+MOST_LIMITED = 2**40
+"""Extents of which a limit is looked for, where it is not that of a product."""
 MOST_MULTIPLE = 256
 """Numbers that extents may be taken to be multiples of."""
 
@@ -244,16 +246,30 @@ def _start(d: Dim, atom: Symbol) -> int:
     low, high = atom.least, MOST_ASSUMED + 1
     while low < high:
         middle = (low + high) // 2
-        value = d.substitute({atom: middle})
-        low, high = (low, middle) if isinstance(value, int) and value >= 0 else (middle + 1, high)
+        low, high = (low, middle) if _is_natural(d, atom, middle) else (middle + 1, high)
     later = symbol(atom.name, low, atom.most)
     return low if low <= MOST_ASSUMED and is_nonnegative(d.substitute({atom: later})) else 0
 
 
 def _limit(d: Dim, atom: Symbol) -> int:
-    """How large ``atom`` may be until ``d`` is negative; 0 if that is open."""
+    """How large ``atom`` may be until ``d`` is negative; 0 if that is open, or far."""
     factor, rest = map(known, coefficient(d, atom) or (None, None))
-    return 0 if factor is None or rest is None or factor >= 0 else rest // -factor
+    if factor is not None and rest is not None:
+        return 0 if factor >= 0 else rest // -factor
+    low, high = atom.least, MOST_LIMITED + 1
+    if low >= high or not _is_natural(d, atom, low) or _is_natural(d, atom, high):
+        return 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _is_natural(d, atom, middle) else (low, middle)
+    until = symbol(atom.name, atom.least, low)
+    return low if is_nonnegative(d.substitute({atom: until})) else 0
+
+
+def _is_natural(d: Dim, atom: Symbol, value: int) -> bool:
+    """Whether ``d`` is a number of 0 and more where ``atom`` is ``value``."""
+    found = d.substitute({atom: value})
+    return isinstance(found, int) and found >= 0
 
 
 def bound_symbols(inputs: Sequence[Value]) -> dict[str, tuple[Value, int]]:
