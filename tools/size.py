@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 3580,
     "edit": 1150,
     "compile": 12_320,
-    "runtime": 9130,
+    "runtime": 9160,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,
