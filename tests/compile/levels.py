@@ -15,7 +15,15 @@ MULTIPLIES = pytest.mark.skipif(
     not Target.present().has("avxvnni"), reason="the processor does not multiply bytes so"
 )
 EVERY = ["host", "x86-64-v3", "x86-64", pytest.param("aarch64", marks=EMULATED)]
-OF_BYTES = [*EVERY, pytest.param("alderlake", marks=MULTIPLIES)]
+IS_WIDE = pytest.mark.skipif(
+    not Target.masked("cooperlake").features <= Target.present().features,
+    reason="the processor has no AVX-512 that multiplies bytes",
+)
+OF_BYTES = [
+    *EVERY,
+    pytest.param("alderlake", marks=MULTIPLIES),
+    *(pytest.param(name, marks=IS_WIDE) for name in ("x86-64-v4", "cooperlake")),
+]
 """Those that differ in how they multiply bytes."""
 LEVELS = [
     "host",

@@ -111,7 +111,15 @@ def test_a_level_of_the_processor_can_be_asked_for(
         processor(ARM, tmp_path, monkeypatch)
 
 
+def test_flags_are_known_as_linux_and_as_llvm_write_them() -> None:
+    wide = "avx2 f16c fma avx512f avx512bw avx512dq avx512vl".split()
+    identity.check_level("cooperlake", [*wide, "avx512_vnni", "avx512_bf16"])
+    identity.check_level("cooperlake", [*wide, "avx512vnni", "avx512bf16"])
+    with pytest.raises(InvalidArgument, match=r"not here: avx512bf16$"):
+        identity.check_level("cooperlake", [*wide, "avx512_vnni"])
+
+
 def test_what_is_no_level_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORNIX_TARGET", "avx2")
-    with pytest.raises(InvalidArgument, match=r"one of host, x86-64, x86-64-v3 .* found 'avx2'"):
+    with pytest.raises(InvalidArgument, match=r"one of host, x86-64, x86-64-v3, .* found 'avx2'"):
         identity.level()

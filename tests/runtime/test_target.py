@@ -16,6 +16,7 @@ from fornix.format.files import write_model
 from fornix.format.text import parse_model
 from fornix.reference import ReferenceEvaluator
 from fornix.system import is_mappable
+from tests.compile.levels import IS_WIDE
 
 MODEL = """
 <ir_version: 8, opset_import: ["": 20]>
@@ -52,7 +53,9 @@ IS_X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
 
 @pytest.mark.skipif(not IS_X86, reason="levels of x86-64")
-@pytest.mark.parametrize("level", ["x86-64-v3", "x86-64"])
+@pytest.mark.parametrize(
+    "level", ["x86-64-v3", "x86-64", pytest.param("cooperlake", marks=IS_WIDE)]
+)
 def test_a_level_of_the_processor_gives_the_same_and_is_kept(level: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     shapes = {"x": (2, 3, 12, 12), "w": (16, 3, 3, 3), "a": (36, 9), "b": (9,)}

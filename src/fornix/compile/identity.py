@@ -29,15 +29,22 @@ PROCESSOR_FIELDS = (
 """Fields that Linux has of a processor on which its instructions depend: x86, then ARM."""
 FIRST_BYTES = 1 << 14
 """Bytes in which the first processor is described."""
-LEVELS = {"x86-64": {"sse2"}, "x86-64-v3": {"avx2", "f16c", "fma"}}
-"""Processors that code can be made for instead of this one, by flags that tell them as Linux
-spells them. Source: System V ABI, x86-64 supplement."""
+_V3 = {"avx2", "f16c", "fma"}
+_V4 = _V3 | {"avx512bw", "avx512dq", "avx512f", "avx512vl"}
+LEVELS = {
+    "x86-64": {"sse2"},
+    "x86-64-v3": _V3,
+    "x86-64-v4": _V4,
+    "cooperlake": _V4 | {"avx512bf16", "avx512vnni"},
+}
+"""Processors that code can be made for instead of this one, by flags that tell them, without the
+underscores that Linux writes in some. Source: System V ABI, x86-64 supplement."""
 _REQUIRED = f"FORNIX_TARGET: one of host, {', '.join(LEVELS)} is required"
 
 
 @functools.cache
 def level() -> str:
-    """The level of x86-64 that ``FORNIX_TARGET`` asks for; empty: this very processor.
+    """The processor that ``FORNIX_TARGET`` asks for; empty: this very processor.
 
     Raises InvalidArgument for what is no level, and for one that this processor does not reach.
     """
@@ -53,7 +60,7 @@ def level() -> str:
 
 def check_level(name: str, available: Collection[str]) -> None:
     """Raise InvalidArgument if code of a level takes other instructions than ``available``."""
-    if missing := sorted(LEVELS[name].difference(available)):
+    if missing := sorted(LEVELS[name].difference(flag.replace("_", "") for flag in available)):
         raise InvalidArgument(
             f"{_REQUIRED}, found {name!r}, which takes instructions that are not here: "
             f"{', '.join(missing)}"

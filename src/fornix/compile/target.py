@@ -16,13 +16,18 @@ from llvmlite import binding as llvm
 from fornix.compile.identity import check_level, level
 from fornix.system import may_use_tiles
 
+_V3 = frozenset({"sse2", "sse4.1", "avx", "avx2", "fma", "f16c"})
+_V4 = _V3 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
 # What `Target.masked` knows, as LLVM calls it: vector bytes, number of vector registers, and the
 # instruction sets that the compiler asks for. Levels of x86-64, from the supplement of the System V
-# ABI; and a processor that multiplies bytes in vectors of 256 bits, but has none of 512.
+# ABI; a processor that multiplies bytes in vectors of 256 bits, but has none of 512; and one that
+# has what later ones have of AVX-512, but no tile registers.
 _LEVELS: dict[str, tuple[int, int, frozenset[str]]] = {
     "x86-64": (16, 16, frozenset({"sse2"})),
-    "x86-64-v3": (32, 16, frozenset({"sse2", "sse4.1", "avx", "avx2", "fma", "f16c"})),
-    "alderlake": (32, 16, frozenset({"sse2", "sse4.1", "avx", "avx2", "fma", "f16c", "avxvnni"})),
+    "x86-64-v3": (32, 16, _V3),
+    "x86-64-v4": (64, 32, _V4),
+    "alderlake": (32, 16, _V3 | {"avxvnni"}),
+    "cooperlake": (64, 32, _V4 | {"avx512vnni", "avx512bf16"}),
 }
 _USED = frozenset({
     "sse2", "sse4.1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl",
@@ -87,7 +92,7 @@ class Target:
 
     @staticmethod
     def masked(name: str) -> Target:
-        """The host, restricted to "x86-64" or "x86-64-v3", which are levels, or to "alderlake"."""
+        """The host, restricted to a level of x86-64 or to what "alderlake" or "cooperlake" has."""
         vector_bytes, registers, features = _LEVELS[name]
         return dataclasses.replace(
             Target.present(),
