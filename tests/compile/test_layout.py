@@ -71,9 +71,9 @@ def blocked(source: Any) -> set[str] | dict[str, str]:
     units = Units(from_message(source), Level.NONE)
     outputs = units.model.graph.outputs
     found = layouts(units.units, units.traits, outputs, units.lowering.inference, Target.host())
-    kinds = {LANES: "lanes", M: "all"}
     if M in found.values():
-        return {value.name: kinds[lanes] for value, lanes in found.items()}
+        kinds = {LANES: "lanes"}
+        return {value.name: kinds.get(lanes, "all") for value, lanes in found.items()}
     return {value.name for value in found}
 
 
@@ -142,7 +142,11 @@ CASES = {
     ),
     "put together at half blocks": (
         "d = Conv (c, half) k = Concat <axis = 1> (d, c) y = Conv (k, more)",
-        {"c", "d", "k"} if LANES > 8 else {"c"},
+        dict.fromkeys("cdk", "all")
+        if Target.host().is_wide
+        else {"c", "d", "k"}
+        if LANES > 8
+        else {"c"},
     ),
     "not put together elsewhere": (
         "d = Conv (c, odd) e = Conv (c, rest) k = Concat <axis = 1> (d, e) y = Conv (k, v)",
@@ -282,6 +286,31 @@ def test_channels_that_leave_half_a_vector_are_one_block_where_whole_ones_are_fa
     assert found.get("k", 0) == lanes
 
 
-def test_channels_that_are_put_together_with_others_are_not_one_block() -> None:
+@pytest.mark.parametrize(("features", "lanes"), [({"amx-tile"}, {"d": 24, "k": 48}), (set(), 8)])
+def test_channels_that_are_put_together_at_half_vectors_are_one_block_there_too(
+    features: set[str], lanes: dict[str, int] | int
+) -> None:
     source = through(24, "k = Concat <axis = 1> (d, d)", 48)
-    assert {lanes_of(source, wide("amx-tile"))[name] for name in "dk"} == {8}
+    found = lanes_of(source, wide(*features))
+    wanted = lanes if isinstance(lanes, dict) else dict.fromkeys("dk", lanes)
+    assert {name: found[name] for name in "dk"} == wanted
+
+
+@pytest.mark.parametrize("taps", [1, 3])
+def test_parts_of_an_image_that_begin_within_a_vector(taps: int) -> None:
+    source = model(
+        f"""d = Conv (c, rows) a, b = Split <axis = 1, num_outputs = 2> (d)
+            e = Conv <pads = [{taps // 2}, {taps // 2}, {taps // 2}, {taps // 2}]> (b, mixed)
+            k = Concat <axis = 1> (e, a) y = Conv (k, columns)"""
+    )
+    rng = np.random.default_rng(1)
+    shapes = {"rows": (48, M, 1, 1), "mixed": (24, 24, taps, taps), "columns": (M, 48, 1, 1)}
+    for name, shape in shapes.items():
+        array = rng.standard_normal(shape).astype(np.float32) / 10
+        source.graph.initializer.append(numpy_helper.from_array(array, name))
+    feeds = {"x": rng.standard_normal((2, M, SIDE, SIDE)).astype(np.float32)}
+    found, wanted = (
+        InferenceSession(source, providers=[f"{kind}ExecutionProvider"]).run(None, feeds)[0]
+        for kind in ("CPU", "Reference")
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())

@@ -12,7 +12,7 @@ from fornix.compile.blocked import blocked_buffer
 from fornix.compile.schedule import schedule
 from fornix.compile.schedule import square_floats as floats
 from fornix.dtype import FLOAT32
-from fornix.ir.dim import symbol
+from fornix.ir.dim import known, symbol
 from fornix.ir.loops import Store, Tensor, Variable, compute, constant, stored, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import lower_conv
@@ -211,3 +211,58 @@ def test_each_block_of_filters_is_a_piece_of_work_where_weights_are_split() -> N
     assert buffer is not None
     assert isinstance(buffer.source, Store)
     assert schedule(buffer.source, Target.host())[-1].nest.parallel == 160 // LANES
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(("channels", "sides", "filters", "taps", "window"), CASES[:7:2])
+def test_sides_that_a_run_tells(
+    channels: int,
+    sides: tuple[int, int],
+    filters: int,
+    taps: tuple[int, int],
+    window: dict[str, Any],
+) -> None:
+    w = numbers(filters, channels, *taps)
+    shape = (1, channels, symbol("H"), symbol("W"))
+    y = in_blocks(lower_conv(image("x", shape), constant(w), **window))
+    assert is_in_parts(y)
+    runners = [Runner([y], chunks=n, at_end=True) for n in (1, 3)]
+    least = max(taps)
+    for high, wide in (sides, (least, least), (least + 2, 41)):
+        x = numbers(1, channels, high, wide)
+        feeds = {"x": x}, {"H": high, "W": wide}
+        runs = [runner.run(*feeds)[0] for runner in runners]
+        wanted = convolved(x, w, window)
+        assert_near(runs[0].reshape(wanted.shape), x, w, window)
+        np.testing.assert_array_equal(runs[0], runs[1])
+
+
+@pytest.mark.usefixtures("way")
+def test_what_is_not_finite_at_the_end_of_an_open_image() -> None:
+    w = np.abs(numbers(32, 32, 3, 3))
+    window = {"pads": [1] * 4}
+    y = lower_conv(image("x", (1, 32, symbol("H"), symbol("W"))), constant(w), **window)
+    runner = Runner([in_blocks(y)])
+    x = np.abs(numbers(1, 32, 5, 19))
+    x[0, 7, 4, 18] = np.inf
+    found = runner.run({"x": x}, {"H": 5, "W": 19})[0].reshape(1, 32, 5, 19)
+    wanted = np.zeros((5, 19), bool)
+    wanted[3:, 17:] = True
+    np.testing.assert_array_equal(found[0, 3] == np.inf, wanted)
+
+
+def test_panels_that_outgrow_a_cache_are_used_group_by_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(floats, "_weights_are_larger", lambda *_: False)
+    small = dataclasses.replace(Target.host(), l2_bytes=64 << 10)
+    x, w = numbers(1, 64, 5, 9), numbers(200, 64, 1, 1)
+    y = sums(x, w, {})
+    buffer = stored(y).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    whole, parts = (schedule(buffer.source, t)[-1].nest for t in (Target.host(), small))
+    assert known(parts.parallel) > known(whole.parallel)
+    runs = [Runner([y], chunks=n, target=t).run({"x": x})[0] for n, t in ((1, None), (3, small))]
+    assert_near(runs[0], x, w, {})
+    np.testing.assert_array_equal(runs[0], runs[1])

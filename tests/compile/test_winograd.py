@@ -9,6 +9,7 @@ import pytest
 
 from fornix.compile import Target
 from fornix.compile.blocked import blocked_buffer
+from fornix.compile.cost import likely_of_image
 from fornix.compile.schedule import winograd as schedule
 from fornix.compile.winograd import F2, F4, Image, Winograd, best
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
@@ -312,10 +313,10 @@ def test_filters_that_take_much_memory_for_little_time_are_smaller() -> None:
 
 def test_parts_of_images_of_any_size_are_taken_for_parts_of_a_likely_one() -> None:
     height = symbol("height", 1)
-    assert schedule._likely(height, 256) == 256
-    assert schedule._likely(height // 16, 256) == 16
-    assert schedule._likely(16, 256) == 16
-    assert schedule._likely(0, 256) == 0
+    assert likely_of_image(height, 256) == 256
+    assert likely_of_image(height // 16, 256) == 16
+    assert likely_of_image(16, 256) == 16
+    assert likely_of_image(0, 256) == 0
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from fornix.compile.axes import TYPICAL_LANES, groups_of, near_offsets
 from fornix.compile.words import pair_of, word_of
 from fornix.dtype import DType
-from fornix.ir.dim import DimLike, less
-from fornix.ir.dim.expression import coefficient, variables
+from fornix.ir.dim import DimLike, known, less
+from fornix.ir.dim.expression import Atom, Symbol, atoms, coefficient, substitute, variables
 from fornix.ir.loops import Apply, Load, Reduce, Scalar, Store, Variable, walk
 
 LOAD_COST = {0: 0.5, 1: 1.0, 2: 3.0, 3: 4.0, 4: 5.0}
@@ -28,6 +28,8 @@ MASKED = 1.3
 """What the masked end of a short axis costs, as a factor."""
 LIKELY_EXTENT = 1024
 """What is assumed of an extent that is not known."""
+LIKELY_IMAGE = 256
+"""Rows and columns assumed of an image that a model is given."""
 LIKELY_BATCH = 4
 """What is assumed of one that a `LONG_ROW` follows."""
 LONG_ROW = 256
@@ -57,6 +59,13 @@ def accesses(values: Iterable[Scalar]) -> list[Load]:
 def likely(extent: DimLike) -> int:
     """The extent, or a guess."""
     return extent if isinstance(extent, int) else LIKELY_EXTENT
+
+
+def likely_of_image(extent: DimLike, size: int = LIKELY_IMAGE) -> int:
+    """``extent``, in numbers: a sixteenth of the model's image, say, is one of ``size``."""
+    values: dict[Atom, DimLike] = {a: size for a in atoms(extent) if isinstance(a, Symbol)}
+    found = known(substitute(extent, values, {}))
+    return size if found is None else found
 
 
 def useful_lanes(extent: DimLike, lanes: int) -> float:
@@ -201,11 +210,13 @@ MIN_WIDTH = 8
 __all__ = [
     "GATHER_COST",
     "LIKELY_EXTENT",
+    "LIKELY_IMAGE",
     "accesses",
     "fold_axis",
     "goes_past",
     "lanes_for",
     "likely",
+    "likely_of_image",
     "load_cost",
     "map_cost",
     "outer_reductions",

@@ -14,7 +14,8 @@ channels last, if
 
 If some reader wants them last, or the value is computed from what has them there, one block holds
 all channels: that is NHWC, and the transposition costs nothing. So it is where half of a vector is
-left over and a processor is faster with whole ones. Everything else is row-major.
+left over, or channels are cut out or put together at halves, and a processor is faster with whole
+ones. Everything else is row-major.
 Readers go through address maps either way, so layouts decide about speed alone.
 """
 
@@ -138,8 +139,8 @@ def _lanes(value: Value, shift: int, inference: Inference, target: Target) -> in
     channels, places = type_.shape[CHANNELS], type_.shape[CHANNELS + 1 :]
     if not isinstance(channels, int) or all(n == 1 for n in places):
         return 0
-    is_float, rest = type_.dtype.is_float, channels % lanes
-    if target.is_wide and is_float and shift == 0 and channels > lanes and rest == lanes // 2:
+    rest = math.gcd(channels, shift, lanes)
+    if target.is_wide and type_.dtype.is_float and channels > lanes and rest == lanes // 2:
         return channels
     wide = target.vector_bytes if type_.dtype.bits == BYTE and target.has("amx-int8") else lanes
     fitting = (n for n in (wide, lanes, lanes // 2) if channels % n == shift % n == 0)

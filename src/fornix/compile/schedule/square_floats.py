@@ -5,6 +5,9 @@ the image and the weights the one with fewer elements is split ahead, stored wei
 all. The other one is split in scratch memory, as much of it at a time as caches hold, and serves
 all of the first: weights slice by slice of the sum, whose sums wait in scratch memory meanwhile,
 the image in pieces of whole sums.
+
+Where only a run tells how large the image is, boxes have a size of their own, and reach beyond its
+end: factors are 0 there, and results are not written.
 """
 
 from __future__ import annotations
@@ -12,22 +15,29 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
 from fornix.compile.convolution import Convolution, Groups, Spatial
-from fornix.compile.cost import accesses, outer_reductions, stride_of
+from fornix.compile.cost import accesses, likely_of_image, outer_reductions, stride_of
 from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Patch, Put, Span, Taps
 from fornix.compile.parts import BYTES, PARTS, in_parts
 from fornix.compile.schedule.chunks import combined, in_scratch, looped
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.square import FEATURES, WORDS
+from fornix.compile.schedule.square_boxes import (
+    box_of,
+    is_open,
+    length_of,
+    places_of,
+    sides_of,
+)
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
 from fornix.dtype import FLOAT32, INT32
-from fornix.ir.dim import DimLike, ceildiv, known, minimum
+from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
 from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import (
     TRUE,
@@ -59,12 +69,12 @@ LINE_WORDS = 16
 """Of a line of a cache."""
 CLEARED = 4
 """Vectors that are set to 0 at a time."""
-PIECES = 16
-"""Pieces of an image at least, for threads to share."""
+LEAST_TURNS = 4
+"""That go over an image of unknown size."""
+SPLIT_PANELS = 0.15
+"""What splitting an image takes beside the sums of one panel."""
 SHARE = 4
 """The part of the second cache that a piece may take, where it does not fit half of the first."""
-BOX_COST = 0.25
-"""What a box costs beside its registers, each of which takes the same time however few its rows."""
 STEP_CYCLES, PLACE_CYCLES, WEIGHT_CYCLES, RESULT_CYCLES = 120.0, 0.6, 0.5, 5.0
 """That a step of a register of sums takes, splitting an element, and what follows a vector of sums.
 """
@@ -96,8 +106,10 @@ def runs_in_tiles(c: Convolution, target: Target, lanes: int) -> bool:
         return False
     if c.has_groups or len(c.channels) != 1 or len(c.spatial) > 2:
         return False
-    extents = (*(s.place.extent for s in c.spatial), c.filter.extent, c.channels[0].extent)
-    if not all(isinstance(n, int) for n in extents) or extents[-1] % WORDS:
+    channels = c.channels[0].extent
+    if not isinstance(c.filter.extent, int) or not isinstance(channels, int) or channels % WORDS:
+        return False
+    if not all(isinstance(s.taps, int) for s in c.spatial):
         return False
     if not all(isinstance(e.buffer.source, Constant) for e in accesses([c.weights])):
         return False
@@ -118,7 +130,8 @@ def _is_read_in_vectors(c: Convolution) -> bool:
 
 def speed_in_tiles(c: Convolution) -> float:
     """How many times as fast as with vectors ``c`` is."""
-    products = math.prod(known(a.extent) or 1 for a in (*c.sum.axes, *(s.out for s in c.spatial)))
+    axes = (*c.sum.axes, *(s.out for s in c.spatial))
+    products = math.prod(likely_of_image(a.extent) for a in axes)
     return products * _blocks(c) * VECTOR_CYCLES / _cycles(c)
 
 
@@ -131,15 +144,15 @@ def _cycles(c: Convolution) -> float:
     """What the sums and all that is around them take."""
     channels, blocks = known(c.channels[0].extent) or 1, _blocks(c)
     taps = math.prod(known(s.taps) or 1 for s in c.spatial)
-    results = math.prod(known(s.out.extent) or 1 for s in c.spatial)
-    places = math.prod(known(s.place.extent) or 1 for s in c.spatial)
+    results = math.prod(likely_of_image(s.out.extent) for s in c.spatial)
+    places = places_of(c)
     filters = known(c.filter.extent) or 1
     has_more_weights = _weights_are_larger(c)
     is_far = places * channels * WORD_BYTES > NEAR_BYTES
     split = places * (PLACE_CYCLES + is_far * FAR_CYCLES)
     split += has_more_weights * taps * filters * WEIGHT_CYCLES
-    sides = _sides(c, is_whole=has_more_weights)
-    registers = _box(*sides).in_all(*sides) * blocks
+    sides = sides_of(c, is_whole=has_more_weights)
+    registers = box_of(c, *sides).in_all(*sides) * blocks
     sums = registers * taps * math.ceil(channels / STEP) * STEP_CYCLES
     return sums + split * channels + results * blocks * RESULT_CYCLES
 
@@ -158,70 +171,8 @@ def _deep(c: Convolution, blocks: int) -> int:
 
 def _weights_are_larger(c: Convolution) -> bool:
     """Whether a channel has more weights than places in the image."""
-    places = math.prod(known(s.place.extent) or 1 for s in c.spatial)
     terms = math.prod(known(s.taps) or 1 for s in c.spatial)
-    return places <= terms * (known(c.filter.extent) or 1)
-
-
-@dataclass(frozen=True)
-class _Box:
-    """Registers of ``height`` pixels, so many along a row, of so many rows."""
-
-    rows: int
-    registers: int
-    height: int
-
-    @property
-    def pixels(self) -> int:
-        """Of a row."""
-        return self.registers * self.height
-
-    def in_all(self, high: int, wide: int) -> int:
-        """Registers for an image of ``high`` by ``wide`` results."""
-        turns = math.ceil(high / self.rows) * math.ceil(wide / self.pixels)
-        return turns * self.rows * self.registers
-
-
-def _sides(c: Convolution, *, is_whole: bool) -> tuple[int, int]:
-    """Rows and pixels of the results.
-
-    Of a whole image they may be one row, with what lies between the rows of the image, if that
-    takes fewer registers: the tap of a result is as far from it in each row.
-    """
-    *rows, pixels = c.spatial
-    high, wide = math.prod(known(s.out.extent) or 1 for s in rows), known(pixels.out.extent) or 1
-    if is_whole and rows and all(s.stride == 1 for s in c.spatial):
-        joined = 1, (high - 1) * (known(pixels.place.extent) or 1) + wide
-        if _box(*joined).in_all(*joined) < _box(high, wide).in_all(high, wide):
-            return joined
-    return high, wide
-
-
-@functools.cache
-def _box(high: int, wide: int) -> _Box:
-    """The box for an image of ``high`` by ``wide`` results that wastes least."""
-    boxes = [
-        _Box(rows, registers, height)
-        for rows, registers in ((1, 2), (2, 1), (1, 1))
-        for height in range(1, WORDS + 1)
-        if rows <= high and registers * height <= wide
-    ]
-
-    return min(
-        boxes, key=lambda box: box.in_all(high, wide) * (1 + BOX_COST / box.registers / box.rows)
-    )
-
-
-@functools.cache
-def _length(extent: int, step: int, bytes_: int, room: int) -> int:
-    """The length of pieces of an axis, each element of which takes so many bytes of ``room``.
-
-    Pieces are alike: the last one begins earlier if it has to.
-    """
-    least = max(1, min(PIECES, extent // step), math.ceil(extent * bytes_ / room))
-    lengths = (math.ceil(extent / (n * step)) * step for n in range(least, 2 * least + 1))
-    fitting = [n for n in lengths if n <= extent]
-    return min(fitting, key=lambda n: math.ceil(extent / n) * n, default=min(extent, step))
+    return places_of(c) <= terms * (known(c.filter.extent) or 1)
 
 
 @dataclass(frozen=True)
@@ -264,56 +215,91 @@ class _Stages:
         (self.channel,) = c.channels
         blocks = -(-given.filters // WORDS)
         self.block, self.lane = Variable("b", _deep(c, blocks)), Variable("j", WORDS)
-        self.panel = Variable("p", ceildiv(blocks, self.block.extent))
-        self.at_filter = (
-            self.panel.dim * self.block.extent + self.block.dim
-        ) * WORDS + self.lane.dim
         self.steps = -(-(known(self.channel.extent) or 1) // STEP)
+        self.splits_weights = _weights_are_larger(c)
+        self.panels = self._panels(-(-blocks // _deep(c, blocks)), target)
+        self.filters, self.at_filter = combined((*self.panels, self.block, self.lane))
         self.word = Variable("e", WORDS)
         taps = tuple(s.tap for s in c.spatial if s.tap is not None)
-        places = math.prod(known(s.place.extent) or 1 for s in c.spatial)
-        self.splits_weights = _weights_are_larger(c)
         few = 1 if taps or not self.splits_weights else _divisor(self.steps)
         outer, inner = Variable("c", self.steps // few), Variable("d", few)
         self.loops = (outer, *taps, inner) if few > 1 else (outer, *taps)
         self.step = outer.dim * few + inner.dim if few > 1 else outer.dim
-        sides = _sides(c, is_whole=self.splits_weights)
-        self.box = _box(*sides)
+        sides = sides_of(c, is_whole=self.splits_weights)
+        self.box = box_of(c, *sides)
+        self.is_open = is_open(c)
         self.cut = c.spatial[0]
         self.local = {s: s.out for s in c.spatial}
         self.piece = Variable("q", 1)
         self.first: DimLike = 0
+        is_joined = len(c.spatial) > 1 and sides[0] == 1 < likely_of_image(self.cut.out.extent)
         if not self.splits_weights:
-            self._cut(places, target)
+            self._cut(target)
+        if self.is_open and not is_joined:
+            self._round_up()
         self.outs = tuple(self.local.values())
-        self.at: dict[Atom, DimLike] = {s.out: self._out(s.out) for s in c.spatial}
+        self.at: dict[Atom, DimLike] = {s.out: self._out(s) for s in c.spatial}
         self.inside: Scalar = TRUE
-        if len(self.outs) > 1 and sides[0] == 1 < (known(self.cut.out.extent) or 1):
-            self._join(sides[1])
-        counts = (self.box.rows, self.box.pixels)[-len(self.outs) :]
+        if is_joined:
+            self._join()
+        elif self.is_open:
+            self.inside = _are_below((self.at[s.out], s.out.extent) for s in c.spatial)
+        counts = self.box.sides[-len(self.outs) :]
         self.spans = [_span(axis, n) for axis, n in zip(self.outs, counts, strict=True)]
 
-    def _cut(self, places: int, target: Target) -> None:
+    def _panels(self, count: int, target: Target) -> tuple[Variable, ...]:
+        """The panels of weights; in groups that a cache holds, where these are split ahead.
+
+        The image is split anew for each group, which counts as so much of a panel; groups are
+        alike, so that there may be panels of zeros.
+        """
+        if self.splits_weights:
+            return (Variable("p", count),)
+        taps = math.prod(known(s.taps) or 1 for s in self.c.spatial)
+        size = self.steps * STEP * taps * (known(self.block.extent) or 1) * WORDS * BYTES
+        room = target.l2_bytes // SHARE // size
+        if count * size > target.l2_bytes // 2:
+            sizes = range(1, max(1, room) + 1)
+            each = min(sizes, key=lambda n: math.ceil(count / n) * (n + SPLIT_PANELS))
+        else:
+            each = count
+        return Variable("g", math.ceil(count / each)), Variable("p", each)
+
+    def _cut(self, target: Target) -> None:
         """Cut the image along its first axis into pieces that are split at once."""
-        extent = known(self.cut.out.extent) or 1
-        of_one = places // (known(self.cut.place.extent) or 1) * self.cut.stride
+        extent, places = self.cut.out.extent, places_of(self.c)
+        of_one = places // likely_of_image(self.cut.place.extent) * self.cut.stride
         of_one *= self.steps * STEP * BYTES
         step = self.box.rows if len(self.c.spatial) > 1 else self.box.pixels
         rooms = target.l1_bytes // 2, target.l2_bytes // SHARE
         room = rooms[self.c.has_taps or step * of_one > rooms[0]]  # what taps share is split once
-        length = _length(extent, step, of_one, room)
+        length = length_of(extent, step, of_one, room, is_open=self.is_open)
         self.local[self.cut] = Variable(self.cut.out.name, length)
         self.piece = Variable("q", ceildiv(extent, length))
-        self.first = minimum(self.piece.dim * length, extent - length)
+        self.first = self.piece.dim * length
+        if not self.is_open:
+            self.first = minimum(self.first, extent - length)
 
-    def _join(self, length: int) -> None:
+    def _round_up(self) -> None:
+        """Let the axes of the results end with a box."""
+        counts = self.box.sides[-len(self.local) :]
+        for (s, out), n in zip(self.local.items(), counts, strict=True):
+            self.local[s] = Variable(out.name, ceildiv(out.extent, n) * n)
+
+    def _join(self) -> None:
         """Make one row of the results, of which some are between the rows of the image."""
         rows, pixels = self.c.spatial
+        pitch = pixels.place.extent
+        length = (rows.out.extent - 1) * pitch + pixels.out.extent
+        if self.is_open:
+            length = ceildiv(maximum(length, 0), self.box.pixels) * self.box.pixels
+            pitch = maximum(pitch, 1)
         joined = Variable("s", length)
-        row = joined.dim // pixels.place.extent
+        row = joined.dim // pitch
         self.outs = (joined,)
-        self.at = {rows.out: row, pixels.out: joined.dim - row * pixels.place.extent}
-        self.inside = apply("lt", index(self.at[pixels.out]), index(pixels.out.extent))
+        self.at = {rows.out: row, pixels.out: joined.dim - row * pitch}
+        within = [pixels, rows] if self.is_open else [pixels]
+        self.inside = _are_below((self.at[s.out], s.out.extent) for s in within)
 
     # ── the two ways
 
@@ -321,11 +307,12 @@ class _Stages:
         """Weights are split once and for all, the image piece by piece for all of them."""
         own = self._weight()
         halves = self._at_half(own, 0, self.step), self._at_half(own, 1, self.step)
-        weights = self._weights(halves, (self.panel, *self.loops))
+        weights = self._weights(halves, (*self.panels, *self.loops))
         image = self._image(())
         patch, store = self._patch(image, weights, halves)
-        body = (*image.loops, Loop(self.panel, self._boxes(patch)))
-        outer = (*self.c.batch, self.piece)
+        group, panel = self.panels
+        body = (*image.loops, Loop(panel, self._boxes(patch)))
+        outer = (group, *self.c.batch, self.piece)
         return [weights.stage(), _stage(outer, body, store, [image.buffer], weights.buffer)]
 
     def by_panels(self) -> list[Stage | Store]:
@@ -348,7 +335,7 @@ class _Stages:
             *looped(slices, (*weights.loops, *self._boxes(adding))),
             *self._boxes(replace_fields(patch, loops=())),
         )
-        outer, scratch = (self.panel, *self.c.batch), [weights.buffer, sums]
+        outer, scratch = (*self.panels, *self.c.batch), [weights.buffer, sums]
         return [packed, image.stage(), _stage(outer, body, store, scratch, image.buffer)]
 
     # ── factors
@@ -367,19 +354,35 @@ class _Stages:
         reads: list[DimLike] = []
         at: dict[Atom, DimLike] = {}
         for s, out in self.local.items():
-            reach = (out.extent - 1) * s.stride + (s.taps - 1) * s.dilation + 1
-            places.append(Variable("y", reach))
+            places.append(Variable("y", self._read(s)))
             reads.append((out.dim * s.stride if out in self.outs else 0) + _reach(s))
             at[s.place] = places[-1].dim + (self.first * s.stride if s is self.cut else 0)
         if len(self.outs) < len(reads):
             reads[-1] = reads[-1] + self.outs[0].dim
-        image = substitute_scalar(self.given.image, at)
+        image = self._image_at(at)
         halves = [self._at_half(image, k, step.dim) for k in range(2)]
         axes = (*lead, step, *places)
         buffer = _words((*axes, len(PARTS), self.word))
         puts = _puts(buffer, axes, (self.word,), halves)
         read = buffer.address((*(a.dim for a in lead), self.step, *reads, 0, self.word.dim))
         return _Split(buffer, axes, (self.word,), puts, load(buffer, read))
+
+    def _image_at(self, at: Mapping[Atom, DimLike]) -> Scalar:
+        """The image at some places, 0 at those that boxes reach beyond its end."""
+        value = substitute_scalar(self.given.image, at)
+        if not self.is_open:
+            return value
+        inside = _are_below((at[s.place], s.place.extent) for s in self.c.spatial)
+        return select(inside, guarded(value, inside), 0)
+
+    def _read(self, s: Spatial) -> DimLike:
+        """Places along ``s`` that are read, those included that boxes reach beyond the end."""
+        more = (s.taps - 1) * s.dilation
+        if not self.is_open or len(self.outs) == len(self.local) or s is self.c.spatial[-1]:
+            return (self.local[s].extent - 1) * s.stride + more + 1
+        row = self.c.spatial[-1]
+        behind = (row.taps - 1) * row.dilation
+        return more + ceildiv(self.outs[0].extent + behind, maximum(row.place.extent, 1))
 
     def _weight(self) -> Scalar:
         """The weights at a place in a panel, 0 behind the last filter."""
@@ -390,7 +393,7 @@ class _Stages:
     def _packed(self) -> tuple[Store, tuple[Scalar, Scalar]]:
         """The weights in the order of their use, and those of both halves of a step."""
         half = Variable("h", 2)
-        axes = (self.panel, *self.loops, half, self.word, self.block, self.lane)
+        axes = (*self.panels, *self.loops, half, self.word, self.block, self.lane)
         packed = filled("weights", axes, self._at_half(self._weight(), half.dim, self.step))
 
         def at(k: int) -> Scalar:
@@ -413,11 +416,12 @@ class _Stages:
 
         Each asks for its part, so that it comes from memory as evenly as time passes.
         """
-        slices = (self.panel, *self.loops[:-1])
+        slices = (*self.panels, *self.loops[:-1])
         (count, number), (own_count, own) = combined(slices), combined(turns)
         size = (known(weights.elements) or 0) // (known(count) or 1)
-        share = -(-size // (known(own_count) or 1))
-        first = (number + 1) * size + own * share
+        least = known(own_count) or LEAST_TURNS
+        share = -(-size // least)
+        first = (number + 1) * size + minimum(own, least - 1) * share
         return tuple((weights, first + k) for k in range(0, share, LINE_WORDS))
 
     # ── the sums
@@ -436,9 +440,7 @@ class _Stages:
         again = self._store(reduction("sum", axes, terms[0] + terms[1]))
         store = self._store(reduction("sum", axes, apply("dot2", image.read, weights.read)))
         width = None
-        if ceildiv(self.given.filters, WORDS) * WORDS != self.given.filters or (
-            self.panel.extent * self.block.extent * WORDS != self.given.filters
-        ):
+        if self.filters != self.given.filters:
             width = self.given.filters - self.at_filter + self.lane.dim
         guard = None if self.inside is TRUE else self.inside
         (e,), (plain,) = (outer_reductions(s.value) for s in (store, again))
@@ -456,9 +458,9 @@ class _Stages:
         )
         return patch, again
 
-    def _out(self, out: Variable) -> DimLike:
-        """The place in the whole result of what is at ``out`` in a piece."""
-        return self.first + self.local[self.cut].dim if out is self.cut.out else out.dim
+    def _out(self, s: Spatial) -> DimLike:
+        """The place along ``s`` in the whole result of what is at one in a piece."""
+        return self.local[s].dim + (self.first if s is self.cut else 0)
 
     def _store(self, whole: Scalar) -> Store:
         """The store of the convolution, with ``whole`` for its sum."""
@@ -466,7 +468,7 @@ class _Stages:
         hole = load(Buffer("sum", (), FLOAT32), 0)
         value = replace(c.store.value, {c.sum: hole})
         store = Store(c.store.buffer, c.store.axes, c.store.address, value)
-        axes = (*c.batch, self.piece, self.panel, *self.outs, self.block, self.lane)
+        axes = (*c.batch, self.piece, *self.panels, *self.outs, self.block, self.lane)
         store = rewritten(store, axes, {c.filter: self.at_filter, **self.at})
         value = replace(guarded(store.value, self.inside), {guarded(hole, self.inside): whole})
         return Store(store.buffer, store.axes, store.address, value)
@@ -474,6 +476,12 @@ class _Stages:
     def _boxes(self, patch: Patch) -> Block:
         """``patch`` for all boxes."""
         return looped([turn for turn, _ in self.spans], (patch,))
+
+
+def _are_below(limits: Iterable[tuple[DimLike, DimLike]]) -> Scalar:
+    """Whether each of some places is less than its end."""
+    found = [apply("lt", index(place), index(end)) for place, end in limits]
+    return functools.reduce(lambda a, b: apply("and", a, b), found)
 
 
 def _reach(s: Spatial) -> DimLike:

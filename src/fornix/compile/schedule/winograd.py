@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from fornix.compile.axes import cut_at_blocks
 from fornix.compile.convolution import Convolution, Spatial
-from fornix.compile.cost import accesses, stride_of
+from fornix.compile.cost import LIKELY_IMAGE, accesses, likely_of_image, stride_of
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Stretch, Tile
 from fornix.compile.phases import phases
 from fornix.compile.schedule.chunks import combined, in_scratch
@@ -30,7 +30,7 @@ from fornix.compile.target import Target
 from fornix.compile.winograd import TAPS, Image, Matrix, Winograd, best, both_ways
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from fornix.ir.dim import DimLike, ceildiv, known, minimum
-from fornix.ir.dim.expression import Atom, Symbol, atoms, substitute
+from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
     TRUE,
     Apply,
@@ -71,8 +71,6 @@ SCRATCH_BYTES = 384 << 10
 DIRECT_PIXELS = 7
 """Of a row that the direct sum computes at once."""
 IMAGE_AXES = 2
-LIKELY_IMAGE = 256
-"""What is assumed of the extents of a model's images that are not known."""
 SMALL_IMAGE = 128
 """The least of which dilated filters are to be worth it: phases of less are all borders."""
 
@@ -169,23 +167,16 @@ def _algorithm(
 def _image(conv: Convolution, size: int, *, is_gathered: bool) -> Image:
     """What ``conv`` computes of a model's image of ``size``, where its extents are not known."""
     data = {
-        dataclasses.replace(s, out=Variable(s.out.name, _likely(s.out.extent, size))): (
-            _likely(first, size),
-            _likely(end, size),
+        dataclasses.replace(s, out=Variable(s.out.name, likely_of_image(s.out.extent, size))): (
+            likely_of_image(first, size),
+            likely_of_image(end, size),
         )
         for s, (first, end) in data_of(conv).items()
     }
     counts = {s: DIRECT_PIXELS for s in data if s.place is conv.spatial[-1].place}
-    extents = tuple(_likely(s.out.extent, size) for s in conv.spatial)
+    extents = tuple(likely_of_image(s.out.extent, size) for s in conv.spatial)
     dilations = tuple(s.dilation for s in conv.spatial)
     return Image(extents, dilations, share(data, counts), is_gathered)
-
-
-def _likely(extent: DimLike, size: int) -> int:
-    """``extent``, in numbers: a sixteenth of the model's image, say, is one of ``size``."""
-    values: dict[Atom, DimLike] = {a: size for a in atoms(extent) if isinstance(a, Symbol)}
-    found = known(substitute(extent, values, {}))
-    return size if found is None else found
 
 
 @dataclass(frozen=True)
