@@ -133,6 +133,17 @@ def test_extents_less_a_number_are_as_long_as_is_agreed() -> None:
     assert not Agreement(reach=[(width, -1)]).proves(Bound(rows_of(N, width + 1) + 1, N * width))
 
 
+def test_a_multiple_is_of_what_is_as_long_as_is_agreed() -> None:
+    length = symbol("l", least=0)
+    last = Bound(length - 1, length)
+    assert Agreement(reach=[(6 * length, 1)]).proves(last)
+    assert Agreement(reach=[(6 * length - 5, 2)]).proves(Bound(length - 2, length))
+    assert not Agreement(reach=[(6 * length - 5, 1)]).proves(Bound(length - 2, length))
+    assert not Agreement(reach=[(6 * length, 0)]).proves(last)
+    assert not Agreement(reach=[(6 * length + N, 1)]).proves(last)
+    assert not Agreement(reach=[(length * N, 1)]).proves(Bound(length - 2, length))
+
+
 def test_counts_that_are_equal_bound_the_same() -> None:
     agreed = Agreement(equal=[(N * LENGTH, HALF * 6)])
     assert agreed.proves(Bound(rows_of(HALF, 6), N * LENGTH))

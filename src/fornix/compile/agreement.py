@@ -128,11 +128,13 @@ class Agreement:
         for more, less in self.reach:
             if not isinstance(more, Dim) or not isinstance(less, int):
                 continue
-            beside = terms_of(more).get((), 0)
-            rest = more - beside
-            atom = rest.atom if isinstance(rest, Dim) else None
-            if isinstance(atom, kinds) and less >= beside:
-                found[atom] = max(found.get(atom, 0), less - beside)
+            terms = dict(terms_of(more))
+            beside = terms.pop((), 0)
+            (monomial, factor), *others = terms.items()
+            if not others and len(monomial) == 1 and factor > 0 and less >= beside:
+                (atom,) = monomial
+                least = -((beside - less) // factor)
+                found |= {atom: max(found.get(atom, 0), least)} if isinstance(atom, kinds) else {}
         return found
 
 

@@ -386,6 +386,30 @@ def test_rows_are_continued_by_as_much_as_data_say(mode: str, rng: np.random.Gen
         agree(pair, {"x": rng.normal(size=(3, 2)).astype("f"), "after": np.array(few)})
 
 
+STRETCHED = """f (float[2, 3] x, int64[1] times) => (float[2, Q] y) {
+    one = Constant <value = int64[1] {1}> ()
+    repeats = Concat <axis = 0> (one, times)
+    wide = Tile (x, repeats)
+    pads = Constant <value = int64[4] {0, 2, 0, 1}> ()
+    longer = Pad <mode = "MODE"> (wide, pads)
+    y = Exp (longer)
+}"""
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_multiples_of_what_data_say_are_continued_by_machine_code(
+    mode: str, rng: np.random.Generator
+) -> None:
+    text = (HEAD + STRETCHED).replace("MODE", mode).replace('"" : 18', '"" : 19')
+    model = parser.parse_model(text)
+    compiled = InferenceSession(model, providers=["CPUExecutionProvider"])
+    pair = compiled, InferenceSession(model, providers=["ReferenceExecutionProvider"])
+    assert {place.reason for place in compiled.placement()} == {""}
+    for times in (1, 2, 7, 0, 1, 40):
+        x = rng.normal(size=(2, 3)).astype("f")
+        agree(pair, {"x": x, "times": np.array([times])})
+
+
 SHORTENED = """f (float[N, 8] x, float[M] like) => (float[N, P] y) {
     width = Shape <start = -1> (x)
     wanted = Shape (like)
