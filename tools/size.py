@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3580,
     "edit": 1150,
-    "compile": 12_360,
+    "compile": 12_440,
     "runtime": 9160,
     "quantization": 1500,
     "convert": 6000,

@@ -30,10 +30,13 @@ from fornix.compile.schedule.packing import (
 )
 from fornix.compile.schedule.pairs import convolution_in_pairs
 from fornix.compile.schedule.planes import LONGEST_STEP
+from fornix.compile.schedule.recast import with_image_in_blocks
 from fornix.compile.schedule.spans import open_row, open_rows, pieces, turns
 from fornix.compile.schedule.square import WORDS
 from fornix.compile.schedule.square_floats import (
+    GAIN,
     float_stages,
+    has_float_tiles,
     runs_in_tiles,
     speed_in_tiles,
 )
@@ -185,7 +188,7 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     if given is None or given.are_few:
         return None
     lanes = _lanes(c, given, lanes)
-    in_parts = float_stages(c, given, target, lanes)
+    in_parts = float_stages(c, given, target, lanes) or _of_copy(c, target, lanes)
     if in_parts is not None:
         return in_parts
     c, given = with_whole_rows(c, given, target, lanes)
@@ -221,6 +224,19 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     held = None if is_by_pixels else pack.buffer
     nest = _nest(c, store, sum_, around, box, filters, held)
     return [*stages, Stage(nest, (store,))]
+
+
+def _of_copy(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
+    """The stages for ``c`` in tile registers, of a copy of its image in blocks."""
+    if not has_float_tiles(c, target, lanes):
+        return None
+    found = with_image_in_blocks(c)
+    if found is None or speed_in_tiles(found[1], is_copied=True) <= GAIN:
+        return None
+    copies, c = found
+    given = groups(c)
+    stages = None if given is None else float_stages(c, given, target, lanes)
+    return None if stages is None else [*copies, *stages]
 
 
 def _apart(c: Convolution, sum_: Order, box: Box) -> dict[Spatial, Extent]:

@@ -60,8 +60,11 @@ STEP = 2 * WORDS
 """Channels of a step of the sum."""
 DEEP = 2
 """Blocks of filters in a panel where the image is split: it is read once for both. Where weights
-are, panels of one block leave more of the first cache to the image, and more for threads to share.
+are, panels of one block leave more of the first cache to the image, and more for threads to share,
+unless the image comes from further away.
 """
+STREAMED_BYTES, STREAM_CYCLES = 2 << 20, 0.08
+"""Of an image in parts that caches do not hold, and what a byte of it takes for each panel."""
 SLICE = 2
 """Steps at most of a slice of the sum."""
 WORD_BYTES = 4
@@ -80,6 +83,8 @@ STEP_CYCLES, PLACE_CYCLES, WEIGHT_CYCLES, RESULT_CYCLES = 120.0, 0.6, 0.5, 5.0
 """
 FAR_CYCLES, NEAR_BYTES = 0.7, 1 << 20
 """That an element of a larger image takes in addition, as it comes from memory."""
+COPY_CYCLES = 1.5
+"""That an element of the image takes which is turned into blocks."""
 VECTOR_CYCLES = 0.64
 """That a product of vectors takes beside two units for them; see bench/micro conv."""
 GAIN = 1.05
@@ -98,11 +103,16 @@ def float_stages(
     return stages.by_panels() if stages.splits_weights else stages.by_pieces()
 
 
-def runs_in_tiles(c: Convolution, target: Target, lanes: int) -> bool:
-    """Whether ``c`` is computed in tile registers."""
+def has_float_tiles(c: Convolution, target: Target, lanes: int) -> bool:
+    """Whether numbers are as tile registers take them, however they lie."""
     if c.product.op != "mul" or c.sum.dtype is not FLOAT32 or lanes != WORDS:
         return False
-    if target.is_strict or not target.has(FEATURES["dot2"]):
+    return not target.is_strict and target.has(FEATURES["dot2"])
+
+
+def runs_in_tiles(c: Convolution, target: Target, lanes: int) -> bool:
+    """Whether ``c`` is computed in tile registers."""
+    if not has_float_tiles(c, target, lanes):
         return False
     if c.has_groups or len(c.channels) != 1 or len(c.spatial) > 2:
         return False
@@ -128,11 +138,12 @@ def _is_read_in_vectors(c: Convolution) -> bool:
     )
 
 
-def speed_in_tiles(c: Convolution) -> float:
-    """How many times as fast as with vectors ``c`` is."""
+def speed_in_tiles(c: Convolution, *, is_copied: bool = False) -> float:
+    """How many times as fast as with vectors ``c`` is, if its image was copied for that or not."""
     axes = (*c.sum.axes, *(s.out for s in c.spatial))
     products = math.prod(likely_of_image(a.extent) for a in axes)
-    return products * _blocks(c) * VECTOR_CYCLES / _cycles(c)
+    copied = is_copied * COPY_CYCLES * places_of(c) * (known(c.channels[0].extent) or 1)
+    return products * _blocks(c) * VECTOR_CYCLES / (_cycles(c) + copied)
 
 
 def _pays(c: Convolution) -> bool:
@@ -154,7 +165,9 @@ def _cycles(c: Convolution) -> float:
     sides = sides_of(c, is_whole=has_more_weights)
     registers = box_of(c, *sides).in_all(*sides) * blocks
     sums = registers * taps * math.ceil(channels / STEP) * STEP_CYCLES
-    return sums + split * channels + results * blocks * RESULT_CYCLES
+    is_streamed = has_more_weights and _is_streamed(c)
+    streamed = is_streamed * _image_bytes(c) * blocks // _deep(c, blocks) * STREAM_CYCLES
+    return sums + split * channels + results * blocks * RESULT_CYCLES + streamed
 
 
 def _blocks(c: Convolution) -> int:
@@ -166,7 +179,17 @@ def _blocks(c: Convolution) -> int:
 
 def _deep(c: Convolution, blocks: int) -> int:
     """Blocks in a panel."""
-    return 1 if _weights_are_larger(c) else min(DEEP, blocks)
+    return 1 if _weights_are_larger(c) and not _is_streamed(c) else min(DEEP, blocks)
+
+
+def _is_streamed(c: Convolution) -> bool:
+    """Whether the image in parts does not stay in a cache while a panel is multiplied by it."""
+    return _image_bytes(c) > STREAMED_BYTES
+
+
+def _image_bytes(c: Convolution) -> int:
+    """Of the image in parts."""
+    return places_of(c) * (known(c.channels[0].extent) or 1) * BYTES
 
 
 def _weights_are_larger(c: Convolution) -> bool:
@@ -525,4 +548,4 @@ def _stage(
     return Stage(replace_fields(nest, beside=(beside,), drops_subnormal=True), (store,))
 
 
-__all__ = ["float_stages", "runs_in_tiles", "speed_in_tiles"]
+__all__ = ["GAIN", "float_stages", "has_float_tiles", "runs_in_tiles", "speed_in_tiles"]
