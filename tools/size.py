@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 3580,
     "edit": 1150,
     "compile": 12_440,
-    "runtime": 9160,
+    "runtime": 9280,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

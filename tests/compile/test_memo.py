@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import weakref
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +18,7 @@ from fornix.compile.notes import dim_of, dim_text
 from fornix.compile.traits import Reading, Survey, Traits
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import FormatError
-from fornix.ir.dim import Dim, DimLike, minimum, symbol, unknown
+from fornix.ir.dim import Dim, DimLike, divide, maximum, minimum, symbol, unknown
 from fornix.ir.dim.text import MAX_LENGTH
 from fornix.ir.types import TensorType
 from fornix.runtime import InferenceSession
@@ -155,6 +156,28 @@ def test_dims_of_notes_are_read_when_they_are_asked() -> None:
     assert bind(dim_of(dim_text(total)), counts) == bind(total, counts)
     with pytest.raises(FormatError, match=r"a note of the cache must hold dims, found 'N \+'"):
         bind(dim_of("N +"), {"N": 1})
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_dims_of_notes_are_what_was_written(seed: int) -> None:
+    rng = random.Random(seed)
+    symbols = [symbol(name) for name in ("N", "rows of 'x'", "K[]", "M")]
+
+    def drawn(depth: int) -> DimLike:
+        kind = rng.randrange(8) if depth else rng.randrange(2)
+        if kind < 2:
+            return rng.choice(symbols) if kind else rng.randrange(1, 9)
+        one, other, number = drawn(depth - 1), drawn(depth - 1), rng.randrange(2, 7)
+        made = (
+            one + other, one * other, one - other, divide(one, number),
+            minimum(one, other), maximum(one, other),
+        )  # fmt: skip
+        return made[kind - 2]
+
+    for d in (drawn(4) for _ in range(40)):
+        found = dim_of(dim_text(d))
+        assert found == d
+        assert hash(found) == hash(d)
 
 
 def bind(d: DimLike, values: dict[str, int]) -> DimLike:

@@ -18,8 +18,9 @@ from fornix.compile.kernel import Check, CompiledKernel, Work
 from fornix.dtype import DType
 from fornix.errors import FormatError
 from fornix.ir.buffer import Buffer
-from fornix.ir.dim import Dim, DimLike, parse
+from fornix.ir.dim import Dim, DimLike
 from fornix.ir.dim.expression import render, terms_of
+from fornix.ir.dim.text import printed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -176,7 +177,7 @@ class WrittenDim(Dim):
         """The terms, which are then there; raises FormatError for another text."""
         if name != "terms":
             raise AttributeError(f"a dim has no attribute {name!r}", name=name, obj=self)
-        found = parse(str(self), at_most=len(str(self)))
+        found = printed(str(self))
         if found is None:
             raise FormatError(f"a note of the cache must hold dims, found {str(self)!r}")
         self.terms = terms_of(found)

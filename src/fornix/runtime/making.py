@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,9 @@ from fornix.runtime.sizing.extents import (
 )
 from fornix.runtime.threads import Pool
 
+if TYPE_CHECKING:
+    from fornix.runtime.stored.shelf import Shelf
+
 
 def make_program(
     source: Model,
@@ -47,10 +50,12 @@ def make_program(
     numbers: Mapping[str, int],
     *,
     packs: bool = True,
+    shelf: Shelf | None = None,
 ) -> Program:
     """The program of ``source`` in which the extents called so have these ``numbers``.
 
-    Unless it ``packs``, stored data are packed when something runs.
+    Unless it ``packs``, stored data are packed when something runs. Programs of its bodies are kept
+    within ``shelf``.
     """
     _require_whole(source)
     level = options.level
@@ -74,7 +79,7 @@ def make_program(
     placements: list[Placement] = []
     for provider, nodes in _shared_out(list(graph.nodes), providers, inference):
         needed, names = _needed(nodes), frozenset(symbols)
-        part = Part(tuple(nodes), needed, inference, plan, names, options, pool, packs)
+        part = Part(tuple(nodes), needed, inference, plan, names, options, pool, packs, shelf)
         made = provider.compile(part)
         steps += made
         placements += [

@@ -62,6 +62,9 @@ PIECE = 4_000
 """Nanoseconds of work in a piece of a kernel at least: taking one costs 100 to 200."""
 PIECES = 16
 """Pieces of a kernel for each thread at most; the last ones even out who began when."""
+FEW_UNITS = 4
+"""Units of a step up to which its short way is made at once: that takes no longer than the long way
+does, which most such steps then never go."""
 OPERATIONS_PER_NANOSECOND, BYTES_PER_NANOSECOND = 50, 30
 """What a thread does, roughly: guesses that decide about pieces, never about results."""
 
@@ -156,6 +159,8 @@ class NativeStep(Step):
     def run(self, values: dict[Value, Any], run: Run) -> None:
         short = None if run.targets else self.short
         if short is not None:
+            if len(self.units) <= FEW_UNITS:
+                short.open()
             arrays = [values[v] for v in self.reads]
             if short.symbols:
                 arrays.append(np.array([run.extents[name] for name in short.symbols], np.int64))

@@ -133,7 +133,7 @@ class _Preparing:
     def _island_step(self, island: IslandUnit) -> KernelStep:
         step = self._kernel_step(island.node, island.reason)
         declare_carried(island.node, self.inference)
-        compile_bodies(island.node, self.part.plan, self.part.options)
+        compile_bodies(island.node, self.part.plan, self.part.options, self.part.shelf)
         if has_way(island.node):
             step.code = TextCode(*texts())
         if island.node.graphs:

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -312,9 +312,10 @@ class Programs:
         """Those for inputs of these ranks; these here if there are none."""
         from fornix.runtime.adapting import ranked  # noqa: PLC0415 - few sessions need it
 
-        model = ranked(self._model(), ranks)
+        place = self.shelf.within(f"ranks {sorted(ranks.items())}") if self.shelf else None
+        model = cache(lambda: ranked(self._model(), ranks))
         try:
-            return Programs(lambda: model, self.providers, self.options, pool=self.pool)
+            return Programs(model, self.providers, self.options, place, pool=self.pool)
         except FornixError:  # a run says what is wrong
             return self
 
@@ -322,6 +323,12 @@ class Programs:
     def is_recalled(self) -> bool:
         """Whether another process made the general program."""
         return self._general.is_recalled
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the next process has the general program, too."""
+        place = self._general.place
+        return place is not None and place.has_program
 
     @property
     def whole(self) -> Program:
@@ -337,20 +344,22 @@ class Programs:
         recalled = place.program(self.pool, self.options) if place else None
         if place and recalled is None:
             place.expect(self._model())
-        program = recalled or self._make(numbers)
+        program = recalled or self._make(numbers, place)
         if place and recalled is None:
             place.keep(program, self._model())
         return Made(program, numbers, place, recalled is not None)
 
-    def _make(self, numbers: Mapping[str, int]) -> Program:
+    def _make(self, numbers: Mapping[str, int], place: Shelf | None) -> Program:
         from fornix.runtime.making import make_program  # noqa: PLC0415 - with the optimizer
 
-        model, packs = self._model(), self.packs
-        return make_program(model, self.providers, self.options, self.pool, numbers, packs=packs)
+        return make_program(
+            self._model(), self.providers, self.options, self.pool, numbers,
+            packs=self.packs, shelf=place,
+        )  # fmt: skip
 
     def _make_anew(self, made: Made) -> None:
         """Let ``made`` be compiled here."""
-        made.program, made.is_recalled = self._make(made.numbers), False
+        made.program, made.is_recalled = self._make(made.numbers, made.place), False
         self._chosen.clear()
         self._short.clear()
         self._common = None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fornix.reference.plan import Plan
     from fornix.reference.plan import Step as PlannedNode
     from fornix.runtime.reports.report import Allowance
+    from fornix.runtime.stored.shelf import Shelf
     from fornix.runtime.texts import TextCode
 
 
@@ -228,6 +229,8 @@ class Part:
     pool: Pool
     packs: bool = True
     """Whether stored data are to be packed at once."""
+    shelf: Shelf | None = None
+    """The place of the program."""
 
     @property
     def plan(self) -> Plan:

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper, parser
 from fornix.compile.identity import processor
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
-from fornix.runtime.native import NativeStep
+from fornix.runtime.native import FEW_UNITS, NativeStep
 from fornix.runtime.reports.planned import PlannedModel
 from fornix.system import is_mappable
 from tests.conformance.cases import cases
@@ -297,6 +297,18 @@ def test_native_steps_beside_kernels_have_a_short_way_when_they_are_recalled(
         y, z = session.run(None, {**feeds, "x": x})
         assert list(y) == ["aA", "bB"]
         np.testing.assert_array_equal(z, x + np.array([1, 2], np.float32))
+
+
+def test_short_steps_are_not_prepared_for_each_of_their_extents(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", HEAD + FOUND)
+    first, second = InferenceSession(path), recalled(path)
+    for rows in (3, 5, 2000, 3):
+        x = np.resize(X, (rows, 4))
+        assert_same(second.run(None, {"x": x}), first.run(None, {"x": x}))
+    assert second._programs is not None
+    steps = [x for x in second._programs.general.steps if isinstance(x, NativeStep)]
+    assert steps
+    assert not any(step.bounds for step in steps if len(step.units) <= FEW_UNITS)
 
 
 def test_a_kept_step_that_kernels_cannot_do_alone_is_done_by_those_of_the_model() -> None:

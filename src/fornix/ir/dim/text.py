@@ -11,7 +11,15 @@ import re
 from typing import NamedTuple
 
 from fornix.errors import FornixError, ParseError
-from fornix.ir.dim.expression import IDENTIFIER, Dim, DimLike, symbol, unknown
+from fornix.ir.dim.expression import (
+    IDENTIFIER,
+    Dim,
+    DimLike,
+    Extreme,
+    Floor,
+    symbol,
+    unknown,
+)
 from fornix.ir.dim.prove import is_nonnegative
 from fornix.ir.dim.simplify import ceildiv, divide, exact_quotient, maximum, minimum
 
@@ -49,6 +57,18 @@ def parse(text: str, at_most: int = MAX_LENGTH) -> DimLike | None:
     return Dim(parsed.terms, text)
 
 
+def printed(text: str) -> DimLike | None:
+    """The dim that has been printed as ``text``; None if that is no dim expression.
+
+    Whoever printed it had it in normal form, so that nothing in it is looked at for what is
+    simpler: that takes most of the time of `parse`.
+    """
+    try:
+        return _Parser(text, is_normal=True).whole()
+    except FornixError:
+        return None
+
+
 def named(text: str) -> Dim:
     """The dim of a dim_param: parsed if it is an expression, else a symbol of that name."""
     parsed = parse(text)
@@ -58,7 +78,9 @@ def named(text: str) -> Dim:
 class _Parser:
     """Recursive descent over tokens ``(kind, text)``; raises ParseError at what it cannot read."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, is_normal: bool = False) -> None:
+        """Of what ``is_normal``, quotients and extremes are taken as they are written."""
+        self.is_normal = is_normal
         self.tokens: list[tuple[str, str]] = []
         at, end = 0, len(text.rstrip())
         while at < end:
@@ -101,7 +123,11 @@ class _Parser:
     def product(self) -> _Fraction:
         value = self.signed()
         while sign := self.accept("*", "/", "//", "%"):
-            value = _combine(sign, value, self.signed())
+            other = self.signed()
+            if sign == "//" and self.is_normal:
+                value = _Fraction(Dim({(Floor(value.num, other.num),): 1}))
+            else:
+                value = _combine(sign, value, other)
         return value
 
     def signed(self) -> _Fraction:
@@ -136,7 +162,11 @@ class _Parser:
         if kind != "name":
             raise ParseError(f"expected a number or a name, found {text!r}")
         if self.accept("("):
-            return _call(text.lower(), self.arguments())
+            values = self.arguments()
+            if self.is_normal and text in {"min", "max"}:
+                extreme = Extreme(text, tuple(value.num for value in values))
+                return _Fraction(Dim({(extreme,): 1}))
+            return _call(text.lower(), values)
         return _Fraction(symbol(text))
 
     def arguments(self) -> list[_Fraction]:

@@ -13,7 +13,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,10 @@ from fornix.runtime.program import Program, Programs
 from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled, Run
 from fornix.runtime.shortcuts.generic import ShortWay
 from fornix.runtime.shortcuts.shortcut import Shortcut
+from fornix.runtime.stored.inner import STORED, BodyPlace, Form
+
+if TYPE_CHECKING:
+    from fornix.runtime.stored.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +46,6 @@ Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 Kinds: TypeAlias = tuple[object, ...]
 """Of each value: its element type, or its class if it is no array."""
 T = TypeVar("T")
-Form: TypeAlias = tuple[tuple[DimLike, ...], ...]
 ReadType: TypeAlias = tuple[tuple[DimLike, ...], object]
 """Of a value: its extents, and its kind."""
 Compute: TypeAlias = Callable[[Program, Mapping[str, Any], Run], Mapping[Value, Any]]
@@ -67,14 +70,20 @@ class RankChanges(NotAsCompiled):
     """A value has another rank in the next run of a body."""
 
 
-def compile_bodies(node: Node, plan: Plan, options: SessionOptions) -> None:
-    """Let the bodies of ``node`` run compiled, wherever ``plan`` runs them."""
+def compile_bodies(
+    node: Node, plan: Plan, options: SessionOptions, shelf: Shelf | None = None
+) -> None:
+    """Let the bodies of ``node`` run compiled, wherever ``plan`` runs them.
+
+    ``shelf`` is the place of the program that ``plan`` is of.
+    """
     if plan.given:
         return  # attributes of a call, which the body alone does not know
     for graph in node.graphs:
         kernels = plan.bodies[graph]
         if not isinstance(kernels, CompiledBody):
-            plan.bodies[graph] = CompiledBody(graph, kernels, plan.scope, options)
+            place = BodyPlace.of(shelf, node, graph, plan) if shelf else None
+            plan.bodies[graph] = CompiledBody(graph, kernels, plan.scope, options, place)
 
 
 def declare_carried(node: Node, inference: Inference) -> None:
@@ -120,8 +129,17 @@ def _of_numbers(type_: Type | None) -> Type | None:
 class CompiledBody:
     """A body, and its programs by the kinds of what it reads."""
 
-    def __init__(self, graph: Graph, kernels: Body, scope: Scope, options: SessionOptions) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        kernels: Body,
+        scope: Scope,
+        options: SessionOptions,
+        place: BodyPlace | None = None,
+    ) -> None:
+        """Programs are kept at ``place``."""
         self.graph, self.kernels, self.scope, self.options = graph, kernels, scope, options
+        self.place = place
         self.size = kernels.size
         captured = captured_values(graph)
         self.captured = [v for v in captured if v.constant is None]
@@ -186,8 +204,12 @@ class CompiledBody:
         kinds = tuple([x.dtype if type(x) is np.ndarray else type(x) for x in values])
         shapes = tuple([x.shape if type(x) is np.ndarray else () for x in values])
         with self._lock:
-            family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
-            return family.program(shapes, lambda form: self._compiled(kinds, form))
+            key = (*kinds, *map(len, shapes))
+            family = self._families.get(key)
+            if family is None:
+                kept = self.place.forms(key) if self.place else ()
+                family = self._families[key] = Family(kept)
+            return family.program(shapes, lambda form: self._noted(key, kinds, form))
 
     def typed(self, types: Sequence[ReadType]) -> _Compiled:
         """The program for values of ``types``; raises NotAsCompiled if there is none."""
@@ -233,10 +255,19 @@ class CompiledBody:
             found.update(((number, axis), extent) for axis, extent in enumerate(fact.shape))
         return found
 
+    def _noted(self, key: Kinds, kinds: Kinds, form: Form) -> _Compiled | None:
+        """The same as `_compiled`; the next process is told that there is such a program."""
+        made = self._compiled(kinds, form)
+        if made is not None and self.place is not None and made.programs.is_kept:
+            self.place.note(key, form)
+        return made
+
     def _compiled(self, kinds: Kinds, form: Form) -> _Compiled | None:
         """The program for values of these ``kinds`` and extents."""
         try:
-            return _Compiled(self._model(kinds, form), self.options)
+            model = self._model(kinds, form)
+            shelf = self.place.shelf_for(model) if self.place else None
+            return _Compiled(model, self.options, shelf)
         except FornixError as error:
             log.debug("%s: %s", self.graph.label, error)
             return None
@@ -248,7 +279,7 @@ class CompiledBody:
         graph = clone(self.graph, {**fed, **stored})
         graph.inputs = (*graph.inputs, *fed.values())
         for number, value in enumerate(stored.values()):
-            value.name = f"stored {number}"
+            value.name = f"{STORED}{number}"
             graph.add_initializer(value)
         declared = [value.type for value in (*self.graph.inputs, *self.captured)]
         for number, (value, kind, shape) in enumerate(zip(graph.inputs, kinds, form, strict=True)):
@@ -318,7 +349,9 @@ class Family(Generic[T]):
     For one thread at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Sequence[Form] = ()) -> None:
+        """There are programs for ``kept``, which need only be read."""
+        self.kept = kept
         self.programs: list[tuple[Form, T | None]] = []
         self.seen: deque[Shapes] = deque(maxlen=MAX_SEEN)
 
@@ -326,8 +359,11 @@ class Family(Generic[T]):
         """The program for ``shapes``, made now if there is none; None where they come first."""
         fitting = (made for form, made in self.programs if made and _fits(form, shapes))
         found = next(fitting, None)
-        if found is None and self.seen and len(self.programs) < MAX_PROGRAMS:
-            form = self._form(shapes)
+        kept = next((form for form in self.kept if _fits(form, shapes)), None)
+        is_worth = kept is not None or bool(self.seen)
+        if found is None and is_worth and len(self.programs) < MAX_PROGRAMS:
+            form = kept or self._form(shapes)
+            self.kept = [other for other in self.kept if other != kept]
             found = make(form)
             self.programs.append((form, found))
         self.seen.append(shapes)
@@ -359,10 +395,10 @@ def _fits(form: Form, shapes: Shapes) -> bool:
 class _Compiled:
     """A body for values of some types."""
 
-    def __init__(self, model: Model, options: SessionOptions) -> None:
+    def __init__(self, model: Model, options: SessionOptions, shelf: Shelf | None = None) -> None:
         self.names = [value.name for value in model.graph.inputs]
         self.outputs = [value.name for value in model.graph.outputs]
-        self.programs = Programs(lambda: model, [CPUExecutionProvider()], options)
+        self.programs = Programs(lambda: model, [CPUExecutionProvider()], options, shelf)
         self.files = self.programs.general.files
         self.order: list[int] = []
         """Of each output, its number among what the step writes; or below 0, ~that of an input."""

@@ -95,7 +95,8 @@ def _without(control: ControlNode, appended: Sequence[int]) -> ControlNode:
     copy.outputs = [*others, *(v for node in nodes if (v := node.inputs[1]) is not None)]
     copy.remove(*nodes)
     copy.inputs = [v for n, v in enumerate(copy.inputs) if n - LEADING not in appended]
-    control.plan.bodies[copy] = CompiledBody(copy, body.kernels, body.scope, body.options)
+    made = CompiledBody(copy, body.kernels, body.scope, body.options, body.place)
+    control.plan.bodies[copy] = made
     inputs = [v for n, v in enumerate(control.node.inputs) if n - LEADING not in appended]
     loop = Node("", "Loop", inputs, len(copy.outputs) - 1, {"body": copy})
     return ControlNode(loop, control.plan, control.names)

@@ -59,7 +59,6 @@ class Flow(LateCall):
         steps: Sequence[Step],
         inputs: Sequence[tuple[Value, ArrayType | Fed]],
         outputs: Sequence[Value],
-        support: Support,
         budget: Budget,
     ) -> None:
         """Raises NotAsCompiled where a step is no kernel and no control flow."""
@@ -94,11 +93,13 @@ class Flow(LateCall):
         self.short_of: list[tuple[int, int]] = []
         """Slots of how many rows there are, and for how many there is memory."""
         self.depth = self.loops = 0
+        self._support: Support | None = None
+        """That of some step, which may be code that was kept with it."""
         self.forks = 0
         """How often what follows a node is written for each of two kinds of its results."""
         self._finish(steps, self._given(inputs, rows))
         self._assemble()
-        self._native = self.function(rows, len(outputs), support.generic)
+        self._native = self.function(rows, len(outputs), self._common().generic)
 
     def __call__(self, arrays: list[Any], flag: ctypes.c_int64 | None = None) -> list[Any] | None:
         """The outputs; None if they have to be computed the long way, or ``flag`` is set."""
@@ -111,6 +112,14 @@ class Flow(LateCall):
                 if len(results[number]) > length[0]:
                     results[number] = results[number][: length[0]].copy()
         return results
+
+    def _common(self) -> Support:
+        """The code that all calls share, without LLVM where a step brings it."""
+        if self._support is None:
+            from fornix.compile.program import support  # noqa: PLC0415 - imports llvmlite
+
+            self._support = support()
+        return self._support
 
     def _row(self, type_: ArrayType | Fed) -> list[int]:
         """The row of an input."""
@@ -285,6 +294,7 @@ class Flow(LateCall):
     def _step(self, step: Step, places: Places, wanted: Mapping[Value, Place]) -> None:
         """Let a step run."""
         if isinstance(step, NativeStep):
+            self._support = self._support or step.support
             self._kernels(step, places, wanted)
             return
         found = step.control, list_way(step.single)

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fornix.compile.entry import is_available
-from fornix.compile.support import Support
 from fornix.errors import FornixError
 from fornix.forks import tell
 from fornix.ir.graph import Value
-from fornix.runtime.control.bodies import Family, Form
+from fornix.runtime.control.bodies import Family
 from fornix.runtime.control.flow import Flow
 from fornix.runtime.control.lists import list_way
 from fornix.runtime.control.places import Budget, Fed
@@ -28,6 +27,7 @@ from fornix.runtime.memory import ALIGNMENT, size_class
 from fornix.runtime.native import MAX_FRAMES, NativeStep
 from fornix.runtime.providers import NotAsCompiled, Run, Step
 from fornix.runtime.shortcuts.generic import ArrayType, ShortWay, array_type
+from fornix.runtime.stored.inner import Form
 
 if TYPE_CHECKING:
     from fornix.runtime.program import Program
@@ -56,10 +56,9 @@ class FlowWay:
         steps: Sequence[Step],
         inputs: Sequence[tuple[Value, ArrayType | Fed]],
         outputs: Sequence[Value],
-        support: Support,
     ) -> None:
         """Raises NotAsCompiled if there is none."""
-        self._parts = steps, inputs, outputs, support
+        self._parts = steps, inputs, outputs
         self._budget = Budget(ALIGNMENT, BUDGET, LATE)
         self._flows = deque([self._flow()])
 
@@ -108,11 +107,9 @@ class ProgramFlow:
 
     def __init__(self, program: Program) -> None:
         """Raises NotAsCompiled if it has steps that are neither machine code nor control flow."""
-        from fornix.compile.program import support  # noqa: PLC0415 - imports llvmlite
-
         inputs = [(v, Fed.of(v.type) or array_type(v)) for v in program.inputs.values()]
         outputs = list(program.outputs.values())
-        self._way = FlowWay(program.steps, inputs, outputs, support())
+        self._way = FlowWay(program.steps, inputs, outputs)
         self._names, self._files = list(program.inputs), program.files
         self._lists = [k for k, (_, type_) in enumerate(inputs) if isinstance(type_, Fed)]
 
@@ -209,11 +206,9 @@ class ControlWay:
 
     def _way(self, kinds: Sequence[np.dtype[Any]], form: Form) -> FlowWay | None:
         """The way for arrays of these kinds and extents."""
-        from fornix.compile.program import support  # noqa: PLC0415 - imports llvmlite
-
         inputs = list(zip(self.step.reads, zip(form, kinds, strict=True), strict=True))
         try:
-            return FlowWay([self.step], inputs, self.step.writes, support())
+            return FlowWay([self.step], inputs, self.step.writes)
         except (NotAsCompiled, FornixError) as reason:
             log.debug("%s: %s", self.step.writes[0].name, reason)
             self._is_closed = isinstance(reason, NotAsCompiled)

@@ -39,6 +39,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ArrayType: TypeAlias = tuple[tuple[DimLike, ...], np.dtype[Any]]
 Call: TypeAlias = Callable[[Any], list[Any] | None]
 
+FIRST_BYTES = 1 << 12
+"""Memory that a call has at first: more is taken once it is known how much it needs."""
 LONG = 8
 """Bytes of an int64."""
 LONGEST = 200_000
@@ -84,6 +86,7 @@ class ShortWay:
         results = call.call(arrays)
         if results is None and call.lacks:
             self._open(size_class(2 * call.lacks))
+            return self._call.call(arrays) if self._call else None
         return results
 
     @property
@@ -95,7 +98,7 @@ class ShortWay:
         """Make the call; called after the long way, since steps that run once need none."""
         if self._call is None and not self._is_closed:
             self._is_closed = any(step.conditions[-1] for step in self.steps)
-            self._open(ALIGNMENT)
+            self._open(FIRST_BYTES)
 
     def _open(self, memory: int) -> None:
         if self._is_closed:

@@ -30,6 +30,7 @@ from fornix.runtime.threads import Ahead
 if TYPE_CHECKING:
     from fornix.reference.plan import Plan, Scope
     from fornix.reference.plan import Step as PlannedNode
+    from fornix.runtime.stored.shelf import Shelf
     from fornix.runtime.texts import TextCode
 
 
@@ -103,9 +104,19 @@ class Ready(NamedTuple):
 class Islands:
     """The nodes that `written` has written, as they are read again."""
 
-    def __init__(self, message: bytes, read: Sequence[Value], options: SessionOptions) -> None:
-        """``read`` are values of the program, or stored data, that the inputs stand for."""
+    def __init__(
+        self,
+        message: bytes,
+        read: Sequence[Value],
+        options: SessionOptions,
+        shelf: Shelf | None = None,
+    ) -> None:
+        """``read`` are values of the program, or stored data, that the inputs stand for.
+
+        Programs of bodies are kept within ``shelf``.
+        """
         self._message, self._read, self._options = message, read, options
+        self._shelf = shelf
         self.stored = tuple(value for value in read if value.tensor is not None)
         self._writes: list[tuple[int, Sequence[Value]]] = []
         self._found: Ahead[Ready] | None = None
@@ -145,7 +156,7 @@ class Islands:
             from fornix.runtime.control.bodies import compile_bodies  # noqa: PLC0415 - of control flow
 
             for node in graph.nodes:
-                compile_bodies(node, plan, self._options)
+                compile_bodies(node, plan, self._options, self._shelf)
         for number, writes in self._writes:
             own.update(zip(writes, graph.nodes[number].outputs, strict=True))
         return Ready(plan, plan.steps, own)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, ref
 
 import numpy as np
@@ -48,6 +48,9 @@ from fornix.runtime.providers import Step
 from fornix.runtime.sizing.learned import Kernels, Learned, Source
 from fornix.runtime.stored.content import Content
 from fornix.runtime.threads import Pool
+
+if TYPE_CHECKING:
+    from fornix.runtime.stored.shelf import Shelf
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Head = Mapping[str, Any]
@@ -157,8 +160,11 @@ class KeptProgram:
     def _table(self, number: int, _: DType) -> Array:
         return self.array(number)
 
-    def program(self, pool: Pool, options: SessionOptions) -> Program:
-        """A program that shares everything but its threads with others of this file."""
+    def program(self, pool: Pool, options: SessionOptions, shelf: Shelf | None = None) -> Program:
+        """A program that shares everything but its threads with others of this file.
+
+        Programs of its bodies are kept within ``shelf``.
+        """
         with self._lock:
             head, rows = self.head, self.rows
             stored = [data() for data in self._data]
@@ -167,7 +173,7 @@ class KeptProgram:
                 data = self._stored_data(rows, pool, is_limited=options.memory_limit > 0)
                 # Who compiles anew after all has packed weights of its own.
                 self._data = [ref(x) for x in data]
-        steps = self._steps_of(rows, data, pool, options)
+        steps = self._steps_of(rows, data, pool, self._kernels(options, shelf))
         symbols = {name: (self.values[v], axis) for name, v, axis in head["symbols"]}
         inputs, results = self._picked(head["inputs"]), self._picked(head["results"])
         stays = ((value, value.constant) for value in self._picked(head["constants"]))
@@ -214,11 +220,10 @@ class KeptProgram:
         rows: Sequence[Sequence[NativeUnit]],
         data: Sequence[StoredData],
         pool: Pool,
-        options: SessionOptions,
+        kernels: Iterator[Step],
     ) -> list[Step]:
-        """The steps: machine code, and nodes which run their NumPy kernels."""
+        """The steps: machine code, and nodes which run their NumPy ``kernels``."""
         steps: list[Step] = []
-        kernels = self._kernels(options)
         support = self._support() if rows else None
         native = iter(zip(rows, data, strict=True))
         for note in self.head["steps"]:
@@ -266,14 +271,14 @@ class KeptProgram:
         }  # fmt: skip
         return Learned(sources, lambda: Kernels(kernels, {}))
 
-    def _kernels(self, options: SessionOptions) -> Iterator[Step]:
+    def _kernels(self, options: SessionOptions, shelf: Shelf | None) -> Iterator[Step]:
         """The nodes that run their NumPy kernels, or may, in their order."""
         if self.head["kernels"] is None:
             return
         from fornix.runtime.stored.islands import Islands  # noqa: PLC0415 - few programs have any
 
         number, read, nodes = self.head["kernels"]
-        islands = Islands(self.array(number).tobytes(), self._picked(read), options)
+        islands = Islands(self.array(number).tobytes(), self._picked(read), options, shelf)
         places: list[Sequence[Sequence[int]]] = []
         for note in self.head["steps"]:
             places += note["kernels"] if "units" in note else [(note["reads"], note["writes"])]

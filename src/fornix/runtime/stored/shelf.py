@@ -101,19 +101,33 @@ class Shelf:
             from fornix.runtime.stored.workshop import Job  # noqa: PLC0415 - nothing is made twice
 
             shelf.job = Job.of(shelf, options, limits)
-            shelf._kept = KeptProgram.of(disk, shelf.name, content, pool)
+            shelf.read()
         return shelf
 
     def at(self, numbers: Mapping[str, int]) -> Shelf:
         """The place of the same model's program in which extents called so are numbers."""
         if not numbers:
             return self
-        text = f"{self.name} {sorted(numbers.items())}"
-        name = "p" + hashlib.sha256(text.encode()).hexdigest()[:40]
-        found = Shelf(self.disk, self.content, name, self.pool, self.job)
-        if found._kept is None and self.job and self.job.makes(numbers):
-            found._kept = KeptProgram.of(self.disk, name, self.content, self.pool)
+        found = self.within(str(sorted(numbers.items())))
+        found.job = self.job
+        if self.job and not found.has_been_read and self.job.makes(numbers):
+            found.read()
         return found
+
+    def within(self, part: str) -> Shelf:
+        """The place of the program of what is called ``part`` of the same model."""
+        text = f"{self.name} {part}"
+        name = "p" + hashlib.sha256(text.encode()).hexdigest()[:40]
+        return Shelf(self.disk, self.content, name, self.pool)
+
+    @property
+    def has_been_read(self) -> bool:
+        """Whether the program is here, and in memory."""
+        return self._kept is not None
+
+    def read(self) -> None:
+        """Read the program, which somebody may have put here meanwhile."""
+        self._kept = KeptProgram.of(self.disk, self.name, self.content, self.pool)
 
     def ask(self, numbers: Mapping[str, int], feeds: Mapping[str, Any]) -> bool | None:
         """Whether the program, in which extents have these ``numbers``, is made for ``feeds``.
@@ -143,7 +157,7 @@ class Shelf:
     def program(self, pool: Pool, options: SessionOptions) -> Program | None:
         """The program, if it is here and this system maps it."""
         try:
-            return None if self._kept is None else self._kept.program(pool, options)
+            return None if self._kept is None else self._kept.program(pool, options, self)
         except OSError:  # memory that nobody may run
             return None
 

@@ -1,0 +1,231 @@
+"""Bodies of If, Loop and Scan: the next process has their programs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fornix.compile.identity import processor
+from fornix.runtime import InferenceSession, making
+from fornix.runtime.stored import inner
+from fornix.system import is_mappable
+from tests.runtime.stored.kept_models import recalled, use_cache, write
+
+HEAD = '<ir_version: 8, opset_import: ["" : 18]>'
+CHOICE = """
+    f (float[N, 4] x, bool c, string[M] names) => (float[A, B] y, string[M] same)
+    <float[4, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}> {
+        same = Identity (names)
+        z = Exp (x)
+        y = If (c) <
+            then_branch = one () => (float[A, B] a) {
+                p = MatMul (z, w)
+                a = Relu (p)
+            },
+            else_branch = other () => (float[A, B] b) {
+                t = Transpose <perm = [1, 0]> (z)
+                b = MatMul (t, z)
+            }
+        >
+    }"""
+TURNS = """
+    f (float[N, 4] x, int64 n, string[M] names) => (float[A, B] y, string[M] same) {
+        same = Identity (names)
+        true = Constant <value = bool {1}> ()
+        y = Loop (n, true, x) <
+            body = turn (int64 i, bool go, float[N, 4] before) => (bool on, float[N, 4] after) {
+                on = Identity (go)
+                half = Constant <value = float {0.5}> ()
+                h = Mul (before, half)
+                after = Tanh (h)
+            }
+        >
+    }"""
+X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
+W = np.arange(1, 17, dtype=np.float32).reshape(4, 4)
+NAMES = np.array(["a", "b"], object)
+TOLERANCE = 1e-5
+"""Of sums and exponentials in float32."""
+
+pytestmark = pytest.mark.skipif(
+    not (is_mappable() and processor()), reason="programs are kept on Linux"
+)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_cache(tmp_path / "cache", monkeypatch)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Models that are compiled from now on."""
+    found: list[object] = []
+    make = making.make_program
+
+    def noted(source: Any, *arguments: Any, **more: Any) -> Any:
+        found.append(source)
+        return make(source, *arguments, **more)
+
+    monkeypatch.setattr(making, "make_program", noted)
+    return found
+
+
+def choice(x: Any, *, c: bool) -> Any:
+    z = np.exp(x.astype(np.float64))
+    return np.maximum(z @ W, 0) if c else z.T @ z
+
+
+def turns(x: Any, n: int) -> Any:
+    found = x.astype(np.float64)
+    for _ in range(n):
+        found = np.tanh(found / 2)
+    return found
+
+
+def check(session: InferenceSession, feeds: dict[str, Any], wanted: Any) -> None:
+    found, names = session.run(None, {**feeds, "names": NAMES})
+    np.testing.assert_allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_array_equal(names, NAMES)
+
+
+def test_branches_run_from_the_first_run_on_without_compiling(
+    tmp_path: Path, made: list[object]
+) -> None:
+    path = write(tmp_path / "m.onnx", HEAD + CHOICE)
+    first = InferenceSession(path)
+    for c in (True, False) * 3:
+        check(first, {"x": X, "c": np.array(c)}, choice(X, c=c))
+    assert made
+    second = recalled(path)
+    made.clear()
+    for c in (True, False) * 3:
+        check(second, {"x": X, "c": np.array(c)}, choice(X, c=c))
+    assert not made
+
+
+def test_other_extents_are_compiled_and_kept_too(tmp_path: Path, made: list[object]) -> None:
+    path = write(tmp_path / "m.onnx", HEAD + CHOICE)
+    first = InferenceSession(path)
+    for _ in range(2):
+        check(first, {"x": X, "c": np.array(1, bool)}, choice(X, c=True))
+    for rows in (5, 7, 9, 2):
+        x = np.resize(X, (rows, 4))
+        check(first, {"x": x, "c": np.array(1, bool)}, choice(x, c=True))
+    made.clear()
+    second = recalled(path)
+    for rows in (3, 11, 4):
+        x = np.resize(X, (rows, 4))
+        check(second, {"x": x, "c": np.array(1, bool)}, choice(x, c=True))
+    assert not made
+
+
+def test_loops_compile_nothing_in_the_next_process(tmp_path: Path, made: list[object]) -> None:
+    path = write(tmp_path / "m.onnx", HEAD + TURNS)
+    first = InferenceSession(path)
+    for n in (2, 3, 0, 4):
+        check(first, {"x": X, "n": np.array(n)}, turns(X, n))
+    second = recalled(path)
+    made.clear()
+    for n in (3, 0, 1, 5):
+        check(second, {"x": X, "n": np.array(n)}, turns(X, n))
+    assert not made
+
+
+def test_the_next_process_needs_no_compiler_for_bodies(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", HEAD + CHOICE)
+    code = """
+import sys, numpy as np, fornix
+session = fornix.InferenceSession(sys.argv[1])
+x = np.arange(12, dtype=np.float32).reshape(3, 4) / 4
+for c in (True, False) * 3:
+    feeds = {"x": x, "c": np.array(c), "names": np.array(["a"], object)}
+    print(session.run(None, feeds)[0].tobytes().hex())
+print(*(name for name in ("llvmlite", "fornix.passes") if name in sys.modules))
+"""
+    said = []
+    for _ in range(2):
+        command = [sys.executable, "-c", code, str(path)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        said.append(done.stdout.splitlines())
+    assert said[1][2:6] == said[0][2:6]  # of the first two in either, one is of NumPy
+    assert len(said[1]) == 7
+    assert said[1][-1] == ""
+
+
+def twins(*factors: float) -> Any:
+    """A model of Ifs that differ in what their branches store alone."""
+    nodes = []
+    for k, factor in enumerate(factors):
+        table = numpy_helper.from_array(np.full((4, 4), factor, np.float32), f"t{k}")
+        then = helper.make_graph(
+            [helper.make_node("MatMul", ["z", f"t{k}"], [f"a{k}"])], "then", [],
+            [helper.make_tensor_value_info(f"a{k}", TensorProto.FLOAT, ["A", 4])], [table],
+        )  # fmt: skip
+        other = helper.make_graph(
+            [helper.make_node("Neg", ["z"], [f"b{k}"])], "other", [],
+            [helper.make_tensor_value_info(f"b{k}", TensorProto.FLOAT, ["A", 4])],
+        )  # fmt: skip
+        bodies = {"then_branch": then, "else_branch": other}
+        nodes.append(helper.make_node("If", ["c"], [f"y{k}"], **bodies))
+    before = [
+        helper.make_node("Exp", ["x"], ["z"]),
+        helper.make_node("Identity", ["names"], ["same"]),
+    ]
+    values = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4]),
+        helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("names", TensorProto.STRING, ["M"]),
+    ]
+    results = [
+        helper.make_tensor_value_info(f"y{k}", TensorProto.FLOAT, ["A", 4])
+        for k in range(len(factors))
+    ]
+    graph = helper.make_graph([*before, *nodes], "g", values, results)
+    graph.output.append(helper.make_tensor_value_info("same", TensorProto.STRING, ["M"]))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def test_bodies_that_store_other_numbers_have_programs_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(twins(1, 2, 3).SerializeToString())
+    z = np.exp(X.astype(np.float64))
+    for session in (InferenceSession(path), recalled(path)):
+        for _ in range(3):
+            found = session.run(None, {"x": X, "c": np.array(1, bool), "names": NAMES})
+            for factor, y in zip((1, 2, 3), found, strict=False):
+                wanted = z @ np.full((4, 4), factor)
+                np.testing.assert_allclose(y, wanted, rtol=TOLERANCE)
+
+
+def test_bodies_of_more_data_than_are_worth_a_look_are_not_kept(
+    tmp_path: Path, made: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inner, "MAX_BYTES", 8)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(twins(1).SerializeToString())
+    feeds = {"x": X, "c": np.array(1, bool), "names": NAMES}
+    wanted = np.exp(X.astype(np.float64)) @ np.ones((4, 4))
+    for session in (InferenceSession(path), recalled(path)):
+        made.clear()
+        for _ in range(3):
+            found = session.run(None, feeds)[0]
+            np.testing.assert_allclose(found, wanted, rtol=TOLERANCE)
+        assert made
+
+
+def test_programs_for_ranks_that_feeds_tell_are_kept(tmp_path: Path, made: list[object]) -> None:
+    path = write(tmp_path / "m.onnx", HEAD + "f (float[] x) => (float[] y) { y = Exp (x) }")
+    shapes = [(3,), (2, 3), (2, 1, 3)]
+    for number, session in enumerate((InferenceSession(path), recalled(path))):
+        made.clear()
+        for shape in shapes * 2:
+            x = np.resize(X, shape)
+            np.testing.assert_allclose(session.run(None, {"x": x})[0], np.exp(x), rtol=TOLERANCE)
+        assert len(made) == (0 if number else len(shapes))
