@@ -390,6 +390,20 @@ def test_a_few_rows_are_woven_into_columns(m: int, n: int, at_end: bool) -> None
         np.testing.assert_array_equal(found, (data * scale[:, None]).transpose(0, 2, 1))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("n", [1, 7, 16, 17, 40, 700])
+def test_a_few_rows_are_woven_however_long_a_run_finds_them(level: str, n: int) -> None:
+    length = symbol("n", 1)
+    data = np.random.default_rng(0).standard_normal((2, 3, n)).astype(np.float32)
+    x = tensor("x", (2, 3, length), FLOAT32)
+    y = compute((2, length, 3), lambda k, i, j: x[k, j, i] * 2.0)
+    one = compute((length, 3), lambda i, j: x[1, j, i])
+    for wanted, made in ((y, data.transpose(0, 2, 1) * 2), (one, data[1].T)):
+        runner = Runner([wanted], target(level), chunks=3)
+        assert runner.kernels[0].schedule == "turned"
+        np.testing.assert_array_equal(runner.run({"x": data}, {"n": n})[0], made)
+
+
 def test_guards_hold_in_the_rows_of_a_turned_tile() -> None:
     m, k, n = (symbol(name, least=1) for name in "mkn")
     x, w = tensor("x", (m, k), FLOAT32), tensor("w", (n, k), FLOAT32)

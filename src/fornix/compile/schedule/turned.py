@@ -7,9 +7,9 @@ import math
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import LOAD_COST, accesses, likely, outer_reductions, stride_of
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Turn, Weave, When
-from fornix.compile.schedule.chunks import CHUNKS
+from fornix.compile.schedule.chunks import CHUNKS, combined
 from fornix.dtype import BOOL
-from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
+from fornix.ir.dim import DimLike, ceildiv, known, less, maximum, minimum
 from fornix.ir.loops import Load, Store, Variable, index
 
 MAX_LANES = 16
@@ -50,11 +50,12 @@ def woven_nest(store: Store, lanes: int) -> Nest | None:
         return None
     for axis in store.axes:
         length = axis.extent
-        if stride_of(store.address, axis) != short[0].extent or not isinstance(length, int):
+        if stride_of(store.address, axis) != short[0].extent or axis is short[0]:
             continue
         steps = {stride_of(e.address, axis) for e in loads}
-        if axis is not short[0] and length >= lanes and 1 in steps and steps <= {0, 1}:
-            return _woven(store, axis, short[0], lanes)
+        if less(length, lanes) is not True and 1 in steps and steps <= {0, 1}:
+            make = _woven if isinstance(length, int) else _woven_if_long
+            return make(store, axis, short[0], lanes)
     return None
 
 
@@ -66,10 +67,24 @@ def _woven(store: Store, along: Variable, across: Variable, lanes: int) -> Nest:
     put = Put(store.buffer, store.address, store.value)
     body: Block = (Loop(blocks, (Weave(along, across, first, put),)),)
     axes = (*(a for a in store.axes if a is not along and a is not across), pieces)
-    parallel: DimLike = 1
-    for axis in axes:
-        parallel = parallel * axis.extent
-    return Nest("turned", (Chunks(axes, body),), lanes, parallel)
+    return Nest("turned", (Chunks(axes, body),), lanes, combined(axes)[0])
+
+
+def _woven_if_long(store: Store, along: Variable, across: Variable, lanes: int) -> Nest:
+    """The same where a run tells whether the rows fill a vector: if not, element by element."""
+    blocks = Variable("b", ceildiv(along.extent, lanes))
+    first = minimum(blocks.dim * lanes, along.extent - lanes)
+    put = Put(store.buffer, store.address, store.value)
+    vectors: Block = (Weave(along, across, first, put),)
+    axes: tuple[Variable, ...] = tuple(a for a in store.axes if a not in {along, across})
+    if axes:
+        vectors = (Loop(blocks, vectors),)
+    else:
+        axes = (blocks,)
+    is_long = index(lanes - 1) < index(along.extent)
+    elements = Chunks(store.axes, (put,))
+    body = (When(is_long, (Chunks(axes, vectors),)), When(~is_long, (elements,)))
+    return Nest("turned", body, lanes, combined(axes)[0])
 
 
 def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | None:
