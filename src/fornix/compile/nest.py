@@ -302,13 +302,16 @@ class Weave:
     """`put` for a vector of values of `along`, by all values of the short axis `across`.
 
     They lie side by side in memory, those of `across` next to each other; the vector begins at
-    value `first` of `along`, along which all that is read lies side by side, too.
+    value `first` of `along`, along which all that is read lies side by side, too: one value behind
+    the other, or in `rows`, which lie one behind the other, each with an axis along which it is
+    read, whole, element by element.
     """
 
     along: Variable
     across: Variable
     first: DimLike
     put: Put
+    rows: tuple[tuple[Load, Variable], ...] = ()
 
 
 @dataclass(frozen=True)

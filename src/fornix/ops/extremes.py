@@ -266,6 +266,8 @@ def lower_top_k(
     few = known(count)
     if few is not None and extent is not None and FEW < extent <= RANKED and 2 * few >= extent:
         return _by_ranks(X, place, few, is_largest=bool(largest))
+    if few == 1:
+        return _first(X, place, is_largest=bool(largest))
     places = _selected(X, place, count, is_largest=bool(largest))
 
     def chosen(*i: DimLike) -> Scalar:
@@ -275,6 +277,35 @@ def lower_top_k(
         return X[(*i[:place], gathered(chosen(*i), X.shape[place]), *i[place + 1 :])]
 
     return compute(shape, value), compute(shape, chosen)
+
+
+def _first(X: Tensor, place: int, *, is_largest: bool) -> tuple[Tensor, Tensor]:
+    """The least key of each row, and the least place that has it."""
+    extent = X.shape[place]
+    number = _short if (known(extent) or MOST_SHORT) < MOST_SHORT else index
+    keys = stored(compute(X.shape, lambda *i: sort_key(X[i], is_largest=is_largest)), "keys")
+    least = along("min", keys, [place])
+
+    def position(*i: DimLike) -> Scalar:
+        def candidate(at: DimLike) -> Scalar:
+            key = keys[merged(X.rank, [place], _beside(i, place), [at])]
+            is_least = apply("eq", key, least[_beside(i, place)])
+            return select(is_least, number(at), number(extent))
+
+        return reduce("min", extent, candidate)
+
+    shape = (*X.shape[:place], 1, *X.shape[place + 1 :])
+    return _at_places(X, place, stored(compute(shape, position), "places"))
+
+
+def _at_places(X: Tensor, place: int, places: Tensor) -> tuple[Tensor, Tensor]:
+    """The elements at ``places`` along an axis, and these as they are told."""
+
+    def value(*i: DimLike) -> Scalar:
+        at = gathered(cast(places[i], INT64), X.shape[place])
+        return X[merged(X.rank, [place], _beside(i, place), [at])]
+
+    return compute(places.shape, value), compute(places.shape, lambda *i: cast(places[i], INT64))
 
 
 def _by_ranks(X: Tensor, place: int, count: int, *, is_largest: bool) -> tuple[Tensor, Tensor]:
@@ -300,13 +331,7 @@ def _by_ranks(X: Tensor, place: int, count: int, *, is_largest: bool) -> tuple[T
         return reduce("min", extent, candidate)
 
     shape = (*X.shape[:place], count, *X.shape[place + 1 :])
-    places = stored(compute(shape, position), "places")
-
-    def value(*i: DimLike) -> Scalar:
-        at = gathered(cast(places[i], INT64), extent)
-        return X[merged(X.rank, [place], _beside(i, place), [at])]
-
-    return compute(shape, value), compute(shape, lambda *i: cast(places[i], INT64))
+    return _at_places(X, place, stored(compute(shape, position), "places"))
 
 
 def _selected(X: Tensor, place: int, count: DimLike, *, is_largest: bool) -> Tensor:
@@ -331,6 +356,10 @@ def _selected(X: Tensor, place: int, count: DimLike, *, is_largest: bool) -> Ten
 
 VISIT = 8
 """Operations that selecting takes for each element, roughly."""
+
+
+MOST_SHORT = 2**31
+"""Places of which 32 bits do not hold one."""
 
 
 def _short(d: DimLike) -> Scalar:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.memory import address, in_bytes, store
-from fornix.compile.emit.types import size_of
+from fornix.compile.emit.types import memory_type, size_of
 from fornix.compile.nest import Put, Turn, Weave
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike
@@ -107,16 +107,60 @@ def weave(em: Emitter, t: Weave) -> None:
     if not isinstance(count, int):
         raise TypeError("rows that are woven are written out")
     kind = em.type(buffer.dtype, is_vector=True)
+    em.places[lane] = Value("0", False, 0)
+    for e, axis in t.rows:
+        _sort(em, t, e, axis, lane)
     rows: list[str] = []
     for k in range(count):
         at: dict[Atom, DimLike] = {t.across: k, t.along: t.first + lane.dim}
         with em.along(lane):
-            em.places[lane] = Value("0", False, 0)
             rows.append(em.splat(em.value(substitute_scalar(t.put.value, at)), buffer.dtype))
     place = substitute(t.put.address, {t.across: 0, t.along: t.first}, {})
     for q, text in enumerate(_woven(em, kind, rows)):
         where = address(em, buffer, place, q * em.lanes)
         em.do(f"store {kind} {text}, ptr {where.text}, align {size_of(buffer.dtype)}")
+
+
+def _sort(em: Emitter, t: Weave, e: Load, axis: Variable, lane: Variable) -> None:
+    """A vector of rows that ``e`` reads along ``axis``, one vector for each of their elements."""
+    count = axis.extent
+    if not isinstance(count, int):
+        raise TypeError("rows that are sorted are written out")
+    kind = f"<{em.lanes} x {memory_type(e.dtype)}>"
+    place = substitute(e.address, {axis: 0, t.along: t.first}, {})
+    found = []
+    for q in range(count):
+        where = address(em, e.buffer, place, q * em.lanes)
+        text = em.put(em.top, f"load {kind}, ptr {where.text}, align {size_of(e.dtype)}")
+        found.append(text)
+    for k, text in enumerate(_unwoven(em, kind, found)):
+        moved = substitute_scalar(e, {axis: k, t.along: t.first + lane.dim})
+        em.remember((moved, 0), Value(text, True, em.top))
+
+
+def _unwoven(em: Emitter, kind: str, vectors: Sequence[str]) -> list[str]:
+    """As many rows of which ``vectors`` are the lanes in turn: `_woven` of these is them."""
+    count = len(vectors)
+    if count == 1:
+        return list(vectors)
+    parts = next(n for n in range(2, count + 1) if count % n == 0)
+    groups = [_apart(em, kind, vectors[k : k + parts]) for k in range(0, count, parts)]
+    strands = [_unwoven(em, kind, list(strand)) for strand in zip(*groups, strict=True)]
+    return [row for rows in zip(*strands, strict=True) for row in rows]
+
+
+def _apart(em: Emitter, kind: str, vectors: Sequence[str]) -> Iterator[str]:
+    """Every so many of all lanes as there are vectors, from each of the first lanes on."""
+    count, lanes = len(vectors), em.lanes
+    for q in range(count):
+        sources = [divmod(k * count + q, lanes) for k in range(lanes)]
+        text = vectors[0]
+        for n in range(1, count):
+            here = [lane if n == 1 else k for k, (_, lane) in enumerate(sources)]
+            picks = [lanes + lane if of == n else here[k] for k, (of, lane) in enumerate(sources)]
+            mask = f"<{lanes} x i32> <{', '.join(f'i32 {k}' for k in picks)}>"
+            text = em.put(em.top, f"shufflevector {kind} {text}, {kind} {vectors[n]}, {mask}")
+        yield text
 
 
 def _woven(em: Emitter, kind: str, rows: Sequence[str]) -> list[str]:

@@ -28,6 +28,7 @@ from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
 from fornix.compile.schedule.separate import separated
+from fornix.compile.schedule.short import short_nest
 from fornix.compile.schedule.square import square_nests
 from fornix.compile.schedule.turned import turned_nest, woven_nest
 from fornix.compile.schedule.window import window_nest
@@ -160,6 +161,10 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
         for other in first:
             yield from _of_stage(other, target)
         yield Piece(nest, (rest,))
+        return
+    short = short_nest(store, target, lanes)
+    if short is not None:
+        yield Piece(short, (store,))
         return
     vector = vector_axis(store, lanes)
     turned = woven_nest(store, lanes) or turned_nest(store, vector, lanes)

@@ -76,7 +76,7 @@ def _may_be_row(e: Reduce, store: Store, vector: Variable | None) -> bool:
 def row_nest(store: Store, axis: Variable, along: Sequence[Reduce], target: Target) -> Nest:
     """One visit per row: the stages in their order, then the elements of ``store``."""
     lanes = lanes_for([store.value], [store.buffer.dtype], target.vector_bytes)
-    value = _by_reciprocals(store.value, set(along))
+    value = by_reciprocals(store.value, set(along))
     stages = [Stage(e, substitute_scalar(e.body, {e.axes[0]: axis.dim})) for e in along]
     free = {s.result for k, s in enumerate(stages) if spoils(s, stages[k + 1 :], value)}
     vectors = -(-axis.extent // lanes) if isinstance(axis.extent, int) else None
@@ -154,7 +154,7 @@ def _room(store: Store, axis: Variable) -> Store | None:
     return store if is_long and is_whole else None
 
 
-def _by_reciprocals(value: Scalar, along: set[Reduce]) -> Scalar:
+def by_reciprocals(value: Scalar, along: set[Reduce]) -> Scalar:
     """Division by what is the same for the whole row is multiplication by its reciprocal."""
     new: dict[Scalar, Scalar] = {}
     for e in walk(value):
@@ -234,4 +234,4 @@ def _offsets(axis: Variable, buffers: Sequence[Buffer]) -> dict[Buffer, DimLike]
     return found
 
 
-__all__ = ["row_axis", "row_nest"]
+__all__ = ["by_reciprocals", "row_axis", "row_nest"]
