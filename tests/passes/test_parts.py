@@ -50,6 +50,20 @@ def test_folding_stops_where_the_model_would_grow_too_much() -> None:
     assert Budget.of(model.graph).left >= FREE_TOTAL
 
 
+@pytest.mark.parametrize("name", ["Exp", "Log", "Tanh", "Sin"])
+def test_functions_of_stored_numbers_are_rounded_once(name: str) -> None:
+    numbers = np.linspace(1e-4, 3, 1000, dtype=np.float32)
+    data = ", ".join(map(repr, numbers.tolist()))
+    text = f"""f (float[1000] x) => (float[1000] y) <float[1000] c = {{{data}}}> {{
+        a = {name} (c) y = Add (x, a) }}"""
+    model = model_of(text)
+    fold_constants(model.graph, infer_model(model))
+    (left,) = model.graph.nodes
+    (constant,) = (v.constant for v in left.inputs if v is not None and v.constant is not None)
+    exact = getattr(np, name.lower())(numbers.astype(np.float64))
+    np.testing.assert_array_equal(constant.numpy(), exact.astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("rows", "is_shared", "left"), [(200, True, 1), (200, False, 0), (2, True, 0)]
 )

@@ -59,6 +59,13 @@ AHEAD = 1 << 25
 """Bytes of results that are not stored, but computed for who reads them."""
 
 
+ROUNDED_ONCE = frozenset({
+    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Erf", "Exp", "Log", "Pow",
+    "Sigmoid", "Sin", "Sinh", "Softplus", "Tan", "Tanh",
+})  # fmt: skip
+"""Functions that float32 has to a few ulp only, which 1 - Exp(x) makes many of for small x."""
+
+
 @dataclass
 class Budget:
     """Bytes that folding may still add to a model, and what is computed without being stored."""
@@ -192,10 +199,16 @@ def _run(
         wanted=tuple(node.wants(index) for index in range(len(node.outputs))),
         run_body=_no_body,
     )
+    is_widened = node.op_type in ROUNDED_ONCE and all(
+        array is not None and array.dtype == np.float32 for array in given
+    )
+    wide = [x.astype(np.float64) for x in given if x is not None] if is_widened else list(given)
     try:
         attributes = bind_attributes(schema, plain_attributes(node.attributes, {}))
         with np.errstate(all="ignore"):
-            results = run_node(list(given), attributes, view)
+            results = run_node(wide, attributes, view)
+            if is_widened:
+                results = tuple(np.asarray(result, np.float32) for result in results)
     except (FornixError, *REFUSALS):
         return None  # the node says so when it runs, with its name
     arrays = [result for result in results[: len(node.outputs)] if isinstance(result, np.ndarray)]
