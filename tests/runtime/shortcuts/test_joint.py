@@ -16,7 +16,9 @@ from fornix.format.text import parse_model
 from fornix.ir.load import from_message
 from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession, RunOptions
+from fornix.runtime.native import NativeStep
 from fornix.runtime.shortcuts.joint import JointCall
+from fornix.runtime.shortcuts.quick import QUICK_NANOSECONDS
 
 pytestmark = pytest.mark.skipif(not first_words(), reason="another Python lays texts out anew")
 
@@ -84,6 +86,25 @@ def test_it_gives_what_the_model_says(count: int) -> None:
     wanted = ReferenceEvaluator(from_message(parse_model(MODEL))).run(None, given)
     same(call.call(given), wanted)
     same(call.call(given), wanted)
+
+
+def test_work_that_no_other_thread_is_woken_for_is_one_call() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 2]>
+        g (float[32, 128] x, float[128, 100] w) => (string[32] label) {
+            y = MatMul (x, w)
+            best = ArgMax <axis = 1, keepdims = 0> (y)
+            names = Constant <value_strings = ["first", "second"]> ()
+            zero = Constant <value = int64 {0}> ()
+            one = Constant <value = int64 {1}> ()
+            number = Clip (best, zero, one)
+            label = Gather (names, number)
+        }"""
+    x, w = np.ones((32, 128), np.float32), np.eye(128, 100, 1, np.float32)
+    session, call = opened(text, {"x": x, "w": w})
+    assert session._programs is not None
+    native = [s for s in session._programs.general.steps if isinstance(s, NativeStep)]
+    assert sum(b.nanoseconds for s in native for b in s._bound.values()) > QUICK_NANOSECONDS
+    same(call.call({"x": x, "w": w}), [texts(*["second"] * 32)])
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ from fornix.runtime.shortcuts.short import QuickCall, at_once, is_plain, no_resu
 
 QUICK_NANOSECONDS = 20_000
 """Of a run, roughly, up to which the GIL is kept."""
+JOINT_NANOSECONDS = WORTH_SHARING
+"""The same for numbers and texts in one call: one by one, their steps take 6 µs more."""
 LENT_BYTES = 16 << 20
 """Large results of a run, together, up to which native code makes them: what takes longer to
 compute does not mind how they are made."""
@@ -253,7 +255,7 @@ def _of_steps(
     if any(map(_is_of_lists, program.steps)) and program.flow is not None:
         return StepsCall(program, run, feeds)
     if len(feeds) == len(program.inputs):
-        joint = joint_call(program, run, feeds, QUICK_NANOSECONDS)
+        joint = joint_call(program, run, feeds, JOINT_NANOSECONDS)
         if joint is not None:
             return joint
         chained = chain_call(program, run, feeds, _step_entry, QUICK_NANOSECONDS)
