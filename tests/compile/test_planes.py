@@ -9,6 +9,7 @@ import pytest
 
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.loops import Tensor, compute, constant, stored, tensor
+from fornix.ops import scalar as s
 from fornix.ops.conv import conv, lower_conv, lower_conv_transpose
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check, compiled
@@ -136,6 +137,23 @@ def test_few_filters_without_groups_are_products_of_rows(filters: int, block: in
     y = grouped(image("x", shape, FLOAT32, block), 1, filters, (3, 3))
     assert "map" not in schedules(y)[1:]
     check(y, {"x": data(FLOAT32, shape, {}, 2)})
+
+
+@pytest.mark.parametrize("taps", [(7,), (3, 5)])
+@pytest.mark.parametrize("padded", [0, 2])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+def test_one_filter_and_what_follows_it_are_computed_at_once(
+    taps: tuple[int, ...], padded: int, dtype: DType
+) -> None:
+    shape = (1, 24, *(8,) * (len(taps) - 1), 61)
+    stored_once = constant(data(dtype, (24, *taps), {}, 1))
+    w = compute((1, 24, *taps), lambda _, *i: stored_once[i])  # whose filter nothing depends on
+    sums = lower_conv(tensor("x", shape, dtype), w, None, pads=[padded] * 2 * len(taps))
+    y = compute(sums.shape, lambda *i: s.maximum(sums[i] * 0.5, -3.0))
+    *copies, last = schedules(y)
+    assert copies == ["map"] * (padded > 0)
+    assert last in {"contraction", "window"}
+    check(y, {"x": data(dtype, shape, {}, 2)})
 
 
 @pytest.mark.parametrize("filters", [1, 3])

@@ -44,7 +44,8 @@ _SERIAL = itertools.count()
 def plane_stages(c: Convolution) -> list[Store] | None:
     """Copies of the image, unless it is read as it lies, and the convolution of its rows.
 
-    None if some other schedule serves it better. Those that fill vectors of filters, `direct` has.
+    None if some other schedule serves it better, as the contraction that one filter of an image in
+    rows is already. Those that fill vectors of filters, `direct` has.
     """
     if not c.sum.dtype.is_float or not c.has_taps:
         return None
@@ -58,7 +59,7 @@ def plane_stages(c: Convolution) -> list[Store] | None:
         if conv is None or given is None:
             return None
         found += _in_rows(conv, given)
-    return found
+    return None if len(found) == 1 == c.filter.extent else found
 
 
 def _single(c: Convolution) -> Groups | None:
