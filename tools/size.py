@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3580,
     "edit": 1150,
-    "compile": 12_600,
+    "compile": 12_980,
     "runtime": 9280,
     "quantization": 1500,
     "convert": 6000,

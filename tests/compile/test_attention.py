@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix.compile import Target
+from fornix.compile.compiler import write_all
+from fornix.compile.schedule import attention_parts
 from fornix.dtype import BOOL, FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce, select, tensor
+from fornix.ir.loops.tensor import stored
 from tests.compile.levels import EVERY, target
 from tests.compile.native import Runner, assert_close
 from tests.ir.interpreter import Array
@@ -84,15 +89,24 @@ def expected(
         return (weights @ v).astype(feeds["q"].dtype)
 
 
-def run(result: Tensor, feeds: dict[str, Array], **options: Any) -> Array:
-    """The result of an attention that no other schedule serves, for any cut of the work."""
-    symbols = {"S": feeds["q"].shape[1], "T": feeds["k"].shape[1]}
-    runner = Runner([result], **options)
+@functools.lru_cache(maxsize=4)
+def runner_of(result: Tensor, chunks: int, target: Target | None, *, at_end: bool) -> Runner:
+    """What computes an attention that no other schedule serves, in ``chunks``."""
+    runner = Runner([result], target, chunks=chunks, at_end=at_end)
     assert runner.kernels[-1].schedule == "attention"
-    [found] = runner.run(feeds, symbols)
-    for chunks in (2, 7):
-        [again] = Runner([result], **options, chunks=chunks).run(feeds, symbols)
-        assert found.tobytes() == again.tobytes()
+    return runner
+
+
+def run(
+    result: Tensor, feeds: dict[str, Array], target: Target | None = None, *, at_end: bool = True
+) -> Array:
+    """The ``result``, for any cut of the work."""
+    symbols = {"S": feeds["q"].shape[1], "T": feeds["k"].shape[1]}
+    found, *others = (
+        runner_of(result, chunks, target, at_end=at_end).run(feeds, symbols)[0]
+        for chunks in (1, 2, 7)
+    )
+    assert all(found.tobytes() == other.tobytes() for other in others)
     return found
 
 
@@ -255,3 +269,148 @@ def test_keys_that_slide_with_the_queries_are_no_attention(rng: np.random.Genera
     weights /= weights.sum(1, keepdims=True)
     [found] = runner.run(feeds)
     assert_close(found, (weights @ feeds["v"]).astype("f"))
+
+
+@pytest.mark.parametrize("level", ["host", "x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_parts_of_many_keys_are_put_together(
+    level: str, groups: int, rng: np.random.Generator
+) -> None:
+    """Queries of a group go through them together, those of a head one after the other."""
+    result = attend((S, T, 20, 9), groups=groups)
+    for queries, keys in ((1, 1), (1, 2048), (3, 2049), (7, 5000)):
+        feeds = feeds_of((queries, keys, 20, 9), rng, groups=groups)
+        assert_close(run(result, feeds, target=target(level)), expected(feeds))
+
+
+@pytest.mark.parametrize("level", ["host", "x86-64-v3", "x86-64"])
+@pytest.mark.parametrize(
+    "shape", [(2, 63, 5, 3), (3, 4096, 16, 70), (7, 65, 33, 64), (12, 300, 8, 8), (16, 4100, 8, 17)]
+)
+@pytest.mark.parametrize("at_end", [True, False])
+def test_few_queries_that_go_through_the_keys_together(
+    level: str, shape: tuple[int, int, int, int], at_end: bool, rng: np.random.Generator
+) -> None:
+    feeds = feeds_of(shape, rng)
+    assert_close(run(attend(shape), feeds, target=target(level), at_end=at_end), expected(feeds))
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("hidden", HIDING)
+def test_masks_of_whole_parts(groups: int, hidden: float, rng: np.random.Generator) -> None:
+    shape = (3, 4500, 8, 8)
+    mask = tensor("mask", shape[:2], FLOAT32)
+    result = attend(shape, lambda score, p: score + mask[p[1], p[2]], groups=groups)
+    feeds = feeds_of(shape, rng, groups=groups)
+    feeds["mask"] = np.where(rng.random(shape[:2]) < 0.3, hidden, 0).astype("f")
+    feeds["mask"][0, :4200] = hidden  # the first parts
+    feeds["mask"][1] = hidden  # who sees nothing has NaN, or the mean of all
+    found = run(result, feeds)
+
+    def around(scores: Array) -> Array:
+        return (scores.astype("f") + feeds["mask"]).astype(np.float64)
+
+    assert_close(found, expected(feeds, around))
+    assert np.isnan(found[:, 1]).all() == np.isinf(hidden)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_scores_of_many_keys_that_are_not_finite(
+    groups: int, bad: float, rng: np.random.Generator
+) -> None:
+    shape = (3, 4500, 8, 8)
+    feeds = feeds_of(shape, rng, groups=groups)
+    feeds["q"][:, 2, 0] = bad
+    feeds["k"][:, :, 0] = np.abs(feeds["k"][:, :, 0]) + 0.1
+    found = run(attend(shape, groups=groups), feeds)
+    assert_close(found, expected(feeds))
+    assert np.isnan(found[:, 2]).all()
+    assert np.isfinite(found[:, :2]).all()
+
+
+# ── tile registers ─────────────────────────────────────────────────────────────────────────────
+
+IN_TILES = pytest.mark.skipif(
+    not Target.present().has("amx-bf16"), reason="the processor has no tile registers"
+)
+
+
+@pytest.fixture
+def in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tile registers serve whatever is long enough, or has extents that are known."""
+    for name, value in (("TILES", 0.0), ("APART", 0.0), ("PAIR", (25.0, 0.0))):
+        monkeypatch.setattr(attention_parts, name, value)
+
+
+def is_in_tiles(result: Tensor) -> bool:
+    """Whether the attention ``result`` is computed in tile registers."""
+    return "tdpbf16ps" in "".join(w.code.text for w in write_all([stored(result)], Target.host()))
+
+
+@IN_TILES
+def test_long_sequences_are_computed_in_tile_registers() -> None:
+    assert is_in_tiles(attend((1024, 1024, 128, 128)))
+    assert not is_in_tiles(attend((1024, 1024, 16, 16)))
+    assert not is_in_tiles(attend((50, 50, 64, 64)))
+
+
+@IN_TILES
+@pytest.mark.usefixtures("in_tiles")
+@pytest.mark.parametrize(
+    "shape", [(128, 128, 32, 32), (129, 130, 9, 5), (300, 400, 70, 33), (550, 135, 16, 40)]
+)
+@pytest.mark.parametrize("at_end", [True, False])
+def test_products_in_tile_registers(
+    shape: tuple[int, int, int, int], at_end: bool, rng: np.random.Generator
+) -> None:
+    result, feeds = attend(shape), feeds_of(shape, rng)
+    assert is_in_tiles(result)
+    assert_close(run(result, feeds, at_end=at_end), expected(feeds))
+
+
+@IN_TILES
+@pytest.mark.usefixtures("in_tiles")
+def test_a_run_tells_whether_tile_registers_serve(rng: np.random.Generator) -> None:
+    result = attend((S, T, 20, 33))
+    assert is_in_tiles(result)
+    for queries, keys in ((127, 128), (128, 128), (290, 4), (129, 400), (300, 131)):
+        feeds = feeds_of((queries, keys, 20, 33), rng)
+        assert_close(run(result, feeds), expected(feeds))
+
+
+@IN_TILES
+@pytest.mark.usefixtures("in_tiles")
+@pytest.mark.parametrize("hidden", HIDING)
+def test_masks_beside_tile_registers(hidden: float, rng: np.random.Generator) -> None:
+    shape = (300, 400, 32, 20)
+    mask = tensor("mask", shape[:2], FLOAT32)
+    result = attend(shape, lambda score, p: score + mask[p[1], p[2]])
+    feeds = feeds_of(shape, rng)
+    feeds["mask"] = np.where(rng.random(shape[:2]) < 0.3, hidden, 0).astype("f")
+    feeds["mask"][:, 128:256] = hidden  # a block that nobody sees
+    feeds["mask"][:64, 300:] = hidden  # one that a panel does not see
+    feeds["mask"][1] = hidden
+    assert is_in_tiles(result)
+    found = run(result, feeds)
+
+    def around(scores: Array) -> Array:
+        return (scores.astype("f") + feeds["mask"]).astype(np.float64)
+
+    assert_close(found, expected(feeds, around))
+    assert np.isnan(found[:, 1]).all() == np.isinf(hidden)
+
+
+@IN_TILES
+@pytest.mark.usefixtures("in_tiles")
+@pytest.mark.parametrize("name", ["q", "k", "v"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e38])
+def test_what_is_not_finite_is_computed_anew(
+    name: str, bad: float, rng: np.random.Generator
+) -> None:
+    shape = (290, 400, 32, 20)
+    feeds = feeds_of(shape, rng)
+    feeds[name][:, 137, 5] = bad
+    result = attend(shape)
+    assert is_in_tiles(result)
+    assert_close(run(result, feeds), expected(feeds))

@@ -74,7 +74,7 @@ def products(em: Emitter, p: Parts) -> None:
     left = em.put(depth, f"urem i64 {here}, {HEIGHT}")
     middle = em.put(depth, f"sub i64 {end.text}, {left}")
     has_pair = em.put(depth, f"icmp slt i64 {first.text}, {middle}")
-    size = em.put(depth, f"select i1 {has_pair}, i64 {HEIGHT}, i64 0")
+    size = em.put(depth, f"select i1 {has_pair}, i64 {HEIGHT if p.made else 0}, i64 0")
     second = em.put(depth, f"add i64 {first.text}, {size}")
     _make_steps(em, p, has_pair)
 
