@@ -15,6 +15,7 @@ from fornix.compile.entry import is_available
 from fornix.errors import Fail, FornixError
 from fornix.runtime import RunOptions
 from fornix.runtime.control import ways
+from fornix.runtime.control.flow import Flow
 from tests.runtime.control.flows import Feeds, agree, sessions, watched
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
@@ -426,3 +427,16 @@ def test_a_limit_that_is_known_need_not_be_reached(calls: list[bool]) -> None:
         ends = text.replace("value_int = 6", f"value_int = {limit}")
         agree(sessions(ends), {"m": np.array(0), "c": np.array(True), "x": array(1, 2)})
         assert calls[-1]
+
+
+def test_a_model_with_numpy_kernels_is_not_written_down_as_one_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[Any] = []
+    monkeypatch.setattr(Flow, "_step", lambda self, *step: written.append((self, *step)))
+    text = COUNTS.replace("float[K, 2] every)", "float[K, 2] every, float[2] noise)", 1)
+    text = text.removesuffix("}") + "    noise = RandomUniformLike (y)\n}"
+    programs = sessions(text)[0]._programs
+    assert programs is not None
+    assert programs.general.flow is None
+    assert not written

@@ -286,10 +286,12 @@ class Flow(LateCall):
             self._step(step, places, wanted)
 
     def _expect(self, steps: Sequence[Step]) -> None:
-        """Note what ``steps`` take values for."""
+        """Note what ``steps`` take values for; raises NotAsCompiled if one needs its kernel."""
         for step in steps:
             if isinstance(step, NativeStep):
                 self.expected.update((value, step.types[value]) for value in step.reads)
+            elif not (_is_controlled(step) or list_way(step.single)):
+                raise NotAsCompiled("some of its nodes run their NumPy kernels")
 
     def _step(self, step: Step, places: Places, wanted: Mapping[Value, Place]) -> None:
         """Let a step run."""
@@ -297,13 +299,11 @@ class Flow(LateCall):
             self._support = self._support or step.support
             self._kernels(step, places, wanted)
             return
-        found = step.control, list_way(step.single)
-        if found[0] is not None and found[0].node.op_type in _WAYS:
-            _WAYS[found[0].node.op_type](self, found[0], places, wanted)
-        elif found[1] is not None and step.single is not None:
-            found[1](self, step.single, places, wanted)
-        else:
-            raise NotAsCompiled("some of its nodes run their NumPy kernels")
+        control, single = step.control, step.single
+        if control is not None and _is_controlled(step):
+            _WAYS[control.node.op_type](self, control, places, wanted)
+        elif single is not None and (way := list_way(single)) is not None:
+            way(self, single, places, wanted)
 
     def _finish(self, steps: Sequence[Step], places: Places) -> None:
         """Let the last ``steps`` of the program run, and give the results.
@@ -479,6 +479,11 @@ class Flow(LateCall):
         for slot in map(formulas.of, () if place.type is None else place.type[0]):
             if slot in formulas.late:
                 formulas.check(words.REACH, slot, self.one)
+
+
+def _is_controlled(step: Step) -> bool:
+    """Whether ``step`` is a node with bodies that become instructions."""
+    return step.control is not None and step.control.node.op_type in _WAYS
 
 
 def _read_type(place: Place) -> ReadType:
