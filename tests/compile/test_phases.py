@@ -157,6 +157,8 @@ def convolutions(y: Tensor, target: Target | None = None) -> int:
         ((1, 3, 2, 3, 5), 2, (2, 3, 2), {"strides": [2, 1, 3], "dilations": [1, 2, 1]}),
         ((1, 2, 3, 2, 3), 4, (2, 3, 7), {"strides": [4, 4, 2], "dilations": [1, 1, 3]}),
         ((1, 32, 3, 3), 32, (9, 9), {"strides": [5, 5], "pads": [2] * 4}),
+        ((2, 3, 4, 5), 1, (10, 9), {"strides": [5, 4], "pads": [3, 2, 3, 2], "group": 3}),
+        ((1, 3, 6), 2, (40,), {"strides": [20], "pads": [10, 9], "group": 3}),
     ],
 )
 def test_few_filters_or_many_phases_are_one_convolution(
@@ -172,10 +174,10 @@ def test_few_filters_or_many_phases_are_one_convolution(
     assert convolutions(y, target(level)) == 1
 
 
-@pytest.mark.parametrize("stride", [2, 3, 4])
-def test_joined_phases_take_any_extents(stride: int) -> None:
-    x, w = tensor("x", (2, 8, H, W), FLOAT32), constant(integers(8, 3, 4, 4))
-    y = lower_conv_transpose(x, w, None, strides=[stride] * 2, pads=[1] * 4)
+@pytest.mark.parametrize(("stride", "group"), [(2, 1), (3, 1), (4, 1), (5, 8)])
+def test_joined_phases_take_any_extents(stride: int, group: int) -> None:
+    x, w = tensor("x", (2, 8, H, W), FLOAT32), constant(integers(8, 3, stride + 2, 4))
+    y = lower_conv_transpose(x, w, None, strides=[stride] * 2, pads=[1] * 4, group=group)
     assert convolutions(y) == 1
     for h, w_ in ((1, 1), (3, 40)):
         check(y, {"x": integers(2, 8, h, w_)}, {"H": h, "W": w_})

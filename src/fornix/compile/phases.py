@@ -112,15 +112,16 @@ def joined(c: Convolution, *, is_strict: bool) -> tuple[Store, Store] | None:
     """
     found = [_phased(c, a, stride) for a, stride in _strides(c.store, c.sum)]
     given = groups(c)
-    if not found or given is None or not c.sum.dtype.is_float:
+    if not found or not (given or c.is_depthwise) or not c.sum.dtype.is_float:
         return None
     axes = [x for x in found if x is not None]
     waste = math.prod(x.waste for x in axes)
     if len(axes) < len(found) or (is_strict and waste > 1):
         return None
     is_much = math.prod(x.stride for x in axes) > MAX_PHASES
-    is_few = given.filters <= FEW_FILTERS
-    is_odd = given.filters % LEAST_LANES != 0 and waste < MORE_TAPS
+    filters = given.filters if given else 1
+    is_few = filters <= FEW_FILTERS
+    is_odd = filters % LEAST_LANES != 0 and waste < MORE_TAPS
     if is_much or (not c.is_depthwise and (is_few or is_odd)):
         return _joined(c, axes)
     return None
