@@ -11,7 +11,7 @@ from fornix.compile import Target
 from fornix.compile.compiler import write_all
 from fornix.compile.nest import Chunks, Tile, When
 from fornix.compile.schedule import Piece, schedule
-from fornix.compile.schedule.contraction import contraction, shape_of
+from fornix.compile.schedule.contraction import contraction, contraction_nests, shape_of
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Scalar, Store, Tensor, compute, constant, reduce, tensor
@@ -24,6 +24,19 @@ BATCH = symbol("batch", least=1)
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def product(rows: int, columns: int, terms: int) -> Tensor:
+    """a[M, K] times b[K, N]."""
+    a, b = tensor("a", (rows, terms), FLOAT32), tensor("b", (terms, columns), FLOAT32)
+    return compute((rows, columns), lambda i, j: reduce("sum", terms, lambda k: a[i, k] * b[k, j]))
+
+
+def store_of(result: Tensor) -> Store:
+    buffer = stored(result).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    return buffer.source
 
 
 def kinds(result: Tensor) -> list[str]:
@@ -133,6 +146,28 @@ def test_stored_panels_are_packed_and_asked_for_before_they_are_read(
     y = compute((5, columns), lambda i, j: reduce("sum", 20, lambda k: x[i, k] * w[k, j]))
     texts = [piece.code.text for piece in write_all([stored(y)], target(level))]
     assert ["llvm.prefetch" in text for text in texts] == [False, True]
+
+
+def test_few_terms_are_summed_row_by_row_beside_a_first_cache_of_twelve_ways() -> None:
+    host = Target.host()
+    for l1, terms, wanted in ((48, 8, "qp"), (48, 9, "pq"), (32, 8, "pq")):
+        c = contraction(store_of(product(200, 100, terms)))
+        assert c is not None
+        nests = contraction_nests(c, dataclasses.replace(host, l1_bytes=l1 << 10), 16)
+        assert nests is not None
+        (chunks,) = nests[2].body
+        assert isinstance(chunks, Chunks)
+        assert "".join(a.name for a in chunks.axes) == wanted
+
+
+@pytest.mark.parametrize("terms", [2, 7, 8])
+@pytest.mark.parametrize("level", LEVELS)
+def test_few_terms_fill_every_row_and_column(terms: int, level: str) -> None:
+    a, b = numbers(150, terms), numbers(terms, 131, seed=1)
+    made_for = dataclasses.replace(target(level), l1_bytes=48 << 10)
+    for chunks in (1, 3):
+        found = compiled(product(150, 131, terms), {"a": a, "b": b}, target=made_for, chunks=chunks)
+        np.testing.assert_allclose(found, a @ b, rtol=1e-4, atol=1e-5)
 
 
 def shape_beside(l1_bytes: int, rows: DimLike, columns: DimLike) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from fornix.compile.schedule.scaled import block_nests, block_sum
 from fornix.compile.schedule.separate import separated
 from fornix.compile.schedule.short import short_nest
 from fornix.compile.schedule.square import square_nests
+from fornix.compile.schedule.streamed import streamed_sums
 from fornix.compile.schedule.turned import turned_nest, woven_nest
 from fornix.compile.schedule.window import window_nest
 from fornix.compile.schedule.winograd import Stage, winograd_stages
@@ -176,7 +177,7 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
         axis, along = row
         yield Piece(row_nest(store, axis, along, target), (store,))
         return
-    yield Piece(map_nest(store, lanes), (store,))
+    yield Piece(streamed_sums(store, vector, lanes) or map_nest(store, lanes), (store,))
 
 
 __all__ = ["Piece", "routine_nest", "schedule"]

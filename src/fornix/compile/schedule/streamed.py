@@ -1,16 +1,18 @@
-"""One row times a matrix that is read as it lies, ``Σ_k a[k] · b[k, n]``: its rows in their order.
+"""Sums down the columns of a matrix that is read as it lies: its rows in their order.
 
-A tile of columns goes down the matrix in steps of a row, page after page, and so does every other
+Of one row times a matrix, ``Σ_k a[k] · b[k, n]``, and of the rows themselves, ``Σ_k b[k, n]``. A
+tile of columns goes down the matrix in steps of a row, page after page, and so does every other
 tile; here some rows at a time are read from end to end, as memory is read fastest. The sums lie in
 scratch memory, which the first cache holds. Terms are added in the same order as in a tile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fornix.compile.cost import accesses, likely, stride_of
+from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, When
 from fornix.compile.target import Target
@@ -20,12 +22,16 @@ from fornix.ir.loops import (
     Buffer,
     Constant,
     Load,
+    Reduce,
+    Scalar,
+    Store,
     Variable,
     apply,
     index,
     load,
     replace,
     substitute_scalar,
+    walk,
 )
 from fornix.ir.loops.scalar import const
 
@@ -40,6 +46,8 @@ PANEL = 1024
 """Columns of a panel, about: their sums take a few kilobytes, and threads share panels."""
 LEAST_COLUMNS = 256
 """Columns from which on rows are long enough to be read one after the other."""
+PAGE_COLUMNS = 1024
+"""Columns from which on rows that are only summed lie in pages of their own."""
 SHARED_COLUMNS = 400
 """Columns of each of two panels, from which on there are two: a second thread is worth more than
 longer pieces of rows."""
@@ -48,89 +56,126 @@ LEAST_ELEMENTS = 1 << 18
 in tiles."""
 
 
+@dataclass(frozen=True)
+class _Down:
+    """The sums of `store` for each `column`, and what adds a term to one, both at some place."""
+
+    store: Store
+    sum: Reduce
+    outer: Sequence[Variable]
+    column: Variable
+    columns: int
+    added: Callable[[Scalar, Mapping[Atom, DimLike]], Scalar]
+
+
 def streamed_nest(c: Contraction, target: Target, lanes: int) -> Nest | None:
     """``c`` row by row of its right factor; None if that is no such matrix."""
     columns = c.column.extent
-    if not _is_streamed(c) or not isinstance(columns, int):
+    if c.row is not None or c.product.op != "mul" or not isinstance(columns, int):
         return None
+    if not _is_large(c.right, c.column, c.sum):
+        return None
+
+    def added(total: Scalar, at: Mapping[Atom, DimLike]) -> Scalar:
+        left, right = substitute_scalar(c.left, at), substitute_scalar(c.right, at)
+        if total.dtype.is_float and target.fuses:
+            return apply("fma", left, right, total)
+        return total + left * right
+
+    return _nest(_Down(c.store, c.sum, c.outer, c.column, columns, added), "contraction", lanes)
+
+
+def streamed_sums(store: Store, column: Variable | None, lanes: int) -> Nest | None:
+    """``store`` if it sums rows of a large matrix, vectors along ``column``; None if not."""
+    folds = outer_reductions(store.value)
+    if column is None or len(folds) != 1 or folds[0].op != "sum" or len(folds[0].axes) != 1:
+        return None
+    (e,), columns = folds, column.extent
+    if not isinstance(columns, int) or columns < PAGE_COLUMNS or not _is_large(e.body, column, e):
+        return None
+    others = accesses([replace(store.value, {e: const(0, e.dtype)})])
+    is_even = all(_is_even(x, column) for x in others) and stride_of(store.address, column) == 1
+    is_nested = any(isinstance(x, Reduce) for x in walk(e.body))
+    if not is_even or is_nested or not {*store.axes} <= e.variables:
+        return None
+
+    def added(total: Scalar, at: Mapping[Atom, DimLike]) -> Scalar:
+        return total + substitute_scalar(e.body, at)
+
+    outer = [a for a in store.axes if a is not column]
+    return _nest(_Down(store, e, outer, column, columns, added), "map", lanes)
+
+
+def _nest(down: _Down, kind: str, lanes: int) -> Nest:
+    """Panels of columns, in each the rows one after the other."""
+    columns = down.columns
     count = max(1, round(columns / PANEL), min(2, columns // SHARED_COLUMNS))
     whole = -(-columns // (count * lanes)) * lanes
     count = -(-columns // whole)
     last = columns - (count - 1) * whole
-    panel, sums = Variable("p", count), Buffer("sums", (whole,), c.sum.dtype)
-    narrow = _panel(c, target, (sums, panel.dim * whole), last)
+    panel, sums = Variable("p", count), Buffer("sums", (whole,), down.sum.dtype)
+    narrow = _panel(down, (sums, panel.dim * whole), last)
     body = narrow
     if last < whole and count > 1:
         is_last = apply("lt", index(count - 2), index(panel.dim))
         is_whole = apply("lt", index(panel.dim), index(count - 1))
-        wide = _panel(c, target, (sums, panel.dim * whole), whole)
+        wide = _panel(down, (sums, panel.dim * whole), whole)
         body = (When(is_whole, wide), When(is_last, narrow))
-    axes = (*c.outer, panel)
+    axes = (*down.outer, panel)
     parallel: DimLike = 1
     for axis in axes:
         parallel = parallel * axis.extent
     size = -(-whole * sums.dtype.numpy.itemsize // SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
-    return Nest(
-        "contraction", (Chunks(axes, body),), lanes, parallel, {sums: 0}, size, frozenset({sums})
-    )
+    return Nest(kind, (Chunks(axes, body),), lanes, parallel, {sums: 0}, size, frozenset({sums}))
 
 
-def _is_streamed(c: Contraction) -> bool:
-    """Whether ``right`` is a large matrix in rows that is used once, and moves along columns."""
-    e, columns = c.right, c.column.extent
-    is_one_row = c.row is None and len(c.sum.axes) == 1 and c.product.op == "mul"
-    if not is_one_row or not isinstance(columns, int) or columns < LEAST_COLUMNS:
+def _is_large(e: Scalar, column: Variable, total: Reduce) -> bool:
+    """Whether ``e`` reads a large matrix in rows, used once, and moves along ``column``."""
+    columns = column.extent
+    if len(total.axes) != 1 or not isinstance(columns, int) or columns < LEAST_COLUMNS:
         return False
     loads = accesses([e])
     if any(isinstance(x.buffer.source, Constant) for x in loads):
         return False
-    is_even = all(_is_even(x, c.column) for x in loads)
-    return is_even and columns * likely(c.sum.axes[0].extent) >= LEAST_ELEMENTS
+    is_even = all(_is_even(x, column) for x in loads)
+    return is_even and columns * likely(total.axes[0].extent) >= LEAST_ELEMENTS
 
 
 def _is_even(e: Load, axis: Variable) -> bool:
     return e.guard is None and stride_of(e.address, axis) in {0, 1}
 
 
-def _panel(c: Contraction, target: Target, where: tuple[Buffer, DimLike], width: int) -> Block:
+def _panel(down: _Down, where: tuple[Buffer, DimLike], width: int) -> Block:
     """The sums of ``width`` columns and what is done with them; ``where`` the first one is."""
     sums, first = where
-    (k,) = c.sum.axes
+    (k,) = down.sum.axes
     blocks = k.extent // ROWS
     block, rest = Variable("b", blocks), Variable("t", k.extent - blocks * ROWS)
     terms = [block.dim * ROWS + r for r in range(ROWS)]
     column = Variable("j", width)
-    at: dict[Atom, DimLike] = {c.column: first + column.dim}
-    value = replace(c.store.value, {c.sum: load(sums, c.column.dim - first)})
-    put = Put(c.store.buffer, substitute(c.store.address, at, {}), substitute_scalar(value, at))
+    at: dict[Atom, DimLike] = {down.column: first + column.dim}
+    store = down.store
+    value = replace(store.value, {down.sum: load(sums, down.column.dim - first)})
+    put = Put(store.buffer, substitute(store.address, at, {}), substitute_scalar(value, at))
     start = Variable("j", width)
     return (
         Lanes(start, UNITS, (Put(sums, start.dim, const(0, sums.dtype)),)),
-        Loop(block, (_added(c, target, where, width, terms),)),
-        Loop(rest, (_added(c, target, where, width, [blocks * ROWS + rest.dim]),)),
+        Loop(block, (_added(down, where, width, terms),)),
+        Loop(rest, (_added(down, where, width, [blocks * ROWS + rest.dim]),)),
         Lanes(column, UNITS, (put,)),
     )
 
 
 def _added(
-    c: Contraction,
-    target: Target,
-    where: tuple[Buffer, DimLike],
-    width: int,
-    terms: Sequence[DimLike],
+    down: _Down, where: tuple[Buffer, DimLike], width: int, terms: Sequence[DimLike]
 ) -> Lanes:
     """Some terms, added to the sums of ``width`` columns."""
-    (k,), (sums, first) = c.sum.axes, where
+    (k,), (sums, first) = down.sum.axes, where
     column = Variable("j", width)
-    total = load(sums, column.dim)
+    total: Scalar = load(sums, column.dim)
     for term in terms:
-        at: dict[Atom, DimLike] = {k: term, c.column: first + column.dim}
-        left, right = substitute_scalar(c.left, at), substitute_scalar(c.right, at)
-        if sums.dtype.is_float and target.fuses:
-            total = apply("fma", left, right, total)
-        else:
-            total = total + left * right
+        total = down.added(total, {k: term, down.column: first + column.dim})
     return Lanes(column, UNITS, (Put(sums, column.dim, total),))
 
 
-__all__ = ["streamed_nest"]
+__all__ = ["streamed_nest", "streamed_sums"]
