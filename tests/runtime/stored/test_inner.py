@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fornix.compile.identity import processor
 from fornix.runtime import InferenceSession, making
+from fornix.runtime.control.bodies import CompiledBody
+from fornix.runtime.shortcuts.generic import ShortWay
 from fornix.runtime.stored import inner
 from fornix.system import is_mappable
 from tests.runtime.stored.kept_models import recalled, use_cache, write
@@ -229,3 +231,53 @@ def test_programs_for_ranks_that_feeds_tell_are_kept(tmp_path: Path, made: list[
             x = np.resize(X, shape)
             np.testing.assert_allclose(session.run(None, {"x": x})[0], np.exp(x), rtol=TOLERANCE)
         assert len(made) == (0 if number else len(shapes))
+
+
+ASKED = """
+    f (float[N, 4] x, bool c, string[M] names) => (float[A, 8] y, string[M] same) {
+        same = Identity (names)
+        z = Neg (x)
+        y = If (c) <
+            then_branch = one () => (float[A, 8] a) {
+                s = Constant <value = float[2] {1.5, 2.0}> ()
+                r = Resize <mode = "nearest"> (z, , s)
+                a = Relu (r)
+            },
+            else_branch = other () => (float[A, 8] b) { b = Concat <axis = 1> (z, z) }
+        >
+    }"""
+
+
+def test_kept_bodies_have_no_short_way_where_rules_are_asked_of_extents(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", HEAD + ASKED)
+    first = InferenceSession(path)
+    feeds = [
+        {"x": np.resize(X, (rows, 4)), "c": np.array(1, bool), "names": NAMES}
+        for rows in (3, 5, 3, 4, 7, 1, 6, 5)
+    ]
+    wanted = [first.run(None, given)[0] for given in feeds]
+    second = recalled(path)
+    for _ in range(2):
+        for given, y in zip(feeds, wanted, strict=True):
+            np.testing.assert_array_equal(second.run(None, given)[0], y)
+    ways = [
+        program.short
+        for body in bodies(second)
+        for family in body._families.values()
+        for _, program in family.programs
+        if program is not None
+    ]
+    assert ways
+    assert not any(isinstance(way, ShortWay) and way.is_open for way in ways)
+
+
+def bodies(session: InferenceSession) -> list[CompiledBody]:
+    """Those of a session's nodes."""
+    assert session._programs is not None
+    controls = [step.control for step in session._programs.general.steps]
+    plans = [control.plan for control in controls if control is not None]
+    return [body for plan in plans for body in plan.bodies.values() if is_compiled(body)]
+
+
+def is_compiled(body: object) -> TypeGuard[CompiledBody]:
+    return isinstance(body, CompiledBody)

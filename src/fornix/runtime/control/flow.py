@@ -353,7 +353,7 @@ class Flow(LateCall):
 
     def _kernels(self, step: NativeStep, places: Places, wanted: Mapping[Value, Place]) -> None:
         """Let the kernels of ``step`` run."""
-        if step.conditions[-1]:
+        if not step.tells_its_extents:
             raise NotAsCompiled("only a run tells whether its code is made for these extents")
         formulas = self.formulas
         elements = self._learn(step, places)

@@ -97,7 +97,7 @@ class ShortWay:
     def open(self) -> None:
         """Make the call; called after the long way, since steps that run once need none."""
         if self._call is None and not self._is_closed:
-            self._is_closed = any(step.conditions[-1] for step in self.steps)
+            self._is_closed = not all(step.tells_its_extents for step in self.steps)
             self._open(FIRST_BYTES)
 
     def _open(self, memory: int) -> None:
