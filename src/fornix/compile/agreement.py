@@ -524,7 +524,7 @@ _ML_RULES: dict[str, Rule] = dict.fromkeys(
     _rows,
 )  # fmt: skip
 _PART_RULES: dict[str, Rule] = {
-    **dict.fromkeys(("Chosen", "Count", "Distinct", "Front", "Places"), _anything),
+    **dict.fromkeys(("Chosen", "Count", "Distinct", "Front", "Hits", "Places"), _anything),
     "Suppressed": _suppressed,
 }
 _CONTRIBUTED: dict[str, Rule] = {

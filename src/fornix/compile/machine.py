@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
 
 (ADD, MULTIPLY, FLOOR, LEAST, GREATEST, EQUAL, REACH, PUT, READ_BYTE, READ_INT, READ_LONG, MAKE,
- RUN, JUMP, COPY, RELEASE, RESUME, LIST) = range(18)  # fmt: skip
+ RUN, JUMP, COPY, RELEASE, RESUME, LIST, FILL) = range(19)  # fmt: skip
 """a + b, a · b, ⌊a / b⌋ for b > 0, min, max; that a = b, that a ≥ b; a word to the address b; an
 integer at the address a; an array as the row at a describes it, gives where its elements lie;
 the kernel of the record at a, with scratch memory at b; if a is 0, go on with instruction b; b
 bytes at the address a to the address that the slot itself holds; let go of the GIL, and take it;
-result number b, which is a list of a arrays that are still to be made."""
+result number b, which is a list of a arrays that are still to be made; b numbers, by the function
+of the record at a, to the address that the slot itself holds."""
 WORDS = 4
 """Of an instruction."""
 RAISED = -1
@@ -159,6 +160,7 @@ _CALLING = {
             ("release", RELEASE),
             ("resume", RESUME),
             ("list", LIST),
+            ("fill", FILL),
         )
     ),
     "BLOCKS": """
@@ -208,6 +210,13 @@ copy:
   %move = load ptr, ptr %move.at
   %x.place = load ptr, ptr %x.at
   %moved = call ptr %move(ptr %x.place, ptr %a.place, i64 %b)
+  br label %next
+fill:
+  %filling = load ptr, ptr %a.place
+  %source.at = getelementptr i64, ptr %a.place, i64 1
+  %source = load ptr, ptr %source.at
+  %filled = load ptr, ptr %x.at
+  call void %filling(ptr %source, i64 %b, ptr %filled)
   br label %next
 release:
   %save.at = getelementptr i64, ptr %table, i64 17

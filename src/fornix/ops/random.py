@@ -89,8 +89,11 @@ def random_uniform(
 
 def generator(seed: float | None, node: RunNode) -> np.random.Generator:
     """The session's generator, or a new one that the float32 ``seed`` determines."""
-    if seed is None:
-        return node.random
+    return node.random if seed is None else seeded(seed)
+
+
+def seeded(seed: float) -> np.random.Generator:
+    """A new generator that the float32 ``seed`` determines."""
     return np.random.default_rng(struct.unpack("<I", struct.pack("<f", seed))[0])
 
 
@@ -200,12 +203,17 @@ def bernoulli(
     RandomUniform. Raises Fail if a probability is not in [0, 1]. Source: ONNX Bernoulli-22.
     """
     chances = input.astype(np.float64)
+    check_chances(chances)
+    drawn = generator(seed, node).random(input.shape) < chances
+    return _as_dtype(drawn, _result_dtype(input, dtype))
+
+
+def check_chances(chances: Array) -> None:
+    """Raise Fail unless all are probabilities."""
     outside = chances[~((chances >= 0) & (chances <= 1))]
     require(
         outside.size == 0, f"probabilities must be in [0, 1], found {outside[:1].tolist()}", Fail
     )
-    drawn = generator(seed, node).random(input.shape) < chances
-    return _as_dtype(drawn, _result_dtype(input, dtype))
 
 
 Multinomial = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from fornix.passes import Level, Native, optimize
 from fornix.passes.count_words import count_words
 from fornix.passes.outline_unranked import outline_unranked
 from fornix.passes.split_counted import split_counted
+from fornix.passes.split_draws import split_draws
 from fornix.passes.split_texts import split_texts
 from fornix.passes.unpack_sequences import unpack_sequences
 from fornix.reference.plan import Plan, Scope, check_names
@@ -42,11 +43,19 @@ if TYPE_CHECKING:
     from fornix.runtime.stored.shelf import Shelf
 
 
+class Shared(NamedTuple):
+    """What all programs of a session have in common."""
+
+    pool: Pool
+    random: np.random.Generator
+    """What nodes draw from."""
+
+
 def make_program(
     source: Model,
     providers: Sequence[Provider],
     options: SessionOptions,
-    pool: Pool,
+    shared: Shared,
     numbers: Mapping[str, int],
     *,
     packs: bool = True,
@@ -54,8 +63,8 @@ def make_program(
 ) -> Program:
     """The program of ``source`` in which the extents called so have these ``numbers``.
 
-    Unless it ``packs``, stored data are packed when something runs. Programs of its bodies are kept
-    within ``shelf``.
+    Unless it ``packs``, stored data are packed when something runs.
+    Programs of its bodies are kept within ``shelf``.
     """
     _require_whole(source)
     level = options.level
@@ -72,14 +81,15 @@ def make_program(
     _require_sound(source, inference, graph)
     if providers[0].takes_parts:
         inference = _taken_apart(model, inference, level)
-    random = np.random.default_rng(options.seed)
-    scope = Scope(model.opset_imports, model.function_table, random=random)
+    scope = Scope(model.opset_imports, model.function_table, random=shared.random)
     plan = cache(lambda: Plan(graph, scope))
     steps: list[Step] = []
     placements: list[Placement] = []
     for provider, nodes in _shared_out(list(graph.nodes), providers, inference):
         needed, names = _needed(nodes), frozenset(symbols)
-        part = Part(tuple(nodes), needed, inference, plan, names, options, pool, packs, shelf)
+        part = Part(
+            tuple(nodes), needed, inference, plan, names, options, shared.pool, packs, shelf
+        )
         made = provider.compile(part)
         steps += made
         placements += [
@@ -137,6 +147,8 @@ def _taken_apart(model: Model, inference: Inference, level: Level) -> Inference:
     if level > Level.NONE and split_texts(model, inference):
         inference = infer_model(model)
     if split_counted(model, inference):
+        inference = infer_model(model)
+    if level > Level.NONE and split_draws(model, inference):
         inference = infer_model(model)
     if level > Level.NONE and outline_unranked(model, inference):
         inference = infer_model(model)

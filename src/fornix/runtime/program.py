@@ -226,14 +226,17 @@ class Programs:
         *,
         packs: bool = True,
         pool: Pool | None = None,
+        random: np.random.Generator | None = None,
     ) -> None:
         """Unless it ``packs``, weights are packed when something runs, which nothing need do.
 
         So they are where memory is limited, once it is known that they are within the limit.
-        Without a ``pool`` it is the one of this process.
+        Without a ``pool`` it is the one of this process. All programs draw from ``random``, or
+        from a generator of their own that `seed` determines.
         """
         self._model, self.providers, self.options = model, tuple(providers), options
         self.pool = pool or shared_pool(options.threads)
+        self._random = np.random.default_rng(options.seed) if random is None else random
         self.shelf, self.packs = shelf, packs and not options.memory_limit
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
@@ -292,7 +295,9 @@ class Programs:
                 from fornix.runtime.adapting import varied  # noqa: PLC0415 - few sessions need it
 
                 model = varied(self._model(), *key)
-                self._varied[key] = Programs(lambda: model, self.providers, self.options)
+                self._varied[key] = Programs(
+                    lambda: model, self.providers, self.options, random=self._random
+                )
             return self._varied.get(key)
 
     def ranked(self, feeds: Mapping[str, Any]) -> Programs:
@@ -315,7 +320,9 @@ class Programs:
         place = self.shelf.within(f"ranks {sorted(ranks.items())}") if self.shelf else None
         model = cache(lambda: ranked(self._model(), ranks))
         try:
-            return Programs(model, self.providers, self.options, place, pool=self.pool)
+            return Programs(
+                model, self.providers, self.options, place, pool=self.pool, random=self._random
+            )
         except FornixError:  # a run says what is wrong
             return self
 
@@ -350,10 +357,11 @@ class Programs:
         return Made(program, numbers, place, recalled is not None)
 
     def _make(self, numbers: Mapping[str, int], place: Shelf | None) -> Program:
-        from fornix.runtime.making import make_program  # noqa: PLC0415 - with the optimizer
+        from fornix.runtime.making import Shared, make_program  # noqa: PLC0415 - with the optimizer
 
+        shared = Shared(self.pool, self._random)
         return make_program(
-            self._model(), self.providers, self.options, self.pool, numbers,
+            self._model(), self.providers, self.options, shared, numbers,
             packs=self.packs, shelf=place,
         )  # fmt: skip
 

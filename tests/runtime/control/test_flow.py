@@ -435,7 +435,14 @@ def test_a_model_with_numpy_kernels_is_not_written_down_as_one_call(
     written: list[Any] = []
     monkeypatch.setattr(Flow, "_step", lambda self, *step: written.append((self, *step)))
     text = COUNTS.replace("float[K, 2] every)", "float[K, 2] every, float[2] noise)", 1)
-    text = text.removesuffix("}") + "    noise = RandomUniformLike (y)\n}"
+    text = (
+        text.removesuffix("}")
+        + """
+        part = Constant <value_float = 0.5> ()
+        trains = Constant <value = bool {1}> ()
+        noise = Dropout <seed = 1> (y, part, trains)
+    }"""
+    )
     programs = sessions(text)[0]._programs
     assert programs is not None
     assert programs.general.flow is None

@@ -267,7 +267,7 @@ class CompiledBody:
         try:
             model = self._model(kinds, form)
             shelf = self.place.shelf_for(model) if self.place else None
-            return _Compiled(model, self.options, shelf)
+            return _Compiled(model, self.options, self.scope.random, shelf)
         except FornixError as error:
             log.debug("%s: %s", self.graph.label, error)
             return None
@@ -395,10 +395,17 @@ def _fits(form: Form, shapes: Shapes) -> bool:
 class _Compiled:
     """A body for values of some types."""
 
-    def __init__(self, model: Model, options: SessionOptions, shelf: Shelf | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        options: SessionOptions,
+        random: np.random.Generator,
+        shelf: Shelf | None = None,
+    ) -> None:
         self.names = [value.name for value in model.graph.inputs]
         self.outputs = [value.name for value in model.graph.outputs]
-        self.programs = Programs(lambda: model, [CPUExecutionProvider()], options, shelf)
+        providers = [CPUExecutionProvider()]
+        self.programs = Programs(lambda: model, providers, options, shelf, random=random)
         self.files = self.programs.general.files
         self.order: list[int] = []
         """Of each output, its number among what the step writes; or below 0, ~that of an input."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -23,6 +24,7 @@ from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.graph import Graph, Value
 from fornix.runtime.control.bodies import CompiledBody, ListKind, ReadType
 from fornix.runtime.control.branching import Forked, branch
+from fornix.runtime.control.draws import draw, is_draw, is_written
 from fornix.runtime.control.late import LateCall
 from fornix.runtime.control.lists import check_fed, fed_list, give_list, list_way
 from fornix.runtime.control.looping import loop, scan
@@ -76,6 +78,8 @@ class Flow(LateCall):
         self.reserve(budget.block)
         self.reserve_late(budget.late)
         self.files: list[MappedFile] = []
+        self.locks: list[AbstractContextManager[bool]] = []
+        """Those of generators, which nobody else may draw from meanwhile."""
         self._unset = ctypes.c_int64()
         self.flag = self.formulas.slot(ctypes.addressof(self._unset))
         """The slot of the address of what is not 0 once somebody wants the call to end."""
@@ -92,11 +96,11 @@ class Flow(LateCall):
         """Such results of the loop that is being written."""
         self.short_of: list[tuple[int, int]] = []
         """Slots of how many rows there are, and for how many there is memory."""
-        self.depth = self.loops = 0
+        self.depth = self.loops = self.forks = 0
+        """Levels of bodies and of loops that are being written; `forks`: how often what follows a
+        node is written for each of two kinds of its results."""
         self._support: Support | None = None
         """That of some step, which may be code that was kept with it."""
-        self.forks = 0
-        """How often what follows a node is written for each of two kinds of its results."""
         self._finish(steps, self._given(inputs, rows))
         self._assemble()
         self._native = self.function(rows, len(outputs), self._common().generic)
@@ -106,7 +110,7 @@ class Flow(LateCall):
         for file in self.files:
             file.check()
         self.slots[self.flag] = ctypes.addressof(self._unset if flag is None else flag)
-        results = self._native(arrays)
+        results = self._drawn(arrays) if self.locks else self._native(arrays)
         if results is not None:
             for number, length in self.trimmed:
                 if len(results[number]) > length[0]:
@@ -120,6 +124,13 @@ class Flow(LateCall):
 
             self._support = support()
         return self._support
+
+    def _drawn(self, arrays: list[Any]) -> list[Any] | None:
+        """The outputs, while nobody else draws; all calls lock generators in one order."""
+        with ExitStack() as held:
+            for lock in sorted(self.locks, key=id):
+                held.enter_context(lock)
+            return self._native(arrays)
 
     def _row(self, type_: ArrayType | Fed) -> list[int]:
         """The row of an input."""
@@ -290,7 +301,7 @@ class Flow(LateCall):
         for step in steps:
             if isinstance(step, NativeStep):
                 self.expected.update((value, step.types[value]) for value in step.reads)
-            elif not (_is_controlled(step) or list_way(step.single)):
+            elif not (_is_controlled(step) or is_written(step.single)):
                 raise NotAsCompiled("some of its nodes run their NumPy kernels")
 
     def _step(self, step: Step, places: Places, wanted: Mapping[Value, Place]) -> None:
@@ -304,6 +315,8 @@ class Flow(LateCall):
             _WAYS[control.node.op_type](self, control, places, wanted)
         elif single is not None and (way := list_way(single)) is not None:
             way(self, single, places, wanted)
+        elif single is not None and is_draw(single):
+            draw(self, single, places, wanted)
 
     def _finish(self, steps: Sequence[Step], places: Places) -> None:
         """Let the last ``steps`` of the program run, and give the results.

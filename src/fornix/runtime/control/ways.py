@@ -20,8 +20,8 @@ from fornix.errors import FornixError
 from fornix.forks import tell
 from fornix.ir.graph import Value
 from fornix.runtime.control.bodies import Family
+from fornix.runtime.control.draws import is_written
 from fornix.runtime.control.flow import Flow
-from fornix.runtime.control.lists import list_way
 from fornix.runtime.control.places import Budget, Fed
 from fornix.runtime.memory import ALIGNMENT, size_class
 from fornix.runtime.native import MAX_FRAMES, NativeStep
@@ -161,7 +161,7 @@ class LearningFlow:
 
 def program_flow(program: Program) -> ProgramFlow | LearningFlow | None:
     """The call of ``program``, if there is one."""
-    is_driven = any(step.control or list_way(step.single) for step in program.steps)
+    is_driven = any(step.control or is_written(step.single) for step in program.steps)
     try:
         return ProgramFlow(program) if is_driven else LearningFlow(program)
     except (NotAsCompiled, FornixError) as reason:

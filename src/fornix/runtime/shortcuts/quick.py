@@ -241,18 +241,20 @@ def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCal
     return WholeCall(bound, arrays, outputs)
 
 
-def _is_of_lists(step: Step) -> bool:
-    """Whether ``step`` is a node on sequences, which native calls have a way of their own for."""
-    from fornix.runtime.control.lists import list_way  # noqa: PLC0415 - few programs have any
+def _is_in_calls(step: Step) -> bool:
+    """Whether native calls have a way of their own for the node that ``step`` is."""
+    if step.single is None:
+        return False
+    from fornix.runtime.control.draws import is_written  # noqa: PLC0415 - few programs have any
 
-    return step.single is not None and list_way(step.single) is not None
+    return is_written(step.single)
 
 
 def _of_steps(
     program: Program, run: Run, feeds: Mapping[str, Any], *, has_texts: bool
 ) -> QuickCall | None:
     """A short way through several steps."""
-    if any(map(_is_of_lists, program.steps)) and program.flow is not None:
+    if any(map(_is_in_calls, program.steps)) and program.flow is not None:
         return StepsCall(program, run, feeds)
     if len(feeds) == len(program.inputs):
         joint = joint_call(program, run, feeds, JOINT_NANOSECONDS)

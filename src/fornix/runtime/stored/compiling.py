@@ -38,7 +38,7 @@ from fornix.ir.dim import Dim
 from fornix.ir.files import save
 from fornix.reference.source import ModelSource, as_model
 from fornix.runtime.adapting import adapted
-from fornix.runtime.making import make_program
+from fornix.runtime.making import Shared, make_program
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import CPUExecutionProvider, Run
@@ -120,10 +120,11 @@ def _program(
     """The program of the model in the file at ``path``, with weights packed."""
     content = Content.of(path, pool)
     model = as_model(path, limits=limits)
-    program = make_program(model, [CPUExecutionProvider()], options, pool, {})
+    providers, shared = [CPUExecutionProvider()], Shared(pool, np.random.default_rng())
+    program = make_program(model, providers, options, shared, {})
     if not keeping.is_code_kept(program, disk):
         renew()
-        program = make_program(model, [CPUExecutionProvider()], options, pool, {})
+        program = make_program(model, providers, options, shared, {})
     made = None
     if content is not None:
         served = [_served(program, given) for given in extents]
