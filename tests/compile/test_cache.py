@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fornix.compile import ObjectCache, Target
+from fornix.compile import ObjectCache, Target, disk
 from fornix.compile.kernel import KERNEL
 from fornix.compile.link import Library, compile_object
 from fornix.errors import CompileError
@@ -116,6 +116,17 @@ def test_a_file_that_cannot_take_its_place_is_not_left_behind(
     cache.keep("name", b"note")
     assert cache.note("name") is None
     assert list(directory.iterdir()) == []
+
+
+def test_what_nobody_is_going_to_write_to_the_end_is_removed(directory: Path) -> None:
+    loaded(ObjectCache(directory), 1)
+    old, recent = directory / f"{disk.NEW}old", directory / f"{disk.NEW}recent"
+    for file in (old, recent):
+        file.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    ObjectCache(directory).disk.write("large", bytes(disk.LARGE + 1), disk.PLAN)
+    assert not old.exists()
+    assert recent.exists()
 
 
 def test_the_environment_names_or_disables_the_directory(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,10 @@ OBJECT, NOTE, PLAN = "o", "json", "plan"
 """What files hold, by the end of their names."""
 SHRINK_EVERY = 64
 """Files written from one look at the size of the directory to the next."""
+NEW = "new-"
+"""What names of files begin with that are still being written."""
+SECONDS_TO_WRITE = 3600
+"""After which nobody does any more: whoever began has been ended."""
 LARGE = 1 << 20
 """Bytes of a file after which there is such a look at once."""
 ALIGNMENT = 64
@@ -76,7 +81,7 @@ class DiskCache:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._is_private():
                 return
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=NEW, delete=False) as file:
                 hidden = Path(file.name)
             try:
                 with hidden.open("wb") as file:
@@ -107,9 +112,15 @@ class DiskCache:
         return self.directory is not None and is_private(self.directory)
 
     def _shrink(self) -> None:
-        """Remove the files that have not been used longest, while there is too much."""
+        """Remove the files that have not been used longest, while there is too much.
+
+        And those that nobody is going to write to the end.
+        """
         if self.directory is None:
             return
+        for file in self.directory.glob(f"{NEW}*"):
+            if file.stat().st_mtime < time.time() - SECONDS_TO_WRITE:
+                file.unlink(missing_ok=True)
         kept = [f for kind in (OBJECT, NOTE, PLAN) for f in self.directory.glob(f"*.{kind}")]
         found = [(f.stat().st_mtime, f.stat().st_size, f) for f in kept]
         total = sum(size for _, size, _ in found)
