@@ -29,6 +29,7 @@ from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
 from fornix.compile.schedule.separate import separated
 from fornix.compile.schedule.short import short_nest
+from fornix.compile.schedule.spans_of_terms import in_spans
 from fornix.compile.schedule.square import square_nests
 from fornix.compile.schedule.streamed import streamed_sums
 from fornix.compile.schedule.turned import turned_nest, woven_nest
@@ -124,6 +125,10 @@ def _of_products(
         return block_nests(blocks, target, lanes)
     product = contraction(store)
     product = None if product is None else contraction_in_pairs(product, target) or product
+    spans = None if product is None else in_spans(product, target)
+    if spans is not None:
+        rest = normal(spans[1])
+        return spans[0], rest, map_nest(rest, lanes)
     halves = None if product is None else in_halves(product, target)
     if halves is not None:
         first, again = halves
