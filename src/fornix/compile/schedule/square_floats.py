@@ -72,8 +72,8 @@ LINE_WORDS = 16
 """Of a line of a cache."""
 CLEARED = 4
 """Vectors that are set to 0 at a time."""
-LEAST_TURNS = 4
-"""That go over an image of unknown size."""
+FEWER_TURNS = 2
+"""By how much fewer turns than are likely go over an image of unknown size."""
 SPLIT_PANELS = 0.15
 """What splitting an image takes beside the sums of one panel."""
 SHARE = 4
@@ -442,7 +442,7 @@ class _Stages:
         slices = (*self.panels, *self.loops[:-1])
         (count, number), (own_count, own) = combined(slices), combined(turns)
         size = (known(weights.elements) or 0) // (known(count) or 1)
-        least = known(own_count) or LEAST_TURNS
+        least = known(own_count) or max(1, likely_of_image(own_count) // FEWER_TURNS)
         share = -(-size // least)
         first = (number + 1) * size + minimum(own, least - 1) * share
         return tuple((weights, first + k) for k in range(0, share, LINE_WORDS))
