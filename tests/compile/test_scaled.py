@@ -104,3 +104,37 @@ def test_weights_are_read_in_few_bits(level: int) -> None:
     assert kernel.nest.kind == "blocks"
     words = [b for b in kernel.arguments if b.dtype.name == "int32" and b.elements == 64 * 64 // 8]
     assert len(words) == 1
+
+
+MANY = (8, 64, 500, 270), (4, 16, 520, 264)
+"""Of these, many rows are multiplied in tile registers where there are any."""
+
+
+@pytest.mark.parametrize("shape", MANY)
+@pytest.mark.parametrize("has_zeros", [False, True])
+def test_many_rows_give_the_product_whatever_multiplies_them(
+    shape: tuple[int, int, int, int], has_zeros: bool
+) -> None:
+    text = model(shape, 0, weights(*shape)[: 3 if has_zeros else 2])
+    sessions = [InferenceSession(text, SessionOptions(intra_op_num_threads=n)) for n in (1, 2)]
+    reference = ReferenceEvaluator(text)
+    for rows in (55, 56, 131, 7):
+        feeds = {"x": rng.standard_normal((rows, shape[2])).astype(np.float32)}
+        if rows == 131:
+            feeds["x"][[3, 100], [5, 499]] = np.inf, np.nan
+        with np.errstate(invalid="ignore"):
+            (expected,) = reference.run(None, feeds)
+        found = [session.run(None, feeds)[0] for session in sessions]
+        np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=2e-3)
+        np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.skipif(not Target.host().has("amx-bf16"), reason="no tile registers")
+@pytest.mark.parametrize("rows", [symbol("M"), 96])
+def test_many_rows_take_parts_of_fields_that_stay_in_few_bits(rows: Any) -> None:
+    shape = (4, 32, 512, 512)
+    y = stored(product(tensor("x", (rows, 512), FLOAT32), shape, 0, weights(*shape)[:2]))
+    kernel = write_all([y], Target.host())[-1]
+    assert kernel.nest.beside  # the parts of the left factor
+    words = [b for b in kernel.arguments if b.elements == 512 * 512 // 8]
+    assert [b.dtype.name for b in words] == ["int32"]

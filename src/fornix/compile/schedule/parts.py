@@ -9,7 +9,7 @@ arithmetic takes half the time; for a few rows vectors are faster, and are used.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
@@ -150,16 +150,40 @@ def part_nests(
         right = _read_panel(c, packed.buffer, axes)
     else:
         right = substitute_scalar(right, {c.column: axes.place})
+    store = _by_panels(c, axes, right)
+    return None if store is None else (first, store, _Loops(c, store, axes, loads, right).nest())
+
+
+def nest_of_read(
+    c: Contraction, read: Callable[[Axes], Scalar | None], target: Target, lanes: int
+) -> tuple[Stage, Nest] | None:
+    """What takes the left factor of ``c`` apart, and the nest for many rows alone.
+
+    Says nothing about few rows: the kernel does nothing for them. The right factor is not packed,
+    but what ``read`` makes of the place of a panel. None if vectors are faster.
+    """
+    if not _is_for(c, target, lanes) or c.row is None:
+        return None
+    axes = _axes(c, target, lanes)
+    right = read(axes)
+    store = None if right is None else _by_panels(c, axes, right)
+    if right is None or store is None:
+        return None
+    left, loads = _left(c, axes, c.row)
+    return left, _Loops(c, store, axes, loads, right, is_cut=True).nest_of_many()
+
+
+def _by_panels(c: Contraction, axes: Axes, right: Scalar) -> Store | None:
+    """The store of ``c`` over rows and panels, of which it reads ``right``."""
     whole = reduction("sum", c.sum.axes, c.product.of(c.left, right))
-    if not isinstance(whole, Reduce):
+    if not isinstance(whole, Reduce) or c.row is None:
         return None
     value = replace(c.store.value, {c.sum: whole})
-    store = rewritten(
+    return rewritten(
         Store(c.store.buffer, c.store.axes, c.store.address, value),
         [*c.outer, axes.group, axes.inner, c.row, axes.column],
         {c.column: axes.place},
     )
-    return first, store, _Loops(c, store, axes, loads, right).nest()
 
 
 def _is_for(c: Contraction, target: Target, lanes: int) -> bool:
@@ -244,7 +268,7 @@ def _left(c: Contraction, axes: Axes, row: Variable) -> tuple[Stage, tuple[Scala
     puts = tuple(Put(s.buffer, s.address, s.value) for s in stores)
     body: Block = (Chunks(own[:-1], (Lanes(own[-1], 1, puts),)),)
     if not isinstance(row.extent, int):
-        body = (When(_are_many(row.extent), body),)
+        body = (When(are_many(row.extent), body),)
     stage = Stage(Nest("parts", body, WORDS, combined(own[:-1])[0]), stores)
     place = tuple(a.dim for a in all_axes)
     return stage, tuple(load(s.buffer, s.buffer.address(place)) for s in stores)
@@ -306,13 +330,22 @@ class _Loops:
     """The loops of ``store``: blocks of rows, groups of panels, then blocks of terms.
 
     All panels of a group go through a block of terms before the next one, so that the second cache
-    holds the left factor; their sums lie in memory meanwhile.
+    holds the left factor; their sums lie in memory meanwhile. Where the right factor `is_cut`, it
+    has no terms that fill the last step.
     """
 
     def __init__(
-        self, c: Contraction, store: Store, axes: Axes, left: tuple[Scalar, ...], right: Scalar
+        self,
+        c: Contraction,
+        store: Store,
+        axes: Axes,
+        left: tuple[Scalar, ...],
+        right: Scalar,
+        *,
+        is_cut: bool = False,
     ) -> None:
         self.c, self.store, self.axes, self.left, self.right = c, store, axes, left, right
+        self.is_cut = is_cut
         rows: DimLike = 1 if c.row is None else c.row.extent
         self.size, self.block = axes.rows, Variable("q", ceildiv(rows, axes.rows))
         first = self.block.dim * self.size
@@ -324,13 +357,20 @@ class _Loops:
 
     def nest(self) -> Nest:
         """All of it."""
-        c, axes, rows = self.c, self.axes, self.rows[2]
-        body = self._square()
-        if not isinstance(rows, int):
-            few = self._of_panels(self._ends(FEW_HEIGHT, None))
-            are_few = apply("lt", index(rows), index(LEAST_ROWS))
-            body = (When(are_few, few), When(_are_many(rows), body))
-        chunks = (*c.outer, self.block, axes.group)
+        rows = self.rows[2]
+        if isinstance(rows, int):
+            return self._nest(self._square())
+        few = self._of_panels(self._ends(FEW_HEIGHT, None))
+        are_few = apply("lt", index(rows), index(LEAST_ROWS))
+        return self._nest((When(are_few, few), When(are_many(rows), self._square())))
+
+    def nest_of_many(self) -> Nest:
+        """What is done with many rows, whoever does the others."""
+        return self._nest(self._square())
+
+    def _nest(self, body: Block) -> Nest:
+        """``body`` for blocks of rows and groups of panels."""
+        chunks = (*self.c.outer, self.block, self.axes.group)
         scratch, size = in_scratch([*self.parts, self.sums])
         return Nest(
             "contraction",
@@ -372,6 +412,8 @@ class _Loops:
         """What takes words of a panel apart."""
         axes, (k,) = self.axes, self.c.sum.axes
         pair = [substitute_scalar(self.right, {k: place}) for place in axes.terms_of()]
+        if self.is_cut:
+            pair = [_inside(self.right, [(k, place)]) for place in axes.terms_of()]
         place = self.parts[0].address((axes.step.dim, axes.word.dim, axes.column.dim))
         parts = zip(self.parts, in_parts(*pair), strict=True)
         return tuple(Put(buffer, place, value) for buffer, value in parts)
@@ -439,9 +481,9 @@ class _Loops:
         return (When(is_whole, (replace_fields(tile, width=whole),)), When(is_last, (last,)))
 
 
-def _are_many(rows: DimLike) -> Scalar:
+def are_many(rows: DimLike) -> Scalar:
     """Whether there are ``rows`` enough for tiles of parts."""
     return apply("le", index(LEAST_ROWS), index(rows))
 
 
-__all__ = ["part_nests"]
+__all__ = ["are_many", "nest_of_read", "part_nests"]

@@ -3,13 +3,16 @@
 Weights of few bits have a scale for each block of terms. Decides that what a block reads of them is
 packed, once, as it is stored, in the order of its use; where rows are few, fields become numbers in
 registers, so that memory is read in few bits. Where there are many rows, each chunk first writes
-its columns as numbers to scratch memory, and the product is a plain one.
+its columns as numbers to scratch memory, and the product is a plain one; where tile registers
+multiply faster, fields become the parts of numbers that these take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
@@ -20,8 +23,10 @@ from fornix.compile.reductions import field_axes, merged, points
 from fornix.compile.schedule.chunks import combined, looped
 from fornix.compile.schedule.contraction import Contraction, axes_of_left, in_order, is_plain
 from fornix.compile.schedule.packing import filled
+from fornix.compile.schedule.parts import LEAST_ROWS, Axes, are_many, nest_of_read
+from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, ceildiv, minimum
+from fornix.ir.dim import DimLike, ceildiv, maximum, minimum
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
     Apply,
@@ -106,7 +111,9 @@ def _is_stored(e: Scalar) -> bool:
     return all(isinstance(x.buffer.source, Constant) for x in accesses([e]))
 
 
-def block_nests(b: BlockSum, target: Target, lanes: int) -> tuple[list[Store], Store, Nest]:
+def block_nests(
+    b: BlockSum, target: Target, lanes: int
+) -> tuple[Sequence[Store | Stage], Store, Nest]:
     """Stores that have to be computed first, the rest of the work, and its nest."""
     first: list[Store] = []
     left = b.product.left
@@ -130,7 +137,30 @@ def block_nests(b: BlockSum, target: Target, lanes: int) -> tuple[list[Store], S
     value = replace(b.store.value, {b.sum: whole})
     store = rewritten(Store(b.store.buffer, b.store.axes, b.store.address, value), axes, place)
     tiles = _Tiles(b, store, left, right, (panel, column), (units, lanes), target)
-    return first, store, tiles.nest(None if b.scale is None else replace(b.scale, read))
+    if b.scale is None:
+        return first, store, tiles.nest(None)
+    scale = replace(b.scale, read)
+    nest, square = tiles.nest(scale), tiles.in_parts(b.scale, scale)
+    if square is None:
+        return first, store, nest
+    stage, many = square
+    return [*first, stage], store, _either(nest, many, b)
+
+
+def _either(few: Nest, many: Nest, b: BlockSum) -> Nest:
+    """The nest ``many`` where there are rows enough for it, else ``few``."""
+    rows: DimLike = 1 if b.row is None else b.row.extent
+    if isinstance(rows, int):
+        return many
+    are_few = apply("lt", index(rows), index(LEAST_ROWS))
+    return replace_fields(
+        many,
+        kind=few.kind,
+        body=(When(are_few, few.body), When(are_many(rows), many.body)),
+        parallel=many.parallel,
+        scratch={**few.scratch, **many.scratch},
+        scratch_bytes=maximum(few.scratch_bytes, many.scratch_bytes),
+    )
 
 
 def _flat(b: BlockSum, left: Scalar, right: Scalar) -> Reduce:
@@ -204,6 +234,38 @@ class _Tiles:
         size: DimLike = sum((x.elements * x.dtype.numpy.itemsize for x in scratch), start=0)
         size = ceildiv(size, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
         return Nest("blocks", (Chunks(axes, body),), self.shape[1], parallel, scratch, size)
+
+    def in_parts(self, own: Scalar, scale: Scalar) -> tuple[Stage, Nest] | None:
+        """What takes left rows apart, and the nest for many rows; None if vectors are faster.
+
+        ``own`` is what a block is multiplied by, and ``scale`` the same as panels have it.
+        """
+        b, (panel, column), (units, lanes) = self.sum, self.columns, self.shape
+        k = Variable("k", math.prod(a.extent for a in b.terms))
+        place: dict[Atom, DimLike] = {}
+        rest: DimLike = k.dim
+        for axis in reversed(b.terms):
+            place[axis] = rest - rest // axis.extent * axis.extent
+            rest = rest // axis.extent
+        left, right = (substitute_scalar(e, place) for e in (self.left, own * b.product.right))
+        product = Product(left, right, "mul", is_turned=False)
+        flat = reduction("sum", (k,), product.of(left, right))
+        if not isinstance(flat, Reduce):
+            return None
+        value = replace(b.store.value, {b.sum: flat})
+        store = Store(b.store.buffer, b.store.axes, b.store.address, value)
+
+        def read(axes: Axes) -> Scalar | None:
+            """The numbers of a panel, several of which lie in one of ours."""
+            if units % axes.units:
+                return None
+            whole = axes.panel // (units // axes.units)
+            first = axes.panel * (axes.units * lanes) - whole * (units * lanes)
+            here: dict[Atom, DimLike] = {panel: whole, column: first + axes.column.dim}
+            return substitute_scalar(scale * self.right, {**place, **here})
+
+        c = Contraction(store, flat, product, b.row, b.column)
+        return nest_of_read(c, read, self.target, lanes)
 
     def _tile(self, result: Reduce, value: Scalar, height: int) -> Tile:
         panel, column = self.columns
