@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from fornix.compile.cache import ObjectCache
 from fornix.compile.compiler import Emitted, link_all, write_all
 from fornix.compile.memo import Memo
 from fornix.compile.target import Target
-from fornix.errors import NotSupported
+from fornix.errors import LimitError, NotSupported
 from fornix.ir.loops import Tensor
+from fornix.ops.call import NotLowered
 from fornix.runtime import InferenceSession
 
 TEXT = """<ir_version: 8, opset_import: ["" : 18]>
@@ -106,3 +108,36 @@ def test_a_unit_that_cannot_be_written_is_taken_apart_too(monkeypatch: pytest.Mo
         "",
     ]
     check(found)
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize(
+    ("error", "severity"),
+    [
+        (NotLowered("it goes wrong"), logging.DEBUG),
+        (NotSupported("it goes wrong"), logging.DEBUG),
+        (LimitError("it goes wrong"), logging.WARNING),
+        (RecursionError("it goes wrong"), logging.WARNING),
+        (KeyError("it goes wrong"), logging.WARNING),
+    ],
+)
+def test_a_stage_that_goes_wrong_is_told_and_one_that_does_not_serve_a_unit_is_not(
+    error: Exception,
+    severity: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def write(outputs: Sequence[Tensor], target: Target) -> list[Emitted]:
+        if not raised:
+            raised.append(error)
+            raise error
+        return write_all(outputs, target)
+
+    raised: list[Exception] = []
+    monkeypatch.setattr(program, "write_all", write)
+    with caplog.at_level(logging.DEBUG, "fornix.compile.program"):
+        check(session())
+    (said,) = [r for r in caplog.records if "refused" in r.message]
+    assert said.levelno == severity
+    assert said.message.endswith(f"refused: {type(error).__name__}: {error}")
+    assert "(Relu)" in said.message

@@ -28,7 +28,7 @@ from fornix.compile.target import Target
 from fornix.compile.texts import texts_code
 from fornix.compile.traits import Survey, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, NativeUnit
-from fornix.errors import FornixError
+from fornix.errors import FornixError, NotSupported
 from fornix.infer import Inference
 from fornix.ir.dim.expression import Atom, Dim, DimLike, Symbol, atoms
 from fornix.ir.graph import Node, Value
@@ -39,8 +39,18 @@ from fornix.ops.registered import is_registered
 log = logging.getLogger(__name__)
 progress = logging.getLogger("fornix.progress")
 
-REFUSED = (FornixError, NotLowered, TypeError, ValueError, ArithmeticError, LookupError)
-"""What the stages raise for a unit that they cannot handle."""
+UNSUITED = (NotLowered, NotSupported)
+"""What the stages raise for a unit that they do not handle."""
+REFUSED = (
+    *UNSUITED,
+    FornixError,
+    ArithmeticError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What they raise besides where they go wrong: a warning, for NumPy or smaller units serve it."""
 
 
 MAX_HELD = 50_000
@@ -342,6 +352,9 @@ def _make(
         return True
     refused = _compile(missing, write, known)
     for name, error in refused.items():
+        severity = logging.DEBUG if isinstance(error, UNSUITED) else logging.WARNING
+        label = units[name][0].nodes[-1].label
+        log.log(severity, "%s: refused: %s: %s", label, type(error).__name__, error)
         for unit in units[name]:
             _refuse(unit, error, traits, alone)
     if not refused and _is_lasting(node for group in units.values() for node in group[0].nodes):
@@ -380,7 +393,6 @@ def _refuse(
     unit: CompiledUnit, error: Exception, traits: dict[Node, Traits | str], alone: set[Node]
 ) -> None:
     last = unit.nodes[-1]
-    log.debug("%s: refused: %s", last.label, error)
     if len(unit.nodes) > 1:
         alone.update(unit.nodes)
     else:
