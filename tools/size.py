@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 3630,
     "edit": 1150,
     "compile": 13_090,
-    "runtime": 9380,
+    "runtime": 9460,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

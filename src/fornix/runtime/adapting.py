@@ -82,6 +82,20 @@ def ranked(model: Model, ranks: Mapping[str, int]) -> Model:
     return changed
 
 
+def undeclared(model: Model, unlike: Collection[str]) -> Model:
+    """A copy of ``model`` that declares no extents of what its nodes compute.
+
+    Values in ``unlike``, by name, have another rank than is declared; that is left out, too.
+    """
+    changed = model.clone()
+    for value in (value for node in changed.graph.nodes for value in node.outputs):
+        type_ = value.declared_type
+        if isinstance(type_, TensorType) and type_.shape is not None:
+            shape = None if value.name in unlike else (None,) * len(type_.shape)
+            value.type = TensorType(type_.dtype, shape)
+    return changed
+
+
 def _set_dims(model: Model, options: SessionOptions) -> None:
     fed = {name for value in model.graph.inputs for name in _symbols(value.type)}
     numbers = {name: extent for name, extent in options.dims_by_name.items() if name in fed}

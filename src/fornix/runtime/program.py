@@ -242,6 +242,8 @@ class Programs:
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
         self._common: QuickCall | None = None
         """For extents that have no short way, once there are many."""
+        self.unlike: frozenset[str] | None = None
+        """What `undeclared` was asked for, here or for these."""
         self.forget()
         tell(self)
         self._general = self._made({})
@@ -325,6 +327,18 @@ class Programs:
             )
         except FornixError:  # a run says what is wrong
             return self
+
+    def undeclared(self, unlike: frozenset[str]) -> Programs:
+        """Those of a model that declares no extents of what nodes compute, nor these ranks."""
+        from fornix.runtime.adapting import undeclared  # noqa: PLC0415 - few sessions need it
+
+        place = self.shelf.within(f"undeclared {sorted(unlike)}") if self.shelf else None
+        model = cache(lambda: undeclared(self._model(), unlike))
+        made = Programs(
+            model, self.providers, self.options, place, pool=self.pool, random=self._random
+        )
+        made.unlike = unlike
+        return made
 
     @property
     def is_recalled(self) -> bool:

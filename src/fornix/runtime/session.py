@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fornix.errors import FornixWarning, InvalidArgument
+from fornix.errors import FornixError, FornixWarning, InvalidArgument
 from fornix.format.limits import DEFAULT, Limits
 from fornix.runtime.binding import IOBinding
 from fornix.runtime.feeds import checked_feeds
@@ -224,9 +224,22 @@ class InferenceSession:
         results = self._compiled_run(by_name, names, watched, targets)
         if results is None:
             results = self._planned.run(by_name, names, watched, self._timeline)
+            if wants_all:
+                self._believe()
         if run_options is not None and "cpu" in run_options.config_entries.get(SHRINKAGE, ""):
             self.shrink()
         return fill(names, results, targets) if targets else results
+
+    def _believe(self) -> None:
+        """Make programs anew if a run contradicted what the model declares, which they went by."""
+        programs, found = self._programs, self._planned.contradicted
+        if programs is None or found is None or found == programs.unlike:
+            return
+        programs.unlike = found
+        try:
+            self._programs = programs.undeclared(found)
+        except FornixError as error:  # then runs are left to NumPy kernels as they were
+            self._log.debug("%s: %s", self._label, error)
 
     def _compiled_run(
         self,

@@ -15,6 +15,8 @@ import numpy as np
 
 from fornix.errors import InvalidArgument
 from fornix.format.limits import Limits
+from fornix.ir.dim import Dim
+from fornix.ir.types import TensorType
 from fornix.runtime.given import GivenModel
 from fornix.runtime.memory import owned, owned_result
 from fornix.runtime.options import SessionOptions
@@ -36,6 +38,11 @@ class PlannedModel:
     ) -> None:
         """``label`` is what errors call it."""
         self._given, self._options, self._limits, self._label = given, options, limits, label
+        self.contradicted: frozenset[str] | None = None
+        """Names of values that had other ranks than declared; None while extents were as declared.
+
+        What bodies compute is not looked at.
+        """
 
     @cached_property
     def by_name(self) -> dict[str, Value]:
@@ -89,9 +96,11 @@ class PlannedModel:
         given = {self.by_name[name]: feed for name, feed in feeds.items()}
         begin = timeline.begin_nodes() if timeline else 0.0
         allowance = self._allowance()
+        extents = _extents(given)
 
         def observe(node: Node, results: Sequence[Any]) -> None:
             """Called after each node."""
+            self._compare(node, results, extents)
             if timeline:
                 timeline.observe(node, results)
             if watched:
@@ -99,9 +108,7 @@ class PlannedModel:
             if allowance:
                 allowance.require(values, f"{node.label} went beyond it")
 
-        is_observed = any(x is not None for x in (watched, timeline, allowance))
-        keep = frozenset(wanted.values())
-        plan.run(given, values, keep=keep, observe=observe if is_observed else None)
+        plan.run(given, values, keep=frozenset(wanted.values()), observe=observe)
         if timeline:
             timeline.end_run(begin)
         if allowance:
@@ -113,6 +120,20 @@ class PlannedModel:
             else owned(inside(name))
             for name in names
         ]
+
+    def _compare(self, node: Node, results: Sequence[Any], extents: Mapping[str, int]) -> None:
+        """Note whether ``results`` have other shapes than ``node`` declares for such feeds."""
+        for value, result in zip(node.outputs, results, strict=False):
+            type_ = value.declared_type
+            if not isinstance(type_, TensorType) or type_.shape is None:
+                continue
+            shape = [d.bind(extents) if isinstance(d, Dim) else d for d in type_.shape]
+            if len(shape) != np.ndim(result):
+                self.contradicted = (self.contradicted or frozenset()) | {value.name}
+            elif any(
+                isinstance(d, int) and d != n for d, n in zip(shape, np.shape(result), strict=True)
+            ):
+                self.contradicted = self.contradicted or frozenset()
 
     def _looking_inside(
         self, names: Sequence[str], timeline: Timeline | None
@@ -143,6 +164,17 @@ class PlannedModel:
 
         made = {*self.by_name.values()} - {*self._given.model.graph.inputs}
         return Allowance(self._options.memory_limit, 0, made)
+
+
+def _extents(given: Mapping[Value, Any]) -> dict[str, int]:
+    """What the shapes of feeds make of the names of extents."""
+    shapes = ((getattr(value.type, "shape", None) or (), np.shape(x)) for value, x in given.items())
+    return {
+        extent.name: number
+        for declared, shape in shapes
+        for extent, number in zip(declared, shape, strict=False)
+        if isinstance(extent, Dim) and extent.name
+    }
 
 
 def _nothing(_: str) -> None:
