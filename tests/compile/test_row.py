@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fornix.dtype import FLOAT32
+from fornix.dtype import FLOAT32, FLOAT64, DType
 from fornix.ir.loops import Scalar, Tensor, apply, compute, reduce, select, tensor
 from fornix.ops import scalar as s
 from tests.compile.levels import LEVELS, target
@@ -76,3 +76,16 @@ def test_exponentials_below_a_maximum_of_something_else_have_a_limit() -> None:
     x = tensor("x", data.shape, FLOAT32)
     top = compute((2,), lambda i: reduce("max", 2, lambda k: x[i, k] * 0.5))
     check(compute((2, 3), lambda i, j: s.exp(x[i, j] - top[i])), {"x": data})
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+@pytest.mark.parametrize("width", [3, 16, 40, 700])
+def test_rows_are_divided_by_subnormal_sums_of_their_own(width: int, dtype: DType) -> None:
+    """The reciprocal of a subnormal number may be infinite where the quotient is not."""
+    least = np.finfo(dtype.numpy).smallest_subnormal
+    data = np.tile(np.arange(1, width + 1, dtype=dtype.numpy) * least, (19, 1))
+    data[3], data[4], data[5] = 0, -least, np.finfo(dtype.numpy).tiny
+    x = tensor("x", data.shape, dtype)
+    total = compute((19,), lambda i: reduce("sum", width, lambda k: x[i, k]))
+    y = check(compute(x.shape, lambda i, j: x[i, j] / total[i]), {"x": data})
+    assert np.isfinite(y[np.arange(19) != 3]).all()

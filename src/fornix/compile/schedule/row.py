@@ -17,6 +17,7 @@ from fornix.compile.nest import Block, Fold, Lanes, Nest, Put
 from fornix.compile.reductions import reductions
 from fornix.compile.schedule.chunks import chunked
 from fornix.compile.target import Target
+from fornix.dtype import FLOAT32, FLOAT64
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import (
     Apply,
@@ -26,9 +27,12 @@ from fornix.ir.loops import (
     Scalar,
     Store,
     Variable,
+    apply,
+    const,
     load,
     loaded,
     replace,
+    select,
     substitute_scalar,
     walk,
 )
@@ -158,9 +162,28 @@ def by_reciprocals(value: Scalar, along: set[Reduce]) -> Scalar:
     """Division by what is the same for the whole row is multiplication by its reciprocal."""
     new: dict[Scalar, Scalar] = {}
     for e in walk(value):
-        if isinstance(e, Apply) and e.op == "div" and e.args[1] in along and e.dtype.is_float:
-            new[e] = e.args[0] * (1.0 / e.args[1])
+        if isinstance(e, Apply) and e.op == "div" and e.dtype in _LEAST and e.args[1] in along:
+            divided, by = e.args
+            if not _is_1_or_more(by, along):  # the reciprocal of a subnormal number is infinite
+                least, factor = _LEAST[e.dtype]
+                scale = select(apply("lt", apply("abs", by), least), factor, const(1.0, e.dtype))
+                divided, by = divided * scale, by * scale
+            new[e] = divided * (1.0 / by)
     return replace(value, new) if new else value
+
+
+_LEAST = {FLOAT32: (2.0**-126, 2.0**24), FLOAT64: (2.0**-1022, 2.0**53)}
+"""The least normal number, and a power of 2 that makes all below it, but 0, such numbers."""
+
+
+def _is_1_or_more(e: Scalar, along: Collection[Reduce]) -> bool:
+    """Whether ``e`` is the sum of a softmax, one term of which is the exponential of 0, or NaN."""
+    if not isinstance(e, Reduce) or e.op != "sum":
+        return False
+    at = e.axes[0].dim
+    tops = (x for x in along if x.op == "max")
+    shifted = (substitute_scalar(x.body, {x.axes[0]: at}) - x for x in tops)
+    return any(e.body == apply("exp", x) for x in shifted)
 
 
 def _with_buffers(
