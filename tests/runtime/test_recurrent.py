@@ -6,7 +6,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from fornix.dtype import DType
 from fornix.errors import FornixError
@@ -171,6 +171,25 @@ def test_weights_may_be_fed(name: str) -> None:
     assert len(stored) == len(wanted)
     for found, expected in zip(session(fed).run(None, feeds | weights), wanted, strict=True):
         assert_close(found, expected, 512 if layer.dtype.itemsize > 2 else 4)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_weights_of_open_extents_are_as_the_hidden_size_says(name: str) -> None:
+    layer = Layer(name, 5)
+    feeds = layer.feeds(3, 2)
+    model = ModelProto.FromString(layer.model(feeds, ("W", "R")))
+    feeds |= {k: layer.weights[k] for k in ("W", "R")}
+    for declared in model.graph.input:
+        for axis, dim in enumerate(declared.type.tensor_type.shape.dim):
+            dim.dim_param = f"{declared.name}_{axis}"
+    found = session(model.SerializeToString())
+    assert {place.reason for place in found.placement()} == {""}
+    plain = session(model.SerializeToString(), "ReferenceExecutionProvider")
+    wanted = plain.run(None, feeds)
+    for ours, expected in zip(found.run(None, feeds), wanted, strict=True):
+        assert_close(ours, expected, 512 if layer.dtype.itemsize > 2 else 4)
+    with pytest.raises(FornixError, match="hidden elements"):
+        found.run(None, feeds | {"R": feeds["R"][:, :, :-1]})
 
 
 @pytest.mark.parametrize("name", GATES)

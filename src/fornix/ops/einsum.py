@@ -224,6 +224,14 @@ def _extents(equation: Equation, shapes: Sequence[Sequence[DimLike]]) -> dict[st
     return extents
 
 
+def label_extents(equation: str, shapes: Sequence[Sequence[DimLike]]) -> tuple[DimLike, ...]:
+    """The extents of all labels of ``equation``, those that are summed and not in the result too.
+
+    Raises ShapeError where operands do not fit it.
+    """
+    return tuple(_extents(parse_equation(equation, [*map(len, shapes)]), shapes).values())
+
+
 Operand = tuple[Array, Labels]
 
 

@@ -69,7 +69,11 @@ class LoopLayer:
             turned = x
             x = compute((t, n, k), lambda i, j, q: turned[j, i, q])
         return cls(
-            stored(x, "input"), sequence_lens, R.shape[-1], DIRECTIONS[direction], bool(layout)
+            stored(x, "input"),
+            sequence_lens,
+            R.shape[-1] if hidden_size is None else hidden_size,
+            DIRECTIONS[direction],
+            bool(layout),
         )
 
     @property

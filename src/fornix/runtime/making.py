@@ -17,7 +17,9 @@ from fornix.ir.nesting import fed_inputs
 from fornix.ir.order import sorted_nodes
 from fornix.ir.types import OptionalType, SparseTensorType, TensorType, Type
 from fornix.ir.walk import graphs
-from fornix.ops.fact import Fact
+from fornix.ops.einsum import label_extents
+from fornix.ops.fact import Fact, tensor
+from fornix.ops.geometry import broadcast_shapes
 from fornix.passes import Level, Native, optimize
 from fornix.passes.count_words import count_words
 from fornix.passes.outline_unranked import outline_unranked
@@ -127,10 +129,25 @@ def _taken_alike(model: Model) -> Inference:
 def _by_rules(inference: Inference, graph: Graph) -> Iterator[Fact]:
     """What is known of values, and what rules alone say of those that the model declares."""
     yield from inference.facts.values()
+    yield from _met(inference, graph)
     for node in graph.nodes:
         declared = any(_is_open(value.declared_type) for value in node.outputs)
         if declared and len(node.inputs) > 1 and node not in inference.broken:
             yield from () if node.graphs else infer_alone(node, inference)
+
+
+def _met(inference: Inference, graph: Graph) -> Iterator[Fact]:
+    """What extents meet in nodes whose results do not tell it."""
+    for node in graph.nodes:
+        if node.domain or node.op_type not in {"Einsum", "MaxUnpool"} or node in inference.broken:
+            continue
+        facts = [inference.fact(value) for value in node.inputs if value is not None]
+        if not all(fact.has_rank for fact in facts):
+            continue
+        if node.op_type == "MaxUnpool":
+            yield tensor(None, broadcast_shapes(facts[0].shape, facts[1].shape))
+        elif isinstance(equation := node.attributes["equation"].value, str):
+            yield tensor(None, label_extents(equation, [fact.shape for fact in facts]))
 
 
 def _is_open(type_: Type | None) -> bool:

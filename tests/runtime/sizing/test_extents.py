@@ -329,3 +329,54 @@ def test_an_image_that_is_halved_and_doubled_is_a_multiple(rng: np.random.Genera
         np.testing.assert_allclose(y[0, 0], scaled(x), rtol=1e-6)
     with pytest.raises(fornix.errors.ShapeError, match="shapes must broadcast"):
         s.run(None, {"x": np.ones((1, 1, 12, 16), np.float32)})
+
+
+PRODUCTS = [
+    ("ij,jk->ik", "ij", "jk"),
+    ("ij,ik->jk", "ij", "ik"),
+    ("ij,ij->", "ij", "ij"),
+    ("ii,i->", "ii", "i"),
+    ("bij,bjk->bk", "bij", "bjk"),
+]
+
+
+@pytest.mark.parametrize(("equation", "left", "right"), PRODUCTS)
+def test_axes_that_einsum_sums_are_taken_for_equal_and_may_be_one(
+    equation: str, left: str, right: str, rng: np.random.Generator
+) -> None:
+    axes = [f"n{place}" for place in range(len(left + right))]
+    rank = len(left)
+    s = session(
+        f"(float[{', '.join(axes[:rank])}] x, float[{', '.join(axes[rank:])}] w) => (float[] y) "
+        f'{{ y = Einsum <equation = "{equation}"> (x, w) }}'
+    )
+    assert {place.reason for place in s.placement()} == {""}
+    for broadcast in (False, True, False):
+        extents = dict(zip("bijk", rng.integers(2, 40, 4).tolist(), strict=True))
+        x = rng.standard_normal([extents[label] for label in left]).astype(np.float32)
+        w = rng.standard_normal([extents[label] for label in right]).astype(np.float32)
+        if broadcast:  # the last axis that both have
+            shared = next(axis for axis, label in enumerate(right) if label in left)
+            w = w.take([0], axis=shared)
+        full = np.broadcast_to(w, [extents[label] for label in right])
+        expected = np.einsum(equation, x.astype(np.float64), full.astype(np.float64))
+        for _ in range(2):
+            (y,) = s.run(None, {"x": x, "w": w})
+            np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(fornix.errors.ShapeError, match="one label must have one extent"):
+        s.run(None, {"x": x, "w": np.ones([n + 1 for n in full.shape], np.float32)})
+
+
+def test_places_of_maxima_are_taken_to_be_as_many_as_maxima(rng: np.random.Generator) -> None:
+    s = session("""(float[n, c, h, w] x, int64[n2, c2, h2, w2] i) => (float[] y)
+    { y = MaxUnpool <kernel_shape = [2, 2], strides = [2, 2]> (x, i) }""")
+    assert {place.reason for place in s.placement()} == {""}
+    for shape in [(1, 2, 3, 4), (2, 1, 5, 1), (1, 2, 3, 4)]:
+        x = rng.standard_normal(shape).astype(np.float32)
+        i = rng.permutation(x.size * 4)[: x.size].reshape(shape)
+        (y,) = s.run(None, {"x": x, "i": i})
+        expected = np.zeros(x.size * 4, np.float32)
+        expected[i.ravel()] = x.ravel()
+        assert np.array_equal(y.ravel(), expected)
+    with pytest.raises(fornix.errors.ShapeError, match="I must have the shape of X"):
+        s.run(None, {"x": x, "i": i[:, :1]})
