@@ -407,3 +407,31 @@ def test_it_tells_how_it_goes(
     with caplog.at_level("INFO", "fornix.progress"):
         InferenceSession(path)
     assert "compiling unit 1 of" in caplog.text
+
+
+BROKEN = """\
+from fornix.compile import program
+
+def write(*_):
+    raise RecursionError("it calls itself")
+
+program.write_all = write
+"""
+
+
+@pytest.mark.slow
+def test_it_tells_what_goes_wrong_in_the_compiler(
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    start = workshop._START.replace("main()\n", BROKEN + "main()\n")
+    monkeypatch.setattr(workshop, "_START", start)
+    monkeypatch.setenv("FORNIX_CACHE", str(tmp_path / "empty"))
+    session = InferenceSession(path)
+    (said, *_) = [r for r in caplog.records if r.name == "fornix.compile.program"]
+    assert said.levelname == "WARNING"
+    assert said.message.endswith("refused: RecursionError: it calls itself")
+    given = feeds(3, 2)
+    assert close_to(session.run(None, given)[0], expected(given))

@@ -176,7 +176,7 @@ class Workshop:
                 raise
 
     def _exchange(self, parts: Sequence[memoryview]) -> bool | None:
-        """Send ``parts``; what it says in the end, and meanwhile how it goes on is passed on."""
+        """Send ``parts``; what it says in the end. What it tells meanwhile is logged here."""
         questions, answers = self.process.stdin, self.process.stdout
         if questions is None or answers is None:
             return None
@@ -186,9 +186,10 @@ class Workshop:
                 _write(questions, part)
         for line in answers:
             found: dict[str, Any] = json.loads(line)
-            if "progress" not in found:
+            if "told" not in found:
                 return cast("bool | None", found["answer"])
-            progress.info("%s", found["progress"])
+            name, level, message = found["told"]
+            logging.getLogger(name).log(level, "%s", message)
         return None
 
 
@@ -262,7 +263,7 @@ def main() -> None:
     gc.disable()  # a tenth of the time, for little memory: what is made here is kept
     questions, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what is printed is no answer
-    progress.addHandler(_Told(answers))
+    logging.getLogger("fornix").addHandler(_Told(answers))
     benches: OrderedDict[str, Bench] = OrderedDict()
     asked = received(questions)
     for question in map(pickle.loads, asked):
@@ -331,14 +332,14 @@ def _tell(pipe: IO[bytes], what: Mapping[str, object]) -> None:
 
 
 class _Told(logging.Handler):
-    """Passes on how it goes."""
+    """Passes on how it goes, and warnings."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         super().__init__(logging.INFO)
         self._pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:
-        _tell(self._pipe, {"progress": record.getMessage()})
+        _tell(self._pipe, {"told": (record.name, record.levelno, record.getMessage())})
 
 
 class Bench:
