@@ -33,7 +33,7 @@ BUDGET = {
     "check": 720,
     "version": 600,
     "reference": 435,
-    "passes": 3630,
+    "passes": 3780,
     "edit": 1150,
     "compile": 13_100,
     "runtime": 9460,

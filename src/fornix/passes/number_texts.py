@@ -2,8 +2,9 @@
 
 For sessions alone. Texts are the slowest thing to look at, so each is looked up once:
 
-1. LabelEncoder, CategoryMapper and OneHotEncoder from texts to numbers become Numbered, which gives
-   the place among all their keys, and Gather or OneHotEncoder of numbers.
+1. LabelEncoder, CategoryMapper and OneHotEncoder from texts to numbers, and Equal of texts and a
+   stored one, become Numbered, which gives the place among all their keys, and Gather or
+   OneHotEncoder of numbers.
 2. What only chooses among texts or gives them another shape does so with their numbers.
 
 A category that has to be listed is looked for by a Gather that ends the run for another one.
@@ -21,6 +22,7 @@ from fornix.errors import FornixError
 from fornix.infer import Inference
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ops.call import plain_attributes
+from fornix.ops.fact import Fact
 from fornix.ops.ml.labels import Table
 from fornix.passes.apply import replace
 from fornix.passes.make import Maker
@@ -44,6 +46,7 @@ class _LookUp(NamedTuple):
     """A node that looks texts up."""
 
     node: Node
+    texts: Value
     keys: dict[str, int]
     """The place of each key among the values."""
     values: np.ndarray[Any, Any] | None
@@ -57,8 +60,10 @@ def number_texts(model: Model, inference: Inference) -> bool:
     found: dict[Value, list[_LookUp]] = {}
     for node in model.graph.nodes:
         look_up = _look_up(node, model, inference) if node.domain == ML else None
-        if look_up is not None and (x := node.inputs[0]) is not None:
-            found.setdefault(_source(x, inference), []).append(look_up)
+        if (node.domain, node.op_type) == ("", "Equal"):
+            look_up = _comparison(node, inference)
+        if look_up is not None:
+            found.setdefault(_source(look_up.texts, inference), []).append(look_up)
     if not found:
         return False
     model.opset_imports.setdefault("", GATHER)
@@ -77,7 +82,7 @@ def _look_up(node: Node, model: Model, inference: Inference) -> _LookUp | None:
         return None
     attributes: dict[str, Any] = {**plain_attributes(node.attributes, {})}
     if node.op_type == "OneHotEncoder":
-        return _categories(node, attributes)
+        return _categories(node, x, attributes)
     if inference.fact(node.output).dtype in {None, STRING}:
         return None
     listed = _DEFAULTS | attributes
@@ -87,12 +92,12 @@ def _look_up(node: Node, model: Model, inference: Inference) -> _LookUp | None:
         names = attributes.get("classes_strings", [])
         numbers = list(range(len(names)))
     else:
-        return _encoder(node, listed)
+        return _encoder(node, x, listed)
     keys = {name: place for place, name in enumerate(names)}
-    return _LookUp(node, keys, np.array([*numbers, listed["default_int64"]], np.int64))
+    return _LookUp(node, x, keys, np.array([*numbers, listed["default_int64"]], np.int64))
 
 
-def _encoder(node: Node, attributes: dict[str, Any]) -> _LookUp | None:
+def _encoder(node: Node, x: Value, attributes: dict[str, Any]) -> _LookUp | None:
     try:
         lookup = Table.of(attributes).lookup
     except FornixError:
@@ -101,15 +106,28 @@ def _encoder(node: Node, attributes: dict[str, Any]) -> _LookUp | None:
     if named is None:
         return None
     values = np.frombuffer(b"".join([*named.values(), named.default]), lookup.values.dtype)
-    return _LookUp(node, {key: place for place, key in enumerate(named)}, values)
+    return _LookUp(node, x, {key: place for place, key in enumerate(named)}, values)
 
 
-def _categories(node: Node, attributes: dict[str, Any]) -> _LookUp | None:
+def _categories(node: Node, x: Value, attributes: dict[str, Any]) -> _LookUp | None:
     names = attributes.get("cats_strings") or []
     keys = {name: place for place, name in enumerate(names)}
     if not names or len(keys) < len(names) or attributes.get("cats_int64s"):
         return None
-    return _LookUp(node, keys, None, not attributes.get("zeros", 1))
+    return _LookUp(node, x, keys, None, not attributes.get("zeros", 1))
+
+
+def _comparison(node: Node, inference: Inference) -> _LookUp | None:
+    """What ``node`` looks up, if it compares texts with a single stored one."""
+    one, other = (inference.fact(value) if value else Fact() for value in node.inputs)
+    flipped = one.constant is not None
+    stored, given = (one, other) if flipped else (other, one)
+    texts, key = node.inputs[int(flipped)], stored.constant
+    if node in inference.broken or texts is None or key is None or given.constant is not None:
+        return None
+    if given.dtype is not STRING or key.size != 1 or not given.has_rank or given.rank < key.ndim:
+        return None
+    return _LookUp(node, texts, {key.item(): 0}, np.array([True, False]))
 
 
 def _source(value: Value, inference: Inference) -> Value:
@@ -134,12 +152,9 @@ def _share(source: Value, look_ups: Iterable[_LookUp], graph: Graph, inference: 
     numbers = Maker(first, graph, inference).Numbered(source, domain=PARTS, keys=[*together])
     moved = {source: numbers}
     for look_up in look_ups:
-        node = look_up.node
-        (x,) = node.inputs
-        if x is not None:
-            make = Maker(node, graph, inference)
-            places = _moved(x, moved, graph, inference)
-            replace(node, [_looked_up(look_up, places, [*together], make)], inference)
+        make = Maker(look_up.node, graph, inference)
+        places = _moved(look_up.texts, moved, graph, inference)
+        replace(look_up.node, [_looked_up(look_up, places, [*together], make)], inference)
 
 
 def _moved(value: Value, moved: dict[Value, Value], graph: Graph, inference: Inference) -> Value:

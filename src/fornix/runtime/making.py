@@ -22,6 +22,7 @@ from fornix.ops.fact import Fact, tensor
 from fornix.ops.geometry import broadcast_shapes
 from fornix.passes import Level, Native, optimize
 from fornix.passes.count_words import count_words
+from fornix.passes.index_texts import index_texts
 from fornix.passes.outline_unranked import outline_unranked
 from fornix.passes.split_counted import split_counted
 from fornix.passes.split_draws import split_draws
@@ -160,6 +161,8 @@ def _taken_apart(model: Model, inference: Inference, level: Level) -> Inference:
     if level > Level.NONE and unpack_sequences(model.graph, inference, is_filled=True):
         inference = infer_model(model)
     if level > Level.NONE and count_words(model, inference):
+        inference = infer_model(model)
+    if level > Level.NONE and index_texts(model, inference):
         inference = infer_model(model)
     if level > Level.NONE and split_texts(model, inference):
         inference = infer_model(model)

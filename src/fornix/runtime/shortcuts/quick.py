@@ -9,7 +9,7 @@ run one after the other, or in one call where all that is not compiled is contro
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from fornix.compile.entry import Entry, is_available
 from fornix.errors import FornixError
 from fornix.format.mapped import MappedFile
 from fornix.ir.graph import Value
+from fornix.runtime.feeds import are_texts
 from fornix.runtime.memory import LARGE_BYTES, LentMemory
 from fornix.runtime.native import WORTH_SHARING, Bound, Frame, NativeStep
 from fornix.runtime.options import RunOptions
@@ -146,11 +147,14 @@ def _with_memory(
 class StepsCall:
     """The steps of a program one after the other, without another look at what feeds are.
 
-    Texts are looked at by the code that reads them.
+    Texts are looked at by the code that reads them, and here where kernels do.
     """
 
-    def __init__(self, program: Program, run: Run, feeds: Mapping[str, Any]) -> None:
-        self.program, self.run = program, run
+    def __init__(
+        self, program: Program, run: Run, feeds: Mapping[str, Any], texts: Collection[str] = ()
+    ) -> None:
+        """``texts`` names those that are looked at here."""
+        self.program, self.run, self.texts = program, run, texts
         self.names = list(program.outputs)
         arrays = {name: feed for name, feed in feeds.items() if type(feed) is np.ndarray}
         self.declared = [(name, array.dtype, array.shape) for name, array in arrays.items()]
@@ -182,7 +186,7 @@ class StepsCall:
             if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
                 return None
         self._calls += 1
-        if self._has_lists:
+        if self._has_lists or not all(are_texts(feeds[name]) for name in self.texts):
             return None
         try:
             return self.program.run(feeds, run, self.names)
@@ -268,8 +272,9 @@ def _of_steps(
     if not has_texts:
         return StepsCall(program, run, feeds)
     texts = {name for name, array in feeds.items() if array.dtype.kind == "O"}
-    is_read = texts <= read_by_code(program)
-    return StepsCall(program, replace(run, is_looked_at=False), feeds) if is_read else None
+    by_code = read_by_code(program)
+    run = replace(run, is_looked_at=texts.isdisjoint(by_code))
+    return StepsCall(program, run, feeds, texts - by_code)
 
 
 def _step_entry(step: NativeStep, bound: Bound) -> tuple[Entry, Frame]:
