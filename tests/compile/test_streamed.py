@@ -38,7 +38,7 @@ def is_streamed(result: Tensor) -> bool:
 @pytest.mark.parametrize(
     ("terms", "columns", "batch", "dtype"),
     [(1024, 256, 1, FLOAT32), (263, 1000, 2, FLOAT32), (65, 4099, 1, FLOAT32),
-     (263, 1000, 1, INT32)],
+     (263, 1000, 1, INT32), (263, 1001, 1, FLOAT32), (1024, 300, 1, FLOAT32)],
 )  # fmt: skip
 @pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize("level", LEVELS)
@@ -54,6 +54,15 @@ def test_all_terms_and_columns_are_summed(
         how = {"target": target(level), "chunks": chunks}
         made = compiled(result, {"a": a, "w": w}, {"N": terms}, **how)
         np.testing.assert_array_equal(made, np.maximum(np.einsum("bk,bkj->bj", a, w), 0))
+
+
+@pytest.mark.parametrize(("columns", "parallel"), [(500, 1), (700, 2), (1300, 2), (4096, 4)])
+def test_threads_share_columns_in_long_pieces(columns: int, parallel: int) -> None:
+    buffer = stored(product(1024, columns)).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    (piece,) = schedule(buffer.source, Target.host())
+    assert piece.nest.parallel == parallel
 
 
 def test_what_caches_hold_goes_in_tiles() -> None:

@@ -475,6 +475,28 @@ def test_pieces_of_a_kernel_are_worth_taking(
     assert step.bound(Run({"N": rows}, (rows,))).pieces == (pieces,)
 
 
+@pytest.mark.parametrize(("rows", "is_shared"), [(8, False), (50, True)])
+def test_threads_share_what_is_made_for_a_kernel_that_they_share(
+    rows: int, *, is_shared: bool, rng: np.random.Generator
+) -> None:
+    shapes = f"(float[8, {rows}, 64] a, float[8, {rows}, 64] b) => (float[8, {rows}, {rows}] y)"
+    text = f"""f {shapes} {{
+        t = Transpose <perm = [0, 2, 1]> (b)
+        y = MatMul (a, t)
+    }}"""
+    a, b = rng.normal(size=(2, 8, rows, 64)).astype(np.float32)
+    options = SessionOptions(intra_op_num_threads=2)
+    model = parser.parse_model(HEAD + text)
+    session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"a": a, "b": b})
+    np.testing.assert_allclose(found, a @ b.transpose(0, 2, 1), rtol=1e-4, atol=1e-4)
+    assert session._programs is not None
+    (step,) = session._programs.general.steps
+    assert isinstance(step, native.NativeStep)
+    (bound,) = step.bounds.values()
+    assert (bound.pieces > 1).tolist() == [is_shared] * len(bound.pieces)
+
+
 def test_memory_of_extents_long_past_serves_new_ones(rng: np.random.Generator) -> None:
     session = compiled(LARGE)
     w = rng.normal(size=(256, 256)).astype(np.float32)

@@ -60,6 +60,9 @@ WORTH_SHARING, WORTH_HELP = 60_000, 20_000
 awake helps: to start and end together takes about 2,000."""
 PIECE = 4_000
 """Nanoseconds of work in a piece of a kernel at least: taking one costs 100 to 200."""
+SHORT_PIECE = 1_000
+"""The same up to one piece for each thread, in a run that threads share: what one of them alone
+has written comes to the others' caches line by line, 50 KB in 8,000."""
 PIECES = 16
 """Pieces of a kernel for each thread at most; the last ones even out who began when."""
 FEW_UNITS = 4
@@ -382,8 +385,10 @@ class Bound:
         nanoseconds = numbers.operations / OPERATIONS_PER_NANOSECOND
         nanoseconds += (numbers.read + numbers.written) / BYTES_PER_NANOSECOND
         nanoseconds[(numbers.operations == 0) & (numbers.written == 0)] = PIECE * most
-        worth = np.minimum(nanoseconds / PIECE, most).astype(np.int64)
-        return nanoseconds, np.maximum(np.minimum(worth, numbers.parallel), 1)
+        worth = np.minimum(nanoseconds / PIECE, most)
+        if worth.max(initial=0) >= 2:
+            worth = np.maximum(worth, np.minimum(nanoseconds / SHORT_PIECE, self.step.pool.threads))
+        return nanoseconds, np.maximum(np.minimum(worth.astype(np.int64), numbers.parallel), 1)
 
 
 class Frame:

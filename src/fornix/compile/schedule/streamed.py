@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
-from fornix.compile.kernel import SCRATCH_ALIGNMENT
-from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, When
+from fornix.compile.nest import Block, ChunkedLanes, Chunks, Lanes, Loop, Nest, Put, When
+from fornix.compile.schedule.chunks import in_scratch
 from fornix.compile.target import Target
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, substitute
@@ -48,9 +48,9 @@ LEAST_COLUMNS = 256
 """Columns from which on rows are long enough to be read one after the other."""
 PAGE_COLUMNS = 1024
 """Columns from which on rows that are only summed lie in pages of their own."""
-SHARED_COLUMNS = 400
-"""Columns of each of two panels, from which on there are two: a second thread is worth more than
-longer pieces of rows."""
+SHARED_COLUMNS = 256
+"""Columns of each half of a single panel from which on two threads share it: the second is worth
+more than longer pieces of rows, and one that is alone reads them whole."""
 LEAST_ELEMENTS = 1 << 18
 """Elements of a matrix from which on it does not lie in the second cache; smaller ones are as fast
 in tiles."""
@@ -109,7 +109,9 @@ def streamed_sums(store: Store, column: Variable | None, lanes: int) -> Nest | N
 def _nest(down: _Down, kind: str, lanes: int) -> Nest:
     """Panels of columns, in each the rows one after the other."""
     columns = down.columns
-    count = max(1, round(columns / PANEL), min(2, columns // SHARED_COLUMNS))
+    count = max(1, round(columns / PANEL))
+    if count == 1 and not down.outer:
+        return _one_panel(down, kind, lanes)
     whole = -(-columns // (count * lanes)) * lanes
     count = -(-columns // whole)
     last = columns - (count - 1) * whole
@@ -125,8 +127,18 @@ def _nest(down: _Down, kind: str, lanes: int) -> Nest:
     parallel: DimLike = 1
     for axis in axes:
         parallel = parallel * axis.extent
-    size = -(-whole * sums.dtype.numpy.itemsize // SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
-    return Nest(kind, (Chunks(axes, body),), lanes, parallel, {sums: 0}, size, frozenset({sums}))
+    offsets, size = in_scratch([sums])
+    return Nest(kind, (Chunks(axes, body),), lanes, parallel, offsets, size, frozenset({sums}))
+
+
+def _one_panel(down: _Down, kind: str, lanes: int) -> Nest:
+    """All columns, of which each of two chunks takes a share of every row, or one takes all."""
+    columns = down.columns
+    parallel = min(2, columns // SHARED_COLUMNS)
+    sums = Buffer("sums", (columns,), down.sum.dtype)
+    body = _panel(down, (sums, 0), columns, UNITS * lanes)
+    offsets, size = in_scratch([sums])
+    return Nest(kind, body, lanes, parallel, offsets, size, frozenset({sums}))
 
 
 def _is_large(e: Scalar, column: Variable, total: Reduce) -> bool:
@@ -145,8 +157,11 @@ def _is_even(e: Load, axis: Variable) -> bool:
     return e.guard is None and stride_of(e.address, axis) in {0, 1}
 
 
-def _panel(down: _Down, where: tuple[Buffer, DimLike], width: int) -> Block:
-    """The sums of ``width`` columns and what is done with them; ``where`` the first one is."""
+def _panel(down: _Down, where: tuple[Buffer, DimLike], width: int, grain: int = 0) -> Block:
+    """The sums of ``width`` columns and what is done with them; ``where`` the first one is.
+
+    Chunks share them, cut at multiples of ``grain``; or each does all.
+    """
     sums, first = where
     (k,) = down.sum.axes
     blocks = k.extent // ROWS
@@ -159,23 +174,28 @@ def _panel(down: _Down, where: tuple[Buffer, DimLike], width: int) -> Block:
     put = Put(store.buffer, substitute(store.address, at, {}), substitute_scalar(value, at))
     start = Variable("j", width)
     return (
-        Lanes(start, UNITS, (Put(sums, start.dim, const(0, sums.dtype)),)),
-        Loop(block, (_added(down, where, width, terms),)),
-        Loop(rest, (_added(down, where, width, [blocks * ROWS + rest.dim]),)),
-        Lanes(column, UNITS, (put,)),
+        _along(start, Put(sums, start.dim, const(0, sums.dtype)), grain),
+        Loop(block, (_along(*_added(down, where, width, terms), grain),)),
+        Loop(rest, (_along(*_added(down, where, width, [blocks * ROWS + rest.dim]), grain),)),
+        _along(column, put, grain),
     )
+
+
+def _along(column: Variable, put: Put, grain: int) -> Lanes | ChunkedLanes:
+    """``put`` for all columns, or for a chunk's share of them."""
+    return ChunkedLanes(column, UNITS, grain, (put,)) if grain else Lanes(column, UNITS, (put,))
 
 
 def _added(
     down: _Down, where: tuple[Buffer, DimLike], width: int, terms: Sequence[DimLike]
-) -> Lanes:
+) -> tuple[Variable, Put]:
     """Some terms, added to the sums of ``width`` columns."""
     (k,), (sums, first) = down.sum.axes, where
     column = Variable("j", width)
     total: Scalar = load(sums, column.dim)
     for term in terms:
         total = down.added(total, {k: term, down.column: first + column.dim})
-    return Lanes(column, UNITS, (Put(sums, column.dim, total),))
+    return column, Put(sums, column.dim, total)
 
 
 __all__ = ["streamed_nest", "streamed_sums"]
