@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3780,
     "edit": 1150,
-    "compile": 13_100,
+    "compile": 13_140,
     "runtime": 9460,
     "quantization": 1500,
     "convert": 6000,
