@@ -37,6 +37,7 @@ from fornix.runtime.threads import Pool, shared_pool
 
 if TYPE_CHECKING:
     from fornix.runtime.control.ways import LearningFlow, ProgramFlow
+    from fornix.runtime.settling import Numbers
     from fornix.runtime.shortcuts.short import QuickCall
     from fornix.runtime.stored.shelf import Shelf
     from fornix.runtime.targets import Targets
@@ -45,6 +46,8 @@ MAX_PROGRAMS = 8
 """Programs for special extents that a session makes before it leaves them to NumPy kernels."""
 MAX_VARIED = 4
 """Sets of fed initializers, and of fetched values, beyond which it is left to NumPy kernels."""
+MAX_MET = 64
+"""Sets of fed numbers from which on none has a program: they change from run to run."""
 MAX_SHORT = 64
 """Sets of extents that have a short way."""
 MAX_KEYS = 1024
@@ -255,6 +258,11 @@ class Programs:
         self._unranked = [v.name for v in self.general.inputs.values() if _is_unranked(v)]
         self._ranked: dict[tuple[int, ...], Programs] = {}
         """By the ranks of inputs of which the model does not say them."""
+        self._settled: dict[Numbers, Programs] = {}
+        """By the numbers of inputs that nodes need to know, once these have come twice."""
+        self._met: set[Numbers] = set()
+        self.numbers: Mapping[str, Any] = {}
+        """What these are made for, if it is for numbers of inputs."""
 
     def shrink(self) -> None:
         """Give back memory for runs that nobody uses now."""
@@ -278,7 +286,8 @@ class Programs:
     def programs(self) -> list[Program]:
         """All that there are: that for extents in general first."""
         own = [self.general, *(made.program for made in list(self._special.values()))]
-        others = [*self._varied.values(), *(x for x in self._ranked.values() if x is not self)]
+        beside = (*self._ranked.values(), *self._settled.values())
+        others = [*self._varied.values(), *(x for x in beside if x is not self)]
         return own + [program for x in others for program in x.programs]
 
     def varied(self, fed: Iterable[str], fetched: Iterable[str] = ()) -> Programs | None:
@@ -305,15 +314,68 @@ class Programs:
     def ranked(self, feeds: Mapping[str, Any]) -> Programs:
         """Those for inputs of as many axes as ``feeds`` have, where the model does not say it.
 
-        These here for more ranks than are worth compiling, and for those that do not fit the model.
+        Then those for the numbers of ``feeds`` that nodes need to know. These here for more than
+        are worth compiling, and for what does not fit the model.
         """
         if not self._unranked:
-            return self
+            return self._for_fed(feeds)
         key = tuple([np.ndim(feeds[name]) for name in self._unranked])
         with self._lock:
             if key not in self._ranked and len(self._ranked) < MAX_PROGRAMS:
                 self._ranked[key] = self._made_for(dict(zip(self._unranked, key, strict=True)))
-        return self._ranked.get(key, self)
+        found = self._ranked.get(key, self)
+        return found if found is self else found.ranked(feeds)
+
+    @cached_property
+    def _telling(self) -> list[str]:
+        """Inputs with numbers that nodes need to know, and run in NumPy as they do not."""
+        steps = [step for step in self.general.steps if step.uses_numpy]
+        read = {value.name for step in steps for value in step.reads} & {*self.general.inputs}
+        if not read or self.numbers or self.options.memory_limit:
+            return []
+        from fornix.runtime.settling import telling  # noqa: PLC0415 - few sessions need it
+
+        return telling(self._model(), read)
+
+    def _for_fed(self, feeds: Mapping[str, Any]) -> Programs:
+        """Those for the numbers of ``feeds``, from the second run that has them."""
+        key = self._undecided(feeds)
+        if key is None:
+            return self._settled.get(self._fed_numbers(feeds), self) if self._settled else self
+        with self._lock:
+            if key in self._met and key not in self._settled:
+                self._settled[key] = self._made_settled({n: feeds[n] for n in self._telling})
+            self._met.add(key)
+        return self._settled.get(key, self)
+
+    def _fed_numbers(self, feeds: Mapping[str, Any]) -> Numbers:
+        """The numbers of ``feeds`` that nodes need to know; () where there are too many."""
+        from fornix.runtime.settling import numbers_of  # noqa: PLC0415 - few sessions need it
+
+        return numbers_of(feeds, self._telling) or ()
+
+    def _undecided(self, feeds: Mapping[str, Any]) -> Numbers | None:
+        """The numbers of ``feeds`` if programs may yet be made for them."""
+        is_full = len(self._settled) >= MAX_PROGRAMS or len(self._met) >= MAX_MET
+        if is_full or not self._telling:
+            return None
+        key = self._fed_numbers(feeds)
+        return key if key and key not in self._settled else None
+
+    def _made_settled(self, numbers: Mapping[str, Any]) -> Programs:
+        """Those for these numbers; these here if there are none, or no node gains by it."""
+        from fornix.runtime.settling import settled  # noqa: PLC0415 - few sessions need it
+
+        model = cache(lambda: settled(self._model(), numbers))
+        try:
+            made = Programs(
+                model, self.providers, self.options, pool=self.pool, random=self._random
+            )
+        except FornixError:  # a run says what is wrong
+            return self
+        left = [sum(step.uses_numpy for step in x.general.steps) for x in (made, self)]
+        made.numbers = {name: x.copy() for name, x in numbers.items()}
+        return made if left[0] < left[1] else self
 
     def _made_for(self, ranks: Mapping[str, int]) -> Programs:
         """Those for inputs of these ranks; these here if there are none."""
@@ -392,6 +454,12 @@ class Programs:
             if self._unranked:
                 found = self._ranked[tuple([feeds[name].ndim for name in self._unranked])]
                 return None if found is self else found.short_for(feeds)
+            if self._settled and not self.numbers:
+                other = self._settled.get(self._fed_numbers(feeds), self)
+                if other is not self:
+                    return other.short_for(feeds)
+                if self._undecided(feeds):
+                    return None
             key = tuple([feeds[v.name].shape[at] for v, at in self.general.symbols.values()])
         except (AttributeError, LookupError, TypeError):
             return None
@@ -399,6 +467,8 @@ class Programs:
 
     def short_way(self, feeds: Mapping[str, Any]) -> QuickCall | None:
         """A short way to all outputs for feeds like ``feeds``, which have just been run."""
+        if self._undecided(feeds):
+            return None
         run = self.general.run_for(feeds)
         if run.key not in self._short:
             with self._lock:
@@ -411,7 +481,8 @@ class Programs:
         from fornix.runtime.shortcuts.common import CommonCall  # noqa: PLC0415 - likewise
         from fornix.runtime.shortcuts.quick import StepsCall, quick_call  # noqa: PLC0415 - likewise
 
-        if len(self._short) == MAX_SHORT and not self.options.memory_limit:
+        is_common = not self.options.memory_limit and not self.numbers
+        if len(self._short) == MAX_SHORT and is_common:
             self._common = self._common or CommonCall.of(self.general)
             if self._common is not None:
                 return
@@ -419,6 +490,10 @@ class Programs:
         made = quick_call(self.general, run, feeds) if is_general else None
         if isinstance(made, StepsCall | ChainCall) and self.options.memory_limit:
             made = None  # what each step takes is counted
+        if made is not None and self.numbers:
+            from fornix.runtime.settling import SettledCall  # noqa: PLC0415 - few sessions need it
+
+            made = SettledCall(made, self.numbers)
         self._short[run.key] = made
         while len(self._short) > MAX_SHORT:
             self._short.popitem(last=False)

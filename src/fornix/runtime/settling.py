@@ -1,0 +1,112 @@
+"""Programs for numbers that are fed, where nodes need to know them: axes, sizes, pads, bounds.
+
+Decides which inputs hold such numbers, what a model is once they are settled, and that code made
+for some runs for no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from fornix.compile.entry import Entry
+from fornix.ir.graph import Model, Value
+from fornix.ir.tensor import ArrayTensor
+from fornix.ir.walk import nodes
+from fornix.runtime.options import RunOptions
+from fornix.runtime.shortcuts.short import QuickCall
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Numbers = tuple[tuple[tuple[int, ...], bytes], ...]
+"""Shapes and bytes of what is fed, in the order of names."""
+
+MAX_NUMBERS = 16
+"""Elements up to which an input holds sizes and the like."""
+MAX_NODES = 256
+"""Nodes up to which a model is compiled for numbers that are fed: it takes as long as a model."""
+PLACES: Mapping[tuple[str, str], tuple[int, ...]] = {
+    ("", "AffineGrid"): (1,),
+    ("", "CenterCropPad"): (1,),
+    ("", "Col2Im"): (1, 2),
+    ("", "CumSum"): (1,),
+    ("", "DFT"): (1, 2),
+    ("", "Expand"): (1,),
+    ("", "NonMaxSuppression"): (2, 3, 4),
+    ("", "OneHot"): (1,),
+    ("", "Pad"): (1, 3),
+    ("", "Reshape"): (1,),
+    ("", "Resize"): (1, 2, 3),
+    ("", "STFT"): (1, 3),
+    ("", "Slice"): (1, 2, 3, 4),
+    ("", "Split"): (1,),
+    ("", "Squeeze"): (1,),
+    ("", "Tile"): (1,),
+    ("", "Unsqueeze"): (1,),
+    ("com.microsoft", "CropAndResize"): (3,),
+}
+"""By operator the inputs that say where and how much, and are no data."""
+
+
+def telling(model: Model, read: Collection[str]) -> list[str]:
+    """Of the inputs called ``read`` those that hold numbers which nodes need to know, and no data.
+
+    None of a model that takes long to compile.
+    """
+    every = list(nodes(model.graph))
+    if len(every) > MAX_NODES:
+        return []
+    numbers = {
+        value
+        for node in every
+        for place in PLACES.get((node.domain, node.op_type), ())
+        if place < len(node.inputs) and (value := node.inputs[place]) is not None
+    }
+    return [v.name for v in model.graph.inputs if v.name in read and v in numbers]
+
+
+def numbers_of(feeds: Mapping[str, Any], names: Collection[str]) -> Numbers | None:
+    """What the inputs called ``names`` hold; None where one is too long to tell sizes."""
+    found = [feeds[name] for name in names]
+    if any(x.size > MAX_NUMBERS for x in found):
+        return None
+    return tuple((x.shape, x.tobytes()) for x in found)
+
+
+def settled(model: Model, numbers: Mapping[str, Array]) -> Model:
+    """A copy of ``model`` in which nodes read these numbers in place of inputs, by name."""
+    changed = model.clone()
+    graph = changed.graph
+    for value in graph.inputs:
+        if value.name in numbers:
+            stored = ArrayTensor(numbers[value.name].copy())
+            name = graph.fresh_name(value.name)
+            value.replace_all_uses_with(graph.add_initializer(Value(name, tensor=stored)))
+    return changed
+
+
+class SettledCall:
+    """A short way for feeds that hold these numbers; the long way is for all others."""
+
+    def __init__(self, short: QuickCall, numbers: Mapping[str, Array]) -> None:
+        self.short = short
+        self.call = self._guarded(short.call)
+        """Feeds to results; None if they are to go the long way."""
+        self._settled = [(name, x.dtype, x.shape, x.tobytes()) for name, x in numbers.items()]
+
+    def until(self, options: RunOptions) -> Entry:
+        """The same, for runs with options."""
+        return self._guarded(self.short.until(options))
+
+    def _guarded(self, call: Entry) -> Callable[[Mapping[str, Any]], list[Any] | None]:
+        def guarded(feeds: Mapping[str, Any]) -> list[Any] | None:
+            for name, dtype, shape, data in self._settled:
+                x = feeds.get(name)
+                if type(x) is not np.ndarray or x.dtype != dtype or x.shape != shape:
+                    return None
+                if x.tobytes() != data:
+                    return None
+            return call(feeds)
+
+        return guarded
