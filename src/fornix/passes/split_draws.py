@@ -87,17 +87,19 @@ class _Parts:
         return self.make.Drawn(like, kind=kind, seed=seed, shape=shape, domain=DOMAIN)
 
 
-def _normal(parts: _Parts) -> list[Value]:
+def _normal(parts: _Parts) -> list[Value] | None:
     given = parts.given
     return _scaled(parts, NORMAL, given.get("mean", 0.0), given.get("scale", 1.0))
 
 
-def _uniform(parts: _Parts) -> list[Value]:
+def _uniform(parts: _Parts) -> list[Value] | None:
     low, high = parts.given.get("low", 0.0), parts.given.get("high", 1.0)
     return _scaled(parts, UNIFORM, low, high - low)
 
 
-def _scaled(parts: _Parts, kind: str, first: float, span: float) -> list[Value]:
+def _scaled(parts: _Parts, kind: str, first: float, span: float) -> list[Value] | None:
+    if span < 0:  # which the kernel refuses
+        return None
     make = parts.make
     found = parts.drawn(kind, parts.node.inputs[0] if parts.node.inputs else None)
     if span != 1:

@@ -40,6 +40,13 @@ def test_blocks_of_small_weights_are_multiplied(
     agree("MatMulNBits", *case(bits, block, k, 5, zeros), rtol=1e-4, atol=1e-3)
 
 
+def test_level_4_of_no_rows_gives_none() -> None:
+    (x, *stored), sizes = case(4, 16, 48, 5, "bytes")
+    where: dict[str, Any] = {"domain": DOMAIN, "opset": 1}
+    (y,) = run_op("MatMulNBits", [x[:, :0], *stored], sizes | {"accuracy_level": 4}, **where)
+    assert y.shape == (2, 0, 5)
+
+
 def test_zero_points_may_be_floats() -> None:
     agree("MatMulNBits", *case(4, 32, 64, 5, "floats"), rtol=1e-4, atol=1e-3)
 

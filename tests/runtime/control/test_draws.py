@@ -115,6 +115,15 @@ def test_a_probability_that_is_none_is_refused() -> None:
     assert set(fast.run(None, {"x": np.array([0, 1, 1], np.float32)})[0]) == {0, 1}
 
 
+@pytest.mark.parametrize(
+    "drawn", ["RandomNormalLike <scale = -1.0>", "RandomUniformLike <low = 2.0>"]
+)
+def test_a_span_below_0_is_refused_as_the_kernel_does(drawn: str) -> None:
+    for session in seeded(f"f (float[N] x) => (float[N] y) {{ y = {drawn} (x) }}"):
+        with pytest.raises(Fail, match="< 0"):
+            session.run(None, {"x": numbers(3)})
+
+
 def test_runs_at_the_same_time_draw_different_numbers() -> None:
     fast, _ = seeded(
         """f (float[N] x, int64 n) => (float[K, N] y) {

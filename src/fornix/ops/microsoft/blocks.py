@@ -350,12 +350,12 @@ def _joined(parts: Sequence[Scalar]) -> Scalar:
 def _coarse(a: Array, block_size: int) -> Array:
     """a[…, K], each block rounded to 255 numbers."""
     *lead, size = a.shape
-    blocks = np.zeros((*lead, -(-size // block_size) * block_size), a.dtype)
-    blocks[..., :size] = a
-    blocks = blocks.reshape(*lead, -1, block_size)
+    count = -(-size // block_size)
+    blocks = np.zeros((*lead, count, block_size), a.dtype)
+    blocks.reshape(*lead, count * block_size)[..., :size] = a
     scales = np.abs(blocks).max(axis=-1, keepdims=True) * a.dtype.type(1 / LARGEST)
     rounded = np.rint(blocks / np.where(scales == 0, 1, scales)) * scales
-    return np.asarray(rounded.reshape(*lead, -1)[..., :size])
+    return np.asarray(rounded.reshape(*lead, count * block_size)[..., :size])
 
 
 def _unpacked(packed: Array, bits: int) -> Array:
