@@ -193,3 +193,15 @@ def test_range_from_no_small_number_has_an_open_length(start: float) -> None:
 def test_range_says_what_does_not_fit(limit: Any, delta: Any, message: str) -> None:
     with pytest.raises(Fail, match=message):
         run_op("Range", [np.array(0, np.float32), np.array(limit), np.array(delta)])
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
+@pytest.mark.parametrize(("start", "limit", "delta"), [(0, -9, -2), (5, 50, 7), (3, 3, 1)])
+def test_a_range_begins_at_start_with_its_sign(
+    dtype: Any, start: float, limit: float, delta: float
+) -> None:
+    first, end, step = (np.array(number, dtype) for number in (start, limit, delta))
+    expected = np.array([start + i * delta for i in range(-((limit - start) // -delta))], dtype)
+    (found,) = run_op("Range", [first, end, step])
+    assert found.dtype == dtype
+    assert found.tobytes() == expected.tobytes()  # 0, not -0

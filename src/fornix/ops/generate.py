@@ -288,8 +288,10 @@ def range_(start: Array, limit: Array, delta: Array, *, stash_type: int = 1) -> 
     dtype = DType.of(start.dtype)
     if dtype.is_float and dtype.bits < FLOAT32.bits and stash_type == FLOAT32.code:
         first, step = np.float32(first), np.float32(step)
-    places = np.arange(count).astype(step.dtype)
-    return np.asarray(first + places * step).astype(start.dtype)
+    values = np.arange(count).astype(step.dtype, copy=False)
+    values *= step
+    values += first
+    return values.astype(start.dtype, copy=False)
 
 
 @Range.lower

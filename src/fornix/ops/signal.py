@@ -400,7 +400,8 @@ def _window(size: Array, coefficients: Sequence[float], *, periodic: bool, dtype
     period = max(count - (not periodic), 1)
     angle = np.arange(count) * (2 * np.pi) / period
     a0, a1, a2 = coefficients
-    return convert(a0 - a1 * np.cos(angle) + a2 * np.cos(2 * angle), DType.of(dtype))
+    values = a0 - a1 * np.cos(angle)
+    return convert(values + a2 * np.cos(2 * angle) if a2 else values, DType.of(dtype))
 
 
 def _infer_window(size: Fact, dtype: int, node: InferNode) -> Fact:
