@@ -198,7 +198,7 @@ def test_range_says_what_does_not_fit(limit: Any, delta: Any, message: str) -> N
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
 @pytest.mark.parametrize(("start", "limit", "delta"), [(0, -9, -2), (5, 50, 7), (3, 3, 1)])
 def test_a_range_begins_at_start_with_its_sign(
-    dtype: Any, start: float, limit: float, delta: float
+    dtype: Any, start: int, limit: int, delta: int
 ) -> None:
     first, end, step = (np.array(number, dtype) for number in (start, limit, delta))
     expected = np.array([start + i * delta for i in range(-((limit - start) // -delta))], dtype)
