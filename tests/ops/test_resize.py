@@ -22,6 +22,7 @@ F32_SUM = 2e-5
 
 N, C, H, W = (symbol(name) for name in "NCHW")
 
+TF_NEAREST = "tf_half_pixel_for_nn"
 ALIGNED = [t for t in TRANSFORMATIONS if t != "tf_crop_and_resize"]
 
 
@@ -266,15 +267,15 @@ def test_only_named_axes_change() -> None:
     assert "computed" in str(fact.shape[2].unknowns)
 
 
-def test_a_policy_needs_known_extents() -> None:
+@pytest.mark.parametrize(("policy", "wanted"), [("not_larger", (6, 8)), ("not_smaller", (8, 11))])
+def test_a_policy_gives_extents_or_formulas_of_them(policy: str, wanted: tuple[int, int]) -> None:
     sizes = fact_of(i64(8, 8))
-    known = resized((N, C, 5, 7), None, None, sizes, axes=[2, 3],
-                    keep_aspect_ratio_policy="not_larger")  # fmt: skip
-    assert known.shape == (N, C, 6, 8)
-    unknown = resized((N, C, H, 7), None, None, sizes, axes=[2, 3],
-                      keep_aspect_ratio_policy="not_larger")  # fmt: skip
-    assert unknown.shape[:2] == (N, C)
-    assert unknown.shape[3] not in (7, 8)
+    attributes: Any = {"axes": [2, 3], "keep_aspect_ratio_policy": policy}
+    assert resized((N, C, 5, 7), None, None, sizes, **attributes).shape == (N, C, *wanted)
+    shape = resized((N, C, H, W), None, None, sizes, **attributes).shape
+    assert tuple(extent.bind({"H": 5, "W": 7}) for extent in shape[2:]) == wanted
+    unknown = resized((N, C, H, W), None, None, tensor(INT64, (2,)), **attributes)
+    assert "computed" in str(unknown.shape[2].unknowns)
 
 
 def test_upsample_infers_products() -> None:
@@ -444,31 +445,37 @@ def test_an_infinite_neighbour_without_weight_leaves_no_nan_in_loops() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "attributes", "is_symbolic", "message"),
+    ("inputs", "attributes"),
     [
+        ([normal(2, 3), None, None, i64(2, 5)], {"keep_aspect_ratio_policy": "not_larger"}),
         (
-            [normal(2, 3), None, None, i64(2, 5)],
-            {"keep_aspect_ratio_policy": "not_larger"}, True,
-            "one scale for all axes depends on extents",
+            [normal(4, 3), f32(0, 0.2, 1, 1.3), f32(1, 2)],
+            {"coordinate_transformation_mode": "tf_crop_and_resize", "mode": "linear"},
         ),
-        (
-            [normal(2, 3), f32(0, 0, 1, 1), f32(1, 2)],
-            {"coordinate_transformation_mode": "tf_crop_and_resize"}, True,
-            "regions of axes are divided when their extents are known",
-        ),
-        (
-            [normal(2, 90), None, None, i64(2, 5)], {"mode": "linear", "antialias": 1}, True,
-            "how many elements are weighed depends on extents",
-        ),
-        (
-            [normal(2, 3), None, None, i64(2, 5)], {"mode": "cubic", "antialias": 1}, True,
-            "how many elements are weighed depends on extents",
-        ),
-        ([normal(2, 3), None, f32(1, 2)[None]], {}, False, "its input scales is computed at run"),
+        ([normal(2, 90), None, None, i64(2, 5)], {"mode": "linear", "antialias": 1}),
+        ([normal(9, 13), None, None, i64(2, 50)], {"mode": "cubic", "antialias": 1}),
+        ([normal(4, 6), None, f32(1, 1.5)], {"coordinate_transformation_mode": TF_NEAREST}),
     ],
-)  # fmt: skip
+)
+def test_extents_and_regions_of_a_run_are_lowered(
+    inputs: list[Any], attributes: dict[str, Any]
+) -> None:
+    check_lowering("Resize", inputs, attributes)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "attributes", "message"),
+    [
+        ([normal(2, 3), None, f32(1, 2)[None]], {}, "its input scales is computed at run"),
+        (
+            [normal(2, 3), f32(0, 1), f32(1, 2)],
+            {"coordinate_transformation_mode": "tf_crop_and_resize"},
+            "regions need a start and an end for each axis",
+        ),
+    ],
+)
 def test_what_loops_do_not_resize_stays_with_the_kernel(
-    inputs: list[Any], attributes: dict[str, Any], is_symbolic: bool, message: str
+    inputs: list[Any], attributes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(NotLowered, match=message):
-        lower_op("Resize", inputs, attributes, is_symbolic=is_symbolic)
+        lower_op("Resize", inputs, attributes, is_symbolic="regions" in message)

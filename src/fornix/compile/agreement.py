@@ -29,6 +29,7 @@ from fornix.ir.loops import Variable
 from fornix.ops.fact import Fact, dims_of
 from fornix.ops.op import Operator
 from fornix.ops.pad import margins
+from fornix.ops.resize_axes import EXACT_EXTENT, simple_fraction
 
 Pair: TypeAlias = tuple[DimLike, DimLike]
 Shape: TypeAlias = tuple[DimLike, ...]
@@ -263,20 +264,30 @@ _RECURRENT_INPUTS = 8
 """Those of an LSTM: data, weights, recurrent weights, bias, lengths, states, peepholes."""
 
 
-def _resize(_: Agreement, node: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
-    """Pictures of any size that become a whole number of times as large, or of another size."""
-    last = facts[-1]
-    sizes = last.value if last is not None and len(facts) > _SCALED else None
-    if sizes is not None and not {"keep_aspect_ratio_policy", "axes"} & {*node.attributes}:
+def _resize(found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]) -> None:
+    """Pictures of any size that are resized to sizes, or by stored scales.
+
+    Formulas of fractions are exact as long as float32 holds the product.
+    """
+    given = [*facts, None, None, None]
+    sizes = given[_SIZES]
+    if node.op_type == "Resize" and sizes is not None and sizes.value is not None:
         return
-    numbers = None if last is None else last.constant
-    is_whole = numbers is not None and numbers.dtype.kind == "f" and numbers.size > 0
-    if numbers is None or not is_whole or not all(float(x).is_integer() for x in numbers):
+    scales = given[2] or given[1]
+    numbers = None if scales is None else scales.constant
+    if numbers is None or numbers.dtype.kind != "f" or not numbers.size or given[0] is None:
+        if node.domain:
+            return  # a run tells all extents
         raise NothingSaid
+    own = node.attributes["axes"].value if "axes" in node.attributes else range(given[0].rank)
+    for axis, factor in zip(own, numbers.reshape(-1).tolist(), strict=True):
+        exact = simple_fraction(factor)
+        if exact is not None and exact.denominator > 1:
+            found.reach.append((EXACT_EXTENT // exact.numerator, given[0].shape[axis]))
 
 
-_SCALED = 3
-"""Inputs of a Resize that is told scales: data, a region, how many times."""
+_SIZES = 3
+"""Which input of Resize says to which sizes."""
 
 
 def _gather_nd(_: Agreement, node: Node, __: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
@@ -406,6 +417,16 @@ def _roi_align(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequ
     found.same(rois[0], images[0])
 
 
+def _crop_and_resize(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]
+) -> None:
+    rois, images = (fact.shape for fact in facts[1:3] if fact is not None)
+    size = facts[3]
+    if known(rois[1]) is None or size is None or size.value is None:
+        raise NothingSaid
+    found.same(rois[0], images[0])
+
+
 def _pad(found: Agreement, node: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
     """Rows that become longer or shorter; what continues them needs something that is kept."""
     mode = node.attributes["mode"].value if "mode" in node.attributes else "constant"
@@ -525,9 +546,11 @@ _ML_RULES: dict[str, Rule] = dict.fromkeys(
 )  # fmt: skip
 _PART_RULES: dict[str, Rule] = {
     **dict.fromkeys(("Chosen", "Count", "Distinct", "Front", "Hits", "Places"), _anything),
+    **dict.fromkeys(("Resized", "ScaledExtents"), _resize),
     "Suppressed": _suppressed,
 }
 _CONTRIBUTED: dict[str, Rule] = {
+    "CropAndResize": _crop_and_resize,
     "GroupQueryAttention": _cached,
     "MatMulNBits": _packed_product,
 }

@@ -97,7 +97,9 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
 }
 """Modules that declare operators of other domains, which are no part of the standard."""
 
-PARTS: dict[str, tuple[str, ...]] = {"fornix.parts": ("counted", "drawn", "text_parts")}
+PARTS: dict[str, tuple[str, ...]] = {
+    "fornix.parts": ("counted", "drawn", "resize_parts", "text_parts")
+}
 """Modules that declare what sessions take operators apart into; no model has these."""
 
 STRAYS = {"SimplifiedLayerNormalization": "com.microsoft"}

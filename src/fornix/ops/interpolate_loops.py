@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from fornix.dtype import BOOL, FLOAT32, FLOAT64, INT64, DType
-from fornix.ir.dim import DimLike, maximum, minimum
+from fornix.ir.dim import DimLike, ceildiv, maximum, minimum
 from fornix.ir.loops import (
     Scalar,
     Tensor,
@@ -33,7 +33,6 @@ from fornix.ir.loops import (
     select,
     stored,
 )
-from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array
 from fornix.ops.interpolate import (
     WHOLE,
@@ -57,11 +56,18 @@ SIMPLE = 64
 UNROLLED = 16
 """Elements of the source per axis that are written out as a sum; of more the sum is a loop."""
 
+FEW = 4
+"""Elements of the source per axis whose weights are computed anew for their sum."""
+
 PROBED = 256
 """Length of the axis on which the arithmetic of an axis of unknown length is found."""
 
 FREE_OF_LENGTH = ("asymmetric", "half_pixel")
 """Transformations of positions that do not ask for the length of an axis."""
+
+
+DIVIDED = ("align_corners", "tf_crop_and_resize")
+"""Transformations that multiply positions and divide them again."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,19 @@ class OpenAxis:
     length: DimLike
     resized: DimLike
     scale: float | None
-    """None where it is resized / length."""
+    """None where `factor` tells it, or else it is resized / length."""
+    factor: Scalar | None = None
+    """The scale as a float64 that a run tells."""
+    region: tuple[Scalar | float, Scalar | float] = WHOLE
+    """Like that of `Axis`."""
+
+    def scale_in_run(self) -> Scalar:
+        """The scale as a float64."""
+        if self.scale is not None:
+            return const(self.scale, FLOAT64)
+        if self.factor is not None:
+            return self.factor
+        return cast(index(self.resized), FLOAT64) / cast(index(self.length), FLOAT64)
 
 
 @dataclass(frozen=True)
@@ -82,12 +100,12 @@ class Taps:
     """[taps, resized], in the source."""
     weight: Tensor
     """[taps, resized]"""
-    may_vanish: tuple[bool, ...]
-    """For each tap, whether a weight of it may be 0."""
+    may_vanish: tuple[bool, ...] | None
+    """For each tap, whether a weight of it may be 0; None where only a run tells how many."""
 
 
 def lower_resample_all(
-    x: Tensor, axes: Mapping[int, Axis | OpenAxis], sampling: Sampling, node: LowerNode
+    x: Tensor, axes: Mapping[int, Axis | OpenAxis], sampling: Sampling
 ) -> Tensor:
     """`resample_all` for lowerings."""
     sampling.check()
@@ -95,37 +113,42 @@ def lower_resample_all(
     result = x
     if not is_nearest:
         result = cast_tensor(x, wide_dtype(x.dtype) if x.dtype.is_float else FLOAT64)
-    order = [number for number in in_order(axes) if not _stays(axes[number], sampling)]
-    is_open = any(isinstance(axes[number], OpenAxis) for number in order)
-    if is_open and sampling.transformation == "tf_half_pixel_for_nn":
-        node.decline("tf_half_pixel_for_nn asks for extents that are known")
+    order = [number for number in _in_order(axes, sampling) if not _stays(axes[number], sampling)]
     if order and not is_nearest:
         result = stored(result, "source")  # whose elements are read several times, and not in order
     for number in order:
         axis = axes[number]
         if is_nearest:
-            result = taken(result, number, axis.resized, _nearest(axis, sampling, node))
+            result = taken(result, number, axis.resized, _nearest(axis, sampling))
         else:
-            result = _weighted(result, number, axis, _taps(axis, sampling, result.dtype, node))
-        if sampling.transformation == "tf_crop_and_resize" and isinstance(axis, Axis):
+            result = _weighted(result, number, axis, _taps(axis, sampling, result.dtype))
+        if sampling.transformation == "tf_crop_and_resize":
             result = _with_fill(result, number, axis, sampling)
         if not is_nearest and number != order[-1]:
             result = stored(result, "resized")
     return lower_narrowed(result, x)
 
 
+def _in_order(axes: Mapping[int, Axis | OpenAxis], sampling: Sampling) -> list[int]:
+    """`in_order`; who antialiases shrinks, where only a run tells."""
+    are_told = all(axis.scale is None for axis in axes.values())
+    return sorted(axes) if sampling.is_antialiased and are_told else in_order(axes)
+
+
 def _stays(axis: Axis | OpenAxis, sampling: Sampling) -> bool:
     """Whether resizing along ``axis`` changes nothing."""
     if axis.length != axis.resized or axis.scale not in {None, 1}:
         return False
+    if any(isinstance(side, Scalar) for side in axis.region) or axis.region != WHOLE:
+        return False
     if isinstance(axis, OpenAxis):
         # Nearest positions of these may be a rounding away from whole numbers.
-        exact = sampling.mode != "nearest" or sampling.transformation != "align_corners"
-        return exact and sampling.transformation != "tf_crop_and_resize"
-    return sampling.mode != "nearest" and axis.region == WHOLE
+        exact = sampling.mode != "nearest" or sampling.transformation not in DIVIDED
+        return exact and axis.factor is None
+    return sampling.mode != "nearest"
 
 
-def _nearest(axis: Axis | OpenAxis, sampling: Sampling, node: LowerNode) -> Reader:
+def _nearest(axis: Axis | OpenAxis, sampling: Sampling) -> Reader:
     """Where the nearest elements lie along ``axis``."""
     if isinstance(axis, Axis):
         at = positions(axis, sampling.transformation, np.float32)
@@ -136,19 +159,18 @@ def _nearest(axis: Axis | OpenAxis, sampling: Sampling, node: LowerNode) -> Read
             return found
     length = axis.length
     x = _open_positions(axis, sampling.transformation, FLOAT32)
-    mode = sampling.nearest_mode
-    if mode == "outward":
-        if axis.scale is None:
-            node.decline("Resize-10 rounds by its scales")
-        mode = "ceil" if axis.scale < 1 else "floor"
-    table = stored(compute((axis.resized,), lambda i: _clipped(_rounded(x(i), mode), length)))
-    return lambda i: gathered(table[i], length)
+    mode, scale = sampling.nearest_mode, axis.scale_in_run()
+    table = compute((axis.resized,), lambda i: _clipped(_rounded(x(i), mode, scale), length))
+    own = stored(table, "places")
+    return lambda i: gathered(own[i], length)
 
 
-def _rounded(x: Scalar, nearest_mode: str) -> Scalar:
+def _rounded(x: Scalar, nearest_mode: str, scale: Scalar) -> Scalar:
     """`round_position` for lowerings."""
     floor = apply("floor", x)
     match nearest_mode:
+        case "outward":
+            return select(scale < 1, apply("ceil", x), floor)
         case "round_prefer_floor":
             return select(x - floor > 0.5, floor + 1, floor)
         case "round_prefer_ceil":
@@ -170,11 +192,14 @@ def _open_positions(
 ) -> Callable[[DimLike], Scalar]:
     """`positions` for axes whose extents are known in a run only."""
     length, resized = (cast(index(d), FLOAT64) for d in (axis.length, axis.resized))
-    wide = resized / length if axis.scale is None else const(axis.scale, FLOAT64)
+    wide = axis.scale_in_run()
     scale = cast(wide, dtype)
 
+    def center(i: DimLike) -> Scalar:
+        return (cast(index(i), dtype) + 0.5) / scale
+
     def half_pixel(i: DimLike) -> Scalar:
-        return (cast(index(i), dtype) + 0.5) / scale - 0.5
+        return center(i) - 0.5
 
     match transformation:
         case "asymmetric":
@@ -186,6 +211,11 @@ def _open_positions(
             return lambda i: select(
                 is_wide, cast(index(i), dtype) * reach / select(is_wide, last, 1), 0
             )
+        case "tf_crop_and_resize":
+            return _cropped(axis, dtype)
+        case "tf_half_pixel_for_nn":
+            is_one = apply("eq", wide, 1.0)
+            return lambda i: select(is_one, cast(index(i), dtype), center(i))
         case "pytorch_half_pixel":
             return lambda i: select(resized <= 1, 0, half_pixel(i))
         case "half_pixel_symmetric":
@@ -196,9 +226,26 @@ def _open_positions(
             return half_pixel
 
 
-def _taps(axis: Axis | OpenAxis, sampling: Sampling, dtype: DType, node: LowerNode) -> Taps:
+def _cropped(axis: OpenAxis, dtype: DType) -> Callable[[DimLike], Scalar]:
+    """`interpolate._cropped` for lowerings."""
+    start, end = (
+        cast(side, dtype) if isinstance(side, Scalar) else const(side, dtype)
+        for side in axis.region
+    )
+    last, count = (cast(index(d - 1), dtype) for d in (axis.length, axis.resized))
+    middle = (start + end) * 0.5 * last
+    is_several = count > 0
+
+    def at(i: DimLike) -> Scalar:
+        step = cast(index(i), dtype) * (end - start) * last / select(is_several, count, 1)
+        return select(is_several, start * last + step, middle)
+
+    return at
+
+
+def _taps(axis: Axis | OpenAxis, sampling: Sampling, dtype: DType) -> Taps:
     if isinstance(axis, OpenAxis):
-        return _open_taps(axis, sampling, dtype, node)
+        return _open_taps(axis, sampling, dtype)
     place, weight = taps(axis, sampling)
     return Taps(
         constant(place.T.astype(np.int64)),
@@ -207,11 +254,9 @@ def _taps(axis: Axis | OpenAxis, sampling: Sampling, dtype: DType, node: LowerNo
     )
 
 
-def _open_taps(axis: OpenAxis, sampling: Sampling, dtype: DType, node: LowerNode) -> Taps:
+def _open_taps(axis: OpenAxis, sampling: Sampling, dtype: DType) -> Taps:
     """`interpolate.taps` for axes whose extents are known in a run only."""
-    if sampling.is_antialiased and axis.scale is None:
-        node.decline("how many elements are weighed depends on extents of the run")
-    stretch, reach = support(axis.scale or 1.0, sampling)
+    stretch, reach = _open_support(axis, sampling)
     count = 2 * reach
     shape = (count, axis.resized)
     x = _open_positions(axis, sampling.transformation, FLOAT64)
@@ -220,7 +265,7 @@ def _open_taps(axis: OpenAxis, sampling: Sampling, dtype: DType, node: LowerNode
     def place(tap: DimLike, i: DimLike) -> Scalar:
         return apply("floor", x(i)) + cast(index(tap + 1 - reach), FLOAT64)
 
-    def weight(tap: DimLike, i: DimLike) -> Scalar:
+    def weigh(tap: DimLike, i: DimLike) -> Scalar:
         at = place(tap, i)
         distance = abs((at - x(i)) * stretch)
         if sampling.mode == "cubic":
@@ -229,16 +274,33 @@ def _open_taps(axis: OpenAxis, sampling: Sampling, dtype: DType, node: LowerNode
             found = apply("max", 1 - distance, 0)
         return select((at >= 0) & (at <= last), found, 0) if sampling.excludes_outside else found
 
+    weight = compute(shape, weigh)
+    is_few = isinstance(count, int) and count <= FEW
+    if not is_few:
+        weight = stored(weight, "unscaled")
+    sums = compute((axis.resized,), lambda i: reduce("sum", count, lambda k: weight[k, i]))
+    total = sums if is_few else stored(sums, "totals")
+
     def share(tap: DimLike, i: DimLike) -> Scalar:
-        total = reduce("sum", count, lambda k: weight(k, i))
-        is_none = apply("eq", total, 0)
-        return cast(select(is_none, 1 / count, weight(tap, i) / select(is_none, 1, total)), dtype)
+        is_none = apply("eq", total[i], 0)
+        even = 1 / cast(index(count), FLOAT64)
+        found = select(is_none, even, weight[tap, i] / select(is_none, 1, total[i]))
+        return cast(found, dtype)
 
     return Taps(
         stored(compute(shape, lambda tap, i: _clipped(place(tap, i), axis.length)), "places"),
         stored(compute(shape, share), "weights"),
-        (True,) * count,
+        (True,) * count if isinstance(count, int) else None,
     )
+
+
+def _open_support(axis: OpenAxis, sampling: Sampling) -> tuple[Scalar | float, DimLike]:
+    """`interpolate.support` for lowerings; elements that it has too many have no weight."""
+    if axis.scale is not None or not sampling.is_antialiased:
+        return support(axis.scale or 1.0, sampling)
+    own = 2 if sampling.mode == "cubic" else 1
+    reach = ceildiv(own * axis.length, maximum(axis.resized, 1)) + 1
+    return apply("min", axis.scale_in_run(), 1), maximum(own, reach)
 
 
 def _keys_cubic(d: Scalar, a: float) -> Scalar:
@@ -250,7 +312,7 @@ def _keys_cubic(d: Scalar, a: float) -> Scalar:
 
 def _weighted(x: Tensor, number: int, axis: Axis | OpenAxis, own: Taps) -> Tensor:
     """``x`` with axis ``number`` resized: sums of the elements that ``own`` says."""
-    count = len(own.may_vanish)
+    count = own.place.shape[0]
 
     def at(*i: DimLike) -> Scalar:
         def part(tap: DimLike, *, may_vanish: bool) -> Scalar:
@@ -260,19 +322,27 @@ def _weighted(x: Tensor, number: int, axis: Axis | OpenAxis, own: Taps) -> Tenso
             # Without weight nothing is read: 0 · ∞ would be NaN.
             return select(apply("eq", factor, 0), 0, product) if may_vanish else product
 
-        if count > UNROLLED:
+        if own.may_vanish is None or len(own.may_vanish) > UNROLLED:
             return reduce("sum", count, lambda tap: part(tap, may_vanish=True))
-        parts = (part(tap, may_vanish=own.may_vanish[tap]) for tap in range(count))
+        parts = (part(tap, may_vanish=vanishes) for tap, vanishes in enumerate(own.may_vanish))
         return functools.reduce(operator.add, parts)
 
     return compute((*x.shape[:number], axis.resized, *x.shape[number + 1 :]), at)
 
 
-def _with_fill(x: Tensor, number: int, axis: Axis, sampling: Sampling) -> Tensor:
+def _with_fill(x: Tensor, number: int, axis: Axis | OpenAxis, sampling: Sampling) -> Tensor:
     """``x`` with what tf_crop_and_resize puts where the region leaves the source."""
-    outside = constant(is_outside(axis))
+    outside = constant(is_outside(axis)) if isinstance(axis, Axis) else _open_outside(axis)
     fill = cast(const(sampling.extrapolation_value, FLOAT64), x.dtype)
     return compute(x.shape, lambda *i: select(outside[i[number]], fill, x[i]))
+
+
+def _open_outside(axis: OpenAxis) -> Tensor:
+    """`is_outside` for lowerings."""
+    positions = _open_positions(axis, "tf_crop_and_resize", FLOAT32)
+    at = stored(compute((axis.resized,), positions), "positions")
+    last = cast(index(axis.length), FLOAT32) - 1
+    return compute((axis.resized,), lambda i: (at[i] < 0) | (at[i] > last))
 
 
 def taken(x: Tensor, number: int, extent: DimLike, source: Reader) -> Tensor:
@@ -293,6 +363,8 @@ def reader_of_any_length(length: DimLike, scale: float, sampling: Sampling) -> R
     if found is None or Fraction(scale).numerator > SIMPLE:
         return None
     factor, offset, divisor = found
+    if factor != 1 and divisor != 1:
+        return None  # a table is faster than a division of each index
     return lambda i: minimum(maximum((i * factor + offset) // divisor, 0), length - 1)
 
 

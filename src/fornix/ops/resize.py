@@ -1,31 +1,38 @@
-"""Resize and Upsample: extents of the result, and how each version names its way to them.
+"""Resize and Upsample: how each version names its way to the extents of the result.
 
-How elements are weighted is `interpolate.py`'s matter. Extents given as scales are rounded down
-after one float32 product, as the standard's own inference does.
+How long axes become is `resize_axes.py`'s matter, and how elements are weighted `interpolate.py`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
 from fornix.errors import ConvertError, require
-from fornix.ir.dim import DimLike, divide, exact_quotient, known
+from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor
 from fornix.ops.adapt import constant_input, put_ahead, stored, taken_input
 from fornix.ops.call import InferNode, LowerNode
-from fornix.ops.fact import Array, Fact, axes_listed, dims_of, static, tensor
-from fornix.ops.geometry import listed, normalize_axes, shape_text
+from fornix.ops.fact import Array, Fact, axes_listed, dims_of, tensor
+from fornix.ops.geometry import listed, normalize_axes
 from fornix.ops.interpolate import Axis, Sampling, resample_all
 from fornix.ops.interpolate_loops import OpenAxis, lower_resample_all
 from fornix.ops.op import op
+from fornix.ops.resize_axes import (
+    check_count,
+    regions_in_run,
+    scaled,
+    scaled_axes,
+    scaled_in_run,
+    sized,
+    sized_axes,
+    sized_in_run,
+    with_regions,
+)
 from fornix.ops.types import BF16, BOOL, COMPLEX, FLOAT, I8, I16, I32, I64, STRING, TENSOR, UINT
-
-POLICIES = ("stretch", "not_larger", "not_smaller")
 
 Resize = (
     op("""Resize <mode: string = "nearest"> (X: T, scales: tensor(float)) => (Y: T)""",
@@ -85,13 +92,13 @@ def infer_resize(
 ) -> Fact:
     if axes is None and not X.has_rank:
         X = _with_rank_of(X, scales, sizes, node)
-    numbers = _axes(X.rank, axes)
+    numbers = axes_of(X.rank, axes)
     sizes, scales = (None if _is_empty(fact, numbers) else fact for fact in (sizes, scales))
     if _is_filled(sizes) and not _is_filled(scales):
         scales = None
     shape = list(X.shape)
     if sizes is not None and scales is None:
-        extents = _sized(X.shape, numbers, dims_of(sizes.value), keep_aspect_ratio_policy, node)
+        extents = sized(X.shape, numbers, dims_of(sizes.value), keep_aspect_ratio_policy)
     elif scales is not None and sizes is None:
         return _infer_scaled(X, scales, numbers)
     else:
@@ -122,7 +129,7 @@ def _is_filled(fact: Fact | None) -> bool:
     return fact.shape[0] != 0 and known(fact.shape[0]) is not None
 
 
-def _axes(rank: int, axes: list[int] | None) -> tuple[int, ...]:
+def axes_of(rank: int, axes: list[int] | None) -> tuple[int, ...]:
     return tuple(range(rank)) if axes is None else normalize_axes(axes, rank)
 
 
@@ -134,80 +141,11 @@ def _infer_scaled(X: Fact, scales: Fact, numbers: Sequence[int] | None = None) -
         factors = list(scales.value.reshape(-1))
     shape: list[DimLike | None] = list(X.shape)
     if factors is not None:
-        _check_count("scales", len(factors), numbers)
+        check_count("scales", len(factors), numbers)
     for place, number in enumerate(numbers):
         factor = None if factors is None else factors[place]
         shape[number] = None if factor is None else scaled(X.shape[number], factor)
     return tensor(X.dtype, shape)
-
-
-def _check_count(name: str, count: int, numbers: Sequence[int]) -> None:
-    require(
-        count == len(numbers),
-        f"{name} must have one element per resized axis, {len(numbers)}, found {count}",
-    )
-
-
-EXACT_EXTENT = 2**24
-"""Extents from here on are not all numbers of float32: their products are doubles."""
-
-EXACT_NUMERATOR = 2**12
-"""Fractions below it scale extents of up to 4096 exactly in float32; larger ones may round."""
-
-
-def scaled(extent: DimLike, factor: float | DimLike) -> DimLike | None:
-    """⌊extent · factor⌋, the product rounded to float32; None where that is not decided.
-
-    Of extents that float32 does not hold, it is rounded to float64.
-    """
-    length = known(extent)
-    if not isinstance(factor, (int, float)):
-        return extent * factor
-    if not 0 < factor < float("inf"):
-        return None
-    if length is not None and length >= EXACT_EXTENT:
-        return int(np.floor(length * float(np.float32(factor))))
-    if length is not None:
-        return int(np.floor(np.float32(length) * np.float32(factor)))
-    exact = Fraction(factor)
-    if max(exact.numerator, exact.denominator) > EXACT_NUMERATOR:
-        return None
-    return divide(extent * exact.numerator, exact.denominator)
-
-
-def _sized(
-    shape: Sequence[DimLike],
-    numbers: Sequence[int],
-    sizes: list[DimLike] | None,
-    policy: str,
-    node: InferNode | None = None,
-) -> list[DimLike | None]:
-    """Extents of the axes ``numbers`` after resizing to ``sizes``; None where unknown."""
-    require(
-        policy in POLICIES,
-        f"keep_aspect_ratio_policy must be among {', '.join(POLICIES)}, got {policy!r}",
-    )
-    if sizes is None:
-        return [None] * len(numbers)
-    _check_count("sizes", len(sizes), numbers)
-    require(
-        all((known(size) or 0) >= 0 for size in sizes),
-        f"sizes must not be negative, got {shape_text(sizes)}",
-    )
-    if policy == "stretch":
-        return list(sizes)
-    lengths = [known(shape[number]) for number in numbers]
-    if None in lengths or any(known(size) is None for size in sizes):
-        return [None] * len(numbers)
-    scale = aspect_scale([n or 0 for n in lengths], [known(s) or 0 for s in sizes], policy)
-    return [int(scale * (n or 0) + Fraction(1, 2)) for n in lengths]
-
-
-def aspect_scale(lengths: Sequence[int], sizes: Sequence[int], policy: str) -> Fraction:
-    """The one scale by which all axes are resized so that their proportions stay."""
-    ratios = [Fraction(size, length) for size, length in zip(sizes, lengths, strict=True) if length]
-    choose = min if policy == "not_larger" else max
-    return choose(ratios, default=Fraction(1))
 
 
 @Resize.kernel
@@ -223,24 +161,7 @@ def resize_10(X: Array, scales: Array, *, mode: str = "nearest") -> Array:
 def _scaled_by(X: Array, scales: Sequence[float] | Array, mode: str, nearest_mode: str) -> Array:
     factors = np.asarray(scales, np.float32)
     reading = Sampling(mode, "asymmetric", nearest_mode)
-    return resample_all(X, _scaled_axes(X.shape, range(X.ndim), factors), reading)
-
-
-def _scaled_axes(shape: Sequence[int], numbers: Sequence[int], scales: Array) -> dict[int, Axis]:
-    _check_scales(numbers, scales)
-    axes = {}
-    for number, scale in zip(numbers, scales.reshape(-1).tolist(), strict=True):
-        resized = scaled(shape[number], scale)
-        axes[number] = Axis(shape[number], known(resized) or 0, scale)
-    return axes
-
-
-def _check_scales(numbers: Sequence[int], scales: Array) -> None:
-    _check_count("scales", scales.size, numbers)
-    require(
-        bool(np.all(scales > 0) and np.all(np.isfinite(scales))),
-        f"scales must be positive, got {scales.tolist()}",
-    )
+    return resample_all(X, scaled_axes(X.shape, range(X.ndim), factors), reading)
 
 
 @Resize.kernel(since=11)
@@ -273,7 +194,7 @@ def resize(
     resizes all axes by one scale, the least (not_larger) or greatest (not_smaller) of sizes / S.
     Source: ONNX Resize-19.
     """
-    numbers = _axes(X.ndim, axes)
+    numbers = axes_of(X.ndim, axes)
     if numbers:
         sizes, scales = (None if x is not None and x.size == 0 else x for x in (sizes, scales))
     require(
@@ -281,12 +202,12 @@ def resize(
         f"either scales or sizes is required, found {'neither' if sizes is None else 'both'}",
     )
     if scales is not None:
-        mapped = _scaled_axes(X.shape, numbers, scales)
+        mapped = scaled_axes(X.shape, numbers, scales)
     else:
-        mapped = _sized_axes(X.shape, numbers, _integers(sizes), keep_aspect_ratio_policy)
-    sampling = _sampling(**reading)
+        mapped = sized_axes(X.shape, numbers, _integers(sizes), keep_aspect_ratio_policy)
+    sampling = sampling_of(**reading)
     if sampling.transformation == "tf_crop_and_resize":
-        mapped = _with_regions(mapped, roi)
+        mapped = with_regions(mapped, roi)
     return resample_all(X, mapped, sampling)
 
 
@@ -307,65 +228,37 @@ def lower_resize(
     node: LowerNode,
     **reading: Unpack[ReadingAttributes],
 ) -> Tensor:
-    numbers, sampling = _axes(X.rank, axes), _sampling(**reading)
+    numbers = axes_of(X.rank, axes)
     if scales is not None and (not numbers or scales.shape != (0,)):
-        mapped = _scaled_by_number(X, numbers, node.constant(2), node)
+        mapped = scaled_in_run(X, numbers, node.constant(2), node.shape())
     else:
-        mapped = _sized_by_number(X, numbers, node.required(3), keep_aspect_ratio_policy, node)
+        mapped = sized_in_run(X, numbers, node.required(3), keep_aspect_ratio_policy)
+    return lower_resized(X, roi, mapped, sampling_of(**reading), node)
+
+
+def lower_resized(
+    X: Tensor,
+    roi: Tensor | None,
+    axes: dict[int, Axis | OpenAxis],
+    sampling: Sampling,
+    node: LowerNode,
+) -> Tensor:
+    """``X`` with ``axes`` resized, or the regions of them that ``roi`` says."""
     if sampling.transformation == "tf_crop_and_resize":
-        fixed = {number: axis for number, axis in mapped.items() if isinstance(axis, Axis)}
-        if len(fixed) < len(mapped):
-            node.decline("regions of axes are divided when their extents are known")
-        return lower_resample_all(X, _with_regions(fixed, node.constant(1)), sampling, node)
-    return lower_resample_all(X, mapped, sampling, node)
+        axes = regions_in_run(axes, roi, node)
+    return lower_resample_all(X, axes, sampling)
 
 
 def lower_scaled(X: Tensor, scales: Array, reading: Sampling, node: LowerNode) -> Tensor:
     """``X`` with every axis resized by its scale."""
-    return lower_resample_all(X, _scaled_by_number(X, range(X.rank), scales, node), reading, node)
-
-
-def _scaled_by_number(
-    X: Tensor, numbers: Sequence[int], scales: Array, node: LowerNode
-) -> dict[int, Axis | OpenAxis]:
-    """How the axes ``numbers`` are resized by ``scales``; extents may be symbolic."""
-    _check_scales(numbers, scales)
-    extents = node.shape()
-    return {
-        number: _axis(X.shape[number], extents[number], scale)
-        for number, scale in zip(numbers, scales.reshape(-1).tolist(), strict=True)
-    }
-
-
-def _sized_by_number(
-    X: Tensor, numbers: Sequence[int], sizes: list[DimLike], policy: str, node: LowerNode
-) -> dict[int, Axis | OpenAxis]:
-    """How the axes ``numbers`` are resized to ``sizes``; extents may be symbolic."""
-    if policy != "stretch":
-        lengths = static(X.shape)
-        if lengths is None:
-            node.decline("one scale for all axes depends on extents that are known at run time")
-        return dict(_sized_axes(lengths, numbers, node.numbers(3), policy))
-    _check_count("sizes", len(sizes), numbers)
-    return {
-        number: _axis(X.shape[number], size, None)
-        for number, size in zip(numbers, sizes, strict=True)
-    }
-
-
-def _axis(length: DimLike, resized: DimLike, scale: float | None) -> Axis | OpenAxis:
-    """How an axis is resized; ``scale`` is None where it is what the extents say."""
-    if isinstance(length, int) and isinstance(resized, int):
-        return Axis(length, resized, resized / length if scale is None else scale)
-    factor = exact_quotient(resized, length) if scale is None else None
-    return OpenAxis(length, resized, float(factor) if isinstance(factor, int) else scale)
+    return lower_resample_all(X, scaled_in_run(X, range(X.rank), scales, node.shape()), reading)
 
 
 def _integers(sizes: Array | None) -> list[int]:
     return [] if sizes is None else listed(sizes, "sizes")
 
 
-def _sampling(
+def sampling_of(
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
     coordinate_transformation_mode: str = "half_pixel",
@@ -383,33 +276,6 @@ def _sampling(
         is_antialiased=bool(antialias),
         excludes_outside=bool(exclude_outside),
     )
-
-
-def _sized_axes(
-    shape: Sequence[int], numbers: Sequence[int], sizes: list[int], policy: str
-) -> dict[int, Axis]:
-    extents = [known(e) or 0 for e in _sized(shape, numbers, list(sizes), policy) if e is not None]
-    lengths = [shape[number] for number in numbers]
-    common = None if policy == "stretch" else float(aspect_scale(lengths, sizes, policy))
-    return {
-        number: Axis(length, extent, common or (extent / length if length else 1.0))
-        for number, length, extent in zip(numbers, lengths, extents, strict=True)
-    }
-
-
-def _with_regions(axes: dict[int, Axis], roi: Array | None) -> dict[int, Axis]:
-    """``axes`` with the starts and ends that ``roi`` [2 · axes] holds."""
-    found = "none" if roi is None else shape_text(roi.shape)
-    require(
-        roi is not None and roi.size == 2 * len(axes),
-        f"tf_crop_and_resize needs roi with a start and an end for each of {len(axes)} axes, "
-        f"found {found}",
-    )
-    bounds = [] if roi is None else roi.reshape(2, -1).T.astype(np.float64).tolist()
-    return {
-        number: Axis(axis.length, axis.resized, axis.scale, (start, end))
-        for (number, axis), (start, end) in zip(axes.items(), bounds, strict=True)
-    }
 
 
 Upsample = (
@@ -435,7 +301,7 @@ def infer_upsample_1(
 
 @Upsample.infer(since=7)
 def infer_upsample_7(X: Fact, *, scales: list[float], mode: str = "nearest") -> Fact:
-    _check_count("scales", len(scales), range(X.rank))
+    check_count("scales", len(scales), range(X.rank))
     return tensor(X.dtype, [scaled(n, s) for n, s in zip(X.shape, scales, strict=True)])
 
 

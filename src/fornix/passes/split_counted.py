@@ -30,7 +30,7 @@ def split_counted(model: Model, inference: Inference) -> bool:
     changed = False
     for node in found:
         facts = [Fact() if value is None else inference.fact(value) for value in node.inputs]
-        if not facts or not all(map(_is_plain, facts)):
+        if not facts or not all(map(is_plain, facts)):
             continue
         model.opset_imports.setdefault(DOMAIN, 1)
         results = _SPLITS[node.op_type](_Parts(node, model.graph, inference), facts)
@@ -42,7 +42,7 @@ def split_counted(model: Model, inference: Inference) -> bool:
     return changed
 
 
-def _is_plain(fact: Fact) -> bool:
+def is_plain(fact: Fact) -> bool:
     """Whether it is a tensor of known rank that native code can read, or left out.
 
     Code is for tensors that have elements.

@@ -26,6 +26,7 @@ from fornix.passes.index_texts import index_texts
 from fornix.passes.outline_unranked import outline_unranked
 from fornix.passes.split_counted import split_counted
 from fornix.passes.split_draws import split_draws
+from fornix.passes.split_resized import split_resized
 from fornix.passes.split_texts import split_texts
 from fornix.passes.unpack_sequences import unpack_sequences
 from fornix.reference.plan import Plan, Scope, check_names
@@ -167,6 +168,8 @@ def _taken_apart(model: Model, inference: Inference, level: Level) -> Inference:
     if level > Level.NONE and split_texts(model, inference):
         inference = infer_model(model)
     if split_counted(model, inference):
+        inference = infer_model(model)
+    if split_resized(model, inference):
         inference = infer_model(model)
     if level > Level.NONE and split_draws(model, inference):
         inference = infer_model(model)

@@ -387,9 +387,9 @@ def test_other_providers_run_the_model_in_it(path: Path) -> None:
     np.testing.assert_allclose(session.run(None, {"x": X})[0], wanted()[0], rtol=1e-4, atol=1e-4)
 
 
-RESIZED = """<ir_version: 8, opset_import: ["" : 18]>
-    f (float[N, 4] x) => (float[M, 8] y) <float[2] s = {1.5, 2}> {
-        y = Resize <mode = "nearest"> (x, , s)
+RESIZED = """<ir_version: 8, opset_import: ["" : 7]>
+    f (float[N, 4] x) => (float[M, 8] y) {
+        y = Upsample <mode = "nearest", scales = [1.5, 2.0]> (x)
     }"""
 
 

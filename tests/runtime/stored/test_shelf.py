@@ -102,9 +102,9 @@ def test_the_next_process_compiles_nothing_and_answers_the_same_bits(path: Path)
     assert results.split() == [array.tobytes().hex() for array in wanted]
 
 
-RESIZED = """<ir_version: 8, opset_import: ["" : 18]>
-    f (float[N, 4] x) => (float[M, 8] y) <float[2] s = {1.5, 2}> {
-        y = Resize <mode = "nearest"> (x, , s)
+RESIZED = """<ir_version: 8, opset_import: ["" : 7]>
+    f (float[N, 4] x) => (float[M, 8] y) {
+        y = Upsample <mode = "nearest", scales = [1.5, 2.0]> (x)
     }"""
 
 

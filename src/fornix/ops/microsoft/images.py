@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import Fail, require
-from fornix.ir.dim import DimLike, equal
+from fornix.ir.dim import DimLike, equal, known
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, index, select
 from fornix.ops.call import InferNode, LowerNode
-from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.group_norm import group_normalization, lower_group_normalization
 from fornix.ops.microsoft import DOMAIN
@@ -20,6 +21,8 @@ from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.sampling_loops import extent_as
 from fornix.ops.types import F16, F32, FLOAT, I32
+
+Size = TypeVar("Size", int, DimLike)
 
 CropAndResize = op(
     """CropAndResize <extrapolation_value: float = 0.0, mode: string = "bilinear">
@@ -43,11 +46,11 @@ def infer_crop_and_resize(
         _check_regions(x.shape, rois.shape, mode)
     check_shape("batch_indices", batch_indices, rois.shape[:1])
     check_shape("crop_size", crop_size, (2,))
-    size = crop_size.constant
+    size = dims_of(crop_size.value)
     height, width = (
         [node.unknown("crop_size is computed at run time") for _ in range(2)]
         if size is None
-        else _crop_size(size.tolist())
+        else _crop_size(size)
     )
     return tensor(x.dtype, (rois.shape[0], x.shape[1], height, width))
 
@@ -94,14 +97,15 @@ def lower_crop_and_resize(
     node: LowerNode,
 ) -> Tensor:
     _check_regions(x.shape, rois.shape, mode)
-    size, wide = _crop_size(node.numbers(3)), wide_dtype(x.dtype)
+    size, wide = _crop_size(node.required(3)), wide_dtype(x.dtype)
 
     def point(r: DimLike, axis: int, place: DimLike) -> Scalar:
         last = extent_as(x.shape[2 + axis], wide) - 1
         first, end = (cast(rois[r, side], wide) * last for side in (axis, axis + 2))
-        if size[axis] == 1:
-            return (first + end) / 2
-        return first + cast(index(place), wide) * ((end - first) / (size[axis] - 1))
+        steps = cast(index(size[axis] - 1), wide)
+        is_several = steps > 0
+        between = cast(index(place), wide) * ((end - first) / select(is_several, steps, 1))
+        return select(is_several, first + between, (first + end) / 2)
 
     def at(r: DimLike, c: DimLike, i: DimLike, j: DimLike) -> Scalar:
         image = gathered(batch_indices[r], x.shape[0])
@@ -148,10 +152,10 @@ def _check_regions(x: Sequence[DimLike], rois: Sequence[DimLike], mode: str) -> 
     require(mode in {"bilinear", "nearest"}, f"mode must be bilinear or nearest, got {mode}")
 
 
-def _crop_size(numbers: Sequence[int]) -> tuple[int, int]:
+def _crop_size(numbers: Sequence[Size]) -> tuple[Size, Size]:
     require(
-        len(numbers) == 2 and min(numbers) >= 0,
-        f"crop_size must be a height and a width, got {numbers}",
+        len(numbers) == 2 and all((known(number) or 0) >= 0 for number in numbers),
+        f"crop_size must be a height and a width, got {shape_text(numbers)}",
     )
     return numbers[0], numbers[1]
 

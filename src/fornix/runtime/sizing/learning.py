@@ -30,14 +30,14 @@ DECIDING = {
     "Tile": (1,), "TopK": (1,),
 }  # fmt: skip
 """Inputs whose contents decide the extents of results."""
-TOLD = {"Chosen": (2,), "Front": (1,), "Places": (1,)}
+TOLD = {"Chosen": (2,), "Front": (1,), "Places": (1,), "Resized": (3,)}
 """The same of what operators were taken apart into."""
-CACHED = {"GroupQueryAttention": (6,)}
-"""The same of com.microsoft: how many keys there are."""
+CONTRIBUTED = {"CropAndResize": (3,), "GroupQueryAttention": (6,)}
+"""The same of com.microsoft: how large crops are, and how many keys there are."""
 TABLES: Mapping[str, Mapping[str, Sequence[int]]] = {
     "": DECIDING,
     DOMAIN: TOLD,
-    "com.microsoft": CACHED,
+    "com.microsoft": CONTRIBUTED,
 }
 FOLLOWED = frozenset({
     "Add", "Cast", "Concat", "Div", "Gather", "Identity", "Max", "Min", "Mul", "Neg", "Reshape",
