@@ -105,3 +105,14 @@ def test_outputs_are_shown_as_the_model_declares_them(made: list[frozenset[str]]
     session.run(None, {"x": -np.ones(5, np.float32)})
     assert made
     assert session.get_outputs()[0].shape == [3]
+
+
+def test_lists_and_arrays_are_fed_where_kernels_look_at_what_is_declared() -> None:
+    session = opened("""f (seq(float[N]) s, int64 at) => (float[N] y) { y = SequenceAt (s, at) }""")
+    parts = [np.ones(2, np.float32), np.zeros(3, np.float32)]
+    with pytest.raises(FornixError):
+        session.run(None, {"s": parts, "at": np.array(2)})
+    for at in (0, 1, 0):
+        np.testing.assert_array_equal(
+            session.run(None, {"s": parts, "at": np.array(at)})[0], parts[at]
+        )

@@ -168,11 +168,11 @@ class PlannedModel:
 
 def _extents(given: Mapping[Value, Any]) -> dict[str, int]:
     """What the shapes of feeds make of the names of extents."""
-    shapes = ((getattr(value.type, "shape", None) or (), np.shape(x)) for value, x in given.items())
     return {
         extent.name: number
-        for declared, shape in shapes
-        for extent, number in zip(declared, shape, strict=False)
+        for value, feed in given.items()
+        if isinstance(value.type, TensorType) and isinstance(feed, np.ndarray)
+        for extent, number in zip(value.type.shape or (), feed.shape, strict=False)
         if isinstance(extent, Dim) and extent.name
     }
 
