@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 3850,
     "edit": 1150,
     "compile": 13_140,
-    "runtime": 9560,
+    "runtime": 9590,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -251,3 +251,76 @@ def test_maps_like_those_before_are_fed() -> None:
         assert call.call({"x": other}) is None
     with pytest.raises(FornixError, match="but the feed has the key 1 of type int"):
         session.run(None, {"x": {1: 2}})
+
+
+DRIVEN = """
+<ir_version: 8, opset_import: ["" : 19]>
+g (float[N] x, string[K] names, int64 n, int64 at) => (string y, float[N] s, string[K] low) {
+  stays = Constant <value = bool {1}> ()
+  none = Constant <value_int = 0> ()
+  two = Constant <value_int = 2> ()
+  low = StringNormalizer <case_change_action = "LOWER"> (names)
+  s, count = Loop (n, stays, x, none) <body = step (int64 i, bool k, float[N] h, int64 c)
+      => (bool k2, float[N] o, int64 more) {
+    k2 = Identity (k)
+    one = Gather (x, at)
+    shifted = Add (h, one)
+    o = Sin (shifted)
+    unit = Constant <value_int = 1> ()
+    more = Add (c, unit)
+  }>
+  place = Mod (count, two)
+  y = Gather (low, place)
+}
+"""
+
+
+def driven_feeds(n: int = 3, at: int = 0) -> dict[str, Any]:
+    x = np.linspace(0, 1, 4, dtype=np.float32)
+    names = np.array(["A", "b"], object)
+    return {"x": x, "names": names, "n": np.array(n), "at": np.array(at)}
+
+
+def driven() -> InferenceSession:
+    session = InferenceSession(from_message(parse_model(DRIVEN)))
+    for _ in range(4):
+        session.run(None, driven_feeds())
+    return session
+
+
+def test_control_flow_stands_among_kernels() -> None:
+    session = driven()
+    call = chained(session).call
+    for n in (3, 1, 2, 0, 3, 900):
+        given = driven_feeds(n=n)
+        found = call(given)
+        wanted = ReferenceEvaluator(from_message(parse_model(DRIVEN))).run(None, given)
+        assert found is not None
+        assert (found[0].tolist(), found[2].tolist()) == ("ab"[n % 2], ["a", "b"])
+        np.testing.assert_allclose(found[1], wanted[1], rtol=1e-5)
+        assert not any(np.shares_memory(found[1], other) for other in (given["x"], wanted[1]))
+
+
+def test_what_goes_wrong_in_control_flow_among_kernels_is_told_as_ever() -> None:
+    session = driven()
+    assert chained(session).call(driven_feeds(at=4)) is None
+    with pytest.raises(FornixError, match=r"Gather, opset 19.*found 4"):
+        session.run(None, driven_feeds(at=4))
+    assert chained(session).call(driven_feeds()) is not None
+
+
+def test_a_loop_among_kernels_may_be_ended() -> None:
+    session, options = driven(), RunOptions()
+    run = chained(session).until(options)
+    assert run(driven_feeds()) is not None
+    options.terminate = True
+    assert run(driven_feeds()) is None
+    with pytest.raises(FornixError, match="has been ended"):
+        session.run(None, driven_feeds(), options)
+    endless = driven_feeds(n=2**62)
+    options.terminate = False
+    timer = threading.Timer(0.02, lambda: setattr(options, "terminate", True))
+    timer.start()
+    with pytest.raises(FornixError, match="has been ended"):
+        session.run(None, endless, options)
+    timer.join()

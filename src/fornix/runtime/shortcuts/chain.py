@@ -1,13 +1,16 @@
 """The short way through small native steps with NumPy kernels beside them.
 
 Decides which programs have one: those of little work, of which each step is machine code for known
-extents or the kernel of a node without bodies. Everything that a run would look up is looked up
-once. What is not exactly as it was is left to the long way, which says what is wrong.
+extents, the kernel of a node without bodies, or control flow beside such kernels. Everything that a
+run would look up is looked up once. What is not exactly as it was is left to the long way, which
+says what is wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,13 +22,13 @@ from fornix.runtime.native import NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import OwnWay, Run, Step
-from fornix.runtime.shortcuts.short import at_once
+from fornix.runtime.shortcuts.short import at_once, is_plain
 
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
     from fornix.runtime.native import Bound, Frame
 
-Move: TypeAlias = "Callable[[list[Any]], Sequence[Any] | None]"
+Move: TypeAlias = "Callable[[list[Any], Run], Sequence[Any] | None]"
 """From the values so far to those of the next step; None if it is not made for them."""
 EntryOf: TypeAlias = "Callable[[NativeStep, Bound], tuple[Entry, Frame]]"
 """What runs a step, and the memory that it runs in."""
@@ -40,18 +43,23 @@ class ChainCall:
         looks: Sequence[_Look | _MapLook],
         moves: Sequence[Move],
         ends: Sequence[tuple[int, bool]],
+        run: Run,
         *,
         may_warn: bool,
+        may_last: bool,
     ) -> None:
         """Values are numbered: constants, feeds, what the moves add one after the other.
 
         ``ends`` are the numbers of results, and which are copied to be the caller's own.
         """
         self.constants, self.looks, self.moves, self.ends = constants, looks, moves, ends
-        self.may_warn = may_warn
+        self.run, self.may_warn, self.may_last = run, may_warn, may_last
 
     def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
         """The outputs for ``feeds``; None if they are to go the long way."""
+        return self._done(feeds, self.run)
+
+    def _done(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
         if type(feeds) is not dict or len(feeds) != len(self.looks):
             return None
         values = self.constants.copy()
@@ -62,10 +70,10 @@ class ChainCall:
             values.append(array)
         try:
             if not self.may_warn:
-                is_done = self._moved(values)
+                is_done = self._moved(values, run)
             else:
                 with np.errstate(all="ignore"):
-                    is_done = self._moved(values)
+                    is_done = self._moved(values, run)
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 - the long way says what is wrong
@@ -74,18 +82,21 @@ class ChainCall:
             return None
         return [owned(values[end]) if is_copied else values[end] for end, is_copied in self.ends]
 
-    def _moved(self, values: list[Any]) -> bool:
+    def _moved(self, values: list[Any], run: Run) -> bool:
         """Whether all steps could add their values."""
         for move in self.moves:
-            results = move(values)
+            results = move(values, run)
             if results is None:
                 return False
             values += results
         return True
 
     def until(self, options: RunOptions) -> Entry:
-        """The same, for runs that are over before anybody could end them."""
-        return at_once(self.call, options)
+        """The same, for runs that somebody may want to end if there is control flow in them."""
+        if not self.may_last or not is_plain(options):
+            return at_once(self.call, options)
+        is_ended = partial(getattr, options, "terminate")
+        return partial(self._done, run=replace(self.run, is_ended=is_ended, flag=options.flag))
 
 
 def chain_call(
@@ -95,7 +106,9 @@ def chain_call(
     native = [step for step in program.steps if isinstance(step, NativeStep)]
     if program.files or any(step.learned is not None for step in native):
         return None
-    if any(step.kernel is None for step in program.steps if not isinstance(step, NativeStep)):
+    others = [step for step in program.steps if not isinstance(step, NativeStep)]
+    driven = [step for step in others if step.kernel is None]
+    if driven and not _are_driven(driven, others):
         return None
     bounds = {step: step.bound(run) for step in native}
     if sum(bound.nanoseconds for bound in bounds.values()) > nanoseconds:
@@ -108,8 +121,10 @@ def chain_call(
     for step in program.steps:
         if isinstance(step, NativeStep):
             moves.append(_Native(step, *entry_of(step, bounds[step]), places))
+        elif step.kernel is None:
+            moves.append(_driven(step, places, program.constants))
         else:
-            moves.append(_kernel(step, places, run))
+            moves.append(_kernel(step, places))
         for value in step.writes:
             places[value] = len(places)
     trusted = read_by_code(program)
@@ -122,7 +137,9 @@ def chain_call(
     kernels = [step.kernel for step in program.steps if step.way is None]
     may_warn = any(kernel.may_warn for kernel in kernels if kernel is not None)
     ends = _ends(program, places)
-    return ChainCall(list(constants.values()), looks, moves, ends, may_warn=may_warn)
+    return ChainCall(
+        list(constants.values()), looks, moves, ends, run, may_warn=may_warn, may_last=bool(driven)
+    )
 
 
 def read_by_code(program: Program) -> set[str]:
@@ -180,11 +197,37 @@ class _Native:
         self.entry, self.frame = entry, frame
         self.named = [(value.name, places[value]) for value in step.inputs]
 
-    def __call__(self, values: list[Any]) -> list[Any] | None:
+    def __call__(self, values: list[Any], run: Run) -> list[Any] | None:  # noqa: ARG002 - as all have it
         return self.entry({name: values[place] for name, place in self.named})
 
 
-def _kernel(step: Step, places: Mapping[Value, int], run: Run) -> Move:
+def _are_driven(steps: Sequence[Step], others: Sequence[Step]) -> bool:
+    """Whether ``steps`` are control flow, beside which some of the ``others`` are kernels.
+
+    Else they may become one native call together.
+    """
+    from fornix.runtime.control.draws import is_written  # noqa: PLC0415 - of control flow
+
+    beside = any(step.control is None and not is_written(step.single) for step in others)
+    return beside and all(step.control is not None for step in steps)
+
+
+def _driven(step: Step, places: Mapping[Value, int], constants: Mapping[Value, Any]) -> Move:
+    """Control flow, as in any run."""
+    read = [(value, places[value]) for value in step.reads]
+
+    def move(values: list[Any], run: Run) -> Sequence[Any] | None:
+        run.check()
+        found = dict(constants)
+        found.update((value, values[place]) for value, place in read)
+        step.run(found, run)
+        run.check()
+        return [found[value] for value in step.writes]
+
+    return move
+
+
+def _kernel(step: Step, places: Mapping[Value, int]) -> Move:
     kernel = step.kernel
     if kernel is None:
         raise TypeError("the kernel of a node without bodies is asked for")
@@ -199,7 +242,7 @@ def _kernel(step: Step, places: Mapping[Value, int], run: Run) -> Move:
 
     way, read_by_way = step.way, [places[value] for value in step.reads]
 
-    def move(values: list[Any]) -> Sequence[Any] | None:
+    def move(values: list[Any], run: Run) -> Sequence[Any] | None:
         if way is not None:  # else the long way, which looks at texts first
             return way([values[k] for k in read_by_way], run)
         given = fixed.copy()
