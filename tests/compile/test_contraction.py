@@ -148,6 +148,22 @@ def test_stored_panels_are_packed_and_asked_for_before_they_are_read(
     assert ["llvm.prefetch" in text for text in texts] == [False, True]
 
 
+@pytest.mark.parametrize(("rows", "least"), [(50, 3), (197, 8), (4096, 32)])
+def test_rows_of_few_columns_are_cut_for_threads(rows: int, least: int) -> None:
+    weights = constant(numbers(512, 17))
+    a = tensor("a", (rows, 512), FLOAT32)
+    result = compute((rows, 17), lambda i, j: reduce("sum", 512, lambda k: a[i, k] * weights[k, j]))
+    host = dataclasses.replace(Target.host(), features=frozenset())
+    *_, piece = schedule(store_of(result), host)
+    assert isinstance(piece.nest.parallel, int)
+    assert piece.nest.parallel >= least
+    x = numbers(rows, 512, seed=1)
+    found = [compiled(result, {"a": x}, chunks=chunks) for chunks in (1, 2, 7)]
+    np.testing.assert_allclose(found[0], x @ numbers(512, 17), rtol=1e-4, atol=1e-4)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
 def test_few_terms_are_summed_row_by_row_beside_a_first_cache_of_twelve_ways() -> None:
     host = Target.host()
     for l1, terms, wanted in ((48, 8, "qp"), (48, 9, "pq"), (32, 8, "pq")):

@@ -17,6 +17,7 @@ from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.nest import Block, Chunks, Nest, Put, Tile, When
 from fornix.compile.products import Product, products
+from fornix.compile.schedule.chunks import CHUNKS, combined
 from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.streamed import streamed_nest
@@ -381,7 +382,8 @@ def nest_of_tiles(
     height, vectors, lanes = shape
     (e,) = outer_reductions(store.value)
     rows: DimLike = 1 if c.row is None else c.row.extent
-    size, count = _row_blocks(rows, math.lcm(height, *narrow.values()))
+    others = CHUNKS if is_square else combined((*c.outer, panel))[0]
+    size, count = _row_blocks(rows, math.lcm(height, *narrow.values()), others)
     blocks = [] if c.row is None else [Variable("q", count)]
     first: DimLike = blocks[0].dim * size if blocks else 0
     width = minimum(column.extent, c.column.extent - panel.dim * column.extent)
@@ -434,12 +436,17 @@ def _by_rows(tile: Tile, panel: Variable, lanes: int) -> Block:
     return (When(is_few, by_width(few, panel, lanes)), When(are_many, square))
 
 
-def _row_blocks(rows: DimLike, height: int) -> tuple[int, DimLike]:
-    """Rows of a chunk, in whole tiles, and how many chunks of rows there are."""
+def _row_blocks(rows: DimLike, height: int, others: DimLike) -> tuple[int, DimLike]:
+    """Rows of a chunk, in whole tiles, and how many chunks of rows there are.
+
+    Where there are few ``others``, rows are cut into tiles until threads have enough to share.
+    """
     size = _padded(ROW_BLOCK, height)
     if isinstance(rows, int):
         count = max(1, (rows + ROW_BLOCK // 2) // ROW_BLOCK)
         size = _padded(-(-rows // count), height)
+        least = -(-CHUNKS // (2 * others)) if isinstance(others, int) else 1
+        size = min(size, max(-(-rows // height) // least, 1) * height)
     return size, ceildiv(rows, size)
 
 
