@@ -28,7 +28,7 @@ BUDGET = {
     "(top)": 640,
     "format": 3300,
     "ir": 4200,
-    "ops": 17_220,
+    "ops": 17_280,
     "infer": 600,
     "check": 720,
     "version": 600,

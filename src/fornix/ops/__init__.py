@@ -91,6 +91,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.text",
         "microsoft.words",
         "microsoft.quantized_attention",
+        "microsoft.quantized_embedding",
         "microsoft.images",
     ),
     "com.microsoft.nchwc": ("microsoft.blocked",),

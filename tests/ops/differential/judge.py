@@ -211,7 +211,7 @@ ROUNDED = frozenset(
     for name in (
         "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearConv",
         "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid",
-        "QLinearSoftmax", "QuantizeLinear",
+        "QLinearSoftmax", "QLinearWhere", "QuantizeLinear",
     )
 )  # fmt: skip
 """Operators whose quanta may be neighbours: onnxruntime multiplies and adds in another order."""

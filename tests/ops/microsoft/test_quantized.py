@@ -38,6 +38,23 @@ def test_sums_and_products_are_those_of_onnxruntime_to_a_quantum(
 
 
 @BYTES
+def test_what_a_condition_chooses_is_quantised_anew(dtype: Any) -> None:
+    """Scales and zero points differ; powers of two, so that quotients are exact."""
+    inputs = [rng.random((3, 5)) < 0.5]
+    for step, place in ((0.5, 3), (0.25, 8)):
+        inputs += [quanta(3, 5, dtype=dtype), scale(step), np.array(place, dtype)]
+    inputs += [scale(1), np.array(4, dtype)]
+    [z] = run_op("QLinearWhere", inputs, domain=DOMAIN, opset=1)
+    x, y = (
+        (inputs[k].astype(np.float32) - np.float32(inputs[k + 2])) * inputs[k + 1] for k in (1, 4)
+    )
+    bounds = np.iinfo(dtype)
+    wanted = np.clip(np.rint(np.where(inputs[0], x, y)) + 4, bounds.min, bounds.max)
+    np.testing.assert_array_equal(z, wanted.astype(dtype))
+    agree("QLinearWhere", inputs, rtol=0, atol=1)
+
+
+@BYTES
 def test_sums_round_ties_to_even(dtype: Any) -> None:
     a = np.arange(0, 100, dtype=dtype)
     inputs = [a, scale(0.5), np.array(0, dtype), np.zeros_like(a), scale(1), np.array(0, dtype)]

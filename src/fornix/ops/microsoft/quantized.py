@@ -30,7 +30,7 @@ from fornix.ops.quantize import quantized
 from fornix.ops.quantize_loops import lower_quantized, lower_single, rounded
 from fornix.ops.quantized_products import one_number
 from fornix.ops.softmax import lower_softmax, lower_softmax_of_rows, softmax, softmax_of_rows
-from fornix.ops.types import F32, I8, U8
+from fornix.ops.types import BOOL, F32, I8, U8
 from fornix.ops.window import WindowAttributes
 
 AXES_APART_SINCE = 13
@@ -122,6 +122,31 @@ QLinearLeakyRelu = op(
 ).elementwise(
     _unary(lambda x, *, alpha: s.where(s.less(x, 0), alpha * x, x)),
     "x, or alpha·x below 0, of a quantised tensor, quantised.",
+)  # fmt: skip
+
+
+def _chosen(
+    condition: s.Operand,
+    x: s.Operand,
+    x_scale: s.Operand,
+    x_zero: s.Operand,
+    y: s.Operand,
+    y_scale: s.Operand,
+    y_zero: s.Operand,
+    z_scale: s.Operand,
+    z_zero: s.Operand,
+) -> s.Operand:
+    z = s.where(condition, _number(x, x_scale, x_zero), _number(y, y_scale, y_zero))
+    return _nearest(z, z_scale, z_zero, x)
+
+
+QLinearWhere = op(
+    """QLinearWhere (condition: B, X: T, x_scale: TF, x_zero_point: T, Y: T, y_scale: TF,
+                     y_zero_point: T, z_scale: TF, z_zero_point: T)
+                 => (Z: T)""",
+    since=1, domain=DOMAIN, B=BOOL, TF=F32, T=I8 | U8,
+).elementwise(
+    _chosen, "X where the condition holds, else Y, of quantised tensors, quantised."
 )  # fmt: skip
 
 

@@ -261,6 +261,23 @@ def dynamic(draw: Draw) -> Arguments:
     return Arguments([*inputs, draw.maybe(lambda: draw.weights("T1", (columns,)))])
 
 
+def quantised_embedding(draw: Draw) -> Arguments:
+    plain = embedding(draw)
+    ids, tables, mask = plain.inputs[:2], plain.inputs[2:7], plain.inputs[7]
+    bytes_of = [None if x is None else quanta(draw, "T2", x.shape) for x in tables]
+    scales = [None if x is None else a_scale(draw) for x in tables]
+    zeros = [None if x is None else quanta(draw, "T2") for x in tables]
+    return Arguments([*ids, *bytes_of, mask, *scales, *zeros], plain.attributes, 2)
+
+
+def chosen(draw: Draw) -> Arguments:
+    shape = draw.shape(1, 3, zero=False)[:3]
+    inputs = [draw.rng.random(shape) < 0.5]
+    for _ in range(2):
+        inputs += [quanta(draw, "T", shape), a_scale(draw), quanta(draw, "T")]
+    return Arguments([*inputs, a_scale(draw), quanta(draw, "T")])
+
+
 def q_gemm(draw: Draw) -> Arguments:
     rows, inner, columns = draw.whole(1, 5), draw.whole(1, 20), draw.whole(1, 18)
     given: dict[str, Any] = {name: draw.pick((None, 0, 1)) for name in ("transA", "transB")}
@@ -539,6 +556,7 @@ RECIPES: dict[str, Recipe] = {
     "MurmurHash3": hashed,
     "NhwcMaxPool": nhwc_max_pool,
     "QAttention": q_projected,
+    "QEmbedLayerNormalization": quantised_embedding,
     "QGemm": q_gemm,
     "QLinearAdd": q_elementwise,
     "QLinearAveragePool": q_pool,
@@ -548,6 +566,7 @@ RECIPES: dict[str, Recipe] = {
     "QLinearLeakyRelu": q_table,
     "QLinearMul": q_elementwise,
     "QLinearSigmoid": q_table,
+    "QLinearWhere": chosen,
     "QLinearSoftmax": q_softmax,
     "QuantizeLinear": quantize,
     "QuickGelu": lambda draw: one(draw, alpha=draw.maybe(draw.real)),
