@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 3850,
     "edit": 1150,
-    "compile": 13_140,
+    "compile": 13_240,
     "runtime": 9590,
     "quantization": 1500,
     "convert": 6000,

@@ -22,7 +22,8 @@ def found(x: Shape, w: Shape, dtype: DType = FLOAT32, **attributes: object) -> C
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT16])
 @pytest.mark.parametrize(
-    ("stride", "dilation", "extent"), [(1, 1, 56), (2, 1, 57), (1, 2, 21), (1, 6, 33), (3, 1, 17)]
+    ("stride", "dilation", "extent"),
+    [(1, 1, 56), (2, 1, 57), (1, 2, 21), (1, 6, 33), (3, 1, 17), (2, 3, 33), (4, 7, 50)],
 )
 def test_taps_move_over_axes_of_the_image(
     stride: int, dilation: int, extent: int, dtype: DType

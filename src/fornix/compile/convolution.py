@@ -7,6 +7,7 @@ a convolution is computed, directly or another way, is decided by schedules.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ from fornix.compile.blocked import CHANNELS, LEAST_LANES
 from fornix.compile.cost import outer_reductions
 from fornix.compile.products import Product, products
 from fornix.compile.words import is_word
-from fornix.ir.dim import DimLike, exact_quotient, less
-from fornix.ir.dim.expression import Atom, Floor, atoms, coefficient, variables
+from fornix.ir.dim import DimLike, less
+from fornix.ir.dim.expression import Atom, Floor, atoms, coefficient, terms_of, variables
 from fornix.ir.loops import (
     Index,
     Load,
@@ -197,9 +198,9 @@ def window_over(image: Scalar, tap: Variable, outs: Sequence[Variable]) -> Windo
     for out, stride, dilation in sorted(steps, key=lambda x: (x[1] * x[2], outs.index(x[0]))):
         place = Variable("y", (out.extent - 1) * stride + (tap.extent - 1) * dilation + 1)
         axis = Spatial(out, tap, stride, dilation, place)
-        values: dict[Atom, DimLike] = (
-            {out: 0, tap: place.dim} if dilation == 1 else {out: place.dim, tap: 0}
-        )
+        of_tap = 1 if dilation == 1 else pow(dilation, -1, stride)
+        of_out = (1 - of_tap * dilation) // stride  # so that both together move by one place
+        values: dict[Atom, DimLike] = {out: place.dim * of_out, tap: place.dim * of_tap}
         found = substitute_scalar(image, values)
         if substitute_scalar(found, {place: axis.read}) is image:
             return Window(found, axis)
@@ -220,16 +221,24 @@ def _steps(image: Scalar, tap: Variable, out: Variable) -> Iterator[tuple[int, i
             of_out, of_tap = coefficient(d, out), coefficient(d, tap)
             if of_out is None or of_tap is None or of_out[0] == 0 or of_tap[0] == 0:
                 continue
-            stride = exact_quotient(of_out[0], of_tap[0])
-            dilation = exact_quotient(of_tap[0], of_out[0])
-            if isinstance(stride, int) and stride > 0 and (is_sure or less(stride, tap.extent)):
-                yield stride, 1
-            if (
-                isinstance(dilation, int)
-                and dilation > 1
-                and (is_sure or less(dilation, out.extent))
-            ):
-                yield 1, dilation
+            step = _ratio(of_out[0], of_tap[0])
+            if step is not None and (is_sure or _overlaps(*step, out, tap)):
+                yield step
+
+
+def _ratio(of_out: DimLike, of_tap: DimLike) -> tuple[int, int] | None:
+    """The least stride and dilation that are to one another as two coefficients are."""
+    stride, dilation = (math.gcd(*terms_of(d).values()) for d in (of_out, of_tap))
+    both = math.gcd(stride, dilation)
+    found = stride // both, dilation // both
+    return found if of_out * found[1] == of_tap * found[0] else None
+
+
+def _overlaps(stride: int, dilation: int, out: Variable, tap: Variable) -> bool:
+    """Whether windows have places in common, or lie between the taps of one another."""
+    if (stride > 1 or dilation == 1) and not less(stride, (tap.extent - 1) * dilation + 1):
+        return False
+    return dilation == 1 or bool(less(dilation, (out.extent - 1) * stride + 1))
 
 
 __all__ = ["Convolution", "Groups", "Spatial", "Window", "convolution", "groups", "window_over"]

@@ -46,6 +46,7 @@ from fornix.compile.schedule.square_images import (
     order_in_squares,
     with_whole_rows,
 )
+from fornix.compile.schedule.whole_groups import with_whole_groups
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
 from fornix.dtype import FLOAT32
@@ -69,6 +70,9 @@ FEW = 8
 """Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
 LOAD_COST = 0.1
 """Of loading a factor, relative to a multiplication by it; see bench/micro conv."""
+FAR_PIXELS = 12
+"""Multiplications by a vector of weights that take as long as one from beyond the second cache,
+where two units multiply vectors."""
 MAX_BLOCKS = {"mul": 7, "dot2": 7, "dot2i": 2, "dot4": 7}
 """Of filters in a box, by products: pairs of integers are as fast with more pixels instead."""
 OPEN_PIXELS, OPEN_ROWS = 14, 2
@@ -265,6 +269,9 @@ def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, list[Store]] | N
 
     None if the result is blocked, or too few lanes of its blocks would be of use.
     """
+    whole = with_whole_groups(c, lanes)
+    if whole is not None:
+        return whole
     filters = c.filter.extent
     if not isinstance(filters, int) or (c.is_product and not _is_worth_blocks(c, lanes)):
         return None
@@ -357,11 +364,17 @@ def _box(c: Convolution, blocks: int, target: Target) -> Box:
     ]
 
     data = data_of(c)
+    terms = math.prod(likely(a.extent) for a in c.sum.axes)
+    panel, room = terms * target.vector_bytes, target.l2_bytes // 2
+    is_far = target.is_wide and high * wide > FAR_PIXELS
 
     def cost(box: Box) -> float:
         count = box.rows * box.pixels * box.blocks
         waste = _rounded(wide, box.pixels) * _rounded(high, box.rows)
-        loads = 1 + LOAD_COST * (box.rows * box.pixels + box.blocks) / count
+        pixels = box.rows * box.pixels
+        loads = 1 + LOAD_COST * (pixels + box.blocks) / count
+        if is_far and box.blocks * panel > room:
+            loads = max(loads, FAR_PIXELS / pixels)
         seen = max(box.pixels, LEAST_PIXELS), box.rows
         counts = dict(zip(reversed(c.spatial), seen, strict=False))
         return waste * loads * max(1.0, FEW / count) * share(data, counts)

@@ -63,7 +63,7 @@ DEEP = 2
 are, panels of one block leave more of the first cache to the image, and more for threads to share,
 unless the image comes from further away.
 """
-STREAMED_BYTES, STREAM_CYCLES = 2 << 20, 0.08
+STREAMED_BYTES, STREAM_CYCLES = 1 << 20, 0.08
 """Of an image in parts that caches do not hold, and what a byte of it takes for each panel."""
 SLICE = 2
 """Steps at most of a slice of the sum."""
