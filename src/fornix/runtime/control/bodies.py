@@ -181,11 +181,15 @@ class CompiledBody:
     def computed_by(
         self, compute: Compute, inputs: Sequence[Any], environment: Environment
     ) -> list[Any]:
-        """Values of the outputs, where ``compute`` runs the program; raises NotAsCompiled."""
+        """Values of the outputs, where ``compute`` runs the program; raises NotAsCompiled.
+
+        The program knows its nodes, as one that another process kept does not.
+        """
         values = [*inputs, *(environment.get(v) for v in self.captured)]
         program = self._program(values)
         if program is None:
             raise NotAsCompiled(f"{self.graph.label} has no program for such values")
+        program.programs.whole  # noqa: B018 - made anew where it was kept
         return program.run(values, compute)
 
     def _slowly(self, values: list[Any], environment: Environment) -> list[Any]:
