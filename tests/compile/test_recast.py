@@ -57,7 +57,7 @@ def test_images_in_rows_are_turned_for_tile_registers(
 def test_open_images_in_rows_too() -> None:
     w = numbers(64, 40, 5, 5)
     shape = (symbol("N"), 40, symbol("H"), symbol("W"))
-    window = {"pads": [2] * 4}
+    window: dict[str, Any] = {"pads": [2] * 4}
     y = in_blocks(lower_conv(tensor("x", shape, FLOAT32), constant(w), **window))
     assert is_in_parts(y)
     runner = Runner([y])
@@ -71,7 +71,7 @@ def test_open_images_in_rows_too() -> None:
 def test_what_is_not_finite_among_them_stays_where_it_is() -> None:
     x, w = np.abs(numbers(1, 60, 16, 17)), np.abs(numbers(80, 60, 5, 5))
     x[0, 59, 15, 16] = np.inf
-    window = {"pads": [2] * 4}
+    window: dict[str, Any] = {"pads": [2] * 4}
     y = in_blocks(lower_conv(tensor("x", x.shape, FLOAT32), constant(w), **window))
     assert is_in_parts(y)
     wanted = np.zeros((16, 17), bool)
