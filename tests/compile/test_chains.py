@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,17 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def kinds(text: str, feeds: Arrays, opset: int = 18) -> list[str]:
-    """The schedules of the kernels of a model, whose results are those of its NumPy kernels."""
+    """The schedules of the kernels of a model, whose results are those of its NumPy kernels.
+
+    Each once, if kernels in a row have it: a second one puts the parts of many keys together.
+    """
     model = parser.parse_model(HEAD.format(opset) + text)
     session = fornix.InferenceSession(model.SerializeToString())
     wanted = ReferenceEvaluator(model).run(None, feeds)
     for found, one in zip(session.run(None, feeds), wanted, strict=True):
         assert_same(found, one, rtol=1e-5, atol=1e-5)
-    return [entry.kind for entry in session.profile(feeds, 1).entries]
+    every = [entry.kind for entry in session.profile(feeds, 1).entries]
+    return [kind for kind, _ in itertools.groupby(every)]
 
 
 def arrays(rng: np.random.Generator, **shapes: tuple[int, ...]) -> Arrays:
