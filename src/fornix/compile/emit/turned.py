@@ -153,14 +153,7 @@ def _apart(em: Emitter, kind: str, vectors: Sequence[str]) -> Iterator[str]:
     """Every so many of all lanes as there are vectors, from each of the first lanes on."""
     count, lanes = len(vectors), em.lanes
     for q in range(count):
-        sources = [divmod(k * count + q, lanes) for k in range(lanes)]
-        text = vectors[0]
-        for n in range(1, count):
-            here = [lane if n == 1 else k for k, (_, lane) in enumerate(sources)]
-            picks = [lanes + lane if of == n else here[k] for k, (of, lane) in enumerate(sources)]
-            mask = f"<{lanes} x i32> <{', '.join(f'i32 {k}' for k in picks)}>"
-            text = em.put(em.top, f"shufflevector {kind} {text}, {kind} {vectors[n]}, {mask}")
-        yield text
+        yield _picked(em, kind, vectors, [divmod(k * count + q, lanes) for k in range(lanes)])
 
 
 def _woven(em: Emitter, kind: str, rows: Sequence[str]) -> list[str]:
@@ -181,12 +174,19 @@ def _in_turn(em: Emitter, kind: str, vectors: Sequence[str]) -> Iterator[str]:
     """The lanes of ``vectors`` in turn: of the first lane of each, then of the second."""
     count, lanes = len(vectors), em.lanes
     for q in range(count):
-        sources = [divmod(q * lanes + k, count) for k in range(lanes)]
-        text = vectors[0]
-        for n in range(1, count):
-            # Once two are put together, their lanes are where they belong.
-            here = [lane if n == 1 else k for k, (lane, _) in enumerate(sources)]
-            picks = [lanes + lane if of == n else here[k] for k, (lane, of) in enumerate(sources)]
-            mask = f"<{lanes} x i32> <{', '.join(f'i32 {k}' for k in picks)}>"
-            text = em.put(em.top, f"shufflevector {kind} {text}, {kind} {vectors[n]}, {mask}")
-        yield text
+        places = (divmod(q * lanes + k, count) for k in range(lanes))
+        yield _picked(em, kind, vectors, [(of, lane) for lane, of in places])
+
+
+def _picked(
+    em: Emitter, kind: str, vectors: Sequence[str], sources: Sequence[tuple[int, int]]
+) -> str:
+    """A vector whose lanes are those of ``sources``: the number of a vector, and its lane."""
+    text = vectors[0]
+    for n in range(1, len(vectors)):
+        # Once two are put together, their lanes are where they belong.
+        here = [lane if n == 1 else k for k, (_, lane) in enumerate(sources)]
+        picks = [em.lanes + lane if of == n else here[k] for k, (of, lane) in enumerate(sources)]
+        mask = f"<{em.lanes} x i32> <{', '.join(f'i32 {k}' for k in picks)}>"
+        text = em.put(em.top, f"shufflevector {kind} {text}, {kind} {vectors[n]}, {mask}")
+    return text
