@@ -6,8 +6,9 @@ The counterpart, element by element, of what `quantize.py` and `quantized_produc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from fornix.dtype import FLOAT32, INT32, INT64, DType
+from fornix.dtype import FLOAT32, INT8, INT32, INT64, UINT8, DType
 from fornix.ir.dim import DimLike, equal, known
 from fornix.ir.loops import (
     Apply,
@@ -103,12 +104,52 @@ def rounded(x: Scalar, zero: Scalar | None) -> Scalar | None:
     return None
 
 
+@dataclass(frozen=True)
+class Rounded:
+    """A quotient that becomes a byte: bounded by the greatest one, rounded, and a zero point added.
+
+    The zero point is an int32.
+    """
+
+    quotient: Scalar
+    greatest: Scalar
+    zero: Scalar | None
+
+
+def rounded_byte(x: Scalar) -> Rounded | None:
+    """What ``x`` is made of if `_lower_short` made it."""
+    steps = _operand(x, "cast")
+    if x.dtype not in {INT8, UINT8} or steps is None:
+        return None
+    zero = _operand(steps, "add", 1)
+    bits = steps if zero is None else _operand(steps, "add")
+    clipped = _operand(_operand(bits, "bitcast"), "add")
+    quotient = _operand(_operand(clipped, "select", 1), "select", 1)
+    greatest = _operand(clipped, "select", 2)
+    if quotient is None or greatest is None or quotient.dtype is not FLOAT32:
+        return None
+    is_same = any(_lower_short(quotient, number, x.dtype) is x for number in _numbers(zero))
+    return Rounded(quotient, greatest, zero) if is_same else None
+
+
+def is_rounded(x: Scalar) -> bool:
+    """Whether ``x`` is what `rounded` gives: an integer, though it is a float."""
+    return isinstance(_operand(x, "sub"), Apply) and _number(_operand(x, "sub", 1)) == ROUNDING
+
+
+def _numbers(zero: Scalar | None) -> list[Scalar | None]:
+    """What may have been converted to ``zero``, an int32."""
+    if zero is None:
+        return [None]
+    return [zero, _operand(zero, "cast"), cast(zero, FLOAT32)]
+
+
 def _operand(e: Scalar | None, op: str, place: int = 0) -> Scalar | None:
     """An operand of ``e``, if it is an ``op``."""
     return e.args[place] if isinstance(e, Apply) and e.op == op else None
 
 
-def _number(e: Scalar) -> float | None:
+def _number(e: Scalar | None) -> float | None:
     """What a zero point is, if it is stored."""
     if isinstance(e, Apply) and e.op == "cast":
         return _number(e.args[0])

@@ -17,12 +17,14 @@ from fornix.compile.emit import boxes, square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, over, start
 from fornix.compile.emit.memory import ask, store
+from fornix.compile.emit.packed import MOST, store_all
 from fornix.compile.emit.square import Place
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Patch, Put, Span
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import Scalar, Variable, substitute_scalar
+from fornix.ops.quantize_loops import rounded_byte
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -46,8 +48,7 @@ def patch(em: Emitter, p: Patch) -> None:
         points = [dict(pairs) for pairs in itertools.product(*ranges)]
         sums = _sums(em, p, points)
         if _is_inline(p):
-            for point, total in zip(points, sums, strict=True):
-                _finish(em, p, point, total)
+            _finish(em, p, list(zip(points, sums, strict=True)))
         else:
             _finish_in_loop(em, p, ranges, _spilled(em, p, sums))
 
@@ -128,15 +129,24 @@ def _taps(p: Patch) -> list[Point]:
     return [{p.edge.tap: k} for k in range(count)] if isinstance(count, int) else []
 
 
-def _finish(em: Emitter, p: Patch, point: Point, total: str) -> None:
-    """Write one vector of the box."""
-    value = substitute_scalar(p.put.value, point)
-    em.remember((substitute_scalar(p.result, point), 0), Value(total, True, em.top))
-    if p.width is not None:
+def _finish(em: Emitter, p: Patch, totals: Sequence[tuple[Point, str]]) -> None:
+    """Write some vectors of the box."""
+    for point, total in totals:
+        em.remember((substitute_scalar(p.result, point), 0), Value(total, True, em.top))
+    puts = [_put(p, point) for point, _ in totals]
+    if p.width is None:
+        store_all(em, [(put, 0) for put in puts])
+        return
+    for put, (point, _) in zip(puts, totals, strict=True):
         em.masks = {0: em.first_lanes(em.dim(substitute(p.width, point, {})), 0)}
+        store(em, put, 0)
+
+
+def _put(p: Patch, point: Point) -> Put:
+    """The store of one vector of the box."""
     guard = None if p.put.guard is None else substitute_scalar(p.put.guard, point)
     address = substitute(p.put.address, point, {})
-    store(em, Put(p.put.buffer, address, value, guard=guard), 0)
+    return Put(p.put.buffer, address, substitute_scalar(p.put.value, point), guard=guard)
 
 
 def _spilled(em: Emitter, p: Patch, sums: Sequence[str]) -> str:
@@ -151,28 +161,47 @@ def _spilled(em: Emitter, p: Patch, sums: Sequence[str]) -> str:
 
 
 def _finish_in_loop(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]], stack: str) -> None:
-    """A loop over the longest span does the rest with the sums on the stack."""
-    dtype = p.result.dtype
-    kind, size = em.type(dtype, is_vector=True), em.lanes * size_of(dtype)
+    """A loop over the longest span does the rest with the sums on the stack.
+
+    A turn does as many values as make vectors that are written together.
+    """
+    size = em.lanes * size_of(p.result.dtype)
     longest = max(range(len(ranges)), key=lambda k: len(ranges[k]))
-    strides = [1] * len(ranges)
-    for k in reversed(range(len(ranges) - 1)):
-        strides[k] = strides[k + 1] * len(ranges[k + 1])
+    strides = [math.prod(map(len, ranges[k + 1 :])) * size for k in range(len(ranges))]
     others = [list(enumerate(r)) for k, r in enumerate(ranges) if k != longest]
     other_strides = [s for k, s in enumerate(strides) if k != longest]
     axis, first = ranges[longest][0]
 
-    def turn(i: str, _: list[str]) -> Sequence[str]:
-        here = Variable("q", axis.high + 1 if isinstance(axis, Variable) else 1)
+    def turn(i: str, _: list[str], count: int) -> Sequence[str]:
+        here = Variable("q", axis.high + 2 - count if isinstance(axis, Variable) else 1)
         base = em.dim(first).text
         em.places[here] = Value(em.put(em.top, f"add nsw i64 {base}, {i}"), False, em.top)
-        offset = em.put(em.top, f"mul nsw i64 {i}, {strides[longest] * size}")
+        offset = em.put(em.top, f"mul nsw i64 {i}, {strides[longest]}")
         row = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {offset}")
-        for chosen in itertools.product(*others):
-            skip = sum(k * s for (k, _), s in zip(chosen, other_strides, strict=True)) * size
-            place = em.put(em.top, f"getelementptr i8, ptr {row}, i64 {skip}")
-            total = em.put(em.top, f"load {kind}, ptr {place}, align {size_of(dtype)}")
-            _finish(em, p, {axis: here.dim, **dict(pair for _, pair in chosen)}, total)
+        totals = []
+        for number, chosen in itertools.product(range(count), itertools.product(*others)):
+            skip = sum(k * s for (k, _), s in zip(chosen, other_strides, strict=True))
+            total = _total(em, p, row, number * strides[longest] + skip)
+            totals.append(({axis: here.dim + number, **dict(pair for _, pair in chosen)}, total))
+        _finish(em, p, totals)
         return []
 
-    em.loop("0", str(len(ranges[longest])), 1, [], turn, is_sure=True)
+    length, count = len(ranges[longest]), _at_once(p, math.prod(map(len, others)))
+    whole = length - length % count
+    for low, high, step in ((0, whole, count), (whole, length, 1)):
+        if low < high:
+            each = functools.partial(turn, count=step)
+            em.loop(str(low), str(high), step, [], each, is_sure=True)
+
+
+def _at_once(p: Patch, each: int) -> int:
+    """How many values of which ``each`` makes so many vectors are done in a turn."""
+    is_packed = p.width is None and p.put.guard is None and rounded_byte(p.put.value) is not None
+    return max(1, MOST // each) if is_packed else 1
+
+
+def _total(em: Emitter, p: Patch, row: str, place: int) -> str:
+    """The sums that lie so many bytes behind ``row``."""
+    where = em.put(em.top, f"getelementptr i8, ptr {row}, i64 {place}")
+    kind = em.type(p.result.dtype, is_vector=True)
+    return em.put(em.top, f"load {kind}, ptr {where}, align {size_of(p.result.dtype)}")

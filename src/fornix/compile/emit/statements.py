@@ -10,6 +10,7 @@ from fornix.compile.emit.builder import Carried, Value
 from fornix.compile.emit.folds import fold_lanes, horizontal, start, surely_runs
 from fornix.compile.emit.gates import gates
 from fornix.compile.emit.memory import in_bytes, store
+from fornix.compile.emit.packed import store_all
 from fornix.compile.emit.patches import patch
 from fornix.compile.emit.routines import call
 from fornix.compile.emit.tiles import tile
@@ -54,8 +55,8 @@ def _statement(em: Emitter, statement: Statement) -> None:
     match statement:
         case Put():
             put = in_bytes(em, statement)
-            for unit in em.units if em.depends(put.address) else (0,):
-                store(em, put, unit)
+            units = em.units if em.depends(put.address) else (0,)
+            store_all(em, [(put, unit) for unit in units])
         case Loop():
             _loop(em, statement)
         case When():

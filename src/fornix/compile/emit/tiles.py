@@ -16,7 +16,8 @@ from fornix.compile.emit import parts, square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, nest, start, step, surely_runs
 from fornix.compile.emit.instructions import binary
-from fornix.compile.emit.memory import ask, store
+from fornix.compile.emit.memory import ask
+from fornix.compile.emit.packed import store_all
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Put, Tile
 from fornix.compile.reductions import field_axes, points
@@ -291,8 +292,7 @@ def _write_out(em: Emitter, t: Tile, block: Variable | None, sums: list[list[str
             substitute(t.put.address, at, {}),
             substitute_scalar(t.put.value, at),
         )
-        for u in em.units:
-            store(em, put, u)
+        store_all(em, [(put, u) for u in em.units])
 
 
 def _write_rows(em: Emitter, t: Tile, block: Variable | None, sums: list[list[str]]) -> None:
@@ -325,8 +325,7 @@ def rows_from(em: Emitter, t: Tile, block: Variable | None, stack: str, count: s
             place = em.put(em.top, f"getelementptr i8, ptr {row}, i64 {u * size}")
             text = em.put(em.top, f"load {kind}, ptr {place}, align {size_of(dtype)}")
             em.remember((t.result, u), Value(text, True, em.top))
-        for u in em.units:
-            store(em, t.put, u)
+        store_all(em, [(t.put, u) for u in em.units])
         return []
 
     em.loop("0", count, 1, [], turn, is_sure=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fornix.compile.cost import outer_reductions
 from fornix.compile.emit import maths
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.bytes import dot2i, dot4
@@ -13,7 +14,7 @@ from fornix.compile.emit.memory import load
 from fornix.compile.emit.raw import Raw
 from fornix.compile.emit.types import literal
 from fornix.compile.words import pair_of, word_of
-from fornix.dtype import BOOL, FLOAT64, INT32, INT64, UINT16, DType
+from fornix.dtype import BOOL, FLOAT32, FLOAT64, INT32, INT64, UINT16, DType
 from fornix.errors import NotSupported
 from fornix.ir.loops import (
     Apply,
@@ -29,6 +30,7 @@ from fornix.ir.loops import (
     select,
 )
 from fornix.ir.loops import load as loaded_from
+from fornix.ops.quantize_loops import is_rounded
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -104,6 +106,8 @@ def _expand(em: Emitter, e: Apply) -> Scalar | None:
         return _word(em, e)
     if e.op in {"sub", "div"} and e.dtype.is_float:
         return maths.beside_one(e)
+    if e.op == "add" and e.dtype is FLOAT32:
+        return _fused(em, e)
     if e.op in maths.FUNCTIONS:
         return maths.FUNCTIONS[e.op](e.args[0])
     if e.op == "pow":
@@ -111,6 +115,27 @@ def _expand(em: Emitter, e: Apply) -> Scalar | None:
     if e.op in {"mod", "fmod"} and e.dtype.is_float:
         return maths.remainder(e.op, *e.args)
     return None
+
+
+def _fused(em: Emitter, e: Apply) -> Scalar | None:
+    """A sum with a product by an integer, rounded once where that is one instruction.
+
+    That integer is a sum of products, or has just been rounded: whoever scales it rounds more.
+    """
+    if not em.target.fuses or em.target.is_strict:
+        return None
+    for product, other in (e.args, e.args[::-1]):
+        factors = product.args if isinstance(product, Apply) and product.op == "mul" else ()
+        if any(_is_sum(factor) or is_rounded(factor) for factor in factors):
+            return apply("fma", *factors, other)
+    return None
+
+
+def _is_sum(e: Scalar) -> bool:
+    """Whether ``e`` is a sum of products of integers as a float, perhaps of several sums."""
+    if not isinstance(e, Apply) or e.op != "cast" or e.args[0].dtype is not INT32:
+        return False
+    return bool(outer_reductions(e.args[0]))
 
 
 def _word(em: Emitter, e: Apply) -> Scalar | None:
