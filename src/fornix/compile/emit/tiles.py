@@ -19,6 +19,7 @@ from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.memory import ask
 from fornix.compile.emit.packed import store_all
 from fornix.compile.emit.types import size_of
+from fornix.compile.narrow import unwidened
 from fornix.compile.nest import Put, Tile
 from fornix.compile.reductions import field_axes, points
 from fornix.dtype import DType
@@ -137,8 +138,9 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
         at, first = taps[number], number % ways * own
         if is_read_once and isinstance(right, Load):
             _ask_ahead(em, right, t.result.axes[0])
-        if t.is_padded and isinstance(right, Load):
-            _ask_panel(em, t, right)
+        panel = unwidened(right)
+        if t.is_padded and isinstance(panel, Load):
+            _ask_panel(em, t, panel)
         b = [em.value(substitute_scalar(right, at), u) for u in em.units]
         for r, e in enumerate(lefts):
             a = em.value(substitute_scalar(e, at))

@@ -15,6 +15,7 @@ from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
+from fornix.compile.narrow import as_stored
 from fornix.compile.nest import Block, Chunks, Nest, Put, Tile, When
 from fornix.compile.products import Product, products
 from fornix.compile.schedule.chunks import CHUNKS, combined
@@ -33,6 +34,7 @@ from fornix.ir.loops import (
     Store,
     Variable,
     apply,
+    cast,
     index,
     load,
     replace,
@@ -75,6 +77,9 @@ MIN_TERMS = 2
 """Terms from which on a sum is worth a tile."""
 PACK_ROWS = 24
 """Rows of the result from which on packing ``b`` for one run pays."""
+WIDE_ROWS = 48
+"""Rows from which on stored halves are widened as they are packed: widening them for each tile anew
+would take longer than reading twice the memory; with AVX2 a tenth, see bench/kernels."""
 WIDEST_PANEL = 128
 """Columns up to which rows in memory are near enough to each other to be read as they lie."""
 LEAST_COLUMNS = 48
@@ -217,7 +222,7 @@ def contraction_nests(
     column = Variable("j", vectors * lanes)
     is_packed = is_worth_packing(c) and not is_panel(c, lanes, column.extent)
     if is_packed:
-        packed = _packed(c, panel, column)
+        packed = _packed(c, panel, column, target)
         first.append(packed)
         right = _read_panel(c, packed.buffer, panel, column)
     whole = reduction("sum", c.sum.axes, c.product.of(left, right))
@@ -297,13 +302,18 @@ def is_panel(c: Contraction, lanes: int, width: DimLike = 0) -> bool:
 # ── operands that are computed first ───────────────────────────────────────────────────────────
 
 
-def _packed(c: Contraction, panel: Variable, column: Variable) -> Store:
-    """``right`` in panels, each as wide as a tile, its terms one after the other; 0 at the end."""
+def _packed(c: Contraction, panel: Variable, column: Variable, target: Target) -> Store:
+    """``right`` in panels, each as wide as a tile, its terms one after the other; 0 at the end.
+
+    Where few rows may be all that there are, memory decides: stored halves stay what they are.
+    """
     (k,) = c.sum.axes
     batch = [a for a in c.outer if a in c.right.variables]
     at = panel.dim * column.extent + column.dim
     inside = apply("lt", index(at), index(c.column.extent))
-    value = substitute_scalar(c.right, {c.column: at})
+    rows = 1 if c.row is None else c.row.extent
+    are_many = isinstance(rows, int) and rows >= WIDE_ROWS
+    value = substitute_scalar(c.right if are_many else as_stored(c.right, target), {c.column: at})
     value = select(inside, guarded(value, inside), 0)
     axes = (*batch, panel, k, column)
     return filled("packed", axes, value)
@@ -312,7 +322,8 @@ def _packed(c: Contraction, panel: Variable, column: Variable) -> Store:
 def _read_panel(c: Contraction, buffer: Buffer, panel: Variable, column: Variable) -> Scalar:
     (k,) = c.sum.axes
     batch = [a.dim for a in c.outer if a in c.right.variables]
-    return load(buffer, buffer.address((*batch, panel.dim, k.dim, column.dim)))
+    read = load(buffer, buffer.address((*batch, panel.dim, k.dim, column.dim)))
+    return cast(read, c.right.dtype)
 
 
 def is_plain(c: Contraction) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.cost import accesses, likely
+from fornix.compile.narrow import unwidened
 from fornix.compile.products import Product
 from fornix.compile.schedule.contraction import (
     Contraction,
@@ -24,7 +25,6 @@ from fornix.compile.target import Target
 from fornix.dtype import BFLOAT16, FLOAT32, INT32, UINT16
 from fornix.ir.dim import DimLike, ceildiv
 from fornix.ir.loops import (
-    Apply,
     Constant,
     Scalar,
     Store,
@@ -89,14 +89,8 @@ def _is_allowed(product: Product, target: Target) -> bool:
     """Whether the factors are bfloat16s, or may be rounded to such."""
     if target.rounds_products:
         return True
-    is_exact = all(_narrow(e).dtype is BFLOAT16 for e in (product.left, product.right))
+    is_exact = all(unwidened(e).dtype is BFLOAT16 for e in (product.left, product.right))
     return is_exact and target.has(HALVES) and not target.is_strict
-
-
-def _narrow(e: Scalar) -> Scalar:
-    """``e`` before it was widened from bfloat16, if it was."""
-    is_wide = isinstance(e, Apply) and e.op == "cast" and e.args[0].dtype is BFLOAT16
-    return e.args[0] if is_wide else e
 
 
 def _is_worthwhile(c: Contraction) -> bool:
@@ -117,7 +111,7 @@ def _pair(e: Scalar, k: Variable, pair: Variable) -> Scalar:
 def _half(e: Scalar, k: Variable, place: DimLike) -> Scalar:
     """The term at ``place`` in bfloat16, 0 behind the last one."""
     inside = apply("lt", index(place), index(k.extent))
-    value = guarded(substitute_scalar(_narrow(e), {k: place}), inside)
+    value = guarded(substitute_scalar(unwidened(e), {k: place}), inside)
     bits = cast(bitcast(cast(value, BFLOAT16), UINT16), INT32)
     return select(inside, bits, 0)
 

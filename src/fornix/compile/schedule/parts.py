@@ -15,6 +15,7 @@ from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
+from fornix.compile.narrow import as_stored, unwidened
 from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Parts, Put, Tile, When
 from fornix.compile.parts import BYTES, in_parts
 from fornix.compile.schedule.chunks import combined, in_scratch
@@ -42,6 +43,7 @@ from fornix.ir.loops import (
     Store,
     Variable,
     apply,
+    cast,
     index,
     load,
     replace,
@@ -145,7 +147,7 @@ def part_nests(
     first.append(left)
     right = c.right
     if not _is_read_in_place(c, axes):
-        packed = _packed(c, axes)
+        packed = _packed(c, axes, target)
         first.append(packed)
         right = _read_panel(c, packed.buffer, axes)
     else:
@@ -307,20 +309,21 @@ def _is_stored(e: Scalar) -> bool:
     return all(isinstance(read.buffer.source, Constant) for read in accesses([e]))
 
 
-def _packed(c: Contraction, axes: Axes) -> Store:
+def _packed(c: Contraction, axes: Axes, target: Target) -> Store:
     """``right`` in panels, each as wide as a tile, its terms one after the other; 0 at the end."""
     (k,) = c.sum.axes
     term, panel = Variable("k", axes.steps * TERMS), Variable("p", axes.panels)
     batch = [a for a in c.outer if a in c.right.variables]
     which = panel.dim * axes.column.extent + axes.column.dim
-    value = _inside(c.right, [(c.column, which), (k, term.dim)])
+    value = _inside(as_stored(c.right, target), [(c.column, which), (k, term.dim)])
     return filled("packed", (*batch, panel, term, axes.column), value)
 
 
 def _read_panel(c: Contraction, buffer: Buffer, axes: Axes) -> Scalar:
     (k,) = c.sum.axes
     batch = [a.dim for a in c.outer if a in c.right.variables]
-    return load(buffer, buffer.address((*batch, axes.panel, k.dim, axes.column.dim)))
+    read = load(buffer, buffer.address((*batch, axes.panel, k.dim, axes.column.dim)))
+    return cast(read, c.right.dtype)
 
 
 # ── the loops ──────────────────────────────────────────────────────────────────────────────────
@@ -441,17 +444,18 @@ class _Loops:
 
     def _ahead(self) -> tuple[Line, ...]:
         """The lines of the next panel that a step asks for: their share of those of its terms."""
-        axes, e, (k,) = self.axes, self.right, self.c.sum.axes
+        axes, e, (k,) = self.axes, unwidened(self.right), self.c.sum.axes
         width = axes.column.extent
         if not isinstance(e, Load) or stride_of(e.address, k) != width:
             return ()
-        count = -(-TERMS * axes.units * HEIGHT // self.size)
+        words = WORDS * FLOAT32.bits // e.dtype.bits
+        count = -(-TERMS * axes.units * HEIGHT * WORDS // (self.size * words))
         count += count % 2
         first = axes.terms_of()[0] - axes.word.dim
         at: dict[Atom, DimLike] = {k: first, axes.column: 0, axes.inner: axes.inner.dim + 1}
         turn = axes.tile.dim - self.block.dim * (self.size // WORDS)
-        start = substitute(e.address, at, {}) + turn * (count // 2 * WORDS)
-        return tuple((e.buffer, start + line * WORDS) for line in range(count))
+        start = substitute(e.address, at, {}) + turn * (count // 2 * words)
+        return tuple((e.buffer, start + line * words) for line in range(count))
 
     def _ends(self, height: int, found: Line | None) -> Block:
         """What is done with sums of ``height`` rows, which are those that were ``found``."""
