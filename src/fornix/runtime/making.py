@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +27,9 @@ from fornix.passes.outline_unranked import outline_unranked
 from fornix.passes.split_counted import split_counted
 from fornix.passes.split_draws import split_draws
 from fornix.passes.split_resized import split_resized
+from fornix.passes.split_slices import split_slices
 from fornix.passes.split_texts import split_texts
+from fornix.passes.turn_scans import turn_scans
 from fornix.passes.unpack_sequences import unpack_sequences
 from fornix.reference.plan import Plan, Scope, check_names
 from fornix.runtime.control.calls import without_calls
@@ -157,24 +159,30 @@ def _is_open(type_: Type | None) -> bool:
     return any(isinstance(extent, Dim) for extent in getattr(type_, "shape", None) or ())
 
 
+def _unpack_sequences(model: Model, inference: Inference) -> bool:
+    return bool(unpack_sequences(model.graph, inference, is_filled=True))
+
+
+_APART: Sequence[tuple[Callable[[Model, Inference], bool], bool]] = (
+    (_unpack_sequences, True),
+    (count_words, True),
+    (index_texts, True),
+    (split_texts, True),
+    (turn_scans, False),
+    (split_slices, False),
+    (split_counted, False),
+    (split_resized, False),
+    (split_draws, True),
+    (outline_unranked, True),
+)
+"""What takes models apart, and whether sessions that optimize nothing do without it."""
+
+
 def _taken_apart(model: Model, inference: Inference, level: Level) -> Inference:
     """What is known once sequences, and nodes of texts and counts, are apart for compiled code."""
-    if level > Level.NONE and unpack_sequences(model.graph, inference, is_filled=True):
-        inference = infer_model(model)
-    if level > Level.NONE and count_words(model, inference):
-        inference = infer_model(model)
-    if level > Level.NONE and index_texts(model, inference):
-        inference = infer_model(model)
-    if level > Level.NONE and split_texts(model, inference):
-        inference = infer_model(model)
-    if split_counted(model, inference):
-        inference = infer_model(model)
-    if split_resized(model, inference):
-        inference = infer_model(model)
-    if level > Level.NONE and split_draws(model, inference):
-        inference = infer_model(model)
-    if level > Level.NONE and outline_unranked(model, inference):
-        inference = infer_model(model)
+    for take, is_optional in _APART:
+        if not (is_optional and level is Level.NONE) and take(model, inference):
+            inference = infer_model(model)
     return inference
 
 

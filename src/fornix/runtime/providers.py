@@ -130,8 +130,6 @@ class ControlNode:
     plan: Plan
     names: Mapping[Value, Value] = field(default_factory=dict)
     """What its values stand for in the program, where these are others."""
-    is_turned: bool = False
-    """Whether the axes of a Scan are the first ones, whatever it says."""
 
     def outside(self, value: Value) -> Value:
         """What ``value`` stands for in the program."""

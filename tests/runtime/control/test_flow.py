@@ -447,3 +447,75 @@ def test_a_model_with_numpy_kernels_is_not_written_down_as_one_call(
     assert programs is not None
     assert programs.general.flow is None
     assert not written
+
+
+REVERSED = """f (float[2] s, float[2, N, 3] x, int64[5, N] w) =>
+    (float[2] last, float[2, 3, N] y, int64[N, 5] z) {
+    last, y, z = Scan <num_scan_inputs = 2, scan_input_axes = [1, -1],
+        scan_input_directions = [1, 0], scan_output_axes = [-1, 0],
+        scan_output_directions = [1, 1],
+        body = step (float[2] a, float[2, 3] b, int64[5] c) =>
+            (float[2] d, float[2, 3] e, int64[5] g) {
+            axis = Constant <value_ints = [1]> ()
+            m = ReduceSum <keepdims = 0> (b, axis) d0 = Add (a, m) d = Tanh (d0)
+            u = Unsqueeze (d, axis) e = Add (b, u) g = Neg (c)
+    }> (s, x, w)
+}"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_scan_may_run_backward_along_any_axis(
+    calls: list[bool], rng: np.random.Generator, threads: int
+) -> None:
+    def feed(n: int) -> Feeds:
+        x = rng.standard_normal((2, n, 3), np.float32)
+        return {"s": array(1, 2), "x": x, "w": rng.integers(0, 9, (5, n))}
+
+    agree(sessions(REVERSED, threads), *map(feed, (1, 4, 9, 4)))
+    assert calls.count(True) >= 4
+
+
+STORED_ROWS = """f (float[3] s) => (float[3] last, float[3, 4] y) <float[3, 4] x =
+    {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}> {
+    last, y = Scan <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1],
+        body = step (float[3] a, float[3] b) => (float[3] d, float[3] e) {
+            d = Add (a, b) e = Tanh (d)
+    }> (s, x)
+}"""
+
+
+def test_stored_rows_may_be_columns(calls: list[bool]) -> None:
+    agree(sessions(STORED_ROWS), {"s": array(1, 2, 3)}, {"s": array(-1, 0, 2)})
+    assert calls.count(True) >= 3
+
+
+SWAPPED = """f (float[N, M] x, int64 n) => (float[A, B] y) {
+    stays = Constant <value = bool {1}> ()
+    y = Loop (n, stays, x) <body = b (int64 i, bool k, float[P, Q] h) => (bool k, float[Q, P] o) {
+        t = Transpose <perm = [1, 0]> (h) o = Sin (t)
+    }>
+}"""
+
+
+def test_extents_that_change_places_are_not_equal(
+    calls: list[bool], rng: np.random.Generator
+) -> None:
+    def feed(shape: tuple[int, int], n: int) -> Feeds:
+        return {"x": rng.standard_normal(shape, np.float32), "n": np.array(n)}
+
+    feeds = [feed((3, 4), 5), feed((3, 3), 2), feed((3, 4), 0), feed((5, 2), 1)]
+    agree(sessions(SWAPPED), *feeds, rounds=4)
+    assert all(calls[-3:])
+
+
+NOTHING = """f (bool c, float[N, 4] x) => (float[K, 4] y) <float[0, 4] none = {}> {
+    y = If (c) <
+        then_branch = a () => (float[P, 4] p) { p = Tanh (x) },
+        else_branch = b () => (float[Q, 4] q) { q = Identity (none) }>
+}"""
+
+
+def test_a_branch_may_give_stored_data_without_elements(calls: list[bool]) -> None:
+    x = np.arange(8, dtype="f").reshape(2, 4)
+    agree(sessions(NOTHING), *({"c": np.array(c), "x": x} for c in (True, False, True)))
+    assert calls.count(True) >= 3

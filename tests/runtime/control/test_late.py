@@ -333,3 +333,111 @@ def test_what_data_tell_is_not_what_a_body_declares() -> None:
         for n, m in ((9, 3), (4, 1), (30, 2))
     ]
     agree(sessions(text), *feeds)
+
+
+PADDED = f"""f (float[M] x, int64[N] lengths, int64 width) => (float[N, W] y, int64[N] n) {{
+    {STAYS}
+    zero = Constant <value = int64[1] {{0}}> ()
+    count = Size (lengths)
+    y, n = Loop (count, stays) <body = row (int64 i, bool k) => (bool k, float[A] o, int64 l) {{
+        l = Gather (lengths, i)
+        end = Unsqueeze (l, zero)
+        part = Slice (x, zero, end, zero)
+        rest = Sub (width, l)
+        behind = Unsqueeze (rest, zero)
+        pads = Concat <axis = 0> (zero, behind)
+        o = Pad (part, pads)
+    }}>
+}}"""
+
+
+def padded(*lengths: int, width: int) -> Feeds:
+    return {"x": numbers(40), "lengths": np.array(lengths, np.int64), "width": np.array(width)}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_first_iteration_tells_how_large_rows_are(calls: list[bool], threads: int) -> None:
+    feeds = [
+        padded(3, 5, 1, width=5),
+        padded(7, width=7),
+        padded(*range(1, 33), width=33),
+        padded(3, 5, 1, width=9),
+    ]
+    agree(sessions(PADDED, threads), *feeds)
+    assert calls.count(True) >= len(feeds)
+
+
+def test_pads_below_zero_make_rows_as_long_as_others() -> None:
+    agree(sessions(PADDED), *(padded(3, last, width=5) for last in (5, 6, 9)))
+
+
+def test_a_loop_of_no_rows_is_left_to_kernels() -> None:
+    agree(sessions(PADDED), padded(2, 3, width=4), padded(width=4), padded(2, 3, width=4))
+
+
+UNLIKE = f"""f (float[M] x, int64[N] lengths) => (float[N, W] y) {{
+    {STAYS}
+    zero = Constant <value = int64[1] {{0}}> ()
+    count = Size (lengths)
+    y = Loop (count, stays) <body = row (int64 i, bool k) => (bool k, float[A] o) {{
+        l = Gather (lengths, i)
+        end = Unsqueeze (l, zero)
+        part = Slice (x, zero, end, zero)
+        o = Tanh (part)
+    }}>
+}}"""
+
+
+def test_a_later_row_of_another_size_is_refused(calls: list[bool]) -> None:
+    def feed(*lengths: int) -> Feeds:
+        return {"x": numbers(40), "lengths": np.array(lengths)}
+
+    fast, slow = sessions(UNLIKE)
+    agree((fast, slow), feed(3, 3), feed(20, 20, 20), feed(3, 3))
+    assert calls.count(True) >= 4
+    for wrong in (feed(3, 4), feed(5, 5, 2), feed(1, 30)):
+        messages = set()
+        for session in (fast, slow):
+            with pytest.raises(FornixError) as found:
+                session.run(None, wrong)
+            messages.add(str(found.value))
+        assert len(messages) == 1
+    agree((fast, slow), feed(3, 3))
+
+
+NESTED = f"""f (float[M] x, int64[N, K] lengths) => (float[N, S] y) {{
+    {STAYS}
+    zero = Constant <value = int64[1] {{0}}> ()
+    shape = Shape (lengths)
+    a, b = Split <num_outputs = 2> (shape)
+    n = Squeeze (a)
+    m = Squeeze (b)
+    y = Loop (n, stays) <body = row (int64 i, bool k) => (bool k, float[B] o) {{
+        own = Gather (lengths, i)
+        w = Loop (m, stays) <body = part (int64 j, bool k2) => (bool k2, float[A] p) {{
+            l = Gather (own, j)
+            end = Unsqueeze (l, zero)
+            cut = Slice (x, zero, end, zero)
+            p = Sin (cut)
+        }}>
+        first = ReduceSum <keepdims = 0> (w, zero)
+        o = Cos (first)
+    }}>
+}}"""
+
+
+def test_such_rows_may_be_made_within_each_iteration(calls: list[bool]) -> None:
+    def feed(length: int, *shape: int) -> Feeds:
+        return {"x": numbers(40), "lengths": np.full(shape, length)}
+
+    agree(sessions(NESTED), feed(3, 2, 4), feed(17, 5, 3), feed(1, 1, 1), feed(3, 2, 4))
+    assert calls.count(True) >= 4
+
+
+MANY = 3000
+
+
+def test_memory_for_rows_grows_with_what_they_take(calls: list[bool]) -> None:
+    feed = {"x": numbers(40), "lengths": np.full(MANY, 40)}
+    agree(sessions(UNLIKE), feed, rounds=5)
+    assert calls[-1]

@@ -194,8 +194,12 @@ class CompiledBody:
 
     def _slowly(self, values: list[Any], environment: Environment) -> list[Any]:
         """Values of the body's outputs, where the last program has no short way for ``values``."""
-        program = self._last = self._program(values)
+        before, program = self._last, self._program(values)
+        self._last = program
         if program is not None:
+            results = None if program is before else program.at_once(values)
+            if results is not None:
+                return results
             try:
                 return program.run(values)
             except NotAsCompiled as reason:

@@ -13,7 +13,6 @@ from typing import Any
 from fornix.ir.clone import clone
 from fornix.ir.graph import Graph, Node, Value
 from fornix.runtime.control.bodies import CompiledBody
-from fornix.runtime.control.turning import TurningWay, turned
 from fornix.runtime.control.ways import ControlWay
 from fornix.runtime.providers import ControlNode, NotAsCompiled, RestStep, Run, Step, Way
 
@@ -26,9 +25,6 @@ def way_of(step: Step) -> Way | None:
     control = step.control
     if control is None:
         return None
-    axes = turned(control)
-    if axes is not None:
-        return TurningWay(step, control, *axes)
     appended = _appended(control)
     return CollectingWay(step, control, appended) if appended else ControlWay(step)
 

@@ -22,7 +22,7 @@ from fornix.compile.support import Support
 from fornix.format.mapped import MappedFile
 from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.graph import Graph, Value
-from fornix.runtime.control.bodies import CompiledBody, ListKind, ReadType
+from fornix.runtime.control.bodies import CompiledBody, ListKind, ReadType, changes
 from fornix.runtime.control.branching import Forked, branch
 from fornix.runtime.control.draws import draw, is_draw, is_written
 from fornix.runtime.control.late import LateCall
@@ -55,6 +55,9 @@ Body: TypeAlias = tuple[Sequence[Step], Places, list[Value]]
 
 class Flow(LateCall):
     """Arrays to the outputs of a program, in one call."""
+
+    is_guessed = False
+    """Whether carried extents are taken for equal of which that is not known."""
 
     def __init__(
         self,
@@ -214,6 +217,12 @@ class Flow(LateCall):
                 slots = self.formulas.of(a), self.formulas.of(b)
                 if slots[0] != slots[1]:
                     self.formulas.check(words.EQUAL, *slots)
+
+    def is_another(self, before: DimLike, after: DimLike) -> bool:
+        """Whether an extent is to be taken for another one in the next iteration."""
+        found = before != after and (self.budget.is_wary or changes(before, after))
+        self.is_guessed |= not found and before != after
+        return found
 
     def room_for(self, type_: ArrayType | None) -> Place:
         """Memory for a value."""

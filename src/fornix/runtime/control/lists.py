@@ -344,6 +344,14 @@ def _identity(write: _Writer) -> None:
     write.places[write.output] = write.flow.place_of(write.inputs[0], write.places)
 
 
+def _constant(write: _Writer) -> None:
+    """Stored data; those without elements have no machine code that would give them."""
+    tensor = write.attributes.get("value")
+    if tensor is None:
+        raise NotAsCompiled("a constant is no tensor")
+    write.places[write.output] = write.flow.stored(tensor.numpy())
+
+
 def _split(write: _Writer) -> None:
     """Entries for parts of an array, one after the other; parts of rows are copied."""
     flow = write.flow
@@ -514,6 +522,7 @@ def give_list(flow: Flow, number: int, listed: Listed) -> None:
 
 
 _RULES: dict[str, Callable[[_Writer], None]] = {
+    "Constant": _constant,
     "ConcatFromSequence": _concat,
     "OptionalGetElement": _present,
     "OptionalHasElement": _is_present,

@@ -19,7 +19,7 @@ from fornix.dtype import INT64
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Graph, Value
 from fornix.ops.control import Scanning, told_shapes
-from fornix.runtime.control.bodies import RankChanges, changes
+from fornix.runtime.control.bodies import RankChanges
 from fornix.runtime.control.late import Halves, LateFormulas, LateMemory, Mark
 from fornix.runtime.control.lists import changing_list
 from fornix.runtime.control.places import (
@@ -90,7 +90,7 @@ def scan(flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value
     if control.plan.scope.opset("") < Scanning.SINCE:
         raise NotAsCompiled("Scan of opset 8 scans batches")
     scanning = Scanning.of(len(inputs), outputs, **attributes)
-    if any((*scanning.input_axes, *scanning.output_axes)) and not control.is_turned:
+    if any((*scanning.input_axes, *scanning.output_axes)):
         raise NotAsCompiled("rows are no rows of memory")
     found = [flow.place_of(value, places) for value in inputs[scanning.states :]]
     lengths = [place.type[0][0] for place in found if place.type and place.type[0]]
@@ -216,7 +216,7 @@ class _Looping:
                 place = number - first, axis
                 if place in kinds:
                     found[place] = (*kinds[place], extent)
-                elif changes(now[number][0][axis], extent):
+                elif flow.is_another(now[number][0][axis], extent):
                     found[place] = (before[place[0]][0][axis],)
             if len(found) == len(kinds) and len({*found.values()}) == len({*kinds.values()}):
                 return
@@ -330,10 +330,34 @@ class _Looping:
 
     def _filled(self, rows: Rows, source: Place) -> Rows:
         """``rows`` with what lies at ``source`` in the present one."""
-        if self.flow.formulas.is_late(source.type):
-            raise NotAsCompiled("only a run tells how large a row is")
+        if source.type is not None and self.flow.formulas.is_late(source.type):
+            rows = self._measured(rows, source.type)
+            self.flow.copy(rows.row, source)  # those of later iterations have to be as large
+            return rows
         self.flow.copy(rows.row, source)
         return replace(rows, row=replace(rows.row, type=source.type))
+
+    def _measured(self, rows: Rows, type_: ArrayType) -> Rows:
+        """``rows`` in memory that the first iteration takes, which tells how large each is."""
+        if rows.is_backward:
+            raise NotAsCompiled("only a run tells where the last row begins")
+        flow, it, formulas = self.flow, self.it, self.flow.formulas
+        shape, dtype = type_
+        found, size = [formulas.of(extent) for extent in shape], flow.nbytes(type_)
+        slots = rows.extents or [formulas.changing() for _ in shape]
+        whole = rows.whole or Place(formulas.changing(), None)
+        first, later = flow.label(), flow.label()
+        done = flow.slot_of(words.MULTIPLY, it.done, formulas.number(-1))
+        flow.jump(first, unless=flow.slot_of(words.ADD, it.number, done))
+        flow.jump(later)
+        formulas.running.append(first)
+        address = flow.staying_room(flow.slot_of(words.MULTIPLY, size, it.limit))
+        for slot, source in zip((*slots, rows.row.address), (*found, address), strict=True):
+            flow.set(slot, source)
+        flow.set(whole.address, address)
+        formulas.running.append(later)
+        row = replace(rows.row, type=(tuple(map(formulas.extent, slots)), dtype))
+        return replace(rows, row=row, whole=whole, extents=slots)
 
     def _hand_on(self, pairs: Sequence[tuple[Carried, Place]]) -> None:
         """Let carried values of changing extents be what this iteration has made of them."""
@@ -372,9 +396,10 @@ class _Looping:
         if count is None:
             return self._open_ended(names, types)
         found: list[Place] = []
-        for name, (shape, dtype) in zip(names, types, strict=True):
+        for name, rows, (shape, dtype) in zip(names, it.made, types, strict=True):
             type_ = (count, *shape), dtype
-            place = self.wanted.get(name) or flow.target(name, type_, {})
+            measured = rows.whole if rows.extents else None
+            place = measured or self.wanted.get(name) or flow.target(name, type_, {})
             flow.agree(place.type, type_)
             found.append(replace(place, type=type_))
         return found, formulas.of(count)
@@ -388,7 +413,8 @@ class _Looping:
         told = [d for d in taken if flow.formulas.is_told(d)]
         if told:
             return told[0]
-        if not flow.depth and {*names} <= {*flow.results} and not taken:
+        is_measured = any(rows.extents for rows in it.made)
+        if not (flow.depth or taken or is_measured) and {*names} <= {*flow.results}:
             return None
         if it.limit not in flow.formulas.late or not never_ends(it.graph):
             raise NotAsCompiled("how many rows a value has is known when it is there")
@@ -502,7 +528,7 @@ class _Looping:
             flow.jump(fine, unless=it.goes_on)
         flow.do(words.REACH, most, most, it.limit)
         flow.formulas.running.append(fine)
-        if any(
+        if any(rows.extents for rows in it.made) or any(
             not isinstance(extent, int) for value in declared for extent in declared_extents(value)
         ):
             flow.do(words.REACH, it.number, it.number, flow.one)

@@ -21,7 +21,7 @@ TRUTH: ArrayType = (), BOOL.numpy
 
 
 class Budget(NamedTuple):
-    """How much memory a call has, in bytes."""
+    """How much memory a call has, in bytes, and what it has to allow for."""
 
     block: int
     """For what extents of feeds decide."""
@@ -31,6 +31,8 @@ class Budget(NamedTuple):
     """For what only the run tells the size of, and again for what sequences have."""
     entries: int = 16
     """Not bytes, but elements: for those of each list that is fed."""
+    is_wary: bool = False
+    """Whether carried extents are taken to change wherever they are not known to be equal."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class Rows:
     is_backward: bool = False
     whole: Place | None = None
     """Where an array that is read lies."""
+    extents: Sequence[int] = ()
+    """The slots of the extents of a row, where only the first iteration tells them."""
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,18 @@ class FlowWay:
         steps: Sequence[Step],
         inputs: Sequence[tuple[Value, ArrayType | Fed]],
         outputs: Sequence[Value],
+        *,
+        is_wary: bool = False,
     ) -> None:
-        """Raises NotAsCompiled if there is none."""
+        """Raises NotAsCompiled if there is none.
+
+        One that ``is_wary`` takes carried extents for equal only where that is known.
+        """
         self._parts = steps, inputs, outputs
-        self._budget = Budget(ALIGNMENT, BUDGET, LATE)
+        self._budget = Budget(ALIGNMENT, BUDGET, LATE, is_wary=is_wary)
+        self._wary: FlowWay | None = None
+        """What does it instead once extents were seen to change that were taken for equal."""
+        self._may_be_wary = not is_wary
         self._flows = deque([self._flow()])
 
     def _flow(self) -> Flow:
@@ -67,6 +75,8 @@ class FlowWay:
 
     def __call__(self, arrays: list[Any], flag: ctypes.c_int64 | None = None) -> list[Any] | None:
         """The outputs; None if they have to be computed the long way, or ``flag`` is set."""
+        if self._wary is not None:
+            return self._wary(arrays, flag)
         try:
             flow = self._flows.pop()
         except IndexError:  # others are at work with all there are
@@ -77,8 +87,24 @@ class FlowWay:
                 break
             flow = self._flow()
             results = flow(arrays, flag)
+        if results is None and flow.is_guessed and not (flag and flag.value):
+            return self._warily(arrays, flag)
         if len(self._flows) < MAX_FRAMES and flow.budget == self._budget:
             self._flows.append(flow)
+        return results
+
+    def _warily(self, arrays: list[Any], flag: ctypes.c_int64 | None) -> list[Any] | None:
+        """The outputs, if it is that which ended a call; whether it is, is asked once."""
+        if not self._may_be_wary:
+            return None
+        self._may_be_wary = False
+        try:
+            other = FlowWay(*self._parts, is_wary=True)
+        except (NotAsCompiled, FornixError):
+            return None
+        results = other(arrays, flag)
+        if results is not None:
+            self._wary = other
         return results
 
     def _widened(self, flow: Flow) -> bool:

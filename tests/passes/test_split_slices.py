@@ -1,0 +1,43 @@
+"""Slices whose bounds only a run tells: one axis at a time, they are compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from fornix.runtime import InferenceSession
+
+CROP = """<ir_version: 8, opset_import: ["" : 18]>
+f (float[C, H, W] x, int64[2] from, int64[2] size) => (float[A, B, D] y)
+<int64[2] axes = {%s}, int64[2] steps = {%s}> {
+    to = Add (from, size)
+    cut = Slice (x, from, to, axes, steps)
+    y = Neg (cut)
+}"""
+
+
+def compiled(axes: str, steps: str) -> InferenceSession:
+    model = parser.parse_model(CROP % (axes, steps))
+    return InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def test_bounds_of_several_axes_are_no_matter_of_kernels() -> None:
+    assert not any(place.reason for place in compiled("1, 2", "1, 1").placement())
+
+
+@pytest.mark.parametrize("axes", ["0, 1", "1, 2", "2, 0", "-1, -3"])
+@pytest.mark.parametrize("steps", ["1, 1", "2, 3"])
+def test_each_axis_has_its_own_bounds(axes: str, steps: str, rng: np.random.Generator) -> None:
+    session = compiled(axes, steps)
+    places, strides = ([int(n) for n in text.split(",")] for text in (axes, steps))
+    for _ in range(12):
+        shape = rng.integers(1, 9, 3)
+        x = rng.standard_normal(shape).astype(np.float32)
+        first, size = rng.integers(-3, 9, 2), rng.integers(-2, 9, 2)
+        cuts = [slice(None)] * 3
+        for axis, a, n, step in zip(places, first.tolist(), size.tolist(), strides, strict=True):
+            cuts[axis] = slice(a, a + n, step)
+        for _ in range(3):
+            (y,) = session.run(None, {"x": x, "from": first, "size": size})
+            np.testing.assert_array_equal(y, -x[tuple(cuts)])
