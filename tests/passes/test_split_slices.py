@@ -41,3 +41,31 @@ def test_each_axis_has_its_own_bounds(axes: str, steps: str, rng: np.random.Gene
         for _ in range(3):
             (y,) = session.run(None, {"x": x, "from": first, "size": size})
             np.testing.assert_array_equal(y, -x[tuple(cuts)])
+
+
+ONE = """<ir_version: 8, opset_import: ["" : 18]>
+f (float[N, M] x, int64 i) => (float[A, M] y)
+<int64 one = {1}, int64[1] first = {0}, int64[1] step = {1}> {
+    next = Add (i, one)
+    from = Unsqueeze (next, first)
+    after = Add (one, next)
+    to = Unsqueeze (after, first)
+    cut = Slice (x, from, to, first, step)
+    y = Neg (cut)
+}"""
+
+
+def test_an_entry_may_be_there_or_not(rng: np.random.Generator) -> None:
+    model = parser.parse_model(ONE)
+    session = InferenceSession(model, providers=["CPUExecutionProvider"])
+    for place in (2, 3, 0, -1, -2, -5, 4, 5, 40, 2, -9):
+        x = rng.standard_normal((5, 3)).astype(np.float32)
+        for _ in range(3):
+            (y,) = session.run(None, {"x": x, "i": np.array(place)})
+            np.testing.assert_array_equal(y, -x[place + 1 : place + 2])
+
+
+def test_it_has_one_entry_in_compiled_code() -> None:
+    model = parser.parse_model(ONE)
+    session = InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert not any(place.reason for place in session.placement())

@@ -1,8 +1,9 @@
-"""Slices of several axes, where only a run tells the bounds, as Slices of one axis each.
+"""Slices whose bounds only a run tells: of one axis each, and those of one entry as Gather.
 
 For sessions alone: of one axis at a time formulas tell whether it stays within its data, so that
-compiled code has all of them, in one loop. Decides which nodes are split: those of the main graph
-whose axes and steps are stored.
+compiled code has all of them, in one loop. x[i:i+1] has one entry, wherever it has any: as Gather
+gives it, whatever i is. Where there is none, Gather ends the run, and kernels do it as it was.
+Decides which nodes are rewritten: those of the main graph whose axes and steps are stored.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from fornix.passes.make import Maker
 
 SINCE = 10
 """The opset from which on bounds are inputs."""
+MOVES = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze"})
+"""Operators that give the number that they read."""
+STEPS = MOVES | {"Add", "Sub"}
+"""Those of which the result is as much more than what they read as a stored number says."""
 
 
 def split_slices(model: Model, inference: Inference) -> bool:
@@ -47,11 +52,19 @@ def _split(node: Node, make: Maker) -> Value | None:
     if any(v is not None and c is None for v, c in zip((axes, steps), stored, strict=True)):
         return None
     (count,) = make.fact(starts).shape
-    if not isinstance(count, int) or count < 2:
+    if not isinstance(count, int):
+        return None
+    is_forward = stored[1] is None or bool((stored[1] == 1).all())
+    is_one = is_forward and _follows(ends, starts, make)
+    if count == 0 or (count == 1 and not is_one):
         return None
     named = None if stored[0] is None else stored[0].tolist()
     places = cut_axes(make.fact(data).rank, count, named)
     for number, axis in enumerate(places):
+        if is_one:
+            place = _in_place(_entry(starts, number, make), make)
+            data = make.Gather(data, place, axis=axis)
+            continue
         bounds = (_entry(bound, number, make) for bound in (starts, ends))
         strides = [] if stored[1] is None else [stored[1][[number]]]
         data = make.Slice(data, *bounds, np.array([axis], np.int64), *strides)
@@ -73,4 +86,38 @@ def _entry(bounds: Value, number: int, make: Maker) -> Value:
     stored = make.fact(bounds).constant
     if stored is not None:
         return make.value(stored[[number]])
+    if make.fact(bounds).shape == (1,):
+        return bounds
     return make.Gather(bounds, np.array([number], np.int64), axis=0)
+
+
+def _follows(ends: Value, starts: Value, make: Maker) -> bool:
+    """Whether each of ``ends`` is one more than that of ``starts``."""
+    (value, last), (base, first) = _offset(ends, make), _offset(starts, make)
+    return value is base and last == first + 1
+
+
+def _offset(value: Value, make: Maker) -> tuple[Value, int]:
+    """What ``value`` is more than another one, and by how much."""
+    node, offset = value.producer, 0
+    while node is not None and not node.domain and node.op_type in STEPS:
+        one, other = (*node.inputs, None)[:2]
+        if node.op_type in MOVES:
+            other = None
+        elif node.op_type == "Add" and one is not None and make.fact(one).constant is not None:
+            one, other = other, one
+        added = None if other is None else make.fact(other).constant
+        if one is None or (other is not None and (added is None or added.size != 1)):
+            break
+        if added is not None:
+            offset += int(added.item()) * (-1 if node.op_type == "Sub" else 1)
+        value, node = one, one.producer
+    return value, offset
+
+
+def _in_place(start: Value, make: Maker) -> Value:
+    """``start``; below 0, where it would count from the end, a place that there is not."""
+    dtype = make.fact(start).dtype
+    kind = np.dtype(np.int64) if dtype is None else dtype.numpy
+    beyond = np.array(np.iinfo(kind).max, kind)
+    return make.Where(make.Less(start, np.array(0, kind)), beyond, start)

@@ -434,10 +434,40 @@ def test_such_rows_may_be_made_within_each_iteration(calls: list[bool]) -> None:
     assert calls.count(True) >= 4
 
 
-MANY = 3000
+MANY = 600
 
 
 def test_memory_for_rows_grows_with_what_they_take(calls: list[bool]) -> None:
     feed = {"x": numbers(40), "lengths": np.full(MANY, 40)}
     agree(sessions(UNLIKE), feed, rounds=5)
+    assert calls[-1]
+
+
+APPENDED = f"""f (float[4] x, float limit) => (float[4] y, float[4] sum, float[K, 4] two) {{
+    {STAYS}
+    most = Constant <value = int64 {{9223372036854775807}}> ()
+    first = Constant <value = int64[1] {{0}}> ()
+    y, rows = Loop (most, stays, x) <body = step (int64 i, bool k, float[4] h) =>
+        (bool k2, float[4] o, float[4] r) {{
+        half = Constant <value_float = 1.5> ()
+        o = Mul (h, half) r = Tanh (o) s = ReduceL2 <keepdims = 0> (o) k2 = Less (s, limit)
+    }}>
+    sum = ReduceSum <keepdims = 0> (rows, first)
+    two = Concat <axis = 0> (rows, rows)
+}}"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_that_others_read_may_be_as_many_as_the_last_iteration_tells(
+    calls: list[bool], threads: int
+) -> None:
+    feeds = [{"x": numbers(4), "limit": np.array(n, np.float32)} for n in (9, 0.1, 1e30, 9)]
+    agree(sessions(APPENDED, threads), *feeds)
+    assert calls.count(True) >= len(feeds)
+
+
+def test_memory_for_such_rows_grows_with_their_number(calls: list[bool]) -> None:
+    text = APPENDED.replace("value_float = 1.5", "value_float = 1.01")
+    feed = {"x": numbers(4), "limit": np.array(1e6, np.float32)}
+    agree(sessions(text), feed, rounds=4)
     assert calls[-1]

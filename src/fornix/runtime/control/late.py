@@ -122,6 +122,8 @@ class LateCall(CheckedCall):
         """Slots of the addresses of such pieces, of the iteration that is being written."""
         self.is_counted = False
         """Whether somebody bounds what a run may take, which a call does not tell."""
+        self.filled: list[tuple[int, int]] = []
+        """Slots of how many pieces of memory are in use, and how many there are."""
 
     def reserve_late(self, capacity: int) -> None:
         """Have so many bytes for it."""
@@ -144,7 +146,8 @@ class LateCall(CheckedCall):
     def lacks_late(self) -> bool:
         """Whether the last call needed more of it."""
         pairs = (self.cursor, self.end), self._staying
-        return any(int(self.slots[cursor]) > int(self.slots[end]) for cursor, end in pairs)
+        is_over = any(int(self.slots[cursor]) > int(self.slots[end]) for cursor, end in pairs)
+        return is_over or any(self.slots[used] >= self.slots[most] for used, most in self.filled)
 
     def room(self, size: int) -> int:
         formulas = self.formulas

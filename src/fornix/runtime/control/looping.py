@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 UNENDING = 2**63 - 1
 """Iterations of a loop that nothing limits."""
+PARTS = 4
+"""Of late memory one is for rows of which only the last iteration tells how many there are."""
 MAX_ROUNDS = 32
 """Of finding out which extents change."""
 
@@ -170,6 +172,8 @@ class _Looping:
     """Carried values that change between two buffers."""
     takes_late: bool = False
     """Whether iterations take late memory."""
+    count: int | None = None
+    """The slot that gets how many rows there are, if others ask for that."""
 
     def write(self) -> None:
         """Let the body run again and again."""
@@ -393,8 +397,10 @@ class _Looping:
             return [], it.limit
         types = [rows.row.type or LONG for rows in it.made]
         count = self._count(names)
-        if count is None:
+        if count is None and self._are_results(names):
             return self._open_ended(names, types)
+        if count is None:
+            return self._counted(types)
         found: list[Place] = []
         for name, rows, (shape, dtype) in zip(names, it.made, types, strict=True):
             type_ = (count, *shape), dtype
@@ -413,12 +419,34 @@ class _Looping:
         told = [d for d in taken if flow.formulas.is_told(d)]
         if told:
             return told[0]
-        is_measured = any(rows.extents for rows in it.made)
-        if not (flow.depth or taken or is_measured) and {*names} <= {*flow.results}:
-            return None
-        if it.limit not in flow.formulas.late or not never_ends(it.graph):
-            raise NotAsCompiled("how many rows a value has is known when it is there")
-        return flow.formulas.extent(it.limit)
+        is_told = it.limit in flow.formulas.late and never_ends(it.graph)
+        return flow.formulas.extent(it.limit) if is_told and not self._are_results(names) else None
+
+    def _are_results(self, names: Sequence[Value]) -> bool:
+        """Whether rows are results that nobody else reads, and begin where they stay."""
+        flow = self.flow
+        is_measured = any(rows.extents for rows in self.it.made)
+        is_read = any(name in flow.expected for name in names)
+        return not (flow.depth or is_read or is_measured) and {*names} <= {*flow.results}
+
+    def _counted(self, types: Sequence[ArrayType]) -> tuple[list[Place], int]:
+        """Like `_wholes`, where others read what has as many rows as the last iteration tells."""
+        flow, it, formulas = self.flow, self.it, self.flow.formulas
+        if any(rows.extents for rows in it.made):
+            raise NotAsCompiled("how many rows of unknown size there are is known at the end")
+        share = formulas.number(flow.budget.late // (PARTS * len(types)))
+        most, sizes = it.limit, [flow.nbytes(type_) for type_ in types]
+        for size in sizes:
+            room = formulas.apply(
+                words.FLOOR, share, formulas.apply(words.GREATEST, size, flow.one)
+            )
+            most = flow.slot_of(words.LEAST, most, room)
+        self.count = formulas.changing()
+        flow.filled.append((it.number, most))
+        addresses = [flow.late_room(flow.slot_of(words.MULTIPLY, size, most)) for size in sizes]
+        count = formulas.extent(self.count)
+        pairs = zip(addresses, types, strict=True)
+        return [Place(at, ((count, *shape), dtype)) for at, (shape, dtype) in pairs], most
 
     def _open_ended(
         self, names: Sequence[Value], types: Sequence[ArrayType]
@@ -532,7 +560,9 @@ class _Looping:
             not isinstance(extent, int) for value in declared for extent in declared_extents(value)
         ):
             flow.do(words.REACH, it.number, it.number, flow.one)
-        if all(rows.whole and rows.whole.type for rows in it.made):
+        if self.count is not None:
+            flow.set(self.count, it.number)
+        elif all(rows.whole and rows.whole.type for rows in it.made):
             flow.do(words.EQUAL, it.number, it.number, most)
         else:
             length = np.zeros(1, np.int64)
