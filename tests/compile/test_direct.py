@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from fornix.compile import Target
 from fornix.compile.blocked import Blocked, blocked_buffer
-from fornix.compile.convolution import convolution
+from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.nest import Chunks, Loop, Patch
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.inside import data_of, share
@@ -20,7 +21,7 @@ from fornix.compile.schedule.winograd import Stage
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.dim import DimLike, known, symbol
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Store, Tensor, compute, constant, stored, tensor
+from fornix.ir.loops import Store, Tensor, Variable, compute, constant, stored, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import conv, lower_conv
 from tests.compile.levels import LEVELS, target
@@ -319,6 +320,35 @@ def test_weights_that_are_fed_are_packed_in_each_run() -> None:
     check(y, {"x": data(FLOAT32, x.shape, {}, 2), "w": data(FLOAT32, w.shape, {}, 3)})
 
 
+def box_of(conv: Convolution, host: Target) -> tuple[list[Variable], Patch]:
+    """The box of a direct sum, and the axes around it."""
+    stages = direct_stages(conv, host, host.vector_bytes // 4)
+    assert stages is not None
+    stage = stages[-1]
+    assert isinstance(stage, Stage)
+    (chunks,) = stage.nest.body
+    assert isinstance(chunks, Chunks)
+    axes, body = [*chunks.axes], chunks.body[0]
+    while isinstance(body, Loop):
+        axes, body = [*axes, body.axis], body.body[0]
+    assert isinstance(body, Patch)
+    return axes, body
+
+
+@pytest.mark.parametrize(("channels", "least"), [(4, 1), (64, 4), (1100, 12)])
+def test_weights_that_come_from_far_are_used_for_many_pixels(channels: int, least: int) -> None:
+    host = Target.masked("x86-64-v4")
+    host = dataclasses.replace(host, l1_bytes=48 << 10, l2_bytes=1 << 20)
+    size = lanes(FLOAT32, "x86-64-v4")
+    weights = constant(np.ones((7 * size, channels, 3, 3), np.float32))
+    y = blocked(lower_conv(image("x", (1, channels, 22, 22), FLOAT32, 1), weights), size)
+    conv = convolution(source(y))
+    assert conv is not None
+    *pixels, blocks = box_of(conv, host)[1].spans
+    assert (blocks.count > 4) == (least == 1)
+    assert math.prod(span.count for span in pixels) >= least
+
+
 def test_the_next_panel_of_weights_is_asked_for_while_one_is_in_use() -> None:
     features = target("host").features - {"amx-bf16"}
     host = dataclasses.replace(target("host"), features=features, l2_bytes=1 << 20)
@@ -329,16 +359,7 @@ def test_the_next_panel_of_weights_is_asked_for_while_one_is_in_use() -> None:
     assert isinstance(y.buffer.source, Store)
     conv = convolution(y.buffer.source)
     assert conv is not None
-    stages = direct_stages(conv, host, lanes(FLOAT32))
-    assert stages is not None
-    stage = stages[-1]
-    assert isinstance(stage, Stage)
-    (chunks,) = stage.nest.body
-    assert isinstance(chunks, Chunks)
-    axes, body = [*chunks.axes], chunks.body[0]
-    while isinstance(body, Loop):
-        axes, body = [*axes, body.axis], body.body[0]
-    assert isinstance(body, Patch)
+    axes, body = box_of(conv, host)
     group, panel, *others = [*axes, *(taps.axis for taps in body.loops)]
     asked = set()
     for values in itertools.product(

@@ -70,9 +70,9 @@ FEW = 8
 """Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
 LOAD_COST = 0.1
 """Of loading a factor, relative to a multiplication by it; see bench/micro conv."""
-FAR_PIXELS = 12
-"""Multiplications by a vector of weights that take as long as one from beyond the second cache,
-where two units multiply vectors."""
+NEAR_PIXELS, FAR_PIXELS = 4, 12
+"""Multiplications by a vector of weights that take as long as one from the second cache, and as one
+from beyond it, where two units multiply vectors; a larger box costs others next to nothing."""
 MAX_BLOCKS = {"mul": 7, "dot2": 7, "dot2i": 2, "dot4": 7}
 """Of filters in a box, by products: pairs of integers are as fast with more pixels instead."""
 OPEN_PIXELS, OPEN_ROWS = 14, 2
@@ -364,22 +364,48 @@ def _box(c: Convolution, blocks: int, target: Target) -> Box:
     ]
 
     data = data_of(c)
-    terms = math.prod(likely(a.extent) for a in c.sum.axes)
-    panel, room = terms * target.vector_bytes, target.l2_bytes // 2
-    is_far = target.is_wide and high * wide > FAR_PIXELS
+    panel = math.prod(likely(a.extent) for a in c.sum.axes) * target.vector_bytes
+    streamed = _streamed(c, blocks, target)
 
     def cost(box: Box) -> float:
         count = box.rows * box.pixels * box.blocks
         waste = _rounded(wide, box.pixels) * _rounded(high, box.rows)
         pixels = box.rows * box.pixels
         loads = 1 + LOAD_COST * (pixels + box.blocks) / count
-        if is_far and box.blocks * panel > room:
-            loads = max(loads, FAR_PIXELS / pixels)
+        if pixels < high * wide:  # else weights are read once
+            loads = max(loads, _least_pixels(box.blocks * panel, target) / pixels)
+        loads += streamed / box.blocks
         seen = max(box.pixels, LEAST_PIXELS), box.rows
         counts = dict(zip(reversed(c.spatial), seen, strict=False))
         return waste * loads * max(1.0, FEW / count) * share(data, counts)
 
     return min(boxes, key=cost)
+
+
+def _least_pixels(weights: int, target: Target) -> int:
+    """Pixels of boxes that take as long as reading so many bytes of ``weights`` for each."""
+    if weights > target.l2_bytes // 2:
+        return FAR_PIXELS
+    return NEAR_PIXELS if weights > target.l1_bytes // 2 else 1
+
+
+def _streamed(c: Convolution, blocks: int, target: Target) -> float:
+    """What reading the image takes for each of ``blocks``, by one of its multiplications.
+
+    That is nothing if a cache holds it from one panel of weights to the next.
+    """
+    size = _image_bytes(c)
+    if blocks == 1 or size <= target.l2_bytes // 2:
+        return 0.0
+    pixels = math.prod(likely(s.out.extent) for s in c.spatial)
+    terms = math.prod(likely(a.extent) for a in c.sum.axes)
+    return FAR_PIXELS * size / LINE_BYTES / (pixels * terms)
+
+
+def _image_bytes(c: Convolution) -> int:
+    """Of the image that a filter reads."""
+    channels = math.prod(likely(a.extent) for a in c.channels)
+    return channels * math.prod(likely(s.place.extent) for s in c.spatial) * c.sum.dtype.bits // 8
 
 
 def _rows_together(c: Convolution) -> int:
@@ -465,8 +491,7 @@ def _keeps_weights(c: Convolution, given: Groups, box: Box, target: Target) -> b
     size = c.sum.dtype.bits // 8
     terms = math.prod(likely(a.extent) for a in c.sum.axes)
     weights = terms * given.filters * size
-    channels = math.prod(likely(a.extent) for a in c.channels)
-    image = channels * math.prod(likely(s.place.extent) for s in c.spatial) * size
+    image = _image_bytes(c)
     pixels = math.prod(likely(s.out.extent) for s in c.spatial)
     boxes = max(1, pixels // (box.rows * box.pixels))
     panels = max(1, given.filters * size // target.vector_bytes // box.blocks)
