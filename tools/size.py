@@ -28,7 +28,7 @@ BUDGET = {
     "(top)": 640,
     "format": 3300,
     "ir": 4200,
-    "ops": 17_300,
+    "ops": 17_420,
     "infer": 600,
     "check": 720,
     "version": 600,

@@ -10,9 +10,8 @@ import pytest
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import Fail, ShapeError
 from fornix.ir.dim import symbol
-from fornix.ops.call import NotLowered
 from fornix.ops.fact import tensor, unranked
-from tests.ops.harness import check_lowering, check_node, infer_op, lower_op, peer, run_op
+from tests.ops.harness import check_lowering, check_node, infer_op, peer, run_op
 
 F32_SUM = 1e-5
 """Means of a few dozen elements of size 1."""
@@ -277,7 +276,28 @@ def test_roi_align_is_lowered(mode: str, transformation: str, dtype: Any) -> Non
     check_lowering("RoiAlign", [x, rois, np.array([0, 1, 1, 0])], attributes)
 
 
-def test_regions_with_samples_by_their_size_stay_with_the_kernel() -> None:
-    with pytest.raises(NotLowered, match="how many samples a bin takes depends on data"):
-        lower_op("RoiAlign", [np.ones((1, 1, 4, 4), np.float32), np.ones((1, 4), np.float32),
-                              np.array([0])])  # fmt: skip
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("transformation", ["half_pixel", "output_half_pixel"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 3, 6, 7), (1, 70, 1, 5), (1, 2, 0, 3)])
+def test_samples_by_the_size_of_a_region_are_lowered(
+    shape: tuple[int, ...], mode: str, transformation: str, dtype: Any
+) -> None:
+    stream = np.random.default_rng(1)
+    x = stream.standard_normal(shape).astype(dtype)
+    rois = stream.uniform(-6, 14, (9, 4)).astype(dtype)  # some are the wrong way round
+    rois[:2] = [[0, 0, 3, 4], [5, 5, 5, 5]]
+    attributes = {
+        "mode": mode, "coordinate_transformation_mode": transformation, "output_height": 2,
+        "output_width": 3, "sampling_ratio": 0, "spatial_scale": 0.75,
+    }  # fmt: skip
+    check_lowering("RoiAlign", [x, rois, np.arange(9) % shape[0]], attributes)
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_nan_in_an_image_reaches_the_bins_that_read_it(mode: str) -> None:
+    x = np.random.default_rng(2).standard_normal((1, 2, 8, 8)).astype(np.float32)
+    x[0, 0, 2, 3] = np.nan
+    rois = np.array([[0, 0, 7, 7], [4, 4, 7, 7]], np.float32)
+    attributes = {"mode": mode, "output_height": 3, "output_width": 3}
+    check_lowering("RoiAlign", [x, rois, np.zeros(2, np.int64)], attributes)

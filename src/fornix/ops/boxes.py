@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,14 +23,16 @@ from fornix.ir.loops import (
     index,
     reduce,
     select,
+    stored,
 )
 from fornix.ops import scalar as s
 from fornix.ops.adapt import check_attribute
-from fornix.ops.call import InferNode, LowerNode
+from fornix.ops.call import InferNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text, single, unified
 from fornix.ops.op import op
-from fornix.ops.precision import wide_dtype, widened
+from fornix.ops.precision import cast_tensor, wide_dtype, widened
+from fornix.ops.region_loops import pooled_samples
 from fornix.ops.sampling_loops import Tap, corner_tap, extent_as, weighted
 from fornix.ops.types import BF16, FLOAT, I64
 
@@ -170,21 +172,24 @@ def lower_roi_align(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
     coordinate_transformation_mode: str = "output_half_pixel",
-    node: LowerNode,
 ) -> Tensor:
     _check_rois(X.shape, rois.shape, batch_indices.shape)
     _check_modes(mode, coordinate_transformation_mode)
-    if sampling_ratio <= 0:
-        node.decline("how many samples a bin takes depends on data")
     is_half, wide = coordinate_transformation_mode == "half_pixel", wide_dtype(X.dtype)
     bins = (output_height, output_width)
 
-    def taps(r: DimLike, axis: int, place: DimLike, sample: DimLike) -> list[Tap]:
+    def bin_of(r: DimLike, axis: int) -> tuple[Scalar, Scalar]:
         start, stop = (
             cast(rois[r, side], wide) * spatial_scale - is_half / 2 for side in (1 - axis, 3 - axis)
         )
         span = stop - start if is_half else apply("max", stop - start, 1)
-        size = span / bins[axis]
+        return start, span / bins[axis]
+
+    if sampling_ratio <= 0:
+        return _lower_adaptive(X, batch_indices, bin_of, bins, is_mean=mode == "avg")
+
+    def taps(r: DimLike, axis: int, place: DimLike, sample: DimLike) -> list[Tap]:
+        start, size = bin_of(r, axis)
         inner = (cast(index(sample), wide) + 0.5) * size / sampling_ratio
         at = start + cast(index(place), wide) * size + inner
         return _lower_sides(at, X.shape[2 + axis])
@@ -205,6 +210,50 @@ def lower_roi_align(
         return cast(pooled / sampling_ratio**2 if mode == "avg" else pooled, X.dtype)
 
     return compute((rois.shape[0], X.shape[1], *bins), at)
+
+
+def _lower_adaptive(
+    x: Tensor,
+    batch_indices: Tensor,
+    bin_of: Callable[[DimLike, int], tuple[Scalar, Scalar]],
+    bins: tuple[int, int],
+    *,
+    is_mean: bool,
+) -> Tensor:
+    """Bins of as many samples as keep them at most one element apart."""
+    wide, regions = wide_dtype(x.dtype), batch_indices.shape[0]
+
+    def is_near(r: DimLike) -> Scalar:
+        sizes = [bin_of(r, axis)[1] for axis in range(2)]
+        near = [(size <= MAX_BIN) & (size >= -MAX_BIN) for size in sizes]
+        return near[0] & near[1]
+
+    def count(r: DimLike, axis: int) -> Scalar:
+        size = select(is_near(r), bin_of(r, axis)[1], 0)
+        return apply("max", cast(apply("ceil", size), INT64), 0)
+
+    def image(r: DimLike) -> Scalar:
+        number = select(is_near(r), batch_indices[r], -1)  # of others kernels say what is wrong
+        return index(gathered(number, x.shape[0]))
+
+    def by_axis(function: Callable[[DimLike, int], Scalar]) -> Tensor:
+        def at(r: DimLike, axis: DimLike) -> Scalar:
+            return select(index(axis) < 1, function(r, 0), function(r, 1))
+
+        return stored(compute((regions, 2), at))
+
+    starts = by_axis(lambda r, axis: bin_of(r, axis)[0])
+    sizes = by_axis(lambda r, axis: bin_of(r, axis)[1])
+    counts = by_axis(count)
+    given = stored(cast_tensor(x, wide))
+    images = stored(compute((regions,), image))
+    sums = pooled_samples(given, images, (starts, sizes, counts), bins, is_sum=is_mean)
+
+    def at(r: DimLike, *place: DimLike) -> Scalar:
+        samples = apply("max", counts[r, 0] * counts[r, 1], 1)
+        return sums[(r, *place)] / cast(samples, wide) if is_mean else sums[(r, *place)]
+
+    return cast_tensor(compute(sums.shape, at), x.dtype)
 
 
 def _lower_sides(at: Scalar, extent: DimLike) -> list[Tap]:

@@ -21,7 +21,6 @@ from fornix.ir.loops import (
     compute,
     gathered,
     index,
-    reduce,
     scatter,
     select,
     stored,
@@ -31,6 +30,7 @@ from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import agreed_shape, row_major, shape_text
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype
+from fornix.ops.region_loops import maxima_of_cells
 from fornix.ops.types import BF16, FLOAT, I64
 from fornix.ops.window import explicit_padding, per_axis, plain
 
@@ -200,10 +200,9 @@ def max_roi_pool(
 def lower_max_roi_pool(
     x: Tensor, rois: Tensor, *, pooled_shape: list[int], spatial_scale: float = 1.0
 ) -> Tensor:
-    """First along the rows of each cell, then along its columns."""
     _check_regions(x.shape, rois.shape, pooled_shape)
     dtype = wide_dtype(x.dtype)
-    regions, (_, channels, height, width), (tall, wide) = rois.shape[0], x.shape, pooled_shape
+    regions, (height, width), (tall, wide) = rois.shape[0], x.shape[2:], pooled_shape
 
     def corner(r: DimLike, place: int) -> Scalar:
         return cast(rois[r, place], FLOAT64) * spatial_scale
@@ -211,9 +210,10 @@ def lower_max_roi_pool(
     def image(r: DimLike) -> Scalar:
         near = [abs(corner(r, place)) < FARTHEST for place in range(1, 5)]
         number = cast(apply("floor", cast(rois[r, 0], FLOAT64)), INT64)
-        return select(
+        number = select(
             functools.reduce(operator.and_, near), number, -1
         )  # kernels say what is wrong
+        return index(gathered(number, x.shape[0]))
 
     def bounds(count: int, first: int, size: DimLike) -> tuple[Tensor, Tensor]:
         pair = [_lower_bound(corner, count, first, size, is_end=end) for end in (False, True)]
@@ -221,27 +221,9 @@ def lower_max_roi_pool(
         return low, high
 
     images = stored(compute((regions,), image), "image")
-    above, below = bounds(tall, 2, height)
-    before, behind = bounds(wide, 1, width)
-
-    def in_rows(r: DimLike, c: DimLike, i: DimLike, w: DimLike) -> Scalar:
-        def element(h: DimLike) -> Scalar:
-            inside = (index(h) >= above[r, i]) & (index(h) < below[r, i])
-            return select(inside, cast(x[images[r], c, h, w], dtype), -math.inf)
-
-        return reduce("max", height, element)
-
-    rows = stored(compute((regions, channels, tall, width), in_rows), "rows")
-
-    def at(r: DimLike, c: DimLike, i: DimLike, j: DimLike) -> Scalar:
-        def element(w: DimLike) -> Scalar:
-            inside = (index(w) >= before[r, j]) & (index(w) < behind[r, j])
-            return select(inside, rows[r, c, i, w], -math.inf)
-
-        is_empty = (above[r, i] >= below[r, i]) | (before[r, j] >= behind[r, j])
-        return select(is_empty, 0, reduce("max", width, element))
-
-    return cast_tensor(compute((regions, channels, tall, wide), at), x.dtype)
+    above_below, before_behind = bounds(tall, 2, height), bounds(wide, 1, width)
+    plain = stored(cast_tensor(x, dtype))
+    return cast_tensor(maxima_of_cells(plain, images, above_below, before_behind), x.dtype)
 
 
 def _lower_bound(

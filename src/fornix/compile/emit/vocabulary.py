@@ -135,6 +135,17 @@ def _narrow(writer: Writer, given: Sequence[Operand]) -> Operand:
     return writer.put("float", f"fptrunc double {x.text} to float")
 
 
+def _float_like(writer: Writer, given: Sequence[Operand]) -> Operand:
+    number, like = given
+    kind = memory_type(_dtype(like))
+    return writer.put(kind, f"sitofp i64 {number.text} to {kind}")
+
+
+def _truncated(writer: Writer, given: Sequence[Operand]) -> Operand:
+    (x,) = given
+    return writer.put(LONG, f"fptosi {x.kind} {x.text} to i64")
+
+
 def _memory_at(writer: Writer, given: Sequence[Operand]) -> Operand:
     address, like = given
     return writer.put(MEMORY, f"inttoptr i64 {address.text} to ptr", _dtype(like))
@@ -164,6 +175,7 @@ WORDS: Mapping[Any, Word] = {
     routines.after: _after,
     routines.alike: _alike,
     routines.first_below: _first_below,
+    routines.float_like: _float_like,
     routines.invoke: _invoke,
     routines.invoke_with: _invoke,
     routines.lanes: _lanes,
@@ -173,6 +185,7 @@ WORDS: Mapping[Any, Word] = {
     routines.number_in: _number_in,
     routines.pick: _pick,
     routines.put_lanes: _put_lanes,
+    routines.truncated: _truncated,
     routines.wide: _wide,
 }
 

@@ -119,6 +119,16 @@ def narrow(x: float) -> Any:
         return np.float32(x)
 
 
+def float_like(number: int, like: Memory) -> Any:
+    """A whole number as a float of the dtype of ``like``."""
+    return like.dtype.type(number)
+
+
+def truncated(x: float) -> int:
+    """A float without what is behind its point."""
+    return int(x)
+
+
 def memory_at(address: int, like: Memory) -> Memory:
     """Memory that begins at an address, with elements of the dtype of ``like``."""
     return _Raw(address, np.dtype(like.dtype))

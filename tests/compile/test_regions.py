@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, INT64, DType
+from fornix.ir.dim import symbol
+from fornix.ir.loops import tensor
+from fornix.ops.boxes import lower_roi_align
+from fornix.ops.indexed_pool import lower_max_roi_pool
+from tests.compile.levels import LEVELS, target
+from tests.compile.native import check
+
+R, H, W = (symbol(name, least=1) for name in "RHW")
+SYMBOLS = {"R": 7, "H": 6, "W": 9}
+rng = np.random.default_rng(5)
+
+
+def image(channels: int, dtype: DType) -> np.ndarray:
+    x = rng.standard_normal((2, channels, 6, 9)).astype(dtype.numpy)
+    x[0, 0, 2, 3] = np.nan
+    return x
+
+
+def regions(dtype: DType) -> np.ndarray:
+    """Some reach beyond the image, some are the wrong way round."""
+    return rng.uniform(-5, 16, (7, 4)).astype(dtype.numpy)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("dtype", [FLOAT16, FLOAT32, FLOAT64])
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_regions_have_as_many_samples_as_they_need(
+    chunks: int, dtype: DType, mode: str, level: str
+) -> None:
+    channels = 35
+    x, rois = tensor("x", (2, channels, H, W), dtype), tensor("rois", (R, 4), dtype)
+    images = tensor("images", (R,), INT64)
+    y = lower_roi_align(x, rois, images, mode=mode, output_height=2, output_width=3)
+    feeds = {"x": image(channels, dtype), "rois": regions(dtype), "images": np.arange(7) % 2}
+    check(y, feeds, SYMBOLS, target=target(level), chunks=chunks)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [FLOAT16, FLOAT32, FLOAT64])
+def test_cells_of_regions_have_maxima(dtype: DType, level: str) -> None:
+    x, rois = tensor("x", (2, 3, H, W), dtype), tensor("rois", (R, 5), dtype)
+    y = lower_max_roi_pool(x, rois, pooled_shape=[3, 2], spatial_scale=0.75)
+    numbered = np.concatenate([np.arange(7)[:, None] % 2, regions(dtype)], axis=1).astype(
+        dtype.numpy
+    )
+    check(y, {"x": image(3, dtype), "rois": numbered}, SYMBOLS, target=target(level), chunks=2)
