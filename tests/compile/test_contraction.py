@@ -14,6 +14,7 @@ from fornix.compile.schedule import Piece, schedule
 from fornix.compile.schedule.contraction import contraction, contraction_nests, shape_of
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, symbol
+from fornix.ir.dim.expression import substitute
 from fornix.ir.loops import Scalar, Store, Tensor, compute, constant, reduce, tensor
 from fornix.ir.loops.tensor import stored
 from tests.compile.levels import LEVELS, target
@@ -148,6 +149,50 @@ def test_stored_panels_are_packed_and_asked_for_before_they_are_read(
     assert ["llvm.prefetch" in text for text in texts] == [False, True]
 
 
+def panels_of(rows: DimLike, terms: int, level: str) -> tuple[Chunks, Tile]:
+    """What multiplies ``rows`` by a stored matrix of two panels or more, and its largest tile."""
+    x, w = tensor("x", (rows, terms), FLOAT32), constant(numbers(terms, 200, seed=1), "w")
+    y = compute((rows, 200), lambda i, j: reduce("sum", terms, lambda k: x[i, k] * w[k, j]))
+    wide = dataclasses.replace(Target.masked(level), l2_bytes=1 << 20)
+    *_, piece = schedule(store_of(y), wide)
+    (chunks,) = piece.nest.body
+    assert isinstance(chunks, Chunks)
+    return chunks, max(tiles_of(piece), key=lambda tile: tile.units)
+
+
+@pytest.mark.parametrize("rows", [28, 128, 300, BATCH])
+@pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v4"])
+def test_tiles_ask_for_all_of_the_next_panel_in_equal_shares(rows: DimLike, level: str) -> None:
+    terms = 96
+    chunks, tile = panels_of(rows, terms, level)
+    *_, panel, _ = chunks.axes
+    (axis,), column = tile.result.axes, tile.column.extent
+    assert isinstance(column, int)
+    assert tile.row is not None
+    asked = []
+    together = rows if isinstance(rows, int) else 48
+    for first in range(0, together - tile.height + 1, tile.height):
+        found = {
+            substitute(place, {panel: 3, tile.row: first, axis: k}, {})
+            for _, place in tile.ahead
+            for k in range(terms)
+        }
+        lines = {place // 16 for place in found if isinstance(place, int)}
+        asked.append(lines)
+    wanted = set(range(4 * terms * column // 16, 5 * terms * column // 16))
+    missing = wanted.difference(*asked)
+    rest = together % tile.height  # whose tiles ask for nothing
+    assert len(missing) <= len(wanted) * rest / together + 1
+    most = max(2 * len(wanted) * tile.height / together, terms / 16)  # an element by each term
+    assert max(map(len, asked)) <= most + 2
+
+
+@pytest.mark.parametrize(("rows", "terms"), [(9, 96), (128, 4096), (128, 8)])
+def test_nothing_is_asked_for_by_few_rows_or_beside_large_panels(rows: int, terms: int) -> None:
+    _, tile = panels_of(rows, terms, "x86-64-v4")
+    assert tile.ahead == ()
+
+
 @pytest.mark.parametrize(("rows", "least"), [(50, 3), (197, 8), (4096, 32)])
 def test_rows_of_few_columns_are_cut_for_threads(rows: int, least: int) -> None:
     weights = constant(numbers(512, 17))
@@ -162,6 +207,37 @@ def test_rows_of_few_columns_are_cut_for_threads(rows: int, least: int) -> None:
     np.testing.assert_allclose(found[0], x @ numbers(512, 17), rtol=1e-4, atol=1e-4)
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize(
+    ("rows", "terms", "wanted"),
+    [(2000, 384, "qp"), (500, 384, "pq"), (2000, 8192, "pq"), (BATCH, 384, "pq")],
+)
+def test_rows_that_outgrow_the_second_cache_stay_there_in_part(
+    rows: DimLike, terms: int, wanted: str
+) -> None:
+    x, w = tensor("x", (rows, terms), FLOAT32), constant(numbers(terms, 100), "w")
+    y = compute((rows, 100), lambda i, j: reduce("sum", terms, lambda k: x[i, k] * w[k, j]))
+    host = dataclasses.replace(Target.masked("x86-64-v4"), l2_bytes=1 << 20)
+    *_, piece = schedule(store_of(y), host)
+    (chunks,) = piece.nest.body
+    assert isinstance(chunks, Chunks)
+    assert "".join(a.name for a in chunks.axes) == wanted
+
+
+@pytest.mark.parametrize("columns", [70, 100])
+def test_blocks_of_rows_give_the_same_sums(columns: int) -> None:
+    x, w = numbers(301, 10), numbers(10, columns, seed=1)
+    a, b = tensor("x", x.shape, FLOAT32), constant(w, "w")
+    y = compute((301, columns), lambda i, j: reduce("sum", 10, lambda k: a[i, k] * b[k, j]))
+    small = dataclasses.replace(Target.host(), features=frozenset(), l2_bytes=10 << 10)
+    *_, piece = schedule(store_of(y), small)
+    (chunks,) = piece.nest.body
+    assert isinstance(chunks, Chunks)
+    assert [a.name for a in chunks.axes] == ["q", "p"]
+    whole, cut = (Runner([y], small, chunks=n).run({"x": x})[0] for n in (1, 5))
+    np.testing.assert_allclose(whole, x @ w, rtol=1e-5, atol=1e-5)
+    assert whole.tobytes() == cut.tobytes()
 
 
 def test_few_terms_are_summed_row_by_row_beside_a_first_cache_of_twelve_ways() -> None:

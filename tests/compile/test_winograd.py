@@ -14,8 +14,10 @@ from fornix.compile.schedule import winograd as schedule
 from fornix.compile.winograd import F2, F4, Image, Winograd, best
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
 from fornix.ir.dim import DimLike, symbol
+from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
     Buffer,
+    Load,
     Scalar,
     Store,
     Tensor,
@@ -337,3 +339,24 @@ def test_far_dilated_filters_are_summed_directly_where_images_may_be_small(
     w = constant(np.ones((64, 64, 3, 3), np.float32))
     made = Runner([lower_conv(image, w, dilations=[dilation] * 2, pads=[dilation] * 4)])
     assert ("winograd" in [k.schedule for k in made.kernels]) == is_chosen
+
+
+def test_filters_of_the_next_panel_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def shares(right: Load, panel: tuple[DimLike, int, int], *_: object) -> tuple[()]:
+        asked.append((right, panel))
+        return ()
+
+    monkeypatch.setattr(schedule, "shares", shares)
+    (x, w, _), pads = data("odd channels")
+    runner(lower_conv(tensor("x", x.shape, FLOAT32), constant(w), pads=list(pads)))
+    (right, (start, terms, width)) = asked[0]
+    position, panel, k, column = right.buffer.shape
+    assert (terms, width) == (k, column) == (17, 32)
+    assert panel == 2
+    axes = {a.name: a for a in right.variables if isinstance(a, Variable)}
+    for e, p in ((0, 0), (3, 1)):
+        at: dict[Atom, DimLike] = {axes["e"]: e, axes["p"]: p}
+        assert substitute(start, at, {}) == (2 * e + p + 1) * 17 * 32
+    assert position == 36

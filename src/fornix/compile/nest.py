@@ -137,7 +137,8 @@ class Tile:
     exist; right may be read at all of them if it `is_padded`. In tile registers (`is_square`) the
     sum has two axes, of which the last is as long as these are high; both factors are loads of
     words, left one after the other. Sums that were `found` before lie in memory, row by row of the
-    tile's width; of those `height` rows are computed anew where one of them is not finite.
+    tile's width; of those `height` rows are computed anew where one of them is not finite. Each
+    term of a tile of that height asks for the lines `ahead`, which later tiles read.
     """
 
     result: Reduce
@@ -151,6 +152,7 @@ class Tile:
     put: Put
     is_square: bool = False
     found: Line | None = None
+    ahead: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)

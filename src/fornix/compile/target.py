@@ -38,6 +38,8 @@ _OF_TILES = frozenset({"amx-tile", "amx-int8", "amx-bf16"})
 
 WIDEST = 64
 """Bytes of the vectors that AVX-512 adds."""
+LINE_BYTES = 64
+"""Of a line of a cache."""
 DEFAULT_L1, DEFAULT_L2 = 32 << 10, 512 << 10
 """Bytes of caches that nobody tells us of; the smallest of current machines."""
 

@@ -25,6 +25,8 @@ from fornix.ir.loops import load as load_scalar
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
 
+ALL_CACHES, SECOND_CACHE = 3, 2
+"""Which caches fetch a line that is asked for, as LLVM counts them."""
 MAX_STRIDE = 4
 """Up to here elements are read as whole vectors and picked; beyond it they are gathered."""
 
@@ -196,10 +198,12 @@ def address(em: Emitter, buffer: Buffer, place: DimLike, more: int = 0) -> Value
     return Value(em.put(pointer.depth, step), False, pointer.depth)
 
 
-def ask(em: Emitter, buffer: Buffer, place: DimLike, more: int = 0) -> None:
-    """Have the line of element ``place + more`` fetched; there may be none."""
+def ask(
+    em: Emitter, buffer: Buffer, place: DimLike, more: int = 0, *, by: int = ALL_CACHES
+) -> None:
+    """Have the line of element ``place + more`` fetched ``by`` some caches; there may be none."""
     where = address(em, buffer, place, more)
-    how = (("i32", "0"), ("i32", "3"), ("i32", "1"))  # to be read, by all caches, data
+    how = (("i32", "0"), ("i32", str(by)), ("i32", "1"))  # to be read, data
     em.call(em.top, "void", "llvm.prefetch.p0", ("ptr", where.text), *how)
 
 

@@ -16,12 +16,13 @@ from fornix.compile.emit import parts, square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import add_product, nest, start, step, surely_runs
 from fornix.compile.emit.instructions import binary
-from fornix.compile.emit.memory import ask
+from fornix.compile.emit.memory import SECOND_CACHE, ask
 from fornix.compile.emit.packed import store_all
 from fornix.compile.emit.types import size_of
 from fornix.compile.narrow import unwidened
-from fornix.compile.nest import Put, Tile
+from fornix.compile.nest import Line, Put, Tile
 from fornix.compile.reductions import field_axes, points
+from fornix.compile.target import LINE_BYTES
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike, minimum
 from fornix.ir.dim.expression import Atom, substitute
@@ -36,8 +37,6 @@ ROWS_AHEAD = 8
 """Rows of the right operand that are asked for before a tile of one row needs them."""
 BYTES_AHEAD = 1536
 """Bytes of a panel that are asked for before a tile needs them; memory answers in so many steps."""
-LINE = 64
-"""Bytes of a line of a cache."""
 FEW = 8
 """Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
 INLINE_NODES = 4
@@ -132,6 +131,7 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
     taps, own = points(axes[1]), height * t.units
     ways = min(len(taps), -(-FEW // (t.height * t.units)))
     carried = [(kind, start("sum", dtype, is_vector=True))] * (own * ways)
+    ahead = _next_panel(t, block) if height == t.height else []
     is_read_once = t.height == 1 and not t.is_padded and len(t.result.axes) == 1
 
     def terms(totals: list[str], number: int) -> list[str]:
@@ -141,6 +141,8 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
         panel = unwidened(right)
         if t.is_padded and isinstance(panel, Load):
             _ask_panel(em, t, panel)
+        for buffer, place in ahead:
+            ask(em, buffer, substitute(place, at, {}), by=SECOND_CACHE)
         b = [em.value(substitute_scalar(right, at), u) for u in em.units]
         for r, e in enumerate(lefts):
             a = em.value(substitute_scalar(e, at))
@@ -171,6 +173,14 @@ def _ask_ahead(em: Emitter, e: Load, axis: Variable) -> None:
         ask(em, e.buffer, ahead, unit * em.lanes)
 
 
+def _next_panel(t: Tile, block: Variable | None) -> list[Line]:
+    """The lines that a tile whose first row is that of ``block`` asks for."""
+    if t.row is None:
+        return list(t.ahead)
+    here: dict[Atom, DimLike] = {t.row: _row_place(block, 0)}
+    return [(buffer, substitute(place, here, {})) for buffer, place in t.ahead]
+
+
 def _ask_panel(em: Emitter, t: Tile, e: Load) -> None:
     """Ask for the lines of a panel ``e`` that are read some turns later.
 
@@ -181,7 +191,7 @@ def _ask_panel(em: Emitter, t: Tile, e: Load) -> None:
     row = t.units * em.lanes * size
     axis = t.result.axes[-1]
     ahead = substitute(e.address, {axis: axis.dim + -(-BYTES_AHEAD // row)}, {})
-    for place in range(0, row, LINE):
+    for place in range(0, row, LINE_BYTES):
         ask(em, e.buffer, ahead, place // size)
 
 

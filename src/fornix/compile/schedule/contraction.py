@@ -15,16 +15,17 @@ from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
-from fornix.compile.narrow import as_stored
-from fornix.compile.nest import Block, Chunks, Nest, Put, Tile, When
+from fornix.compile.narrow import as_stored, unwidened
+from fornix.compile.nest import Block, Chunks, Line, Nest, Put, Tile, When
 from fornix.compile.products import Product, products
+from fornix.compile.schedule.ahead import AHEAD_BYTES, shares
 from fornix.compile.schedule.chunks import CHUNKS, combined
 from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.streamed import streamed_nest
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, atoms, ceildiv, minimum
-from fornix.ir.dim.expression import Floor, substitute
+from fornix.ir.dim import DimLike, atoms, ceildiv, known, minimum
+from fornix.ir.dim.expression import Atom, Floor, substitute
 from fornix.ir.loops import (
     Buffer,
     Constant,
@@ -66,6 +67,8 @@ NARROW = {32: {1: 12, 2: 12, 3: 8}, 16: {1: 12, 2: 6}}
 """The rows of tiles for fewer of them, by vectors."""
 OPEN_ROWS = 48
 """What is taken for a number of rows that is not known: tiles of most heights fill it."""
+NEARBY_ROWS = 0.75
+"""Of the second cache, up to which all rows of ``a`` stay there from panel to panel."""
 ROW_BLOCK = 64
 """Rows of a chunk, about: a panel of ``b`` is used again for so many."""
 SQUARE_ROWS = 10
@@ -235,9 +238,8 @@ def contraction_nests(
         [*c.outer, panel, *([] if c.row is None else [c.row]), column],
         {c.column: panel.dim * column.extent + column.dim},
     )
-    narrow = _narrow(c, target, height, vectors)
     shape = height, vectors, lanes
-    nest = nest_of_tiles(c, store, (panel, column), shape, narrow, is_packed=is_packed)
+    nest = nest_of_tiles(c, target, store, (panel, column), shape, is_packed=is_packed)
     terms = math.prod(likely(a.extent) for a in c.sum.axes)
     if c.row is not None and terms <= FEW_TERMS and target.l1_bytes >= WIDE_L1:
         nest = _row_by_row(nest)
@@ -376,28 +378,30 @@ def reading(c: Contraction, plain: Store) -> Store:
 
 def nest_of_tiles(
     c: Contraction,
+    target: Target,
     store: Store,
     columns: tuple[Variable, Variable],
     shape: tuple[int, int, int],
-    narrow: Mapping[int, int],
     *,
     is_packed: bool,
     is_square: bool = False,
 ) -> Nest:
     """The loops of ``store``, which is ``c`` with its `columns` in panels.
 
-    ``shape`` are rows and vectors of a tile, and lanes; `narrow` are rows of those of fewer
-    vectors.
+    ``shape`` are rows and vectors of a tile, and lanes.
     """
     panel, column = columns
     height, vectors, lanes = shape
+    narrow = {} if is_square else _narrow(c, target, height, vectors)
     (e,) = outer_reductions(store.value)
     rows: DimLike = 1 if c.row is None else c.row.extent
     others = CHUNKS if is_square else combined((*c.outer, panel))[0]
-    size, count = _row_blocks(rows, math.lcm(height, *narrow.values()), others)
+    near = 0 if is_square else _rows_nearby(c, target, column, others)
+    size, count = _row_blocks(rows, math.lcm(height, *narrow.values()), others, near)
     blocks = [] if c.row is None else [Variable("q", count)]
     first: DimLike = blocks[0].dim * size if blocks else 0
     width = minimum(column.extent, c.column.extent - panel.dim * column.extent)
+    turns = height, (near and size) or known(rows) or OPEN_ROWS
     tile = Tile(
         result=e,
         row=c.row,
@@ -409,8 +413,9 @@ def nest_of_tiles(
         is_padded=is_packed,
         put=Put(store.buffer, store.address, store.value),
         is_square=is_square,
+        ahead=_ahead(c, e, columns, turns, target) if is_packed and not is_square else (),
     )
-    axes = (*c.outer, panel, *blocks)
+    axes = (*c.outer, *blocks, panel) if near else (*c.outer, panel, *blocks)
     parallel: DimLike = 1
     for axis in axes:
         parallel = parallel * axis.extent
@@ -419,6 +424,34 @@ def nest_of_tiles(
     else:
         body = _as_wide(tile, narrow, lanes) if narrow else by_width(tile, panel, lanes)
     return Nest("contraction", (Chunks(axes, body),), lanes, parallel)
+
+
+def _ahead(
+    c: Contraction,
+    sum_: Reduce,
+    columns: tuple[Variable, Variable],
+    turns: tuple[int, int],
+    target: Target,
+) -> tuple[Line, ...]:
+    """The lines of the next panel of stored data that a term of a tile asks for."""
+    panel, column = columns
+    right = unwidened(sum_.body.args[panel in sum_.body.args[1].variables])
+    if (
+        c.row is None
+        or len(sum_.axes) != 1
+        or not isinstance(right, Load)
+        or not _is_stored(c.right)
+    ):
+        return ()
+    (k,), width = sum_.axes, column.extent
+    terms, panels = known(k.extent), known(panel.extent)
+    if terms is None or panels is None or not isinstance(width, int):
+        return ()
+    if panels * terms * width * right.dtype.bits // 8 < AHEAD_BYTES:
+        return ()
+    at: dict[Atom, DimLike] = {panel: panel.dim + 1, k: 0, column: 0}
+    next_ = substitute(right.address, at, {}), terms, width
+    return shares(right, next_, c.row, turns, k, target)
 
 
 def _as_wide(tile: Tile, narrow: Mapping[int, int], lanes: int) -> Block:
@@ -447,14 +480,33 @@ def _by_rows(tile: Tile, panel: Variable, lanes: int) -> Block:
     return (When(is_few, by_width(few, panel, lanes)), When(are_many, square))
 
 
-def _row_blocks(rows: DimLike, height: int, others: DimLike) -> tuple[int, DimLike]:
+def _rows_nearby(c: Contraction, target: Target, column: Variable, panels: DimLike) -> int:
+    """Rows of ``a`` that stay in the second cache while all ``panels`` go by; 0: one panel stays.
+
+    A panel that stays is better as long as that cache holds all rows as well, and where it holds so
+    few that panels would come from beyond more often than rows do now.
+    """
+    rows = None if c.row is None else known(c.row.extent)
+    terms, width = known(math.prod(a.extent for a in c.sum.axes)), known(column.extent)
+    count = known(panels)
+    if rows is None or terms is None or width is None or count is None or terms <= FEW_TERMS:
+        return 0
+    of_row = terms * c.left.dtype.bits // 8
+    if rows * of_row <= target.l2_bytes * NEARBY_ROWS or count <= 1:
+        return 0
+    found = target.l2_bytes // 2 // of_row
+    return 0 if found < 2 * width else found
+
+
+def _row_blocks(rows: DimLike, height: int, others: DimLike, near: int = 0) -> tuple[int, DimLike]:
     """Rows of a chunk, in whole tiles, and how many chunks of rows there are.
 
     Where there are few ``others``, rows are cut into tiles until threads have enough to share.
     """
-    size = _padded(ROW_BLOCK, height)
+    block = near or ROW_BLOCK
+    size = _padded(block, height)
     if isinstance(rows, int):
-        count = max(1, (rows + ROW_BLOCK // 2) // ROW_BLOCK)
+        count = max(1, (rows + block // 2) // block)
         size = _padded(-(-rows // count), height)
         least = -(-CHUNKS // (2 * others)) if isinstance(others, int) else 1
         size = min(size, max(-(-rows // height) // least, 1) * height)

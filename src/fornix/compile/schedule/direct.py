@@ -19,6 +19,7 @@ from fornix.compile.convolution import Convolution, Groups, Spatial, convolution
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of, useful_lanes
 from fornix.compile.nest import Block, Edge, Line, Nest, Patch, Put, Span, Taps
 from fornix.compile.phases import phases
+from fornix.compile.schedule.ahead import AHEAD_BYTES
 from fornix.compile.schedule.chunks import chunked
 from fornix.compile.schedule.inside import Extent, data_of, share, taps_of
 from fornix.compile.schedule.packing import (
@@ -48,7 +49,7 @@ from fornix.compile.schedule.square_images import (
 )
 from fornix.compile.schedule.whole_groups import with_whole_groups
 from fornix.compile.schedule.winograd import Stage
-from fornix.compile.target import Target
+from fornix.compile.target import LINE_BYTES, Target
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, known, less, minimum
 from fornix.ir.loops import (
@@ -98,10 +99,7 @@ MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
 MAX_PRODUCTS = 512
 """That are written out so that those with the padding beside rows can be left out."""
-LINE_BYTES = 64
 """Of caches."""
-AHEAD_BYTES = 64 << 10
-"""Of weights, from which on it is worth while to ask for a panel before it is needed."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,9 @@ def square_nests(
         {padded.column: panel.dim * column.extent + column.dim},
     )
     shape = height, vectors, lanes
-    nest = nest_of_tiles(padded, store, (panel, column), shape, {}, is_packed=True, is_square=True)
+    nest = nest_of_tiles(
+        padded, target, store, (panel, column), shape, is_packed=True, is_square=True
+    )
     return [*first, packed], store, nest
 
 

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from fornix.compile.axes import cut_at_blocks
 from fornix.compile.convolution import Convolution, Spatial
 from fornix.compile.cost import LIKELY_IMAGE, accesses, likely_of_image, stride_of
-from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Stretch, Tile
+from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Put, Stretch, Tile
 from fornix.compile.phases import phases
+from fornix.compile.schedule.ahead import shares
 from fornix.compile.schedule.chunks import combined, in_scratch
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.target import Target
@@ -68,6 +69,8 @@ FILTERS_BYTES = 5 << 20
 SCRATCH_BYTES = 384 << 10
 """Of images and products of a block of tiles: they stay in the cache of a core."""
 
+LIKELY_ROWS = 48
+"""What is taken for a number of tiles that is not known."""
 DIRECT_PIXELS = 7
 """Of a row that the direct sum computes at once."""
 IMAGE_AXES = 2
@@ -219,6 +222,7 @@ class _Stages:
 
     def __init__(self, conv: Convolution, algorithm: Winograd, target: Target, lanes: int) -> None:
         self.conv, self.algorithm, self.lanes = conv, algorithm, lanes
+        self.target = target
         self.units = min(UNITS, known(ceildiv(conv.filter.extent, lanes)) or UNITS)
         width = self.units * lanes
         (self.channel,) = conv.channels
@@ -404,11 +408,22 @@ class _Stages:
             units=self.units,
             is_padded=True,
             put=put,
+            ahead=self._ahead(right),
         )
         every = Variable("t", self.tiles)  # of a block of tiles, for all blocks
         value = substitute_scalar(total, {row: every.dim})
         axes = (self.position, self.panel, every, column)
         return _Part((tile,), (Store(put.buffer, axes, put.address, value),))
+
+    def _ahead(self, filters: Scalar) -> tuple[Line, ...]:
+        """The lines of the next panel that a channel asks for, if each stage has its kernel."""
+        channels, width = known(self.channel.extent), self.units * self.lanes
+        if self.size is not None or channels is None or not isinstance(filters, Load):
+            return ()
+        number = self.position.dim * self.panel.extent + self.panel.dim + 1
+        next_ = number * (channels * width), channels, width
+        turns = self.height, known(self.row.extent) or LIKELY_ROWS
+        return shares(filters, next_, self.row, turns, self.channel, self.target)
 
     # ── results
 
