@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -500,3 +502,37 @@ def test_the_standards_own_cases_hold() -> None:
             )
             target = DType.of(attributes["to"].i)
             assert same(convert(x, target, saturate=saturate, round_mode=mode), y), case.name
+
+
+def test_texts_between_two_numbers_are_rounded_once(rng: np.random.Generator) -> None:
+    below = np.abs(rng.standard_normal(60) * 10.0 ** rng.integers(-40, 38, 60)).astype(np.float32)
+    above = np.nextafter(below, np.float32(np.inf))
+    with localcontext(prec=200):
+        ties = [
+            (Decimal(float(a)) + Decimal(float(b))) / 2 for a, b in zip(below, above, strict=True)
+        ]
+        step = Decimal(1).scaleb(-150)
+        texts = [[f"{tie - step:f}", f"{tie:f}", f"{tie + step:f}"] for tie in ties]
+    found = convert(np.array(texts, object), types.FLOAT32)
+    even = np.where(below.view(np.uint32) % 2 == 0, below, above)
+    np.testing.assert_array_equal(found, np.stack([below, even, above], 1))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_numbers_become_the_shortest_texts_without_exponents(
+    kind: type[np.floating[Any]], rng: np.random.Generator
+) -> None:
+    count = 300 * np.dtype(kind).itemsize
+    numbers = np.frombuffer(rng.bytes(count), kind)
+    numbers = np.append(
+        numbers[np.isfinite(numbers)], np.array([0, -0.0, 1e4, 0.1, 1e-5, 2.0**-9], kind)
+    )
+    texts = convert(numbers, types.STRING)
+    assert [np.format_float_positional(n, trim="-") for n in numbers] == texts.tolist()
+
+
+@pytest.mark.parametrize("text", ["1 2", "+-1", "1e", ".", "--1", "1\n2", "e5", "", " "])
+@pytest.mark.parametrize("dtype", [types.FLOAT32, types.FLOAT64, types.INT64])
+def test_digits_and_signs_alone_are_no_number(text: str, dtype: DType) -> None:
+    with pytest.raises(Fail, match="a number is required"):
+        convert(np.array(["1", text], object), dtype)

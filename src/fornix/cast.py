@@ -43,6 +43,14 @@ _FLOAT8_MAX = {
 }
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"[+-]?\d{1,40}", re.ASCII)
+_PLAIN = re.compile(r"[0-9e+\-.\s]*", re.ASCII | re.IGNORECASE)
+"""Of this Python reads as numbers what the two above are, between white space, and nothing else."""
+_EXACT = 2.0**53
+"""Below this integers are float64 numbers."""
+_TIE_BITS = 2**27 - 1
+"""Those of a float64 that are 0 where it lies between two numbers of 25 bits or less, or is one."""
+_BITS_BELOW_FLOAT32 = 2**29 - 1
+"""Those that a float32 lacks, unless it is subnormal."""
 _SPECIAL = re.compile(r"[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 
 
@@ -205,10 +213,19 @@ def _to_strings(flat: NDArray[Any], source: DType) -> NDArray[Any]:
     result = np.empty(flat.size, object)
     if source.is_float:
         numbers = flat if source is types.FLOAT16 else _native(flat, source)
-        result[:] = [_float_text(number) for number in numbers]
+        is_wide = numbers.dtype == np.float64
+        texts = map(repr, numbers.tolist()) if is_wide else numbers.astype(np.str_).tolist()
+        result[:] = [_trimmed(text, number) for text, number in zip(texts, numbers, strict=True)]
     else:
-        result[:] = [str(number) for number in _native(flat, source).tolist()]
+        result[:] = list(map(str, _native(flat, source).tolist()))
     return result
+
+
+def _trimmed(text: str, number: np.floating[Any]) -> str:
+    """The shortest ``text`` of ``number``, if it has neither an exponent nor a fraction of 0."""
+    if "e" in text or "n" in text:
+        return _float_text(number)
+    return text.removesuffix(".0")
 
 
 def _float_text(number: np.floating[Any]) -> str:
@@ -222,15 +239,53 @@ def _float_text(number: np.floating[Any]) -> str:
 def _from_strings(
     flat: NDArray[Any], target: DType, *, saturate: bool, round_mode: str
 ) -> NDArray[Any]:
-    texts = [_text(entry) for entry in flat]
     if target.is_integer:
-        mask = 2**64 - 1
-        wrapped = [_integer(text, target) & mask for text in texts]
-        return _wrap(np.array(wrapped, np.uint64), target)
-    numbers = np.array([_number(text, target) for text in texts], np.float64)
+        return _wrap(_integers(flat, target), target)
+    numbers = _numbers(flat, target)
     if target is types.BOOL:
         return numbers.astype(np.bool_)
     return convert(numbers, target, saturate=saturate, round_mode=round_mode)
+
+
+def _plain(flat: NDArray[Any]) -> list[str]:
+    """Texts of nothing but digits, signs, points and exponents; raises ValueError for others."""
+    texts: list[str] = flat.tolist()
+    if not all(isinstance(text, str) for text in texts) or not _PLAIN.fullmatch("\n".join(texts)):
+        raise ValueError
+    return texts
+
+
+def _integers(flat: NDArray[Any], target: DType) -> NDArray[np.uint64]:
+    """The integers that texts spell, modulo 2⁶⁴."""
+    try:
+        return np.array(list(map(int, _plain(flat))), np.int64).view(np.uint64)
+    except (ValueError, OverflowError):
+        mask = 2**64 - 1
+        return np.array([_integer(_text(entry), target) & mask for entry in flat], np.uint64)
+
+
+def _numbers(flat: NDArray[Any], target: DType) -> NDArray[np.float64]:
+    """The numbers that texts spell; on the way to less than float64, rounded to odd near ties."""
+    try:
+        texts = _plain(flat)
+        nearest = np.array(list(map(float, texts)), np.float64)
+    except ValueError:
+        return np.array([_number(_text(entry), target) for entry in flat], np.float64)
+    if target is not types.FLOAT64:
+        for place in np.flatnonzero(_may_tie(nearest, target)):
+            nearest[place] = _number(texts[place].strip(), target)
+    return nearest
+
+
+def _may_tie(nearest: NDArray[np.float64], target: DType) -> NDArray[np.bool_]:
+    """Where what a text spells may be rounded otherwise than the float64 that is nearest to it."""
+    bits = nearest.view(np.uint64)
+    is_short: NDArray[np.bool_] = bits & _TIE_BITS == 0
+    if target is types.FLOAT32:
+        is_between = bits & _BITS_BELOW_FLOAT32 == (_BITS_BELOW_FLOAT32 + 1) // 2
+        is_short &= np.abs(nearest) < np.finfo(np.float32).tiny
+        is_short |= is_between
+    return is_short
 
 
 def _text(entry: object) -> str:
@@ -248,6 +303,8 @@ def _number(text: str, target: DType) -> float:
     if target is types.FLOAT64 or target.is_integer:
         return nearest
     if nearest == 0 or np.isinf(nearest):
+        return nearest
+    if nearest.is_integer() and abs(nearest) < _EXACT and _INTEGER.fullmatch(text):
         return nearest
     exact, found = Decimal(text).copy_abs(), Decimal(nearest).copy_abs()
     if exact == found:
