@@ -4,6 +4,7 @@ import copy
 import pickle
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -353,6 +354,24 @@ def test_dims_survive_pickle_and_copy() -> None:
     d = minimum(N // 3, M) * 2 - 1
     assert pickle.loads(pickle.dumps(d)) == d
     assert copy.deepcopy(d) == d
+
+
+def test_of_atoms_with_one_key_there_is_one() -> None:
+    half = (N + M) // 2
+    assert isinstance(half, Dim)
+    assert half.atom is not None
+    again = (symbol("N") + symbol("M")) // 2
+    for d in (half, unknown("nobody knows")):
+        assert pickle.loads(pickle.dumps(d)).atom is d.atom
+    assert isinstance(again, Dim)
+    assert again.atom is half.atom
+    assert symbol("N", 1).atom is not symbol("N").atom
+
+
+def test_threads_that_make_one_atom_get_the_same() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda k: [symbol(f"t{i}") for i in range(k % 2, 200)], range(8)))
+    assert len({d.atom for row in made for d in row}) == 200
 
 
 def test_a_dim_has_no_truth_value() -> None:

@@ -131,6 +131,23 @@ def test_bounds_proofs_hold_at_every_iteration(a: Pair, b: Pair, symbols: dict[s
     assert sign is None or ((x >= 0) == sign).all(), (a.dim, sign)
 
 
+@FUZZ
+@given(
+    st.lists(st.tuples(st.integers(-4, 4), st.integers(1, 4)), min_size=1, max_size=3),
+    st.integers(-12, 12),
+)
+def test_sums_of_variables_with_constant_extents_are_decided(
+    parts: list[tuple[int, int]], constant: int
+) -> None:
+    d: DimLike = constant
+    values = {constant}
+    for c, extent in parts:
+        d = d + c * Variable("v", extent).dim
+        values = {value + c * k for value in values for k in range(extent)}
+    holds = {value >= 0 for value in values}
+    assert is_nonnegative(d) is (holds.pop() if len(holds) == 1 else None)
+
+
 def test_what_lowerings_ask_is_proved() -> None:
     i, j, k, l = (AXES[name].dim for name in "ijkl")
     assert less(j, N) is True

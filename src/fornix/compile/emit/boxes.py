@@ -19,7 +19,7 @@ from fornix.compile.nest import Patch
 from fornix.dtype import BOOL, FLOAT32
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom
-from fornix.ir.loops import Scalar, Variable, substitute_scalar
+from fornix.ir.loops import Scalar, Variable
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -119,7 +119,7 @@ def _each(
     """Loops over ``ranges``; ``place`` is the number of the vector so far, and where all lie."""
     number, sums = place
     if not ranges:
-        _replace(em, substitute_scalar(again, point), place)
+        _replace(em, em.moved(again, point), place)
         return
     (axis, first), *_ = ranges[0]
     base = em.dim(first)

@@ -17,7 +17,7 @@ from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Gates
 from fornix.ir.dim import DimLike, ceildiv
 from fornix.ir.dim.expression import Atom
-from fornix.ir.loops import Variable, substitute_scalar
+from fornix.ir.loops import Variable
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -101,7 +101,7 @@ def _sums(em: Emitter, g: Gates, block: Variable | None, height: int) -> Sums:
     left = product.args[place]
     lefts = [left]
     if g.row is not None and block is not None:
-        lefts = [substitute_scalar(left, {g.row: block.dim + r}) for r in range(height)]
+        lefts = [em.moved(left, {g.row: block.dim + r}) for r in range(height)]
     rights = [e.body.args[1 - place] for e in g.results]
     width = len(rights) * g.units
     steps = _steps(axis.extent)
@@ -111,9 +111,9 @@ def _sums(em: Emitter, g: Gates, block: Variable | None, height: int) -> Sums:
         totals = list(totals)
         for k in range(steps):
             at: dict[Atom, DimLike] = {axis: axis.dim + k}
-            vectors = [em.value(substitute_scalar(e, at), u) for e in rights for u in em.units]
+            vectors = [em.value(em.moved(e, at), u) for e in rights for u in em.units]
             for r, e in enumerate(lefts):
-                one = em.value(substitute_scalar(e, at))
+                one = em.value(em.moved(e, at))
                 for c, vector in enumerate(vectors, r * width):
                     total = Value(totals[c], True, em.top)
                     factors = (vector, one) if place else (one, vector)

@@ -18,7 +18,7 @@ from fornix.compile.parts import PRODUCTS
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, minimum
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Variable, substitute_scalar
+from fornix.ir.loops import Variable
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -123,7 +123,7 @@ def _makers(em: Emitter, p: Parts) -> list[Callable[[], None]]:
             with em.along(p.column, (u,)):
                 em.places[p.column] = Value("0", False, 0)
                 for put in p.made:
-                    value = substitute_scalar(put.value, at)
+                    value = em.moved(put.value, at)
                     store(em, Put(put.buffer, substitute(put.address, at, {}), value), u)
 
         return make

@@ -23,7 +23,7 @@ from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Patch, Put, Span
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Scalar, Variable, substitute_scalar
+from fornix.ir.loops import Scalar, Variable
 from fornix.ops.quantize_loops import rounded_byte
 
 if TYPE_CHECKING:
@@ -82,9 +82,7 @@ def _values(em: Emitter, span: Span) -> list[Place]:
 def _sums(em: Emitter, p: Patch, points: Sequence[Point]) -> list[str]:
     """The accumulators, in the order of ``points``."""
     dtype = p.result.dtype
-    factors = [
-        [substitute_scalar(factor, point) for factor in p.result.body.args] for point in points
-    ]
+    factors = [[em.moved(factor, point) for factor in p.result.body.args] for point in points]
     written: list[Point] = [
         dict(pairs)
         for pairs in itertools.product(
@@ -101,7 +99,7 @@ def _sums(em: Emitter, p: Patch, points: Sequence[Point]) -> list[str]:
                 continue
             for factor in pair:
                 if factor not in found:
-                    found[factor] = em.value(substitute_scalar(factor, at))
+                    found[factor] = em.value(em.moved(factor, at))
             total = Value(totals[k], True, em.top)
             sums[k] = add_product(em, p.result.body, (found[pair[0]], found[pair[1]]), total).text
         return sums
@@ -132,8 +130,8 @@ def _taps(p: Patch) -> list[Point]:
 def _finish(em: Emitter, p: Patch, totals: Sequence[tuple[Point, str]]) -> None:
     """Write some vectors of the box."""
     for point, total in totals:
-        em.remember((substitute_scalar(p.result, point), 0), Value(total, True, em.top))
-    puts = [_put(p, point) for point, _ in totals]
+        em.remember((em.moved(p.result, point), 0), Value(total, True, em.top))
+    puts = [_put(em, p, point) for point, _ in totals]
     if p.width is None:
         store_all(em, [(put, 0) for put in puts])
         return
@@ -142,11 +140,11 @@ def _finish(em: Emitter, p: Patch, totals: Sequence[tuple[Point, str]]) -> None:
         store(em, put, 0)
 
 
-def _put(p: Patch, point: Point) -> Put:
+def _put(em: Emitter, p: Patch, point: Point) -> Put:
     """The store of one vector of the box."""
-    guard = None if p.put.guard is None else substitute_scalar(p.put.guard, point)
+    guard = None if p.put.guard is None else em.moved(p.put.guard, point)
     address = substitute(p.put.address, point, {})
-    return Put(p.put.buffer, address, substitute_scalar(p.put.value, point), guard=guard)
+    return Put(p.put.buffer, address, em.moved(p.put.value, point), guard=guard)
 
 
 def _spilled(em: Emitter, p: Patch, sums: Sequence[str]) -> str:

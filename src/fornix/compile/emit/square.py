@@ -21,7 +21,7 @@ from fornix.compile.nest import Patch, Tile
 from fornix.compile.words import word_of
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Apply, Buffer, Load, Scalar, Variable, substitute_scalar
+from fornix.ir.loops import Apply, Buffer, Load, Scalar, Variable
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -129,7 +129,7 @@ def _add_boxes(em: Emitter, p: Patch, points: Sequence[dict[Atom, DimLike]]) -> 
         for k, point in enumerate(points):
             registers = [SUMS + k]
             for first, e, along in ((LEFT, image, axis), (RIGHT, weights, word)):
-                at = substitute_scalar(e, {**point, word: 0})
+                at = em.moved(e, {**point, word: 0})
                 if at not in found:
                     found[at] = next(free[first])
                     fill(em, found[at], e, along, point | {word: 0, p.column: 0})

@@ -26,7 +26,7 @@ from fornix.compile.target import LINE_BYTES
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike, minimum
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Load, Reduce, Scalar, Variable, substitute_scalar
+from fornix.ir.loops import Load, Reduce, Scalar, Variable
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -126,7 +126,7 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
     kind = em.type(dtype, is_vector=True)
     lefts = [left]
     if t.row is not None:
-        lefts = [substitute_scalar(left, {t.row: _row_place(block, r)}) for r in range(height)]
+        lefts = [em.moved(left, {t.row: _row_place(block, r)}) for r in range(height)]
     axes = _inner_axes(t)
     taps, own = points(axes[1]), height * t.units
     ways = min(len(taps), -(-FEW // (t.height * t.units)))
@@ -143,9 +143,9 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
             _ask_panel(em, t, panel)
         for buffer, place in ahead:
             ask(em, buffer, substitute(place, at, {}), by=SECOND_CACHE)
-        b = [em.value(substitute_scalar(right, at), u) for u in em.units]
+        b = [em.value(em.moved(right, at), u) for u in em.units]
         for r, e in enumerate(lefts):
-            a = em.value(substitute_scalar(e, at))
+            a = em.value(em.moved(e, at))
             for u in em.units:
                 place = first + r * t.units + u
                 total = Value(totals[place], True, em.top)
@@ -206,8 +206,8 @@ def _block_sums(
     rows: list[dict[Atom, DimLike]] = [{}]
     if t.row is not None:
         rows = [{t.row: _row_place(block, r)} for r in range(height)]
-    sums = [substitute_scalar(inner, at) for at in rows]
-    bodies = [substitute_scalar(t.result.body, at) for at in rows]
+    sums = [em.moved(inner, at) for at in rows]
+    bodies = [em.moved(t.result.body, at) for at in rows]
     dtype, kind = t.result.dtype, em.type(t.result.dtype, is_vector=True)
     carried = [(kind, start("sum", dtype, is_vector=True))] * (height * t.units)
 
@@ -239,9 +239,9 @@ def _inner_sums(em: Emitter, t: Tile, sums: Sequence[Scalar]) -> list[list[str]]
     def turn(totals: list[str]) -> list[str]:
         totals = list(totals)
         for at in combinations:
-            b = [em.value(substitute_scalar(right, at), u) for u in em.units]
+            b = [em.value(em.moved(right, at), u) for u in em.units]
             for r, e in enumerate(lefts):
-                a = em.value(substitute_scalar(e, at))
+                a = em.value(em.moved(e, at))
                 for u in em.units:
                     total = Value(totals[r * t.units + u], True, em.top)
                     factors = (b[u], a) if is_turned else (a, b[u])
@@ -296,13 +296,13 @@ def _write_out(em: Emitter, t: Tile, block: Variable | None, sums: list[list[str
     """Every row of the tile written out."""
     for r, row in enumerate(sums):
         at: dict[Atom, DimLike] = {} if t.row is None else {t.row: _row_place(block, r)}
-        result = substitute_scalar(t.result, at)
+        result = em.moved(t.result, at)
         for u, text in zip(em.units, row, strict=True):
             em.remember((result, u), Value(text, True, em.top))
         put = Put(
             t.put.buffer,
             substitute(t.put.address, at, {}),
-            substitute_scalar(t.put.value, at),
+            em.moved(t.put.value, at),
         )
         store_all(em, [(put, u) for u in em.units])
 

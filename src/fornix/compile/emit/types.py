@@ -7,6 +7,7 @@ below 8 bits as bytes, as ml_dtypes does.
 
 from __future__ import annotations
 
+import functools
 import struct
 
 import numpy as np
@@ -27,6 +28,7 @@ def register_type(dtype: DType) -> str:
     return "i1" if dtype is BOOL else memory_type(dtype)
 
 
+@functools.cache
 def vector_type(dtype: DType, lanes: int) -> str:
     """The LLVM type of ``lanes`` elements in a register."""
     return f"<{lanes} x {register_type(dtype)}>"

@@ -26,7 +26,6 @@ from fornix.ir.loops import (
     Scalar,
     Variable,
     identity,
-    substitute_scalar,
 )
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def _points(axes: Iterable[Variable]) -> list[Point]:
 def _compute(em: Emitter, s: Sum, points: Sequence[Point]) -> None:
     """Every reduction that ``s`` is for some of ``points``, remembered for who asks."""
     places = [{**point, **tap} for point in points for tap in _points(s.around)]
-    pairs = [(substitute_scalar(s.result, p), substitute_scalar(s.body, p)) for p in places]
+    pairs = [(em.moved(s.result, p), em.moved(s.body, p)) for p in places]
     totals = [
         _Total(e, body, unit)
         for e, body in dict(pairs).items()
@@ -87,7 +86,7 @@ def _compute(em: Emitter, s: Sum, points: Sequence[Point]) -> None:
         found = list(values)
         for tap in taps:
             for k, total in enumerate(totals):
-                found[k] = _added(em, total, found[k], substitute_scalar(total.body, tap))
+                found[k] = _added(em, total, found[k], em.moved(total.body, tap))
         return found
 
     results = _looped(em, s, totals, add) if s.loops else add([None] * len(totals))
@@ -161,7 +160,7 @@ def _work(value: Scalar) -> int:
 def _write(em: Emitter, put: Put, point: Point) -> None:
     """One element of the span, or its vectors."""
     address = substitute(put.address, point, {})
-    moved = Put(put.buffer, address, substitute_scalar(put.value, point))
+    moved = Put(put.buffer, address, em.moved(put.value, point))
     for unit in em.units if em.depends(address) else (0,):
         store(em, moved, unit)
 
@@ -177,7 +176,7 @@ def _write_in_loop(em: Emitter, w: Window, points: Sequence[Point]) -> None:
         em.places[here] = Value(em.put(em.top, f"add nsw i64 {first}, {i}"), False, em.top)
         for e, stack in zip(sums, stacks, strict=True):
             size = em.lanes * size_of(e.dtype)
-            moved = substitute_scalar(e, {axis: here.dim})
+            moved = em.moved(e, {axis: here.dim})
             kind = em.type(e.dtype, is_vector=True)
             offset = em.put(em.top, f"mul nsw i64 {i}, {size * len(em.units)}")
             row = em.put(em.top, f"getelementptr i8, ptr {stack}, i64 {offset}")
@@ -198,7 +197,7 @@ def _kept(em: Emitter, e: Reduce, points: Sequence[Point]) -> str:
     stack = em.stack(len(points) * len(em.units) * size)
     kind = em.type(e.dtype, is_vector=True)
     for k, point in enumerate(points):
-        moved = substitute_scalar(e, point)
+        moved = em.moved(e, point)
         for u, unit in enumerate(em.units):
             text = em.splat(em.value(moved, unit), e.dtype)
             offset = (k * len(em.units) + u) * size

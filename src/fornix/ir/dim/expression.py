@@ -10,10 +10,13 @@ import itertools
 import operator
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar, NoReturn, TypeAlias
+from typing import Any, ClassVar, NoReturn, TypeAlias, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from fornix.errors import LimitError, ShapeError
+from fornix.forks import awaited
 
 MAX_TERMS = 256
 """Monomials in one expression; beyond it the value is called unknown."""
@@ -28,13 +31,20 @@ MAX_CHOICES = 16
 """Arguments of one min or max."""
 
 
-class Atom:
+class _OneOfAKind(type):
+    """Of objects with one key there is one, so that comparing and hashing them is no work."""
+
+    def __call__(cls, *args: object, **options: object) -> Any:
+        return _shared(super().__call__(*args, **options))
+
+
+class Atom(metaclass=_OneOfAKind):
     """An integer that polynomial arithmetic does not look into.
 
-    Atoms are equal when their class and `key` are; `key` also gives monomials their order.
+    There is one of a class and `key` at a time; `key` also gives monomials their order.
     """
 
-    __slots__ = ("depth", "key", "size", "text", "variables")
+    __slots__ = ("__weakref__", "depth", "key", "size", "text", "variables")
     key: str
     text: str
     depth: int
@@ -49,17 +59,16 @@ class Atom:
         self.size = 1 + sum(a.size for a in atoms)
         self.variables = frozenset().union(*[a.variables for a in atoms])
 
-    def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and self.key == other.key)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
     def __repr__(self) -> str:
         return self.text
 
     def __deepcopy__(self, memo: object) -> Atom:
         return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        slots = [name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ())]
+        state = {name: getattr(self, name) for name in slots if name != "__weakref__"}
+        return _restored, (type(self), state)
 
     @property
     def low(self) -> DimLike | None:
@@ -87,6 +96,26 @@ class Atom:
             return self
         inner = tuple([substitute(i, values, memo) for i in own])
         return self if all(map(operator.is_, inner, own)) else self.rebuild(inner)
+
+
+A = TypeVar("A", bound=Atom)
+
+_POOL: WeakValueDictionary[tuple[type[Atom], str], Atom] = WeakValueDictionary()
+_LOCK = awaited(threading.Lock())
+
+
+def _shared(atom: A) -> A:
+    """The atom that is kept for all of its class with its key."""
+    with _LOCK:
+        return cast("A", _POOL.setdefault((type(atom), atom.key), atom))
+
+
+def _restored(kind: type[A], state: Mapping[str, object]) -> A:
+    """The atom that was pickled."""
+    atom = kind.__new__(kind)
+    for name, value in state.items():
+        setattr(atom, name, value)
+    return _shared(atom)
 
 
 class Symbol(Atom):
@@ -241,7 +270,7 @@ class Dim:
             for monomial, c in small.items():
                 terms[monomial] = terms.get(monomial, 0) + c
             return collect(terms)
-        constant = _integer(other)
+        constant = other if type(other) is int else _integer(other)
         if constant is None:
             return NotImplemented
         if constant == 0:
@@ -262,7 +291,7 @@ class Dim:
     def __mul__(self, other: DimLike) -> DimLike:
         if isinstance(other, Dim):
             return _multiply(self, other)
-        factor = _integer(other)
+        factor = other if type(other) is int else _integer(other)
         if factor is None:
             return NotImplemented
         if factor == 0:
@@ -401,9 +430,10 @@ def collect(terms: Terms) -> DimLike:
         terms = {m: c for m, c in terms.items() if c}
     if not terms:
         return 0
-    if len(terms) == 1 and () in terms:
-        return terms[()]
-    if len(terms) > MAX_TERMS:
+    if len(terms) == 1:
+        if () in terms:
+            return terms[()]
+    elif len(terms) > MAX_TERMS:
         return give_up(Dim(terms), f"more than {MAX_TERMS} terms")
     if max(terms.values()) > MAX_COEFFICIENT or min(terms.values()) < -MAX_COEFFICIENT:
         return give_up(Dim(terms), "a coefficient of more than 128 bits")
@@ -453,10 +483,12 @@ def substitute(d: DimLike, values: Mapping[Atom, DimLike], memo: Replaced) -> Di
     """``d`` with atoms replaced; ``memo`` is shared by calls with the same ``values``."""
     if not isinstance(d, Dim):
         return d
+    if not memo:
+        memo.update(values)
     result: DimLike = 0
     kept: Terms = {}
     for monomial, c in d.terms.items():
-        new = [_replacement(a, values, memo) for a in monomial]
+        new = _replacements(monomial, values, memo)
         if all(map(operator.is_, new, monomial)):
             kept[monomial] = c
             continue
@@ -466,15 +498,23 @@ def substitute(d: DimLike, values: Mapping[Atom, DimLike], memo: Replaced) -> Di
         result = result + product
     if len(kept) == len(d.terms):
         return d
-    return result + collect(kept) if kept else result
+    if not isinstance(result, int):
+        return result + collect(kept) if kept else result
+    if result:
+        kept[()] = kept.get((), 0) + result
+    return collect(kept)
 
 
-def _replacement(atom: Atom, values: Mapping[Atom, DimLike], memo: Replaced) -> DimLike | Atom:
-    found: DimLike | Atom | None = values.get(atom)
-    if found is None:
-        found = memo.get(atom)
-    if found is None:
-        found = memo[atom] = atom.replaced(values, memo)
+def _replacements(
+    monomial: Monomial, values: Mapping[Atom, DimLike], memo: Replaced
+) -> list[DimLike | Atom]:
+    """What becomes of each factor, itself if nothing does."""
+    found: list[DimLike | Atom] = []
+    for atom in monomial:
+        new = memo.get(atom)
+        if new is None:
+            new = memo[atom] = atom.replaced(values, memo)
+        found.append(new)
     return found
 
 

@@ -126,8 +126,28 @@ def proves_in(d: DimLike, context: DimLike) -> bool:
     """
     if isinstance(d, int):
         return d >= 0
-    positive = [_positive(variable) for variable in variables(d) | variables(context)]
-    return _proves_with(d, frozenset().union(*positive))
+    least = _least_in_box(d)
+    if least is not None:
+        return least >= 0
+    return _proves_with(d, variables(d) | variables(context))
+
+
+def _least_in_box(d: Dim) -> int | None:
+    """The least value of ``d``, a sum of multiples of loop variables that have constant bounds.
+
+    That decides most questions, and nothing else could: the least value occurs.
+    """
+    total = 0
+    for monomial, c in d.terms.items():
+        if not monomial:
+            total += c
+            continue
+        atom = monomial[0]
+        end = atom.low if c > 0 else atom.high
+        if len(monomial) > 1 or not atom.variables or not isinstance(end, int):
+            return None
+        total += c * end
+    return total
 
 
 @functools.lru_cache(maxsize=8192)
@@ -143,7 +163,8 @@ def _factors(d: DimLike) -> Iterable[Atom]:
 
 
 @functools.lru_cache(maxsize=8192)
-def _proves_with(d: DimLike, positive: frozenset[Atom]) -> bool:
+def _proves_with(d: DimLike, present: frozenset[Atom]) -> bool:
+    positive = frozenset().union(*map(_positive, present))
     try:
         return _Proof(positive).holds(d)
     except LimitError:

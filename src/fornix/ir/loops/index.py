@@ -26,26 +26,21 @@ if TYPE_CHECKING:
 class Variable(Atom):
     """A loop variable, ``0 <= v < extent``; every one is new."""
 
-    __slots__ = ("extent", "name")
+    __slots__ = ("dim", "extent", "high", "name")
+    dim: Dim
+    """The variable as an index."""
+    high: DimLike
     _serial: ClassVar[itertools.count[int]] = itertools.count()
 
     def __init__(self, name: str, extent: DimLike) -> None:
         super().__init__(f"{name}#{next(self._serial):09d}", name, (extent,))
         self.name, self.extent = name, extent
         self.variables = frozenset({self})
+        self.dim, self.high = Dim({(self,): 1}), extent - 1
 
     @property
     def low(self) -> int:
         return 0
-
-    @property
-    def high(self) -> DimLike:
-        return self.extent - 1
-
-    @property
-    def dim(self) -> Dim:
-        """The variable as an index."""
-        return Dim({(self,): 1})
 
 
 class Loaded(Atom):
@@ -56,21 +51,18 @@ class Loaded(Atom):
     used, and fails the run if the check fails.
     """
 
-    __slots__ = ("expr", "extent", "wraps")
+    __slots__ = ("expr", "extent", "high", "wraps")
+    high: DimLike
 
     def __init__(self, expr: Scalar, extent: DimLike, *, wraps: bool = False) -> None:
         bound = render(extent, atom_key)
         super().__init__(f"@{expr.serial:09d}<{bound}{'~' * wraps}", f"({expr.text(2)})", (extent,))
-        self.expr, self.extent, self.wraps = expr, extent, wraps
+        self.expr, self.extent, self.wraps, self.high = expr, extent, wraps, extent - 1
         self.variables = self.variables | expr.variables
 
     @property
     def low(self) -> int:
         return 0
-
-    @property
-    def high(self) -> DimLike:
-        return self.extent - 1
 
     def replaced(self, values: Mapping[Atom, DimLike], memo: Replaced) -> DimLike | Atom:
         # The scalars need this module, and this method needs them.

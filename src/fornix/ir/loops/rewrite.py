@@ -6,10 +6,18 @@ index loads are visited by recursion, once per level of gathering.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from fornix.ir.dim.expression import Atom, Dim, DimLike, Replaced, atoms, substitute
-from fornix.ir.loops.index import Loaded
+from fornix.ir.dim.expression import (
+    Atom,
+    Dim,
+    DimLike,
+    Replaced,
+    atom_key,
+    atoms,
+    substitute,
+)
+from fornix.ir.loops.index import Loaded, Variable
 from fornix.ir.loops.scalar import (
     FALSE,
     TRUE,
@@ -41,18 +49,22 @@ def walk(*roots: Scalar) -> Iterator[Scalar]:
 
 def loaded(*dims: DimLike) -> list[Loaded]:
     """The integers loaded from memory that ``dims`` contain, in a fixed order."""
-    found = {a for d in dims for a in atoms(d) if isinstance(a, Loaded)}
-    return sorted(found, key=lambda a: a.key)
+    found = {a for d in dims if _may_load(d) for a in atoms(d) if isinstance(a, Loaded)}
+    return sorted(found, key=atom_key) if found else []
+
+
+def _may_load(d: DimLike) -> bool:
+    """Whether ``d`` is more than a polynomial of loop variables; most indices are no more."""
+    return isinstance(d, Dim) and not all(type(a) is Variable for m in d.terms for a in m)
 
 
 def substitute_scalar(root: Scalar, values: Mapping[Atom, DimLike]) -> Scalar:
     """``root`` with free loop variables replaced, simplified anew; symbols cannot be replaced."""
-    names = values.keys()
-    if not root.variables & names:
+    if root.variables.isdisjoint(values):
         return root
     done: dict[Scalar, Scalar] = {}
     memo: Replaced = {}
-    for node in _operands_first(root, names):
+    for node in _operands_first(root, values.keys()):
         args = tuple([done.get(a, a) for a in node.args])
         dims = tuple([substitute(d, values, memo) for d in node.dims])
         done[node] = node.rebuild(args, dims)
@@ -69,18 +81,25 @@ def replace(root: Scalar, values: Mapping[Scalar, Scalar]) -> Scalar:
     return done[root]
 
 
-def _operands_first(root: Scalar, names: object) -> Iterator[Scalar]:
+def _operands_first(root: Scalar, names: Collection[Atom] | None) -> list[Scalar]:
     """The scalars of ``root`` that depend on ``names`` (all if None), operands first."""
+    found: list[Scalar] = []
     seen: set[Scalar] = set()
-    waiting = [(root, False)]
+    waiting: list[Scalar | None] = [root]
+    open_: list[Scalar] = []
     while waiting:
-        node, ready = waiting.pop()
-        if ready:
-            yield node
-        elif node not in seen and (names is None or node.variables & names):  # type: ignore[operator]
+        node = waiting.pop()
+        if node is None:  # all operands of the last that was opened are found
+            found.append(open_.pop())
+        elif node not in seen and (names is None or not node.variables.isdisjoint(names)):
             seen.add(node)
-            waiting.append((node, True))
-            waiting += [(a, False) for a in node.args]
+            if node.args:
+                open_.append(node)
+                waiting.append(None)
+                waiting += node.args
+            else:
+                found.append(node)
+    return found
 
 
 def guarded(root: Scalar, guard: Scalar) -> Scalar:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
@@ -291,7 +291,7 @@ class Apply(Scalar):
                 return cast(args[0], self.dtype)
             case "bitcast":
                 return bitcast(args[0], self.dtype)
-        return apply(self.op, *args)
+        return _simplified(self.op, args)
 
     def text(self, depth: int) -> str:
         return f"{self.op}<{self.dtype}>({self.texts(depth)})"
@@ -331,10 +331,17 @@ _LOCK = awaited(threading.Lock())
 T = TypeVar("T", bound=Scalar)
 
 
-def _shared(node: T, *key: object) -> T:
-    """The node that is kept for all that are made of the same parts."""
+def _shared(kind: Callable[..., T], key: tuple[object, ...], *parts: object) -> T:
+    """The node that is kept for all that are made of these ``parts``, which ``key`` tells apart."""
     with _LOCK:
-        return _POOL.setdefault((type(node), node.dtype, node.args, *key), node)  # type: ignore[return-value]
+        found = _POOL.get((kind, *key))
+        if found is None:
+            found = _POOL[(kind, *key)] = kind(*parts)
+    return found  # type: ignore[return-value]
+
+
+def _applied(op: str, args: tuple[Scalar, ...], dtype: DType) -> Apply:
+    return _shared(Apply, (op, args, dtype.code), op, args, dtype)
 
 
 # ── construction ───────────────────────────────────────────────────────────────────────────────
@@ -354,7 +361,8 @@ def const(value: Number, dtype: DType) -> Const:
         raise DTypeError(f"{value} does not fit {dtype}")
     value = float(value) if dtype.is_float else bool(value) if dtype is BOOL else int(value)
     # By its digits: 0.0 and -0.0 are equal, NaN is not even equal to itself.
-    return _shared(Const(value, dtype), value.hex() if isinstance(value, float) else value)
+    digits = value.hex() if isinstance(value, float) else value
+    return _shared(Const, (digits, dtype.code), value, dtype)
 
 
 def _least(dtype: DType) -> int:
@@ -380,7 +388,7 @@ def index(dim: DimLike | Atom) -> Scalar:
         return const(dim, INT64)
     if isinstance(dim, Atom):
         dim = Dim({(dim,): 1})
-    return _shared(Index(dim), dim)
+    return _shared(Index, (dim,), dim)
 
 
 def gathered(x: Scalar, extent: DimLike, *, wraps: bool = False) -> DimLike:
@@ -412,11 +420,12 @@ def load(
 ) -> Scalar:
     """The element of ``buffer`` at ``address``, in elements; ``default`` where ``guard`` fails."""
     if guard is None or guard is TRUE:
-        return _shared(Load(buffer, address, (), 0), buffer, address)
-    default = const(default, buffer.dtype).value
+        return _shared(Load, (buffer, address), buffer, address, (), 0)
+    other = const(default, buffer.dtype)
     if guard is FALSE:
-        return const(default, buffer.dtype)
-    return _shared(Load(buffer, address, (guard,), default), buffer, address, repr(default))
+        return other
+    key = buffer, address, guard, other
+    return _shared(Load, key, buffer, address, (guard,), other.value)
 
 
 def apply(op: str, *operands: Scalar | Number) -> Scalar:
@@ -431,17 +440,23 @@ def apply(op: str, *operands: Scalar | Number) -> Scalar:
         raise DTypeError(f"dot4 takes int32s of four bytes each, found {dtype}")
     if op == "dot2i" and dtype is not INT32:
         raise DTypeError(f"dot2i takes int32s of two int16s each, found {dtype}")
+    if op == "dot2" and dtype is not INT32:
+        raise DTypeError(f"dot2 takes int32s of two bfloat16s each, found {dtype}")
+    return _simplified(op, args)
+
+
+def _simplified(op: str, args: tuple[Scalar, ...]) -> Scalar:
+    """What `apply` gives for ``args`` that the operation takes."""
+    dtype = args[0].dtype
     if op == "dot2":
-        if dtype is not INT32:
-            raise DTypeError(f"dot2 takes int32s of two bfloat16s each, found {dtype}")
-        return _shared(Apply(op, args, FLOAT32), op)
+        return _applied(op, args, FLOAT32)
     if dtype is INT64 and op in _ON_INDICES:
         exact = _on_indices(op, *args)
         if exact is not None:
             return exact
     if dtype is BOOL and op in {"and", "or"}:
         return _logical(op, *args)
-    return _shared(Apply(op, args, BOOL if operation.gives_bool else dtype), op)
+    return _applied(op, args, BOOL if OPERATIONS[op].gives_bool else dtype)
 
 
 def _require_kind(op: str, kinds: Iterable[str], dtype: DType) -> None:
@@ -476,7 +491,7 @@ def _on_indices(op: str, a: Scalar, b: Scalar) -> Scalar | None:
         return TRUE if holds else FALSE
     least = -terms_of(surplus).get((), 0)
     args = (const(least, INT64), index(surplus + least))
-    return _shared(Apply("le", args, BOOL), "le")
+    return _applied("le", args, BOOL)
 
 
 def _logical(op: str, a: Scalar, b: Scalar) -> Scalar:
@@ -486,7 +501,7 @@ def _logical(op: str, a: Scalar, b: Scalar) -> Scalar:
         return final
     if a is neutral or a is b:
         return b
-    return a if b is neutral else _shared(Apply(op, (a, b), BOOL), op)
+    return a if b is neutral else _applied(op, (a, b), BOOL)
 
 
 def _true_division(a: Scalar | Number, b: Scalar | Number) -> Scalar:
@@ -506,12 +521,12 @@ def select(condition: Scalar | Number, a: Scalar | Number, b: Scalar | Number) -
     a, b = lift(a, dtype), lift(b, dtype)
     if condition is TRUE or a is b:
         return a
-    return b if condition is FALSE else _shared(Apply("select", (condition, a, b), dtype), "select")
+    return b if condition is FALSE else _applied("select", (condition, a, b), dtype)
 
 
 def after(check: Scalar, x: Scalar) -> Scalar:
     """``x``, once ``check`` has been evaluated for the sake of the index that it checks."""
-    return _shared(Apply("after", (check, x), x.dtype), "after")
+    return _applied("after", (check, x), x.dtype)
 
 
 def _kind_of(x: object) -> str:
@@ -525,7 +540,7 @@ def cast(x: Scalar, dtype: DType) -> Scalar:
             raise DTypeError(f"loops do not hold {side}")
     if isinstance(x, Const) and x.dtype.is_integer and _holds(dtype, x.value):
         return const(x.value, dtype)
-    return x if x.dtype is dtype else _shared(Apply("cast", (x,), dtype), "cast")
+    return x if x.dtype is dtype else _applied("cast", (x,), dtype)
 
 
 def _holds(dtype: DType, value: Number) -> bool:
@@ -543,7 +558,7 @@ def bitcast(x: Scalar, dtype: DType) -> Scalar:
     """The bits of ``x`` read as ``dtype``, of the same width."""
     if x.dtype.bits != dtype.bits:
         raise DTypeError(f"bitcast keeps the width, found {x.dtype} and {dtype}")
-    return x if x.dtype is dtype else _shared(Apply("bitcast", (x,), dtype), "bitcast")
+    return x if x.dtype is dtype else _applied("bitcast", (x,), dtype)
 
 
 def reduction(op: str, axes: tuple[Variable, ...], body: Scalar) -> Scalar:
@@ -554,7 +569,7 @@ def reduction(op: str, axes: tuple[Variable, ...], body: Scalar) -> Scalar:
     for axis in axes:
         if variables(axis.extent):
             raise TypeError(f"the extent {axis.extent} of a reduction depends on a loop around it")
-    return _shared(Reduce(op, axes, body), op, axes) if axes else body
+    return _shared(Reduce, (op, axes, body), op, axes, body) if axes else body
 
 
 def identity(op: str, dtype: DType) -> Number:
