@@ -12,7 +12,7 @@ from fornix.compile.emit.builder import Value
 from fornix.compile.emit.types import lane_numbers
 from fornix.errors import NotSupported
 from fornix.ir.dim import Dim, DimLike, bounds, is_nonnegative
-from fornix.ir.dim.expression import Atom, Extreme, Floor, Symbol, coefficient, collect, terms_of
+from fornix.ir.dim.expression import Atom, Extreme, Floor, Symbol, Terms, terms_of
 from fornix.ir.loops import Loaded
 
 if TYPE_CHECKING:
@@ -23,19 +23,22 @@ def scalar(em: Emitter, d: DimLike) -> Value:
     """The value of ``d`` as an i64."""
     if isinstance(d, int):
         return Value(str(d), False, 0)
+    known = em.find(("dim", d))
+    if known is not None:
+        return known
     by_depth: dict[int, list[tuple[tuple[Atom, ...], int, list[str]]]] = {}
     for monomial, c in d.terms.items():
         factors = [_atom(em, a) for a in monomial]
         depth = max((f.depth for f in factors), default=0)
         by_depth.setdefault(depth, []).append((monomial, c, [f.text for f in factors]))
     total = Value("0", False, 0)
-    done: DimLike = 0
+    done: Terms = {}
     for depth in sorted(by_depth):
         for monomial, c, names in by_depth[depth]:
-            done = done + collect({monomial: c})
-            found = em.find(("dim", done))
-            total = found or em.remember(
-                ("dim", done), _add(em, total, _product(em, depth, c, names), depth)
+            done = {**done, monomial: c}
+            key = ("dim", Dim(done))
+            total = em.find(key) or em.remember(
+                key, _add(em, total, _product(em, depth, c, names), depth)
             )
     return total
 
@@ -167,12 +170,15 @@ def lanes_of(em: Emitter, d: DimLike, unit: int) -> Value:
 
 def stride(em: Emitter, d: DimLike) -> int | None:
     """How far ``d`` moves from lane to lane; None if that is not a constant."""
-    if em.vector is None or not em.depends(d):
+    if em.vector is None or isinstance(d, int) or not em.depends(d):
         return 0
-    split = coefficient(d, em.vector)
-    if split is None or not isinstance(split[0], int) or em.depends(split[1]):
-        return None
-    return split[0]
+    step = 0
+    for monomial, c in d.terms.items():
+        if monomial == (em.vector,):
+            step = c
+        elif any(em.vector in atom.variables for atom in monomial):
+            return None
+    return step
 
 
 def _lanes(em: Emitter, d: Dim, unit: int) -> Value:

@@ -34,8 +34,12 @@ MAX_CHOICES = 16
 class _OneOfAKind(type):
     """Of objects with one key there is one, so that comparing and hashing them is no work."""
 
+    is_new: bool
+    """Whether every object is the first with its key."""
+
     def __call__(cls, *args: object, **options: object) -> Any:
-        return _shared(super().__call__(*args, **options))
+        made = super().__call__(*args, **options)
+        return made if cls.is_new else _shared(made)
 
 
 class Atom(metaclass=_OneOfAKind):
@@ -44,17 +48,17 @@ class Atom(metaclass=_OneOfAKind):
     There is one of a class and `key` at a time; `key` also gives monomials their order.
     """
 
-    __slots__ = ("__weakref__", "depth", "key", "size", "text", "variables")
+    __slots__ = ("__weakref__", "depth", "key", "size", "variables")
+    is_new: ClassVar[bool] = False
     key: str
-    text: str
     depth: int
     size: int
     variables: frozenset[Atom]
     """Loop variables that the value depends on; empty for what a shape is made of."""
 
-    def __init__(self, key: str, text: str, inner: tuple[DimLike, ...] = ()) -> None:
+    def __init__(self, key: str, inner: tuple[DimLike, ...] = ()) -> None:
         atoms = [a for d in inner if isinstance(d, Dim) for m in d.terms for a in m]
-        self.key, self.text = key, text
+        self.key = key
         self.depth = 1 + max((a.depth for a in atoms), default=0)
         self.size = 1 + sum(a.size for a in atoms)
         self.variables = frozenset().union(*[a.variables for a in atoms])
@@ -69,6 +73,11 @@ class Atom(metaclass=_OneOfAKind):
         slots = [name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ())]
         state = {name: getattr(self, name) for name in slots if name != "__weakref__"}
         return _restored, (type(self), state)
+
+    @property
+    def text(self) -> str:
+        """How it is printed."""
+        raise NotImplementedError
 
     @property
     def low(self) -> DimLike | None:
@@ -121,15 +130,16 @@ def _restored(kind: type[A], state: Mapping[str, object]) -> A:
 class Symbol(Atom):
     """A named integer, at least `least` and at most `most`, if that is given."""
 
-    __slots__ = ("least", "most", "name")
+    __slots__ = ("least", "most", "name", "text")
+    text: str
 
     def __init__(self, name: str, least: int, most: DimLike | None = None) -> None:
         text = name if IDENTIFIER.fullmatch(name) else "'" + name.replace("'", "''") + "'"
         key = text if least == 0 else f"{text}>={least}"
         inner = (most,) if isinstance(most, Dim) else ()
         bound = "" if most is None else f"<={render(most, atom_key)}"
-        super().__init__(key + bound, text, inner)
-        self.name, self.least, self.most = name, least, most
+        super().__init__(key + bound, inner)
+        self.name, self.text, self.least, self.most = name, text, least, most
 
     def bind(self, value: DimLike) -> DimLike:
         """``value``; raises ShapeError outside of the bounds."""
@@ -163,8 +173,12 @@ class Unknown(Atom):
 
     def __init__(self, reason: str, least: int | None, among: tuple[DimLike, ...] = ()) -> None:
         # The serial gives a stable order, the random part keeps unknowns of two processes apart.
-        super().__init__(f"?{next(self._serial):09d}-{os.urandom(6).hex()}", "?")
+        super().__init__(f"?{next(self._serial):09d}-{os.urandom(6).hex()}")
         self.reason, self.least, self.among = reason, least, among
+
+    @property
+    def text(self) -> str:
+        return "?"
 
     @property
     def low(self) -> int | None:
@@ -177,12 +191,12 @@ class Floor(Atom):
     __slots__ = ("den", "num")
 
     def __init__(self, num: DimLike, den: DimLike) -> None:
-        super().__init__(
-            f"({render(num, atom_key)})//({render(den, atom_key)})",
-            f"{_factor(num)}//{_factor(den)}",
-            (num, den),
-        )
+        super().__init__(f"({render(num, atom_key)})//({render(den, atom_key)})", (num, den))
         self.num, self.den = num, den
+
+    @property
+    def text(self) -> str:
+        return f"{_factor(self.num)}//{_factor(self.den)}"
 
     @property
     def inner(self) -> tuple[DimLike, ...]:
@@ -199,10 +213,12 @@ class Extreme(Atom):
 
     def __init__(self, kind: str, choices: tuple[DimLike, ...]) -> None:
         keys = ", ".join(render(c, atom_key) for c in choices)
-        super().__init__(
-            f"{kind}({keys})", f"{kind}({', '.join(render(c, _text) for c in choices)})", choices
-        )
+        super().__init__(f"{kind}({keys})", choices)
         self.kind, self.choices = kind, choices
+
+    @property
+    def text(self) -> str:
+        return f"{self.kind}({', '.join(render(c, _text) for c in self.choices)})"
 
     @property
     def inner(self) -> tuple[DimLike, ...]:

@@ -27,16 +27,21 @@ class Variable(Atom):
     """A loop variable, ``0 <= v < extent``; every one is new."""
 
     __slots__ = ("dim", "extent", "high", "name")
+    is_new = True
     dim: Dim
     """The variable as an index."""
     high: DimLike
     _serial: ClassVar[itertools.count[int]] = itertools.count()
 
     def __init__(self, name: str, extent: DimLike) -> None:
-        super().__init__(f"{name}#{next(self._serial):09d}", name, (extent,))
+        super().__init__(f"{name}#{next(self._serial):09d}", (extent,))
         self.name, self.extent = name, extent
         self.variables = frozenset({self})
         self.dim, self.high = Dim({(self,): 1}), extent - 1
+
+    @property
+    def text(self) -> str:
+        return self.name
 
     @property
     def low(self) -> int:
@@ -56,9 +61,13 @@ class Loaded(Atom):
 
     def __init__(self, expr: Scalar, extent: DimLike, *, wraps: bool = False) -> None:
         bound = render(extent, atom_key)
-        super().__init__(f"@{expr.serial:09d}<{bound}{'~' * wraps}", f"({expr.text(2)})", (extent,))
+        super().__init__(f"@{expr.serial:09d}<{bound}{'~' * wraps}", (extent,))
         self.expr, self.extent, self.wraps, self.high = expr, extent, wraps, extent - 1
         self.variables = self.variables | expr.variables
+
+    @property
+    def text(self) -> str:
+        return f"({self.expr.text(2)})"
 
     @property
     def low(self) -> int:

@@ -333,10 +333,11 @@ T = TypeVar("T", bound=Scalar)
 
 def _shared(kind: Callable[..., T], key: tuple[object, ...], *parts: object) -> T:
     """The node that is kept for all that are made of these ``parts``, which ``key`` tells apart."""
+    whole = (kind, *key)
     with _LOCK:
-        found = _POOL.get((kind, *key))
+        found = _POOL.get(whole)
         if found is None:
-            found = _POOL[(kind, *key)] = kind(*parts)
+            found = _POOL[whole] = kind(*parts)
     return found  # type: ignore[return-value]
 
 
