@@ -106,7 +106,9 @@ class RunNode(NodeView):
 
     run_body: Callable[[Graph, Sequence[Any]], list[Any]]
     """Values of a subgraph's outputs, given values of its inputs."""
-    random: np.random.Generator = field(default_factory=np.random.default_rng)
+    random: np.random.Generator = field(
+        default_factory=lambda: np.random.default_rng()  # noqa: PLW0108 - it takes 5 ms to import
+    )
     made: list[Any] = field(default_factory=list, repr=False)
     """What `once` made; shared by all runs of the node."""
     types: tuple[Type | None, ...] = ()

@@ -57,7 +57,9 @@ class Scope:
     imports: Mapping[str, int]
     functions: Mapping[FunctionKey, Function]
     limits: Limits = DEFAULT
-    random: np.random.Generator = field(default_factory=np.random.default_rng)
+    random: np.random.Generator = field(
+        default_factory=lambda: np.random.default_rng()  # noqa: PLW0108 - it takes 5 ms to import
+    )
     callers: tuple[FunctionKey, ...] = ()
     custom: Mapping[OperatorKey, Custom] = field(default_factory=dict)
     """Operators that are evaluated by somebody else's code."""

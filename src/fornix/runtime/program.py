@@ -229,17 +229,17 @@ class Programs:
         *,
         packs: bool = True,
         pool: Pool | None = None,
-        random: np.random.Generator | None = None,
+        random: Callable[[], np.random.Generator] | None = None,
     ) -> None:
         """Unless it ``packs``, weights are packed when something runs, which nothing need do.
 
         So they are where memory is limited, once it is known that they are within the limit.
         Without a ``pool`` it is the one of this process. All programs draw from ``random``, or
-        from a generator of their own that `seed` determines.
+        from a generator of their own that `seed` determines, once one draws: most never do.
         """
         self._model, self.providers, self.options = model, tuple(providers), options
         self.pool = pool or shared_pool(options.threads)
-        self._random = np.random.default_rng(options.seed) if random is None else random
+        self._random = random or cache(lambda: np.random.default_rng(options.seed))
         self.shelf, self.packs = shelf, packs and not options.memory_limit
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()
@@ -435,7 +435,7 @@ class Programs:
     def _make(self, numbers: Mapping[str, int], place: Shelf | None) -> Program:
         from fornix.runtime.making import Shared, make_program  # noqa: PLC0415 - with the optimizer
 
-        shared = Shared(self.pool, self._random)
+        shared = Shared(self.pool, self._random())
         return make_program(
             self._model(), self.providers, self.options, shared, numbers,
             packs=self.packs, shelf=place,

@@ -102,6 +102,20 @@ def test_the_next_process_compiles_nothing_and_answers_the_same_bits(path: Path)
     assert results.split() == [array.tobytes().hex() for array in wanted]
 
 
+def test_random_numbers_of_numpy_are_imported_by_who_draws(path: Path) -> None:
+    elsewhere(path)
+    code = """
+import sys, numpy
+before = {*sys.modules}
+import fornix
+fornix.InferenceSession(sys.argv[1])
+print("numpy.random" in {*sys.modules} - before)
+"""
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
 RESIZED = """<ir_version: 8, opset_import: ["" : 7]>
     f (float[N, 4] x) => (float[M, 8] y) {
         y = Upsample <mode = "nearest", scales = [1.5, 2.0]> (x)

@@ -413,7 +413,7 @@ class _Compiled:
         self.names = [value.name for value in model.graph.inputs]
         self.outputs = [value.name for value in model.graph.outputs]
         providers = [CPUExecutionProvider()]
-        self.programs = Programs(lambda: model, providers, options, shelf, random=random)
+        self.programs = Programs(lambda: model, providers, options, shelf, random=lambda: random)
         self.files = self.programs.general.files
         self.order: list[int] = []
         """Of each output, its number among what the step writes; or below 0, ~that of an input."""
