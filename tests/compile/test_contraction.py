@@ -138,6 +138,19 @@ def test_tiles_are_tall_beside_a_first_cache_of_twelve_ways(
     assert shape_beside(48 << 10, rows, columns) == wanted
 
 
+@pytest.mark.parametrize(("rows", "terms", "is_asked_for"), [(4, 80, True), (4, 20, False)])
+def test_what_few_rows_read_from_far_is_asked_for(
+    rows: int, terms: int, is_asked_for: bool
+) -> None:
+    host = dataclasses.replace(target("host"), l2_bytes=32 << 10)
+    x, w = tensor("x", (rows, terms), FLOAT32), tensor("w", (terms, 300), FLOAT32)
+    y = compute((rows, 300), lambda i, j: reduce("sum", terms, lambda k: x[i, k] * w[k, j]))
+    (piece,) = write_all([stored(y)], host)
+    assert ("llvm.prefetch" in piece.code.text) == is_asked_for
+    feeds = {"x": numbers(rows, terms, seed=1), "w": numbers(terms, 300, seed=2)}
+    check(y, feeds, target=host)
+
+
 @pytest.mark.parametrize("columns", [96, 200])
 @pytest.mark.parametrize("level", LEVELS)
 def test_stored_panels_are_packed_and_asked_for_before_they_are_read(

@@ -70,6 +70,11 @@ def test_a_product_that_the_second_cache_holds_stays_whole() -> None:
     assert not are_spans(product(64, 64, 4000), 2 << 20)
 
 
+def test_so_does_a_product_of_a_single_span() -> None:
+    assert not are_spans(product(2, 4096, 512))
+    assert are_spans(product(2, 4096, 513))
+
+
 def test_so_do_those_of_many_columns_of_open_length_and_of_other_types() -> None:
     assert not are_spans(product(100, 100, 10_000))
     assert not are_spans(product(64, 64, symbol("N", least=1)))

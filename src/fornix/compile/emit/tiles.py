@@ -24,7 +24,7 @@ from fornix.compile.nest import Line, Put, Tile
 from fornix.compile.reductions import field_axes, points
 from fornix.compile.target import LINE_BYTES
 from fornix.dtype import DType
-from fornix.ir.dim import DimLike, minimum
+from fornix.ir.dim import DimLike, known, minimum
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import Load, Reduce, Scalar, Variable
 
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 WRITTEN_OUT = 9
 """Taps that are written out in the inner loop, such as those of a 3×3 filter."""
-ROWS_AHEAD = 8
-"""Rows of the right operand that are asked for before a tile of one row needs them."""
+ROWS_AHEAD, LEAST_ROWS = 8, 64
+"""Rows of the right operand that are asked for before a tile needs them; and from how many on,
+where the left one has several."""
 BYTES_AHEAD = 1536
 """Bytes of a panel that are asked for before a tile needs them; memory answers in so many steps."""
 FEW = 8
@@ -132,12 +133,12 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
     ways = min(len(taps), -(-FEW // (t.height * t.units)))
     carried = [(kind, start("sum", dtype, is_vector=True))] * (own * ways)
     ahead = _next_panel(t, block) if height == t.height else []
-    is_read_once = t.height == 1 and not t.is_padded and len(t.result.axes) == 1
+    asked = _is_asked_for(em, t, right, height)
 
     def terms(totals: list[str], number: int) -> list[str]:
         at, first = taps[number], number % ways * own
-        if is_read_once and isinstance(right, Load):
-            _ask_ahead(em, right, t.result.axes[0])
+        if asked is not None and number == 0:
+            _ask_ahead(em, asked, axes[0][-1])
         panel = unwidened(right)
         if t.is_padded and isinstance(panel, Load):
             _ask_panel(em, t, panel)
@@ -166,9 +167,26 @@ def _together(em: Emitter, sums: list[str], count: int, dtype: DType) -> list[st
     return found
 
 
+def _is_asked_for(em: Emitter, t: Tile, right: Scalar, height: int) -> Load | None:
+    """The right operand, if its rows are asked for before they are needed.
+
+    That is where all rows of the left one are done at once: those of one, or many, of which the
+    second cache does not hold all.
+    """
+    if t.is_padded or not isinstance(right, Load):
+        return None
+    if t.height == 1 and len(t.result.axes) == 1:
+        return right
+    count, rows = known(right.buffer.elements), known(_inner_axes(t)[0][-1].extent)
+    if (t.row is not None and t.rows[2] != height) or count is None or (rows or 0) < LEAST_ROWS:
+        return None
+    return right if count * size_of(right.dtype) > em.target.l2_bytes // 2 else None
+
+
 def _ask_ahead(em: Emitter, e: Load, axis: Variable) -> None:
     """Ask for the lines of ``e`` that are read some turns later: rows that lie pages apart."""
-    ahead = substitute(e.address, {axis: axis.dim + ROWS_AHEAD}, {})
+    later = minimum(axis.dim + ROWS_AHEAD, axis.extent - 1)
+    ahead = substitute(e.address, {axis: later}, {})
     for unit in em.units:
         ask(em, e.buffer, ahead, unit * em.lanes)
 

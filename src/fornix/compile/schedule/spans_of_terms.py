@@ -32,7 +32,7 @@ def in_spans(c: Contraction, target: Target) -> tuple[list[Store], Store] | None
     terms, rows, columns = k.extent, c.row.extent, c.column.extent
     if not (isinstance(terms, int) and isinstance(rows, int) and isinstance(columns, int)):
         return None
-    if c.sum.dtype is not FLOAT32 or rows * columns > MOST_SUMS:
+    if c.sum.dtype is not FLOAT32 or rows * columns > MOST_SUMS or terms <= SPAN:
         return None
     if terms * (rows + columns) * 4 <= target.l2_bytes:
         return None
