@@ -242,8 +242,9 @@ class Patch:
     In tile registers the one `written` axis are the words of a register's row, and a register has
     so many rows along an axis of the box as `square` says. Factors may be the first of three
     bfloat16s that together are a float32; then `parts` says how far the parts of either lie apart,
-    and `again` is the sum of float32s that a lane is where that of parts is not finite. Sums may be
-    `held` in memory: if there are loops they are added to, if there are none they are used.
+    `counts` how many there are, fewer than three if others are 0, and `again` is the sum of
+    float32s that a lane is where that of parts is not finite. Sums may be `held` in memory: if
+    there are loops they are added to, if there are none they are used.
     """
 
     result: Reduce
@@ -257,6 +258,7 @@ class Patch:
     edge: Edge | None = None
     square: tuple[Variable, int] | None = None
     parts: tuple[int, int] | None = None
+    counts: tuple[int, int] = (3, 3)
     again: Scalar | None = None
     held: Line | None = None
 

@@ -5,6 +5,9 @@ parts of two numbers the six largest are summed in float32; those left out, m·l
 together below 2⁻²² |a·b|, as an ulp of the product is. h is rounded, so that the others have either
 sign and errors do not add up.
 
+Numbers that were stored in fewer bits have fewer parts: a float16 is the sum of the first two, a
+bfloat16 is the first one. The others are 0, and so are their products, which are left out.
+
 Nothing is asked about numbers that are not finite: x − h is NaN for them, and so is every sum that
 they take part in. Whoever sums products of parts computes what is not finite anew, from the numbers
 themselves; of infinities, of sums that overflow and of what rounds to an infinity that is right.
@@ -12,20 +15,39 @@ themselves; of infinities, of sums that overflow and of what rounds to an infini
 
 from __future__ import annotations
 
-from fornix.dtype import FLOAT32, INT32, UINT16, UINT32
-from fornix.ir.loops import Scalar, apply, bitcast
+from fornix.compile.narrow import unwidened
+from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, INT32, UINT16, UINT32
+from fornix.ir.loops import Apply, Const, Scalar, apply, bitcast
 
 PARTS = HIGH, MIDDLE, LOW = range(3)
 """x rounded, what is left truncated, and the rest."""
 BYTES = len(PARTS) * 2
 """Of a number in parts."""
+_SIGNIFICANT = {BFLOAT16: 1, FLOAT16: 2}
+"""Parts of a number that is widened, by the type that it had; all others have three."""
 PRODUCTS = (
     (LOW, HIGH), (MIDDLE, HIGH), (MIDDLE, MIDDLE), (HIGH, MIDDLE), (HIGH, HIGH), (HIGH, LOW),
 )  # fmt: skip
 """The products of parts that are summed, in an order in which neighbours have a factor in common.
 """
+_CHOOSING = frozenset({"select", "max", "min"})
+"""What gives one of its last two operands."""
 _UPPER, _HALF = 0xFFFF0000, 0x8000
 """The bits of a float32 that are a bfloat16, and half of the last of them."""
+
+
+def count_of(e: Scalar) -> int:
+    """How many of the parts of ``e`` may be other than 0."""
+    if isinstance(e, Const) and e.value == 0:
+        return 1
+    if isinstance(e, Apply) and e.op in _CHOOSING:
+        return max(map(count_of, e.args[-2:]))
+    return _SIGNIFICANT.get(unwidened(e).dtype, len(PARTS))
+
+
+def products_of(left: int, right: int) -> list[tuple[int, int]]:
+    """Those of `PRODUCTS` that are of the first so many parts of both factors."""
+    return [(a, b) for a, b in PRODUCTS if a < left and b < right]
 
 
 def in_parts(first: Scalar, second: Scalar) -> tuple[Scalar, Scalar, Scalar]:
@@ -49,4 +71,14 @@ def _pair(low: Scalar, high: Scalar) -> Scalar:
     return bitcast(halves, INT32)
 
 
-__all__ = ["BYTES", "HIGH", "LOW", "MIDDLE", "PARTS", "PRODUCTS", "in_parts"]
+__all__ = [
+    "BYTES",
+    "HIGH",
+    "LOW",
+    "MIDDLE",
+    "PARTS",
+    "PRODUCTS",
+    "count_of",
+    "in_parts",
+    "products_of",
+]

@@ -14,7 +14,7 @@ from fornix.compile.emit import square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import over
 from fornix.compile.emit.memory import address, ask
-from fornix.compile.emit.parts import Factor, any_not_finite, six_products
+from fornix.compile.emit.parts import Factor, any_not_finite, part_products
 from fornix.compile.nest import Patch
 from fornix.dtype import BOOL, FLOAT32
 from fornix.ir.dim import DimLike
@@ -86,7 +86,8 @@ def _add_products(
     def turn(_: list[str]) -> Sequence[str]:
         for buffer, place in p.ahead:
             ask(em, buffer, place)
-        six_products(em, [left(point) for point in pixels], [right(block) for block in blocks])
+        factors = [left(point) for point in pixels], [right(block) for block in blocks]
+        part_products(em, *factors, counts=p.counts)
         return []
 
     over(em, p.loops, [], turn)

@@ -14,7 +14,7 @@ from fornix.compile.emit import square, tiles
 from fornix.compile.emit.builder import Body, Value
 from fornix.compile.emit.memory import address, ask, store
 from fornix.compile.nest import Line, Parts, Put, Tile
-from fornix.compile.parts import PRODUCTS
+from fornix.compile.parts import PARTS, products_of
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, minimum
 from fornix.ir.dim.expression import Atom, substitute
@@ -29,20 +29,24 @@ Factor: TypeAlias = "Callable[[int, int], None]"
 """Writes what loads a part of a factor into a register."""
 
 
-def six_products(
+def part_products(
     em: Emitter,
     lefts: Sequence[Factor],
     rights: Sequence[Factor],
     between: Sequence[Callable[[], None]] = (),
+    counts: tuple[int, int] = (len(PARTS), len(PARTS)),
 ) -> None:
     """Add the products of up to two left factors and up to two right ones.
+
+    Each has three parts, or as many as ``counts`` say of the left ones and the right ones.
 
     Those of left factor h and right factor u go to register ``SUMS + 2 * h + u``. What is done
     ``between`` them takes no time of its own: the processor's vectors work as its tiles do.
     """
     held: dict[int, int] = {}
     pairs = list(itertools.product(range(len(lefts)), range(len(rights))))
-    waiting, share = list(between), len(between) / (len(PRODUCTS) * len(pairs))
+    all_parts = products_of(*counts)
+    waiting, share = list(between), len(between) / (len(all_parts) * len(pairs))
 
     def hold(first: int, factors: Sequence[Factor], part: int) -> None:
         if held.get(first) != part:
@@ -51,7 +55,7 @@ def six_products(
                 factor(part, first + k)
 
     done = 0.0
-    for left, right in PRODUCTS:
+    for left, right in all_parts:
         hold(square.LEFT, lefts, left)
         hold(square.RIGHT, rights, right)
         for h, u in pairs:
@@ -172,7 +176,8 @@ def _add_steps(em: Emitter, p: Parts, high: int, *, is_first: bool) -> None:
         for line in p.ahead if high > 1 else ():
             ask(em, *line)
         factors = [left(h) for h in range(high)], [right(u) for u in range(p.units)]
-        six_products(em, *factors, _makers(em, p) if is_first else ())
+        makers = _makers(em, p) if is_first else ()
+        part_products(em, *factors, makers, (len(p.left), len(p.right)))
         return []
 
     em.loop("0", em.dim(p.step.extent).text, 1, [], turn, is_sure=False)
@@ -257,4 +262,4 @@ def _vector_at(em: Emitter, stack: str, row: str, unit: int, units: int) -> str:
     return em.put(em.top, f"getelementptr i8, ptr {where}, i64 {unit * square.ROW_BYTES}")
 
 
-__all__ = ["Factor", "any_not_finite", "finish", "products", "six_products"]
+__all__ = ["Factor", "any_not_finite", "finish", "part_products", "products"]

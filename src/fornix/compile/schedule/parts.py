@@ -17,7 +17,7 @@ from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.narrow import as_stored, unwidened
 from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Parts, Put, Tile, When
-from fornix.compile.parts import BYTES, in_parts
+from fornix.compile.parts import BYTES, PARTS, PRODUCTS, count_of, in_parts, products_of
 from fornix.compile.schedule.chunks import combined, in_scratch
 from fornix.compile.schedule.contraction import (
     Contraction,
@@ -96,6 +96,8 @@ class Axes:
     panels: DimLike
     rows: int
     """Of a block."""
+    counts: tuple[int, int]
+    """Parts of the left factor and of the right one."""
 
     @property
     def panel(self) -> DimLike:
@@ -133,7 +135,8 @@ def part_nests(
     if not _is_for(c, target, lanes):
         return None
     first: list[Store | Stage] = []
-    if not is_plain(c):
+    counts = count_of(c.left), count_of(c.right)
+    if not _is_plain(c):
         plain = in_order(c)
         first.append(plain)
         again = contraction(reading(c, plain))
@@ -142,7 +145,7 @@ def part_nests(
         c = again
     if c.row is None:
         return None
-    axes = _axes(c, target, lanes)
+    axes = _axes(c, target, lanes, counts)
     left, loads = _left(c, axes, c.row)
     first.append(left)
     right = c.right
@@ -166,7 +169,7 @@ def nest_of_read(
     """
     if not _is_for(c, target, lanes) or c.row is None:
         return None
-    axes = _axes(c, target, lanes)
+    axes = _axes(c, target, lanes, (count_of(c.left), len(PARTS)))
     right = read(axes)
     store = None if right is None else _by_panels(c, axes, right)
     if right is None or store is None:
@@ -198,11 +201,12 @@ def _is_for(c: Contraction, target: Target, lanes: int) -> bool:
     if not isinstance(c.sum.axes[0].extent, int) and not _is_stored(c.right):
         return False  # weights of attention, which are large, would take 6 bytes more each
     rows, terms, columns = (likely(a.extent) for a in (c.row, c.sum.axes[0], c.column))
-    return _pays(rows, terms, columns, target)
+    share = len(products_of(count_of(c.left), count_of(c.right))) / len(PRODUCTS)
+    return _pays(rows, terms, columns, share, target)
 
 
-def _pays(rows: int, terms: int, columns: int, target: Target) -> bool:
-    """Whether products of so many are faster in tiles."""
+def _pays(rows: int, terms: int, columns: int, share: float, target: Target) -> bool:
+    """Whether products of so many are faster in tiles, that of few parts in a ``share`` of time."""
     padded = math.prod(
         -(-n // step) * step for n, step in ((rows, WORDS), (terms, TERMS), (columns, TERMS))
     )
@@ -211,10 +215,18 @@ def _pays(rows: int, terms: int, columns: int, target: Target) -> bool:
     is_far = is_read_again and rows * terms * BYTES > target.l2_bytes * NEAR
     left = LEFT + FAR_LEFT * is_far
     apart = left * rows * terms + RIGHT * terms * columns + SUM * rows * columns
-    return TILES * padded + apart < rows * terms * columns
+    return TILES * share * padded + apart < rows * terms * columns
 
 
-def _axes(c: Contraction, target: Target, lanes: int) -> Axes:
+def _is_plain(c: Contraction) -> bool:
+    """Whether the left factor is read as it lies; halves are, where no rows are left to vectors."""
+    if c.row is None or not isinstance(c.row.extent, int):
+        return is_plain(c)
+    product = replace_fields(c.product, left=unwidened(c.left))
+    return is_plain(replace_fields(c, product=product))
+
+
+def _axes(c: Contraction, target: Target, lanes: int, counts: tuple[int, int]) -> Axes:
     (k,) = c.sum.axes
     columns, rows = c.column.extent, 1 if c.row is None else c.row.extent
     units = MOST_UNITS
@@ -239,6 +251,7 @@ def _axes(c: Contraction, target: Target, lanes: int) -> Axes:
         units=units,
         panels=panels,
         rows=_rows_of_block(rows, likely(steps) * TERMS, target),
+        counts=counts,
     )
 
 
@@ -265,7 +278,7 @@ def _left(c: Contraction, axes: Axes, row: Variable) -> tuple[Stage, tuple[Scala
     ]  # of rows that end within a register, too
     lead = [a for a in c.outer if a in c.left.variables]
     all_axes = (*lead, axes.tile, axes.part, axes.step, axes.row, axes.word)
-    stores = filled_together("parts", all_axes, in_parts(*pair))
+    stores = filled_together("parts", all_axes, in_parts(*pair)[: axes.counts[0]])
     own = stores[0].axes
     puts = tuple(Put(s.buffer, s.address, s.value) for s in stores)
     body: Block = (Chunks(own[:-1], (Lanes(own[-1], 1, puts),)),)
@@ -354,7 +367,9 @@ class _Loops:
         first = self.block.dim * self.size
         self.rows = (first, minimum(first + self.size, rows), rows)
         own = (axes.step, axes.word, axes.column)
-        self.parts = [Buffer(f"parts{n}", [a.extent for a in own], INT32) for n in range(3)]
+        self.parts = [
+            Buffer(f"parts{n}", [a.extent for a in own], INT32) for n in range(axes.counts[1])
+        ]
         shape = [axes.inner.extent, self.size, axes.column.extent]
         self.sums = Buffer("sums", shape, FLOAT32)
 
@@ -418,7 +433,7 @@ class _Loops:
         if self.is_cut:
             pair = [_inside(self.right, [(k, place)]) for place in axes.terms_of()]
         place = self.parts[0].address((axes.step.dim, axes.word.dim, axes.column.dim))
-        parts = zip(self.parts, in_parts(*pair), strict=True)
+        parts = zip(self.parts, in_parts(*pair)[: axes.counts[1]], strict=True)
         return tuple(Put(buffer, place, value) for buffer, value in parts)
 
     def _products(self, sums: Line) -> Block:

@@ -22,8 +22,9 @@ from dataclasses import replace as replace_fields
 from fornix.compile.axes import rewritten
 from fornix.compile.convolution import Convolution, Groups, Spatial
 from fornix.compile.cost import accesses, likely_of_image, outer_reductions, stride_of
+from fornix.compile.narrow import as_stored
 from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Patch, Put, Span, Taps
-from fornix.compile.parts import BYTES, PARTS, in_parts
+from fornix.compile.parts import BYTES, PRODUCTS, count_of, in_parts, products_of
 from fornix.compile.schedule.chunks import combined, in_scratch, looped
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.square import FEATURES, WORDS
@@ -47,6 +48,7 @@ from fornix.ir.loops import (
     Store,
     Variable,
     apply,
+    cast,
     const,
     index,
     load,
@@ -164,7 +166,8 @@ def _cycles(c: Convolution) -> float:
     split += has_more_weights * taps * filters * WEIGHT_CYCLES
     sides = sides_of(c, is_whole=has_more_weights)
     registers = box_of(c, *sides).in_all(*sides) * blocks
-    sums = registers * taps * math.ceil(channels / STEP) * STEP_CYCLES
+    share = len(products_of(count_of(c.image), count_of(c.weights))) / len(PRODUCTS)
+    sums = registers * taps * math.ceil(channels / STEP) * STEP_CYCLES * share
     is_streamed = has_more_weights and _is_streamed(c)
     streamed = is_streamed * _image_bytes(c) * blocks // _deep(c, blocks) * STREAM_CYCLES
     return sums + split * channels + results * blocks * RESULT_CYCLES + streamed
@@ -234,7 +237,8 @@ class _Stages:
     """The stages of one convolution, and the axes that they share."""
 
     def __init__(self, c: Convolution, given: Groups, target: Target) -> None:
-        self.c, self.given = c, given
+        self.c, self.given, self.target = c, given, target
+        self.counts = count_of(given.image), count_of(c.weights)
         (self.channel,) = c.channels
         blocks = -(-given.filters // WORDS)
         self.block, self.lane = Variable("b", _deep(c, blocks)), Variable("j", WORDS)
@@ -385,7 +389,7 @@ class _Stages:
         image = self._image_at(at)
         halves = [self._at_half(image, k, step.dim) for k in range(2)]
         axes = (*lead, step, *places)
-        buffer = _words((*axes, len(PARTS), self.word))
+        buffer = _words((*axes, self.counts[0], self.word))
         puts = _puts(buffer, axes, (self.word,), halves)
         read = buffer.address((*(a.dim for a in lead), self.step, *reads, 0, self.word.dim))
         return _Split(buffer, axes, (self.word,), puts, load(buffer, read))
@@ -407,28 +411,30 @@ class _Stages:
         behind = (row.taps - 1) * row.dilation
         return more + ceildiv(self.outs[0].extent + behind, maximum(row.place.extent, 1))
 
-    def _weight(self) -> Scalar:
-        """The weights at a place in a panel, 0 behind the last filter."""
+    def _weight(self, *, is_narrow: bool = False) -> Scalar:
+        """The weights at a place in a panel, 0 behind the last filter; as stored if `is_narrow`."""
         inside = apply("lt", index(self.at_filter), index(self.given.filters))
-        value = substitute_scalar(self.c.weights, {self.c.filter: self.at_filter})
+        weights = as_stored(self.c.weights, self.target) if is_narrow else self.c.weights
+        value = substitute_scalar(weights, {self.c.filter: self.at_filter})
         return select(inside, guarded(value, inside), 0)
 
     def _packed(self) -> tuple[Store, tuple[Scalar, Scalar]]:
         """The weights in the order of their use, and those of both halves of a step."""
         half = Variable("h", 2)
         axes = (*self.panels, *self.loops, half, self.word, self.block, self.lane)
-        packed = filled("weights", axes, self._at_half(self._weight(), half.dim, self.step))
+        stored = self._weight(is_narrow=True)
+        packed = filled("weights", axes, self._at_half(stored, half.dim, self.step))
 
         def at(k: int) -> Scalar:
             place = (k if a is half else a.dim for a in axes)
-            return load(packed.buffer, packed.buffer.address(tuple(place)))
+            return cast(load(packed.buffer, packed.buffer.address(tuple(place))), FLOAT32)
 
         return packed, (at(0), at(1))
 
     def _weights(self, halves: tuple[Scalar, Scalar], axes: tuple[Variable, ...]) -> _Split:
         """Weights in parts, over ``axes``; loops over others are around them."""
         inner = (self.block, self.word, self.lane)
-        buffer = _words((*axes, len(PARTS), *inner))
+        buffer = _words((*axes, self.counts[1], *inner))
         puts = _puts(buffer, axes, inner, halves)
         read = buffer.address((*(a.dim for a in axes), 0, *(a.dim for a in inner)))
         order = (self.word, self.block, self.lane)
@@ -445,7 +451,8 @@ class _Stages:
         least = known(own_count) or max(1, likely_of_image(own_count) // FEWER_TURNS)
         share = -(-size // least)
         first = (number + 1) * size + minimum(own, least - 1) * share
-        return tuple((weights, first + k) for k in range(0, share, LINE_WORDS))
+        line = LINE_WORDS * FLOAT32.bits // weights.dtype.bits
+        return tuple((weights, first + k) for k in range(0, share, line))
 
     # ── the sums
 
@@ -477,6 +484,7 @@ class _Stages:
             width=width,
             square=(self.outs[-1], self.box.height),
             parts=(WORDS, (known(self.block.extent) or 1) * WORDS * WORDS),
+            counts=self.counts,
             again=plain,
         )
         return patch, again
@@ -534,7 +542,8 @@ def _puts(
 ) -> tuple[Put, ...]:
     """The parts of both ``halves`` of a step, part by part."""
     lead, tail = [a.dim for a in axes], [a.dim for a in inner]
-    parts = enumerate(in_parts(*halves))
+    count = buffer.shape[len(axes)]
+    parts = [*enumerate(in_parts(*halves))][: known(count)]
     return tuple(Put(buffer, buffer.address((*lead, k, *tail)), part) for k, part in parts)
 
 
