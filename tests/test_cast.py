@@ -536,3 +536,8 @@ def test_numbers_become_the_shortest_texts_without_exponents(
 def test_digits_and_signs_alone_are_no_number(text: str, dtype: DType) -> None:
     with pytest.raises(Fail, match="a number is required"):
         convert(np.array(["1", text], object), dtype)
+
+
+def test_truth_values_become_texts() -> None:
+    array = np.array([[True, False], [False, False]])
+    assert convert(array, types.STRING).tolist() == [["True", "False"], ["False", "False"]]

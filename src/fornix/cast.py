@@ -43,7 +43,7 @@ _FLOAT8_MAX = {
 }
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"[+-]?\d{1,40}", re.ASCII)
-_PLAIN = re.compile(r"[0-9e+\-.\s]*", re.ASCII | re.IGNORECASE)
+_PLAIN = b"0123456789+-.eE \t\n\r\f\v"
 """Of this Python reads as numbers what the two above are, between white space, and nothing else."""
 _EXACT = 2.0**53
 """Below this integers are float64 numbers."""
@@ -216,6 +216,8 @@ def _to_strings(flat: NDArray[Any], source: DType) -> NDArray[Any]:
         is_wide = numbers.dtype == np.float64
         texts = map(repr, numbers.tolist()) if is_wide else numbers.astype(np.str_).tolist()
         result[:] = [_trimmed(text, number) for text, number in zip(texts, numbers, strict=True)]
+    elif source is types.BOOL:
+        result[:] = np.where(flat, np.array(str(True), object), np.array(str(False), object))
     else:
         result[:] = list(map(str, _native(flat, source).tolist()))
     return result
@@ -248,9 +250,12 @@ def _from_strings(
 
 
 def _plain(flat: NDArray[Any]) -> list[str]:
-    """Texts of nothing but digits, signs, points and exponents; raises ValueError for others."""
+    """Texts of nothing but digits, signs, points and exponents.
+
+    Raises ValueError for others, and TypeError where one is no text.
+    """
     texts: list[str] = flat.tolist()
-    if not all(isinstance(text, str) for text in texts) or not _PLAIN.fullmatch("\n".join(texts)):
+    if "\n".join(texts).encode("ascii").translate(None, _PLAIN):
         raise ValueError
     return texts
 
@@ -259,7 +264,7 @@ def _integers(flat: NDArray[Any], target: DType) -> NDArray[np.uint64]:
     """The integers that texts spell, modulo 2⁶⁴."""
     try:
         return np.array(list(map(int, _plain(flat))), np.int64).view(np.uint64)
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         mask = 2**64 - 1
         return np.array([_integer(_text(entry), target) & mask for entry in flat], np.uint64)
 
@@ -269,7 +274,7 @@ def _numbers(flat: NDArray[Any], target: DType) -> NDArray[np.float64]:
     try:
         texts = _plain(flat)
         nearest = np.array(list(map(float, texts)), np.float64)
-    except ValueError:
+    except (TypeError, ValueError):
         return np.array([_number(_text(entry), target) for entry in flat], np.float64)
     if target is not types.FLOAT64:
         for place in np.flatnonzero(_may_tie(nearest, target)):

@@ -56,6 +56,26 @@ def test_string_split_of_an_empty_string_has_one_part_if_there_is_a_delimiter() 
     check_node("StringSplit", [texts], expected=[expected[0], np.array([0, 1])])
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 40])
+def test_rows_of_parts_are_filled_up_however_many_there_are(
+    count: int, rng: np.random.Generator
+) -> None:
+    parts = [["p"] * n for n in [4, *rng.integers(1, 5, count - 1).tolist()]]
+    texts = words(*map(" ".join, parts))
+    filled = words(*(text for own in parts for text in (*own, *[""] * (4 - len(own)))))
+    lengths = np.array([len(own) for own in parts])
+    check_node("StringSplit", [texts], expected=[filled.reshape(count, 4), lengths])
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (1, 1), (0, 4), ()])
+def test_texts_are_equal_element_by_element(shape: tuple[int, ...]) -> None:
+    texts = np.resize(words("a", "", "é", "a\0"), shape)
+    others = words("a", "a", "é", "a")
+    rows = np.broadcast_to(texts, np.broadcast_shapes(shape, (4,)))
+    wanted = [a == b for row in rows.reshape(-1, 4) for a, b in zip(row, others, strict=True)]
+    check_node("Equal", [texts, others], expected=[np.array(wanted, bool).reshape(rows.shape)])
+
+
 def test_string_split_of_nothing() -> None:
     none = np.empty((0, 2), object)
     parts, counts = run_op("StringSplit", [none], outputs=2)

@@ -47,7 +47,8 @@ def _dispatch(
     if any(isinstance(x, Scalar) for x in xs):
         return loops.apply(op, *xs)
     if _are_dims(xs):
-        return _each(on_dims, *xs)
+        is_told = op in {"eq", "ne"} and all(map(_are_texts, xs))
+        return np.asarray(on_arrays(*xs)) if is_told else _each(on_dims, *xs)
     dtype = _common_dtype(xs)
     operation = loops.OPERATIONS[op]
     if dtype.kind not in operation.kinds:
@@ -64,6 +65,17 @@ def _are_dims(xs: tuple[Operand, ...]) -> bool:
     """Whether the operands are dims, object arrays (of dims or strings), or numbers only."""
     arrays = [x for x in xs if isinstance(x, np.ndarray | np.generic)]
     return any(isinstance(x, Dim) for x in xs) or all(a.dtype == object for a in arrays)
+
+
+def _are_texts(x: Operand) -> bool:
+    """Whether it is an array of nothing but texts, which NumPy compares as it should."""
+    if not isinstance(x, np.ndarray) or not x.size:
+        return False
+    try:
+        "".join(x.ravel().tolist())
+    except TypeError:
+        return False
+    return True
 
 
 def _each(function: _OnDims, *xs: Operand) -> Operand:

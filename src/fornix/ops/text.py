@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import repeat, zip_longest
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,18 @@ def infer_string_split(
     return tensor(STRING, (*X.shape, most)), tensor(INT64, X.shape)
 
 
+def _filled_up(rows: Sequence[Sequence[str]], most: int) -> Array:
+    """An array of ``rows``, with empty texts behind those of less than ``most``."""
+    result = np.full((len(rows), most), "", object)
+    if most < len(rows):
+        for place, column in enumerate(zip_longest(*rows, fillvalue="")):
+            result[:, place] = column
+        return result
+    for row, found in zip(result, rows, strict=True):
+        row[: len(found)] = found
+    return result
+
+
 @StringSplit.kernel
 def string_split(
     X: Array, *, delimiter: str = "", maxsplit: int | None = None
@@ -98,12 +110,13 @@ def string_split(
     Source: ONNX StringSplit-20.
     """
     limit = -1 if maxsplit is None else maxsplit
-    texts = X.reshape(-1) if delimiter else [text.strip() for text in X.reshape(-1)]
-    parts = [text.split(delimiter or None, limit) for text in texts]
-    counts = np.array([len(found) for found in parts], np.int64)
-    result = np.full((len(parts), int(counts.max(initial=0))), "", object)
-    for row, found in zip(result, parts, strict=True):
-        row[: len(found)] = found
+    texts = X.reshape(-1).tolist()
+    if delimiter:
+        parts = [text.split(delimiter, limit) for text in texts]
+    else:
+        parts = [text.strip().split(None, limit) for text in texts]
+    counts = np.array(list(map(len, parts)), np.int64)
+    result = _filled_up(parts, int(counts.max(initial=0)))
     return result.reshape(*X.shape, result.shape[1]), counts.reshape(X.shape)
 
 

@@ -434,10 +434,13 @@ def test_such_rows_may_be_made_within_each_iteration(calls: list[bool]) -> None:
     assert calls.count(True) >= 4
 
 
-MANY = 600
+MANY = 60
 
 
-def test_memory_for_rows_grows_with_what_they_take(calls: list[bool]) -> None:
+def test_memory_for_rows_grows_with_what_they_take(
+    calls: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "LATE", 1 << 12)
     feed = {"x": numbers(40), "lengths": np.full(MANY, 40)}
     agree(sessions(UNLIKE), feed, rounds=5)
     assert calls[-1]
@@ -466,8 +469,11 @@ def test_rows_that_others_read_may_be_as_many_as_the_last_iteration_tells(
     assert calls.count(True) >= len(feeds)
 
 
-def test_memory_for_such_rows_grows_with_their_number(calls: list[bool]) -> None:
-    text = APPENDED.replace("value_float = 1.5", "value_float = 1.01")
+def test_memory_for_such_rows_grows_with_their_number(
+    calls: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "LATE", 1 << 10)
+    text = APPENDED.replace("value_float = 1.5", "value_float = 1.1")
     feed = {"x": numbers(4), "limit": np.array(1e6, np.float32)}
     agree(sessions(text), feed, rounds=4)
     assert calls[-1]
