@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
-from fornix.ir.dim import DimLike, exact_quotient
+from fornix.ir.dim import DimLike, ceildiv, exact_quotient, is_nonnegative
 from fornix.ir.dim.expression import (
     Atom,
     Dim,
@@ -229,15 +229,23 @@ def _halves(store: Store, kept: set[Variable]) -> list[Store] | None:
     for node in walk(store.value):
         for axis in store.axes:
             at = None if axis in kept else _flip(node, axis)
-            if at is None or not isinstance(axis.extent, int) or not 0 < at < axis.extent:
+            if at is None or not _is_inside(at, axis.extent):
                 continue
             parts = []
-            for low, extent in ((0, at), (at, axis.extent - at)):
+            ends: tuple[tuple[DimLike, DimLike], ...] = ((0, at), (at, axis.extent - at))
+            for low, extent in ends:
                 part = Variable(axis.name, extent)
                 axes = [part if a is axis else a for a in store.axes]
                 parts.append(rewritten(store, axes, {axis: part.dim + low}))
             return parts
     return None
+
+
+def _is_inside(at: DimLike, extent: DimLike) -> bool:
+    """Whether there are two parts of an axis; where only a run tells, either may be empty."""
+    if isinstance(at, int) and isinstance(extent, int):
+        return 0 < at < extent
+    return at not in (0, extent) and all(is_nonnegative(d) is True for d in (at, extent - at))
 
 
 def settled(store: Store) -> Store:
@@ -292,22 +300,30 @@ def cut_at_blocks(store: Store, axis: Variable, size: int) -> list[Store]:
 def flips(store: Store, axis: Variable) -> list[int]:
     """The values of ``axis`` from which on guards in ``store`` give other answers, in order."""
     found = {_flip(node, axis) for node in walk(store.value)}
-    inside = (at for at in found if at is not None and at > 0)
+    inside = (at for at in found if isinstance(at, int) and at > 0)
     return sorted(at for at in inside if isinstance(axis.extent, int) and at < axis.extent)
 
 
-def _flip(node: Scalar, axis: Variable) -> int | None:
+def _flip(node: Scalar, axis: Variable) -> DimLike | None:
     """The value of ``axis`` from which on the comparison ``node`` gives another answer."""
     if not isinstance(node, Apply) or node.op != "le":
         return None
     least, surplus = node.args
     if not isinstance(least, Const) or not isinstance(surplus, Index):
         return None
-    split_ = coefficient(surplus.dims[0], axis)
-    if split_ is None or split_[1] != 0 or not isinstance(split_[0], int) or not split_[0]:
+    slope, rest = coefficient(surplus.dims[0], axis) or (0, 0)
+    bound = int(least.value)
+    if not isinstance(slope, int) or slope == 0:
         return None
-    slope, bound = split_[0], int(least.value)
-    return -(-bound // slope) if slope > 0 else bound // slope + 1
+    if rest != 0 and (abs(slope) != 1 or not _is_told(rest)):
+        return None
+    missing = bound - rest
+    return ceildiv(missing, slope) if slope > 0 else -missing // -slope + 1
+
+
+def _is_told(d: DimLike) -> bool:
+    """Whether ``d`` is one number for all of a run, which is told before."""
+    return not any(isinstance(a, Variable | Loaded) for a in atoms(d))
 
 
 __all__ = [

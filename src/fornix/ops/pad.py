@@ -149,10 +149,8 @@ def lower_pad(
     named = None if axes is None else node.numbers(3)
     ends = margins(data.rank, entries, named)
     extents = _padded_extents(data.shape, ends)
-    if mode != "constant" and _is_simple(data.shape, ends, mode):
-        return compute(extents, lambda *i: _mirrored(data, ends, i, (), mode))
     if mode != "constant":
-        return compute(extents, lambda *i: data[_own_places(data.shape, ends, i, mode)])
+        return compute(extents, lambda *i: _mirrored(data, ends, i, (), mode))
     filler = _filler(data.dtype, value)
 
     def at(*i: DimLike) -> Scalar:
@@ -175,20 +173,7 @@ def _filler(dtype: DType, value: float) -> float | bool:
 
 
 MIRRORED_AXES = 2
-"""Axes up to which each part of what is padded has an expression of its own."""
-
-
-def _is_simple(
-    shape: Sequence[DimLike], ends: Sequence[tuple[DimLike, DimLike]], mode: str
-) -> bool:
-    """Whether at most a few axes go beyond the data, and none by more than its extent."""
-    padded = [(n, both) for n, both in zip(shape, ends, strict=True) if both != (0, 0)]
-    reach = 1 if mode == "reflect" else 0
-    return len(padded) <= MIRRORED_AXES and all(
-        isinstance(n, int) and isinstance(k, int) and 0 <= k <= n - reach
-        for n, both in padded
-        for k in both
-    )
+"""Innermost of the padded axes along which each part of the result has an expression of its own."""
 
 
 def _mirrored(
@@ -207,42 +192,46 @@ def _mirrored(
     if axis == data.rank:
         return data.get(found, _filler(data.dtype, 0.0))
     (before, after), n, k = ends[axis], data.shape[axis], place[axis]
-    k = k - before
 
     def with_place(at: DimLike) -> Scalar:
         return _mirrored(data, ends, place, (*found, at), mode)
 
-    value = with_place(k)
-    if before != 0:
-        first = {"edge": 0, "wrap": k + n}.get(mode, -k)
-        value = select(index(k) >= 0, value, with_place(first))
-    if after != 0:
-        last = {"edge": n - 1, "wrap": k - n}.get(mode, 2 * (n - 1) - k)
-        value = select(index(k) < index(n), value, with_place(last))
+    if (before, after) == (0, 0):
+        return with_place(k)
+    far = _own_index(n, (before, after), k, mode)
+    if sum(both != (0, 0) for both in ends[axis:]) > MIRRORED_AXES:
+        return with_place(far)
+    extent = n + before + after
+    low = minimum(maximum(before, 0), extent)
+    high = maximum(minimum(before + n, extent), low)
+    own, is_near = k - before, _is_near(n, (before, after), mode)
+    value = with_place(own)
+    if low != 0:
+        first = {"edge": 0, "wrap": own + n}.get(mode, -own) if is_near else far
+        value = select(index(k) >= index(low), value, with_place(first))
+    if high != extent:
+        last = {"edge": n - 1, "wrap": own - n}.get(mode, 2 * (n - 1) - own) if is_near else far
+        value = select(index(k) < index(high), value, with_place(last))
     return value
 
 
-def _own_places(
-    shape: Sequence[DimLike],
-    ends: Sequence[tuple[DimLike, DimLike]],
-    place: Sequence[DimLike],
-    mode: str,
-) -> tuple[DimLike, ...]:
-    """Which element of the data stands at ``place`` of the result."""
-    found: list[DimLike] = []
-    for n, (before, after), k in zip(shape, ends, place, strict=True):
-        if before == 0 and after == 0:
-            found.append(k)
-            continue
-        first, last = maximum(-before, 0), maximum(-after, 0)
-        kept = n - first - last
-        has_any = is_nonnegative(kept - 1) is not False
-        require(has_any, f"mode {mode} needs an element to repeat")
-        own = first + _own_place(k - maximum(before, 0), kept, mode)
-        is_open = any(known(d) is None for d in (n, before, after))
-        # Of extents that a run tells no proof finds that it is inside, which it is.
-        found.append(minimum(maximum(own, 0), n - 1) if is_open else own)
-    return tuple(found)
+def _is_near(n: DimLike, pads: tuple[DimLike, DimLike], mode: str) -> bool:
+    """Whether an axis of ``n`` elements is known to go on by no more than it has."""
+    most = n - 1 if mode == "reflect" else n
+    return all(is_nonnegative(d) is True for k in pads for d in (k, most - k))
+
+
+def _own_index(n: DimLike, both: tuple[DimLike, DimLike], k: DimLike, mode: str) -> DimLike:
+    """Which element of an axis stands at ``k`` of the result."""
+    before, after = both
+    first, last = maximum(-before, 0), maximum(-after, 0)
+    kept = n - first - last
+    has_any = is_nonnegative(kept - 1) is not False
+    require(has_any, f"mode {mode} needs an element to repeat")
+    own = first + _own_place(k - maximum(before, 0), kept, mode)
+    is_open = any(known(d) is None for d in (n, before, after))
+    # Of extents that a run tells no proof finds that it is inside, which it is.
+    return minimum(maximum(own, 0), n - 1) if is_open else own
 
 
 def _own_place(k: DimLike, extent: DimLike, mode: str) -> DimLike:

@@ -109,6 +109,8 @@ def _floor(em: Emitter, atom: Floor, num: Value, den: Value) -> Value:
     if not is_positive:
         empty = em.put(depth, f"icmp eq {kind} {y}, {zero}")
         y = em.put(depth, f"select {bit} {empty}, {kind} {one}, {kind} {y}")
+    if is_vector and not isinstance(atom.den, int):
+        return Value(_lanes_divided(em, kind, x, y, depth), True, depth)
     quotient = em.put(depth, f"sdiv {kind} {x}, {y}")
     rest = em.put(depth, f"srem {kind} {x}, {y}")
     inexact = em.put(depth, f"icmp ne {kind} {rest}, {zero}")
@@ -119,6 +121,22 @@ def _floor(em: Emitter, atom: Floor, num: Value, den: Value) -> Value:
     return Value(em.put(depth, f"add {kind} {quotient}, {step}"), is_vector, depth)
 
 
+def _lanes_divided(em: Emitter, kind: str, x: str, y: str, depth: int) -> str:
+    """The quotients of lanes, rounded down, in float64: processors divide integers one by one.
+
+    They are exact: an index is below 2⁵³, and a quotient that is no integer is farther from one
+    than it is rounded.
+    """
+    wide = kind.replace("i64", "double")
+    a, b = (em.put(depth, f"sitofp {kind} {operand} to {wide}") for operand in (x, y))
+    quotient = em.put(depth, f"fdiv {wide} {a}, {b}")
+    whole = em.put(depth, f"fptosi {wide} {quotient} to {kind}")
+    again = em.put(depth, f"sitofp {kind} {whole} to {wide}")
+    is_above = em.put(depth, f"fcmp ogt {wide} {again}, {quotient}")
+    step = em.put(depth, f"sext {kind.replace('i64', 'i1')} {is_above} to {kind}")
+    return em.put(depth, f"add {kind} {whole}, {step}")
+
+
 MAX_I32 = 2**31 - 1
 
 
@@ -127,6 +145,8 @@ def _unsigned(em: Emitter, atom: Floor, operands: tuple[str, str, str], depth: i
     kind, x, y = operands
     is_vector = kind.startswith("<")
     high = max((bounds(d)[1] or MAX_I32 + 1) for d in (atom.num, atom.den))
+    if is_vector and high > MAX_I32 and not isinstance(atom.den, int):
+        return _lanes_divided(em, kind, x, y, depth)
     if not is_vector or high > MAX_I32:
         return em.put(depth, f"udiv {kind} {x}, {y}")
     small = kind.replace("i64", "i32")

@@ -74,7 +74,7 @@ def _pieces(
     Rows that are joined of a few others are computed by choosing; of many, each on its own.
     """
     if vector is None:
-        return [(piece, None) for piece in change.cut(store)]
+        return [(piece, None) for piece in change.cut(store, _open(store))]
     ends = [0, *change.flips(store, vector), vector.extent]
     steps = [b - a for a, b in pairwise(ends) if isinstance(a, int) and isinstance(b, int)]
     if len(steps) >= MANY_PARTS and all(step >= lanes for step in steps):
@@ -82,8 +82,13 @@ def _pieces(
         return [(part, vector_axis(part, lanes)) for part in parts]
     return [
         (piece, next((a for a in piece.axes if a is vector), None))
-        for piece in change.cut(store, [vector])
+        for piece in change.cut(store, [vector, *_open(store)])
     ]
+
+
+def _open(store: Store) -> list[Variable]:
+    """Axes of which only a run tells how long they are: parts of them may be few or none."""
+    return [a for a in store.axes if not isinstance(a.extent, int)]
 
 
 def vector_axis(store: Store, lanes: int) -> Variable | None:
@@ -160,10 +165,11 @@ def _parts(store: Store, vector: Variable, lanes: int) -> list[tuple[Variable, B
     vectors = 0
     for part in parts:
         (axis,) = (a for a in part.axes if a not in store.axes or a is vector)
-        if not isinstance(axis.extent, int):
-            return []
-        vectors += axis.extent if axis.extent < LEAST else -(-axis.extent // lanes)
+        if isinstance(axis.extent, int):
+            vectors += axis.extent if axis.extent < LEAST else -(-axis.extent // lanes)
         found.append((axis, (Put(part.buffer, part.address, part.value),)))
+    if not isinstance(vector.extent, int):
+        vectors += -(-likely(vector.extent) // lanes)  # of those parts that a run tells
     is_short = vectors > MOST_VECTORS * -(-likely(vector.extent) // lanes)
     return [] if len(parts) == 1 or is_short else found
 
