@@ -10,6 +10,7 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
+import fornix
 from fornix import ops
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import DTypeError, ShapeError
@@ -183,6 +184,28 @@ def test_affine_grid_of_half_precision_is_rounded_once(dtype: Any) -> None:
 def test_affine_grid_is_lowered(size: tuple[int, ...], align: int, dtype: Any) -> None:
     theta = normal(size[0], len(size) - 2, len(size) - 1, dtype=dtype)
     check_lowering("AffineGrid", [theta, np.array(size)], {"align_corners": align}, symbolic=False)
+
+
+@pytest.mark.parametrize("align", [0, 1])
+@pytest.mark.parametrize("rank", [2, 3])
+def test_affine_grid_of_an_open_image_runs_in_code(rank: int, align: int) -> None:
+    dims = ", ".join(["N", "C", "D", "H", "W"][: 2 + rank])
+    text = f"""<ir_version: 10, opset_import: ["": 20]>
+    f (float[N, {rank}, {rank + 1}] theta, float[{dims}] x) => (float[] grid) {{
+        size = Shape (x)
+        grid = AffineGrid <align_corners = {align}> (theta, size)
+    }}"""
+    session = fornix.InferenceSession(onnx.parser.parse_model(text))
+    assert [entry.reason for entry in session.placement()] == [""]
+    theta = normal(2, rank, rank + 1)
+    for extents in ((4, 5), (2, 19), (33, 2)):
+        x = np.zeros((2, 1, *[3] * (rank - 2), *extents), np.float32)
+        grid = torch.nn.functional.affine_grid(torch.from_numpy(theta), x.shape, bool(align))
+        [found] = session.run(None, {"theta": theta, "x": x})
+        np.testing.assert_allclose(found, grid.numpy(), rtol=F32_SUM, atol=F32_SUM)
+    point = np.zeros((2, 1, *[1] * rank), np.float32)
+    [found] = session.run(None, {"theta": theta, "x": point})
+    np.testing.assert_array_equal(found.reshape(2, rank), theta[:, :, rank])
 
 
 @pytest.mark.parametrize("align", [0, 1])

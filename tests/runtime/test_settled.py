@@ -42,6 +42,30 @@ CASES = {
         {"p": ints(1, 2, 3, 1)},
         {"p": ints(0, 0, 2, 3)},
     ],
+    "f (float[h, w] x, int64[n] s) => (float[] y) { y = CenterCropPad (x, s) }": [
+        {"s": ints(5, 3)},
+        {"s": ints(0, 6)},
+    ],
+    "f (float[h, w] x, int64 n) => (float[] y, float[] z) { z = HannWindow (n) y = Neg (x) }": [
+        {"n": np.array(0)},
+        {"n": np.array(1)},
+        {"n": np.array(40)},
+    ],
+    """f (float[h, w] x, int64 n, int64 l, int64 r, float a, float b) => (float[] y) {
+        y = MelWeightMatrix (n, l, r, a, b) }""": [
+        {
+            "n": np.array(count),
+            "l": np.array(64),
+            "r": np.array(8000),
+            "a": np.array(20, np.float32),
+            "b": np.array(4000, np.float32),
+        }
+        for count in (1, 7)
+    ],
+    "f (float[h, w] x, float a, float b, float d) => (float[] y) { y = Range (a, b, d) }": [
+        dict(zip("abd", np.array(three, np.float32), strict=True))
+        for three in ((0, 5, 1), (3, -2, -0.5), (1, 1, 1))
+    ],
     "f (float[h, w] x, int64[n] s) => (float[] y) { y = Expand (x, s) }": [
         {"s": ints(2, 1, 1)},
         {"s": ints(1)},

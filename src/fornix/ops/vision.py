@@ -291,8 +291,8 @@ def affine_grid(theta: Array, size: Array, *, align_corners: int = 0) -> Array:
 def lower_affine(theta: Tensor, size: Tensor, *, align_corners: int = 0, node: LowerNode) -> Tensor:
     shape = node.shape()
     rank = len(shape) - 2
-    if theta.shape != (shape[0], rank, rank + 1) or any(known(n) is None for n in shape):
-        node.decline("the extents of the grid must be known, and theta's go with them")
+    if theta.shape != (shape[0], rank, rank + 1):
+        node.decline("the extents of theta must be known to go with those of the grid")
     return lower_affine_grid(theta, shape, is_aligned=bool(align_corners))
 
 

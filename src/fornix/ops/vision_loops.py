@@ -7,8 +7,8 @@ import operator
 from collections.abc import Sequence
 
 from fornix.dtype import FLOAT64
-from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, const, index, select
+from fornix.ir.dim import DimLike, is_nonnegative
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, const, index, select, stored
 from fornix.ops.interpolate_loops import lower_narrowed
 from fornix.ops.precision import cast_tensor, wide_dtype
 from fornix.ops.sampling_loops import Tap, corner_tap, extent_as, weighted
@@ -111,12 +111,19 @@ def lower_affine_grid(theta: Tensor, shape: Sequence[DimLike], *, is_aligned: bo
             return const(0.0, wide)
         steps = length - 1 if is_aligned else length
         twice = index(2 * i if is_aligned else 2 * i + 1)
-        return cast(cast(twice, FLOAT64) / cast(index(steps), FLOAT64) - 1.0, wide)
+        place = cast(cast(twice, FLOAT64) / cast(index(steps), FLOAT64) - 1.0, wide)
+        if is_aligned and is_nonnegative(length - 2) is not True:
+            return select(index(length) > 1, place, 0.0)
+        return place
+
+    def line(length: DimLike) -> Tensor:
+        return stored(compute((length,), lambda i: center(i, length)), "centers")
+
+    lines = [line(length) for length in reversed(shape[1:-1])]
 
     def at(n: DimLike, *place: DimLike) -> Scalar:
         *where, r = place
-        centers = map(center, reversed(where), reversed(shape[1:-1]))
-        terms = [factors[n, r, k] * x for k, x in enumerate(centers)]
+        terms = [factors[n, r, k] * lines[k][x] for k, x in enumerate(reversed(where))]
         return functools.reduce(operator.add, [*terms, factors[n, r, rank]])
 
     return cast_tensor(compute(shape, at), theta.dtype)

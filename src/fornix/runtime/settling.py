@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fornix.compile.entry import Entry
-from fornix.ir.graph import Model, Node, Value
+from fornix.ir.graph import Model, Value
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.walk import nodes
 from fornix.runtime.options import RunOptions
@@ -28,13 +28,19 @@ MAX_NODES = 256
 """Nodes up to which a model is compiled for numbers that are fed: it takes as long as a model."""
 PLACES: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("", "AffineGrid"): (1,),
+    ("", "BlackmanWindow"): (0,),
+    ("", "CenterCropPad"): (1,),
     ("", "Col2Im"): (1, 2),
     ("", "CumSum"): (1,),
     ("", "DFT"): (1, 2),
     ("", "Expand"): (1,),
+    ("", "HammingWindow"): (0,),
+    ("", "HannWindow"): (0,),
+    ("", "MelWeightMatrix"): (0, 1, 2, 3, 4),
     ("", "NonMaxSuppression"): (2, 3, 4),
     ("", "OneHot"): (1,),
     ("", "Pad"): (1, 3),
+    ("", "Range"): (0, 1, 2),
     ("", "Reshape"): (1,),
     ("", "Resize"): (1, 2, 3),
     ("", "STFT"): (1, 3),
@@ -59,18 +65,10 @@ def telling(model: Model, read: Collection[str]) -> list[str]:
     numbers = {
         value
         for node in every
-        for place in _places(node)
+        for place in PLACES.get((node.domain, node.op_type), ())
         if place < len(node.inputs) and (value := node.inputs[place]) is not None
     }
     return [v.name for v in model.graph.inputs if v.name in read and v in numbers]
-
-
-def _places(node: Node) -> tuple[int, ...]:
-    """The inputs of ``node`` that hold numbers; none where code is no faster than its kernel."""
-    mode = node.attributes.get("mode")
-    if node.op_type == "Pad" and mode is not None and mode.value != "constant":
-        return ()  # rows that are mirrored or repeated are gathered element by element
-    return PLACES.get((node.domain, node.op_type), ())
 
 
 def numbers_of(feeds: Mapping[str, Any], names: Collection[str]) -> Numbers | None:
