@@ -151,6 +151,28 @@ def test_integers_wrap_as_in_numpy(dtype: DType, op: str) -> None:
     check(compute((500,), lambda i: apply(op, a[i], b[i])), {"x": x, "y": y})
 
 
+SMALL = [d for d in COMPUTED if d.is_integer and d.bits <= 32]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", SMALL, ids=str)
+def test_quotients_next_to_whole_numbers_are_exact(
+    level: str, dtype: DType, rng: np.random.Generator
+) -> None:
+    limits = np.iinfo(dtype.numpy)
+    y = rng.integers(max(limits.min, -limits.max), limits.max, 3000, endpoint=True)
+    y[:1500] >>= rng.integers(0, dtype.bits, 1500)
+    y[y == 0] = 1
+    whole = rng.integers(limits.min, limits.max, 3000, endpoint=True) // y * y
+    x = np.clip(whole + np.arange(-1, 2).repeat(1000), limits.min, limits.max)
+    x[:2], y[:2] = (limits.min, limits.max), -1 if dtype.is_signed else 1
+    feeds = {"x": x.astype(dtype.numpy), "y": y.astype(dtype.numpy)}
+    a, b = (vector(given, name) for name, given in feeds.items())
+    for op in ("div", "mod", "fmod"):
+        made = compute((3000,), lambda i, op=op: apply(op, a[i], b[i]))
+        check(made, feeds, target=target(level))
+
+
 # ── checks ─────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.types import literal, register_type, suffix
-from fornix.dtype import BOOL, FLOAT32, DType
+from fornix.dtype import BOOL, FLOAT32, FLOAT64, DType
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -233,13 +233,38 @@ def _safe_divisor(o: Operands, y: str, unit: int) -> str:
 
 
 def _quotient(o: Operands, op: str, x: str, y: str, *, signed: bool) -> str:
-    if not signed:
-        return o.put(f"{'udiv' if op == 'div' else 'urem'} {o.type} {x}, {y}")
+    """What is left of a division toward zero: its quotient if it is "div", else its rest."""
     if not _is_name(y):
-        return o.put(f"{'sdiv' if op == 'div' else 'srem'} {o.type} {x}, {y}")
+        return _divided(o, op, x, y, signed=signed)
+    if not signed:
+        return _by_lanes(o, op, x, y, signed=False)
     minus = o.put(f"icmp eq {o.type} {y}, {o.literal(-1)}")
-    safe = o.select(minus, o.literal(1), y)
-    quotient = o.put(f"{'sdiv' if op == 'div' else 'srem'} {o.type} {x}, {safe}")
+    quotient = _by_lanes(o, op, x, o.select(minus, o.literal(1), y), signed=True)
     if op != "div":  # a rest modulo 1 is 0, as it is modulo -1
         return quotient
     return o.select(minus, o.put(f"sub {o.type} {o.literal(0)}, {x}"), quotient)
+
+
+def _divided(o: Operands, op: str, x: str, y: str, *, signed: bool) -> str:
+    sign, word = "s" if signed else "u", "div" if op == "div" else "rem"
+    return o.put(f"{sign}{word} {o.type} {x}, {y}")
+
+
+def _by_lanes(o: Operands, op: str, x: str, y: str, *, signed: bool) -> str:
+    """`_divided`, of vectors in floats that hold all such integers: processors divide one by one.
+
+    It is exact: a quotient that is no integer is farther from one than it is rounded.
+    """
+    if not o.is_vector or o.dtype.bits > WIDEST_IN_FLOATS:
+        return _divided(o, op, x, y, signed=signed)
+    wide = o.em.type(FLOAT64 if o.dtype.bits > WIDEST_IN_FLOATS // 2 else FLOAT32, is_vector=True)
+    sign = "s" if signed else "u"
+    a, b = (o.put(f"{sign}itofp {o.type} {operand} to {wide}") for operand in (x, y))
+    quotient = o.put(f"fpto{sign}i {wide} {o.put(f'fdiv {wide} {a}, {b}')} to {o.type}")
+    if op == "div":
+        return quotient
+    return o.put(f"sub {o.type} {x}, {o.put(f'mul {o.type} {quotient}, {y}')}")
+
+
+WIDEST_IN_FLOATS = 32
+"""Bits of integers of which float64 holds all; of those of half as many, float32 does."""
