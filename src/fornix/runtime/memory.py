@@ -289,6 +289,15 @@ def owned(value: Any) -> Any:
     return value
 
 
+def owned_at(values: Sequence[Any], place: int) -> Any:
+    """`owned` for what ``values`` hold at a place: itself where nobody else refers to it."""
+    is_free = _references(values, place) == UNUSED
+    value = values[place]
+    if is_free and type(value) is np.ndarray and value.flags.owndata and value.flags.carray:
+        return value
+    return owned(value)
+
+
 def owned_result(held: Any, value: Value) -> Any:
     """`owned` for what is ``held`` of ``value``; raises Fail if there is no room for another."""
     try:

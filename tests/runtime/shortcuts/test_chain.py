@@ -18,7 +18,7 @@ from fornix.format.text import parse_model
 from fornix.ir.load import from_message
 from fornix.ops.registered import temporary
 from fornix.reference import ReferenceEvaluator
-from fornix.runtime import InferenceSession, RunOptions, SessionOptions
+from fornix.runtime import InferenceSession, RunOptions, SessionOptions, memory
 from fornix.runtime.shortcuts.chain import ChainCall
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
@@ -89,6 +89,49 @@ def test_results_are_the_callers_own() -> None:
     second = session.run(None, given)
     assert second[0].tolist() == [2, -2, 3]
     assert len(second[1]) == 3
+
+
+def test_what_a_kernel_has_made_for_the_caller_is_not_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (int64[N, 2] x) => (int64[M, 2] y, int64[M] first) { y, first = Unique <axis = 0> (x) }"""
+    session = InferenceSession(from_message(parse_model(text)))
+    x = np.array([[2, 1], [0, 3], [2, 1]])
+    session.run(None, {"x": x})
+    monkeypatch.setattr(memory, "owned", None)
+    kept = [session.run(None, {"x": x + k}) for k in range(3)]
+    assert [y.tolist() for y, _ in kept] == [[[k, k + 3], [k + 2, k + 1]] for k in range(3)]
+
+
+@pytest.mark.parametrize("way", ["kept", "fed", "view", "columns", "stored"])
+def test_what_somebody_else_refers_to_is_copied(way: str) -> None:
+    kept = np.array([[5, 6], [7, 8]])
+    makers = {
+        "kept": lambda _: kept,
+        "fed": lambda x: x,
+        "view": lambda _: kept[:],
+        "columns": lambda x: np.asfortranarray(x + 5),
+        "stored": lambda _: np.broadcast_to(kept[:1, :1], (2, 2)),
+    }
+    text = """<ir_version: 8, opset_import: ["" : 17, "my.domain" : 1]>
+    g (int64[N, 2] x) => (int64[N, 2] y, int64[N, 2] z) {
+        y = my.domain.Same (x)
+        z = Identity (y)
+    }"""
+    x = np.array([[0, 1], [2, 3]])
+    with temporary():
+        fornix.op("my.domain::Same (x: T[...]) => (y: T[...])", T="int64")(makers[way])
+        session = InferenceSession(from_message(parse_model(text)))
+        for _ in range(4):
+            results = session.run(None, {"x": x})
+            wanted = results[0].copy()
+            for result in results:
+                assert result.flags.carray
+                np.testing.assert_array_equal(result, wanted)
+                result[:] = -1
+    assert kept.tolist() == [[5, 6], [7, 8]]
+    assert x.tolist() == [[0, 1], [2, 3]]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 
 from fornix.ir.graph import Value
 from fornix.runtime.feeds import are_texts
-from fornix.runtime.memory import owned
+from fornix.runtime.memory import owned_at
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
@@ -80,7 +80,7 @@ class ChainCall:
             return None
         if not is_done:
             return None
-        return [owned(values[end]) if is_copied else values[end] for end, is_copied in self.ends]
+        return [owned_at(values, end) if is_copied else values[end] for end, is_copied in self.ends]
 
     def _moved(self, values: list[Any], run: Run) -> bool:
         """Whether all steps could add their values."""
