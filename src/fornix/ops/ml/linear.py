@@ -39,6 +39,7 @@ from fornix.ops.ml.scores import (
     lower_rows,
     lower_transformed,
     lower_two_scores,
+    of_features,
     row_count,
     rows_of,
     transformed,
@@ -48,6 +49,7 @@ from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor
 from fornix.ops.scalar import sqrt
 from fornix.ops.types import F32, F64, I32, I64, STRING
+from fornix.ops.window import plain
 
 LinearClassifier = op(
     """LinearClassifier <classlabels_ints: ints?, classlabels_strings: strings?,
@@ -127,11 +129,11 @@ def lower_linear_classifier(
     node: LowerNode,
 ) -> tuple[Tensor, Tensor]:
     check_transform(post_transform)
-    rows = lower_rows(X)
-    labels = labels_of(classlabels_ints, classlabels_strings)
-    features = known(rows.shape[1])
-    if features is None:
-        node.decline("the number of features is known at run time only")
+    rows, labels = lower_rows(X), labels_of(classlabels_ints, classlabels_strings)
+    if known(rows.shape[1]) is None and len(labels) == 2:
+        node.decline("whether there are two scores depends on the number of features")
+    rows = of_features(rows, len(coefficients) // max(len(labels), 1))
+    features = plain(rows.shape[1])
     _check_linear(len(coefficients), intercepts, features, len(labels))
     # In memory, for the winner and the transform ask for each score several times.
     scores = stored(
@@ -249,10 +251,8 @@ def lower_linear_regressor(
     node: LowerNode,
 ) -> Tensor:
     check_transform(post_transform)
-    rows = lower_rows(X)
-    features = known(rows.shape[1])
-    if features is None:
-        node.decline("the number of features is known at run time only")
+    rows = of_features(lower_rows(X), len(coefficients or ()) // max(targets, 1))
+    features = plain(rows.shape[1])
     _check_targets(len(coefficients or ()), features, targets)
     _check_intercepts(intercepts, targets)
     scores = _lower_linear(rows, float_attribute(coefficients), intercepts, features)

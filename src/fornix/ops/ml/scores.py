@@ -210,6 +210,19 @@ def lower_rows(x: Tensor) -> Tensor:
     return cast_tensor(rows, FLOAT32 if x.dtype in {FLOAT16, FLOAT32} else FLOAT64)
 
 
+def of_features(rows: Tensor, features: int) -> Tensor:
+    """``rows`` of so many features, where only a run tells how many there are.
+
+    In rows of more or fewer the places that are read lie outside of what is fed: proofs of bounds
+    leave such runs to the kernel, which says what is wrong.
+    """
+    extent = rows.shape[1]
+    if known(extent) is not None:
+        return rows
+    shape = (rows.shape[0], features)
+    return compute(shape, lambda n, k: rows[n, k + (features - extent)])
+
+
 def first_maximum(scores: Tensor) -> Tensor:
     """The index of the largest score of each row, the first of equals; NaN is the largest."""
     rows, classes = scores.shape

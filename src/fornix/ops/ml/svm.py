@@ -148,11 +148,11 @@ def lower_svm_classifier(
     node: LowerNode,
 ) -> tuple[Tensor, Tensor]:
     check_transform(post_transform)
-    rows = wide_rows(X, node)
     labels = labels_of(classlabels_ints, classlabels_strings)
     weights, vectors = _tables(coefficients, support_vectors)
-    offsets, count, features = float_attribute(rho), len(labels), plain(rows.shape[1])
-    per_class = vectors_per_class or []
+    offsets, count, per_class = float_attribute(rho), len(labels), vectors_per_class or []
+    rows = wide_rows(X, _features(vectors, sum(per_class), weights.size // max(count, 1)))
+    features = plain(rows.shape[1])
     if not sum(per_class):
         _check_weights(weights.size, count, features)
         require(offsets.size > 0, "rho must have an entry, found none")
@@ -263,6 +263,11 @@ def _similarity(
 
 NO_PARAMS = (0.0, 0.0, 0.0)
 """gamma, coef0 and degree where kernel_params is absent."""
+
+
+def _features(vectors: Array, count: int, linear: int) -> int:
+    """How many features ``count`` vectors have, or weights if there are none."""
+    return vectors.size // count if count > 0 else linear
 
 
 def _support(
@@ -409,8 +414,8 @@ def lower_svm_regressor(
     node: LowerNode,
 ) -> Tensor:
     check_transform(post_transform)
-    rows = wide_rows(X, node)
     weights, vectors = _tables(coefficients, support_vectors)
+    rows = wide_rows(X, _features(vectors, n_supports, weights.size))
     offsets = float_attribute(rho)
     require(offsets.size == 1, f"rho must have one entry, got {offsets.size}")
     if n_supports > 0:

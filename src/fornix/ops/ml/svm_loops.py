@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from fornix.dtype import FLOAT32, FLOAT64
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import DimLike
 from fornix.ir.loops import (
     Scalar,
     Tensor,
@@ -23,9 +23,8 @@ from fornix.ir.loops import (
     stored,
 )
 from fornix.ir.loops.routines import Memory, after, lanes, put_lanes, routine
-from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array
-from fornix.ops.ml.scores import first_maximum, logistic, lower_rows
+from fornix.ops.ml.scores import first_maximum, logistic, lower_rows, of_features
 from fornix.ops.precision import cast_tensor
 
 ROUNDS = 100
@@ -38,11 +37,9 @@ LEAST_PROBABILITY = 1e-7
 """Pairwise probabilities stay so far from 0 and 1, as in libsvm."""
 
 
-def wide_rows(x: Tensor, node: LowerNode) -> Tensor:
-    """The rows of features in float64; declines if their number is not known."""
-    if known(x.shape[-1]) is None:
-        node.decline("the number of features is known at run time only")
-    return cast_tensor(lower_rows(x), FLOAT64)
+def wide_rows(x: Tensor, features: int) -> Tensor:
+    """The rows of features, of which there are as many as a table says, in float64."""
+    return cast_tensor(of_features(lower_rows(x), features), FLOAT64)
 
 
 def linear(rows: Tensor, matrix: Array, offsets: Array) -> Tensor:
