@@ -173,7 +173,10 @@ def _filler(dtype: DType, value: float) -> float | bool:
 
 
 MIRRORED_AXES = 2
-"""Innermost of the padded axes along which each part of the result has an expression of its own."""
+"""Innermost of the padded axes along which each part of the result has an expression of its own.
+
+Loops over parts of rows whose number only a run tells are not written: of such axes it is the last.
+"""
 
 
 def _mirrored(
@@ -199,7 +202,9 @@ def _mirrored(
     if (before, after) == (0, 0):
         return with_place(k)
     far = _own_index(n, (before, after), k, mode)
-    if sum(both != (0, 0) for both in ends[axis:]) > MIRRORED_AXES:
+    left = sum(both != (0, 0) for both in ends[axis:])
+    is_open = any(known(d) is None for d in (n, before, after))
+    if left > (1 if is_open else MIRRORED_AXES):
         return with_place(far)
     extent = n + before + after
     low = minimum(maximum(before, 0), extent)
