@@ -283,6 +283,30 @@ def test_parts_of_many_keys_are_put_together(
         assert_close(run(result, feeds, target=target(level)), expected(feeds))
 
 
+def test_extents_that_only_decide_are_told_to_kernels(rng: np.random.Generator) -> None:
+    """All but one of the queries that are few, or more: a part keeps as much for any number."""
+    n, keys, size = S + 6, 4096, 9
+    q = tensor("q", (n, size), FLOAT32)
+    k, v = tensor("k", (keys, size), FLOAT32), tensor("v", (keys, size), FLOAT32)
+    scores = compute((n, keys), lambda i, j: reduce("sum", size, lambda d: q[i, d] * 0.3 * k[j, d]))
+    top = compute((n,), lambda i: reduce("max", keys, lambda j: scores[i, j]))
+    powers = compute((n, keys), lambda i, j: apply("exp", scores[i, j] - top[i]))
+    total = compute((n,), lambda i: reduce("sum", keys, lambda j: powers[i, j]))
+    result = compute(
+        (n, size), lambda i, e: reduce("sum", keys, lambda j: powers[i, j] / total[i] * v[j, e])
+    )
+    runner = Runner([result])
+    assert runner.kernels[-1].schedule == "attention"
+    for more in (1, 2, 30):
+        feeds = {
+            name: rng.standard_normal((rows, size)).astype("f")
+            for name, rows in (("q", more + 6), ("k", keys), ("v", keys))
+        }
+        [found] = runner.run(feeds, {"S": more})
+        heads = {name: np.repeat(x[None], 4, 0) for name, x in feeds.items()}
+        assert_close(found, expected(heads)[0])
+
+
 @pytest.mark.parametrize("level", ["host", "x86-64-v3", "x86-64"])
 @pytest.mark.parametrize(
     "shape", [(2, 63, 5, 3), (3, 4096, 16, 70), (7, 65, 33, 64), (12, 300, 8, 8), (16, 4100, 8, 17)]

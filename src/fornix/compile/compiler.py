@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.axes import index_dims
 from fornix.compile.cache import ObjectCache
 from fornix.compile.emit import Code, emit
 from fornix.compile.kernel import CompiledKernel, Work
-from fornix.compile.nest import Nest
+from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, When
 from fornix.compile.schedule import Piece, routine_nest, schedule
 from fornix.compile.target import Target
 from fornix.compile.work import works
@@ -183,7 +183,19 @@ def symbols_of(piece: Piece) -> tuple[str, ...]:
     """The symbols that ``piece`` depends on, in the order in which they occur."""
     waiting: list[DimLike] = [piece.turns, piece.nest.parallel, piece.nest.scratch_bytes]
     waiting += dict.fromkeys(a.extent for store in piece.stores for a in store.axes)
-    return _symbols_in([*waiting, *index_dims(*piece.stores)])
+    return _symbols_in([*waiting, *index_dims(*piece.stores), *_decided_by(piece.nest.body)])
+
+
+def _decided_by(block: Block) -> Iterator[DimLike]:
+    """What decides in ``block`` whether, and how often, parts of it run."""
+    for statement in block:
+        match statement:
+            case When():
+                yield from (d for node in walk(statement.condition) for d in node.dims)
+            case Loop():
+                yield statement.axis.extent
+        if isinstance(statement, When | Loop | Lanes | Chunks):
+            yield from _decided_by(statement.body)
 
 
 def _symbols_in(waiting: list[DimLike]) -> tuple[str, ...]:
