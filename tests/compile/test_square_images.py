@@ -93,3 +93,29 @@ def test_images_of_bytes_stay_as_they_are_read() -> None:
     for threads in (1, 2):
         (found,) = session(nodes, x, data, threads).run(None, {"x": x})
         np.testing.assert_array_equal(found, convolved(middle, data["w"], ZERO))
+
+
+@pytest.mark.parametrize("sides", [(5, 5), (3, 20), (11, 6), (1, 50)])
+@pytest.mark.parametrize(("taps", "dilation"), [(1, 1), (3, 1), (3, 2)])
+def test_results_of_small_images_are_added_to_what_lies_at_their_place(
+    sides: tuple[int, int], taps: int, dilation: int
+) -> None:
+    x = integers((2, 64, *sides), np.uint8, seed=1)
+    w = integers((64, 64, taps, taps), np.int8, seed=2)
+    pads = [taps // 2 * dilation] * 4
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "one"], ["a"]),
+        helper.make_node("DequantizeLinear", ["w", "small"], ["b"]),
+        helper.make_node("Conv", ["a", "b"], ["c"], pads=pads, dilations=[dilation] * 2),
+        helper.make_node("Add", ["a", "c"], ["d"]),
+        helper.make_node("QuantizeLinear", ["d", "one", "zero"], ["q"]),
+        helper.make_node("Cast", ["q"], ["y"], to=6),
+    ]
+    small, zero = np.float32(1 / SMALLER), np.uint8(ZERO)
+    data = {"w": w, "one": np.float32(1), "small": small, "zero": zero}
+    image, weights = (torch.from_numpy(v.astype(np.float64)) for v in (x, w))
+    sums = torch.nn.functional.conv2d(image, weights, padding=pads[0], dilation=dilation).numpy()
+    expected = np.clip(np.rint(sums / SMALLER + x) + ZERO, 0, 255).astype(np.int32)
+    found = [session(nodes, x, data, threads).run(None, {"x": x})[0] for threads in (1, 2)]
+    np.testing.assert_array_equal(found[0], expected)
+    np.testing.assert_array_equal(found[1], expected)

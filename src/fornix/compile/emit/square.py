@@ -96,15 +96,19 @@ def corners(
     """The first place of each register of a box, and where in memory its first row lies.
 
     Vectors of ``size`` bytes lie there in the order of all combinations of ``ranges``; also says
-    how far the rows of a register lie apart.
+    how far the rows of a register lie apart. The last register of an axis begins earlier if it has
+    to: it and the one before have rows in common.
     """
     axis, height = square
     steps = [math.prod(map(len, ranges[k + 1 :])) * size for k in range(len(ranges))]
-    firsts = [r[::height] if r[0][0] is axis else r for r in ranges]
-    offsets = [
-        [k * step * (height if r[0][0] is axis else 1) for k in range(len(first))]
-        for r, first, step in zip(ranges, firsts, steps, strict=True)
+    places_along = [
+        [min(k, len(r) - height) for k in range(0, len(r), height)]
+        if r[0][0] is axis
+        else list(range(len(r)))
+        for r in ranges
     ]
+    firsts = [[r[k] for k in along] for r, along in zip(ranges, places_along, strict=True)]
+    offsets = [[k * step for k in along] for along, step in zip(places_along, steps, strict=True)]
     points = [dict(pairs) for pairs in itertools.product(*firsts)]
     places = [sum(parts) for parts in itertools.product(*offsets)]
     row_step = next((s for r, s in zip(ranges, steps, strict=True) if r[0][0] is axis), size)
@@ -125,7 +129,7 @@ def _add_boxes(em: Emitter, p: Patch, points: Sequence[dict[Atom, DimLike]]) -> 
         for buffer, place in p.ahead:
             ask(em, buffer, place)
         found: dict[Scalar, int] = {}
-        free = {LEFT: iter(range(LEFT, RIGHT)), RIGHT: iter(range(RIGHT, END))}
+        free = {LEFT: itertools.cycle(range(LEFT, RIGHT)), RIGHT: iter(range(RIGHT, END))}
         for k, point in enumerate(points):
             registers = [SUMS + k]
             for first, e, along in ((LEFT, image, axis), (RIGHT, weights, word)):

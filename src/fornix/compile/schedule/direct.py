@@ -33,7 +33,6 @@ from fornix.compile.schedule.pairs import convolution_in_pairs
 from fornix.compile.schedule.planes import LONGEST_STEP
 from fornix.compile.schedule.recast import with_image_in_blocks
 from fornix.compile.schedule.spans import open_row, open_rows, pieces, turns
-from fornix.compile.schedule.square import WORDS
 from fornix.compile.schedule.square_floats import (
     GAIN,
     float_stages,
@@ -47,10 +46,11 @@ from fornix.compile.schedule.square_images import (
     order_in_squares,
     with_whole_rows,
 )
+from fornix.compile.schedule.square_rows import Joined, joined_rows, square_box
 from fornix.compile.schedule.whole_groups import with_whole_groups
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import LINE_BYTES, Target
-from fornix.dtype import FLOAT32
+from fornix.dtype import FLOAT32, INT32
 from fornix.ir.dim import DimLike, known, less, minimum
 from fornix.ir.loops import (
     Buffer,
@@ -58,15 +58,15 @@ from fornix.ir.loops import (
     Scalar,
     Store,
     Variable,
+    load,
     replace,
     substitute_scalar,
 )
+from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction
 
 TRANSFORMED = 1.4
 """How much longer products of transformed images take where two units multiply vectors."""
-LOAD_ROWS = 8
-"""Rows of products that take as long as filling a tile register."""
 FEW = 8
 """Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
 LOAD_COST = 0.1
@@ -99,7 +99,8 @@ MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
 MAX_PRODUCTS = 512
 """That are written out so that those with the padding beside rows can be left out."""
-"""Of caches."""
+NEAR_BYTES = 2 << 10
+"""How far ahead of its use a panel is asked for that is used once; see bench/micro conv."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Box:
 class _Loops:
     """The axes of the nest: what is around the boxes, and the two that boxes are cut from.
 
-    Boxes leave out what lies beside the `edge` of the image.
+    Boxes leave out what lies beside the `edge` of the image. Its rows may be `joined` to one.
     """
 
     lead: tuple[Variable, ...]
@@ -128,6 +129,7 @@ class _Loops:
     panels: Variable
     groups: Variable
     edge: Edge | None
+    joined: Joined | None = None
 
 
 def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
@@ -193,13 +195,21 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     in_parts = float_stages(c, given, target, lanes) or _of_copy(c, target, lanes)
     if in_parts is not None:
         return in_parts
-    c, given = with_whole_rows(c, given, target, lanes)
+    return _in_boxes(*with_whole_rows(c, given, target, lanes), target, lanes)
+
+
+def _in_boxes(c: Convolution, given: Groups, target: Target, lanes: int) -> list[Stage | Store]:
+    """The copies, then the sums of boxes."""
     blocks = -(-given.filters // lanes)
     *lead, pixels = (s.out for s in c.spatial)
     rows = lead.pop() if lead else None
     is_square = is_for_squares(c, given, target, lanes)
     sum_ = order_in_squares(c) if is_square else order(c)
-    box = _square_box(c, blocks) if is_square else _box(c, blocks, target)
+    joined = joined_rows(c, blocks) if is_square else None
+    if is_square:
+        box = Box(*(square_box(c, blocks, target) if joined is None else joined.box))
+    else:
+        box = _box(c, blocks, target)
     edge = None if is_square else _edge(c, sum_, box)
     if edge is not None:
         others = (a for a in sum_.loops if a is not edge.tap)
@@ -211,17 +221,21 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     image = substitute_scalar(given.image, {s.place: s.read for s in c.spatial})
     image = substitute_scalar(image, sum_.values)
     lies = c.is_in_place and (not is_square or lies_in_lines(image, sum_, pixels))
-    if not lies:
-        copy, image = copied_image(c, given, sum_, _apart(c, sum_, box))
+    if joined is not None or not lies:
+        bare = _apart(c, sum_, box) if joined is None else {}
+        copy, image = copied_image(c, given, sum_, bare)
         stages.append(copy)
     which = given.axis.dim * given.filters + place
     axes = (given.axis, panels, block, lane)
     pack, weights = packed_weights(c, sum_, (which, given.filters - place), axes)
     stages.append(pack)
-    around = _Loops((*c.batch, *lead), rows, pixels, panels, given.axis, edge)
+    if joined is not None:
+        rows, pixels = None, joined.axis
+    around = _Loops((*c.batch, *lead), rows, pixels, panels, given.axis, edge, joined)
     store = _with_sum(c, sum_, c.product.of(image, weights), around, (which, block, lane))
     width = None if given.filters % lanes == 0 else given.filters - place + lane.dim
-    is_by_pixels = _keeps_weights(c, given, box, target)
+    is_once = is_square and (box.rows, box.pixels) == (1, pixels.extent) and rows is None
+    is_by_pixels = not is_once and _keeps_weights(c, given, box, target)
     filters = block, lane, lanes, width
     held = None if is_by_pixels else pack.buffer
     nest = _nest(c, store, sum_, around, box, filters, held)
@@ -414,26 +428,6 @@ def _rows_together(c: Convolution) -> int:
     return OPEN_ROWS if c.is_in_place or less((rows.taps - 1) * rows.dilation, NEAR + 1) else 1
 
 
-def _square_box(c: Convolution, blocks: int) -> Box:
-    """The box for tile registers: two of pixels by two of filters, as full as they can be."""
-    deep = 2 if blocks % 2 == 0 else 1
-    wide, high = (known(s.out.extent) or 1 for s in (c.spatial[-1], c.spatial[-2 % len(c.spatial)]))
-    high = high if len(c.spatial) > 1 else 1
-    boxes = [
-        Box(r, n * pixels, deep, pixels)
-        for r, n in ((1, 1), (1, 2), (2, 1))
-        for pixels in range(1, WORDS + 1)
-        if r <= high and n * pixels <= wide
-    ]
-
-    def cost(box: Box) -> float:
-        registers = box.rows * box.pixels // box.square
-        steps = registers * deep * box.square + LOAD_ROWS * (deep + registers)
-        return _rounded(wide, box.pixels) * _rounded(high, box.rows) * steps / box.rows / box.pixels
-
-    return min(boxes, key=cost)
-
-
 def _edge(c: Convolution, sum_: Order, box: Box) -> Edge | None:
     """What boxes of whole rows leave out: products with the padding beside them, if it is known."""
     pixels, data = c.spatial[-1], data_of(c).get(c.spatial[-1])
@@ -473,12 +467,19 @@ def _with_sum(
 ) -> Store:
     """The store of ``c`` with its sum in the order ``sum_``, over the axes of the nest."""
     which, block, lane = filters
-    whole = reduction("sum", (*sum_.loops, *sum_.written), body)
-    value = replace(c.store.value, {c.sum: whole})
-    store = Store(c.store.buffer, c.store.axes, c.store.address, value)
+    sum_axes = (*sum_.loops, *sum_.written)
     rows = () if around.rows is None else (around.rows,)
     axes = (around.groups, *around.lead, around.panels, *rows, around.pixels, block, lane)
-    return rewritten(store, axes, {c.filter: which})
+    joined = around.joined
+    hole = reduction("sum", sum_axes, body) if joined is None else load(Buffer("sum", (), INT32), 0)
+    value = replace(c.store.value, {c.sum: hole})
+    store = Store(c.store.buffer, c.store.axes, c.store.address, value)
+    if joined is None:
+        return rewritten(store, axes, {c.filter: which})
+    store = rewritten(store, axes, {c.filter: which, **joined.at})
+    whole = reduction("sum", sum_axes, substitute_scalar(body, joined.at))
+    value = replace(guarded(store.value, joined.inside), {guarded(hole, joined.inside): whole})
+    return Store(store.buffer, store.axes, store.address, value)
 
 
 def _keeps_weights(c: Convolution, given: Groups, box: Box, target: Target) -> bool:
@@ -518,9 +519,12 @@ def _nest(
 
     def patch(*pixels: Span, ahead: tuple[Line, ...] = ()) -> Patch:
         (e,) = outer_reductions(store.value)
-        put = Put(store.buffer, store.address, store.value)
+        guard = None if around.joined is None else around.joined.inside
+        put = Put(store.buffer, store.address, store.value, guard=guard)
         here = (*pixels, Span(block, 0, box.blocks))
-        inside = _inside(c, sum_, here)
+        inside = tuple(Taps(a, 0, a.extent) for a in sum_.loops)
+        if around.joined is None:
+            inside = _inside(c, sum_, here)
         square = (around.pixels, box.square) if box.square else None
         return Patch(e, here, lane, inside, sum_.written, put, width, ahead, around.edge, square)
 
@@ -529,7 +533,12 @@ def _nest(
     if isinstance(wide, int):
         turn, span = turns(around.pixels, box.pixels)
         axes = [*lead, turn, *panels] if held is None else [lead[0], *panels, *lead[1:], turn]
-        ahead = () if held is None else _ahead(held, around, (*lead[1:], turn, *sum_.loops))
+        passes = (*lead[1:], turn, *sum_.loops)
+        ahead = (
+            ()
+            if held is None
+            else _ahead(held, around, passes, len(sum_.loops), is_square=box.square > 0)
+        )
         body: Block = (patch(*rows, *([] if span is None else [span]), ahead=ahead),)
     else:
         piece = pieces(around.pixels)
@@ -542,11 +551,14 @@ def _nest(
     return Nest("convolution", (chunks,), lanes, most, drops_subnormal=store.value.dtype is FLOAT32)
 
 
-def _ahead(weights: Buffer, around: _Loops, turns: Sequence[Variable]) -> tuple[Line, ...]:
+def _ahead(
+    weights: Buffer, around: _Loops, turns: Sequence[Variable], loops: int, *, is_square: bool
+) -> tuple[Line, ...]:
     """The lines of the next panel of ``weights`` that one of the ``turns`` with this one asks for.
 
     Each asks for its part, so that the panel comes from memory as evenly as time passes. Where an
-    axis is of open length, which is that of batches, all of its values ask for the same.
+    axis is of open length, which is that of batches, all of its values ask for the same. A panel
+    that one box reads, in the last ``loops``, passes the cache: what is read soon is asked for.
     """
     count = 1
     number: DimLike = 0
@@ -558,8 +570,10 @@ def _ahead(weights: Buffer, around: _Loops, turns: Sequence[Variable]) -> tuple[
         return ()
     panel = elements // math.prod(known(a.extent) or 1 for a in (around.groups, around.panels))
     part = -(-panel // count)
-    next_ = around.groups.dim * around.panels.extent + around.panels.dim + 1
-    first = next_ * panel + number * part
+    this = around.groups.dim * around.panels.extent + around.panels.dim
+    steps = math.prod(known(a.extent) or 1 for a in turns[-loops:])
+    is_once = is_square and count == steps
+    first = this * panel + number * part + (NEAR_BYTES // size if is_once else panel)
     return tuple((weights, first + k) for k in range(0, part, LINE_BYTES // size))
 
 
