@@ -361,7 +361,18 @@ def test_dequantization_is_lowered(stored: DType, scale: DType) -> None:
     check_lowering("DequantizeLinear", [x, array(0.37, scale)], {"output_dtype": FLOAT16.code})
 
 
-@pytest.mark.parametrize("x", [data(3, 5), data(3, 0), data(4) ** 2, np.zeros(3, np.float32)])
+@pytest.mark.parametrize(
+    "x",
+    [
+        data(3, 5),
+        data(3, 0),
+        data(4) ** 2,
+        np.zeros(3, np.float32),
+        data(2, 300) ** 2,
+        -(data(2, 2, 16, 17) ** 2),
+        np.resize(data(97), 4096),
+    ],
+)
 def test_dynamic_quantization_is_lowered(x: Any) -> None:
     check_lowering("DynamicQuantizeLinear", [x], outputs=3, rtol=0, atol=0)
 

@@ -15,7 +15,7 @@ from fornix.dtype import FLOAT8E8M0, FLOAT32, INT32, UINT8, DType
 from fornix.errors import ConvertError, DTypeError, require
 from fornix.ir.dim import DimLike, ceildiv, equal, known
 from fornix.ir.graph import Graph, Node
-from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, reduce, select, stored
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce, select, stored
 from fornix.ops.adapt import shape_of
 from fornix.ops.call import InferNode, LowerNode, NodeView, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
@@ -454,7 +454,7 @@ def dynamic_quantize_linear(x: Array) -> tuple[Array, Array, Array]:
 
 @DynamicQuantizeLinear.lower
 def lower_dynamic_quantize_linear(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    least, greatest = _lower_extreme("min", x), _lower_extreme("max", x)
+    least, greatest = _lower_extremes(x)
     low, high = apply("min", least[()], 0.0), apply("max", greatest[()], 0.0)
     y_scale = stored(compute((), lambda: lower_range_scale(low, high)), "scale")
     zero = stored(compute((), lambda: lower_range_zero(low, y_scale[()])), "zero")
@@ -473,6 +473,50 @@ def lower_range_zero(low: Scalar, scale: Scalar) -> Scalar:
     """The zero point that goes with it, as a float."""
     distance = apply("max", -low / scale, 0.0)
     return apply("rint", apply("min", distance, float(STEPS)))
+
+
+LINE = 4096
+"""Elements of a line that is read twice from the first cache."""
+SHORTEST = 256
+"""Elements of a line from which on it is worth while to keep its extremes side by side."""
+
+
+def _lower_extremes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest element: line by line, then of all lines; each computed once.
+
+    Both are found in a line before the next one is read, as what is greatest of its negative and of
+    itself.
+    """
+    length = known(x.shape[0]) if x.rank == 1 else None
+    if length is not None and length % LINE == 0:
+        shape = (length // LINE, LINE)
+        return _lower_extremes(compute(shape, lambda p, k: x[p * LINE + k]))
+    first = _first_of_line(x.shape)
+    if not first:
+        return _lower_extreme("min", x), _lower_extreme("max", x)
+    rows, columns = x.shape[:first], x.shape[first:]
+
+    def greatest_of(*i: DimLike) -> Scalar:
+        sign = cast(index(2 * i[-1] - 1), FLOAT32)
+        return reduce("max", columns, lambda *k: x[(*i[:-1], *k)] * sign)
+
+    lines = stored(compute((*rows, 2), greatest_of), "extremes")
+
+    def whole(which: int) -> Scalar:
+        return reduce("max", rows, lambda *i: lines[(*i, which)])
+
+    least = stored(compute((), lambda: -whole(0)), "min")
+    return least, stored(compute((), lambda: whole(1)), "max")
+
+
+def _first_of_line(shape: Sequence[DimLike]) -> int:
+    """The first of the axes that make lines long enough to keep their extremes side by side."""
+    count = 1
+    for axis in reversed(range(1, len(shape))):
+        count *= known(shape[axis]) or SHORTEST
+        if count >= SHORTEST:
+            return axis
+    return 0
 
 
 def _lower_extreme(op: str, x: Tensor) -> Tensor:
