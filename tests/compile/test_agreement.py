@@ -17,7 +17,7 @@ from fornix.ir.load import from_message
 from fornix.ir.loops import Variable
 from fornix.runtime.sizing.extents import name_extents
 
-HEAD = '<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>\n'
+HEAD = '<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3, "com.microsoft" : 1]>\n'
 CASES = {
     "Add": "f (float[N, M, 4] x, float[K, 4] y) => (float[N, M, 4] z) { z = Add (x, y) }",
     "Where": """f (bool[N, 1] c, float[N, M] x, float[K] y) => (float[N, M] z) {
@@ -75,6 +75,16 @@ CASES = {
     "continued": """f (float[N, M] x) => (float[A, B] z) <int64[4] p = {1, -1, 0, 2}> {
         z = Pad <mode = "reflect"> (x, p) }""",
     "Trilu": "f (float[N, M, K] x) => (float[N, M, K] z) { z = Trilu (x) }",
+    "FusedMatMul": """f (float[M, N] x, float[2, 3, K] y) => (float[2, N, 3] z) {
+        z = com.microsoft.FusedMatMul <transA = 1, transB = 1> (x, y) }""",
+    "FusedGemm": """f (float[N, M] x, float[3, K] y, float[N, 1] c) => (float[N, 3] z) {
+        z = com.microsoft.FusedGemm <transB = 1, activation = "Relu"> (x, y, c) }""",
+    "FusedConv": """f (float[N, 2, M, 3] x, float[3, 2, 1, 1] w, float[K, 3, M, 3] a)
+        => (float[N, 3, M, 3] z) { z = com.microsoft.FusedConv (x, w, , a) }""",
+    "BiasGelu": """f (float[N, M] x, float[K] b) => (float[N, M] z) {
+        z = com.microsoft.BiasGelu (x, b) }""",
+    "SkipLayerNormalization": """f (float[N, 2, M] x, float[1, 2, K] y, float[K] s)
+        => (float[N, 2, M] z) { z = com.microsoft.SkipLayerNormalization (x, y, s) }""",
     "GatherND": """f (float[N, M] x, int64[K, 1] i) => (float[K, M] z) { z = GatherND (x, i) }""",
 }
 
@@ -102,6 +112,14 @@ def test_extents_that_agree_are_valid(text: str) -> None:
             agreed += 1
             survey.infer(node, extents)  # raises where it is not valid
     assert agreed
+
+
+def test_nothing_is_said_of_products_that_turn_a_batch() -> None:
+    text = """f (float[N, 2, M] x, float[2, K, 3] y) => (float[A, B, C] z) {
+        z = com.microsoft.FusedMatMul <transBatchA = 1> (x, y) }"""
+    model = from_message(parser.parse_model(HEAD + text))
+    (node,) = model.graph.nodes
+    assert Survey(Lowering(infer_model(model), ["N", "M", "K"])).agreement(node) is None
 
 
 def test_nothing_is_said_of_other_operators() -> None:

@@ -168,6 +168,12 @@ def test_an_operator_older_than_the_import_is_named() -> None:
         ops.schema_of("", "Gelu", 19)
 
 
+def test_an_operator_that_optimizers_write_too_early_is_what_it_became() -> None:
+    assert ops.schema_of("", "LayerNormalization", 10).since_version == 17
+    with pytest.raises(SchemaError, match=r"LayerNormalization: needs ai.onnx opset 17 or newer"):
+        ops.schema_of("", "LayerNormalization", 10, strict=True)
+
+
 def test_a_misspelt_operator_is_corrected() -> None:
     with pytest.raises(SchemaError, match=r"found 'Rellu'; did you mean 'Relu'?"):
         ops.schema_of("", "Rellu", 20)

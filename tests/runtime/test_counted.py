@@ -13,7 +13,7 @@ from fornix.dtype import DType
 from fornix.onnx import parser
 from fornix.runtime.native import NativeStep
 
-HEAD = '<ir_version: 10, opset_import: ["" : 18]>\n'
+HEAD = '<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>\n'
 Feeds = dict[str, Any]
 
 
@@ -266,6 +266,29 @@ def test_boxes_that_a_condition_chooses_are_pooled() -> None:
         }
         found, wanted = (session.run(None, feeds)[0] for session in (compiled, reference))
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+FUSED = """f (float[N, 2, 4, 4] x, bool[N] c, float[3, 2, 3, 3] w, float[3, 32] v, float[3] b)
+    => (float[A, 3, 4, 4] y, float[A, 3] z) <int64[2] s = {-1, 32}> {
+    some = Compress <axis = 0> (x, c)
+    added = com.microsoft.FusedConv <pads = [1, 1, 1, 1], activation = "Relu"> (some, w, b)
+    y = com.microsoft.FusedConv <pads = [1, 1, 1, 1]> (some, w, b, added)
+    rows = Reshape (some, s)
+    z = com.microsoft.FusedGemm <transB = 1, activation = "Relu"> (rows, v, b)
+}"""
+
+
+def test_products_with_what_surrounds_them_of_what_a_condition_chooses() -> None:
+    random = np.random.default_rng(8)
+
+    def whole(*shape: int) -> Any:
+        return random.integers(-4, 5, shape).astype(np.float32)
+
+    given = [
+        {"x": whole(n, 2, 4, 4), "c": c, "w": whole(3, 2, 3, 3), "v": whole(3, 32), "b": whole(3)}
+        for n, c in ((5, random.random(5) < 0.5), (3, np.zeros(3, bool)), (40, np.ones(40, bool)))
+    ]
+    agree(FUSED, *given)
 
 
 @pytest.mark.parametrize(("parts", "is_compiled"), [(8, True), (17, False)])

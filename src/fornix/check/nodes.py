@@ -153,7 +153,7 @@ class Scope:
             )
             return
         try:
-            schema = ops.schema_of(node.domain, node.op_type, opset)
+            schema = ops.schema_of(node.domain, node.op_type, opset, strict=True)
         except SchemaError as error:
             self.findings.error(where, error)
             return

@@ -167,7 +167,7 @@ def agreement(
     """
     rule = _DOMAINS.get(operator.domain, {}).get(node.op_type)
     if hasattr(operator.rule("kernel", version), "common_shape"):
-        rule = _broadcast if version >= BROADCASTS or len(facts) == 1 else None
+        rule = _broadcast if node.domain or version >= BROADCASTS or len(facts) == 1 else None
     if rule is None or operator.domain not in _DOMAINS:
         return None
     if any(fact is not None and not fact.has_rank for fact in (*facts, *results)):
@@ -226,6 +226,16 @@ def _image(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[F
     others = [extent for fact in facts[1:] if fact is not None for extent in fact.shape]
     if not channels or any(known(extent) is None for extent in (*channels, *others)):
         raise NothingSaid
+
+
+def _added_image(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    """Images as before, and what is added to their results: as many of the same size."""
+    _image(found, node, facts[:3], results)
+    for addend in facts[3:]:
+        for one, other in zip(addend.shape if addend else (), results[0].shape, strict=False):
+            found.same(one, other)
 
 
 def _rows(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
@@ -316,17 +326,38 @@ def _broadcast(
                 found.same(1, extent)
 
 
-def _matmul(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
-    one, other = (fact.shape for fact in facts if fact is not None)
+def _skip(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    """Data and what is added broadcast; what scales and shifts is as long as the last axis."""
+    _broadcast(found, node, facts[:2], results)
+    for fact in facts[2:]:
+        if fact is not None and facts[0] is not None:
+            found.same(fact.shape[0], facts[0].shape[-1])
+
+
+def _matmul(found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]) -> None:
+    """Factors, of which FusedMatMul may exchange the last two axes; not those that turn others."""
+    if _is_set(node, "transBatchA") or _is_set(node, "transBatchB"):
+        raise NothingSaid
+    one, other = (
+        (*fact.shape[:-2], *reversed(fact.shape[-2:])) if _is_set(node, name) else fact.shape
+        for name, fact in zip(_TURNED, facts, strict=True)
+        if fact is not None
+    )
     found.same(one[-1], other[-2] if len(other) > 1 else other[0])
     _align(found, [one[:-2], other[:-2]])
+
+
+def _is_set(node: Node, name: str) -> bool:
+    return name in node.attributes and bool(node.attributes[name].value)
 
 
 def _gemm(
     found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
 ) -> None:
     one, other, *rest = (fact.shape for fact in facts if fact is not None)
-    is_turned = [bool(node.attributes[n].value) if n in node.attributes else False for n in _TURNED]
+    is_turned = [_is_set(node, name) for name in _TURNED]
     found.same(one[0 if is_turned[0] else 1], other[1 if is_turned[1] else 0])
     _align(found, [results[0].shape, *rest])
 
@@ -550,6 +581,10 @@ _PART_RULES: dict[str, Rule] = {
     "Suppressed": _suppressed,
 }
 _CONTRIBUTED: dict[str, Rule] = {
+    **dict.fromkeys(("FusedMatMul", "TransposeMatMul"), _matmul),
+    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), _skip),
+    "FusedConv": _added_image,
+    "FusedGemm": _gemm,
     "CropAndResize": _crop_and_resize,
     "GroupQueryAttention": _cached,
     "MatMulNBits": _packed_product,

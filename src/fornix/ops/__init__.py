@@ -158,12 +158,15 @@ def operator_of(schema: Schema) -> Operator:
     return found
 
 
-def schema_of(domain: str, name: str, opset: int) -> Schema:
-    """The schema of an operator in force at ``opset``; raises SchemaError if there is none."""
+def schema_of(domain: str, name: str, opset: int, *, strict: bool = False) -> Schema:
+    """The schema of an operator in force at ``opset``; raises SchemaError if there is none.
+
+    With ``strict`` as the standard says, otherwise also of operators that models have too early.
+    """
     operator = find(domain, name)
     if operator is None:
         raise unknown(domain, name)
-    return operator.schema(opset)
+    return operator.schema(opset, strict=strict)
 
 
 def unknown(domain: str, name: str) -> SchemaError:

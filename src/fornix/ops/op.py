@@ -28,6 +28,9 @@ Rule = Callable[..., Any]
 RULES = ("infer", "kernel", "lower", "opaque", "body", "grad")
 """The kinds of rule that hold from a schema version on; `adapt` stands between two versions."""
 
+EARLY = frozenset({"LayerNormalization"})
+"""Operators of ai.onnx that optimizers write into models of opsets that did not have them yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -126,9 +129,14 @@ class Operator:
         used = {formal.type_text for formal in (*signature.inputs, *signature.outputs)}
         return {name: merged[name] for name in merged if name in used or name in step.constraints}
 
-    def schema(self, opset: int) -> Schema:
-        """The schema in force at ``opset``: the newest that is not newer."""
+    def schema(self, opset: int, *, strict: bool = False) -> Schema:
+        """The schema in force at ``opset``: the newest that is not newer.
+
+        For one of those that come `EARLY` the oldest, unless ``strict`` asks for the standard's.
+        """
         found = [schema for schema in self.schemas if schema.since_version <= opset]
+        if not found and not strict and not self.domain and self.name in EARLY:
+            return self.schemas[0]
         if not found:
             raise SchemaError(
                 f"{self.name}: needs {self.domain or 'ai.onnx'} opset "

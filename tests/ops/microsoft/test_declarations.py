@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnxruntime.capi import _pybind_state
 
@@ -86,6 +87,25 @@ def test_models_that_mix_domains_are_inferred_checked_and_run() -> None:
     norm = x / np.sqrt(12.5)
     np.testing.assert_allclose(y, norm * [[0.8019, 0.8711]], rtol=1e-3)
     assert str(session.get_outputs()[0].shape) == "['N', 2]"
+
+
+EARLY = """
+    <ir_version: 6, opset_import: ["": 10]>
+    g (float[N, 4] x, float[4] w, float[4] b) => (float[N, 4] y) {
+        y = LayerNormalization <axis: int = -1, epsilon: float = 0.1> (x, w, b)
+    }"""
+
+
+def test_layers_are_normalized_in_models_of_opsets_that_had_no_operator_for_it() -> None:
+    model = parse_model(EARLY)
+    with pytest.raises(checker.ValidationError, match=r"needs ai\.onnx opset 17 or newer"):
+        checker.check_model(model)
+    x, w, b = np.random.default_rng(0).standard_normal((3, 4, 4)).astype(np.float32)
+    feeds = {"x": x, "w": w[0], "b": b[0]}
+    session = fornix.InferenceSession(model)
+    theirs = onnxruntime.InferenceSession(model.SerializeToString())
+    np.testing.assert_allclose(session.run(None, feeds)[0], theirs.run(None, feeds)[0], rtol=1e-5)
+    assert all(place.kernels for place in session.placement())
 
 
 def test_an_operator_that_nobody_declares_is_unknown_and_its_neighbour_is_named() -> None:

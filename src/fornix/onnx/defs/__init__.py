@@ -88,8 +88,9 @@ def get_schema(
     operator = ops.operators().get((domain, op_type))
     if operator is None:
         operator = ops.operators()[_missing(domain, op_type)]
+    opset = max_inclusive_version
     newest = operator.schemas[-1].since_version
-    found = operator.schema(newest if max_inclusive_version is None else max_inclusive_version)
+    found = operator.schema(newest if opset is None else opset, strict=True)
     return _shown(operator, found)
 
 

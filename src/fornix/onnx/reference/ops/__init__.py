@@ -62,7 +62,7 @@ def load_op(
 @cache
 def _kernel(domain: str, op_type: str, version: int) -> type[OpRun]:
     try:
-        ops.schema_of(domain, op_type, version)
+        ops.schema_of(domain, op_type, version, strict=True)
     except SchemaError as error:
         raise RuntimeImplementationError(str(error)) from None
     return type(op_type, (Kernel,), {"op_domain": domain, "op_version": version})
