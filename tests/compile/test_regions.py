@@ -3,9 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fornix import InferenceSession, SessionOptions
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, INT64, DType
+from fornix.errors import Fail
 from fornix.ir.dim import symbol
 from fornix.ir.loops import tensor
+from fornix.onnx import parser
 from fornix.ops.boxes import lower_roi_align
 from fornix.ops.indexed_pool import lower_max_roi_pool
 from tests.compile.levels import LEVELS, target
@@ -51,3 +54,22 @@ def test_cells_of_regions_have_maxima(dtype: DType, level: str) -> None:
         dtype.numpy
     )
     check(y, {"x": image(3, dtype), "rois": numbered}, SYMBOLS, target=target(level), chunks=2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("wrong", [0, 999])
+def test_numbers_of_images_that_do_not_exist_are_not_read(wrong: int, threads: int) -> None:
+    """Another thread goes on when a check has failed, and takes no such number for a place."""
+    model = parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 16]>'
+        "g (float[N,4,9,9] x, float[R,4] rois, int64[R] images) => (float[R,4,2,2] y)"
+        "{ y = RoiAlign <output_height = 2, output_width = 2> (x, rois, images) }"
+    )
+    session = InferenceSession(model, SessionOptions(intra_op_num_threads=threads))
+    x, images = np.ones((2, 4, 9, 9), np.float32), np.zeros(1000, np.int64)
+    rois = np.tile(np.array([0, 0, 8, 8], np.float32), (1000, 1))
+    feeds = {"x": x, "rois": rois, "images": images}
+    assert (session.run(None, feeds)[0] == 1).all()
+    images[wrong] = 10**12
+    with pytest.raises(Fail, match=r"batch_indices must be in \[0, 1\], got \[1000000000000\]"):
+        session.run(None, feeds)

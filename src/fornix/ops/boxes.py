@@ -130,6 +130,7 @@ def roi_align(
     (x1, y1, x2, y2) · spatial_scale, half an element less in mode half_pixel, is divided into bins;
     each is the mean (avg) of sampling_ratio² evenly spaced bilinear samples, or of as many as keep
     them at most one element apart if that is 0. Samples more than one element outside are 0.
+    Elements without weight count as 0, whatever they are.
     mode max takes the greatest of the weighted corners of all samples, not of the samples.
     RoiAlign-10 and output_half_pixel make regions at least one element wide.
     Source: ONNX RoiAlign-22; K. He et al., Mask R-CNN, 2017, ¶ 3.
@@ -332,11 +333,20 @@ def _pool(image: Array, rows: Samples, columns: Samples, mode: str) -> Array:
         columns.count,
     )
     corners = [
-        image[:, i[:, None], j] * (u[:, None] * v) for i, u in rows.sides for j, v in columns.sides
+        _weighted(image[:, i[:, None], j], u[:, None] * v)
+        for i, u in rows.sides
+        for j, v in columns.sides
     ]
     if mode == "avg":
-        return np.asarray(sum(corners).reshape(shape).mean(axis=(2, 4), dtype=image.dtype))
+        return np.asarray(
+            np.add.reduce(corners).reshape(shape).mean(axis=(2, 4), dtype=image.dtype)
+        )
     return np.asarray(np.maximum.reduce(corners).reshape(shape).max(axis=(2, 4)))
+
+
+def _weighted(values: Array, weights: Array) -> Array:
+    """``values · weights``; without weight nothing is read: 0 · ∞ would be NaN."""
+    return np.multiply(values, weights, out=np.zeros_like(values), where=weights != 0)
 
 
 NonMaxSuppression = (

@@ -193,8 +193,8 @@ def add_sample(
     to = 0
     for at in range(channels):
         place = at * step
-        first, second = a[place] * weights[2], b[place] * weights[3]
-        third, fourth = c[place] * weights[4], d[place] * weights[5]
+        first, second = weighted(a, place, weights[2]), weighted(b, place, weights[3])
+        third, fourth = weighted(c, place, weights[4]), weighted(d, place, weights[5])
         best = greater(greater(first, second), greater(third, fourth))
         if how == SUM:
             best = y[to] + (first + second + third + fourth)
@@ -202,6 +202,11 @@ def add_sample(
             best = greater(y[to], best)
         y[to] = best
         to += bins
+
+
+def weighted(x: Memory, place: int, weight: float) -> Any:
+    """An element times its weight; without weight nothing is read: 0 · ∞ would be NaN."""
+    return pick(weight == 0.0, weight, x[place] * weight)
 
 
 def greater(a: float, b: float) -> Any:
