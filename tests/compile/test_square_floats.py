@@ -9,8 +9,10 @@ import torch
 
 from fornix.compile import Target
 from fornix.compile.blocked import blocked_buffer
+from fornix.compile.nest import When
 from fornix.compile.schedule import schedule
 from fornix.compile.schedule import square_floats as floats
+from fornix.compile.schedule.square_few import MOST_PLACES
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import symbol
 from fornix.ir.loops import Store, Tensor, Variable, compute, constant, stored, tensor
@@ -235,6 +237,51 @@ def test_sides_that_a_run_tells(
         wanted = convolved(x, w, window)
         assert_near(runs[0].reshape(wanted.shape), x, w, window)
         np.testing.assert_array_equal(runs[0], runs[1])
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    ("channels", "filters"), [(48, 40), pytest.param(96, 64, marks=pytest.mark.slow)]
+)
+def test_places_of_which_a_run_tells_that_they_are_few(channels: int, filters: int) -> None:
+    w = numbers(filters, channels, 1, 1)
+    shape = (symbol("N"), channels, symbol("H"), symbol("W"))
+    y = in_blocks(lower_conv(image("x", shape), constant(w)))
+    runners = [Runner([y], chunks=n, at_end=True) for n in (1, 3)]
+    sides = [*((1, n) for n in range(1, MOST_PLACES + 3)), (MOST_PLACES, 1), (3, 4), (4, 4)]
+    for number, (high, wide) in enumerate(sides):
+        n = 1 + number % 2
+        x = numbers(n, channels, high, wide)
+        feeds = {"x": x}, {"N": n, "H": high, "W": wide}
+        runs = [runner.run(*feeds)[0] for runner in runners]
+        assert_near(runs[0].reshape(n, filters, high, wide), x, w, {})
+        np.testing.assert_array_equal(runs[0], runs[1])
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("strange", [np.inf, np.nan])
+def test_what_is_not_finite_at_one_of_few_places(strange: float) -> None:
+    w = np.abs(numbers(32, 48, 1, 1)) + 1
+    y = in_blocks(lower_conv(image("x", (1, 48, 1, symbol("W"))), constant(w)))
+    x = np.abs(numbers(1, 48, 1, 11))
+    x[0, 47, 0, 10] = strange
+    found = Runner([y]).run({"x": x}, {"W": 11})[0].reshape(32, 11)
+    assert np.isfinite(found[:, :10]).all()
+    np.testing.assert_array_equal(found[:, 10], np.full(32, strange, np.float32))
+
+
+def test_pointwise_convolutions_of_known_places_have_one_way() -> None:
+    w = numbers(64, 64, 1, 1)
+    known = sums(numbers(1, 64, 14, 14), w, {})
+    told = in_blocks(lower_conv(image("x", (1, 64, 14, symbol("W"))), constant(w)))
+    ways = []
+    for y in (known, told):
+        buffer = stored(y).buffer
+        assert buffer is not None
+        assert isinstance(buffer.source, Store)
+        body = schedule(buffer.source, Target.host())[-1].nest.body
+        ways.append(sum(isinstance(statement, When) for statement in body))
+    assert ways == [0, 2]
 
 
 @pytest.mark.usefixtures("way")

@@ -35,6 +35,7 @@ from fornix.compile.schedule.square_boxes import (
     places_of,
     sides_of,
 )
+from fornix.compile.schedule.square_few import Weights, either, few_places, may_be_few
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
 from fornix.dtype import FLOAT32, INT32
@@ -340,7 +341,11 @@ class _Stages:
         group, panel = self.panels
         body = (*image.loops, Loop(panel, self._boxes(patch)))
         outer = (group, *self.c.batch, self.piece)
-        return [weights.stage(), _stage(outer, body, store, [image.buffer], weights.buffer)]
+        last = _stage(outer, body, store, [image.buffer], weights.buffer)
+        if not may_be_few(self.c):
+            return [weights.stage(), last]
+        packed, _ = self._packed()
+        return [packed, weights.stage(), self._or_few(last, packed)]
 
     def by_panels(self) -> list[Stage | Store]:
         """The image is split once, the weights panel by panel, slice by slice, for all of it."""
@@ -363,7 +368,32 @@ class _Stages:
             *self._boxes(replace_fields(patch, loops=())),
         )
         outer, scratch = (*self.panels, *self.c.batch), [weights.buffer, sums]
-        return [packed, image.stage(), _stage(outer, body, store, scratch, image.buffer)]
+        stage = _stage(outer, body, store, scratch, image.buffer)
+        if not may_be_few(self.c):
+            return [packed, image.stage(), stage]
+        return [packed, either(image.stage(), self.c), self._or_few(stage, packed)]
+
+    def _or_few(self, stage: Stage, packed: Store) -> Stage:
+        """``stage``, or vectors of ``packed`` weights where there turn out to be few places."""
+        half, blocks = Variable("h", 2), (known(self.channel.extent) or 0) // WORDS
+        axes = (*self.panels, *self.loops, half, self.word, self.block, self.lane)
+        place = packed.buffer.address(tuple(a.dim for a in axes))
+        weights = Weights(
+            panels=self.panels,
+            steps=self.loops,
+            half=half,
+            word=self.word,
+            block=Span(self.block, 0, known(self.block.extent) or 1),
+            lane=self.lane,
+            filter=self.at_filter,
+            width=self._width(),
+            read=cast(load(packed.buffer, place), FLOAT32),
+            term=self.step * STEP + half.dim * WORDS + self.word.dim,
+            halves=minimum(2, blocks - self.step * 2),
+        )
+        stage = either(stage, self.c, few_places(self.c, self.given, weights))
+        nest = replace_fields(stage.nest, beside=(*stage.nest.beside, packed.buffer))
+        return replace_fields(stage, nest=nest)
 
     # ── factors
 
@@ -469,9 +499,6 @@ class _Stages:
         terms = [self._at_half(whole, k, self.step) * halves[k] for k in range(2)]
         again = self._store(reduction("sum", axes, terms[0] + terms[1]))
         store = self._store(reduction("sum", axes, apply("dot2", image.read, weights.read)))
-        width = None
-        if self.filters != self.given.filters:
-            width = self.given.filters - self.at_filter + self.lane.dim
         guard = None if self.inside is TRUE else self.inside
         (e,), (plain,) = (outer_reductions(s.value) for s in (store, again))
         patch = Patch(
@@ -481,13 +508,19 @@ class _Stages:
             loops=tuple(Taps(a, 0, a.extent) for a in self.loops),
             written=(self.word,),
             put=Put(store.buffer, store.address, store.value, guard=guard),
-            width=width,
+            width=self._width(),
             square=(self.outs[-1], self.box.height),
             parts=(WORDS, (known(self.block.extent) or 1) * WORDS * WORDS),
             counts=self.counts,
             again=plain,
         )
         return patch, again
+
+    def _width(self) -> DimLike | None:
+        """The lanes that are filters, if not all are."""
+        if self.filters == self.given.filters:
+            return None
+        return self.given.filters - self.at_filter + self.lane.dim
 
     def _out(self, s: Spatial) -> DimLike:
         """The place along ``s`` in the whole result of what is at one in a piece."""
