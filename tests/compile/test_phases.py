@@ -233,3 +233,14 @@ def test_a_sum_over_padding_leaves_no_place_to_the_sum_that_follows() -> None:
     found = Runner([y]).run({"x": x, "more": more}, {"N": 2})[0].reshape(2, 17, 8)
     wanted = conv(x, w, strides=[3], pads=[1, 2]) + conv(more, v)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.xfail(strict=True, reason="joined phases have taps of weight 0, see docs/limits.md")
+def test_joined_phases_meet_no_infinity_of_others() -> None:
+    x = integers(1, 3, 5, 7)
+    x[0, 0, 2, 3] = np.inf
+    weights = constant(integers(3, 1, 3, 3, seed=1) + 4)
+    y = lower_conv_transpose(
+        tensor("x", x.shape, FLOAT32), weights, None, strides=[2, 2], pads=[1] * 4
+    )
+    check(stored(y, "y"), {"x": x})
