@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from fornix.ir.dim import (
     ceildiv,
     equal,
     exact_quotient,
+    expression,
     is_nonnegative,
     known,
     less,
@@ -366,6 +368,19 @@ def test_of_atoms_with_one_key_there_is_one() -> None:
     assert isinstance(again, Dim)
     assert again.atom is half.atom
     assert symbol("N", 1).atom is not symbol("N").atom
+
+
+def test_whoever_is_interrupted_while_atoms_are_kept_may_make_others() -> None:
+    found: list[object] = []
+
+    def interrupted() -> None:
+        with expression._LOCK:  # as a finaliser that opens a session finds it
+            found.append(symbol("INTERRUPTED"))
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert found == [symbol("INTERRUPTED")]
 
 
 def test_threads_that_make_one_atom_get_the_same() -> None:

@@ -69,3 +69,37 @@ def test_it_has_one_entry_in_compiled_code() -> None:
     model = parser.parse_model(ONE)
     session = InferenceSession(model, providers=["CPUExecutionProvider"])
     assert not any(place.reason for place in session.placement())
+
+
+WHOLE = """<ir_version: 8, opset_import: ["" : 18]>
+f (%s[N, M] x, %s[1] from) => (%s[A, M] y) <%s[1] one = {1}, %s[1] axes = {0}> {
+    to = Add (from, one)
+    y = Slice (x, from, to, axes)
+}"""
+
+
+def entry(dtype: str, kind: str) -> InferenceSession:
+    """x[from : from + 1] of elements of ``dtype``, where places are of ``kind``."""
+    return InferenceSession(parser.parse_model(WHOLE % (dtype, kind, dtype, kind, kind)))
+
+
+@pytest.mark.parametrize("dtype", ["float", "string", "complex64"])
+@pytest.mark.parametrize("extents", [(0, 3), (5, 0), (0, 0), (2, 3)])
+def test_where_there_is_no_entry_there_is_none_to_find(
+    dtype: str, extents: tuple[int, int]
+) -> None:
+    x = np.zeros(extents, {"float": "f", "string": "O", "complex64": "F"}[dtype])
+    session = entry(dtype, "int64")
+    for place in (3, 0, -1, -4, 2**63 - 2):
+        (y,) = session.run(None, {"x": x, "from": np.array([place])})
+        assert y.shape == x[place : place + 1].shape
+
+
+def test_places_may_be_of_32_bits() -> None:
+    model = CROP.replace("int64[2]", "int32[2]") % ("1, 0", "1, 1")
+    session = InferenceSession(parser.parse_model(model))
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    feeds = {"x": x, "from": np.array([1, 0], np.int32), "size": np.array([2, 1], np.int32)}
+    np.testing.assert_array_equal(session.run(None, feeds)[0], -x[:1, 1:])
+    (y,) = entry("float", "int32").run(None, {"x": x[0], "from": np.array([1], np.int32)})
+    np.testing.assert_array_equal(y, x[0, 1:2])

@@ -24,7 +24,7 @@ from fornix.infer import infer_strictly
 from fornix.ir.graph import Value
 from fornix.ir.types import TensorType
 from fornix.onnx.parser import parse_model
-from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime import InferenceSession, SessionOptions, drawing
 from fornix.runtime.given import GivenModel
 from fornix.runtime.native import MAX_BOUND
 from fornix.runtime.providers import NotAsCompiled
@@ -153,6 +153,15 @@ def test_a_model_is_read_once_for_all_threads() -> None:
     at_once(lambda _: found.append(given.model))
     assert len(found) == THREADS
     assert all(model is found[0] for model in found)
+
+
+@pytest.mark.usefixtures("hurry")
+def test_threads_that_draw_first_at_once_have_one_generator() -> None:
+    for _ in range(ROUNDS):
+        ask = drawing.generator(None)
+        found: set[object] = set()
+        at_once(lambda _, ask=ask, found=found: found.add(ask()))  # type: ignore[misc]
+        assert len(found) == 1
 
 
 def test_a_python_that_lays_objects_out_anew_gets_no_native_calls(

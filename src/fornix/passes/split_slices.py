@@ -8,11 +8,14 @@ Decides which nodes are rewritten: those of the main graph whose axes and steps 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from fornix.dtype import BOOL
 from fornix.infer import Inference
 from fornix.infer.model import has_unknown
-from fornix.ir.dim import Dim
+from fornix.ir.dim import Dim, is_nonnegative
 from fornix.ir.graph import Model, Node, Value
 from fornix.ops.slice import cut_axes
 from fornix.passes.apply import attempt, replace
@@ -55,7 +58,7 @@ def _split(node: Node, make: Maker) -> Value | None:
     if not isinstance(count, int):
         return None
     is_forward = stored[1] is None or bool((stored[1] == 1).all())
-    is_one = is_forward and _follows(ends, starts, make)
+    is_one = is_forward and _has_code(data, make) and _follows(ends, starts, make)
     if count == 0 or (count == 1 and not is_one):
         return None
     named = None if stored[0] is None else stored[0].tolist()
@@ -67,8 +70,19 @@ def _split(node: Node, make: Maker) -> Value | None:
             continue
         bounds = (_entry(bound, number, make) for bound in (starts, ends))
         strides = [] if stored[1] is None else [stored[1][[number]]]
-        data = make.Slice(data, *bounds, np.array([axis], np.int64), *strides)
+        data = make.Slice(data, *bounds, np.array([axis], _kind(starts, make)), *strides)
     return data
+
+
+def _has_code(data: Value, make: Maker) -> bool:
+    """Whether entries of ``data`` are gathered by code, which leaves it to kernels to have none.
+
+    Where there are no elements, or none that code holds, the kernel of Gather would end the run.
+    """
+    fact = make.fact(data)
+    dtype = fact.dtype
+    is_held = dtype is not None and (dtype.is_float or dtype.is_integer or dtype is BOOL)
+    return is_held and all(is_nonnegative(extent - 1) is True for extent in fact.shape)
 
 
 def _is_open(bounds: Value, make: Maker) -> bool:
@@ -117,7 +131,12 @@ def _offset(value: Value, make: Maker) -> tuple[Value, int]:
 
 def _in_place(start: Value, make: Maker) -> Value:
     """``start``; below 0, where it would count from the end, a place that there is not."""
-    dtype = make.fact(start).dtype
-    kind = np.dtype(np.int64) if dtype is None else dtype.numpy
+    kind = _kind(start, make)
     beyond = np.array(np.iinfo(kind).max, kind)
     return make.Where(make.Less(start, np.array(0, kind)), beyond, start)
+
+
+def _kind(bounds: Value, make: Maker) -> np.dtype[Any]:
+    """The dtype of ``bounds``, which those of all inputs but the first are."""
+    dtype = make.fact(bounds).dtype
+    return np.dtype(np.int64) if dtype is None else dtype.numpy

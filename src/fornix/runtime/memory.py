@@ -293,9 +293,9 @@ def owned_at(values: Sequence[Any], place: int) -> Any:
     """`owned` for what ``values`` hold at a place: itself where nobody else refers to it."""
     is_free = _references(values, place) == UNUSED
     value = values[place]
-    if is_free and type(value) is np.ndarray and value.flags.owndata and value.flags.carray:
-        return value
-    return owned(value)
+    if not is_free or type(value) is not np.ndarray or weakref.getweakrefcount(value):
+        return owned(value)
+    return value if value.flags.owndata and value.flags.carray else owned(value)
 
 
 def owned_result(held: Any, value: Value) -> Any:

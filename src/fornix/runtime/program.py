@@ -23,6 +23,7 @@ from fornix.format.mapped import MappedFile, mapped_files
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Model, Value
 from fornix.ir.types import TensorType
+from fornix.runtime.drawing import generator
 from fornix.runtime.memory import owned
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.providers import (
@@ -239,7 +240,7 @@ class Programs:
         """
         self._model, self.providers, self.options = model, tuple(providers), options
         self.pool = pool or shared_pool(options.threads)
-        self._random = random or cache(lambda: np.random.default_rng(options.seed))
+        self._random = random or generator(options.seed)
         self.shelf, self.packs = shelf, packs and not options.memory_limit
         self._chosen: OrderedDict[tuple[int, ...], Program | None] = OrderedDict()
         self._short: OrderedDict[tuple[int, ...], QuickCall | None] = OrderedDict()

@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -104,10 +105,12 @@ def test_what_a_kernel_has_made_for_the_caller_is_not_copied(
     assert [y.tolist() for y, _ in kept] == [[[k, k + 3], [k + 2, k + 1]] for k in range(3)]
 
 
-@pytest.mark.parametrize("way", ["kept", "fed", "view", "columns", "stored"])
+@pytest.mark.parametrize("way", ["kept", "remembered", "fed", "view", "columns", "stored"])
 def test_what_somebody_else_refers_to_is_copied(way: str) -> None:
     kept = np.array([[5, 6], [7, 8]])
+    cache: WeakValueDictionary[bytes, Any] = WeakValueDictionary()
     makers = {
+        "remembered": lambda x: cache.setdefault(x.tobytes(), x + 5),
         "kept": lambda _: kept,
         "fed": lambda x: x,
         "view": lambda _: kept[:],

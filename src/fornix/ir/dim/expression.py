@@ -110,7 +110,7 @@ class Atom(metaclass=_OneOfAKind):
 A = TypeVar("A", bound=Atom)
 
 _POOL: WeakValueDictionary[tuple[type[Atom], str], Atom] = WeakValueDictionary()
-_LOCK = awaited(threading.Lock())
+_LOCK = awaited(threading.RLock())
 
 
 def _shared(atom: A) -> A:

@@ -326,7 +326,7 @@ class Reduce(Scalar):
 
 _SERIAL = itertools.count()
 _POOL: WeakValueDictionary[tuple[object, ...], Scalar] = WeakValueDictionary()
-_LOCK = awaited(threading.Lock())
+_LOCK = awaited(threading.RLock())
 
 T = TypeVar("T", bound=Scalar)
 
