@@ -61,6 +61,7 @@ def test_products_by_stored_halves_are_those_of_float32(
         check(product(ROWS, weights), feeds, {"rows": rows}, target=given, at_end=n % 2 == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALVES)
 def test_large_products_of_any_number_of_rows_agree(dtype: DType) -> None:
     weights = halves(dtype, 200, 300)
