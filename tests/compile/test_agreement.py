@@ -75,6 +75,18 @@ CASES = {
     "continued": """f (float[N, M] x) => (float[A, B] z) <int64[4] p = {1, -1, 0, 2}> {
         z = Pad <mode = "reflect"> (x, p) }""",
     "Trilu": "f (float[N, M, K] x) => (float[N, M, K] z) { z = Trilu (x) }",
+    "Det": "f (float[N, M, K] x) => (float[N] z) { z = Det (x) }",
+    "DepthToSpace": """f (float[N, 4, M, K] x) => (float[N, 1, A, B] z) {
+        z = DepthToSpace <blocksize = 2> (x) }""",
+    "Einsum": """f (float[N, M, 2] x, float[M, K] y) => (float[N, K] z) {
+        z = Einsum <equation = "bij,ik->bk"> (x, y) }""",
+    "diagonal": """f (float[N, M, 2] x, float[K, 2] y) => (float[2] z) {
+        z = Einsum <equation = "ii...,i..."> (x, y) }""",
+    "LRN": "f (float[N, 3, M, K] x) => (float[N, 3, M, K] z) { z = LRN <size = 3> (x) }",
+    "MeanVarianceNormalization": """f (float[N, M, K, 2] x) => (float[N, M, K, 2] z) {
+        z = MeanVarianceNormalization (x) }""",
+    "SimplifiedLayerNormalization": """f (float[N, M] x, float[K] s) => (float[N, M] z) {
+        z = SimplifiedLayerNormalization (x, s) }""",
     "FusedMatMul": """f (float[M, N] x, float[2, 3, K] y) => (float[2, N, 3] z) {
         z = com.microsoft.FusedMatMul <transA = 1, transB = 1> (x, y) }""",
     "FusedGemm": """f (float[N, M] x, float[3, K] y, float[N, 1] c) => (float[N, 3] z) {
@@ -123,8 +135,8 @@ def test_nothing_is_said_of_products_that_turn_a_batch() -> None:
 
 
 def test_nothing_is_said_of_other_operators() -> None:
-    text = """f (float[N, M] x) => (float[M, N] z) {
-        z = Einsum <equation = "ij->ji"> (x) }"""
+    text = """f (float[N, M] x, int64[M] l) => (float[N, M] z) {
+        z = ReverseSequence (x, l) }"""
     model = from_message(parser.parse_model(HEAD + text))
     name_extents(model, {})
     survey = Survey(Lowering(infer_model(model), ["N", "M"]))

@@ -268,6 +268,29 @@ def test_boxes_that_a_condition_chooses_are_pooled() -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+BEHIND = {
+    "DepthToSpace": "y = DepthToSpace <blocksize = 2> (some)",
+    "Det": "y = Det (some)",
+    "Einsum": """y = Einsum <equation = "nchw,nkhw->nck"> (some, some)""",
+    "GlobalLpPool": "y = GlobalLpPool <p = 1> (some)",
+}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_what_a_condition_chooses_is_computed_with(name: str) -> None:
+    text = f"""f (float[N, 4, 2, 2] x, bool[N] c) => (float y) {{
+        some = Compress <axis = 0> (x, c)
+        {BEHIND[name]}
+    }}"""
+    random = np.random.default_rng(9)
+    conditions = (random.random(7) < 0.5, np.zeros(3, bool), np.ones(30, bool))
+    given = [
+        {"x": random.integers(-4, 5, (c.size, 4, 2, 2)).astype(np.float32), "c": c}
+        for c in conditions
+    ]
+    agree(text, *given)
+
+
 FUSED = """f (float[N, 2, 4, 4] x, bool[N] c, float[3, 2, 3, 3] w, float[3, 32] v, float[3] b)
     => (float[A, 3, 4, 4] y, float[A, 3] z) <int64[2] s = {-1, 32}> {
     some = Compress <axis = 0> (x, c)

@@ -16,7 +16,8 @@ from typing import TypeAlias
 import numpy as np
 
 from fornix import ops
-from fornix.compile.agreement import Agreement, agreement
+from fornix.compile.agreement import Agreement
+from fornix.compile.agreement_rules import agreement
 from fornix.compile.alike import UNREAD, is_told, stored
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound
@@ -276,8 +277,7 @@ class Survey:
         fact = self.lowering.inference.fact
         facts = [None if v is None else fact(v) for v in node.inputs]
         results = [fact(value) for value in node.outputs if value.is_used]
-        operator, version = ops.operator_of(schema), schema.since_version
-        found = agreement(node, operator, version, facts, results, may_be_empty=may_be_empty)
+        found = agreement(node, schema, facts, results, may_be_empty=may_be_empty)
         if found is None:
             return None
         try:

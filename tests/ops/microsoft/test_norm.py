@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fornix
 from fornix.errors import ShapeError
+from fornix.onnx.parser import parse_model
 from tests.ops.harness import run_op
 from tests.ops.microsoft.peer import DOMAIN, agree
 
@@ -68,6 +70,18 @@ def test_a_skip_that_does_not_broadcast_is_named() -> None:
     inputs = [normal(1, 3, 8), normal(2, 3, 8), normal(8)]
     with pytest.raises(ShapeError, match=r"skip\[2, 3, 8\] must broadcast to input\[1, 3, 8\]"):
         run_op("SkipLayerNormalization", inputs, {}, domain=DOMAIN, opset=1)
+
+
+def test_a_skip_that_a_run_finds_longer_than_the_input_is_named() -> None:
+    session = fornix.InferenceSession(
+        parse_model("""<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>
+            g (float[N, 2, M] x, float[N, 2, K] y, float[L] s) => (float[N, 2, M] z) {
+                z = com.microsoft.SkipLayerNormalization (x, y, s)
+            }""")
+    )
+    feeds = {"x": normal(1, 2, 1), "y": normal(1, 2, 3), "s": normal(1)}
+    with pytest.raises(ShapeError, match=r"skip\[1, 2, 3\] must broadcast to input\[1, 2, 1\]"):
+        session.run(None, feeds)
 
 
 @pytest.mark.parametrize("segments", [False, True])

@@ -6,7 +6,7 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, FLOAT64, INT32, DType
 from fornix.errors import require
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, equal
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index
 from fornix.ops.along import along, mapped, mean_along, with_units
 from fornix.ops.call import InferNode
@@ -109,9 +109,12 @@ def infer_skip(
 
 def _check_summand(name: str, other: Fact, x: Fact) -> None:
     if other.has_rank and x.has_rank:
-        fits = len(other.shape) <= len(x.shape)
+        extents = broadcast_shapes(x.shape, other.shape)
+        fits = len(extents) == len(x.shape) and all(
+            equal(extent, own) is not False for extent, own in zip(extents, x.shape, strict=True)
+        )
         require(
-            fits and len(broadcast_shapes(x.shape, other.shape)) == len(x.shape),
+            fits,
             f"{name}{shape_text(other.shape)} must broadcast to input{shape_text(x.shape)}",
         )
 

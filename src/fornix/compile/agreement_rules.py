@@ -1,0 +1,483 @@
+"""What extents have to be for a node to be valid, operator by operator: no run asks its rule again.
+
+A rule that gives an exact result for symbols gives the same for numbers, if these agree as the
+operator asks. For the operators of models with open extents that is said here: which extents are
+equal. What is said suffices, but need not be needed: 1 broadcasts, too. Where it does not hold, and
+for operators of which nothing is said, the rule is asked anew for the extents of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fornix.compile.agreement import Agreement, Shape
+from fornix.ir.dim import DimLike, is_nonnegative, known, maximum
+from fornix.ir.graph import Node
+from fornix.ops import operator_of
+from fornix.ops.einsum import parse_equation
+from fornix.ops.fact import Fact, dims_of
+from fornix.ops.pad import margins
+from fornix.ops.resize_axes import EXACT_EXTENT, simple_fraction
+from fornix.ops.schema import Schema
+
+
+def agreement(
+    node: Node,
+    schema: Schema,
+    facts: Sequence[Fact | None],
+    results: Sequence[Fact],
+    *,
+    may_be_empty: bool = False,
+) -> Agreement | None:
+    """What has to hold of the extents of ``node``; None where nothing is said of the operator.
+
+    Where results ``may_be_empty``, extents may be 0 with which there is nothing to compute.
+    """
+    rule, version = _DOMAINS.get(schema.domain, {}).get(node.op_type), schema.since_version
+    if hasattr(operator_of(schema).rule("kernel", version), "common_shape"):
+        rule = _broadcast if node.domain or version >= BROADCASTS or len(facts) == 1 else None
+    if rule is None or schema.domain not in _DOMAINS:
+        return None
+    if any(fact is not None and not fact.has_rank for fact in (*facts, *results)):
+        return None
+    found = Agreement()
+    empty = [fact.shape for fact in results] if may_be_empty and not _divides(node, facts) else []
+    count = _read(node, may_be_empty=may_be_empty)
+    found.has_elements((f.shape for f in (*facts[:count], *results) if f is not None), empty)
+    found.exist(fact.shape for fact in facts if fact is not None)
+    try:
+        rule(found, node, facts, results)
+    except NothingSaid:
+        return None
+    return found
+
+
+def _read(node: Node, *, may_be_empty: bool) -> int | None:
+    """Of how many inputs some element is read, or has to be there; None if of all."""
+    if node.domain:
+        return None
+    if node.op_type in UNREAD or (may_be_empty and node.op_type == "Concat"):
+        return 0
+    return 1 if may_be_empty and node.op_type in SCATTERS else None
+
+
+def _divides(node: Node, facts: Sequence[Fact | None]) -> bool:
+    """Whether an extent of the result is what others leave, of which there may be none."""
+    target = facts[1] if node.op_type == "Reshape" and len(facts) > 1 else None
+    entries = [] if target is None or target.value is None else target.value.ravel().tolist()
+    others = [d for d in entries if d != -1]
+    return others != entries and any(d is None or not is_nonnegative(d - 1) for d in others)
+
+
+class NothingSaid(Exception):
+    """A rule cannot tell what suffices of this node."""
+
+
+BROADCASTS = 7
+"""The opset from which on elementwise operators broadcast, without an attribute that says so."""
+
+UNREAD = frozenset({"Shape", "Size"})
+"""Operators of which no code reads an element."""
+SCATTERS = frozenset({"Scatter", "ScatterElements", "ScatterND"})
+"""Operators that change no element where there are no updates."""
+
+Rule = Callable[[Agreement, Node, Sequence[Fact | None], Sequence[Fact]], None]
+
+
+def _anything(*_: object) -> None:
+    """One input decides, and any extents do."""
+
+
+def _image(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
+    """Images of some channels, any number of them and of any size that gives results."""
+    channels = [fact.shape[1] for fact in facts[:1] if fact is not None and fact.rank > 1]
+    others = [extent for fact in facts[1:] if fact is not None for extent in fact.shape]
+    if not channels or any(known(extent) is None for extent in (*channels, *others)):
+        raise NothingSaid
+
+
+def _square(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    if facts[0] is not None:
+        found.same(*facts[0].shape[-2:])
+
+
+def _einsum(found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]) -> None:
+    """Axes of one label are as long."""
+    shapes = [fact.shape for fact in facts if fact is not None]
+    parsed = parse_equation(node.attributes["equation"].value, [len(shape) for shape in shapes])
+    extents: dict[str, DimLike] = {}
+    for labels, shape in zip(parsed.inputs, shapes, strict=True):
+        for label, extent in zip(labels, shape, strict=True):
+            found.same(extents.setdefault(label, extent), extent)
+
+
+def _added_image(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    """Images as before, and what is added to their results: as many of the same size."""
+    _image(found, node, facts[:3], results)
+    for addend in facts[3:]:
+        for one, other in zip(addend.shape if addend else (), results[0].shape, strict=False):
+            found.same(one, other)
+
+
+def _rows(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
+    """Rows of some features, any number of them."""
+    features = [extent for fact in facts if fact is not None for extent in fact.shape[1:]]
+    if not features or any(known(extent) is None for extent in features):
+        raise NothingSaid
+
+
+def _recurrent(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]
+) -> None:
+    """Sequences of any length, any number of them: all inputs are of the same number."""
+    turned = "layout" in node.attributes and node.attributes["layout"].value == 1
+    given: list[Fact | None] = [*facts, *[None] * (_RECURRENT_INPUTS - len(facts))]
+    data, lengths, states = given[0], given[4], given[5:7]
+    stored = [*given[1:4], given[7]]
+    if data is None or data.rank != _SEQUENCES:
+        raise NothingSaid
+    batch = data.shape[0 if turned else 1]
+    fixed = [data.shape[2]]
+    fixed += [extent for fact in stored if fact is not None for extent in fact.shape]
+    for state in states:
+        if state is not None:
+            found.same(batch, state.shape[0 if turned else 1])
+            fixed += [state.shape[1 if turned else 0], state.shape[2]]
+    if lengths is not None:
+        found.same(batch, lengths.shape[0])
+    if any(known(extent) is None for extent in fixed):
+        raise NothingSaid
+
+
+_SEQUENCES = 3
+"""Axes of the data of a recurrent layer."""
+_RECURRENT_INPUTS = 8
+"""Those of an LSTM: data, weights, recurrent weights, bias, lengths, states, peepholes."""
+
+
+def _resize(found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]) -> None:
+    """Pictures of any size that are resized to sizes, or by stored scales.
+
+    Formulas of fractions are exact as long as float32 holds the product.
+    """
+    given = [*facts, None, None, None]
+    sizes = given[_SIZES]
+    if node.op_type == "Resize" and sizes is not None and sizes.value is not None:
+        return
+    scales = given[2] or given[1]
+    numbers = None if scales is None else scales.constant
+    if numbers is None or numbers.dtype.kind != "f" or not numbers.size or given[0] is None:
+        if node.domain:
+            return  # a run tells all extents
+        raise NothingSaid
+    own = node.attributes["axes"].value if "axes" in node.attributes else range(given[0].rank)
+    for axis, factor in zip(own, numbers.reshape(-1).tolist(), strict=True):
+        exact = simple_fraction(factor)
+        if exact is not None and exact.denominator > 1:
+            found.reach.append((EXACT_EXTENT // exact.numerator, given[0].shape[axis]))
+
+
+_SIZES = 3
+"""Which input of Resize says to which sizes."""
+
+
+def _gather_nd(_: Agreement, node: Node, __: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
+    if "batch_dims" in node.attributes and node.attributes["batch_dims"].value:
+        raise NothingSaid
+
+
+def _align(found: Agreement, shapes: Sequence[Shape]) -> None:
+    """Shapes that broadcast: along each axis, extents that are not 1 are equal."""
+    rank = max(map(len, shapes), default=0)
+    for axis in range(1, rank + 1):
+        extents = [shape[-axis] for shape in shapes if axis <= len(shape) and shape[-axis] != 1]
+        for extent in extents[1:]:
+            found.same(extents[0], extent)
+
+
+def _broadcast(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    shapes = [fact.shape for fact in facts if fact is not None]
+    _align(found, shapes)
+    result = results[0].shape
+    for shape in shapes:  # of operators whose result has the shape of one input, as PRelu
+        for whole, extent in zip(reversed(result), reversed(shape), strict=False):
+            if whole == 1:
+                found.same(1, extent)
+
+
+def _skip(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    """Data and what is added broadcast; what scales and shifts is as long as the last axis."""
+    _broadcast(found, node, facts[:2], results)
+    for fact in facts[2:]:
+        if fact is not None and facts[0] is not None:
+            found.same(fact.shape[0], facts[0].shape[-1])
+
+
+def _matmul(found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]) -> None:
+    """Factors, of which FusedMatMul may exchange the last two axes; not those that turn others."""
+    if _is_set(node, "transBatchA") or _is_set(node, "transBatchB"):
+        raise NothingSaid
+    one, other = (
+        (*fact.shape[:-2], *reversed(fact.shape[-2:])) if _is_set(node, name) else fact.shape
+        for name, fact in zip(_TURNED, facts, strict=True)
+        if fact is not None
+    )
+    found.same(one[-1], other[-2] if len(other) > 1 else other[0])
+    _align(found, [one[:-2], other[:-2]])
+
+
+def _is_set(node: Node, name: str) -> bool:
+    return name in node.attributes and bool(node.attributes[name].value)
+
+
+def _gemm(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    one, other, *rest = (fact.shape for fact in facts if fact is not None)
+    found.same(one[0 if _is_set(node, "transA") else 1], other[1 if _is_set(node, "transB") else 0])
+    _align(found, [results[0].shape, *rest])
+
+
+_TURNED = ("transA", "transB")
+
+
+def _concat(found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]) -> None:
+    shapes = [fact.shape for fact in facts if fact is not None]
+    joined = node.attributes["axis"].value % len(shapes[0]) if "axis" in node.attributes else 1
+    for shape in shapes[1:]:
+        for axis, extent in enumerate(shape):
+            if axis != joined:
+                found.same(shapes[0][axis], extent)
+
+
+def _reshape(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    if facts[0] is not None:
+        found.same(_product(facts[0].shape), _product(results[0].shape))
+
+
+def _expand(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    data, target = facts
+    if data is not None and target is not None:
+        wanted = dims_of(target.value)
+        _align(found, [data.shape, results[0].shape, *([] if wanted is None else [tuple(wanted)])])
+
+
+def _split(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    if facts[0] is not None:
+        axis = node.attributes["axis"].value if "axis" in node.attributes else 0
+        found.same(facts[0].shape[axis], sum((fact.shape[axis] for fact in results), 0))
+
+
+def _topk(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    if facts[0] is not None:
+        axis = node.attributes["axis"].value if "axis" in node.attributes else -1
+        found.reach.append((facts[0].shape[axis], results[0].shape[axis]))
+
+
+def _along_lines(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]
+) -> None:
+    """Lines of the first input are no fewer than those of the others, which are alike."""
+    data, *others = (fact.shape for fact in facts if fact is not None)
+    axis = (node.attributes["axis"].value if "axis" in node.attributes else 0) % len(data)
+    for place, (whole, extent) in enumerate(zip(data, others[0], strict=True)):
+        if place != axis and whole != extent:
+            found.reach.append((whole, extent))
+    for extents in others[1:]:
+        for one, other in zip(others[0], extents, strict=True):
+            found.same(one, other)
+
+
+def _scatter_nd(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]
+) -> None:
+    """Updates are parts of the data, one for each place."""
+    data, indices, updates = (fact.shape for fact in facts if fact is not None)
+    depth = known(indices[-1])
+    if depth is None:
+        raise NothingSaid
+    for one, other in zip((*indices[:-1], *data[depth:]), updates, strict=True):
+        found.same(one, other)
+
+
+def _grid_sample(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]
+) -> None:
+    image, grid = (fact.shape for fact in facts if fact is not None)
+    if known(grid[-1]) is None:
+        raise NothingSaid
+    found.same(image[0], grid[0])
+
+
+def _roi_align(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    rois, images = (fact.shape for fact in facts[1:] if fact is not None)
+    if known(rois[1]) is None:
+        raise NothingSaid
+    found.same(rois[0], images[0])
+
+
+def _crop_and_resize(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]
+) -> None:
+    rois, images = (fact.shape for fact in facts[1:3] if fact is not None)
+    size = facts[3]
+    if known(rois[1]) is None or size is None or size.value is None:
+        raise NothingSaid
+    found.same(rois[0], images[0])
+
+
+def _pad(found: Agreement, node: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    """Rows that become longer or shorter; what continues them needs something that is kept."""
+    mode = node.attributes["mode"].value if "mode" in node.attributes else "constant"
+    pads = facts[1].value if len(facts) > 1 and facts[1] is not None else None
+    named = facts[_PADDED] if len(facts) > _PADDED else None
+    entries = dims_of(pads)
+    if entries is None or facts[0] is None or (named is not None and named.constant is None):
+        raise NothingSaid
+    if mode == "constant":
+        return
+    axes = None if named is None or named.constant is None else named.constant.tolist()
+    for extent, ends in zip(facts[0].shape, margins(facts[0].rank, entries, axes), strict=True):
+        kept = extent - sum((maximum(-pad, 0) for pad in ends), 0)
+        if known(kept) is None:
+            found.reach.append((kept, 1))
+
+
+_PADDED = 3
+"""Inputs of a Pad of all axes: data, how much, with what."""
+
+
+def _suppressed(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]
+) -> None:
+    boxes, scores = facts[:2]
+    if boxes is not None and scores is not None:
+        found.same(boxes.shape[0], scores.shape[0])
+        found.same(boxes.shape[1], scores.shape[2])
+
+
+def _packed_product(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]
+) -> None:
+    """Rows as long as the columns of weights that have as many elements as attributes say."""
+    stored = [extent for fact in facts[1:] if fact is not None for extent in fact.shape]
+    if facts[0] is None or any(known(extent) is None for extent in stored):
+        raise NothingSaid
+    found.same(facts[0].shape[-1], node.attributes["K"].value)
+
+
+def _cached(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    """Queries, keys, values and a cache of one batch; as many of the new ones each."""
+    query, *others = facts
+    pasts, filled, more = others[2:4], others[4], others[8:]
+    sinks = [fact for fact in more[2:3] if fact is not None]
+    others_given = [fact for fact in (*more[1:2], *more[3:]) if fact is not None]
+    if query is None or filled is None or others_given:
+        raise NothingSaid
+    found.same(query.shape[0], filled.shape[0])
+    fixed = [query.shape[2], *filled.shape[1:], *(n for sink in sinks for n in sink.shape)]
+    for fact in (*others[:2], *more[:1]):
+        if fact is not None:
+            found.same(query.shape[0], fact.shape[0])
+            found.same(query.shape[1], fact.shape[1])
+            fixed += fact.shape[2:]
+    for fact in pasts:
+        if fact is not None and pasts[0] is not None:
+            found.same(query.shape[0], fact.shape[0])
+            found.same(pasts[0].shape[2], fact.shape[2])
+            fixed += [fact.shape[1], fact.shape[3]]
+    if any(known(extent) is None for extent in fixed):
+        raise NothingSaid
+
+
+def _product(shape: Shape) -> DimLike:
+    total: DimLike = 1
+    for extent in shape:
+        total = total * extent
+    return total
+
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(
+        (
+            "ArgMax", "ArgMin", "BitCast", "Cast", "CastLike", "ConstantOfShape", "CumProd",
+            "CumSum", "EyeLike", "Flatten", "Gather", "Hardmax", "Identity", "LogSoftmax",
+            "LpNormalization", "MeanVarianceNormalization", "OneHot", "Range", "ReduceL1",
+            "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
+            "ReduceProd", "ReduceSum", "ReduceSumSquare", "Shape", "Size", "Slice", "Softmax",
+            "Tile", "Transpose", "Trilu", "Unsqueeze",
+        ),
+        _anything,
+    ),
+    **dict.fromkeys(
+        (
+            "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "GlobalAveragePool",
+            "DepthToSpace", "GlobalLpPool", "GlobalMaxPool", "InstanceNormalization", "LRN",
+            "MaxPool",
+        ),
+        _image,
+    ),
+    **dict.fromkeys(("GatherElements", "Scatter", "ScatterElements"), _along_lines),
+    "Concat": _concat,
+    "Det": _square,
+    "Einsum": _einsum,
+    "GridSample": _grid_sample,
+    "Pad": _pad,
+    "RoiAlign": _roi_align,
+    "ScatterND": _scatter_nd,
+    "Expand": _expand,
+    "LayerNormalization": _broadcast,
+    "RMSNormalization": _broadcast,
+    "SimplifiedLayerNormalization": _broadcast,
+    "Split": _split,
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), _recurrent),
+    **dict.fromkeys(("Resize", "Upsample"), _resize),
+    "Squeeze": _reshape,
+    "TopK": _topk,
+    "GatherND": _gather_nd,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "Reshape": _reshape,
+}  # fmt: skip
+_ML_RULES: dict[str, Rule] = dict.fromkeys(
+    (
+        "Binarizer", "Imputer", "LinearClassifier", "LinearRegressor", "Normalizer",
+        "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble", "TreeEnsembleClassifier",
+        "TreeEnsembleRegressor",
+    ),
+    _rows,
+)  # fmt: skip
+_PART_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("Chosen", "Count", "Distinct", "Front", "Hits", "Places"), _anything),
+    **dict.fromkeys(("Resized", "ScaledExtents"), _resize),
+    "Suppressed": _suppressed,
+}
+_CONTRIBUTED: dict[str, Rule] = {
+    **dict.fromkeys(("FusedMatMul", "TransposeMatMul"), _matmul),
+    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), _skip),
+    "FusedConv": _added_image,
+    "FusedGemm": _gemm,
+    "CropAndResize": _crop_and_resize,
+    "GroupQueryAttention": _cached,
+    "MatMulNBits": _packed_product,
+}
+_DOMAINS = {
+    "com.microsoft": _CONTRIBUTED,
+    "": _RULES,
+    "ai.onnx.ml": _ML_RULES,
+    "fornix.parts": _PART_RULES,
+}
