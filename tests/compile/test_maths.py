@@ -171,6 +171,25 @@ def test_quotients_beyond_float64_are_left_to_c(op: str) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("dtype", "least"), [(np.float32, -87.3), (np.float64, -708.3)])
+def test_weights_are_exponentials_or_0_where_those_are_not_normal(
+    dtype: Any, least: float, level: str
+) -> None:
+    x = np.concatenate([np.linspace(least, 0, 997), -np.logspace(-40, 1, 83), [-0.0]]).astype(dtype)
+    x = x[x >= least]
+    found = evaluated("weight", x, level=level)
+    error = np.abs(found / np.exp(x.astype(np.longdouble)) - 1)
+    assert (error <= (3 - x.astype(np.float64)) / 2 * np.finfo(dtype).eps).all()
+    assert (found[x > -1e-20] == 1).all()
+    below = np.array([np.nextafter(dtype(least), -np.inf), least * 2, -1e30, -np.inf], dtype)
+    below = below[below < least]
+    assert evaluated("weight", below, level=level).tolist() == [0.0] * len(below)
+    bits = [0x7FC00000, 0x7FC00001, 0x7FC0007F, 0xFFFFFFFF]
+    payloads = np.array(bits, np.uint32).view(np.float32).astype(dtype)
+    assert np.isnan(evaluated("weight", payloads, level=level)).all()
+
+
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("dtype", "zero"), [(np.float32, -103.98), (np.float64, -745.14)])
 def test_exponentials_are_subnormal_until_they_are_zero(
     dtype: Any, zero: float, level: str

@@ -367,6 +367,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "not": np.invert,
     "sqrt": np.sqrt,
     "exp": np.exp,
+    "weight": np.exp,
     "log": np.log,
     "erf": error_function,
     "floor": np.floor,

@@ -66,7 +66,7 @@ COSTS = {
     **dict.fromkeys(("exp", "log", "erf", "sin", "cos", "tanh", "pow", "tan", "asin"), 16.0),
     **dict.fromkeys(("acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"), 20.0),
     **dict.fromkeys(("div", "sqrt"), 4.0),
-    **dict.fromkeys(("mod", "fmod"), 10.0),
+    **dict.fromkeys(("mod", "fmod", "weight"), 10.0),
 }
 """Cost of an operation relative to an addition; 1 where it is not listed."""
 LOAD_COST = 1.0

@@ -32,7 +32,7 @@ OPERATIONS_OF = {
     **dict.fromkeys(("neg", "abs", "floor", "ceil", "rint", "trunc"), 1),
     **dict.fromkeys(("add", "sub", "mul", "min", "max"), 1),
     **dict.fromkeys(("div", "sqrt"), 4),
-    **dict.fromkeys(("exp", "erf", "tanh"), 8),
+    **dict.fromkeys(("exp", "weight", "erf", "tanh"), 8),
     "log": 16,
     **dict.fromkeys(("mod", "fmod"), 30),
     **dict.fromkeys(("sin", "cos", "tan", "asin", "acos"), 45),

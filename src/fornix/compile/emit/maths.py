@@ -83,6 +83,22 @@ def _scaled_exp(x: Scalar, n: Scalar) -> Scalar:
     return Raw("scale", _exp_small(_reduced(x, n)), x.dtype, n)
 
 
+def weight(x: Scalar) -> Scalar:
+    """`exp` of what is at most 0; 0 where that is no normal number. To (3 + |x|)/2 ulp.
+
+    A sum with 1½·2ᵐ, m bits of a mantissa, is rounded to an integer, whose bits are the last ones:
+    moved to the exponent they are the power of two. The product with ln 2 is not in two parts: x
+    has been rounded by as much.
+    """
+    whole, mantissa, bias = _BITS[x.dtype]
+    middle = 1.5 * 2.0**mantissa + bias
+    shifted = _fma(x, LOG2_E, middle)
+    r = _fma(shifted - middle, -math.log(2), x)
+    bits = apply("shl", bitcast(shifted, whole), mantissa)
+    power = _exp_small(r) * bitcast(bits, x.dtype)
+    return select(x < _NORMAL_POWERS[x.dtype][0], 0.0, power)
+
+
 def beside_one(e: Apply) -> Scalar | None:
     """``eˣ - 1``, or ``1 / (1 + eˣ)``, of numbers that are normal or 0; None for all else.
 
@@ -515,6 +531,7 @@ def _by_dtype(
 
 FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
     "exp": exp,
+    "weight": weight,
     "log": log,
     "erf": _by_dtype(_erf32, _erf),
     "tanh": _by_dtype(_tanh32, _tanh),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fornix.compile.attention import LOW, Attention, visible
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Lanes, Loop, Put, Tile, Turn, When
-from fornix.dtype import FLOAT32, FLOAT64, DType
+from fornix.dtype import DType
 from fornix.ir.dim import DimLike, ceildiv, minimum
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
@@ -35,8 +35,6 @@ from fornix.ir.loops.scalar import const, reduction
 
 KEYS = 64
 """Keys of a block: their scores stay in the nearest cache, beside the queries."""
-LEAST_POWER = {FLOAT32: -87.3, FLOAT64: -708.3}
-"""Of what the exponential is a normal number: ln 2⁻¹²⁶ and ln 2⁻¹⁰²²."""
 
 Places = Mapping[Atom, DimLike]
 
@@ -85,11 +83,11 @@ def result_of(a: Attention, total: Scalar, factor: Scalar) -> Scalar:
 
 
 def power(x: Scalar) -> Scalar:
-    """The exponential of ``x``; 0 below normal numbers, which Intel's processors make slowly.
+    """The exponential of ``x``, a score less the highest; 0 below normal numbers.
 
-    As a weight beside one of 1 it counts for nothing.
+    Those Intel's processors make slowly. As a weight beside one of 1 it counts for nothing.
     """
-    return apply("exp", select(x < LEAST_POWER[x.dtype], -math.inf, x))
+    return apply("weight", x)
 
 
 # ── blocks of queries ──────────────────────────────────────────────────────────────────────────

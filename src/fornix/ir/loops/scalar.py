@@ -54,6 +54,7 @@ OPERATIONS = {
     **dict.fromkeys(("neg", "abs"), Operation(1, _NUMBER)),
     "not": Operation(1, _BITS),  # logical on bool, bitwise on integers; so are and, or, xor
     **dict.fromkeys(("sqrt", "exp", "log", "erf"), Operation(1, _FLOAT)),
+    "weight": Operation(1, _FLOAT),  # exp of what is at most 0; 0 where that is no normal number
     **dict.fromkeys(("floor", "ceil", "trunc", "rint"), Operation(1, _FLOAT)),
     **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan"), Operation(1, _FLOAT)),
     **dict.fromkeys(("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"), Operation(1, _FLOAT)),
