@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 4000,
     "edit": 1150,
-    "compile": 13_780,
+    "compile": 13_800,
     "runtime": 9640,
     "quantization": 1500,
     "convert": 6000,
