@@ -96,7 +96,10 @@ def infer_pad(
         for axis in padded:
             extents[axis] = node.unknown(reason)
         return tensor(data.dtype, extents)
-    extents = _padded_extents(data.shape, margins(data.rank, entries, named))
+    ends = margins(data.rank, entries, named)
+    extents = _padded_extents(data.shape, ends)
+    if mode != "constant":
+        _check_repeated(data.shape, ends, mode)
     return tensor(data.dtype, extents)
 
 
@@ -128,6 +131,7 @@ def pad(
         if constant_value is not None:
             filler = single(constant_value, "constant_value")
         return _with_constant(data, ends, zero_of(data.dtype) if filler is None else filler)
+    _check_repeated(data.shape, ends, mode)
     return _with_own(data, ends, mode)
 
 
@@ -281,6 +285,20 @@ def _padded_extents(
     return extents
 
 
+def _check_repeated(
+    shape: Sequence[DimLike], ends: Sequence[tuple[DimLike, DimLike]], mode: str
+) -> None:
+    """What stands in new places is an element of the axis, unless none is known to be kept."""
+    for axis, (n, both) in enumerate(zip(shape, ends, strict=True)):
+        kept = n - sum((maximum(-pad, 0) for pad in both), 0)
+        grows = any(is_nonnegative(pad - 1) for pad in both)
+        require(
+            not grows or is_nonnegative(kept - 1) is not False,
+            f"mode {mode} needs an element to repeat, but axis {axis} of "
+            f"data{shape_text(shape)} has none left",
+        )
+
+
 def _with_constant(data: Array, ends: list[tuple[int, int]], filler: Array) -> Array:
     shape = [n + before + after for n, (before, after) in zip(data.shape, ends, strict=True)]
     result = np.empty(shape, data.dtype)
@@ -297,13 +315,7 @@ def _with_constant(data: Array, ends: list[tuple[int, int]], filler: Array) -> A
 
 def _with_own(data: Array, ends: list[tuple[int, int]], mode: str) -> Array:
     for axis, (before, after) in enumerate(ends):
-        n = data.shape[axis]
-        first, last = max(-before, 0), n - max(-after, 0)
-        require(
-            first < last or (before <= 0 and after <= 0),
-            f"mode {mode} needs an element to repeat, but axis {axis} of "
-            f"data{shape_text(data.shape)} has none left",
-        )
+        first, last = max(-before, 0), data.shape[axis] - max(-after, 0)
         data = data[(*[slice(None)] * axis, slice(first, last))]
         if before > 0 or after > 0:
             places = np.arange(-max(before, 0), last - first + max(after, 0))

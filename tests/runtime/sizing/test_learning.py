@@ -434,3 +434,23 @@ def test_nothing_is_continued_where_nothing_is_kept(mode: str) -> None:
         else:
             with pytest.raises(FornixError, match=f"mode {mode} needs an element to repeat"):
                 session.run(None, feeds)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_nothing_is_continued_where_an_open_axis_keeps_nothing(mode: str) -> None:
+    text = (
+        HEAD.replace("18", "19")
+        + """g (float[n, 3] x) => (float[m, 3] y) {
+        pads = Constant <value = int64[4] {1, 0, -2, 0}> ()
+        y = Pad <mode = "MODE"> (x, pads)
+    }""".replace("MODE", mode)
+    )
+    session = InferenceSession(parser.parse_model(text), providers=["CPUExecutionProvider"])
+    for n in (5, 2, 3):
+        x = np.arange(3 * n, dtype="f").reshape(n, 3)
+        if n > 2:
+            wanted = np.pad(x[:-2], [(1, 0), (0, 0)], mode)  # type: ignore[call-overload]
+            np.testing.assert_array_equal(session.run(None, {"x": x})[0], wanted)
+        else:
+            with pytest.raises(FornixError, match=f"mode {mode} needs an element to repeat"):
+                session.run(None, {"x": x})
