@@ -540,4 +540,4 @@ def test_digits_and_signs_alone_are_no_number(text: str, dtype: DType) -> None:
 
 def test_truth_values_become_texts() -> None:
     array = np.array([[True, False], [False, False]])
-    assert convert(array, types.STRING).tolist() == [["True", "False"], ["False", "False"]]
+    assert convert(array, types.STRING).tolist() == [["1", "0"], ["0", "0"]]

@@ -217,7 +217,7 @@ def _to_strings(flat: NDArray[Any], source: DType) -> NDArray[Any]:
         texts = map(repr, numbers.tolist()) if is_wide else numbers.astype(np.str_).tolist()
         result[:] = [_trimmed(text, number) for text, number in zip(texts, numbers, strict=True)]
     elif source is types.BOOL:
-        result[:] = np.where(flat, np.array(str(True), object), np.array(str(False), object))
+        result[:] = np.where(flat, np.array("1", object), np.array("0", object))
     else:
         result[:] = list(map(str, _native(flat, source).tolist()))
     return result

@@ -1,7 +1,8 @@
 """Scans along other axes than the first, as Scans of rows between Transposes.
 
 For sessions alone: a row then lies in one piece, which native code reads and writes where it is.
-Decides which nodes are turned: those of the main graph whose scanned values have known ranks.
+Decides which nodes are turned: those of the main graph whose scanned values have known ranks, and
+types that Transpose takes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import numpy as np
 from fornix.infer import Inference
 from fornix.ir.graph import Model, Node, Value
 from fornix.ir.types import TensorType
+from fornix.ops import schema_of
 from fornix.ops.control import Scanning
+from fornix.ops.fact import Fact
 from fornix.passes.make import Maker
 
 AXES = ("scan_input_axes", "scan_output_axes")
@@ -22,14 +25,15 @@ def turn_scans(model: Model, inference: Inference) -> bool:
 
     Afterwards the model has to be inferred anew.
     """
-    if model.opset_imports.get("", 0) < Scanning.SINCE:
+    opset = model.opset_imports.get("", 0)
+    if opset < Scanning.SINCE:
         return False
     found = [n for n in model.graph.nodes if n.op_type == "Scan" and not n.domain]
-    turned = [_turn(node, Maker(node, model.graph, inference), inference) for node in found]
+    turned = [_turn(node, opset, Maker(node, model.graph, inference), inference) for node in found]
     return any(turned)
 
 
-def _turn(node: Node, make: Maker, inference: Inference) -> bool:
+def _turn(node: Node, opset: int, make: Maker, inference: Inference) -> bool:
     """Whether ``node`` scans rows now, and did not before."""
     if node in inference.broken or not any(any(node.attr(name, ())) for name in AXES):
         return False
@@ -39,7 +43,7 @@ def _turn(node: Node, make: Maker, inference: Inference) -> bool:
     outputs = list(enumerate(scanning.output_axes, scanning.states))
     scanned = [node.inputs[place] for place, _ in inputs]
     made = [node.outputs[place] for place, _ in outputs if place < len(node.outputs)]
-    if not all(v is not None and inference.fact(v).has_rank for v in (*scanned, *made)):
+    if not all(v is not None and _turns(inference.fact(v), opset) for v in (*scanned, *made)):
         return False
     for place, axis in inputs:
         value = node.inputs[place]
@@ -55,6 +59,13 @@ def _turn(node: Node, make: Maker, inference: Inference) -> bool:
     for name in AXES:
         node.remove_attribute(name)
     return True
+
+
+def _turns(fact: Fact, opset: int) -> bool:
+    """Whether Transpose of ``opset`` takes such an array."""
+    schema = schema_of("", "Transpose", opset)
+    types = schema.allowed(schema.formal_input(0))
+    return fact.has_rank and fact.type is not None and fact.type.constraint in types
 
 
 def _first(value: Value, axis: int, make: Maker) -> Value:
