@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from fornix.ops.op import op
 from fornix.ops.quantize_loops import lower_single
 from fornix.ops.quantized_products import one_number
 from fornix.ops.types import F32, I8, I32, U8
+
+D = TypeVar("D", Array, Tensor)
 
 QEmbedLayerNormalization = op(
     """QEmbedLayerNormalization <epsilon: float = 1e-12>
@@ -65,6 +68,19 @@ def _check_segment(segment: object, how: Sequence[object]) -> None:
     )
 
 
+def _numbers(
+    numbers: Callable[[D, int], D], word: D, position: D, segment: D | None, gamma: D, beta: D
+) -> tuple[D, D, D | None, D, D]:
+    """What the tables stand for, each with the scale and the zero point of its place."""
+    return (
+        numbers(word, 0),
+        numbers(position, 1),
+        None if segment is None else numbers(segment, SEGMENT),
+        numbers(gamma, 3),
+        numbers(beta, 4),
+    )
+
+
 @QEmbedLayerNormalization.kernel
 def q_embed_layer_normalization(
     input_ids: Array,
@@ -91,17 +107,8 @@ def q_embed_layer_normalization(
         steps = (x.astype(np.int32) - zero).astype(np.float32)
         return np.asarray(steps * one_number("a scale", how[place]))
 
-    y, count, _ = embed_layer_normalization(
-        input_ids,
-        segment_ids,
-        numbers(word, 0),
-        numbers(position, 1),
-        None if segment is None else numbers(segment, SEGMENT),
-        numbers(gamma, 3),
-        numbers(beta, 4),
-        mask,
-        epsilon=epsilon,
-    )
+    tables = _numbers(numbers, word, position, segment, gamma, beta)
+    y, count, _ = embed_layer_normalization(input_ids, segment_ids, *tables, mask, epsilon=epsilon)
     return y, count
 
 
@@ -124,15 +131,6 @@ def lower_q_embed(
         scale = lower_single(how[place], FLOAT32, "a scale", node)
         return compute(x.shape, lambda *i: cast(cast(x[i], INT32) - zero, FLOAT32) * scale)
 
-    y, count, _ = lower_embed(
-        input_ids,
-        segment_ids,
-        numbers(word, 0),
-        numbers(position, 1),
-        None if segment is None else numbers(segment, SEGMENT),
-        numbers(gamma, 3),
-        numbers(beta, 4),
-        mask,
-        epsilon=epsilon,
-    )
+    tables = _numbers(numbers, word, position, segment, gamma, beta)
+    y, count, _ = lower_embed(input_ids, segment_ids, *tables, mask, epsilon=epsilon)
     return y, count
