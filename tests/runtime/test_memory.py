@@ -15,9 +15,11 @@ from fornix.runtime import memory
 from fornix.runtime.memory import (
     ALIGNMENT,
     LARGE_BYTES,
+    LARGE_PAGE,
     RECENT,
     Lifetime,
     ResultMemory,
+    SideBySide,
     aligned_array,
     aligned_bytes,
     place,
@@ -39,6 +41,44 @@ def test_arrays_begin_at_a_line_of_the_cache() -> None:
         assert array.ctypes.data % ALIGNMENT == 0
         array[...] = 1
     assert aligned_bytes(100).ctypes.data % ALIGNMENT == 0
+
+
+def test_arrays_side_by_side_share_a_block_and_no_element() -> None:
+    counts = (3, 1000, 0, 16, 1, 70_000)
+    room = SideBySide(4 * n for n in counts)
+    arrays = [room.array(n, FLOAT32) for n in counts]
+    for k, array in enumerate(arrays):
+        array[...] = k
+    for k, (n, array) in enumerate(zip(counts, arrays, strict=True)):
+        np.testing.assert_array_equal(array, np.full(n, k, np.float32))
+    full = [array for array in arrays if array.size]
+    assert all(array.ctypes.data % ALIGNMENT == 0 for array in full)
+    ends = [array.ctypes.data + -(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in full]
+    assert [array.ctypes.data for array in full[1:]] == ends[:-1]
+
+
+def test_large_blocks_begin_with_a_large_page() -> None:
+    sizes = [LARGE_PAGE // 2] * 3
+    room = SideBySide(sizes)
+    first, second, third = (room.array(n // 4, FLOAT32).ctypes.data for n in sizes)
+    assert first % LARGE_PAGE == 0
+    assert (second - first, third - second) == (sizes[0], sizes[1])
+
+
+def test_what_exceeds_a_block_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "BLOCK_BYTES", 256)
+    room = SideBySide([64, 1024, 128, 256])
+    arrays = [room.array(n, np.dtype(np.uint8)) for n in (64, 1024, 128, 256)]
+    for k, array in enumerate(arrays):
+        array[...] = k
+    assert [set(array.tolist()) for array in arrays] == [{0}, {1}, {2}, {3}]
+
+
+def test_more_arrays_than_were_told_of_are_found_room() -> None:
+    room = SideBySide([4])
+    one, other = room.array(1, FLOAT32), room.array(100, FLOAT32)
+    one[...], other[...] = 1, 2
+    assert one[0] == 1
 
 
 def test_only_what_native_code_cannot_read_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:

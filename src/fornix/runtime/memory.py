@@ -43,8 +43,13 @@ RECENT = 1024
 """Large results after which what went before is half forgotten."""
 PATIENCE = 0.1
 """Seconds after which a finaliser that runs a session amid our bookkeeping gets new memory."""
+LARGE_PAGE = 2 << 20
+"""Bytes of a large page, as most processors have them; they begin at multiples of that."""
+BLOCK_BYTES = 64 << 20
+"""Of a block in which arrays lie side by side, unless one takes more."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_NOTHING = np.empty(0, np.uint8)
 
 
 def aligned_bytes(count: int, alignment: int = ALIGNMENT) -> Array:
@@ -58,6 +63,34 @@ def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array in memory of its own, its contents undefined."""
     block = _bytes(math.prod(shape) * dtype.itemsize + ALIGNMENT)
     return np.ndarray(shape, dtype, block, -block.ctypes.data % ALIGNMENT)
+
+
+class SideBySide:
+    """Arrays in a block of memory that is as large as all of them, or in several large blocks.
+
+    NumPy asks Linux to put large arrays on large pages, of which a processor finds more at once and
+    beyond whose end it reads ahead more rarely: weights that come from memory do so a third faster.
+    """
+
+    def __init__(self, sizes: Iterable[int]) -> None:
+        """``sizes`` are the bytes of each array, in any order."""
+        self._left = sum(map(_in_lines, sizes))
+        self._block = _NOTHING
+
+    def array(self, size: int, dtype: np.dtype[Any]) -> Array:
+        """An array of ``size`` elements, its contents undefined; it keeps its block."""
+        count = _in_lines(size * dtype.itemsize)
+        if count > self._block.size:
+            whole = max(count, min(self._left, BLOCK_BYTES))
+            self._block = aligned_bytes(whole, LARGE_PAGE if whole >= LARGE_PAGE else ALIGNMENT)
+        self._left -= count
+        found, self._block = self._block[:count], self._block[count:]
+        return np.ndarray((size,), dtype, found)
+
+
+def _in_lines(count: int) -> int:
+    """``count`` bytes in whole lines of the cache."""
+    return -(-count // ALIGNMENT) * ALIGNMENT
 
 
 def _bytes(count: int) -> Array:

@@ -24,7 +24,7 @@ from fornix.errors import Fail, FornixError
 from fornix.format.mapped import MappedBytes, mapped_files
 from fornix.ir.buffer import Buffer
 from fornix.ir.graph import Value
-from fornix.runtime.memory import ALIGNMENT, aligned_array, aligned_bytes, readable
+from fornix.runtime.memory import ALIGNMENT, SideBySide, aligned_bytes, readable
 from fornix.runtime.sizing.extents import Extents
 from fornix.runtime.threads import Ahead, Pool
 
@@ -172,6 +172,11 @@ class Packing:
             file.check()
         return found
 
+    @functools.cached_property
+    def _room(self) -> SideBySide:
+        """Memory for what is packed."""
+        return SideBySide(self.sizes().values())
+
     def _prepare(
         self,
         number: int,
@@ -191,7 +196,7 @@ class Packing:
         for buffer in kernel.arguments:
             if buffer in kernel.outputs:
                 size = extent(buffer.elements)
-                found[number, buffer] = aligned_array((size,), buffer.dtype.numpy)
+                found[number, buffer] = self._room.array(size, buffer.dtype.numpy)
             if (number, buffer) in found:
                 arrays.append(found[number, buffer])
             elif buffer in unit.code.tables:
