@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4010,
     "edit": 1150,
     "compile": 13_800,
-    "runtime": 9640,
+    "runtime": 9660,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,
