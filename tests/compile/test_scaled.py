@@ -11,7 +11,7 @@ from fornix.compile.compiler import write_all
 from fornix.compile.target import Target
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import symbol
-from fornix.ir.loops import Tensor, constant, stored, tensor
+from fornix.ir.loops import Tensor, compute, constant, stored, tensor
 from fornix.ops.call import LowerNode, bind_attributes, lower_node
 from fornix.ops.microsoft.blocks import MatMulNBits
 from tests.compile.levels import EVERY, target
@@ -127,6 +127,37 @@ def test_many_rows_give_the_product_whatever_multiplies_them(
         found = [session.run(None, feeds)[0] for session in sessions]
         np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=2e-3)
         np.testing.assert_array_equal(found[0], found[1])
+
+
+def of_heads(x: Tensor) -> Tensor:
+    """x[N, H, S, D] as [N, S, H·D]."""
+    n, heads, s, d = x.shape
+    return compute((n, s, heads * d), lambda b, i, k: x[(b, k // d, i, k - k // d * d)])
+
+
+@pytest.mark.parametrize("cpu", EVERY)
+@pytest.mark.parametrize("extents", [(1, 9), (3, 5), (2, 1), (1, 60)])
+def test_tokens_of_heads_are_rows_whatever_the_batch(cpu: str, extents: tuple[int, int]) -> None:
+    shape = (8, 64, 128, 70)
+    stored_data = weights(*shape)
+    given = tensor("x", (symbol("N"), 2, symbol("S"), 64), FLOAT32)
+    x = rng.standard_normal((extents[0], 2, extents[1], 64)).astype(np.float32)
+    y = product(of_heads(given), shape, 0, stored_data)
+    symbols = {"N": extents[0], "S": extents[1]}
+    (found,) = Runner([y], target(cpu), chunks=3).run({"x": x}, symbols)
+    rows = np.moveaxis(x, 1, 2).reshape(-1, 128)
+    (expected,) = ReferenceEvaluator(model(shape, 0, stored_data)).run(None, {"x": rows})
+    np.testing.assert_allclose(found.reshape(-1, 70), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_rows_that_lie_in_pieces_are_copied_and_joined() -> None:
+    shape = (8, 64, 768, 768)
+    heads = tensor("x", (symbol("N"), 12, symbol("S"), 64), FLOAT32)
+    y = stored(product(of_heads(heads), shape, 0, weights(*shape)))
+    first, *_, last = write_all([y], Target.host())
+    (copied,) = [b for b in last.arguments if b.name.startswith("left")]
+    assert copied in first.arguments
+    assert first.nest.kind == "map"
 
 
 @pytest.mark.skipif(not Target.host().has("amx-bf16"), reason="no tile registers")

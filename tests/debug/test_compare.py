@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fornix
-from fornix.debug import Comparison, engines, sides
+from fornix.debug import Comparison, engines, search, sides
 from fornix.errors import InvalidArgument, NoSuchFile, NotSupported
 from fornix.format.text import parse_model
 
@@ -438,6 +438,14 @@ def test_a_node_that_errs_is_cut_out_with_what_it_read(monkeypatch: pytest.Monke
     assert found.smallest.is_shown
     assert [x.op_type for x in found.smallest.model.graph.nodes] == ["Neg"]
     np.testing.assert_array_equal(found.smallest.feeds["a"], np.maximum(X, 0))
+
+
+def test_stored_values_are_no_results_of_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "Compiled", Wrong)
+    body = "c = Constant <value = float {2}> () a = Mul (x, c) y = Neg (a)"
+    found = fornix.compare(model(body), "reference", FEEDS)
+    assert found.smallest is not None
+    assert [x.op_type for x in found.smallest.model.graph.nodes] == ["Neg"]
 
 
 def test_the_smallest_model_runs_by_itself(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ class _Search:
         fitting = {
             name: value
             for name, value in self.side.values.items()
-            if getattr(value, "shape", None) == getattr(self.mine.values[name], "shape", None)
+            if name in self.mine.values
+            and getattr(value, "shape", None) == getattr(self.mine.values[name], "shape", None)
         }
         return {**self.feeds, **fitting}
 

@@ -336,7 +336,7 @@ def is_plain(c: Contraction) -> bool:
     axes = (*c.store.axes, *c.sum.axes)
     if any(stride_of(e.address, k) is None and _is_divided(e.address, k) for k in axes):
         return False
-    return not _has_short_rows(c)
+    return len(c.sum.axes) != 1 or not has_short_rows(c)
 
 
 def _is_divided(d: DimLike, axis: Variable) -> bool:
@@ -344,12 +344,12 @@ def _is_divided(d: DimLike, axis: Variable) -> bool:
     return any(isinstance(a, Floor) and axis in a.variables for a in atoms(d))
 
 
-def _has_short_rows(c: Contraction) -> bool:
+def has_short_rows(c: Contraction) -> bool:
     """Whether rows lie in pieces, as windows of an image do, that a copy would join.
 
     A panel of ``right`` is used again for all rows of a chunk: few of them do not pay its way.
     """
-    if c.row is None or len(c.sum.axes) != 1 or _worth_as_row(c.row)[0]:
+    if c.row is None or _worth_as_row(c.row)[0]:
         return False
     beside = [a for a in c.outer if a in c.left.variables and a not in c.right.variables]
     return bool(beside) and likely(c.column.extent) >= LEAST_COLUMNS

@@ -21,7 +21,14 @@ from fornix.compile.nest import Block, Chunks, Lanes, Nest, Put, Tile, When
 from fornix.compile.products import Product, products
 from fornix.compile.reductions import field_axes, merged, points
 from fornix.compile.schedule.chunks import combined, looped
-from fornix.compile.schedule.contraction import Contraction, axes_of_left, in_order, is_plain
+from fornix.compile.schedule.contraction import (
+    Contraction,
+    axes_of_left,
+    has_short_rows,
+    in_order,
+    is_plain,
+)
+from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.parts import LEAST_ROWS, Axes, are_many, nest_of_read
 from fornix.compile.schedule.winograd import Stage
@@ -118,10 +125,11 @@ def block_nests(
     first: list[Store] = []
     left = b.product.left
     flat = Contraction(b.store, _flat(b, left, b.product.right), b.product, b.row, b.column)
-    if not is_plain(flat):
+    if not is_plain(flat) or has_short_rows(flat):
         plain = in_order(flat)
         first.append(plain)
-        left = load(plain.buffer, plain.buffer.address(tuple(a.dim for a in axes_of_left(flat))))
+        b = _reading(b, flat, plain)
+        left = b.product.left
     columns = b.column.extent
     units = min(UNITS, -(-columns // lanes)) if isinstance(columns, int) else UNITS
     panel, column = Variable("p", ceildiv(columns, units * lanes)), Variable("j", units * lanes)
@@ -145,6 +153,18 @@ def block_nests(
         return first, store, nest
     stage, many = square
     return [*first, stage], store, _either(nest, many, b)
+
+
+def _reading(b: BlockSum, flat: Contraction, plain: Store) -> BlockSum:
+    """``b`` with ``plain`` for the left factor of ``flat``; its axes are joined anew."""
+    place = tuple(a.dim for a in axes_of_left(flat))
+    left = load(plain.buffer, plain.buffer.address(place))
+    inner = reduction("sum", b.inner.axes, b.product.of(left, b.product.right))
+    value = replace(b.store.value, {b.inner: inner})
+    again = block_sum(normal(replace_fields(b.store, value=value)))
+    if again is None:
+        raise TypeError("a sum of blocks stays one")
+    return again
 
 
 def _either(few: Nest, many: Nest, b: BlockSum) -> Nest:
