@@ -416,9 +416,9 @@ def support() -> Support:
 
 
 @functools.cache
-def texts() -> tuple[int, object]:
-    """The code that works with texts, and what keeps it in memory."""
-    return texts_code(memo().cache)
+def texts(family: str = "keys") -> tuple[int, object]:
+    """The code of a family that works with texts, and what keeps it in memory."""
+    return texts_code(memo().cache, family)
 
 
 def renew() -> None:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from fornix.compile import entry
+from fornix.compile import text_finding as finding
 from fornix.compile import text_routines as words
-from fornix.dtype import FLOAT32, FLOAT64, INT64, UINT8
+from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, UINT8, DType
 
 if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
@@ -32,22 +33,28 @@ entry:
   %table = load ptr, ptr %table.at
   %result = alloca i64
   %list = ptrtoint ptr %given to i64
-  call void @serve(ptr %table, ptr %result, ptr null, ptr null, ptr null, i64 %list)
+  call void @serve(ptr %table, ptr %result, @KINDS@, i64 %list)
   %made = load ptr, ptr %result
   ret ptr %made
 }
 attributes #0 = { nounwind }
 """
+_ROUTINES: dict[str, tuple[Callable[..., None], list[DType]]] = {
+    "keys": (words.serve, [UINT8, FLOAT32, FLOAT64]),
+    "finding": (finding.serve_found, [UINT8, INT32]),
+}
+"""Each family of code, with the types of elements of its memory behind table and result."""
 
 
-def texts_code(cache: ObjectCache) -> tuple[int, object]:
-    """The address of the function, and what keeps it in memory."""
+def texts_code(cache: ObjectCache, family: str) -> tuple[int, object]:
+    """The address of the function of a family, and what keeps it in memory."""
     from fornix.compile.emit.routines import routine_texts  # noqa: PLC0415 - of the compiler
     from fornix.compile.target import Target  # noqa: PLC0415 - imports llvmlite
 
-    types = [INT64, INT64, UINT8, FLOAT32, FLOAT64, None]
-    routines = "\n".join(routine_texts("serve", words.serve, types))
-    text = routines + _TEXT.replace("@DATA@", str(entry.DATA))
+    function, kinds = _ROUTINES[family]
+    routines = "\n".join(routine_texts("serve", function, [INT64, INT64, *kinds, None]))
+    text = _TEXT.replace("@KINDS@", ", ".join(["ptr null"] * len(kinds)))
+    text = routines + text.replace("@DATA@", str(entry.DATA))
     return cache.load([text], Target.host())[text]
 
 
@@ -72,6 +79,9 @@ _FUNCTIONS = {
     words.PART: "PyTuple_GetItem",
     words.GET_VALUE: "PyDict_GetItem",
     words.AS_NUMBER: "PyLong_AsLongLong",
+    finding.SUBSTRING: "PyUnicode_Substring",
+    finding.NEW_TEXT: "PyUnicode_New",
+    finding.AS_UTF8: "PyUnicode_AsUTF8AndSize",
 }
 _SAMPLES = {
     words.ASCII: ("fornix abc", "zx", "a", "", "x" * 99),
@@ -89,10 +99,11 @@ def first_words() -> tuple[int, ...]:
     """The words of every table that are functions, types and places; none if nothing is there."""
     if not entry.is_available() or sys.byteorder != "little":
         return ()
-    found = np.zeros(words.TABLE_WORDS, np.int64)
+    found = np.zeros(finding.ALL_WORDS, np.int64)
     for word, name in _FUNCTIONS.items():
         found[word] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
     found[words.NONE], found[words.ARRAY_CLASS] = id(None), id(np.ndarray)
+    found[finding.NONE_COUNTS] = sys.version_info < (3, 12)  # later ones never count references
     found[words.TEXT_CLASS] = id(str)
     found[words.ASCII_DATA] = sys.getsizeof("") - 1
     found[words.WIDE_DATA] = sys.getsizeof("\u4e2d") - 4

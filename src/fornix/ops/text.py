@@ -65,7 +65,7 @@ def regex_full_match(X: Array, *, pattern: str = "") -> Array:
     """
     try:
         compiled = re.compile(pattern, re.ASCII)  # as in RE2, which the standard names
-    except re.error as error:
+    except (re.error, ValueError) as error:
         raise ValidationError(
             f"pattern must be a regular expression, got {pattern!r}: {error}"
         ) from error

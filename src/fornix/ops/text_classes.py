@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 ASCII = 128
 """How many characters a class tells one by one; all others have one entry."""
-_ATOM = r"(?:\[\^?\]?(?:\\[wdsWDSnrt\W]|[^\\\]\[])+\]|\\[wdsWDSnrt\W]|[^\\\[\](){}|?*+^$.]|\.)"
-_WHOLE = re.compile(rf"({_ATOM})(?:(\+)|\{{(\d+),\}}|(\1)(\+))?")
+ATOM = r"(?:\[\^?\]?(?:\\[wdsWDSnrt\W]|[^\\\]\[])+\]|\\[wdsWDSnrt\W]|[^\\\[\](){}|?*+^$.]|\.)"
+_WHOLE = re.compile(rf"({ATOM})(?:(\+)|\{{(\d+),\}}|(\1)(\+))?")
 _WORDS = re.compile(r"\\b(\\w)(?:(\+)|\{(\d+),\}|(\\w)(\+))\\b")
 """A run of word characters as long as can be has such ends by itself."""
 
@@ -39,7 +39,7 @@ def word_class(tokenexp: str | None, separators: Sequence[str] | None) -> WordCl
     if list(separators) == [""]:
         return WordClass(bytes([1] * (ASCII + 1)), True, 1)
     parts = [_WHOLE.fullmatch(separator) for separator in separators]
-    classes = [None if m is None or m[3] or m[4] else _entries(m[1]) for m in parts]
+    classes = [None if m is None or m[3] or m[4] else entries_of(m[1]) for m in parts]
     found = [entries for entries in classes if entries is not None]
     if len(found) < len(classes):
         return None
@@ -48,7 +48,7 @@ def word_class(tokenexp: str | None, separators: Sequence[str] | None) -> WordCl
 
 def _of_words(tokenexp: str) -> WordClass | None:
     match = _WHOLE.fullmatch(tokenexp) or _WORDS.fullmatch(tokenexp)
-    entries = None if match is None else _entries(match[1])
+    entries = None if match is None else entries_of(match[1])
     if match is None or entries is None:
         return None
     is_run = any(match.group(2, 3, 5))
@@ -56,7 +56,7 @@ def _of_words(tokenexp: str) -> WordClass | None:
     return WordClass(entries, not is_run, least) if least else None
 
 
-def _entries(atom: str) -> bytes | None:
+def entries_of(atom: str) -> bytes | None:
     """Which characters ``atom`` matches, one by one, and last whether those beyond ASCII."""
     if not atom.isascii():
         return None

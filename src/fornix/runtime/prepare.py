@@ -22,7 +22,7 @@ from fornix.runtime.providers import KernelStep, Part, Step
 from fornix.runtime.shortcuts.generic import ShortWay
 from fornix.runtime.sizing.learned import Kernels, Learned, Sources, values_of
 from fornix.runtime.sizing.learning import deciding, name_learned
-from fornix.runtime.texts import TextCode, has_way
+from fornix.runtime.texts import TextCode, text_family
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +134,9 @@ class _Preparing:
         step = self._kernel_step(island.node, island.reason)
         declare_carried(island.node, self.inference)
         compile_bodies(island.node, self.part.plan, self.part.options, self.part.shelf)
-        if has_way(island.node):
-            step.code = TextCode(*texts())
+        family = text_family(island.node)
+        if family:
+            step.code = TextCode(*texts(family))
         if island.node.graphs:
             from fornix.runtime.control.collecting import way_of  # noqa: PLC0415 - of control flow
 

@@ -27,6 +27,11 @@ from fornix.runtime.links import Array, ArrayType, Link, LinkedWay
 from fornix.runtime.providers import Kernel, OwnWay, Run, Way
 
 PARTS, ML = "fornix.parts", "ai.onnx.ml"
+FOUND = {
+    ("", "Cast"), ("", "RegexFullMatch"), ("", "StringSplit"),
+    ("com.microsoft", "MurmurHash3"), ("com.microsoft", "Tokenizer"),
+}  # fmt: skip
+"""What looks through texts, or writes numbers as texts: see `found_texts`."""
 ROOM = 1 << 14
 """Characters of a text that is copied, and words of one whose n-grams are counted, at most."""
 
@@ -38,9 +43,20 @@ class TextCode(NamedTuple):
     owner: object
 
 
-def has_way(node: Node) -> bool:
-    """Whether machine code may do what ``node`` says."""
-    return (node.domain, node.op_type) in _WAYS and (node.op_type != "Gather" or _is_naming(node))
+def text_family(node: Node) -> str:
+    """The family of the machine code that may do what ``node`` says; empty if there is none."""
+    if (node.domain, node.op_type) in FOUND:
+        return "finding" if node.op_type != "Cast" or _is_of_texts(node) else ""
+    has_way = (node.domain, node.op_type) in _WAYS and (
+        node.op_type != "Gather" or _is_naming(node)
+    )
+    return "keys" if has_way else ""
+
+
+def _is_of_texts(node: Node) -> bool:
+    """Whether a Cast reads or gives texts."""
+    types = [getattr(v.type, "dtype", None) for v in (node.inputs[0], node.outputs[0]) if v]
+    return STRING in types
 
 
 def _is_naming(node: Node) -> bool:
@@ -54,13 +70,17 @@ def _is_naming(node: Node) -> bool:
 
 def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
     """What does the work of ``node``; None if its kernel has to."""
-    make = _WAYS.get((node.domain, node.op_type))
-    if make is None or kernel is None or not first_words():
+    if kernel is None or not first_words():
         return None
-    return make(node, code, kernel)
+    if (node.domain, node.op_type) in FOUND:
+        from fornix.runtime.found_texts import found_way  # noqa: PLC0415 - reads expressions
+
+        return found_way(node, code)
+    make = _WAYS.get((node.domain, node.op_type))
+    return None if make is None else make(node, code, kernel)
 
 
-class _Table:
+class TextTable:
     """A table, with what it points to."""
 
     def __init__(self, task: int, code: TextCode) -> None:
@@ -85,13 +105,13 @@ class _Table:
         return Link(table, self._address, result, makes, self)
 
 
-def _attributes(node: Node) -> dict[str, Any]:
+def attributes_of(node: Node) -> dict[str, Any]:
     given: Mapping[str, Attribute] = node.attributes
     return {**plain_attributes(given, {})}
 
 
 def _numbering(node: Node, code: TextCode, _: Kernel) -> Way:
-    table, keys = _Table(words.NUMBER, code), Keys(_attributes(node)["keys"])
+    table, keys = TextTable(words.NUMBER, code), Keys(attributes_of(node)["keys"])
     keys.write(table.words)
     table.kept.append(keys)
     return _Numbering(table)
@@ -100,7 +120,7 @@ def _numbering(node: Node, code: TextCode, _: Kernel) -> Way:
 class _Numbering(LinkedWay):
     """Texts to the numbers of their keys."""
 
-    def __init__(self, table: _Table) -> None:
+    def __init__(self, table: TextTable) -> None:
         self.table, self.call = table, table.call()
 
     def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
@@ -115,11 +135,11 @@ class _Numbering(LinkedWay):
 
 
 def _mapping(node: Node, code: TextCode, _: Kernel) -> Way | None:
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     labels = attributes.get("classlabels_strings") or attributes.get("classlabels_int64s")
     if not labels or labels != sorted(set(labels)):
         return None
-    table = _Table(words.MAKE_MAPS, code)
+    table = TextTable(words.MAKE_MAPS, code)
     table.kept.append(labels)
     table.put(words.NAMES, np.array([id(label) for label in labels], np.int64))
     table.words[words.WIDTH] = len(labels)
@@ -129,7 +149,7 @@ def _mapping(node: Node, code: TextCode, _: Kernel) -> Way | None:
 class _Mapping(LinkedWay):
     """Rows of numbers to dictionaries."""
 
-    def __init__(self, table: _Table, width: int) -> None:
+    def __init__(self, table: TextTable, width: int) -> None:
         self.table, self.width, self.call = table, width, table.call()
 
     def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
@@ -149,7 +169,7 @@ def _naming(_: Node, code: TextCode, kernel: Kernel) -> Way | None:
     names = None if value is None else kernel.constants.get(value)
     if names is None or not are_texts(names):
         return None
-    table, listed = _Table(words.NAME, code), names.tolist()
+    table, listed = TextTable(words.NAME, code), names.tolist()
     table.kept.append(listed)
     table.put(words.NAMES, np.array([id(name) for name in listed], np.int64))
     table.words[words.COUNT] = len(listed)
@@ -159,7 +179,7 @@ def _naming(_: Node, code: TextCode, kernel: Kernel) -> Way | None:
 class _Naming(LinkedWay):
     """Numbers to the names that they stand for."""
 
-    def __init__(self, table: _Table) -> None:
+    def __init__(self, table: TextTable) -> None:
         self.table, self.call = table, table.call()
 
     def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
@@ -176,14 +196,14 @@ class _Naming(LinkedWay):
 
 
 def _vectorizing(node: Node, code: TextCode, _: Kernel) -> Way | None:
-    read, given = node.inputs[0], _attributes(node)
+    read, given = node.inputs[0], attributes_of(node)
     known = None if read is None else read.type
     value = known.value if isinstance(known, MapType) else None
     dtype = value.dtype if isinstance(value, TensorType) else None
     vocabulary = given.get("string_vocabulary") or given.get("int64_vocabulary")
     if dtype not in {FLOAT32, FLOAT64} or not vocabulary:
         return None
-    table = _Table(words.VECTORIZE, code)
+    table = TextTable(words.VECTORIZE, code)
     places: dict[str | int, list[int]] = {}
     for place, word in enumerate(vocabulary):
         places.setdefault(word, []).append(place)
@@ -201,7 +221,7 @@ def _vectorizing(node: Node, code: TextCode, _: Kernel) -> Way | None:
 class _Vectorizing(LinkedWay):
     """Values of a map to a row."""
 
-    def __init__(self, table: _Table, result: ArrayType) -> None:
+    def __init__(self, table: TextTable, result: ArrayType) -> None:
         self.table, self.result, self.call = table, result, table.call()
 
     def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
@@ -215,13 +235,13 @@ class _Vectorizing(LinkedWay):
 
 
 def _counting(node: Node, code: TextCode, kernel: Kernel) -> Way | None:
-    table = _Table(words.COUNT_WORDS, code)
+    table = TextTable(words.COUNT_WORDS, code)
     return _Counting(kernel, table) if _tell_words(node, table) else None
 
 
-def _tell_words(node: Node, table: _Table) -> bool:
+def _tell_words(node: Node, table: TextTable) -> bool:
     """Write what words of ``node`` are, and which are listed; whether code can find them."""
-    given = _attributes(node)
+    given = attributes_of(node)
     found = word_class(given.get("tokenexp"), given.get("separators"))
     lists = pooled(given["pool_strings"], given["ngram_counts"], given["ngram_indexes"])
     lengths = range(given["min_gram_length"], given["max_gram_length"] + 1)
@@ -270,7 +290,7 @@ def _characters(given: Mapping[str, Any]) -> list[str]:
 class _Counting(OwnWay):
     """Texts to counts of their words; those that code leaves are counted by the kernel."""
 
-    def __init__(self, kernel: Kernel, table: _Table) -> None:
+    def __init__(self, kernel: Kernel, table: TextTable) -> None:
         self.table, self.call = table, table.call()
         self.width = int(table.words[words.WIDTH])
         self.kernel = kernel
@@ -288,7 +308,7 @@ class _Counting(OwnWay):
 
 
 def _multiplying(node: Node, code: TextCode, kernel: Kernel) -> Way | None:
-    table = _Table(words.MULTIPLY, code)
+    table = TextTable(words.MULTIPLY, code)
     scale, weights = (None if v is None else kernel.constants.get(v) for v in kernel.inputs[1:])
     if scale is None or weights is None or not _tell_words(node, table):
         return None
@@ -303,7 +323,7 @@ def _multiplying(node: Node, code: TextCode, kernel: Kernel) -> Way | None:
 class _Multiplying(OwnWay):
     """Texts to products of the counts of their words, and the sizes of rows of counts."""
 
-    def __init__(self, kernel: Kernel, table: _Table) -> None:
+    def __init__(self, kernel: Kernel, table: TextTable) -> None:
         self.table, self.call = table, table.call()
         self.outputs = int(table.words[words.OUTPUTS])
         self.kernel = kernel

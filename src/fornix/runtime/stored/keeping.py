@@ -108,9 +108,9 @@ def _object_names(steps: Sequence[Step]) -> list[str]:
 
 
 def _text_names(steps: Sequence[Step]) -> list[str]:
-    """The object with the code for texts; none where no step needs it."""
+    """The objects with the code for texts; none where no step needs any."""
     codes = [step.code for step in steps if isinstance(step, KernelStep)]
-    return [object_name(*code) for code in codes if code is not None][:1]
+    return list(dict.fromkeys(object_name(*code) for code in codes if code is not None))
 
 
 def _support_names(native: Sequence[NativeStep]) -> list[str]:
@@ -253,9 +253,8 @@ class _Description:
                 ]
                 steps[-1]["packed"] = self._packed(step) if self.packed else None
             elif isinstance(step, KernelStep):
-                steps[-1]["texts"] = step.code is not None
-        texts = _text_names(self.program.steps)
-        return {"steps": steps, "support": _support_names(self.native), "texts": texts}
+                steps[-1]["texts"] = _text_names([step])
+        return {"steps": steps, "support": _support_names(self.native)}
 
     def _packed(self, step: NativeStep) -> list[list[int]]:
         """What was packed for each unit: its number, that of the temporary, that of the array."""

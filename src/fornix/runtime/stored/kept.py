@@ -251,7 +251,7 @@ class KeptProgram:
         from fornix.runtime.texts import TextCode  # noqa: PLC0415 - likewise
 
         if note["texts"] and isinstance(step, IslandStep):
-            (name,) = self.head["texts"]
+            (name,) = note["texts"]
             step.code = TextCode(self.code.addresses[name], self.code)
         return step
 

@@ -1,0 +1,317 @@
+r"""Regular expressions as tables of moves: for compiled code that looks for words.
+
+Reads what RE2 and Python mean alike and a table can do: characters, classes, groups, alternatives
+and repetitions, greedy or not. Anchors, references, flags and characters beyond ASCII are left to
+the kernels, and so is what would take a table of many states.
+
+A match begins as early as it can, and of those the one that Python prefers counts. A state is
+therefore a list of places in the expression in the order of preference, cut behind the first at
+which the expression ends: R. Cox, Regular Expression Matching: the Virtual Machine Approach, 2009.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from fornix.ops.text_classes import ASCII, ATOM, WordClass, entries_of
+
+WIDTH = ASCII + 1
+"""Moves of a state: for each ASCII character, and one for all others."""
+MOST_STATES, MOST_PLACES = 256, 1000
+"""Of a table, and of an expression."""
+_ATOM = re.compile(ATOM)
+_REPEATED = re.compile(r"(?:([*+?])|\{(\d+)(?:(,)(\d*))?\})(\??)(?![*+?{])")
+
+
+class Automaton(NamedTuple):
+    """A table of moves."""
+
+    moves: np.ndarray[tuple[int], np.dtype[np.int32]]
+    """Where the moves of the next state begin, by where those of a state begin plus a character.
+
+    The state 0 leads nowhere else.
+    """
+    start: int
+    final: int
+    """Where the moves of the states begin at which a match may end."""
+    is_empty: bool
+    """Whether no character at all is a match."""
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One character of a class."""
+
+    entries: bytes
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One part behind the other."""
+
+    parts: tuple[_Part, ...]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One of several, the first if that will do."""
+
+    parts: tuple[_Part, ...]
+
+
+@dataclass(frozen=True)
+class _Repeat:
+    """A part so many times; ``most`` is None where nothing ends it."""
+
+    part: _Part
+    least: int
+    most: int | None
+    is_greedy: bool
+
+
+_Part: TypeAlias = _Set | _Row | _Choice | _Repeat
+
+
+class _Left(Exception):
+    """The expression is one for the kernel."""
+
+
+def finding(expression: str) -> Automaton | None:
+    """What finds the matches of ``expression``, none of them empty; None if kernels have to."""
+    made = _made(expression, is_whole=False)
+    return None if made is None or made.is_empty else made
+
+
+def matching(expression: str) -> Automaton | None:
+    """What tells whether ``expression`` matches the whole of a text; None if kernels have to."""
+    inner = expression.removeprefix("^")
+    if inner.endswith("$") and not inner.endswith("\\$"):
+        inner = inner[:-1]
+    # of alternatives, an anchor belongs to the outer ones alone
+    if inner != expression and "|" in inner:
+        return None
+    return _made(inner, is_whole=True)
+
+
+def running(words: WordClass) -> Automaton:
+    """What finds the runs of characters of a class, or each of them."""
+    one = _Set(words.entries)
+    return _table(one if words.is_single else _Repeat(one, 1, None, is_greedy=True), is_whole=False)
+
+
+def _made(expression: str, *, is_whole: bool) -> Automaton | None:
+    try:
+        part = _Reader(expression).read()
+        re.compile(expression, re.ASCII)  # what is no expression, the kernel tells
+        return _table(part, is_whole=is_whole)
+    except (_Left, re.error, RecursionError):
+        return None
+
+
+# ── reading
+
+
+class _Reader:
+    """An expression as far as it is read."""
+
+    def __init__(self, text: str) -> None:
+        if not text.isascii():
+            raise _Left
+        self.text, self.at = text, 0
+
+    def read(self) -> _Part:
+        """The whole expression."""
+        found = self._choice()
+        if self.at < len(self.text):
+            raise _Left
+        return found
+
+    def _choice(self) -> _Part:
+        parts = [self._row()]
+        while self.text.startswith("|", self.at):
+            self.at += 1
+            parts.append(self._row())
+        return parts[0] if len(parts) == 1 else _Choice(tuple(parts))
+
+    def _row(self) -> _Part:
+        parts = []
+        while self.at < len(self.text) and self.text[self.at] not in "|)":
+            parts.append(self._repeated(self._one()))
+        return parts[0] if len(parts) == 1 else _Row(tuple(parts))
+
+    def _one(self) -> _Part:
+        if self.text.startswith("(", self.at):
+            self.at += 3 if self.text.startswith("(?:", self.at) else 1
+            if self.text.startswith("?", self.at):
+                raise _Left
+            inner = self._choice()
+            self.at += 1  # the bracket, without which it would be no expression
+            return inner
+        atom = _ATOM.match(self.text, self.at)
+        entries = None if atom is None else entries_of(atom[0])
+        if atom is None or entries is None:
+            raise _Left
+        self.at = atom.end()
+        return _Set(entries)
+
+    def _repeated(self, part: _Part) -> _Part:
+        found = _REPEATED.match(self.text, self.at)
+        if found is None:
+            if self.text[self.at : self.at + 1] in {"*", "+", "?", "{"}:
+                raise _Left
+            return part
+        self.at = found.end()
+        sign, least, comma, most, lazy = found.groups()
+        low = int(least) if sign is None else int(sign == "+")
+        high = int(most) if most else None if comma else low
+        if sign is not None:
+            high = 1 if sign == "?" else None
+        if max(low, high or 0) > MOST_PLACES or (high is None and _may_be_empty(part)):
+            raise _Left
+        return _Repeat(part, low, high, not lazy)
+
+
+def _may_be_empty(part: _Part) -> bool:
+    match part:
+        case _Set():
+            return False
+        case _Row():
+            return all(map(_may_be_empty, part.parts))
+        case _Choice():
+            return any(map(_may_be_empty, part.parts))
+        case _Repeat():
+            return part.least == 0 or _may_be_empty(part.part)
+
+
+# ── places
+
+
+@dataclass
+class _Places:
+    """Places in an expression: at each a character is read, or it goes on at others."""
+
+    sets: list[bytes | None] = field(default_factory=lambda: [None])
+    following: list[list[int]] = field(default_factory=lambda: [[]])
+    """Where it goes on, in the order of preference. Place 0 is the end."""
+
+    def add(self, entries: bytes | None, following: list[int]) -> int:
+        """A new place."""
+        if len(self.sets) >= MOST_PLACES:
+            raise _Left
+        self.sets.append(entries)
+        self.following.append(following)
+        return len(self.sets) - 1
+
+    def ahead(self, part: _Part, behind: int) -> int:
+        """The place where ``part`` begins if ``behind`` follows."""
+        match part:
+            case _Set():
+                return self.add(part.entries, [behind])
+            case _Row():
+                for one in reversed(part.parts):
+                    behind = self.ahead(one, behind)
+                return behind
+            case _Choice():
+                return self.add(None, [self.ahead(one, behind) for one in part.parts])
+            case _Repeat():
+                return self._repeated(part, behind)
+
+    def _repeated(self, part: _Repeat, behind: int) -> int:
+        end = behind
+        if part.most is None:
+            behind = self.add(None, [])
+            again = self.ahead(part.part, behind)
+            self.following[behind] = _ordered(again, end, part)
+        for _ in range((part.most or part.least) - part.least):
+            behind = self.add(None, _ordered(self.ahead(part.part, behind), end, part))
+        for _ in range(part.least):
+            behind = self.ahead(part.part, behind)
+        return behind
+
+    def reached(self, starts: Iterable[int], *, is_whole: bool) -> tuple[int, ...]:
+        """The places of characters, and the end, that come next, in the order of preference."""
+        found: dict[int, None] = {}
+        seen: set[int] = set()
+        waiting = list(starts)[::-1]
+        while waiting:
+            place = waiting.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            if place and self.sets[place] is None:
+                waiting += reversed(self.following[place])
+                continue
+            found[place] = None
+            if not place and not is_whole:
+                break
+        return tuple(sorted(found)) if is_whole else tuple(found)
+
+
+def _ordered(again: int, end: int, part: _Repeat) -> list[int]:
+    return [again, end] if part.is_greedy else [end, again]
+
+
+# ── states
+
+
+def _table(part: _Part, *, is_whole: bool) -> Automaton:
+    """The table of an expression; for a whole text every way through it counts."""
+    places = _Places()
+    first = places.reached([places.ahead(part, 0)], is_whole=is_whole)
+    groups = _groups([entries for entries in places.sets if entries is not None])
+    states: dict[tuple[int, ...], int] = {(): 0, first: 1}
+    rows: list[list[int]] = []
+    for state in _growing(states):
+        row = []
+        for character in groups.values():
+            after = [
+                places.following[place][0]
+                for place in state
+                if (entries := places.sets[place]) is not None and entries[character]
+            ]
+            reached = places.reached(after, is_whole=is_whole)
+            row.append(states.setdefault(reached, len(states)))
+        if len(states) > MOST_STATES:
+            raise _Left
+        rows.append(row)
+    return _laid_out(list(states), rows, list(groups))
+
+
+def _growing(states: dict[tuple[int, ...], int]) -> Iterable[tuple[int, ...]]:
+    """States, those too that are added meanwhile."""
+    done = 0
+    while done < len(states):
+        for state in list(states)[done:]:
+            done += 1
+            yield state
+
+
+def _groups(sets: Sequence[bytes]) -> dict[tuple[int, ...], int]:
+    """Characters that all ``sets`` treat alike: those, and the first of them."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for character in range(WIDTH):
+        alike.setdefault(tuple(entries[character] for entries in sets), []).append(character)
+    return {tuple(characters): characters[0] for characters in alike.values()}
+
+
+def _laid_out(
+    states: Sequence[tuple[int, ...]],
+    rows: Sequence[Sequence[int]],
+    groups: Sequence[tuple[int, ...]],
+) -> Automaton:
+    """The table, with the states at which a match may end behind all others."""
+    order = sorted(range(len(states)), key=lambda n: 0 in states[n])
+    begins = np.empty(len(states), np.int32)
+    begins[order] = np.arange(len(states), dtype=np.int32) * WIDTH
+    moves = np.zeros((len(states), WIDTH), np.int32)
+    for state, row in enumerate(rows):
+        for characters, following in zip(groups, row, strict=True):
+            moves[begins[state] // WIDTH, list(characters)] = begins[following]
+    count = sum(0 in state for state in states)
+    final = (len(states) - count) * WIDTH
+    return Automaton(moves.reshape(-1), int(begins[1]), final, 0 in states[1])

@@ -1,0 +1,196 @@
+"""Machine code that looks through texts does what the kernels say, and leaves what it cannot."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile.texts import first_words
+from fornix.format.text import parse_model
+from fornix.ir.load import from_message
+from fornix.reference import ReferenceEvaluator
+from fornix.runtime import InferenceSession
+from fornix.runtime.found_texts import found_way
+from fornix.runtime.providers import Run
+
+pytestmark = pytest.mark.skipif(not first_words(), reason="another Python lays texts out anew")
+
+Array = np.ndarray[Any, np.dtype[Any]]
+WORDS = (
+    "a", "the", "ab", "A1", "eightlet", "a_word_of_16_char", "sixteen_letters_", "x" * 40, "é",
+    "größe", "中文", "日本語テキスト", "😀", "a😀b", "12", "3.5", "e-mail", "Ǳ", "\u2028",
+)  # fmt: skip
+GAPS = (" ", "  ", ",", ", ", "\t", "\u3000", "\u00a0", "\x1f", "\x85", "", "; ", "\u200b", "\n")
+TOKENIZER = 'com.microsoft.Tokenizer <mark = {}, mincharnum = {}, pad_value = "#", {}>'
+RULES = (
+    r'tokenexp = "\\w+"', 'tokenexp = "[a-z]+|[0-9]+|[^a-z0-9 ]"', r'tokenexp = "\\b\\w\\w+\\b"',
+    'tokenexp = "(a|ab)(c|b)*"', 'separators = [" "]', 'separators = [", "]', 'separators = [""]',
+    r'separators = ["\\s", ",", "[;.]+"]', r'tokenexp = "\\bthe"', 'tokenexp = "(?u)[a-z]+"',
+)  # fmt: skip
+
+
+def sampled(count: int, seed: int) -> Array:
+    source = random.Random(seed)
+    made = np.empty(count, object)
+    for place in range(count):
+        parts = [source.choice(WORDS) + source.choice(GAPS) for _ in range(source.randrange(9))]
+        made[place] = source.choice(GAPS) + "".join(parts)
+    return made
+
+
+def model(node: str, read: str = "string[N]", made: str = "string", more: str = "") -> Any:
+    text = f"""<ir_version: 8, opset_import: ["" : 20, "com.microsoft" : 1]>
+    g ({read} x) => ({made} y{more}) {{ y{", z" if more else ""} = {node} (x) }}"""
+    return from_message(parse_model(text))
+
+
+def agree(
+    node: str, x: Array, read: str = "string[N]", made: str = "string", more: str = ""
+) -> list[Array]:
+    """What a session gives, which is what the kernels give."""
+    session = InferenceSession(model(node, read, made, more))
+    found = [session.run(None, {"x": x}) for _ in range(2)][-1]
+    expected = ReferenceEvaluator(model(node, read, made, more)).run(None, {"x": x})
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert one.tolist() == other.tolist()
+    return found
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("mark", "least"), [(0, 1), (1, 2), (1, 1)])
+@pytest.mark.parametrize("count", [0, 1, 60])
+def test_tokens_are_those_of_the_kernel(rule: str, mark: int, least: int, count: int) -> None:
+    agree(TOKENIZER.format(mark, least, rule), sampled(count, seed=count), made="string[N, D]")
+
+
+@pytest.mark.parametrize("rule", RULES[:2])
+def test_rows_of_texts_have_tokens(rule: str) -> None:
+    texts = sampled(12, seed=3).reshape(3, 4)
+    agree(TOKENIZER.format(1, 1, rule), texts, "string[N, C]", "string[N, C, D]")
+
+
+@pytest.mark.parametrize("flags", [
+    "", '<delimiter = "">', '<delimiter = " ">', '<delimiter = ", ">', '<delimiter = "é">',
+    '<delimiter = "the", maxsplit = 1>', "<maxsplit = 2>", "<maxsplit = 0>",
+    '<delimiter = " ", maxsplit = 0>', '<delimiter = ".", maxsplit = 3>', "<maxsplit = 1>",
+])  # fmt: skip
+@pytest.mark.parametrize("count", [0, 1, 60])
+def test_parts_are_those_of_the_kernel(flags: str, count: int) -> None:
+    agree(f"StringSplit {flags}", sampled(count, count + 1), "string[N]", "string[N, D]",
+          ", int64[N] z")  # fmt: skip
+
+
+def test_all_white_space_parts_texts() -> None:
+    spaces = [chr(code) for code in range(0x3002) if chr(code).isspace()]
+    texts = np.array([f"a{space}b" for space in spaces] + ["".join(spaces)], object)
+    y, z = agree("StringSplit", texts, "string[N]", "string[N, D]", ", int64[N] z")
+    assert z.tolist() == [2] * len(spaces) + [0]
+    assert y[0].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("pattern", [
+    "[a-z]+", ".*", r"(the|a).*\\s", r"[\\w.]+@[\\w.]+\\.com", "", "(?i)THE.*", "^a.*$", "[^a]*",
+])  # fmt: skip
+@pytest.mark.parametrize("count", [0, 1, 90])
+def test_whole_texts_match_as_in_the_kernel(pattern: str, count: int) -> None:
+    texts = np.append(sampled(count, seed=7), ["the", "a.b@c.com", "", "a\n"][: count + 1])
+    agree(f'RegexFullMatch <pattern = "{pattern}">', texts, made="bool[N]")
+
+
+@pytest.mark.parametrize("flags", ["", "<positive = 0, seed = 77>", "<seed = -1>"])
+def test_hashes_are_those_of_the_kernel(flags: str) -> None:
+    made = "int32[N]" if "positive" in flags else "uint32[N]"
+    texts = np.append(sampled(40, seed=8), [x * k for x in "aé" for k in range(9)])
+    agree(f"com.microsoft.MurmurHash3 {flags}", texts, made=made)
+
+
+@pytest.mark.parametrize("texts", [
+    ["0", "-0", "+7", "-12", "999999999999999999", "0012"], ["9223372036854775807", "1"],
+    ["1.5", "2"], [" 12 ", "3"], ["1e3"], ["-9223372036854775808"], ["300", "-129", "70000"], [],
+])  # fmt: skip
+@pytest.mark.parametrize(("number", "made"), [(7, "int64"), (6, "int32"), (2, "uint8")])
+def test_texts_become_whole_numbers(texts: list[str], number: int, made: str) -> None:
+    agree(f"Cast <to = {number}>", np.array(texts, object), made=f"{made}[N]")
+
+
+@pytest.mark.parametrize("wrong", ["", "-", "1_000", "x", "\uff11"])
+def test_what_spells_no_number_is_refused(wrong: str) -> None:
+    session = InferenceSession(model("Cast <to = 7>", made="int64[N]"))
+    with pytest.raises(Exception, match="a number is required to convert a string to int64, found"):
+        session.run(None, {"x": np.array(["1", wrong], object)})
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "int16", "bool", "uint64"])
+def test_whole_numbers_become_texts(dtype: str) -> None:
+    source = np.random.default_rng(5)
+    info = np.iinfo("uint8" if dtype == "bool" else dtype)
+    numbers = source.integers(info.min, info.max, 300, info.dtype, endpoint=True)
+    numbers[:4] = info.min, info.max, 0, 7
+    numbers[4:99] %= 9
+    agree("Cast <to = 8>", numbers.astype(dtype), f"{dtype}[N]", "string[N]")
+
+
+def test_turned_numbers_become_texts() -> None:
+    numbers = np.arange(12).reshape(3, 4).T
+    agree("Cast <to = 8>", numbers, "int64[M, N]", "string[M, N]")
+
+
+def test_long_texts_are_left_to_the_kernel() -> None:
+    texts = np.array(["é" + "ab " * 9000, "b"], object)
+    [y] = agree(TOKENIZER.format(0, 1, RULES[0]), texts, made="string[N, D]")
+    assert y.shape == (2, 9000)
+
+
+def test_texts_of_another_class_are_left_to_the_kernel() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    agree(TOKENIZER.format(0, 1, RULES[0]), np.array([Text("a b"), "c"], object))
+
+
+def test_nobody_gains_or_loses_a_reference() -> None:
+    nodes = [TOKENIZER.format(1, 1, RULES[0]), "Cast <to = 8>", TOKENIZER.format(0, 1, RULES[6])]
+    kinds = [
+        ("string[N]", "string[N, D]"),
+        ("int64[N]", "string[N]"),
+        ("string[N]", "string[N, D]"),
+    ]
+    texts = sampled(50, seed=9)
+    for node, (read, made) in zip(nodes, kinds, strict=True):
+        session = InferenceSession(model(node, read, made))
+        x = np.arange(50) if read.startswith("int64") else texts
+        for _ in range(3):
+            session.run(None, {"x": x})
+        gc.collect()
+        before = [sys.getrefcount(one) for one in (None, "", "#", "a", *texts)]
+        for _ in range(40):
+            session.run(None, {"x": x})
+        after = [sys.getrefcount(one) for one in (None, "", "#", "a", *texts)]
+        assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 20
+
+
+def test_words_that_recur_are_one_object() -> None:
+    texts = np.array(["ab cd", "cd ab"], object)
+    [y] = agree(TOKENIZER.format(0, 1, RULES[0]), texts, made="string[N, D]")
+    assert y[0, 0] is y[1, 1]
+
+
+@pytest.mark.parametrize(("node", "made"), [
+    (TOKENIZER.format(0, 1, RULES[0]), "string[N, D]"), ("RegexFullMatch", "bool[N]"),
+    ("com.microsoft.MurmurHash3", "uint32[N]"), ("Cast <to = 7>", "int64[N]"),
+])  # fmt: skip
+def test_machine_code_does_it(node: str, made: str) -> None:
+    session = InferenceSession(model(node, made=made))
+    assert session._programs is not None
+    (step,) = session._programs.general.steps
+    way = step.way
+    assert way is not None
+    assert type(way).__module__ == found_way.__module__
+    assert way([np.array(["1", "22"], object)], Run({}, ())) is not None
