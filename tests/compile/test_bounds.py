@@ -57,3 +57,22 @@ def test_divisions_of_different_axes_are_tried_apart() -> None:
 
 def test_what_cannot_be_tried_is_not_claimed() -> None:
     assert not Bound(axis(3) * axis(4) // 5 * axis(symbol("N", 1)), 100).holds({})
+
+
+def test_parts_of_extents_that_are_numbers_are_tried_beside_open_ones() -> None:
+    n, column, channel = symbol("N"), axis(8), axis(8)
+    of_head = axis(n) * 24 + axis(3) * 8 + column // 4 * 4 + axis(4)
+    assert not Bound(of_head, n * 24).is_proved
+    assert Bound(of_head, n * 24).is_proved_in_parts
+    assert not Bound(of_head + 1, n * 24).is_proved_in_parts
+    assert not Bound(of_head - 1, n * 24).is_proved_in_parts
+    block = channel // 2
+    of_pixel = axis(n) * 16 + (channel - 2 * block) * 8 + block // 2 * 4 + (block - block // 2 * 2)
+    assert Bound(of_pixel, n * 16 - 2).is_proved_in_parts  # 8 + 4 + 1 is the greatest of 16
+    assert not Bound(of_pixel, n * 16 - 3).is_proved_in_parts
+
+
+def test_parts_of_open_extents_are_no_numbers() -> None:
+    n = symbol("N")
+    assert not Bound(axis(n) // 2 * 4, n * 2 - 3).is_proved_in_parts
+    assert not Bound(axis(8) // 3 * axis(n), n * 2 - 1).is_proved_in_parts

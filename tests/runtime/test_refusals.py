@@ -163,3 +163,44 @@ def test_what_no_schema_describes_is_of_one_class(node: str) -> None:
             engine(parse_model(text)).run(None, {"x": ONES[0, :2]})
         told.append(str(raised.value))
     assert told[0] == told[1]
+
+
+WINDOWS = {
+    "AveragePool": "AveragePool <kernel_shape = [3], STEP> (x)",
+    "Conv": "Conv <STEP> (x, w)",
+    "ConvInteger": "ConvInteger <STEP> (b, v)",
+    "FusedConv": "com.microsoft.FusedConv <STEP> (x, w)",
+    "LpPool": "LpPool <kernel_shape = [3], STEP> (x)",
+    "MaxPool": "MaxPool <kernel_shape = [3], STEP> (x)",
+    "NhwcMaxPool": "com.microsoft.NhwcMaxPool <kernel_shape = [3, 1], STEP> (c)",
+}
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_images_smaller_than_a_window_are_refused_by_code_for_any_size(
+    name: str, step: int
+) -> None:
+    """Of some of them, formulas and onnxruntime make an empty result, of others not even that."""
+    steps = f"[{step}, 1]" if name == "NhwcMaxPool" else f"[{step}]"
+    text = f"""<ir_version: 10, opset_import: ["" : 22, "com.microsoft" : 1]>
+    g (float[1, 2, H] x, float[4, 2, 3] w) => (y) <int64[1] last = {{3}}> {{
+        b = Cast <to = 2> (x)
+        v = Cast <to = 3> (w)
+        o = Unsqueeze (b, last)
+        c = Transpose <perm = [0, 2, 3, 1]> (o)
+        y = {WINDOWS[name].replace("STEP", f"strides = {steps}")}
+    }}"""
+    session = InferenceSession(parse_model(text))
+    assert all(place.kernels for place in session.placement())
+    evaluator = ReferenceEvaluator(parse_model(text))
+    weights = np.ones((4, 2, 3), np.float32)
+    for height in (5, 3, 2, 1, 4, 2):
+        feeds = {"x": np.full((1, 2, height), 2, np.float32), "w": weights}
+        if height >= 3:
+            [found], [wanted] = session.run(None, feeds), evaluator.run(None, feeds)
+            np.testing.assert_array_equal(found, wanted)
+            continue
+        for runner in (session, evaluator):
+            with pytest.raises(FornixError, match="must hold a window of reach 3, got extent"):
+                runner.run(None, feeds)

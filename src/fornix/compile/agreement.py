@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fornix.compile.bounds import Bound
-from fornix.ir.dim import Dim, DimLike, atoms, exact_quotient, is_nonnegative, symbol
+from fornix.ir.dim import Dim, DimLike, atoms, exact_quotient, is_nonnegative, known, symbol
 from fornix.ir.dim.expression import Atom, Extreme, Floor, Symbol, substitute, terms_of, variables
 from fornix.ir.loops import Variable
 
@@ -81,10 +81,11 @@ class Agreement:
                 extent = substitute(variable.extent, values, {})
                 values[variable] = Variable(variable.name, extent).dim
         address = substitute(bound.address, values, {})
-        return any(
-            Bound(address, substitute(elements, values, {})).is_proved
+        wanted = [
+            Bound(address, substitute(elements, values, {}))
             for elements in self._equals(bound.elements)
-        )
+        ]
+        return any(b.is_proved for b in wanted) or any(b.is_proved_in_parts for b in wanted)
 
     def _equals(self, count: DimLike) -> list[DimLike]:
         """``count`` and what is equal to it."""
@@ -125,6 +126,16 @@ class Agreement:
 
 _KINDS = ((Floor,), (Floor, Extreme), (Floor, Symbol))
 """What is taken for no more than a number that is at least so much, by attempts at a proof."""
+
+
+class NothingSaid(Exception):
+    """A rule cannot tell what suffices of a node."""
+
+
+def fixed(*extents: DimLike) -> None:
+    """Raise NothingSaid unless ``extents`` are numbers."""
+    if any(known(extent) is None for extent in extents):
+        raise NothingSaid
 
 
 def _has_factor(shape: Shape, extent: DimLike) -> bool:

@@ -10,7 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fornix.compile.agreement import Agreement, Shape
+from fornix.compile.agreement import Agreement, NothingSaid, Shape, fixed
+from fornix.compile.agreement_layers import (
+    attention,
+    embedding,
+    joined_bytes,
+    multi_head,
+    product_of_bytes,
+    rotary,
+    scaled,
+    self_attention,
+)
 from fornix.ir.dim import DimLike, is_nonnegative, known, maximum
 from fornix.ir.graph import Node
 from fornix.ops import operator_of
@@ -69,10 +79,6 @@ def _divides(node: Node, facts: Sequence[Fact | None]) -> bool:
     return others != entries and any(d is None or not is_nonnegative(d - 1) for d in others)
 
 
-class NothingSaid(Exception):
-    """A rule cannot tell what suffices of this node."""
-
-
 BROADCASTS = 7
 """The opset from which on elementwise operators broadcast, without an attribute that says so."""
 
@@ -88,12 +94,60 @@ def _anything(*_: object) -> None:
     """One input decides, and any extents do."""
 
 
-def _image(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
-    """Images of some channels, any number of them and of any size that gives results."""
-    channels = [fact.shape[1] for fact in facts[:1] if fact is not None and fact.rank > 1]
-    others = [extent for fact in facts[1:] if fact is not None for extent in fact.shape]
-    if not channels or any(known(extent) is None for extent in (*channels, *others)):
+def _image(_: Agreement, node: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
+    """Images of some channels, any number of them and of any size."""
+    image, *others = facts
+    if image is None or image.rank < 2:
         raise NothingSaid
+    stored = [extent for fact in others if fact is not None for extent in fact.shape]
+    fixed(image.shape[_channel_axis(node)], *stored)
+
+
+def _channel_axis(node: Node) -> int:
+    is_stated = "channels_last" in node.attributes
+    is_last = node.attributes["channels_last"].value if is_stated else node.op_type in LAST
+    return -1 if is_last else 1
+
+
+LAST = frozenset({"GroupNorm", "NhwcMaxPool"})
+"""Operators whose images have their channels in the last axis, unless they say otherwise."""
+
+
+def _windows(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    """Images as before that hold a window along each axis.
+
+    Of one that is a little smaller the formula of results makes none, and the operators nothing.
+    """
+    _image(found, node, facts, results)
+    whole = results[0].shape
+    places = whole[2:] if _channel_axis(node) == 1 else whole[1:-1]
+    found.reach += [(extent, 1) for extent in places if known(extent) is None]
+
+
+def _spread_windows(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    """Images as before, with an offset and a weight for each place of the results."""
+    image, weights, offsets, bias, mask = (*facts, None, None)[:5]
+    _windows(found, node, (image, weights, bias), results)
+    for fact in (offsets, mask):
+        if fact is not None:
+            fixed(fact.shape[1])
+            found.same(fact.shape[0], results[0].shape[0])
+            for one, other in zip(fact.shape[2:], results[0].shape[2:], strict=True):
+                found.same(one, other)
+
+
+def _pixels(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    """Images as before that are cut into squares, of which none is left over."""
+    _image(found, node, facts, results)
+    size = node.attributes["blocksize"].value
+    for extent in () if facts[0] is None else facts[0].shape[2:]:
+        found.same(extent, extent // size * size)
 
 
 def _square(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
@@ -115,10 +169,26 @@ def _added_image(
     found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
 ) -> None:
     """Images as before, and what is added to their results: as many of the same size."""
-    _image(found, node, facts[:3], results)
+    _windows(found, node, facts[:3], results)
     for addend in facts[3:]:
         for one, other in zip(addend.shape if addend else (), results[0].shape, strict=False):
             found.same(one, other)
+
+
+def _columns(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
+    """Rows of some features, of which stored numbers choose."""
+    data, chosen = (fact.shape for fact in facts if fact is not None)
+    fixed(*data[-1:], *chosen)
+
+
+def _joined_rows(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    """Rows as before of several tables, as many of each."""
+    _rows(found, node, facts, results)
+    for fact in facts:
+        if fact is not None:
+            found.same(fact.shape[0], results[0].shape[0])
 
 
 def _rows(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
@@ -323,6 +393,20 @@ def _grid_sample(
     found.same(image[0], grid[0])
 
 
+def _max_roi_pool(
+    _: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]
+) -> None:
+    fixed(*(fact.shape[1] for fact in facts if fact is not None))
+
+
+def _reverse_sequence(
+    found: Agreement, node: Node, facts: Sequence[Fact | None], _: Sequence[Fact]
+) -> None:
+    data, lengths = (fact.shape for fact in facts if fact is not None)
+    axis = node.attributes["batch_axis"].value if "batch_axis" in node.attributes else 1
+    found.same(data[axis], lengths[0])
+
+
 def _roi_align(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
     rois, images = (fact.shape for fact in facts[1:] if fact is not None)
     if known(rois[1]) is None:
@@ -415,9 +499,10 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(
         (
             "ArgMax", "ArgMin", "BitCast", "Cast", "CastLike", "ConstantOfShape", "CumProd",
-            "CumSum", "EyeLike", "Flatten", "Gather", "Hardmax", "Identity", "LogSoftmax",
-            "LpNormalization", "MeanVarianceNormalization", "OneHot", "Range", "ReduceL1",
-            "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
+            "CumSum", "Dropout", "DynamicQuantizeLinear", "EyeLike", "Flatten", "Gather",
+            "Hardmax", "Identity", "LogSoftmax", "LpNormalization",
+            "MeanVarianceNormalization", "OneHot", "Range", "ReduceL1", "ReduceL2",
+            "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
             "ReduceProd", "ReduceSum", "ReduceSumSquare", "Shape", "Size", "Slice", "Softmax",
             "Tile", "Transpose", "Trilu", "Unsqueeze",
         ),
@@ -425,12 +510,22 @@ _RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(
         (
-            "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "GlobalAveragePool",
-            "DepthToSpace", "GlobalLpPool", "GlobalMaxPool", "InstanceNormalization", "LRN",
-            "MaxPool",
+            "BatchNormalization", "ConvTranspose", "DepthToSpace", "GlobalAveragePool",
+            "GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN",
         ),
         _image,
     ),
+    **dict.fromkeys(
+        ("AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv"), _windows
+    ),
+    **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), scaled),
+    **dict.fromkeys(("MatMulInteger", "QLinearMatMul"), product_of_bytes),
+    "Attention": attention,
+    "DeformConv": _spread_windows,
+    "MaxRoiPool": _max_roi_pool,
+    "ReverseSequence": _reverse_sequence,
+    "RotaryEmbedding": rotary,
+    "SpaceToDepth": _pixels,
     **dict.fromkeys(("GatherElements", "Scatter", "ScatterElements"), _along_lines),
     "Concat": _concat,
     "Det": _square,
@@ -453,14 +548,19 @@ _RULES: dict[str, Rule] = {
     "MatMul": _matmul,
     "Reshape": _reshape,
 }  # fmt: skip
-_ML_RULES: dict[str, Rule] = dict.fromkeys(
-    (
-        "Binarizer", "Imputer", "LinearClassifier", "LinearRegressor", "Normalizer",
-        "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble", "TreeEnsembleClassifier",
-        "TreeEnsembleRegressor",
+_ML_RULES: dict[str, Rule] = {
+    **dict.fromkeys(
+        (
+            "Binarizer", "Imputer", "LinearClassifier", "LinearRegressor", "Normalizer",
+            "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble", "TreeEnsembleClassifier",
+            "TreeEnsembleRegressor",
+        ),
+        _rows,
     ),
-    _rows,
-)  # fmt: skip
+    **dict.fromkeys(("LabelEncoder", "OneHotEncoder"), _anything),
+    "ArrayFeatureExtractor": _columns,
+    "FeatureVectorizer": _joined_rows,
+}  # fmt: skip
 _PART_RULES: dict[str, Rule] = {
     **dict.fromkeys(("Chosen", "Count", "Distinct", "Front", "Hits", "Places"), _anything),
     **dict.fromkeys(("Resized", "ScaledExtents"), _resize),
@@ -469,9 +569,20 @@ _PART_RULES: dict[str, Rule] = {
 _CONTRIBUTED: dict[str, Rule] = {
     **dict.fromkeys(("FusedMatMul", "TransposeMatMul"), _matmul),
     **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), _skip),
+    **dict.fromkeys(("Attention", "QAttention"), self_attention),
+    **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), scaled),
+    **dict.fromkeys(("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QGemm"), product_of_bytes),
+    **dict.fromkeys(("EmbedLayerNormalization", "QEmbedLayerNormalization"), embedding),
+    **dict.fromkeys(("ExpandDims", "QLinearSoftmax", "Trilu"), _anything),
+    **dict.fromkeys(("GroupNorm", "QLinearGlobalAveragePool"), _image),
+    **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool", "QLinearConv"), _windows),
+    "CropAndResize": _crop_and_resize,
     "FusedConv": _added_image,
     "FusedGemm": _gemm,
-    "CropAndResize": _crop_and_resize,
+    "Inverse": _square,
+    "MultiHeadAttention": multi_head,
+    "QLinearConcat": joined_bytes,
+    "RotaryEmbedding": rotary,
     "GroupQueryAttention": _cached,
     "MatMulNBits": _packed_product,
 }

@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 
 from fornix.ir.dim import Dim, DimLike, is_nonnegative
-from fornix.ir.dim.expression import Atom, Extreme, Floor, substitute, terms_of, variables
+from fornix.ir.dim.expression import (
+    Atom,
+    Extreme,
+    Floor,
+    Terms,
+    collect,
+    substitute,
+    terms_of,
+    variables,
+)
 from fornix.ir.loops import Loaded, Variable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -44,6 +53,16 @@ class Bound:
         below = self.elements - 1 - self.address
         return bool(is_nonnegative(self.address)) and bool(is_nonnegative(below))
 
+    @property
+    def is_proved_in_parts(self) -> bool:
+        """Whether it holds for all extents: parts of the address whose extents are numbers tried.
+
+        What else is in it is taken as it is by `is_proved`.
+        """
+        least, most = _between(self.address)
+        below = self.elements - 1 - most
+        return bool(is_nonnegative(least)) and bool(is_nonnegative(below))
+
     def holds(self, extents: Mapping[Atom, int]) -> bool:
         """Whether it is proved once symbols have these values."""
         values: dict[Atom, DimLike] = dict(extents)
@@ -69,19 +88,39 @@ def _is_within(address: DimLike, elements: int) -> bool:
     """
     low = high = 0
     try:
-        for terms, inside in _apart(address):
-            grid = _grid(inside)
-            ends = [_ends(monomial, c, grid) for monomial, c in terms.items()]
-            least, most = (np.asarray(sum(x)) for x in zip(*ends, strict=True))
-            if not least.size or not most.size:
+        for part in _apart(address):
+            ends = _ends_of(*part)
+            if ends is None:
                 return True
-            low, high = low + int(least.min()), high + int(most.max())
+            low, high = low + ends[0], high + ends[1]
     except _Undecided:
         return False
     return low >= 0 and high < elements
 
 
-def _apart(address: DimLike) -> list[tuple[dict[tuple[Atom, ...], int], set[Atom]]]:
+def _between(address: DimLike) -> tuple[DimLike, DimLike]:
+    """What ``address`` is no less and no more than: numbers for those parts that can be tried."""
+    least: DimLike = 0
+    most: DimLike = 0
+    for terms, inside in _apart(address):
+        try:
+            ends = _ends_of(terms, inside)
+        except _Undecided:
+            ends = None
+        low, high = (collect(terms),) * 2 if ends is None else ends
+        least, most = least + low, most + high
+    return least, most
+
+
+def _ends_of(terms: Terms, inside: set[Atom]) -> tuple[int, int] | None:
+    """The least and the greatest value of a part of an address; None if it has none."""
+    grid = _grid(inside)
+    ends = [_ends(monomial, c, grid) for monomial, c in terms.items()]
+    least, most = (np.asarray(sum(x)) for x in zip(*ends, strict=True))
+    return (int(least.min()), int(most.max())) if least.size and most.size else None
+
+
+def _apart(address: DimLike) -> list[tuple[Terms, set[Atom]]]:
     """The terms of ``address`` in sums of which none has to do with another.
 
     With each, the variables inside its divisions: its ends are found whatever those of others are.
@@ -89,7 +128,7 @@ def _apart(address: DimLike) -> list[tuple[dict[tuple[Atom, ...], int], set[Atom
     terms = terms_of(address)
     compound = {a for m in terms for a in m if isinstance(a, Floor | Extreme)}
     divided = {v for a in compound for v in a.variables}
-    found: list[tuple[dict[tuple[Atom, ...], int], set[Atom]]] = []
+    found: list[tuple[Terms, set[Atom]]] = []
     for monomial, c in terms.items():
         inside = divided & {v for a in monomial for v in (a, *a.variables)}
         own = {monomial: c}

@@ -10,7 +10,7 @@ from fornix.ops.along import along, mapped, mean_along, with_units
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.op import op
 from fornix.ops.pool import lowest, powers, root
-from fornix.ops.precision import cast_tensor, wide_dtype, widened
+from fornix.ops.precision import cast_tensor, mean_over, wide_dtype, widened
 from fornix.ops.types import BF16, FLOAT
 
 GlobalAveragePool = (
@@ -49,8 +49,8 @@ def global_average_pool(x: Array) -> Array:
 
     Accumulates float16 and bfloat16 in float32. Source: ONNX GlobalAveragePool-22.
     """
-    mean = np.mean(widened(x), axis=_spatial_axes(x.ndim), keepdims=True)
-    return np.asarray(mean).astype(x.dtype, copy=False)
+    mean = mean_over(widened(x), _spatial_axes(x.ndim))
+    return mean.astype(x.dtype, copy=False)
 
 
 @GlobalAveragePool.lower

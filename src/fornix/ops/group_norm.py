@@ -19,7 +19,7 @@ from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.norm import at_least, lower_at_least, square
 from fornix.ops.op import op
-from fornix.ops.precision import cast_tensor, wide_dtype, widened
+from fornix.ops.precision import cast_tensor, mean_over, wide_dtype, widened
 from fornix.ops.scalar import sqrt
 from fornix.ops.types import BF16, FLOAT
 
@@ -85,8 +85,8 @@ def _grouped(
 ) -> Array:
     """``wide`` standardized per instance and group of channels, scaled and shifted per channel."""
     members = wide.reshape(x.shape[0], groups, -1 if x.size else 0)
-    y: Array = members - np.mean(members, axis=2, keepdims=True)
-    variance = np.mean(np.square(y), axis=2, keepdims=True)
+    y: Array = members - mean_over(members, [2])
+    variance = mean_over(np.square(y), [2])
     y /= np.sqrt(variance + wide.dtype.type(epsilon))
     y = y.reshape(x.shape)
     per_channel = (-1, *[1] * (x.ndim - 2))

@@ -21,7 +21,7 @@ from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import normalize_axes, normalize_axis, shape_text
 from fornix.ops.op import op
 from fornix.ops.pool import powers, root
-from fornix.ops.precision import cast_tensor, wide_dtype, wide_element, widened
+from fornix.ops.precision import cast_tensor, mean_over, wide_dtype, wide_element, widened
 from fornix.ops.scalar import sqrt
 from fornix.ops.types import BF16, F32, FLOAT
 
@@ -73,9 +73,9 @@ def layer_normalization(
     stash = DType.of(stash_type).numpy
     wide = at_least(x, stash)
     axes = tuple(range(first, x.ndim))
-    mean = np.mean(wide, axis=axes, keepdims=True)
+    mean = mean_over(wide, axes)
     deviation = wide - mean
-    variance = np.mean(np.square(deviation), axis=axes, keepdims=True)
+    variance = mean_over(np.square(deviation), axes)
     inverse = 1 / np.sqrt(variance + wide.dtype.type(epsilon))
     deviation *= inverse
     deviation *= scale.astype(wide.dtype, copy=False)
@@ -208,7 +208,7 @@ def rms_normalization(
     first = normalize_axis(axis, x.ndim)
     _check_broadcast("scale", scale.shape, x.shape)
     wide = at_least(x, DType.of(stash_type).numpy)
-    square = np.mean(np.square(wide), axis=tuple(range(first, x.ndim)), keepdims=True)
+    square = mean_over(np.square(wide), range(first, x.ndim))
     y = wide / np.sqrt(square + wide.dtype.type(epsilon)) * widened(scale)
     return np.asarray(y).astype(scale.dtype, copy=False)
 
@@ -328,8 +328,8 @@ def mean_variance_normalization(x: Array, *, axes: Sequence[int] = (0, 2, 3)) ->
     Source: ONNX MeanVarianceNormalization-13 and its function body.
     """
     places, wide = normalize_axes(axes, x.ndim), widened(x)
-    y: Array = wide - np.mean(wide, axis=places, keepdims=True)
-    deviation = np.sqrt(np.mean(np.square(y), axis=places, keepdims=True))
+    y: Array = wide - mean_over(wide, places)
+    deviation = np.sqrt(mean_over(np.square(y), places))
     y /= deviation + wide.dtype.type(VARIANCE_FLOOR)
     return y.astype(x.dtype, copy=False)
 

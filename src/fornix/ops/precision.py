@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from fornix.dtype import FLOAT32, DType
@@ -22,6 +25,12 @@ def widened(x: Array) -> Array:
     return x if wide is dtype else x.astype(np.float32)
 
 
+def mean_over(x: Array, axes: Sequence[int]) -> Array:
+    """Means along ``axes``, which keep the extent 1; NaN of nothing, of which `np.mean` warns."""
+    count = math.prod(x.shape[axis] for axis in axes)
+    return np.asarray(np.add.reduce(x, axis=tuple(axes), keepdims=True) / x.dtype.type(count))
+
+
 def wide_element(x: Tensor, place: tuple[DimLike, ...], dtype: DType | None = None) -> Scalar:
     """The element of ``x`` that meets ``place`` when x broadcasts, in ``dtype`` or its wide one."""
     own = place[len(place) - x.rank :]
@@ -39,4 +48,4 @@ def cast_tensor(x: Tensor, dtype: DType) -> Tensor:
     return x if x.dtype is dtype else compute(x.shape, lambda *i: cast(x[i], dtype))
 
 
-__all__ = ["cast_tensor", "wide_dtype", "wide_element", "widened"]
+__all__ = ["cast_tensor", "mean_over", "wide_dtype", "wide_element", "widened"]

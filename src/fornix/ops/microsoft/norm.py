@@ -26,7 +26,7 @@ from fornix.ops.norm import (
     square,
 )
 from fornix.ops.op import op
-from fornix.ops.precision import cast_tensor, wide_dtype, wide_element, widened
+from fornix.ops.precision import cast_tensor, mean_over, wide_dtype, wide_element, widened
 from fornix.ops.scalar import sqrt
 from fornix.ops.types import BF16, F16, F32, F64, FLOAT, I32
 
@@ -62,8 +62,8 @@ def simplified_layer_normalization(
 
 
 def _inverse_root(wide: Array, axis: int, epsilon: float) -> Array:
-    axes = tuple(range(normalize_axis(axis, wide.ndim), wide.ndim))
-    mean = np.mean(np.square(wide), axis=axes, keepdims=True)
+    axes = range(normalize_axis(axis, wide.ndim), wide.ndim)
+    mean = mean_over(np.square(wide), axes)
     return np.asarray(1 / np.sqrt(mean + wide.dtype.type(epsilon)))
 
 
