@@ -12,7 +12,7 @@ from fornix import InferenceSession
 from fornix.onnx import parser
 
 HEAD = '<ir_version: 10, opset_import: ["" : 23, "com.microsoft" : 1, "ai.onnx.ml" : 4]>\n'
-ROUNDING = {"rtol": 1e-5, "atol": 1e-5}
+ROUNDING = 1e-5
 """Sums of a few hundred float32, in another order than NumPy's."""
 
 
@@ -179,4 +179,4 @@ def test_rows_that_a_condition_chooses_pass_through_compiled_layers(name: str) -
         feeds = {"x": numbers(random, f"float[{count}, {case.row}]"), "keep": keep, **given}
         [found], [wanted] = (session.run(None, feeds) for session in (compiled, reference))
         assert found.dtype == wanted.dtype
-        np.testing.assert_allclose(found, wanted, **ROUNDING)
+        np.testing.assert_allclose(found, wanted, rtol=ROUNDING, atol=ROUNDING)
