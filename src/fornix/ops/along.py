@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from fornix.dtype import DType
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, maximum
 from fornix.ir.loops import Scalar, Tensor, cast, compute, index, reduce
 
 T = TypeVar("T")
@@ -29,14 +29,14 @@ def mapped(function: Callable[[Scalar], Scalar], x: Tensor) -> Tensor:
 
 
 def mean_along(x: Tensor, axes: Collection[int]) -> Tensor:
-    """The arithmetic mean of the floats ``x`` over ``axes``, which go."""
+    """The arithmetic mean of the floats ``x`` over ``axes``, which go; 0 of nothing."""
     total, count = along("sum", x, axes), count_along(x.shape, axes, x.dtype)
     return compute(total.shape, lambda *i: total[i] / count)
 
 
 def count_along(shape: Sequence[DimLike], axes: Collection[int], dtype: DType) -> Scalar:
-    """Number of elements that a reduction of ``shape`` over ``axes`` takes in, as ``dtype``."""
-    return cast(index(math.prod(shape[axis] for axis in axes)), dtype)
+    """Number of elements that a mean of ``shape`` over ``axes`` divides by, as ``dtype``."""
+    return cast(index(maximum(math.prod(shape[axis] for axis in axes), 1)), dtype)
 
 
 def outside(place: Sequence[DimLike], axes: Collection[int]) -> tuple[DimLike, ...]:

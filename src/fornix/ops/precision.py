@@ -26,8 +26,8 @@ def widened(x: Array) -> Array:
 
 
 def mean_over(x: Array, axes: Sequence[int]) -> Array:
-    """Means along ``axes``, which keep the extent 1; NaN of nothing, of which `np.mean` warns."""
-    count = math.prod(x.shape[axis] for axis in axes)
+    """Means of floats along ``axes``, which keep the extent 1; 0 of nothing, see ReduceMean."""
+    count = max(1, math.prod(x.shape[axis] for axis in axes))
     return np.asarray(np.add.reduce(x, axis=tuple(axes), keepdims=True) / x.dtype.type(count))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fornix.dtype import FLOAT64, INT64, UINT64
-from fornix.errors import ConvertError, Fail
+from fornix.errors import ConvertError
 from fornix.ir.dim import DimLike, maximum, minimum
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor, apply, compute, select
@@ -28,7 +28,7 @@ from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, as_value, axes_listed, tensor, unranked
 from fornix.ops.geometry import listed, normalize_axes
 from fornix.ops.op import Operator, op
-from fornix.ops.precision import cast_tensor, wide_dtype, widened
+from fornix.ops.precision import cast_tensor, mean_over, wide_dtype, widened
 from fornix.ops.types import (
     BF16,
     BOOL,
@@ -227,12 +227,14 @@ _reduction(
 
 
 def _mean(x: Array, axes: Axes) -> Array:
-    total, count = np.asarray(np.sum(x, axes, keepdims=True)), _count(x, axes)
-    if x.dtype.kind not in "iu" or not total.size:
-        return np.asarray(total / count)
-    if count == 0:
-        raise Fail("an integer is divided by zero")
-    rounded, rest = np.divmod(total, total.dtype.type(count))
+    """Σ x / n, and 0 of nothing, which the standard leaves open.
+
+    onnxruntime and OpenVINO answer so, and PyTorch's exporter relies on it for empty bags.
+    """
+    if x.dtype.kind not in "iu":
+        return mean_over(x, axes)
+    total = np.asarray(np.sum(x, axes, keepdims=True))
+    rounded, rest = np.divmod(total, total.dtype.type(max(1, _count(x, axes))))
     return np.asarray(rounded + ((rest != 0) & (total < 0)).astype(total.dtype))  # towards zero
 
 
@@ -255,7 +257,7 @@ ReduceMean = (
 
 _reduction(
     ReduceMean,
-    "Arithmetic mean over ``axes``: Σ x / n. Integers truncate; Fail where none is averaged.",
+    "Arithmetic mean over ``axes``: Σ x / n, 0 where none is averaged. Integers truncate.",
     _mean,
     _lower_mean,
 )

@@ -33,6 +33,8 @@ EPSILONS = 64
 """Rounding steps by which sums and elementary functions of two libraries differ."""
 ONE_STEP = 2
 """Half precision is rounded once, from float32 results that may differ: to neighbours at most."""
+ROTATED = 8
+"""Rotated queries and keys are rounded as a cache keeps them, before scores multiply them."""
 HALF_EPSILONS = 48
 """Peers compute half precision in half precision, each sum rounded at every step."""
 
@@ -193,7 +195,8 @@ def tolerance(case: Case, oracle: str, found: Any, wanted: Any) -> tuple[float, 
         return 0.0, COARSE[case.title]
     steps = EPSILONS
     if dtype.is_float and dtype.bits < 32:
-        steps = ONE_STEP if oracle == "widened" else HALF_EPSILONS
+        once = ROTATED if case.attributes.get("do_rotary") else ONE_STEP
+        steps = once if oracle == "widened" else HALF_EPSILONS
     magnitude = np.abs(found.astype(np.complex128 if dtype.kind == "complex" else np.float64))
     finite = magnitude[np.isfinite(magnitude)]
     scale = float(finite.max()) if finite.size else 1.0

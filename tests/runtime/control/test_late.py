@@ -71,6 +71,7 @@ def test_an_empty_cut_is_left_to_kernels(calls: list[bool]) -> None:
     for _ in range(3):
         found, wanted = (s.run(None, bags(0, 3, 3, 9))[0] for s in (fast, slow))
         np.testing.assert_array_equal(found, wanted)
+        assert not found[1].any()  # as in PyTorch
     agree((fast, slow), bags(0, 3, 4, 9))
     assert calls[-1]
     assert not all(calls)
