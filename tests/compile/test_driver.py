@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from fornix.compile import driver as words
 from fornix.compile.cache import ObjectCache
@@ -70,13 +71,43 @@ def test_together_every_piece_is_done_once_and_kernels_stay_in_order() -> None:
     assert [record for record, _, _ in seen] == [0] * 4 + [1] + [2] * 7
 
 
-def test_some_begin_at_the_front_and_others_at_the_back() -> None:
-    for given, wanted in ((words.FROM_FRONT, [0, 1, 2]), (words.FROM_BACK, [2, 1, 0])):
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (words.FROM_FRONT, ([], [0], [0, 1], [0, 1, 2], [0, 1, 3, 2], [0, 1, 2, 4, 3])),
+        (words.FROM_MIDDLE, ([], [0], [1, 0], [2, 1, 0], [2, 3, 1, 0], [3, 4, 2, 1, 0])),
+    ],
+)
+def test_a_thread_does_its_half_then_the_other_one_from_its_end(
+    given: int, wanted: tuple[list[int], ...]
+) -> None:
+    for count, chunks in enumerate(wanted):
         seen: list[tuple[int, int, int]] = []
-        assert Table(noting(seen), [3]).run(given) == 0
-        assert [chunk for _, chunk, _ in seen] == wanted
+        assert Table(noting(seen), [count]).run(given) == 0
+        assert [chunk for _, chunk, _ in seen] == chunks
+
+
+def test_every_other_thread_begins_in_the_middle() -> None:
     assert [role(n, alone=False) for n in range(3)] == [0, 2, 0]
     assert role(1, alone=True) == words.ALONE
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_halves_of_any_size_meet_without_gap_or_overlap(others: int) -> None:
+    counts = list(range(24))
+    for _ in range(5):
+        seen: list[tuple[int, int, int]] = []
+        table = Table(noting(seen), counts)
+        roles = [role(n, alone=False) for n in range(1, others + 1)]
+        helpers = [threading.Thread(target=table.run, args=(each,)) for each in roles]
+        for helper in helpers:
+            helper.start()
+        assert table.run(0) == 0
+        for helper in helpers:
+            helper.join()
+        assert sorted(seen) == [
+            (r, k, count) for r, count in enumerate(counts) for k in range(count)
+        ]
 
 
 def test_one_who_comes_late_finds_nothing_to_do() -> None:

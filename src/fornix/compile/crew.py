@@ -12,7 +12,7 @@ import ctypes
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fornix.compile.driver import FROM_BACK, FROM_FRONT, SPINS, YIELDS, pausing
+from fornix.compile.driver import FROM_FRONT, FROM_MIDDLE, SPINS, YIELDS, pausing
 
 if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
@@ -107,7 +107,7 @@ part:
   %offset = mul i64 %stride, %index
   %own = getelementptr i8, ptr %scratch, i64 %offset
   %odd = trunc i64 %index to i1
-  %role = select i1 %odd, i64 @FROM_BACK@, i64 @FROM_FRONT@
+  %role = select i1 %odd, i64 @FROM_MIDDLE@, i64 @FROM_FRONT@
   %result = call i64 %driver(ptr %records, i64 %count, ptr %own, i64 %role, ptr %status, ptr %yield,
                              ptr %sleep, i32 %nap)
   br i1 %leads, label %close, label %leave
@@ -174,7 +174,7 @@ def _text(*, is_x86: bool) -> str:
     text = pausing(_TEXT, is_x86=is_x86)
     words = {"STATE": STATE, "RECALLED": RECALLED, "DRIVER": DRIVER, "RECORDS": RECORDS}
     words |= {"COUNT": COUNT, "SCRATCH": SCRATCH, "STRIDE": STRIDE, "STATUS": STATUS}
-    words |= {"FROM_FRONT": FROM_FRONT, "FROM_BACK": FROM_BACK}
+    words |= {"FROM_FRONT": FROM_FRONT, "FROM_MIDDLE": FROM_MIDDLE}
     words |= {"YIELD": YIELD, "SLEEP": SLEEP, "NAP": NAP, "OPEN": _OPEN}
     for name, value in words.items():
         text = text.replace(f"@{name}@", str(value))

@@ -2,10 +2,12 @@
 
 A program is a table of records, one per kernel; whoever takes part walks it from the first to the
 last. Pieces of a kernel are handed out by an atomic counter: to some threads from the first piece
-on, to the others from the last one back, so that a thread stays in the part of images that its
-cache holds. A kernel follows when all pieces of the one before are done. A thread that comes late
-finds nothing left of what is over, so nobody ever waits for one that has not begun. Waiting spins
-for a while, then leaves the processor to others, then sleeps from look to look.
+on, to the others from the middle on, so that a thread stays in the part of images that its cache
+holds, and takes the piece that follows its last one, whose weights that has asked for. Who is done
+with a half helps with the other one, from its end. A kernel follows when all pieces of the one
+before are done. A thread that comes late finds nothing left of what is over, so nobody ever waits
+for one that has not begun. Waiting spins for a while, then leaves the processor to others, then
+sleeps from look to look.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ RECORD_WORDS = 16
 """Words of 8 bytes in a record: two lines of the cache, the counters on the second."""
 FUNCTION, ARGUMENTS, SYMBOLS, CHUNKS = range(4)
 TAKEN, DONE = 8, 9
-"""What stands in which word; of the pieces taken, those from the front count in the lower half."""
-FROM_FRONT, ALONE, FROM_BACK = range(3)
-"""What a thread does: takes pieces from the first on or from the last back, or all at once."""
+"""What stands in which word; of the pieces taken, those of threads that
+begin at the front count in the lower half."""
+FROM_FRONT, ALONE, FROM_MIDDLE = range(3)
+"""What a thread does: takes pieces from the first on or from the middle on, or all at once."""
 SPINS = 1000
 """Turns of waiting before the processor is left to others: about 40 µs."""
 YIELDS = 2000
@@ -39,8 +42,8 @@ define i64 @kernel(ptr %records, i64 %count, ptr %scratch, i64 %role, ptr %statu
                    ptr %sleep, i32 %nap) {
 entry:
   %is.alone = icmp eq i64 %role, @ALONE@
-  %is.back = icmp eq i64 %role, @FROM_BACK@
-  %own = select i1 %is.back, i64 4294967296, i64 1
+  %is.second = icmp eq i64 %role, @FROM_MIDDLE@
+  %own = select i1 %is.second, i64 4294967296, i64 1
   %empty = icmp eq i64 %count, 0
   br i1 %empty, label %end, label %record
 record:
@@ -54,6 +57,10 @@ record:
   %syms = load ptr, ptr %syms.at
   %chunks.at = getelementptr i64, ptr %line, i64 3
   %chunks = load i64, ptr %chunks.at
+  %pairs = add i64 %chunks, 1
+  %half = lshr i64 %pairs, 1
+  %last = sub i64 %chunks, 1
+  %last.and.half = add i64 %last, %half
   %taken.at = getelementptr i64, ptr %line, i64 8
   %done.at = getelementptr i64, ptr %line, i64 9
   br i1 %is.alone, label %whole, label %take
@@ -68,22 +75,27 @@ fail.whole:
   ret i64 %status.whole
 take:
   %taken = atomicrmw add ptr %taken.at, i64 %own acq_rel
-  %front = and i64 %taken, 4294967295
-  %back = lshr i64 %taken, 32
-  %gone = add i64 %front, %back
+  %firsts = and i64 %taken, 4294967295
+  %seconds = lshr i64 %taken, 32
+  %gone = add i64 %firsts, %seconds
   %mine = icmp slt i64 %gone, %chunks
   br i1 %mine, label %piece, label %wait
 piece:
-  %behind = add i64 %back, 1
-  %from.back = sub i64 %chunks, %behind
-  %chunk = select i1 %is.back, i64 %from.back, i64 %front
+  %is.own.first = icmp slt i64 %firsts, %half
+  %of.last = sub i64 %last.and.half, %firsts
+  %first = select i1 %is.own.first, i64 %firsts, i64 %of.last
+  %second = add i64 %half, %seconds
+  %is.own.second = icmp slt i64 %second, %chunks
+  %of.first = sub i64 %last, %seconds
+  %own.second = select i1 %is.own.second, i64 %second, i64 %of.first
+  %chunk = select i1 %is.second, i64 %own.second, i64 %first
   %code = call i64 %function(ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks)
   %fine = icmp eq i64 %code, 0
   br i1 %fine, label %piece.end, label %fail
 fail:
   %record.fail = shl i64 %r, 32
   %status.fail = or i64 %record.fail, %code
-  %first = cmpxchg ptr %status, i64 0, i64 %status.fail acq_rel acquire
+  %told = cmpxchg ptr %status, i64 0, i64 %status.fail acq_rel acquire
   br label %piece.end
 piece.end:
   %before = atomicrmw add ptr %done.at, i64 1 acq_rel
@@ -140,7 +152,7 @@ def driver_code(cache: ObjectCache) -> tuple[int, object]:
 
     target = Target.host()
     text = pausing(_TEXT, is_x86=target.is_x86)
-    words = {"WORDS": RECORD_WORDS, "ALONE": ALONE, "FROM_BACK": FROM_BACK}
+    words = {"WORDS": RECORD_WORDS, "ALONE": ALONE, "FROM_MIDDLE": FROM_MIDDLE}
     for name, value in words.items():
         text = text.replace(f"@{name}@", str(value))
     return cache.load([text], target)[text]
@@ -163,7 +175,7 @@ def driver_at(address: int, owner: object) -> Driver:
 
 def role(index: int, *, alone: bool) -> int:
     """What thread ``index`` does: every other one begins at the front."""
-    return ALONE if alone else FROM_BACK if index % 2 else FROM_FRONT
+    return ALONE if alone else FROM_MIDDLE if index % 2 else FROM_FRONT
 
 
 def pausing(text: str, *, is_x86: bool) -> str:
