@@ -59,6 +59,15 @@ def test_non_zero_of_a_known_value_is_known() -> None:
     assert fact.value.tolist() == [[0, 2]]
 
 
+def test_of_nothing_there_is_nothing_whatever_is_fed() -> None:
+    [fact] = infer_op("NonZero", [tensor(FLOAT32, (N, 0))])
+    assert fact.shape == (2, 0)
+    chosen = [tensor(FLOAT32, (N, 3)), tensor(BOOL, (0,))]
+    assert infer_op("Compress", chosen, {"axis": 0})[0].shape == (0, 3)
+    facts = infer_op("Unique", [tensor(FLOAT32, (N, 0))], outputs=4)
+    assert [fact.shape for fact in facts] == [(0,)] * 4
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int8, np.bool_, ml_dtypes.bfloat16, np.complex64])
 def test_unique_sorts_and_counts_elements(dtype: Any) -> None:
     data = DATA.astype(dtype)

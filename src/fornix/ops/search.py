@@ -41,6 +41,8 @@ def infer_compress(
     count: DimLike = node.unknown("its condition is computed at run time")
     if chosen is not None:
         count = int(np.count_nonzero(chosen))
+    elif condition.has_rank and 0 in condition.shape:
+        count = 0
     if axis is None:
         return tensor(input.dtype, (count,))
     place = normalize_axis(axis, input.rank)
@@ -82,6 +84,8 @@ def infer_non_zero(X: Fact, *, node: InferNode) -> Fact:
     if X.constant is not None:
         places = non_zero(X.constant)
         return tensor(INT64, places.shape, places.astype(object))
+    if X.has_rank and 0 in X.shape:
+        return tensor(INT64, (X.rank, 0), np.empty((X.rank, 0), object))
     rank = X.rank if X.has_rank else node.unknown("the rank of its input is unknown")
     return tensor(INT64, (rank, node.unknown("how many elements differ from zero")))
 
@@ -116,6 +120,9 @@ def infer_unique(
             whole = 1
             for extent in X.shape:
                 whole = whole * extent
+        if whole == 0:
+            found = tensor(INT64, (0,))
+            return tensor(X.dtype, (0,)), found, found, found
         return tensor(X.dtype, (count,)), found, tensor(INT64, (whole,)), found
     if not X.has_rank:
         return unranked(X.dtype), found, tensor(INT64, (node.unknown("its extent"),)), found

@@ -3,7 +3,8 @@
     0. A Constant node becomes an initializer.
     1. A value whose contents inference knows becomes a constant: shapes computed from static
        extents, sums and products of them, whatever the operators in between.
-    2. A node whose inputs are all constant is run once, with its kernel.
+    2. What has no elements, as an input of the graph or stored data have none, is a constant, too.
+    3. A node whose inputs are all constant is run once, with its kernel.
 
 Declines random operators, control flow, results larger than `Limits.fold_bytes`, and results that
 are much larger than what they are computed from (an Expand of one number is cheaper than a file).
@@ -108,6 +109,8 @@ def _fold(node: Node, graph: Graph, inference: Inference, budget: Budget) -> lis
         return _unpack(node, graph, inference)
     arrays, what = _known(node, inference), "known value"
     if arrays is None:
+        arrays, what = _empty(node, inference), "nothing"
+    if arrays is None:
         arrays, what = _computed(node, inference, budget), "computed node"
     if arrays is None:
         return []
@@ -142,6 +145,28 @@ def _known(node: Node, inference: Inference) -> list[Array] | None:
     found = [inference.fact(value).constant for value in node.outputs if not value.is_omitted]
     known = [array for array in found if array is not None]
     return known if known and len(known) == len(node.outputs) else None
+
+
+def _empty(node: Node, inference: Inference) -> list[Array] | None:
+    """The results of ``node`` if they are as empty as an input of it.
+
+    What others compute may have been declared so by mistake: a run tells.
+    """
+    given = [value for value in node.inputs if value is not None and value.producer is None]
+    if node.graphs or not any(_nothing(value, inference) is not None for value in given):
+        return None
+    found = [_nothing(value, inference) for value in node.outputs]
+    made = [array for array in found if array is not None]
+    return made if len(made) == len(found) else None
+
+
+def _nothing(value: Value, inference: Inference) -> Array | None:
+    """The contents of ``value`` if it has no elements, whatever is fed."""
+    fact = inference.fact(value)
+    if not isinstance(fact.type, TensorType) or not fact.has_rank or fact.dtype is None:
+        return None
+    extents = static(fact.shape)
+    return None if extents is None or 0 not in extents else np.empty(extents, fact.dtype.numpy)
 
 
 def _computed(node: Node, inference: Inference, budget: Budget) -> list[Array] | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
 from fornix.compile.entry import is_available
+from fornix.errors import Fail
 from tests.runtime.control.flows import Feeds, agree, sessions, watched
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
@@ -113,3 +117,83 @@ def test_what_begins_empty_may_become_so_again() -> None:
     }"""
     feeds: list[Feeds] = [{"x": grid(n), "m": np.array(m)} for n in (3, 1) for m in (4, 3, 9, 0)]
     agree(sessions(text), *feeds)
+
+
+BAGS = """f (TYPE[N] x, int64[K] start, int64[K] end, int64 n) => (TYPE[K] y) {
+    stays = Constant <value = bool {1}> ()
+    y = Loop (n, stays) <body = step (int64 i, bool k) => (bool k, TYPE made) {
+        axis = Constant <value_ints = [0]> ()
+        first = Gather (start, i)
+        last = Gather (end, i)
+        from = Unsqueeze (first, axis)
+        to = Unsqueeze (last, axis)
+        bag = Slice (x, from, to, axis)
+        made = OPERATOR <keepdims = 0> (bag)
+    }>
+}"""
+FOLDED: dict[str, Callable[[Any], Any]] = {
+    "ReduceSum": np.sum,
+    "ReduceProd": np.prod,
+    "ReduceL1": lambda x: np.abs(x).sum(),
+    "ReduceL2": lambda x: np.sqrt((x * x).sum()),
+    "ReduceSumSquare": lambda x: (x * x).sum(),
+    "ReduceMean": lambda x: x.mean() if len(x) else np.nan,
+    "ReduceMax": lambda x: x.max(initial=-np.inf),
+    "ReduceMin": lambda x: x.min(initial=np.inf),
+}
+
+
+@pytest.mark.parametrize(
+    ("operator", "type_"), list(zip(FOLDED, ["float", "double"] * 4, strict=True))
+)
+def test_sums_and_extremes_of_nothing_leave_no_native_call(
+    operator: str, type_: str, calls: list[bool]
+) -> None:
+    dtype = np.float32 if type_ == "float" else np.float64
+    x = np.random.default_rng(4).uniform(-2, 2, 40).astype(dtype)
+    own, _ = sessions(BAGS.replace("TYPE", type_).replace("OPERATOR", operator))
+    start = np.array([0, 3, 3, 20, 39, 0])
+    for lengths in ([3, 0, 17, 19, 1, 40], [0] * 6, [0, 1, 0, 2, 0, 39]):
+        end = start + lengths
+        feeds = {"x": x, "start": start, "end": end, "n": np.array(6)}
+        expected = [FOLDED[operator](x[a:b]) for a, b in zip(start, end, strict=True)]
+        for _ in range(3):
+            (found,) = own.run(None, feeds)
+            np.testing.assert_allclose(found, np.array(expected, dtype), 1e-5)
+        assert calls[-1]
+
+
+def test_means_of_no_integers_are_refused_as_before() -> None:
+    own, reference = sessions(BAGS.replace("TYPE", "int64").replace("OPERATOR", "ReduceMean"))
+    feeds = {"x": np.arange(9), "start": np.array([0, 4]), "n": np.array(2)}
+    for end in ([3, 9], [3, 9], [3, 9]):
+        (found,) = own.run(None, {**feeds, "end": np.array(end)})
+        np.testing.assert_array_equal(found, [1, 6])
+    for session in (own, reference):
+        with pytest.raises(Fail, match="an integer is divided by zero"):
+            session.run(None, {**feeds, "end": np.array([3, 4])})
+
+
+def test_rows_are_filtered_until_none_is_left(calls: list[bool]) -> None:
+    text = """f (float[N, 4] x, float less) => (float[K] sums, float[M, 4] last) {
+        stays = Constant <value = bool {1}> ()
+        last, sums = Loop ("", stays, x) <body = step (int64 i, bool k, float[A, 4] h) =>
+            (bool more, float[B, 4] next, float sum) {
+            axis = Constant <value_ints = [1]> ()
+            lower = Sub (h, less)
+            of_rows = ReduceSum <keepdims = 0> (lower, axis)
+            zero = Constant <value_float = 0.0> ()
+            is_above = Greater (of_rows, zero)
+            next = Compress <axis = 0> (lower, is_above)
+            sum = ReduceSum <keepdims = 0> (next)
+            extents = Shape <start = 0, end = 1> (next)
+            count = Squeeze (extents)
+            none = Constant <value_int = 0> ()
+            more = Greater (count, none)
+        }>
+    }"""
+    feeds: list[Feeds] = [
+        {"x": grid(n, 1) * 3, "less": np.array(d, "f")} for n, d in ((5, 0.5), (1, 9), (40, 0.2))
+    ]
+    agree(sessions(text), *feeds)
+    assert calls[-1]

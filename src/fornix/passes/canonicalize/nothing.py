@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fornix.dtype import DType
+from fornix.ir.dim import DimLike, less
 from fornix.ir.graph import Node, Value
 from fornix.ops.fact import Array
 from fornix.passes.make import Maker
@@ -171,6 +172,33 @@ def drop_resize(
     return x if is_same and not is_off and keeps_shape(x, node, make) else None
 
 
+@rewrite(
+    P.ScatterND(any_("x"), const("places"), any_("updates"), bind="node"),
+    P.ScatterElements(any_("x"), const("places"), any_("updates"), bind="node"),
+    P.Scatter(any_("x"), const("places"), any_("updates"), bind="node"),
+)
+def drop_scatter(x: Value, places: Array, updates: Value, node: Node, make: Maker) -> Value | None:
+    """What is changed nowhere = x; updates of another shape, the kernel refuses."""
+    data, given = make.fact(x), make.fact(updates)
+    if places.size or not (data.has_rank and given.has_rank):
+        return None
+    wanted: tuple[DimLike, ...] = places.shape
+    if node.op_type == "ScatterND":
+        wanted = *places.shape[:-1], *data.shape[places.shape[-1] :]
+    return x if given.shape == wanted else None
+
+
+@rewrite(P.Compress(any_("x"), const("chosen"), bind="node"))
+def gather_chosen(x: Value, chosen: Array, node: Node, make: Maker) -> Value | None:
+    """Compress by a stored condition = Gather of the places where it holds."""
+    data, axis = make.fact(x), node.attr("axis")
+    if not data.has_rank or chosen.ndim != 1 or (axis is None and data.rank != 1):
+        return None
+    if not chosen.any() or less(data.shape[axis or 0], len(chosen)) is not False:
+        return None  # it may be longer than the axis, which the kernel refuses
+    return make.Gather(x, np.flatnonzero(chosen), axis=axis or 0)
+
+
 def keeps_shape(x: Value, node: Node, make: Maker) -> bool:
     """Whether the result of ``node`` is certain to have the shape of ``x``."""
     before, after = make.fact(x), make.own_fact(node)
@@ -193,4 +221,6 @@ RULES: tuple[Rule, ...] = (
     *drop_addition,
     *drop_multiplication,
     *drop_resize,
+    *drop_scatter,
+    *gather_chosen,
 )
