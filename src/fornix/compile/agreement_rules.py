@@ -21,10 +21,10 @@ from fornix.compile.agreement_layers import (
     scaled,
     self_attention,
 )
-from fornix.ir.dim import DimLike, is_nonnegative, known, maximum
+from fornix.compile.emptiness import divides, read_inputs
+from fornix.ir.dim import DimLike, known, maximum
 from fornix.ir.graph import Node
 from fornix.ops import operator_of
-from fornix.ops.counted import DOMAIN as COUNTED
 from fornix.ops.einsum import parse_equation
 from fornix.ops.fact import Fact, dims_of
 from fornix.ops.pad import margins
@@ -52,8 +52,8 @@ def agreement(
     if any(fact is not None and not fact.has_rank for fact in (*facts, *results)):
         return None
     found = Agreement()
-    empty = [fact.shape for fact in results] if may_be_empty and not _divides(node, facts) else []
-    count = _read(node, facts, may_be_empty=may_be_empty)
+    empty = [fact.shape for fact in results] if may_be_empty and not divides(node, facts) else []
+    count = read_inputs(node, may_be_empty=may_be_empty)
     found.has_elements((f.shape for f in (*facts[:count], *results) if f is not None), empty)
     found.exist(fact.shape for fact in facts if fact is not None)
     try:
@@ -63,47 +63,8 @@ def agreement(
     return found
 
 
-def _read(node: Node, facts: Sequence[Fact | None], *, may_be_empty: bool) -> int | None:
-    """Of how many inputs some element is read, or has to be there; None if of all."""
-    if may_be_empty and _folds(node, facts):
-        return 0
-    if node.domain:
-        return None
-    if node.op_type in UNREAD:
-        return 0
-    return 1 if may_be_empty and node.op_type in SCATTERS else None
-
-
-def _folds(node: Node, facts: Sequence[Fact | None]) -> bool:
-    """Whether code goes on from what is there to begin with, also if no element follows."""
-    if not node.domain and node.op_type == "ReduceMean":  # of integers that divides by zero
-        return facts[0] is not None and facts[0].dtype is not None and facts[0].dtype.is_float
-    return (node.domain, node.op_type) in FOLDS
-
-
-def _divides(node: Node, facts: Sequence[Fact | None]) -> bool:
-    """Whether an extent of the result is what others leave, of which there may be none."""
-    target = facts[1] if node.op_type == "Reshape" and len(facts) > 1 else None
-    entries = [] if target is None or target.value is None else target.value.ravel().tolist()
-    others = [d for d in entries if d != -1]
-    return others != entries and any(d is None or not is_nonnegative(d - 1) for d in others)
-
-
 BROADCASTS = 7
 """The opset from which on elementwise operators broadcast, without an attribute that says so."""
-
-UNREAD = frozenset({"Shape", "Size"})
-"""Operators of which no code reads an element."""
-FOLDS = frozenset({
-    *(("", name) for name in (
-        "Concat", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum",
-        "ReduceSumSquare",
-    )),
-    (COUNTED, "Count"),
-})  # fmt: skip
-"""Sums, extremes and what is put together, by domain: what is made of nothing is known."""
-SCATTERS = frozenset({"Scatter", "ScatterElements", "ScatterND"})
-"""Operators that change no element where there are no updates."""
 
 Rule = Callable[[Agreement, Node, Sequence[Fact | None], Sequence[Fact]], None]
 
