@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -146,6 +147,19 @@ def test_sums_of_variables_with_constant_extents_are_decided(
         values = {value + c * k for value in values for k in range(extent)}
     holds = {value >= 0 for value in values}
     assert is_nonnegative(d) is (holds.pop() if len(holds) == 1 else None)
+
+
+@pytest.mark.parametrize("blocks", [(), (8,)], ids=str)
+def test_elements_of_images_of_divided_extents_lie_in_their_buffer(blocks: tuple[int, ...]) -> None:
+    sides = (symbol("H") // 32, symbol("W") // 32)
+    address: DimLike = 0
+    elements: DimLike = 1
+    for extent in (N, 16, *sides, *blocks, *sides):
+        address = address * extent + Variable("v", extent).dim
+        elements = elements * extent
+    assert is_nonnegative(address) is True
+    assert is_nonnegative(elements - 1 - address) is True
+    assert is_nonnegative(elements - 2 - address) is None
 
 
 def test_what_lowerings_ask_is_proved() -> None:

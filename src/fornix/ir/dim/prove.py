@@ -15,12 +15,14 @@ from typing import TypeAlias
 
 from fornix.errors import LimitError
 from fornix.ir.dim.expression import (
+    MAX_TERMS,
     Atom,
     Dim,
     DimLike,
     Extreme,
     Floor,
     Symbol,
+    Terms,
     Unknown,
     coefficient,
     known,
@@ -176,12 +178,22 @@ def _is_made(atom: Atom) -> bool:
     return not isinstance(atom, Symbol | Unknown)
 
 
+def _times_surplus(terms: Terms, atom: Atom, least: int) -> Terms:
+    """``terms`` times ``surplus + least``; the surplus is called like the atom."""
+    product = {(*monomial, atom): c for monomial, c in terms.items()}
+    if least:
+        for monomial, c in terms.items():
+            product[monomial] = product.get(monomial, 0) + c * least
+    return product
+
+
 class _Proof:
     """The search for a proof of ``d >= 0``: atoms with bounds are replaced, outermost first."""
 
     def __init__(self, positive: frozenset[Atom]) -> None:
         self.positive = positive
         self.steps = PROOF_STEPS
+        self.found: dict[Atom, int | None] = {}
 
     def holds(self, d: DimLike) -> bool:
         if isinstance(d, int):
@@ -241,18 +253,17 @@ class _Proof:
         """With every atom written as its least value plus a surplus, no coefficient is negative."""
         if all(c > 0 for c in d.terms.values()) and self.least_all(d) == 0:
             return True
-        shifted: DimLike = 0
+        shifted: Terms = {}
         for monomial, c in d.terms.items():
-            product: DimLike = c
+            product: Terms = {(): c}
             for atom in monomial:
                 least = self.least(atom)
-                if least is None:
+                if least is None or len(product) > MAX_TERMS:
                     return False
-                product = product * (Dim({(atom,): 1}) + least)
-            shifted = shifted + product
-        # What has grown too large has become an unknown: then nothing is known of it.
-        own = {atom for monomial in d.terms for atom in monomial}
-        return all(c >= 0 and own.issuperset(m) for m, c in terms_of(shifted).items())
+                product = _times_surplus(product, atom, least)
+            for m, k in product.items():
+                shifted[m] = shifted.get(m, 0) + k
+        return all(c >= 0 for c in shifted.values())
 
     def least_all(self, d: Dim) -> int | None:
         """0 if no atom of ``d`` can be negative."""
@@ -265,6 +276,11 @@ class _Proof:
 
     def least(self, atom: Atom) -> int | None:
         """A constant lower bound of ``atom``."""
+        if atom not in self.found:
+            self.found[atom] = self._least(atom)
+        return self.found[atom]
+
+    def _least(self, atom: Atom) -> int | None:
         least = known(atom.low)
         if isinstance(atom, Floor):
             return 0 if self.holds(atom.num) and self.holds(atom.den) else None
