@@ -9,6 +9,7 @@ import pytest
 
 from fornix.compile import Target
 from fornix.compile.compiler import write_all
+from fornix.compile.emit.memory import SECOND_CACHE
 from fornix.compile.nest import Chunks, Tile, When
 from fornix.compile.schedule import Piece, schedule
 from fornix.compile.schedule.contraction import contraction, contraction_nests, shape_of
@@ -117,6 +118,40 @@ def test_any_number_of_rows_and_columns_fits_the_tiles(rows: int, level: str) ->
         check(result, {"x": numbers(rows, 20)}, target=target(level), at_end=columns % 2 == 0)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("rows", [1, 2, 9, 30])
+def test_any_number_of_terms_is_summed_in_turns_of_four(rows: int, level: str) -> None:
+    stream = np.random.default_rng(rows)
+    for terms in (2, 3, 4, 5, 7, 8, 11):
+        a, b = (stream.integers(-9, 9, (n, terms)).astype(np.float32) for n in (rows, 37))
+        x, w = tensor("x", (rows, terms), FLOAT32), constant(b.T, "w")
+        y = compute(
+            (rows, 37),
+            lambda i, j, n=terms, x=x, w=w: reduce("sum", n, lambda k: x[i, k] * w[k, j]),
+        )
+        np.testing.assert_array_equal(compiled(y, {"x": a}, target=target(level)), a @ b.T)
+
+
+def test_infinities_stay_in_the_terms_that_have_them() -> None:
+    x, w = numbers(30, 11), numbers(11, 37, seed=1)
+    x[4, 9], x[7, 2], x[20, 10], w[3, 5] = np.inf, np.nan, -np.inf, np.inf
+    a, b = tensor("a", x.shape, FLOAT32), constant(w, "w")
+    y = compute((30, 37), lambda i, j: reduce("sum", 11, lambda k: a[i, k] * b[k, j]))
+    with np.errstate(invalid="ignore"):
+        wanted = (x[:, :, None] * w).sum(axis=1)
+    np.testing.assert_allclose(compiled(y, {"a": x}), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "lines"), [(2000, 1), (48, 2), (16, 8)])
+def test_terms_of_a_turn_ask_once_for_a_line_that_they_share(rows: int, lines: int) -> None:
+    x, w = tensor("x", (rows, 96), FLOAT32), constant(numbers(96, 480), "w")
+    y = compute((rows, 480), lambda i, j: reduce("sum", 96, lambda k: x[i, k] * w[k, j]))
+    wide = dataclasses.replace(Target.masked("x86-64-v4"), l1_bytes=32 << 10, l2_bytes=1 << 20)
+    text = write_all([stored(y)], wide)[-1].code.text
+    of_second_cache = text.count(f"i32 0, i32 {SECOND_CACHE}, i32 1)")
+    assert of_second_cache == lines
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "wanted"),
     [(128, 768, (8, 3)), (49, 768, (8, 3)), (196, 384, (8, 3)), (128, 64, (6, 4)),
@@ -130,7 +165,7 @@ def test_tiles_waste_little(rows: DimLike, columns: DimLike, wanted: tuple[int, 
 @pytest.mark.parametrize(
     ("rows", "columns", "wanted"),
     [(128, 768, (14, 2)), (12, 512, (12, 2)), (16, 512, (14, 2)), (BATCH, 768, (14, 2)),
-     (BATCH, BATCH, (6, 4)), (64, 10, (14, 1))],
+     (BATCH, BATCH, (6, 4)), (64, 10, (14, 1)), (1500, 384, (8, 3)), (1500, 64, (14, 2))],
 )  # fmt: skip
 def test_tiles_are_tall_beside_a_first_cache_of_twelve_ways(
     rows: DimLike, columns: DimLike, wanted: tuple[int, int]

@@ -8,7 +8,9 @@ element it would triple the code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fornix.compile.cost import outer_reductions
@@ -26,7 +28,7 @@ from fornix.compile.target import LINE_BYTES
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike, known, minimum
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Load, Reduce, Scalar, Variable
+from fornix.ir.loops import Buffer, Load, Reduce, Scalar, Variable
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -36,8 +38,12 @@ WRITTEN_OUT = 9
 ROWS_AHEAD, LEAST_ROWS = 8, 64
 """Rows of the right operand that are asked for before a tile needs them; and from how many on,
 where the left one has several."""
-BYTES_AHEAD = 1536
-"""Bytes of a panel that are asked for before a tile needs them; memory answers in so many steps."""
+BYTES_AHEAD = 4608
+"""Bytes of a panel that are asked for before a tile needs them: what memory gives until it answers.
+12 rows by 80 MB of weights take 4.6 ms for 6.0 with a third of it."""
+AT_ONCE = 4
+"""Terms that a turn of the inner loop writes out: addresses and counting, which take their share of
+the ports of multipliers, serve all of them."""
 FEW = 8
 """Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
 INLINE_NODES = 4
@@ -128,22 +134,16 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
     lefts = [left]
     if t.row is not None:
         lefts = [em.moved(left, {t.row: _row_place(block, r)}) for r in range(height)]
-    axes = _inner_axes(t)
-    taps, own = points(axes[1]), height * t.units
-    ways = min(len(taps), -(-FEW // (t.height * t.units)))
+    axes, inside = _inner_axes(t)
+    turns = _turns(axes[-1], inside, AT_ONCE if 1 < height == t.height else 1)
+    own = height * t.units
+    ways = min(len(points(inside)), -(-FEW // (t.height * t.units)))
     carried = [(kind, start("sum", dtype, is_vector=True))] * (own * ways)
-    ahead = _next_panel(t, block) if height == t.height else []
-    asked = _is_asked_for(em, t, right, height)
+    beside = _is_asked_for(em, t, right, height), _next_panel(t, block, height)
 
-    def terms(totals: list[str], number: int) -> list[str]:
-        at, first = taps[number], number % ways * own
-        if asked is not None and number == 0:
-            _ask_ahead(em, asked, axes[0][-1])
-        panel = unwidened(right)
-        if t.is_padded and isinstance(panel, Load):
-            _ask_panel(em, t, panel)
-        for buffer, place in ahead:
-            ask(em, buffer, substitute(place, at, {}), by=SECOND_CACHE)
+    def term(totals: list[str], number: int, at: Mapping[Atom, DimLike]) -> list[str]:
+        first = number % ways * own
+        _ask_before(em, t, beside, number, at)
         b = [em.value(em.moved(right, at), u) for u in em.units]
         for r, e in enumerate(lefts):
             a = em.value(em.moved(e, at))
@@ -154,7 +154,7 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
                 totals[place] = add_product(em, body, factors, total).text
         return totals
 
-    results = _together(em, _loops(em, axes[0], carried, len(taps), terms), own, dtype)
+    results = _together(em, _loops(em, axes, carried, turns, term), own, dtype)
     return [results[r * t.units : (r + 1) * t.units] for r in range(height)]
 
 
@@ -183,24 +183,61 @@ def _is_asked_for(em: Emitter, t: Tile, right: Scalar, height: int) -> Load | No
     return right if count * size_of(right.dtype) > em.target.l2_bytes // 2 else None
 
 
-def _ask_ahead(em: Emitter, e: Load, axis: Variable) -> None:
-    """Ask for the lines of ``e`` that are read some turns later: rows that lie pages apart."""
-    later = minimum(axis.dim + ROWS_AHEAD, axis.extent - 1)
+def _ask_ahead(em: Emitter, e: Load, axis: Variable, number: int) -> None:
+    """Ask for the lines of ``e`` that are read some terms later: rows that lie pages apart."""
+    later = minimum(axis.dim + number + ROWS_AHEAD, axis.extent - 1)
     ahead = substitute(e.address, {axis: later}, {})
     for unit in em.units:
         ask(em, e.buffer, ahead, unit * em.lanes)
 
 
-def _next_panel(t: Tile, block: Variable | None) -> list[Line]:
-    """The lines that a tile whose first row is that of ``block`` asks for."""
+def _ask_before(
+    em: Emitter,
+    t: Tile,
+    beside: tuple[Load | None, Sequence[Line]],
+    number: int,
+    at: Mapping[Atom, DimLike],
+) -> None:
+    """What is asked for before the term ``at`` a place, which is that ``number`` of its turn.
+
+    That is, ``beside`` its own panel, rows of the right operand and lines of the next panel.
+    """
+    (*_, axis), inside = _inner_axes(t)
+    rows, ahead = beside
+    if rows is not None and (number == 0 or not inside):
+        _ask_ahead(em, rows, axis, number)
+    panel = unwidened(t.result.body.args[t.column in t.result.body.args[1].variables])
+    if t.is_padded and isinstance(panel, Load):
+        _ask_panel(em, t, panel, at)
+    for buffer, place in ahead:
+        if _is_new_line(place, axis, number, buffer):
+            ask(em, buffer, substitute(place, at, {}), by=SECOND_CACHE)
+
+
+def _next_panel(t: Tile, block: Variable | None, height: int) -> list[Line]:
+    """The lines that a tile whose first row is that of ``block`` asks for, if it is a whole one."""
+    if height != t.height:
+        return []
     if t.row is None:
         return list(t.ahead)
     here: dict[Atom, DimLike] = {t.row: _row_place(block, 0)}
     return [(buffer, substitute(place, here, {})) for buffer, place in t.ahead]
 
 
-def _ask_panel(em: Emitter, t: Tile, e: Load) -> None:
-    """Ask for the lines of a panel ``e`` that are read some turns later.
+def _is_new_line(place: DimLike, axis: Variable, number: int, buffer: Buffer) -> bool:
+    """Whether ``place`` is in another line for term ``number`` of a turn than for the one before.
+
+    What share of a panel falls to a term may be a part of a line, which is asked for once a turn.
+    """
+    step = substitute(place, {axis: axis.dim + 1}, {}) - place
+    line = LINE_BYTES // size_of(buffer.dtype)
+    if number == 0 or not isinstance(step, int):
+        return True
+    return step * number // line != step * (number - 1) // line
+
+
+def _ask_panel(em: Emitter, t: Tile, e: Load, at: Mapping[Atom, DimLike]) -> None:
+    """Ask for the lines of a panel ``e`` that are read some terms after the one ``at`` a place.
 
     A processor that fetches ahead by itself stops where a page ends, and a panel of few rows is
     used as fast as memory gives it.
@@ -208,7 +245,8 @@ def _ask_panel(em: Emitter, t: Tile, e: Load) -> None:
     size = size_of(e.dtype)
     row = t.units * em.lanes * size
     axis = t.result.axes[-1]
-    ahead = substitute(e.address, {axis: axis.dim + -(-BYTES_AHEAD // row)}, {})
+    ahead = substitute(e.address, at, {})
+    ahead = substitute(ahead, {axis: axis.dim + -(-BYTES_AHEAD // row)}, {})
     for place in range(0, row, LINE_BYTES):
         ask(em, e.buffer, ahead, place // size)
 
@@ -286,28 +324,61 @@ def _inner_axes(t: Tile) -> tuple[list[Variable], list[Variable]]:
     return outer, inner
 
 
+@dataclass(frozen=True)
+class _Turns:
+    """Turns of the innermost loop, from `first` to `end`, and the places of each one's terms."""
+
+    first: int
+    end: DimLike
+    step: int
+    terms: Sequence[Mapping[Atom, DimLike]]
+
+
+def _turns(axis: Variable, inside: Sequence[Variable], step: int) -> list[_Turns]:
+    """The turns along ``axis``, of ``step`` terms each, and those of terms that are left."""
+    taps, extent = points(inside), axis.extent
+    if len(taps) > 1 or not isinstance(extent, int) or extent < step:
+        return [_Turns(0, extent, 1, taps)]
+    later: list[Mapping[Atom, DimLike]] = [{axis: axis.dim + n} for n in range(1, step)]
+    end = extent // step * step
+    whole = _Turns(0, end, step, [*taps, *later])
+    return [whole] if end == extent else [whole, _Turns(end, extent, 1, taps)]
+
+
 def _loops(
     em: Emitter,
     axes: list[Variable],
     carried: Sequence[tuple[str, str]],
-    count: int,
-    terms: Callable[[list[str], int], list[str]],
+    turns: Sequence[_Turns],
+    term: Callable[[list[str], int, Mapping[Atom, DimLike]], list[str]],
 ) -> list[str]:
-    """The loops over the axes of the sum around ``count`` times ``terms``."""
+    """The loops over the axes of the sum around each ``term``; the last one takes ``turns``."""
     *around, last = axes
 
-    def turn(i: str, values: list[str]) -> Sequence[str]:
-        em.places[last] = Value(i, False, em.top)
-        for number in range(count):
-            values = terms(list(values), number)
-        return values
-
     def body(totals: list[str]) -> Sequence[str]:
-        given = [(kind, total) for (kind, _), total in zip(carried, totals, strict=True)]
-        extent = em.dim(last.extent).text
-        return em.loop("0", extent, 1, given, turn, is_sure=surely_runs(last.extent))
+        for some in turns:
+            given = [(kind, total) for (kind, _), total in zip(carried, totals, strict=True)]
+            bounds = str(some.first), em.dim(some.end).text, some.step
+            turn = functools.partial(_turn, em, last, some, term)
+            totals = em.loop(*bounds, given, turn, is_sure=surely_runs(some.end - some.first))
+        return totals
 
     return nest(em, around, carried, body)
+
+
+def _turn(
+    em: Emitter,
+    axis: Variable,
+    turns: _Turns,
+    term: Callable[[list[str], int, Mapping[Atom, DimLike]], list[str]],
+    i: str,
+    values: list[str],
+) -> Sequence[str]:
+    """One of ``turns`` along ``axis``: each of its terms, at ``i`` and beyond."""
+    em.place(axis, Value(i, False, em.top))
+    for number, at in enumerate(turns.terms):
+        values = term(list(values), number, at)
+    return values
 
 
 def _write_out(em: Emitter, t: Tile, block: Variable | None, sums: list[list[str]]) -> None:

@@ -61,6 +61,11 @@ TALL = ((8, 3), (6, 4), (14, 2), (12, 2), (14, 1))
 comes from the second cache, and the more is done while it comes from memory."""
 TALL_STEP_COST = {1: 1.3, 2: 1.0, 3: 1.1, 4: 1.15}
 """`STEP_COST` there: products of 12 to 128 rows take 5 to 20 % less in two vectors than three."""
+MANY_ROWS = 256
+"""Rows from which on three vectors take 3 % less: ``a`` comes from the second cache for each panel,
+of which there are fewer."""
+MANY_STEP_COST = {**TALL_STEP_COST, 3: 0.97}
+"""`STEP_COST` of so many rows."""
 OPEN_SHAPE = 1
 """The shape for a number of columns that is not known: 64 of them, as lengths tend to be."""
 NARROW = {32: {1: 12, 2: 12, 3: 8}, 16: {1: 12, 2: 6}}
@@ -147,8 +152,8 @@ def _worth_as_row(axis: Variable) -> tuple[bool, int]:
 
 def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     """Rows and vectors of the tiles that take least."""
-    shapes, costs = _shapes(target)
     rows = 1 if c.row is None else c.row.extent
+    shapes, costs = _shapes(target, rows)
     columns = c.column.extent
     height, vectors = shapes[OPEN_SHAPE]
     if c.product.op == "dot2i":  # which are added by an instruction of their own
@@ -164,13 +169,16 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     return height, vectors
 
 
-def _shapes(target: Target) -> tuple[tuple[tuple[int, int], ...], Mapping[int, float]]:
-    """Rows and vectors of tiles, and what steps of them cost beyond their arithmetic."""
+def _shapes(
+    target: Target, rows: DimLike
+) -> tuple[tuple[tuple[int, int], ...], Mapping[int, float]]:
+    """Shapes of tiles for so many ``rows``, and what steps of them cost beyond arithmetic."""
     if target.vector_registers < 32:
         return SHAPES[16], STEP_COST
     if target.l1_bytes < WIDE_L1:
         return SHAPES[32], STEP_COST
-    return TALL, TALL_STEP_COST
+    are_many = isinstance(rows, int) and rows >= MANY_ROWS
+    return TALL, MANY_STEP_COST if are_many else TALL_STEP_COST
 
 
 def _wide(count: int, most: int) -> int:
