@@ -10,7 +10,7 @@ import numpy as np
 from fornix.dtype import FLOAT32, INT64
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, equal, known
-from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, index, select
+from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, index, select, stored
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, dims_of, tensor
 from fornix.ops.geometry import shape_text
@@ -253,7 +253,7 @@ def lower_group_norm(
     rows: Tensor = x
     if channels_last:
         batch, *places, channels = x.shape
-        rows = compute((batch, channels, *places), lambda n, c, *i: x[(n, *i, c)])
+        rows = stored(compute((batch, channels, *places), lambda n, c, *i: x[(n, *i, c)]), "rows")
     wide = cast_tensor(rows, FLOAT32)
     factors, shifts = cast_tensor(gamma, FLOAT32), cast_tensor(beta, FLOAT32)
     y = lower_group_normalization(wide, factors, shifts, num_groups=groups, epsilon=epsilon)
