@@ -168,6 +168,52 @@ CASES = {
     "apart": """f (float[N, M, 4] q, float[K, 2, M, 2] k, float[N, 2, K, 2] v)
         => (float[N, M, 4] z) {
         z = com.microsoft.MultiHeadAttention <num_heads = 2> (q, k, v) }""",
+    "mask of queries": """f (float[N, M, 4] x, float[4, 12] w, int32[1, M, K] m)
+        => (float[N, M, 4] z) { z = com.microsoft.Attention <num_heads = 2> (x, w, , m) }""",
+    "mask with room": """f (float[N, M, 4] x, float[4, 12] w, int32[N, 1, K, K] m)
+        => (float[N, M, 4] z) { z = com.microsoft.Attention <num_heads = 2> (x, w, , m) }""",
+    "QAttention": """f (uint8[N, M, 4] x, uint8[4, 12] w, float[12] b, float s, int32[K, M] m,
+        uint8 o) => (float[N, M, 4] z) {
+        z = com.microsoft.QAttention <num_heads = 2> (x, w, b, s, s, m, o, o) }""",
+    "packed": """f (float[N, M, 2, 3, 4] q, float[K, 1, M, M] a)
+        => (float[N, M, 8] z) {
+        z = com.microsoft.MultiHeadAttention <num_heads = 2> (q, , , , , a) }""",
+    "keys with values": """f (float[N, M, 4] q, float[N, K, 2, 2, 2] k, float[12] b)
+        => (float[N, M, 4] z) {
+        z = com.microsoft.MultiHeadAttention <num_heads = 2> (q, k, , b) }""",
+    "keys of before": """f (float[N, 1, 4] q, float[N, 2, M, 2] p, float[N, 2, K, 2] o)
+        => (float[N, 1, 4] z, float[N, 2, A, 2] r, float[N, 2, A, 2] t) {
+        z, r, t = com.microsoft.MultiHeadAttention <num_heads = 2> (q, q, q, , , , p, o) }""",
+    "numbers of keys": """f (float[N, M, 4] q, float[N, K, 4] k, int32[N] m)
+        => (float[N, M, 4] z) {
+        z = com.microsoft.MultiHeadAttention <num_heads = 2> (q, k, k, , m) }""",
+    "positions": """f (float[N, M, 8] x, float[6, 4] c, int64[K, M] p) => (float[N, M, 8] z) {
+        z = RotaryEmbedding <num_heads = 1> (x, c, c, p) }""",
+    "an offset": """f (float[N, 2, M, 4] x, float[6, 2] c, int64[1] p)
+        => (float[N, 2, M, 4] z) { z = com.microsoft.RotaryEmbedding (x, p, c, c) }""",
+    "stated positions": """f (int32[N, M] x, float[9, 4] w, float[5, 4] p, float[4] g,
+        int32[1, K] i) => (float[N, M, 4] z, int32[N] n) {
+        z, n = com.microsoft.EmbedLayerNormalization (x, , w, p, , g, g, , i) }""",
+    "QEmbedLayerNormalization": """f (int32[N, M] x, int32[K, M] k, uint8[9, 4] w, uint8[5, 4] p,
+        uint8[4] g, float s, uint8 o) => (float[N, M, 4] z, int32[N] n) {
+        z, n = com.microsoft.QEmbedLayerNormalization
+            (x, , w, p, , g, g, k, s, s, , s, s, o, o, , o, o) }""",
+    "queries apart": """f (float[N, 2, M, 2] q, float[N, 1, K, 2] k, bool[M, K] m)
+        => (float[N, 2, M, 2] z) { z = Attention (q, k, k, m) }""",
+    "QLinearGlobalAveragePool": """f (uint8[N, M, K, 2] x, float s, uint8 o)
+        => (uint8[N, 1, 1, 2] z) {
+        z = com.microsoft.QLinearGlobalAveragePool <channels_last = 1> (x, s, o, s, o) }""",
+    "GroupNormalization": """f (float[N, 4, M, K] x, float[4] s) => (float[N, 4, M, K] z) {
+        z = GroupNormalization <num_groups = 2> (x, s, s) }""",
+    "DynamicQuantizeMatMul": """f (float[N, M] x, int8[K, 3] w, float[3] s) => (float[N, 3] z) {
+        z = com.microsoft.DynamicQuantizeMatMul (x, w, s) }""",
+    "MatMulIntegerToFloat": """f (uint8[N, 2, M] x, int8[K, M, 3] w, float s, float[3] b)
+        => (float[N, 2, 3] z) { z = com.microsoft.MatMulIntegerToFloat (x, w, s, s, , , b) }""",
+    "CenterCropPad": """f (float[N, 3, 6] x) => (float[N, 4, 4] z) <int64[2] l = {4, 4}> {
+        z = CenterCropPad <axes = [1, 2]> (x, l) }""",
+    "Col2Im": """f (float[N, 4, 6] x) => (float[N, 1, 3, 4] z)
+        <int64[2] i = {3, 4}, int64[2] b = {2, 2}> { z = Col2Im (x, i, b) }""",
+    "DFT": "f (float[N, 5, 1] x) => (float[N, 5, 2] z) { z = DFT (x) }",
     "FeatureVectorizer": """f (float[N, 2] x, float[M, 1] y) => (float[A, 3] z) {
         z = ai.onnx.ml.FeatureVectorizer <inputdimensions = [2, 1]> (x, y) }""",
     "ArrayFeatureExtractor": """f (float[N, 4] x, int64[2] y) => (float[N, 2] z) {
@@ -226,8 +272,8 @@ def test_nothing_is_said_of_products_that_turn_a_batch() -> None:
 
 
 def test_nothing_is_said_of_other_operators() -> None:
-    text = """f (float[N, M] x) => (float[4, M] z) <int64[1] l = {4}> {
-        z = CenterCropPad <axes = [0]> (x, l) }"""
+    text = """f (float[N, 2, 3] t) => (float[A, 4, 4, 2] z) <int64[4] s = {2, 3, 4, 4}> {
+        z = AffineGrid (t, s) }"""
     model = from_message(parser.parse_model(HEAD + text))
     name_extents(model, {})
     survey = Survey(Lowering(infer_model(model), ["N", "M"]))

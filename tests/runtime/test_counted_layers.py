@@ -137,6 +137,18 @@ CASES = {
         y = MaxRoiPool <pooled_shape = [1, 2]> (x0, r)""",
         {"x0": "float[1, 2, 8, 8]"},
     ),
+    "DFT": Case("6, 1", "y = DFT (some)"),
+    "CenterCropPad": Case(
+        "3, 6",
+        """s = Constant <value_ints = [4, 4]> ()
+        y = CenterCropPad <axes = [1, 2]> (some, s)""",
+    ),
+    "Col2Im": Case(
+        "4, 6",
+        """i = Constant <value_ints = [3, 4]> ()
+        b = Constant <value_ints = [2, 2]> ()
+        y = Col2Im (some, i, b)""",
+    ),
     "tables": Case(
         "3",
         """i = Cast <to = 7> (some)

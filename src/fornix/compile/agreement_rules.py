@@ -497,6 +497,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv"), _windows
     ),
+    **dict.fromkeys(("CenterCropPad", "Col2Im", "DFT"), _rows),
     **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), scaled),
     **dict.fromkeys(("MatMulInteger", "QLinearMatMul"), product_of_bytes),
     "Attention": attention,
