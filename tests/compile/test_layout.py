@@ -14,6 +14,7 @@ from fornix.compile.memo import Memo
 from fornix.compile.target import Target
 from fornix.ir.load import from_message
 from fornix.passes import Level
+from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession
 from tests.compile.units import Units
 
@@ -314,3 +315,35 @@ def test_parts_of_an_image_that_begin_within_a_vector(taps: int) -> None:
         for kind in ("CPU", "Reference")
     )
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
+
+
+RANGED = "q, s, z = DynamicQuantizeLinear (c) d = DequantizeLinear (q, s, z)"
+
+
+def test_what_is_quantized_by_the_range_of_all_of_it_stays_blocked() -> None:
+    found = lanes_of(model(f"{RANGED} y = Conv (d, v)"), Target.host())
+    assert {"c", "q"} <= found.keys()
+
+
+def test_what_is_quantized_and_has_its_channels_moved_is_not_blocked() -> None:
+    body = f"{RANGED} t = Transpose <perm = [1, 0, 2, 3]> (q) y = Cast <to = 1> (t)"
+    assert "q" not in lanes_of(model(body), Target.host())
+
+
+def test_depthwise_sums_of_bytes_are_right_whatever_the_range() -> None:
+    rng = np.random.default_rng(3)
+    found = model(
+        f"""{RANGED} i = ConvInteger <group = {M}, pads = [1, 1, 1, 1]> (q, own, z)
+            f = Cast <to = 1> (i) y = Mul (f, s)"""
+    )
+    own = rng.integers(-127, 128, (M, 1, 3, 3)).astype(np.int8)
+    found.graph.initializer.append(numpy_helper.from_array(own, "own"))
+    assert {"c", "q"} <= lanes_of(found, Target.host()).keys()
+    session = InferenceSession(found.SerializeToString())
+    for shift in (0.0, 3.0, -3.0):  # zero points on both sides and within
+        x = (rng.standard_normal((2, M, SIDE, SIDE)) + shift).astype(np.float32)
+        (expected,) = ReferenceEvaluator(found).run(None, {"x": x})
+        (y,) = session.run(None, {"x": x})
+        step = np.abs(expected).max() / 127
+        assert np.abs(y - expected).max() <= step  # a byte on the other side of a tie
+        assert np.abs(y - expected).mean() <= step / 100

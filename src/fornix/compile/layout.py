@@ -216,7 +216,7 @@ def _uses(
         trait = traits[node]
         if not isinstance(trait, Traits):
             continue
-        kinds = {kind for v, kind in _images(node, trait) if v in same}
+        kinds = {kind for v, kind in _images(node, trait) if v in same and kind}
         taken |= kinds
         if SAME in kinds:
             same.update(node.outputs)

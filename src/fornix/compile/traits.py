@@ -205,7 +205,7 @@ class Survey:
             has_memory=any(page.has_memory for page in pages),
             readings=readings,
             bounds=tuple(symbolic),
-            needs_check=any(map(_is_symbolic_fact, asked)),
+            needs_check=any(isinstance(e, Dim) for fact in asked for e in _entries(fact)),
             is_convolution=any(page.is_convolution for page in pages),
             bits=max((x.dtype.bits for x in results if x is not None), default=0),
         )
@@ -339,10 +339,6 @@ def _is_symbolic(d: DimLike) -> bool:
     )
 
 
-def _is_symbolic_fact(fact: Fact) -> bool:
-    return any(isinstance(entry, Dim) for entry in _entries(fact))
-
-
 def _symbols_of(fact: Fact) -> set[str]:
     return {name for entry in _entries(fact) if isinstance(entry, Dim) for name in entry.symbols}
 
@@ -365,11 +361,11 @@ def _combined(readings: list[Reading]) -> Reading:
     if not read:
         return NO_READING
     count = max(reading.count for reading in read)
-    channels = {reading.channels for reading in read}
+    channels = {reading.channels for reading in read} - {""}
     return Reading(
         count,
         is_in_place=all(reading.is_in_place for reading in read),
-        channels=channels.pop() if len(channels) == 1 else OTHER,
+        channels=next(iter(channels), "") if len(channels) < 2 else OTHER,
         shift=math.gcd(*(reading.shift for reading in read)),
         is_relaid=any(reading.is_relaid for reading in read),
     )
@@ -396,6 +392,7 @@ class _Page:
         self.shifts = [0] * len(arguments)
         self.relaid = [False] * len(arguments)
         self.is_convolution = False
+        self.is_for_number = False  # what is read becomes one, to which channels are all the same
         waiting: list[Buffer] = []
         if self.has_memory and output.buffer is not None:
             waiting.append(output.buffer)
@@ -465,7 +462,7 @@ class _Page:
         index = self.arguments.index(load.buffer)
         elements = load.buffer.elements
         self.counts[index] = max(self.counts[index], _volume(loops) / estimate(elements))
-        if len(load.buffer.shape) > CHANNELS + 1:
+        if len(load.buffer.shape) > CHANNELS + 1 and not self.is_for_number:
             has_other_rows = _have_other_rows(load.buffer.shape, self.shape)
             is_relaid = has_other_rows and load.address == self.here
             self.relaid[index] |= is_relaid
@@ -514,12 +511,13 @@ class _Page:
 
     def _read_stored(self, waiting: list[Buffer]) -> None:
         """Account for what fills the buffers ``waiting``, and for what that reads in turn."""
-        seen = set(self.arguments)
+        seen, numbers = set(self.arguments), set[Buffer]()
         while waiting:
             buffer = waiting.pop()
             if buffer in seen:
                 continue
             seen.add(buffer)
+            self.is_for_number = not buffer.shape or buffer in numbers
             if isinstance(buffer.source, Routine):
                 waiting += self._read_by(buffer.source)
                 continue
@@ -528,7 +526,9 @@ class _Page:
                 self.is_reduction = True
                 axes = store.axes if time is None else (time, *store.axes)
                 places = [atom.expr for atom in loaded(store.address)]
-                waiting += self._read([store.value, *places], axes)
+                found = self._read([store.value, *places], axes)
+                waiting += found
+                numbers.update(found if self.is_for_number else ())
 
     def _read_by(self, source: Routine) -> list[Buffer]:
         """Account for what a routine reads; gives the stored buffers in it."""
