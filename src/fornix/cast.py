@@ -276,7 +276,7 @@ def _numbers(flat: NDArray[Any], target: DType) -> NDArray[np.float64]:
         nearest = np.array(list(map(float, texts)), np.float64)
     except (TypeError, ValueError):
         return np.array([_number(_text(entry), target) for entry in flat], np.float64)
-    if target is not types.FLOAT64:
+    if target not in {types.FLOAT64, types.BOOL}:
         for place in np.flatnonzero(_may_tie(nearest, target)):
             nearest[place] = _number(texts[place].strip(), target)
     return nearest

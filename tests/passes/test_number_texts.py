@@ -82,3 +82,36 @@ def test_texts_that_are_shown_as_well_stay_what_they_are() -> None:
     y, z = InferenceSession(from_message(parse_model(text))).run(None, {"x": x})
     assert y.tolist() == [["a", "b"]]
     assert z.tolist() == [[4, -1]]
+
+
+TEXTS = """
+<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 4]>
+g (string[N] x, int64[N] i, float[N] f) => (string[N] a, string[N] b, string[N] c, string[N] d) {
+  a = ai.onnx.ml.LabelEncoder <keys_strings = ["u", "v", "u"], values_strings = ["1", "2", "3"],
+                               default_string = "none"> (x)
+  b = ai.onnx.ml.LabelEncoder <keys_int64s = [3, -1, 3], values_strings = ["p", "q", "r"]> (i)
+  c = ai.onnx.ml.LabelEncoder <keys_floats = [0.5, 2.0], values_strings = ["p", "q"],
+                               default_string = ""> (f)
+  d = ai.onnx.ml.CategoryMapper <cats_strings = ["w", "v", "w"], cats_int64s = [-1, 9, 3],
+                                 default_string = "?"> (i)
+}
+"""
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 300])
+def test_look_ups_give_names_by_their_places(rows: int) -> None:
+    model = from_message(parse_model(TEXTS))
+    source = np.random.default_rng(rows)
+    feeds = {
+        "x": source.choice(np.array([*"uv?"], object), rows),
+        "i": source.choice([3, -1, 9, 7], rows),
+        "f": source.choice([0.5, 2.0, 1.0, np.nan], rows).astype(np.float32),
+    }
+    session = InferenceSession(model)
+    for _ in range(3):
+        found = session.run(None, feeds)
+        for one, wanted in zip(found, ReferenceEvaluator(model).run(None, feeds), strict=True):
+            assert one.dtype == wanted.dtype
+            np.testing.assert_array_equal(one, wanted)
+    kinds = {place.op_type for place in session.placement() if not place.kernels}
+    assert kinds == {"Numbered", "Gather"}

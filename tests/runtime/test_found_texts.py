@@ -17,6 +17,7 @@ from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession
 from fornix.runtime.found_texts import found_way
 from fornix.runtime.providers import Run
+from fornix.runtime.shortcuts.joint import JointCall
 
 pytestmark = pytest.mark.skipif(not first_words(), reason="another Python lays texts out anew")
 
@@ -104,6 +105,25 @@ def test_whole_texts_match_as_in_the_kernel(pattern: str, count: int) -> None:
     agree(f'RegexFullMatch <pattern = "{pattern}">', texts, made="bool[N]")
 
 
+@pytest.mark.parametrize("case", ["NONE", "LOWER", "UPPER"])
+@pytest.mark.parametrize("is_sensitive", [0, 1])
+@pytest.mark.parametrize("shape", [(40,), (1, 40), (0,), (1,)])
+def test_stop_words_are_left_out_as_in_the_kernel(
+    case: str, is_sensitive: int, shape: tuple[int, ...]
+) -> None:
+    flags = f"""case_change_action = "{case}", is_case_sensitive = {is_sensitive},
+        stopwords = ["The", "ǳ", "a", "GRÖSSE", "", "é"]"""
+    words = np.array([*WORDS, "THE", "The", "Ǆ", "A", "Größe", ""] * 2, object)
+    texts = words[: int(np.prod(shape))].reshape(shape)
+    axes = ["string[C]", "string[1, C]"][len(shape) - 1]
+    agree(f"StringNormalizer <{flags}>", texts, axes, axes.replace("C", "D"))
+
+
+def test_one_empty_text_is_left_of_stop_words_alone() -> None:
+    [y] = agree('StringNormalizer <stopwords = ["a"]>', np.array(["a"], object), made="string[D]")
+    assert y.tolist() == [""]
+
+
 @pytest.mark.parametrize("flags", ["", "<positive = 0, seed = 77>", "<seed = -1>"])
 def test_hashes_are_those_of_the_kernel(flags: str) -> None:
     made = "int32[N]" if "positive" in flags else "uint32[N]"
@@ -180,6 +200,24 @@ def test_words_that_recur_are_one_object() -> None:
     texts = np.array(["ab cd", "cd ab"], object)
     [y] = agree(TOKENIZER.format(0, 1, RULES[0]), texts, made="string[N, D]")
     assert y[0, 0] is y[1, 1]
+
+
+@pytest.mark.parametrize(("node", "made"), [
+    ("RegexFullMatch", "bool[N]"), ("com.microsoft.MurmurHash3", "uint32[N]"),
+    ("Cast <to = 7>", "int64[N]"),
+])  # fmt: skip
+def test_one_call_does_it_and_leaves_what_it_cannot(node: str, made: str) -> None:
+    session = InferenceSession(model(node, made=made))
+    expected = ReferenceEvaluator(model(node, made=made))
+    texts = [["1", "22"], ["3", "4"], ["999999999999999999999"[:19], " 5"], ["6", "7"]]
+    for given in texts:
+        feeds = {"x": np.array(given, object)}
+        [found], [wanted] = session.run(None, feeds), expected.run(None, feeds)
+        assert found.tolist() == wanted.tolist()
+    assert isinstance(session._short, JointCall)
+    for wrong in (np.array(["1", 5], object), np.array(["1", None], object)):
+        [found] = session.run(None, {"x": wrong}) if node != "Cast <to = 7>" else [None]
+        assert found is None or found.shape == (2,)
 
 
 @pytest.mark.parametrize(("node", "made"), [

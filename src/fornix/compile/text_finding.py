@@ -18,7 +18,9 @@ from fornix.compile.text_routines import (
     CLEAR_ERROR,
     DATA,
     EXTENTS,
+    FROM,
     GET_ITEM,
+    IS_LINKED,
     KEEP,
     LEAST,
     LENGTH,
@@ -28,9 +30,11 @@ from fornix.compile.text_routines import (
     RANK,
     RELEASE,
     ROOM,
+    ROWS,
     SIZE,
     TABLE_WORDS,
     TASK,
+    TO,
     WIDE_DATA,
     WIDTH,
     answer,
@@ -75,7 +79,9 @@ def serve_found(table: Memory, result: Memory, octets: Memory, moves: Memory, gi
     The two in the middle tell types of elements and nothing else.
     """
     result[0] = 0
-    if table[TASK] == WRITE:
+    if table[IS_LINKED] != 0:
+        result[0] = 1 - serve_linked(table, octets, moves)
+    elif table[TASK] == WRITE:
         write_numbers(table, result, octets, given)
     else:
         texts = item(table, given, 0)
@@ -91,6 +97,21 @@ def serve_found(table: Memory, result: Memory, octets: Memory, moves: Memory, gi
             spans = memory_at(item(table, given, 2)[DATA], table)
             spans[0] = table[SPAN_COUNT]
         answer(table, result, last_of(table, given) if row == count else table[NONE])
+
+
+def serve_linked(table: Memory, octets: Memory, moves: Memory) -> int:
+    """Do what a table that is linked says; 1 if it is done, else 0."""
+    count, source = table[ROWS], memory_at(table[FROM], table)
+    row = 0
+    if table[TASK] == WRITE:
+        row = write_each(table, octets, source, memory_at(table[TO], table), count)
+    else:
+        table[NUMBERS_AT] = table[TO]
+        while row < count:
+            if serve_text(table, octets, moves, source[row], row) == 0:
+                break
+            row += 1
+    return 1 if row == count else 0
 
 
 def start(table: Memory, given: int) -> int:
@@ -437,6 +458,12 @@ def write_numbers(table: Memory, result: Memory, octets: Memory, given: int) -> 
     numbers, texts = item(table, given, 0), item(table, given, 1)
     count = elements(table, numbers) if numbers[CLASS_WORD] == table[ARRAY_CLASS] else -1
     values, cells = memory_at(numbers[DATA], table), memory_at(texts[DATA], table)
+    at = write_each(table, octets, values, cells, count)
+    answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if at == count else table[NONE])
+
+
+def write_each(table: Memory, octets: Memory, values: Memory, cells: Memory, count: int) -> int:
+    """Write so many whole numbers as texts; how many there are ahead of what is left."""
     at = 0
     while at < count:
         slot = slot_of(values[at], 0, 0)
@@ -449,7 +476,7 @@ def write_numbers(table: Memory, result: Memory, octets: Memory, given: int) -> 
             break
         put_cell(table, cells, at, made)
         at += 1
-    answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if at == count else table[NONE])
+    return at
 
 
 CLASS_WORD, LONGEST_NUMBER = 1, 20

@@ -17,6 +17,7 @@ import numpy as np
 
 from fornix.compile import entry
 from fornix.compile import text_finding as finding
+from fornix.compile import text_grams as grams
 from fornix.compile import text_routines as words
 from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, UINT8, DType
 
@@ -42,6 +43,7 @@ attributes #0 = { nounwind }
 _ROUTINES: dict[str, tuple[Callable[..., None], list[DType]]] = {
     "keys": (words.serve, [UINT8, FLOAT32, FLOAT64]),
     "finding": (finding.serve_found, [UINT8, INT32]),
+    "grams": (grams.serve_grams, [UINT8, FLOAT32]),
 }
 """Each family of code, with the types of elements of its memory behind table and result."""
 
@@ -187,6 +189,25 @@ class Keys:
         table[words.KEYS], table[words.COUNT] = self.keys.ctypes.data, len(self.sizes)
 
 
+class Numbers:
+    """Whole numbers by their place among them, as routines find them."""
+
+    def __init__(self, keys: Sequence[int]) -> None:
+        """No two of ``keys`` are equal."""
+        self.count = len(keys)
+        numbers = np.array(keys, np.int64)
+        self.entries = _hashed(_mixed(numbers, 0), range(self.count))
+        taken = self.entries[:, 1] >= 0
+        self.entries[taken, 0] = numbers[self.entries[taken, 1]]
+
+    def write(self, table: Array) -> None:
+        """Let ``table`` point to them; these must stay as long as it does."""
+        table[words.ENTRIES], table[words.LAST_ENTRY] = (
+            self.entries.ctypes.data, len(self.entries) - 1,
+        )  # fmt: skip
+        table[words.COUNT] = self.count
+
+
 _NO_KEYS = np.zeros((1, 2), np.int64)
 
 
@@ -256,9 +277,10 @@ DENSE = 1 << 16
 class Grams:
     """N-grams of words by coordinate, as routines find them."""
 
-    def __init__(self, lists: Sequence[Sequence[str]], coordinates: Sequence[int]) -> None:
+    def __init__(self, lists: Sequence[Sequence[str | int]], coordinates: Sequence[int]) -> None:
         """Each of ``lists`` counts at the coordinate beside it."""
-        self.words = {word: k for k, word in enumerate(dict.fromkeys(w for g in lists for w in g))}
+        found = dict.fromkeys(word for gram in lists for word in gram)
+        self.words = {word: number for number, word in enumerate(found)}
         count = len(self.words)
         nodes: dict[tuple[int, int], int] = {}
         places = [-1] * count

@@ -2,8 +2,8 @@
 
 For sessions alone. Texts are the slowest thing to look at, so each is looked up once:
 
-1. LabelEncoder, CategoryMapper and OneHotEncoder from texts to numbers, and Equal of texts and a
-   stored one, become Numbered, which gives the place among all their keys, and Gather or
+1. LabelEncoder of texts, CategoryMapper and OneHotEncoder from texts to numbers, and Equal of texts
+   and a stored one, become Numbered, which gives the place among all their keys, and Gather or
    OneHotEncoder of numbers.
 2. What only chooses among texts or gives them another shape does so with their numbers.
 
@@ -83,7 +83,10 @@ def _look_up(node: Node, model: Model, inference: Inference) -> _LookUp | None:
     attributes: dict[str, Any] = {**plain_attributes(node.attributes, {})}
     if node.op_type == "OneHotEncoder":
         return _categories(node, x, attributes)
-    if inference.fact(node.output).dtype in {None, STRING}:
+    gives_texts = inference.fact(node.output).dtype is STRING
+    if inference.fact(node.output).dtype is None or (
+        gives_texts and node.op_type != "LabelEncoder"
+    ):
         return None
     listed = _DEFAULTS | attributes
     if node.op_type == "CategoryMapper":
@@ -105,7 +108,11 @@ def _encoder(node: Node, x: Value, attributes: dict[str, Any]) -> _LookUp | None
     named = lookup.named
     if named is None:
         return None
-    values = np.frombuffer(b"".join([*named.values(), named.default]), lookup.values.dtype)
+    listed = [*named.values(), named.default]
+    is_text = lookup.values.dtype == object
+    values = np.array(listed, object) if is_text else np.frombuffer(
+        b"".join(listed), lookup.values.dtype
+    )  # fmt: skip
     return _LookUp(node, x, {key: place for place, key in enumerate(named)}, values)
 
 

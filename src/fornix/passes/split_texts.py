@@ -2,7 +2,8 @@
 
 For sessions alone, where what has texts runs a NumPy kernel, and all that it computes with it.
 
-1. A classifier whose labels are texts gives the numbers of classes, and Gather their names.
+1. A classifier whose labels are texts gives the numbers of classes, and Gather their names; so do
+   LabelEncoder and CategoryMapper from numbers to texts.
 2. What looks texts up shares their numbers (`number_texts`).
 3. What only gives names another shape does so with the numbers that they are names of.
 4. What computes with numbers alone comes together: texts that are read ahead of it, those that are
@@ -11,6 +12,8 @@ For sessions alone, where what has texts runs a NumPy kernel, and all that it co
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fornix.dtype import STRING
@@ -18,9 +21,10 @@ from fornix.infer import Inference
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.order import needed_nodes, sorted_nodes
 from fornix.ir.types import TensorType
+from fornix.ops.call import plain_attributes
 from fornix.passes.apply import replace
 from fornix.passes.make import Maker
-from fornix.passes.number_texts import number_texts
+from fornix.passes.number_texts import ENCODER, number_texts
 
 ML = "ai.onnx.ml"
 NUMBERS = {
@@ -41,6 +45,8 @@ def split_texts(model: Model, inference: Inference) -> bool:
     for node in [node for node in model.graph.nodes if node.domain == ML]:
         if node.op_type in NUMBERS:
             changed |= _split_classifier(node, model, inference)
+        elif node.op_type in {"LabelEncoder", "CategoryMapper"}:
+            changed |= _split_naming(node, model, inference)
     for node in list(model.graph.nodes):
         changed |= _name_last(node, model.graph, inference)
     _put_together(model.graph, inference)
@@ -84,6 +90,29 @@ def _split_classifier(node: Node, model: Model, inference: Inference) -> bool:
     model.opset_imports.setdefault("", GATHER)
     label = Maker(node, model.graph, inference).Gather(np.array(names, object), made.outputs[0])
     replace(node, [label, *made.outputs[1:]], inference)
+    return True
+
+
+def _split_naming(node: Node, model: Model, inference: Inference) -> bool:
+    """Let a look-up of numbers give places of names."""
+    x, attributes = node.inputs[0], plain_attributes(node.attributes, {})
+    names, kind = _texts(node, "values_strings"), "keys_int64s"
+    if node.op_type == "CategoryMapper":
+        names, keys = _texts(node, "cats_strings"), attributes.get("cats_int64s")
+    else:
+        kind = kind if kind in attributes else "keys_floats"
+        keys = attributes.get(kind)
+    has_keys = isinstance(keys, list) and len(keys) == len(names) > 0
+    is_known = node not in inference.broken and model.opset_imports.get(ML, 1) >= ENCODER
+    dtype = None if x is None else inference.fact(x).dtype
+    if not has_keys or not is_known or dtype in {None, STRING}:
+        return False
+    count, other = len(names), str(attributes.get("default_string", "_Unused"))
+    make = Maker(node, model.graph, inference)
+    listed: dict[str, Any] = {kind: keys, "values_int64s": list(range(count))}
+    model.opset_imports.setdefault("", GATHER)
+    numbers = make.LabelEncoder(x, domain=ML, default_int64=count, **listed)
+    replace(node, [make.Gather(np.array([*names, other], object), numbers)], inference)
     return True
 
 

@@ -6,6 +6,7 @@ that something is left, all of the array is left to the kernel.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Container, Mapping
 from typing import Any
@@ -14,13 +15,13 @@ import numpy as np
 
 from fornix.compile import text_finding as finding
 from fornix.compile import text_routines as words
-from fornix.dtype import BOOL, STRING, DType
+from fornix.dtype import BOOL, INT64, STRING, DType
 from fornix.ir.graph import Node
 from fornix.ops.microsoft.text import END, START
 from fornix.ops.text_automata import Automaton, matching, running
 from fornix.ops.text_automata import finding as finds
 from fornix.ops.text_classes import ASCII, WordClass, word_class
-from fornix.runtime.links import Array
+from fornix.runtime.links import ArrayType, Link, LinkedWay
 from fornix.runtime.providers import OwnWay, Run, Way
 from fornix.runtime.texts import ROOM, TextCode, TextTable, attributes_of
 
@@ -80,7 +81,7 @@ def _looking(task: int, automaton: Automaton, code: TextCode) -> TextTable:
     return table
 
 
-class _Mapped(OwnWay):
+class _Mapped(LinkedWay):
     """Each text to a number."""
 
     def __init__(self, table: TextTable, dtype: np.dtype[Any]) -> None:
@@ -90,6 +91,11 @@ class _Mapped(OwnWay):
         texts = given[0]
         found = self.call([texts, np.empty(texts.shape, self.dtype)])
         return None if found is None else [found]
+
+    def link(self, read: ArrayType | None) -> Link | None:
+        if read is None or not read[1].hasobject:
+            return None
+        return self.table.link(math.prod(read[0]), (read[0], self.dtype))
 
 
 def _hashing(given: Mapping[str, Any], code: TextCode) -> Way:
@@ -176,7 +182,8 @@ def _casting(node: Node, code: TextCode) -> Way | None:
     if not isinstance(read, DType) or not isinstance(made, DType):
         return None
     if read is STRING and _is_plain(made) and made is not BOOL:
-        return _Read(_table(finding.READ, code), made.numpy)
+        whole = _Mapped(_table(finding.READ, code), np.dtype(np.int64))
+        return whole if made is INT64 else _Read(whole, made.numpy)
     if made is STRING and _is_plain(read) and read.numpy != np.uint64:
         return _Written(_table(finding.WRITE, code))
     return None
@@ -188,18 +195,17 @@ def _is_plain(dtype: DType) -> bool:
 
 
 class _Read(OwnWay):
-    """Texts to the whole numbers that they spell."""
+    """Texts to the whole numbers that they spell, of which a type has the lowest bits."""
 
-    def __init__(self, table: TextTable, dtype: np.dtype[Any]) -> None:
-        self.table, self.dtype, self.call = table, dtype, table.call()
+    def __init__(self, whole: _Mapped, dtype: np.dtype[Any]) -> None:
+        self.whole, self.dtype = whole, dtype
 
-    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
-        texts = given[0]
-        found: Array | None = self.call([texts, np.empty(texts.shape, np.int64)])
-        return None if found is None else [found.astype(self.dtype, copy=False)]
+    def __call__(self, given: list[Any], run: Run) -> list[Any] | None:
+        found = self.whole(given, run)
+        return None if found is None else [found[0].astype(self.dtype)]
 
 
-class _Written(OwnWay):
+class _Written(LinkedWay):
     """Whole numbers to texts."""
 
     def __init__(self, table: TextTable) -> None:
@@ -209,6 +215,11 @@ class _Written(OwnWay):
         numbers = np.ascontiguousarray(given[0], np.int64).reshape(given[0].shape)
         found = self.call([numbers, np.empty(numbers.shape, object)])
         return None if found is None else [found]
+
+    def link(self, read: ArrayType | None) -> Link | None:
+        if read is None or read[1] != np.int64:
+            return None
+        return self.table.link(math.prod(read[0]), (read[0], np.dtype(object)))
 
 
 __all__ = ["found_way"]

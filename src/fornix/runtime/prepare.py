@@ -136,7 +136,7 @@ class _Preparing:
         compile_bodies(island.node, self.part.plan, self.part.options, self.part.shelf)
         family = text_family(island.node)
         if family:
-            step.code = TextCode(*texts(family))
+            step.code = TextCode(*texts(family), support())
         if island.node.graphs:
             from fornix.runtime.control.collecting import way_of  # noqa: PLC0415 - of control flow
 

@@ -159,6 +159,8 @@ class Step(ABC):
     """Whether it has the stored data that it reads, and does not look for them in a run."""
     uses_numpy: bool = False
     """Whether NumPy computes in it, of whose warnings nobody wants to know."""
+    code: TextCode | None = None
+    """The machine code for texts, if it is a node that has such a way."""
 
     @property
     def single(self) -> ControlNode | None:
@@ -267,8 +269,6 @@ class KernelStep(Step):
         found = dict.fromkeys(v for v in (*node.inputs, *captured) if v is not None)
         self.reads = tuple(v for v in found if v.constant is None)
         self.writes = node.outputs
-        self.code: TextCode | None = None
-        """The machine code for texts, if the node has such a way."""
 
     @cached_property
     def way(self) -> Way | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fornix.compile import text_routines as words
+from fornix.compile.support import Support
 from fornix.compile.texts import Grams, Keys, TextCall, first_words, text_call
 from fornix.dtype import FLOAT32, FLOAT64, STRING
 from fornix.ir.attribute import Attribute
@@ -41,10 +42,14 @@ class TextCode(NamedTuple):
 
     address: int
     owner: object
+    support: Support
+    """What runs it in one call where no code of numbers is beside it."""
 
 
 def text_family(node: Node) -> str:
     """The family of the machine code that may do what ``node`` says; empty if there is none."""
+    if (node.domain, node.op_type) == ("", "TfIdfVectorizer"):
+        return "grams"
     if (node.domain, node.op_type) in FOUND:
         return "finding" if node.op_type != "Cast" or _is_of_texts(node) else ""
     has_way = (node.domain, node.op_type) in _WAYS and (
@@ -76,6 +81,10 @@ def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
         from fornix.runtime.found_texts import found_way  # noqa: PLC0415 - reads expressions
 
         return found_way(node, code)
+    if (node.domain, node.op_type) == ("", "TfIdfVectorizer"):
+        from fornix.runtime.counted_grams import gram_way  # noqa: PLC0415 - few nodes count
+
+        return gram_way(node, code)
     make = _WAYS.get((node.domain, node.op_type))
     return None if make is None else make(node, code, kernel)
 
@@ -132,6 +141,59 @@ class _Numbering(LinkedWay):
         if read is None or not read[1].hasobject:
             return None
         return self.table.link(math.prod(read[0]), (read[0], np.dtype(np.int64)))
+
+
+def _dropping(node: Node, code: TextCode, _: Kernel) -> Way | None:
+    given = attributes_of(node)
+    folds: dict[str, Callable[[str], str] | None]
+    folds = {"NONE": None, "LOWER": str.lower, "UPPER": str.upper}
+    action = given.get("case_change_action", "NONE")
+    stopwords = given.get("stopwords") or []
+    if not stopwords or action not in folds:
+        return None
+    compares = None if given.get("is_case_sensitive", 0) else str.lower
+    table = TextTable(words.NUMBER, code)
+    keys = Keys(stopwords if compares is None else list(map(compares, stopwords)))
+    keys.write(table.words)
+    table.kept.append(keys)
+    return _Dropping(table, compares, folds[action])
+
+
+class _Dropping(OwnWay):
+    """Texts that are no stop words, in another case if asked."""
+
+    def __init__(
+        self,
+        table: TextTable,
+        compares: Callable[[str], str] | None,
+        gives: Callable[[str], str] | None,
+    ) -> None:
+        """What is done to a text before it is compared, and to one that is left."""
+        self.table, self.call = table, table.call()
+        self.compares, self.gives = compares, gives
+        self.count = int(table.words[words.COUNT])
+
+    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
+        texts = given[0]
+        if texts.ndim not in {1, 2} or (texts.ndim > 1 and texts.shape[0] != 1):
+            return None
+        compared = texts
+        if self.compares is not None:
+            try:
+                listed = list(map(self.compares, texts.reshape(-1).tolist()))
+            except TypeError:
+                return None
+            compared = np.fromiter(listed, object, texts.size).reshape(texts.shape)
+        numbers = self.call([compared, np.empty(texts.shape, np.int64)])
+        if numbers is None:
+            return None
+        is_same = self.gives is None or self.gives is self.compares
+        kept = (texts if self.gives is not self.compares else compared)[numbers == self.count]
+        if not is_same and self.gives is not None:
+            kept = np.fromiter(map(self.gives, kept.tolist()), object, kept.size)
+        if not kept.size:
+            kept = np.array([""], object)
+        return [kept.reshape(*texts.shape[:-1], kept.size)]
 
 
 def _mapping(node: Node, code: TextCode, _: Kernel) -> Way | None:
@@ -250,7 +312,7 @@ def _tell_words(node: Node, table: TextTable) -> bool:
         return False
     indexes = given["ngram_indexes"]
     grams = Grams([[*map(str, lists[n])] for n in chosen], [indexes[n] for n in chosen])
-    keys = Keys([*grams.words])
+    keys = Keys([*map(str, grams.words)])
     keys.write(table.words)
     table.kept += [keys, grams]
     folds = {"LOWER": words.LOWERED, "UPPER": words.RAISED}
@@ -348,4 +410,5 @@ _WAYS: dict[tuple[str, str], Callable[[Node, TextCode, Kernel], Way | None]] = {
     (ML, "DictVectorizer"): _vectorizing,
     (ML, "ZipMap"): _mapping,
     ("", "Gather"): _naming,
+    ("", "StringNormalizer"): _dropping,
 }

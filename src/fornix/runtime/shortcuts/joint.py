@@ -63,7 +63,9 @@ def joint_call(
     native = [step for step in program.steps if isinstance(step, NativeStep)]
     outputs = list(program.outputs.values())
     written = {value for step in program.steps for value in step.writes}
-    is_plain = native and not program.files and len(set(outputs)) == len(outputs)
+    codes = [step.code for step in program.steps if step.code is not None]
+    supports = [step.support for step in native] + [code.support for code in codes]
+    is_plain = supports and not program.files and len(set(outputs)) == len(outputs)
     if not is_plain or not written.issuperset(outputs):
         return None
     if any(step.learned is not None for step in native):
@@ -76,7 +78,7 @@ def joint_call(
         return None
     if any(_needs_reader(types[v]) and v not in parts.places for v in program.inputs.values()):
         return None
-    return parts.call(list(program.inputs.values()), outputs, native[0].support.entry)
+    return parts.call(list(program.inputs.values()), outputs, supports[0].entry)
 
 
 def _type(feed: Any) -> ArrayType | None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from fornix.reference.plan import Plan, Scope
     from fornix.reference.plan import Step as PlannedNode
     from fornix.runtime.stored.shelf import Shelf
-    from fornix.runtime.texts import TextCode
 
 
 class Written(NamedTuple):
@@ -173,8 +172,6 @@ class IslandStep(Step):
         self.islands, self.number = islands, number
         self.reads, self.writes = tuple(reads), tuple(writes)
         self.stored = islands.stored
-        self.code: TextCode | None = None
-        """The machine code for texts, if the node has such a way."""
 
     @cached_property
     def way(self) -> Way | None:

@@ -104,19 +104,22 @@ def _object_names(steps: Sequence[Step]) -> list[str]:
     codes = {id(unit.code): unit.code for step in native for unit in step.units}.values()
     kernels = [kernel for code in codes for kernel in code.kernels]
     names = [object_name(kernel.address, kernel.owner) for kernel in kernels]
-    return list(dict.fromkeys([*names, *_support_names(native), *_text_names(steps)]))
+    return list(dict.fromkeys([*names, *_support_names(steps), *_text_names(steps)]))
 
 
 def _text_names(steps: Sequence[Step]) -> list[str]:
     """The objects with the code for texts; none where no step needs any."""
     codes = [step.code for step in steps if isinstance(step, KernelStep)]
-    return list(dict.fromkeys(object_name(*code) for code in codes if code is not None))
+    found = (object_name(code.address, code.owner) for code in codes if code is not None)
+    return list(dict.fromkeys(found))
 
 
-def _support_names(native: Sequence[NativeStep]) -> list[str]:
+def _support_names(steps: Sequence[Step]) -> list[str]:
     """The objects with the code that runs kernels; none where there are none."""
-    supports = [step.support for step in native[:1]]
-    pairs = [pair for s in supports for pair in zip(s.addresses, s.owners, strict=True)]
+    supports = [step.support for step in steps if isinstance(step, NativeStep)]
+    codes = [step.code for step in steps if isinstance(step, KernelStep)]
+    supports += [code.support for code in codes if code is not None]
+    pairs = [pair for s in supports[:1] for pair in zip(s.addresses, s.owners, strict=True)]
     return [object_name(address, owner) for address, owner in pairs]
 
 
@@ -254,7 +257,7 @@ class _Description:
                 steps[-1]["packed"] = self._packed(step) if self.packed else None
             elif isinstance(step, KernelStep):
                 steps[-1]["texts"] = _text_names([step])
-        return {"steps": steps, "support": _support_names(self.native)}
+        return {"steps": steps, "support": _support_names(self.program.steps)}
 
     def _packed(self, step: NativeStep) -> list[list[int]]:
         """What was packed for each unit: its number, that of the temporary, that of the array."""

@@ -252,7 +252,7 @@ class KeptProgram:
 
         if note["texts"] and isinstance(step, IslandStep):
             (name,) = note["texts"]
-            step.code = TextCode(self.code.addresses[name], self.code)
+            step.code = TextCode(self.code.addresses[name], self.code, self._support())
         return step
 
     def _support(self) -> Support:
