@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from onnx import parser
 
+from fornix import InferenceSession
 from fornix.compile.agreement import Agreement
 from fornix.compile.bounds import Bound
 from fornix.compile.lower import Lowering
 from fornix.compile.traits import Survey
 from fornix.dtype import INT32, INT64
-from fornix.errors import Fail
+from fornix.errors import Fail, FornixError
 from fornix.infer import infer_model
 from fornix.ir.dim import Dim, DimLike, minimum, symbol
 from fornix.ir.graph import Model
@@ -236,6 +237,7 @@ def test_extents_that_agree_are_valid(text: str, *, may_be_empty: bool) -> None:
     (node,) = model.graph.nodes
     agreement = survey.agreement(node, may_be_empty=may_be_empty)
     evaluator = ReferenceEvaluator(parser.parse_model(HEAD + text))
+    rng = np.random.default_rng(0)
     assert agreement is not None
     agreed = 0
     for numbers in itertools.product((0, 1, 2, 3, 4, 6), repeat=3):
@@ -247,19 +249,50 @@ def test_extents_that_agree_are_valid(text: str, *, may_be_empty: bool) -> None:
             agreed += 1
             survey.infer(node, extents)  # raises where it is not valid
             with contextlib.suppress(Fail):  # of what data say
-                evaluator.run(None, feeds(model, extents))  # and so does the kernel
+                evaluator.run(None, feeds(model, extents, rng))  # and so does the kernel
     assert agreed
 
 
-def feeds(model: Model, extents: dict[str, int]) -> dict[str, np.ndarray[Any, Any]]:
-    """Zeros for integers that may be positions, ones for other inputs."""
+@pytest.mark.slow
+@pytest.mark.parametrize("text", CASES.values(), ids=CASES)
+def test_sessions_take_what_kernels_take_and_refuse_the_rest(text: str) -> None:
+    message = parser.parse_model(HEAD + text)
+    engines = ReferenceEvaluator(message), InferenceSession(message.SerializeToString())
+    rng = np.random.default_rng(1)
+    for numbers in [(2, 3, 3), (3, 3, 3), *rng.choice([0, 1, 2, 3, 4, 6], (8, 3)).tolist()]:
+        given = feeds(from_message(message), dict(zip("NMK", numbers, strict=True)), rng)
+        wanted, found = (results(engine, given) for engine in engines)
+        assert (wanted is None) == (found is None), numbers
+        for one, other in zip(found or (), wanted or (), strict=True):
+            is_float = one.dtype.kind == "f"  # bytes are rounded, at halves either way
+            np.testing.assert_allclose(
+                one.astype(np.float64), other, rtol=ROUNDING, atol=ROUNDING if is_float else 1
+            )
+
+
+ROUNDING = 1e-4
+"""Sums of small numbers in another order."""
+
+
+def results(engine: ReferenceEvaluator | InferenceSession, given: Any) -> list[Any] | None:
+    try:
+        return engine.run(None, given)
+    except FornixError:
+        return None
+
+
+def feeds(
+    model: Model, extents: dict[str, int], rng: np.random.Generator
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Zeros for integers that may be positions, small numbers for other inputs."""
     given = {}
     for value in model.graph.inputs:
         fact = Fact(value.type)
         assert fact.dtype is not None
         shape = [bound(d, extents) for d in fact.shape]
-        number = 0 if fact.dtype in {INT32, INT64} else 1
-        given[value.name] = np.full(shape, number, fact.dtype.numpy)  # type: ignore[arg-type]
+        numbers = rng.integers(1, 4, shape)  # type: ignore[arg-type]
+        is_place = fact.dtype in {INT32, INT64}
+        given[value.name] = (numbers * (not is_place)).astype(fact.dtype.numpy)
     return given
 
 

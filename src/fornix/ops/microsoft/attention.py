@@ -29,7 +29,7 @@ from fornix.ops.microsoft.attention_loops import (
     lower_self_attention,
     with_bias,
 )
-from fornix.ops.microsoft.shapes import check_heads, check_projection, check_shape
+from fornix.ops.microsoft.shapes import check_added, check_heads, check_projection, check_shape
 from fornix.ops.move import lower_concat
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, widened
@@ -182,6 +182,8 @@ def infer_attention(
     before = past.shape[3] if past is not None and past.has_rank else 0
     if past is not None and not past.has_rank:
         before = node.unknown("the past's length")
+    scores = (batch, num_heads, length, before + length)
+    check_added("mask_index", mask_index, attention_bias, scores)
     present = (2, batch, num_heads, before + length, width // num_heads)
     return tensor(input.dtype, (batch, length, width)), tensor(input.dtype, present)
 
@@ -324,6 +326,11 @@ def infer_multi_head(
     check_heads(num_heads)
     batch, length = query.shape[:2]
     keys, size, width = _multi_head_extents(query, key, value, num_heads)
+    for name, fact in (("key", key), ("value", value)):
+        if fact is not None:
+            along = (num_heads, keys) if fact.rank == 4 else (keys,)
+            free = [None] * (fact.rank - 1 - len(along))
+            check_shape(name, fact, (batch, *along, *free))
     check_shape("past_key", past_key, (batch, num_heads, None, size))
     check_shape("past_value", past_value, (batch, num_heads, None, width))
     check_shape("bias", bias, (num_heads * (2 * size + width),))
@@ -331,6 +338,8 @@ def infer_multi_head(
         keys = keys + (
             past_key.shape[2] if past_key.has_rank else node.unknown("the past's length")
         )
+    scores = (batch, num_heads, length, keys)
+    check_added("key_padding_mask", key_padding_mask, attention_bias, scores)
     dtype = query.dtype
     return (
         tensor(dtype, (batch, length, num_heads * width)),

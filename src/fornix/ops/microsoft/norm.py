@@ -14,7 +14,7 @@ from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.gather import gather, lower_taken
 from fornix.ops.geometry import broadcast_shapes, normalize_axis, shape_text
 from fornix.ops.microsoft import DOMAIN
-from fornix.ops.microsoft.shapes import check_shape
+from fornix.ops.microsoft.shapes import check_broadcast, check_shape
 from fornix.ops.norm import (
     at_least,
     infer_rms_normalization,
@@ -252,7 +252,7 @@ def infer_embed(
     check_shape("beta", beta, (width,))
     check_shape("segment_ids", segment_ids, input_ids.shape)
     check_shape("mask", mask, input_ids.shape)
-    check_shape("position_ids", position_ids, (None, *input_ids.shape[1:]))
+    check_broadcast("position_ids", position_ids, input_ids.shape)
     whole = tensor(word_embedding.dtype, (*input_ids.shape, width))
     return whole, tensor(INT32, input_ids.shape[:1]), whole
 

@@ -26,6 +26,7 @@ from fornix.ops.microsoft.last_channels import infer_first, infer_last, lower_fi
 from fornix.ops.move import concat, infer_concat, lower_concat
 from fornix.ops.op import op
 from fornix.ops.pool import average_pool, infer_average_pool, lower_average_pool
+from fornix.ops.precision import mean_over
 from fornix.ops.quantize import quantized
 from fornix.ops.quantize_loops import lower_quantized, lower_single, rounded
 from fornix.ops.quantized_products import one_number
@@ -436,8 +437,7 @@ def q_linear_global_average_pool(
     X[N, C, *S] → Y[N, C, 1 …], or with channels_last X[N, *S, C] → Y[N, 1 …, C].
     Source: onnxruntime's contributed operators, QLinearGlobalAveragePool-1.
     """
-    axes = tuple(_spatial(x.ndim, channels_last))
-    mean = np.mean(steps_of("x", x, x_zero_point), axis=axes, keepdims=True)
+    mean = mean_over(steps_of("x", x, x_zero_point), _spatial(x.ndim, channels_last))
     y = np.asarray(mean * one_number("x_scale", x_scale))
     return settled(y, "y", y_scale, y_zero_point, DType.of(x.dtype))
 

@@ -15,7 +15,7 @@ from fornix.ops.microsoft.quantized_products import (
     lower_mat_mul_integer_to_float,
     mat_mul_integer_to_float,
 )
-from fornix.ops.microsoft.shapes import check_heads, check_projection, check_shape
+from fornix.ops.microsoft.shapes import check_added, check_heads, check_projection, check_shape
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor
 from fornix.ops.types import F16, F32, I8, I32, U8
@@ -54,6 +54,7 @@ def infer_q_attention(
     before = past.shape[3] if past is not None and past.has_rank else 0
     if past is not None and not past.has_rank:
         before = node.unknown("the past's length")
+    check_added("mask_index", mask_index, None, (batch, num_heads, length, before + length))
     present = (2, batch, num_heads, before + length, width // num_heads)
     dtype = bias.dtype
     return (tensor(dtype, (batch, length, width)), tensor(dtype, present))[: node.output_count]

@@ -11,6 +11,7 @@ from fornix.ir.loops import Tensor, cast, compute, index
 from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.microsoft import DOMAIN
+from fornix.ops.microsoft.shapes import check_shape
 from fornix.ops.op import op
 from fornix.ops.rotary import lower_rotary_embedding, rotary_embedding
 from fornix.ops.types import BF16, F16, F32, I64
@@ -36,6 +37,9 @@ def infer_rotary(
     rotary_embedding_dim: int = 0,
     scale: float = 1.0,
 ) -> Fact:
+    if position_ids.has_rank:
+        rows = (x.shape[0], x.shape[2 if x.rank == 4 else 1])
+        check_shape("position_ids", position_ids, (1,) if position_ids.rank == 1 else rows)
     return tensor(x.dtype, x.shape)
 
 

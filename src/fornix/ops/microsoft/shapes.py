@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fornix.errors import require
-from fornix.ir.dim import DimLike, equal
+from fornix.ir.dim import DimLike, equal, known
 from fornix.ops.fact import Fact
 from fornix.ops.geometry import shape_text
 
@@ -20,6 +20,30 @@ def check_shape(name: str, fact: Fact | None, wanted: Sequence[DimLike | None]) 
     )
     text = ", ".join("?" if extent is None else str(extent) for extent in wanted)
     require(fits, f"{name} must be {name}[{text}], got {name}{shape_text(fact.shape)}")
+
+
+def check_broadcast(name: str, fact: Fact | None, wanted: Sequence[DimLike]) -> None:
+    """Raise ShapeError if an input certainly does not broadcast to ``wanted``."""
+    if fact is None or not fact.has_rank:
+        return
+    pairs = zip(reversed(fact.shape), reversed(wanted), strict=False)
+    fits = fact.rank <= len(wanted) and all(
+        known(n) == 1 or equal(n, extent) is not False for n, extent in pairs
+    )
+    require(
+        fits,
+        f"{name} must broadcast to {shape_text(wanted)}, got {name}{shape_text(fact.shape)}",
+    )
+
+
+def check_added(
+    name: str, mask: Fact | None, bias: Fact | None, scores: tuple[DimLike, ...]
+) -> None:
+    """Raise ShapeError if a mask, or a bias, certainly does not fit ``scores`` [B, H, S, T]."""
+    batch, _, *places = scores
+    check_broadcast("attention_bias", bias, scores)
+    if mask is not None and mask.has_rank and mask.rank in {2, 3}:
+        check_broadcast(name, mask, (batch, *places[3 - mask.rank :]))
 
 
 def check_heads(num_heads: int, kv_num_heads: int = 1) -> None:
@@ -39,4 +63,4 @@ def check_projection(input: Fact, weights: Fact, bias: Fact | None) -> None:
     check_shape("bias", bias, weights.shape[1:] if weights.has_rank else (None,))
 
 
-__all__ = ["check_heads", "check_projection", "check_shape"]
+__all__ = ["check_added", "check_broadcast", "check_heads", "check_projection", "check_shape"]
