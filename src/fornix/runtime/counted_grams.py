@@ -17,8 +17,8 @@ from fornix.compile.texts import Grams, Keys, Numbers
 from fornix.errors import FornixError
 from fornix.ir.graph import Node
 from fornix.ops.text import pooled
-from fornix.runtime.providers import OwnWay, Run, Way
-from fornix.runtime.texts import ROOM, TextCode, TextTable, attributes_of
+from fornix.runtime.providers import OwnWay, Run, TextCode, Way
+from fornix.runtime.texts import ROOM, TextTable, attributes_of
 
 TASKS = {
     "TF": counting.COUNTS,

@@ -22,8 +22,8 @@ from fornix.ops.text_automata import Automaton, matching, running
 from fornix.ops.text_automata import finding as finds
 from fornix.ops.text_classes import ASCII, WordClass, word_class
 from fornix.runtime.links import ArrayType, Link, LinkedWay
-from fornix.runtime.providers import OwnWay, Run, Way
-from fornix.runtime.texts import ROOM, TextCode, TextTable, attributes_of
+from fornix.runtime.providers import OwnWay, Run, TextCode, Way
+from fornix.runtime.texts import ROOM, TextTable, attributes_of
 
 WORD = 2**32 - 1
 _NO_SPACE = WordClass(bytes([*(not chr(code).isspace() for code in range(ASCII)), 1]), False, 1)

@@ -18,11 +18,11 @@ from fornix.runtime.control.bodies import compile_bodies, declare_carried
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.packing import StoredData
-from fornix.runtime.providers import KernelStep, Part, Step
+from fornix.runtime.providers import KernelStep, Part, Step, TextCode
 from fornix.runtime.shortcuts.generic import ShortWay
 from fornix.runtime.sizing.learned import Kernels, Learned, Sources, values_of
 from fornix.runtime.sizing.learning import deciding, name_learned
-from fornix.runtime.texts import TextCode, text_family
+from fornix.runtime.texts import text_family
 
 log = logging.getLogger(__name__)
 

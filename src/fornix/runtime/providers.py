@@ -26,12 +26,12 @@ from fornix.runtime.options import SessionOptions
 from fornix.runtime.threads import Pool
 
 if TYPE_CHECKING:
+    from fornix.compile.support import Support
     from fornix.infer import Inference
     from fornix.reference.plan import Plan
     from fornix.reference.plan import Step as PlannedNode
     from fornix.runtime.reports.report import Allowance
     from fornix.runtime.stored.shelf import Shelf
-    from fornix.runtime.texts import TextCode
 
 
 class NotAsCompiled(Exception):
@@ -74,6 +74,15 @@ class Run:
         """Raise Fail if somebody wants the run to end."""
         if self.is_ended is not None and self.is_ended():
             raise Fail("the run has been ended: RunOptions.terminate is set")
+
+
+class TextCode(NamedTuple):
+    """The machine code of a family of `compile.texts`, and what keeps it."""
+
+    address: int
+    owner: object
+    support: Support
+    """What runs it in one call where no code of numbers is beside it."""
 
 
 Way: TypeAlias = "Callable[[list[Any], Run], list[Any] | None]"

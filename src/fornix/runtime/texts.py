@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fornix.compile import text_routines as words
-from fornix.compile.support import Support
 from fornix.compile.texts import Grams, Keys, TextCall, first_words, text_call
 from fornix.dtype import FLOAT32, FLOAT64, STRING
 from fornix.ir.attribute import Attribute
@@ -25,7 +24,7 @@ from fornix.ops.text import pooled
 from fornix.ops.text_classes import ASCII, word_class
 from fornix.runtime.feeds import are_texts
 from fornix.runtime.links import Array, ArrayType, Link, LinkedWay
-from fornix.runtime.providers import Kernel, OwnWay, Run, Way
+from fornix.runtime.providers import Kernel, OwnWay, Run, TextCode, Way
 
 PARTS, ML = "fornix.parts", "ai.onnx.ml"
 FOUND = {
@@ -35,15 +34,6 @@ FOUND = {
 """What looks through texts, or writes numbers as texts: see `found_texts`."""
 ROOM = 1 << 14
 """Characters of a text that is copied, and words of one whose n-grams are counted, at most."""
-
-
-class TextCode(NamedTuple):
-    """The machine code of `compile.texts`, and what keeps it."""
-
-    address: int
-    owner: object
-    support: Support
-    """What runs it in one call where no code of numbers is beside it."""
 
 
 def text_family(node: Node) -> str:

@@ -44,7 +44,7 @@ from fornix.runtime.native import NativeStep, Pairs
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.packing import StoredData
 from fornix.runtime.program import Program
-from fornix.runtime.providers import Step
+from fornix.runtime.providers import Step, TextCode
 from fornix.runtime.sizing.learned import Kernels, Learned, Source
 from fornix.runtime.stored.content import Content
 from fornix.runtime.threads import Pool
@@ -248,7 +248,6 @@ class KeptProgram:
     def _with_code(self, step: Step, note: Mapping[str, Any]) -> Step:
         """``step``, which knows where the code for texts is if it needs that."""
         from fornix.runtime.stored.islands import IslandStep  # noqa: PLC0415 - few programs have any
-        from fornix.runtime.texts import TextCode  # noqa: PLC0415 - likewise
 
         if note["texts"] and isinstance(step, IslandStep):
             (name,) = note["texts"]
