@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 4080,
     "edit": 1150,
-    "compile": 14_500,
+    "compile": 14_750,
     "runtime": 9980,
     "quantization": 1500,
     "convert": 6000,

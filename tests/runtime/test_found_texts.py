@@ -157,6 +157,75 @@ def test_whole_numbers_become_texts(dtype: str) -> None:
     agree("Cast <to = 8>", numbers.astype(dtype), f"{dtype}[N]", "string[N]")
 
 
+def shortest(number: np.floating[Any]) -> str:
+    """The fewest digits that tell a float from all others, without an exponent."""
+    if np.isnan(number):
+        return "NaN"
+    if np.isinf(number):
+        return "INF" if number > 0 else "-INF"
+    return np.format_float_positional(number, trim="-")
+
+
+def floats(dtype: str, seed: int) -> Array:
+    """Floats of all exponents, whole ones, powers of two and ten and their neighbours."""
+    source = np.random.default_rng(seed)
+    kind = np.dtype(dtype)
+    bits = source.integers(0, 2 ** (8 * kind.itemsize) - 1, 400, f"u{kind.itemsize}", endpoint=True)
+    info = np.finfo(kind)
+    with np.errstate(over="ignore", under="ignore"):
+        twos = np.ldexp(kind.type(1), np.arange(info.minexp - info.nmant, info.maxexp))
+        tens = np.array([f"1e{k}" for k in range(-324, 309, 3)]).astype(np.float64).astype(kind)
+        near = np.concatenate([np.nextafter(x, kind.type(way)) for x in (twos, tens)
+                               for way in (-np.inf, np.inf)])  # fmt: skip
+    whole = np.round(source.normal(size=100) * 1e4).astype(kind)
+    some = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 0.1, 123456.7, 5e-324, 1.5], kind)
+    plain = source.normal(size=100).astype(kind)
+    return np.concatenate([bits.view(kind), twos, -tens, near, whole, some, plain])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("seed", range(3))
+def test_floats_become_the_shortest_texts(dtype: str, seed: int) -> None:
+    numbers = floats(dtype, seed)
+    name = {"float32": "float", "float64": "double"}[dtype]
+    [y] = InferenceSession(model("Cast <to = 8>", f"{name}[N]")).run(None, {"x": numbers})
+    assert y.tolist() == [shortest(number) for number in numbers]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("seed", range(3))
+def test_texts_become_the_nearest_floats(dtype: str, seed: int) -> None:
+    numbers = floats("float64", seed)
+    numbers = numbers[np.isfinite(numbers)]
+    source = random.Random(seed)
+    texts = [repr(x) for x in numbers.tolist()] + [f"{x:.{source.randrange(20)}e}" for x in numbers]
+    texts += [shortest(x) for x in floats("float32", seed)[:600] if np.isfinite(x)]
+    texts += [str(source.randrange(10**18)) + "e" + str(source.randrange(-40, 20))
+              for _ in range(300)]  # fmt: skip
+    texts += ["1.", ".5", "+3", "-0", "-.0e7", "0e999999", "1e400", "-1e-400", "007", "1E5", "nan",
+              "9007199254740993", "16777217", "1.0000001788139343", "inf", " 2 "]  # fmt: skip
+    made = {"float32": ("float", 1), "float64": ("double", 11)}[dtype]
+    agree(f"Cast <to = {made[1]}>", np.array([t for t in texts if t != "nan"], object),
+          made=f"{made[0]}[N]")  # fmt: skip
+    found = agree_numbers(made, texts)
+    wide = np.array([float(text) for text in texts])
+    if dtype == "float64":
+        np.testing.assert_array_equal(found, wide)
+
+
+def agree_numbers(made: tuple[str, int], texts: list[str]) -> Array:
+    session = InferenceSession(model(f"Cast <to = {made[1]}>", made=f"{made[0]}[N]"))
+    found: Array = session.run(None, {"x": np.array(texts, object)})[0]
+    return found
+
+
+@pytest.mark.parametrize("wrong", ["", ".", "1e", "e5", "1e+", "--1", "1.2.3", "1_0", "0x1"])
+def test_what_spells_no_float_is_refused(wrong: str) -> None:
+    session = InferenceSession(model("Cast <to = 1>", made="float[N]"))
+    with pytest.raises(Exception, match="a number is required to convert a string to float32"):
+        session.run(None, {"x": np.array(["1", wrong], object)})
+
+
 def test_turned_numbers_become_texts() -> None:
     numbers = np.arange(12).reshape(3, 4).T
     agree("Cast <to = 8>", numbers, "int64[M, N]", "string[M, N]")

@@ -18,6 +18,7 @@ import numpy as np
 from fornix.compile import entry
 from fornix.compile import text_finding as finding
 from fornix.compile import text_grams as grams
+from fornix.compile import text_numbers as numbers
 from fornix.compile import text_routines as words
 from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, UINT8, DType
 
@@ -43,6 +44,7 @@ attributes #0 = { nounwind }
 _ROUTINES: dict[str, tuple[Callable[..., None], list[DType]]] = {
     "keys": (words.serve, [UINT8, FLOAT32, FLOAT64]),
     "finding": (finding.serve_found, [UINT8, INT32]),
+    "numbers": (numbers.serve_numbers, [UINT8, INT32]),
     "grams": (grams.serve_grams, [UINT8, FLOAT32]),
 }
 """Each family of code, with the types of elements of its memory behind table and result."""
@@ -305,3 +307,43 @@ class Grams:
         numbers = self.steps[taken, 1]
         self.steps[taken, 0] = keys[numbers]
         self.steps[taken, 1] = np.array([*nodes.values()], np.int64)[numbers]
+
+
+@cache
+def powers_to_read() -> Array:
+    """Powers of five in two words each, the first bit of which is 1: D. Lemire, 2021."""
+    made = []
+    for power in range(numbers.LEAST_READ, numbers.MOST_READ + 1):
+        if power >= 0:
+            value = 5**power << WORD_BITS
+            made.append(value >> (value.bit_length() - WORD_BITS))
+        else:
+            divisor = 5**-power
+            more = 0 if power >= EXACT else WORD_BITS
+            value = (1 << (divisor.bit_length() + WORD_BITS - 1 + more)) // divisor + 1
+            made.append(value >> (value.bit_length() - WORD_BITS))
+    return _in_words(made)
+
+
+@cache
+def powers_to_write() -> Array:
+    """Powers of ten in two words each, rounded up, the first bit of which is 1."""
+    made = []
+    for power in range(numbers.LEAST_WRITTEN, MOST_WRITTEN + 1):
+        value, divisor = 10 ** max(power, 0), 10 ** max(-power, 0)
+        shift = WORD_BITS - value.bit_length() + divisor.bit_length()
+        found = -(-(value << max(shift, 0)) // (divisor << max(-shift, 0)))
+        if found.bit_length() > WORD_BITS:
+            found = -(-(value << max(shift - 1, 0)) // (divisor << max(1 - shift, 0)))
+        made.append(found)
+    return _in_words(made)
+
+
+WORD_BITS, MOST_WRITTEN = 128, 324
+EXACT = -27
+"""The least power of five by which a quotient of 64 bits can end in a tie."""
+
+
+def _in_words(numbers: Sequence[int]) -> Array:
+    data = b"".join(number.to_bytes(16, "big") for number in numbers)
+    return np.frombuffer(data, ">i8").astype(np.int64)

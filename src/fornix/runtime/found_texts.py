@@ -15,7 +15,6 @@ import numpy as np
 
 from fornix.compile import text_finding as finding
 from fornix.compile import text_routines as words
-from fornix.dtype import BOOL, INT64, STRING, DType
 from fornix.ir.graph import Node
 from fornix.ops.microsoft.text import END, START
 from fornix.ops.text_automata import Automaton, matching, running
@@ -36,7 +35,7 @@ def found_way(node: Node, code: TextCode) -> Way | None:
     match node.op_type:
         case "RegexFullMatch":
             automaton = matching(given.get("pattern", ""))
-            return None if automaton is None else _Mapped(
+            return None if automaton is None else Mapped(
                 _looking(finding.MATCH, automaton, code), np.dtype(np.bool_)
             )  # fmt: skip
         case "MurmurHash3":
@@ -46,10 +45,10 @@ def found_way(node: Node, code: TextCode) -> Way | None:
         case "Tokenizer":
             return _tokenizing(given, code)
         case _:
-            return _casting(node, code)
+            return None
 
 
-def _table(task: int, code: TextCode) -> TextTable:
+def found_table(task: int, code: TextCode) -> TextTable:
     """A table that has room for a text, and remembers others."""
     table = TextTable(task, code)
     table.words[words.ROOM] = ROOM
@@ -74,14 +73,14 @@ def _point(table: TextTable, texts: Mapping[int, str]) -> None:
 
 
 def _looking(task: int, automaton: Automaton, code: TextCode) -> TextTable:
-    table = _table(task, code)
+    table = found_table(task, code)
     table.put(finding.MOVES, automaton.moves)
     table.words[finding.START] = automaton.start
     table.words[finding.FINAL] = automaton.final
     return table
 
 
-class _Mapped(LinkedWay):
+class Mapped(LinkedWay):
     """Each text to a number."""
 
     def __init__(self, table: TextTable, dtype: np.dtype[Any]) -> None:
@@ -99,11 +98,11 @@ class _Mapped(LinkedWay):
 
 
 def _hashing(given: Mapping[str, Any], code: TextCode) -> Way:
-    table = _table(finding.HASH, code)
+    table = found_table(finding.HASH, code)
     table.words[finding.SEED] = given.get("seed", 0) & WORD
     size = np.zeros(1, np.int64)
     table.put(finding.SIZE_AT, size)
-    return _Mapped(table, np.dtype(np.uint32 if given.get("positive", 1) else np.int32))
+    return Mapped(table, np.dtype(np.uint32 if given.get("positive", 1) else np.int32))
 
 
 class _Words(OwnWay):
@@ -171,55 +170,3 @@ def _tokenizing(given: Mapping[str, Any], code: TextCode) -> Way | None:
     made = _Words(table, has_marks=bool(given["mark"]), gives_counts=False)
     made.ranks = {1, 2}
     return made
-
-
-# ── numbers
-
-
-def _casting(node: Node, code: TextCode) -> Way | None:
-    read, made = (getattr(getattr(v, "type", None), "dtype", None)
-                  for v in (node.inputs[0], node.outputs[0]))  # fmt: skip
-    if not isinstance(read, DType) or not isinstance(made, DType):
-        return None
-    if read is STRING and _is_plain(made) and made is not BOOL:
-        whole = _Mapped(_table(finding.READ, code), np.dtype(np.int64))
-        return whole if made is INT64 else _Read(whole, made.numpy)
-    if made is STRING and _is_plain(read) and read.numpy != np.uint64:
-        return _Written(_table(finding.WRITE, code))
-    return None
-
-
-def _is_plain(dtype: DType) -> bool:
-    """Whether it has truth values, or whole numbers of whole bytes."""
-    return dtype is BOOL or (dtype.is_integer and dtype.bits >= 8)
-
-
-class _Read(OwnWay):
-    """Texts to the whole numbers that they spell, of which a type has the lowest bits."""
-
-    def __init__(self, whole: _Mapped, dtype: np.dtype[Any]) -> None:
-        self.whole, self.dtype = whole, dtype
-
-    def __call__(self, given: list[Any], run: Run) -> list[Any] | None:
-        found = self.whole(given, run)
-        return None if found is None else [found[0].astype(self.dtype)]
-
-
-class _Written(LinkedWay):
-    """Whole numbers to texts."""
-
-    def __init__(self, table: TextTable) -> None:
-        self.table, self.call = table, table.call()
-
-    def __call__(self, given: list[Any], _: Run) -> list[Any] | None:
-        numbers = np.ascontiguousarray(given[0], np.int64).reshape(given[0].shape)
-        found = self.call([numbers, np.empty(numbers.shape, object)])
-        return None if found is None else [found]
-
-    def link(self, read: ArrayType | None) -> Link | None:
-        if read is None or read[1] != np.int64:
-            return None
-        return self.table.link(math.prod(read[0]), (read[0], np.dtype(object)))
-
-
-__all__ = ["found_way"]

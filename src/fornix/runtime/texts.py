@@ -28,10 +28,10 @@ from fornix.runtime.providers import Kernel, OwnWay, Run, TextCode, Way
 
 PARTS, ML = "fornix.parts", "ai.onnx.ml"
 FOUND = {
-    ("", "Cast"), ("", "RegexFullMatch"), ("", "StringSplit"),
+    ("", "RegexFullMatch"), ("", "StringSplit"),
     ("com.microsoft", "MurmurHash3"), ("com.microsoft", "Tokenizer"),
 }  # fmt: skip
-"""What looks through texts, or writes numbers as texts: see `found_texts`."""
+"""What looks through texts: see `found_texts`."""
 ROOM = 1 << 14
 """Characters of a text that is copied, and words of one whose n-grams are counted, at most."""
 
@@ -40,18 +40,22 @@ def text_family(node: Node) -> str:
     """The family of the machine code that may do what ``node`` says; empty if there is none."""
     if (node.domain, node.op_type) == ("", "TfIdfVectorizer"):
         return "grams"
+    if (node.domain, node.op_type) == ("", "Cast"):
+        return _of_cast(node)
     if (node.domain, node.op_type) in FOUND:
-        return "finding" if node.op_type != "Cast" or _is_of_texts(node) else ""
+        return "finding"
     has_way = (node.domain, node.op_type) in _WAYS and (
         node.op_type != "Gather" or _is_naming(node)
     )
     return "keys" if has_way else ""
 
 
-def _is_of_texts(node: Node) -> bool:
-    """Whether a Cast reads or gives texts."""
+def _of_cast(node: Node) -> str:
+    """The family of code between texts and floats, or whole numbers."""
     types = [getattr(v.type, "dtype", None) for v in (node.inputs[0], node.outputs[0]) if v]
-    return STRING in types
+    if STRING not in types:
+        return ""
+    return "numbers" if not {FLOAT32, FLOAT64}.isdisjoint(types) else "finding"
 
 
 def _is_naming(node: Node) -> bool:
@@ -71,6 +75,10 @@ def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
         from fornix.runtime.found_texts import found_way  # noqa: PLC0415 - reads expressions
 
         return found_way(node, code)
+    if (node.domain, node.op_type) == ("", "Cast"):
+        from fornix.runtime.cast_texts import cast_way  # noqa: PLC0415 - few nodes cast texts
+
+        return cast_way(node, code, kernel)
     if (node.domain, node.op_type) == ("", "TfIdfVectorizer"):
         from fornix.runtime.counted_grams import gram_way  # noqa: PLC0415 - few nodes count
 
