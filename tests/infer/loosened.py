@@ -34,6 +34,7 @@ GUESSES = {
     "DFT": "a length that is computed is not the input's",
     "Pad": "pads along axes that are computed are not those of all axes in order",
     "Slice": "steps that are computed need not be 1",
+    "SplitToSequence": "without keepdims, lengths of unknown rank may be a single 1: the axis goes",
     "Loop": "elements of sequences are no scalars",
     "Scan": "extents that a body declares are not believed before those that follow; so Loop's",
 }
