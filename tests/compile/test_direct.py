@@ -373,6 +373,26 @@ def test_the_next_panel_of_weights_is_asked_for_while_one_is_in_use() -> None:
     assert len(lines) < 1.5 * elements / 16
 
 
+@pytest.mark.parametrize(
+    ("channels", "filters", "is_kept"),
+    [(128, 512, True), (512, 128, True), (64, 64, False)],
+)
+def test_a_panel_of_weights_that_are_asked_for_ahead_stays_while_all_pixels_pass(
+    channels: int, filters: int, is_kept: bool
+) -> None:
+    host = dataclasses.replace(Target.masked("x86-64-v4"), l1_bytes=48 << 10, l2_bytes=4 << 20)
+    size = lanes(FLOAT32, "x86-64-v4")
+    weights = constant(np.ones((filters, channels, 1, 1), np.float32))
+    y = blocked(lower_conv(image("x", (1, channels, 28, 28), FLOAT32, size), weights), size)
+    conv = convolution(source(y))
+    assert conv is not None
+    axes, body = box_of(conv, host)
+    names = [axis.name for axis in axes]
+    assert (names[1] == "p") == is_kept
+    assert (names[-1] == "p") != is_kept
+    assert bool(body.ahead) == is_kept
+
+
 def test_a_blocked_image_has_its_channels_side_by_side() -> None:
     layout = Blocked((2, 24, 3, 5), 16)
     assert layout.elements == 2 * 2 * 3 * 5 * 16

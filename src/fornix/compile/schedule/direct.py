@@ -485,7 +485,8 @@ def _with_sum(
 def _keeps_weights(c: Convolution, given: Groups, box: Box, target: Target) -> bool:
     """Whether pixels are the outer loops and all weights pass for each: they stay in the cache.
 
-    Else each panel of weights stays, and all pixels pass.
+    Else each panel of weights stays, and all pixels pass; where both ways read as much from beyond
+    the second cache, less passes from there, and weights from beyond are asked for ahead.
     """
     size = c.sum.dtype.bits // 8
     terms = math.prod(likely(a.extent) for a in c.sum.axes)
@@ -497,6 +498,8 @@ def _keeps_weights(c: Convolution, given: Groups, box: Box, target: Target) -> b
     room = target.l2_bytes // 2
     by_pixels = image + weights * (boxes if weights > room else 1)
     by_weights = weights + image * (panels if image > room else 1)
+    if by_pixels == by_weights and weights >= AHEAD_BYTES:
+        return boxes * weights <= panels * image
     return by_pixels <= by_weights
 
 
