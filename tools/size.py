@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4080,
     "edit": 1150,
     "compile": 14_750,
-    "runtime": 9980,
+    "runtime": 9990,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

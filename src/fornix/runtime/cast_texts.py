@@ -15,6 +15,7 @@ from fornix.compile import text_finding as finding
 from fornix.compile import text_routines as words
 from fornix.compile.texts import powers_to_read, powers_to_write
 from fornix.dtype import BOOL, FLOAT32, FLOAT64, INT64, STRING, DType
+from fornix.errors import FornixError
 from fornix.ir.graph import Node
 from fornix.runtime.found_texts import Mapped, found_table
 from fornix.runtime.links import ArrayType, Link, LinkedWay
@@ -95,7 +96,11 @@ class _ReadFloats(OwnWay):
                 numbers = nearest.astype(np.float32)
         if left[0]:
             rows = left[1 : left[0] + 1]
-            numbers.reshape(-1)[rows] = self.kernel.call([texts.reshape(-1)[rows]])[0]
+            try:
+                [others] = self.kernel.call([texts.reshape(-1)[rows]])
+            except FornixError:  # who runs the node says which it is
+                return None
+            numbers.reshape(-1)[rows] = others
         return [numbers]
 
 
