@@ -38,9 +38,9 @@ WRITTEN_OUT = 9
 ROWS_AHEAD, LEAST_ROWS = 8, 64
 """Rows of the right operand that are asked for before a tile needs them; and from how many on,
 where the left one has several."""
-BYTES_AHEAD = 4608
-"""Bytes of a panel that are asked for before a tile needs them: what memory gives until it answers.
-12 rows by 80 MB of weights take 4.6 ms for 6.0 with a third of it."""
+BYTES_AHEAD = 1536
+"""Bytes of a panel that are asked for before a tile needs them; memory answers in so many steps.
+Three times as many make one row by 80 MB of weights take 6.3 ms for 4.6."""
 AT_ONCE = 4
 """Terms that a turn of the inner loop writes out: addresses and counting, which take their share of
 the ports of multipliers, serve all of them."""
