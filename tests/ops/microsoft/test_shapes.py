@@ -81,6 +81,12 @@ CASES: list[tuple[str, list[Any], dict[str, Any], str]] = [
         r"mask_index must broadcast to \[1, 2, 2\], got mask_index\[1, 2, 3\]",
     ),
     (
+        "Attention",
+        [ones(1, 2, 4), ones(4, 12), ones(12), ids(1, 2, 3, 3)],
+        HEADS,
+        r"mask_index must be mask_index\[\?, 1, \?, \?\], got mask_index\[1, 2, 3, 3\]",
+    ),
+    (
         "RotaryEmbedding",
         [ones(1, 2, 4), np.zeros((3, 2), np.int64), ones(4, 2), ones(4, 2)],
         {},
@@ -169,3 +175,9 @@ def test_an_embedding_is_normalized_by_a_number_for_each_column() -> None:
         ShapeError, match=r"gamma and beta must have shape \[4\], got gamma\[1, 4\]"
     ):
         run_op("EmbedLayerNormalization", inputs, domain=DOMAIN, opset=1)
+
+
+def test_a_mask_of_four_axes_is_the_same_for_all_heads() -> None:
+    inputs = [ones(1, 2, 4), ones(4, 12), ones(12), ids(1, 2, 3, 3)]
+    with pytest.raises(ShapeError, match=r"the same for all heads, found \[1, 2, 3, 3\]"):
+        run_op("Attention", inputs, HEADS, domain=DOMAIN, opset=1, outputs=1)

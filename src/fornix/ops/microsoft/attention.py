@@ -76,6 +76,10 @@ def _padding(mask: Array, batch: int, queries: int, keys: int) -> Array:
         return np.asarray(mask[:, None, None, :] > 0)
     if mask.ndim == 3:
         return np.asarray(mask[:, None] > 0)
+    require(
+        mask.shape[1] == 1,
+        f"a mask of four axes must be the same for all heads, found {shape_text(mask.shape)}",
+    )
     past = keys - queries
     return np.asarray(mask[:, :, past : past + queries, :keys] > 0)
 

@@ -44,6 +44,8 @@ def check_added(
     check_broadcast("attention_bias", bias, scores)
     if mask is not None and mask.has_rank and mask.rank in {2, 3}:
         check_broadcast(name, mask, (batch, *places[3 - mask.rank :]))
+    elif mask is not None and mask.has_rank and mask.rank > 1:
+        check_shape(name, mask, (None, 1, None, None))
 
 
 def check_heads(num_heads: int, kv_num_heads: int = 1) -> None:
