@@ -65,6 +65,10 @@ CASES = {
         y = GRU <hidden_size = 2, layout = 1> (x, w, r, , n) }""",
     "Scaler": """f (float[N, 2] x) => (float[N, 2] z) {
         z = ai.onnx.ml.Scaler <offset = [1.0, 2.0], scale = [1.0]> (x) }""",
+    "OneHotEncoder": """f (int64[N, M] x) => (float[N, M, 3] z) {
+        z = ai.onnx.ml.OneHotEncoder <cats_int64s = [0, 2, 5]> (x) }""",
+    "LabelEncoder": """f (int64[N, M] x) => (float[N, M] z) {
+        z = ai.onnx.ml.LabelEncoder <keys_int64s = [0, 2], values_floats = [1.0, 5.0]> (x) }""",
     "LinearRegressor": """f (float[N, 2] x) => (float[N, 1] z) {
         z = ai.onnx.ml.LinearRegressor <coefficients = [1.0, 2.0]> (x) }""",
     "GatherElements": """f (float[N, M] x, int64[K, 2] i) => (float[K, 2] z) {

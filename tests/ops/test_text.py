@@ -250,3 +250,25 @@ def test_weights_go_by_n_gram(mode: str, indexes: list[int], weights: list[float
     row = np.array([2, 2, 5])
     wanted = peer("TfIdfVectorizer", [row], attributes)
     check_node("TfIdfVectorizer", [row], attributes, expected=wanted)
+
+
+@pytest.mark.parametrize("compares", [0, 1])
+def test_texts_are_places_in_a_list_of_all_of_them(compares: int) -> None:
+    one, other = np.array([["b", "a"], ["a", "c"]], object), np.array("b", object)
+    attributes = {"stored": ["c", "x"], "compares": compares}
+    names, *numbers = run_op(
+        "Indexed", [one, other], attributes, opset=1, outputs=3, domain="fornix.parts"
+    )
+    assert names.tolist() == ["c", "x", "b", "a", "a", "c", "b"]
+    assert names[numbers[0]].tolist() == one.tolist()
+    assert names[numbers[1]] == "b"
+    expected = [[[2, 3], [3, 0]], 2] if compares else [[[2, 3], [4, 5]], 6]
+    assert [n.tolist() for n in numbers] == expected
+
+
+def test_without_texts_nothing_has_a_place() -> None:
+    empty = np.empty((0, 3), object)
+    names, numbers = run_op(
+        "Indexed", [empty], {"compares": 1}, opset=1, outputs=2, domain="fornix.parts"
+    )
+    assert (names.shape, numbers.shape, numbers.dtype) == ((0,), (0, 3), np.int64)

@@ -36,6 +36,8 @@ def broadcast_shapes(*shapes: Sequence[DimLike]) -> tuple[DimLike, ...]:
     Extents that may still turn out to be 1 give an unknown extent. Raises ShapeError if two
     known extents differ and neither is 1.
     """
+    if len({*map(tuple, shapes)}) == 1:
+        return tuple(shapes[0])
     rank = max(map(len, shapes), default=0)
     padded = [(*[1] * (rank - len(shape)), *shape) for shape in shapes]
     return tuple(_broadcast_dim([shape[axis] for shape in padded], shapes) for axis in range(rank))

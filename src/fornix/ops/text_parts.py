@@ -7,12 +7,13 @@ apart into operators of this file (`passes.split_texts`, `passes.count_words`); 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fornix.dtype import FLOAT32, FLOAT64, INT64
+from fornix.dtype import FLOAT32, FLOAT64, INT64, STRING
 from fornix.ir.dim import DimLike
 from fornix.ops.call import RunNode
 from fornix.ops.counted import DOMAIN
@@ -41,6 +42,41 @@ def numbered(X: Array, *, keys: list[str], node: RunNode) -> Array:
     count = len(keys)
     lookup = node.once(lambda: Lookup.of(np.array(keys, object), np.arange(count), count))
     return lookup(X)
+
+
+Indexed = op(
+    """Indexed <stored: strings?, compares: int> ("texts...": T+) =>
+           (names: T, "numbers...": T1+)""",
+    since=1, domain=DOMAIN, T=TEXT, T1=I64,
+).opaque(WORDS)  # fmt: skip
+
+
+@Indexed.infer
+def infer_indexed(*texts: Fact, stored: Sequence[str] = (), **_: object) -> tuple[Fact, ...]:
+    count = sum((math.prod(fact.shape) for fact in texts), len(stored))
+    return tensor(STRING, (count,)), *(tensor(INT64, fact.shape) for fact in texts)
+
+
+@Indexed.kernel
+def indexed(*texts: Array, stored: Sequence[str] = (), compares: int) -> tuple[Array, ...]:
+    """All of ``stored`` and ``texts`` in a list, and the place in it of each of the latter.
+
+    texts[*S] → names[count], numbers[*S]. With ``compares``, the first place of an equal one.
+    """
+    listed = [*stored]
+    for array in texts:
+        listed += array.reshape(-1).tolist()
+    places = np.arange(len(listed))
+    if compares:
+        first: dict[str, int] = {}
+        places = np.array([first.setdefault(t, k) for k, t in enumerate(listed)], np.int64)
+    numbers, begin = [], len(stored)
+    for array in texts:
+        numbers.append(places[begin : begin + array.size].reshape(array.shape))
+        begin += array.size
+    names = np.empty(len(listed), object)
+    names[:] = listed
+    return names, *numbers
 
 
 _COUNTED = """WordCounts <case_change_action: string, mincharnum: int, separators: strings?,

@@ -74,10 +74,14 @@ class _Indexed:
         outer = [value for value in every if value in self.texts and value.graph is graph]
         self.entering = [v for v in outer if v.producer is not node and v.constant is None]
         self.stored = [v for v in every if v in self.texts and v.constant is not None]
-        self.compares = any(
-            inner.op_type == COMPARING and not self.texts.isdisjoint(inner.inputs)
-            for inner in self.inside
-        )
+        compared = [n for n in self.inside if n.op_type == COMPARING and self._reads_texts(n)]
+        self.compares = bool(compared)
+        known = all(not {*self.stored}.isdisjoint(node.inputs) for node in compared)
+        self.is_known = known and self.texts.isdisjoint(node.outputs)
+        """Whether texts stay inside, and are compared with stored ones alone."""
+
+    def _reads_texts(self, node: Node) -> bool:
+        return not self.texts.isdisjoint(node.inputs)
 
     def _is_text(self, value: Value) -> bool:
         type_ = value.type or self.inference.fact(value).type
@@ -112,7 +116,7 @@ class _Indexed:
         """Put numbers in place of the texts."""
         stored = (text for value in self.stored for text in _data(value).ravel().tolist())
         places = {text: place for place, text in enumerate(dict.fromkeys(stored))}
-        numbers, names = self._entered(places)
+        numbers, names = self._looked_up(places) if self.is_known else self._entered(places)
         for value in self.stored:
             found = np.array([places[text] for text in _data(value).flat], np.int64)
             numbers[value] = self.make.value(found.reshape(_data(value).shape))
@@ -127,43 +131,27 @@ class _Indexed:
         for value in results:
             self._name(value, names, self.inference.fact(value))
 
+    def _looked_up(self, places: Mapping[str, int]) -> tuple[dict[Value, Value], None]:
+        """The numbers of what enters: places among stored texts, one number for all others."""
+        keys = [*places] or [""]
+        make = self.make
+        return {v: make.Numbered(v, domain=PARTS, keys=keys) for v in self.entering}, None
+
     def _entered(self, places: Mapping[str, int]) -> tuple[dict[Value, Value], Value]:
         """The numbers of what enters, and the list of all texts: stored ones have ``places``."""
-        make = self.make
-        lists = [make.value(np.array([*places], object))] if places else []
-        lists += [self._as_list(value) for value in self.entering]
-        names = make.Concat(*lists, axis=0) if len(lists) > 1 else lists[0]
         if not self.entering:
-            return {}, names
-        # Numbers of the same shape, of which compiled code can ask the extents
-        like = {v: make.Numbered(v, domain=PARTS, keys=[""]) for v in self.entering}
-        if self.compares:
-            names, ids = self._distinct(names)
-        numbers: dict[Value, Value] = {}
-        begin = make.value(np.array([len(places)]))
-        for value in self.entering:
-            end = make.Add(begin, make.Reshape(make.Size(like[value]), np.array([1])))
-            if self.compares:
-                own = make.Slice(ids, begin, end)
-            else:
-                scalars = (make.Squeeze(bound, np.array([0])) for bound in (begin, end))
-                own = make.Range(*scalars, np.array(1))
-            numbers[value] = make.Reshape(own, make.Shape(like[value]), allowzero=1)
-            begin = end
-        return numbers, names
-
-    def _as_list(self, value: Value) -> Value:
-        is_list = self.inference.fact(value).rank == 1
-        return value if is_list else self.make.Reshape(value, np.array([-1]))
-
-    def _distinct(self, names: Value) -> tuple[Value, Value]:
-        """The ``names`` that differ, in order of occurrence, and which of them each one is."""
-        node = Node("", "Unique", [names], 3, {"sorted": Attribute.of("sorted", 0)})
+            return {}, self.make.value(np.array([*places], object))
+        attributes = {"compares": Attribute.of("compares", int(self.compares))}
+        if places:
+            attributes["stored"] = Attribute.of("stored", [*places])
+        count = 1 + len(self.entering)
+        node = Node(PARTS, "Indexed", self.entering, count, attributes, name=self.node.name)
         self.graph.insert_before(self.node, node)
         self.inference.update([node])
-        return node.outputs[0], node.outputs[2]
+        names, *numbers = node.outputs
+        return dict(zip(self.entering, numbers, strict=True)), names
 
-    def _name(self, value: Value, names: Value, known: Fact) -> None:
+    def _name(self, value: Value, names: Value | None, known: Fact) -> None:
         """Let whoever reads ``value``, a result that is a number now, read the text."""
         naming = Node("", "Gather", [names, value], 1, name=self.node.name)
         naming.output.type = known.type if value.is_output else None

@@ -193,3 +193,45 @@ def test_rows_are_filtered_until_none_is_left(calls: list[bool]) -> None:
     ]
     agree(sessions(text), *feeds)
     assert calls[-1]
+
+
+SCATTERED = """f (float[N] x, int64[M] at, int64[M, 3] chosen, float[5] table, int64[K] start,
+    int64[K] end, int64 n) => (float[N] y) {
+    stays = Constant <value = bool {1}> ()
+    y = Loop (n, stays, x) <body = step (int64 i, bool k, float[N] h) => (bool k, float[N] o) {
+        axis = Constant <value_ints = [0]> ()
+        first = Gather (start, i)
+        last = Gather (end, i)
+        from = Unsqueeze (first, axis)
+        to = Unsqueeze (last, axis)
+        places = Slice (at, from, to, axis)
+        rows = Slice (chosen, from, to, axis)
+        o = If (k) <
+            then_branch = a () => (float[N] p) {
+                one = Constant <value_ints = [1]> ()
+                values = Gather (table, rows)
+                sums = ReduceSum <keepdims = 0> (values, one)
+                listed = Unsqueeze (places, one)
+                p = ScatterND (h, listed, sums)
+            },
+            else_branch = b () => (float[N] q) { q = Identity (h) }>
+    }>
+}"""
+
+
+def test_code_of_branches_is_made_for_extents_of_zero(calls: list[bool]) -> None:
+    rng = np.random.default_rng(6)
+    feeds: list[Feeds] = []
+    for _ in range(12):
+        n, m, k = rng.integers(1, 9), rng.integers(1, 12), 6
+        start = rng.integers(0, m, k)
+        end = np.where(rng.random(k) < 0.5, start, np.minimum(m, start + rng.integers(0, 5, k)))
+        feeds.append({
+            "x": rng.standard_normal(n).astype("f"),
+            "at": np.arange(m) if m <= n else np.zeros(m, np.int64),  # which of two wins is open
+            "chosen": np.repeat(rng.integers(0, 5, (1, 3)), m, 0),
+            "table": rng.integers(0, 9, 5).astype("f"),
+            "start": start, "end": end, "n": np.array(k),
+        })  # fmt: skip
+    agree(sessions(SCATTERED), *feeds)
+    assert calls.count(True) >= 2 * len(feeds)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fornix.compile.entry import is_available
+from fornix.errors import FornixError
 from fornix.runtime.control import flow
 from tests.runtime.control.flows import Feeds, agree, sessions, watched
 
@@ -144,3 +145,48 @@ def test_loops_behind_branches_of_several_ranks_give_their_rows() -> None:
     }>""",
     )
     agree(sessions(text), *choices(2), *choices(1))
+
+
+INSIDE = """f (float[N, 4] x, int64 m, bool c) => (float[A, 4] y, float total) {
+    y, total = If (c) <
+        then_branch = a () => (float[B, 4] p, float q) {
+            none = Constant <value_int = 0> ()
+            above = Greater (m, none)
+            z = If (above) <
+                then_branch = d () => (float[C, D, E] r) {
+                    axes = Constant <value_ints = [0]> ()
+                    r = Unsqueeze (x, axes)
+                },
+                else_branch = e () => (float[F, G] s) { s = Exp (x) }>
+            shape = Constant <value_ints = [-1, 4]> ()
+            w = Reshape (z, shape)
+            p = Concat <axis = 0> (w, x)
+            q = ReduceSum <keepdims = 0> (z)
+        },
+        else_branch = b () => (float[H, 4] u, float v) {
+            u = Sin (x)
+            v = Constant <value_float = 2.0> ()
+        }>
+}"""
+
+
+def test_branches_of_several_ranks_may_be_in_a_branch(calls: list[bool]) -> None:
+    feeds = [
+        {"x": grid(n), "m": np.array(m), "c": np.array(c)}
+        for n in (3, 1)
+        for m, c in ((0, True), (1, True), (0, False), (1, False))
+    ]
+    agree(sessions(INSIDE), *feeds)
+    assert calls.count(True) >= len(feeds)
+
+
+def test_a_branch_in_a_branch_after_which_nothing_fits_ends_the_call(calls: list[bool]) -> None:
+    text = INSIDE.replace("w = Reshape (z, shape)", "w = Identity (z)")
+    fits = [{"x": grid(3), "m": np.array(0), "c": np.array(c)} for c in (True, False)]
+    agree(sessions(text), *fits)
+    assert calls[-1]
+    pair = sessions(text)
+    for session in pair:
+        session.run(None, fits[0])
+        with pytest.raises(FornixError, match="Concat"):
+            session.run(None, {**fits[0], "m": np.array(1)})

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from onnx import parser
 
+from fornix.compile.entry import is_available
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession, SessionOptions
+from tests.runtime.control.flows import watched
 
 HEAD = '<ir_version: 8, opset_import: ["" : 19]>\n'
 WORDS = ["", "on", "off", "ü", "on", "a much longer text than others", "b", "ß\U0001f600"]
@@ -243,3 +245,76 @@ def test_texts_equal_a_stored_one(shape: str, swapped: bool) -> None:
             np.testing.assert_array_equal(y.reshape(-1), expected)
             assert y.ndim == max(1, shape.count("1"))
             np.testing.assert_array_equal(z, expected[None])
+
+
+CHOSEN = """f (string[N] word, float[M, 4] x) => (float[M, 4] y, int64 place) {
+    on = Constant <value_strings = ["on"]> ()
+    zero = Constant <value_int = 0> ()
+    first = Gather (word, zero)
+    is_on = Equal (first, on)
+    flag = Squeeze (is_on)
+    y, place = If (flag) <
+        then_branch = a () => (float[M, 4] p, int64 k) {
+            p = Sin (x)
+            k = Constant <value_int = 0> ()
+        },
+        else_branch = b () => (float[M, 4] q, int64 l) {
+            off = Constant <value_string = "off"> ()
+            last = Constant <value_int = -1> ()
+            end = Gather (word, last)
+            is_off = Equal (end, off)
+            q, l = If (is_off) <
+                then_branch = c () => (float[M, 4] r, int64 m) {
+                    r = Cos (x)
+                    m = Constant <value_int = 1> ()
+                },
+                else_branch = d () => (float[M, 4] s, int64 n) {
+                    s = Neg (x)
+                    n = Constant <value_int = 2> ()
+                }>
+        }>
+}"""
+
+
+@pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
+def test_branches_that_texts_choose_are_one_native_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = watched(monkeypatch)
+    x = np.linspace(-2, 2, 8, dtype=np.float32).reshape(2, 4)
+    computed = {0: np.sin, 1: np.cos, 2: np.negative}
+    own = sessions(CHOSEN)[0]
+    cases = [(["on"], 0), (["off"], 1), (["neither"], 2), (["x", "on", "off"], 1), (["", "ü"], 2)]
+    for _ in range(4):
+        for words, place in cases:
+            found, number = own.run(None, {"word": np.array(words, object), "x": x})
+            np.testing.assert_allclose(found, computed[place](x), 1e-6)
+            assert number == place
+    assert all(calls[-len(cases) :])
+
+
+def test_what_is_no_text_is_taken_as_in_the_first_run() -> None:
+    own, _, reference = sessions(CHOSEN)
+    x = np.zeros((2, 4), np.float32)
+    for _ in range(5):
+        own.run(None, {"word": np.array(["on"], object), "x": x})
+        for thing in (1, None, b"on", 2.5):
+            feeds = {"word": np.array([thing], object), "x": x}
+            assert plain(outcome(own, feeds)) == plain(outcome(reference, feeds))
+
+
+def test_texts_that_come_out_are_those_that_went_in_known_or_not() -> None:
+    text = """f (string[N] x, string word) => (string[N] y) {
+        shape = Shape (x)
+        n = Squeeze (shape)
+        y = Loop (n) <body = step (int64 i, bool k) => (bool k, string o) {
+            t = Gather (x, i)
+            same = Equal (t, word)
+            o = If (same) <
+                then_branch = a () => (string p) { p = Constant <value_string = "found"> () },
+                else_branch = b () => (string q) { q = Identity (t) }>
+        }>
+    }""".replace("Loop (n)", 'Loop (n, "")')
+    rng = np.random.default_rng(5)
+    check(text, [
+        {"x": texts(rng, n), "word": np.array(word, object)}
+        for n, word in ((5, "on"), (3, "nowhere"), (1, ""), (40, "b"))
+    ])  # fmt: skip

@@ -34,6 +34,7 @@ from fornix.runtime.program import Program, Programs
 from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled, Run
 from fornix.runtime.shortcuts.generic import ShortWay
 from fornix.runtime.shortcuts.shortcut import Shortcut
+from fornix.runtime.sizing.extents import LATE
 from fornix.runtime.stored.inner import STORED, BodyPlace, Form
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ Compute: TypeAlias = Callable[[Program, Mapping[str, Any], Run], Mapping[Value, 
 
 MAX_PROGRAMS = 4
 """Programs of a body for values of the same kinds."""
-LATE = "late "
-"""What names of extents begin with that only a run tells."""
 MAX_SEEN = 16
 """Sets of extents that tell numbers from symbols."""
 

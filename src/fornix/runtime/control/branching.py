@@ -76,10 +76,10 @@ class _Branching:
             codes.append(formulas.running)
         fork = Forked(outputs, sides, codes, before, other)
         pairs = list(zip(*sides, strict=True))
-        if not (is_free or flow.depth) and any(starmap(_differ_in_rank, pairs)):
+        if not (is_free or flow.loops) and any(starmap(_differ_in_rank, pairs)):
             raise fork
         if not is_free:
-            found = [self._joined(one, another, codes) for one, another in pairs]
+            found = [_joined(flow, one, another, codes) for one, another in pairs]
         flow.join(fork)
         self.places.update(zip(outputs, found, strict=True))
 
@@ -136,41 +136,57 @@ class _Branching:
         """Whether a branch leaves its output where it lies."""
         return isinstance(place, Listed) or self.flow.formulas.is_late(place.type)
 
-    def _joined_lists(self, sides: Sequence[Place], codes: Sequence[Code]) -> Place:
-        """The sequence that is that of one of two branches."""
-        listed = [side for side in sides if isinstance(side, Listed)]
-        if len({side.dtype for side in listed}) != 1 or len(listed) < len(sides):
-            raise NotAsCompiled("branches give other kinds of values")
-        place = changing_list(self.flow.formulas, listed[0])
-        for side, code in zip(listed, codes, strict=True):
-            self.flow.formulas.running = code
-            self.flow.set(place.address, side.address)
-            self.flow.set(place.count, side.count)
-        return place
 
-    def _joined(self, one: Place, other: Place, codes: Sequence[Code]) -> Place:
-        """Where the output of an If lies, which is at two places, as late as they may be."""
-        if isinstance(one, Listed) or isinstance(other, Listed):
-            return self._joined_lists((one, other), codes)
-        formulas, types = self.flow.formulas, (one.type or LONG, other.type or LONG)
-        if one.address == other.address and not any(map(formulas.is_late, types)):
-            return other
-        (shape, dtype), (extents, kind) = types
-        if dtype != kind or len(shape) != len(extents):
-            raise NotAsCompiled(f"branches give {types[0]} and {types[1]}")
-        axes = [a for a, (d, e) in enumerate(zip(shape, extents, strict=True)) if d != e]
-        slots = {axis: formulas.changing() for axis in axes}
-        place = Place(formulas.changing(), None)
-        for side, type_, code in zip((one, other), types, codes, strict=True):
-            formulas.running = code
-            with formulas.scope():
-                self.flow.set(place.address, side.address)
-                for axis, slot in slots.items():
-                    self.flow.set(slot, formulas.of(type_[0][axis]))
-        if {one.address, other.address} <= self.flow.fresh:
-            self.flow.fresh.add(place.address)
-        named = tuple(formulas.extent(slots[a]) if a in slots else d for a, d in enumerate(shape))
-        return replace(place, type=(named, dtype))
+def joined(flow: Flow, sides: Sequence[Sequence[Place] | None], fork: Forked) -> list[Place]:
+    """Where values lie behind two branches, in each of which they lie at places of their own.
+
+    Whoever comes to the end of one without places has ended the call.
+    """
+    one, other = sides
+    found = list(one or other or ())
+    if one is not None and other is not None:
+        pairs = zip(one, other, strict=True)
+        found = [_joined(flow, place, another, fork.codes) for place, another in pairs]
+    flow.join(fork)
+    return found
+
+
+def _joined_lists(flow: Flow, sides: Sequence[Place], codes: Sequence[Code]) -> Place:
+    """The sequence that is that of one of two branches."""
+    listed = [side for side in sides if isinstance(side, Listed)]
+    if len({side.dtype for side in listed}) != 1 or len(listed) < len(sides):
+        raise NotAsCompiled("branches give other kinds of values")
+    place = changing_list(flow.formulas, listed[0])
+    for side, code in zip(listed, codes, strict=True):
+        flow.formulas.running = code
+        flow.set(place.address, side.address)
+        flow.set(place.count, side.count)
+    return place
+
+
+def _joined(flow: Flow, one: Place, other: Place, codes: Sequence[Code]) -> Place:
+    """Where the output of an If lies, which is at two places, as late as they may be."""
+    if isinstance(one, Listed) or isinstance(other, Listed):
+        return _joined_lists(flow, (one, other), codes)
+    formulas, types = flow.formulas, (one.type or LONG, other.type or LONG)
+    if one.address == other.address and not any(map(formulas.is_late, types)):
+        return other
+    (shape, dtype), (extents, kind) = types
+    if dtype != kind or len(shape) != len(extents):
+        raise NotAsCompiled(f"branches give {types[0]} and {types[1]}")
+    axes = [a for a, (d, e) in enumerate(zip(shape, extents, strict=True)) if d != e]
+    slots = {axis: formulas.changing() for axis in axes}
+    place = Place(formulas.changing(), None)
+    for side, type_, code in zip((one, other), types, codes, strict=True):
+        formulas.running = code
+        with formulas.scope():
+            flow.set(place.address, side.address)
+            for axis, slot in slots.items():
+                flow.set(slot, formulas.of(type_[0][axis]))
+    if {one.address, other.address} <= flow.fresh:
+        flow.fresh.add(place.address)
+    named = tuple(formulas.extent(slots[a]) if a in slots else d for a, d in enumerate(shape))
+    return replace(place, type=(named, dtype))
 
 
 def _differ_in_rank(one: Place, other: Place) -> bool:

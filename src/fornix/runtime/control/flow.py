@@ -13,17 +13,21 @@ import ctypes
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from typing import Any, TypeAlias
+from functools import partial, reduce
+from operator import mul
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from fornix.compile import machine as words
+from fornix.compile.entry import DATA
 from fornix.compile.support import Support
+from fornix.compile.text_routines import ROWS
 from fornix.format.mapped import MappedFile
 from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.graph import Graph, Value
 from fornix.runtime.control.bodies import CompiledBody, ListKind, ReadType, changes
-from fornix.runtime.control.branching import Forked, branch
+from fornix.runtime.control.branching import Forked, branch, joined
 from fornix.runtime.control.draws import draw, is_draw, is_written
 from fornix.runtime.control.late import LateCall
 from fornix.runtime.control.lists import check_fed, fed_list, give_list, list_way
@@ -37,6 +41,7 @@ from fornix.runtime.control.places import (
     Place,
     Places,
 )
+from fornix.runtime.links import LinkedWay
 from fornix.runtime.memory import readable
 from fornix.runtime.native import WORTH_SHARING, NativeStep
 from fornix.runtime.providers import ControlNode, NotAsCompiled, Step
@@ -45,6 +50,7 @@ from fornix.runtime.shortcuts.generic import LONGEST, ArrayType
 from fornix.runtime.shortcuts.wired import WiredStep
 
 Array = np.ndarray[Any, np.dtype[Any]]
+T = TypeVar("T")
 _READS = {1: words.READ_BYTE, 4: words.READ_INT, LONG_BYTES: words.READ_LONG}
 """What reads a number of so many bytes."""
 MAX_FORKS = 8
@@ -69,8 +75,8 @@ class Flow(LateCall):
         """Raises NotAsCompiled where a step is no kernel and no control flow."""
         super().__init__()
         types = [type_ for _, type_ in inputs if not isinstance(type_, Fed)]
-        if any(dtype.hasobject for _, dtype in types) or len({*outputs}) < len(outputs):
-            raise NotAsCompiled("a call takes numbers, and gives each result once")
+        if len({*outputs}) < len(outputs):
+            raise NotAsCompiled("a call gives each result once")
         self.budget = budget
         self._fed: list[tuple[Fed, Listed]] = []
         """Lists that are fed, and where their tables lie."""
@@ -226,8 +232,8 @@ class Flow(LateCall):
 
     def room_for(self, type_: ArrayType | None) -> Place:
         """Memory for a value."""
-        if type_ is None:
-            raise NotAsCompiled("nobody says what a value is")
+        if type_ is None or type_[1].hasobject:
+            raise NotAsCompiled("nobody says what a value is, or it holds objects")
         stays = not self.formulas.is_late(type_)
         return Place(self.room(self.nbytes(type_)), type_, stays)
 
@@ -282,6 +288,8 @@ class Flow(LateCall):
                 self._give_list(value, place)
                 return
             type_ = place.type or LONG
+            if type_[1].hasobject:
+                raise NotAsCompiled("texts are given by what makes them alone")
             extents = [self.formulas.of(extent) for extent in type_[0]]
             self.copy(self.make(value, extents, type_), place)
 
@@ -302,18 +310,33 @@ class Flow(LateCall):
         for value in places:
             self._give(value, places)
 
-    def steps(self, steps: Sequence[Step], places: Places, wanted: Mapping[Value, Place]) -> None:
-        """Let ``steps`` run, and note where their results lie: at ``wanted`` places, or others."""
+    def _outputs(
+        self,
+        steps: Sequence[Step],
+        places: Places,
+        outputs: Sequence[Value],
+        wanted: Mapping[Value, Place],
+    ) -> list[Place]:
+        """Let ``steps`` run; where the ``outputs`` of a body lie: at ``wanted`` places, or others.
+
+        Behind branches whose results have several ranks, that is written in both of them.
+        """
         self._expect(steps)
-        for step in steps:
-            self._step(step, places, wanted)
+        for number, step in enumerate(steps):
+            try:
+                self._step(step, places, wanted)
+            except Forked as fork:
+                rest = steps[number + 1 :]
+                follow = partial(self._outputs, rest, outputs=outputs, wanted=wanted)
+                return joined(self, self._fork(fork, places, follow), fork)
+        return [self.place_of(value, places) for value in outputs]
 
     def _expect(self, steps: Sequence[Step]) -> None:
         """Note what ``steps`` take values for; raises NotAsCompiled if one needs its kernel."""
         for step in steps:
             if isinstance(step, NativeStep):
                 self.expected.update((value, step.types[value]) for value in step.reads)
-            elif not (_is_controlled(step) or is_written(step.single)):
+            elif not (_is_controlled(step) or is_written(step.single) or self._is_linked(step)):
                 raise NotAsCompiled("some of its nodes run their NumPy kernels")
 
     def _step(self, step: Step, places: Places, wanted: Mapping[Value, Place]) -> None:
@@ -322,6 +345,9 @@ class Flow(LateCall):
             self._support = self._support or step.support
             self._kernels(step, places, wanted)
             return
+        if isinstance(step.way, LinkedWay):
+            self._link(step, step.way, places)
+            return
         control, single = step.control, step.single
         if control is not None and _is_controlled(step):
             _WAYS[control.node.op_type](self, control, places, wanted)
@@ -329,6 +355,34 @@ class Flow(LateCall):
             way(self, single, places, wanted)
         elif single is not None and is_draw(single):
             draw(self, single, places, wanted)
+
+    def _is_linked(self, step: Step) -> bool:
+        """Whether ``step`` speaks of texts in code that may run here: with the GIL held."""
+        return isinstance(step.way, LinkedWay) and not (self.depth or self.loops)
+
+    def _link(self, step: Step, way: LinkedWay, places: Places) -> None:
+        """Let code run that makes an array of as many elements as it reads, texts among them."""
+        (read,), (written,) = step.reads, step.writes
+        place, formulas = self.place_of(read, places), self.formulas
+        shape, dtype = place.type or LONG
+        link = way.link(((1,) * len(shape), dtype))
+        if place.type is None or link is None or link.result is None:
+            raise NotAsCompiled("its way stands for itself")
+        made = shape, link.result[1]
+        if link.result[0] != (1,) * len(shape) or (made[1].hasobject and written in self._inner):
+            raise NotAsCompiled("a row of texts is no single element, or texts are read again")
+        target = self.target(written, made, {})
+        table, owner = link.table, np.zeros(DATA // LONG_BYTES + 1, np.int64)
+        owner[-1] = table.ctypes.data
+        record = np.array([link.function, owner.ctypes.data, 0], np.int64)
+        self.kept += [link, owner, record]
+        count = formulas.of(reduce(mul, shape, 1))
+        told = (count, ROWS), (place.address, link.source), (target.address, link.target)
+        for slot, word in told:
+            address = formulas.number(table.ctypes.data + LONG_BYTES * word)
+            self.do(words.PUT, slot, slot, address)
+        self.do(words.RUN, formulas.slot(), formulas.number(record.ctypes.data), self.zero)
+        places[written] = target
 
     def _finish(self, steps: Sequence[Step], places: Places) -> None:
         """Let the last ``steps`` of the program run, and give the results.
@@ -340,33 +394,43 @@ class Flow(LateCall):
             try:
                 self._step(step, places, {})
             except Forked as fork:
-                self._fork(fork, steps[number + 1 :], places)
+                follow = partial(self._finish_anew, steps[number + 1 :], made={*self._made})
+                self._fork(fork, places, follow)
+                self.join(fork)
                 return
         for value in self.results:
             self._give(value, places)
 
-    def _fork(self, fork: Forked, rest: Sequence[Step], places: Places) -> None:
-        """Let the ``rest`` of the program follow in each of two branches.
+    def _finish_anew(self, steps: Sequence[Step], places: Places, made: Collection[Value]) -> None:
+        """The same, where only ``made`` of the results are made so far."""
+        self._made = {*made}
+        self._finish(steps, places)
 
-        A branch after which there can be none ends the call.
+    def _fork(self, fork: Forked, places: Places, follow: Callable[[Places], T]) -> list[T | None]:
+        """Let the rest of a program or a body ``follow`` in each of two branches.
+
+        A branch after which there can be none ends the call; its result is None.
         """
         self.forks += 1
         if self.forks > MAX_FORKS:
             raise NotAsCompiled("values may have too many ranks")
-        formulas, made = self.formulas, self._made
+        levels = self.depth, self.loops
         reasons: list[NotAsCompiled] = []
+        found: list[T | None] = []
         for side, code in zip(fork.sides, fork.codes, strict=True):
-            formulas.running, self._made = code, set(made)
+            self.formulas.running = code
             try:
-                with formulas.scope():
-                    self._finish(rest, {**places, **dict(zip(fork.outputs, side, strict=True))})
+                with self.formulas.scope():
+                    own = dict(zip(fork.outputs, side, strict=True))
+                    found.append(follow({**places, **own}))
             except NotAsCompiled as reason:
                 reasons.append(reason)
-                self.depth = self.loops = 0
+                found.append(None)
+                self.depth, self.loops = levels
                 code[:] = [(words.REACH, self.zero, self.zero, self.one)]
         if len(reasons) == len(fork.codes):
             raise reasons[0]
-        self.join(fork)
+        return found
 
     def join(self, fork: Forked) -> None:
         """Put the code of two branches where one of them is to run."""
@@ -418,7 +482,7 @@ class Flow(LateCall):
                 formulas.learn(name, self.slot_of(read, address, address))
             elif place.type is not None:
                 formulas.learn(name, formulas.of(place.type[0][source.place]))
-            formulas.check(words.REACH, formulas.symbol(name), formulas.number(source.least))
+            formulas.check(words.REACH, formulas.symbol(name), self.zero)
         return self.elements_of(step)
 
     def _scratch_for(self, wired: WiredStep) -> int:
@@ -491,19 +555,10 @@ class Flow(LateCall):
             if place is not None:
                 targets.setdefault(value, place)
         with self.formulas.scope():
-            for place in inner.values():
-                self._check_extents(place)
             self.depth += 1
-            self.steps(steps, inner, targets)
+            found = self._outputs(steps, inner, outputs, targets)
             self.depth -= 1
-            return [self.place_of(value, inner) for value in outputs]
-
-    def _check_extents(self, place: Place) -> None:
-        """End the call where an extent is 0 that only the run tells: code is for others."""
-        formulas = self.formulas
-        for slot in map(formulas.of, () if place.type is None else place.type[0]):
-            if slot in formulas.late:
-                formulas.check(words.REACH, slot, self.one)
+            return found
 
 
 def _is_controlled(step: Step) -> bool:

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 
 from fornix.compile import machine as words
 from fornix.ir.dim import Dim, DimLike, symbol
-from fornix.runtime.control.bodies import LATE
 from fornix.runtime.control.places import Code
 from fornix.runtime.memory import ALIGNMENT, aligned_bytes
 from fornix.runtime.providers import NotAsCompiled
 from fornix.runtime.shortcuts.generic import ArrayType, CheckedCall
+from fornix.runtime.sizing.extents import LATE
 from fornix.runtime.sizing.formulas import Formulas
 
 
@@ -97,7 +97,7 @@ class LateFormulas(Formulas):
         """The extent that a late slot holds."""
         if slot not in self._names:
             name = f"{LATE}{len(self._names)}"
-            self._names[slot] = symbol(name, 1)
+            self._names[slot] = symbol(name, 0)
             self.symbols[name] = slot
         return self._names[slot]
 

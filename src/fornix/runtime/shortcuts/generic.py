@@ -333,7 +333,7 @@ class GenericCall(CheckedCall):
             place = formulas.apply(words.ADD, address, formulas.number(size * source.place))
             read = words.READ_LONG if size == LONG else words.READ_INT
             formulas.symbols[name] = formulas.apply(read, place, place)
-            formulas.check(words.REACH, formulas.symbols[name], formulas.number(source.least))
+            formulas.check(words.REACH, formulas.symbols[name], formulas.number(0))
 
     def _add(self, step: NativeStep) -> None:
         """Everything that a call does for ``step``."""

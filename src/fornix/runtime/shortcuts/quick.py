@@ -258,8 +258,9 @@ def _of_steps(
     program: Program, run: Run, feeds: Mapping[str, Any], *, has_texts: bool
 ) -> QuickCall | None:
     """A short way through several steps."""
-    if any(map(_is_in_calls, program.steps)) and program.flow is not None:
-        return StepsCall(program, run, feeds)
+    is_driven = has_texts and any(step.control for step in program.steps)
+    if (is_driven or any(map(_is_in_calls, program.steps))) and program.flow is not None:
+        return _stepwise(program, run, feeds, has_texts=has_texts)
     if len(feeds) == len(program.inputs):
         joint = joint_call(program, run, feeds, JOINT_NANOSECONDS)
         if joint is not None:
@@ -269,6 +270,13 @@ def _of_steps(
             return chained
     if MAP in map(_kind, feeds.values()):
         return None
+    return _stepwise(program, run, feeds, has_texts=has_texts)
+
+
+def _stepwise(
+    program: Program, run: Run, feeds: Mapping[str, Any], *, has_texts: bool
+) -> StepsCall:
+    """The steps one by one."""
     if not has_texts:
         return StepsCall(program, run, feeds)
     texts = {name for name, array in feeds.items() if array.dtype.kind == "O"}

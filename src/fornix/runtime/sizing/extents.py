@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from fornix.ops.fact import Fact
 
 
+LATE = "late "
+"""What names of extents begin with that only a run tells."""
 WORTH_ASSUMING = 128
 """Extents that runs may have before a program of their own is made for each."""
 MOST_ASSUMED = 512
@@ -54,7 +56,7 @@ The greatest may be what other symbols leave of a number.
 
 
 def name_extents(model: Model, numbers: Mapping[str, DimLike]) -> None:
-    """Make every symbol in ``model`` at least 1, or what ``numbers`` gives it.
+    """Make every symbol in ``model`` at least 1, late ones 0, or what ``numbers`` gives it.
 
     Extents that inputs are declared without become symbols of their own. Those that others are
     declared with, and inputs are not, say less than what is found out about them, and may be 0.
@@ -94,10 +96,15 @@ def _extent(
     extent: DimLike | None, name: str | None, numbers: Mapping[str, DimLike]
 ) -> DimLike | None:
     if isinstance(extent, Dim):
-        return extent.bind({s: numbers.get(s, symbol(s, 1)) for s in extent.symbols})
+        return extent.bind({s: numbers.get(s, symbol(s, _least(s))) for s in extent.symbols})
     if name is not None and (extent is None or extent < 0):
         return numbers.get(name, symbol(name, 1))
     return extent
+
+
+def _least(name: str) -> int:
+    """What the extent of an input is at least: data decide about those that come late."""
+    return 0 if name.startswith(LATE) else 1
 
 
 def taken_for_equal(facts: Iterable[Fact], inputs: Sequence[Value]) -> dict[str, DimLike]:

@@ -33,11 +33,6 @@ class Source:
     dtype: np.dtype[Any]
     """The type of the value."""
 
-    @property
-    def least(self) -> int:
-        """What the number is at least where code is made for it."""
-        return 0 if self.is_element else 1
-
     def number(self, values: Mapping[Value, Any]) -> int:
         """The number, as ``values`` of a run say it."""
         array = values[self.value]
@@ -74,10 +69,9 @@ class Learned:
         return values_of(self.sources)
 
     def extents(self, values: Mapping[Value, Any]) -> dict[str, int] | None:
-        """What symbols are in a run with these ``values``; None if code is for larger numbers."""
+        """What symbols are in a run with these ``values``; None if one is less than 0."""
         found = {name: source.number(values) for name, source in self.sources.items()}
-        is_made = all(found[name] >= source.least for name, source in self.sources.items())
-        return found if is_made else None
+        return found if all(number >= 0 for number in found.values()) else None
 
     def run(self, values: Mapping[Value, Any], run: Run) -> dict[Value, Any]:
         """What the NumPy kernels make of ``values``.

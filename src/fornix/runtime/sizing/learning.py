@@ -134,18 +134,18 @@ class _Naming:
         open_ = [n for n, entry in enumerate(contents.flat) if entry is None or _is_unknown(entry)]
         for place in open_:
             index = np.unravel_index(place, shape)
-            found = self._symbol(f"{value.name}{[int(k) for k in index]}", 0)
+            found = self._symbol(f"{value.name}{[int(k) for k in index]}")
             contents[index] = found
             self._add(found, value, place, fact, is_element=True)
         if open_:
             self._learn(value, Fact(fact.type, contents))
         return bool(open_)
 
-    def _symbol(self, name: str, least: int) -> Dim:
-        """A new symbol."""
+    def _symbol(self, name: str) -> Dim:
+        """A new symbol, which may be 0: data decide."""
         while name in self.sources or name in self.symbols:
             name += "'"
-        return symbol(name, least)
+        return symbol(name, least=0)
 
     def _name_extents(self, value: Value) -> None:
         """Give extents of ``value`` that are not known a symbol each, the same for the same one."""
@@ -160,7 +160,7 @@ class _Naming:
                 if found is None:
                     found = self._one_of(extent)
                 if found is None:
-                    found = self._symbol(f"{value.name}.shape[{axis}]", 1)
+                    found = self._symbol(f"{value.name}.shape[{axis}]")
                     new.append(axis)
                 if has_unknown(extent):
                     self._known[extent] = found
