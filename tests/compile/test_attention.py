@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from fornix.compile import Target
 from fornix.compile.compiler import write_all
 from fornix.compile.schedule import attention_parts
-from fornix.dtype import BOOL, FLOAT16, FLOAT32, FLOAT64, DType
+from fornix.dtype import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce, select, tensor
 from fornix.ir.loops.tensor import stored
@@ -33,6 +34,8 @@ def attend(
     dtype: DType = FLOAT32,
     groups: int = 2,
     finish: Callable[[Scalar], Scalar] = lambda weight: weight,
+    *,
+    scale: float = 0.3,
 ) -> Tensor:
     """Attention of 4 heads: softmax of ``around`` the scores of queries and keys, times values."""
     queries, keys, size, width = shape
@@ -44,7 +47,7 @@ def attend(
 
     def score(h: DimLike, i: DimLike, j: DimLike) -> Scalar:
         def product(d: DimLike) -> Scalar:
-            return cast(q[h, i, d], wide) * 0.3 * cast(k[h // shared, j, d], wide)
+            return cast(q[h, i, d], wide) * scale * cast(k[h // shared, j, d], wide)
 
         return around(reduce("sum", size, product), (h, i, j))
 
@@ -438,3 +441,59 @@ def test_what_is_not_finite_is_computed_anew(
     result = attend(shape)
     assert is_in_tiles(result)
     assert_close(run(result, feeds), expected(feeds))
+
+
+def products_in_tiles(result: Tensor, target: Target) -> int:
+    """How many products of tile registers stand in the code of ``result``."""
+    text = "".join(w.code.text for w in write_all([stored(result)], target))
+    return text.count("call void @llvm.x86.tdpbf16ps")
+
+
+@IN_TILES
+@pytest.mark.usefixtures("in_tiles")
+@pytest.mark.parametrize(("dtype", "step"), [(BFLOAT16, 2.0**-8), (FLOAT16, 2.0**-11)])
+@pytest.mark.parametrize("scale", [0.25, 0.3])
+def test_halves_have_fewer_parts_in_tile_registers(
+    dtype: DType, step: float, scale: float, rng: np.random.Generator
+) -> None:
+    shape = (290, 135, 40, 33)
+    feeds = feeds_of(shape, rng, dtype.numpy)
+    result = attend(shape, dtype=dtype, scale=scale)
+    few, many = (products_in_tiles(x, Target.host()) for x in (result, attend(shape)))
+    assert 0 < few < many
+    wanted = expected(feeds | {"q": feeds["q"].astype(np.float64) * (scale / 0.3)})
+    found = run(result, feeds).astype(np.float64)
+    assert (np.abs(found - wanted) <= step * np.abs(wanted) + 1e-6).all()  # rounded once
+
+
+ROUNDING = dataclasses.replace(Target.host(), rounds_products=True)
+
+
+@IN_TILES
+@pytest.mark.usefixtures("in_tiles")
+@pytest.mark.parametrize("shape", [(128, 128, 32, 32), (129, 130, 9, 5), (550, 135, 16, 40)])
+def test_products_that_may_be_rounded_are_one_each(
+    shape: tuple[int, int, int, int], rng: np.random.Generator
+) -> None:
+    result, feeds = attend(shape), feeds_of(shape, rng)
+    counts = [products_in_tiles(result, target) for target in (ROUNDING, Target.host())]
+    assert counts[0] * 6 == counts[1]
+    found, wanted = run(result, feeds, ROUNDING), expected(feeds)
+    assert 1e-5 < np.abs(found - wanted).max() / np.abs(wanted).max() < 2e-2
+
+
+@IN_TILES
+@pytest.mark.usefixtures("in_tiles")
+@pytest.mark.parametrize("name", ["q", "k", "v"])
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800000, 0x7E967699])
+def test_what_is_not_finite_stays_so_where_products_are_rounded(
+    name: str, bits: int, rng: np.random.Generator
+) -> None:
+    shape = (290, 400, 32, 20)
+    feeds = feeds_of(shape, rng)
+    feeds[name].view(np.uint32)[:, 137, 5] = bits
+    found, wanted = run(attend(shape), feeds, ROUNDING), expected(feeds)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+    known = np.isfinite(wanted)
+    limit = 2e-2 * np.abs(wanted[known]).max(initial=0)
+    assert (np.abs(found[known] - wanted[known]) <= limit).all()

@@ -55,7 +55,7 @@ def session(
 def assert_bounded(found: Any, exact: Any, magnitude: Any) -> None:
     """Within the stated bound, and rounded at all."""
     error = np.abs(found - exact)
-    assert (error <= magnitude / 255 + 1e-5).all()
+    assert (error <= magnitude / 127 + 1e-5).all()
     assert error.max() > 1e-4
 
 

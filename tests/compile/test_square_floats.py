@@ -315,3 +315,32 @@ def test_panels_that_outgrow_a_cache_are_used_group_by_group(
     runs = [Runner([y], chunks=n, target=t).run({"x": x})[0] for n, t in ((1, None), (3, small))]
     assert_near(runs[0], x, w, {})
     np.testing.assert_array_equal(runs[0], runs[1])
+
+
+ROUNDED = dataclasses.replace(Target.host(), rounds_products=True)
+LOST = 1 / 127
+"""Of a product of two numbers that are rounded to 8 bits."""
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(("channels", "sides", "filters", "taps", "window"), CASES)
+def test_factors_that_may_be_rounded_have_one_part(
+    channels: int,
+    sides: tuple[int, int],
+    filters: int,
+    taps: tuple[int, int],
+    window: dict[str, Any],
+) -> None:
+    x, w = numbers(2, channels, *sides), numbers(filters, channels, *taps)
+    x[0, :, -1, -1] = np.nan, *x[0, 1:, -1, -1]
+    y = sums(x, w, window)
+    assert is_in_parts(y, ROUNDED)
+    found, again = (Runner([y], ROUNDED, chunks=n).run({"x": x})[0] for n in (1, 3))
+    np.testing.assert_array_equal(found, again)
+    wanted = convolved(x, w, window)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+    bound = (LOST + w[0].size * ROUNDING) * convolved(np.abs(x), np.abs(w), window)
+    difference = np.abs(found - wanted)
+    known = ~np.isnan(wanted)
+    assert (difference[known] <= bound[known]).all()
+    assert difference[known].any()

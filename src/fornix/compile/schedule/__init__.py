@@ -18,7 +18,7 @@ from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages, speed_of_direct
 from fornix.compile.schedule.gates import gate_steps
 from fornix.compile.schedule.gathered import gathered
-from fornix.compile.schedule.halves import convolution_in_halves, in_halves
+from fornix.compile.schedule.halves import convolution_in_halves, in_halves, rounded_in_tiles
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
 from fornix.compile.schedule.pairs import contraction_in_pairs
@@ -86,7 +86,11 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     parts = joined(conv, is_strict=target.is_strict)
     if parts is not None:
         return [piece for part in parts for piece in _of_store(part, target)]
-    found = winograd_stages(conv, target, lanes, speed_of_direct(conv, target, lanes))
+    rounded = rounded_in_tiles(conv, target, lanes)
+    speed = speed_of_direct(rounded or conv, target, lanes)
+    found = winograd_stages(conv, target, lanes, speed)
+    if rounded is not None:
+        found = found or direct_stages(rounded, target, lanes)
     halves = None if found else convolution_in_halves(conv, target)
     if halves is not None:
         found = direct_stages(halves, target, lanes)

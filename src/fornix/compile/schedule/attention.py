@@ -21,7 +21,7 @@ from fornix.compile.schedule.attention_blocks import (
     with_sink,
 )
 from fornix.compile.schedule.attention_few import are_few, few_of, few_queries
-from fornix.compile.schedule.attention_parts import are_many, part_blocks
+from fornix.compile.schedule.attention_parts import are_many, counts_of, part_blocks
 from fornix.compile.schedule.chunks import combined
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.winograd import Stage
@@ -49,6 +49,7 @@ def attention_nest(
 ) -> tuple[list[Store | Stage], Store, Nest]:
     """Stores that have to be computed first, the rest of the work, and its nest."""
     first: list[Store] = []
+    counts = counts_of(a, target)
     a = dataclasses.replace(
         a,
         queries=_in_memory("queries", a.queries, (*a.store.axes, a.term), first),
@@ -67,13 +68,13 @@ def attention_nest(
         parallel = combined(few.axes)[0]
         body.append(When(is_few, (few,)))
     if a.row is not None and is_few is not TRUE:
-        is_many = are_many(a, target, lanes)
+        is_many = are_many(a, counts, target, lanes)
         ways: list[tuple[Scalar, tuple[Variable, Block]]] = []
         if is_many is not TRUE:
             blocks = blocks_of(a, a.row, lanes, heights, scratch)
             ways.append((apply("and", ~is_few, ~is_many), blocks))
         if is_many is not FALSE:
-            ways.append((apply("and", ~is_few, is_many), part_blocks(a, a.row, scratch)))
+            ways.append((apply("and", ~is_few, is_many), part_blocks(a, counts, a.row, scratch)))
         for condition, (block, each) in ways:
             many = Chunks((*a.outer, block), each)
             parallel = maximum(parallel, combined(many.axes)[0])

@@ -1,23 +1,26 @@
 """Attention in tile registers (AMX): both its products as those of numbers in three parts.
 
-Decides when, and which queries take keys apart together. A chunk has several panels of queries, two
-vectors each. Block by block keys and values are taken apart into scratch memory, as left factors,
-values turned; then each panel takes its scores, which go through vectors for masks and powers, and
-back as parts, made while others are multiplied. Products that are not finite are computed anew.
+Halves have fewer, and one is all where products may round their factors. Decides when, and which
+queries take keys apart together. A chunk has several panels of queries, two vectors each. Block by
+block keys and values are taken apart into scratch memory, as left factors, values turned; then each
+panel takes its scores, which go through vectors for masks and powers, and back as parts, made while
+others are multiplied. Products that are not finite are computed anew.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 from fornix.compile.attention import Attention
 from fornix.compile.cost import likely
 from fornix.compile.nest import Block, Lanes, Loop, Parts, Put, Tile, Turn, When
-from fornix.compile.parts import PARTS, in_parts
+from fornix.compile.parts import PARTS, PRODUCTS, count_of, in_parts, products_of
 from fornix.compile.schedule.attention_blocks import Queries, Scratch, as_load
 from fornix.compile.schedule.parts import FEATURE, HEIGHT, TERMS, WORDS
 from fornix.compile.target import Target
-from fornix.dtype import BOOL, FLOAT32, INT32
+from fornix.dtype import BFLOAT16, BOOL, FLOAT32, INT32
 from fornix.ir.dim import DimLike, ceildiv
 from fornix.ir.loops import (
     FALSE,
@@ -26,6 +29,7 @@ from fornix.ir.loops import (
     Scalar,
     Variable,
     apply,
+    cast,
     index,
     load,
     select,
@@ -45,25 +49,54 @@ PAIR, TILES, APART = (25.0, 54.0), 0.66, 25.0
 values that is taken apart, relative to a product in vectors; measured from 128 to 1500 queries."""
 
 
-def are_many(a: Attention, target: Target, lanes: int) -> Scalar:
+@dataclass(frozen=True)
+class Counts:
+    """Of how many parts the numbers of each factor are."""
+
+    queries: int
+    keys: int
+    values: int
+    powers: int = len(PARTS)
+    is_rounded: bool = False
+    """Whether that is because they are rounded."""
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Of all products of parts, those that are summed for scores, and with values."""
+        pairs = (self.keys, self.queries), (self.values, self.powers)
+        one, two = (len(products_of(*pair)) / len(PRODUCTS) for pair in pairs)
+        return one, two
+
+
+def counts_of(a: Attention, target: Target) -> Counts:
+    """The parts of the factors of ``a``, as they are before they are copied to memory."""
+    if target.rounds_products:
+        return Counts(1, 1, 1, 1, is_rounded=True)
+    is_exact = math.frexp(abs(a.scale))[0] == 1 / 2  # of two: its products have no more bits
+    queries = count_of(a.queries) if is_exact else len(PARTS)
+    return Counts(queries, count_of(a.keys), count_of(a.values))
+
+
+def are_many(a: Attention, counts: Counts, target: Target, lanes: int) -> Scalar:
     """Whether tile registers are there for ``a``, and faster."""
     if not target.has(FEATURE) or target.is_strict or lanes != WORDS or a.row is None:
         return FALSE
     factors = (a.sum, a.score, a.queries, a.keys, a.values)
-    if any(e.dtype is not FLOAT32 for e in factors) or not _pays(a, a.row):
+    if any(e.dtype is not FLOAT32 for e in factors) or not _pays(a, counts, a.row):
         return FALSE
     enough = [apply("le", index(LEAST), index(axis.extent)) for axis in (a.row, a.key)]
     return apply("and", *enough)
 
 
-def _pays(a: Attention, row: Variable) -> bool:
+def _pays(a: Attention, counts: Counts, row: Variable) -> bool:
     """Whether so many queries and keys are faster in tiles, of those that are known."""
     terms, columns = a.term.extent, a.column.extent
     if not isinstance(terms, int) or not isinstance(columns, int):
         return False
     rows, keys, width = likely(row.extent), likely(a.key.extent), UNITS * WORDS
     padded = -(-rows // width) * width * (-(-keys // TERMS) * TERMS)
-    products = padded * (-(-terms // TERMS) * TERMS + -(-columns // WORDS) * WORDS)
+    whole = -(-terms // TERMS) * TERMS, -(-columns // WORDS) * WORDS
+    products = padded * sum(n * share for n, share in zip(whole, counts.shares, strict=True))
     chunks = -(-rows // (panels_of(row.extent) * width))
     apart = APART * chunks * keys * (terms + columns)
     tiles = TILES * products + PAIR[1] * padded + apart
@@ -78,11 +111,13 @@ def panels_of(rows: DimLike) -> int:
     return -(-panels // -(-panels // MOST_PANELS))
 
 
-def part_blocks(a: Attention, row: Variable, scratch: Scratch) -> tuple[Variable, Block]:
+def part_blocks(
+    a: Attention, counts: Counts, row: Variable, scratch: Scratch
+) -> tuple[Variable, Block]:
     """The axis of chunks of queries, and what is done for each."""
     panel = Variable("p", panels_of(row.extent))
     block = Variable("q", ceildiv(row.extent, panel.extent * UNITS * WORDS))
-    return block, _Panels(a, row, block, panel, scratch).body()
+    return block, _Panels(a, counts, row, (block, panel), scratch).body()
 
 
 class _Panels(Queries):
@@ -95,26 +130,32 @@ class _Panels(Queries):
     keys = 128
 
     def __init__(
-        self, a: Attention, row: Variable, block: Variable, panel: Variable, scratch: Scratch
+        self,
+        a: Attention,
+        counts: Counts,
+        row: Variable,
+        axes: tuple[Variable, Variable],
+        scratch: Scratch,
     ) -> None:
-        width = UNITS * WORDS
+        width, (block, panel) = UNITS * WORDS, axes
         first = (block.dim * panel.extent + panel.dim) * width
         super().__init__(a, row, first, (WORDS, UNITS, HEIGHT), scratch, panel)
-        self.panels = panel
+        self.panels, self.is_rounded = panel, counts.is_rounded
         terms, columns = (-(-likely(x.extent) // TERMS) for x in (a.term, a.column))
         self.steps = terms
         self.columns = columns * TERMS
         rows = max(self.keys, self.columns)
         self.found = scratch.buffer("products", rows * width, FLOAT32)
         self.turned = scratch.buffer("turned", self.columns * self.keys, FLOAT32)
-        self.query_parts = [self._kept("query", terms * WORDS * width, INT32) for _ in PARTS]
-        self.key_parts = self._parts("key", terms * self.keys * WORDS)
-        self.value_parts = self._parts("value", self.columns * self.keys // 2)
-        self.power_parts = self._parts("power", self.keys // 2 * width)
+        words = terms * WORDS * width
+        self.query_parts = [self._kept("query", words, INT32) for _ in range(counts.queries)]
+        self.key_parts = self._parts("key", terms * self.keys * WORDS, counts.keys)
+        self.value_parts = self._parts("value", self.columns * self.keys // 2, counts.values)
+        self.power_parts = self._parts("power", self.keys // 2 * width, counts.powers)
         self.is_seen = scratch.buffer("seen", panel.extent, BOOL)
 
-    def _parts(self, name: str, words: int) -> list[Buffer]:
-        return [self.scratch.buffer(name, words, INT32) for _ in PARTS]
+    def _parts(self, name: str, words: int, count: int) -> list[Buffer]:
+        return [self.scratch.buffer(name, words, INT32) for _ in range(count)]
 
     def body(self) -> Block:
         """Everything for one chunk of queries."""
@@ -152,8 +193,8 @@ class _Panels(Queries):
         ]
         place = (step.dim * WORDS + word.dim) * self.width + self.query.dim
         puts = tuple(
-            Put(buffer, self.starts[buffer] + place, part)
-            for buffer, part in zip(self.query_parts, in_parts(pair[0], pair[1]), strict=True)
+            replace_fields(put, address=self.starts[put.buffer] + put.address)
+            for put in self._put_parts(self.query_parts, place, pair)
         )
         return (Loop(step, (Loop(word, (Lanes(self.query, UNITS, puts),)),)),)
 
@@ -169,7 +210,7 @@ class _Panels(Queries):
             for term in (step.dim * TERMS + word.dim + k for k in (0, WORDS))
         ]
         place = (step.dim * self.keys + key.dim) * WORDS + word.dim
-        puts = _put_parts(self.key_parts, place, pair)
+        puts = self._put_parts(self.key_parts, place, pair)
         return (Loop(key, (Loop(step, (Lanes(word, 1, puts),)),)),)
 
     def _value_parts(self, first: DimLike, count: DimLike) -> Block:
@@ -185,11 +226,20 @@ class _Panels(Queries):
             for term in (step.dim * TERMS + word.dim + k for k in (0, WORDS))
         ]
         place = (step.dim * self.columns + column.dim) * WORDS + word.dim
-        puts = _put_parts(self.value_parts, place, pair)
+        puts = self._put_parts(self.value_parts, place, pair)
         return (
             Loop(tile, (Lanes(key, 1, (turn,)),)),
             Loop(column, (Loop(step, (Lanes(word, 1, puts),)),)),
         )
+
+    def _put_parts(
+        self, buffers: list[Buffer], place: DimLike, pair: list[Scalar]
+    ) -> tuple[Put, ...]:
+        """What stores the parts of two numbers, as many as there are ``buffers`` for."""
+        if self.is_rounded:
+            pair = [cast(cast(e, BFLOAT16), FLOAT32) for e in pair]
+        parts = zip(buffers, in_parts(*pair)[: len(buffers)], strict=True)
+        return tuple(Put(buffer, place, part) for buffer, part in parts)
 
     # ── products
 
@@ -207,7 +257,7 @@ class _Panels(Queries):
             load(self.scores, (step.dim * TERMS + word.dim + k) * self.width + self.query.dim)
             for k in (0, WORDS)
         ]
-        made = _put_parts(self.power_parts, place, pair)
+        made = self._put_parts(self.power_parts, place, pair)
         left = step.extent * TERMS - count
         none = Variable("j", left)
         zero = Put(
@@ -253,9 +303,4 @@ def _below(place: DimLike, end: DimLike, e: Scalar) -> Scalar:
     return select(inside, guarded(e, inside), 0)
 
 
-def _put_parts(buffers: list[Buffer], place: DimLike, pair: list[Scalar]) -> tuple[Put, ...]:
-    parts = zip(buffers, in_parts(*pair), strict=True)
-    return tuple(Put(buffer, place, part) for buffer, part in parts)
-
-
-__all__ = ["are_many", "part_blocks"]
+__all__ = ["Counts", "are_many", "counts_of", "part_blocks"]

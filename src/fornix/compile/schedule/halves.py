@@ -21,6 +21,7 @@ from fornix.compile.schedule.contraction import (
 )
 from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
+from fornix.compile.schedule.square_floats import runs_in_tiles
 from fornix.compile.target import Target
 from fornix.dtype import BFLOAT16, FLOAT32, INT32, UINT16
 from fornix.ir.dim import DimLike, ceildiv
@@ -85,6 +86,18 @@ def convolution_in_halves(c: Convolution, target: Target) -> Convolution | None:
     return convolution(Store(c.store.buffer, c.store.axes, c.store.address, value))
 
 
+def rounded_in_tiles(c: Convolution, target: Target, lanes: int) -> Convolution | None:
+    """``c`` with rounded factors, of one part each; None if tile registers are not faster."""
+    if not target.rounds_products or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
+        return None
+    factors = (c.product.left, c.product.right)
+    left, right = (cast(cast(unwidened(e), BFLOAT16), FLOAT32) for e in factors)
+    total = reduction("sum", c.sum.axes, c.product.of(left, right))
+    value = replace(c.store.value, {c.sum: total})
+    found = convolution(Store(c.store.buffer, c.store.axes, c.store.address, value))
+    return found if found is not None and runs_in_tiles(found, target, lanes) else None
+
+
 def _is_allowed(product: Product, target: Target) -> bool:
     """Whether the factors are bfloat16s, or may be rounded to such."""
     if target.rounds_products:
@@ -116,4 +129,4 @@ def _half(e: Scalar, k: Variable, place: DimLike) -> Scalar:
     return select(inside, bits, 0)
 
 
-__all__ = ["convolution_in_halves", "in_halves"]
+__all__ = ["convolution_in_halves", "in_halves", "rounded_in_tiles"]
