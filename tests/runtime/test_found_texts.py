@@ -136,7 +136,15 @@ def test_hashes_are_those_of_the_kernel(flags: str) -> None:
     ["0", "-0", "+7", "-12", "999999999999999999", "0012"], ["9223372036854775807", "1"],
     ["1.5", "2"], [" 12 ", "3"], ["1e3"], ["-9223372036854775808"], ["300", "-129", "70000"], [],
 ])  # fmt: skip
-@pytest.mark.parametrize(("number", "made"), [(7, "int64"), (6, "int32"), (2, "uint8")])
+@pytest.mark.parametrize(
+    ("number", "made"),
+    [
+        (7, "int64"),
+        (6, "int32"),
+        (2, "uint8"),
+        (9, "bool"),
+    ],
+)
 def test_texts_become_whole_numbers(texts: list[str], number: int, made: str) -> None:
     agree(f"Cast <to = {number}>", np.array(texts, object), made=f"{made}[N]")
 

@@ -43,7 +43,7 @@ def _reading(made: DType, code: TextCode, kernel: Kernel) -> Way | None:
         table.put(words.STEPS, powers_to_read())
         table.words[words.IS_WIDE] = made is FLOAT64
         return _ReadFloats(table, made, kernel)
-    if not _is_plain(made) or made is BOOL:
+    if not _is_plain(made):
         return None
     whole = Mapped(table, np.dtype(np.int64))
     return whole if made is INT64 else _Read(whole, made.numpy)
@@ -68,7 +68,7 @@ def _is_plain(dtype: DType) -> bool:
 
 
 class _Read(OwnWay):
-    """Texts to the whole numbers that they spell, of which a type has the lowest bits."""
+    """Texts to the lowest bits of the whole numbers that they spell, or whether these are not 0."""
 
     def __init__(self, whole: Mapped, dtype: np.dtype[Any]) -> None:
         self.whole, self.dtype = whole, dtype
