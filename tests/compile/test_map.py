@@ -23,12 +23,14 @@ from fornix.ir.loops import (
     cast,
     compute,
     const,
+    constant,
     index,
     reduce,
     select,
     stored,
     tensor,
 )
+from fornix.ir.loops.rewrite import guarded
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, compiled
 from tests.compile.test_chains import kinds
@@ -281,3 +283,53 @@ def test_tiles_of_a_table_give_what_whole_rows_do(level: str, rng: np.random.Gen
         for runner in runners:
             [found] = runner.run({"x": feed, "t": t}, {"N": rows})
             np.testing.assert_array_equal(found, wanted)
+
+
+WIDTH = 32
+
+
+def panels(x: Tensor, terms: int, columns: int) -> Tensor:
+    """``x`` in panels of some columns, each term by term; 0 at the end."""
+
+    def at(panel: DimLike, term: DimLike, column: DimLike) -> Scalar:
+        which = panel * WIDTH + column
+        inside = apply("lt", index(which), index(columns))
+        return select(inside, guarded(x[term, which], inside), 0)
+
+    return compute((-(-columns // WIDTH), terms, WIDTH), at)
+
+
+@pytest.mark.parametrize(("terms", "columns"), [(96, 64), (97, 70), (50, 33), (31, 300), (1, 5)])
+@pytest.mark.parametrize("level", LEVELS)
+def test_panels_of_stored_data_are_those_of_fed_ones(
+    terms: int, columns: int, level: str, rng: np.random.Generator
+) -> None:
+    data = rng.standard_normal((terms, columns), np.float32)
+    wide = np.zeros((terms, -(-columns // WIDTH) * WIDTH), np.float32)
+    wide[:, :columns] = data
+    wanted = wide.reshape(terms, -1, WIDTH).transpose(1, 0, 2)
+    for chunks in (1, 3, 7):
+        made = compiled(panels(constant(data), terms, columns), target=target(level), chunks=chunks)
+        np.testing.assert_array_equal(made, wanted)
+
+
+def test_stored_data_are_read_in_the_order_in_which_they_lie() -> None:
+    terms, columns = 24 * WIDTH, 4 * WIDTH
+    given = tensor("x", (terms, columns), FLOAT32)
+    for x, outermost in ((constant(np.zeros((terms, columns), np.float32)), 24), (given, 4)):
+        buffer = stored(panels(x, terms, columns)).buffer
+        assert buffer is not None
+        assert isinstance(buffer.source, Store)
+        (chunks,) = map_nest(normal(buffer.source), 16).body
+        assert isinstance(chunks, Chunks)
+        assert chunks.axes[0].extent == outermost
+
+
+def test_rows_that_are_repeated_are_written_in_their_order() -> None:
+    x = constant(np.zeros((8, 33, 16), np.float32))
+    buffer = stored(compute((9, 33, 8, 16), lambda _, i, j, k: x[j, i, k] + 1)).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    (chunks,) = map_nest(normal(buffer.source), 16).body
+    assert isinstance(chunks, Chunks)
+    assert chunks.axes[0].extent == 9

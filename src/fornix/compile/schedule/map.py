@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from fornix.compile import axes as change
-from fornix.compile.cost import lanes_for, likely, map_cost, outer_reductions
+from fornix.compile.cost import (
+    accesses,
+    lanes_for,
+    likely,
+    map_cost,
+    outer_reductions,
+    stride_of,
+)
 from fornix.compile.nest import Block, ChunkedLanes, Chunks, Lanes, Loop, Nest, Put
 from fornix.compile.reductions import merged
 from fornix.compile.schedule.chunks import chunked, looped
@@ -19,7 +26,7 @@ from fornix.compile.target import Target
 from fornix.compile.work import OPERATIONS_OF
 from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import variables
-from fornix.ir.loops import Apply, Load, Reduce, Scalar, Store, Variable, walk
+from fornix.ir.loops import Apply, Constant, Load, Reduce, Scalar, Store, Variable, walk
 
 HEAVY = 60
 """Nodes from which on two vectors at a time fill the registers; lighter bodies take four."""
@@ -30,6 +37,8 @@ LEAST = 4
 """Lanes of a vector: with fewer, elements one by one are as fast."""
 MANY_PARTS, MAX_PARTS = 8, 64
 """Parts of a row from which on each is computed on its own, and beyond which no more are."""
+FEW_FAR = 32
+"""Values of an axis along which stored data lie far apart that are taken together at most."""
 MOST_VECTORS = 2
 """How many times the vectors of a row its parts may take that are computed one after the other."""
 GRAIN, LEAST_GRAIN = 1024, 64
@@ -53,10 +62,31 @@ def map_nest(store: Store, lanes: int) -> Nest:
     body: list[Chunks | ChunkedLanes] = []
     parallel: DimLike = 1
     for piece, axis in _pieces(store, vector, lanes):
-        statements, chunks = _piece(piece, axis, lanes)
+        statements, chunks = _piece(_as_stored(piece, axis), axis, lanes)
         body += statements
         parallel = chunks if parallel == 1 else parallel
     return Nest("map", tuple(body), lanes, parallel)
+
+
+def _as_stored(store: Store, vector: Variable | None) -> Store:
+    """``store`` in the order in which the stored data lie that it is made of alone, if it is.
+
+    Pages of a mapped file are wanted once then, and can leave memory. A few values of the axis
+    along which the data lie farthest apart are taken together, so that writes are no shorter.
+    """
+    loads = accesses([store.value])
+    outer = [a for a in store.axes if a is not vector]
+    if not loads or not outer or not all(isinstance(e.buffer.source, Constant) for e in loads):
+        return store
+    if not any(e.variables.issuperset(outer) for e in loads):  # read again and again
+        return store
+    far = max(outer, key=lambda axis: max(stride_of(e.address, axis) or 0 for e in loads))
+    if far is outer[0] or not isinstance(far.extent, int):
+        return store
+    few = next(n for n in range(min(FEW_FAR, far.extent), 0, -1) if far.extent % n == 0)
+    block, one = Variable("b", far.extent // few), Variable(far.name, few)
+    axes = [block, *(one if axis is far else axis for axis in store.axes)]
+    return change.rewritten(store, axes, {far: block.dim * few + one.dim})
 
 
 def _fitting(axis: Variable | None, lanes: int) -> int:
