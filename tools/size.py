@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 4080,
     "edit": 1150,
-    "compile": 14_800,
+    "compile": 15_070,
     "runtime": 10_040,
     "quantization": 1500,
     "convert": 6000,

@@ -12,7 +12,7 @@ import torch
 from fornix.compile import Target
 from fornix.compile.blocked import blocked_buffer
 from fornix.compile.parts import PRODUCTS, count_of, products_of
-from fornix.compile.schedule import parts
+from fornix.compile.schedule import parts, square_cost
 from fornix.compile.schedule import square_floats as floats
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
 from fornix.ir.dim import symbol
@@ -38,7 +38,7 @@ rng = np.random.default_rng(3)
 def _in_parts_if_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "_pays", lambda *_: True)
     monkeypatch.setattr(parts, "LEAST_ROWS", 24)
-    monkeypatch.setattr(floats, "_pays", lambda _: True)
+    monkeypatch.setattr(floats, "GAIN", 0.0)
     monkeypatch.setattr("fornix.compile.schedule.winograd_stages", lambda *_: None)
 
 
@@ -142,7 +142,8 @@ def test_images_of_halves_lose_nothing(
     way: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(floats, "_weights_are_larger", lambda *_: way == "panels")
+    for module in (floats, square_cost):
+        monkeypatch.setattr(module, "weights_are_larger", lambda *_: way == "panels")
     strict = "fornix.compile.schedule.convolution_in_halves"  # which would take those of bfloat16
     monkeypatch.setattr(strict, lambda *_: None)
     x, w = numbers(dtype, 1, channels, 11, 14), numbers(dtype, filters, channels, taps, taps)

@@ -10,7 +10,7 @@ import torch
 from fornix.compile import Target
 from fornix.compile.blocked import blocked_buffer
 from fornix.compile.nest import When
-from fornix.compile.schedule import schedule
+from fornix.compile.schedule import schedule, square_cost
 from fornix.compile.schedule import square_floats as floats
 from fornix.compile.schedule.square_few import MOST_PLACES
 from fornix.dtype import FLOAT32
@@ -96,8 +96,9 @@ def sums(x: Any, w: Any, window: dict[str, Any]) -> Tensor:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """All convolutions of these cases are computed both ways."""
     monkeypatch.setattr("fornix.compile.schedule.winograd_stages", lambda *_: None)
-    monkeypatch.setattr(floats, "_pays", lambda _: True)
-    monkeypatch.setattr(floats, "_weights_are_larger", lambda *_: request.param == "panels")
+    monkeypatch.setattr(floats, "GAIN", 0.0)
+    for module in (floats, square_cost):
+        monkeypatch.setattr(module, "weights_are_larger", lambda *_: request.param == "panels")
     return str(request.param)
 
 
@@ -301,7 +302,9 @@ def test_what_is_not_finite_at_the_end_of_an_open_image() -> None:
 def test_panels_that_outgrow_a_cache_are_used_group_by_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(floats, "_weights_are_larger", lambda *_: False)
+    monkeypatch.setattr(floats, "GAIN", 0.0)
+    for module in (floats, square_cost):
+        monkeypatch.setattr(module, "weights_are_larger", lambda *_: False)
     small = dataclasses.replace(Target.host(), l2_bytes=64 << 10)
     x, w = numbers(1, 64, 5, 9), numbers(200, 64, 1, 1)
     y = sums(x, w, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fornix.compile.axes import index_dims
 from fornix.compile.cache import ObjectCache
@@ -151,7 +151,8 @@ def write(source: Computation, target: Target) -> list[Emitted]:
     result = []
     pieces = schedule(source, target)
     parts = [piece.stores for piece in pieces]
-    work = works(stores(source), parts, is_same=all(piece.is_same for piece in pieces))
+    is_same = all(piece.is_same and piece.is_run == 1 for piece in pieces)
+    work = works(stores(source), parts, is_same=is_same)
     for piece, share in zip(pieces, work, strict=True):
         made = dict.fromkeys(s.buffer for s in piece.stores)
         outputs = tuple(b for b in made if b not in piece.nest.scratch)
@@ -160,6 +161,7 @@ def write(source: Computation, target: Target) -> list[Emitted]:
         symbols = symbols_of(piece)
         arguments = (*inputs, *outputs)
         code = emit(piece.nest, arguments, symbols, target, outputs)
+        share = replace(share, operations=share.operations * piece.is_run)
         result.append(Emitted(piece.nest, code, arguments, outputs, symbols, share))
     return result
 

@@ -5,17 +5,20 @@ One module per kind of schedule; `schedule` picks the kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 
 from fornix.compile.attention import as_attention
-from fornix.compile.convolution import convolution
+from fornix.compile.convolution import Convolution, convolution
+from fornix.compile.cost import accesses
 from fornix.compile.nest import Nest
 from fornix.compile.phases import joined, phases
 from fornix.compile.schedule.across import across_stages
 from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages, speed_of_direct
+from fornix.compile.schedule.few_columns import few_columns
 from fornix.compile.schedule.gates import gate_steps
 from fornix.compile.schedule.gathered import gathered
 from fornix.compile.schedule.halves import convolution_in_halves, in_halves, rounded_in_tiles
@@ -29,8 +32,10 @@ from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
 from fornix.compile.schedule.separate import separated
 from fornix.compile.schedule.short import short_nest
+from fornix.compile.schedule.small_images import only_if, small_images
 from fornix.compile.schedule.spans_of_terms import in_spans
 from fornix.compile.schedule.square import square_nests
+from fornix.compile.schedule.square_floats import runs_in_tiles
 from fornix.compile.schedule.streamed import streamed_sums
 from fornix.compile.schedule.turned import turned_nest, woven_nest
 from fornix.compile.schedule.window import window_nest
@@ -38,7 +43,7 @@ from fornix.compile.schedule.winograd import Stage, winograd_stages
 from fornix.compile.target import Target
 from fornix.errors import NotSupported
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scan, Scatter, Store
+from fornix.ir.loops import Buffer, Constant, Scan, Scatter, Store
 from fornix.ir.loops.tensor import Computation
 
 
@@ -52,6 +57,8 @@ class Piece:
     """How often they happen."""
     is_same: bool = True
     """Whether its arithmetic is what the computation says, in whatever order."""
+    is_run: DimLike = 1
+    """1 where a run does it, 0 where another piece does the same."""
 
 
 def schedule(source: Computation, target: Target) -> list[Piece]:
@@ -89,19 +96,48 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     rounded = rounded_in_tiles(conv, target, lanes)
     speed = speed_of_direct(rounded or conv, target, lanes)
     found = winograd_stages(conv, target, lanes, speed)
+    if found is not None:
+        return _by_size(conv, found, target, lanes)
     if rounded is not None:
-        found = found or direct_stages(rounded, target, lanes)
+        found = direct_stages(rounded, target, lanes)
     halves = None if found else convolution_in_halves(conv, target)
     if halves is not None:
         found = direct_stages(halves, target, lanes)
     found = found or direct_stages(conv, target, lanes)
+    if found is not None and rounded is None and runs_in_tiles(conv, target, lanes):
+        return _by_size(conv, found, target, lanes)
     stages = found or across_stages(conv, lanes) or plane_stages(conv) or _apart(store)
-    if stages is None:
-        return None
-    pieces: list[Piece] = []
-    for stage in stages:
-        pieces += _of_stage(stage, target)
-    return pieces
+    return None if stages is None else _of_stages(stages, target)
+
+
+def _of_stages(stages: Sequence[Stage | Store], target: Target) -> list[Piece]:
+    return [piece for stage in stages for piece in _of_stage(stage, target)]
+
+
+def _by_size(
+    conv: Convolution, stages: Sequence[Stage | Store], target: Target, lanes: int
+) -> list[Piece]:
+    """The pieces of ``stages``, and the direct sum for small images where that reads far less."""
+    large = _of_stages(stages, target)
+    small = small_images(conv, target, lanes)
+    direct = None if small is None else direct_stages(small.conv, small.target, lanes)
+    if small is None or direct is None:
+        return large
+    of_small = _of_stages(direct, target)
+    return [*_only_if(small.is_it, of_small), *_only_if(1 - small.is_it, large)]
+
+
+def _only_if(is_it: DimLike, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """``pieces`` where ``is_it`` is 1, but for those of stored data, which no run does."""
+    stored = set[Buffer]()
+    for piece in pieces:
+        sources = {e.buffer for e in accesses(store.value for store in piece.stores)}
+        if all(b in stored or isinstance(b.source, Constant) for b in sources):
+            stored.update(store.buffer for store in piece.stores)
+            yield piece
+        else:
+            nest = only_if(is_it, piece.nest)
+            yield replace_fields(piece, nest=nest, is_run=piece.is_run * is_it)
 
 
 def _of_stage(stage: Stage | Store, target: Target) -> Iterator[Piece]:
@@ -168,9 +204,13 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     made = _of_products(store, target, lanes)
     if made is not None:
         first, rest, nest = made
-        for other in first:
-            yield from _of_stage(other, target)
-        yield Piece(nest, (rest,))
+        pieces = [*_of_stages(first, target), Piece(nest, (rest,))]
+        few = few_columns(store, target, lanes)
+        if few is None:
+            yield from pieces
+            return
+        yield from _only_if(few.is_it, _of_stages((*few.first, few.sums), target))
+        yield from _only_if(1 - few.is_it, pieces)
         return
     short = short_nest(store, target, lanes)
     if short is not None:

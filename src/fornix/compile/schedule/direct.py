@@ -21,7 +21,8 @@ from fornix.compile.nest import Block, Edge, Line, Nest, Patch, Put, Span, Taps
 from fornix.compile.phases import phases
 from fornix.compile.schedule.ahead import AHEAD_BYTES
 from fornix.compile.schedule.chunks import chunked
-from fornix.compile.schedule.inside import Extent, data_of, share, taps_of
+from fornix.compile.schedule.direct_boxes import MARGIN, Box, box_of, image_bytes
+from fornix.compile.schedule.inside import Extent, data_of, taps_of
 from fornix.compile.schedule.packing import (
     Order,
     copied_image,
@@ -33,13 +34,8 @@ from fornix.compile.schedule.pairs import convolution_in_pairs
 from fornix.compile.schedule.planes import LONGEST_STEP
 from fornix.compile.schedule.recast import with_image_in_blocks
 from fornix.compile.schedule.spans import open_row, open_rows, pieces, turns
-from fornix.compile.schedule.square_floats import (
-    GAIN,
-    float_stages,
-    has_float_tiles,
-    runs_in_tiles,
-    speed_in_tiles,
-)
+from fornix.compile.schedule.square_cost import GAIN, speed_in_tiles
+from fornix.compile.schedule.square_floats import float_stages, has_float_tiles, runs_in_tiles
 from fornix.compile.schedule.square_images import (
     is_for_squares,
     lies_in_lines,
@@ -51,7 +47,7 @@ from fornix.compile.schedule.whole_groups import with_whole_groups
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import LINE_BYTES, Target
 from fornix.dtype import FLOAT32, INT32
-from fornix.ir.dim import DimLike, known, less, minimum
+from fornix.ir.dim import DimLike, known, minimum
 from fornix.ir.loops import (
     Buffer,
     Constant,
@@ -67,20 +63,6 @@ from fornix.ir.loops.scalar import reduction
 
 TRANSFORMED = 1.4
 """How much longer products of transformed images take where two units multiply vectors."""
-FEW = 8
-"""Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
-LOAD_COST = 0.1
-"""Of loading a factor, relative to a multiplication by it; see bench/micro conv."""
-NEAR_PIXELS, FAR_PIXELS = 4, 12
-"""Multiplications by a vector of weights that take as long as one from the second cache, and as one
-from beyond it, where two units multiply vectors; a larger box costs others next to nothing."""
-MAX_BLOCKS = {"mul": 7, "dot2": 7, "dot2i": 2, "dot4": 7}
-"""Of filters in a box, by products: pairs of integers are as fast with more pixels instead."""
-OPEN_PIXELS, OPEN_ROWS = 14, 2
-"""Pixels at once where only a run tells how many there are, and the rows that share them."""
-NEAR = 8
-"""Rows between the first tap and the last up to which their padding is copied, for boxes that hold
-several rows; taps that are further apart meet little else in small images."""
 PRODUCT_VECTORS = (3, 4)
 """Vectors in a row of the tiles of `contraction`."""
 TURNING = 40.0
@@ -89,31 +71,14 @@ FEW_TERMS = 64
 """Terms of a sum up to which a result that is not blocked is better written row by row."""
 MOST_USE = 0.8
 """Of the lanes of vectors along rows: with less, blocks are."""
-MARGIN = 0.05
-"""What another way has to gain."""
 LEAST_USE = 0.5
 """Of the lanes of a block: with less, another schedule is faster."""
-LEAST_PIXELS = 4
-"""Of a box, below which it is not worth while to make it smaller for the padding beside it."""
 MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
 MAX_PRODUCTS = 512
 """That are written out so that those with the padding beside rows can be left out."""
 NEAR_BYTES = 2 << 10
 """How far ahead of its use a panel is asked for that is used once; see bench/micro conv."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """The accumulators: `rows` of the image by `pixels` of each by `blocks` of filters.
-
-    In tile registers, each holds so many pixels as `square` says.
-    """
-
-    rows: int
-    pixels: int
-    blocks: int
-    square: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,7 +116,7 @@ def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | St
 def speed_of_direct(c: Convolution, target: Target, lanes: int) -> float:
     """How many times as fast as usual the direct sum of ``c`` is, beside Winograd's."""
     c = _with_all_places(c)
-    return speed_in_tiles(c) * TRANSFORMED if runs_in_tiles(c, target, lanes) else 1.0
+    return speed_in_tiles(c, target) * TRANSFORMED if runs_in_tiles(c, target, lanes) else 1.0
 
 
 def _with_all_places(c: Convolution) -> Convolution:
@@ -209,7 +174,7 @@ def _in_boxes(c: Convolution, given: Groups, target: Target, lanes: int) -> list
     if is_square:
         box = Box(*(square_box(c, blocks, target) if joined is None else joined.box))
     else:
-        box = _box(c, blocks, target)
+        box = box_of(c, blocks, target)
     edge = None if is_square else _edge(c, sum_, box)
     if edge is not None:
         others = (a for a in sum_.loops if a is not edge.tap)
@@ -247,7 +212,7 @@ def _of_copy(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] 
     if not has_float_tiles(c, target, lanes):
         return None
     found = with_image_in_blocks(c)
-    if found is None or speed_in_tiles(found[1], is_copied=True) <= GAIN:
+    if found is None or speed_in_tiles(found[1], target, is_copied=True) <= GAIN:
         return None
     copies, c = found
     given = groups(c)
@@ -352,82 +317,6 @@ def _flattened(c: Convolution) -> Convolution:
     return c
 
 
-def _box(c: Convolution, blocks: int, target: Target) -> Box:
-    """The box that wastes least: of pixels that do not exist, and of time to load factors.
-
-    Nor is time to be wasted on padding, which small boxes meet alone.
-    """
-    *lead, pixels = (s.out for s in c.spatial)
-    rows = lead[-1] if lead else None
-    deep = [n for n in range(MAX_BLOCKS[c.product.op], 0, -1) if blocks % n == 0]
-    wide = pixels.extent
-    if not isinstance(wide, int):
-        together = _rows_together(c)
-        boxes = [Box(together, OPEN_PIXELS // together, b) for b in deep]
-        return next(box for box in boxes if _registers(box) <= target.vector_registers)
-    high = rows.extent if rows is not None and isinstance(rows.extent, int) else 1
-    boxes = [
-        Box(r, q, b)
-        for b in deep
-        for q in range(1, min(wide, target.vector_registers) + 1)
-        for r in range(1, min(high, target.vector_registers // q) + 1)
-        if r == 1 or q == wide
-        if _registers(Box(r, q, b)) <= target.vector_registers
-    ]
-
-    data = data_of(c)
-    panel = math.prod(likely(a.extent) for a in c.sum.axes) * target.vector_bytes
-    streamed = _streamed(c, blocks, target)
-
-    def cost(box: Box) -> float:
-        count = box.rows * box.pixels * box.blocks
-        waste = _rounded(wide, box.pixels) * _rounded(high, box.rows)
-        pixels = box.rows * box.pixels
-        loads = 1 + LOAD_COST * (pixels + box.blocks) / count
-        if pixels < high * wide:  # else weights are read once
-            loads = max(loads, _least_pixels(box.blocks * panel, target) / pixels)
-        loads += streamed / box.blocks
-        seen = max(box.pixels, LEAST_PIXELS), box.rows
-        counts = dict(zip(reversed(c.spatial), seen, strict=False))
-        return waste * loads * max(1.0, FEW / count) * share(data, counts)
-
-    return min(boxes, key=cost)
-
-
-def _least_pixels(weights: int, target: Target) -> int:
-    """Pixels of boxes that take as long as reading so many bytes of ``weights`` for each."""
-    if weights > target.l2_bytes // 2:
-        return FAR_PIXELS
-    return NEAR_PIXELS if weights > target.l1_bytes // 2 else 1
-
-
-def _streamed(c: Convolution, blocks: int, target: Target) -> float:
-    """What reading the image takes for each of ``blocks``, by one of its multiplications.
-
-    That is nothing if a cache holds it from one panel of weights to the next.
-    """
-    size = _image_bytes(c)
-    if blocks == 1 or size <= target.l2_bytes // 2:
-        return 0.0
-    pixels = math.prod(likely(s.out.extent) for s in c.spatial)
-    terms = math.prod(likely(a.extent) for a in c.sum.axes)
-    return FAR_PIXELS * size / LINE_BYTES / (pixels * terms)
-
-
-def _image_bytes(c: Convolution) -> int:
-    """Of the image that a filter reads."""
-    channels = math.prod(likely(a.extent) for a in c.channels)
-    return channels * math.prod(likely(s.place.extent) for s in c.spatial) * c.sum.dtype.bits // 8
-
-
-def _rows_together(c: Convolution) -> int:
-    """How many rows of an image share the pixels of a box, where those are of unknown number."""
-    if len(c.spatial) < 2 or c.spatial[-2].out.extent == 1:
-        return 1
-    rows = c.spatial[-2]
-    return OPEN_ROWS if c.is_in_place or less((rows.taps - 1) * rows.dilation, NEAR + 1) else 1
-
-
 def _edge(c: Convolution, sum_: Order, box: Box) -> Edge | None:
     """What boxes of whole rows leave out: products with the padding beside them, if it is known."""
     pixels, data = c.spatial[-1], data_of(c).get(c.spatial[-1])
@@ -446,16 +335,6 @@ def _edge(c: Convolution, sum_: Order, box: Box) -> Edge | None:
         if not first <= k * pixels.stride + tap * pixels.dilation < end
     )
     return Edge(pixels.out, pixels.tap, padding) if padding else None
-
-
-def _registers(box: Box) -> int:
-    """Vector registers: the accumulators, the weights of a term, a pixel."""
-    return box.rows * box.pixels * box.blocks + box.blocks + 1
-
-
-def _rounded(extent: int, step: int) -> float:
-    """How much longer ``extent`` is in whole steps."""
-    return -(-extent // step) * step / extent
 
 
 def _with_sum(
@@ -491,7 +370,7 @@ def _keeps_weights(c: Convolution, given: Groups, box: Box, target: Target) -> b
     size = c.sum.dtype.bits // 8
     terms = math.prod(likely(a.extent) for a in c.sum.axes)
     weights = terms * given.filters * size
-    image = _image_bytes(c)
+    image = image_bytes(c)
     pixels = math.prod(likely(s.out.extent) for s in c.spatial)
     boxes = max(1, pixels // (box.rows * box.pixels))
     panels = max(1, given.filters * size // target.vector_bytes // box.blocks)

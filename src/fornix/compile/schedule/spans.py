@@ -7,11 +7,12 @@ a box lies beyond the end of a short row. Spans overlap at the end: all of them 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
-from fornix.compile.nest import Block, Loop, Patch, Span
+from fornix.compile.nest import Block, Loop, Patch, Span, When
 from fornix.ir.dim import DimLike, ceildiv, maximum, minimum
-from fornix.ir.loops import Variable
+from fornix.ir.loops import Scalar, Variable, apply, index
 
 FEW = 4
 """Elements at once of an axis that is short."""
@@ -19,6 +20,11 @@ PIECE = 112
 """Elements of a piece of a row: whole spans of 14, 8 and 4."""
 SOME_GAIN = 6, 7
 """About half as many are computed at once where these are so much less, in whole spans."""
+
+SIZES = 1, 2, 3, 4, 5, 7, 9, 14
+"""Elements at once of an axis that is short in any case; registers hold sums of so many."""
+BOX_COST = 1.5
+"""Elements that take as long as beginning with so many."""
 
 Box = Callable[..., Patch]
 """The box of these spans."""
@@ -62,6 +68,24 @@ def open_row(axis: Variable, most: int, piece: Variable, box: Box) -> Block:
         start = minimum(first + turn.dim * count, axis.extent - count)
         found.append(Loop(turn, (box(Span(axis, start, count)),)))
     return tuple(found)
+
+
+def by_size(axis: Variable, most: int, box: Box) -> Iterator[When]:
+    """``box`` for all of ``axis``, of ``most`` elements at most, by as many as take least."""
+    sizes = [_size_for(count) for count in range(1, most + 1)]
+    length: Scalar = index(axis.extent)
+    for size in sorted(set(sizes)):
+        turn = Variable(axis.name, ceildiv(axis.extent, size))
+        span = Span(axis, minimum(turn.dim * size, axis.extent - size), size)
+        fitting = (apply("eq", length, index(n)) for n, own in enumerate(sizes, 1) if own == size)
+        is_it = functools.reduce(lambda a, b: apply("or", a, b), fitting)
+        yield When(is_it, (Loop(turn, (box(span),)),))
+
+
+def _size_for(count: int) -> int:
+    """How many elements at once take least for ``count`` of them."""
+    sizes = [size for size in SIZES if size <= count]
+    return min(sizes, key=lambda size: -(-count // size) * (size + BOX_COST))
 
 
 def open_rows(axis: Variable, most: int, rows: Span, box: Box) -> Block:
@@ -111,4 +135,4 @@ def _first_of(fits: Sequence[DimLike]) -> Iterator[DimLike]:
         before = maximum(before, it)
 
 
-__all__ = ["open_row", "open_rows", "pieces", "turns"]
+__all__ = ["by_size", "open_row", "open_rows", "pieces", "turns"]

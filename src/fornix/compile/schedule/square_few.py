@@ -6,25 +6,23 @@ in vectors. Those read weights that are packed as float32, each once for all the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
 from fornix.compile.convolution import Convolution, Groups
 from fornix.compile.cost import outer_reductions
-from fornix.compile.nest import Block, Chunks, Loop, Patch, Put, Span, Taps, When
+from fornix.compile.nest import Block, Chunks, Patch, Put, Span, Taps, When
 from fornix.compile.schedule.chunks import looped
+from fornix.compile.schedule.spans import by_size
 from fornix.compile.schedule.winograd import Stage
-from fornix.ir.dim import DimLike, ceildiv, minimum
+from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import Scalar, Store, Variable, apply, index, replace, substitute_scalar
 from fornix.ir.loops.scalar import reduction
 
-MOST_PLACES = 14
-"""Up to which vectors are faster; registers hold sums of so many."""
-SIZES = 1, 2, 4, 8, 14
-"""Places of boxes; numbers between are done in two that overlap."""
+MOST_PLACES = 28
+"""Up to which vectors are faster."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +82,8 @@ def few_places(c: Convolution, given: Groups, w: Weights) -> Block:
     def box(span: Span) -> Patch:
         return Patch(result, (span, w.block), w.lane, loops, (w.word,), put, w.width)
 
-    body = looped(rows, tuple(_boxes(pixels, box)))
+    body = looped(rows, tuple(by_size(pixels, MOST_PLACES, box)))
     return (Chunks((*w.panels, *c.batch), body),)
-
-
-def _boxes(pixels: Variable, box: Callable[[Span], Patch]) -> Iterator[When]:
-    """``box`` for as many ``pixels`` at once as there are, or for so many twice."""
-    count = index(pixels.extent)
-    for size, most in zip(SIZES, (*SIZES[1:], MOST_PLACES + 1), strict=True):
-        is_it = apply("and", index(size - 1) < count, count < index(most))
-        turn = Variable("t", ceildiv(pixels.extent, size))
-        span = Span(pixels, minimum(turn.dim * size, pixels.extent - size), size)
-        yield When(is_it, (Loop(turn, (box(span),)),))
 
 
 __all__ = ["MOST_PLACES", "Weights", "either", "few_places", "may_be_few"]

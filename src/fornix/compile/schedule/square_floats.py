@@ -24,16 +24,23 @@ from fornix.compile.convolution import Convolution, Groups, Spatial
 from fornix.compile.cost import accesses, likely_of_image, outer_reductions, stride_of
 from fornix.compile.narrow import as_stored
 from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Patch, Put, Span, Taps
-from fornix.compile.parts import BYTES, PRODUCTS, count_of, in_parts, products_of
+from fornix.compile.parts import count_of, in_parts
 from fornix.compile.schedule.chunks import combined, in_scratch, looped
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.square import FEATURES, WORDS
 from fornix.compile.schedule.square_boxes import (
     box_of,
     is_open,
-    length_of,
-    places_of,
     sides_of,
+)
+from fornix.compile.schedule.square_cost import (
+    GAIN,
+    STEP,
+    deep_of,
+    grouped,
+    piece_of,
+    speed_in_tiles,
+    weights_are_larger,
 )
 from fornix.compile.schedule.square_few import Weights, either, few_places, may_be_few
 from fornix.compile.schedule.winograd import Stage
@@ -59,39 +66,14 @@ from fornix.ir.loops import (
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction, select
 
-STEP = 2 * WORDS
-"""Channels of a step of the sum."""
-DEEP = 2
-"""Blocks of filters in a panel where the image is split: it is read once for both. Where weights
-are, panels of one block leave more of the first cache to the image, and more for threads to share,
-unless the image comes from further away.
-"""
-STREAMED_BYTES, STREAM_CYCLES = 1 << 20, 0.08
-"""Of an image in parts that caches do not hold, and what a byte of it takes for each panel."""
 SLICE = 2
 """Steps at most of a slice of the sum."""
-WORD_BYTES = 4
 LINE_WORDS = 16
 """Of a line of a cache."""
 CLEARED = 4
 """Vectors that are set to 0 at a time."""
 FEWER_TURNS = 2
 """By how much fewer turns than are likely go over an image of unknown size."""
-SPLIT_PANELS = 0.15
-"""What splitting an image takes beside the sums of one panel."""
-SHARE = 4
-"""The part of the second cache that a piece may take, where it does not fit half of the first."""
-STEP_CYCLES, PLACE_CYCLES, WEIGHT_CYCLES, RESULT_CYCLES = 120.0, 0.6, 0.5, 5.0
-"""That a step of a register of sums takes, splitting an element, and what follows a vector of sums.
-"""
-FAR_CYCLES, NEAR_BYTES = 0.7, 1 << 20
-"""That an element of a larger image takes in addition, as it comes from memory."""
-COPY_CYCLES = 1.5
-"""That an element of the image takes which is turned into blocks."""
-VECTOR_CYCLES = 0.64
-"""That a product of vectors takes beside two units for them; see bench/micro conv."""
-GAIN = 1.05
-"""By which tile registers have to be faster."""
 
 _SERIAL = itertools.count()
 
@@ -126,7 +108,7 @@ def runs_in_tiles(c: Convolution, target: Target, lanes: int) -> bool:
         return False
     if not all(isinstance(e.buffer.source, Constant) for e in accesses([c.weights])):
         return False
-    return _is_read_in_vectors(c) and _pays(c)
+    return _is_read_in_vectors(c) and speed_in_tiles(c, target) > GAIN
 
 
 def _is_read_in_vectors(c: Convolution) -> bool:
@@ -139,67 +121,6 @@ def _is_read_in_vectors(c: Convolution) -> bool:
         stride_of(e.address, lane) == 1 and all(lane not in a.variables for a in e.args)
         for e in loads
     )
-
-
-def speed_in_tiles(c: Convolution, *, is_copied: bool = False) -> float:
-    """How many times as fast as with vectors ``c`` is, if its image was copied for that or not."""
-    axes = (*c.sum.axes, *(s.out for s in c.spatial))
-    products = math.prod(likely_of_image(a.extent) for a in axes)
-    copied = is_copied * COPY_CYCLES * places_of(c) * (known(c.channels[0].extent) or 1)
-    return products * _blocks(c) * VECTOR_CYCLES / (_cycles(c) + copied)
-
-
-def _pays(c: Convolution) -> bool:
-    """Whether products in tile registers and splitting factors take less than products alone."""
-    return speed_in_tiles(c) > GAIN
-
-
-def _cycles(c: Convolution) -> float:
-    """What the sums and all that is around them take."""
-    channels, blocks = known(c.channels[0].extent) or 1, _blocks(c)
-    taps = math.prod(known(s.taps) or 1 for s in c.spatial)
-    results = math.prod(likely_of_image(s.out.extent) for s in c.spatial)
-    places = places_of(c)
-    filters = known(c.filter.extent) or 1
-    has_more_weights = _weights_are_larger(c)
-    is_far = places * channels * WORD_BYTES > NEAR_BYTES
-    split = places * (PLACE_CYCLES + is_far * FAR_CYCLES)
-    split += has_more_weights * taps * filters * WEIGHT_CYCLES
-    sides = sides_of(c, is_whole=has_more_weights)
-    registers = box_of(c, *sides).in_all(*sides) * blocks
-    share = len(products_of(count_of(c.image), count_of(c.weights))) / len(PRODUCTS)
-    sums = registers * taps * math.ceil(channels / STEP) * STEP_CYCLES * share
-    is_streamed = has_more_weights and _is_streamed(c)
-    streamed = is_streamed * _image_bytes(c) * blocks // _deep(c, blocks) * STREAM_CYCLES
-    return sums + split * channels + results * blocks * RESULT_CYCLES + streamed
-
-
-def _blocks(c: Convolution) -> int:
-    """Blocks of filters, those included that fill the last panel."""
-    blocks = math.ceil((known(c.filter.extent) or 1) / WORDS)
-    deep = _deep(c, blocks)
-    return math.ceil(blocks / deep) * deep
-
-
-def _deep(c: Convolution, blocks: int) -> int:
-    """Blocks in a panel."""
-    return 1 if _weights_are_larger(c) and not _is_streamed(c) else min(DEEP, blocks)
-
-
-def _is_streamed(c: Convolution) -> bool:
-    """Whether the image in parts does not stay in a cache while a panel is multiplied by it."""
-    return _image_bytes(c) > STREAMED_BYTES
-
-
-def _image_bytes(c: Convolution) -> int:
-    """Of the image in parts."""
-    return places_of(c) * (known(c.channels[0].extent) or 1) * BYTES
-
-
-def _weights_are_larger(c: Convolution) -> bool:
-    """Whether a channel has more weights than places in the image."""
-    terms = math.prod(known(s.taps) or 1 for s in c.spatial)
-    return places_of(c) <= terms * (known(c.filter.extent) or 1)
 
 
 @dataclass(frozen=True)
@@ -242,10 +163,10 @@ class _Stages:
         self.counts = count_of(given.image), count_of(c.weights)
         (self.channel,) = c.channels
         blocks = -(-given.filters // WORDS)
-        self.block, self.lane = Variable("b", _deep(c, blocks)), Variable("j", WORDS)
+        self.block, self.lane = Variable("b", deep_of(c, blocks)), Variable("j", WORDS)
         self.steps = -(-(known(self.channel.extent) or 1) // STEP)
-        self.splits_weights = _weights_are_larger(c)
-        self.panels = self._panels(-(-blocks // _deep(c, blocks)), target)
+        self.splits_weights = weights_are_larger(c)
+        self.panels = self._panels(-(-blocks // deep_of(c, blocks)), target)
         self.filters, self.at_filter = combined((*self.panels, self.block, self.lane))
         self.word = Variable("e", WORDS)
         taps = tuple(s.tap for s in c.spatial if s.tap is not None)
@@ -278,30 +199,16 @@ class _Stages:
     def _panels(self, count: int, target: Target) -> tuple[Variable, ...]:
         """The panels of weights; in groups that a cache holds, where these are split ahead.
 
-        The image is split anew for each group, which counts as so much of a panel; groups are
-        alike, so that there may be panels of zeros.
+        Groups are alike, so that there may be panels of zeros.
         """
         if self.splits_weights:
             return (Variable("p", count),)
-        taps = math.prod(known(s.taps) or 1 for s in self.c.spatial)
-        size = self.steps * STEP * taps * (known(self.block.extent) or 1) * WORDS * BYTES
-        room = target.l2_bytes // SHARE // size
-        if count * size > target.l2_bytes // 2:
-            sizes = range(1, max(1, room) + 1)
-            each = min(sizes, key=lambda n: math.ceil(count / n) * (n + SPLIT_PANELS))
-        else:
-            each = count
-        return Variable("g", math.ceil(count / each)), Variable("p", each)
+        groups, each = grouped(self.c, count, target)
+        return Variable("g", groups), Variable("p", each)
 
     def _cut(self, target: Target) -> None:
         """Cut the image along its first axis into pieces that are split at once."""
-        extent, places = self.cut.out.extent, places_of(self.c)
-        of_one = places // likely_of_image(self.cut.place.extent) * self.cut.stride
-        of_one *= self.steps * STEP * BYTES
-        step = self.box.rows if len(self.c.spatial) > 1 else self.box.pixels
-        rooms = target.l1_bytes // 2, target.l2_bytes // SHARE
-        room = rooms[self.c.has_taps or step * of_one > rooms[0]]  # what taps share is split once
-        length = length_of(extent, step, of_one, room, is_open=self.is_open)
+        extent, length = self.cut.out.extent, piece_of(self.c, target)
         self.local[self.cut] = Variable(self.cut.out.name, length)
         self.piece = Variable("q", ceildiv(extent, length))
         self.first = self.piece.dim * length
@@ -590,4 +497,4 @@ def _stage(
     return Stage(replace_fields(nest, beside=(beside,), drops_subnormal=True), (store,))
 
 
-__all__ = ["GAIN", "float_stages", "has_float_tiles", "runs_in_tiles", "speed_in_tiles"]
+__all__ = ["float_stages", "has_float_tiles", "runs_in_tiles"]

@@ -1,0 +1,164 @@
+"""Boxes of direct convolutions: how many pixels and blocks of filters are accumulated at once.
+
+Decided by what is wasted on pixels that do not exist, and by the time to load factors. Where only a
+run tells how long rows are, boxes are what suits most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fornix.compile.convolution import Convolution
+from fornix.compile.cost import likely
+from fornix.compile.schedule.inside import data_of, share
+from fornix.compile.target import LINE_BYTES, Target
+from fornix.ir.dim import less
+
+FEW = 8
+"""Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
+LOAD_COST = 0.1
+"""Of loading a factor, relative to a multiplication by it; see bench/micro conv."""
+NEAR_PIXELS, FAR_PIXELS = 4, 12
+"""Multiplications by a vector of weights that take as long as one from the second cache, and as one
+from beyond it, where two units multiply vectors; a larger box costs others next to nothing."""
+MAX_BLOCKS = {"mul": 7, "dot2": 7, "dot2i": 2, "dot4": 7}
+"""Of filters in a box, by products: pairs of integers are as fast with more pixels instead."""
+OPEN_PIXELS, OPEN_ROWS = 14, 2
+"""Pixels at once where only a run tells how many there are, and the rows that share them."""
+FEWER_PIXELS, OPEN_ROW = (7, 4, 3), 28
+"""What else there may be, and a row as networks have them, which these fill more or less."""
+MANY_REGISTERS = 32
+"""With fewer, boxes of fewer pixels were no faster."""
+PORTS = 1.2
+"""What loading as many factors as are multiplied takes, relative to multiplying."""
+NEAR = 8
+"""Rows between the first tap and the last up to which their padding is copied, for boxes that hold
+several rows; taps that are further apart meet little else in small images."""
+LEAST_PIXELS = 4
+"""Of a box, below which it is not worth while to make it smaller for the padding beside it."""
+MARGIN = 0.05
+"""What another way has to gain."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """The accumulators: `rows` of the image by `pixels` of each by `blocks` of filters.
+
+    In tile registers, each holds so many pixels as `square` says.
+    """
+
+    rows: int
+    pixels: int
+    blocks: int
+    square: int = 0
+
+
+def box_of(c: Convolution, blocks: int, target: Target) -> Box:
+    """The box that wastes least: of pixels that do not exist, and of time to load factors.
+
+    Nor is time to be wasted on padding, which small boxes meet alone.
+    """
+    *lead, pixels = (s.out for s in c.spatial)
+    rows = lead[-1] if lead else None
+    deep = [n for n in range(MAX_BLOCKS[c.product.op], 0, -1) if blocks % n == 0]
+    wide = pixels.extent
+    if not isinstance(wide, int):
+        return _open_box(c, deep, target)
+    high = rows.extent if rows is not None and isinstance(rows.extent, int) else 1
+    boxes = [
+        Box(r, q, b)
+        for b in deep
+        for q in range(1, min(wide, target.vector_registers) + 1)
+        for r in range(1, min(high, target.vector_registers // q) + 1)
+        if r == 1 or q == wide
+        if _registers(Box(r, q, b)) <= target.vector_registers
+    ]
+
+    data = data_of(c)
+    panel = math.prod(likely(a.extent) for a in c.sum.axes) * target.vector_bytes
+    streamed = _streamed(c, blocks, target)
+
+    def cost(box: Box) -> float:
+        count = box.rows * box.pixels * box.blocks
+        waste = _rounded(wide, box.pixels) * _rounded(high, box.rows)
+        pixels = box.rows * box.pixels
+        loads = 1 + LOAD_COST * (pixels + box.blocks) / count
+        if pixels < high * wide:  # else weights are read once
+            loads = max(loads, _least_pixels(box.blocks * panel, target) / pixels)
+        loads += streamed / box.blocks
+        seen = max(box.pixels, LEAST_PIXELS), box.rows
+        counts = dict(zip(reversed(c.spatial), seen, strict=False))
+        return waste * loads * max(1.0, FEW / count) * share(data, counts)
+
+    return min(boxes, key=cost)
+
+
+def _open_box(c: Convolution, deep: Sequence[int], target: Target) -> Box:
+    """The box for rows of unknown length: as many pixels as usual, unless fewer are much faster.
+
+    So it is where blocks come one by one, as each product waits for a pixel to be loaded then.
+    """
+    together, most = _rows_together(c), target.vector_registers
+    usual = [Box(together, OPEN_PIXELS // together, b) for b in deep]
+    others = [Box(1, q, b) for q in FEWER_PIXELS for b in deep]
+    first, *_ = [box for box in usual if _registers(box) <= most]
+    if most < MANY_REGISTERS:
+        return first
+
+    def cost(box: Box) -> float:
+        pixels = box.rows * box.pixels
+        loads = (pixels + box.blocks) / (pixels * box.blocks)
+        waste = _rounded(OPEN_ROW, box.pixels)
+        return waste * max(1 + LOAD_COST * loads, PORTS * loads)
+
+    best = min((box for box in others if _registers(box) <= most), key=cost)
+    return best if cost(best) < cost(first) * (1 - MARGIN) else first
+
+
+def _least_pixels(weights: int, target: Target) -> int:
+    """Pixels of boxes that take as long as reading so many bytes of ``weights`` for each."""
+    if weights > target.l2_bytes // 2:
+        return FAR_PIXELS
+    return NEAR_PIXELS if weights > target.l1_bytes // 2 else 1
+
+
+def _streamed(c: Convolution, blocks: int, target: Target) -> float:
+    """What reading the image takes for each of ``blocks``, by one of its multiplications.
+
+    That is nothing if a cache holds it from one panel of weights to the next.
+    """
+    size = image_bytes(c)
+    if blocks == 1 or size <= target.l2_bytes // 2:
+        return 0.0
+    pixels = math.prod(likely(s.out.extent) for s in c.spatial)
+    terms = math.prod(likely(a.extent) for a in c.sum.axes)
+    return FAR_PIXELS * size / LINE_BYTES / (pixels * terms)
+
+
+def image_bytes(c: Convolution) -> int:
+    """Of the image that a filter reads."""
+    channels = math.prod(likely(a.extent) for a in c.channels)
+    return channels * math.prod(likely(s.place.extent) for s in c.spatial) * c.sum.dtype.bits // 8
+
+
+def _rows_together(c: Convolution) -> int:
+    """How many rows of an image share the pixels of a box, where those are of unknown number."""
+    if len(c.spatial) < 2 or c.spatial[-2].out.extent == 1:
+        return 1
+    rows = c.spatial[-2]
+    return OPEN_ROWS if c.is_in_place or less((rows.taps - 1) * rows.dilation, NEAR + 1) else 1
+
+
+def _registers(box: Box) -> int:
+    """Vector registers: the accumulators, the weights of a term, a pixel."""
+    return box.rows * box.pixels * box.blocks + box.blocks + 1
+
+
+def _rounded(extent: int, step: int) -> float:
+    """How much longer ``extent`` is in whole steps."""
+    return -(-extent // step) * step / extent
+
+
+__all__ = ["MARGIN", "Box", "box_of", "image_bytes"]

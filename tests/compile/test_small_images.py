@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fornix.compile import Target
+from fornix.compile.convolution import convolution
+from fornix.compile.nest import When
+from fornix.compile.schedule import Piece, schedule
+from fornix.compile.schedule.small_images import SIDE, small_images
+from fornix.dtype import FLOAT32
+from fornix.ir.loops import Store, Tensor, compute, constant, stored
+from fornix.ops import scalar as s
+from fornix.ops.conv import lower_conv
+from tests.compile.levels import LEVELS, target
+from tests.compile.native import Runner, whole
+from tests.compile.test_direct import H, N, W, blocked, image, lanes
+
+TOLERANCE = 2e-5
+"""Of the largest result: twice what Winograd's algorithm has been seen to do on normal data."""
+FED = [(1, 1, 1), (1, 2, 3), (1, 7, 7), (1, SIDE, SIDE), (1, SIDE, SIDE + 1), (4, 2, 2), (3, 1, 5)]
+FED += [(1, 13, 2), (2, 17, 15)]
+"""Images, height and width."""
+WINDOWS: list[dict[str, Any]] = [
+    {"pads": [1] * 4},
+    {"pads": [1] * 4, "strides": [2, 2]},
+    {"pads": [2] * 4, "dilations": [2, 2]},
+]
+LANES = lanes(FLOAT32)
+rng = np.random.default_rng(5)
+
+
+def weights(filters: int, channels: int) -> Any:
+    return rng.standard_normal((filters, channels, 3, 3), np.float32)
+
+
+def without_caches(level: str) -> Target:
+    """A processor of which no cache holds transformed weights."""
+    return dataclasses.replace(target(level), l2_bytes=1 << 14)
+
+
+def sums(w: Any, block: int, window: dict[str, Any]) -> Tensor:
+    """A convolution of an image of which a run tells the extents, with its activation."""
+    x = image("x", (N, w.shape[1], H, W), FLOAT32, block)
+    bias = constant(np.arange(len(w), dtype=np.float32))
+    y = lower_conv(x, constant(w), bias, **window)
+    return blocked(compute(y.shape, lambda *i: s.maximum(y[i], 0.0)), block)
+
+
+def wanted(x: Any, w: Any, window: dict[str, Any]) -> Any:
+    """The same by torch, in double precision."""
+    x, w = (torch.from_numpy(np.asarray(a, np.float64)) for a in (x, w))
+    more = {"stride": window.get("strides", 1), "dilation": window.get("dilations", 1)}
+    bias = torch.arange(len(w), dtype=torch.float64)
+    y = torch.nn.functional.conv2d(x, w, bias, padding=window["pads"][0], **more)
+    return torch.relu(y).numpy()
+
+
+def store_of(y: Tensor) -> Store:
+    buffer = stored(y).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    return buffer.source
+
+
+def pieces(y: Tensor, processor: Target) -> list[Piece]:
+    return schedule(store_of(y), processor)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=["plain", "strided", "dilated"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_images_of_all_sizes(level: str, window: dict[str, Any]) -> None:
+    w = weights(64, 48)
+    y = sums(w, lanes(FLOAT32, level), window)
+    runners = [Runner([y], without_caches(level), chunks=n) for n in (1, 3)]
+    for n, high, wide in FED:
+        x = rng.standard_normal((n, 48, high, wide), np.float32)
+        runs = [r.run({"x": x}, {"N": n, "H": high, "W": wide})[0] for r in runners]
+        expected = wanted(x, w, window)
+        found = runs[0].reshape(expected.shape)
+        assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+        np.testing.assert_array_equal(runs[0], runs[1])
+
+
+def test_images_whose_rows_lie_side_by_side() -> None:
+    w = weights(40, 35)
+    runner = Runner([sums(w, 1, WINDOWS[0])], without_caches("host"), at_end=False)
+    for n, high, wide in FED:
+        x = rng.standard_normal((n, 35, high, wide), np.float32)
+        (found,) = runner.run({"x": x}, {"N": n, "H": high, "W": wide})
+        expected = wanted(x, w, WINDOWS[0])
+        assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("strange", [np.inf, np.nan])
+def test_what_is_not_finite_in_a_small_image(strange: float) -> None:
+    w = np.abs(weights(32, 64)) + 1
+    x = np.abs(rng.standard_normal((1, 64, 7, 5), np.float32))
+    x[0, 63, 6, 4] = strange
+    runner = Runner([sums(w, LANES, WINDOWS[0])], without_caches("host"))
+    found = runner.run({"x": x}, {"N": 1, "H": 7, "W": 5})[0].reshape(32, 7, 5)
+    assert np.isfinite(found[:, :5]).all()
+    assert np.isfinite(found[:, :, :3]).all()
+    np.testing.assert_array_equal(found[:, 5:, 3:], np.full((32, 2, 2), strange, np.float32))
+
+
+@pytest.mark.parametrize("features", [frozenset[str](), frozenset({"amx-bf16"})], ids=str)
+def test_small_images_are_summed_directly_and_large_ones_transformed(
+    features: frozenset[str],
+) -> None:
+    y, processor = sums(weights(64, 48), LANES, WINDOWS[0]), without_caches("host")
+    processor = dataclasses.replace(processor, features=processor.features - features)
+    c = convolution(store_of(y))
+    assert c is not None
+    small = small_images(c, processor, LANES)
+    assert small is not None
+    fed = [(1, 7, 7), (1, 1, 1), (2, 3, 4), (1, 2, SIDE + 1), (9, 7, 7), (1, 40, 2)]
+    told = [whole(small.is_it, dict(zip("NHW", extents, strict=True))) for extents in fed]
+    is_small = [1, 1, 1, 0, 0, 0]
+    assert told == is_small
+    kinds = [p.nest.kind for p in pieces(y, processor) if isinstance(p.nest.body[0], When)]
+    assert {"convolution", "winograd"} <= set(kinds)
+
+
+def test_transformed_weights_that_a_cache_holds_serve_all_images() -> None:
+    y = sums(weights(32, 32), LANES, WINDOWS[0])
+    assert not any(isinstance(p.nest.body[0], When) for p in pieces(y, target("host")))
