@@ -194,7 +194,18 @@ def check(
     **options: Any,
 ) -> Array:
     """The values of ``result`` by machine code, held against the interpreter."""
-    wanted = interpret(result, feeds, symbols)
-    found = compiled(result, feeds, symbols, **options)
-    assert_close(found, wanted)
+    return check_all([result], feeds, symbols, **options)[0]
+
+
+def check_all(
+    results: Sequence[Tensor],
+    feeds: Mapping[str, Array] | None = None,
+    symbols: Mapping[str, int] | None = None,
+    **options: Any,
+) -> list[Array]:
+    """As `check`, for the values of all ``results`` by one program."""
+    wanted = [interpret(result, feeds, symbols) for result in results]
+    found = Runner(results, **options).run(feeds or {}, symbols)
+    for each, other in zip(found, wanted, strict=True):
+        assert_close(each, other)
     return wanted

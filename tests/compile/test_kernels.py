@@ -23,7 +23,7 @@ from fornix.ir.loops import (
 )
 from fornix.ops import scalar as s
 from tests.compile.levels import EVERY, LEVELS, target
-from tests.compile.native import Memory, Runner, check, compiled, whole
+from tests.compile.native import Memory, Runner, check, check_all, compiled, whole
 
 HELD = [d for d in ALL if d.kind in {"float", "int", "uint", "bool"}]
 COMPUTED = [d for d in HELD if d.bits >= (32 if d.is_float else 8)]
@@ -106,9 +106,8 @@ def test_a_reduction_over_nothing_is_neutral(op: str) -> None:
 def test_every_dtype_converts_to_every_other(source: DType, level: str) -> None:
     data = values(source, 333)
     x = vector(data)
-    for dtype in HELD:
-        y = compute((333,), lambda i, dtype=dtype: cast(x[i], dtype))
-        check(y, {"x": data}, target=target(level))
+    all_ = [compute((333,), lambda i, dtype=dtype: cast(x[i], dtype)) for dtype in HELD]
+    check_all(all_, {"x": data}, target=target(level))
 
 
 @pytest.mark.parametrize("op", ["sum", "prod", "max", "min"])

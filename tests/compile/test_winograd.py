@@ -67,9 +67,9 @@ def assert_near(found: Array, wanted: Array) -> None:
     assert np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max()
 
 
-def runner(y: Tensor, **options: object) -> Runner:
+def runner(y: Tensor, target: Target = WITHOUT_TILES, **options: Any) -> Runner:
     """The kernels of ``y``, Winograd's among them."""
-    made = Runner([y], WITHOUT_TILES, **options)  # type: ignore[arg-type]
+    made = Runner([y], target, **options)
     assert "winograd" in [k.schedule for k in made.kernels]
     return made
 
