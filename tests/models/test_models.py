@@ -78,15 +78,6 @@ def test_session_agrees_with_torch(name: str, exporter: Exporter, size: Size) ->
         assert disagreements(built, case, outputs) == {}
 
 
-@every_model
-def test_compiled_session_agrees_with_torch(name: str, exporter: Exporter, size: Size) -> None:
-    built = build(name, exporter, size)
-    session = fornix.InferenceSession(str(built.path), providers=["CPUExecutionProvider"])
-    for case, feed in enumerate(built.inputs):
-        outputs = session.run(list(built.expected[case]), feed)
-        assert disagreements(built, case, outputs) == {}
-
-
 @pytest.mark.parametrize(
     ("name", "exporter"),
     [(name, exporter) for name, spec in MODELS.items() for exporter in spec.exporters],
