@@ -110,6 +110,21 @@ def test_fetches_come_in_the_order_asked_for_and_may_be_intermediate() -> None:
     np.testing.assert_array_equal(x, X)
 
 
+@pytest.mark.parametrize("extents", ["2, 3", "N, 3"])
+def test_a_value_that_is_two_outputs_comes_twice_in_every_run(extents: str) -> None:
+    runner = session(f"""<ir_version: 8, opset_import: ["" : 18]>
+        f (float[{extents}] x) => (float[{extents}] y, float[{extents}] z, float[{extents}] y) {{
+            y = Neg (x)
+            z = Abs (x)
+        }}""")
+    for factor in (1, 2, 3):
+        feed = X * np.float32(-factor)
+        first, middle, last = runner.run(None, {"x": feed})
+        np.testing.assert_array_equal([first, middle, last], [-feed, abs(feed), -feed])
+        assert not np.shares_memory(first, last)
+        assert len(runner.run(None, {"x": feed}, RunOptions())) == 3
+
+
 def test_an_unknown_fetch_is_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"its outputs are y\), found 'z'"):
         session().run(["z"], {"x": X})

@@ -271,7 +271,7 @@ class InferenceSession:
             told = watched.log if watched else self._log
             told.debug("%s: %s", watched.label if watched else self._label, reason)
             return None
-        if varied is self._programs:
+        if varied is self._programs and len({*self._outputs}) == len(self._outputs):
             self._short = programs.short_way(feeds)
         return results
 
