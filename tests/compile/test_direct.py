@@ -142,6 +142,13 @@ def test_extents_may_be_known_at_run_time_only(n: int, h: int, w: int) -> None:
     convolved((N, 32, W), (16, 32, 3), symbols=symbols, pads=[1] * 2)
 
 
+@pytest.mark.parametrize("filters", [16, 24])
+def test_padding_may_lie_on_both_sides_of_rows_of_one_pixel(filters: int) -> None:
+    symbols = {"N": 2, "H": 5}
+    convolved((N, 8, H, 1), (filters, 8, 3, 3), symbols=symbols, pads=[1] * 4)
+    convolved((2, 8, 5, 1), (filters, 8, 1, 3), pads=[0, 1, 0, 1])
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("at_end", [False, True])
 def test_rows_of_unknown_length_are_done_in_boxes_of_every_size(
