@@ -96,6 +96,8 @@ def infer_attention(
     past, new = agreed_shape((before, k[2]), (passed, v[2]))
     total = past + new
     [batch] = agreed_shape(q[:1], key[:1], value[:1])
+    filled = nonpad_kv_seqlen
+    _check_cache(k, v, None, None, filled.shape if filled and filled.has_rank else None)
     [heads] = agreed_shape(key[1:2], value[1:2])
     if attn_mask is not None and attn_mask.has_rank:
         _check_mask(attn_mask.shape, (batch, q[1], q[2], total))

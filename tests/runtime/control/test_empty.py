@@ -235,3 +235,43 @@ def test_code_of_branches_is_made_for_extents_of_zero(calls: list[bool]) -> None
         })  # fmt: skip
     agree(sessions(SCATTERED), *feeds)
     assert calls.count(True) >= 2 * len(feeds)
+
+
+COUNTED = """f (float[N, 4] x, int64 m, bool b) => (float[A, 4] y) {
+    axis = Constant <value_ints = [1]> ()
+    zero = Constant <value_float = 0.0> ()
+    sums = ReduceSum <keepdims = 0> (x, axis)
+    is_above = Greater (sums, zero)
+    rows = Compress <axis = 0> (x, is_above)
+    stays = Constant <value = bool {1}> ()
+    NODE
+}"""
+NODES = {
+    "Loop": """y = Loop (m, stays, rows) <body = step (int64 i, bool k, float[C, 4] h) =>
+        (bool k, float[D, 4] next) { next = Neg (h) }>""",
+    "unchanged": """z, w = Loop (m, stays, rows) <body = step (int64 i, bool k, float[C, 4] h) =>
+        (bool k, float[D, 4] next, float one) {
+        next = Identity (h)
+        one = ReduceSum <keepdims = 0> (x)
+        }>
+        y = Identity (z)""",
+    "If": """y = If (b) <then_branch = a () => (float[C, 4] p) { p = Identity (rows) },
+        else_branch = b () => (float[D, 4] q) { q = Concat <axis = 0> (rows, rows) }>""",
+    "If before": """z = If (b) <then_branch = a () => (float[C, 4] p) { p = Neg (rows) },
+        else_branch = b () => (float[D, 4] q) { q = Identity (rows) }>
+        y = Concat <axis = 0> (z, rows)""",
+}
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_sizes_that_an_iteration_or_a_branch_computes_are_not_taken_from_the_run_before(
+    node: str, calls: list[bool]
+) -> None:
+    feeds: list[Feeds] = [
+        {"x": grid(n, sign), "m": np.array(m), "b": np.array(m > 0)}
+        for m, n, sign in (
+            (2, 1, 1), (0, 40, 1), (1, 3, 1), (0, 9, 0), (1, 9, 0), (0, 300, 1), (3, 5, -1),
+        )
+    ]  # fmt: skip
+    agree(sessions(COUNTED.replace("NODE", node)), *feeds)
+    assert calls.count(True) >= len(feeds)

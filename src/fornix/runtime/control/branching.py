@@ -67,11 +67,12 @@ class _Branching:
         sides: list[list[Place]] = []
         for name in ("then_branch", "else_branch"):
             formulas.running = []
-            found = self._side(self.control.node.attributes[name].value, targets)
-            if is_free:
-                flow.give(dict(zip(outputs, found, strict=True)))
-            else:
-                targets = [None if self._is_where_made(p) else p for p in found]
+            with formulas.scope():
+                found = self._side(self.control.node.attributes[name].value, targets)
+                if is_free:
+                    flow.give(dict(zip(outputs, found, strict=True)))
+                else:
+                    targets = [None if self._is_where_made(p) else p for p in found]
             sides.append(found)
             codes.append(formulas.running)
         fork = Forked(outputs, sides, codes, before, other)

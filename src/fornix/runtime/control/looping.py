@@ -264,7 +264,8 @@ class _Looping:
         """What runs again and again."""
         flow, formulas = self.flow, self.flow.formulas
         before, fresh, pieces = formulas.running, flow.fresh, flow.pieces
-        code = self._version(self._given)
+        with formulas.scope():  # there may be none, and what stands ahead is written later
+            code = self._version(self._given)
         if empty := self._begun_empty():
             code = self._with_empty(code, empty)
         formulas.running = before
