@@ -86,6 +86,15 @@ def test_a_match_that_may_be_empty_is_left() -> None:
     assert matching("a*") is not None
 
 
+def test_nothing_may_be_repeated_as_often_as_one_likes() -> None:
+    assert matching("(?:" * 5 + "){1000}" * 5) is not None
+
+
+def test_a_table_that_takes_long_to_make_is_left() -> None:
+    expression = "(?:(?:.?){0,20}){0,10}(?:" + "|".join("0123456789abcdefghijklmnop") + ")"
+    assert matching(expression) is None
+
+
 @pytest.mark.parametrize("expression", ["^ab$", "ab$", "^ab"])
 def test_a_whole_text_has_its_ends_anyway(expression: str) -> None:
     table = matching(expression)

@@ -313,3 +313,44 @@ def test_machine_code_does_it(node: str, made: str) -> None:
     assert way is not None
     assert type(way).__module__ == found_way.__module__
     assert way([np.array(["1", "22"], object)], Run({}, ())) is not None
+
+
+def test_white_space_that_is_no_ascii_is_not_remembered_as_such() -> None:
+    texts = np.array(["a b\u00a0c", "x b c", "z b\u3000c", "y b c"], object)
+    agree("StringSplit <maxsplit = 1>", texts, made="string[N, D]", more=", int64[N] z")
+
+
+@pytest.mark.parametrize(
+    "text", ["0." + "0" * 10_000 + "1e10001", "0." + "0" * 10_300 + "1e10300", "0" * 1200 + "7.5"]
+)
+def test_exponents_and_zeros_may_be_many(text: str) -> None:
+    texts = np.array([text], object)
+    agree("Cast <to = 11>", texts, made="double[N]")
+
+
+def test_an_exponent_without_digits_is_none_however_long_the_number_is() -> None:
+    session = InferenceSession(model("Cast <to = 11>", made="double[N]"))
+    with pytest.raises(Fail, match="a number"):
+        session.run(None, {"x": np.array(["0." + "0" * (1 << 20) + "1e"], object)})
+
+
+def test_texts_may_be_others_while_their_words_are_noted() -> None:
+    session = InferenceSession(model("StringSplit", made="string[N, D]", more=", int64[N] z"))
+    texts = np.array(["a"], object)
+    session.run(None, {"x": texts})
+    assert session._programs is not None
+    (step,) = session._programs.general.steps
+    way: Any = step.way
+    call, later = way.call, ["b " * 2000, "c " * 1000]
+    texts[0] = "a " * 100
+
+    def called(given: list[Any]) -> Any:
+        made = call(given)
+        if later:
+            texts[0] = later.pop()
+        return made
+
+    way.call = called
+    found, counts = way([texts], Run({}, ()))
+    assert counts.tolist() == [2000]
+    assert found.tolist() == [["b"] * 2000]

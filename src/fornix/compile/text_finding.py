@@ -304,8 +304,8 @@ def part_of(table: Memory, source: int, text: Memory, first: int, last: int) -> 
         letters = memory_at(table[LETTERS], table)
         made = letters[text[first]]
         invoke(table[KEEP], made, 0, 0)
-    elif size <= SHORT:
-        part = after(text, first)
+    elif size <= SHORT and (table[SPACES] == 0 or table[MOST] < 0):
+        part = after(text, first)  # which tells them but for white space beyond ASCII
         low, high = last_word(part, size, table), 0
         if size > WORD:
             high = low

@@ -63,7 +63,7 @@ MOST_EXPONENT, BEYOND_ALL = 10_000, 1 << 20
 POINT, LOWER_E, UPPER_E = 46, 101, 69
 """Characters."""
 LONGEST = 1200
-"""Characters of a float, and more."""
+"""Characters of a float, and more. Of no more, exponents tell what lies beyond all."""
 
 
 def serve_numbers(
@@ -137,7 +137,7 @@ def read_float(table: Memory, data: Memory, length: int, bits: Memory, row: int)
                 break
         at += 1
     done = 0
-    if has_digits != 0 and digits <= DIGITS:
+    if has_digits != 0 and digits <= DIGITS and length <= LONGEST:
         if at < length and (data[at] == LOWER_E or data[at] == UPPER_E):
             power += exponent_of(data, at + 1, length)
             at = length

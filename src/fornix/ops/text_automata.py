@@ -22,8 +22,8 @@ from fornix.ops.text_classes import ASCII, ATOM, WordClass, entries_of
 
 WIDTH = ASCII + 1
 """Moves of a state: for each ASCII character, and one for all others."""
-MOST_STATES, MOST_PLACES = 256, 1000
-"""Of a table, and of an expression."""
+MOST_STATES, MOST_PLACES, MOST_VISITS = 256, 1000, 100_000
+"""Of a table, of an expression, and of places while a table is made: a tenth of a second."""
 _ATOM = re.compile(ATOM)
 _REPEATED = re.compile(r"(?:([*+?])|\{(\d+)(?:(,)(\d*))?\})(\??)(?![*+?{])")
 
@@ -198,6 +198,7 @@ class _Places:
     sets: list[bytes | None] = field(default_factory=lambda: [None])
     following: list[list[int]] = field(default_factory=lambda: [[]])
     """Where it goes on, in the order of preference. Place 0 is the end."""
+    visits: int = 0
 
     def add(self, entries: bytes | None, following: list[int]) -> int:
         """A new place."""
@@ -230,7 +231,9 @@ class _Places:
         for _ in range((part.most or part.least) - part.least):
             behind = self.add(None, _ordered(self.ahead(part.part, behind), end, part))
         for _ in range(part.least):
-            behind = self.ahead(part.part, behind)
+            end, behind = behind, self.ahead(part.part, behind)
+            if behind == end:  # nothing, however often
+                break
         return behind
 
     def reached(self, starts: Iterable[int], *, is_whole: bool) -> tuple[int, ...]:
@@ -249,6 +252,9 @@ class _Places:
             found[place] = None
             if not place and not is_whole:
                 break
+        self.visits += len(seen)
+        if self.visits > MOST_VISITS:
+            raise _Left
         return tuple(sorted(found)) if is_whole else tuple(found)
 
 

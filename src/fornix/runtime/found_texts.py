@@ -123,11 +123,11 @@ class _Words(OwnWay):
         counts, spans = np.empty(texts.shape, np.int64), np.empty((self.room, 2), np.int64)
         if self.call([texts, counts, spans]) is None:
             return None
-        if spans[0, 0] >= len(spans):
-            self.room = int(spans[0, 0]) + 1
-            spans = np.empty((self.room, 2), np.int64)
+        while spans[0, 0] >= len(spans):  # not once: somebody may put other texts there meanwhile
+            spans = np.empty((int(spans[0, 0]) + 1, 2), np.int64)
             if self.call([texts, counts, spans]) is None:
                 return None
+        self.room = len(spans)
         width = int(counts.max(initial=0))
         if self.has_marks and width:
             width += 2
