@@ -1,4 +1,4 @@
-"""Tables of moves find what Python's regular expressions find, or there is no table."""
+"""Tables of moves find the longest matches of regular expressions, or there is no table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from fornix.ops.text_automata import WIDTH, Automaton, finding, matching, running
+from fornix.ops.text_automata import WIDTH, Automaton, finder, finding, matching, running
 from fornix.ops.text_classes import ASCII, WordClass
 
 ATOMS = ("a", "b", "[ab]", "[^a]", ".", r"\w", r"\s", r"\.", "ab", "(?:a|b)", "(ab|a)", "c")
@@ -34,6 +34,17 @@ def found_by(table: Automaton, text: str) -> list[str]:
     return found
 
 
+def longest_of(compiled: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+    """Where the longest matches lie: no end of a text matters to these expressions."""
+    found, at = [], 0
+    while at < len(text):
+        ends = [end for end in range(at + 1, len(text) + 1) if compiled.fullmatch(text, at, end)]
+        if ends:
+            found.append((at, ends[-1]))
+        at = max([at + 1, *ends])
+    return found
+
+
 def is_whole(table: Automaton, text: str) -> bool:
     state = table.start
     for character in text:
@@ -54,15 +65,17 @@ def drawn(source: random.Random, depth: int = 2) -> str:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_matches_are_those_of_python(seed: int) -> None:
+def test_matches_are_what_python_takes_for_a_whole(seed: int) -> None:
     source = random.Random(seed)
     expression = drawn(source)
     compiled = re.compile(expression, re.ASCII)
-    table, whole = finding(expression), matching(expression)
+    table, whole, find = finding(expression), matching(expression), finder(expression)
     texts = ["".join(source.choices("aabbc. \né", k=source.randrange(9))) for _ in range(20)]
     for text in texts:
-        if table is not None:
-            assert found_by(table, text) == [m[0] for m in compiled.finditer(text)], expression
+        if table is not None and find is not None:
+            longest = [text[start:end] for start, end in longest_of(compiled, text)]
+            assert found_by(table, text) == longest, expression
+            assert list(find(text)) == longest_of(compiled, text), expression
         if whole is not None:
             assert is_whole(whole, text) == (compiled.fullmatch(text) is not None), expression
 
@@ -74,7 +87,7 @@ def test_most_expressions_have_tables() -> None:
 
 @pytest.mark.parametrize(
     "expression",
-    [r"\bab", "a(?=b)", "(?i)a", r"(a)\1", "ä", "a++", "(?u)a", "(a*)*", "[[:alpha:]]", "a{,3}",
+    [r"\bab", "a(?=b)", "(?i)a", r"(a)\1", "ä", "a++", "(?u)a", "[[:alpha:]]", "a{,3}",
      "a|b$", "(", "a{2000}", "(?:a|b)*a(?:a|b){12}", "a^"],
 )  # fmt: skip
 def test_what_no_table_can_do_is_left(expression: str) -> None:
@@ -101,6 +114,14 @@ def test_a_whole_text_has_its_ends_anyway(expression: str) -> None:
     assert table is not None
     assert is_whole(table, "ab")
     assert not is_whole(table, "ab\n")
+
+
+@pytest.mark.parametrize("expression", ["(a*)*", "(a*|b?)+", "(?:(a|)+b*)*", "(?:(a??){2,}){0,2}"])
+def test_what_may_be_empty_may_be_repeated(expression: str) -> None:
+    table, compiled = matching(expression), re.compile(expression)
+    assert table is not None
+    for text in ("", "a", "aab", "bba", "abab", "c", "aac"):
+        assert is_whole(table, text) == (compiled.fullmatch(text) is not None)
 
 
 def test_a_dollar_may_be_meant() -> None:

@@ -4,16 +4,17 @@ Reads what RE2 and Python mean alike and a table can do: characters, classes, gr
 and repetitions, greedy or not. Anchors, references, flags and characters beyond ASCII are left to
 the kernels, and so is what would take a table of many states.
 
-A match begins as early as it can, and of those the one that Python prefers counts. A state is
-therefore a list of places in the expression in the order of preference, cut behind the first at
-which the expression ends: R. Cox, Regular Expression Matching: the Virtual Machine Approach, 2009.
+A match begins as early as it can, and of those the longest counts, as in onnxruntime, where Python
+takes what is named first. A state is a set of places in the expression: K. Thompson, Regular
+Expression Search Algorithm, 1968.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,7 +26,11 @@ WIDTH = ASCII + 1
 MOST_STATES, MOST_PLACES, MOST_VISITS = 256, 1000, 100_000
 """Of a table, of an expression, and of places while a table is made: a tenth of a second."""
 _ATOM = re.compile(ATOM)
-_REPEATED = re.compile(r"(?:([*+?])|\{(\d+)(?:(,)(\d*))?\})(\??)(?![*+?{])")
+_REPEATED = re.compile(r"(?:([*+?])|\{(\d+)(?:(,)(\d*))?\})\??(?![*+?{])")
+
+
+Finder: TypeAlias = Callable[[str], Iterable[tuple[int, int]]]
+"""Where the matches in a text begin and end."""
 
 
 class Automaton(NamedTuple):
@@ -59,7 +64,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Choice:
-    """One of several, the first if that will do."""
+    """One of several."""
 
     parts: tuple[_Part, ...]
 
@@ -71,7 +76,6 @@ class _Repeat:
     part: _Part
     least: int
     most: int | None
-    is_greedy: bool
 
 
 _Part: TypeAlias = _Set | _Row | _Choice | _Repeat
@@ -83,8 +87,28 @@ class _Left(Exception):
 
 def finding(expression: str) -> Automaton | None:
     """What finds the matches of ``expression``, none of them empty; None if kernels have to."""
-    made = _made(expression, is_whole=False)
+    made = _made(expression)
     return None if made is None or made.is_empty else made
+
+
+def finder(expression: str) -> Finder | None:
+    """What tells where the matches of ``expression`` lie in a text, as compiled code does."""
+    made = finding(expression)
+    return None if made is None else partial(_spans, made.moves.tolist(), made.start, made.final)
+
+
+def _spans(moves: list[int], start: int, final: int, text: str) -> Iterator[tuple[int, int]]:
+    at = 0
+    while at < len(text):
+        state, here, end = start, at, at
+        while here < len(text) and state:
+            state = moves[state + min(ord(text[here]), ASCII)]
+            here += 1
+            if state >= final:
+                end = here
+        if end > at:
+            yield at, end
+        at = max(end, at + 1)
 
 
 def matching(expression: str) -> Automaton | None:
@@ -93,22 +117,20 @@ def matching(expression: str) -> Automaton | None:
     if inner.endswith("$") and not inner.endswith("\\$"):
         inner = inner[:-1]
     # of alternatives, an anchor belongs to the outer ones alone
-    if inner != expression and "|" in inner:
-        return None
-    return _made(inner, is_whole=True)
+    return None if inner != expression and "|" in inner else _made(inner)
 
 
 def running(words: WordClass) -> Automaton:
     """What finds the runs of characters of a class, or each of them."""
     one = _Set(words.entries)
-    return _table(one if words.is_single else _Repeat(one, 1, None, is_greedy=True), is_whole=False)
+    return _table(one if words.is_single else _Repeat(one, 1, None))
 
 
-def _made(expression: str, *, is_whole: bool) -> Automaton | None:
+def _made(expression: str) -> Automaton | None:
     try:
         part = _Reader(expression).read()
         re.compile(expression, re.ASCII)  # what is no expression, the kernel tells
-        return _table(part, is_whole=is_whole)
+        return _table(part)
     except (_Left, re.error, RecursionError):
         return None
 
@@ -161,31 +183,17 @@ class _Reader:
 
     def _repeated(self, part: _Part) -> _Part:
         found = _REPEATED.match(self.text, self.at)
+        if found is None and self.text[self.at : self.at + 1] in {"*", "+", "?", "{"}:
+            raise _Left
         if found is None:
-            if self.text[self.at : self.at + 1] in {"*", "+", "?", "{"}:
-                raise _Left
             return part
         self.at = found.end()
-        sign, least, comma, most, lazy = found.groups()
-        low = int(least) if sign is None else int(sign == "+")
-        high = int(most) if most else None if comma else low
-        if sign is not None:
-            high = 1 if sign == "?" else None
-        if max(low, high or 0) > MOST_PLACES or (high is None and _may_be_empty(part)):
+        sign, least, comma, most = found.groups()
+        low = int(least) if least else int(sign == "+")
+        high = int(most) if most else None if comma or sign in {"*", "+"} else 1 if sign else low
+        if max(low, high or 0) > MOST_PLACES:
             raise _Left
-        return _Repeat(part, low, high, not lazy)
-
-
-def _may_be_empty(part: _Part) -> bool:
-    match part:
-        case _Set():
-            return False
-        case _Row():
-            return all(map(_may_be_empty, part.parts))
-        case _Choice():
-            return any(map(_may_be_empty, part.parts))
-        case _Repeat():
-            return part.least == 0 or _may_be_empty(part.part)
+        return _Repeat(part, low, high)
 
 
 # ── places
@@ -197,7 +205,7 @@ class _Places:
 
     sets: list[bytes | None] = field(default_factory=lambda: [None])
     following: list[list[int]] = field(default_factory=lambda: [[]])
-    """Where it goes on, in the order of preference. Place 0 is the end."""
+    """Where it goes on. Place 0 is the end."""
     visits: int = 0
 
     def add(self, entries: bytes | None, following: list[int]) -> int:
@@ -227,52 +235,41 @@ class _Places:
         if part.most is None:
             behind = self.add(None, [])
             again = self.ahead(part.part, behind)
-            self.following[behind] = _ordered(again, end, part)
+            self.following[behind] = [again, end]
         for _ in range((part.most or part.least) - part.least):
-            behind = self.add(None, _ordered(self.ahead(part.part, behind), end, part))
+            behind = self.add(None, [self.ahead(part.part, behind), end])
         for _ in range(part.least):
             end, behind = behind, self.ahead(part.part, behind)
             if behind == end:  # nothing, however often
                 break
         return behind
 
-    def reached(self, starts: Iterable[int], *, is_whole: bool) -> tuple[int, ...]:
-        """The places of characters, and the end, that come next, in the order of preference."""
-        found: dict[int, None] = {}
+    def reached(self, starts: Iterable[int]) -> tuple[int, ...]:
+        """The places of characters, and the end, that come next."""
         seen: set[int] = set()
-        waiting = list(starts)[::-1]
+        waiting = list(starts)
         while waiting:
             place = waiting.pop()
-            if place in seen:
-                continue
-            seen.add(place)
-            if place and self.sets[place] is None:
-                waiting += reversed(self.following[place])
-                continue
-            found[place] = None
-            if not place and not is_whole:
-                break
+            if place not in seen:
+                seen.add(place)
+                waiting += self.following[place] if self.sets[place] is None else ()
         self.visits += len(seen)
         if self.visits > MOST_VISITS:
             raise _Left
-        return tuple(sorted(found)) if is_whole else tuple(found)
-
-
-def _ordered(again: int, end: int, part: _Repeat) -> list[int]:
-    return [again, end] if part.is_greedy else [end, again]
+        return tuple(sorted(p for p in seen if not p or self.sets[p] is not None))
 
 
 # ── states
 
 
-def _table(part: _Part, *, is_whole: bool) -> Automaton:
-    """The table of an expression; for a whole text every way through it counts."""
+def _table(part: _Part) -> Automaton:
+    """The table of an expression."""
     places = _Places()
-    first = places.reached([places.ahead(part, 0)], is_whole=is_whole)
+    first = places.reached([places.ahead(part, 0)])
     groups = _groups([entries for entries in places.sets if entries is not None])
-    states: dict[tuple[int, ...], int] = {(): 0, first: 1}
-    rows: list[list[int]] = []
-    for state in _growing(states):
+    states: list[tuple[int, ...]] = [(), first]
+    numbers, rows = {(): 0, first: 1}, []
+    for state in states:
         row = []
         for character in groups.values():
             after = [
@@ -280,21 +277,13 @@ def _table(part: _Part, *, is_whole: bool) -> Automaton:
                 for place in state
                 if (entries := places.sets[place]) is not None and entries[character]
             ]
-            reached = places.reached(after, is_whole=is_whole)
-            row.append(states.setdefault(reached, len(states)))
+            reached = places.reached(after)
+            row.append(numbers.setdefault(reached, len(numbers)))
+        states += list(numbers)[len(states) :]
         if len(states) > MOST_STATES:
             raise _Left
         rows.append(row)
-    return _laid_out(list(states), rows, list(groups))
-
-
-def _growing(states: dict[tuple[int, ...], int]) -> Iterable[tuple[int, ...]]:
-    """States, those too that are added meanwhile."""
-    done = 0
-    while done < len(states):
-        for state in list(states)[done:]:
-            done += 1
-            yield state
+    return _laid_out(states, rows, list(groups))
 
 
 def _groups(sets: Sequence[bytes]) -> dict[tuple[int, ...], int]:

@@ -16,6 +16,7 @@ from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.microsoft import DOMAIN
 from fornix.ops.op import op
+from fornix.ops.text_automata import Finder, finder
 from fornix.ops.types import F32, F64, I32, I64, STRING, U32, U64
 
 START, END = "\x02", "\x03"
@@ -58,9 +59,10 @@ def tokenizer(
 
     X[C] or X[N, C] → Y[…, D], D the greatest number of tokens. They are what matches the regular
     expression tokenexp, or what lies between matches of ``separators``, or the characters where the
-    only separator is empty; those of fewer than mincharnum characters are left out. Classes like
-    ``\w`` have ASCII characters alone, unless an expression begins with (?u). With ``mark`` each
-    row begins with U+0002 and ends with U+0003, ahead of what fills it, if there is a token.
+    only separator is empty; those of fewer than mincharnum characters are left out. Of the matches
+    that begin at one place the longest counts; with anchors and the like, Python's first. Classes
+    like ``\w`` have ASCII characters alone, unless an expression begins with (?u). With ``mark``
+    each row begins with U+0002 and ends with U+0003, ahead of what fills it, if there is a token.
     Source: onnxruntime's contributed operators, Tokenizer-1.
     """
     require(x.ndim in {1, 2}, f"X must have one axis or two, got X{shape_text(x.shape)}")
@@ -84,16 +86,19 @@ def _tokens(separators: list[str] | None, tokenexp: str | None) -> Callable[[str
     """What gives the tokens of a text, empty ones among them."""
     try:
         if tokenexp is not None:
-            pattern = re.compile(tokenexp, _flags(tokenexp))
-            if not pattern.groups:
-                return pattern.findall
-            return lambda text: (match[0] for match in pattern.finditer(text))
-        patterns = [re.compile(one, _flags(one)) for one in separators or ()]
+            find = _finder(tokenexp)
+            return lambda text: (text[start:end] for start, end in find(text))
+        finders = [_finder(one) for one in separators or ()]
     except re.error as error:
         raise Fail(f"a regular expression is required, found an error in it: {error}") from error
     if separators == [""]:
         return iter
-    return partial(_pieces, patterns)
+    return partial(_pieces, finders)
+
+
+def _finder(expression: str) -> Finder:
+    pattern = re.compile(expression, _flags(expression))
+    return finder(expression) or (lambda text: (m.span() for m in pattern.finditer(text)))
 
 
 def _flags(expression: str) -> re.RegexFlag:
@@ -101,21 +106,21 @@ def _flags(expression: str) -> re.RegexFlag:
     return re.UNICODE if re.match(r"\(\?[imsx]*u", expression) else re.ASCII
 
 
-def _pieces(patterns: list[re.Pattern[str]], text: str) -> list[str]:
-    """What of ``text`` lies between the matches of any of ``patterns``."""
+def _pieces(finders: list[Finder], text: str) -> list[str]:
+    """What of ``text`` lies between the matches of any of ``finders``."""
     pieces = [text]
-    for pattern in patterns:
-        pieces = [part for piece in pieces for part in _between(pattern, piece)]
+    for find in finders:
+        pieces = [part for piece in pieces for part in _between(find, piece)]
     return pieces
 
 
-def _between(pattern: re.Pattern[str], text: str) -> Iterator[str]:
-    """What of ``text`` lies between the matches of ``pattern``."""
-    start = 0
-    for match in pattern.finditer(text):
-        yield text[start : match.start()]
-        start = match.end()
-    yield text[start:]
+def _between(find: Finder, text: str) -> Iterator[str]:
+    """What of ``text`` lies between the matches."""
+    behind = 0
+    for start, end in find(text):
+        yield text[behind:start]
+        behind = end
+    yield text[behind:]
 
 
 MurmurHash3 = op(
