@@ -44,6 +44,25 @@ def test_quotients_are_rounded_and_saturate(count: int, dtype: DType, level: str
 
 
 @pytest.mark.parametrize("level", OF_BYTES)
+@pytest.mark.parametrize("scale", [0.2, 0.0173, 3.0, 1 / 255, 2.0**-59 / 3, 2.0**59 / 3, 1e-30])
+def test_numbers_next_to_ties_are_divided_as_by_the_division(scale: float, level: str) -> None:
+    ties = (np.arange(-300, 300, dtype=np.float32) + np.float32(0.5)) * np.float32(scale)
+    bits = ties.view(np.int32)[:, None] + np.arange(-4, 5, dtype=np.int32)
+    far = np.array([1e-45, -1e-45, 3.4e38, *SPECIAL], np.float32)
+    x = np.concatenate([bits.view(np.float32).ravel(), quotients(99), far])
+    read = tensor("x", x.shape, FLOAT32)
+    divisor = const(float(np.float32(scale)), FLOAT32)
+    zero = const(7.0, FLOAT32)
+    plain = compute(x.shape, lambda i: lower_quantized(read[i] / divisor, None, INT8))
+    moved = compute(x.shape, lambda i: lower_quantized(read[i] / divisor, zero, UINT8))
+    found = Runner([plain, moved], target(level)).run({"x": x})
+    with np.errstate(over="ignore"):
+        quotient = x / np.float32(scale)
+    np.testing.assert_array_equal(found[0], expected(quotient, 0, INT8))
+    np.testing.assert_array_equal(found[1], expected(quotient, 7, UINT8))
+
+
+@pytest.mark.parametrize("level", OF_BYTES)
 @pytest.mark.parametrize(("dtype", "zero"), [(UINT8, 255), (UINT8, 7), (INT8, -128), (INT8, 127)])
 @pytest.mark.parametrize("is_stored", [False, True])
 def test_zero_points_are_added_before_bytes_saturate(

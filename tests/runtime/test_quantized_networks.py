@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import ModelProto, helper, numpy_helper
+from onnx.parser import parse_model as parse
 
 from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession, SessionOptions
@@ -115,6 +117,60 @@ def test_dequantized_layers_differ_by_rounding(activations: Any, is_symmetric: b
         assert one.dtype == other.dtype
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.03
+
+
+BETWEEN: dict[str, Callable[[Any, Any], Any]] = {
+    "Identity (a)": lambda a, _: a,
+    "Relu (a)": lambda a, _: np.maximum(a, 0),
+    "Add (a, b)": np.add,
+    "Mul (a, b)": np.multiply,
+}
+
+
+@pytest.mark.parametrize("scales", [(0.1, 0.1, 0.2), (0.02, 0.04, 0.08)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_what_elementwise_nodes_make_of_bytes_is_quantized_exactly(
+    dtype: Any, scales: tuple[float, ...]
+) -> None:
+    """Quotients of these scales put bytes half way between two, which one more rounding moves."""
+    rng, kind = np.random.default_rng(3), np.dtype(dtype).name
+    r, s, t = (np.float32(v) for v in scales)
+    lines = [f"t{k} = {text} q{k} = QuantizeLinear (t{k}, w, z)" for k, text in enumerate(BETWEEN)]
+    declared = ", ".join(f"{kind}[64, 33] q{k}" for k in range(len(BETWEEN)))
+    model = f"""<ir_version: 9, opset_import: ["": 19]>
+    g ({kind}[64, 33] x, {kind}[64, 33] y) => ({declared})
+    <float r = {{{r}}}, float s = {{{s}}}, float w = {{{t}}}, {kind} z = {{3}}> {{
+        a = DequantizeLinear (x, r, z)
+        b = DequantizeLinear (y, s, z)
+        {"".join(lines)}
+    }}"""
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    x, y = (rng.integers(low, high + 1, (64, 33)).astype(dtype) for _ in range(2))
+    a, b = ((v.astype(np.float32) - 3) * scale for v, scale in ((x, r), (y, s)))
+    results = InferenceSession(parse(model)).run(None, {"x": x, "y": y})
+    for found, compute in zip(results, BETWEEN.values(), strict=True):
+        wanted = np.clip(np.rint(compute(a, b) / t) + 3, low, high)
+        np.testing.assert_array_equal(found, wanted.astype(dtype))
+
+
+def test_bytes_that_were_just_rounded_are_scaled_and_added_in_two_steps() -> None:
+    rng = np.random.default_rng(4)
+    model = """<ir_version: 9, opset_import: ["": 19]>
+    g (float[4096] x, uint8[4096] y) => (uint8[4096] q)
+    <float r = {0.1}, float s = {0.2}, uint8 z = {3}> {
+        i = QuantizeLinear (x, r, z)
+        a = DequantizeLinear (i, r, z)
+        b = DequantizeLinear (y, r, z)
+        t = Add (a, b)
+        q = QuantizeLinear (t, s, z)
+    }"""
+    x, y = rng.uniform(0, 25, 4096).astype(np.float32), rng.integers(0, 256, 4096).astype(np.uint8)
+    r, s = np.float32(0.1), np.float32(0.2)
+    steps = np.clip(np.rint(x / r) + 3, 0, 255).astype(np.float32) - 3
+    total = steps * r + (y.astype(np.float32) - 3) * r
+    wanted = np.clip(np.rint(total / s) + 3, 0, 255).astype(np.uint8)
+    (found,) = InferenceSession(parse(model)).run(None, {"x": x, "y": y})
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_the_range_of_a_transposed_tensor_is_found_once() -> None:

@@ -132,11 +132,6 @@ def rounded_byte(x: Scalar) -> Rounded | None:
     return Rounded(quotient, greatest, zero) if is_same else None
 
 
-def is_rounded(x: Scalar) -> bool:
-    """Whether ``x`` is what `rounded` gives: an integer, though it is a float."""
-    return isinstance(_operand(x, "sub"), Apply) and _number(_operand(x, "sub", 1)) == ROUNDING
-
-
 def _numbers(zero: Scalar | None) -> list[Scalar | None]:
     """What may have been converted to ``zero``, an int32."""
     if zero is None:

@@ -1,13 +1,16 @@
 """Multiply scales ahead of time: what is quantized behind products is not divided anew.
 
-``round(x·f / s)`` is ``round(x·(f/s))``, and so for sums of such products: where what
-QuantizeLinear divides comes of stored factors, its scale goes into them. What is left is a scale
-of 1.
+``round(x·f / s)`` is ``round(x·(f/s))`` but for ties, and so for sums of such products: where what
+QuantizeLinear divides comes of stored factors, its scale goes into them, and what is left is a
+scale of 1. That is for convolutions and products of matrices, whose sums of floats nobody rounds
+in a stated order. Numbers that elementwise nodes alone have made are divided as they are, for a
+stated result: with scales like 0.1 and 0.2 every other byte is half way between two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,7 +27,15 @@ EXTREME = 2.0**60
 """Beyond this, and below its inverse, scales stay where they are: factors might not be finite."""
 
 Array = np.ndarray[Any, Any]
-Division = Callable[[], "Value | Array"]
+
+
+@dataclass(frozen=True)
+class Division:
+    """What makes a quotient by changing stored factors alone."""
+
+    make: Callable[[], Value | Array]
+    has_products: bool = False
+    """Whether sums of products are among what is divided."""
 
 
 @rewrite(P.QuantizeLinear(any_("x"), const("scale"), any_("zero?"), bind="node"))
@@ -38,13 +49,15 @@ def fold_scale(
     if divisor == 1 or not 1 / EXTREME < divisor < EXTREME:
         return None
     found = None if x.constant is not None else _divided(x, divisor, make, MAX_DEPTH)
-    if found is None:
+    if found is None or not found.has_products:
         return None
-    return make.node("QuantizeLinear", (found(), np.ones_like(scale), zero), dict(node.attributes))
+    return make.node(
+        "QuantizeLinear", (found.make(), np.ones_like(scale), zero), dict(node.attributes)
+    )
 
 
 def _divided(x: Value, divisor: np.float32, make: Maker, depth: int) -> Division | None:
-    """What makes ``x / divisor`` by changing stored factors alone; None if that is not possible."""
+    """How to make ``x / divisor``; None if stored factors do not do."""
     tensor, node = x.constant, x.producer
     if tensor is not None:
         return _of_constant(tensor.numpy(), divisor)
@@ -60,18 +73,21 @@ def _divided(x: Value, divisor: np.float32, make: Maker, depth: int) -> Division
         return _of_sum(node, divisor, make, depth)
     if node.op_type == "Relu" and node.inputs[0] is not None:
         inner = _divided(node.inputs[0], divisor, make, depth - 1)
-        return None if inner is None else lambda: make.Relu(inner())
+        return inner and Division(lambda: make.Relu(inner.make()), inner.has_products)
     return None
 
 
 def _of_sum(node: Node, divisor: np.float32, make: Maker, depth: int) -> Division | None:
     parts = [_divided(v, divisor, make, depth - 1) for v in node.inputs if v is not None]
     found = [part for part in parts if part is not None]
-    return (lambda: make.Add(*(part() for part in found))) if len(found) == 2 else None
+    if len(found) != 2:
+        return None
+    has_products = any(part.has_products for part in found)
+    return Division(lambda: make.Add(*(part.make() for part in found)), has_products)
 
 
 def _of_constant(array: Array, divisor: np.float32) -> Division | None:
-    return (lambda: array / divisor) if array.dtype == np.float32 else None
+    return Division(lambda: array / divisor) if array.dtype == np.float32 else None
 
 
 def _of_restored(node: Node, divisor: np.float32, make: Maker) -> Division | None:
@@ -80,19 +96,26 @@ def _of_restored(node: Node, divisor: np.float32, make: Maker) -> Division | Non
         return None
     x, _, *zero = node.inputs
     values = scale.numpy() / divisor
-    return lambda: make.node("DequantizeLinear", (x, values, *zero), dict(node.attributes))
+    attributes = dict(node.attributes)
+    return Division(lambda: make.node("DequantizeLinear", (x, values, *zero), attributes))
 
 
 def _of_product(node: Node, divisor: np.float32, make: Maker) -> Division | None:
-    """A product of which one factor is stored, the other made of integers."""
+    """A product of which one factor is stored, the other a sum of products of integers."""
     for x, factor in (node.inputs, node.inputs[::-1]):
         tensor = None if factor is None else factor.constant
         maker = None if x is None else x.producer
         if tensor is None or tensor.dtype is not FLOAT32 or maker is None:
             continue
-        if maker.op_type == "Cast":
-            return partial(make.Mul, x, tensor.numpy() / divisor)
+        if maker.op_type == "Cast" and _is_sum(maker):
+            return Division(partial(make.Mul, x, tensor.numpy() / divisor), has_products=True)
     return None
+
+
+def _is_sum(cast: Node) -> bool:
+    """Whether what is cast are sums of products."""
+    maker = None if cast.inputs[0] is None else cast.inputs[0].producer
+    return maker is not None and maker.op_type in {"ConvInteger", "MatMulInteger"}
 
 
 RULES: tuple[Rule, ...] = fold_scale

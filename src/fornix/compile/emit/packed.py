@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.indices import stride
 from fornix.compile.emit.memory import address, store
 from fornix.compile.nest import Put
 from fornix.dtype import FLOAT32, INT8, INT16, INT32, UINT8
-from fornix.ir.loops import Scalar, cast, select
+from fornix.ir.loops import Apply, Const, Scalar, apply, cast, const, select
 from fornix.ops.quantize_loops import Rounded, rounded_byte
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ MOST, FEWEST = 4, 2
 LANE_BYTES = 16
 """Of the parts of a vector within which instructions pack."""
 CURRENT_ROUNDING = 4
+EXTREME = 2.0**60
+"""Of scales below this, and above its inverse, what is next to bytes is a normal number."""
 
 
 class _Instructions(NamedTuple):
@@ -116,8 +120,7 @@ def _store_packed(em: Emitter, writes: Sequence[Write], first: Rounded) -> None:
     for put, unit in writes:
         found = rounded_byte(put.value)
         if found is not None:
-            bounded = select(found.greatest < found.quotient, found.greatest, found.quotient)
-            vectors.append(_converted(em, bounded, unit))
+            vectors.append(_converted(em, _bounded(em, found), unit))
     given, kind = _BY_LANES[em.lanes], f"<{em.lanes} x i32>"
     wide = f"<{2 * em.lanes} x i16>"
     pairs = zip(vectors[::2], vectors[1::2], strict=True)
@@ -130,6 +133,35 @@ def _store_packed(em: Emitter, writes: Sequence[Write], first: Rounded) -> None:
     operands = [(wide, halves[0]), (wide, halves[-1])]
     packed = em.call(em.top, f"<{4 * em.lanes} x i8>", pack, *operands)
     _write(em, writes, _in_order(em, packed, len(vectors)))
+
+
+def _bounded(em: Emitter, found: Rounded) -> Scalar:
+    """A quotient that is at most the greatest one."""
+    nearest = _by_inverse(found) if em.target.fuses else None
+    if nearest is not None:
+        return nearest
+    return select(found.greatest < found.quotient, found.greatest, found.quotient)
+
+
+def _by_inverse(found: Rounded) -> Scalar | None:
+    """``x / s`` from ``1 / s`` for a stored scale, as the division rounds it near bytes.
+
+    ``x`` is bounded before: what is left then of infinite numbers is the negative one, which gives
+    NaN. The product with the inverse is off by an ulp or so; what is left of ``x`` behind it is
+    exact, and its quotient, added, gives the one that is nearest (Markstein, IBM Journal of
+    Research and Development 34 (1), 1990). A division takes some three times as long.
+    """
+    quotient = found.quotient
+    if not isinstance(quotient, Apply) or quotient.op != "div":
+        return None
+    x, divisor = quotient.args
+    if not isinstance(divisor, Const) or not 1 / EXTREME < divisor.value < EXTREME:
+        return None
+    inverse = const(float(1 / np.float32(divisor.value)), FLOAT32)
+    most = found.greatest * divisor
+    bounded = select(most < x, most, x)
+    near = bounded * inverse
+    return apply("fma", apply("fma", -near, divisor, bounded), inverse, near)
 
 
 def _converted(em: Emitter, bounded: Scalar, unit: int) -> str:

@@ -30,7 +30,6 @@ from fornix.ir.loops import (
     select,
 )
 from fornix.ir.loops import load as loaded_from
-from fornix.ops.quantize_loops import is_rounded
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -118,15 +117,12 @@ def _expand(em: Emitter, e: Apply) -> Scalar | None:
 
 
 def _fused(em: Emitter, e: Apply) -> Scalar | None:
-    """A sum with a product by an integer, rounded once where that is one instruction.
-
-    That integer is a sum of products, or has just been rounded: whoever scales it rounds more.
-    """
+    """A sum with a product by a sum of products, rounded once where that is one instruction."""
     if not em.target.fuses or em.target.is_strict:
         return None
     for product, other in (e.args, e.args[::-1]):
         factors = product.args if isinstance(product, Apply) and product.op == "mul" else ()
-        if any(_is_sum(factor) or is_rounded(factor) for factor in factors):
+        if any(_is_sum(factor) for factor in factors):
             return apply("fma", *factors, other)
     return None
 
