@@ -148,16 +148,29 @@ def _known(node: Node, inference: Inference) -> list[Array] | None:
 
 
 def _empty(node: Node, inference: Inference) -> list[Array] | None:
-    """The results of ``node`` if they are as empty as an input of it.
+    """The results of ``node`` if they are as empty as an input of it and it refuses nothing.
 
-    What others compute may have been declared so by mistake: a run tells.
+    What others compute may have been declared so by mistake, and what is not known may not fit:
+    a run tells.
     """
-    given = [value for value in node.inputs if value is not None and value.producer is None]
-    if node.graphs or not any(_nothing(value, inference) is not None for value in given):
-        return None
     found = [_nothing(value, inference) for value in node.outputs]
     made = [array for array in found if array is not None]
-    return made if len(made) == len(found) else None
+    operator, opset = ops.find(node.domain, node.op_type), inference.imports.get(node.domain)
+    if operator is None or opset is None or node.graphs or len(made) < len(found):
+        return None
+    given = [None if value is None else _stored(value, inference) for value in node.inputs]
+    known = [array for array in given if array is not None]
+    if len(known) < sum(value is not None for value in node.inputs):
+        return None
+    is_empty = any(array.size == 0 for array in known)
+    return made if is_empty and _run(node, operator, opset, given) is not None else None
+
+
+def _stored(value: Value, inference: Inference) -> Array | None:
+    """The contents of ``value`` if it is a constant, or an input of the graph without elements."""
+    if value.constant is not None:
+        return value.constant.numpy()
+    return None if value.producer is not None else _nothing(value, inference)
 
 
 def _nothing(value: Value, inference: Inference) -> Array | None:

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 
 from fornix.compile.entry import is_available
+from fornix.errors import FornixError, ShapeError
+from fornix.format.text import parse_model
+from fornix.reference import ReferenceEvaluator
+from fornix.runtime import InferenceSession
 from tests.runtime.control.flows import Feeds, agree, sessions, watched
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
@@ -275,3 +279,26 @@ def test_sizes_that_an_iteration_or_a_branch_computes_are_not_taken_from_the_run
     ]  # fmt: skip
     agree(sessions(COUNTED.replace("NODE", node)), *feeds)
     assert calls.count(True) >= len(feeds)
+
+
+@pytest.mark.parametrize(
+    ("body", "feeds"),
+    [
+        ("float[N] x) => (float[K] y) <float[0] w = {}> { y = Div (x, w) }", {"x": (3,)}),
+        ("float[N] x) => (float[K] y) <float[0] w = {}> { y = Div (w, x) }", {"x": (3,)}),
+        ("float[N, 4] x) => (bool[K, 4] y) <float[0, 1] w = {}> {y = Less (w, x)}", {"x": (5, 4)}),
+    ],
+)
+def test_what_nothing_does_not_fit_is_refused(body: str, feeds: dict[str, tuple[int, ...]]) -> None:
+    model = parse_model(f'<ir_version: 10, opset_import: ["" : 21]> f ({body}')
+    given = {name: np.ones(shape, np.float32) for name, shape in feeds.items()}
+    for engine in (ReferenceEvaluator, InferenceSession):
+        with pytest.raises(ShapeError, match="shapes must broadcast"):
+            engine(model).run(None, given)
+
+
+def test_a_choice_from_nothing_is_refused() -> None:
+    text = "f (float[0, 0] x) => (int64[1, 0] y) { y = ArgMin <axis = 0> (x) }"
+    model = parse_model(f'<ir_version: 10, opset_import: ["" : 13]> {text}')
+    with pytest.raises(FornixError, match="must have an element to choose from"):
+        InferenceSession(model).run(None, {"x": np.ones((0, 0), np.float32)})
