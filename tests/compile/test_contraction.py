@@ -197,6 +197,33 @@ def test_stored_panels_are_packed_and_asked_for_before_they_are_read(
     assert ["llvm.prefetch" in text for text in texts] == [False, True]
 
 
+@pytest.mark.parametrize(("rows", "terms"), [(1, 127), (1, 129), (15, 200), (BATCH, 129)])
+@pytest.mark.parametrize("level", LEVELS)
+def test_few_rows_read_each_term_of_both_halves_of_a_panel(
+    level: str, rows: DimLike, terms: int
+) -> None:
+    # sums of whole numbers are exact in any order
+    stream = np.random.default_rng(terms)
+    weights = stream.integers(-9, 10, (terms, 70)).astype(np.float32)
+    x, w = tensor("x", (rows, terms), FLOAT32), constant(weights, "w")
+    y = compute((rows, 70), lambda i, j: reduce("sum", terms, lambda k: x[i, k] * w[k, j]))
+    count = rows if isinstance(rows, int) else 5
+    left = stream.integers(-9, 10, (count, terms)).astype(np.float32)
+    for chunks in (1, 2):
+        found = compiled(y, {"x": left}, {"batch": 5}, target=target(level), chunks=chunks)
+        np.testing.assert_array_equal(found, left @ weights)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_not_finite_in_either_half_of_a_panel_stays_in_its_column(level: str) -> None:
+    weights = np.ones((130, 40), np.float32)
+    weights[[3, 70, 129], [5, 6, 39]] = [np.inf, np.nan, -np.inf]
+    x, w = tensor("x", (1, 130), FLOAT32), constant(weights, "w")
+    y = compute((1, 40), lambda i, j: reduce("sum", 130, lambda k: x[i, k] * w[k, j]))
+    found = compiled(y, {"x": np.ones((1, 130), np.float32)}, target=target(level))
+    np.testing.assert_array_equal(found, weights.sum(axis=0, keepdims=True))
+
+
 def panels_of(rows: DimLike, terms: int, level: str) -> tuple[Chunks, Tile]:
     """What multiplies ``rows`` by a stored matrix of two panels or more, and its largest tile."""
     x, w = tensor("x", (rows, terms), FLOAT32), constant(numbers(terms, 200, seed=1), "w")

@@ -38,9 +38,12 @@ WRITTEN_OUT = 9
 ROWS_AHEAD, LEAST_ROWS = 8, 64
 """Rows of the right operand that are asked for before a tile needs them; and from how many on,
 where the left one has several."""
-BYTES_AHEAD = 1536
-"""Bytes of a panel that are asked for before a tile needs them; memory answers in so many steps.
-Three times as many make one row by 80 MB of weights take 6.3 ms for 4.6."""
+BYTES_AHEAD, HALF_AHEAD = 1536, 1024
+"""Bytes of a panel that are asked for before a tile needs them, and of each half of one; memory
+answers in so many steps. What lies a page ahead, or a number of pages, comes a seventh slower."""
+HALVED = 128
+"""Terms from which on few rows read the halves of a panel side by side. A processor fetches ahead
+in each of them: 500 MB of weights of large pages by one row take 32 ms for 34."""
 AT_ONCE = 4
 """Terms that a turn of the inner loop writes out: addresses and counting, which take their share of
 the ports of multipliers, serve all of them."""
@@ -135,11 +138,14 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
     if t.row is not None:
         lefts = [em.moved(left, {t.row: _row_place(block, r)}) for r in range(height)]
     axes, inside = _inner_axes(t)
-    turns = _turns(axes[-1], inside, AT_ONCE if 1 < height == t.height else 1)
+    at_once = AT_ONCE if 1 < height == t.height else 1
+    halves = _halves(t, height)
+    turns = halves or _turns(axes[-1], inside, at_once)
     own = height * t.units
     ways = min(len(points(inside)), -(-FEW // (t.height * t.units)))
     carried = [(kind, start("sum", dtype, is_vector=True))] * (own * ways)
-    beside = _is_asked_for(em, t, right, height), _next_panel(t, block, height)
+    before = HALF_AHEAD if halves else BYTES_AHEAD
+    beside = _is_asked_for(em, t, right, height), _next_panel(t, block, height), before
 
     def term(totals: list[str], number: int, at: Mapping[Atom, DimLike]) -> list[str]:
         first = number % ways * own
@@ -194,21 +200,22 @@ def _ask_ahead(em: Emitter, e: Load, axis: Variable, number: int) -> None:
 def _ask_before(
     em: Emitter,
     t: Tile,
-    beside: tuple[Load | None, Sequence[Line]],
+    beside: tuple[Load | None, Sequence[Line], int],
     number: int,
     at: Mapping[Atom, DimLike],
 ) -> None:
     """What is asked for before the term ``at`` a place, which is that ``number`` of its turn.
 
-    That is, ``beside`` its own panel, rows of the right operand and lines of the next panel.
+    That is, ``beside`` its own panel, rows of the right operand and lines of the next panel; and
+    how many bytes before they are needed those of its own are asked for.
     """
     (*_, axis), inside = _inner_axes(t)
-    rows, ahead = beside
+    rows, ahead, before = beside
     if rows is not None and (number == 0 or not inside):
         _ask_ahead(em, rows, axis, number)
     panel = unwidened(t.result.body.args[t.column in t.result.body.args[1].variables])
     if t.is_padded and isinstance(panel, Load):
-        _ask_panel(em, t, panel, at)
+        _ask_panel(em, t, panel, at, before)
     for buffer, place in ahead:
         if _is_new_line(place, axis, number, buffer):
             ask(em, buffer, substitute(place, at, {}), by=SECOND_CACHE)
@@ -236,8 +243,8 @@ def _is_new_line(place: DimLike, axis: Variable, number: int, buffer: Buffer) ->
     return step * number // line != step * (number - 1) // line
 
 
-def _ask_panel(em: Emitter, t: Tile, e: Load, at: Mapping[Atom, DimLike]) -> None:
-    """Ask for the lines of a panel ``e`` that are read some terms after the one ``at`` a place.
+def _ask_panel(em: Emitter, t: Tile, e: Load, at: Mapping[Atom, DimLike], before: int) -> None:
+    """Ask for the lines of a panel ``e`` that are read so many bytes after those ``at`` a place.
 
     A processor that fetches ahead by itself stops where a page ends, and a panel of few rows is
     used as fast as memory gives it.
@@ -246,7 +253,7 @@ def _ask_panel(em: Emitter, t: Tile, e: Load, at: Mapping[Atom, DimLike]) -> Non
     row = t.units * em.lanes * size
     axis = t.result.axes[-1]
     ahead = substitute(e.address, at, {})
-    ahead = substitute(ahead, {axis: axis.dim + -(-BYTES_AHEAD // row)}, {})
+    ahead = substitute(ahead, {axis: axis.dim + -(-before // row)}, {})
     for place in range(0, row, LINE_BYTES):
         ask(em, e.buffer, ahead, place // size)
 
@@ -343,6 +350,17 @@ def _turns(axis: Variable, inside: Sequence[Variable], step: int) -> list[_Turns
     end = extent // step * step
     whole = _Turns(0, end, step, [*taps, *later])
     return [whole] if end == extent else [whole, _Turns(end, extent, 1, taps)]
+
+
+def _halves(t: Tile, height: int) -> list[_Turns]:
+    """The turns of few rows that read the halves of a panel side by side; none if they do not."""
+    (*_, axis), inside = _inner_axes(t)
+    extent, are_few = axis.extent, height < t.height or (height == 1 and not t.ahead)
+    if not (t.is_padded and are_few) or inside or not isinstance(extent, int) or extent < HALVED:
+        return []
+    half = extent // 2
+    whole = _Turns(0, half, 1, [{}, {axis: axis.dim + half}])
+    return [whole] if half * 2 == extent else [whole, _Turns(half * 2, extent, 1, [{}])]
 
 
 def _loops(
