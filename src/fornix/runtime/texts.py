@@ -69,8 +69,9 @@ def _is_naming(node: Node) -> bool:
 
 def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
     """What does the work of ``node``; None if its kernel has to."""
-    if kernel is None or not first_words():
-        return None
+    is_stored = all(value is None or value.constant is not None for value in node.inputs)
+    if kernel is None or is_stored or not first_words():
+        return None  # ways read what a run computes
     if (node.domain, node.op_type) in FOUND:
         from fornix.runtime.found_texts import found_way  # noqa: PLC0415 - reads expressions
 
