@@ -472,6 +472,7 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     # products of integers that overflow are the greatest number
     ("ReduceProd", RUNTIME): [empty_behind, infinite, dtype("int32", "int64")],
     # the mean of nothing is what NumPy makes of 0 / 0
+    ("GlobalAveragePool", REFERENCE): [empty],
     ("ReduceMean", REFERENCE): [empty],
     # subtracts the greatest element, infinity too, from itself
     ("ReduceLogSumExp", REFERENCE): [infinite],
