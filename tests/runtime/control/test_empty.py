@@ -302,3 +302,24 @@ def test_a_choice_from_nothing_is_refused() -> None:
     model = parse_model(f'<ir_version: 10, opset_import: ["" : 13]> {text}')
     with pytest.raises(FornixError, match="must have an element to choose from"):
         InferenceSession(model).run(None, {"x": np.ones((0, 0), np.float32)})
+
+
+SIDES = """f (float[M] y, int64 n, bool b) => (float[A] r) <float[0] none = {}> {
+    v = If (b) <
+        then_branch = one () => (float[P] p) {
+            stays = Constant <value = bool {1}> ()
+            p = Loop (n, stays, none) <body = step (int64 i, bool k, float[C] h) =>
+                (bool k, float[D] next) { next = Identity (h) }>
+        },
+        else_branch = other () => (float[Q] q) { q = Identity (y) }>
+    r = Neg (v)
+}"""
+
+
+@pytest.mark.parametrize("takes_first", [True, False])
+def test_branches_of_other_extents_may_lie_in_the_same_memory(
+    calls: list[bool], *, takes_first: bool
+) -> None:
+    given = {"y": np.arange(3, dtype="f"), "n": np.array(4), "b": np.array(takes_first)}
+    agree(sessions(SIDES), given, rounds=6)
+    assert calls[-1]

@@ -170,7 +170,7 @@ def _joined(flow: Flow, one: Place, other: Place, codes: Sequence[Code]) -> Plac
     if isinstance(one, Listed) or isinstance(other, Listed):
         return _joined_lists(flow, (one, other), codes)
     formulas, types = flow.formulas, (one.type or LONG, other.type or LONG)
-    if one.address == other.address and not any(map(formulas.is_late, types)):
+    if one.address == other.address and types[0] == types[1] and not formulas.is_late(types[0]):
         return other
     (shape, dtype), (extents, kind) = types
     if dtype != kind or len(shape) != len(extents):
