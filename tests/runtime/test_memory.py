@@ -234,6 +234,15 @@ def test_after_a_fork_nothing_is_kept_and_nobody_holds_the_lock() -> None:
     assert results.kept == LARGE_BYTES
 
 
+def test_blocks_that_come_back_while_all_is_forgotten_are_counted() -> None:
+    results = ResultMemory()
+    results.block(LARGE_BYTES)
+    results.forget()  # nobody else holds the block at hand
+    lent = results.array(LARGE, FLOAT32)
+    assert results.kept >= 0
+    del lent
+
+
 def test_memory_ends_with_the_last_who_holds_it() -> None:
     results = ResultMemory()
     array = results.array(LARGE, FLOAT32)

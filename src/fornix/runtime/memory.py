@@ -124,11 +124,12 @@ class ResultMemory:
     def forget(self) -> None:
         """Keep nothing, as at the beginning; in the child of a fork, others may hold the lock."""
         self._lock = threading.Lock()
-        self._returned: deque[Array] = deque()
-        self._free: OrderedDict[int, list[Array]] = OrderedDict()
-        self._at_hand: OrderedDict[int, list[Array]] = OrderedDict()
-        self.kept = self._lent = 0
-        self._most = self._most_before = self._asked = 0
+        with self._lock:  # finalisers that interrupt this leave their blocks in the queue
+            self._returned: deque[Array] = deque()
+            self._free: OrderedDict[int, list[Array]] = OrderedDict()
+            self._at_hand: OrderedDict[int, list[Array]] = OrderedDict()
+            self.kept = self._lent = 0
+            self._most = self._most_before = self._asked = 0
 
     def shrink(self) -> None:
         """Give up what is kept, and let later results begin anew."""
