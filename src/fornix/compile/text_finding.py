@@ -41,7 +41,7 @@ from fornix.compile.text_routines import (
     are_objects,
     elements,
     item,
-    kind_of,
+    kind_at,
     last_word,
     mixed,
 )
@@ -139,9 +139,7 @@ def start_spans(table: Memory, noted: Memory) -> None:
 
 def serve_text(table: Memory, octets: Memory, moves: Memory, text: int, row: int) -> int:
     """Do what ``table`` says with a text of a row; 0 if it is left to the caller."""
-    kind, done = -1, 0
-    if text != 0:
-        kind = kind_of(table, memory_at(text, table))
+    kind, done = kind_at(table, text), 0
     if kind >= 0:
         if table[TASK] == HASH:
             done = hash_text(table, memory_at(table[NUMBERS_AT] + 4 * row, octets), text)
@@ -494,9 +492,15 @@ def spelled(table: Memory, octets: Memory, number: int) -> int:
         at -= 1
         room[at] = MINUS
     if rest == 0:  # the lowest number has no opposite
-        made = invoke(table[NEW_TEXT], LONGEST_NUMBER - at, BEYOND - 1, 0)
+        made = new_text(table, octets, at, LONGEST_NUMBER)
+    return made
+
+
+def new_text(table: Memory, octets: Memory, start: int, end: int) -> int:
+    """A text of the ASCII characters between two places of `NARROW`; 0 without memory for it."""
+    made = invoke(table[NEW_TEXT], end - start, BEYOND - 1, 0)
     if made != 0:
-        text = memory_at(made + table[ASCII_DATA], octets)
-        for place in range(LONGEST_NUMBER - at):
-            text[place] = room[at + place]
+        source, text = memory_at(table[NARROW], octets), memory_at(made + table[ASCII_DATA], octets)
+        for place in range(end - start):
+            text[place] = source[start + place]
     return made

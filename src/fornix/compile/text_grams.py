@@ -31,7 +31,7 @@ from fornix.compile.text_routines import (
     are_objects,
     grams_from,
     item,
-    kind_of,
+    kind_at,
     mixed,
     noted,
     place_of,
@@ -76,9 +76,7 @@ def number_row(table: Memory, octets: Memory, words: Memory, numbers: Memory, le
     """Write the number of each text; how many there are ahead of what is none."""
     at = 0
     while at < length:
-        kind = -1
-        if words[at] != 0:
-            kind = kind_of(table, memory_at(words[at], table))
+        kind = kind_at(table, words[at])
         if kind < 0:
             break
         start = words[at] + (table[ASCII_DATA] if kind == 0 else table[WIDE_DATA])

@@ -14,19 +14,18 @@ from typing import Any
 
 from fornix.compile.text_finding import (
     MINUS,
-    NEW_TEXT,
     NINE,
     PLUS,
     WRITE,
     ZERO,
     known,
+    new_text,
     put_cell,
     remember,
     slot_of,
 )
 from fornix.compile.text_routines import (
     ASCII_DATA,
-    BEYOND,
     CLEAR_ERROR,
     DATA,
     GET_ITEM,
@@ -44,7 +43,7 @@ from fornix.compile.text_routines import (
     are_objects,
     elements,
     item,
-    kind_of,
+    kind_at,
 )
 from fornix.ir.loops.routines import Memory, invoke, memory_at
 
@@ -104,9 +103,7 @@ def read_floats(table: Memory, result: Memory, octets: Memory, given: int) -> No
     rows = memory_at(left[DATA], table)
     missed, row = 0, 0
     while row < count:
-        kind = -1
-        if objects[row] != 0:
-            kind = kind_of(table, memory_at(objects[row], table))
+        kind = kind_at(table, objects[row])
         if kind < 0:
             break
         length = memory_at(objects[row], table)[LENGTH]
@@ -343,9 +340,4 @@ def spelled_out(table: Memory, octets: Memory, digits: int, places: int, bits: i
     if bits < 0:
         at -= 1
         room[at] = MINUS
-    made = invoke(table[NEW_TEXT], LONGEST - at, BEYOND - 1, 0)
-    if made != 0:
-        text = memory_at(made + table[ASCII_DATA], octets)
-        for place in range(LONGEST - at):
-            text[place] = room[at + place]
-    return made
+    return new_text(table, octets, at, LONGEST)

@@ -151,6 +151,14 @@ def kind_of(table: Memory, text: Memory) -> int:
     return kind
 
 
+def kind_at(table: Memory, address: int) -> int:
+    """The `kind_of` what is at an address; -1 where nothing is."""
+    kind = -1
+    if address != 0:
+        kind = kind_of(table, memory_at(address, table))
+    return kind
+
+
 # ── keys
 
 
@@ -232,14 +240,11 @@ def number_each(table: Memory, octets: Memory, objects: Memory, places: Memory, 
     """The number of the key of each of so many texts; how many there are ahead of what is none."""
     at = 0
     while at < count:
-        number = -1
-        if objects[at] != 0:
-            text = memory_at(objects[at], table)
-            kind = kind_of(table, text)
+        kind, number = kind_at(table, objects[at]), -1
+        if kind >= 0:
             start = objects[at] + (table[ASCII_DATA] if kind == 0 else table[WIDE_DATA])
-            size = text[LENGTH] << (kind - 1 if kind > 0 else 0)
-            if kind >= 0:
-                number = place_of(table, octets, start, size, kind, 0)
+            size = memory_at(objects[at], table)[LENGTH] << (kind - 1 if kind > 0 else 0)
+            number = place_of(table, octets, start, size, kind, 0)
         if number < 0:
             break
         places[at] = number
@@ -268,9 +273,7 @@ def count_rows(
     missed = 0
     row = 0
     while row < count:
-        kind = -1
-        if objects[row] != 0:
-            kind = kind_of(table, memory_at(objects[row], table))
+        kind = kind_at(table, objects[row])
         if kind < 0:
             break
         own = after(counts, 0 if is_product else row * table[WIDTH])
