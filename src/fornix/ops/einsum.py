@@ -1,7 +1,7 @@
 """Einsum: any sum of products that an equation of labelled axes describes.
 
 An equation is read into integer labels, with the ellipsis expanded; operands are then contracted
-in pairs, each pair by one batched matrix product, the pair with the smallest result first.
+in pairs, each pair by one batched matrix product, the pair with the least work first.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fornix.errors import ShapeError, require
-from fornix.ir.dim import Dim, DimLike
-from fornix.ir.loops import Scalar, Tensor, cast, compute, reduce
+from fornix.ir.dim import Dim, DimLike, known
+from fornix.ir.loops import Scalar, Tensor, cast, compute, reduce, stored
 from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import broadcast_shapes, shape_text
@@ -28,6 +28,9 @@ from fornix.ops.types import BF16, NUMERIC
 from fornix.ops.window import plain
 
 Labels = tuple[str, ...]
+
+LIKELY_EXTENT = 64
+"""What is assumed of an extent that is not known, where the order of products is chosen."""
 
 Einsum = (
     op("Einsum <equation: string> (Inputs: T+) => (Output: T)", since=12, T=NUMERIC)
@@ -57,7 +60,7 @@ def einsum(*inputs: Array, equation: str) -> Array:
         _diagonal(widened(x), labels) for x, labels in zip(inputs, parsed.inputs, strict=True)
     ]
     while len(operands) > 1:
-        first, second = _cheapest(operands, parsed.output, sizes)
+        first, second = _cheapest([labels for _, labels in operands], sizes)
         left, right = operands[first], operands[second]
         rest = [o for i, o in enumerate(operands) if i not in {first, second}]
         operands = [*rest, _contract(left, right, _needed(rest, parsed.output), sizes)]
@@ -74,17 +77,20 @@ def lower_einsum(*inputs: Tensor, equation: str, node: LowerNode) -> Tensor:
     if any(isinstance(extent, Dim) and extent.unknowns for extent in extents.values()):
         node.decline("whether axes broadcast is known at run time only")
     output = frozenset(parsed.output)
+    sizes = {label: known(extent) or LIKELY_EXTENT for label, extent in extents.items()}
     operands = [
         (cast_tensor(x, wide_dtype(x.dtype)), labels)
         for x, labels in zip(inputs, parsed.inputs, strict=True)
     ]
-    total, *rest = operands
-    total = _lower_reduced(total, _labels_of(rest) | output, extents)
-    while rest:
-        factor, *rest = rest
-        factor = _lower_reduced(factor, frozenset(total[1]) | _labels_of(rest) | output, extents)
-        total = _lower_contracted(total, factor, _labels_of(rest) | output, extents)
-    y, labels = total
+    while len(operands) > 1:
+        first, second = _cheapest([labels for _, labels in operands], sizes)
+        pair = operands[first], operands[second]
+        rest = [o for i, o in enumerate(operands) if i not in {first, second}]
+        made, labels = _lower_contracted(*pair, _labels_of(rest) | output)
+        if rest and not _labels_of(pair) <= set(labels):  # a sum, of which each element meets many
+            made = stored(made)
+        operands = [*rest[:first], (made, labels), *rest[first:]]
+    y, labels = _lower_reduced(operands[0], output)
 
     def at(*i: DimLike) -> Scalar:
         return cast(_element(y, labels, dict(zip(parsed.output, i, strict=True))), inputs[0].dtype)
@@ -105,15 +111,18 @@ def _element(x: Tensor, labels: Labels, place: Mapping[str, DimLike]) -> Scalar:
     return x[tuple(where)]
 
 
-def _lower_reduced(
-    operand: LoopOperand, kept: frozenset[str], extents: Mapping[str, DimLike]
-) -> LoopOperand:
+def _own(operands: Iterable[LoopOperand]) -> dict[str, DimLike]:
+    """The extents of labels that are not 1 in all of ``operands``."""
+    pairs = (zip(labels, x.shape, strict=True) for x, labels in operands)
+    return {label: n for label, n in itertools.chain.from_iterable(pairs) if n != 1}
+
+
+def _lower_reduced(operand: LoopOperand, kept: frozenset[str]) -> LoopOperand:
     """`_diagonal` and `_reduced` for lowerings."""
     x, labels = operand
-    distinct = tuple(dict.fromkeys(labels))
-    own = {label: n for label, n in zip(labels, x.shape, strict=True) if n != 1}
-    left = tuple(label for label in distinct if label in kept)
-    summed = tuple(label for label in distinct if label not in kept)
+    own = _own([operand])
+    left = tuple(label for label in dict.fromkeys(labels) if label in kept)
+    summed = tuple(label for label in dict.fromkeys(labels) if label not in kept)
     if left == labels:
         return operand
 
@@ -123,17 +132,25 @@ def _lower_reduced(
 
         return reduce("sum", [own.get(label, 1) for label in summed], part)
 
-    return compute([extents[label] if label in own else 1 for label in left], at), left
+    return compute([own.get(label, 1) for label in left], at), left
 
 
 def _lower_contracted(
-    first: LoopOperand,
-    second: LoopOperand,
-    needed: frozenset[str],
-    extents: Mapping[str, DimLike],
+    first: LoopOperand, second: LoopOperand, needed: frozenset[str]
 ) -> LoopOperand:
-    """`_contract` for lowerings: a[batch, rows, sum] · b[batch, sum, columns]."""
-    a, b = first[1], second[1]
+    """`_contract` for lowerings: a[batch, rows, sum] · b[batch, sum, columns].
+
+    What is summed of one operand alone is stored, for each of its elements meets many of the other.
+    """
+    pair = [
+        _lower_reduced(operand, needed | frozenset(other[1]))
+        for operand, other in ((first, second), (second, first))
+    ]
+    pair = [
+        made if made[1] == given[1] else (stored(made[0]), made[1])
+        for made, given in zip(pair, (first, second), strict=True)
+    ]
+    own, (a, b) = _own(pair), (labels for _, labels in pair)
     batch = [label for label in a if label in b and label in needed]
     summed = [label for label in a if label in b and label not in needed]
     labels = (
@@ -143,11 +160,11 @@ def _lower_contracted(
     def at(*i: DimLike) -> Scalar:
         def product(*k: DimLike) -> Scalar:
             place = dict(zip((*labels, *summed), (*i, *k), strict=True))
-            return _element(*first, place) * _element(*second, place)
+            return _element(*pair[0], place) * _element(*pair[1], place)
 
-        return reduce("sum", [extents[label] for label in summed], product)
+        return reduce("sum", [own.get(label, 1) for label in summed], product)
 
-    return compute([extents[label] for label in labels], at), labels
+    return compute([own.get(label, 1) for label in labels], at), labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,15 +282,11 @@ def _needed(operands: Iterable[Operand], output: Labels) -> frozenset[str]:
     return frozenset(output).union(*(labels for _, labels in operands))
 
 
-def _cheapest(
-    operands: Sequence[Operand], output: Labels, sizes: Mapping[str, int]
-) -> tuple[int, int]:
-    """The pair whose product has the fewest elements."""
+def _cheapest(operands: Sequence[Labels], sizes: Mapping[str, int]) -> tuple[int, int]:
+    """The pair whose product takes the fewest multiplications."""
 
     def cost(pair: tuple[int, int]) -> int:
-        rest = (operand for i, operand in enumerate(operands) if i not in pair)
-        labels = {*operands[pair[0]][1], *operands[pair[1]][1]} & _needed(rest, output)
-        return math.prod(sizes[label] for label in labels)
+        return math.prod(sizes[label] for label in {*operands[pair[0]], *operands[pair[1]]})
 
     return min(itertools.combinations(range(len(operands)), 2), key=cost)
 

@@ -27,6 +27,7 @@ from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
 from fornix.compile.schedule.pairs import contraction_in_pairs
 from fornix.compile.schedule.parts import part_nests
 from fornix.compile.schedule.planes import plane_stages
+from fornix.compile.schedule.reordered import has_few_columns, reordered
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
@@ -202,31 +203,34 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
         return
     store = normal(store)
     made = _of_products(store, target, lanes)
-    if made is not None:
+    parts = reordered(store) if made is None or has_few_columns(store) else None
+    if parts is not None:
+        yield from _of_stages(parts, target)
+    elif made is None:
+        yield _of_elements(store, target, lanes)
+    else:
         first, rest, nest = made
         pieces = [*_of_stages(first, target), Piece(nest, (rest,))]
         few = few_columns(store, target, lanes)
-        if few is None:
-            yield from pieces
-            return
-        yield from _only_if(few.is_it, _of_stages((*few.first, few.sums), target))
-        yield from _only_if(1 - few.is_it, pieces)
-        return
+        if few is not None:
+            yield from _only_if(few.is_it, _of_stages((*few.first, few.sums), target))
+            pieces = [*_only_if(1 - few.is_it, pieces)]
+        yield from pieces
+
+
+def _of_elements(store: Store, target: Target, lanes: int) -> Piece:
+    """A normal ``store`` that no schedule of sums serves."""
     short = short_nest(store, target, lanes)
     if short is not None:
-        yield Piece(short, (store,))
-        return
+        return Piece(short, (store,))
     vector = vector_axis(store, lanes)
     turned = woven_nest(store, lanes) or turned_nest(store, vector, lanes)
     if turned is not None:
-        yield Piece(turned, (store,))
-        return
+        return Piece(turned, (store,))
     row = row_axis(store, vector)
     if row is not None:
-        axis, along = row
-        yield Piece(row_nest(store, axis, along, target), (store,))
-        return
-    yield Piece(streamed_sums(store, vector, lanes) or map_nest(store, lanes), (store,))
+        return Piece(row_nest(store, *row, target), (store,))
+    return Piece(streamed_sums(store, vector, lanes) or map_nest(store, lanes), (store,))
 
 
 __all__ = ["Piece", "routine_nest", "schedule"]
