@@ -16,6 +16,7 @@ import numpy as np
 from bench.models import MODELS, build
 from bench.models.cache import cached
 from bench.models.classical import build_classical
+from bench.models.control import build_control
 from bench.models.four_bits import VERSION, in_four_bits
 from bench.models.quantized import Spelling, quantized
 from bench.models.spec import Arrays, Built, Exporter, Size
@@ -112,6 +113,17 @@ def rows_of(model: str, count: int) -> Callable[[Exporter, Size], Measured]:
         built = build_classical(model)
         feeds = {name: np.resize(x, (count, *x.shape[1:])) for name, x in built.inputs[0].items()}
         return Measured(Task(str(built.path), feeds, list(built.expected[0])))
+
+    return ready
+
+
+def steps_of(model: str) -> Callable[[Exporter, Size], Measured]:
+    """A model of control flow with a tiny body; other engines than onnxruntime are not asked."""
+
+    def ready(_exporter: Exporter, _size: Size) -> Measured:
+        built = build_control(model)
+        outputs = list(built.expected[0])
+        return Measured(Task(str(built.path), built.inputs[0], outputs), built.expected[0])
 
     return ready
 
@@ -249,6 +261,7 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("T5-small 64 to 16 tokens", 1.05, 1.15, case("t5_small")),
     Workload("SegFormer-B0 512×512", 1.05, 1.15, case("segformer_b0")),
     Workload("YOLO-like 640×640 with NMS", 1.05, 1.15, case("detector")),
+    Workload("RT-DETR-R18 640×640", 1.05, 1.15, like_case("rtdetr_r18", squares(640))),
     Workload("LSTM tagger 1×100", 1.1, 1.5, like_case("lstm_tagger", tagging(1, 100))),
     Workload("GRU tagger 1×100", 1.1, 1.5, like_case("gru_tagger", tagging(1, 100))),
     Workload("CRNN 32×100", 1.1, 1.5, case("crnn")),
@@ -263,6 +276,9 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("k-means, 1,000 rows", 2.0, 5.0, rows_of("nearest_means", 1000)),
     Workload("words and numbers, 1,000 rows", 2.0, 5.0, rows_of("mixed_columns", 1000)),
     Workload("regression to maps, 1,000 rows", 2.0, 5.0, rows_of("logistic_regression_maps", 1000)),
+    Workload("Loop of tiny steps", 2.0, 5.0, steps_of("loop")),
+    Workload("Scan over 100 tiny rows", 2.0, 5.0, steps_of("scan")),
+    Workload("If of tiny branches", 2.0, 5.0, steps_of("if")),
     Workload("ResNet-50 int8, QDQ", 1.05, 1.2, of_bytes("resnet50", "qdq")),
     Workload("ResNet-50 int8, QOperator", 1.05, 1.2, of_bytes("resnet50", "operators")),
     Workload("MobileNetV2 int8, QDQ", 1.05, 1.2, of_bytes("mobilenet_v2", "qdq")),

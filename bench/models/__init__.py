@@ -2,7 +2,8 @@
 
 This file is the registry and the front door; one file per family builds the networks, `export.py`
 has torch export them, `cache.py` keeps them, `tolerance.py` says how exactly results must agree,
-`classical.py` holds scikit-learn's models. Nothing here knows fornix.
+`classical.py` holds scikit-learn's models, `control.py` loops and branches. Nothing here knows
+fornix.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec("t5_small", "t5", "translation, encoder and decoder in one"),
         ModelSpec("segformer_b0", "segformer", "segmentation, attention and convolutions"),
         ModelSpec("detector", "detector", "object detection, non-maximum suppression", 2),
+        ModelSpec(
+            "rtdetr_r18",
+            "rtdetr",
+            "object detection, queries at sampled points",
+            told=("small",),  # the full one ranks 8,400 places
+        ),
         ModelSpec("gru_tagger", "gru", "bidirectional GRU, dynamic batch and sequence"),
         ModelSpec(
             "crnn",

@@ -30,8 +30,9 @@ class ModelSpec:
     """One entry of the registry; `family` is the module of this package that builds it.
 
     `maker` is the function of that module that returns its network, `exporters` those of torch's
-    that can export it. Raise `version` whenever the family's networks or feeds change: the cache
-    is keyed by it.
+    that can export it, `told` the sizes whose truth one can tell: where many places are ranked,
+    correct evaluations differ in which of two near ones comes first. Raise `version` whenever the
+    family's networks or feeds change: the cache is keyed by it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelSpec:
     version: int = 1
     maker: str = "network"
     exporters: tuple[Exporter, ...] = EXPORTERS
+    told: tuple[Size, ...] = SIZES
 
 
 class Truth(Protocol):
