@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4080,
     "edit": 1150,
     "compile": 15_120,
-    "runtime": 10_040,
+    "runtime": 10_200,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

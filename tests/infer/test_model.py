@@ -275,3 +275,31 @@ def test_a_body_may_be_told_the_number_of_the_iteration_as_a_list(trips: int) ->
         for found, wanted in zip(session.run(None, feeds), peer.run(None, feeds), strict=True):
             assert found.shape == wanted.shape
             np.testing.assert_array_equal(found, wanted)
+
+
+CARRIED_LIST = """f (string[N] x, {initial} q, int64 n, bool b) => (string[A] w, l) {{
+    w, l = Loop (n, b, x, q) <body = g (int64 i, bool k, string[C] h, s) =>
+        (bool goes, string[E] next, longer) {{
+        goes = Identity (k)
+        next = Concat <axis = 0> (h, x)
+        longer = {longer}
+    }}>
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("initial", "longer", "type_"),
+    [
+        ("seq(string[M])", "SequenceInsert (s, h)", "seq(string[?])"),
+        ("seq(string[M])", "SequenceConstruct (h, h)", "seq(string[?])"),
+        ("optional(string[M])", "Optional (next)", "optional(string[?])"),
+        ("seq(string[M])", "Identity (s)", "seq(string[M])"),
+    ],
+)
+def test_a_sequence_that_a_loop_carries_beside_a_tensor_stays_one(
+    initial: str, longer: str, type_: str
+) -> None:
+    text = CARRIED_LIST.format(initial=initial, longer=longer)
+    model = from_message(parser.parse_model('<ir_version: 8, opset_import: ["" : 20]>\n' + text))
+    inference = infer_strictly(model)
+    assert str(inference.fact(model.graph.outputs[1]).type) == type_

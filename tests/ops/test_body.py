@@ -11,7 +11,7 @@ import pytest
 from scipy.special import softmax
 
 from fornix import ops
-from fornix.errors import NotSupported
+from fornix.errors import FornixError, NotSupported
 from fornix.format.messages import ModelProto
 from fornix.ir.graph import Graph, Value
 from fornix.ir.load import from_message
@@ -365,6 +365,9 @@ def test_a_map_over_sequences_is_a_loop(monkeypatch: pytest.MonkeyPatch) -> None
     sums, ws = ReferenceEvaluator(model).run(None, {"xs": xs, "ys": ys, "z": z})
     assert_close(sums, [2 * x + y + z for x, y in zip(xs, ys, strict=True)])
     assert_close(ws, [z] * 3)
+    for others in (ys[:1], [*ys, z]):
+        with pytest.raises(FornixError, match="position must be in"):
+            ReferenceEvaluator(model).run(None, {"xs": xs, "ys": others, "z": z})
 
 
 @pytest.mark.parametrize("name", ["score_mod", "prob_mod"])

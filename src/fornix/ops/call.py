@@ -380,7 +380,7 @@ def held_type(value: object) -> Type | None:
 
 def declared_type(schema: Schema, formal: Formal, bound: Mapping[str, Type]) -> Type | None:
     """The type that the type variables alone give an output, without any shape."""
-    found = bound.get(formal.type_text)
+    found = bound.get(formal.type_text) if formal.is_homogeneous else None
     spellings = schema.allowed(formal) if found is None else frozenset((found.constraint,))
     spelling = next(iter(spellings)) if len(spellings) == 1 else "?"
     return None if "?" in spelling else type_of(spelling)  # "seq(?)": elements nobody declares

@@ -6,8 +6,9 @@ How a body is inferred or run, outer values included, is the caller's matter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from fornix.dtype import INT64
 from fornix.errors import ConvertError, Fail, ShapeError, require
 from fornix.ir.dim import Dim, DimLike, known, unknown
 from fornix.ir.graph import Graph, Node
-from fornix.ir.types import TensorType, Type
+from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 from fornix.ops.call import InferNode, RunNode
 from fornix.ops.fact import Array, Fact, join, tensor
 from fornix.ops.geometry import agreed_shape, normalize_axis, unified
@@ -66,10 +67,11 @@ def if_(cond: Array, *, then_branch: Graph, else_branch: Graph, node: RunNode) -
 
     ``cond`` has one element. Only the chosen branch is evaluated. Source: ONNX If-11.
     """
-    return tuple(node.run_body(then_branch if _truth(cond) else else_branch, []))
+    return tuple(node.run_body(then_branch if truth(cond) else else_branch, []))
 
 
-def _truth(cond: Array) -> bool:
+def truth(cond: Array) -> bool:
+    """Whether the one element of ``cond`` holds; raises ShapeError if it has others."""
     if cond.size != 1:
         raise ShapeError(f"a condition must have one element, found shape {list(cond.shape)}")
     return bool(cond.item())
@@ -104,8 +106,8 @@ def infer_loop(
 ) -> tuple[Fact, ...]:
     stays = cond is None or (cond.constant is not None and bool(cond.constant.all()))
     places, truths = told_shapes(body)
-    truth = np.full(truths, 1, object) if stays else None
-    leading = [tensor(INT64, places), tensor(BOOL_DTYPE, truths, truth)]
+    holds = np.full(truths, 1, object) if stays else None
+    leading = [tensor(INT64, places), tensor(BOOL_DTYPE, truths, holds)]
     carried, results = _fixed_point(node, body, leading, v_initial, 1)
     trips: DimLike = node.unknown("the number of iterations is known at run time")
     if stays and M is not None and M.value is not None and _is_true(results[0]):
@@ -194,12 +196,22 @@ def _widened(one: Fact, other: Fact, free: set[DimLike], keeps_shapes: bool) -> 
     if not (isinstance(one.type, TensorType) and isinstance(other.type, TensorType)) or (
         other.dtype is not dtype
     ):
-        return join(one, other, CHANGES).type
+        found = join(one, other, CHANGES).type
+        return found if isinstance(found, TensorType) else _of_told(found)
     if not (one.has_rank and other.has_rank) or one.rank != other.rank:
         ranked = [fact.type for fact in (one, other) if fact.has_rank]
         return ranked[0] if keeps_shapes and len(ranked) == 1 else TensorType(dtype)
     extents = zip(one.shape, other.shape, strict=True)
     return TensorType(dtype, tuple(_steady(a, b, free, keeps_shapes) for a, b in extents))
+
+
+def _of_told(type_: Type | None) -> Type | None:
+    """``type_`` without the extents in it that nobody knows: they would be others in each round."""
+    if isinstance(type_, SequenceType | OptionalType):
+        return type(type_)(_of_told(type_.elem))
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return type_
+    return TensorType(type_.dtype, tuple(d if _is_told(d) else None for d in type_.shape))
 
 
 def _steady(before: DimLike, after: DimLike, free: set[DimLike], keeps_shapes: bool) -> DimLike:
@@ -251,18 +263,27 @@ def loop(
     values, then for each scanned output its values of all iterations, stacked along a new axis 0.
     Without M and cond the loop ends when the body says so. Source: ONNX Loop-13.
     """
+    return repeated(partial(node.run_body, body), body, told_shapes(body), M, cond, v_initial)
+
+
+def repeated(
+    run: Callable[[list[Any]], Sequence[Any]],
+    body: Graph,
+    told: tuple[tuple[int, ...], tuple[int, ...]],
+    M: Array | None,
+    cond: Array | None,
+    initial: Sequence[Any],
+) -> tuple[Any, ...]:
+    """What `loop` gives, where ``run`` runs ``body``, which is ``told`` tensors of these shapes."""
     limit = None if M is None else int(M.reshape(-1)[0])
-    goes_on = cond is None or _truth(cond)
-    carried = list(v_initial)
-    scanned: list[list[Any]] = [[] for _ in body.outputs[1 + len(carried) :]]
-    run, count, iteration = node.run_body, len(carried), 0
-    places, truths = told_shapes(body)
-    truth = np.full(truths, fill_value=True)
+    goes_on, carried = cond is None or truth(cond), list(initial)
+    count, iteration, (places, truths) = len(carried), 0, told
+    scanned: list[list[Any]] = [[] for _ in body.outputs[1 + count :]]
+    holds = np.array([True]) if truths else np.array(True)
     while goes_on and (limit is None or iteration < limit):
-        condition, *carried = run(
-            body, [np.array([iteration] if places else iteration, np.int64), truth, *carried]
-        )
-        goes_on = _truth(condition)
+        number = np.array([iteration] if places else iteration, np.int64)
+        condition, *carried = run([number, holds, *carried])
+        goes_on = truth(condition)
         if scanned:
             new = carried[count:]
             del carried[count:]

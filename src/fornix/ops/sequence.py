@@ -337,17 +337,18 @@ def infer_sequence_map(*inputs: Fact, body: Graph, node: InferNode) -> tuple[Fac
 
 @SequenceMap.body(since=17)
 def sequence_map_body(*, node: BodyNode) -> str:
+    # As many iterations as the longest sequence has elements: of a shorter one the next is missing.
     # Reading text takes a good part of the package, which operators are made without.
     from fornix.ops.body import inlined  # noqa: PLC0415
 
     graph = node.attributes["body"]
     if not isinstance(graph, Graph):
         raise SchemaError(f"SequenceMap-17: body must be a graph, found {type(graph).__name__}")
-    inputs, read, steps = [f"x{k}" for k in range(len(node.given))], [], []
-    for k, name in enumerate(inputs):
-        is_walked = _is_walked(node, k)
-        read.append(f"element{k}" if is_walked else name)
-        steps += [f"element{k} = SequenceAt ({name}, place)"] if is_walked else []
+    inputs = [f"x{k}" for k in range(len(node.given))]
+    walked = [k for k in range(len(inputs)) if _is_walked(node, k)]
+    read = [f"element{k}" if k in walked else name for k, name in enumerate(inputs)]
+    steps = [f"element{k} = SequenceAt (x{k}, place)" for k in walked]
+    counts = [f"count{k} = SequenceLength (x{k})" for k in walked]
     places = range(len(graph.outputs))
     starts, before, after, results, outputs = (
         [f"{name}{k}" for k in places] for name in ("none", "before", "after", "result", "y")
@@ -360,7 +361,8 @@ def sequence_map_body(*, node: BodyNode) -> str:
     return f"""<domain: "", opset_import: ["": {node.opset}]>
         SequenceMap <body: graph> ({", ".join(inputs)}) => ({", ".join(outputs)})
         {{
-            Count = SequenceLength (x0)
+            {" ".join(counts)}
+            Count = Max ({", ".join(f"count{k}" for k in walked)})
             True = Constant <value = bool {{1}}> ()
             {" ".join(empty)}
             {", ".join(outputs)} = Loop <body = each (place, go, {", ".join(before)})

@@ -110,7 +110,8 @@ class _Indexed:
             return False
         if node.op_type == "Constant":
             return node.output.constant is not None
-        return node.op_type in JOINING or {*at} <= {*MOVING.get(node.op_type, ())}
+        moved = {*MOVING.get(node.op_type, ())}
+        return node.op_type in JOINING or (bool(at) and moved.issuperset(at))
 
     def rewrite(self) -> None:
         """Put numbers in place of the texts."""

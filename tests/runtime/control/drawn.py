@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
@@ -75,11 +75,19 @@ OUTER = {
     "count": ["n", "nought"], "truth": ["b", "yes"],
 }  # fmt: skip
 """What the main graph begins with."""
-_KIND = re.compile(rf"\b({'|'.join(STATEMENTS)})\b")
 
 
 class Drawn:
     """The text of one model, by the number of its draw."""
+
+    types: ClassVar[dict[str, str]] = TYPES
+    statements: ClassVar[Mapping[str, Sequence[str]]] = STATEMENTS
+    constants: ClassVar[str] = CONSTANTS
+    outer: ClassVar[Scope] = OUTER
+    carried: ClassVar[Sequence[str]] = ("rows", "line")
+    """What loops carry; besides they give the numbers of all iterations."""
+    of_numbers: ClassVar[str] = "line"
+    """What these are, together."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -87,16 +95,18 @@ class Drawn:
 
     def text(self) -> str:
         """A graph of some rows, a line and a number, with a loop or a branch at least."""
-        scope = {kind: list(names) for kind, names in OUTER.items()}
-        body = [self._flow(scope, 2) for _ in range(self._between(1, 3))]
-        body += self._lines(scope, self._between(2, 6), 2)
-        ends = [
-            f"{kind}_result = Identity ({scope[kind][-1]})" for kind in ("rows", "line", "number")
-        ]
-        lines = "\n".join([CONSTANTS, *body, *ends])
+        lines = self._graph(("rows", "line", "number"))
         return f"""f (float[N, 3] x, float[M] y, float s, int64 n, bool b)
             => (float[A, 3] rows_result, float[B] line_result, float number_result)
             <float[0, 3] no_rows = {{}}, float[0] no_line = {{}}> {{ {lines} }}"""
+
+    def _graph(self, results: Sequence[str]) -> str:
+        """The nodes of the main graph, which gives a result of each of these kinds."""
+        scope = {kind: list(names) for kind, names in self.outer.items()}
+        body = [self._flow(scope, 2) for _ in range(self._between(1, 3))]
+        body += self._lines(scope, self._between(2, 6), 2)
+        ends = [f"{kind}_result = Identity ({scope[kind][-1]})" for kind in results]
+        return "\n".join([self.constants, *body, *ends])
 
     def feeds(self) -> list[dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]]:
         """Extents and numbers that come again, in another order."""
@@ -131,8 +141,9 @@ class Drawn:
         return found
 
     def _statement(self, scope: Scope) -> str:
-        kind = self._pick(["rows", "rows", *STATEMENTS])
-        text = _KIND.sub(lambda m: self._pick(scope[m[1]]), self._pick(STATEMENTS[kind]))
+        kind = self._pick([self.carried[0], self.carried[0], *self.statements])
+        kinds = re.compile(rf"\b({'|'.join(self.statements)})\b")
+        text = kinds.sub(lambda m: self._pick(scope[m[1]]), self._pick(self.statements[kind]))
         name = self._name()
         scope[kind].append(name)
         return text.replace("@", name)
@@ -141,7 +152,7 @@ class Drawn:
         return self._loop(scope, depth) if self.rng.random() < 0.5 else self._branch(scope, depth)
 
     def _branch(self, scope: Scope, depth: int) -> str:
-        kind, truth = self._pick(list(TYPES)), self._pick(scope["truth"])
+        kind, truth = self._pick(list(self.types)), self._pick(scope["truth"])
         sides = [f"{side}_branch = {self._side(scope, kind, depth)}" for side in ("then", "else")]
         name = self._name()
         scope[kind].append(name)
@@ -155,23 +166,24 @@ class Drawn:
 
     def _loop(self, scope: Scope, depth: int) -> str:
         inner = {key: list(names) for key, names in scope.items()}
-        i, stays, rows, line = (self._name() for _ in range(4))
+        i, stays, *carried = (self._name() for _ in range(2 + len(self.carried)))
         inner["count"].append(i)
-        inner["rows"] += [rows] * 2
-        inner["line"] += [line] * 2
+        for kind, name in zip(self.carried, carried, strict=True):
+            inner[kind] += [name] * 2
         lines = self._lines(inner, self._between(1, 5), depth - 1)
-        ends = [
-            self._pick([stays, *inner["truth"][-1:]]), self._pick(inner["rows"][-3:]),
-            self._pick(inner["line"][-3:]), self._pick(inner["number"]),
-        ]  # fmt: skip
+        ends = [self._pick([stays, *inner["truth"][-1:]])]
+        ends += [self._pick(inner[kind][-3:]) for kind in self.carried]
+        ends.append(self._pick(inner["number"]))
         names = [self._name() for _ in ends]
         lines += [f"{name} = Identity ({end})" for name, end in zip(names, ends, strict=True)]
-        types = ["bool", self._type("rows"), self._type("line"), "float"]
-        given = f"int64 {i}, bool {stays}, {self._type('rows')} {rows}, {self._type('line')} {line}"
+        types = ["bool", *map(self._type, self.carried), "float"]
+        inputs = zip(map(self._type, self.carried), carried, strict=True)
+        given = ", ".join([f"int64 {i}, bool {stays}", *map(" ".join, inputs)])
         body = self._body(given, ", ".join(map(" ".join, zip(types, names, strict=True))), lines)
-        turns, results = self._name(), [self._name() for _ in range(3)]
-        operands = [self._pick(scope[kind][-4:]) for kind in ("count", "truth", "rows", "line")]
-        for kind, name in zip(("rows", "line", "line"), results, strict=True):
+        kinds = [*self.carried, self.of_numbers]
+        turns, results = self._name(), [self._name() for _ in kinds]
+        operands = [self._pick(scope[kind][-4:]) for kind in ("count", "truth", *self.carried)]
+        for kind, name in zip(kinds, results, strict=True):
             scope[kind].append(name)
         return (
             f"{turns} = Mod ({operands[0]}, five) {', '.join(results)} = Loop"
@@ -182,4 +194,4 @@ class Drawn:
         return f"{self._name()} ({given}) => ({results}) {{ {' '.join(lines)} }}"
 
     def _type(self, kind: str) -> str:
-        return TYPES[kind].format(self._name().upper())
+        return self.types[kind].format(self._name().upper())

@@ -33,9 +33,9 @@ def watched(patch: pytest.MonkeyPatch) -> list[bool]:
     return made
 
 
-def sessions(text: str, threads: int = 1) -> Pair:
+def sessions(text: str, threads: int = 1, opset: int = 18) -> Pair:
     """Two sessions of the model that ``text`` says."""
-    model = parser.parse_model(HEAD + text)
+    model = parser.parse_model(HEAD.replace("18", str(opset)) + text)
     options = SessionOptions(intra_op_num_threads=threads)
     return (
         InferenceSession(model, options, providers=["CPUExecutionProvider"]),

@@ -10,7 +10,7 @@ import pytest
 
 from fornix.compile.entry import is_available
 from fornix.compile.identity import processor
-from fornix.errors import FornixError
+from fornix.errors import Fail, FornixError
 from fornix.runtime import InferenceSession, SessionOptions
 from fornix.system import is_mappable
 from tests.runtime.control.flows import HEAD, Feeds, Pair, agree, sessions, watched
@@ -403,3 +403,36 @@ def test_rows_are_repeated_as_data_say(threads: int) -> None:
         x = np.linspace(-1, 1, 3 * len(counts), dtype=np.float32).reshape(-1, 3)
         (found,) = session.run(None, {"x": x, "r": np.array(counts)})
         np.testing.assert_allclose(found, np.exp(np.repeat(x, counts, 0)), rtol=2e-6)
+
+
+PAIRS = """f (seq(float[N]) s, seq(float[M]) t, float w)
+    => (seq(float[A]) sums, seq(float) totals) {
+    sums, totals = SequenceMap <body = b (float[P] one, float[Q] other, float by) =>
+        (float[P] sum, float total) {
+        scaled = Mul (one, by) sum = Add (scaled, other) total = ReduceSum <keepdims = 0> (sum)
+    }> (s, t, w)
+}"""
+
+
+def test_a_map_over_two_sequences_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = watched(monkeypatch)
+    fast, kernels = sessions(PAIRS)
+    for count in (2, 1, 0, 3, 2, 2):
+        lists = [[np.arange(n + 1, dtype="f") for n in range(count)] for _ in range(2)]
+        feeds = {"s": lists[0], "t": lists[1], "w": np.array(2, "f")}
+        for found, wanted in zip(fast.run(None, feeds), kernels.run(None, feeds), strict=True):
+            assert len(found) == len(wanted) == count
+            for one, other in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert made[-1]
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1), (0, 1), (1, 0)])
+def test_a_map_over_sequences_of_other_lengths_is_refused(first: int, second: int) -> None:
+    fast, _ = sessions(PAIRS)
+    line = np.ones(3, "f")
+    for count in (2, 2, 2):
+        fast.run(None, {"s": [line] * count, "t": [line] * count, "w": np.array(2, "f")})
+    for _ in range(3):
+        with pytest.raises(Fail, match="position must be in"):
+            fast.run(None, {"s": [line] * first, "t": [line] * second, "w": np.array(2, "f")})

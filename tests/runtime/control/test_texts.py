@@ -318,3 +318,23 @@ def test_texts_that_come_out_are_those_that_went_in_known_or_not() -> None:
         {"x": texts(rng, n), "word": np.array(word, object)}
         for n, word in ((5, "on"), (3, "nowhere"), (1, ""), (40, "b"))
     ])  # fmt: skip
+
+
+def test_texts_that_a_body_makes_of_numbers_are_none_that_went_in() -> None:
+    check(
+        """f (string[N] x, float s, bool b) => (string[M] y, string[K, M] z) {
+            first = Constant <value_ints = [0]> ()
+            three = Constant <value_int = 3> ()
+            yes = Constant <value = bool {1}> ()
+            y = If (b) <
+                then_branch = t () => (string[A] p) { p = Identity (x) },
+                else_branch = e () => (string[B] q) {
+                    word = Cast <to = 8> (s) q = Unsqueeze (word, first) }>
+            z = Loop (three, yes) <body = l (int64 i, bool k) => (bool goes, string[C] row) {
+                goes = Identity (k) number = Cast <to = 8> (i) row = Unsqueeze (number, first) }>
+        }""",
+        [
+            {"x": np.array(["a"], object), "s": np.array(1.5, "f"), "b": np.array(k % 2 == 0)}
+            for k in range(4)
+        ],
+    )

@@ -54,6 +54,8 @@ Compute: TypeAlias = Callable[[Program, Mapping[str, Any], Run], Mapping[Value, 
 
 MAX_PROGRAMS = 4
 """Programs of a body for values of the same kinds."""
+MAX_MET = 64
+"""Sets of extents of which it is remembered which program they run."""
 MAX_SEEN = 16
 """Sets of extents that tell numbers from symbols."""
 
@@ -148,6 +150,8 @@ class CompiledBody:
         """Programs for types that somebody knows ahead."""
         self._handed_on: dict[tuple[Kinds, Form], Mapping[tuple[int, int], DimLike]] = {}
         self._last: _Compiled | None = None
+        self._met: dict[tuple[Kinds, Shapes], _Compiled] = {}
+        """Programs for the very extents that values had."""
         self.forget()
         tell(self)
 
@@ -210,13 +214,19 @@ class CompiledBody:
         """The program for ``values``; None the first time, and where there is none."""
         kinds = tuple([x.dtype if type(x) is np.ndarray else type(x) for x in values])
         shapes = tuple([x.shape if type(x) is np.ndarray else () for x in values])
+        met = self._met.get((kinds, shapes))
+        if met is not None:
+            return met
         with self._lock:
             key = (*kinds, *map(len, shapes))
             family = self._families.get(key)
             if family is None:
                 kept = self.place.forms(key) if self.place else ()
                 family = self._families[key] = Family(kept)
-            return family.program(shapes, lambda form: self._noted(key, kinds, form))
+            found = family.program(shapes, lambda form: self._noted(key, kinds, form))
+            if found is not None and len(self._met) < MAX_MET:
+                self._met[kinds, shapes] = found
+            return found
 
     def typed(self, types: Sequence[ReadType]) -> _Compiled:
         """The program for values of ``types``; raises NotAsCompiled if there is none."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fornix.infer import infer_model
 from fornix.ir.calls import expanded_nodes, recursions
 from fornix.ir.graph import Function, Model, Node
-from fornix.ir.types import SequenceType
 from fornix.ir.walk import nodes
 
 MAX_NODES = 20_000
@@ -16,7 +15,7 @@ def without_calls(model: Model) -> Model:
     """``model`` with bodies in place of calls of its functions, as far as opsets agree.
 
     Functions in another opset of ai.onnx are converted to that of the model where they can be.
-    SequenceMap over one sequence is a call, too.
+    SequenceMap is a call, too.
     """
     if model.functions and not any(recursions(model)) and expanded_nodes(model) <= MAX_NODES:
         model = _without_functions(model)
@@ -40,7 +39,7 @@ def _is_map(node: Node) -> bool:
 
 
 def _without_maps(model: Model) -> Model:
-    """``model`` with loops for those over one sequence: loops do not compare lengths."""
+    """``model`` with loops for maps over sequences."""
     from fornix.passes.bodies import of_operator  # noqa: PLC0415 - few models have sequences
     from fornix.passes.inline import inline_functions  # noqa: PLC0415
     from fornix.version import convert_function  # noqa: PLC0415
@@ -49,10 +48,7 @@ def _without_maps(model: Model) -> Model:
     inference = infer_model(changed)
 
     def body_of(node: Node) -> Function | None:
-        others = [inference.fact(value).type for value in node.inputs[1:] if value is not None]
-        if not _is_map(node) or any(isinstance(type_, SequenceType) for type_ in others):
-            return None
-        return of_operator(node, changed, inference, convert_function)
+        return of_operator(node, changed, inference, convert_function) if _is_map(node) else None
 
     inline_functions(changed, body_of=body_of)
     return changed

@@ -8,7 +8,7 @@ says what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,22 +16,28 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from fornix.ir.graph import Value
+from fornix.ir.types import OptionalType, SequenceType, TensorType
 from fornix.runtime.feeds import are_texts
 from fornix.runtime.memory import owned_at
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
-from fornix.runtime.providers import OwnWay, Run, Step
+from fornix.runtime.providers import NotAsCompiled, OwnWay, Run, Step
 from fornix.runtime.shortcuts.short import at_once, is_plain
 
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
     from fornix.runtime.native import Bound, Frame
 
+_Looking: TypeAlias = "_Look | _MapLook | _ListLook | _MissingLook"
 Move: TypeAlias = "Callable[[list[Any], Run], Sequence[Any] | None]"
 """From the values so far to those of the next step; None if it is not made for them."""
 EntryOf: TypeAlias = "Callable[[NativeStep, Bound], tuple[Entry, Frame]]"
 """What runs a step, and the memory that it runs in."""
+
+
+ABSENT = object()
+"""What is fed for names that are not there: nothing that would do."""
 
 
 class ChainCall:
@@ -40,7 +46,7 @@ class ChainCall:
     def __init__(
         self,
         constants: list[Any],
-        looks: Sequence[_Look | _MapLook],
+        looks: Sequence[_Looking],
         moves: Sequence[Move],
         ends: Sequence[tuple[int, bool]],
         run: Run,
@@ -57,14 +63,15 @@ class ChainCall:
 
     def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
         """The outputs for ``feeds``; None if they are to go the long way."""
-        return self._done(feeds, self.run)
+        return self.done(feeds, self.run)
 
-    def _done(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
+    def done(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
+        """The same in this very ``run``."""
         if type(feeds) is not dict or len(feeds) != len(self.looks):
             return None
         values = self.constants.copy()
         for look in self.looks:
-            array = feeds.get(look.name)
+            array = feeds.get(look.name, ABSENT)
             if not look.fits(array):
                 return None
             values.append(array)
@@ -96,19 +103,28 @@ class ChainCall:
         if not self.may_last or not is_plain(options):
             return at_once(self.call, options)
         is_ended = partial(getattr, options, "terminate")
-        return partial(self._done, run=replace(self.run, is_ended=is_ended, flag=options.flag))
+        return partial(self.done, run=replace(self.run, is_ended=is_ended, flag=options.flag))
 
 
 def chain_call(
-    program: Program, run: Run, feeds: Mapping[str, Any], entry_of: EntryOf, nanoseconds: float
+    program: Program,
+    run: Run,
+    feeds: Mapping[str, Any],
+    entry_of: EntryOf,
+    nanoseconds: float,
+    *,
+    may_flow: bool,
 ) -> ChainCall | None:
-    """A call for feeds like ``feeds``, if native steps take less than so long together."""
+    """A call for feeds like ``feeds``, if native steps take less than so long together.
+
+    None too where all that is not machine code is control flow, which ``may_flow`` as one call.
+    """
     native = [step for step in program.steps if isinstance(step, NativeStep)]
     if program.files or any(step.learned is not None for step in native):
         return None
     others = [step for step in program.steps if not isinstance(step, NativeStep)]
     driven = [step for step in others if step.kernel is None]
-    if driven and not _are_driven(driven, others):
+    if any(step.control is None for step in driven) or (may_flow and _may_flow(others)):
         return None
     bounds = {step: step.bound(run) for step in native}
     if sum(bound.nanoseconds for bound in bounds.values()) > nanoseconds:
@@ -121,21 +137,14 @@ def chain_call(
     for step in program.steps:
         if isinstance(step, NativeStep):
             moves.append(_Native(step, *entry_of(step, bounds[step]), places))
-        elif step.kernel is None:
-            moves.append(_driven(step, places, program.constants))
         else:
-            moves.append(_kernel(step, places))
+            moves.append(moved(step, places, program.constants, is_known=False))
         for value in step.writes:
             places[value] = len(places)
     trusted = read_by_code(program)
-    looks = [
-        _MapLook(name, feed)
-        if type(feed := feeds[name]) is dict
-        else _Look(name, feed, is_trusted=name in trusted)
-        for name in program.inputs
-    ]
+    looks = [_look(v, feeds[name], trusted) for name, v in program.inputs.items()]
     kernels = [step.kernel for step in program.steps if step.way is None]
-    may_warn = any(kernel.may_warn for kernel in kernels if kernel is not None)
+    may_warn = bool(driven) or any(kernel.may_warn for kernel in kernels if kernel is not None)
     ends = _ends(program, places)
     return ChainCall(
         list(constants.values()), looks, moves, ends, run, may_warn=may_warn, may_last=bool(driven)
@@ -147,7 +156,7 @@ def read_by_code(program: Program) -> set[str]:
     found = set()
     for name, value in program.inputs.items():
         readers = [step for step in program.steps if value in step.reads]
-        is_read = all(not isinstance(step, NativeStep) and step.way is not None for step in readers)
+        is_read = all(step.code is not None and step.way is not None for step in readers)
         if readers and is_read and value not in program.outputs.values():
             found.add(name)
     return found
@@ -184,6 +193,59 @@ class _MapLook:
         return type(feed) is dict and _kinds(feed) == self.kinds
 
 
+class _ListLook:
+    """What a sequence has to be, or what may be missing: of arrays of a type."""
+
+    def __init__(self, name: str, elem: TensorType) -> None:
+        self.name, self.dtype = name, None if elem.dtype is None else elem.dtype.numpy
+        self.rank = None if elem.shape is None else len(elem.shape)
+
+    def fits(self, feed: Any) -> bool:
+        """Whether it is that."""
+        if feed is None or type(feed) is not list:
+            return False
+        for array in feed:
+            if type(array) is not np.ndarray or array.dtype != self.dtype:
+                return False
+            if self.rank not in {None, array.ndim}:
+                return False
+        return self.dtype != object or all(map(are_texts, feed))
+
+
+class _MissingLook:
+    """A feed that is missing."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fits(self, feed: Any) -> bool:
+        """Whether it is that."""
+        return feed is None
+
+
+def _look(value: Value, feed: Any, trusted: Collection[str]) -> _Looking:
+    """What a feed has to be to be like ``feed``."""
+    if feed is None:
+        return _MissingLook(value.name)
+    if type(feed) is list:
+        return _ListLook(value.name, element_type(value))
+    if type(feed) is dict:
+        return _MapLook(value.name, feed)
+    return _Look(value.name, feed, is_trusted=value.name in trusted)
+
+
+def element_type(value: Value) -> TensorType:
+    """The type of the arrays that a sequence, which may be missing, holds and nothing is fixed of.
+
+    Raises NotAsCompiled where there is none.
+    """
+    type_ = value.type.elem if isinstance(value.type, OptionalType) else value.type
+    elem = type_.elem if isinstance(type_, SequenceType) else None
+    if not isinstance(elem, TensorType) or any(isinstance(d, int) for d in elem.shape or ()):
+        raise NotAsCompiled(f"'{value.name}' holds more than a look can tell")
+    return elem
+
+
 def _kinds(feed: dict[Any, Any]) -> tuple[set[type], set[type]]:
     return set(map(type, feed)), set(map(type, feed.values()))
 
@@ -201,25 +263,57 @@ class _Native:
         return self.entry({name: values[place] for name, place in self.named})
 
 
-def _are_driven(steps: Sequence[Step], others: Sequence[Step]) -> bool:
-    """Whether ``steps`` are control flow, beside which some of the ``others`` are kernels.
-
-    Else they may become one native call together.
-    """
+def _may_flow(steps: Sequence[Step]) -> bool:
+    """Whether ``steps`` are control flow, which may become one native call with machine code."""
     from fornix.runtime.control.draws import is_written  # noqa: PLC0415 - of control flow
 
-    beside = any(step.control is None and not is_written(step.single) for step in others)
-    return beside and all(step.control is not None for step in steps)
+    has_flow = any(step.control is not None for step in steps)
+    return has_flow and all(step.control is not None or is_written(step.single) for step in steps)
 
 
-def _driven(step: Step, places: Mapping[Value, int], constants: Mapping[Value, Any]) -> Move:
-    """Control flow, as in any run."""
-    read = [(value, places[value]) for value in step.reads]
+def moved(
+    step: Step, places: Mapping[Value, int], constants: Mapping[Value, Any], *, is_known: bool
+) -> Move:
+    """What adds the values of a step that is no machine code for loops.
+
+    Where the feeds ``is_known`` to be of the right types, texts too, its kernel does what is left.
+    """
+    way, read = step.way, [places[value] for value in step.reads]
+    if way is not None and step.code is not None and not is_known:
+        return lambda values, run: way([values[k] for k in read], run)
+    last = (
+        _by_kernel(step, places) if step.kernel is not None else _by_itself(step, read, constants)
+    )
+    if way is None:
+        return last
 
     def move(values: list[Any], run: Run) -> Sequence[Any] | None:
+        results = way([values[k] for k in read], run)
+        return last(values, run) if results is None else results
+
+    return move
+
+
+def _by_itself(step: Step, read: Sequence[int], constants: Mapping[Value, Any]) -> Move:
+    """Control flow, or a node of somebody else's."""
+    from fornix.runtime.control.driving import Driver, is_driven  # noqa: PLC0415 - of control flow
+
+    control, count = step.control, len(step.writes)
+    if control is not None and is_driven(control):
+        drive = Driver(control, step.reads, constants)
+
+        def driven(values: list[Any], run: Run) -> Sequence[Any] | None:
+            run.check()
+            results = drive([values[place] for place in read])
+            run.check()
+            return results[:count] if len(results) >= count else None
+
+        return driven
+
+    def move(values: list[Any], run: Run) -> Sequence[Any]:
         run.check()
         found = dict(constants)
-        found.update((value, values[place]) for value, place in read)
+        found.update(zip(step.reads, [values[place] for place in read], strict=True))
         step.run(found, run)
         run.check()
         return [found[value] for value in step.writes]
@@ -227,7 +321,7 @@ def _driven(step: Step, places: Mapping[Value, int], constants: Mapping[Value, A
     return move
 
 
-def _kernel(step: Step, places: Mapping[Value, int]) -> Move:
+def _by_kernel(step: Step, places: Mapping[Value, int]) -> Move:
     kernel = step.kernel
     if kernel is None:
         raise TypeError("the kernel of a node without bodies is asked for")
@@ -240,11 +334,7 @@ def _kernel(step: Step, places: Mapping[Value, int]) -> Move:
         if value is not None and value not in constants
     ]
 
-    way, read_by_way = step.way, [places[value] for value in step.reads]
-
-    def move(values: list[Any], run: Run) -> Sequence[Any] | None:
-        if way is not None:  # else the long way, which looks at texts first
-            return way([values[k] for k in read_by_way], run)
+    def move(values: list[Any], run: Run) -> Sequence[Any] | None:  # noqa: ARG001 - as all have it
         given = fixed.copy()
         for index, place in read:
             given[index] = values[place]

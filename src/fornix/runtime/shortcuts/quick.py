@@ -26,7 +26,7 @@ from fornix.runtime.native import WORTH_SHARING, Bound, Frame, NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled, Run, Step
-from fornix.runtime.shortcuts.chain import chain_call, read_by_code
+from fornix.runtime.shortcuts.chain import ChainCall, chain_call, read_by_code
 from fornix.runtime.shortcuts.entries import EntryTable, Work
 from fornix.runtime.shortcuts.joint import joint_call
 from fornix.runtime.shortcuts.short import QuickCall, at_once, is_plain, no_results
@@ -160,6 +160,8 @@ class StepsCall:
         self.declared = [(name, array.dtype, array.shape) for name, array in arrays.items()]
         self._count, self._has_lists = len(feeds), len(arrays) < len(feeds)
         self._calls = 0
+        self._chain: ChainCall | None = None
+        """What does it instead, once no native call can."""
 
     def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
         """The outputs for ``feeds``; None if they are not like those that this was made for."""
@@ -176,7 +178,12 @@ class StepsCall:
     def _done(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
         if type(feeds) is not dict or len(feeds) != self._count:
             return None
+        if self._chain is not None:
+            return self._chain.done(feeds, run)
         flow = self.program.flow if self._calls >= CALLS_BEFORE_FLOW else None
+        if flow is None and self._calls == CALLS_BEFORE_FLOW:
+            self._calls += 1
+            self._chain = chained_call(self.program, self.run, feeds, may_flow=False)
         results = None if flow is None else flow(feeds, run.flag)
         return self._by_steps(feeds, run) if results is None else results
 
@@ -245,6 +252,16 @@ def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCal
     return WholeCall(bound, arrays, outputs)
 
 
+def chained_call(
+    program: Program, run: Run, feeds: Mapping[str, Any], *, may_flow: bool
+) -> ChainCall | None:
+    """A short way through steps one by one, where they are little work."""
+    try:
+        return chain_call(program, run, feeds, _step_entry, QUICK_NANOSECONDS, may_flow=may_flow)
+    except NotAsCompiled:
+        return None
+
+
 def _is_in_calls(step: Step) -> bool:
     """Whether native calls have a way of their own for the node that ``step`` is."""
     if step.single is None:
@@ -265,7 +282,7 @@ def _of_steps(
         joint = joint_call(program, run, feeds, JOINT_NANOSECONDS)
         if joint is not None:
             return joint
-        chained = chain_call(program, run, feeds, _step_entry, QUICK_NANOSECONDS)
+        chained = chained_call(program, run, feeds, may_flow=True)
         if chained is not None:
             return chained
     if MAP in map(_kind, feeds.values()):

@@ -1,0 +1,144 @@
+"""If and Loop that Python drives take a short way, and leave to the long one what is unlike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.compile.entry import is_available
+from fornix.errors import FornixError, InvalidArgument
+from fornix.runtime import InferenceSession
+from tests.runtime.control.flows import sessions
+
+pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
+
+JOINED = """f (string[N] x, int64 n) => (string[N] y) {
+    c = Constant <value = bool {1}> ()
+    y = Loop (n, c, x) <body = b (int64 i, bool k, string[N] h) => (bool k2, string[N] o) {
+        k2 = Identity (k) o = StringConcat (h, x) }> }"""
+LISTED = """f (optional(seq(float[N])) o) => (int64 y) {
+    h = OptionalHasElement (o)
+    y = If (h) <
+        then_branch = a () => (int64 p) { e = OptionalGetElement (o) p = SequenceLength (e) },
+        else_branch = b () => (int64 q) { q = Constant <value_int = -1> () }> }"""
+RANKED = """f (float[N] x, int64 n) => (float[] y) {
+    c = Constant <value = bool {1}> ()
+    y = Loop (n, c, x) <body = b (int64 i, bool k, float[] h) => (bool k2, float[] o) {
+        k2 = Identity (k) z = Constant <value_ints = [0]> () a = Unsqueeze (h, z)
+        o = Sin (a) }> }"""
+MIXED = """f (string[N] x, float[M] v, int64 n) => (string[A] y, float[B] w) {
+    c = Constant <value = bool {1}> ()
+    y, w = Loop (n, c, x, v) <
+        body = b (int64 i, bool k, string[C] h, float[D] u) => (bool k2, string[E] o, float[F] s) {
+            k2 = Identity (k) o = Concat <axis = 0> (h, x) j = StringConcat (o, o)
+            l = Size (j) lf = Cast <to = 1> (l) t = Mul (u, lf) s = Concat <axis = 0> (t, v) }> }"""
+
+
+def texts(*found: str) -> np.ndarray[Any, Any]:
+    return np.array(found, object)
+
+
+def long_ways(patch: pytest.MonkeyPatch) -> list[object]:
+    """A list that grows with each run that goes the long way."""
+    gone: list[object] = []
+    original = InferenceSession._run
+
+    def observed(self: InferenceSession, *given: Any) -> Any:
+        gone.append(given)
+        return original(self, *given)
+
+    patch.setattr(InferenceSession, "_run", observed)
+    return gone
+
+
+def test_loops_that_join_texts_take_a_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, _ = sessions(JOINED, opset=20)
+    gone = long_ways(monkeypatch)
+    for count in (3, 0, 1, 3, 2, 3):
+        [found] = fast.run(None, {"x": texts("a", "é"), "n": np.array(count)})
+        assert found.tolist() == ["a" * (count + 1), "é" * (count + 1)]
+    assert len(gone) == 1
+
+
+def test_texts_are_looked_at_on_the_short_way_too() -> None:
+    fast, _ = sessions(JOINED, opset=20)
+    for word in ("a", "a", "a", "a", b"a", 1, "a"):
+        [found] = fast.run(None, {"x": np.array([word], object), "n": np.array(2)})
+        assert found.tolist() == [(word.decode() if isinstance(word, bytes) else str(word)) * 3]
+
+
+def test_results_of_a_loop_without_iterations_are_the_callers_own() -> None:
+    fast, _ = sessions(JOINED, opset=20)
+    x = texts("a", "b")
+    for _ in range(5):
+        [found] = fast.run(None, {"x": x, "n": np.array(0)})
+        found[:] = "z"
+        assert x.tolist() == ["a", "b"]
+
+
+def test_branches_on_what_may_be_missing_take_a_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, _ = sessions(LISTED, opset=20)
+    line = np.ones(3, "f")
+    feeds: list[Any] = [[line], [line, line[:2]], [], None]
+    for _ in range(4):
+        assert [int(fast.run(None, {"o": o})[0]) for o in feeds] == [1, 2, 0, -1]
+    gone = long_ways(monkeypatch)
+    assert int(fast.run(None, {"o": [line] * 5})[0]) == 5
+    assert not gone
+
+
+@pytest.mark.parametrize("wrong", [[np.ones(3)], [np.ones((1, 1), "f")], np.ones(3, "f"), ["a"]])
+def test_sequences_of_other_types_are_refused_on_the_short_way_too(wrong: object) -> None:
+    fast, kernels = sessions(LISTED, opset=20)
+    for _ in range(5):
+        fast.run(None, {"o": [np.ones(3, "f")]})
+    with pytest.raises(FornixError) as expected:
+        kernels.run(None, {"o": wrong})
+    with pytest.raises(type(expected.value)):
+        fast.run(None, {"o": wrong})
+
+
+def test_a_name_that_is_no_input_is_refused_where_an_input_may_be_missing() -> None:
+    fast, _ = sessions(LISTED, opset=20)
+    for _ in range(5):
+        fast.run(None, {"o": None})
+    with pytest.raises(InvalidArgument, match="feeds must name its inputs"):
+        fast.run(None, {"other": None})
+
+
+def test_values_whose_rank_grows_are_what_kernels_give() -> None:
+    fast, kernels = sessions(RANKED)
+    x = np.linspace(-2, 2, 3, dtype="f")
+    for count in (2, 0, 1, 3, 2, 3, 0) * 2:
+        feeds = {"x": x, "n": np.array(count)}
+        [found], [wanted] = fast.run(None, feeds), kernels.run(None, feeds)
+        assert found.shape == (1,) * count + (3,)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_bodies_of_texts_and_numbers_are_what_kernels_give_for_all_extents() -> None:
+    fast, kernels = sessions(MIXED, opset=20)
+    for rows, lines, count in [
+        (2, 3, 3),
+        (1, 3, 3),
+        (2, 1, 2),
+        (0, 3, 2),
+        (2, 0, 2),
+        (2, 3, 3),
+    ] * 2:
+        feeds = {"x": texts(*"ab"[:rows]), "v": np.ones(lines, "f"), "n": np.array(count)}
+        for found, wanted in zip(fast.run(None, feeds), kernels.run(None, feeds), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_what_is_wrong_in_a_later_iteration_is_told_with_its_node() -> None:
+    numbers = "z = Cast <to = 7> (h) t = Cast <to = 8> (z) o = StringConcat (t, x)"
+    text = JOINED.replace("o = StringConcat (h, x)", numbers)
+    fast, _ = sessions(text, opset=20)
+    for _ in range(5):
+        fast.run(None, {"x": texts("1"), "n": np.array(3)})
+    for _ in range(2):
+        with pytest.raises(FornixError, match="node for 'z' \\(Cast"):
+            fast.run(None, {"x": texts("+1"), "n": np.array(3)})
