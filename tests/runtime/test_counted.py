@@ -90,6 +90,17 @@ def test_distinct_elements(type_: str, is_sorted: int) -> None:
     agree(text, *given)
 
 
+@pytest.mark.parametrize("extents", ["N, 3", "2, N, 5", ""])
+def test_distinct_elements_of_tensors(extents: str) -> None:
+    random = np.random.default_rng(3)
+    text = UNIQUE.replace("TYPE[N] x", f"TYPE[{extents}] x" if extents else "TYPE x")
+    text = text.replace("int64[N] g", "int64[B] g").replace("TYPE", "int32").replace("SORTED", "0")
+    shapes = [
+        [int(n) if n.isdigit() else rows for n in extents.split(", ") if n] for rows in (7, 1)
+    ]
+    agree(text, *({"x": random.integers(0, 9, shape, np.int32)} for shape in shapes))
+
+
 SUPPRESSED = """f (float[I, N, 4] b, float[I, C, N] s, float t) => (int64[A, 3] y) {
     most = Constant <value = int64[1] {MOST}> ()
     overlap = Constant <value = float[1] {0.5}> ()

@@ -108,10 +108,14 @@ def _compress(parts: _Parts, facts: list[Fact]) -> list[Value] | None:
 def _unique(parts: _Parts, facts: list[Fact]) -> list[Value] | None:
     (x,) = parts.node.inputs
     dtype = facts[0].dtype
-    if x is None or facts[0].rank != 1 or dtype is None or dtype.kind == "bool":
+    if x is None or dtype is None or dtype.kind == "bool":
+        return None
+    if facts[0].rank != 1 and "axis" in parts.attributes:
         return None
     if facts[0].constant is not None or dtype.bits > MAX_BITS:
         return None
+    if facts[0].rank != 1:
+        x = parts.make.Reshape(x, np.array([-1], np.int64))
     attributes = {k: a for k, a in parts.attributes.items() if k == "sorted"}
     made = Node(DOMAIN, "Distinct", [x], 4, attributes, name=parts.node.name)
     parts.graph.insert_before(parts.node, made)

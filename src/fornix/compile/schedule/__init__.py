@@ -27,6 +27,7 @@ from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
 from fornix.compile.schedule.pairs import contraction_in_pairs
 from fornix.compile.schedule.parts import part_nests
 from fornix.compile.schedule.planes import plane_stages
+from fornix.compile.schedule.powers import powers_nest
 from fornix.compile.schedule.reordered import has_few_columns, reordered
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
@@ -230,7 +231,8 @@ def _of_elements(store: Store, target: Target, lanes: int) -> Piece:
     row = row_axis(store, vector)
     if row is not None:
         return Piece(row_nest(store, *row, target), (store,))
-    return Piece(streamed_sums(store, vector, lanes) or map_nest(store, lanes), (store,))
+    nest = streamed_sums(store, vector, lanes) or powers_nest(store, lanes)
+    return Piece(nest or map_nest(store, lanes), (store,))
 
 
 __all__ = ["Piece", "routine_nest", "schedule"]
