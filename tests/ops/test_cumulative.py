@@ -28,6 +28,15 @@ def test_running_products_start_at_one_if_exclusive() -> None:
     check_node("CumProd", [x, np.array(0)], {"exclusive": 1}, expected=[wanted])
 
 
+@pytest.mark.parametrize("flags", [{}, {"exclusive": 1}, {"exclusive": 1, "reverse": 1}])
+@pytest.mark.parametrize("shape", [(0, 5), (0, 5, 3), (2, 0, 5)])
+def test_sums_along_an_axis_without_steps_touch_no_memory(
+    shape: tuple[int, ...], flags: dict[str, int]
+) -> None:
+    place = np.array(shape.index(0), np.int64)
+    check_lowering("CumSum", [np.zeros(shape, np.int32), place], flags)
+
+
 @pytest.mark.parametrize("name", ["CumSum", "CumProd"])
 @pytest.mark.parametrize(("exclusive", "reverse"), [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_running_sums_and_products_are_lowered(name: str, exclusive: int, reverse: int) -> None:

@@ -58,7 +58,7 @@ def add_rows(
     rest: int,
 ) -> None:
     """The sums of up to `BLOCK` columns, from one row to that which is ``move`` elements behind."""
-    count = min(rest, BLOCK)
+    count = min(rest, BLOCK) if steps > 0 else 0
     for k in range(count):
         y[start + k] = zero[0] if is_exclusive != 0 else x[start + k]
     before = start
