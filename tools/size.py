@@ -28,7 +28,7 @@ BUDGET = {
     "(top)": 680,
     "format": 3300,
     "ir": 4200,
-    "ops": 17_750,
+    "ops": 17_850,
     "infer": 600,
     "check": 720,
     "version": 600,

@@ -443,6 +443,13 @@ def _packed_product(
     found.same(facts[0].shape[-1], node.attributes["K"].value)
 
 
+def _table_rows(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]) -> None:
+    """Any indices do beside a table and scales of stored extents."""
+    stored = [fact for fact in (facts[0], *facts[2:]) if fact is not None]
+    if any(known(extent) is None for fact in stored for extent in fact.shape):
+        raise NothingSaid
+
+
 def _cached(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
     """Queries, keys, values and a cache of one batch; as many of the new ones each."""
     query, *others = facts
@@ -554,6 +561,7 @@ _CONTRIBUTED: dict[str, Rule] = {
     **dict.fromkeys(("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QGemm"), product_of_bytes),
     **dict.fromkeys(("EmbedLayerNormalization", "QEmbedLayerNormalization"), embedding),
     **dict.fromkeys(("ExpandDims", "QLinearSoftmax", "Trilu"), _anything),
+    "GatherBlockQuantized": _table_rows,
     **dict.fromkeys(("GroupNorm", "QLinearGlobalAveragePool"), _image),
     **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool", "QLinearConv"), _windows),
     "CropAndResize": _crop_and_resize,

@@ -87,6 +87,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.group_query",
         "microsoft.recurrent",
         "microsoft.blocks",
+        "microsoft.tables",
         "microsoft.tensors",
         "microsoft.text",
         "microsoft.words",

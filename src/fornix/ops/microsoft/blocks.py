@@ -140,7 +140,7 @@ def mat_mul_n_bits(
     count = -(-K // block_size)
     size = N * count * block_size * bits // 8
     require(b.size == size, f"B must have {size} bytes, got B{shape_text(b.shape)}")
-    steps = _unpacked(b.reshape(N, -1), bits).reshape(N, count, block_size).astype(np.float32)
+    steps = unpacked(b.reshape(N, -1), bits).reshape(N, count, block_size).astype(np.float32)
     steps -= _origins(zero_points, (N, count), bits)[:, :, None]
     steps *= widened(_per_block("scales", scales, (N, count)))[:, :, None]
     weights = steps.reshape(N, count * block_size)[:, :K]
@@ -338,9 +338,15 @@ class _Words:
 
     def _zero(self, zero_points: Tensor, n: DimLike, j: DimLike) -> Scalar:
         """The zero point of a block, a field of a byte."""
-        fields = 8 // self.bits
-        shift = cast(index((j - j // fields * fields) * self.bits), UINT8)
-        return apply("and", apply("shr", zero_points[n, j // fields], shift), 2**self.bits - 1)
+        return field(zero_points, (n, j), self.bits)
+
+
+def field(packed: Tensor, place: Sequence[DimLike], bits: int) -> Scalar:
+    """The element at ``place`` of what lies in bytes along its last axis, `unpacked` of one."""
+    *lead, j = place
+    fields = 8 // bits
+    shift = cast(index((j - j // fields * fields) * bits), UINT8)
+    return apply("and", apply("shr", packed[(*lead, j // fields)], shift), 2**bits - 1)
 
 
 def _joined(parts: Sequence[Scalar]) -> Scalar:
@@ -358,11 +364,11 @@ def _coarse(a: Array, block_size: int) -> Array:
     return np.asarray(rounded.reshape(*lead, count * block_size)[..., :size])
 
 
-def _unpacked(packed: Array, bits: int) -> Array:
+def unpacked(packed: Array, bits: int) -> Array:
     """The fields of ``bits`` in the bytes of each row, lowest first."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     fields: Array = (packed[..., None] >> shifts) & np.uint8(2**bits - 1)
-    return fields.reshape(*packed.shape[:-1], -1)
+    return fields.reshape(*packed.shape[:-1], packed.shape[-1] * (8 // bits))
 
 
 def _origins(zero_points: Array | None, shape: tuple[int, int], bits: int) -> Array:
@@ -377,7 +383,7 @@ def _origins(zero_points: Array | None, shape: tuple[int, int], bits: int) -> Ar
         zero_points.size == rows * width,
         f"zero_points must have {rows * width} bytes, got shape {shape_text(zero_points.shape)}",
     )
-    return _unpacked(zero_points.reshape(rows, width), bits)[:, :count].astype(np.float32)
+    return unpacked(zero_points.reshape(rows, width), bits)[:, :count].astype(np.float32)
 
 
 def _per_block(name: str, values: Array, shape: tuple[int, int]) -> Array:
