@@ -370,6 +370,19 @@ def test_one_kernel_serves_every_number_of_rows(columns: int) -> None:
         assert found.tobytes() == whole[:rows].tobytes(), rows
 
 
+def test_rows_that_are_left_are_cut_into_halves_of_a_tile() -> None:
+    w, x = tensor("w", (20, 48), FLOAT32), tensor("x", (BATCH, 20), FLOAT32)
+    result = compute((BATCH, 48), lambda i, j: reduce("sum", 20, lambda k: x[i, k] * w[k, j]))
+    (piece,) = schedule(store_of(result), target("x86-64-v4"))
+    (chunks,) = piece.nest.body
+    assert isinstance(chunks, Chunks)
+    (tile,) = chunks.body
+    assert isinstance(tile, Tile)
+    heights = tile.height * 4, *range(1, tile.height // 2 + 1)  # whole tiles write four terms out
+    (kernel,) = write_all([stored(result)], target("x86-64-v4"))
+    assert kernel.code.text.count("call <16 x float> @llvm.fma") == tile.units * sum(heights)
+
+
 @pytest.mark.parametrize("rows", [7, 145])
 def test_one_kernel_serves_every_number_of_columns(rows: int) -> None:
     w = numbers(rows, 30, seed=1)

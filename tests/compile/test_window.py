@@ -112,13 +112,47 @@ def test_rows_longer_than_a_step_of_vectors_are_cut() -> None:
         check(y, {"x": normal(2, 1, 5, width)})
 
 
+def channels_last(height: DimLike, width: DimLike, channels: int, taps: int) -> Tensor:
+    """Windows of images x[1, H, W, C]."""
+    x = tensor("x", (1, height, width, channels), FLOAT32)
+    image = compute((1, channels, height, width), lambda n, c, i, j: x[n, i, j, c])
+    y = depthwise(image, taps)
+    return compute((1, height, width, channels), lambda n, i, j, c: y[n, c, i, j])
+
+
 @pytest.mark.parametrize("channels", [5, 16, 33])
 def test_images_whose_channels_come_last_are_read_in_vectors_of_channels(channels: int) -> None:
-    x = tensor("x", (1, 9, 30, channels), FLOAT32)
-    y = depthwise(compute((1, channels, 9, 30), lambda n, c, i, j: x[n, i, j, c]), 3)
-    z = compute((1, 9, 30, channels), lambda n, i, j, c: y[n, c, i, j])
+    z = channels_last(9, 30, channels, 3)
     assert schedule(z) == "window"
     check(z, {"x": normal(1, 9, 30, channels)})
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_channels_that_end_within_a_vector_are_computed_in_whole_ones(level: str) -> None:
+    h, w = (symbol(name, least=1) for name in "hw")
+    z = channels_last(h, w, 41, 3)
+    *_, text = (kernel.code.text for kernel in write_all([stored(z)], target(level)))
+    assert "masked" not in text
+    runners = [
+        Runner([z], target(level), chunks=chunks, at_end=at_end)
+        for chunks, at_end in ((1, True), (3, False))
+    ]
+    for height, width in ((1, 1), (5, 16), (9, 33)):
+        extents, x = {"h": height, "w": width}, normal(1, height, width, 41)
+        filters = normal(41, 1, 3, 3, seed=1)
+        wanted = conv(x.transpose(0, 3, 1, 2), filters, None, group=41, pads=[1] * 4)
+        (found,), (again,) = (runner.run({"x": x}, extents) for runner in runners)
+        np.testing.assert_allclose(found.transpose(0, 3, 1, 2), wanted, rtol=1e-5, atol=1e-5)
+        assert again.tobytes() == found.tobytes()
+
+
+@pytest.mark.parametrize("extents", [(20, 20), (symbol("h", least=1), symbol("w", least=1))])
+def test_rows_of_taps_that_windows_do_not_share_are_a_loop(
+    extents: tuple[DimLike, DimLike],
+) -> None:
+    *_, kernel = write_all([stored(channels_last(*extents, LANES, 5))], target("x86-64-v4"))
+    written = 14 * 5  # windows by taps that lie side by side
+    assert kernel.code.text.count("llvm.fma") <= 3 * written + 5 + 1
 
 
 @pytest.mark.parametrize("is_blocked", [False, True])

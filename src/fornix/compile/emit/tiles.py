@@ -73,14 +73,27 @@ def tile(em: Emitter, t: Tile) -> None:
             _blocks(em, t, (middle, end), rest)
         return
     depth = max(first.depth, end.depth, count.depth)
-    here = em.put(depth, f"sub i64 {end.text}, {first.text}")
-    left = em.put(depth, f"urem i64 {here}, {t.height}")
-    middle = Value(em.put(depth, f"sub i64 {end.text}, {left}"), False, depth)
-    _blocks(em, t, (first, middle), t.height)
-    for height in range(1, t.height):
+    half = _half(t)
+    for height in (t.height, half) if half else (t.height,):
+        here = em.put(depth, f"sub i64 {end.text}, {first.text}")
+        left = em.put(depth, f"urem i64 {here}, {height}")
+        middle = Value(em.put(depth, f"sub i64 {end.text}, {left}"), False, depth)
+        _blocks(em, t, (first, middle), height)
+        first = middle
+    for height in range(1, half or t.height):
         is_it = em.put(depth, f"icmp eq i64 {left}, {height}")
         text = em.put(depth, f"select i1 {is_it}, i64 {middle.text}, i64 {end.text}")
         _blocks(em, t, (Value(text, False, depth), end), height)
+
+
+def _half(t: Tile) -> int:
+    """The height of tiles of half as many rows, which more rows that are left are cut into.
+
+    Their code is a third of that of tiles of all heights up to the whole one, and they take as long
+    as long as they have accumulators enough; where they have not, 0.
+    """
+    half = -(-t.height // 2)
+    return half if half * t.units >= FEW else 0
 
 
 def _blocks(em: Emitter, t: Tile, bounds: tuple[Value, Value], height: int) -> None:

@@ -43,7 +43,7 @@ LEAST_WEIGHTS = 1 << 15
 """Stored numbers of a product from which on it pays to have another way for it."""
 MANY_REGISTERS = 32
 """With so many registers of vectors, boxes are two vectors of rows deep."""
-WRITTEN = 8, 4, 2, 1
+WRITTEN = 4, 2, 1
 """Terms that may be written out in the inner loop."""
 
 

@@ -492,7 +492,7 @@ class _Loops:
         whole, columns = axes.units * WORDS, c.column.extent
         if isinstance(columns, int) and columns % whole == 0:
             return (replace_fields(tile, width=whole),)
-        if not isinstance(columns, int) or columns < whole:
+        if found is None or not isinstance(columns, int) or columns < whole:
             return (tile,)
         is_last = apply("lt", index(axes.panels - 2), index(axes.panel))
         is_whole = apply("lt", index(axes.panel), index(axes.panels - 1))

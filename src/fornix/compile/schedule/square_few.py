@@ -23,6 +23,9 @@ from fornix.ir.loops.scalar import reduction
 
 MOST_PLACES = 28
 """Up to which vectors are faster."""
+WRITTEN = 4
+"""Terms that are written out in the inner loop, of 16 that lie together: there is a box for each
+number of places, and all 16 in each were most of the code of such a convolution."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,12 @@ def few_places(c: Convolution, given: Groups, w: Weights) -> Block:
     (channel,) = c.channels
     at: dict[Atom, DimLike] = {s.place: s.out.dim for s in c.spatial}
     image = substitute_scalar(given.image, {**at, channel: w.term})
-    terms = (*w.steps, w.half, w.word)
-    value = replace(c.store.value, {c.sum: reduction("sum", terms, c.product.of(image, w.read))})
+    turn, word = Variable("u", w.word.extent // WRITTEN), Variable(w.word.name, WRITTEN)
+    product = substitute_scalar(
+        c.product.of(image, w.read), {w.word: turn.dim * WRITTEN + word.dim}
+    )
+    terms = (*w.steps, w.half, turn, word)
+    value = replace(c.store.value, {c.sum: reduction("sum", terms, product)})
     store = Store(c.store.buffer, c.store.axes, c.store.address, value)
     *rows, pixels = (s.out for s in c.spatial)
     axes = (*c.batch, *w.panels, *rows, pixels, w.block.axis, w.lane)
@@ -78,9 +85,10 @@ def few_places(c: Convolution, given: Groups, w: Weights) -> Block:
     (result,) = outer_reductions(store.value)
     put = Put(store.buffer, store.address, store.value)
     loops = (*(Taps(a, 0, a.extent) for a in w.steps), Taps(w.half, 0, w.halves))
+    loops = (*loops, Taps(turn, 0, turn.extent))
 
     def box(span: Span) -> Patch:
-        return Patch(result, (span, w.block), w.lane, loops, (w.word,), put, w.width)
+        return Patch(result, (span, w.block), w.lane, loops, (word,), put, w.width)
 
     body = looped(rows, tuple(by_size(pixels, MOST_PLACES, box)))
     return (Chunks((*w.panels, *c.batch), body),)

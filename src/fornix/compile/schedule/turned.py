@@ -10,7 +10,7 @@ from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Turn, Wea
 from fornix.compile.schedule.chunks import CHUNKS, combined
 from fornix.dtype import BOOL
 from fornix.ir.dim import DimLike, ceildiv, known, less, maximum, minimum
-from fornix.ir.loops import Load, Store, Variable, index
+from fornix.ir.loops import Constant, Load, Store, Variable, index
 
 MAX_LANES = 16
 """Vectors of a tile: as many as fit half of the registers."""
@@ -122,6 +122,11 @@ def _is_in_pages(store: Store, across: Variable) -> bool:
     return step is not None and step * store.buffer.dtype.numpy.itemsize % PAGE == 0
 
 
+def _is_stored(store: Store) -> bool:
+    """Whether ``store`` rearranges stored data, once: half as high, tiles have a third of code."""
+    return all(isinstance(e.buffer.source, Constant) for e in accesses([store.value]))
+
+
 def _in_pieces(
     store: Store, vector: Variable, across: Variable, lanes: int
 ) -> tuple[Store, Variable, list[Variable]]:
@@ -146,7 +151,7 @@ def _in_pieces(
 def _nest(store: Store, vector: Variable, across: Variable, loads: list[Load], lanes: int) -> Nest:
     """Tiles in rows; of large matrices, some tiles beside each other before those below them."""
     is_large = min(likely(vector.extent), likely(across.extent)) >= LARGE_EXTENT
-    if is_large and not _is_in_pages(store, across):
+    if (is_large and not _is_in_pages(store, across)) or _is_stored(store):
         lanes = min(lanes, LARGE_LANES)
     store, vector, pieces = _in_pieces(store, vector, across, lanes)
     if pieces:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 
+from fornix.compile.axes import rewritten
 from fornix.compile.cost import (
     GATHER_COST,
     accesses,
@@ -23,7 +25,7 @@ from fornix.compile.cost import (
     useful_lanes,
 )
 from fornix.compile.nest import Block, Lanes, Loop, Nest, Put, Span, Sum, Taps, Window
-from fornix.compile.schedule.chunks import chunked
+from fornix.compile.schedule.chunks import chunked, looped
 from fornix.compile.schedule.inside import limits, needed_for
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
@@ -49,15 +51,15 @@ MAX_TAPS, MAX_EDGE = 4096, 128
 """Elements of a window that are few, in all and along an axis."""
 MAX_WRITTEN = 1024
 """Terms that are written out for one block; what is beyond becomes a loop over taps."""
-MAX_WRITTEN_OPEN = 384
+MAX_WRITTEN_OPEN = 128
 """The same where extents are known at run time only: blocks are then written several times."""
 RESERVED = 8
 """Vector registers that hold no accumulator: elements that are read, filters."""
 MAX_RUN = 14
 MAX_UNITS = 7
 """Vectors of a row that are handled together: 112 elements of 32 bits."""
-OPEN_UNITS = 4
-"""Of a row that is longer, or of unknown length."""
+LONG_UNITS, OPEN_UNITS = 4, 2
+"""Of a row that is longer, and of one of unknown length, which single vectors end."""
 SOME_ROWS = 6
 """Elements of a run that are computed at once at least: rows of unknown length end in one vector of
 them, and a multiplication waits for the one before."""
@@ -89,15 +91,17 @@ def window_nest(store: Store, target: Target, lanes: int) -> tuple[list[Store], 
     if plan is None:
         return None
     first, store = _packed(store, plan)
+    store, plan, blocks = _in_blocks(store, plan)
     store, sums, count = _sums(store, plan, target)
     put = Put(store.buffer, store.address, store.value)
     body: Block = tuple(_blocks(plan.run, count, sums, put))
-    outer = [a for a in store.axes if a is not plan.run and a is not plan.vector]
+    outer = [a for a in store.axes if a not in {plan.run, plan.vector, *blocks}]
     if not outer and isinstance(plan.run.extent, int) and _step(folds, plan.run) is None:
         block = Variable(plan.run.name, -(-plan.run.extent // count))
         start = minimum(block.dim * count, plan.run.extent - count)
         body, outer = (Window(Span(plan.run, start, count), sums, put),), [block]
-    chunks, parallel = chunked(outer, (Lanes(plan.vector, plan.units, body),))
+    body = looped(blocks, (Lanes(plan.vector, plan.units, body),))
+    chunks, parallel = chunked(outer, body)
     return (
         first,
         store,
@@ -206,8 +210,23 @@ def _units(extent: DimLike, lanes: int, folds: Sequence[Reduce]) -> int:
     vectors = -(-extent // lanes)
     if vectors <= MAX_UNITS:
         return vectors
-    even = [n for n in range(MAX_UNITS, OPEN_UNITS - 1, -1) if extent % (n * lanes) == 0]
-    return even[0] if even else OPEN_UNITS
+    even = [n for n in range(MAX_UNITS, LONG_UNITS - 1, -1) if extent % (n * lanes) == 0]
+    return even[0] if even else LONG_UNITS
+
+
+def _in_blocks(store: Store, plan: _Plan) -> tuple[Store, _Plan, list[Variable]]:
+    """``store`` with channels that end within a vector in whole ones, and the axis of these.
+
+    The last one overlaps that before it: a masked one would have all windows written once more.
+    """
+    count, lanes = plan.vector.extent, plan.lanes
+    if not isinstance(count, int) or plan.units > 1 or count < lanes or count % lanes == 0:
+        return store, plan, []
+    block, lane = Variable("v", -(-count // lanes)), Variable(plan.vector.name, lanes)
+    place = minimum(block.dim * lanes, count - lanes) + lane.dim
+    axes = [x for a in store.axes for x in ((block, lane) if a is plan.vector else (a,))]
+    store = rewritten(store, axes, {plan.vector: place})
+    return store, replace_fields(plan, vector=lane), [block]
 
 
 # ── filters ────────────────────────────────────────────────────────────────────────────────────
@@ -274,8 +293,12 @@ def _balanced(extent: DimLike, count: int) -> int:
 
 
 def _moves(e: Reduce, tap: Variable, run: Variable) -> bool:
-    """Whether some index of ``e`` depends on both."""
-    return any({tap, run} <= variables(d) for node in walk(e.body) for d in node.dims)
+    """Whether windows along ``run`` have elements along ``tap`` in common, or a guard asks of both.
+
+    An address holds all axes; whether they meet in it, their steps tell.
+    """
+    guards = (g for node in walk(e.body) if not isinstance(node, Load) for g in node.dims)
+    return _stride(e, tap, run) is not None or any({tap, run} <= variables(d) for d in guards)
 
 
 def _partial(
@@ -286,7 +309,8 @@ def _partial(
     if not moving or not still or _volume(moving) > MAX_POINTS:
         return None
     taps = range(_volume(moving[:1]))
-    bodies = [substitute_scalar(e.body, {run: t, moving[0]: k}) for t in (0, 1) for k in taps]
+    body = replace(e.body, dict.fromkeys(needed_for(e.body, e.op), TRUE))  # padding is all alike
+    bodies = [substitute_scalar(body, {run: t, moving[0]: k}) for t in (0, 1) for k in taps]
     if len(set(bodies)) == len(bodies):
         return None
     inner = reduction(e.op, still, e.body)
