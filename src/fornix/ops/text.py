@@ -43,7 +43,8 @@ def string_concat(X: Array, Y: Array) -> Array:
 
     X[*S] · Y[*T] → Z[*V]; S and T broadcast to V, as in NumPy. Source: ONNX StringConcat-20.
     """
-    broadcast_shapes(X.shape, Y.shape)
+    if X.shape != Y.shape:
+        broadcast_shapes(X.shape, Y.shape)
     return np.asarray(np.add(X, Y), object)
 
 

@@ -142,3 +142,18 @@ def test_what_is_wrong_in_a_later_iteration_is_told_with_its_node() -> None:
     for _ in range(2):
         with pytest.raises(FornixError, match="node for 'z' \\(Cast"):
             fast.run(None, {"x": texts("+1"), "n": np.array(3)})
+
+
+def test_sequences_beside_texts_take_a_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """f (string[N] x, seq(string[M]) q) => (string[A] y, seq(string[B]) z) {
+        z = SequenceInsert (q, x) y = ConcatFromSequence <axis = 0> (z) }"""
+    fast, _ = sessions(text, opset=20)
+    for count in range(4):
+        fast.run(None, {"x": texts("a"), "q": [texts("b", "c")] * count})
+    gone = long_ways(monkeypatch)
+    joined, longer = fast.run(None, {"x": texts("a"), "q": [texts("d"), texts("b", "c")]})
+    assert joined.tolist() == ["d", "b", "c", "a"]
+    assert [part.tolist() for part in longer] == [["d"], ["b", "c"], ["a"]]
+    assert not gone
+    joined, _ = fast.run(None, {"x": texts("a"), "q": [np.array([b"d"], object)]})
+    assert joined.tolist() == ["d", "a"]

@@ -334,12 +334,19 @@ def _by_kernel(step: Step, places: Mapping[Value, int]) -> Move:
         if value is not None and value not in constants
     ]
 
+    whole = [place for _, place in read] if len(read) == len(fixed) else None
+
     def move(values: list[Any], run: Run) -> Sequence[Any] | None:  # noqa: ARG001 - as all have it
-        given = fixed.copy()
-        for index, place in read:
-            given[index] = values[place]
-        results = call(given)
-        return results[:count] if len(results) >= count else None  # others are left out
+        if whole is not None:
+            results = call([values[place] for place in whole])
+        else:
+            given = fixed.copy()
+            for index, place in read:
+                given[index] = values[place]
+            results = call(given)
+        if len(results) == count:
+            return results
+        return results[:count] if len(results) > count else None  # others are left out
 
     return move
 

@@ -235,7 +235,7 @@ def quick_call(program: Program, run: Run, feeds: Mapping[str, Any]) -> QuickCal
     if not is_available() or kinds & {"", "S", "U"} or len(feeds) < len(program.inputs):
         return None
     if LIST in kinds:
-        return None if "O" in kinds else StepsCall(program, run, feeds)
+        return _stepwise(program, run, feeds, has_texts="O" in kinds)
     outputs = list(program.outputs.values())
     step = program.steps[0] if len(program.steps) == 1 else None
     is_whole = isinstance(step, NativeStep) and len(set(outputs)) == len(outputs)
@@ -296,7 +296,7 @@ def _stepwise(
     """The steps one by one."""
     if not has_texts:
         return StepsCall(program, run, feeds)
-    texts = {name for name, array in feeds.items() if array.dtype.kind == "O"}
+    texts = {name for name, feed in feeds.items() if _kind(feed) == "O"}
     by_code = read_by_code(program)
     run = replace(run, is_looked_at=texts.isdisjoint(by_code))
     return StepsCall(program, run, feeds, texts - by_code)

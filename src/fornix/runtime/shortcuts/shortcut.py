@@ -9,7 +9,6 @@ all goes the long one from the beginning.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -164,21 +163,23 @@ class _Looks:
             if type(value) is not np.ndarray:
                 if dtype is not None:
                     return False
-            elif value.dtype != dtype or len(value.shape) != len(shape):
+                continue
+            if (value.dtype is not dtype and value.dtype != dtype) or value.ndim != len(shape):
                 return False
-            elif is_fixed:
-                if value.shape != shape:
-                    return False
-            elif not all(map(partial(_agree, told), shape, value.shape)):
+            is_alike = value.shape == shape if is_fixed else _agree(told, shape, value.shape)
+            if not is_alike:
                 return False
         return True
 
 
-def _agree(told: dict[DimLike, int], wanted: DimLike, found: int) -> bool:
-    """Whether an extent is what is ``wanted``; what symbols are is ``told``."""
-    if isinstance(wanted, int):
-        return found == wanted
-    return found >= 1 and told.setdefault(wanted, found) == found
+def _agree(told: dict[DimLike, int], shape: Sequence[DimLike], found: Sequence[int]) -> bool:
+    """Whether extents are those of ``shape``; what symbols are is ``told``."""
+    return all(
+        number == wanted
+        if isinstance(wanted, int)
+        else number >= 1 and told.setdefault(wanted, number) == number
+        for wanted, number in zip(shape, found, strict=True)
+    )
 
 
 def _array_type(value: Value) -> tuple[np.dtype[Any] | None, tuple[DimLike, ...], bool]:
