@@ -380,3 +380,19 @@ def test_places_of_maxima_are_taken_to_be_as_many_as_maxima(rng: np.random.Gener
         assert np.array_equal(y.ravel(), expected)
     with pytest.raises(fornix.errors.ShapeError, match="I must have the shape of X"):
         s.run(None, {"x": x, "i": i[:, :1]})
+
+
+def test_a_slice_may_begin_where_a_quotient_of_extents_says_that_may_be_of_none() -> None:
+    body = """(float[n] x) => (float[k] z)
+    <int64[1] eight = {8}, int64[1] before = {-1}, int64[1] far = {1000}, int64[1] axes = {0}>
+    {
+      s = Shape (x)
+      chunks = Div (s, eight)
+      last = Mod (before, chunks)
+      y = Slice (x, last, far, axes)
+      z = Neg (y)
+    }"""
+    s = session(body)
+    for n in (16, 8, 25, 160):
+        x = np.arange(n, dtype=np.float32)
+        np.testing.assert_array_equal(s.run(None, {"x": x})[0], -x[n // 8 - 1 :])

@@ -25,6 +25,7 @@ from itertools import permutations
 from math import lcm
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from fornix.errors import ShapeError
 from fornix.ir.dim import Dim, DimLike, atoms, is_nonnegative, known, less, symbol
 from fornix.ir.dim.expression import Extreme, Floor, Symbol, Unknown, coefficient
 from fornix.ir.graph import Model, Node, Value
@@ -275,7 +276,10 @@ def _limit(d: Dim, atom: Symbol) -> int:
 
 def _is_natural(d: Dim, atom: Symbol, value: int) -> bool:
     """Whether ``d`` is a number of 0 and more where ``atom`` is ``value``."""
-    found = d.substitute({atom: value})
+    try:
+        found = d.substitute({atom: value})
+    except ShapeError:  # a divisor in it is 0 there
+        return False
     return isinstance(found, int) and found >= 0
 
 
