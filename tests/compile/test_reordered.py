@@ -79,6 +79,37 @@ def test_results_that_lie_across_are_products_of_matrices(
             np.testing.assert_array_equal(found, expected)
 
 
+def narrow(columns: int, *, is_dear: bool) -> Tensor:
+    """exp(Σ a · b / 64 + c) of a few columns, or without the exponential."""
+    a, b, c = (
+        tensor(k, s, FLOAT32)
+        for k, s in zip("abc", ((N, 9), (9, columns), (columns,)), strict=True)
+    )
+
+    def at(i: DimLike, j: DimLike) -> Scalar:
+        total = reduce("sum", 9, lambda k: a[i, k] * b[k, j]) * (1 / 64) + c[j]
+        return apply("exp", total) if is_dear else total
+
+    return compute((N, columns), at)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_made_of_few_columns_fills_vectors(level: str) -> None:
+    assert loops_of(narrow(3, is_dear=True))[-1] == "map"
+    assert loops_of(narrow(3, is_dear=False))[-1] == "contraction"
+    assert loops_of(narrow(48, is_dear=True))[-1] == "contraction"
+    stream = np.random.default_rng(0)
+    for rows in (1, 70):
+        feeds = {
+            name: stream.integers(-9, 9, shape).astype(np.float32)
+            for name, shape in (("a", (rows, 9)), ("b", (9, 3)), ("c", 3))
+        }
+        expected = np.exp(feeds["a"] @ feeds["b"] / 64 + feeds["c"])
+        how = {"target": target(level), "chunks": 2}
+        found = compiled(narrow(3, is_dear=True), feeds, {"N": rows}, **how)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def rest_of(equation: str, **extents: DimLike) -> list[Store] | None:
     buffer = stored(product(equation, extents)).buffer
     assert buffer is not None

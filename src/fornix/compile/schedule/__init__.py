@@ -28,7 +28,7 @@ from fornix.compile.schedule.pairs import contraction_in_pairs
 from fornix.compile.schedule.parts import part_nests
 from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.powers import powers_nest
-from fornix.compile.schedule.reordered import has_few_columns, reordered
+from fornix.compile.schedule.reordered import has_few_columns, reordered, with_rest_apart
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
@@ -204,7 +204,9 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
         return
     store = normal(store)
     made = _of_products(store, target, lanes)
-    parts = reordered(store) if made is None or has_few_columns(store) else None
+    parts = None
+    if made is None or has_few_columns(store):
+        parts = reordered(store) or with_rest_apart(store)
     if parts is not None:
         yield from _of_stages(parts, target)
     elif made is None:

@@ -15,19 +15,51 @@ from fornix.compile.products import Product, products
 from fornix.compile.schedule.contraction import contraction
 from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
+from fornix.compile.work import OPERATIONS_OF
 from fornix.ir.dim import less
-from fornix.ir.loops import Load, Reduce, Scalar, Store, Variable, load, replace, walk
+from fornix.ir.loops import (
+    Apply,
+    Load,
+    Reduce,
+    Scalar,
+    Store,
+    Variable,
+    const,
+    load,
+    replace,
+    walk,
+)
 from fornix.ir.loops.scalar import reduction
 
 LEAST = 8
 """Rows, columns and terms from which on ways through memory cost less than is gained; and columns
 of a sum that is computed where its result lies."""
+DEAR = 8
+"""Operations for each element from which on vectors of several rows gain more than memory costs."""
 
 
 def has_few_columns(store: Store) -> bool:
     """Whether ``store`` is a product of matrices that vectors of columns would leave half empty."""
     c = contraction(store)
     return c is not None and likely(c.column.extent) < LEAST
+
+
+def with_rest_apart(store: Store) -> list[Store] | None:
+    """The sum of ``store`` and what is made of it, which takes long in vectors that are half empty.
+
+    None if there is little to make, or the vectors are fuller.
+    """
+    c = contraction(store)
+    if c is None or c.row is None or likely(c.column.extent) >= LEAST:
+        return None
+    rest = replace(store.value, {c.sum: const(0, c.sum.dtype)})
+    work = sum(OPERATIONS_OF.get(e.op, 0) for e in walk(rest) if isinstance(e, Apply))
+    if work < DEAR or not {*store.axes} <= c.sum.variables:
+        return None
+    sums = filled("sums", store.axes, c.sum)
+    read = load(sums.buffer, sums.buffer.address(tuple(a.dim for a in store.axes)))
+    value = replace(store.value, {c.sum: read})
+    return [sums, Store(store.buffer, store.axes, store.address, value)]
 
 
 def reordered(store: Store) -> list[Store] | None:
@@ -100,4 +132,4 @@ def _fits(sums: Store, columns: list[Variable]) -> bool:
     return bool(c.column.extent == math.prod(a.extent for a in columns))
 
 
-__all__ = ["has_few_columns", "reordered"]
+__all__ = ["has_few_columns", "reordered", "with_rest_apart"]
