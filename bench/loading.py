@@ -55,7 +55,11 @@ def main(only: str, loads: int, threads: int, size: Size) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             feeds = folder / "feeds.npz"
-            np.savez(feeds, allow_pickle=False, **dict(task.feeds))
+            given = {
+                name: feed.astype(str) if feed.dtype == object else feed  # texts of any length
+                for name, feed in task.feeds.items()
+            }
+            np.savez(feeds, allow_pickle=False, **given)
             least = Measurement(folder, feeds, threads, loads).all(str(task.model))
         print(f"| {workload.name} | {' | '.join(map(str, least))} |", flush=True)
 
