@@ -245,6 +245,10 @@ class Patch:
     `counts` how many there are, fewer than three if others are 0, and `again` is the sum of
     float32s that a lane is where that of parts is not finite. Sums may be `held` in memory: if
     there are loops they are added to, if there are none they are used.
+
+    Of several `ways` one is taken for each turn of the outermost loop: that of which the condition
+    holds. So many words of bytes are then so small that 16 bits hold the sums of their products; 0
+    stands for any bytes.
     """
 
     result: Reduce
@@ -261,6 +265,7 @@ class Patch:
     counts: tuple[int, int] = (3, 3)
     again: Scalar | None = None
     held: Line | None = None
+    ways: tuple[tuple[Scalar, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ for single elements, one by one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
@@ -16,6 +17,7 @@ from fornix.dtype import INT32
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
+    from fornix.compile.target import Target
 
 _PAIRS = {
     16: ("llvm.x86.sse2.pmadd.wd", "sse2"),
@@ -23,6 +25,11 @@ _PAIRS = {
     64: ("llvm.x86.avx512.pmaddw.d.512", "avx512bw"),
 }
 """By bytes of a vector: products of 16-bit integers, added in pairs, and who has them."""
+_NARROW = {
+    32: ("llvm.x86.avx2.pmadd.ub.sw", "avx2"),
+    64: ("llvm.x86.avx512.pmaddubs.w.512", "avx512bw"),
+}
+"""The same: products of unsigned and signed bytes, added in pairs of 16 bits, which saturate."""
 _BYTES = {16: "128", 32: "256", 64: "512"}
 
 
@@ -37,6 +44,26 @@ def dot4(em: Emitter, a: Value, b: Value, total: Value) -> Value:
     if width in _PAIRS and em.target.has(_PAIRS[width][1]):
         return _by_pairs(em, o, width)
     return _one_by_one(o)
+
+
+def adds_in_halves(target: Target) -> bool:
+    """Whether products of bytes are added fastest in 16 bits, where these hold the sums."""
+    width = target.vector_bytes
+    return width in _NARROW and target.has(_NARROW[width][1]) and not target.multiplies_bytes(width)
+
+
+def dot4_together(em: Emitter, factors: Sequence[tuple[Value, Value]], total: Value) -> Value:
+    """``total`` and the products of all ``factors``, whose sums fit 16 bits; see `dot4`."""
+    pairs = [Operands(em, INT32, a, b, total) for a, b in factors]
+    o, width = pairs[0], em.lanes * 4
+    narrow, half = f"<{width} x i8>", f"<{width // 2} x i16>"
+    sums = ""
+    for p in pairs:
+        x, y = (p.put(f"bitcast {p.type} {text} to {narrow}") for text in p.texts[:2])
+        found = em.call(p.depth, half, _NARROW[width][0], (narrow, x), (narrow, y))
+        sums = p.put(f"add {half} {sums}, {found}") if sums else found
+    wide = em.call(o.depth, o.type, _PAIRS[width][0], (half, sums), (half, "splat (i16 1)"))
+    return o.value(o.put(f"add {o.type} {o.texts[2]}, {wide}"))
 
 
 def dot2i(em: Emitter, a: Value, b: Value, total: Value) -> Value:
@@ -103,4 +130,4 @@ def _half_by_half(o: Operands) -> Value:
     return o.value(total)
 
 
-__all__ = ["dot2i", "dot4"]
+__all__ = ["adds_in_halves", "dot2i", "dot4", "dot4_together"]

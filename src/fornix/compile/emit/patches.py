@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit import boxes, square
 from fornix.compile.emit.builder import Value
+from fornix.compile.emit.bytes import dot4_together
 from fornix.compile.emit.folds import add_product, over, start
 from fornix.compile.emit.memory import ask, store
 from fornix.compile.emit.packed import MOST, store_all
@@ -91,32 +92,72 @@ def _sums(em: Emitter, p: Patch, points: Sequence[Point]) -> list[str]:
     ]
     kind, zero = em.type(dtype, is_vector=True), start("sum", dtype, is_vector=True)
 
-    def terms(totals: list[str], at: Point) -> list[str]:
-        found: dict[Scalar, Value] = {}
+    def terms(totals: list[str], some: Sequence[Point], together: int) -> list[str]:
+        found: dict[tuple[Scalar, int], Value] = {}
         sums = list(totals)
         for k, (point, pair) in enumerate(zip(points, factors, strict=True)):
-            if p.edge is not None and (point[p.edge.out], at[p.edge.tap]) in p.edge.padding:
+            if p.edge is not None and (point[p.edge.out], some[0][p.edge.tap]) in p.edge.padding:
                 continue
-            for factor in pair:
-                if factor not in found:
-                    found[factor] = em.value(em.moved(factor, at))
+            for (number, at), factor in itertools.product(enumerate(some), pair):
+                if (factor, number) not in found:
+                    found[factor, number] = em.value(em.moved(factor, at))
             total = Value(totals[k], True, em.top)
-            sums[k] = add_product(em, p.result.body, (found[pair[0]], found[pair[1]]), total).text
+            a, b = pair
+            products = [(found[a, number], found[b, number]) for number in range(len(some))]
+            sums[k] = _added(em, p, products, total, together).text
         return sums
 
-    def turn(totals: list[str], tap: Point) -> list[str]:
+    def turn(totals: list[str], tap: Point, together: int = 0) -> list[str]:
         for buffer, place in p.ahead:
             ask(em, buffer, substitute(place, tap, {}))
-        for at in written:
-            totals = terms(totals, {**tap, **at})
+        step = max(together, 1)
+        for first in range(0, len(written), step):
+            some = [{**tap, **at} for at in written[first : first + step]]
+            totals = terms(totals, some, together)
         return totals
 
     totals = [zero] * len(points)
-    loops = p.loops if p.edge is None else p.loops[1:]
     for tap in _taps(p):
         carried = [(kind, total) for total in totals]
-        totals = over(em, loops, carried, functools.partial(turn, tap=tap))
+        totals = _over(em, p, carried, functools.partial(turn, tap=tap))
     return totals
+
+
+def _over(
+    em: Emitter, p: Patch, carried: Sequence[tuple[str, str]], visit: Callable[..., list[str]]
+) -> list[str]:
+    """The loops around ``visit``, but for the taps of an edge, which are written out."""
+    loops = p.loops if p.edge is None else p.loops[1:]
+    if not p.ways:
+        return over(em, loops, carried, visit)
+    kind = em.type(p.result.dtype, is_vector=True)
+    return over(em, loops[:1], carried, functools.partial(_in_one_way, em, p, kind, visit))
+
+
+def _in_one_way(
+    em: Emitter, p: Patch, kind: str, visit: Callable[..., list[str]], totals: list[str]
+) -> list[str]:
+    """The turns of all loops but the first, in the one of the ways whose condition holds."""
+
+    def turn(_: str, values: list[str], together: int) -> Sequence[str]:
+        carried = [(kind, value) for value in values]
+        return over(em, p.loops[1:], carried, functools.partial(visit, together=together))
+
+    for condition, together in p.ways:
+        turns = em.put(em.top, f"zext i1 {em.value(condition).text} to i64")
+        carried = [(kind, total) for total in totals]
+        each = functools.partial(turn, together=together)
+        totals = em.loop("0", turns, 1, carried, each, is_sure=False)
+    return totals
+
+
+def _added(
+    em: Emitter, p: Patch, factors: Sequence[tuple[Value, Value]], total: Value, together: int
+) -> Value:
+    """``total`` and the products of ``factors``, one or as many as are small ``together``."""
+    if together:
+        return dot4_together(em, factors, total)
+    return add_product(em, p.result.body, factors[0], total)
 
 
 def _taps(p: Patch) -> list[Point]:

@@ -33,6 +33,12 @@ from fornix.compile.schedule.packing import (
 from fornix.compile.schedule.pairs import convolution_in_pairs
 from fornix.compile.schedule.planes import LONGEST_STEP
 from fornix.compile.schedule.recast import with_image_in_blocks
+from fornix.compile.schedule.small_bytes import (
+    Marks,
+    has_small_bytes,
+    in_groups,
+    marks_of,
+)
 from fornix.compile.schedule.spans import open_row, open_rows, pieces, turns
 from fornix.compile.schedule.square_cost import GAIN, speed_in_tiles
 from fornix.compile.schedule.square_floats import float_stages, has_float_tiles, runs_in_tiles
@@ -85,7 +91,8 @@ NEAR_BYTES = 2 << 10
 class _Loops:
     """The axes of the nest: what is around the boxes, and the two that boxes are cut from.
 
-    Boxes leave out what lies beside the `edge` of the image. Its rows may be `joined` to one.
+    Boxes leave out what lies beside the `edge` of the image. Its rows may be `joined` to one, or
+    some have `marks`.
     """
 
     lead: tuple[Variable, ...]
@@ -95,6 +102,7 @@ class _Loops:
     groups: Variable
     edge: Edge | None
     joined: Joined | None = None
+    marks: Marks | None = None
 
 
 def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
@@ -152,7 +160,8 @@ def _by_phases(c: Convolution, target: Target, lanes: int) -> list[Stage | Store
 def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
     """The copies, then the convolution itself; None if its groups do not fill blocks."""
     c = _flattened(c)
-    c = convolution_in_pairs(c, target) or c
+    is_small = has_small_bytes(c, target)
+    c = c if is_small else convolution_in_pairs(c, target) or c
     given = groups(c)
     if given is None or given.are_few:
         return None
@@ -160,10 +169,12 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     in_parts = float_stages(c, given, target, lanes) or _of_copy(c, target, lanes)
     if in_parts is not None:
         return in_parts
-    return _in_boxes(*with_whole_rows(c, given, target, lanes), target, lanes)
+    return _in_boxes(*with_whole_rows(c, given, target, lanes), target, lanes, is_small=is_small)
 
 
-def _in_boxes(c: Convolution, given: Groups, target: Target, lanes: int) -> list[Stage | Store]:
+def _in_boxes(
+    c: Convolution, given: Groups, target: Target, lanes: int, *, is_small: bool
+) -> list[Stage | Store]:
     """The copies, then the sums of boxes."""
     blocks = -(-given.filters // lanes)
     *lead, pixels = (s.out for s in c.spatial)
@@ -174,37 +185,45 @@ def _in_boxes(c: Convolution, given: Groups, target: Target, lanes: int) -> list
     if is_square:
         box = Box(*(square_box(c, blocks, target) if joined is None else joined.box))
     else:
-        box = box_of(c, blocks, target)
-    edge = None if is_square else _edge(c, sum_, box)
+        box = box_of(c, blocks, target, are_small=is_small)
+    sum_ = in_groups(c, sum_) if is_small else sum_
+    edge = None if is_square or is_small else _edge(c, sum_, box)
     if edge is not None:
         others = (a for a in sum_.loops if a is not edge.tap)
         sum_ = replace_fields(sum_, loops=(edge.tap, *others))
     panels, block = Variable("p", blocks // box.blocks), Variable("b", box.blocks)
     lane = Variable("j", lanes)
     place = (panels.dim * box.blocks + block.dim) * lanes + lane.dim
+    bare = _apart(c, sum_, box) if joined is None else {}
+    image = _in_place(c, given, sum_, is_square=is_square) if joined is None else None
     stages: list[Stage | Store] = []
-    image = substitute_scalar(given.image, {s.place: s.read for s in c.spatial})
-    image = substitute_scalar(image, sum_.values)
-    lies = c.is_in_place and (not is_square or lies_in_lines(image, sum_, pixels))
-    if joined is not None or not lies:
-        bare = _apart(c, sum_, box) if joined is None else {}
+    if image is None:
         copy, image = copied_image(c, given, sum_, bare)
         stages.append(copy)
+    marks = marks_of(c, given, sum_, image, box.pixels, bare) if is_small else None
+    stages += [] if marks is None else [marks.store]
     which = given.axis.dim * given.filters + place
     axes = (given.axis, panels, block, lane)
     pack, weights = packed_weights(c, sum_, (which, given.filters - place), axes)
     stages.append(pack)
     if joined is not None:
         rows, pixels = None, joined.axis
-    around = _Loops((*c.batch, *lead), rows, pixels, panels, given.axis, edge, joined)
+    around = _Loops((*c.batch, *lead), rows, pixels, panels, given.axis, edge, joined, marks)
     store = _with_sum(c, sum_, c.product.of(image, weights), around, (which, block, lane))
     width = None if given.filters % lanes == 0 else given.filters - place + lane.dim
     is_once = is_square and (box.rows, box.pixels) == (1, pixels.extent) and rows is None
-    is_by_pixels = not is_once and _keeps_weights(c, given, box, target)
     filters = block, lane, lanes, width
-    held = None if is_by_pixels else pack.buffer
+    held = None if not is_once and _keeps_weights(c, given, box, target) else pack.buffer
     nest = _nest(c, store, sum_, around, box, filters, held)
     return [*stages, Stage(nest, (store,))]
+
+
+def _in_place(c: Convolution, given: Groups, sum_: Order, *, is_square: bool) -> Scalar | None:
+    """What the sum reads of an image that lies as boxes read it; None if it is copied first."""
+    image = substitute_scalar(given.image, {s.place: s.read for s in c.spatial})
+    image = substitute_scalar(image, sum_.values)
+    lies = c.is_in_place and (not is_square or lies_in_lines(image, sum_, c.spatial[-1].out))
+    return image if lies else None
 
 
 def _of_copy(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
@@ -423,7 +442,10 @@ def _nest(
             if held is None
             else _ahead(held, around, passes, len(sum_.loops), is_square=box.square > 0)
         )
-        body: Block = (patch(*rows, *([] if span is None else [span]), ahead=ahead),)
+        whole = patch(*rows, *([] if span is None else [span]), ahead=ahead)
+        if around.marks is not None:
+            whole = replace_fields(whole, ways=around.marks.ways(turn.dim, rows))
+        body: Block = (whole,)
     else:
         piece = pieces(around.pixels)
         lead += [] if rows else [piece]
@@ -432,7 +454,9 @@ def _nest(
         body = open_rows(*cut, rows[0], patch) if rows else open_row(*cut, piece, patch)
     chunks, parallel = chunked(axes, body)
     most = minimum(parallel, MAX_CHUNKS)
-    return Nest("convolution", (chunks,), lanes, most, drops_subnormal=store.value.dtype is FLOAT32)
+    beside = () if around.marks is None else (around.marks.store.buffer,)
+    is_float = store.value.dtype is FLOAT32
+    return Nest("convolution", (chunks,), lanes, most, beside=beside, drops_subnormal=is_float)
 
 
 def _ahead(

@@ -55,14 +55,16 @@ class Box:
     square: int = 0
 
 
-def box_of(c: Convolution, blocks: int, target: Target) -> Box:
+def box_of(c: Convolution, blocks: int, target: Target, *, are_small: bool = False) -> Box:
     """The box that wastes least: of pixels that do not exist, and of time to load factors.
 
-    Nor is time to be wasted on padding, which small boxes meet alone.
+    Nor is time to be wasted on padding, which small boxes meet alone. Where bytes ``are_small``
+    there are two vectors of weights at once, and a sum of products beside each accumulator.
     """
     *lead, pixels = (s.out for s in c.spatial)
     rows = lead[-1] if lead else None
-    deep = [n for n in range(MAX_BLOCKS[c.product.op], 0, -1) if blocks % n == 0]
+    most = MAX_BLOCKS["dot2i" if are_small else c.product.op]
+    deep = [n for n in range(most, 0, -1) if blocks % n == 0]
     wide = pixels.extent
     if not isinstance(wide, int):
         return _open_box(c, deep, target)
@@ -73,7 +75,7 @@ def box_of(c: Convolution, blocks: int, target: Target) -> Box:
         for q in range(1, min(wide, target.vector_registers) + 1)
         for r in range(1, min(high, target.vector_registers // q) + 1)
         if r == 1 or q == wide
-        if _registers(Box(r, q, b)) <= target.vector_registers
+        if _registers(Box(r, q, b), are_small=are_small) <= target.vector_registers
     ]
 
     data = data_of(c)
@@ -151,9 +153,10 @@ def _rows_together(c: Convolution) -> int:
     return OPEN_ROWS if c.is_in_place or less((rows.taps - 1) * rows.dilation, NEAR + 1) else 1
 
 
-def _registers(box: Box) -> int:
+def _registers(box: Box, *, are_small: bool = False) -> int:
     """Vector registers: the accumulators, the weights of a term, a pixel."""
-    return box.rows * box.pixels * box.blocks + box.blocks + 1
+    held = box.rows * box.pixels * box.blocks + box.blocks
+    return held * 2 if are_small else held + 1
 
 
 def _rounded(extent: int, step: int) -> float:

@@ -1,0 +1,196 @@
+"""Convolutions of bytes that are small together, whose sums of products fit 16 bits.
+
+Without instructions that add products of bytes in 32 bits, x86-64 multiplies unsigned bytes by
+signed ones and adds pairs of products in 16 bits, where they saturate. Where no two, or four, bytes
+of the image that meet in a lane come to more than 255 that cannot happen, whatever the weights are,
+and so it is nearly everywhere in what ReLU leaves of an image. Where it is not, only a run knows:
+places of the image are marked first, and boxes ask for each group of channels what they may do.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
+
+from fornix.compile.convolution import Convolution, Groups, Spatial
+from fornix.compile.cost import accesses, likely
+from fornix.compile.emit.bytes import adds_in_halves
+from fornix.compile.nest import Span
+from fornix.compile.schedule.inside import Extent
+from fornix.compile.schedule.packing import Order, filled, order
+from fornix.compile.target import Target
+from fornix.compile.words import Word, word_of
+from fornix.dtype import INT32, UINT8
+from fornix.ir.dim import DimLike, known, maximum, minimum
+from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.loops import (
+    Apply,
+    Constant,
+    Load,
+    Scalar,
+    Store,
+    Variable,
+    apply,
+    load,
+    replace,
+    substitute_scalar,
+)
+from fornix.ir.loops.scalar import const, reduction
+
+LEAST_WORDS = 8
+"""Words of channels from which on marking the image costs little beside the products."""
+LEAST_FILTERS = 16
+"""Filters from which on it does."""
+TOGETHER = 2
+"""Words whose products are added in 16 bits."""
+BLOCKS = (4, 2, 1)
+"""Blocks of channels for which it is asked at once whether bytes are small, without taps."""
+BYTES = 0x00FF00FF
+"""The even bytes of a word."""
+CARRIES = 0x03000300
+"""Where sums of up to four bytes in each half of a word are more than 255."""
+ALONE = 2
+"""How far left of them the bits stand that tell so of the sums of two bytes."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which bytes that boxes read are not small: of a `group` of channels, for a row of the image.
+
+    Rows are counted from `start`; images of one axis have none.
+    """
+
+    store: Store
+    lead: tuple[Variable, ...]
+    group: Variable
+    rows: Spatial | None
+    start: DimLike
+
+    def ways(self, turn: DimLike, spans: Sequence[Span]) -> tuple[tuple[Scalar, int], ...]:
+        """When boxes at number ``turn`` of their row add how many words; ``spans`` are its rows.
+
+        That is in 16 bits; 0 stands for bytes that are taken apart.
+        """
+        place = (*(a.dim for a in self.lead), self.group.dim)
+        buffer = self.store.buffer
+        rows = [()] if self.rows is None else [(row,) for row in self._rows(self.rows, spans)]
+        found = _any(load(buffer, buffer.address((*place, *row, turn))) for row in rows)
+        are_small = apply("eq", found, 0)
+        is_any = apply("eq", apply("and", found, CARRIES << ALONE), 0)
+        return (are_small, TOGETHER), (is_any & ~are_small, 1), (~is_any, 0)
+
+    def _rows(self, rows: Spatial, spans: Sequence[Span]) -> Iterator[DimLike]:
+        """The rows of the image that ``spans`` of those of the result read, which may be one."""
+        (span,) = spans or [Span(rows.out, rows.out.dim, 1)]
+        stride, taps = _steps(rows)
+        last = self.store.axes[-2].extent - 1
+        for k in range((span.count - 1) * stride + taps):
+            yield minimum(maximum(span.start * stride - self.start + k, 0), last)
+
+
+def has_small_bytes(c: Convolution, target: Target) -> bool:
+    """Whether ``c`` multiplies stored weights by bytes as they lie, of which 0 stands for 0."""
+    word = _word(c.image)
+    if c.product.op != "dot4" or c.product.is_turned or not adds_in_halves(target):
+        return False
+    if c.has_groups or len(c.channels) != 1 or len(c.spatial) > 2 or c.store.value is c.sum:
+        return False
+    words, filters = known(c.channels[0].extent) or 0, known(c.filter.extent) or 0
+    if words < LEAST_WORDS or filters < LEAST_FILTERS or order(c).written[0].extent % TOGETHER:
+        return False
+    if word is None or word.buffer.dtype is not UINT8 or word.default:
+        return False
+    if not all(isinstance(s.place.extent, int) and s.dilation == 1 for s in c.spatial):
+        return False
+    weights = accesses([c.weights])
+    return all(isinstance(e.buffer.source, Constant) for e in weights) and not _is_moved(c, weights)
+
+
+def in_groups(c: Convolution, sum_: Order) -> Order:
+    """``sum_`` by groups of channels, for each of which it is asked whether bytes are small."""
+    first, *others = sum_.loops
+    count = next(n for n in BLOCKS if first.extent % n == 0) if not c.has_taps else 1
+    group, block = Variable("g", first.extent // count), Variable("c", count)
+    at: dict[Atom, DimLike] = {first: group.dim * count + block.dim}
+    values = {axis: substitute(d, at, {}) for axis, d in sum_.values.items()}
+    return replace_fields(sum_, loops=(group, block, *others), values=values)
+
+
+def marks_of(
+    c: Convolution,
+    given: Groups,
+    sum_: Order,
+    image: Scalar,
+    wide: int,
+    bare: Mapping[Spatial, Extent],
+) -> Marks:
+    """Marks of the ``image`` that boxes of rows of ``wide`` pixels read."""
+    *lead, last = c.spatial
+    extent = likely(last.out.extent)
+    turn = Variable("t", -(-extent // wide))
+    start = minimum(turn.dim * wide, extent - wide)
+    stride, taps = _steps(last)
+    x = Variable("x", (wide - 1) * stride + taps)
+    at = {given.axis: 0, **_place(last, start, x.dim)}
+    rows = lead[0] if lead else None
+    first: DimLike = 0
+    axes = [*c.batch, sum_.loops[0]]
+    if rows is not None:
+        size = rows.out.extent if rows.tap is None else rows.place.extent
+        first, end = bare.get(rows, (0, size))
+        axes.append(Variable("y", end - first))
+        at |= _place(rows, 0, axes[-1].dim + first)
+    pair = Variable("k", sum_.written[0].extent // TOGETHER)
+    own = [a for a in sum_.loops[1:] if a not in {s.tap for s in c.spatial}]
+    words = (
+        substitute_scalar(image, {**at, sum_.written[0]: pair.dim * TOGETHER + k})
+        for k in range(TOGETHER)
+    )
+    sums = [_pairs(word) for word in words]
+    together = functools.reduce(lambda a, b: a + b, sums)
+    alone = apply("shl", apply("and", _any(sums), CARRIES), ALONE)
+    both = apply("or", apply("and", together, CARRIES), alone)
+    store = filled("marks", (*axes, turn), reduction("or", (*own, pair, x), both))
+    return Marks(store, c.batch, sum_.loops[0], rows, first)
+
+
+def _place(axis: Spatial, out: DimLike, place: DimLike) -> dict[Atom, DimLike]:
+    """Where the image is read ``place`` elements behind the first that belongs to ``out``."""
+    if axis.tap is None:
+        return {axis.out: out + place}
+    return {axis.out: out, axis.tap: place}
+
+
+def _steps(axis: Spatial) -> tuple[int, int]:
+    """The stride and the taps of ``axis``; results stand for places if there is one tap."""
+    return (1, 1) if axis.tap is None else (axis.stride, likely(axis.taps))
+
+
+def _word(e: Scalar) -> Word | None:
+    """The bytes of ``e``, beside which 0 may stand; None if they do not lie in memory."""
+    is_bordered = isinstance(e, Apply) and e.op == "select" and e.args[2] is const(0, INT32)
+    return word_of(e.args[1] if is_bordered else e)
+
+
+def _is_moved(c: Convolution, weights: Sequence[Load]) -> bool:
+    """Whether sums of the ``weights`` are taken off, as a zero point that is not 0 asks for."""
+    stored = {e.buffer for e in weights}
+    rest = accesses([replace(c.store.value, {c.sum: const(0, INT32)})])
+    sources = [e.buffer.source for e in rest]
+    values = [source.value for source in sources if isinstance(source, Store)]
+    return not stored.isdisjoint(e.buffer for e in accesses(values))
+
+
+def _any(found: Iterable[Scalar]) -> Scalar:
+    """The bits of all that was ``found``."""
+    return functools.reduce(lambda a, b: apply("or", a, b), found)
+
+
+def _pairs(word: Scalar) -> Scalar:
+    """The sums of the first two bytes of ``word`` and of the others, in its halves."""
+    return apply("and", word, BYTES) + apply("and", apply("shr", word, 8), BYTES)
+
+
+__all__ = ["Marks", "has_small_bytes", "in_groups", "marks_of"]
