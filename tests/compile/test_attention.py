@@ -463,7 +463,10 @@ def test_halves_have_fewer_parts_in_tile_registers(
     assert 0 < few < many
     wanted = expected(feeds | {"q": feeds["q"].astype(np.float64) * (scale / 0.3)})
     found = run(result, feeds).astype(np.float64)
-    assert (np.abs(found - wanted) <= step * np.abs(wanted) + 1e-6).all()  # rounded once
+    limit = step * np.abs(wanted) + 1e-6  # rounded once
+    if dtype is BFLOAT16 and scale == 0.25:  # and so are weights where nothing has more bits
+        limit += step * expected(feeds | {"v": np.abs(feeds["v"])}).astype(np.float64)
+    assert (np.abs(found - wanted) <= limit).all()
 
 
 ROUNDING = dataclasses.replace(Target.host(), rounds_products=True)
@@ -471,7 +474,9 @@ ROUNDING = dataclasses.replace(Target.host(), rounds_products=True)
 
 @IN_TILES
 @pytest.mark.usefixtures("in_tiles")
-@pytest.mark.parametrize("shape", [(128, 128, 32, 32), (129, 130, 9, 5), (550, 135, 16, 40)])
+@pytest.mark.parametrize(
+    "shape", [(128, 128, 32, 32), (129, 130, 9, 5), (550, 135, 16, 40), (290, 700, 70, 31)]
+)
 def test_products_that_may_be_rounded_are_one_each(
     shape: tuple[int, int, int, int], rng: np.random.Generator
 ) -> None:
@@ -480,6 +485,26 @@ def test_products_that_may_be_rounded_are_one_each(
     assert counts[0] * 6 == counts[1]
     found, wanted = run(result, feeds, ROUNDING), expected(feeds)
     assert 1e-5 < np.abs(found - wanted).max() / np.abs(wanted).max() < 2e-2
+
+
+@IN_TILES
+@pytest.mark.usefixtures("in_tiles")
+@pytest.mark.parametrize("hidden", HIDING)
+def test_masks_where_products_are_rounded(hidden: float, rng: np.random.Generator) -> None:
+    shape = (300, 400, 32, 20)
+    mask = tensor("mask", shape[:2], FLOAT32)
+    result = attend(shape, lambda score, p: score + mask[p[1], p[2]])
+    feeds = feeds_of(shape, rng)
+    feeds["mask"] = np.where(rng.random(shape[:2]) < 0.3, hidden, 0).astype("f")
+    feeds["mask"][:, 128:256] = hidden  # a block that nobody sees
+    feeds["mask"][1] = hidden
+    feeds["v"][:, 128:256] = 1e38  # what is hidden counts for nothing
+    found = run(result, feeds, ROUNDING)
+    assert np.isnan(found[:, 1]).all() == np.isinf(hidden)
+    wanted = expected(feeds, lambda x: (x.astype("f") + feeds["mask"]).astype(np.float64))
+    others = np.arange(shape[0]) != 1
+    error = np.abs(found - wanted)[:, others].max()
+    assert error < 2e-2 * np.abs(wanted[:, others]).max()
 
 
 @IN_TILES

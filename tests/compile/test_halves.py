@@ -12,9 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fornix import InferenceSession, SessionOptions
 from fornix.compile.target import Target
-from fornix.dtype import FLOAT32, INT64
+from fornix.dtype import FLOAT32, FLOAT64, INT64
 from fornix.errors import DTypeError, InvalidUse
 from fornix.ir.loops import apply, compute, tensor
+from tests.compile.levels import target
+from tests.compile.native import Runner
 
 rng = np.random.default_rng(8)
 has_halves = pytest.mark.skipif(
@@ -203,10 +205,27 @@ def test_strict_products_add_their_terms_one_by_one(rows: int) -> None:
     np.testing.assert_array_equal(y, total)
 
 
+@pytest.mark.parametrize("level", ["host", "x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("count", [1, 37])
+def test_floats_are_rounded_to_halves_of_words(level: str, count: int) -> None:
+    v, w = (normal(count) * 10.0 ** np.arange(count) for _ in range(2))
+    v, w = v.astype(np.float32), w.astype(np.float32)
+    v[0], w[-1] = np.nan, -np.inf
+    x, y = (tensor(name, (count,), FLOAT32) for name in "xy")
+    words = compute((count,), lambda i: apply("halves", x[i], y[i]))
+    [found] = Runner([words], target(level)).run({"x": v, "y": w})
+    for given, bits in ((v, found << 16), (w, found & -65536)):
+        wanted = given.astype(ml_dtypes.bfloat16).astype(np.float32)
+        np.testing.assert_array_equal(bits.view(np.float32), wanted)
+
+
 def test_only_int32_holds_two_bfloat16s() -> None:
     x = tensor("x", (3,), INT64)
     with pytest.raises(DTypeError, match="dot2 takes int32s of two bfloat16s each, found int64"):
         compute((3,), lambda i: apply("dot2", x[i], x[i]))
     y = tensor("y", (3,), FLOAT32)
+    z = tensor("z", (3,), FLOAT64)
+    with pytest.raises(DTypeError, match="halves takes two float32s, found float64"):
+        compute((3,), lambda i: apply("halves", z[i], z[i]))
     with pytest.raises(DTypeError, match="dot2 is not defined for float32"):
         compute((3,), lambda i: apply("dot2", y[i], y[i]))

@@ -356,6 +356,14 @@ def dot2(a: Array, b: Array) -> Array:
     return np.asarray(np.prod(list(factors), axis=0).sum(axis=0), np.float32)
 
 
+def halves(a: Array, b: Array) -> Array:
+    """Two float32s as the bfloat16s of a word, the first one low."""
+    import ml_dtypes
+
+    low, high = (x.astype(ml_dtypes.bfloat16).view(np.uint16).astype(np.uint32) for x in (a, b))
+    return np.asarray((low | high << 16).view(np.int32))
+
+
 def error_function(x: Array) -> Array:
     flat = [math.erf(v) for v in x.astype(np.float64).flat]
     return np.asarray(flat, x.dtype).reshape(x.shape)
@@ -391,6 +399,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "mul": np.multiply,
     "dot2": dot2,
     "dot2i": dot2i,
+    "halves": halves,
     "dot4": dot4,
     "div": np.divide,
     "mod": np.mod,

@@ -395,7 +395,7 @@ def test_every_operation_runs_in_the_interpreter() -> None:
         v = np.array([1, 2] if integers else [0.5, 0.25], np.int32 if integers else np.float32)
         with np.errstate(all="ignore"):
             found = run(lambda *e, op=op: apply(op, *e), *[v] * operation.arity)
-        kind = np.float32 if op == "dot2" else v.dtype
+        kind = {"dot2": np.float32, "halves": np.int32}.get(op, v.dtype)
         assert found.dtype == (bool if operation.gives_bool else kind)
 
 
@@ -404,6 +404,14 @@ def test_halves_of_words_are_multiplied_as_bfloat16() -> None:
     words = (halves[:, 0] & 0xFFFF) | (halves[:, 1] << 16)  # the first number in the lower half
     v = words.astype(np.int32)
     np.testing.assert_array_equal(run(lambda p, q: apply("dot2", p, q), v, v), [6.25, 9.0625])
+
+
+def test_floats_become_the_halves_of_a_word() -> None:
+    v = np.array([1.5, 1 + 2**-9, np.nan], np.float32)
+    w = np.array([-2.0, 1 + 3 * 2**-8, -np.inf], np.float32)
+    words = run(lambda p, q: apply("halves", p, q), v, w)
+    np.testing.assert_array_equal((words << 16).view(np.float32), [1.5, 1, np.nan])
+    np.testing.assert_array_equal((words & -65536).view(np.float32), [-2, 1 + 2**-6, -np.inf])
 
 
 # ── constructs ─────────────────────────────────────────────────────────────────────────────────

@@ -137,8 +137,9 @@ class Tile:
     exist; right may be read at all of them if it `is_padded`. In tile registers (`is_square`) the
     sum has two axes, of which the last is as long as these are high; both factors are loads of
     words, left one after the other. Sums that were `found` before lie in memory, row by row of the
-    tile's width; of those `height` rows are computed anew where one of them is not finite. Each
-    term of a tile of that height asks for the lines `ahead`, which later tiles read.
+    tile's width; of those `height` rows are computed anew where one of them is not finite, and what
+    `put` writes to the same buffer is the sum itself, which is there. Each term of a tile of that
+    height asks for the lines `ahead`, which later tiles read.
     """
 
     result: Reduce

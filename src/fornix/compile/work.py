@@ -40,6 +40,7 @@ OPERATIONS_OF = {
     **dict.fromkeys(("sinh", "cosh", "asinh", "acosh", "atanh", "pow"), 140),
     "fma": 2,
     "dot2": 3,
+    "halves": 3,
     "dot2i": 3,
     "dot4": 7,
 }

@@ -242,6 +242,15 @@ def encode(x: Scalar, dtype: DType, target: Target) -> Scalar:
     return Raw("same", Raw("trunc", code, own), dtype)
 
 
+def in_halves(low: Scalar, high: Scalar, target: Target) -> Scalar:
+    """Two float32s rounded to bfloat16, in an int32."""
+    codes = (
+        Raw("zext", Raw("same", encode(x, BFLOAT16, target), UINT16), INT32) for x in (low, high)
+    )
+    first, second = codes
+    return apply("or", first, apply("shl", second, UINT16.bits))
+
+
 def _round_to_bfloat(x: Scalar) -> Scalar:
     bits = bitcast(x, UINT32)
     odd = apply("and", apply("shr", bits, 16), 1)
@@ -285,4 +294,4 @@ def _to_scale(x: Scalar) -> Scalar:
     return Raw("same", byte, FLOAT8E8M0)
 
 
-__all__ = ["FORMATS", "Format", "convert", "encode", "widen"]
+__all__ = ["FORMATS", "Format", "convert", "encode", "in_halves", "widen"]

@@ -2,6 +2,7 @@
 
 One instruction of x86-64 with AVX512-BF16. It rounds after each of two additions, and takes
 subnormal numbers for 0; nothing else computes the same, so it is emitted for such processors only.
+Two numbers are rounded for it (`halves`) by another one, which makes subnormal ones 0.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _WIDTHS = {4: "128", 8: "256", 16: "512"}
 """Bits of a vector by its lanes."""
+WHOLE = 16
+"""Lanes of the widest one."""
 
 
 def dot2(em: Emitter, a: Value, b: Value, total: Value) -> Value:
@@ -30,4 +33,25 @@ def dot2(em: Emitter, a: Value, b: Value, total: Value) -> Value:
     return Value(em.call(depth, kind, name, *given), True, depth)
 
 
-__all__ = ["dot2"]
+def rounds_in_pairs(em: Emitter) -> bool:
+    """Whether there is an instruction for `halves`."""
+    return em.lanes == WHOLE and em.target.has("avx512bf16")
+
+
+def halves(em: Emitter, a: Value, b: Value) -> Value:
+    """``a`` and ``b`` as bfloat16s, to nearest and even, ``a`` in the lower half."""
+    depth, kind = max(a.depth, b.depth), em.type(FLOAT32, is_vector=True)
+    low, high = ((kind, em.splat(v, FLOAT32)) for v in (a, b))
+    both, words = f"<{2 * WHOLE} x bfloat>", em.type(INT32, is_vector=True)
+    name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+    rounded = em.call(depth, both, name, high, low)
+    order = ", ".join(f"i32 {k + half}" for k in range(WHOLE) for half in (0, WHOLE))
+    mask = f"<{2 * WHOLE} x i32> <{order}>"
+    woven = em.put(depth, f"shufflevector {both} {rounded}, {both} poison, {mask}")
+    text = em.put(depth, f"bitcast {both} {woven} to {words}")
+    if a.is_vector or b.is_vector:
+        return Value(text, True, depth)
+    return Value(em.put(depth, f"extractelement {words} {text}, i32 0"), False, depth)
+
+
+__all__ = ["dot2", "halves", "rounds_in_pairs"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from fornix.compile.emit import square, tiles
 from fornix.compile.emit.builder import Body, Value
 from fornix.compile.emit.memory import address, ask, store
+from fornix.compile.emit.types import suffix
 from fornix.compile.nest import Line, Parts, Put, Tile
 from fornix.compile.parts import PARTS, products_of
 from fornix.dtype import FLOAT32
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 HEIGHT = 32
 """Rows of two registers."""
+AT_ONCE = 4
+"""Rows of sums that are looked at in a turn: an addition waits for the one before."""
 Factor: TypeAlias = "Callable[[int, int], None]"
 """Writes what loads a part of a factor into a register."""
 
@@ -184,7 +187,7 @@ def _add_steps(em: Emitter, p: Parts, high: int, *, is_first: bool) -> None:
 
 
 def finish(em: Emitter, t: Tile, found: Line) -> None:
-    """What is done with the sums of ``t`` that were ``found``."""
+    """What is done with the sums of ``t`` that were ``found``: nothing if they stay there."""
     first, end, _ = (em.dim(d) for d in t.rows)
     buffer, place = found
 
@@ -204,7 +207,8 @@ def finish(em: Emitter, t: Tile, found: Line) -> None:
             _compute_anew(em, t, block, where, rows)
             if t.width != t.units * em.lanes:
                 em.masks = {u: em.first_lanes(width, u) for u in em.units}
-            tiles.rows_from(em, t, block, where, rows)
+            if t.put.buffer is not buffer:
+                tiles.rows_from(em, t, block, where, rows)
         return []
 
     em.loop(first.text, end.text, t.height, [], turn, is_sure=False)
@@ -236,17 +240,23 @@ def any_not_finite(em: Emitter, stack: str, count: str, units: int) -> str:
     """
     kind = em.type(FLOAT32, is_vector=True)
 
-    def turn(i: str, totals: list[str]) -> Sequence[str]:
-        found = []
-        for u, total in enumerate(totals):
-            where = _vector_at(em, stack, i, u, units)
-            text = em.put(em.top, f"load {kind}, ptr {where}, align {square.ROW_BYTES}")
-            nothing = em.put(em.top, f"fmul {kind} {text}, zeroinitializer")
-            found.append(em.put(em.top, f"fadd {kind} {total}, {nothing}"))
-        return found
+    def turns_of(count: int) -> Callable[[str, list[str]], Sequence[str]]:
+        def turn(i: str, totals: list[str]) -> Sequence[str]:
+            found = []
+            for k, total in enumerate(totals[: count * units]):
+                where = _vector_at(em, stack, i, k, units)
+                text = em.put(em.top, f"load {kind}, ptr {where}, align {square.ROW_BYTES}")
+                given = [(kind, x) for x in (text, "zeroinitializer", total)]
+                found.append(em.call(em.top, kind, f"llvm.fma.{suffix(kind)}", *given))
+            return [*found, *totals[len(found) :]]
 
-    given = [(kind, "zeroinitializer")] * units
-    totals = em.loop("0", count, 1, given, turn, is_sure=True)
+        return turn
+
+    middle = em.put(em.top, f"and i64 {count}, {-AT_ONCE}")
+    given = [(kind, "zeroinitializer")] * (AT_ONCE * units)
+    totals = em.loop("0", middle, AT_ONCE, given, turns_of(AT_ONCE), is_sure=False)
+    given = [(kind, total) for total in totals]
+    totals = em.loop(middle, count, 1, given, turns_of(1), is_sure=False)
     while len(totals) > 1:
         totals = [em.put(em.top, f"fadd {kind} {totals[0]}, {totals[1]}"), *totals[2:]]
     lanes = em.put(em.top, f"fcmp uno {kind} {totals[0]}, {totals[0]}")

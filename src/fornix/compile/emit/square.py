@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fornix.compile.emit import tiles
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.folds import over
-from fornix.compile.emit.memory import address, ask
+from fornix.compile.emit.memory import SECOND_CACHE, address, ask
 from fornix.compile.nest import Patch, Tile
 from fornix.compile.words import word_of
 from fornix.ir.dim import DimLike
@@ -41,8 +41,8 @@ PALETTE = 1
 
 def tile(em: Emitter, t: Tile) -> None:
     """The rows of ``t``, two registers at a time, then one with up to 16 that are left."""
+    set_up_once(em, ROWS)
     first, end, count = (em.dim(d) for d in t.rows)
-    setup = em.stack(CONFIGURATION_BYTES)
     stack = em.stack(t.height * t.units * ROW_BYTES)
     depth = max(first.depth, end.depth, count.depth)
     here = em.put(depth, f"sub i64 {end.text}, {first.text}")
@@ -58,16 +58,16 @@ def tile(em: Emitter, t: Tile) -> None:
         rows = em.put(em.top, f"sub i64 {end.text}, {i}")
         is_less = em.put(em.top, f"icmp slt i64 {rows}, {ROWS}")
         rows = em.put(em.top, f"select i1 {is_less}, i64 {rows}, i64 {ROWS}")
+        setup = em.stack(CONFIGURATION_BYTES)
         _set_up(em, setup, rows)
         _block(em, t, (i, rows), stack, 1)
+        _set_up(em, setup, str(ROWS))
         return []
 
     if not isinstance(known, int) or known >= t.height:
-        _set_up(em, setup, str(ROWS))
         em.loop(first.text, middle, t.height, [], whole, is_sure=False)
     if not isinstance(known, int) or known % t.height:
         em.loop(middle, end.text, ROWS, [], rest, is_sure=False)
-    em.call(em.top, "void", "llvm.x86.tilerelease")
 
 
 def sums_of_patch(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]]) -> str:
@@ -206,8 +206,12 @@ def _add_products(em: Emitter, t: Tile, block: Variable, high: int) -> None:
     left, right = (b, a) if is_turned else (a, b)
     function = _product(body, is_turned=is_turned)
 
+    ahead = tiles.next_panel(t, block, high * ROWS)
+
     def turn(i: str, _: list[str]) -> Sequence[str]:
         em.places[step] = Value(i, False, em.top)
+        for line in ahead:
+            ask(em, *line, by=SECOND_CACHE)
         for u in range(t.units):
             fill(em, RIGHT + u, right, word, {word: 0, t.column: u * em.lanes})
         for h in range(high):

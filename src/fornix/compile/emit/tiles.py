@@ -158,7 +158,7 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
     ways = min(len(points(inside)), -(-FEW // (t.height * t.units)))
     carried = [(kind, start("sum", dtype, is_vector=True))] * (own * ways)
     before = HALF_AHEAD if halves else BYTES_AHEAD
-    beside = _is_asked_for(em, t, right, height), _next_panel(t, block, height), before
+    beside = _is_asked_for(em, t, right, height), next_panel(t, block, height), before
 
     def term(totals: list[str], number: int, at: Mapping[Atom, DimLike]) -> list[str]:
         first = number % ways * own
@@ -234,7 +234,7 @@ def _ask_before(
             ask(em, buffer, substitute(place, at, {}), by=SECOND_CACHE)
 
 
-def _next_panel(t: Tile, block: Variable | None, height: int) -> list[Line]:
+def next_panel(t: Tile, block: Variable | None, height: int) -> list[Line]:
     """The lines that a tile whose first row is that of ``block`` asks for, if it is a whole one."""
     if height != t.height:
         return []

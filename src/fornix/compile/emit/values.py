@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fornix.compile.cost import outer_reductions
 from fornix.compile.emit import maths
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.bytes import dot2i, dot4
-from fornix.compile.emit.convert import convert
+from fornix.compile.emit.convert import convert, in_halves
+from fornix.compile.emit.halves import halves, rounds_in_pairs
 from fornix.compile.emit.instructions import Operands, binary, divide, unary
 from fornix.compile.emit.memory import load
 from fornix.compile.emit.raw import Raw
@@ -36,7 +38,12 @@ if TYPE_CHECKING:
 
 _UNARY = {"neg", "abs", "not", "sqrt", "floor", "ceil", "trunc", "rint"}
 _DIVISIONS = {"div", "mod", "fmod"}
-_DOTS = {"dot2i": dot2i, "dot4": dot4}
+_ZERO = Value("0", False, 0)
+_PAIRED: dict[str, Callable[[Emitter, Value, Value], Value]] = {
+    "dot2i": lambda em, a, b: dot2i(em, a, b, _ZERO),
+    "dot4": lambda em, a, b: dot4(em, a, b, _ZERO),
+    "halves": halves,
+}
 LOW_BYTES = 0x00FF00FF
 """The lower byte of each half of a word."""
 
@@ -79,8 +86,8 @@ def _apply(em: Emitter, e: Apply, unit: int) -> Value:
     if e.op == "bitcast":
         return _same_width(em, e.args[0].dtype, e.dtype, args[0])
     dtype = e.args[0].dtype
-    if e.op in _DOTS:
-        return _DOTS[e.op](em, args[0], args[1], Value("0", False, 0))
+    if e.op in _PAIRED:
+        return _PAIRED[e.op](em, *args)
     if e.op in _UNARY:
         return unary(em, e.op, dtype, *args)
     if e.op in _DIVISIONS and dtype.is_integer:
@@ -99,8 +106,8 @@ def _expansion(em: Emitter, e: Apply) -> Scalar | None:
 
 
 def _expand(em: Emitter, e: Apply) -> Scalar | None:
-    if e.op == "cast":
-        return convert(e.args[0], e.dtype, em.target)
+    if e.op in {"cast", "halves"}:
+        return _converted(em, e)
     if e.op == "or":
         return _word(em, e)
     if e.op in {"sub", "div"} and e.dtype.is_float:
@@ -114,6 +121,12 @@ def _expand(em: Emitter, e: Apply) -> Scalar | None:
     if e.op in {"mod", "fmod"} and e.dtype.is_float:
         return maths.remainder(e.op, *e.args)
     return None
+
+
+def _converted(em: Emitter, e: Apply) -> Scalar | None:
+    if e.op == "cast":
+        return convert(e.args[0], e.dtype, em.target)
+    return None if rounds_in_pairs(em) else in_halves(e.args[0], e.args[1], em.target)
 
 
 def _fused(em: Emitter, e: Apply) -> Scalar | None:

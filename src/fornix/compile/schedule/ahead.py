@@ -22,13 +22,13 @@ memory anyway, 20 rows take 156 µs for 169 so, but 28 take 213 for 171 and 64 5
 
 def shares(
     right: Load, panel: tuple[DimLike, int, int], row: Variable, turns: tuple[int, int],
-    k: Variable, target: Target,
+    terms_of: tuple[DimLike, int], target: Target,
 ) -> tuple[Line, ...]:  # fmt: skip
-    """The lines that term ``k`` of a tile asks for, whose first ``row`` is the present one.
+    """The lines that ``terms_of`` a tile ask for, whose first ``row`` is the present one.
 
-    A ``panel`` has so many terms of so many columns, which ``right`` reads; the next one begins at
-    a place. ``turns`` are the rows of a tile, and those that ask for all of it: where there are
-    more, those that follow ask once more.
+    Those are so many terms from one on. A ``panel`` has so many terms of so many columns, which
+    ``right`` reads; the next one begins at a place. ``turns`` are the rows of a tile, and those
+    that ask for all of it: where there are more, those that follow ask once more.
     """
     start, terms, width = panel
     height, rows = turns
@@ -36,8 +36,9 @@ def shares(
     if rows < LEAST_TILES * height or terms * width * size > target.l2_bytes * AHEAD_SHARE:
         return ()
     share, first = -(-height * width // rows), row.dim % rows * (terms * width) // rows
-    place = start + first + k.dim * share
-    return tuple((right.buffer, place + n) for n in range(0, share, LINE_BYTES // size))
+    term, count = terms_of
+    place = start + first + term * share
+    return tuple((right.buffer, place + n) for n in range(0, share * count, LINE_BYTES // size))
 
 
 __all__ = ["AHEAD_BYTES", "shares"]

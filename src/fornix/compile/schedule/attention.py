@@ -21,7 +21,8 @@ from fornix.compile.schedule.attention_blocks import (
     with_sink,
 )
 from fornix.compile.schedule.attention_few import are_few, few_of, few_queries
-from fornix.compile.schedule.attention_parts import are_many, counts_of, part_blocks
+from fornix.compile.schedule.attention_halves import part_blocks
+from fornix.compile.schedule.attention_parts import are_many, counts_of
 from fornix.compile.schedule.chunks import combined
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.winograd import Stage
@@ -62,6 +63,7 @@ def attention_nest(
     stages: list[Stage] = []
     scratch = Scratch()
     parallel: DimLike = 1
+    drops_subnormal = False
     if is_few is not const(False, is_few.dtype):
         stage, few, scratch = few_queries(a, few_of(a), heights, lanes)
         stages += [] if stage is None else [stage]
@@ -69,6 +71,7 @@ def attention_nest(
         body.append(When(is_few, (few,)))
     if a.row is not None and is_few is not TRUE:
         is_many = are_many(a, counts, target, lanes)
+        drops_subnormal = counts.powers == 1 and is_many is not FALSE
         ways: list[tuple[Scalar, tuple[Variable, Block]]] = []
         if is_many is not TRUE:
             blocks = blocks_of(a, a.row, lanes, heights, scratch)
@@ -82,7 +85,15 @@ def attention_nest(
     own = scratch.offsets
     beside = tuple(s.buffer for stage in stages for s in stage.stores)
     made = Nest(
-        "attention", tuple(body), lanes, parallel, own, scratch.size, frozenset(own), beside
+        "attention",
+        tuple(body),
+        lanes,
+        parallel,
+        own,
+        scratch.size,
+        frozenset(own),
+        beside,
+        drops_subnormal=drops_subnormal,
     )
     return [*first, *stages], _spelled(a), made
 

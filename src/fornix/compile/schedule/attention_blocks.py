@@ -122,6 +122,8 @@ class Queries:
 
     keys = KEYS
     """Of a block."""
+    ones = 0
+    """Columns of values that are 1, behind all others: their sums are those of the powers."""
 
     def __init__(
         self,
@@ -147,7 +149,7 @@ class Queries:
         self.starts: dict[Buffer, DimLike] = {}
         """Where what belongs to these queries begins, in buffers that hold more."""
         self.queries = self._kept("queries", a.term.extent * width, dtype)
-        self.sums = self._kept("sums", a.column.extent * width, dtype)
+        self.sums = self._kept("sums", (a.column.extent + self.ones) * width, dtype)
         self.top = self._kept("top", width, dtype)
         self.total = self._kept("total", width, dtype)
         self.scores = scratch.buffer("scores", self.keys * width, dtype)
@@ -169,7 +171,7 @@ class Queries:
 
     def _start(self) -> Block:
         zero = const(0.0, self.a.sum.dtype)
-        column = Variable("e", self.a.column.extent)
+        column = Variable("e", self.a.column.extent + self.ones)
         return (
             self._turned_queries(),
             self._each(self.top, const(-math.inf, zero.dtype)),
@@ -311,10 +313,14 @@ class Queries:
         at: Places = {self.row: self._place(query), self.a.key: first + key.dim}
         return reduction("or", (query, key), substitute_scalar(seen, at))
 
+    def _whole(self) -> Scalar:
+        """The sum of all powers."""
+        return self._of(self.total)
+
     def _end(self) -> Block:
         """The means are turned back and written."""
         a = self.a
-        factor = finished(a, self._of(self.top), self._of(self.total))
+        factor = finished(a, self._of(self.top), self._whole())
         factor = substitute_scalar(factor, {self.row: self._place(self.query)})
         place = self.first + self.query.dim
         sums = self._of(self.sums, a.column)

@@ -20,7 +20,7 @@ from fornix.compile.parts import PARTS, PRODUCTS, count_of, in_parts, products_o
 from fornix.compile.schedule.attention_blocks import Queries, Scratch, as_load
 from fornix.compile.schedule.parts import FEATURE, HEIGHT, TERMS, WORDS
 from fornix.compile.target import Target
-from fornix.dtype import BFLOAT16, BOOL, FLOAT32, INT32
+from fornix.dtype import BOOL, FLOAT32, INT32
 from fornix.ir.dim import DimLike, ceildiv
 from fornix.ir.loops import (
     FALSE,
@@ -29,7 +29,6 @@ from fornix.ir.loops import (
     Scalar,
     Variable,
     apply,
-    cast,
     index,
     load,
     select,
@@ -57,8 +56,6 @@ class Counts:
     keys: int
     values: int
     powers: int = len(PARTS)
-    is_rounded: bool = False
-    """Whether that is because they are rounded."""
 
     @property
     def shares(self) -> tuple[float, float]:
@@ -71,10 +68,12 @@ class Counts:
 def counts_of(a: Attention, target: Target) -> Counts:
     """The parts of the factors of ``a``, as they are before they are copied to memory."""
     if target.rounds_products:
-        return Counts(1, 1, 1, 1, is_rounded=True)
+        return Counts(1, 1, 1, 1)
     is_exact = math.frexp(abs(a.scale))[0] == 1 / 2  # of two: its products have no more bits
     queries = count_of(a.queries) if is_exact else len(PARTS)
-    return Counts(queries, count_of(a.keys), count_of(a.values))
+    keys, values = count_of(a.keys), count_of(a.values)
+    powers = 1 if queries == keys == values == 1 else len(PARTS)  # as nodes of such would have them
+    return Counts(queries, keys, values, powers)
 
 
 def are_many(a: Attention, counts: Counts, target: Target, lanes: int) -> Scalar:
@@ -111,16 +110,7 @@ def panels_of(rows: DimLike) -> int:
     return -(-panels // -(-panels // MOST_PANELS))
 
 
-def part_blocks(
-    a: Attention, counts: Counts, row: Variable, scratch: Scratch
-) -> tuple[Variable, Block]:
-    """The axis of chunks of queries, and what is done for each."""
-    panel = Variable("p", panels_of(row.extent))
-    block = Variable("q", ceildiv(row.extent, panel.extent * UNITS * WORDS))
-    return block, _Panels(a, counts, row, (block, panel), scratch).body()
-
-
-class _Panels(Queries):
+class Panels(Queries):
     """Panels of queries that take keys and values apart together.
 
     Words of a factor hold a term and the one 16 behind it. Parts lie by step of 32 terms, then by
@@ -140,10 +130,9 @@ class _Panels(Queries):
         width, (block, panel) = UNITS * WORDS, axes
         first = (block.dim * panel.extent + panel.dim) * width
         super().__init__(a, row, first, (WORDS, UNITS, HEIGHT), scratch, panel)
-        self.panels, self.is_rounded = panel, counts.is_rounded
-        terms, columns = (-(-likely(x.extent) // TERMS) for x in (a.term, a.column))
-        self.steps = terms
-        self.columns = columns * TERMS
+        self.panels = panel
+        self.steps = terms = -(-likely(a.term.extent) // TERMS)
+        self.columns = -(-(likely(a.column.extent) + self.ones) // TERMS) * TERMS
         rows = max(self.keys, self.columns)
         self.found = scratch.buffer("products", rows * width, FLOAT32)
         self.turned = scratch.buffer("turned", self.columns * self.keys, FLOAT32)
@@ -236,9 +225,8 @@ class _Panels(Queries):
         self, buffers: list[Buffer], place: DimLike, pair: list[Scalar]
     ) -> tuple[Put, ...]:
         """What stores the parts of two numbers, as many as there are ``buffers`` for."""
-        if self.is_rounded:
-            pair = [cast(cast(e, BFLOAT16), FLOAT32) for e in pair]
-        parts = zip(buffers, in_parts(*pair)[: len(buffers)], strict=True)
+        made = in_parts(*pair)[: len(buffers)] if len(buffers) > 1 else (apply("halves", *pair),)
+        parts = zip(buffers, made, strict=True)
         return tuple(Put(buffer, place, part) for buffer, part in parts)
 
     # ── products
@@ -278,6 +266,7 @@ class _Panels(Queries):
     ) -> Block:
         """The sums of ``tile``, in tile registers, and what is done with them."""
         step, word = axes
+        found = tile.found or (self.found, 0)
         block, row = Variable("t", ceildiv(tile.rows[2], WORDS)), Variable("r", WORDS)
         place = (step.dim * rows + block.dim * WORDS + row.dim) * WORDS + word.dim
         parts = Parts(
@@ -290,11 +279,11 @@ class _Panels(Queries):
             column=self.query,
             rows=tile.rows[:2],
             units=UNITS,
-            sums=(self.found, 0),
+            sums=found,
             fresh=True,
             made=made,
         )
-        return (parts, replace_fields(tile, found=(self.found, 0)))
+        return (parts, replace_fields(tile, found=found))
 
 
 def _below(place: DimLike, end: DimLike, e: Scalar) -> Scalar:
@@ -303,4 +292,4 @@ def _below(place: DimLike, end: DimLike, e: Scalar) -> Scalar:
     return select(inside, guarded(e, inside), 0)
 
 
-__all__ = ["Counts", "are_many", "counts_of", "part_blocks"]
+__all__ = ["Counts", "Panels", "are_many", "counts_of", "panels_of"]

@@ -70,8 +70,9 @@ OPEN_SHAPE = 1
 """The shape for a number of columns that is not known: 64 of them, as lengths tend to be."""
 NARROW = {32: {1: 12, 2: 12, 3: 8}, 16: {1: 12, 2: 6}}
 """The rows of tiles for fewer of them, by vectors."""
-OPEN_ROWS = 48
-"""What is taken for a number of rows that is not known: tiles of most heights fill it."""
+OPEN_ROWS, OPEN_TILES = 48, 4
+"""What is taken for a number of rows that is not known: tiles of most heights fill it; and tiles,
+one below the other, among which the next panel is divided then."""
 NEARBY_ROWS = 0.75
 """Of the second cache, up to which all rows of ``a`` stay there from panel to panel."""
 ROW_BLOCK = 64
@@ -409,7 +410,8 @@ def nest_of_tiles(
     blocks = [] if c.row is None else [Variable("q", count)]
     first: DimLike = blocks[0].dim * size if blocks else 0
     width = minimum(column.extent, c.column.extent - panel.dim * column.extent)
-    turns = height, (near and size) or known(rows) or OPEN_ROWS
+    likely_rows = OPEN_TILES * height if is_square else OPEN_ROWS
+    turns = height, (near and size) or known(rows) or likely_rows
     tile = Tile(
         result=e,
         row=c.row,
@@ -421,7 +423,7 @@ def nest_of_tiles(
         is_padded=is_packed,
         put=Put(store.buffer, store.address, store.value),
         is_square=is_square,
-        ahead=_ahead(c, e, columns, turns, target) if is_packed and not is_square else (),
+        ahead=_ahead(c, e, columns, turns, target) if is_packed else (),
     )
     axes = (*c.outer, *blocks, panel) if near else (*c.outer, panel, *blocks)
     parallel: DimLike = 1
@@ -446,20 +448,21 @@ def _ahead(
     right = unwidened(sum_.body.args[panel in sum_.body.args[1].variables])
     if (
         c.row is None
-        or len(sum_.axes) != 1
+        or len(c.sum.axes) != 1
         or not isinstance(right, Load)
         or not _is_stored(c.right)
     ):
         return ()
-    (k,), width = sum_.axes, column.extent
-    terms, panels = known(k.extent), known(panel.extent)
+    (k, *words), width = sum_.axes, column.extent
+    terms, panels = known(math.prod(a.extent for a in sum_.axes)), known(panel.extent)
     if terms is None or panels is None or not isinstance(width, int):
         return ()
     if panels * terms * width * right.dtype.bits // 8 < AHEAD_BYTES:
         return ()
-    at: dict[Atom, DimLike] = {panel: panel.dim + 1, k: 0, column: 0}
+    at: dict[Atom, DimLike] = {panel: panel.dim + 1, column: 0, **dict.fromkeys(sum_.axes, 0)}
     next_ = substitute(right.address, at, {}), terms, width
-    return shares(right, next_, c.row, turns, k, target)
+    count = known(math.prod(a.extent for a in words)) or 1
+    return shares(right, next_, c.row, turns, (k.dim * count, count), target)
 
 
 def _as_wide(tile: Tile, narrow: Mapping[int, int], lanes: int) -> Block:

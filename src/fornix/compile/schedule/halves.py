@@ -118,15 +118,18 @@ def _is_worthwhile(c: Contraction) -> bool:
 def _pair(e: Scalar, k: Variable, pair: Variable) -> Scalar:
     """Two neighbouring terms of ``e`` as the halves of an int32, the first one low."""
     low, high = (_half(e, k, pair.dim * 2 + part) for part in range(2))
+    if low.dtype is FLOAT32:
+        return apply("halves", low, high)
     return apply("or", low, apply("shl", high, UINT16.bits))
 
 
 def _half(e: Scalar, k: Variable, place: DimLike) -> Scalar:
-    """The term at ``place`` in bfloat16, 0 behind the last one."""
+    """The term at ``place``, the bits of one that is a bfloat16; 0 behind the last one."""
     inside = apply("lt", index(place), index(k.extent))
-    value = guarded(substitute_scalar(unwidened(e), {k: place}), inside)
-    bits = cast(bitcast(cast(value, BFLOAT16), UINT16), INT32)
-    return select(inside, bits, 0)
+    narrow = unwidened(e)
+    if narrow.dtype is BFLOAT16:
+        e = cast(bitcast(narrow, UINT16), INT32)
+    return select(inside, guarded(substitute_scalar(e, {k: place}), inside), 0)
 
 
 __all__ = ["convolution_in_halves", "in_halves", "rounded_in_tiles"]

@@ -423,7 +423,7 @@ class _Stages:
         number = self.position.dim * self.panel.extent + self.panel.dim + 1
         next_ = number * (channels * width), channels, width
         turns = self.height, known(self.row.extent) or LIKELY_ROWS
-        return shares(filters, next_, self.row, turns, self.channel, self.target)
+        return shares(filters, next_, self.row, turns, (self.channel.dim, 1), self.target)
 
     # ── results
 

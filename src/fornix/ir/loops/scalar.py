@@ -69,6 +69,7 @@ OPERATIONS = {
     **dict.fromkeys(("lt", "le", "eq", "ne"), Operation(2, _ANY, gives_bool=True)),
     "fma": Operation(3, _FLOAT),  # a*b + c, rounded once
     "dot2": Operation(2, frozenset({"int"})),  # int32s as two bfloat16s each: Σ in float32
+    "halves": Operation(2, _FLOAT),  # two float32s as the bfloat16s of an int32, the first one low
     "dot4": Operation(2, frozenset({"int"})),  # int32s as four bytes each: Σ unsigned · signed
     "dot2i": Operation(2, frozenset({"int"})),  # int32s as two int16s each: Σ signed · signed
 }
@@ -444,6 +445,8 @@ def apply(op: str, *operands: Scalar | Number) -> Scalar:
         raise DTypeError(f"dot2i takes int32s of two int16s each, found {dtype}")
     if op == "dot2" and dtype is not INT32:
         raise DTypeError(f"dot2 takes int32s of two bfloat16s each, found {dtype}")
+    if op == "halves" and dtype is not FLOAT32:
+        raise DTypeError(f"halves takes two float32s, found {dtype}")
     return _simplified(op, args)
 
 
@@ -452,6 +455,8 @@ def _simplified(op: str, args: tuple[Scalar, ...]) -> Scalar:
     dtype = args[0].dtype
     if op == "dot2":
         return _applied(op, args, FLOAT32)
+    if op == "halves":
+        return _applied(op, args, INT32)
     if dtype is INT64 and op in _ON_INDICES:
         exact = _on_indices(op, *args)
         if exact is not None:
