@@ -5,12 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix.compile.convolution import convolution
+from fornix.compile.schedule.whole_groups import with_whole_groups
 from fornix.dtype import FLOAT16, FLOAT32
-from fornix.ir.loops import Tensor, constant, tensor
+from fornix.ir.loops import Tensor, constant, stored, tensor
 from fornix.ops.conv import conv, lower_conv
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check
 from tests.compile.test_direct import H, N, W, data
+from tests.compile.test_phases import source
 from tests.compile.test_planes import grouped, schedules
 
 WINDOWS: list[tuple[int, int, int, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
@@ -74,3 +77,17 @@ def test_extents_may_be_open(extents: dict[str, int]) -> None:
 def test_narrow_numbers_are_summed_so_too() -> None:
     y = grouped(tensor("x", (1, 12, 6, 7), FLOAT16), 4, 12, (3, 3), pads=[1] * 4)
     check(y, {"x": data(FLOAT16, (1, 12, 6, 7), {}, 2)})
+
+
+@pytest.mark.parametrize(
+    ("filters", "is_filled_up"), [(24, True), (40, True), (8, False), (32, False)]
+)
+def test_halves_of_vectors_are_filled_up_where_whole_ones_are_as_fast(
+    filters: int, is_filled_up: bool
+) -> None:
+    y = grouped(tensor("x", (2, 2 * 6, 5, 20), FLOAT32), 2, filters, (3, 3), pads=[1] * 4)
+    found = convolution(source(stored(y)))
+    assert found is not None
+    assert (with_whole_groups(found, 16, is_wide=True) is not None) == is_filled_up
+    assert with_whole_groups(found, 16, is_wide=False) is None
+    check(y, {"x": data(FLOAT32, (2, 2 * 6, 5, 20), {}, 2)})

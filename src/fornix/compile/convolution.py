@@ -162,6 +162,14 @@ def groups(c: Convolution) -> Groups | None:
     return None
 
 
+def each_for_itself(c: Convolution) -> Groups | None:
+    """The channels of a depthwise ``c`` as groups of one filter."""
+    count = c.filter.extent
+    if not c.is_depthwise or not isinstance(count, int):
+        return None
+    return Groups(count, 1, c.filter, c.image)
+
+
 def _found(store: Store, e: Reduce, product: Product, axis: Variable) -> Convolution | None:
     image, weights = product.left, product.right
     is_out = {a: a in image.variables or a.extent == 1 for a in store.axes if a is not axis}
@@ -241,4 +249,13 @@ def _overlaps(stride: int, dilation: int, out: Variable, tap: Variable) -> bool:
     return dilation == 1 or bool(less(dilation, (out.extent - 1) * stride + 1))
 
 
-__all__ = ["Convolution", "Groups", "Spatial", "Window", "convolution", "groups", "window_over"]
+__all__ = [
+    "Convolution",
+    "Groups",
+    "Spatial",
+    "Window",
+    "convolution",
+    "each_for_itself",
+    "groups",
+    "window_over",
+]

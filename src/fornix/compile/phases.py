@@ -7,23 +7,24 @@ and taps, ``k = stride·q + r``. Of the remainders one is left: whatever the oth
 Taken apart, each phase is a convolution of its own. Joined, they are filters of a single one: all
 of them read the same places, of each filter one for each phase, and its results are put between
 each other afterwards. Then few filters are enough to fill registers, and many phases are no more
-code than few; but where taps do not come out even, some are 0 that were not there.
+code than few; but taps have to come out even. Where they do not, `schedule.spread` serves instead.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fornix.compile.axes import rewritten
 from fornix.compile.blocked import LEAST_LANES
-from fornix.compile.convolution import Convolution, groups
+from fornix.compile.convolution import Convolution, Groups, each_for_itself, groups
 from fornix.compile.cost import outer_reductions, stride_of
 from fornix.ir.dim import DimLike, ceildiv, exact_quotient
 from fornix.ir.dim.expression import Atom, Floor, atoms, coefficient
 from fornix.ir.loops import (
+    TRUE,
     Apply,
     Buffer,
     Const,
@@ -45,9 +46,7 @@ from fornix.ir.loops.scalar import reduction, select
 MAX_PHASES = 16
 """Convolutions that one is taken apart into, at most."""
 FEW_FILTERS = 8
-"""Filters up to which phases are joined though that makes more taps."""
-MORE_TAPS = 1.3
-"""How many more taps are taken, as a factor, for filters that do not fill blocks."""
+"""Filters up to which phases are joined in any case."""
 
 _SERIAL = itertools.count()
 
@@ -80,7 +79,7 @@ def phases(store: Store) -> list[Store]:
 
 
 @dataclass(frozen=True)
-class _Phased:
+class Phased:
     """An axis of the result: ``out = stride·p + phase + first``, with ``stride·q + r`` for a tap.
 
     Then all phases read the place ``p + q + ahead``.
@@ -100,38 +99,65 @@ class _Phased:
         return -(-_count(self.tap) // self.stride)
 
     @property
-    def waste(self) -> float:
-        """How many more taps there are for it, as a factor."""
-        return self.taps * self.stride / _count(self.tap)
+    def place(self) -> Variable:
+        """A new axis of the elements of one phase."""
+        return Variable(self.out.name, ceildiv(self.out.extent - self.first, self.stride))
+
+    def tap_of(self, turn: DimLike, own: DimLike) -> DimLike:
+        """The tap that the phase ``own`` counts as ``turn``; there may be none."""
+        return turn * self.stride + (self.stride - 1) - own
+
+    def out_of(self, place: DimLike, own: DimLike) -> DimLike:
+        """Where an element of the phase ``own`` stands in the result."""
+        return place * self.stride + own + self.first
+
+    def read(self, out: DimLike) -> tuple[DimLike, DimLike]:
+        """The phase of an element of the result, and its place there."""
+        place = (out - self.first) // self.stride
+        return out - self.first - place * self.stride, place
+
+    def at(self, place: DimLike) -> dict[Atom, DimLike]:
+        """An element of the result and a tap that meet the ``place`` of the image."""
+        last = self.stride - 1
+        return {self.out: self.out_of(place - self.ahead, last), self.tap: self.tap_of(0, last)}
 
 
-def joined(c: Convolution, *, is_strict: bool) -> tuple[Store, Store] | None:
+def joined(c: Convolution) -> tuple[Store, Store] | None:
     """The sums of all phases of ``c``, and what makes its result of them; None if that is worse.
 
-    Unless it ``is_strict``, taps may be added that are 0: of an infinity they make a NaN.
+    So it is where taps do not come out even: those that are 0 make a NaN of an infinity.
     """
+    axes, given = phased_axes(c), groups(c) or each_for_itself(c)
+    if not axes or given is None or not c.sum.dtype.is_float or has_waste(axes):
+        return None
+    return _joined(c, axes) if are_joined(axes, given, is_depthwise=c.is_depthwise) else None
+
+
+def has_waste(axes: Sequence[Phased]) -> bool:
+    """Whether some phases have fewer taps than others."""
+    return any(_count(x.tap) % x.stride for x in axes)
+
+
+def are_joined(axes: Sequence[Phased], given: Groups, *, is_depthwise: bool) -> bool:
+    """Whether phases are better not taken apart: they are many, or filters fill no vectors."""
+    if math.prod(x.stride for x in axes) > MAX_PHASES:
+        return True
+    is_odd = given.filters % LEAST_LANES != 0
+    return not is_depthwise and (given.filters <= FEW_FILTERS or is_odd)
+
+
+def phased_axes(c: Convolution) -> list[Phased] | None:
+    """The axes of ``c`` whose results lie in phases; None if some are not known to."""
     found = [_phased(c, a, stride) for a, stride in _strides(c.store, c.sum)]
-    given = groups(c)
-    if not found or not (given or c.is_depthwise) or not c.sum.dtype.is_float:
-        return None
     axes = [x for x in found if x is not None]
-    waste = math.prod(x.waste for x in axes)
-    if len(axes) < len(found) or (is_strict and waste > 1):
-        return None
-    is_much = math.prod(x.stride for x in axes) > MAX_PHASES
-    filters = given.filters if given else 1
-    is_few = filters <= FEW_FILTERS
-    is_odd = filters % LEAST_LANES != 0 and waste < MORE_TAPS
-    if is_much or (not c.is_depthwise and (is_few or is_odd)):
-        return _joined(c, axes)
-    return None
+    return axes if len(axes) == len(found) else None
 
 
 def _count(axis: Variable) -> int:
     return axis.extent if isinstance(axis.extent, int) else 1
 
 
-def _phased(c: Convolution, out: Variable, stride: int) -> _Phased | None:
+def _phased(c: Convolution, out: Variable, stride: int) -> Phased | None:
     """How ``out`` and the tap beside it choose a place; None unless by one division."""
     divided = {
         a
@@ -153,18 +179,16 @@ def _phased(c: Convolution, out: Variable, stride: int) -> _Phased | None:
         return None
     first = -((before - 1) % stride)
     last = (out.extent + tap.extent - 2 + before) // stride
-    return _Phased(out, tap, stride, first, (stride - 1 + first + before) // stride, last)
+    return Phased(out, tap, stride, first, (stride - 1 + first + before) // stride, last)
 
 
-def _joined(c: Convolution, phased: list[_Phased]) -> tuple[Store, Store] | None:
+def _joined(c: Convolution, phased: list[Phased]) -> tuple[Store, Store] | None:
     strides = math.prod(x.stride for x in phased)
     which = Variable(c.filter.name, c.filter.extent * strides)
     values: dict[Atom, DimLike] = {c.filter: which.dim // strides}
-    places = {
-        x.out: Variable(x.out.name, ceildiv(x.out.extent - x.first, x.stride)) for x in phased
-    }
+    places = {x.out: x.place for x in phased}
     taps: dict[Variable, Variable] = {}
-    in_image = in_weights = apply("le", index(0), index(0))
+    in_image: Scalar = TRUE
     phase: DimLike = which.dim
     number: DimLike = c.filter.dim
     moved: dict[Variable, DimLike] = {}
@@ -172,14 +196,14 @@ def _joined(c: Convolution, phased: list[_Phased]) -> tuple[Store, Store] | None
     for x in phased:
         phase, left = phase - left * (phase // left), left // x.stride
         own, p, q = phase // left, places[x.out], Variable(x.tap.name, x.taps)
-        tap = (q.dim if x.taps > 1 else 0) * x.stride + (x.stride - 1) - own
-        values |= {x.out: p.dim * x.stride + own + x.first, x.tap: tap}
+        turn = q.dim if x.taps > 1 else 0
+        tap = x.tap_of(turn, own)
+        values |= {x.out: x.out_of(p.dim, own), x.tap: tap}
         taps[x.tap] = q
-        place = p.dim + (q.dim if x.taps > 1 else 0) + x.ahead
+        place = p.dim + turn + x.ahead
         in_image = apply("and", in_image, apply("le", index(place), index(x.last)))
-        in_weights = apply("and", in_weights, apply("lt", index(tap), index(x.tap.extent)))
-        moved[x.out] = (x.out.dim - x.first) // x.stride
-        number = number * x.stride + (x.out.dim - x.first - moved[x.out] * x.stride)
+        own, moved[x.out] = x.read(x.out.dim)
+        number = number * x.stride + own
     image = substitute_scalar(c.product.left, values)
     weights = substitute_scalar(c.product.right, values)
     if any(isinstance(e, Apply) and e.op == "eq" for e in walk(image)):
@@ -188,7 +212,6 @@ def _joined(c: Convolution, phased: list[_Phased]) -> tuple[Store, Store] | None
     if phase_of in substitute_scalar(image, {which: one.dim * strides + phase_of.dim}).variables:
         return None
     image = select(in_image, guarded(image, in_image), 0)
-    weights = select(in_weights, guarded(weights, in_weights), 0)
     kept = [taps.get(a, a) for a in c.sum.axes]
     kept = [a for a in kept if a.extent != 1]
     whole = reduction("sum", tuple(kept), c.product.of(image, weights))
@@ -275,4 +298,4 @@ def _is_zero(e: Scalar) -> bool:
     return any(isinstance(x, Const) and x.value == 0 for x in (e, *e.args))
 
 
-__all__ = ["joined", "phases"]
+__all__ = ["Phased", "joined", "phased_axes", "phases"]

@@ -14,7 +14,7 @@ from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.cost import accesses
 from fornix.compile.nest import Nest
 from fornix.compile.phases import joined, phases
-from fornix.compile.schedule.across import across_stages
+from fornix.compile.schedule.across import across_stages, short_rows
 from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages, speed_of_direct
@@ -36,6 +36,7 @@ from fornix.compile.schedule.separate import separated
 from fornix.compile.schedule.short import short_nest
 from fornix.compile.schedule.small_images import only_if, small_images
 from fornix.compile.schedule.spans_of_terms import in_spans
+from fornix.compile.schedule.spread import spread
 from fornix.compile.schedule.square import square_nests
 from fornix.compile.schedule.square_floats import runs_in_tiles
 from fornix.compile.schedule.streamed import streamed_sums
@@ -92,7 +93,7 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     conv = convolution(store)
     if conv is None:
         return None
-    parts = joined(conv, is_strict=target.is_strict)
+    parts = spread(conv) or joined(conv)
     if parts is not None:
         return [piece for part in parts for piece in _of_store(part, target)]
     rounded = rounded_in_tiles(conv, target, lanes)
@@ -193,6 +194,16 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     if 0 in [a.extent for a in store.axes]:
         yield Piece(Nest("map", (), lanes), (store,))
         return
+    conv = convolution(store)
+    short = None if conv is None else short_rows(conv, lanes)
+    if short is None:
+        yield from _of_any(store, target, lanes)
+    else:
+        yield from _only_if(short.is_it, _of_stages(short.stages, target))
+        yield from _only_if(1 - short.is_it, _of_any(store, target, lanes))
+
+
+def _of_any(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
     pieces = _of_convolution(store, target, lanes)
     if pieces is not None:
         yield from pieces

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 
 from fornix.compile.blocked import LEAST_LANES, blocked_buffer, lanes_of_buffer
 from fornix.compile.convolution import Convolution
@@ -17,7 +18,7 @@ from fornix.compile.cost import accesses, stride_of, useful_lanes
 from fornix.compile.phases import phases
 from fornix.compile.schedule.inside import data_of, needed_for
 from fornix.compile.schedule.packing import sums_in_blocks
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, minimum
 from fornix.ir.dim.expression import Atom, coefficient
 from fornix.ir.loops import Scalar, Store, Variable, load, replace, substitute_scalar
 from fornix.ir.loops.rewrite import guarded
@@ -34,12 +35,42 @@ OPEN_USE, SHORT_USE = 0.8, 0.5
 make rows shorter."""
 MARGIN = 1.3
 """How many times as much work rows have to be."""
+ONE_BY_ONE = 2.0
+"""What a term takes of an element that is computed on its own."""
+MANY_TERMS = 49
+"""From which on short rows of open length get code of their own."""
 
 _SERIAL = itertools.count()
 
 
-def across_stages(c: Convolution, lanes: int) -> list[Store] | None:
-    """The image in blocks, its sums in blocks, and the result of ``c``; None if rows are better."""
+@dataclass(frozen=True)
+class ShortRows:
+    """What is done for rows of open length where they are short."""
+
+    is_it: DimLike
+    """1 if they are, else 0."""
+    stages: list[Store]
+
+
+def short_rows(c: Convolution, lanes: int) -> ShortRows | None:
+    """The way by blocks of channels for short rows; None if it is none, or for all lengths."""
+    row, count = c.spatial[-1], c.filter.extent
+    terms = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
+    if isinstance(row.out.extent, int) or not isinstance(count, int) or count % LEAST_LANES:
+        return None
+    if c.is_in_place or terms < MANY_TERMS or lanes < LEAST_LANES or across_stages(c, lanes):
+        return None
+    longest = max((n for n in range(1, lanes) if _pays(c, lanes, n)), default=0)
+    stages = across_stages(c, lanes, longest)
+    is_it = 1 - minimum(row.out.extent // (longest + 1), 1)
+    return ShortRows(is_it, stages) if stages else None
+
+
+def across_stages(c: Convolution, lanes: int, length: int | None = None) -> list[Store] | None:
+    """The image in blocks, its sums in blocks, and the result of ``c``; None if rows are better.
+
+    That is asked for rows of ``length``, if it is told.
+    """
     count = c.filter.extent
     if not c.is_depthwise or not c.sum.dtype.is_float or not isinstance(count, int):
         return None
@@ -49,7 +80,7 @@ def across_stages(c: Convolution, lanes: int) -> list[Store] | None:
     block = _width(c)
     width = block or (lanes if count % lanes == 0 else LEAST_LANES)
     is_mixed = read != written and (block > 0 or _is_beside(c, read=not read))
-    is_better = _is_far(c) if is_mixed else read and written and _pays(c, lanes)
+    is_better = _is_far(c) if is_mixed else read and written and _pays(c, lanes, length)
     if lanes < LEAST_LANES or count % width != 0 or not is_better:
         return None
     stages: list[Store] = []
@@ -95,15 +126,19 @@ def _is_far(c: Convolution) -> bool:
     return terms * FAR_COST > MARGIN * (terms + TURNING * steps)
 
 
-def _pays(c: Convolution, lanes: int) -> bool:
+def _pays(c: Convolution, lanes: int, length: int | None) -> bool:
     """Whether sums along rows take more than those in blocks and turning there and back."""
     row = c.spatial[-1]
-    terms = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
+    extent = row.out.extent if length is None else length
+    terms: float = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
     steps = math.prod(s.stride for s in c.spatial)
     use = OPEN_USE if row.stride == 1 else SHORT_USE
-    if isinstance(row.out.extent, int):
-        use = useful_lanes(row.out.extent, lanes) / lanes
+    if isinstance(extent, int):
+        use = useful_lanes(extent, lanes) / lanes
     in_rows = terms * STEP_COST.get(row.stride, FAR_COST) / use
+    if length is not None:  # taps that meet no data are left out, one by one
+        met = math.prod(min(1.0, length / s.taps) for s in c.spatial if isinstance(s.taps, int))
+        terms *= min(1.0, ONE_BY_ONE * met)
     return in_rows > MARGIN * (terms + TURNING * (1 + steps))
 
 
@@ -133,4 +168,4 @@ def _image_in_blocks(c: Convolution, lanes: int) -> tuple[Store, Scalar]:
     return copy, read
 
 
-__all__ = ["across_stages"]
+__all__ = ["ShortRows", "across_stages", "short_rows"]

@@ -115,7 +115,7 @@ def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | St
     c = _with_all_places(c)
     if _is_written_in_vectors(c, lanes):
         return _by_phases(c, target, lanes)
-    through = _through_blocks(c, lanes)
+    through = _through_blocks(c, target, lanes)
     inner = None if through is None else convolution(through[0])
     stages = None if inner is None else _by_phases(inner, target, lanes)
     return None if stages is None or through is None else [*stages, *through[1]]
@@ -260,12 +260,12 @@ def _is_written_in_vectors(c: Convolution, lanes: int) -> bool:
     return not c.is_product and stride_of(c.store.address, c.filter) == 1
 
 
-def _through_blocks(c: Convolution, lanes: int) -> tuple[Store, list[Store]] | None:
+def _through_blocks(c: Convolution, target: Target, lanes: int) -> tuple[Store, list[Store]] | None:
     """The sums into a blocked image, and what makes the result of ``c`` of them.
 
     None if the result is blocked, or too few lanes of its blocks would be of use.
     """
-    whole = with_whole_groups(c, lanes)
+    whole = with_whole_groups(c, lanes, is_wide=target.is_wide)
     if whole is not None:
         return whole
     filters = c.filter.extent

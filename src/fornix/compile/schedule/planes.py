@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 
 from fornix.compile.axes import rewritten
-from fornix.compile.convolution import Convolution, Groups, convolution, groups
+from fornix.compile.convolution import Convolution, Groups, convolution, each_for_itself, groups
 from fornix.compile.cost import outer_reductions, stride_of
 from fornix.compile.phases import phases
 from fornix.compile.schedule.packing import Order, copied_image, filled
@@ -67,12 +67,9 @@ def _single(c: Convolution) -> Groups | None:
     *others, row = c.spatial
     least = LONG_ROW if any(s.tap is not None for s in others) else LONG_LINE
     is_long = isinstance(row.taps, int) and row.taps >= least
-    count = c.filter.extent
-    if not (c.is_depthwise and is_long and isinstance(count, int)) or c.is_in_place:
+    if not is_long or c.is_in_place or stride_of(c.store.address, row.out) != 1:
         return None
-    if stride_of(c.store.address, row.out) != 1:
-        return None
-    return Groups(count, 1, c.filter, c.image)
+    return each_for_itself(c)
 
 
 def _in_rows(c: Convolution, given: Groups) -> list[Store]:

@@ -76,15 +76,15 @@ def _woven_if_long(store: Store, along: Variable, across: Variable, lanes: int) 
     first = minimum(blocks.dim * lanes, along.extent - lanes)
     put = Put(store.buffer, store.address, store.value)
     vectors: Block = (Weave(along, across, first, put),)
+    row: Block = (Loop(across, (put,)),)
     axes: tuple[Variable, ...] = tuple(a for a in store.axes if a not in {along, across})
     if axes:
-        vectors = (Loop(blocks, vectors),)
+        long, short = Chunks(axes, (Loop(blocks, vectors),)), Chunks(axes, (Loop(along, row),))
     else:
-        axes = (blocks,)
+        long, short = Chunks((blocks,), vectors), Chunks((along,), row)
     is_long = index(lanes - 1) < index(along.extent)
-    elements = Chunks(store.axes, (put,))
-    body = (When(is_long, (Chunks(axes, vectors),)), When(~is_long, (elements,)))
-    return Nest("turned", body, lanes, combined(axes)[0])
+    body = (When(is_long, (long,)), When(~is_long, (short,)))
+    return Nest("turned", body, lanes, combined(long.axes)[0])
 
 
 def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | None:

@@ -34,17 +34,25 @@ MARGIN = 1.3
 _SERIAL = itertools.count()
 
 
-def with_whole_groups(c: Convolution, lanes: int) -> tuple[Store, list[Store]] | None:
+def with_whole_groups(
+    c: Convolution, lanes: int, *, is_wide: bool
+) -> tuple[Store, list[Store]] | None:
     """The sums of ``c`` with groups of whole blocks, and what makes its result of them.
 
-    None if its groups are whole, or if too few of the lanes would be of use.
+    None if its groups are whole, or if too few of the lanes would be of use. Halves of vectors
+    count as whole, unless a processor that ``is_wide`` multiplies whole ones as fast.
     """
     given = groups(c)
-    if given is None or not given.are_few or c.is_product or c.sum.dtype is not FLOAT32:
+    if given is None or c.is_product or c.sum.dtype is not FLOAT32:
         return None
     if isinstance(c.store.buffer.address, Blocked) or c.product.op != "mul":
         return None
-    if not _pays(c, given, lanes):
+    if given.are_few:
+        is_worth = _pays(c, given, lanes)
+    else:
+        is_odd = given.count > 1 and given.filters % lanes > 0
+        is_worth = is_wide and is_odd and given.filters > lanes
+    if not is_worth:
         return None
     size = given.filters
     whole = _whole(size, lanes)

@@ -31,7 +31,7 @@ from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, ceildiv, exact_quotient, less, maximum, minimum
-from fornix.ir.dim.expression import coefficient, variables
+from fornix.ir.dim.expression import Atom, coefficient, substitute, variables
 from fornix.ir.loops import (
     TRUE,
     Apply,
@@ -53,6 +53,8 @@ MAX_WRITTEN = 1024
 """Terms that are written out for one block; what is beyond becomes a loop over taps."""
 MAX_WRITTEN_OPEN = 128
 """The same where extents are known at run time only: blocks are then written several times."""
+MAX_WRITTEN_EVEN = 384
+"""And where they are, but all blocks are alike: these are written once."""
 RESERVED = 8
 """Vector registers that hold no accumulator: elements that are read, filters."""
 MAX_RUN = 14
@@ -94,7 +96,10 @@ def window_nest(store: Store, target: Target, lanes: int) -> tuple[list[Store], 
     store, plan, blocks = _in_blocks(store, plan)
     store, sums, count = _sums(store, plan, target)
     put = Put(store.buffer, store.address, store.value)
-    body: Block = tuple(_blocks(plan.run, count, sums, put))
+    least = _least(count, plan.run, folds)
+    body: Block = tuple(_blocks(plan.run, count, least, sums, put))
+    if not isinstance(plan.run.extent, int):
+        body = (*body, _one_by_one(plan, least, put))
     outer = [a for a in store.axes if a not in {plan.run, plan.vector, *blocks}]
     if not outer and isinstance(plan.run.extent, int) and _step(folds, plan.run) is None:
         block = Variable(plan.run.name, -(-plan.run.extent // count))
@@ -258,7 +263,8 @@ def _sums(store: Store, plan: _Plan, target: Target) -> tuple[Store, tuple[Sum, 
     """The reductions as they are computed, and for how many elements at once."""
     room = target.vector_registers - RESERVED
     is_open = not all(isinstance(a.extent, int) for a in (plan.run, plan.vector))
-    written = (MAX_WRITTEN_OPEN if is_open else MAX_WRITTEN) // plan.units
+    most = MAX_WRITTEN_EVEN if _is_even(store.value, plan.run) else MAX_WRITTEN_OPEN
+    written = (most if is_open else MAX_WRITTEN) // plan.units
     new: dict[Scalar, Scalar] = {}
     sums: list[Sum] = []
     count = MAX_RUN
@@ -281,14 +287,21 @@ def _sums(store: Store, plan: _Plan, target: Target) -> tuple[Store, tuple[Sum, 
     return Store(store.buffer, store.axes, store.address, value), tuple(sums), count
 
 
+def _is_even(value: Scalar, run: Variable) -> bool:
+    """Whether windows are the same where ``run`` begins and ends: none reaches beyond the data."""
+    conditions = [e.args[0] for e in walk(value) if isinstance(e, Apply) and e.op == "select"]
+    guards = [e.guard for e in accesses([value]) if e.guard is not None]
+    return not any(run in e.variables for e in (*conditions, *guards))
+
+
 def _volume(axes: Iterable[Variable]) -> int:
     return math.prod(a.extent for a in axes if isinstance(a.extent, int))
 
 
 def _balanced(extent: DimLike, count: int) -> int:
-    """At most ``count``: so many that blocks of ``extent`` hardly overlap."""
+    """At most ``count``: so many that blocks of ``extent`` hardly overlap, as rows often are."""
     if not isinstance(extent, int):
-        return count
+        return MAX_RUN // 2 if MAX_RUN // 2 <= count < MAX_RUN else count
     return -(-extent // -(-extent // count))
 
 
@@ -320,12 +333,24 @@ def _partial(
 
 def _sum(e: Reduce, around: tuple[Variable, ...], moving: Sequence[Variable], plan: _Plan) -> Sum:
     """``e`` with the taps that a guard limits as loops, all others written out."""
-    body, loops = e.body, []
-    needed = needed_for(e.body, e.op)
-    for tap in e.axes:
-        fixed = frozenset({plan.run, plan.vector, *e.axes, *around}) - {tap}
-        guards = [g for g in needed if tap in g.variables and not g.variables & fixed]
-        if tap in moving or not guards:
+    fixed = frozenset({plan.run, plan.vector, *e.axes, *around})
+    body, loops = _limited(e.op, e.body, [a for a in e.axes if a not in moving], fixed)
+    limited = {taps.axis for taps in loops}
+    return Sum(e, body, around, tuple(loops), tuple(a for a in e.axes if a not in limited))
+
+
+def _limited(
+    op: str, body: Scalar, taps: Iterable[Variable], fixed: frozenset[Variable]
+) -> tuple[Scalar, list[Taps]]:
+    """``body`` without the guards that limit one of ``taps``, and loops over as many as they let.
+
+    What depends on another of the ``fixed`` axes limits none.
+    """
+    loops = []
+    needed = needed_for(body, op)
+    for tap in taps:
+        guards = [g for g in needed if tap in g.variables and not g.variables & (fixed - {tap})]
+        if not guards:
             continue
         low: DimLike = 0
         high: DimLike = tap.extent
@@ -334,8 +359,7 @@ def _sum(e: Reduce, around: tuple[Variable, ...], moving: Sequence[Variable], pl
             low, high = maximum(low, first), minimum(high, end)
         body = replace(body, dict.fromkeys(guards, TRUE))
         loops.append(Taps(tap, low, high))
-    limited = {taps.axis for taps in loops}
-    return Sum(e, body, around, tuple(loops), tuple(a for a in e.axes if a not in limited))
+    return body, loops
 
 
 def _fitting(s: Sum, room: int) -> Sum:
@@ -353,22 +377,38 @@ def _fitting(s: Sum, room: int) -> Sum:
 # ── blocks ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _blocks(run: Variable, count: int, sums: tuple[Sum, ...], put: Put) -> Iterator[Loop | Window]:
-    """``run`` in blocks of ``count``: the first, those between, the last, which may overlap."""
+def _least(count: int, run: Variable, folds: Sequence[Reduce]) -> int:
+    """The extent of ``run`` from which on blocks of ``count`` pay: most taps have to meet data."""
+    if all(_is_even(e, run) for e in folds):
+        return count
+    taps = (a.extent for e in folds for a in e.axes if _moves(e, a, run))
+    return max(count, *(n // 2 for n in taps if isinstance(n, int)), 1)
+
+
+def _blocks(
+    run: Variable, count: int, least: int, sums: tuple[Sum, ...], put: Put
+) -> Iterator[Loop | Window]:
+    """``run`` in blocks of ``count``: the first, those between, the last, which may overlap.
+
+    None where only a run tells the extent, and it is below ``least``: see `_one_by_one`.
+    """
     extent = run.extent
 
-    def window(start: DimLike, size: int = count) -> Window:
-        return Window(Span(run, start, size), sums, put)
+    def window(start: DimLike) -> Window:
+        return Window(Span(run, start, count), sums, put)
 
     if not isinstance(extent, int):
-        is_long = Variable(run.name, minimum(extent // count, 1))
-        single = Variable(run.name, extent * (1 - is_long.extent))
+        fits = minimum(extent // least, 1)
+        if _is_even(put.value, run):
+            turn = Variable(run.name, ceildiv(extent, count) * fits)
+            yield Loop(turn, (window(minimum(turn.dim * count, extent - count)),))
+            return
+        is_long = Variable(run.name, fits)
         yield Loop(is_long, (window(0),))
-        between = Variable(run.name, ceildiv(extent, count) - 2)
+        between = Variable(run.name, (ceildiv(extent, count) - 2) * fits)
         yield Loop(between, (window((between.dim + 1) * count),))
-        is_longer = Variable(run.name, minimum((extent - 1) // count, 1))
+        is_longer = Variable(run.name, minimum((extent - 1) // count, 1) * fits)
         yield Loop(is_longer, (window(extent - count),))
-        yield Loop(single, (window(single.dim, 1),))
         return
     blocks = -(-extent // count)
     yield window(0)
@@ -377,6 +417,28 @@ def _blocks(run: Variable, count: int, sums: tuple[Sum, ...], put: Put) -> Itera
         yield Loop(between, (window((between.dim + 1) * count),))
     if blocks > 1:
         yield window(extent - count)
+
+
+def _one_by_one(plan: _Plan, least: int, put: Put) -> Loop:
+    """Each element on its own, if there are fewer than ``least``: of many taps few meet data."""
+    extent = plan.run.extent
+    turn = Variable(plan.run.name, extent * (1 - minimum(extent // least, 1)))
+    alone = tuple(_of_one(e, plan, turn) for e in outer_reductions(put.value))
+    return Loop(turn, (Window(Span(plan.run, turn.dim, 1), alone, put),))
+
+
+def _of_one(e: Reduce, plan: _Plan, turn: Variable) -> Sum:
+    """``e`` for the element ``turn`` of the run, with all taps that a guard limits as loops."""
+    inner = e.body
+    axes, body = e.axes, inner
+    if isinstance(inner, Reduce):
+        axes, body = (*axes, *inner.axes), inner.body
+    body, loops = _limited(e.op, body, axes, frozenset({plan.vector, *axes}))
+    at: dict[Atom, DimLike] = {plan.run: turn.dim}
+    loops = [Taps(x.axis, *(substitute(d, at, {}) for d in (x.low, x.high))) for x in loops]
+    limited = {x.axis for x in loops}
+    written = tuple(a for a in axes if a not in limited)
+    return _fitting(Sum(e, body, (), tuple(loops), written), MAX_WRITTEN_OPEN // plan.units)
 
 
 __all__ = ["window_nest"]
