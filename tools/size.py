@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 4080,
     "edit": 1150,
-    "compile": 15_710,
+    "compile": 15_933,
     "runtime": 10_200,
     "quantization": 1500,
     "convert": 6000,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 from fornix.compile.attention import as_attention
-from fornix.compile.convolution import Convolution, convolution
+from fornix.compile.convolution import convolution
 from fornix.compile.cost import accesses
 from fornix.compile.nest import Nest
 from fornix.compile.phases import joined, phases
@@ -34,15 +34,14 @@ from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
 from fornix.compile.schedule.separate import separated
 from fornix.compile.schedule.short import short_nest
-from fornix.compile.schedule.small_images import only_if, small_images
+from fornix.compile.schedule.small_images import Way, chosen, only_if, ways
 from fornix.compile.schedule.spans_of_terms import in_spans
 from fornix.compile.schedule.spread import spread
 from fornix.compile.schedule.square import square_nests
-from fornix.compile.schedule.square_floats import runs_in_tiles
 from fornix.compile.schedule.streamed import streamed_sums
 from fornix.compile.schedule.turned import turned_nest, woven_nest
 from fornix.compile.schedule.window import window_nest
-from fornix.compile.schedule.winograd import Stage, winograd_stages
+from fornix.compile.schedule.winograd import Stage, winograd_algorithm, winograd_stages
 from fornix.compile.target import Target
 from fornix.errors import NotSupported
 from fornix.ir.dim import DimLike
@@ -98,17 +97,18 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
         return [piece for part in parts for piece in _of_store(part, target)]
     rounded = rounded_in_tiles(conv, target, lanes)
     speed = speed_of_direct(rounded or conv, target, lanes)
-    found = winograd_stages(conv, target, lanes, speed)
+    algorithm = winograd_algorithm(conv, target, lanes, speed)
+    found = winograd_stages(conv, target, lanes, algorithm)
     if found is not None:
-        return _by_size(conv, found, target, lanes)
+        return _by_size(ways(conv, found, algorithm, target, lanes), target)
     if rounded is not None:
         found = direct_stages(rounded, target, lanes)
     halves = None if found else convolution_in_halves(conv, target)
     if halves is not None:
         found = direct_stages(halves, target, lanes)
     found = found or direct_stages(conv, target, lanes)
-    if found is not None and rounded is None and runs_in_tiles(conv, target, lanes):
-        return _by_size(conv, found, target, lanes)
+    if found is not None and rounded is None and halves is None:
+        return _by_size(ways(conv, found, None, target, lanes), target)
     stages = found or across_stages(conv, lanes) or plane_stages(conv) or _apart(store)
     return None if stages is None else _of_stages(stages, target)
 
@@ -117,17 +117,12 @@ def _of_stages(stages: Sequence[Stage | Store], target: Target) -> list[Piece]:
     return [piece for stage in stages for piece in _of_stage(stage, target)]
 
 
-def _by_size(
-    conv: Convolution, stages: Sequence[Stage | Store], target: Target, lanes: int
-) -> list[Piece]:
-    """The pieces of ``stages``, and the direct sum for small images where that reads far less."""
-    large = _of_stages(stages, target)
-    small = small_images(conv, target, lanes)
-    direct = None if small is None else direct_stages(small.conv, small.target, lanes)
-    if small is None or direct is None:
-        return large
-    of_small = _of_stages(direct, target)
-    return [*_only_if(small.is_it, of_small), *_only_if(1 - small.is_it, large)]
+def _by_size(found: Sequence[Way], target: Target) -> list[Piece]:
+    """The pieces of all ways, of which a run takes the one that takes least."""
+    if len(found) == 1:
+        return _of_stages(found[0].stages, target)
+    told = zip(found, chosen(found), strict=True)
+    return [p for way, is_it in told for p in _only_if(is_it, _of_stages(way.stages, target))]
 
 
 def _only_if(is_it: DimLike, pieces: Iterable[Piece]) -> Iterator[Piece]:

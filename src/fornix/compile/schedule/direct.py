@@ -31,6 +31,7 @@ from fornix.compile.schedule.packing import (
     sums_in_blocks,
 )
 from fornix.compile.schedule.pairs import convolution_in_pairs
+from fornix.compile.schedule.places import stages_by_places
 from fornix.compile.schedule.planes import LONGEST_STEP
 from fornix.compile.schedule.recast import with_image_in_blocks
 from fornix.compile.schedule.small_bytes import (
@@ -105,19 +106,24 @@ class _Loops:
     marks: Marks | None = None
 
 
-def direct_stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
+def direct_stages(
+    c: Convolution, target: Target, lanes: int, *, has_few_places: bool = False
+) -> list[Stage | Store] | None:
     """What has to be done for ``c``, in order; stores are left to other schedules.
 
-    None if another schedule serves it better.
+    None if another schedule serves it better. If it `has_few_places`, that is what a
+    run tells.
     """
     if not c.sum.dtype.is_float and c.product.op not in {"dot2i", "dot4"}:
         return None
     c = _with_all_places(c)
     if _is_written_in_vectors(c, lanes):
-        return _by_phases(c, target, lanes)
+        return _by_phases(c, target, lanes, has_few_places=has_few_places)
     through = _through_blocks(c, target, lanes)
     inner = None if through is None else convolution(through[0])
-    stages = None if inner is None else _by_phases(inner, target, lanes)
+    stages = None
+    if inner is not None:
+        stages = _by_phases(inner, target, lanes, has_few_places=has_few_places)
     return None if stages is None or through is None else [*stages, *through[1]]
 
 
@@ -141,7 +147,9 @@ def _with_all_places(c: Convolution) -> Convolution:
     )
 
 
-def _by_phases(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
+def _by_phases(
+    c: Convolution, target: Target, lanes: int, *, has_few_places: bool
+) -> list[Stage | Store] | None:
     """The stages for each phase of ``c``; None if one of them is no convolution."""
     found: list[Stage | Store] = []
     for part in phases(c.store):
@@ -150,14 +158,18 @@ def _by_phases(c: Convolution, target: Target, lanes: int) -> list[Stage | Store
             continue
         conv = c if part is c.store else convolution(part)
         conv = None if conv is None else _with_all_places(conv)
-        stages = None if conv is None else _stages(conv, target, lanes)
+        stages = None
+        if conv is not None:
+            stages = _stages(conv, target, lanes, has_few_places=has_few_places)
         if stages is None:
             return None
         found += stages
     return found
 
 
-def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
+def _stages(
+    c: Convolution, target: Target, lanes: int, *, has_few_places: bool
+) -> list[Stage | Store] | None:
     """The copies, then the convolution itself; None if its groups do not fill blocks."""
     c = _flattened(c)
     is_small = has_small_bytes(c, target)
@@ -166,6 +178,8 @@ def _stages(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] |
     if given is None or given.are_few:
         return None
     lanes = _lanes(c, given, lanes)
+    if has_few_places:
+        return stages_by_places(c, given, target, lanes)
     in_parts = float_stages(c, given, target, lanes) or _of_copy(c, target, lanes)
     if in_parts is not None:
         return in_parts

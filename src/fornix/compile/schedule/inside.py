@@ -87,12 +87,16 @@ def _is_even(guard: Scalar, place: Variable) -> bool:
 
 def taps_of(axis: Spatial, data: Extent, span: Span) -> Taps | None:
     """The taps that meet data for some element of ``span``; None if all of them may."""
+    return taps_between(axis, data, (span.start, span.start + (span.count - 1)))
+
+
+def taps_between(axis: Spatial, data: Extent, outs: Extent) -> Taps | None:
+    """The taps that meet data for some element from the first of ``outs`` to the last."""
     first, end = data
     if axis.tap is None:
         return None
-    last = span.start + (span.count - 1)
-    low = ceildiv(first - last * axis.stride, axis.dilation)
-    high = ceildiv(end - span.start * axis.stride, axis.dilation)
+    low = ceildiv(first - outs[1] * axis.stride, axis.dilation)
+    high = ceildiv(end - outs[0] * axis.stride, axis.dilation)
     if is_nonnegative(-low) is True and is_nonnegative(high - axis.taps) is True:
         return None
     return Taps(axis.tap, maximum(low, 0), minimum(high, axis.taps))
@@ -122,4 +126,4 @@ def _share(axis: Spatial, data: Extent, count: int) -> float:
     return met / (len(starts) * taps)
 
 
-__all__ = ["Extent", "data_of", "limits", "needed_for", "share", "taps_of"]
+__all__ = ["Extent", "data_of", "limits", "needed_for", "share", "taps_between", "taps_of"]

@@ -1,14 +1,15 @@
-"""Convolutions of images whose extents only a run tells, in a way of their own for small ones.
+"""Convolutions of images whose extents only a run tells, in ways of their own for small ones.
 
-What suits large images may read far more weights than a small one has use for: those of Winograd's
-algorithm are transformed, four times as many. Decided here is which convolutions have two ways, and
-up to which sizes the one for small images is taken; it is scheduled like any other, for images that
-are no larger.
+What suits large images takes a time that small ones have no use for: Winograd's algorithm reads
+transformed weights, four times as many, and multiplies whole tiles; boxes along rows reach beyond
+their ends, as registers of 16 pixels do. Decided here is which convolutions have several ways, and
+which of them a run takes: that which takes least, in cycles, for its extents.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
@@ -16,66 +17,178 @@ from fornix.compile.axes import rewritten
 from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.cost import likely_of_image
 from fornix.compile.nest import Nest, When
-from fornix.compile.schedule.square import FEATURES
-from fornix.compile.schedule.square_cost import speed_in_tiles
+from fornix.compile.schedule.direct import direct_stages
+from fornix.compile.schedule.places import MOST_PLACES
+from fornix.compile.schedule.square import WORDS
+from fornix.compile.schedule.square_cost import STEP, STEP_CYCLES, grouped, speed_in_tiles
 from fornix.compile.schedule.square_floats import runs_in_tiles
+from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
-from fornix.compile.winograd import F4
+from fornix.compile.winograd import F4, TAPS, Winograd
 from fornix.dtype import FLOAT32
-from fornix.ir.dim import DimLike, known, maximum, minimum
+from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
 from fornix.ir.dim.expression import Atom
-from fornix.ir.loops import Variable, apply, index
+from fornix.ir.loops import Store, Variable, apply, index
 
 SIDE = 8
-"""Of a small image, at most."""
-MOST_PLACES, MOST_IN_TILES = 64, 88
-"""Places up to which their sums take less than reading transformed weights does: in vectors and in
-tile registers, which are faster."""
+"""Of an image that is small for tile registers, at most."""
 GAIN = 1.2
-"""By which tile registers have to be faster for the largest of small images: others gain less."""
-OF_IMAGE, OF_IMAGE_IN_TILES = 12, 24
-"""Those that take as long as reading weights as they are, once for each image; for tile registers
-they are taken apart as well."""
+"""By which tile registers have to be faster for the largest of these: others gain less."""
+NEAR = 8
+"""Places from the first tap to the last: taps that are further apart meet little but padding."""
+PRODUCT = 0.62
+"""Cycles of a product of vectors, where two units multiply them."""
+TILE_PRODUCT = 0.76
+"""The same of transformed images, whose tiles are lower where they are few."""
+COPIED, READ = 6.0, 0.3
+"""Of copying a vector of what a tap reads, and of reading a weight."""
+FAR_BYTES = 8
+"""Of transformed weights, that are read in a cycle."""
+HIGH, WIDE = 2, 7
+"""Rows and pixels of the boxes of large images."""
+SPLIT = 0.6
+"""Cycles of splitting an element of an image, for tile registers; half of it for weights."""
+HELD, PASSED = 1.0, 4.0
+"""Of reading a weight in parts that the second cache holds, and that it does not."""
 
 
 @dataclass(frozen=True)
-class Small:
-    """A convolution of small images: its store, and 1 where a run has such, else 0."""
+class Way:
+    """What computes a convolution, and how many cycles it takes; 0 for `fits` if it cannot."""
 
-    conv: Convolution
-    is_it: DimLike
-    target: Target
-    """For which it is scheduled."""
+    stages: Sequence[Stage | Store]
+    cycles: DimLike
+    fits: DimLike = 1
 
 
-def small_images(c: Convolution, target: Target, lanes: int) -> Small | None:
-    """``c`` for small images; None if it is known how large they are, or reads few weights."""
+def ways(
+    c: Convolution,
+    stages: Sequence[Stage | Store],
+    algorithm: Winograd | None,
+    target: Target,
+    lanes: int,
+) -> list[Way]:
+    """Those of ``c``: ``stages``, which are for large images, and by ``algorithm``; and others.
+
+    One, if it is known how large images are.
+    """
+    large = Way(stages, _Cycles(c, lanes).large(algorithm, target))
+    if not _may_be_small(c):
+        return [large]
+    few = direct_stages(c, target, lanes, has_few_places=True)
+    if few is None:
+        return [large]
+    places = math.prod((*(a.extent for a in c.batch), *(s.out.extent for s in c.spatial)))
+    found = [Way(few, _Cycles(c, lanes).of_places(), _is_less(places, MOST_PLACES + 1)), large]
+    return found if algorithm is None else [*found, *_in_tiles(c, target, lanes)]
+
+
+def _may_be_small(c: Convolution) -> bool:
+    opened = [*c.batch, *(s.out for s in c.spatial)]
+    near = (((known(s.taps) or NEAR) - 1) * s.dilation <= NEAR for s in c.spatial)
+    if all(isinstance(a.extent, int) for a in opened) or not c.has_taps or not all(near):
+        return False
+    if c.product.op != "mul" or c.sum.dtype is not FLOAT32:
+        return False
+    least = math.prod(a.extent for a in opened if isinstance(a.extent, int))
+    return least <= MOST_PLACES and len(c.channels) == 1 and known(c.channels[0].extent) is not None
+
+
+def _in_tiles(c: Convolution, target: Target, lanes: int) -> list[Way]:
+    """The way in tile registers, where large images are transformed by too many weights."""
     opened = [s.out for s in c.spatial if not isinstance(s.out.extent, int)]
-    sides = [known(s.out.extent) or 0 for s in c.spatial]
-    if all(likely_of_image(axis.extent) <= SIDE for axis in opened) or not c.has_taps:
-        return None
-    weights = known(math.prod((c.filter.extent, *(a.extent for a in c.channels))))
-    if max(sides) > SIDE or weights is None:
-        return None
-    if F4.positions * weights * FLOAT32.bits // 8 <= target.l2_bytes:
-        return None
+    weights = known(math.prod((c.filter.extent, *(a.extent for a in c.channels)))) or 0
+    is_large = F4.positions * weights * FLOAT32.bits // 8 > target.l2_bytes
+    if not is_large or any(likely_of_image(s.out.extent) <= SIDE for s in c.spatial):
+        return []
     small = {axis: Variable(axis.name, minimum(axis.extent, SIDE)) for axis in opened}
     values: dict[Atom, DimLike] = {axis: new.dim for axis, new in small.items()}
-    axes = [small.get(axis, axis) for axis in c.store.axes]
-    found = convolution(rewritten(c.store, axes, values))
-    if found is None:
-        return None
-    most, of_image = MOST_PLACES, OF_IMAGE
-    if runs_in_tiles(found, target, lanes) and speed_in_tiles(found, target) > GAIN:
-        most, of_image = MOST_IN_TILES, OF_IMAGE_IN_TILES
-    else:
-        target = replace_fields(target, features=target.features - {FEATURES["dot2"]})
-    images = math.prod(a.extent for a in c.batch)
-    places = math.prod(s.out.extent for s in c.spatial)
-    is_small = _is_at_most(images * (places + of_image), most)
-    for axis in opened:
-        is_small = is_small * _is_at_most(axis.extent, SIDE)
-    return Small(found, is_small, target)
+    found = convolution(rewritten(c.store, [small.get(a, a) for a in c.store.axes], values))
+    if found is None or not runs_in_tiles(found, target, lanes):
+        return []
+    stages = direct_stages(found, target, lanes)
+    if stages is None or speed_in_tiles(found, target) <= GAIN:
+        return []
+    fits = math.prod((_is_less(axis.extent, SIDE + 1) for axis in opened), start=1)
+    return [Way(stages, _Cycles(c, lanes).in_joined_rows(), fits)]
+
+
+class _Cycles:
+    """How many cycles a convolution takes, by its extents."""
+
+    def __init__(self, c: Convolution, lanes: int) -> None:
+        self.c = c
+        self.channels = known(c.channels[0].extent) or 1 if c.channels else 1
+        filters = known(c.filter.extent) or 1
+        self.blocks = -(-filters // lanes)
+        self.vectors = -(-self.channels // lanes)
+        self.taps = math.prod(known(s.taps) or 1 for s in c.spatial)
+        self.weights = self.taps * self.channels * filters
+        self.images = math.prod(a.extent for a in c.batch)
+        self.outs = [s.out.extent for s in c.spatial]
+
+    def of_places(self) -> DimLike:
+        """Where taps are copied."""
+        products = self.channels * self.blocks * PRODUCT
+        each = self.taps * (products + self.vectors * COPIED)
+        return self.images * math.prod(self.outs) * round(each) + round(self.weights * READ)
+
+    def large(self, algorithm: Winograd | None, target: Target) -> DimLike:
+        """By ``algorithm``, or in boxes along rows."""
+        c = self.c
+        if algorithm is not None:
+            return self._transformed(algorithm)
+        if runs_in_tiles(c, target, WORDS):
+            return self._in_registers(target)
+        *lead, high, wide = (1, *self.outs)
+        places = math.prod(lead) * ceildiv(high, HIGH) * ceildiv(wide, WIDE) * HIGH * WIDE
+        each = self.taps * self.channels * self.blocks * PRODUCT
+        return self.images * places * round(each) + round(self.weights * READ)
+
+    def _transformed(self, algorithm: Winograd) -> DimLike:
+        tiles = self.images
+        for s in self.c.spatial:
+            tiles = tiles * ceildiv(ceildiv(s.out.extent, s.dilation), algorithm.out) * s.dilation
+        each = algorithm.positions * self.channels * self.blocks * TILE_PRODUCT
+        each += algorithm.transform_cost * (self.vectors + self.blocks)
+        read = 4 * algorithm.positions * self.weights / TAPS**2 / FAR_BYTES
+        return tiles * round(each) + round(read)
+
+    def _in_registers(self, target: Target) -> DimLike:
+        """In tile registers, two rows of 16 pixels at once."""
+        *lead, wide = (1, *self.outs)
+        high = ceildiv(lead[-1], HIGH) * HIGH
+        registers = math.prod(lead[:-1]) * high * ceildiv(wide, WORDS)
+        strides = math.prod(s.stride for s in self.c.spatial)
+        groups, _ = grouped(self.c, self.blocks, target)
+        each = self._step * self.blocks + WORDS * strides * self.channels * SPLIT
+        read = self.weights * (HELD if groups == 1 else PASSED)
+        return self.images * registers * round(each) + round(read)
+
+    def in_joined_rows(self) -> DimLike:
+        """In tile registers, the rows of an image as one."""
+        *lead, wide = (1, *self.outs)
+        length = (math.prod(lead) - 1) * (wide + TAPS - 1) + wide
+        registers = ceildiv(length, 2 * WORDS) * 2
+        each = registers * round(self._step * self.blocks) + round(self.weights * SPLIT)
+        return self.images * each
+
+    @property
+    def _step(self) -> float:
+        return self.taps * math.ceil(self.channels / STEP) * STEP_CYCLES
+
+
+def chosen(found: Sequence[Way]) -> list[DimLike]:
+    """For each of the ways: 1 if a run takes it, else 0."""
+    told: list[DimLike] = []
+    for k, way in enumerate(found):
+        is_it: DimLike = way.fits
+        for other_k, other in enumerate(found):
+            if other is not way:
+                is_less = _is_less(way.cycles, other.cycles + (k < other_k))
+                is_it = is_it * maximum(is_less, 1 - other.fits)
+        told.append(is_it)
+    return told
 
 
 def only_if(is_it: DimLike, nest: Nest) -> Nest:
@@ -85,9 +198,9 @@ def only_if(is_it: DimLike, nest: Nest) -> Nest:
     return replace_fields(nest, body=(When(condition, nest.body),), parallel=parallel)
 
 
-def _is_at_most(extent: DimLike, most: int) -> DimLike:
-    """1 if ``extent`` is no more than ``most``, else 0."""
-    return minimum(maximum(most + 1 - extent, 0), 1)
+def _is_less(a: DimLike, b: DimLike) -> DimLike:
+    """1 if ``a`` is less than ``b``, else 0."""
+    return minimum(maximum(b - a, 0), 1)
 
 
-__all__ = ["Small", "only_if", "small_images"]
+__all__ = ["Way", "chosen", "only_if", "ways"]

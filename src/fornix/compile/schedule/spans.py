@@ -7,12 +7,12 @@ a box lies beyond the end of a short row. Spans overlap at the end: all of them 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 
 from fornix.compile.nest import Block, Loop, Patch, Span, When
 from fornix.ir.dim import DimLike, ceildiv, maximum, minimum
 from fornix.ir.loops import Scalar, Variable, apply, index
+from fornix.ir.loops.scalar import select
 
 FEW = 4
 """Elements at once of an axis that is short."""
@@ -21,10 +21,12 @@ PIECE = 112
 SOME_GAIN = 6, 7
 """About half as many are computed at once where these are so much less, in whole spans."""
 
-SIZES = 1, 2, 3, 4, 5, 7, 9, 14
-"""Elements at once of an axis that is short in any case; registers hold sums of so many."""
-BOX_COST = 1.5
-"""Elements that take as long as beginning with so many."""
+SIZES = 1, 2, 3, 4, 5, 6, 7, 8, 9, 14
+"""Elements at once, where registers hold sums of so many."""
+BOX_COST = 3
+"""Halves of an element that take as long as beginning with so many."""
+OF_ROWS, OF_OTHERS = 7, 8
+"""What boxes of whole rows take, which meet less padding, relative to others."""
 
 Box = Callable[..., Patch]
 """The box of these spans."""
@@ -70,22 +72,41 @@ def open_row(axis: Variable, most: int, piece: Variable, box: Box) -> Block:
     return tuple(found)
 
 
-def by_size(axis: Variable, most: int, box: Box) -> Iterator[When]:
-    """``box`` for all of ``axis``, of ``most`` elements at most, by as many as take least."""
-    sizes = [_size_for(count) for count in range(1, most + 1)]
-    length: Scalar = index(axis.extent)
-    for size in sorted(set(sizes)):
-        turn = Variable(axis.name, ceildiv(axis.extent, size))
-        span = Span(axis, minimum(turn.dim * size, axis.extent - size), size)
-        fitting = (apply("eq", length, index(n)) for n, own in enumerate(sizes, 1) if own == size)
-        is_it = functools.reduce(lambda a, b: apply("or", a, b), fitting)
-        yield When(is_it, (Loop(turn, (box(span),)),))
+def by_size(
+    axis: Variable,
+    most: int,
+    box: Box,
+    piece: tuple[DimLike, DimLike] | None = None,
+    row: DimLike = 0,
+) -> Iterator[When]:
+    """``box`` for all of ``axis``, by as many elements as take least for it, ``most`` at most.
+
+    Or for a ``piece``, its first element and how many there are; the last box may begin in the one
+    before. The axis may consist of rows of so many elements.
+    """
+    first, length = (0, axis.extent) if piece is None else piece
+    sizes = sorted({min(size, most) for size in SIZES})
+    best = _best(axis.extent, sizes, row)
+    for size in sizes:
+        turn = Variable(axis.name, ceildiv(length, size))
+        start = minimum(first + turn.dim * size, axis.extent - size)
+        loop = Loop(turn, (box(Span(axis, start, size)),))
+        yield When(apply("eq", best, index(size)), (loop,))
 
 
-def _size_for(count: int) -> int:
-    """How many elements at once take least for ``count`` of them."""
-    sizes = [size for size in SIZES if size <= count]
-    return min(sizes, key=lambda size: -(-count // size) * (size + BOX_COST))
+def _best(count: DimLike, sizes: Sequence[int], row: DimLike) -> Scalar:
+    """Which of ``sizes`` takes least for ``count`` elements."""
+    best: Scalar = index(1)
+    least: Scalar | None = None
+    for size in sizes:
+        cost = ceildiv(count, size) * (2 * size + BOX_COST)
+        is_row = apply("eq", index(row), index(size))
+        own = select(is_row, index(cost * OF_ROWS), index(cost * OF_OTHERS))
+        if least is not None:
+            is_less = apply("lt", index(size - 1), index(count)) & apply("lt", own, least)
+            best, own = select(is_less, index(size), best), select(is_less, own, least)
+        least = own
+    return best
 
 
 def open_rows(axis: Variable, most: int, rows: Span, box: Box) -> Block:

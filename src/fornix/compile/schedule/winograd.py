@@ -91,16 +91,24 @@ class Stage:
 
 
 def winograd_stages(
-    conv: Convolution, target: Target, lanes: int, speed: float = 1.0
+    conv: Convolution, target: Target, lanes: int, algorithm: Winograd | None
 ) -> list[Stage | Store] | None:
     """What has to be done for ``conv``, in order; stores are left to other schedules.
 
-    None if another schedule serves it better.
+    None without an algorithm: then another schedule serves it better.
     """
+    if algorithm is None:
+        return None
+    return _Stages(_flattened(conv), algorithm, target, lanes).found()
+
+
+def winograd_algorithm(
+    conv: Convolution, target: Target, lanes: int, speed: float = 1.0
+) -> Winograd | None:
+    """What computes ``conv``; None if that is another schedule."""
     flat = _flattened(conv)
     is_gathered = flat.channels != conv.channels and _is_split(conv, flat, lanes)
-    algorithm = _algorithm(flat, target, lanes, speed, is_gathered=is_gathered)
-    return None if algorithm is None else _Stages(flat, algorithm, target, lanes).found()
+    return _algorithm(flat, target, lanes, speed, is_gathered=is_gathered)
 
 
 def _is_split(conv: Convolution, flat: Convolution, lanes: int) -> bool:
@@ -300,7 +308,7 @@ class _Stages:
         def each(part: _Part) -> Stretch:
             return Stretch(self.outer, self.number, first, count, part.body)
 
-        products = self._products(0, size)
+        products = self._products(0, count)
         inner = (Loop(self.position, products.body), each(results))
         body = (each(images), Loop(self.panel, inner))
         return [self._kernel((turn,), body, (images, products, results))]
@@ -537,4 +545,4 @@ def _height(rows: DimLike, most: int) -> int:
     return most if count is None else -(-count // -(-count // most))
 
 
-__all__ = ["Stage", "winograd_stages"]
+__all__ = ["Stage", "winograd_algorithm", "winograd_stages"]

@@ -73,7 +73,8 @@ def _interval(d: DimLike) -> Interval:
     for monomial, c in terms_of(d).items():
         ends: Interval = (c, c)
         for atom in monomial:
-            ends = _enclose([_times(x, y) for x in ends for y in _interval_of_atom(atom)])
+            others = _interval_of_atom(atom)
+            ends = _enclose([_times(x, y) for x in ends for y in others])
         low, high = low + ends[0], high + ends[1]
     return low, high
 
