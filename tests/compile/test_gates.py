@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fornix.dtype import FLOAT32, FLOAT64, INT32, DType
-from fornix.ir.dim import Dim, DimLike, symbol
+from fornix.ir.dim import Dim, DimLike, known, symbol
 from fornix.ir.loops import (
     Scalar,
     Tensor,
@@ -22,7 +22,7 @@ from fornix.ir.loops import (
 from tests.compile.levels import EVERY, target
 from tests.compile.native import Runner, check
 
-S, N = symbol("S"), symbol("N")
+S, N, M = symbol("S"), symbol("N"), symbol("M")
 
 
 def weighed(h: Tensor, w: Tensor, place: tuple[DimLike, ...]) -> Scalar:
@@ -79,6 +79,17 @@ def test_rows_of_open_number_fall_into_even_blocks(rng: np.random.Generator) -> 
     for steps, batch in ((2, 1), (1, 2), (2, 5), (1, 13), (2, 33), (1, 70)):
         feeds = feeds_of(steps, (2, batch, 9), 4, rng)
         check(history, feeds, {"S": steps, "N": batch}, chunks=4)
+
+
+def test_rows_of_several_open_extents_are_gates(rng: np.random.Generator) -> None:
+    for rows in (N * M + N, (N + 2) // 3 * M + M, N + M):
+        history = layer(S, (2, rows, 9), 4)
+        runner = Runner([history], chunks=4)
+        assert runner.kernels[-1].schedule == "gates"
+        for batch, count in ((1, 1), (3, 5)):
+            sizes = {"S": 2, "N": batch, "M": count}
+            shape = 2, known(rows.bind(sizes)) or 0, 9
+            check(history, feeds_of(2, shape, 4, rng), sizes, chunks=4)
 
 
 def test_float64_takes_narrower_vectors(rng: np.random.Generator) -> None:

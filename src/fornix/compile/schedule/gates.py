@@ -20,8 +20,8 @@ from fornix.compile.products import Product, products
 from fornix.compile.schedule.map import alone
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, ceildiv, exact_quotient, is_nonnegative, minimum
-from fornix.ir.dim.expression import Atom, coefficient, collect, terms_of
+from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, long_division, minimum
+from fornix.ir.dim.expression import Atom, coefficient
 from fornix.ir.loops import (
     Apply,
     Buffer,
@@ -246,11 +246,7 @@ def _are_apart(stores: Sequence[Store], axes: Axes) -> bool:
 
 def _is_digit(address: DimLike, axis: Variable, pitch: DimLike) -> bool:
     """Whether ``address`` is ``(… · extent + axis)·pitch + rest``, with a rest below ``pitch``."""
-    rest = address - axis.dim * pitch
-    for monomial, c in terms_of(rest).items():
-        term = collect({monomial: c})
-        if exact_quotient(term, pitch * axis.extent) is not None:
-            rest = rest - term
+    _, rest = long_division(address - axis.dim * pitch, pitch * axis.extent)
     return is_nonnegative(rest) is True and is_nonnegative(pitch - 1 - rest) is True
 
 

@@ -19,7 +19,14 @@ from fornix.ir.dim.expression import (
     unknown,
 )
 from fornix.ir.dim.prove import bounds, equal, is_nonnegative, less
-from fornix.ir.dim.simplify import ceildiv, divide, exact_quotient, maximum, minimum
+from fornix.ir.dim.simplify import (
+    ceildiv,
+    divide,
+    exact_quotient,
+    long_division,
+    maximum,
+    minimum,
+)
 from fornix.ir.dim.text import named, parse
 
 __all__ = [
@@ -34,6 +41,7 @@ __all__ = [
     "is_nonnegative",
     "known",
     "less",
+    "long_division",
     "maximum",
     "minimum",
     "named",

@@ -59,7 +59,7 @@ def exact_quotient(a: DimLike, b: DimLike) -> DimLike | None:
     """
     if isinstance(b, int) and b == 0:
         return None
-    quotient, rest = _long_division(a, b)
+    quotient, rest = long_division(a, b)
     if not isinstance(rest, int) or rest != 0 or not atoms(quotient) <= atoms(a):
         return None  # an atom that is not in ``a`` says that the quotient is too large
     return quotient
@@ -71,7 +71,7 @@ def _divide(a: DimLike, b: DimLike) -> DimLike:
         if proves_in(-b - 1, a):
             return divide(-a, -b)
         return of_atom(Floor(a, b))
-    quotient, rest = _long_division(a, b)
+    quotient, rest = long_division(a, b)
     if proves(rest) and proves_in(b - 1 - rest, a):
         return quotient
     if _leads_negative(rest):  # floor(r / b) = -1 - floor((-r - 1) / b)
@@ -82,7 +82,7 @@ def _divide(a: DimLike, b: DimLike) -> DimLike:
     return quotient + (of_atom(Floor(rest, b)) if smaller is None else divide(*smaller))
 
 
-def _long_division(a: DimLike, b: DimLike) -> tuple[DimLike, DimLike]:
+def long_division(a: DimLike, b: DimLike) -> tuple[DimLike, DimLike]:
     """``(q, r)`` with ``a == q*b + r``: division of polynomials by the leading term of ``b``.
 
     Coefficients are divided towards zero, so that signs stay; the constant is floored. A division
@@ -153,7 +153,7 @@ def _cancel(a: DimLike, b: DimLike, context: DimLike) -> tuple[DimLike, DimLike]
         n = exact_quotient(b, g)
         if n is None or not proves_in(g - 1, context):
             continue
-        x, y = _long_division(a, g)
+        x, y = long_division(a, g)
         whole = _quotient_of_small(y, g)
         if whole is not None:
             return x + whole, n
