@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fornix.compile import Target
+from fornix.compile.compiler import write_all
 from fornix.compile.nest import When
 from fornix.compile.schedule import schedule
 from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, DType
@@ -64,3 +65,13 @@ def test_squares_and_cubes_have_loops_of_their_own() -> None:
     assert is_told_apart(power(FLOAT32))
     assert is_told_apart(power(INT64, 1))
     assert not is_told_apart(power(FLOAT32, 5))
+
+
+def test_powers_of_powers_nest_no_deeper_than_one() -> None:
+    x, y = tensor("x", (N,), INT64), tensor("y", (), INT64)
+
+    def at(i: Any) -> Scalar:
+        return apply("pow", apply("pow", x[i], y[()]), y[()])
+
+    (kernel,) = write_all([stored(compute((N,), at))], Target.host())
+    assert kernel.code.text

@@ -71,6 +71,7 @@ def _apply(em: Emitter, e: Apply, unit: int) -> Value:
     expanded = _expansion(em, e)
     if expanded is not None:
         if e.op == "pow" and e.dtype.kind == "int":
+            em.value(e.args[0], unit)  # for itself, as it may be a power, too: all steps are nested
             good = binary(em, "le", e.dtype, Value("0", False, 0), em.value(e.args[1], unit))
             em.check("power", "an integer is raised to a negative power", good, unit)
         if e.op in maths.LIMITS and e.dtype.is_float:
