@@ -169,6 +169,19 @@ def test_pools_share_partial_results(op: str, is_blocked: bool) -> None:
         check(y, {"x": normal(*shape)})
 
 
+@pytest.mark.parametrize("level", ["host", "x86-64-v3"])
+def test_pools_of_open_extents_end_in_rows_of_one_where_registers_are_few(level: str) -> None:
+    h, w = (symbol(name, least=4) for name in "hw")
+    x = tensor("x", (1, 3, h, w), FLOAT32)
+    runner = Runner([pooled("max", x, windows(x, 3, 2))], target(level))
+    for height, width in ((4, 4), (7, 41)):
+        data = normal(1, 3, height, width)
+        (found,) = runner.run({"x": data}, {"h": height, "w": width})
+        padded = np.pad(data, [(0, 0)] * 2 + [(1, 1)] * 2, constant_values=-np.inf)
+        views = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+        np.testing.assert_array_equal(found, views[:, :, ::2, ::2].max((-2, -1)))
+
+
 @pytest.mark.parametrize("is_blocked", [False, True])
 def test_nan_wins_in_every_window_that_holds_it(is_blocked: bool) -> None:
     shape = (1, LANES, 9, 18)

@@ -99,7 +99,7 @@ def window_nest(store: Store, target: Target, lanes: int) -> tuple[list[Store], 
     least = _least(count, plan.run, folds)
     body: Block = tuple(_blocks(plan.run, count, least, sums, put))
     if not isinstance(plan.run.extent, int):
-        body = (*body, _one_by_one(plan, least, put))
+        body = (*body, *_one_by_one(plan, least, put))
     outer = [a for a in store.axes if a not in {plan.run, plan.vector, *blocks}]
     if not outer and isinstance(plan.run.extent, int) and _step(folds, plan.run) is None:
         block = Variable(plan.run.name, -(-plan.run.extent // count))
@@ -419,12 +419,17 @@ def _blocks(
         yield window(extent - count)
 
 
-def _one_by_one(plan: _Plan, least: int, put: Put) -> Loop:
-    """Each element on its own, if there are fewer than ``least``: of many taps few meet data."""
+def _one_by_one(plan: _Plan, least: int, put: Put) -> Block:
+    """Each element on its own, if there are fewer than ``least``: of many taps few meet data.
+
+    Nothing where there never are.
+    """
     extent = plan.run.extent
     turn = Variable(plan.run.name, extent * (1 - minimum(extent // least, 1)))
+    if turn.extent == 0:
+        return ()
     alone = tuple(_of_one(e, plan, turn) for e in outer_reductions(put.value))
-    return Loop(turn, (Window(Span(plan.run, turn.dim, 1), alone, put),))
+    return (Loop(turn, (Window(Span(plan.run, turn.dim, 1), alone, put),)),)
 
 
 def _of_one(e: Reduce, plan: _Plan, turn: Variable) -> Sum:
