@@ -487,8 +487,9 @@ class Programs:
             self._common = self._common or CommonCall.of(self.general)
             if self._common is not None:
                 return
-        is_general = self._chosen.get(run.key) is self.general
-        made = quick_call(self.general, run, feeds) if is_general else None
+        program = self._chosen.get(run.key)
+        own = run if program is self.general or program is None else program.run_for(feeds)
+        made = None if program is None else quick_call(program, own, feeds)
         if isinstance(made, StepsCall | ChainCall) and self.options.memory_limit:
             made = None  # what each step takes is counted
         if made is not None and self.numbers:

@@ -325,6 +325,36 @@ def test_extents_that_came_before_take_their_short_way_again(
             session.run(None, other)
 
 
+def test_extents_with_a_program_of_their_own_have_a_short_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, P] past, float[N, 2] x) => (float[N, Q] y, float[N, P] z) {
+            y = Concat <axis = 1> (past, x)
+            z = Neg (past)
+        }"""
+    session = InferenceSession(parser.parse_model(text), SessionOptions(intra_op_num_threads=1))
+    rng = np.random.default_rng(0)
+
+    def check(rows: int, past: int) -> None:
+        feeds = {k: rng.normal(size=(rows, n)).astype("f") for k, n in (("past", past), ("x", 2))}
+        y, z = session.run(None, feeds)
+        np.testing.assert_array_equal(y, np.concatenate([feeds["past"], feeds["x"]], 1))
+        np.testing.assert_array_equal(z, -feeds["past"])
+
+    sizes = ((3, 0), (3, 4), (1, 0), (0, 0), (0, 4))
+    for rows, past in sizes:
+        check(rows, past)
+    programs = session._programs
+    assert programs is not None
+    assert sum(made is not programs.general for made in programs._chosen.values()) >= 3
+    monkeypatch.delattr(InferenceSession, "_run")
+    for rows, past in (*sizes, *sizes[::-1]):
+        check(rows, past)
+    with pytest.raises(AttributeError, match="_run"):  # the long way says what is wrong
+        check(2, 0)
+
+
 def test_extents_beyond_those_with_short_ways_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "MAX_SHORT", 2)
     text = """<ir_version: 8, opset_import: ["" : 18]>
