@@ -293,11 +293,16 @@ class Window:
     put: Put
 
 
+SHORT_VECTOR = 16
+"""Bytes within which processors put the lanes of two vectors in turn in one instruction."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """`put` for a tile: the lanes of the vector axis `axis` by as many values of `across`.
 
-    The tile begins at value `first` of `across`, along which `loads` are read and then turned.
+    The tile begins at value `first` of `across`, along which `loads` are read and then turned;
+    `count` of them, one or two, lie beside each other.
     """
 
     axis: Variable
@@ -305,6 +310,7 @@ class Turn:
     first: DimLike
     loads: tuple[Load, ...]
     put: Put
+    count: int = 1
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.memory import address, in_bytes, store
-from fornix.compile.emit.types import memory_type, size_of
-from fornix.compile.nest import Put, Turn, Weave
+from fornix.compile.emit.types import memory_type, register_type, size_of
+from fornix.compile.nest import SHORT_VECTOR, Put, Turn, Weave
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike
-from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.dim.expression import Atom, coefficient, substitute, variables
 from fornix.ir.loops import Load, Variable, substitute_scalar
 
 if TYPE_CHECKING:
@@ -25,26 +25,45 @@ if TYPE_CHECKING:
 
 
 def tile(em: Emitter, t: Turn) -> None:
-    """One tile at the present value of ``t.axis``, whose lanes are the vector axis."""
+    """What ``t`` turns at the present value of ``t.axis``, whose lanes are the vector axis."""
     base = em.places[t.axis]
     put = in_bytes(em, t.put)
     if put is not t.put and isinstance(put.value, Load):
         t = replace(t, put=put, loads=tuple(put.value if e is t.put.value else e for e in t.loads))
-    is_whole = isinstance(t.across.extent, int) and t.across.extent % em.lanes == 0
+    width = em.lanes * t.count
+    is_whole = t.count > 1 or (isinstance(t.across.extent, int) and t.across.extent % em.lanes == 0)
     left = None if is_whole else em.dim(t.across.extent - t.first)
     for e in t.loads:
         rows = _rows(em, t, e, base, left)
-        for q, text in enumerate(_turned(em, e.dtype, rows)):
+        for q, text in enumerate(_turned(em, e.dtype, rows, t.count)):
             moved = substitute_scalar(e, {t.across: t.first + q})
             em.remember((moved, 0), Value(text, True, em.top))
-    for q in range(em.lanes):
-        _write(em, t, q, left)
+    for q, place in enumerate(_places(em, t.put.address, t, width)):
+        _write(em, t, place, q, left)
 
 
-def _write(em: Emitter, t: Turn, q: int, left: Value | None) -> None:
-    """Vector ``q`` of the tile, if there are so many ``left``."""
+def _places(em: Emitter, place: DimLike, t: Turn, count: int) -> list[DimLike]:
+    """``place`` for ``count`` values of ``t.across``, where a run tells the step as running sums.
+
+    One after the other these take two registers, where products would take one each.
+    """
+    step = coefficient(place, t.across)
+    if step is None or isinstance(step[0], int) or t.across in variables(step[1]):
+        return [substitute(place, {t.across: t.first + q}, {}) for q in range(count)]
+    begin = substitute(place, {t.across: t.first}, {})
+    found, text, size = [begin], "0", em.dim(step[0]).text
+    for _ in range(1, count):
+        far = Variable("s", step[0] * count)
+        text = em.put(em.top, f"add nsw i64 {text}, {size}")
+        em.places[far] = Value(text, False, em.top)
+        found.append(begin + far.dim)
+    return found
+
+
+def _write(em: Emitter, t: Turn, place: DimLike, q: int, left: Value | None) -> None:
+    """Vector ``q`` of the tile to ``place``, if there are so many ``left``."""
     at: dict[Atom, DimLike] = {t.across: t.first + q}
-    place, value = substitute(t.put.address, at, {}), substitute_scalar(t.put.value, at)
+    value = substitute_scalar(t.put.value, at)
     guard = None if t.put.guard is None else substitute_scalar(t.put.guard, at)
     put = Put(t.put.buffer, place, value, guard=guard)
     if left is None:
@@ -61,26 +80,49 @@ def _write(em: Emitter, t: Turn, q: int, left: Value | None) -> None:
 
 
 def _rows(em: Emitter, t: Turn, e: Load, base: Value, left: Value | None) -> list[str]:
-    """Vectors along ``t.across``, one for each lane of ``t.axis``; beyond its end the last."""
+    """Vectors along ``t.across``, one for each lane of ``t.axis``; beyond its end the last.
+
+    They are as long as tiles beside each other are wide.
+    """
     lane = Variable("l", em.lanes)
-    end = em.dim(t.axis.extent - 1)
+    end = em.dim(t.axis.extent - 1) if em.masks else None
     rows = []
     for r in range(em.lanes):
         text = em.put(em.top, f"add nsw i64 {base.text}, {r}")
-        text = em.call(em.top, "i64", "llvm.smin.i64", ("i64", text), ("i64", end.text))
+        if end is not None:
+            text = em.call(em.top, "i64", "llvm.smin.i64", ("i64", text), ("i64", end.text))
         row = Variable("r", t.axis.extent)  # proofs may use its bounds
         em.places[row] = Value(text, False, em.top)
-        moved = substitute_scalar(e, {t.axis: row.dim, t.across: t.first + lane.dim})
-        with em.along(lane):
-            em.places[lane] = Value("0", False, 0)
-            em.masks = {} if left is None else {0: em.first_lanes(left, 0)}
-            value = em.value(moved)
-        rows.append(em.splat(value, e.dtype))
+        parts = []
+        for n in range(t.count):
+            first = t.first + n * em.lanes
+            moved = substitute_scalar(e, {t.axis: row.dim, t.across: first + lane.dim})
+            with em.along(lane):
+                em.places[lane] = Value("0", False, 0)
+                em.masks = {} if left is None else {0: em.first_lanes(left, n)}
+                value = em.value(moved)
+            parts.append(em.splat(value, e.dtype))
+        rows.append(_beside(em, em.type(e.dtype, is_vector=True), parts))
     return rows
 
 
-def _turned(em: Emitter, dtype: DType, rows: Sequence[str]) -> list[str]:
-    """The columns of a square tile: rows ``step`` apart swap lanes, log2 times."""
+def _beside(em: Emitter, kind: str, parts: Sequence[str]) -> str:
+    """One or two vectors as one."""
+    if len(parts) == 1:
+        return parts[0]
+    picks = ", ".join(f"i32 {k}" for k in range(2 * em.lanes))
+    pair = f"{kind} {parts[0]}, {kind} {parts[1]}"
+    return em.put(em.top, f"shufflevector {pair}, <{2 * em.lanes} x i32> <{picks}>")
+
+
+def _turned(em: Emitter, dtype: DType, rows: Sequence[str], count: int) -> list[str]:
+    """The columns of square tiles: rows swap lanes, or are put in turn, log2 times.
+
+    Processors put the lanes of two short vectors in turn in one instruction; they swap them in one
+    where lanes are as wide as those that their shuffles choose.
+    """
+    if size_of(dtype) * em.lanes <= SHORT_VECTOR:
+        return _put_in_turn(em, dtype, rows, count)
     found = list(rows)
     kind = em.type(dtype, is_vector=True)
     lanes, step = em.lanes, 1
@@ -88,17 +130,33 @@ def _turned(em: Emitter, dtype: DType, rows: Sequence[str]) -> list[str]:
         for r in range(lanes):
             if r & step:
                 continue
-            a, b = found[r], found[r + step]
-            low = [k if not k & step else lanes + k - step for k in range(lanes)]
-            high = [k + step if not k & step else lanes + k for k in range(lanes)]
-            for target, picks in ((r, low), (r + step, high)):
-                mask = ", ".join(f"i32 {k}" for k in picks)
-                found[target] = em.put(
-                    em.top,
-                    f"shufflevector {kind} {a}, {kind} {b}, <{lanes} x i32> <{mask}>",
-                )
+            pair = found[r], found[r + step]
+            low = [(0, k) if not k & step else (1, k - step) for k in range(lanes)]
+            high = [(0, k + step) if not k & step else (1, k) for k in range(lanes)]
+            found[r] = _picked(em, kind, pair, low)
+            found[r + step] = _picked(em, kind, pair, high)
         step *= 2
     return found
+
+
+def _put_in_turn(em: Emitter, dtype: DType, rows: Sequence[str], count: int) -> list[str]:
+    """The columns of tiles: each row in turn with the one half a tile below it, log2 times."""
+    lanes, found = em.lanes, list(rows)
+    half, kind = lanes // 2, f"<{lanes * count} x {register_type(dtype)}>"
+    halves = [
+        [(of, n * lanes + at + k) for n in range(count) for k in range(half) for of in (0, 1)]
+        for at in (0, half)
+    ]
+    for _ in range(half.bit_length()):
+        pairs = zip(found[:half], found[half:], strict=True)
+        found = [_picked(em, kind, pair, picks) for pair in pairs for picks in halves]
+    if count == 1:
+        return found
+    return [
+        _picked(em, kind, (text, "poison"), [(0, n * lanes + k) for k in range(lanes)])
+        for n in range(count)
+        for text in found
+    ]
 
 
 def weave(em: Emitter, t: Weave) -> None:
@@ -182,11 +240,11 @@ def _picked(
     em: Emitter, kind: str, vectors: Sequence[str], sources: Sequence[tuple[int, int]]
 ) -> str:
     """A vector whose lanes are those of ``sources``: the number of a vector, and its lane."""
-    text = vectors[0]
+    text, length = vectors[0], int(kind[1:].split(maxsplit=1)[0])
     for n in range(1, len(vectors)):
         # Once two are put together, their lanes are where they belong.
         here = [lane if n == 1 else k for k, (_, lane) in enumerate(sources)]
-        picks = [em.lanes + lane if of == n else here[k] for k, (of, lane) in enumerate(sources)]
-        mask = f"<{em.lanes} x i32> <{', '.join(f'i32 {k}' for k in picks)}>"
+        picks = [length + lane if of == n else here[k] for k, (of, lane) in enumerate(sources)]
+        mask = f"<{len(sources)} x i32> <{', '.join(f'i32 {k}' for k in picks)}>"
         text = em.put(em.top, f"shufflevector {kind} {text}, {kind} {vectors[n]}, {mask}")
     return text

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import LOAD_COST, accesses, likely, outer_reductions, stride_of
-from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Turn, Weave, When
+from fornix.compile.nest import (
+    SHORT_VECTOR,
+    Block,
+    Chunks,
+    Lanes,
+    Loop,
+    Nest,
+    Put,
+    Turn,
+    Weave,
+    When,
+)
 from fornix.compile.schedule.chunks import CHUNKS, combined
 from fornix.dtype import BOOL
-from fornix.ir.dim import DimLike, ceildiv, known, less, maximum, minimum
+from fornix.ir.dim import ceildiv, known, less, maximum, minimum
 from fornix.ir.loops import Constant, Load, Store, Variable, index
 
 MAX_LANES = 16
@@ -27,6 +39,8 @@ LARGE_LANES, PAGE = 8, 4096
 do. Where they all begin at the same place of a page, caches hold too few lines to write by halves.
 """
 
+NARROW = 2
+"""Bytes of elements whose lanes are put in turn, in tiles as high as such vectors are long."""
 MAX_WOVEN = 15
 """Rows that are woven; more fill the tiles that are turned."""
 BLOCKS = 16
@@ -89,7 +103,7 @@ def _woven_if_long(store: Store, along: Variable, across: Variable, lanes: int) 
 
 def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | None:
     """``store`` in tiles, if some of what it reads lies across its vector axis."""
-    lanes = min(lanes, MAX_LANES)
+    lanes = _lanes_of(store, lanes)
     if vector is None or lanes < LEAST_EXTENT or store.value.size > MAX_NODES:
         return None
     if stride_of(store.address, vector) != 1 or outer_reductions(store.value):
@@ -99,6 +113,13 @@ def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | Non
         if axis is not vector and along and _is_long(axis) and _is_long(vector):
             return _nest(store, vector, axis, along, lanes)
     return None
+
+
+def _lanes_of(store: Store, lanes: int) -> int:
+    """Lanes of a tile: of narrow elements as many as one instruction puts in turn."""
+    dtypes = (store.buffer.dtype, *(e.dtype for e in accesses([store.value])))
+    widest = max(d.numpy.itemsize for d in dtypes)
+    return min(lanes, SHORT_VECTOR // widest if widest <= NARROW else MAX_LANES)
 
 
 def _along(store: Store, vector: Variable, axis: Variable) -> list[Load]:
@@ -151,24 +172,39 @@ def _in_pieces(
 def _nest(store: Store, vector: Variable, across: Variable, loads: list[Load], lanes: int) -> Nest:
     """Tiles in rows; of large matrices, some tiles beside each other before those below them."""
     is_large = min(likely(vector.extent), likely(across.extent)) >= LARGE_EXTENT
-    if (is_large and not _is_in_pages(store, across)) or _is_stored(store):
+    is_wide = all(e.dtype.numpy.itemsize > NARROW for e in loads)
+    if (is_large and is_wide and not _is_in_pages(store, across)) or _is_stored(store):
         lanes = min(lanes, LARGE_LANES)
     store, vector, pieces = _in_pieces(store, vector, across, lanes)
     if pieces:
         loads = _along(store, vector, across)
-    tiles = Variable("c", TILES if is_large else 1)
-    block = Variable("b", ceildiv(across.extent, lanes * tiles.extent))
-    first = (block.dim * tiles.extent + tiles.dim) * lanes
+    count = 2 if _are_paired(store, loads, across, lanes) else 1
+    width = lanes * count
+    tiles = Variable("c", TILES // count if is_large else 1)
+    block = Variable("b", ceildiv(across.extent, width * tiles.extent))
+    first = (block.dim * tiles.extent + tiles.dim if is_large else block.dim) * width
     put = Put(store.buffer, store.address, store.value)
-    body: Block = (
-        Turn(vector, across, first if is_large else block.dim * lanes, tuple(loads), put),
-    )
+    begin = minimum(first, across.extent - width) if count > 1 else first
+    body: Block = (Turn(vector, across, begin, tuple(loads), put, count),)
     if is_large:
-        is_whole = isinstance(across.extent, int) and across.extent % (lanes * TILES) == 0
+        is_whole = isinstance(across.extent, int) and across.extent % (width * tiles.extent) == 0
         exists = index(first) < index(across.extent)
         body = (Loop(tiles, body if is_whole else (When(exists, body),)),)
-    axes = (*(a for a in store.axes if a is not vector and a is not across), block)
-    parallel: DimLike = 1
-    for axis in axes:
-        parallel = parallel * axis.extent
-    return Nest("turned", (Chunks(axes, (Lanes(vector, 1, body),)),), lanes, parallel)
+    others = tuple(a for a in store.axes if a is not vector and a is not across)
+    chunks = Chunks((*others, block), (Lanes(vector, 1, body),))
+    parallel = combined(chunks.axes)[0]
+    if count == 1 or isinstance(across.extent, int):
+        return Nest("turned", (chunks,), lanes, parallel)
+    fits = index(width - 1) < index(across.extent)
+    rest = Chunks((*others, across), (Loop(vector, (put,)),))
+    return Nest("turned", (When(fits, (chunks,)), When(~fits, (rest,))), lanes, parallel)
+
+
+def _are_paired(store: Store, loads: Sequence[Load], across: Variable, lanes: int) -> bool:
+    """Whether two tiles of what is only moved are turned at once, by instructions twice as long.
+
+    Where they do not fill their axis the last pair overlaps that before it.
+    """
+    is_moved = isinstance(store.value, Load) and not _is_stored(store)
+    fill = all(e.dtype.numpy.itemsize * lanes == SHORT_VECTOR for e in loads)
+    return is_moved and fill and less(across.extent, 2 * lanes) is not True
