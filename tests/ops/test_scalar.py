@@ -237,6 +237,16 @@ def test_strings_compare_and_are_chosen() -> None:
     assert s.where(np.array([True, False]), x, y).tolist() == ["a", "c"]
 
 
+def test_where_broadcasts_texts_and_dims_and_keeps_bools() -> None:
+    is_first = np.array([[True], [False]])
+    texts = np.array(["a", "b"], object)
+    assert s.where(is_first, texts, texts[::-1]).tolist() == [["a", "b"], ["b", "a"]]
+    assert s.where(is_first, dims(N, 1), dims(M, 2)).tolist() == [[N, 1], [M, 2]]
+    decided = s.where(is_first, np.array([True], object), np.array([False], object))
+    assert decided.dtype == bool
+    assert decided.tolist() == [[True], [False]]
+
+
 def test_functions_of_loop_scalars_give_loop_scalars() -> None:
     x = tensor("x", (2,), FLOAT32)[0]
     for found in (s.exp(x), s.where(s.less(x, 0.0), 0, x), s.sign(x), s.isinf(x), s.cast(x, INT8)):

@@ -20,7 +20,7 @@ from fornix.ops import scalar
 from fornix.ops.call import LowerNode, RunNode, output_dtype
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import agreed_shape, broadcast_shapes, normalize_axis, shape_text
-from fornix.ops.precision import wide_element, widened
+from fornix.ops.precision import wide_dtype, wide_element
 from fornix.ops.schema import Schema
 from fornix.ops.signature import Occurrence
 
@@ -98,11 +98,14 @@ def _kernel_rule(function: Function, common_shape: Function) -> Function:
         given = [x for x in inputs if x is not None]
         if broadcast is not None:
             inputs = _aligned(given[0], given[1], bool(broadcast), axis)
-        else:
+        elif common_shape is not broadcast_shapes or len({x.shape for x in given}) > 1:
             common_shape(*(x.shape for x in given))
         dtypes = [None if x is None else DType.of(x.dtype) for x in inputs]
         narrow = output_dtype(node.schema, dtypes)
-        wide = (None if x is None else widened(x) for x in inputs)
+        wide = (
+            x if x is None or dtype is None or dtype is wide_dtype(dtype) else x.astype(np.float32)
+            for x, dtype in zip(inputs, dtypes, strict=True)
+        )
         result = np.asarray(function(*wide, **attributes))
         if narrow is not None and result.dtype != narrow.numpy:
             result = result.astype(narrow.numpy)

@@ -84,7 +84,11 @@ def _each(function: _OnDims, *xs: Operand) -> Operand:
         raise TypeError("not defined for dims")
     if not any(isinstance(x, np.ndarray) for x in xs):
         return function(*xs)
-    result = np.frompyfunc(function, len(xs), 1)(*xs)
+    return _settled(np.frompyfunc(function, len(xs), 1)(*xs))
+
+
+def _settled(result: object) -> Array:
+    """Object arrays of nothing but bools as bools."""
     elements = np.asarray(result, object)
     if elements.size and all(isinstance(e, bool | np.bool_) for e in elements.flat):
         return elements.astype(bool)
@@ -270,6 +274,9 @@ def _logical(op: str, on_arrays: Callable[..., Array], on_dims: _OnDims, *xs: Op
 
 def where(condition: Operand, a: Operand, b: Operand) -> Operand:
     """``a`` where the condition is true, else ``b``; both are evaluated."""
+    dtypes = [x.dtype for x in (condition, a, b) if isinstance(x, np.ndarray)]
+    if dtypes == [bool, object, object]:
+        return _settled(np.where(condition, a, b))
     if any(isinstance(x, Scalar) for x in (condition, a, b)):
         return loops.select(condition, a, b)
     if _are_dims((a, b)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -251,6 +252,9 @@ def reshape(data: Array, shape: Array | list[int] | None = None, *, allowzero: i
     fill the shape. Source: ONNX Reshape-14.
     """
     wanted = [] if shape is None else [*listed(shape, "shape")]
+    if data.size and all(n > 0 or n == -1 for n in wanted):  # NumPy reads these as ONNX does
+        with suppress(ValueError):
+            return data.reshape(wanted)
     _check_target(wanted, bool(allowzero))
     copied: set[int] = set()
     if not allowzero:
