@@ -362,3 +362,13 @@ def test_a_minimum_is_no_more_than_what_it_is_of() -> None:
     assert agreed.proves(Bound(row.dim * LENGTH + column.dim, N * LENGTH))
     assert agreed.proves(Bound(rows_of(N, shorter), N * shorter))
     assert not agreed.proves(Bound(row.dim * LENGTH + column.dim + 1, N * LENGTH))
+
+
+def test_what_is_no_more_than_something_ends_before_it() -> None:
+    bound = Bound(rows_of(T, LENGTH), N * LENGTH)
+    assert Agreement(reach=[(N, T)]).proves(bound)
+    assert Agreement(reach=[(1, T)]).proves(Bound(rows_of(T, LENGTH), LENGTH))
+    assert not Agreement(reach=[(T, N)]).proves(bound)
+    assert not Agreement(reach=[(N + 1, T)]).proves(bound)
+    assert not Agreement(reach=[(N, T)]).proves(Bound(rows_of(T, LENGTH) + 1, N * LENGTH))
+    assert Agreement(reach=[(HALF, 2), (N, T)]).proves(Bound(rows_of(T, HALF) + 0, N * HALF))

@@ -210,7 +210,7 @@ def test_shape_arithmetic_that_is_known_ahead_is_not_computed() -> None:
             "ShapeError: shapes must broadcast, got [2] and [3]: 2 and 3 differ and neither is 1",
         ),
         (
-            "f (float x) => (float[0] y) <int64[1] s = {0}> { y = Expand (x, s) }",
+            "f (float[N,0] x) => (float[0,N] y) { y = Transpose (x) }",
             "'y' has no elements",
         ),
         (

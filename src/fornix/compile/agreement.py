@@ -72,10 +72,11 @@ class Agreement:
         A minimum is no more than its arguments, and may be agreed to be at least so much: a proof
         wants either.
         """
-        return any(self._proves(bound, kinds) for kinds in _KINDS)
+        return any(self._proves(bound, self._atoms(bound, kinds)) for kinds in _KINDS) or any(
+            self._proves(bound, self._left(self._atoms(bound, kinds))) for kinds in _KINDS
+        )
 
-    def _proves(self, bound: Bound, kinds: tuple[type[Atom], ...]) -> bool:
-        values = self._atoms(bound, kinds)
+    def _proves(self, bound: Bound, values: dict[Atom, DimLike]) -> bool:
         for variable in variables(bound.address):
             if isinstance(variable, Variable):
                 extent = substitute(variable.extent, values, {})
@@ -106,6 +107,15 @@ class Agreement:
         }
         for number, (atom, least) in enumerate(self._least(kinds).items()):
             found.setdefault(atom, symbol(f"agreed {number}", least))
+        return found
+
+    def _left(self, values: dict[Atom, DimLike]) -> dict[Atom, DimLike]:
+        """``values``, and symbols that are to be no more than something as what is left of it."""
+        found = dict(values)
+        for number, (more, less) in enumerate(self.reach):
+            atom = less.atom if isinstance(less, Dim) else None
+            if isinstance(atom, Symbol) and atom not in values:
+                found[atom] = substitute(more, values, {}) - symbol(f"left {number}")
         return found
 
     def _least(self, kinds: tuple[type[Atom], ...]) -> dict[Atom, int]:

@@ -23,6 +23,8 @@ FOLDS = frozenset({
     (COUNTED, "Count"),
 })  # fmt: skip
 """Sums, means, extremes and what is put together, by domain: what is made of nothing is known."""
+FILLS = frozenset({"ConstantOfShape", "Expand"})
+"""Operators of which code writes no elements, if there are none: where lists begin that grow."""
 SCATTERS = frozenset({"Scatter", "ScatterElements", "ScatterND"})
 """Operators that change no element where there are no updates."""
 
@@ -36,6 +38,11 @@ def read_inputs(node: Node, *, may_be_empty: bool) -> int | None:
     if node.op_type in UNREAD:
         return 0
     return 1 if may_be_empty and node.op_type in SCATTERS else None
+
+
+def fills(node: Node) -> bool:
+    """Whether code of ``node`` may write a result of which it is known that it has no elements."""
+    return not node.domain and node.op_type in FILLS
 
 
 def divides(node: Node, facts: Sequence[Fact | None]) -> bool:

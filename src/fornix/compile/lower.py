@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fornix import ops
 from fornix.compile.blocked import blocked_buffer
+from fornix.compile.emptiness import fills
 from fornix.dtype import DType
 from fornix.errors import FornixError
 from fornix.infer import Inference
@@ -74,7 +75,7 @@ class Lowering:
         for value in (*node.inputs, *node.outputs):
             if value is None or value.is_omitted:
                 continue
-            if 0 in self.shape(value) and value.producer is node:
+            if 0 in self.shape(value) and value.producer is node and not fills(node):
                 raise NotLowered(f"'{value.name}' has no elements")
 
     def shape(self, value: Value) -> tuple[DimLike, ...]:

@@ -24,6 +24,7 @@ from fornix.passes import Level, Native, optimize
 from fornix.passes.count_words import count_words
 from fornix.passes.index_texts import index_texts
 from fornix.passes.outline_unranked import outline_unranked
+from fornix.passes.sink_extents import sink_extents
 from fornix.passes.split_counted import split_counted
 from fornix.passes.split_draws import split_draws
 from fornix.passes.split_resized import split_resized
@@ -174,6 +175,7 @@ _APART: Sequence[tuple[Callable[[Model, Inference], bool], bool]] = (
     (split_resized, False),
     (split_draws, True),
     (outline_unranked, True),
+    (sink_extents, True),
 )
 """What takes models apart, and whether sessions that optimize nothing do without it."""
 

@@ -54,6 +54,8 @@ Compute: TypeAlias = Callable[[Program, Mapping[str, Any], Run], Mapping[Value, 
 
 MAX_PROGRAMS = 4
 """Programs of a body for values of the same kinds."""
+MAX_FAILED = 2
+"""Forms that may have no program before no other is tried: numbers, and symbols for them."""
 MAX_MET = 64
 """Sets of extents of which it is remembered which program they run."""
 MAX_SEEN = 16
@@ -376,15 +378,31 @@ class Family(Generic[T]):
         """The program for ``shapes``, made now if there is none; None where they come first."""
         fitting = (made for form, made in self.programs if made and _fits(form, shapes))
         found = next(fitting, None)
-        kept = next((form for form in self.kept if _fits(form, shapes)), None)
-        is_worth = kept is not None or bool(self.seen)
-        if found is None and is_worth and len(self.programs) < MAX_PROGRAMS:
-            form = kept or self._form(shapes)
+        if found is None and self._may_grow:
+            kept = next((form for form in self.kept if _fits(form, shapes)), None)
+            form = kept or self._untried(shapes)
             self.kept = [other for other in self.kept if other != kept]
-            found = make(form)
-            self.programs.append((form, found))
+            if form is not None:
+                found = make(form)
+                self.programs.append((form, found))
         self.seen.append(shapes)
         return found
+
+    @property
+    def _may_grow(self) -> bool:
+        """Whether there may be another program."""
+        failed = sum(made is None for _, made in self.programs)
+        return failed < MAX_FAILED and len(self.programs) - failed < MAX_PROGRAMS
+
+    def _untried(self, shapes: Shapes) -> Form | None:
+        """The form of a program for ``shapes``; None where they come first, or all were tried.
+
+        Where there is none with symbols for what differed, numbers have programs of their own.
+        """
+        forms = [self._form(shapes)] if self.seen else []
+        forms += [shapes] if shapes in self.seen else []
+        tried = [form for form, _ in self.programs]
+        return next((form for form in forms if form not in tried), None)
 
     def _form(self, shapes: Shapes) -> Form:
         """What is known of extents: numbers where they never differed, symbols elsewhere."""

@@ -202,7 +202,6 @@ class ControlWay:
         self.step = step
         self._families: dict[tuple[object, ...], Family[FlowWay]] = {}
         self._last: FlowWay | None = None
-        self._is_closed = not is_available()
         self.forget()
         tell(self)
 
@@ -213,7 +212,7 @@ class ControlWay:
     def __call__(self, arrays: list[Any], run: Run) -> list[Any] | None:
         """What the step writes; None if its kernel has to do it."""
         results = None if self._last is None else self._last(arrays, run.flag)
-        if results is None and not self._is_closed:
+        if results is None and is_available():
             way = self._found(arrays)
             if way is not None and way is not self._last:
                 self._last = way
@@ -237,5 +236,4 @@ class ControlWay:
             return FlowWay([self.step], inputs, self.step.writes)
         except (NotAsCompiled, FornixError) as reason:
             log.debug("%s: %s", self.step.writes[0].name, reason)
-            self._is_closed = isinstance(reason, NotAsCompiled)
             return None
