@@ -154,7 +154,7 @@ def test_padding_may_lie_on_both_sides_of_rows_of_one_pixel(filters: int) -> Non
 def test_rows_of_unknown_length_are_done_in_boxes_of_every_size(
     level: str, *, at_end: bool
 ) -> None:
-    x, w = tensor("x", (N, 3, H, W), FLOAT32), data(FLOAT32, (16, 3, 3, 2), {}, 1)
+    x, w = tensor("x", (N, 5, H, W), FLOAT32), data(FLOAT32, (16, 5, 3, 2), {}, 1)
     own = lanes(FLOAT32, level)
     y = blocked(lower_conv(x, constant(w), None, strides=[1, 2], pads=[1, 0, 1, 1]), own)
     runner = Runner([y], target(level), at_end=at_end)
@@ -167,9 +167,27 @@ def test_rows_of_unknown_length_are_done_in_boxes_of_every_size(
         np.testing.assert_array_equal(found, expected)
 
 
-def test_boxes_of_several_rows_are_for_taps_that_are_near() -> None:
-    for dilation, rows in ((1, H + 2), (9, H)):
-        x, w = tensor("x", (1, 3, H, W), FLOAT32), constant(data(FLOAT32, (16, 3, 3, 3), {}, 1))
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4, 6, 7])
+@pytest.mark.parametrize("level", LEVELS)
+def test_rows_of_images_as_networks_are_fed_fill_boxes_of_every_size(
+    blocks: int, level: str
+) -> None:
+    own = lanes(FLOAT32, level)
+    x, w = tensor("x", (1, 3, H, W), FLOAT32), data(FLOAT32, (blocks * own, 3, 3, 3), {}, 1)
+    y = blocked(lower_conv(x, constant(w), None, strides=[2, 2], pads=[1, 2, 0, 1]), own)
+    runner = Runner([y], target(level), at_end=True)
+    for h, width in ((9, 3), (47, 47), (61, 29), (55, 250)):
+        feeds = {"x": data(FLOAT32, x.shape, {"H": h, "W": width}, width)}
+        feeds["x"][0, 2, h // 2, [0, -1]] = np.inf, np.nan
+        (found,) = runner.run(feeds, {"H": h, "W": width})
+        with np.errstate(invalid="ignore"):
+            expected = conv(feeds["x"], w, None, strides=[2, 2], pads=[1, 2, 0, 1])
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_boxes_of_several_rows_are_for_taps_that_are_near_and_more_channels_than_are_fed() -> None:
+    for c, dilation, rows in ((8, 1, H + 2), (8, 9, H), (3, 1, H)):
+        x, w = tensor("x", (1, c, H, W), FLOAT32), constant(data(FLOAT32, (16, c, 3, 3), {}, 1))
         y = blocked(lower_conv(x, w, None, dilations=[dilation] * 2, pads=[dilation] * 4), 16)
         found = convolution(source(y))
         assert found is not None

@@ -29,6 +29,10 @@ OPEN_PIXELS, OPEN_ROWS = 14, 2
 """Pixels at once where only a run tells how many there are, and the rows that share them."""
 FEWER_PIXELS, OPEN_ROW = (7, 4, 3), 28
 """What else there may be, and a row as networks have them, which these fill more or less."""
+FED_CHANNELS, FED_PIXELS, FED_SHARE = 4, (14, 8, 6, 4, 3), 0.75
+"""Channels at most of images as networks are fed with, and what boxes of these may be: pixels of
+one row, which is long, and the share of registers that hold sums, so that others hold weights of
+several channels. With more, LLVM writes sums to memory and back."""
 MANY_REGISTERS = 32
 """With fewer, boxes of fewer pixels were no faster."""
 PORTS = 1.2
@@ -106,13 +110,14 @@ def _open_box(c: Convolution, deep: Sequence[int], target: Target) -> Box:
     usual = [Box(together, OPEN_PIXELS // together, b) for b in deep]
     others = [Box(1, q, b) for q in FEWER_PIXELS for b in deep]
     first, *_ = [box for box in usual if _registers(box) <= most]
+    if _is_fed(c):
+        fed = [Box(1, q, b) for q in FED_PIXELS for b in deep if q * b <= most * FED_SHARE]
+        return min((box for box in fed if _registers(box) <= most), key=_loads)
     if most < MANY_REGISTERS:
         return first
 
     def cost(box: Box) -> float:
-        pixels = box.rows * box.pixels
-        loads = (pixels + box.blocks) / (pixels * box.blocks)
-        waste = _rounded(OPEN_ROW, box.pixels)
+        waste, loads = _rounded(OPEN_ROW, box.pixels), _loads(box)
         return waste * max(1 + LOAD_COST * loads, PORTS * loads)
 
     best = min((box for box in others if _registers(box) <= most), key=cost)
@@ -147,10 +152,22 @@ def image_bytes(c: Convolution) -> int:
 
 def _rows_together(c: Convolution) -> int:
     """How many rows of an image share the pixels of a box, where those are of unknown number."""
-    if len(c.spatial) < 2 or c.spatial[-2].out.extent == 1:
+    if len(c.spatial) < 2 or c.spatial[-2].out.extent == 1 or _is_fed(c):
         return 1
     rows = c.spatial[-2]
     return OPEN_ROWS if c.is_in_place or less((rows.taps - 1) * rows.dilation, NEAR + 1) else 1
+
+
+def _is_fed(c: Convolution) -> bool:
+    """Whether its image has as few channels as those that networks are fed with, of floats."""
+    channels = math.prod(likely(a.extent) for a in c.channels) * c.product.elements
+    return channels <= FED_CHANNELS and not c.has_groups and c.sum.dtype.is_float
+
+
+def _loads(box: Box) -> float:
+    """Factors that are loaded for a multiplication."""
+    pixels = box.rows * box.pixels
+    return (pixels + box.blocks) / (pixels * box.blocks)
 
 
 def _registers(box: Box, *, are_small: bool = False) -> int:

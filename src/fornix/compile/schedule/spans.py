@@ -60,12 +60,13 @@ def open_row(axis: Variable, most: int, piece: Variable, box: Box) -> Block:
     That is as many as waste little; the last ones may begin in the piece before.
     """
     some = most // 2 + 1
-    few = min(FEW, some)
-    fits = [_fits(axis, most) * _is_worth(axis, most, some), _fits(axis, some), _fits(axis, few), 1]
+    sizes = sorted({most, some, min(FEW, some)}, reverse=True)
+    fits = [_fits(axis, count) for count in sizes]
+    fits[0] = fits[0] * _is_worth(axis, most, some)
     first = piece.dim * PIECE
     length = minimum(axis.extent - first, PIECE)
     found: list[Loop] = []
-    for count, is_it in zip((most, some, few, 1), _first_of(fits), strict=True):
+    for count, is_it in zip((*sizes, 1), _first_of([*fits, 1]), strict=True):
         turn = Variable(axis.name, ceildiv(length, count) * is_it)
         start = minimum(first + turn.dim * count, axis.extent - count)
         found.append(Loop(turn, (box(Span(axis, start, count)),)))
