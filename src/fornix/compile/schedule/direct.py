@@ -179,7 +179,7 @@ def _stages(
         return None
     lanes = _lanes(c, given, lanes)
     if has_few_places:
-        return stages_by_places(c, given, target, lanes)
+        return stages_by_places(c, given, target, lanes) if c.has_taps else None
     in_parts = float_stages(c, given, target, lanes) or _of_copy(c, target, lanes)
     if in_parts is not None:
         return in_parts
