@@ -13,7 +13,7 @@ from onnx import parser, save
 
 import fornix
 from fornix.forks import awaited, tell
-from fornix.runtime.program import Programs
+from fornix.runtime.programs import Programs
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork"),

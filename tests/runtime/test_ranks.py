@@ -10,7 +10,8 @@ from onnx import parser
 
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession, SessionOptions
-from fornix.runtime.program import MAX_PROGRAMS, Program
+from fornix.runtime.program import Program
+from fornix.runtime.programs import MAX_PROGRAMS
 from fornix.runtime.reports.profile import NUMPY
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'

@@ -12,7 +12,8 @@ from onnx import parser
 import fornix
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession, SessionOptions
-from fornix.runtime.program import MAX_MET, MAX_PROGRAMS, Program
+from fornix.runtime.program import Program
+from fornix.runtime.programs import MAX_MET, MAX_PROGRAMS
 from fornix.runtime.settling import MAX_NODES, telling
 
 HEAD = '<ir_version: 8, opset_import: ["" : 20, "com.microsoft" : 1]>\n'

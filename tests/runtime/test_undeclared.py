@@ -10,7 +10,7 @@ from onnx import parser
 
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession, SessionOptions
-from fornix.runtime.program import Programs
+from fornix.runtime.programs import Programs
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
 NEGATIVE = """f (float[N] x) => (float[%s] y) <int64[%s] at, float[%s] found> {

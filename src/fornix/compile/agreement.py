@@ -25,6 +25,14 @@ class Agreement:
 
     equal: list[Pair] = field(default_factory=list)
     reach: list[Pair] = field(default_factory=list)
+    alike: list[Pair] = field(default_factory=list)
+    """Those that are to be equal, though one of a pair may as well be 1: they broadcast."""
+
+    def broadcast(self, one: DimLike, other: DimLike) -> None:
+        """Ask that two extents are equal of which one may be 1."""
+        self.same(one, other)
+        if one != other:
+            self.alike.append((one, other))
 
     def same(self, one: DimLike, other: DimLike) -> None:
         """Ask that two extents are equal."""

@@ -201,7 +201,7 @@ def _broadcasts(found: Agreement, shape: Shape, whole: Shape) -> None:
     """Ask that ``shape`` broadcasts to ``whole``."""
     for one, other in zip(reversed(shape), reversed(whole), strict=False):
         if one != 1:
-            found.same(one, other)
+            found.broadcast(one, other)
 
 
 def _past(found: Agreement, batch: DimLike, pair: Sequence[Fact | None]) -> DimLike:

@@ -243,7 +243,16 @@ def _align(found: Agreement, shapes: Sequence[Shape]) -> None:
     for axis in range(1, rank + 1):
         extents = [shape[-axis] for shape in shapes if axis <= len(shape) and shape[-axis] != 1]
         for extent in extents[1:]:
-            found.same(extents[0], extent)
+            found.broadcast(extents[0], extent)
+
+
+def _stretched(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    """Extents of the data are those of the result, or 1: one of two factors is 0."""
+    if facts[0] is not None:
+        for extent, whole in zip(facts[0].shape, results[0].shape, strict=True):
+            found.same((whole - extent) * (extent - 1), 0)
 
 
 def _broadcast(
@@ -551,6 +560,7 @@ _ML_RULES: dict[str, Rule] = {
 _PART_RULES: dict[str, Rule] = {
     **dict.fromkeys(("Chosen", "Count", "Distinct", "Front", "Hits", "Places"), _anything),
     **dict.fromkeys(("Resized", "ScaledExtents"), _resize),
+    "Stretched": _stretched,
     "Suppressed": _suppressed,
 }
 _CONTRIBUTED: dict[str, Rule] = {

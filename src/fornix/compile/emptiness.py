@@ -25,6 +25,8 @@ FOLDS = frozenset({
 """Sums, means, extremes and what is put together, by domain: what is made of nothing is known."""
 FILLS = frozenset({"ConstantOfShape", "Expand"})
 """Operators of which code writes no elements, if there are none: where lists begin that grow."""
+STRETCHED = COUNTED, "Stretched"
+"""What reads of others how long they are."""
 SCATTERS = frozenset({"Scatter", "ScatterElements", "ScatterND"})
 """Operators that change no element where there are no updates."""
 
@@ -33,6 +35,8 @@ def read_inputs(node: Node, *, may_be_empty: bool) -> int | None:
     """Of how many inputs some element is read, or has to be there; None if of all."""
     if may_be_empty and (node.domain, node.op_type) in FOLDS:
         return 0
+    if (node.domain, node.op_type) == STRETCHED:
+        return 1
     if node.domain:
         return None
     if node.op_type in UNREAD:

@@ -132,6 +132,12 @@ class Compiled:
         traits = self.traits[node]
         return isinstance(traits, Traits) and not symbols.isdisjoint(self._symbols_of(node, traits))
 
+    def may_broadcast(self, node: Node, symbols: AbstractSet[str]) -> bool:
+        """Whether ``node`` compares extents with one of ``symbols`` in them that may be 1."""
+        found = self.survey.agreement(node, may_be_empty=True)
+        dims = [d for pair in found.alike for d in pair] if found else []
+        return any(isinstance(d, Dim) and not symbols.isdisjoint(d.symbols) for d in dims)
+
     def _symbols_of(self, node: Node, traits: Traits) -> tuple[str, ...]:
         """The names of `_atoms_of`."""
         return tuple(atom.name for atom in self._atoms_of(node, traits))
@@ -223,17 +229,19 @@ def compile_nodes(
     symbols: Collection[str],
     target: Target,
     learned: Mapping[str, Value] | None = None,
+    *,
+    is_wary: bool = False,
 ) -> Compiled:
     """Machine code for ``nodes``, in the order of their graph; ``needed`` are read by others.
 
     Feeds tell ``symbols``, others are ``learned`` of values in a run: too late to ask rules of
-    operators.
+    operators. Where it ``is_wary``, what compares these runs NumPy kernels if they may be 1.
     """
     told, known = learned or {}, memo()
     with known.in_use():
         survey = Survey(Lowering(inference, [*symbols, *told]))
         survey.lowering.unread = various(nodes)
-        return _compile_nodes(nodes, needed, survey, target, told, known)
+        return _compile_nodes(nodes, needed, survey, target, told, known, is_wary=is_wary)
 
 
 def _compile_nodes(
@@ -243,10 +251,12 @@ def _compile_nodes(
     target: Target,
     learned: Mapping[str, Value],
     known: Memo,
+    *,
+    is_wary: bool,
 ) -> Compiled:
     inference = survey.lowering.inference
     names, traits = _examine(nodes, survey, known)
-    _refuse_unsure(Compiled([], survey, traits, names), learned)
+    _refuse_unsure(Compiled([], survey, traits, names), learned, is_wary=is_wary)
     alone: set[Node] = set()
     found = chains(
         nodes, traits, needed, survey.lowering, lambda u: _name(u, names, {}, target).digest
@@ -296,10 +306,11 @@ def _examine(
     return names, traits
 
 
-def _refuse_unsure(compiled: Compiled, learned: Mapping[str, Value]) -> None:
+def _refuse_unsure(compiled: Compiled, learned: Mapping[str, Value], *, is_wary: bool) -> None:
     """Leave nodes to NumPy kernels of which formulas do not tell whether what is learned fits.
 
-    And those whose results tell it: code for them would need to know them before.
+    And those whose results tell it: code for them would need to know them before. If it
+    ``is_wary``, those as well in which extents are learned that broadcast, unless they are equal.
     """
     if not learned:
         return
@@ -311,7 +322,8 @@ def _refuse_unsure(compiled: Compiled, learned: Mapping[str, Value]) -> None:
                 compiled.traits[node] = "extents of its result are known when it is there"
                 continue
             if name not in sure:
-                sure[name] = not compiled.conditions_of([node])[1]
+                sure[name] = not (is_wary and compiled.may_broadcast(node, learned.keys()))
+                sure[name] = sure[name] and not compiled.conditions_of([node])[1]
             if not sure[name]:
                 compiled.traits[node] = "whether it fits what the run learns has to be asked anew"
 

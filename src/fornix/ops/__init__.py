@@ -100,7 +100,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
 """Modules that declare operators of other domains, which are no part of the standard."""
 
 PARTS: dict[str, tuple[str, ...]] = {
-    "fornix.parts": ("counted", "drawn", "resize_parts", "text_parts")
+    "fornix.parts": ("counted", "drawn", "resize_parts", "stretched", "text_parts")
 }
 """Modules that declare what sessions take operators apart into; no model has these."""
 

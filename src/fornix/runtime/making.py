@@ -30,6 +30,7 @@ from fornix.passes.split_draws import split_draws
 from fornix.passes.split_resized import split_resized
 from fornix.passes.split_slices import split_slices
 from fornix.passes.split_texts import split_texts
+from fornix.passes.stretch_counted import stretch_counted
 from fornix.passes.turn_scans import turn_scans
 from fornix.passes.unpack_sequences import unpack_sequences
 from fornix.reference.plan import Plan, Scope, check_names
@@ -56,6 +57,8 @@ class Shared(NamedTuple):
     pool: Pool
     random: np.random.Generator
     """What nodes draw from."""
+    is_wary: bool = False
+    """Whether extents that broadcast, and that data tell, are never taken for equal."""
 
 
 def make_program(
@@ -88,6 +91,8 @@ def make_program(
     _require_sound(source, inference, graph)
     if providers[0].takes_parts:
         inference = _taken_apart(model, inference, level)
+        if shared.is_wary and stretch_counted(model, inference):
+            inference = infer_model(model)
     scope = Scope(model.opset_imports, model.function_table, random=shared.random)
     plan = cache(lambda: Plan(graph, scope))
     steps: list[Step] = []
@@ -95,8 +100,9 @@ def make_program(
     for provider, nodes in _shared_out(list(graph.nodes), providers, inference):
         needed, names = _needed(nodes), frozenset(symbols)
         part = Part(
-            tuple(nodes), needed, inference, plan, names, options, shared.pool, packs, shelf
-        )
+            tuple(nodes), needed, inference, plan, names, options, shared.pool, packs, shelf,
+            shared.is_wary,
+        )  # fmt: skip
         made = provider.compile(part)
         steps += made
         placements += [

@@ -31,7 +31,7 @@ from fornix.runtime.memory import (
     size_class,
 )
 from fornix.runtime.packing import StoredData
-from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step
+from fornix.runtime.providers import NotAsCompiled, Placement, Run, Step, Unequal
 from fornix.runtime.sizing.extents import Extents
 from fornix.runtime.sizing.formulas import Evaluator
 from fornix.runtime.sizing.learned import Learned
@@ -190,7 +190,8 @@ class NativeStep(Step):
     def informed(self, values: Mapping[Value, Any], run: Run) -> Run | None:
         """``run`` with what the step learns from ``values``; None if its code is not made for it.
 
-        Raises NotAsCompiled where formulas do not tell that.
+        Raises NotAsCompiled where formulas do not tell that, Unequal where extents broadcast that
+        were taken for equal.
         """
         if self.learned is None:
             return run
@@ -199,8 +200,19 @@ class NativeStep(Step):
             return None
         extents = {**run.extents, **found}
         if self._agreement(extents) is None:
+            self._require_equal(extents)
             return None
         return replace(run, extents=extents, key=tuple(extents.values()))
+
+    def _require_equal(self, extents: Mapping[str, int]) -> None:
+        """Raise Unequal if one of two extents that are to be equal is 1, and the other is not."""
+        number = Extents(extents)
+        for one, other in self.conditions[0]:
+            ends: set[int] = set()
+            with suppress(NotAsCompiled, FornixError):  # where a divisor is 0
+                ends = {number(one), number(other)}
+            if 1 in ends and len(ends) > 1:
+                raise Unequal(f"{one} and {other} are {sorted(ends)}")
 
     def run_kernels(self, values: dict[Value, Any], run: Run) -> None:
         """Like `run`, by NumPy kernels."""

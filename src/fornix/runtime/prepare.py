@@ -54,12 +54,13 @@ class _Preparing:
         part = self.part
         target = _target(part.options)
         self.inference = dataclasses.replace(part.inference, facts=dict(part.inference.facts))
-        self.sources = name_learned(part.nodes, self.inference, part.symbols)
+        self.sources = name_learned(part.nodes, self.inference, part.symbols, is_wary=part.is_wary)
         self.needed = part.needed | frozenset(values_of(self.sources))
         told = {name: source.value for name, source in self.sources.items()}
         self.compiled = compile_nodes(
-            part.nodes, self.needed, self.inference, part.symbols, target, told
-        )
+            part.nodes, self.needed, self.inference, part.symbols, target, told,
+            is_wary=part.is_wary,
+        )  # fmt: skip
 
     def steps(self) -> list[Step]:
         """The steps in an order in which they can run."""

@@ -38,6 +38,10 @@ class NotAsCompiled(Exception):
     """A run is not what its steps were made for: NumPy kernels do it, or say what is wrong."""
 
 
+class Unequal(NotAsCompiled):
+    """Of extents that were taken for equal, as data alone tell them, one is 1: it broadcasts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a node runs: in which kernels, or why by its NumPy kernel."""
@@ -240,6 +244,8 @@ class Part:
     """Whether stored data are to be packed at once."""
     shelf: Shelf | None = None
     """The place of the program."""
+    is_wary: bool = False
+    """Whether extents that broadcast and data tell are taken for equal only where they are."""
 
     @property
     def plan(self) -> Plan:

@@ -35,7 +35,7 @@ from fornix.runtime.options import (
     SessionOptions,
     warn_of_provider_options,
 )
-from fornix.runtime.program import Programs
+from fornix.runtime.programs import Programs
 from fornix.runtime.providers import (
     PROVIDERS,
     NotAsCompiled,
@@ -263,9 +263,12 @@ class InferenceSession:
         try:
             if timeline := self._timeline:
                 programs.whole  # noqa: B018 - what another process kept knows no nodes
-                program, run = programs.chosen(feeds)
-                run = replace(run, is_ended=is_ended)
-                return timeline.run(program, feeds, run, names)
+                return programs.serve(
+                    feeds,
+                    lambda program, run: timeline.run(
+                        program, feeds, replace(run, is_ended=is_ended), names
+                    ),
+                )
             results = programs.run(feeds, names, is_ended, places, flag)
         except (NotAsCompiled, MemoryError) as reason:
             told = watched.log if watched else self._log
@@ -403,10 +406,14 @@ class InferenceSession:
             programs = self._programs.ranked(by_name)
             programs.whole  # noqa: B018 - what another process kept knows no nodes
             try:
-                program, run = programs.chosen(by_name)
-                start = program.start(by_name)
-                prepared = Prepared(program.steps, program.releases, start, run)
-                return profile(prepared, repeats, threads)
+                return programs.serve(
+                    by_name,
+                    lambda program, run: profile(
+                        Prepared(program.steps, program.releases, program.start(by_name), run),
+                        repeats,
+                        threads,
+                    ),
+                )
             except NotAsCompiled as reason:
                 self._log.debug("%s: %s", self._label, reason)
         given = {self._planned.by_name[value.name]: feed for value, feed in feeds.items()}

@@ -30,7 +30,8 @@ from fornix.ir.walk import captured_values, nodes
 from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
-from fornix.runtime.program import Program, Programs
+from fornix.runtime.program import Program
+from fornix.runtime.programs import Programs
 from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled, Run
 from fornix.runtime.shortcuts.generic import ShortWay
 from fornix.runtime.shortcuts.shortcut import Shortcut
@@ -148,7 +149,7 @@ class CompiledBody:
         self.captured = [v for v in captured if v.constant is None]
         self.stored = [v for v in captured if v.constant is not None]
         self._families: dict[Kinds, Family[_Compiled]] = {}
-        self._typed: dict[tuple[Kinds, Form], _Compiled | None] = {}
+        self._typed: dict[tuple[Kinds, Form, type[Programs]], _Compiled | None] = {}
         """Programs for types that somebody knows ahead."""
         self._handed_on: dict[tuple[Kinds, Form], Mapping[tuple[int, int], DimLike]] = {}
         self._last: _Compiled | None = None
@@ -230,16 +231,17 @@ class CompiledBody:
                 self._met[kinds, shapes] = found
             return found
 
-    def typed(self, types: Sequence[ReadType]) -> _Compiled:
-        """The program for values of ``types``; raises NotAsCompiled if there is none."""
+    def typed(self, types: Sequence[ReadType], kind: type[Programs] = Programs) -> _Compiled:
+        """The program of a ``kind`` for values of ``types``; raises NotAsCompiled for others."""
         kinds = tuple(dtype for _, dtype in types)
         form = tuple(shape for shape, _ in types)
         with self._lock:
-            if (kinds, form) not in self._typed:
+            key = kinds, form, kind
+            if key not in self._typed:
                 family = self._families.get((*kinds, *map(len, form)))
-                made = dict(family.programs).get(form) if family else None
-                self._typed[kinds, form] = made or self._compiled(kinds, form)
-        program = self._typed[kinds, form]
+                made = dict(family.programs).get(form) if family and kind is Programs else None
+                self._typed[key] = made or self._compiled(kinds, form, kind)
+        program = self._typed[key]
         if program is None:
             raise NotAsCompiled(f"{self.graph.label} has no program for such values")
         return program
@@ -281,12 +283,14 @@ class CompiledBody:
             self.place.note(key, form)
         return made
 
-    def _compiled(self, kinds: Kinds, form: Form) -> _Compiled | None:
-        """The program for values of these ``kinds`` and extents."""
+    def _compiled(
+        self, kinds: Kinds, form: Form, kind: type[Programs] = Programs
+    ) -> _Compiled | None:
+        """The program of a ``kind`` for values of these ``kinds`` and extents."""
         try:
             model = self._model(kinds, form)
             shelf = self.place.shelf_for(model) if self.place else None
-            return _Compiled(model, self.options, self.scope.random, shelf)
+            return _Compiled(model, self.options, self.scope.random, shelf, kind)
         except FornixError as error:
             log.debug("%s: %s", self.graph.label, error)
             return None
@@ -436,57 +440,71 @@ class _Compiled:
         options: SessionOptions,
         random: np.random.Generator,
         shelf: Shelf | None = None,
+        kind: type[Programs] = Programs,
     ) -> None:
         self.names = [value.name for value in model.graph.inputs]
         self.outputs = [value.name for value in model.graph.outputs]
         providers = [CPUExecutionProvider()]
-        self.programs = Programs(lambda: model, providers, options, shelf, random=lambda: random)
+        self.programs = kind(lambda: model, providers, options, shelf, random=lambda: random)
         self.files = self.programs.general.files
-        self.order: list[int] = []
-        """Of each output, its number among what the step writes; or below 0, ~that of an input."""
-        self.short = self._short_way()
-        self.is_plain = self.short is None or self.order == list(range(len(self.order)))
-        """Whether outputs are what the short way gives, in that order."""
+        self._way = self._short_way()
+        """The short way, and what it gives: replaced at one time, as others may be at work."""
 
-    def _short_way(self) -> ShortWay | Shortcut | None:
-        """The way around the program: one call if it is nothing but one step."""
+    @property
+    def short(self) -> ShortWay | Shortcut | None:
+        """The way around the program, if there is one."""
+        return self._way[0]
+
+    def _short_way(self) -> tuple[ShortWay | Shortcut | None, Sequence[int] | None]:
+        """The way around the program: one call if it is nothing but one step.
+
+        Of each output its number among what the step writes, or below 0, ~that of an input; None
+        if outputs are what the way gives, in that order.
+        """
         program = self.programs.general
         if len(program.inputs) < len(self.names):
-            return None
+            return None, None
         inputs = [program.inputs[name] for name in self.names]
         outputs = [program.outputs[name] for name in self.outputs]
         steps = [step for step in program.steps if isinstance(step, NativeStep)]
         written = {value for step in steps for value in step.writes}
         if not steps or len(steps) < len(program.steps) or not {*outputs} <= {*written, *inputs}:
-            self.order = list(range(len(outputs)))
-            return Shortcut(program, inputs, outputs)
+            return Shortcut(program, inputs, outputs), None
         made = [value for value in dict.fromkeys(outputs) if value in written]
-        self.order = [made.index(v) if v in written else ~inputs.index(v) for v in outputs]
-        return ShortWay(steps, inputs=inputs, outputs=made)
+        order = [made.index(v) if v in written else ~inputs.index(v) for v in outputs]
+        is_plain = order == list(range(len(order)))
+        return ShortWay(steps, inputs=inputs, outputs=made), None if is_plain else order
 
     def at_once(self, values: list[Any]) -> list[Any] | None:
         """The outputs, if there is a short way for such values."""
-        short = self.short
+        short, order = self._way
         if short is None:
             return None
         for file in self.files:
             file.check()
         results = short(values)
-        if results is None or self.is_plain:
+        if results is None or order is None:
             return results
-        return [results[at] if at >= 0 else values[~at] for at in self.order]
+        return [results[at] if at >= 0 else values[~at] for at in order]
 
     def run(self, values: Sequence[Any], compute: Compute = Program.computed) -> list[Any]:
         """The outputs; raises NotAsCompiled if NumPy kernels are to do it."""
         feeds = dict(zip(self.names, values, strict=True))
-        program, run = self.programs.chosen(feeds)
-        try:
+
+        def results(program: Program, run: Run) -> list[Any]:
             found = compute(program, feeds, run)
+            return [found[program.outputs[name]] for name in self.outputs]
+
+        was_wary = self.programs.is_wary
+        try:
+            found = self.programs.serve(feeds, results)
         except FornixError as error:  # the body itself knows how its nodes are called
             raise NotAsCompiled(str(error)) from error
-        if self.short is not None:
+        if self.programs.is_wary != was_wary:
+            self._way = self._short_way()
+        elif self.short is not None:
             self.short.open()
-        return [found[program.outputs[name]] for name in self.outputs]
+        return found
 
 
 __all__ = ["CompiledBody", "RankChanges", "changes", "compile_bodies", "declare_carried"]

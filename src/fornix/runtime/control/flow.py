@@ -44,6 +44,7 @@ from fornix.runtime.control.places import (
 from fornix.runtime.links import LinkedWay
 from fornix.runtime.memory import readable
 from fornix.runtime.native import WORTH_SHARING, NativeStep
+from fornix.runtime.programs import WaryPrograms
 from fornix.runtime.providers import ControlNode, NotAsCompiled, Step
 from fornix.runtime.shortcuts.generic import LONG as LONG_BYTES
 from fornix.runtime.shortcuts.generic import LONGEST, ArrayType
@@ -63,7 +64,8 @@ class Flow(LateCall):
     """Arrays to the outputs of a program, in one call."""
 
     is_guessed = False
-    """Whether carried extents are taken for equal of which that is not known."""
+    """Whether carried extents are taken for equal of which that is not known, or others in bodies
+    that data tell."""
 
     def __init__(
         self,
@@ -539,7 +541,12 @@ class Flow(LateCall):
     ) -> Body:
         """A body for inputs at ``given`` places."""
         body, read = self.compiled(control, graph), self.read_by(control, graph, given, places)
-        compiled = body.typed([type_ for _, type_ in read])
+        types = [type_ for _, type_ in read]
+        compiled = body.typed(types)
+        if any(map(_is_guessed, compiled.programs.general.steps)):
+            if self.budget.is_wary:
+                compiled = body.typed(types, WaryPrograms)
+            self.is_guessed = True
         program = compiled.programs.general
         self.kept.append(compiled)
         self.files += program.files
@@ -559,6 +566,11 @@ class Flow(LateCall):
             found = self._outputs(steps, inner, outputs, targets)
             self.depth -= 1
             return found
+
+
+def _is_guessed(step: Step) -> bool:
+    """Whether extents are taken for equal in ``step`` that only data tell."""
+    return isinstance(step, NativeStep) and step.learned is not None and bool(step.conditions[0])
 
 
 def _is_controlled(step: Step) -> bool:

@@ -32,7 +32,8 @@ class Budget(NamedTuple):
     entries: int = 16
     """Not bytes, but elements: for those of each list that is fed."""
     is_wary: bool = False
-    """Whether carried extents are taken to change wherever they are not known to be equal."""
+    """Whether carried extents are taken to change wherever they are not known to be equal, and
+    others that broadcast not to be equal."""
 
 
 @dataclass(frozen=True)

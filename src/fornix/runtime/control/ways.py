@@ -61,7 +61,8 @@ class FlowWay:
     ) -> None:
         """Raises NotAsCompiled if there is none.
 
-        One that ``is_wary`` takes carried extents for equal only where that is known.
+        One that ``is_wary`` takes extents that are carried, or in bodies told by data, for equal
+        only where that is known.
         """
         self._parts = steps, inputs, outputs
         self._budget = Budget(ALIGNMENT, BUDGET, LATE, is_wary=is_wary)

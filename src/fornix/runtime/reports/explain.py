@@ -27,7 +27,8 @@ from fornix.runtime.making import native_of
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.packing import is_prepared
-from fornix.runtime.program import Program, Programs
+from fornix.runtime.program import Program
+from fornix.runtime.programs import Programs
 from fornix.runtime.providers import CPUExecutionProvider, KernelStep, Placement, Provider, Step
 
 

@@ -49,13 +49,18 @@ MAX_ELEMENTS = 16
 
 
 def name_learned(
-    nodes: Sequence[Node], inference: Inference, symbols: frozenset[str]
+    nodes: Sequence[Node],
+    inference: Inference,
+    symbols: frozenset[str],
+    *,
+    is_wary: bool = False,
 ) -> dict[str, Source]:
     """Give numbers that only data tell a symbol each, and infer anew what follows from them.
 
-    ``symbols`` are those that the extents of inputs tell.
+    ``symbols`` are those that the extents of inputs tell. Unless it ``is_wary``, extents that
+    broadcast are taken for equal.
     """
-    naming = _Naming(inference, _told(nodes, inference), symbols)
+    naming = _Naming(inference, _told(nodes, inference), symbols, is_wary=is_wary)
     for value in dict.fromkeys(v for node in nodes for v in node.inputs if v is not None):
         if value.producer is None and value.constant is None:
             naming.name(value)
@@ -104,8 +109,14 @@ class _Naming:
     """Symbols on their way through a graph."""
 
     def __init__(
-        self, inference: Inference, told: frozenset[Value], symbols: frozenset[str]
+        self,
+        inference: Inference,
+        told: frozenset[Value],
+        symbols: frozenset[str],
+        *,
+        is_wary: bool = False,
     ) -> None:
+        self.is_wary = is_wary
         self.inference, self.told, self.symbols = inference, told, symbols
         self.sources: dict[str, Source] = {}
         self._known: dict[Dim, Dim] = {}
@@ -157,7 +168,7 @@ class _Naming:
         for axis, extent in enumerate(fact.shape):
             if isinstance(extent, Dim) and not self._is_told(extent):
                 found = self._known.get(extent)
-                if found is None:
+                if found is None and not self.is_wary:
                     found = self._one_of(extent)
                 if found is None:
                     found = self._symbol(f"{value.name}.shape[{axis}]")

@@ -353,7 +353,7 @@ class Bench:
         from fornix.compile.disk import DiskCache  # noqa: PLC0415 - of the other process alone
         from fornix.reference.source import as_model  # noqa: PLC0415
         from fornix.runtime.adapting import adapted  # noqa: PLC0415
-        from fornix.runtime.program import Programs  # noqa: PLC0415
+        from fornix.runtime.programs import Programs  # noqa: PLC0415
         from fornix.runtime.providers import CPUExecutionProvider  # noqa: PLC0415
         from fornix.runtime.stored.content import Content  # noqa: PLC0415
         from fornix.runtime.stored.shelf import Shelf  # noqa: PLC0415
