@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 4200,
     "edit": 1150,
-    "compile": 16_030,
+    "compile": 16_065,
     "runtime": 10_280,
     "quantization": 1500,
     "convert": 6000,

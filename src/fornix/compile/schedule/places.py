@@ -1,8 +1,9 @@
-"""Direct convolutions of few places, of images whose extents only a run tells, in vectors.
+"""Direct convolutions by places, of images whose extents only a run tells, in vectors.
 
 Rows may be short and few, and images many: places are counted through all of them, and a box takes
 so many that follow one another, wherever rows end. What the taps of a place read is copied side by
-side before, so that places are evenly apart.
+side before, so that places are evenly apart: that pays for few places, and for any number of them
+whose windows have nothing in common.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 from fornix.compile.axes import rewritten
 from fornix.compile.convolution import Convolution, Groups, Spatial
-from fornix.compile.cost import outer_reductions
+from fornix.compile.cost import accesses, outer_reductions, stride_of
 from fornix.compile.nest import Chunks, Lanes, Nest, Patch, Put, Span, Taps
 from fornix.compile.schedule.chunks import combined, looped
 from fornix.compile.schedule.inside import Extent, data_of, taps_between
@@ -37,14 +38,29 @@ AT_ONCE = 14
 """Places of a box at most."""
 DEEP = 3
 """Blocks of filters that share a place, at most."""
+LOW = 8
+"""Places of a box that has so many blocks, where their sum is one loop: of 9, registers spill."""
 WRITTEN = 2
 """Channels that are written out in the inner loop: there are boxes of many sizes."""
 ALIASING, LINE = 256, 16
 """Elements; places that lie a multiple of the former apart share few lines of a cache."""
+LEAST_RUN = 5
+"""Taps side by side from which on copies of windows cost little beside their sums."""
+MANY_TERMS = 64
+"""Of a sum, from which on it takes longer than the copy of what it reads."""
 LONG = 1 << 40
 """More than any axis has."""
 
 _SERIAL = itertools.count()
+
+
+def are_apart(c: Convolution) -> bool:
+    """Whether windows have nothing in common, and copies of them cost little beside their sums."""
+    along = [(known(s.taps) or 0, s) for s in c.spatial if s.tap is not None]
+    if c.has_groups or not all(s.dilation == 1 and 0 < n <= s.stride for n, s in along):
+        return False
+    terms = math.prod(known(a.extent) or 0 for a in c.sum.axes)
+    return bool(along) and along[-1][0] >= LEAST_RUN and terms > MANY_TERMS
 
 
 def stages_by_places(
@@ -60,16 +76,21 @@ class _Stages:
     def __init__(self, c: Convolution, given: Groups, target: Target, lanes: int) -> None:
         self.c, self.given, self.lanes = c, given, lanes
         blocks = -(-given.filters // lanes)
+        is_apart = are_apart(c)
         deep = next(n for n in range(DEEP, 0, -1) if blocks % n == 0)
         self.most = min(AT_ONCE, (target.vector_registers - 1) // deep - 1)
         self.panel, self.block = Variable("p", blocks // deep), Variable("b", deep)
         self.lane = Variable("j", lanes)
         self.lies_apart = order(c).block == 1
+        self.in_runs = self.lies_apart and is_apart and _lies_in_runs(c)
+        if self.in_runs and deep == DEEP:
+            self.most = min(self.most, LOW)
         channels = known(c.channels[0].extent) or 1
-        self.sum = _order(c, channels if self.lies_apart else known(order(c).block) or 1)
+        block = channels if self.lies_apart else known(order(c).block) or 1
+        self.sum = _in_one(c) if self.in_runs else _order(c, block)
         axes = (*c.batch, *(s.out for s in c.spatial))
         places = math.prod(a.extent for a in axes)
-        self.axis = Variable("s", minimum(places, MOST_PLACES))
+        self.axis = Variable("s", places if is_apart else minimum(places, MOST_PLACES))
         self.at: dict[Atom, DimLike] = {}
         rest: DimLike = self.axis.dim
         self.inner: dict[Variable, DimLike] = {}
@@ -100,16 +121,20 @@ class _Stages:
         c, image, group = self.c, self.given.image, self.given.axis
         (channel,) = c.channels
         first: list[Stage | Store] = []
-        if self.lies_apart:
+        if self.lies_apart and not self.in_runs:
             axes = (group, *c.batch, *(s.place for s in c.spatial), channel)
             turned = filled("turned", axes, image)
             image = load(turned.buffer, turned.buffer.address(tuple(a.dim for a in axes)))
             first.append(turned)
         at: dict[Atom, DimLike] = {s.place: s.read for s in c.spatial}
         image = substitute_scalar(substitute_scalar(image, at), self.at)
-        *loops, middle = self.sum.loops
-        inner = Variable("i", middle.extent * math.prod(a.extent for a in self.sum.written))
-        image = substitute_scalar(image, {channel: loops[0].dim * inner.extent + inner.dim})
+        if self.in_runs:
+            *taps, inner = _taps(c)
+            loops = [channel, *(taps or [Variable("t", 1)])]
+        else:
+            *loops, middle = self.sum.loops
+            inner = Variable("i", middle.extent * math.prod(a.extent for a in self.sum.written))
+            image = substitute_scalar(image, {channel: loops[0].dim * inner.extent + inner.dim})
         count, number = combined((*loops, inner))
         pitch = count + LINE if known(count % ALIASING) == 0 else count
         shape = (self.given.count, self.axis.extent, pitch)
@@ -175,10 +200,34 @@ class _Stages:
         return maximum(first, 0), minimum(last, s.out.extent - 1)
 
 
+def _taps(c: Convolution) -> tuple[Variable, ...]:
+    return tuple(s.tap for s in c.spatial if s.tap is not None)
+
+
+def _lies_in_runs(c: Convolution) -> bool:
+    """Whether taps along the last axis, of which there are some, lie side by side."""
+    *_, row = (s for s in c.spatial if s.tap is not None)
+    return [stride_of(e.address, row.place) for e in accesses([c.image])] == [1]
+
+
+def _in_one(c: Convolution) -> Order:
+    """The order of the sum, where all that a place reads lies in the order of the weights."""
+    axes = (*c.channels, *_taps(c))
+    count, _ = combined(axes)
+    step = WRITTEN if known(count % WRITTEN) == 0 else 1
+    middle, last = Variable("d", count // step), Variable("e", step)
+    rest: DimLike = middle.dim * step + last.dim
+    values: dict[Atom, DimLike] = {}
+    for axis in reversed(axes):
+        values[axis] = rest % axis.extent
+        rest = rest // axis.extent
+    return Order((middle,), (last,), values, 1)
+
+
 def _order(c: Convolution, block: int) -> Order:
     """The order of the sum, where so many channels of a place lie side by side."""
     (channel,) = c.channels
-    taps = tuple(s.tap for s in c.spatial if s.tap is not None)
+    taps = _taps(c)
     step = WRITTEN if block % WRITTEN == 0 else 1
     outer = Variable("c", channel.extent // block)
     middle, last = Variable("d", block // step), Variable("e", step)
@@ -186,4 +235,4 @@ def _order(c: Convolution, block: int) -> Order:
     return Order((outer, *taps, middle), (last,), {channel: place}, block)
 
 
-__all__ = ["MOST_PLACES", "stages_by_places"]
+__all__ = ["MOST_PLACES", "are_apart", "stages_by_places"]

@@ -18,7 +18,7 @@ from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.cost import likely_of_image
 from fornix.compile.nest import Nest, When
 from fornix.compile.schedule.direct import direct_stages
-from fornix.compile.schedule.places import MOST_PLACES
+from fornix.compile.schedule.places import MOST_PLACES, are_apart
 from fornix.compile.schedule.square import WORDS
 from fornix.compile.schedule.square_cost import STEP, STEP_CYCLES, grouped, speed_in_tiles
 from fornix.compile.schedule.square_floats import runs_in_tiles
@@ -78,6 +78,8 @@ def ways(
     few = direct_stages(c, target, lanes, has_few_places=True)
     if few is None:
         return [large]
+    if are_apart(c):
+        return [Way(few, 0)]
     places = math.prod((*(a.extent for a in c.batch), *(s.out.extent for s in c.spatial)))
     found = [Way(few, _Cycles(c, lanes).of_places(), _is_less(places, MOST_PLACES + 1)), large]
     return found if algorithm is None else [*found, *_in_tiles(c, target, lanes)]
@@ -85,13 +87,15 @@ def ways(
 
 def _may_be_small(c: Convolution) -> bool:
     opened = [*c.batch, *(s.out for s in c.spatial)]
-    near = (((known(s.taps) or NEAR) - 1) * s.dilation <= NEAR for s in c.spatial)
-    if all(isinstance(a.extent, int) for a in opened) or not c.has_taps or not all(near):
+    if all(isinstance(a.extent, int) for a in opened) or not c.has_taps:
         return False
     if c.product.op != "mul" or c.sum.dtype is not FLOAT32:
         return False
+    if len(c.channels) != 1 or known(c.channels[0].extent) is None:
+        return False
+    near = (((known(s.taps) or NEAR) - 1) * s.dilation <= NEAR for s in c.spatial)
     least = math.prod(a.extent for a in opened if isinstance(a.extent, int))
-    return least <= MOST_PLACES and len(c.channels) == 1 and known(c.channels[0].extent) is not None
+    return are_apart(c) or (least <= MOST_PLACES and all(near))
 
 
 def _in_tiles(c: Convolution, target: Target, lanes: int) -> list[Way]:
