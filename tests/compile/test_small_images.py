@@ -12,6 +12,7 @@ from fornix.compile.nest import When
 from fornix.compile.schedule import Piece, schedule
 from fornix.compile.schedule.places import MOST_PLACES
 from fornix.dtype import FLOAT32
+from fornix.ir.dim import symbol
 from fornix.ir.loops import Store, Tensor, compute, constant, stored
 from fornix.ops import scalar as s
 from fornix.ops.conv import lower_conv
@@ -141,6 +142,14 @@ def test_few_places_are_summed_directly_and_large_images_transformed() -> None:
 def test_images_of_known_size_have_one_way() -> None:
     x, w = image("x", (2, 48, 5, 5), FLOAT32, LANES), constant(weights(64, 48))
     y = blocked(lower_conv(x, w, None, pads=[1] * 4), LANES)
+    assert not any(isinstance(p.nest.body[0], When) for p in pieces(y, target("host")))
+
+
+def test_volumes_have_one_way() -> None:
+    """Where boxes of places end in them takes more terms to say than there may be."""
+    taps = rng.standard_normal((16, 8, 1, 7, 2), np.float32)
+    x, w = image("x", (N, 8, H, W, symbol("D", least=1)), FLOAT32, 1), constant(taps)
+    y = lower_conv(x, w, None, strides=[2, 2, 3], pads=[0, 3, 1, 0, 3, 1])
     assert not any(isinstance(p.nest.body[0], When) for p in pieces(y, target("host")))
 
 

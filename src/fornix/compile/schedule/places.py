@@ -31,7 +31,7 @@ from fornix.ir.loops.scalar import reduction
 MOST_PLACES = 512
 """That have a copy for each of their taps: of more, it would not stay in caches."""
 PIECE = 126
-"""Places of a piece at most, of which threads take their share; pieces are of one length."""
+"""Places of a piece, of which threads take their share: whole boxes of 14, 9 and 7."""
 MOST_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
 AT_ONCE = 14
@@ -162,9 +162,8 @@ class _Stages:
 
     def _nest(self, store: Store, width: DimLike | None) -> Nest:
         """The loops around the boxes."""
-        count = ceildiv(self.axis.extent, PIECE)
-        piece, share = Variable("q", count), ceildiv(self.axis.extent, maximum(count, 1))
-        first = piece.dim * share
+        piece = Variable("q", ceildiv(self.axis.extent, PIECE))
+        first = piece.dim * PIECE
         (result,) = outer_reductions(store.value)
         put = Put(store.buffer, store.address, store.value)
         block = Span(self.block, 0, known(self.block.extent) or 1)
@@ -173,7 +172,7 @@ class _Stages:
             spans, loops = (span, block), self._loops(span)
             return Patch(result, spans, self.lane, loops, self.sum.written, put, width)
 
-        length = minimum(self.axis.extent - first, share)
+        length = minimum(self.axis.extent - first, PIECE)
         row = self.c.spatial[-1].out.extent
         body = tuple(by_size(self.axis, self.most, box, (first, length), row))
         axes = (piece, self.given.axis, self.panel)
