@@ -17,7 +17,7 @@ from onnx import numpy_helper, parser
 
 from fornix.compile.entry import is_available
 from fornix.errors import Fail, FormatError, FornixError, InvalidArgument
-from fornix.runtime import InferenceSession, RunOptions, SessionOptions, program
+from fornix.runtime import InferenceSession, RunOptions, SessionOptions, programs
 from fornix.runtime.shortcuts.common import CommonCall
 from fornix.runtime.shortcuts.quick import DrivenCall, StepsCall
 
@@ -356,7 +356,7 @@ def test_extents_with_a_program_of_their_own_have_a_short_way(
 
 
 def test_extents_beyond_those_with_short_ways_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "MAX_SHORT", 2)
+    monkeypatch.setattr(programs, "MAX_SHORT", 2)
     text = """<ir_version: 8, opset_import: ["" : 18]>
         f (float[N, 3] x, float[M, 3] w) => (float[K, 3] y) { y = Sub (x, w) }"""
     options = SessionOptions(intra_op_num_threads=1)

@@ -328,6 +328,21 @@ def bits(draw: Draw) -> Arguments:
     return Arguments(inputs, given | {"accuracy_level": draw.pick((None, 0, 1))})
 
 
+def table(draw: Draw) -> Arguments:
+    """Rows of a table of quanta, by places from either end."""
+    rows, columns, block = draw.whole(1, 7), draw.pick((16, 32, 48)), draw.pick((16, 32))
+    dtype = draw.dtype("T1")
+    per_byte = 2 if dtype.name == "uint8" else 1
+    blocks = -(-columns // block)
+    make = draw.weights if dtype.is_float else partial(quanta, draw)
+    stored = make("T1", (rows, columns // per_byte))
+    scales = np.asarray(draw.rng.uniform(0.01, 0.1, (rows, blocks)), draw.dtype("T2").numpy)
+    zeros = make("T1", (rows, -(-blocks // per_byte)))
+    places = draw.rng.integers(-rows, rows, draw.shape(0, 2)).astype(draw.dtype("Tind").numpy)
+    inputs = [stored, places, scales, None if dtype.is_float else draw.maybe(lambda: zeros)]
+    return Arguments(inputs, {"block_size": block, "quantize_axis": draw.pick((None, 1, -1))})
+
+
 def lstm(draw: Draw) -> Arguments:
     steps, batch, width, size = (draw.whole(1, 4) for _ in range(4))
     direction = draw.pick(("forward", "reverse", "bidirectional"))
@@ -546,6 +561,7 @@ RECIPES: dict[str, Recipe] = {
     "FusedConv": fused_conv,
     "FusedGemm": fused_gemm,
     "FusedMatMul": fused_mat_mul,
+    "GatherBlockQuantized": table,
     "Gelu": one,
     "GroupNorm": group_norm,
     "GroupQueryAttention": group_query,
