@@ -20,7 +20,7 @@ from fornix.compile.nest import Nest, When
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.places import MOST_PLACES, are_apart
 from fornix.compile.schedule.square import WORDS
-from fornix.compile.schedule.square_cost import STEP, STEP_CYCLES, grouped, speed_in_tiles
+from fornix.compile.schedule.square_cost import STEP, STEP_CYCLES, speed_in_tiles
 from fornix.compile.schedule.square_floats import runs_in_tiles
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
@@ -50,8 +50,8 @@ HIGH, WIDE = 2, 7
 """Rows and pixels of the boxes of large images."""
 SPLIT = 0.6
 """Cycles of splitting an element of an image, for tile registers; half of it for weights."""
-HELD, PASSED = 1.0, 4.0
-"""Of reading a weight in parts that the second cache holds, and that it does not."""
+PARTS = 1.0
+"""Of reading a weight in parts."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class _Cycles:
         if algorithm is not None:
             return self._transformed(algorithm)
         if runs_in_tiles(c, target, WORDS):
-            return self._in_registers(target)
+            return self._in_registers()
         *lead, high, wide = (1, *self.outs)
         places = math.prod(lead) * ceildiv(high, HIGH) * ceildiv(wide, WIDE) * HIGH * WIDE
         each = self.taps * self.channels * self.blocks * PRODUCT
@@ -162,15 +162,14 @@ class _Cycles:
         read = 4 * algorithm.positions * self.weights / TAPS**2 / FAR_BYTES
         return tiles * round(each) + round(read)
 
-    def _in_registers(self, target: Target) -> DimLike:
+    def _in_registers(self) -> DimLike:
         """In tile registers, two rows of 16 pixels at once."""
         *lead, wide = (1, *self.outs)
         high = ceildiv(lead[-1], HIGH) * HIGH
         registers = math.prod(lead[:-1]) * high * ceildiv(wide, WORDS)
         strides = math.prod(s.stride for s in self.c.spatial)
-        groups, _ = grouped(self.c, self.blocks, target)
         each = self._step * self.blocks + WORDS * strides * self.channels * SPLIT
-        read = self.weights * (HELD if groups == 1 else PASSED)
+        read = self.weights * PARTS
         return self.images * registers * round(each) + round(read)
 
     def in_joined_rows(self) -> DimLike:
