@@ -406,16 +406,22 @@ def test_a_run_tells_whether_tile_registers_serve(rng: np.random.Generator) -> N
         assert_close(run(result, feeds), expected(feeds))
 
 
-@IN_TILES
-@pytest.mark.usefixtures("in_tiles")
-@pytest.mark.parametrize("hidden", HIDING)
-def test_masks_beside_tile_registers(hidden: float, rng: np.random.Generator) -> None:
+def masked(hidden: float, rng: np.random.Generator) -> tuple[Tensor, dict[str, Array]]:
+    """Attention with a mask that hides some scores by ``hidden``, and its feeds."""
     shape = (300, 400, 32, 20)
     mask = tensor("mask", shape[:2], FLOAT32)
     result = attend(shape, lambda score, p: score + mask[p[1], p[2]])
     feeds = feeds_of(shape, rng)
     feeds["mask"] = np.where(rng.random(shape[:2]) < 0.3, hidden, 0).astype("f")
     feeds["mask"][:, 128:256] = hidden  # a block that nobody sees
+    return result, feeds
+
+
+@IN_TILES
+@pytest.mark.usefixtures("in_tiles")
+@pytest.mark.parametrize("hidden", HIDING)
+def test_masks_beside_tile_registers(hidden: float, rng: np.random.Generator) -> None:
+    result, feeds = masked(hidden, rng)
     feeds["mask"][:64, 300:] = hidden  # one that a panel does not see
     feeds["mask"][1] = hidden
     assert is_in_tiles(result)
@@ -491,18 +497,13 @@ def test_products_that_may_be_rounded_are_one_each(
 @pytest.mark.usefixtures("in_tiles")
 @pytest.mark.parametrize("hidden", HIDING)
 def test_masks_where_products_are_rounded(hidden: float, rng: np.random.Generator) -> None:
-    shape = (300, 400, 32, 20)
-    mask = tensor("mask", shape[:2], FLOAT32)
-    result = attend(shape, lambda score, p: score + mask[p[1], p[2]])
-    feeds = feeds_of(shape, rng)
-    feeds["mask"] = np.where(rng.random(shape[:2]) < 0.3, hidden, 0).astype("f")
-    feeds["mask"][:, 128:256] = hidden  # a block that nobody sees
+    result, feeds = masked(hidden, rng)
     feeds["mask"][1] = hidden
     feeds["v"][:, 128:256] = 1e38  # what is hidden counts for nothing
     found = run(result, feeds, ROUNDING)
     assert np.isnan(found[:, 1]).all() == np.isinf(hidden)
     wanted = expected(feeds, lambda x: (x.astype("f") + feeds["mask"]).astype(np.float64))
-    others = np.arange(shape[0]) != 1
+    others = np.arange(found.shape[1]) != 1
     error = np.abs(found - wanted)[:, others].max()
     assert error < 2e-2 * np.abs(wanted[:, others]).max()
 
