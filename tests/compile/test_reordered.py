@@ -81,10 +81,8 @@ def test_results_that_lie_across_are_products_of_matrices(
 
 def narrow(columns: int, *, is_dear: bool) -> Tensor:
     """exp(Σ a · b / 64 + c) of a few columns, or without the exponential."""
-    a, b, c = (
-        tensor(k, s, FLOAT32)
-        for k, s in zip("abc", ((N, 9), (9, columns), (columns,)), strict=True)
-    )
+    a, b = tensor("a", (N, 9), FLOAT32), tensor("b", (9, columns), FLOAT32)
+    c = tensor("c", (columns,), FLOAT32)
 
     def at(i: DimLike, j: DimLike) -> Scalar:
         total = reduce("sum", 9, lambda k: a[i, k] * b[k, j]) * (1 / 64) + c[j]
