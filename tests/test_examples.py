@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "changes").glob("*.md")]
+)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -20,3 +24,10 @@ def test_example_runs_and_tells_something(example: Path) -> None:
 
 def test_there_are_examples() -> None:
     assert EXAMPLES
+
+
+def test_no_page_was_left_in_the_middle_of_a_merge() -> None:
+    marks = ("<<<<<<< ", ">>>>>>> ")
+    left = [p.name for p in PAGES if any(k.startswith(marks) for k in p.read_text().splitlines())]
+    assert PAGES
+    assert not left
