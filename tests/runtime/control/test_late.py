@@ -478,3 +478,23 @@ def test_memory_for_such_rows_grows_with_their_number(
     feed = {"x": numbers(4), "limit": np.array(1e6, np.float32)}
     agree(sessions(text), feed, rounds=4)
     assert calls[-1]
+
+
+ROWS_OF_ROWS = f"""f (float[N] x, int64 k, int64 j) => (float[A, B, N] y) {{
+    {STAYS}
+    _, y = Loop (k, stays, x) <body = outer (int64 i, bool c, float[N] a)
+        => (bool c, float[N] b, float[B, N] made) {{
+        b, made = Loop (j, c, a) <body = inner (int64 n, bool d, float[N] e)
+            => (bool d, float[N] g, float[N] row) {{
+            g = Sin (e)
+            row = Add (g, x)
+        }}>
+    }}>
+}}"""
+
+
+def test_rows_of_an_inner_loop_become_a_row_of_the_outer_one(calls: list[bool]) -> None:
+    trips = [(2, 3), (1, 4), (4, 1), (3, 2)]
+    feeds = [{"x": numbers(3), "k": np.array(k), "j": np.array(j)} for k, j in trips]
+    agree(sessions(ROWS_OF_ROWS), *feeds)
+    assert calls[-1]

@@ -406,7 +406,7 @@ class _Looping:
         for name, rows, (shape, dtype) in zip(names, it.made, types, strict=True):
             type_ = (count, *shape), dtype
             measured = rows.whole if rows.extents else None
-            place = measured or self.wanted.get(name) or flow.target(name, type_, {})
+            place = measured or flow.target(name, type_, self.wanted)
             flow.agree(place.type, type_)
             found.append(replace(place, type=type_))
         return found, formulas.of(count)
