@@ -71,11 +71,11 @@ def convert(
         return array
     _require_real(source, target)
     flat = array.reshape(-1)
+    if target is types.STRING:
+        return _to_strings(flat, source).reshape(array.shape)
     with np.errstate(all="ignore"):
         if source is types.STRING:
             result = _from_strings(flat, target, saturate=saturate, round_mode=round_mode)
-        elif target is types.STRING:
-            result = _to_strings(flat, source)
         elif target is types.BOOL:
             result = _native(flat, source).astype(np.bool_)
         elif target.is_integer:

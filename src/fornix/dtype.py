@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -50,12 +51,12 @@ class DType:
         """
         if isinstance(source, DType):
             return source
-        if isinstance(source, str):
+        if isinstance(source, (np.dtype, type)):
+            found = _of_numpy(source)
+        elif isinstance(source, str):
             found = _BY_NAME.get(source)
         elif isinstance(source, (int, np.integer)) and not isinstance(source, bool):
             found = _BY_CODE.get(int(source))
-        elif isinstance(source, (np.dtype, type)):
-            found = _of_numpy(source)
         else:
             found = None
         if found is None:
@@ -131,6 +132,7 @@ class DType:
         return DType.of, (self.name,)
 
 
+@cache
 def _of_numpy(source: np.dtype[Any] | type) -> DType | None:
     """The element type that a NumPy dtype or a scalar type holds, in either byte order."""
     if isinstance(source, type):

@@ -27,6 +27,30 @@ def test_string_concat_broadcasts() -> None:
                expected=[words("xé", shape=())])  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["StringConcat", "Equal", "Where"])
+@pytest.mark.parametrize("shapes", [((), ()), ((0,), (1,)), ((2, 1), (3,)), ((2, 0, 1), (5,))])
+def test_texts_broadcast(name: str, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    """Element by element, scalars and nothing at all too."""
+    x, y = (np.resize(words("a", "b", "c"), shape) for shape in shapes)
+    pairs = list(zip(*(one.flat for one in np.broadcast_arrays(x, y)), strict=True))
+    found: dict[str, list[object]] = {
+        "StringConcat": [a + b for a, b in pairs],
+        "Equal": [a == b for a, b in pairs],
+        "Where": [b for _, b in pairs],
+    }
+    dtype = bool if name == "Equal" else object
+    shape = np.broadcast_shapes(*shapes)
+    inputs = [np.zeros((), bool), x, y] if name == "Where" else [x, y]
+    check_node(name, inputs, expected=[np.array(found[name], dtype).reshape(shape)])
+
+
+@pytest.mark.parametrize("name", ["StringConcat", "Equal"])
+def test_texts_that_do_not_broadcast_are_refused(name: str) -> None:
+    message = r"shapes must broadcast, got \[2\] and \[3\]: 2 and 3 differ and neither is 1"
+    with pytest.raises(ShapeError, match=message):
+        run_op(name, [words("a", "b"), words("a", "b", "c")])
+
+
 @pytest.mark.parametrize("pattern", [r"\d+", "a|b", "", "[a-z]*@[a-z]+"])
 def test_regex_full_match_agrees_with_the_peer(pattern: str) -> None:
     texts = words("12", "a", "", "ab", "me@home", "12 ")

@@ -315,6 +315,19 @@ def test_machine_code_does_it(node: str, made: str) -> None:
     assert way([np.array(["1", "22"], object)], Run({}, ())) is not None
 
 
+def test_machine_code_makes_texts_that_nobody_declares() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 20]>
+    g (int64[N] a, string[N] x) => (bool[N] y) { t = Cast <to = 8> (a) y = Equal (t, x) }"""
+    session = InferenceSession(from_message(parse_model(text)))
+    assert session._programs is not None
+    casts = session._programs.general.steps[0]
+    assert casts.way is not None
+    for count in (0, 1, 3, 3):
+        numbers = np.arange(count) - 1
+        [found] = session.run(None, {"a": numbers, "x": np.array(["0", "0", "1"], object)[:count]})
+        assert found.tolist() == [False, True, True][:count]
+
+
 def test_white_space_that_is_no_ascii_is_not_remembered_as_such() -> None:
     texts = np.array(["a b\u00a0c", "x b c", "z b\u3000c", "y b c"], object)
     agree("StringSplit <maxsplit = 1>", texts, made="string[N, D]", more=", int64[N] z")

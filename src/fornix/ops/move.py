@@ -116,8 +116,11 @@ def concat(*inputs: Array, axis: int = 1) -> Array:
     Before opset 4, ``axis`` is 1 unless given.
     Source: ONNX Concat-13.
     """
-    _, place = _concatenated(list(dict.fromkeys(x.shape for x in inputs)), axis)
-    return np.concatenate(inputs, place)
+    try:
+        return np.concatenate(inputs, axis)
+    except ValueError:  # the rule says which extents do not agree
+        _concatenated([x.shape for x in inputs], axis)
+        raise
 
 
 @Concat.lower

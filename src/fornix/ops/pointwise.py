@@ -7,12 +7,12 @@ lowering. float16 and bfloat16 are widened to float32 and rounded once, at the e
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fornix.dtype import DType
+from fornix.dtype import STRING, DType
 from fornix.errors import FornixError, require
 from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.loops import Scalar, Tensor, cast, compute
@@ -98,20 +98,53 @@ def _kernel_rule(function: Function, common_shape: Function) -> Function:
         given = [x for x in inputs if x is not None]
         if broadcast is not None:
             inputs = _aligned(given[0], given[1], bool(broadcast), axis)
-        elif common_shape is not broadcast_shapes or len({x.shape for x in given}) > 1:
+        elif common_shape is not broadcast_shapes:
             common_shape(*(x.shape for x in given))
-        dtypes = [None if x is None else DType.of(x.dtype) for x in inputs]
-        narrow = output_dtype(node.schema, dtypes)
-        wide = (
-            x if x is None or dtype is None or dtype is wide_dtype(dtype) else x.astype(np.float32)
-            for x, dtype in zip(inputs, dtypes, strict=True)
-        )
-        result = np.asarray(function(*wide, **attributes))
-        if narrow is not None and result.dtype != narrow.numpy:
-            result = result.astype(narrow.numpy)
+        dtypes = tuple([None if x is None else x.dtype for x in inputs])
+        known = node.once(dict[object, _Typed])
+        typed = known.get(dtypes) or known.setdefault(dtypes, _Typed.of(function, node, dtypes))
+        try:
+            result = np.asarray(typed.function(*typed.widened(inputs), **attributes))
+        except ValueError:  # the rule says which shapes do not broadcast
+            common_shape(*(x.shape for x in inputs if x is not None))
+            raise
+        if typed.dtype is not None and result.dtype != typed.dtype:
+            result = result.astype(typed.dtype)
         return result
 
     return kernel
+
+
+class _Typed(NamedTuple):
+    """What a kernel does to inputs of some types."""
+
+    function: Function
+    narrow: tuple[bool, ...]
+    """Which of them are floats in which nothing is added or multiplied."""
+    dtype: np.dtype[Any] | None
+    """That of the result, if it is known."""
+
+    @classmethod
+    def of(
+        cls, function: Function, node: RunNode, dtypes: Sequence[np.dtype[Any] | None]
+    ) -> _Typed:
+        known = [None if dtype is None else DType.of(dtype) for dtype in dtypes]
+        narrow = tuple([x is not None and x is not wide_dtype(x) for x in known])
+        if STRING.numpy in dtypes:
+            function = ON_TEXTS.get(function, function)
+        result = output_dtype(node.schema, known)
+        return cls(function, narrow if any(narrow) else (), result.numpy if result else None)
+
+    def widened(self, inputs: Sequence[Array | None]) -> Sequence[Array | None]:
+        """The inputs, narrow ones as float32."""
+        if not self.narrow:
+            return inputs
+        pairs = zip(inputs, self.narrow, strict=True)
+        return [x.astype(np.float32) if narrow and x is not None else x for x, narrow in pairs]
+
+
+ON_TEXTS: dict[Function, Function] = {scalar.equal: np.equal, scalar.where: np.where}
+"""What NumPy does to texts where a function has dims in mind."""
 
 
 def _lower_rule(function: Function, common_shape: Function) -> Function:

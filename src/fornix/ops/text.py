@@ -43,9 +43,11 @@ def string_concat(X: Array, Y: Array) -> Array:
 
     X[*S] · Y[*T] → Z[*V]; S and T broadcast to V, as in NumPy. Source: ONNX StringConcat-20.
     """
-    if X.shape != Y.shape:
+    try:
+        return np.asarray(np.add(X, Y), object)
+    except ValueError:  # the rule says which shapes do not broadcast
         broadcast_shapes(X.shape, Y.shape)
-    return np.asarray(np.add(X, Y), object)
+        raise
 
 
 RegexFullMatch = op(

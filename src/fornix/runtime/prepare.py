@@ -11,8 +11,10 @@ from functools import cache
 from fornix.compile.program import compile_nodes, support, texts
 from fornix.compile.target import Target
 from fornix.compile.units import IslandUnit, NativeUnit
+from fornix.dtype import STRING
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Node, Value
+from fornix.ir.types import TensorType
 from fornix.ir.walk import captured_values
 from fornix.runtime.control.bodies import compile_bodies, declare_carried
 from fornix.runtime.native import NativeStep
@@ -134,6 +136,7 @@ class _Preparing:
     def _island_step(self, island: IslandUnit) -> KernelStep:
         step = self._kernel_step(island.node, island.reason)
         declare_carried(island.node, self.inference)
+        self._declare_texts(island.node)
         compile_bodies(island.node, self.part.plan, self.part.options, self.part.shelf)
         family = text_family(island.node)
         if family:
@@ -143,6 +146,15 @@ class _Preparing:
 
             step.way = way_of(step)
         return step
+
+    def _declare_texts(self, node: Node) -> None:
+        """Let what nobody declares be texts where it is; of Cast, what these are made of too."""
+        values = [v for v in (*node.inputs, *node.outputs) if v is not None and v.type is None]
+        for value in values:
+            type_ = self.inference.fact(value).type
+            dtype = type_.dtype if isinstance(type_, TensorType) else None
+            if dtype is STRING or (dtype is not None and node.op_type == "Cast"):
+                value.type = TensorType(dtype, None)
 
     def _kernel_step(self, node: Node, reason: str) -> KernelStep:
         plan = self.part.plan

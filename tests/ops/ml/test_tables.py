@@ -63,6 +63,8 @@ def test_array_feature_extractor_refuses_indices_outside() -> None:
     for index in (-1, 3):
         with pytest.raises(Fail, match=f"Y must index the 3 features of X, found {index}"):
             run_op("ArrayFeatureExtractor", [X, np.array([0, index])], **ML)
+        with pytest.raises(Fail, match=f"Y must index the 3 features of X, found {index}"):
+            run_op("ArrayFeatureExtractor", [X[:0], np.array([index, 0])], **ML)
     with pytest.raises(ShapeError, match="X must have an axis of features, found a scalar"):
         run_op("ArrayFeatureExtractor", [np.array(1.0), np.array([0])], **ML)
 

@@ -50,10 +50,12 @@ def array_feature_extractor(X: Array, Y: Array) -> Array:
     """
     _check_has_features(X.shape)
     index = Y.reshape(-1)
-    wrong = index[(index < 0) | (index >= X.shape[-1])]
-    if wrong.size:
-        raise Fail(f"Y must index the {X.shape[-1]} features of X, found {wrong[0]}")
-    return np.atleast_2d(X[..., index])
+    is_outside = index.view(np.uint64) >= X.shape[-1]  # negative ones are greater than all
+    if np.count_nonzero(is_outside):
+        wrong = index[is_outside][0]
+        raise Fail(f"Y must index the {X.shape[-1]} features of X, found {wrong}")
+    found = X.take(index, -1)
+    return found if X.ndim > 1 else found.reshape(1, -1)
 
 
 @ArrayFeatureExtractor.lower
