@@ -104,6 +104,30 @@ def test_a_part_cannot_be_pickled() -> None:
         pickle.dumps(graph.inputs[0])
 
 
+@pytest.mark.parametrize("make", COPIES)
+def test_types_are_copied_of_values_that_are_left(make: object) -> None:
+    whole = model("""g (float[N] x) => (float[N] y) <float[N] a, float[N] b> {
+        a = Neg (x)
+        b = Abs (x)
+        y = Relu (b)
+    }""")  # fmt: skip
+    whole.graph.remove(node(whole.graph, "Neg"))
+    again = make(whole)  # type: ignore[operator]
+    assert to_message(again) == to_message(whole)
+    assert names(x for x in again.graph.declared if isinstance(x, Value)) == ["b"]
+
+
+def test_outputs_are_copied_that_are_left() -> None:
+    whole = model("""g (float[N] x) => (float[N] y) {
+        a = Neg (x)
+        y = Relu (x)
+    }""")
+    gone = value(whole.graph, "a")
+    whole.graph.alternates[gone] = [None]
+    whole.graph.remove(node(whole.graph, "Neg"))
+    assert not pickle.loads(pickle.dumps(whole)).graph.alternates
+
+
 def test_long_chains_are_copied_without_recursion() -> None:
     graph = chain(5000)
     again = pickle.loads(pickle.dumps(graph))

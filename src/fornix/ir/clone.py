@@ -124,8 +124,14 @@ class Flattener:
             "initializers": [number(value) for value in graph.initializer_values],
             "nodes": [self.node(node) for node in graph.nodes],
             "outputs": [number(value) for value in graph.outputs],
-            "declared": [x if isinstance(x, bytes) else number(x) for x in graph.declared],
-            "alternates": [(number(x), list(raw)) for x, raw in graph.alternates.items()],
+            "declared": [
+                x if isinstance(x, bytes) else number(x)
+                for x in graph.declared
+                if isinstance(x, bytes) or x.graph is graph
+            ],
+            "alternates": [
+                (number(x), list(raw)) for x, raw in graph.alternates.items() if x in graph.outputs
+            ],
         }
 
     def node(self, node: Node) -> Record:
