@@ -9,7 +9,7 @@ import pytest
 
 from fornix.compile.blocked import LEAST_LANES
 from fornix.compile.convolution import convolution
-from fornix.compile.schedule.across import across_stages, short_rows
+from fornix.compile.schedule.across import across_stages
 from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.dim import symbol
 from fornix.ir.loops import Tensor, compute, constant, stored, tensor
@@ -31,10 +31,10 @@ def depthwise(x: Tensor, taps: int, dtype: DType = FLOAT32, **more: Any) -> Tens
     return lower_conv(x, w, constant(data(dtype, (channels,), {}, 3)), group=channels, **more)
 
 
-def is_across(y: Tensor, lanes: int = 16) -> bool:
+def is_across(y: Tensor, lanes: int = 16, *, is_wide: bool = False) -> bool:
     found = convolution(source(stored(y)))
     assert found is not None
-    return across_stages(found, lanes) is not None
+    return across_stages(found, lanes, is_wide=is_wide) is not None
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -184,22 +184,21 @@ def test_the_last_axis_holds_channels_that_fill_blocks() -> None:
 @pytest.mark.parametrize(
     ("taps", "more"),
     [
+        (4, {"pads": [0, 1, 2, 1]}),
         (7, {"pads": [3] * 4}),
         (9, {"pads": [4, 3, 4, 5]}),
         (19, {"pads": [9] * 4}),
         (5, {"dilations": [2, 3], "pads": [4, 6] * 2}),
     ],
 )
-def test_rows_of_open_length_are_summed_in_blocks_where_they_are_short(
+def test_rows_of_open_length_are_summed_in_blocks(
     taps: int, more: dict[str, Any], level: str
 ) -> None:
     y = depthwise(tensor("x", (N, 24, H, W), FLOAT32), taps, **more)
-    conv_ = convolution(source(stored(y)))
-    assert conv_ is not None
-    assert (short_rows(conv_, 16) is not None) == (taps >= 7)
+    assert is_across(y)
     runner = Runner([y], target(level), chunks=2)
     w, bias = data(FLOAT32, (24, 1, taps, taps), {}, 1), data(FLOAT32, (24,), {}, 3)
-    for n, h, width in ((1, 2, 2), (2, 3, 6), (1, 9, 10), (1, 11, 19), (1, 30, 4)):
+    for n, h, width in ((1, 2, 2), (2, 3, 6), (1, 9, 10), (1, 11, 19), (1, 30, 4), (1, 5, 61)):
         x = data(FLOAT32, (n, 24, h, width), {}, 2)
         x[0, 1].flat[1] = np.nan
         (found,) = runner.run({"x": x}, {"N": n, "H": h, "W": width})
@@ -207,10 +206,12 @@ def test_rows_of_open_length_are_summed_in_blocks_where_they_are_short(
         np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
 
 
-def test_few_taps_and_stored_lengths_have_no_code_for_short_rows() -> None:
-    for shape, taps in (((1, 16, H, W), 3), ((1, 16, 9, 9), 9), ((1, 17, H, W), 9)):
-        found = convolution(
-            source(stored(depthwise(tensor("x", shape, FLOAT32), taps, pads=[1] * 4)))
-        )
-        assert found is not None
-        assert short_rows(found, 16) is None
+def test_a_processor_that_is_wide_sums_many_taps_in_blocks() -> None:
+    near: dict[str, Any] = {"pads": [3] * 4}
+    y = depthwise(tensor("x", (1, 32, 28, 28), FLOAT32), 7, **near)
+    assert is_across(y, is_wide=True)
+    assert not is_across(y)
+    few = depthwise(tensor("x", (1, 32, 28, 28), FLOAT32), 3, pads=[1] * 4)
+    assert not is_across(few, is_wide=True)
+    halves = depthwise(tensor("x", (1, 24, 28, 28), FLOAT32), 7, **near)
+    assert not is_across(halves, is_wide=True)

@@ -14,7 +14,7 @@ from fornix.compile.convolution import convolution
 from fornix.compile.cost import accesses
 from fornix.compile.nest import Nest
 from fornix.compile.phases import joined, phases
-from fornix.compile.schedule.across import across_stages, short_rows
+from fornix.compile.schedule.across import across_stages
 from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages, speed_of_direct
@@ -109,7 +109,8 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     found = found or direct_stages(conv, target, lanes)
     if found is not None and rounded is None and halves is None:
         return _by_size(ways(conv, found, None, target, lanes), target)
-    stages = found or across_stages(conv, lanes) or plane_stages(conv) or _apart(store)
+    in_blocks = None if found else across_stages(conv, lanes, is_wide=target.is_wide)
+    stages = found or in_blocks or plane_stages(conv) or _apart(store)
     return None if stages is None else _of_stages(stages, target)
 
 
@@ -189,16 +190,6 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     if 0 in [a.extent for a in store.axes]:
         yield Piece(Nest("map", (), lanes), (store,))
         return
-    conv = convolution(store)
-    short = None if conv is None else short_rows(conv, lanes)
-    if short is None:
-        yield from _of_any(store, target, lanes)
-    else:
-        yield from _only_if(short.is_it, _of_stages(short.stages, target))
-        yield from _only_if(1 - short.is_it, _of_any(store, target, lanes))
-
-
-def _of_any(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
     pieces = _of_convolution(store, target, lanes)
     if pieces is not None:
         yield from pieces

@@ -1,7 +1,8 @@
 """Depthwise convolutions of row-major images by way of blocks of channels, where that is less work.
 
-Rows fill vectors badly if they are short, and are read with effort if steps along them are long;
-with many taps that costs more than to turn the image into blocks of channels and the result back.
+Rows fill vectors badly if they are short, are read with effort if steps along them are long, and
+share little if only a run tells their length; with many taps that costs more than to turn the image
+into blocks of channels and the result back.
 Where only one of the two lies in rows, no vector fits both, and that one is turned.
 Decided here is whether it does; the sums themselves are those of an image that lies in blocks.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 
 from fornix.compile.blocked import LEAST_LANES, blocked_buffer, lanes_of_buffer
 from fornix.compile.convolution import Convolution
@@ -18,7 +18,7 @@ from fornix.compile.cost import accesses, stride_of, useful_lanes
 from fornix.compile.phases import phases
 from fornix.compile.schedule.inside import data_of, needed_for
 from fornix.compile.schedule.packing import sums_in_blocks
-from fornix.ir.dim import DimLike, minimum
+from fornix.ir.dim import DimLike
 from fornix.ir.dim.expression import Atom, coefficient
 from fornix.ir.loops import Scalar, Store, Variable, load, replace, substitute_scalar
 from fornix.ir.loops.rewrite import guarded
@@ -28,48 +28,24 @@ STEP_COST = {1: 1.0, 2: 2.0}
 """Of a term along rows that are read at every element, or every second one."""
 FAR_COST = 6.0
 """The same at elements that are further apart."""
-TURNING = 6.0
-"""Terms that it costs to turn an element."""
-OPEN_USE, SHORT_USE = 0.8, 0.5
-"""What is taken for the lanes of vectors along rows of unknown length that do work, of all; steps
-make rows shorter."""
+ROW_COST, WIDE_ROW_COST = (1.0, 2.0), (2.5, 4.0)
+"""Of a term along rows of stored and of open length, relative to one in blocks; and where vectors
+are multiplied twice in a cycle, which reading them across lines of the cache does not keep up with.
+See bench/micro depthwise."""
+TURNING, WIDE_TURNING = 6.0, 15.0
+"""Terms that it costs to turn an element, and there."""
+OPEN_USE = 0.8
+"""What is taken for the lanes of vectors along rows of unknown length that do work, of all."""
 MARGIN = 1.3
 """How many times as much work rows have to be."""
-ONE_BY_ONE = 2.0
-"""What a term takes of an element that is computed on its own."""
-MANY_TERMS = 49
-"""From which on short rows of open length get code of their own."""
 
 _SERIAL = itertools.count()
 
 
-@dataclass(frozen=True)
-class ShortRows:
-    """What is done for rows of open length where they are short."""
-
-    is_it: DimLike
-    """1 if they are, else 0."""
-    stages: list[Store]
-
-
-def short_rows(c: Convolution, lanes: int) -> ShortRows | None:
-    """The way by blocks of channels for short rows; None if it is none, or for all lengths."""
-    row, count = c.spatial[-1], c.filter.extent
-    terms = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
-    if isinstance(row.out.extent, int) or not isinstance(count, int) or count % LEAST_LANES:
-        return None
-    if c.is_in_place or terms < MANY_TERMS or lanes < LEAST_LANES or across_stages(c, lanes):
-        return None
-    longest = max((n for n in range(1, lanes) if _pays(c, lanes, n)), default=0)
-    stages = across_stages(c, lanes, longest)
-    is_it = 1 - minimum(row.out.extent // (longest + 1), 1)
-    return ShortRows(is_it, stages) if stages else None
-
-
-def across_stages(c: Convolution, lanes: int, length: int | None = None) -> list[Store] | None:
+def across_stages(c: Convolution, lanes: int, *, is_wide: bool) -> list[Store] | None:
     """The image in blocks, its sums in blocks, and the result of ``c``; None if rows are better.
 
-    That is asked for rows of ``length``, if it is told.
+    Some processors are ``is_wide``: see `Target.is_wide`.
     """
     count = c.filter.extent
     if not c.is_depthwise or not c.sum.dtype.is_float or not isinstance(count, int):
@@ -80,8 +56,14 @@ def across_stages(c: Convolution, lanes: int, length: int | None = None) -> list
     block = _width(c)
     width = block or (lanes if count % lanes == 0 else LEAST_LANES)
     is_mixed = read != written and (block > 0 or _is_beside(c, read=not read))
-    is_better = _is_far(c) if is_mixed else read and written and _pays(c, lanes, length)
-    if lanes < LEAST_LANES or count % width != 0 or not is_better:
+    if lanes < LEAST_LANES or count % width != 0:
+        return None
+    is_half = is_wide and width < lanes
+    if not (
+        _is_far(c)
+        if is_mixed
+        else read and written and _pays(c, lanes, is_wide=is_wide, is_half=is_half)
+    ):
         return None
     stages: list[Store] = []
     image = c.image
@@ -126,20 +108,19 @@ def _is_far(c: Convolution) -> bool:
     return terms * FAR_COST > MARGIN * (terms + TURNING * steps)
 
 
-def _pays(c: Convolution, lanes: int, length: int | None) -> bool:
-    """Whether sums along rows take more than those in blocks and turning there and back."""
+def _pays(c: Convolution, lanes: int, *, is_wide: bool, is_half: bool) -> bool:
+    """Whether sums along rows take more than those in blocks and turning there and back.
+
+    Blocks that fill half of a vector take ``is_half`` of the lanes.
+    """
     row = c.spatial[-1]
-    extent = row.out.extent if length is None else length
-    terms: float = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
+    extent, is_open = row.out.extent, not isinstance(row.out.extent, int)
+    terms = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
     steps = math.prod(s.stride for s in c.spatial)
-    use = OPEN_USE if row.stride == 1 else SHORT_USE
-    if isinstance(extent, int):
-        use = useful_lanes(extent, lanes) / lanes
-    in_rows = terms * STEP_COST.get(row.stride, FAR_COST) / use
-    if length is not None:  # taps that meet no data are left out, one by one
-        met = math.prod(min(1.0, length / s.taps) for s in c.spatial if isinstance(s.taps, int))
-        terms *= min(1.0, ONE_BY_ONE * met)
-    return in_rows > MARGIN * (terms + TURNING * (1 + steps))
+    use = useful_lanes(extent, lanes) / lanes if isinstance(extent, int) else OPEN_USE
+    costs, turning = (WIDE_ROW_COST, WIDE_TURNING) if is_wide else (ROW_COST, TURNING)
+    in_rows = terms * STEP_COST.get(row.stride, FAR_COST) * costs[is_open] / use
+    return in_rows > MARGIN * (terms * (1 + is_half) + turning * (1 + steps))
 
 
 def _image_in_blocks(c: Convolution, lanes: int) -> tuple[Store, Scalar]:
@@ -168,4 +149,4 @@ def _image_in_blocks(c: Convolution, lanes: int) -> tuple[Store, Scalar]:
     return copy, read
 
 
-__all__ = ["ShortRows", "across_stages", "short_rows"]
+__all__ = ["across_stages"]
