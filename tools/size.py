@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4200,
     "edit": 1150,
     "compile": 16_065,
-    "runtime": 10_286,
+    "runtime": 10_320,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

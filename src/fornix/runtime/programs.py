@@ -439,22 +439,42 @@ class Programs:
             run = replace(run, allowance=left)
         return program, run
 
+    @cached_property
+    def _deciding(self) -> frozenset[str]:
+        """Symbols that nodes need to know as numbers, and run in NumPy as they do not."""
+        single = [step.single for step in self.general.steps if step.uses_numpy]
+        if not single or self.options.memory_limit:
+            return frozenset()
+        from fornix.runtime.settling import deciding, is_decided  # noqa: PLC0415 - few sessions need it
+
+        is_any = any(one is not None and is_decided(one.node) for one in single)
+        return deciding(self._model(), self.general.symbols) if is_any else frozenset()
+
     def _choose(self, run: Run, feeds: Mapping[str, Any]) -> Program | None:
         """The program for the extents of ``run``."""
-        found: Program | None = None
-        if self.serves({}, feeds):
+        found = self._for_numbers(self._decided(run), feeds)
+        if found is None and self.serves({}, feeds):
             found = self.general
-        else:
+        if found is None:
             zeros = {name: n for name, n in run.extents.items() if n == 0}
-            found = self._for_numbers(zeros, feeds) if zeros else None
-            if found is None:
-                named = {**run.extents, **named_extents(self._model(), feeds)}
-                ones = {name: n for name, n in named.items() if n <= 1}
-                found = self._for_numbers(ones | self.general.outside(run), feeds)
+            found = self._for_numbers(zeros, feeds)
+        if found is None:
+            named = {**run.extents, **named_extents(self._model(), feeds)}
+            ones = {name: n for name, n in named.items() if n <= 1}
+            found = self._for_numbers(ones | self.general.outside(run), feeds)
         self._chosen[run.key] = found
         while len(self._chosen) > MAX_KEYS:
             self._chosen.popitem(last=False)
         return found
+
+    def _decided(self, run: Run) -> dict[str, int]:
+        """The extents of ``run`` that nodes need to know, if their loops are made for such."""
+        if not self._deciding:
+            return {}
+        from fornix.runtime.settling import MAX_DECIDING  # noqa: PLC0415 - few sessions need it
+
+        found = {name: run.extents[name] for name in self._deciding}
+        return found if all(0 < n <= MAX_DECIDING for n in found.values()) else {}
 
     def _for_numbers(self, numbers: Mapping[str, int], feeds: Mapping[str, Any]) -> Program | None:
         """The program in which symbols have these ``numbers``, if it does for ``feeds``."""

@@ -1,22 +1,25 @@
 """Programs for numbers that are fed, where nodes need to know them: axes, sizes, pads, bounds.
 
 Decides which inputs hold such numbers, what a model is once they are settled, and that code made
-for some runs for no others.
+for some runs for no others. Also which extents nodes need to know, to say what their loops are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from fornix.compile.entry import Entry
-from fornix.ir.graph import Model, Value
+from fornix.infer import infer_model
+from fornix.ir.dim import Dim
+from fornix.ir.graph import Model, Node, Value
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.walk import nodes
 from fornix.runtime.options import RunOptions
 from fornix.runtime.shortcuts.short import QuickCall
+from fornix.runtime.sizing.extents import name_extents
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Numbers = tuple[tuple[tuple[int, ...], bytes], ...]
@@ -53,6 +56,17 @@ PLACES: Mapping[tuple[str, str], tuple[int, ...]] = {
 }
 """By operator the inputs that say where and how much, and are no data."""
 
+DECIDING: Mapping[tuple[str, str], int] = {
+    ("", "Det"): 0,
+    ("", "GatherND"): 1,
+    ("", "ScatterND"): 1,
+    ("com.microsoft", "GatherND"): 1,
+    ("com.microsoft", "Inverse"): 0,
+}
+"""By operator the input whose last extent says what its loops are."""
+MAX_DECIDING = 32
+"""Extents beyond which no node has loops for it."""
+
 
 def telling(model: Model, read: Collection[str]) -> list[str]:
     """Of the inputs called ``read`` those that hold numbers which nodes need to know, and no data.
@@ -69,6 +83,27 @@ def telling(model: Model, read: Collection[str]) -> list[str]:
         if place < len(node.inputs) and (value := node.inputs[place]) is not None
     }
     return [v.name for v in model.graph.inputs if v.name in read and v in numbers]
+
+
+def is_decided(node: Node) -> bool:
+    """Whether an extent says what the loops of ``node`` are."""
+    return (node.domain, node.op_type) in DECIDING
+
+
+def deciding(model: Model, symbols: Iterable[str]) -> frozenset[str]:
+    """Those of ``symbols`` that nodes need to know as numbers; none of a model as in `telling`."""
+    decided = [node for node in model.graph.nodes if is_decided(node)]
+    if not decided or len(list(nodes(model.graph))) > MAX_NODES:
+        return frozenset()
+    named = model.clone()
+    name_extents(named, {})
+    inference, found = infer_model(named), set[str]()
+    for node in filter(is_decided, named.graph.nodes):
+        value = node.inputs[DECIDING[node.domain, node.op_type]]
+        fact = None if value is None else inference.fact(value)
+        extent = fact.shape[-1] if fact is not None and fact.has_rank and fact.rank else 0
+        found |= extent.symbols if isinstance(extent, Dim) and not extent.unknowns else set()
+    return frozenset(found.intersection(symbols))
 
 
 def numbers_of(feeds: Mapping[str, Any], names: Collection[str]) -> Numbers | None:
