@@ -466,10 +466,12 @@ def lower_expand(input: Tensor, shape: Tensor, *, node: LowerNode) -> Tensor:
 
 
 def _source(place: DimLike, extent: DimLike, target: DimLike) -> DimLike:
-    """Where an axis of ``extent``, expanded to ``target``, is read for ``place``."""
-    if extent == target:
+    """Where an axis of ``extent``, expanded to ``target``, is read for ``place``.
+
+    A symbolic extent is either 1 or the target: that if it is a number, as code checks its reads.
+    """
+    if extent == target or (isinstance(target, int) and extent != 1):
         return place
-    # A symbolic extent is either 1 or the target.
     return 0 if extent == 1 else minimum(place, extent - 1)
 
 
