@@ -9,6 +9,7 @@ import pytest
 
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
+from fornix.ops.cumulative_loops import LARGE_BYTES
 from fornix.runtime import InferenceSession, SessionOptions
 
 DTYPES = {"float": np.float32, "double": np.float64, "int32": np.int32, "int64": np.int64}
@@ -56,6 +57,17 @@ def test_what_is_no_number_stays_in_its_column() -> None:
     x[0, 1, 3], x[0, 2, 17] = np.nan, np.inf
     [found] = session("float", 1, exclusive=False, reverse=False).run(None, {"x": x})
     np.testing.assert_array_equal(found, np.cumsum(x, 1))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_much_data_is_summed_in_wide_rows(reverse: bool, threads: int) -> None:
+    x = np.random.default_rng(0).integers(-99, 99, (2, 270, 1031)).astype(np.int32)
+    made = session("int32", 1, threads, exclusive=False, reverse=reverse)
+    assert x.nbytes > LARGE_BYTES
+    for part in (x, x[:, :, :40], x[:, :3]):
+        wanted = summed(part, 1, is_exclusive=False, is_reverse=reverse)
+        np.testing.assert_array_equal(made.run(None, {"x": part})[0], wanted)
 
 
 def test_threads_change_nothing() -> None:
