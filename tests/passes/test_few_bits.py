@@ -35,9 +35,9 @@ def model(node: dict[str, Any], wanted: str, weights: Any, *more: Any) -> Any:
     return whole(nodes, data)
 
 
-def whole(nodes: Any, data: Any) -> Any:
-    x = helper.make_tensor_value_info("x", 1, ["M", K])
-    y = helper.make_tensor_value_info("y", 1, ["M", N])
+def whole(nodes: Any, data: Any, rows: int = K, columns: int = N) -> Any:
+    x = helper.make_tensor_value_info("x", 1, ["M", rows])
+    y = helper.make_tensor_value_info("y", 1, ["M", columns])
     graph = helper.make_graph(nodes, "g", [x], [y], data)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=11)
 
@@ -87,6 +87,35 @@ def test_matrices_may_lie_transposed(wanted: str, rows: int) -> None:
 def test_columns_are_blocks(shape: tuple[int, ...]) -> None:
     more = [scales(*shape), drawn(np.int8, *shape)]
     assert agree(model({"axis": 1}, "plain", drawn(np.int8, K, N), *more)) == ["MatMulNBits"]
+
+
+def of_columns(rows: int) -> Any:
+    """x[M, rows] times weights with a scale for each column and zero points that are 0."""
+    names = ["w", "scale", "zero"]
+    stored = [drawn(np.int8, rows, 900), scales(900), np.zeros(900, np.int8)]
+    nodes = [
+        helper.make_node("DequantizeLinear", names, ["v"], axis=1),
+        helper.make_node("MatMul", ["x", "v"], ["y"]),
+    ]
+    data = [numpy_helper.from_array(a, name) for a, name in zip(stored, names, strict=True)]
+    return whole(nodes, data, rows, 900)
+
+
+@pytest.mark.parametrize(
+    ("rows", "block"), [(1024, 128), (192, 64), (160, 32), (48, 16), (1000, 64), (20, 20)]
+)
+def test_the_scale_of_a_column_is_said_for_blocks_of_it(rows: int, block: int) -> None:
+    (node,) = optimize(from_message(of_columns(rows)), native=Native()).graph.nodes
+    assert (node.op_type, node.attr("block_size", 0)) == ("MatMulNBits", block)
+    assert len(node.inputs) == 3  # zero points are none
+
+
+@pytest.mark.parametrize("rows", [20, 1000])
+def test_columns_of_any_length_are_blocks(rows: int) -> None:
+    text, x = of_columns(rows), rng.standard_normal((2, rows)).astype(np.float32)
+    (found,) = fornix.InferenceSession(text).run(None, {"x": x})
+    (expected,) = fornix.ReferenceEvaluator(text).run(None, {"x": x})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(

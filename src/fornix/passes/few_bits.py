@@ -36,6 +36,9 @@ LARGEST = 127
 """Steps from zero that 8 bits have on either side."""
 BLOCK = 64
 """Weights of a block that are rounded together: a scale for each is 6 % of their memory."""
+PARTS = (128, BLOCK, 32, 16)
+"""Weights for which a column's one scale is said again: sums of several blocks are taken from
+memory in few bits, one of a whole column is folded into numbers."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,12 @@ def dequantized(b: Value, *, is_turned: bool) -> _Matrix | None:
     if not block:
         if scale.size > 1 and (scale.ndim != 1 or not axis):
             return None
-        block = -(-rows * dtype.bits // WORD) * WORD // dtype.bits
-        scale = np.broadcast_to(scale, (1, columns))
-        zero = None if zero is None else np.broadcast_to(zero, (1, columns))
+        words = -(-rows * dtype.bits // WORD)
+        block = next((n for n in PARTS if n < rows and rows % n == 0), BLOCK)
+        block = min(block, words * WORD // dtype.bits)
+        count = -(-rows // block)
+        scale = np.broadcast_to(scale, (count, columns))
+        zero = None if zero is None else np.broadcast_to(zero, (count, columns))
     if block * dtype.bits % WORD:
         return None
     return _Matrix(*_from_zero(w, scale, zero, dtype), block, dtype.bits)
@@ -129,7 +135,8 @@ def _from_zero(
     if zero is None and not dtype.is_signed:
         zero = np.zeros(scale.shape, np.uint8)
     moved = None if zero is None else (zero.astype(np.int16) + middle).astype(np.uint8)
-    return (w.astype(np.int16) + middle).astype(np.uint8), scale, moved
+    is_told = moved is not None and bool((moved != 2 ** (dtype.bits - 1)).any())
+    return (w.astype(np.int16) + middle).astype(np.uint8), scale, moved if is_told else None
 
 
 def rounded(b: Value, *, is_turned: bool) -> _Matrix | None:
