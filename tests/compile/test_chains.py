@@ -8,6 +8,8 @@ import pytest
 from onnx import parser
 
 import fornix
+from fornix.dtype import DType
+from fornix.format.text import parse_model
 from fornix.reference import ReferenceEvaluator
 from tests.compare import assert_same
 
@@ -53,6 +55,36 @@ def test_scale_and_mask_on_either_side(queries: int, rng: np.random.Generator) -
         }""",
         feeds,
     ) == ["attention"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_masks_of_halves_hide_whole_rows(dtype: str, rng: np.random.Generator) -> None:
+    given = arrays(rng, q=(3, 20, 8), k=(3, 90, 8), v=(3, 90, 8), m=(20, 90))
+    given["m"][3:5] = -np.inf
+    kind = DType.of(dtype).numpy
+    feeds = {name: x.astype(kind) for name, x in given.items()}
+    scale = int(np.array(0.375, kind).view(np.uint16))
+    text = f"""<ir_version: 8, opset_import: ["" : 20]>
+    f ({dtype}[3, S, 8] q, {dtype}[3, T, 8] k, {dtype}[3, T, 8] v, {dtype}[S, T] m)
+    => ({dtype}[3, S, 8] y) <{dtype} zero = {{0}}, {dtype} c = {{{scale}}}> {{
+        t = Transpose <perm = [0, 2, 1]> (k)
+        s = MatMul (q, t)
+        a = Mul (s, c)
+        d = Add (a, m)
+        w = Softmax (d)
+        n = IsNaN (w)
+        x = Where (n, zero, w)
+        y = MatMul (x, v)
+    }}"""
+    session = fornix.InferenceSession(parse_model(text).SerializeToString())
+    wide = {name: x.astype(np.float64) for name, x in feeds.items()}
+    scores = 0.375 * wide["q"] @ wide["k"].swapaxes(1, 2) + wide["m"]
+    weights = np.exp(scores - np.maximum(scores.max(-1, keepdims=True), -1e9))
+    means = weights @ wide["v"] / np.maximum(weights.sum(-1, keepdims=True), 1e-9)
+    (found,) = session.run(None, feeds)
+    np.testing.assert_allclose(found.astype(np.float64), means, rtol=0, atol=0.02)
+    assert not found[:, 3:5].any()
+    assert session.profile(feeds, 1).entries[-1].kind == "attention"
 
 
 def test_three_axes_and_no_batch(rng: np.random.Generator) -> None:

@@ -156,10 +156,21 @@ def test_models_of_bfloat16_multiply_these_and_round_sums_once(
     assert_rounded_once(y, x.astype(np.float64) @ w.astype(np.float64))
 
 
+@has_halves
+@pytest.mark.parametrize("rows", [10, 40])
+def test_rows_of_bfloat16s_are_read_as_they_lie(rows: int) -> None:
+    x, w = (normal(*shape).astype(ml_dtypes.bfloat16) for shape in ((rows, 64), (64, 40)))
+    model = half_model(helper.make_node("MatMul", ["x", "w"], ["y"]), {"x": x}, {"w": w})
+    made = InferenceSession(model)
+    assert [entry.kind for entry in made.profile({"x": x}, 1).entries] == ["contraction"]
+    assert_rounded_once(made.run(None, {"x": x})[0], x.astype(np.float64) @ w.astype(np.float64))
+
+
+@pytest.mark.parametrize("channels", [35, 48])
 @pytest.mark.parametrize(("taps", "stride"), [(1, 1), (3, 2), (3, 1)])
-def test_images_of_bfloat16_are_convolved(taps: int, stride: int) -> None:
-    x = normal(2, 35, 9, 11).astype(ml_dtypes.bfloat16)
-    w = normal(40, 35, taps, taps).astype(ml_dtypes.bfloat16)
+def test_images_of_bfloat16_are_convolved(channels: int, taps: int, stride: int) -> None:
+    x = normal(2, channels, 9, 11).astype(ml_dtypes.bfloat16)
+    w = normal(40, channels, taps, taps).astype(ml_dtypes.bfloat16)
     flags = {"strides": [stride] * 2, "pads": [taps // 2] * 4}
     model = half_model(helper.make_node("Conv", ["x", "w"], ["y"], **flags), {"x": x}, {"w": w})
     (y,) = InferenceSession(model).run(None, {"x": x})
@@ -167,6 +178,40 @@ def test_images_of_bfloat16_are_convolved(taps: int, stride: int) -> None:
     exact = torch.nn.functional.conv2d(*wide, stride=stride, padding=taps // 2).numpy()
     step = float(ml_dtypes.finfo(ml_dtypes.bfloat16).eps)
     np.testing.assert_allclose(y.astype(np.float64), exact, rtol=step, atol=1e-3)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.parametrize(("filters", "stride"), [(64, 1), (96, 2)])
+def test_sounds_of_bfloat16_are_convolved(filters: int, stride: int, is_whole: bool) -> None:
+    x = normal(1, 80, 130).astype(ml_dtypes.bfloat16)
+    w = normal(filters, 80, 3).astype(ml_dtypes.bfloat16)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[stride], pads=[1, 1])
+    wide = [torch.tensor(e.astype(np.float64)) for e in (x, w)]
+    exact = torch.nn.functional.conv1d(*wide, stride=stride, padding=1).numpy()
+    if is_whole:
+        (y,) = InferenceSession(half_model(node, {"x": x}, {"w": w})).run(None, {"x": x})
+        step = float(ml_dtypes.finfo(ml_dtypes.bfloat16).eps)
+        np.testing.assert_allclose(y.astype(np.float64), exact, rtol=step, atol=1e-3)
+    else:
+        a, b = x.astype(np.float32), w.astype(np.float32)
+        (y,) = session([node], {"x": a}, {"w": b}, 3, products="bfloat16").run(None, {"x": a})
+        np.testing.assert_allclose(y, exact, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_sums_of_bfloat16s_are_rounded_to_even(rows: int) -> None:
+    first = [1.0, 1.0, 1.0078125, -3.0, 3.3e38, -3.3e38, np.inf, np.nan, 0.0, -0.0, 1e-30, 255.0]
+    less = [2.0**-8, 2.0**-9, 2.0**-8, -(2.0**-7), 3.3e38, -3.3e38, 1.0, 1.0, 0.0, -0.0, 0.0, 0.5]
+    x = np.zeros((rows, 64), ml_dtypes.bfloat16)
+    x[:, 0], x[:, 1] = 1, 1
+    w = np.zeros((64, 12), ml_dtypes.bfloat16)
+    w[0], w[1] = first, less
+    model = half_model(helper.make_node("MatMul", ["x", "w"], ["y"]), {"x": x}, {"w": w})
+    (y,) = InferenceSession(model).run(None, {"x": x})
+    with np.errstate(over="ignore"):
+        sums = w[0].astype(np.float32) + w[1].astype(np.float32)
+    wanted = np.tile(sums.astype(ml_dtypes.bfloat16), (rows, 1))
+    np.testing.assert_array_equal(y.astype(np.float32), wanted.astype(np.float32))
 
 
 @has_halves

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fornix.compile.words import is_word, word_of
-from fornix.dtype import INT8, INT32, UINT8, DType
-from fornix.ir.loops import Tensor, Variable, apply, cast, compute, index, tensor
+from fornix.dtype import BFLOAT16, INT8, INT32, UINT8, UINT16, DType
+from fornix.ir.loops import Tensor, Variable, apply, bitcast, cast, compute, index, tensor
 from tests.compile.native import check
 
 
@@ -49,3 +49,25 @@ def test_words_are_read_as_bytes_are(n: int, dtype: DType) -> None:
     x = tensor("x", (n,), dtype)
     check(compute((n // 4,), lambda i: joined(x, i * 4)), {"x": data})
     check(compute((3, n // 4), lambda j, i: joined(x, i * 4) + cast(index(j), INT32)), {"x": data})
+
+
+def halves(x: Tensor, place: Any) -> Any:
+    """Two elements of ``x`` from ``place`` on as one int32."""
+    low, high = (cast(bitcast(x.get(place + k, 0), UINT16), INT32) for k in range(2))
+    return apply("or", low, apply("shl", high, 16))
+
+
+def test_two_aligned_halves_are_a_word() -> None:
+    x, i = tensor("x", (64,), BFLOAT16), Variable("i", 32)
+    word = word_of(halves(x, i.dim * 2))
+    assert word is not None
+    assert (word.buffer, word.place, word.guard) == (x.buffer, i.dim, None)
+    assert not is_word(halves(x, i.dim + 1))
+    assert not is_word(halves(tensor("y", (63,), BFLOAT16), i.dim * 2))
+
+
+@pytest.mark.parametrize("n", [2, 30, 256])
+def test_words_of_halves_hold_the_lower_one_first(n: int) -> None:
+    data = np.random.default_rng(0).integers(0, 1 << 16, n).astype(np.uint16)
+    x = tensor("x", (n,), BFLOAT16)
+    check(compute((n // 2,), lambda i: halves(x, i * 2)), {"x": data.view(BFLOAT16.numpy)})

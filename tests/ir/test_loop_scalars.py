@@ -208,6 +208,14 @@ def test_choices_and_logic_are_simplified() -> None:
     assert cast(a, FLOAT32) is a
 
 
+def test_narrow_numbers_are_widened_where_they_stand() -> None:
+    assert cast(const(3.0, BFLOAT16), FLOAT32) is const(3.0, FLOAT32)
+    assert cast(const(0.1, FLOAT16), FLOAT64) is const(float(np.float16(0.1)), FLOAT64)
+    assert cast(const(1e5, FLOAT16), FLOAT32) is const(math.inf, FLOAT32)
+    assert cast(const(-0.0, BFLOAT16), FLOAT32) is const(-0.0, FLOAT32)
+    assert cast(const(math.nan, FLOAT16), FLOAT32) is const(math.nan, FLOAT32)
+
+
 def test_a_proved_guard_disappears_and_a_failing_read_is_its_default() -> None:
     i = Variable("i", 4).dim
     assert x.get((i, 0), 0.0) is not x[i, 0]  # N may be 0

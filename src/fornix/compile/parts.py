@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from fornix.compile.narrow import unwidened
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, INT32, UINT16, UINT32
-from fornix.ir.loops import Apply, Const, Scalar, apply, bitcast
+from fornix.ir.loops import Apply, Const, Scalar, apply, bitcast, cast
 
 PARTS = HIGH, MIDDLE, LOW = range(3)
 """x rounded, what is left truncated, and the rest."""
@@ -43,6 +43,12 @@ def count_of(e: Scalar) -> int:
     if isinstance(e, Apply) and e.op in _CHOOSING:
         return max(map(count_of, e.args[-2:]))
     return _SIGNIFICANT.get(unwidened(e).dtype, len(PARTS))
+
+
+def with_parts_of(e: Scalar, copy: Scalar) -> Scalar:
+    """``copy``, a float32 that is ``e``, as one of as many parts."""
+    narrow = next((dtype for dtype, n in _SIGNIFICANT.items() if n == count_of(e)), FLOAT32)
+    return cast(cast(copy, narrow), FLOAT32)
 
 
 def products_of(left: int, right: int) -> list[tuple[int, int]]:
@@ -81,4 +87,5 @@ __all__ = [
     "count_of",
     "in_parts",
     "products_of",
+    "with_parts_of",
 ]

@@ -3,6 +3,7 @@
 Products of bytes take them four at a time (`ops.byte_products`), put together by shifts. Where
 the four lie side by side and aligned, as channels of blocked images do, that is a plain load.
 Where bytes are widened (`schedule.pairs`), two that lie so are one load and two operations.
+Products of bfloat16s take two of them at a time (`schedule.halves`), which are a word as well.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fornix.dtype import INT8, INT32, UINT8
+from fornix.dtype import INT8, INT32, UINT8, UINT16
 from fornix.ir.dim import DimLike, exact_quotient
 from fornix.ir.loops import Apply, Buffer, Const, Load, Scalar
 
 BYTES, PAIR_BYTES = 4, 2
 """Of a word, and of a pair."""
+HALVES = 2
+"""Of a word."""
 
 
 @dataclass(frozen=True)
 class Word:
     """Bytes ``4·place`` to ``4·place + 3`` of ``buffer``; `default` where the guard fails.
 
-    A pair is ``2·place`` and ``2·place + 1``.
+    A pair is ``2·place`` and ``2·place + 1``; so is a word of elements of 16 bits.
     """
 
     buffer: Buffer
@@ -38,24 +41,28 @@ def word_of(e: Scalar) -> Word | None:
     halves = _joined(e, 16)
     if halves is None:
         return None
-    return _beside([part for half in halves for part in _joined(half, 8) or ()], BYTES)
+    found = _beside([_half(half) for half in halves], HALVES)
+    if found is not None:
+        return found
+    return _beside([_byte(part) for half in halves for part in _joined(half, 8) or ()], BYTES)
 
 
 @functools.lru_cache(maxsize=4096)
 def pair_of(e: Scalar) -> Word | None:
     """``e`` as two bytes, each as an unsigned half of an int32; None if it is none."""
     halves = _joined(e, 16)
-    return None if halves is None else _beside(halves, PAIR_BYTES)
+    return None if halves is None else _beside([_byte(half) for half in halves], PAIR_BYTES)
 
 
-def _beside(parts: Sequence[Scalar], count: int) -> Word | None:
-    """``parts`` as ``count`` bytes side by side and aligned; None if they are none."""
-    loads = [found for part in parts if (found := _byte(part)) is not None]
-    if len(loads) != count:
+def _beside(loads: Sequence[Load | None], count: int) -> Word | None:
+    """``loads`` as ``count`` elements side by side and aligned; None if they are none."""
+    first = loads[0] if len(loads) == count else None
+    if first is None:
         return None
-    first = loads[0]
     for k, other in enumerate(loads):
-        is_next = other.buffer is first.buffer and other.address == first.address + k
+        if other is None or other.buffer is not first.buffer:
+            return None
+        is_next = other.address == first.address + k
         if not is_next or other.guard is not first.guard or other.default != first.default:
             return None
     place = exact_quotient(first.address, count)
@@ -69,6 +76,14 @@ def is_word(e: Scalar) -> bool:
     """Whether ``e`` is a word that lies in memory wherever it is read."""
     found = word_of(e)
     return found is not None and found.guard is None
+
+
+def place_of(e: Scalar) -> DimLike | None:
+    """Where ``e`` lies wherever it is read, in elements or words; None if it is computed."""
+    found = e if isinstance(e, Load) else word_of(e)
+    if found is None or found.guard is not None:
+        return None
+    return found.address if isinstance(found, Load) else found.place
 
 
 def _joined(e: Scalar, bits: int) -> tuple[Scalar, Scalar] | None:
@@ -89,8 +104,17 @@ def _byte(e: Scalar) -> Load | None:
     return x if isinstance(x, Load) and x.dtype in {INT8, UINT8} else None
 
 
+def _half(e: Scalar) -> Load | None:
+    """The load, wherever it is read, of which ``e`` has the 16 bits, and no others."""
+    if not isinstance(e, Apply) or e.op != "cast" or e.args[0].dtype is not UINT16:
+        return None
+    x = e.args[0]
+    x = x.args[0] if isinstance(x, Apply) and x.op == "bitcast" else x
+    return x if isinstance(x, Load) and x.guard is None else None
+
+
 def _is(e: Scalar, number: int) -> bool:
     return isinstance(e, Const) and e.value == number
 
 
-__all__ = ["Word", "is_word", "pair_of", "word_of"]
+__all__ = ["Word", "is_word", "pair_of", "place_of", "word_of"]

@@ -45,6 +45,7 @@ class Emitter(Builder):
     ) -> None:
         super().__init__()
         self.target, self.lanes = target, lanes
+        self.drops_subnormal = False
         self.is_aligned = False
         self.vector: Variable | None = None
         self.units: Sequence[int] = (0,)
@@ -81,10 +82,11 @@ class Emitter(Builder):
             self.pointers[buffer] = Value(text, False, 0)
 
     def words(self, buffer: Buffer, dtype: DType = INT32) -> Buffer:
-        """The memory of ``buffer``, whose elements are bytes, as int32s, or as a ``dtype``."""
+        """The memory of ``buffer``, whose elements are narrower, as int32s, or as a ``dtype``."""
         found = self.as_words.get((buffer, dtype))
         if found is None:
-            found = Buffer(buffer.name, (ceildiv(buffer.elements, dtype.bits // 8),), dtype)
+            count = dtype.bits // buffer.dtype.bits
+            found = Buffer(buffer.name, (ceildiv(buffer.elements, count),), dtype)
             self.as_words[buffer, dtype] = found
             self.pointers[found] = self.pointers[buffer]
         return found
@@ -109,6 +111,7 @@ class Emitter(Builder):
 
     def drop_subnormal(self) -> None:
         """Let x86-64 take numbers less than all normal ones for 0, to the end of the kernel."""
+        self.drops_subnormal = True
         before, here = self.put(0, "alloca i32"), self.put(0, "alloca i32")
         self.do(f"call void @llvm.x86.sse.stmxcsr(ptr {before})")
         flags = self.put(0, f"or i32 {self.put(0, f'load i32, ptr {before}')}, {DROPS_SUBNORMAL}")

@@ -2,7 +2,8 @@
 
 One instruction of x86-64 with AVX512-BF16. It rounds after each of two additions, and takes
 subnormal numbers for 0; nothing else computes the same, so it is emitted for such processors only.
-Two numbers are rounded for it (`halves`) by another one, which makes subnormal ones 0.
+Two numbers are rounded for it (`halves`) by another one, which makes subnormal ones 0; so is a
+single one (`half`) where that is allowed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
-from fornix.dtype import FLOAT32, INT32
+from fornix.dtype import BFLOAT16, FLOAT32, INT32
 from fornix.errors import NotSupported
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def dot2(em: Emitter, a: Value, b: Value, total: Value) -> Value:
 
 
 def rounds_in_pairs(em: Emitter) -> bool:
-    """Whether there is an instruction for `halves`."""
+    """Whether there are instructions for `halves` and `half`."""
     return em.lanes == WHOLE and em.target.has("avx512bf16")
 
 
@@ -54,4 +55,15 @@ def halves(em: Emitter, a: Value, b: Value) -> Value:
     return Value(em.put(depth, f"extractelement {words} {text}, i32 0"), False, depth)
 
 
-__all__ = ["dot2", "halves", "rounds_in_pairs"]
+def half(em: Emitter, x: Value) -> Value:
+    """``x`` as a bfloat16, to nearest and even."""
+    kind, narrow = (em.type(dtype, is_vector=True) for dtype in (FLOAT32, BFLOAT16))
+    whole, name = f"<{WHOLE} x bfloat>", "llvm.x86.avx512bf16.cvtneps2bf16.512"
+    rounded = em.call(x.depth, whole, name, (kind, em.splat(x, FLOAT32)))
+    text = em.put(x.depth, f"bitcast {whole} {rounded} to {narrow}")
+    if x.is_vector:
+        return Value(text, True, x.depth)
+    return Value(em.put(x.depth, f"extractelement {narrow} {text}, i32 0"), False, x.depth)
+
+
+__all__ = ["dot2", "half", "halves", "rounds_in_pairs"]

@@ -14,6 +14,7 @@ class Raw(Scalar):
     """A conversion, by the name that LLVM has for it, or one of these.
 
     "same" changes the dtype and no bit; "half_to_float" and "float_to_half" convert float16;
+    "float_to_bfloat" rounds, and makes numbers less than all normal ones 0;
     "scale" is its first operand times 2 to the power of the second, an integral float.
     """
 

@@ -10,13 +10,13 @@ from fornix.compile.emit import maths
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.bytes import dot2i, dot4
 from fornix.compile.emit.convert import convert, in_halves
-from fornix.compile.emit.halves import halves, rounds_in_pairs
+from fornix.compile.emit.halves import half, halves, rounds_in_pairs
 from fornix.compile.emit.instructions import Operands, binary, divide, unary
 from fornix.compile.emit.memory import load
 from fornix.compile.emit.raw import Raw
 from fornix.compile.emit.types import literal
 from fornix.compile.words import pair_of, word_of
-from fornix.dtype import BOOL, FLOAT32, FLOAT64, INT32, INT64, UINT16, DType
+from fornix.dtype import BFLOAT16, BOOL, FLOAT32, FLOAT64, INT32, INT64, UINT16, DType
 from fornix.errors import NotSupported
 from fornix.ir.loops import (
     Apply,
@@ -126,6 +126,9 @@ def _expand(em: Emitter, e: Apply) -> Scalar | None:
 
 def _converted(em: Emitter, e: Apply) -> Scalar | None:
     if e.op == "cast":
+        may_drop = em.drops_subnormal and rounds_in_pairs(em)
+        if may_drop and e.dtype is BFLOAT16 and e.args[0].dtype is FLOAT32:
+            return Raw("float_to_bfloat", e.args[0], BFLOAT16)
         return convert(e.args[0], e.dtype, em.target)
     return None if rounds_in_pairs(em) else in_halves(e.args[0], e.args[1], em.target)
 
@@ -207,14 +210,16 @@ def _raw(em: Emitter, e: Raw, unit: int) -> Value:
         return _scale(em, e, unit)
     if e.instruction == "same":
         return _same_width(em, source, e.dtype, x)
+    if e.instruction == "float_to_bfloat":
+        return half(em, x)
     a, b = (em.type(d, is_vector=x.is_vector) for d in (source, e.dtype))
-    half = f"<{em.lanes} x half>" if x.is_vector else "half"
+    narrow = f"<{em.lanes} x half>" if x.is_vector else "half"
     if e.instruction == "half_to_float":
-        bits = em.put(x.depth, f"bitcast {a} {x.text} to {half}")
-        return Value(em.put(x.depth, f"fpext {half} {bits} to {b}"), x.is_vector, x.depth)
+        bits = em.put(x.depth, f"bitcast {a} {x.text} to {narrow}")
+        return Value(em.put(x.depth, f"fpext {narrow} {bits} to {b}"), x.is_vector, x.depth)
     if e.instruction == "float_to_half":
-        bits = em.put(x.depth, f"fptrunc {a} {x.text} to {half}")
-        return Value(em.put(x.depth, f"bitcast {half} {bits} to {b}"), x.is_vector, x.depth)
+        bits = em.put(x.depth, f"fptrunc {a} {x.text} to {narrow}")
+        return Value(em.put(x.depth, f"bitcast {narrow} {bits} to {b}"), x.is_vector, x.depth)
     text = em.put(x.depth, f"{e.instruction} {a} {x.text} to {b}")
     return Value(text, x.is_vector, x.depth)
 

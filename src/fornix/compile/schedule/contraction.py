@@ -24,6 +24,7 @@ from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.streamed import streamed_nest
 from fornix.compile.target import Target
+from fornix.compile.words import place_of
 from fornix.ir.dim import DimLike, atoms, ceildiv, known, minimum
 from fornix.ir.dim.expression import Atom, Floor, substitute
 from fornix.ir.loops import (
@@ -338,12 +339,12 @@ def _read_panel(c: Contraction, buffer: Buffer, panel: Variable, column: Variabl
 
 
 def is_plain(c: Contraction) -> bool:
-    """Whether ``left`` can be read as it lies: a load whose place moves evenly along every axis."""
-    e = c.left
-    if not isinstance(e, Load) or e.guard is not None:
+    """Whether ``left`` is read as it lies: its place in memory moves evenly along every axis."""
+    place = place_of(c.left)
+    if place is None:
         return False
     axes = (*c.store.axes, *c.sum.axes)
-    if any(stride_of(e.address, k) is None and _is_divided(e.address, k) for k in axes):
+    if any(stride_of(place, k) is None and _is_divided(place, k) for k in axes):
         return False
     return len(c.sum.axes) != 1 or not has_short_rows(c)
 
@@ -433,7 +434,8 @@ def nest_of_tiles(
         body = _by_rows(tile, panel, lanes)
     else:
         body = _as_wide(tile, narrow, lanes) if narrow else by_width(tile, panel, lanes)
-    return Nest("contraction", (Chunks(axes, body),), lanes, parallel)
+    drops = c.product.op == "dot2"  # as its factors are
+    return Nest("contraction", (Chunks(axes, body),), lanes, parallel, drops_subnormal=drops)
 
 
 def _ahead(

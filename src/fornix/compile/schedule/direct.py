@@ -133,6 +133,12 @@ def speed_of_direct(c: Convolution, target: Target, lanes: int) -> float:
     return speed_in_tiles(c, target) * TRANSFORMED if runs_in_tiles(c, target, lanes) else 1.0
 
 
+def is_for_tiles(c: Convolution, target: Target, lanes: int) -> bool:
+    """Whether tile registers compute ``c``, of its image or of a copy of that in blocks."""
+    c = _with_all_places(c)
+    return runs_in_tiles(c, target, lanes) or _in_blocks(c, target, lanes) is not None
+
+
 def _with_all_places(c: Convolution) -> Convolution:
     """``c`` with axes that follow the filter counted to the image, though they have no taps."""
     axes = c.store.axes
@@ -242,15 +248,22 @@ def _in_place(c: Convolution, given: Groups, sum_: Order, *, is_square: bool) ->
 
 def _of_copy(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
     """The stages for ``c`` in tile registers, of a copy of its image in blocks."""
-    if not has_float_tiles(c, target, lanes):
-        return None
-    found = with_image_in_blocks(c)
-    if found is None or speed_in_tiles(found[1], target, is_copied=True) <= GAIN:
+    found = _in_blocks(c, target, lanes)
+    if found is None:
         return None
     copies, c = found
     given = groups(c)
     stages = None if given is None else float_stages(c, given, target, lanes)
     return None if stages is None else [*copies, *stages]
+
+
+def _in_blocks(
+    c: Convolution, target: Target, lanes: int
+) -> tuple[list[Store], Convolution] | None:
+    """The copy of the image of ``c`` in blocks, and ``c`` of it; None if that is no faster."""
+    found = with_image_in_blocks(c) if has_float_tiles(c, target, lanes) else None
+    is_slow = found is None or speed_in_tiles(found[1], target, is_copied=True) <= GAIN
+    return None if is_slow else found
 
 
 def _apart(c: Convolution, sum_: Order, box: Box) -> dict[Spatial, Extent]:
@@ -510,4 +523,4 @@ def _inside(c: Convolution, sum_: Order, spans: Sequence[Span]) -> tuple[Taps, .
     return tuple(found.get(a) or Taps(a, 0, a.extent) for a in sum_.loops)
 
 
-__all__ = ["direct_stages", "speed_of_direct"]
+__all__ = ["direct_stages", "is_for_tiles", "speed_of_direct"]

@@ -8,6 +8,9 @@ tiles, packing and chunks are those of `contraction`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace as replace_fields
+
 from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.cost import accesses, likely
 from fornix.compile.narrow import unwidened
@@ -16,13 +19,13 @@ from fornix.compile.schedule.contraction import (
     Contraction,
     axes_of_left,
     contraction,
-    in_order,
     is_plain,
 )
+from fornix.compile.schedule.direct import is_for_tiles
 from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
-from fornix.compile.schedule.square_floats import runs_in_tiles
 from fornix.compile.target import Target
+from fornix.compile.words import is_word
 from fornix.dtype import BFLOAT16, FLOAT32, INT32, UINT16
 from fornix.ir.dim import DimLike, ceildiv
 from fornix.ir.loops import (
@@ -53,23 +56,36 @@ def in_halves(c: Contraction, target: Target) -> tuple[list[Store], Contraction]
     """What has to be computed first, and ``c`` with rounded factors; None if it stays as it is."""
     if not _is_allowed(c.product, target) or not _is_worthwhile(c):
         return None
-    first: list[Store] = []
-    left = c.left
-    if not is_plain(c):
-        plain = in_order(c)
-        first.append(plain)
-        left = load(plain.buffer, plain.buffer.address(tuple(a.dim for a in axes_of_left(c))))
     (k,) = c.sum.axes
     pair = Variable("k", ceildiv(k.extent, 2))
-    axes = [*(a for a in c.store.axes if a in c.left.variables), pair]
-    pairs = filled("pairs", axes, _pair(left, k, pair))
-    first.append(pairs)
-    left = load(pairs.buffer, pairs.buffer.address(tuple(a.dim for a in axes)))
+    first, left = _left_pairs(c, pair)
     product = apply("dot2", left, _pair(c.right, k, pair))
     value = replace(c.store.value, {c.sum: reduction("sum", (pair,), product)})
     store = normal(Store(c.store.buffer, c.store.axes, c.store.address, value))
     found = contraction(store)
     return None if found is None else (first, found)
+
+
+def _left_pairs(c: Contraction, pair: Variable) -> tuple[list[Store], Scalar]:
+    """Pairs of the left factor, and what has to be copied before they can be read."""
+    (k,), left = c.sum.axes, unwidened(c.left)
+    first: list[Store] = []
+    if left.dtype is not BFLOAT16:
+        left = c.left
+    if not is_plain(replace_fields(c, product=replace_fields(c.product, left=left))):
+        left = _copied("left", axes_of_left(c), left, first)
+    pairs = _pair(left, k, pair)
+    if is_word(pairs):
+        return first, pairs
+    axes = [*(a for a in c.store.axes if a in c.left.variables), pair]
+    return first, _copied("pairs", axes, pairs, first)
+
+
+def _copied(name: str, axes: Sequence[Variable], e: Scalar, first: list[Store]) -> Scalar:
+    """``e`` over ``axes``, which is computed ``first``."""
+    store = filled(name, axes, e)
+    first.append(store)
+    return load(store.buffer, store.buffer.address(tuple(a.dim for a in axes)))
 
 
 def convolution_in_halves(c: Convolution, target: Target) -> Convolution | None:
@@ -87,15 +103,18 @@ def convolution_in_halves(c: Convolution, target: Target) -> Convolution | None:
 
 
 def rounded_in_tiles(c: Convolution, target: Target, lanes: int) -> Convolution | None:
-    """``c`` with rounded factors, of one part each; None if tile registers are not faster."""
-    if not target.rounds_products or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
+    """``c`` with factors of one part each, rounded where they are not bfloat16s.
+
+    None if tile registers are not faster.
+    """
+    if not _is_allowed(c.product, target) or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
         return None
     factors = (c.product.left, c.product.right)
     left, right = (cast(cast(unwidened(e), BFLOAT16), FLOAT32) for e in factors)
     total = reduction("sum", c.sum.axes, c.product.of(left, right))
     value = replace(c.store.value, {c.sum: total})
     found = convolution(Store(c.store.buffer, c.store.axes, c.store.address, value))
-    return found if found is not None and runs_in_tiles(found, target, lanes) else None
+    return found if found is not None and is_for_tiles(found, target, lanes) else None
 
 
 def _is_allowed(product: Product, target: Target) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from fornix.compile.axes import rewritten
 from fornix.compile.convolution import Convolution
+from fornix.compile.parts import with_parts_of
 from fornix.compile.schedule.inside import data_of
 from fornix.compile.schedule.square import WORDS
 from fornix.dtype import FLOAT32
@@ -67,7 +68,8 @@ def with_image_in_blocks(c: Convolution) -> tuple[list[Store], Convolution] | No
     for s in data:
         for limit in (_is_less(firsts[s] - 1, s.place.dim), _is_less(s.place.dim, ends[s])):
             inside = apply("and", inside, limit)
-    image = select(inside, guarded(load(buffer, address), inside), 0)
+    read = with_parts_of(c.image, load(buffer, address))
+    image = select(inside, guarded(read, inside), 0)
     weights = _up_to(c.weights, channel, whole.dim, {})
     return copies, replace(c, image=image, weights=weights, channels=(whole,))
 

@@ -24,8 +24,8 @@ from fornix.compile.schedule.contraction import (
 from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
+from fornix.compile.words import place_of
 from fornix.ir.loops import (
-    Load,
     Reduce,
     Scalar,
     Store,
@@ -114,7 +114,8 @@ def _in_whole_steps(c: Contraction) -> tuple[list[Store], Contraction | None]:
 
 def _lies_in_rows(c: Contraction) -> bool:
     """Whether the words of a left row lie side by side."""
-    return isinstance(c.left, Load) and stride_of(c.left.address, c.sum.axes[0]) == 1
+    place = place_of(c.left)
+    return place is not None and stride_of(place, c.sum.axes[0]) == 1
 
 
 def _up_to(e: Scalar, k: Variable, terms: Variable) -> Scalar:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from fornix.dtype import BOOL, FLOAT32, FLOAT64, INT32, INT64, DType
 from fornix.errors import DTypeError
 from fornix.forks import awaited
@@ -547,6 +549,9 @@ def cast(x: Scalar, dtype: DType) -> Scalar:
             raise DTypeError(f"loops do not hold {side}")
     if isinstance(x, Const) and x.dtype.is_integer and _holds(dtype, x.value):
         return const(x.value, dtype)
+    if isinstance(x, Const) and dtype in _WHOLE and x.dtype.is_float and x.dtype.bits < dtype.bits:
+        with np.errstate(over="ignore"):
+            return const(float(x.dtype.numpy.type(x.value)), dtype)
     return x if x.dtype is dtype else _applied("cast", (x,), dtype)
 
 
