@@ -6,13 +6,14 @@ it depends on. Data that serve as indices are checked here, and made harmless wh
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.types import lane_numbers
 from fornix.errors import NotSupported
 from fornix.ir.dim import Dim, DimLike, bounds, is_nonnegative
-from fornix.ir.dim.expression import Atom, Extreme, Floor, Symbol, Terms, terms_of
+from fornix.ir.dim.expression import Atom, Extreme, Floor, Symbol, Terms, collect
 from fornix.ir.loops import Loaded
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def stride(em: Emitter, d: DimLike) -> int | None:
 
 
 def _lanes(em: Emitter, d: Dim, unit: int) -> Value:
+    """As `lanes_of`: what all lanes have in common is added up as one number, and spread once."""
     step = stride(em, d)
     kind = f"<{em.lanes} x i64>"
     if step is not None:
@@ -211,16 +213,26 @@ def _lanes(em: Emitter, d: Dim, unit: int) -> Value:
             return Value(numbers, True, first.depth)
         text = em.put(first.depth, f"add {kind} {em.splat_index(first)}, {numbers}")
         return Value(text, True, first.depth)
-    total: Value | None = None
-    for monomial, c in terms_of(d).items():
-        term = Value(str(c), False, 0)
-        for atom in monomial:
-            factor = _atom_lanes(em, atom, unit) if em.depends(atom) else _atom(em, atom)
-            term = factor if term.text == "1" else _combine(em, "mul", term, factor)
-        total = term if total is None else _combine(em, "add", total, term)
-    if total is None:
-        raise AssertionError("an expression that varies has terms")
-    return total
+    even: Terms = {}
+    varying: dict[tuple[Atom, ...], Terms] = {}
+    for monomial, c in d.terms.items():
+        along = tuple(a for a in monomial if em.depends(a))
+        if not along or monomial == (em.vector,):
+            even[monomial] = c
+        else:
+            others = tuple(a for a in monomial if not em.depends(a))
+            varying.setdefault(along, {})[others] = c
+    terms = [lanes_of(em, collect(even), unit)] if even else []
+    terms += [_multiple(em, along, collect(c), unit) for along, c in varying.items()]
+    first, *more = sorted(terms, key=lambda v: v.depth)
+    return functools.reduce(functools.partial(_combine, em, "add"), more, first)
+
+
+def _multiple(em: Emitter, along: tuple[Atom, ...], c: DimLike, unit: int) -> Value:
+    """``c``, which all lanes have in common, times the product of what varies ``along`` them."""
+    factors = [_atom_lanes(em, atom, unit) for atom in along]
+    product = functools.reduce(functools.partial(_combine, em, "mul"), factors)
+    return product if c == 1 else _combine(em, "mul", product, scalar(em, c))
 
 
 def _combine(em: Emitter, op: str, a: Value, b: Value) -> Value:

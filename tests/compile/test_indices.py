@@ -1,0 +1,48 @@
+"""Index expressions of which each lane has its own value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fornix.dtype import FLOAT32
+from fornix.ir.dim import DimLike, maximum, minimum, symbol
+from fornix.ir.loops import compute, index, tensor
+from tests.compile.levels import LEVELS, target
+from tests.compile.native import compiled
+
+ROWS = 3
+
+
+def place(i: Any, j: Any, n: Any, m: Any, numbers: list[int], least: Any, most: Any) -> Any:
+    """One of many index expressions that do not move evenly along ``j``."""
+    a, b, c, d, e, f = numbers
+    q, r = (j * d + i) // (e + 1), (j + n) // (m + 1)
+    products = a * q * n * m - b * q + c * r * q + q * i * n + d * j * n - f * j
+    return products + e * least(j, m) * n + b * most(r, i) + i * n + m + numbers[c]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("columns", "n", "m"), [(7, 1, 1), (16, 4, 3), (37, 13, 2)])
+def test_sums_of_what_lanes_share_and_what_they_do_not_are_exact(
+    columns: int, n: int, m: int, level: str
+) -> None:
+    numbers = [int(x) for x in np.random.default_rng(columns).integers(1, 6, 6)]
+    rows, lanes = np.arange(ROWS)[:, None], np.arange(columns)
+    wanted = place(rows, lanes, n, m, numbers, np.minimum, np.maximum)
+    first = int(wanted.min())
+    given = np.arange(int(np.ptp(wanted)) + 1, dtype=np.float32)
+    x = tensor("x", given.shape, FLOAT32)
+
+    def at(i: DimLike, j: DimLike) -> Any:
+        return place(i, j, symbol("N"), symbol("M"), numbers, minimum, maximum)
+
+    symbols = {"N": n, "M": m}
+    own = compute((ROWS, columns), lambda i, j: index(at(i, j)) + 0)
+    read = compute((ROWS, columns), lambda i, j: x[at(i, j) - first])
+    found = compiled(own, {}, symbols, target=target(level))
+    np.testing.assert_array_equal(found, wanted)
+    found = compiled(read, {"x": given}, symbols, target=target(level))
+    np.testing.assert_array_equal(found, given[wanted - first])
