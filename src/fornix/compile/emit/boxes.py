@@ -101,13 +101,7 @@ def compute_anew(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]], sums:
     count = math.prod(map(len, ranges))
     units = next(n for n in range(CHECKED, 0, -1) if count % n == 0)
     is_wrong = any_not_finite(em, sums, str(count // units), units)
-    turns = em.put(em.top, f"zext i1 {is_wrong} to i64")
-
-    def turn(_: str, __: list[str]) -> Sequence[str]:
-        _each(em, again, list(ranges), {}, ("0", sums))
-        return []
-
-    em.loop("0", turns, 1, [], turn, is_sure=False)
+    em.once(is_wrong, lambda: _each(em, again, list(ranges), {}, ("0", sums)))
 
 
 def _each(

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
+Given = TypeVar("Given")
 Lines: TypeAlias = "list[str | Lines]"
 Carried: TypeAlias = "Sequence[tuple[str, str]]"
 """What a loop hands on from turn to turn: type and first value of each."""
@@ -116,37 +117,47 @@ class Builder:
         Returns what the last turn hands on. ``is_sure`` says that there is a first turn; else what
         reads memory is not hoisted out of the loop.
         """
+        bounds = low, high, step
+        if is_sure:
+            return self._turns(bounds, carried, body)[0]
+        test = self.put(self.top, f"icmp slt i64 {low}, {high}")
+        (results, end), source = self._branch(test, lambda: self._turns(bounds, carried, body))
+        return [
+            self.put(self.top, f"phi {kind} [{first}, %{source}], [{last}, %{end}]")
+            for (kind, first), last in zip(carried, results, strict=True)
+        ]
+
+    def once(self, condition: str, body: Callable[[], None]) -> None:
+        """``body`` if ``condition`` is true; what reads memory is not hoisted out of it."""
+        self._branch(condition, body)
+
+    def _branch(self, condition: str, body: Callable[[], Given]) -> tuple[Given, str]:
+        """What ``body`` gives, which runs if ``condition`` is true; and the block before it."""
         serial = self.number()
         outer = self.levels[-1]
-        if is_sure:
-            results, _ = self._turns(serial, (low, high, step), carried, body)
-            return results
         entered, after, main = f"P{serial}", f"Y{serial}", outer.lines
         inner = Level(entered)
         before: Lines = []
-        test = f"  %g{serial} = icmp slt i64 {low}, {high}"
-        branch = f"  br i1 %g{serial}, label %{entered}, label %{after}"
-        main += [before, test, branch, f"{entered}:", inner.lines]
+        branch = f"  br i1 {condition}, label %{entered}, label %{after}"
+        main += [before, branch, f"{entered}:", inner.lines]
         outer.lines = before
         self.levels.append(inner)
         barrier, self.barrier = self.barrier, self.top
-        results, end = self._turns(serial, (low, high, step), carried, body)
+        given = body()
         self.do(f"br label %{after}")
         self.barrier = barrier
         self.levels.pop()
         outer.lines = main
         main.append(f"{after}:")
         source, outer.label = outer.label, after
-        return [
-            self.put(self.top, f"phi {kind} [{first}, %{source}], [{last}, %{end}]")
-            for (kind, first), last in zip(carried, results, strict=True)
-        ]
+        return given, source
 
     def _turns(
-        self, serial: int, bounds: tuple[str, str, int], carried: Carried, body: Body
+        self, bounds: tuple[str, str, int], carried: Carried, body: Body
     ) -> tuple[list[str], str]:
         """The loop itself, tested at the bottom; its results, and the block behind it."""
         low, high, step = bounds
+        serial = self.number()
         outer, main = self.levels[-1], self.levels[-1].lines
         header, after = f"L{serial}", f"X{serial}"
         before: Lines = []

@@ -126,19 +126,8 @@ def _loop(em: Emitter, loop: Loop) -> None:
 
 
 def _when(em: Emitter, when: When) -> None:
-    """A loop of one turn or none; what is in it reads memory there."""
-    condition = em.value(when.condition)
-    turns = condition.text
-    if turns in {"true", "false"}:
-        turns = str(int(turns == "true"))
-    else:
-        turns = em.put(em.top, f"zext i1 {turns} to i64")
-
-    def turn(_: str, __: list[str]) -> Sequence[str]:
-        run(em, when.body)
-        return []
-
-    em.loop("0", turns, 1, [], turn, is_sure=False)
+    """What is in it reads memory there."""
+    em.once(em.value(when.condition).text, lambda: run(em, when.body))
 
 
 def _swung(em: Emitter, i: str, extent: Value, swing: Value) -> Value:

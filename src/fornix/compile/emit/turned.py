@@ -70,13 +70,8 @@ def _write(em: Emitter, t: Turn, place: DimLike, q: int, left: Value | None) -> 
         store(em, put, 0)
         return
 
-    def once(_: str, __: list[str]) -> Sequence[str]:
-        store(em, put, 0)
-        return []
-
     exists = em.put(em.top, f"icmp slt i64 {q}, {left.text}")
-    turns = em.put(em.top, f"zext i1 {exists} to i64")
-    em.loop("0", turns, 1, [], once, is_sure=False)
+    em.once(exists, lambda: store(em, put, 0))
 
 
 def _rows(em: Emitter, t: Turn, e: Load, base: Value, left: Value | None) -> list[str]:
