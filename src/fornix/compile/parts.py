@@ -68,13 +68,13 @@ def _parts(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     high = apply("and", bitcast(x, UINT32) + _HALF, _UPPER)
     rest = x - bitcast(high, FLOAT32)
     middle = apply("and", bitcast(rest, UINT32), _UPPER)
-    return high, middle, bitcast(rest - bitcast(middle, FLOAT32), UINT32)
+    low = apply("and", bitcast(rest - bitcast(middle, FLOAT32), UINT32), _UPPER)
+    return high, middle, low
 
 
 def _pair(low: Scalar, high: Scalar) -> Scalar:
-    """Two bfloat16s, given as float32s, in one int32."""
-    halves = apply("or", apply("shr", low, UINT16.bits), apply("and", high, _UPPER))
-    return bitcast(halves, INT32)
+    """Two bfloat16s, given as the bits of float32s, in one int32."""
+    return bitcast(apply("or", apply("shr", low, UINT16.bits), high), INT32)
 
 
 __all__ = [
