@@ -35,7 +35,7 @@ from fornix.compile.machine import machine_text
 if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
 
-HEAD_WORDS, INPUT_WORDS = 20, 4
+HEAD_WORDS = 20
 LISTED, OPTIONAL = -1, -2
 """What stands for the rank of a list of arrays, and of an array that may be missing."""
 ROOM, USED, TABLE_HEAD = 0, 8, 16

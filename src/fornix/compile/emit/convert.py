@@ -66,7 +66,7 @@ FORMATS = {
     FLOAT6E3M2: Format(3, 2, 3, 0x1F, None),
     FLOAT4E2M1: Format(2, 1, 1, 0x7, None),
 }
-_SIGN, _SIZE = 0x80000000, 0x7FFFFFFF
+_SIZE = 0x7FFFFFFF
 _BIAS, _MANTISSA = 127, 23
 _NAN = 0x7FC00000
 

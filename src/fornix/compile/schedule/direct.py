@@ -111,8 +111,7 @@ def direct_stages(
 ) -> list[Stage | Store] | None:
     """What has to be done for ``c``, in order; stores are left to other schedules.
 
-    None if another schedule serves it better. If it `has_few_places`, that is what a
-    run tells.
+    None if another schedule serves it better. Whether it ``has_few_places`` is what a run tells.
     """
     if not c.sum.dtype.is_float and c.product.op not in {"dot2i", "dot4"}:
         return None
