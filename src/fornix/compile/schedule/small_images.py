@@ -20,7 +20,13 @@ from fornix.compile.nest import Nest, When
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.places import MOST_PLACES, are_apart
 from fornix.compile.schedule.square import WORDS
-from fornix.compile.schedule.square_cost import STEP, STEP_CYCLES, speed_in_tiles
+from fornix.compile.schedule.square_boxes import is_open
+from fornix.compile.schedule.square_cost import (
+    STEP,
+    STEP_CYCLES,
+    cycles_in_tiles,
+    speed_in_tiles,
+)
 from fornix.compile.schedule.square_floats import runs_in_tiles
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
@@ -44,8 +50,10 @@ TILE_PRODUCT = 0.76
 """The same of transformed images, whose tiles are lower where they are few."""
 COPIED, READ = 6.0, 0.3
 """Of copying a vector of what a tap reads, and of reading a weight."""
-FAR_BYTES = 8
-"""Of transformed weights, that are read in a cycle."""
+NEAR_BYTES, FAR_BYTES = 45, 21
+"""Of transformed weights, that are read in a cycle, if they fill the second cache twice at most;
+or if they are larger.
+"""
 HIGH, WIDE = 2, 7
 """Rows and pixels of the boxes of large images."""
 SPLIT = 0.6
@@ -145,25 +153,30 @@ class _Cycles:
         """By ``algorithm``, or in boxes along rows."""
         c = self.c
         if algorithm is not None:
-            return self._transformed(algorithm)
+            return self._transformed(algorithm, target)
         if runs_in_tiles(c, target, WORDS):
-            return self._in_registers()
-        *lead, high, wide = (1, *self.outs)
-        places = math.prod(lead) * ceildiv(high, HIGH) * ceildiv(wide, WIDE) * HIGH * WIDE
+            return self._in_registers(target)
+        places = maximum(math.prod(self.outs), HIGH * WIDE)
+        if is_open(c):
+            *lead, high, wide = (1, *self.outs)
+            places = math.prod(lead) * ceildiv(high, HIGH) * ceildiv(wide, WIDE) * HIGH * WIDE
         each = self.taps * self.channels * self.blocks * PRODUCT
         return self.images * places * round(each) + round(self.weights * READ)
 
-    def _transformed(self, algorithm: Winograd) -> DimLike:
+    def _transformed(self, algorithm: Winograd, target: Target) -> DimLike:
         tiles = self.images
         for s in self.c.spatial:
             tiles = tiles * ceildiv(ceildiv(s.out.extent, s.dilation), algorithm.out) * s.dilation
         each = algorithm.positions * self.channels * self.blocks * TILE_PRODUCT
         each += algorithm.transform_cost * (self.vectors + self.blocks)
-        read = 4 * algorithm.positions * self.weights / TAPS**2 / FAR_BYTES
+        size = FLOAT32.bits // 8 * algorithm.positions * self.weights // TAPS**2
+        read = size / (NEAR_BYTES if size <= 2 * target.l2_bytes else FAR_BYTES)
         return tiles * round(each) + round(read)
 
-    def _in_registers(self) -> DimLike:
-        """In tile registers, two rows of 16 pixels at once."""
+    def _in_registers(self, target: Target) -> DimLike:
+        """In tile registers: of open images, two rows of 16 pixels at once."""
+        if not is_open(self.c):
+            return self.images * round(cycles_in_tiles(self.c, target))
         *lead, wide = (1, *self.outs)
         high = ceildiv(lead[-1], HIGH) * HIGH
         registers = math.prod(lead[:-1]) * high * ceildiv(wide, WORDS)

@@ -50,10 +50,10 @@ def speed_in_tiles(c: Convolution, target: Target, *, is_copied: bool = False) -
     axes = (*c.sum.axes, *(s.out for s in c.spatial))
     products = math.prod(likely_of_image(a.extent) for a in axes)
     copied = is_copied * COPY_CYCLES * places_of(c) * (known(c.channels[0].extent) or 1)
-    return products * blocks_of(c) * VECTOR_CYCLES / (_cycles(c, target) + copied)
+    return products * blocks_of(c) * VECTOR_CYCLES / (cycles_in_tiles(c, target) + copied)
 
 
-def _cycles(c: Convolution, target: Target) -> float:
+def cycles_in_tiles(c: Convolution, target: Target) -> float:
     """What the sums and all that is around them take."""
     channels, blocks = known(c.channels[0].extent) or 1, blocks_of(c)
     taps = math.prod(known(s.taps) or 1 for s in c.spatial)
@@ -155,6 +155,7 @@ __all__ = [
     "GAIN",
     "STEP",
     "blocks_of",
+    "cycles_in_tiles",
     "deep_of",
     "grouped",
     "piece_of",
