@@ -39,7 +39,7 @@ from fornix.ir.loops.scalar import reduction, select
 
 MOST_COLUMNS = 16
 """Up to which vectors of rows are faster."""
-LEAST_WEIGHTS = 1 << 15
+LEAST_WEIGHTS = 1 << 13
 """Stored numbers of a product from which on it pays to have another way for it."""
 MANY_REGISTERS = 32
 """With so many registers of vectors, boxes are two vectors of rows deep."""
