@@ -53,7 +53,8 @@ def store_of(x: Tensor) -> Store:
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
-    ("channels", "filters", "groups"), [(64, 136, 1), (192, 200, 1), (384, 256, 2), (191, 193, 1), (300, 330, 3)]
+    ("channels", "filters", "groups"),
+    [(64, 136, 1), (192, 200, 1), (384, 256, 2), (191, 193, 1), (300, 330, 3)],
 )
 def test_any_number_of_columns(
     channels: int, filters: int, groups: int, level: str, *, at_end: bool

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fornix.compile.reductions import reductions
+from fornix.compile.schedule.row import by_reciprocals
 from fornix.dtype import FLOAT32, FLOAT64, DType
-from fornix.ir.loops import Scalar, Tensor, apply, compute, reduce, select, tensor
+from fornix.ir.loops import Apply, Scalar, Tensor, apply, compute, reduce, select, stored, tensor
 from fornix.ops import scalar as s
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import check
+from tests.compile.test_phases import source
 
 WIDTHS = [1, 5, 17, 64, 197, 300, 515]
 SPECIAL = (np.nan, np.inf, -np.inf, 3e38, -3e38, -104.5, -88.0, 0.0, -0.0)
@@ -89,3 +92,32 @@ def test_rows_are_divided_by_subnormal_sums_of_their_own(width: int, dtype: DTyp
     total = compute((19,), lambda i: reduce("sum", width, lambda k: x[i, k]))
     y = check(compute(x.shape, lambda i, j: x[i, j] / total[i]), {"x": data})
     assert np.isfinite(y[np.arange(19) != 3]).all()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+@pytest.mark.parametrize("width", [1, 16, 197, 700])
+def test_rows_are_divided_by_roots_of_sums(width: int, dtype: DType, level: str) -> None:
+    limits = np.finfo(dtype.numpy)
+    data = np.random.default_rng(3).standard_normal((19, width)).astype(dtype.numpy)
+    data[3], data[4], data[5], data[6, 0] = 0, limits.smallest_subnormal, limits.max, np.nan
+    data[7] = np.inf
+    x = tensor("x", data.shape, dtype)
+    total = compute((19,), lambda i: reduce("sum", width, lambda k: apply("abs", x[i, k])))
+    root = compute((19,), lambda i: s.sqrt(total[i]))
+    check(compute(x.shape, lambda i, j: x[i, j] / root[i]), {"x": data}, target=target(level))
+
+
+def test_quotients_of_what_is_computed_of_extremes_stay_quotients() -> None:
+    """Those are rounded where rows are quantized: an ulp more or less would be seen."""
+    x = tensor("x", (19, 700), FLOAT32)
+    top = compute((19,), lambda i: reduce("max", 700, lambda k: x[i, k]))
+
+    def operation(by: Tensor) -> str:
+        store = source(stored(compute(x.shape, lambda i, j: x[i, j] / by[i])))
+        found = by_reciprocals(store.value, set(reductions([store.value])), store.axes[-1])
+        assert isinstance(found, Apply)
+        return found.op
+
+    assert operation(compute((19,), lambda i: top[i] * (1 / 127))) == "div"
+    assert operation(compute((19,), lambda i: s.sqrt(top[i]))) == "mul"

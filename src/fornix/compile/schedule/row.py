@@ -80,7 +80,7 @@ def _may_be_row(e: Reduce, store: Store, vector: Variable | None) -> bool:
 def row_nest(store: Store, axis: Variable, along: Sequence[Reduce], target: Target) -> Nest:
     """One visit per row: the stages in their order, then the elements of ``store``."""
     lanes = lanes_for([store.value], [store.buffer.dtype], target.vector_bytes)
-    value = by_reciprocals(store.value, set(along))
+    value = by_reciprocals(store.value, set(along), axis)
     stages = [Stage(e, substitute_scalar(e.body, {e.axes[0]: axis.dim})) for e in along]
     free = {s.result for k, s in enumerate(stages) if spoils(s, stages[k + 1 :], value)}
     vectors = -(-axis.extent // lanes) if isinstance(axis.extent, int) else None
@@ -158,13 +158,19 @@ def _room(store: Store, axis: Variable) -> Store | None:
     return store if is_long and is_whole else None
 
 
-def by_reciprocals(value: Scalar, along: set[Reduce]) -> Scalar:
-    """Division by what is the same for the whole row is multiplication by its reciprocal."""
+def by_reciprocals(value: Scalar, along: set[Reduce], axis: Variable) -> Scalar:
+    """Division by what is the same for the whole row is multiplication by its reciprocal.
+
+    That are the reductions ``along`` its ``axis``, and roots, as of variances.
+    """
     new: dict[Scalar, Scalar] = {}
-    for e in walk(value):
-        if isinstance(e, Apply) and e.op == "div" and e.dtype in _LEAST and e.args[1] in along:
-            divided, by = e.args
-            if not _is_1_or_more(by, along):  # the reciprocal of a subnormal number is infinite
+    found = (e for e in walk(value) if isinstance(e, Apply) and e.op == "div")
+    for e in (x for x in found if x.dtype in _LEAST):
+        divided, by = e.args
+        is_root = isinstance(by, Apply) and by.op == "sqrt" and axis not in by.variables
+        if is_root or by in along:
+            if not (is_root or _is_1_or_more(by, along)):
+                # the reciprocal of a subnormal number, which no root is, is infinite
                 least, factor = _LEAST[e.dtype]
                 scale = select(apply("lt", apply("abs", by), least), factor, const(1.0, e.dtype))
                 divided, by = divided * scale, by * scale

@@ -38,7 +38,7 @@ def short_nest(store: Store, target: Target, lanes: int) -> Nest | None:
     along, across = found
     if _fills(across, lanes) and not _has_functions(store.value, across):
         return None
-    value = by_reciprocals(store.value, set(sums))
+    value = by_reciprocals(store.value, set(sums), across)
     short = [across, *(e.axes[0] for e in sums)]
     loads = _in_rows(accesses([value]), along, short, sums[0].axes[0].extent)
     blocks = Variable("b", along.extent // lanes)
