@@ -441,18 +441,24 @@ def prepared(attributes: Mapping[str, object], node: RunNode) -> Callable[..., t
     rule = node.operator.rule("kernel", node.version)
     if rule is None:
         return partial(_refuse, node)
-    kernel: Rule = rule
-    takes_node, count = _takes_node(kernel), node.output_count
+    extra = {"node": node} if _takes_node(rule) else {}
+    return PreparedKernel(partial(rule, **attributes, **extra), node.output_count, bool(extra))
 
-    def run(inputs: Sequence[Any], view: RunNode = node) -> tuple[Any, ...]:
-        if takes_node:
-            found = kernel(*inputs, **attributes, node=view)
-        else:
-            found = kernel(*inputs, **attributes)
+
+@dataclass(frozen=True, slots=True)
+class PreparedKernel:
+    """A kernel for one node, and the number of its outputs."""
+
+    kernel: Callable[..., Any]
+    """From inputs, one by one, to a tuple or the only result."""
+    count: int
+    takes_node: bool
+
+    def __call__(self, inputs: Sequence[Any], view: RunNode | None = None) -> tuple[Any, ...]:
+        other = {"node": view} if view is not None and self.takes_node else {}
+        found = self.kernel(*inputs, **other)
         results: tuple[Any, ...] = found if isinstance(found, tuple) else (found,)
-        return results if len(results) == count else results + (None,) * (count - len(results))
-
-    return run
+        return results + (None,) * (self.count - len(results))
 
 
 def _refuse(node: NodeView, *_: object) -> tuple[Any, ...]:

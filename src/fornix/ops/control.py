@@ -275,7 +275,7 @@ def repeated(
     initial: Sequence[Any],
 ) -> tuple[Any, ...]:
     """What `loop` gives, where ``run`` runs ``body``, which is ``told`` tensors of these shapes."""
-    limit = None if M is None else int(M.reshape(-1)[0])
+    limit = None if M is None else int(M.item(0))
     goes_on, carried = cond is None or truth(cond), list(initial)
     count, iteration, (places, truths) = len(carried), 0, told
     scanned: list[list[Any]] = [[] for _ in body.outputs[1 + count :]]
@@ -283,13 +283,15 @@ def repeated(
     while goes_on and (limit is None or iteration < limit):
         number = np.array([iteration] if places else iteration, np.int64)
         condition, *carried = run([number, holds, *carried])
-        goes_on = truth(condition)
+        goes_on = condition is holds or truth(condition)
         if scanned:
             new = carried[count:]
             del carried[count:]
             for values, value in zip(scanned, new, strict=True):
                 values.append(value)
         iteration += 1
+    if not scanned:
+        return tuple(carried)
     declared = body.outputs[1 + count :]
     return (
         *carried,

@@ -117,12 +117,10 @@ def sequence_insert(
     Raises DTypeError if the elements are of another type, Fail if the position is out of range.
     Source: ONNX SequenceInsert-11.
     """
-    for element in input_sequence[:1]:
-        require(
-            element.dtype == inserted.dtype,
-            f"tensor must be {DType.of(element.dtype)} as the elements of input_sequence, found "
-            f"{DType.of(inserted.dtype)}",
-            DTypeError,
+    if input_sequence and input_sequence[0].dtype != inserted.dtype:
+        raise DTypeError(
+            f"tensor must be {DType.of(input_sequence[0].dtype)} as the elements of "
+            f"input_sequence, found {DType.of(inserted.dtype)}"
         )
     place = _place(position, len(input_sequence), len(input_sequence))
     return [*input_sequence[:place], inserted, *input_sequence[place:]]

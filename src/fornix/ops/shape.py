@@ -54,7 +54,7 @@ Shape = (
 def infer_shape(data: Fact, *, start: int = 0, end: int | None = None, node: InferNode) -> Fact:
     if not data.has_rank:
         return tensor(INT64, (node.unknown("the rank of its input is unknown"),))
-    extents = data.shape[_bounds(data.rank, start, end)]
+    extents = data.shape[start:end]
     return tensor(INT64, (len(extents),), as_value(extents))
 
 
@@ -65,12 +65,12 @@ def shape(data: Array, *, start: int = 0, end: int | None = None) -> Array:
     data[*S] → shape[end − start]; negative bounds count from the rank, and both are clamped to it.
     Source: ONNX Shape-15.
     """
-    return np.array(data.shape[_bounds(data.ndim, start, end)], np.int64)
+    return np.array(data.shape[start:end], np.int64)
 
 
 @Shape.lower
 def lower_shape(data: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
-    extents = data.shape[_bounds(data.rank, start, end)]
+    extents = data.shape[start:end]
 
     def at(i: DimLike) -> Scalar:
         found: Scalar = const(0, INT64)
@@ -79,15 +79,6 @@ def lower_shape(data: Tensor, *, start: int = 0, end: int | None = None) -> Tens
         return found
 
     return compute((len(extents),), at)
-
-
-def _bounds(rank: int, start: int, end: int | None) -> slice:
-    """The axes from ``start`` to ``end``, both clamped to the rank."""
-    first, last = (
-        min(max(bound + rank if bound < 0 else bound, 0), rank)
-        for bound in (start, rank if end is None else end)
-    )
-    return slice(first, max(first, last))
 
 
 Size = (

@@ -106,6 +106,8 @@ class Kernel(NamedTuple):
 
     call: Callable[[list[Any]], Sequence[Any]]
     """Raises anything."""
+    rule: Callable[..., Any]
+    """The same of inputs one by one, to a tuple or the one result."""
     inputs: Sequence[Value | None]
     constants: Mapping[Value, Any]
     """Those of what it reads that never change."""
@@ -121,10 +123,17 @@ class Kernel(NamedTuple):
         if call is None or plan.scope.watch is not None:
             return None
         inputs = node.inputs
-        may_warn = any(map(_is_of_numbers, inputs)) and any(map(_is_of_numbers, node.outputs))
         if names is not None:
             inputs = tuple(None if value is None else names.get(value, value) for value in inputs)
-        return cls(call, inputs, plan.constants, may_warn)
+        rule = getattr(call, "kernel", lambda *inputs: call([*inputs]))
+        return cls(call, rule, inputs, plan.constants, may_warn(node))
+
+
+def may_warn(node: Node) -> bool:
+    """Whether it computes with numbers, itself or in its bodies, of which NumPy may warn."""
+    if node.graphs:
+        return any(may_warn(inner) for graph in node.graphs for inner in graph.nodes)
+    return any(map(_is_of_numbers, node.inputs)) and any(map(_is_of_numbers, node.outputs))
 
 
 def _is_of_numbers(value: Value | None) -> bool:

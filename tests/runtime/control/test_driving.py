@@ -10,6 +10,7 @@ import pytest
 from fornix.compile.entry import is_available
 from fornix.errors import FornixError, InvalidArgument
 from fornix.runtime import InferenceSession
+from fornix.runtime.control.ways import TRIALS, ControlWay
 from tests.runtime.control.flows import sessions
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
@@ -142,6 +143,48 @@ def test_what_is_wrong_in_a_later_iteration_is_told_with_its_node() -> None:
     for _ in range(2):
         with pytest.raises(FornixError, match="node for 'z' \\(Cast"):
             fast.run(None, {"x": texts("+1"), "n": np.array(3)})
+
+
+GROWN = """f (string[N] x, string[M] z, int64 n) => (string[A] y, string[K, B] w) {
+    c = Constant <value = bool {1}> ()
+    y, w = Loop (n, c, x) <body = b (int64 i, bool k, string[C] h) => (bool k, string[D] o, r) {
+        r = Concat <axis = 0> (z, z) o = Concat <axis = 0> (h, z) }> }"""
+
+
+def test_values_of_a_body_may_look_otherwise_in_each_iteration_and_run() -> None:
+    """What is carried grows in some runs, and what is captured is longer in others."""
+    fast, kernels = sessions(GROWN, opset=20)
+    for rows, lines, count in [(1, 0, 3), (1, 1, 3), (1, 0, 3), (2, 0, 2), (1, 2, 2)] * 4:
+        feeds = {"x": texts(*"ab"[:rows]), "z": texts(*"cd"[:lines]), "n": np.array(count)}
+        for found, wanted in zip(fast.run(None, feeds), kernels.run(None, feeds), strict=True):
+            assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+            assert found.tolist() == wanted.tolist()
+
+
+def test_a_body_that_says_stop_ends_its_loop() -> None:
+    text = """f (string[1] x, string[1] last) => (string[1] y) {
+        c = Constant <value = bool {1}> () many = Constant <value_int = 9> ()
+        y = Loop (many, c, x) <body = b (int64 i, bool k, string[1] h) => (bool m, string[1] o) {
+            o = StringConcat (h, x) e = Equal (o, last) d = Not (e) m = Squeeze (d) }> }"""
+    fast, _ = sessions(text, opset=20)
+    for count in (2, 4, 2, 9, 3):
+        [found] = fast.run(None, {"x": texts("a"), "last": texts("a" * count)})
+        assert found.tolist() == ["a" * count]
+
+
+def test_a_native_call_is_looked_for_ever_more_seldom_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[object] = []
+    monkeypatch.setattr(ControlWay, "_found", lambda _, arrays: looked.append(arrays))
+    fast, _ = sessions(JOINED, opset=20)
+    asked = []
+    for _ in range(TRIALS + 20):
+        [found] = fast.run(None, {"x": texts("a"), "n": np.array(1)})
+        assert found.tolist() == ["aa"]
+        asked.append(len(looked))
+    assert asked[:TRIALS] == list(range(1, TRIALS + 1))
+    assert asked[-1] < TRIALS + 6
 
 
 def test_sequences_beside_texts_take_a_short_way(monkeypatch: pytest.MonkeyPatch) -> None:

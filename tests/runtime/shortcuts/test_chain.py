@@ -219,6 +219,43 @@ def test_a_limit_of_memory_counts_in_all_runs() -> None:
         session.run(None, {**given, "n": np.array([1 << 20])})
 
 
+def test_names_of_values_are_no_code() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 22]>
+    g (float[2] x, string[2] w) => (float[2] y, string[2] v) {
+      y = Neg (x)
+      v = StringConcat (w, w)
+    }"""
+    model = from_message(parse_model(text))
+    name = "a'\"\\}]); raise SystemExit #\n{0}"
+    model.graph.inputs[0].name = name
+    session = InferenceSession(model)
+    given = {name: np.array([1, -2], np.float32), "w": np.array(["a", "é"], object)}
+    session.run(None, given)
+    found = chained(session).call(given)
+    assert found is not None
+    assert [result.tolist() for result in found] == [[-1, 2], ["aa", "éé"]]
+
+
+def test_what_numpy_warns_of_in_bodies_is_no_concern_of_callers() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 22, "my.domain" : 1]>
+    g (string[1] x, int64[2] z, int64 n) => (string[1] y, int64[2] v) {
+      c = Constant <value = bool {1}> ()
+      y, v = Loop (n, c, x, z) <
+        body = b (int64 i, bool k, string[1] h, int64[2] u) => (bool k, string[1] o, int64[2] w) {
+          o = StringConcat (h, x)
+          w = my.domain.Parts (u)
+        }>
+    }"""
+    with temporary():
+        fornix.op("my.domain::Parts (x: T[...]) => (y: T[...])", T="int64")(lambda x: 6 // x)
+        session = InferenceSession(from_message(parse_model(text)))
+        given = {"x": np.array(["a"], object), "z": np.array([2, 0]), "n": np.array(2)}
+        for _ in range(6):
+            joined, parts = session.run(None, given)
+    assert joined.tolist() == ["aaa"]
+    assert parts.tolist() == [2, 0]
+
+
 def test_what_numpy_warns_of_is_no_concern_of_callers() -> None:
     text = """<ir_version: 10, opset_import: ["" : 22, "my.domain" : 1]>
     g (int64[2] x, float[2] z) => (int64[2] y, bool[2] w, float[2] v) {

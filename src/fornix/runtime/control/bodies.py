@@ -13,6 +13,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from fornix.dtype import DType
 from fornix.errors import DTypeError, FornixError
 from fornix.forks import tell
+from fornix.format.mapped import MappedFile
 from fornix.infer import Inference, infer_model
 from fornix.infer.model import has_unknown
 from fornix.ir.clone import clone
@@ -52,6 +54,9 @@ ReadType: TypeAlias = tuple[tuple[DimLike, ...], object]
 """Of a value: its extents, and its kind."""
 Compute: TypeAlias = Callable[[Program, Mapping[str, Any], Run], Mapping[Value, Any]]
 """What runs a program on feeds, and gives the values that are left."""
+
+Steady: TypeAlias = Callable[[list[Any]], list[Any] | None]
+"""Gives the outputs for values that look like others; None if they are to go another way."""
 
 MAX_PROGRAMS = 4
 """Programs of a body for values of the same kinds."""
@@ -144,7 +149,7 @@ class CompiledBody:
         """Programs are kept at ``place``."""
         self.graph, self.kernels, self.scope, self.options = graph, kernels, scope, options
         self.place = place
-        self.size = kernels.size
+        self.size, self._count = kernels.size, len(graph.inputs)
         captured = captured_values(graph)
         self.captured = [v for v in captured if v.constant is None]
         self.stored = [v for v in captured if v.constant is not None]
@@ -169,20 +174,32 @@ class CompiledBody:
     def opened(self, environment: Environment) -> Callable[[Sequence[Any]], list[Any]]:
         """What runs it on values of its inputs, again and again in the same ``environment``."""
         captured = [environment.get(v) for v in self.captured]
-        count = len(self.graph.inputs)
+        return lambda inputs: self.run_on(inputs, captured, lambda: environment)
 
-        def run(inputs: Sequence[Any]) -> list[Any]:
-            if len(inputs) != count:
-                check_count(self.graph, inputs)
-            values = [*inputs, *captured]
-            last = self._last
-            if last is not None:  # what it takes the short way is of its types
-                results = last.at_once(values)
-                if results is not None:
-                    return results
-            return self._slowly(values, environment)
+    def run_on(
+        self,
+        inputs: Sequence[Any],
+        captured: Sequence[Any],
+        environment: Callable[[], Environment],
+    ) -> list[Any]:
+        """Values of the outputs for values of inputs, and of what it captures.
 
-        return run
+        ``environment`` gives all values that there are, which only kernels ask for.
+        """
+        if len(inputs) != self._count:
+            check_count(self.graph, inputs)
+        values = [*inputs, *captured]
+        last = self._last
+        if last is not None:  # what it takes the short way is of its types
+            results = last.at_once(values)
+            if results is not None:
+                return results
+            follower = last.follower
+            results = None if follower is None else follower.at_once(values)
+            if results is not None:
+                self._last = follower
+                return results
+        return self._slowly(values, environment)
 
     def computed_by(
         self, compute: Compute, inputs: Sequence[Any], environment: Environment
@@ -198,10 +215,19 @@ class CompiledBody:
         program.programs.whole  # noqa: B018 - made anew where it was kept
         return program.run(values, compute)
 
-    def _slowly(self, values: list[Any], environment: Environment) -> list[Any]:
+    def steady(self, values: Sequence[Any]) -> Steady | None:
+        """What runs it on values that look like these, with no other look at them than it needs."""
+        way = None if self._last is None else self._last.at_once
+        if isinstance(way, Shortcut):
+            return way.again if way.fits(values) else None
+        return way
+
+    def _slowly(self, values: list[Any], environment: Callable[[], Environment]) -> list[Any]:
         """Values of the body's outputs, where the last program has no short way for ``values``."""
         before, program = self._last, self._program(values)
         self._last = program
+        if before is not None and program is not before:
+            before.follower = program
         if program is not None:
             results = None if program is before else program.at_once(values)
             if results is not None:
@@ -211,7 +237,7 @@ class CompiledBody:
             except NotAsCompiled as reason:
                 log.debug("%s: %s", self.graph.label, reason)
         inputs = dict(zip(self.graph.inputs, values, strict=False))
-        return self.kernels.run(inputs, environment)
+        return self.kernels.run(inputs, environment())
 
     def _program(self, values: Sequence[Any]) -> _Compiled | None:
         """The program for ``values``; None the first time, and where there is none."""
@@ -447,13 +473,19 @@ class _Compiled:
         providers = [CPUExecutionProvider()]
         self.programs = kind(lambda: model, providers, options, shelf, random=lambda: random)
         self.files = self.programs.general.files
-        self._way = self._short_way()
-        """The short way, and what it gives: replaced at one time, as others may be at work."""
-
-    @property
-    def short(self) -> ShortWay | Shortcut | None:
+        self.short: ShortWay | Shortcut | None = None
         """The way around the program, if there is one."""
-        return self._way[0]
+        self.at_once = self._at_once()
+        """Gives the outputs, if there is a short way for such values; for others None."""
+        self.follower: _Compiled | None = None
+        """What ran when this one could not, as for the next rank of a value whose rank grows."""
+
+    def _at_once(self) -> Steady:
+        """The short way, which also sees to files and to the order of outputs if there is need."""
+        self.short, order = self._short_way()
+        if self.short is None or not (self.files or order):
+            return self.short or _nothing
+        return partial(_ordered, self.files, self.short, order)
 
     def _short_way(self) -> tuple[ShortWay | Shortcut | None, Sequence[int] | None]:
         """The way around the program: one call if it is nothing but one step.
@@ -475,18 +507,6 @@ class _Compiled:
         is_plain = order == list(range(len(order)))
         return ShortWay(steps, inputs=inputs, outputs=made), None if is_plain else order
 
-    def at_once(self, values: list[Any]) -> list[Any] | None:
-        """The outputs, if there is a short way for such values."""
-        short, order = self._way
-        if short is None:
-            return None
-        for file in self.files:
-            file.check()
-        results = short(values)
-        if results is None or order is None:
-            return results
-        return [results[at] if at >= 0 else values[~at] for at in order]
-
     def run(self, values: Sequence[Any], compute: Compute = Program.computed) -> list[Any]:
         """The outputs; raises NotAsCompiled if NumPy kernels are to do it."""
         feeds = dict(zip(self.names, values, strict=True))
@@ -501,10 +521,26 @@ class _Compiled:
         except FornixError as error:  # the body itself knows how its nodes are called
             raise NotAsCompiled(str(error)) from error
         if self.programs.is_wary != was_wary:
-            self._way = self._short_way()
+            self.at_once = self._at_once()
         elif self.short is not None:
             self.short.open()
         return found
+
+
+def _ordered(
+    files: Sequence[MappedFile], short: Steady, order: Sequence[int] | None, values: list[Any]
+) -> list[Any] | None:
+    """What ``short`` gives for values, in ``order``, if ``files`` are as they were."""
+    for file in files:
+        file.check()
+    results = short(values)
+    if results is None or order is None:
+        return results
+    return [results[at] if at >= 0 else values[~at] for at in order]
+
+
+def _nothing(_: list[Any]) -> None:
+    """Leave values to the long way."""
 
 
 __all__ = ["CompiledBody", "RankChanges", "changes", "compile_bodies", "declare_carried"]

@@ -5,15 +5,27 @@ Decides nothing: bodies run as `bodies` says, again and again as the kernel of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ops.control import repeated, told_shapes, truth
-from fornix.reference.plan import Body, Environment
-from fornix.runtime.providers import ControlNode
+from fornix.reference.plan import Body
+from fornix.runtime.control.bodies import MAX_MET, CompiledBody, Steady
+from fornix.runtime.providers import ControlNode, NotAsCompiled
+from fornix.runtime.shortcuts.shortcut import look
 
-Drive: TypeAlias = Callable[[list[Any], Environment], Sequence[Any]]
+Environment: TypeAlias = Callable[[], dict[Value, Any]]
+"""Gives all values that there are, by what they are in the plan."""
+Find: TypeAlias = Callable[[Iterable[Value | None]], list[int]]
+"""From values to their places among all that there are."""
+Opening: TypeAlias = Callable[[Sequence[Any], Environment], Callable[[Sequence[Any]], list[Any]]]
+"""From all values that there are to what runs a body on values of its inputs."""
+Looks: TypeAlias = tuple[object, ...]
+Ways: TypeAlias = dict[Looks, Steady]
+Drive: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Environment], Sequence[Any]]
 """From what a node reads itself, and all that is there, to what it gives."""
 
 
@@ -23,18 +35,87 @@ class Driver:
     def __init__(
         self, control: ControlNode, reads: Sequence[Value], constants: Mapping[Value, Any]
     ) -> None:
-        """``constants`` are stored values of the program."""
+        """``constants`` are stored values of the program. Raises NotAsCompiled."""
         inside = {value: own for own, value in control.names.items()}
-        self._read = [inside.get(value, value) for value in reads]
         stored = {inside.get(value, value): data for value, data in constants.items()}
-        self._stored = {**stored, **control.plan.constants}
-        self._inputs = control.node.inputs
-        self._drive = _DRIVES[control.node.op_type](control.node, control.plan.bodies)
+        stored.update(control.plan.constants)
+        self._names = [*stored, *(inside.get(value, value) for value in reads)]
+        self._stored = [None, *stored.values()]
+        places = {value: place for place, value in enumerate(self._names, 1)}
+        find = partial(_places_of, places)
+        self._pick = _picker(find(control.node.inputs))
+        self._drive = _DRIVES[control.node.op_type](control.node, control.plan.bodies, find)
 
     def __call__(self, values: Sequence[Any]) -> Sequence[Any]:
-        found = self._stored.copy()
-        found.update(zip(self._read, values, strict=True))
-        return self._drive([None if v is None else found[v] for v in self._inputs], found)
+        found = [*self._stored, *values]
+        return self._drive(self._pick(found), found, partial(self._environment, found))
+
+    def _environment(self, found: Sequence[Any]) -> dict[Value, Any]:
+        return dict(zip(self._names, found[1:], strict=True))
+
+
+def _places_of(places: Mapping[Value, int], values: Iterable[Value | None]) -> list[int]:
+    """The places of values; that of None for what is not given. Raises NotAsCompiled."""
+    try:
+        return [0 if value is None else places[value] for value in values]
+    except KeyError as error:
+        raise NotAsCompiled(f"'{error.args[0].name}' is not among what a step reads") from None
+
+
+def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What gives the values at some places, in their order."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return itemgetter(slice(places[0], places[0] + 1) if places else slice(0))
+
+
+def _opening(body: Body, find: Find) -> Opening:
+    """What opens ``body``, which need not look for what it captures."""
+    if not isinstance(body, CompiledBody):
+        return lambda _, environment: body.opened(environment())
+    pick = _picker(find(body.captured))
+    return lambda found, environment: partial(
+        body.run_on, captured=pick(found), environment=environment
+    )
+
+
+def _iterating(body: Body, find: Find) -> Opening:
+    """The same for the body of a loop, the values of which look like others before."""
+    if not isinstance(body, CompiledBody):
+        return _opening(body, find)
+    pick, known = _picker(find(body.captured)), dict[Looks, Ways]()
+    return lambda found, environment: _Iterated(body, pick(found), environment, known).run
+
+
+class _Iterated:
+    """The body of a loop on what it captures."""
+
+    def __init__(
+        self,
+        body: CompiledBody,
+        captured: Sequence[Any],
+        environment: Environment,
+        known: dict[Looks, Ways],
+    ) -> None:
+        """Ways are ``known`` by the looks of what is captured, and of what is carried."""
+        self._body, self._captured, self._environment = body, captured, environment
+        looks = tuple(map(look, captured))
+        self._ways = known.get(looks, {})
+        if len(known) < MAX_MET:
+            known[looks] = self._ways
+
+    def run(self, inputs: Sequence[Any]) -> list[Any]:
+        """Values of its outputs; those of its inputs that are not carried always look alike."""
+        looks = tuple(map(look, inputs[LEADING:]))
+        way = self._ways.get(looks)
+        results = None if way is None else way([*inputs, *self._captured])
+        if results is not None:
+            return results
+        results = self._body.run_on(inputs, self._captured, self._environment)
+        way = self._body.steady([*inputs, *self._captured])
+        if way is not None and len(self._ways) < MAX_MET:
+            self._ways[looks] = way
+        return results
 
 
 def is_driven(control: ControlNode | None) -> bool:
@@ -44,26 +125,35 @@ def is_driven(control: ControlNode | None) -> bool:
     return known and not is_watched
 
 
-def _if(node: Node, bodies: Mapping[Graph, Body]) -> Drive:
-    sides = [bodies[node.attributes[f"{side}_branch"].value] for side in ("else", "then")]
+def _if(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
+    graphs = [node.attributes[f"{side}_branch"].value for side in ("else", "then")]
+    sides = [_opening(bodies[graph], find) for graph in graphs]
 
-    def drive(inputs: list[Any], found: Environment) -> Sequence[Any]:
-        return sides[truth(inputs[0])].opened(found)(())
+    def drive(
+        inputs: Sequence[Any], found: Sequence[Any], environment: Environment
+    ) -> Sequence[Any]:
+        return sides[truth(inputs[0])](found, environment)(())
 
     return drive
 
 
-def _loop(node: Node, bodies: Mapping[Graph, Body]) -> Drive:
+def _loop(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
     graph: Graph = node.attributes["body"].value
-    body, told = bodies[graph], told_shapes(graph)
+    opened, told = _iterating(bodies[graph], find), told_shapes(graph)
 
-    def drive(inputs: list[Any], found: Environment) -> Sequence[Any]:
+    def drive(
+        inputs: Sequence[Any], found: Sequence[Any], environment: Environment
+    ) -> Sequence[Any]:
         limit, goes_on = [*inputs, None, None][:LEADING]
-        return repeated(body.opened(found), graph, told, limit, goes_on, inputs[LEADING:])
+        run = opened(found, environment)
+        return repeated(run, graph, told, limit, goes_on, inputs[LEADING:])
 
     return drive
 
 
 LEADING = 2
 """Inputs of a Loop ahead of carried values."""
-_DRIVES: dict[str, Callable[[Node, Mapping[Graph, Body]], Drive]] = {"If": _if, "Loop": _loop}
+_DRIVES: dict[str, Callable[[Node, Mapping[Graph, Body], Find], Drive]] = {
+    "If": _if,
+    "Loop": _loop,
+}

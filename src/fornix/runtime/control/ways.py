@@ -46,6 +46,11 @@ MAX_ENTRIES = 1 << 18
 """Elements of a list that is fed, up to which it is read within a call: each takes 80 bytes."""
 WIDENINGS = 8
 """How often a call is repeated with more memory before it is left to others."""
+TRIALS = 8
+"""Runs without a way after which one is looked for again in the second run, the third, the
+fifth, and so on."""
+DOUBLINGS = 10
+"""How often the number of runs between two looks is doubled."""
 
 
 class FlowWay:
@@ -203,6 +208,8 @@ class ControlWay:
         self.step = step
         self._families: dict[tuple[object, ...], Family[FlowWay]] = {}
         self._last: FlowWay | None = None
+        self._in_vain = self._rest = 0
+        """Runs in a row that found none, and how many of the next ones are not to look for any."""
         self.forget()
         tell(self)
 
@@ -212,12 +219,18 @@ class ControlWay:
 
     def __call__(self, arrays: list[Any], run: Run) -> list[Any] | None:
         """What the step writes; None if its kernel has to do it."""
+        if self._rest > 0:
+            self._rest -= 1
+            return None
         results = None if self._last is None else self._last(arrays, run.flag)
         if results is None and is_available():
             way = self._found(arrays)
             if way is not None and way is not self._last:
                 self._last = way
                 results = way(arrays, run.flag)
+        self._in_vain = 0 if results is not None else self._in_vain + 1
+        if self._in_vain >= TRIALS:
+            self._rest = 1 << min(self._in_vain - TRIALS, DOUBLINGS)
         return results
 
     def _found(self, arrays: Sequence[Any]) -> FlowWay | None:

@@ -23,15 +23,15 @@ from fornix.runtime.native import NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled, OwnWay, Run, Step
+from fornix.runtime.providers import may_warn as nodes_may_warn
 from fornix.runtime.shortcuts.short import at_once, is_plain
+from fornix.runtime.shortcuts.straight import Straight, StraightWay
 
 if TYPE_CHECKING:
     from fornix.compile.entry import Entry
     from fornix.runtime.native import Bound, Frame
 
 _Looking: TypeAlias = "_Look | _MapLook | _ListLook | _MissingLook"
-Move: TypeAlias = "Callable[[list[Any], Run], Sequence[Any] | None]"
-"""From the values so far to those of the next step; None if it is not made for them."""
 EntryOf: TypeAlias = "Callable[[NativeStep, Bound], tuple[Entry, Frame]]"
 """What runs a step, and the memory that it runs in."""
 
@@ -45,20 +45,16 @@ class ChainCall:
 
     def __init__(
         self,
-        constants: list[Any],
+        way: StraightWay,
         looks: Sequence[_Looking],
-        moves: Sequence[Move],
-        ends: Sequence[tuple[int, bool]],
+        are_copied: Sequence[bool],
         run: Run,
         *,
         may_warn: bool,
         may_last: bool,
     ) -> None:
-        """Values are numbered: constants, feeds, what the moves add one after the other.
-
-        ``ends`` are the numbers of results, and which are copied to be the caller's own.
-        """
-        self.constants, self.looks, self.moves, self.ends = constants, looks, moves, ends
+        """From what is looked at to results, of which some ``are_copied`` to be the caller's."""
+        self.way, self.looks, self.are_copied = way, looks, are_copied
         self.run, self.may_warn, self.may_last = run, may_warn, may_last
 
     def call(self, feeds: Mapping[str, Any]) -> list[Any] | None:
@@ -69,34 +65,27 @@ class ChainCall:
         """The same in this very ``run``."""
         if type(feeds) is not dict or len(feeds) != len(self.looks):
             return None
-        values = self.constants.copy()
+        given = []
         for look in self.looks:
             array = feeds.get(look.name, ABSENT)
             if not look.fits(array):
                 return None
-            values.append(array)
+            given.append(array)
         try:
             if not self.may_warn:
-                is_done = self._moved(values, run)
+                results = self.way(given, run)
             else:
                 with np.errstate(all="ignore"):
-                    is_done = self._moved(values, run)
+                    results = self.way(given, run)
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 - the long way says what is wrong
             return None
-        if not is_done:
-            return None
-        return [owned_at(values, end) if is_copied else values[end] for end, is_copied in self.ends]
-
-    def _moved(self, values: list[Any], run: Run) -> bool:
-        """Whether all steps could add their values."""
-        for move in self.moves:
-            results = move(values, run)
-            if results is None:
-                return False
-            values += results
-        return True
+        if results is not None:
+            for end, is_copied in enumerate(self.are_copied):
+                if is_copied:
+                    results[end] = owned_at(results, end)
+        return results
 
     def until(self, options: RunOptions) -> Entry:
         """The same, for runs that somebody may want to end if there is control flow in them."""
@@ -129,26 +118,22 @@ def chain_call(
     bounds = {step: step.bound(run) for step in native}
     if sum(bound.nanoseconds for bound in bounds.values()) > nanoseconds:
         return None
-    constants = {v: c for v, c in program.constants.items() if v not in program.inputs.values()}
-    places: dict[Value, int] = {}
-    for value in (*constants, *program.inputs.values()):
-        places[value] = len(places)
-    moves: list[Move] = []
+    straight = Straight([*program.inputs.values()], program.constants)
     for step in program.steps:
         if isinstance(step, NativeStep):
-            moves.append(_Native(step, *entry_of(step, bounds[step]), places))
+            entry, frame = entry_of(step, bounds[step])
+            straight.entry(entry, frame, step)
         else:
-            moves.append(moved(step, places, program.constants, is_known=False))
-        for value in step.writes:
-            places[value] = len(places)
+            straight.step(step, program.constants, is_known=False)
+    way = straight.made([*program.outputs.values()])
     trusted = read_by_code(program)
     looks = [_look(v, feeds[name], trusted) for name, v in program.inputs.items()]
     kernels = [step.kernel for step in program.steps if step.way is None]
-    may_warn = bool(driven) or any(kernel.may_warn for kernel in kernels if kernel is not None)
-    ends = _ends(program, places)
-    return ChainCall(
-        list(constants.values()), looks, moves, ends, run, may_warn=may_warn, may_last=bool(driven)
+    may_warn = any(kernel.may_warn for kernel in kernels if kernel is not None) or any(
+        nodes_may_warn(step.control.node) for step in driven if step.control is not None
     )
+    copied = _copied(program)
+    return ChainCall(way, looks, copied, run, may_warn=may_warn, may_last=bool(driven))
 
 
 def read_by_code(program: Program) -> set[str]:
@@ -250,19 +235,6 @@ def _kinds(feed: dict[Any, Any]) -> tuple[set[type], set[type]]:
     return set(map(type, feed)), set(map(type, feed.values()))
 
 
-class _Native:
-    """A native step, in a frame that stays as long as this."""
-
-    def __init__(
-        self, step: NativeStep, entry: Entry, frame: Frame, places: Mapping[Value, int]
-    ) -> None:
-        self.entry, self.frame = entry, frame
-        self.named = [(value.name, places[value]) for value in step.inputs]
-
-    def __call__(self, values: list[Any], run: Run) -> list[Any] | None:  # noqa: ARG002 - as all have it
-        return self.entry({name: values[place] for name, place in self.named})
-
-
 def _may_flow(steps: Sequence[Step]) -> bool:
     """Whether ``steps`` are control flow, which may become one native call with machine code."""
     from fornix.runtime.control.draws import is_written  # noqa: PLC0415 - of control flow
@@ -271,92 +243,12 @@ def _may_flow(steps: Sequence[Step]) -> bool:
     return has_flow and all(step.control is not None or is_written(step.single) for step in steps)
 
 
-def moved(
-    step: Step, places: Mapping[Value, int], constants: Mapping[Value, Any], *, is_known: bool
-) -> Move:
-    """What adds the values of a step that is no machine code for loops.
-
-    Where the feeds ``is_known`` to be of the right types, texts too, its kernel does what is left.
-    """
-    way, read = step.way, [places[value] for value in step.reads]
-    if way is not None and step.code is not None and not is_known:
-        return lambda values, run: way([values[k] for k in read], run)
-    last = (
-        _by_kernel(step, places) if step.kernel is not None else _by_itself(step, read, constants)
-    )
-    if way is None:
-        return last
-
-    def move(values: list[Any], run: Run) -> Sequence[Any] | None:
-        results = way([values[k] for k in read], run)
-        return last(values, run) if results is None else results
-
-    return move
-
-
-def _by_itself(step: Step, read: Sequence[int], constants: Mapping[Value, Any]) -> Move:
-    """Control flow, or a node of somebody else's."""
-    from fornix.runtime.control.driving import Driver, is_driven  # noqa: PLC0415 - of control flow
-
-    control, count = step.control, len(step.writes)
-    if control is not None and is_driven(control):
-        drive = Driver(control, step.reads, constants)
-
-        def driven(values: list[Any], run: Run) -> Sequence[Any] | None:
-            run.check()
-            results = drive([values[place] for place in read])
-            run.check()
-            return results[:count] if len(results) >= count else None
-
-        return driven
-
-    def move(values: list[Any], run: Run) -> Sequence[Any]:
-        run.check()
-        found = dict(constants)
-        found.update(zip(step.reads, [values[place] for place in read], strict=True))
-        step.run(found, run)
-        run.check()
-        return [found[value] for value in step.writes]
-
-    return move
-
-
-def _by_kernel(step: Step, places: Mapping[Value, int]) -> Move:
-    kernel = step.kernel
-    if kernel is None:
-        raise TypeError("the kernel of a node without bodies is asked for")
-    call, inputs, constants, _ = kernel
-    count = len(step.writes)
-    fixed = [None if value is None else constants.get(value) for value in inputs]
-    read = [
-        (index, places[value])
-        for index, value in enumerate(inputs)
-        if value is not None and value not in constants
-    ]
-
-    whole = [place for _, place in read] if len(read) == len(fixed) else None
-
-    def move(values: list[Any], run: Run) -> Sequence[Any] | None:  # noqa: ARG001 - as all have it
-        if whole is not None:
-            results = call([values[place] for place in whole])
-        else:
-            given = fixed.copy()
-            for index, place in read:
-                given[index] = values[place]
-            results = call(given)
-        if len(results) == count:
-            return results
-        return results[:count] if len(results) > count else None  # others are left out
-
-    return move
-
-
-def _ends(program: Program, places: Mapping[Value, int]) -> list[tuple[int, bool]]:
-    """Where results are, and which have to be copied to be the caller's own."""
+def _copied(program: Program) -> list[bool]:
+    """Which results have to be copied to be the caller's own."""
     makers = [s for s in program.steps if s.owns_results or isinstance(s.way, OwnWay)]
     own = {v for step in makers for v in step.writes}
-    ends = []
+    found = []
     for value in program.outputs.values():
-        ends.append((places[value], value not in own))
+        found.append(value not in own)
         own.discard(value)  # a second time it has to be another array
-    return ends
+    return found

@@ -176,10 +176,10 @@ class StepsCall:
         return partial(self._done, run=run)
 
     def _done(self, feeds: Mapping[str, Any], run: Run) -> list[Any] | None:
-        if type(feeds) is not dict or len(feeds) != self._count:
-            return None
         if self._chain is not None:
             return self._chain.done(feeds, run)
+        if type(feeds) is not dict or len(feeds) != self._count:
+            return None
         flow = self.program.flow if self._calls >= CALLS_BEFORE_FLOW else None
         if flow is None and self._calls == CALLS_BEFORE_FLOW:
             self._calls += 1

@@ -8,7 +8,7 @@ all goes the long one from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -20,8 +20,8 @@ from fornix.ir.types import OptionalType, SequenceType, TensorType
 from fornix.runtime.native import NativeStep
 from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled, Run, Step
-from fornix.runtime.shortcuts.chain import Move, moved
 from fornix.runtime.shortcuts.generic import Guard, ShortWay
+from fornix.runtime.shortcuts.straight import Straight, StraightWay
 
 Fits: TypeAlias = Callable[[Sequence[Any]], bool]
 ANY = Run({}, ())
@@ -33,28 +33,24 @@ class Shortcut:
 
     def __init__(self, program: Program, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
         self.program, self.inputs, self.outputs = program, inputs, outputs
-        self._constants = [*program.constants.values()]
-        numbered = dict.fromkeys([*program.constants, *inputs])
-        self.places = {value: place for place, value in enumerate(numbered)}
         native = [step for step in program.steps if isinstance(step, NativeStep)]
         others = [step for step in program.steps if not isinstance(step, NativeStep)]
         self._is_closed = (
             not all(step.tells_its_extents for step in native)
             or not all(step.uses_numpy for step in others)
-            or len(numbered) < len(program.constants) + len(inputs)
+            or not set(inputs).isdisjoint(program.constants)
+            or len(set(inputs)) < len(inputs)
             or (not native and bool(program.ranges))
         )
         self._fits: Fits | None = None
-        self._moves: list[Move] = []
-        self._ends: list[int] = []
+        self._way: StraightWay = _no_way
 
     def open(self) -> None:
         """Make what checks inputs, once the long way has been gone."""
         if self._fits is not None or self._is_closed:
             return
         try:
-            self._moves = list(self._made_moves())
-            self._ends = [self.places[value] for value in self.outputs]
+            self._way = self._made()
             self._fits = self._guard()
         except (NotAsCompiled, KeyError):
             self._is_closed = True
@@ -69,24 +65,20 @@ class Shortcut:
         guard = Guard([self.inputs[index] for index in arrays], native[0].support)
         return lambda values: guard.call([values[index] for index in arrays]) is not None
 
-    def _made_moves(self) -> Iterator[Move]:
+    def _made(self) -> StraightWay:
         """What runs the steps one after the other."""
+        straight = Straight(self.inputs, self.program.constants)
         for is_native, group in groupby(self.program.steps, _is_native):
             row = list(group)
             native = [step for step in row if isinstance(step, NativeStep)]
             if is_native:
                 written = self._read_later(native)
-                yield _Row(self, native, written)
-                self._add(written)
+                call = _Row(self, native, written)
+                straight.move(call, call.reads, written)
                 continue
             for step in row:
-                yield moved(step, self.places, self.program.constants, is_known=True)
-                self._add(step.writes)
-
-    def _add(self, written: Sequence[Value]) -> None:
-        """Number what a move adds."""
-        for value in written:
-            self.places[value] = len(self.places)
+                straight.step(step, self.program.constants, is_known=True)
+        return straight.made(self.outputs)
 
     def _read_later(self, row: Sequence[Step]) -> list[Value]:
         """What ``row`` writes for others."""
@@ -94,59 +86,66 @@ class Shortcut:
         read = set(self.outputs).union(*(step.reads for step in others))
         return [value for step in row for value in step.writes if value in read]
 
-    def long(
-        self, steps: Sequence[NativeStep], values: Sequence[Any]
-    ) -> Mapping[Value, Any] | None:
-        """What is there after ``steps`` have run as in any run; None if that is not known to do."""
-        told = self.program.symbols.items()
-        extents = {name: values[self.places[v]].shape[axis] for name, (v, axis) in told}
-        run = Run(extents, tuple(extents.values()))
-        found = {v: values[place] for v, place in self.places.items() if place < len(values)}
-        for step in steps:
-            if not step.is_known_to_hold(run):
-                return None
-            step.run_long(found, run)
-        return found
-
     def __call__(self, values: Sequence[Any]) -> list[Any] | None:
         """The outputs; None if they have to be computed the long way."""
-        if self._fits is None or not self._fits(values):
-            return None
-        found = [*self._constants, *values]
+        return self.again(values) if self.fits(values) else None
+
+    def fits(self, values: Sequence[Any]) -> bool:
+        """Whether it is made for values that look like these."""
+        return self._fits is not None and self._fits(values)
+
+    def again(self, values: Sequence[Any]) -> list[Any] | None:
+        """The outputs, like those for values that look alike."""
         try:
-            for move in self._moves:
-                results = move(found, ANY)
-                if results is None:
-                    return None
-                found += results
+            return self._way(values, ANY)
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 - the long way says what is wrong
             return None
-        return [found[place] for place in self._ends]
+
+
+def look(value: Any) -> object:
+    """Of an array its element type and extents, of others the class."""
+    return (value.dtype, value.shape) if type(value) is np.ndarray else type(value)
+
+
+def _no_way(*_: object) -> None:
+    """Give no results."""
 
 
 class _Row:
     """Native steps in one call."""
 
     def __init__(self, owner: Shortcut, steps: Sequence[NativeStep], outputs: list[Value]) -> None:
-        program, places = owner.program, owner.places
-        self.owner, self.steps = owner, steps
+        program = owner.program
+        self.symbols, self.steps = program.symbols, steps
         self.way = ShortWay(steps, sorted(program.symbols), outputs=outputs)
         self.way.open()
-        self._read = [places[value] for value in self.way.inputs]
+        written = {value for step in steps for value in step.writes}
+        read = [value for step in steps for value in step.reads if value not in written]
+        telling = [value for value, _ in program.symbols.values()]
+        self.reads = list(dict.fromkeys([*self.way.inputs, *telling, *read]))
+        self._count = len(self.way.inputs)
         told = (program.symbols[name] for name in self.way.symbols)
-        self._told = [(places[value], axis) for value, axis in told]
+        self._told = [(self.reads.index(value), axis) for value, axis in told]
 
     def __call__(self, values: list[Any], run: Run) -> Sequence[Any] | None:  # noqa: ARG002 - as all have it
-        given = [values[place] for place in self._read]
+        given = values[: self._count]
         if self._told:
             given.append(np.array([values[at].shape[axis] for at, axis in self._told], np.int64))
         results = self.way(given)
-        if results is not None:
-            return results
-        found = self.owner.long(self.steps, values)
-        return None if found is None else [found[value] for value in self.way.outputs]
+        return self._long(values) if results is None else results
+
+    def _long(self, values: Sequence[Any]) -> list[Any] | None:
+        """The same as in any run; None if that is not known to do."""
+        found = dict(zip(self.reads, values, strict=True))
+        extents = {name: found[v].shape[axis] for name, (v, axis) in self.symbols.items()}
+        run = Run(extents, tuple(extents.values()))
+        for step in self.steps:
+            if not step.is_known_to_hold(run):
+                return None
+            step.run_long(found, run)
+        return [found[value] for value in self.way.outputs]
 
 
 class _Looks:
@@ -155,9 +154,19 @@ class _Looks:
     def __init__(self, inputs: Sequence[Value]) -> None:
         """Raises NotAsCompiled where that is more than extents by number or by name."""
         self._types = [_array_type(value) for value in inputs]
+        self._last: list[object] = []
+        """The looks of values that were that."""
 
     def fit(self, values: Sequence[Any]) -> bool:
-        """Whether ``values`` are that."""
+        """Whether ``values`` are that; those that look like the last ones are."""
+        found = [*map(look, values)]
+        if found != self._last:
+            if not self._are_of_types(values):
+                return False
+            self._last = found
+        return True
+
+    def _are_of_types(self, values: Sequence[Any]) -> bool:
         told: dict[DimLike, int] = {}
         for value, (dtype, shape, is_fixed) in zip(values, self._types, strict=True):
             if type(value) is not np.ndarray:
