@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4200,
     "edit": 1150,
     "compile": 16_100,
-    "runtime": 10_422,
+    "runtime": 10_437,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -138,8 +138,11 @@ def _taken_alike(model: Model) -> Inference:
 
 
 def _by_rules(inference: Inference, graph: Graph) -> Iterator[Fact]:
-    """What is known of values, and what rules alone say of those that the model declares."""
-    yield from inference.facts.values()
+    """What is known of values, and what rules alone say of those that the model declares.
+
+    What extents meet in a branch of an If is asked by the branch: it may be there for others.
+    """
+    yield from (fact for value, fact in inference.facts.items() if not _is_branched(value))
     yield from _met(inference, graph)
     for node in graph.nodes:
         declared = any(_is_open(value.declared_type) for value in node.outputs)
@@ -159,6 +162,14 @@ def _met(inference: Inference, graph: Graph) -> Iterator[Fact]:
             yield tensor(None, broadcast_shapes(facts[0].shape, facts[1].shape))
         elif isinstance(equation := node.attributes["equation"].value, str):
             yield tensor(None, label_extents(equation, [fact.shape for fact in facts]))
+
+
+def _is_branched(value: Value) -> bool:
+    """Whether ``value`` is computed within a branch of an If."""
+    graph = value.producer.graph if value.producer else None
+    while graph is not None and isinstance(node := graph.owner, Node) and node.op_type != "If":
+        graph = node.graph
+    return graph is not None and isinstance(graph.owner, Node)
 
 
 def _is_open(type_: Type | None) -> bool:

@@ -190,3 +190,67 @@ def test_a_branch_in_a_branch_after_which_nothing_fits_ends_the_call(calls: list
         session.run(None, fits[0])
         with pytest.raises(FornixError, match="Concat"):
             session.run(None, {**fits[0], "m": np.array(1)})
+
+
+BY_EXTENTS = """f (float[N, A] x, float[B] m) => (float[N, C] y, float[N] z) {
+    a = Shape <start = 1> (x)
+    b = Shape (m)
+    longer = Greater (a, b)
+    y = If (longer) <then_branch = cut () => (float[N, D] cut) {
+        begin = Constant <value_ints = [0]> ()
+        axis = Constant <value_ints = [1]> ()
+        head = Slice (x, begin, b, axis)
+        cut = Mul (head, m)
+    }, else_branch = no_longer () => (float[N, E] filled) {
+        alike = Equal (a, b)
+        filled = If (alike) <then_branch = same () => (float[N, F] product) {
+            product = Mul (x, m)
+        }, else_branch = shorter () => (float[N, G] product) {
+            missing = Sub (b, a)
+            n = Shape <end = 1> (x)
+            rest = Concat <axis = 0> (n, missing)
+            zeros = ConstantOfShape (rest)
+            whole = Concat <axis = 1> (x, zeros)
+            product = Mul (whole, m)
+        }>
+    }>
+    one = Constant <value_ints = [1]> ()
+    z = ReduceSum <keepdims = 0> (y, one)
+}"""
+
+
+def by_extents(n: int, a: int, b: int) -> Feeds:
+    x = np.arange(n * a, dtype=np.float32).reshape(n, a) - 3
+    return {"x": x, "m": np.arange(b, dtype=np.float32) + 1}
+
+
+@pytest.mark.parametrize("first", [(2, 5, 3), (1, 3, 3), (2, 2, 6)])
+def test_branches_ask_of_extents_only_where_they_run(
+    first: tuple[int, int, int], calls: list[bool]
+) -> None:
+    """What holds of extents in one branch need not hold where another one is taken."""
+    pair = sessions(BY_EXTENTS)
+    agree(pair, by_extents(*first), by_extents(4, 6, 5), by_extents(3, 2, 40), by_extents(2, 7, 7))
+    agree(pair, by_extents(2, 40, 3), by_extents(1, 2, 2), by_extents(*first), rounds=1)
+    assert all(calls[-2:])
+
+
+def test_a_stored_table_may_be_of_another_length_than_what_a_branch_adds_it_to(
+    calls: list[bool],
+) -> None:
+    """As positions that are added to images of one size, and cut for others."""
+    pair = sessions("""f (float[N, L] x) => (float[N, M] y) {
+        table = Constant <value_floats = [0.5, 1.5, 2.5, 3.5]> ()
+        four = Constant <value_ints = [4]> ()
+        length = Shape <start = 1> (x)
+        fits = Equal (length, four)
+        y = If (fits) <then_branch = whole () => (float[N, D] a) { a = Add (x, table) },
+            else_branch = part () => (float[N, E] b) {
+                zero = Constant <value_ints = [0]> ()
+                cut = Slice (table, zero, length)
+                b = Sub (x, cut)
+            }>
+    }""")
+    feeds = [{"x": np.ones((2, length), np.float32)} for length in (4, 3, 2)]
+    agree(pair, *feeds)
+    assert all(calls[-2:])

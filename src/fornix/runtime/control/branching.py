@@ -67,7 +67,7 @@ class _Branching:
         sides: list[list[Place]] = []
         for name in ("then_branch", "else_branch"):
             formulas.running = []
-            with formulas.scope():
+            with formulas.scope(is_branch=True):
                 found = self._side(self.control.node.attributes[name].value, targets)
                 if is_free:
                     flow.give(dict(zip(outputs, found, strict=True)))

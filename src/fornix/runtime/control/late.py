@@ -32,10 +32,13 @@ class LateFormulas(Formulas):
         """The slots that hold what is learned, and what is computed of it."""
         self.is_closed = False
         """Whether everybody who knows symbols has named them."""
+        self.branches = 0
+        """Levels of branches that are being written: those ask of extents where they run."""
         self._names: dict[int, Dim] = {}
 
     def emit(self, what: int, x: int, a: int, b: int) -> None:
-        if not self.late.isdisjoint((a, b)):
+        is_asked = self.branches and what in {words.EQUAL, words.REACH}
+        if is_asked or not self.late.isdisjoint((a, b)):
             self.running.append((what, x, a, b))
             self.late.update({x} - {a})
         else:
@@ -62,15 +65,17 @@ class LateFormulas(Formulas):
         self.symbols[name] = slot
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
+    def scope(self, *, is_branch: bool = False) -> Iterator[None]:
         """What is learned and computed late in here is forgotten behind it: it may be jumped over.
 
         Names of extents stay.
         """
+        self.branches += is_branch
         dims, atoms, symbols = dict(self._dims), dict(self._atoms), dict(self.symbols)
         try:
             yield
         finally:
+            self.branches -= is_branch
             early = {d: slot for d, slot in self._dims.items() if slot not in self.late}
             self._dims = early | dims
             self._atoms = {a: s for a, s in self._atoms.items() if s not in self.late} | atoms
@@ -151,9 +156,11 @@ class LateCall(CheckedCall):
 
     def room(self, size: int) -> int:
         formulas = self.formulas
-        if size not in formulas.late:
-            return super().room(size)
-        return self.late_room(size)
+        if size in formulas.late:
+            return self.late_room(size)
+        if formulas.branches:  # extents may be below 0 in one that does not run
+            size = formulas.apply(words.GREATEST, size, formulas.number(0))
+        return super().room(size)
 
     def late_room(self, size: int) -> int:
         """Like `room`, of late memory."""
