@@ -70,6 +70,8 @@ class _Matrix:
 
 def _packed(steps: Array, bits: int) -> Array:
     """Each row in bytes, the first element in the lowest bits."""
+    if bits == 8:
+        return steps
     fields = 8 // bits
     rows, count = steps.shape
     whole = np.zeros((rows, -(-count // fields) * fields), np.uint8)
@@ -134,9 +136,15 @@ def _from_zero(
     middle = 2 ** (dtype.bits - 1) if dtype.is_signed else 0
     if zero is None and not dtype.is_signed:
         zero = np.zeros(scale.shape, np.uint8)
-    moved = None if zero is None else (zero.astype(np.int16) + middle).astype(np.uint8)
+    moved = None if zero is None else _raised(zero, middle)
     is_told = moved is not None and bool((moved != 2 ** (dtype.bits - 1)).any())
-    return (w.astype(np.int16) + middle).astype(np.uint8), scale, moved if is_told else None
+    return _raised(w, middle), scale, moved if is_told else None
+
+
+def _raised(integers: Array, middle: int) -> Array:
+    """``integers`` plus the ``middle`` of their range if they have signs, in one copy."""
+    whole = integers.astype(np.int8 if middle else np.uint8, copy=False).view(np.uint8)
+    return np.asarray(whole + np.uint8(middle), np.uint8)
 
 
 def rounded(b: Value, *, is_turned: bool) -> _Matrix | None:
