@@ -13,7 +13,7 @@ from fornix.compile.cost import likely_of_image
 from fornix.compile.schedule import winograd as schedule
 from fornix.compile.winograd import F2, F4, Image, Winograd, best
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
-from fornix.ir.dim import DimLike, symbol
+from fornix.ir.dim import DimLike, known, symbol
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
     Buffer,
@@ -74,9 +74,11 @@ def runner(y: Tensor, target: Target = WITHOUT_TILES, **options: Any) -> Runner:
     return made
 
 
-@pytest.fixture(params=["stages", "blocks"])
+@pytest.fixture(params=["stages", "blocks", "near"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Small images go through stages; with this they go through blocks of tiles as well."""
+    """Small filters are read for each block of few tiles; with this all ways are gone."""
+    if request.param != "near":
+        monkeypatch.setattr(schedule, "NEAR_SHARE", 1 << 40)
     if request.param == "blocks":
         monkeypatch.setattr(schedule, "STAGED_BYTES", 0)
     return str(request.param)
@@ -360,3 +362,19 @@ def test_filters_of_the_next_panel_are_asked_for(monkeypatch: pytest.MonkeyPatch
         at: dict[Atom, DimLike] = {axes["e"]: e, axes["p"]: p}
         assert substitute(start, at, {}) == (2 * e + p + 1) * 17 * 32
     assert position == 36
+
+
+@pytest.mark.parametrize(("l2_bytes", "shares"), [(1 << 20, [2]), (64 << 10, [16, 36, 16])])
+def test_small_filters_are_read_for_each_of_the_blocks_that_threads_share(
+    l2_bytes: int, shares: list[int]
+) -> None:
+    (x, w, _), pads = data("whole tiles")
+    target = dataclasses.replace(WITHOUT_TILES, l2_bytes=l2_bytes)
+    made = runner(lower_conv(tensor("x", x.shape, FLOAT32), constant(w), pads=list(pads)), target)
+    kernels = [k for k in made.kernels if k.schedule == "winograd" and not k.is_constant]
+    assert [known(k.parallel) for k in kernels] == shares
+
+
+@pytest.mark.parametrize(("rows", "size"), [(4, 4), (16, 8), (36, 18), (49, 14), (196, 20)])
+def test_blocks_of_tiles_are_of_a_size_that_suits_one_thread_and_two(rows: int, size: int) -> None:
+    assert schedule._shared_size(rows, most=12) == size

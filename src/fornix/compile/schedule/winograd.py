@@ -7,8 +7,9 @@ p in a tile, tile t, channel c and filter f, the stages hand on
 
     filters[p, panel, c, f]    images[p, t, c]    products[p, t, f]
 
-Where the last two are small, each stage is a kernel. Where they are large, one kernel does all
-stages for a block of tiles after the other, in scratch memory that stays in the cache.
+Where the last two are small, each stage is a kernel. Where they are large, or the first is small,
+one kernel does all stages for a block of tiles after the other, in scratch memory that stays in the
+cache: panel by panel, or, where filters are small, position by position.
 """
 
 from __future__ import annotations
@@ -68,6 +69,11 @@ FILTERS_BYTES = 5 << 20
 """Of transformed filters, up to which they can be read again for each block of tiles."""
 SCRATCH_BYTES = 384 << 10
 """Of images and products of a block of tiles: they stay in the cache of a core."""
+NEAR_SHARE = 3
+"""Of the second cache, transformed filters take so small a part, or less, where it takes little
+time that each block of a few tiles reads them."""
+READ_ROWS = 2
+"""Rows of products that take as long as reading these does."""
 
 LIKELY_ROWS = 48
 """What is taken for a number of tiles that is not known."""
@@ -247,15 +253,18 @@ class _Stages:
         self.first_column: DimLike = self.panel.dim * width
         rows, columns = self.tiles, self.panel.extent * width
         count, _ = combined(of_image)
+        places, depth = algorithm.positions, self.block.extent * lanes
+        self.filters_bytes = known(4 * places * self.channel.extent * columns) or math.inf
+        self.is_near = self.filters_bytes <= target.l2_bytes // NEAR_SHARE
         most = SUMS[32 if target.vector_registers >= 32 else 16] // self.units
         self.size = self._block_size(known(self.tiles) or count, most)
         if self.size is not None:
             self.number = Variable("i", self.size)
-            self.tile, self.first_column = self.number.dim, 0
-            rows, count, columns = self.size, self.size, width
+            self.tile, rows, count = self.number.dim, self.size, self.size
+            if not self.is_near:
+                self.first_column, columns = 0, width
         self.row = Variable("t", rows)
         self.height = _height(count, most)
-        places, depth = algorithm.positions, self.block.extent * lanes
         shape = (places, self.panel.extent, self.channel.extent, width)
         self.filters = _buffer("filters", shape)
         self.images = _buffer("images", (places, rows, _spread(depth, lanes)))
@@ -264,15 +273,17 @@ class _Stages:
     def _block_size(self, tiles: DimLike, most: int) -> int | None:
         """Tiles of a block for which one kernel does all stages; None if each has its own.
 
+        Blocks share nothing but filters, so that threads wait for nothing that others' caches have.
         Of a number of images that is not known it is assumed that it is 1.
         """
+        if self.is_near:
+            count = known(tiles)
+            return most if count is None else _shared_size(count, most)
         depth, width = self.block.extent * self.lanes, self.units * self.lanes
         of_column = 4 * self.algorithm.positions
-        columns = self.panel.extent * width
-        staged = known(of_column * tiles * (depth + columns))
-        filters = known(of_column * self.channel.extent * columns)
+        staged = known(of_column * tiles * (depth + self.panel.extent * width))
         scratch = known(of_column * most * (depth + width))
-        if (staged or math.inf) <= STAGED_BYTES or (filters or math.inf) > FILTERS_BYTES:
+        if (staged or math.inf) <= STAGED_BYTES or self.filters_bytes > FILTERS_BYTES:
             return None
         return max(SCRATCH_BYTES // (scratch or 1), 1) * most
 
@@ -309,8 +320,12 @@ class _Stages:
             return Stretch(self.outer, self.number, first, count, part.body)
 
         products = self._products(0, count)
-        inner = (Loop(self.position, products.body), each(results))
-        body = (each(images), Loop(self.panel, inner))
+        inner: Block = (Loop(self.position, products.body), each(results))
+        body: Block = (each(images), Loop(self.panel, inner))
+        if self.is_near:
+            inner = (Loop(self.panel, products.body),)
+            last = dataclasses.replace(results, body=(Loop(self.panel, results.body),))
+            body = (each(images), Loop(self.position, inner), each(last))
         return [self._kernel((turn,), body, (images, products, results))]
 
     def _kernel(self, outer: tuple[Variable, ...], body: Block, parts: Sequence[_Part]) -> Stage:
@@ -404,12 +419,13 @@ class _Stages:
         left = load(self.images, self.images.address((where, row.dim, k.dim)))
         right = load(self.filters, self.filters.address((where, self.panel.dim, k.dim, column.dim)))
         total = Reduce("sum", (k,), left * right)
+        is_even = self.size is None or known(self.tiles % self.height) == 0
         place = (where, row.dim, self.first_column + column.dim)
         put = Put(self.products, self.products.address(place), total)
         tile = Tile(
             result=total,
             row=row,
-            rows=(first, end, row.extent),
+            rows=(first, end, row.extent if is_even else end),
             height=self.height,
             column=column,
             width=column.extent,
@@ -426,7 +442,8 @@ class _Stages:
     def _ahead(self, filters: Scalar) -> tuple[Line, ...]:
         """The lines of the next panel that a channel asks for, if each stage has its kernel."""
         channels, width = known(self.channel.extent), self.units * self.lanes
-        if self.size is not None or channels is None or not isinstance(filters, Load):
+        has_order = self.size is None or self.is_near
+        if not has_order or channels is None or not isinstance(filters, Load):
             return ()
         number = self.position.dim * self.panel.extent + self.panel.dim + 1
         next_ = number * (channels * width), channels, width
@@ -543,6 +560,16 @@ def _height(rows: DimLike, most: int) -> int:
     """Rows of a tile of the products: tiles are of one height, so it is to divide the rows."""
     count = known(rows)
     return most if count is None else -(-count // -(-count // most))
+
+
+def _shared_size(rows: int, most: int) -> int:
+    """Rows of a block, for which one thread and two take least, in all."""
+
+    def cost(size: int) -> int:
+        blocks, height = -(-rows // size), _height(size, most)
+        return (blocks + -(-blocks // 2)) * (-(-size // height) * height + READ_ROWS)
+
+    return min(range(2 * most, 0, -1), key=cost)
 
 
 __all__ = ["Stage", "winograd_algorithm", "winograd_stages"]
