@@ -72,8 +72,10 @@ def _apply(em: Emitter, e: Apply, unit: int) -> Value:
     if expanded is not None:
         if e.op == "pow" and e.dtype.kind == "int":
             em.value(e.args[0], unit)  # for itself, as it may be a power, too: all steps are nested
-            good = binary(em, "le", e.dtype, Value("0", False, 0), em.value(e.args[1], unit))
-            em.check("power", "an integer is raised to a negative power", good, unit)
+            good = em.value(_is_short_exponent(e.args[1]), unit)
+            em.check(
+                "power", "an integer is raised to a negative power, or a large one", good, unit
+            )
         if e.op in maths.LIMITS and e.dtype.is_float:
             good = em.value(maths.LIMITS[e.op](*e.args), unit)
             em.check("range", f"{e.op} of numbers so large", good, unit)
@@ -164,10 +166,21 @@ def _word(em: Emitter, e: Apply) -> Scalar | None:
     return apply("and", apply("or", both, apply("shl", both, 8)), LOW_BYTES)
 
 
+EXPONENT_BITS = 6
+"""Bits of an exponent that a run tells: greater ones are for 0, 1 and −1, or what wraps around."""
+
+
+def _is_short_exponent(exponent: Scalar) -> Scalar:
+    """Whether `_integer_power` takes all its bits."""
+    if isinstance(exponent, Const):
+        return apply("le", 0, exponent)
+    return apply("eq", apply("shr", exponent, EXPONENT_BITS), 0)
+
+
 def _integer_power(e: Apply) -> Scalar:
     """By squaring."""
     base, exponent = e.args
-    bits = exponent.dtype.bits
+    bits = EXPONENT_BITS
     if isinstance(exponent, Const) and exponent.value >= 0:
         bits = int(exponent.value).bit_length()
     result: Scalar = const(1, e.dtype)
