@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fornix.dtype import BOOL, INT64
-from fornix.ir.loops import apply, compute, gathered, index, select, tensor
+from fornix.ir.dim import DimLike
+from fornix.ir.loops import Scalar, apply, compute, gathered, index, select, tensor
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import check
 
@@ -52,3 +53,33 @@ def test_bools_are_gathered_and_chosen(level: str) -> None:
     for y in (rows, columns):
         check(y, {"x": data, "p": places}, target=target(level))
     check(chosen, {"x": data}, target=target(level))
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("count", "length"), [(1, 9), (2, 64), (3, 65), (3, 200), (4, 130)])
+def test_few_rows_of_bools_are_woven_and_taken_apart(
+    count: int, length: int, level: str, at_end: bool
+) -> None:
+    data = bools(count * length)
+    x = tensor("x", data.shape, BOOL)
+    woven = compute((length, count), lambda i, j: x[j * length + i])
+    apart = compute((count, length), lambda i, j: x[j * count + i])
+    for y in (woven, apart):
+        check(y, {"x": data}, at_end=at_end, target=target(level), chunks=2)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("m", "n"), [(1, 3), (9, 40), (33, 129)])
+def test_bools_are_chosen_by_place(m: int, n: int, level: str) -> None:
+    data = bools(2, m, n)
+    x = tensor("x", data.shape, BOOL)
+
+    def below(i: DimLike, j: DimLike) -> Scalar:
+        return select(index(i) < index(j), x[0, i, j], False)
+
+    def above(i: DimLike, j: DimLike) -> Scalar:
+        return select(index(i) < index(j), True, select(x[0, i, j], x[1, i, j], x[1, i, 0]))
+
+    for y in (below, above):
+        check(compute((m, n), y), {"x": data}, target=target(level))

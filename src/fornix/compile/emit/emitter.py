@@ -14,7 +14,7 @@ from fornix.compile.emit.builder import Builder, Value, flatten
 from fornix.compile.emit.types import lane_numbers, register_type, vector_type
 from fornix.compile.kernel import SCRATCH_ALIGNMENT, Check
 from fornix.compile.target import Target
-from fornix.dtype import BOOL, INT32, DType
+from fornix.dtype import BOOL, INT8, INT16, INT32, DType
 from fornix.ir.dim import Dim, DimLike, atoms, ceildiv
 from fornix.ir.dim.expression import Atom, Symbol
 from fornix.ir.loops import Buffer, Reduce, Scalar, Variable, substitute_scalar
@@ -239,14 +239,25 @@ class Emitter(Builder):
         return found
 
     def first_lanes(self, count: Value, unit: int) -> Value:
-        """The mask of the lanes of ``unit`` below ``count``."""
-        numbers = lane_numbers(unit * self.lanes, 1, self.lanes)
+        """The mask of the lanes of ``unit`` below ``count``.
+
+        Their numbers are integers so wide that they fill a vector: then one instruction compares.
+        """
+        first, depth = unit * self.lanes, count.depth
         if not count.text.startswith("%"):
-            bits = (unit * self.lanes + k < int(count.text) for k in range(self.lanes))
+            bits = (first + k < int(count.text) for k in range(self.lanes))
             text = f"<{', '.join('i1 true' if bit else 'i1 false' for bit in bits)}>"
             return Value(text, True, 0)
-        limit = f"<{self.lanes} x i64> {numbers}, {self.splat_index(count)}"
-        return Value(self.put(count.depth, f"icmp slt {limit}"), True, count.depth)
+        dtype = _INTEGERS[max(1, min(self.target.vector_bytes // self.lanes, 8))]
+        own = self.put(depth, f"sub i64 {count.text}, {first}") if first else count.text
+        most = self.call(depth, "i64", "llvm.smin.i64", ("i64", own), ("i64", str(self.lanes)))
+        left = self.call(depth, "i64", "llvm.smax.i64", ("i64", most), ("i64", "0"))
+        if dtype is not INDEX:
+            left = self.put(depth, f"trunc i64 {left} to {self.type(dtype, is_vector=False)}")
+        numbers = lane_numbers(0, 1, self.lanes, self.type(dtype, is_vector=False))
+        limit = f"{self.type(dtype, is_vector=True)} {numbers}"
+        every = self.splat(Value(left, False, depth), dtype)
+        return Value(self.put(depth, f"icmp slt {limit}, {every}"), True, depth)
 
     def splat_index(self, v: Value) -> str:
         """An i64 in every lane."""
@@ -301,3 +312,5 @@ class Emitter(Builder):
 
 
 INDEX = DType.of("int64")
+_INTEGERS = {1: INT8, 2: INT16, 4: INT32, 8: INDEX}
+"""By bytes."""

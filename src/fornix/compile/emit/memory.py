@@ -19,7 +19,7 @@ from fornix.compile.nest import Put
 from fornix.dtype import BOOL, UINT8, DType
 from fornix.ir.dim import DimLike, is_nonnegative
 from fornix.ir.dim.expression import substitute, terms_of
-from fornix.ir.loops import Buffer, Load, Scalar, loaded
+from fornix.ir.loops import Apply, Buffer, Const, Load, Scalar, const, loaded, select
 from fornix.ir.loops import load as load_scalar
 
 if TYPE_CHECKING:
@@ -348,13 +348,23 @@ def _gather_at(em: Emitter, e: Scalar, where: Value, mask: Value | None, depth: 
 
 
 def in_bytes(em: Emitter, put: Put) -> Put:
-    """``put`` of bools that are moved and no more as one of bytes, which need no masks."""
-    e = put.value
+    """``put`` of bools that are moved or chosen and no more as one of bytes, without masks."""
     is_bool = put.buffer.dtype is BOOL and put.op is None
-    if not is_bool or not isinstance(e, Load) or e.buffer in em.changing:
-        return put
-    value = load_scalar(em.words(e.buffer, UINT8), e.address, e.guard, int(e.default))
-    return replace(put, buffer=em.words(put.buffer, UINT8), value=value)
+    value = _as_byte(em, put.value) if is_bool and not isinstance(put.value, Const) else None
+    return put if value is None else replace(put, buffer=em.words(put.buffer, UINT8), value=value)
+
+
+def _as_byte(em: Emitter, e: Scalar) -> Scalar | None:
+    """The byte that holds the bool ``e`` in memory; None where it is computed."""
+    if isinstance(e, Const):
+        return const(int(e.value), UINT8)
+    if isinstance(e, Load) and e.buffer not in em.changing:
+        return load_scalar(em.words(e.buffer, UINT8), e.address, e.guard, int(e.default))
+    if isinstance(e, Apply) and e.op == "select":
+        condition, *choices = e.args
+        a, b = (_as_byte(em, choice) for choice in choices)
+        return None if a is None or b is None else select(condition, a, b)
+    return None
 
 
 def store(em: Emitter, put: Put, unit: int) -> None:

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 def tile(em: Emitter, t: Turn) -> None:
     """What ``t`` turns at the present value of ``t.axis``, whose lanes are the vector axis."""
-    base = em.places[t.axis]
-    put = in_bytes(em, t.put)
+    base, put = em.places[t.axis], in_bytes(em, t.put)
     if put is not t.put and isinstance(put.value, Load):
         t = replace(t, put=put, loads=tuple(put.value if e is t.put.value else e for e in t.loads))
     width = em.lanes * t.count
@@ -156,6 +155,9 @@ def _put_in_turn(em: Emitter, dtype: DType, rows: Sequence[str], count: int) -> 
 
 def weave(em: Emitter, t: Weave) -> None:
     """A vector of each of a few rows, their lanes put between each other, and written as one."""
+    put = in_bytes(em, t.put)
+    if put is not t.put and isinstance(put.value, Load):
+        t = replace(t, put=put, rows=tuple((put.value, axis) for _, axis in t.rows))
     count, buffer, lane = t.across.extent, t.put.buffer, Variable("l", em.lanes)
     if not isinstance(count, int):
         raise TypeError("rows that are woven are written out")

@@ -54,8 +54,9 @@ def woven_nest(store: Store, lanes: int) -> Nest | None:
 
     The last vectors along the rows end with them, and overlap those before.
     """
-    loads = accesses([store.value])
-    if store.buffer.dtype is BOOL or store.value.size > MAX_NODES or not loads:
+    loads, is_moved = accesses([store.value]), isinstance(store.value, Load)
+    is_computed = store.buffer.dtype is BOOL and not is_moved
+    if is_computed or store.value.size > MAX_NODES or not loads:
         return None
     if outer_reductions(store.value) or any(e.guard is not None for e in loads):
         return None
