@@ -131,10 +131,13 @@ def test_the_foremost_places_are_those_of_a_stable_sort(
 ) -> None:
     random = np.random.default_rng(extent)
     info = np.iinfo(dtype.numpy)
-    keys = random.integers(info.min, info.max, (4, extent), dtype.numpy, endpoint=True)
+    keys = random.integers(info.min, info.max, (7, extent), dtype.numpy, endpoint=True)
     keys[1] = random.integers(-3, 3, extent)
     keys[2] = random.choice([info.min, info.max, 0], extent)
     keys[3] = np.sort(keys[3])[::-1]
+    keys[4] = random.integers(0, 5000, extent) - 2**30
+    keys[5] = info.max - random.integers(0, 3000, extent)
+    keys[6] = info.min + random.integers(0, 100, extent)
     rows, n, k = symbol("R"), symbol("N"), symbol("K")
     given = tensor("keys", (rows, n), dtype)
     (places,) = routine(
@@ -145,7 +148,7 @@ def test_the_foremost_places_are_those_of_a_stable_sort(
         lambda row: (row * n, row * k, n, k, dtype.bits),
         scratch=[(n, INT64), (n, INT64), (ranking_loops.BUCKETS, INT64)],
     )
-    symbols = {"R": 4, "N": extent, "K": wanted}
+    symbols = {"R": len(keys), "N": extent, "K": wanted}
     order = np.argsort(keys, axis=1, kind="stable")[:, :wanted]
     for at_end in (True, False):
         runner = Runner([places], Target.host(), chunks=2, at_end=at_end)

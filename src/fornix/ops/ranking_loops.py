@@ -16,6 +16,8 @@ DIGITS = 256
 BUCKET_BITS = 11
 BUCKETS = 2048
 """Rows are cut at one of so many keys before the foremost part of them is sorted."""
+SHORT_KEY = 32
+"""Bits of keys, of which the first ones tell enough; longer ones often are small numbers."""
 SHORT = 32
 """So few places are sorted by insertion."""
 SHORT_ROW, FEW, SPARSE = 256, 128, 128
@@ -115,9 +117,13 @@ def foremost(
     """Places, in their order, of keys up to a bound that ``wanted`` or more reach; how many."""
     for i in range(BUCKETS):
         counts[i] = 0
-    shift = bits - BUCKET_BITS
+    width = varying_bits(keys, start, extent, bits)
+    shift = width - BUCKET_BITS
+    least = 0 - BUCKETS // 2
+    if width < bits:
+        least = (keys[start] >> width) << BUCKET_BITS
     for i in range(start, start + extent):
-        counts[(keys[i] >> shift) + BUCKETS // 2] += 1
+        counts[(keys[i] >> shift) - least] += 1
     reached = counts[0]
     bucket = 0
     while reached < wanted:
@@ -129,13 +135,27 @@ def foremost(
         for i in range(extent):
             order[i] = i
         return extent
-    bound = (bucket + 1 - BUCKETS // 2) << shift
+    bound = (bucket + 1 + least) << shift
     found = first_below(keys, start, end, bound)
     while found < end:
         order[count] = found - start
         count += 1
         found = first_below(keys, found + 1, end, bound)
     return count
+
+
+def varying_bits(keys: Memory, start: int, extent: int, bits: int) -> int:
+    """How many low bits are not the same in all keys, or more: all of short keys."""
+    width = bits
+    if bits > SHORT_KEY:
+        varying = 0
+        for i in range(start, start + extent):
+            varying = varying | (keys[i] ^ keys[start])
+        if varying >= 0:
+            width = BUCKET_BITS
+            while varying >> width != 0:
+                width += 1
+    return width
 
 
 def sort(
