@@ -124,7 +124,8 @@ def test_what_no_routine_says_is_an_error(function: Callable[..., None], message
 
 @pytest.mark.parametrize("dtype", [INT32, INT64], ids=str)
 @pytest.mark.parametrize(
-    ("extent", "wanted"), [(1, 1), (7, 3), (63, 63), (200, 9), (300, 200), (700, 690), (2100, 300)]
+    ("extent", "wanted"),
+    [(1, 1), (7, 3), (63, 63), (100, 50), (200, 9), (300, 200), (700, 690), (2100, 300)],
 )
 def test_the_foremost_places_are_those_of_a_stable_sort(
     dtype: DType, extent: int, wanted: int

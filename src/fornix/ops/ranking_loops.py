@@ -20,8 +20,8 @@ SHORT_KEY = 32
 """Bits of keys, of which the first ones tell enough; longer ones often are small numbers."""
 SHORT = 32
 """So few places are sorted by insertion."""
-SHORT_ROW, FEW, SPARSE = 256, 128, 128
-"""Of longer rows, more places than ``FEW`` and one in ``SPARSE`` are sorted, not held in a heap."""
+FEW, SPARSE = 24, 128
+"""More places than ``FEW`` and one in ``SPARSE`` are sorted, not held in a heap."""
 LONG_ROW = 512
 """Shorter rows are sorted as they are."""
 
@@ -39,7 +39,7 @@ def select(
     bits: int,
 ) -> None:
     """Places of the ``wanted`` foremost keys in their order, by whichever way is shorter."""
-    if extent > SHORT_ROW and wanted > FEW + extent // SPARSE:
+    if wanted > FEW + extent // SPARSE:
         select_many(keys, chosen, order, other, counts, start, to, extent, wanted, bits)
     else:
         select_few(keys, chosen, start, to, extent, wanted)
