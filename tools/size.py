@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4200,
     "edit": 1150,
     "compile": 16_140,
-    "runtime": 10_437,
+    "runtime": 10_461,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -497,6 +497,31 @@ def test_threads_share_what_is_made_for_a_kernel_that_they_share(
     assert (bound.pieces > 1).tolist() == [is_shared] * len(bound.pieces)
 
 
+@pytest.mark.parametrize(("handover", "is_shared"), [(0, True), (1 << 40, False)])
+def test_threads_share_runs_that_take_longer_than_to_hand_kernels_over(
+    handover: int, *, is_shared: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "HANDOVER", handover)
+    monkeypatch.setattr("time.perf_counter_ns", lambda: 0)
+    text = "f (float[200, 768] x) => (float[200, 768] y) { y = Exp (x) }"
+    options = SessionOptions(intra_op_num_threads=2)
+    model = parser.parse_model(HEAD + text)
+    session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    x = rng.normal(size=(200, 768)).astype(np.float32)
+    (first,) = session.run(None, {"x": x})
+    for _ in range(native.TRIALS + 2):
+        x = -x
+        (found,) = session.run(None, {"x": x})
+        np.testing.assert_allclose(found, np.exp(x), rtol=1e-5)
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], first)
+    assert session._programs is not None
+    (step,) = session._programs.general.steps
+    assert isinstance(step, native.NativeStep)
+    (bound,) = step.bounds.values()
+    assert bound.trials == 0
+    assert bound.may_be_shared is is_shared
+
+
 def test_memory_of_extents_long_past_serves_new_ones(rng: np.random.Generator) -> None:
     session = compiled(LARGE)
     w = rng.normal(size=(256, 256)).astype(np.float32)

@@ -8,6 +8,7 @@ inputs and results into tables and start the driver.
 from __future__ import annotations
 
 import math
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -58,6 +59,13 @@ KEPT_BYTES = 256 << 20
 WORTH_SHARING, WORTH_HELP = 60_000, 20_000
 """Nanoseconds of a run, from which on waking another thread pays, and from which on one that is
 awake helps: to start and end together takes about 2,000."""
+WORTH_MEASURING = 500_000
+"""Nanoseconds below which runs are measured, as guesses may be four times too high."""
+TRIALS, ALONE = 6, 3
+"""Runs that are measured, and how many of them, the last ones, one thread does."""
+HANDOVER = 1_500
+"""Nanoseconds that a kernel takes longer, at most, if threads share it: they wait for each other,
+and for what caches of others hold."""
 PIECE = 4_000
 """Nanoseconds of work in a piece of a kernel at least: taking one costs 100 to 200."""
 SHORT_PIECE = 1_000
@@ -285,8 +293,18 @@ class NativeStep(Step):
         """Run the kernels; the driver's status."""
         table, count, scratch, status = frame.program
         frame.status[0] = 0
+        alone = partial(self.drive, table, count, scratch, words.ALONE, status)
         if self.is_alone(bound):
-            return self.drive(table, count, scratch, words.ALONE, status)
+            return alone()
+        if bound.trials <= 0:
+            return self._drive_together(frame, bound)
+        found = bound.measure(alone, partial(self._drive_together, frame, bound))
+        if not bound.may_be_shared:
+            frame.entry = None  # a new one runs the kernels itself
+        return found
+
+    def _drive_together(self, frame: Frame, bound: Bound) -> int:
+        table, count, scratch, status = frame.program
         frame.records[:, words.TAKEN : words.DONE + 1] = 0
         self.pool.drive(self.support, (table, count, scratch, bound.scratch, status))
         return int(frame.status[0])
@@ -316,7 +334,7 @@ class NativeStep(Step):
 
     def is_alone(self, bound: Bound) -> bool:
         """Whether one thread does it all."""
-        if not bound.may_be_shared or bound.nanoseconds >= WORTH_SHARING:
+        if not bound.may_be_shared or bound.taken >= WORTH_SHARING:
             return not bound.may_be_shared
         return not self.pool.is_at_hand()
 
@@ -387,6 +405,27 @@ class Bound:
         is_cut = step.pool.threads > 1 and self.pieces.max(initial=1) > 1
         self.may_be_shared = bool(is_cut) and self.nanoseconds >= min(WORTH_HELP, WORTH_SHARING)
         """Whether other threads help; where it is short, only if they are at hand."""
+        self.taken, self._least = self.nanoseconds, [math.inf, math.inf]
+        """How long one thread takes: as guessed, then as measured."""
+        is_measured = self.may_be_shared and self.nanoseconds < WORTH_MEASURING
+        self.trials = TRIALS if is_measured else 0
+        """Runs until that is measured."""
+
+    def measure(self, alone: Callable[[], int], together: Callable[[], int]) -> int:
+        """The status of a run of one of the two; after the last it is decided if others help.
+
+        They do not in runs that take longer so, of which there are none but short ones.
+        """
+        self.trials -= 1
+        one = self.trials < ALONE
+        start = time.perf_counter_ns()
+        status = (alone if one else together)()
+        self._least[one] = min(self._least[one], time.perf_counter_ns() - start)
+        if self.trials <= 0 and not status:
+            shared, self.taken = self._least
+            is_long = self.taken >= 2 * HANDOVER * len(self.wiring.kernels)
+            self.may_be_shared = is_long or shared < self.taken
+        return status
 
     def _load(self, numbers: Numbers) -> tuple[Array, Array]:
         """About how many nanoseconds one thread takes for each kernel, and in how many pieces.
@@ -428,6 +467,8 @@ class Frame:
         """What the driver takes: records and their number, scratch memory, the status."""
         self.entry: Entry | None = None
         """What a short way calls with feeds, once there is one."""
+        self.is_run = False
+        """Whether that runs the kernels."""
         self.kept: list[object] = []
         """What that reads."""
 

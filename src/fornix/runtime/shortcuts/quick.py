@@ -75,7 +75,6 @@ class DrivenCall:
         sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in types]
         self.sizes = [size if size >= LARGE_BYTES else 0 for size in sizes]
         self.makes_results = sum(self.sizes) <= LENT_BYTES
-        self.runs = self.makes_results and not bound.may_be_shared
         if not bound.frames:  # a step that went a way of its own keeps none
             bound.frames.append(bound.step.frame(bound))
 
@@ -94,7 +93,7 @@ class DrivenCall:
         try:
             entry = frame.entry or self._entry(frame, feeds)
             results = None if entry is None else entry(feeds)
-            if results is None or self.runs:
+            if results is None or frame.is_run:
                 return results
             return self._driven(frame, results)
         finally:
@@ -125,7 +124,8 @@ class DrivenCall:
             return frame.entry
         memory = self.bound.step.results
         lent = [LentMemory(size, memory) if size else None for size in self.sizes]
-        call = table.entry(self.outputs, work, code, lent, runs=self.runs, releases=True)
+        frame.is_run = not self.bound.may_be_shared
+        call = table.entry(self.outputs, work, code, lent, runs=frame.is_run, releases=True)
         large = [one for one in lent if one is not None]
         frame.entry = partial(_with_memory, large, call) if large else call
         return frame.entry
