@@ -15,7 +15,7 @@ from fornix.errors import FornixError, NotSupported
 from fornix.format.messages import ModelProto
 from fornix.ir.graph import Graph, Value
 from fornix.ir.load import from_message
-from fornix.ops.body import body_text, function_of, function_text
+from fornix.ops.body import body_text, function_of, function_text, inlined
 from fornix.ops.call import BodyNode, bind_attributes, held_type
 from fornix.ops.op import op
 from fornix.ops.types import FLOAT
@@ -423,6 +423,18 @@ def test_a_body_says_what_it_would_have_to_know(name: str, inputs: list[str], me
     )
     with pytest.raises(NotSupported, match=message):
         body_text(node)
+
+
+def test_a_graph_that_reads_values_around_it_has_no_place_in_a_body() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 18]>
+        g (seq(float[2]) xs, float[2] z) => (seq(float[2]) ys) {
+            ys = SequenceMap <body = each (float[2] x) => (float[2] y) { y = Add (x, z) }> (xs)
+        }"""
+    )
+    graph = next(iter(from_message(model).graph.nodes)).attributes["body"].value
+    with pytest.raises(NotSupported, match="must read its inputs alone, found 'z' of a graph"):
+        inlined(graph, ["a"], ["b"])
 
 
 def test_the_header_of_a_body_is_the_schemas() -> None:

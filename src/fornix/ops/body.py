@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from fornix.errors import NotSupported
 from fornix.format.messages import (
     AttributeProto,
     GraphProto,
@@ -22,6 +23,7 @@ from fornix.format.messages import (
 from fornix.format.text import parse_function, print_node
 from fornix.ir.load import from_message
 from fornix.ir.nesting import inner_graphs, own_values
+from fornix.ir.walk import captured_values
 from fornix.ir.writing import Writer
 from fornix.ops.call import BodyNode, call_rule
 
@@ -88,7 +90,13 @@ def inlined(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> str:
     """The nodes of ``graph`` in text: they read the body's ``inputs`` and give its ``outputs``.
 
     The graph's own name goes ahead of every name inside, so that none meets one of the body.
+    Raises NotSupported if it reads values from outside, of which the body knows nothing.
     """
+    for value in captured_values(graph):
+        raise NotSupported(
+            f"{graph.label}: a graph whose nodes are written into a body must read its inputs "
+            f"alone, found '{value.name}' of a graph around it"
+        )
     copy = graph.clone()
     for inner in (copy, *inner_graphs(copy)):
         for value in own_values(inner):

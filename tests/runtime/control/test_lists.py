@@ -436,3 +436,16 @@ def test_a_map_over_sequences_of_other_lengths_is_refused(first: int, second: in
     for _ in range(3):
         with pytest.raises(Fail, match="position must be in"):
             fast.run(None, {"s": [line] * first, "t": [line] * second, "w": np.array(2, "f")})
+
+
+@pytest.mark.parametrize("name", ["t", "x0", "place", "Count"])
+def test_a_map_whose_body_reads_values_around_it_is_computed(name: str) -> None:
+    text = """f (seq(float[N]) s, float[M] NAME) => (seq(float[A]) y) {
+        y = SequenceMap <body = b (float[P] one) => (float[Q] o) {
+            o = Concat <axis = 0> (one, NAME)
+        }> (s)
+    }"""
+    session, _ = sessions(text.replace("NAME", name))
+    for _ in range(3):
+        [[found]] = session.run(None, {"s": [X[0]], name: X[1]})
+        np.testing.assert_array_equal(found, np.concatenate([X[0], X[1]]))

@@ -21,6 +21,7 @@ from fornix.ops.registered import temporary
 from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession, RunOptions, SessionOptions, memory
 from fornix.runtime.shortcuts.chain import ChainCall
+from fornix.runtime.shortcuts.straight import compiled_lines
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
 
@@ -407,3 +408,59 @@ def test_a_loop_among_kernels_may_be_ended() -> None:
     with pytest.raises(FornixError, match="has been ended"):
         session.run(None, endless, options)
     timer.join()
+
+
+def test_lines_of_python_are_compiled_once_for_all_extents() -> None:
+    session = opened()
+    before = compiled_lines.cache_info().misses
+    for count in range(4, 9):
+        y, _, _ = session.run(None, feeds(*"a" * count))
+        np.testing.assert_array_equal(y, np.arange(1, count + 1))
+        chained(session)
+    assert compiled_lines.cache_info().misses <= before + 1
+
+
+LISTED = """
+<ir_version: 10, opset_import: ["" : 20]>
+g (seq(string[]) words, float[M] f) => (string[N] twice, int64[1] count) {
+  zero = Constant <value = int64 {0}> ()
+  word = SequenceAt (words, zero)
+  twice = StringConcat (word, word)
+  count = Shape (f)
+}
+"""
+
+
+def listed(runs: int) -> InferenceSession:
+    """A session that has run so often; in one of the next it gets its way through steps."""
+    session = InferenceSession(from_message(parse_model(LISTED)))
+    for _ in range(runs):
+        session.run(None, {"words": [np.array(["a"], object)], "f": np.zeros(2, "f")})
+    return session
+
+
+@pytest.mark.parametrize("runs", range(5))
+def test_extents_may_change_in_the_run_in_which_lists_get_a_short_way(runs: int) -> None:
+    session = listed(runs)
+    for count in (3, 3, 2):
+        feed = {"words": [np.array(["b"], object)], "f": np.zeros(count, "f")}
+        twice, found = session.run(None, feed)
+        assert (twice.tolist(), found.tolist()) == (["bb"], [count])
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"others": [], "f": np.zeros(2, "f")}, "found none for words"),
+    ({"words": 5, "f": np.zeros(2, "f")}, "the feed is a int"),
+    ({"words": [np.array(["a"], object)], "f": np.zeros(2)}, "the feed is float64"),
+]
+
+
+@pytest.mark.parametrize("runs", range(4))
+@pytest.mark.parametrize(("feed", "message"), WRONG)
+def test_the_run_in_which_lists_get_a_short_way_may_be_wrong(
+    runs: int, feed: dict[str, Any], message: str
+) -> None:
+    session = listed(runs)
+    for _ in range(3):
+        with pytest.raises(FornixError, match=message):
+            session.run(None, feed)

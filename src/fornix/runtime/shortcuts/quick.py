@@ -26,7 +26,7 @@ from fornix.runtime.native import WORTH_SHARING, Bound, Frame, NativeStep
 from fornix.runtime.options import RunOptions
 from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled, Run, Step
-from fornix.runtime.shortcuts.chain import ChainCall, chain_call, read_by_code
+from fornix.runtime.shortcuts.chain import ABSENT, ChainCall, chain_call, read_by_code
 from fornix.runtime.shortcuts.entries import EntryTable, Work
 from fornix.runtime.shortcuts.joint import joint_call
 from fornix.runtime.shortcuts.short import QuickCall, at_once, is_plain, no_results
@@ -158,7 +158,9 @@ class StepsCall:
         self.names = list(program.outputs)
         arrays = {name: feed for name, feed in feeds.items() if type(feed) is np.ndarray}
         self.declared = [(name, array.dtype, array.shape) for name, array in arrays.items()]
-        self._count, self._has_lists = len(feeds), len(arrays) < len(feeds)
+        self._others = {name: type(feeds[name]) for name in feeds.keys() - arrays}
+        """The classes of what is no array."""
+        self._count = len(feeds)
         self._calls = 0
         self._chain: ChainCall | None = None
         """What does it instead, once no native call can."""
@@ -181,9 +183,6 @@ class StepsCall:
         if type(feeds) is not dict or len(feeds) != self._count:
             return None
         flow = self.program.flow if self._calls >= CALLS_BEFORE_FLOW else None
-        if flow is None and self._calls == CALLS_BEFORE_FLOW:
-            self._calls += 1
-            self._chain = chained_call(self.program, self.run, feeds, may_flow=False)
         results = None if flow is None else flow(feeds, run.flag)
         return self._by_steps(feeds, run) if results is None else results
 
@@ -192,13 +191,22 @@ class StepsCall:
             array = feeds.get(name)
             if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
                 return None
-        self._calls += 1
-        if self._has_lists or not all(are_texts(feeds[name]) for name in self.texts):
+        self._calls = calls = self._calls + 1
+        if calls == CALLS_BEFORE_FLOW + 1 and self.program.flow is None:
+            self._chain = self._chained(feeds)
+        if self._others or not all(are_texts(feeds[name]) for name in self.texts):
             return None
         try:
             return self.program.run(feeds, run, self.names)
         except (NotAsCompiled, FornixError):  # the long way says what is wrong
             return None
+
+    def _chained(self, feeds: Mapping[str, Any]) -> ChainCall | None:
+        """The steps one by one, if all of ``feeds``, which nobody has checked, may be alike."""
+        found = {name: type(feeds.get(name, ABSENT)) for name in self._others}
+        if found != self._others or dict in found.values():  # keys of maps may be of any class
+            return None
+        return chained_call(self.program, self.run, feeds, may_flow=False)
 
 
 def _table(

@@ -7,6 +7,8 @@ values come from and which are stored, is no matter of a run: Python itself comp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fornix.ir.graph import Value
@@ -61,7 +63,7 @@ class Straight:
         """The function that gives ``outputs``."""
         lines = [*self._lines, f"return [{self._read(outputs)}]"]
         source = "\n    ".join(["def straight(given, run):", *lines])
-        exec(compile(source, "<straight>", "exec"), self._bound)  # noqa: S102 - nobody's text but ours
+        exec(compiled_lines(source), self._bound)  # noqa: S102 - nobody's text but ours
         way: StraightWay = self._bound.pop("straight")
         return way
 
@@ -107,6 +109,12 @@ class Straight:
         name = f"c{len(self._bound)}"
         self._bound[name] = thing
         return name
+
+
+@lru_cache(maxsize=16)
+def compiled_lines(source: str) -> CodeType:
+    """What Python makes of lines, which are the same for all extents of a program."""
+    return compile(source, "<straight>", "exec")
 
 
 def _by_itself(step: Step, constants: Mapping[Value, Any]) -> Move:
