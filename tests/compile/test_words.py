@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fornix.compile.words import is_word, word_of
-from fornix.dtype import BFLOAT16, INT8, INT32, UINT8, UINT16, DType
+from fornix.dtype import BFLOAT16, INT8, INT32, INT64, UINT8, UINT16, UINT32, UINT64, DType
 from fornix.ir.loops import Tensor, Variable, apply, bitcast, cast, compute, index, tensor
 from tests.compile.native import check
 
@@ -71,3 +71,15 @@ def test_words_of_halves_hold_the_lower_one_first(n: int) -> None:
     data = np.random.default_rng(0).integers(0, 1 << 16, n).astype(np.uint16)
     x = tensor("x", (n,), BFLOAT16)
     check(compute((n // 2,), lambda i: halves(x, i * 2)), {"x": data.view(BFLOAT16.numpy)})
+
+
+@pytest.mark.parametrize("wide", [INT32, UINT32, INT64, UINT64])
+def test_halves_are_joined_in_wider_integers_too(wide: DType) -> None:
+    data = np.random.default_rng(0).integers(0, 1 << 16, 64).astype(np.uint16)
+    x = tensor("x", (64,), UINT16)
+
+    def joined_in(i: Any) -> Any:
+        low, high = (cast(x.get(i * 2 + k, 0), wide) for k in range(2))
+        return apply("or", low, apply("shl", high, 16))
+
+    check(compute((32,), joined_in), {"x": data})

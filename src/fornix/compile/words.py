@@ -39,7 +39,7 @@ class Word:
 def word_of(e: Scalar) -> Word | None:
     """``e`` as a word; None if it is none."""
     halves = _joined(e, 16)
-    if halves is None:
+    if halves is None or e.dtype.bits != INT32.bits:
         return None
     found = _beside([_half(half) for half in halves], HALVES)
     if found is not None:

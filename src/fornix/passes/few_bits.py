@@ -38,7 +38,7 @@ BLOCK = 64
 """Weights of a block that are rounded together: a scale for each is 6 % of their memory."""
 PARTS = (128, BLOCK, 32, 16)
 """Weights for which a column's one scale is said again: sums of several blocks are taken from
-memory in few bits, one of a whole column is folded into numbers."""
+memory in few bits, one of a whole column would be folded into numbers, and its scale put behind."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,11 @@ def dequantized(b: Value, *, is_turned: bool) -> _Matrix | None:
     if not block:
         if scale.size > 1 and (scale.ndim != 1 or not axis):
             return None
-        words = -(-rows * dtype.bits // WORD)
         block = next((n for n in PARTS if n < rows and rows % n == 0), BLOCK)
-        block = min(block, words * WORD // dtype.bits)
         count = -(-rows // block)
         scale = np.broadcast_to(scale, (count, columns))
         zero = None if zero is None else np.broadcast_to(zero, (count, columns))
-    if block * dtype.bits % WORD:
+    if block * dtype.bits % WORD or len(scale) == 1:
         return None
     return _Matrix(*_from_zero(w, scale, zero, dtype), block, dtype.bits)
 

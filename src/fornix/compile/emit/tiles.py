@@ -152,7 +152,7 @@ def sums(em: Emitter, t: Tile, block: Variable | None, height: int) -> list[list
         lefts = [em.moved(left, {t.row: _row_place(block, r)}) for r in range(height)]
     axes, inside = _inner_axes(t)
     at_once = AT_ONCE if 1 < height == t.height else 1
-    halves = _halves(t, height)
+    halves = [] if em.target.is_strict else _halves(t, height)
     turns = halves or _turns(axes[-1], inside, at_once)
     own = height * t.units
     ways = min(len(points(inside)), -(-FEW // (t.height * t.units)))

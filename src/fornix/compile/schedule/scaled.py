@@ -242,7 +242,7 @@ class _Tiles:
         rows: DimLike = 1 if b.row is None else b.row.extent
         body: Block = (self._tile(found, self.store.value, FEW_ROWS[registers]),)
         scratch: dict[Buffer, DimLike] = {}
-        least = EXPANDED_FROM[registers]
+        least = 0 if self.target.is_strict else EXPANDED_FROM[registers]
         if scale is not None and not (isinstance(rows, int) and rows < least):
             buffer, expanded = self._expanded(found, scale, MANY_ROWS[registers])
             scratch = {buffer: 0}
