@@ -254,3 +254,29 @@ def test_a_stored_table_may_be_of_another_length_than_what_a_branch_adds_it_to(
     feeds = [{"x": np.ones((2, length), np.float32)} for length in (4, 3, 2)]
     agree(pair, *feeds)
     assert all(calls[-2:])
+
+
+def test_other_extents_may_come_as_the_chain_of_steps_is_made() -> None:
+    """Steps that no native call can do are bound to extents that were looked at."""
+    pair = sessions("""f (float[A] x, float[B] m) => (float y) {
+        a = Shape (x)
+        b = Shape (m)
+        longer = Less (a, b)
+        s = If (longer) <then_branch = t () => (float q) {
+            d = Sub (b, a)
+            sides = Concat <axis = 0> (d, d)
+            z = ConstantOfShape (sides)
+            e = Exp (z)
+            q = ReduceSum <keepdims = 0> (e)
+        }, else_branch = e () => (float q) {
+            d = Sub (a, b)
+            sides = Concat <axis = 0> (d, d)
+            z = ConstantOfShape (sides)
+            e = Cos (z)
+            q = ReduceSum <keepdims = 0> (e)
+        }>
+        y = Neg (s)
+    }""")
+    for extents in [(0, 5)] * 3 + [(2, 5), (0, 5), (7, 7), (4, 1)]:
+        x, m = (np.ones(n, np.float32) for n in extents)
+        agree(pair, {"x": x, "m": m}, rounds=1)
