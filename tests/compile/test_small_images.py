@@ -139,6 +139,18 @@ def test_few_places_are_summed_directly_and_large_images_transformed() -> None:
     assert [told(found, extents)[0] for extents in fed] == [1, 1, 1, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("channels", "few", "many"), [(32, 3, 6), (48, 4, 7), (64, 4, 7), (96, 5, 8), (128, 6, 8)]
+)
+def test_transformed_weights_are_read_where_tiles_are_worth_it(
+    channels: int, few: int, many: int
+) -> None:
+    """Sides up to which copies were faster, and from which on tiles; between, either may be."""
+    processor = dataclasses.replace(target("cooperlake"), l2_bytes=2 << 20)
+    found = pieces(sums(weights(channels, channels), LANES, WINDOWS[0]), processor)
+    assert [told(found, (1, side, side))[0] for side in (1, few, many, 14)] == [1, 1, 0, 0]
+
+
 def test_images_of_known_size_have_one_way() -> None:
     x, w = image("x", (2, 48, 5, 5), FLOAT32, LANES), constant(weights(64, 48))
     y = blocked(lower_conv(x, w, None, pads=[1] * 4), LANES)

@@ -28,7 +28,7 @@ from fornix.compile.schedule.square_cost import (
     speed_in_tiles,
 )
 from fornix.compile.schedule.square_floats import runs_in_tiles
-from fornix.compile.schedule.winograd import Stage
+from fornix.compile.schedule.winograd import UNITS, Stage
 from fornix.compile.target import Target
 from fornix.compile.winograd import F4, TAPS, Winograd
 from fornix.dtype import FLOAT32
@@ -46,13 +46,13 @@ NEAR = 8
 """Places from the first tap to the last: taps that are further apart meet little but padding."""
 PRODUCT = 0.62
 """Cycles of a product of vectors, where two units multiply them."""
-TILE_PRODUCT = 0.76
-"""The same of transformed images, whose tiles are lower where they are few."""
+TILE_PRODUCT = 0.5
+"""The same of transformed images, of which few tiles are multiplied while weights are read."""
 COPIED, READ = 6.0, 0.3
 """Of copying a vector of what a tap reads, and of reading a weight."""
-NEAR_BYTES, FAR_BYTES = 45, 21
-"""Of transformed weights, that are read in a cycle, if they fill the second cache twice at most;
-or if they are larger.
+NEAR_BYTES, FAR_BYTES = 28, 10
+"""Of transformed weights, that are read in a cycle, from the second cache and from beyond: the
+greater part of it they fill, the less of them other layers leave there.
 """
 HIGH, WIDE = 2, 7
 """Rows and pixels of the boxes of large images."""
@@ -133,7 +133,7 @@ class _Cycles:
     """How many cycles a convolution takes, by its extents."""
 
     def __init__(self, c: Convolution, lanes: int) -> None:
-        self.c = c
+        self.c, self.lanes = c, lanes
         self.channels = known(c.channels[0].extent) or 1 if c.channels else 1
         filters = known(c.filter.extent) or 1
         self.blocks = -(-filters // lanes)
@@ -151,13 +151,12 @@ class _Cycles:
 
     def large(self, algorithm: Winograd | None, target: Target) -> DimLike:
         """By ``algorithm``, or in boxes along rows."""
-        c = self.c
         if algorithm is not None:
             return self._transformed(algorithm, target)
-        if runs_in_tiles(c, target, WORDS):
+        if runs_in_tiles(self.c, target, WORDS):
             return self._in_registers(target)
         places = maximum(math.prod(self.outs), HIGH * WIDE)
-        if is_open(c):
+        if is_open(self.c):
             *lead, high, wide = (1, *self.outs)
             places = math.prod(lead) * ceildiv(high, HIGH) * ceildiv(wide, WIDE) * HIGH * WIDE
         each = self.taps * self.channels * self.blocks * PRODUCT
@@ -167,11 +166,12 @@ class _Cycles:
         tiles = self.images
         for s in self.c.spatial:
             tiles = tiles * ceildiv(ceildiv(s.out.extent, s.dilation), algorithm.out) * s.dilation
-        each = algorithm.positions * self.channels * self.blocks * TILE_PRODUCT
-        each += algorithm.transform_cost * (self.vectors + self.blocks)
-        size = FLOAT32.bits // 8 * algorithm.positions * self.weights // TAPS**2
-        read = size / (NEAR_BYTES if size <= 2 * target.l2_bytes else FAR_BYTES)
-        return tiles * round(each) + round(read)
+        blocks = -(-self.blocks // UNITS) * UNITS if self.blocks > 1 else 1
+        places = algorithm.positions * self.channels * self.taps // TAPS**2 * blocks
+        each = places * TILE_PRODUCT + algorithm.transform_cost * (self.vectors + blocks)
+        size = places * self.lanes * FLOAT32.bits // 8
+        far = min(1.0, size / target.l2_bytes)
+        return tiles * round(each) + round(size * ((1 - far) / NEAR_BYTES + far / FAR_BYTES))
 
     def _in_registers(self, target: Target) -> DimLike:
         """In tile registers: of open images, two rows of 16 pixels at once."""
