@@ -35,3 +35,16 @@ def test_data_that_a_run_counts_are_stretched_or_as_long() -> None:
         x = np.array(given, np.float32)
         wanted = np.broadcast_to(np.exp(np.flatnonzero(x)), (3, 4))
         np.testing.assert_allclose(found.run(None, {"x": x})[0], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "target", ["s = Constant <value = int64[1] {0}> ()", "s = Shape (m)"], ids=["stored", "fed"]
+)
+def test_one_element_is_expanded_to_none(target: str) -> None:
+    model = f"""<ir_version: 8, opset_import: ["" : 20]>
+    f (float[n] x, float[k] m) => (float[l] y) {{ {target} y = Expand (x, s) }}"""
+    found = InferenceSession(parser.parse_model(model))
+    none = np.zeros(0, np.float32)
+    for extent in (1, 0, 1):
+        (y,) = found.run(None, {"x": np.ones(extent, np.float32), "m": none})
+        assert y.shape == (0,)

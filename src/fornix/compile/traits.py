@@ -282,8 +282,8 @@ class Survey:
             return None
         try:
             self.infer(node, found.values)
-        except NotLowered:
-            return None  # only the model says so, or what it says holds for some extents
+        except (NotLowered, *RULE_ERRORS):
+            return None  # only the model says so, or what it says holds for some extents, or none
         return found
 
 
