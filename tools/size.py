@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4200,
     "edit": 1150,
     "compile": 16_140,
-    "runtime": 10_470,
+    "runtime": 10_471,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

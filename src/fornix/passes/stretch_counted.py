@@ -43,9 +43,10 @@ def _broadcasts(node: Node, inference: Inference) -> bool:
 def _stretch(node: Node, model: Model, inference: Inference) -> bool:
     """Stretch what ``node`` reads where that is to be done; whether it is."""
     given = [value for value in node.inputs if value is not None]
-    if not all(is_plain(inference.fact(value)) for value in given):
+    facts = [inference.fact(value) for value in given]
+    if not all(is_plain(fact) and fact.has_rank for fact in facts):
         return False
-    shapes = [inference.fact(value).shape for value in given]
+    shapes = [fact.shape for fact in facts]
     stretched: dict[Value, Value] = {}
     for number, (value, shape) in enumerate(zip(given, shapes, strict=True)):
         others = [*given[:number], *given[number + 1 :]]

@@ -165,8 +165,12 @@ def _met(inference: Inference, graph: Graph) -> Iterator[Fact]:
 
 
 def _is_branched(value: Value) -> bool:
-    """Whether ``value`` is computed within a branch of an If."""
-    graph = value.producer.graph if value.producer else None
+    """Whether ``value`` is computed within a branch of an If, by a node that asks of extents.
+
+    Expand reads a shape that rules follow, and asks nothing of the extents that are its elements.
+    """
+    producer = value.producer
+    graph = producer.graph if producer and producer.op_type != "Expand" else None
     while graph is not None and isinstance(node := graph.owner, Node) and node.op_type != "If":
         graph = node.graph
     return graph is not None and isinstance(graph.owner, Node)

@@ -280,3 +280,19 @@ def test_other_extents_may_come_as_the_chain_of_steps_is_made() -> None:
     for extents in [(0, 5)] * 3 + [(2, 5), (0, 5), (7, 7), (4, 1)]:
         x, m = (np.ones(n, np.float32) for n in extents)
         agree(pair, {"x": x, "m": m}, rounds=1)
+
+
+@pytest.mark.parametrize("pair", [(3, 1), (3, 3), (1, 3), (1, 1)])
+def test_what_a_branch_expands_is_as_long_as_it_says(pair: tuple[int, int]) -> None:
+    text = """f (float[N] x, float[M] y, bool c) => (float[P] z) {
+        z = If (c) <
+            then_branch = a () => (float[Q] o) { s = Shape (x) o = Expand (y, s) },
+            else_branch = b () => (float[R] p) { p = Identity (x) }> }"""
+    session, _ = sessions(text)
+    x, y = (np.arange(count, dtype=np.float32) for count in pair)
+    for _ in range(6):
+        [found] = session.run(None, {"x": x, "y": y, "c": np.array(1, bool)})
+        np.testing.assert_array_equal(found, y + 0 * x)
+    for _ in range(3):
+        with pytest.raises(FornixError, match="must broadcast"):
+            session.run(None, {"x": x[:1].repeat(2), "y": x[:1].repeat(3), "c": np.array(1, bool)})
