@@ -459,7 +459,8 @@ def lower_expand(input: Tensor, shape: Tensor, *, node: LowerNode) -> Tensor:
 def _source(place: DimLike, extent: DimLike, target: DimLike) -> DimLike:
     """Where an axis of ``extent``, expanded to ``target``, is read for ``place``.
 
-    A symbolic extent is either 1 or the target: that if it is a number, as code checks its reads.
+    A symbolic extent is either 1 or the target. It is taken for that if it is a number: a run in
+    which it is 1 has a program in which 1 is stored.
     """
     if extent == target or (isinstance(target, int) and extent != 1):
         return place
