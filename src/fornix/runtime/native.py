@@ -414,7 +414,7 @@ class Bound:
     def measure(self, alone: Callable[[], int], together: Callable[[], int]) -> int:
         """The status of a run of one of the two; after the last it is decided if others help.
 
-        They do not in runs that take longer so, of which there are none but short ones.
+        They do not where the run takes longer with them and handing its kernels over may be why.
         """
         self.trials -= 1
         one = self.trials < ALONE

@@ -54,7 +54,7 @@ def speed_in_tiles(c: Convolution, target: Target, *, is_copied: bool = False) -
 
 
 def cycles_in_tiles(c: Convolution, target: Target) -> float:
-    """What the sums and all that is around them take."""
+    """Cycles that the sums of an image, and all that is around them, take on one thread."""
     channels, blocks = known(c.channels[0].extent) or 1, blocks_of(c)
     taps = math.prod(known(s.taps) or 1 for s in c.spatial)
     results = math.prod(likely_of_image(s.out.extent) for s in c.spatial)
