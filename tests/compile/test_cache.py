@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from fornix.compile import ObjectCache, Target, disk
+from fornix.compile import ObjectCache, Target, disk, link
 from fornix.compile.kernel import KERNEL
 from fornix.compile.link import Library, compile_object
 from fornix.errors import CompileError
@@ -152,6 +154,33 @@ def test_targets_do_not_share_code(directory: Path) -> None:
 def test_text_that_is_no_module_is_an_error() -> None:
     with pytest.raises(CompileError, match="LLVM rejects a kernel"):
         compile_object("define i64 @kernel() { ret i32 }", Target.host())
+
+
+def test_threads_make_code_side_by_side_that_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_by_one = [compile_object(text(n), Target.host()) for n in range(4)]
+    meeting, free = threading.Barrier(4, timeout=20), link._generate()
+
+    def generate(*given: object) -> object:
+        meeting.wait()
+        return free(*given)
+
+    monkeypatch.setattr(link, "_generate", lambda: generate)
+    with ThreadPoolExecutor(4) as workers:
+        found = workers.map(compile_object, map(text, range(4)), [Target.host()] * 4)
+        assert list(found) == one_by_one
+
+
+def test_more_threads_than_places_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_PLACES", [threading.Lock()])
+    with ThreadPoolExecutor(3) as workers:
+        found = list(workers.map(compile_object, map(text, range(9)), [Target.host()] * 9))
+    assert found == [compile_object(text(n), Target.host()) for n in range(9)]
+
+
+def test_code_that_is_not_made_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_generate", lambda: lambda *_: None)
+    with pytest.raises(CompileError, match="LLVM makes no code of a kernel"):
+        compile_object(text(1), Target.host())
 
 
 def test_a_function_that_the_process_lacks_is_an_error() -> None:

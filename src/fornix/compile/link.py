@@ -1,17 +1,22 @@
 """Text to machine code, and machine code into this process.
 
 Decides how LLVM is called: no optimisation passes, code generation at level 1, text parsed and
-verified first, because an error inside LLVM would end the process. One lock guards all of it.
+verified first, because an error inside LLVM would end the process. Several threads may generate
+code at once, each in a place of its own; one lock guards what is loaded.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from llvmlite import binding as llvm
+from llvmlite.binding import ffi
 
 from fornix.compile.target import Target
 from fornix.errors import CompileError
@@ -19,13 +24,32 @@ from fornix.forks import awaited
 
 OPTIMIZATION = 1
 """Level of code generation: the same code as at 3 in three quarters of the time."""
+MOST_THREADS = 8
+"""That generate code at once: the text for more is not written as fast."""
 
 _LOCK = awaited(threading.Lock())
 _LIBRARIES = itertools.count()
+_PLACES = [awaited(threading.Lock()) for _ in range(MOST_THREADS)]
+"""Where code is generated, each by one thread at a time."""
+
+
+@contextmanager
+def _place() -> Iterator[int]:
+    """The number of a place that nobody else takes meanwhile."""
+    free = (number for number, lock in enumerate(_PLACES) if lock.acquire(blocking=False))
+    chosen = next(free, None)
+    if chosen is None:
+        chosen = 0
+        _PLACES[0].acquire()
+    try:
+        yield chosen
+    finally:
+        _PLACES[chosen].release()
 
 
 @functools.cache
-def _machine(target: Target) -> llvm.TargetMachine:
+def _machine(target: Target, _place: int) -> llvm.TargetMachine:
+    """What generates code for ``target`` in one place; another for each of them."""
     triple = target.triple or llvm.get_default_triple()
     return llvm.Target.from_triple(triple).create_target_machine(
         cpu=target.cpu,
@@ -38,6 +62,19 @@ def _machine(target: Target) -> llvm.TargetMachine:
 
 
 @functools.cache
+def _generate() -> Callable[..., Any]:
+    """LLVM's function that generates code.
+
+    llvmlite lets one thread at a time call anything; code of modules that share no context is
+    generated side by side, so that this one is called past its lock.
+    """
+    guarded = ffi.lib.LLVMPY_TargetMachineEmitToMemory
+    free = ctypes.CDLL(ffi.lib._name).LLVMPY_TargetMachineEmitToMemory  # noqa: SLF001 - see above
+    free.argtypes, free.restype = guarded.argtypes, guarded.restype
+    return free
+
+
+@functools.cache
 def _jit() -> llvm.LLJIT:
     Target.host()
     return llvm.create_lljit_compiler(suppress_errors=True)
@@ -45,16 +82,27 @@ def _jit() -> llvm.LLJIT:
 
 def compile_object(text: str, target: Target) -> bytes:
     """The object file of a module; raises CompileError if the text is no valid module."""
-    with _LOCK:
-        machine = _machine(target)
-        try:
-            module = llvm.parse_assembly(text)
-            module.triple = machine.triple
-            module.data_layout = str(machine.target_data)
-            module.verify()
-        except RuntimeError as error:
-            raise CompileError(f"LLVM rejects a kernel: {error}") from error
-        return bytes(machine.emit_object(module))
+    with _place() as place:
+        return _object(text, _machine(target, place))
+
+
+def _object(text: str, machine: llvm.TargetMachine) -> bytes:
+    """The object file that ``machine`` makes of a module."""
+    try:
+        module = llvm.parse_assembly(text, llvm.create_context())
+        module.triple = machine.triple
+        module.data_layout = str(machine.target_data)
+        module.verify()
+    except RuntimeError as error:
+        raise CompileError(f"LLVM rejects a kernel: {error}") from error
+    with ffi.OutputString() as refusal:
+        made = _generate()(machine, module, True, refusal)
+    if not made:
+        raise CompileError("LLVM makes no code of a kernel")
+    start, size = ffi.lib.LLVMPY_GetBufferStart(made), ffi.lib.LLVMPY_GetBufferSize(made)
+    found = ctypes.string_at(start, size)
+    ffi.lib.LLVMPY_DisposeMemoryBuffer(made)
+    return found
 
 
 class Library:
@@ -77,4 +125,4 @@ class Library:
             self._tracker = tracker
 
 
-__all__ = ["Library", "compile_object"]
+__all__ = ["MOST_THREADS", "Library", "compile_object"]

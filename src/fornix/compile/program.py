@@ -19,6 +19,7 @@ from fornix.compile.cache import ObjectCache
 from fornix.compile.chains import chains
 from fornix.compile.compiler import Emitted, link_all, write_all
 from fornix.compile.layout import Layouts, layouts
+from fornix.compile.link import MOST_THREADS
 from fornix.compile.lower import LoweredUnit, Lowering
 from fornix.compile.memo import Memo, alike, digest
 from fornix.compile.notes import UnitCode
@@ -35,6 +36,7 @@ from fornix.ir.graph import Node, Value
 from fornix.ir.loops import Constant
 from fornix.ops.call import NotLowered
 from fornix.ops.registered import is_registered
+from fornix.system import usable_processors
 
 log = logging.getLogger(__name__)
 progress = logging.getLogger("fornix.progress")
@@ -379,12 +381,13 @@ def _compile(
 ) -> dict[str, Exception]:
     """Make the code of ``units`` known; gives what was raised for those that are refused.
 
-    While LLVM makes machine code of a unit, in a thread of its own, the next one is written.
+    While LLVM makes machine code of units, in threads of its own, the next one is written.
     """
     cache, codes = known.cache, known.codes
     written: dict[str, WrittenUnit] = {}
     refused: dict[str, Exception] = {}
-    with ThreadPoolExecutor(1, "fornix-llvm") as worker:
+    threads = min(usable_processors(), MOST_THREADS)
+    with ThreadPoolExecutor(threads, "fornix-llvm") as workers:
         for number, (name, unit) in enumerate(units.items()):
             progress.info("compiling unit %d of %d", number + 1, len(units))
             try:
@@ -392,7 +395,7 @@ def _compile(
             except REFUSED as error:
                 refused[name] = error
             else:
-                cache.start(written[name].texts, written[name].target, worker)
+                cache.start(written[name].texts, written[name].target, workers)
         for name, ready in written.items():
             try:
                 codes[name] = ready.code(cache)
