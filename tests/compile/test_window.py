@@ -182,6 +182,26 @@ def test_pools_of_open_extents_end_in_rows_of_one_where_registers_are_few(level:
         np.testing.assert_array_equal(found, views[:, :, ::2, ::2].max((-2, -1)))
 
 
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("level", ["host", "x86-64-v3"])
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_rows_of_open_windows_with_padding_are_read_in_steps(
+    stride: int, level: str, at_end: bool
+) -> None:
+    h, w = (symbol(name, least=1) for name in "hw")
+    x = tensor("x", (1, 2, h, w), FLOAT32)
+    result = pooled("max", x, windows(x, 3, stride))
+    runner = Runner([result], target(level), at_end=at_end)
+    for height, width in ((1, 1), (2, 3), (9, 33), (14, 64), (30, 137)):
+        data = integers(1, 2, height, width)
+        data[0, 0, height // 2, width // 2] = np.nan
+        data[0, 1] = -np.inf  # as is what lies beside the image
+        (found,) = runner.run({"x": data}, {"h": height, "w": width})
+        padded = np.pad(data, [(0, 0)] * 2 + [(1, 1)] * 2, constant_values=-np.inf)
+        views = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+        np.testing.assert_array_equal(found, views[:, :, ::stride, ::stride].max((-2, -1)))
+
+
 @pytest.mark.parametrize("is_blocked", [False, True])
 def test_nan_wins_in_every_window_that_holds_it(is_blocked: bool) -> None:
     shape = (1, LANES, 9, 18)

@@ -299,6 +299,12 @@ def test_the_size_of_tiles_is_that_of_least_cost() -> None:
     assert best(Image((1, 1)), 512, 512, LANES) is None
 
 
+def test_images_that_share_weights_are_transformed_by_larger_tiles() -> None:
+    assert best(Image((7, 7)), 64, 64, LANES) is F2
+    assert best(Image((7, 7), images=8), 64, 64, LANES) is F4
+    assert best(Image((7, 7), images=8), 512, 512, LANES) is F4
+
+
 def test_volumes_of_few_channels_are_summed_directly() -> None:
     assert best(Image((32, 32)), 24, 8, 16) is F4
     assert best(Image((32, 32), is_gathered=True), 24, 8, 16) is None

@@ -143,6 +143,8 @@ class Image:
     """Of the taps, which the direct sum goes through: it leaves out what lies in the padding."""
     is_gathered: bool = False
     """Whether vectors of its channels are gathered from several planes."""
+    images: int = 1
+    """Alike, for which weights are read once."""
 
     @property
     def size(self) -> int:
@@ -158,14 +160,14 @@ class Image:
 def best(
     image: Image, channels: int, filters: int, lanes: int, speed: float = 1.0
 ) -> Winograd | None:
-    """The algorithm with the least cost for results in ``image``; None for the direct sum.
+    """The algorithm with the least cost for an ``image`` of results; None for the direct sum.
 
     That may be at such a ``speed``, relative to that of vectors; then caches are large.
     """
     if channels < LEAST_CHANNELS or filters * 2 < LEAST_CHANNELS:
         return None
     vectors = -(-filters // lanes)
-    weights = 4 * channels * filters / MEMORY_BYTES
+    weights = 4 * channels * filters / MEMORY_BYTES / image.images
     taps = TAPS**2
     terms = image.size * image.share * taps * channels
     direct = terms * vectors / DIRECT_EFFICIENCY / speed + taps * weights
@@ -176,7 +178,8 @@ def best(
         transforms = tiles * algorithm.transform_cost * (channels / lanes + vectors)
         cost = products + transforms + algorithm.positions * weights
         cost += GATHER_COST * image.size * channels * image.is_gathered
-        cost += LARGE_PRICE * max(0, 4 * algorithm.positions * channels * filters - LARGE_BYTES)
+        large = max(0, 4 * algorithm.positions * channels * filters - LARGE_BYTES)
+        cost += LARGE_PRICE * large / image.images
         costs[algorithm] = cost
     found = min(costs, key=costs.__getitem__)
     is_held = speed > 1 and 4 * found.positions * channels * filters <= HELD_BYTES

@@ -6,7 +6,8 @@ touched only in the lanes that exist and where a load's guard holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,11 +61,44 @@ def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit
             return _load_near(em, e, near, mask, unit)
     if step is None or not 1 <= step <= MAX_STRIDE:
         return _gather(em, e, mask, unit)
-    if step > 1 and mask is None:
-        return _load_between(em, e, step, unit)
-    if step > 1 and "avx512f" not in em.target.features:
+    if step > 1 and mask is not None and "avx512f" not in em.target.features:
         return _gather(em, e, mask, unit)
-    return _load_strided(em, e, step, mask, unit)
+    where = address(em, e.buffer, e.address, unit * em.lanes * step)
+    if step > 1 and not any(loaded(e.address)):
+        where, mask = _chosen(em, e, where, step, unit)
+    if step > 1 and mask is None:
+        return _load_between(em, e, where, step)
+    depth = max(where.depth, _earliest(em, e.buffer), mask.depth if mask else 0)
+    return _load_wide(em, e, where, step, mask, depth)
+
+
+def _chosen(em: Emitter, e: Load, where: Value, step: int, unit: int) -> tuple[Value, Value | None]:
+    """``where``, or memory that holds the default, and the mask of lanes to be read there.
+
+    What a guard asks for all lanes alike chooses the address, so that rows have a mask in common.
+    """
+    guards = [] if e.guard is None else list(_conjuncts(e.guard))
+    moving = [em.value(guard, unit) for guard in guards if em.depends(guard)]
+    still = [em.value(guard) for guard in guards if not em.depends(guard)]
+    if still:
+        is_it = functools.reduce(functools.partial(_both, em), still)
+        size = em.lanes * step * size_of(e.dtype)
+        kind = f"<{em.lanes * step} x {memory_type(e.dtype)}>"
+        other = _spare(em, size, f"{kind} splat ({_element(e)})")
+        depth = max(where.depth, is_it.depth)
+        text = em.put(depth, f"select i1 {is_it.text}, ptr {where.text}, ptr {other}")
+        where = Value(text, False, depth)
+    own = functools.reduce(functools.partial(_both, em), moving) if moving else None
+    return where, em.mask_of(unit, own)
+
+
+def _conjuncts(guard: Scalar) -> Iterator[Scalar]:
+    """What ``guard`` demands, one thing after the other."""
+    if isinstance(guard, Apply) and guard.op == "and":
+        for part in guard.args:
+            yield from _conjuncts(part)
+    else:
+        yield guard
 
 
 def _load_near(
@@ -127,16 +161,16 @@ def _shuffled(em: Emitter, operands: tuple[str, str, str], picks: str, depth: in
     return em.put(depth, f"shufflevector {kind} {a}, {kind} {b}, <{em.lanes} x i32> <{picks}>")
 
 
-def _load_between(em: Emitter, e: Load, step: int, unit: int) -> Value:
+def _load_between(em: Emitter, e: Load, where: Value, step: int) -> Value:
     """Elements ``step`` apart from whole vectors, which lie between the first and the last."""
     lanes, last = em.lanes, (em.lanes - 1) * step
     starts = [min(start, last - lanes + 1) for start in range(0, last + 1, lanes)]
     kind, size = f"<{lanes} x {memory_type(e.dtype)}>", size_of(e.dtype)
-    text, depth = "", _earliest(em, e.buffer)
+    text, depth = "", max(where.depth, _earliest(em, e.buffer))
     for part, start in enumerate(starts):
-        where = address(em, e.buffer, e.address, unit * lanes * step + start)
-        depth = max(depth, where.depth)
-        loaded_part = em.put(depth, f"load {kind}, ptr {where.text}, align {size}")
+        place = f"getelementptr {memory_type(e.dtype)}, ptr {where.text}, i64 {start}"
+        place = em.put(where.depth, place) if start else where.text
+        loaded_part = em.put(depth, f"load {kind}, ptr {place}, align {size}")
         picks = []
         for k in range(lanes):
             own = min(k * step // lanes, len(starts) - 1)
@@ -262,13 +296,6 @@ def _spare(em: Emitter, size: int, content: str) -> str:
     return found.text
 
 
-def _load_strided(em: Emitter, e: Load, step: int, mask: Value | None, unit: int) -> Value:
-    """Elements ``step`` apart: one wide load, of which every ``step``-th is kept."""
-    where = address(em, e.buffer, e.address, unit * em.lanes * step)
-    depth = max(where.depth, _earliest(em, e.buffer), mask.depth if mask else 0)
-    return _load_wide(em, e, where, step, mask, depth)
-
-
 def _load_wide(
     em: Emitter, e: Scalar, where: Value, step: int, mask: Value | None, depth: int
 ) -> Value:
@@ -278,7 +305,7 @@ def _load_wide(
         return Value(em.put(depth, f"load {kind}, ptr {where.text}, align {size}"), True, depth)
     count = em.lanes * step
     wide = f"<{count} x {element}>"
-    lanes = _spread(em, mask, step, depth)
+    lanes = _spread(em, mask, step)
     default = f"splat ({_element(e)})"
     text = em.call(
         depth,
@@ -296,7 +323,7 @@ def _load_wide(
     return Value(text, True, depth)
 
 
-def _spread(em: Emitter, mask: Value | None, step: int, depth: int) -> str:
+def _spread(em: Emitter, mask: Value | None, step: int) -> str:
     """The mask of a wide load: of each group of ``step`` elements, the first, if its lane is on."""
     if step == 1:
         return mask.text if mask else "splat (i1 true)"
@@ -304,10 +331,15 @@ def _spread(em: Emitter, mask: Value | None, step: int, depth: int) -> str:
     if mask is None:
         bits = ("i1 false" if k % step else "i1 true" for k in range(count))
         return f"<{', '.join(bits)}>"
-    kind = em.type(BOOL, is_vector=True)
-    picks = ", ".join(f"i32 {em.lanes if k % step else k // step}" for k in range(count))
-    kinds = f"{kind} {mask.text}, {kind} zeroinitializer, <{count} x i32> <{picks}>"
-    return em.put(depth, f"shufflevector {kinds}")
+    key = ("spread", mask.text, step)
+    found = em.find(key)
+    if found is None:
+        kind = em.type(BOOL, is_vector=True)
+        picks = ", ".join(f"i32 {em.lanes if k % step else k // step}" for k in range(count))
+        kinds = f"{kind} {mask.text}, {kind} zeroinitializer, <{count} x i32> <{picks}>"
+        text = em.put(mask.depth, f"shufflevector {kinds}")
+        found = em.remember(key, Value(text, True, mask.depth))
+    return found.text
 
 
 def _element(e: Scalar) -> str:

@@ -193,7 +193,8 @@ def _image(conv: Convolution, size: int, *, is_gathered: bool) -> Image:
     counts = {s: DIRECT_PIXELS for s in data if s.place is conv.spatial[-1].place}
     extents = tuple(likely_of_image(s.out.extent, size) for s in conv.spatial)
     dilations = tuple(s.dilation for s in conv.spatial)
-    return Image(extents, dilations, share(data, counts), is_gathered)
+    images = known(math.prod(a.extent for a in conv.batch)) or 1
+    return Image(extents, dilations, share(data, counts), is_gathered, images)
 
 
 @dataclass(frozen=True)
