@@ -32,11 +32,13 @@ def integers(shape: tuple[int, ...], dtype: type, seed: int) -> Any:
     return np.random.default_rng(seed).integers(bounds.min, bounds.max + 1, shape).astype(dtype)
 
 
-def session(nodes: list[Any], x: Any, data: dict[str, Any], threads: int) -> InferenceSession:
+def session(
+    nodes: list[Any], x: Any, data: dict[str, Any], threads: int, sides: tuple[Any, ...] = ()
+) -> InferenceSession:
     kind = helper.np_dtype_to_tensor_dtype(x.dtype)
     graph = helper.make_graph(
         nodes, "g",
-        [helper.make_tensor_value_info("x", kind, ["N", *x.shape[1:]])],
+        [helper.make_tensor_value_info("x", kind, ["N", x.shape[1], *(sides or x.shape[2:])])],
         [helper.make_tensor_value_info("y", 6, None)],
         [numpy_helper.from_array(np.asarray(v), name) for name, v in data.items()],
     )  # fmt: skip
@@ -46,12 +48,15 @@ def session(nodes: list[Any], x: Any, data: dict[str, Any], threads: int) -> Inf
     return InferenceSession(model.SerializeToString(), options)
 
 
-def convolved(x: Any, w: Any, zero: int, stride: int = 1) -> Any:
+def convolved(x: Any, w: Any, zero: int, stride: int = 1, dilation: int = 1) -> Any:
     """The sums of ConvInteger, by torch in numbers that hold them exactly."""
-    pads = [w.shape[-1] // 2] * 4
+    pads = [w.shape[-1] // 2 * dilation] * 4
     image = torch.nn.functional.pad(torch.from_numpy(x.astype(np.float64) - zero), pads)
-    weights = torch.from_numpy(w.astype(np.float64))
-    return torch.nn.functional.conv2d(image, weights, stride=stride).numpy().astype(np.int32)
+    weights, steps = (
+        torch.from_numpy(w.astype(np.float64)),
+        {"stride": stride, "dilation": dilation},
+    )
+    return torch.nn.functional.conv2d(image, weights, **steps).numpy().astype(np.int32)
 
 
 @pytest.mark.parametrize(("channels", "sides", "filters", "taps", "stride"), CASES)
@@ -119,3 +124,33 @@ def test_results_of_small_images_are_added_to_what_lies_at_their_place(
     found = [session(nodes, x, data, threads).run(None, {"x": x})[0] for threads in (1, 2)]
     np.testing.assert_array_equal(found[0], expected)
     np.testing.assert_array_equal(found[1], expected)
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "taps", "stride", "dilation"),
+    [
+        (64, 32, 3, 1, 1), (32, 48, 3, 1, 2), (64, 20, 5, 2, 1), (128, 64, 1, 1, 1),
+        (64, 16, 1, 2, 1), (3, 32, 7, 2, 1), (24, 64, 3, 3, 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("sides", [("h", "w"), ("h", 9), (7, "w")])
+def test_open_images_reach_beyond_their_end_in_tile_registers(
+    channels: int, filters: int, taps: int, stride: int, dilation: int, sides: tuple[Any, ...]
+) -> None:
+    w = integers((filters, channels, taps, taps), np.int8, 1)
+    attributes = {
+        "pads": [taps // 2 * dilation] * 4,
+        "strides": [stride] * 2,
+        "dilations": [dilation] * 2,
+    }
+    node = helper.make_node("ConvInteger", ["x", "w", "z"], ["y"], **attributes)
+    data, given = {"w": w, "z": np.uint8(ZERO)}, integers((1, channels, 1, 1), np.uint8, 0)
+    runs = [session([node], given, data, threads, sides) for threads in (1, 2)]
+    for n, high, wide in ((1, 1, 1), (3, 3, 2), (1, 5, 40), (2, 17, 16), (2, 8, 33)):
+        shape = [
+            fed if isinstance(s, str) else s for s, fed in zip(sides, (high, wide), strict=True)
+        ]
+        x = integers((n, channels, *shape), np.uint8, wide)
+        for run in runs:
+            (found,) = run.run(None, {"x": x})
+            np.testing.assert_array_equal(found, convolved(x, w, ZERO, stride, dilation))

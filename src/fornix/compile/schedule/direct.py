@@ -49,7 +49,7 @@ from fornix.compile.schedule.square_images import (
     order_in_squares,
     with_whole_rows,
 )
-from fornix.compile.schedule.square_rows import Joined, joined_rows, square_box
+from fornix.compile.schedule.square_rows import Joined, in_whole_boxes, joined_rows, square_box
 from fornix.compile.schedule.whole_groups import with_whole_groups
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import LINE_BYTES, Target
@@ -200,11 +200,10 @@ def _in_boxes(
     rows = lead.pop() if lead else None
     is_square = is_for_squares(c, given, target, lanes)
     sum_ = order_in_squares(c) if is_square else order(c)
-    joined = joined_rows(c, blocks) if is_square else None
-    if is_square:
-        box = Box(*(square_box(c, blocks, target) if joined is None else joined.box))
-    else:
-        box = box_of(c, blocks, target, are_small=is_small)
+    joined, box = None, None if is_square else box_of(c, blocks, target, are_small=is_small)
+    if box is None:
+        c, joined, box = _in_squares(c, blocks, target)
+        given = groups(c) or given
     sum_ = in_groups(c, sum_) if is_small else sum_
     edge = None if is_square or is_small else _edge(c, sum_, box)
     if edge is not None:
@@ -226,7 +225,7 @@ def _in_boxes(
     pack, weights = packed_weights(c, sum_, (which, given.filters - place), axes)
     stages.append(pack)
     if joined is not None:
-        rows, pixels = None, joined.axis
+        rows, pixels = joined.rows, joined.axis
     around = _Loops((*c.batch, *lead), rows, pixels, panels, given.axis, edge, joined, marks)
     store = _with_sum(c, sum_, c.product.of(image, weights), around, (which, block, lane))
     width = None if given.filters % lanes == 0 else given.filters - place + lane.dim
@@ -235,6 +234,17 @@ def _in_boxes(
     held = None if not is_once and _keeps_weights(c, given, box, target) else pack.buffer
     nest = _nest(c, store, sum_, around, box, filters, held)
     return [*stages, Stage(nest, (store,))]
+
+
+def _in_squares(
+    c: Convolution, blocks: int, target: Target
+) -> tuple[Convolution, Joined | None, Box]:
+    """``c`` as tile registers read it, its results if they are counted anew, and the box."""
+    if all(isinstance(s.out.extent, int) for s in c.spatial[-2:]):
+        joined = joined_rows(c, blocks)
+    else:
+        c, joined = in_whole_boxes(c, blocks)
+    return c, joined, Box(*(square_box(c, blocks, target) if joined is None else joined.box))
 
 
 def _in_place(c: Convolution, given: Groups, sum_: Order, *, is_square: bool) -> Scalar | None:
@@ -459,7 +469,7 @@ def _nest(
 
     wide = around.pixels.extent
     panels = [around.panels]
-    if isinstance(wide, int):
+    if isinstance(wide, int) or box.square:
         turn, span = turns(around.pixels, box.pixels)
         axes = [*lead, turn, *panels] if held is None else [lead[0], *panels, *lead[1:], turn]
         passes = (*lead[1:], turn, *sum_.loops)

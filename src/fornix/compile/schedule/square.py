@@ -104,9 +104,9 @@ def _in_whole_steps(c: Contraction) -> tuple[list[Store], Contraction | None]:
         return [], c
     terms = Variable("k", -(-k.extent // WORDS) * WORDS)
     axes = [*axes_of_left(c)[:-1], terms]
-    copy = filled("left", axes, _up_to(c.left, k, terms))
+    copy = filled("left", axes, up_to(c.left, k, terms))
     left = load(copy.buffer, copy.buffer.address(tuple(a.dim for a in axes)))
-    product = c.product.of(left, _up_to(c.right, k, terms))
+    product = c.product.of(left, up_to(c.right, k, terms))
     value = replace(c.store.value, {c.sum: reduction("sum", (terms,), product)})
     store = normal(Store(c.store.buffer, c.store.axes, c.store.address, value))
     return [copy], contraction(store)
@@ -118,10 +118,10 @@ def _lies_in_rows(c: Contraction) -> bool:
     return place is not None and stride_of(place, c.sum.axes[0]) == 1
 
 
-def _up_to(e: Scalar, k: Variable, terms: Variable) -> Scalar:
-    """``e`` at ``terms`` instead of ``k``, 0 behind its last one."""
-    inside = apply("lt", index(terms.dim), index(k.extent))
-    return select(inside, guarded(substitute_scalar(e, {k: terms.dim}), inside), 0)
+def up_to(e: Scalar, k: Variable, longer: Variable) -> Scalar:
+    """``e`` at ``longer`` instead of ``k``, 0 behind its last one."""
+    inside = apply("lt", index(longer.dim), index(k.extent))
+    return select(inside, guarded(substitute_scalar(e, {k: longer.dim}), inside), 0)
 
 
 def _packed(
@@ -139,4 +139,4 @@ def _packed(
     return store, load(store.buffer, store.buffer.address(tuple(a.dim for a in axes)))
 
 
-__all__ = ["square_nests"]
+__all__ = ["square_nests", "up_to"]

@@ -15,12 +15,10 @@ from dataclasses import replace
 from fornix.compile.convolution import Convolution, Groups, Spatial, groups
 from fornix.compile.cost import likely, stride_of
 from fornix.compile.schedule.packing import Order
-from fornix.compile.schedule.square import FEATURES, WORDS
+from fornix.compile.schedule.square import FEATURES, WORDS, up_to
 from fornix.compile.target import Target
 from fornix.compile.words import word_of
-from fornix.ir.loops import Load, Scalar, Variable, apply, index, substitute_scalar
-from fornix.ir.loops.rewrite import guarded
-from fornix.ir.loops.scalar import select
+from fornix.ir.loops import Load, Scalar, Variable
 
 LEAST_WORDS = 4
 """Words that a row has to have of 16: of fewer, vectors multiply as fast."""
@@ -55,9 +53,9 @@ def _longer(c: Convolution, target: Target, lanes: int) -> Convolution:
         return c
     tap = Variable(last.tap.name, WORDS)
     place = Variable(last.place.name, (last.out.extent - 1) * last.stride + WORDS)
-    image = _up_to(c.image, last.place, place)
+    image = up_to(c.image, last.place, place)
     spatial = (*c.spatial[:-1], replace(last, tap=tap, place=place))
-    return replace(c, image=image, weights=_up_to(c.weights, last.tap, tap), spatial=spatial)
+    return replace(c, image=image, weights=up_to(c.weights, last.tap, tap), spatial=spatial)
 
 
 def _with_channels(c: Convolution, channel: Variable) -> Convolution:
@@ -66,14 +64,8 @@ def _with_channels(c: Convolution, channel: Variable) -> Convolution:
     if not isinstance(words, int) or words < LEAST_WORDS or words % WORDS == 0:
         return c
     whole = Variable(channel.name, -(-words // WORDS) * WORDS)
-    image, weights = (_up_to(e, channel, whole) for e in (c.image, c.weights))
+    image, weights = (up_to(e, channel, whole) for e in (c.image, c.weights))
     return replace(c, image=image, weights=weights, channels=(whole,))
-
-
-def _up_to(e: Scalar, axis: Variable, longer: Variable) -> Scalar:
-    """``e`` at ``longer`` instead of ``axis``, 0 behind its last one."""
-    inside = apply("lt", index(longer.dim), index(axis.extent))
-    return select(inside, guarded(substitute_scalar(e, {axis: longer.dim}), inside), 0)
 
 
 def _is_of_bytes(c: Convolution, target: Target, lanes: int) -> bool:
@@ -87,7 +79,7 @@ def is_for_squares(c: Convolution, given: Groups, target: Target, lanes: int) ->
         return False
     words = c.channels[0].extent if c.channels else last.taps
     is_whole = isinstance(words, int) and words % WORDS == 0
-    return is_whole and isinstance(last.out.extent, int) and (bool(c.channels) or _fits(last))
+    return is_whole and (bool(c.channels) or _fits(last))
 
 
 def _fits(last: Spatial) -> bool:

@@ -3,20 +3,22 @@
 A tap of a result is as far from it in each row, so that the rows of results, with what lies between
 those of the image, are one row: it fills registers to their last place where rows are too short to.
 Places between the rows are summed up as well and not written. Up to four registers of pixels share
-one of weights there, which then pass the cache once and not for every few rows.
+one of weights there, which then pass the cache once and not for every few rows. Where only a run
+tells how large an image is, boxes have one size and reach beyond its end.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fornix.compile.convolution import Convolution
+from fornix.compile.convolution import Convolution, Spatial
 from fornix.compile.cost import likely
-from fornix.compile.schedule.square import WORDS
+from fornix.compile.schedule.square import WORDS, up_to
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, known
+from fornix.ir.dim import DimLike, ceildiv, known, maximum
 from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import Scalar, Variable, apply, index
 
@@ -40,15 +42,16 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Joined:
-    """The results of a convolution as one row."""
+    """The results of a convolution as one row, or as rows of whole boxes."""
 
     axis: Variable
-    """The places of all rows, and those between them."""
+    """The places of a row; of one row those of all, and those between them."""
     at: Mapping[Atom, DimLike]
-    """The axes of the results by it."""
+    """The axes of the results by it, and by the rows."""
     inside: Scalar
     """Whether there is a result."""
     box: Box
+    rows: Variable | None = None
 
 
 def joined_rows(c: Convolution, blocks: int) -> Joined | None:
@@ -72,6 +75,56 @@ def joined_rows(c: Convolution, blocks: int) -> Joined | None:
     inside = apply("lt", index(at[pixels.out]), index(wide))
     whole = min(count * WORDS, length)
     return Joined(axis, at, inside, (1, whole, deep, min(WORDS, whole)))
+
+
+def in_whole_boxes(c: Convolution, blocks: int) -> tuple[Convolution, Joined]:
+    """``c`` of an image whose extents only a run tells, and its results, for boxes of one size.
+
+    Boxes reach beyond the end of the image, which is 0 there; what has no place is not written.
+    """
+    deep = 2 if blocks % 2 == 0 else 1
+    if len(c.spatial) == 2 and c.channels and c.has_taps and all(s.stride == 1 for s in c.spatial):
+        return _in_whole_row(c, deep)
+    *rows, pixels = c.spatial[-2:]
+    counts = {pixels: WORDS, rows[0]: 2} if rows else {pixels: 2 * WORDS}
+    axes = {s: Variable(s.out.name, ceildiv(s.out.extent, n) * n) for s, n in counts.items()}
+    ends = {
+        s: (axis.extent - 1) * s.stride + (s.taps - 1) * s.dilation + 1 for s, axis in axes.items()
+    }
+    at: dict[Atom, DimLike] = {s.out: axis.dim for s, axis in axes.items()}
+    box = (2 if rows else 1, counts[pixels], deep, WORDS)
+    row = axes[rows[0]] if rows else None
+    return _longer(c, ends), Joined(axes[pixels], at, _are_inside(c, at), box, row)
+
+
+def _in_whole_row(c: Convolution, deep: int) -> tuple[Convolution, Joined]:
+    """``c`` with its rows as one, which ends with a box."""
+    rows, pixels = c.spatial
+    pitch, whole = maximum(pixels.place.extent, 1), 2 * WORDS
+    length = maximum((rows.out.extent - 1) * pitch + pixels.out.extent, 0)
+    axis = Variable("s", ceildiv(length, whole) * whole)
+    row = axis.dim // pitch
+    at: dict[Atom, DimLike] = {rows.out: row, pixels.out: axis.dim - row * pitch}
+    behind = axis.extent + (pixels.taps - 1) * pixels.dilation
+    high = (rows.taps - 1) * rows.dilation + ceildiv(behind, pitch)
+    joined = Joined(axis, at, _are_inside(c, at), (1, whole, deep, WORDS))
+    return _longer(c, {rows: high, pixels: pitch}), joined
+
+
+def _longer(c: Convolution, ends: Mapping[Spatial, DimLike]) -> Convolution:
+    """``c`` with so many places along axes of its image; those behind its own are 0."""
+    image, places = c.image, {s: Variable(s.place.name, end) for s, end in ends.items()}
+    for s, place in places.items():
+        image = up_to(image, s.place, place)
+    spatial = tuple(replace(s, place=places.get(s, s.place)) for s in c.spatial)
+    return replace(c, image=image, spatial=spatial)
+
+
+def _are_inside(c: Convolution, at: Mapping[Atom, DimLike]) -> Scalar:
+    """Whether places of results are less than their ends."""
+    outs = [s.out for s in c.spatial if s.out in at]
+    tests = (apply("lt", index(at[out]), index(out.extent)) for out in outs)
+    return functools.reduce(lambda a, b: apply("and", a, b), tests)
 
 
 def _registers(c: Convolution, needed: int, blocks: int) -> tuple[int, int]:
@@ -116,4 +169,4 @@ def square_box(c: Convolution, blocks: int, target: Target) -> Box:
     return min(boxes, key=cost)
 
 
-__all__ = ["Joined", "joined_rows", "square_box"]
+__all__ = ["Joined", "in_whole_boxes", "joined_rows", "square_box"]
