@@ -202,6 +202,25 @@ def test_rows_of_open_windows_with_padding_are_read_in_steps(
         np.testing.assert_array_equal(found, views[:, :, ::stride, ::stride].max((-2, -1)))
 
 
+def test_masks_whose_size_is_no_power_of_2_are_made_where_they_are_used() -> None:
+    h, w = (symbol(name, least=1) for name in "hw")
+    x = tensor("x", (1, 2, h, w), FLOAT32)
+    result = mean(x, windows(x, 3, 3))
+    *_, kernel = write_all([stored(result)], target("x86-64-v4"))
+    made: set[str] = set()
+    reads = 0
+    for line in kernel.code.text.splitlines():
+        if line.endswith(":"):  # a block begins
+            made.clear()
+        elif "<48 x i32> <i32" in line:
+            made.add(line.split()[0])
+        elif "masked.load.v48f32" in line and "call" in line:
+            reads += 1
+            masks = [text.split()[-1] for text in line.split(",") if "<48 x i1>" in text]
+            assert made.issuperset(mask for mask in masks if mask.startswith("%"))
+    assert reads > 0
+
+
 @pytest.mark.parametrize("is_blocked", [False, True])
 def test_nan_wins_in_every_window_that_holds_it(is_blocked: bool) -> None:
     shape = (1, LANES, 9, 18)

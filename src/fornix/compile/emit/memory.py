@@ -305,7 +305,7 @@ def _load_wide(
         return Value(em.put(depth, f"load {kind}, ptr {where.text}, align {size}"), True, depth)
     count = em.lanes * step
     wide = f"<{count} x {element}>"
-    lanes = _spread(em, mask, step)
+    lanes = _spread(em, mask, step, depth)
     default = f"splat ({_element(e)})"
     text = em.call(
         depth,
@@ -323,22 +323,29 @@ def _load_wide(
     return Value(text, True, depth)
 
 
-def _spread(em: Emitter, mask: Value | None, step: int) -> str:
-    """The mask of a wide load: of each group of ``step`` elements, the first, if its lane is on."""
+def _spread(em: Emitter, mask: Value | None, step: int, depth: int) -> str:
+    """The mask of a wide load: of each group of ``step`` elements, the first, if its lane is on.
+
+    NB: LLVM hands on masks whose size is no power of 2 bit by bit from block to block of its code,
+    so that these are made where they are used.
+    """
     if step == 1:
         return mask.text if mask else "splat (i1 true)"
     count = em.lanes * step
     if mask is None:
         bits = ("i1 false" if k % step else "i1 true" for k in range(count))
         return f"<{', '.join(bits)}>"
-    key = ("spread", mask.text, step)
+    is_whole = count & (count - 1) == 0
+    depth = mask.depth if is_whole else depth
+    key = ("spread", mask.text, step, depth)
     found = em.find(key)
     if found is None:
         kind = em.type(BOOL, is_vector=True)
         picks = ", ".join(f"i32 {em.lanes if k % step else k // step}" for k in range(count))
         kinds = f"{kind} {mask.text}, {kind} zeroinitializer, <{count} x i32> <{picks}>"
-        text = em.put(mask.depth, f"shufflevector {kinds}")
-        found = em.remember(key, Value(text, True, mask.depth))
+        found = Value(em.put(depth, f"shufflevector {kinds}"), True, depth)
+        if is_whole:
+            em.remember(key, found)
     return found.text
 
 
