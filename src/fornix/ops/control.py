@@ -6,11 +6,12 @@ How a body is inferred or run, outer values included, is the caller's matter
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -266,6 +267,21 @@ def loop(
     return repeated(partial(node.run_body, body), body, told_shapes(body), M, cond, v_initial)
 
 
+@dataclass(slots=True)
+class Turns:
+    """How far a Loop has come."""
+
+    carried: list[Any]
+    scanned: list[list[Any]]
+    goes_on: bool
+    limit: int
+    iteration: int
+
+
+Many: TypeAlias = Callable[[Turns], bool]
+"""Does some iterations at once, or nothing and gives False."""
+
+
 def repeated(
     run: Callable[[list[Any]], Sequence[Any]],
     body: Graph,
@@ -273,30 +289,32 @@ def repeated(
     M: Array | None,
     cond: Array | None,
     initial: Sequence[Any],
+    many: Many | None = None,
 ) -> tuple[Any, ...]:
-    """What `loop` gives, where ``run`` runs ``body``, which is ``told`` tensors of these shapes."""
-    limit = None if M is None else int(M.item(0))
-    goes_on, carried = cond is None or truth(cond), list(initial)
-    count, iteration, (places, truths) = len(carried), 0, told
-    scanned: list[list[Any]] = [[] for _ in body.outputs[1 + count :]]
-    holds = np.array([True]) if truths else np.array(True)
-    while goes_on and (limit is None or iteration < limit):
-        number = np.array([iteration] if places else iteration, np.int64)
-        condition, *carried = run([number, holds, *carried])
-        goes_on = condition is holds or truth(condition)
-        if scanned:
-            new = carried[count:]
-            del carried[count:]
-            for values, value in zip(scanned, new, strict=True):
-                values.append(value)
-        iteration += 1
-    if not scanned:
-        return tuple(carried)
+    """What `loop` gives, where ``run`` runs ``body``, which is ``told`` tensors of these shapes.
+
+    Iterations that ``many`` does are none for ``run``.
+    """
+    count, (places, truths) = len(initial), told
     declared = body.outputs[1 + count :]
-    return (
-        *carried,
-        *(_stack(values, 0, value.type) for values, value in zip(scanned, declared, strict=True)),
-    )
+    limit = sys.maxsize if M is None else int(M.item(0))
+    turns = Turns([*initial], [[] for _ in declared], cond is None or truth(cond), limit, 0)
+    holds = None
+    while turns.goes_on and turns.iteration < limit:
+        if many is not None and many(turns):
+            continue
+        number = np.array([turns.iteration] if places else turns.iteration, np.int64)
+        holds = np.ones(truths, bool) if holds is None else holds
+        condition, *results = run([number, holds, *turns.carried])
+        turns.goes_on = condition is holds or truth(condition)
+        turns.carried = results[:count]
+        for values, value in zip(turns.scanned, results[count:], strict=True):
+            values.append(value)
+        turns.iteration += 1
+    if not declared:
+        return tuple(turns.carried)
+    pairs = zip(turns.scanned, declared, strict=True)
+    return (*turns.carried, *(_stack(values, 0, value.type) for values, value in pairs))
 
 
 def _stack(values: Sequence[Array], axis: int, declared: object) -> Array:

@@ -43,11 +43,14 @@ def string_concat(X: Array, Y: Array) -> Array:
 
     X[*S] · Y[*T] → Z[*V]; S and T broadcast to V, as in NumPy. Source: ONNX StringConcat-20.
     """
+    if Y.size == 1 and X.ndim >= Y.ndim > 0:  # NumPy takes half as long to broadcast a scalar
+        Y = Y.reshape(())
     try:
-        return np.asarray(np.add(X, Y), object)
+        joined = X + Y
     except ValueError:  # the rule says which shapes do not broadcast
         broadcast_shapes(X.shape, Y.shape)
         raise
+    return joined if type(joined) is np.ndarray else np.array(joined, object)
 
 
 RegexFullMatch = op(

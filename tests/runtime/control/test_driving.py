@@ -9,7 +9,9 @@ import pytest
 
 from fornix.compile.entry import is_available
 from fornix.errors import FornixError, InvalidArgument
+from fornix.ops.text import string_concat
 from fornix.runtime import InferenceSession
+from fornix.runtime.control import driving
 from fornix.runtime.control.ways import TRIALS, ControlWay
 from tests.runtime.control.flows import sessions
 
@@ -200,3 +202,73 @@ def test_sequences_beside_texts_take_a_short_way(monkeypatch: pytest.MonkeyPatch
     assert not gone
     joined, _ = fast.run(None, {"x": texts("a"), "q": [np.array([b"d"], object)]})
     assert joined.tolist() == ["d", "a"]
+
+
+@pytest.mark.parametrize("rank", ["", "[1]"])
+def test_iterations_of_values_that_look_alike_are_one_call(
+    monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    """A body that reads its number, says when to stop and gives rows; the first iteration grows."""
+    text = f"""f (string[N] x, string[M] z, int64 n) => (string[A] y, string[K, B] w) {{
+        c = Constant <value = bool {{1}}> () last = Constant <value_strings = ["5"]> ()
+        y, w = Loop (n, c, x) <
+            body = b (int64{rank} i, bool{rank} k, string[C] h)
+                => (bool{rank} m, string[D] o, string[M] r) {{
+                t = Cast <to = 8> (i) s = StringConcat (t, z) o = StringConcat (h, s)
+                r = StringConcat (s, z) e = Equal (t, last) d = Not (e) one = Size (t)
+                u = Constant <value_ints = [1]> () v = Reshape (d, u) j = Shape (t)
+                m = Reshape (v, j) }}> }}"""
+    fast, kernels = sessions(text, opset=20)
+    cases = [(2, 2, 3), (1, 2, 4), (2, 1, 0), (1, 1, 1), (2, 2, 9)]
+    for rows, lines, count in cases * 4:
+        feeds = {"x": texts(*"ab"[:rows]), "z": texts(*"cd"[:lines]), "n": np.array(count)}
+        for found, wanted in zip(fast.run(None, feeds), kernels.run(None, feeds), strict=True):
+            assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+            assert found.tolist() == wanted.tolist()
+    feeds = {"x": texts("a"), "z": texts("c", "d"), "n": np.array(9)}
+    for _ in range(4):
+        fast.run(None, feeds)
+    ran: list[object] = []
+    original = driving._Opened.run
+
+    def observed(self: Any, given: Any) -> Any:
+        ran.append(given)
+        return original(self, given)
+
+    monkeypatch.setattr(driving._Opened, "run", observed)
+    y, w = fast.run(None, feeds)
+    assert y.tolist() == ["a0c1c2c3c4c5c", "a0d1d2d3d4d5d"]
+    assert w.tolist() == [[f"{i}cc", f"{i}dd"] for i in range(6)]
+    assert not ran
+
+
+def test_carried_values_change_places_in_iterations_that_look_alike() -> None:
+    text = """f (string[N] x, string[N] z, int64 n) => (string[A] a, string[B] b) {
+        c = Constant <value = bool {1}> ()
+        a, b = Loop (n, c, x, z) <
+            body = g (int64 i, bool k, string[N] p, string[N] q)
+                => (bool k2, string[N] q, string[N] r) { k2 = Identity (k)
+                r = StringConcat (p, q) }> }"""
+    fast, _ = sessions(text, opset=20)
+    for count in (4, 1, 5, 2, 3):
+        one, other = "u", "v"
+        for _ in range(count):
+            one, other = other, one + other
+        a, b = fast.run(None, {"x": texts("u"), "z": texts("v"), "n": np.array(count)})
+        assert (a.tolist(), b.tolist()) == ([one], [other])
+
+
+def test_one_text_is_joined_to_many_as_numpy_has_it() -> None:
+    for left, right in [
+        ((2, 3), (1,)),
+        ((3,), (1, 1)),
+        ((1,), ()),
+        ((), (1,)),
+        ((), ()),
+        ((0,), (1,)),
+    ]:
+        x, y = np.full(left, "a", object), np.full(right, "b", object)
+        found = string_concat(x, y)
+        assert found.dtype == object
+        assert found.tolist() == np.asarray(np.add(x, y), object).tolist()
+        assert found.shape == np.broadcast_shapes(left, right)

@@ -36,7 +36,7 @@ from fornix.runtime.program import Program
 from fornix.runtime.programs import Programs
 from fornix.runtime.providers import CPUExecutionProvider, NotAsCompiled, Run
 from fornix.runtime.shortcuts.generic import ShortWay
-from fornix.runtime.shortcuts.shortcut import Shortcut
+from fornix.runtime.shortcuts.shortcut import Shortcut, Steady
 from fornix.runtime.sizing.extents import LATE
 from fornix.runtime.stored.inner import STORED, BodyPlace, Form
 
@@ -54,9 +54,6 @@ ReadType: TypeAlias = tuple[tuple[DimLike, ...], object]
 """Of a value: its extents, and its kind."""
 Compute: TypeAlias = Callable[[Program, Mapping[str, Any], Run], Mapping[Value, Any]]
 """What runs a program on feeds, and gives the values that are left."""
-
-Steady: TypeAlias = Callable[[list[Any]], list[Any] | None]
-"""Gives the outputs for values that look like others; None if they are to go another way."""
 
 MAX_PROGRAMS = 4
 """Programs of a body for values of the same kinds."""
@@ -221,6 +218,14 @@ class CompiledBody:
         if isinstance(way, Shortcut):
             return way.again if way.fits(values) else None
         return way
+
+    def turning(self, count: int) -> Steady | None:
+        """The way that is `steady`, for many iterations of a Loop that carries ``count`` values.
+
+        It is given `Turns`, and then what the body captures.
+        """
+        way = None if self._last is None else self._last.at_once
+        return way.turning(count) if isinstance(way, Shortcut) else None
 
     def _slowly(self, values: list[Any], environment: Callable[[], Environment]) -> list[Any]:
         """Values of the body's outputs, where the last program has no short way for ``values``."""

@@ -11,20 +11,22 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from fornix.ir.graph import Graph, Node, Value
-from fornix.ops.control import repeated, told_shapes, truth
+from fornix.ops.control import Many, Turns, repeated, told_shapes, truth
 from fornix.reference.plan import Body
-from fornix.runtime.control.bodies import MAX_MET, CompiledBody, Steady
+from fornix.runtime.control.bodies import MAX_MET, CompiledBody
 from fornix.runtime.providers import ControlNode, NotAsCompiled
-from fornix.runtime.shortcuts.shortcut import look
+from fornix.runtime.shortcuts.shortcut import Looks, Steady, looks
 
 Environment: TypeAlias = Callable[[], dict[Value, Any]]
 """Gives all values that there are, by what they are in the plan."""
 Find: TypeAlias = Callable[[Iterable[Value | None]], list[int]]
 """From values to their places among all that there are."""
-Opening: TypeAlias = Callable[[Sequence[Any], Environment], Callable[[Sequence[Any]], list[Any]]]
-"""From all values that there are to what runs a body on values of its inputs."""
-Looks: TypeAlias = tuple[object, ...]
-Ways: TypeAlias = dict[Looks, Steady]
+Ways: TypeAlias = dict[Looks, tuple[Steady, Steady | None]]
+"""From the looks of carried values to what runs an iteration, and many of them."""
+Opened: TypeAlias = tuple[Callable[[list[Any]], Sequence[Any]], Many | None]
+"""What runs a body on values of its inputs, and many iterations, as `repeated` has it."""
+Opening: TypeAlias = Callable[[Sequence[Any], Environment], Opened]
+"""From all values that there are to what runs a body."""
 Drive: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Environment], Sequence[Any]]
 """From what a node reads itself, and all that is there, to what it gives."""
 
@@ -72,23 +74,18 @@ def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
 def _opening(body: Body, find: Find) -> Opening:
     """What opens ``body``, which need not look for what it captures."""
     if not isinstance(body, CompiledBody):
-        return lambda _, environment: body.opened(environment())
-    pick = _picker(find(body.captured))
-    return lambda found, environment: partial(
-        body.run_on, captured=pick(found), environment=environment
-    )
-
-
-def _iterating(body: Body, find: Find) -> Opening:
-    """The same for the body of a loop, the values of which look like others before."""
-    if not isinstance(body, CompiledBody):
-        return _opening(body, find)
+        return lambda _, environment: (body.opened(environment()), None)
     pick, known = _picker(find(body.captured)), dict[Looks, Ways]()
-    return lambda found, environment: _Iterated(body, pick(found), environment, known).run
+
+    def opened(found: Sequence[Any], environment: Environment) -> Opened:
+        one = _Opened(body, pick(found), environment, known)
+        return one.run, one.turn
+
+    return opened
 
 
-class _Iterated:
-    """The body of a loop on what it captures."""
+class _Opened:
+    """A body on what it captures, the values of which look like others before."""
 
     def __init__(
         self,
@@ -99,23 +96,32 @@ class _Iterated:
     ) -> None:
         """Ways are ``known`` by the looks of what is captured, and of what is carried."""
         self._body, self._captured, self._environment = body, captured, environment
-        looks = tuple(map(look, captured))
-        self._ways = known.get(looks, {})
-        if len(known) < MAX_MET:
-            known[looks] = self._ways
+        found = looks(captured)
+        ways = known.get(found)
+        if ways is None:
+            ways = {}
+            if len(known) < MAX_MET:
+                known[found] = ways
+        self._ways = ways
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
         """Values of its outputs; those of its inputs that are not carried always look alike."""
-        looks = tuple(map(look, inputs[LEADING:]))
-        way = self._ways.get(looks)
-        results = None if way is None else way([*inputs, *self._captured])
+        found = looks(inputs[LEADING:])
+        ways = self._ways.get(found)
+        results = None if ways is None else ways[0]([*inputs, *self._captured])
         if results is not None:
             return results
         results = self._body.run_on(inputs, self._captured, self._environment)
         way = self._body.steady([*inputs, *self._captured])
         if way is not None and len(self._ways) < MAX_MET:
-            self._ways[looks] = way
+            self._ways[found] = way, self._body.turning(len(found)) if inputs else None
         return results
+
+    def turn(self, turns: Turns) -> bool:
+        """Whether there were iterations, all of carried values that look alike."""
+        ways = self._ways.get(looks(turns.carried))
+        many = None if ways is None else ways[1]
+        return many is not None and many([turns, *self._captured]) is not None
 
 
 def is_driven(control: ControlNode | None) -> bool:
@@ -132,21 +138,22 @@ def _if(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
     def drive(
         inputs: Sequence[Any], found: Sequence[Any], environment: Environment
     ) -> Sequence[Any]:
-        return sides[truth(inputs[0])](found, environment)(())
+        run, _ = sides[truth(inputs[0])](found, environment)
+        return run([])
 
     return drive
 
 
 def _loop(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
     graph: Graph = node.attributes["body"].value
-    opened, told = _iterating(bodies[graph], find), told_shapes(graph)
+    opened, told = _opening(bodies[graph], find), told_shapes(graph)
 
     def drive(
         inputs: Sequence[Any], found: Sequence[Any], environment: Environment
     ) -> Sequence[Any]:
         limit, goes_on = [*inputs, None, None][:LEADING]
-        run = opened(found, environment)
-        return repeated(run, graph, told, limit, goes_on, inputs[LEADING:])
+        run, many = opened(found, environment)
+        return repeated(run, graph, told, limit, goes_on, inputs[LEADING:], many)
 
     return drive
 

@@ -9,6 +9,7 @@ all goes the long one from the beginning.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -22,8 +23,13 @@ from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled, Run, Step
 from fornix.runtime.shortcuts.generic import Guard, ShortWay
 from fornix.runtime.shortcuts.straight import Straight, StraightWay
+from fornix.runtime.shortcuts.turning import turning
 
 Fits: TypeAlias = Callable[[Sequence[Any]], bool]
+Steady: TypeAlias = Callable[[list[Any]], list[Any] | None]
+"""Gives the outputs for values that look like others; None if they are to go another way."""
+Looks: TypeAlias = tuple[object, ...]
+ARRAY = np.ndarray
 ANY = Run({}, ())
 """A run of which only control flow is told anything."""
 
@@ -43,6 +49,7 @@ class Shortcut:
             or (not native and bool(program.ranges))
         )
         self._fits: Fits | None = None
+        self._straight: Straight | None = None
         self._way: StraightWay = _no_way
 
     def open(self) -> None:
@@ -50,7 +57,8 @@ class Shortcut:
         if self._fits is not None or self._is_closed:
             return
         try:
-            self._way = self._made()
+            self._straight = self._laid()
+            self._way = self._straight.made(self.outputs)
             self._fits = self._guard()
         except (NotAsCompiled, KeyError):
             self._is_closed = True
@@ -65,8 +73,8 @@ class Shortcut:
         guard = Guard([self.inputs[index] for index in arrays], native[0].support)
         return lambda values: guard.call([values[index] for index in arrays]) is not None
 
-    def _made(self) -> StraightWay:
-        """What runs the steps one after the other."""
+    def _laid(self) -> Straight:
+        """The steps one after the other."""
         straight = Straight(self.inputs, self.program.constants)
         for is_native, group in groupby(self.program.steps, _is_native):
             row = list(group)
@@ -78,7 +86,7 @@ class Shortcut:
                 continue
             for step in row:
                 straight.step(step, self.program.constants, is_known=True)
-        return straight.made(self.outputs)
+        return straight
 
     def _read_later(self, row: Sequence[Step]) -> list[Value]:
         """What ``row`` writes for others."""
@@ -96,17 +104,28 @@ class Shortcut:
 
     def again(self, values: Sequence[Any]) -> list[Any] | None:
         """The outputs, like those for values that look alike."""
-        try:
-            return self._way(values, ANY)
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001 - the long way says what is wrong
-            return None
+        return _tried(self._way, values)
+
+    def turning(self, count: int) -> Steady:
+        """The same for the body of a Loop that carries ``count`` values, as `turning` has it."""
+        if self._straight is None:
+            return _no_way
+        return partial(_tried, turning(self._straight, self.inputs, self.outputs, count))
 
 
-def look(value: Any) -> object:
-    """Of an array its element type and extents, of others the class."""
-    return (value.dtype, value.shape) if type(value) is np.ndarray else type(value)
+def _tried(way: StraightWay, values: Sequence[Any]) -> list[Any] | None:
+    """What ``way`` gives; None if the long way has to say what is wrong."""
+    try:
+        return way(values, ANY)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - it is said later
+        return None
+
+
+def looks(values: Sequence[Any]) -> Looks:
+    """Of arrays their element types and extents, of others the class."""
+    return tuple([(v.dtype, v.shape) if type(v) is ARRAY else type(v) for v in values])
 
 
 def _no_way(*_: object) -> None:
@@ -154,12 +173,12 @@ class _Looks:
     def __init__(self, inputs: Sequence[Value]) -> None:
         """Raises NotAsCompiled where that is more than extents by number or by name."""
         self._types = [_array_type(value) for value in inputs]
-        self._last: list[object] = []
+        self._last: Looks | None = None
         """The looks of values that were that."""
 
     def fit(self, values: Sequence[Any]) -> bool:
         """Whether ``values`` are that; those that look like the last ones are."""
-        found = [*map(look, values)]
+        found = looks(values)
         if found != self._last:
             if not self._are_of_types(values):
                 return False

@@ -7,7 +7,7 @@ values come from and which are stored, is no matter of a run: Python itself comp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -31,18 +31,19 @@ class Straight:
     def __init__(self, given: Sequence[Value], stored: Mapping[Value, Any]) -> None:
         """``stored`` values are bound, unless they are given."""
         self._bound: dict[str, Any] = {}
-        self._names = {value: self._bind(data) for value, data in stored.items()}
-        self._lines = [f"[{self._variables(given)}] = given"]
+        self._names = {value: self.bind(data) for value, data in stored.items()}
+        self._given = self._variables(given)
+        self.lines: list[str] = []
 
     def move(self, call: Move, reads: Sequence[Value], writes: Sequence[Value]) -> None:
         """Add what may give up."""
-        self._add([f"{self._bind(call)}([{self._read(reads)}], run)"], writes)
+        self._add([f"{self.bind(call)}([{self.read(reads)}], run)"], writes)
 
     def entry(self, call: Entry, frame: Frame, step: NativeStep) -> None:
         """Add a native step, which has a ``frame`` as long as there is the function."""
-        self._bind(frame)
+        self.bind(frame)
         named = ", ".join(f"{value.name!r}: {self._names[value]}" for value in step.inputs)
-        self._add([f"{self._bind(call)}({{{named}}})"], step.writes)
+        self._add([f"{self.bind(call)}({{{named}}})"], step.writes)
 
     def step(self, step: Step, constants: Mapping[Value, Any], *, is_known: bool) -> None:
         """Add a step that is no machine code for loops.
@@ -54,14 +55,18 @@ class Straight:
             self._add_rule(kernel, step.writes[0])
             return
         if way is not None:
-            calls.append(f"{self._bind(way)}([{self._read(step.reads)}], run)")
+            calls.append(f"{self.bind(way)}([{self.read(step.reads)}], run)")
         if way is None or step.code is None or is_known:
             calls.append(self._rest(step, constants))
         self._add(calls, step.writes)
 
     def made(self, outputs: Sequence[Value]) -> StraightWay:
         """The function that gives ``outputs``."""
-        lines = [*self._lines, f"return [{self._read(outputs)}]"]
+        lines = [f"[{self._given}] = given", *self.lines, f"return [{self.read(outputs)}]"]
+        return self.made_of(lines)
+
+    def made_of(self, lines: Sequence[str]) -> StraightWay:
+        """The function of ``lines``, in which `lines` are."""
         source = "\n    ".join(["def straight(given, run):", *lines])
         exec(compiled_lines(source), self._bound)  # noqa: S102 - nobody's text but ours
         way: StraightWay = self._bound.pop("straight")
@@ -71,40 +76,44 @@ class Straight:
         """What does the step where it has no other way."""
         kernel = step.kernel
         if kernel is None:
-            return f"{self._bind(_by_itself(step, constants))}([{self._read(step.reads)}], run)"
-        return f"{self._bind(kernel.call)}([{self._read_by(kernel)}])"
+            return f"{self.bind(_by_itself(step, constants))}([{self.read(step.reads)}], run)"
+        return f"{self.bind(kernel.call)}([{self._read_by(kernel)}])"
 
     def _add_rule(self, kernel: Kernel, written: Value) -> None:
         """Add a kernel of which one result is wanted, the first."""
-        call = f"{self._bind(kernel.rule)}({self._read_by(kernel)})"
+        rule = kernel.rule
+        if isinstance(rule, partial) and not rule.args and not rule.keywords:
+            rule = rule.func
+        call = f"{self.bind(rule)}({self._read_by(kernel)})"
         name = self._variables([written])
-        self._lines += [f"{name} = {call}", f"if isinstance({name}, tuple): {name} = {name}[0]"]
+        self.lines += [f"{name} = {call}", f"if type({name}) is tuple: {name} = {name}[0]"]
 
     def _add(self, calls: Sequence[str], writes: Sequence[Value]) -> None:
         """Add ``calls``, each of which is made if those before it gave up; more is left out."""
         first, *others = calls
-        self._lines.append(f"found = {first}")
-        self._lines += [f"if found is None: found = {call}" for call in others]
-        self._lines += ["if found is None: return None", f"[{self._variables(writes)}, *_] = found"]
+        self.lines.append(f"found = {first}")
+        self.lines += [f"if found is None: found = {call}" for call in others]
+        self.lines += ["if found is None: return None", f"[{self._variables(writes)}, *_] = found"]
 
     def _read_by(self, kernel: Kernel) -> str:
         """What a kernel is called with."""
         stored = kernel.constants
         return ", ".join(
-            "None" if v is None else self._bind(stored[v]) if v in stored else self._names[v]
+            "None" if v is None else self.bind(stored[v]) if v in stored else self._names[v]
             for v in kernel.inputs
         )
 
-    def _read(self, values: Iterable[Value]) -> str:
+    def read(self, values: Iterable[Value]) -> str:
+        """The variables of ``values``."""
         return ", ".join(self._names[value] for value in values)
 
     def _variables(self, values: Sequence[Value]) -> str:
         """Variables for values that are there from now on."""
         for value in values:
             self._names[value] = f"v{len(self._names)}"
-        return self._read(values)
+        return self.read(values)
 
-    def _bind(self, thing: object) -> str:
+    def bind(self, thing: object) -> str:
         """A name for what never changes."""
         name = f"c{len(self._bound)}"
         self._bound[name] = thing
@@ -126,6 +135,8 @@ def _by_itself(step: Step, constants: Mapping[Value, Any]) -> Move:
         drive = Driver(control, step.reads, constants)
 
         def driven(given: list[Any], run: Run) -> Sequence[Any] | None:
+            if run.is_ended is None:
+                return drive(given)
             run.check()
             results = drive(given)
             run.check()
