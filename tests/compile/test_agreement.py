@@ -18,7 +18,7 @@ from fornix.compile.traits import Survey
 from fornix.dtype import INT32, INT64
 from fornix.errors import Fail, FornixError
 from fornix.infer import infer_model
-from fornix.ir.dim import Dim, DimLike, minimum, symbol
+from fornix.ir.dim import Dim, DimLike, maximum, minimum, symbol
 from fornix.ir.graph import Model
 from fornix.ir.load import from_message
 from fornix.ir.loops import Variable
@@ -372,3 +372,14 @@ def test_what_is_no_more_than_something_ends_before_it() -> None:
     assert not Agreement(reach=[(N + 1, T)]).proves(bound)
     assert not Agreement(reach=[(N, T)]).proves(Bound(rows_of(T, LENGTH) + 1, N * LENGTH))
     assert Agreement(reach=[(HALF, 2), (N, T)]).proves(Bound(rows_of(T, HALF) + 0, N * HALF))
+
+
+def test_a_maximum_that_is_agreed_is_the_greater_of_its_choices() -> None:
+    part = minimum(4, LENGTH - N)
+    whole, last = maximum(0, part), maximum(0, part - 1)
+    agreed = Agreement(reach=[(whole, 1)])
+    assert agreed.proves(Bound(last, whole))
+    assert agreed.proves(Bound(rows_of(N, whole), N * whole))
+    assert not agreed.proves(Bound(last + 1, whole))
+    assert not Agreement(reach=[(whole, 0)]).proves(Bound(last, whole))
+    assert not Agreement(reach=[(maximum(2, part), 1)]).proves(Bound(last, part))

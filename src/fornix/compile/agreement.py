@@ -114,7 +114,10 @@ class Agreement:
             if isinstance(a, Symbol) and a.name in values
         }
         for number, (atom, least) in enumerate(self._least(kinds).items()):
-            found.setdefault(atom, symbol(f"agreed {number}", least))
+            agreed = found.setdefault(atom, symbol(f"agreed {number}", least))
+            chosen = _chosen(atom, least)
+            if chosen is not None:
+                found.setdefault(chosen, agreed)
         return found
 
     def _left(self, values: dict[Atom, DimLike]) -> dict[Atom, DimLike]:
@@ -154,6 +157,15 @@ def fixed(*extents: DimLike) -> None:
     """Raise NothingSaid unless ``extents`` are numbers."""
     if any(known(extent) is None for extent in extents):
         raise NothingSaid
+
+
+def _chosen(atom: Atom, least: int) -> Atom | None:
+    """What a maximum of at least so much is, where its other choices are less."""
+    if not isinstance(atom, Extreme) or atom.kind != "max":
+        return None
+    others = [d for d in atom.choices if not (isinstance(d, int) and d < least)]
+    one = others[0] if len(others) == 1 else 0
+    return one.atom if isinstance(one, Dim) else None
 
 
 def _has_factor(shape: Shape, extent: DimLike) -> bool:

@@ -498,3 +498,44 @@ def test_rows_of_an_inner_loop_become_a_row_of_the_outer_one(calls: list[bool]) 
     feeds = [{"x": numbers(3), "k": np.array(k), "j": np.array(j)} for k, j in trips]
     agree(sessions(ROWS_OF_ROWS), *feeds)
     assert calls[-1]
+
+
+CHUNKS = """f (float[N, T, 3] x) => (float[A, B, 3] last, float[A, K, 3] all) {
+    c = Constant <value = bool {1}> () at = Constant <value_ints = [1]> ()
+    m = Constant <value_ints = [-1]> () big = Constant <value_ints = [9223372036854775807]> ()
+    four = Constant <value_int = 4> () zeros = Constant <value_floats = [0.0, 0.0, 0.0]> ()
+    t = Shape <start = 1, end = 2> (x) s = Squeeze (t) o = Constant <value_int = 3> ()
+    u = Add (s, o) count = Div (u, four) n = Shape <start = 0, end = 1> (x)
+    three = Constant <value_ints = [3]> () size = Concat <axis = 0> (n, at, three)
+    begun = Expand (zeros, size) e = SequenceEmpty <dtype = 1> ()
+    last, q = Loop (count, c, begun, e) <
+        body = b (int64 i, bool k, float[D, E, 3] h, seq(float[D, E, 3]) p)
+            => (bool k2, float[D, F, 3] r, seq(float[D, E, 3]) p2) {
+            k2 = Identity (k) z = Constant <value_ints = [0]> () j = Mul (i, four) g = Add (j, four)
+            ju = Unsqueeze (j, z) gu = Unsqueeze (g, z) a = Slice (x, ju, gu, at)
+            v = Add (a, h) r = Slice (v, m, big, at) p2 = SequenceInsert (p, v) }>
+    all = ConcatFromSequence <axis = 1> (q) }"""
+
+
+def test_what_is_carried_may_be_the_last_of_a_chunk(calls: list[bool]) -> None:
+    """One element begins, and each iteration hands the last one of its rows on."""
+    pair = sessions(CHUNKS)
+    for rows, length in [(2, 8), (1, 3), (2, 10), (3, 13), (1, 1), (2, 8)]:
+        agree(
+            pair, {"x": np.linspace(-1, 1, rows * length * 3, dtype="f").reshape(rows, length, 3)}
+        )
+    assert calls[-9:] == [True] * 9
+
+
+def test_what_begins_as_one_element_may_become_none(calls: list[bool]) -> None:
+    text = """f (float[N] x, int64 n) => (float[A] y) {
+        c = Constant <value = bool {1}> () zeros = Constant <value_floats = [2.5]> ()
+        y = Loop (n, c, zeros) <body = b (int64 i, bool k, float[D] h) => (bool k2, float[E] r) {
+            k2 = Identity (k) z = Constant <value_ints = [0]> () o = Constant <value_int = 2> ()
+            j = Add (i, o) iu = Unsqueeze (i, z) ju = Unsqueeze (j, z) a = Slice (x, iu, ju, z)
+            m = Constant <value_ints = [-1]> () big = Constant <value_ints = [99]> ()
+            v = Mul (a, h) r = Slice (v, m, big, z) }> }"""
+    pair = sessions(text)
+    for length, count in [(4, 2), (4, 3), (4, 4), (4, 6), (2, 1), (2, 3), (4, 2)]:
+        agree(pair, {"x": numbers(length), "n": np.array(count)})
+    assert calls[-3:] == [True] * 3

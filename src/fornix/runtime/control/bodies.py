@@ -353,8 +353,8 @@ def changes(before: DimLike, after: DimLike) -> bool:
 
     It is not where it may as well be equal: as one that is declared and one that is computed are.
     """
-    if after == before:
-        return False
+    if after == before or (before == 1 and not isinstance(after, int) and less(1, after) is False):
+        return False  # one element stays, unless none is left
     if False in {less(after, before), less(before, after)}:  # it only grows, or only shrinks
         return True
     names = after.symbols if isinstance(after, Dim) else frozenset[str]()
