@@ -86,7 +86,8 @@ def gather(data: Array, indices: Array, *, axis: int) -> Array:
     if not data.size:  # of which NumPy may take anything
         checked(indices, data.shape[place], place)
     try:
-        return np.asarray(data.take(indices, place), data.dtype)
+        found = data.take(indices, place)
+        return found if type(found) is np.ndarray else np.asarray(found, data.dtype)
     except IndexError:  # which says of no index where it stands
         return _taken(data, checked(indices, data.shape[place], place), place)
 

@@ -95,16 +95,17 @@ def _kernel_rule(function: Function, common_shape: Function) -> Function:
         node: RunNode,
         **attributes: object,
     ) -> Array:
-        given = [x for x in inputs if x is not None]
         if broadcast is not None:
-            inputs = _aligned(given[0], given[1], bool(broadcast), axis)
+            a, b = [x for x in inputs if x is not None]
+            inputs = _aligned(a, b, bool(broadcast), axis)
         elif common_shape is not broadcast_shapes:
-            common_shape(*(x.shape for x in given))
+            common_shape(*(x.shape for x in inputs if x is not None))
         dtypes = tuple([None if x is None else x.dtype for x in inputs])
         known = node.once(dict[object, _Typed])
         typed = known.get(dtypes) or known.setdefault(dtypes, _Typed.of(function, node, dtypes))
         try:
-            result = np.asarray(typed.function(*typed.widened(inputs), **attributes))
+            given = typed.widened(inputs) if typed.narrow else inputs
+            result = np.asarray(typed.function(*given, **attributes))
         except ValueError:  # the rule says which shapes do not broadcast
             common_shape(*(x.shape for x in inputs if x is not None))
             raise
@@ -137,8 +138,6 @@ class _Typed(NamedTuple):
 
     def widened(self, inputs: Sequence[Array | None]) -> Sequence[Array | None]:
         """The inputs, narrow ones as float32."""
-        if not self.narrow:
-            return inputs
         pairs = zip(inputs, self.narrow, strict=True)
         return [x.astype(np.float32) if narrow and x is not None else x for x, narrow in pairs]
 

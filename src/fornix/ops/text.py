@@ -43,7 +43,9 @@ def string_concat(X: Array, Y: Array) -> Array:
 
     X[*S] · Y[*T] → Z[*V]; S and T broadcast to V, as in NumPy. Source: ONNX StringConcat-20.
     """
-    if Y.size == 1 and X.ndim >= Y.ndim > 0:  # NumPy takes half as long to broadcast a scalar
+    if (
+        Y.size == 1 < X.size and X.ndim >= Y.ndim > 0
+    ):  # NumPy takes half as long to broadcast a scalar
         Y = Y.reshape(())
     try:
         joined = X + Y

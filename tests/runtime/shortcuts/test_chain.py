@@ -464,3 +464,44 @@ def test_the_run_in_which_lists_get_a_short_way_may_be_wrong(
     for _ in range(3):
         with pytest.raises(FornixError, match=message):
             session.run(None, feed)
+
+
+CHOSEN = """
+<ir_version: 8, opset_import: ["" : 19]>
+g (string[N] x, string[1] wanted, float[N, 3] v) => (float[M, 3] y, int64[K] where) {
+  e = Equal (x, wanted)
+  rows = Compress <axis = 0> (v, e)
+  y = Neg (rows)
+  found = NonZero (e)
+  axis = Constant <value = int64[1] {0}> ()
+  where = Squeeze (found, axis)
+}
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_as_many_rows_as_texts_choose_take_a_short_way(threads: int) -> None:
+    """Also where there are none, and where there are more than the first run had room for."""
+    options = SessionOptions(intra_op_num_threads=threads)
+    session = InferenceSession(from_message(parse_model(CHOSEN)), options)
+    for count in (4, 300, 1):
+        v = np.arange(3 * count, dtype="f").reshape(-1, 3)
+        for names in ("a", "bbbaa", "ab", "b", "aé", "a"):
+            x = np.resize(np.array(list(names), object), count)
+            y, where = session.run(None, {"x": x, "wanted": np.array(["a"], object), "v": v})
+            assert where.tolist() == np.flatnonzero(x == "a").tolist()
+            np.testing.assert_array_equal(y, -v[x == "a"])
+            assert y.flags.owndata
+        call = chained(session)
+        assert call.call({"x": x, "wanted": np.array(["a"], object), "v": v}) is not None
+        assert call.call({"x": x, "wanted": np.array([b"a"], object), "v": v}) is None
+
+
+def test_results_of_rows_that_texts_choose_are_the_callers_own() -> None:
+    session = InferenceSession(from_message(parse_model(CHOSEN)))
+    x, wanted = np.array(["a", "b"], object), np.array(["a"], object)
+    before: list[np.ndarray[Any, Any]] = []
+    for number in range(6):
+        v = np.full((2, 3), number, "f")
+        before.append(session.run(None, {"x": x, "wanted": wanted, "v": v})[0])
+    assert [float(-y[0, 0]) for y in before] == list(range(6))

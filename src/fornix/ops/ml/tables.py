@@ -50,6 +50,8 @@ def array_feature_extractor(X: Array, Y: Array) -> Array:
     """
     _check_has_features(X.shape)
     index = Y.reshape(-1)
+    if index.size == 1 and X.ndim > 1 and 0 <= (place := index.item()) < X.shape[-1]:
+        return X[..., place : place + 1].copy()
     is_outside = index.view(np.uint64) >= X.shape[-1]  # negative ones are greater than all
     if np.count_nonzero(is_outside):
         wrong = index[is_outside][0]

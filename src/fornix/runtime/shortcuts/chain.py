@@ -25,6 +25,7 @@ from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled, OwnWay, Run, Step
 from fornix.runtime.providers import may_warn as nodes_may_warn
 from fornix.runtime.shortcuts.short import at_once, is_plain
+from fornix.runtime.shortcuts.shortcut import laid
 from fornix.runtime.shortcuts.straight import Straight, StraightWay
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ EntryOf: TypeAlias = "Callable[[NativeStep, Bound], tuple[Entry, Frame]]"
 """What runs a step, and the memory that it runs in."""
 
 
+FEW = 1 << 14
+"""Elements that are fed up to which what they choose is taken to be little work."""
 ABSENT = object()
 """What is fed for names that are not there: nothing that would do."""
 
@@ -109,23 +112,27 @@ def chain_call(
     None too where all that is not machine code is control flow, which ``may_flow`` as one call.
     """
     native = [step for step in program.steps if isinstance(step, NativeStep)]
-    if program.files or any(step.learned is not None for step in native):
+    learns = any(step.learned is not None for step in native)
+    if program.files or (learns and not _may_learn(native, feeds)):
         return None
     others = [step for step in program.steps if not isinstance(step, NativeStep)]
     driven = [step for step in others if step.kernel is None]
     if any(step.control is None for step in driven) or (may_flow and _may_flow(others)):
         return None
-    bounds = {step: step.bound(run) for step in native}
-    if sum(bound.nanoseconds for bound in bounds.values()) > nanoseconds:
-        return None
-    straight = Straight([*program.inputs.values()], program.constants)
-    for step in program.steps:
-        if isinstance(step, NativeStep):
-            entry, frame = entry_of(step, bounds[step])
-            straight.entry(entry, frame, step)
-        else:
-            straight.step(step, program.constants, is_known=False)
-    way = straight.made([*program.outputs.values()])
+    inputs, outputs = [*program.inputs.values()], [*program.outputs.values()]
+    if learns:
+        straight = laid(program, inputs, outputs, is_known=False)
+    else:
+        bounds = {step: step.bound(run) for step in native}
+        if sum(bound.nanoseconds for bound in bounds.values()) > nanoseconds:
+            return None
+        straight = Straight(inputs, program.constants)
+        for step in program.steps:
+            if isinstance(step, NativeStep):
+                straight.entry(*entry_of(step, bounds[step]), step)
+            else:
+                straight.step(step, program.constants, is_known=False)
+    way = straight.made(outputs)
     trusted = read_by_code(program)
     looks = [_look(v, feeds[name], trusted) for name, v in program.inputs.items()]
     kernels = [step.kernel for step in program.steps if step.way is None]
@@ -134,6 +141,13 @@ def chain_call(
     )
     copied = _copied(program)
     return ChainCall(way, looks, copied, run, may_warn=may_warn, may_last=bool(driven))
+
+
+def _may_learn(native: Sequence[NativeStep], feeds: Mapping[str, Any]) -> bool:
+    """Whether steps that learn extents may stand among kernels: of texts, and if that is little."""
+    arrays = [feed for feed in feeds.values() if type(feed) is np.ndarray]
+    is_little = any(a.dtype == object for a in arrays) and sum(a.size for a in arrays) <= FEW
+    return is_little and all(step.tells_its_extents for step in native)
 
 
 def read_by_code(program: Program) -> set[str]:

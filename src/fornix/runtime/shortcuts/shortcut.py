@@ -57,7 +57,7 @@ class Shortcut:
         if self._fits is not None or self._is_closed:
             return
         try:
-            self._straight = self._laid()
+            self._straight = laid(self.program, self.inputs, self.outputs, is_known=True)
             self._way = self._straight.made(self.outputs)
             self._fits = self._guard()
         except (NotAsCompiled, KeyError):
@@ -72,27 +72,6 @@ class Shortcut:
         arrays = [index for index, is_array in enumerate(tensors) if is_array]
         guard = Guard([self.inputs[index] for index in arrays], native[0].support)
         return lambda values: guard.call([values[index] for index in arrays]) is not None
-
-    def _laid(self) -> Straight:
-        """The steps one after the other."""
-        straight = Straight(self.inputs, self.program.constants)
-        for is_native, group in groupby(self.program.steps, _is_native):
-            row = list(group)
-            native = [step for step in row if isinstance(step, NativeStep)]
-            if is_native:
-                written = self._read_later(native)
-                call = _Row(self, native, written)
-                straight.move(call, call.reads, written)
-                continue
-            for step in row:
-                straight.step(step, self.program.constants, is_known=True)
-        return straight
-
-    def _read_later(self, row: Sequence[Step]) -> list[Value]:
-        """What ``row`` writes for others."""
-        others = (step for step in self.program.steps if step not in row)
-        read = set(self.outputs).union(*(step.reads for step in others))
-        return [value for step in row for value in step.writes if value in read]
 
     def __call__(self, values: Sequence[Any]) -> list[Any] | None:
         """The outputs; None if they have to be computed the long way."""
@@ -132,11 +111,32 @@ def _no_way(*_: object) -> None:
     """Give no results."""
 
 
+def laid(
+    program: Program, inputs: Sequence[Value], outputs: Sequence[Value], *, is_known: bool
+) -> Straight:
+    """The steps one after the other, native ones in a row as one call.
+
+    If ``is_known``, inputs are of the right types, texts too.
+    """
+    straight = Straight(inputs, program.constants)
+    for is_native, group in groupby(program.steps, _is_native):
+        row = list(group)
+        if not is_native:
+            for step in row:
+                straight.step(step, program.constants, is_known=is_known)
+            continue
+        others = (step for step in program.steps if step not in row)
+        read = set(outputs).union(*(step.reads for step in others))
+        written = [value for step in row for value in step.writes if value in read]
+        call = _Row(program, [step for step in row if isinstance(step, NativeStep)], written)
+        straight.move(call, call.reads, written)
+    return straight
+
+
 class _Row:
     """Native steps in one call."""
 
-    def __init__(self, owner: Shortcut, steps: Sequence[NativeStep], outputs: list[Value]) -> None:
-        program = owner.program
+    def __init__(self, program: Program, steps: Sequence[NativeStep], outputs: list[Value]) -> None:
         self.symbols, self.steps = program.symbols, steps
         self.way = ShortWay(steps, sorted(program.symbols), outputs=outputs)
         self.way.open()
