@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4200,
     "edit": 1150,
     "compile": 16_246,
-    "runtime": 10_533,
+    "runtime": 10_535,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -130,6 +130,8 @@ def _taken_alike(model: Model) -> Inference:
         taken_for_equal(_by_rules(inference, graph), graph.inputs)
         or taken_to_fit(inference, graph.nodes)
     ):
+        if found.keys() <= taken.keys():  # lists and what may be missing keep the names they have
+            return inference
         taken = {n: d.bind(found) if isinstance(d, Dim) else d for n, d in taken.items()}
         taken |= found
         name_extents(model, taken)

@@ -272,3 +272,28 @@ def test_one_text_is_joined_to_many_as_numpy_has_it() -> None:
         assert found.dtype == object
         assert found.tolist() == np.asarray(np.add(x, y), object).tolist()
         assert found.shape == np.broadcast_shapes(left, right)
+
+
+SHARED = """f (float[N, 4] x, optional(float[N, 4]) m) => (float[N, 4] y) {
+    h = OptionalHasElement (m)
+    y = If (h) <
+        then_branch = a () => (float[N, 4] p) { e = OptionalGetElement (m) p = Mul (x, e) },
+        else_branch = b () => (float[N, 4] q) { q = Identity (x) }> }"""
+PICKED = """f (float[N, 4] x, seq(float[N, 4]) m) => (float[N, 4] y) {
+    z = Constant <value_int = 0> () e = SequenceAt (m, z) y = Mul (x, e) }"""
+
+
+@pytest.mark.parametrize("text", [SHARED, PICKED])
+def test_what_is_no_tensor_may_share_the_name_of_an_extent(text: str) -> None:
+    """Which was taken for equal without end, as it is called alike but for what it is at least."""
+    fast, kernels = sessions(text)
+    for rows in (3, 3, 1, 0, 3, 5):
+        x = np.arange(4.0 * rows, dtype="f").reshape(rows, 4)
+        m = [x + 1] if text is PICKED else x + 1
+        [found] = fast.run(None, {"x": x, "m": m})
+        np.testing.assert_array_equal(found, x * (x + 1))
+    other = np.ones((2, 4), "f")
+    wrong = {"x": np.ones((3, 4), "f"), "m": [other] if text is PICKED else other}
+    for session in (fast, kernels):
+        with pytest.raises(FornixError):
+            session.run(None, wrong)
