@@ -14,9 +14,9 @@ from fornix.compile.blocked import blocked_buffer
 from fornix.compile.parts import PRODUCTS, count_of, products_of
 from fornix.compile.schedule import parts, square_cost
 from fornix.compile.schedule import square_floats as floats
-from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
+from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, INT8, INT32, UINT32, DType
 from fornix.ir.dim import symbol
-from fornix.ir.loops import Store, Tensor, Variable, cast, compute, constant, reduce, tensor
+from fornix.ir.loops import Store, Tensor, Variable, apply, cast, compute, constant, reduce, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import lower_conv
 from tests.compile.native import Runner
@@ -72,6 +72,12 @@ def test_numbers_of_fewer_bits_have_fewer_parts() -> None:
     half = cast(given[1], FLOAT32)
     assert count_of(s.maximum(half, 0.0)) == 2
     assert count_of(half * half) == 3
+    byte, word = (tensor("w", (3,), dtype)[0] for dtype in (INT8, INT32))
+    field = apply("shr", apply("shl", word, 8), 24)
+    small = byte, field, field - cast(byte, INT32), apply("shr", word, 23), word
+    assert [count_of(cast(e, FLOAT32)) for e in small] == [1, 1, 1, 1, 3]
+    assert count_of(cast(field + field + field, FLOAT32)) == 3
+    assert count_of(cast(cast(byte, UINT32), FLOAT32)) == 3
     assert len(products_of(3, 3)) == len(PRODUCTS) == 6
     assert [len(products_of(*n)) for n in ((1, 1), (1, 3), (2, 2), (3, 2))] == [1, 3, 4, 5]
 

@@ -13,7 +13,7 @@ from fornix.dtype import FLOAT32
 from fornix.ir.dim import symbol
 from fornix.ir.loops import Tensor, compute, constant, stored, tensor
 from fornix.ops.call import LowerNode, bind_attributes, lower_node
-from fornix.ops.microsoft.blocks import MatMulNBits
+from fornix.ops.microsoft.blocks import MatMulNBits, unpacked
 from tests.compile.levels import EVERY, target
 from tests.compile.native import Runner
 
@@ -106,8 +106,20 @@ def test_weights_are_read_in_few_bits(level: int) -> None:
     assert len(words) == 1
 
 
-MANY = (8, 64, 500, 270), (4, 16, 520, 264)
+@pytest.mark.parametrize("zeros", [2, 3])
+def test_columns_of_one_block_are_read_in_their_bytes(zeros: int) -> None:
+    shape = (8, 512, 512, 64)
+    x = tensor("x", (symbol("M"), 512), FLOAT32)
+    kernel = write_all([stored(product(x, shape, 0, weights(*shape)[:zeros]))], Target.host())[-1]
+    assert kernel.nest.kind == "blocks"
+    large = [b for b in kernel.arguments if isinstance(b.elements, int) and b.elements > 4096]
+    assert [(b.dtype.name, b.elements) for b in large] == [("int8", 512 * 64)]
+
+
+MANY = (8, 64, 500, 270), (4, 16, 520, 264), (8, 32, 1600, 400)
 """Of these, many rows are multiplied in tile registers where there are any."""
+LEFT_OUT, ROUNDING = 2.0**-22, 2.0**-24
+"""Of a product: what is not summed of it, and half an ulp of a sum."""
 
 
 @pytest.mark.parametrize("shape", MANY)
@@ -118,7 +130,7 @@ def test_many_rows_give_the_product_whatever_multiplies_them(
     text = model(shape, 0, weights(*shape)[: 3 if has_zeros else 2])
     sessions = [InferenceSession(text, SessionOptions(intra_op_num_threads=n)) for n in (1, 2)]
     reference = ReferenceEvaluator(text)
-    for rows in (55, 56, 131, 7):
+    for rows in (55, 56, 131, 7, 4, 17, 32, 33):
         feeds = {"x": rng.standard_normal((rows, shape[2])).astype(np.float32)}
         if rows == 131:
             feeds["x"][[3, 100], [5, 499]] = np.inf, np.nan
@@ -127,6 +139,38 @@ def test_many_rows_give_the_product_whatever_multiplies_them(
         found = [session.run(None, feeds)[0] for session in sessions]
         np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=2e-3)
         np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("shape", [(8, 128, 768, 96), (4, 32, 96, 40), (8, 512, 512, 40)])
+@pytest.mark.parametrize("has_zeros", [False, True])
+@pytest.mark.parametrize("rows", [1, 4, 16, 23])
+def test_products_of_scaled_integers_are_as_near_as_those_of_float32(
+    shape: tuple[int, int, int, int], has_zeros: bool, rows: int
+) -> None:
+    bits, block, k, n = shape
+    packed, scales, zeros = weights(*shape)
+    x = (rng.standard_normal((rows, k)) * 2.0 ** rng.integers(-20, 20, (rows, k))).astype(
+        np.float32
+    )
+    text = model(shape, 0, (packed, scales, zeros)[: 3 if has_zeros else 2])
+    steps = unpacked(packed.reshape(n, -1), bits).reshape(n, -1, block).astype(np.float64)
+    middles = unpacked(zeros, bits)[:, : k // block] if has_zeros else np.full((), 2 ** (bits - 1))
+    w = ((steps - middles[..., None]) * scales[:, :, None]).reshape(n, k).T
+    bound = (LEFT_OUT + (k + 2) * ROUNDING) * (np.abs(x.astype(np.float64)) @ np.abs(w))
+    (found,) = InferenceSession(text).run(None, {"x": x})
+    assert (np.abs(found - x.astype(np.float64) @ w) <= bound).all()
+
+
+@pytest.mark.skipif(not Target.host().has("amx-bf16"), reason="no tile registers")
+@pytest.mark.parametrize(("block", "is_exact"), [(32, True), (16, False)])
+def test_blocks_of_whole_steps_are_multiplied_before_they_are_scaled(
+    block: int, is_exact: bool
+) -> None:
+    shape = (8, block, 512, 96)
+    x = tensor("x", (symbol("M"), 512), FLOAT32)
+    kernel = write_all([stored(product(x, shape, 0, weights(*shape)[:2]))], Target.host())[-1]
+    parts = [b for b in kernel.nest.scratch if b.name.startswith("parts")]
+    assert len(parts) == (1 if is_exact else 3)
 
 
 def of_heads(x: Tensor) -> Tensor:

@@ -166,6 +166,9 @@ class Parts:
     they are `fresh`. What right is read from is `made` on the way: the words of a step, in vectors
     along `column`, as the first rows multiply those of the step before. Each step asks for the
     lines `ahead`.
+
+    The steps may be those of `blocks`, numbered along an axis: the sums of each are multiplied by a
+    scale before they are added.
     """
 
     left: tuple[Scalar, ...]
@@ -181,6 +184,7 @@ class Parts:
     fresh: bool
     made: tuple[Put, ...]
     ahead: tuple[Line, ...] = ()
+    blocks: tuple[Variable, Scalar] | None = None
 
 
 @dataclass(frozen=True)

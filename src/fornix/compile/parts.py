@@ -6,7 +6,8 @@ together below 2⁻²² |a·b|, as an ulp of the product is. h is rounded, so th
 sign and errors do not add up.
 
 Numbers that were stored in fewer bits have fewer parts: a float16 is the sum of the first two, a
-bfloat16 is the first one. The others are 0, and so are their products, which are left out.
+bfloat16 is the first one, and so is an integer of 8 bits. The others are 0, and so are their
+products, which are left out.
 
 Nothing is asked about numbers that are not finite: x − h is NaN for them, and so is every sum that
 they take part in. Whoever sums products of parts computes what is not finite anew, from the numbers
@@ -14,6 +15,8 @@ themselves; of infinities, of sums that overflow and of what rounds to an infini
 """
 
 from __future__ import annotations
+
+import math
 
 from fornix.compile.narrow import unwidened
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, INT32, UINT16, UINT32
@@ -30,6 +33,8 @@ PRODUCTS = (
 )  # fmt: skip
 """The products of parts that are summed, in an order in which neighbours have a factor in common.
 """
+EXACT = 256
+"""Integers of up to such a magnitude are bfloat16s."""
 _CHOOSING = frozenset({"select", "max", "min"})
 """What gives one of its last two operands."""
 _UPPER, _HALF = 0xFFFF0000, 0x8000
@@ -40,9 +45,30 @@ def count_of(e: Scalar) -> int:
     """How many of the parts of ``e`` may be other than 0."""
     if isinstance(e, Const) and e.value == 0:
         return 1
+    if isinstance(e, Apply) and e.op == "cast" and _largest(e.args[0]) <= EXACT:
+        return 1
     if isinstance(e, Apply) and e.op in _CHOOSING:
         return max(map(count_of, e.args[-2:]))
     return _SIGNIFICANT.get(unwidened(e).dtype, len(PARTS))
+
+
+def _largest(e: Scalar) -> float:
+    """What no magnitude of the integer ``e`` is above, as far as its operations say."""
+    if not e.dtype.is_integer:
+        return math.inf
+    if isinstance(e, Const):
+        return abs(e.value)
+    own = 2.0 ** (e.dtype.bits - e.dtype.is_signed)
+    if not isinstance(e, Apply) or not e.dtype.is_signed:
+        return own  # what has no signs wraps around
+    first, last = e.args[0], e.args[-1]
+    if e.op == "shr" and isinstance(last, Const):
+        return own / 2.0**last.value
+    if e.op == "cast":
+        return min(own, _largest(first))
+    if e.op in {"add", "sub"}:
+        return min(own, _largest(first) + _largest(last))
+    return own
 
 
 def with_parts_of(e: Scalar, copy: Scalar) -> Scalar:
@@ -65,7 +91,8 @@ def in_parts(first: Scalar, second: Scalar) -> tuple[Scalar, Scalar, Scalar]:
 
 def _parts(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     """The bits of three float32s that are bfloat16s and whose sum is ``x``."""
-    high = apply("and", bitcast(x, UINT32) + _HALF, _UPPER)
+    bits = bitcast(x, UINT32)
+    high = bits if count_of(x) == 1 else apply("and", bits + _HALF, _UPPER)
     rest = x - bitcast(high, FLOAT32)
     middle = apply("and", bitcast(rest, UINT32), _UPPER)
     low = apply("and", bitcast(rest - bitcast(middle, FLOAT32), UINT32), _UPPER)

@@ -17,9 +17,9 @@ from fornix.compile.emit.types import suffix
 from fornix.compile.nest import Line, Parts, Put, Tile
 from fornix.compile.parts import PARTS, products_of
 from fornix.dtype import FLOAT32
-from fornix.ir.dim import DimLike, minimum
+from fornix.ir.dim import DimLike, exact_quotient, minimum
 from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Variable
+from fornix.ir.loops import Scalar, Variable
 
 if TYPE_CHECKING:
     from fornix.compile.emit.emitter import Emitter
@@ -79,11 +79,16 @@ def products(em: Emitter, p: Parts) -> None:
     depth = max(first.depth, end.depth)
     here = em.put(depth, f"sub i64 {end.text}, {first.text}")
     left = em.put(depth, f"urem i64 {here}, {HEIGHT}")
+    most = square.ROWS if p.made else HEIGHT  # more rows are a pair where sums of one have room
+    is_one = em.put(depth, f"icmp sle i64 {left}, {most}")
+    left = em.put(depth, f"select i1 {is_one}, i64 {left}, i64 0")
     middle = em.put(depth, f"sub i64 {end.text}, {left}")
     has_pair = em.put(depth, f"icmp slt i64 {first.text}, {middle}")
     size = em.put(depth, f"select i1 {has_pair}, i64 {HEIGHT if p.made else 0}, i64 0")
     second = em.put(depth, f"add i64 {first.text}, {size}")
-    _make_steps(em, p, has_pair)
+    last = em.put(depth, f"select i1 {has_pair}, i64 {middle}, i64 {end.text}")
+    if p.made:
+        _make_first_step(em, p)
 
     def rows(high: int, *, is_first: bool = False) -> Body:
         def turn(i: str, _: list[str]) -> Sequence[str]:
@@ -94,13 +99,13 @@ def products(em: Emitter, p: Parts) -> None:
 
     em.loop(first.text, second, HEIGHT, [], rows(2, is_first=True), is_sure=False)
     em.loop(second, middle, HEIGHT, [], rows(2), is_sure=False)
-    em.loop(middle, end.text, square.ROWS, [], rows(1), is_sure=False)
+    if p.made:
+        em.loop(middle, last, square.ROWS, [], rows(1, is_first=True), is_sure=False)
+    em.loop(last if p.made else middle, end.text, square.ROWS, [], rows(1), is_sure=False)
 
 
-def _make_steps(em: Emitter, p: Parts, has_pair: str) -> None:
-    """The first step of the right factor, or all if no pair of registers makes the others."""
-    steps = em.dim(p.step.extent)
-    count = em.put(em.top, f"select i1 {has_pair}, i64 1, i64 {steps.text}")
+def _make_first_step(em: Emitter, p: Parts) -> None:
+    """The first step of the right factor; the first rows make the others."""
 
     def word(i: str, _: list[str]) -> Sequence[str]:
         em.places[p.word] = Value(i, False, em.top)
@@ -116,7 +121,7 @@ def _make_steps(em: Emitter, p: Parts, has_pair: str) -> None:
         em.loop("0", str(square.ROWS), 1, [], word, is_sure=True)
         return []
 
-    em.loop("0", count, 1, [], step, is_sure=False)
+    em.loop("0", em.dim(minimum(p.step.extent, 1)).text, 1, [], step, is_sure=False)
 
 
 def _makers(em: Emitter, p: Parts) -> list[Callable[[], None]]:
@@ -146,24 +151,73 @@ def _add_products(em: Emitter, p: Parts, row: str, high: int, *, is_first: bool)
     base = address(em, buffer, place)
     offset = em.put(em.top, f"sub i64 {row}, {em.dim(p.rows[0]).text}")
     offset = em.put(em.top, f"mul i64 {offset}, {p.units * square.ROW_BYTES}")
+    where = em.put(em.top, f"getelementptr i8, ptr {base.text}, i64 {offset}")
+    steps = em.dim(p.step.extent).text
+    if p.blocks is None:
+        _sum_steps(em, p, where, ("0", steps), high, is_first=is_first)
+        return
+    index, scale = p.blocks
+    stack = em.stack(high * square.ROWS * p.units * square.ROW_BYTES)
+    each = exact_quotient(p.step.extent, index.extent)
+
+    def block(i: str, _: list[str]) -> Sequence[str]:
+        em.places[index] = Value(i, False, em.top)
+        low = em.put(em.top, f"mul i64 {i}, {each}")
+        end = em.put(em.top, f"add i64 {low}, {each}")
+        _sum_steps(em, p, stack, (low, end), high, is_first=is_first)
+        _add_scaled(em, p, scale, (stack, where), (row, high))
+        return []
+
+    em.loop("0", em.dim(index.extent).text, 1, [], block, is_sure=True)
+
+
+def _add_scaled(
+    em: Emitter, p: Parts, scale: Scalar, memory: tuple[str, str], rows: tuple[str, int]
+) -> None:
+    """Add the sums of a block, in ``memory`` first, times its ``scale`` to the others there."""
+    kind = em.type(FLOAT32, is_vector=True)
+    rest = em.put(em.top, f"sub i64 {em.dim(p.rows[1]).text}, {rows[0]}")
+    most = str(rows[1] * square.ROWS)
+    count = em.call(em.top, "i64", "llvm.smin.i64", ("i64", rest), ("i64", most))
+    with em.along(p.column, range(p.units)):
+        em.places[p.column] = Value("0", False, 0)
+        scales = [em.splat(em.value(scale, u), FLOAT32) for u in em.units]
+
+    def turn(i: str, _: list[str]) -> Sequence[str]:
+        for u, factor in enumerate(scales):
+            places = [_vector_at(em, base, i, u, p.units) for base in memory]
+            texts = [
+                em.put(em.top, f"load {kind}, ptr {x}, align {square.ROW_BYTES}") for x in places
+            ]
+            given = [(kind, x) for x in (texts[0], factor, texts[1])]
+            total = em.call(em.top, kind, f"llvm.fma.{suffix(kind)}", *given)
+            em.do(f"store {kind} {total}, ptr {places[1]}, align {square.ROW_BYTES}")
+        return []
+
+    em.loop("0", count, 1, [], turn, is_sure=True)
+
+
+def _sum_steps(
+    em: Emitter, p: Parts, memory: str, steps: tuple[str, str], high: int, *, is_first: bool
+) -> None:
+    """The products of some ``steps``, added in ``memory``, or written there if they are fresh."""
     step = ("i64", str(p.units * square.ROW_BYTES))
     sums = []
     for h, u in itertools.product(range(high), range(p.units)):
         more = (h * square.ROWS * p.units + u) * square.ROW_BYTES
-        where = em.put(em.top, f"getelementptr i8, ptr {base.text}, i64 {offset}")
-        where = em.put(em.top, f"getelementptr i8, ptr {where}, i64 {more}")
+        where = em.put(em.top, f"getelementptr i8, ptr {memory}, i64 {more}")
         (register,) = square.registers(square.SUMS + 2 * h + u)
         sums.append((register, ("ptr", where), step))
-        if p.fresh:
+        if p.fresh or p.blocks is not None:
             em.call(em.top, "void", "llvm.x86.tilezero", register)
         else:
             em.call(em.top, "void", "llvm.x86.tileloadd64", *sums[-1])
-    _add_steps(em, p, high, is_first=is_first)
+    _add_steps(em, p, steps, high, is_first=is_first)
     for operands in sums:
         em.call(em.top, "void", "llvm.x86.tilestored64", *operands)
 
 
-def _add_steps(em: Emitter, p: Parts, high: int, *, is_first: bool) -> None:
+def _add_steps(em: Emitter, p: Parts, steps: tuple[str, str], high: int, *, is_first: bool) -> None:
     """Step by step along the sum."""
 
     def left(h: int) -> Factor:
@@ -183,7 +237,7 @@ def _add_steps(em: Emitter, p: Parts, high: int, *, is_first: bool) -> None:
         part_products(em, *factors, makers, (len(p.left), len(p.right)))
         return []
 
-    em.loop("0", em.dim(p.step.extent).text, 1, [], turn, is_sure=False)
+    em.loop(*steps, 1, [], turn, is_sure=False)
 
 
 def finish(em: Emitter, t: Tile, found: Line) -> None:

@@ -77,6 +77,22 @@ MOST_PANELS, LEAST_GROUPS = 8, 6
 """Panels of a group, and groups, where there are several blocks of terms."""
 
 
+LEAST_SCALED_ROWS = 4
+"""The same where the right factor is of scaled blocks of small integers, which are one part."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Of blocks of so many steps: how many there are, and what sums are multiplied by."""
+
+    steps: int
+    count: int
+    numbers: Callable[[Axes], Scalar]
+    """Those of a panel, of one part each."""
+    scale: Callable[[Axes, DimLike], Scalar]
+    """Of a panel, for the block at a place."""
+
+
 @dataclass(frozen=True)
 class Axes:
     """What factors in parts are cut into."""
@@ -98,6 +114,8 @@ class Axes:
     """Of a block."""
     counts: tuple[int, int]
     """Parts of the left factor and of the right one."""
+    least: int
+    """Rows from which on tiles are faster, if a run tells how many there are."""
 
     @property
     def panel(self) -> DimLike:
@@ -160,22 +178,32 @@ def part_nests(
 
 
 def nest_of_read(
-    c: Contraction, read: Callable[[Axes], Scalar | None], target: Target, lanes: int
+    c: Contraction,
+    read: Callable[[Axes], Scalar | None],
+    scales: Scales | None,
+    target: Target,
+    lanes: int,
 ) -> tuple[Stage, Nest] | None:
     """What takes the left factor of ``c`` apart, and the nest for many rows alone.
 
     Says nothing about few rows: the kernel does nothing for them. The right factor is not packed,
-    but what ``read`` makes of the place of a panel. None if vectors are faster.
+    but what ``read`` makes of the place of a panel, and what ``scales`` say if they are given. None
+    if vectors are faster.
     """
-    if not _is_for(c, target, lanes) or c.row is None:
+    if not _can_be(c, target, lanes) or c.row is None:
         return None
-    axes = _axes(c, target, lanes, (count_of(c.left), len(PARTS)))
+    pays = _pays_for(c, target) if scales is None else likely(c.row.extent) >= LEAST_SCALED_ROWS
+    if not pays:
+        return None
+    axes = _axes(c, target, lanes, (count_of(c.left), 1 if scales else len(PARTS)), scales)
     right = read(axes)
     store = None if right is None else _by_panels(c, axes, right)
     if right is None or store is None:
         return None
     left, loads = _left(c, axes, c.row)
-    return left, _Loops(c, store, axes, loads, right, is_cut=True).nest_of_many()
+    if scales is not None:
+        right = scales.numbers(axes)
+    return left, _Loops(c, store, axes, loads, right, scales, is_cut=scales is None).nest_of_many()
 
 
 def _by_panels(c: Contraction, axes: Axes, right: Scalar) -> Store | None:
@@ -192,14 +220,24 @@ def _by_panels(c: Contraction, axes: Axes, right: Scalar) -> Store | None:
 
 
 def _is_for(c: Contraction, target: Target, lanes: int) -> bool:
+    return _can_be(c, target, lanes) and _pays_for(c, target)
+
+
+def _can_be(c: Contraction, target: Target, lanes: int) -> bool:
+    """Whether tile registers multiply what ``c`` does."""
     if not target.has(FEATURE) or target.is_strict or lanes != WORDS or c.row is None:
         return False
     if c.product.op != "mul" or c.sum.dtype is not FLOAT32 or not is_worth_packing(c):
         return False
     if not isinstance(c.row.extent, int) and is_panel(c, lanes):
         return False  # a step of a decoder reads its cache as it lies
-    if not isinstance(c.sum.axes[0].extent, int) and not _is_stored(c.right):
-        return False  # weights of attention, which are large, would take 6 bytes more each
+    # weights of attention, which are large, would take 6 bytes more each
+    return isinstance(c.sum.axes[0].extent, int) or _is_stored(c.right)
+
+
+def _pays_for(c: Contraction, target: Target) -> bool:
+    if c.row is None:
+        return False
     rows, terms, columns = (likely(a.extent) for a in (c.row, c.sum.axes[0], c.column))
     share = len(products_of(count_of(c.left), count_of(c.right))) / len(PRODUCTS)
     return _pays(rows, terms, columns, share, target)
@@ -226,14 +264,24 @@ def _is_plain(c: Contraction) -> bool:
     return is_plain(replace_fields(c, product=product))
 
 
-def _axes(c: Contraction, target: Target, lanes: int, counts: tuple[int, int]) -> Axes:
+def _axes(
+    c: Contraction,
+    target: Target,
+    lanes: int,
+    counts: tuple[int, int],
+    scales: Scales | None = None,
+) -> Axes:
     (k,) = c.sum.axes
     columns, rows = c.column.extent, 1 if c.row is None else c.row.extent
     units = MOST_UNITS
     if isinstance(columns, int):
         units = min(units, -(-columns // lanes))
     steps, parts = ceildiv(k.extent, TERMS), 1
-    if isinstance(steps, int):
+    if scales is not None:
+        blocks = (n for n in range(1, scales.count + 1) if scales.count % n == 0)
+        each = max(n for n in blocks if n == 1 or n * scales.steps <= MOST_STEPS)
+        steps, parts = each * scales.steps, scales.count // each
+    elif isinstance(steps, int):
         parts = -(-steps // MOST_STEPS)
         steps = -(-steps // parts)
     panels, inner = ceildiv(columns, units * lanes), 1
@@ -252,6 +300,7 @@ def _axes(c: Contraction, target: Target, lanes: int, counts: tuple[int, int]) -
         panels=panels,
         rows=_rows_of_block(rows, likely(steps) * TERMS, target),
         counts=counts,
+        least=LEAST_ROWS if scales is None else LEAST_SCALED_ROWS,
     )
 
 
@@ -283,7 +332,7 @@ def _left(c: Contraction, axes: Axes, row: Variable) -> tuple[Stage, tuple[Scala
     puts = tuple(Put(s.buffer, s.address, s.value) for s in stores)
     body: Block = (Chunks(own[:-1], (Lanes(own[-1], 1, puts),)),)
     if not isinstance(row.extent, int):
-        body = (When(are_many(row.extent), body),)
+        body = (When(are_many(row.extent, axes.least), body),)
     stage = Stage(Nest("parts", body, WORDS, combined(own[:-1])[0]), stores)
     place = tuple(a.dim for a in all_axes)
     return stage, tuple(load(s.buffer, s.buffer.address(place)) for s in stores)
@@ -357,11 +406,12 @@ class _Loops:
         axes: Axes,
         left: tuple[Scalar, ...],
         right: Scalar,
+        scales: Scales | None = None,
         *,
         is_cut: bool = False,
     ) -> None:
         self.c, self.store, self.axes, self.left, self.right = c, store, axes, left, right
-        self.is_cut = is_cut
+        self.scales, self.is_cut = scales, is_cut
         rows: DimLike = 1 if c.row is None else c.row.extent
         self.size, self.block = axes.rows, Variable("q", ceildiv(rows, axes.rows))
         first = self.block.dim * self.size
@@ -379,8 +429,9 @@ class _Loops:
         if isinstance(rows, int):
             return self._nest(self._square())
         few = self._of_panels(self._ends(FEW_HEIGHT, None))
-        are_few = apply("lt", index(rows), index(LEAST_ROWS))
-        return self._nest((When(are_few, few), When(are_many(rows), self._square())))
+        least = self.axes.least
+        are_few = apply("lt", index(rows), index(least))
+        return self._nest((When(are_few, few), When(are_many(rows, least), self._square())))
 
     def nest_of_many(self) -> Nest:
         """What is done with many rows, whoever does the others."""
@@ -406,10 +457,11 @@ class _Loops:
         axes = self.axes
         found = self.sums, self.sums.address((axes.inner.dim, 0, 0))
         ends = self._ends(HEIGHT, found)
-        if axes.part.extent == 1:
+        if axes.part.extent == 1 and self.scales is None:
             body = self._of_panels(self._products(found), ends)
             return (Loop(axes.part, body),)
-        row, column = Variable("r", self.size), Variable("j", axes.column.extent)
+        row = Variable("r", self.rows[1] - self.rows[0])
+        column = Variable("j", axes.column.extent)
         place = self.sums.address((axes.inner.dim, row.dim, column.dim))
         zeros = Lanes(column, axes.units, (Put(self.sums, place, const(0.0, FLOAT32)),))
         return (
@@ -439,6 +491,11 @@ class _Loops:
     def _products(self, sums: Line) -> Block:
         axes = self.axes
         place = self.parts[0].address((axes.step.dim, axes.word.dim, axes.column.dim))
+        blocks = None
+        if self.scales is not None:
+            block = Variable("n", likely(axes.step.extent) // self.scales.steps)
+            number = axes.part.dim * block.extent + block.dim
+            blocks = block, self.scales.scale(axes, number)
         return (
             Parts(
                 left=self.left,
@@ -454,6 +511,7 @@ class _Loops:
                 fresh=axes.part.extent == 1,
                 made=self._made(),
                 ahead=self._ahead(),
+                blocks=blocks,
             ),
         )
 
@@ -500,9 +558,18 @@ class _Loops:
         return (When(is_whole, (replace_fields(tile, width=whole),)), When(is_last, (last,)))
 
 
-def are_many(rows: DimLike) -> Scalar:
-    """Whether there are ``rows`` enough for tiles of parts."""
-    return apply("le", index(LEAST_ROWS), index(rows))
+def are_many(rows: DimLike, least: int) -> Scalar:
+    """Whether there are ``rows`` enough for tiles of parts, which ``least`` are."""
+    return apply("le", index(least), index(rows))
 
 
-__all__ = ["are_many", "nest_of_read", "part_nests"]
+__all__ = [
+    "LEAST_ROWS",
+    "LEAST_SCALED_ROWS",
+    "TERMS",
+    "Axes",
+    "Scales",
+    "are_many",
+    "nest_of_read",
+    "part_nests",
+]

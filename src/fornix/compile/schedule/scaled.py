@@ -18,6 +18,7 @@ from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Lanes, Nest, Put, Tile, When
+from fornix.compile.parts import count_of
 from fornix.compile.products import Product, products
 from fornix.compile.reductions import field_axes, merged, points
 from fornix.compile.schedule.chunks import combined, looped
@@ -30,10 +31,18 @@ from fornix.compile.schedule.contraction import (
 )
 from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
-from fornix.compile.schedule.parts import LEAST_ROWS, Axes, are_many, nest_of_read
+from fornix.compile.schedule.parts import (
+    LEAST_ROWS,
+    LEAST_SCALED_ROWS,
+    TERMS,
+    Axes,
+    Scales,
+    are_many,
+    nest_of_read,
+)
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, ceildiv, maximum, minimum
+from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
     Apply,
@@ -148,11 +157,13 @@ def block_nests(
     if b.scale is None:
         return first, store, tiles.nest(None)
     scale = replace(b.scale, read)
-    nest, square = tiles.nest(scale), tiles.in_parts(b.scale, scale)
+    square = tiles.in_parts(b.scale, scale)
     if square is None:
-        return first, store, nest
+        return first, store, tiles.nest(scale)
     stage, many = square
-    return [*first, stage], store, _either(nest, many, b)
+    least = LEAST_SCALED_ROWS if tiles.are_exact else LEAST_ROWS
+    few = tiles.nest(None if tiles.are_exact else scale)
+    return [*first, stage], store, _either(few, many, b, least)
 
 
 def _reading(b: BlockSum, flat: Contraction, plain: Store) -> BlockSum:
@@ -167,16 +178,16 @@ def _reading(b: BlockSum, flat: Contraction, plain: Store) -> BlockSum:
     return again
 
 
-def _either(few: Nest, many: Nest, b: BlockSum) -> Nest:
+def _either(few: Nest, many: Nest, b: BlockSum, least: int) -> Nest:
     """The nest ``many`` where there are rows enough for it, else ``few``."""
     rows: DimLike = 1 if b.row is None else b.row.extent
     if isinstance(rows, int):
         return many
-    are_few = apply("lt", index(rows), index(LEAST_ROWS))
+    are_few = apply("lt", index(rows), index(least))
     return replace_fields(
         many,
         kind=few.kind,
-        body=(When(are_few, few.body), When(are_many(rows), many.body)),
+        body=(When(are_few, few.body), When(are_many(rows, least), many.body)),
         parallel=many.parallel,
         scratch={**few.scratch, **many.scratch},
         scratch_bytes=maximum(few.scratch_bytes, many.scratch_bytes),
@@ -192,7 +203,10 @@ def _flat(b: BlockSum, left: Scalar, right: Scalar) -> Reduce:
 
 
 def _kept(b: BlockSum) -> Iterator[Scalar]:
-    """The largest parts of the sum that are the same for all fields of what is loaded."""
+    """The largest parts of the sum that are the same for all fields of what is loaded.
+
+    They take no more memory than that.
+    """
     written = set(field_axes(b.inner, b.product.right))
     waiting, seen = [b.sum.body], set[Scalar]()
     while waiting:
@@ -201,12 +215,19 @@ def _kept(b: BlockSum) -> Iterator[Scalar]:
             continue
         seen.add(e)
         loads = accesses([e])
-        if not loads or not _is_stored(e) or written & e.variables or isinstance(e, Reduce):
-            waiting += e.args
-            continue
         while isinstance(e, Apply) and e.op == "cast" and e.args[0].dtype.bits < e.dtype.bits:
             (e,) = e.args
+        is_larger = _bits(e) > sum(map(_bits, loads))
+        if not loads or not _is_stored(e) or written & e.variables or is_larger:
+            waiting += e.args
+            continue
         yield e
+
+
+def _bits(e: Scalar) -> int:
+    """What memory has of all values of ``e``."""
+    own = (a for a in e.variables if isinstance(a, Variable))
+    return math.prod((likely(a.extent) for a in own), start=int(e.dtype.bits))
 
 
 def _packed(b: BlockSum, e: Scalar, panel: Variable, column: Variable) -> tuple[Store, Scalar]:
@@ -255,6 +276,12 @@ class _Tiles:
         size = ceildiv(size, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
         return Nest("blocks", (Chunks(axes, body),), self.shape[1], parallel, scratch, size)
 
+    @property
+    def are_exact(self) -> bool:
+        """Whether blocks are whole steps of numbers that are one part each."""
+        size = math.prod(known(a.extent) or 0 for a in self.sum.inner.axes)
+        return size > 0 and size % TERMS == 0 and count_of(self.sum.product.right) == 1
+
     def in_parts(self, own: Scalar, scale: Scalar) -> tuple[Stage, Nest] | None:
         """What takes left rows apart, and the nest for many rows; None if vectors are faster.
 
@@ -279,13 +306,24 @@ class _Tiles:
             """The numbers of a panel, several of which lie in one of ours."""
             if units % axes.units:
                 return None
+            return substitute_scalar(scale * self.right, {**place, **here(axes)})
+
+        def here(axes: Axes) -> dict[Atom, DimLike]:
             whole = axes.panel // (units // axes.units)
             first = axes.panel * (axes.units * lanes) - whole * (units * lanes)
-            here: dict[Atom, DimLike] = {panel: whole, column: first + axes.column.dim}
-            return substitute_scalar(scale * self.right, {**place, **here})
+            return {panel: whole, column: first + axes.column.dim}
 
+        scales = None
+        if self.are_exact:
+            (block,), size = b.sum.axes, math.prod(likely(a.extent) for a in b.inner.axes)
+            scales = Scales(
+                size // TERMS,
+                likely(block.extent),
+                lambda axes: substitute_scalar(self.right, {**place, **here(axes)}),
+                lambda axes, j: substitute_scalar(scale, {block: j, **here(axes)}),
+            )
         c = Contraction(store, flat, product, b.row, b.column)
-        return nest_of_read(c, read, self.target, lanes)
+        return nest_of_read(c, read, scales, self.target, lanes)
 
     def _tile(self, result: Reduce, value: Scalar, height: int) -> Tile:
         panel, column = self.columns

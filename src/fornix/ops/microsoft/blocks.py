@@ -152,6 +152,8 @@ def mat_mul_n_bits(
 
 WORD = 32
 """Bits that a processor takes fields out of."""
+PARTS = (128, 64, 32, 16)
+"""Weights that a block which is a whole column is read by."""
 
 
 @MatMulNBits.lower
@@ -177,18 +179,25 @@ def lower_mat_mul_n_bits(
         node.decline(f"blocks of {block_size} weights are no whole words")
     count = -(-K // block_size)
     size = block_size * bits // 8
-    packed = _of_shape(b, (N, count, size), node)
-    weights = _Words(packed, _of_shape(scales, (N, count), node), None, bits)
+    is_coarse = _is_coarse(accuracy_level, zero_points)
+    each = 1 if is_coarse or count > 1 else _parts_of(block_size)
+    packed = _of_shape(b, (N, count * each, size // each), node)
+    weights = _Words(packed, _of_shape(scales, (N, count), node), None, bits, each)
     if zero_points is not None:
         width = -(-count * bits // 8) if zero_points.dtype is UINT8 else count
         weights = replace(weights, zero_points=_of_shape(zero_points, (N, width), node))
-    product = _coarse_product if _is_coarse(accuracy_level, zero_points) else _exact_product
-    y = product(_in_blocks(a, K, block_size), weights, N)
+    product = _coarse_product if is_coarse else _exact_product
+    y = product(_in_blocks(a, K, block_size // each), weights, N)
 
     def at(*i: DimLike) -> Scalar:
         return cast(y[i] if bias is None else y[i] + cast(bias[i[-1]], FLOAT32), a.dtype)
 
     return compute(y.shape, at)
+
+
+def _parts_of(block_size: int) -> int:
+    """How many blocks a column's one block is read as: of one alone the engine makes numbers."""
+    return next((block_size // n for n in PARTS if n < block_size and block_size % n == 0), 1)
 
 
 def _of_shape(x: Tensor, shape: tuple[int, ...], node: LowerNode) -> Tensor:
@@ -293,6 +302,8 @@ class _Words:
     zero_points: Tensor | None
     """Bytes, or one for each block."""
     bits: int
+    each: int = 1
+    """So many blocks in a row have one scale and zero point."""
 
     @property
     def middle(self) -> int:
@@ -301,19 +312,26 @@ class _Words:
 
     def step(self, n: DimLike, j: DimLike, word: DimLike, field: DimLike) -> Scalar:
         """The weight in ``field`` of ``word`` of block ``j``, less its zero point, unscaled."""
-        middles = sum(self.middle << at for at in range(0, WORD, self.bits)) - 2**WORD
-        signed = apply("xor", self._word(n, j, word), middles)
-        shift = cast(index(field * -self.bits + (WORD - self.bits)), INT32)
-        step = apply("shr", apply("shl", signed, shift), WORD - self.bits)
+        step = self._signed(n, j, word, field)
         if self.zero_points is None:
             return cast(step, FLOAT32)
         if self.zero_points.dtype is not UINT8:
-            zero = cast(self.zero_points[n, j], FLOAT32)
+            zero = cast(self.zero_points[n, j // self.each], FLOAT32)
             return cast(step, FLOAT32) - (zero - float(self.middle))
         zero = bitcast(
             apply("xor", self._zero(self.zero_points, n, j), self.middle) << 8 - self.bits, INT8
         )
         return cast(step - cast(zero >> 8 - self.bits, INT32), FLOAT32)
+
+    def _signed(self, n: DimLike, j: DimLike, word: DimLike, field: DimLike) -> Scalar:
+        """The weight less the middle of its range; where it is a byte, read as such."""
+        if self.bits == INT8.bits:
+            byte = self.packed[n, j, word * (WORD // INT8.bits) + field]
+            return cast(bitcast(apply("xor", byte, self.middle), INT8), INT32)
+        middles = sum(self.middle << at for at in range(0, WORD, self.bits)) - 2**WORD
+        signed = apply("xor", self._word(n, j, word), middles)
+        shift = cast(index(field * -self.bits + (WORD - self.bits)), INT32)
+        return apply("shr", apply("shl", signed, shift), WORD - self.bits)
 
     def quad(self, n: DimLike, j: DimLike, word: DimLike, part: DimLike) -> Scalar:
         """Every so many fields of a word as its four bytes, from field number ``part`` on."""
@@ -334,11 +352,11 @@ class _Words:
 
     def scale(self, n: DimLike, j: DimLike) -> Scalar:
         """The scale of a block."""
-        return cast(self.scales[n, j], FLOAT32)
+        return cast(self.scales[n, j // self.each], FLOAT32)
 
     def _zero(self, zero_points: Tensor, n: DimLike, j: DimLike) -> Scalar:
         """The zero point of a block, a field of a byte."""
-        return field(zero_points, (n, j), self.bits)
+        return field(zero_points, (n, j // self.each), self.bits)
 
 
 def field(packed: Tensor, place: Sequence[DimLike], bits: int) -> Scalar:
