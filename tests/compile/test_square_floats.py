@@ -326,14 +326,14 @@ LOST = 1 / 127
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize(("channels", "sides", "filters", "taps", "window"), CASES)
+@pytest.mark.parametrize(
+    ("number", "few"), [*((n, 0) for n in range(len(CASES))), *((n, 1 << 20) for n in (1, 4, 7))]
+)
 def test_factors_that_may_be_rounded_have_one_part(
-    channels: int,
-    sides: tuple[int, int],
-    filters: int,
-    taps: tuple[int, int],
-    window: dict[str, Any],
+    number: int, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(square_cost, "FEW_REGISTERS", few)
+    channels, sides, filters, taps, window = CASES[number]
     x, w = numbers(2, channels, *sides), numbers(filters, channels, *taps)
     x[0, :, -1, -1] = np.nan, *x[0, 1:, -1, -1]
     y = sums(x, w, window)
@@ -347,3 +347,25 @@ def test_factors_that_may_be_rounded_have_one_part(
     known = ~np.isnan(wanted)
     assert (difference[known] <= bound[known]).all()
     assert difference[known].any()
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    ("taps", "sides", "few"),
+    [(1, (2, 9), 0), (1, (5, 37), 0), (1, (5, 37), 1 << 20), (3, (9, 21), 0)],
+)
+def test_open_images_of_one_part(
+    taps: int, sides: tuple[int, int], few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(square_cost, "FEW_REGISTERS", few)
+    w, window = numbers(48, 64, taps, taps), dict[str, Any](pads=[taps // 2] * 4)
+    shape = (symbol("N"), 64, symbol("H"), symbol("W"))
+    y = in_blocks(lower_conv(image("x", shape), constant(w), **window))
+    x = numbers(2, 64, *sides)
+    extents = {"N": 2, "H": sides[0], "W": sides[1]}
+    found, again = (
+        Runner([y], ROUNDED, chunks=n, at_end=True).run({"x": x}, extents)[0] for n in (1, 3)
+    )
+    np.testing.assert_array_equal(found, again)
+    bound = (LOST + w[0].size * ROUNDING) * convolved(np.abs(x), np.abs(w), window)
+    assert (np.abs(found.reshape(2, 48, *sides) - convolved(x, w, window)) <= bound).all()

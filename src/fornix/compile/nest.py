@@ -248,8 +248,8 @@ class Patch:
     so many rows along an axis of the box as `square` says. Factors may be the first of three
     bfloat16s that together are a float32; then `parts` says how far the parts of either lie apart,
     `counts` how many there are, fewer than three if others are 0, and `again` is the sum of
-    float32s that a lane is where that of parts is not finite. Sums may be `held` in memory: if
-    there are loops they are added to, if there are none they are used.
+    float32s that a lane is where that of parts, or of words that fill a row, is not finite. Sums
+    may be `held` in memory: if there are loops they are added to, if there are none they are used.
 
     Of several `ways` one is taken for each turn of the outermost loop: that of which the condition
     holds. So many words of bytes are then so small that 16 bits hold the sums of their products; 0

@@ -57,7 +57,9 @@ def patch(em: Emitter, p: Patch) -> None:
 def _in_tile_registers(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]]) -> None:
     """The same in tile registers, unless the sums go on elsewhere."""
     if p.parts is None:
-        _finish_in_loop(em, p, ranges, square.sums_of_patch(em, p, ranges))
+        sums = square.sums_of_patch(em, p, ranges)
+        boxes.compute_anew(em, p, ranges, sums)
+        _finish_in_loop(em, p, ranges, sums)
         return
     sums = boxes.sums_of_patch(em, p, ranges)
     if p.held is None or not p.loops:

@@ -38,6 +38,7 @@ from fornix.compile.schedule.small_images import Way, chosen, only_if, ways
 from fornix.compile.schedule.spans_of_terms import in_spans
 from fornix.compile.schedule.spread import spread
 from fornix.compile.schedule.square import square_nests
+from fornix.compile.schedule.square_words import rows_in_words
 from fornix.compile.schedule.streamed import streamed_sums
 from fornix.compile.schedule.turned import turned_nest, woven_nest
 from fornix.compile.schedule.window import window_nest
@@ -95,6 +96,10 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     parts = spread(conv) or joined(conv)
     if parts is not None:
         return [piece for part in parts for piece in _of_store(part, target)]
+    words = rows_in_words(conv, target, lanes)
+    of_words = None if words is None else direct_stages(words[1], target, lanes)
+    if words is not None and of_words is not None:
+        return _of_stages([words[0], *of_words], target)
     rounded = rounded_in_tiles(conv, target, lanes)
     speed = speed_of_direct(rounded or conv, target, lanes)
     algorithm = winograd_algorithm(conv, target, lanes, speed)

@@ -44,6 +44,8 @@ from fornix.compile.schedule.spans import open_row, open_rows, pieces, turns
 from fornix.compile.schedule.square_cost import GAIN, speed_in_tiles
 from fornix.compile.schedule.square_floats import float_stages, has_float_tiles, runs_in_tiles
 from fornix.compile.schedule.square_images import (
+    exact,
+    has_rows_of_words,
     is_for_squares,
     lies_in_lines,
     order_in_squares,
@@ -93,7 +95,7 @@ class _Loops:
     """The axes of the nest: what is around the boxes, and the two that boxes are cut from.
 
     Boxes leave out what lies beside the `edge` of the image. Its rows may be `joined` to one, or
-    some have `marks`.
+    some have `marks`. Sums that are not finite are computed `again`.
     """
 
     lead: tuple[Variable, ...]
@@ -104,6 +106,7 @@ class _Loops:
     edge: Edge | None
     joined: Joined | None = None
     marks: Marks | None = None
+    again: Scalar | None = None
 
 
 def direct_stages(
@@ -188,27 +191,30 @@ def _stages(
     in_parts = float_stages(c, given, target, lanes) or _of_copy(c, target, lanes)
     if in_parts is not None:
         return in_parts
-    return _in_boxes(*with_whole_rows(c, given, target, lanes), target, lanes, is_small=is_small)
+    whole = with_whole_rows(c, given, target, lanes)
+    of_words = c if has_rows_of_words(c, target, lanes) else None
+    return _in_boxes(*whole, target, lanes, is_small=is_small, of_words=of_words)
 
 
 def _in_boxes(
-    c: Convolution, given: Groups, target: Target, lanes: int, *, is_small: bool
+    c: Convolution,
+    given: Groups,
+    target: Target,
+    lanes: int,
+    *,
+    is_small: bool,
+    of_words: Convolution | None,
 ) -> list[Stage | Store]:
-    """The copies, then the sums of boxes."""
+    """The copies, then the sums of boxes; of words, with their own taps."""
     blocks = -(-given.filters // lanes)
     *lead, pixels = (s.out for s in c.spatial)
     rows = lead.pop() if lead else None
     is_square = is_for_squares(c, given, target, lanes)
-    sum_ = order_in_squares(c) if is_square else order(c)
     joined, box = None, None if is_square else box_of(c, blocks, target, are_small=is_small)
     if box is None:
         c, joined, box = _in_squares(c, blocks, target)
         given = groups(c) or given
-    sum_ = in_groups(c, sum_) if is_small else sum_
-    edge = None if is_square or is_small else _edge(c, sum_, box)
-    if edge is not None:
-        others = (a for a in sum_.loops if a is not edge.tap)
-        sum_ = replace_fields(sum_, loops=(edge.tap, *others))
+    sum_, edge = _order(c, box, is_square=is_square, is_small=is_small)
     panels, block = Variable("p", blocks // box.blocks), Variable("b", box.blocks)
     lane = Variable("j", lanes)
     place = (panels.dim * box.blocks + block.dim) * lanes + lane.dim
@@ -232,6 +238,10 @@ def _in_boxes(
     is_once = is_square and (box.rows, box.pixels) == (1, pixels.extent) and rows is None
     filters = block, lane, lanes, width
     held = None if not is_once and _keeps_weights(c, given, box, target) else pack.buffer
+    if of_words is not None:
+        own, body = exact(of_words, image, weights, sum_)
+        plain = _with_sum(c, own, body, around, (which, block, lane))
+        around = replace_fields(around, again=outer_reductions(plain.value)[0])
     nest = _nest(c, store, sum_, around, box, filters, held)
     return [*stages, Stage(nest, (store,))]
 
@@ -245,6 +255,20 @@ def _in_squares(
     else:
         c, joined = in_whole_boxes(c, blocks)
     return c, joined, Box(*(square_box(c, blocks, target) if joined is None else joined.box))
+
+
+def _order(
+    c: Convolution, box: Box, *, is_square: bool, is_small: bool
+) -> tuple[Order, Edge | None]:
+    """The order of the sum, and the edge of the image whose taps boxes take one by one."""
+    sum_ = order_in_squares(c) if is_square else order(c)
+    if is_small:
+        return in_groups(c, sum_), None
+    edge = None if is_square else _edge(c, sum_, box)
+    if edge is None:
+        return sum_, None
+    others = (a for a in sum_.loops if a is not edge.tap)
+    return replace_fields(sum_, loops=(edge.tap, *others)), edge
 
 
 def _in_place(c: Convolution, given: Groups, sum_: Order, *, is_square: bool) -> Scalar | None:
@@ -465,7 +489,8 @@ def _nest(
         if around.joined is None:
             inside = _inside(c, sum_, here)
         square = (around.pixels, box.square) if box.square else None
-        return Patch(e, here, lane, inside, sum_.written, put, width, ahead, around.edge, square)
+        found = Patch(e, here, lane, inside, sum_.written, put, width, ahead, around.edge, square)
+        return replace_fields(found, again=around.again)
 
     wide = around.pixels.extent
     panels = [around.panels]

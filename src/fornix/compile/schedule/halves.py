@@ -54,12 +54,12 @@ LEAST_ROWS = 24
 
 def in_halves(c: Contraction, target: Target) -> tuple[list[Store], Contraction] | None:
     """What has to be computed first, and ``c`` with rounded factors; None if it stays as it is."""
-    if not _is_allowed(c.product, target) or not _is_worthwhile(c):
+    if not may_round(c.product, target) or not _is_worthwhile(c):
         return None
     (k,) = c.sum.axes
     pair = Variable("k", ceildiv(k.extent, 2))
     first, left = _left_pairs(c, pair)
-    product = apply("dot2", left, _pair(c.right, k, pair))
+    product = apply("dot2", left, in_pairs(c.right, k, pair))
     value = replace(c.store.value, {c.sum: reduction("sum", (pair,), product)})
     store = normal(Store(c.store.buffer, c.store.axes, c.store.address, value))
     found = contraction(store)
@@ -74,7 +74,7 @@ def _left_pairs(c: Contraction, pair: Variable) -> tuple[list[Store], Scalar]:
         left = c.left
     if not is_plain(replace_fields(c, product=replace_fields(c.product, left=left))):
         left = _copied("left", axes_of_left(c), left, first)
-    pairs = _pair(left, k, pair)
+    pairs = in_pairs(left, k, pair)
     if is_word(pairs):
         return first, pairs
     axes = [*(a for a in c.store.axes if a in c.left.variables), pair]
@@ -90,13 +90,13 @@ def _copied(name: str, axes: Sequence[Variable], e: Scalar, first: list[Store]) 
 
 def convolution_in_halves(c: Convolution, target: Target) -> Convolution | None:
     """``c`` over pairs of channels with rounded factors; None if it stays as it is."""
-    if not _is_allowed(c.product, target) or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
+    if not may_round(c.product, target) or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
         return None
     if c.has_groups or len(c.channels) != 1 or likely(c.channels[0].extent) < LEAST_TERMS:
         return None
     (k,) = c.channels
     pair = Variable("k", ceildiv(k.extent, 2))
-    product = apply("dot2", _pair(c.product.left, k, pair), _pair(c.product.right, k, pair))
+    product = apply("dot2", in_pairs(c.product.left, k, pair), in_pairs(c.product.right, k, pair))
     axes = tuple(pair if a is k else a for a in c.sum.axes)
     value = replace(c.store.value, {c.sum: reduction("sum", axes, product)})
     return convolution(Store(c.store.buffer, c.store.axes, c.store.address, value))
@@ -107,7 +107,7 @@ def rounded_in_tiles(c: Convolution, target: Target, lanes: int) -> Convolution 
 
     None if tile registers are not faster.
     """
-    if not _is_allowed(c.product, target) or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
+    if not may_round(c.product, target) or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
         return None
     factors = (c.product.left, c.product.right)
     left, right = (cast(cast(unwidened(e), BFLOAT16), FLOAT32) for e in factors)
@@ -117,7 +117,7 @@ def rounded_in_tiles(c: Convolution, target: Target, lanes: int) -> Convolution 
     return found if found is not None and is_for_tiles(found, target, lanes) else None
 
 
-def _is_allowed(product: Product, target: Target) -> bool:
+def may_round(product: Product, target: Target) -> bool:
     """Whether the factors are bfloat16s, or may be rounded to such."""
     if target.rounds_products:
         return True
@@ -134,7 +134,7 @@ def _is_worthwhile(c: Contraction) -> bool:
     return is_stored or (c.row is not None and likely(c.row.extent) >= LEAST_ROWS)
 
 
-def _pair(e: Scalar, k: Variable, pair: Variable) -> Scalar:
+def in_pairs(e: Scalar, k: Variable, pair: Variable) -> Scalar:
     """Two neighbouring terms of ``e`` as the halves of an int32, the first one low."""
     low, high = (_half(e, k, pair.dim * 2 + part) for part in range(2))
     if low.dtype is FLOAT32:
@@ -151,4 +151,4 @@ def _half(e: Scalar, k: Variable, place: DimLike) -> Scalar:
     return select(inside, guarded(substitute_scalar(e, {k: place}), inside), 0)
 
 
-__all__ = ["convolution_in_halves", "in_halves", "rounded_in_tiles"]
+__all__ = ["convolution_in_halves", "in_halves", "in_pairs", "may_round", "rounded_in_tiles"]

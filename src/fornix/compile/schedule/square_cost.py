@@ -40,6 +40,9 @@ DEEP = 2
 are, panels of one block leave more of the first cache to the image, and more for threads to share,
 unless the image comes from further away.
 """
+FEW_REGISTERS = 8
+"""Of pixels, up to which weights of one part come from memory no faster than they are used: tiles
+that are read from there take a third longer than weights that vectors copy to the first cache."""
 WORD_BYTES = 4
 GAIN = 1.05
 """By which tile registers have to be faster."""
@@ -64,7 +67,7 @@ def cycles_in_tiles(c: Convolution, target: Target) -> float:
     is_far = places * channels * WORD_BYTES > NEAR_BYTES
     groups, overlap = (1, 1.0) if has_more_weights else _times_split(c, target)
     split = places * overlap * (groups * PLACE_CYCLES + is_far * FAR_CYCLES)
-    split += has_more_weights * taps * filters * WEIGHT_CYCLES
+    split += splits_weights(c) * taps * filters * WEIGHT_CYCLES
     sides = sides_of(c, is_whole=has_more_weights)
     registers = box_of(c, *sides).in_all(*sides) * blocks
     share = len(products_of(count_of(c.image), count_of(c.weights))) / len(PRODUCTS)
@@ -84,7 +87,7 @@ def blocks_of(c: Convolution) -> int:
 
 def deep_of(c: Convolution, blocks: int) -> int:
     """Blocks in a panel."""
-    return 1 if weights_are_larger(c) and not _is_streamed(c) else min(DEEP, blocks)
+    return 1 if splits_weights(c) and not _is_streamed(c) else min(DEEP, blocks)
 
 
 def _is_streamed(c: Convolution) -> bool:
@@ -95,6 +98,16 @@ def _is_streamed(c: Convolution) -> bool:
 def _image_bytes(c: Convolution) -> int:
     """Of the image in parts."""
     return places_of(c) * (known(c.channels[0].extent) or 1) * BYTES
+
+
+def splits_weights(c: Convolution) -> bool:
+    """Whether weights are split in scratch memory, panel by panel.
+
+    Those of one part take no more memory in words than as they are stored.
+    """
+    sides = sides_of(c, is_whole=True)
+    are_streamed = box_of(c, *sides).in_all(*sides) <= FEW_REGISTERS
+    return weights_are_larger(c) and (count_of(c.weights) > 1 or are_streamed)
 
 
 def weights_are_larger(c: Convolution) -> bool:
@@ -160,5 +173,6 @@ __all__ = [
     "grouped",
     "piece_of",
     "speed_in_tiles",
+    "splits_weights",
     "weights_are_larger",
 ]

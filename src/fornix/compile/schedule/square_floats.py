@@ -6,6 +6,9 @@ all. The other one is split in scratch memory, as much of it at a time as caches
 all of the first: weights slice by slice of the sum, whose sums wait in scratch memory meanwhile,
 the image in pieces of whole sums.
 
+Weights of one part take no more memory in words than as they are stored. They are split ahead in
+any case, but for the smallest images; of an image that they outnumber, all is.
+
 Where only a run tells how large the image is, boxes have a size of their own, and reach beyond its
 end: factors are 0 there, and results are not written.
 """
@@ -40,6 +43,7 @@ from fornix.compile.schedule.square_cost import (
     grouped,
     piece_of,
     speed_in_tiles,
+    splits_weights,
     weights_are_larger,
 )
 from fornix.compile.schedule.square_few import Weights, either, few_places, may_be_few
@@ -85,7 +89,7 @@ def float_stages(
     if not runs_in_tiles(c, target, lanes):
         return None
     stages = _Stages(c, given, target)
-    return stages.by_panels() if stages.splits_weights else stages.by_pieces()
+    return stages.by_panels() if stages.splits_weights else stages.of_whole_weights()
 
 
 def has_float_tiles(c: Convolution, target: Target, lanes: int) -> bool:
@@ -161,11 +165,12 @@ class _Stages:
     def __init__(self, c: Convolution, given: Groups, target: Target) -> None:
         self.c, self.given, self.target = c, given, target
         self.counts = count_of(given.image), count_of(c.weights)
+        self.is_whole = weights_are_larger(c)
+        self.splits_weights = splits_weights(c)
         (self.channel,) = c.channels
         blocks = -(-given.filters // WORDS)
         self.block, self.lane = Variable("b", deep_of(c, blocks)), Variable("j", WORDS)
         self.steps = -(-(known(self.channel.extent) or 1) // STEP)
-        self.splits_weights = weights_are_larger(c)
         self.panels = self._panels(-(-blocks // deep_of(c, blocks)), target)
         self.filters, self.at_filter = combined((*self.panels, self.block, self.lane))
         self.word = Variable("e", WORDS)
@@ -174,7 +179,7 @@ class _Stages:
         outer, inner = Variable("c", self.steps // few), Variable("d", few)
         self.loops = (outer, *taps, inner) if few > 1 else (outer, *taps)
         self.step = outer.dim * few + inner.dim if few > 1 else outer.dim
-        sides = sides_of(c, is_whole=self.splits_weights)
+        sides = sides_of(c, is_whole=self.is_whole)
         self.box = box_of(c, *sides)
         self.is_open = is_open(c)
         self.cut = c.spatial[0]
@@ -182,7 +187,7 @@ class _Stages:
         self.piece = Variable("q", 1)
         self.first: DimLike = 0
         is_joined = len(c.spatial) > 1 and sides[0] == 1 < likely_of_image(self.cut.out.extent)
-        if not self.splits_weights:
+        if not self.is_whole:
             self._cut(target)
         if self.is_open and not is_joined:
             self._round_up()
@@ -201,7 +206,7 @@ class _Stages:
 
         Groups are alike, so that there may be panels of zeros.
         """
-        if self.splits_weights:
+        if self.is_whole:
             return (Variable("p", count),)
         groups, each = grouped(self.c, count, target)
         return Variable("g", groups), Variable("p", each)
@@ -238,21 +243,31 @@ class _Stages:
 
     # ── the two ways
 
-    def by_pieces(self) -> list[Stage | Store]:
-        """Weights are split once and for all, the image piece by piece for all of them."""
+    def of_whole_weights(self) -> list[Stage | Store]:
+        """Weights are split once and for all, the image at once or piece by piece."""
         own = self._weight()
         halves = self._at_half(own, 0, self.step), self._at_half(own, 1, self.step)
         weights = self._weights(halves, (*self.panels, *self.loops))
-        image = self._image(())
+        image = self._image(self.c.batch if self.is_whole else ())
         patch, store = self._patch(image, weights, halves)
-        group, panel = self.panels
-        body = (*image.loops, Loop(panel, self._boxes(patch)))
-        outer = (group, *self.c.batch, self.piece)
-        last = _stage(outer, body, store, [image.buffer], weights.buffer)
+        first = [weights.stage()]
+        if self.is_whole:
+            turns = (*(turn for turn, _ in self.spans), *self.loops)
+            patch = replace_fields(patch, ahead=self._ahead(weights.buffer, self.panels, turns))
+            outer, body = (*self.panels, *self.c.batch), self._boxes(patch)
+            last = _stage(outer, body, store, [], image.buffer, weights.buffer)
+            first.append(image.stage())
+        else:
+            group, panel = self.panels
+            body = (*image.loops, Loop(panel, self._boxes(patch)))
+            outer = (group, *self.c.batch, self.piece)
+            last = _stage(outer, body, store, [image.buffer], weights.buffer)
         if not may_be_few(self.c):
-            return [weights.stage(), last]
+            return [*first, last]
         packed, _ = self._packed()
-        return [packed, weights.stage(), self._or_few(last, packed)]
+        if self.is_whole:
+            first[-1] = either(first[-1], self.c)
+        return [packed, *first, self._or_few(last, packed)]
 
     def by_panels(self) -> list[Stage | Store]:
         """The image is split once, the weights panel by panel, slice by slice, for all of it."""
@@ -266,7 +281,7 @@ class _Stages:
         extents = (*(t.extent for t in turns), size * (known(self.block.extent) or 1) * WORDS)
         sums = Buffer(f"sums#{next(_SERIAL)}", extents, FLOAT32)
         patch = replace_fields(patch, held=(sums, sums.address((*(t.dim for t in turns), 0))))
-        ahead = self._ahead(packed.buffer, (*turns, last))
+        ahead = self._ahead(packed.buffer, (*self.panels, *slices), (*turns, last))
         adding = replace_fields(patch, loops=patch.loops[-1:], ahead=ahead)
         every = Variable("z", sums.elements)
         body = (
@@ -377,12 +392,13 @@ class _Stages:
         order = (self.word, self.block, self.lane)
         return _Split(buffer, axes, order, puts, load(buffer, read))
 
-    def _ahead(self, weights: Buffer, turns: Sequence[Variable]) -> tuple[Line, ...]:
+    def _ahead(
+        self, weights: Buffer, slices: Sequence[Variable], turns: Sequence[Variable]
+    ) -> tuple[Line, ...]:
         """The lines of the next slice of ``weights`` that one of the ``turns`` with this asks for.
 
         Each asks for its part, so that it comes from memory as evenly as time passes.
         """
-        slices = (*self.panels, *self.loops[:-1])
         (count, number), (own_count, own) = combined(slices), combined(turns)
         size = (known(weights.elements) or 0) // (known(count) or 1)
         least = known(own_count) or max(1, likely_of_image(own_count) // FEWER_TURNS)
@@ -419,7 +435,7 @@ class _Stages:
             square=(self.outs[-1], self.box.height),
             parts=(WORDS, (known(self.block.extent) or 1) * WORDS * WORDS),
             counts=self.counts,
-            again=plain,
+            again=plain if max(self.counts) > 1 else None,
         )
         return patch, again
 
@@ -488,13 +504,13 @@ def _puts(
 
 
 def _stage(
-    axes: Sequence[Variable], body: Block, store: Store, scratch: Sequence[Buffer], beside: Buffer
+    axes: Sequence[Variable], body: Block, store: Store, scratch: Sequence[Buffer], *beside: Buffer
 ) -> Stage:
     """``body`` in chunks of ``axes``, which does ``store`` and reads parts ``beside``."""
     places, size = in_scratch(scratch)
     chunks = (Chunks(tuple(axes), body),)
     nest = Nest("convolution", chunks, WORDS, combined(axes)[0], places, size)
-    return Stage(replace_fields(nest, beside=(beside,), drops_subnormal=True), (store,))
+    return Stage(replace_fields(nest, beside=beside, drops_subnormal=True), (store,))
 
 
 __all__ = ["float_stages", "has_float_tiles", "runs_in_tiles"]
