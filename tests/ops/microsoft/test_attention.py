@@ -145,6 +145,27 @@ def test_batches_may_have_caches_filled_unlike() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_part_of_each_head_is_rotated() -> None:
+    flags = {"num_heads": WIDE, "kv_num_heads": GROUPS, "do_rotary": 1}
+    for length, past, interleaved in ((4, 0, 0), (1, 5, 1)):
+        inputs = step(length, past, size=32)
+        inputs[7:] = normal(32, 8), normal(32, 8)
+        more = flags | {"rotary_interleaved": interleaved}
+        expected, *_ = peer("GroupQueryAttention", inputs, more, opset=1, outputs=3, domain=DOMAIN)
+        [found] = run_op("GroupQueryAttention", inputs, more, opset=1, domain=DOMAIN)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("length", "past"), [(4, 0), (1, 5)])
+def test_positions_of_a_prompt_follow_the_first_that_is_told(length: int, past: int) -> None:
+    ids = np.random.default_rng(3).integers(0, 20, (B, length))
+    inputs = [*step(length, past), ids]
+    flags = {"num_heads": WIDE, "kv_num_heads": GROUPS, "do_rotary": 1}
+    expected, *_ = peer("GroupQueryAttention", inputs, flags, opset=1, outputs=3, domain=DOMAIN)
+    [found] = run_op("GroupQueryAttention", inputs, flags, opset=1, domain=DOMAIN)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_sink_takes_its_share() -> None:
     flags: dict[str, Any] = {"num_heads": WIDE, "kv_num_heads": GROUPS}
     for sink, smooth in ((normal(WIDE), -1), (None, 1)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def model(op: str, feeds: dict[str, Any], order: list[str], outputs: int, flags:
     node = helper.make_node(op, names, results, domain=DOMAIN, **flags)
     given = [
         helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(x.dtype), extents.get(name, list(x.shape))
+            name, helper.np_dtype_to_tensor_dtype(x.dtype), named(extents.get(name, []), x)
         )
         for name, x in feeds.items()
     ]
@@ -58,6 +59,12 @@ def model(op: str, feeds: dict[str, Any], order: list[str], outputs: int, flags:
     imports = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
     text: bytes = helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
     return text
+
+
+def named(extents: list[Any], x: Any) -> list[Any]:
+    """The extents of ``x``, by their names if they have any."""
+    pairs = itertools.zip_longest(extents, x.shape)
+    return [name if isinstance(name, str) else extent for name, extent in pairs]
 
 
 def agree(op: str, feeds: dict[str, Any], order: list[str], flags: Any, outputs: int = 1) -> Any:
@@ -126,14 +133,14 @@ GROUP = [
 ]  # fmt: skip
 
 
-def group(length: int, past: int, room: int) -> dict[str, Any]:
+def group(length: int, past: int, room: int, size: int = D) -> dict[str, Any]:
     """Inputs of a step whose cache has ``room`` places."""
     total = past + length
-    feeds = {"query": normal(1, length, H * D)}
-    feeds |= {name: normal(1, length, 2 * D) for name in ("key", "value")}
-    feeds |= {name: normal(1, 2, room, D) for name in ("past_key", "past_value")}
+    feeds = {"query": normal(1, length, H * size)}
+    feeds |= {name: normal(1, length, 2 * size) for name in ("key", "value")}
+    feeds |= {name: normal(1, 2, room, size) for name in ("past_key", "past_value")}
     feeds |= {"filled": np.array([total - 1], np.int32), "total": np.array(total, np.int32)}
-    return feeds | {"cos": normal(64, D // 2), "sin": normal(64, D // 2)}
+    return feeds | {"cos": normal(64, size // 2), "sin": normal(64, size // 2)}
 
 
 @pytest.mark.parametrize("rotary", [0, 1])
@@ -157,6 +164,15 @@ def test_groups_fill_their_cache(
         for found, wanted in zip(caches, expected[1:], strict=True):
             kept = slice(0, past + length)  # what lies behind is nobody's
             np.testing.assert_allclose(found[:, :, kept], wanted[:, :, kept], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("length", "past", "pairs"), [(5, 0, D), (1, 6, D), (5, 0, 8), (3, 4, 8)])
+def test_positions_and_what_is_rotated_may_be_told(length: int, past: int, pairs: int) -> None:
+    feeds = group(length, past, past + length, size=2 * D)
+    feeds |= {"cos": normal(64, pairs), "sin": normal(64, pairs)}
+    feeds["ids"] = np.random.default_rng(3).integers(0, 20, (1, length))
+    flags = {"num_heads": H, "kv_num_heads": 2, "do_rotary": 1}
+    agree("GroupQueryAttention", feeds, GROUP, flags, outputs=3)
 
 
 @pytest.mark.parametrize("flags", [{}, {"local_window_size": 3, "softcap": 2.0}])

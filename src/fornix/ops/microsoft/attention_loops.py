@@ -190,7 +190,11 @@ class Cache:
         batch = self.filled.shape[0]
 
         def at(b: DimLike, i: DimLike) -> Scalar:
-            place = index(self.start(b) + i) if position_ids is None else position_ids[b, i]
+            place = index(self.start(b) + i)
+            if position_ids is not None:
+                is_prompt = apply("eq", index(self.total), index(self.queries))
+                is_prompt = is_prompt & (index(self.queries) > 1)
+                place = select(is_prompt, position_ids[0, 0] + index(i), position_ids[b, i])
             return apply("min", apply("max", place, 0), index(rows - 1))
 
         return compute((batch, self.queries), at)

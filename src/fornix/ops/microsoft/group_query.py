@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from fornix.dtype import FLOAT32
 from fornix.errors import NotSupported, require
-from fornix.ir.dim import DimLike, divide, maximum
+from fornix.ir.dim import DimLike, divide, known, maximum
 from fornix.ir.loops import Scalar, Tensor, cast, const, stored
 from fornix.ops import scalar as s
 from fornix.ops.along import mapped
@@ -123,11 +124,12 @@ def group_query_attention(
     output[B, S, H·D]; H/G query heads in a row share a key head. Batch b has seqlens_k[b] + 1 keys;
     where total_sequence_length is S these are all new, else the last S of them, and those before
     stand in past_key and past_value [B, G, P, D]. present_key and present_value [B, G, L, D] have
-    both, L the greater of P and total_sequence_length. do_rotary rotates queries and new keys by
-    cos_cache and sin_cache at position_ids[B, S], else at their positions. A query sees the keys up
-    to its own position, local_window_size of them at most unless −1; softcap and attention_bias
-    are those of the standard. A sink adds exp(head_sink[h]), or with smooth_softmax 1, to the sum
-    that weights are divided by. Source: onnxruntime's contributed operators, GroupQueryAttention-1.
+    both, L the greater of P and total_sequence_length. do_rotary rotates R elements of each head of
+    queries and new keys by cos_cache and sin_cache [positions, R/2] at position_ids[B, S], or where
+    all keys are new from the first of these on, else at their positions. A query sees the keys up
+    to its own position, local_window_size of them at most unless −1; softcap and attention_bias are
+    the standard's. A sink adds exp(head_sink[h]), or with smooth_softmax 1, to the weights' sum.
+    Source: onnxruntime's contributed operators, GroupQueryAttention-1.
     """
     _check_group_query(more, others, node)
     q, k, v = _group_heads(query, key, value, num_heads, kv_num_heads)
@@ -136,22 +138,21 @@ def group_query_attention(
     before = np.zeros_like(filled) if total == length else filled - length
     places = before[:, None] + np.arange(length)
     if do_rotary and cos_cache is not None and sin_cache is not None:
-        turned = np.clip(places if position_ids is None else position_ids, 0, len(cos_cache) - 1)
-        q, k = (
-            rotary_embedding(x, cos_cache, sin_cache, turned, interleaved=rotary_interleaved)
-            for x in (q, k)
-        )
-    present_key = _filled(past_key, k, before, total)
-    present_value = _filled(past_value, v, before, total)
+        rotated = partial(
+            rotary_embedding, cos_cache=cos_cache, sin_cache=sin_cache,
+            position_ids=_positions(position_ids, places, total, len(cos_cache)),
+            interleaved=rotary_interleaved, rotary_embedding_dim=2 * cos_cache.shape[1],
+        )  # fmt: skip
+        q, k = rotated(q), rotated(k)
+    present_key, present_value = (
+        _filled(past, new, before, total) for past, new in ((past_key, k), (past_value, v))
+    )
     scores = _limited(similarity(q, present_key[:, :, :total], scale or None), softcap)
-    if attention_bias is not None:
-        scores = scores + widened(attention_bias)
+    scores = scores + (0 if attention_bias is None else widened(attention_bias))
     scores = np.where(_seen(places, total, local_window_size), scores, np.float32(-np.inf))
-    weights = _with_sink(scores, head_sink, smooth_softmax)
-    y = joined(average(weights, present_value[:, :, :total]))
-    return tuple(x.astype(query.dtype, copy=False) for x in (y, present_key, present_value))[
-        : node.output_count
-    ]
+    y = joined(average(_with_sink(scores, head_sink, smooth_softmax), present_value[:, :, :total]))
+    results = (y, present_key, present_value)[: node.output_count]
+    return tuple(x.astype(query.dtype, copy=False) for x in results)
 
 
 @GroupQueryAttention.lower
@@ -189,12 +190,14 @@ def lower_group_query(
     cache = Cache(seqlens_k, past, q.shape[2], total)
     if do_rotary and cos_cache is not None and sin_cache is not None:
         turned = cache.positions(position_ids, cos_cache.shape[0])
-        q, k = (
-            lower_rotary_embedding(
-                x, cos_cache, sin_cache, turned, interleaved=rotary_interleaved, node=node
-            )
-            for x in (q, k)
-        )
+        pairs = known(cos_cache.shape[1])
+        if pairs is None:
+            node.decline("how much of a head is rotated is known at run time only")
+        rotated = partial(
+            lower_rotary_embedding, cos_cache=cos_cache, sin_cache=sin_cache, position_ids=turned,
+            interleaved=rotary_interleaved, rotary_embedding_dim=2 * pairs, node=node,
+        )  # fmt: skip
+        q, k = rotated(q), rotated(k)
     q = stored(q, "queries")
     keys, values = cache.joined(past_key, k), cache.joined(past_value, v)
     scores = lower_similarity(q, front(keys, total), scale or None, node)
@@ -276,6 +279,14 @@ def _filled(past: Array | None, new: Array, before: Array, total: int) -> Array:
             cache[row, :, :start] = past[row, :, :start]
         cache[row, :, start : start + length] = new[row]
     return cache
+
+
+def _positions(position_ids: Array | None, places: Array, total: int, rows: int) -> Array:
+    """Rows of angles for new keys; those of a prompt follow the first of ``position_ids``."""
+    found = places if position_ids is None else position_ids
+    if position_ids is not None and 1 < places.shape[1] == total:
+        found = places + position_ids.flat[0]
+    return np.clip(found, 0, rows - 1)
 
 
 def _seen(places: Array, total: int, window: int) -> Array:
