@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fornix.compile.schedule.gathered import LEAST, gathered
+from fornix.compile.schedule.gathered import JOINED, LEAST, gathered
 from fornix.dtype import FLOAT32, FLOAT64, DType
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Scalar, Store, Tensor, apply, compute, reduce, tensor
 from fornix.ir.loops.tensor import stored
+from fornix.ops.move import lower_concat
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import check
 
@@ -83,3 +84,51 @@ def test_rows_are_read_in_place_where_a_copy_gains_nothing() -> None:
     assert parts(normalized(tensor("y", (2, 48), FLOAT32))) is None
     short = turned(tensor("z", (2, 1, 2, LEAST // 2 - 1), FLOAT32), 2)
     assert parts(normalized(short)) is None
+
+
+def weighed(widths: tuple[int, ...], rows: DimLike, dtype: DType = FLOAT32) -> Tensor:
+    """The products of rows that are joined of others with one column."""
+    row = lower_concat(*(tensor(f"x{i}", (rows, w), dtype) for i, w in enumerate(widths)), axis=1)
+    column = tensor("w", (sum(widths),), dtype)
+    return compute(
+        (rows,), lambda i: reduce("sum", (sum(widths),), lambda k: row[i, k] * column[k])
+    )
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+@pytest.mark.parametrize("widths", [(12,) * 6, (1, 2, 3, 4, 5, 17), (40, 1, 1, 1, 1, 40)])
+def test_rows_of_many_parts_are_joined_before_their_sums(
+    widths: tuple[int, ...], dtype: DType, level: str
+) -> None:
+    feeds = {f"x{i}": data((3, w), dtype) for i, w in enumerate(widths)}
+    feeds["w"] = data((sum(widths),), dtype)
+    y = weighed(widths, 3, dtype)
+    found = parts(y)
+    assert found is not None
+    assert [a.extent for a in found[0].axes] == [3, sum(widths)]
+    check(y, feeds, target=target(level))
+    y = weighed(widths, symbol("n"), dtype)
+    for n in (0, 1, 3):
+        fewer = {name: x if name == "w" else x[:n] for name, x in feeds.items()}
+        check(y, fewer, {"n": n}, target=target(level))
+
+
+def test_what_is_not_finite_in_a_part_stays_in_its_row() -> None:
+    feeds = {f"x{i}": data((3, 5)) for i in range(8)} | {"w": data((40,))}
+    feeds["x3"][1, 2], feeds["x7"][2, 4] = np.nan, -np.inf
+    check(weighed((5,) * 8, 3), feeds)
+
+
+def test_few_parts_are_chosen_between_in_their_sum() -> None:
+    assert parts(weighed((12,) * JOINED, 3)) is None
+    assert parts(weighed((2,) * (LEAST // 2 - 1), 3)) is None
+
+
+def test_several_sums_read_one_copy_of_joined_rows() -> None:
+    rows = lower_concat(*(tensor(f"x{i}", (3, 9), FLOAT32) for i in range(7)), axis=1)
+    y = normalized(rows)
+    found = parts(y)
+    assert found is not None
+    assert len(found) == 2
+    check(y, {f"x{i}": data((3, 9)) for i in range(7)})

@@ -39,12 +39,18 @@ from tests.ir.interpreter import interpret
 PARTS = 12
 
 
-def joined(parts: int, width: int, rows: int = 5) -> Store:
+def all_of(parts: int, width: int, rows: int = 5) -> Tensor:
     """Rows that a Concat joins."""
     operator = ops.find("", "Concat")
     assert operator is not None
     given = [tensor(f"x{k}", (rows, width), FLOAT32) for k in range(parts)]
-    buffer = stored(operator.rule("lower", 13)(*given, axis=1)).buffer  # type: ignore[misc]
+    made: Tensor = operator.rule("lower", 13)(*given, axis=1)  # type: ignore[misc]
+    return made
+
+
+def joined(parts: int, width: int, rows: int = 5) -> Store:
+    """What computes them, with as few axes as it needs."""
+    buffer = stored(all_of(parts, width, rows)).buffer
     assert buffer is not None
     assert isinstance(buffer.source, Store)
     return normal(buffer.source)
@@ -52,8 +58,8 @@ def joined(parts: int, width: int, rows: int = 5) -> Store:
 
 def test_guards_flip_where_parts_meet() -> None:
     store = joined(PARTS, 32)
-    assert flips(store, store.axes[-1]) == [32 * k for k in range(1, PARTS)]
-    assert flips(store, store.axes[0]) == []
+    assert flips(store.value, store.axes[-1]) == [32 * k for k in range(1, PARTS)]
+    assert flips(store.value, store.axes[0]) == []
 
 
 @pytest.mark.parametrize(
@@ -61,6 +67,29 @@ def test_guards_flip_where_parts_meet() -> None:
 )
 def test_many_parts_that_fill_vectors_are_pieces(parts: int, width: int, pieces: int) -> None:
     assert len(map_nest(joined(parts, width), 16).body) == pieces
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("parts", "width"), [(2, 3), (9, 1), (9, 2), (12, 3), (16, 4), (30, 12), (33, 7), (40, 2)]
+)
+def test_many_short_parts_are_joined(
+    parts: int, width: int, level: str, rng: np.random.Generator
+) -> None:
+    feeds = {f"x{k}": rng.standard_normal((5, width), np.float32) for k in range(parts)}
+    made = compiled(all_of(parts, width), feeds, target=target(level), at_end=True)
+    assert made.tobytes() == np.concatenate([*feeds.values()], axis=1).tobytes()
+
+
+def asked(parts: int, width: int) -> int:
+    """How many times the row that so many parts are joined to asks where it is."""
+    (chunks,) = map_nest(joined(parts, width), 16).body
+    return str(chunks).count("select<")
+
+
+def test_many_short_parts_are_computed_one_after_the_other() -> None:
+    assert asked(30, 4) == asked(12, 12) == asked(16, 2) == 0
+    assert asked(4, 2) == 3
 
 
 def test_parts_that_end_with_blocks_are_pieces_and_others_are_not() -> None:

@@ -297,9 +297,9 @@ def cut_at_blocks(store: Store, axis: Variable, size: int) -> list[Store]:
     return found
 
 
-def flips(store: Store, axis: Variable) -> list[int]:
-    """The values of ``axis`` from which on guards in ``store`` give other answers, in order."""
-    found = {_flip(node, axis) for node in walk(store.value)}
+def flips(value: Scalar, axis: Variable) -> list[int]:
+    """The values of ``axis`` from which on guards in ``value`` give other answers, in order."""
+    found = {_flip(node, axis) for node in walk(value)}
     inside = (at for at in found if isinstance(at, int) and at > 0)
     return sorted(at for at in inside if isinstance(axis.extent, int) and at < axis.extent)
 

@@ -41,6 +41,9 @@ FEW_FAR = 32
 """Values of an axis along which stored data lie far apart that are taken together at most."""
 MOST_VECTORS = 2
 """How many times the vectors of a row its parts may take that are computed one after the other."""
+BEGINNING, CHOICE = 4, 3
+"""Operations that take as long as a vector of one part, and as asking in a vector for one of many:
+60 parts of 8 elements take 60 µs so for 1,010 by choosing."""
 GRAIN, LEAST_GRAIN = 1024, 64
 """Elements; a chunk of one long axis begins at a multiple of it, of fewer where each has more
 along axes inside."""
@@ -105,7 +108,7 @@ def _pieces(
     """
     if vector is None:
         return [(piece, None) for piece in change.cut(store, _open(store))]
-    ends = [0, *change.flips(store, vector), vector.extent]
+    ends = [0, *change.flips(store.value, vector), vector.extent]
     steps = [b - a for a, b in pairwise(ends) if isinstance(a, int) and isinstance(b, int)]
     if len(steps) >= MANY_PARTS and all(step >= lanes for step in steps):
         parts = change.cut(store, [a for a in store.axes if a is not vector], MAX_PARTS)
@@ -190,17 +193,21 @@ def _parts(store: Store, vector: Variable, lanes: int) -> list[tuple[Variable, B
     To choose between them in each vector takes twice as long, and much longer where a vector
     that is not read would lie outside of the process's memory.
     """
-    parts = change.cut(store, [a for a in store.axes if a is not vector])
+    parts = change.cut(store, [a for a in store.axes if a is not vector], MAX_PARTS)
     found: list[tuple[Variable, Block]] = []
-    vectors = 0
+    vectors = singles = 0
     for part in parts:
         (axis,) = (a for a in part.axes if a not in store.axes or a is vector)
-        if isinstance(axis.extent, int):
-            vectors += axis.extent if axis.extent < LEAST else -(-axis.extent // lanes)
+        n = axis.extent if isinstance(axis.extent, int) else 0
+        singles += n if n < LEAST else 0
+        vectors += n if n < LEAST else -(-n // lanes)
         found.append((axis, (Put(part.buffer, part.address, part.value),)))
-    if not isinstance(vector.extent, int):
-        vectors += -(-likely(vector.extent) // lanes)  # of those parts that a run tells
-    is_short = vectors > MOST_VECTORS * -(-likely(vector.extent) // lanes)
+    whole = -(-likely(vector.extent) // lanes)
+    vectors += 0 if isinstance(vector.extent, int) else whole  # of those parts that a run tells
+    work = sum(OPERATIONS_OF.get(e.op, 0) for e in walk(parts[0].value) if isinstance(e, Apply))
+    apart = (vectors - singles // 2) * (BEGINNING + work)
+    is_dear = apart > whole * (CHOICE * len(parts) + work)
+    is_short = vectors > MOST_VECTORS * whole and is_dear
     return [] if len(parts) == 1 or is_short else found
 
 
