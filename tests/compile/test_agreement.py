@@ -383,3 +383,16 @@ def test_a_maximum_that_is_agreed_is_the_greater_of_its_choices() -> None:
     assert not agreed.proves(Bound(last + 1, whole))
     assert not Agreement(reach=[(whole, 0)]).proves(Bound(last, whole))
     assert not Agreement(reach=[(maximum(2, part), 1)]).proves(Bound(last, part))
+
+
+def test_a_quotient_may_be_made_of_others() -> None:
+    before, behind, length = (symbol(name, least=0) for name in ("a", "b", "l"))
+    half = (length + 1) // 2
+    side = before + behind + half - 1
+    places = (side - 3) // 2 + 1
+    row, column, tap = Variable("i", places), Variable("j", places), Variable("k", 3)
+    last = Bound((2 * row.dim + tap.dim) * side + 2 * column.dim + tap.dim, side * side)
+    agreed = Agreement(reach=[(side, 1), (places, 1), (half, 1)])
+    assert agreed.proves(last)
+    assert not agreed.proves(Bound(last.address + 1, last.elements))
+    assert not Agreement(reach=[(side, 1), (places, 1)]).proves(last)

@@ -6,7 +6,7 @@ What operators ask is said in `agreement_rules.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -78,11 +78,15 @@ class Agreement:
         """Whether ``bound`` holds for all extents that agree.
 
         A minimum is no more than its arguments, and may be agreed to be at least so much: a proof
-        wants either.
+        wants either. So is a quotient, and may be made of others.
         """
-        return any(self._proves(bound, self._atoms(bound, kinds)) for kinds in _KINDS) or any(
-            self._proves(bound, self._left(self._atoms(bound, kinds))) for kinds in _KINDS
-        )
+        return any(self._proves(bound, values) for values in self._attempts(bound))
+
+    def _attempts(self, bound: Bound) -> Iterator[dict[Atom, DimLike]]:
+        """What atoms of ``bound`` are taken for, by attempts at a proof."""
+        yield from (self._atoms(bound, kinds) for kinds in _KINDS)
+        yield from (self._left(self._atoms(bound, kinds)) for kinds in _KINDS)
+        yield self._atoms(bound, (Floor,), are_inner=True)
 
     def _proves(self, bound: Bound, values: dict[Atom, DimLike]) -> bool:
         for variable in variables(bound.address):
@@ -101,10 +105,12 @@ class Agreement:
         pairs = [*self.equal, *((other, one) for one, other in self.equal)]
         return [count, *(other for one, other in pairs if one == count)]
 
-    def _atoms(self, bound: Bound, kinds: tuple[type[Atom], ...]) -> dict[Atom, DimLike]:
+    def _atoms(
+        self, bound: Bound, kinds: tuple[type[Atom], ...], *, are_inner: bool = False
+    ) -> dict[Atom, DimLike]:
         """What atoms of ``bound`` are: equal to something, or symbols that are at least so much.
 
-        Of the latter those of ``kinds``.
+        Of the latter those of ``kinds``; if they ``are_inner``, those that no others are part of.
         """
         values = self.values
         found: dict[Atom, DimLike] = {
@@ -113,7 +119,11 @@ class Agreement:
             for a in atoms(d)
             if isinstance(a, Symbol) and a.name in values
         }
-        for number, (atom, least) in enumerate(self._least(kinds).items()):
+        known = self._least(kinds)
+        if are_inner:
+            inside = {a: {b for d in a.inner for b in atoms(d)} for a in known}
+            known = {a: n for a, n in known.items() if inside[a].isdisjoint(known)}
+        for number, (atom, least) in enumerate(known.items()):
             agreed = found.setdefault(atom, symbol(f"agreed {number}", least))
             chosen = _chosen(atom, least)
             if chosen is not None:

@@ -23,6 +23,7 @@ from fornix.compile.agreement_layers import (
 )
 from fornix.compile.emptiness import divides, read_inputs
 from fornix.ir.dim import DimLike, known, maximum
+from fornix.ir.dim.expression import Floor, Terms, collect, terms_of
 from fornix.ir.graph import Node
 from fornix.ops import operator_of
 from fornix.ops.einsum import parse_equation
@@ -98,11 +99,17 @@ def _windows(
     """Images as before that hold a window along each axis.
 
     Of one that is a little smaller the formula of results makes none, and the operators nothing.
+    Padding that a run tells adds to an image which is not empty, as that of the layer before.
     """
     _image(found, node, facts, results)
     whole = results[0].shape
     places = whole[2:] if _channel_axis(node) == 1 else whole[1:-1]
     found.reach += [(extent, 1) for extent in places if known(extent) is None]
+    sides = [terms_of(extent) for fact in facts[:1] if fact for extent in fact.shape[2:]]
+    for side in sides:
+        inner: Terms = {m: c for m, c in side.items() if [type(a) for a in m] == [Floor]}
+        if len(inner) == 1:
+            found.reach.append((collect({**inner, (): min(side.get((), 0), 0)}), 1))
 
 
 def _spread_windows(

@@ -242,6 +242,40 @@ def test_sizes_come_from_data(mode: str) -> None:
         agree(pair, {"x": image, "s": np.array(s)})
 
 
+PADDED = """f (float[N, 2, H, W] x, int64[4] p, float[3, 2, 3, 3] v, float[3, 3, 3, 3] w)
+    => (float[N, 3, P, Q] y) {
+    none = Constant <value = int64[2] {0, 0}> ()
+    a, b = Split <axis = 0, num_outputs = 2> (p)
+    starts = Abs (a)
+    ends = Abs (b)
+    pads = Concat <axis = 0> (none, starts, none, ends)
+    half = Conv <strides = [2, 2]> (x, v)
+    wide = Pad (half, pads)
+    quarter = Conv <strides = [2, 2]> (wide, w)
+    wider = Pad (quarter, pads)
+    eighth = Conv <strides = [2, 2]> (wider, w)
+    widest = Pad (eighth, pads)
+    y = Conv <strides = [2, 2]> (widest, w)
+}"""
+
+
+def test_convolutions_of_padding_that_comes_from_data_are_compiled(
+    rng: np.random.Generator,
+) -> None:
+    pair = sessions(PADDED)
+    feeds = {"v": rng.integers(-1, 2, (3, 2, 3, 3)).astype("f")}  # whose sums are exact
+    feeds["w"] = rng.integers(-1, 2, (3, 3, 3, 3)).astype("f")
+    for n, h, w, p in (
+        (1, 39, 52, (0, 1, 1, 1)),
+        (2, 41, 40, (0, 0, 0, 0)),
+        (1, 7, 9, (-1, 1, 2, 1)),
+    ):
+        x = rng.integers(-1, 2, (n, 2, h, w)).astype("f")
+        agree(pair, {**feeds, "x": x, "p": np.array(p)})
+    left = {one.op_type for one in pair[0].placement() if not one.kernels}
+    assert "Conv" not in left
+
+
 OF_ITERATION = """f (int64 m, int64[4] n, float[3, 2] x) => (float y) {
     stays = Constant <value = bool {1}> ()
     start = Constant <value = float {0}> ()
