@@ -18,6 +18,11 @@ Lines: TypeAlias = "list[str | Lines]"
 Carried: TypeAlias = "Sequence[tuple[str, str]]"
 """What a loop hands on from turn to turn: type and first value of each."""
 Body: TypeAlias = "Callable[[str, list[str]], Sequence[str]]"
+REPEATABLE = (
+    *("add", "sub", "mul", "udiv", "and", "or", "lshr", "icmp", "select", "trunc"),
+    *("getelementptr", "insertelement", "shufflevector", "call i64 @llvm.s"),
+)
+"""How instructions begin that give the same whenever they are run: of addresses and masks."""
 
 
 class Value(NamedTuple):
@@ -31,12 +36,14 @@ class Value(NamedTuple):
 class Level:
     """An open loop: where its code goes, in which block that is, and what is known there."""
 
-    __slots__ = ("label", "lines", "memo")
+    __slots__ = ("label", "lines", "made", "memo")
 
     def __init__(self, label: str) -> None:
         self.lines: Lines = []
         self.label = label
         self.memo: dict[Hashable, Value] = {}
+        self.made: dict[str, str] = {}
+        """The names of results, by instructions that are `REPEATABLE`."""
 
 
 class Builder:
@@ -66,10 +73,20 @@ class Builder:
         """Write an instruction that has no result."""
         self.levels[self.top if depth is None else depth].lines.append("  " + text)
 
-    def put(self, depth: int, text: str) -> str:
+    def write(self, depth: int, text: str) -> str:
         """Write an instruction; the name of its result."""
         name = f"%t{self.number()}"
         self.do(f"{name} = {text}", depth)
+        return name
+
+    def put(self, depth: int, text: str) -> str:
+        """Write an instruction, unless the level has the same already; the name of its result."""
+        made = self.levels[depth].made
+        name = made.get(text)
+        if name is None:
+            name = self.write(depth, text)
+            if text.startswith(REPEATABLE):
+                made[text] = name
         return name
 
     def call(self, depth: int, result: str, function: str, *arguments: tuple[str, str]) -> str:

@@ -17,7 +17,7 @@ from fornix.compile.target import Target
 from fornix.dtype import BOOL, INT8, INT16, INT32, DType
 from fornix.ir.dim import Dim, DimLike, atoms, ceildiv
 from fornix.ir.dim.expression import Atom, Symbol
-from fornix.ir.loops import Buffer, Reduce, Scalar, Variable, substitute_scalar
+from fornix.ir.loops import Buffer, Reduce, Scalar, Substitution, Variable
 
 ATTRIBUTES = "nounwind"
 DROPS_SUBNORMAL = 0x8040
@@ -52,7 +52,7 @@ class Emitter(Builder):
         self.masks: dict[int, Value] = {}
         self.places: dict[Atom, Value] = {}
         self.expansions: dict[Scalar, Scalar] = {}
-        self._moved: dict[tuple[object, ...], Scalar] = {}
+        self._moved: dict[tuple[object, ...], Substitution] = {}
         self.changing: frozenset[Buffer] = frozenset()
         self.checks: list[Check] = []
         self.functions: dict[str, None] = {}
@@ -157,11 +157,11 @@ class Emitter(Builder):
 
     def moved(self, e: Scalar, values: Mapping[Atom, DimLike]) -> Scalar:
         """``e`` with loop variables replaced; blocks are written anew for masked turns."""
-        key = (e, *values.items())
+        key = tuple(values.items())
         found = self._moved.get(key)
         if found is None:
-            found = self._moved[key] = substitute_scalar(e, values)
-        return found
+            found = self._moved[key] = Substitution({**values})
+        return found.of(e)
 
     def value(self, e: Scalar, unit: int = 0) -> Value:
         """The value of ``e``; where it varies along the vector axis, that of vector ``unit``."""

@@ -343,7 +343,7 @@ def _spread(em: Emitter, mask: Value | None, step: int, depth: int) -> str:
         kind = em.type(BOOL, is_vector=True)
         picks = ", ".join(f"i32 {em.lanes if k % step else k // step}" for k in range(count))
         kinds = f"{kind} {mask.text}, {kind} zeroinitializer, <{count} x i32> <{picks}>"
-        found = Value(em.put(depth, f"shufflevector {kinds}"), True, depth)
+        found = Value(em.write(depth, f"shufflevector {kinds}"), True, depth)
         if is_whole:
             em.remember(key, found)
     return found.text

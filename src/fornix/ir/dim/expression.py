@@ -291,7 +291,10 @@ class Dim:
             return NotImplemented
         if constant == 0:
             return self
-        return collect({**self.terms, (): self.terms.get((), 0) + constant})
+        total = self.terms.get((), 0) + constant
+        if 0 < abs(total) <= MAX_COEFFICIENT and len(self.terms) < MAX_TERMS:
+            return Dim({**self.terms, (): total})
+        return collect({**self.terms, (): total})
 
     __radd__ = __add__
 

@@ -29,6 +29,7 @@ from fornix.ir.dim.expression import (
     terms_of,
     variables,
 )
+from fornix.ir.dim.refute import is_refuted
 
 PROOF_STEPS = 64
 """Goals that one proof may open."""
@@ -167,6 +168,8 @@ def _factors(d: DimLike) -> Iterable[Atom]:
 
 @functools.lru_cache(maxsize=8192)
 def _proves_with(d: DimLike, present: frozenset[Atom]) -> bool:
+    if is_refuted(d, present):
+        return False
     positive = frozenset().union(*map(_positive, present))
     try:
         return _Proof(positive).holds(d)

@@ -17,7 +17,14 @@ from __future__ import annotations
 
 from fornix.ir.buffer import Buffer
 from fornix.ir.loops.index import Loaded, Variable, out_of_range
-from fornix.ir.loops.rewrite import guarded, loaded, replace, substitute_scalar, walk
+from fornix.ir.loops.rewrite import (
+    Substitution,
+    guarded,
+    loaded,
+    replace,
+    substitute_scalar,
+    walk,
+)
 from fornix.ir.loops.routines import routine
 from fornix.ir.loops.scalar import (
     FALSE,
@@ -85,6 +92,7 @@ __all__ = [
     "Scan",
     "Scatter",
     "Store",
+    "Substitution",
     "Tensor",
     "Variable",
     "apply",

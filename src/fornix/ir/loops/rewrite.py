@@ -58,17 +58,30 @@ def _may_load(d: DimLike) -> bool:
     return isinstance(d, Dim) and not all(type(a) is Variable for m in d.terms for a in m)
 
 
+class Substitution:
+    """Free loop variables replaced by ``values``, in scalars that have parts in common."""
+
+    def __init__(self, values: Mapping[Atom, DimLike]) -> None:
+        self.values = values
+        self._done: dict[Scalar, Scalar] = {}
+        self._memo: Replaced = {}
+
+    def of(self, root: Scalar) -> Scalar:
+        """``root`` with variables replaced, simplified anew; symbols cannot be replaced."""
+        if root.variables.isdisjoint(self.values):
+            return root
+        done, values, memo = self._done, self.values, self._memo
+        if root not in done:
+            for node in _operands_first(root, values.keys(), done):
+                args = tuple([done.get(a, a) for a in node.args])
+                dims = tuple([substitute(d, values, memo) for d in node.dims])
+                done[node] = node.rebuild(args, dims)
+        return done[root]
+
+
 def substitute_scalar(root: Scalar, values: Mapping[Atom, DimLike]) -> Scalar:
     """``root`` with free loop variables replaced, simplified anew; symbols cannot be replaced."""
-    if root.variables.isdisjoint(values):
-        return root
-    done: dict[Scalar, Scalar] = {}
-    memo: Replaced = {}
-    for node in _operands_first(root, values.keys()):
-        args = tuple([done.get(a, a) for a in node.args])
-        dims = tuple([substitute(d, values, memo) for d in node.dims])
-        done[node] = node.rebuild(args, dims)
-    return done[root]
+    return Substitution(values).of(root)
 
 
 def replace(root: Scalar, values: Mapping[Scalar, Scalar]) -> Scalar:
@@ -81,8 +94,13 @@ def replace(root: Scalar, values: Mapping[Scalar, Scalar]) -> Scalar:
     return done[root]
 
 
-def _operands_first(root: Scalar, names: Collection[Atom] | None) -> list[Scalar]:
-    """The scalars of ``root`` that depend on ``names`` (all if None), operands first."""
+def _operands_first(
+    root: Scalar, names: Collection[Atom] | None, known: Mapping[Scalar, Scalar] | None = None
+) -> list[Scalar]:
+    """The scalars of ``root`` that depend on ``names`` (all if None), operands first.
+
+    Without those that are ``known``, and what only these are made of.
+    """
     found: list[Scalar] = []
     seen: set[Scalar] = set()
     waiting: list[Scalar | None] = [root]
@@ -91,7 +109,9 @@ def _operands_first(root: Scalar, names: Collection[Atom] | None) -> list[Scalar
         node = waiting.pop()
         if node is None:  # all operands of the last that was opened are found
             found.append(open_.pop())
-        elif node not in seen and (names is None or not node.variables.isdisjoint(names)):
+        elif node in seen or (known and node in known):
+            continue
+        elif names is None or not node.variables.isdisjoint(names):
             seen.add(node)
             if node.args:
                 open_.append(node)
