@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fornix.compile.schedule import schedule
 from fornix.dtype import BOOL, FLOAT32, UINT8, UINT16, DType
 from fornix.ir.dim import symbol
-from fornix.ir.loops import Tensor, apply, cast, compute, tensor
+from fornix.ir.loops import Store, Tensor, apply, cast, compute, constant, tensor
+from fornix.ir.loops.tensor import stored
 from tests.compile.levels import LEVELS, target
-from tests.compile.native import check, check_all
+from tests.compile.native import check, check_all, whole
 
 SIZES = [(1, 40), (7, 31), (16, 32), (17, 33), (40, 3), (45, 70), (64, 128)]
 """Rows and columns: below a pair of tiles, whole pairs, and what is left of them."""
@@ -69,3 +71,48 @@ def test_bools_that_are_computed_are_turned_as_bits(level: str) -> None:
     x = tensor("x", (45, 70), BOOL)
     data = numbers(UINT8, 45, 70) > 100
     check(compute((70, 45), lambda i, j: apply("not", x[j, i])), {"x": data}, target=target(level))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [UINT8, UINT16, FLOAT32])
+@pytest.mark.parametrize(("pixels", "channels"), [(131, 3), (1, 3), (3, 37), (41, 2)])
+def test_pictures_of_any_number_of_channels_are_laid_apart_and_together(
+    pixels: int, channels: int, dtype: DType, level: str
+) -> None:
+    n, p, c = symbol("n"), symbol("p"), symbol("c")
+    feeds = {
+        "x": numbers(dtype, 2, pixels, channels),
+        "y": numbers(dtype, 2, channels, pixels),
+    }
+    apart, together = tensor("x", (n, p, c), dtype), tensor("y", (n, c, p), dtype)
+    symbols = {"n": 2, "p": pixels, "c": channels}
+    results = [turned(apart), turned(together)]
+    found = check_all(results, feeds, symbols, target=target(level), chunks=3)
+    for given, result in zip(feeds.values(), found, strict=True):
+        np.testing.assert_array_equal(result, given.swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 50])
+def test_one_of_two_ways_turns_any_number_of_channels(count: int) -> None:
+    y = stored(turned(tensor("x", (symbol("n"), symbol("p"), symbol("c")), UINT8)))
+    assert y.buffer is not None
+    assert isinstance(y.buffer.source, Store)
+    pieces = schedule(y.buffer.source, target(LEVELS[0]))
+    told = [whole(piece.is_run, {"c": count}) for piece in pieces]
+    assert sorted(told) == [0, 1]
+
+
+def test_stored_data_are_turned_in_one_way() -> None:
+    table = constant(np.arange(64, dtype=np.float32).reshape(8, 8))
+    m, n = symbol("m", most=8), symbol("n", most=8)
+    y = compute((n, m), lambda i, j: table[j, i])
+    check(y, {}, {"m": 2, "n": 1})
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("shape", [(2, 1500, 3), (1, 70, 4), (3, 333, 2)])
+def test_few_channels_that_are_stored_are_laid_apart(shape: tuple[int, ...], level: str) -> None:
+    x = tensor("x", shape, FLOAT32)
+    feeds = {"x": numbers(FLOAT32, *shape)}
+    found = check(turned(x), feeds, at_end=True, target=target(level), chunks=5)
+    np.testing.assert_array_equal(found, feeds["x"].swapaxes(1, 2))

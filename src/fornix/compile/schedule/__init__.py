@@ -40,7 +40,7 @@ from fornix.compile.schedule.spread import spread
 from fornix.compile.schedule.square import square_nests
 from fornix.compile.schedule.square_words import rows_in_words
 from fornix.compile.schedule.streamed import streamed_sums
-from fornix.compile.schedule.turned import turned_nest, woven_nest
+from fornix.compile.schedule.turned import in_colours, turned_nest, woven_nest
 from fornix.compile.schedule.window import window_nest
 from fornix.compile.schedule.winograd import Stage, winograd_algorithm, winograd_stages
 from fornix.compile.target import Target
@@ -212,7 +212,7 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     if parts is not None:
         yield from _of_stages(parts, target)
     elif made is None:
-        yield _of_elements(store, target, lanes)
+        yield from _of_elements(store, target, lanes)
     else:
         first, rest, nest = made
         pieces = [*_of_stages(first, target), Piece(nest, (rest,))]
@@ -223,20 +223,29 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
         yield from pieces
 
 
-def _of_elements(store: Store, target: Target, lanes: int) -> Piece:
+def _of_elements(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
     """A normal ``store`` that no schedule of sums serves."""
     short = short_nest(store, target, lanes)
     if short is not None:
-        return Piece(short, (store,))
+        yield Piece(short, (store,))
+        return
     vector = vector_axis(store, lanes)
     turned = woven_nest(store, lanes) or turned_nest(store, vector, lanes)
     if turned is not None:
-        return Piece(turned, (store,))
+        colours = in_colours(store)
+        if colours is None:
+            yield Piece(turned, (store,))
+            return
+        is_it, few = colours
+        yield from _only_if(is_it, _of_store(few, target))
+        yield from _only_if(1 - is_it, [Piece(turned, (store,))])
+        return
     row = row_axis(store, vector)
     if row is not None:
-        return Piece(row_nest(store, *row, target), (store,))
+        yield Piece(row_nest(store, *row, target), (store,))
+        return
     nest = streamed_sums(store, vector, lanes) or powers_nest(store, lanes)
-    return Piece(nest or map_nest(store, lanes), (store,))
+    yield Piece(nest or map_nest(store, lanes), (store,))
 
 
 __all__ = ["Piece", "routine_nest", "schedule"]

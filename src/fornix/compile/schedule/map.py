@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from fornix.compile import axes as change
 from fornix.compile.cost import (
+    LOAD_COST,
     accesses,
     lanes_for,
     likely,
@@ -216,7 +217,8 @@ def _around(store: Store, vector: Variable | None) -> tuple[Sequence[Variable], 
 
     A reduction along the vector axis is the same for all values of an axis that it does not depend
     on: that axis goes inside, so that the reduction is computed once. So it is with most of what
-    is computed, such as the places between which pictures are read, the same in all channels.
+    is computed, such as the places between which pictures are read, the same in all channels. An
+    axis whose values lie side by side in what is read goes inside, too.
     """
     put: Block = (Put(store.buffer, store.address, store.value),)
     outer = [a for a in store.axes if a is not vector]
@@ -226,7 +228,9 @@ def _around(store: Store, vector: Variable | None) -> tuple[Sequence[Variable], 
     inner = [
         a
         for a in outer
-        if any(a not in e.variables for e in shared) or _is_alike(store.value, a, vector)
+        if any(a not in e.variables for e in shared)
+        or _is_alike(store.value, a, vector)
+        or _is_between(store.value, a, vector)
     ]
     return [a for a in outer if a not in inner], looped(inner, put)
 
@@ -240,6 +244,18 @@ def _is_alike(value: Scalar, axis: Variable, vector: Variable) -> bool:
     alike = sum(OPERATIONS_OF.get(e.op, 0) for e in wide if axis not in e.variables)
     whole = sum(OPERATIONS_OF.get(e.op, 0) for e in wide)
     return alike >= MANY_ALIKE and 2 * alike > whole
+
+
+def _is_between(value: Scalar, axis: Variable, vector: Variable) -> bool:
+    """Whether vectors read what lies between, for other values of ``axis``: lines come once, then.
+
+    So it is with the channels of pictures that are laid apart.
+    """
+    count = axis.extent
+    loads = accesses([value]) if isinstance(count, int) and count in LOAD_COST else []
+    return any(
+        stride_of(e.address, axis) == 1 and stride_of(e.address, vector) == count for e in loads
+    )
 
 
 def _units(store: Store) -> int:

@@ -21,7 +21,8 @@ from fornix.compile.nest import (
 )
 from fornix.compile.schedule.chunks import CHUNKS, combined
 from fornix.dtype import BOOL
-from fornix.ir.dim import ceildiv, known, less, maximum, minimum
+from fornix.ir.dim import Dim, DimLike, ceildiv, known, less, maximum, minimum
+from fornix.ir.dim.expression import Atom, Symbol, substitute
 from fornix.ir.loops import Constant, Load, Store, Variable, index
 
 MAX_LANES = 16
@@ -43,6 +44,8 @@ NARROW = 2
 """Bytes of elements whose lanes are put in turn, in tiles as high as such vectors are long."""
 MAX_WOVEN = 15
 """Rows that are woven; more fill the tiles that are turned."""
+COLOURS = 3
+"""Channels of most pictures."""
 BLOCKS = 16
 """Vectors along the rows in a piece, at most."""
 LEAST_PIECE = 256
@@ -100,6 +103,29 @@ def _woven_if_long(store: Store, along: Variable, across: Variable, lanes: int) 
     is_long = index(lanes - 1) < index(along.extent)
     body = (When(is_long, (long,)), When(~is_long, (short,)))
     return Nest("turned", body, lanes, combined(long.axes)[0])
+
+
+def in_colours(store: Store) -> tuple[DimLike, Store] | None:
+    """1 where an axis that is turned has `COLOURS` values, else 0, and ``store`` for that many.
+
+    Tiles would be nearly empty. None unless all that is turned is as long as only a run tells.
+    """
+    loads = accesses([store.value])
+    addresses = (store.address, *(e.address for e in loads))
+    turned = [a for a in store.axes if any(stride_of(d, a) == 1 for d in addresses)]
+    if _is_stored(store) or any(isinstance(a.extent, int) for a in turned):
+        return None
+    for axis in turned:
+        symbol = axis.extent.atom if isinstance(axis.extent, Dim) else None
+        if not isinstance(symbol, Symbol) or symbol.least > COLOURS:
+            continue
+        values: dict[Atom, DimLike] = {symbol: COLOURS}
+        axes = {a: Variable(a.name, substitute(a.extent, values, {})) for a in store.axes}
+        values |= {old: new.dim for old, new in axes.items()}
+        is_less = minimum(maximum(COLOURS + 1 - axis.extent, 0), 1)
+        is_it = is_less * minimum(maximum(axis.extent - COLOURS + 1, 0), 1)
+        return is_it, rewritten(store, axes.values(), values)
+    return None
 
 
 def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | None:
