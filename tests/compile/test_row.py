@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fornix.compile.nest import Chunks, Fold
 from fornix.compile.reductions import reductions
-from fornix.compile.schedule.row import by_reciprocals
+from fornix.compile.schedule.row import by_reciprocals, row_axis, row_nest
 from fornix.dtype import FLOAT32, FLOAT64, DType
+from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Apply, Scalar, Tensor, apply, compute, reduce, select, stored, tensor
 from fornix.ops import scalar as s
 from tests.compile.levels import LEVELS, target
@@ -121,3 +123,29 @@ def test_quotients_of_what_is_computed_of_extremes_stay_quotients() -> None:
 
     assert operation(compute((19,), lambda i: top[i] * (1 / 127))) == "div"
     assert operation(compute((19,), lambda i: s.sqrt(top[i]))) == "mul"
+
+
+def asked(height: DimLike, width: DimLike) -> list[int]:
+    """How many lines of the next row each stage of a softmax asks for."""
+    store = source(stored(results(tensor("x", (height, width), FLOAT32))["softmax"]))
+    axis = store.axes[-1]
+    found = row_axis(store, axis)
+    assert found is not None
+    (chunks,) = row_nest(store, *found, target(LEVELS[0])).body
+    assert isinstance(chunks, Chunks)
+    return [len(part.ahead) for part in chunks.body if isinstance(part, Fold)]
+
+
+def test_the_next_row_is_asked_for_while_exponentials_are_computed() -> None:
+    assert asked(24, 515) == [0, 1]
+    assert asked(symbol("n"), symbol("m")) == [0, 1]
+    assert asked(24, 1 << 20) == [0, 0]  # no near cache holds such a row
+
+
+@pytest.mark.parametrize("width", [1, 17, 300, 1025])
+@pytest.mark.parametrize("name", ["softmax", "log softmax"])
+def test_open_rows_are_kept_where_results_lie(name: str, width: int) -> None:
+    data = rows(width)
+    x = tensor("x", (symbol("n"), symbol("m")), FLOAT32)
+    symbols = {"n": len(data), "m": width}
+    check(results(x)[name], {"x": data}, symbols, at_end=True, chunks=3)

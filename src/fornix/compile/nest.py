@@ -111,6 +111,8 @@ class Fold:
     needs_nan: bool = True
     """Whether a maximum must be NaN where it meets one: then it takes three instructions, not one.
     """
+    ahead: tuple[Line, ...] = ()
+    """Lines that each vector asks for."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from fornix.compile.emit import parts, turned
 from fornix.compile.emit.builder import Carried, Value
 from fornix.compile.emit.folds import fold_lanes, horizontal, start, surely_runs
 from fornix.compile.emit.gates import gates
-from fornix.compile.emit.memory import in_bytes, store
+from fornix.compile.emit.memory import ask, in_bytes, store
 from fornix.compile.emit.packed import store_all
 from fornix.compile.emit.patches import patch
 from fornix.compile.emit.routines import call
@@ -271,6 +271,8 @@ def _fold(em: Emitter, fold: Fold) -> None:
     def turn(totals: list[str]) -> list[str]:
         results = []
         for unit, total in zip(em.units, totals, strict=True):
+            for buffer, place in fold.ahead:
+                ask(em, buffer, place, unit * em.lanes)
             for put in fold.kept:
                 store(em, put, unit)
             results.append(fold_lanes(em, op, fold.body, total, unit))

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from fornix.compile.cost import lanes_for, stride_of
+from fornix.compile.cost import accesses, lanes_for, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
-from fornix.compile.nest import Block, Fold, Lanes, Nest, Put
+from fornix.compile.nest import Block, Fold, Lanes, Line, Nest, Put
 from fornix.compile.reductions import reductions
 from fornix.compile.schedule.chunks import chunked
 from fornix.compile.target import Target
 from fornix.dtype import FLOAT32, FLOAT64
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, known, minimum
+from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
     Apply,
     Buffer,
@@ -90,8 +91,10 @@ def row_nest(store: Store, axis: Variable, along: Sequence[Reduce], target: Targ
     else:
         units = UNITS
         stages, value, scratch = _with_buffers(axis, stages, value, _room(store, axis))
+    ahead = [*[()] * (len(stages) - 1), _next_row(store, axis, stages, target)]
     body: Block = tuple(
-        Fold(s.result, axis, units, s.body, s.kept, needs_nan=s.result not in free) for s in stages
+        Fold(s.result, axis, units, s.body, s.kept, s.result not in free, asked)
+        for s, asked in zip(stages, ahead, strict=True)
     )
     put = Put(store.buffer, store.address, value)
     body = (*body, Lanes(axis, units, (put,)) if axis in store.axes else put)
@@ -99,6 +102,29 @@ def row_nest(store: Store, axis: Variable, along: Sequence[Reduce], target: Targ
     size = sum((_aligned(axis, b) for b in scratch), start=0)
     changing = frozenset((*scratch, store.buffer))
     return Nest("row", (chunks,), lanes, parallel, scratch, size, changing)
+
+
+def _next_row(
+    store: Store, axis: Variable, stages: Sequence[Stage], target: Target
+) -> tuple[Line, ...]:
+    """Lines of the next row that the first of several stages reads, for the last one to ask for.
+
+    If that is dear, memory would wait while it reads what is near. Rows that the nearest cache does
+    not hold come from farther away in every stage.
+    """
+    outer = next((a for a in reversed(store.axes) if a is not axis), None)
+    if outer is None or len(stages) == 1 or _cost(stages[-1].body) < COSTLY:
+        return ()
+    later: dict[Atom, DimLike] = {outer: minimum(outer.dim + 1, outer.extent - 1)}
+    size = known(axis.extent) or 0
+    return tuple(
+        (e.buffer, substitute(e.address, later, {}))
+        for e in accesses([stages[0].body])
+        if outer in e.variables
+        and not loaded(e.address)
+        and stride_of(e.address, axis) == 1
+        and size * e.dtype.bits // 8 <= target.l1_bytes
+    )
 
 
 STRICT = {"add", "sub", "mul", "div", "fma", "neg", "abs", "sqrt", "exp", "log"}
@@ -149,11 +175,11 @@ def _is_kept(e: Scalar, spoiled: set[Scalar], changed: set[Scalar], kept: set[Sc
 
 
 def _room(store: Store, axis: Variable) -> Store | None:
-    """``store`` if a row of its result is long, and whole, so that it serves as a row buffer.
+    """``store`` if a row of its result may be long, and whole, so that it serves as a row buffer.
 
     Two such rows and a third one in scratch memory do not fit the caches that two fit.
     """
-    is_long = isinstance(axis.extent, int) and axis.extent >= LONG
+    is_long = not isinstance(axis.extent, int) or axis.extent >= LONG
     is_whole = axis in store.axes and stride_of(store.address, axis) == 1
     return store if is_long and is_whole else None
 
