@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import gc
 import threading
 import weakref
@@ -17,6 +18,7 @@ from fornix.runtime.memory import (
     LARGE_BYTES,
     LARGE_PAGE,
     RECENT,
+    GuessedMemory,
     Lifetime,
     ResultMemory,
     SideBySide,
@@ -300,3 +302,90 @@ def test_a_session_never_writes_into_results_that_somebody_has() -> None:
     assert (whole == 2).all()
     assert (part == 4).all()
     assert (again == 8).all()
+
+
+LATE = """<ir_version: 10, opset_import: ["": 21]>
+late (float[N, M] x, bool[N] c, int64 n) => (float[A, M] y, int64[B] z) {
+    zero = Constant <value_int = 0> ()
+    one = Constant <value_int = 1> ()
+    y = Compress <axis = 0> (x, c)
+    z = Range (zero, n, one)
+}"""
+
+
+def late_run(session: fornix.InferenceSession, rows: int, count: int) -> list[Array]:
+    """Results of ``rows`` and ``count`` elements, which data tell, among 1,000 rows."""
+    x = np.arange(1000, dtype=np.float32).reshape(-1, 1) + np.zeros((1, 256), np.float32)
+    c = np.arange(1000) < rows
+    found = session.run(None, {"x": x, "c": c, "n": np.int64(count)})
+    return [np.asarray(array) for array in found]
+
+
+def are_right(found: list[Array], rows: int, count: int) -> bool:
+    y, z = found
+    wanted = np.repeat(np.arange(rows, dtype=np.float32), 256).reshape(rows, 256)
+    return np.array_equal(y, wanted) and np.array_equal(z, np.arange(count))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_results_whose_size_data_tell_are_nobody_elses(threads: int) -> None:
+    options = fornix.SessionOptions(intra_op_num_threads=threads)
+    session = fornix.InferenceSession(parser.parse_model(LATE), options)
+    random = np.random.default_rng(0)
+    kept: list[tuple[list[Array], int, int]] = []
+    sizes = [(300, 40_000), (0, 0), (255, 32_768), (256, 32_769), (257, 5), (1, 70_000)]
+    for _ in range(4):
+        for rows, count in sizes:
+            kept.append((late_run(session, rows, count), rows, count))
+            if len(kept) > 5:
+                del kept[int(random.integers(6))]
+            assert all(are_right(*one) for one in kept)
+    for rows, count in ((300, 40_000), (900, 70_000), (260, 0)):
+        for array in late_run(session, rows, count):
+            base = array.base
+            assert base is None or (
+                isinstance(base, np.ndarray) and base.nbytes <= 2 * array.nbytes
+            )
+
+
+def test_memory_of_results_whose_size_data_tell_is_used_again() -> None:
+    session = fornix.InferenceSession(parser.parse_model(LATE))
+    for _ in range(5):
+        address = late_run(session, 500, 50_000)[0].ctypes.data
+    assert late_run(session, 490, 49_000)[0].ctypes.data == address
+
+
+def test_callers_at_a_time_get_large_results_of_their_own() -> None:
+    session = fornix.InferenceSession(parser.parse_model(LATE))
+    late_run(session, 300, 0)
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        kept = late_run(session, 257, 0)
+        for turn in range(60):
+            rows, count = 250 + (turn + number) * 37 % 90, 33_000 * (turn % 3)
+            found = late_run(session, rows, count)
+            if not are_right(found, rows, count) or not are_right(kept, 257, 0):
+                wrong.append(turn)
+
+    callers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_memory_is_guessed_from_the_last_size() -> None:
+    guessed, results = GuessedMemory(), ResultMemory()
+    assert not guessed.fit(LARGE_BYTES)
+    assert guessed.fit(LARGE_BYTES + 1)
+    assert not guessed.fit(LARGE_BYTES + 2)
+    place = np.ctypeslib.as_array((ctypes.c_int64 * 3).from_address(guessed.place))
+    guessed.take(results)
+    assert place[0] != 0
+    guessed.leave()
+    assert place[0] == 0
+    assert guessed.fit(8)
+    guessed.take(results)
+    assert place.tolist() == [0, 0, LARGE_BYTES]

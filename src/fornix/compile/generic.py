@@ -13,7 +13,7 @@ The table is an array of words of 8 bytes:
     2 PyList_New       6 None                  10 their number   14 Py_IncRef
     3 PyList_SetItem   7 inputs                11 slots          15 Py_DecRef
    16 memmove         17 PyEval_SaveThread     18 PyEval_RestoreThread
-   19 the thread's state while it has let go of the GIL, else 0
+   19 the thread's state while it has let go of the GIL, else 0     20 PyArray_SetBaseObject
 
 then four words for each input: dtype, rank, the slot of its first extent, that of its address.
 
@@ -29,13 +29,13 @@ import ctypes
 from functools import cache
 from typing import TYPE_CHECKING
 
-from fornix.compile.entry import DATA, functions, looked_at
+from fornix.compile.entry import DATA, WRITEABLE, functions, looked_at
 from fornix.compile.machine import machine_text
 
 if TYPE_CHECKING:
     from fornix.compile.cache import ObjectCache
 
-HEAD_WORDS = 20
+HEAD_WORDS = 21
 LISTED, OPTIONAL = -1, -2
 """What stands for the rank of a list of arrays, and of an array that may be missing."""
 ROOM, USED, TABLE_HEAD = 0, 8, 16
@@ -220,7 +220,7 @@ def _text() -> str:
         "LOOK": looked_at("%dtype.wanted", _RANKS),
         "DATA": DATA, "HEAD_WORDS": HEAD_WORDS, "OPTIONAL": OPTIONAL, "USED": USED,
         "ENTRY": ENTRY, "TABLE_HEAD": TABLE_HEAD, "ENTRY_EXTENTS": ENTRY_EXTENTS,
-        "ENTRY_RANK": ENTRY_RANK, "MAX_RANK": MAX_RANK,
+        "ENTRY_RANK": ENTRY_RANK, "MAX_RANK": MAX_RANK, "WRITEABLE": WRITEABLE,
     }  # fmt: skip
     text = _TEXT + machine_text(calls=True)
     for name, number in numbers.items():
@@ -238,7 +238,7 @@ def generic_code(cache: ObjectCache) -> tuple[int, object]:
 
 @cache
 def head() -> tuple[int, ...]:
-    """The words of every table that are functions and types: 0 to 6 and 13 to 18."""
+    """The words of every table that are functions and types: 0 to 6, 13 to 18, and 20."""
 
     def address(name: str) -> int:
         return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
@@ -246,4 +246,4 @@ def head() -> tuple[int, ...]:
     known = functions()
     move = ctypes.cast(ctypes.memmove, ctypes.c_void_p).value or 0
     first = address("PyList_GetItem"), address("PyList_Size"), *known[2:7]
-    return (*first, id(list), *known[8:10], move, *known[10:12])
+    return (*first, id(list), *known[8:10], move, *known[10:])

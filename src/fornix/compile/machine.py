@@ -31,9 +31,10 @@ WORDS = 4
 """Of an instruction."""
 RAISED = -1
 """What the machine says when Python has raised an error."""
-ROW_DTYPE, ROW_RANK, ROW_EXTENTS, ROW_NUMBER, ROW_LIST, ROW_WORDS = range(6)
+ROW_DTYPE, ROW_RANK, ROW_EXTENTS, ROW_NUMBER, ROW_LIST, ROW_LENT, ROW_WORDS = range(7)
 """Words of a row that `MAKE` reads: what kind of array, and its place in a list: in that of results
-where the last word is 0."""
+where `ROW_LIST` is 0. `ROW_LENT` is 0, or where the array of bytes stands that it is to lie in, or
+0 for memory of its own."""
 
 TEXT = """
 define @KIND@ @machine(ptr %code, i64 %count, ptr %slots, ptr %table, ptr %results) {
@@ -181,13 +182,36 @@ make:
   %increase.at = getelementptr i64, ptr %table, i64 14
   %increase = load ptr, ptr %increase.at
   call void %increase(ptr %dtype)
-  %made = call ptr %new(ptr %class, ptr %dtype, i32 %rank, ptr %extents, ptr null, ptr null,
-                        i32 0, ptr null)
-  %not.made = icmp eq ptr %made, null
-  br i1 %not.made, label %raised, label %made.keep
+  %lent.at = getelementptr i64, ptr %a.place, i64 5
+  %lent = load ptr, ptr %lent.at
+  %no.lender = icmp eq ptr %lent, null
+  br i1 %no.lender, label %make.own, label %make.lender
+make.lender:
+  %base = load ptr, ptr %lent
+  %no.base = icmp eq ptr %base, null
+  br i1 %no.base, label %make.own, label %make.lent
+make.own:
+  %made.own = call ptr %new(ptr %class, ptr %dtype, i32 %rank, ptr %extents, ptr null, ptr null,
+                            i32 0, ptr null)
+  %no.own = icmp eq ptr %made.own, null
+  br i1 %no.own, label %raised, label %made.keep
+make.lent:
+  %base.at = getelementptr i8, ptr %base, i64 @DATA@
+  %base.data = load ptr, ptr %base.at
+  %made.lent = call ptr %new(ptr %class, ptr %dtype, i32 %rank, ptr %extents, ptr null,
+                             ptr %base.data, i32 @WRITEABLE@, ptr null)
+  %no.lent = icmp eq ptr %made.lent, null
+  br i1 %no.lent, label %raised, label %base.keep
+base.keep:
+  call void %increase(ptr %base)
+  %set.base.at = getelementptr i64, ptr %table, i64 20
+  %set.base = load ptr, ptr %set.base.at
+  %based = call i32 %set.base(ptr %made.lent, ptr %base)
+  br label %made.keep
 raised:
   ret i64 -1
 made.keep:
+  %made = phi ptr [ %made.own, %make.own ], [ %made.lent, %base.keep ]
   %into.at = getelementptr i64, ptr %a.place, i64 4
   %into.given = load ptr, ptr %into.at
   %is.result = icmp eq ptr %into.given, null

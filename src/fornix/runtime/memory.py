@@ -264,6 +264,49 @@ class LentMemory:
         self.block = None
 
 
+class GuessedMemory:
+    """`LentMemory` for a result whose size is known only when it is made: that of the last one.
+
+    Small results have memory of their own.
+    """
+
+    def __init__(self) -> None:
+        self._words = np.array([0, 0, LARGE_BYTES], np.int64)
+        """The address of the array of bytes, or 0; sizes from and up to which results fit."""
+        self._block: Array | None = None
+
+    @property
+    def place(self) -> int:
+        """The address of the word that says where the array is."""
+        return self._words.ctypes.data
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Those of the words for the least size and the greatest one."""
+        return self.place + 8, self.place + 16
+
+    def fit(self, size: int) -> bool:
+        """Have memory for a result of ``size`` bytes; whether there was none."""
+        least, most = self._words[1:].tolist()
+        if least <= size <= most:
+            return False
+        room = size_class(size)  # at least half of it is used
+        self._words[1:] = (room // 2, room) if size > LARGE_BYTES else (0, LARGE_BYTES)
+        return True
+
+    def take(self, memory: ResultMemory) -> None:
+        """Let the next result lie where no other one does."""
+        most = int(self._words[2])
+        if most > LARGE_BYTES:
+            self._block = memory.block(most)
+            self._words[0] = id(self._block)
+
+    def leave(self) -> None:
+        """From now on the memory is the result's alone."""
+        self._block = None
+        self._words[0] = 0
+
+
 class _Loan:
     """A block in use: the base of the array that lies in it, and so of all its views.
 

@@ -7,6 +7,7 @@ so that other ones cost nothing more. Decides which steps get such a call, and f
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import mul
@@ -22,7 +23,7 @@ from fornix.dtype import INT64
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Value
 from fornix.ir.types import TensorType
-from fornix.runtime.memory import ALIGNMENT, LARGE_BYTES, aligned_bytes, size_class
+from fornix.runtime.memory import ALIGNMENT, LARGE_BYTES, GuessedMemory, aligned_bytes, size_class
 from fornix.runtime.native import (
     BYTES_PER_NANOSECOND,
     OPERATIONS_PER_NANOSECOND,
@@ -45,6 +46,9 @@ LONG = 8
 """Bytes of an int64."""
 LONGEST = 200_000
 """Nanoseconds of a call, roughly, up to which the GIL is kept where one thread does all."""
+WORTH_LEARNING = 100_000
+"""The same where others might help with steps that learn: those take 40,000 more in the long way,
+as they look up what extents decide."""
 
 
 class ShortWay:
@@ -84,10 +88,15 @@ class ShortWay:
         if call is None:
             return None
         results = call.call(arrays)
-        if results is None and call.lacks:
-            self._open(size_class(2 * call.lacks))
-            return self._call.call(arrays) if self._call else None
-        return results
+        return self._again(call, arrays) if results is None else results
+
+    def _again(self, call: GenericCall, arrays: list[Any]) -> list[Any] | None:
+        """The same by another call, if memory is all that ``call`` lacks."""
+        if not call.lacks and not call.is_small:
+            return None
+        memory = size_class(2 * call.lacks) or call.capacity
+        self._open(memory, lends=call.lends or call.is_small)
+        return self._call.call(arrays) if self._call else None
 
     @property
     def is_open(self) -> bool:
@@ -100,13 +109,20 @@ class ShortWay:
             self._is_closed = not all(step.tells_its_extents for step in self.steps)
             self._open(FIRST_BYTES)
 
-    def _open(self, memory: int) -> None:
+    def _open(self, memory: int, *, lends: bool = False) -> None:
         if self._is_closed:
             return
         try:
-            self._call = GenericCall(self, memory)
+            self._call = (LendingCall if lends else GenericCall)(self, memory)
         except NotAsCompiled:
             self._is_closed = True
+
+
+def _longest(steps: Sequence[NativeStep]) -> int:
+    """Nanoseconds of a call of ``steps`` at most."""
+    if steps[0].pool.threads == 1:
+        return LONGEST
+    return WORTH_HELP if all(step.learned is None for step in steps) else WORTH_LEARNING
 
 
 def symbols_of(step: NativeStep) -> set[str]:
@@ -227,11 +243,11 @@ class CheckedCall:
         return formulas.apply(words.ADD, less, formulas.number(1))
 
     def making(
-        self, shape: Sequence[int], dtype: np.dtype[Any], number: int
+        self, shape: Sequence[int], dtype: np.dtype[Any], number: int, lent: int = 0
     ) -> tuple[list[Instruction], int]:
         """Instructions that make result ``number``, and the slot that gets its address.
 
-        ``shape`` are slots.
+        ``shape`` are slots, ``lent`` is where the array stands that it is to lie in, if any is.
         """
         formulas = self.formulas
         extents = np.zeros(len(shape) + 1, np.int64)
@@ -243,7 +259,8 @@ class CheckedCall:
                 instructions.append((words.PUT, slot, slot, place))
             else:
                 extents[axis] = known
-        row = np.array([self.keep(dtype), len(shape), extents.ctypes.data, number, 0], np.int64)
+        words_ = self.keep(dtype), len(shape), extents.ctypes.data, number, 0, lent
+        row = np.array(words_, np.int64)
         self.kept += [extents, row]
         address, place = formulas.slot(), formulas.number(row.ctypes.data)
         return [*instructions, (words.MAKE, address, place, place)], address
@@ -254,7 +271,8 @@ class CheckedCall:
             raise NotAsCompiled("objects of this Python are not laid out as native calls expect")
         self.code, self.slots = self.formulas.instructions(), self.formulas.start()
         work = self.code.ctypes.data, len(self.code), self.slots.ctypes.data
-        first = (*head()[:7], len(rows), results, *work, 0, *head()[7:], 0)
+        *known, based = head()
+        first = (*known[:7], len(rows), results, *work, 0, *known[7:], 0, based)
         table = np.array([*first, *(word for row in rows for word in row)], np.int64)
         made: Call = entry(table, address)
         return made
@@ -281,12 +299,18 @@ class Guard(CheckedCall):
 class GenericCall(CheckedCall):
     """The call of a `ShortWay`, with memory for the values that only kernels see."""
 
+    lends = False
+    """Whether large results get memory that is used again; else there are none."""
+
     def __init__(self, way: ShortWay, memory: int) -> None:
         """``memory`` is in bytes. Raises NotAsCompiled where something is no formula of extents."""
         super().__init__()
         self.way = way
+        self.result_sizes = dict[int, int]()
+        """By the numbers of results, the slots of their bytes."""
         self.reserve(memory)
         self._work = self.formulas.number(0)
+        self._longest = _longest(way.steps)
         self._places: dict[Value, int] = {}
         """Slots with the addresses of values."""
         rows = [self.given(type_) for type_ in way.types]
@@ -344,7 +368,7 @@ class GenericCall(CheckedCall):
         wired = WiredStep(step, formulas, self.room, is_empty)
         self.kept.append(wired)
         self._work = formulas.apply(words.ADD, self._work, wired.work)
-        self.check_work(self._work, LONGEST if step.pool.threads == 1 else WORTH_HELP)
+        self.check_work(self._work, self._longest)
         for value in step.writes:
             if value in outputs:
                 self._places[value] = self._make(step.types[value], outputs.index(value))
@@ -374,9 +398,75 @@ class GenericCall(CheckedCall):
     def _make(self, type_: ArrayType, number: int) -> int:
         """Make a result, if `ResultMemory` has none of its size; the slot of its address."""
         shape, dtype = type_
-        formulas = self.formulas
-        formulas.check(words.REACH, formulas.number(LARGE_BYTES), self.nbytes((shape, dtype)))
+        formulas, size = self.formulas, self.nbytes(type_)
+        self.result_sizes[number] = size
+        lent = self.lent(number, size)
         extents = [formulas.of(extent) for extent in shape]
-        instructions, address = self.making(extents, dtype, number)
+        instructions, address = self.making(extents, dtype, number, lent)
         formulas.code += instructions
         return address
+
+    def lent(self, number: int, size: int) -> int:  # noqa: ARG002 - others ask for the number
+        """Check the size in a slot of result ``number``; where the array stands that it lies in."""
+        self.formulas.check(words.REACH, self.formulas.number(LARGE_BYTES), size)
+        return 0
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a result was too large for it."""
+        return not self.lends and any(
+            self.slots[slot] > LARGE_BYTES for slot in self.result_sizes.values()
+        )
+
+
+class LendingCall(GenericCall):
+    """The same with large results in memory that is used again, one caller at a time.
+
+    It expects them to be of the sizes that they had last.
+    """
+
+    lends = True
+
+    def __init__(self, way: ShortWay, memory: int) -> None:
+        """As in `GenericCall`."""
+        self._lock = threading.Lock()
+        self._memory = way.steps[0].results
+        self._guessed = [GuessedMemory() for _ in way.outputs]
+        super().__init__(way, memory)
+        self._native, self.call = self.call, self._lend
+
+    def lent(self, number: int, size: int) -> int:
+        """Check the size in a slot of result ``number``; where the array stands that it lies in."""
+        formulas, one = self.formulas, self._guessed[number]
+        least, most = (formulas.number(address) for address in one.bounds)
+        formulas.check(words.REACH, size, formulas.apply(words.READ_LONG, least, least))
+        formulas.check(words.REACH, formulas.apply(words.READ_LONG, most, most), size)
+        return one.place
+
+    def _lend(self, arrays: list[Any]) -> list[Any] | None:
+        """The results for ``arrays``; None if they have to be computed the long way."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            results = self._done(arrays)
+            for _ in self._guessed:  # sizes of later results are known once earlier ones fit
+                if results is not None or not self._fitted():
+                    break
+                results = self._done(arrays)
+            return results
+        finally:
+            self._lock.release()
+
+    def _done(self, arrays: list[Any]) -> list[Any] | None:
+        for one in self._guessed:
+            one.take(self._memory)
+        try:
+            return self._native(arrays)
+        finally:
+            for one in self._guessed:
+                one.leave()
+
+    def _fitted(self) -> bool:
+        """Expect the size that a result was to have; whether there was one that did not fit."""
+        slots = self.result_sizes.items()
+        return any(self._guessed[number].fit(int(self.slots[slot])) for number, slot in slots)
