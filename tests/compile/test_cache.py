@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from ctypes import CDLL, POINTER, c_char_p, c_int, c_void_p, cast
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from llvmlite.binding import ffi
 
 from fornix.compile import ObjectCache, Target, disk, link
 from fornix.compile.kernel import KERNEL
@@ -159,6 +164,7 @@ def test_text_that_is_no_module_is_an_error() -> None:
 def test_threads_make_code_side_by_side_that_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     one_by_one = [compile_object(text(n), Target.host()) for n in range(4)]
     meeting, free = threading.Barrier(4, timeout=20), link._generate()
+    assert free is not None
 
     def generate(*given: object) -> object:
         meeting.wait()
@@ -177,10 +183,79 @@ def test_more_threads_than_places_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == [compile_object(text(n), Target.host()) for n in range(9)]
 
 
-def test_code_that_is_not_made_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "_generate", lambda: lambda *_: None)
-    with pytest.raises(CompileError, match="LLVM makes no code of a kernel"):
+def test_whoever_waits_gets_any_place_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = threading.Semaphore(0)
+
+    class Place:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            self.lock.acquire()
+            self.release = self.lock.release
+
+        def acquire(self, *, blocking: bool = True) -> bool:
+            if blocking:
+                waiting.release()
+            return self.lock.acquire(blocking)
+
+    places = [Place(), Place()]
+    monkeypatch.setattr(link, "_PLACES", places)
+    with ThreadPoolExecutor(2) as workers:
+        found = [workers.submit(compile_object, text(n), Target.host()) for n in range(2)]
+        assert all(waiting.acquire(timeout=20) for _ in found)
+        places[1].release()
+        done = wait(found, timeout=20, return_when=FIRST_COMPLETED).done
+        places[0].release()
+    assert len(done) == 1
+
+
+def test_a_version_whose_function_is_another_makes_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = compile_object(text(1), Target.host())
+    known = ffi.lib.LLVMPY_TargetMachineEmitToMemory
+    for types, result, more in (
+        (None, c_int, {"_cfn": known}),
+        ([*known.argtypes, c_int], known.restype, {"_cfn": known}),
+        (known.argtypes, known.restype, {}),
+    ):
+        other = SimpleNamespace(argtypes=types, restype=result, **more)
+        lib = SimpleNamespace(LLVMPY_TargetMachineEmitToMemory=other)
+        with monkeypatch.context() as patch:
+            patch.setattr(link, "ffi", SimpleNamespace(lib=lib))
+            assert link._generate.__wrapped__() is None
+    monkeypatch.setattr(link, "_generate", lambda: None)
+    assert compile_object(text(1), Target.host()) == expected
+
+
+@pytest.mark.parametrize("reason", ["", "no such relocation"])
+def test_code_that_is_not_made_is_an_error(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    string = CDLL(ffi.lib._name).LLVMPY_CreateString
+    string.argtypes, string.restype = [c_char_p], c_void_p
+
+    def generate(*given: Any) -> None:
+        if reason:
+            cast(given[-1]._as_parameter_, POINTER(c_void_p))[0] = string(reason.encode())
+
+    monkeypatch.setattr(link, "_generate", lambda: generate)
+    with pytest.raises(CompileError, match=f"rejects a kernel: {reason or 'no code is made'}"):
         compile_object(text(1), Target.host())
+
+
+def test_errors_that_are_kept_free_modules_before_their_contexts() -> None:
+    invalid = "define i64 @kernel() {\n %a = add i64 %b, 1\n %b = add i64 %a, 1\n ret i64 %a\n}"
+
+    def kept() -> None:
+        errors: list[CompileError] = []
+        try:
+            compile_object(invalid, Target.host())
+        except CompileError as error:
+            errors.append(error)  # a cycle: the traceback of an error keeps this frame
+        assert "dominate" in str(errors)
+
+    for _ in range(20):
+        kept()
+    gc.collect()
+    assert compile_object(text(1), Target.host())
 
 
 def test_a_function_that_the_process_lacks_is_an_error() -> None:

@@ -26,21 +26,27 @@ OPTIMIZATION = 1
 """Level of code generation: the same code as at 3 in three quarters of the time."""
 MOST_THREADS = 8
 """That generate code at once: the text for more is not written as fast."""
+ARGUMENTS = 4
+"""Of LLVM's function that generates code: machine, module, whether it is an object, the reason."""
 
 _LOCK = awaited(threading.Lock())
 _LIBRARIES = itertools.count()
+_WAITING = itertools.count()
 _PLACES = [awaited(threading.Lock()) for _ in range(MOST_THREADS)]
 """Where code is generated, each by one thread at a time."""
 
 
 @contextmanager
 def _place() -> Iterator[int]:
-    """The number of a place that nobody else takes meanwhile."""
+    """The number of a place that nobody else takes meanwhile.
+
+    Where all are taken, those who wait share them out.
+    """
     free = (number for number, lock in enumerate(_PLACES) if lock.acquire(blocking=False))
     chosen = next(free, None)
     if chosen is None:
-        chosen = 0
-        _PLACES[0].acquire()
+        chosen = next(_WAITING) % len(_PLACES)
+        _PLACES[chosen].acquire()
     try:
         yield chosen
     finally:
@@ -62,16 +68,15 @@ def _machine(target: Target, _place: int) -> llvm.TargetMachine:
 
 
 @functools.cache
-def _generate() -> Callable[..., Any]:
-    """LLVM's function that generates code.
+def _generate() -> Callable[..., Any] | None:
+    """LLVM's function that generates code; None if llvmlite has another than is known here.
 
     llvmlite lets one thread at a time call anything; code of modules that share no context is
-    generated side by side, so that this one is called past its lock.
+    generated side by side, so that this one is called past its lock, where it is seen behind it.
     """
     guarded = ffi.lib.LLVMPY_TargetMachineEmitToMemory
-    free = ctypes.CDLL(ffi.lib._name).LLVMPY_TargetMachineEmitToMemory  # noqa: SLF001 - see above
-    free.argtypes, free.restype = guarded.argtypes, guarded.restype
-    return free
+    is_known = len(guarded.argtypes or ()) == ARGUMENTS and guarded.restype is not None
+    return getattr(guarded, "_cfn", None) if is_known else None
 
 
 @functools.cache
@@ -87,18 +92,30 @@ def compile_object(text: str, target: Target) -> bytes:
 
 
 def _object(text: str, machine: llvm.TargetMachine) -> bytes:
-    """The object file that ``machine`` makes of a module."""
+    """The object file that ``machine`` makes of a module.
+
+    Module and context are closed in their order: where an error keeps both, the collector of
+    garbage would choose one, and a context takes its modules with it.
+    """
     try:
-        module = llvm.parse_assembly(text, llvm.create_context())
-        module.triple = machine.triple
-        module.data_layout = str(machine.target_data)
-        module.verify()
+        with llvm.create_context() as context, llvm.parse_assembly(text, context) as module:
+            module.triple = machine.triple
+            module.data_layout = str(machine.target_data)
+            module.verify()
+            return _generated(machine, module)
     except RuntimeError as error:
         raise CompileError(f"LLVM rejects a kernel: {error}") from error
-    with ffi.OutputString() as refusal:
-        made = _generate()(machine, module, True, refusal)
-    if not made:
-        raise CompileError("LLVM makes no code of a kernel")
+
+
+def _generated(machine: llvm.TargetMachine, module: llvm.ModuleRef) -> bytes:
+    """The same of a module that is verified; raises RuntimeError with LLVM's reason."""
+    generate = _generate()
+    if generate is None:
+        return bytes(machine.emit_object(module))
+    with ffi.OutputString() as reason:
+        made = generate(machine, module, True, reason)
+        if not made:
+            raise RuntimeError(str(reason) if reason else "no code is made of it")
     start, size = ffi.lib.LLVMPY_GetBufferStart(made), ffi.lib.LLVMPY_GetBufferSize(made)
     found = ctypes.string_at(start, size)
     ffi.lib.LLVMPY_DisposeMemoryBuffer(made)
