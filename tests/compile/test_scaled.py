@@ -107,13 +107,16 @@ def test_weights_are_read_in_few_bits(level: int) -> None:
 
 
 @pytest.mark.parametrize("zeros", [2, 3])
-def test_columns_of_one_block_are_read_in_their_bytes(zeros: int) -> None:
-    shape = (8, 512, 512, 64)
-    x = tensor("x", (symbol("M"), 512), FLOAT32)
+@pytest.mark.parametrize(("block", "k", "read"), [(512, 512, 512), (256, 128, 128)])
+def test_columns_of_one_block_are_read_in_their_bytes(
+    zeros: int, block: int, k: int, read: int
+) -> None:
+    shape = (8, block, k, 64)
+    x = tensor("x", (symbol("M"), k), FLOAT32)
     kernel = write_all([stored(product(x, shape, 0, weights(*shape)[:zeros]))], Target.host())[-1]
     assert kernel.nest.kind == "blocks"
     large = [b for b in kernel.arguments if isinstance(b.elements, int) and b.elements > 4096]
-    assert [(b.dtype.name, b.elements) for b in large] == [("int8", 512 * 64)]
+    assert [(b.dtype.name, b.elements) for b in large] == [("int8", read * 64)]
 
 
 MANY = (8, 64, 500, 270), (4, 16, 520, 264), (8, 32, 1600, 400)

@@ -180,7 +180,7 @@ def lower_mat_mul_n_bits(
     count = -(-K // block_size)
     size = block_size * bits // 8
     is_coarse = _is_coarse(accuracy_level, zero_points)
-    each = 1 if is_coarse or count > 1 else _parts_of(block_size)
+    each = 1 if is_coarse or count > 1 else _parts_of(block_size, K)
     packed = _of_shape(b, (N, count * each, size // each), node)
     weights = _Words(packed, _of_shape(scales, (N, count), node), None, bits, each)
     if zero_points is not None:
@@ -195,9 +195,16 @@ def lower_mat_mul_n_bits(
     return compute(y.shape, at)
 
 
-def _parts_of(block_size: int) -> int:
+def _parts_of(block_size: int, size: int) -> int:
     """How many blocks a column's one block is read as: of one alone the engine makes numbers."""
-    return next((block_size // n for n in PARTS if n < block_size and block_size % n == 0), 1)
+    return next(
+        (
+            block_size // n
+            for n in PARTS
+            if n < block_size and n < max(size, PARTS[-1] + 1) and block_size % n == 0
+        ),
+        1,
+    )
 
 
 def _of_shape(x: Tensor, shape: tuple[int, ...], node: LowerNode) -> Tensor:
