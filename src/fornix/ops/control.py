@@ -297,19 +297,17 @@ def repeated(
     """
     count, (places, truths) = len(initial), told
     declared = body.outputs[1 + count :]
-    limit = sys.maxsize if M is None else int(M.item(0))
-    turns = Turns([*initial], [[] for _ in declared], cond is None or truth(cond), limit, 0)
-    holds = None
+    goes_on, limit = cond is None or truth(cond), sys.maxsize if M is None else int(M.item(0))
+    turns = Turns([*initial], [[] for _ in declared], goes_on, limit, 0)
+    holds = np.array([True]) if truths else np.array(True)
     while turns.goes_on and turns.iteration < limit:
         if many is not None and many(turns):
             continue
         number = np.array([turns.iteration] if places else turns.iteration, np.int64)
-        holds = np.ones(truths, bool) if holds is None else holds
-        condition, *results = run([number, holds, *turns.carried])
+        condition, *turns.carried = run([number, holds, *turns.carried])
         turns.goes_on = condition is holds or truth(condition)
-        turns.carried = results[:count]
-        for values, value in zip(turns.scanned, results[count:], strict=True):
-            values.append(value)
+        for values in reversed(turns.scanned):
+            values.append(turns.carried.pop())
         turns.iteration += 1
     if not declared:
         return tuple(turns.carried)

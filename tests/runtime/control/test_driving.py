@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from fornix.compile.entry import is_available
-from fornix.errors import FornixError, InvalidArgument
+from fornix.errors import Fail, FornixError, InvalidArgument
+from fornix.ops.control import Turns
 from fornix.ops.text import string_concat
 from fornix.runtime import InferenceSession
 from fornix.runtime.control import driving
 from fornix.runtime.control.ways import TRIALS, ControlWay
+from fornix.runtime.shortcuts import shortcut
 from tests.runtime.control.flows import sessions
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
@@ -239,7 +241,61 @@ def test_iterations_of_values_that_look_alike_are_one_call(
     y, w = fast.run(None, feeds)
     assert y.tolist() == ["a0c1c2c3c4c5c", "a0d1d2d3d4d5d"]
     assert w.tolist() == [[f"{i}cc", f"{i}dd"] for i in range(6)]
-    assert not ran
+    assert len(ran) == 1
+
+
+def turned(patch: pytest.MonkeyPatch) -> list[object]:
+    """A list that grows with each attempt at many iterations, in sessions made from now on."""
+    tried: list[object] = []
+    original = shortcut._tried
+
+    def observed(way: Any, values: Any) -> Any:
+        if isinstance(values[0], Turns):
+            tried.append(values)
+        return original(way, values)
+
+    patch.setattr(shortcut, "_tried", observed)
+    return tried
+
+
+def test_iterations_after_which_one_failed_are_done_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of them was followed by an attempt at all the others."""
+    text = """f (string[N] x, string[M] z, int64 n) => (string[N] y) {
+        c = Constant <value = bool {1}> ()
+        y = Loop (n, c, x) <body = b (int64 i, bool k, string[N] h) => (bool k, string[N] o) {
+            s = Constant <value_ints = [0]> () j = Unsqueeze (i, s) w = Gather (z, j)
+            o = StringConcat (h, w) }> }"""
+    tried = turned(monkeypatch)
+    fast, kernels = sessions(text, opset=20)
+    feeds = {"x": texts("a"), "z": texts(*"b" * 20), "n": np.array(20)}
+    for _ in range(4):
+        fast.run(None, feeds)
+    tried.clear()
+    said = []
+    for session in (fast, kernels):
+        with pytest.raises(Fail, match="must be in") as found:
+            session.run(None, feeds | {"n": np.array(22)})
+        said.append(str(found.value))
+    assert said[0] == said[1]
+    assert len(tried) <= 2  # the long way says what is wrong
+    assert fast.run(None, feeds)[0].tolist() == ["a" + "b" * 20]
+
+
+def test_values_that_grow_are_not_taken_to_look_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """f (string[N] x, int64 n) => (string[M] y) { c = Constant <value = bool {1}> ()
+        y = Loop (n, c, x) <body = b (int64 i, bool k, string[A] h) => (bool k, string[B] o) {
+            j = StringConcat (h, h) o = Concat <axis = 0> (j, x) }> }"""
+    tried = turned(monkeypatch)
+    fast, _ = sessions(text, opset=20)
+    feeds = {"x": texts("a"), "n": np.array(3)}
+    for _ in range(8):
+        assert fast.run(None, feeds)[0].tolist() == ["a" * 8, "a" * 4, "aa", "a"]
+    assert tried
+    tried.clear()
+    fast.run(None, feeds)
+    assert len(tried) <= 1  # nobody knows how values look after the last iteration
 
 
 def test_carried_values_change_places_in_iterations_that_look_alike() -> None:

@@ -212,20 +212,18 @@ class CompiledBody:
         program.programs.whole  # noqa: B018 - made anew where it was kept
         return program.run(values, compute)
 
-    def steady(self, values: Sequence[Any]) -> Steady | None:
-        """What runs it on values that look like these, with no other look at them than it needs."""
-        way = None if self._last is None else self._last.at_once
-        if isinstance(way, Shortcut):
-            return way.again if way.fits(values) else None
-        return way
+    def steady(
+        self, values: Sequence[Any], count: int | None
+    ) -> tuple[Steady, Steady | None] | None:
+        """What runs it on values that look like these, with no other look at them than it needs.
 
-    def turning(self, count: int) -> Steady | None:
-        """The way that is `steady`, for many iterations of a Loop that carries ``count`` values.
-
-        It is given `Turns`, and then what the body captures.
+        The other one does many iterations of a Loop that carries ``count`` values, if it is one: it
+        is given `Turns`, and then what the body captures.
         """
         way = None if self._last is None else self._last.at_once
-        return way.turning(count) if isinstance(way, Shortcut) else None
+        if isinstance(way, Shortcut):
+            return (way.again, way.turning(count)) if way.fits(values) else None
+        return None if way is None else (way, None)
 
     def _slowly(self, values: list[Any], environment: Callable[[], Environment]) -> list[Any]:
         """Values of the body's outputs, where the last program has no short way for ``values``."""

@@ -21,8 +21,8 @@ Environment: TypeAlias = Callable[[], dict[Value, Any]]
 """Gives all values that there are, by what they are in the plan."""
 Find: TypeAlias = Callable[[Iterable[Value | None]], list[int]]
 """From values to their places among all that there are."""
-Ways: TypeAlias = dict[Looks, tuple[Steady, Steady | None]]
-"""From the looks of carried values to what runs an iteration, and many of them."""
+Ways: TypeAlias = tuple[dict[Looks, Steady], dict[Looks, Steady]]
+"""From the looks of carried values to what runs an iteration, and to what runs many of them."""
 Opened: TypeAlias = tuple[Callable[[list[Any]], Sequence[Any]], Many | None]
 """What runs a body on values of its inputs, and many iterations, as `repeated` has it."""
 Opening: TypeAlias = Callable[[Sequence[Any], Environment], Opened]
@@ -97,31 +97,39 @@ class _Opened:
         """Ways are ``known`` by the looks of what is captured, and of what is carried."""
         self._body, self._captured, self._environment = body, captured, environment
         found = looks(captured)
-        ways = known.get(found)
-        if ways is None:
-            ways = {}
-            if len(known) < MAX_MET:
-                known[found] = ways
-        self._ways = ways
+        self._ways, self._turning = ways = known.get(found) or ({}, {})
+        if len(known) < MAX_MET:
+            known[found] = ways
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
         """Values of its outputs; those of its inputs that are not carried always look alike."""
         found = looks(inputs[LEADING:])
-        ways = self._ways.get(found)
-        results = None if ways is None else ways[0]([*inputs, *self._captured])
+        way = self._ways.get(found)
+        results = None if way is None else way([*inputs, *self._captured])
         if results is not None:
             return results
         results = self._body.run_on(inputs, self._captured, self._environment)
-        way = self._body.steady([*inputs, *self._captured])
-        if way is not None and len(self._ways) < MAX_MET:
-            self._ways[found] = way, self._body.turning(len(found)) if inputs else None
+        new = self._body.steady([*inputs, *self._captured], len(found) if inputs else None)
+        if new is not None and len(self._ways) < MAX_MET:
+            self._ways[found], many = new
+            self._turning |= {} if many is None else {found: many}
         return results
 
     def turn(self, turns: Turns) -> bool:
-        """Whether there were iterations, all of carried values that look alike."""
-        ways = self._ways.get(looks(turns.carried))
-        many = None if ways is None else ways[1]
-        return many is not None and many([turns, *self._captured]) is not None
+        """Whether there were iterations, all of carried values that look alike.
+
+        Those that look otherwise at once are not tried again, nor are others once one fails: all
+        iterations up to it would be done again and again.
+        """
+        many = self._turning.get(found := looks(turns.carried)) if self._turning else None
+        if many is None:
+            return False
+        first, is_done = turns.iteration, many([turns, *self._captured]) is not None
+        if not is_done:
+            self._turning = {}
+        elif turns.goes_on and turns.iteration == first + 1 < turns.limit:
+            self._turning.pop(found, None)
+        return is_done
 
 
 def is_driven(control: ControlNode | None) -> bool:

@@ -85,10 +85,10 @@ class Shortcut:
         """The outputs, like those for values that look alike."""
         return _tried(self._way, values)
 
-    def turning(self, count: int) -> Steady:
+    def turning(self, count: int | None) -> Steady | None:
         """The same for the body of a Loop that carries ``count`` values, as `turning` has it."""
-        if self._straight is None:
-            return _no_way
+        if self._straight is None or count is None:
+            return None
         return partial(_tried, turning(self._straight, self.inputs, self.outputs, count))
 
 

@@ -35,10 +35,9 @@ def turning(
     if condition is not holds:
         turn.append(f"goes_on = {straight.bind(truth)}({read([condition])})")
     turn += [f"rows[{at}].append({read([value])})" for at, value in enumerate(rows)]
-    pairs = [(one, other) for one, other in zip(carried, new, strict=True) if one is not other]
-    if pairs:
-        looks = [_alike(one, read([one]), read([other])) for one, other in pairs]
-        turn += [f"alike = {' and '.join(looks)}", f"{read(carried)}, = {read(new)},"]
+    pairs = zip(carried, new, strict=True)
+    looks = [_alike(a, read([a]), read([b])) for a, b in pairs if a is not b]
+    turn += [f"alike = {' and '.join(looks) or True}", f"[{read(carried)}] = [{read(new)}]"]
     holding = np.ones(getattr(holds.type, "shape", None) or (), bool)
     return straight.made_of([
         f"[turns, {read(captured)}] = given",
