@@ -9,6 +9,8 @@ from onnx import helper, numpy_helper
 
 from fornix import InferenceSession, SessionOptions
 from fornix.compile import Target
+from fornix.compile.schedule import direct
+from fornix.compile.schedule.square_rows import square_box
 
 pytestmark = pytest.mark.skipif(
     not Target.host().has("amx-int8"), reason="the processor has no tile registers for bytes"
@@ -154,3 +156,27 @@ def test_open_images_reach_beyond_their_end_in_tile_registers(
         for run in runs:
             (found,) = run.run(None, {"x": x})
             np.testing.assert_array_equal(found, convolved(x, w, ZERO, stride, dilation))
+
+
+@pytest.mark.parametrize("wide", [1, 5])
+def test_short_rows_of_open_images_have_boxes_of_their_length(
+    wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes: list[Any] = []
+
+    def box(*args: Any) -> Any:
+        boxes.append(square_box(*args))
+        return boxes[-1]
+
+    monkeypatch.setattr(direct, "square_box", box)
+    w = integers((32, 64, 3, 3), np.int8, 1)
+    node = helper.make_node("ConvInteger", ["x", "w", "z"], ["y"], pads=[1] * 4, strides=[2, 2])
+    x = integers((1, 64, 1, wide), np.uint8, 0)
+    data = {"w": w, "z": np.uint8(ZERO)}
+    runs = [session([node], x, data, threads, ("h", wide)) for threads in (1, 2)]
+    for high in (1, 2, 17):
+        x = integers((2, 64, high, wide), np.uint8, high)
+        for run in runs:
+            (found,) = run.run(None, {"x": x})
+            np.testing.assert_array_equal(found, convolved(x, w, ZERO, 2))
+    assert {pixels for _, pixels, *_ in boxes} == {(wide + 1) // 2}

@@ -77,15 +77,18 @@ def joined_rows(c: Convolution, blocks: int) -> Joined | None:
     return Joined(axis, at, inside, (1, whole, deep, min(WORDS, whole)))
 
 
-def in_whole_boxes(c: Convolution, blocks: int) -> tuple[Convolution, Joined]:
+def in_whole_boxes(c: Convolution, blocks: int) -> tuple[Convolution, Joined | None]:
     """``c`` of an image whose extents only a run tells, and its results, for boxes of one size.
 
     Boxes reach beyond the end of the image, which is 0 there; what has no place is not written.
+    None of rows so short that this were most of a box: those have boxes of their own length.
     """
     deep = 2 if blocks % 2 == 0 else 1
     if len(c.spatial) == 2 and c.channels and c.has_taps and all(s.stride == 1 for s in c.spatial):
         return _in_whole_row(c, deep)
     *rows, pixels = c.spatial[-2:]
+    if 2 * (known(pixels.out.extent) or WORDS) <= WORDS:
+        return c, None
     counts = {pixels: WORDS, rows[0]: 2} if rows else {pixels: 2 * WORDS}
     axes = {s: Variable(s.out.name, ceildiv(s.out.extent, n) * n) for s, n in counts.items()}
     ends = {
@@ -93,8 +96,9 @@ def in_whole_boxes(c: Convolution, blocks: int) -> tuple[Convolution, Joined]:
     }
     at: dict[Atom, DimLike] = {s.out: axis.dim for s, axis in axes.items()}
     box = (2 if rows else 1, counts[pixels], deep, WORDS)
-    row = axes[rows[0]] if rows else None
-    return _longer(c, ends), Joined(axes[pixels], at, _are_inside(c, at), box, row)
+    return _longer(c, ends), Joined(
+        axes[pixels], at, _are_inside(c, at), box, axes[rows[0]] if rows else None
+    )
 
 
 def _in_whole_row(c: Convolution, deep: int) -> tuple[Convolution, Joined]:
@@ -107,8 +111,9 @@ def _in_whole_row(c: Convolution, deep: int) -> tuple[Convolution, Joined]:
     at: dict[Atom, DimLike] = {rows.out: row, pixels.out: axis.dim - row * pitch}
     behind = axis.extent + (pixels.taps - 1) * pixels.dilation
     high = (rows.taps - 1) * rows.dilation + ceildiv(behind, pitch)
-    joined = Joined(axis, at, _are_inside(c, at), (1, whole, deep, WORDS))
-    return _longer(c, {rows: high, pixels: pitch}), joined
+    return _longer(c, {rows: high, pixels: pitch}), Joined(
+        axis, at, _are_inside(c, at), (1, whole, deep, WORDS)
+    )
 
 
 def _longer(c: Convolution, ends: Mapping[Spatial, DimLike]) -> Convolution:
