@@ -195,6 +195,13 @@ def test_range_says_what_does_not_fit(limit: Any, delta: Any, message: str) -> N
         run_op("Range", [np.array(0, np.float32), np.array(limit), np.array(delta)])
 
 
+@pytest.mark.parametrize("limit", [np.int64(2**63 - 1), np.float64(2**63), 1e30])
+def test_a_range_that_no_memory_holds_is_refused(limit: Any) -> None:
+    one = np.array(1, np.asarray(limit).dtype)
+    with pytest.raises(MemoryError, match="PiB"):
+        run_op("Range", [one - one, np.array(limit), one])
+
+
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
 @pytest.mark.parametrize(("start", "limit", "delta"), [(0, -9, -2), (5, 50, 7), (3, 3, 1)])
 def test_a_range_begins_at_start_with_its_sign(

@@ -17,6 +17,7 @@ from fornix.ir.tensor import ArrayTensor, SparseTensor
 from fornix.ir.types import TensorType
 from fornix.ops.call import BodyNode, InferNode, LowerNode
 from fornix.ops.fact import (
+    ADDRESSES,
     EXACT_FLOATS,
     KNOWN_ELEMENTS,
     Array,
@@ -288,7 +289,8 @@ def range_(start: Array, limit: Array, delta: Array, *, stash_type: int = 1) -> 
     dtype = DType.of(start.dtype)
     if dtype.is_float and dtype.bits < FLOAT32.bits and stash_type == FLOAT32.code:
         first, step = np.float32(first), np.float32(step)
-    values = np.arange(count).astype(step.dtype, copy=False)
+    # beyond 2^63 - 513 numbers, NumPy would count none
+    values = np.arange(min(count, ADDRESSES)).astype(step.dtype, copy=False)
     values *= step
     values += first
     return values.astype(start.dtype, copy=False)
