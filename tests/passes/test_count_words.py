@@ -10,6 +10,7 @@ import pytest
 
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
+from fornix.ops import text_parts
 from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession
 
@@ -111,6 +112,47 @@ def test_single_words_are_counted(expression: str, least: int, case: str) -> Non
 def test_texts_of_other_characters_give_the_same(alphabet: str, case: str, expression: str) -> None:
     made = model(f'tokenexp = "{expression}"', SINGLES, case=case, width=6)
     compare(made, sampled(60, 2, alphabet), {"WordCounts"})
+
+
+MIXED = ("aéB, ", "aΣςσ İK", "\U0001f600a中é ", "e\u0301\u200d👩😀", "\ud800\udfffa", "ßﬁǅÿŸ\n")
+"""Characters of 1, 2 and 4 bytes, some of which become others or more in another case."""
+
+
+@pytest.mark.parametrize("case", ["LOWER", "UPPER", "NONE"])
+@pytest.mark.parametrize(
+    "expression",
+    ['tokenexp = "."', 'tokenexp = "[^ ,]+"', 'separators = [""]', 'separators = [" "]'],
+)
+@pytest.mark.parametrize("least", [1, 2])
+def test_words_of_characters_of_every_width_are_counted(
+    expression: str, case: str, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    singles = '"a", "é", "É", "σ", "ς", "中", "😀", "ABC", "ab"'
+    pairs = '"A", "é", "e", "中", "a", "ß", "😀", "中"'
+    are_single = expression in {'tokenexp = "."', 'separators = [""]'}
+    made = model(
+        expression,
+        f"[{singles}, {pairs}]",
+        counts="[0, 9]",
+        lengths=(1, 2),
+        case=case,
+        least=least,
+        width=13,
+    )
+    x = np.concatenate([sampled(30, seed, alphabet) for seed, alphabet in enumerate(MIXED)])
+    x[5], x[6] = "", "éé中中😀a" * 99
+    wanted = ReferenceEvaluator(made).run(None, {"x": x})[0]
+    session = InferenceSession(made)
+    session.run(None, {"x": x[:2]})
+    monkeypatch.setattr(text_parts, "tokenizer", _refuse)
+    for start, end in [(0, len(x)), (5, 6), (3, 60), (100, 180), (0, len(x))]:
+        [found] = session.run(None, {"x": x[start:end]})
+        np.testing.assert_array_equal(found, wanted[start:end])
+    assert wanted.any() == (least == 1 or not are_single)
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise AssertionError("a text is left to the kernel")
 
 
 @pytest.mark.parametrize("lengths", [(1, 2), (2, 2)])

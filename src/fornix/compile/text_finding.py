@@ -29,16 +29,16 @@ from fornix.compile.text_routines import (
     NONE,
     RANK,
     RELEASE,
-    ROOM,
     ROWS,
     SIZE,
+    SPACES,
     TABLE_WORDS,
     TASK,
     TO,
-    WIDE_DATA,
     WIDTH,
     answer,
     are_objects,
+    characters,
     elements,
     item,
     kind_at,
@@ -48,10 +48,10 @@ from fornix.compile.text_routines import (
 from fornix.ir.loops.routines import Memory, after, invoke, memory_at, number_in
 
 (
-    MOVES, START, FINAL, IS_CUT, MOST, SPACES, EMPTY, PAD, FIRST_MARK, LAST_MARK, MEMO, REMEMBERED,
+    MOVES, START, FINAL, IS_CUT, MOST, EMPTY, PAD, FIRST_MARK, LAST_MARK, MEMO, REMEMBERED,
     SUBSTRING, NEW_TEXT, AS_UTF8, SEED, SIZE_AT, SPANS, SPAN_ROOM, SPAN_COUNT, NONE_COUNTS,
     LETTERS, NUMBERS_AT, CELLS_AT, ALL_WORDS,
-) = range(TABLE_WORDS, TABLE_WORDS + 25)  # fmt: skip
+) = range(TABLE_WORDS, TABLE_WORDS + 24)  # fmt: skip
 """What stands in which word behind those of `text_routines`."""
 MATCH, FIND, HASH, READ, WRITE = range(5)
 """What is to be done."""
@@ -64,7 +64,7 @@ SHORT, WORD = 16, 8
 """Characters of texts that are remembered, and bytes of a word."""
 BEYONDS = -0x7F7F7F7F7F7F7F80
 """The highest bit of each byte."""
-SPACE, MINUS, PLUS, ZERO, NINE = 32, 45, 43, 48, 57
+MINUS, PLUS, ZERO, NINE = 45, 43, 48, 57
 """Characters."""
 DIGITS = 18
 """Decimal digits that always fit into a number."""
@@ -176,46 +176,6 @@ def last_of(table: Memory, given: int) -> int:
 
 
 # ── words
-
-
-def characters(table: Memory, octets: Memory, text: int, kind: int) -> Any:
-    """Where the characters of a text are, one byte each, all but ASCII alike; 0 if it is long."""
-    length = memory_at(text, table)[LENGTH]
-    found = text + table[ASCII_DATA]
-    if kind != 0:
-        found = 0
-        if length <= table[ROOM]:
-            source = memory_at(text + table[WIDE_DATA], octets)
-            made = memory_at(table[NARROW], octets)
-            if kind == 1:
-                narrow_texts(table, source, made, length, 1)
-            elif kind == 2:
-                narrow_texts(table, source, made, length, 2)
-            else:
-                narrow_texts(table, source, made, length, 4)
-            found = table[NARROW]
-    return found
-
-
-def narrow_texts(table: Memory, source: Memory, made: Memory, length: int, width: int) -> None:
-    """Write characters of a width as one byte each."""
-    has_spaces = table[SPACES] != 0
-    for at in range(length):
-        character = 0
-        for part in range(width):
-            character += source[at * width + part] << (8 * part)
-        if has_spaces and character > BEYOND and is_space(character):
-            character = SPACE
-        made[at] = min(character, BEYOND)
-
-
-def is_space(character: int) -> bool:
-    """Whether a character beyond ASCII is white space: Unicode 15, bidirectional WS, B, S; Zs."""
-    found = character == 0x85 or character == 0xA0 or character == 0x1680  # noqa: PLR1714 - no sets
-    if not found and character >= 0x2000:
-        found = character <= 0x200A or character == 0x2028 or character == 0x2029  # noqa: PLR1714
-        found = found or character == 0x202F or character == 0x205F or character == 0x3000  # noqa: PLR1714
-    return found
 
 
 def is_match(table: Memory, octets: Memory, moves: Memory, address: int, length: int) -> int:

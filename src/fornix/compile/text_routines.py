@@ -1,10 +1,11 @@
-"""Routines on Python's texts: which key each one is, which words it has, dictionaries of numbers.
+"""Routines on Python's texts: which key each one is, and which words it has.
 
 Addresses are whole numbers here: of objects, of arrays' data, of CPython's functions. What lies
 where is said by a table of words (`texts`); nothing is taken for granted of an object before its
 class has been looked at. Who calls holds the GIL, so nobody changes a text meanwhile; the only
-Python code that may run is what collects garbage while lists and dictionaries are made, and a table
-holds nothing but what never changes and memory of routines that make neither.
+Python code that may run is what collects garbage while lists and dictionaries are made
+(`text_serving`), and a table holds nothing but what never changes and memory of routines that make
+neither.
 
 A text is its characters as CPython stores them, 1, 2 or 4 bytes each and as few as will do, so that
 equal texts have equal bytes. The 8 bytes ahead of the first character can be read.
@@ -18,9 +19,7 @@ from fornix.ir.loops.routines import (
     Memory,
     after,
     invoke,
-    invoke_with,
     memory_at,
-    narrow,
     number_in,
 )
 from fornix.ir.loops.routines import wide as wide_of
@@ -35,8 +34,9 @@ from fornix.ir.loops.routines import wide as wide_of
     LONGEST, APART, IDS, ROOM, NARROW, COUNTS, SEEN, SCALE,
     WEIGHTS, OUTPUTS, NORM, NAMES, SINGLES, IS_LINKED, FROM, TO,
     ROWS, PLACE, CLEAR_ERROR, SIZE, ITEMS, PART, GET_VALUE, AS_NUMBER,
-    FLOAT_CLASS, DOUBLE_CLASS, SINGLE_CLASS, KEY_CLASS, IS_WIDE, TABLE_WORDS,
-) = range(61)  # fmt: skip
+    FLOAT_CLASS, DOUBLE_CLASS, SINGLE_CLASS, KEY_CLASS, IS_WIDE, SPACES,
+    CALL, FOLDS, SOURCE, BYTES, COPIED, TABLE_WORDS,
+) = range(67)  # fmt: skip
 """What stands in which word."""
 NUMBER, COUNT_WORDS, MULTIPLY, MAKE_MAPS, NAME, VECTORIZE = range(6)
 """What is to be done."""
@@ -50,57 +50,13 @@ DTYPE_NUMBER, VALUE = 3, 2
 LOW, HALF = 0xFFFFFFFF, 32
 FACTOR = -7046029254386353131
 """2⁶⁴ divided by the golden ratio, which is odd: D. Knuth, The Art of Computer Programming, 6.4."""
-BEYOND, DOTTED, KELVIN = 128, 0x130, 0x212A
-"""What is no ASCII; the two such characters whose lower case has some."""
+BEYOND, END_OF_LATIN, END_OF_DOUBLE = 1 << 7, 1 << 8, 1 << 16
+"""What is no ASCII, and what takes 2 or 4 bytes."""
+SPACE = 32
 LOWERED, RAISED = 1, 2
 ONES, SEVENS, TOPS, MOVED = 0x0101010101010101, 0x7F7F7F7F7F7F7F7F, 0x80, 0x2020202020202020
 """Bytes of a word."""
 SUMS, SQUARES = 1, 2
-
-
-def serve(
-    table: Memory, result: Memory, octets: Memory, floats: Memory, wide: Memory, given: int
-) -> None:
-    """Do what ``table`` says with a list of arrays; ``result`` is an object for the caller.
-
-    The three in the middle tell types of elements and nothing else. A table that is linked says
-    itself where its operands lie; then the result is 0, or 1 for what is left to the caller.
-    """
-    task = table[TASK]
-    result[0] = 0
-    if table[IS_LINKED] != 0:
-        result[0] = 1 - serve_linked(table, octets, floats, wide)
-    elif task == NUMBER:
-        number_texts(table, result, octets, given)
-    elif task == MAKE_MAPS:
-        make_maps(table, result, floats, given)
-    elif task == NAME:
-        name_numbers(table, result, given)
-    elif task == VECTORIZE:
-        vectorize(table, result, floats, wide, given)
-    else:
-        count_rows(table, result, octets, floats, wide, given)
-
-
-def serve_linked(table: Memory, octets: Memory, floats: Memory, wide: Memory) -> int:
-    """Do what a table that is linked says; 1 if it is done, else 0."""
-    task, count = table[TASK], table[ROWS]
-    source, made = memory_at(table[FROM], table), memory_at(table[TO], table)
-    done = 0
-    if task == NUMBER:
-        done = 1 if number_each(table, octets, source, made, count) == count else 0
-    elif task == NAME:
-        done = 1 if name_each(table, source, made, count) == count else 0
-    elif task == MAKE_MAPS:
-        maps = make_rows(table, memory_at(table[FROM], floats), count, table[WIDTH])
-        if maps != 0:
-            invoke(table[SET_ITEM], table[TO], table[PLACE], maps)
-            done = 1
-        else:
-            invoke(table[CLEAR_ERROR], 0, 0, 0)
-    else:
-        done = put_values(table, floats, wide, table[FROM], table[TO])
-    return done
 
 
 # ── objects
@@ -252,6 +208,55 @@ def number_each(table: Memory, octets: Memory, objects: Memory, places: Memory, 
     return at
 
 
+# ── characters
+
+
+def characters(table: Memory, octets: Memory, text: int, kind: int) -> Any:
+    """Where the characters of a text are, one byte each, all but ASCII alike; 0 if it is long."""
+    length = memory_at(text, table)[LENGTH]
+    found = text + table[ASCII_DATA]
+    if kind != 0:
+        found = 0
+        if length <= table[ROOM]:
+            source = memory_at(text + table[WIDE_DATA], octets)
+            made = memory_at(table[NARROW], octets)
+            if kind == 1:
+                narrow_texts(table, source, made, length, 1)
+            elif kind == 2:
+                narrow_texts(table, source, made, length, 2)
+            else:
+                narrow_texts(table, source, made, length, 4)
+            found = table[NARROW]
+    return found
+
+
+def narrow_texts(table: Memory, source: Memory, made: Memory, length: int, width: int) -> None:
+    """Write characters of a width as one byte each."""
+    has_spaces = table[SPACES] != 0
+    for at in range(length):
+        character = character_at(source, at, width)
+        if has_spaces and character > BEYOND and is_space(character):
+            character = SPACE
+        made[at] = min(character, BEYOND)
+
+
+def is_space(character: int) -> bool:
+    """Whether a character beyond ASCII is white space: Unicode 15, bidirectional WS, B, S; Zs."""
+    found = character == 0x85 or character == 0xA0 or character == 0x1680  # noqa: PLR1714 - no sets
+    if not found and character >= 0x2000:
+        found = character <= 0x200A or character == 0x2028 or character == 0x2029  # noqa: PLR1714
+        found = found or character == 0x202F or character == 0x205F or character == 0x3000  # noqa: PLR1714
+    return found
+
+
+def character_at(text: Memory, at: int, width: int) -> int:
+    """A character of a text that has so many bytes for each."""
+    character = 0
+    for part in range(width):
+        character += text[at * width + part] << (8 * part)
+    return character
+
+
 # ── words in texts
 
 
@@ -294,12 +299,33 @@ def count_text(
 ) -> int:
     """Count what is listed of a text; how many different ones.
 
-    Their coordinates are ``seen``. It is -1, and nothing counted, if the text is left.
+    Their coordinates are ``seen``. It is -1, and nothing counted, if the text is left. Python tells
+    what becomes of characters beyond ASCII in another case, more of them or some of ASCII, too.
     """
+    found = -1
+    if kind == 0 or table[FOLD] == 0:
+        found = count_in(table, octets, counts, seen, text, kind)
+    else:
+        made = invoke(table[CALL], table[FOLDS], text, 0)
+        if made != 0:
+            of_made = kind_at(table, made)
+            if of_made >= 0:
+                found = count_in(table, octets, counts, seen, made, of_made)
+            invoke(table[RELEASE], made, 0, 0)
+        else:
+            invoke(table[CLEAR_ERROR], 0, 0, 0)
+    return found
+
+
+def count_in(
+    table: Memory, octets: Memory, counts: Memory, seen: Memory, text: int, kind: int
+) -> int:
+    """`count_text` of one that is in the right case, but for ASCII characters."""
     length = memory_at(text, table)[LENGTH]
-    address = text + table[ASCII_DATA]
-    if kind != 0:
-        address = narrowed(table, octets, text, kind, length)
+    table[SOURCE] = 0
+    if kind != 0 and memory_at(table[CLASSES], octets)[BEYOND] != 0:
+        table[SOURCE], table[BYTES] = text + table[WIDE_DATA], 1 << (kind - 1)
+    address = characters(table, octets, text, kind)
     found = 0
     if address == 0:
         found = -1
@@ -308,30 +334,6 @@ def count_text(
     else:
         found = count_grams(table, octets, counts, seen, address, length)
     return found
-
-
-def narrowed(table: Memory, octets: Memory, text: int, kind: int, length: int) -> int:
-    """The address of a copy in which all that is no ASCII is one byte; 0 if there is none."""
-    fits = length <= table[ROOM] and memory_at(table[CLASSES], octets)[BEYOND] == 0
-    at = 0
-    if fits and table[FOLD] != RAISED:
-        source = memory_at(text + table[WIDE_DATA], octets)
-        made = memory_at(table[NARROW], octets)
-        width = 1 << (kind - 1)
-        while at < length:
-            character = 0
-            for part in range(width):
-                character += source[at * width + part] << (8 * part)
-            if table[FOLD] != 0 and is_half_ascii(character):
-                break
-            made[at] = min(character, BEYOND)
-            at += 1
-    return table[NARROW] if at == length else 0
-
-
-def is_half_ascii(character: int) -> bool:
-    """Whether the lower case of a character that is no ASCII has some."""
-    return character == DOTTED or character == KELVIN  # noqa: PLR1714 - routines have no sets
 
 
 def word_start(classes: Memory, text: Memory, start: int, length: int) -> int:
@@ -352,13 +354,36 @@ def word_end(table: Memory, classes: Memory, text: Memory, start: int, length: i
 
 
 def word_at(table: Memory, octets: Memory, start: int, size: int) -> Any:
-    """The number of a word; single characters have a table of their own."""
-    number = 0
-    if table[SINGLE] != 0:
-        number = memory_at(table[SINGLES], table)[memory_at(start, octets)[0]]
+    """The number of a word; single characters of ASCII have a table of their own."""
+    number, first = 0, memory_at(start, octets)[0]
+    if table[SINGLE] != 0 and first < BEYOND:
+        number = memory_at(table[SINGLES], table)[first]
+    elif table[SOURCE] != 0:
+        number = wide_word_at(table, octets, start - table[NARROW], size)
     else:
         number = place_of(table, octets, start, size, 0, table[FOLD])
     return number
+
+
+def wide_word_at(table: Memory, octets: Memory, first: int, size: int) -> Any:
+    """The number of a word in a text of wide characters, which it may have none of."""
+    width = table[BYTES]
+    text = memory_at(table[SOURCE] + first * width, octets)
+    bits = 0
+    for at in range(size):
+        bits |= character_at(text, at, width)
+    kind = 3
+    if bits < BEYOND:
+        kind = 0
+    elif bits < END_OF_LATIN:
+        kind = 1
+    elif bits < END_OF_DOUBLE:
+        kind = 2
+    made, narrower = memory_at(table[COPIED], octets), 1 << max(kind - 1, 0)
+    for at in range(size):
+        for part in range(narrower):
+            made[at * narrower + part] = text[at * width + part]
+    return place_of(table, octets, table[COPIED], size * narrower, kind, 0)
 
 
 def count_words(
@@ -478,123 +503,3 @@ def multiply(
             total[0] += max(value, 0.0 - value)
         for output in range(outputs):
             products[output] += value * wide_of(weights[place * outputs + output])
-
-
-# ── dictionaries, names
-
-
-def make_maps(table: Memory, result: Memory, floats: Memory, given: int) -> None:
-    """A list of a dictionary for each row of an array."""
-    rows = item(table, given, 0)
-    extents = memory_at(rows[EXTENTS], table)
-    result[0] = make_rows(table, memory_at(rows[DATA], floats), extents[0], extents[1])
-
-
-def make_rows(table: Memory, numbers: Memory, count: int, width: int) -> int:
-    """A list of a dictionary for each row of numbers; 0 if there is no memory for it."""
-    names = memory_at(table[NAMES], table)
-    made = invoke(table[NEW_LIST], count, 0, 0)
-    row = 0
-    while made != 0 and row < count:
-        one = invoke(table[NEW_DICT], 0, 0, 0)
-        k = 0
-        while one != 0 and k < width:
-            one = put_number(
-                table,
-                one,
-                names[k],
-                invoke_with(table[NEW_FLOAT], wide_of(numbers[row * width + k])),
-            )
-            k += 1
-        if one != 0:
-            invoke(table[SET_ITEM], made, row, one)
-        else:
-            invoke(table[RELEASE], made, 0, 0)
-            made = 0
-        row += 1
-    return made
-
-
-def put_number(table: Memory, one: int, name: int, number: int) -> int:
-    """A dictionary with one more entry; 0 if there is no memory for it, and then it is gone."""
-    failed = 1
-    if number != 0:
-        failed = invoke(table[PUT_KEY], one, name, number) & LOW
-        invoke(table[RELEASE], number, 0, 0)
-    if failed != 0:
-        invoke(table[RELEASE], one, 0, 0)
-        one = 0
-    return one
-
-
-def name_numbers(table: Memory, result: Memory, given: int) -> None:
-    """The name of each number, from an array of int64 to one of objects."""
-    numbers, named = item(table, given, 0), item(table, given, 1)
-    count = elements(table, numbers)
-    places, objects = memory_at(numbers[DATA], table), memory_at(named[DATA], table)
-    at = name_each(table, places, objects, count)
-    answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if at == count else table[NONE])
-
-
-def name_each(table: Memory, places: Memory, objects: Memory, count: int) -> int:
-    """The name of each of so many numbers; how many there are ahead of what has none."""
-    names = memory_at(table[NAMES], table)
-    at = 0
-    while at < count and places[at] >= 0 and places[at] < table[COUNT]:
-        invoke(table[KEEP], names[places[at]], 0, 0)
-        before = objects[at]
-        objects[at] = names[places[at]]
-        if before != 0:
-            invoke(table[RELEASE], before, 0, 0)
-        at += 1
-    return at
-
-
-def vectorize(table: Memory, result: Memory, floats: Memory, wide: Memory, given: int) -> None:
-    """The values of a dictionary, from it to an array of float32 or float64."""
-    entries, made = invoke(table[GET_ITEM], given, 0, 0), item(table, given, 1)
-    is_done = put_values(table, floats, wide, entries, made[DATA])
-    answer(table, result, invoke(table[GET_ITEM], given, 1, 0) if is_done != 0 else table[NONE])
-
-
-def put_values(table: Memory, floats: Memory, wide: Memory, entries: int, to: int) -> int:
-    """Put the values of a dictionary where its keys say; 0 for keys or values of other classes."""
-    singles, doubles = memory_at(to, floats), memory_at(to, wide)
-    for place in range(table[WIDTH]):
-        put_value(table, singles, doubles, place, 0.0)
-    items = invoke(table[ITEMS], entries, 0, 0)
-    count = -1
-    if items != 0:
-        count = invoke(table[SIZE], items, 0, 0)
-    else:
-        invoke(table[CLEAR_ERROR], 0, 0, 0)
-    at = 0
-    while at < count:
-        pair = invoke(table[GET_ITEM], items, at, 0)
-        key, value = invoke(table[PART], pair, 0, 0), invoke(table[PART], pair, 1, 0)
-        kind = memory_at(value, table)[CLASS]
-        if memory_at(key, table)[CLASS] != table[KEY_CLASS]:
-            break
-        number = 0.0
-        if kind == table[FLOAT_CLASS] or kind == table[DOUBLE_CLASS]:
-            number = memory_at(value, wide)[VALUE]
-        elif kind == table[SINGLE_CLASS]:
-            number = wide_of(memory_at(value, floats)[2 * VALUE])
-        else:
-            break
-        found = invoke(table[GET_VALUE], table[KEYS], key, 0)
-        if found != 0:
-            place = invoke(table[AS_NUMBER], found, 0, 0)
-            put_value(table, singles, doubles, place, number)
-        at += 1
-    if items != 0:
-        invoke(table[RELEASE], items, 0, 0)
-    return 1 if at == count else 0
-
-
-def put_value(table: Memory, singles: Memory, doubles: Memory, place: int, number: float) -> None:
-    """Put a number among float32, or float64."""
-    if table[IS_WIDE] != 0:
-        doubles[place] = number
-    else:
-        singles[place] = narrow(number)

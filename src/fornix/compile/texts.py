@@ -20,6 +20,7 @@ from fornix.compile import text_finding as finding
 from fornix.compile import text_grams as grams
 from fornix.compile import text_numbers as numbers
 from fornix.compile import text_routines as words
+from fornix.compile import text_serving as serving
 from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, UINT8, DType
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ entry:
 attributes #0 = { nounwind }
 """
 _ROUTINES: dict[str, tuple[Callable[..., None], list[DType]]] = {
-    "keys": (words.serve, [UINT8, FLOAT32, FLOAT64]),
+    "keys": (serving.serve, [UINT8, FLOAT32, FLOAT64]),
     "finding": (finding.serve_found, [UINT8, INT32]),
     "numbers": (numbers.serve_numbers, [UINT8, INT32]),
     "grams": (grams.serve_grams, [UINT8, FLOAT32]),
@@ -83,6 +84,7 @@ _FUNCTIONS = {
     words.PART: "PyTuple_GetItem",
     words.GET_VALUE: "PyDict_GetItem",
     words.AS_NUMBER: "PyLong_AsLongLong",
+    words.CALL: "PyObject_CallOneArg",
     finding.SUBSTRING: "PyUnicode_Substring",
     finding.NEW_TEXT: "PyUnicode_New",
     finding.AS_UTF8: "PyUnicode_AsUTF8AndSize",

@@ -144,7 +144,7 @@ def _splitting(given: Mapping[str, Any], code: TextCode) -> Way | None:
         return None
     table = _looking(finding.FIND, automaton, code)
     table.words[finding.IS_CUT] = int(bool(delimiter))
-    table.words[finding.SPACES] = int(not delimiter)
+    table.words[words.SPACES] = int(not delimiter)
     table.words[words.LEAST] = int(not delimiter)
     table.words[finding.MOST] = -1 if most is None or most < 0 else most
     _point(table, {finding.PAD: ""})

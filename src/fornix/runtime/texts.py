@@ -307,18 +307,20 @@ def _tell_words(node: Node, table: TextTable) -> bool:
     lists = pooled(given["pool_strings"], given["ngram_counts"], given["ngram_indexes"])
     lengths = range(given["min_gram_length"], given["max_gram_length"] + 1)
     chosen = [n for n, gram in enumerate(lists) if len(gram) in lengths]
-    if found is None or not chosen or not all(all(gram) for gram in lists):
+    is_known = found is not None and given["case_change_action"] in _FOLDS
+    if found is None or not is_known or not chosen or not all(all(gram) for gram in lists):
         return False
+    action, fold = _FOLDS[given["case_change_action"]]
     indexes = given["ngram_indexes"]
     grams = Grams([[*map(str, lists[n])] for n in chosen], [indexes[n] for n in chosen])
     keys = Keys([*map(str, grams.words)])
     keys.write(table.words)
     table.kept += [keys, grams]
-    folds = {"LOWER": words.LOWERED, "UPPER": words.RAISED}
     fixed = {
         words.SINGLE: int(found.is_single),
         words.LEAST: max(found.least, given["mincharnum"]),
-        words.FOLD: folds.get(given["case_change_action"], 0),
+        words.FOLD: action,
+        words.FOLDS: id(fold),
         words.LAST_STEP: -1 if grams.is_dense else len(grams.steps) - 1,
         words.WIDTH: max(indexes) + 1,
         words.LONGEST: max(len(lists[n]) for n in chosen),
@@ -327,25 +329,26 @@ def _tell_words(node: Node, table: TextTable) -> bool:
     }
     for word, number in fixed.items():
         table.words[word] = number
-    folded = [found.entries[ord(one) if one else ASCII] for one in _characters(given)]
-    table.put(words.CLASSES, np.array(folded, np.uint8))
-    singles = [grams.words.get(one, len(grams.words)) for one in _characters(given)]
+    letters = [fold(chr(code)) for code in range(ASCII)]
+    classes = [found.entries[ord(letter)] for letter in letters] + [found.entries[ASCII]]
+    table.put(words.CLASSES, np.array(classes, np.uint8))
+    singles = [grams.words.get(letter, len(grams.words)) for letter in letters]
     table.put(words.SINGLES, np.array(singles, np.int64))
     table.put(words.STEPS, grams.steps)
     table.put(words.PLACES, grams.places)
     table.put(words.IDS, np.zeros(ROOM, np.int64))
-    narrow = np.zeros(ROOM + 16, np.uint8)
-    table.kept.append(narrow)
-    table.words[words.NARROW] = narrow.ctypes.data + 8
+    narrow, copied = np.zeros(ROOM + 16, np.uint8), np.zeros(4 * ROOM + 16, np.uint8)
+    table.kept += [narrow, copied]
+    table.words[words.NARROW] = narrow.ctypes.data + 8  # eight bytes ahead of a text are read
+    table.words[words.COPIED] = copied.ctypes.data + 8
     table.put(words.SEEN, np.zeros(max(indexes) + 2, np.int64))
     return True
 
 
-def _characters(given: Mapping[str, Any]) -> list[str]:
-    """What becomes of each ASCII character once it is folded; none of what lies beyond."""
-    folds: dict[str, Callable[[str], str]] = {"LOWER": str.lower, "UPPER": str.upper}
-    fold = folds.get(given["case_change_action"], str)
-    return [*(fold(chr(code)) for code in range(ASCII)), ""]
+_FOLDS: dict[str, tuple[int, Callable[[str], str]]] = {
+    "LOWER": (words.LOWERED, str.lower), "UPPER": (words.RAISED, str.upper), "NONE": (0, str)
+}  # fmt: skip
+"""What is said to code, and done to a text, for each way to change its case."""
 
 
 class _Counting(OwnWay):

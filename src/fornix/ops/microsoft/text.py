@@ -17,6 +17,7 @@ from fornix.ops.geometry import shape_text
 from fornix.ops.microsoft import DOMAIN
 from fornix.ops.op import op
 from fornix.ops.text_automata import Finder, finder
+from fornix.ops.text_classes import word_class
 from fornix.ops.types import F32, F64, I32, I64, STRING, U32, U64
 
 START, END = "\x02", "\x03"
@@ -98,7 +99,8 @@ def _tokens(separators: list[str] | None, tokenexp: str | None) -> Callable[[str
 
 def _finder(expression: str) -> Finder:
     pattern = re.compile(expression, _flags(expression))
-    return finder(expression) or (lambda text: (m.span() for m in pattern.finditer(text)))
+    found = finder(expression) if word_class(expression, None) is None else None
+    return found or (lambda text: (m.span() for m in pattern.finditer(text)))
 
 
 def _flags(expression: str) -> re.RegexFlag:
