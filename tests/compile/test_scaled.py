@@ -9,9 +9,21 @@ from onnx import TensorProto, helper, numpy_helper
 from fornix import InferenceSession, ReferenceEvaluator, SessionOptions
 from fornix.compile.compiler import write_all
 from fornix.compile.target import Target
-from fornix.dtype import FLOAT32
-from fornix.ir.dim import symbol
-from fornix.ir.loops import Tensor, compute, constant, stored, tensor
+from fornix.dtype import FLOAT32, INT64
+from fornix.errors import Fail
+from fornix.ir.dim import DimLike, symbol
+from fornix.ir.loops import (
+    Scalar,
+    Tensor,
+    cast,
+    compute,
+    constant,
+    gathered,
+    index,
+    reduce,
+    stored,
+    tensor,
+)
 from fornix.ops.call import LowerNode, bind_attributes, lower_node
 from fornix.ops.microsoft.blocks import MatMulNBits, unpacked
 from tests.compile.levels import EVERY, target
@@ -216,3 +228,92 @@ def test_many_rows_take_parts_of_fields_that_stay_in_few_bits(rows: Any) -> None
     assert kernel.nest.beside  # the parts of the left factor
     words = [b for b in kernel.arguments if b.elements == 512 * 512 // 8]
     assert [b.dtype.name for b in words] == ["int32"]
+
+
+def test_scales_may_be_fed() -> None:
+    shape = (4, 32, 96, 70)
+    packed, scales, _ = weights(*shape)
+    names = ["x", "packed", "scales"]
+    node = helper.make_node(
+        "MatMulNBits", names, ["y"], domain="com.microsoft", **attributes(shape, 0)
+    )
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["M", 96])
+    fed = helper.make_tensor_value_info("scales", TensorProto.FLOAT, scales.shape)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["M", 70])
+    graph = helper.make_graph(
+        [node], "g", [x, fed], [y], [numpy_helper.from_array(packed, "packed")]
+    )
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    text = helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
+    feeds = {"x": rng.standard_normal((9, 96)).astype(np.float32), "scales": scales}
+    (expected,) = ReferenceEvaluator(text).run(None, feeds)
+    session = InferenceSession(text)
+    assert session.placement()[0].kernels
+    np.testing.assert_allclose(session.run(None, feeds)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+EXPERTS, ROWS, COLUMNS, BLOCKS, SIZE = 6, 5, 70, 3, 32
+CHOSEN = "matrix scale left factor is_in_blocks".split()
+CHOICES: list[tuple[str, str, str, str, bool]] = [
+    ("t", "t", "", "", True),
+    ("o", "o", "", "", True),
+    ("t", "", "", "", True),
+    ("t", "t", "", "t", True),
+    ("t", "t", "t", "", False),
+    ("", "t", "", "", False),
+    ("t", "o", "", "", False),
+    ("j", "j", "", "", False),
+    ("k", "", "", "", False),
+    ("n", "n", "", "", False),
+]
+"""The axis along which data choose the matrix, its scales, the left factor, and what else a block
+is multiplied by ("o": one choice for all); whether that is a sum of blocks."""
+
+
+@pytest.mark.parametrize(CHOSEN, CHOICES)
+def test_data_may_choose_among_matrices(
+    matrix: str, scale: str, left: str, factor: str, is_in_blocks: bool
+) -> None:
+    extents = {"t": ROWS, "o": 1, "j": BLOCKS, "k": SIZE, "n": COLUMNS}
+    feeds = {axis: rng.integers(0, EXPERTS, n) for axis, n in extents.items()}
+    choice = {axis: tensor(axis, (n,), INT64) for axis, n in extents.items()}
+    w = rng.integers(-8, 8, (EXPERTS, COLUMNS, BLOCKS, SIZE)).astype(np.int8)
+    s = rng.random((EXPERTS, COLUMNS, BLOCKS)).astype(np.float32)
+    feeds["x"] = rng.standard_normal((EXPERTS, BLOCKS, SIZE)).astype(np.float32)
+    x, stored_w, stored_s = tensor("x", feeds["x"].shape, FLOAT32), constant(w), constant(s)
+
+    def at(t: DimLike, n: DimLike) -> Scalar:
+        def number(axis: str, otherwise: DimLike, **place: DimLike) -> DimLike:
+            place |= {"t": t, "n": n, "o": 0}
+            return gathered(choice[axis][place[axis]], EXPERTS) if axis else otherwise
+
+        def block(j: DimLike) -> Scalar:
+            def term(k: DimLike) -> Scalar:
+                weight = cast(stored_w[number(matrix, 2, j=j, k=k), n, j, k], FLOAT32)
+                return x[number(left, t), j, k] * weight
+
+            total = stored_s[number(scale, 2, j=j), n, j] * reduce("sum", SIZE, term)
+            return total * cast(index(number(factor, 1)), FLOAT32)
+
+        return reduce("sum", BLOCKS, block)
+
+    y = stored(compute((ROWS, COLUMNS), at))
+    kinds = [kernel.nest.kind for kernel in write_all([y], Target.host())]
+    assert ("blocks" in kinds) is is_in_blocks
+    places = dict(zip("tnjk", np.ogrid[:ROWS, :COLUMNS, :BLOCKS, :SIZE], strict=True))
+    places["o"] = np.zeros((1, 1, 1, 1), np.int64)
+    t, n, j, k = (places[axis] for axis in "tnjk")
+
+    def picked(axis: str, otherwise: Any) -> Any:
+        return feeds[axis][places[axis]] if axis else otherwise
+
+    products = feeds["x"][picked(left, t), j, k] * w[picked(matrix, 2), n, j, k].astype(np.float64)
+    expected = (products * s[picked(scale, 2), n, j] * picked(factor, 1)).sum((2, 3))
+    used = {"x"} | {axis for axis in (matrix, scale, left, factor) if axis}
+    own = {name: feeds[name] for name in used}
+    (found,) = Runner([y], chunks=3).run(own)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+    if is_in_blocks:
+        own[matrix or scale][-1] = EXPERTS
+        with pytest.raises(Fail, match="index: "):
+            Runner([y], chunks=3).run(own)

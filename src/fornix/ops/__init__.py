@@ -88,6 +88,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.recurrent",
         "microsoft.blocks",
         "microsoft.tables",
+        "microsoft.experts",
         "microsoft.tensors",
         "microsoft.text",
         "microsoft.words",

@@ -261,14 +261,20 @@ def lower_top_k(
 ) -> tuple[Tensor, Tensor]:
     """The foremost keys of each row by selecting them; of short rows, by all ranks or in turn."""
     place = normalize_axis(axis, X.rank)
-    shape = node.shape()
-    count, extent = shape[place], known(X.shape[place])
-    few = known(count)
+    return lower_foremost(X, place, node.shape()[place], is_largest=bool(largest))
+
+
+def lower_foremost(
+    X: Tensor, place: int, count: DimLike, *, is_largest: bool
+) -> tuple[Tensor, Tensor]:
+    """The first ``count`` elements of the ranking along an axis, and their places."""
+    shape = (*X.shape[:place], count, *X.shape[place + 1 :])
+    few, extent = known(count), known(X.shape[place])
     if few is not None and extent is not None and FEW < extent <= RANKED and 2 * few >= extent:
-        return _by_ranks(X, place, few, is_largest=bool(largest))
+        return _by_ranks(X, place, few, is_largest=is_largest)
     if few == 1:
-        return _first(X, place, is_largest=bool(largest))
-    places = _selected(X, place, count, is_largest=bool(largest))
+        return _first(X, place, is_largest=is_largest)
+    places = _selected(X, place, count, is_largest=is_largest)
 
     def chosen(*i: DimLike) -> Scalar:
         return places[(*_beside(i, place), i[place])]

@@ -256,6 +256,8 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     ("com.microsoft.QLinearSoftmax", RUNTIME): [softmax_of_single_elements],
     # divides by the whole window where it leaves the padded image
     ("com.microsoft.QLinearAveragePool", RUNTIME): [has("ceil_mode", 1)],
+    # zeros, or other rows, where it is to cast
+    ("com.microsoft.MoE", RUNTIME): [dtype("float16")],
     # aligns B with the last axes whatever `axis` says
     **{(name, REFERENCE): [has("axis")] for name in LEGACY},
     # NumPy's answer to a division by zero, and to INT_MIN / −1, is no answer

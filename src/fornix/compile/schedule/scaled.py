@@ -42,12 +42,13 @@ from fornix.compile.schedule.parts import (
 )
 from fornix.compile.schedule.winograd import Stage
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
+from fornix.ir.dim import Dim, DimLike, ceildiv, known, maximum, minimum
 from fornix.ir.dim.expression import Atom, substitute
 from fornix.ir.loops import (
     Apply,
     Buffer,
     Constant,
+    Loaded,
     Reduce,
     Scalar,
     Store,
@@ -55,10 +56,11 @@ from fornix.ir.loops import (
     apply,
     index,
     load,
+    loaded,
     replace,
     substitute_scalar,
 )
-from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.rewrite import exchanged, guarded
 from fornix.ir.loops.scalar import reduction, select
 
 UNITS = 4
@@ -81,6 +83,8 @@ class BlockSum:
     product: Product
     row: Variable | None
     column: Variable
+    matrix: tuple[Variable, Loaded] | None = None
+    """Stands for which of several stored matrices is read, and what data say of that."""
 
     @property
     def outer(self) -> list[Variable]:
@@ -91,6 +95,13 @@ class BlockSum:
     def terms(self) -> tuple[Variable, ...]:
         """Everything that is summed over."""
         return (*self.sum.axes, *self.inner.axes)
+
+    def told(self, e: Scalar) -> Scalar:
+        """``e`` of the matrix that data say."""
+        if self.matrix is None:
+            return e
+        variable, chosen = self.matrix
+        return substitute_scalar(e, {variable: Dim({(chosen,): 1})})
 
     @property
     def scale(self) -> Scalar | None:
@@ -103,8 +114,8 @@ class BlockSum:
         return others[0] if len(others) == 1 and not free & others[0].variables else None
 
 
-def block_sum(store: Store) -> BlockSum | None:
-    """``store`` as a sum of blocks; None if it is none."""
+def block_sum(store: Store, matrix: tuple[Variable, Loaded] | None = None) -> BlockSum | None:
+    """``store`` as a sum of blocks, of a ``matrix`` among several; None if it is none."""
     sums = outer_reductions(store.value)
     if len(sums) != 1 or sums[0].op != "sum" or len(sums[0].axes) != 1:
         return None
@@ -112,14 +123,38 @@ def block_sum(store: Store) -> BlockSum | None:
     if len(inner) != 1 or inner[0].op != "sum" or sums[0].body is inner[0]:
         return None
     for product in products(inner[0].body):
+        chosen = {i for e in accesses([product.right]) for i in loaded(e.address)}
+        found = _of_several(store, sums[0], chosen.pop()) if len(chosen) == 1 else None
+        if found is not None:
+            return found
         left, right = product.left.variables, product.right.variables
         columns = [a for a in store.axes if a in right and a not in left]
         columns = [a for a in columns if stride_of(store.address, a) == 1]
+        right = right if matrix is None else right | matrix[1].variables
         rows = [a for a in store.axes if a not in right and a not in columns]
-        if columns and _is_stored(product.right):
-            row = max(rows, key=lambda a: likely(a.extent), default=None)
-            return BlockSum(store, sums[0], inner[0], product, row, columns[-1])
+        row = max(rows, key=lambda a: likely(a.extent), default=None)
+        if columns and _is_stored(product.right) and _is_packed(sums[0], columns[-1], row):
+            return BlockSum(store, sums[0], inner[0], product, row, columns[-1], matrix)
     return None
+
+
+def _of_several(store: Store, total: Reduce, chosen: Loaded) -> BlockSum | None:
+    """``store`` as a sum of blocks of the matrix that ``chosen`` is the number of."""
+    matrix = Variable("e", chosen.extent)
+    value = replace(store.value, {total: exchanged(total, chosen, matrix.dim)})
+    found = block_sum(replace_fields(store, value=value), (matrix, chosen))
+    if found is None or matrix in found.product.left.variables:
+        return None
+    return found if chosen.variables.isdisjoint({found.column, *found.terms}) else None
+
+
+def _is_packed(total: Reduce, column: Variable, row: Variable | None) -> bool:
+    """Whether all that ``total`` reads for a ``column`` is stored, and the same for every row.
+
+    Tiles read it for columns behind the last, too.
+    """
+    own = [e for e in accesses([total]) if column in e.variables]
+    return all(_is_stored(e) and row not in e.variables for e in own)
 
 
 def _is_stored(e: Scalar) -> bool:
@@ -146,9 +181,9 @@ def block_nests(
     for e in _kept(b):
         store, read[e] = _packed(b, e, panel, column)
         first.append(store)
-    right = replace(b.product.right, read)
+    right = b.told(replace(b.product.right, read))
     inner = reduction("sum", b.inner.axes, b.product.of(left, right))
-    whole = reduction("sum", b.sum.axes, replace(b.sum.body, {**read, b.inner: inner}))
+    whole = b.told(reduction("sum", b.sum.axes, replace(b.sum.body, {**read, b.inner: inner})))
     place: dict[Atom, DimLike] = {b.column: panel.dim * column.extent + column.dim}
     axes = [*b.outer, panel, *([] if b.row is None else [b.row]), column]
     value = replace(b.store.value, {b.sum: whole})
@@ -156,8 +191,8 @@ def block_nests(
     tiles = _Tiles(b, store, left, right, (panel, column), (units, lanes), target)
     if b.scale is None:
         return first, store, tiles.nest(None)
-    scale = replace(b.scale, read)
-    square = tiles.in_parts(b.scale, scale)
+    scale = b.told(replace(b.scale, read))
+    square = tiles.in_parts(b.scale, scale) if b.matrix is None else None
     if square is None:
         return first, store, tiles.nest(scale)
     stage, many = square
@@ -171,7 +206,7 @@ def _reading(b: BlockSum, flat: Contraction, plain: Store) -> BlockSum:
     place = tuple(a.dim for a in axes_of_left(flat))
     left = load(plain.buffer, plain.buffer.address(place))
     inner = reduction("sum", b.inner.axes, b.product.of(left, b.product.right))
-    value = replace(b.store.value, {b.inner: inner})
+    value = b.told(replace(b.store.value, {b.inner: inner}))
     again = block_sum(normal(replace_fields(b.store, value=value)))
     if again is None:
         raise TypeError("a sum of blocks stays one")
@@ -236,7 +271,8 @@ def _packed(b: BlockSum, e: Scalar, panel: Variable, column: Variable) -> tuple[
     inside = apply("lt", index(at), index(b.column.extent))
     value = substitute_scalar(e, {b.column: at})
     value = select(inside, guarded(value, inside), 0)
-    inner = [a for a in (*b.outer, *b.terms) if a in e.variables]
+    matrix = [] if b.matrix is None else [b.matrix[0]]
+    inner = [a for a in (*matrix, *b.outer, *b.terms) if a in e.variables]
     axes = (panel, *inner, column) if b.column in e.variables else tuple(inner)
     store = filled("packed", axes, value if b.column in e.variables else e)
     return store, load(store.buffer, store.buffer.address(tuple(a.dim for a in axes)))
@@ -270,7 +306,8 @@ class _Tiles:
             is_few = apply("lt", index(rows), index(least))
             is_many = apply("lt", index(least - 1), index(rows))
             body = (When(is_few, body), When(is_many, expanded))
-        axes = (*b.outer, panel)
+        # A panel of all matrices stays in cache while every row is multiplied by one of them.
+        axes = (*b.outer, panel) if b.matrix is None else (panel, *b.outer)
         parallel, _ = combined(axes)
         size: DimLike = sum((x.elements * x.dtype.numpy.itemsize for x in scratch), start=0)
         size = ceildiv(size, SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT

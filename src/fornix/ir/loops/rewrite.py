@@ -6,7 +6,7 @@ index loads are visited by recursion, once per level of gathering.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from fornix.ir.dim.expression import (
     Atom,
@@ -72,16 +72,33 @@ class Substitution:
             return root
         done, values, memo = self._done, self.values, self._memo
         if root not in done:
-            for node in _operands_first(root, values.keys(), done):
-                args = tuple([done.get(a, a) for a in node.args])
-                dims = tuple([substitute(d, values, memo) for d in node.dims])
-                done[node] = node.rebuild(args, dims)
+            _rebuild(_operands_first(root, values.keys(), done), values, done, memo)
         return done[root]
 
 
 def substitute_scalar(root: Scalar, values: Mapping[Atom, DimLike]) -> Scalar:
     """``root`` with free loop variables replaced, simplified anew; symbols cannot be replaced."""
     return Substitution(values).of(root)
+
+
+def exchanged(root: Scalar, old: Loaded, new: DimLike) -> Scalar:
+    """``root`` with ``new`` for an integer that its indices load."""
+    done: dict[Scalar, Scalar] = {}
+    _rebuild(_operands_first(root, None), {old: new}, done, {})
+    return done[root]
+
+
+def _rebuild(
+    nodes: Sequence[Scalar],
+    values: Mapping[Atom, DimLike],
+    done: dict[Scalar, Scalar],
+    memo: Replaced,
+) -> None:
+    """Note what ``nodes``, operands first, are with atoms replaced."""
+    for node in nodes:
+        args = tuple([done.get(a, a) for a in node.args])
+        dims = tuple([substitute(d, values, memo) for d in node.dims])
+        done[node] = node.rebuild(args, dims)
 
 
 def replace(root: Scalar, values: Mapping[Scalar, Scalar]) -> Scalar:

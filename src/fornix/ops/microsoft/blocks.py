@@ -19,6 +19,7 @@ from fornix.ir.loops import (
     bitcast,
     cast,
     compute,
+    gathered,
     index,
     reduce,
     select,
@@ -145,7 +146,7 @@ def mat_mul_n_bits(
     steps *= widened(_per_block("scales", scales, (N, count)))[:, :, None]
     weights = steps.reshape(N, count * block_size)[:, :K]
     is_coarse = _is_coarse(accuracy_level, zero_points)
-    left = _coarse(widened(a), block_size) if is_coarse else widened(a)
+    left = rounded(widened(a), block_size) if is_coarse else widened(a)
     y = multiply(left, weights.T)
     return (y if bias is None else y + widened(bias)).astype(a.dtype, copy=False)
 
@@ -180,13 +181,13 @@ def lower_mat_mul_n_bits(
     count = -(-K // block_size)
     size = block_size * bits // 8
     is_coarse = _is_coarse(accuracy_level, zero_points)
-    each = 1 if is_coarse or count > 1 else _parts_of(block_size, K)
+    each = 1 if is_coarse or count > 1 else parts_of(block_size, K)
     packed = _of_shape(b, (N, count * each, size // each), node)
-    weights = _Words(packed, _of_shape(scales, (N, count), node), None, bits, each)
+    weights = Words(packed, _of_shape(scales, (N, count), node), None, bits, each)
     if zero_points is not None:
         width = -(-count * bits // 8) if zero_points.dtype is UINT8 else count
         weights = replace(weights, zero_points=_of_shape(zero_points, (N, width), node))
-    product = _coarse_product if is_coarse else _exact_product
+    product = coarse_product if is_coarse else exact_product
     y = product(_in_blocks(a, K, block_size // each), weights, N)
 
     def at(*i: DimLike) -> Scalar:
@@ -195,7 +196,7 @@ def lower_mat_mul_n_bits(
     return compute(y.shape, at)
 
 
-def _parts_of(block_size: int, size: int) -> int:
+def parts_of(block_size: int, size: int) -> int:
     """How many blocks a column's one block is read as: of one alone the engine makes numbers."""
     return next(
         (
@@ -237,27 +238,28 @@ def _in_blocks(a: Tensor, size: int, block_size: int) -> Tensor:
     return compute((*a.shape[:-1], -(-size // block_size), block_size), at)
 
 
-def _exact_product(a: Tensor, weights: _Words, columns: int) -> Tensor:
+def exact_product(a: Tensor, weights: Words, columns: DimLike) -> Tensor:
     """The product of a[…, blocks, block_size] in float32."""
     fields = WORD // weights.bits
 
     def at(*i: DimLike) -> Scalar:
         *lead, n = i
+        own = weights.of(lead)
 
         def block(j: DimLike) -> Scalar:
             def term(word: DimLike, field: DimLike) -> Scalar:
-                return a[(*lead, j, word * fields + field)] * weights.step(n, j, word, field)
+                return a[(*lead, j, word * fields + field)] * own.step(n, j, word, field)
 
             inner = reduce("sum", ((known(a.shape[-1]) or 0) // fields, fields), term)
-            return weights.scale(n, j) * inner
+            return own.scale(n, j) * inner
 
         return reduce("sum", a.shape[-2], block)
 
     return compute((*a.shape[:-2], columns), at)
 
 
-def _coarse_product(a: Tensor, weights: _Words, columns: int) -> Tensor:
-    """The product of a[…, blocks, block_size], rounded as `_coarse` does, four bytes at a time."""
+def coarse_product(a: Tensor, weights: Words, columns: DimLike) -> Tensor:
+    """The product of a[…, blocks, block_size], rounded as `rounded` does, four bytes at a time."""
     size, per_byte = known(a.shape[-1]) or 0, 8 // weights.bits
     fields, blocks = WORD // weights.bits, a.shape[:-1]
     top = compute(blocks, lambda *i: reduce("max", size, lambda k: abs(a[(*i, k)])))
@@ -268,7 +270,7 @@ def _coarse_product(a: Tensor, weights: _Words, columns: int) -> Tensor:
 
     scales = stored(compute(blocks, scale), "scales")
 
-    def rounded(*i: DimLike) -> Scalar:
+    def whole(*i: DimLike) -> Scalar:
         by = scales[i[:-1]]
         quotient = apply("rint", a[i] / select(apply("eq", by, 0.0), 1.0, by))
         return cast(quotient, INT32)
@@ -276,22 +278,23 @@ def _coarse_product(a: Tensor, weights: _Words, columns: int) -> Tensor:
     def quad(*i: DimLike) -> Scalar:
         *lead, word, part = i
         places = ((*lead, word * fields + k * per_byte + part) for k in range(4))
-        bytes_ = [apply("and", rounded(*place), 255) for place in places]
+        bytes_ = [apply("and", whole(*place), 255) for place in places]
         return _joined([apply("shl", byte, 8 * k) for k, byte in enumerate(bytes_)])
 
     quads = stored(compute((*blocks, size // fields, per_byte), quad), "quads")
-    sums = stored(compute(blocks, lambda *i: reduce("sum", size, lambda k: rounded(*i, k))), "sums")
+    sums = stored(compute(blocks, lambda *i: reduce("sum", size, lambda k: whole(*i, k))), "sums")
 
     def at(*i: DimLike) -> Scalar:
         *lead, n = i
+        own = weights.of(lead)
 
         def block(j: DimLike) -> Scalar:
             def term(word: DimLike, part: DimLike) -> Scalar:
-                return apply("dot4", weights.quad(n, j, word, part), quads[(*lead, j, word, part)])
+                return apply("dot4", own.quad(n, j, word, part), quads[(*lead, j, word, part)])
 
             inner = reduce("sum", (size // fields, per_byte), term)
-            steps = weights.less_zero(inner, sums[(*lead, j)], n, j)
-            return weights.scale(n, j) * (scales[(*lead, j)] * steps)
+            steps = own.less_zero(inner, sums[(*lead, j)], n, j)
+            return own.scale(n, j) * (scales[(*lead, j)] * steps)
 
         return reduce("sum", a.shape[-2], block)
 
@@ -299,7 +302,7 @@ def _coarse_product(a: Tensor, weights: _Words, columns: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Words:
+class Words:
     """Weights in words of 32 bits, with what belongs to each block."""
 
     packed: Tensor
@@ -311,6 +314,17 @@ class _Words:
     bits: int
     each: int = 1
     """So many blocks in a row have one scale and zero point."""
+    experts: Tensor | None = None
+    """Which of several matrices, that are one axis more in front, each row is multiplied by."""
+    lead: tuple[DimLike, ...] = ()
+    """The place of a matrix among several."""
+
+    def of(self, row: Sequence[DimLike]) -> Words:
+        """Those of the matrix that ``row`` is multiplied by."""
+        if self.experts is None:
+            return self
+        expert = gathered(self.experts[tuple(row)], self.packed.shape[0])
+        return replace(self, experts=None, lead=(expert,))
 
     @property
     def middle(self) -> int:
@@ -323,7 +337,7 @@ class _Words:
         if self.zero_points is None:
             return cast(step, FLOAT32)
         if self.zero_points.dtype is not UINT8:
-            zero = cast(self.zero_points[n, j // self.each], FLOAT32)
+            zero = cast(self.zero_points[(*self.lead, n, j // self.each)], FLOAT32)
             return cast(step, FLOAT32) - (zero - float(self.middle))
         zero = bitcast(
             apply("xor", self._zero(self.zero_points, n, j), self.middle) << 8 - self.bits, INT8
@@ -333,8 +347,8 @@ class _Words:
     def _signed(self, n: DimLike, j: DimLike, word: DimLike, field: DimLike) -> Scalar:
         """The weight less the middle of its range; where it is a byte, read as such."""
         if self.bits == INT8.bits:
-            byte = self.packed[n, j, word * (WORD // INT8.bits) + field]
-            return cast(bitcast(apply("xor", byte, self.middle), INT8), INT32)
+            place = (*self.lead, n, j, word * (WORD // INT8.bits) + field)
+            return cast(bitcast(apply("xor", self.packed[place], self.middle), INT8), INT32)
         middles = sum(self.middle << at for at in range(0, WORD, self.bits)) - 2**WORD
         signed = apply("xor", self._word(n, j, word), middles)
         shift = cast(index(field * -self.bits + (WORD - self.bits)), INT32)
@@ -354,16 +368,17 @@ class _Words:
 
     def _word(self, n: DimLike, j: DimLike, word: DimLike) -> Scalar:
         places = (word * (WORD // 8) + k for k in range(WORD // 8))
-        bytes_ = [cast(self.packed[n, j, place], INT32) for place in places]
+        bytes_ = [cast(self.packed[(*self.lead, n, j, place)], INT32) for place in places]
         return _joined([apply("shl", byte, 8 * k) for k, byte in enumerate(bytes_)])
 
     def scale(self, n: DimLike, j: DimLike) -> Scalar:
         """The scale of a block."""
-        return cast(self.scales[n, j // self.each], FLOAT32)
+        return cast(self.scales[(*self.lead, n, j // self.each)], FLOAT32)
 
     def _zero(self, zero_points: Tensor, n: DimLike, j: DimLike) -> Scalar:
-        """The zero point of a block, a field of a byte."""
-        return field(zero_points, (n, j // self.each), self.bits)
+        """The zero point of a block, or of a column, a field of a byte."""
+        place = (*self.lead, n, j // self.each)
+        return field(zero_points, place[: zero_points.rank], self.bits)
 
 
 def field(packed: Tensor, place: Sequence[DimLike], bits: int) -> Scalar:
@@ -378,7 +393,7 @@ def _joined(parts: Sequence[Scalar]) -> Scalar:
     return functools.reduce(lambda x, y: apply("or", x, y), parts)
 
 
-def _coarse(a: Array, block_size: int) -> Array:
+def rounded(a: Array, block_size: int) -> Array:
     """a[…, K], each block rounded to 255 numbers."""
     *lead, size = a.shape
     count = -(-size // block_size)

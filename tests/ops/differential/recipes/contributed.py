@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.ops.differential.draw import WORDS, Arguments, Draw, limits
+from tests.ops.differential.recipes.weights import bits, mixture, mixture_of_bits, quanta, table
 
 Recipe = Callable[[Draw], Arguments]
 
@@ -146,12 +147,6 @@ def group_norm(draw: Draw) -> Arguments:
 
 
 # ── quanta ────────────────────────────────────────────────────────────────────────────────────
-
-
-def quanta(draw: Draw, variable: str, shape: tuple[int, ...] = ()) -> Any:
-    low, high = limits(draw.dtype(variable))
-    numbers = draw.rng.integers(low, high + 1, shape)
-    return np.asarray(numbers).astype(draw.dtype(variable).numpy)
 
 
 def a_scale(draw: Draw, shape: tuple[int, ...] = ()) -> Any:
@@ -310,37 +305,6 @@ def dequantize(draw: Draw) -> Arguments:
     low, _ = limits(draw.dtype("T1"))
     zero = None if low < -40000 else draw.maybe(lambda: quanta(draw, "T1", each))
     return Arguments([quanta(draw, "T1", shape), scale, zero], {"axis": axis})
-
-
-def bits(draw: Draw) -> Arguments:
-    width, block = draw.pick((4, 4, 8)), draw.pick((16, 32, 64))
-    inner, columns = draw.pick((16, 40, 64, 72)), draw.whole(1, 9)
-    count = -(-inner // block)
-    inputs = [
-        draw.weights("T1", (*draw.shape(0, 1, zero=False)[:1], draw.whole(1, 3), inner)),
-        draw.rng.integers(0, 256, (columns, count, block * width // 8)).astype(np.uint8),
-        np.asarray(draw.rng.uniform(0.01, 0.1, (columns, count)), draw.dtype("T1").numpy),
-    ]
-    packed = (columns, -(-count * width // 8))
-    zeros = draw.rng.integers(0, 256, packed).astype(np.uint8)
-    inputs += [draw.maybe(lambda: zeros), None, draw.maybe(lambda: draw.weights("T1", (columns,)))]
-    given = {"K": inner, "N": columns, "bits": width, "block_size": block}
-    return Arguments(inputs, given | {"accuracy_level": draw.pick((None, 0, 1))})
-
-
-def table(draw: Draw) -> Arguments:
-    """Rows of a table of quanta, by places from either end."""
-    rows, columns, block = draw.whole(1, 7), draw.pick((16, 32, 48)), draw.pick((16, 32))
-    dtype = draw.dtype("T1")
-    per_byte = 2 if dtype.name == "uint8" else 1
-    blocks = -(-columns // block)
-    make = draw.weights if dtype.is_float else partial(quanta, draw)
-    stored = make("T1", (rows, columns // per_byte))
-    scales = np.asarray(draw.rng.uniform(0.01, 0.1, (rows, blocks)), draw.dtype("T2").numpy)
-    zeros = make("T1", (rows, -(-blocks // per_byte)))
-    places = draw.rng.integers(-rows, rows, draw.shape(0, 2)).astype(draw.dtype("Tind").numpy)
-    inputs = [stored, places, scales, None if dtype.is_float else draw.maybe(lambda: zeros)]
-    return Arguments(inputs, {"block_size": block, "quantize_axis": draw.pick((None, 1, -1))})
 
 
 def lstm(draw: Draw) -> Arguments:
@@ -568,6 +532,7 @@ RECIPES: dict[str, Recipe] = {
     "Inverse": inverse,
     "MatMulIntegerToFloat": to_float,
     "MatMulNBits": bits,
+    "MoE": mixture,
     "MultiHeadAttention": multi_head,
     "MurmurHash3": hashed,
     "NhwcMaxPool": nhwc_max_pool,
@@ -584,6 +549,7 @@ RECIPES: dict[str, Recipe] = {
     "QLinearSigmoid": q_table,
     "QLinearWhere": chosen,
     "QLinearSoftmax": q_softmax,
+    "QMoE": mixture_of_bits,
     "QuantizeLinear": quantize,
     "QuickGelu": lambda draw: one(draw, alpha=draw.maybe(draw.real)),
     "Range": counted,
