@@ -98,13 +98,14 @@ def _windows(
 ) -> None:
     """Images as before that hold a window along each axis.
 
-    Of one that is a little smaller the formula of results makes none, and the operators nothing.
+    Of one that is a little smaller the formula of results makes none, and the operators an error:
+    this asks for 2 with 1 more, as steps may do nothing where what is to reach 1 is 0.
     Padding that a run tells adds to an image which is not empty, as that of the layer before.
     """
     _image(found, node, facts, results)
     whole = results[0].shape
     places = whole[2:] if _channel_axis(node) == 1 else whole[1:-1]
-    found.reach += [(extent, 1) for extent in places if known(extent) is None]
+    found.reach += [(extent + 1, 2) for extent in places if known(extent) is None]
     sides = [terms_of(extent) for fact in facts[:1] if fact for extent in fact.shape[2:]]
     for side in sides:
         inner: Terms = {m: c for m, c in side.items() if [type(a) for a in m] == [Floor]}

@@ -276,6 +276,21 @@ def test_convolutions_of_padding_that_comes_from_data_are_compiled(
     assert "Conv" not in left
 
 
+def test_images_smaller_than_a_window_are_errors_whatever_tells_their_padding() -> None:
+    pair = sessions("""f (float[N, 2, H] x, int64[1] a, int64[1] b) => (float[N, 2, P] y) {
+        none = Constant <value = int64[2] {0, 0}> ()
+        pads = Concat <axis = 0> (none, a, none, b)
+        wide = Pad (x, pads)
+        y = MaxPool <kernel_shape = [3], strides = [4]> (wide)
+    }""")
+    empty = np.zeros(1, np.int64)
+    for n, h in ((1, 29), (1, 2), (0, 9), (2, 0), (1, 3)):
+        x = np.arange(n * 2 * h, dtype="f").reshape(n, 2, h)
+        agree(pair, {"x": x, "a": empty, "b": empty})
+    with pytest.raises(FornixError, match="must hold a window of reach 3, got extent 2"):
+        pair[0].run(None, {"x": x[..., :2], "a": empty, "b": empty})
+
+
 OF_ITERATION = """f (int64 m, int64[4] n, float[3, 2] x) => (float y) {
     stays = Constant <value = bool {1}> ()
     start = Constant <value = float {0}> ()
