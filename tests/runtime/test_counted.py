@@ -10,6 +10,7 @@ import pytest
 
 from fornix import InferenceSession, SessionOptions
 from fornix.dtype import DType
+from fornix.errors import FornixError
 from fornix.onnx import parser
 from fornix.runtime.native import NativeStep
 
@@ -337,3 +338,15 @@ def test_very_many_parts_of_open_lengths_are_copied(parts: int, *, is_compiled: 
         arrays = [np.full((2, extent), k, np.float32) for k, extent in enumerate(extents)]
         [found] = session.run(None, dict(zip(names, arrays, strict=True)))
         np.testing.assert_array_equal(found, np.repeat([np.arange(parts)] * 2, extents, axis=1))
+
+
+def test_what_counts_elements_may_read_what_is_refused() -> None:
+    """Whose type nobody knows: it was taken for left out, and the session did not open."""
+    text = """f (bool[N] e, float[N, 4] v) => (float[A, 4] y) {
+        z = Constant <value_ints = [0]> () o = Constant <value_ints = [1]> ()
+        b = Constant <value_ints = [99]> () a = Slice (v, o, b, z)
+        c = Compress <axis = 0> (a, e) y = Compress <axis = 0> (c, e) }"""
+    v = np.arange(12, dtype="f").reshape(3, 4)
+    session = InferenceSession(parser.parse_model(HEAD + text).SerializeToString())
+    with pytest.raises(FornixError, match="Compress"):
+        session.run(None, {"e": np.array([True, False, True]), "v": v})

@@ -29,9 +29,10 @@ def split_counted(model: Model, inference: Inference) -> bool:
     was_imported = DOMAIN in model.opset_imports
     changed = False
     for node in found:
-        facts = [Fact() if value is None else inference.fact(value) for value in node.inputs]
-        if not facts or not all(map(is_plain, facts)):
+        given = [inference.fact(value) for value in node.inputs if value is not None]
+        if not given or not all(map(is_plain, given)):
             continue
+        facts = [Fact() if value is None else inference.fact(value) for value in node.inputs]
         model.opset_imports.setdefault(DOMAIN, 1)
         results = _SPLITS[node.op_type](_Parts(node, model.graph, inference), facts)
         if results is not None:
@@ -43,12 +44,7 @@ def split_counted(model: Model, inference: Inference) -> bool:
 
 
 def is_plain(fact: Fact) -> bool:
-    """Whether it is a tensor of known rank that native code can read, or left out.
-
-    Code is for tensors that have elements.
-    """
-    if fact.type is None:
-        return True
+    """Whether it is a tensor of known rank, with elements, that native code can read."""
     return (
         fact.has_rank
         and 0 not in fact.shape

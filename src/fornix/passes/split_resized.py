@@ -103,7 +103,7 @@ def _stored_factors(node: Node, make: Maker) -> np.ndarray[Any, Any] | None:
 def _is_apt(given: _Given, inference: Inference) -> bool:
     """Whether code can be made for it, and stored scales are some."""
     x, scales = inference.fact(given.x), inference.fact(given.scales)
-    if not all(is_plain(fact) and fact.has_rank for fact in (x, scales)):
+    if not (is_plain(x) and is_plain(scales)):
         return False
     count = len(given.attributes.get("axes") or range(x.rank))
     stored = scales.constant

@@ -44,7 +44,7 @@ def _stretch(node: Node, model: Model, inference: Inference) -> bool:
     """Stretch what ``node`` reads where that is to be done; whether it is."""
     given = [value for value in node.inputs if value is not None]
     facts = [inference.fact(value) for value in given]
-    if not all(is_plain(fact) and fact.has_rank for fact in facts):
+    if not all(map(is_plain, facts)):
         return False
     shapes = [fact.shape for fact in facts]
     stretched: dict[Value, Value] = {}
