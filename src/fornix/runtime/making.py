@@ -125,15 +125,15 @@ def make_program(
 def _taken_alike(model: Model) -> Inference:
     """What is known of ``model`` where extents have the names of those they are taken for."""
     graph, inference = model.graph, infer_model(model)
-    taken: dict[str, DimLike] = {}
+    seen: list[dict[str, DimLike]] = [{}]
     while found := (
         taken_for_equal(_by_rules(inference, graph), graph.inputs)
         or taken_to_fit(inference, graph.nodes)
     ):
-        if found.keys() <= taken.keys():  # lists and what may be missing keep the names they have
+        taken = {n: d.bind(found) if isinstance(d, Dim) else d for n, d in seen[-1].items()} | found
+        if taken in seen:  # lists and what may be missing keep the names they have
             return inference
-        taken = {n: d.bind(found) if isinstance(d, Dim) else d for n, d in taken.items()}
-        taken |= found
+        seen.append(taken)
         name_extents(model, taken)
         inference = infer_model(model)
     return inference
