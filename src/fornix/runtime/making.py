@@ -50,6 +50,9 @@ from fornix.runtime.threads import Pool
 if TYPE_CHECKING:
     from fornix.runtime.stored.shelf import Shelf
 
+MOST_NAMINGS = 200
+"""Times that extents are named anew until steps learn the rest; a layer takes one at most."""
+
 
 class Shared(NamedTuple):
     """What all programs of a session have in common."""
@@ -126,8 +129,8 @@ def _taken_alike(model: Model) -> Inference:
     """What is known of ``model`` where extents have the names of those they are taken for."""
     graph, inference = model.graph, infer_model(model)
     seen: list[dict[str, DimLike]] = [{}]
-    while found := (
-        taken_for_equal(_by_rules(inference, graph), graph.inputs)
+    while len(seen) < MOST_NAMINGS and (
+        found := taken_for_equal(_by_rules(inference, graph), graph.inputs)
         or taken_to_fit(inference, graph.nodes)
     ):
         taken = {n: d.bind(found) if isinstance(d, Dim) else d for n, d in seen[-1].items()} | found
