@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4200,
     "edit": 1150,
     "compile": 16_594,
-    "runtime": 10_614,
+    "runtime": 10_618,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -30,6 +30,7 @@ from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 from fornix.ir.walk import captured_values, nodes
 from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
+from fornix.runtime.control.turning import turning
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
@@ -222,7 +223,10 @@ class CompiledBody:
         """
         way = None if self._last is None else self._last.at_once
         if isinstance(way, Shortcut):
-            return (way.again, way.turning(count)) if way.fits(values) else None
+            if not way.fits(values):
+                return None
+            many = None if count is None else way.other(partial(turning, count=count))
+            return way.again, many
         return None if way is None else (way, None)
 
     def _slowly(self, values: list[Any], environment: Callable[[], Environment]) -> list[Any]:

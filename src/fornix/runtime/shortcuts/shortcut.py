@@ -23,11 +23,12 @@ from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled, Run, Step
 from fornix.runtime.shortcuts.generic import Guard, ShortWay
 from fornix.runtime.shortcuts.straight import Straight, StraightWay
-from fornix.runtime.shortcuts.turning import turning
 
 Fits: TypeAlias = Callable[[Sequence[Any]], bool]
 Steady: TypeAlias = Callable[[list[Any]], list[Any] | None]
 """Gives the outputs for values that look like others; None if they are to go another way."""
+Make: TypeAlias = Callable[[Straight, Sequence[Value], Sequence[Value]], StraightWay]
+"""Makes a function of steps, and of what they read and write."""
 Looks: TypeAlias = tuple[object, ...]
 ARRAY = np.ndarray
 ANY = Run({}, ())
@@ -85,11 +86,11 @@ class Shortcut:
         """The outputs, like those for values that look alike."""
         return _tried(self._way, values)
 
-    def turning(self, count: int | None) -> Steady | None:
-        """The same for the body of a Loop that carries ``count`` values, as `turning` has it."""
-        if self._straight is None or count is None:
+    def other(self, make: Make) -> Steady | None:
+        """What ``make`` makes of the same steps, once there are any."""
+        if self._straight is None:
             return None
-        return partial(_tried, turning(self._straight, self.inputs, self.outputs, count))
+        return partial(_tried, make(self._straight, self.inputs, self.outputs))
 
 
 def _tried(way: StraightWay, values: Sequence[Any]) -> list[Any] | None:
