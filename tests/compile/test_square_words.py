@@ -6,7 +6,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 
 from fornix.compile import Target
 from fornix.compile.blocked import blocked_buffer
@@ -17,6 +16,7 @@ from fornix.ir.dim import symbol
 from fornix.ir.loops import Store, Tensor, Variable, constant, stored, tensor
 from fornix.ops.conv import lower_conv
 from tests.compile.native import Runner
+from tests.compile.test_square_floats import convolved
 
 pytestmark = pytest.mark.skipif(
     not Target.host().has("amx-bf16"), reason="the processor has no tile registers for bfloat16s"
@@ -60,16 +60,6 @@ def has_tiles(x: Tensor, target: Target) -> bool:
             return True
         waiting += here.body if isinstance(here, Chunks | Loop) else ()
     return False
-
-
-def convolved(x: Any, w: Any, window: dict[str, Any]) -> Any:
-    """The sums, by torch in double precision."""
-    pads = window.get("pads", [0] * 4)
-    given = torch.from_numpy(np.asarray(x, np.float64))
-    padded = torch.nn.functional.pad(given, (pads[1], pads[3], pads[0], pads[2]))
-    more = {"stride": window.get("strides", 1), "dilation": window.get("dilations", 1)}
-    weights = torch.from_numpy(np.asarray(w, np.float64))
-    return torch.nn.functional.conv2d(padded, weights, **more).numpy()
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))
