@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -338,3 +339,22 @@ def test_texts_that_a_body_makes_of_numbers_are_none_that_went_in() -> None:
             for k in range(4)
         ],
     )
+
+
+@pytest.mark.parametrize(
+    "node",
+    ["SplitToSequence <keepdims = 0> (x)", "SplitToSequence (x)", "SequenceConstruct (x, x)"],
+)
+def test_sequences_of_texts_that_are_given_hold_on_to_these(node: str) -> None:
+    made = sessions(f"g (string[N] x) => (seq(string[]) y) {{ y = {node} }}")
+    word = str(np.str_("a text of this test alone"))
+    x = np.array([word, "b"], object)
+    for session in made:
+        for _ in range(8):
+            before = sys.getrefcount(word)
+            [found] = session.run(None, {"x": x})
+            held = sum(element is word for part in found for element in np.atleast_1d(part))
+            assert held in {1, 2}
+            assert sys.getrefcount(word) == before + held
+            del found
+            assert sys.getrefcount(word) == before

@@ -297,8 +297,8 @@ class Flow(LateCall):
 
     def _give_list(self, value: Value, listed: Listed) -> None:
         """Let a sequence be a result."""
-        if listed.is_optional:
-            raise NotAsCompiled("a result may be missing")
+        if listed.is_optional or listed.dtype.hasobject:
+            raise NotAsCompiled("a result may be missing, or texts would be copied uncounted")
         give_list(self, self.results[value], listed)
         self._made.add(value)
 
