@@ -160,18 +160,22 @@ def packed_weights(
 
 
 def sums_in_blocks(c: Convolution, whole: Scalar, lanes: int) -> tuple[Store, list[Store]]:
-    """The sum of ``c``, which is ``whole``, in a blocked image; and what makes its result of it."""
+    """The sum of ``c``, which is ``whole``, in a blocked image; and what makes its result of it.
+
+    ``whole`` may be the value of ``c`` as well, which is then only turned.
+    """
     images: DimLike = 1
     image: DimLike = 0
     for axis in c.batch:
         images, image = images * axis.extent, image * axis.extent + axis.dim
     outs = [s.out for s in c.spatial]
     shape = (images, c.filter.extent, *(a.extent for a in outs))
-    buffer = blocked_buffer(f"sums#{next(_SERIAL)}", shape, c.sum.dtype, lanes)
+    buffer = blocked_buffer(f"sums#{next(_SERIAL)}", shape, whole.dtype, lanes)
     address = buffer.address((image, c.filter.dim, *(a.dim for a in outs)))
     sums = Store(buffer, c.store.axes, address, whole)
     buffer.source = sums
-    value = replace(c.store.value, {c.sum: load(buffer, address)})
+    made = whole if whole is c.store.value else c.sum
+    value = replace(c.store.value, {made: load(buffer, address)})
     rest = Store(c.store.buffer, c.store.axes, c.store.address, value)
     return sums, cut_at_blocks(rest, c.filter, lanes)
 
