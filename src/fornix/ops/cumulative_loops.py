@@ -1,4 +1,4 @@
-"""Running sums along an axis that others follow: a routine that adds row to row, side by side.
+"""Running sums as routines: row is added to row where axes follow, else rows go side by side.
 
 The sums stand where they belong at once; a scan keeps its steps outermost and is copied.
 """
@@ -19,15 +19,20 @@ SUMMED = {FLOAT32, FLOAT64, INT32, INT64}
 BLOCK, WIDE = 128, 1024
 """Elements of rows that one call adds up, and of those of much data: memory is read in order then,
 where columns of few elements take a third longer and have more threads share."""
+ABREAST = 4
+"""Rows that one call sums along the last axis: none waits for the sum before, which takes as many
+cycles."""
 LARGE_BYTES = 1 << 21
 """Of much data, which the caches of one core do not hold."""
 
 
 def running_sums(x: Tensor, axis: int, *, is_exclusive: bool, is_reverse: bool) -> Tensor | None:
-    """The sums of ``x`` along ``axis``; None where elements lie behind each other."""
+    """The sums of ``x`` along ``axis``; None for one row, of which a scan is what it has to be."""
     steps, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    if x.dtype not in SUMMED or inner == 1:
+    if x.dtype not in SUMMED or inner == 1 == math.prod(x.shape[:axis]):
         return None
+    if inner == 1:
+        return _sums_of_rows(x, axis, is_exclusive=is_exclusive, is_reverse=is_reverse)
     is_large = minimum(steps * inner * x.dtype.bits // (8 * LARGE_BYTES), 1)
     block = BLOCK + is_large * (WIDE - BLOCK)
     blocks = (inner + block - 1) // block
@@ -50,6 +55,71 @@ def running_sums(x: Tensor, axis: int, *, is_exclusive: bool, is_reverse: bool) 
         operations=2 * math.prod(x.shape),
     )
     return y
+
+
+def _sums_of_rows(x: Tensor, axis: int, *, is_exclusive: bool, is_reverse: bool) -> Tensor:
+    """The sums of rows that lie one behind the other, begun with -0 where that must not show."""
+    steps, rows = x.shape[axis], math.prod(x.shape[:axis])
+
+    def told(call: DimLike) -> tuple[DimLike, ...]:
+        start, rest = call * ABREAST * steps, rows - call * ABREAST
+        if is_reverse:
+            return start + steps - 1, steps, -1, int(is_exclusive), rest
+        return start, steps, 1, int(is_exclusive), rest
+
+    begun = np.full(1, 0.0 if is_exclusive else -0.0, x.dtype.numpy)
+    [y] = routine(
+        add_along,
+        (rows + ABREAST - 1) // ABREAST,
+        [x, constant(begun)],
+        [(x.shape, x.dtype)],
+        told,
+        operations=math.prod(x.shape),
+    )
+    return y
+
+
+def add_along(
+    x: Memory, begun: Memory, y: Memory, start: int, steps: int, move: int, is_exclusive: int,
+    rest: int,
+) -> None:  # fmt: skip
+    """The sums of up to ``ABREAST`` rows, whose elements lie ``move`` apart."""
+    if rest >= 4:
+        add_four(x, begun, y, start, steps, move, is_exclusive)
+        return
+    for row in range(rest):
+        so_far = begun[0]
+        at = start + row * steps
+        for _ in range(steps):
+            after = so_far + x[at]
+            y[at] = so_far if is_exclusive != 0 else after
+            so_far = after
+            at += move
+
+
+def add_four(
+    x: Memory, begun: Memory, y: Memory, start: int, steps: int, move: int, is_exclusive: int
+) -> None:
+    """The sums of four rows side by side."""
+    a = begun[0]
+    b = begun[0]
+    c = begun[0]
+    d = begun[0]
+    at = start
+    for _ in range(steps):
+        e = a + x[at]
+        f = b + x[at + steps]
+        g = c + x[at + 2 * steps]
+        h = d + x[at + 3 * steps]
+        y[at] = a if is_exclusive != 0 else e
+        y[at + steps] = b if is_exclusive != 0 else f
+        y[at + 2 * steps] = c if is_exclusive != 0 else g
+        y[at + 3 * steps] = d if is_exclusive != 0 else h
+        a = e
+        b = f
+        c = g
+        d = h
+        at += move
 
 
 def add_rows(
