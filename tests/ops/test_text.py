@@ -23,6 +23,9 @@ def test_string_concat_broadcasts() -> None:
     pairs = words("ac", "ad", "bc", "bd", shape=(2, 2))
     inputs = [words("a", "b", shape=(2, 1)), words("c", "d")]
     check_node("StringConcat", inputs, expected=[pairs])
+    for one, other in [((1,), ()), ((), (1,)), ((1, 1), (1,)), ((1,), (1, 1))]:
+        both = [words("x", shape=one), words("é", shape=other)]
+        check_node("StringConcat", both, expected=[words("xé", shape=max(one, other, key=len))])
     check_node("StringConcat", [words("x", shape=()), words("é", shape=())],
                expected=[words("xé", shape=())])  # fmt: skip
 

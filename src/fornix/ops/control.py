@@ -269,13 +269,19 @@ def loop(
 
 @dataclass(slots=True)
 class Turns:
-    """How far a Loop has come."""
+    """How far a Loop or a Scan has come."""
 
     carried: list[Any]
     scanned: list[list[Any]]
     goes_on: bool
     limit: int
     iteration: int
+    sources: Sequence[Array] = ()
+    """What each iteration of a Scan reads a slice of."""
+
+    def slices(self) -> list[Array]:
+        """Those that the next iteration reads."""
+        return [source[self.iteration, ...] for source in self.sources]
 
 
 Many: TypeAlias = Callable[[Turns], bool]
@@ -331,8 +337,10 @@ def _stack(values: Sequence[Array], axis: int, declared: object) -> Array:
         len(shapes) == 1,
         f"a scanned value must have one shape in all iterations, found {sorted(shapes)}",
     )
-    if axis or not values[0].ndim:
+    if axis:
         return np.stack(values, axis)
+    if not values[0].ndim:
+        return np.fromiter([value[()] for value in values], values[0].dtype, len(values))
     return np.concatenate(values).reshape(len(values), *values[0].shape)
 
 
@@ -515,22 +523,35 @@ def scan(
     scanned inputs differ in length. Source: ONNX Scan-9.
     """
     plan = Scanning.of(len(values), len(body.outputs), num_scan_inputs, **axes)
-    states = list(values[: plan.states])
+    return swept(partial(node.run_body, body), body, plan, values)
+
+
+def swept(
+    run: Callable[[list[Any]], Sequence[Any]],
+    body: Graph,
+    plan: Scanning,
+    values: Sequence[Array],
+    many: Many | None = None,
+) -> tuple[Any, ...]:
+    """What `scan` gives, where ``run`` runs ``body``, or ``many`` as in `repeated`."""
+    count = plan.states
     sources = [
         _axis_first(value, normalize_axis(axis, value.ndim, "scan_input_axes"))
-        for value, axis in zip(values[plan.states :], plan.input_axes, strict=True)
+        for value, axis in zip(values[count:], plan.input_axes, strict=True)
     ]
     lengths = {len(source) for source in sources}
     require(len(lengths) == 1, f"scanned inputs must have one length, found {sorted(lengths)}")
     sources = [s[::-1] if b else s for s, b in zip(sources, plan.input_backward, strict=True)]
     scanned: list[list[Any]] = [[] for _ in plan.output_axes]
-    run, count = node.run_body, plan.states
-    for step in range(lengths.pop()):
-        results = run(body, [*states, *[source[step, ...] for source in sources]])
-        states = results[:count]
+    turns = Turns([*values[:count]], scanned, True, lengths.pop(), 0, sources)
+    while turns.iteration < turns.limit:
+        if many is not None and many(turns):
+            continue
+        results = run([*turns.carried, *turns.slices()])
+        turns.carried = [*results[:count]]
         for collected, value in zip(scanned, results[count:], strict=True):
             collected.append(value)
+        turns.iteration += 1
     ordered = [c[::-1] if b else c for c, b in zip(scanned, plan.output_backward, strict=True)]
-    declared = [value.type for value in body.outputs[plan.states :]]
-    stacked = list(map(_stack, ordered, plan.output_axes, declared))
-    return (*states, *stacked)
+    declared = [value.type for value in body.outputs[count:]]
+    return (*turns.carried, *map(_stack, ordered, plan.output_axes, declared))

@@ -152,7 +152,8 @@ def listed(x: Any, name: str) -> list[Any]:
 
 def single(x: Array, name: str) -> Any:
     """The one element of ``x``, a scalar or a tensor of one axis."""
-    check_single(x.shape, name)
+    if x.size != 1 or x.ndim > 1:
+        check_single(x.shape, name)
     return x.reshape(-1)[0]
 
 

@@ -6,7 +6,8 @@ elements, not how many there are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -41,11 +42,10 @@ def _place(position: Array | None, count: int, last: int) -> int:
         require(last >= 0, "the sequence must have an element, found none", Fail)
         return last
     place = int(single(position, "position"))
-    require(
-        -count <= place <= last,
-        f"position must be in [{-count}, {last}] for a sequence of {count}, found {place}",
-        Fail,
-    )
+    if not -count <= place <= last:
+        raise Fail(
+            f"position must be in [{-count}, {last}] for a sequence of {count}, found {place}"
+        )
     return place + count if place < 0 else place
 
 
@@ -402,6 +402,13 @@ def sequence_map(*inputs: Any, body: Graph, node: RunNode) -> tuple[Values, ...]
     Further sequences must be as long and are walked along; tensors are passed as they are.
     Raises Fail if the lengths differ. Source: ONNX SequenceMap-17.
     """
+    return mapped(partial(node.run_body, body), body, inputs)
+
+
+def mapped(
+    run: Callable[[list[Any]], Sequence[Any]], body: Graph, inputs: Sequence[Any]
+) -> tuple[Values, ...]:
+    """What `sequence_map` gives, where ``run`` runs ``body``."""
     lengths = [len(value) for value in inputs if isinstance(value, list)]
     require(
         len(set(lengths)) == 1, f"sequences must have one length, found {shape_text(lengths)}", Fail
@@ -409,6 +416,6 @@ def sequence_map(*inputs: Any, body: Graph, node: RunNode) -> tuple[Values, ...]
     results: Sequence[Values] = [[] for _ in body.outputs]
     for index in range(lengths[0]):
         sample = [value[index] if isinstance(value, list) else value for value in inputs]
-        for collected, value in zip(results, node.run_body(body, sample), strict=True):
+        for collected, value in zip(results, run(sample), strict=True):
             collected.append(value)
     return tuple(results)

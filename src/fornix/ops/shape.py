@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fornix.dtype import INT64
-from fornix.errors import ConvertError, Fail, require
+from fornix.errors import ConvertError, Fail, ShapeError, require
 from fornix.ir.attribute import AttributeKind
 from fornix.ir.dim import Dim, DimLike, exact_quotient, is_nonnegative, known, minimum
 from fornix.ir.graph import Graph, Node
@@ -407,10 +407,8 @@ def infer_expand(input: Fact, shape: Fact, *, node: InferNode) -> Fact:
 def _target(shape: Any) -> list[DimLike]:
     """The extents that ``shape`` lists."""
     extents: list[DimLike] = listed(shape, "shape")
-    require(
-        all(is_nonnegative(extent) is not False for extent in extents),
-        f"entries of shape must be 0 or more, got {shape_text(extents)}",
-    )
+    if any(is_nonnegative(extent) is False for extent in extents):
+        raise ShapeError(f"entries of shape must be 0 or more, got {shape_text(extents)}")
     return extents
 
 
@@ -429,15 +427,16 @@ def expand(input: Array, shape: Array) -> Array:
     extent of ``input``. Raises ShapeError if the shapes do not broadcast. Source: ONNX Expand-13.
     """
     target: tuple[Any, ...] = tuple(_target(shape))
-    broadcast_shapes(input.shape, target)  # says which extents differ; NumPy does not
-    common = np.broadcast_shapes(input.shape, target)
+    common = target
+    if input.size != 1 or input.ndim > len(target):  # one element becomes what is asked for
+        broadcast_shapes(input.shape, target)  # says which extents differ; NumPy does not
+        common = np.broadcast_shapes(input.shape, target)
     taken = math.prod(common) * input.itemsize
-    require(
-        taken < ADDRESSES,  # that it is a view would only put it off
-        f"output must fit into memory, found {shape_text(common)} of {taken:,} bytes; "
-        "ask for fewer elements",
-        Fail,
-    )
+    if taken >= ADDRESSES:  # that it is a view would only put it off
+        raise Fail(
+            f"output must fit into memory, found {shape_text(common)} of {taken:,} bytes; "
+            "ask for fewer elements"
+        )
     return np.broadcast_to(input, common)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fornix.compile.entry import is_available
+from fornix.dtype import DType
 from fornix.errors import Fail, FornixError, InvalidArgument
 from fornix.ops.control import Turns
 from fornix.ops.text import string_concat
@@ -353,3 +354,122 @@ def test_what_is_no_tensor_may_share_the_name_of_an_extent(text: str) -> None:
     for session in (fast, kernels):
         with pytest.raises(FornixError):
             session.run(None, wrong)
+
+
+SWEPT = """f (string s, string[N] x, float[N] v) => (string y, string[N] z, float[N] w) {
+    y, z, w = Scan (s, x, v) <num_scan_inputs = 2, scan_input_directions = [1, 0],
+        scan_output_directions = [0, 1],
+        body = b (string a, string r, float u) => (string o, string q, float t) {
+            o = StringConcat (a, r) q = StringConcat (o, s) t = Neg (u) }> }"""
+ROWS = """f (string[N, 3] x, string[M] k) => (string[3, L] z) {
+    z = Scan (x) <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1],
+        body = b (string[N] r) => (string[L] q) {
+            z = Constant <value_ints = [0]> () h = Gather (r, z) q = StringConcat (h, k) }> }"""
+MAPPED = """f (seq(string[N]) x, seq(string[]) y, string k) => (seq(string[N]) z) {
+    z = SequenceMap (x, y, k) <body = b (string[N] a, string[] c, string d) => (string[N] r) {
+        j = StringConcat (a, c) r = StringConcat (j, d) }> }"""
+FIXED = """f (seq(string[2]) x) => (string[2] y) {
+    n = SequenceLength (x) c = Constant <value = bool {1}> ()
+    e = Constant <value_strings = ["", "é"]> ()
+    y = Loop (n, c, e) <body = b (int64 i, bool k, string[2] h) => (bool k2, string[2] o) {
+        k2 = Identity (k) w = SequenceAt (x, i) o = StringConcat (h, w) }> }"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_scans_over_texts_are_what_the_standard_says_for_all_lengths(threads: int) -> None:
+    fast, _ = sessions(SWEPT, threads, opset=20)
+    for words in ("abc", "é", "", "abc", "ab", "abcdefg", "abc") * 2:
+        v = np.arange(len(words), dtype="f")
+        y, z, w = fast.run(None, {"s": np.array("-", object), "x": texts(*words), "v": v})
+        joined = ["-" + words[::-1][: end + 1] for end in range(len(words))]
+        assert y.item() == "-" + words[::-1]
+        assert z.tolist() == [text + "-" for text in joined]
+        np.testing.assert_array_equal(w, -v[::-1])
+
+
+def test_scans_over_texts_take_a_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, _ = sessions(SWEPT, opset=20)
+    feeds = {"s": np.array("", object), "x": texts(*"abcd"), "v": np.ones(4, "f")}
+    for _ in range(4):
+        fast.run(None, feeds)
+    gone, tried = long_ways(monkeypatch), turned(monkeypatch)
+    fast.run(None, feeds)
+    assert len(tried) == 1
+    assert not gone
+
+
+def test_scans_along_other_axes_are_what_kernels_give() -> None:
+    fast, kernels = sessions(ROWS, opset=20)
+    for rows, count in [(2, 1), (1, 2), (3, 1), (2, 1), (2, 0), (2, 2)] * 2:
+        x = np.array([list("abc"), list("déf"), list("ghi")], object)[:rows]
+        feeds = {"x": x, "k": texts(*"+-"[:count])}
+        [found], [wanted] = fast.run(None, feeds), kernels.run(None, feeds)
+        assert found.shape == wanted.shape == (count, 3)
+        assert found.tolist() == wanted.tolist()
+
+
+def test_scanned_lengths_that_differ_are_refused_on_the_short_way_too() -> None:
+    fast, _ = sessions(SWEPT.replace("float[N] v", "float[M] v"), opset=20)
+    feeds = {"s": np.array("", object), "x": texts(*"abcd"), "v": np.ones(4, "f")}
+    for _ in range(5):
+        fast.run(None, feeds)
+    for _ in range(4):
+        with pytest.raises(FornixError, match="scanned inputs must have one length"):
+            fast.run(None, {**feeds, "v": np.ones(3, "f")})
+
+
+def test_maps_over_sequences_of_texts_are_what_the_standard_says() -> None:
+    fast, _ = sessions(MAPPED, opset=20)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        lines = [texts(*"abcdé"[: rng.integers(6)]) for _ in range(rng.integers(5))]
+        others = [texts("+")[: rng.integers(1, 2)] for _ in lines]
+        [found] = fast.run(None, {"x": lines, "y": others, "k": np.array("!", object)})
+        assert [line.tolist() for line in found] == [[t + "+!" for t in line] for line in lines]
+
+
+def test_sequences_of_several_lengths_are_refused_by_a_map_again_and_again() -> None:
+    fast, _ = sessions(MAPPED, opset=20)
+    line = texts("a")
+    for others in ([line], [line], [line], [line], [line, line], [], [line]):
+        feeds = {"x": [line], "y": others, "k": np.array("", object)}
+        if len(others) == 1:
+            assert fast.run(None, feeds)[0][0].tolist() == ["aa"]
+        else:
+            with pytest.raises(Fail):
+                fast.run(None, feeds)
+
+
+def test_sequences_of_declared_extents_take_a_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, _ = sessions(FIXED, opset=20)
+    line = texts("a", "b")
+    for _ in range(4):
+        fast.run(None, {"x": [line] * 3})
+    gone = long_ways(monkeypatch)
+    for count in (3, 0, 1, 5):
+        [found] = fast.run(None, {"x": [line] * count})
+        assert found.tolist() == ["a" * count, "é" + "b" * count]
+    assert not gone
+
+
+def test_elements_of_other_extents_than_declared_are_refused_on_the_short_way_too() -> None:
+    fast, _ = sessions(FIXED, opset=20)
+    for _ in range(5):
+        fast.run(None, {"x": [texts("a", "b")]})
+    for wrong in (texts("a"), texts("a", "b", "c"), texts()):
+        with pytest.raises(InvalidArgument):
+            fast.run(None, {"x": [texts("a", "b"), wrong]})
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int64", "float16", "bfloat16"])
+def test_scalars_that_a_scan_gives_are_stacked_whatever_their_type(kind: str) -> None:
+    text = f"""f ({kind}[N] x) => ({kind}[N] y, {kind}[N] z) {{
+        y, z = Scan (x) <num_scan_inputs = 1, scan_output_directions = [0, 1],
+            body = b ({kind} r) => ({kind} q, {kind} p) {{
+                q = Identity (r) p = Identity (r) }}> }}"""
+    x = np.array([1, 0, 1, 1]).astype(DType.of(kind).numpy)
+    for session in sessions(text):
+        for count in (4, 1, 4, 4, 4):
+            y, z = session.run(None, {"x": x[:count]})
+            assert y.dtype == z.dtype == x.dtype
+            assert y.tolist() == z[::-1].tolist() == x[:count].tolist()

@@ -30,7 +30,7 @@ from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 from fornix.ir.walk import captured_values, nodes
 from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
-from fornix.runtime.control.turning import turning
+from fornix.runtime.control.turning import Turned, turning
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
@@ -214,18 +214,18 @@ class CompiledBody:
         return program.run(values, compute)
 
     def steady(
-        self, values: Sequence[Any], count: int | None
+        self, values: Sequence[Any], form: Turned | None
     ) -> tuple[Steady, Steady | None] | None:
         """What runs it on values that look like these, with no other look at them than it needs.
 
-        The other one does many iterations of a Loop that carries ``count`` values, if it is one: it
-        is given `Turns`, and then what the body captures.
+        The other one does many iterations, if there is a ``form`` for them: it is given `Turns`,
+        and then what the body captures.
         """
         way = None if self._last is None else self._last.at_once
         if isinstance(way, Shortcut):
             if not way.fits(values):
                 return None
-            many = None if count is None else way.other(partial(turning, count=count))
+            many = None if form is None else way.other(partial(turning, form=form))
             return way.again, many
         return None if way is None else (way, None)
 

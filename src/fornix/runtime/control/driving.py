@@ -1,4 +1,4 @@
-"""If and Loop where Python drives them: what each run would look up is looked up once.
+"""Control flow that Python drives: what each run would look up is looked up once.
 
 Decides nothing: bodies run as `bodies` says, again and again as the kernel of the operator does.
 """
@@ -11,9 +11,12 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from fornix.ir.graph import Graph, Node, Value
-from fornix.ops.control import Many, Turns, repeated, told_shapes, truth
+from fornix.ops.call import plain_attributes
+from fornix.ops.control import Many, Scanning, Turns, repeated, swept, told_shapes, truth
+from fornix.ops.sequence import mapped
 from fornix.reference.plan import Body
 from fornix.runtime.control.bodies import MAX_MET, CompiledBody
+from fornix.runtime.control.turning import Turned
 from fornix.runtime.providers import ControlNode, NotAsCompiled
 from fornix.runtime.shortcuts.shortcut import Looks, Steady, looks
 
@@ -71,14 +74,17 @@ def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     return itemgetter(slice(places[0], places[0] + 1) if places else slice(0))
 
 
-def _opening(body: Body, find: Find) -> Opening:
-    """What opens ``body``, which need not look for what it captures."""
+def _opening(body: Body, find: Find, form: Turned | None = None) -> Opening:
+    """What opens ``body``, which need not look for what it captures.
+
+    Many iterations at once are done of what has a ``form``.
+    """
     if not isinstance(body, CompiledBody):
         return lambda _, environment: (body.opened(environment()), None)
     pick, known = _picker(find(body.captured)), dict[Looks, Ways]()
 
     def opened(found: Sequence[Any], environment: Environment) -> Opened:
-        one = _Opened(body, pick(found), environment, known)
+        one = _Opened(body, pick(found), environment, known, form)
         return one.run, one.turn
 
     return opened
@@ -93,9 +99,11 @@ class _Opened:
         captured: Sequence[Any],
         environment: Environment,
         known: dict[Looks, Ways],
+        form: Turned | None,
     ) -> None:
         """Ways are ``known`` by the looks of what is captured, and of what is carried."""
         self._body, self._captured, self._environment = body, captured, environment
+        self._form, self._leading = form, 0 if form is None else form.leading
         found = looks(captured)
         self._ways, self._turning = ways = known.get(found) or ({}, {})
         if len(known) < MAX_MET:
@@ -103,13 +111,13 @@ class _Opened:
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
         """Values of its outputs; those of its inputs that are not carried always look alike."""
-        found = looks(inputs[LEADING:])
+        found = looks(inputs[self._leading :])
         way = self._ways.get(found)
         results = None if way is None else way([*inputs, *self._captured])
         if results is not None:
             return results
         results = self._body.run_on(inputs, self._captured, self._environment)
-        new = self._body.steady([*inputs, *self._captured], len(found) if inputs else None)
+        new = self._body.steady([*inputs, *self._captured], self._form)
         if new is not None and len(self._ways) < MAX_MET:
             self._ways[found], many = new
             self._turning |= {} if many is None else {found: many}
@@ -121,7 +129,9 @@ class _Opened:
         Those that look otherwise at once are not tried again, nor are others once one fails: all
         iterations up to it would be done again and again.
         """
-        many = self._turning.get(found := looks(turns.carried)) if self._turning else None
+        if not self._turning:
+            return False
+        many = self._turning.get(found := looks([*turns.carried, *turns.slices()]))
         if many is None:
             return False
         first, is_done = turns.iteration, many([turns, *self._captured]) is not None
@@ -134,9 +144,10 @@ class _Opened:
 
 def is_driven(control: ControlNode | None) -> bool:
     """Whether there is a `Driver` for such a node."""
-    is_watched = control is not None and control.plan.scope.watch is not None
-    known = control is not None and not control.node.domain and control.node.op_type in _DRIVES
-    return known and not is_watched
+    if control is None or control.node.domain or control.plan.scope.watch is not None:
+        return False
+    is_old = control.plan.scope.opset("") < Scanning.SINCE
+    return control.node.op_type in _DRIVES and not (is_old and control.node.op_type == "Scan")
 
 
 def _if(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
@@ -154,7 +165,8 @@ def _if(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
 
 def _loop(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
     graph: Graph = node.attributes["body"].value
-    opened, told = _opening(bodies[graph], find), told_shapes(graph)
+    form = Turned(LEADING, max(len(graph.inputs) - LEADING, 0), 0)
+    opened, told = _opening(bodies[graph], find, form), told_shapes(graph)
 
     def drive(
         inputs: Sequence[Any], found: Sequence[Any], environment: Environment
@@ -166,9 +178,40 @@ def _loop(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
     return drive
 
 
+def _scan(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
+    given: dict[str, Any] = plain_attributes(node.attributes, {})
+    graph: Graph = given.pop("body")
+    plan = Scanning.of(len(node.inputs), len(graph.outputs), **given)
+    form = Turned(0, plan.states, len(plan.input_axes))
+    opened = _opening(bodies[graph], find, form)
+
+    def drive(
+        inputs: Sequence[Any], found: Sequence[Any], environment: Environment
+    ) -> Sequence[Any]:
+        run, many = opened(found, environment)
+        return swept(run, graph, plan, inputs, many)
+
+    return drive
+
+
+def _map(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
+    graph: Graph = node.attributes["body"].value
+    opened = _opening(bodies[graph], find)
+
+    def drive(
+        inputs: Sequence[Any], found: Sequence[Any], environment: Environment
+    ) -> Sequence[Any]:
+        run, _ = opened(found, environment)
+        return mapped(run, graph, inputs)
+
+    return drive
+
+
 LEADING = 2
 """Inputs of a Loop ahead of carried values."""
 _DRIVES: dict[str, Callable[[Node, Mapping[Graph, Body], Find], Drive]] = {
     "If": _if,
     "Loop": _loop,
+    "Scan": _scan,
+    "SequenceMap": _map,
 }

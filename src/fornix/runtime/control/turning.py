@@ -1,13 +1,15 @@
-"""Iterations of a Loop as one function of Python, as long as its carried values look alike.
+"""Iterations of a Loop or a Scan as one function of Python, as long as what is carried looks alike.
 
-Decides what is done once for each iteration: what the body reads of its number, whether it goes on,
-and how what it gives looks. Steps are those of a `Straight`.
+Decides what is done once for each iteration: what the body reads of its number and of slices,
+whether it goes on, and how what it gives looks. Steps are those of a `Straight`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,36 +19,52 @@ from fornix.ops.control import truth
 from fornix.runtime.shortcuts.straight import Straight, StraightWay
 
 
+class Turned(NamedTuple):
+    """What the inputs of a body are, one after the other."""
+
+    leading: int
+    """Inputs ahead of what is carried: of a Loop the number of the iteration, and the condition."""
+    carried: int
+    slices: int
+
+
 def turning(
-    straight: Straight, inputs: Sequence[Value], outputs: Sequence[Value], count: int
+    straight: Straight, inputs: Sequence[Value], outputs: Sequence[Value], form: Turned
 ) -> StraightWay:
-    """The body of a Loop that carries ``count`` values, on `Turns` and what it captures.
+    """The body of a Loop or a Scan on `Turns` and what it captures.
 
     It gives None if it did nothing; ``inputs`` are those of the body, and what it captures.
     """
-    (number, holds), carried, captured = inputs[:2], inputs[2 : 2 + count], inputs[2 + count :]
-    condition, new, rows = outputs[0], outputs[1 : 1 + count], outputs[1 + count :]
-    read, turn = straight.read, [*straight.lines, "at += 1"]
-    if re.search(rf"\b{read([number])}\b", " ".join([*turn, read(outputs)])):
-        told = "[at]" if getattr(number.type, "shape", None) else "at"
-        turn.insert(
-            0, f"{read([number])} = {straight.bind(np.array)}({told}, {straight.bind(np.int64)})"
-        )
-    if condition is not holds:
-        turn.append(f"goes_on = {straight.bind(truth)}({read([condition])})")
+    rest = iter(inputs)
+    leading, carried, slices = (list(islice(rest, count)) for count in form)
+    captured, read, turn = [*rest], straight.read, [*straight.lines, "at += 1"]
+    told = 1 if leading else 0
+    new, rows = outputs[told : told + form.carried], outputs[told + form.carried :]
+    ahead = [f"{read([v])} = sources[{n}][at, ...]" for n, v in enumerate(slices)]
+    begin = []
+    if leading:
+        number, holds = leading
+        if re.search(rf"\b{read([number])}\b", " ".join([*turn, read(outputs)])):
+            where = "[at]" if getattr(number.type, "shape", None) else "at"
+            made = f"{straight.bind(np.array)}({where}, {straight.bind(np.int64)})"
+            ahead.append(f"{read([number])} = {made}")
+        if outputs[0] is not holds:
+            turn.append(f"goes_on = {straight.bind(truth)}({read(outputs[:1])})")
+        holding = np.ones(getattr(holds.type, "shape", None) or (), bool)
+        begin.append(f"{read([holds])} = {straight.bind(holding)}")
     turn += [f"rows[{at}].append({read([value])})" for at, value in enumerate(rows)]
     pairs = zip(carried, new, strict=True)
     looks = [_alike(a, read([a]), read([b])) for a, b in pairs if a is not b]
     turn += [f"alike = {' and '.join(looks) or True}", f"[{read(carried)}] = [{read(new)}]"]
-    holding = np.ones(getattr(holds.type, "shape", None) or (), bool)
     return straight.made_of([
         f"[turns, {read(captured)}] = given",
         f"[{read(carried)}] = turns.carried",
-        f"{read([holds])} = {straight.bind(holding)}",
+        *begin,
         "at, limit, rows = turns.iteration, turns.limit, [[] for _ in turns.scanned]",
-        "goes_on = alike = True",
+        "goes_on, alike, sources = True, True, turns.sources",
+        *straight.once,
         "while goes_on and alike and at < limit:",
-        *(f"    {line}" for line in turn),
+        *(f"    {line}" for line in [*ahead, *turn]),
         f"turns.carried, turns.iteration, turns.goes_on = [{read(carried)}], at, goes_on",
         "for before, row in zip(turns.scanned, rows): before += row",
         "return given",

@@ -198,6 +198,8 @@ class _ListLook:
     def __init__(self, name: str, elem: TensorType) -> None:
         self.name, self.dtype = name, None if elem.dtype is None else elem.dtype.numpy
         self.rank = None if elem.shape is None else len(elem.shape)
+        self.fixed = [(a, d) for a, d in enumerate(elem.shape or ()) if isinstance(d, int)]
+        """Axes whose extents are declared."""
 
     def fits(self, feed: Any) -> bool:
         """Whether it is that."""
@@ -207,6 +209,8 @@ class _ListLook:
             if type(array) is not np.ndarray or array.dtype != self.dtype:
                 return False
             if self.rank not in {None, array.ndim}:
+                return False
+            if any(array.shape[axis] != extent for axis, extent in self.fixed):
                 return False
         return self.dtype != object or all(map(are_texts, feed))
 
@@ -234,13 +238,13 @@ def _look(value: Value, feed: Any, trusted: Collection[str]) -> _Looking:
 
 
 def element_type(value: Value) -> TensorType:
-    """The type of the arrays that a sequence, which may be missing, holds and nothing is fixed of.
+    """The type of the arrays that a sequence, which may be missing, holds.
 
     Raises NotAsCompiled where there is none.
     """
     type_ = value.type.elem if isinstance(value.type, OptionalType) else value.type
     elem = type_.elem if isinstance(type_, SequenceType) else None
-    if not isinstance(elem, TensorType) or any(isinstance(d, int) for d in elem.shape or ()):
+    if not isinstance(elem, TensorType):
         raise NotAsCompiled(f"'{value.name}' holds more than a look can tell")
     return elem
 

@@ -34,10 +34,13 @@ class Straight:
         self._names = {value: self.bind(data) for value, data in stored.items()}
         self._given = self._variables(given)
         self.lines: list[str] = []
+        self.once: list[str] = []
+        """What reads nothing, and need not be done again where steps are."""
 
     def move(self, call: Move, reads: Sequence[Value], writes: Sequence[Value]) -> None:
         """Add what may give up."""
-        self._add([f"{self.bind(call)}([{self.read(reads)}], run)"], writes)
+        lines = self.lines if reads else self.once
+        self._add([f"{self.bind(call)}([{self.read(reads)}], run)"], writes, lines)
 
     def entry(self, call: Entry, frame: Frame, step: NativeStep) -> None:
         """Add a native step, which has a ``frame`` as long as there is the function."""
@@ -62,7 +65,12 @@ class Straight:
 
     def made(self, outputs: Sequence[Value]) -> StraightWay:
         """The function that gives ``outputs``."""
-        lines = [f"[{self._given}] = given", *self.lines, f"return [{self.read(outputs)}]"]
+        lines = [
+            f"[{self._given}] = given",
+            *self.once,
+            *self.lines,
+            f"return [{self.read(outputs)}]",
+        ]
         return self.made_of(lines)
 
     def made_of(self, lines: Sequence[str]) -> StraightWay:
@@ -88,12 +96,14 @@ class Straight:
         name = self._variables([written])
         self.lines += [f"{name} = {call}", f"if type({name}) is tuple: {name} = {name}[0]"]
 
-    def _add(self, calls: Sequence[str], writes: Sequence[Value]) -> None:
+    def _add(
+        self, calls: Sequence[str], writes: Sequence[Value], lines: list[str] | None = None
+    ) -> None:
         """Add ``calls``, each of which is made if those before it gave up; more is left out."""
-        first, *others = calls
-        self.lines.append(f"found = {first}")
-        self.lines += [f"if found is None: found = {call}" for call in others]
-        self.lines += ["if found is None: return None", f"[{self._variables(writes)}, *_] = found"]
+        lines, (first, *others) = self.lines if lines is None else lines, calls
+        lines.append(f"found = {first}")
+        lines += [f"if found is None: found = {call}" for call in others]
+        lines += ["if found is None: return None", f"[{self._variables(writes)}, *_] = found"]
 
     def _read_by(self, kernel: Kernel) -> str:
         """What a kernel is called with."""
