@@ -141,3 +141,19 @@ def test_unique_knows_the_length_of_the_inverse() -> None:
     assert facts[0].shape[1] == 3
     assert facts[0].shape[0] == facts[1].shape[0] == facts[3].shape[0]
     assert facts[2].shape == (N,)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("order", [0, 1])
+def test_unique_of_drawn_texts_is_that_of_their_numbers(axis: int | None, order: int) -> None:
+    rng = np.random.default_rng(5)
+    names = np.array(sorted(["", "a", "B", "é", "aa", "\U0001f600", "\uffff", "b c"]), object)
+    attributes: dict[str, Any] = {"sorted": order} | ({} if axis is None else {"axis": axis})
+    for shape in [(1, 1), (3, 2), (2, 5), (40, 2), (1, 60), (0, 2), (2, 0)]:
+        numbers = rng.integers(len(names), size=shape)
+        expected = run_op("Unique", [numbers], attributes, outputs=4)
+        found = run_op("Unique", [names[numbers]], attributes, outputs=4)
+        assert found[0].tolist() == names[expected[0]].tolist()
+        for one, other in zip(found[1:], expected[1:], strict=True):
+            assert one.dtype == other.dtype == np.int64
+            np.testing.assert_array_equal(one, other)

@@ -144,16 +144,32 @@ def unique(X: Array, *, axis: int | None = None, sorted: int) -> tuple[Array, Ar
     source = X.reshape(-1) if axis is None else X
     lines = np.moveaxis(source, place, 0) if place else source
     rows = lines.reshape(len(lines), -1 if lines.size else 0)
+    first, group = (_grouped_texts if X.dtype == object else _grouped)(rows, bool(sorted))
+    counts = np.bincount(group, minlength=len(first)).astype(np.int64)
+    return source.take(first, place), first.astype(np.int64), group, counts
+
+
+def _grouped(rows: Array, is_sorted: bool) -> tuple[Array, Array]:
+    """Where each distinct row stands first, and of each row which of these it is."""
     order, differs = _sorted_rows(rows if _is_ordered(rows) else _ranks(rows))
     first = order[differs]  # the sort is stable: the first of its kind leads each run
     group = np.empty(len(rows), np.int64)
     group[order] = np.cumsum(differs) - 1
-    if not sorted:
+    if not is_sorted:
         by_place = np.argsort(first)
         first, renamed = first[by_place], np.argsort(by_place)
         group = renamed[group]
-    counts = np.bincount(group, minlength=len(first)).astype(np.int64)
-    return source.take(first, place), first.astype(np.int64), group, counts
+    return first, group
+
+
+def _grouped_texts(rows: Array, is_sorted: bool) -> tuple[Array, Array]:
+    """The same of texts, which Python hashes once: NumPy compares two of them again and again."""
+    keys = rows[:, 0].tolist() if rows.shape[1] == 1 else [*map(tuple, rows.tolist())]
+    places = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
+    kinds = sorted(places, key=None if is_sorted else places.__getitem__)
+    numbers = {kind: number for number, kind in enumerate(kinds)}
+    first = np.fromiter(map(places.__getitem__, kinds), np.int64, len(kinds))
+    return first, np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys))
 
 
 def _sorted_rows(rows: Array) -> tuple[Array, Array]:
