@@ -15,7 +15,7 @@ from fornix.errors import FornixError, NotSupported
 from fornix.format.messages import ModelProto
 from fornix.ir.graph import Graph, Value
 from fornix.ir.load import from_message
-from fornix.ops.body import body_text, function_of, function_text, inlined
+from fornix.ops.body import MAX_PARSED, body_text, function_of, function_text, inlined, parsed
 from fornix.ops.call import BodyNode, bind_attributes, held_type
 from fornix.ops.op import op
 from fornix.ops.types import FLOAT
@@ -479,3 +479,12 @@ def test_every_function_of_the_standard_has_a_body() -> None:
     assert len(functions) == 49
     without = [key for key in functions if "body" not in ops.operators()[key].rules]
     assert without == []
+
+
+def test_functions_of_texts_that_nobody_asked_for_lately_are_given_up() -> None:
+    text = '<domain: "d", opset_import: ["": 18]> f (x) => (y) {{ y = Concat <axis = {}> (x) }}'
+    first = parsed(text.format(0))
+    assert parsed(text.format(0)) is first
+    for k in range(1, MAX_PARSED + 1):
+        parsed(text.format(k))
+    assert parsed(text.format(0)) is not first

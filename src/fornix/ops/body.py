@@ -9,7 +9,7 @@ and so may a text that begins with its own header.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fornix.errors import NotSupported
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 OPSET = 18
 """The opset in whose operators bodies are written for nodes."""
+MAX_PARSED = 256
+"""Texts of bodies whose functions are remembered: those of the models that are opened now."""
 
 
 def function_text(schema: Schema, text: str, opset: int = OPSET) -> str:
@@ -83,7 +85,7 @@ def bodies_of(operator: Operator, schema: Schema) -> dict[int, Rule]:
 def function_of(node: BodyNode) -> Function | None:
     """`body_text` as a function, which nodes of one text share; it is not to be changed."""
     text = body_text(node)
-    return None if text is None else _parsed(text)
+    return None if text is None else parsed(text)
 
 
 def inlined(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> str:
@@ -121,7 +123,8 @@ def _constant(tensor: TensorProto) -> NodeProto:
     return NodeProto(op_type="Constant", output=[tensor.name], attribute=[value])
 
 
-@cache
-def _parsed(text: str) -> Function:
+@lru_cache(MAX_PARSED)
+def parsed(text: str) -> Function:
+    """The function in ``text``, as long as it is among those that were asked for last."""
     model = from_message(ModelProto(functions=[parse_function(text)]))
     return next(iter(model.functions))

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fornix.compile import text_routines as words
 from fornix.runtime.providers import OwnWay
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -29,10 +28,11 @@ class Link(NamedTuple):
     makes: bool
     """Whether it makes objects meanwhile, so that garbage may be collected."""
     owner: object
-    source: int = words.FROM
-    target: int = words.TO
-    place: int = words.PLACE
-    """Words that say where it reads and writes, and the place among the results."""
+    source: int
+    target: int
+    place: int
+    rows: int
+    """Words of its table: where it reads and writes, the place among the results, how many rows."""
 
 
 class LinkedWay(OwnWay):

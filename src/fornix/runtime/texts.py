@@ -110,7 +110,8 @@ class TextTable:
         """The function as a link, for so many rows."""
         table = self.words.copy()
         table[words.IS_LINKED], table[words.ROWS] = 1, rows
-        return Link(table, self._address, result, makes, self)
+        places = words.FROM, words.TO, words.PLACE, words.ROWS
+        return Link(table, self._address, result, makes, self, *places)
 
 
 def attributes_of(node: Node) -> dict[str, Any]:

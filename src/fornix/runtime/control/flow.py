@@ -22,7 +22,6 @@ import numpy as np
 from fornix.compile import machine as words
 from fornix.compile.entry import DATA
 from fornix.compile.support import Support
-from fornix.compile.text_routines import ROWS
 from fornix.format.mapped import MappedFile
 from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.graph import Graph, Value
@@ -379,7 +378,7 @@ class Flow(LateCall):
         record = np.array([link.function, owner.ctypes.data, 0], np.int64)
         self.kept += [link, owner, record]
         count = formulas.of(reduce(mul, shape, 1))
-        told = (count, ROWS), (place.address, link.source), (target.address, link.target)
+        told = (count, link.rows), (place.address, link.source), (target.address, link.target)
         for slot, word in told:
             address = formulas.number(table.ctypes.data + LONG_BYTES * word)
             self.do(words.PUT, slot, slot, address)
