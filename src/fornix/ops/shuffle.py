@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fornix.dtype import INT64
 from fornix.errors import Fail, require
 from fornix.ir.dim import DimLike, known
-from fornix.ir.loops import Scalar, Tensor, compute, const, gathered, index, select
+from fornix.ir.loops import Scalar, Tensor, compute, gathered, index, select
 from fornix.ops.call import BodyNode, LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import check_single, shape_text, single, unified
@@ -288,8 +287,10 @@ def lower_trilu(input: Tensor, k: Tensor | None = None, *, upper: int, node: Low
         node.decline("whether k has one element is known at run time only")
 
     def at(*i: DimLike) -> Scalar:
-        diagonal = const(0, INT64) if k is None else k[(0,) * k.rank]
-        distance = index(i[-1]) - index(i[-2])
+        row, column = index(i[-2]), index(i[-1])
+        if k is None:
+            return select(row <= column if upper else column <= row, input[i], False)
+        diagonal, distance = k[(0,) * k.rank], column - row
         keeps = diagonal <= distance if upper else distance <= diagonal
         return select(keeps, input[i], False)
 

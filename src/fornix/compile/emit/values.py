@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fornix.compile.cost import outer_reductions
-from fornix.compile.emit import maths
+from fornix.compile.emit import indices, maths
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.bytes import dot2i, dot4
 from fornix.compile.emit.convert import convert, in_halves
@@ -18,6 +18,7 @@ from fornix.compile.emit.types import literal
 from fornix.compile.words import pair_of, word_of
 from fornix.dtype import BFLOAT16, BOOL, FLOAT32, FLOAT64, INT32, INT64, UINT16, DType
 from fornix.errors import NotSupported
+from fornix.ir.dim import DimLike
 from fornix.ir.loops import (
     Apply,
     Const,
@@ -44,6 +45,10 @@ _PAIRED: dict[str, Callable[[Emitter, Value, Value], Value]] = {
     "dot4": lambda em, a, b: dot4(em, a, b, _ZERO),
     "halves": halves,
 }
+FEW_VECTORS = 2
+"""Vectors of 64-bit numbers that are compared as soon as numbers of lanes."""
+LARGE_NUMBER = 1 << 62
+"""From here on a number less an index may overflow."""
 LOW_BYTES = 0x00FF00FF
 """The lower byte of each half of a word."""
 
@@ -63,7 +68,7 @@ def compute(em: Emitter, e: Scalar, unit: int) -> Value:
         case Raw():
             return _raw(em, e, unit)
         case Apply():
-            return _apply(em, e, unit)
+            return _places_compared(em, e, unit) or _apply(em, e, unit)
     raise NotSupported(f"{type(e).__name__} has no code")
 
 
@@ -96,6 +101,37 @@ def _apply(em: Emitter, e: Apply, unit: int) -> Value:
     if e.op in _DIVISIONS and dtype.is_integer:
         return divide(em, e.op, dtype, args[0], args[1], unit)
     return binary(em, e.op, dtype, *args)
+
+
+def _places_compared(em: Emitter, e: Apply, unit: int) -> Value | None:
+    """Which lanes come before an end, or not: numbers of lanes are compared, not 64 bits of each.
+
+    None where that saves nothing, and for what is no such comparison.
+    """
+    if e.op not in {"lt", "le"} or 8 * em.lanes <= FEW_VECTORS * em.target.vector_bytes:
+        return None
+    one, other = map(_place, e.args)
+    if one is None or other is None:
+        return None
+    further = other - one + (e.op == "le")
+    step = indices.stride(em, further)
+    if step == -1:
+        return em.first_lanes(indices.scalar(em, further), unit)
+    if step != 1:
+        return None
+    before = em.first_lanes(indices.scalar(em, 1 - further), unit)
+    kind = em.type(BOOL, is_vector=True)
+    text = em.put(before.depth, f"xor {kind} {before.text}, splat (i1 true)")
+    return Value(text, True, before.depth)
+
+
+def _place(e: Scalar) -> DimLike | None:
+    """The index that ``e`` is, or a number so small that no difference of both overflows."""
+    if isinstance(e, Index):
+        return e.dims[0]
+    if isinstance(e, Const) and e.dtype is INT64 and abs(e.value) < LARGE_NUMBER:
+        return int(e.value)
+    return None
 
 
 def _expansion(em: Emitter, e: Apply) -> Scalar | None:
