@@ -100,6 +100,14 @@ def test_cast_map_is_onnxruntimes(target: str, form: dict[str, Any]) -> None:
     assert not form or fact.shape[1] == 5
 
 
+def test_a_sparse_map_without_keys_that_count_is_nothing_but_zeros() -> None:
+    sparse = {"map_form": "SPARSE", "max_map": 3}
+    entries: dict[int, float]
+    for entries in ({}, {3: 1.0}, {9: 1.0, 3: 2.0}):
+        [found] = run_op("CastMap", [entries], sparse, **ML)
+        assert found.tolist() == [[0.0, 0.0, 0.0]]
+
+
 def test_cast_map_reads_numbers_from_text() -> None:
     entries = {2: "2.75", 0: "-1"}
     [floats] = run_op("CastMap", [entries], **ML)

@@ -6,6 +6,7 @@ the standard leaves a shape open, it is the one of onnxruntime.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from fornix.cast import convert
 from fornix.dtype import FLOAT32, INT64, STRING, DType
-from fornix.errors import Fail, require
+from fornix.errors import Fail, ShapeError, require
 from fornix.ir.dim import DimLike, known
 from fornix.ir.types import MapType, SequenceType, TensorType, Type
 from fornix.ops.call import RunNode
@@ -57,20 +58,16 @@ def cast_map(X: Mapping[int, Any], *, cast_to: str, map_form: str, max_map: int)
     if keys and keys[0] < 0:
         raise Fail(f"keys of a sparse map must not be negative, found {keys[0]}")
     y = np.full((1, max_map), "0.f" if target is STRING else 0, target.numpy)
-    kept = [(key, value) for key, value in zip(keys, values, strict=True) if key < max_map]
-    for key, value in kept:
-        y[0, key] = value
+    count = bisect_left(keys, max_map)
+    y[0][keys[:count]] = values[:count]
     return y
 
 
 def _check_cast(cast_to: str, map_form: str, max_map: int) -> None:
-    require(
-        cast_to in CAST_TARGETS,
-        f"cast_to must be one of {', '.join(CAST_TARGETS)}, got {cast_to!r}",
-    )
-    require(
-        map_form in MAP_FORMS, f"map_form must be one of {', '.join(MAP_FORMS)}, got {map_form!r}"
-    )
+    if cast_to not in CAST_TARGETS:
+        raise ShapeError(f"cast_to must be one of {', '.join(CAST_TARGETS)}, got {cast_to!r}")
+    if map_form not in MAP_FORMS:
+        raise ShapeError(f"map_form must be one of {', '.join(MAP_FORMS)}, got {map_form!r}")
     require(max_map >= 0, f"max_map must not be negative, got {max_map}")
 
 
