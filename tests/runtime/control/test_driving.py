@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -396,6 +397,22 @@ def test_scans_over_texts_take_a_short_way(monkeypatch: pytest.MonkeyPatch) -> N
     fast.run(None, feeds)
     assert len(tried) == 1
     assert not gone
+
+
+def test_texts_that_were_stored_are_carried_on_the_short_way_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their type is one of its own, which equals that of others."""
+    fast, _ = sessions(SWEPT, opset=20)
+    read = pickle.loads(pickle.dumps(np.array("", object)))
+    assert read.dtype is not np.dtype(object)
+    feeds = {"s": read, "x": texts(*"abcd"), "v": np.ones(4, "f")}
+    tried = turned(monkeypatch)
+    for _ in range(6):
+        tried.clear()
+        fast.run(None, feeds)
+    assert len(tried) == 1
+    assert tried[0][0].iteration == 4
 
 
 def test_scans_along_other_axes_are_what_kernels_give() -> None:

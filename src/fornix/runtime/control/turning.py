@@ -74,5 +74,5 @@ def turning(
 def _alike(value: Value, before: str, after: str) -> str:
     """Whether what a variable is ``after`` an iteration looks as it did ``before``."""
     if isinstance(value.type, TensorType):
-        return f"{before}.shape == {after}.shape and {before}.dtype is {after}.dtype"
+        return f"{before}.shape == {after}.shape and {before}.dtype == {after}.dtype"
     return f"type({before}) is type({after})"
