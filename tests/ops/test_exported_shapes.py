@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fornix.dtype import FLOAT32, INT64
+from fornix.dtype import FLOAT32, INT64, DType
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.types import TensorType
 from fornix.ops.fact import Fact, tensor
+from fornix.ops.window import Window
 from tests.ops.harness import infer_op
 
 N, S = symbol("N"), symbol("S")
@@ -20,7 +21,7 @@ FLOAT_CODE, INT64_CODE = 1, 7
 
 def stored(values: Any, dtype: Any = np.int64) -> Fact:
     array = np.asarray(values, dtype)
-    return Fact(TensorType(INT64 if dtype is np.int64 else FLOAT32, array.shape), None,
+    return Fact(TensorType(DType.of(array.dtype), array.shape), None,
                 ArrayTensor(array))  # fmt: skip
 
 
@@ -100,6 +101,65 @@ def test_half_an_extent_through_floats() -> None:
 def test_a_quotient_of_floats_is_not_taken_for_that_of_integers() -> None:
     wide = run("Cast", extent(X, 1), to=FLOAT_CODE)
     assert run("Div", wide, stored(2.0, np.float32)).value is None
+
+
+def same_padding(extent: Fact, *, taps: int, stride: int, dilation: int) -> tuple[Fact, Fact]:
+    """What timm pads ahead of and behind an axis, as torch writes it: through floats."""
+    wide = run("Cast", extent, to=FLOAT_CODE)
+    count = run("Ceil", run("Div", wide, stored(float(stride), np.float32)))
+    less = run("Sub", count, stored(1.0, np.float32))
+    reach = run("Mul", less, stored(float(stride), np.float32))
+    reach = run("Add", reach, stored(float((taps - 1) * dilation + 1), np.float32))
+    total = run("Clip", run("Sub", reach, wide), stored(0.0, np.float32))
+    half = run("Mul", total, stored(0.5, np.float32))
+    before = run("Cast", half, to=INT64_CODE)
+    return before, run("Sub", total, run("Cast", before, to=FLOAT_CODE))
+
+
+def test_padding_to_the_extent_over_the_stride_is_that_of_windows() -> None:
+    axes = [(3, 2, 1), (5, 2, 1), (7, 4, 1), (3, 3, 2), (2, 1, 1), (1, 2, 1)]
+    for taps, stride, dilation in axes:
+        before, after = same_padding(extent(X, 1), taps=taps, stride=stride, dilation=dilation)
+        window = Window.of(
+            (S,), (taps,), strides=[stride], dilations=[dilation], auto_pad="SAME_UPPER"
+        )
+        assert [*contents(before), *contents(after)] == [*window.before, *window.after]
+
+
+def test_quotients_are_whole_where_a_function_rounds_them() -> None:
+    wide = run("Cast", extent(X, 1), to=FLOAT_CODE)
+    third = run("Div", wide, stored(3.0, np.float32))
+    half = run("Mul", wide, stored(0.5, np.float32))
+    assert half.value is None
+    assert contents(run("Floor", third)) == [S // 3]
+    assert contents(run("Ceil", third)) == [(S + 2) // 3]
+    assert contents(run("Cast", third, to=INT64_CODE)) == [S // 3]
+    assert run("Cast", third, to=1).value is None
+    assert run("Round", third).value is None
+
+
+def test_factors_that_are_no_reciprocals_and_numbers_below_zero_leave_no_quotient() -> None:
+    wide = run("Cast", extent(X, 1), to=FLOAT_CODE)
+    for other in (0.0, -2.0, 1.5, np.inf, np.nan):
+        divided = run("Div", wide, stored(other, np.float32))
+        assert run("Floor", divided).value is None
+    scaled = run("Mul", wide, stored(1 / 3, np.float32))  # 3 · fl(1/3) is below 1 or above it
+    assert run("Floor", scaled).value is None
+    narrow = run("Div", stored(2049, np.float16), stored(2, np.float16))
+    assert run("Floor", narrow).value is None  # float16 has no 1024.5
+    less = run("Sub", wide, stored(3.0, np.float32))
+    assert run("Ceil", run("Div", less, stored(2.0, np.float32))).value is None
+
+
+def test_floats_round_quotients_of_exact_integers_as_integers_do() -> None:
+    rng = np.random.default_rng(0)
+    divisors = np.concatenate([np.arange(1, 65), rng.integers(1, 2**24, 2_000)])
+    near = rng.integers(0, 2**24, (len(divisors), 50))
+    near[:, :25] = near[:, :25] // divisors[:, None] * divisors[:, None] + rng.integers(-1, 2, 25)
+    whole = np.clip(near, 0, 2**24 - 1)
+    floats = whole.astype(np.float32) / divisors[:, None].astype(np.float32)
+    np.testing.assert_array_equal(np.floor(floats), whole // divisors[:, None])
+    np.testing.assert_array_equal(np.ceil(floats), -(-whole // divisors[:, None]))
 
 
 def test_pads_as_the_exporter_reorders_them() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
@@ -422,7 +422,7 @@ def _completed(fact: Fact | None, schema: Schema, index: int, bound: Mapping[str
     if fact is None or fact.type is None:
         return Fact(declared)
     if isinstance(fact.type, TensorType) and isinstance(declared, TensorType):
-        return Fact(TensorType(declared.dtype, fact.type.shape), fact.known_value, fact.tensor)
+        return replace(fact, type=TensorType(declared.dtype, fact.type.shape))
     return fact
 
 

@@ -110,7 +110,11 @@ def _converted(input: Fact, target: DType, *, saturate: int, round_mode: str) ->
     if found is not None and STRING not in {input.dtype, target}:
         result = convert(found, target, saturate=bool(saturate), round_mode=round_mode)
         return Fact(TensorType(target, result.shape), None, ArrayTensor(result))
-    return tensor(target, input.shape, _symbolic(input.value, target))
+    value = _symbolic(input.value, target)
+    if input.quotient is not None and _is_wide(target):
+        numerators, divisor = input.quotient
+        value = np.asarray(numerators // divisor, object)
+    return tensor(target, input.shape, value)
 
 
 def _symbolic(value: Array | None, target: DType) -> Array | None:
@@ -123,8 +127,11 @@ def _symbolic(value: Array | None, target: DType) -> Array | None:
     if target is BOOL:
         truths = [less(0, entry) for entry in value.flat]
         return None if None in truths else np.array(truths, object).reshape(value.shape)
-    is_exact = target in {FLOAT32, FLOAT64} or (target.is_integer and target.bits >= WIDE_BITS)
-    return value if is_exact else None
+    return value if target in {FLOAT32, FLOAT64} or _is_wide(target) else None
+
+
+def _is_wide(target: DType) -> bool:
+    return target.is_integer and target.bits >= WIDE_BITS
 
 
 @Cast.adapt(1, 6)

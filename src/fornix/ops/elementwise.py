@@ -76,13 +76,6 @@ def _clip_shape(input: tuple[DimLike, ...], *bounds: tuple[DimLike, ...]) -> tup
     return input
 
 
-def _clip(
-    x: s.Operand, min: s.Operand | float | None = None, max: s.Operand | float | None = None
-) -> s.Operand:
-    x = x if min is None else s.maximum(x, min)
-    return x if max is None else s.minimum(x, max)
-
-
 Add = (
     op(
         """Add <axis: int?, broadcast: int = 0, consumed_inputs: ints?> (A: T, B: T) => (C: T)""",
@@ -379,7 +372,7 @@ Clip = (
     .since(12, T=+INT)
     .since(13, T=+BF16)
     .elementwise(
-        _clip,
+        s.clip,
         "X, at least ``min`` and at most ``max``, which wins if they cross.",
         common_shape=_clip_shape,
     )

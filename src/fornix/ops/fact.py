@@ -54,6 +54,9 @@ class Fact:
     """Contents as an object array of `int` or `Dim`, of the value's shape."""
     tensor: Tensor | None = field(default=None, repr=False)
     """Contents as stored data."""
+    quotient: tuple[Array, int] | None = None
+    """Contents that need not be integers: numbers of at least 0 as in `known_value`, and the
+    positive integer that divides them all."""
 
     @property
     def dtype(self) -> DType | None:

@@ -7,18 +7,21 @@ lowering. float16 and bfloat16 are widened to float32 and rounded once, at the e
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fornix.dtype import STRING, DType
+from fornix.dtype import FLOAT32, FLOAT64, STRING, DType
 from fornix.errors import FornixError, require
-from fornix.ir.dim import Dim, DimLike, known
+from fornix.ir.dim import Dim, DimLike, ceildiv, is_nonnegative, known
 from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops import scalar
 from fornix.ops.call import LowerNode, RunNode, output_dtype
-from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.fact import EXACT_FLOATS, Array, Fact, tensor
 from fornix.ops.geometry import agreed_shape, broadcast_shapes, normalize_axis, shape_text
 from fornix.ops.precision import wide_dtype, wide_element
 from fornix.ops.schema import Schema
@@ -32,7 +35,7 @@ Function = Callable[..., Any]
 KEEPS_INTEGERS = frozenset({
     scalar.add, scalar.sub, scalar.mul, scalar.neg, scalar.abs, scalar.floor, scalar.ceil,
     scalar.rint, scalar.sign, scalar.where, scalar.less, scalar.less_equal, scalar.greater,
-    scalar.greater_equal, scalar.equal,
+    scalar.greater_equal, scalar.equal, scalar.maximum, scalar.minimum, scalar.clip,
 })  # fmt: skip
 """What may be computed on dims for floats too: a quotient of integers is none in general."""
 
@@ -65,7 +68,8 @@ def _infer_rule(function: Function, common_shape: Function) -> Function:
         if broadcast is not None:
             return tensor(None, _aligned_shape(given[0], given[1], bool(broadcast), axis))
         shapes = [fact.shape for fact in _deciding(given, common_shape)]
-        return tensor(None, common_shape(*shapes), _propagated(function, inputs, attributes))
+        found = tensor(None, common_shape(*shapes), _propagated(function, inputs, attributes))
+        return replace(found, quotient=_quotient(function, given))
 
     return infer
 
@@ -252,6 +256,9 @@ def _propagated(
 ) -> Array | None:
     """``function`` on known contents, symbolic ones included; None where it cannot be told."""
     given = [fact for fact in inputs if fact is not None]
+    if given[0].quotient is not None and function in ROUNDED:
+        numerators, divisor = given[0].quotient
+        return np.asarray(ROUNDED[function](numerators, divisor), object)
     if any(fact.value is None or fact.value.size > PROPAGATED_ELEMENTS for fact in given):
         return None
     is_float = any(fact.dtype is not None and fact.dtype.is_float for fact in given)
@@ -268,3 +275,34 @@ def _propagated(
         if any(type(v) is int and not info.min <= v <= info.max for v in result.flat):
             return None
     return result
+
+
+ROUNDED: dict[Function, Function] = {
+    scalar.floor: operator.floordiv,
+    scalar.ceil: np.frompyfunc(ceildiv, 2, 1),
+}
+"""What functions make of quotients of integers. Floats that hold these integers round quotients to
+none that is not theirs: the next one is 1 / divisor away at least."""
+
+HALF = 0.5
+"""Fraction of a power of two, which has an exact reciprocal."""
+
+
+def _quotient(function: Function, given: Sequence[Fact]) -> tuple[Array, int] | None:
+    """Integers over a positive one, where floats are that: x / 3, or x · 0.5."""
+    if function not in {scalar.div, scalar.mul} or given[0].dtype not in {FLOAT32, FLOAT64}:
+        return None
+    factor = given[1].constant
+    if factor is None or factor.size != 1:
+        return None
+    numerators = given[0].value
+    if numerators is None or numerators.size > PROPAGATED_ELEMENTS or factor.ndim > numerators.ndim:
+        return None
+    number = float(factor.reshape(()))
+    divisor = number if function is scalar.div else 1 / number if number else 0.0
+    is_exact = function is scalar.div or math.frexp(number)[0] == HALF
+    if not is_exact or not 1 <= divisor < EXACT_FLOATS or not divisor.is_integer():
+        return None
+    if not all(is_nonnegative(numerator) for numerator in numerators.flat):
+        return None  # −1 / 2 is rounded to −0
+    return numerators, int(divisor)

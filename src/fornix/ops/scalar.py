@@ -307,9 +307,10 @@ def bitcast(x: Operand, dtype: DType) -> Operand:
     return np.asarray(x).view(dtype.numpy)
 
 
-def clip(x: Operand, low: Operand, high: Operand) -> Operand:
-    """``x``, at least ``low`` and at most ``high``, which wins if they cross."""
-    return minimum(maximum(x, low), high)
+def clip(x: Operand, min: Operand | None = None, max: Operand | None = None) -> Operand:
+    """``x``, at least ``min`` and at most ``max``, which wins if they cross; None is no bound."""
+    x = x if min is None else maximum(x, min)
+    return x if max is None else minimum(x, max)
 
 
 def softplus(x: Operand) -> Operand:

@@ -9,6 +9,8 @@ import numpy as np
 
 from fornix.ir.graph import Node, Value
 from fornix.ops.fact import Array
+from fornix.ops.pad import margins
+from fornix.ops.window import Window
 from fornix.passes.make import Maker
 from fornix.passes.pattern import Application, P, Pattern, Rule, any_, const, rewrite
 
@@ -45,8 +47,7 @@ def fold_pad(
     own = _own_pads(node, spatial)
     if spatial is None or own is None or pad.attr("mode", "constant") != "constant":
         return None
-    value = 0.0 if fill is None else float(fill.reshape(()).astype(np.float64))
-    if value != (-np.inf if node.op_type == "MaxPool" else 0.0):
+    if not _is_own_fill(node, fill):
         return None
     attributes = dict(node.attributes) | {"pads": (own + spatial).tolist()}
     if node.attr("ceil_mode", 0):
@@ -57,6 +58,52 @@ def fold_pad(
         attributes["count_include_pad"] = 1
     attributes.pop("auto_pad", None)
     return make.node(node.op_type, (x, *node.inputs[1:]), attributes)
+
+
+def _is_own_fill(node: Node, fill: Array | None) -> bool:
+    value = 0.0 if fill is None else float(fill.reshape(()).astype(np.float64))
+    return value == (-np.inf if node.op_type == "MaxPool" else 0.0)
+
+
+_told = P.Pad(
+    any_("x"), any_("amounts"), const("fill?"), const("axes?"), bind="pad", single_use=True
+)
+
+
+@rewrite(
+    P.Conv(_told, any_("W"), any_("B?"), bind="node"),
+    P.MaxPool(_told, bind="node"),
+)
+def fold_same_pad(
+    x: Value,
+    amounts: Value,
+    pad: Node,
+    node: Node,
+    make: Maker,
+    W: Value | None = None,
+    fill: Array | None = None,
+    axes: Array | None = None,
+) -> Value | None:
+    """Only amounts that follow from open extents as those of an ``auto_pad`` do."""
+    told, fact = make.fact(amounts).value, make.fact(x)
+    if told is None or not fact.has_rank or pad.attr("mode", "constant") != "constant":
+        return None
+    ends = margins(fact.rank, list(told.flat), None if axes is None else list(axes.flat))
+    own = _own_pads(node, np.zeros(0))
+    if any(end != (0, 0) for end in ends[:2]) or own is None or own.any():
+        return None
+    if not _is_own_fill(node, fill) or node.attr("ceil_mode", 0):
+        return None
+    taps = node.attr("kernel_shape") if W is None else make.fact(W).shape[2:]
+    for auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        strides, dilations = node.attr("strides"), node.attr("dilations")
+        window = Window.of(
+            fact.shape[2:], taps, strides=strides, dilations=dilations, auto_pad=auto_pad
+        )
+        if ends[2:] == list(zip(window.before, window.after, strict=True)):
+            attributes = dict(node.attributes) | {"auto_pad": auto_pad, "pads": None}
+            return make.node(node.op_type, (x, *node.inputs[1:]), attributes)
+    return None
 
 
 def _spatial(x: Value, amounts: Array, axes: Array | None, make: Maker) -> Array | None:
@@ -80,4 +127,4 @@ def _own_pads(node: Node, spatial: Array | None) -> Array | None:
     return np.array(node.attr("pads", [0] * len(spatial)), np.int64)
 
 
-RULES: tuple[Rule, ...] = fold_pad
+RULES: tuple[Rule, ...] = (*fold_pad, *fold_same_pad)
