@@ -83,6 +83,8 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.quantized",
         "microsoft.quantized_products",
         "microsoft.rotary",
+        "microsoft.linear_attention",
+        "microsoft.part_norm",
         "microsoft.attention",
         "microsoft.group_query",
         "microsoft.recurrent",

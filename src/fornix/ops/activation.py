@@ -31,7 +31,8 @@ GELU_CUBIC = 0.044715
 """Coefficient of x³ in the tanh approximation; Hendrycks and Gimpel, arXiv 1606.08415, §2."""
 
 
-def _sigmoid(x: s.Operand) -> s.Operand:
+def sigmoid(x: s.Operand) -> s.Operand:
+    """The logistic function of x."""
     return 1.0 / (1.0 + s.exp(-x))
 
 
@@ -46,7 +47,7 @@ def _celu(x: s.Operand, *, alpha: float) -> s.Operand:
 
 def swish(x: s.Operand, *, alpha: float) -> s.Operand:
     """The product of x and the sigmoid of alpha · x."""
-    return x * _sigmoid(alpha * x)
+    return x * sigmoid(alpha * x)
 
 
 def _swiglu(a: s.Operand, b: s.Operand, *, alpha: float) -> s.Operand:
@@ -296,7 +297,7 @@ Sigmoid = (
     op("Sigmoid <consumed_inputs: ints?> (X: T) => (Y: T)", since=1, T=FLOAT)
     .since(6, "Sigmoid (X: T) => (Y: T)")
     .since(13, T=+BF16)
-    .elementwise(_sigmoid, "1 / (1 + e⁻ˣ).")
+    .elementwise(sigmoid, "1 / (1 + e⁻ˣ).")
 )
 
 HardSigmoid = (

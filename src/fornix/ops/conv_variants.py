@@ -355,13 +355,14 @@ def infer_causal_conv(
     past_state: Fact | None = None,
     *,
     activation: str = "none",
+    dilation: int = 1,
 ) -> tuple[Fact, Fact]:
     past = past_state.shape if past_state is not None and past_state.has_rank else None
     x, w = of_rank(input, 3, "input"), of_rank(weight, 3, "weight")
-    taps = _check_causal(x.shape, w.shape, past, activation)
+    reach = _check_causal(x.shape, w.shape, past, activation, dilation)
     check_bias(bias.shape if bias is not None and bias.has_rank else None, x.shape[1])
     [channels] = agreed_shape(x.shape[1:2], w.shape[:1], bias)
-    state = agreed_shape((x.shape[0], channels, taps - 1), past)
+    state = agreed_shape((x.shape[0], channels, reach), past)
     return tensor(input.dtype, (*state[:2], x.shape[2])), tensor(input.dtype, state)
 
 
@@ -373,6 +374,7 @@ def causal_conv(
     past_state: Array | None = None,
     *,
     activation: str = "none",
+    dilation: int = 1,
 ) -> tuple[Array, Array]:
     """Depthwise convolution along time that sees the present and the past only.
 
@@ -382,19 +384,20 @@ def causal_conv(
     Source: ONNX CausalConvWithState-27.
     """
     past = None if past_state is None else past_state.shape
-    taps = plain(_check_causal(input.shape, weight.shape, past, activation))
+    reach = plain(_check_causal(input.shape, weight.shape, past, activation, dilation))
     check_bias(None if bias is None else bias.shape, input.shape[1])
     if past_state is None:
-        past_state = np.zeros((*input.shape[:2], taps - 1), input.dtype)
+        past_state = np.zeros((*input.shape[:2], reach), input.dtype)
     sequence = np.concatenate([past_state, input], axis=2)
-    window = Window.of(sequence.shape[2:], (taps,)) if input.shape[2] else None
+    taps = weight.shape[2:]
+    window = Window.of(sequence.shape[2:], taps, dilations=[dilation]) if input.shape[2] else None
     if window is None:
         return input, sequence
     y = convolve(widened(sequence), widened(weight), window, input.shape[1])
     y = add_bias(y, bias)
     if activation != "none":
         y = y / (1 + np.exp(-y))
-    present = sequence[:, :, sequence.shape[2] - taps + 1 :]
+    present = sequence[:, :, sequence.shape[2] - reach :]
     return y.astype(input.dtype, copy=False), present
 
 
@@ -451,24 +454,25 @@ def lower_causal_conv(
     past_state: Tensor | None = None,
     *,
     activation: str = "none",
+    dilation: int = 1,
 ) -> tuple[Tensor, Tensor]:
     past = None if past_state is None else past_state.shape
-    taps = _check_causal(input.shape, weight.shape, past, activation)
+    reach = _check_causal(input.shape, weight.shape, past, activation, dilation)
     check_bias(None if bias is None else bias.shape, input.shape[1])
     wide, (batch, channels, length) = wide_dtype(input.dtype), input.shape
 
     def present(b: DimLike, c: DimLike, t: DimLike) -> Scalar:
         """What stands at ``t``, counted from the start of the past."""
-        new = input.get((b, c, t - taps + 1), 0)
+        new = input.get((b, c, t - reach), 0)
         if past_state is None:
             return new
-        return select(index(t) < index(taps - 1), past_state.get((b, c, t), 0), new)
+        return select(index(t) < index(reach), past_state.get((b, c, t), 0), new)
 
     def at(b: DimLike, c: DimLike, t: DimLike) -> Scalar:
         y = reduce(
             "sum",
-            taps,
-            lambda k: cast(present(b, c, t + k), wide) * cast(weight[c, 0, k], wide),
+            weight.shape[2],
+            lambda k: cast(present(b, c, t + k * dilation), wide) * cast(weight[c, 0, k], wide),
         )
         if bias is not None:
             y = y + cast(bias[c], wide)
@@ -476,14 +480,18 @@ def lower_causal_conv(
             y = y / (1 + apply("exp", -y))
         return cast(y, input.dtype)
 
-    state = compute((batch, channels, taps - 1), lambda b, c, t: present(b, c, length + t))
+    state = compute((batch, channels, reach), lambda b, c, t: present(b, c, length + t))
     return compute(input.shape, at), state
 
 
 def _check_causal(
-    x: Sequence[DimLike], w: Sequence[DimLike], past: Sequence[DimLike] | None, activation: str
+    x: Sequence[DimLike],
+    w: Sequence[DimLike],
+    past: Sequence[DimLike] | None,
+    activation: str,
+    dilation: int,
 ) -> DimLike:
-    """The number of taps; raises ShapeError if the shapes disagree."""
+    """How many places before its own an output reads; raises ShapeError if the shapes disagree."""
     require(
         activation in ACTIVATIONS,
         f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}",
@@ -492,10 +500,12 @@ def _check_causal(
     fits = len(w) == 3 and equal(w[0], x[1]) is not False and equal(w[1], 1) is not False
     require(fits, f"weight must be [{x[1]}, 1, taps], got weight{shape_text(w)}")
     require(w[2] != 0, f"weight must have taps, got weight{shape_text(w)}")
+    require(dilation > 0, f"dilation must be 1 or more, got {dilation}")
+    reach = (w[2] - 1) * dilation
     if past is not None:
-        wanted = (*x[:2], w[2] - 1)
+        wanted = (*x[:2], reach)
         fits = len(past) == 3 and all(
             equal(a, b) is not False for a, b in zip(past, wanted, strict=True)
         )
         require(fits, f"past_state must be {shape_text(wanted)}, got past_state{shape_text(past)}")
-    return w[2]
+    return reach

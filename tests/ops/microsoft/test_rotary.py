@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fornix
-from fornix.errors import NotSupported, ShapeError
+from fornix.errors import FornixError, NotSupported, ShapeError
 from tests.ops.harness import run_op
 from tests.ops.microsoft.peer import DOMAIN, agree
 
@@ -52,3 +52,29 @@ def test_tables_of_unknown_width_leave_open_how_many_heads_there_are() -> None:
     model = helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
     [found] = fornix.InferenceSession(model).run(None, {"c": inputs[2], "s": inputs[3]})
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("interleaved", [0, 1])
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize("shape", [(2, 3, 24), (2, 2, 3, 12)])
+@pytest.mark.parametrize("section", [[2, 2, 2], [4, 1, 1], [6, 0, 0], [1, 3, 2]])
+def test_pairs_turn_by_one_of_three_positions(
+    interleaved: int, layout: int, shape: tuple[int, ...], section: list[int]
+) -> None:
+    places = rng.integers(0, 9, (3, 2, 3))
+    given: dict[str, Any] = {"interleaved": interleaved, "mrope_layout": layout}
+    given |= {"mrope_section": section, "num_heads": 2, "rotary_embedding_dim": 12}
+    inputs = [normal(*shape), places, normal(9, 6), normal(9, 6)]
+    agree("MRotaryEmbedding", inputs, given, symbolic=False)
+
+
+def test_what_three_positions_ask_for_is_said() -> None:
+    inputs = [normal(1, 2, 2, 4), np.full((3, 1, 2), 9), normal(9, 2), normal(9, 2)]
+    for given, message in (
+        ({"mrope_section": [1, 1]}, "mrope_section must be three numbers"),
+        ({"mrope_section": [1, 1, 0], "mrope_layout": 2}, "mrope_layout must be 0 or 1, got 2"),
+        ({"mrope_section": [1, 1, 1]}, "mrope_section must have the sum 2"),
+        ({"mrope_section": [1, 1, 0]}, r"position_ids must be in \[0, 8\]"),
+    ):
+        with pytest.raises(FornixError, match=message):
+            run_op("MRotaryEmbedding", inputs, given, domain=DOMAIN, opset=1)

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from tests.ops.differential.draw import WORDS, Arguments, Draw, limits
+from tests.ops.differential.recipes.networks import (
+    branch_norm,
+    gated_norm,
+    linear_attention,
+    linear_attention_gate,
+    rotary_streams,
+)
 from tests.ops.differential.recipes.weights import bits, mixture, mixture_of_bits, quanta, table
+from tests.ops.differential.recipes.windows import causal_conv
 
 Recipe = Callable[[Draw], Arguments]
 
@@ -514,7 +522,9 @@ def words(draw: Draw) -> Arguments:
 RECIPES: dict[str, Recipe] = {
     "Attention": projected,
     "BiasGelu": with_bias,
+    "BranchwiseRMSNorm": branch_norm,
     "CDist": distances,
+    "CausalConvWithState": causal_conv,
     "CropAndResize": crop,
     "DequantizeLinear": dequantize,
     "DynamicQuantizeLSTM": lstm,
@@ -525,11 +535,15 @@ RECIPES: dict[str, Recipe] = {
     "FusedConv": fused_conv,
     "FusedGemm": fused_gemm,
     "FusedMatMul": fused_mat_mul,
+    "GatedRMSNorm": gated_norm,
     "GatherBlockQuantized": table,
     "Gelu": one,
     "GroupNorm": group_norm,
     "GroupQueryAttention": group_query,
     "Inverse": inverse,
+    "LinearAttention": linear_attention,
+    "LinearAttentionGate": linear_attention_gate,
+    "MRotaryEmbedding": rotary_streams,
     "MatMulIntegerToFloat": to_float,
     "MatMulNBits": bits,
     "MoE": mixture,

@@ -72,6 +72,44 @@ def linear_attention(draw: Draw) -> Arguments:
     return Arguments(inputs, given, 2)
 
 
+def linear_attention_gate(draw: Draw) -> Arguments:
+    shape = draw.shape(1)
+    inputs = [draw.weights("T", shape), *(draw.weights("TF", shape[-1:]) for _ in range(2))]
+    inputs += [draw.weights("T", shape)] if draw.chance() else []
+    return Arguments(inputs, {}, 2 if len(inputs) > 3 else 1)
+
+
+def gated_norm(draw: Draw) -> Arguments:
+    width = draw.whole(1, 9)
+    shape = (*draw.shape(0, 2), width * draw.whole(1, 3))
+    given: dict[str, Any] = {"activation": draw.pick((None, "silu", "swish", "sigmoid"))}
+    given |= {"epsilon": draw.pick((None, 0.5))}
+    return Arguments([draw.weights("T", extents) for extents in (shape, (width,), shape)], given)
+
+
+def branch_norm(draw: Draw) -> Arguments:
+    count, width = draw.whole(1, 3), draw.whole(1, 9)
+    is_flat = draw.chance()
+    shape = (*draw.shape(0, 2), *([count * width] if is_flat else [count, width]))
+    scale = draw.pick((None, (count * width,), (count, width), (width,)))
+    inputs = [draw.weights("T", shape), *([] if scale is None else [draw.weights("M", scale)])]
+    given = {"num_branches": count if is_flat else None, "epsilon": draw.pick((None, 0.5))}
+    return Arguments(inputs, given)
+
+
+def rotary_streams(draw: Draw) -> Arguments:
+    batch, length, heads = draw.whole(1, 2), draw.whole(1, 3), draw.whole(1, 2)
+    section = [draw.whole(0, 2), draw.whole(0, 2), draw.whole(1, 2)]
+    half = sum(section)
+    shape = draw.pick(((batch, heads, length, 2 * half), (batch, length, heads * 2 * half)))
+    flags = ("interleaved", "mrope_layout")
+    given: dict[str, Any] = {name: draw.pick((None, 0, 1)) for name in flags}
+    given |= {"num_heads": heads, "rotary_embedding_dim": 2 * half, "mrope_section": section}
+    tables = [draw.weights("T", (7, half)) for _ in range(2)]
+    places = draw.rng.integers(0, 7, (3, batch, length))
+    return Arguments([draw.weights("T", shape), places, *tables], given)
+
+
 def flex_attention(draw: Draw) -> Arguments:
     batch, heads = draw.whole(1, 2), draw.pick((1, 2, 4))
     groups = draw.pick([n for n in (1, 2, 4) if heads % n == 0])

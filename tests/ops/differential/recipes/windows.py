@@ -250,8 +250,10 @@ def causal_conv(draw: Draw) -> Arguments:
     n, c, length, k = draw.whole(1, 2), draw.whole(1, 3), draw.whole(1, 5), draw.whole(1, 4)
     weight = draw.weights("T", (c, 1, k))
     bias = draw.maybe(lambda: draw.weights("T", (c,)))
-    state = draw.maybe(lambda: draw.weights("T", (n, c, k - 1)))
-    given = {"activation": draw.pick((None, "none", "silu", "swish"))}
+    dilation = draw.whole(1, 3) if draw.has("dilation") else 1
+    state = draw.maybe(lambda: draw.weights("T", (n, c, (k - 1) * dilation)))
+    given: dict[str, Any] = {"activation": draw.pick((None, "none", "silu", "swish"))}
+    given |= {"dilation": dilation} if draw.has("dilation") else {}
     return Arguments(
         [draw.weights("T", (n, c, length)), weight, bias, state],
         given,
