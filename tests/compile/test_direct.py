@@ -14,6 +14,7 @@ from fornix.compile import Target
 from fornix.compile.blocked import Blocked, blocked_buffer
 from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.nest import Chunks, Loop, Patch
+from fornix.compile.schedule import direct_boxes as boxes
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.schedule.packing import order
@@ -183,6 +184,35 @@ def test_rows_of_images_as_networks_are_fed_fill_boxes_of_every_size(
         with np.errstate(invalid="ignore"):
             expected = conv(feeds["x"], w, None, strides=[2, 2], pads=[1, 2, 0, 1])
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("blocks", [3, 5, 7])
+@pytest.mark.parametrize("level", LEVELS)
+def test_rows_of_unknown_length_may_have_blocks_of_filters_that_are_no_pairs(
+    blocks: int, level: str
+) -> None:
+    own = lanes(FLOAT32, level)
+    x, w = tensor("x", (1, 6, H, W), FLOAT32), data(FLOAT32, (blocks * own - 3, 6, 3, 3), {}, 1)
+    attributes: dict[str, Any] = {"strides": [2, 2], "pads": [1] * 4}
+    runner = Runner([blocked(lower_conv(x, constant(w), None, **attributes), own)], target(level))
+    for h, width in ((1, 40), (2, 3), (5, 14), (7, 29), (56, 57)):
+        feeds = {"x": data(FLOAT32, x.shape, {"H": h, "W": width}, width)}
+        (found,) = runner.run(feeds, {"H": h, "W": width})
+        np.testing.assert_array_equal(found, conv(feeds["x"], w, None, **attributes))
+
+
+@pytest.mark.parametrize(("is_wide", "rows"), [(False, 2), (True, 1)])
+@pytest.mark.parametrize("blocks", [3, 5, 7])
+def test_two_rows_of_unknown_length_are_done_at_once_where_loads_are_no_limit(
+    blocks: int, rows: int, *, is_wide: bool
+) -> None:
+    narrow = Target.masked("x86-64-v4")
+    wide = dataclasses.replace(narrow, features=narrow.features | {"amx-tile"})
+    weights = constant(np.ones((blocks * 16, 64, 3, 3), np.float32))
+    y = lower_conv(tensor("x", (1, 64, H, W), FLOAT32), weights, None, pads=[1] * 4)
+    found = convolution(source(blocked(y, 16)))
+    assert found is not None
+    assert boxes.box_of(found, blocks, wide if is_wide else narrow).rows == rows
 
 
 def test_boxes_of_several_rows_are_for_taps_that_are_near_and_more_channels_than_are_fed() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fornix.compile.convolution import Convolution
 from fornix.compile.cost import likely
 from fornix.compile.schedule.inside import data_of, share
-from fornix.compile.target import LINE_BYTES, Target
+from fornix.compile.target import LINE_BYTES, WIDEST, Target
 from fornix.ir.dim import less
 
 FEW = 8
@@ -104,7 +104,9 @@ def box_of(c: Convolution, blocks: int, target: Target, *, are_small: bool = Fal
 def _open_box(c: Convolution, deep: Sequence[int], target: Target) -> Box:
     """The box for rows of unknown length: as many pixels as usual, unless fewer are much faster.
 
-    So it is where blocks come one by one, as each product waits for a pixel to be loaded then.
+    So it is where blocks come one by one, as each product waits for a pixel to be loaded then; but
+    not where the widest vectors are multiplied once in a cycle, which loads keep up with: there two
+    rows of floats at once are faster, as a vector of weights from the second cache serves more.
     """
     together, most = _rows_together(c), target.vector_registers
     usual = [Box(together, OPEN_PIXELS // together, b) for b in deep]
@@ -113,7 +115,8 @@ def _open_box(c: Convolution, deep: Sequence[int], target: Target) -> Box:
     if _is_fed(c):
         fed = [Box(1, q, b) for q in FED_PIXELS for b in deep if q * b <= most * FED_SHARE]
         return min((box for box in fed if _registers(box) <= most), key=_loads)
-    if most < MANY_REGISTERS:
+    is_once = target.vector_bytes == WIDEST and not target.is_wide
+    if most < MANY_REGISTERS or (is_once and together > 1 and c.product.op == "mul"):
         return first
 
     def cost(box: Box) -> float:
