@@ -9,7 +9,7 @@ from fornix.compile.nest import Chunks, Fold
 from fornix.compile.reductions import reductions
 from fornix.compile.schedule.row import by_reciprocals, row_axis, row_nest
 from fornix.dtype import FLOAT32, FLOAT64, DType
-from fornix.ir.dim import DimLike, symbol
+from fornix.ir.dim import symbol
 from fornix.ir.loops import Apply, Scalar, Tensor, apply, compute, reduce, select, stored, tensor
 from fornix.ops import scalar as s
 from tests.compile.levels import LEVELS, target
@@ -125,9 +125,9 @@ def test_quotients_of_what_is_computed_of_extremes_stay_quotients() -> None:
     assert operation(compute((19,), lambda i: s.sqrt(top[i]))) == "mul"
 
 
-def asked(height: DimLike, width: DimLike) -> list[int]:
+def asked(x: Tensor) -> list[int]:
     """How many lines of the next row each stage of a softmax asks for."""
-    store = source(stored(results(tensor("x", (height, width), FLOAT32))["softmax"]))
+    store = source(stored(results(x)["softmax"]))
     axis = store.axes[-1]
     found = row_axis(store, axis)
     assert found is not None
@@ -137,9 +137,15 @@ def asked(height: DimLike, width: DimLike) -> list[int]:
 
 
 def test_the_next_row_is_asked_for_while_exponentials_are_computed() -> None:
-    assert asked(24, 515) == [0, 1]
-    assert asked(symbol("n"), symbol("m")) == [0, 1]
-    assert asked(24, 1 << 20) == [0, 0]  # no near cache holds such a row
+    assert asked(tensor("x", (24, 515), FLOAT32)) == [0, 1]
+    assert asked(tensor("x", (symbol("n"), symbol("m")), FLOAT32)) == [0, 1]
+    assert asked(tensor("x", (24, 1 << 20), FLOAT32)) == [0, 0]  # no near cache holds such a row
+
+
+def test_no_line_is_asked_for_that_only_a_sum_within_the_row_names() -> None:
+    x = tensor("x", (24, symbol("k"), 515), FLOAT32)
+    sums = compute((24, 515), lambda i, j: reduce("sum", symbol("k"), lambda k: x[i, k, j]))
+    assert asked(sums) == [0, 0]
 
 
 @pytest.mark.parametrize("width", [1, 17, 300, 1025])

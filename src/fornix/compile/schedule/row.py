@@ -121,6 +121,7 @@ def _next_row(
         (e.buffer, substitute(e.address, later, {}))
         for e in accesses([stages[0].body])
         if outer in e.variables
+        and e.variables <= {*store.axes, axis}  # what a sum inside of it reads has more
         and not loaded(e.address)
         and stride_of(e.address, axis) == 1
         and size * e.dtype.bits // 8 <= target.l1_bytes
