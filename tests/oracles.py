@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
 ORACLES = frozenset(
-    "onnx onnxruntime onnxscript safetensors scipy skl2onnx sklearn torch transformers".split()
+    "PIL onnx onnxruntime onnxscript safetensors scipy skl2onnx sklearn torch transformers".split()
 )
 ROOT = Path(__file__).resolve().parent.parent
 ASKING = tuple(str(ROOT / folder) + os.sep for folder in ("bench", "tests", "tools"))
@@ -40,16 +41,19 @@ class Absent(DistributionFinder):
 
 
 def skip_without(package: str) -> None:
-    if package in ORACLES and asker().startswith(ASKING):
+    code, module = asker()
+    if package in ORACLES and code.co_filename.startswith(ASKING):
+        if code.co_name == "<module>":  # pytest leaves half of it there, which others would import
+            sys.modules.pop(module, None)
         pytest.skip(f"{package} is not installed", allow_module_level=True)
 
 
-def asker() -> str:
-    """The file with the statement that is importing something, or asks for its version."""
+def asker() -> tuple[CodeType, str]:
+    """Who is importing something, or asks for its version: a statement's code and its module."""
     frame = sys._getframe(1)
     while frame.f_back is not None and is_machinery(frame.f_code.co_filename):
         frame = frame.f_back
-    return frame.f_code.co_filename
+    return frame.f_code, frame.f_globals.get("__name__", "")
 
 
 def is_machinery(filename: str) -> bool:

@@ -272,6 +272,8 @@ ORDERS = {
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_order_of_imports_changes_nothing(order: str, implementation: str) -> None:
+    if "import onnx" in ORDERS[order]:
+        pytest.importorskip("onnx")
     code = f"""
 import warnings
 with warnings.catch_warnings():
@@ -339,5 +341,6 @@ print(time.perf_counter() - begin)
 
 
 def test_the_stubs_are_those_of_the_table() -> None:
+    pytest.importorskip("ruff")  # which lays them out
     stubs = runpy.run_path(str(ROOT / "tools/stubs.py"))
     assert stubs["render"]() == stubs["TARGET"].read_text(encoding="utf-8")

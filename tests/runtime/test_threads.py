@@ -226,12 +226,12 @@ def test_a_child_of_a_fork_hires_workers_of_its_own() -> None:
 def test_an_interpreter_ends_while_workers_look_for_more() -> None:
     program = """
 import numpy as np, fornix
-from onnx import parser
-model = parser.parse_model('''<ir_version: 8, opset_import: ["" : 18]>
+from fornix.format.text import parse_model
+model = parse_model('''<ir_version: 8, opset_import: ["" : 18]>
     f (float[N, 1024] x) => (float[N, 1024] y) { y = Exp (x) }''')
 options = fornix.SessionOptions()
 options.intra_op_num_threads = 3
-session = fornix.InferenceSession(model, options)
+session = fornix.InferenceSession(model.SerializeToString(), options)
 for _ in range(3):
     session.run(None, {"x": np.zeros((512, 1024), np.float32)})
 """
