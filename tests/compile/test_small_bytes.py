@@ -114,6 +114,24 @@ def test_bytes_at_the_limit_are_exact(total: int, weight: int) -> None:
         np.testing.assert_array_equal(result, expected(data, w, 1, 0, 0))
 
 
+@pytest.mark.parametrize("taps", [1, 3])
+@pytest.mark.parametrize(
+    "largest", [63, 64, 127, 128, 255]
+)  # of which four, or two, are more than 255
+def test_weights_at_the_limit_are_exact(largest: int, taps: int) -> None:
+    rng = np.random.default_rng(largest)
+    w = drawn(INT8, 24, 64, taps, taps, seed=1)
+    w[:8], w[8:12] = 127, -128
+    w[12:] //= 4
+    shape = (1, 64, 6, 9)
+    y = convolved(shape, w, 1, taps // 2, None)
+    assert is_marked(y, "x86-64-v3")
+    for share in (0.2, 1.0):
+        x = np.where(rng.random(shape) < share, largest, 0).astype(np.uint8)
+        (result,) = Runner([y], target("x86-64-v3"), chunks=2).run({"x": x})
+        np.testing.assert_array_equal(result, expected(x, w, 1, taps // 2, 0))
+
+
 def test_bytes_far_from_zero_are_not_asked_whether_they_are_small() -> None:
     w = drawn(INT8, 16, 32, 3, 3, seed=1)
     assert is_marked(convolved((1, 32, 6, 6), w, 1, 1, None), "x86-64-v3")

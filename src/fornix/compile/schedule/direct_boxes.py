@@ -63,7 +63,7 @@ def box_of(c: Convolution, blocks: int, target: Target, *, are_small: bool = Fal
     """The box that wastes least: of pixels that do not exist, and of time to load factors.
 
     Nor is time to be wasted on padding, which small boxes meet alone. Where bytes ``are_small``
-    there are two vectors of weights at once, and a sum of products beside each accumulator.
+    there are two vectors of weights at once for each block.
     """
     *lead, pixels = (s.out for s in c.spatial)
     rows = lead[-1] if lead else None
@@ -174,9 +174,15 @@ def _loads(box: Box) -> float:
 
 
 def _registers(box: Box, *, are_small: bool = False) -> int:
-    """Vector registers: the accumulators, the weights of a term, a pixel."""
-    held = box.rows * box.pixels * box.blocks + box.blocks
-    return held * 2 if are_small else held + 1
+    """Vector registers: the accumulators, the weights of a term, a pixel.
+
+    Where bytes ``are_small``, the weights of two terms and what makes pairs of halves one sum, or
+    so many registers again as hold accumulators: products of larger boxes are small more seldom.
+    """
+    count = box.rows * box.pixels * box.blocks
+    if are_small:
+        return max(2 * count, count + 2 * box.blocks + 3)
+    return count + box.blocks + 1
 
 
 def _rounded(extent: int, step: int) -> float:

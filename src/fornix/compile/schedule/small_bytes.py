@@ -10,6 +10,7 @@ places of the image are marked first, and boxes ask for each group of channels w
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
@@ -47,6 +48,8 @@ TOGETHER = 2
 """Words whose products are added in 16 bits."""
 BLOCKS = (4, 2, 1)
 """Blocks of channels for which it is asked at once whether bytes are small, without taps."""
+WRITTEN = 4
+"""Words that are written out there, of as many blocks as have them."""
 BYTES = 0x00FF00FF
 """The even bytes of a word."""
 CARRIES = 0x03000300
@@ -112,10 +115,16 @@ def in_groups(c: Convolution, sum_: Order) -> Order:
     """``sum_`` by groups of channels, for each of which it is asked whether bytes are small."""
     first, *others = sum_.loops
     count = next(n for n in BLOCKS if first.extent % n == 0) if not c.has_taps else 1
-    group, block = Variable("g", first.extent // count), Variable("c", count)
-    at: dict[Atom, DimLike] = {first: group.dim * count + block.dim}
-    values = {axis: substitute(d, at, {}) for axis, d in sum_.values.items()}
-    return replace_fields(sum_, loops=(group, block, *others), values=values)
+    words = known(sum_.written[0].extent) or WRITTEN
+    turns = math.gcd(count, max(1, WRITTEN // words))
+    group, block = Variable("g", first.extent // count), Variable("c", count // turns)
+    beside = Variable("b", turns)
+    at: dict[Atom, DimLike] = {first: (group.dim * block.extent + block.dim) * turns + beside.dim}
+    once: dict[Atom, DimLike] = {a: 0 for a in (block, beside, *others) if a.extent == 1}
+    values = {axis: substitute(substitute(d, at, {}), once, {}) for axis, d in sum_.values.items()}
+    loops = [a for a in (block, *others) if a not in once]
+    written = [a for a in (beside, *sum_.written) if a not in once]
+    return replace_fields(sum_, loops=(group, *loops), written=tuple(written), values=values)
 
 
 def marks_of(
@@ -142,11 +151,11 @@ def marks_of(
         first, end = bare.get(rows, (0, size))
         axes.append(Variable("y", end - first))
         at |= _place(rows, 0, axes[-1].dim + first)
-    pair = Variable("k", sum_.written[0].extent // TOGETHER)
-    own = [a for a in sum_.loops[1:] if a not in {s.tap for s in c.spatial}]
+    *others, step = sum_.written
+    pair = Variable("k", step.extent // TOGETHER)
+    own = [a for a in (*sum_.loops[1:], *others) if a not in {s.tap for s in c.spatial}]
     words = (
-        substitute_scalar(image, {**at, sum_.written[0]: pair.dim * TOGETHER + k})
-        for k in range(TOGETHER)
+        substitute_scalar(image, {**at, step: pair.dim * TOGETHER + k}) for k in range(TOGETHER)
     )
     sums = [_pairs(word) for word in words]
     together = functools.reduce(lambda a, b: a + b, sums)
