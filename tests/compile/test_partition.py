@@ -97,6 +97,20 @@ def test_a_kernel_holds_one_product() -> None:
     }""") == ["MatMul", "MatMul Add"]
 
 
+def test_sums_that_are_added_one_after_the_other_wait_for_none_that_follow() -> None:
+    assert groups("""f (float[N, 8] x, float[8, 4] a, float[8, 4] b, float[8, 4] c, float[8, 4] d)
+        => (float[N, 4] y) {
+        first = MatMul (x, a)
+        second = MatMul (x, b)
+        two = Add (first, second)
+        third = MatMul (x, c)
+        three = Add (two, third)
+        fourth = MatMul (x, d)
+        four = Add (fourth, three)
+        y = Relu (four)
+    }""") == ["MatMul", "MatMul Add", "MatMul Add", "MatMul Add Relu"]
+
+
 def test_a_product_is_stored_for_readers_elsewhere() -> None:
     assert groups("""f (float[N, 8] x, float[8, 4] w) => (float[4, N] y) {
         p = MatMul (x, w)
@@ -256,6 +270,14 @@ MODELS: Sequence[str] = (
         y = Mul (a, b)
         c = Exp (b)
         z = Sub (a, c)
+    }""",
+    """f (float[N, 6] x, float[6, 5] a, float[6, 5] b, float[6, 5] c) => (float[N, 5] y) {
+        p = MatMul (x, a)
+        q = MatMul (x, b)
+        two = Add (p, q)
+        e = Tanh (two)
+        r = MatMul (x, c)
+        y = Add (e, r)
     }""",
 )
 

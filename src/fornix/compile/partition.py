@@ -11,8 +11,10 @@ The rule, from the last node to the first: a value is computed where it is read,
    time for it,
 5. it is a sum, or takes long, and is scattered, which one thread does, element by element,
 6. it has narrower elements than a sum that it comes of, and that sum has to be stored otherwise,
-   because it meets another one in the kernel (as a shortcut of quantised layers does), or
-7. the kernel has become large.
+   because it meets another one in the kernel (as a shortcut of quantised layers does),
+7. it joins sums, and what reads it is behind yet another one: of many that are added one after the
+   other, none has to wait for the last, or
+8. the kernel has become large.
 
 What only moves data costs nothing, so it always goes where it is read. Nodes of a chain (`chains`)
 are computed with its end, whatever these rules say of them.
@@ -157,9 +159,14 @@ class _Partition:
         return isinstance(trait, Traits) and trait.has_memory
 
     def _ends_other_sum(self, node: Node, trait: Traits) -> bool:
-        """Whether its narrow result comes of a sum which is not the one of the kernel around it."""
+        """Whether its result comes of a sum which is not the one of the kernel around it.
+
+        Only where that takes less memory: if it is narrow, or made of several sums.
+        """
         own = self.sums.get(node)
-        if own is None or trait.is_reduction or trait.bits >= self._bits(own):
+        if own is None or trait.is_reduction:
+            return False
+        if trait.bits >= self._bits(own) and not self._joins_sums(node, trait):
             return False
         while len(node.output.uses) == 1:
             (node,) = node.output.users
@@ -169,6 +176,12 @@ class _Partition:
             if other is not own:
                 return True
         return False
+
+    def _joins_sums(self, node: Node, trait: Traits) -> bool:
+        """Whether each element of it is made of those of several sums."""
+        pairs = zip(node.inputs, trait.readings, strict=True)
+        read = {v.producer for v, reading in pairs if v and reading and reading.is_in_place}
+        return sum(maker is not None and self.sums.get(maker) is not None for maker in read) > 1
 
     def _bits(self, node: Node) -> int:
         trait = self.traits[node]
