@@ -10,8 +10,9 @@ import pytest
 from fornix.compile import Target
 from fornix.compile.blocked import blocked_buffer
 from fornix.compile.cost import likely_of_image
+from fornix.compile.schedule import schedule as pieces_of
 from fornix.compile.schedule import winograd as schedule
-from fornix.compile.winograd import F2, F4, Image, Winograd, best
+from fornix.compile.winograd import F2, F4, HELD_BYTES, Image, Winograd, best
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
 from fornix.ir.dim import DimLike, known, symbol
 from fornix.ir.dim.expression import Atom, substitute
@@ -297,6 +298,30 @@ def test_the_size_of_tiles_is_that_of_least_cost() -> None:
     assert best(Image((56, 56), (2, 2)), 64, 64, LANES) is F4
     assert best(Image((32, 32), (30, 30)), 256, 256, LANES) is None
     assert best(Image((1, 1)), 512, 512, LANES) is None
+
+
+def test_faster_direct_sums_are_taken_unless_caches_hold_transformed_filters() -> None:
+    assert best(Image((14, 14)), 256, 256, LANES, 2.0) is F4
+    assert best(Image((7, 7)), 512, 512, LANES, 2.0) is None
+    assert best(Image((7, 7)), 96, 96, LANES, 2.0) is None
+    assert best(Image((7, 7)), 96, 96, LANES, 2.0, HELD_BYTES) is F2
+
+
+@pytest.mark.parametrize(("side", "is_direct"), [(7, True), (28, False)])
+def test_rounded_products_are_weighed_at_twice_the_speed(side: int, is_direct: bool) -> None:
+    features = Target.masked("cooperlake").features
+    wide = dataclasses.replace(
+        Target.host(), features=features, vector_bytes=64, vector_registers=32, cpu="cooperlake"
+    )
+    image = tensor("x", (1, 96, side, side), FLOAT32)
+    weights = constant(np.ones((96, 96, 3, 3), np.float32))
+    buffer = stored(lower_conv(image, weights, pads=[1, 1, 1, 1])).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    rounding = dataclasses.replace(wide, rounds_products=True)
+    for target, is_it in ((wide, False), (rounding, is_direct)):
+        kinds = [piece.nest.kind for piece in pieces_of(buffer.source, target)]
+        assert ("winograd" not in kinds) is is_it, kinds
 
 
 def test_images_that_share_weights_are_transformed_by_larger_tiles() -> None:

@@ -158,11 +158,12 @@ class Image:
 
 
 def best(
-    image: Image, channels: int, filters: int, lanes: int, speed: float = 1.0
+    image: Image, channels: int, filters: int, lanes: int, speed: float = 1.0, held: int = 0
 ) -> Winograd | None:
     """The algorithm with the least cost for an ``image`` of results; None for the direct sum.
 
-    That may be at such a ``speed``, relative to that of vectors; then caches are large.
+    That may be at such a ``speed``, relative to that of vectors of float32. Of transformed filters
+    caches keep ``held`` bytes.
     """
     if channels < LEAST_CHANNELS or filters * 2 < LEAST_CHANNELS:
         return None
@@ -182,8 +183,8 @@ def best(
         cost += LARGE_PRICE * large / image.images
         costs[algorithm] = cost
     found = min(costs, key=costs.__getitem__)
-    is_held = speed > 1 and 4 * found.positions * channels * filters <= HELD_BYTES
+    is_held = 4 * found.positions * channels * filters <= held
     return found if costs[found] - is_held * found.positions * weights < direct else None
 
 
-__all__ = ["F2", "F4", "TAPS", "Image", "Winograd", "best", "both_ways"]
+__all__ = ["F2", "F4", "HELD_BYTES", "TAPS", "Image", "Winograd", "best", "both_ways"]

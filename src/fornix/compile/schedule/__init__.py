@@ -101,17 +101,17 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     if words is not None and of_words is not None:
         return _of_stages([words[0], *of_words], target)
     rounded = rounded_in_tiles(conv, target, lanes)
-    speed = speed_of_direct(rounded or conv, target, lanes)
+    halves = None if rounded is not None else convolution_in_halves(conv, target)
+    of_halves = None if halves is None else direct_stages(halves, target, lanes)
+    is_paired = of_halves is not None
+    speed = speed_of_direct(rounded or conv, target, lanes, is_paired=is_paired)
     algorithm = winograd_algorithm(conv, target, lanes, speed)
     found = winograd_stages(conv, target, lanes, algorithm)
     if found is not None:
         return _by_size(ways(conv, found, algorithm, target, lanes), target)
     if rounded is not None:
         found = direct_stages(rounded, target, lanes)
-    halves = None if found else convolution_in_halves(conv, target)
-    if halves is not None:
-        found = direct_stages(halves, target, lanes)
-    found = found or direct_stages(conv, target, lanes)
+    found = found or of_halves or direct_stages(conv, target, lanes)
     if found is not None and rounded is None and halves is None:
         return _by_size(ways(conv, found, None, target, lanes), target)
     in_blocks = None if found else across_stages(conv, lanes, is_wide=target.is_wide)

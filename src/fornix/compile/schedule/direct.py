@@ -72,6 +72,9 @@ from fornix.ir.loops.scalar import const, reduction
 
 TRANSFORMED = 1.4
 """How much longer products of transformed images take where two units multiply vectors."""
+PAIRED = 2.0
+"""Times as many products as of float32 where those of bfloat16 come as often as one vector of them;
+processors that multiply two such vectors in that time gain nothing."""
 PRODUCT_VECTORS = (3, 4)
 """Vectors in a row of the tiles of `contraction`."""
 TURNING = 40.0
@@ -129,10 +132,15 @@ def direct_stages(
     return None if stages is None or through is None else [*stages, *through[1]]
 
 
-def speed_of_direct(c: Convolution, target: Target, lanes: int) -> float:
-    """How many times as fast as usual the direct sum of ``c`` is, beside Winograd's."""
+def speed_of_direct(c: Convolution, target: Target, lanes: int, *, is_paired: bool) -> float:
+    """How many times as fast as usual the direct sum of ``c`` is, beside Winograd's.
+
+    It ``is_paired`` if vectors would multiply bfloat16s two at a time.
+    """
     c = _with_all_places(c)
-    return speed_in_tiles(c, target) * TRANSFORMED if runs_in_tiles(c, target, lanes) else 1.0
+    if runs_in_tiles(c, target, lanes):
+        return speed_in_tiles(c, target) * TRANSFORMED
+    return PAIRED if is_paired and not target.is_wide else 1.0
 
 
 def is_for_tiles(c: Convolution, target: Target, lanes: int) -> bool:

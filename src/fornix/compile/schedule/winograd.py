@@ -29,7 +29,7 @@ from fornix.compile.schedule.ahead import shares
 from fornix.compile.schedule.chunks import combined, in_scratch
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.target import Target
-from fornix.compile.winograd import TAPS, Image, Matrix, Winograd, best, both_ways
+from fornix.compile.winograd import HELD_BYTES, TAPS, Image, Matrix, Winograd, best, both_ways
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from fornix.ir.dim import DimLike, ceildiv, known, minimum
 from fornix.ir.dim.expression import Atom, substitute
@@ -173,8 +173,9 @@ def _algorithm(
     if channels is None or filters is None:
         return None
     is_dilated = any(s.dilation > 1 and known(s.out.extent) is None for s in conv.spatial)
+    held = HELD_BYTES if speed > 1 and target.is_wide else 0
     found = [
-        best(_image(conv, size, is_gathered=is_gathered), channels, filters, lanes, speed)
+        best(_image(conv, size, is_gathered=is_gathered), channels, filters, lanes, speed, held)
         for size in (SMALL_IMAGE, LIKELY_IMAGE)
         if size == LIKELY_IMAGE or is_dilated
     ]
