@@ -1,7 +1,7 @@
 """What operators do where something has no elements: whose code reads none, and whose is not made.
 
 Code of folds goes on from what is there to begin with. What else is asked of extents is said in
-`agreement_rules.py`.
+`agreement/rules.py`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from fornix.compile.agreement import Agreement
+from fornix.compile.agreement.terms import Agreement
 from fornix.compile.alike import Alike, Names, renamed, various
 from fornix.compile.cache import ObjectCache
 from fornix.compile.chains import chains
@@ -26,7 +26,7 @@ from fornix.compile.notes import UnitCode
 from fornix.compile.partition import partition
 from fornix.compile.support import Support
 from fornix.compile.target import Target
-from fornix.compile.texts import texts_code
+from fornix.compile.text.calls import texts_code
 from fornix.compile.traits import Survey, Traits
 from fornix.compile.units import CompiledUnit, IslandUnit, NativeUnit
 from fornix.errors import FornixError, NotSupported

@@ -16,8 +16,8 @@ from typing import TypeAlias
 import numpy as np
 
 from fornix import ops
-from fornix.compile.agreement import Agreement
-from fornix.compile.agreement_rules import agreement
+from fornix.compile.agreement.rules import agreement
+from fornix.compile.agreement.terms import Agreement
 from fornix.compile.alike import UNREAD, is_told, stored
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound

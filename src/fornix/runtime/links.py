@@ -1,7 +1,7 @@
 """What of texts and maps can stand among kernels of numbers: links of one native call.
 
 Decides what such a call has to know of them. Which nodes have such code, and the operators that
-this needs, is the business of `texts`, which sessions without texts never import.
+this needs, is the business of `text.tables`, which sessions without texts never import.
 """
 
 from __future__ import annotations

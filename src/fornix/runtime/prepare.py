@@ -24,7 +24,7 @@ from fornix.runtime.providers import KernelStep, Part, Step, TextCode
 from fornix.runtime.shortcuts.generic import ShortWay
 from fornix.runtime.sizing.learned import Kernels, Learned, Sources, values_of
 from fornix.runtime.sizing.learning import deciding, name_learned
-from fornix.runtime.texts import text_family
+from fornix.runtime.text.tables import text_family
 
 log = logging.getLogger(__name__)
 

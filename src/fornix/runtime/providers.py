@@ -81,7 +81,7 @@ class Run:
 
 
 class TextCode(NamedTuple):
-    """The machine code of a family of `compile.texts`, and what keeps it."""
+    """The machine code of a family of `compile.text`, and what keeps it."""
 
     address: int
     owner: object
@@ -298,7 +298,7 @@ class KernelStep(Step):
     def way(self) -> Way | None:
         if self.code is None:
             return None
-        from fornix.runtime.texts import text_way  # noqa: PLC0415 - few nodes read texts
+        from fornix.runtime.text.tables import text_way  # noqa: PLC0415 - few nodes read texts
 
         return text_way(self.planned.node, self.code, self.kernel)
 

@@ -246,14 +246,14 @@ def test_iterations_of_values_that_look_alike_are_one_call(
     assert len(ran) == 1
 
 
-def turned(patch: pytest.MonkeyPatch) -> list[object]:
+def turned(patch: pytest.MonkeyPatch) -> list[Turns]:
     """A list that grows with each attempt at many iterations, in sessions made from now on."""
-    tried: list[object] = []
+    tried: list[Turns] = []
     original = shortcut._tried
 
     def observed(way: Any, values: Any) -> Any:
         if isinstance(values[0], Turns):
-            tried.append(values)
+            tried.append(values[0])
         return original(way, values)
 
     patch.setattr(shortcut, "_tried", observed)
@@ -412,7 +412,7 @@ def test_texts_that_were_stored_are_carried_on_the_short_way_too(
         tried.clear()
         fast.run(None, feeds)
     assert len(tried) == 1
-    assert tried[0][0].iteration == 4
+    assert tried[0].iteration == 4
 
 
 def test_scans_along_other_axes_are_what_kernels_give() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile.texts import first_words
+from fornix.compile.text.calls import first_words
 from fornix.errors import FornixError
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message

@@ -176,7 +176,7 @@ class IslandStep(Step):
     @cached_property
     def way(self) -> Way | None:
         if self.code is not None:
-            from fornix.runtime.texts import text_way  # noqa: PLC0415 - few nodes read texts
+            from fornix.runtime.text.tables import text_way  # noqa: PLC0415 - few nodes read texts
 
             return text_way(self.single.node, self.code, self.kernel)
         if self.control is None:

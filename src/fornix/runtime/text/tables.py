@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fornix.compile import text_routines as words
-from fornix.compile.texts import Grams, Keys, TextCall, first_words, text_call
+from fornix.compile.text import routines as words
+from fornix.compile.text.calls import Grams, Keys, TextCall, first_words, text_call
 from fornix.dtype import FLOAT32, FLOAT64, STRING
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Node
@@ -31,7 +31,7 @@ FOUND = {
     ("", "RegexFullMatch"), ("", "StringSplit"),
     ("com.microsoft", "MurmurHash3"), ("com.microsoft", "Tokenizer"),
 }  # fmt: skip
-"""What looks through texts: see `found_texts`."""
+"""What looks through texts: see `finding`."""
 ROOM = 1 << 14
 """Characters of a text that is copied, and words of one whose n-grams are counted, at most."""
 
@@ -73,15 +73,15 @@ def text_way(node: Node, code: TextCode, kernel: Kernel | None) -> Way | None:
     if kernel is None or is_stored or not first_words():
         return None  # ways read what a run computes
     if (node.domain, node.op_type) in FOUND:
-        from fornix.runtime.found_texts import found_way  # noqa: PLC0415 - reads expressions
+        from fornix.runtime.text.finding import found_way  # noqa: PLC0415 - reads expressions
 
         return found_way(node, code)
     if (node.domain, node.op_type) == ("", "Cast"):
-        from fornix.runtime.cast_texts import cast_way  # noqa: PLC0415 - few nodes cast texts
+        from fornix.runtime.text.numbers import cast_way  # noqa: PLC0415 - few nodes cast texts
 
         return cast_way(node, code, kernel)
     if (node.domain, node.op_type) == ("", "TfIdfVectorizer"):
-        from fornix.runtime.counted_grams import gram_way  # noqa: PLC0415 - few nodes count
+        from fornix.runtime.text.grams import gram_way  # noqa: PLC0415 - few nodes count
 
         return gram_way(node, code)
     make = _WAYS.get((node.domain, node.op_type))

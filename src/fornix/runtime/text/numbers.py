@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from fornix.compile import text_finding as finding
-from fornix.compile import text_routines as words
-from fornix.compile.texts import powers_to_read, powers_to_write
+from fornix.compile.text import finding
+from fornix.compile.text import routines as words
+from fornix.compile.text.calls import powers_to_read, powers_to_write
 from fornix.dtype import BOOL, FLOAT32, FLOAT64, INT64, STRING, DType
 from fornix.errors import FornixError
 from fornix.ir.graph import Node
-from fornix.runtime.found_texts import Mapped, found_table
 from fornix.runtime.links import ArrayType, Link, LinkedWay
 from fornix.runtime.providers import Kernel, OwnWay, Run, TextCode, Way
-from fornix.runtime.texts import TextTable
+from fornix.runtime.text.finding import Mapped, found_table
+from fornix.runtime.text.tables import TextTable
 
 NAMES = ["NaN", "INF", "-INF"]
 """What floats are called that are no numbers, in the order of the routines."""

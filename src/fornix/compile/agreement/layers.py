@@ -1,6 +1,6 @@
 """What extents have to be for attention, embeddings and quantized arithmetic to be valid.
 
-As in `agreement_rules.py`, where these rules are listed. What a kernel takes is the measure: the
+As in `agreement/rules.py`, where these rules are listed. What a kernel takes is the measure: the
 rule of inference may say less.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fornix.compile.agreement import Agreement, NothingSaid, Shape, fixed
+from fornix.compile.agreement.terms import Agreement, NothingSaid, Shape, fixed
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Node
 from fornix.ops.fact import Fact

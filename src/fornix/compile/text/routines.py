@@ -1,10 +1,10 @@
 """Routines on Python's texts: which key each one is, and which words it has.
 
 Addresses are whole numbers here: of objects, of arrays' data, of CPython's functions. What lies
-where is said by a table of words (`texts`); nothing is taken for granted of an object before its
+where is said by a table of words (`calls`); nothing is taken for granted of an object before its
 class has been looked at. Who calls holds the GIL, so nobody changes a text meanwhile; the only
 Python code that may run is what collects garbage while lists and dictionaries are made
-(`text_serving`), and a table holds nothing but what never changes and memory of routines that make
+(`serving`), and a table holds nothing but what never changes and memory of routines that make
 neither.
 
 A text is its characters as CPython stores them, 1, 2 or 4 bytes each and as few as will do, so that

@@ -11,7 +11,7 @@ import pytest
 from onnx import parser
 
 from fornix import InferenceSession
-from fornix.compile.agreement import Agreement
+from fornix.compile.agreement.terms import Agreement
 from fornix.compile.bounds import Bound
 from fornix.compile.lower import Lowering
 from fornix.compile.traits import Survey

@@ -1,13 +1,13 @@
 """Routines that count n-grams of words that are given one by one, as texts or as whole numbers.
 
-They work as those of `text_routines` do, and with the same tables.
+They work as those of `routines` do, and with the same tables.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from fornix.compile.text_routines import (
+from fornix.compile.text.routines import (
     ASCII_DATA,
     COUNT,
     DATA,

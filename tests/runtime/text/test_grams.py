@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile.texts import first_words
+from fornix.compile.text.calls import first_words
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
 from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession
-from fornix.runtime.counted_grams import gram_way
 from fornix.runtime.providers import Run
+from fornix.runtime.text.grams import gram_way
 
 pytestmark = pytest.mark.skipif(not first_words(), reason="another Python lays texts out anew")
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile.texts import first_words
+from fornix.compile.text.calls import first_words
 from fornix.errors import Fail
 from fornix.format.text import parse_model
 from fornix.ir.load import from_message
 from fornix.reference import ReferenceEvaluator
 from fornix.runtime import InferenceSession
-from fornix.runtime.found_texts import found_way
 from fornix.runtime.providers import Run
 from fornix.runtime.shortcuts.joint import JointCall
+from fornix.runtime.text.finding import found_way
 
 pytestmark = pytest.mark.skipif(not first_words(), reason="another Python lays texts out anew")
 

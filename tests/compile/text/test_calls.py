@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.compile import text_routines as words
 from fornix.compile.program import texts
-from fornix.compile.texts import Keys, first_words, text_call
+from fornix.compile.text import routines as words
+from fornix.compile.text.calls import Keys, first_words, text_call
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -1,11 +1,11 @@
 """What routines on texts are called by; and dictionaries and names, which they make.
 
-They work as those of `text_routines` do, and with the same tables.
+They work as those of `routines` do, and with the same tables.
 """
 
 from __future__ import annotations
 
-from fornix.compile.text_routines import (
+from fornix.compile.text.routines import (
     AS_NUMBER,
     CLASS,
     CLEAR_ERROR,

@@ -1,6 +1,6 @@
 """Routines that look through Python's texts: which match, what words they have, numbers, hashes.
 
-They work as those of `text_routines` do, whose words come first in the tables. What is looked for
+They work as those of `routines` do, whose words come first in the tables. What is looked for
 is told by a table of moves (`ops.text_automata`); characters that are no ASCII are one to it. Texts
 of up to 16 ASCII characters are remembered, so that equal words are mostly one object.
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fornix.compile.text_routines import (
+from fornix.compile.text.routines import (
     ARRAY_CLASS,
     ASCII_DATA,
     BEYOND,
@@ -52,7 +52,7 @@ from fornix.ir.loops.routines import Memory, after, invoke, memory_at, number_in
     SUBSTRING, NEW_TEXT, AS_UTF8, SEED, SIZE_AT, SPANS, SPAN_ROOM, SPAN_COUNT, NONE_COUNTS,
     LETTERS, NUMBERS_AT, CELLS_AT, ALL_WORDS,
 ) = range(TABLE_WORDS, TABLE_WORDS + 24)  # fmt: skip
-"""What stands in which word behind those of `text_routines`."""
+"""What stands in which word behind those of `routines`."""
 MATCH, FIND, HASH, READ, WRITE = range(5)
 """What is to be done."""
 WITH_SPANS = 3

@@ -1,7 +1,7 @@
 """What extents have to be for nodes to be valid, as formulas, and the proofs that follow.
 
 Which extents are equal, and which are no less than others: what suffices, but need not be needed.
-What operators ask is said in `agreement_rules.py`.
+What operators ask is said in `agreement/rules.py`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fornix.compile.agreement import Agreement, NothingSaid, Shape, fixed
-from fornix.compile.agreement_layers import (
+from fornix.compile.agreement.layers import (
     attention,
     embedding,
     joined_bytes,
@@ -21,6 +20,7 @@ from fornix.compile.agreement_layers import (
     scaled,
     self_attention,
 )
+from fornix.compile.agreement.terms import Agreement, NothingSaid, Shape, fixed
 from fornix.compile.emptiness import divides, read_inputs
 from fornix.ir.dim import DimLike, known, maximum
 from fornix.ir.dim.expression import Floor, Terms, collect, terms_of

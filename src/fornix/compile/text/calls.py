@@ -1,6 +1,6 @@
 """Machine code that works with Python's texts and dictionaries, as functions for Python.
 
-Decides where CPython keeps what the routines (`text_routines`) look for; `is_available` finds that
+Decides where CPython keeps what the routines (`routines`) look for; `is_available` finds that
 out from texts that it knows. What they do, and in which cases they leave it to the caller, is told
 by a table of words, which begins with those of `first_words`.
 """
@@ -16,11 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from fornix.compile import entry
-from fornix.compile import text_finding as finding
-from fornix.compile import text_grams as grams
-from fornix.compile import text_numbers as numbers
-from fornix.compile import text_routines as words
-from fornix.compile import text_serving as serving
+from fornix.compile.text import finding, grams, numbers, serving
+from fornix.compile.text import routines as words
 from fornix.dtype import FLOAT32, FLOAT64, INT32, INT64, UINT8, DType
 
 if TYPE_CHECKING:
@@ -237,7 +234,7 @@ def _stored(text: str) -> tuple[bytes, int]:
 
 
 def _seeds(room: Array, starts: Array, sizes: Array) -> Array:
-    """What `text_routines.place_of` makes of each key's bytes."""
+    """What `routines.place_of` makes of each key's bytes."""
     seeds, lengths = sizes.copy(), sizes >> 2
     longest = int(lengths.max(initial=0))
     for at in range(0, longest, 8):

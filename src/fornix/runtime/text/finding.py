@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fornix.compile import text_finding as finding
-from fornix.compile import text_routines as words
+from fornix.compile.text import finding
+from fornix.compile.text import routines as words
 from fornix.ir.graph import Node
 from fornix.ops.microsoft.text import END, START
 from fornix.ops.text_automata import Automaton, matching, running
@@ -22,7 +22,7 @@ from fornix.ops.text_automata import finding as finds
 from fornix.ops.text_classes import ASCII, WordClass, word_class
 from fornix.runtime.links import ArrayType, Link, LinkedWay
 from fornix.runtime.providers import OwnWay, Run, TextCode, Way
-from fornix.runtime.texts import ROOM, TextTable, attributes_of
+from fornix.runtime.text.tables import ROOM, TextTable, attributes_of
 
 WORD = 2**32 - 1
 _NO_SPACE = WordClass(bytes([*(not chr(code).isspace() for code in range(ASCII)), 1]), False, 1)

@@ -1,6 +1,6 @@
 """Routines between Python's texts and floats: the nearest float, the shortest decimal.
 
-They work as those of `text_finding` do, and remember texts as these do. Words without signs are
+They work as those of `finding` do, and remember texts as these do. Words without signs are
 whole numbers whose highest bit counts as any other.
 
 Reading: D. Lemire, Number Parsing at a Gigabyte per Second, 2021; N. Mushtak and D. Lemire, Fast
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fornix.compile.text_finding import (
+from fornix.compile.text.finding import (
     MINUS,
     NINE,
     PLUS,
@@ -24,7 +24,7 @@ from fornix.compile.text_finding import (
     remember,
     slot_of,
 )
-from fornix.compile.text_routines import (
+from fornix.compile.text.routines import (
     ASCII_DATA,
     CLEAR_ERROR,
     DATA,

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from fornix.compile import text_grams as counting
-from fornix.compile import text_routines as words
-from fornix.compile.texts import Grams, Keys, Numbers
+from fornix.compile.text import grams as counting
+from fornix.compile.text import routines as words
+from fornix.compile.text.calls import Grams, Keys, Numbers
 from fornix.errors import FornixError
 from fornix.ir.graph import Node
 from fornix.ops.text import pooled
 from fornix.runtime.providers import OwnWay, Run, TextCode, Way
-from fornix.runtime.texts import ROOM, TextTable, attributes_of
+from fornix.runtime.text.tables import ROOM, TextTable, attributes_of
 
 TASKS = {
     "TF": counting.COUNTS,
