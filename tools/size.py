@@ -35,7 +35,7 @@ BUDGET = {
     "reference": 435,
     "passes": 4220,
     "edit": 1150,
-    "compile": 16_646,
+    "compile": 16_659,
     "runtime": 10_662,
     "quantization": 1500,
     "convert": 6000,

@@ -111,6 +111,52 @@ def test_sums_that_are_added_one_after_the_other_wait_for_none_that_follow() -> 
     }""") == ["MatMul", "MatMul Add", "MatMul Add", "MatMul Add Relu"]
 
 
+def test_what_joins_sums_is_not_stored_if_it_is_wider_than_they_are() -> None:
+    assert groups("""f (float16[N, 8] x, float16[8, 4] a, float16[8, 4] b, float16[8, 4] c)
+        => (float[N, 4] y) {
+        p = MatMul (x, a)
+        wide_p = Cast <to = 1> (p)
+        q = MatMul (x, b)
+        wide_q = Cast <to = 1> (q)
+        two = Add (wide_p, wide_q)
+        r = MatMul (x, c)
+        wide_r = Cast <to = 1> (r)
+        y = Add (two, wide_r)
+    }""") == ["MatMul", "MatMul", "Cast Cast Add MatMul Cast Add"]
+    assert groups("""f (int8[N, 8] x, int8[8, 4] a, int8[8, 4] b, int8[8, 4] c, float s)
+        => (float[N, 4] y) {
+        p = MatMulInteger (x, a)
+        float_p = Cast <to = 1> (p)
+        byte_p = QuantizeLinear (float_p, s)
+        known_p = DequantizeLinear (byte_p, s)
+        q = MatMulInteger (x, b)
+        float_q = Cast <to = 1> (q)
+        byte_q = QuantizeLinear (float_q, s)
+        known_q = DequantizeLinear (byte_q, s)
+        two = Add (known_p, known_q)
+        r = MatMulInteger (x, c)
+        float_r = Cast <to = 1> (r)
+        y = Add (two, float_r)
+    }""") == [
+        "MatMulInteger Cast QuantizeLinear",
+        "MatMulInteger Cast QuantizeLinear",
+        "DequantizeLinear DequantizeLinear Add MatMulInteger Cast Add",
+    ]
+
+
+def test_of_narrow_elements_behind_another_sum_the_last_are_stored() -> None:
+    assert groups("""f (int8[N, 8] x, int8[8, 4] a, int8[8, 4] b, float16 s, float16[4] k)
+        => (float16[N, 4] y) {
+        p = MatMulInteger (x, a)
+        narrow = Cast <to = 10> (p)
+        scaled = Mul (narrow, s)
+        biased = Add (scaled, k)
+        q = MatMulInteger (x, b)
+        other = Cast <to = 10> (q)
+        y = Add (biased, other)
+    }""") == ["MatMulInteger Cast Mul Add", "MatMulInteger Cast Add"]
+
+
 def test_a_product_is_stored_for_readers_elsewhere() -> None:
     assert groups("""f (float[N, 8] x, float[8, 4] w) => (float[4, N] y) {
         p = MatMul (x, w)

@@ -12,8 +12,8 @@ The rule, from the last node to the first: a value is computed where it is read,
 5. it is a sum, or takes long, and is scattered, which one thread does, element by element,
 6. it has narrower elements than a sum that it comes of, and that sum has to be stored otherwise,
    because it meets another one in the kernel (as a shortcut of quantised layers does),
-7. it joins sums, and what reads it is behind yet another one: of many that are added one after the
-   other, none has to wait for the last, or
+7. it joins sums, is no wider than what would be stored of them, and what reads it is behind yet
+   another one: of many that are added one after the other, none has to wait for the last, or
 8. the kernel has become large.
 
 What only moves data costs nothing, so it always goes where it is read. Nodes of a chain (`chains`)
@@ -83,6 +83,7 @@ class _Partition:
         self.sizes: dict[Node, int] = {}
         self.cores: dict[Node, Node] = {}
         self.sums = _last_sums(nodes, traits)
+        self.narrowest = _narrowest(nodes, traits, self.sums)
         for node in nodes:
             if isinstance(traits[node], str):
                 captured = captured_values(node) if node.graphs else ()
@@ -161,14 +162,15 @@ class _Partition:
     def _ends_other_sum(self, node: Node, trait: Traits) -> bool:
         """Whether its result comes of a sum which is not the one of the kernel around it.
 
-        Only where that takes less memory: if it is narrow, or made of several sums.
+        Only where that takes no more memory than to store that sum, or what is narrower, and if it
+        is narrow or made of several sums; of those that could be stored, the last is.
         """
         own = self.sums.get(node)
-        if own is None or trait.is_reduction:
+        if own is None or trait.is_reduction or trait.bits > self.narrowest[node]:
             return False
-        if trait.bits >= self._bits(own) and not self._joins_sums(node, trait):
+        if trait.bits == self._bits(own) and not self._joins_sums(node, trait):
             return False
-        while len(node.output.uses) == 1:
+        while len(node.output.uses) == 1 and not self._is_stored(node.output):
             (node,) = node.output.users
             other = self.sums.get(node)
             if other is None or other is node:  # a sum that reads it begins a kernel of its own
@@ -176,6 +178,9 @@ class _Partition:
             if other is not own:
                 return True
         return False
+
+    def _is_stored(self, value: Value) -> bool:
+        return value in self.places and self.places[value].is_stored
 
     def _joins_sums(self, node: Node, trait: Traits) -> bool:
         """Whether each element of it is made of those of several sums."""
@@ -286,6 +291,23 @@ def _last_sums(
         ]
         known = [one for one in sums if one is not None]
         found[node] = max(known, key=order.__getitem__, default=None)
+    return found
+
+
+def _narrowest(
+    nodes: Sequence[Node],
+    traits: Mapping[Node, Traits | str],
+    sums: Mapping[Node, Node | None],
+) -> dict[Node, int]:
+    """The fewest bits of an element on the way from the last sum to each node, both included."""
+    found: dict[Node, int] = {}
+    for node in nodes:
+        trait, own = traits[node], sums.get(node)
+        if own is None or not isinstance(trait, Traits):
+            continue
+        before = [] if own is node else [v.producer for v in node.inputs if v is not None]
+        on_way = [found[one] for one in before if one in found and sums[one] is own]
+        found[node] = min([trait.bits, *on_way])
     return found
 
 
