@@ -174,6 +174,28 @@ def test_functions_are_inferred_at_each_call() -> None:
     assert [str(extent) for extent in facts["y"].shape] == ["N"]
 
 
+def test_what_a_function_makes_of_one_quotient_is_not_taken_for_that_of_another() -> None:
+    facts = facts_of("""<ir_version: 8, opset_import: ["" : 18, "my" : 1]>
+        f (float[N] a) => (float[?] x, float[?] y)
+        <float[1] two = {2}, float[1] three = {3}>
+        {
+            s = Shape (a)
+            f = Cast <to = 1> (s)
+            h = Div (f, two)
+            t = Div (f, three)
+            p = my.Above (h)
+            q = my.Above (t)
+            x = Expand (two, p)
+            y = Expand (two, q)
+        }
+        <domain: "my", opset_import: ["" : 18]>
+        Above (v) => (w) {
+            c = Ceil (v)
+            w = Cast <to = 7> (c)
+        }""")
+    assert [str(*facts[name].shape) for name in "xy"] == ["(N + 1)//2", "(N + 2)//3"]
+
+
 def test_a_function_that_calls_itself_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"function 'my.F' must not call itself"):
         facts_of("""<ir_version: 8, opset_import: ["" : 18, "my" : 1]>

@@ -138,6 +138,15 @@ def test_quotients_are_whole_where_a_function_rounds_them() -> None:
     assert run("Round", third).value is None
 
 
+def test_the_greatest_and_the_least_of_extents_in_floats_are_extents() -> None:
+    wide = run("Cast", extent(X, 1), to=FLOAT_CODE)
+    less = run("Sub", wide, stored(3.0, np.float32))
+    zero, nine = (stored(number, np.float32) for number in (0.0, 9.0))
+    assert contents(run("Max", less, zero)) == contents(run("Clip", less, zero))
+    assert contents(run("Min", wide, nine)) == contents(run("Clip", wide, None, nine))
+    assert run("Max", wide, stored(0.5, np.float32)).value is None
+
+
 def test_factors_that_are_no_reciprocals_and_numbers_below_zero_leave_no_quotient() -> None:
     wide = run("Cast", extent(X, 1), to=FLOAT_CODE)
     for other in (0.0, -2.0, 1.5, np.inf, np.nan):

@@ -314,7 +314,7 @@ def _call_key(
     function: Function, given: Mapping[str, Attribute], inputs: Sequence[Fact | None]
 ) -> object:
     """What two calls share that give the same facts; None if contents are known, too."""
-    if any(f is not None and (f.tensor is not None or f.known_value is not None) for f in inputs):
+    if any(fact is not None and fact.tells for fact in inputs):
         return None
     types = tuple("absent" if fact is None else fact.type for fact in inputs)
     attributes = tuple(sorted((name, id(attribute)) for name, attribute in given.items()))

@@ -325,7 +325,7 @@ Max = _of_many(
     .since(8)
     .since(12, T=+INT)
     .since(13, T=+BF16),
-    lambda *xs: functools.reduce(s.maximum, xs),
+    s.greatest,
     "Greatest of the inputs, element by element; NaN wins.",
 )
 
@@ -335,7 +335,7 @@ Min = _of_many(
     .since(8)
     .since(12, T=+INT)
     .since(13, T=+BF16),
-    lambda *xs: functools.reduce(s.minimum, xs),
+    s.least,
     "Least of the inputs, element by element; NaN wins.",
 )
 

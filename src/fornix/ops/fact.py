@@ -64,6 +64,11 @@ class Fact:
         return getattr(self.type, "dtype", None)
 
     @property
+    def tells(self) -> bool:
+        """Whether anything is known of the contents."""
+        return any(x is not None for x in (self.tensor, self.known_value, self.quotient))
+
+    @property
     def has_rank(self) -> bool:
         """Whether the number of axes is known."""
         return getattr(self.type, "shape", None) is not None

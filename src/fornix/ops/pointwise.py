@@ -35,7 +35,7 @@ Function = Callable[..., Any]
 KEEPS_INTEGERS = frozenset({
     scalar.add, scalar.sub, scalar.mul, scalar.neg, scalar.abs, scalar.floor, scalar.ceil,
     scalar.rint, scalar.sign, scalar.where, scalar.less, scalar.less_equal, scalar.greater,
-    scalar.greater_equal, scalar.equal, scalar.maximum, scalar.minimum, scalar.clip,
+    scalar.greater_equal, scalar.equal, scalar.greatest, scalar.least, scalar.clip,
 })  # fmt: skip
 """What may be computed on dims for floats too: a quotient of integers is none in general."""
 

@@ -12,6 +12,7 @@ function that is not decided for all values of the symbols raises TypeError: not
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -305,6 +306,16 @@ def bitcast(x: Operand, dtype: DType) -> Operand:
     if DType.of(x.dtype).bits != dtype.bits:
         raise DTypeError(f"bitcast keeps the width, found {DType.of(x.dtype)} and {dtype}")
     return np.asarray(x).view(dtype.numpy)
+
+
+def greatest(*xs: Operand) -> Operand:
+    """The greatest of ``xs``, of which there is at least one."""
+    return functools.reduce(maximum, xs)
+
+
+def least(*xs: Operand) -> Operand:
+    """The least of ``xs``, of which there is at least one."""
+    return functools.reduce(minimum, xs)
 
 
 def clip(x: Operand, min: Operand | None = None, max: Operand | None = None) -> Operand:
