@@ -82,6 +82,12 @@ def test_gates_are_computed_from_projections(outputs: int) -> None:
     agree("LinearAttentionGate", inputs[: outputs + 2], outputs=outputs)
 
 
+def test_gates_say_what_does_not_fit() -> None:
+    for sizes, message in (((1, 5), "dt_bias must be dt_bias"), ((5, 1), "decay_scale must be")):
+        with pytest.raises(ShapeError, match=message):
+            run_op("LinearAttentionGate", [normal(2, 3, 5), *map(normal, sizes)], **WHERE)
+
+
 def test_a_rate_needs_its_projection() -> None:
     inputs = [fact_of(x) for x in (normal(1, 1, 2), normal(2), normal(2))]
     with pytest.raises(InferenceError, match="b is required where the output beta is asked for"):

@@ -32,6 +32,8 @@ def test_a_gated_norm_says_what_does_not_fit() -> None:
     ):
         with pytest.raises(ShapeError, match=message):
             run_op("GatedRMSNorm", [normal(2, 8), normal(width), normal(2, 8)], given, **WHERE)
+    with pytest.raises(ShapeError, match=r"gate must be gate\[2, 8\], got gate\[1, 8\]"):
+        run_op("GatedRMSNorm", [normal(2, 8), normal(4), normal(1, 8)], **WHERE)
 
 
 @pytest.mark.parametrize("scale", [None, (3, 20), (60,), (20,)])
@@ -41,6 +43,12 @@ def test_branches_are_normalized_by_themselves(scale: tuple[int, ...] | None, fl
     given = {"num_branches": 3} if flat else {}
     inputs = [x] if scale is None else [x, normal(*scale)]
     agree("BranchwiseRMSNorm", inputs, given, symbolic=False)
+
+
+@pytest.mark.parametrize("scale", [(0,), (3, 0)])
+def test_branches_of_no_elements_are_normalized_to_none(scale: tuple[int, ...]) -> None:
+    [y] = run_op("BranchwiseRMSNorm", [normal(2, 3, 0), normal(*scale)], **WHERE)
+    assert y.shape == (2, 3, 0)
 
 
 def test_branches_say_what_does_not_fit() -> None:

@@ -78,3 +78,11 @@ def test_what_three_positions_ask_for_is_said() -> None:
     ):
         with pytest.raises(FornixError, match=message):
             run_op("MRotaryEmbedding", inputs, given, domain=DOMAIN, opset=1)
+    x, places, *caches = inputs
+    given = {"mrope_section": [1, 1, 0]}
+    for others, message in (
+        ([places[:, :, :1], *caches], r"position_ids must be position_ids\[3, 1, 2\]"),
+        ([places - 5, caches[0], caches[1][:4]], r"position_ids must be in \[0, 3\]"),
+    ):
+        with pytest.raises(FornixError, match=message):
+            run_op("MRotaryEmbedding", [x, *others], given, domain=DOMAIN, opset=1)

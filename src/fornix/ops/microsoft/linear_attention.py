@@ -26,7 +26,7 @@ from fornix.ops.linear_attention import (
     lower_linear_attention,
 )
 from fornix.ops.microsoft import DOMAIN
-from fornix.ops.microsoft.shapes import check_shape
+from fornix.ops.microsoft.shapes import check_extents, check_shape
 from fornix.ops.op import op
 from fornix.ops.types import BF16, F16, F32
 
@@ -229,6 +229,8 @@ def gate(a: Array, dt_bias: Array, decay_scale: Array, b: Array | None = None) -
     a, b[B, T, H] · dt_bias, decay_scale[H] → decay, beta[B, T, H]. Computes in float32.
     Source: onnxruntime's contributed operators, LinearAttentionGate-1.
     """
+    check_extents("dt_bias", dt_bias.shape, a.shape[-1:])
+    check_extents("decay_scale", decay_scale.shape, a.shape[-1:])
     decay = _decay(a.astype(np.float32), dt_bias, decay_scale).astype(a.dtype)
     return (decay,) if b is None else (decay, sigmoid(b.astype(np.float32)).astype(b.dtype))
 

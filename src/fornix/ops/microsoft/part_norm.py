@@ -17,7 +17,7 @@ from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.microsoft import DOMAIN
-from fornix.ops.microsoft.shapes import check_shape
+from fornix.ops.microsoft.shapes import check_extents, check_shape
 from fornix.ops.op import op
 from fornix.ops.precision import mean_over
 from fornix.ops.types import BF16, F16, F32
@@ -74,6 +74,8 @@ def gated_norm(X: Array, scale: Array, gate: Array, *, activation: str, epsilon:
     X[…, H·C] · scale[C] · gate[…, H·C] → Y[…, H·C]; activation is silu (or swish) or sigmoid.
     Computes in float32. Source: onnxruntime's contributed operators, GatedRMSNorm-1.
     """
+    check_extents("scale", scale.shape, (None,))
+    check_extents("gate", gate.shape, X.shape)
     width = scale.shape[0]
     heads = plain(_parts(X.shape, width, "scale"))
     rows = X.astype(np.float32).reshape(*X.shape[:-1], heads, width)
@@ -173,7 +175,7 @@ def branches(X: Array, scale: Array | None = None, *, num_branches: int, epsilon
     y = _normed(X.astype(np.float32).reshape(*lead, count, width), epsilon)
     if scale is not None:
         _check_scale(scale.shape, count, width)
-        y = y * scale.astype(np.float32).reshape(scale.size // max(width, 1), width)
+        y = y * scale.astype(np.float32).reshape(1 if scale.shape == (width,) else count, width)
     return np.asarray(y.reshape(X.shape).astype(X.dtype))
 
 

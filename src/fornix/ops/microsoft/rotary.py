@@ -14,7 +14,7 @@ from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, gathered, inde
 from fornix.ops.call import LowerNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.microsoft import DOMAIN
-from fornix.ops.microsoft.shapes import check_shape
+from fornix.ops.microsoft.shapes import check_extents, check_shape
 from fornix.ops.op import op
 from fornix.ops.rotary import lower_rotary_embedding, rotary_embedding
 from fornix.ops.types import BF16, F16, F32, I64
@@ -213,10 +213,13 @@ def rotary_streams(
         f"mrope_section must have the sum {cos_cache.shape[-1]}, the width of the caches, "
         f"got {mrope_section}",
     )
-    outside = position_ids[(position_ids < 0) | (position_ids >= len(cos_cache))]
+    length = x.shape[2 if x.ndim == 4 else 1]
+    check_extents("position_ids", position_ids.shape, (STREAMS, x.shape[0], length))
+    rows = min(len(cos_cache), len(sin_cache))
+    outside = position_ids[(position_ids < 0) | (position_ids >= rows)]
     require(
         not outside.size,
-        f"position_ids must be in [0, {len(cos_cache) - 1}], the rows of cos_cache, "
+        f"position_ids must be in [0, {rows - 1}], the rows of the caches, "
         f"got {outside[:1].tolist()}",
         Fail,
     )

@@ -1,4 +1,4 @@
-"""Shapes that inputs have to have, as inference checks them before a run."""
+"""Shapes that inputs have to have, as inference checks them before a run, and kernels in one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from fornix.ops.geometry import shape_text
 
 def check_shape(name: str, fact: Fact | None, wanted: Sequence[DimLike | None]) -> None:
     """Raise ShapeError if an input certainly has other extents; None may be any."""
-    if fact is None or not fact.has_rank:
-        return
-    pairs = list(zip(fact.shape, wanted, strict=False))
-    fits = len(fact.shape) == len(wanted) and all(
-        extent is None or equal(n, extent) is not False for n, extent in pairs
+    if fact is not None and fact.has_rank:
+        check_extents(name, fact.shape, wanted)
+
+
+def check_extents(name: str, shape: Sequence[DimLike], wanted: Sequence[DimLike | None]) -> None:
+    """`check_shape` of extents that are known by themselves, as those of arrays."""
+    fits = len(shape) == len(wanted) and all(
+        extent is None or equal(n, extent) is not False
+        for n, extent in zip(shape, wanted, strict=True)
     )
     text = ", ".join("?" if extent is None else str(extent) for extent in wanted)
-    require(fits, f"{name} must be {name}[{text}], got {name}{shape_text(fact.shape)}")
+    require(fits, f"{name} must be {name}[{text}], got {name}{shape_text(shape)}")
 
 
 def check_broadcast(name: str, fact: Fact | None, wanted: Sequence[DimLike]) -> None:
