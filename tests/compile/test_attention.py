@@ -29,7 +29,7 @@ def plain(score: Scalar, _: tuple[DimLike, ...]) -> Scalar:
 
 
 def attend(
-    shape: tuple[DimLike, DimLike, int, int],
+    shape: tuple[DimLike, DimLike, DimLike, DimLike],
     around: Around = plain,
     dtype: DType = FLOAT32,
     groups: int = 2,
@@ -233,6 +233,22 @@ def test_scores_that_are_not_finite(bad: float, rng: np.random.Generator) -> Non
         assert_close(found, expected(feeds))
         assert np.isnan(found[:, 2]).all()
         assert np.isfinite(np.delete(found, 2, 1)).all()
+
+
+@pytest.mark.parametrize("level", EVERY)
+def test_heads_side_by_side_may_be_as_wide_as_a_run_tells(
+    level: str, rng: np.random.Generator
+) -> None:
+    size = symbol("H", 1) // 4
+    apart = attend((S, T, size, size))
+    result = compute((S, 4 * size), lambda i, e: apart[e // size, i, e - e // size * size])
+    symbols = {"S": 9, "T": 20}
+    runners = [runner_of(result, chunks, target(level), at_end=True) for chunks in (1, 2)]
+    for width in (16, 5):
+        feeds = feeds_of((9, 20, width, width), rng)
+        one, two = (runner.run(feeds, symbols | {"H": 4 * width + 3})[0] for runner in runners)
+        assert one.tobytes() == two.tobytes()
+        assert_close(one, expected(feeds).swapaxes(0, 1).reshape(9, 4 * width))
 
 
 def test_scratch_memory_does_not_grow_with_queries_times_keys() -> None:

@@ -33,6 +33,7 @@ AXES = {
     "k": Variable("k", 3 * P),
     "l": Variable("l", N * P),
     "m": Variable("m", 1),
+    "n": Variable("n", N // 2),
 }
 Values = Mapping[str, Any]
 
@@ -83,7 +84,7 @@ PAIRS = st.recursive(
     lambda inner: st.builds(combine, st.sampled_from(sorted(OPERATIONS)), inner, inner),
     max_leaves=10,
 )
-SYMBOLS = st.fixed_dictionaries({"N": st.integers(0, 5), "P": st.integers(1, 3)})
+SYMBOLS = st.fixed_dictionaries({"N": st.integers(0, 6), "P": st.integers(1, 3)})
 
 
 def points(symbols: dict[str, int]) -> tuple[Machine, Frame, Values]:
@@ -160,6 +161,14 @@ def test_elements_of_images_of_divided_extents_lie_in_their_buffer(blocks: tuple
     assert is_nonnegative(address) is True
     assert is_nonnegative(elements - 1 - address) is True
     assert is_nonnegative(elements - 2 - address) is None
+
+
+@pytest.mark.parametrize("extent", [N // 12, minimum(N, P), N // 3 * P], ids=str)
+def test_axes_cut_by_extents_that_are_there_come_apart(extent: DimLike) -> None:
+    outer, inner = Variable("o", 12).dim, Variable("i", extent).dim
+    assert (outer * extent + inner) // extent == outer
+    assert (outer * extent + inner) % extent == inner
+    assert is_nonnegative(extent - 1) is None  # elsewhere there may be none
 
 
 def test_what_lowerings_ask_is_proved() -> None:

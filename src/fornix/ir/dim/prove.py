@@ -285,10 +285,10 @@ class _Proof:
         return self.found[atom]
 
     def _least(self, atom: Atom) -> int | None:
-        least = known(atom.low)
+        least, there = known(atom.low), int(atom in self.positive)
         if isinstance(atom, Floor):
-            return 0 if self.holds(atom.num) and self.holds(atom.den) else None
+            return there if self.holds(atom.num) and self.holds(atom.den) else None
         if isinstance(atom, Extreme):
             some = any if atom.kind == "max" else all
-            return 0 if some(self.holds(choice) for choice in atom.choices) else None
-        return max(least or 0, 1) if atom in self.positive and (least or 0) >= 0 else least
+            return there if some(self.holds(choice) for choice in atom.choices) else None
+        return max(least or 0, 1) if there and (least or 0) >= 0 else least
