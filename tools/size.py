@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4220,
     "edit": 1150,
     "compile": 16_659,
-    "runtime": 10_662,
+    "runtime": 10_664,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -341,20 +341,41 @@ def test_texts_that_a_body_makes_of_numbers_are_none_that_went_in() -> None:
     )
 
 
+LOOPED = """
+    n = Constant <value_int = 2> () go = Constant <value = bool {{1}}> () s = SequenceConstruct (x)
+    y = Loop (n, go{start}) <body = l (int64 i, bool k{head}) => (bool k2, {result}) {{
+        k2 = Identity (k) o = {node} }}>"""
+ROW = {"start": "", "head": "", "result": "string[N] o", "node": "Identity (x)"}
+LIST = {
+    "start": ", s",
+    "head": ", seq(string[N]) h",
+    "result": "seq(string[N]) o",
+    "node": "SequenceInsert (h, x)",
+}
+
+
 @pytest.mark.parametrize(
-    "node",
-    ["SplitToSequence <keepdims = 0> (x)", "SplitToSequence (x)", "SequenceConstruct (x, x)"],
+    ("made", "body"),
+    [
+        ("seq(string[])", "y = SplitToSequence <keepdims = 0> (x)"),
+        ("seq(string[])", "y = SplitToSequence (x)"),
+        ("seq(string[])", "y = SequenceConstruct (x, x)"),
+        ("seq(string[N])", LOOPED.format(**LIST)),
+        ("string[K, N]", LOOPED.format(**ROW)),
+        ("string[K]", "s = SequenceConstruct (x, x) y = ConcatFromSequence <axis = 0> (s)"),
+    ],
+    ids=["single", "rows", "both", "appended", "scanned", "joined"],
 )
-def test_sequences_of_texts_that_are_given_hold_on_to_these(node: str) -> None:
-    made = sessions(f"g (string[N] x) => (seq(string[]) y) {{ y = {node} }}")
+def test_texts_that_are_given_are_held_on_to(made: str, body: str) -> None:
     word = str(np.str_("a text of this test alone"))
     x = np.array([word, "b"], object)
-    for session in made:
+    for session in sessions(f"g (string[N] x) => ({made} y) {{ {body} }}"):
         for _ in range(8):
             before = sys.getrefcount(word)
             [found] = session.run(None, {"x": x})
-            held = sum(element is word for part in found for element in np.atleast_1d(part))
-            assert held in {1, 2}
+            parts = [found] if isinstance(found, np.ndarray) else found
+            held = sum(text is word for part in parts for text in part.reshape(-1))
+            assert held in {1, 2, 3}
             assert sys.getrefcount(word) == before + held
-            del found
+            del found, parts
             assert sys.getrefcount(word) == before

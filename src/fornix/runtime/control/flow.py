@@ -274,8 +274,12 @@ class Flow(LateCall):
         address = self._one_of(place, type_).address
         return self.slot_of(_READS[type_[1].itemsize], address, address)
 
-    def make(self, value: Value, shape: Sequence[int], type_: ArrayType) -> Place:
-        """Make a result whose extents are in slots."""
+    def make(
+        self, value: Value, shape: Sequence[int], type_: ArrayType, *, is_counted: bool = False
+    ) -> Place:
+        """Make a result whose extents are in slots, of texts only if who writes it counts them."""
+        if type_[1].hasobject and not is_counted:
+            raise NotAsCompiled("texts would be copied uncounted")
         instructions, address = self.making(shape, type_[1], self.results[value])
         self.formulas.running += instructions
         self._made.add(value)
@@ -289,8 +293,6 @@ class Flow(LateCall):
                 self._give_list(value, place)
                 return
             type_ = place.type or LONG
-            if type_[1].hasobject:
-                raise NotAsCompiled("texts are given by what makes them alone")
             extents = [self.formulas.of(extent) for extent in type_[0]]
             self.copy(self.make(value, extents, type_), place)
 
@@ -372,7 +374,10 @@ class Flow(LateCall):
         made = shape, link.result[1]
         if link.result[0] != (1,) * len(shape) or (made[1].hasobject and written in self._inner):
             raise NotAsCompiled("a row of texts is no single element, or texts are read again")
-        target = self.target(written, made, {})
+        if written in self.results:
+            target = self.make(written, [*map(formulas.of, shape)], made, is_counted=True)
+        else:
+            target = self.room_for(made)
         table, owner = link.table, np.zeros(DATA // LONG_BYTES + 1, np.int64)
         owner[-1] = table.ctypes.data
         record = np.array([link.function, owner.ctypes.data, 0], np.int64)
