@@ -60,12 +60,13 @@ def running_sums(x: Tensor, axis: int, *, is_exclusive: bool, is_reverse: bool) 
 def _sums_of_rows(x: Tensor, axis: int, *, is_exclusive: bool, is_reverse: bool) -> Tensor:
     """The sums of rows that lie one behind the other, begun with -0 where that must not show."""
     steps, rows = x.shape[axis], math.prod(x.shape[:axis])
+    alone = 2 if x.dtype.is_float else 3  # sums of integers hardly wait
 
     def told(call: DimLike) -> tuple[DimLike, ...]:
         start, rest = call * ABREAST * steps, rows - call * ABREAST
         if is_reverse:
-            return start + steps - 1, steps, -1, int(is_exclusive), rest
-        return start, steps, 1, int(is_exclusive), rest
+            return start + steps - 1, steps, -1, int(is_exclusive), rest, alone
+        return start, steps, 1, int(is_exclusive), rest, alone
 
     begun = np.full(1, 0.0 if is_exclusive else -0.0, x.dtype.numpy)
     [y] = routine(
@@ -81,11 +82,14 @@ def _sums_of_rows(x: Tensor, axis: int, *, is_exclusive: bool, is_reverse: bool)
 
 def add_along(
     x: Memory, begun: Memory, y: Memory, start: int, steps: int, move: int, is_exclusive: int,
-    rest: int,
+    rest: int, alone: int,
 ) -> None:  # fmt: skip
-    """The sums of up to ``ABREAST`` rows, whose elements lie ``move`` apart."""
-    if rest >= 4:
-        add_four(x, begun, y, start, steps, move, is_exclusive)
+    """The sums of up to ``ABREAST`` rows, whose elements lie ``move`` apart.
+
+    Up to ``alone`` rows go one by one; of three that do not, the last is summed twice.
+    """
+    if rest > alone:
+        add_four(x, begun, y, start, steps, min(rest - 1, 3) * steps, move, is_exclusive)
         return
     for row in range(rest):
         so_far = begun[0]
@@ -98,9 +102,10 @@ def add_along(
 
 
 def add_four(
-    x: Memory, begun: Memory, y: Memory, start: int, steps: int, move: int, is_exclusive: int
-) -> None:
-    """The sums of four rows side by side."""
+    x: Memory, begun: Memory, y: Memory, start: int, steps: int, fourth: int, move: int,
+    is_exclusive: int,
+) -> None:  # fmt: skip
+    """The sums of four rows side by side, of which the last begins ``fourth`` elements behind."""
     a = begun[0]
     b = begun[0]
     c = begun[0]
@@ -110,11 +115,11 @@ def add_four(
         e = a + x[at]
         f = b + x[at + steps]
         g = c + x[at + 2 * steps]
-        h = d + x[at + 3 * steps]
+        h = d + x[at + fourth]
         y[at] = a if is_exclusive != 0 else e
         y[at + steps] = b if is_exclusive != 0 else f
         y[at + 2 * steps] = c if is_exclusive != 0 else g
-        y[at + 3 * steps] = d if is_exclusive != 0 else h
+        y[at + fourth] = d if is_exclusive != 0 else h
         a = e
         b = f
         c = g
