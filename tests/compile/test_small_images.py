@@ -180,3 +180,13 @@ def test_windows_of_all_kinds(group: int, taps: tuple[int, int], block: int) -> 
         both = (torch.from_numpy(np.asarray(a, np.float64)) for a in (given, w))
         expected = torch.nn.functional.conv2d(*both, padding=pads, groups=group).numpy()
         assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("side", "kinds"), [(20, {"winograd"}), (2, {"places", "convolution"})])
+def test_ways_that_no_run_takes_pack_no_weights(side: int, kinds: set[str]) -> None:
+    x = image("x", (N, 128, side, side), FLOAT32, 16)
+    y = blocked(lower_conv(x, constant(weights(128, 128)), pads=[1] * 4), 16)
+    found = pieces(y, without_caches("cooperlake"))
+    assert kinds <= {p.nest.kind for p in found}
+    assert not any(p.is_run == 0 for p in found)
+    assert any(isinstance(p.nest.body[0], When) for p in found) == (len(kinds) > 1)

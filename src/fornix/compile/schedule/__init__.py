@@ -45,7 +45,7 @@ from fornix.compile.schedule.window import window_nest
 from fornix.compile.schedule.winograd import Stage, winograd_algorithm, winograd_stages
 from fornix.compile.target import Target
 from fornix.errors import NotSupported
-from fornix.ir.dim import DimLike
+from fornix.ir.dim import DimLike, known
 from fornix.ir.loops import Buffer, Constant, Scan, Scatter, Store
 from fornix.ir.loops.tensor import Computation
 
@@ -124,11 +124,15 @@ def _of_stages(stages: Sequence[Stage | Store], target: Target) -> list[Piece]:
 
 
 def _by_size(found: Sequence[Way], target: Target) -> list[Piece]:
-    """The pieces of all ways, of which a run takes the one that takes least."""
-    if len(found) == 1:
-        return _of_stages(found[0].stages, target)
+    """The pieces of all ways, of which a run takes the one that takes least.
+
+    Those that no run takes are left out: their weights would be packed for nobody.
+    """
     told = zip(found, chosen(found), strict=True)
-    return [p for way, is_it in told for p in _only_if(is_it, _of_stages(way.stages, target))]
+    taken = [(is_it, way) for way, is_it in told if known(is_it) != 0]
+    if len(taken) == 1:
+        return _of_stages(taken[0][1].stages, target)
+    return [p for is_it, way in taken for p in _only_if(is_it, _of_stages(way.stages, target))]
 
 
 def _only_if(is_it: DimLike, pieces: Iterable[Piece]) -> Iterator[Piece]:
