@@ -151,6 +151,14 @@ def test_transformed_weights_are_read_where_tiles_are_worth_it(
     assert [told(found, (1, side, side))[0] for side in (1, few, many, 14)] == [1, 1, 0, 0]
 
 
+@pytest.mark.parametrize(("filters", "shares"), [(3, 4), (5, 15)])
+def test_few_places_are_shared_also_where_filters_are_few(filters: int, shares: int) -> None:
+    x = image("x", (N, 64, H, W), FLOAT32, 1)
+    y = lower_conv(x, constant(weights(filters * LANES, 64)), None, **WINDOWS[1])
+    few = next(p.nest for p in pieces(y, target("cooperlake")) if p.nest.kind == "convolution")
+    assert whole(few.parallel, {"N": 1, "H": 20, "W": 20}) == shares
+
+
 def test_images_of_known_size_have_one_way() -> None:
     x, w = image("x", (2, 48, 5, 5), FLOAT32, LANES), constant(weights(64, 48))
     y = blocked(lower_conv(x, w, None, pads=[1] * 4), LANES)

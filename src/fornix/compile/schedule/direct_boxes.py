@@ -104,9 +104,10 @@ def box_of(c: Convolution, blocks: int, target: Target, *, are_small: bool = Fal
 def _open_box(c: Convolution, deep: Sequence[int], target: Target) -> Box:
     """The box for rows of unknown length: as many pixels as usual, unless fewer are much faster.
 
-    So it is where blocks come one by one, as each product waits for a pixel to be loaded then; but
-    not where the widest vectors are multiplied once in a cycle, which loads keep up with: there two
-    rows of floats at once are faster, as a vector of weights from the second cache serves more.
+    So it is where blocks come one by one, as each product waits for a pixel to be loaded then. Two
+    rows of floats at once stay where vectors are of the widest and there are no tile registers: a
+    vector of weights from the second cache serves more. That was measured on Zen 4, which
+    multiplies one of them in a cycle; those that multiply two without tile registers were not.
     """
     together, most = _rows_together(c), target.vector_registers
     usual = [Box(together, OPEN_PIXELS // together, b) for b in deep]
@@ -115,8 +116,8 @@ def _open_box(c: Convolution, deep: Sequence[int], target: Target) -> Box:
     if _is_fed(c):
         fed = [Box(1, q, b) for q in FED_PIXELS for b in deep if q * b <= most * FED_SHARE]
         return min((box for box in fed if _registers(box) <= most), key=_loads)
-    is_once = target.vector_bytes == WIDEST and not target.is_wide
-    if most < MANY_REGISTERS or (is_once and together > 1 and c.product.op == "mul"):
+    keeps_rows = target.vector_bytes == WIDEST and not target.is_wide
+    if most < MANY_REGISTERS or (keeps_rows and together > 1 and c.product.op == "mul"):
         return first
 
     def cost(box: Box) -> float:

@@ -30,8 +30,11 @@ from fornix.ir.loops.scalar import reduction
 
 MOST_PLACES = 512
 """That have a copy for each of their taps: of more, it would not stay in caches."""
-PIECE = 126
-"""Places of a piece, of which threads take their share: whole boxes of 14, 9 and 7."""
+LEAST_PIECE, PIECE = 28, 126
+"""Places of a piece, of which threads take their share: two boxes, and as many as let an image of
+patches stay in the second cache while all filters read it."""
+SHARED = 7
+"""Places of a piece for each panel of filters, between these: 16 shares of 112 places."""
 MOST_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
 AT_ONCE = 14
@@ -162,8 +165,9 @@ class _Stages:
 
     def _nest(self, store: Store, width: DimLike | None) -> Nest:
         """The loops around the boxes."""
-        piece = Variable("q", ceildiv(self.axis.extent, PIECE))
-        first = piece.dim * PIECE
+        count = self.given.count * (known(self.panel.extent) or 1)
+        places = max(min(count * SHARED, PIECE), LEAST_PIECE)
+        piece = Variable("q", ceildiv(self.axis.extent, places))
         (result,) = outer_reductions(store.value)
         put = Put(store.buffer, store.address, store.value)
         block = Span(self.block, 0, known(self.block.extent) or 1)
@@ -172,9 +176,8 @@ class _Stages:
             spans, loops = (span, block), self._loops(span)
             return Patch(result, spans, self.lane, loops, self.sum.written, put, width)
 
-        length = minimum(self.axis.extent - first, PIECE)
         row = self.c.spatial[-1].out.extent
-        body = tuple(by_size(self.axis, self.most, box, (first, length), row))
+        body = tuple(by_size(self.axis, self.most, box, piece, row))
         axes = (piece, self.given.axis, self.panel)
         parallel = minimum(combined(axes)[0], MOST_CHUNKS)
         is_float = store.value.dtype is FLOAT32

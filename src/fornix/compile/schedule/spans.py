@@ -77,20 +77,23 @@ def by_size(
     axis: Variable,
     most: int,
     box: Box,
-    piece: tuple[DimLike, DimLike] | None = None,
+    piece: Variable | None = None,
     row: DimLike = 0,
 ) -> Iterator[When]:
     """``box`` for all of ``axis``, by as many elements as take least for it, ``most`` at most.
 
-    Or for a ``piece``, its first element and how many there are; the last box may begin in the one
-    before. The axis may consist of rows of so many elements.
+    Or for one ``piece`` of several, of which each takes as many boxes, or one more; the last box of
+    all may begin in the one before. The axis may consist of rows of so many elements.
     """
-    first, length = (0, axis.extent) if piece is None else piece
     sizes = sorted({min(size, most) for size in SIZES})
     best = _best(axis.extent, sizes, row)
     for size in sizes:
-        turn = Variable(axis.name, ceildiv(length, size))
-        start = minimum(first + turn.dim * size, axis.extent - size)
+        first: DimLike = 0
+        end = ceildiv(axis.extent, size)
+        if piece is not None:
+            first, end = ((piece.dim + k) * end // piece.extent for k in (0, 1))
+        turn = Variable(axis.name, end - first)
+        start = minimum((first + turn.dim) * size, axis.extent - size)
         loop = Loop(turn, (box(Span(axis, start, size)),))
         yield When(apply("eq", best, index(size)), (loop,))
 
