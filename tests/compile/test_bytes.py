@@ -5,9 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fornix.dtype import FLOAT32, INT32, INT64
+from fornix.compile.compiler import write_all
+from fornix.dtype import FLOAT32, INT32, INT64, UINT8
 from fornix.errors import DTypeError
-from fornix.ir.loops import Tensor, apply, cast, compute, constant, reduce, tensor
+from fornix.ir.loops import Tensor, apply, cast, compute, constant, reduce, stored, tensor
+from fornix.ir.loops.scalar import const
+from fornix.ops.byte_products import lower_byte_convolution
+from fornix.ops.window import Window
 from tests.compile.levels import OF_BYTES, target
 from tests.compile.native import Runner, check
 
@@ -79,3 +83,26 @@ def test_only_int32_holds_four_bytes() -> None:
         compute((3,), lambda i: apply("dot4", x[i], x[i]))
     with pytest.raises(DTypeError, match="dot4 is not defined for float32"):
         compute((3,), lambda i: apply("dot4", cast(x[i], FLOAT32), 0.5))
+
+
+@pytest.mark.parametrize("level", OF_BYTES)
+def test_windows_of_bytes_that_lie_apart_are_written_out_for_few_taps(level: str) -> None:
+    size, taps, stride, pads = (28, 3), (3, 3), (3, 3), ((1, 1), (1, 2))
+    win = Window(size, taps, stride, (1, 1), (1, 1), (1, 2), (10, 2))
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, (1, 64, *size)).astype(np.uint8)
+    w = rng.integers(0, 256, (16, 64, *taps)).astype(np.uint8)
+    x = tensor("x", data.shape, UINT8)
+    zero = const(255, INT32)
+    sums = lower_byte_convolution(x, constant(w), zero, lambda _: const(7, INT32), win, 1)
+    y = stored(sums, "y")
+    texts = [e.code.text for e in write_all([y], target(level)) if e.nest.kind == "window"]
+    assert texts
+    assert all(text.count("call <") < 1024 for text in texts)
+    padded = np.pad(data.astype(np.int64) - 255, ((0, 0), (0, 0), *pads))
+    wanted = [
+        np.einsum("nchw,mchw->nm", padded[:, :, 3 * i : 3 * i + 3, 3 * j : 3 * j + 3], w - 7.0)
+        for i, j in np.ndindex(10, 2)
+    ]
+    (found,) = Runner([y], target(level)).run({"x": data})
+    np.testing.assert_array_equal(found, np.stack(wanted, -1).reshape(1, 16, 10, 2))

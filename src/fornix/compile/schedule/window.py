@@ -50,7 +50,8 @@ from fornix.ir.loops.scalar import reduction
 MAX_TAPS, MAX_EDGE = 4096, 128
 """Elements of a window that are few, in all and along an axis."""
 MAX_WRITTEN = 1024
-"""Terms that are written out for one block; what is beyond becomes a loop over taps."""
+"""Elements that are read where terms are written out for one block, of words four for each term;
+what is beyond becomes a loop over taps."""
 MAX_WRITTEN_OPEN = 128
 """The same where extents are known at run time only: blocks are then written several times."""
 MAX_WRITTEN_EVEN = 384
@@ -280,11 +281,16 @@ def _sums(store: Store, plan: _Plan, target: Target) -> tuple[Store, tuple[Sum, 
             step, points = _step([e], plan.run) or 1, _volume(moving)
             count = min(count, (room // plan.units - points) // step + 1)
         few = min(count, SOME_ROWS // plan.units)
-        count = min(count, max(written // _volume(sums[-1].written), few))
+        count = min(count, max(written // (_volume(sums[-1].written) * _reads(e, plan)), few))
     count = _balanced(plan.run.extent, max(count, 1))
-    sums = [_fitting(s, written // count) for s in sums]
+    sums = [_fitting(s, written // (count * _reads(s.result, plan))) for s in sums]
     value = replace(store.value, new) if new else store.value
     return Store(store.buffer, store.axes, store.address, value), tuple(sums), count
+
+
+def _reads(e: Reduce, plan: _Plan) -> int:
+    """How many elements a term of ``e`` reads, but for filters: those of a word may lie apart."""
+    return max(1, sum(not _is_filter(x, plan.run) for x in accesses([e.body])))
 
 
 def _is_even(value: Scalar, run: Variable) -> bool:
