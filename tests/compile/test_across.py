@@ -207,10 +207,11 @@ def test_rows_of_open_length_are_summed_in_blocks(
 
 
 def test_a_processor_that_is_wide_sums_many_taps_in_blocks() -> None:
-    near: dict[str, Any] = {"pads": [3] * 4}
-    y = depthwise(tensor("x", (1, 32, 28, 28), FLOAT32), 7, **near)
+    y = depthwise(tensor("x", (1, 32, 32, 32), FLOAT32), 6, pads=[2, 2, 3, 3])
     assert is_across(y, is_wide=True)
     assert not is_across(y)
+    near: dict[str, Any] = {"pads": [3] * 4}
+    assert is_across(depthwise(tensor("x", (1, 32, 28, 28), FLOAT32), 7, **near))
     few = depthwise(tensor("x", (1, 32, 28, 28), FLOAT32), 3, pads=[1] * 4)
     assert not is_across(few, is_wide=True)
     halves = depthwise(tensor("x", (1, 24, 28, 28), FLOAT32), 7, **near)

@@ -28,12 +28,15 @@ STEP_COST = {1: 1.0, 2: 2.0}
 """Of a term along rows that are read at every element, or every second one."""
 FAR_COST = 6.0
 """The same at elements that are further apart."""
-ROW_COST, WIDE_ROW_COST = (1.0, 2.0), (2.5, 4.0)
+ROW_COST, WIDE_ROW_COST = (1.6, 2.4), (2.5, 4.0)
 """Of a term along rows of stored and of open length, relative to one in blocks; and where vectors
 are multiplied twice in a cycle, which reading them across lines of the cache does not keep up with.
-See bench/micro depthwise."""
-TURNING, WIDE_TURNING = 6.0, 15.0
-"""Terms that it costs to turn an element, and there."""
+The first two were measured on Zen 4, with vectors of 64 and of 32 bytes. See bench/micro
+depthwise."""
+TURNING, WIDE_TURNING = 8.5, 15.0
+"""Terms that it costs to turn an element where both sides are turned, and on such processors."""
+ONE_TURNING = 6.0
+"""The same where one side is."""
 OPEN_USE = 0.8
 """What is taken for the lanes of vectors along rows of unknown length that do work, of all."""
 MARGIN = 1.3
@@ -105,7 +108,7 @@ def _is_far(c: Convolution) -> bool:
     """Whether elements that lie apart cost more than turning what they lie in."""
     terms = math.prod(s.taps for s in c.spatial if isinstance(s.taps, int))
     steps = math.prod(s.stride for s in c.spatial)
-    return terms * FAR_COST > MARGIN * (terms + TURNING * steps)
+    return terms * FAR_COST > MARGIN * (terms + ONE_TURNING * steps)
 
 
 def _pays(c: Convolution, lanes: int, *, is_wide: bool, is_half: bool) -> bool:
