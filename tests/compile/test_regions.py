@@ -13,6 +13,7 @@ from fornix.ops.boxes import lower_roi_align
 from fornix.ops.indexed_pool import lower_max_roi_pool
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import check
+from tests.ops.harness import check_lowering
 
 R, H, W = (symbol(name, least=1) for name in "RHW")
 SYMBOLS = {"R": 7, "H": 6, "W": 9}
@@ -33,16 +34,24 @@ def regions(dtype: DType) -> np.ndarray:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("mode", ["avg", "max"])
 @pytest.mark.parametrize("dtype", [FLOAT16, FLOAT32, FLOAT64])
-@pytest.mark.parametrize("chunks", [1, 3])
-def test_regions_have_as_many_samples_as_they_need(
-    chunks: int, dtype: DType, mode: str, level: str
+@pytest.mark.parametrize(("channels", "chunks", "ratio"), [(35, 1, 0), (35, 3, 0), (3, 2, 2)])
+def test_regions_have_as_many_samples_as_they_need_or_are_given(
+    channels: int, chunks: int, ratio: int, dtype: DType, mode: str, level: str
 ) -> None:
-    channels = 35
     x, rois = tensor("x", (2, channels, H, W), dtype), tensor("rois", (R, 4), dtype)
     images = tensor("images", (R,), INT64)
-    y = lower_roi_align(x, rois, images, mode=mode, output_height=2, output_width=3)
+    bins = {"output_height": 2, "output_width": 3}
+    y = lower_roi_align(x, rois, images, mode=mode, sampling_ratio=ratio, **bins)
     feeds = {"x": image(channels, dtype), "rois": regions(dtype), "images": np.arange(7) % 2}
     check(y, feeds, SYMBOLS, target=target(level), chunks=chunks)
+
+
+@pytest.mark.parametrize("far", [np.inf, -np.inf, np.nan, 1e30])
+def test_samples_without_end_or_number_lie_outside(far: float) -> None:
+    rois = np.array([[0, 0, far, 5], [far, 0, 4, 5]], np.float32)
+    inputs = [np.ones((1, 3, 6, 9), np.float32), rois, np.zeros(2, np.int64)]
+    bins = {"output_height": 2, "output_width": 3, "sampling_ratio": 2}
+    check_lowering("RoiAlign", inputs, bins)
 
 
 @pytest.mark.parametrize("level", LEVELS)

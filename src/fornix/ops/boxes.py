@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +20,9 @@ from fornix.ir.loops import (
     compute,
     gathered,
     index,
-    reduce,
     select,
     stored,
 )
-from fornix.ops import scalar as s
 from fornix.ops.adapt import check_attribute
 from fornix.ops.call import InferNode
 from fornix.ops.fact import Array, Fact, tensor
@@ -33,7 +30,6 @@ from fornix.ops.geometry import shape_text, single, unified
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, wide_dtype, widened
 from fornix.ops.region_loops import pooled_samples
-from fornix.ops.sampling_loops import Tap, corner_tap, extent_as, weighted
 from fornix.ops.types import BF16, FLOAT, I64
 
 RoiAlign = (
@@ -186,42 +182,19 @@ def lower_roi_align(
         span = stop - start if is_half else apply("max", stop - start, 1)
         return start, span / bins[axis]
 
-    if sampling_ratio <= 0:
-        return _lower_adaptive(X, batch_indices, bin_of, bins, is_mean=mode == "avg")
-
-    def taps(r: DimLike, axis: int, place: DimLike, sample: DimLike) -> list[Tap]:
-        start, size = bin_of(r, axis)
-        inner = (cast(index(sample), wide) + 0.5) * size / sampling_ratio
-        at = start + cast(index(place), wide) * size + inner
-        return _lower_sides(at, X.shape[2 + axis])
-
-    def at(r: DimLike, c: DimLike, i: DimLike, j: DimLike) -> Scalar:
-        image = gathered(batch_indices[r], X.shape[0])
-
-        def sample(a: DimLike, b: DimLike) -> Scalar:
-            parts = weighted(
-                [taps(r, 0, i, a), taps(r, 1, j, b)], lambda at: cast(X[(image, c, *at)], wide)
-            )
-            combine = s.add if mode == "avg" else s.maximum
-            result: Scalar = functools.reduce(combine, parts)
-            return result
-
-        box = (sampling_ratio, sampling_ratio)
-        pooled = reduce("sum" if mode == "avg" else "max", box, sample)
-        return cast(pooled / sampling_ratio**2 if mode == "avg" else pooled, X.dtype)
-
-    return compute((rois.shape[0], X.shape[1], *bins), at)
+    return _lower_samples(X, batch_indices, bin_of, bins, sampling_ratio, is_mean=mode == "avg")
 
 
-def _lower_adaptive(
+def _lower_samples(
     x: Tensor,
     batch_indices: Tensor,
     bin_of: Callable[[DimLike, int], tuple[Scalar, Scalar]],
     bins: tuple[int, int],
+    ratio: int,
     *,
     is_mean: bool,
 ) -> Tensor:
-    """Bins of as many samples as keep them at most one element apart."""
+    """Bins of ``ratio``² samples, or of as many as keep them at most one element apart."""
     wide, regions = wide_dtype(x.dtype), batch_indices.shape[0]
 
     def is_near(r: DimLike) -> Scalar:
@@ -230,11 +203,15 @@ def _lower_adaptive(
         return near[0] & near[1]
 
     def count(r: DimLike, axis: int) -> Scalar:
+        if ratio > 0:
+            return index(ratio)
         size = select(is_near(r), bin_of(r, axis)[1], 0)
         return apply("max", cast(apply("ceil", size), INT64), 0)
 
     def image(r: DimLike) -> Scalar:
-        number = select(is_near(r), batch_indices[r], -1)  # of others kernels say what is wrong
+        number = batch_indices[r]
+        if ratio <= 0:
+            number = select(is_near(r), number, -1)  # of others kernels say what is wrong
         return index(gathered(number, x.shape[0]))
 
     def by_axis(function: Callable[[DimLike, int], Scalar]) -> Tensor:
@@ -255,19 +232,6 @@ def _lower_adaptive(
         return sums[(r, *place)] / cast(samples, wide) if is_mean else sums[(r, *place)]
 
     return cast_tensor(compute(sums.shape, at), x.dtype)
-
-
-def _lower_sides(at: Scalar, extent: DimLike) -> list[Tap]:
-    """The elements on either side of a sample, which weigh nothing if it is too far outside."""
-    length = extent_as(extent, at.dtype)
-    is_inside = (at >= -1) & (at <= length)
-    inner = apply("min", apply("max", select(s.isnan(at), 0, at), 0), length - 1)
-    low = apply("floor", inner)
-    part = inner - low
-    return [
-        corner_tap(side, select(is_inside, weight, 0), extent, is_clipped=True)
-        for side, weight in ((low, 1 - part), (low + 1, part))
-    ]
 
 
 def _check_modes(mode: str, transformation: str) -> None:

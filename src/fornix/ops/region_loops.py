@@ -123,7 +123,7 @@ def pooled_samples(
         [x, images, constant(np.zeros(1, x.dtype.numpy)), *samples],
         [((regions, channels, tall, wide), x.dtype)],
         told,
-        scratch=[(6, x.dtype)],
+        scratch=[(2, x.dtype)],
         operations=regions * channels * tall * wide * TYPICAL_ELEMENTS * 8,
     )
     return y
@@ -168,13 +168,12 @@ def take_samples(
             first = place_of(j, k, starts, sizes, counts, 2 * region + 1, width, weights)
             second = min(first + 1, width - 1)
             near, far = weights[0], weights[1]
-            weights[2], weights[3] = upper * near, upper * far
-            weights[4], weights[5] = lower * near, lower * far
             how = SUM if is_sum != 0 else FIRST if row == i * down and k == 0 else LATER
             a, b = after(x, here + first), after(x, here + second)
             c, d = after(x, behind + first), after(x, behind + second)
             to = after(y, out + i * wide + j)
-            add_sample(a, b, c, d, weights, to, count, height * width, tall * wide, how)
+            u, v, s, t = upper * near, upper * far, lower * near, lower * far
+            add_sample(a, b, c, d, u, v, s, t, to, count, height * width, tall * wide, how)
 
 
 def add_sample(
@@ -182,19 +181,22 @@ def add_sample(
     b: Memory,
     c: Memory,
     d: Memory,
-    weights: Memory,
+    u: float,
+    v: float,
+    s: float,
+    t: float,
     y: Memory,
     channels: int,
     step: int,
     bins: int,
     how: int,
 ) -> None:
-    """Add the weighted corners of a sample of each channel, or keep the greatest of them."""
+    """Add the corners of a sample of each channel, times u, v, s and t, or keep the greatest."""
     to = 0
     for at in range(channels):
         place = at * step
-        first, second = weighted(a, place, weights[2]), weighted(b, place, weights[3])
-        third, fourth = weighted(c, place, weights[4]), weighted(d, place, weights[5])
+        first, second = weighted(a, place, u), weighted(b, place, v)
+        third, fourth = weighted(c, place, s), weighted(d, place, t)
         best = greater(greater(first, second), greater(third, fourth))
         if how == SUM:
             best = y[to] + (first + second + third + fourth)

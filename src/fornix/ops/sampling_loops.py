@@ -1,6 +1,6 @@
 """Reading between elements as loops: weighted corners at places that data give.
 
-What GridSample, RoiAlign and DeformConv have in common; each says which corners there are.
+What GridSample and DeformConv have in common; each says which corners there are.
 """
 
 from __future__ import annotations
