@@ -16,7 +16,7 @@ from fornix.dtype import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, reduce, select, tensor
 from fornix.ir.loops.tensor import stored
-from tests.compile.levels import EVERY, target
+from tests.compile.levels import EVERY, IS_WIDE, target
 from tests.compile.native import Runner, assert_close
 from tests.ir.interpreter import Array
 
@@ -492,6 +492,9 @@ def test_halves_have_fewer_parts_in_tile_registers(
 
 
 ROUNDING = dataclasses.replace(Target.host(), rounds_products=True)
+UNASKED = Target.masked("cooperlake")
+PAIRED = dataclasses.replace(UNASKED, rounds_products=True)
+WAYS = [pytest.param(ROUNDING, marks=IN_TILES), pytest.param(PAIRED, marks=IS_WIDE)]
 
 
 @IN_TILES
@@ -509,14 +512,16 @@ def test_products_that_may_be_rounded_are_one_each(
     assert 1e-5 < np.abs(found - wanted).max() / np.abs(wanted).max() < 2e-2
 
 
-@IN_TILES
 @pytest.mark.usefixtures("in_tiles")
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("hidden", HIDING)
-def test_masks_where_products_are_rounded(hidden: float, rng: np.random.Generator) -> None:
+def test_masks_where_products_are_rounded(
+    way: Target, hidden: float, rng: np.random.Generator
+) -> None:
     result, feeds = masked(hidden, rng)
     feeds["mask"][1] = hidden
     feeds["v"][:, 128:256] = 1e38  # what is hidden counts for nothing
-    found = run(result, feeds, ROUNDING)
+    found = run(result, feeds, way)
     assert np.isnan(found[:, 1]).all() == np.isinf(hidden)
     wanted = expected(feeds, lambda x: (x.astype("f") + feeds["mask"]).astype(np.float64))
     others = np.arange(found.shape[1]) != 1
@@ -524,18 +529,70 @@ def test_masks_where_products_are_rounded(hidden: float, rng: np.random.Generato
     assert error < 2e-2 * np.abs(wanted[:, others]).max()
 
 
-@IN_TILES
 @pytest.mark.usefixtures("in_tiles")
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["q", "k", "v"])
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800000, 0x7E967699])
 def test_what_is_not_finite_stays_so_where_products_are_rounded(
-    name: str, bits: int, rng: np.random.Generator
+    way: Target, name: str, bits: int, rng: np.random.Generator
 ) -> None:
     shape = (290, 400, 32, 20)
     feeds = feeds_of(shape, rng)
     feeds[name].view(np.uint32)[:, 137, 5] = bits
-    found, wanted = run(attend(shape), feeds, ROUNDING), expected(feeds)
+    found, wanted = run(attend(shape), feeds, way), expected(feeds)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
     known = np.isfinite(wanted)
     limit = 2e-2 * np.abs(wanted[known]).max(initial=0)
     assert (np.abs(found[known] - wanted[known]) <= limit).all()
+
+
+def multiplies_pairs(result: Tensor, target: Target) -> bool:
+    """Whether the code of ``result`` multiplies bfloat16s two at a time."""
+    return any("avx512bf16.dpbf16ps" in w.code.text for w in write_all([stored(result)], target))
+
+
+def assert_rounded(found: Array, feeds: dict[str, Array]) -> None:
+    wanted = expected(feeds)
+    assert 1e-5 < np.abs(found - wanted).max() / np.abs(wanted).max() < 2e-2
+
+
+@IS_WIDE
+@pytest.mark.parametrize(
+    "shape", [(64, 64, 64, 64), (9, 33, 32, 40), (129, 131, 18, 5), (150, 700, 70, 31)]
+)
+def test_vectors_multiply_rounded_factors_in_pairs(
+    shape: tuple[int, int, int, int], rng: np.random.Generator
+) -> None:
+    result, feeds = attend(shape), feeds_of(shape, rng)
+    assert multiplies_pairs(result, PAIRED)
+    assert not multiplies_pairs(result, dataclasses.replace(PAIRED, rounds_products=False))
+    assert_rounded(run(result, feeds, PAIRED), feeds)
+
+
+@IS_WIDE
+@pytest.mark.parametrize("groups", [1, 4])
+def test_pairs_of_open_extents(groups: int, rng: np.random.Generator) -> None:
+    result = attend((S, T, 20, 7), groups=groups)
+    for queries, keys in ((9, 63), (40, 64), (65, 1), (100, 129)):
+        feeds = feeds_of((queries, keys, 20, 7), rng, groups=groups)
+        assert_rounded(run(result, feeds, PAIRED), feeds)
+
+
+@IS_WIDE
+@pytest.mark.parametrize(("size", "scale"), [(21, 0.25), (14, 0.25), (32, 0.3)])
+def test_what_is_not_paired(size: int, scale: float) -> None:
+    """Odd terms, few terms, and queries that a scale gives more bits."""
+    assert not multiplies_pairs(attend((64, 64, size, 8), dtype=BFLOAT16, scale=scale), UNASKED)
+
+
+@IS_WIDE
+def test_bfloat16s_are_paired_unless_sums_are_strict(rng: np.random.Generator) -> None:
+    shape = (90, 135, 40, 33)
+    result = attend(shape, dtype=BFLOAT16, scale=0.25)
+    assert multiplies_pairs(result, UNASKED)
+    assert not multiplies_pairs(result, dataclasses.replace(UNASKED, is_strict=True))
+    feeds = feeds_of(shape, rng, BFLOAT16.numpy)
+    wanted = expected(feeds | {"q": feeds["q"].astype(np.float64) * (0.25 / 0.3)})
+    weighed = expected(feeds | {"v": np.abs(feeds["v"])}).astype(np.float64)
+    found = run(result, feeds, UNASKED)
+    assert (np.abs(found.astype("d") - wanted) <= 2.0**-8 * (np.abs(wanted) + weighed) + 1e-6).all()

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from fornix.compile.attention import Attention
 from fornix.compile.nest import Block, Chunks, Nest, When
 from fornix.compile.schedule.attention_blocks import (
+    Queries,
     Scratch,
     blocks_of,
     with_sink,
 )
 from fornix.compile.schedule.attention_few import are_few, few_of, few_queries
-from fornix.compile.schedule.attention_halves import part_blocks
+from fornix.compile.schedule.attention_halves import Pairs, goes_in_pairs, part_blocks
 from fornix.compile.schedule.attention_parts import are_many, counts_of
 from fornix.compile.schedule.chunks import combined
 from fornix.compile.schedule.packing import filled
@@ -71,10 +72,12 @@ def attention_nest(
         body.append(When(is_few, (few,)))
     if a.row is not None and is_few is not TRUE:
         is_many = are_many(a, counts, target, lanes)
-        drops_subnormal = counts.powers == 1 and is_many is not FALSE
+        is_paired = goes_in_pairs(a, counts, target, lanes)
+        drops_subnormal = is_paired or (counts.powers == 1 and is_many is not FALSE)
         ways: list[tuple[Scalar, tuple[Variable, Block]]] = []
         if is_many is not TRUE:
-            blocks = blocks_of(a, a.row, lanes, heights, scratch)
+            kind = Pairs if is_paired else Queries
+            blocks = blocks_of(a, a.row, lanes, heights, scratch, kind)
             ways.append((apply("and", ~is_few, ~is_many), blocks))
         if is_many is not FALSE:
             ways.append((apply("and", ~is_few, is_many), part_blocks(a, counts, a.row, scratch)))

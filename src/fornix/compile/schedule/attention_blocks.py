@@ -94,9 +94,14 @@ def power(x: Scalar) -> Scalar:
 
 
 def blocks_of(
-    a: Attention, row: Variable, lanes: int, heights: Mapping[int, int], scratch: Scratch
+    a: Attention,
+    row: Variable,
+    lanes: int,
+    heights: Mapping[int, int],
+    scratch: Scratch,
+    kind: type[Queries],
 ) -> tuple[Variable, Block]:
-    """The axis of blocks of queries, and what is done for each.
+    """The axis of blocks of queries, and what is done for each, which is one of ``kind``.
 
     Of the last one, which may have few, single vectors take less where half of them do.
     """
@@ -105,14 +110,14 @@ def blocks_of(
         vectors = min(vectors, -(-rows // lanes))
     width = lanes * vectors
     block = Variable("q", ceildiv(rows, width))
-    wide = Queries(a, row, block.dim * width, (lanes, vectors, heights[vectors]), scratch)
+    wide = kind(a, row, block.dim * width, (lanes, vectors, heights[vectors]), scratch)
     last = rows % width if isinstance(rows, int) else 1
     if vectors == 1 or last == 0 or last > width // 2:
         return block, wide.body()
     left = rows - block.dim * width
     part = Variable("p", ceildiv(left, lanes))
     first = block.dim * width + part.dim * lanes
-    narrow = Queries(a, row, first, (lanes, 1, heights[1]), scratch)
+    narrow = kind(a, row, first, (lanes, 1, heights[1]), scratch)
     are_many = apply("lt", index(width // 2), index(left))
     return block, (When(are_many, wide.body()), When(~are_many, (Loop(part, narrow.body()),)))
 
@@ -297,10 +302,14 @@ class Queries:
         score = replace(score, new)
         place = self.first + self.query.dim
         score = substitute_scalar(score, {**near, self.row: place})
-        keys = substitute_scalar(a.keys, {a.key: first + key.dim})
-        product = reduction("sum", (a.term,), keys * self._of(self.queries, a.term))
+        product = self._product(first, key)
         back = {load(b, 0): self._of(b, key) for b in self.masks.values()}
         return tuple(turned), (product, replace(score, {**back, mark: product}))
+
+    def _product(self, first: DimLike, key: Variable) -> Scalar:
+        """That of a query and ``key``, from ``first`` on."""
+        keys = substitute_scalar(self.a.keys, {self.a.key: first + key.dim})
+        return reduction("sum", (self.a.term,), keys * self._of(self.queries, self.a.term))
 
     def _is_seen(self, first: DimLike, count: DimLike) -> Scalar:
         """Whether any query of the block sees any of these keys."""

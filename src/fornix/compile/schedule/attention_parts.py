@@ -176,7 +176,7 @@ class Panels(Queries):
         step, word = Variable("s", self.steps), Variable("w", WORDS)
         terms = [step.dim * TERMS + word.dim + k for k in (0, WORDS)]
         pair = [
-            _below(term, self.a.term.extent, substitute_scalar(e, {self.a.term: term}))
+            below(term, self.a.term.extent, substitute_scalar(e, {self.a.term: term}))
             for e in [self._of(self.queries, self.a.term)]
             for term in terms
         ]
@@ -191,7 +191,7 @@ class Panels(Queries):
         step, key, word = Variable("s", self.steps), Variable("j", count), Variable("w", WORDS)
         a = self.a
         pair = [
-            _below(
+            below(
                 term,
                 a.term.extent,
                 substitute_scalar(a.keys, {a.key: first + key.dim, a.term: term}),
@@ -211,7 +211,7 @@ class Panels(Queries):
         turn = Turn(key, column, tile.dim * WORDS, (as_load(e),), put)
         step, word = Variable("s", ceildiv(count, TERMS)), Variable("w", WORDS)
         pair = [
-            _below(term, count, load(self.turned, column.dim * self.keys + term))
+            below(term, count, load(self.turned, column.dim * self.keys + term))
             for term in (step.dim * TERMS + word.dim + k for k in (0, WORDS))
         ]
         place = (step.dim * self.columns + column.dim) * WORDS + word.dim
@@ -286,10 +286,10 @@ class Panels(Queries):
         return (parts, replace_fields(tile, found=found))
 
 
-def _below(place: DimLike, end: DimLike, e: Scalar) -> Scalar:
+def below(place: DimLike, end: DimLike, e: Scalar) -> Scalar:
     """``e`` where ``place`` is below ``end``, 0 behind it."""
     inside = apply("lt", index(place), index(end))
     return select(inside, guarded(e, inside), 0)
 
 
-__all__ = ["Counts", "Panels", "are_many", "counts_of", "panels_of"]
+__all__ = ["Counts", "Panels", "are_many", "below", "counts_of", "panels_of"]
