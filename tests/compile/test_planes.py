@@ -41,6 +41,18 @@ def test_groups_of_few_filters_are_products_of_rows(
     check(y, {"x": data(FLOAT32, shape, {}, 2)}, target=target(level), chunks=3)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("filters", "step"), [(3, 2), (2, 3)])
+def test_rows_of_images_that_no_cache_holds_are_asked_for(
+    filters: int, step: int, level: str
+) -> None:
+    shape = (1, 128, 90, 66)
+    y = grouped(tensor("x", shape, FLOAT32), 1, filters, (3, 3), strides=[step] * 2, pads=[1] * 4)
+    assert schedules(y, level)[-1] == "contraction"
+    assert shape[1] * shape[2] * shape[3] * 4 > target(level).l2_bytes // 2
+    check(y, {"x": data(FLOAT32, shape, {}, 2)}, target=target(level), chunks=3)
+
+
 @pytest.mark.parametrize("dtype", [FLOAT16, FLOAT64, DType.of("bfloat16")])
 def test_every_float_is_convolved(dtype: DType) -> None:
     y = grouped(tensor("x", (1, 12, 6, 21), dtype), 4, 6, (3, 3), pads=[1] * 4)

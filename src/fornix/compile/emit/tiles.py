@@ -202,10 +202,15 @@ def _is_asked_for(em: Emitter, t: Tile, right: Scalar, height: int) -> Load | No
     return right if count * size_of(right.dtype) > em.target.l2_bytes // 2 else None
 
 
-def _ask_ahead(em: Emitter, e: Load, axis: Variable, number: int) -> None:
-    """Ask for the lines of ``e`` that are read some terms later: rows that lie pages apart."""
+def _ask_ahead(
+    em: Emitter, e: Load, axis: Variable, number: int, at: Mapping[Atom, DimLike]
+) -> None:
+    """Ask for the lines of ``e`` that are read some terms later: rows that lie pages apart.
+
+    These are rows of the same place ``at`` the axes that are written out.
+    """
     later = minimum(axis.dim + number + ROWS_AHEAD, axis.extent - 1)
-    ahead = substitute(e.address, {axis: later}, {})
+    ahead = substitute(e.address, {**at, axis: later}, {})
     for unit in em.units:
         ask(em, e.buffer, ahead, unit * em.lanes)
 
@@ -225,7 +230,7 @@ def _ask_before(
     (*_, axis), inside = _inner_axes(t)
     rows, ahead, before = beside
     if rows is not None and (number == 0 or not inside):
-        _ask_ahead(em, rows, axis, number)
+        _ask_ahead(em, rows, axis, number, at)
     panel = unwidened(t.result.body.args[t.column in t.result.body.args[1].variables])
     if t.is_padded and isinstance(panel, Load):
         _ask_panel(em, t, panel, at, before)
