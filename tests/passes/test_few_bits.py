@@ -164,10 +164,53 @@ def test_what_is_written_stays_in_the_standard(tmp_path: Path) -> None:
     assert [n.op_type for n in fornix.load(tmp_path / "o.onnx").graph.nodes] == plain
 
 
-def narrowed(text: Any, value: str = "int8") -> fornix.InferenceSession:
+ROWS = "session.qdq_matmulnbits_accuracy_level"
+
+
+def narrowed(text: Any, value: str = "int8", **entries: str) -> fornix.InferenceSession:
     options = fornix.SessionOptions()
-    options.add_session_config_entry("fornix.weights", value)
+    for key, found in {"fornix.weights": value, **entries}.items():
+        options.add_session_config_entry(key, found)
     return fornix.InferenceSession(text, options)
+
+
+def in_steps(x: np.ndarray[Any, Any], block: int) -> np.ndarray[Any, Any]:
+    """Rows in multiples of the 127th part of the greatest magnitude of each block."""
+    parts = [x[:, k : k + block].astype(np.float64) for k in range(0, x.shape[1], block)]
+    scales = [np.abs(part).max(axis=1, keepdims=True) / 127 for part in parts]
+    return np.hstack([np.rint(p / s) * s for p, s in zip(parts, scales, strict=True)])
+
+
+@pytest.mark.parametrize("level", ["0", "4"])
+@pytest.mark.parametrize("count", [1, 20])
+def test_rows_are_rounded_on_request(level: str, count: int) -> None:
+    w, scale = drawn(ml_dtypes.int4, K, N), scales(5, N)
+    text = model({"axis": 0, "block_size": 32}, "plain", w, scale)
+    session = narrowed(text, "float32", **{ROWS: level})
+    assert operators(session) == ["MatMulNBits"]
+    x = rng.standard_normal((count, K)).astype(np.float32)
+    left = in_steps(x, 32) if level == "4" else x
+    exact = left @ (w.astype(np.float64) * np.repeat(scale, 32, 0))
+    found = session.run(None, {"x": x})[0]
+    assert np.abs(found - exact).max() < 1e-5 * np.abs(exact).max()
+
+
+def test_rows_that_meet_rounded_weights_are_rounded_on_request() -> None:
+    w = rng.standard_normal((K, N)).astype(np.float32)
+    text = whole([helper.make_node("MatMul", ["x", "w"], ["y"])], [numpy_helper.from_array(w, "w")])
+    x = rng.standard_normal((20, K)).astype(np.float32)
+    exact = in_steps(x, 64) @ in_steps(w.T, 64).T
+    found = narrowed(text, **{ROWS: "4"}).run(None, {"x": x})[0]
+    assert np.abs(found - exact).max() < 1e-5 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize(("level", "why"), [("5", "must be 0, 1, 2, 3 or 4, found '5'"), ("4", "")])
+def test_levels_of_accuracy_that_are_refused(level: str, why: str) -> None:
+    """One that there is not, and one that rounds where sums are to be strict."""
+    text = model({"axis": 0}, "plain", drawn(ml_dtypes.int4, K, N), scales(1))
+    strict = {} if why else {"fornix.strict_accuracy": "1"}
+    with pytest.raises(InvalidUse, match=why or f"strict_accuracy excludes {ROWS}=4"):
+        narrowed(text, "float32", **{ROWS: level}, **strict)
 
 
 @pytest.mark.parametrize("wanted", ["MatMul", "Gemm", "Gemm with a matrix"])

@@ -181,7 +181,14 @@ def test_a_profiled_run_ends_when_it_is_to(
     np.testing.assert_array_equal(session.run(None, feed(300), RunOptions())[0], expected)
 
 
-@pytest.mark.parametrize("entry", [("fornix.weights", "int8"), ("fornix.products", "bfloat16")])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ("fornix.weights", "int8"),
+        ("fornix.products", "bfloat16"),
+        ("session.qdq_matmulnbits_accuracy_level", "4"),
+    ],
+)
 def test_entries_that_decide_results_decide_about_programs(entry: tuple[str, str]) -> None:
     plain, narrow = SessionOptions(), SessionOptions()
     narrow.add_session_config_entry(*entry)

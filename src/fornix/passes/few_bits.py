@@ -3,6 +3,7 @@
     1. Where the matrix is dequantized by a scale for each block of a column, or each column, it
        stays in its bits: folded into numbers it would take many times the memory.
     2. On request a matrix of float32 is rounded to 8 bits, with a scale for each block of a column.
+    3. On request the rows that meet either are rounded so in the run, and bytes are multiplied.
 
 Both begin at a size from which reading the matrix is what a product with few rows costs. Models
 that are written never see these passes: they stay in the standard.
@@ -52,8 +53,8 @@ class _Matrix:
     block: int
     bits: int
 
-    def times(self, a: Value, bias: Value | None, make: Maker) -> Value:
-        """The product of ``a`` with it."""
+    def times(self, a: Value, bias: Value | None, accuracy: int, make: Maker) -> Value:
+        """The product of ``a`` with it, at a level of ``accuracy`` of MatMulNBits."""
         count, columns = self.scales.shape
         rows = self.steps.shape[0]
         filled = np.zeros((columns, count * self.block), np.uint8)
@@ -65,6 +66,7 @@ class _Matrix:
         return make.MatMulNBits(
             a, packed, np.ascontiguousarray(self.scales.T), zeros, None, bias,
             domain=DOMAIN, K=rows, N=columns, bits=self.bits, block_size=self.block,
+            accuracy_level=accuracy,
         )  # fmt: skip
 
 
@@ -165,11 +167,20 @@ def rounded(b: Value, *, is_turned: bool) -> _Matrix | None:
     return _Matrix(whole, scales, None, BLOCK, 8)
 
 
-Read = Callable[..., _Matrix | None]
+@dataclass(frozen=True)
+class _Reader:
+    """How second factors are read as integers, and how exactly they are multiplied."""
+
+    read: Callable[..., _Matrix | None]
+    accuracy: int
 
 
 def _product(
-    operands: tuple[Value, Value, Value | None], make: Maker, read: Read, *, is_turned: bool = False
+    operands: tuple[Value, Value, Value | None],
+    make: Maker,
+    reader: _Reader,
+    *,
+    is_turned: bool = False,
 ) -> Value | None:
     """The product of a and b, if that is read as integers, with a bias added."""
     a, b, bias = operands
@@ -178,41 +189,44 @@ def _product(
     fact = make.fact(a)
     if fact.dtype is not FLOAT32 or not fact.has_rank or fact.rank < 2:
         return None
-    matrix = read(b, is_turned=is_turned)
+    matrix = reader.read(b, is_turned=is_turned)
     if matrix is None:
         return None
     columns = matrix.scales.shape[1]
     is_row = bias is not None and make.fact(bias).has_rank and make.fact(bias).shape == (columns,)
-    product = matrix.times(a, bias if is_row else None, make)
+    product = matrix.times(a, bias if is_row else None, reader.accuracy, make)
     return product if is_row or bias is None else make.Add(product, bias)
 
 
-def _rules(read: Read) -> tuple[Rule, ...]:
-    """Rules for products of matrices that ``read`` knows."""
+def _rules(reader: _Reader) -> tuple[Rule, ...]:
+    """Rules for products of matrices that ``reader`` knows."""
 
     @rewrite(P.MatMul(any_("a"), any_("b")))
     def multiply(a: Value, b: Value, make: Maker) -> Value | None:
         """MatMul by integers = MatMulNBits."""
-        return _product((a, b, None), make, read)
+        return _product((a, b, None), make, reader)
 
     @rewrite(P.Gemm(any_("a"), any_("b"), any_("c?"), alpha=1.0, beta=1.0, transA=0, bind="node"))
     def multiply_and_add(
         a: Value, b: Value, node: Node, make: Maker, c: Value | None = None
     ) -> Value | None:
         """Gemm by integers = MatMulNBits, and the third matrix added."""
-        return _product((a, b, c), make, read, is_turned=bool(node.attr("transB", 0)))
+        return _product((a, b, c), make, reader, is_turned=bool(node.attr("transB", 0)))
 
     return (*multiply, *multiply_and_add)
 
 
-KEPT, ROUNDED = _rules(dequantized), _rules(rounded)
+EXACT, COARSE = 0, 4
+"""Levels of accuracy: rows as they are, and rounded to 8 bits."""
+KEPT = {level: _rules(_Reader(dequantized, level)) for level in (EXACT, COARSE)}
+ROUNDED = {level: _rules(_Reader(rounded, level)) for level in (EXACT, COARSE)}
 
 
-def keep_few_bits(root: Graph, inference: Inference) -> Changes:
+def keep_few_bits(root: Graph, inference: Inference, accuracy: int = EXACT) -> Changes:
     """Products with matrices that are dequantized."""
-    return apply_rules(root, KEPT, inference)
+    return apply_rules(root, KEPT[accuracy], inference)
 
 
-def round_weights(root: Graph, inference: Inference) -> Changes:
+def round_weights(root: Graph, inference: Inference, accuracy: int = EXACT) -> Changes:
     """Products with matrices of float32, which lose all but 8 bits."""
-    return apply_rules(root, ROUNDED, inference)
+    return apply_rules(root, ROUNDED[accuracy], inference)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
 
@@ -135,6 +135,11 @@ LAST = (
     Pass("eliminate_stored", Level.BASIC, eliminate_stored),
 )
 """What is done at its end, on request."""
+OF_BYTES: dict[str, Run] = {
+    "keep_few_bits": partial(few_bits.keep_few_bits, accuracy=few_bits.COARSE),
+    "round_weights": partial(few_bits.round_weights, accuracy=few_bits.COARSE),
+}
+"""What passes do where rows may be rounded, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,8 @@ class Native:
 
     rounds_weights: bool = False
     """Whether stored matrices of products may be rounded to 8 bits."""
+    rounds_rows: bool = False
+    """Whether so may rows that meet matrices of few bits."""
 
 
 def _unwatched(_name: str, _model: Model) -> None:
@@ -235,7 +242,10 @@ def _passes(native: Native | None) -> tuple[Pass, ...]:
     """The passes in their order."""
     if native is None:
         return PIPELINE
-    return (*FIRST, *PIPELINE, *(LAST if native.rounds_weights else ()))
+    passes = (*FIRST, *PIPELINE, *(LAST if native.rounds_weights else ()))
+    if not native.rounds_rows:
+        return passes
+    return tuple(replace(step, run=OF_BYTES.get(step.name, step.run)) for step in passes)
 
 
 def _is_broken(model: Model, inference: Inference) -> bool:

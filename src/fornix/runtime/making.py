@@ -216,7 +216,7 @@ def _taken_apart(model: Model, inference: Inference, level: Level) -> Inference:
 
 def native_of(options: SessionOptions) -> Native:
     """What compiled code has the optimizer do besides."""
-    return Native(rounds_weights=options.rounds_weights)
+    return Native(options.rounds_weights, options.rounds_rows)
 
 
 def _require_whole(source: Model) -> None:

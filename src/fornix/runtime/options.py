@@ -29,6 +29,8 @@ CONFIG_ENTRIES: dict[str, str] = {
     "optimized_model_filepath that takes its large initializers",
     "session.optimized_model_external_initializers_min_size_in_bytes": "what is large; 1024",
     "session.save_model_format": "the format of the optimized model: ONNX",
+    "session.qdq_matmulnbits_accuracy_level": "4: rows that meet matrices of few bits are rounded "
+    "to 8 bits in each block; 0",
     "session.record_ep_graph_assignment_info": "1: get_provider_graph_assignment_info answers",
     "fornix.strict_accuracy": "1: no algorithm rounds more than the plain sum that it replaces",
     "fornix.products": "bfloat16: factors of products of matrices are rounded to 8 bits of "
@@ -281,6 +283,17 @@ class SessionOptions:
     def rounds_products(self) -> bool:
         """Whether products of matrices may round their factors; raises InvalidUse."""
         return self._is_narrow("fornix.products", "bfloat16")
+
+    @property
+    def rounds_rows(self) -> bool:
+        """Whether products with matrices of few bits round their rows; raises InvalidUse."""
+        key = "session.qdq_matmulnbits_accuracy_level"
+        found = self.config_entries.get(key, "0")
+        if found not in ("0", "1", "2", "3", "4"):
+            raise InvalidUse(f"SessionOptions: {key} must be 0, 1, 2, 3 or 4, found {found!r}")
+        if found == "4" and self.is_strict:
+            raise InvalidUse(f"SessionOptions: fornix.strict_accuracy excludes {key}=4")
+        return found == "4"
 
     def _is_narrow(self, key: str, narrow: str) -> bool:
         """Whether the entry ``key`` asks for the type ``narrow``."""
