@@ -407,3 +407,20 @@ def test_rows_whose_windows_share_nothing_are_divided_between_chunks(rows: int) 
         assert compiled(y, feeds, chunks=chunks).tobytes() == whole.tobytes()
     (kernel,) = Runner([y]).kernels
     assert (kernel.parallel == 1) is (rows < 50)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("high", "wide"), [(1, 3), (9, 40), (37, 70)])
+@pytest.mark.parametrize(("taps", "stride"), [(3, 2), (7, 3)])
+def test_pools_of_open_extents_that_move_on_by_several_taps_are_divided_between_chunks(
+    taps: int, stride: int, high: int, wide: int, level: str
+) -> None:
+    names = [symbol(name, least=1) for name in "hw"]
+    symbols, shape = {"h": high, "w": wide}, (1, 5, high, wide)
+    x = tensor("x", (1, 5, *names), FLOAT32)
+    y = pooled("max", x, windows(x, taps, stride))
+    assert all(kernel.parallel != 1 for kernel in Runner([y], target(level)).kernels)
+    whole = check(y, {"x": normal(*shape)}, symbols, target=target(level), at_end=True)
+    for chunks in (2, 7):
+        found = compiled(y, {"x": normal(*shape)}, symbols, target=target(level), chunks=chunks)
+        assert found.tobytes() == whole.tobytes()

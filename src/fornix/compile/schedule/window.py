@@ -98,14 +98,12 @@ def window_nest(store: Store, target: Target, lanes: int) -> tuple[list[Store], 
     store, sums, count = _sums(store, plan, target)
     put = Put(store.buffer, store.address, store.value)
     least = _least(count, plan.run, folds)
+    outer = [a for a in store.axes if a not in {plan.run, plan.vector, *blocks}]
     body: Block = tuple(_blocks(plan.run, count, least, sums, put))
+    if not outer and _step(folds, plan.run) is None:
+        body, outer = _apart(plan.run, count, sums, put)
     if not isinstance(plan.run.extent, int):
         body = (*body, *_one_by_one(plan, least, put))
-    outer = [a for a in store.axes if a not in {plan.run, plan.vector, *blocks}]
-    if not outer and isinstance(plan.run.extent, int) and _step(folds, plan.run) is None:
-        block = Variable(plan.run.name, -(-plan.run.extent // count))
-        start = minimum(block.dim * count, plan.run.extent - count)
-        body, outer = (Window(Span(plan.run, start, count), sums, put),), [block]
     body = looped(blocks, (Lanes(plan.vector, plan.units, body),))
     chunks, parallel = chunked(outer, body)
     return (
@@ -269,7 +267,8 @@ def _sums(store: Store, plan: _Plan, target: Target) -> tuple[Store, tuple[Sum, 
     new: dict[Scalar, Scalar] = {}
     sums: list[Sum] = []
     count = MAX_RUN
-    for e in outer_reductions(store.value):
+    folds = outer_reductions(store.value)
+    for e in folds:
         moving = tuple(a for a in e.axes if _moves(e, a, plan.run))
         found = _partial(e, moving, plan.run)
         if found is None:
@@ -282,7 +281,7 @@ def _sums(store: Store, plan: _Plan, target: Target) -> tuple[Store, tuple[Sum, 
             count = min(count, (room // plan.units - points) // step + 1)
         few = min(count, SOME_ROWS // plan.units)
         count = min(count, max(written // (_volume(sums[-1].written) * _reads(e, plan)), few))
-    count = _balanced(plan.run.extent, max(count, 1))
+    count = _balanced(plan.run.extent, max(count, 1), _step(folds, plan.run) or 1)
     sums = [_fitting(s, written // (count * _reads(s.result, plan))) for s in sums]
     value = replace(store.value, new) if new else store.value
     return Store(store.buffer, store.axes, store.address, value), tuple(sums), count
@@ -304,10 +303,14 @@ def _volume(axes: Iterable[Variable]) -> int:
     return math.prod(a.extent for a in axes if isinstance(a.extent, int))
 
 
-def _balanced(extent: DimLike, count: int) -> int:
-    """At most ``count``: so many that blocks of ``extent`` hardly overlap, as rows often are."""
+def _balanced(extent: DimLike, count: int, step: int) -> int:
+    """At most ``count``: so many that blocks of ``extent`` hardly overlap, as rows often are.
+
+    Windows that move on by a ``step`` of several taps leave few rows, and share less.
+    """
+    half = MAX_RUN // 2
     if not isinstance(extent, int):
-        return MAX_RUN // 2 if MAX_RUN // 2 <= count < MAX_RUN else count
+        return half if half <= count and (count < MAX_RUN or step > 1) else count
     return -(-extent // -(-extent // count))
 
 
@@ -423,6 +426,19 @@ def _blocks(
         yield Loop(between, (window((between.dim + 1) * count),))
     if blocks > 1:
         yield window(extent - count)
+
+
+def _apart(
+    run: Variable, count: int, sums: tuple[Sum, ...], put: Put
+) -> tuple[Block, list[Variable]]:
+    """Blocks of rows beside each other, which may be computed in any order, and their axis."""
+    turn = Variable(run.name, ceildiv(run.extent, count))
+    body: Block = (
+        Window(Span(run, minimum(turn.dim * count, run.extent - count), count), sums, put),
+    )
+    if not isinstance(run.extent, int):
+        body = (Loop(Variable(run.name, minimum(run.extent // count, 1)), body),)
+    return body, [turn]
 
 
 def _one_by_one(plan: _Plan, least: int, put: Put) -> Block:
