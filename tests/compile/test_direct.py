@@ -246,7 +246,7 @@ def test_threads_share_rows_of_unknown_length(taps: int, level: str) -> None:
     y = blocked(lower_conv(x, constant(w), None, pads=[taps // 2] * 2), own)
     for chunks in (1, 3):
         runner = Runner([y], target(level), chunks=chunks)
-        for n in (1, 5, 13, 112, 113, 127, 250, 700):
+        for n in (1, 5, 13, 36, 49, 66, 112, 113, 127, 250, 700):
             feeds = {"x": data(FLOAT32, x.shape, {"W": n}, n)}
             (found,) = runner.run(feeds, {"W": n})
             sums = [k for k in runner.kernels if k.schedule == "convolution"]

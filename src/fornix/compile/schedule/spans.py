@@ -55,9 +55,9 @@ def pieces(axis: Variable) -> Variable:
 
 
 def open_row(axis: Variable, most: int, piece: Variable, box: Box) -> Block:
-    """``box`` for all spans of a ``piece`` of ``axis``: of ``most`` elements, or of fewer.
+    """``box`` for all spans of a ``piece`` of ``axis``: of ``most`` elements, and of fewer.
 
-    That is as many as waste little; the last ones may begin in the piece before.
+    These waste little at its end; the last ones may begin in the piece before.
     """
     some = most // 2 + 1
     sizes = sorted({most, some, min(FEW, some)}, reverse=True)
@@ -65,12 +65,28 @@ def open_row(axis: Variable, most: int, piece: Variable, box: Box) -> Block:
     fits[0] = fits[0] * _is_worth(axis, most, some)
     first = piece.dim * PIECE
     length = minimum(axis.extent - first, PIECE)
-    found: list[Loop] = []
-    for count, is_it in zip((*sizes, 1), _first_of([*fits, 1]), strict=True):
-        turn = Variable(axis.name, ceildiv(length, count) * is_it)
-        start = minimum(first + turn.dim * count, axis.extent - count)
-        found.append(Loop(turn, (box(Span(axis, start, count)),)))
-    return tuple(found)
+    return tuple(_loops(axis, first, length, (*sizes, 1), (*fits, 1), box))
+
+
+def _loops(
+    axis: Variable,
+    first: DimLike,
+    length: DimLike,
+    sizes: Sequence[int],
+    fits: Sequence[DimLike],
+    box: Callable[[Span], Patch],
+) -> Iterator[Loop]:
+    """``box`` for spans of each of ``sizes`` that ``fits``, where that is 1, from ``first`` on.
+
+    Together they are ``length`` elements. What one span of the next size holds is left to it.
+    """
+    done: DimLike = 0
+    for count, after, is_it in zip(sizes, (*sizes[1:], 0), fits, strict=True):
+        many = ceildiv(maximum(length - done - after, 0), count) * is_it
+        turn = Variable(axis.name, many)
+        start = minimum(first + done + turn.dim * count, axis.extent - count)
+        yield Loop(turn, (box(Span(axis, start, count)),))
+        done = done + many * count
 
 
 def by_size(
@@ -115,30 +131,16 @@ def _best(count: DimLike, sizes: Sequence[int], row: DimLike) -> Scalar:
 
 def open_rows(axis: Variable, most: int, rows: Span, box: Box) -> Block:
     """The same for several ``rows`` at once, or one by one where they are too few or too short."""
-    high = rows.axis.extent
-    has_rows = _fits(rows.axis, rows.count)
-    fits = (
-        has_rows * _fits(axis, most) * _is_worth(axis, most, FEW),
-        has_rows * _fits(axis, FEW),
-        _fits(axis, most),
-        1,
-    )
-    row = Variable(rows.axis.name, minimum(high, rows.count))
+    extent, high = axis.extent, rows.axis.extent
+    together = minimum(high // rows.count, 1) * _fits(axis, FEW)
+    apart = 1 - together
+    row = Variable(rows.axis.name, minimum(high, rows.count) * apart)
     single = Span(rows.axis, rows.start + row.dim, 1)
-    both, few, alone, last = _first_of(fits)
-    found = [
-        _loop(axis, most, both, box, rows),
-        _loop(axis, FEW, few, box, rows),
-        Loop(row, (_loop(axis, most, alone, box, single), _loop(axis, 1, last, box, single))),
-    ]
-    return tuple(found)
-
-
-def _loop(axis: Variable, count: int, is_it: DimLike, box: Box, *rows: Span) -> Loop:
-    """``box`` for spans of ``count`` elements that together are ``axis``, if ``is_it`` is 1."""
-    turn = Variable(axis.name, ceildiv(axis.extent, count) * is_it)
-    start = minimum(turn.dim * count, axis.extent - count)
-    return Loop(turn, (box(*rows, Span(axis, start, count)),))
+    fits = together * _fits(axis, most) * _is_worth(axis, most, FEW), together
+    both = _loops(axis, 0, extent, (most, FEW), fits, lambda span: box(rows, span))
+    fits = _fits(axis, most), 1
+    alone = _loops(axis, 0, extent, (most, 1), fits, lambda span: box(single, span))
+    return (*both, Loop(row, tuple(alone)))
 
 
 def _fits(axis: Variable, count: int) -> DimLike:
@@ -150,14 +152,6 @@ def _is_worth(axis: Variable, most: int, some: int) -> DimLike:
     """1 if spans of ``most`` elements do not waste much more than those of ``some``, else 0."""
     long, short = (ceildiv(axis.extent, count) * count for count in (most, some))
     return 1 - minimum(maximum(long * SOME_GAIN[0] - short * SOME_GAIN[1] + 1, 0), 1)
-
-
-def _first_of(fits: Sequence[DimLike]) -> Iterator[DimLike]:
-    """For each of ``fits``, which are 0 or 1: 1 if it is the first that is 1."""
-    before: DimLike = 0
-    for it in fits:
-        yield maximum(it - before, 0)
-        before = maximum(before, it)
 
 
 __all__ = ["by_size", "open_row", "open_rows", "pieces", "turns"]
