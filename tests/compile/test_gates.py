@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix.compile.schedule.gates import divided
 from fornix.dtype import FLOAT32, FLOAT64, INT32, DType
 from fornix.ir.dim import Dim, DimLike, symbol
 from fornix.ir.loops import (
@@ -21,7 +22,7 @@ from fornix.ir.loops import (
     tensor,
 )
 from tests.compile.levels import EVERY, target
-from tests.compile.native import Runner, check
+from tests.compile.native import Runner, check, whole
 
 S, N, M = symbol("S"), symbol("N"), symbol("M")
 
@@ -77,9 +78,30 @@ def test_rows_of_open_number_fall_into_even_blocks(rng: np.random.Generator) -> 
     history = layer(S, (2, N, 9), 4)
     runner = Runner([history], chunks=4)
     assert runner.kernels[-1].schedule == "gates"
-    for steps, batch in ((2, 1), (1, 2), (2, 5), (1, 13), (2, 33), (1, 70)):
+    for steps, batch in ((2, 1), (1, 2), (2, 4), (2, 5), (1, 13), (2, 17), (2, 33), (1, 70)):
         feeds = feeds_of(steps, (2, batch, 9), 4, rng)
         check(history, feeds, {"S": steps, "N": batch}, chunks=4)
+
+
+@pytest.mark.parametrize("least", [2, 4])
+def test_two_threads_have_as_many_rows_each(least: int) -> None:
+    open_count, open_rows = divided(N, least)
+    assert isinstance(open_count, Dim)
+    assert isinstance(open_rows, Dim)
+    for rows in range(200):
+        count, most = whole(open_count, {"N": rows}), whole(open_rows, {"N": rows})
+        assert divided(rows, least) == (count, most)
+        sizes = [min(most, rows - begin) for begin in range(0, rows, most)]
+        assert len(sizes) == count
+        assert most <= 8
+        assert (count > 1) == (rows >= 2 * least)
+        assert max(sum(sizes[::2]), sum(sizes[1::2])) <= rows / 2 + most / 2 + 1 or count == 1
+
+
+def test_four_rows_are_shared_by_two_threads() -> None:
+    for rows, chunks in ((1, 1), (3, 1), (4, 2), (16, 2), (20, 4), (32, 4)):
+        runner = Runner([layer(2, (1, rows, 9), 4)], target("x86-64-v3"))
+        assert runner.kernels[-1].parallel == chunks
 
 
 ROWS: list[Callable[[Any, Any], Any]] = [

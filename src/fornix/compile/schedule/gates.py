@@ -20,7 +20,7 @@ from fornix.compile.products import Product, products
 from fornix.compile.schedule.map import alone
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
-from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, long_division, minimum
+from fornix.ir.dim import DimLike, ceildiv, is_nonnegative, long_division, maximum, minimum
 from fornix.ir.dim.expression import Atom, coefficient
 from fornix.ir.loops import (
     Apply,
@@ -41,8 +41,8 @@ from fornix.ir.loops import (
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction
 
-ROWS = 16
-"""Rows of a chunk: so many share the weights that a step reads."""
+ROWS = 8
+"""Rows of a chunk at most: so many share the weights that a step reads."""
 VECTORS = 4
 """Accumulators of a row at least, where one row is all there is: additions take so many cycles."""
 
@@ -332,9 +332,11 @@ def _nest(
     end: DimLike = 1
     if axes.row is not None:
         end = axes.row.extent
-        if not isinstance(end, int) or end > ROWS:
-            block = Variable("q", ceildiv(end, ROWS))
-            first, end = block.dim * ROWS, minimum(block.dim * ROWS + ROWS, end)
+        # Twice as many rows multiply a vector of weights in the time that it takes to come.
+        count, rows = divided(end, 4 if target.is_wide else 2)
+        if count != 1:
+            block = Variable("q", count)
+            first, end = block.dim * rows, minimum(block.dim * rows + rows, end)
             chunks.append(block)
     steps: Block = tuple(
         Loop(plan.panel, (_gates(plan, axes, (first, end), target),), scan.time) for plan in plans
@@ -344,6 +346,16 @@ def _nest(
     for axis in chunks:
         parallel = parallel * axis.extent
     return Nest("gates", (Chunks(tuple(chunks), (Loop(scan.time, steps),)),), lanes, parallel)
+
+
+def divided(rows: DimLike, least: int) -> tuple[DimLike, DimLike]:
+    """Into how many chunks ``rows`` fall, and how many of them one takes: as many in each of two.
+
+    Fewer than ``least`` take no less time, as they wait for the weights, which each chunk reads.
+    """
+    parts = minimum(2 * ceildiv(rows, 2 * ROWS), rows // least)
+    each = maximum(ceildiv(rows, maximum(parts, 1)), 1)
+    return ceildiv(rows, each), each
 
 
 def _preparation(
@@ -373,4 +385,4 @@ def _gates(plan: Plan, axes: Axes, rows: tuple[DimLike, DimLike], target: Target
     )
 
 
-__all__ = ["Steps", "gate_steps"]
+__all__ = ["Steps", "divided", "gate_steps"]
