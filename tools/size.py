@@ -33,7 +33,7 @@ BUDGET = {
     "check": 720,
     "version": 600,
     "reference": 435,
-    "passes": 4229,
+    "passes": 4239,
     "edit": 1150,
     "compile": 16_740,
     "runtime": 10_672,

@@ -14,6 +14,9 @@ from fornix.passes.canonicalize.nothing import keeps_shape
 from fornix.passes.make import Maker
 from fornix.passes.pattern import P, Rule, any_, const, number, rewrite
 
+RANGE = 11
+"""The opset in which Range appears."""
+
 
 @rewrite(P.Not(P.Not(any_("x"))), P.Neg(P.Neg(any_("x"))))
 def cancel_twice(x: Value) -> Value:
@@ -136,6 +139,22 @@ def choose_expanded(
     return make.Expand(x if condition.all() else y, shape)
 
 
+@rewrite(P.NonZero(P.ConstantOfShape(any_("extents"), bind="filled")))
+def number_places(extents: Value, filled: Node, make: Maker) -> Value | None:
+    """NonZero(ConstantOfShape([n], 1)) = 0, 1, … n − 1, which an extent tells ahead of a run.
+
+    Exporters of PyTorch index so what is assigned to, or read in strides.
+    """
+    number, wanted = filled.attr("value"), make.fact(extents).value
+    if make.opset < RANGE or number is None or not number.numpy().any():
+        return None
+    if wanted is None or wanted.size != 1:
+        return None
+    zero, one = np.array(0, np.int64), np.array(1, np.int64)
+    places = make.Range(zero, make.Reshape(extents, np.array([], np.int64)), one)
+    return make.Reshape(places, np.array([1, -1], np.int64))
+
+
 _BROADCASTING = (
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "And", "Or", "Xor", "Equal", "Greater",
     "GreaterOrEqual", "Less", "LessOrEqual",
@@ -183,4 +202,5 @@ RULES: tuple[Rule, ...] = (
     *choose_expanded,
     *drop_operand_expand,
     *drop_shift,
+    *number_places,
 )
