@@ -29,6 +29,7 @@ from fornix.compile.schedule.parts import part_nests
 from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.powers import powers_nest
 from fornix.compile.schedule.reordered import has_few_columns, reordered, with_rest_apart
+from fornix.compile.schedule.repeated import repeated
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
@@ -229,6 +230,10 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
 
 def _of_elements(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
     """A normal ``store`` that no schedule of sums serves."""
+    rows = repeated(store, lanes)
+    if rows is not None:
+        yield from _of_stages(rows, target)
+        return
     short = short_nest(store, target, lanes)
     if short is not None:
         yield Piece(short, (store,))

@@ -1,0 +1,45 @@
+"""Narrow rows that repeat, copied from a few of them that are made first.
+
+A row of ten bytes fills a sixth of a vector, and so does every write of it. Many of them behind
+each other fill vectors: they are made once, and copied from there.
+"""
+
+from __future__ import annotations
+
+from fornix.compile.axes import rewritten
+from fornix.compile.cost import outer_reductions, stride_of
+from fornix.compile.schedule.packing import filled
+from fornix.ir.dim import less, minimum
+from fornix.ir.loops import Store, Variable, load
+
+ROWS = 64
+"""Rows that are copied at once: whatever they are made of, they fill whole vectors."""
+LEAST = 1024
+"""Rows from which on it pays to make so many first."""
+WIDE = 2
+"""Vectors from which on rows are as well written one by one."""
+
+
+def repeated(store: Store, lanes: int) -> list[Store] | None:
+    """Some rows of a normal ``store``, copies of them, and the last rows; None if rows are wide."""
+    own = store.axes[-1] if len(store.axes) > 1 else None
+    if own is None or not isinstance(own.extent, int) or stride_of(store.address, own) != 1:
+        return None
+    rows = next((a for a in store.axes if stride_of(store.address, a) == own.extent), None)
+    if rows is None or less(rows.extent, LEAST) is True or not store.value.variables <= {own}:
+        return None
+    if own.extent % lanes == 0 or own.extent >= WIDE * lanes or outer_reductions(store.value):
+        return None
+    first = filled("rows", (Variable("r", ROWS), own), store.value)
+    block, place = Variable("b", rows.extent // ROWS), Variable("e", ROWS * own.extent)
+    outer = [a for a in store.axes if a is not own]
+    at = {rows: block.dim * ROWS, own: place.dim}
+    copies = rewritten(store, [*(block if a is rows else a for a in outer), place], at)
+    copies = Store(copies.buffer, copies.axes, copies.address, load(first.buffer, place.dim))
+    done = block.extent * ROWS
+    last = Variable(rows.name, minimum(rows.extent - done, ROWS - 1))
+    axes = [*(last if a is rows else a for a in outer), own]
+    return [first, copies, rewritten(store, axes, {rows: last.dim + done})]
+
+
+__all__ = ["repeated"]
