@@ -122,23 +122,25 @@ def test_what_no_routine_says_is_an_error(function: Callable[..., None], message
         routine_texts("f", function, [FLOAT32, FLOAT32, None])
 
 
+@pytest.mark.parametrize("is_float", [0, 1])
 @pytest.mark.parametrize("dtype", [INT32, INT64], ids=str)
 @pytest.mark.parametrize(
     ("extent", "wanted"),
     [(1, 1), (7, 3), (63, 63), (100, 50), (200, 9), (300, 200), (700, 690), (2100, 300)],
 )
 def test_the_foremost_places_are_those_of_a_stable_sort(
-    dtype: DType, extent: int, wanted: int
+    dtype: DType, extent: int, wanted: int, is_float: int
 ) -> None:
     random = np.random.default_rng(extent)
     info = np.iinfo(dtype.numpy)
-    keys = random.integers(info.min, info.max, (7, extent), dtype.numpy, endpoint=True)
+    keys = random.integers(info.min, info.max, (8, extent), dtype.numpy, endpoint=True)
     keys[1] = random.integers(-3, 3, extent)
     keys[2] = random.choice([info.min, info.max, 0], extent)
     keys[3] = np.sort(keys[3])[::-1]
     keys[4] = random.integers(0, 5000, extent) - 2**30
     keys[5] = info.max - random.integers(0, 3000, extent)
     keys[6] = info.min + random.integers(0, 100, extent)
+    keys[7] = random.integers(-1024, 1024, extent)
     rows, n, k = symbol("R"), symbol("N"), symbol("K")
     given = tensor("keys", (rows, n), dtype)
     (places,) = routine(
@@ -146,7 +148,7 @@ def test_the_foremost_places_are_those_of_a_stable_sort(
         rows,
         [given],
         [((rows, k), INT64)],
-        lambda row: (row * n, row * k, n, k, dtype.bits),
+        lambda row: (row * n, row * k, n, k, dtype.bits, is_float),
         scratch=[(n, INT64), (n, INT64), (ranking_loops.BUCKETS, INT64)],
     )
     symbols = {"R": len(keys), "N": extent, "K": wanted}

@@ -348,12 +348,13 @@ def _selected(X: Tensor, place: int, count: DimLike, *, is_largest: bool) -> Ten
         return sort_key(X[(*i[:place], i[-1], *i[place:-1])], is_largest=is_largest)
 
     keys = stored(compute((*rows, extent), key), "keys")
+    bits = keys.dtype.bits
     (places,) = routine(
         ranking_loops.select,
         math.prod(rows),
         [keys],
         [((*rows, count), INT64)],
-        lambda row: (row * extent, row * count, extent, count, keys.dtype.bits),
+        lambda row: (row * extent, row * count, extent, count, bits, int(X.dtype.is_float)),
         scratch=[(extent, INT64), (extent, INT64), (ranking_loops.BUCKETS, INT64)],
         operations=VISIT * math.prod(X.shape),
     )

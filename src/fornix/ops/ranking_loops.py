@@ -13,11 +13,9 @@ from fornix.ir.loops.routines import Memory, first_below
 DIGIT = 8
 """Bits that one turn of sorting looks at."""
 DIGITS = 256
-BUCKET_BITS = 11
 BUCKETS = 2048
-"""Rows are cut at one of so many keys before the foremost part of them is sorted."""
-SHORT_KEY = 32
-"""Bits of keys, of which the first ones tell enough; longer ones often are small numbers."""
+"""Rows are cut at one of so many keys before the foremost part of them is sorted: at multiples of a
+power of two, from the least key that there is, or may be, to the greatest one."""
 SHORT = 32
 """So few places are sorted by insertion."""
 FEW, SPARSE = 24, 128
@@ -37,10 +35,14 @@ def select(
     extent: int,
     wanted: int,
     bits: int,
+    is_float: int,
 ) -> None:
-    """Places of the ``wanted`` foremost keys in their order, by whichever way is shorter."""
+    """Places of the ``wanted`` foremost keys in their order, by whichever way is shorter.
+
+    Keys of floats take all of their bits, those of integers often few.
+    """
     if wanted > FEW + extent // SPARSE:
-        select_many(keys, chosen, order, other, counts, start, to, extent, wanted, bits)
+        select_many(keys, chosen, order, other, counts, start, to, extent, wanted, bits, is_float)
     else:
         select_few(keys, chosen, start, to, extent, wanted)
 
@@ -95,6 +97,7 @@ def select_many(
     extent: int,
     wanted: int,
     bits: int,
+    is_float: int,
 ) -> None:
     """The same by sorting the foremost part of the row."""
     count = extent
@@ -102,7 +105,7 @@ def select_many(
         for i in range(extent):
             order[i] = i
     else:
-        count = foremost(keys, order, counts, start, extent, wanted, bits)
+        count = foremost(keys, order, counts, start, extent, wanted, bits, is_float)
     if sort(keys, order, other, counts, start, count, bits):
         for i in range(wanted):
             chosen[to + i] = other[i]
@@ -112,50 +115,48 @@ def select_many(
 
 
 def foremost(
-    keys: Memory, order: Memory, counts: Memory, start: int, extent: int, wanted: int, bits: int
+    keys: Memory,
+    order: Memory,
+    counts: Memory,
+    start: int,
+    extent: int,
+    wanted: int,
+    bits: int,
+    is_float: int,
 ) -> int:
     """Places, in their order, of keys up to a bound that ``wanted`` or more reach; how many."""
+    end = start + extent
+    low = -1 << (bits - 1)
+    high = -1 - low
+    if is_float == 0:
+        low, high = keys[start], keys[start]
+        for i in range(start, end):
+            low, high = min(low, keys[i]), max(high, keys[i])
+    shift = 0 if (high >> 1) - (low >> 1) < BUCKETS // 2 else 1
+    while shift > 0 and (high >> shift) - (low >> shift) >= BUCKETS:
+        shift += 1
+    least = low >> shift
     for i in range(BUCKETS):
         counts[i] = 0
-    width = varying_bits(keys, start, extent, bits)
-    shift = width - BUCKET_BITS
-    least = 0 - BUCKETS // 2
-    if width < bits:
-        least = (keys[start] >> width) << BUCKET_BITS
-    for i in range(start, start + extent):
+    for i in range(start, end):
         counts[(keys[i] >> shift) - least] += 1
     reached = counts[0]
     bucket = 0
     while reached < wanted:
         bucket += 1
         reached += counts[bucket]
-    count = 0
-    end = start + extent
-    if bucket == BUCKETS - 1:
+    if bucket == (high >> shift) - least:
         for i in range(extent):
             order[i] = i
         return extent
     bound = (bucket + 1 + least) << shift
+    count = 0
     found = first_below(keys, start, end, bound)
     while found < end:
         order[count] = found - start
         count += 1
         found = first_below(keys, found + 1, end, bound)
     return count
-
-
-def varying_bits(keys: Memory, start: int, extent: int, bits: int) -> int:
-    """How many low bits are not the same in all keys, or more: all of short keys."""
-    width = bits
-    if bits > SHORT_KEY:
-        varying = 0
-        for i in range(start, start + extent):
-            varying = varying | (keys[i] ^ keys[start])
-        if varying >= 0:
-            width = BUCKET_BITS
-            while varying >> width != 0:
-                width += 1
-    return width
 
 
 def sort(
