@@ -12,6 +12,7 @@ import pytest
 
 from fornix.compile import Target
 from fornix.compile.blocked import Blocked, blocked_buffer
+from fornix.compile.compiler import write_all
 from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.nest import Chunks, Loop, Patch
 from fornix.compile.schedule import direct_boxes as boxes
@@ -45,6 +46,11 @@ def image(name: str, shape: Shape, dtype: DType, block: int) -> Tensor:
 
 def blocked(x: Tensor, block: int) -> Tensor:
     return stored(x, "y", blocked_buffer("y", x.shape, x.dtype, block))
+
+
+def text_of(y: Tensor, processor: Target) -> str:
+    """The code of the last kernel of ``y``."""
+    return write_all([y], processor)[-1].code.text
 
 
 def data(dtype: DType, shape: Shape, symbols: Mapping[str, int], seed: int) -> np.ndarray:
@@ -428,6 +434,26 @@ def test_the_next_panel_of_weights_is_asked_for_while_one_is_in_use() -> None:
     lines = {place // 16 for place in asked if place is not None}
     assert lines >= set(range(2 * elements // 16, 3 * elements // 16))
     assert len(lines) < 1.5 * elements / 16
+
+
+@pytest.mark.parametrize(("places", "is_far"), [(180, True), (60, False), (None, True)])
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_sums_are_added_to_is_asked_for_if_it_may_be_far(
+    places: int | None, is_far: bool, level: str
+) -> None:
+    small = dataclasses.replace(target(level), l2_bytes=32 << 10)
+    length: DimLike = W if places is None else places
+    channels, size = 64, lanes(FLOAT32, level)
+    x, r = (image(name, (1, channels, length), FLOAT32, size) for name in "xr")
+    z = lower_conv(x, constant(data(FLOAT32, (channels, channels, 2), {}, 1)), pads=[1, 0])
+    y = blocked(compute(z.shape, lambda *i: z[i] + r[i]), size)
+    asked = [line for line in text_of(y, small).splitlines() if "call void @llvm.prefetch" in line]
+    written = [line for line in asked if "i32 1, i32 3" in line]
+    assert len(asked) == 2 * len(written)  # as much is read as is written
+    assert bool(asked) == is_far
+    symbols = {"W": places or 37}
+    feeds = {b: data(FLOAT32, t.shape, symbols, 2) for b, t in (("x", x), ("r", r))}
+    check(y, feeds, symbols if places is None else {}, target=small)
 
 
 @pytest.mark.parametrize(

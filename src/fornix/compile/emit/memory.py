@@ -233,11 +233,20 @@ def address(em: Emitter, buffer: Buffer, place: DimLike, more: int = 0) -> Value
 
 
 def ask(
-    em: Emitter, buffer: Buffer, place: DimLike, more: int = 0, *, by: int = ALL_CACHES
+    em: Emitter,
+    buffer: Buffer,
+    place: DimLike,
+    more: int = 0,
+    *,
+    by: int = ALL_CACHES,
+    is_written: bool = False,
 ) -> None:
-    """Have the line of element ``place + more`` fetched ``by`` some caches; there may be none."""
+    """Have the line of element ``place + more`` fetched ``by`` some caches; there may be none.
+
+    It is going to be read, unless it is ``is_written``.
+    """
     where = address(em, buffer, place, more)
-    how = (("i32", "0"), ("i32", str(by)), ("i32", "1"))  # to be read, data
+    how = (("i32", str(int(is_written))), ("i32", str(by)), ("i32", "1"))  # data
     em.call(em.top, "void", "llvm.prefetch.p0", ("ptr", where.text), *how)
 
 

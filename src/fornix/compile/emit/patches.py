@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from fornix.compile.cost import accesses, stride_of
 from fornix.compile.emit import boxes, square
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.bytes import dot4_together
@@ -22,9 +23,10 @@ from fornix.compile.emit.packed import MOST, store_all
 from fornix.compile.emit.square import Place
 from fornix.compile.emit.types import size_of
 from fornix.compile.nest import Patch, Put, Span
-from fornix.ir.dim import DimLike
-from fornix.ir.dim.expression import Atom, substitute
-from fornix.ir.loops import Scalar, Variable
+from fornix.ir.dim import DimLike, known
+from fornix.ir.dim.expression import Atom, substitute, variables
+from fornix.ir.loops import Load, Scalar, Variable, replace
+from fornix.ir.loops.scalar import const
 from fornix.ops.quantize_loops import rounded_byte
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def patch(em: Emitter, p: Patch) -> None:
             _in_tile_registers(em, p, ranges)
             return
         points = [dict(pairs) for pairs in itertools.product(*ranges)]
+        _ask_for_rest(em, p, points)
         sums = _sums(em, p, points)
         if _is_inline(p):
             _finish(em, p, list(zip(points, sums, strict=True)))
@@ -65,6 +68,33 @@ def _in_tile_registers(em: Emitter, p: Patch, ranges: Sequence[Sequence[Place]])
     if p.held is None or not p.loops:
         boxes.compute_anew(em, p, ranges, sums)
         _finish_in_loop(em, p, ranges, sums)
+
+
+def _ask_for_rest(em: Emitter, p: Patch, points: Sequence[Point]) -> None:
+    """Have lines fetched while the sums are made: what these are added to, and where that goes.
+
+    Of all of it together, as nothing is multiplied while they come. What is small is near anyway,
+    and what is only written nobody waits for.
+    """
+    rest = replace(p.put.value, {p.result: const(0, p.result.dtype)})
+    read = [(e.buffer, e.address) for e in accesses([rest]) if _is_far(em, p, e)]
+    for point in points if read else ():
+        at = {**point, p.column: 0}
+        for buffer, place in read:
+            ask(em, buffer, substitute(place, at, {}))
+        ask(em, p.put.buffer, substitute(p.put.address, at, {}), is_written=True)
+
+
+def _is_far(em: Emitter, p: Patch, e: Load) -> bool:
+    """Whether each vector of the box reads a vector of ``e``, which the second cache may not hold.
+
+    That is so as well where only a run tells how long ``e`` is.
+    """
+    size = known(e.buffer.elements)
+    if size is not None and size * size_of(e.dtype) <= em.target.l2_bytes // 2:
+        return False
+    moving = {span.axis for span in p.spans if span.count > 1}
+    return stride_of(e.address, p.column) == 1 and moving <= variables(e.address)
 
 
 def _is_inline(p: Patch) -> bool:
