@@ -6,8 +6,8 @@ import pytest
 
 from fornix.compile.nest import Block, Loop, Span
 from fornix.compile.schedule.spans import Box, open_row, open_rows, pieces
-from fornix.ir.dim import Dim, DimLike, symbol
-from fornix.ir.dim.expression import Atom, substitute
+from fornix.ir.dim import DimLike, symbol
+from fornix.ir.dim.expression import Atom, atoms, substitute
 from fornix.ir.loops import Variable
 
 H, W = (symbol(name, least=1) for name in "HW")
@@ -38,7 +38,7 @@ def computed(body: Block, axis: Variable, at: dict[Atom, DimLike]) -> list[int]:
 
 
 def at_run(**extents: int) -> dict[Atom, DimLike]:
-    return {cast("Dim", d).atom: extents[str(d)] for d in (H, W) if str(d) in extents}
+    return {next(iter(atoms(d))): extents[str(d)] for d in (H, W) if str(d) in extents}
 
 
 @pytest.mark.parametrize("most", [3, 4, 7, 8, 14])
