@@ -130,7 +130,7 @@ def suppress(
         image = row // classes
         first = total
         near = min(boxes, NEAR * limit)
-        select(keys, best, order, other, digits, start, 0, boxes, near, bits)
+        select(keys, best, order, other, digits, start, 0, boxes, near, bits, 1)
         done = 0
         while done < near and total - first < limit and keys[start + best[done]] != none:
             box = best[done]
@@ -142,7 +142,7 @@ def suppress(
             done += 1
             if done == near and near < boxes:
                 near = boxes
-                select(keys, best, order, other, digits, start, 0, boxes, near, bits)
+                select(keys, best, order, other, digits, start, 0, boxes, near, bits, 1)
     number[0] = total
     for i in range(COLUMNS * total, COLUMNS * groups * limit):
         rows[i] = 0
