@@ -32,7 +32,7 @@ BUDGET = {
     "infer": 600,
     "check": 720,
     "version": 600,
-    "reference": 435,
+    "reference": 437,
     "passes": 4239,
     "edit": 1150,
     "compile": 16_791,

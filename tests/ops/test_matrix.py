@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -31,7 +34,50 @@ def test_what_an_operator_lacks_is_said_in_the_limits() -> None:
 def test_every_operator_belongs_to_one_family() -> None:
     members = [operator for group in families().values() for operator in group]
     assert len(members) == len(set(members)) == len(ops.operators())
-    assert list(families()) == list(ops.FAMILIES)
+    named = {family: {operator.name for operator in group} for family, group in families().items()}
+    assert named == {family: {*names.split()} for family, names in ops.FAMILIES.items()}
+
+
+ALONE = """
+import os
+from fornix import ops
+
+def rules(table):
+    return {key: [sorted(map(str, x)) for x in vars(o).values() if isinstance(x, dict)]
+            for key, o in table.items()}
+
+alone = {}
+for family, names in ops.FAMILIES.items():
+    here, there = os.pipe()
+    if not os.fork():
+        os.write(there, repr(rules(ops.family_table(family))).encode())
+        os._exit(0)
+    os.close(there)
+    with open(here) as file:
+        alone |= eval(file.read())
+    os.wait()
+assert alone == rules(ops.standard())
+"""
+
+
+def test_an_operator_is_found_without_reading_other_families() -> None:
+    script = """
+import sys
+from fornix import ops
+assert ops.find("", "Loop") and ops.find("", "NoSuch") is None
+assert ops.find("ai.onnx.ml", "Loop") is None
+print(*[family for family in ops.FAMILIES if f"fornix.ops.{family}" in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["control"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each family is read by a child")
+def test_an_operator_has_all_its_rules_where_only_its_family_is_read() -> None:
+    subprocess.run([sys.executable, "-c", ALONE], check=True)
 
 
 def test_every_row_has_every_column() -> None:

@@ -2,7 +2,8 @@
 
 One file per family, each operator in one place. `FAMILIES` is the whole list; an operator of the
 standard exists because its family module declares it, another because a user registered it, or
-because its domain is among `CONTRIBUTED`, which is read when a model first asks for one of it.
+because its domain is among `CONTRIBUTED`, which is read when a model first asks for one of it. A
+family is read when a model first asks for one of its operators: reading all takes a while.
 """
 
 from __future__ import annotations
@@ -17,62 +18,79 @@ from fornix.ops.op import Operator
 from fornix.ops.opsets import LATEST
 from fornix.ops.schema import Schema
 
-FAMILIES: tuple[str, ...] = (
-    "elementwise",
-    "logic",
-    "activation",
-    "softmax",
-    "shape",
-    "squeeze",
-    "move",
-    "shuffle",
-    "slice",
-    "pad",
-    "gather",
-    "scatter",
-    "search",
-    "cast",
-    "generate",
-    "random",
-    "sequence",
-    "optional",
-    "text",
-    "reduce",
-    "extremes",
-    "cumulative",
-    "linalg",
-    "einsum",
-    "conv",
-    "conv_variants",
-    "pool",
-    "global_pool",
-    "indexed_pool",
-    "norm",
-    "group_norm",
-    "batch_norm",
-    "recurrent",
-    "control",
-    "resize",
-    "vision",
-    "boxes",
-    "image",
-    "signal",
-    "attention",
-    "rotary",
-    "linear_attention",
-    "quantize",
-    "quantized_products",
-    "loss",
-    "training",
-    "ml.linear",
-    "ml.svm",
-    "ml.tables",
-    "ml.maps",
-    "ml.labels",
-    "ml.trees",
-    "ml.ensemble",
-)
-"""Modules of this package that declare operators."""
+FAMILIES: dict[str, str] = {
+    "elementwise": (
+        "Add Sub Mul Div Mod Pow Neg Abs Sign Reciprocal Sqrt Exp Log Erf Floor Ceil Round "
+        "Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Max Min Sum Mean Clip"
+    ),
+    "logic": (
+        "Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Not BitwiseAnd BitwiseOr "
+        "BitwiseXor BitwiseNot BitShift IsNaN IsInf Where"
+    ),
+    "activation": (
+        "Relu LeakyRelu PRelu ThresholdedRelu Elu Celu Selu Sigmoid HardSigmoid HardSwish "
+        "Swish SwiGLU Mish Gelu Softplus Softsign Tanh Shrink"
+    ),
+    "softmax": "Softmax LogSoftmax Hardmax",
+    "shape": "Shape Size Reshape Flatten Expand Identity",
+    "squeeze": "Squeeze Unsqueeze",
+    "move": "Transpose Concat Split Tile",
+    "shuffle": "DepthToSpace SpaceToDepth ReverseSequence Trilu",
+    "slice": "Slice",
+    "pad": "Pad CenterCropPad",
+    "gather": "Gather GatherElements GatherND OneHot",
+    "scatter": "Scatter ScatterElements ScatterND TensorScatter",
+    "search": "Compress NonZero Unique",
+    "cast": "Cast CastLike BitCast",
+    "generate": "Constant ConstantOfShape EyeLike Range",
+    "random": "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial",
+    "sequence": (
+        "SequenceEmpty SequenceConstruct SequenceInsert SequenceErase SequenceAt "
+        "SequenceLength SplitToSequence ConcatFromSequence SequenceMap"
+    ),
+    "optional": "Optional OptionalGetElement OptionalHasElement",
+    "text": "StringConcat RegexFullMatch StringSplit StringNormalizer TfIdfVectorizer",
+    "reduce": (
+        "ReduceSum ReduceMean ReduceProd ReduceMax ReduceMin ReduceL1 ReduceL2 "
+        "ReduceSumSquare ReduceLogSum ReduceLogSumExp"
+    ),
+    "extremes": "ArgMax ArgMin TopK",
+    "cumulative": "CumSum CumProd",
+    "linalg": "MatMul Gemm Det",
+    "einsum": "Einsum",
+    "conv": "Conv ConvTranspose",
+    "conv_variants": "DeformConv Col2Im CausalConvWithState",
+    "pool": "MaxPool AveragePool LpPool",
+    "global_pool": "GlobalAveragePool GlobalMaxPool GlobalLpPool",
+    "indexed_pool": "MaxUnpool MaxRoiPool",
+    "norm": "LayerNormalization RMSNormalization LpNormalization MeanVarianceNormalization",
+    "group_norm": "InstanceNormalization GroupNormalization LRN",
+    "batch_norm": "BatchNormalization Dropout",
+    "recurrent": "RNN LSTM GRU",
+    "control": "If Loop Scan",
+    "resize": "Resize Upsample",
+    "vision": "GridSample AffineGrid",
+    "boxes": "RoiAlign NonMaxSuppression",
+    "image": "ImageDecoder",
+    "signal": "DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix",
+    "attention": "Attention FlexAttention",
+    "rotary": "RotaryEmbedding",
+    "linear_attention": "LinearAttention",
+    "quantize": "QuantizeLinear DequantizeLinear DynamicQuantizeLinear",
+    "quantized_products": "MatMulInteger QLinearMatMul ConvInteger QLinearConv",
+    "loss": "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
+    "training": "Adagrad Adam Momentum Gradient",
+    "ml.linear": "LinearClassifier LinearRegressor Normalizer Scaler",
+    "ml.svm": "SVMClassifier SVMRegressor",
+    "ml.tables": (
+        "ArrayFeatureExtractor Binarizer CategoryMapper FeatureVectorizer Imputer OneHotEncoder"
+    ),
+    "ml.maps": "CastMap DictVectorizer ZipMap",
+    "ml.labels": "LabelEncoder",
+    "ml.trees": "TreeEnsembleClassifier TreeEnsembleRegressor",
+    "ml.ensemble": "TreeEnsemble",
+}
+"""Modules of this package that declare operators of the standard, and the names of these."""
 
 CONTRIBUTED: dict[str, tuple[str, ...]] = {
     "com.microsoft": (
@@ -116,10 +134,19 @@ Table = Mapping[tuple[str, str], Operator]
 _table: dict[str, Table] = {}
 
 
+_HOMES = {name: family for family, names in FAMILIES.items() for name in names.split()}
+
+
 @cache
 def standard() -> Table:
     """The operators of the standard, by (domain, name)."""
     return _declared(FAMILIES)
+
+
+@cache
+def family_table(name: str) -> Table:
+    """The operators that one of `FAMILIES` declares, by (domain, name)."""
+    return _declared([name])
 
 
 @cache
@@ -150,7 +177,10 @@ def use_table(table: Table) -> None:
 def find(domain: str, name: str) -> Operator | None:
     """The operator of that name, or None; "ai.onnx" is another name of the domain ""."""
     key = ("" if domain == "ai.onnx" else domain, name)
-    found = operators().get(key)
+    if "now" in _table or name not in _HOMES:
+        found = _table.get("now", {}).get(key)
+    else:
+        found = family_table(_HOMES[name]).get(key)
     return found or contributed(key[0] or STRAYS.get(name, "")).get(key)
 
 

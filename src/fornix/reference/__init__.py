@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from fornix.reference.evaluator import ReferenceEvaluator
+from typing import TYPE_CHECKING
+
+from fornix import lazy
+
+if TYPE_CHECKING:
+    from fornix.reference.evaluator import ReferenceEvaluator
 
 __all__ = ["ReferenceEvaluator"]
+
+__getattr__ = lazy.names(__name__, {"ReferenceEvaluator": "evaluator"})
