@@ -382,16 +382,20 @@ def _beside(i: tuple[DimLike, ...], place: int) -> tuple[DimLike, ...]:
 def sort_key(x: Scalar, *, is_largest: bool) -> Scalar:
     """A signed integer, the least of the greatest or else of the least, as the kernel orders them.
 
-    Zeros are equal and NaN is greatest.
+    Zeros are equal and NaN is greatest. What ends in zeros does so with either sign: digits that
+    all have in common are not sorted by.
     """
     turn = -1 if is_largest else 0
     if x.dtype.is_float:
         wide = FLOAT64 if x.dtype is FLOAT64 else FLOAT32
         number = cast(x, wide)
         bits = bitcast(number + 0.0, SAME_WIDTH[wide])  # of zeros the one without a sign
-        most = (2 ** (wide.bits - 1) - 1) ^ turn
-        key = select(bits < 0, bits ^ most, bits ^ turn)
-        return select(s.isnan(number), const(most, bits.dtype), key)
+        least = -(2 ** (wide.bits - 1))
+        if is_largest:
+            key = select(bits < 0, bits ^ least, 0 - bits)
+        else:
+            key = select(bits < 0, least - bits, bits)
+        return select(s.isnan(number), const(least ^ ~turn, bits.dtype), key)
     if x.dtype is UINT64:
         return bitcast(x, INT64) ^ (-(2**63) ^ turn)
     return cast(x, INT32 if x.dtype.bits < 32 or x.dtype is INT32 else INT64) ^ turn
