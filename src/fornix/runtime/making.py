@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fornix.compile.agreement.rules import agreement
 from fornix.errors import DTypeError, NotSupported, SchemaError, ValidationError
 from fornix.infer import Inference, infer_model
 from fornix.infer.model import infer_alone
@@ -17,6 +18,7 @@ from fornix.ir.nesting import fed_inputs
 from fornix.ir.order import sorted_nodes
 from fornix.ir.types import OptionalType, SparseTensorType, TensorType, Type
 from fornix.ir.walk import graphs
+from fornix.ops import schema_of
 from fornix.ops.einsum import label_extents
 from fornix.ops.fact import Fact, tensor
 from fornix.ops.geometry import broadcast_shapes
@@ -158,15 +160,34 @@ def _by_rules(inference: Inference, graph: Graph) -> Iterator[Fact]:
 def _met(inference: Inference, graph: Graph) -> Iterator[Fact]:
     """What extents meet in nodes whose results do not tell it."""
     for node in graph.nodes:
-        if node.domain or node.op_type not in {"Einsum", "MaxUnpool"} or node in inference.broken:
+        if node.op_type not in _MEETING or node in inference.broken:
             continue
         facts = [inference.fact(value) for value in node.inputs if value is not None]
         if not all(fact.has_rank for fact in facts):
             continue
         if node.op_type == "MaxUnpool":
             yield tensor(None, broadcast_shapes(facts[0].shape, facts[1].shape))
+        elif node.op_type != "Einsum":
+            yield from (tensor(None, broadcast_shapes(*pair)) for pair in _asked(node, inference))
         elif isinstance(equation := node.attributes["equation"].value, str):
             yield tensor(None, label_extents(equation, [fact.shape for fact in facts]))
+
+
+_MEETING = frozenset(
+    """Attention Einsum GroupQueryAttention MaxUnpool MultiHeadAttention QAttention
+    RotaryEmbedding""".split()
+)
+"""Operators that `_met` looks at; of those of attention rules say what has to be equal."""
+
+
+def _asked(node: Node, inference: Inference) -> Iterator[tuple[tuple[DimLike], tuple[DimLike]]]:
+    """Extents of inputs of ``node`` that have to be equal, each as a shape."""
+    schema = schema_of(node.domain, node.op_type, inference.imports.get(node.domain, 1))
+    facts = [None if value is None else inference.fact(value) for value in node.inputs]
+    found = agreement(node, schema, facts, [inference.fact(value) for value in node.outputs])
+    for one, other in () if found is None else found.equal:
+        if isinstance(one, Dim) and isinstance(other, Dim) and one.name and other.name:
+            yield (one,), (other,)
 
 
 def _is_branched(value: Value) -> bool:

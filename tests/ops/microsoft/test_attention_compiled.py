@@ -216,3 +216,83 @@ def test_a_cache_that_is_too_small_is_refused() -> None:
     for _ in range(2):
         with pytest.raises(FornixError, match="seqlens_k must leave room for 3 keys in 5, got 9"):
             session.run(None, feeds)
+
+
+def unnamed(text: bytes) -> bytes:
+    """The model whose inputs tell nothing of their extents but that there are so many."""
+    found = onnx.load_from_string(text)
+    for extent in (d for x in found.graph.input for d in x.type.tensor_type.shape.dim):
+        extent.Clear()
+    stripped: bytes = found.SerializeToString()
+    return stripped
+
+
+def quanta(*shape: int) -> Any:
+    return rng.integers(0, 255, shape).astype(np.uint8)
+
+
+def quantised(length: int, heads: int, size: int) -> dict[str, Any]:
+    width = heads * size
+    feeds = {"input": quanta(1, length, width), "weights": quanta(width, 3 * width)}
+    feeds |= {"bias": normal(3 * width)}
+    scales = {name: np.array(0.02, np.float32) for name in ("scale", "weight_scale")}
+    return feeds | scales | {name: np.array(120, np.uint8) for name in ("zero", "weight_zero")}
+
+
+def projected(length: int, heads: int, size: int) -> dict[str, Any]:
+    width = heads * size
+    return {
+        "input": normal(2, length, width), "weights": normal(width, 3 * width) / 8,
+        "bias": normal(3 * width),
+    }  # fmt: skip
+
+
+def apart(length: int, heads: int, size: int) -> dict[str, Any]:
+    feeds = {"query": normal(2, length, heads * size)}
+    return feeds | {name: normal(2, length + 3, heads * size) for name in ("key", "value")}
+
+
+QUANTISED = ["input", "weights", "bias", "scale", "weight_scale", "mask", "zero", "weight_zero"]
+UNNAMED = [
+    ("Attention", projected, ["input", "weights", "bias"]),
+    ("MultiHeadAttention", apart, MULTI),
+    ("QAttention", quantised, QUANTISED),
+]
+
+
+@pytest.mark.parametrize(("op", "draw", "order"), UNNAMED, ids=lambda x: str(x)[:20])
+def test_extents_that_no_name_tells_to_be_equal_have_machine_code(
+    op: str, draw: Any, order: list[str]
+) -> None:
+    heads = 4
+    text = unnamed(model(op, draw(3, heads, 8), order, 1, {"num_heads": heads}))
+    peer = onnxruntime.InferenceSession(text, providers=["CPUExecutionProvider"])
+    session = fornix.InferenceSession(text)
+    assert all(place.kernels for place in session.placement()), session.placement()
+    for length, size in [(3, 8), (5, 16), (1, 24), (3, 8)]:
+        feeds = draw(length, heads, size)
+        for _ in range(2):
+            for found, wanted in zip(session.run(None, feeds), peer.run(None, feeds), strict=True):
+                np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_values_that_are_fewer_than_keys_are_refused_whatever_their_names() -> None:
+    feeds = apart(3, H, D)
+    session = fornix.InferenceSession(
+        unnamed(model("MultiHeadAttention", feeds, MULTI, 1, {"num_heads": H}))
+    )
+    session.run(None, feeds)
+    feeds["value"] = normal(2, 4, H * D)
+    with pytest.raises(FornixError, match="must fit"):
+        session.run(None, feeds)
+
+
+def test_groups_of_heads_of_any_size_have_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = {"query": "h", "key": "k", "value": "k", "past_key": "d", "past_value": "d"}
+    for name, width in widths.items():
+        monkeypatch.setitem(CACHED, name, [*CACHED[name][:-1], width])
+    for size in (16, 8):
+        agree("GroupQueryAttention", group(3, 2, 6, size), GROUP[:7], GROUPS, outputs=3)
+
+
+GROUPS = {"num_heads": H, "kv_num_heads": 2}

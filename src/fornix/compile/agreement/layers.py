@@ -68,15 +68,53 @@ def multi_head(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) ->
         raise NothingSaid
     batch, length = query.shape[:2]
     given = [fact for fact in (key, value) if fact is not None]
+    heads = node.attributes["num_heads"].value
     along = 2 if len(given) > 1 and given[0].rank == _HEADS_APART else 1
-    fixed(*query.shape[2:], *(() if bias is None else bias.shape))
+    fixed(*(() if bias is None else bias.shape))
+    are_rows = len(given) > along
+    if are_rows:
+        found.same(query.shape[2], given[0].shape[2])
+        for fact in (query, *given):
+            found.same(fact.shape[2], fact.shape[2] // heads * heads)
+    else:
+        fixed(*query.shape[2:])
     for fact in given:
         found.same(batch, fact.shape[0])
+        if not are_rows:
+            fixed(*(n for axis, n in enumerate(fact.shape) if axis not in {0, along}))
         found.same(given[0].shape[along], fact.shape[along])
-        fixed(*(n for axis, n in enumerate(fact.shape) if axis not in {0, along}))
     keys = given[0].shape[along] if given else length
     keys = keys + _past(found, batch, (past, passed))
-    _masked(found, (batch, node.attributes["num_heads"].value, length, keys), mask, added)
+    _masked(found, (batch, heads, length, keys), mask, added)
+
+
+def cached(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) -> None:
+    """Queries, keys, values and a cache of one batch; as many of the new ones each."""
+    query, *others = facts
+    pasts, filled, more = others[2:4], others[4], others[8:]
+    sinks = [fact for fact in more[2:3] if fact is not None]
+    others_given = [fact for fact in (*more[1:2], *more[3:]) if fact is not None]
+    if query is None or filled is None or others_given:
+        raise NothingSaid
+    fixed(*filled.shape[1:], *(n for sink in sinks for n in sink.shape))
+    found.same(query.shape[0], filled.shape[0])
+    heads, groups = (node.attributes[name].value for name in ("num_heads", "kv_num_heads"))
+    count = heads + 2 * groups if others[0] is None else heads
+    size = query.shape[2] // count
+    found.same(query.shape[2], count * size)
+    for fact in (*others[:2], *more[:1]):
+        if fact is not None:
+            found.same(query.shape[0], fact.shape[0])
+            found.same(query.shape[1], fact.shape[1])
+    for fact in others[:2]:
+        if fact is not None:
+            found.same(fact.shape[2], groups * size)
+    for fact in pasts:
+        if fact is not None and pasts[0] is not None:
+            found.same(query.shape[0], fact.shape[0])
+            found.same(pasts[0].shape[2], fact.shape[2])
+            found.same(fact.shape[3], size)
+            fixed(fact.shape[1])
 
 
 def embedding(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) -> None:
@@ -234,6 +272,6 @@ def _masked(found: Agreement, scores: Shape, mask: Fact | None, added: Fact | No
 
 
 __all__ = [
-    "attention", "embedding", "joined_bytes", "multi_head", "product_of_bytes", "rotary", "scaled",
-    "self_attention",
+    "attention", "cached", "embedding", "joined_bytes", "multi_head", "product_of_bytes", "rotary",
+    "scaled", "self_attention",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from fornix.compile.agreement.layers import (
     attention,
+    cached,
     embedding,
     joined_bytes,
     multi_head,
@@ -467,30 +468,6 @@ def _table_rows(_: Agreement, __: Node, facts: Sequence[Fact | None], ___: Seque
         raise NothingSaid
 
 
-def _cached(found: Agreement, _: Node, facts: Sequence[Fact | None], __: Sequence[Fact]) -> None:
-    """Queries, keys, values and a cache of one batch; as many of the new ones each."""
-    query, *others = facts
-    pasts, filled, more = others[2:4], others[4], others[8:]
-    sinks = [fact for fact in more[2:3] if fact is not None]
-    others_given = [fact for fact in (*more[1:2], *more[3:]) if fact is not None]
-    if query is None or filled is None or others_given:
-        raise NothingSaid
-    found.same(query.shape[0], filled.shape[0])
-    fixed = [query.shape[2], *filled.shape[1:], *(n for sink in sinks for n in sink.shape)]
-    for fact in (*others[:2], *more[:1]):
-        if fact is not None:
-            found.same(query.shape[0], fact.shape[0])
-            found.same(query.shape[1], fact.shape[1])
-            fixed += fact.shape[2:]
-    for fact in pasts:
-        if fact is not None and pasts[0] is not None:
-            found.same(query.shape[0], fact.shape[0])
-            found.same(pasts[0].shape[2], fact.shape[2])
-            fixed += [fact.shape[1], fact.shape[3]]
-    if any(known(extent) is None for extent in fixed):
-        raise NothingSaid
-
-
 def _product(shape: Shape) -> DimLike:
     total: DimLike = 1
     for extent in shape:
@@ -589,7 +566,7 @@ _CONTRIBUTED: dict[str, Rule] = {
     "MultiHeadAttention": multi_head,
     "QLinearConcat": joined_bytes,
     "RotaryEmbedding": rotary,
-    "GroupQueryAttention": _cached,
+    "GroupQueryAttention": cached,
     "MatMulNBits": _packed_product,
 }
 _DOMAINS = {

@@ -148,6 +148,11 @@ def _widths(columns: int, sizes: list[int] | None) -> list[int]:
     return [columns // 3] * 3
 
 
+def whole_heads(width: DimLike, heads: int) -> DimLike:
+    """``width`` columns of so many heads as these have them, of one size each."""
+    return heads * divide(width, heads)
+
+
 def _lower_widths(columns: DimLike, sizes: list[int] | None) -> Sequence[DimLike]:
     """`_widths` for lowerings."""
     count = known(columns)
@@ -183,6 +188,7 @@ def infer_attention(
     batch, length, _ = input.shape
     check_shape("past", past, (2, batch, num_heads, None, None))
     width = qkv_hidden_sizes[2] if qkv_hidden_sizes else weights.shape[1] // 3
+    width = whole_heads(width, num_heads)
     before = past.shape[3] if past is not None and past.has_rank else 0
     if past is not None and not past.has_rank:
         before = node.unknown("the past's length")

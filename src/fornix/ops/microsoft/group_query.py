@@ -74,6 +74,8 @@ def infer_group_query(
     check_heads(num_heads, kv_num_heads)
     batch, length, width = query.shape
     size = width // (num_heads if key is not None else num_heads + 2 * kv_num_heads)
+    for name, fact in (("key", key), ("value", value)):
+        check_shape(name, fact, (batch, length, kv_num_heads * size))
     for name, cache_fact in (("past_key", past_key), ("past_value", past_value)):
         check_shape(name, cache_fact, (batch, kv_num_heads, None, size))
     check_shape("seqlens_k", seqlens_k, (batch, 1) if _has_columns(seqlens_k) else (batch,))
@@ -231,7 +233,9 @@ def _lower_group_heads(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`_group_heads` for lowerings."""
     if key is not None and value is not None:
-        return heads_apart(query, heads), heads_apart(key, groups), heads_apart(value, groups)
+        q = heads_apart(query, heads)
+        k, v = (heads_apart(x, groups, 0, groups * q.shape[3]) for x in (key, value))
+        return q, k, v
     size = divide(query.shape[2], heads + 2 * groups)
     q, k, v = (
         heads_apart(query, count, first * size, count * size)

@@ -9,7 +9,13 @@ from fornix.ir.loops import Tensor
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.microsoft import DOMAIN
-from fornix.ops.microsoft.attention import HIDDEN, Mask, check_attention, self_attention
+from fornix.ops.microsoft.attention import (
+    HIDDEN,
+    Mask,
+    check_attention,
+    self_attention,
+    whole_heads,
+)
 from fornix.ops.microsoft.attention_loops import LoopMask, lower_self_attention
 from fornix.ops.microsoft.quantized_products import (
     lower_mat_mul_integer_to_float,
@@ -50,7 +56,7 @@ def infer_q_attention(
     check_projection(input, weight, bias)
     batch, length, _ = input.shape
     check_shape("past", past, (2, batch, num_heads, None, None))
-    width = weight.shape[1] // 3
+    width = whole_heads(weight.shape[1] // 3, num_heads)
     before = past.shape[3] if past is not None and past.has_rank else 0
     if past is not None and not past.has_rank:
         before = node.unknown("the past's length")
