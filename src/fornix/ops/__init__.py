@@ -115,6 +115,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.quantized_attention",
         "microsoft.quantized_embedding",
         "microsoft.images",
+        "microsoft.diffusion",
     ),
     "com.microsoft.nchwc": ("microsoft.blocked",),
 }

@@ -24,6 +24,7 @@ from fornix.ir.walk import nodes
 from fornix.passes import (
     advance_pointwise,
     canonicalize,
+    channels_first,
     few_bits,
     fold_affine,
     fold_batchnorm,
@@ -96,6 +97,7 @@ def _rules(rules: tuple[Rule, ...]) -> Run:
 PIPELINE = (
     Pass("inline_branches", Level.BASIC, inline_branches),
     Pass("unblock_filters", Level.BASIC, unblock_filters.unblock_filters),
+    Pass("channels_first", Level.BASIC, channels_first.channels_first),
     Pass("fuse_quantized", Level.EXTENDED, _rules(fuse_quantized.RULES)),
     Pass("fold_constants", Level.BASIC, fold_constants),
     Pass("eliminate_dead", Level.BASIC, eliminate_dead),

@@ -13,6 +13,13 @@ from typing import Any
 import numpy as np
 
 from tests.ops.differential.draw import WORDS, Arguments, Draw, limits
+from tests.ops.differential.recipes.diffusion import (
+    bias_add,
+    bias_split,
+    group_norm,
+    nhwc_conv,
+    skip_group_norm,
+)
 from tests.ops.differential.recipes.networks import (
     branch_norm,
     gated_norm,
@@ -142,16 +149,6 @@ def embedding(draw: Draw) -> Arguments:
         draw.maybe(lambda: numbers(6, draw.pick((1, batch)))),
     ]
     return Arguments(inputs, {"epsilon": draw.pick((None, 1e-3))}, draw.pick((1, 2, 3)))
-
-
-def group_norm(draw: Draw) -> Arguments:
-    groups, size, last = draw.whole(1, 3), draw.whole(1, 3), draw.pick((0, 1))
-    channels, places = groups * size, (draw.whole(1, 4), draw.whole(1, 4))
-    batch = draw.whole(1, 2)
-    shape = (batch, *places, channels) if last else (batch, channels, *places)
-    inputs = [draw.weights("T", shape), *(draw.weights("M", (channels,)) for _ in range(2))]
-    given = {"groups": groups, "channels_last": last, "activation": draw.pick((0, 1))}
-    return Arguments(inputs, given)
 
 
 # ── quanta ────────────────────────────────────────────────────────────────────────────────────
@@ -521,7 +518,9 @@ def words(draw: Draw) -> Arguments:
 
 RECIPES: dict[str, Recipe] = {
     "Attention": projected,
+    "BiasAdd": bias_add,
     "BiasGelu": with_bias,
+    "BiasSplitGelu": bias_split,
     "BranchwiseRMSNorm": branch_norm,
     "CDist": distances,
     "CausalConvWithState": causal_conv,
@@ -549,6 +548,7 @@ RECIPES: dict[str, Recipe] = {
     "MoE": mixture,
     "MultiHeadAttention": multi_head,
     "MurmurHash3": hashed,
+    "NhwcConv": nhwc_conv,
     "NhwcMaxPool": nhwc_max_pool,
     "QAttention": q_projected,
     "QEmbedLayerNormalization": quantised_embedding,
@@ -569,6 +569,7 @@ RECIPES: dict[str, Recipe] = {
     "Range": counted,
     "RotaryEmbedding": rotary,
     "SimplifiedLayerNormalization": simplified,
+    "SkipGroupNorm": skip_group_norm,
     "SkipLayerNormalization": skip_normalization,
     "SkipSimplifiedLayerNormalization": skip_normalization,
     "Tokenizer": tokens,
