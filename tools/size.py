@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4293,
     "edit": 1150,
     "compile": 16_804,
-    "runtime": 10_684,
+    "runtime": 10_938,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

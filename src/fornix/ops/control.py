@@ -272,7 +272,8 @@ class Turns:
     """How far a Loop or a Scan has come."""
 
     carried: list[Any]
-    scanned: list[list[Any]]
+    scanned: list[Any]
+    """Lists of arrays, or each a stack of those of all iterations."""
     goes_on: bool
     limit: int
     iteration: int
@@ -321,8 +322,10 @@ def repeated(
     return (*turns.carried, *(_stack(values, 0, value.type) for values, value in pairs))
 
 
-def _stack(values: Sequence[Array], axis: int, declared: object) -> Array:
+def _stack(values: Sequence[Array] | Array, axis: int, declared: object) -> Array:
     """``values`` stacked along a new ``axis``; without any, an empty tensor as ``declared``."""
+    if isinstance(values, np.ndarray):
+        return np.ascontiguousarray(np.moveaxis(values, 0, axis))
     if not values:
         if not isinstance(declared, TensorType) or declared.dtype is None:
             raise Fail(

@@ -249,14 +249,14 @@ def test_iterations_of_values_that_look_alike_are_one_call(
 def turned(patch: pytest.MonkeyPatch) -> list[Turns]:
     """A list that grows with each attempt at many iterations, in sessions made from now on."""
     tried: list[Turns] = []
-    original = shortcut._tried
+    original = shortcut.tried
 
     def observed(way: Any, values: Any) -> Any:
         if isinstance(values[0], Turns):
             tried.append(values[0])
         return original(way, values)
 
-    patch.setattr(shortcut, "_tried", observed)
+    patch.setattr(shortcut, "tried", observed)
     return tried
 
 

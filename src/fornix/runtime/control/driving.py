@@ -16,9 +16,10 @@ from fornix.ops.control import Many, Scanning, Turns, repeated, swept, told_shap
 from fornix.ops.sequence import mapped
 from fornix.reference.plan import Body
 from fornix.runtime.control.bodies import MAX_MET, CompiledBody
+from fornix.runtime.control.singles import single_turns
 from fornix.runtime.control.turning import Turned
 from fornix.runtime.providers import ControlNode, NotAsCompiled
-from fornix.runtime.shortcuts.shortcut import Looks, Steady, looks
+from fornix.runtime.shortcuts.shortcut import Looks, Steady, looks, tried
 
 Environment: TypeAlias = Callable[[], dict[Value, Any]]
 """Gives all values that there are, by what they are in the plan."""
@@ -117,9 +118,13 @@ class _Opened:
         if results is not None:
             return results
         results = self._body.run_on(inputs, self._captured, self._environment)
-        new = self._body.steady([*inputs, *self._captured], self._form)
+        values = [*inputs, *self._captured]
+        new = self._body.steady(values, self._form)
         if new is not None and len(self._ways) < MAX_MET:
             self._ways[found], many = new
+            if many is not None and self._form is not None:
+                single = single_turns(self._body.graph, self._body.captured, values, self._form)
+                many = many if single is None else partial(tried, single)
             self._turning |= {} if many is None else {found: many}
         return results
 

@@ -84,16 +84,16 @@ class Shortcut:
 
     def again(self, values: Sequence[Any]) -> list[Any] | None:
         """The outputs, like those for values that look alike."""
-        return _tried(self._way, values)
+        return tried(self._way, values)
 
     def other(self, make: Make) -> Steady | None:
         """What ``make`` makes of the same steps, once there are any."""
         if self._straight is None:
             return None
-        return partial(_tried, make(self._straight, self.inputs, self.outputs))
+        return partial(tried, make(self._straight, self.inputs, self.outputs))
 
 
-def _tried(way: StraightWay, values: Sequence[Any]) -> list[Any] | None:
+def tried(way: StraightWay, values: Sequence[Any]) -> list[Any] | None:
     """What ``way`` gives; None if the long way has to say what is wrong."""
     try:
         return way(values, ANY)

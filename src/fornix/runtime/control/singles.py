@@ -1,0 +1,424 @@
+"""Iterations whose values are single texts, whole numbers and truths as one function of Python.
+
+Decides which bodies are written so: those of a few operators on tensors of one element, and what
+takes such out of lists and sequences. They are Python's own values there, of which no array is made
+before the last iteration. Anything else is left to `turning`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from fornix.ir.graph import Graph, Node, Value
+from fornix.runtime.control.turning import Turned
+from fornix.runtime.feeds import are_texts
+from fornix.runtime.shortcuts.straight import StraightWay, compiled_lines
+
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+KINDS: dict[np.dtype[Any], type] = {
+    np.dtype(object): str, np.dtype(np.int64): int, np.dtype(bool): bool
+}  # fmt: skip
+MOST = 1 << 63
+"""Whole numbers are less, and not less than its negative."""
+
+
+class Single(NamedTuple):
+    """The one element of a tensor: the variable that holds it."""
+
+    name: str
+    kind: type
+    shape: tuple[int, ...]
+
+
+class Listed(NamedTuple):
+    """The elements of a tensor of one axis, or of a sequence of tensors of one element each."""
+
+    name: str
+    kind: type
+    shape: tuple[int, ...]
+    """That of each."""
+    is_sequence: bool
+
+
+class _NotSingle(Exception):
+    """A body is more than this."""
+
+
+def single_turns(
+    graph: Graph, captured: Sequence[Value], values: Sequence[Any], form: Turned
+) -> StraightWay | None:
+    """The body of a Loop or a Scan on `Turns` and what it captures, as `turning` has it.
+
+    ``values`` of its inputs and of what it captures are like those that it is made for. Whatever is
+    wrong in a run it raises, or what Python raises, and has done nothing.
+    """
+    try:
+        return _Writer(graph, captured, values, form).made()
+    except _NotSingle:
+        return None
+
+
+class _Writer:
+    """Lines for the nodes of a body, and the variables that hold its values."""
+
+    def __init__(
+        self, graph: Graph, captured: Sequence[Value], values: Sequence[Any], form: Turned
+    ) -> None:
+        self.graph, self.form = graph, form
+        names = [f"given{number}" for number in range(len(captured))]
+        own = values[len(graph.inputs) :]
+        self.given = dict(zip(captured, zip(names, own, strict=True), strict=True))
+        """What is captured: the variables, and arrays or lists like those that are in them."""
+        self.samples = dict(zip(graph.inputs, values, strict=False))
+        self.found: dict[Value, Single | Listed] = {}
+        self.bound: dict[str, Any] = {
+            "array": np.array, "text": _text, "texts": _texts, "elements": _elements,
+            "whole": _whole, "stacked": _stacked, "text_class": object, "int_class": np.int64,
+            "bool_class": bool,
+        }  # fmt: skip
+        self.begin: list[str] = []
+        self.lines: list[str] = []
+        self.level = 1
+        self._count = 0
+
+    def made(self) -> StraightWay:
+        """The function."""
+        rest = iter(self.graph.inputs)
+        leading, carried, slices = (list(islice(rest, count)) for count in self.form)
+        told = 1 if leading else 0
+        for value, name, kind in zip(leading, ("at", "True"), (int, bool), strict=False):
+            shape = getattr(value.type, "shape", None)
+            self.found[value] = Single(name, kind, (1,) if shape else ())
+        for number, value in enumerate(slices):
+            shape, kind = self._kind(self.samples[value])
+            self.begin.append(_listing(f"source{number}", f"turns.sources[{number}]", kind))
+            self.found[value] = Single(f"source{number}[at]", kind, shape)
+        changing = [
+            (n, a, b)
+            for n, (a, b) in enumerate(zip(carried, self.graph.outputs[told:], strict=False))
+            if a is not b
+        ]
+        for number, value, _ in changing:
+            shape, kind = self._kind(self.samples[value])
+            self.begin.append(f"carried{number} = {_taken(f'turns.carried[{number}]', kind)}")
+            self.found[value] = Single(f"carried{number}", kind, shape)
+        self.walk(self.graph)
+        return self._assembled(leading, changing, told)
+
+    def _assembled(
+        self, leading: Sequence[Value], changing: Sequence[tuple[int, Value, Value]], told: int
+    ) -> StraightWay:
+        """The function of what has been written."""
+        rows = [self.single(v) for v in self.graph.outputs[told + self.form.carried :]]
+        turn = [f"row{n}.append({row.name})" for n, row in enumerate(rows)]
+        if leading and self.graph.outputs[0] is not leading[1]:
+            turn.append(f"goes_on = {self.single(self.graph.outputs[0]).name}")
+        pairs = [(self.single(a), self.single(b)) for _, a, b in changing]
+        if any(a[1:] != b[1:] for a, b in pairs):
+            raise _NotSingle
+        if pairs:
+            old, new = (", ".join(one.name for one in ones) for ones in zip(*pairs, strict=True))
+            turn.append(f"[{old}] = [{new}]")
+        turn.append("at += 1")
+        names = ", ".join(name for name, _ in self.given.values())
+        lines = [
+            f"[turns, {names}] = given",
+            "at, limit, goes_on = turns.iteration, turns.limit, True",
+            *(f"row{n} = []" for n, _ in enumerate(rows)),
+            *self.begin,
+            "while goes_on and at < limit:",
+            *self.lines,
+            *(f"  {line}" for line in turn),
+            "turns.iteration, turns.goes_on = at, goes_on",
+            *(f"turns.carried[{n}] = {_array(self.single(a))}" for n, a, _ in changing),
+            *(
+                f"turns.scanned[{n}] = "
+                f"stacked(turns.scanned[{n}], row{n}, {_CLASSES[row.kind]}, {row.shape})"
+                for n, row in enumerate(rows)
+            ),
+            "return given",
+        ]
+        source = "\n ".join(["def straight(given, run):", *lines])
+        exec(compiled_lines(source), self.bound)  # noqa: S102 - nobody's text but ours
+        way: StraightWay = self.bound.pop("straight")
+        return way
+
+    def walk(self, graph: Graph) -> None:
+        """Write the nodes of ``graph``."""
+        for node in graph.nodes:
+            if all(value.constant is not None for value in node.outputs):
+                continue
+            rule = None if node.domain else _RULES.get(node.op_type)
+            if rule is None or len(node.outputs) > 1:
+                raise _NotSingle
+            self.found[node.outputs[0]] = rule(self, node)
+
+    def of(self, value: Value | None) -> Single | Listed:
+        """What holds ``value``."""
+        if value is None:
+            raise _NotSingle
+        if value not in self.found:
+            self.found[value] = self._outer(value)
+        return self.found[value]
+
+    def single(self, value: Value | None) -> Single:
+        """The same of a tensor of one element."""
+        found = self.of(value)
+        if isinstance(found, Listed):
+            raise _NotSingle
+        return found
+
+    def put(self, expression: str, kind: type, shape: tuple[int, ...]) -> Single:
+        """Write what computes an element."""
+        name = self.name()
+        self.line(f"{name} = {expression}")
+        return Single(name, kind, shape)
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " * self.level + text)
+
+    def name(self) -> str:
+        """That of a new variable."""
+        self._count += 1
+        return f"v{self._count}"
+
+    def _outer(self, value: Value) -> Single | Listed:
+        """What holds a value from outside of the body; read ahead of all iterations."""
+        name = self.name()
+        if value.constant is not None:
+            array = value.constant.numpy()
+            found = self._look(name, array)
+            self.bound[name] = array.item() if isinstance(found, Single) else array.tolist()
+            return found
+        if value not in self.given:
+            raise _NotSingle
+        source, sample = self.given[value]
+        found = self._look(name, sample)
+        if isinstance(found, Single):
+            self.begin.append(f"{name} = {_taken(source, found.kind)}")
+        elif found.is_sequence:
+            form = f"{_CLASSES[found.kind]}, {found.shape}"
+            self.begin.append(f"{name} = elements({source}, {form})")
+        else:
+            self.begin.append(_listing(name, source, found.kind))
+        return found
+
+    def _look(self, name: str, sample: Any) -> Single | Listed:
+        """What a variable holds for a value like ``sample``."""
+        if isinstance(sample, list) and sample:
+            shape, kind = self._kind(sample[0])
+            return Listed(name, kind, shape, is_sequence=True)
+        is_list = isinstance(sample, np.ndarray) and sample.ndim == 1 < sample.size
+        if is_list and sample.dtype in KINDS:
+            return Listed(name, KINDS[sample.dtype], (), is_sequence=False)
+        shape, kind = self._kind(sample)
+        return Single(name, kind, shape)
+
+    @staticmethod
+    def _kind(sample: Any) -> tuple[tuple[int, ...], type]:
+        """The shape and the class of a single element."""
+        kind = KINDS.get(sample.dtype) if isinstance(sample, np.ndarray) else None
+        if kind is None or sample.size != 1:
+            raise _NotSingle
+        return sample.shape, kind
+
+
+def _taken(source: str, kind: type) -> str:
+    """What takes the element out of an array."""
+    return f"text({source})" if kind is str else f"{source}.item()"
+
+
+def _listing(name: str, source: str, kind: type) -> str:
+    """The line that lists the elements of an array."""
+    checked = f"texts({source})" if kind is str else source
+    return f"{name} = {checked}.reshape(-1).tolist()"
+
+
+def _text(array: Array) -> str:
+    """The one text; raises TypeError if it is something else."""
+    found = array.item()
+    if not isinstance(found, str):
+        raise TypeError("a text is required")
+    return found
+
+
+def _texts(array: Array) -> Array:
+    """``array``, of texts alone; raises TypeError."""
+    if not are_texts(array):
+        raise TypeError("texts are required")
+    return array
+
+
+def _elements(values: Sequence[Any], kind: type, shape: tuple[int, ...]) -> list[Any]:
+    """The one element of each array in a sequence; raises TypeError if they are others."""
+    dtype = np.dtype(kind)
+    if any(type(x) is not np.ndarray or x.dtype != dtype or x.shape != shape for x in values):
+        raise TypeError("tensors of one element are required")
+    found = [x.item() for x in values]
+    if KINDS[dtype] is str and not all(isinstance(x, str) for x in found):
+        raise TypeError("texts are required")
+    return found
+
+
+def _whole(number: int) -> int:
+    """``number``, if 64 bits hold it; raises OverflowError."""
+    if not -MOST <= number < MOST:
+        raise OverflowError
+    return number
+
+
+def _stacked(
+    before: Sequence[Array], found: Sequence[Any], kind: type, shape: tuple[int, ...]
+) -> Sequence[Array] | Array:
+    """The rows ``before``, and one of each element that is ``found``."""
+    rows: Array = np.fromiter(found, kind, len(found)).reshape(-1, *shape)
+    return [*before, *(rows[n, ...] for n in range(len(rows)))] if before else rows
+
+
+def _array(one: Single) -> str:
+    """What makes an array of an element."""
+    return f"array({'[' * len(one.shape)}{one.name}{']' * len(one.shape)}, {_CLASSES[one.kind]})"
+
+
+_CLASSES = {str: "text_class", int: "int_class", bool: "bool_class"}
+Rule: TypeAlias = Callable[[_Writer, Node], Single]
+
+
+def _elementwise(form: str, kinds: set[type], result: type | None = None) -> Rule:
+    """Of elements of one of some ``kinds`` what a ``form`` says, of that kind or another."""
+
+    def rule(writer: _Writer, node: Node) -> Single:
+        read = [writer.single(value) for value in node.inputs]
+        kind = read[0].kind
+        if node.attributes or kind not in kinds or any(one.kind is not kind for one in read):
+            raise _NotSingle
+        shape = max((one.shape for one in read), key=len)
+        return writer.put(form.format(*(one.name for one in read)), result or kind, shape)
+
+    return rule
+
+
+def _where(writer: _Writer, node: Node) -> Single:
+    holds, one, other = (writer.single(value) for value in node.inputs)
+    if one.kind is not other.kind:
+        raise _NotSingle
+    shape = max(holds.shape, one.shape, other.shape, key=len)
+    return writer.put(f"{one.name} if {holds.name} else {other.name}", one.kind, shape)
+
+
+def _identity(writer: _Writer, node: Node) -> Single:
+    return writer.single(node.inputs[0])
+
+
+def _numbers(node: Node, attribute: str) -> list[int] | None:
+    """Those that a node is told by an input or, in older versions, by an attribute."""
+    if attribute in node.attributes:
+        return [*node.attributes[attribute].value]
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    if value is None:
+        return None
+    if value.constant is None:
+        raise _NotSingle
+    return [*map(int, value.constant.numpy().reshape(-1))]
+
+
+def _squeeze(writer: _Writer, node: Node) -> Single:
+    one, axes = writer.single(node.inputs[0]), _numbers(node, "axes")
+    rank = len(one.shape)
+    return one._replace(shape=(1,) * (0 if axes is None else rank - _distinct(axes, rank)))
+
+
+def _unsqueeze(writer: _Writer, node: Node) -> Single:
+    one, axes = writer.single(node.inputs[0]), _numbers(node, "axes") or []
+    rank = len(one.shape) + len(axes)
+    _distinct(axes, rank)
+    return one._replace(shape=(1,) * rank)
+
+
+def _distinct(axes: Sequence[int], rank: int) -> int:
+    """How many ``axes`` there are, each of which is one of a rank's."""
+    if any(not -rank <= axis < rank for axis in axes):
+        raise _NotSingle
+    if len({axis % rank for axis in axes}) < len(axes):
+        raise _NotSingle
+    return len(axes)
+
+
+def _reshape(writer: _Writer, node: Node) -> Single:
+    one, shape = writer.single(node.inputs[0]), _numbers(node, "shape")
+    if shape is None or sorted(shape)[1:] != [1] * (len(shape) - 1) or {*shape} - {1, -1}:
+        raise _NotSingle
+    return one._replace(shape=(1,) * len(shape))
+
+
+def _gather(writer: _Writer, node: Node) -> Single:
+    data, place = writer.of(node.inputs[0]), writer.single(node.inputs[1])
+    axis = node.attributes.get("axis")
+    is_list = isinstance(data, Listed) and not data.is_sequence
+    if not is_list or place.kind is not int or (axis is not None and axis.value not in {0, -1}):
+        raise _NotSingle
+    return writer.put(f"{data.name}[{place.name}]", data.kind, place.shape)
+
+
+def _sequence_at(writer: _Writer, node: Node) -> Single:
+    values, place = writer.of(node.inputs[0]), writer.single(node.inputs[1])
+    is_list = isinstance(values, Listed) and values.is_sequence
+    if not is_list or place.kind is not int or len(place.shape) > 1:
+        raise _NotSingle
+    return writer.put(f"{values.name}[{place.name}]", values.kind, values.shape)
+
+
+def _sequence_length(writer: _Writer, node: Node) -> Single:
+    values = writer.of(node.inputs[0])
+    if not isinstance(values, Listed) or not values.is_sequence:
+        raise _NotSingle
+    return writer.put(f"len({values.name})", int, ())
+
+
+def _if(writer: _Writer, node: Node) -> Single:
+    """Both sides, of which what they give is alike."""
+    holds, name = writer.single(node.inputs[0]), writer.name()
+    if holds.kind is not bool:
+        raise _NotSingle
+    given: list[Single] = []
+    for side, line in (("then_branch", f"if {holds.name}:"), ("else_branch", "else:")):
+        writer.line(line)
+        writer.level += 1
+        graph: Graph = node.attributes[side].value
+        writer.walk(graph)
+        given.append(writer.single(graph.outputs[0]))
+        writer.line(f"{name} = {given[-1].name}")
+        writer.level -= 1
+    if given[0][1:] != given[1][1:]:
+        raise _NotSingle
+    return given[0]._replace(name=name)
+
+
+_RULES: Mapping[str, Rule] = {
+    "StringConcat": _elementwise("{} + {}", {str}),
+    "Equal": _elementwise("{} == {}", {str, int, bool}, bool),
+    "Less": _elementwise("{} < {}", {int}, bool),
+    "LessOrEqual": _elementwise("{} <= {}", {int}, bool),
+    "Greater": _elementwise("{} > {}", {int}, bool),
+    "GreaterOrEqual": _elementwise("{} >= {}", {int}, bool),
+    "And": _elementwise("{} and {}", {bool}),
+    "Or": _elementwise("{} or {}", {bool}),
+    "Xor": _elementwise("{} != {}", {bool}),
+    "Not": _elementwise("not {}", {bool}),
+    "Add": _elementwise("whole({} + {})", {int}),
+    "Sub": _elementwise("whole({} - {})", {int}),
+    "Mul": _elementwise("whole({} * {})", {int}),
+    "Where": _where,
+    "Identity": _identity,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Reshape": _reshape,
+    "Gather": _gather,
+    "SequenceAt": _sequence_at,
+    "SequenceLength": _sequence_length,
+    "If": _if,
+}
