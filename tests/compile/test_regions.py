@@ -40,8 +40,9 @@ def test_regions_have_as_many_samples_as_they_need_or_are_given(
 ) -> None:
     x, rois = tensor("x", (2, channels, H, W), dtype), tensor("rois", (R, 4), dtype)
     images = tensor("images", (R,), INT64)
-    bins = {"output_height": 2, "output_width": 3}
-    y = lower_roi_align(x, rois, images, mode=mode, sampling_ratio=ratio, **bins)
+    y = lower_roi_align(
+        x, rois, images, mode=mode, output_height=2, output_width=3, sampling_ratio=ratio
+    )
     feeds = {"x": image(channels, dtype), "rois": regions(dtype), "images": np.arange(7) % 2}
     check(y, feeds, SYMBOLS, target=target(level), chunks=chunks)
 

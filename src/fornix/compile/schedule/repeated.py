@@ -9,7 +9,8 @@ from __future__ import annotations
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import outer_reductions, stride_of
 from fornix.compile.schedule.packing import filled
-from fornix.ir.dim import less, minimum
+from fornix.ir.dim import DimLike, less, minimum
+from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import Store, Variable, load
 
 ROWS = 64
@@ -33,7 +34,7 @@ def repeated(store: Store, lanes: int) -> list[Store] | None:
     first = filled("rows", (Variable("r", ROWS), own), store.value)
     block, place = Variable("b", rows.extent // ROWS), Variable("e", ROWS * own.extent)
     outer = [a for a in store.axes if a is not own]
-    at = {rows: block.dim * ROWS, own: place.dim}
+    at: dict[Atom, DimLike] = {rows: block.dim * ROWS, own: place.dim}
     copies = rewritten(store, [*(block if a is rows else a for a in outer), place], at)
     copies = Store(copies.buffer, copies.axes, copies.address, load(first.buffer, place.dim))
     done = block.extent * ROWS
