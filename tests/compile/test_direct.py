@@ -174,6 +174,20 @@ def test_rows_of_unknown_length_are_done_in_boxes_of_every_size(
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_volumes_of_unknown_extents_may_have_rows_shorter_than_any_box(level: str) -> None:
+    x, w = tensor("x", (1, 5, N, H, W), FLOAT32), data(FLOAT32, (20, 5, 3, 3, 3), {}, 1)
+    attributes: dict[str, Any] = {"strides": [1, 2, 2], "pads": [1] * 6}
+    runner = Runner(
+        [stored(lower_conv(x, constant(w), None, **attributes))], target(level), chunks=3
+    )
+    for d, h, width in itertools.product((1, 3), (1, 3, 6), (1, 3, 5, 8)):
+        symbols = {"N": d, "H": h, "W": width}
+        feeds = {"x": data(FLOAT32, x.shape, symbols, h * width)}
+        (found,) = runner.run(feeds, symbols)
+        np.testing.assert_array_equal(found, conv(feeds["x"], w, None, **attributes))
+
+
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4, 6, 7])
 @pytest.mark.parametrize("level", LEVELS)
 def test_rows_of_images_as_networks_are_fed_fill_boxes_of_every_size(

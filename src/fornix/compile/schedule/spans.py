@@ -14,8 +14,9 @@ from fornix.ir.dim import DimLike, ceildiv, maximum, minimum
 from fornix.ir.loops import Scalar, Variable, apply, index
 from fornix.ir.loops.scalar import select
 
-FEW = 4
-"""Elements at once of an axis that is short."""
+FEW, LEAST = 4, 2
+"""Elements at once of an axis that is short, and of one that is shorter than these: the sum of one
+waits for every product."""
 PIECE = 112
 """Elements of a piece of a row: whole spans of 14, 8 and 4."""
 SOME_GAIN = 6, 7
@@ -132,14 +133,16 @@ def _best(count: DimLike, sizes: Sequence[int], row: DimLike) -> Scalar:
 def open_rows(axis: Variable, most: int, rows: Span, box: Box) -> Block:
     """The same for several ``rows`` at once, or one by one where they are too few or too short."""
     extent, high = axis.extent, rows.axis.extent
-    together = minimum(high // rows.count, 1) * _fits(axis, FEW)
+    has_rows = minimum(high // rows.count, 1)
+    together = has_rows * _fits(axis, LEAST)
     apart = 1 - together
     row = Variable(rows.axis.name, minimum(high, rows.count) * apart)
     single = Span(rows.axis, rows.start + row.dim, 1)
-    fits = together * _fits(axis, most) * _is_worth(axis, most, FEW), together
-    both = _loops(axis, 0, extent, (most, FEW), fits, lambda span: box(rows, span))
-    fits = _fits(axis, most), 1
-    alone = _loops(axis, 0, extent, (most, 1), fits, lambda span: box(single, span))
+    some = has_rows * _fits(axis, FEW)
+    fits = some * _fits(axis, most) * _is_worth(axis, most, FEW), some, together
+    both = _loops(axis, 0, extent, (most, FEW, LEAST), fits, lambda span: box(rows, span))
+    ends = _fits(axis, most), 1
+    alone = _loops(axis, 0, extent, (most, 1), ends, lambda span: box(single, span))
     return (*both, Loop(row, tuple(alone)))
 
 
