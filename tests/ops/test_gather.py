@@ -131,6 +131,20 @@ def test_gather_nd_agrees_with_the_peer(batch_dims: int, shape: tuple[int, ...])
     check_node("GatherND", [DATA, indices], attributes, expected=expected)
 
 
+@pytest.mark.parametrize("count", [1, 16, 17])
+def test_few_and_many_indices_are_held_to_the_same_bounds(count: int) -> None:
+    words, indices = np.array(["a", "b", "c"], object), np.full(count, -3)
+    [found] = run_op("GatherND", [words, indices.reshape(-1, 1)])
+    assert found.tolist() == ["a"] * count
+    assert run_op("GatherND", [words, indices[:1]])[0].tolist() == "a"
+    for wrong in (3, -4):
+        indices[-1] = wrong
+        with pytest.raises(Fail, match=rf"must be in \[-3, 2\] .* found {wrong}"):
+            run_op("GatherND", [words, indices.reshape(-1, 1)])
+        with pytest.raises(Fail, match=rf"must be in \[-3, 2\] .* found {wrong}"):
+            run_op("Gather", [words, indices])
+
+
 @pytest.mark.parametrize(("batch_dims", "shape"), [(0, (0, 2)), (1, (0, 4, 5)), (1, (3, 0, 1))])
 def test_gather_nd_takes_no_elements(batch_dims: int, shape: tuple[int, ...]) -> None:
     data = DATA[: shape[0]] if batch_dims else DATA

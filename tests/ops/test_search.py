@@ -157,3 +157,7 @@ def test_unique_of_drawn_texts_is_that_of_their_numbers(axis: int | None, order:
         for one, other in zip(found[1:], expected[1:], strict=True):
             assert one.dtype == other.dtype == np.int64
             np.testing.assert_array_equal(one, other)
+        alone = run_op("Unique", [names[numbers]], attributes)[0]
+        assert alone.dtype == object
+        assert alone.tolist() == found[0].tolist()
+        assert alone.shape == found[0].shape

@@ -131,6 +131,21 @@ def test_expand_broadcasts_both_ways(target: tuple[int, ...]) -> None:
     check_node("Expand", [DATA, ints(*target)], expected=[expected])
 
 
+@pytest.mark.parametrize("target", [(), (5,), (0,), (3, 1, 2), (70, 70)])
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_expand_repeats_one_element_of_any_type(target: tuple[int, ...], rank: int) -> None:
+    shape = np.broadcast_shapes((1,) * rank, target)
+    for value in (np.float32(2.5), np.int8(-3), np.bool_(True)):
+        expected = np.full(shape, value)
+        check_node("Expand", [np.full((1,) * rank, value), ints(*target)], expected=[expected])
+    words = np.empty((1,) * rank, object)
+    words[...] = "word"
+    [found] = run_op("Expand", [words, ints(*target)])
+    assert found.dtype == object
+    assert found.shape == shape
+    assert found.tolist() == np.full(shape, "word").tolist()
+
+
 def test_expand_says_which_extents_differ() -> None:
     with pytest.raises(ShapeError, match="4 and 5 differ and neither is 1"):
         run_op("Expand", [DATA, ints(5)])

@@ -39,7 +39,7 @@ def checked(
     """
     if indices.size == 0:
         return indices
-    low, high = int(indices.min()), int(indices.max())
+    low, high = _ends(indices)
     if low < -extent or high >= extent:
         wrong = np.argwhere((indices < -extent) | (indices >= extent))[0]
         allowed = f"in [{-extent}, {extent - 1}]" if extent else "none"
@@ -49,6 +49,18 @@ def checked(
             f"found {indices[tuple(wrong)]}"
         )
     return np.where(indices < 0, indices.astype(np.int64) + extent, indices) if low < 0 else indices
+
+
+FEW = 16
+"""Numbers, up to which Python's own are compared sooner than NumPy begins."""
+
+
+def _ends(indices: Array) -> tuple[int, int]:
+    """The least and the greatest of ``indices``; NumPy takes microseconds for few, too."""
+    if indices.size > FEW:
+        return int(indices.min()), int(indices.max())
+    numbers = indices.ravel().tolist()
+    return min(numbers), max(numbers)
 
 
 def _check_known(indices: Fact, extent: DimLike, axis: int) -> Array | None:
@@ -176,11 +188,11 @@ def check_inside(data: Sequence[DimLike], indices: Sequence[DimLike], axis: int)
     fits = len(data) == len(indices) and not any(
         less(n, m) for place, (n, m) in enumerate(zip(data, indices, strict=True)) if place != axis
     )
-    require(
-        fits,
-        f"indices{shape_text(indices)} must have the rank of data{shape_text(data)} and, beside "
-        f"axis {axis}, no greater extent",
-    )
+    if not fits:
+        raise ShapeError(
+            f"indices{shape_text(indices)} must have the rank of data{shape_text(data)} and, "
+            f"beside axis {axis}, no greater extent"
+        )
 
 
 GatherND = (
@@ -211,12 +223,15 @@ def gather_nd(data: Array, indices: Array, *, batch_dims: int = 0) -> Array:
     depth = indices.shape[-1] if indices.ndim else 0
     _check_tuples(data.shape, indices.shape, batch_dims, depth)
     batch, count = (math.prod(x) for x in (data.shape[:batch_dims], indices.shape[batch_dims:-1]))
-    flat = data.reshape(batch, *data.shape[batch_dims:])
     where = [
         checked(indices[..., j], data.shape[batch_dims + j], batch_dims + j).reshape(batch, count)
         for j in range(depth)
     ]
-    picked: Array = flat[(np.arange(batch)[:, np.newaxis], *where)]
+    if batch_dims:
+        flat = data.reshape(batch, *data.shape[batch_dims:])
+        picked: Array = flat[(np.arange(batch)[:, np.newaxis], *where)]
+    else:
+        picked = data[tuple(where)]
     return picked.reshape((*indices.shape[:-1], *data.shape[batch_dims + depth :]))
 
 
@@ -243,22 +258,22 @@ def lower_gather_nd(
 def _check_tuples(
     data: Sequence[DimLike], indices: Sequence[DimLike], batch_dims: int, depth: int
 ) -> None:
-    require(
-        0 <= batch_dims < min(len(data), len(indices)),
-        f"batch_dims must be less than the ranks of data{shape_text(data)} and "
-        f"indices{shape_text(indices)}, got {batch_dims}",
-    )
+    if not 0 <= batch_dims < min(len(data), len(indices)):
+        raise ShapeError(
+            f"batch_dims must be less than the ranks of data{shape_text(data)} and "
+            f"indices{shape_text(indices)}, got {batch_dims}"
+        )
     agree = all(unified(pair) is not None for pair in zip(data, indices[:batch_dims], strict=False))
-    require(
-        agree,
-        f"the first {batch_dims} extents of data{shape_text(data)} and "
-        f"indices{shape_text(indices)} must agree",
-    )
-    require(
-        1 <= depth <= len(data) - batch_dims,
-        f"the last axis of indices{shape_text(indices)} must index 1 to {len(data) - batch_dims} "
-        f"axes of data{shape_text(data)}, found {depth}",
-    )
+    if not agree:
+        raise ShapeError(
+            f"the first {batch_dims} extents of data{shape_text(data)} and "
+            f"indices{shape_text(indices)} must agree"
+        )
+    if not 1 <= depth <= len(data) - batch_dims:
+        raise ShapeError(
+            f"the last axis of indices{shape_text(indices)} must index 1 to "
+            f"{len(data) - batch_dims} axes of data{shape_text(data)}, found {depth}"
+        )
 
 
 OneHot = (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fornix.dtype import DType
-from fornix.errors import DTypeError, Fail, require
+from fornix.errors import DTypeError, Fail, ShapeError, require
 from fornix.ir.dim import DimLike, equal, known
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import IndexLike, Tensor, apply, cast, gathered, index, scatter
@@ -95,7 +95,9 @@ def scatter_elements(
     _check_reduction(reduction, DType.of(data.dtype))
     place = normalize_axis(axis, data.ndim)
     _check_elements(data.shape, indices.shape, updates.shape, place)
-    where: list[Array] = list(np.indices(indices.shape, sparse=True))
+    where: list[Array] = [indices]
+    if data.ndim > 1:
+        where = list(np.indices(indices.shape, sparse=True))
     where[place] = checked(indices, data.shape[place], place)
     return _written(data, tuple(where), updates, reduction)
 
@@ -147,12 +149,12 @@ def _check_elements(
 ) -> None:
     check_inside(data, indices, axis)
     agree = len(indices) == len(updates) and all(
-        unified(pair) is not None for pair in zip(indices, updates, strict=True)
+        n == m or unified((n, m)) is not None for n, m in zip(indices, updates, strict=True)
     )
-    require(
-        agree,
-        f"updates{shape_text(updates)} must have the shape of indices{shape_text(indices)}",
-    )
+    if not agree:
+        raise ShapeError(
+            f"updates{shape_text(updates)} must have the shape of indices{shape_text(indices)}"
+        )
 
 
 def _check_reduction(reduction: str, dtype: DType | None) -> None:

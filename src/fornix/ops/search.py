@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from fornix.dtype import BFLOAT16, INT64, DType
 from fornix.errors import require
 from fornix.ir.dim import DimLike, less
-from fornix.ops.call import InferNode
+from fornix.ops.call import InferNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.geometry import normalize_axis, shape_text
 from fornix.ops.op import op
@@ -132,7 +133,9 @@ def infer_unique(
 
 
 @Unique.kernel
-def unique(X: Array, *, axis: int | None = None, sorted: int) -> tuple[Array, Array, Array, Array]:
+def unique(
+    X: Array, *, axis: int | None = None, sorted: int, node: RunNode | None = None
+) -> tuple[Array, ...]:
     """The distinct elements of ``X``, or its distinct slices along ``axis``.
 
     X[*S] → Y[count], with ``axis`` Y[*A, count, *B]; indices[count], inverse_indices[N],
@@ -144,6 +147,10 @@ def unique(X: Array, *, axis: int | None = None, sorted: int) -> tuple[Array, Ar
     source = X.reshape(-1) if axis is None else X
     lines = np.moveaxis(source, place, 0) if place else source
     rows = lines.reshape(len(lines), -1 if lines.size else 0)
+    if X.dtype == object and node is not None and not any(node.wanted[1:]):
+        kinds = _kinds(_keys(rows), bool(sorted))
+        found = np.array(kinds, object).reshape(len(kinds), *lines.shape[1:])
+        return (np.moveaxis(found, 0, place) if place else found,)
     first, group = (_grouped_texts if X.dtype == object else _grouped)(rows, bool(sorted))
     counts = np.bincount(group, minlength=len(first)).astype(np.int64)
     return source.take(first, place), first.astype(np.int64), group, counts
@@ -164,12 +171,26 @@ def _grouped(rows: Array, is_sorted: bool) -> tuple[Array, Array]:
 
 def _grouped_texts(rows: Array, is_sorted: bool) -> tuple[Array, Array]:
     """The same of texts, which Python hashes once: NumPy compares two of them again and again."""
-    keys = rows[:, 0].tolist() if rows.shape[1] == 1 else [*map(tuple, rows.tolist())]
-    places = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
-    kinds = sorted(places, key=None if is_sorted else places.__getitem__)
-    numbers = {kind: number for number, kind in enumerate(kinds)}
-    first = np.fromiter(map(places.__getitem__, kinds), np.int64, len(kinds))
-    return first, np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys))
+    keys = _keys(rows)
+    numbers = {kind: number for number, kind in enumerate(_kinds(keys, is_sorted))}
+    group = np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys))
+    first = np.empty(len(numbers), np.int64)
+    first[group[::-1]] = np.arange(len(keys) - 1, -1, -1)  # of places that repeat, the last counts
+    return first, group
+
+
+def _keys(rows: Array) -> list[Any]:
+    """Rows of texts as what Python hashes."""
+    if rows.shape[1] == 1:
+        keys: list[Any] = rows[:, 0].tolist()
+        return keys
+    return [*zip(*rows.T.tolist(), strict=True)] if rows.shape[1] else [()] * len(rows)
+
+
+def _kinds(keys: list[Any], is_sorted: bool) -> list[Any]:
+    """Those of ``keys`` that differ."""
+    kinds = dict.fromkeys(keys)
+    return sorted(kinds) if is_sorted else [*kinds]
 
 
 def _sorted_rows(rows: Array) -> tuple[Array, Array]:

@@ -419,6 +419,10 @@ def _expanded(extent: DimLike, node: InferNode) -> DimLike:
     return node.unknown("its shape is computed at run time")
 
 
+SHORT = 1 << 12
+"""Bytes, up to which one element is written sooner than NumPy makes a view that repeats it."""
+
+
 @Expand.kernel
 def expand(input: Array, shape: Array) -> Array:
     """``input`` repeated so that it has the common shape of itself and ``shape``.
@@ -437,6 +441,10 @@ def expand(input: Array, shape: Array) -> Array:
             f"output must fit into memory, found {shape_text(common)} of {taken:,} bytes; "
             "ask for fewer elements"
         )
+    if input.size == 1 and taken <= SHORT:
+        result = np.empty(common, input.dtype)
+        result[...] = input
+        return result
     return np.broadcast_to(input, common)
 
 
