@@ -324,6 +324,13 @@ def test_windows_that_do_not_overlap_are_left_to_maps() -> None:
     check(y, {"x": normal(1, 3, 8, 32)})
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_places_that_long_rows_of_large_windows_count_are_read_from_no_table(level: str) -> None:
+    x = tensor("x", (1, 1, 12, 400), FLOAT32)
+    y = mean(x, windows(x, 6, 2))
+    check(y, {"x": normal(1, 1, 12, 400)}, target=target(level), chunks=3)
+
+
 def test_integers_are_compared_in_windows_too() -> None:
     x = tensor("x", (1, 2, 9, 37), DType.of("int8"))
     window = windows(x, 3)

@@ -178,8 +178,9 @@ def _is_compared(store: Store, vector: Variable, outer: Sequence[Variable]) -> b
         return False
     loads = [e for e in walk(reductions[0].body) if isinstance(e, Load)]
     tables = [e for e in loads if vector in e.variables]
-    size = math.prod(map(likely, extents)) * max(e.dtype.bits for e in loads) // 8
-    return size > TABLE and all(e.variables.isdisjoint(outer) for e in tables)
+    if not tables or not all(e.variables.isdisjoint(outer) for e in tables):
+        return False
+    return math.prod(map(likely, extents)) * max(e.dtype.bits for e in tables) // 8 > TABLE
 
 
 def _grain(store: Store, vector: Variable) -> int:
