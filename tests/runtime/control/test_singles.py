@@ -127,6 +127,36 @@ def test_a_place_that_is_not_there_is_an_error_as_ever(made: list[Any]) -> None:
     check(compiled, reference, good)
 
 
+SOME = """f (seq(string) x, string[N] y, int64[M] z, int64 n, string s) => (string r) {
+    c = Constant <value = bool {1}> ()
+    r = Loop (n, c, s) <body = b (int64 i, bool h, string a) => (bool g, string o) {
+        g = Identity (h) j = Gather (z, i) u = SequenceAt (x, j) v = Gather (y, j)
+        w = StringConcat (u, v) o = StringConcat (a, w) }> }"""
+
+
+def test_few_iterations_read_few_of_many_elements(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    original = singles._text
+
+    def observed(found: object) -> str:
+        read.append(found)
+        return original(found)
+
+    monkeypatch.setattr(singles, "_text", observed)
+    compiled, reference = pair(SOME)
+    words = texts(*(f"{number} " for number in range(300)))
+    feeds = {
+        "x": [word.reshape(()) for word in np.split(words, 300)], "y": words, "n": np.array(3),
+        "z": np.array([7, -1, 299, 300]), "s": np.array(":", object),
+    }  # fmt: skip
+    check(compiled, reference, feeds)
+    read.clear()
+    assert compiled.run(None, feeds)[0] == ":7 7 299 299 299 299 "
+    assert read == [":", "7 ", "7 ", "299 ", "299 ", "299 ", "299 "]
+    with pytest.raises(FornixError, match="must be in"):
+        compiled.run(None, {**feeds, "n": np.array(4)})
+
+
 def test_elements_of_other_ranks_are_left_to_kernels() -> None:
     compiled, reference = pair(COLLECTED.replace("seq(string[1])", "seq(string)"))
     plain, other = [texts("the"), texts("a"), texts("fox")], [texts("the"), np.array("a", object)]

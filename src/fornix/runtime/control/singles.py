@@ -35,13 +35,18 @@ class Single(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """The elements of a tensor of one axis, or of a sequence of tensors of one element each."""
+    """The elements of a tensor of one axis, or of a sequence of tensors of one element each.
+
+    They are read when an iteration asks for them: few iterations may meet many elements.
+    """
 
     name: str
     kind: type
     shape: tuple[int, ...]
     """That of each."""
     is_sequence: bool
+    form: str
+    """What takes the element at a place."""
 
 
 class _NotSingle(Exception):
@@ -76,9 +81,9 @@ class _Writer:
         self.samples = dict(zip(graph.inputs, values, strict=False))
         self.found: dict[Value, Single | Listed] = {}
         self.bound: dict[str, Any] = {
-            "array": np.array, "text": _text, "texts": _texts, "elements": _elements,
-            "whole": _whole, "stacked": _stacked, "text_class": object, "int_class": np.int64,
-            "bool_class": bool,
+            "array": np.array, "text": _text, "texts": _texts, "element": _element,
+            "whole": _whole, "stacked": _stacked,
+            **{name: dtype for dtype, kind in KINDS.items() for name in [_DTYPES[kind]]},
         }  # fmt: skip
         self.begin: list[str] = []
         self.lines: list[str] = []
@@ -137,7 +142,7 @@ class _Writer:
             *(f"turns.carried[{n}] = {_array(self.single(a))}" for n, a, _ in changing),
             *(
                 f"turns.scanned[{n}] = "
-                f"stacked(turns.scanned[{n}], row{n}, {_CLASSES[row.kind]}, {row.shape})"
+                f"stacked(turns.scanned[{n}], row{n}, {_DTYPES[row.kind]}, {row.shape})"
                 for n, row in enumerate(rows)
             ),
             "return given",
@@ -192,29 +197,27 @@ class _Writer:
         if value.constant is not None:
             array = value.constant.numpy()
             found = self._look(name, array)
-            self.bound[name] = array.item() if isinstance(found, Single) else array.tolist()
+            self.bound[name] = array.item() if isinstance(found, Single) else array
             return found
         if value not in self.given:
             raise _NotSingle
         source, sample = self.given[value]
-        found = self._look(name, sample)
-        if isinstance(found, Single):
-            self.begin.append(f"{name} = {_taken(source, found.kind)}")
-        elif found.is_sequence:
-            form = f"{_CLASSES[found.kind]}, {found.shape}"
-            self.begin.append(f"{name} = elements({source}, {form})")
-        else:
-            self.begin.append(_listing(name, source, found.kind))
-        return found
+        found = self._look(source, sample)
+        if isinstance(found, Listed):
+            return found
+        self.begin.append(f"{name} = {_taken(source, found.kind)}")
+        return found._replace(name=name)
 
     def _look(self, name: str, sample: Any) -> Single | Listed:
         """What a variable holds for a value like ``sample``."""
         if isinstance(sample, list) and sample:
             shape, kind = self._kind(sample[0])
-            return Listed(name, kind, shape, is_sequence=True)
+            form = _taken(f"element({{}}[{{}}], {_DTYPES[kind]}, {shape})", kind)
+            return Listed(name, kind, shape, is_sequence=True, form=form)
         is_list = isinstance(sample, np.ndarray) and sample.ndim == 1 < sample.size
         if is_list and sample.dtype in KINDS:
-            return Listed(name, KINDS[sample.dtype], (), is_sequence=False)
+            kind = KINDS[sample.dtype]
+            return Listed(name, kind, (), is_sequence=False, form=_taken("{}", kind, "{}"))
         shape, kind = self._kind(sample)
         return Single(name, kind, shape)
 
@@ -227,9 +230,10 @@ class _Writer:
         return sample.shape, kind
 
 
-def _taken(source: str, kind: type) -> str:
-    """What takes the element out of an array."""
-    return f"text({source})" if kind is str else f"{source}.item()"
+def _taken(source: str, kind: type, place: str = "") -> str:
+    """What takes the element, or that at a ``place``, out of an array."""
+    found = f"{source}.item({place})"
+    return f"text({found})" if kind is str else found
 
 
 def _listing(name: str, source: str, kind: type) -> str:
@@ -238,9 +242,8 @@ def _listing(name: str, source: str, kind: type) -> str:
     return f"{name} = {checked}.reshape(-1).tolist()"
 
 
-def _text(array: Array) -> str:
-    """The one text; raises TypeError if it is something else."""
-    found = array.item()
+def _text(found: object) -> str:
+    """``found``, a text; raises TypeError if it is something else."""
     if not isinstance(found, str):
         raise TypeError("a text is required")
     return found
@@ -253,15 +256,11 @@ def _texts(array: Array) -> Array:
     return array
 
 
-def _elements(values: Sequence[Any], kind: type, shape: tuple[int, ...]) -> list[Any]:
-    """The one element of each array in a sequence; raises TypeError if they are others."""
-    dtype = np.dtype(kind)
-    if any(type(x) is not np.ndarray or x.dtype != dtype or x.shape != shape for x in values):
-        raise TypeError("tensors of one element are required")
-    found = [x.item() for x in values]
-    if KINDS[dtype] is str and not all(isinstance(x, str) for x in found):
-        raise TypeError("texts are required")
-    return found
+def _element(array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """One ``array`` of a sequence; raises TypeError if it does not look as told."""
+    if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+        raise TypeError("a tensor of one element is required")
+    return array
 
 
 def _whole(number: int) -> int:
@@ -272,19 +271,20 @@ def _whole(number: int) -> int:
 
 
 def _stacked(
-    before: Sequence[Array], found: Sequence[Any], kind: type, shape: tuple[int, ...]
+    before: Sequence[Array], found: Sequence[Any], dtype: np.dtype[Any], shape: tuple[int, ...]
 ) -> Sequence[Array] | Array:
     """The rows ``before``, and one of each element that is ``found``."""
-    rows: Array = np.fromiter(found, kind, len(found)).reshape(-1, *shape)
+    rows: Array = np.fromiter(found, dtype, len(found)).reshape(-1, *shape)
     return [*before, *(rows[n, ...] for n in range(len(rows)))] if before else rows
 
 
 def _array(one: Single) -> str:
     """What makes an array of an element."""
-    return f"array({'[' * len(one.shape)}{one.name}{']' * len(one.shape)}, {_CLASSES[one.kind]})"
+    return f"array({'[' * len(one.shape)}{one.name}{']' * len(one.shape)}, {_DTYPES[one.kind]})"
 
 
-_CLASSES = {str: "text_class", int: "int_class", bool: "bool_class"}
+_DTYPES = {str: "text_type", int: "int_type", bool: "bool_type"}
+"""Variables that hold the element types of arrays."""
 Rule: TypeAlias = Callable[[_Writer, Node], Single]
 
 
@@ -358,18 +358,20 @@ def _reshape(writer: _Writer, node: Node) -> Single:
 def _gather(writer: _Writer, node: Node) -> Single:
     data, place = writer.of(node.inputs[0]), writer.single(node.inputs[1])
     axis = node.attributes.get("axis")
-    is_list = isinstance(data, Listed) and not data.is_sequence
-    if not is_list or place.kind is not int or (axis is not None and axis.value not in {0, -1}):
+    if not isinstance(data, Listed) or data.is_sequence or place.kind is not int:
         raise _NotSingle
-    return writer.put(f"{data.name}[{place.name}]", data.kind, place.shape)
+    if axis is not None and axis.value not in {0, -1}:
+        raise _NotSingle
+    return writer.put(data.form.format(data.name, place.name), data.kind, place.shape)
 
 
 def _sequence_at(writer: _Writer, node: Node) -> Single:
     values, place = writer.of(node.inputs[0]), writer.single(node.inputs[1])
-    is_list = isinstance(values, Listed) and values.is_sequence
-    if not is_list or place.kind is not int or len(place.shape) > 1:
+    if not isinstance(values, Listed) or not values.is_sequence:
         raise _NotSingle
-    return writer.put(f"{values.name}[{place.name}]", values.kind, values.shape)
+    if place.kind is not int or len(place.shape) > 1:
+        raise _NotSingle
+    return writer.put(values.form.format(values.name, place.name), values.kind, values.shape)
 
 
 def _sequence_length(writer: _Writer, node: Node) -> Single:
