@@ -233,7 +233,7 @@ def _in_boxes(
         copy, image = copied_image(c, given, sum_, bare)
         stages.append(copy)
     marks = marks_of(c, given, sum_, image, box.pixels, bare) if is_small else None
-    stages += [] if marks is None else [marks.store]
+    stages += [] if marks is None else [marks.sums, marks.store]
     which = given.axis.dim * given.filters + place
     axes = (given.axis, panels, block, lane)
     pack, weights = packed_weights(c, sum_, (which, given.filters - place), axes)

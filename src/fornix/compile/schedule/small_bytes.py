@@ -10,6 +10,7 @@ places of the image are marked first, and boxes ask for each group of channels w
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,9 +63,11 @@ ALONE = 2
 class Marks:
     """Which bytes that boxes read are not small: of a `group` of channels, for a row of the image.
 
-    Rows are counted from `start`; images of one axis have none.
+    Rows are counted from `start`; images of one axis have none. What is asked of each place stands
+    in `sums`, which come first.
     """
 
+    sums: Store
     store: Store
     lead: tuple[Variable, ...]
     group: Variable
@@ -142,7 +145,7 @@ def marks_of(
     start = minimum(turn.dim * wide, extent - wide)
     stride, taps = _steps(last)
     x = Variable("x", (wide - 1) * stride + taps)
-    at = {given.axis: 0, **_place(last, start, x.dim)}
+    at: dict[Atom, DimLike] = {given.axis: 0}
     rows = lead[0] if lead else None
     first: DimLike = 0
     axes = [*c.batch, sum_.loops[0]]
@@ -150,26 +153,42 @@ def marks_of(
         size = rows.out.extent if rows.tap is None else rows.place.extent
         first, end = bare.get(rows, (0, size))
         axes.append(Variable("y", end - first))
-        at |= _place(rows, 0, axes[-1].dim + first)
+        at |= _place(rows, axes[-1].dim + first)
+    place = Variable("z", (extent - 1) * stride + taps)
+    words = substitute_scalar(image, at | _place(last, place.dim))
+    sums = _sums(words, c, sum_, [*axes, place])
+    pair = sums.axes[-1]
+    of_turn = (*(a.dim for a in axes), start * stride + x.dim, pair.dim)
+    found = reduction("or", (x, pair), load(sums.buffer, sums.buffer.address(of_turn)))
+    store = filled("marks", (*axes, turn), found)
+    return Marks(sums, store, c.batch, sum_.loops[0], rows, first)
+
+
+def _sums(image: Scalar, c: Convolution, sum_: Order, axes: Sequence[Variable]) -> Store:
+    """The bits of `CARRIES` for each place and pair of words of the ``image``, over ``axes``.
+
+    In vectors, as words lie side by side; those of a box lie apart from those of the next.
+    """
     *others, step = sum_.written
+    taps = {s.tap for s in c.spatial}
+    own = [a for a in (*sum_.loops[1:], *others) if a not in taps]
     pair = Variable("k", step.extent // TOGETHER)
-    own = [a for a in (*sum_.loops[1:], *others) if a not in {s.tap for s in c.spatial}]
-    words = (
-        substitute_scalar(image, {**at, step: pair.dim * TOGETHER + k}) for k in range(TOGETHER)
-    )
-    sums = [_pairs(word) for word in words]
-    together = functools.reduce(lambda a, b: a + b, sums)
-    alone = apply("shl", apply("and", _any(sums), CARRIES), ALONE)
-    both = apply("or", apply("and", together, CARRIES), alone)
-    store = filled("marks", (*axes, turn), reduction("or", (*own, pair, x), both))
-    return Marks(store, c.batch, sum_.loops[0], rows, first)
+    found = []
+    for numbers in itertools.product(*(range(known(a.extent) or 1) for a in own)):
+        at: dict[Atom, DimLike] = dict(zip(own, numbers, strict=True))
+        words = (
+            substitute_scalar(image, at | {step: pair.dim * TOGETHER + k}) for k in range(TOGETHER)
+        )
+        sums = [_pairs(word) for word in words]
+        together = functools.reduce(lambda a, b: a + b, sums)
+        alone = apply("shl", apply("and", _any(sums), CARRIES), ALONE)
+        found.append(apply("or", apply("and", together, CARRIES), alone))
+    return filled("sums", (*axes, pair), _any(found))
 
 
-def _place(axis: Spatial, out: DimLike, place: DimLike) -> dict[Atom, DimLike]:
-    """Where the image is read ``place`` elements behind the first that belongs to ``out``."""
-    if axis.tap is None:
-        return {axis.out: out + place}
-    return {axis.out: out, axis.tap: place}
+def _place(axis: Spatial, place: DimLike) -> dict[Atom, DimLike]:
+    """Where the image is read ``place`` elements behind the first that belongs to 0."""
+    return {axis.out: place} if axis.tap is None else {axis.out: 0, axis.tap: place}
 
 
 def _steps(axis: Spatial) -> tuple[int, int]:
