@@ -104,6 +104,12 @@ def test_four_rows_are_shared_by_two_threads() -> None:
         assert runner.kernels[-1].parallel == chunks
 
 
+def test_two_threads_share_directions_before_rows() -> None:
+    for ways, rows, chunks in ((2, 4, 2), (2, 7, 2), (2, 8, 4), (2, 33, 12), (3, 4, 6)):
+        runner = Runner([layer(2, (ways, rows, 9), 4)], target("x86-64-v3"))
+        assert runner.kernels[-1].parallel == chunks
+
+
 ROWS: list[Callable[[Any, Any], Any]] = [
     lambda n, m: n * m + n,
     lambda n, m: (n + 2) // 3 * m + m,

@@ -208,6 +208,27 @@ def test_affine_grid_of_an_open_image_runs_in_code(rank: int, align: int) -> Non
     np.testing.assert_array_equal(found.reshape(2, rank), theta[:, :, rank])
 
 
+@pytest.mark.parametrize(("images", "grids"), [("N", 2), (2, "N"), ("N", "M")])
+def test_grid_sample_runs_in_code_where_one_batch_is_open(
+    images: int | str, grids: int | str, rng: np.random.Generator
+) -> None:
+    graph = onnx.parser.parse_graph(
+        f"g (float[{images}, 3, 4, 5] x, float[{grids}, 6, 7, 2] g) => (float[B, C, H, W] y)"
+        " { y = GridSample (x, g) }"
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
+    session = fornix.InferenceSession(model)
+    assert [bool(place.kernels) for place in session.placement()] == [True]
+    x = rng.standard_normal((2, 3, 4, 5), np.float32)
+    grid = rng.uniform(-1, 1, (3, 6, 7, 2)).astype(np.float32)
+    [found] = session.run(None, {"x": x, "g": grid[:2]})
+    [wanted] = run_op("GridSample", [x, grid[:2]], opset=20)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    if isinstance(grids, str):
+        with pytest.raises(ShapeError, match="grid must be"):
+            session.run(None, {"x": x, "g": grid})
+
+
 @pytest.mark.parametrize("align", [0, 1])
 @pytest.mark.parametrize("size", [(2, 3, 4, 5), (1, 2, 1, 4), (1, 2, 3, 4, 5), (2, 1, 0, 3)])
 def test_the_body_of_affine_grid_equals_its_kernel(size: tuple[int, ...], align: int) -> None:

@@ -9,6 +9,7 @@ takes all its steps alone, so that no thread ever waits within a scan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -333,7 +334,8 @@ def _nest(
     if axes.row is not None:
         end = axes.row.extent
         # Twice as many rows multiply a vector of weights in the time that it takes to come.
-        count, rows = divided(end, 4 if target.is_wide else 2)
+        needs_more = target.is_wide or _is_even(axes.outer)
+        count, rows = divided(end, 4 if needs_more else 2)
         if count != 1:
             block = Variable("q", count)
             first, end = block.dim * rows, minimum(block.dim * rows + rows, end)
@@ -356,6 +358,12 @@ def divided(rows: DimLike, least: int) -> tuple[DimLike, DimLike]:
     parts = minimum(2 * ceildiv(rows, 2 * ROWS), rows // least)
     each = maximum(ceildiv(rows, maximum(parts, 1)), 1)
     return ceildiv(rows, each), each
+
+
+def _is_even(axes: Sequence[Variable]) -> bool:
+    """Whether two threads have as many of ``axes`` each, as of both directions."""
+    count = math.prod([axis.extent for axis in axes])
+    return isinstance(count, int) and count % 2 == 0
 
 
 def _preparation(
