@@ -287,6 +287,21 @@ def test_values_that_are_fewer_than_keys_are_refused_whatever_their_names() -> N
         session.run(None, feeds)
 
 
+@pytest.mark.parametrize("named", ["key", "value"])
+def test_widths_that_heads_do_not_divide_are_refused_where_they_are_open(named: str) -> None:
+    feeds = apart(3, H, D)
+    text = unnamed(model("MultiHeadAttention", feeds, MULTI, 1, {"num_heads": H}))
+    session = fornix.InferenceSession(text)
+    session.run(None, feeds)
+    size = H * D + 2
+    feeds[named] = normal(2, 6, size)
+    if named == "key":
+        feeds["query"] = normal(2, 3, size)
+    for _ in range(2):
+        with pytest.raises(FornixError, match=r"4 heads · size\] is required, found \[2, \d, 66\]"):
+            session.run(None, feeds)
+
+
 def test_groups_of_heads_of_any_size_have_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
     widths = {"query": "h", "key": "k", "value": "k", "past_key": "d", "past_value": "d"}
     for name, width in widths.items():

@@ -336,6 +336,9 @@ def infer_multi_head(
     check_heads(num_heads)
     batch, length = query.shape[:2]
     keys, size, width = _multi_head_extents(query, key, value, num_heads)
+    for name, fact in (("query", query), ("key", key), ("value", value)):
+        if fact is not None and fact.rank == 3:
+            check_shape(name, fact, (None, None, whole_heads(fact.shape[2], num_heads)))
     for name, fact in (("key", key), ("value", value)):
         if fact is not None:
             along = (num_heads, keys) if fact.rank == 4 else (keys,)
