@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4293,
     "edit": 1150,
     "compile": 16_821,
-    "runtime": 10_938,
+    "runtime": 10_943,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -47,7 +47,7 @@ def rules(table):
             for key, o in table.items()}
 
 alone = {}
-for family, names in ops.FAMILIES.items():
+for family in (*ops.FAMILIES, *ops.PARTS):
     here, there = os.pipe()
     if not os.fork():
         os.write(there, repr(rules(ops.family_table(family))).encode())
@@ -56,7 +56,8 @@ for family, names in ops.FAMILIES.items():
     with open(here) as file:
         alone |= eval(file.read())
     os.wait()
-assert alone == rules(ops.standard())
+parts = {key: o for family in ops.PARTS for key, o in ops.family_table(family).items()}
+assert alone == rules({**ops.standard(), **parts})
 """
 
 
@@ -66,12 +67,19 @@ import sys
 from fornix import ops
 assert ops.find("", "Loop") and ops.find("", "NoSuch") is None
 assert ops.find("ai.onnx.ml", "Loop") is None
-print(*[family for family in ops.FAMILIES if f"fornix.ops.{family}" in sys.modules])
+assert ops.find(ops.PART_DOMAIN, "Stretched") and ops.find(ops.PART_DOMAIN, "NoSuch") is None
+known = (*ops.FAMILIES, *ops.PARTS)
+print(*[family for family in known if f"fornix.ops.{family}" in sys.modules])
 """
     done = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     )
-    assert done.stdout.split() == ["control"]
+    assert done.stdout.split() == ["control", "stretched"]
+
+
+def test_every_part_belongs_to_one_module() -> None:
+    found = {part: {name for _, name in ops.family_table(part)} for part in ops.PARTS}
+    assert found == {part: {*names.split()} for part, names in ops.PARTS.items()}
 
 
 @pytest.mark.slow

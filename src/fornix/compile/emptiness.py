@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fornix.ir.dim import is_nonnegative
 from fornix.ir.graph import Node
-from fornix.ops.counted import DOMAIN as COUNTED
+from fornix.ops import PART_DOMAIN
 from fornix.ops.fact import Fact
 
 UNREAD = frozenset({"Shape", "Size"})
@@ -20,12 +20,12 @@ FOLDS = frozenset({
         "Concat", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
         "ReduceSum", "ReduceSumSquare",
     )),
-    (COUNTED, "Count"),
+    (PART_DOMAIN, "Count"),
 })  # fmt: skip
 """Sums, means, extremes and what is put together, by domain: what is made of nothing is known."""
 FILLS = frozenset({"ConstantOfShape", "Expand"})
 """Operators of which code writes no elements, if there are none: where lists begin that grow."""
-STRETCHED = COUNTED, "Stretched"
+STRETCHED = PART_DOMAIN, "Stretched"
 """What reads of others how long they are."""
 SCATTERS = frozenset({"Scatter", "ScatterElements", "ScatterND"})
 """Operators that change no element where there are no updates."""

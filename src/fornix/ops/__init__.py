@@ -121,10 +121,16 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
 }
 """Modules that declare operators of other domains, which are no part of the standard."""
 
-PARTS: dict[str, tuple[str, ...]] = {
-    "fornix.parts": ("counted", "drawn", "resize_parts", "stretched", "text_parts")
+PART_DOMAIN = "fornix.parts"
+"""The domain of what sessions take operators apart into; no model has these."""
+PARTS: dict[str, str] = {
+    "counted": "Count Places Chosen Front Distinct Suppressed",
+    "drawn": "Drawn Hits",
+    "resize_parts": "ScaledExtents Resized",
+    "stretched": "Stretched",
+    "text_parts": "Numbered Indexed WordCounts WordProduct",
 }
-"""Modules that declare what sessions take operators apart into; no model has these."""
+"""Modules of this package that declare operators of `PART_DOMAIN`, and the names of these."""
 
 STRAYS = {"SimplifiedLayerNormalization": "com.microsoft"}
 """Operators that exporters write into the default domain, and the domain that declares them."""
@@ -136,6 +142,7 @@ _table: dict[str, Table] = {}
 
 
 _HOMES = {name: family for family, names in FAMILIES.items() for name in names.split()}
+_PART_HOMES = {name: family for family, names in PARTS.items() for name in names.split()}
 
 
 @cache
@@ -146,14 +153,14 @@ def standard() -> Table:
 
 @cache
 def family_table(name: str) -> Table:
-    """The operators that one of `FAMILIES` declares, by (domain, name)."""
+    """The operators that one of `FAMILIES`, or of `PARTS`, declares, by (domain, name)."""
     return _declared([name])
 
 
 @cache
 def contributed(domain: str) -> Table:
-    """The operators that `CONTRIBUTED`, or `PARTS`, declares for ``domain``, by (domain, name)."""
-    return _declared(CONTRIBUTED.get(domain) or PARTS.get(domain, ()))
+    """The operators that `CONTRIBUTED` declares for ``domain``, by (domain, name)."""
+    return _declared(CONTRIBUTED.get(domain, ()))
 
 
 def _declared(families: Iterable[str]) -> Table:
@@ -178,6 +185,8 @@ def use_table(table: Table) -> None:
 def find(domain: str, name: str) -> Operator | None:
     """The operator of that name, or None; "ai.onnx" is another name of the domain ""."""
     key = ("" if domain == "ai.onnx" else domain, name)
+    if domain == PART_DOMAIN and name in _PART_HOMES:
+        return family_table(_PART_HOMES[name]).get(key)
     if "now" in _table or name not in _HOMES:
         found = _table.get("now", {}).get(key)
     else:

@@ -28,7 +28,7 @@ from fornix.ir.loops import (
     select,
     stored,
 )
-from fornix.ops import ranking_loops, search_loops
+from fornix.ops import PART_DOMAIN, ranking_loops, search_loops
 from fornix.ops.boxes import non_max_suppression
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.extremes import sort_key
@@ -40,11 +40,8 @@ from fornix.ops.search import compress, non_zero, unique
 from fornix.ops.types import BF16, NUMERIC
 from fornix.ops.types import BOOL as TRUTHS
 
-DOMAIN = "fornix.parts"
-"""The domain of these operators, which no model imports."""
-
 Count = op(
-    "Count (X: T) => (count: tensor(int64))", since=1, domain=DOMAIN, T=NUMERIC | BF16 | TRUTHS
+    "Count (X: T) => (count: tensor(int64))", since=1, domain=PART_DOMAIN, T=NUMERIC | BF16 | TRUTHS
 )
 
 
@@ -80,7 +77,7 @@ def told(count: Fact, node: InferNode) -> DimLike:
 
 Places = op(
     "Places (X: T, count: tensor(int64)) => (Y: tensor(int64))",
-    since=1, domain=DOMAIN, T=NUMERIC | BF16 | TRUTHS,
+    since=1, domain=PART_DOMAIN, T=NUMERIC | BF16 | TRUTHS,
 )  # fmt: skip
 
 
@@ -133,7 +130,7 @@ def _listed(x: Tensor, count: DimLike) -> Tensor:
 Chosen = op(
     """Chosen <axis: int?> (input: T, condition: tensor(bool), count: tensor(int64)) =>
            (output: T)""",
-    since=1, domain=DOMAIN, T=NUMERIC | BF16 | TRUTHS,
+    since=1, domain=PART_DOMAIN, T=NUMERIC | BF16 | TRUTHS,
 )  # fmt: skip
 
 
@@ -173,7 +170,7 @@ def lower_chosen(
 
 Front = op(
     "Front (X: T, count: tensor(int64)) => (Y: T)",
-    since=1, domain=DOMAIN, T=NUMERIC | BF16 | TRUTHS,
+    since=1, domain=PART_DOMAIN, T=NUMERIC | BF16 | TRUTHS,
 )  # fmt: skip
 
 
@@ -197,7 +194,7 @@ Distinct = op(
     """Distinct <sorted: int = 1> (X: T) =>
            (first: tensor(int64), group: tensor(int64), counts: tensor(int64),
             number: tensor(int64))""",
-    since=1, domain=DOMAIN, T=NUMERIC | BF16,
+    since=1, domain=PART_DOMAIN, T=NUMERIC | BF16,
 )  # fmt: skip
 
 
@@ -236,7 +233,7 @@ Suppressed = op(
            (boxes: tensor(float), scores: tensor(float), limit: tensor(int64),
             overlap: tensor(float), floor: tensor(float)?) =>
            (rows: tensor(int64), number: tensor(int64))""",
-    since=1, domain=DOMAIN,
+    since=1, domain=PART_DOMAIN,
 )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import FLOAT64
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Scalar, Tensor, apply, compute, gathered, index, select
+from fornix.ops import PART_DOMAIN
 from fornix.ops.call import RunNode
-from fornix.ops.counted import DOMAIN
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.op import op
 from fornix.ops.random import DRAWN, check_chances, generator
@@ -25,7 +25,7 @@ NORMAL, UNIFORM = "normal", "uniform"
 
 Drawn = op(
     "Drawn <kind: string, seed: float?, shape: ints?> (like: T?) => (numbers: T1)",
-    since=1, domain=DOMAIN, T=TENSOR | BF16, T1=F64, deterministic=False,
+    since=1, domain=PART_DOMAIN, T=TENSOR | BF16, T1=F64, deterministic=False,
 ).opaque(DRAWN)  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def drawn(
 
 
 Hits = op(
-    "Hits (chances: T, drawn: T) => (hits: T1)", since=1, domain=DOMAIN, T=F64, T1=BOOL
+    "Hits (chances: T, drawn: T) => (hits: T1)", since=1, domain=PART_DOMAIN, T=F64, T1=BOOL
 )  # fmt: skip
 
 

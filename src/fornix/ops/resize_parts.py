@@ -14,8 +14,8 @@ import numpy as np
 from fornix.dtype import FLOAT32, FLOAT64, INT64
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, index, select
+from fornix.ops import PART_DOMAIN
 from fornix.ops.call import InferNode, LowerNode
-from fornix.ops.counted import DOMAIN
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.op import op
 from fornix.ops.resize import ReadingAttributes, axes_of, lower_resized, resize, sampling_of
@@ -27,7 +27,7 @@ NOT_SCALED = -1
 
 ScaledExtents = op(
     """ScaledExtents <axes: ints?> (X: T, scales: tensor(float)) => (sizes: tensor(int64))""",
-    since=1, domain=DOMAIN, T=NUMERIC | BF16 | BOOL,
+    since=1, domain=PART_DOMAIN, T=NUMERIC | BF16 | BOOL,
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ Resized = op(
                 extrapolation_value: float = 0.0, mode: string = "nearest",
                 nearest_mode: string = "round_prefer_floor">
                (X: T, roi: T2?, scales: tensor(float), sizes: tensor(int64)) => (Y: T)""",
-    since=1, domain=DOMAIN, T=NUMERIC | BF16 | BOOL, T2=FLOAT,
+    since=1, domain=PART_DOMAIN, T=NUMERIC | BF16 | BOOL, T2=FLOAT,
 )  # fmt: skip
 
 

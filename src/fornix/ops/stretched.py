@@ -14,7 +14,7 @@ import numpy as np
 
 from fornix.ir.dim import DimLike, known, maximum, minimum
 from fornix.ir.loops import Scalar, Tensor, compute
-from fornix.ops.counted import DOMAIN
+from fornix.ops import PART_DOMAIN
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import broadcast_shapes
 from fornix.ops.op import op
@@ -22,7 +22,7 @@ from fornix.ops.types import BF16, BOOL, NUMERIC
 
 Stretched = op(
     "Stretched (X: T, others: each V+) => (Y: T)",
-    since=1, domain=DOMAIN, T=NUMERIC | BF16 | BOOL, V=NUMERIC | BF16 | BOOL,
+    since=1, domain=PART_DOMAIN, T=NUMERIC | BF16 | BOOL, V=NUMERIC | BF16 | BOOL,
 )  # fmt: skip
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, FLOAT64, INT64, STRING
 from fornix.ir.dim import DimLike
+from fornix.ops import PART_DOMAIN
 from fornix.ops.call import RunNode
-from fornix.ops.counted import DOMAIN
 from fornix.ops.fact import Array, Fact, tensor, unranked
 from fornix.ops.microsoft.text import tokenizer
 from fornix.ops.ml.lookup import Lookup
@@ -27,7 +27,7 @@ from fornix.ops.types import STRING as TEXT
 
 Numbered = op(
     "Numbered <keys: strings> (X: T) => (Y: T1)",
-    since=1, domain=DOMAIN, T=TEXT, T1=I64,
+    since=1, domain=PART_DOMAIN, T=TEXT, T1=I64,
 ).opaque(WORDS)  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def numbered(X: Array, *, keys: list[str], node: RunNode) -> Array:
 Indexed = op(
     """Indexed <stored: strings?, compares: int> ("texts...": T+) =>
            (names: T, "numbers...": T1+)""",
-    since=1, domain=DOMAIN, T=TEXT, T1=I64,
+    since=1, domain=PART_DOMAIN, T=TEXT, T1=I64,
 ).opaque(WORDS)  # fmt: skip
 
 
@@ -83,7 +83,7 @@ _COUNTED = """WordCounts <case_change_action: string, mincharnum: int, separator
            tokenexp: string?, pad_value: string, max_gram_length: int, max_skip_count: int,
            min_gram_length: int, ngram_counts: ints, ngram_indexes: ints, pool_strings: strings>"""
 WordCounts = op(
-    f"{_COUNTED} (X: T) => (Y: T1)", since=1, domain=DOMAIN, T=TEXT, T1=F32
+    f"{_COUNTED} (X: T) => (Y: T1)", since=1, domain=PART_DOMAIN, T=TEXT, T1=F32
 ).opaque(WORDS)  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def word_counts(
 WordProduct = op(
     _COUNTED.replace("WordCounts <", "WordProduct <norm: int, ")
     + " (X: T, scale: T1, weights: T1) => (Y: T2, size: T2)",
-    since=1, domain=DOMAIN, T=TEXT, T1=F32, T2=F64,
+    since=1, domain=PART_DOMAIN, T=TEXT, T1=F32, T2=F64,
 ).opaque(WORDS)  # fmt: skip
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from fornix.dtype import FLOAT32, FLOAT64, INT64, DType
 from fornix.infer import Inference
 from fornix.ir.graph import Model, Node, Value
-from fornix.ops.counted import DOMAIN
+from fornix.ops import PART_DOMAIN
 from fornix.ops.drawn import NORMAL, UNIFORM
 from fornix.ops.fact import Fact
 from fornix.passes.apply import replace
@@ -38,8 +38,8 @@ def split_draws(model: Model, inference: Inference) -> bool:
     found = [n for n in model.graph.nodes if not n.domain and n.op_type in _SPLITS]
     if not found or model.opset_imports.get("", 0) < SINCE:
         return False
-    was_imported = DOMAIN in model.opset_imports
-    model.opset_imports.setdefault(DOMAIN, 1)
+    was_imported = PART_DOMAIN in model.opset_imports
+    model.opset_imports.setdefault(PART_DOMAIN, 1)
     changed = False
     for node in found:
         parts = _Parts(node, model, inference)
@@ -48,7 +48,7 @@ def split_draws(model: Model, inference: Inference) -> bool:
             replace(node, results, inference)
             changed = True
     if not changed and not was_imported:
-        model.opset_imports.pop(DOMAIN)
+        model.opset_imports.pop(PART_DOMAIN)
     return changed
 
 
@@ -84,7 +84,7 @@ class _Parts:
     def drawn(self, kind: str, like: Value | None) -> Value:
         """Numbers in the shape of a value, or in that which an attribute tells."""
         seed, shape = self.given.get("seed"), self.given.get("shape")
-        return self.make.Drawn(like, kind=kind, seed=seed, shape=shape, domain=DOMAIN)
+        return self.make.Drawn(like, kind=kind, seed=seed, shape=shape, domain=PART_DOMAIN)
 
 
 def _normal(parts: _Parts) -> list[Value] | None:
@@ -113,7 +113,7 @@ def _bernoulli(parts: _Parts) -> list[Value] | None:
     (x,) = parts.node.inputs
     if x is None or parts.fact(0).rank == 0:
         return None
-    hits = parts.make.Hits(parts.cast(x, FLOAT64), parts.drawn(UNIFORM, x), domain=DOMAIN)
+    hits = parts.make.Hits(parts.cast(x, FLOAT64), parts.drawn(UNIFORM, x), domain=PART_DOMAIN)
     return [parts.cast(hits, parts.dtype)]
 
 

@@ -192,9 +192,10 @@ class Programs:
         read = {value.name for step in steps for value in step.reads} & {*self.general.inputs}
         if not read or self.numbers or self.options.memory_limit:
             return []
-        from fornix.runtime.settling import telling  # noqa: PLC0415 - few sessions need it
+        from fornix.runtime.settling import may_tell, telling  # noqa: PLC0415 - few sessions need it
 
-        return telling(self._model(), read)
+        read = {name for name in read if may_tell(self.general.inputs[name].type)}
+        return telling(self._model(), read) if read else []
 
     def _for_fed(self, feeds: Mapping[str, Any]) -> Programs:
         """Those for the numbers of ``feeds``, from the second run that has them."""

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from fornix.compile.entry import Entry
-from fornix.infer import infer_model
+from fornix.dtype import STRING
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Model, Node, Value
 from fornix.ir.tensor import ArrayTensor
+from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import nodes
 from fornix.runtime.options import RunOptions
 from fornix.runtime.shortcuts.short import QuickCall
@@ -68,6 +69,13 @@ MAX_DECIDING = 32
 """Extents beyond which no node has loops for it."""
 
 
+def may_tell(kind: Type | None) -> bool:
+    """Whether a value of this type may be one of `PLACES`: they hold numbers along one axis."""
+    if not isinstance(kind, TensorType):
+        return kind is None
+    return kind.dtype is not STRING and kind.rank in {None, 0, 1}
+
+
 def telling(model: Model, read: Collection[str]) -> list[str]:
     """Of the inputs called ``read`` those that hold numbers which nodes need to know, and no data.
 
@@ -95,6 +103,8 @@ def deciding(model: Model, symbols: Iterable[str]) -> frozenset[str]:
     decided = [node for node in model.graph.nodes if is_decided(node)]
     if not decided or len(list(nodes(model.graph))) > MAX_NODES:
         return frozenset()
+    from fornix.infer import infer_model  # noqa: PLC0415 - few models need it
+
     named = model.clone()
     name_extents(named, {})
     inference, found = infer_model(named), set[str]()
