@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from fornix.dtype import BOOL, INT8, INT64
+from fornix.dtype import BOOL, FLOAT32, INT8, INT64
 from fornix.ir.dim import DimLike, minimum
 from fornix.ir.loops import (
     Scalar,
@@ -294,14 +294,14 @@ def lower_suppressed(
 
     keys = stored(compute(scores.shape, key), "keys")
     bound = stored(compute((1,), lambda _: overlap[(0,) * overlap.rank]), "overlap")
-    bits = keys.dtype.bits
+    bits, room = keys.dtype.bits, search_loops.CORNERS * count
     return routine(
         search_loops.suppress,
         1,
         [corners, keys, bound],
         [(shape, INT64), ((1,), INT64)],
         lambda _: (groups, classes, count, most, NONE, bits),
-        scratch=[*[(count, INT64)] * 3, (ranking_loops.BUCKETS, INT64)],
+        scratch=[*[(count, INT64)] * 3, (ranking_loops.BUCKETS, INT64), (room, FLOAT32)],
         operations=VISIT * groups * count,
     )
 

@@ -112,6 +112,7 @@ def suppress(
     order: Memory,
     other: Memory,
     digits: Memory,
+    kept: Memory,
     groups: int,
     classes: int,
     boxes: int,
@@ -134,7 +135,10 @@ def suppress(
         done = 0
         while done < near and total - first < limit and keys[start + best[done]] != none:
             box = best[done]
-            if is_free(corners, rows, image * boxes, box, first, total, overlap[0]):
+            one = CORNERS * (image * boxes + box)
+            for side in range(CORNERS):
+                kept[CORNERS * (total - first) + side] = corners[one + side]
+            if is_free(corners, kept, one, total - first, overlap[0]):
                 rows[COLUMNS * total] = image
                 rows[COLUMNS * total + 1] = row - image * classes
                 rows[COLUMNS * total + 2] = box
@@ -150,26 +154,23 @@ def suppress(
 
 def is_free(
     corners: Memory,
-    rows: Memory,
-    start: int,
-    box: int,
-    first: int,
-    end: int,
+    kept: Memory,
+    one: int,
+    count: int,
     most: float,
 ) -> bool:
-    """Whether a box of an image overlaps none of the selected ones by more than ``most``."""
-    one = CORNERS * (start + box)
+    """Whether the box at ``one`` overlaps none of those ``kept`` by more than ``most``."""
     area = (corners[one + 2] - corners[one]) * (corners[one + 3] - corners[one + 1])
-    for k in range(first, end):
-        another = CORNERS * (start + rows[COLUMNS * k + 2])
-        low = max(corners[one], corners[another])
-        height = min(corners[one + 2], corners[another + 2]) - low
+    for k in range(count):
+        another = CORNERS * k
+        low = max(corners[one], kept[another])
+        height = min(corners[one + 2], kept[another + 2]) - low
         if height > 0.0:
-            left = max(corners[one + 1], corners[another + 1])
-            width = min(corners[one + 3], corners[another + 3]) - left
+            left = max(corners[one + 1], kept[another + 1])
+            width = min(corners[one + 3], kept[another + 3]) - left
             shared = height * width
-            other_height = corners[another + 2] - corners[another]
-            other_area = other_height * (corners[another + 3] - corners[another + 1])
+            other_height = kept[another + 2] - kept[another]
+            other_area = other_height * (kept[another + 3] - kept[another + 1])
             is_proper = width > 0.0 and shared > 0.0 and area > 0.0 and other_area > 0.0
             if is_proper and shared / (area + other_area - shared) > most:
                 return False
