@@ -67,7 +67,7 @@ def data_of(c: Convolution) -> dict[Spatial, Extent]:
     found: dict[Spatial, Extent] = {}
     guards = needed_for(c.image, "sum")
     for axis in c.spatial:
-        own = [g for g in guards if g.variables == {axis.place} and _is_even(g, axis.place)]
+        own = [g for g in guards if g.variables == {axis.place} and is_even(g, axis.place)]
         if axis.tap is None or not own:
             continue
         first: DimLike = 0
@@ -79,7 +79,7 @@ def data_of(c: Convolution) -> dict[Spatial, Extent]:
     return found
 
 
-def _is_even(guard: Scalar, place: Variable) -> bool:
+def is_even(guard: Scalar, place: Variable) -> bool:
     """Whether ``guard`` limits ``place`` itself, no quotient of it."""
     found = coefficient(guard.args[1].dims[0], place)
     return found is not None and found[0] != 0 and place not in variables(found[1])
@@ -126,4 +126,13 @@ def _share(axis: Spatial, data: Extent, count: int) -> float:
     return met / (len(starts) * taps)
 
 
-__all__ = ["Extent", "data_of", "limits", "needed_for", "share", "taps_between", "taps_of"]
+__all__ = [
+    "Extent",
+    "data_of",
+    "is_even",
+    "limits",
+    "needed_for",
+    "share",
+    "taps_between",
+    "taps_of",
+]

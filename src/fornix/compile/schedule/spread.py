@@ -17,7 +17,7 @@ from dataclasses import replace as replace_fields
 from fornix.compile.convolution import Convolution, Groups, Spatial, each_for_itself, groups
 from fornix.compile.cost import accesses, likely
 from fornix.compile.phases import FEW_FILTERS, Phased, are_joined, has_waste, phased_axes
-from fornix.compile.schedule.inside import limits, needed_for
+from fornix.compile.schedule.inside import is_even, limits, needed_for
 from fornix.compile.schedule.packing import filled
 from fornix.ir.dim import DimLike, maximum, minimum
 from fornix.ir.dim.expression import Atom, coefficient
@@ -147,7 +147,8 @@ def _data(image: Scalar, axes: Sequence[_Axis]) -> tuple[Scalar, list[_Axis]]:
             image = substitute_scalar(image, x.phases.at(x.place.dim))
         low: DimLike = 0
         high: DimLike = x.place.extent
-        own = {g for g in needed_for(image, "sum") if g.variables == {x.place}}
+        guards = {g for g in needed_for(image, "sum") if g.variables == {x.place}}
+        own = {g for g in guards if is_even(g, x.place)}
         for guard in own:
             first, end = limits(guard, x.place)
             low, high = maximum(low, first), minimum(high, end)
