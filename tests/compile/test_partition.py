@@ -384,3 +384,32 @@ def test_of_two_sums_that_meet_the_second_takes_them_whatever_reads_the_result()
         "ConvInteger Cast QuantizeLinear DequantizeLinear DequantizeLinear Add QuantizeLinear",
         "ConvInteger",
     ]
+
+
+def test_what_is_turned_and_joins_another_ahead_of_a_row_is_stored() -> None:
+    assert groups("""f (float[12, 512, 1024] x, int64[12, 512, 512] i, float[12, 512, 512] s)
+        => (float[12, 512, 512] y) {
+        g = GatherElements <axis = -1> (x, i)
+        t = Transpose <perm = [0, 2, 1]> (g)
+        u = Add (s, t)
+        y = Softmax (u)
+    }""") == ["GatherElements Transpose", "Add Softmax"]
+    assert groups("""f (float[N, 512, 512, 12] g, float[N, 12, 512, 512] s)
+        => (float[N, 12, 512, 512] y) {
+        t = Transpose <perm = [0, 3, 1, 2]> (g)
+        u = Add (s, t)
+        y = Softmax (u)
+    }""") == ["Transpose", "Add Softmax"]
+
+
+def test_what_is_turned_stays_in_a_row_if_it_is_small_or_joins_none() -> None:
+    assert groups("""f (float[2, 16, 16] x, float[2, 16, 16] s) => (float[2, 16, 16] y) {
+        t = Transpose <perm = [0, 2, 1]> (x)
+        u = Add (s, t)
+        y = Softmax (u)
+    }""") == ["Transpose Add Softmax"]
+    assert groups("""f (float[12, 512, 512] x) => (float[12, 512, 512] y) {
+        t = Transpose <perm = [0, 2, 1]> (x)
+        u = Neg (t)
+        y = Softmax (u)
+    }""") == ["Transpose Neg Softmax"]

@@ -13,10 +13,12 @@ The rule, from the last node to the first: a value is computed where it is read,
 6. it has narrower elements than a sum that it comes of, and that sum has to be stored otherwise,
    because it meets another one in the kernel (as a shortcut of quantised layers does),
 7. it joins sums, is no wider than what would be stored of them, and what reads it is behind yet
-   another one: of many that are added one after the other, none has to wait for the last, or
-8. the kernel has become large.
+   another one: of many that are added one after the other, none has to wait for the last,
+8. it exchanges rows and columns of a large value and meets another one ahead of a sum: one of the
+   two would be read across its rows, whichever way the loops run, or
+9. the kernel has become large.
 
-What only moves data costs nothing, so it always goes where it is read. Nodes of a chain (`chains`)
+What else only moves data costs nothing, so it goes where it is read. Nodes of a chain (`chains`)
 are computed with its end, whatever these rules say of them.
 """
 
@@ -148,12 +150,30 @@ class _Partition:
         """
         if place.is_relaid and (trait.is_reduction or trait.cost > 0):
             return True
+        if _is_turned(trait) and not place.is_epilogue and self._joins(node.output):
+            return True
         is_slow = trait.is_reduction or trait.cost >= SLOW
         if is_slow and any(self._fills_memory(end) for end in place.times):
             return True
         own = self.sums.get(node)
         follows_sum = own is not None and own is not node and trait.bits <= self._bits(own)
         return trait.cost >= DEAR and not place.is_epilogue and follows_sum
+
+    def _joins(self, value: Value) -> bool:
+        """Whether ``value`` meets another one of its extents in a kernel, ahead of its sums."""
+        for user in value.users:
+            trait = self.traits.get(user)
+            if not isinstance(trait, Traits) or trait.is_reduction or len(user.outputs) != 1:
+                continue
+            if self._is_stored(user.output):
+                continue
+            if trait.cost > 0 and not _strongest(trait, user, value).is_in_place:
+                continue
+            pairs = zip(user.inputs, trait.readings, strict=True)
+            met = {v for v, reading in pairs if reading is not None and reading.is_in_place}
+            if (value in met and len(met) > 1) or self._joins(user.output):
+                return True
+        return False
 
     def _fills_memory(self, node: Node) -> bool:
         trait = self.traits[node]
@@ -323,4 +343,11 @@ def _strongest(trait: Traits, user: Node, value: Value) -> Reading:
         sum(reading.count for reading in found),
         is_in_place=in_place,
         is_relaid=any(reading.is_relaid for reading in found),
+        is_turned=any(reading.is_turned for reading in found),
     )
+
+
+def _is_turned(trait: Traits) -> bool:
+    """Whether a node does nothing but exchange rows and columns of a large value."""
+    turns = any(reading is not None and reading.is_turned for reading in trait.readings)
+    return turns and trait.cost == 0 and not trait.is_reduction

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
-
-import numpy as np
 
 from fornix import ops
 from fornix.compile.agreement.rules import agreement
 from fornix.compile.agreement.terms import Agreement
 from fornix.compile.alike import UNREAD, is_told, stored
+from fornix.compile.binding import Binding, bound_fact
 from fornix.compile.blocked import CHANNELS
 from fornix.compile.bounds import Bound
 from fornix.compile.convolution import convolution, groups
@@ -50,7 +49,7 @@ from fornix.ir.loops import (
     Variable,
     loaded,
 )
-from fornix.ir.types import TensorType, Type
+from fornix.ir.types import Type
 from fornix.ops.call import InferNode, NotLowered, infer_node, plain_attributes
 from fornix.ops.fact import Fact
 from fornix.ops.geometry import row_major
@@ -73,6 +72,8 @@ LOAD_COST = 1.0
 DIVISION_COST = 2.0
 """Of an index by a number."""
 GATHER_COST = 4.0
+LARGE = 1 << 15
+"""Bytes of which a cache does not hold a line of every row until the next element is read."""
 SMALL_REDUCTION = 8
 """A reduction over fewer elements is arithmetic like any other."""
 
@@ -106,6 +107,8 @@ class Reading:
 
     To compute an element where it is read, its place is divided by them.
     """
+    is_turned: bool = False
+    """Whether neighbours in a row of the result come of different rows of a large input."""
 
 
 @dataclass(frozen=True)
@@ -303,36 +306,6 @@ def _no_body(*_: object, **__: object) -> list[Fact]:
     raise NotLowered("control flow decides at run time what runs")
 
 
-@dataclass(frozen=True)
-class Binding:
-    """Extents for symbols; what stands in the types of many nodes is computed once."""
-
-    extents: Mapping[str, DimLike]
-    known: dict[Dim, DimLike] = field(default_factory=dict)
-
-    def __call__(self, extent: DimLike | None) -> DimLike | None:
-        if not isinstance(extent, Dim):
-            return extent
-        found = self.known.get(extent)
-        if found is None:
-            found = self.known[extent] = extent.bind(self.extents)
-        return found
-
-
-def bound_fact(fact: Fact, extents: Binding) -> Fact:
-    """``fact`` with symbols replaced by their values."""
-    type_ = fact.type
-    if not extents.extents or not isinstance(type_, TensorType) or type_.shape is None:
-        return fact
-    shape = tuple(map(extents, type_.shape))
-    value = fact.known_value
-    if value is not None:
-        value = np.empty(value.shape, object)
-        for place, entry in np.ndenumerate(fact.known_value):
-            value[place] = extents(entry)
-    return Fact(TensorType(type_.dtype, shape), value, fact.tensor)
-
-
 def _is_symbolic(d: DimLike) -> bool:
     return any(isinstance(a, Symbol) for a in atoms(d)) or any(
         isinstance(a, Variable) and _is_symbolic(a.extent) for a in atoms(d)
@@ -368,6 +341,7 @@ def _combined(readings: list[Reading]) -> Reading:
         channels=next(iter(channels), "") if len(channels) < 2 else OTHER,
         shift=math.gcd(*(reading.shift for reading in read)),
         is_relaid=any(reading.is_relaid for reading in read),
+        is_turned=any(reading.is_turned for reading in read),
     )
 
 
@@ -391,6 +365,7 @@ class _Page:
         self.channels: list[set[str]] = [set() for _ in arguments]
         self.shifts = [0] * len(arguments)
         self.relaid = [False] * len(arguments)
+        self.turned = [False] * len(arguments)
         self.is_convolution = False
         self.is_for_number = False  # what is read becomes one, to which channels are all the same
         waiting: list[Buffer] = []
@@ -408,9 +383,16 @@ class _Page:
                 channels=next(iter(channels), "") if len(channels) < 2 else OTHER,
                 shift=shift,
                 is_relaid=relaid,
+                is_turned=turned,
             )
-            for count, place, channels, shift, relaid in zip(
-                self.counts, self.in_place, self.channels, self.shifts, self.relaid, strict=True
+            for count, place, channels, shift, relaid, turned in zip(
+                self.counts,
+                self.in_place,
+                self.channels,
+                self.shifts,
+                self.relaid,
+                self.turned,
+                strict=True,
             )
         ]
 
@@ -462,6 +444,7 @@ class _Page:
         index = self.arguments.index(load.buffer)
         elements = load.buffer.elements
         self.counts[index] = max(self.counts[index], _volume(loops) / estimate(elements))
+        self.turned[index] |= self._is_turned(load)
         if len(load.buffer.shape) > CHANNELS + 1 and not self.is_for_number:
             has_other_rows = _have_other_rows(load.buffer.shape, self.shape)
             is_relaid = has_other_rows and load.address == self.here
@@ -475,6 +458,17 @@ class _Page:
         bound = Bound(load.address, elements)
         if not bound.is_proved:
             self.bounds.append(bound)
+
+    def _is_turned(self, load: Load) -> bool:
+        """Whether ``load`` goes from row to row of a large argument along a row of the result."""
+        if not self.place or not load.buffer.shape:
+            return False
+        row = load.buffer.shape[-1]
+        size = estimate(load.buffer.elements) * load.buffer.dtype.bits
+        if row == 1 or size < LARGE * 8:
+            return False
+        step = _step(load.address, self.place[-1])
+        return step is not None and step != 0 and exact_quotient(step, row) is not None
 
     def _channels(self, load: Load) -> str:
         """Which channels of an image ``load`` reads for one of the result."""
