@@ -59,7 +59,9 @@ def run() -> list[np.ndarray]:
 
 
 def test_traits_are_kept_whole(tmp_path: Path) -> None:
-    reading = Reading(2.5, is_in_place=True, channels="same", shift=8, is_relaid=True)
+    reading = Reading(
+        2.5, is_in_place=True, channels="same", shift=8, is_relaid=True, is_turned=True
+    )
     traits = Traits(1.5, True, True, (reading, None), (), True, True, 8)
     assert all(getattr(traits, f.name) != f.default for f in fields(traits))
     assert all(getattr(reading, f.name) != f.default for f in fields(reading))

@@ -181,7 +181,8 @@ def _traits_note(traits: Traits | str) -> object:
     if isinstance(traits, str):
         return traits
     readings = [
-        r and [r.count, r.is_in_place, r.channels, r.shift, r.is_relaid] for r in traits.readings
+        r and [r.count, r.is_in_place, r.channels, r.shift, r.is_relaid, r.is_turned]
+        for r in traits.readings
     ]
     return [
         traits.cost,
@@ -197,7 +198,10 @@ def _traits_note(traits: Traits | str) -> object:
 def _traits(note: Any) -> Traits:
     cost, is_reduction, has_memory, readings, *others = note
     found = tuple(
-        r and Reading(r[0], is_in_place=r[1], channels=r[2], shift=r[3], is_relaid=r[4])
+        r
+        and Reading(
+            r[0], is_in_place=r[1], channels=r[2], shift=r[3], is_relaid=r[4], is_turned=r[5]
+        )
         for r in readings
     )
     return Traits(cost, is_reduction, has_memory, found, (), *others)
