@@ -310,3 +310,20 @@ def test_the_kernel_alone_runs_without_optimization() -> None:
     options = SessionOptions(graph_optimization_level="none")
     session = InferenceSession(parse_model(MODEL), options, ["ReferenceExecutionProvider"])
     np.testing.assert_array_equal(session.run(None, {"x": X})[0], expected())
+
+
+@pytest.mark.parametrize("name", ["Attention", "Einsum", "MaxUnpool", "RotaryEmbedding"])
+def test_names_of_the_standards_operators_are_free_in_other_domains(name: str) -> None:
+    """Nothing is asked of their extents and attributes that the standard asks."""
+
+    @fornix.op(f"my.domain::{name} (x: T[N], y: T[M]) => (z: T[K])", T="float")
+    def kernel(x: Any, y: Any) -> Any:
+        return np.concatenate([x, y])
+
+    model = MODEL.replace(
+        "g (float[N, 3] x) => (float[N, 3] y)", "g (float[N] x, float[M] w) => (float[K] y)"
+    )
+    model = model.replace("Twice (a)", f"{name} (a, w)")
+    session = InferenceSession(from_message(parse_model(model)))
+    (y,) = session.run(None, {"x": np.full(2, 4, np.float32), "w": np.full(3, 9, np.float32)})
+    np.testing.assert_array_equal(y, np.array([2, 2, 3, 3, 3], np.float32))

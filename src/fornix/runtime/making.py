@@ -160,7 +160,7 @@ def _by_rules(inference: Inference, graph: Graph) -> Iterator[Fact]:
 def _met(inference: Inference, graph: Graph) -> Iterator[Fact]:
     """What extents meet in nodes whose results do not tell it."""
     for node in graph.nodes:
-        if node.op_type not in _MEETING or node in inference.broken:
+        if node.op_type not in _MEETING.get(node.domain, ()) or node in inference.broken:
             continue
         facts = [inference.fact(value) for value in node.inputs if value is not None]
         if not all(fact.has_rank for fact in facts):
@@ -173,11 +173,13 @@ def _met(inference: Inference, graph: Graph) -> Iterator[Fact]:
             yield tensor(None, label_extents(equation, [fact.shape for fact in facts]))
 
 
-_MEETING = frozenset(
-    """Attention Einsum GroupQueryAttention MaxUnpool MultiHeadAttention QAttention
-    RotaryEmbedding""".split()
-)
-"""Operators that `_met` looks at; of those of attention rules say what has to be equal."""
+_MEETING = {
+    "": {"Attention", "Einsum", "MaxUnpool", "RotaryEmbedding"},
+    "com.microsoft": {
+        "Attention", "GroupQueryAttention", "MultiHeadAttention", "QAttention", "RotaryEmbedding"
+    },
+}  # fmt: skip
+"""By domain the operators that `_met` looks at; of attention rules say what has to be equal."""
 
 
 def _asked(node: Node, inference: Inference) -> Iterator[tuple[tuple[DimLike], tuple[DimLike]]]:
