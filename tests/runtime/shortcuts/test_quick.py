@@ -123,7 +123,7 @@ def test_results_are_never_shared(session: InferenceSession) -> None:
 
 
 def test_no_references_are_lost_or_kept(session: InferenceSession) -> None:
-    calls = 1000  # what one call loses shows a thousandfold; what other tests let go does not
+    calls = 1000  # what one call loses shows a thousandfold, in each try
     watched = [X, I, B, X.dtype, I.dtype, B.dtype, "x"]
     wrong = {**FEEDS, "i": np.array([0, 3])}
 
@@ -131,12 +131,16 @@ def test_no_references_are_lost_or_kept(session: InferenceSession) -> None:
         gc.collect()
         return [sys.getrefcount(thing) for thing in watched]
 
-    for feeds in (FEEDS, wrong, {}, {**FEEDS, "x": None}):
+    def changed(feeds: Mapping[str, Any]) -> Any:
         before = counts()
         for _ in range(calls):
             short(session, feeds)
-        after = counts()
-        assert max(abs(a - b) for a, b in zip(after, before, strict=True)) < calls // 2
+        return np.abs(np.subtract(counts(), before))
+
+    for feeds in (FEEDS, wrong, {}, {**FEEDS, "x": None}):
+        # Every array of the process counts in its dtype: what other threads let go is in one try.
+        tries = [changed(feeds) for _ in range(3)]
+        assert np.min(tries, axis=0).max() < calls // 2
 
 
 def test_callers_in_several_threads_get_their_own_results(session: InferenceSession) -> None:

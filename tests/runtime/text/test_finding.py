@@ -269,12 +269,15 @@ def test_nobody_gains_or_loses_a_reference() -> None:
         x = np.arange(50) if read.startswith("int64") else texts
         for _ in range(3):
             session.run(None, {"x": x})
-        gc.collect()
-        before = [sys.getrefcount(one) for one in (None, "", "#", "a", *texts)]
-        for _ in range(40):
-            session.run(None, {"x": x})
-        after = [sys.getrefcount(one) for one in (None, "", "#", "a", *texts)]
-        assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 20
+        tries = []
+        for _ in range(3):  # as other threads take and give None meanwhile
+            gc.collect()
+            before = [sys.getrefcount(one) for one in (None, "", "#", "a", *texts)]
+            for _ in range(40):
+                session.run(None, {"x": x})
+            after = [sys.getrefcount(one) for one in (None, "", "#", "a", *texts)]
+            tries.append(np.abs(np.subtract(after, before)))
+        assert np.min(tries, axis=0).max() < 20
 
 
 def test_words_that_recur_are_one_object() -> None:
