@@ -30,6 +30,7 @@ from fornix.ops.call import (
     plain_attributes,
 )
 from fornix.ops.fact import Fact
+from fornix.ops.geometry import may_equal
 from fornix.ops.schema import Schema
 
 if TYPE_CHECKING:
@@ -115,10 +116,11 @@ class Lowering:
             results = lower_node(inputs, attributes, view)
         except RULE_ERRORS as error:
             raise NotLowered(f"{type(error).__name__}: {error}") from error
-        for value, type_, result in zip(node.outputs, view.output_types, results, strict=True):
-            if value.is_used and not _agrees(result, type_):
-                raise NotLowered(f"its lowering gives {result}, inference {type_}")
-        return results
+        outputs = zip(node.outputs, view.output_types, results, strict=True)
+        return tuple(
+            _as_inferred(result, type_) if value.is_used else result
+            for value, type_, result in outputs
+        )
 
     def _fact(self, value: Value) -> Fact:
         """What rules are told of ``value``; of what code finds in memory, its type alone."""
@@ -164,13 +166,19 @@ class Lowering:
         return LoweredUnit(arguments, dict(zip(buffers, unit.outputs, strict=True)), tuple(outputs))
 
 
-def _agrees(result: Tensor | None, type_: Type | None) -> bool:
-    return (
-        result is not None
-        and isinstance(type_, TensorType)
-        and type_.dtype is result.dtype
-        and type_.shape == tuple(result.shape)
-    )
+def _as_inferred(result: Tensor | None, type_: Type | None) -> Tensor:
+    """``result`` with the extents of ``type_``: inference may know more, and runs verify it.
+
+    Rules know what extents are called, not which of them have to be equal for a node to be valid.
+    Raises NotLowered where the two contradict each other.
+    """
+    if isinstance(type_, TensorType) and result is not None and type_.dtype is result.dtype:
+        shape = tuple(extent for extent in type_.shape or () if extent is not None)
+        if shape == result.shape:
+            return result
+        if len(shape) == result.rank and all(map(may_equal, shape, result.shape)):
+            return compute(shape, lambda *place: result[place], result.dtype)
+    raise NotLowered(f"its lowering gives {result}, inference {type_}")
 
 
 def number(value: float, like: Tensor) -> Tensor:

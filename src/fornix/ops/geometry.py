@@ -119,6 +119,11 @@ def agreed_shape(*shapes: Sequence[DimLike] | Fact | None) -> tuple[DimLike, ...
     return tuple(a if b is None else b for a, b in zip(given[0], merged, strict=True))
 
 
+def may_equal(one: DimLike, other: DimLike) -> bool:
+    """Whether two extents are no different numbers."""
+    return known(one) is None or known(other) is None or one == other
+
+
 def _has_rank(shape: Sequence[DimLike] | Fact) -> bool:
     return not isinstance(shape, Fact) or shape.has_rank
 

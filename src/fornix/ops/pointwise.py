@@ -17,12 +17,18 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, FLOAT64, STRING, DType
 from fornix.errors import FornixError, require
-from fornix.ir.dim import Dim, DimLike, ceildiv, is_nonnegative, known
+from fornix.ir.dim import Dim, DimLike, ceildiv, is_nonnegative
 from fornix.ir.loops import Scalar, Tensor, cast, compute
 from fornix.ops import scalar
 from fornix.ops.call import LowerNode, RunNode, output_dtype
 from fornix.ops.fact import EXACT_FLOATS, Array, Fact, tensor
-from fornix.ops.geometry import agreed_shape, broadcast_shapes, normalize_axis, shape_text
+from fornix.ops.geometry import (
+    agreed_shape,
+    broadcast_shapes,
+    may_equal,
+    normalize_axis,
+    shape_text,
+)
 from fornix.ops.precision import wide_dtype, wide_element
 from fornix.ops.schema import Schema
 from fornix.ops.signature import Occurrence
@@ -182,7 +188,7 @@ def identical(*shapes: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
     """The one shape that all inputs have; raises ShapeError where two differ."""
     first = shapes[0]
     for other in shapes[1:]:
-        same = len(first) == len(other) and all(map(_may_equal, first, other))
+        same = len(first) == len(other) and all(map(may_equal, first, other))
         require(
             same, f"inputs must have one shape, got {shape_text(first)} and {shape_text(other)}"
         )
@@ -196,7 +202,7 @@ def of_first(first: tuple[DimLike, ...], *others: tuple[DimLike, ...]) -> tuple[
     """
     for other in others:
         pairs = zip(reversed(first), reversed(other), strict=False)
-        fits = len(other) <= len(first) and all(n == 1 or _may_equal(m, n) for m, n in pairs)
+        fits = len(other) <= len(first) and all(n == 1 or may_equal(m, n) for m, n in pairs)
         require(
             fits, f"{shape_text(other)} must broadcast to the first input's {shape_text(first)}"
         )
@@ -231,19 +237,15 @@ def _start(
 ) -> int:
     """The axis of ``a`` with which ``b`` begins; raises ShapeError where the two cannot fit."""
     if not broadcasts:
-        same = len(a) == len(b) and all(map(_may_equal, a, b))
+        same = len(a) == len(b) and all(map(may_equal, a, b))
         require(same, f"without broadcast=1, B{shape_text(b)} must equal A{shape_text(a)}")
         return 0
     start = len(a) - len(b) if axis is None else normalize_axis(axis, len(a))
     fits = 0 <= start <= len(a) - len(b) and all(
-        n == 1 or _may_equal(m, n) for m, n in zip(a[start:], b, strict=False)
+        n == 1 or may_equal(m, n) for m, n in zip(a[start:], b, strict=False)
     )
     require(fits, f"B{shape_text(b)} must equal the part of A{shape_text(a)} from axis {start} on")
     return start
-
-
-def _may_equal(one: DimLike, other: DimLike) -> bool:
-    return known(one) is None or known(other) is None or one == other
 
 
 def _aligned(a: Array, b: Array, broadcasts: bool, axis: int | None) -> tuple[Array, Array]:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from fornix.dtype import FLOAT64
 from fornix.ir.dim import DimLike, is_nonnegative
 from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, const, index, select, stored
-from fornix.ops.geometry import agreed_shape
 from fornix.ops.interpolate_loops import lower_narrowed
 from fornix.ops.precision import cast_tensor, wide_dtype
 from fornix.ops.sampling_loops import Tap, corner_tap, extent_as, weighted
@@ -43,8 +42,7 @@ def lower_grid_sample(
         is_inside = functools.reduce(operator.and_, weights)
         return select(is_inside, read([place for place, _ in chosen]), 0)
 
-    batch = agreed_shape(x.shape[:1], grid.shape[:1])
-    y = compute((*batch, x.shape[1], *grid.shape[1:-1]), at)
+    y = compute((x.shape[0], x.shape[1], *grid.shape[1:-1]), at)
     if is_nearest or x.dtype.is_float:
         return lower_narrowed(y, x)
     return lower_narrowed(compute(y.shape, lambda *i: apply("trunc", y[i])), x)
