@@ -25,7 +25,8 @@ from fornix.ir.loops import (
     tensor,
 )
 from fornix.ops.call import LowerNode, bind_attributes, lower_node
-from fornix.ops.microsoft.blocks import MatMulNBits, unpacked
+from fornix.ops.microsoft.blocks import MatMulNBits
+from fornix.ops.microsoft.fields import unpacked
 from tests.compile.levels import EVERY, target
 from tests.compile.native import Runner
 

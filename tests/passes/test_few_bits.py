@@ -89,6 +89,43 @@ def test_columns_are_blocks(shape: tuple[int, ...]) -> None:
     assert agree(model({"axis": 1}, "plain", drawn(np.int8, K, N), *more)) == ["MatMulNBits"]
 
 
+def grouped(order: Any, bits: int = 4, block: int = 32, zeros: bool = True) -> Any:
+    """x[M, K] times a matrix whose columns have the scales of blocks that ``order`` tells."""
+    count = -(-K // block)
+    data = {
+        "w": rng.integers(0, 256, (N, count, block * bits // 8)).astype(np.uint8),
+        "s": scales(N, count),
+        "z": rng.integers(0, 256, (N, -(-count * bits // 8))).astype(np.uint8),
+        "g": np.asarray(order, np.int32),
+    }
+    inputs = ["x", "w", "s", "z" if zeros else "", "g"]
+    sizes: dict[str, Any] = {"K": K, "N": N, "bits": bits, "block_size": block, "accuracy_level": 4}
+    node = helper.make_node("MatMulNBits", inputs, ["y"], domain="com.microsoft", **sizes)
+    text = whole([node], [numpy_helper.from_array(a, name) for name, a in data.items()])
+    text.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return text
+
+
+@pytest.mark.parametrize(("bits", "block"), [(2, 64), (4, 32), (4, 64), (8, 16)])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_columns_of_a_group_are_brought_side_by_side(bits: int, block: int, zeros: bool) -> None:
+    order = rng.permutation(np.arange(K) // block)
+    assert agree(grouped(order, bits, block, zeros)) == ["Gather", "MatMulNBits"]
+
+
+def test_groups_in_their_order_are_blocks() -> None:
+    assert agree(grouped(np.arange(K) // 32)) == ["MatMulNBits"]
+
+
+def test_groups_that_are_no_blocks_keep_their_order() -> None:
+    order = rng.integers(0, 5, K)
+    order[:40] = 0
+    text = grouped(order)
+    assert agree(text) == ["MatMulNBits"]
+    (node,) = optimize(from_message(text), native=Native()).graph.nodes
+    assert len(node.inputs) == 5
+
+
 def of_columns(rows: int) -> Any:
     """x[M, rows] times weights with a scale for each column and zero points that are 0."""
     names = ["w", "scale", "zero"]

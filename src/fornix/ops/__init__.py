@@ -107,6 +107,7 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.group_query",
         "microsoft.recurrent",
         "microsoft.blocks",
+        "microsoft.normal_floats",
         "microsoft.tables",
         "microsoft.experts",
         "microsoft.tensors",
@@ -116,6 +117,8 @@ CONTRIBUTED: dict[str, tuple[str, ...]] = {
         "microsoft.quantized_embedding",
         "microsoft.images",
         "microsoft.diffusion",
+        "microsoft.earlier",
+        "microsoft.generation",
     ),
     "com.microsoft.nchwc": ("microsoft.blocked",),
 }

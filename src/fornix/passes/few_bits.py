@@ -4,9 +4,11 @@
        stays in its bits: folded into numbers it would take many times the memory.
     2. On request a matrix of float32 is rounded to 8 bits, with a scale for each block of a column.
     3. On request the rows that meet either are rounded so in the run, and bytes are multiplied.
+    4. Where g_idx says which columns of the first factor share a scale, as quantization in order of
+       importance writes it, they are brought side by side: bits of blocks are read in vectors.
 
-Both begin at a size from which reading the matrix is what a product with few rows costs. Models
-that are written never see these passes: they stay in the standard.
+The first two begin at a size from which reading the matrix is what a product with few rows costs.
+Models that are written never see these passes: they stay in the standard.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ import numpy as np
 from fornix.dtype import FLOAT32, DType
 from fornix.infer import Inference
 from fornix.ir.graph import Graph, Node, Value
+from fornix.ops.microsoft import DOMAIN
+from fornix.ops.microsoft.fields import packed, unpacked
 from fornix.passes.apply import Changes, apply_rules
 from fornix.passes.make import Maker
-from fornix.passes.pattern import P, Rule, any_, rewrite
+from fornix.passes.pattern import P, Rule, any_, const, rewrite
 
 Array = np.ndarray[Any, Any]
 
-DOMAIN = "com.microsoft"
 FEW = (2, 4, 8)
 """Bits of a weight that MatMulNBits knows."""
 LEAST = 1 << 14
@@ -59,27 +62,15 @@ class _Matrix:
         rows = self.steps.shape[0]
         filled = np.zeros((columns, count * self.block), np.uint8)
         filled[:, :rows] = self.steps.T
-        packed = _packed(filled, self.bits).reshape(columns, count, -1)
+        bytes_ = packed(filled, self.bits).reshape(columns, count, -1)
         zeros = (
-            None if self.zeros is None else _packed(np.ascontiguousarray(self.zeros.T), self.bits)
+            None if self.zeros is None else packed(np.ascontiguousarray(self.zeros.T), self.bits)
         )
         return make.MatMulNBits(
-            a, packed, np.ascontiguousarray(self.scales.T), zeros, None, bias,
+            a, bytes_, np.ascontiguousarray(self.scales.T), zeros, None, bias,
             domain=DOMAIN, K=rows, N=columns, bits=self.bits, block_size=self.block,
             accuracy_level=accuracy,
         )  # fmt: skip
-
-
-def _packed(steps: Array, bits: int) -> Array:
-    """Each row in bytes, the first element in the lowest bits."""
-    if bits == 8:
-        return steps
-    fields = 8 // bits
-    rows, count = steps.shape
-    whole = np.zeros((rows, -(-count // fields) * fields), np.uint8)
-    whole[:, :count] = steps
-    parts = whole.reshape(rows, -1, fields) << np.arange(0, 8, bits, dtype=np.uint8)
-    return np.asarray(np.bitwise_or.reduce(parts, axis=2), np.uint8)
 
 
 def _array(value: Value | None) -> Array | None:
@@ -214,6 +205,40 @@ def _rules(reader: _Reader) -> tuple[Rule, ...]:
         return _product((a, b, c), make, reader, is_turned=bool(node.attr("transB", 0)))
 
     return (*multiply, *multiply_and_add)
+
+
+@rewrite(
+    P.MatMulNBits(
+        any_("a"), const("b"), any_("scales"), any_("zeros?"), const("groups"), any_("bias?"),
+        domain=DOMAIN, bind="node",
+    )
+)  # fmt: skip
+def sort_columns(
+    a: Value,
+    b: Array,
+    scales: Value,
+    groups: Array,
+    node: Node,
+    make: Maker,
+    zeros: Value | None = None,
+    bias: Value | None = None,
+) -> Value | None:
+    """MatMulNBits by g_idx = MatMulNBits of A's columns, as many of each group as a block has."""
+    if not make.own_fact(node).has_rank:
+        return None
+    given = dict(node.attributes) | {"accuracy_level": EXACT}
+    size, columns, bits, block = (node.attr(n, 4) for n in ("K", "N", "bits", "block_size"))
+    order = np.argsort(groups[:size], kind="stable")
+    if not np.array_equal(groups[order], np.arange(size) // block):
+        return None
+    if (order[:-1] < order[1:]).all():
+        return make.node("MatMulNBits", (a, b, scales, zeros, None, bias), given, domain=DOMAIN)
+    steps = unpacked(b.reshape(columns, -1), bits)
+    steps[:, :size] = steps[:, order]
+    sorted_ = make.Gather(a, order, axis=make.fact(a).rank - 1)
+    moved = packed(steps, bits).reshape(b.shape)
+    inputs = (sorted_, moved, scales, zeros, None, bias)
+    return make.node("MatMulNBits", inputs, given, domain=DOMAIN)
 
 
 EXACT, COARSE = 0, 4

@@ -21,6 +21,7 @@ from fornix.ir.graph import Graph, Model
 from fornix.ir.load import collector_paused
 from fornix.ir.verify import verify
 from fornix.ir.walk import nodes
+from fornix.ops.microsoft import DOMAIN
 from fornix.passes import (
     advance_pointwise,
     canonicalize,
@@ -126,6 +127,7 @@ PIPELINE = (
 
 
 FIRST = (
+    Pass("sort_columns", Level.BASIC, _rules(few_bits.sort_columns)),
     Pass("keep_few_bits", Level.EXTENDED, few_bits.keep_few_bits),
     Pass("spread_scans", Level.BASIC, spread_scans),
     Pass("join_columns", Level.BASIC, join_columns),
@@ -230,7 +232,7 @@ def _optimized(
     if opset is not None:
         run("raise_opset", lambda: raise_opset(optimized, opset))
     if native is not None:
-        optimized.opset_imports.setdefault(few_bits.DOMAIN, 1)
+        optimized.opset_imports.setdefault(DOMAIN, 1)
     inference = infer_model(optimized)
     for step in _passes(native):
         if step.level <= level:

@@ -8,7 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fornix.errors import NotSupported, ShapeError
+from fornix.errors import Fail, NotSupported, ShapeError
+from fornix.ops.microsoft.fields import unpacked
 from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, run_op
 from tests.ops.microsoft.peer import DOMAIN, agree
 
@@ -148,8 +149,8 @@ def test_parameters_have_one_number_per_block() -> None:
         run_op("MatMulNBits", [*inputs[:2], inputs[2][:4]], sizes, **where)
     with pytest.raises(ShapeError, match="zero_points must have 5 bytes"):
         run_op("MatMulNBits", [*inputs, np.zeros(4, np.uint8)], sizes, **where)
-    with pytest.raises(NotSupported, match="g_idx must be left out"):
-        run_op("MatMulNBits", [*inputs, None, np.zeros(64, np.int32)], sizes, **where)
+    with pytest.raises(NotSupported, match="weight_prepacked must be 0, got 1"):
+        run_op("MatMulNBits", inputs, sizes | {"weight_prepacked": 1}, **where)
 
 
 @pytest.mark.parametrize(
@@ -177,3 +178,68 @@ def test_a_bias_has_a_number_for_each_column() -> None:
     with pytest.raises(ShapeError, match=r"bias must be bias\[5\], got bias\[1\]"):
         run_op("MatMulNBits", [*inputs, None, None, np.ones(1, np.float32)], sizes, domain=DOMAIN,
                opset=1)  # fmt: skip
+
+
+def grouped(
+    bits: int, block: int, k: int, zeros: str | None, order: str
+) -> tuple[list[Any], dict[str, int]]:
+    """A `case` whose columns, in any order, say which block's scale they have."""
+    inputs, sizes = case(bits, block, k, 5, zeros)
+    groups = np.arange(k, dtype=np.int32) // block
+    if order == "shuffled":
+        own = rng.permutation(groups)
+    else:
+        own = rng.integers(0, -(-k // block), k).astype(np.int32)
+    return [*inputs, *[None] * (zeros is None), own], sizes
+
+
+@pytest.mark.parametrize("zeros", [None, "floats"])
+@pytest.mark.parametrize(("block", "k"), [(16, 48), (32, 80)])
+@pytest.mark.parametrize("order", ["shuffled", "any"])
+def test_columns_say_whose_scale_they_have(
+    zeros: str | None, block: int, k: int, order: str
+) -> None:
+    agree("MatMulNBits", *grouped(4, block, k, zeros, order), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("zeros", [None, "bytes"])
+def test_columns_of_any_bits_say_whose_scale_they_have(bits: int, zeros: str | None) -> None:
+    # onnxruntime has columns of 4 bits only, and takes 8 for their zero points in bytes.
+    inputs, sizes = grouped(bits, 32, 80, zeros, "any")
+    x, packed, scales, points, own = inputs
+    origins = np.full((5, 3), 2 ** (bits - 1)) if points is None else unpacked(points, bits)[:, :3]
+    steps = unpacked(packed.reshape(5, -1), bits)[:, :80] - origins[:, own].astype(np.float32)
+    expected = x @ (steps * scales[:, own]).T
+    where: dict[str, Any] = {"domain": DOMAIN, "opset": 1}
+    check_node("MatMulNBits", inputs, sizes, expected=[expected], rtol=1e-4, atol=1e-3, **where)
+    check_lowering("MatMulNBits", inputs, sizes, **where)
+
+
+def test_level_4_rounds_no_columns_that_say_their_block() -> None:
+    inputs, sizes = grouped(4, 16, 48, None, "shuffled")
+    agree("MatMulNBits", inputs, sizes | {"accuracy_level": 4}, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_blocks_that_columns_name_exist(wrong: int) -> None:
+    inputs, sizes = grouped(4, 16, 48, None, "any")
+    inputs[-1][7] = wrong
+    where: dict[str, Any] = {"domain": DOMAIN, "opset": 1}
+    message = f"g_idx must hold numbers of 3 blocks, 0 to 2, got {wrong}"
+    with pytest.raises(Fail, match=message):
+        run_op("MatMulNBits", inputs, sizes, **where)
+
+
+def test_every_column_names_its_block() -> None:
+    inputs, sizes = grouped(4, 16, 48, None, "any")
+    where: dict[str, Any] = {"domain": DOMAIN, "opset": 1}
+    with pytest.raises(ShapeError, match="g_idx must have 48 elements, or more, got 40"):
+        run_op("MatMulNBits", [*inputs[:-1], inputs[-1][:40]], sizes, **where)
+    with pytest.raises(ShapeError, match=r"g_idx must be g_idx\[\?\], got g_idx\[2, 24\]"):
+        infer_op(
+            "MatMulNBits",
+            [*map(fact_of, inputs[:3]), None, fact_of(inputs[-1].reshape(2, 24))],
+            sizes,
+            **where,
+        )

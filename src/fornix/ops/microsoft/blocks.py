@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fornix.dtype import FLOAT32, INT8, INT32, UINT8, DType
-from fornix.errors import NotSupported, require
+from fornix.errors import Fail, NotSupported, require
 from fornix.ir.dim import DimLike, equal, known
 from fornix.ir.loops import (
     Scalar,
@@ -30,6 +30,7 @@ from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import shape_text
 from fornix.ops.linalg import matmul_shape, multiply
 from fornix.ops.microsoft import DOMAIN
+from fornix.ops.microsoft.fields import unpacked
 from fornix.ops.microsoft.shapes import check_shape
 from fornix.ops.op import op
 from fornix.ops.precision import widened
@@ -68,17 +69,20 @@ def infer_mat_mul_n_bits(
     weight_prepacked: int,
     node: InferNode,
 ) -> Fact:
-    _check(bits, block_size, g_idx, weight_prepacked)
+    _check(bits, block_size, weight_prepacked)
     count = -(-K // block_size)
+    check_shape("g_idx", g_idx, (None,))
+    if g_idx is not None and g_idx.has_rank:
+        _check_groups(known(g_idx.shape[0]), K)
     is_packed = zero_points is not None and zero_points.dtype is UINT8
-    _check_elements("B", b, (N, count, block_size * bits // 8))
-    _check_elements("scales", scales, (N, count))
-    _check_elements("zero_points", zero_points, (N, -(-count * bits // 8) if is_packed else count))
+    check_elements("B", b, (N, count, block_size * bits // 8))
+    check_elements("scales", scales, (N, count))
+    check_elements("zero_points", zero_points, (N, -(-count * bits // 8) if is_packed else count))
     check_shape("bias", bias, (N,))
     return tensor(a.dtype, matmul_shape(a.shape, (K, N)))
 
 
-def _check_elements(name: str, fact: Fact | None, wanted: tuple[int, ...]) -> None:
+def check_elements(name: str, fact: Fact | None, wanted: tuple[int, ...]) -> None:
     """Raise ShapeError if an input certainly has not as many elements as one of ``wanted``."""
     if fact is None or fact.dtype is None or not fact.has_rank:
         return
@@ -90,17 +94,22 @@ def _check_elements(name: str, fact: Fact | None, wanted: tuple[int, ...]) -> No
     )
 
 
-def _is_coarse(accuracy_level: int, zero_points: Array | Tensor | None) -> bool:
-    """Whether A is rounded; zero points that are no integers leave nothing to gain by it."""
-    return accuracy_level == COARSE and (
-        zero_points is None or DType.of(zero_points.dtype) is UINT8
-    )
+def _check_groups(count: int | None, size: int) -> None:
+    fits = count is None or count >= size
+    require(fits, f"g_idx must have {size} elements, or more, got {count}")
 
 
-def _check(bits: int, block_size: int, g_idx: object, weight_prepacked: int) -> None:
+def _is_coarse(
+    accuracy_level: int, zero_points: Array | Tensor | None, g_idx: Array | Tensor | None
+) -> bool:
+    """Whether A is rounded: where integers are left for a whole block of it to be multiplied by."""
+    is_of_bytes = zero_points is None or DType.of(zero_points.dtype) is UINT8
+    return accuracy_level == COARSE and is_of_bytes and g_idx is None
+
+
+def _check(bits: int, block_size: int, weight_prepacked: int) -> None:
     require(bits in WIDTHS, f"bits must be 2, 4 or 8, got {bits}")
     require(block_size > 0, f"block_size must be positive, got {block_size}")
-    require(g_idx is None, "g_idx must be left out: blocks in their order are read", NotSupported)
     require(
         not weight_prepacked, f"weight_prepacked must be 0, got {weight_prepacked}", NotSupported
     )
@@ -124,15 +133,16 @@ def mat_mul_n_bits(
 ) -> Array:
     """Product with a matrix of small integers that have a scale for each block of a column.
 
-    Y = A · W + bias,   W[k, n] = (B[n, k] − zero_points[n, j]) · scales[n, j], j = k / block_size
+    Y = A · W + bias,   W[k, n] = (B[n, k] − zero_points[n, j]) · scales[n, j],
+    j = g_idx[k], or k / block_size if absent.
     A[…, K] · B[N, ⌈K / block_size⌉, block_size · bits / 8], of which each byte holds 8 / bits
     elements, the first in its lowest bits; zero_points are packed alike, or of the scales' type,
     and 2^(bits − 1) if absent. Multiplies in float32; accuracy_level 4 has A rounded first, each
     block_size of it to multiples, −127 to 127, of a scale: their greatest magnitude / 127, unless
-    zero_points are floats.
+    zero_points are floats or g_idx is given.
     Source: onnxruntime's contributed operators, MatMulNBits-1.
     """
-    _check(bits, block_size, g_idx, weight_prepacked)
+    _check(bits, block_size, weight_prepacked)
     matmul_shape(a.shape, (K, N))
     require(
         bias is None or bias.shape == (N,),
@@ -141,11 +151,11 @@ def mat_mul_n_bits(
     count = -(-K // block_size)
     size = N * count * block_size * bits // 8
     require(b.size == size, f"B must have {size} bytes, got B{shape_text(b.shape)}")
-    steps = unpacked(b.reshape(N, -1), bits).reshape(N, count, block_size).astype(np.float32)
-    steps -= _origins(zero_points, (N, count), bits)[:, :, None]
-    steps *= widened(_per_block("scales", scales, (N, count)))[:, :, None]
-    weights = steps.reshape(N, count * block_size)[:, :K]
-    is_coarse = _is_coarse(accuracy_level, zero_points)
+    weights = unpacked(b.reshape(N, -1), bits)[:, :K].astype(np.float32)
+    places = _places(g_idx, K, block_size)
+    weights -= _origins(zero_points, (N, count), bits)[:, places]
+    weights *= widened(_per_block("scales", scales, (N, count)))[:, places]
+    is_coarse = _is_coarse(accuracy_level, zero_points, g_idx)
     left = rounded(widened(a), block_size) if is_coarse else widened(a)
     y = multiply(left, weights.T)
     return (y if bias is None else y + widened(bias)).astype(a.dtype, copy=False)
@@ -174,21 +184,26 @@ def lower_mat_mul_n_bits(
     weight_prepacked: int,
     node: LowerNode,
 ) -> Tensor:
-    _check(bits, block_size, g_idx, weight_prepacked)
+    _check(bits, block_size, weight_prepacked)
     fields = WORD // bits
     if block_size % fields:
         node.decline(f"blocks of {block_size} weights are no whole words")
     count = -(-K // block_size)
     size = block_size * bits // 8
-    is_coarse = _is_coarse(accuracy_level, zero_points)
-    each = 1 if is_coarse or count > 1 else parts_of(block_size, K)
-    packed = _of_shape(b, (N, count * each, size // each), node)
-    weights = Words(packed, _of_shape(scales, (N, count), node), None, bits, each)
+    is_coarse = _is_coarse(accuracy_level, zero_points, g_idx)
+    each = 1 if is_coarse or g_idx is not None or count > 1 else parts_of(block_size, K)
+    packed = of_shape(b, (N, count * each, size // each), node)
+    weights = Words(packed, of_shape(scales, (N, count), node), None, bits, each)
     if zero_points is not None:
         width = -(-count * bits // 8) if zero_points.dtype is UINT8 else count
-        weights = replace(weights, zero_points=_of_shape(zero_points, (N, width), node))
-    product = coarse_product if is_coarse else exact_product
-    y = product(_in_blocks(a, K, block_size // each), weights, N)
+        weights = replace(weights, zero_points=of_shape(zero_points, (N, width), node))
+    left = _in_blocks(a, K, block_size // each)
+    if g_idx is not None:
+        if known(g_idx.shape[0]) is None:
+            node.decline("whether each column says its block is known at run time only")
+        y = _scattered_product(left, weights, g_idx, (K, N))
+    else:
+        y = (coarse_product if is_coarse else exact_product)(left, weights, N)
 
     def at(*i: DimLike) -> Scalar:
         return cast(y[i] if bias is None else y[i] + cast(bias[i[-1]], FLOAT32), a.dtype)
@@ -208,7 +223,7 @@ def parts_of(block_size: int, size: int) -> int:
     )
 
 
-def _of_shape(x: Tensor, shape: tuple[int, ...], node: LowerNode) -> Tensor:
+def of_shape(x: Tensor, shape: tuple[int, ...], node: LowerNode) -> Tensor:
     """``x`` as a tensor of ``shape``, whose elements it has, whatever its axes are."""
     if x.rank == len(shape) and False not in map(equal, x.shape, shape):
         return x
@@ -254,6 +269,26 @@ def exact_product(a: Tensor, weights: Words, columns: DimLike) -> Tensor:
             return own.scale(n, j) * inner
 
         return reduce("sum", a.shape[-2], block)
+
+    return compute((*a.shape[:-2], columns), at)
+
+
+def _scattered_product(a: Tensor, weights: Words, g_idx: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The product of a[…, blocks, block_size], of whose columns ``g_idx`` says the blocks."""
+    rows, columns = shape
+    count, size = a.shape[-2:]
+    fields = WORD // weights.bits
+
+    def at(*i: DimLike) -> Scalar:
+        *lead, n = i
+
+        def term(j: DimLike, word: DimLike, field: DimLike) -> Scalar:
+            k = j * size + word * fields + field
+            own = gathered(g_idx.get((k,), 0) if rows % size else g_idx[k], count)
+            step = weights.step(n, j, word, field, own)
+            return a[(*lead, j, word * fields + field)] * (step * weights.scale(n, own))
+
+        return reduce("sum", (count, size // fields, fields), term)
 
     return compute((*a.shape[:-2], columns), at)
 
@@ -331,11 +366,17 @@ class Words:
         """The zero point where none is given."""
         return 1 << self.bits - 1
 
-    def step(self, n: DimLike, j: DimLike, word: DimLike, field: DimLike) -> Scalar:
-        """The weight in ``field`` of ``word`` of block ``j``, less its zero point, unscaled."""
+    def step(
+        self, n: DimLike, j: DimLike, word: DimLike, field: DimLike, own: DimLike | None = None
+    ) -> Scalar:
+        """The weight in ``field`` of ``word`` of block ``j``, less its zero point, unscaled.
+
+        The zero point is that of block ``own``, if that is another.
+        """
         step = self._signed(n, j, word, field)
         if self.zero_points is None:
             return cast(step, FLOAT32)
+        j = j if own is None else own
         if self.zero_points.dtype is not UINT8:
             zero = cast(self.zero_points[(*self.lead, n, j // self.each)], FLOAT32)
             return cast(step, FLOAT32) - (zero - float(self.middle))
@@ -404,11 +445,19 @@ def rounded(a: Array, block_size: int) -> Array:
     return np.asarray(rounded.reshape(*lead, count * block_size)[..., :size])
 
 
-def unpacked(packed: Array, bits: int) -> Array:
-    """The fields of ``bits`` in the bytes of each row, lowest first."""
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    fields: Array = (packed[..., None] >> shifts) & np.uint8(2**bits - 1)
-    return fields.reshape(*packed.shape[:-1], packed.shape[-1] * (8 // bits))
+def _places(g_idx: Array | None, size: int, block_size: int) -> Array:
+    """The block whose scale and zero point each of ``size`` weights of a column has."""
+    if g_idx is None:
+        return np.arange(size) // block_size
+    _check_groups(len(g_idx), size)
+    places, count = g_idx[:size], -(-size // block_size)
+    wrong = places[(places < 0) | (places >= count)]
+    require(
+        not wrong.size,
+        f"g_idx must hold numbers of {count} blocks, 0 to {count - 1}, got {wrong[:1].sum()}",
+        Fail,
+    )
+    return places
 
 
 def _origins(zero_points: Array | None, shape: tuple[int, int], bits: int) -> Array:

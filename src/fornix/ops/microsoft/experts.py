@@ -33,8 +33,8 @@ from fornix.ops.microsoft.blocks import (
     exact_product,
     parts_of,
     rounded,
-    unpacked,
 )
+from fornix.ops.microsoft.fields import unpacked
 from fornix.ops.microsoft.shapes import check_shape
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, widened

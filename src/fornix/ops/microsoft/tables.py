@@ -14,7 +14,8 @@ from fornix.ir.loops import Scalar, Tensor, apply, cast, compute, const, gathere
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import normalize_axis, shape_text
 from fornix.ops.microsoft import DOMAIN
-from fornix.ops.microsoft.blocks import WIDTHS, field, unpacked
+from fornix.ops.microsoft.blocks import WIDTHS, field
+from fornix.ops.microsoft.fields import unpacked
 from fornix.ops.op import op
 from fornix.ops.quantize import spread
 from fornix.ops.types import BF16, F4, F8, F16, F32, I4, I32, I64, U8

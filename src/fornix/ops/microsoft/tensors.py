@@ -1,4 +1,4 @@
-"""Rearrangements and functions of whole tensors: ExpandDims, Range, Trilu, Unique, Inverse, CDist.
+"""Rearrangements and functions of tensors, from ExpandDims to CDist.
 
 ExpandDims, Range, Trilu and Unique came into the standard later, in other forms.
 """
@@ -6,12 +6,13 @@ ExpandDims, Range, Trilu and Unique came into the standard later, in other forms
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from fornix.dtype import FLOAT64, INT32, INT64
 from fornix.errors import require
-from fornix.ir.dim import Dim, DimLike
+from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.loops import (
     Scalar,
     Tensor,
@@ -156,6 +157,55 @@ def unique(x: Array) -> tuple[Array, Array, Array]:
     first = np.full(len(places), len(x), np.int64)
     np.minimum.at(first, index, np.arange(len(x)))
     return x[first], index, np.bincount(index, minlength=len(places)).astype(np.int64)
+
+
+UnfoldTensor = op(
+    "UnfoldTensor <dim: int = -1, size: int, step: int = 1> (input: T) => (output: T)",
+    since=1, domain=DOMAIN, T=TENSOR | BF16,
+)  # fmt: skip
+
+
+def _unfolded(shape: Sequence[DimLike], dim: int, size: int, step: int) -> tuple[DimLike, ...]:
+    """The shape of slices, their axis last."""
+    axis = normalize_axis(dim, len(shape))
+    require(size > 0 and step > 0, f"size and step must be positive, got {size} and {step}")
+    extent = shape[axis]
+    require(
+        (known(extent) or size) >= size,
+        f"size must be at most the {extent} elements of axis {axis}, got {size}",
+    )
+    return (*shape[:axis], (extent - size) // step + 1, *shape[axis + 1 :], size)
+
+
+@UnfoldTensor.infer
+def infer_unfold_tensor(input: Fact, *, dim: int, size: int, step: int) -> Fact:
+    return tensor(input.dtype, _unfolded(input.shape, dim, size, step))
+
+
+@UnfoldTensor.kernel
+def unfold_tensor(input: Array, *, dim: int, size: int, step: int) -> Array:
+    """All slices of ``size`` along an axis, ``step`` elements apart, as PyTorch's unfold.
+
+    input[*S, N, *T] → output[*S, (N − size) / step + 1, *T, size].
+    Source: onnxruntime's contributed operators, UnfoldTensor-1.
+    """
+    _unfolded(input.shape, dim, size, step)
+    axis = normalize_axis(dim, input.ndim)
+    windows = np.lib.stride_tricks.sliding_window_view(input, size, axis)
+    places = (*[slice(None)] * axis, slice(None, None, step))
+    return np.ascontiguousarray(windows[places])
+
+
+@UnfoldTensor.lower
+def lower_unfold_tensor(input: Tensor, *, dim: int, size: int, step: int) -> Tensor:
+    axis = normalize_axis(dim, input.rank)
+
+    def at(*i: DimLike) -> Scalar:
+        *place, k = i
+        place[axis] = place[axis] * step + k
+        return input[tuple(place)]
+
+    return compute(_unfolded(input.shape, dim, size, step), at)
 
 
 Inverse = op("Inverse (X: T) => (Y: T)", since=1, domain=DOMAIN, T=FLOAT)

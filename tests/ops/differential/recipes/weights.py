@@ -27,9 +27,26 @@ def bits(draw: Draw) -> Arguments:
     ]
     packed = (columns, -(-count * width // 8))
     zeros = draw.rng.integers(0, 256, packed).astype(np.uint8)
-    inputs += [draw.maybe(lambda: zeros), None, draw.maybe(lambda: draw.weights("T1", (columns,)))]
+    groups = draw.rng.integers(0, count, inner).astype(np.int32)
+    if width == 4 and draw.chance(0.3):  # with all that onnxruntime reads beside them
+        inputs += [None, groups]
+    else:
+        inputs += [draw.maybe(lambda: zeros), None]
+    inputs.append(draw.maybe(lambda: draw.weights("T1", (columns,))))
     given = {"K": inner, "N": columns, "bits": width, "block_size": block}
     return Arguments(inputs, given | {"accuracy_level": draw.pick((None, 0, 1))})
+
+
+def normal_bits(draw: Draw) -> Arguments:
+    inner, columns, block = draw.pick((16, 40, 64)), draw.whole(1, 9), draw.pick((16, 32, 64))
+    count = inner * columns
+    inputs = [
+        draw.weights("T1", (*draw.shape(0, 1, zero=False)[:1], draw.whole(1, 3), inner)),
+        draw.rng.integers(0, 256, -(-count // 2)).astype(np.uint8),
+        np.asarray(draw.rng.uniform(0.1, 1, -(-count // block)), draw.dtype("T1").numpy),
+    ]
+    given = {"K": inner, "N": columns, "block_size": block, "quant_type": draw.pick((0, 1))}
+    return Arguments(inputs, given)
 
 
 def table(draw: Draw) -> Arguments:
