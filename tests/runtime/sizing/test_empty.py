@@ -34,6 +34,10 @@ BODIES = {
     "added up": "y = CumSum (rows, one)",
     "added up in columns": "y = CumSum (rows, zero)",
     "best": "y, z = TopK <axis = 1> (rows, three)",
+    "foremost": "s = Shape <start = 0, end = 1> (rows) k = Min (s, three)"
+    " y, z = TopK <axis = 0> (rows, k)",
+    "foremost that are looked up": "s = Shape <start = 0, end = 1> (rows) k = Min (s, three)"
+    " u = ReduceSum <keepdims = 0> (rows, one) v, z = TopK <axis = 0> (u, k) y = Gather (rows, z)",
     "put": "z = Neg (rows) y = ScatterND (x, columns, z)",
     "put along lines": "wide = Expand (columns, four) z = Exp (rows)"
     " y = ScatterElements <axis = 0> (x, wide, z)",
@@ -94,7 +98,10 @@ def test_nothing_is_computed_as_kernels_do(
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, strict=True)
 
 
-AT_ONCE = ("product", "layer", "softmax", "joined", "put", "put along lines", "regions", "pairs")
+AT_ONCE = (
+    "product", "layer", "softmax", "joined", "put", "put along lines", "regions", "pairs",
+    "foremost", "foremost that are looked up",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", AT_ONCE)

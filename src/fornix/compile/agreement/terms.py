@@ -179,8 +179,13 @@ def _chosen(atom: Atom, least: int) -> Atom | None:
 
 
 def _has_factor(shape: Shape, extent: DimLike) -> bool:
-    """Whether a value of ``shape`` is empty where ``extent`` is 0."""
-    return any(exact_quotient(d, extent) is not None for d in shape)
+    """Whether a value of ``shape`` is empty where ``extent`` is 0.
+
+    So is one that is no longer than the shortest of some, as the foremost of a few.
+    """
+    shortest = [m for d in shape if isinstance(d, Dim) if isinstance(m := d.atom, Extreme)]
+    lengths = [d for m in shortest if m.kind == "min" for d in m.choices]
+    return any(exact_quotient(d, extent) is not None for d in (*shape, *lengths))
 
 
 def _bound(d: DimLike, values: Mapping[str, DimLike]) -> DimLike:
