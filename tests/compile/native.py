@@ -114,7 +114,7 @@ class Runner:
                 [places[b] for b in kernel.arguments],
                 [symbols[name] for name in kernel.symbols],
                 scratch_bytes(kernel, symbols),
-                self.chunks,
+                self.chunks if kernel.shares == 1 else 1,
             )
             for kernel in kernels
         ]
@@ -137,12 +137,17 @@ class Runner:
 def call(
     kernel: CompiledKernel, addresses: Sequence[int], symbols: Mapping[str, int], chunks: int
 ) -> None:
-    """Run all chunks of ``kernel``, the last one first."""
+    """Run all chunks of ``kernel``, the last one first, or of each of its steps."""
     args = (ctypes.c_void_p * len(addresses))(*addresses)
     syms = (ctypes.c_int64 * max(len(kernel.symbols), 1))(*[symbols[s] for s in kernel.symbols])
     scratch = Memory(scratch_bytes(kernel, symbols))
     function = KERNEL(kernel.address)
-    for chunk in reversed(range(chunks)):
+    steps, shares = 1, chunks
+    if kernel.shares > 1 and whole(kernel.parallel, symbols) == 1:
+        steps, shares = whole(kernel.steps, symbols), kernel.shares
+    for place in range(steps * shares):
+        step, rest = divmod(place, shares)
+        chunk, chunks = (step + 1) * shares - 1 - rest, steps * shares
         code = function(args, syms, scratch.address, chunk, chunks)
         if code:
             failed(kernel, code)

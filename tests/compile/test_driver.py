@@ -19,7 +19,9 @@ CACHE = ObjectCache()
 class Table:
     """Records of kernels that are Python functions of (record, chunk, chunks)."""
 
-    def __init__(self, do: Callable[[int, int, int], int], chunks: list[int]) -> None:
+    def __init__(
+        self, do: Callable[[int, int, int], int], chunks: list[int], shares: int = 0
+    ) -> None:
         self.kernels = [
             KERNEL(lambda _a, _s, _w, chunk, count, r=record: do(r, chunk, count))
             for record in range(len(chunks))
@@ -29,6 +31,7 @@ class Table:
         for row, kernel, count in zip(self.records, self.kernels, chunks, strict=True):
             row[words.FUNCTION] = ctypes.cast(kernel, ctypes.c_void_p).value or 0
             row[words.CHUNKS] = count
+            row[words.SHARES] = shares
 
     def run(self, role: int) -> int:
         drive = driver(CACHE)
@@ -69,6 +72,44 @@ def test_together_every_piece_is_done_once_and_kernels_stay_in_order() -> None:
         (record, chunk, count) for record, count in enumerate([4, 1, 7]) for chunk in range(count)
     ]
     assert [record for record, _, _ in seen] == [0] * 4 + [1] + [2] * 7
+
+
+@pytest.mark.parametrize("shares", [1, 2, 3, 5])
+def test_pieces_of_a_step_begin_when_those_before_have_ended(shares: int) -> None:
+    ended: list[int] = []
+    missing: list[int] = []
+
+    def do(_: int, chunk: int, __: int) -> int:
+        before = chunk - chunk % shares
+        missing.extend(set(range(before)).difference(ended))
+        time.sleep(0.0005 * (chunk % 3))
+        ended.append(chunk)
+        return 0
+
+    table = Table(do, [7 * shares], shares)
+    helpers = [threading.Thread(target=table.run, args=(role(n, alone=False),)) for n in (1, 2, 3)]
+    for helper in helpers:
+        helper.start()
+    assert table.run(words.FROM_FRONT) == 0
+    for helper in helpers:
+        helper.join()
+    assert sorted(ended) == list(range(7 * shares))
+    assert not missing
+
+
+def test_steps_are_taken_in_their_order_by_whoever_begins_in_the_middle() -> None:
+    seen: list[tuple[int, int, int]] = []
+    assert Table(noting(seen), [6], 2).run(words.FROM_MIDDLE) == 0
+    assert [chunk for _, chunk, _ in seen] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_failure_within_a_step_lets_nobody_wait() -> None:
+    table = Table(lambda _, chunk, __: 3 if chunk == 1 else 0, [8], 2)
+    helper = threading.Thread(target=table.run, args=(words.FROM_MIDDLE,))
+    helper.start()
+    table.run(words.FROM_FRONT)
+    helper.join()
+    assert int(table.status[0]) == 3
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,21 @@ def test_two_threads_share_directions_before_rows() -> None:
         assert runner.kernels[-1].parallel == chunks
 
 
+@pytest.mark.parametrize(("width", "gates", "shares"), [(96, 4, 1), (128, 4, 2), (272, 3, 4)])
+def test_one_slice_is_shared_step_by_step(
+    width: int, gates: int, shares: int, rng: np.random.Generator
+) -> None:
+    for rows in (1, 3):
+        history = layer(S, (1, rows, width), gates)
+        (*_, kernel) = Runner([history]).kernels
+        assert kernel.schedule == "gates"
+        assert (kernel.parallel, kernel.shares) == (1, shares)
+        assert whole(kernel.steps, {"S": 5}) == (5 if shares > 1 else 1)
+        for steps in (1, 3):
+            feeds = feeds_of(steps, (1, rows, width), gates, rng)
+            check(history, feeds | {"w": feeds["w"] / 8}, {"S": steps})
+
+
 ROWS: list[Callable[[Any, Any], Any]] = [
     lambda n, m: n * m + n,
     lambda n, m: (n + 2) // 3 * m + m,

@@ -212,6 +212,7 @@ class _Renaming:
             arguments=tuple(map(self.buffer, kernel.arguments)),
             outputs=tuple(map(self.buffer, kernel.outputs)),
             work=Work(*map(self.dim, (work.operations, work.read, work.written))),
+            steps=self.dim(kernel.steps),
         )
 
 

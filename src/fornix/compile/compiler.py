@@ -84,6 +84,8 @@ def link_all(
                 is_constant=_is_constant(w) and all(writers[b] == 1 for b in w.outputs),
                 schedule=w.nest.kind,
                 work=w.work,
+                steps=w.nest.steps,
+                shares=w.nest.shares,
                 owner=library,
             )
         )
@@ -184,6 +186,7 @@ def _called(source: Routine, target: Target) -> Emitted:
 def symbols_of(piece: Piece) -> tuple[str, ...]:
     """The symbols that ``piece`` depends on, in the order in which they occur."""
     waiting: list[DimLike] = [piece.turns, piece.nest.parallel, piece.nest.scratch_bytes]
+    waiting.append(piece.nest.steps)
     waiting += dict.fromkeys(a.extent for store in piece.stores for a in store.axes)
     return _symbols_in([*waiting, *index_dims(*piece.stores), *_decided_by(piece.nest.body)])
 

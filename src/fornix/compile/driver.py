@@ -5,9 +5,10 @@ last. Pieces of a kernel are handed out by an atomic counter: to some threads fr
 on, to the others from the middle on, so that a thread stays in the part of images that its cache
 holds, and takes the piece that follows its last one, whose weights that has asked for. Who is done
 with a half helps with the other one, from its end. A kernel follows when all pieces of the one
-before are done. A thread that comes late finds nothing left of what is over, so nobody ever waits
-for one that has not begun. Waiting spins for a while, then leaves the processor to others, then
-sleeps from look to look.
+before are done. A kernel may be steps that follow one another, of as many pieces each: these are
+taken in their order, and begun when those of the steps before are done. A thread that comes late
+finds nothing left of what is over, so nobody ever waits for one that has not begun. Waiting spins
+for a while, then leaves the processor to others, then sleeps from look to look.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
 RECORD_WORDS = 16
 """Words of 8 bytes in a record: two lines of the cache, the counters on the second."""
-FUNCTION, ARGUMENTS, SYMBOLS, CHUNKS = range(4)
+FUNCTION, ARGUMENTS, SYMBOLS, CHUNKS, SHARES = range(5)
 TAKEN, DONE = 8, 9
 """What stands in which word; of the pieces taken, those of threads that
-begin at the front count in the lower half."""
+begin at the front count in the lower half. ``SHARES``: the pieces of a step, 0 if there are none.
+"""
 FROM_FRONT, ALONE, FROM_MIDDLE = range(3)
 """What a thread does: takes pieces from the first on or from the middle on, or all at once."""
 SPINS = 1000
@@ -57,8 +59,14 @@ record:
   %syms = load ptr, ptr %syms.at
   %chunks.at = getelementptr i64, ptr %line, i64 3
   %chunks = load i64, ptr %chunks.at
+  %shares.at = getelementptr i64, ptr %line, i64 4
+  %shares = load i64, ptr %shares.at
+  %is.ordered = icmp ne i64 %shares, 0
   %pairs = add i64 %chunks, 1
-  %half = lshr i64 %pairs, 1
+  %pairs.half = lshr i64 %pairs, 1
+  %half = select i1 %is.ordered, i64 %chunks, i64 %pairs.half
+  %from.middle = select i1 %is.ordered, i1 false, i1 %is.second
+  %unit = select i1 %is.ordered, i64 1, i64 %own
   %last = sub i64 %chunks, 1
   %last.and.half = add i64 %last, %half
   %taken.at = getelementptr i64, ptr %line, i64 8
@@ -74,7 +82,7 @@ fail.whole:
   store i64 %status.whole, ptr %status
   ret i64 %status.whole
 take:
-  %taken = atomicrmw add ptr %taken.at, i64 %own acq_rel
+  %taken = atomicrmw add ptr %taken.at, i64 %unit acq_rel
   %firsts = and i64 %taken, 4294967295
   %seconds = lshr i64 %taken, 32
   %gone = add i64 %firsts, %seconds
@@ -88,8 +96,15 @@ piece:
   %is.own.second = icmp slt i64 %second, %chunks
   %of.first = sub i64 %last, %seconds
   %own.second = select i1 %is.own.second, i64 %second, i64 %of.first
-  %chunk = select i1 %is.second, i64 %own.second, i64 %first
-  %code = call i64 %function(ptr %args, ptr %syms, ptr %scratch, i64 %chunk, i64 %chunks)
+  %chunk = select i1 %from.middle, i64 %own.second, i64 %first
+  br i1 %is.ordered, label %follow, label %work
+follow:
+  %within = urem i64 %chunk, %shares
+  %earlier = sub i64 %chunk, %within
+  br label %wait
+work:
+  %at = phi i64 [ %chunk, %piece ], [ %next.at, %go ]
+  %code = call i64 %function(ptr %args, ptr %syms, ptr %scratch, i64 %at, i64 %chunks)
   %fine = icmp eq i64 %code, 0
   br i1 %fine, label %piece.end, label %fail
 fail:
@@ -101,10 +116,14 @@ piece.end:
   %before = atomicrmw add ptr %done.at, i64 1 acq_rel
   br label %take
 wait:
-  %spin = phi i64 [ 0, %take ], [ %spin.next, %again ]
+  %asked = phi i64 [ %chunks, %take ], [ %earlier, %follow ], [ %asked, %again ]
+  %next.at = phi i64 [ 0, %take ], [ %chunk, %follow ], [ %next.at, %again ]
+  %spin = phi i64 [ 0, %take ], [ 0, %follow ], [ %spin.next, %again ]
   %done = load atomic i64, ptr %done.at acquire, align 8
-  %over = icmp sge i64 %done, %chunks
-  br i1 %over, label %next, label %pause
+  %over = icmp sge i64 %done, %asked
+  br i1 %over, label %go, label %pause
+go:
+  br i1 %mine, label %work, label %next
 pause:
   @PAUSE@
   %spin.next = add i64 %spin, 1

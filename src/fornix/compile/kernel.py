@@ -66,5 +66,9 @@ class CompiledKernel:
     """How the loops run: "map", "row", "contraction" …"""
     work: Work = field(default_factory=Work)
     """What a run of it takes at least."""
+    steps: DimLike = 1
+    """How many parts of it follow one another, each of them cut into `shares`."""
+    shares: int = 1
+    """Chunks of a step, begun when those of the steps before have ended, if `parallel` is 1."""
     owner: object = field(default=None, repr=False, compare=False)
     """Keeps the machine code in memory."""

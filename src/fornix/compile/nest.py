@@ -64,12 +64,14 @@ class Lanes:
 class Chunks:
     """``body`` for every combination of ``axes``, of which each chunk does its share.
 
-    Shares are cut at multiples of ``grain`` of the last axis.
+    Shares are cut at multiples of ``grain`` of the last axis, which runs backwards at odd values
+    of the one before if it ``swings``.
     """
 
     axes: tuple[Variable, ...]
     body: Block
     grain: int = 1
+    swings: bool = False
 
 
 @dataclass(frozen=True)
@@ -367,3 +369,7 @@ class Nest:
     """Buffers that it reads beside those that its stores read."""
     drops_subnormal: bool = False
     """Whether numbers less than all normal ones count as 0 in it, where processors differ."""
+    steps: DimLike = 1
+    """How many parts of the work follow one another, each of them cut into `shares`."""
+    shares: int = 1
+    """Chunks of each of `steps` where `parallel` is 1; 1 if threads share none."""

@@ -100,6 +100,8 @@ def _kernel_note(kernel: CompiledKernel, order: Mapping[Buffer, int]) -> dict[st
         "is_constant": kernel.is_constant,
         "schedule": kernel.schedule,
         "work": [dim_text(n) for n in (work.operations, work.read, work.written)],
+        "steps": dim_text(kernel.steps),
+        "shares": kernel.shares,
     }
 
 
@@ -147,6 +149,8 @@ def _kernel(
         is_constant=note["is_constant"],
         schedule=note["schedule"],
         work=Work(*map(dim_of, note["work"])),
+        steps=dim_of(note["steps"]),
+        shares=note["shares"],
         owner=library,
     )
 

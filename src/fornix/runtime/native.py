@@ -71,6 +71,8 @@ PIECE = 4_000
 SHORT_PIECE = 1_000
 """The same up to one piece for each thread, in a run that threads share: what one of them alone
 has written comes to the others' caches line by line, 50 KB in 8,000."""
+SHARED_STEP = 2_000
+"""Nanoseconds of work in a step at least that threads share, of which each waits for the other."""
 PIECES = 16
 """Pieces of a kernel for each thread at most; the last ones even out who began when."""
 FEW_UNITS = 4
@@ -396,6 +398,9 @@ class Bound:
         self.offsets = offsets[wiring.entries]
         """Of each argument that lies in the block, where."""
         self.symbols = np.array([*(symbols[name] for name in wiring.symbols), 0], np.int64)
+        shares = [kernel.shares if kernel.shares > 1 else 0 for kernel, _ in wiring.kernels]
+        self.shares = np.array(shares, np.int64)
+        """Of kernels whose steps threads share, into how many pieces they cut one; 0: others."""
         nanoseconds, self.pieces = self._load(numbers)
         """Into how many pieces threads cut each kernel; results do not depend on it."""
         self.scratch = -(-int(numbers.scratch.max(initial=0)) // ALIGNMENT) * ALIGNMENT
@@ -439,7 +444,16 @@ class Bound:
         worth = np.minimum(nanoseconds / PIECE, most)
         if worth.max(initial=0) >= 2:
             worth = np.maximum(worth, np.minimum(nanoseconds / SHORT_PIECE, self.step.pool.threads))
-        return nanoseconds, np.maximum(np.minimum(worth.astype(np.int64), numbers.parallel), 1)
+        pieces = np.maximum(np.minimum(worth.astype(np.int64), numbers.parallel), 1)
+        is_shared = (
+            (self.shares > 0)
+            & (numbers.parallel == 1)
+            & (nanoseconds >= SHARED_STEP * numbers.steps)
+        )
+        if self.step.pool.threads > 1:
+            pieces[is_shared] = (numbers.steps * self.shares)[is_shared]
+        self.shares[pieces == 1] = 0
+        return nanoseconds, pieces
 
 
 class Frame:
@@ -459,6 +473,7 @@ class Frame:
         self.records[:, words.ARGUMENTS] = self.arguments.ctypes.data + 8 * wiring.starts
         self.records[:, words.SYMBOLS] = self.symbols.ctypes.data + 8 * wiring.symbol_starts
         self.records[:, words.CHUNKS] = bound.pieces
+        self.records[:, words.SHARES] = bound.shares
         self.slots = wiring.slots
         self.program = (
             self.records.ctypes.data, len(self.records), self.scratch.ctypes.data,

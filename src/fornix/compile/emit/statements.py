@@ -336,6 +336,10 @@ def _chunks(em: Emitter, chunks: Chunks) -> None:
 
     def turn(i: str, _: list[str]) -> Sequence[str]:
         _take_apart(em, chunks.axes, i)
+        if chunks.swings:
+            swing, last = chunks.axes[-2:]
+            place = _swung(em, em.places[last].text, em.dim(last.extent), em.places[swing])
+            em.place(last, place)
         run(em, chunks.body)
         return []
 

@@ -4,7 +4,8 @@ Decides which stores of a step are computed together, because they sum over the 
 weights of all their sums are packed, once, in the order of their use; what is prepared for the
 sums, row by row, as states are rounded to bytes; and into which chunks the work falls. Along an
 axis whose slices never read each other, such as directions and sequences of a batch, each chunk
-takes all its steps alone, so that no thread ever waits within a scan.
+takes all its steps alone, so that no thread waits within a scan. Where there is one slice, threads
+share the columns of each step if these read many weights, and wait for each other after it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, lanes_for, outer_reductions, stride_of
-from fornix.compile.nest import Block, Chunks, Gates, Loop, Nest, Put
+from fornix.compile.nest import Block, Chunks, Gates, Loop, Nest, Put, When
 from fornix.compile.products import Product, products
 from fornix.compile.schedule.map import alone
 from fornix.compile.schedule.packing import filled
@@ -46,6 +47,9 @@ ROWS = 8
 """Rows of a chunk at most: so many share the weights that a step reads."""
 VECTORS = 4
 """Accumulators of a row at least, where one row is all there is: additions take so many cycles."""
+
+SHARED_WEIGHTS = 32768
+"""Weights that a chunk of a step reads at least, which threads share: they take 0.5 µs."""
 
 
 @dataclass(frozen=True)
@@ -347,7 +351,31 @@ def _nest(
     parallel: DimLike = 1
     for axis in chunks:
         parallel = parallel * axis.extent
-    return Nest("gates", (Chunks(tuple(chunks), (Loop(scan.time, steps),)),), lanes, parallel)
+    body: Block = (Chunks(tuple(chunks), (Loop(scan.time, steps),)),)
+    shares = 1 if prepared or len(plans) > 1 else _shares(plans[0])
+    if shares == 1 or (isinstance(parallel, int) and parallel > 1):
+        return Nest("gates", body, lanes, parallel)
+    whole = (0, 1 if axes.row is None else axes.row.extent)
+    each = (_gates(plans[0], axes, whole, target),)
+    shared: Block = (Chunks((scan.time, plans[0].panel), each, swings=True),)
+    if chunks:
+        is_one = apply("eq", index(parallel), 1)
+        shared = (When(is_one, shared), When(~is_one, body))
+    return Nest("gates", shared, lanes, parallel, steps=scan.time.extent, shares=shares)
+
+
+def _shares(plan: Plan) -> int:
+    """Into how many chunks of panels threads cut a step; 1 if they do not.
+
+    They wait for each other after each, so that a chunk reads `SHARED_WEIGHTS` at least.
+    """
+    weights: DimLike = len(plan.sums)
+    for axis in (*plan.sums[0].axes, plan.panel, plan.column):
+        weights = weights * axis.extent
+    panels = plan.panel.extent
+    if not isinstance(weights, int) or not isinstance(panels, int):
+        return 1
+    return max(n for n in (1, 2, 4, 8) if n == 1 or n <= min(weights // SHARED_WEIGHTS, panels))
 
 
 def divided(rows: DimLike, least: int) -> tuple[DimLike, DimLike]:

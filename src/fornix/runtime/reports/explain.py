@@ -175,7 +175,7 @@ def _kernel(unit: NativeUnit, kernel: CompiledKernel) -> Kernel:
         name=kernel.name,
         kind=kernel.schedule,
         results=tuple(str(TensorType(b.dtype, b.shape)) for b in kernel.outputs),
-        chunks=kernel.parallel,
+        chunks=kernel.shares if kernel.parallel == 1 else kernel.parallel,
         is_ahead=is_prepared(unit.code, kernel),
     )
 

@@ -23,6 +23,8 @@ from fornix.runtime.wiring import Wiring
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+LOADS = 6
+"""Numbers that `Numbers` has of each kernel."""
 MAX_PLACEMENTS = 8
 """Placements that are kept for other extents."""
 
@@ -36,6 +38,7 @@ class Numbers:
     operations: Array
     read: Array
     written: Array
+    steps: Array
     sizes: Array
     """Bytes of what is in the block."""
     types: Mapping[Value, tuple[tuple[int, ...], np.dtype[Any]]]
@@ -63,6 +66,7 @@ class Sizes:
         yield from (work.operations for work in works)
         yield from (work.read for work in works)
         yield from (work.written for work in works)
+        yield from (kernel.steps for kernel in kernels)
         yield from (elements for elements, _ in self.wiring.sizes)
         yield from (extent for shape, _ in self.types.values() for extent in shape)
 
@@ -72,15 +76,15 @@ class Sizes:
         if found is None:
             raise NotAsCompiled(f"sizes are beyond what native code counts to for {symbols}")
         kernels, inside = len(self.wiring.kernels), len(self._itemsizes)
-        loads, sizes, extents = np.split(found, [5 * kernels, 5 * kernels + inside])
+        loads, sizes, extents = np.split(found, [LOADS * kernels, LOADS * kernels + inside])
         rest = iter(extents.tolist())
         types = {
             value: (tuple(itertools.islice(rest, len(shape))), dtype)
             for value, (shape, dtype) in self.types.items()
         }
-        parallel, scratch, operations, read, written = loads.reshape(5, kernels)
+        parallel, scratch, operations, read, written, steps = loads.reshape(LOADS, kernels)
         bytes_ = sizes * self._itemsizes
-        return Numbers(parallel, scratch, operations, read, written, bytes_, types)
+        return Numbers(parallel, scratch, operations, read, written, steps, bytes_, types)
 
     def placed(self, sizes: Array) -> tuple[Array, int]:
         """Where what is in the block lies, given ``sizes`` in bytes, and how large that is.
