@@ -89,6 +89,24 @@ def test_images_of_all_sizes(level: str, window: dict[str, Any]) -> None:
         np.testing.assert_array_equal(runs[0], runs[1])
 
 
+def test_far_taps_are_transformed_where_a_run_finds_many_elements_for_them() -> None:
+    w, window = weights(64, 48), {"pads": [12] * 4, "dilations": [12] * 2}
+    y = sums(w, LANES, window)
+    found = pieces(y, target("host"))
+    assert {"convolution", "winograd"} <= {piece.nest.kind for piece in found}
+    assert [told(found, (1, side, side)) for side in (3, 24, 96)] == [[1, 0], [1, 0], [0, 1]]
+    runner = Runner([y], target("host"))
+    for n, high, wide in ((1, 9, 5), (2, 13, 96), (1, 60, 49)):
+        x = rng.standard_normal((n, 48, high, wide), np.float32)
+        runs: list[np.ndarray] = []
+        for runner.chunks in (1, 3):
+            runs += runner.run({"x": x}, {"N": n, "H": high, "W": wide})
+        expected = wanted(x, w, window)
+        error = np.abs(runs[0].reshape(expected.shape) - expected).max()
+        assert error <= TOLERANCE * np.abs(expected).max()
+        np.testing.assert_array_equal(runs[0], runs[1])
+
+
 def test_images_whose_rows_lie_side_by_side() -> None:
     w = weights(40, 35)
     runner = Runner([sums(w, 1, WINDOWS[0])], without_caches("host"), at_end=False)

@@ -12,7 +12,7 @@ from fornix.compile.blocked import blocked_buffer
 from fornix.compile.cost import likely_of_image
 from fornix.compile.schedule import schedule as pieces_of
 from fornix.compile.schedule import winograd as schedule
-from fornix.compile.winograd import F2, F4, HELD_BYTES, Image, Winograd, best
+from fornix.compile.winograd import HELD_BYTES, Image, Winograd, algorithms, best
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, DType
 from fornix.ir.dim import DimLike, known, symbol
 from fornix.ir.dim.expression import Atom, substitute
@@ -35,6 +35,7 @@ from tests.compile.native import Runner
 from tests.ir.interpreter import interpret
 
 LANES = 16
+F2, F4 = algorithms((3, 3))
 WITHOUT_TILES = dataclasses.replace(Target.host(), features=Target.host().features - {"amx-bf16"})
 """In tile registers the direct sum may be faster."""
 TOLERANCE = 2e-5
@@ -85,16 +86,17 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("algorithm", [F2, F4])
-def test_transforms_give_the_correlation(algorithm: Winograd) -> None:
+@pytest.mark.parametrize("taps", [1, 2, 3, 4, 5])
+def test_transforms_give_the_correlation(taps: int) -> None:
     rng = np.random.default_rng(0)
-    d, w = rng.standard_normal(algorithm.edge), rng.standard_normal(3)
-    x, taps = constant(d), constant(w)
-    image = algorithm.images([x[i] for i in range(algorithm.edge)])
-    filters = algorithm.filters([taps[i] for i in range(3)])
-    results = algorithm.results([a * b for a, b in zip(image, filters, strict=True)])
-    found = [interpret(compute((), lambda r=r: r)).item() for r in results]
-    np.testing.assert_allclose(found, np.correlate(d, w), rtol=1e-12)
+    for along in {axis for algorithm in algorithms((taps,)) for axis in algorithm.axes}:
+        d, w = rng.standard_normal(along.edge), rng.standard_normal(taps)
+        x, y = constant(d), constant(w)
+        image = along.images([x[i] for i in range(along.edge)])
+        filters = along.filters([y[i] for i in range(taps)])
+        results = along.results([a * b for a, b in zip(image, filters, strict=True)])
+        found = [interpret(compute((), lambda r=r: r)).item() for r in results]
+        np.testing.assert_allclose(found, np.correlate(d, w), rtol=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -104,6 +106,87 @@ def test_it_agrees_with_the_direct_sum(case: str) -> None:
     y = lower_conv(image, constant(w), constant(b), pads=list(pads))
     (found,) = runner(y).run({"x": x})
     assert_near(found, conv(x, w, b, pads=list(pads)))
+
+
+def drawn(seed: int) -> tuple[Winograd, Data, dict[str, list[int]]]:
+    """An algorithm, an image of one to three axes with weights and a bias, and attributes."""
+    rng = np.random.default_rng(seed)
+    rank = 1 + seed % 3
+    taps = rng.integers(1, 6, rank)
+    taps[rng.integers(rank)] = rng.integers(2, 6)
+    taps[np.flatnonzero(taps > 1)[2:]] = 1
+    dilations = np.where((rng.random(rank) < 0.3) & (taps > 1), 3, 1)
+    pads = rng.integers(0, 5, (2, rank)).clip(max=(taps - 1) * dilations)
+    extents = (taps - 1) * dilations + rng.integers(1, (90, 14, 7)[rank - 1], rank)
+    channels, filters = rng.integers(16, 49), rng.integers(8, 41)
+    algorithm = algorithms([int(r) for r in taps])[-1 - seed // 3 % 2 if max(taps) < 4 else -1]
+    shapes = (1 + seed % 2, channels, *extents), (filters, channels, *taps), (filters,)
+    x, w, b = (rng.standard_normal(shape, np.float32) for shape in shapes)
+    return algorithm, (x, w, b), {"pads": [*map(int, pads.flat)], "dilations": dilations.tolist()}
+
+
+def hold_to_double(seed: int, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drawn convolution is near the sum in double precision, in one chunk and many alike."""
+    algorithm, (x, w, b), window = drawn(seed)
+    monkeypatch.setattr(schedule, "best", lambda *_: algorithm)
+    y = lower_conv(tensor("x", x.shape, FLOAT32), constant(w), constant(b), **window)  # type: ignore[arg-type]
+    (found,) = runner(y, target).run({"x": x})
+    wanted = conv(*(a.astype(np.float64) for a in (x, w, b)), **window)  # type: ignore[arg-type]
+    assert_near(found, wanted)
+    opened = (symbol("N", 1), x.shape[1], *(symbol(name, 1) for name in "DHW"[3 - x.ndim + 2 :]))
+    extents = {str(d): n for d, n in zip(opened, x.shape, strict=True) if not isinstance(d, int)}
+    y = lower_conv(tensor("x", opened, FLOAT32), constant(w), constant(b), **window)  # type: ignore[arg-type]
+    (again,) = runner(y, target, chunks=7).run({"x": x}, extents)
+    assert_near(again, wanted)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_taps_of_any_number_agree_with_sums_of_doubles(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_to_double(seed, WITHOUT_TILES, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["host", "x86-64-v3"])
+@pytest.mark.parametrize("seed", range(6, 36))
+def test_taps_of_any_number_agree_on_every_processor(
+    seed: int, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = WITHOUT_TILES if level == "host" else Target.masked(level)
+    hold_to_double(seed, target, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("taps", "extents", "filters"),
+    [((3,), (1000,), 32), ((5,), (200,), 64), ((1, 3), (28, 28), 64), ((5, 5), (14, 14), 32)],
+)
+def test_rows_and_squares_of_other_taps_are_transformed(
+    taps: tuple[int, ...], extents: tuple[int, ...], filters: int
+) -> None:
+    weights = constant(np.ones((filters, 32, *taps), np.float32))
+    strict = dataclasses.replace(WITHOUT_TILES, is_strict=True)
+    for dims in (extents, tuple(symbol(name, 1) for name in "HW"[: len(extents)])):
+        image = tensor("x", (1, 32, *dims), FLOAT32)
+        buffer = stored(lower_conv(image, weights, pads=[r // 2 for r in taps] * 2)).buffer
+        assert buffer is not None
+        assert isinstance(buffer.source, Store)
+        for target, is_it in ((WITHOUT_TILES, True), (strict, False)):
+            kinds = [piece.nest.kind for piece in pieces_of(buffer.source, target)]
+            assert ("winograd" in kinds) is is_it
+
+
+def test_rows_have_tiles_along_one_axis_only() -> None:
+    for taps, outs in (((2,), [(3,), (5,)]), ((1, 3), [(1, 2), (1, 4)]), ((5, 4), [(2, 3)])):
+        assert [tuple(x.out for x in a.axes) for a in algorithms(taps)] == outs
+
+
+@pytest.mark.skipif(not Target.host().is_x86, reason="other processors keep such numbers")
+def test_terms_below_normal_numbers_are_zero() -> None:
+    x = np.full((1, 32, 200), np.finfo(np.float32).tiny / 4, np.float32)
+    image, w = tensor("x", x.shape, FLOAT32), constant(np.full((32, 32, 3), 2.0, np.float32))
+    (found,) = runner(lower_conv(image, w, pads=[1, 1])).run({"x": x})
+    np.testing.assert_array_equal(found, 0)
 
 
 @pytest.mark.parametrize("case", ["small tiles", "odd channels", "many tiles"])
@@ -272,7 +355,7 @@ def test_the_products_that_it_makes_are_counted(way: str) -> None:
     [
         {"strides": [2, 2]},
         {"group": 2},
-        {"taps": 5},
+        {"taps": 6},
         {"channels": 3},
         {"filters": 4},
         {"fed": True},
@@ -290,21 +373,21 @@ def test_other_convolutions_are_left_to_other_schedules(unlike: dict[str, Any]) 
 
 
 def test_the_size_of_tiles_is_that_of_least_cost() -> None:
-    assert best(Image((56, 56)), 64, 64, LANES) is F4
-    assert best(Image((14, 14)), 256, 256, LANES) is F4
-    assert best(Image((7, 7)), 512, 512, LANES) is F2
-    assert best(Image((28, 28)), 512, 512, LANES) is F4
+    assert best(Image((56, 56)), 64, 64, LANES) == F4
+    assert best(Image((14, 14)), 256, 256, LANES) == F4
+    assert best(Image((7, 7)), 512, 512, LANES) == F2
+    assert best(Image((28, 28)), 512, 512, LANES) == F4
     assert best(Image((224, 224)), 3, 64, LANES) is None
-    assert best(Image((56, 56), (2, 2)), 64, 64, LANES) is F4
+    assert best(Image((56, 56), (2, 2)), 64, 64, LANES) == F4
     assert best(Image((32, 32), (30, 30)), 256, 256, LANES) is None
     assert best(Image((1, 1)), 512, 512, LANES) is None
 
 
 def test_faster_direct_sums_are_taken_unless_caches_hold_transformed_filters() -> None:
-    assert best(Image((14, 14)), 256, 256, LANES, 2.0) is F4
+    assert best(Image((14, 14)), 256, 256, LANES, 2.0) == F4
     assert best(Image((7, 7)), 512, 512, LANES, 2.0) is None
     assert best(Image((7, 7)), 96, 96, LANES, 2.0) is None
-    assert best(Image((7, 7)), 96, 96, LANES, 2.0, HELD_BYTES) is F2
+    assert best(Image((7, 7)), 96, 96, LANES, 2.0, HELD_BYTES) == F2
 
 
 @pytest.mark.parametrize(("side", "is_direct"), [(7, True), (28, False)])
@@ -325,15 +408,15 @@ def test_rounded_products_are_weighed_at_twice_the_speed(side: int, is_direct: b
 
 
 def test_images_that_share_weights_are_transformed_by_larger_tiles() -> None:
-    assert best(Image((7, 7)), 64, 64, LANES) is F2
-    assert best(Image((7, 7), images=8), 64, 64, LANES) is F4
-    assert best(Image((7, 7), images=8), 512, 512, LANES) is F4
+    assert best(Image((7, 7)), 64, 64, LANES) == F2
+    assert best(Image((7, 7), images=8), 64, 64, LANES) == F4
+    assert best(Image((7, 7), images=8), 512, 512, LANES) == F4
 
 
 def test_volumes_of_few_channels_are_summed_directly() -> None:
-    assert best(Image((32, 32)), 24, 8, 16) is F4
+    assert best(Image((32, 32)), 24, 8, 16) == F4
     assert best(Image((32, 32), is_gathered=True), 24, 8, 16) is None
-    assert best(Image((16, 16), is_gathered=True), 72, 24, 16) is F4
+    assert best(Image((16, 16), is_gathered=True), 72, 24, 16) == F4
     channels = LANES // 2
     image = tensor("x", (1, channels, 32, 32, 32), FLOAT32)
     w = constant(np.ones((channels, channels, 3, 3, 3), np.float32))
@@ -342,8 +425,8 @@ def test_volumes_of_few_channels_are_summed_directly() -> None:
 
 
 def test_filters_that_take_much_memory_for_little_time_are_smaller() -> None:
-    assert best(Image((16, 16)), 512, 512, LANES) is F2
-    assert best(Image((16, 16)), 256, 512, LANES) is F4
+    assert best(Image((16, 16)), 512, 512, LANES) == F2
+    assert best(Image((16, 16)), 256, 512, LANES) == F4
 
 
 def test_parts_of_images_of_any_size_are_taken_for_parts_of_a_likely_one() -> None:
@@ -368,10 +451,13 @@ def test_parts_of_images_of_any_size_are_taken_for_parts_of_a_likely_one() -> No
 def test_far_dilated_filters_are_summed_directly_where_images_may_be_small(
     dilation: int, size: DimLike, is_chosen: bool
 ) -> None:
-    image = tensor("x", (1, 64, size, size), FLOAT32)
-    w = constant(np.ones((64, 64, 3, 3), np.float32))
-    made = Runner([lower_conv(image, w, dilations=[dilation] * 2, pads=[dilation] * 4)])
-    assert ("winograd" in [k.schedule for k in made.kernels]) == is_chosen
+    image = tensor("x", (1, 256, size, size), FLOAT32)
+    w = constant(np.ones((256, 256, 3, 3), np.float32))
+    buffer = stored(lower_conv(image, w, dilations=[dilation] * 2, pads=[dilation] * 4)).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    kinds = [piece.nest.kind for piece in pieces_of(buffer.source, WITHOUT_TILES)]
+    assert ("winograd" in kinds) == is_chosen
 
 
 def test_filters_of_the_next_panel_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ a convolution is computed, directly or another way, is decided by schedules.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,17 @@ class Convolution:
     def is_product(self) -> bool:
         """Whether it is a product of matrices: one axis to sum over, and no taps."""
         return not self.has_taps and len(self.channels) == 1
+
+    @property
+    def with_all_places(self) -> Convolution:
+        """Itself with axes that follow the filter counted to the image, though without taps."""
+        axes = self.store.axes
+        if self.filter not in axes or not self.has_taps:
+            return self
+        after = [a for a in self.batch if axes.index(a) > axes.index(self.filter)]
+        batch = tuple(a for a in self.batch if a not in after)
+        spatial = (*(Spatial(a, None, 1, 1, a) for a in after), *self.spatial)
+        return dataclasses.replace(self, batch=batch, spatial=spatial)
 
     def image_at(self, values: Mapping[Atom, DimLike]) -> Scalar:
         """`image` at some place, for some channel."""

@@ -121,7 +121,7 @@ def direct_stages(
     """
     if not c.sum.dtype.is_float and c.product.op not in {"dot2i", "dot4"}:
         return None
-    c = _with_all_places(c)
+    c = c.with_all_places
     if _is_written_in_vectors(c, lanes):
         return _by_phases(c, target, lanes, has_few_places=has_few_places)
     through = _through_blocks(c, target, lanes)
@@ -137,7 +137,7 @@ def speed_of_direct(c: Convolution, target: Target, lanes: int, *, is_paired: bo
 
     It ``is_paired`` if vectors would multiply bfloat16s two at a time.
     """
-    c = _with_all_places(c)
+    c = c.with_all_places
     if runs_in_tiles(c, target, lanes):
         return speed_in_tiles(c, target) * TRANSFORMED
     return PAIRED if is_paired and not target.is_wide else 1.0
@@ -145,22 +145,8 @@ def speed_of_direct(c: Convolution, target: Target, lanes: int, *, is_paired: bo
 
 def is_for_tiles(c: Convolution, target: Target, lanes: int) -> bool:
     """Whether tile registers compute ``c``, of its image or of a copy of that in blocks."""
-    c = _with_all_places(c)
+    c = c.with_all_places
     return runs_in_tiles(c, target, lanes) or _in_blocks(c, target, lanes) is not None
-
-
-def _with_all_places(c: Convolution) -> Convolution:
-    """``c`` with axes that follow the filter counted to the image, though they have no taps."""
-    axes = c.store.axes
-    if c.filter not in axes or not c.has_taps:
-        return c
-    after = [a for a in c.batch if axes.index(a) > axes.index(c.filter)]
-    if not after:
-        return c
-    batch = tuple(a for a in c.batch if a not in after)
-    return replace_fields(
-        c, batch=batch, spatial=(*(Spatial(a, None, 1, 1, a) for a in after), *c.spatial)
-    )
 
 
 def _by_phases(
@@ -173,7 +159,7 @@ def _by_phases(
             found.append(part)
             continue
         conv = c if part is c.store else convolution(part)
-        conv = None if conv is None else _with_all_places(conv)
+        conv = None if conv is None else conv.with_all_places
         stages = None
         if conv is not None:
             stages = _stages(conv, target, lanes, has_few_places=has_few_places)

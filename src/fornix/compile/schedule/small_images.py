@@ -28,9 +28,9 @@ from fornix.compile.schedule.square_cost import (
     speed_in_tiles,
 )
 from fornix.compile.schedule.square_floats import runs_in_tiles
-from fornix.compile.schedule.winograd import UNITS, Stage
+from fornix.compile.schedule.winograd import UNITS, Stage, has_open_phases
 from fornix.compile.target import Target
-from fornix.compile.winograd import F4, TAPS, Winograd
+from fornix.compile.winograd import Winograd
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
 from fornix.ir.dim.expression import Atom
@@ -82,17 +82,20 @@ def ways(
 
     One, if it is known how large images are.
     """
-    large = Way(stages, _Cycles(c, lanes).large(algorithm, target))
+    cycles = _Cycles(c, lanes)
+    large = Way(stages, cycles.large(algorithm, target))
     if not _may_be_small(c):
-        return [large]
+        is_told = algorithm is not None and has_open_phases(c)
+        plain = direct_stages(c, target, lanes) if is_told else None
+        return [large] if plain is None else [Way(plain, cycles.large(None, target)), large]
     few = direct_stages(c, target, lanes, has_few_places=True)
     if few is None:
         return [large]
     if are_apart(c):
         return [Way(few, 0)]
     places = math.prod((*(a.extent for a in c.batch), *(s.out.extent for s in c.spatial)))
-    found = [Way(few, _Cycles(c, lanes).of_places(), _is_less(places, MOST_PLACES + 1)), large]
-    return found if algorithm is None else [*found, *_in_tiles(c, target, lanes)]
+    found = [Way(few, cycles.of_places(), _is_less(places, MOST_PLACES + 1)), large]
+    return found if algorithm is None else [*found, *_in_tiles(c, algorithm, target, lanes)]
 
 
 def _may_be_small(c: Convolution) -> bool:
@@ -110,11 +113,11 @@ def _may_be_small(c: Convolution) -> bool:
     return are_apart(c) or (least <= MOST_PLACES and all(near))
 
 
-def _in_tiles(c: Convolution, target: Target, lanes: int) -> list[Way]:
+def _in_tiles(c: Convolution, algorithm: Winograd, target: Target, lanes: int) -> list[Way]:
     """The way in tile registers, where large images are transformed by too many weights."""
     opened = [s.out for s in c.spatial if not isinstance(s.out.extent, int)]
     weights = known(math.prod((c.filter.extent, *(a.extent for a in c.channels)))) or 0
-    is_large = F4.positions * weights * FLOAT32.bits // 8 > target.l2_bytes
+    is_large = algorithm.positions * weights * FLOAT32.bits // 8 > target.l2_bytes
     if not is_large or any(likely_of_image(s.out.extent) <= SIDE for s in c.spatial):
         return []
     small = {axis: Variable(axis.name, minimum(axis.extent, SIDE)) for axis in opened}
@@ -164,10 +167,11 @@ class _Cycles:
 
     def _transformed(self, algorithm: Winograd, target: Target) -> DimLike:
         tiles = self.images
-        for s in self.c.spatial:
-            tiles = tiles * ceildiv(ceildiv(s.out.extent, s.dilation), algorithm.out) * s.dilation
+        axes = algorithm.axes[-len(self.c.spatial) :]
+        for s, axis in zip(self.c.spatial, axes, strict=True):
+            tiles = tiles * ceildiv(ceildiv(s.out.extent, s.dilation), axis.out) * s.dilation
         blocks = -(-self.blocks // UNITS) * UNITS if self.blocks > 1 else 1
-        places = algorithm.positions * self.channels * self.taps // TAPS**2 * blocks
+        places = algorithm.positions * self.channels * self.taps // algorithm.taps * blocks
         each = places * TILE_PRODUCT + algorithm.transform_cost * (self.vectors + blocks)
         size = places * self.lanes * FLOAT32.bits // 8
         far = min(1.0, size / target.l2_bytes)
@@ -188,7 +192,8 @@ class _Cycles:
     def in_joined_rows(self) -> DimLike:
         """In tile registers, the rows of an image as one."""
         *lead, wide = (1, *self.outs)
-        length = (math.prod(lead) - 1) * (wide + TAPS - 1) + wide
+        border = (known(self.c.spatial[-1].taps) or 1) - 1
+        length = (math.prod(lead) - 1) * (wide + border) + wide
         registers = ceildiv(length, 2 * WORDS) * 2
         each = registers * round(self._step * self.blocks) + round(self.weights * SPLIT)
         return self.images * each

@@ -22,14 +22,25 @@ from dataclasses import dataclass
 
 from fornix.compile.axes import cut_at_blocks
 from fornix.compile.convolution import Convolution, Spatial
-from fornix.compile.cost import LIKELY_IMAGE, accesses, likely_of_image, stride_of
+from fornix.compile.cost import LIKELY_EXTENT, LIKELY_IMAGE, accesses, likely_of_image, stride_of
 from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Put, Stretch, Tile
 from fornix.compile.phases import phases
 from fornix.compile.schedule.ahead import shares
 from fornix.compile.schedule.chunks import combined, in_scratch
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.target import Target
-from fornix.compile.winograd import HELD_BYTES, TAPS, Image, Matrix, Winograd, best, both_ways
+from fornix.compile.winograd import (
+    HELD_BYTES,
+    MOST_AXES,
+    TAPS,
+    Along,
+    Image,
+    Place,
+    Windows,
+    Winograd,
+    along_all,
+    best,
+)
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from fornix.ir.dim import DimLike, ceildiv, known, minimum
 from fornix.ir.dim.expression import Atom, substitute
@@ -79,9 +90,9 @@ LIKELY_ROWS = 48
 """What is taken for a number of tiles that is not known."""
 DIRECT_PIXELS = 7
 """Of a row that the direct sum computes at once."""
-IMAGE_AXES = 2
 SMALL_IMAGE = 128
-"""The least of which dilated filters are to be worth it: phases of less are all borders."""
+"""The least of which dilated filters are to be worth it, where those for direct sums are too large
+to be kept beside them: phases of less are all borders."""
 
 _SERIAL = itertools.count()
 
@@ -124,26 +135,30 @@ def _is_split(conv: Convolution, flat: Convolution, lanes: int) -> bool:
 
 
 def _flattened(conv: Convolution) -> Convolution:
-    """``conv`` as one of images with two axes: taps along the others are channels, results images.
+    """``conv`` as one with taps along two axes of the image: along the others they are channels.
 
     So 3×3×3 taps on C channels are 3×3 taps on 3 C channels.
     """
-    while len(conv.spatial) > IMAGE_AXES and len(conv.channels) == 1:
-        first, *rest = conv.spatial
+    conv = conv.with_all_places
+    while len(conv.channels) == 1:
+        tapped = [s for s in conv.spatial if s.tap is not None]
+        if len(tapped) <= MOST_AXES:
+            break
+        first = tapped[0]
         (own,) = conv.channels
         joined = Variable("c", own.extent * first.taps)
-        tap = joined.dim // own.extent if first.tap else 0
+        tap = joined.dim // own.extent
         values: dict[Atom, DimLike] = {own: joined.dim - tap * own.extent}
         place = first.out.dim * first.stride + tap * first.dilation
         image = substitute_scalar(conv.image, {**values, first.place: place})
         values |= {} if first.tap is None else {first.tap: tap}
+        plain = Spatial(first.out, None, 1, 1, first.out)
         conv = dataclasses.replace(
             conv,
             image=image,
             weights=substitute_scalar(conv.weights, values),
-            batch=(*conv.batch, first.out),
             channels=(joined,),
-            spatial=tuple(rest),
+            spatial=tuple(plain if s is first else s for s in conv.spatial),
         )
     return conv
 
@@ -152,14 +167,9 @@ def _algorithm(
     conv: Convolution, target: Target, lanes: int, speed: float, *, is_gathered: bool
 ) -> Winograd | None:
     """What computes ``conv``; None if that is another schedule."""
-    if (
-        target.is_strict
-        or conv.has_groups
-        or len(conv.channels) != 1
-        or len(conv.spatial) != IMAGE_AXES
-    ):
+    if target.is_strict or conv.has_groups or len(conv.channels) != 1 or not conv.has_taps:
         return None
-    if any((s.taps, s.stride) != (TAPS, 1) for s in conv.spatial):
+    if any(s.tap and (s.tap.extent not in TAPS or s.stride != 1) for s in conv.spatial):
         return None
     axes = {*conv.batch, conv.filter, *(s.out for s in conv.spatial)}
     stored = [isinstance(e.buffer.source, Constant) for e in accesses([conv.weights])]
@@ -172,14 +182,21 @@ def _algorithm(
     channels, filters = known(conv.channels[0].extent), known(conv.filter.extent)
     if channels is None or filters is None:
         return None
-    is_dilated = any(s.dilation > 1 and known(s.out.extent) is None for s in conv.spatial)
     held = HELD_BYTES if speed > 1 and target.is_wide else 0
+    sizes = [LIKELY_IMAGE if len(conv.spatial) > 1 else LIKELY_EXTENT]
+    if has_open_phases(conv):
+        sizes = [sizes[0] * max(s.dilation for s in conv.spatial), SMALL_IMAGE]
     found = [
         best(_image(conv, size, is_gathered=is_gathered), channels, filters, lanes, speed, held)
-        for size in (SMALL_IMAGE, LIKELY_IMAGE)
-        if size == LIKELY_IMAGE or is_dilated
+        for size in sizes
     ]
-    return found[-1] if all(found) else None
+    is_held = found[0] and 4 * found[0].positions * channels * filters <= HELD_BYTES
+    return found[0] if is_held or all(found) else None
+
+
+def has_open_phases(c: Convolution) -> bool:
+    """Whether a run tells how many elements taps find that are more than one place apart."""
+    return any(s.dilation > 1 and known(s.out.extent) is None for s in c.spatial)
 
 
 def _image(conv: Convolution, size: int, *, is_gathered: bool) -> Image:
@@ -195,7 +212,8 @@ def _image(conv: Convolution, size: int, *, is_gathered: bool) -> Image:
     extents = tuple(likely_of_image(s.out.extent, size) for s in conv.spatial)
     dilations = tuple(s.dilation for s in conv.spatial)
     images = known(math.prod(a.extent for a in conv.batch)) or 1
-    return Image(extents, dilations, share(data, counts), is_gathered, images)
+    taps = tuple(known(s.taps) or 1 for s in conv.spatial)
+    return Image(extents, dilations, taps, share(data, counts), is_gathered, images)
 
 
 @dataclass(frozen=True)
@@ -212,25 +230,25 @@ class _Grid:
 
     phase: Variable | None
     tile: Variable
-    out: int
+    along: Along
     dilation: int
 
     @staticmethod
-    def of(s: Spatial, algorithm: Winograd) -> _Grid:
+    def of(s: Spatial, along: Along) -> _Grid:
         """The tiles along ``s``."""
         phase = Variable("r", s.dilation) if s.dilation > 1 else None
-        tile = Variable("t", ceildiv(ceildiv(s.out.extent, s.dilation), algorithm.out))
-        return _Grid(phase, tile, algorithm.out, s.dilation)
+        tile = Variable("t", ceildiv(ceildiv(s.out.extent, s.dilation), along.out))
+        return _Grid(phase, tile, along, s.dilation)
 
     @property
     def extent(self) -> DimLike:
         """Places that the tiles read."""
-        return (self.tile.extent * self.out + TAPS - 1) * self.dilation
+        return (self.tile.extent * self.along.out + self.along.taps - 1) * self.dilation
 
     def at(self, k: int) -> DimLike:
         """The place of element ``k`` of the present tile, and of its result ``k``."""
         first = 0 if self.phase is None else self.phase.dim
-        return (self.tile.dim * self.out + k) * self.dilation + first
+        return (self.tile.dim * self.along.out + k) * self.dilation + first
 
 
 class _Stages:
@@ -242,7 +260,7 @@ class _Stages:
         self.units = min(UNITS, known(ceildiv(conv.filter.extent, lanes)) or UNITS)
         width = self.units * lanes
         (self.channel,) = conv.channels
-        self.grids = tuple(_Grid.of(s, algorithm) for s in conv.spatial)
+        self.grids = tuple(map(_Grid.of, conv.spatial, algorithm.axes))
         of_image = [axis for grid in self.grids for axis in (grid.phase, grid.tile) if axis]
         self.outer = (*conv.batch, *of_image)
         self.position = Variable("e", algorithm.positions)
@@ -344,19 +362,19 @@ class _Stages:
     # ── filters
 
     def _filters(self) -> _Part:
-        """``G w Gᵀ``, computed in double precision, for it is computed once."""
+        """``G w``, along each axis, computed in double precision, for it is computed once."""
         inside = apply("lt", index(self.at_filter), index(self.conv.filter.extent))
-        rows, columns = (s.tap for s in self.conv.spatial)
+        axes = self.algorithm.axes
 
-        def tap(i: int, j: int) -> Scalar:
+        def tap(place: Place) -> Scalar:
             values: dict[Atom, DimLike] = {self.conv.filter: self.at_filter}
-            values |= {axis: k for axis, k in ((rows, i), (columns, j)) if axis is not None}
+            values |= {s.tap: k for s, k in zip(self.conv.spatial, place, strict=True) if s.tap}
             value = substitute_scalar(self.conv.weights, values)
             return cast(select(inside, guarded(value, inside), 0), FLOAT64)
 
-        taps = [[tap(i, j) for j in range(TAPS)] for i in range(TAPS)]
-        values = both_ways(self.algorithm.filters, taps)
-        values = [[cast(value, FLOAT32) for value in row] for row in values]
+        taps = {p: tap(p) for p in itertools.product(*(range(axis.taps) for axis in axes))}
+        values = along_all([axis.filters for axis in axes], taps)
+        values = {place: cast(value, FLOAT32) for place, value in values.items()}
         column = self.unit.dim * self.lanes + self.lane.dim
         puts = _puts(self.filters, (self.panel.dim, self.channel.dim, column), values)
         body = (Loop(self.unit, (Lanes(self.lane, 1, puts),)),)
@@ -364,16 +382,15 @@ class _Stages:
 
     # ── images
 
-    def _image(self) -> tuple[list[Store], Matrix]:
+    def _image(self) -> tuple[list[Store], Windows]:
         """What is read for a tile, and what has to be copied before, to read it in vectors."""
         image = substitute_scalar(self.conv.image, {self.channel: self.at_channel})
         is_whole, read = known(self.channel.extent % self.lanes) == 0, _widened(image)
         if is_whole and isinstance(read, Load) and _is_contiguous(read, self.lane):
-            edge = range(self.algorithm.edge)
-            return [], [[self._element(image, (i, j)) for j in edge] for i in edge]
+            return [], {place: self._element(image, place) for place in self.algorithm.places()}
         return self._copied()
 
-    def _element(self, image: Scalar, place: tuple[int, int]) -> Scalar:
+    def _element(self, image: Scalar, place: Place) -> Scalar:
         """``image`` at a place of a tile, 0 beyond what any result reads."""
         values: dict[Atom, DimLike] = {}
         inside: Scalar = TRUE
@@ -382,7 +399,7 @@ class _Stages:
             inside &= apply("lt", index(values[s.place]), index(s.place.extent))
         return guarded(substitute_scalar(image, values), inside)
 
-    def _copied(self) -> tuple[list[Store], Matrix]:
+    def _copied(self) -> tuple[list[Store], Windows]:
         """A copy of the image, padded to whole tiles, in blocks of channels."""
         conv = self.conv
         places = tuple(Variable("y", grid.extent) for grid in self.grids)
@@ -397,17 +414,16 @@ class _Stages:
         copy = _stored("image", (*conv.batch, self.block, *places, self.lane), value)
         around = tuple(a.dim for a in conv.batch)
 
-        def element(i: int, j: int) -> Scalar:
-            y, x = (grid.at(k) for grid, k in zip(self.grids, (i, j), strict=True))
-            place = (*around, self.block.dim, y, x, self.lane.dim)
-            return load(copy.buffer, copy.buffer.address(place))
+        def element(place: Place) -> Scalar:
+            inner = (grid.at(k) for grid, k in zip(self.grids, place, strict=True))
+            at = (*around, self.block.dim, *inner, self.lane.dim)
+            return load(copy.buffer, copy.buffer.address(at))
 
-        edge = range(self.algorithm.edge)
-        return [copy], [[element(i, j) for j in edge] for i in edge]
+        return [copy], {place: element(place) for place in self.algorithm.places()}
 
-    def _images(self, image: Matrix) -> _Part:
-        """``Bᵀ d B``."""
-        values = both_ways(self.algorithm.images, image)
+    def _images(self, image: Windows) -> _Part:
+        """``Bᵀ d``, along each axis."""
+        values = along_all([axis.images for axis in self.algorithm.axes], image)
         puts = _puts(self.images, (self.tile, self.at_channel), values)
         body = (Loop(self.block, (Lanes(self.lane, 1, puts),)),)
         return _Part(body, _stores(puts, (*self.outer, self.block, self.lane)))
@@ -455,7 +471,7 @@ class _Stages:
     # ── results
 
     def _results(self) -> tuple[list[Store], _Part]:
-        """``Aᵀ t A`` and what follows the sum, or, where that has to be apart, what is left."""
+        """``Aᵀ t`` and what follows the sum, or, where that has to be apart, what is left."""
         conv = self.conv
         hole = load(_buffer("sum", ()), 0)
         value = replace(conv.store.value, {conv.sum: hole})
@@ -464,18 +480,12 @@ class _Stages:
         if not self._is_in_vectors(store, hole):
             after, store = self._separate(store, hole)
         column = self.first_column + self.unit.dim * self.lanes + self.lane.dim
-        edge = self.algorithm.edge
-
-        def product(i: int, j: int) -> Scalar:
-            place = (i * edge + j, self.tile, column)
-            return load(self.products, self.products.address(place))
-
-        found = [[product(i, j) for j in range(edge)] for i in range(edge)]
-        puts = tuple(
-            self._result(store, (i, j), hole, total)
-            for i, row in enumerate(both_ways(self.algorithm.results, found))
-            for j, total in enumerate(row)
-        )
+        found = {
+            place: load(self.products, self.products.address((position, self.tile, column)))
+            for position, place in enumerate(self.algorithm.places())
+        }
+        totals = along_all([axis.results for axis in self.algorithm.axes], found)
+        puts = tuple(self._result(store, at, hole, total) for at, total in totals.items())
         body = (Loop(self.unit, (Lanes(self.lane, 1, puts),)),)
         axes = (*self.outer, self.panel, self.unit, self.lane)
         return after, _Part(body, _stores(puts, axes))
@@ -505,7 +515,7 @@ class _Stages:
         rest = Store(store.buffer, store.axes, store.address, value)
         return cut_at_blocks(rest, conv.filter, lanes), Store(sums, store.axes, address, hole)
 
-    def _result(self, store: Store, place: tuple[int, int], hole: Scalar, total: Scalar) -> Put:
+    def _result(self, store: Store, place: Place, hole: Scalar, total: Scalar) -> Put:
         """The result at ``place`` of a tile, with ``total`` for its sum, if there is one."""
         values: dict[Atom, DimLike] = {self.conv.filter: self.at_filter}
         first = self.at_filter - self.lane.dim
@@ -529,10 +539,10 @@ def _is_contiguous(e: Load, axis: Variable) -> bool:
     return stride_of(e.address, axis) == 1 and all(axis not in guard.variables for guard in e.args)
 
 
-def _puts(buffer: Buffer, place: tuple[DimLike, ...], values: Matrix) -> tuple[Put, ...]:
+def _puts(buffer: Buffer, place: tuple[DimLike, ...], values: Windows) -> tuple[Put, ...]:
     """``values`` at ``place``, one for each position in a tile."""
-    flat = [value for row in values for value in row]
-    return tuple(Put(buffer, buffer.address((p, *place)), value) for p, value in enumerate(flat))
+    numbered = enumerate(values.values())
+    return tuple(Put(buffer, buffer.address((p, *place)), value) for p, value in numbered)
 
 
 def _stores(puts: Sequence[Put], axes: tuple[Variable, ...]) -> tuple[Store, ...]:
@@ -574,4 +584,4 @@ def _shared_size(rows: int, most: int) -> int:
     return min(range(2 * most, 0, -1), key=cost)
 
 
-__all__ = ["Stage", "winograd_algorithm", "winograd_stages"]
+__all__ = ["Stage", "has_open_phases", "winograd_algorithm", "winograd_stages"]
