@@ -87,7 +87,7 @@ def test_weights_beyond_the_limit_are_not_packed(monkeypatch: pytest.MonkeyPatch
         g (float[N, 256] x) => (float[N, 256] y) { y = MatMul (x, w) }""")
     weights = np.eye(256, dtype=np.float32)
     made.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
-    monkeypatch.setattr(Packing, "prepared", lambda *_: pytest.fail("weights were packed"))
+    monkeypatch.setattr(Packing, "pack", lambda *_: pytest.fail("weights were packed"))
     session = InferenceSession(made, SessionOptions(memory_limit=weights.nbytes - 1))
     message = rf"^memory_limit is {weights.nbytes - 1} bytes, but weights take \d+$"
     with pytest.raises(LimitError, match=message):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from fornix.compile.axes import index_dims
 from fornix.compile.cache import ObjectCache
+from fornix.compile.cost import likely_of_image
 from fornix.compile.emit import Code, emit
 from fornix.compile.kernel import CompiledKernel, Work
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, When
@@ -82,6 +83,7 @@ def link_all(
                 arguments=w.arguments,
                 outputs=w.outputs,
                 is_constant=_is_constant(w) and all(writers[b] == 1 for b in w.outputs),
+                is_likely=likely_of_image(w.nest.parallel) > 0,
                 schedule=w.nest.kind,
                 work=w.work,
                 steps=w.nest.steps,

@@ -52,7 +52,7 @@ class CompiledKernel:
     buffers: tuple[str, ...]
     symbols: tuple[str, ...]
     parallel: DimLike
-    """Into how many chunks it makes sense to cut the work."""
+    """Into how many chunks it makes sense to cut the work; 0: nothing is read or written."""
     scratch: DimLike
     """Bytes of scratch memory that each thread needs."""
     checks: tuple[Check, ...]
@@ -62,6 +62,8 @@ class CompiledKernel:
     """Those of `arguments` that the kernel fills."""
     is_constant: bool = False
     """Whether everything that it reads is stored data: it need run only once."""
+    is_likely: bool = True
+    """Whether runs of likely extents have any work for it."""
     schedule: str = ""
     """How the loops run: "map", "row", "contraction" …"""
     work: Work = field(default_factory=Work)

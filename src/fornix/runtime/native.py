@@ -342,7 +342,7 @@ class NativeStep(Step):
 
     @property
     def wiring(self) -> Wiring:
-        """What does not depend on extents; waits until stored data are packed."""
+        """What does not depend on extents."""
         if self._wiring is None:
             self._wiring = Wiring(self.units, (self.inputs, self.writes), self.data)
         return self._wiring
@@ -391,6 +391,7 @@ class Bound:
         self.extent = Extents(symbols)
         self.frames: deque[Frame] = deque()
         numbers = step.sizes.numbers(symbols)
+        wiring.pack(numbers.parallel.tolist())
         self.types = numbers.types
         """Of what the step reads and writes."""
         offsets, size = step.sizes.placed(numbers.sizes)

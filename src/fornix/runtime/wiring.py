@@ -6,6 +6,7 @@ the step, which a run brings, or a place in the block of memory that a run works
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,9 +49,8 @@ class Wiring:
         """``interface`` is what the step reads and what it writes for others."""
         self.units = units
         self.data = data
-        self.prepared = data.prepared
         outside = {*interface[0], *interface[1], *data.tables}
-        self.stays = _stays(units, outside, self.prepared)
+        self.stays = _stays(units, outside, data.places)
         """What is in the block."""
         self.outside = [value for side in interface for value in side]
         """What runs bring and take away."""
@@ -62,7 +62,8 @@ class Wiring:
         """Of each kernel, the first of its `symbols`."""
         self.starts = _starts(len(kernel.arguments) for kernel, _ in self.kernels)
         """Of each kernel, the first of its `arguments`."""
-        places: dict[Value, list[int]] = {value: [] for value in self.outside}
+        places: dict[Key, list[int]] = {value: [] for value in self.outside}
+        places |= {place: [] for place in data.places}
         order = {key: number for number, key in enumerate(self.stays)}
         arguments: list[int] = []
         inside: list[tuple[int, int]] = []
@@ -76,14 +77,38 @@ class Wiring:
                 arguments[slot] = home.ctypes.data
             elif home in order:
                 inside.append((slot, order[home]))
-            elif isinstance(home, Value):
+            else:
                 places[home].append(slot)
         self.arguments = np.array(arguments or [0], np.int64)
-        """Addresses of all arguments, 0 where a run decides."""
+        """Addresses of all arguments, 0 where a run decides, or what is packed is not there."""
         self.inside, self.entries = np.array(inside or np.empty((0, 2)), np.int64).T
         """Arguments that lie in the block, and the number there of what each one is."""
-        self.slots = list(places.values())
+        self.slots = [places[value] for value in dict.fromkeys(self.outside)]
         """Of each input and result, the arguments that are its address."""
+        self._packed = {place: places[place] for place in data.places if places[place]}
+        """The same of packed weights, as long as that is not there."""
+
+    def pack(self, parallel: Sequence[int] | None = None) -> None:
+        """Have the packed weights that kernels read at their addresses.
+
+        Only those of kernels that have any work, if ``parallel`` tells of each what it has.
+        """
+        wanted = {
+            place: slots
+            for place, slots in self._packed.copy().items()
+            if parallel is None or any(parallel[self._kernel_of(slot)] for slot in slots)
+        }
+        if not wanted:
+            return
+        found = self.data.packed(wanted.keys())
+        for place, slots in wanted.items():
+            self.kept.append(found[place])
+            self.arguments[slots] = found[place].ctypes.data
+            self._packed.pop(place, None)  # not before: other threads take it for done then
+
+    def _kernel_of(self, slot: int) -> int:
+        """The kernel, by number, that an argument is of."""
+        return bisect.bisect_right(self.starts, slot) - 1
 
     @cached_property
     def types(self) -> Mapping[Value, tuple[tuple[DimLike, ...], np.dtype[Any]]]:
@@ -124,8 +149,6 @@ class Wiring:
         code = unit.code
         if buffer in code.tables:
             return readable(code.tables[buffer])
-        if (number, buffer) in self.prepared:
-            return self.prepared[number, buffer]
         if buffer in code.inputs:
             value = unit.unit.inputs[code.inputs[buffer]]
         elif buffer in code.outputs:

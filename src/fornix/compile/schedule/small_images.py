@@ -217,10 +217,10 @@ def chosen(found: Sequence[Way]) -> list[DimLike]:
 
 
 def only_if(is_it: DimLike, nest: Nest) -> Nest:
-    """``nest`` where ``is_it`` is 1; where it is 0, one thread sees that there is nothing to do."""
+    """``nest`` where ``is_it`` is 1; where it is 0 there is nothing to do."""
     condition = apply("lt", index(0), index(is_it))
-    parallel = maximum(nest.parallel * is_it, 1)
-    return replace_fields(nest, body=(When(condition, nest.body),), parallel=parallel)
+    body = (When(condition, nest.body),)
+    return replace_fields(nest, body=body, parallel=nest.parallel * is_it)
 
 
 def _is_less(a: DimLike, b: DimLike) -> DimLike:

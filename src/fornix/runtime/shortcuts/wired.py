@@ -39,6 +39,7 @@ class WiredStep:
         It holds anything where an extent is below 0.
         """
         self.step, self.wiring, self.formulas = step, step.wiring, formulas
+        self.wiring.pack()
         self.arguments = self.wiring.arguments.copy()
         self._slots = dict(zip((*step.inputs, *step.writes), self.wiring.slots, strict=True))
         self._agree(is_empty)

@@ -262,7 +262,7 @@ class _Description:
     def _packed(self, step: NativeStep) -> list[list[int]]:
         """What was packed for each unit: its number, that of the temporary, that of the array."""
         found = []
-        for (unit, buffer), array in step.data.prepared.items():
+        for (unit, buffer), array in step.data.packed(step.data.places).items():
             temporary = step.units[unit].code.temporaries.index(buffer)
             found.append([unit, temporary, self._add_apart(array)])
         return found
