@@ -22,7 +22,7 @@ from fornix.runtime.options import SessionOptions
 from fornix.runtime.packing import StoredData
 from fornix.runtime.providers import KernelStep, Part, Step, TextCode
 from fornix.runtime.shortcuts.generic import ShortWay
-from fornix.runtime.sizing.learned import Kernels, Learned, Sources, values_of
+from fornix.runtime.sizing.learned import Formulas, Kernels, Learned, Sources, values_of
 from fornix.runtime.sizing.learning import deciding, name_learned
 from fornix.runtime.text.tables import text_family
 
@@ -173,18 +173,40 @@ class _Preparing:
         step = NativeStep(units, (reads, writes), data, part.pool, support(), rest, agreement)
         sources = self._sources_of(units)
         if sources:
-            step.learn(Learned(sources, cache(lambda: self._kernels_of(units))))
+            step.learn(Learned(sources, cache(lambda: self._kernels_of(units, reads))))
         step.short = ShortWay([step], sorted(part.symbols))
         return step
 
-    def _kernels_of(self, units: Sequence[NativeUnit]) -> Kernels:
-        """The NumPy kernels of the nodes of ``units``, in their order."""
+    def _kernels_of(self, units: Sequence[NativeUnit], given: Sequence[Value]) -> Kernels:
+        """The NumPy kernels of the nodes of ``units``, in their order; they are ``given`` values.
+
+        Beside these they read what formulas tell: code needs no array for it, nor for extents.
+        """
         inside = {node for unit in units for node in unit.unit.nodes}
         reason = "its code is not made for what this run has learned"
         nodes = [node for node in self.part.nodes if node in inside]
         read = {v: v.constant for node in nodes for v in node.inputs if v is not None}
         stored = {v: tensor.numpy() for v, tensor in read.items() if tensor is not None}
-        return Kernels([self._kernel_step(node, reason) for node in nodes], stored)
+        found = Kernels([], stored, told := dict[Value, Formulas]())
+        known = {*given, *stored}
+        for node in nodes:
+            missing = {v for v in node.inputs if v is not None} - known
+            told |= self._formulas(missing)
+            results = {} if missing <= told.keys() else self._formulas(node.outputs)
+            told |= results
+            if len(results) < len(node.outputs):
+                found.steps.append(self._kernel_step(node, reason))
+            known.update(told, node.outputs)
+        return found
+
+    def _formulas(self, values: Iterable[Value]) -> dict[Value, Formulas]:
+        """What ``values`` hold, of those of which inference knows that."""
+        facts = {value: self.inference.fact(value) for value in values}
+        return {
+            value: Formulas(list(known.flat), known.shape, fact.dtype.numpy)
+            for value, fact in facts.items()
+            if (known := fact.value) is not None and fact.dtype and None not in known.flat
+        }
 
 
 def _read_outside(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
 from fornix.runtime.native import FEW_UNITS, NativeStep
 from fornix.runtime.reports.planned import PlannedModel
+from fornix.runtime.sizing.learned import Learned
 from fornix.system import is_mappable
 from tests.conformance.cases import cases
 from tests.conformance.run import check_case
@@ -318,3 +320,30 @@ def test_a_kept_step_that_kernels_cannot_do_alone_is_done_by_those_of_the_model(
         session = InferenceSession(case.model)
         check_case(case, session)
     assert is_recalled(session)
+
+
+FOREMOST = """
+    f (float[N, 4] x, bool[N] m) => (float[J, 6] y, int64 z, int64[1] s)
+    <int64[1] three = {3}, int64[4] around = {1, 0, 0, 2}> {
+        places = NonZero (m)
+        columns = Transpose <perm = [1, 0]> (places)
+        rows = GatherND (x, columns)
+        s = Shape <start = 0, end = 1> (rows)
+        k = Min (s, three)
+        b, z = TopK <axis = 0> (rows, k)
+        y = Pad (b, around)
+    }"""
+
+
+def test_kernels_in_the_place_of_code_read_what_formulas_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "foremost.onnx", HEAD + FOREMOST)
+    feeds = {"x": X, "m": np.zeros(3, bool)}
+    expected = InferenceSession(path, providers=["ReferenceExecutionProvider"]).run(None, feeds)
+    sessions = [fresh(path), InferenceSession(path), recalled(path)]
+    monkeypatch.delattr(PlannedModel, "run")
+    with mock.patch.object(Learned, "run", autospec=True, side_effect=Learned.run) as kernels:
+        for session in sessions:
+            assert_same(session.run(None, feeds), expected)
+    assert kernels.call_count == len(sessions)

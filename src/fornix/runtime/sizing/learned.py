@@ -16,6 +16,7 @@ import numpy as np
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Value
 from fornix.runtime.providers import NotAsCompiled
+from fornix.runtime.sizing.extents import Extents
 
 if TYPE_CHECKING:
     from fornix.runtime.providers import Run, Step
@@ -48,11 +49,25 @@ def values_of(sources: Sources) -> Sequence[Value]:
     return list(dict.fromkeys(source.value for source in sources.values()))
 
 
-class Kernels(NamedTuple):
-    """The NumPy kernels of some nodes, and stored data that they read."""
+class Formulas(NamedTuple):
+    """A tensor of integers of which formulas tell the elements, so that no step makes it."""
 
-    steps: Sequence[Step]
+    elements: Sequence[DimLike]
+    shape: Sequence[int]
+    dtype: np.dtype[Any]
+
+    def of(self, extent: Extents) -> np.ndarray[Any, Any]:
+        """The tensor for the extents of a run."""
+        return np.array([extent(d) for d in self.elements], self.dtype).reshape(self.shape)
+
+
+class Kernels(NamedTuple):
+    """The NumPy kernels of some nodes, and what they read that no step makes."""
+
+    steps: list[Step]
     stored: Mapping[Value, Any]
+    """Data of the model."""
+    told: Mapping[Value, Formulas]
 
 
 @dataclass(frozen=True)
@@ -76,10 +91,12 @@ class Learned:
     def run(self, values: Mapping[Value, Any], run: Run) -> dict[Value, Any]:
         """What the NumPy kernels make of ``values``.
 
-        Raises NotAsCompiled where they need what code does not: a whole array for its extents.
+        Raises NotAsCompiled where they need what code does not.
         """
         kernels = self.kernels()
-        known = {**kernels.stored, **values}
+        extent = Extents({**run.extents, **(self.extents(values) or {})})
+        told = {value: formulas.of(extent) for value, formulas in kernels.told.items()}
+        known = {**told, **kernels.stored, **values}
         with np.errstate(all="ignore"):
             for step in kernels.steps:
                 if any(value not in known for value in step.reads):

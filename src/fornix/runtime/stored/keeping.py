@@ -254,6 +254,7 @@ class _Description:
                 steps[-1]["kernels"] = [
                     [self._of(kernel.reads), self._of(kernel.writes)] for kernel in _kernels(step)
                 ]
+                steps[-1]["told"] = self._told(step)
                 steps[-1]["packed"] = self._packed(step) if self.packed else None
             elif isinstance(step, KernelStep):
                 steps[-1]["texts"] = _text_names([step])
@@ -276,6 +277,14 @@ class _Description:
             ]
             for name, source in _sources(step).items()
         ]  # fmt: skip
+
+    def _told(self, step: NativeStep) -> list[list[Any]]:
+        """What formulas tell the NumPy kernels of ``step``."""
+        told = step.learned.kernels().told if step.learned else {}
+        return [
+            [*self._of([v]), [_dim_note(d) for d in f.elements], f.shape, DType.of(f.dtype).name]
+            for v, f in told.items()
+        ]
 
     def _image(self) -> Image:
         """The machine code of all kernels, and of what runs them."""

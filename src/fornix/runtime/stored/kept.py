@@ -45,7 +45,7 @@ from fornix.runtime.options import SessionOptions
 from fornix.runtime.packing import StoredData
 from fornix.runtime.program import Program
 from fornix.runtime.providers import Step, TextCode
-from fornix.runtime.sizing.learned import Kernels, Learned, Source
+from fornix.runtime.sizing.learned import Formulas, Kernels, Learned, Source
 from fornix.runtime.stored.content import Content
 from fornix.runtime.threads import Pool
 
@@ -237,7 +237,8 @@ class KeptProgram:
             )
             own_kernels = list(islice(kernels, len(note["kernels"])))
             if note["learned"]:
-                step.learn(self._learned(note["learned"], own_kernels))
+                told = self._formulas(note["told"])
+                step.learn(self._learned(note["learned"], Kernels(own_kernels, {}, told)))
             if note["learned"] or (len(self.head["steps"]) > 1 and step.tells_its_extents):
                 from fornix.runtime.shortcuts.generic import ShortWay  # noqa: PLC0415 - few have one
 
@@ -259,7 +260,14 @@ class KeptProgram:
         addresses = [code.addresses[name] for name in self.head["support"]]
         return Support.at(addresses, (code,) * len(addresses))
 
-    def _learned(self, notes: Sequence[Sequence[Any]], kernels: Sequence[Step]) -> Learned:
+    def _formulas(self, notes: Sequence[Sequence[Any]]) -> dict[Value, Formulas]:
+        """What formulas tell beside steps."""
+        return {
+            self.values[value]: Formulas([*map(dim_of, dims)], shape, DType.of(dtype).numpy)
+            for value, dims, shape, dtype in notes
+        }
+
+    def _learned(self, notes: Sequence[Sequence[Any]], kernels: Kernels) -> Learned:
         """What a step learns; ``kernels`` do its work where its code is not made for that."""
         sources = {
             name: Source(
@@ -268,7 +276,7 @@ class KeptProgram:
             )
             for name, value, place, is_element, dims, dtype in notes
         }  # fmt: skip
-        return Learned(sources, lambda: Kernels(kernels, {}))
+        return Learned(sources, lambda: kernels)
 
     def _kernels(self, options: SessionOptions, shelf: Shelf | None) -> Iterator[Step]:
         """The nodes that run their NumPy kernels, or may, in their order."""
