@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4302,
     "edit": 1150,
     "compile": 16_965,
-    "runtime": 11_037,
+    "runtime": 11_047,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

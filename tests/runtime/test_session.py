@@ -25,6 +25,7 @@ from fornix.errors import (
     ValidationError,
 )
 from fornix.runtime import InferenceSession, RunOptions, SessionOptions
+from fornix.runtime.providers import NotAsCompiled
 
 AFFINE = """<ir_version: 8, opset_import: ["" : 18], producer_name: "tests", domain: "org.test",
              model_version: 3, doc_string: "affine", metadata_props: ["k": "v"]>
@@ -34,6 +35,7 @@ AFFINE = """<ir_version: 8, opset_import: ["" : 18], producer_name: "tests", dom
         y = Add (product, b)
     }"""
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
+WEIGHTS = np.arange(1, 7, dtype=np.float32).reshape(3, 2)
 
 
 def model(text: str = AFFINE) -> onnx.ModelProto:
@@ -477,3 +479,19 @@ def test_a_run_says_its_name_where_it_is_asked_to_log(caplog: pytest.LogCaptureF
             runner.run(None, feeds, RunOptions(logid="seven", log_severity_level=severity))
         said = re.search(r"seven: the model: MatMul\+Gather[.\d]*: check \d failed", caplog.text)
         assert (said is not None) is tells
+
+
+def test_runs_that_are_left_to_kernels_are_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotAsCompiled("'c' was to be float32[3, 3]")
+
+    runner = InferenceSession(model())
+    monkeypatch.setattr("fornix.runtime.programs.Programs.run", refuse)
+    for number in range(6):
+        with pytest.raises(InvalidArgument):  # whatever is wrong with a run is no reason to warn
+            runner.run(None, {"x": X[:, :2]})
+        np.testing.assert_array_equal(runner.run(None, {"x": X})[0], X @ WEIGHTS + [10, 20])
+        assert caplog.text.count("3 runs were left to NumPy kernels") == (number >= 2)
+    assert "this one as 'c' was to be float32[3, 3]" in caplog.text

@@ -68,6 +68,8 @@ ProviderLike = Provider | str | tuple[str, Mapping[str, Any]]
 
 NO_VERSION = 2**63 - 1
 """The version of a model that states none."""
+TOLD_RUN = 3
+"""Of those that are left to NumPy kernels, the one that warns: single ones are nobody's fault."""
 DEFAULT_PROVIDERS: tuple[ProviderLike, ...] = ("CPUExecutionProvider",)
 """Where sessions run that are not told."""
 
@@ -82,6 +84,11 @@ class InferenceSession:
     machine, has made. Sessions may be called from several threads at once; those made from a
     path pickle.
     """
+
+    _left = 0
+    """Runs that NumPy kernels did for compiled code that was given up."""
+    _why_left = ""
+    """What code met in the present run that it is not for."""
 
     def __init__(
         self,
@@ -224,11 +231,22 @@ class InferenceSession:
         results = self._compiled_run(by_name, names, watched, targets)
         if results is None:
             results = self._planned.run(by_name, names, watched, self._timeline)
+            self._tell_of_left_runs()
             if wants_all:
                 self._believe()
         if run_options is not None and "cpu" in run_options.config_entries.get(SHRINKAGE, ""):
             self.shrink()
         return fill(names, results, targets) if targets else results
+
+    def _tell_of_left_runs(self) -> None:
+        """Warn, once, where code was given up in several runs that had nothing wrong."""
+        self._left += bool(self._why_left)
+        if self._why_left and self._left == TOLD_RUN:
+            self._log.warning(
+                "%s: %d runs were left to NumPy kernels, which may take far longer than compiled "
+                "code, this one as %s",
+                self._label, TOLD_RUN, self._why_left,
+            )  # fmt: skip
 
     def _believe(self) -> None:
         """Make programs anew if a run contradicted what the model declares, which they went by."""
@@ -250,6 +268,7 @@ class InferenceSession:
     ) -> list[Any] | None:
         """Results of the program; None if it is not made for such a run."""
         fetched = {*names} - {*self._outputs}
+        self._why_left = ""
         if self._programs is None or not self._planned.makes(fetched):
             return None
         fed = (name for name in self._overridable if name in feeds)
@@ -273,6 +292,7 @@ class InferenceSession:
         except (NotAsCompiled, MemoryError) as reason:
             told = watched.log if watched else self._log
             told.debug("%s: %s", watched.label if watched else self._label, reason)
+            self._why_left = str(reason)
             return None
         if varied is self._programs and len({*self._outputs}) == len(self._outputs):
             self._short = programs.short_way(feeds)
