@@ -72,6 +72,14 @@ def test_long_lines_are_reduced_by_pieces(op: str, level: str) -> None:
         check(y, {"x": normal(2, 3, extent)}, target=target(level), at_end=stride == 1)
 
 
+def test_steps_count_where_extents_are_open() -> None:
+    d, h, w = (symbol(name, least=4) for name in "dhw")
+    x = tensor("x", (1, 2, d, h, w), FLOAT32)
+    for stride in (1, 2):
+        window = Window.of(x.shape[2:], (3, 3, 3), strides=[stride] * 3)
+        assert (stores(pooled("max", x, window)) is None) == (stride == 2)
+
+
 def test_long_lines_of_pictures_are_reduced_by_pieces() -> None:
     x = tensor("x", (1, 2, 90, 90), FLOAT32)
     for taps in ((1, 31), (31, 1)):

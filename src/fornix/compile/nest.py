@@ -373,3 +373,5 @@ class Nest:
     """How many parts of the work follow one another, each of them cut into `shares`."""
     shares: int = 1
     """Chunks of each of `steps` where `parallel` is 1; 1 if threads share none."""
+    padded: frozenset[Buffer] = frozenset()
+    """Buffers that may be read in lanes that do not exist, too."""

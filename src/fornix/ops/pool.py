@@ -7,7 +7,9 @@ data in `indexed_pool.py`.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, Unpack
 
@@ -273,16 +275,23 @@ def lower_average_pool(
     win = pool_window(x.shape, kernel_shape, **window)
     inner = lowered_window(x.shape, kernel_shape, node, **window)
     wide = cast_tensor(x, wide_dtype(x.dtype))
-    ones = compute(win.size, lambda *_: 1.0, wide.dtype)
+    ones = [compute((n,), lambda *_: 1.0, wide.dtype) for n in inner.size]
+
+    def count(axis: int, o: DimLike) -> Scalar:
+        """How many taps of the output element ``o`` lie in the data along ``axis``."""
+        step, dilation = inner.stride[axis], inner.dilation[axis]
+        place = o * step - inner.before[axis]
+        taps = (inner.taps[axis],)
+        return reduce("sum", taps, lambda k: ones[axis].get(place + k * dilation, 0))
 
     def mean(n: DimLike, c: DimLike, *o: DimLike) -> Scalar:
         total = reduce("sum", inner.taps, lambda *k: wide.get((n, c, *inner.place(o, k)), 0))
         if count_include_pad:
-            inside = [padded_taps(win, axis, place) for axis, place in enumerate(o)]
-            return total / cast(index(math.prod(inside)), wide.dtype)
-        found = reduce("sum", inner.taps, lambda *k: ones.get(inner.place(o, k), 0))
-        count: Scalar = scalar.maximum(found, 1.0)
-        return total / count
+            padded = [padded_taps(win, axis, place) for axis, place in enumerate(o)]
+            return total / cast(index(math.prod(padded)), wide.dtype)
+        inside = (count(axis, place) for axis, place in enumerate(o))
+        found: Scalar = scalar.maximum(functools.reduce(operator.mul, inside), 1.0)
+        return total / found
 
     return cast_tensor(compute((*x.shape[:2], *win.out), mean), x.dtype)
 

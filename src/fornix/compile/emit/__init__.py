@@ -48,7 +48,7 @@ def emit(
     if nest.drops_subnormal and target.is_x86 and not target.is_strict:
         em.drop_subnormal()
     em.scratch(nest.scratch)
-    em.changing = nest.changing
+    em.changing, em.padded = nest.changing, nest.padded
     run(em, nest.body)
     return Code(em.text(NAME), tuple(em.checks))
 

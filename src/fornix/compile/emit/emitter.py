@@ -37,7 +37,8 @@ class Emitter(Builder):
     Of the loop variables one at a time may be `vector`, the axis along which values are vectors of
     `lanes` elements; `units` are the vectors that one turn of its loop handles, at its value plus
     ``unit * lanes``. A unit in `masks` handles only the lanes where its mask is true. What lies in
-    buffers that are `changing` is read where it is asked for, not ahead of loops.
+    buffers that are `changing` is read where it is asked for, not ahead of loops; that in `padded`
+    ones without masks.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Emitter(Builder):
         self.expansions: dict[Scalar, Scalar] = {}
         self._moved: dict[tuple[object, ...], Substitution] = {}
         self.changing: frozenset[Buffer] = frozenset()
+        self.padded: frozenset[Buffer] = frozenset()
         self.checks: list[Check] = []
         self.functions: dict[str, None] = {}
         """Texts of functions that the kernel calls."""

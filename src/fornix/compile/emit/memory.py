@@ -44,7 +44,8 @@ def load(em: Emitter, e: Load, unit: int) -> Value:
     if step == 1 and guard is not None and not guard.is_vector and unit not in em.masks:
         value = _load_or_default(em, e, guard, unit)
     else:
-        value = _load_lanes(em, e, step, em.mask_of(unit, guard), unit)
+        mask = guard if e.buffer in em.padded else em.mask_of(unit, guard)
+        value = _load_lanes(em, e, step, mask, unit)
     return _to_register(em, value, e.dtype)
 
 

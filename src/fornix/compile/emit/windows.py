@@ -166,8 +166,9 @@ def _write(em: Emitter, put: Put, point: Point) -> None:
 
 
 def _write_in_loop(em: Emitter, w: Window, points: Sequence[Point]) -> None:
-    """The sums go to the stack; a loop over the span does the rest."""
-    axis, sums = w.span.axis, outer_reductions(w.put.value)
+    """The sums go to the stack, but for those alike; a loop over the span does the rest."""
+    axis = w.span.axis
+    sums = [e for e in outer_reductions(w.put.value) if axis in e.variables]
     stacks = [_kept(em, e, points) for e in sums]
     here = Variable("q", axis.extent)
     first = em.dim(w.span.start).text

@@ -19,6 +19,7 @@ from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages, speed_of_direct
 from fornix.compile.schedule.few_columns import few_columns
+from fornix.compile.schedule.folded_rows import folded_rows
 from fornix.compile.schedule.gates import gate_steps
 from fornix.compile.schedule.gathered import gathered
 from fornix.compile.schedule.halves import convolution_in_halves, in_halves, rounded_in_tiles
@@ -204,12 +205,17 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
     if pieces is not None:
         yield from pieces
         return
+    usual = normal(store)
+    folded = folded_rows(usual, target, lanes)
+    if folded is not None:
+        yield Piece(folded, (usual,))
+        return
     parts = separated(store) or gathered(store)
     if parts is not None:
         for part in parts:
             yield from _of_store(part, target)
         return
-    store = normal(store)
+    store = usual
     made = _of_products(store, target, lanes)
     parts = None
     if made is None or has_few_columns(store):

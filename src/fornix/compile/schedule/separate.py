@@ -95,12 +95,20 @@ def _parts(e: Reduce, axes: Sequence[Variable]) -> _Parts | None:
             return None
         body = found.image
         others.append(found.axis)
-    places = math.prod(likely(s.place.extent) / max(likely(s.out.extent), 1) for s in others)
+    places = math.prod(map(_places_of_one, others))
     length = likely(tap.extent)
     if count < GAIN * (length * places + count / length):
         return None
     further = tuple(a for a in e.axes if a is not tap)
     return _Parts(e.op, tap, further, tuple(others), body)
+
+
+def _places_of_one(axis: Spatial) -> float:
+    """How many places there are for each element of the result."""
+    places, outs = axis.place.extent, axis.out.extent
+    if isinstance(places, int) and isinstance(outs, int):
+        return places / max(outs, 1)
+    return axis.stride
 
 
 def _pieces(e: Reduce, axes: Sequence[Variable]) -> _Parts | None:
