@@ -116,7 +116,7 @@ def drawn(seed: int) -> tuple[Winograd, Data, dict[str, list[int]]]:
     taps[rng.integers(rank)] = rng.integers(2, 6)
     taps[np.flatnonzero(taps > 1)[2:]] = 1
     dilations = np.where((rng.random(rank) < 0.3) & (taps > 1), 3, 1)
-    pads = rng.integers(0, 5, (2, rank)).clip(max=(taps - 1) * dilations)
+    pads = rng.integers(0, 5, (2, rank)).clip(dilations > 1, (taps - 1) * dilations)
     extents = (taps - 1) * dilations + rng.integers(1, (90, 14, 7)[rank - 1], rank)
     channels, filters = rng.integers(16, 49), rng.integers(8, 41)
     algorithm = algorithms([int(r) for r in taps])[-1 - seed // 3 % 2 if max(taps) < 4 else -1]

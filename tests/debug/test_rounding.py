@@ -11,6 +11,7 @@ from fornix.debug.rounding import judge, terms, unit
 from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from fornix.format.text import parse_model
 from fornix.ir.graph import Node
+from fornix.ops.conv import conv, conv_transpose
 from fornix.reference.source import as_model
 
 RANDOM = np.random.default_rng(0)
@@ -54,6 +55,22 @@ def test_any_order_of_a_sum_is_explained_and_narrower_terms_are_not() -> None:
     assert explains(product, naive[:, :], a=a, b=b)
     half = a.astype(np.float16).astype(np.float32) @ b.astype(np.float16).astype(np.float32)
     assert not explains(product, half, a=a, b=b)
+
+
+@pytest.mark.parametrize(
+    ("operator", "evaluate"), [("Conv", conv), ("ConvTranspose", conv_transpose)]
+)
+def test_convolutions_may_be_off_by_what_transforms_round(operator: str, evaluate: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape, np.float32) for shape in ((1, 2, 9, 9), (2, 2, 3, 3)))
+    where = part(
+        f"y = {operator}(x, w)", "(float[1,2,9,9] x, float[2,2,3,3] w) => (float[1,2,N,M] y)"
+    )
+    exact = evaluate(x.astype(np.float64), w.astype(np.float64), None)
+    largest = np.abs(exact).max()
+    for error, is_explained in ((2e-5, True), (2e-4, False)):
+        found = (exact + error * largest).astype(np.float32)
+        assert explains(where, found, x=x, w=w) is is_explained
 
 
 def test_what_only_chooses_or_moves_has_to_be_exact() -> None:

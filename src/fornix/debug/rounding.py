@@ -251,8 +251,8 @@ def _of_largest(value: Value) -> float:
     node = value.producer
     if node is None or node.op_type in EXACT:
         return 0.0
-    is_fast = node.op_type == "Conv" and precision_of(node) is FLOAT32
-    return WINOGRAD if is_fast else INSIDE * _unit(value)
+    is_sum = node.op_type in {"Conv", "ConvTranspose"} and precision_of(node) is FLOAT32
+    return WINOGRAD if is_sum else INSIDE * _unit(value)
 
 
 def _margins(exact: Any, draws: Sequence[Any], relative: float, of_largest: float) -> Any:

@@ -53,7 +53,7 @@ from fornix.compile.schedule.square_images import (
 )
 from fornix.compile.schedule.square_rows import Joined, in_whole_boxes, joined_rows, square_box
 from fornix.compile.schedule.whole_groups import with_whole_groups
-from fornix.compile.schedule.winograd import Stage
+from fornix.compile.schedule.winograd import Stage, winograd_algorithm, winograd_stages
 from fornix.compile.target import LINE_BYTES, Target
 from fornix.dtype import FLOAT32, INT32
 from fornix.ir.dim import DimLike, known, minimum
@@ -152,21 +152,32 @@ def is_for_tiles(c: Convolution, target: Target, lanes: int) -> bool:
 def _by_phases(
     c: Convolution, target: Target, lanes: int, *, has_few_places: bool
 ) -> list[Stage | Store] | None:
-    """The stages for each phase of ``c``; None if one of them is no convolution."""
+    """The stages for each phase of ``c``; None if one of them is no convolution.
+
+    Phases are for Winograd's algorithm where that is faster: it has not been asked of all as one.
+    """
     found: list[Stage | Store] = []
-    for part in phases(c.store):
+    parts = phases(c.store)
+    for part in parts:
         if not outer_reductions(part.value):  # it meets no taps, or one
             found.append(part)
             continue
         conv = c if part is c.store else convolution(part)
         conv = None if conv is None else conv.with_all_places
         stages = None
-        if conv is not None:
+        if conv is not None and len(parts) > 1 and not has_few_places:
+            stages = _by_winograd(conv, target, lanes)
+        if conv is not None and stages is None:
             stages = _stages(conv, target, lanes, has_few_places=has_few_places)
         if stages is None:
             return None
         found += stages
     return found
+
+
+def _by_winograd(c: Convolution, target: Target, lanes: int) -> list[Stage | Store] | None:
+    speed = speed_of_direct(c, target, lanes, is_paired=False)
+    return winograd_stages(c, target, lanes, winograd_algorithm(c, target, lanes, speed))
 
 
 def _stages(

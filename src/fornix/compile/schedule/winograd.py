@@ -175,9 +175,10 @@ def _algorithm(
     stored = [isinstance(e.buffer.source, Constant) for e in accesses([conv.weights])]
     if set(conv.store.axes) != axes or not target.fuses or not all(stored):
         return None
-    if len(phases(conv.store)) > 1:  # zeros for the most part, which are not multiplied elsewhere
+    if len(phases(conv.store)) > 1:  # each is a convolution of its own, without the zeros
         return None
-    if conv.sum.dtype is not FLOAT32 or conv.store.buffer.dtype not in RESULTS:
+    is_float = conv.sum.dtype is FLOAT32 and conv.product.op == "mul"
+    if not is_float or conv.store.buffer.dtype not in RESULTS:
         return None
     channels, filters = known(conv.channels[0].extent), known(conv.filter.extent)
     if channels is None or filters is None:
