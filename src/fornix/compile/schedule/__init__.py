@@ -18,6 +18,7 @@ from fornix.compile.schedule.across import across_stages
 from fornix.compile.schedule.attention import attention_nest
 from fornix.compile.schedule.contraction import contraction, contraction_nests
 from fornix.compile.schedule.direct import direct_stages, speed_of_direct
+from fornix.compile.schedule.exchanged import exchanged
 from fornix.compile.schedule.few_columns import few_columns
 from fornix.compile.schedule.folded_rows import folded_rows
 from fornix.compile.schedule.gates import gate_steps
@@ -175,7 +176,9 @@ def _of_products(
         return block_nests(blocks, target, lanes)
     product = contraction(store)
     product = None if product is None else contraction_in_pairs(product, target) or product
-    spans = None if product is None else in_spans(product, target)
+    spans = None
+    if product is not None:
+        spans = exchanged(product, target, lanes) or in_spans(product, target)
     if spans is not None:
         rest = normal(spans[1])
         return spans[0], rest, map_nest(rest, lanes)

@@ -57,6 +57,8 @@ LOAD_COST = 2.0
 """Of a vector of ``b`` from the second cache, relative to a multiplication by it."""
 WIDE_L1 = 48 << 10
 """Bytes of a first cache of 12 ways: lines of so many rows of ``a``, pages apart, lie there."""
+WAYS, PAGE_BYTES = 8, 4096
+"""Those of other first caches: lines of no more rows of ``a``, whole pages apart, lie there."""
 TALL = ((8, 3), (6, 4), (14, 2), (12, 2), (14, 1))
 """Shapes beside such a cache, all with 32 registers: the taller they are, the fewer times ``b``
 comes from the second cache, and the more is done while it comes from memory."""
@@ -156,6 +158,8 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     """Rows and vectors of the tiles that take least."""
     rows = 1 if c.row is None else c.row.extent
     shapes, costs = _shapes(target, rows)
+    if target.l1_bytes < WIDE_L1 and _is_paged(c):
+        shapes = tuple((min(height, WAYS), vectors) for height, vectors in shapes)
     columns = c.column.extent
     height, vectors = shapes[OPEN_SHAPE]
     if c.product.op == "dot2i":  # which are added by an instruction of their own
@@ -169,6 +173,12 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     if isinstance(rows, int) and rows < height:
         return rows, vectors
     return height, vectors
+
+
+def _is_paged(c: Contraction) -> bool:
+    """Whether rows of ``left`` are whole pages apart, so that their lines vie for one place."""
+    step = None if c.row is None else _step(c.left, c.row)
+    return step is not None and step * c.left.dtype.bits // 8 % PAGE_BYTES == 0
 
 
 def _shapes(
