@@ -19,7 +19,8 @@ from bench.workloads import ONE, built_as
 from fornix.cli.console import Page, table, time_text
 from fornix.ir.files import load
 from fornix.ir.graph import Node
-from fornix.reference.plan import Plan, Scope
+from fornix.reference.plan import Plan
+from fornix.reference.scope import Scope
 
 TOP = 5
 RUNS = 7

@@ -17,7 +17,8 @@ from fornix.ir.dim.expression import Atom, Symbol
 from fornix.ir.graph import Model, Node
 from fornix.ops.call import NotLowered
 from fornix.passes import Level, optimize
-from fornix.reference.plan import Environment, Plan, Scope
+from fornix.reference.plan import Plan
+from fornix.reference.scope import Environment, Scope
 from fornix.runtime.sizing.extents import bound_symbols, name_extents
 from tests.ir.interpreter import Machine
 

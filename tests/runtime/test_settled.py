@@ -10,13 +10,11 @@ import pytest
 from onnx import parser
 
 import fornix
-from fornix.dtype import INT64, STRING
 from fornix.errors import FornixError
-from fornix.ir.types import SequenceType, TensorType, Type
 from fornix.runtime import InferenceSession, SessionOptions
 from fornix.runtime.program import Program
 from fornix.runtime.programs import MAX_MET, MAX_PROGRAMS
-from fornix.runtime.settling import MAX_NODES, may_tell, telling
+from fornix.runtime.settling import MAX_NODES, telling
 
 HEAD = '<ir_version: 8, opset_import: ["" : 20, "com.microsoft" : 1]>\n'
 SLICE = "f (float[h, w] x, int64[n] a, int64[m] b) => (float[] y) { y = Slice (x, a, b) }"
@@ -189,20 +187,4 @@ def test_data_and_models_that_take_long_to_compile_are_not_settled() -> None:
         (f"f (float[n] x, int64 a) => (float[] y) {{ t0 = CumSum (x, a) {chain} }}", []),
     ]:
         model = fornix.load(io.BytesIO(parser.parse_model(HEAD + text).SerializeToString()))
-        assert telling(model, ["x", "a"]) == names
-
-
-@pytest.mark.parametrize(
-    ("kind", "may"),
-    [
-        (TensorType(INT64, (3,)), True),
-        (TensorType(INT64, ()), True),
-        (TensorType(INT64), True),
-        (None, True),
-        (TensorType(INT64, (1, 3)), False),
-        (TensorType(STRING, (3,)), False),
-        (SequenceType(TensorType(INT64, (3,))), False),
-    ],
-)
-def test_numbers_that_nodes_need_lie_along_one_axis(kind: Type | None, may: bool) -> None:
-    assert may_tell(kind) is may
+        assert telling(model) == names

@@ -17,18 +17,12 @@ from fornix.compile.emptiness import fills
 from fornix.dtype import DType
 from fornix.errors import FornixError
 from fornix.infer import Inference
+from fornix.ir.attribute import plain_attributes
 from fornix.ir.dim import Dim, DimLike
 from fornix.ir.graph import Node, Value
 from fornix.ir.loops import Buffer, Constant, Scalar, Tensor, compute, const, constant, stored
 from fornix.ir.types import TensorType, Type
-from fornix.ops.call import (
-    LOWERED_KINDS,
-    LowerNode,
-    NotLowered,
-    bind_attributes,
-    lower_node,
-    plain_attributes,
-)
+from fornix.ops.call import LOWERED_KINDS, LowerNode, NotLowered, bind_attributes, lower_node
 from fornix.ops.fact import Fact
 from fornix.ops.geometry import may_equal
 from fornix.ops.schema import Schema

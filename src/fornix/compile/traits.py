@@ -23,7 +23,7 @@ from fornix.compile.bounds import Bound
 from fornix.compile.convolution import convolution, groups
 from fornix.compile.cost import accesses, goes_past
 from fornix.compile.lower import RULE_ERRORS, Lowering, number
-from fornix.ir.attribute import Attribute, AttributeKind
+from fornix.ir.attribute import Attribute, AttributeKind, plain_attributes
 from fornix.ir.dim import Dim, DimLike, exact_quotient
 from fornix.ir.dim.expression import (
     Atom,
@@ -50,7 +50,7 @@ from fornix.ir.loops import (
     loaded,
 )
 from fornix.ir.types import Type
-from fornix.ops.call import InferNode, NotLowered, infer_node, plain_attributes
+from fornix.ops.call import InferNode, NotLowered, infer_node
 from fornix.ops.fact import Fact
 from fornix.ops.geometry import row_major
 

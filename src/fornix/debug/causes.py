@@ -39,7 +39,7 @@ from fornix.edit import extract
 from fornix.errors import FornixError
 from fornix.ir.graph import Model, Node
 from fornix.ops.call import REFUSALS
-from fornix.reference.plan import Custom, OperatorKey
+from fornix.reference.scope import Custom, OperatorKey
 
 NEAR = 100.0
 """How many times what is allowed, at the part as it is, a changed one may be off at first sight."""

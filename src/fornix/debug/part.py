@@ -21,7 +21,8 @@ from fornix.ir.graph import Model, Node, Value
 from fornix.ir.types import TensorType
 from fornix.ir.walk import captured_values
 from fornix.ops.call import REFUSALS
-from fornix.reference.plan import Custom, OperatorKey, Plan, Scope, Step
+from fornix.reference.plan import Plan, Step
+from fornix.reference.scope import Custom, OperatorKey, Scope
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Given = Mapping[str, Any]
@@ -109,10 +110,11 @@ class Part:
 
 def plan_of(model: Model, custom: Mapping[OperatorKey, Custom] | None = None) -> Plan:
     """``model`` node by node; ``custom`` has code that goes before kernels."""
+    random = np.random.default_rng(0)
     scope = Scope(
         model.opset_imports,
         model.function_table,
-        random=np.random.default_rng(0),
+        random=lambda: random,
         custom=custom or {},
     )
     return Plan(model.graph, scope)

@@ -20,7 +20,8 @@ from fornix.ir.graph import Model, Node, Value
 from fornix.ir.tensor import ArrayTensor
 from fornix.ops.opsets import LATEST
 from fornix.ops.signature import FormalAttribute
-from fornix.reference.plan import Custom, Environment, OperatorKey, Plan
+from fornix.reference.plan import Plan
+from fornix.reference.scope import Custom, Environment, OperatorKey
 
 EPSILONS = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """What normalizations add to a variance, from framework to framework."""

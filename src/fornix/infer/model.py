@@ -25,7 +25,7 @@ from fornix.errors import (
     ValidationError,
 )
 from fornix.format.limits import DEFAULT, Limits
-from fornix.ir.attribute import Attribute
+from fornix.ir.attribute import Attribute, plain_attributes, resolved
 from fornix.ir.dim import DimLike, atoms, known, unknown
 from fornix.ir.dim.expression import Atom, Unknown
 from fornix.ir.graph import Function, Graph, Model, Node, Value
@@ -41,8 +41,6 @@ from fornix.ops.call import (
     bind_attributes,
     check_kinds,
     infer_node,
-    plain_attributes,
-    resolved,
     run_node,
     subject,
 )

@@ -12,6 +12,7 @@ An attribute is replaced, not changed: the node that holds a graph keeps track o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -186,6 +187,27 @@ def value_text(value: object) -> str:
     if isinstance(value, Type):
         return type_text(value)
     return repr(value)
+
+
+def plain_attributes(
+    attributes: Mapping[str, Attribute], given: Mapping[str, Attribute]
+) -> dict[str, object]:
+    """Attribute values as rules take them; references are looked up in ``given``.
+
+    Tensors become arrays. A reference to an attribute that the caller left out is left out too.
+    """
+    return {
+        name: attribute.value.numpy() if attribute.kind is AttributeKind.TENSOR else attribute.value
+        for name, attribute in resolved(attributes, given).items()
+    }
+
+
+def resolved(
+    attributes: Mapping[str, Attribute], given: Mapping[str, Attribute]
+) -> dict[str, Attribute]:
+    """``attributes`` with references replaced by what ``given`` holds, left out if it does not."""
+    found = {n: a if a.ref is None else given.get(a.ref) for n, a in attributes.items()}
+    return {name: attribute for name, attribute in found.items() if attribute is not None}
 
 
 # Elements of a list that `repr` shows.

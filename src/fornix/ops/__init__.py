@@ -8,15 +8,16 @@ family is read when a model first asks for one of its operators: reading all tak
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
 
 from fornix.errors import SchemaError
-from fornix.ops.op import Operator
-from fornix.ops.opsets import LATEST
-from fornix.ops.schema import Schema
+
+if TYPE_CHECKING:
+    from fornix.ops.op import Operator
+    from fornix.ops.schema import Schema
 
 FAMILIES: dict[str, str] = {
     "elementwise": (
@@ -139,7 +140,7 @@ STRAYS = {"SimplifiedLayerNormalization": "com.microsoft"}
 """Operators that exporters write into the default domain, and the domain that declares them."""
 
 
-Table = Mapping[tuple[str, str], Operator]
+Table: TypeAlias = "Mapping[tuple[str, str], Operator]"
 
 _table: dict[str, Table] = {}
 
@@ -167,6 +168,8 @@ def contributed(domain: str) -> Table:
 
 
 def _declared(families: Iterable[str]) -> Table:
+    from fornix.ops.op import Operator  # noqa: PLC0415 - kept programs mostly do without
+
     modules = [importlib.import_module(f"{__name__}.{family}") for family in families]
     found = [v for module in modules for v in vars(module).values() if isinstance(v, Operator)]
     return {(operator.domain, operator.name): operator for operator in found}
@@ -226,6 +229,10 @@ def unknown(domain: str, name: str) -> SchemaError:
 
 def _remedy(domain: str, name: str) -> str:
     """What to do about an operator that nobody knows."""
+    import difflib  # noqa: PLC0415 - for messages alone
+
+    from fornix.ops.opsets import LATEST  # noqa: PLC0415 - likewise
+
     tables = (operators(), contributed(domain))
     names = [known for table in tables for where, known in table if where == domain]
     close = difflib.get_close_matches(name, names, 1)

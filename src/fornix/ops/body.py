@@ -13,21 +13,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fornix.errors import NotSupported
-from fornix.format.messages import (
-    AttributeProto,
-    GraphProto,
-    ModelProto,
-    NodeProto,
-    TensorProto,
-)
-from fornix.format.text import parse_function, print_node
-from fornix.ir.load import from_message
 from fornix.ir.nesting import inner_graphs, own_values
 from fornix.ir.walk import captured_values
-from fornix.ir.writing import Writer
 from fornix.ops.call import BodyNode, call_rule
 
 if TYPE_CHECKING:
+    from fornix.format.messages import NodeProto, TensorProto
     from fornix.ir.graph import Function, Graph
     from fornix.ops.op import Operator, Rule
     from fornix.ops.schema import Schema
@@ -99,6 +90,10 @@ def inlined(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> str:
             f"{graph.label}: a graph whose nodes are written into a body must read its inputs "
             f"alone, found '{value.name}' of a graph around it"
         )
+    from fornix.format.messages import GraphProto  # noqa: PLC0415 - nodes that run have no need
+    from fornix.format.text import print_node  # noqa: PLC0415 - likewise
+    from fornix.ir.writing import Writer  # noqa: PLC0415 - likewise
+
     copy = graph.clone()
     for inner in (copy, *inner_graphs(copy)):
         for value in own_values(inner):
@@ -115,10 +110,14 @@ def inlined(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> str:
 
 
 def _identity(source: str, target: str) -> NodeProto:
+    from fornix.format.messages import NodeProto  # noqa: PLC0415 - nodes that run have no need
+
     return NodeProto(op_type="Identity", input=[source], output=[target])
 
 
 def _constant(tensor: TensorProto) -> NodeProto:
+    from fornix.format.messages import AttributeProto, NodeProto  # noqa: PLC0415 - as above
+
     value = AttributeProto(name="value", type=AttributeProto.TENSOR, t=tensor)
     return NodeProto(op_type="Constant", output=[tensor.name], attribute=[value])
 
@@ -126,5 +125,9 @@ def _constant(tensor: TensorProto) -> NodeProto:
 @lru_cache(MAX_PARSED)
 def parsed(text: str) -> Function:
     """The function in ``text``, as long as it is among those that were asked for last."""
+    from fornix.format.messages import ModelProto  # noqa: PLC0415 - nodes that run have no need
+    from fornix.format.text import parse_function  # noqa: PLC0415 - likewise
+    from fornix.ir.load import from_message  # noqa: PLC0415 - likewise
+
     model = from_message(ModelProto(functions=[parse_function(text)]))
     return next(iter(model.functions))

@@ -19,7 +19,7 @@ import numpy as np
 
 from fornix.dtype import DType
 from fornix.errors import DTypeError, InferenceError, NotSupported, SchemaError
-from fornix.ir.attribute import Attribute, AttributeKind
+from fornix.ir.attribute import Attribute, plain_attributes
 from fornix.ir.dim import Dim, DimLike, unknown
 from fornix.ir.types import SequenceType, TensorType, Type
 from fornix.ops.fact import Array, Fact, UnknownRank
@@ -500,27 +500,6 @@ def lower_node(
         raise NotLowered("it has no lowering" if opaque is None else opaque())
     results = call_rule(rule, inputs, attributes, node)[: node.output_count]
     return results + (None,) * (node.output_count - len(results))
-
-
-def plain_attributes(
-    attributes: Mapping[str, Attribute], given: Mapping[str, Attribute]
-) -> dict[str, object]:
-    """Attribute values as rules take them; references are looked up in ``given``.
-
-    Tensors become arrays. A reference to an attribute that the caller left out is left out too.
-    """
-    return {
-        name: attribute.value.numpy() if attribute.kind is AttributeKind.TENSOR else attribute.value
-        for name, attribute in resolved(attributes, given).items()
-    }
-
-
-def resolved(
-    attributes: Mapping[str, Attribute], given: Mapping[str, Attribute]
-) -> dict[str, Attribute]:
-    """``attributes`` with references replaced by what ``given`` holds, left out if it does not."""
-    found = {n: a if a.ref is None else given.get(a.ref) for n, a in attributes.items()}
-    return {name: attribute for name, attribute in found.items() if attribute is not None}
 
 
 def output_dtype(schema: Schema, dtypes: Sequence[DType | None]) -> DType | None:

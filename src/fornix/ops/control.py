@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import INT64
-from fornix.errors import ConvertError, Fail, ShapeError, require
+from fornix.errors import ConvertError, Fail, require
 from fornix.ir.dim import Dim, DimLike, known, unknown
 from fornix.ir.graph import Graph, Node
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
@@ -25,6 +25,7 @@ from fornix.ops.call import InferNode, RunNode
 from fornix.ops.fact import Array, Fact, join, tensor
 from fornix.ops.geometry import agreed_shape, normalize_axis, unified
 from fornix.ops.op import op
+from fornix.ops.scanning import Scanning, told_shapes, truth
 from fornix.ops.types import BF16, BOOL, E8M0, F4, F8, I2, I4, I64, OPT, SEQ, TENSOR
 
 If = (
@@ -71,13 +72,6 @@ def if_(cond: Array, *, then_branch: Graph, else_branch: Graph, node: RunNode) -
     return tuple(node.run_body(then_branch if truth(cond) else else_branch, []))
 
 
-def truth(cond: Array) -> bool:
-    """Whether the one element of ``cond`` holds; raises ShapeError if it has others."""
-    if cond.size != 1:
-        raise ShapeError(f"a condition must have one element, found shape {list(cond.shape)}")
-    return bool(cond.item())
-
-
 Loop = (
     op("""Loop <body: graph> (M: I?, cond: B?, v_initial: each V+) =>
               (v_final_and_scan_outputs: each V+)""", since=1, V=TENSOR, I=I64, B=BOOL)
@@ -115,17 +109,6 @@ def infer_loop(
         trips = M.value.reshape(-1)[0]
     scanned = results[1 + len(carried) :]
     return (*carried, *(_stacked(fact, trips, 0) for fact in scanned))
-
-
-def told_shapes(body: Graph) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shapes of the number of an iteration, and of the condition, that ``body`` is told.
-
-    They are scalars, or of one element where the body declares that: PyTorch's exporter does.
-    """
-    types = [value.type for value in body.inputs[:2]]
-    ranks = [len(getattr(type_, "shape", None) or ()) for type_ in types]
-    places, truths = ((1,) if rank == 1 else () for rank in [*ranks, 0, 0][:2])
-    return places, truths
 
 
 def _is_true(fact: Fact) -> bool:
@@ -374,61 +357,6 @@ def scan_8_to_9(_node: Node, _: Graph) -> None:
 @Scan.adapt(9, 8)
 def scan_9_to_8(_node: Node, _: Graph) -> None:
     raise ConvertError("Scan of opset 8 runs its body for each batch, which later ones do not")
-
-
-@dataclass(frozen=True)
-class Scanning:
-    """Which inputs and outputs of a Scan are scanned, along which axes, in which direction."""
-
-    SINCE: ClassVar = 9
-    """The opset from which on it is so; before, it was done for each entry of a batch."""
-
-    states: int
-    input_axes: list[int]
-    input_backward: list[bool]
-    output_axes: list[int]
-    output_backward: list[bool]
-
-    @classmethod
-    def of(
-        cls,
-        inputs: int,
-        outputs: int,
-        num_scan_inputs: int,
-        scan_input_axes: list[int] | None = None,
-        scan_input_directions: list[int] | None = None,
-        scan_output_axes: list[int] | None = None,
-        scan_output_directions: list[int] | None = None,
-    ) -> Scanning:
-        """The attributes, completed; raises ShapeError on wrong counts."""
-        states = inputs - num_scan_inputs
-        require(
-            states >= 0 and num_scan_inputs >= 1,
-            f"num_scan_inputs must be in [1, {inputs}], got {num_scan_inputs}",
-        )
-        require(
-            states <= outputs,
-            f"loop state variables are outputs, too: {outputs} at most, but num_scan_inputs = "
-            f"{num_scan_inputs} leaves {states} of the {inputs} inputs",
-        )
-        scanned = outputs - states
-        for name, given, count in (
-            ("scan_input_axes", scan_input_axes, num_scan_inputs),
-            ("scan_input_directions", scan_input_directions, num_scan_inputs),
-            ("scan_output_axes", scan_output_axes, scanned),
-            ("scan_output_directions", scan_output_directions, scanned),
-        ):
-            require(
-                not given or len(given) == count,
-                f"{name} must have {count} entries, got {given}",
-            )
-        return cls(
-            states,
-            scan_input_axes or [0] * num_scan_inputs,
-            [bool(d) for d in scan_input_directions or [0] * num_scan_inputs],
-            scan_output_axes or [0] * scanned,
-            [bool(d) for d in scan_output_directions or [0] * scanned],
-        )
 
 
 @Scan.infer

@@ -15,8 +15,8 @@ import numpy as np
 
 from fornix.dtype import FLOAT32, STRING
 from fornix.infer import Inference
+from fornix.ir.attribute import plain_attributes
 from fornix.ir.graph import Graph, Model, Node, Value
-from fornix.ops.call import plain_attributes
 from fornix.ops.text_classes import word_class
 from fornix.passes.apply import replace, sweep
 from fornix.passes.make import Maker

@@ -28,17 +28,11 @@ from fornix import ops
 from fornix.errors import FornixError
 from fornix.format.limits import DEFAULT
 from fornix.infer import Inference
+from fornix.ir.attribute import plain_attributes
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import graphs
-from fornix.ops.call import (
-    REFUSALS,
-    UNTIMED,
-    RunNode,
-    bind_attributes,
-    plain_attributes,
-    run_node,
-)
+from fornix.ops.call import REFUSALS, UNTIMED, RunNode, bind_attributes, run_node
 from fornix.ops.fact import Array, static
 from fornix.ops.op import Operator
 from fornix.passes.apply import Changes, replace, sweep

@@ -21,8 +21,8 @@ from fornix.ir.attribute import Attribute
 from fornix.ir.calls import expanded_nodes, recursions
 from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.walk import nodes
-from fornix.ops.control import told_shapes
 from fornix.ops.fact import Array
+from fornix.ops.scanning import told_shapes
 from fornix.passes.apply import Changes, replace
 from fornix.passes.make import Maker
 

@@ -20,8 +20,8 @@ import numpy as np
 from fornix.dtype import STRING
 from fornix.errors import FornixError
 from fornix.infer import Inference
+from fornix.ir.attribute import plain_attributes
 from fornix.ir.graph import Graph, Model, Node, Value
-from fornix.ops.call import plain_attributes
 from fornix.ops.fact import Fact
 from fornix.ops.ml.labels import Table
 from fornix.passes.apply import replace

@@ -18,10 +18,10 @@ import numpy as np
 
 from fornix.dtype import STRING
 from fornix.infer import Inference
+from fornix.ir.attribute import plain_attributes
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.order import needed_nodes, sorted_nodes
 from fornix.ir.types import TensorType
-from fornix.ops.call import plain_attributes
 from fornix.passes.apply import replace
 from fornix.passes.make import Maker
 from fornix.passes.number_texts import ENCODER, number_texts

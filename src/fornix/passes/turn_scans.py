@@ -13,8 +13,8 @@ from fornix.infer import Inference
 from fornix.ir.graph import Model, Node, Value
 from fornix.ir.types import TensorType
 from fornix.ops import schema_of
-from fornix.ops.control import Scanning
 from fornix.ops.fact import Fact
+from fornix.ops.scanning import Scanning
 from fornix.passes.make import Maker
 
 AXES = ("scan_input_axes", "scan_output_axes")

@@ -19,7 +19,8 @@ from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Node, Value
 from fornix.ir.tensor import SparseTensor
 from fornix.ir.types import TensorType
-from fornix.reference.plan import Custom, Observer, OperatorKey, Plan, Scope
+from fornix.reference.plan import Observer, Plan
+from fornix.reference.scope import Custom, OperatorKey, Scope
 from fornix.reference.source import ModelSource, as_function, as_model
 
 log = logging.getLogger(__name__)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from fornix import ops
 from fornix.errors import Fail, FornixError, ValidationError
-from fornix.format.limits import DEFAULT, Limits
 from fornix.format.mapped import mapped_files
-from fornix.ir.attribute import Attribute
+from fornix.ir.attribute import Attribute, plain_attributes, resolved
 from fornix.ir.graph import Function, Graph, Node, Value
 from fornix.ir.nesting import fed_inputs, own_values
 from fornix.ir.walk import captured_values
@@ -32,66 +31,15 @@ from fornix.ops.call import (
     check_arity,
     check_kinds,
     check_values,
-    plain_attributes,
     prepared,
-    resolved,
     subject,
 )
 from fornix.ops.refusal import explained
+from fornix.reference.scope import Call, Environment, Scope
 
 log = logging.getLogger(__name__)
 
-Environment = dict[Value, Any]
-Call = Callable[[list[Any], Environment], Sequence[Any]]
 Observer = Callable[[Node, Sequence[Any]], None]
-FunctionKey = tuple[str, str, str]
-OperatorKey = tuple[str, str]
-Custom = Callable[[Node, Mapping[str, Attribute]], Call]
-"""Gives what evaluates a node with these attributes, instead of a kernel."""
-
-
-@dataclass
-class Scope:
-    """What names mean in a model or function: opset imports and model functions."""
-
-    imports: Mapping[str, int]
-    functions: Mapping[FunctionKey, Function]
-    limits: Limits = DEFAULT
-    random: np.random.Generator = field(
-        default_factory=lambda: np.random.default_rng()  # noqa: PLW0108 - it takes 5 ms to import
-    )
-    callers: tuple[FunctionKey, ...] = ()
-    custom: Mapping[OperatorKey, Custom] = field(default_factory=dict)
-    """Operators that are evaluated by somebody else's code."""
-    expanded: frozenset[OperatorKey] = frozenset()
-    """Operators that are evaluated by their bodies, although they have kernels."""
-    plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
-    """Plans of functions, by function and the attributes of the call."""
-    watch: Watch | None = None
-    """Hears of all nodes that run, those in bodies and functions too."""
-
-    def opset(self, domain: str) -> int:
-        """The version of ``domain`` that is imported."""
-        version = self.imports.get(domain, self.imports.get("ai.onnx") if domain == "" else None)
-        if version is None:
-            have = ", ".join(f"{name or 'ai.onnx'} {v}" for name, v in self.imports.items())
-            raise ValidationError(
-                f"an opset import for domain {domain or 'ai.onnx'!r} is required, "
-                f"found {have or 'none'}"
-            )
-        return version
-
-    def inside(self, function: Function) -> Scope:
-        """The scope of a function's body; raises if it calls itself or nesting is too deep."""
-        if function.key in self.callers:
-            chain = " → ".join(name for _, name, _ in (*self.callers, function.key))
-            raise ValidationError(f"model functions must not call themselves, found {chain}")
-        self.limits.check("nesting", len(self.callers) + 1, f"call of {function.label}")
-        return replace(
-            self,
-            imports=function.opset_imports or self.imports,
-            callers=(*self.callers, function.key),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +95,9 @@ class Watch(Protocol):
 class Body(Protocol):
     """What runs a subgraph: a `Plan`, or whoever stands in for it."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """How many nodes run, each call of a function counted in full."""
 
     def run(self, inputs: Mapping[Value, Any], environment: Environment | None = None) -> list[Any]:
         """Values of the graph's outputs; ``environment`` has those that it captures."""
@@ -330,7 +280,7 @@ class Plan:
         view = RunNode(
             **parts,
             run_body=lambda graph, inputs: self.bodies[graph].opened({})(inputs),
-            random=self.scope.random,
+            random=self.scope.random(),
             types=types,
         )
         allowed: set[tuple[object, ...]] = set()

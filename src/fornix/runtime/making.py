@@ -35,7 +35,8 @@ from fornix.passes.split_texts import split_texts
 from fornix.passes.stretch_counted import stretch_counted
 from fornix.passes.turn_scans import turn_scans
 from fornix.passes.unpack_sequences import unpack_sequences
-from fornix.reference.plan import Plan, Scope, check_names
+from fornix.reference.plan import Plan, check_names
+from fornix.reference.scope import Scope
 from fornix.runtime.control.calls import without_calls
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
@@ -60,7 +61,7 @@ class Shared(NamedTuple):
     """What all programs of a session have in common."""
 
     pool: Pool
-    random: np.random.Generator
+    random: Callable[[], np.random.Generator]
     """What nodes draw from."""
     is_wary: bool = False
     """Whether extents that broadcast, and that data tell, are never taken for equal."""

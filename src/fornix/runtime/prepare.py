@@ -144,7 +144,7 @@ class _Preparing:
         if island.node.graphs:
             from fornix.runtime.control.collecting import way_of  # noqa: PLC0415 - of control flow
 
-            step.way = way_of(step)
+            step.way = way_of(step, self.part.shelf)
         return step
 
     def _declare_texts(self, node: Node) -> None:

@@ -47,6 +47,8 @@ class Program:
         self.symbols = symbols
         self.ranges: Mapping[str, Range] = {}
         """What some symbols are taken to be; set by who makes the program."""
+        self.telling: Sequence[str] | None = None
+        """Inputs with numbers that nodes may need to know, where whoever kept it says that."""
         self.steps, self.constants, self.placements = steps, constants, placements
         self.releases = _releases(steps, {*outputs, *constants})
         self.uses_numpy = any(step.uses_numpy for step in steps)

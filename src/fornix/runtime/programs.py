@@ -192,10 +192,12 @@ class Programs:
         read = {value.name for step in steps for value in step.reads} & {*self.general.inputs}
         if not read or self.numbers or self.options.memory_limit:
             return []
-        from fornix.runtime.settling import may_tell, telling  # noqa: PLC0415 - few sessions need it
+        told = self.general.telling
+        if told is None:
+            from fornix.runtime.settling import telling  # noqa: PLC0415 - few sessions need it
 
-        read = {name for name in read if may_tell(self.general.inputs[name].type)}
-        return telling(self._model(), read) if read else []
+            told = telling(self._model())
+        return [name for name in told if name in read]
 
     def _for_fed(self, feeds: Mapping[str, Any]) -> Programs:
         """Those for the numbers of ``feeds``, from the second run that has them."""
@@ -295,7 +297,7 @@ class Programs:
     def _make(self, numbers: Mapping[str, int], place: Shelf | None) -> Program:
         from fornix.runtime.making import Shared, make_program  # noqa: PLC0415 - with the optimizer
 
-        shared = Shared(self.pool, self._random(), self.is_wary)
+        shared = Shared(self.pool, self._random, self.is_wary)
         return make_program(
             self._model(), self.providers, self.options, shared, numbers,
             packs=self.packs, shelf=place,

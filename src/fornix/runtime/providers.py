@@ -13,13 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from fornix.dtype import STRING
 from fornix.errors import Fail, FornixWarning, NotSupported
-from fornix.ir.graph import Node, Value
+from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.types import MapType, SequenceType
 from fornix.ir.walk import captured_values
 from fornix.runtime.options import SessionOptions
@@ -28,8 +28,9 @@ from fornix.runtime.threads import Pool
 if TYPE_CHECKING:
     from fornix.compile.support import Support
     from fornix.infer import Inference
-    from fornix.reference.plan import Plan
+    from fornix.reference.plan import Body, Plan
     from fornix.reference.plan import Step as PlannedNode
+    from fornix.reference.scope import Scope
     from fornix.runtime.reports.report import Allowance
     from fornix.runtime.stored.shelf import Shelf
 
@@ -144,12 +145,21 @@ def _is_of_numbers(value: Value | None) -> bool:
     return getattr(found, "dtype", None) is not STRING
 
 
+class Planned(Protocol):
+    """What is known of a graph whose nodes run: a `Plan`, or what stands for one that is kept."""
+
+    graph: Graph
+    scope: Scope
+    constants: dict[Value, Any]
+    bodies: dict[Graph, Body]
+
+
 @dataclass(frozen=True)
 class ControlNode:
     """A node, mostly one with bodies, and the plan that has them prepared."""
 
     node: Node
-    plan: Plan
+    plan: Planned
     names: Mapping[Value, Value] = field(default_factory=dict)
     """What its values stand for in the program, where these are others."""
 

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 
 from fornix.compile.entry import Entry
-from fornix.dtype import STRING
 from fornix.ir.dim import Dim
 from fornix.ir.graph import Model, Node, Value
 from fornix.ir.tensor import ArrayTensor
-from fornix.ir.types import TensorType, Type
 from fornix.ir.walk import nodes
 from fornix.runtime.options import RunOptions
 from fornix.runtime.shortcuts.short import QuickCall
@@ -69,15 +67,8 @@ MAX_DECIDING = 32
 """Extents beyond which no node has loops for it."""
 
 
-def may_tell(kind: Type | None) -> bool:
-    """Whether a value of this type may be one of `PLACES`: they hold numbers along one axis."""
-    if not isinstance(kind, TensorType):
-        return kind is None
-    return kind.dtype is not STRING and kind.rank in {None, 0, 1}
-
-
-def telling(model: Model, read: Collection[str]) -> list[str]:
-    """Of the inputs called ``read`` those that hold numbers which nodes need to know, and no data.
+def telling(model: Model) -> list[str]:
+    """Inputs that hold numbers which nodes need to know, and no data.
 
     None of a model that takes long to compile.
     """
@@ -90,7 +81,7 @@ def telling(model: Model, read: Collection[str]) -> list[str]:
         for place in PLACES.get((node.domain, node.op_type), ())
         if place < len(node.inputs) and (value := node.inputs[place]) is not None
     }
-    return [v.name for v in model.graph.inputs if v.name in read and v in numbers]
+    return [value.name for value in model.graph.inputs if value in numbers]
 
 
 def is_decided(node: Node) -> bool:

@@ -9,7 +9,7 @@ from fornix.format.messages import NodeProto
 from fornix.ir.attribute import Attribute
 from fornix.ir.graph import Node
 from fornix.ir.writing import Writer
-from fornix.reference.plan import Custom, Environment
+from fornix.reference.scope import Custom, Environment
 
 if TYPE_CHECKING:
     from fornix.onnx.reference._instances import Parts

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from fornix import ops
 from fornix.errors import FornixError, NotSupported
-from fornix.ir.attribute import Attribute
+from fornix.ir.attribute import Attribute, resolved
 from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.walk import nodes
 from fornix.ops.body import function_of
-from fornix.ops.call import BodyNode, resolved, subject
+from fornix.ops.call import BodyNode, subject
 from fornix.ops.grads import load
 from fornix.ops.grads.reverse import dependent, nodes_between
 from fornix.ops.grads.term import Make

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from fornix import ops
 from fornix.errors import FornixError, NotSupported
+from fornix.ir.attribute import plain_attributes
 from fornix.ir.graph import Node, Value
 from fornix.ir.walk import captured_values
-from fornix.ops.call import bind_attributes, call_rule, plain_attributes, subject
+from fornix.ops.call import bind_attributes, call_rule, subject
 from fornix.ops.grads import load
 from fornix.ops.grads.node import GradNode
 from fornix.ops.grads.term import Make, Term

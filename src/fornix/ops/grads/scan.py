@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fornix.ir.graph import Graph, Node, Value
-from fornix.ops.control import Scan, Scanning
+from fornix.ops.control import Scan
 from fornix.ops.fact import Fact
 from fornix.ops.grads.node import Gradients, GradNode
 from fornix.ops.grads.reverse import differentiate, is_differentiable
 from fornix.ops.grads.term import Make, Term
+from fornix.ops.scanning import Scanning
 
 
 @Scan.grad(since=9)

@@ -12,24 +12,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from fornix.compile.notes import dim_of, dim_text
 from fornix.dtype import DType
 from fornix.errors import DTypeError, FornixError
 from fornix.forks import tell
 from fornix.format.mapped import MappedFile
-from fornix.infer import Inference, infer_model
-from fornix.infer.model import has_unknown
 from fornix.ir.clone import clone
 from fornix.ir.dim import Dim, DimLike, less, symbol
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ir.types import OptionalType, SequenceType, TensorType, Type
 from fornix.ir.walk import captured_values, nodes
-from fornix.reference.plan import Body, Environment, Plan, Scope, check_count
+from fornix.reference.scope import Environment, Scope
 from fornix.runtime.control.turning import Turned, turning
 from fornix.runtime.native import NativeStep
 from fornix.runtime.options import SessionOptions
@@ -42,6 +41,8 @@ from fornix.runtime.sizing.extents import LATE
 from fornix.runtime.stored.inner import STORED, BodyPlace, Form
 
 if TYPE_CHECKING:
+    from fornix.infer import Inference
+    from fornix.reference.plan import Body, Plan
     from fornix.runtime.stored.shelf import Shelf
 
 log = logging.getLogger(__name__)
@@ -89,8 +90,13 @@ def compile_bodies(
     for graph in node.graphs:
         kernels = plan.bodies[graph]
         if not isinstance(kernels, CompiledBody):
-            place = BodyPlace.of(shelf, node, graph, plan) if shelf else None
-            plan.bodies[graph] = CompiledBody(graph, kernels, plan.scope, options, place)
+            place = BodyPlace.of(shelf, node, graph, plan.graph.nodes) if shelf else None
+            plan.bodies[graph] = CompiledBody(graph, _always(kernels), plan.scope, options, place)
+
+
+def _always(kernels: Body) -> Callable[[], Body]:
+    """What gives ``kernels``, which are there."""
+    return lambda: kernels
 
 
 def declare_carried(node: Node, inference: Inference) -> None:
@@ -139,15 +145,15 @@ class CompiledBody:
     def __init__(
         self,
         graph: Graph,
-        kernels: Body,
+        kernels: Callable[[], Body],
         scope: Scope,
         options: SessionOptions,
         place: BodyPlace | None = None,
     ) -> None:
-        """Programs are kept at ``place``."""
-        self.graph, self.kernels, self.scope, self.options = graph, kernels, scope, options
+        """``kernels`` are what runs it without machine code; programs are kept at ``place``."""
+        self.graph, self.prepare, self.scope, self.options = graph, kernels, scope, options
         self.place = place
-        self.size, self._count = kernels.size, len(graph.inputs)
+        self._count = len(graph.inputs)
         captured = captured_values(graph)
         self.captured = [v for v in captured if v.constant is None]
         self.stored = [v for v in captured if v.constant is not None]
@@ -164,6 +170,16 @@ class CompiledBody:
     def forget(self) -> None:
         """In the child of a fork: whoever was making a program is not there."""
         self._lock = threading.RLock()
+
+    @property
+    def kernels(self) -> Body:
+        """What runs it where it has no program."""
+        return self.prepare()
+
+    @property
+    def size(self) -> int:
+        """How many nodes run, each call of a function counted in full."""
+        return self.kernels.size
 
     def run(self, inputs: Mapping[Value, Any], environment: Environment | None = None) -> list[Any]:
         """Values of the body's outputs."""
@@ -185,6 +201,8 @@ class CompiledBody:
         ``environment`` gives all values that there are, which only kernels ask for.
         """
         if len(inputs) != self._count:
+            from fornix.reference.plan import check_count  # noqa: PLC0415 - no program has others
+
             check_count(self.graph, inputs)
         values = [*inputs, *captured]
         last = self._last
@@ -298,16 +316,24 @@ class CompiledBody:
     ) -> Mapping[tuple[int, int], DimLike]:
         """What is found out for `handed_on`."""
         model = self._model(kinds, form)
-        inference = infer_model(model)
-        found: dict[tuple[int, int], DimLike] = {}
-        for output, number in handed.items():
-            fact = inference.fact(model.graph.outputs[output])
-            if not isinstance(fact.type, TensorType) or not fact.has_rank:
-                continue
-            if fact.rank != len(form[number]):
-                raise RankChanges("a value has another rank in the next iteration")
-            found.update(((number, axis), extent) for axis, extent in enumerate(fact.shape))
-        return found
+        shapes: dict[int, list[DimLike]] = {}
+
+        def answer() -> list[list[str] | None] | None:
+            shapes.update(_shapes_of(model, handed))
+            texts = [[*map(dim_text, shapes[n])] if n in shapes else None for n in handed]
+            extents = [d for shape in shapes.values() for d in shape if isinstance(d, Dim)]
+            return None if any(d.unknowns for d in extents) else texts
+
+        told = self.place.told(model, f"shapes of {handed}", answer) if self.place else answer()
+        if not shapes:
+            pairs = zip(handed, told or (), strict=False)
+            shapes = {n: [*map(dim_of, texts)] for n, texts in pairs if texts is not None}
+        after = {number: shapes[output] for output, number in handed.items() if output in shapes}
+        if any(len(shape) != len(form[number]) for number, shape in after.items()):
+            raise RankChanges("a value has another rank in the next iteration")
+        return {
+            (n, axis): extent for n, shape in after.items() for axis, extent in enumerate(shape)
+        }
 
     def _noted(self, key: Kinds, kinds: Kinds, form: Form) -> _Compiled | None:
         """The same as `_compiled`; the next process is told that there is such a program."""
@@ -350,6 +376,19 @@ class CompiledBody:
         return Model(graph, self.scope.imports, functions=self.scope.functions.values())
 
 
+def _shapes_of(model: Model, outputs: Iterable[int]) -> dict[int, list[DimLike]]:
+    """The shapes of those of ``outputs`` of a model that are tensors of a known rank."""
+    from fornix.infer import infer_model  # noqa: PLC0415 - kept programs may do without
+
+    inference = infer_model(model)
+    facts = {number: inference.fact(model.graph.outputs[number]) for number in outputs}
+    return {
+        number: list(fact.shape)
+        for number, fact in facts.items()
+        if isinstance(fact.type, TensorType) and fact.has_rank
+    }
+
+
 def changes(before: DimLike, after: DimLike) -> bool:
     """Whether an extent is to be taken for another one in the next run.
 
@@ -362,7 +401,8 @@ def changes(before: DimLike, after: DimLike) -> bool:
     names = after.symbols if isinstance(after, Dim) else frozenset[str]()
     own = before.symbols if isinstance(before, Dim) else frozenset[str]()
     is_late = any(name.startswith(LATE) for name in names)
-    return is_late or not names.isdisjoint(own) or has_unknown(after)
+    is_unknown = isinstance(after, Dim) and bool(after.unknowns)
+    return is_late or not names.isdisjoint(own) or is_unknown
 
 
 def _of_any_extents(type_: Type | None) -> Type | None:
@@ -471,14 +511,14 @@ class _Compiled:
         self,
         model: Model,
         options: SessionOptions,
-        random: np.random.Generator,
+        random: Callable[[], np.random.Generator],
         shelf: Shelf | None = None,
         kind: type[Programs] = Programs,
     ) -> None:
         self.names = [value.name for value in model.graph.inputs]
         self.outputs = [value.name for value in model.graph.outputs]
         providers = [CPUExecutionProvider()]
-        self.programs = kind(lambda: model, providers, options, shelf, random=lambda: random)
+        self.programs = kind(lambda: model, providers, options, shelf, random=random)
         self.files = self.programs.general.files
         self.short: ShortWay | Shortcut | None = None
         """The way around the program, if there is one."""

@@ -8,25 +8,35 @@ do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fornix.ir.clone import clone
 from fornix.ir.graph import Graph, Node, Value
 from fornix.runtime.control.bodies import CompiledBody
 from fornix.runtime.control.ways import ControlWay
 from fornix.runtime.providers import ControlNode, NotAsCompiled, RestStep, Run, Step, Way
+from fornix.runtime.stored.inner import BodyPlace
+
+if TYPE_CHECKING:
+    from fornix.runtime.stored.shelf import Shelf
 
 LEADING = 2
 """Inputs of a Loop ahead of carried values, and of its body."""
 
 
-def way_of(step: Step) -> Way | None:
-    """What may do ``step`` in one call, if it is a node with bodies."""
+def way_of(step: Step, shelf: Shelf | None = None) -> Way | None:
+    """What may do ``step`` in one call, if it is a node with bodies.
+
+    ``shelf`` is the place of the program that it is a part of.
+    """
     control = step.control
     if control is None:
         return None
-    appended = _appended(control)
-    return CollectingWay(step, control, appended) if appended else ControlWay(step)
+    appended, nodes = _appended(control), control.plan.graph.nodes
+    place = BodyPlace.of_node(shelf, control.node, nodes) if shelf else None
+    if appended:
+        return CollectingWay(step, control, appended, place)
+    return ControlWay(step, place)
 
 
 def _appended(control: ControlNode) -> list[int]:
@@ -52,15 +62,21 @@ def _grows(before: Value, after: Value) -> bool:
 class CollectingWay:
     """A loop that appends to sequences, and what it does beside that in one call."""
 
-    def __init__(self, step: Step, control: ControlNode, appended: Sequence[int]) -> None:
-        """``appended`` are numbers of carried values."""
+    def __init__(
+        self,
+        step: Step,
+        control: ControlNode,
+        appended: Sequence[int],
+        place: BodyPlace | None = None,
+    ) -> None:
+        """``appended`` are numbers of carried values; calls are kept at ``place``."""
         self.appended = appended
         given = [control.inputs[LEADING + k] for k in appended]
         self._lists = [step.reads.index(value) for value in given if value in step.reads]
         self._arrays = [n for n in range(len(step.reads)) if n not in self._lists]
         reads = [step.reads[n] for n in self._arrays]
         self._outputs = len(step.writes)
-        self._way = ControlWay(RestStep(_without(control, appended), reads))
+        self._way = ControlWay(RestStep(_without(control, appended), reads), place)
 
     def __call__(self, values: list[Any], run: Run) -> list[Any] | None:
         """What the step writes; None if its kernel has to do it."""
@@ -91,7 +107,7 @@ def _without(control: ControlNode, appended: Sequence[int]) -> ControlNode:
     copy.outputs = [*others, *(v for node in nodes if (v := node.inputs[1]) is not None)]
     copy.remove(*nodes)
     copy.inputs = [v for n, v in enumerate(copy.inputs) if n - LEADING not in appended]
-    made = CompiledBody(copy, body.kernels, body.scope, body.options, body.place)
+    made = CompiledBody(copy, body.prepare, body.scope, body.options, body.place)
     control.plan.bodies[copy] = made
     inputs = [v for n, v in enumerate(control.node.inputs) if n - LEADING not in appended]
     loop = Node("", "Loop", inputs, len(copy.outputs) - 1, {"body": copy})

@@ -61,7 +61,7 @@ def draw(flow: Flow, control: ControlNode, places: Places, wanted: Mapping[Value
         if like.type is None:
             raise NotAsCompiled("nobody says how many numbers are drawn")
         type_ = like.type[0], FLOAT64.numpy
-    source = control.plan.scope.random if "seed" not in given else seeded(given["seed"])
+    source = control.plan.scope.random() if "seed" not in given else seeded(given["seed"])
     flow.kept.append(source)
     if "seed" in given:
         _begin(flow, source)

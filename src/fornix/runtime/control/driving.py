@@ -10,9 +10,10 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, TypeAlias
 
+from fornix.ir.attribute import plain_attributes
 from fornix.ir.graph import Graph, Node, Value
-from fornix.ops.call import plain_attributes
-from fornix.ops.control import Many, Scanning, Turns, repeated, swept, told_shapes, truth
+from fornix.ops.control import Many, Turns, repeated, swept
+from fornix.ops.scanning import Scanning, told_shapes, truth
 from fornix.ops.sequence import mapped
 from fornix.reference.plan import Body
 from fornix.runtime.control.bodies import MAX_MET, CompiledBody

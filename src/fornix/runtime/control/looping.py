@@ -18,7 +18,7 @@ from fornix.compile import machine as words
 from fornix.dtype import INT64
 from fornix.ir.dim import DimLike
 from fornix.ir.graph import Graph, Value
-from fornix.ops.control import Scanning, told_shapes
+from fornix.ops.scanning import Scanning, told_shapes
 from fornix.runtime.control.bodies import RankChanges
 from fornix.runtime.control.late import Halves, LateFormulas, LateMemory, Mark
 from fornix.runtime.control.lists import changing_list

@@ -15,7 +15,7 @@ import numpy as np
 
 from fornix.ir.graph import Value
 from fornix.ir.types import TensorType
-from fornix.ops.control import truth
+from fornix.ops.scanning import truth
 from fornix.runtime.shortcuts.straight import Straight, StraightWay
 
 

@@ -27,7 +27,7 @@ from fornix.runtime.memory import ALIGNMENT, size_class
 from fornix.runtime.native import MAX_FRAMES, NativeStep
 from fornix.runtime.providers import NotAsCompiled, Run, Step
 from fornix.runtime.shortcuts.generic import ArrayType, ShortWay, array_type
-from fornix.runtime.stored.inner import Form
+from fornix.runtime.stored.inner import BodyPlace, Form
 
 if TYPE_CHECKING:
     from fornix.runtime.program import Program
@@ -202,10 +202,14 @@ def program_flow(program: Program) -> ProgramFlow | LearningFlow | None:
 
 
 class ControlWay:
-    """A node with bodies: from its second run on what it meets for the second time is one call."""
+    """A node with bodies: from its second run on what it meets for the second time is one call.
 
-    def __init__(self, step: Step) -> None:
-        self.step = step
+    So is what another process has met as often.
+    """
+
+    def __init__(self, step: Step, place: BodyPlace | None = None) -> None:
+        """For which extents there are calls is kept at ``place``."""
+        self.step, self.place = step, place
         self._families: dict[tuple[object, ...], Family[FlowWay]] = {}
         self._last: FlowWay | None = None
         self._in_vain = self._rest = 0
@@ -240,14 +244,23 @@ class ControlWay:
         kinds = tuple([array.dtype for array in arrays])
         shapes = tuple([array.shape for array in arrays])
         with self._lock:
-            family = self._families.setdefault((*kinds, *map(len, shapes)), Family())
-            return family.program(shapes, lambda form: self._way(kinds, form))
+            key = (*kinds, *map(len, shapes))
+            family = self._families.get(key)
+            if family is None:
+                kept = self.place.forms(key) if self.place else ()
+                family = self._families[key] = Family(kept)
+            return family.program(shapes, lambda form: self._way(key, kinds, form))
 
-    def _way(self, kinds: Sequence[np.dtype[Any]], form: Form) -> FlowWay | None:
-        """The way for arrays of these kinds and extents."""
+    def _way(
+        self, key: Sequence[object], kinds: Sequence[np.dtype[Any]], form: Form
+    ) -> FlowWay | None:
+        """The way for arrays of these kinds and extents; the next process is told of it."""
         inputs = list(zip(self.step.reads, zip(form, kinds, strict=True), strict=True))
         try:
-            return FlowWay([self.step], inputs, self.step.writes)
+            made = FlowWay([self.step], inputs, self.step.writes)
+            if self.place is not None:
+                self.place.note(key, form)
+            return made
         except (NotAsCompiled, FornixError) as reason:
             log.debug("%s: %s", self.step.writes[0].name, reason)
             return None

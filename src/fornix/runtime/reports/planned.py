@@ -17,13 +17,15 @@ from fornix.errors import InvalidArgument
 from fornix.format.limits import Limits
 from fornix.ir.dim import Dim
 from fornix.ir.types import TensorType
+from fornix.runtime.drawing import generator
 from fornix.runtime.given import GivenModel
 from fornix.runtime.memory import owned, owned_result
 from fornix.runtime.options import SessionOptions
 
 if TYPE_CHECKING:
     from fornix.ir.graph import Node, Value
-    from fornix.reference.plan import Environment, Plan, Watch
+    from fornix.reference.plan import Plan, Watch
+    from fornix.reference.scope import Environment
     from fornix.runtime.reports.inside import Inner
     from fornix.runtime.reports.report import Allowance
     from fornix.runtime.reports.timeline import Timeline
@@ -60,10 +62,11 @@ class PlannedModel:
     @cached_property
     def plan(self) -> Plan:
         """The graph prepared for NumPy kernels."""
-        from fornix.reference.plan import Plan, Scope  # noqa: PLC0415 - kept programs do without
+        from fornix.reference.plan import Plan  # noqa: PLC0415 - kept programs do without
+        from fornix.reference.scope import Scope  # noqa: PLC0415 - kept programs do without
 
         model = self._given.model
-        random = np.random.default_rng(self._options.seed)
+        random = generator(self._options.seed)
         functions = model.function_table
         return Plan(model.graph, Scope(model.opset_imports, functions, self._limits, random=random))
 

@@ -27,8 +27,9 @@ from fornix.ir.buffer import Buffer
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.nesting import fed_inputs
 from fornix.ir.types import TensorType
-from fornix.reference.plan import Body, Environment, Plan
+from fornix.reference.plan import Body, Plan
 from fornix.reference.plan import Step as PlannedNode
+from fornix.reference.scope import Environment
 from fornix.runtime.control.bodies import CompiledBody
 from fornix.runtime.native import Bound, Frame, NativeStep
 from fornix.runtime.packing import is_prepared

@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from fornix.errors import Fail, InvalidArgument
+from fornix.ir.attribute import plain_attributes
 from fornix.ir.graph import Graph, Value
-from fornix.ops.call import plain_attributes
 from fornix.reference.plan import Plan, Step
 from fornix.runtime.reports.inside import repeats
 

@@ -38,6 +38,7 @@ from fornix.ir.dim import Dim
 from fornix.ir.files import save
 from fornix.reference.source import ModelSource, as_model
 from fornix.runtime.adapting import adapted
+from fornix.runtime.drawing import generator
 from fornix.runtime.making import Shared, make_program
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.program import Program
@@ -120,7 +121,7 @@ def _program(
     """The program of the model in the file at ``path``, with weights packed."""
     content = Content.of(path, pool)
     model = as_model(path, limits=limits)
-    providers, shared = [CPUExecutionProvider()], Shared(pool, np.random.default_rng())
+    providers, shared = [CPUExecutionProvider()], Shared(pool, generator(None))
     program = make_program(model, providers, options, shared, {})
     if not keeping.is_code_kept(program, disk):
         renew()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from fornix.compile.disk import NOTE
@@ -20,7 +20,6 @@ from fornix.ir.graph import Graph, Model, Node
 from fornix.ir.tensor import Stored, Tensor
 
 if TYPE_CHECKING:
-    from fornix.reference.plan import Plan
     from fornix.runtime.stored.content import Content
     from fornix.runtime.stored.shelf import Shelf
 
@@ -42,10 +41,34 @@ class BodyPlace:
         self.shelf, self.name = shelf, name
 
     @staticmethod
-    def of(shelf: Shelf, node: Node, graph: Graph, plan: Plan) -> BodyPlace:
-        """That of ``graph``, which ``node`` holds, one of those that ``plan`` runs."""
-        holders = [other for other in plan.steps_by_node if other.graphs]
+    def of(shelf: Shelf, node: Node, graph: Graph, nodes: Iterable[Node]) -> BodyPlace:
+        """That of ``graph``, which ``node`` holds, one of the ``nodes`` of a program."""
+        holders = [other for other in nodes if other.graphs]
         return BodyPlace(shelf, f"body {holders.index(node)} {node.graphs.index(graph)}")
+
+    @staticmethod
+    def of_node(shelf: Shelf, node: Node, nodes: Iterable[Node]) -> BodyPlace:
+        """That of calls of ``node``, one of the ``nodes`` of a program, bodies and all."""
+        holders = [other for other in nodes if other.graphs]
+        return BodyPlace(shelf, f"call {holders.index(node)}")
+
+    def told(self, model: Model, question: str, answer: Callable[[], list[Any] | None]) -> Any:
+        """The ``answer`` to a question about ``model``, a body, as JSON gives it.
+
+        The next process does not look for it again, unless it is None.
+        """
+        found = digest_of(model, self.shelf.content)
+        if found is None:
+            return answer()
+        text = f"{self.shelf.name} {self.name} {found} {question}"
+        name = "b" + hashlib.sha256(text.encode()).hexdigest()[:40]
+        note = self.shelf.disk.read(name, NOTE)
+        if note is not None:
+            return json.loads(bytes(note))
+        made = answer()
+        if made is not None:
+            self.shelf.disk.write(name, json.dumps(made).encode(), NOTE)
+        return made
 
     def shelf_for(self, model: Model) -> Shelf | None:
         """The place of the program of ``model``, the body for what it is fed; None for large ones.

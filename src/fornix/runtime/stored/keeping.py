@@ -18,18 +18,8 @@ from fornix.compile.disk import OBJECT, DiskCache
 from fornix.compile.image import Image, image_of
 from fornix.compile.notes import dim_text, note_of, object_name
 from fornix.dtype import DType
-from fornix.ir.dim import DimLike
 from fornix.ir.graph import Model, Value
-from fornix.ir.load import to_message
 from fornix.ir.tensor import Tensor
-from fornix.ir.types import (
-    MapType,
-    OptionalType,
-    SequenceType,
-    SparseTensorType,
-    TensorType,
-    Type,
-)
 from fornix.ir.walk import nodes
 from fornix.ops.registered import is_registered
 from fornix.runtime.interface import Interface, output_args
@@ -37,10 +27,13 @@ from fornix.runtime.native import NativeStep
 from fornix.runtime.packing import stored_values
 from fornix.runtime.program import Program
 from fornix.runtime.providers import KernelStep, Step
+from fornix.runtime.settling import telling
 from fornix.runtime.sizing.learned import Sources
 from fornix.runtime.stored import islands
 from fornix.runtime.stored.content import Content
-from fornix.runtime.stored.kept import LENGTH_BYTES, MAP, OPTIONAL, SEQUENCE, SPARSE, TENSOR
+from fornix.runtime.stored.graphs import graph_text
+from fornix.runtime.stored.kept import LENGTH_BYTES
+from fornix.runtime.stored.notes import NotKept, dim_note, type_note
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -50,10 +43,6 @@ ALIGNMENT = 64
 """Bytes; of each array in a file."""
 PLACE_DIGITS = 15
 """With which places in a file are written, at most."""
-
-
-class _NotKept(Exception):
-    """Something has no form in a file."""
 
 
 class Written(NamedTuple):
@@ -86,7 +75,7 @@ def written(
     try:
         description = _Description(program, model, content, disk, packed=packed)
         return description.file({"served": [list(key) for key in served]})
-    except _NotKept:
+    except NotKept:
         return None
 
 
@@ -154,7 +143,7 @@ class _Description:
         """Types of stored data that lie in a file of the model, and where."""
 
     def file(self, more: Mapping[str, Any]) -> Written:
-        """The content of the file; raises _NotKept if something in it cannot be kept.
+        """The content of the file; raises NotKept if something in it cannot be kept.
 
         ``more`` becomes part of the description.
         """
@@ -166,14 +155,14 @@ class _Description:
         image = self._image()
         near = (x.nbytes for n, x in enumerate(self.arrays) if n not in self.apart.values())
         if sum(near) > MAX_DATA_BYTES:
-            raise _NotKept
+            raise NotKept
         head["entries"], head["calls"] = image.entries, image.calls
         head["image"] = self._add(np.frombuffer(image.content, np.uint8))
         head["fixups"] = self._add(image.fixups)
         head["derived"] = [[*self._of([v]), array] for v, array in self.derived.items()]
         head["placed"] = [[*self._of([v]), *place] for v, place in self.placed.items()]
         head["external"] = self.content.digests
-        head["values"] = [[value.name, _type_note(value.type)] for value in self.numbers]
+        head["values"] = [[value.name, type_note(value.type)] for value in self.numbers]
         return _joined(head, self.arrays, {*self.apart.values()})
 
     def _read(self, step: NativeStep) -> Iterable[Value]:
@@ -192,7 +181,7 @@ class _Description:
             return
         array = tensor.numpy()
         if getattr(tensor, "place", None) is not None or array.dtype.kind == "O":
-            raise _NotKept
+            raise NotKept
         self.derived[value] = self._add_apart(array) if self.packed else self._add(array)
 
     def _kernels(self) -> list[Any]:
@@ -209,10 +198,10 @@ class _Description:
         for value in made.read:
             self._store(value)
         if made.nbytes > MAX_DATA_BYTES:
-            raise _NotKept
-        message = to_message(made.model).SerializeToString()
+            raise NotKept
+        text = graph_text(made.model, self._add)
         steps = [numbers[node] for node in planned]
-        return [self._add(np.frombuffer(message, np.uint8)), self._of(made.read), steps]
+        return [self._add(np.frombuffer(text, np.uint8)), self._of(made.read), steps]
 
     def _is_placed(self, tensor: Tensor) -> bool:
         return self.content.place(getattr(tensor, "place", None)) is not None
@@ -231,6 +220,7 @@ class _Description:
             "results": self._of(program.outputs.values()),
             "constants": self._of(stays),
             "symbols": [[n, *self._of([v]), axis] for n, (v, axis) in program.symbols.items()],
+            "telling": telling(self.model),
             "ranges": [
                 [name, least, None if most is None else dim_text(most), unit]
                 for name, (least, most, unit) in program.ranges.items()
@@ -258,6 +248,7 @@ class _Description:
                 steps[-1]["packed"] = self._packed(step) if self.packed else None
             elif isinstance(step, KernelStep):
                 steps[-1]["texts"] = _text_names([step])
+                steps[-1]["driven"] = step.control is not None
         return {"steps": steps, "support": _support_names(self.program.steps)}
 
     def _packed(self, step: NativeStep) -> list[list[int]]:
@@ -273,7 +264,7 @@ class _Description:
         return [
             [
                 name, *self._of([source.value]), source.place, source.is_element,
-                [_dim_note(d) for d in source.shape], DType.of(source.dtype).name,
+                [dim_note(d) for d in source.shape], DType.of(source.dtype).name,
             ]
             for name, source in _sources(step).items()
         ]  # fmt: skip
@@ -282,7 +273,7 @@ class _Description:
         """What formulas tell the NumPy kernels of ``step``."""
         told = step.learned.kernels().told if step.learned else {}
         return [
-            [*self._of([v]), [_dim_note(d) for d in f.elements], f.shape, DType.of(f.dtype).name]
+            [*self._of([v]), [dim_note(d) for d in f.elements], f.shape, DType.of(f.dtype).name]
             for v, f in told.items()
         ]
 
@@ -292,11 +283,11 @@ class _Description:
         for name in _object_names(self.program.steps):
             found = self.disk.read(name, OBJECT)
             if found is None:
-                raise _NotKept
+                raise NotKept
             objects[name] = bytes(found)
         image = image_of(objects)
         if image is None:
-            raise _NotKept
+            raise NotKept
         return image
 
     def _of(self, values: Iterable[Value]) -> list[int]:
@@ -354,25 +345,3 @@ def _agreement_note(step: NativeStep) -> list[Any] | None:
     if asked:
         return None
     return [[[dim_text(one), dim_text(other)] for one, other in pairs] for pairs in agreement]
-
-
-def _type_note(type_: Type | None) -> list[Any] | None:
-    """A type as JSON knows it."""
-    match type_:
-        case None:
-            return None
-        case TensorType() | SparseTensorType():
-            kind = TENSOR if isinstance(type_, TensorType) else SPARSE
-            dims = None if type_.shape is None else [_dim_note(d) for d in type_.shape]
-            return [kind, None if type_.dtype is None else type_.dtype.name, dims]
-        case SequenceType():
-            return [SEQUENCE, _type_note(type_.elem)]
-        case OptionalType():
-            return [OPTIONAL, _type_note(type_.elem)]
-        case MapType(key) if key is not None:
-            return [MAP, key.name, _type_note(type_.value)]
-    raise _NotKept
-
-
-def _dim_note(dim: DimLike | None) -> str | None:
-    return None if dim is None else dim_text(dim)

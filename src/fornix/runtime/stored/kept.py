@@ -30,14 +30,6 @@ from fornix.forks import tell
 from fornix.format.mapped import MappedFile
 from fornix.ir.graph import Value
 from fornix.ir.tensor import ArrayTensor, MappedTensor
-from fornix.ir.types import (
-    MapType,
-    OptionalType,
-    SequenceType,
-    SparseTensorType,
-    TensorType,
-    Type,
-)
 from fornix.runtime.interface import Interface, NodeArg
 from fornix.runtime.memory import ALIGNMENT, aligned_array
 from fornix.runtime.native import NativeStep, Pairs
@@ -47,6 +39,7 @@ from fornix.runtime.program import Program
 from fornix.runtime.providers import Step, TextCode
 from fornix.runtime.sizing.learned import Formulas, Kernels, Learned, Source
 from fornix.runtime.stored.content import Content
+from fornix.runtime.stored.notes import type_of
 from fornix.runtime.threads import Pool
 
 if TYPE_CHECKING:
@@ -59,8 +52,6 @@ Head = Mapping[str, Any]
 LENGTH_BYTES = 8
 """Of the number with which a file begins: how long its description is."""
 NOTHING = memoryview(b"")
-TENSOR, SPARSE, SEQUENCE, OPTIONAL, MAP = "tensor", "sparse", "sequence", "optional", "map"
-"""Kinds of types, as a description calls them."""
 
 
 class KeptProgram:
@@ -185,6 +176,7 @@ class KeptProgram:
             name: (least, None if most is None else dim_of(most), unit)
             for name, least, most, unit in head["ranges"]
         }
+        program.telling = head["telling"]
         return program
 
     def _stored_data(
@@ -285,7 +277,7 @@ class KeptProgram:
         from fornix.runtime.stored.islands import Islands  # noqa: PLC0415 - few programs have any
 
         number, read, nodes = self.head["kernels"]
-        islands = Islands(self.array(number).tobytes(), self._picked(read), options, shelf)
+        islands = Islands(self.array, number, self._picked(read), options, shelf)
         places: list[Sequence[Sequence[int]]] = []
         for note in self.head["steps"]:
             places += note["kernels"] if "units" in note else [(note["reads"], note["writes"])]
@@ -293,8 +285,9 @@ class KeptProgram:
             islands.step(node, *map(self._picked, place))
             for node, place in zip(nodes, places, strict=True)
         ]
-        if any("units" not in note for note in self.head["steps"]):
-            islands.start()  # the others may never run
+        own = [note for note in self.head["steps"] if "units" not in note]
+        if own:  # the others may never run
+            islands.start(is_certain=any(not (note["texts"] or note["driven"]) for note in own))
         yield from made
 
     def _picked(self, numbers: Sequence[int]) -> tuple[Value, ...]:
@@ -318,18 +311,3 @@ def _agreement(note: Sequence[Any] | None) -> tuple[Pairs, Pairs] | None:
         return None
     equal, reach = ([(dim_of(one), dim_of(other)) for one, other in pairs] for pairs in note)
     return equal, reach
-
-
-def type_of(note: Sequence[Any] | None) -> Type | None:
-    """The type that ``note``, which `keeping` wrote, says."""
-    if note is None:
-        return None
-    kind, *parts = note
-    if kind in {SEQUENCE, OPTIONAL}:
-        return (SequenceType if kind == SEQUENCE else OptionalType)(type_of(parts[0]))
-    if kind == MAP:
-        return MapType(DType.of(parts[0]), type_of(parts[1]))
-    dtype, dims = parts
-    shape = None if dims is None else tuple(None if d is None else dim_of(d) for d in dims)
-    made = TensorType if kind == TENSOR else SparseTensorType
-    return made(None if dtype is None else DType.of(dtype), shape)

@@ -16,11 +16,9 @@ import numpy as np
 from fornix.compile.text import routines as words
 from fornix.compile.text.calls import Grams, Keys, TextCall, first_words, text_call
 from fornix.dtype import FLOAT32, FLOAT64, STRING
-from fornix.ir.attribute import Attribute
+from fornix.ir.attribute import Attribute, plain_attributes
 from fornix.ir.graph import Node
 from fornix.ir.types import MapType, TensorType
-from fornix.ops.call import plain_attributes
-from fornix.ops.text import pooled
 from fornix.ops.text_classes import ASCII, word_class
 from fornix.runtime.feeds import are_texts
 from fornix.runtime.links import Array, ArrayType, Link, LinkedWay
@@ -303,6 +301,8 @@ def _counting(node: Node, code: TextCode, kernel: Kernel) -> Way | None:
 
 def _tell_words(node: Node, table: TextTable) -> bool:
     """Write what words of ``node`` are, and which are listed; whether code can find them."""
+    from fornix.ops.text import pooled  # noqa: PLC0415 - other ways do without operators
+
     given = attributes_of(node)
     found = word_class(given.get("tokenexp"), given.get("separators"))
     lists = pooled(given["pool_strings"], given["ngram_counts"], given["ngram_indexes"])
