@@ -253,3 +253,26 @@ def fed_apart(text: bytes) -> bytes:
     made = onnx.load_from_string(text)
     made.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "R"
     return bytes(made.SerializeToString())
+
+
+@pytest.mark.parametrize("name", ["MoE", "QMoE"])
+@pytest.mark.parametrize("block", [0, 16])
+def test_prompts_bring_the_rows_of_an_expert_side_by_side(name: str, block: int) -> None:
+    given = {"k": 2, "normalize_routing_weights": 1, **SWIGLU}
+    if name == "QMoE":
+        inputs = few_bits(4, block, zeros=True, rows=70)
+        given |= {"block_size": block} if block else {}
+    else:
+        inputs = floats((70,), wide=2 * I, bias=bool(block))
+    peer = onnxruntime.InferenceSession(
+        model(name, inputs, given), providers=["CPUExecutionProvider"]
+    )
+    sessions = [session(name, inputs, given, threads) for threads in (1, 2)]
+    for rows in (70, 0, 1, 2, 9, 33):
+        feeds = {name: x[:rows].copy() for name, x in zip(NAMES, inputs, strict=False)}
+        feeds["scores"][: rows // 2, 3] = 9  # of which one expert has most
+        found = [s.run(None, feeds)[0] for s in sessions]
+        np.testing.assert_array_equal(found[0], found[1])
+        if rows:
+            np.testing.assert_allclose(found[0], peer.run(None, feeds)[0], rtol=1e-4, atol=1e-5)
+    assert all(place.kernels for place in sessions[0].placement())

@@ -25,12 +25,13 @@ from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.streamed import streamed_nest
 from fornix.compile.target import Target
 from fornix.compile.words import place_of
-from fornix.ir.dim import DimLike, atoms, ceildiv, known, minimum
+from fornix.ir.dim import Dim, DimLike, atoms, ceildiv, known, minimum
 from fornix.ir.dim.expression import Atom, Floor, substitute
 from fornix.ir.loops import (
     Buffer,
     Constant,
     Load,
+    Loaded,
     Reduce,
     Scalar,
     Store,
@@ -39,10 +40,11 @@ from fornix.ir.loops import (
     cast,
     index,
     load,
+    loaded,
     replace,
     substitute_scalar,
 )
-from fornix.ir.loops.rewrite import guarded
+from fornix.ir.loops.rewrite import exchanged, guarded
 from fornix.ir.loops.scalar import reduction, select
 
 SHAPES: dict[int, tuple[tuple[int, int], ...]] = {
@@ -164,7 +166,7 @@ def shape_of(c: Contraction, target: Target, lanes: int) -> tuple[int, int]:
     height, vectors = shapes[OPEN_SHAPE]
     if c.product.op == "dot2i":  # which are added by an instruction of their own
         shapes = tuple((h, n) for h, n in shapes if h * n + n + 2 <= target.vector_registers)
-    if rows == 1 and isinstance(columns, int) and not is_worth_packing(c):
+    if rows == 1 and isinstance(columns, int) and not _is_packed(c):
         return 1, _wide(-(-columns // lanes), max(h * n for h, n in shapes))
     if isinstance(columns, int):
         count, known = -(-columns // lanes), rows if isinstance(rows, int) else OPEN_ROWS
@@ -227,7 +229,7 @@ def contraction_nests(
     None if some other schedule does better.
     """
     first: list[Store] = []
-    if not is_worth_packing(c) and _step(c.right, c.column) not in {1, 2}:
+    if not _is_packed(c) and _step(c.right, c.column) not in {1, 2}:
         return None
     if not is_plain(c):
         plain = in_order(c)
@@ -236,14 +238,14 @@ def contraction_nests(
         if again is None:
             return None
         c = again
-    streamed = streamed_nest(c, target, lanes)
+    streamed = None if of_several(c) else streamed_nest(c, target, lanes)
     if streamed is not None:
         return first, c.store, streamed
     height, vectors = shape_of(c, target, lanes)
     left, right = c.left, c.right
     panel = Variable("p", ceildiv(c.column.extent, vectors * lanes))
     column = Variable("j", vectors * lanes)
-    is_packed = is_worth_packing(c) and not is_panel(c, lanes, column.extent)
+    is_packed = _is_packed(c) and not is_panel(c, lanes, column.extent)
     if is_packed:
         packed = _packed(c, panel, column, target)
         first.append(packed)
@@ -302,6 +304,27 @@ def is_worth_packing(c: Contraction) -> bool:
     return rows >= PACK_ROWS or (_step(c.right, c.column) != 1 and rows > 1)
 
 
+def _is_packed(c: Contraction) -> bool:
+    """Whether ``right`` is packed here: one of several matrices is with all of them, ahead."""
+    return is_worth_packing(c) or of_several(c) is not None
+
+
+def of_several(c: Contraction) -> tuple[Scalar, Variable, Loaded] | None:
+    """``right`` of any of several stored matrices, its number, and what data say of that.
+
+    None if it is not one of them for all columns and terms, or if its panels were mostly empty.
+    """
+    columns = c.column.extent
+    if len(c.sum.axes) != 1 or not isinstance(columns, int) or columns < LEAST_COLUMNS:
+        return None
+    found = loaded(*[d for e in accesses([c.right]) for d in e.dims])
+    if len(found) != 1 or not found[0].variables.isdisjoint({c.column, *c.sum.axes}):
+        return None
+    number = Variable("e", found[0].extent)
+    right = exchanged(c.right, found[0], number.dim)
+    return (right, number, found[0]) if _is_stored(right) else None
+
+
 def _is_stored(e: Scalar) -> bool:
     """Whether ``e`` is made of stored data alone."""
     return all(isinstance(x.buffer.source, Constant) for x in accesses([e]))
@@ -329,21 +352,27 @@ def _packed(c: Contraction, panel: Variable, column: Variable, target: Target) -
 
     Where few rows may be all that there are, memory decides: stored halves stay what they are.
     """
-    (k,) = c.sum.axes
-    batch = [a for a in c.outer if a in c.right.variables]
+    (k,), right, several = c.sum.axes, c.right, of_several(c)
+    if several is not None:
+        right = several[0]
+    batch = [a for a in c.outer if a in right.variables]
+    batch += [] if several is None else [several[1]]
     at = panel.dim * column.extent + column.dim
     inside = apply("lt", index(at), index(c.column.extent))
     rows = 1 if c.row is None else c.row.extent
     are_many = isinstance(rows, int) and rows >= WIDE_ROWS
-    value = substitute_scalar(c.right if are_many else as_stored(c.right, target), {c.column: at})
+    value = substitute_scalar(right if are_many else as_stored(right, target), {c.column: at})
     value = select(inside, guarded(value, inside), 0)
     axes = (*batch, panel, k, column)
     return filled("packed", axes, value)
 
 
 def _read_panel(c: Contraction, buffer: Buffer, panel: Variable, column: Variable) -> Scalar:
-    (k,) = c.sum.axes
-    batch = [a.dim for a in c.outer if a in c.right.variables]
+    (k,), right, several = c.sum.axes, c.right, of_several(c)
+    if several is not None:
+        right = several[0]
+    batch: list[DimLike] = [a.dim for a in c.outer if a in right.variables]
+    batch += [] if several is None else [Dim({(several[2],): 1})]
     read = load(buffer, buffer.address((*batch, panel.dim, k.dim, column.dim)))
     return cast(read, c.right.dtype)
 
@@ -561,5 +590,6 @@ __all__ = [
     "is_plain",
     "is_worth_packing",
     "nest_of_tiles",
+    "of_several",
     "reading",
 ]

@@ -26,6 +26,7 @@ from fornix.compile.schedule.contraction import (
     is_panel,
     is_plain,
     is_worth_packing,
+    of_several,
     reading,
 )
 from fornix.compile.schedule.packing import filled, filled_together
@@ -228,6 +229,8 @@ def _can_be(c: Contraction, target: Target, lanes: int) -> bool:
     if not target.has(FEATURE) or target.is_strict or lanes != WORDS or c.row is None:
         return False
     if c.product.op != "mul" or c.sum.dtype is not FLOAT32 or not is_worth_packing(c):
+        return False
+    if of_several(c) is not None:
         return False
     if not isinstance(c.row.extent, int) and is_panel(c, lanes):
         return False  # a step of a decoder reads its cache as it lies

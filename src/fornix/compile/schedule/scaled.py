@@ -188,10 +188,11 @@ def block_nests(
     axes = [*b.outer, panel, *([] if b.row is None else [b.row]), column]
     value = replace(b.store.value, {b.sum: whole})
     store = rewritten(Store(b.store.buffer, b.store.axes, b.store.address, value), axes, place)
+    right = substitute_scalar(right, place)  # shifts of fields may follow from the column
     tiles = _Tiles(b, store, left, right, (panel, column), (units, lanes), target)
     if b.scale is None:
         return first, store, tiles.nest(None)
-    scale = b.told(replace(b.scale, read))
+    scale = substitute_scalar(b.told(replace(b.scale, read)), place)
     square = tiles.in_parts(b.scale, scale) if b.matrix is None else None
     if square is None:
         return first, store, tiles.nest(scale)

@@ -16,11 +16,10 @@ import numpy as np
 from fornix.dtype import FLOAT32
 from fornix.errors import NotSupported, require
 from fornix.ir.dim import DimLike, ceildiv, known
-from fornix.ir.loops import Scalar, Tensor, cast, compute, gathered, index, reduce, stored
+from fornix.ir.loops import Scalar, Tensor, cast, compute, gathered, reduce, stored
 from fornix.ops import scalar as s
 from fornix.ops.activation import gelu, swish
 from fornix.ops.call import LowerNode
-from fornix.ops.extremes import lower_foremost, top_k
 from fornix.ops.fact import Array, Fact, tensor
 from fornix.ops.geometry import row_major, shape_text, unflattened
 from fornix.ops.microsoft import DOMAIN
@@ -35,6 +34,13 @@ from fornix.ops.microsoft.blocks import (
     rounded,
 )
 from fornix.ops.microsoft.fields import unpacked
+from fornix.ops.microsoft.routing import (
+    as_parts_of_one,
+    grouped,
+    lower_as_parts_of_one,
+    lower_ranked,
+    ranked,
+)
 from fornix.ops.microsoft.shapes import check_shape
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, widened
@@ -274,54 +280,36 @@ class _Experts:
 
     def lowered(self, x: Tensor, chosen: Tensor, shares: Tensor) -> Tensor:
         """`mixture` for lowerings."""
-        rows, count = chosen.shape
+        count = chosen.shape[1]
         lead, size = x.shape[:-1], x.shape[-1]
-        wide = compute(
-            (rows, count, size), lambda t, _, k: cast(x[(*unflattened(t, lead), k)], FLOAT32)
-        )
-        first = self.first.lowered(wide, chosen)
-        third = None if self.third is None else self.third.lowered(wide, chosen)
+        groups = grouped(chosen, self.first.weights.shape[0])
+
+        def row(i: DimLike, r: DimLike, k: DimLike) -> Scalar:
+            t = gathered(groups.rows[i, r], chosen.shape[0])
+            return cast(x[(*unflattened(t, lead), k)], FLOAT32)
+
+        wide = stored(compute((*groups.rows.shape, size), row), "rows")
+        first = self.first.lowered(wide, groups.experts)
+        third = None if self.third is None else self.third.lowered(wide, groups.experts)
         width = first.shape[2] // self.gate.parts
 
-        def hidden(t: DimLike, j: DimLike, i: DimLike) -> Scalar:
-            value: Scalar = self.gate.applied(*self.gate.pair(first, third, (t, j), i, width))
+        def hidden(i: DimLike, r: DimLike, n: DimLike) -> Scalar:
+            value: Scalar = self.gate.applied(*self.gate.pair(first, third, (i, r), n, width))
             return value
 
-        inner = stored(compute((rows, count, width), hidden), "hidden")
-        outputs = self.second.lowered(inner, chosen)
+        inner = stored(compute((*groups.rows.shape, width), hidden), "hidden")
+        outputs = self.second.lowered(inner, groups.experts)
 
         def at(*i: DimLike) -> Scalar:
             t = row_major(i[:-1], lead)
-            total = reduce("sum", count, lambda j: shares[t, j] * outputs[t, j, i[-1]])
-            return cast(total, x.dtype)
+
+            def part(j: DimLike) -> Scalar:
+                tile, place = groups.place(t, j)
+                return shares[t, j] * outputs[tile, place, i[-1]]
+
+            return cast(reduce("sum", count, part), x.dtype)
 
         return compute(x.shape, at)
-
-
-def _ranked(logits: Array, count: int) -> tuple[Array, Array]:
-    """The ``count`` highest of logits[T, E] and whose they are; of equals those of the last."""
-    values, places = top_k(logits[:, ::-1], np.array(count), axis=1)
-    return values, logits.shape[1] - 1 - places
-
-
-def _lower_ranked(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`_ranked` for lowerings."""
-    last = logits.shape[1] - 1
-    turned = compute(logits.shape, lambda t, e: logits[t, last - e])
-    values, places = lower_foremost(turned, 1, count, is_largest=True)
-    chosen = compute(places.shape, lambda t, j: index(last) - places[t, j])
-    return values, stored(chosen, "experts")
-
-
-def _as_parts_of_one(weights: Array) -> Array:
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
-
-
-def _lower_as_parts_of_one(weights: Tensor) -> Tensor:
-    """`_as_parts_of_one` for lowerings."""
-    rows, count = weights.shape
-    total = compute((rows,), lambda t: reduce("sum", count, lambda j: weights[t, j]))
-    return compute(weights.shape, lambda t, j: weights[t, j] / total[t])
 
 
 def _check_mixture(
@@ -414,7 +402,7 @@ def moe(
         (fc1_experts_bias, fc2_experts_bias, fc3_experts_bias), attributes,
     )  # fmt: skip
     logits = widened(router_probs)
-    values, chosen = _ranked(logits, k)
+    values, chosen = ranked(logits, k)
     if normalize_routing_weights:
         shares = softmax(values, axis=1)
     else:
@@ -442,7 +430,7 @@ def lower_moe(
         (fc1_experts_bias, fc2_experts_bias, fc3_experts_bias), attributes,
     )  # fmt: skip
     logits = cast_tensor(router_probs, FLOAT32)
-    values, chosen = _lower_ranked(logits, k)
+    values, chosen = lower_ranked(logits, k)
     shares = lower_softmax(values, axis=1)
     if not normalize_routing_weights:
         whole, count = lower_softmax(logits, axis=1), logits.shape[1]
@@ -558,13 +546,13 @@ def q_moe(
     Source: onnxruntime's contributed operators, QMoE-1.
     """
     experts = _bits(more, attributes)
-    values, chosen = _ranked(widened(router_probs), k)
+    values, chosen = ranked(widened(router_probs), k)
     given = more[MIXING] if len(more) > MIXING else None
     if given is None:
         return experts.mixture(input, chosen, softmax(values, axis=1))
     shares = np.take_along_axis(widened(given), chosen, 1)
     if normalize_routing_weights:
-        shares = _as_parts_of_one(shares)
+        shares = as_parts_of_one(shares)
     return experts.mixture(input, chosen, shares)
 
 
@@ -582,7 +570,7 @@ def lower_q_moe(
     for layer in (experts.first, experts.second, experts.third):
         if isinstance(layer, _Bits):
             layer.check_words(node)
-    values, chosen = _lower_ranked(cast_tensor(router_probs, FLOAT32), k)
+    values, chosen = lower_ranked(cast_tensor(router_probs, FLOAT32), k)
     given = more[MIXING] if len(more) > MIXING else None
     if given is None:
         shares = lower_softmax(values, axis=1)
@@ -592,5 +580,5 @@ def lower_q_moe(
             chosen.shape, lambda t, j: cast(taken[t, gathered(chosen[t, j], count)], FLOAT32)
         )
         if normalize_routing_weights:
-            shares = _lower_as_parts_of_one(shares)
+            shares = lower_as_parts_of_one(shares)
     return experts.lowered(input, chosen, stored(shares, "shares"))
