@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fornix.compile.schedule.few_columns import MOST_COLUMNS, few_columns
-from fornix.compile.target import Target
+from fornix.compile.target import WIDEST, Target
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Store, Tensor, compute, constant, stored, tensor
@@ -16,7 +16,7 @@ from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner
 
 ROUNDING = 2.0**-23
-COLUMNS = [*range(1, MOST_COLUMNS + 2), 33]
+COLUMNS = [*range(1, MOST_COLUMNS + 2), 33, 49]
 N, L = symbol("N"), symbol("L")
 rng = np.random.default_rng(7)
 
@@ -54,7 +54,7 @@ def store_of(x: Tensor) -> Store:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
     ("channels", "filters", "groups"),
-    [(64, 136, 1), (192, 200, 1), (384, 256, 2), (191, 193, 1), (300, 330, 3)],
+    [(64, 136, 1), (512, 136, 1), (192, 200, 1), (384, 256, 2), (191, 193, 1), (300, 330, 3)],
 )
 def test_any_number_of_columns(
     channels: int, filters: int, groups: int, level: str, *, at_end: bool
@@ -87,6 +87,12 @@ def test_stored_rows_are_for_few_columns_where_a_run_may_have_them() -> None:
     assert found is not None
     many = [n for n in COLUMNS if found.is_it.bind({"L": n}) == 0]  # type: ignore[union-attr]
     assert many == [n for n in COLUMNS if n > MOST_COLUMNS]
+    deep = few_columns(store_of(sums(numbers(256, 512, 1), 512, 1, (1, L))), host, 16)
+    assert deep is not None
+    some = (5, 49, 64, 196, 256, 257)
+    many = [n for n in some if deep.is_it.bind({"L": n}) == 0]  # type: ignore[union-attr]
+    has_waste = host.vector_bytes == WIDEST and not host.is_wide
+    assert many == ([64, 256, 257] if has_waste else [49, 64, 196, 256, 257])
     for extents in ((1, 3), (N, 40), (1, L + MOST_COLUMNS + 1)):
         assert few_columns(store_of(sums(w, 192, 1, extents)), host, 16) is None
     assert few_columns(store_of(sums(numbers(16, 64, 1), 64, 1)), host, 16) is None

@@ -19,9 +19,9 @@ from fornix.compile.schedule.contraction import Contraction, contraction
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.spans import by_size
 from fornix.compile.schedule.winograd import Stage
-from fornix.compile.target import Target
+from fornix.compile.target import WIDEST, Target
 from fornix.dtype import FLOAT32
-from fornix.ir.dim import DimLike, known, less, maximum, minimum
+from fornix.ir.dim import DimLike, ceildiv, known, less, maximum, minimum
 from fornix.ir.loops import (
     Constant,
     Load,
@@ -37,8 +37,11 @@ from fornix.ir.loops import (
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction, select
 
-MOST_COLUMNS = 16
-"""Up to which vectors of rows are faster."""
+MOST_COLUMNS, SOME_COLUMNS = 16, 256
+"""Up to which vectors of rows are faster, and up to which they may be: where columns end soon after
+a vector of them began, or sums are long."""
+DEEP, WRITING = 256, 20
+"""Terms from which on they may be so, and how many take as long as writing a result on its own."""
 LEAST_WEIGHTS = 1 << 13
 """Stored numbers of a product from which on it pays to have another way for it."""
 MANY_REGISTERS = 32
@@ -63,13 +66,31 @@ def few_columns(store: Store, target: Target, lanes: int) -> FewColumns | None:
     c = contraction(store)
     if c is None or c.row is None or not _is_for(c, c.row):
         return None
-    few = Variable(c.column.name, minimum(c.column.extent, MOST_COLUMNS))
+    columns, most = c.column.extent, _most(c, target)
+    few = Variable(c.column.name, minimum(columns, most))
     axes = [few if a is c.column else a for a in store.axes]
     c_few = contraction(rewritten(store, axes, {c.column: few.dim}))
     if c_few is None or c_few.row is None or c_few.column.extent != few.extent:
         return None
-    is_it = minimum(maximum(MOST_COLUMNS + 1 - c.column.extent, 0), 1)
-    return FewColumns(*_Boxes(c_few, c_few.row, target, lanes).found(), is_it)
+    is_it = minimum(maximum(MOST_COLUMNS + 1 - columns, 0), 1)
+    if most > MOST_COLUMNS:
+        rows, terms = (known(a.extent) or 1 for a in (c.row, *c.sum.axes))
+        spent = ceildiv(columns, lanes) * lanes * rows * terms
+        least = columns * (-(-rows // lanes) * lanes * (terms + WRITING))
+        are_wasted = minimum(maximum(spent - least + 1, 0), 1)
+        is_it = maximum(is_it, are_wasted * minimum(maximum(most + 1 - columns, 0), 1))
+    return FewColumns(*_Boxes(c_few, c_few.row, most, target, lanes).found(), is_it)
+
+
+def _most(c: Contraction, target: Target) -> int:
+    """Columns up to which vectors of rows may be faster: of the widest, which end within most rows.
+
+    Boxes of 16 registers take longer than what shorter vectors waste; tile registers waste less.
+    """
+    (term,) = c.sum.axes
+    has_waste = target.vector_bytes == WIDEST and not target.is_wide
+    is_deep = (known(term.extent) or 0) >= DEEP
+    return SOME_COLUMNS if has_waste and is_deep else MOST_COLUMNS
 
 
 def _is_for(c: Contraction, row: Variable) -> bool:
@@ -90,8 +111,10 @@ def _is_for(c: Contraction, row: Variable) -> bool:
 class _Boxes:
     """The axes of one product, and what is made of it."""
 
-    def __init__(self, c: Contraction, row: Variable, target: Target, lanes: int) -> None:
-        self.c, self.row, self.target, self.lanes = c, row, target, lanes
+    def __init__(
+        self, c: Contraction, row: Variable, most: int, target: Target, lanes: int
+    ) -> None:
+        self.c, self.row, self.most, self.target, self.lanes = c, row, most, target, lanes
         self.rows = known(row.extent) or 0
         blocks = -(-self.rows // lanes)
         deep = 2 if target.vector_registers >= MANY_REGISTERS and blocks % 2 == 0 else 1
@@ -130,7 +153,7 @@ class _Boxes:
         store = Store(c.store.buffer, c.store.axes, c.store.address, value)
         outer = (*self.lead, self.panel, *self.others)
         store = rewritten(store, [*outer, c.column, self.block, self.lane], {self.row: self.at_row})
-        body = (Chunks(outer, tuple(by_size(c.column, MOST_COLUMNS, self._box(store)))),)
+        body = (Chunks(outer, tuple(by_size(c.column, self.most, self._box(store)))),)
         nest = Nest("contraction", body, self.lanes, combined(outer)[0])
         return (*first, packed), Stage(nest, (store,))
 
