@@ -103,6 +103,27 @@ def test_steps_are_taken_in_their_order_by_whoever_begins_in_the_middle() -> Non
     assert [chunk for _, chunk, _ in seen] == [0, 1, 2, 3, 4, 5]
 
 
+def test_who_waits_for_a_step_holds_none_of_its_pieces() -> None:
+    done = threading.Event()
+    taken: list[int] = []
+
+    def do(_: int, chunk: int, __: int) -> int:
+        if chunk == 0:
+            assert done.wait(10)
+            time.sleep(0.005)
+            taken.append(int(table.records[0, words.TAKEN]))
+        elif chunk == 1:
+            done.set()
+        return 0
+
+    table = Table(do, [6], 2)
+    helper = threading.Thread(target=table.run, args=(words.FROM_MIDDLE,))
+    helper.start()
+    assert table.run(words.FROM_FRONT) == 0
+    helper.join()
+    assert taken == [2]
+
+
 def test_a_failure_within_a_step_lets_nobody_wait() -> None:
     table = Table(lambda _, chunk, __: 3 if chunk == 1 else 0, [8], 2)
     helper = threading.Thread(target=table.run, args=(words.FROM_MIDDLE,))

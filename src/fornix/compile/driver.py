@@ -6,9 +6,10 @@ on, to the others from the middle on, so that a thread stays in the part of imag
 holds, and takes the piece that follows its last one, whose weights that has asked for. Who is done
 with a half helps with the other one, from its end. A kernel follows when all pieces of the one
 before are done. A kernel may be steps that follow one another, of as many pieces each: these are
-taken in their order, and begun when those of the steps before are done. A thread that comes late
-finds nothing left of what is over, so nobody ever waits for one that has not begun. Waiting spins
-for a while, then leaves the processor to others, then sleeps from look to look.
+taken in their order, once those of the steps before are done, so that whoever waits holds nothing
+that others wait for. A thread that comes late finds nothing left of what is over, so nobody ever
+waits for one that has not begun. Waiting spins for a while, then leaves the processor to others,
+then sleeps from look to look.
 """
 
 from __future__ import annotations
@@ -63,10 +64,7 @@ record:
   %shares = load i64, ptr %shares.at
   %is.ordered = icmp ne i64 %shares, 0
   %pairs = add i64 %chunks, 1
-  %pairs.half = lshr i64 %pairs, 1
-  %half = select i1 %is.ordered, i64 %chunks, i64 %pairs.half
-  %from.middle = select i1 %is.ordered, i1 false, i1 %is.second
-  %unit = select i1 %is.ordered, i64 1, i64 %own
+  %half = lshr i64 %pairs, 1
   %last = sub i64 %chunks, 1
   %last.and.half = add i64 %last, %half
   %taken.at = getelementptr i64, ptr %line, i64 8
@@ -82,7 +80,9 @@ fail.whole:
   store i64 %status.whole, ptr %status
   ret i64 %status.whole
 take:
-  %taken = atomicrmw add ptr %taken.at, i64 %unit acq_rel
+  br i1 %is.ordered, label %wait, label %grab
+grab:
+  %taken = atomicrmw add ptr %taken.at, i64 %own acq_rel
   %firsts = and i64 %taken, 4294967295
   %seconds = lshr i64 %taken, 32
   %gone = add i64 %firsts, %seconds
@@ -96,14 +96,10 @@ piece:
   %is.own.second = icmp slt i64 %second, %chunks
   %of.first = sub i64 %last, %seconds
   %own.second = select i1 %is.own.second, i64 %second, i64 %of.first
-  %chunk = select i1 %from.middle, i64 %own.second, i64 %first
-  br i1 %is.ordered, label %follow, label %work
-follow:
-  %within = urem i64 %chunk, %shares
-  %earlier = sub i64 %chunk, %within
-  br label %wait
+  %chunk = select i1 %is.second, i64 %own.second, i64 %first
+  br label %work
 work:
-  %at = phi i64 [ %chunk, %piece ], [ %next.at, %go ]
+  %at = phi i64 [ %chunk, %piece ], [ %seen, %claim ]
   %code = call i64 %function(ptr %args, ptr %syms, ptr %scratch, i64 %at, i64 %chunks)
   %fine = icmp eq i64 %code, 0
   br i1 %fine, label %piece.end, label %fail
@@ -116,14 +112,25 @@ piece.end:
   %before = atomicrmw add ptr %done.at, i64 1 acq_rel
   br label %take
 wait:
-  %asked = phi i64 [ %chunks, %take ], [ %earlier, %follow ], [ %asked, %again ]
-  %next.at = phi i64 [ 0, %take ], [ %chunk, %follow ], [ %next.at, %again ]
-  %spin = phi i64 [ 0, %take ], [ 0, %follow ], [ %spin.next, %again ]
+  %spin = phi i64 [ 0, %take ], [ 0, %grab ], [ %spin, %claim ], [ %spin.next, %again ]
   %done = load atomic i64, ptr %done.at acquire, align 8
-  %over = icmp sge i64 %done, %asked
-  br i1 %over, label %go, label %pause
-go:
-  br i1 %mine, label %work, label %next
+  %over = icmp sge i64 %done, %chunks
+  br i1 %over, label %next, label %look
+look:
+  br i1 %is.ordered, label %follow, label %pause
+follow:
+  %seen = load atomic i64, ptr %taken.at acquire, align 8
+  %is.left = icmp slt i64 %seen, %chunks
+  %within = urem i64 %seen, %shares
+  %earlier = sub i64 %seen, %within
+  %is.begun = icmp sge i64 %done, %earlier
+  %is.free = and i1 %is.left, %is.begun
+  br i1 %is.free, label %claim, label %pause
+claim:
+  %seen.next = add i64 %seen, 1
+  %claimed = cmpxchg ptr %taken.at, i64 %seen, i64 %seen.next acq_rel acquire
+  %is.claimed = extractvalue { i64, i1 } %claimed, 1
+  br i1 %is.claimed, label %work, label %wait
 pause:
   @PAUSE@
   %spin.next = add i64 %spin, 1
