@@ -52,14 +52,17 @@ def cast_map(X: Mapping[int, Any], *, cast_to: str, map_form: str, max_map: int)
     """
     _check_cast(cast_to, map_form, max_map)
     target, keys = CAST_TARGETS[cast_to], sorted(X)
-    values = _cast_values([X[key] for key in keys], target)
+    values = _cast_values([*map(X.__getitem__, keys)], target)
     if map_form == "DENSE":
         return values.reshape(1, -1)
     if keys and keys[0] < 0:
         raise Fail(f"keys of a sparse map must not be negative, found {keys[0]}")
-    y = np.full((1, max_map), "0.f" if target is STRING else 0, target.numpy)
+    y = np.zeros((1, max_map), target.numpy)
+    if target is STRING:
+        y.fill("0.f")
     count = bisect_left(keys, max_map)
-    y[0][keys[:count]] = values[:count]
+    if count:
+        y.put(keys[:count], values[:count])
     return y
 
 
@@ -73,9 +76,11 @@ def _check_cast(cast_to: str, map_form: str, max_map: int) -> None:
 
 def _cast_values(values: Sequence[Any], target: DType) -> Array:
     """Values of a map, all text or all numbers, as ``target``."""
-    if any(isinstance(value, str) for value in values):
+    if any(issubclass(kind, str) for kind in {*map(type, values)}):
         return convert(np.array(values, object), target)
     numbers = np.array(values, np.float32)
+    if target is FLOAT32:
+        return numbers
     if target is STRING:
         return np.array([f"{number:f}" for number in numbers.tolist()], object)
     return convert(numbers, target)
