@@ -183,7 +183,38 @@ def test_images_of_known_size_have_one_way() -> None:
     assert not any(isinstance(p.nest.body[0], When) for p in pieces(y, target("host")))
 
 
-def test_volumes_have_one_way() -> None:
+VOLUMES: list[tuple[tuple[int, int, int], dict[str, Any]]] = [
+    ((3, 3, 3), {"strides": [2, 2, 2], "pads": [1] * 6}),
+    ((1, 7, 2), {"strides": [2, 2, 3], "pads": [0, 3, 1, 0, 3, 1]}),
+]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("taps", "window", "block"),
+    [(*VOLUMES[0], 1), pytest.param(*VOLUMES[1], LANES, marks=pytest.mark.slow)],
+)
+def test_single_volumes_have_two_ways(
+    taps: tuple[int, ...], window: dict[str, Any], block: int, level: str
+) -> None:
+    w = rng.standard_normal((64, 32, *taps), np.float32)
+    x = image("x", (1, 32, symbol("D", least=1), H, W), FLOAT32, block)
+    y = lower_conv(x, constant(w), None, **window)
+    y = y if block == 1 else blocked(y, block)
+    found = pieces(y, target(level))
+    assert {"places", "convolution"} <= {piece.nest.kind for piece in found}
+    runner = Runner([y], target(level), chunks=3)
+    for size in ((1, 1, 2), (5, 3, 4), (6, 13, 21)):
+        given = rng.standard_normal((1, 32, *size), np.float32)
+        extents = dict(zip("DHW", size, strict=True))
+        (result,) = runner.run({"x": given}, extents)
+        both = (torch.from_numpy(np.asarray(a, np.float64)) for a in (given, w))
+        more = {"stride": window["strides"], "padding": window["pads"][:3]}
+        expected = torch.nn.functional.conv3d(*both, **more).numpy()
+        assert np.abs(result - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+def test_batches_of_volumes_have_one_way() -> None:
     """Where boxes of places end in them takes more terms to say than there may be."""
     taps = rng.standard_normal((16, 8, 1, 7, 2), np.float32)
     x, w = image("x", (N, 8, H, W, symbol("D", least=1)), FLOAT32, 1), constant(taps)

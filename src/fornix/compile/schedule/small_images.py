@@ -41,7 +41,8 @@ SIDE = 8
 GAIN = 1.2
 """By which tile registers have to be faster for the largest of these: others gain less."""
 AXES = 3
-"""Of places, at most, with images: of more it takes thousands of terms to say where boxes end."""
+"""Of places, at most, with that of several images: of more it takes thousands of terms to say where
+boxes end."""
 NEAR = 8
 """Places from the first tap to the last: taps that are further apart meet little but padding."""
 PRODUCT = 0.62
@@ -106,7 +107,7 @@ def _may_be_small(c: Convolution) -> bool:
         return False
     if len(c.channels) != 1 or known(c.channels[0].extent) is None:
         return False
-    if len(c.batch) + len(c.spatial) > AXES:
+    if sum(a.extent != 1 for a in c.batch) + len(c.spatial) > AXES:
         return False
     near = (((known(s.taps) or NEAR) - 1) * s.dilation <= NEAR for s in c.spatial)
     least = math.prod(a.extent for a in opened if isinstance(a.extent, int))
