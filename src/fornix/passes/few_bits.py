@@ -23,7 +23,7 @@ from fornix.dtype import FLOAT32, DType
 from fornix.infer import Inference
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ops.microsoft import DOMAIN
-from fornix.ops.microsoft.fields import packed, unpacked
+from fornix.ops.microsoft.fields import packed, reordered
 from fornix.passes.apply import Changes, apply_rules
 from fornix.passes.make import Maker
 from fornix.passes.pattern import P, Rule, any_, const, rewrite
@@ -233,10 +233,9 @@ def sort_columns(
         return None
     if (order[:-1] < order[1:]).all():
         return make.node("MatMulNBits", (a, b, scales, zeros, None, bias), given, domain=DOMAIN)
-    steps = unpacked(b.reshape(columns, -1), bits)
-    steps[:, :size] = steps[:, order]
+    padded = np.arange(size, -(-size // block) * block)
+    moved = reordered(b.reshape(columns, -1), np.append(order, padded), bits).reshape(b.shape)
     sorted_ = make.Gather(a, order, axis=make.fact(a).rank - 1)
-    moved = packed(steps, bits).reshape(b.shape)
     inputs = (sorted_, moved, scales, zeros, None, bias)
     return make.node("MatMulNBits", inputs, given, domain=DOMAIN)
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fornix.errors import Fail, NotSupported, ShapeError
-from fornix.ops.microsoft.fields import unpacked
+from fornix.ops.microsoft.fields import packed, reordered, unpacked
 from tests.ops.harness import check_lowering, check_node, fact_of, infer_op, run_op
 from tests.ops.microsoft.peer import DOMAIN, agree
 
@@ -243,3 +243,11 @@ def test_every_column_names_its_block() -> None:
             sizes,
             **where,
         )
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_fields_of_bytes_are_reordered(bits: int) -> None:
+    steps = rng.integers(0, 2**bits, (3, 24)).astype(np.uint8)
+    order = rng.permutation(24)
+    found = reordered(packed(steps, bits), order, bits)
+    np.testing.assert_array_equal(unpacked(found, bits), steps[:, order])
