@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from fornix.compile import Target
-from fornix.compile.schedule.contraction import WIDE_L1, contraction, shape_of
+from fornix.compile.schedule.contraction import (
+    WIDE_L1,
+    contraction,
+    is_worth_packing,
+    shape_of,
+)
 from fornix.compile.schedule.exchanged import exchanged
 from fornix.dtype import FLOAT32, FLOAT64, INT32, DType
 from fornix.ir.dim import DimLike, symbol
@@ -78,6 +83,14 @@ def test_rows_that_fill_vectors_or_that_a_run_tells_stay_rows() -> None:
     assert not is_exchanged(product(16, 40, 90), lanes=8)
     assert not is_exchanged(product(1, 40, 90))
     assert not is_exchanged(product(symbol("M"), 40, 90))
+
+
+def test_two_rows_read_a_matrix_one_after_the_other_unless_it_is_far() -> None:
+    assert not is_exchanged(product(2, 40, 90), l2_bytes=40 * 90 * 4)
+    assert is_exchanged(product(2, 40, 90), l2_bytes=40 * 90 * 4 // 8)
+    c = contraction(store_of(product(2, 40, 90)))
+    assert c is not None
+    assert not is_worth_packing(c)
 
 
 def test_a_matrix_that_is_near_is_turned() -> None:

@@ -10,7 +10,12 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from fornix.compile.cost import accesses, stride_of
-from fornix.compile.schedule.contraction import Contraction, contraction, contraction_nests
+from fornix.compile.schedule.contraction import (
+    DOT_ROWS,
+    Contraction,
+    contraction,
+    contraction_nests,
+)
 from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
 from fornix.compile.schedule.winograd import Stage
@@ -19,6 +24,8 @@ from fornix.ir.loops import Constant, Load, Scalar, Store, Variable, load, repla
 
 Exchanged: TypeAlias = "tuple[list[Store | Stage], Store]"
 
+FAR = 8
+"""Second caches that a matrix fills which two rows had better not read one after the other."""
 LEAST_LANES = 8
 """Lanes down to which vectors become narrower with the rows: two of 8 take no longer than one of
 16, or less."""
@@ -35,7 +42,8 @@ def exchanged(c: Contraction, target: Target, lanes: int) -> Exchanged | None:
     terms, rows, columns = k.extent, c.row.extent, c.column.extent
     if not (isinstance(terms, int) and isinstance(rows, int) and isinstance(columns, int)):
         return None
-    if not 1 < rows <= lanes or terms * columns * c.right.dtype.bits // 8 < target.l2_bytes:
+    nearest = target.l2_bytes * (FAR if rows <= DOT_ROWS else 1)
+    if not 1 < rows <= lanes or terms * columns * c.right.dtype.bits // 8 < nearest:
         return None
     if not _lies_along(c.right, k) or any(_is_stored(e) for e in accesses([c.left, c.right])):
         return None
