@@ -17,7 +17,7 @@ processor can do and `peak` how fast, `work` counts what a kernel does, `axes` a
 schedules, `bounds` proves that reads stay inside; `attention` finds what is one; `blocked` is the
 layout of images, `products` tells products of numbers and of bytes, `words` finds bytes that are
 read four or two at a time, `convolution` finds what convolves images, `phases` takes transposed
-ones apart or joins their phases, `winograd` is how filters of few taps do; `reductions` changes
+ones apart or joins their phases, `winograd` is how they take fewer products; `reductions` changes
 sums and keeps what they are. `units` are what `partition` finds, `support` is code that serves all
 models, `identity` what machine code depends on besides the model. Only this room imports llvmlite.
 """

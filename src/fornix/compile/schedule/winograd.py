@@ -27,11 +27,11 @@ from fornix.compile.nest import Block, Chunks, Lanes, Line, Loop, Nest, Put, Str
 from fornix.compile.phases import phases
 from fornix.compile.schedule.ahead import shares
 from fornix.compile.schedule.chunks import combined, in_scratch
+from fornix.compile.schedule.few_taps import where, with_few_taps
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.target import Target
 from fornix.compile.winograd import (
     HELD_BYTES,
-    MOST_AXES,
     TAPS,
     Along,
     Image,
@@ -116,16 +116,22 @@ def winograd_stages(
     """
     if algorithm is None:
         return None
-    return _Stages(_flattened(conv), algorithm, target, lanes).found()
+    return _Stages(with_few_taps(conv), algorithm, target, lanes).found()
 
 
 def winograd_algorithm(
     conv: Convolution, target: Target, lanes: int, speed: float = 1.0
 ) -> Winograd | None:
     """What computes ``conv``; None if that is another schedule."""
-    flat = _flattened(conv)
+    flat = with_few_taps(conv)
     is_gathered = flat.channels != conv.channels and _is_split(conv, flat, lanes)
-    return _algorithm(flat, target, lanes, speed, is_gathered=is_gathered)
+    return _algorithm(conv, flat, target, lanes, speed, is_gathered=is_gathered)
+
+
+def _terms(c: Convolution) -> int:
+    """Products of which a sum consists."""
+    axes = (*c.channels, *(s.tap for s in c.spatial if s.tap is not None))
+    return known(math.prod(axis.extent for axis in axes)) or 1
 
 
 def _is_split(conv: Convolution, flat: Convolution, lanes: int) -> bool:
@@ -134,39 +140,11 @@ def _is_split(conv: Convolution, flat: Convolution, lanes: int) -> bool:
     return own.extent != joined.extent and known(own.extent % lanes) != 0
 
 
-def _flattened(conv: Convolution) -> Convolution:
-    """``conv`` as one with taps along two axes of the image: along the others they are channels.
-
-    So 3×3×3 taps on C channels are 3×3 taps on 3 C channels.
-    """
-    conv = conv.with_all_places
-    while len(conv.channels) == 1:
-        tapped = [s for s in conv.spatial if s.tap is not None]
-        if len(tapped) <= MOST_AXES:
-            break
-        first = tapped[0]
-        (own,) = conv.channels
-        joined = Variable("c", own.extent * first.taps)
-        tap = joined.dim // own.extent
-        values: dict[Atom, DimLike] = {own: joined.dim - tap * own.extent}
-        place = first.out.dim * first.stride + tap * first.dilation
-        image = substitute_scalar(conv.image, {**values, first.place: place})
-        values |= {} if first.tap is None else {first.tap: tap}
-        plain = Spatial(first.out, None, 1, 1, first.out)
-        conv = dataclasses.replace(
-            conv,
-            image=image,
-            weights=substitute_scalar(conv.weights, values),
-            channels=(joined,),
-            spatial=tuple(plain if s is first else s for s in conv.spatial),
-        )
-    return conv
-
-
 def _algorithm(
-    conv: Convolution, target: Target, lanes: int, speed: float, *, is_gathered: bool
-) -> Winograd | None:
-    """What computes ``conv``; None if that is another schedule."""
+    plain: Convolution, conv: Convolution, target: Target, lanes: int, speed: float,
+    *, is_gathered: bool,
+) -> Winograd | None:  # fmt: skip
+    """What computes ``conv``, which is ``plain`` with few taps; None if another schedule does."""
     if target.is_strict or conv.has_groups or len(conv.channels) != 1 or not conv.has_taps:
         return None
     if any(s.tap and (s.tap.extent not in TAPS or s.stride != 1) for s in conv.spatial):
@@ -187,10 +165,8 @@ def _algorithm(
     sizes = [LIKELY_IMAGE if len(conv.spatial) > 1 else LIKELY_EXTENT]
     if has_open_phases(conv):
         sizes = [sizes[0] * max(s.dilation for s in conv.spatial), SMALL_IMAGE]
-    found = [
-        best(_image(conv, size, is_gathered=is_gathered), channels, filters, lanes, speed, held)
-        for size in sizes
-    ]
+    images = [_image(plain, conv, size, is_gathered=is_gathered) for size in sizes]
+    found = [best(image, channels, filters, lanes, speed, held) for image in images]
     is_held = found[0] and 4 * found[0].positions * channels * filters <= HELD_BYTES
     return found[0] if is_held or all(found) else None
 
@@ -200,21 +176,25 @@ def has_open_phases(c: Convolution) -> bool:
     return any(s.dilation > 1 and known(s.out.extent) is None for s in c.spatial)
 
 
-def _image(conv: Convolution, size: int, *, is_gathered: bool) -> Image:
-    """What ``conv`` computes of a model's image of ``size``, where its extents are not known."""
+def _image(plain: Convolution, conv: Convolution, size: int, *, is_gathered: bool) -> Image:
+    """What ``conv`` computes of a model's image of ``size``, where its extents are not known.
+
+    The direct sum is that of ``plain``: it leaves out the padding and has no taps more.
+    """
     data = {
         dataclasses.replace(s, out=Variable(s.out.name, likely_of_image(s.out.extent, size))): (
             likely_of_image(first, size),
             likely_of_image(end, size),
         )
-        for s, (first, end) in data_of(conv).items()
+        for s, (first, end) in data_of(plain).items()
     }
-    counts = {s: DIRECT_PIXELS for s in data if s.place is conv.spatial[-1].place}
+    counts = {s: DIRECT_PIXELS for s in data if s.place is plain.spatial[-1].place}
     extents = tuple(likely_of_image(s.out.extent, size) for s in conv.spatial)
     dilations = tuple(s.dilation for s in conv.spatial)
     images = known(math.prod(a.extent for a in conv.batch)) or 1
     taps = tuple(known(s.taps) or 1 for s in conv.spatial)
-    return Image(extents, dilations, taps, share(data, counts), is_gathered, images)
+    summed = share(data, counts) * _terms(plain) / _terms(conv)
+    return Image(extents, dilations, taps, summed, is_gathered, images)
 
 
 @dataclass(frozen=True)
@@ -409,9 +389,7 @@ class _Stages:
         for s, place in zip(conv.spatial, places, strict=True):
             values[s.place] = place.dim
             inside &= apply("lt", index(place), index(s.place.extent))
-        value = guarded(substitute_scalar(conv.image, values), inside)
-        if not isinstance(value, Load):
-            value = select(inside, value, 0)
+        value = where(inside, substitute_scalar(conv.image, values))
         copy = _stored("image", (*conv.batch, self.block, *places, self.lane), value)
         around = tuple(a.dim for a in conv.batch)
 
