@@ -17,10 +17,10 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 def layer(op_type: str, width: int, **attributes: Any) -> Any:
-    """A model of one layer of one direction whose weights are fed."""
-    rows = GATES[op_type] * width
-    names: list[tuple[str, tuple[int | str, ...]]] = [("x", ("S", "N", 5)), ("w", (1, rows, 5))]
-    names += [("r", (1, rows, width)), ("b", (1, 2 * rows)), ("n", ("N",))]
+    """A model of one layer whose weights are fed."""
+    rows, count = GATES[op_type] * width, 1 + (attributes.get("direction") == "bidirectional")
+    names: list[tuple[str, tuple[int | str, ...]]] = [("x", ("S", "N", 5)), ("w", (count, rows, 5))]
+    names += [("r", (count, rows, width)), ("b", (count, 2 * rows)), ("n", ("N",))]
     inputs = [helper.make_tensor_value_info(n, 6 if n == "n" else 1, dims) for n, dims in names]
     outputs = [helper.make_tensor_value_info(n, 1, None) for n in ("y", "last")]
     node = helper.make_node(
@@ -35,6 +35,7 @@ def layer(op_type: str, width: int, **attributes: Any) -> Any:
     [
         ("LSTM", 144, 2, {}),
         ("LSTM", 153, 2, {"direction": "reverse", "clip": 0.4, "input_forget": 1}),
+        ("LSTM", 144, 0, {"direction": "bidirectional"}),
         ("GRU", 160, 2, {"linear_before_reset": 1}),
         ("GRU", 160, 0, {}),
         ("RNN", 270, 2, {"activations": ["Relu"]}),

@@ -19,6 +19,7 @@ from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, lanes_for, outer_reductions, stride_of
 from fornix.compile.nest import Block, Chunks, Gates, Loop, Nest, Put, When
 from fornix.compile.products import Product, products
+from fornix.compile.schedule.chunks import looped
 from fornix.compile.schedule.map import alone
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
@@ -353,10 +354,10 @@ def _nest(
         parallel = parallel * axis.extent
     body: Block = (Chunks(tuple(chunks), (Loop(scan.time, steps),)),)
     shares = 1 if prepared or len(plans) > 1 else _shares(plans[0])
-    if shares == 1 or (isinstance(parallel, int) and parallel > 1):
+    if shares == 1 or any(isinstance(a.extent, int) and a.extent > 1 for a in chunks):
         return Nest("gates", body, lanes, parallel)
     whole = (0, 1 if axes.row is None else axes.row.extent)
-    each = (_gates(plans[0], axes, whole, target),)
+    each = looped(axes.outer, (_gates(plans[0], axes, whole, target),))
     shared: Block = (Chunks((scan.time, plans[0].panel), each, swings=True),)
     if chunks:
         is_one = apply("eq", index(parallel), 1)
