@@ -91,6 +91,12 @@ def test_processors_that_gather_where_lanes_are_masked_fold_more() -> None:
         assert schedules(y, "x86-64-v3") == [schedule]
 
 
+def test_nothing_is_read_behind_the_last_row_in_scratch_memory() -> None:
+    (y, _) = given((20, 27), (7, 3), (3, 3), (0, 1, 5, 2))
+    assert schedules(y, "x86-64-v3") == ["folded"]
+    check(y, {"x": normal(1, 2, 20, 27)}, target=target("x86-64-v3"))
+
+
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "uint8"])
 def test_narrow_elements_are_widened_where_rows_are_reduced(name: str) -> None:
     dtype = DType.of(name)

@@ -125,6 +125,18 @@ def test_one_slice_is_shared_step_by_step(
             check(history, feeds | {"w": feeds["w"] / 8}, {"S": steps})
 
 
+def test_one_slice_among_an_open_number_is_shared_step_by_step(rng: np.random.Generator) -> None:
+    for rows in (1, N):
+        history = layer(S, (M, rows, 272), 3)
+        (*_, kernel) = Runner([history]).kernels
+        assert (kernel.schedule, kernel.shares) == ("gates", 4)
+        for steps, slices, count in ((3, 1, 1), (2, 2, 1), (2, 1, 5)):
+            shape = (slices, count if rows is N else 1, 272)
+            feeds = feeds_of(steps, shape, 3, rng)
+            extents = {"S": steps, "M": slices, "N": count}
+            check(history, feeds | {"w": feeds["w"] / 8}, extents)
+
+
 ROWS: list[Callable[[Any, Any], Any]] = [
     lambda n, m: n * m + n,
     lambda n, m: (n + 2) // 3 * m + m,

@@ -65,7 +65,7 @@ def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit
     if step > 1 and mask is not None and "avx512f" not in em.target.features:
         return _gather(em, e, mask, unit)
     where = address(em, e.buffer, e.address, unit * em.lanes * step)
-    if step > 1 and not any(loaded(e.address)):
+    if step > 1 and not any(loaded(e.address)) and e.buffer not in em.padded:
         where, mask = _chosen(em, e, where, step, unit)
     if step > 1 and mask is None:
         return _load_between(em, e, where, step)
