@@ -229,6 +229,14 @@ def test_blocks_that_columns_name_exist(wrong: int) -> None:
     message = f"g_idx must hold numbers of 3 blocks, 0 to 2, got {wrong}"
     with pytest.raises(Fail, match=message):
         run_op("MatMulNBits", inputs, sizes, **where)
+    with pytest.raises(Fail, match=message):
+        infer_op("MatMulNBits", [fact_of(x) for x in inputs], sizes, **where)
+
+
+def test_what_lies_behind_the_columns_names_no_block() -> None:
+    inputs, sizes = grouped(4, 32, 80, None, "any")
+    inputs[-1] = np.append(inputs[-1], [99, -1]).astype(np.int32)
+    check_lowering("MatMulNBits", inputs, sizes, domain=DOMAIN, opset=1)
 
 
 def test_every_column_names_its_block() -> None:

@@ -57,6 +57,8 @@ def test_margins_are_numbers_in_one_row() -> None:
     facts = [fact_of(normal(3, 4)), fact_of(np.ones((2, 2), np.int64))]
     with pytest.raises(ShapeError, match=r"pads must be pads\[1, 4\], got pads\[2, 2\]"):
         infer_op("Pad", facts, {}, **WHERE)
+    with pytest.raises(ShapeError, match=r"pads must be pads\[1, 4\], got pads\[4, 1\]"):
+        run_op("Pad", [normal(3, 4), np.ones((4, 1), np.int64)], {}, **WHERE)
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])
@@ -75,6 +77,11 @@ def test_slices_are_unfolded(dim: int, size: int, step: int) -> None:
 def test_slices_fit_their_axis(size: int, step: int, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         run_op("UnfoldTensor", [normal(3, 5)], {"dim": 1, "size": size, "step": step}, **WHERE)
+
+
+def test_an_axis_without_elements_has_no_slices() -> None:
+    with pytest.raises(ShapeError, match="size must be at most the 0 elements of axis 1, got 1"):
+        infer_op("UnfoldTensor", [fact_of(normal(3, 0))], {"dim": 1, "size": 1}, **WHERE)
 
 
 def four_bits(k: int, n: int, block: int) -> list[Any]:

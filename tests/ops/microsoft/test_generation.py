@@ -82,3 +82,13 @@ def test_tokens_are_predicted_for_the_rest_of_the_source(
     attributes = {"min_ngram_size": sizes[0], "max_ngram_size": sizes[1]}
     with pytest.raises(ShapeError, match=message):
         run_op("BifurcationDetector", inputs, attributes, outputs=2, **WHERE)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_match_is_one_number(count: int) -> None:
+    inputs = [SOURCE, tokens(1), np.zeros(count, np.int64), np.ones(9, np.int64)]
+    message = "prev_suffix_match_idx must be one number, got prev_suffix_match_idx"
+    with pytest.raises(ShapeError, match=rf"{message}\[{count}\]"):
+        run_op("BifurcationDetector", inputs, {}, outputs=2, **WHERE)
+    with pytest.raises(ShapeError, match=rf"{message}\[{count}\]"):
+        infer_op("BifurcationDetector", [fact_of(x) for x in inputs], {}, outputs=2, **WHERE)

@@ -74,6 +74,8 @@ def infer_mat_mul_n_bits(
     check_shape("g_idx", g_idx, (None,))
     if g_idx is not None and g_idx.has_rank:
         _check_groups(known(g_idx.shape[0]), K)
+        if g_idx.tensor is not None:
+            _places(g_idx.tensor.numpy(), K, block_size)
     is_packed = zero_points is not None and zero_points.dtype is UINT8
     check_elements("B", b, (N, count, block_size * bits // 8))
     check_elements("scales", scales, (N, count))
@@ -201,6 +203,7 @@ def lower_mat_mul_n_bits(
     if g_idx is not None:
         if known(g_idx.shape[0]) is None:
             node.decline("whether each column says its block is known at run time only")
+        g_idx = compute((K,), g_idx.__getitem__)  # what is behind tells of no column
         y = _scattered_product(left, weights, g_idx, (K, N))
     else:
         y = (coarse_product if is_coarse else exact_product)(left, weights, N)

@@ -12,7 +12,7 @@ from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.fact import Array, Fact, as_value, tensor
 from fornix.ops.gather import gather_nd, infer_gather_nd, lower_gather_nd
 from fornix.ops.microsoft import DOMAIN
-from fornix.ops.microsoft.shapes import check_shape
+from fornix.ops.microsoft.shapes import check_extents, check_shape
 from fornix.ops.op import op
 from fornix.ops.pad import infer_pad, lower_pad, pad
 from fornix.ops.types import FLOAT, I32, I64, TENSOR
@@ -114,6 +114,8 @@ def with_margins(data: Array, pads: Array, value: Array | None = None, *, mode: 
     as a row. mode is constant, with ``value`` or 0, edge or reflect.
     Source: onnxruntime's contributed operators, Pad-1.
     """
+    if pads.ndim > 1:
+        check_extents("pads", pads.shape, (1, 2 * data.ndim))
     return pad(data, pads.reshape(-1), value, mode=mode)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from fornix.dtype import INT64, UINT8
 from fornix.errors import Fail, require
-from fornix.ir.dim import DimLike, maximum
+from fornix.ir.dim import DimLike, known, maximum
 from fornix.ir.loops import (
     Scalar,
     Tensor,
@@ -23,6 +24,7 @@ from fornix.ir.loops import (
 )
 from fornix.ops.call import InferNode
 from fornix.ops.fact import Array, Fact, tensor
+from fornix.ops.geometry import shape_text
 from fornix.ops.microsoft import DOMAIN
 from fornix.ops.microsoft.shapes import check_extents, check_shape
 from fornix.ops.op import op
@@ -115,11 +117,20 @@ def infer_bifurcation_detector(
 ) -> tuple[Fact, Fact]:
     for name, fact in (("src_tokens", src_tokens), ("cur_tokens", cur_tokens)):
         check_shape(name, fact, (None,))
+    if prev_suffix_match_idx.has_rank:
+        _check_place(prev_suffix_match_idx.shape)
     count = cur_tokens.shape[0]
     if pred_tokens is not None:
         check_shape("pred_tokens", pred_tokens, (None,))
         count = node.unknown("how many tokens agree")
     return tensor(INT64, (count,)), tensor(INT64, prev_suffix_match_idx.shape)
+
+
+def _check_place(shape: Sequence[DimLike]) -> None:
+    require(
+        all(known(extent) in {None, 1} for extent in shape),
+        f"prev_suffix_match_idx must be one number, got prev_suffix_match_idx{shape_text(shape)}",
+    )
 
 
 @BifurcationDetector.kernel
@@ -143,6 +154,7 @@ def bifurcation_detector(
         0 < min_ngram_size <= max_ngram_size,
         f"min_ngram_size must be in [1, {max_ngram_size}], got {min_ngram_size}",
     )
+    _check_place(prev_suffix_match_idx.shape)
     tokens = cur_tokens
     if pred_tokens is not None:
         first = int(prev_suffix_match_idx.reshape(-1)[0])

@@ -170,8 +170,9 @@ def _unfolded(shape: Sequence[DimLike], dim: int, size: int, step: int) -> tuple
     axis = normalize_axis(dim, len(shape))
     require(size > 0 and step > 0, f"size and step must be positive, got {size} and {step}")
     extent = shape[axis]
+    fixed = known(extent)
     require(
-        (known(extent) or size) >= size,
+        fixed is None or fixed >= size,
         f"size must be at most the {extent} elements of axis {axis}, got {size}",
     )
     return (*shape[:axis], (extent - size) // step + 1, *shape[axis + 1 :], size)
