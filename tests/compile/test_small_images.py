@@ -15,7 +15,7 @@ from fornix.dtype import FLOAT32
 from fornix.ir.dim import symbol
 from fornix.ir.loops import Store, Tensor, compute, constant, stored
 from fornix.ops import scalar as s
-from fornix.ops.conv import lower_conv
+from fornix.ops.conv import lower_conv, lower_conv_transpose
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, whole
 from tests.compile.test_direct import H, N, W, blocked, image, lanes
@@ -247,3 +247,19 @@ def test_ways_that_no_run_takes_pack_no_weights(side: int, kinds: set[str]) -> N
     assert kinds <= {p.nest.kind for p in found}
     assert not any(p.is_run == 0 for p in found)
     assert any(isinstance(p.nest.body[0], When) for p in found) == (len(kinds) > 1)
+
+
+@pytest.mark.parametrize("shape", [(16, 32, 3, 2), (32, 32, 2, 2)])
+def test_phases_without_taps_are_of_the_way_that_runs(shape: tuple[int, ...]) -> None:
+    x, w = image("x", (N, shape[0], H, W), FLOAT32, 1), constant(np.ones(shape, np.float32))
+    window: dict[str, Any] = {"strides": [1, 4], "pads": [0, 1, 0, 0]}
+    bias = constant(np.ones(32, np.float32))
+    total = lower_conv_transpose(x, w, bias, **window)
+    y = compute(total.shape, lambda *i: s.maximum(total[i], 0.0))
+    result = store_of(y)
+    found = schedule(result, target("host"))
+    last = [p.is_run for p in found if result.buffer in {store.buffer for store in p.stores}]
+    assert len(last) > 1
+    for extents in [(1, 1, 3), (1, 3, 4), (1, 40, 40), (30, 7, 7)]:
+        values = dict(zip("NHW", extents, strict=True))
+        assert sum(whole(is_run, values) for is_run in last) == 1

@@ -5,6 +5,7 @@ One module per kind of schedule; `schedule` picks the kind.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
@@ -139,12 +140,19 @@ def _by_size(found: Sequence[Way], target: Target) -> list[Piece]:
 
 
 def _only_if(is_it: DimLike, pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """``pieces`` where ``is_it`` is 1, but for those of stored data, which no run does."""
+    """``pieces`` where ``is_it`` is 1, but for those of stored data, which no run does.
+
+    What several of them fill together, such as zeros beside sums, is no stored data.
+    """
+    pieces = [*pieces]
+    written = [{store.buffer for store in piece.stores} for piece in pieces]
+    writers = Counter(buffer for own in written for buffer in own)
     stored = set[Buffer]()
-    for piece in pieces:
+    for piece, own in zip(pieces, written, strict=True):
         sources = {e.buffer for e in accesses(store.value for store in piece.stores)}
-        if all(b in stored or isinstance(b.source, Constant) for b in sources):
-            stored.update(store.buffer for store in piece.stores)
+        is_stored = all(b in stored or isinstance(b.source, Constant) for b in sources)
+        if is_stored and all(writers[buffer] == 1 for buffer in own):
+            stored |= own
             yield piece
         else:
             nest = only_if(is_it, piece.nest)
