@@ -32,7 +32,7 @@ BUDGET = {
     "infer": 600,
     "check": 720,
     "version": 600,
-    "reference": 450,
+    "reference": 456,
     "passes": 4303,
     "edit": 1150,
     "compile": 17_291,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -425,3 +426,9 @@ def test_feeds_that_no_tensor_can_be_are_refused(feed: Any, found: str, dtype: s
     )
     with pytest.raises(InvalidArgument, match=rf"feed of 'x' must be \w+\[2\], found {found}$"):
         run(text, x=feed)
+
+
+def test_evaluators_can_be_pickled() -> None:
+    one = ReferenceEvaluator(model(RELU))
+    other = pickle.loads(pickle.dumps(one))
+    np.testing.assert_array_equal(other.run(None, {"x": X})[0], [-1.0, 0.0, -3.0])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +27,18 @@ Custom = Callable[[Node, Mapping[str, Attribute]], Call]
 """Gives what evaluates a node with these attributes, instead of a kernel."""
 
 
+class Drawn:
+    """Gives one generator, made once somebody draws: NumPy takes 5 ms to import it."""
+
+    def __init__(self) -> None:
+        self._made: np.random.Generator | None = None
+
+    def __call__(self) -> np.random.Generator:
+        if self._made is None:
+            self._made = np.random.default_rng()
+        return self._made
+
+
 @dataclass
 class Scope:
     """What names mean in a model or function: opset imports and model functions."""
@@ -35,10 +46,8 @@ class Scope:
     imports: Mapping[str, int]
     functions: Mapping[FunctionKey, Function]
     limits: Limits = DEFAULT
-    random: Callable[[], np.random.Generator] = field(
-        default_factory=lambda: cache(lambda: np.random.default_rng())  # noqa: PLW0108 - see `random`
-    )
-    """What nodes draw from, which most never do: NumPy takes 5 ms to import it."""
+    random: Callable[[], np.random.Generator] = field(default_factory=Drawn)
+    """What nodes draw from, which most never do."""
     callers: tuple[FunctionKey, ...] = ()
     custom: Mapping[OperatorKey, Custom] = field(default_factory=dict)
     """Operators that are evaluated by somebody else's code."""
