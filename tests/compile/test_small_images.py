@@ -157,6 +157,13 @@ def test_few_places_are_summed_directly_and_large_images_transformed() -> None:
     assert [told(found, extents)[0] for extents in fed] == [1, 1, 1, 0, 0, 0]
 
 
+def test_groups_of_taps_count_as_channels() -> None:
+    w = np.ones((32, 48, 7, 7), np.float32)
+    found = pieces(sums(w, LANES, {"pads": [3] * 4}), target("cooperlake"))
+    sides = [(1, side, side) for side in (2, 4, 5, 9, 12)]
+    assert [told(found, extents)[0] for extents in sides] == [1, 1, 1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("channels", "few", "many"), [(32, 3, 6), (48, 4, 7), (64, 4, 7), (96, 5, 8), (128, 6, 8)]
 )

@@ -18,6 +18,7 @@ from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.cost import likely_of_image
 from fornix.compile.nest import Nest, When
 from fornix.compile.schedule.direct import direct_stages
+from fornix.compile.schedule.few_taps import with_few_taps
 from fornix.compile.schedule.places import MOST_PLACES, are_apart
 from fornix.compile.schedule.square import WORDS
 from fornix.compile.schedule.square_boxes import is_open
@@ -172,8 +173,10 @@ class _Cycles:
         for s, axis in zip(self.c.spatial, axes, strict=True):
             tiles = tiles * ceildiv(ceildiv(s.out.extent, s.dilation), axis.out) * s.dilation
         blocks = -(-self.blocks // UNITS) * UNITS if self.blocks > 1 else 1
-        places = algorithm.positions * self.channels * self.taps // algorithm.taps * blocks
-        each = places * TILE_PRODUCT + algorithm.transform_cost * (self.vectors + blocks)
+        channels = known(with_few_taps(self.c).channels[0].extent) or 1
+        places = algorithm.positions * channels * blocks
+        vectors = -(-channels // self.lanes) + blocks
+        each = places * TILE_PRODUCT + algorithm.transform_cost * vectors
         size = places * self.lanes * FLOAT32.bits // 8
         far = min(1.0, size / target.l2_bytes)
         return tiles * round(each) + round(size * ((1 - far) / NEAR_BYTES + far / FAR_BYTES))
