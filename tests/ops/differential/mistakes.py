@@ -256,6 +256,8 @@ MISTAKES: dict[tuple[str, str], list[Condition]] = {
     ("com.microsoft.QLinearSoftmax", RUNTIME): [softmax_of_single_elements],
     # divides by the whole window where it leaves the padded image
     ("com.microsoft.QLinearAveragePool", RUNTIME): [has("ceil_mode", 1)],
+    # multiplies by the transpose all the same
+    **{("com.microsoft.MatMulBnb4", o): [has("transB", 0)] for o in (RUNTIME, WIDENED)},
     # zeros, or other rows, where it is to cast
     ("com.microsoft.MoE", RUNTIME): [dtype("float16")],
     # aligns B with the last axes whatever `axis` says

@@ -180,7 +180,5 @@ def _only_end(source: Array, tokens: Array, sizes: range) -> int:
         places = np.nonzero((windows == tokens[len(tokens) - size :]).all(axis=1))[0]
         if not places.size:
             break
-        found = int(places[0]) + size
-        if found < len(source) and len(places) > 1:
-            found = -1
+        found = int(places[0]) + size if len(places) == 1 else -1
     return found

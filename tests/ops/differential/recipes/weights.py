@@ -39,14 +39,15 @@ def bits(draw: Draw) -> Arguments:
 
 def normal_bits(draw: Draw) -> Arguments:
     inner, columns, block = draw.pick((16, 40, 64)), draw.whole(1, 9), draw.pick((16, 32, 64))
-    count = inner * columns
+    count, turned = inner * columns, draw.pick((None, 1, 0))
+    width = columns if turned == 0 else inner
     inputs = [
-        draw.weights("T1", (*draw.shape(0, 1, zero=False)[:1], draw.whole(1, 3), inner)),
+        draw.weights("T1", (*draw.shape(0, 1, zero=False)[:1], draw.whole(1, 3), width)),
         draw.rng.integers(0, 256, -(-count // 2)).astype(np.uint8),
         np.asarray(draw.rng.uniform(0.1, 1, -(-count // block)), draw.dtype("T1").numpy),
     ]
     given = {"K": inner, "N": columns, "block_size": block, "quant_type": draw.pick((0, 1))}
-    return Arguments(inputs, given)
+    return Arguments(inputs, given | {"transB": turned})
 
 
 def table(draw: Draw) -> Arguments:
