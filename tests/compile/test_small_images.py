@@ -221,6 +221,15 @@ def test_single_volumes_have_two_ways(
         assert np.abs(result - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
+def test_volumes_of_which_it_takes_too_much_to_say_where_boxes_end_have_one_way() -> None:
+    w = rng.standard_normal((64, 64, 2, 2, 2), np.float32)
+    x = image("x", (1, 64, symbol("D", least=1), H, W), FLOAT32, 1)
+    y = lower_conv(x, constant(w), None, strides=[2, 2, 2], pads=[0, 1, 1, 1, 1, 1])
+    kinds = {piece.nest.kind for piece in pieces(y, target("host"))}
+    assert "convolution" in kinds
+    assert "places" not in kinds
+
+
 def test_batches_of_volumes_have_one_way() -> None:
     """Where boxes of places end in them takes more terms to say than there may be."""
     taps = rng.standard_normal((16, 8, 1, 7, 2), np.float32)

@@ -33,6 +33,7 @@ from fornix.compile.schedule.winograd import UNITS, Stage, has_open_phases
 from fornix.compile.target import Target
 from fornix.compile.winograd import Winograd
 from fornix.dtype import FLOAT32
+from fornix.errors import LimitError
 from fornix.ir.dim import DimLike, ceildiv, known, maximum, minimum
 from fornix.ir.dim.expression import Atom
 from fornix.ir.loops import Store, Variable, apply, index
@@ -90,7 +91,10 @@ def ways(
         is_told = algorithm is not None and has_open_phases(c)
         plain = direct_stages(c, target, lanes) if is_told else None
         return [large] if plain is None else [Way(plain, cycles.large(None, target)), large]
-    few = direct_stages(c, target, lanes, has_few_places=True)
+    try:
+        few = direct_stages(c, target, lanes, has_few_places=True)
+    except LimitError:  # of three axes it may take too many terms to say where boxes end
+        few = None
     if few is None:
         return [large]
     if are_apart(c):
