@@ -279,3 +279,11 @@ def test_phases_without_taps_are_of_the_way_that_runs(shape: tuple[int, ...]) ->
     for extents in [(1, 1, 3), (1, 3, 4), (1, 40, 40), (30, 7, 7)]:
         values = dict(zip("NHW", extents, strict=True))
         assert sum(whole(is_run, values) for is_run in last) == 1
+
+
+def test_phases_of_one_tap_along_an_axis_are_convolutions() -> None:
+    window: dict[str, Any] = {"strides": [3, 2], "pads": [0, 2, 0, 2]}
+    taps = constant(np.ones((24, 64, 3, 6), np.float32))
+    x = image("x", (N, 24, H, W), FLOAT32, 1)
+    y = lower_conv_transpose(x, taps, None, **window)
+    assert {"convolution", "winograd"} & {p.nest.kind for p in pieces(y, target("host"))}

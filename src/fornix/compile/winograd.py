@@ -15,7 +15,7 @@ in a tile. This file holds the matrices, as arithmetic on loop scalars, and the 
 
 Points are 0 and ±1 for n = 4, and ±2 too for n = 6: with these transforms are few operations. They
 add rounding: on normal data, relative to the largest result, the error of n = 4 is 2e-7 with 16
-channels to 1e-6 with 512, that of n = 6 along one axis 6e-7 to 5e-6, along two 2e-6 to 24e-6
+channels to 1e-6 with 512, that of n = 6 along one axis 6e-7 to 8e-6, along two 2e-6 to 24e-6
 (F(4, 3), the others are below it), against 5e-7 for the direct sum. A NaN or an infinity reaches
 all results of its tile.
 Sources: Winograd, "Arithmetic Complexity of Computations", 1980; Lavin & Gray, "Fast Algorithms for

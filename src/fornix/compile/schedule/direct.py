@@ -192,7 +192,8 @@ def _stages(
         return None
     lanes = _lanes(c, given, lanes)
     if has_few_places:
-        return stages_by_places(c, given, target, lanes) if c.has_taps else None
+        is_simple = c.has_taps and len(c.channels) == 1
+        return stages_by_places(c, given, target, lanes) if is_simple else None
     in_parts = float_stages(c, given, target, lanes) or _of_copy(c, target, lanes)
     if in_parts is not None:
         return in_parts
