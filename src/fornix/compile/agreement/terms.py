@@ -89,6 +89,11 @@ class Agreement:
         yield self._atoms(bound, (Floor,), are_inner=True)
 
     def _proves(self, bound: Bound, values: dict[Atom, DimLike]) -> bool:
+        for number, atom in enumerate(_met(bound)):
+            least = values.setdefault(atom, symbol(f"met {number}", 1))
+            chosen = _chosen(atom, 1)
+            if chosen is not None:
+                values.setdefault(chosen, least)
         for variable in variables(bound.address):
             if isinstance(variable, Variable):
                 extent = substitute(variable.extent, values, {})
@@ -176,6 +181,14 @@ def _chosen(atom: Atom, least: int) -> Atom | None:
     others = [d for d in atom.choices if not (isinstance(d, int) and d < least)]
     one = others[0] if len(others) == 1 else 0
     return one.atom if isinstance(one, Dim) else None
+
+
+def _met(bound: Bound) -> list[Atom]:
+    """What is 1 or more where anything is read: there are places along the least of these."""
+    extents = [v.extent for v in variables(bound.address) if isinstance(v, Variable)]
+    shortest = [m for d in extents if isinstance(d, Dim) if isinstance(m := d.atom, Extreme)]
+    lengths = [d for m in shortest if m.kind == "min" for d in m.choices]
+    return [a for d in lengths if isinstance(d, Dim) if isinstance(a := d.atom, Extreme | Symbol)]
 
 
 def _has_factor(shape: Shape, extent: DimLike) -> bool:
