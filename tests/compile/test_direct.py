@@ -332,7 +332,7 @@ def test_a_product_with_few_pixels_takes_that_way_too() -> None:
     y = stored(lower_conv(x, weights, None))
     check(y, {"x": data(FLOAT32, x.shape, {}, 2)})
     schedules = [k.schedule for k in Runner([y]).kernels]
-    assert ("convolution" in schedules) == (Target.host().vector_bytes == 64)
+    assert "convolution" in schedules
 
 
 def test_a_result_with_its_channels_last_is_written_as_it_is() -> None:
