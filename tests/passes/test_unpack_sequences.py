@@ -239,3 +239,18 @@ def test_slices_of_which_some_are_others_are_no_longer_the_whole(keeps: int, cha
         y = ConcatFromSequence <axis = 0> (t) z = SequenceAt (t, i) n = SequenceLength (t)
     }}"""
     agree(text, *(rows(3) | {"i": np.array(i)} for i in (0, 1, -2)))
+
+
+def test_rows_whose_extent_only_the_body_declares_stay_in_a_sequence() -> None:
+    text = """f (float[N, 4] x) => (float[K, 4] y) {
+        c = Constant <value = bool {1}> () n = Constant <value = int64 {3}> ()
+        e = SequenceConstruct (x)
+        z, s = Loop (n, c, x, e) <
+            body = b (int64 i, bool k, float[A, 4] h, seq(float[B, 4]) p)
+                => (bool k2, float[D, 4] w, seq(float[E, 4]) p2) {
+                k2 = Identity (k) t = SequenceConstruct (h, h)
+                w = ConcatFromSequence <axis = 0> (t) p2 = SequenceInsert (p, w) }>
+        y = ConcatFromSequence <axis = 0> (s) }"""
+    agree(text, {"x": X[:, :4]})
+    (found,) = ReferenceEvaluator(optimize(model_of(text))).run(None, {"x": X[:, :4]})
+    np.testing.assert_array_equal(found, np.tile(X[:, :4], (1 + 2 + 4 + 8, 1)))

@@ -25,7 +25,7 @@ from fornix.ir.clone import clone
 from fornix.ir.dim import Dim, DimLike, is_nonnegative, known, symbol
 from fornix.ir.graph import Graph, Node, Value
 from fornix.ir.types import TensorType
-from fornix.ir.walk import graphs
+from fornix.ir.walk import captured_values, graphs
 from fornix.ops.fact import Fact, dims_of
 from fornix.passes.apply import Changes, attempt
 from fornix.passes.apply import replace as put_in_place
@@ -372,7 +372,8 @@ def _is_appended(loop: Node, number: int, make: _Making) -> bool:
     (fact,) = _facts(body, [number], make)
     if not isinstance(initial, list) or not fact.has_rank or fact.dtype is None:
         return False
-    if any(isinstance(d, Dim) and d.unknowns for d in fact.shape):
+    told = _steady_names(loop, make)
+    if any(isinstance(d, Dim) and (d.unknowns or d.symbols - told) for d in fact.shape):
         return False
     is_certain = _runs(loop, make)
     is_static = all(known(d) for d in fact.shape)
@@ -381,6 +382,22 @@ def _is_appended(loop: Node, number: int, make: _Making) -> bool:
         return takes
     fits = all(_fits(x, user, fact.shape, make) for x in initial for user in whole.users)
     return bool(initial) and is_static and fits
+
+
+def _steady_names(loop: Node, make: _Making) -> set[str]:
+    """Names of extents that are the same in all iterations: those of what ``loop`` reads.
+
+    What a body declares beside these may be another number in each.
+    """
+    values = (*loop.inputs, *captured_values(loop))
+    facts = [make.fact(value) for value in values if value is not None]
+    dims = [d for fact in facts for d in (*(fact.shape if fact.has_rank else ()), *_contents(fact))]
+    return {name for d in dims if isinstance(d, Dim) for name in d.symbols}
+
+
+def _contents(fact: Fact) -> list[DimLike]:
+    """What is known to be in a tensor of integers."""
+    return [] if fact.known_value is None else list(fact.known_value.flat)
 
 
 def _takes(join: Node, fact: Fact) -> bool:
