@@ -31,7 +31,8 @@ _LEVELS: dict[str, tuple[int, int, frozenset[str]]] = {
 }
 _USED = frozenset({
     "sse2", "sse4.1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl",
-    "avx512vnni", "avxvnni", "avx512bf16", "neon", "dotprod", "amx-tile", "amx-int8", "amx-bf16",
+    "avx512vbmi", "avx512vnni", "avxvnni", "avx512bf16", "neon", "dotprod",
+    "amx-tile", "amx-int8", "amx-bf16",
 })  # fmt: skip
 _OF_TILES = frozenset({"amx-tile", "amx-int8", "amx-bf16"})
 """What the system has to let a process use."""

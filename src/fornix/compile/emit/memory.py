@@ -15,6 +15,7 @@ from fornix.compile.axes import groups_of, near_offsets
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.indices import stride
 from fornix.compile.emit.instructions import binary
+from fornix.compile.emit.looked_up import byte_of, look_up
 from fornix.compile.emit.types import literal, memory_type, register_type, size_of, suffix
 from fornix.compile.nest import Put
 from fornix.dtype import BOOL, UINT8, DType
@@ -41,7 +42,10 @@ def load(em: Emitter, e: Load, unit: int) -> Value:
     step = stride(em, e.address)
     if step == 0 and guard is None:
         return _load_one(em, e, None)
-    if step == 1 and guard is not None and not guard.is_vector and unit not in em.masks:
+    place = byte_of(em, e)
+    if place is not None:
+        value = look_up(em, e, place, unit, _earliest(em, e.buffer))
+    elif step == 1 and guard is not None and not guard.is_vector and unit not in em.masks:
         value = _load_or_default(em, e, guard, unit)
     else:
         mask = guard if e.buffer in em.padded else em.mask_of(unit, guard)

@@ -25,6 +25,7 @@ from fornix.compile.schedule.folded_rows import folded_rows
 from fornix.compile.schedule.gates import gate_steps
 from fornix.compile.schedule.gathered import gathered
 from fornix.compile.schedule.halves import convolution_in_halves, in_halves, rounded_in_tiles
+from fornix.compile.schedule.looked_up import looked_up
 from fornix.compile.schedule.map import lanes_of, map_nest, normal, vector_axis
 from fornix.compile.schedule.ordered import routine_nest, scan_nest, update_nest
 from fornix.compile.schedule.pairs import contraction_in_pairs
@@ -247,6 +248,12 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
 
 def _of_elements(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
     """A normal ``store`` that no schedule of sums serves."""
+    found = looked_up(store, target, lanes)
+    if found is not None:
+        table, rest = found
+        yield from _of_store(table, target)
+        yield Piece(map_nest(rest, target.vector_bytes), (rest,))
+        return
     rows = repeated(store, lanes)
     if rows is not None:
         yield from _of_stages(rows, target)
