@@ -109,7 +109,6 @@ class NativeStep(Step):
         self.inputs, self.writes = map(tuple, interface)
         """What its kernels read, and what they write for others."""
         self.reads = self.inputs
-        self.learned: Learned | None = None
         self.data = data
         self.stored = tuple(data.tables)
         self.pool = pool

@@ -36,6 +36,7 @@ from fornix.runtime.threads import Pool, shared_pool
 if TYPE_CHECKING:
     from fornix.runtime.settling import Numbers
     from fornix.runtime.shortcuts.short import QuickCall
+    from fornix.runtime.sizing.learned import Source
     from fornix.runtime.stored.shelf import Shelf
     from fornix.runtime.targets import Targets
 
@@ -186,10 +187,26 @@ class Programs:
         return found if found is self else found.ranked(feeds)
 
     @cached_property
+    def _in_numpy(self) -> set[str]:
+        """Inputs that nodes read which run in NumPy."""
+        steps = [step for step in self.general.steps if step.uses_numpy]
+        return {value.name for step in steps for value in step.reads} & {*self.general.inputs}
+
+    @cached_property
+    def _counts(self) -> list[Source]:
+        """Numbers that are fed and taken for lengths, so that code is made for 0 or more."""
+        every = [step.learned for step in self.general.steps if step.learned is not None]
+        told = [source for learned in every for source in learned.sources.values()]
+        return [x for x in told if x.is_element and x.value.name in self.general.inputs]
+
+    def _is_below(self, feeds: Mapping[str, Any]) -> bool:
+        """Whether one of them is no length, but what is left, or a place from the end."""
+        return any(feeds[x.value.name].flat[x.place] < 0 for x in self._counts)
+
+    @cached_property
     def _telling(self) -> list[str]:
         """Inputs with numbers that nodes need to know, and run in NumPy as they do not."""
-        steps = [step for step in self.general.steps if step.uses_numpy]
-        read = {value.name for step in steps for value in step.reads} & {*self.general.inputs}
+        read = self._in_numpy | {x.value.name for x in self._counts}
         if not read or self.numbers or self.options.memory_limit:
             return []
         told = self.general.telling
@@ -219,7 +236,7 @@ class Programs:
     def _undecided(self, feeds: Mapping[str, Any]) -> Numbers | None:
         """The numbers of ``feeds`` if programs may yet be made for them."""
         is_full = len(self._settled) >= MAX_PROGRAMS or len(self._met) >= MAX_MET
-        if is_full or not self._telling:
+        if is_full or not self._telling or not (self._in_numpy or self._is_below(feeds)):
             return None
         key = self._fed_numbers(feeds)
         return key if key and key not in self._settled else None
@@ -237,7 +254,7 @@ class Programs:
             return self
         left = [sum(step.uses_numpy for step in x.general.steps) for x in (made, self)]
         made.numbers = {name: x.copy() for name, x in numbers.items()}
-        return made if left[0] < left[1] else self
+        return made if left[0] < left[1] or self._is_below(numbers) else self
 
     def _made_for(self, ranks: Mapping[str, int]) -> Programs:
         """Those for inputs of these ranks; these here if there are none."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fornix.reference.plan import Step as PlannedNode
     from fornix.reference.scope import Scope
     from fornix.runtime.reports.report import Allowance
+    from fornix.runtime.sizing.learned import Learned
     from fornix.runtime.stored.shelf import Shelf
 
 
@@ -191,6 +192,8 @@ class Step(ABC):
     """Whether it has the stored data that it reads, and does not look for them in a run."""
     uses_numpy: bool = False
     """Whether NumPy computes in it, of whose warnings nobody wants to know."""
+    learned: Learned | None = None
+    """What code of loops learns as it begins."""
     code: TextCode | None = None
     """The machine code for texts, if it is a node that has such a way."""
 
