@@ -141,6 +141,18 @@ def test_numbers_below_zero_have_code_as_others_have(
         np.testing.assert_allclose(y, plain.run(None, feeds)[0], rtol=1e-6)
 
 
+def test_numbers_below_zero_may_be_of_what_no_program_is_made_for() -> None:
+    text = """f (float[h, w] x, int64[1] a, int64[1] b) => (float[] y) {
+        one = Constant <value = int64[1] {1}> ()
+        c = Add (a, one)
+        y = Slice (x, c, b)
+    }"""
+    found, x = session(text), np.arange(12, dtype=np.float32).reshape(4, 3)
+    for start, end in [(-3, -1), (-3, -1), (0, 3), (-3, -1), (-3, 4), (-3, 4), (-3, 4)]:
+        (y,) = found.run(None, {"x": x, "a": ints(start), "b": ints(end)})
+        assert np.array_equal(y, x[start + 1 : end])
+
+
 def test_lengths_need_no_program_of_their_own() -> None:
     found, x = session(SHAPED), np.ones((4, 6), np.float32)
     for shape in [(3, 8), (6, 4), (3, 8), (6, 4)] * 2:

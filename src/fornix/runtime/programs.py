@@ -201,7 +201,8 @@ class Programs:
 
     def _is_below(self, feeds: Mapping[str, Any]) -> bool:
         """Whether one of them is no length, but what is left, or a place from the end."""
-        return any(feeds[x.value.name].flat[x.place] < 0 for x in self._counts)
+        known = [x for x in self._counts if x.value.name in self._telling]
+        return any(feeds[x.value.name].flat[x.place] < 0 for x in known)
 
     @cached_property
     def _telling(self) -> list[str]:
