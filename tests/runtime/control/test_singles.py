@@ -169,3 +169,81 @@ def test_texts_of_derived_classes_are_texts(kind: type[str]) -> None:
     compiled, reference = pair(SWEPT)
     words = texts(*map(kind, ("a", "b", "c")))
     check(compiled, reference, {"s": texts(kind("s")).reshape(()), "x": words})
+
+
+UNLIKE = """f (string[N] x) => (seq(string) y, int64 m) {
+    n = Size (x) c = Constant <value = bool {1}> () p0 = Constant <value_string = ""> ()
+    e = SequenceEmpty <dtype = 8> ()
+    q, y = Loop (n, c, p0, e) <
+        body = b (int64 i, bool h, string p, seq(string) a) => (bool g, string o, seq(string) r) {
+            g = Identity (h) o = Gather (x, i) k = Equal (o, p)
+            r = If (k) <then_branch = t () => (seq(string) u) { u = Identity (a) },
+                        else_branch = s () => (seq(string) v) { v = SequenceInsert (a, o) }> }>
+    m = SequenceLength (y) }"""
+TURNED = """f (seq(string[1]) x, int64 n, int64 k) => (seq(string[1]) y, int64[M] z) {
+    c = Constant <value = bool {1}> () s = Constant <value_strings = ["!"]> ()
+    y, z = Loop (n, c, x) <
+        body = b (int64 i, bool h, seq(string[1]) a) => (bool g, seq(string[1]) o, int64 l) {
+            g = Identity (h) w = SequenceAt (a, k) v = StringConcat (w, s)
+            d = SequenceErase (a, k) o = SequenceInsert (d, v, i) l = SequenceLength (o) }> }"""
+MATCHED = """f (string[N] x) => (int64 y, string z) {
+    n = Size (x) c = Constant <value = bool {1}> () zero = Constant <value = int64 {0}> ()
+    e = Constant <value_string = ""> ()
+    y, z = Loop (n, c, zero, e) <
+        body = b (int64 i, bool h, int64 a, string p) => (bool g, int64 o, string q) {
+            g = Identity (h) w = Gather (x, i) m = RegexFullMatch <pattern = "[a-z]*o."> (w)
+            d = Cast <to = 7> (m) o = Add (a, d) t = Cast <to = 8> (o) q = StringConcat (p, t)
+        }> }"""
+
+
+def listed(found: list[np.ndarray[Any, Any]]) -> list[tuple[Any, ...]]:
+    return [(element.dtype, element.shape, element.tolist()) for element in found]
+
+
+def check_lists(
+    compiled: InferenceSession, reference: InferenceSession, *runs: dict[str, Any]
+) -> None:
+    """As `check`, of a sequence and a tensor."""
+    for feeds in [run for run in runs for _ in range(6)] + [*runs]:
+        (one, least), (other, most) = (s.run(None, feeds) for s in (compiled, reference))
+        assert listed(one) == listed(other)
+        assert least.tolist() == most.tolist()
+
+
+def test_a_sequence_grows_by_texts_unlike_the_one_before(made: list[Any]) -> None:
+    compiled, reference = pair(UNLIKE)
+    words = texts("a", "a", "b", "é", "é", "a")
+    check_lists(compiled, reference, {"x": words}, {"x": words[:2]}, {"x": texts()})
+    assert any(made)
+    first, _ = compiled.run(None, {"x": words})
+    first.clear()
+    assert [word.item() for word in compiled.run(None, {"x": words})[0]] == ["a", "b", "é", "a"]
+
+
+@pytest.mark.parametrize("place", [0, -1, 1])
+def test_elements_of_a_sequence_are_moved(made: list[Any], place: int) -> None:
+    compiled, reference = pair(TURNED)
+    words = [texts(word) for word in ("a", "b", "c", "d")]
+    feeds = {"x": words, "n": np.array(3), "k": np.array(place)}
+    check_lists(compiled, reference, feeds, {**feeds, "x": words[:3]})
+    assert any(made)
+    assert [word.item() for word in words] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(("count", "place"), [(5, 0), (2, 4), (2, -5)])
+def test_places_that_sequences_do_not_have_are_errors_as_ever(count: int, place: int) -> None:
+    compiled, reference = pair(TURNED)
+    words = [texts(word) for word in ("a", "b", "c", "d")]
+    good: dict[str, Any] = {"x": words, "n": np.array(3), "k": np.array(0)}
+    check_lists(compiled, reference, good)
+    for session in (compiled, reference):
+        with pytest.raises(FornixError, match="position must be in"):
+            session.run(None, {**good, "n": np.array(count), "k": np.array(place)})
+
+
+def test_words_that_match_are_counted(made: list[Any]) -> None:
+    compiled, reference = pair(MATCHED)
+    words = texts("fox", "brown", "of", "ö", "oé")
+    check(compiled, reference, {"x": words}, {"x": words[1:3]})
+    assert any(made)
+    assert compiled.run(None, {"x": words})[0] == 3  # fox, of, oé

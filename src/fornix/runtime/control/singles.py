@@ -2,18 +2,22 @@
 
 Decides which bodies are written so: those of a few operators on tensors of one element, and what
 takes such out of lists and sequences. They are Python's own values there, of which no array is made
-before the last iteration. Anything else is left to `turning`.
+before the last iteration. Sequences of such tensors may be carried: they are lists of arrays, which
+nodes of sequences make anew. Anything else is left to `turning`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from fornix.dtype import BOOL, INT64, STRING
 from fornix.ir.graph import Graph, Node, Value
+from fornix.ir.types import SequenceType, TensorType
 from fornix.runtime.control.turning import Turned
 from fornix.runtime.feeds import are_texts
 from fornix.runtime.shortcuts.straight import StraightWay, compiled_lines
@@ -47,6 +51,12 @@ class Listed(NamedTuple):
     is_sequence: bool
     form: str
     """What takes the element at a place."""
+
+    @classmethod
+    def sequence(cls, name: str, kind: type, shape: tuple[int, ...]) -> Listed:
+        """A sequence of tensors of one element each."""
+        form = _taken(f"element({{}}[{{}}], {_DTYPES[kind]}, {shape})", kind)
+        return cls(name, kind, shape, is_sequence=True, form=form)
 
 
 class _NotSingle(Exception):
@@ -82,7 +92,7 @@ class _Writer:
         self.found: dict[Value, Single | Listed] = {}
         self.bound: dict[str, Any] = {
             "array": np.array, "text": _text, "texts": _texts, "element": _element,
-            "whole": _whole, "stacked": _stacked,
+            "whole": _whole, "stacked": _stacked, "inserted": _inserted, "erased": _erased,
             **{name: dtype for dtype, kind in KINDS.items() for name in [_DTYPES[kind]]},
         }  # fmt: skip
         self.begin: list[str] = []
@@ -108,9 +118,11 @@ class _Writer:
             if a is not b
         ]
         for number, value, _ in changing:
-            shape, kind = self._kind(self.samples[value])
-            self.begin.append(f"carried{number} = {_taken(f'turns.carried[{number}]', kind)}")
-            self.found[value] = Single(f"carried{number}", kind, shape)
+            name, source = f"carried{number}", f"turns.carried[{number}]"
+            found = self._carried(name, value)
+            taken = _taken(source, found.kind) if isinstance(found, Single) else source
+            self.begin.append(f"{name} = {taken}")
+            self.found[value] = found
         self.walk(self.graph)
         return self._assembled(leading, changing, told)
 
@@ -122,7 +134,7 @@ class _Writer:
         turn = [f"row{n}.append({row.name})" for n, row in enumerate(rows)]
         if leading and self.graph.outputs[0] is not leading[1]:
             turn.append(f"goes_on = {self.single(self.graph.outputs[0]).name}")
-        pairs = [(self.single(a), self.single(b)) for _, a, b in changing]
+        pairs = [(self.of(a), self.of(b)) for _, a, b in changing]
         if any(a[1:] != b[1:] for a, b in pairs):
             raise _NotSingle
         if pairs:
@@ -139,7 +151,7 @@ class _Writer:
             *self.lines,
             *(f"  {line}" for line in turn),
             "turns.iteration, turns.goes_on = at, goes_on",
-            *(f"turns.carried[{n}] = {_array(self.single(a))}" for n, a, _ in changing),
+            *(f"turns.carried[{n}] = {_array(self.of(a))}" for n, a, _ in changing),
             *(
                 f"turns.scanned[{n}] = "
                 f"stacked(turns.scanned[{n}], row{n}, {_DTYPES[row.kind]}, {row.shape})"
@@ -208,12 +220,25 @@ class _Writer:
         self.begin.append(f"{name} = {_taken(source, found.kind)}")
         return found._replace(name=name)
 
+    def _carried(self, name: str, value: Value) -> Single | Listed:
+        """What a variable holds for a value that is carried: of a sequence as the body declares."""
+        sample, declared = self.samples[value], value.type
+        if not isinstance(sample, list):
+            shape, found = self._kind(sample)
+            return Single(name, found, shape)
+        element = declared.elem if isinstance(declared, SequenceType) else None
+        if sample or not isinstance(element, TensorType) or element.dtype is None:
+            return self._look(name, sample)
+        extents, kind = element.shape, KINDS.get(element.dtype.numpy)
+        if kind is None or extents is None or any(d != 1 for d in extents):
+            raise _NotSingle
+        return Listed.sequence(name, kind, (1,) * len(extents))
+
     def _look(self, name: str, sample: Any) -> Single | Listed:
         """What a variable holds for a value like ``sample``."""
         if isinstance(sample, list) and sample:
             shape, kind = self._kind(sample[0])
-            form = _taken(f"element({{}}[{{}}], {_DTYPES[kind]}, {shape})", kind)
-            return Listed(name, kind, shape, is_sequence=True, form=form)
+            return Listed.sequence(name, kind, shape)
         is_list = isinstance(sample, np.ndarray) and sample.ndim == 1 < sample.size
         if is_list and sample.dtype in KINDS:
             kind = KINDS[sample.dtype]
@@ -278,14 +303,32 @@ def _stacked(
     return [*before, *(rows[n, ...] for n in range(len(rows)))] if before else rows
 
 
-def _array(one: Single) -> str:
-    """What makes an array of an element."""
+def _inserted(before: Sequence[Array], new: Array, place: int) -> list[Array]:
+    """``before`` with an array more; raises IndexError if there is no such place."""
+    if not -len(before) <= place <= len(before):
+        raise IndexError
+    made = [*before]
+    made.insert(place, new)
+    return made
+
+
+def _erased(before: Sequence[Array], place: int) -> list[Array]:
+    """``before`` without the array at a place; raises IndexError."""
+    made = [*before]
+    del made[place]
+    return made
+
+
+def _array(one: Single | Listed) -> str:
+    """What makes an array of an element; a sequence is what it is."""
+    if isinstance(one, Listed):
+        return one.name
     return f"array({'[' * len(one.shape)}{one.name}{']' * len(one.shape)}, {_DTYPES[one.kind]})"
 
 
 _DTYPES = {str: "text_type", int: "int_type", bool: "bool_type"}
 """Variables that hold the element types of arrays."""
-Rule: TypeAlias = Callable[[_Writer, Node], Single]
+Rule: TypeAlias = Callable[[_Writer, Node], "Single | Listed"]
 
 
 def _elementwise(form: str, kinds: set[type], result: type | None = None) -> Rule:
@@ -310,8 +353,27 @@ def _where(writer: _Writer, node: Node) -> Single:
     return writer.put(f"{one.name} if {holds.name} else {other.name}", one.kind, shape)
 
 
-def _identity(writer: _Writer, node: Node) -> Single:
-    return writer.single(node.inputs[0])
+def _identity(writer: _Writer, node: Node) -> Single | Listed:
+    return writer.of(node.inputs[0])
+
+
+def _cast(writer: _Writer, node: Node) -> Single:
+    """Truths and whole numbers as each other; numbers as texts."""
+    one, kind = writer.single(node.inputs[0]), _CODES.get(node.attr("to"))
+    if kind is None or (one.kind, kind) not in _CASTS:
+        raise _NotSingle
+    return writer.put(f"{kind.__name__}({one.name})", kind, one.shape)
+
+
+def _regex_full_match(writer: _Writer, node: Node) -> Single:
+    one, name = writer.single(node.inputs[0]), writer.name()
+    if one.kind is not str:
+        raise _NotSingle
+    try:
+        writer.bound[name] = re.compile(node.attr("pattern", ""), re.ASCII).fullmatch
+    except (re.error, ValueError):
+        raise _NotSingle from None
+    return writer.put(f"{name}({one.name}) is not None", bool, one.shape)
 
 
 def _numbers(node: Node, attribute: str) -> list[int] | None:
@@ -366,33 +428,62 @@ def _gather(writer: _Writer, node: Node) -> Single:
 
 
 def _sequence_at(writer: _Writer, node: Node) -> Single:
-    values, place = writer.of(node.inputs[0]), writer.single(node.inputs[1])
-    if not isinstance(values, Listed) or not values.is_sequence:
-        raise _NotSingle
-    if place.kind is not int or len(place.shape) > 1:
-        raise _NotSingle
-    return writer.put(values.form.format(values.name, place.name), values.kind, values.shape)
+    values, place = _sequence(writer, node), _position(writer, node, 1)
+    return writer.put(values.form.format(values.name, place), values.kind, values.shape)
 
 
-def _sequence_length(writer: _Writer, node: Node) -> Single:
+def _sequence(writer: _Writer, node: Node) -> Listed:
+    """The sequence that a node reads."""
     values = writer.of(node.inputs[0])
     if not isinstance(values, Listed) or not values.is_sequence:
         raise _NotSingle
-    return writer.put(f"len({values.name})", int, ())
+    return values
 
 
-def _if(writer: _Writer, node: Node) -> Single:
+def _position(writer: _Writer, node: Node, number: int) -> str | None:
+    """The place in a sequence that an input says, if there is one."""
+    if len(node.inputs) <= number or node.inputs[number] is None:
+        return None
+    place = writer.single(node.inputs[number])
+    if place.kind is not int or len(place.shape) > 1:
+        raise _NotSingle
+    return place.name
+
+
+def _sequence_insert(writer: _Writer, node: Node) -> Listed:
+    values, one = _sequence(writer, node), writer.single(node.inputs[1])
+    if (one.kind, one.shape) != (values.kind, values.shape):
+        raise _NotSingle
+    place, name = _position(writer, node, 2), writer.name()
+    made = f"[*{values.name}, {_array(one)}]"
+    if place is not None:
+        made = f"inserted({values.name}, {_array(one)}, {place})"
+    writer.line(f"{name} = {made}")
+    return values._replace(name=name)
+
+
+def _sequence_erase(writer: _Writer, node: Node) -> Listed:
+    values, place, name = _sequence(writer, node), _position(writer, node, 1), writer.name()
+    writer.line(f"{name} = erased({values.name}, {-1 if place is None else place})")
+    return values._replace(name=name)
+
+
+def _sequence_length(writer: _Writer, node: Node) -> Single:
+    return writer.put(f"len({_sequence(writer, node).name})", int, ())
+
+
+def _if(writer: _Writer, node: Node) -> Single | Listed:
     """Both sides, of which what they give is alike."""
     holds, name = writer.single(node.inputs[0]), writer.name()
     if holds.kind is not bool:
         raise _NotSingle
-    given: list[Single] = []
+    given: list[Single | Listed] = []
     for side, line in (("then_branch", f"if {holds.name}:"), ("else_branch", "else:")):
         writer.line(line)
         writer.level += 1
         graph: Graph = node.attributes[side].value
         writer.walk(graph)
-        given.append(writer.single(graph.outputs[0]))
+        given.append(writer.of(graph.outputs[0]))
         writer.line(f"{name} = {given[-1].name}")
         writer.level -= 1
     if given[0][1:] != given[1][1:]:
@@ -400,6 +491,10 @@ def _if(writer: _Writer, node: Node) -> Single:
     return given[0]._replace(name=name)
 
 
+_CODES = {INT64.code: int, BOOL.code: bool, STRING.code: str}
+"""Kinds by the numbers of element types."""
+_CASTS = {(bool, int), (int, bool), (int, str)}
+"""What they are, and what Cast makes of them as Python does."""
 _RULES: Mapping[str, Rule] = {
     "StringConcat": _elementwise("{} + {}", {str}),
     "Equal": _elementwise("{} == {}", {str, int, bool}, bool),
@@ -416,11 +511,15 @@ _RULES: Mapping[str, Rule] = {
     "Mul": _elementwise("whole({} * {})", {int}),
     "Where": _where,
     "Identity": _identity,
+    "Cast": _cast,
+    "RegexFullMatch": _regex_full_match,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
     "Gather": _gather,
     "SequenceAt": _sequence_at,
+    "SequenceInsert": _sequence_insert,
+    "SequenceErase": _sequence_erase,
     "SequenceLength": _sequence_length,
     "If": _if,
 }
