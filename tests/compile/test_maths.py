@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix.compile import Target
 from fornix.dtype import DType
 from fornix.errors import Fail
 from fornix.ir.loops import apply, compute, tensor
@@ -240,3 +241,25 @@ def test_one_less_than_an_exponential_and_the_other_way_round(dtype: Any, level:
         assert (is_same | (np.abs(found - wanted) <= few)).all()
     negated = compiled(other, {"x": x}, target=target(level))
     np.testing.assert_array_equal(negated, -found)
+
+
+@pytest.mark.parametrize("op", ["weight", "erf"])
+def test_numbers_alone_are_those_of_vectors(op: str) -> None:
+    x = np.array([-0.0, -1e-30, -0.06, -0.07, -1.3, -3.9, -3.95, -60, -90, -np.inf], np.float32)
+    data = tensor("x", x.shape, DType.of("float32"))
+    rows = compute((len(x), 16), lambda i, _: apply(op, data[i]))
+    single = compiled(rows, {"x": x}, target=target("host"))
+    np.testing.assert_array_equal(single, np.repeat(evaluated(op, x), 16).reshape(-1, 16))
+
+
+def test_error_functions_by_tables_are_told_from_their_pieces_by_nothing() -> None:
+    """Around where pieces meet, and where the last one is 1, which Gelu relies on."""
+    if not Target.host().has("avx512f"):
+        pytest.skip("no tables")
+    ends = (np.arange(33) + 0.5) / 8
+    x = np.concatenate([np.linspace(e - 1e-5, e + 1e-5, 101) for e in ends]).astype(np.float32)
+    x = np.concatenate([x, -x])
+    found = evaluated("erf", x)
+    assert ulps(found, exact("erf", x)) <= 2.2
+    assert (found[x >= 3.9375] == 1).all()
+    assert (found[x <= -3.9375] == -1).all()

@@ -3,7 +3,7 @@
 `builder` knows text, levels and loops; `emitter` holds what is known while a kernel is written;
 `statements`, `values`, `indices`, `memory` and `folds` write the parts, `tiles`, `patches`,
 `windows`, `gates`, `halves` and `turned` what computes many elements at once, `routines` functions
-in the words of a `vocabulary`; `convert` and `maths` take apart what no processor has, as
+in the words of a `vocabulary`; `convert`, `maths` and `tables` take apart what no processor has, as
 expressions; `instructions`, `raw`, `bytes` and `types` know LLVM's spellings.
 """
 

@@ -64,6 +64,8 @@ _EXP_TERMS = {
 _EXP_RANGE = {FLOAT32: (-104.0, 89.0), FLOAT64: (-746.0, 710.0)}  # beyond: 0 and infinity
 _NORMAL_POWERS = {FLOAT32: (-87.3, 87.3), FLOAT64: (-708.3, 708.3)}
 """Of what the exponential is a normal number, and its reciprocal."""
+LEAST_WEIGHT, _ = _NORMAL_POWERS[FLOAT32]
+"""Of what `weight` is not 0, of float32."""
 
 
 def exp(x: Scalar) -> Scalar:

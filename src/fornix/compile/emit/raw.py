@@ -15,7 +15,8 @@ class Raw(Scalar):
 
     "same" changes the dtype and no bit; "half_to_float" and "float_to_half" convert float16;
     "float_to_bfloat" rounds, and makes numbers less than all normal ones 0;
-    "scale" is its first operand times 2 to the power of the second, an integral float.
+    "scale" is its first operand times 2 to the power of the second, an integral float;
+    "choose" is that of the constants behind its first operand which the last bits of that say.
     """
 
     __slots__ = ("instruction",)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fornix.compile.cost import outer_reductions
-from fornix.compile.emit import indices, maths
+from fornix.compile.emit import indices, maths, tables
 from fornix.compile.emit.builder import Value
 from fornix.compile.emit.bytes import dot2i, dot4
 from fornix.compile.emit.convert import convert, in_halves
@@ -154,7 +154,7 @@ def _expand(em: Emitter, e: Apply) -> Scalar | None:
     if e.op == "add" and e.dtype is FLOAT32:
         return _fused(em, e)
     if e.op in maths.FUNCTIONS:
-        return maths.FUNCTIONS[e.op](e.args[0])
+        return (tables.by_table(em, e) or maths.FUNCTIONS[e.op])(e.args[0])
     if e.op == "pow":
         return maths.power(*e.args) if e.dtype.is_float else _integer_power(e)
     if e.op in {"mod", "fmod"} and e.dtype.is_float:
@@ -253,6 +253,8 @@ def _same_width(em: Emitter, source: DType, dtype: DType, x: Value) -> Value:
 
 
 def _raw(em: Emitter, e: Raw, unit: int) -> Value:
+    if e.instruction == "choose":
+        return tables.choose(em, e, unit)
     args = [em.value(a, unit) for a in e.args]
     x, source = args[0], e.args[0].dtype
     if e.instruction == "scale":
