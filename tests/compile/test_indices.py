@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fornix.compile.compiler import write_all
+from fornix.compile.emit.indices import MANY_TERMS
 from fornix.dtype import FLOAT32
 from fornix.ir.dim import DimLike, maximum, minimum, symbol
-from fornix.ir.loops import compute, index, tensor
+from fornix.ir.loops import compute, index, stored, tensor
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import compiled
 
@@ -46,3 +48,16 @@ def test_sums_of_what_lanes_share_and_what_they_do_not_are_exact(
     np.testing.assert_array_equal(found, wanted)
     found = compiled(read, {"x": given}, symbols, target=target(level))
     np.testing.assert_array_equal(found, given[wanted - first])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_sums_of_many_symbols_are_few_values_to_llvm(level: str) -> None:
+    count = 40
+    total: Any = sum((symbol(f"n{k}") for k in range(count)), 0)
+    made = compute((ROWS, total), lambda i, j: index(i * total + j - total) + 0)
+    symbols = {f"n{k}": k % 3 for k in range(count)}
+    columns = sum(symbols.values())
+    found = compiled(made, {}, symbols, target=target(level))
+    np.testing.assert_array_equal(found.ravel(), np.arange(-columns, (ROWS - 1) * columns))
+    *_, text = (kernel.code.text for kernel in write_all([stored(made)], target(level)))
+    assert text.count("freeze") >= count // MANY_TERMS

@@ -9,12 +9,13 @@ import pytest
 from onnx import parser
 
 import fornix
-from fornix.compile.axes import cut
+from fornix.compile.axes import cut, merge
 from fornix.compile.nest import Chunks
 from fornix.compile.schedule.map import map_nest, normal
 from fornix.dtype import FLOAT32, INT64
 from fornix.ir.dim import symbol
 from fornix.ir.loops import Store, Tensor, compute, index, select, stored, tensor
+from fornix.ops.move import lower_concat
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import compiled
 
@@ -79,6 +80,62 @@ def test_lanes_are_divided_like_integers(level: str, divisor: int) -> None:
         made = compute((100,), lambda k, o=offset: index((k + start + o) // places), INT64)
         found = compiled(made, {}, {"d": divisor, "start": 2}, target=target(level))
         np.testing.assert_array_equal(found, (np.arange(100) + 2 + offset) // divisor)
+
+
+SHAPES = [
+    ((0, 4), [3, 5, 2]), ((0, 1), [1, 1]), ((0, 3), [9, 1, 1, 17, 40, 2, 1, 1, 3]),
+    ((0, 17), [5, 4]), ((0, 2, 3), [7, 2, 1]), ((2, 0, 5), [6, 1, 11]), ((0, 40), [1, 30, 2]),
+    ((3, 1, 0, 16), [4, 3]), ((2, 3, 0), [1, 20, 4]), ((5, 0, 2, 2), [3, 40]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("chunks", [1, 2])
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize(("shape", "counts"), SHAPES)
+def test_parts_of_rows_are_read_as_they_lie(
+    shape: tuple[int, ...], counts: list[int], chunks: int, level: str, *, is_open: bool
+) -> None:
+    axis = shape.index(0)
+    feeds = {}
+    for k, count in enumerate(counts):
+        whole = (*shape[:axis], count, *shape[axis + 1 :])
+        feeds[f"x{k}"] = np.arange(np.prod(whole), dtype=np.float32).reshape(whole) + 1000 * k
+    ends: list[Any] = [symbol(f"n{k}", 1) for k in range(len(counts))] if is_open else counts
+    parts = [
+        tensor(name, (*shape[:axis], end, *shape[axis + 1 :]), FLOAT32)
+        for name, end in zip(feeds, ends, strict=True)
+    ]
+    symbols = {f"n{k}": count for k, count in enumerate(counts)} if is_open else {}
+    joined = lower_concat(*parts, axis=axis)
+    found = compiled(joined, feeds, symbols, target=target(level), chunks=chunks, at_end=True)
+    np.testing.assert_array_equal(found, np.concatenate(list(feeds.values()), axis))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("count", "before", "behind"), [(1, 1, 1), (5, 3, 20), (40, 1, 2)])
+def test_what_lies_around_rows_is_filled(level: str, count: int, before: int, behind: int) -> None:
+    ahead, after = symbol("before", 1), symbol("behind", 1)
+    x = tensor("x", (N, 3), FLOAT32)
+    made = compute((N + ahead + after, 3), lambda i, k: x.get((i - ahead, k), 0.5))
+    given = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
+    found = compiled(
+        made, {"x": given}, {"n": count, "before": before, "behind": behind},
+        target=target(level), at_end=True,
+    )  # fmt: skip
+    np.testing.assert_array_equal(
+        found, np.pad(given, [(before, behind), (0, 0)], constant_values=0.5)
+    )
+
+
+def test_rows_of_parts_are_one_axis() -> None:
+    parts = [tensor(f"x{k}", (symbol(f"n{k}", 1), 4), FLOAT32) for k in range(3)]
+    store = store_of(lower_concat(*parts, axis=0))
+    assert len(store.axes) == 2
+    (joined,) = merge(store, has_parts=True).axes
+    assert joined.extent == 4 * sum(symbol(f"n{k}", 1) for k in range(3))
+    lengths = [part.axes[0].extent for part in cut(merge(store, has_parts=True))]
+    assert lengths == [4 * symbol(f"n{k}", 1) for k in range(3)]
 
 
 def padded(text: str, feeds: dict[str, Any], threads: int = 1) -> list[Any]:

@@ -326,18 +326,21 @@ def test_products_with_what_surrounds_them_of_what_a_condition_chooses() -> None
     agree(FUSED, *given)
 
 
-@pytest.mark.parametrize(("parts", "is_compiled"), [(8, True), (17, False)])
-def test_very_many_parts_of_open_lengths_are_copied(parts: int, *, is_compiled: bool) -> None:
+@pytest.mark.parametrize(("parts", "axis", "threads"), [(8, 1, 1), (17, 1, 2), (90, 0, 2)])
+def test_very_many_parts_of_open_lengths_are_compiled(parts: int, axis: int, threads: int) -> None:
     names = [f"x{k}" for k in range(parts)]
-    inputs = ", ".join(f"float[2, N{k}] {name}" for k, name in enumerate(names))
-    text = f"f ({inputs}) => (float[2, M] y) {{ y = Concat <axis = 1> ({', '.join(names)}) }}"
-    session = InferenceSession(parser.parse_model(HEAD + text).SerializeToString())
-    assert all(bool(place.kernels) == is_compiled for place in session.placement())
+    dims = "2, N{}" if axis else "N{}, 2"
+    inputs = ", ".join(f"float[{dims.format(k)}] {name}" for k, name in enumerate(names))
+    text = f"f ({inputs}) => (float[L, M] y) {{ y = Concat <axis = {axis}> ({', '.join(names)}) }}"
+    options = SessionOptions(intra_op_num_threads=threads)
+    session = InferenceSession(parser.parse_model(HEAD + text).SerializeToString(), options)
+    assert all(place.kernels for place in session.placement())
     for first in (1, 0, 3):
         extents = [(first + 5 * k) % 7 for k in range(parts)]
-        arrays = [np.full((2, extent), k, np.float32) for k, extent in enumerate(extents)]
+        shapes = [(2, extent) if axis else (extent, 2) for extent in extents]
+        arrays = [np.full(shape, k, np.float32) for k, shape in enumerate(shapes)]
         [found] = session.run(None, dict(zip(names, arrays, strict=True)))
-        np.testing.assert_array_equal(found, np.repeat([np.arange(parts)] * 2, extents, axis=1))
+        np.testing.assert_array_equal(found, np.concatenate(arrays, axis))
 
 
 def test_what_counts_elements_may_read_what_is_refused() -> None:

@@ -168,19 +168,39 @@ def contiguous_last(store: Store) -> Store:
     return Store(store.buffer, tuple(axes), store.address, store.value)
 
 
-def merge(store: Store) -> Store:
-    """Neighbouring axes joined where every index moves as if they were one."""
+def merge(store: Store, *, has_parts: bool = False) -> Store:
+    """Neighbouring axes joined where every index moves as if they were one.
+
+    If the store `has_parts`, guards may tell the parts of the first of the two axes.
+    """
     k = 0
     while k + 1 < len(store.axes):
         a, b = store.axes[k], store.axes[k + 1]
-        if all(moves_as_one(d, a, b) for d in index_dims(store)):
+        wide = _widened(store, a, b) if has_parts else store
+        if all(moves_as_one(d, a, b) for d in index_dims(wide)):
             joined = Variable(f"{a.name}{b.name}"[:8], a.extent * b.extent)
             axes = (*store.axes[:k], joined, *store.axes[k + 2 :])
-            store = rewritten(store, axes, {a: 0, b: joined.dim})
+            store = rewritten(wide, axes, {a: 0, b: joined.dim})
             k = max(k - 1, 0)
         else:
             k += 1
     return store
+
+
+def _widened(store: Store, a: Variable, b: Variable) -> Store:
+    """``store`` whose guards of ``a`` alone ask for as many elements as there are along both."""
+    changed: dict[Scalar, Scalar] = {}
+    for node in walk(store.value):
+        at = None if b in node.variables else _flip(node, a)
+        if at is None:
+            continue
+        beyond = (a.dim - at) * b.extent + b.dim
+        slope, _ = coefficient(node.args[1].dims[0], a) or (0, 0)
+        rises = is_nonnegative(slope) is True
+        changed[node] = apply("le", 0, index(beyond if rises else -1 - beyond))
+    if not changed:
+        return store
+    return Store(store.buffer, store.axes, store.address, replace(store.value, changed))
 
 
 def moves_as_one(d: DimLike, a: Variable, b: Variable) -> bool:

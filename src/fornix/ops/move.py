@@ -17,6 +17,7 @@ from fornix.errors import ConvertError, ShapeError, require
 from fornix.ir.dim import Dim, DimLike, ceildiv, is_nonnegative, known, unknown
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Scalar, Tensor, compute, index, select
+from fornix.ir.loops import stored as in_memory
 from fornix.ops.adapt import attribute_to_input, input_to_attribute, shape_of, stored
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import (
@@ -124,11 +125,13 @@ def concat(*inputs: Array, axis: int = 1) -> Array:
 
 
 @Concat.lower
-def lower_concat(*inputs: Tensor, axis: int = 1, node: LowerNode | None = None) -> Tensor:
+def lower_concat(*inputs: Tensor, axis: int = 1) -> Tensor:
     extents, place = _concatenated([x.shape for x in inputs], axis)
     total = extents[place]
-    if node is not None and isinstance(total, Dim) and len(total.symbols) > MANY_OPEN:
-        node.decline(f"{len(total.symbols)} numbers tell where its parts end: copying is faster")
+    if isinstance(total, Dim) and len(total.symbols) > MANY_OPEN:
+        size = math.isqrt(len(inputs) - 1) + 1
+        groups = (inputs[k : k + size] for k in range(0, len(inputs), size))
+        inputs = tuple(in_memory(lower_concat(*group, axis=axis)) for group in groups)
     starts = list(accumulate((x.shape[place] for x in inputs), initial=0))
 
     is_stack = all(x.shape[place] == 1 for x in inputs)
@@ -146,10 +149,10 @@ def lower_concat(*inputs: Tensor, axis: int = 1, node: LowerNode | None = None) 
 
 
 MANY_OPEN = 16
-"""Symbols in the extent of the result from which the places of parts are no longer code.
+"""Symbols in the extent of the result from which on parts are joined in groups of them first.
 
-Of 90 open parts the last one begins at a sum of 89: code for all is as long as the square of that,
-takes seconds to make, and asks for each element what NumPy asks for each part.
+Of 90 open parts the last one begins at a sum of 89: code for all is as long as the square of that
+and takes seconds to make.
 """
 CHAINED = 8
 """Parts up to which one is asked for after the other: chains nest as deep as they are long."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 from fornix.compile.attention import as_attention
+from fornix.compile.axes import merge
 from fornix.compile.convolution import convolution
 from fornix.compile.cost import accesses
 from fornix.compile.nest import Nest
@@ -254,6 +255,7 @@ def _of_elements(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
         yield from _of_store(table, target)
         yield Piece(map_nest(rest, target.vector_bytes), (rest,))
         return
+    store = merge(store, has_parts=True)
     rows = repeated(store, lanes)
     if rows is not None:
         yield from _of_stages(rows, target)
