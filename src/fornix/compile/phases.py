@@ -57,22 +57,32 @@ def phases(store: Store) -> list[Store]:
     if len(folds) != 1 or folds[0].op != "sum":
         return [store]
     strides = dict(_strides(store, folds[0]))
+    both = strides | dict(_strides(store, folds[0], are_alone=True))
+    if math.prod(both.values()) <= MAX_PHASES:
+        strides = both
     if not 1 < math.prod(strides.values()) <= MAX_PHASES:
         return [store]
     open_ = [a for a in strides if not isinstance(a.extent, int)]
     if not all(_is_cut(a.extent, strides[a]) for a in open_):
         return [store]
-    found: list[Store] = []
-    for chosen in itertools.product(*(range(stride) for stride in strides.values())):
-        fresh: dict[Variable, Variable] = {}
-        values: dict[Atom, DimLike] = {}
-        for (axis, stride), phase in zip(strides.items(), chosen, strict=True):
-            fresh[axis] = Variable(axis.name, (axis.extent + (stride - 1 - phase)) // stride)
-            values[axis] = fresh[axis].dim * stride + phase
-        part = rewritten(store, [fresh.get(a, a) for a in store.axes], values)
-        if 0 not in [a.extent for a in part.axes]:
-            found.append(_thinned(part, set(strides.values())))
-    return found
+    return [*_split(store, [(a, strides[a]) for a in store.axes if a in strides])]
+
+
+def _split(store: Store, strides: Sequence[tuple[Variable, int]]) -> Iterator[Store]:
+    """``store`` by the phases of its axes one after the other; not further where it sums nothing.
+
+    So rows that meet no taps are written as they lie.
+    """
+    if not strides or not outer_reductions(store.value):
+        yield store
+        return
+    (axis, stride), *others = strides
+    for phase in range(stride):
+        own = Variable(axis.name, (axis.extent + (stride - 1 - phase)) // stride)
+        if own.extent != 0:
+            axes = [own if a is axis else a for a in store.axes]
+            part = rewritten(store, axes, {axis: own.dim * stride + phase})
+            yield from _split(_thinned(part, stride), others)
 
 
 # ── joined ─────────────────────────────────────────────────────────────────────────────────────
@@ -230,14 +240,20 @@ def _joined(c: Convolution, phased: list[Phased]) -> tuple[Store, Store] | None:
 # ── apart ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _strides(store: Store, e: Reduce) -> Iterator[tuple[Variable, int]]:
-    """Axes that are divided together with a tap, and by what."""
-    divisions = {a for node in walk(e.body) for d in node.dims for a in atoms(d)}
+def _strides(store: Store, e: Reduce, *, are_alone: bool = False) -> Iterator[tuple[Variable, int]]:
+    """Axes that are divided together with a tap, and by what.
+
+    Or ``are_alone``, where what is left is asked for: taps that are whole strides apart, or one,
+    say no more of the places that they meet.
+    """
+    nodes = [n for n in walk(e.body) if not are_alone or (isinstance(n, Apply) and n.op == "eq")]
+    dims = [d for n in nodes for x in (n.args if are_alone else [n]) for d in x.dims]
+    divisions = {a for d in dims for a in atoms(d) if isinstance(a, Floor)}
     for axis in store.axes:
         found = {
             a.den
             for a in divisions
-            if isinstance(a, Floor) and a.variables & set(e.axes) and stride_of(a.num, axis)
+            if (a.variables & set(e.axes) or are_alone) and stride_of(a.num, axis)
         }
         if len(found) == 1:
             (stride,) = found
@@ -250,7 +266,7 @@ def _is_cut(extent: DimLike, stride: int) -> bool:
     return any(exact_quotient(extent - more, stride) is not None for more in range(stride))
 
 
-def _thinned(store: Store, strides: set[int]) -> Store:
+def _thinned(store: Store, stride: int) -> Store:
     """``store`` with the taps left out of its sum that only meet zeros."""
     folds = outer_reductions(store.value)
     if len(folds) != 1:
@@ -258,7 +274,7 @@ def _thinned(store: Store, strides: set[int]) -> Store:
     (e,) = folds
     body, axes = e.body, []
     for tap in e.axes:
-        left = _remainder(body, tap, strides)
+        left = _remainder(body, tap, stride)
         if left is None:
             axes.append(tap)
         else:
@@ -268,25 +284,24 @@ def _thinned(store: Store, strides: set[int]) -> Store:
     return Store(store.buffer, store.axes, store.address, replace(store.value, {e: whole}))
 
 
-def _remainder(
-    body: Scalar, tap: Variable, strides: set[int]
-) -> tuple[Scalar, list[Variable]] | None:
+def _remainder(body: Scalar, tap: Variable, stride: int) -> tuple[Scalar, list[Variable]] | None:
     """``body`` with ``tap`` at the only remainder that counts, and the axis that is left of it.
 
-    With few taps there may be none: then ``body`` is 0.
+    With few taps there may be none: then ``body`` is 0. Taps that are part of a stride apart come
+    back to a phase after as much less.
     """
-    for stride in strides:
-        if not isinstance(tap.extent, int) or tap not in body.variables:
-            return None
+    if not isinstance(tap.extent, int) or tap not in body.variables:
+        return None
+    for step in (d for d in range(stride, 1, -1) if stride % d == 0):
         found: list[tuple[Scalar, list[Variable]]] = []
-        for r in range(min(stride, tap.extent)):
-            count = -(-(tap.extent - r) // stride)
+        for r in range(min(step, tap.extent)):
+            count = -(-(tap.extent - r) // step)
             axis = Variable(tap.name, count)
-            place = r if count == 1 else axis.dim * stride + r
+            place = r if count == 1 else axis.dim * step + r
             part = substitute_scalar(body, {tap: place})
             if not _is_zero(part):
                 found.append((part, [] if count == 1 else [axis]))
-        if len(found) == 1 and stride > 1:
+        if len(found) == 1:
             return found[0]
         if not found:
             return const(0, body.dtype), []

@@ -126,8 +126,11 @@ def _open(store: Store) -> list[Variable]:
 
 
 def vector_axis(store: Store, lanes: int) -> Variable | None:
-    """The axis with the least cost per element; None if one element at a time is cheaper."""
-    candidates = [a for a in store.axes if a in variables(store.address)]
+    """The axis with the least cost per element; None if one element at a time is cheaper.
+
+    Of equals it is the last: its elements lie nearest to each other.
+    """
+    candidates = [a for a in reversed(store.axes) if a in variables(store.address)]
     best = min(candidates, key=lambda a: map_cost(store, a, lanes), default=None)
     if best is None or map_cost(store, best, lanes) >= map_cost(store, None, lanes):
         return None
