@@ -79,7 +79,7 @@ def test_products_round_their_factors(rows: int, k: int, n: int, is_stored: bool
 @has_halves
 @pytest.mark.parametrize(
     ("channels", "filters", "tap", "stride"),
-    [(32, 48, 1, 1), (33, 48, 1, 2), (32, 32, 5, 2), (64, 20, 3, 2)],
+    [(32, 48, 1, 1), (33, 48, 1, 2), (32, 32, 5, 2), (64, 20, 3, 2), (3, 32, 7, 2), (5, 16, 3, 1)],
 )
 def test_convolutions_round_their_factors(
     channels: int, filters: int, tap: int, stride: int
@@ -93,6 +93,16 @@ def test_convolutions_round_their_factors(
         for a, b in ((x, w), (np.abs(x), np.abs(w)))
     )
     assert_bounded(y, exact, magnitude)
+
+
+@has_halves
+@pytest.mark.parametrize(("channels", "tap"), [(1, 7), (2, 2)])
+def test_convolutions_of_one_channel_or_few_terms_stay_exact(channels: int, tap: int) -> None:
+    x, w = normal(1, channels, 14, 14), normal(16, channels, tap, tap)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], strides=[2, 2])]
+    (y,) = session(nodes, {"x": x}, {"w": w}, 4, products="bfloat16").run(None, {"x": x})
+    exact = torch.nn.functional.conv2d(torch.tensor(x), torch.tensor(w), stride=2).numpy()
+    np.testing.assert_allclose(y, exact, rtol=1e-5, atol=1e-5)
 
 
 @has_halves
@@ -166,7 +176,7 @@ def test_rows_of_bfloat16s_are_read_as_they_lie(rows: int) -> None:
     assert_rounded_once(made.run(None, {"x": x})[0], x.astype(np.float64) @ w.astype(np.float64))
 
 
-@pytest.mark.parametrize("channels", [35, 48])
+@pytest.mark.parametrize("channels", [3, 35, 48])
 @pytest.mark.parametrize(("taps", "stride"), [(1, 1), (3, 2), (3, 1)])
 def test_images_of_bfloat16_are_convolved(channels: int, taps: int, stride: int) -> None:
     x = normal(2, channels, 9, 11).astype(ml_dtypes.bfloat16)

@@ -140,7 +140,10 @@ def speed_of_direct(c: Convolution, target: Target, lanes: int, *, is_paired: bo
     c = c.with_all_places
     if runs_in_tiles(c, target, lanes):
         return speed_in_tiles(c, target) * TRANSFORMED
-    return PAIRED if is_paired and not target.is_wide else 1.0
+    if not is_paired or target.is_wide:
+        return 1.0
+    channels = likely(c.channels[0].extent)
+    return PAIRED * channels / (channels + channels % 2)
 
 
 def is_for_tiles(c: Convolution, target: Target, lanes: int) -> bool:

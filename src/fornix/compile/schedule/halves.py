@@ -8,6 +8,7 @@ tiles, packing and chunks are those of `contraction`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace as replace_fields
 
@@ -47,7 +48,8 @@ from fornix.ir.loops.scalar import reduction, select
 HALVES = "avx512bf16"
 """The instructions that multiply bfloat16s."""
 LEAST_TERMS = 16
-"""Terms from which on rounding the left factor costs little beside the products."""
+"""Terms from which on rounding the left factor costs little beside the products. Taps of several
+channels count where two products take no longer than one: there a channel of 0 for a third pays."""
 LEAST_ROWS = 24
 """Rows from which on rounding the right factor does, unless it is stored."""
 
@@ -92,9 +94,12 @@ def convolution_in_halves(c: Convolution, target: Target) -> Convolution | None:
     """``c`` over pairs of channels with rounded factors; None if it stays as it is."""
     if not may_round(c.product, target) or c.product.op != "mul" or c.sum.dtype is not FLOAT32:
         return None
-    if c.has_groups or len(c.channels) != 1 or likely(c.channels[0].extent) < LEAST_TERMS:
+    if c.has_groups or len(c.channels) != 1:
         return None
     (k,) = c.channels
+    uses = 1 if target.is_wide or k.extent == 1 else math.prod(likely(s.taps) for s in c.spatial)
+    if likely(k.extent) * uses < LEAST_TERMS:
+        return None
     pair = Variable("k", ceildiv(k.extent, 2))
     product = apply("dot2", in_pairs(c.product.left, k, pair), in_pairs(c.product.right, k, pair))
     axes = tuple(pair if a is k else a for a in c.sum.axes)
