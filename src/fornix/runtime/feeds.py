@@ -166,7 +166,8 @@ def _as_array(feed: Any, declared: TensorType, name: str, model: str) -> Array:
 def are_texts(array: Array) -> bool:
     """Whether all objects in it are texts, or of types derived from them."""
     try:
-        "".join(array.reshape(-1).tolist())  # faster than to ask one by one
+        row = array if array.ndim == 1 else array.reshape(-1)
+        "".join(row.tolist())  # faster than to ask one by one
     except TypeError:
         return False
     return True

@@ -360,7 +360,9 @@ def owned(value: Any) -> Any:
     """``value`` in memory of its own, C-contiguous and writable."""
     if isinstance(value, list):
         # a sequence is of one type: where its first is a map, all are, and hold numbers and texts
-        return value.copy() if value and type(value[0]) is dict else [owned(x) for x in value]
+        if value and type(value[0]) is dict:
+            return value.copy()
+        return [x.copy() if type(x) is np.ndarray else owned(x) for x in value]
     if isinstance(value, np.ndarray):
         return np.array(value, order="C")
     return value

@@ -11,7 +11,10 @@ import pytest
 from fornix.compile.entry import is_available
 from fornix.compile.identity import processor
 from fornix.errors import Fail, FornixError
+from fornix.format.text import parse_model
+from fornix.ir.load import from_message
 from fornix.runtime import InferenceSession, SessionOptions
+from fornix.runtime.control.calls import without_calls
 from fornix.system import is_mappable
 from tests.runtime.control.flows import HEAD, Feeds, Pair, agree, sessions, watched
 from tests.runtime.stored.kept_models import recalled, use_cache, write
@@ -449,3 +452,62 @@ def test_a_map_whose_body_reads_values_around_it_is_computed(name: str) -> None:
     for _ in range(3):
         [[found]] = session.run(None, {"s": [X[0]], name: X[1]})
         np.testing.assert_array_equal(found, np.concatenate([X[0], X[1]]))
+
+
+CAPTURING = {
+    "cut": """f (seq(float[H, W]) s, int64[2] t) => (seq(float[A, B]) y) {
+        y = SequenceMap <body = b (float[P, Q] one) => (float[R, S] o) {
+            zero = Constant <value_ints = [0, 0]> () o = Slice (one, zero, t) }> (s) }""",
+    "chosen": """f (seq(float[H, W]) s, int64[2] t) => (seq(float[A, B]) y) {
+        w = Cast <to = 1> (t) none = Constant <value_ints = [0]> ()
+        all = ReduceSum <keepdims = 0> (w, none)
+        y = SequenceMap <body = b (float[P, Q] one) => (float[R, S] o) {
+            n = ReduceMax <keepdims = 0> (one) m = Greater (n, all)
+            o = If (m) <then_branch = p () => (float[C, D] u) { u = Mul (one, all) },
+                        else_branch = q () => (float[E, F] v) { v = Add (one, all) }> }> (s) }""",
+    "within": """f (seq(float[H, W]) s, int64[2] t) => (seq(float) y) {
+        y = SequenceMap <body = b (float[P, Q] one) => (float o) {
+            rows = SplitToSequence (one) w = Cast <to = 1> (t)
+            parts = SequenceMap <body = c (float[G, Q] row) => (float[K, L] r) {
+                low = ReduceMin (one) sum = ReduceSum (w) d = Sub (row, low) r = Mul (d, sum)
+            }> (rows)
+            joined = ConcatFromSequence <axis = 0> (parts) o = ReduceSum <keepdims = 0> (joined)
+        }> (s) }""",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CAPTURING)
+def test_a_map_that_reads_tensors_around_it_is_one_call(name: str, calls: list[bool]) -> None:
+    fast, kernels = sessions(CAPTURING[name])
+    for count in (2, 3, 0, 1, 3, 3):
+        given: list[Any] = [X[n : 2 * n + 4, : n + 3].copy() for n in range(count)]
+        feeds = {"s": given, "t": np.array([3, 2])}
+        ([*found], [*wanted]) = (session.run(None, feeds)[0] for session in (fast, kernels))
+        assert len(found) == len(wanted) == count
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-6)
+    assert calls[-1]
+
+
+def test_a_map_that_reads_a_sequence_around_it_is_computed() -> None:
+    fast, _ = sessions("""f (seq(float[N]) s, seq(float[M]) t) => (seq(float[A]) y) {
+        y = SequenceMap <body = b (float[P] one) => (float[Q] o) {
+            zero = Constant <value = int64 {0}> () first = SequenceAt (t, zero)
+            o = Concat <axis = 0> (one, first) }> (s) }""")
+    for _ in range(4):
+        [found] = fast.run(None, {"s": [X[0], X[1]], "t": [X[2]]})
+        np.testing.assert_array_equal(found, [[*X[0], *X[2]], [*X[1], *X[2]]])
+
+
+@pytest.mark.parametrize(("element", "is_looped"), [("string[N]", False), ("string[1]", True)])
+def test_a_map_is_a_loop_where_its_texts_are_single(element: str, is_looped: bool) -> None:
+    text = f"""f (seq({element}) s, string t) => (seq({element}) y) {{
+        y = SequenceMap <body = b ({element} one) => ({element} o) {{
+            o = StringConcat (one, t) }}> (s) }}"""
+    model = without_calls(from_message(parse_model(HEAD.replace("18", "20") + text)))
+    assert any(node.op_type == "Loop" for node in model.graph.nodes) == is_looped
+    fast, _ = sessions(text, opset=20)
+    words = [np.array([word], object) for word in ("a", "é", "")]
+    for _ in range(4):
+        [found] = fast.run(None, {"s": words, "t": np.array("!", object)})
+        assert [word.tolist() for word in found] == [["a!"], ["é!"], ["!"]]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from fornix.infer import infer_model
+from fornix.dtype import STRING
+from fornix.infer import Inference, infer_model
 from fornix.ir.calls import expanded_nodes, recursions
-from fornix.ir.graph import Function, Model, Node
-from fornix.ir.walk import nodes
+from fornix.ir.graph import Function, Graph, Model, Node, Value
+from fornix.ir.nesting import inner_graphs
+from fornix.ir.types import SequenceType, TensorType
+from fornix.ir.walk import captured_values, nodes
 
 MAX_NODES = 20_000
 """How large bodies may make a model; calls of more stay, as each node takes time to compile."""
@@ -46,9 +49,44 @@ def _without_maps(model: Model) -> Model:
 
     changed = model.clone()
     inference = infer_model(changed)
+    maps = [*filter(_is_map, nodes(changed.graph))]
+    kept = {node for node in maps if _has_texts(node, inference)}
+    for node in reversed(maps):  # those inside of others first
+        if node not in kept:
+            _hand_in(node, inference)
 
     def body_of(node: Node) -> Function | None:
-        return of_operator(node, changed, inference, convert_function) if _is_map(node) else None
+        if node in kept or not _is_map(node):
+            return None
+        return of_operator(node, changed, inference, convert_function)
 
     inline_functions(changed, body_of=body_of)
     return changed
+
+
+def _has_texts(node: Node, inference: Inference) -> bool:
+    """Whether a map has tensors of many texts: a loop of these runs no faster than the map."""
+    types = [inference.fact(x).type for x in (*node.inputs, *node.outputs) if x is not None]
+    elements = [x.elem for x in types if isinstance(x, SequenceType)]
+    texts = [x.shape for x in elements if isinstance(x, TensorType) and x.dtype is STRING]
+    return any(shape is None or any(extent != 1 for extent in shape) for shape in texts)
+
+
+def _hand_in(node: Node, inference: Inference) -> None:
+    """Give the tensors that the body of a map captures as inputs of its own, which each run reads.
+
+    A sequence would be walked along: such a map keeps its kernel, as one of unknown types does.
+    """
+    body = node.attributes["body"].value
+    captured = captured_values(body) if isinstance(body, Graph) else []
+    if not all(isinstance(inference.fact(value).type, TensorType) for value in captured):
+        return
+    inside = {body, *inner_graphs(node)}
+    for value in captured:
+        own = Value(body.fresh_name(value.name), inference.fact(value).type)
+        body.inputs = [*body.inputs, own]
+        for use in value.uses:
+            if use.node.graph in inside:
+                use.node.set_input(use.index, own)
+        body.outputs = [own if output is value else output for output in body.outputs]
+    node.inputs = [*node.inputs, *captured]

@@ -210,9 +210,13 @@ class _ListLook:
                 return False
             if self.rank not in {None, array.ndim}:
                 return False
-            if any(array.shape[axis] != extent for axis, extent in self.fixed):
+            if self.fixed and any(array.shape[axis] != extent for axis, extent in self.fixed):
                 return False
-        return self.dtype != object or all(map(are_texts, feed))
+        if self.dtype != object:
+            return True
+        if self.rank != 0:
+            return all(map(are_texts, feed))
+        return are_texts(np.array([array.item() for array in feed], object))
 
 
 class _MissingLook:
