@@ -11,8 +11,10 @@ import pytest
 from fornix import InferenceSession, SessionOptions
 from fornix.dtype import DType
 from fornix.errors import FornixError
+from fornix.ir.graph import Value
 from fornix.onnx import parser
 from fornix.runtime.native import NativeStep
+from fornix.runtime.providers import Run
 
 HEAD = '<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>\n'
 Feeds = dict[str, Any]
@@ -353,3 +355,43 @@ def test_what_counts_elements_may_read_what_is_refused() -> None:
     session = InferenceSession(parser.parse_model(HEAD + text).SerializeToString())
     with pytest.raises(FornixError, match="Compress"):
         session.run(None, {"e": np.array([True, False, True]), "v": v})
+
+
+FOUND = """f (float[300, 300] a, float[300, 300] w, float t) => (float[A] best, int64[A] which) {
+    p = MatMul (a, w)
+    s = MatMul (p, w)
+    c = Greater (s, t)
+    i = NonZero (c)
+    k = Transpose <perm = [1, 0]> (i)
+    found = GatherND (s, k)
+    few = Constant <value = int64[1] {5}> ()
+    n = Shape (found)
+    both = Concat <axis = 0> (few, n)
+    least = ReduceMin <keepdims = 1> (both)
+    best, which = TopK (found, least)
+}"""
+
+
+def test_where_nothing_is_found_steps_keep_their_short_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = SessionOptions(intra_op_num_threads=1)
+    session = InferenceSession(parser.parse_model(HEAD + FOUND).SerializeToString(), options)
+    random = np.random.default_rng(4)
+    a, w = (random.random((300, 300), np.float32) for _ in range(2))
+    long: list[NativeStep] = []
+    run_long = NativeStep.run_long
+
+    def noted(step: NativeStep, values: dict[Value, Any], run: Run) -> float:
+        long.append(step)
+        return run_long(step, values, run)
+
+    monkeypatch.setattr(NativeStep, "run_long", noted)
+    largest = np.sort((a @ w @ w).ravel())[::-1]
+    for least, count in ((largest[4:6].mean(), 5), (1e9, 0)):
+        for _ in range(4):
+            long.clear()
+            best, which = session.run(None, {"a": a, "w": w, "t": np.float32(least)})
+            np.testing.assert_allclose(best, largest[:count], rtol=1e-4)
+            assert which.shape == (count,)
+        assert len(long) == 1  # the products

@@ -326,8 +326,8 @@ class GenericCall(CheckedCall):
     def _take(self, rows: Sequence[Sequence[int]]) -> None:
         """Check the inputs; those that tell numbers come first, as others are compared to these."""
         formulas = self.formulas
-        for slot in list(formulas.symbols.values()):
-            formulas.check(words.REACH, slot, formulas.number(1))
+        for name, slot in list(formulas.symbols.items()):
+            formulas.check(words.REACH, slot, formulas.number(0 if self._is_learned(name) else 1))
         given = zip(self.way.inputs, self.way.types, rows, strict=False)
         told = {value for step in self.way.steps for value in self._told_by(step)}
         for value, type_, row in sorted(given, key=lambda entry: entry[0] not in told):
@@ -336,6 +336,11 @@ class GenericCall(CheckedCall):
                 for step in self.way.steps:
                     self._learn(step)
             self.compare(type_, row)
+
+    def _is_learned(self, name: str) -> bool:
+        """Whether every step that needs a symbol learns it: the code of such serves 0 as well."""
+        steps = [step for step in self.way.steps if name in symbols_of(step)]
+        return all(step.learned is not None and name in step.learned.sources for step in steps)
 
     def _told_by(self, step: NativeStep) -> Mapping[Value, Sequence[str]]:
         """The values of which ``step`` learns elements, and the symbols that these are."""
