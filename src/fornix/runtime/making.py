@@ -175,7 +175,7 @@ def _met(inference: Inference, graph: Graph) -> Iterator[Fact]:
 
 
 _MEETING = {
-    "": {"Attention", "Einsum", "MaxUnpool", "RotaryEmbedding"},
+    "": {"Attention", "Concat", "Einsum", "MaxUnpool", "RotaryEmbedding"},
     "com.microsoft": {
         "Attention", "GroupQueryAttention", "MultiHeadAttention", "QAttention", "RotaryEmbedding"
     },

@@ -8,6 +8,7 @@ from onnx import numpy_helper, parser
 
 import fornix
 import fornix.errors
+from fornix.runtime.native import NativeStep
 
 BODY = """(float[n, 3] x, float[m, 3] y, float[l, 3] w) => (float[k, 3] z)
 { a = Exp (x) b = Mul (a, y) c = Add (b, w) z = Softmax (c) }"""
@@ -365,6 +366,22 @@ def test_axes_that_einsum_sums_are_taken_for_equal_and_may_be_one(
             np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(fornix.errors.ShapeError, match="one label must have one extent"):
         s.run(None, {"x": x, "w": np.ones([n + 1 for n in full.shape], np.float32)})
+
+
+def test_parts_that_are_joined_are_taken_to_be_alike_elsewhere(rng: np.random.Generator) -> None:
+    s = session("""(float[n, c, h, w] x, float[n2, c2, h2, w2] z) => (float[] y)
+    { y = Concat <axis = 1> (x, z) }""")
+    assert s._programs is not None
+    (step,) = s._programs.whole.steps
+    assert isinstance(step, NativeStep)
+    assert [x.code.symbols for x in step.units] == [("n", "c", "h", "w", "c2")]
+    for shape in [(2, 3, 4, 5), (1, 1, 7, 1), (2, 0, 4, 5), (2, 3, 4, 5)]:
+        x = rng.standard_normal(shape).astype(np.float32)
+        z = rng.standard_normal((shape[0], 3, *shape[2:])).astype(np.float32)
+        (y,) = s.run(None, {"x": x, "z": z})
+        assert np.array_equal(y, np.concatenate([x, z], axis=1))
+    with pytest.raises(fornix.errors.ShapeError, match="must agree, found"):
+        s.run(None, {"x": x, "z": z[:, :, :1]})
 
 
 def test_places_of_maxima_are_taken_to_be_as_many_as_maxima(rng: np.random.Generator) -> None:
