@@ -253,6 +253,24 @@ def test_boxes_of_several_rows_are_for_taps_that_are_near_and_more_channels_than
         assert image.axes[-2].extent == rows
 
 
+@pytest.mark.parametrize("target_name", ["x86-64-v4", "x86-64-v3"])
+def test_boxes_of_open_rows_are_small_where_taps_are_so_far_that_large_ones_meet_padding(
+    target_name: str,
+) -> None:
+    pixels = []
+    for dilation in (1, 12):
+        weights = constant(np.ones((128, 64, 3, 3), np.float32))
+        window: dict[str, Any] = {"pads": [dilation] * 4, "dilations": [dilation] * 2}
+        x = tensor("x", (1, 64, H, W), FLOAT32)
+        y = lower_conv(x, weights, None, **window)
+        found = convolution(source(blocked(y, 16)))
+        assert found is not None
+        box = boxes.box_of(found, 8, Target.masked(target_name))
+        pixels.append(box.rows * box.pixels)
+    has_choice = target_name == "x86-64-v4"  # fewer registers leave none
+    assert (pixels[1] < pixels[0]) == has_choice
+
+
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (3, 5), (10, 10)])
 def test_pixels_of_single_taps_are_one_row_whatever_their_extents(h: int, w: int) -> None:
     x = image("x", (1, 32, H, W), FLOAT32, 16)

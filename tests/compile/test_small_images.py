@@ -107,6 +107,14 @@ def test_far_taps_are_transformed_where_a_run_finds_many_elements_for_them() -> 
         np.testing.assert_array_equal(runs[0], runs[1])
 
 
+def test_far_taps_that_meet_padding_alone_take_no_time() -> None:
+    """Direct sums leave them out: of 64 taps a place of a small image meets six."""
+    w = rng.standard_normal((96, 24, 8, 8), np.float32)
+    window = {"pads": [14] * 4, "dilations": [4] * 2}
+    found = pieces(sums(w, LANES, window), target("host"))
+    assert [told(found, shape) for shape in ((2, 5, 10), (1, 96, 96))] == [[1, 0], [0, 1]]
+
+
 def test_images_whose_rows_lie_side_by_side() -> None:
     w = weights(40, 35)
     runner = Runner([sums(w, 1, WINDOWS[0])], without_caches("host"), at_end=False)

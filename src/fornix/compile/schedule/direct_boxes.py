@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fornix.compile.convolution import Convolution
 from fornix.compile.cost import likely
 from fornix.compile.schedule.inside import data_of, share
 from fornix.compile.target import LINE_BYTES, WIDEST, Target
-from fornix.ir.dim import less
+from fornix.ir.dim import known, less
+from fornix.ir.loops import Variable
 
 FEW = 8
 """Accumulators below which a multiplication waits for the one before: 4 cycles, 2 in each."""
@@ -121,11 +122,24 @@ def _open_box(c: Convolution, deep: Sequence[int], target: Target) -> Box:
         return first
 
     def cost(box: Box) -> float:
-        waste, loads = _rounded(OPEN_ROW, box.pixels), _loads(box)
+        waste, loads = _rounded(OPEN_ROW, box.pixels) * _met(c, box.pixels), _loads(box)
         return waste * max(1 + LOAD_COST * loads, PORTS * loads)
 
     best = min((box for box in others if _registers(box) <= most), key=cost)
     return best if cost(best) < cost(first) * (1 - MARGIN) else first
+
+
+def _met(c: Convolution, pixels: int) -> float:
+    """The part of the taps of a usual row that boxes of so many ``pixels`` meet, if they are far.
+
+    Those that are near each other meet data in all boxes, or nearly so.
+    """
+    row = c.spatial[-1]
+    first = known(data_of(c).get(row, (0, 0))[0])
+    if row.dilation <= NEAR // 2 or first is None:
+        return 1.0
+    row = replace(row, out=Variable(row.out.name, OPEN_ROW))
+    return share({row: (first, first + OPEN_ROW * row.stride)}, {row: pixels})
 
 
 def _least_pixels(weights: int, target: Target) -> int:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
-from fornix.compile.convolution import Convolution, convolution
+from fornix.compile.convolution import Convolution, Spatial, convolution
 from fornix.compile.cost import likely_of_image
 from fornix.compile.nest import Nest, When
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.few_taps import with_few_taps
+from fornix.compile.schedule.inside import data_of
 from fornix.compile.schedule.places import MOST_PLACES, are_apart
 from fornix.compile.schedule.square import WORDS
 from fornix.compile.schedule.square_boxes import is_open
@@ -59,6 +60,8 @@ greater part of it they fill, the less of them other layers leave there.
 """
 HIGH, WIDE = 2, 7
 """Rows and pixels of the boxes of large images."""
+FAR_WIDE = 4
+"""Pixels of those whose taps are far apart."""
 SPLIT = 0.6
 """Cycles of splitting an element of an image, for tile registers; half of it for weights."""
 PARTS = 1.0
@@ -164,12 +167,30 @@ class _Cycles:
             return self._transformed(algorithm, target)
         if runs_in_tiles(self.c, target, WORDS):
             return self._in_registers(target)
+        each, read = self.channels * self.blocks * PRODUCT, round(self.weights * READ)
+        if has_open_phases(self.c):
+            met = math.prod(self._met(s) for s in self.c.spatial)
+            return self.images * met * round(each) + read
         places = maximum(math.prod(self.outs), HIGH * WIDE)
         if is_open(self.c):
             *lead, high, wide = (1, *self.outs)
             places = math.prod(lead) * ceildiv(high, HIGH) * ceildiv(wide, WIDE) * HIGH * WIDE
-        each = self.taps * self.channels * self.blocks * PRODUCT
-        return self.images * places * round(each) + round(self.weights * READ)
+        return self.images * places * round(self.taps * each) + read
+
+    def _met(self, s: Spatial) -> DimLike:
+        """The taps that meet data for each element of an axis, all together, in boxes.
+
+        Boxes leave out those that do not: in small images, those that are far from the middle one.
+        """
+        taps, pixels = known(s.taps) or 1, FAR_WIDE if s is self.c.spatial[-1] else 1
+        first, end = data_of(self.c).get(s, (0, s.place.extent))
+        before = min((known(first) or 0) // s.dilation, taps - 1)
+        reach = end - first + pixels - 1
+        met = end - first
+        for beside in (before, taps - 1 - before):
+            few = minimum(beside, reach // s.dilation)
+            met += few * reach - few * (few + 1) // 2 * s.dilation
+        return minimum(met, s.out.extent * taps)
 
     def _transformed(self, algorithm: Winograd, target: Target) -> DimLike:
         tiles = self.images
