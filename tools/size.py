@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4310,
     "edit": 1150,
     "compile": 17_561,
-    "runtime": 11_349,
+    "runtime": 11_360,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

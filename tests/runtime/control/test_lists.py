@@ -511,3 +511,66 @@ def test_a_map_is_a_loop_where_its_texts_are_single(element: str, is_looped: boo
     for _ in range(4):
         [found] = fast.run(None, {"s": words, "t": np.array("!", object)})
         assert [word.tolist() for word in found] == [["a!"], ["é!"], ["!"]]
+
+
+HELD = """f (TYPE[N] x, int64 n, bool m) => (TYPE[M] y, int64 c) {
+    stays = Constant <value = bool {1}> () none = Optional <type = TYPE[L]> ()
+    zero = Constant <value = int64 {0}> ()
+    begin = If (m) <then_branch = t () => (optional(TYPE[A]) u) { u = Optional (x) },
+                    else_branch = e () => (optional(TYPE[B]) v) { v = Identity (none) }>
+    end, c = Loop (n, stays, begin, zero) <
+        body = b (int64 i, bool k, optional(TYPE[D]) a, int64 s)
+            => (bool g, optional(TYPE[E]) o, int64 r) {
+            g = Identity (k) has = OptionalHasElement (a)
+            w = If (has) <
+                then_branch = p () => (TYPE[F] q) {
+                    old = OptionalGetElement (a) q = Concat <axis = 0> (old, x) },
+                else_branch = z () => (TYPE[G] h) { h = Add (x, x) }>
+            o = Optional (w) one = Cast <to = 7> (has) r = Add (s, one) }>
+    y = OptionalGetElement (end) }"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("type_", "dtype"), [("float", "f"), ("int64", "q"), ("double", "d")])
+def test_what_may_be_missing_is_carried(
+    calls: list[bool], threads: int, type_: str, dtype: str
+) -> None:
+    pair = sessions(HELD.replace("TYPE", type_), threads)
+    rows = np.arange(1, 6).astype(dtype)
+    runs = [(3, 2, False), (3, 4, False), (1, 3, True), (5, 1, False), (3, 0, True), (0, 2, True)]
+    feeds = [
+        {"x": rows[:width], "n": np.array(count), "m": np.array(is_there)}
+        for width, count, is_there in runs
+    ]
+    agree(pair, *feeds)
+    assert calls[-1]
+    refuse(pair, {"x": rows, "n": np.array(0), "m": np.array(False)})
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_result_may_be_missing(*, is_there: bool) -> None:
+    fast, kernels = sessions("""f (float[N] x, bool m) => (optional(float[A]) y) {
+        y = If (m) <then_branch = t () => (optional(float[B]) u) { w = Exp (x) u = Optional (w) },
+                    else_branch = e () => (optional(float[C]) v) {
+                        v = Optional <type = float[D]> () }>
+    }""")
+    for _ in range(4):
+        found, wanted = (s.run(None, {"x": X[0], "m": np.array(is_there)}) for s in (fast, kernels))
+        if is_there:
+            np.testing.assert_allclose(found, wanted, rtol=2e-6)
+        else:
+            assert found == wanted == [None]
+
+
+def test_a_sequence_that_may_be_missing_is_read() -> None:
+    fast, _ = sessions("""f (seq(float[N]) s, int64 n) => (float[A] y) {
+        stays = Constant <value = bool {1}> () begin = Optional (s)
+        end = Loop (n, stays, begin) <
+            body = b (int64 i, bool k, optional(seq(float[B])) a)
+                => (bool g, optional(seq(float[C])) o) {
+                g = Identity (k) t = OptionalGetElement (a) one = SequenceAt (t, i)
+                two = Add (one, one) u = SequenceInsert (t, two) o = Optional (u) }>
+        all = OptionalGetElement (end) y = ConcatFromSequence <axis = 0> (all) }""")
+    for _ in range(4):
+        [found] = fast.run(None, {"s": [X[0], X[1]], "n": np.array(3)})
+        np.testing.assert_array_equal(found, [*X[0], *X[1], *2 * X[0], *2 * X[1], *4 * X[0]])

@@ -212,13 +212,30 @@ class _Writer(_Tables):
 def _empty(write: _Writer) -> None:
     """A table without room, which nobody appends to."""
     code = write.attributes.get("dtype")
-    dtype = (FLOAT32 if code is None else DType.of(code)).numpy
-    if dtype.hasobject:
+    write.give(_of_none(write, FLOAT32 if code is None else DType.of(code)))
+
+
+def _of_none(write: _Writer, dtype: DType) -> Listed:
+    """A sequence without elements, which would be of a type."""
+    if dtype.numpy.hasobject:
         raise NotAsCompiled("texts are no numbers")
     table = np.zeros(HEAD // LONG_BYTES, np.int64)
     write.flow.kept.append(table)
     address = write.number(table.ctypes.data)
-    write.give(Listed(address, None, stays=True, count=write.flow.zero, dtype=dtype))
+    return Listed(address, None, stays=True, count=write.flow.zero, dtype=dtype.numpy)
+
+
+def _hold(write: _Writer) -> None:
+    """A sequence of one array, or of none, which stands for what may be missing."""
+    told = write.attributes.get("type")
+    if write.inputs[0] is not None:
+        _construct(write)
+    elif isinstance(told, TensorType) and told.dtype is not None:
+        write.give(_of_none(write, told.dtype))
+    made = write.places.get(write.output)
+    if not isinstance(made, Listed):
+        raise NotAsCompiled("an optional sequence is made")
+    write.give(replace(made, is_optional=True))
 
 
 def _construct(write: _Writer) -> None:
@@ -524,6 +541,7 @@ def give_list(flow: Flow, number: int, listed: Listed) -> None:
 _RULES: dict[str, Callable[[_Writer], None]] = {
     "Constant": _constant,
     "ConcatFromSequence": _concat,
+    "Optional": _hold,
     "OptionalGetElement": _present,
     "OptionalHasElement": _is_present,
     "SequenceAt": _at,
