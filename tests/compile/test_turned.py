@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fornix.compile.schedule import schedule
-from fornix.dtype import BOOL, FLOAT32, UINT8, UINT16, DType
+from fornix.dtype import BOOL, FLOAT32, FLOAT64, INT64, UINT8, UINT16, DType
 from fornix.ir.dim import symbol
 from fornix.ir.loops import Store, Tensor, apply, cast, compute, constant, tensor
 from fornix.ir.loops.tensor import stored
@@ -37,6 +37,25 @@ def test_narrow_elements_are_turned_at_any_size(
     y = turned(tensor("x", (2, m, n), dtype))
     found = check(y, feeds, at_end=at_end, target=target(level), chunks=3)
     np.testing.assert_array_equal(found, feeds["x"].swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [INT64, FLOAT64])
+@pytest.mark.parametrize(("m", "n"), SIZES)
+def test_wide_elements_are_turned_at_any_size(m: int, n: int, dtype: DType, level: str) -> None:
+    feeds = {"x": numbers(dtype, 2, m, n)}
+    y = turned(tensor("x", (2, m, n), dtype))
+    found = check(y, feeds, at_end=True, target=target(level), chunks=3)
+    np.testing.assert_array_equal(found, feeds["x"].swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("dtype", [INT64, FLOAT64, FLOAT32])
+def test_tiles_do_not_wait_for_gathering_to_pay(dtype: DType) -> None:
+    buffer = stored(turned(tensor("x", (2, 1000, 77), dtype))).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    on = target("x86-64-v3")
+    assert [piece.nest.kind for piece in schedule(buffer.source, on)] == ["turned"]
 
 
 @pytest.mark.parametrize("level", LEVELS)

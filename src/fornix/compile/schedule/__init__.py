@@ -13,7 +13,7 @@ from dataclasses import replace as replace_fields
 from fornix.compile.attention import as_attention
 from fornix.compile.axes import merge
 from fornix.compile.convolution import convolution
-from fornix.compile.cost import accesses
+from fornix.compile.cost import accesses, stride_of
 from fornix.compile.nest import Nest
 from fornix.compile.phases import joined, phases
 from fornix.compile.schedule.across import across_stages
@@ -265,7 +265,8 @@ def _of_elements(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
         yield Piece(short, (store,))
         return
     vector = vector_axis(store, lanes)
-    turned = woven_nest(store, lanes) or turned_nest(store, vector, lanes)
+    beside = vector or next((a for a in store.axes if stride_of(store.address, a) == 1), None)
+    turned = woven_nest(store, lanes) or turned_nest(store, beside, lanes)
     if turned is not None:
         colours = in_colours(store)
         if colours is None:
