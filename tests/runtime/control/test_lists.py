@@ -574,3 +574,26 @@ def test_a_sequence_that_may_be_missing_is_read() -> None:
     for _ in range(4):
         [found] = fast.run(None, {"s": [X[0], X[1]], "n": np.array(3)})
         np.testing.assert_array_equal(found, [*X[0], *X[1], *2 * X[0], *2 * X[1], *4 * X[0]])
+
+
+WIDENED = """f (seq(float[N]) s) => (seq(float[A]) y, float z) {
+    lengths = SequenceMap <body = b (float[P] one) => (int64[1] n) { n = Shape (one) }> (s)
+    all = ConcatFromSequence <axis = 0> (lengths) most = ReduceMax <keepdims = 1> (all)
+    y = SequenceMap <body = c (float[Q] two) => (float[R] w) {
+        m = Shape (two) d = Sub (most, m) zero = Constant <value_ints = [0]> ()
+        p = Concat <axis = 0> (zero, d) w = Pad (two, p) }> (s)
+    sums = SequenceMap <body = e (float[G] row) => (float[1] t) {
+        zero = Constant <value_ints = [0]> () t = ReduceSum (row, zero) }> (y)
+    total = ConcatFromSequence <axis = 0> (sums) z = ReduceSum <keepdims = 0> (total) }"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_maps_give_is_of_known_rank(calls: list[bool], threads: int) -> None:
+    fast, kernels = sessions(WIDENED, threads)
+    for lengths in [(3, 5, 4), (1,), (2, 6, 6, 1), (3, 5, 4)] * 2:
+        feeds = {"s": [X[0, :n] for n in lengths]}
+        (found, total), (wanted, sum_) = (s.run(None, feeds) for s in (fast, kernels))
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_allclose(total, sum_, rtol=2e-6)
+    assert calls[-1]
+    refuse((fast, kernels), {"s": []})

@@ -7,7 +7,8 @@ from fornix.infer import Inference, infer_model
 from fornix.ir.calls import expanded_nodes, recursions
 from fornix.ir.graph import Function, Graph, Model, Node, Value
 from fornix.ir.nesting import inner_graphs
-from fornix.ir.types import SequenceType, TensorType
+from fornix.ir.types import SequenceType, TensorType, Type
+from fornix.ir.value import Use
 from fornix.ir.walk import captured_values, nodes
 
 MAX_NODES = 20_000
@@ -55,13 +56,29 @@ def _without_maps(model: Model) -> Model:
         if node not in kept:
             _hand_in(node, inference)
 
+    told: list[tuple[Use, Type | None]] = []
+
     def body_of(node: Node) -> Function | None:
         if node in kept or not _is_map(node):
             return None
+        types = [(value, _of_any_extents(inference.fact(value).type)) for value in node.outputs]
+        told.extend((use, type_) for value, type_ in types for use in value.uses)
         return of_operator(node, changed, inference, convert_function)
 
     inline_functions(changed, body_of=body_of)
+    for use, type_ in told:  # what a loop adds to nothing is of any shape
+        value = use.node.inputs[use.index] if use.node.graph else None
+        if value is not None and value.type is None:
+            value.type = type_
     return changed
+
+
+def _of_any_extents(type_: Type | None) -> Type | None:
+    """The type of a sequence with nothing but the rank of its elements; None if that is open."""
+    elem = type_.elem if isinstance(type_, SequenceType) else None
+    if not isinstance(elem, TensorType) or elem.shape is None:
+        return None
+    return SequenceType(TensorType(elem.dtype, (None,) * len(elem.shape)))
 
 
 def _has_texts(node: Node, inference: Inference) -> bool:
