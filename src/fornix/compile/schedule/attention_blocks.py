@@ -103,7 +103,8 @@ def blocks_of(
 ) -> tuple[Variable, Block]:
     """The axis of blocks of queries, and what is done for each, which is one of ``kind``.
 
-    Of the last one, which may have few, single vectors take less where half of them do.
+    The last one has no more vectors than its queries fill. Where only a run tells how many, single
+    vectors take less if half of them do.
     """
     rows, vectors = row.extent, max(heights)
     if isinstance(rows, int):
@@ -111,14 +112,15 @@ def blocks_of(
     width = lanes * vectors
     block = Variable("q", ceildiv(rows, width))
     wide = kind(a, row, block.dim * width, (lanes, vectors, heights[vectors]), scratch)
-    last = rows % width if isinstance(rows, int) else 1
-    if vectors == 1 or last == 0 or last > width // 2:
+    last = rows % width if isinstance(rows, int) else width // 2
+    few = -(-last // lanes) if isinstance(rows, int) else 1
+    if vectors == 1 or last == 0 or few == vectors:
         return block, wide.body()
     left = rows - block.dim * width
-    part = Variable("p", ceildiv(left, lanes))
-    first = block.dim * width + part.dim * lanes
-    narrow = kind(a, row, first, (lanes, 1, heights[1]), scratch)
-    are_many = apply("lt", index(width // 2), index(left))
+    part = Variable("p", ceildiv(left, lanes * few))
+    first = block.dim * width + part.dim * lanes * few
+    narrow = kind(a, row, first, (lanes, few, heights[few]), scratch)
+    are_many = apply("lt", index(last), index(left))
     return block, (When(are_many, wide.body()), When(~are_many, (Loop(part, narrow.body()),)))
 
 
