@@ -16,6 +16,7 @@ from fornix.ops import scalar as s
 from fornix.ops.conv import conv, conv_transpose, lower_conv, lower_conv_transpose
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check
+from tests.compile.test_direct import lanes
 from tests.compile.test_phases import integers, source
 
 N, H, W = (symbol(name, least=1) for name in "NHW")
@@ -24,7 +25,39 @@ N, H, W = (symbol(name, least=1) for name in "NHW")
 def is_spread(y: Tensor) -> bool:
     found = convolution(source(stored(y)))
     assert found is not None
-    return spread(found) is not None
+    return spread(found, lanes(FLOAT32)) is not None
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("shape", "filters", "taps", "pads"),
+    [
+        ((1, 70, 6, 7), 2, (9, 9), [4, 4, 4, 4]),
+        ((2, 64, 3, 5, 4), 3, (5, 3, 5), [2, 1, 0, 2, 1, 3]),
+        ((1, 64, 11), 1, (80,), [40, 39]),
+    ],
+)
+def test_short_rows_of_few_filters_with_many_taps(
+    shape: tuple[int, ...], filters: int, taps: tuple[int, ...], pads: list[int], level: str
+) -> None:
+    """Vectors along them would be few, and each of their sums wait for the one before."""
+    x = integers(*shape, seed=1)
+    fed = tensor("x", shape, FLOAT32)
+    w, back = integers(filters, shape[1], *taps), integers(shape[1], filters, *taps)
+    plain = lower_conv(fed, constant(w), None, pads=pads)
+    transposed = lower_conv_transpose(fed, constant(back), None, pads=pads)
+    wanted = [conv(x, w, pads=pads), conv_transpose(x, back, pads=pads)]
+    for y, expected in zip((plain, transposed), wanted, strict=True):
+        assert is_spread(y)
+        (found,) = Runner([y], target(level), chunks=3).run({"x": x})
+        np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+
+
+def test_rows_that_fill_vectors_are_summed_at_once() -> None:
+    w = constant(integers(3, 64, 5, 5))
+    for width, is_it in ((8, True), (200, False)):
+        x = tensor("x", (1, 64, 8, width), FLOAT32)
+        assert is_spread(lower_conv(x, w, pads=[2] * 4)) == is_it
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -99,7 +99,7 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     conv = convolution(store)
     if conv is None:
         return None
-    parts = spread(conv) or joined(conv)
+    parts = spread(conv, lanes) or joined(conv)
     if parts is not None:
         return [piece for part in parts for piece in _of_store(part, target)]
     words = rows_in_words(conv, target, lanes)

@@ -39,8 +39,10 @@ from fornix.ir.loops.scalar import reduction, select
 LEAST_TERMS, MOST_ROWS = 16, 256
 """Of sums from which on it pays to write and read them once for each tap; and filters times taps
 up to which products are in a cache when they are summed up."""
-MANY_TERMS, FEW_ROWS = 64, 64
-"""The same without phases, where the other ways lose less."""
+MANY_TERMS, FEW_ROWS, SHORT_ROWS = 64, 64, 384
+"""The same without phases, where the other ways lose less; but for short rows of an image."""
+WAITING = 4
+"""Vectors of results in these, at most: then each product waits for the one before."""
 
 _SERIAL = itertools.count()
 
@@ -84,7 +86,7 @@ class _Term:
     place: DimLike
 
 
-def spread(c: Convolution) -> list[Store] | None:
+def spread(c: Convolution, lanes: int) -> list[Store] | None:
     """The products, their sums and the result of ``c``; None if another way is better."""
     given, phased = groups(c) or each_for_itself(c), phased_axes(c)
     if given is None or phased is None or not c.sum.dtype.is_float or c.product.op != "mul":
@@ -94,7 +96,9 @@ def spread(c: Convolution) -> list[Store] | None:
     windows = [s for s in c.spatial if s.tap is not None and s.out not in {x.out for x in phased}]
     axes = [*map(_of_phases, phased), *map(_of_windows, windows)]
     channels = [a for a in c.channels if a not in {x.tap for x in axes}]
-    if any(s.stride > 1 for s in windows) or not _pays(given, channels, axes):
+    row = likely(c.spatial[-1].out.extent)
+    most = SHORT_ROWS if row * given.filters <= WAITING * lanes else FEW_ROWS
+    if any(s.stride > 1 for s in windows) or not _pays(given, channels, axes, most):
         return None
     others: dict[Atom, DimLike] = {s.place: s.read for s in c.spatial if s not in windows}
     image, axes = _data(substitute_scalar(given.image, others), axes)
@@ -124,15 +128,18 @@ def _of_windows(s: Spatial) -> _Axis:
     return _Axis(s.out, s.tap or s.out, s.place, 0, s.dilation, None)
 
 
-def _pays(given: Groups, channels: Sequence[Variable], axes: Sequence[_Axis]) -> bool:
-    """Whether there are few filters, and enough channels; or no other way meets no other places."""
+def _pays(given: Groups, channels: Sequence[Variable], axes: Sequence[_Axis], most: int) -> bool:
+    """Whether there are few filters, and enough channels; or no other way meets no other places.
+
+    Without phases, filters times taps are so many at ``most``.
+    """
     if not axes or not all(isinstance(x.tap.extent, int) for x in axes):
         return False
     rows = given.filters * math.prod(likely(x.tap.extent) for x in axes)
     terms = math.prod(likely(a.extent) for a in channels)
     phased = [x.phases for x in axes if x.phases is not None]
     if not phased:
-        return terms >= MANY_TERMS and rows <= FEW_ROWS and given.filters <= FEW_FILTERS
+        return terms >= MANY_TERMS and rows <= most and given.filters <= FEW_FILTERS
     if has_waste(phased):
         return are_joined(phased, given, is_depthwise=not channels)
     is_few = given.filters <= FEW_FILTERS
