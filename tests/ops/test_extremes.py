@@ -5,8 +5,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from onnx import parser
 
-from fornix import ops
+from fornix import InferenceSession, ops
 from fornix.dtype import FLOAT32, INT64, DType
 from fornix.errors import ShapeError
 from fornix.ir.types import TensorType
@@ -156,8 +157,8 @@ def test_of_a_long_row_the_selected_are_those_that_sorting_all_puts_first(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int8, np.uint64])
-@pytest.mark.parametrize(("extent", "k"), [(9, 9), (32, 32), (20, 10), (64, 40), (20, 6)])
-def test_a_good_part_of_few_elements_is_chosen_by_ranks(dtype: Any, extent: int, k: int) -> None:
+@pytest.mark.parametrize(("extent", "k"), [(9, 9), (32, 32), (33, 17), (64, 40), (20, 6)])
+def test_a_good_part_of_few_elements_is_chosen_in_order(dtype: Any, extent: int, k: int) -> None:
     x = RANDOM.integers(0, 9, (3, extent, 4)).astype(dtype)
     if x.dtype.kind == "f":
         x[0, 1], x[1, :3], x[2, 2:4] = np.nan, -0.0, np.inf
@@ -166,3 +167,13 @@ def test_a_good_part_of_few_elements_is_chosen_by_ranks(dtype: Any, extent: int,
             attributes = {"axis": axis, "largest": largest}
             given = [rows, np.array([k])]
             check_lowering("TopK", given, attributes, symbolic=False, outputs=2)
+
+
+@pytest.mark.parametrize(("extent", "is_selected"), [(10, True), (28, True), (32, False)])
+def test_ranks_are_for_rows_that_fill_vectors(extent: int, is_selected: bool) -> None:
+    text = f"f (float[9, {extent}] x) => (float[] y, int64[] z) <int64[1] k = {{{extent // 2}}}>"
+    body = "{ y, z = TopK (x, k) }"
+    model = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> {text} {body}')
+    x = RANDOM.standard_normal((9, extent)).astype(np.float32)
+    kernels = InferenceSession(model).profile({"x": x}, 1).entries
+    assert ("routine" in [kernel.kind for kernel in kernels]) is is_selected
