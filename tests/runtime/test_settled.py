@@ -153,6 +153,15 @@ def test_numbers_below_zero_may_be_of_what_no_program_is_made_for() -> None:
         assert np.array_equal(y, x[start + 1 : end])
 
 
+def test_whoever_is_told_of_runs_that_have_no_code_learns_the_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found, x = session(SHAPED), np.ones((4, 6), np.float32)
+    for columns in (2, 3, 4):
+        found.run(None, {"x": x, "s": ints(-1, columns)})
+    assert "this one as s[0] is -1, and code is made for 0 or more" in caplog.text
+
+
 def test_lengths_need_no_program_of_their_own() -> None:
     found, x = session(SHAPED), np.ones((4, 6), np.float32)
     for shape in [(3, 8), (6, 4), (3, 8), (6, 4)] * 2:

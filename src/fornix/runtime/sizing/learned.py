@@ -85,8 +85,12 @@ class Learned:
 
     def extents(self, values: Mapping[Value, Any]) -> dict[str, int] | None:
         """What symbols are in a run with these ``values``; None if one is less than 0."""
-        found = {name: source.number(values) for name, source in self.sources.items()}
+        found = self._numbers(values)
         return found if all(number >= 0 for number in found.values()) else None
+
+    def _numbers(self, values: Mapping[Value, Any]) -> dict[str, int]:
+        """The numbers that symbols stand for, also those less than 0."""
+        return {name: source.number(values) for name, source in self.sources.items()}
 
     def run(self, values: Mapping[Value, Any], run: Run) -> dict[Value, Any]:
         """What the NumPy kernels make of ``values``.
@@ -95,7 +99,13 @@ class Learned:
         """
         kernels = self.kernels()
         extent = Extents({**run.extents, **(self.extents(values) or {})})
-        told = {value: formulas.of(extent) for value, formulas in kernels.told.items()}
+        try:
+            told = {value: formulas.of(extent) for value, formulas in kernels.told.items()}
+        except NotAsCompiled:
+            below = [f"{name} is {n}" for name, n in self._numbers(values).items() if n < 0]
+            if not below:
+                raise
+            raise NotAsCompiled(f"{', '.join(below)}, and code is made for 0 or more") from None
         known = {**told, **kernels.stored, **values}
         with np.errstate(all="ignore"):
             for step in kernels.steps:
