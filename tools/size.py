@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4310,
     "edit": 1150,
     "compile": 17_566,
-    "runtime": 11_380,
+    "runtime": 11_393,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

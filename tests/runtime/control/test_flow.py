@@ -519,3 +519,26 @@ def test_a_branch_may_give_stored_data_without_elements(calls: list[bool]) -> No
     x = np.arange(8, dtype="f").reshape(2, 4)
     agree(sessions(NOTHING), *({"c": np.array(c), "x": x} for c in (True, False, True)))
     assert calls.count(True) >= 3
+
+
+SIDES = """m0 = ReduceSum <keepdims = 0> (q) zf = Constant <value_float = 0.1> ()
+    m = Greater (m0, zf)
+    r = If (m) <then_branch = t () => (float[A, 4] u) { u = Mul (v, v) },
+                else_branch = e () => (float[B, 4] w) { w = Concat <axis = 0> (q, v) }>"""
+ROWS_OF_SIDES = {
+    "scan": f"""f (float[N, 1, 4] x, float[M, 4] q) => (float[N, K, 4] y) {{
+        y = Scan (x) <num_scan_inputs = 1, body = b (float[1, 4] v) => (float[R, 4] r) {{
+            {SIDES} }}> }}""",
+    "map": f"""f (float[N, 1, 4] x, float[M, 4] q) => (float[K, 4] y) {{
+        rows = SplitToSequence <axis = 0, keepdims = 0> (x)
+        all = SequenceMap <body = b (float[P, 4] v) => (float[R, 4] r) {{ {SIDES} }}> (rows)
+        y = ConcatFromSequence <axis = 0> (all) }}""",
+}
+
+
+@pytest.mark.parametrize("name", ROWS_OF_SIDES)
+def test_rows_are_as_large_as_the_branch_that_makes_them(name: str) -> None:
+    pair = sessions(ROWS_OF_SIDES[name])
+    x = np.arange(12, dtype=np.float32).reshape(3, 1, 4) / 8
+    q = np.arange(-4, 8, dtype=np.float32).reshape(3, 4)
+    agree(pair, *({"x": x[:n], "q": q[k:m]} for n, k, m in [(3, 0, 1), (2, 1, 3), (1, 0, 1)] * 2))

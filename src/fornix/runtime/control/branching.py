@@ -17,11 +17,14 @@ from fornix.ir.graph import Graph, Value
 from fornix.runtime.control.lists import changing_list
 from fornix.runtime.control.places import LONG, TRUTH, Code, Label, Listed, Place, Places
 from fornix.runtime.native import NativeStep
-from fornix.runtime.providers import ControlNode, NotAsCompiled
+from fornix.runtime.providers import ControlNode, NotAsCompiled, Step
 from fornix.runtime.shortcuts.generic import ArrayType
 
 if TYPE_CHECKING:
     from fornix.runtime.control.flow import Flow
+
+
+BRANCHES = ("then_branch", "else_branch")
 
 
 @dataclass
@@ -59,13 +62,13 @@ class _Branching:
             self._choose(holds=bool(condition.constant.numpy().all()))
             return
         is_free = flow.is_free(outputs)
-        targets = [wanted.get(value) for value in outputs]
+        targets = self._targets(wanted)
         other = flow.label()
         flow.jump(other, unless=flow.number_at(flow.place_of(condition, self.places), TRUTH))
         before = formulas.running
         codes: list[Code] = []
         sides: list[list[Place]] = []
-        for name in ("then_branch", "else_branch"):
+        for name in BRANCHES:
             formulas.running = []
             with formulas.scope(is_branch=True):
                 found = self._side(self.control.node.attributes[name].value, targets)
@@ -84,6 +87,22 @@ class _Branching:
         flow.join(fork)
         self.places.update(zip(outputs, found, strict=True))
 
+    def _targets(self, wanted: Mapping[Value, Place]) -> list[Place | None]:
+        """Where both branches are to write what they give.
+
+        A place whose extents nobody knows may be nowhere before they are: it serves branches of
+        one type.
+        """
+        targets = [wanted.get(value) for value in self.control.outputs]
+        if not any(place and place.type is None for place in targets):
+            return targets
+        graphs = [self.control.node.attributes[name].value for name in BRANCHES]
+        bodies = [self.flow.body(self.control, graph, [], self.places) for graph in graphs]
+        one, other = ([_types(steps).get(v) for v in outputs] for steps, _, outputs in bodies)
+        are_alike = [a is not None and a == b for a, b in zip(one, other, strict=True)]
+        pairs = zip(targets, are_alike, strict=True)
+        return [t if t is None or t.type or is_alike else None for t, is_alike in pairs]
+
     def _choose(self, *, holds: bool) -> None:
         """Let the one branch run that a stored condition chooses."""
         name = "then_branch" if holds else "else_branch"
@@ -99,8 +118,7 @@ class _Branching:
         if len(outputs) != len(wanted):
             raise NotAsCompiled("a branch has another number of outputs")
         own = {value for step in steps for value in step.writes}
-        native = [step for step in steps if isinstance(step, NativeStep)]
-        types = {value: step.types[value] for step in native for value in step.writes}
+        types = _types(steps)
         pairs = list(zip(outputs, wanted, strict=True))
         direct = [
             t if t and v in types and self._may_share(t, types[v]) else None for v, t in pairs
@@ -188,6 +206,12 @@ def _joined(flow: Flow, one: Place, other: Place, codes: Sequence[Code]) -> Plac
         flow.fresh.add(place.address)
     named = tuple(formulas.extent(slots[a]) if a in slots else d for a, d in enumerate(shape))
     return replace(place, type=(named, dtype))
+
+
+def _types(steps: Sequence[Step]) -> dict[Value, ArrayType]:
+    """What machine code among ``steps`` writes."""
+    native = [step for step in steps if isinstance(step, NativeStep)]
+    return {value: step.types[value] for step in native for value in step.writes}
 
 
 def _differ_in_rank(one: Place, other: Place) -> bool:
