@@ -73,6 +73,11 @@ def test_what_is_few_or_quick_is_computed() -> None:
     assert parts(compute((LEAST,), lambda i: apply("min", x[i], 7)), on) is None
 
 
+def test_bytes_of_any_number_are_looked_up() -> None:
+    for shape in ((N,), (N, 64, symbol("h"), symbol("w"))):
+        assert parts(chain(UINT8, INT8, shape), Target.masked("x86-64-v3")) is not None
+
+
 def test_bytes_are_looked_up_where_vectors_of_them_are() -> None:
     y = chain(UINT8, INT8, (LEAST,))
     assert parts(y, Target.masked("x86-64")) is None

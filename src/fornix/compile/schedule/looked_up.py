@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 
-from fornix.compile.cost import accesses, likely
+from fornix.compile.cost import accesses
 from fornix.compile.emit.looked_up import BYTES, finding, steps
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
 from fornix.compile.work import OPERATIONS_OF
 from fornix.dtype import INT8, UINT8
+from fornix.ir.dim import known
 from fornix.ir.loops import (
     Apply,
     Load,
@@ -30,7 +31,9 @@ from fornix.ir.loops import (
 from fornix.ir.loops.scalar import gathered
 
 LEAST = 16 * BYTES
-"""Elements from which on it is worth while to compute those of all bytes first."""
+"""Elements from which on it is worth while to compute those of all bytes first, as it is where only
+a run tells how many there are: that takes a tenth of a microsecond, and is done once where scales
+are stored."""
 _OF_BYTES = {INT8, UINT8}
 
 
@@ -42,7 +45,8 @@ def looked_up(store: Store, target: Target, lanes: int) -> tuple[Store, Store] |
     given = _only_byte(store)
     if given is None or finding(target) is None:
         return None
-    if math.prod(likely(a.extent) for a in store.axes) < LEAST:
+    count = known(math.prod(a.extent for a in store.axes))
+    if count is not None and count < LEAST:
         return None
     work = sum(OPERATIONS_OF.get(e.op, 0) for e in walk(store.value) if isinstance(e, Apply))
     if target.vector_bytes // lanes * work <= steps(target):
