@@ -101,6 +101,16 @@ def test_steps_with_a_divisor_in_common_are_as_transposed_convolutions_say(
     np.testing.assert_array_equal(runner.run({"x": feed}, {"H": 5, "W": 7})[0], wanted)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_phases_that_are_too_many_are_summed_where_guards_of_quotients_hold(level: str) -> None:
+    weights, feed = integers(4, 32, 5, 3), integers(2, 4, 5, 7, seed=1)
+    window: dict[str, Any] = {"strides": [8, 8], "dilations": [3, 3], "pads": [4] * 4}
+    x = tensor("x", (2, 4, H, W), FLOAT32)
+    y = lower_conv_transpose(x, constant(weights), None, group=4, **window)
+    found = Runner([y], target(level), chunks=3).run({"x": feed}, {"H": 5, "W": 7})[0]
+    np.testing.assert_array_equal(found, conv_transpose(feed, weights, None, group=4, **window))
+
+
 def test_far_places_that_no_tap_reaches_do_not_hide_phases() -> None:
     x, w = tensor("x", (1, 8, 5, 7), FLOAT32), tensor("w", (8, 32, 3, 8), FLOAT32)
     y = lower_conv_transpose(x, w, None, strides=[8, 8], dilations=[8, 1])

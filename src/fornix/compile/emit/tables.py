@@ -74,7 +74,7 @@ _ERF_LIMIT = (PIECES - 0.5) * _ERF_STEP - 2.0**-20
 
 
 def _erf(x: Scalar) -> Scalar:
-    """The error function: a polynomial around each eighth, 1 in the last one; 2 ulp."""
+    """The error function: a polynomial around each eighth, 1 in the last one; 2.2 ulp."""
     size = apply("min", _ERF_LIMIT, abs(x))
     number, whole = _number(size, 1, _ERF_STEP)
     terms = [_chosen(number, table, x) for table in _pieces()]

@@ -26,7 +26,7 @@ from fornix.compile.cost import (
 )
 from fornix.compile.nest import Block, Lanes, Loop, Nest, Put, Span, Sum, Taps, Window
 from fornix.compile.schedule.chunks import chunked, looped
-from fornix.compile.schedule.inside import limits, needed_for
+from fornix.compile.schedule.inside import is_even, limits, needed_for
 from fornix.compile.schedule.packing import filled
 from fornix.compile.target import Target
 from fornix.dtype import FLOAT32
@@ -353,12 +353,13 @@ def _limited(
 ) -> tuple[Scalar, list[Taps]]:
     """``body`` without the guards that limit one of ``taps``, and loops over as many as they let.
 
-    What depends on another of the ``fixed`` axes limits none.
+    What depends on another of the ``fixed`` axes limits none, nor what asks for a quotient of one.
     """
     loops = []
     needed = needed_for(body, op)
     for tap in taps:
-        guards = [g for g in needed if tap in g.variables and not g.variables & (fixed - {tap})]
+        own = [g for g in needed if tap in g.variables and not g.variables & (fixed - {tap})]
+        guards = [g for g in own if is_even(g, tap)]
         if not guards:
             continue
         low: DimLike = 0
