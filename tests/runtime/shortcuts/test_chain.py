@@ -466,6 +466,15 @@ def test_the_run_in_which_lists_get_a_short_way_may_be_wrong(
             session.run(None, feed)
 
 
+def test_a_list_of_texts_is_no_single_text() -> None:
+    text = LISTED.replace("seq(string[])", "seq(string)").replace("string[N]", "string")
+    session, odd = InferenceSession(from_message(parse_model(text))), np.empty((), object)
+    odd[()] = ["a", "b"]
+    for word in [np.array("a", object)] * 4 + [odd]:
+        twice, _ = session.run(None, {"words": [word], "f": np.zeros(2, "f")})
+        assert twice.item() == str(word.item()) * 2
+
+
 CHOSEN = """
 <ir_version: 8, opset_import: ["" : 19]>
 g (string[N] x, string[1] wanted, float[N, 3] v) => (float[M, 3] y, int64[K] where) {

@@ -216,7 +216,7 @@ class _ListLook:
             return True
         if self.rank != 0:
             return all(map(are_texts, feed))
-        return are_texts(np.array([array.item() for array in feed], object))
+        return are_texts(np.fromiter([x.item() for x in feed], object, len(feed)))
 
 
 class _MissingLook:
