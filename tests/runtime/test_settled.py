@@ -153,6 +153,15 @@ def test_numbers_below_zero_may_be_of_what_no_program_is_made_for() -> None:
         assert np.array_equal(y, x[start + 1 : end])
 
 
+def test_objects_in_place_of_numbers_are_refused_in_every_run() -> None:
+    found, x, wrong = session(SHAPED), np.ones((4, 6), np.float32), np.empty(2, object)
+    wrong[:] = [ints(-1, 8), ints(-1, 8)]
+    for _ in range(4):
+        assert found.run(None, {"x": x, "s": ints(-1, 8)})[0].shape == (3, 8)
+        with pytest.raises(FornixError, match=r"input 's' of the model is int64\[2\]"):
+            found.run(None, {"x": x, "s": wrong})
+
+
 def test_whoever_is_told_of_runs_that_have_no_code_learns_the_number(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

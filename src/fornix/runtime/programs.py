@@ -341,7 +341,7 @@ class Programs:
                 if self._undecided(feeds):
                     return None
             key = tuple([feeds[v.name].shape[at] for v, at in self.general.symbols.values()])
-        except (AttributeError, LookupError, TypeError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             return None
         return self._short.get(key, self._common)
 
