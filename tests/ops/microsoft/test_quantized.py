@@ -117,3 +117,17 @@ def test_channels_are_averaged(dtype: Any, last: int) -> None:
     shape = (2, 7, 8, 3) if last else (2, 3, 7, 8)
     inputs = [quanta(*shape, dtype=dtype), scale(0.05), zero(dtype), scale(0.01), zero(dtype)]
     agree("QLinearGlobalAveragePool", inputs, {"channels_last": last}, rtol=0, atol=1)
+
+
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize(
+    ("pair", "factor", "mean"), [([7, -8], 0.1, 0), ([2, -9], 0.3, -4), ([-8, 7], 0.05, 0)]
+)
+def test_means_half_way_between_quanta_go_to_the_even_one(
+    pair: list[int], factor: float, mean: int, last: int
+) -> None:
+    x = np.array(pair, np.int8).reshape((1, 1, 2, 1) if last else (1, 1, 1, 2)) + np.int8(3)
+    inputs = [x, scale(factor), np.int8(3), scale(factor), np.int8(3)]
+    flags = {"channels_last": last, "kernel_shape": [1, 2]}
+    [y] = run_op("QLinearAveragePool", inputs, flags, domain=DOMAIN, opset=1)
+    assert y.item() == mean + 3

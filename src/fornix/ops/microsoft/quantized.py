@@ -359,10 +359,13 @@ def q_linear_average_pool(
     X[N, C, *S] → Y[N, C, *O], or with channels_last X[N, *S, C] → Y[N, *O, C]; padding counts as 0.
     Source: onnxruntime's contributed operators, QLinearAveragePool-1.
     """
-    wide = restored("x", x, x_scale, x_zero_point)
-    wide = np.moveaxis(wide, -1, 1) if channels_last else wide
-    y = average_pool(wide, kernel_shape=kernel_shape, count_include_pad=count_include_pad, **window)
-    y = np.moveaxis(y, 1, -1) if channels_last else y
+    steps = steps_of("x", x, x_zero_point)
+    steps = np.moveaxis(steps, -1, 1) if channels_last else steps
+    mean = average_pool(
+        steps, kernel_shape=kernel_shape, count_include_pad=count_include_pad, **window
+    )
+    mean = np.moveaxis(mean, 1, -1) if channels_last else mean
+    y = np.asarray(mean * one_number("x_scale", x_scale))
     return settled(y, "y", y_scale, y_zero_point, DType.of(x.dtype))
 
 
