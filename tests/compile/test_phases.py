@@ -58,6 +58,7 @@ def test_each_phase_meets_taps_of_its_own(
     [
         (1, 2, 1, [1]),
         (1, 3, 2, [1]),
+        (1, 8, 1, [1]),
         (3, 2, 2, [9]),
         (3, 2, 4, [9]),
         (3, 4, 2, [1, 2, 2, 4]),
@@ -81,6 +82,7 @@ def test_places_that_no_tap_reaches_are_left_out(
     [
         (32, 1, (1, 1), {"strides": [2, 2]}),
         (8, 1, (1, 1), {"strides": [2, 3], "output_padding": [1, 2]}),
+        (8, 1, (1, 1), {"strides": [5, 7], "output_padding": [4, 0]}),
         (5, 1, (1, 3), {"strides": [1, 2], "dilations": [1, 2], "pads": [0, 1, 0, 2]}),
         (1, 8, (3, 3), {"strides": [2, 2], "dilations": [2, 2], "pads": [1, 2, 1, 2]}),
         (16, 2, (2, 3), {"strides": [4, 2], "dilations": [2, 4], "pads": [1, 0, 0, 1]}),
@@ -113,7 +115,7 @@ def test_phases_that_are_too_many_are_summed_where_guards_of_quotients_hold(leve
 
 def test_far_places_that_no_tap_reaches_do_not_hide_phases() -> None:
     x, w = tensor("x", (1, 8, 5, 7), FLOAT32), tensor("w", (8, 32, 3, 8), FLOAT32)
-    y = lower_conv_transpose(x, w, None, strides=[8, 8], dilations=[8, 1])
+    y = lower_conv_transpose(x, w, None, strides=[16, 8], dilations=[16, 1])
     assert len(phases(source(stored(y)))) == 8
 
 

@@ -44,7 +44,7 @@ from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction, select
 
 MAX_PHASES = 16
-"""Convolutions that one is taken apart into, at most."""
+"""Stores that one is taken apart into, at most: convolutions, and rows that meet no taps."""
 FEW_FILTERS = 8
 """Filters up to which phases are joined in any case."""
 
@@ -57,15 +57,15 @@ def phases(store: Store) -> list[Store]:
     if len(folds) != 1 or folds[0].op != "sum":
         return [store]
     strides = dict(_strides(store, folds[0]))
-    both = strides | dict(_strides(store, folds[0], are_alone=True))
-    if math.prod(both.values()) <= MAX_PHASES:
-        strides = both
-    if not 1 < math.prod(strides.values()) <= MAX_PHASES:
+    if math.prod(strides.values()) > MAX_PHASES:
         return [store]
-    open_ = [a for a in strides if not isinstance(a.extent, int)]
-    if not all(_is_cut(a.extent, strides[a]) for a in open_):
-        return [store]
-    return [*_split(store, [(a, strides[a]) for a in store.axes if a in strides])]
+    for chosen in (strides | dict(_strides(store, folds[0], are_alone=True)), strides):
+        axes = [(a, chosen[a]) for a in store.axes if a in chosen]
+        if all(isinstance(a.extent, int) or _is_cut(a.extent, stride) for a, stride in axes):
+            found = [*itertools.islice(_split(store, axes), MAX_PHASES + 1)]
+            if len(found) <= MAX_PHASES:
+                return found
+    return [store]
 
 
 def _split(store: Store, strides: Sequence[tuple[Variable, int]]) -> Iterator[Store]:
