@@ -10,7 +10,18 @@ from fornix.compile.schedule.looked_up import LEAST, looked_up
 from fornix.compile.schedule.map import lanes_of, normal
 from fornix.dtype import FLOAT32, INT8, UINT8, DType
 from fornix.ir.dim import DimLike, symbol
-from fornix.ir.loops import Scalar, Store, Tensor, apply, cast, compute, index, stored, tensor
+from fornix.ir.loops import (
+    Scalar,
+    Store,
+    Tensor,
+    apply,
+    cast,
+    compute,
+    index,
+    reduce,
+    stored,
+    tensor,
+)
 from tests.compile.levels import LEVELS, OF_BYTES, target
 from tests.compile.native import check
 
@@ -93,3 +104,13 @@ def test_bytes_made_of_two_are_computed() -> None:
         (LEAST,), lambda i: quantized(sigmoid(x[0, i]) + cast(index(i), FLOAT32), 9, UINT8)
     )
     assert parts(placed, on) is None
+
+
+@pytest.mark.parametrize("rows", [N, LEAST])
+def test_means_of_bytes_are_computed(rows: DimLike) -> None:
+    x = tensor("x", (rows, 4), UINT8)
+    sums = compute((rows,), lambda i: reduce("sum", (4,), lambda k: cast(x[i, k], FLOAT32)))
+    y = compute((rows,), lambda i: quantized(sums[i], 2.5, UINT8))
+    assert parts(y, Target.masked("x86-64-v3")) is None
+    data = np.random.default_rng(3).integers(0, 256, (LEAST, 4)).astype(np.uint8)
+    check(y, {"x": data}, {} if rows == LEAST else {"N": LEAST})

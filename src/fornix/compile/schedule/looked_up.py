@@ -68,7 +68,8 @@ def _only_byte(store: Store) -> Load | None:
     loads = [e for e in accesses([store.value]) if not e.variables.isdisjoint(axes)]
     if store.buffer.dtype not in _OF_BYTES or len(loads) != 1 or loads[0].guard is not None:
         return None
-    return loads[0] if loads[0].dtype in _OF_BYTES else None
+    # NB: what is read in a sum moves on along axes that are not the store's.
+    return loads[0] if loads[0].dtype in _OF_BYTES and loads[0].variables <= axes else None
 
 
 __all__ = ["looked_up"]
