@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()  # the tests themselves: each collection would go through all of them again
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """What others left in cycles is gone, and nothing goes so while references are counted."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def refuse_network(event: str, arguments: tuple[object, ...]) -> None:

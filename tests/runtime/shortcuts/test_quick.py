@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
@@ -122,13 +121,13 @@ def test_results_are_never_shared(session: InferenceSession) -> None:
         assert not any(np.shares_memory(array, other) for other in arrays[:index])
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_no_references_are_lost_or_kept(session: InferenceSession) -> None:
     calls = 1000  # what one call loses shows a thousandfold, in each try
     watched = [X, I, B, X.dtype, I.dtype, B.dtype, "x"]
     wrong = {**FEEDS, "i": np.array([0, 3])}
 
     def counts() -> list[int]:
-        gc.collect()
         return [sys.getrefcount(thing) for thing in watched]
 
     def changed(feeds: Mapping[str, Any]) -> Any:

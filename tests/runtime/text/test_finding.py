@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import sys
 from typing import Any
@@ -256,6 +255,7 @@ def test_texts_of_another_class_are_left_to_the_kernel() -> None:
     agree(TOKENIZER.format(0, 1, RULES[0]), np.array([Text("a b"), "c"], object))
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_nobody_gains_or_loses_a_reference() -> None:
     nodes = [TOKENIZER.format(1, 1, RULES[0]), "Cast <to = 8>", TOKENIZER.format(0, 1, RULES[6])]
     kinds = [
@@ -271,7 +271,6 @@ def test_nobody_gains_or_loses_a_reference() -> None:
             session.run(None, {"x": x})
         tries = []
         for _ in range(3):  # as other threads take and give None meanwhile
-            gc.collect()
             before = [sys.getrefcount(one) for one in (None, "", "#", "a", *texts)]
             for _ in range(40):
                 session.run(None, {"x": x})
