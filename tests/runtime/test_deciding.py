@@ -14,7 +14,7 @@ import fornix
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession, programs
 from fornix.runtime.program import Program
-from fornix.runtime.settling import MAX_DECIDING, MAX_NODES, deciding
+from fornix.runtime.settling import LARGEST, MAX_NODES, deciding
 from tests.runtime.stored.kept_models import recalled, use_cache, write
 
 HEAD = '<ir_version: 8, opset_import: ["" : 20, "com.microsoft" : 1]>\n'
@@ -61,7 +61,7 @@ def test_matrices_of_a_size_have_code(
     text: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, plain = session(text), {DET: np.linalg.det, INVERSE: np.linalg.inv}[text]
-    sizes = [2, 3, 2, 5, MAX_DECIDING + 1, 3, 0]
+    sizes = [2, 3, 2, 5, LARGEST["Det"] + 1, 3, 0]
     cases = [rng.standard_normal((3, n, n)).astype(np.float32) for n in sizes]
     for x in cases:
         (y,) = found.run(None, {"x": x})
@@ -69,6 +69,29 @@ def test_matrices_of_a_size_have_code(
     monkeypatch.setattr(Program, "run", None)  # each has a short way by now
     (y,) = found.run(None, {"x": cases[0]})
     np.testing.assert_allclose(y, plain(cases[0]), rtol=1e-3, atol=1e-4)
+
+
+def test_heads_of_a_size_are_rotated_by_code(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """f (float[n, t, w] x, float[n2, t2, k] c, float[n3, t3, k2] s) => (float[] y)
+    { y = RotaryEmbedding <num_heads = 2> (x, c, s) }"""
+    model = parser.parse_model(HEAD.replace("20", "23") + text)
+    found = InferenceSession(model.SerializeToString())
+    cases = []
+    for half in [2, 40, 3]:
+        x = rng.standard_normal((2, 3, 2, 2, half)).astype(np.float32)
+        c, s = (rng.standard_normal((2, 3, half)).astype(np.float32) for _ in range(2))
+        one, other = x[:, :, :, 0], x[:, :, :, 1]
+        cosine, sine = c[:, :, np.newaxis], s[:, :, np.newaxis]
+        turned = np.stack([one * cosine - other * sine, one * sine + other * cosine], axis=3)
+        feeds = {"x": x.reshape(2, 3, 4 * half), "c": c, "s": s}
+        cases.append((feeds, turned.reshape(2, 3, 4 * half)))
+    for feeds, expected in cases:
+        np.testing.assert_allclose(found.run(None, feeds)[0], expected, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(Program, "run", None)  # each has a short way by now
+    feeds, expected = cases[0]
+    np.testing.assert_allclose(found.run(None, feeds)[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_sizes_beyond_those_that_are_worth_it_are_left_to_kernels(
@@ -123,4 +146,4 @@ def test_symbols_decide_that_are_the_last_of_indices() -> None:
         (f"f (float[n, n] x) => (float[] y) {{ t0 = Det (x) {chain} }}", set[str]()),
     ]:
         model = fornix.load(io.BytesIO(parser.parse_model(HEAD + text).SerializeToString()))
-        assert deciding(model, ["a", "b", "k", "m", "n"]) == names
+        assert deciding(model, ["a", "b", "k", "m", "n"]).keys() == names

@@ -175,12 +175,17 @@ def _met(inference: Inference, graph: Graph) -> Iterator[Fact]:
 
 
 _MEETING = {
-    "": {"Attention", "Concat", "Einsum", "MaxUnpool", "RotaryEmbedding"},
+    "": {
+        "Attention", "Concat", "DequantizeLinear", "Einsum", "MatMulInteger", "MaxUnpool",
+        "QLinearMatMul", "QuantizeLinear", "RotaryEmbedding",
+    },
     "com.microsoft": {
-        "Attention", "GroupQueryAttention", "MultiHeadAttention", "QAttention", "RotaryEmbedding"
+        "Attention", "DequantizeLinear", "DynamicQuantizeMatMul", "GroupQueryAttention",
+        "MatMulIntegerToFloat", "MultiHeadAttention", "QAttention", "QGemm", "QuantizeLinear",
+        "RotaryEmbedding",
     },
 }  # fmt: skip
-"""By domain the operators that `_met` looks at; of attention rules say what has to be equal."""
+"""By domain the operators that `_met` looks at; of most rules say what has to be equal."""
 
 
 def _asked(node: Node, inference: Inference) -> Iterator[tuple[tuple[DimLike], tuple[DimLike]]]:

@@ -461,15 +461,18 @@ class Programs:
         return program, run
 
     @cached_property
-    def _deciding(self) -> frozenset[str]:
-        """Symbols that nodes need to know as numbers, and run in NumPy as they do not."""
+    def _deciding(self) -> Mapping[str, int]:
+        """Symbols that nodes need to know as numbers, and run in NumPy as they do not.
+
+        Each with the greatest number that is of use.
+        """
         single = [step.single for step in self.general.steps if step.uses_numpy]
         if not single or self.options.memory_limit:
-            return frozenset()
+            return {}
         from fornix.runtime.settling import deciding, is_decided  # noqa: PLC0415 - few sessions need it
 
         is_any = any(one is not None and is_decided(one.node) for one in single)
-        return deciding(self._model(), self.general.symbols) if is_any else frozenset()
+        return deciding(self._model(), self.general.symbols) if is_any else {}
 
     def _choose(self, run: Run, feeds: Mapping[str, Any]) -> Program | None:
         """The program for the extents of ``run``."""
@@ -490,12 +493,9 @@ class Programs:
 
     def _decided(self, run: Run) -> dict[str, int]:
         """The extents of ``run`` that nodes need to know, if their loops are made for such."""
-        if not self._deciding:
-            return {}
-        from fornix.runtime.settling import MAX_DECIDING  # noqa: PLC0415 - few sessions need it
-
         found = {name: run.extents[name] for name in self._deciding}
-        return found if all(0 < n <= MAX_DECIDING for n in found.values()) else {}
+        is_any = all(0 < n <= self._deciding[name] for name, n in found.items())
+        return found if is_any else {}
 
     def _for_numbers(self, numbers: Mapping[str, int], feeds: Mapping[str, Any]) -> Program | None:
         """The program in which symbols have these ``numbers``, if it does for ``feeds``."""

@@ -6,7 +6,8 @@ for some runs for no others. Also which extents nodes need to know, to say what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from fornix.ir.dim import Dim
 from fornix.ir.graph import Model, Node, Value
 from fornix.ir.tensor import ArrayTensor
 from fornix.ir.walk import nodes
+from fornix.ops.elimination import MOST_ROWS
+from fornix.ops.signal_loops import LONGEST_IN_STEPS
 from fornix.runtime.options import RunOptions
 from fornix.runtime.shortcuts.short import QuickCall
 from fornix.runtime.sizing.extents import name_extents
@@ -33,6 +36,7 @@ PLACES: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("", "BlackmanWindow"): (0,),
     ("", "CenterCropPad"): (1,),
     ("", "Col2Im"): (1, 2),
+    ("", "CumProd"): (1,),
     ("", "CumSum"): (1,),
     ("", "DFT"): (1, 2),
     ("", "Expand"): (1,),
@@ -55,16 +59,25 @@ PLACES: Mapping[tuple[str, str], tuple[int, ...]] = {
 }
 """By operator the inputs that say where and how much, and are no data."""
 
-DECIDING: Mapping[tuple[str, str], int] = {
-    ("", "Det"): 0,
-    ("", "GatherND"): 1,
-    ("", "ScatterND"): 1,
-    ("com.microsoft", "GatherND"): 1,
-    ("com.microsoft", "Inverse"): 0,
+DECIDING: Mapping[tuple[str, str], Sequence[tuple[int, int]]] = {
+    ("", "DFT"): [(0, -1), (0, -2)],
+    ("", "DequantizeLinear"): [(1, -1)],
+    ("", "Det"): [(0, -1)],
+    ("", "GatherND"): [(1, -1)],
+    ("", "LinearAttention"): [(1, -1), (4, -1), (5, -1)],
+    ("", "QuantizeLinear"): [(1, -1)],
+    ("", "RotaryEmbedding"): [(0, -1)],
+    ("", "STFT"): [(0, -1), (2, -1)],
+    ("", "ScatterND"): [(1, -1)],
+    ("com.microsoft", "DequantizeLinear"): [(1, -1)],
+    ("com.microsoft", "GatherND"): [(1, -1)],
+    ("com.microsoft", "Inverse"): [(0, -1)],
+    ("com.microsoft", "QuantizeLinear"): [(1, -1)],
+    ("com.microsoft", "RotaryEmbedding"): [(0, -1), (2, -1)],
 }
-"""By operator the input whose last extent says what its loops are."""
-MAX_DECIDING = 32
-"""Extents beyond which no node has loops for it."""
+"""By operator the inputs and axes whose extents say what its loops are."""
+LARGEST = {"DFT": LONGEST_IN_STEPS, "Det": MOST_ROWS, "Inverse": MOST_ROWS}
+"""Extents beyond which a node has no loops."""
 
 
 def telling(model: Model) -> list[str]:
@@ -85,26 +98,33 @@ def telling(model: Model) -> list[str]:
 
 
 def is_decided(node: Node) -> bool:
-    """Whether an extent says what the loops of ``node`` are."""
+    """Whether extents say what the loops of ``node`` are."""
     return (node.domain, node.op_type) in DECIDING
 
 
-def deciding(model: Model, symbols: Iterable[str]) -> frozenset[str]:
-    """Those of ``symbols`` that nodes need to know as numbers; none of a model as in `telling`."""
+def deciding(model: Model, symbols: Iterable[str]) -> dict[str, int]:
+    """Those of ``symbols`` that nodes need to know as numbers, each with the greatest of use.
+
+    None of a model as in `telling`.
+    """
     decided = [node for node in model.graph.nodes if is_decided(node)]
     if not decided or len(list(nodes(model.graph))) > MAX_NODES:
-        return frozenset()
+        return {}
     from fornix.infer import infer_model  # noqa: PLC0415 - few models need it
 
     named = model.clone()
     name_extents(named, {})
-    inference, found = infer_model(named), set[str]()
+    inference, found = infer_model(named), dict[str, int]()
     for node in filter(is_decided, named.graph.nodes):
-        value = node.inputs[DECIDING[node.domain, node.op_type]]
-        fact = None if value is None else inference.fact(value)
-        extent = fact.shape[-1] if fact is not None and fact.has_rank and fact.rank else 0
-        found |= extent.symbols if isinstance(extent, Dim) and not extent.unknowns else set()
-    return frozenset(found.intersection(symbols))
+        most = LARGEST.get(node.op_type, sys.maxsize)
+        for place, axis in DECIDING[node.domain, node.op_type]:
+            value = node.inputs[place] if place < len(node.inputs) else None
+            fact = None if value is None else inference.fact(value)
+            shape = fact.shape if fact is not None and fact.has_rank else ()
+            extent = shape[axis] if len(shape) >= -axis else 0
+            names = extent.symbols if isinstance(extent, Dim) and not extent.unknowns else ()
+            found |= {name: min(most, found.get(name, most)) for name in names}
+    return {name: most for name, most in found.items() if name in symbols}
 
 
 def numbers_of(feeds: Mapping[str, Any], names: Collection[str]) -> Numbers | None:

@@ -186,6 +186,10 @@ CASES = {
     "keys with values": """f (float[N, M, 4] q, float[N, K, 2, 2, 2] k, float[12] b)
         => (float[N, M, 4] z) {
         z = com.microsoft.MultiHeadAttention <num_heads = 2> (q, k, , b) }""",
+    "named heads": """f (float[N, M, 4] q, float[N, M, K, 2, 2] k) => (float[N, M, 4] z) {
+        z = com.microsoft.MultiHeadAttention <num_heads = 2> (q, k) }""",
+    "named heads of all": """f (float[N, M, K, 3, 4] q) => (float[N, M, 8] z) {
+        z = com.microsoft.MultiHeadAttention <num_heads = 2> (q) }""",
     "keys of before": """f (float[N, 1, 4] q, float[N, 2, M, 2] p, float[N, 2, K, 2] o)
         => (float[N, 1, 4] z, float[N, 2, A, 2] r, float[N, 2, A, 2] t) {
         z, r, t = com.microsoft.MultiHeadAttention <num_heads = 2> (q, q, q, , , , p, o) }""",
@@ -205,6 +209,8 @@ CASES = {
             (x, , w, p, , g, g, k, s, s, , s, s, o, o, , o, o) }""",
     "queries apart": """f (float[N, 2, M, 2] q, float[N, 1, K, 2] k, bool[M, K] m)
         => (float[N, 2, M, 2] z) { z = Attention (q, k, k, m) }""",
+    "heads apart": """f (float[2, N, 3, M] q, float[2, K, 3, M] k) => (float[2, N, 3, M] z) {
+        z = Attention (q, k, k) }""",
     "QLinearGlobalAveragePool": """f (uint8[N, M, K, 2] x, float s, uint8 o)
         => (uint8[N, 1, 1, 2] z) {
         z = com.microsoft.QLinearGlobalAveragePool <channels_last = 1> (x, s, o, s, o) }""",

@@ -4,8 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import parser
 
+from fornix import InferenceSession
 from fornix.errors import NotSupported, ShapeError
+from fornix.reference import ReferenceEvaluator
 from tests.ops.harness import peer, run_op
 from tests.ops.microsoft.peer import DOMAIN, agree
 
@@ -274,3 +277,29 @@ def test_a_cache_must_have_room() -> None:
     scales = [*[None] * 5, np.ones(1, np.float32)]
     with pytest.raises(NotSupported, match="k_scale must be left out"):
         run_op("GroupQueryAttention", step(1, 2)[:7] + scales, flags, domain=DOMAIN, opset=1)
+
+
+@pytest.mark.parametrize("engine", [ReferenceEvaluator, InferenceSession])
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(1, 2, 4), (1, 2, 3, 2, 2)], r"key must be key\[1, 2, 2, \?, \?\], got"),
+        ([(1, 2, 3, 3, 2)], r"query must be query\[\?, \?, 2, \?, \?\], got"),
+        (
+            [*[(1, 2, 4)] * 3, *[None] * 3, (1, 2, 3, 2), (1, 2, 1, 2)],
+            "queries, keys and values must fit, found",
+        ),
+    ],
+)
+def test_heads_and_keys_of_open_extents_have_to_fit(
+    engine: Any, shapes: list[tuple[int, ...] | None], message: str
+) -> None:
+    given = [(f"x{n}", shape) for n, shape in enumerate(shapes) if shape is not None]
+    texts = (f"float[{', '.join(f'{x}_{axis}' for axis in range(len(s)))}] {x}" for x, s in given)
+    names = (f"x{n}" if shape else "" for n, shape in enumerate(shapes))
+    model = parser.parse_model(
+        f'<ir_version: 9, opset_import: ["" : 20, "{DOMAIN}" : 1]> f ({", ".join(texts)}) => '
+        f"(float[] y) {{ y = {DOMAIN}.MultiHeadAttention <num_heads = 2> ({', '.join(names)}) }}"
+    )
+    with pytest.raises(ShapeError, match=message):
+        engine(model).run(None, {x: normal(*shape) for x, shape in given})

@@ -384,6 +384,44 @@ def test_parts_that_are_joined_are_taken_to_be_alike_elsewhere(rng: np.random.Ge
         s.run(None, {"x": x, "z": z[:, :, :1]})
 
 
+def test_scales_are_taken_to_be_as_many_as_there_are_along_an_axis(
+    rng: np.random.Generator,
+) -> None:
+    s = session("""(float[n, c, h] x, float[c2] s, uint8[c3] o) => (uint8[] y, float[] z)
+    { y = QuantizeLinear (x, s, o) z = DequantizeLinear (y, s, o) }""")
+    assert {place.reason for place in s.placement()} == {""}
+    for shape, count in [((2, 3, 5), 3), ((2, 3, 5), 1), ((4, 1, 2), 1), ((2, 7, 5), 7)]:
+        x = rng.standard_normal(shape).astype(np.float32)
+        scale = 2.0 ** rng.integers(-6, -3, count).astype(np.float32)
+        zero = rng.integers(100, 150, count).astype(np.uint8)
+        column, origin = scale[:, np.newaxis], zero[:, np.newaxis].astype(np.float32)
+        steps = np.clip(np.rint(x / column) + origin, 0, 255)
+        for _ in range(2):
+            y, z = s.run(None, {"x": x, "s": scale, "o": zero})
+            assert np.array_equal(y, steps)
+            assert np.array_equal(z, (steps - origin) * column)
+    with pytest.raises(fornix.errors.ShapeError, match="y_scale must be one number or have one"):
+        s.run(None, {"x": x, "s": scale[:2], "o": zero[:2]})
+
+
+def test_heads_are_taken_to_be_as_many_of_keys_as_of_queries(rng: np.random.Generator) -> None:
+    model = parser.parse_model("""<ir_version: 10, opset_import: ["" : 23]>
+    f (float[b, h, s, d] q, float[b2, g, t, d2] k, float[b3, g2, t2, e] v) => (float[] y)
+    { y = Attention (q, k, v) }""")
+    s = fornix.InferenceSession(model.SerializeToString())
+    assert {place.reason for place in s.placement()} == {""}
+    reference = fornix.ReferenceEvaluator(model)
+    for heads, groups in [(4, 4), (4, 2), (1, 1), (6, 6)]:
+        q, k, v = (
+            rng.standard_normal(shape).astype(np.float32)
+            for shape in [(2, heads, 3, 8), (2, groups, 5, 8), (2, groups, 5, 4)]
+        )
+        (expected,) = reference.run(None, {"q": q, "k": k, "v": v})
+        for _ in range(2):
+            (y,) = s.run(None, {"q": q, "k": k, "v": v})
+            np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_places_of_maxima_are_taken_to_be_as_many_as_maxima(rng: np.random.Generator) -> None:
     s = session("""(float[n, c, h, w] x, int64[n2, c2, h2, w2] i) => (float[] y)
     { y = MaxUnpool <kernel_shape = [2, 2], strides = [2, 2]> (x, i) }""")

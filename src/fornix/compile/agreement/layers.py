@@ -21,9 +21,13 @@ def attention(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) -> 
     query, key, value, mask, past, passed, filled = _padded(facts, 7)
     if query is None or key is None or value is None:
         raise NothingSaid
-    shapes = [fact.shape for fact in (query, key, value)]
     along = 2 if query.rank == _HEADS_APART else 1
-    fixed(*(n for shape in shapes for axis, n in enumerate(shape) if axis not in {0, along}))
+    if along > 1:  # open heads share no keys
+        for axis in (1, 3):
+            _alike(found, query.shape[axis], key.shape[axis])
+        _alike(found, key.shape[1], value.shape[1])
+    else:
+        fixed(*(fact.shape[2] for fact in (query, key, value)))
     found.same(key.shape[along], value.shape[along])
     before = _past(found, query.shape[0], (past, passed))
     for other in (key, value, filled):
@@ -76,13 +80,14 @@ def multi_head(found: Agreement, node: Node, facts: Facts, _: Sequence[Fact]) ->
         found.same(query.shape[2], given[0].shape[2])
         for fact in (query, *given):
             found.same(fact.shape[2], fact.shape[2] // heads * heads)
-    else:
-        fixed(*query.shape[2:])
     for fact in given:
         found.same(batch, fact.shape[0])
-        if not are_rows:
-            fixed(*(n for axis, n in enumerate(fact.shape) if axis not in {0, along}))
         found.same(given[0].shape[along], fact.shape[along])
+    for fact in () if are_rows else (query, *given):
+        is_packed = fact.rank > _HEADS_APART
+        if fact.rank >= _HEADS_APART:
+            found.same(heads, fact.shape[2 if is_packed else 1])
+        fixed(*fact.shape[3 if is_packed or fact.rank == _HEADS_APART else 2 :])
     keys = given[0].shape[along] if given else length
     keys = keys + _past(found, batch, (past, passed))
     _masked(found, (batch, heads, length, keys), mask, added)
@@ -240,6 +245,12 @@ def _broadcasts(found: Agreement, shape: Shape, whole: Shape) -> None:
     for one, other in zip(reversed(shape), reversed(whole), strict=False):
         if one != 1:
             found.broadcast(one, other)
+
+
+def _alike(found: Agreement, one: DimLike, other: DimLike) -> None:
+    """Ask that they are equal where one of them is open; of numbers inference has asked."""
+    if known(one) is None or known(other) is None:
+        found.same(one, other)
 
 
 def _past(found: Agreement, batch: DimLike, pair: Sequence[Fact | None]) -> DimLike:

@@ -29,7 +29,13 @@ from fornix.ops.microsoft.attention_loops import (
     lower_self_attention,
     with_bias,
 )
-from fornix.ops.microsoft.shapes import check_added, check_heads, check_projection, check_shape
+from fornix.ops.microsoft.shapes import (
+    check_added,
+    check_extents,
+    check_heads,
+    check_projection,
+    check_shape,
+)
 from fornix.ops.move import lower_concat
 from fornix.ops.op import op
 from fornix.ops.precision import cast_tensor, widened
@@ -339,13 +345,17 @@ def infer_multi_head(
     for name, fact in (("query", query), ("key", key), ("value", value)):
         if fact is not None and fact.rank == 3:
             check_shape(name, fact, (None, None, whole_heads(fact.shape[2], num_heads)))
+    if key is None:
+        check_shape("query", query, (None, None, num_heads, None, None))
     for name, fact in (("key", key), ("value", value)):
         if fact is not None:
             along = (num_heads, keys) if fact.rank == 4 else (keys,)
-            free = [None] * (fact.rank - 1 - len(along))
-            check_shape(name, fact, (batch, *along, *free))
+            apart = (num_heads,) if fact.rank == PACKED_AXES else ()
+            free = [None] * (fact.rank - 1 - len(along) - len(apart))
+            check_shape(name, fact, (batch, *along, *apart, *free))
     check_shape("past_key", past_key, (batch, num_heads, None, size))
-    check_shape("past_value", past_value, (batch, num_heads, None, width))
+    before = past_key.shape[2] if past_key is not None and past_key.has_rank else None
+    check_shape("past_value", past_value, (batch, num_heads, before, width))
     check_shape("bias", bias, (num_heads * (2 * size + width),))
     if past_key is not None:
         keys = keys + (
@@ -463,9 +473,9 @@ def _lower_heads_of(
     """`_heads_of` for lowerings."""
     is_kept = key is not None and value is not None and key.rank == 4
     if key is None:
-        parts = [_side_by_side(query, part) for part in range(3)]
+        parts = [_side_by_side(query, part, heads) for part in range(3)]
     elif value is None:
-        parts = [heads_apart(query, heads), *(_side_by_side(key, part) for part in range(2))]
+        parts = [heads_apart(query, heads), *(_side_by_side(key, part, heads) for part in range(2))]
     elif is_kept:
         kept = (
             compute((x.shape[0], heads, *x.shape[2:]), lambda *i, x=x: x[i]) for x in (key, value)
@@ -479,9 +489,9 @@ def _lower_heads_of(
     return q, k, v
 
 
-def _side_by_side(x: Tensor, part: int) -> Tensor:
+def _side_by_side(x: Tensor, part: int, heads: int) -> Tensor:
     """x[B, L, H, :, D] as [B, H, L, D]."""
-    batch, length, heads, _, size = x.shape
+    batch, length, _, _, size = x.shape
     return compute((batch, heads, length, size), lambda b, h, i, d: x[b, i, h, part, d])
 
 
@@ -490,6 +500,7 @@ def _heads_of(
 ) -> tuple[Array, Array, Array]:
     """Queries, keys and values [B, H, L, D] in float32 or wider, the bias added."""
     if key is None:
+        check_extents("query", query.shape, (None, None, heads, None, None))
         parts = [widened(query)[:, :, :, part].swapaxes(1, 2) for part in range(3)]
     elif value is None:
         parts = [
