@@ -96,6 +96,20 @@ def test_what_is_the_same_for_a_row_is_read_beside_it() -> None:
     check(y, {"x": x, "w": w, "b": b})
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("width", [17, 24, 31, 32])
+def test_rows_of_two_vectors_are_reduced_in_vectors(level: str, width: int) -> None:
+    x = np.concatenate([rows(width), rows(width, seed=1)[:13]])
+    found = reduced(tensor("x", x.shape, FLOAT32))
+    for y in (found["least"], found["greatest"], found["place"]):
+        check(y, {"x": x}, target=target(level), chunks=3)
+    for dtype in (FLOAT32, FLOAT64, INT32, INT64):
+        t = tensor("x", (21, width), dtype)
+        y = reduced(t)["sum"]
+        check(y, {"x": data(21, width, dtype)}, target=target(level), at_end=True)
+        assert Runner([y], target=target(level)).kernels[0].schedule == "map"
+
+
 @pytest.mark.parametrize(("width", "is_short"), [(2, True), (10, True), (17, False), (1, False)])
 def test_rows_of_up_to_16_elements_are_short(width: int, *, is_short: bool) -> None:
     x = tensor("x", (100, width), FLOAT32)

@@ -38,7 +38,10 @@ def reduce(em: Emitter, e: Reduce, unit: int) -> Value:
     varies = em.depends(e)
     changes = _changes(em, e)
     depth = em.top if changes else max(em.depth_of(e), em.barrier)
-    points = None if changes else _points(e)  # at places by number it may remember what was there
+    axis = None if varies else fold_axis(e, em.lanes)
+    is_long = axis is not None and isinstance(axis.extent, int) and axis.extent > em.lanes
+    # at places by number it may remember what was there
+    points = None if changes or is_long else _points(e)
     if points is not None:
         terms = [substitute_scalar(e.body, dict(p)) for p in points]
         result = em.value(terms[0], unit)
@@ -48,7 +51,6 @@ def reduce(em: Emitter, e: Reduce, unit: int) -> Value:
     with em.at(depth):
         if varies:
             return _in_lanes(em, e, unit)
-        axis = fold_axis(e, em.lanes)
         return _alone(em, e) if axis is None else _in_vectors(em, e, axis)
 
 
