@@ -24,8 +24,8 @@ def normalize_axis(axis: int, rank: int, name: str = "axis") -> int:
 
 def normalize_axes(axes: Iterable[int], rank: int, name: str = "axes") -> tuple[int, ...]:
     """``axes`` counted from the front; raises ShapeError if one is out of range or repeated."""
-    normalized = tuple(normalize_axis(int(axis), rank, name) for axis in axes)
-    if len(set(normalized)) != len(normalized):
+    normalized = tuple([normalize_axis(int(axis), rank, name) for axis in axes])
+    if len(normalized) > 1 and len(set(normalized)) != len(normalized):
         raise ShapeError(f"{name} must name each axis once, got {list(normalized)}")
     return normalized
 
@@ -151,7 +151,7 @@ def listed(x: Any, name: str) -> list[Any]:
         return x
     if x.ndim > 1:
         raise ShapeError(f"{name} must have one axis, found shape {shape_text(x.shape)}")
-    numbers: list[Any] = x.reshape(-1).tolist()
+    numbers: list[Any] = x.tolist() if x.ndim else [x.item()]
     return numbers
 
 

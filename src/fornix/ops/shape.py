@@ -433,8 +433,11 @@ def expand(input: Array, shape: Array) -> Array:
     target: tuple[Any, ...] = tuple(_target(shape))
     common = target
     if input.size != 1 or input.ndim > len(target):  # one element becomes what is asked for
-        broadcast_shapes(input.shape, target)  # says which extents differ; NumPy does not
-        common = np.broadcast_shapes(input.shape, target)
+        try:
+            common = np.broadcast_shapes(input.shape, target)
+        except ValueError:  # which extents differ, the rule says
+            broadcast_shapes(input.shape, target)
+            raise
     taken = math.prod(common) * input.itemsize
     if taken >= ADDRESSES:  # that it is a view would only put it off
         raise Fail(

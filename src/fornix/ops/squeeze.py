@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fornix.errors import require
+from fornix.errors import ShapeError
 from fornix.ir.dim import DimLike, known
 from fornix.ir.graph import Graph, Node
 from fornix.ir.loops import Tensor, compute
@@ -93,10 +93,11 @@ def squeeze_13_to_11(node: Node, graph: Graph) -> None:
 
 def _check_squeezed(shape: Sequence[DimLike], drop: set[int]) -> None:
     for axis in sorted(drop):
-        require(
-            known(shape[axis]) in {None, 1},
-            f"axis {axis} of data{shape_text(shape)} must be 1 to be squeezed, found {shape[axis]}",
-        )
+        if known(shape[axis]) not in {None, 1}:
+            raise ShapeError(
+                f"axis {axis} of data{shape_text(shape)} must be 1 to be squeezed, "
+                f"found {shape[axis]}"
+            )
 
 
 Unsqueeze = (
@@ -147,7 +148,9 @@ def lower_unsqueeze(data: Tensor, axes: Tensor | list[int], *, node: LowerNode) 
 
 def _unsqueezed(shape: Sequence[DimLike], axes: Sequence[int]) -> list[DimLike]:
     rank = len(shape) + len(axes)
-    places = set(normalize_axes(axes, rank))
+    places = normalize_axes(axes, rank)
+    if len(places) == 1:
+        return [*shape[: places[0]], 1, *shape[places[0] :]]
     rest = iter(shape)
     return [1 if axis in places else next(rest) for axis in range(rank)]
 
