@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -48,6 +49,14 @@ def test_python_of_the_page_runs(page: Path) -> None:
     with temporary():
         for block in blocks(page):
             exec(block, names)
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+def test_python_of_the_page_needs_what_comes_with_fornix(page: Path) -> None:
+    nodes = [node for block in blocks(page) for node in ast.walk(ast.parse(block))]
+    imported = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in imported} <= {"fornix", "numpy"}
 
 
 @pytest.mark.usefixtures("folder")
