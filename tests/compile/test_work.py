@@ -15,7 +15,7 @@ from fornix.infer import infer_model
 from fornix.ir.load import from_message
 from fornix.runtime.sizing.extents import bound_symbols, name_extents
 
-HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
+HEAD = '<ir_version: 11, opset_import: ["" : 23, "com.microsoft" : 1]>\n'
 
 
 def compiled(text: str) -> Compiled:
@@ -35,16 +35,16 @@ def kernels(text: str) -> list[CompiledKernel]:
 
 def totals(text: str, **extents: int) -> tuple[int, int, int]:
     """Operations of all kernels, bytes that the last one reads and writes."""
-
-    def number(d: object) -> int:
-        bound = d.bind(extents) if hasattr(d, "bind") else d
-        assert isinstance(bound, int)
-        return bound
-
     found = kernels(text)
     last = found[-1].work
-    operations = sum(number(kernel.work.operations) for kernel in found)
-    return operations, number(last.read), number(last.written)
+    operations = sum(number(kernel.work.operations, **extents) for kernel in found)
+    return operations, number(last.read, **extents), number(last.written, **extents)
+
+
+def number(d: object, **extents: int) -> int:
+    bound = d.bind(extents) if hasattr(d, "bind") else d
+    assert isinstance(bound, int)
+    return bound
 
 
 @pytest.mark.parametrize(("m", "k", "n"), [(5, 7, 9), (40, 64, 100), (1, 33, 50)])
@@ -82,6 +82,19 @@ def test_what_a_row_shares_is_computed_once() -> None:
     assert read == written == 4000
 
 
+@pytest.mark.parametrize("rows", [3, 20])
+def test_scores_of_heads_that_lie_side_by_side_count_for_their_head_alone(rows: int) -> None:
+    keys, heads, size = 30, 4, 16
+    text = f"""f (float[1, {rows}, {heads * size}] q, float[1, {keys}, {heads * size}] k,
+                  float[1, {keys}, {heads * size}] v) => (float[1, {rows}, {heads * size}] y) {{
+        y = com.microsoft.MultiHeadAttention <num_heads = {heads}> (q, k, v)
+    }}"""
+    scores = heads * rows * keys
+    products = 2 * 2 * scores * size
+    around = scores * (4 + OPERATIONS_OF["exp"] + OPERATIONS_OF["div"])
+    assert products <= totals(text)[0] <= 2 * (products + around)
+
+
 def test_a_gather_reads_rows_and_not_the_table() -> None:
     text = "f (float[1000, 8] t, int64[3] i) => (float[3, 8] y) { y = Gather(t, i) }"
     operations, read, written = totals(text)
@@ -94,6 +107,25 @@ def test_memory_counts_once_however_often_it_is_read() -> None:
     text = "f (float[64] x) => (float[64, 64] y) { a = Unsqueeze(x, k) y = Mul(a, x) }"
     text = text.replace(") {", ") <int64[1] k = {1}> {")
     assert totals(text)[1:] == (64 * 4, 64 * 64 * 4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "y, k2, v2 = Attention (q, k, v, , k1, v1)",
+        """t = Reshape (q, flat)
+        y, k2, v2 = com.microsoft.MultiHeadAttention <num_heads = 4> (t, k, v, , , , k1, v1)""",
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_cache_is_written_once(call: str, rows: int) -> None:
+    new, old, both = (f"float[2, 4, {n}, 16]" for n in (rows, 99, 99 + rows))
+    inputs = f"{new} q, {new} k, {new} v, {old} k1, {old} v1"
+    outputs = f"float[N, M, K] y, {both} k2, {both} v2"
+    found = kernels(f"f ({inputs}) => ({outputs}) <int64[3] flat = {{2, {rows}, 64}}> {{ {call} }}")
+    written = sum(number(kernel.work.written) for kernel in found)
+    cache = 2 * 4 * (2 * 4 * (99 + rows) * 16)
+    assert cache <= written <= cache * 1.5
 
 
 def test_a_recurrence_counts_its_steps() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from fornix.compile.axes import split
 from fornix.compile.cost import accesses
 from fornix.compile.kernel import Work
 from fornix.ir.dim import Dim, DimLike, atoms, maximum, minimum
@@ -61,7 +62,7 @@ def works(
     """
     counts = [operations(stores) for stores in parts]
     if is_same:
-        rest = operations(whole)
+        rest = operations(map(split, whole))  # a part of an index is one of few values
         for k, count in enumerate(counts[:-1]):
             counts[k] = minimum(count, rest)  # products with zeros, of groups done as one, are none
             rest = maximum(rest - count, 0)

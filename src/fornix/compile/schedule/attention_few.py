@@ -149,7 +149,7 @@ class _Kept:
         if few.mate is not None:
             axes.append(few.mate)
             fresh.append(few.mate)
-        key = Variable("j", PART)
+        key = Variable("j", minimum(PART, a.key.extent))
         each = minimum(few.part.dim * PART + key.dim, a.key.extent - 1)
         place: dict[Atom, DimLike] = {**at, a.key: each}
         product = reduction("sum", (a.term,), a.queries * a.scale * a.keys)
