@@ -16,7 +16,7 @@ from fornix.dtype import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, DType
 from fornix.errors import DTypeError, require
 from fornix.ir.dim import DimLike, divide, equal, known
 from fornix.ir.graph import Graph
-from fornix.ir.loops import Tensor, compute
+from fornix.ir.loops import Tensor, compute, stored
 from fornix.ops import scalar as s
 from fornix.ops.along import mapped
 from fornix.ops.attention_bodies import attention_body, flex_attention_body
@@ -259,8 +259,11 @@ def lower_attention(
     cache = (past_key, past_value, nonpad_kv_seqlen)
     _check_cache(k.shape, v.shape, *(None if x is None else x.shape for x in cache))
     past: DimLike = 0 if past_key is None else past_key.shape[2]
-    present_key = k if past_key is None else lower_concat(past_key, k, axis=2)
-    present_value = v if past_value is None else lower_concat(past_value, v, axis=2)
+    # What the next step gets lies in memory for this one, too.
+    present_key = k if past_key is None else stored(lower_concat(past_key, k, axis=2), "keys")
+    present_value = (
+        v if past_value is None else stored(lower_concat(past_value, v, axis=2), "values")
+    )
     filled = nonpad_kv_seqlen
     if filled is not None and filled.rank != 1:
         node.decline("nonpad_kv_seqlen is no vector")

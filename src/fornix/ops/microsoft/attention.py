@@ -14,7 +14,7 @@ import numpy as np
 
 from fornix.errors import NotSupported, require
 from fornix.ir.dim import DimLike, divide, known
-from fornix.ir.loops import Tensor, cast, compute
+from fornix.ir.loops import Tensor, cast, compute, stored
 from fornix.ops.attention import average, similarity, softmax
 from fornix.ops.call import InferNode, LowerNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor
@@ -459,8 +459,8 @@ def lower_multi_head(
     require(cache_indirection is None, "cache_indirection must be left out", NotSupported)
     q, k, v = _lower_heads_of(query, key, value, bias, num_heads)
     if past_key is not None and past_value is not None:
-        k = lower_concat(cast_tensor(past_key, k.dtype), k, axis=2)
-        v = lower_concat(cast_tensor(past_value, v.dtype), v, axis=2)
+        k = stored(lower_concat(cast_tensor(past_key, k.dtype), k, axis=2), "keys")
+        v = stored(lower_concat(cast_tensor(past_value, v.dtype), v, axis=2), "values")
     mask = LoopMask(key_padding_mask, attention_bias, mask_filter_value, bool(unidirectional))
     y, scores = attended(q, k, v, mask, scale, node)
     rest = (cast_tensor(x, query.dtype) for x in (k, v, scores))

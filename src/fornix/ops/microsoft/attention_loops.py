@@ -136,14 +136,15 @@ def lower_self_attention(
     )
     if past is not None:
         k, v = (lower_concat(_part(past, part, k.dtype), x, axis=2) for part, x in ((0, k), (1, v)))
-    y, _ = attended(q, k, v, mask, scale, node)
-    if not node.wants(1):
-        return heads_together(y, dtype), None
-    shape = (2, *k.shape)
     present = compute(
-        shape, lambda p, *i: cast(select(apply("eq", index(p), 0), k[i], v[i]), dtype)
+        (2, *k.shape),
+        lambda p, *i, k=k, v=v: cast(select(apply("eq", index(p), 0), k[i], v[i]), dtype),
     )
-    return heads_together(y, dtype), present
+    if past is not None and dtype is k.dtype:  # it lies in memory for this step, too
+        present = stored(present, "cache")
+        k, v = (_part(present, part, dtype) for part in range(2))
+    y, _ = attended(q, k, v, mask, scale, node)
+    return heads_together(y, dtype), present if node.wants(1) else None
 
 
 def _part(past: Tensor, part: int, dtype: DType) -> Tensor:
