@@ -222,7 +222,7 @@ def lower_distinct(X: Tensor, *, sorted: int) -> tuple[Tensor, ...]:
         1,
         [keys],
         [*lists, ((1,), INT64)],
-        lambda _: (extent, keys.dtype.bits, sorted),
+        lambda _: (extent, sorted),
         scratch=[(extent, INT64), (extent, INT64), (ranking_loops.DIGITS, INT64)],
         operations=VISIT * extent,
     )

@@ -106,7 +106,7 @@ def select_many(
             order[i] = i
     else:
         count = foremost(keys, order, counts, start, extent, wanted, bits, is_float)
-    if sort(keys, order, other, counts, start, count, bits):
+    if sort(keys, order, other, counts, start, count):
         for i in range(wanted):
             chosen[to + i] = other[i]
     else:
@@ -160,31 +160,31 @@ def foremost(
 
 
 def sort(
-    keys: Memory,
-    order: Memory,
-    other: Memory,
-    counts: Memory,
-    start: int,
-    count: int,
-    bits: int,
+    keys: Memory, order: Memory, other: Memory, counts: Memory, start: int, count: int
 ) -> bool:
     """Sort ``count`` places in ``order`` by their keys, equals as they are.
 
-    Gives whether they are in ``other`` now.
+    Gives whether they are in ``other`` now. Digits that all have in common are left out; the last
+    one is where the least key and the greatest one are near each other, above and below 0 or not.
     """
     if count <= SHORT:
         insert(keys, order, start, count)
         return False
-    varying = 0
     first = keys[start + order[0]]
+    varying = 0
+    low, high = first, first
     for i in range(count):
-        varying = varying | (keys[start + order[i]] ^ first)
+        key = keys[start + order[i]]
+        varying = varying | (key ^ first)
+        low, high = min(low, key), max(high, key)
     is_moved = False
+    is_last = False
     shift = 0
-    while shift < bits:
+    while not is_last:
+        is_last = (high >> (shift + 1)) - (low >> (shift + 1)) < DIGITS // 2
+        least = low >> shift if is_last else 0
         if (varying >> shift) & (DIGITS - 1) != 0:
-            sign = DIGITS // 2 if shift == bits - DIGIT else 0
-            distribute(keys, order, other, counts, start, count, shift, sign)
+            distribute(keys, order, other, counts, start, count, shift, least)
             order, other = other, order
             is_moved = not is_moved
         shift += DIGIT
@@ -211,13 +211,13 @@ def distribute(
     start: int,
     count: int,
     shift: int,
-    sign: int,
+    least: int,
 ) -> None:
-    """Bring places from ``order`` to ``other``, by a digit of their keys."""
+    """Bring places from ``order`` to ``other``, by a digit of keys that counts from ``least``."""
     for i in range(DIGITS):
         counts[i] = 0
     for i in range(count):
-        counts[((keys[start + order[i]] >> shift) & (DIGITS - 1)) ^ sign] += 1
+        counts[((keys[start + order[i]] >> shift) - least) & (DIGITS - 1)] += 1
     total = 0
     for i in range(DIGITS):
         number = counts[i]
@@ -225,7 +225,7 @@ def distribute(
         total += number
     for i in range(count):
         place = order[i]
-        digit = ((keys[start + place] >> shift) & (DIGITS - 1)) ^ sign
+        digit = ((keys[start + place] >> shift) - least) & (DIGITS - 1)
         at = counts[digit]
         other[at] = place
         counts[digit] = at + 1

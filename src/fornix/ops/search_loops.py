@@ -47,7 +47,6 @@ def list_distinct(
     other: Memory,
     digits: Memory,
     extent: int,
-    bits: int,
     is_sorted: int,
 ) -> None:
     """Where each distinct key comes first, which one each is, and how often it occurs.
@@ -56,7 +55,7 @@ def list_distinct(
     """
     for i in range(extent):
         order[i] = i
-    if sort(keys, order, other, digits, 0, extent, bits):
+    if sort(keys, order, other, digits, 0, extent):
         order, other = other, order
     found = 0
     for i in range(extent):
