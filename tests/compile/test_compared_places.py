@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fornix.dtype import BOOL, FLOAT16, FLOAT32, INT8, DType
+from fornix.dtype import BOOL, FLOAT16, FLOAT32, INT8, INT64, DType
 from fornix.ir.dim import DimLike
-from fornix.ir.loops import Scalar, compute, index, select, tensor
+from fornix.ir.loops import Scalar, apply, compute, index, select, tensor
 from tests.compile.levels import EVERY, target
 from tests.compile.native import check
 
@@ -23,7 +23,18 @@ COMPARED = {
     "far": lambda i, j: index(j) < 2**63 - 1,
     "number": lambda _, j: index(j) < 70,
     "both": lambda i, j: (index(j) < index(i + 64)) & (index(i) <= index(j)),
+    "at": lambda i, j: apply("eq", index(j), index(i + 3)),
+    "at back": lambda i, j: apply("eq", index(90 - j), index(2 * i)),
+    "nowhere": lambda i, j: apply("eq", index(j - i), 2**40),
 }
+LOADED = {
+    "before": lambda place, end: place < end,
+    "up to": lambda place, end: place <= end,
+    "behind": lambda place, end: end < place,
+    "from": lambda place, end: end <= place,
+    "at": lambda place, end: apply("eq", place, end),
+}
+ENDS = [-(2**63), -1, 0, 1, 63, 64, 100, 2**63 - 1]
 
 
 @pytest.mark.parametrize("level", EVERY)
@@ -38,3 +49,19 @@ def test_elements_are_kept_where_places_say(dtype: DType, name: str, level: str)
             return select(COMPARED[name](i, j), x[i, j], False)  # noqa: B023 - called at once
 
         check(compute((m, n), at), {"x": data}, target=target(level), chunks=2)
+
+
+@pytest.mark.parametrize("level", EVERY)
+@pytest.mark.parametrize("name", LOADED)
+@pytest.mark.parametrize("dtype", [BOOL, FLOAT16], ids=str)
+def test_ends_that_data_tell_are_those_of_lanes(dtype: DType, name: str, level: str) -> None:
+    ends = np.array(ENDS, np.int64)
+    data = (np.random.default_rng(0).integers(1, 100, (len(ends), 150)) % 7).astype(dtype.numpy)
+    x, end = tensor("x", data.shape, dtype), tensor("end", ends.shape, INT64)
+    for slope in (1, -1):
+
+        def at(i: DimLike, j: DimLike) -> Scalar:
+            is_kept = LOADED[name](index(slope * j + 20), end[i])  # noqa: B023 - called at once
+            return select(is_kept, x[i, j], False)
+
+        check(compute(data.shape, at), {"x": data, "end": ends}, target=target(level), chunks=2)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from onnx import parser
 
-from fornix.compile.schedule.map import normal, vector_axis
+from fornix.compile import Target
+from fornix.compile.schedule.map import lanes_of, normal, vector_axis
 from fornix.compile.units import CompiledUnit
 from fornix.ir.loops import Store
 from fornix.reference.source import as_model
@@ -48,3 +49,9 @@ def test_lanes_go_along_what_is_long_and_lies_together(text: str, chosen: int | 
     axis = vector_axis(store, 16)
     assert axis is not None
     assert str(axis.extent) == str(chosen)
+
+
+def test_a_number_loaded_once_leaves_vectors_as_long_as_they_are() -> None:
+    triangle = "f (bool[90, 70] x, int64 k) => (bool[90, 70] y) { y = Trilu (x, k) }"
+    target = Target.host()
+    assert lanes_of(only_store(triangle), target) == target.vector_bytes

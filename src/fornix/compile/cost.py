@@ -189,7 +189,8 @@ def outer_reductions(value: Scalar) -> list[Reduce]:
 def lanes_for(values: Iterable[Scalar], dtypes: Iterable[DType], vector_bytes: int) -> int:
     """Lanes of a vector: as many elements of the widest dtype as a register holds.
 
-    Integers that only serve as indices do not count: they are wider than all else.
+    Integers that only serve as indices do not count: they are wider than all else. Nor does what is
+    loaded once for all elements: what is computed with it in vectors is cast, or compared with one.
     """
     widths = [d.bits for d in dtypes]
     waiting, seen = list(values), set[Scalar]()
@@ -198,7 +199,8 @@ def lanes_for(values: Iterable[Scalar], dtypes: Iterable[DType], vector_bytes: i
         if e in seen:
             continue
         seen.add(e)
-        if isinstance(e, Load) or (isinstance(e, Apply) and e.op == "cast"):
+        is_own = isinstance(e, Load) and bool(e.variables)
+        if is_own or (isinstance(e, Apply) and e.op == "cast"):
             widths.append(e.dtype.bits)
         waiting += e.args
     return vector_bytes * 8 // max(8, *widths, MIN_WIDTH)

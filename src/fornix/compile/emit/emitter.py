@@ -245,21 +245,30 @@ class Emitter(Builder):
 
         Their numbers are integers so wide that they fill a vector: then one instruction compares.
         """
-        first, depth = unit * self.lanes, count.depth
         if not count.text.startswith("%"):
+            first = unit * self.lanes
             bits = (first + k < int(count.text) for k in range(self.lanes))
             text = f"<{', '.join('i1 true' if bit else 'i1 false' for bit in bits)}>"
             return Value(text, True, 0)
+        return self._lanes_beside("slt", count, unit, 0)
+
+    def lane_at(self, place: Value, unit: int) -> Value:
+        """The mask of the lane of ``unit`` that ``place`` numbers; of none where there is none."""
+        return self._lanes_beside("eq", place, unit, -1)
+
+    def _lanes_beside(self, test: str, place: Value, unit: int, least: int) -> Value:
+        """Compare lanes of ``unit`` with ``place``, taken for ``least`` or their number beyond."""
+        first, depth = unit * self.lanes, place.depth
         dtype = _INTEGERS[max(1, min(self.target.vector_bytes // self.lanes, 8))]
-        own = self.put(depth, f"sub i64 {count.text}, {first}") if first else count.text
+        own = self.put(depth, f"sub i64 {place.text}, {first}") if first else place.text
         most = self.call(depth, "i64", "llvm.smin.i64", ("i64", own), ("i64", str(self.lanes)))
-        left = self.call(depth, "i64", "llvm.smax.i64", ("i64", most), ("i64", "0"))
+        left = self.call(depth, "i64", "llvm.smax.i64", ("i64", most), ("i64", str(least)))
         if dtype is not INDEX:
             left = self.put(depth, f"trunc i64 {left} to {self.type(dtype, is_vector=False)}")
         numbers = lane_numbers(0, 1, self.lanes, self.type(dtype, is_vector=False))
         limit = f"{self.type(dtype, is_vector=True)} {numbers}"
         every = self.splat(Value(left, False, depth), dtype)
-        return Value(self.put(depth, f"icmp slt {limit}, {every}"), True, depth)
+        return Value(self.put(depth, f"icmp {test} {limit}, {every}"), True, depth)
 
     def splat_index(self, v: Value) -> str:
         """An i64 in every lane."""

@@ -26,6 +26,7 @@ from fornix.ir.loops import (
     Load,
     Reduce,
     Scalar,
+    Variable,
     apply,
     bitcast,
     cast,
@@ -106,32 +107,47 @@ def _apply(em: Emitter, e: Apply, unit: int) -> Value:
 def _places_compared(em: Emitter, e: Apply, unit: int) -> Value | None:
     """Which lanes come before an end, or not: numbers of lanes are compared, not 64 bits of each.
 
-    None where that saves nothing, and for what is no such comparison.
+    Or which one is there. None where that saves nothing, and for what is no such comparison.
     """
-    if e.op not in {"lt", "le"} or 8 * em.lanes <= FEW_VECTORS * em.target.vector_bytes:
+    if e.op not in {"lt", "le", "eq"} or e.args[0].dtype is not INT64:
         return None
-    one, other = map(_place, e.args)
+    if 8 * em.lanes <= FEW_VECTORS * em.target.vector_bytes or not em.depends(e):
+        return None
+    one, other = (_place(em, x) for x in e.args)
     if one is None or other is None:
         return None
     further = other - one + (e.op == "le")
     step = indices.stride(em, further)
+    if step not in {-1, 1}:
+        return None
+    if e.op == "eq":
+        return em.lane_at(indices.scalar(em, further * -step), unit)
     if step == -1:
         return em.first_lanes(indices.scalar(em, further), unit)
-    if step != 1:
-        return None
     before = em.first_lanes(indices.scalar(em, 1 - further), unit)
     kind = em.type(BOOL, is_vector=True)
     text = em.put(before.depth, f"xor {kind} {before.text}, splat (i1 true)")
     return Value(text, True, before.depth)
 
 
-def _place(e: Scalar) -> DimLike | None:
-    """The index that ``e`` is, or a number so small that no difference of both overflows."""
+def _place(em: Emitter, e: Scalar) -> DimLike | None:
+    """The index that ``e`` is, or a number that lanes have in common.
+
+    That is so small that no difference of two overflows: those beyond are as far from any index.
+    """
     if isinstance(e, Index):
         return e.dims[0]
-    if isinstance(e, Const) and e.dtype is INT64 and abs(e.value) < LARGE_NUMBER:
-        return int(e.value)
-    return None
+    if isinstance(e, Const):
+        return int(e.value) if abs(e.value) < LARGE_NUMBER else None
+    if em.depends(e):
+        return None
+    given, bounds = em.value(e), {"smin": LARGE_NUMBER, "smax": -LARGE_NUMBER}
+    text = given.text
+    for name, bound in bounds.items():
+        text = em.call(given.depth, "i64", f"llvm.{name}.i64", ("i64", text), ("i64", str(bound)))
+    number = Variable("end", LARGE_NUMBER)
+    em.place(number, Value(text, False, given.depth))
+    return number.dim
 
 
 def _expansion(em: Emitter, e: Apply) -> Scalar | None:
