@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from typing import Any
 
 import ml_dtypes
@@ -93,6 +94,26 @@ def test_convolutions_round_their_factors(
         for a, b in ((x, w), (np.abs(x), np.abs(w)))
     )
     assert_bounded(y, exact, magnitude)
+
+
+@has_halves
+@pytest.mark.parametrize(("tap", "stride", "channels"), [(2, 2, 32), (3, 2, 33), (4, 3, 32)])
+def test_phases_of_transposed_convolutions_round_their_factors(
+    tap: int, stride: int, channels: int
+) -> None:
+    x, w = normal(2, channels, 14, 14), normal(channels, 48, tap, tap)
+    nodes = [helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[stride] * 2)]
+    made = session(nodes, {"x": x}, {"w": w}, 4, products="bfloat16")
+    exact, magnitude = (
+        torch.nn.functional.conv_transpose2d(torch.tensor(a), torch.tensor(b), stride=stride)
+        for a, b in ((x, w), (np.abs(x), np.abs(w)))
+    )
+    (y,) = made.run(None, {"x": x})
+    assert_bounded(y, exact.numpy(), magnitude.numpy())
+    copies = [e for e in made.profile({"x": x}, 1).entries if "int32" in str(e.written)]
+    pairs = 2 * -(-channels // 2) * (14 + 2) ** 2  # with the padding, and no zeros between
+    assert copies
+    assert all(math.prod(map(int, c.written[0].shape or ())) <= pairs for c in copies)
 
 
 @has_halves

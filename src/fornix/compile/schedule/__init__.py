@@ -108,6 +108,9 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
         return _of_stages([words[0], *of_words], target)
     rounded = rounded_in_tiles(conv, target, lanes)
     halves = None if rounded is not None else convolution_in_halves(conv, target)
+    apart = None if halves is None else _apart(store)
+    if apart is not None:  # else zeros between places would be copied for each phase
+        return [piece for part in apart for piece in _of_store(part, target)]
     of_halves = None if halves is None else direct_stages(halves, target, lanes)
     is_paired = of_halves is not None
     speed = speed_of_direct(rounded or conv, target, lanes, is_paired=is_paired)
