@@ -8,11 +8,13 @@ import pytest
 from fornix.compile.compiler import write_all
 from fornix.dtype import FLOAT32, INT32, INT64, UINT8
 from fornix.errors import DTypeError
+from fornix.ir.dim import symbol
 from fornix.ir.loops import Tensor, apply, cast, compute, constant, reduce, stored, tensor
 from fornix.ir.loops.scalar import const
 from fornix.ops.byte_products import lower_byte_convolution
+from fornix.ops.conv import conv
 from fornix.ops.window import Window
-from tests.compile.levels import OF_BYTES, target
+from tests.compile.levels import LEVELS, OF_BYTES, target
 from tests.compile.native import Runner, check
 
 
@@ -106,3 +108,45 @@ def test_windows_of_bytes_that_lie_apart_are_written_out_for_few_taps(level: str
     ]
     (found,) = Runner([y], target(level)).run({"x": data})
     np.testing.assert_array_equal(found, np.stack(wanted, -1).reshape(1, 16, 10, 2))
+
+
+FEW_FILTERS = [
+    (1, 64, 8, (9, 20), (3, 3), (1, 1)),
+    (1, 20, 3, (7, 33), (2, 3), (2, 1)),
+    (1, 8, 2, (100,), (5,), (1,)),
+    (1, 12, 4, (3, 4, 20), (1, 2, 3), (1, 1, 1)),
+    (2, 64, 24, (6, 20), (3, 3), (1, 1)),
+    (3, 24, 15, (5, 17), (1, 3), (1, 2)),
+    (4, 16, 8, (30,), (3,), (1,)),
+]
+"""Groups, channels, filters, the image, taps and strides."""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize(("group", "channels", "filters", "size", "taps", "strides"), FEW_FILTERS)
+def test_few_filters_and_those_of_groups_multiply_words(
+    group: int,
+    channels: int,
+    filters: int,
+    size: tuple[int, ...],
+    taps: tuple[int, ...],
+    strides: tuple[int, ...],
+    is_open: bool,
+    level: str,
+) -> None:
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, (2, channels, *size)).astype(np.uint8)
+    w = rng.integers(-128, 128, (filters, channels // group, *taps)).astype(np.int8)
+    extents = {f"D{k}": n for k, n in enumerate(size)} if is_open else {}
+    dims = [symbol(name, least=1) for name in extents] if is_open else size
+    more: dict[str, Any] = {"strides": [*strides], "pads": [1] * (2 * len(size))}
+    x = tensor("x", (2, channels, *dims), UINT8)
+    win = Window.of(dims, taps, **more)
+    y = stored(lower_byte_convolution(x, constant(w), const(7, INT32), None, win, group), "y")
+    kinds = {e.nest.kind for e in write_all([y], target(level))}
+    assert "convolution" in kinds
+    runs = [Runner([y], target(level), chunks=n).run({"x": data}, extents)[0] for n in (1, 3)]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    wanted = conv(data.astype(np.float64) - 7, w.astype(np.float64), group=group, **more)
+    np.testing.assert_array_equal(runs[0], wanted)

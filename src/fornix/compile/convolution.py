@@ -103,6 +103,11 @@ class Convolution:
         return not self.has_taps and len(self.channels) == 1
 
     @property
+    def sums_words(self) -> bool:
+        """Whether what it multiplies are words of bytes, or pairs of integers."""
+        return self.product.op in {"dot2i", "dot4"}
+
+    @property
     def with_all_places(self) -> Convolution:
         """Itself with axes that follow the filter counted to the image, though without taps."""
         axes = self.store.axes

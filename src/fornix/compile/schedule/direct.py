@@ -85,6 +85,8 @@ MOST_USE = 0.8
 """Of the lanes of vectors along rows: with less, blocks are."""
 LEAST_USE = 0.5
 """Of the lanes of a block: with less, another schedule is faster."""
+LEAST_FILTERS = 2
+"""Of words: other schedules multiply them badly, unless all vectors are along rows."""
 MAX_CHUNKS = 64
 """Pieces of work that threads take: enough to share among 16."""
 MAX_PRODUCTS = 512
@@ -119,7 +121,7 @@ def direct_stages(
 
     None if another schedule serves it better. Whether it ``has_few_places`` is what a run tells.
     """
-    if not c.sum.dtype.is_float and c.product.op not in {"dot2i", "dot4"}:
+    if not c.sum.dtype.is_float and not c.sums_words:
         return None
     c = c.with_all_places
     if _is_written_in_vectors(c, lanes):
@@ -343,10 +345,11 @@ def _through_blocks(c: Convolution, target: Target, lanes: int) -> tuple[Store, 
     if _is_thin(c, lanes):
         return None
     if filters <= lanes // 2:
-        if _has_rows(c, lanes):
+        if not c.sums_words and _has_rows(c, lanes):
             return None
         lanes //= 2
-    is_little = filters < LEAST_USE * _whole(filters, lanes)
+    least = LEAST_USE * _whole(filters, lanes)
+    is_little = filters < (LEAST_FILTERS if c.sums_words else least)
     if isinstance(c.store.buffer.address, Blocked) or is_little:
         return None
     return sums_in_blocks(c, c.store.value if _is_narrowed(c) else c.sum, lanes)

@@ -39,18 +39,19 @@ def with_whole_groups(
 ) -> tuple[Store, list[Store]] | None:
     """The sums of ``c`` with groups of whole blocks, and what makes its result of them.
 
-    None if its groups are whole, or if too few of the lanes would be of use. Halves of vectors
-    count as whole, unless a processor that ``is_wide`` multiplies whole ones as fast.
+    None if its groups are whole, or if too few of the lanes would be of use; of words any are, as
+    rows of these are multiplied badly. Halves of vectors count as whole, unless a processor that
+    ``is_wide`` multiplies whole ones as fast.
     """
     given = groups(c)
-    if given is None or c.is_product or c.sum.dtype is not FLOAT32:
+    if given is None or c.is_product or isinstance(c.store.buffer.address, Blocked):
         return None
-    if isinstance(c.store.buffer.address, Blocked) or c.product.op != "mul":
+    if not c.sums_words and (c.sum.dtype is not FLOAT32 or c.product.op != "mul"):
         return None
     if given.are_few:
-        is_worth = _pays(c, given, lanes)
+        is_worth = given.filters > 1 if c.sums_words else _pays(c, given, lanes)
     else:
-        is_odd = given.count > 1 and given.filters % lanes > 0
+        is_odd = given.count > 1 and given.filters % lanes > 0 and not c.sums_words
         is_worth = is_wide and is_odd and given.filters > lanes
     if not is_worth:
         return None
