@@ -15,6 +15,8 @@ from hypothesis import settings
 
 from tests import oracles
 
+gc.set_threshold(10_000)  # sessions make a hundred thousand objects each, most of which are kept
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 # Programs that a test starts see the same sources, from whatever folder.
