@@ -25,6 +25,7 @@ from fornix.errors import (
     ValidationError,
 )
 from fornix.runtime import InferenceSession, RunOptions, SessionOptions
+from fornix.runtime.program import Program
 from fornix.runtime.providers import NotAsCompiled
 
 AFFINE = """<ir_version: 8, opset_import: ["" : 18], producer_name: "tests", domain: "org.test",
@@ -130,6 +131,19 @@ def test_a_value_that_is_two_outputs_comes_twice_in_every_run(extents: str) -> N
 def test_an_unknown_fetch_is_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"its outputs are y\), found 'z'"):
         session().run(["z"], {"x": X})
+
+
+def test_feeds_that_do_not_lie_row_by_row_take_the_short_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = session("""<ir_version: 8, opset_import: ["" : 18]>
+        f (float[2, 3] x, float[3] w) => (float[2, 3] y) { y = Mul (x, w) }""")
+    columns, weights = np.asfortranarray(X), np.arange(6, dtype=np.float32)[::-2]
+    expected = X * np.array([5, 3, 1], np.float32)
+    for _ in range(2):
+        assert np.array_equal(runner.run(None, {"x": columns, "w": weights})[0], expected)
+    monkeypatch.setattr(Program, "run", None)
+    assert np.array_equal(runner.run(None, {"x": columns, "w": weights})[0], expected)
 
 
 def test_results_are_the_callers_own() -> None:

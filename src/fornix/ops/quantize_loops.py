@@ -44,7 +44,7 @@ def lower_spread(
         return lambda _: cast(values[single], dtype)
     place = normalize_axis(axis or 0, len(shape))
     if values.rank == 1 and not block_size:
-        if equal(values.shape[0], shape[place]) is not True:
+        if known(values.shape[0]) is None and equal(values.shape[0], shape[place]) is not True:
             node.decline("whether its scale is one number is known at run time only")
         return lambda i: cast(values[i[place]], dtype)
     return lambda i: cast(values[(*i[:place], i[place] // block_size, *i[place + 1 :])], dtype)
@@ -196,7 +196,8 @@ def lower_per_line(
         return lambda _: cast(values[single], dtype)
     if values.rank > 1:
         return lambda i: wide_element(values, i, dtype)
-    if len(shape) < -per_line or equal(values.shape[0], shape[per_line]) is not True:
+    count, has_lines = values.shape[0], len(shape) >= -per_line
+    if not has_lines or (known(count) is None and equal(count, shape[per_line]) is not True):
         node.decline("whether a zero point or scale is one number is known at run time only")
     return lambda i: cast(values[i[per_line]], dtype)
 

@@ -49,7 +49,7 @@ from fornix.runtime.stored.content import settled
 from fornix.runtime.stored.shelf import Shelf
 from fornix.runtime.targets import Targets, direct, fill, is_little
 from fornix.runtime.threads import Pool
-from fornix.runtime.values import OrtValue, unwrapped
+from fornix.runtime.values import OrtValue, in_rows, unwrapped
 from fornix.runtime.watched import Watched
 from fornix.system import give_back
 
@@ -222,6 +222,7 @@ class InferenceSession:
         if short is not None and watched is None and wants_all and is_little(targets):
             results = None
             with suppress(MemoryError):
+                given = in_rows(given)
                 results = short.call(given)
             if results is not None:
                 return fill(self._outputs, results, targets) if targets else results

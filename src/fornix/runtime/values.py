@@ -292,6 +292,17 @@ def unwrapped(feeds: Any) -> Any:
     return feeds
 
 
+def in_rows(feeds: Any) -> Any:
+    """``feeds`` of a dict with arrays that lie in memory row by row, as code reads them."""
+    if not isinstance(feeds, dict) or all(map(_is_in_rows, feeds.values())):
+        return feeds
+    return {n: x if _is_in_rows(x) else np.ascontiguousarray(x) for n, x in feeds.items()}
+
+
+def _is_in_rows(feed: Any) -> bool:
+    return not isinstance(feed, np.ndarray) or feed.flags.c_contiguous
+
+
 def _plain(feed: Any) -> Any:
     held = feed.value if isinstance(feed, OrtValue) else feed
     return held.stored() if isinstance(held, SparseTensor) else held

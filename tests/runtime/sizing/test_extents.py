@@ -404,6 +404,23 @@ def test_scales_are_taken_to_be_as_many_as_there_are_along_an_axis(
         s.run(None, {"x": x, "s": scale[:2], "o": zero[:2]})
 
 
+def test_scales_that_are_stored_tell_how_many_there_are_along_their_axis(
+    rng: np.random.Generator,
+) -> None:
+    s = session("""(float[n, c] x, uint8[m, k] b) => (uint8[] y, int32[] z)
+    <float[3] s = {0.25, 0.5, 1}, uint8[3] o = {1, 2, 3}, uint8[2, 3] l = {1, 2, 3, 4, 5, 6}>
+    { y = QuantizeLinear (x, s, o) t = Transpose (b) z = MatMulInteger (l, t, , o) }""")
+    assert {place.reason for place in s.placement()} == {""}
+    left, zero = np.arange(1, 7).reshape(2, 3), np.array([1, 2, 3])
+    for _ in range(2):
+        x, b = rng.standard_normal((3, 3)).astype(np.float32), rng.integers(0, 9, (3, 3))
+        y, z = s.run(None, {"x": x, "b": b.astype(np.uint8)})
+        assert np.array_equal(y, np.clip(np.rint(x / [0.25, 0.5, 1]) + zero, 0, 255))
+        assert np.array_equal(z, left @ (b.T - zero))
+    with pytest.raises(fornix.errors.ShapeError, match="y_scale must be one number or have one"):
+        s.run(None, {"x": x[:, :2], "b": b.astype(np.uint8)})
+
+
 def test_heads_are_taken_to_be_as_many_of_keys_as_of_queries(rng: np.random.Generator) -> None:
     model = parser.parse_model("""<ir_version: 10, opset_import: ["" : 23]>
     f (float[b, h, s, d] q, float[b2, g, t, d2] k, float[b3, g2, t2, e] v) => (float[] y)
