@@ -59,6 +59,14 @@ def test_no_kernels_take_no_time() -> None:
     assert Table(lambda *_: 1, []).run(1) == 0
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_kernels_without_pieces_are_passed(is_alone: bool) -> None:
+    seen: list[tuple[int, int, int]] = []
+    table = Table(noting(seen), [0, 1, 0])
+    assert table.run(role(0, alone=is_alone)) == 0
+    assert seen == [(1, 0, 1)]
+
+
 def test_together_every_piece_is_done_once_and_kernels_stay_in_order() -> None:
     seen: list[tuple[int, int, int]] = []
     table = Table(noting(seen), [4, 1, 7])

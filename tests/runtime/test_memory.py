@@ -19,12 +19,10 @@ from fornix.runtime.memory import (
     LARGE_PAGE,
     RECENT,
     GuessedMemory,
-    Lifetime,
     ResultMemory,
     SideBySide,
     aligned_array,
     aligned_bytes,
-    place,
     readable,
     shared_results,
     size_class,
@@ -93,26 +91,6 @@ def test_only_what_native_code_cannot_read_is_copied(monkeypatch: pytest.MonkeyP
     assert readable(unaligned) is unaligned
     monkeypatch.setattr(memory, "READS_ANYWHERE", False)
     assert readable(unaligned).flags.aligned
-
-
-def test_values_that_live_at_once_lie_apart(rng: np.random.Generator) -> None:
-    for _ in range(50):
-        lives = [
-            Lifetime(int(size), int(first), int(first + length))
-            for size, first, length in rng.integers([1, 0, 0], [500, 20, 6], (20, 3))
-        ]
-        offsets, total = place(lives)
-        for i, (one, start) in enumerate(zip(lives, offsets, strict=True)):
-            assert start % ALIGNMENT == 0
-            assert start + one.size <= total
-            for other, begin in zip(lives[:i], offsets[:i], strict=True):
-                together = one.first <= other.last and other.first <= one.last
-                assert not together or start + one.size <= begin or begin + other.size <= start
-
-
-def test_a_chain_takes_the_room_of_two_values() -> None:
-    lives = [Lifetime(1024, step, step + 1) for step in range(10)]
-    assert place(lives)[1] == 2 * 1024
 
 
 def test_memory_of_a_dropped_result_is_used_again() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fornix.compile.kernel import CompiledKernel, Work
-from fornix.compile.notes import UnitCode
+from fornix.compile.notes import Joined, UnitCode
 from fornix.ir.buffer import Buffer
 from fornix.ir.dim import Dim, DimLike, symbol
 from fornix.ir.dim.expression import IDENTIFIER, Atom, Symbol, atom_key, atoms, render
@@ -162,6 +162,7 @@ def renamed(code: UnitCode, symbols: Sequence[str]) -> UnitCode:
         {rename.buffer(b): table for b, table in code.tables.items()},
         tuple(map(rename.buffer, code.temporaries)),
         tuple(symbols),
+        code.joined and Joined(code.joined.parts, rename.dim(code.joined.runs)),
     )
 
 

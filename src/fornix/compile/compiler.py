@@ -13,6 +13,7 @@ from fornix.compile.emit import Code, emit
 from fornix.compile.kernel import CompiledKernel, Work
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, When
 from fornix.compile.schedule import Piece, routine_nest, schedule
+from fornix.compile.schedule.chunks import rest_included
 from fornix.compile.target import Target
 from fornix.compile.work import works
 from fornix.ir.dim import DimLike, atoms
@@ -166,7 +167,10 @@ def write(source: Computation, target: Target) -> list[Emitted]:
         arguments = (*inputs, *outputs)
         code = emit(piece.nest, arguments, symbols, target, outputs)
         share = replace(share, operations=share.operations * piece.is_run)
-        result.append(Emitted(piece.nest, code, arguments, outputs, symbols, share))
+        nest = piece.nest
+        if piece.is_run == 1:
+            nest = replace(nest, parallel=rest_included(nest.parallel))
+        result.append(Emitted(nest, code, arguments, outputs, symbols, share))
     return result
 
 

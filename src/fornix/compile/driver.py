@@ -29,7 +29,8 @@ RECORD_WORDS = 16
 FUNCTION, ARGUMENTS, SYMBOLS, CHUNKS, SHARES = range(5)
 TAKEN, DONE = 8, 9
 """What stands in which word; of the pieces taken, those of threads that
-begin at the front count in the lower half. ``SHARES``: the pieces of a step, 0 if there are none.
+begin at the front count in the lower half. ``CHUNKS``: 0 where there is nothing to do. ``SHARES``:
+the pieces of a step, 0 if there are none.
 """
 FROM_FRONT, ALONE, FROM_MIDDLE = range(3)
 """What a thread does: takes pieces from the first on or from the middle on, or all at once."""
@@ -69,6 +70,9 @@ record:
   %last.and.half = add i64 %last, %half
   %taken.at = getelementptr i64, ptr %line, i64 8
   %done.at = getelementptr i64, ptr %line, i64 9
+  %is.nothing = icmp eq i64 %chunks, 0
+  br i1 %is.nothing, label %next, label %some
+some:
   br i1 %is.alone, label %whole, label %take
 whole:
   %code.whole = call i64 %function(ptr %args, ptr %syms, ptr %scratch, i64 0, i64 1)

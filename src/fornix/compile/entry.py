@@ -248,6 +248,11 @@ record:
   %args = load ptr, ptr %args.at
   %syms.at = getelementptr i64, ptr %line, i64 2
   %syms = load ptr, ptr %syms.at
+  %chunks.at = getelementptr i64, ptr %line, i64 3
+  %chunks = load i64, ptr %chunks.at
+  %is.nothing = icmp eq i64 %chunks, 0
+  br i1 %is.nothing, label %record.end, label %record.run
+record.run:
   %code = call i64 %function(ptr %args, ptr %syms, ptr %w11, i64 0, i64 1)
   %is.fine = icmp eq i64 %code, 0
   br i1 %is.fine, label %record.end, label %over
@@ -255,7 +260,7 @@ record.end:
   %r.next = add i64 %r, 1
   br label %run.test
 over:
-  %failed = phi i1 [ 0, %run.test ], [ 1, %record ]
+  %failed = phi i1 [ 0, %run.test ], [ 1, %record.run ]
   br i1 %releases, label %restore, label %end
 restore:
   call void %w17(ptr %state)

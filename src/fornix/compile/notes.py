@@ -29,6 +29,16 @@ MAX_TABLE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
+class Joined:
+    """That a result is what its unit reads, one behind the other."""
+
+    parts: tuple[int, ...]
+    """Inputs, by position."""
+    runs: DimLike
+    """How often pieces of them follow one another; where it is 1, each part lies in one piece."""
+
+
+@dataclass(frozen=True)
 class UnitCode:
     """The kernels of a unit and of all units like it: what each buffer is, by position."""
 
@@ -41,6 +51,8 @@ class UnitCode:
     """Buffers that its kernels fill for each other."""
     symbols: tuple[str, ...] = ()
     """What those are called that units like it may call otherwise, in their order."""
+    joined: Joined | None = None
+    """How its only result consists of its inputs, if its kernels do nothing but copy these."""
 
 
 def inline(table: Array) -> str:
@@ -73,6 +85,7 @@ def note_of(code: UnitCode, store: Callable[[Array], object] = inline) -> dict[s
         "tables": [store(table) for _, table in tables],
         "kernels": [_kernel_note(kernel, order) for kernel in code.kernels],
         "symbols": code.symbols,
+        "joined": code.joined and [code.joined.parts, dim_text(code.joined.runs)],
     }
 
 
@@ -127,7 +140,8 @@ def code_of(
     }
     kernels = tuple(_kernel(kernel, buffers, loaded) for kernel in note["kernels"])
     temporaries, symbols = tuple(roles["temporary"]), tuple(note["symbols"])
-    return UnitCode(kernels, roles["in"], roles["out"], tables, temporaries, symbols)
+    joined = note["joined"] and Joined(tuple(note["joined"][0]), dim_of(note["joined"][1]))
+    return UnitCode(kernels, roles["in"], roles["out"], tables, temporaries, symbols, joined)
 
 
 def _kernel(

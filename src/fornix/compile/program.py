@@ -18,6 +18,7 @@ from fornix.compile.alike import Alike, Names, renamed, various
 from fornix.compile.cache import ObjectCache
 from fornix.compile.chains import chains
 from fornix.compile.compiler import Emitted, link_all, write_all
+from fornix.compile.joined import joined
 from fornix.compile.layout import Layouts, layouts
 from fornix.compile.link import MOST_THREADS
 from fornix.compile.lower import LoweredUnit, Lowering
@@ -221,7 +222,8 @@ class WrittenUnit:
         others = {b: None for kernel in kernels for b in kernel.arguments if b not in given}
         tables = {b: b.source.array for b in others if isinstance(b.source, Constant)}
         temporaries = tuple(b for b in others if b not in tables)
-        return UnitCode(kernels, inputs, outputs, tables, temporaries, self.symbols)
+        parts = joined(unit, lowered.arguments, lowered.results)
+        return UnitCode(kernels, inputs, outputs, tables, temporaries, self.symbols, parts)
 
 
 def compile_nodes(

@@ -1,4 +1,4 @@
-"""Memory for native code: aligned arrays, and one block for values that do not live at once.
+"""Memory for native code: aligned arrays, and that of results.
 
 Decides, too, which memory large results get: that of earlier ones, where nobody refers to these any
 more. New memory costs more than most kernels, as the system clears it page by page.
@@ -6,7 +6,6 @@ more. New memory costs more than most kernels, as the system clears it page by p
 
 from __future__ import annotations
 
-import bisect
 import math
 import os
 import sys
@@ -14,7 +13,6 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -387,33 +385,3 @@ def owned_result(held: Any, value: Value) -> Any:
             f"{place}: '{value.name}' must fit into memory, found too little: {error}; "
             "ask for fewer elements"
         ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Lifetime:
-    """A value in the block: its size in bytes, and the steps from ``first`` to ``last``."""
-
-    size: int
-    first: int
-    last: int
-
-
-def place(lifetimes: Iterable[Lifetime]) -> tuple[list[int], int]:
-    """Offsets in one block, large values first, and its size; values alive at once are apart."""
-    given = list(lifetimes)
-    offsets = [0] * len(given)
-    placed: list[tuple[int, int, int, int]] = []
-    """Sorted: begin and end in the block, first and last moment."""
-    for index in sorted(range(len(given)), key=lambda i: -given[i].size):
-        one = given[index]
-        first, last = one.first, one.last
-        size = -(-one.size // ALIGNMENT) * ALIGNMENT
-        start = 0
-        for begin, end, born, gone in placed:
-            if begin >= start + size:
-                break
-            if start < end and born <= last and first <= gone:
-                start = end
-        offsets[index] = start
-        bisect.insort(placed, (start, start + size, first, last))
-    return offsets, max((end for _, end, _, _ in placed), default=0)

@@ -393,16 +393,21 @@ class Bound:
         wiring.pack(numbers.parallel.tolist())
         self.types = numbers.types
         """Of what the step reads and writes."""
-        offsets, size = step.sizes.placed(numbers.sizes)
-        self.block = -(-size // ALIGNMENT) * ALIGNMENT
-        self.offsets = offsets[wiring.entries]
+        placement = step.sizes.placed(numbers.sizes, numbers.joined)
+        self.block = -(-placement.size // ALIGNMENT) * ALIGNMENT
+        self.offsets = placement.offsets[wiring.entries]
         """Of each argument that lies in the block, where."""
         self.symbols = np.array([*(symbols[name] for name in wiring.symbols), 0], np.int64)
         shares = [kernel.shares if kernel.shares > 1 else 0 for kernel, _ in wiring.kernels]
         self.shares = np.array(shares, np.int64)
         """Of kernels whose steps threads share, into how many pieces they cut one; 0: others."""
         nanoseconds, self.pieces = self._load(numbers)
-        """Into how many pieces threads cut each kernel; results do not depend on it."""
+        for unit in placement.joined:
+            self.pieces[unit.kernels] = nanoseconds[unit.kernels] = 0
+        """Into how many pieces threads cut each kernel; results do not depend on it.
+
+        None of what copies parts to where they lie.
+        """
         self.scratch = -(-int(numbers.scratch.max(initial=0)) // ALIGNMENT) * ALIGNMENT
         self.nbytes = self.block + self.scratch * step.pool.threads
         self.nanoseconds = float(nanoseconds.sum())

@@ -23,10 +23,22 @@ from fornix.ir.dim import DimLike, maximum
 from fornix.ir.graph import Value
 from fornix.runtime.memory import readable
 from fornix.runtime.packing import StoredData, is_prepared
+from fornix.runtime.sizing.placing import Join
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Key = Value | tuple[int, Buffer]
 """What lies in the block: a value, or a temporary of a unit by its number."""
+
+
+@dataclass(frozen=True)
+class JoinedUnit:
+    """A unit whose result consists of what it reads, all of which is in the block."""
+
+    kernels: slice
+    """By number."""
+    join: Join
+    runs: DimLike
+    """1: parts that lie where the result has them are not copied."""
 
 
 @dataclass
@@ -105,6 +117,30 @@ class Wiring:
             self.kept.append(found[place])
             self.arguments[slots] = found[place].ctypes.data
             self._packed.pop(place, None)  # not before: other threads take it for done then
+
+    @cached_property
+    def joined(self) -> list[JoinedUnit]:
+        """Units that do nothing but copy from the block to the block."""
+        return list(self._joined())
+
+    def _joined(self) -> Iterator[JoinedUnit]:
+        order, start = {key: number for number, key in enumerate(self.stays)}, 0
+        for unit in self.units:
+            stop = start + sum(not is_prepared(unit.code, kernel) for kernel in unit.code.kernels)
+            joined = unit.code.joined
+            if joined is not None:
+                parts = [order.get(unit.unit.inputs[place]) for place in joined.parts]
+                whole = order.get(unit.unit.outputs[0])
+                own = tuple(part for part in parts if part is not None)
+                if whole is not None and len(own) == len(parts):
+                    yield JoinedUnit(slice(start, stop), Join(whole, own), joined.runs)
+            start = stop
+
+    @cached_property
+    def users(self) -> Array:
+        """The kernels, by number, of the arguments that lie in the block."""
+        found: Array = np.searchsorted(self.starts, self.inside, side="right") - 1
+        return found
 
     def _kernel_of(self, slot: int) -> int:
         """The kernel, by number, that an argument is of."""

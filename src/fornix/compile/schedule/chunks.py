@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Loop
-from fornix.ir.dim import DimLike, ceildiv
+from fornix.ir.dim import Dim, DimLike, atoms, ceildiv, maximum
+from fornix.ir.dim.expression import Symbol
 from fornix.ir.loops import Buffer, Variable
 
 CHUNKS = 16
@@ -28,6 +29,12 @@ def chunked(axes: Sequence[Variable], body: Block) -> tuple[Chunks, DimLike]:
         known *= extent if isinstance(extent, int) else 1
         lead += 1
     return Chunks(tuple(axes[:lead]), looped(axes[lead:], body)), count
+
+
+def rest_included(parallel: DimLike) -> DimLike:
+    """``parallel``, but 1 where it is 0 although something is left to do beside the chunks."""
+    has_symbols = isinstance(parallel, Dim) and all(isinstance(a, Symbol) for a in atoms(parallel))
+    return parallel if has_symbols else maximum(parallel, 1)
 
 
 def looped(axes: Sequence[Variable], body: Block) -> Block:

@@ -17,6 +17,7 @@ from fornix.compile.axes import rewritten
 from fornix.compile.convolution import Convolution, Spatial, convolution
 from fornix.compile.cost import likely_of_image
 from fornix.compile.nest import Nest, When
+from fornix.compile.schedule.chunks import rest_included
 from fornix.compile.schedule.direct import direct_stages
 from fornix.compile.schedule.few_taps import with_few_taps
 from fornix.compile.schedule.inside import data_of
@@ -249,7 +250,7 @@ def only_if(is_it: DimLike, nest: Nest) -> Nest:
     """``nest`` where ``is_it`` is 1; where it is 0 there is nothing to do."""
     condition = apply("lt", index(0), index(is_it))
     body = (When(condition, nest.body),)
-    return replace_fields(nest, body=body, parallel=nest.parallel * is_it)
+    return replace_fields(nest, body=body, parallel=rest_included(nest.parallel) * is_it)
 
 
 def _is_less(a: DimLike, b: DimLike) -> DimLike:

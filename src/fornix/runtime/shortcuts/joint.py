@@ -141,6 +141,7 @@ class _Parts:
         this[-1] = link.table.ctypes.data
         record = np.zeros((1, words.RECORD_WORDS), np.int64)
         record[:, words.FUNCTION], record[:, words.ARGUMENTS] = link.function, this.ctypes.data
+        record[:, words.CHUNKS] = 1
         # What makes objects among the results lets others run: it comes when all else is read.
         (self._last if link.result is None else self._records).append(record)
         self._makes = self._makes or link.makes
