@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4310,
     "edit": 1150,
     "compile": 17_653,
-    "runtime": 11_523,
+    "runtime": 11_662,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

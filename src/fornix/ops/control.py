@@ -308,7 +308,7 @@ def repeated(
 def _stack(values: Sequence[Array] | Array, axis: int, declared: object) -> Array:
     """``values`` stacked along a new ``axis``; without any, an empty tensor as ``declared``."""
     if isinstance(values, np.ndarray):
-        return np.ascontiguousarray(np.moveaxis(values, 0, axis))
+        return np.ascontiguousarray(np.moveaxis(values, 0, axis) if axis else values)
     if not values:
         if not isinstance(declared, TensorType) or declared.dtype is None:
             raise Fail(

@@ -3,7 +3,8 @@
 Decides which bodies are written so: those of a few operators on tensors of one element, and what
 takes such out of lists and sequences. They are Python's own values there, of which no array is made
 before the last iteration. Sequences of such tensors may be carried: they are lists of arrays, which
-nodes of sequences make anew. Anything else is left to `turning`.
+nodes of sequences make anew. Other tensors may be handed on whole (`held`). Anything else is left
+to `turning`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy as np
 
 from fornix.dtype import BOOL, INT64, STRING
 from fornix.ir.graph import Graph, Node, Value
-from fornix.ir.types import SequenceType, TensorType
+from fornix.ir.types import SequenceType
+from fornix.runtime.control import held
+from fornix.runtime.control.held import Held, HeldList, NotSingle, Variable
 from fornix.runtime.control.turning import Turned
 from fornix.runtime.feeds import are_texts
 from fornix.runtime.shortcuts.straight import StraightWay, compiled_lines
@@ -59,10 +62,6 @@ class Listed(NamedTuple):
         return cls(name, kind, shape, is_sequence=True, form=form)
 
 
-class _NotSingle(Exception):
-    """A body is more than this."""
-
-
 def single_turns(
     graph: Graph, captured: Sequence[Value], values: Sequence[Any], form: Turned
 ) -> StraightWay | None:
@@ -72,12 +71,12 @@ def single_turns(
     wrong in a run it raises, or what Python raises, and has done nothing.
     """
     try:
-        return _Writer(graph, captured, values, form).made()
-    except _NotSingle:
+        return Writer(graph, captured, values, form).made()
+    except NotSingle:
         return None
 
 
-class _Writer:
+class Writer:
     """Lines for the nodes of a body, and the variables that hold its values."""
 
     def __init__(
@@ -89,10 +88,11 @@ class _Writer:
         self.given = dict(zip(captured, zip(names, own, strict=True), strict=True))
         """What is captured: the variables, and arrays or lists like those that are in them."""
         self.samples = dict(zip(graph.inputs, values, strict=False))
-        self.found: dict[Value, Single | Listed] = {}
+        self.found: dict[Value, Variable] = {}
         self.bound: dict[str, Any] = {
             "array": np.array, "text": _text, "texts": _texts, "element": _element,
             "whole": _whole, "stacked": _stacked, "inserted": _inserted, "erased": _erased,
+            **held.BOUND,
             **{name: dtype for dtype, kind in KINDS.items() for name in [_DTYPES[kind]]},
         }  # fmt: skip
         self.begin: list[str] = []
@@ -135,8 +135,8 @@ class _Writer:
         if leading and self.graph.outputs[0] is not leading[1]:
             turn.append(f"goes_on = {self.single(self.graph.outputs[0]).name}")
         pairs = [(self.of(a), self.of(b)) for _, a, b in changing]
-        if any(a[1:] != b[1:] for a, b in pairs):
-            raise _NotSingle
+        if not all(_are_alike(a, b) for a, b in pairs):
+            raise NotSingle
         if pairs:
             old, new = (", ".join(one.name for one in ones) for ones in zip(*pairs, strict=True))
             turn.append(f"[{old}] = [{new}]")
@@ -169,15 +169,21 @@ class _Writer:
         for node in graph.nodes:
             if all(value.constant is not None for value in node.outputs):
                 continue
-            rule = None if node.domain else _RULES.get(node.op_type)
+            rules = held.RULES if self._is_held(node) else {**held.RULES, **_RULES}
+            rule = None if node.domain else rules.get(node.op_type)
             if rule is None or len(node.outputs) > 1:
-                raise _NotSingle
+                raise NotSingle
             self.found[node.outputs[0]] = rule(self, node)
 
-    def of(self, value: Value | None) -> Single | Listed:
+    def _is_held(self, node: Node) -> bool:
+        """Whether a node reads what is handed on whole."""
+        read = [self.of(value) for value in node.inputs if value and value.constant is None]
+        return any(isinstance(one, Held | HeldList) for one in read)
+
+    def of(self, value: Value | None) -> Variable:
         """What holds ``value``."""
         if value is None:
-            raise _NotSingle
+            raise NotSingle
         if value not in self.found:
             self.found[value] = self._outer(value)
         return self.found[value]
@@ -185,9 +191,27 @@ class _Writer:
     def single(self, value: Value | None) -> Single:
         """The same of a tensor of one element."""
         found = self.of(value)
-        if isinstance(found, Listed):
-            raise _NotSingle
+        if not isinstance(found, Single):
+            raise NotSingle
         return found
+
+    def array(self, value: Value | None) -> Held:
+        """The same of any tensor, as an array."""
+        found = self.of(value)
+        if isinstance(found, HeldList) or (isinstance(found, Listed) and found.is_sequence):
+            raise NotSingle
+        if isinstance(found, Held):
+            return found
+        rank = len(found.shape) if isinstance(found, Single) else 1
+        name = _array(found) if isinstance(found, Single) else found.name
+        return Held(name, _dtype(found.kind), rank)
+
+    def element(self, source: str, dtype: np.dtype[Any]) -> Single:
+        """What holds the element that ``source`` gives, of an array of a type."""
+        kind = KINDS.get(dtype)
+        if kind is None:
+            raise NotSingle
+        return self.put(f"text({source})" if kind is str else source, kind, ())
 
     def put(self, expression: str, kind: type, shape: tuple[int, ...]) -> Single:
         """Write what computes an element."""
@@ -203,7 +227,13 @@ class _Writer:
         self._count += 1
         return f"v{self._count}"
 
-    def _outer(self, value: Value) -> Single | Listed:
+    def bind(self, thing: object) -> str:
+        """A name for what never changes."""
+        name = self.name()
+        self.bound[name] = thing
+        return name
+
+    def _outer(self, value: Value) -> Variable:
         """What holds a value from outside of the body; read ahead of all iterations."""
         name = self.name()
         if value.constant is not None:
@@ -212,47 +242,58 @@ class _Writer:
             self.bound[name] = array.item() if isinstance(found, Single) else array
             return found
         if value not in self.given:
-            raise _NotSingle
+            raise NotSingle
         source, sample = self.given[value]
         found = self._look(source, sample)
-        if isinstance(found, Listed):
+        if not isinstance(found, Single):
             return found
         self.begin.append(f"{name} = {_taken(source, found.kind)}")
         return found._replace(name=name)
 
-    def _carried(self, name: str, value: Value) -> Single | Listed:
+    def _carried(self, name: str, value: Value) -> Variable:
         """What a variable holds for a value that is carried: of a sequence as the body declares."""
         sample, declared = self.samples[value], value.type
-        if not isinstance(sample, list):
-            shape, found = self._kind(sample)
-            return Single(name, found, shape)
-        element = declared.elem if isinstance(declared, SequenceType) else None
-        if sample or not isinstance(element, TensorType) or element.dtype is None:
+        if isinstance(sample, np.ndarray) and not _is_single(sample):
+            return held.of(name, sample)
+        is_empty = isinstance(sample, list) and not sample
+        if not (is_empty and isinstance(declared, SequenceType)):
             return self._look(name, sample)
-        extents, kind = element.shape, KINDS.get(element.dtype.numpy)
-        if kind is None or extents is None or any(d != 1 for d in extents):
-            raise _NotSingle
-        return Listed.sequence(name, kind, (1,) * len(extents))
+        listed = held.declared(name, declared)
+        kind, extents = KINDS.get(listed.dtype), getattr(declared.elem, "shape", ())
+        if kind is None or any(d != 1 for d in extents):
+            return listed
+        return Listed.sequence(name, kind, (1,) * listed.rank)
 
-    def _look(self, name: str, sample: Any) -> Single | Listed:
+    def _look(self, name: str, sample: Any) -> Variable:
         """What a variable holds for a value like ``sample``."""
-        if isinstance(sample, list) and sample:
-            shape, kind = self._kind(sample[0])
+        if isinstance(sample, list):
+            if not all(_is_single(one) and one.shape == sample[0].shape for one in sample):
+                return held.of(name, sample)
+            shape, kind = self._kind(sample[0] if sample else None)
             return Listed.sequence(name, kind, shape)
-        is_list = isinstance(sample, np.ndarray) and sample.ndim == 1 < sample.size
-        if is_list and sample.dtype in KINDS:
+        if _is_single(sample):
+            shape, kind = self._kind(sample)
+            return Single(name, kind, shape)
+        if isinstance(sample, np.ndarray) and sample.ndim == 1 and sample.dtype in KINDS:
             kind = KINDS[sample.dtype]
             return Listed(name, kind, (), is_sequence=False, form=_taken("{}", kind, "{}"))
-        shape, kind = self._kind(sample)
-        return Single(name, kind, shape)
+        return held.of(name, sample)
 
     @staticmethod
     def _kind(sample: Any) -> tuple[tuple[int, ...], type]:
         """The shape and the class of a single element."""
-        kind = KINDS.get(sample.dtype) if isinstance(sample, np.ndarray) else None
-        if kind is None or sample.size != 1:
-            raise _NotSingle
-        return sample.shape, kind
+        if not _is_single(sample):
+            raise NotSingle
+        return sample.shape, KINDS[sample.dtype]
+
+
+def _is_single(sample: Any) -> bool:
+    """Whether it is a tensor of one element that Python has a class for."""
+    return isinstance(sample, np.ndarray) and sample.size == 1 and sample.dtype in KINDS
+
+
+def _dtype(kind: type) -> np.dtype[Any]:
+    return next(dtype for dtype, own in KINDS.items() if own is kind)
 
 
 def _taken(source: str, kind: type, place: str = "") -> str:
@@ -319,60 +360,60 @@ def _erased(before: Sequence[Array], place: int) -> list[Array]:
     return made
 
 
-def _array(one: Single | Listed) -> str:
-    """What makes an array of an element; a sequence is what it is."""
-    if isinstance(one, Listed):
+def _array(one: Variable) -> str:
+    """What makes an array of an element; what is more is what it is."""
+    if not isinstance(one, Single):
         return one.name
     return f"array({'[' * len(one.shape)}{one.name}{']' * len(one.shape)}, {_DTYPES[one.kind]})"
 
 
 _DTYPES = {str: "text_type", int: "int_type", bool: "bool_type"}
 """Variables that hold the element types of arrays."""
-Rule: TypeAlias = Callable[[_Writer, Node], "Single | Listed"]
+Rule: TypeAlias = Callable[[Writer, Node], "Variable"]
 
 
 def _elementwise(form: str, kinds: set[type], result: type | None = None) -> Rule:
     """Of elements of one of some ``kinds`` what a ``form`` says, of that kind or another."""
 
-    def rule(writer: _Writer, node: Node) -> Single:
+    def rule(writer: Writer, node: Node) -> Single:
         read = [writer.single(value) for value in node.inputs]
         kind = read[0].kind
         if node.attributes or kind not in kinds or any(one.kind is not kind for one in read):
-            raise _NotSingle
+            raise NotSingle
         shape = max((one.shape for one in read), key=len)
         return writer.put(form.format(*(one.name for one in read)), result or kind, shape)
 
     return rule
 
 
-def _where(writer: _Writer, node: Node) -> Single:
+def _where(writer: Writer, node: Node) -> Single:
     holds, one, other = (writer.single(value) for value in node.inputs)
     if one.kind is not other.kind:
-        raise _NotSingle
+        raise NotSingle
     shape = max(holds.shape, one.shape, other.shape, key=len)
     return writer.put(f"{one.name} if {holds.name} else {other.name}", one.kind, shape)
 
 
-def _identity(writer: _Writer, node: Node) -> Single | Listed:
+def _identity(writer: Writer, node: Node) -> Variable:
     return writer.of(node.inputs[0])
 
 
-def _cast(writer: _Writer, node: Node) -> Single:
+def _cast(writer: Writer, node: Node) -> Single:
     """Truths and whole numbers as each other; numbers as texts."""
     one, kind = writer.single(node.inputs[0]), _CODES.get(node.attr("to"))
     if kind is None or (one.kind, kind) not in _CASTS:
-        raise _NotSingle
+        raise NotSingle
     return writer.put(f"{kind.__name__}({one.name})", kind, one.shape)
 
 
-def _regex_full_match(writer: _Writer, node: Node) -> Single:
+def _regex_full_match(writer: Writer, node: Node) -> Single:
     one, name = writer.single(node.inputs[0]), writer.name()
     if one.kind is not str:
-        raise _NotSingle
+        raise NotSingle
     try:
         writer.bound[name] = re.compile(node.attr("pattern", ""), re.ASCII).fullmatch
     except (re.error, ValueError):
-        raise _NotSingle from None
+        raise NotSingle from None
     return writer.put(f"{name}({one.name}) is not None", bool, one.shape)
 
 
@@ -384,17 +425,17 @@ def _numbers(node: Node, attribute: str) -> list[int] | None:
     if value is None:
         return None
     if value.constant is None:
-        raise _NotSingle
+        raise NotSingle
     return [*map(int, value.constant.numpy().reshape(-1))]
 
 
-def _squeeze(writer: _Writer, node: Node) -> Single:
+def _squeeze(writer: Writer, node: Node) -> Single:
     one, axes = writer.single(node.inputs[0]), _numbers(node, "axes")
     rank = len(one.shape)
     return one._replace(shape=(1,) * (0 if axes is None else rank - _distinct(axes, rank)))
 
 
-def _unsqueeze(writer: _Writer, node: Node) -> Single:
+def _unsqueeze(writer: Writer, node: Node) -> Single:
     one, axes = writer.single(node.inputs[0]), _numbers(node, "axes") or []
     rank = len(one.shape) + len(axes)
     _distinct(axes, rank)
@@ -404,56 +445,56 @@ def _unsqueeze(writer: _Writer, node: Node) -> Single:
 def _distinct(axes: Sequence[int], rank: int) -> int:
     """How many ``axes`` there are, each of which is one of a rank's."""
     if any(not -rank <= axis < rank for axis in axes):
-        raise _NotSingle
+        raise NotSingle
     if len({axis % rank for axis in axes}) < len(axes):
-        raise _NotSingle
+        raise NotSingle
     return len(axes)
 
 
-def _reshape(writer: _Writer, node: Node) -> Single:
+def _reshape(writer: Writer, node: Node) -> Single:
     one, shape = writer.single(node.inputs[0]), _numbers(node, "shape")
     if shape is None or sorted(shape)[1:] != [1] * (len(shape) - 1) or {*shape} - {1, -1}:
-        raise _NotSingle
+        raise NotSingle
     return one._replace(shape=(1,) * len(shape))
 
 
-def _gather(writer: _Writer, node: Node) -> Single:
+def _gather(writer: Writer, node: Node) -> Single:
     data, place = writer.of(node.inputs[0]), writer.single(node.inputs[1])
     axis = node.attributes.get("axis")
     if not isinstance(data, Listed) or data.is_sequence or place.kind is not int:
-        raise _NotSingle
+        raise NotSingle
     if axis is not None and axis.value not in {0, -1}:
-        raise _NotSingle
+        raise NotSingle
     return writer.put(data.form.format(data.name, place.name), data.kind, place.shape)
 
 
-def _sequence_at(writer: _Writer, node: Node) -> Single:
+def _sequence_at(writer: Writer, node: Node) -> Single:
     values, place = _sequence(writer, node), _position(writer, node, 1)
     return writer.put(values.form.format(values.name, place), values.kind, values.shape)
 
 
-def _sequence(writer: _Writer, node: Node) -> Listed:
+def _sequence(writer: Writer, node: Node) -> Listed:
     """The sequence that a node reads."""
     values = writer.of(node.inputs[0])
     if not isinstance(values, Listed) or not values.is_sequence:
-        raise _NotSingle
+        raise NotSingle
     return values
 
 
-def _position(writer: _Writer, node: Node, number: int) -> str | None:
+def _position(writer: Writer, node: Node, number: int) -> str | None:
     """The place in a sequence that an input says, if there is one."""
     if len(node.inputs) <= number or node.inputs[number] is None:
         return None
     place = writer.single(node.inputs[number])
     if place.kind is not int or len(place.shape) > 1:
-        raise _NotSingle
+        raise NotSingle
     return place.name
 
 
-def _sequence_insert(writer: _Writer, node: Node) -> Listed:
+def _sequence_insert(writer: Writer, node: Node) -> Listed:
     values, one = _sequence(writer, node), writer.single(node.inputs[1])
     if (one.kind, one.shape) != (values.kind, values.shape):
-        raise _NotSingle
+        raise NotSingle
     place, name = _position(writer, node, 2), writer.name()
     made = f"[*{values.name}, {_array(one)}]"
     if place is not None:
@@ -462,22 +503,22 @@ def _sequence_insert(writer: _Writer, node: Node) -> Listed:
     return values._replace(name=name)
 
 
-def _sequence_erase(writer: _Writer, node: Node) -> Listed:
+def _sequence_erase(writer: Writer, node: Node) -> Listed:
     values, place, name = _sequence(writer, node), _position(writer, node, 1), writer.name()
     writer.line(f"{name} = erased({values.name}, {-1 if place is None else place})")
     return values._replace(name=name)
 
 
-def _sequence_length(writer: _Writer, node: Node) -> Single:
+def _sequence_length(writer: Writer, node: Node) -> Single:
     return writer.put(f"len({_sequence(writer, node).name})", int, ())
 
 
-def _if(writer: _Writer, node: Node) -> Single | Listed:
+def _if(writer: Writer, node: Node) -> Variable:
     """Both sides, of which what they give is alike."""
     holds, name = writer.single(node.inputs[0]), writer.name()
     if holds.kind is not bool:
-        raise _NotSingle
-    given: list[Single | Listed] = []
+        raise NotSingle
+    given: list[Variable] = []
     for side, line in (("then_branch", f"if {holds.name}:"), ("else_branch", "else:")):
         writer.line(line)
         writer.level += 1
@@ -486,9 +527,14 @@ def _if(writer: _Writer, node: Node) -> Single | Listed:
         given.append(writer.of(graph.outputs[0]))
         writer.line(f"{name} = {given[-1].name}")
         writer.level -= 1
-    if given[0][1:] != given[1][1:]:
-        raise _NotSingle
+    if not _are_alike(*given):
+        raise NotSingle
     return given[0]._replace(name=name)
+
+
+def _are_alike(one: Variable, other: Variable) -> bool:
+    """Whether variables hold the same but for their names."""
+    return type(one) is type(other) and one[1:] == other[1:]
 
 
 _CODES = {INT64.code: int, BOOL.code: bool, STRING.code: str}
