@@ -17,7 +17,7 @@ from dataclasses import replace as replace_fields
 from fornix.compile.axes import rewritten
 from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
-from fornix.compile.nest import Block, Chunks, Lanes, Nest, Put, Tile, When
+from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Tile, When
 from fornix.compile.parts import count_of
 from fornix.compile.products import Product, products
 from fornix.compile.reductions import field_axes, merged, points
@@ -67,8 +67,9 @@ UNITS = 4
 """Vectors of columns that a tile has: additions take so many cycles."""
 FEW_ROWS = {32: 3, 16: 1}
 """Rows of a tile that takes fields apart, by registers: it has two accumulators for an element."""
-MANY_ROWS = {32: 6, 16: 3}
-"""Rows of a tile that reads numbers."""
+MANY_ROWS, SUMS = 6, {32: 24, 16: 12}
+"""Rows of a tile that reads numbers, and its vectors of sums at most, by registers: each vector of
+numbers comes from the second cache, for so many rows."""
 EXPANDED_FROM = {32: 8, 16: 4}
 """Rows from which on writing numbers to scratch memory first pays; see bench/kernels."""
 
@@ -302,7 +303,7 @@ class _Tiles:
         scratch: dict[Buffer, DimLike] = {}
         least = 0 if self.target.is_strict else EXPANDED_FROM[registers]
         if scale is not None and not (isinstance(rows, int) and rows < least):
-            buffer, expanded = self._expanded(found, scale, MANY_ROWS[registers])
+            buffer, expanded = self._expanded(found, scale, SUMS[registers])
             scratch = {buffer: 0}
             is_few = apply("lt", index(rows), index(least))
             is_many = apply("lt", index(least - 1), index(rows))
@@ -379,7 +380,7 @@ class _Tiles:
             put=Put(self.store.buffer, self.store.address, value),
         )
 
-    def _expanded(self, found: Reduce, scale: Scalar, height: int) -> tuple[Buffer, Block]:
+    def _expanded(self, found: Reduce, scale: Scalar, sums: int) -> tuple[Buffer, Block]:
         """A panel of numbers in scratch memory, how it is written, and the tiles that read it."""
         b, column = self.sum, self.columns[1]
         extents = [a.extent for a in b.terms]
@@ -398,7 +399,29 @@ class _Tiles:
         if not isinstance(whole, Reduce):
             raise TypeError("a sum stays one")
         value = replace(self.store.value, {found: whole})
-        return buffer, (*fill, self._tile(whole, value, height))
+        units, few = self.shape[0], sums // MANY_ROWS
+        units = few if units % few == 0 else units
+        tile = self._tile(whole, value, min(MANY_ROWS, sums // units))
+        if units == self.shape[0]:
+            return buffer, (*fill, tile)
+        return buffer, (*fill, _in_parts_of_columns(tile, units * self.shape[1], units))
+
+
+def _in_parts_of_columns(tile: Tile, width: int, units: int) -> Loop:
+    """``tile`` for ``width`` of its columns, which are so many vectors, after the other."""
+    part, column = Variable("h", ceildiv(tile.width, width)), Variable("j", width)
+    first = part.dim * width
+    place: dict[Atom, DimLike] = {tile.column: first + column.dim}
+    value = substitute_scalar(tile.put.value, place)
+    narrow = replace_fields(
+        tile,
+        result=outer_reductions(value)[0],
+        column=column,
+        width=minimum(width, tile.width - first),
+        units=units,
+        put=Put(tile.put.buffer, substitute(tile.put.address, place, {}), value),
+    )
+    return Loop(part, (narrow,))
 
 
 __all__ = ["block_nests", "block_sum"]
