@@ -128,7 +128,7 @@ class _Words(OwnWay):
             if self.call([texts, counts, spans]) is None:
                 return None
         self.room = len(spans)
-        width = int(counts.max(initial=0))
+        width = counts.item() if counts.size == 1 else int(counts.max(initial=0))
         if self.has_marks and width:
             width += 2
         found = np.empty((*texts.shape, width), object)
