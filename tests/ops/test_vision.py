@@ -208,6 +208,22 @@ def test_affine_grid_of_an_open_image_runs_in_code(rank: int, align: int) -> Non
     np.testing.assert_array_equal(found.reshape(2, rank), theta[:, :, rank])
 
 
+@pytest.mark.parametrize("dims", ["N, 2, 3", "N, M, K"])
+def test_affine_grid_of_a_stored_size_runs_in_code_where_theta_is_open(dims: str) -> None:
+    text = f"""<ir_version: 10, opset_import: ["": 20]>
+    f (float[{dims}] theta) => (float[] grid) <int64[4] size = {{2, 1, 4, 5}}> {{
+        grid = AffineGrid (theta, size)
+    }}"""
+    session = fornix.InferenceSession(onnx.parser.parse_model(text))
+    assert [entry.reason for entry in session.placement()] == [""]
+    theta = normal(3, 2, 3)
+    grid = torch.nn.functional.affine_grid(torch.from_numpy(theta[:2]), (2, 1, 4, 5), False)
+    [found] = session.run(None, {"theta": theta[:2]})
+    np.testing.assert_allclose(found, grid.numpy(), rtol=F32_SUM, atol=F32_SUM)
+    with pytest.raises(ShapeError, match=r"theta must be \[2, 2, 3\] for size .* found \[3, 2, 3"):
+        session.run(None, {"theta": theta})
+
+
 @pytest.mark.parametrize(("images", "grids"), [("N", 2), (2, "N"), ("N", "M")])
 def test_grid_sample_runs_in_code_where_one_batch_is_open(
     images: int | str, grids: int | str, rng: np.random.Generator
@@ -268,6 +284,8 @@ def test_affine_grid_says_what_is_wrong() -> None:
         run_op("AffineGrid", [theta, np.array([2, 1, 3, 3])])
     with pytest.raises(ShapeError, match="found 2 extents"):
         infer_op("AffineGrid", [fact_of(theta), fact_of(np.array([1, 2]))])
+    with pytest.raises(ShapeError, match=r"theta must be \[N, r, r \+ 1\], found shape \[2, 3\]"):
+        infer_op("AffineGrid", [fact_of(theta[0]), tensor(INT64, (4,))])
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])

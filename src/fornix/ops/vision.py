@@ -236,12 +236,19 @@ AffineGrid = op(
 @AffineGrid.infer
 def infer_affine_grid(theta: Fact, size: Fact, *, align_corners: int = 0, node: InferNode) -> Fact:
     extents = dims_of(size.value)
-    batch = theta.shape[0] if theta.has_rank and theta.rank == 3 else None
+    batch = None
+    if theta.has_rank:
+        require(
+            theta.rank == 3, f"theta must be [N, r, r + 1], found shape {shape_text(theta.shape)}"
+        )
+        batch = theta.shape[0]
     if extents is not None:
         _check_size(extents)
+        if theta.has_rank:
+            _check_theta(theta.shape, extents)
         first = extents[0] if batch is None else unified((extents[0], batch))
         return tensor(theta.dtype, (first, *extents[2:], len(extents) - 2))
-    axes = known(theta.shape[1]) if theta.rank == 3 else None
+    axes = known(theta.shape[1])
     if axes is None and (count := axes_listed(size)) is not None:
         axes = count - 2
     if axes is None:
@@ -261,6 +268,17 @@ def _check_size(size: Sequence[DimLike]) -> None:
     )
 
 
+def _check_theta(theta: Sequence[DimLike], size: Sequence[DimLike]) -> None:
+    rank = len(size) - 2
+    wanted = (size[0], rank, rank + 1)
+    pairs = zip(theta, wanted, strict=False)
+    require(
+        len(theta) == len(wanted) and all(unified(pair) is not None for pair in pairs),
+        f"theta must be {shape_text(wanted)} for size {shape_text(size)}, "
+        f"found {shape_text(theta)}",
+    )
+
+
 @AffineGrid.kernel
 def affine_grid(theta: Array, size: Array, *, align_corners: int = 0) -> Array:
     """Where an affine map sends the elements of an image; GridSample reads there.
@@ -272,13 +290,9 @@ def affine_grid(theta: Array, size: Array, *, align_corners: int = 0) -> Array:
     """
     extents = listed(size, "size")
     _check_size(extents)
+    _check_theta(theta.shape, extents)
     spatial = extents[2:]
     rank = len(spatial)
-    wanted = (extents[0], rank, rank + 1)
-    require(
-        theta.shape == wanted,
-        f"theta must be {shape_text(wanted)} for size {extents}, found {shape_text(theta.shape)}",
-    )
     wide = widened(theta)
     axes = [_centers(length, align=bool(align_corners)).astype(wide.dtype) for length in spatial]
     mesh = np.meshgrid(*axes, indexing="ij")
@@ -289,11 +303,7 @@ def affine_grid(theta: Array, size: Array, *, align_corners: int = 0) -> Array:
 
 @AffineGrid.lower
 def lower_affine(theta: Tensor, size: Tensor, *, align_corners: int = 0, node: LowerNode) -> Tensor:
-    shape = node.shape()
-    rank = len(shape) - 2
-    if theta.shape != (shape[0], rank, rank + 1):
-        node.decline("the extents of theta must be known to go with those of the grid")
-    return lower_affine_grid(theta, shape, is_aligned=bool(align_corners))
+    return lower_affine_grid(theta, node.shape(), is_aligned=bool(align_corners))
 
 
 def _centers(length: int, *, align: bool) -> Array:

@@ -77,6 +77,8 @@ CASES = {
         z = ScatterElements <axis = 1> (x, i, u) }""",
     "ScatterND": """f (float[N, M] x, int64[K, 1] i, float[K, 3] u) => (float[N, M] z) {
         z = ScatterND (x, i, u) }""",
+    "AffineGrid": """f (float[N, M, K] x) => (float[2, 3, 4, 2] z) <int64[4] s = {2, 1, 3, 4}> {
+        z = AffineGrid (x, s) }""",
     "GridSample": """f (float[N, 2, M, 3] x, float[K, M, 2, 2] g) => (float[N, 2, M, 2] z) {
         z = GridSample (x, g) }""",
     "RoiAlign": """f (float[N, 2, 4, 4] x, float[M, 4] r, int64[K] i) => (float[M, 2, 1, 1] z) {
@@ -315,8 +317,8 @@ def test_nothing_is_said_of_products_that_turn_a_batch() -> None:
 
 
 def test_nothing_is_said_of_other_operators() -> None:
-    text = """f (float[N, 2, 3] t) => (float[A, 4, 4, 2] z) <int64[4] s = {2, 3, 4, 4}> {
-        z = AffineGrid (t, s) }"""
+    text = """f (float[N, 3] x, int64[M] t) => (float z) {
+        z = NegativeLogLikelihoodLoss (x, t) }"""
     model = from_message(parser.parse_model(HEAD + text))
     name_extents(model, {})
     survey = Survey(Lowering(infer_model(model), ["N", "M"]))

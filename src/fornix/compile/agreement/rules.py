@@ -390,6 +390,17 @@ def _grid_sample(
     found.same(image[0], grid[0])
 
 
+def _affine_grid(
+    found: Agreement, _: Node, facts: Sequence[Fact | None], results: Sequence[Fact]
+) -> None:
+    theta, grid = facts[0], results[0]
+    if theta is None:
+        raise NothingSaid
+    rank = grid.rank - 2
+    for extent, wanted in zip(theta.shape, (grid.shape[0], rank, rank + 1), strict=True):
+        found.same(extent, wanted)
+
+
 def _max_roi_pool(
     _: Agreement, __: Node, facts: Sequence[Fact | None], ___: Sequence[Fact]
 ) -> None:
@@ -501,6 +512,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("CenterCropPad", "Col2Im", "DFT"), _rows),
     **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), scaled),
     **dict.fromkeys(("MatMulInteger", "QLinearMatMul"), product_of_bytes),
+    "AffineGrid": _affine_grid,
     "Attention": attention,
     "DeformConv": _spread_windows,
     "MaxRoiPool": _max_roi_pool,
