@@ -10,11 +10,12 @@ import pytest
 from fornix.compile.blocked import LEAST_LANES
 from fornix.compile.convolution import convolution
 from fornix.compile.schedule.across import across_stages
-from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, DType
+from fornix.dtype import FLOAT16, FLOAT32, FLOAT64, INT8, INT32, UINT8, DType
 from fornix.ir.dim import symbol
-from fornix.ir.loops import Tensor, compute, constant, stored, tensor
+from fornix.ir.loops import Tensor, cast, compute, constant, stored, tensor
 from fornix.ops import scalar as s
-from fornix.ops.conv import conv, lower_conv
+from fornix.ops.conv import conv, lower_conv, lower_convolve
+from fornix.ops.window import Window
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, assert_close, check
 from tests.compile.test_direct import blocked, data, image, lanes
@@ -68,6 +69,30 @@ def test_short_or_strided_rows_are_summed_in_blocks(
 def test_every_float_is_summed(dtype: DType) -> None:
     y = depthwise(tensor("x", (1, 16, 9, 9), dtype), 5, dtype, strides=[2, 2])
     check(y, {"x": data(dtype, (1, 16, 9, 9), {}, 2)})
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize(
+    ("size", "taps", "strides", "dtype"),
+    [((9, 20), 7, 1, UINT8), ((12, 7), 5, 2, UINT8), ((3, 50), 11, 1, INT8)],
+)
+def test_bytes_are_summed_so_too(
+    size: tuple[int, int], taps: int, strides: int, dtype: DType, is_open: bool, level: str
+) -> None:
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 256, (2, 24, *size)).astype(np.uint8).view(dtype.numpy)
+    w = rng.integers(-128, 128, (24, 1, taps, taps)).astype(np.int8)
+    dims = (H, W) if is_open else size
+    more: dict[str, Any] = {"strides": [strides] * 2, "pads": [taps // 2] * 4}
+    x, win = tensor("x", (2, 24, *dims), dtype), Window.of(dims, (taps, taps), **more)
+    moved = compute(x.shape, lambda *i: cast(x[i], INT32) - 7)
+    y = lower_convolve(moved, constant(w.astype(np.int32)), win, 24)
+    assert is_across(y)
+    runner = Runner([y], target(level), chunks=3)
+    (found,) = runner.run({"x": given}, dict(zip("HW", size, strict=True)) if is_open else {})
+    wanted = conv(given.astype(np.float64) - 7, w.astype(np.float64), group=24, **more)
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_extents_may_be_open() -> None:

@@ -51,7 +51,7 @@ def across_stages(c: Convolution, lanes: int, *, is_wide: bool) -> list[Store] |
     Some processors are ``is_wide``: see `Target.is_wide`.
     """
     count = c.filter.extent
-    if not c.is_depthwise or not c.sum.dtype.is_float or not isinstance(count, int):
+    if not c.is_depthwise or not isinstance(count, int):
         return None
     if not c.has_taps or phases(c.store) != [c.store]:
         return None
