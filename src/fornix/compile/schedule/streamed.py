@@ -44,6 +44,9 @@ UNITS = 4
 """Vectors of columns at a time."""
 PANEL = 1024
 """Columns of a panel, about: their sums take a few kilobytes, and threads share panels."""
+WHOLE = 1 << 14
+"""Bytes of sums up to which a single panel has all columns: pieces of rows are as long as there are
+few threads, and the nearest cache holds both."""
 LEAST_COLUMNS = 256
 """Columns from which on rows are long enough to be read one after the other."""
 PAGE_COLUMNS = 1024
@@ -110,7 +113,7 @@ def _nest(down: _Down, kind: str, lanes: int) -> Nest:
     """Panels of columns, in each the rows one after the other."""
     columns = down.columns
     count = max(1, round(columns / PANEL))
-    if count == 1 and not down.outer:
+    if (count == 1 or columns * down.sum.dtype.numpy.itemsize <= WHOLE) and not down.outer:
         return _one_panel(down, kind, lanes)
     whole = -(-columns // (count * lanes)) * lanes
     count = -(-columns // whole)
@@ -132,9 +135,9 @@ def _nest(down: _Down, kind: str, lanes: int) -> Nest:
 
 
 def _one_panel(down: _Down, kind: str, lanes: int) -> Nest:
-    """All columns, of which each of two chunks takes a share of every row, or one takes all."""
+    """All columns, of which each chunk takes a share of every row, or one takes all."""
     columns = down.columns
-    parallel = min(2, columns // SHARED_COLUMNS)
+    parallel = max(min(2, columns // SHARED_COLUMNS), round(columns / PANEL))
     sums = Buffer("sums", (columns,), down.sum.dtype)
     body = _panel(down, (sums, 0), columns, UNITS * lanes)
     offsets, size = in_scratch([sums])
