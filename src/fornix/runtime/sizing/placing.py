@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import islice
 
 from fornix.runtime.memory import ALIGNMENT
 
@@ -56,7 +56,7 @@ class Placing:
             p: replace(self.lifetimes[p], last=max(self.lifetimes[p].last, last)) for p in pieces
         }
         alone = [i for i in beside if i not in self._pieces and i != join.whole]
-        if any(self._collide(one, other, beside, longer) for one, other in combinations(alone, 2)):
+        if _collide((beside[i], longer.get(i, self.lifetimes[i])) for i in alone):
             return False
         self._pieces[join.whole] = pieces
         for piece, lifetime in longer.items():
@@ -75,20 +75,15 @@ class Placing:
             end += size
         if end != self.lifetimes[join.whole].size:
             return None
+        groups: dict[tuple[int, int], dict[int, int]] = {}
         for part in join.parts:
-            shift = found[part] - self._beside.get(part, found)[part]
-            for other, start in self._beside.get(part, {}).items():
+            own = self._beside.get(part, {part: 0})
+            groups[id(own), found[part] - own[part]] = own
+        for (_, shift), own in groups.items():
+            for other, start in own.items():
                 if found.setdefault(other, start + shift) != start + shift:
                     return None
         return found
-
-    def _collide(
-        self, one: int, other: int, beside: dict[int, int], longer: dict[int, Lifetime]
-    ) -> bool:
-        """Whether two lie in the same place at the same time."""
-        a, b = (longer.get(i, self.lifetimes[i]) for i in (one, other))
-        is_beside = beside[one] + a.size <= beside[other] or beside[other] + b.size <= beside[one]
-        return not is_beside and a.first <= b.last and b.first <= a.last
 
     def places(self) -> tuple[list[int], int]:
         """Offsets in one block, what is large first, and its size."""
@@ -118,6 +113,18 @@ class Placing:
 
     def _extent(self, starts: Sequence[tuple[int, int]]) -> int:
         return max(start + self.lifetimes[i].size for i, start in starts)
+
+
+def _collide(rows: Iterable[tuple[int, Lifetime]]) -> bool:
+    """Whether two that begin where ``rows`` say lie in the same place at the same time."""
+    ordered = sorted((start, start + own.size, own.first, own.last) for start, own in rows)
+    for number, (_, end, first, last) in enumerate(ordered, 1):
+        for begin, _, born, gone in islice(ordered, number, None):
+            if begin >= end:
+                break
+            if born <= last and first <= gone:
+                return True
+    return False
 
 
 def _lowest(
