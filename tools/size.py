@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4310,
     "edit": 1150,
     "compile": 17_673,
-    "runtime": 11_670,
+    "runtime": 11_671,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

@@ -139,6 +139,19 @@ def test_sessions_on_numpy_kernels_have_profiles_too() -> None:
     assert len(found.runs) == 1
 
 
+@pytest.mark.parametrize(("count", "moved"), [(4, 0), (3, 2 * 6 * 8 * 4)])
+def test_what_is_not_copied_counts_no_bytes(count: int, moved: int) -> None:
+    text = """f (float[N, 8] x, float[8, 8] w) => (float[M, 8] y) {
+        a = MatMul (x, w)
+        b = MatMul (a, w)
+        joined = Concat <axis = 0> (a, b)
+        y = MatMul (joined, w)
+    }"""
+    x = np.ones((count, 8), np.float32)
+    found = profiled(text, 1, x=x, w=np.ones((8, 8), np.float32))
+    assert [entry.bytes for entry in found.entries if entry.name == "Concat"] == [moved]
+
+
 def test_a_profile_needs_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
     session = InferenceSession(parser.parse_model(HEAD + GATHER))
     monkeypatch.setattr(providers, "no_machine_code", lambda: "nothing can be compiled: no LLVM")

@@ -69,7 +69,7 @@ class Entry:
     operations: int | None
     """Arithmetic operations; None where nobody counts them."""
     bytes: int
-    """Bytes of arguments and results, each once."""
+    """Bytes of arguments and results, each once; 0 where there was nothing to do."""
     reason: str = ""
     """Why a NumPy kernel runs."""
     spans: list[Span] = field(default_factory=list)
@@ -351,8 +351,9 @@ def _kind(nodes: tuple[Node, ...], step: Step) -> str:
 
 def _of_kernels(bound: Bound) -> Iterator[Entry]:
     """The entries of the kernels of a native step."""
-    for kernel, unit in bound.wiring.kernels:
+    for (kernel, unit), pieces in zip(bound.wiring.kernels, bound.pieces.tolist(), strict=True):
         work = kernel.work
+        has_work = pieces > 0 and bound.extent(kernel.parallel) > 0
         yield Entry(
             name=kernel.name,
             kind=kernel.schedule,
@@ -360,8 +361,8 @@ def _of_kernels(bound: Bound) -> Iterator[Entry]:
             read=tuple(_types(_read(kernel), bound)),
             written=tuple(_types(kernel.outputs, bound)),
             stored=sum(_nbytes(b, bound) for b in _read(kernel) if _is_stored(b, unit)),
-            operations=bound.extent(work.operations),
-            bytes=bound.extent(work.read) + bound.extent(work.written),
+            operations=bound.extent(work.operations) * has_work,
+            bytes=(bound.extent(work.read) + bound.extent(work.written)) * has_work,
         )
 
 
