@@ -7,9 +7,12 @@ import pytest
 
 from fornix.compile.convolution import convolution
 from fornix.compile.schedule.whole_groups import with_whole_groups
-from fornix.dtype import FLOAT16, FLOAT32
+from fornix.dtype import FLOAT16, FLOAT32, INT32, UINT8
 from fornix.ir.loops import Tensor, constant, stored, tensor
+from fornix.ir.loops.scalar import const
+from fornix.ops.byte_products import lower_byte_convolution
 from fornix.ops.conv import conv, lower_conv
+from fornix.ops.window import Window
 from tests.compile.levels import LEVELS, target
 from tests.compile.native import Runner, check
 from tests.compile.test_direct import H, N, W, data
@@ -72,6 +75,19 @@ def test_extents_may_be_open(extents: dict[str, int]) -> None:
     y = grouped(tensor("x", (N, 12, H, W), FLOAT32), 4, 12, (3, 3), strides=[3, 3], pads=[1] * 4)
     assert is_filled(y)
     check(y, {"x": data(FLOAT32, (N, 12, H, W), extents, 2)}, extents)
+
+
+@pytest.mark.parametrize(("filters", "lanes", "block"), [(4, 16, 8), (12, 16, 16), (4, 8, 8)])
+def test_few_filters_of_bytes_fill_halves_of_vectors(filters: int, lanes: int, block: int) -> None:
+    x, win = tensor("x", (1, 16, 6, 20), UINT8), Window.of((6, 20), (3, 3))
+    w = constant(np.ones((4 * filters, 4, 3, 3), np.int8))
+    y = lower_byte_convolution(x, w, const(7, INT32), None, win, 4)
+    found = convolution(source(stored(y)))
+    assert found is not None
+    assert found.sums_words
+    filled = with_whole_groups(found, lanes, is_wide=False)
+    assert filled is not None
+    assert filled[0].buffer.shape[1] == 4 * block
 
 
 def test_narrow_numbers_are_summed_so_too() -> None:

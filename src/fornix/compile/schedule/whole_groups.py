@@ -56,6 +56,8 @@ def with_whole_groups(
     if not is_worth:
         return None
     size = given.filters
+    if c.sums_words and LEAST_LANES < lanes >= 2 * size:
+        lanes //= 2  # half of a vector has half of the zeros
     whole = _whole(size, lanes)
     filled = Variable(c.filter.name, given.count * whole)
     group = filled.dim // whole
