@@ -102,6 +102,29 @@ def test_results_are_nobody_elses() -> None:
         assert x.tolist() == [["a", "b"], ["c", "d"]]
 
 
+def test_what_fails_is_not_written_in_each_run(made: list[Any]) -> None:
+    text = """f (float[N,M] x, int64[K] k, string t) => (seq(float[U,V]) y, string z) {
+        n0 = Shape (k) n = Squeeze (n0) c = Constant <value = bool {1}> ()
+        e = SequenceEmpty <dtype = 1> ()
+        y, z = Loop (n, c, e, t) <body = b (int64 i, bool h, seq(float[A,B]) a, string u)
+            => (bool g, seq(float[C,D]) o, string v) {
+            g = Identity (h) m = Gather (k, i) q = Constant <value_ints = [0]> ()
+            m1 = Unsqueeze (m, q) f = Neg (m1) p = Constant <value_ints = [-1]> ()
+            r = Slice (x, f, m1, p) o = SequenceInsert (a, r) v = StringConcat (u, t) }> }"""
+    feeds = {
+        "x": np.arange(12, dtype=np.float32).reshape(3, 4),
+        "k": np.array([0, -1, 2]),
+        "t": np.array("a", object),
+    }
+    compiled, reference = sessions(text, opset=20)
+    wanted = outcome(reference, feeds)
+    counts = []
+    for _ in range(12):
+        assert outcome(compiled, feeds) == wanted
+        counts.append(len(made))
+    assert 0 < counts[-1] == counts[7]
+
+
 def test_the_longest_of_a_sequence_is_found(made: list[Any]) -> None:
     words = [texts("a"), texts("b", "c"), texts(), texts("d", "e")]
     check(LONGEST, {"x": words}, {"x": words[:1]}, {"x": words[2:]}, {"x": [*words, words[1]]})

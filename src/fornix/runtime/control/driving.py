@@ -112,7 +112,10 @@ class _Opened:
             known[found] = ways
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
-        """Values of its outputs; those of its inputs that are not carried always look alike."""
+        """Values of its outputs; those of its inputs that are not carried always look alike.
+
+        Many iterations are written once for a look: where a way fails, they would be in each run.
+        """
         found = looks(inputs[self._leading :])
         way = self._ways.get(found)
         results = None if way is None else way([*inputs, *self._captured])
@@ -120,7 +123,7 @@ class _Opened:
             return results
         results = self._body.run_on(inputs, self._captured, self._environment)
         values = [*inputs, *self._captured]
-        new = self._body.steady(values, self._form)
+        new = self._body.steady(values, self._form if way is None else None)
         if new is not None and len(self._ways) < MAX_MET:
             self._ways[found], many = new
             if many is not None and self._form is not None:
