@@ -53,6 +53,15 @@ def test_a_product_takes_its_epilogue_along() -> None:
     }""") == ["MatMul Add Relu Add"]
 
 
+@pytest.mark.parametrize("rows", ["N", "8"])
+def test_products_read_the_matrix_that_one_index_chooses_where_it_lies(rows: str) -> None:
+    assert groups(f"""f (float[{rows}, 16] x, float[4, 8, 16] w, int64 i) => (float[{rows}, 8] y) {{
+        g = Gather <axis = 0> (w, i)
+        t = Transpose <perm = [1, 0]> (g)
+        y = MatMul (x, t)
+    }}""") == ["Gather Transpose MatMul"]
+
+
 def test_what_takes_long_is_computed_before_it_is_scattered() -> None:
     assert groups("""f (float[N, 8, 9, 9] x, float[K, 4] b, int64[K] i, float[M, 8, 2, 2] z,
         int64[K, 1] j) => (float[M, 8, 2, 2] y) {

@@ -432,7 +432,8 @@ class _Page:
                 loops = (node.variables & loops) | frozenset(node.axes)
                 times *= _volume(node.axes)
                 self.is_reduction |= times >= SMALL_REDUCTION
-            new = [(part, loops, times) for part in _parts(node) if (part, loops) not in seen]
+            parts = [(part, loops, n * times) for part, n in _parts(node)]
+            new = [part for part in parts if part[:2] not in seen]
             seen.update((part, loops) for part, _, _ in new)
             waiting.extend(new)
         return [buffer for buffer in found if buffer.source is not None]
@@ -556,11 +557,14 @@ def _stores(buffer: Buffer) -> Sequence[Store]:
     return found
 
 
-def _parts(node: Scalar) -> Iterator[Scalar]:
-    """Operands, and what is loaded to index memory."""
-    yield from node.args
+def _parts(node: Scalar) -> Iterator[tuple[Scalar, float]]:
+    """Operands, and what is loaded to index memory: how often for each element.
+
+    An index of all elements is loaded once.
+    """
+    yield from ((part, 1.0) for part in node.args)
     for atom in loaded(*node.dims):
-        yield atom.expr
+        yield atom.expr, 1.0 if atom.variables else 0.0
 
 
 def _cost(node: Scalar) -> float:
@@ -571,7 +575,7 @@ def _cost(node: Scalar) -> float:
         own = LOAD_COST
     for atom in (a for d in node.dims for a in atoms(d)):
         own += DIVISION_COST if isinstance(atom, Floor) else 0.0
-        own += GATHER_COST if isinstance(atom, Loaded) else 0.0
+        own += GATHER_COST if isinstance(atom, Loaded) and atom.variables else 0.0
     return own
 
 
