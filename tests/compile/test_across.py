@@ -95,19 +95,6 @@ def test_bytes_are_summed_so_too(
     np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize(
-    ("size", "taps", "is_turned"), [(28, 5, False), (33, 5, True), (28, 9, True)]
-)
-def test_rows_of_bytes_that_fill_vectors_are_stepped_along(
-    size: int, taps: int, is_turned: bool
-) -> None:
-    more: dict[str, Any] = {"strides": [2, 2], "pads": [taps // 2] * 4}
-    x, win = tensor("x", (1, 32, size, size), UINT8), Window.of((size, size), (taps, taps), **more)
-    moved = compute(x.shape, lambda *i: cast(x[i], INT32) - 7)
-    w = np.ones((32, 1, taps, taps), np.int32)
-    assert is_across(lower_convolve(moved, constant(w), win, 32)) == is_turned
-
-
 def test_extents_may_be_open() -> None:
     x = tensor("x", (N, 16, H, W), FLOAT32)
     more: dict[str, Any] = {"strides": [2, 2], "pads": [2] * 4}

@@ -26,8 +26,6 @@ from fornix.ir.loops.scalar import reduction, select
 
 STEP_COST = {1: 1.0, 2: 2.0}
 """Of a term along rows that are read at every element, or every second one."""
-STEP_COST_OF_BYTES = {1: 1.0, 2: 1.5}
-"""The same of bytes: a vector that is loaded holds more of them than one of sums."""
 FAR_COST = 6.0
 """The same at elements that are further apart."""
 ROW_COST, WIDE_ROW_COST = (1.6, 2.4), (2.5, 4.0)
@@ -124,8 +122,7 @@ def _pays(c: Convolution, lanes: int, *, is_wide: bool, is_half: bool) -> bool:
     steps = math.prod(s.stride for s in c.spatial)
     use = useful_lanes(extent, lanes) / lanes if isinstance(extent, int) else OPEN_USE
     costs, turning = (WIDE_ROW_COST, WIDE_TURNING) if is_wide else (ROW_COST, TURNING)
-    step = (STEP_COST if c.sum.dtype.is_float else STEP_COST_OF_BYTES).get(row.stride, FAR_COST)
-    in_rows = terms * step * costs[is_open] / use
+    in_rows = terms * STEP_COST.get(row.stride, FAR_COST) * costs[is_open] / use
     return in_rows > MARGIN * (terms * (1 + is_half) + turning * (1 + steps))
 
 
