@@ -494,8 +494,8 @@ class Programs:
     def _decided(self, run: Run) -> dict[str, int]:
         """The extents of ``run`` that nodes need to know, if their loops are made for such."""
         found = {name: run.extents[name] for name in self._deciding}
-        is_any = all(0 < n <= self._deciding[name] for name, n in found.items())
-        return found if is_any else {}
+        are_of_use = all(0 < n <= self._deciding[name] for name, n in found.items())
+        return found if are_of_use else {}
 
     def _for_numbers(self, numbers: Mapping[str, int], feeds: Mapping[str, Any]) -> Program | None:
         """The program in which symbols have these ``numbers``, if it does for ``feeds``."""

@@ -19,6 +19,11 @@ Pair: TypeAlias = tuple[InferenceSession, InferenceSession]
 """Compiled, and on NumPy kernels."""
 
 
+def texts(*found: str) -> np.ndarray[Any, Any]:
+    """The tensor [n] of these texts."""
+    return np.array(found, object)
+
+
 def watched(patch: pytest.MonkeyPatch) -> list[bool]:
     """A list that grows with each native call: whether it gave results."""
     made: list[bool] = []

@@ -17,7 +17,7 @@ from fornix.runtime import InferenceSession
 from fornix.runtime.control import driving
 from fornix.runtime.control.ways import TRIALS, ControlWay
 from fornix.runtime.shortcuts import shortcut
-from tests.runtime.control.flows import sessions
+from tests.runtime.control.flows import sessions, texts
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
 
@@ -41,10 +41,6 @@ MIXED = """f (string[N] x, float[M] v, int64 n) => (string[A] y, float[B] w) {
         body = b (int64 i, bool k, string[C] h, float[D] u) => (bool k2, string[E] o, float[F] s) {
             k2 = Identity (k) o = Concat <axis = 0> (h, x) j = StringConcat (o, o)
             l = Size (j) lf = Cast <to = 1> (l) t = Mul (u, lf) s = Concat <axis = 0> (t, v) }> }"""
-
-
-def texts(*found: str) -> np.ndarray[Any, Any]:
-    return np.array(found, object)
 
 
 def long_ways(patch: pytest.MonkeyPatch) -> list[object]:

@@ -12,8 +12,7 @@ import pytest
 from fornix.compile.entry import is_available
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
-from fornix.runtime.control import driving, singles
-from tests.runtime.control.flows import sessions
+from tests.runtime.control.flows import sessions, texts
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
 
@@ -32,24 +31,6 @@ LONGEST = """f (seq(string[N]) x) => (string[M] y, int64 z) {
         g = Identity (h) w = SequenceAt (x, i) s = Size (w) d = Greater (s, m)
         a2 = Where (d, i, a) m2 = Where (d, s, m) }>
     y = SequenceAt (x, b) }"""
-
-
-def texts(*found: str) -> np.ndarray[Any, Any]:
-    return np.array(found, object)
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is made of bodies, one after the other: functions, or None."""
-    found: list[Any] = []
-    original = singles.single_turns
-
-    def observed(*given: Any) -> Any:
-        found.append(original(*given))
-        return found[-1]
-
-    monkeypatch.setattr(driving, "single_turns", observed)
-    return found
 
 
 def plain(results: Any) -> Any:

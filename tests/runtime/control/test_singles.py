@@ -10,8 +10,8 @@ import pytest
 from fornix.compile.entry import is_available
 from fornix.errors import FornixError
 from fornix.runtime import InferenceSession
-from fornix.runtime.control import driving, singles
-from tests.runtime.control.flows import sessions
+from fornix.runtime.control import singles
+from tests.runtime.control.flows import sessions, texts
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="another Python lays objects out anew")
 
@@ -46,24 +46,6 @@ COUNTED = """f (string[N] x, string k, int64 z) => (string t, int64 y, int64 las
 
 def pair(text: str) -> tuple[InferenceSession, InferenceSession]:
     return sessions(text, opset=21)
-
-
-def texts(*found: str) -> np.ndarray[Any, Any]:
-    return np.array(found, object)
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is made of bodies, one after the other: functions, or None."""
-    found: list[Any] = []
-    original = singles.single_turns
-
-    def observed(*given: Any) -> Any:
-        found.append(original(*given))
-        return found[-1]
-
-    monkeypatch.setattr(driving, "single_turns", observed)
-    return found
 
 
 def check(compiled: InferenceSession, reference: InferenceSession, *runs: dict[str, Any]) -> None:

@@ -394,10 +394,6 @@ def _where(writer: Writer, node: Node) -> Single:
     return writer.put(f"{one.name} if {holds.name} else {other.name}", one.kind, shape)
 
 
-def _identity(writer: Writer, node: Node) -> Variable:
-    return writer.of(node.inputs[0])
-
-
 def _cast(writer: Writer, node: Node) -> Single:
     """Truths and whole numbers as each other; numbers as texts."""
     one, kind = writer.single(node.inputs[0]), _CODES.get(node.attr("to"))
@@ -556,7 +552,6 @@ _RULES: Mapping[str, Rule] = {
     "Sub": _elementwise("whole({} - {})", {int}),
     "Mul": _elementwise("whole({} * {})", {int}),
     "Where": _where,
-    "Identity": _identity,
     "Cast": _cast,
     "RegexFullMatch": _regex_full_match,
     "Squeeze": _squeeze,
