@@ -53,6 +53,15 @@ def test_short_rows_of_few_filters_with_many_taps(
         np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_results_that_are_larger_than_their_image_meet_nothing_beside_it(level: str) -> None:
+    x, w = integers(1, 64, 4, 3, seed=1), integers(64, 5, 11, 11)
+    y = lower_conv_transpose(tensor("x", x.shape, FLOAT32), constant(w), None)
+    assert is_spread(y)
+    (found,) = Runner([y], target(level), chunks=3).run({"x": x})
+    np.testing.assert_array_equal(found, conv_transpose(x, w))
+
+
 def test_rows_that_fill_vectors_are_summed_at_once() -> None:
     w = constant(integers(3, 64, 5, 5))
     for width, is_it in ((8, True), (200, False)):

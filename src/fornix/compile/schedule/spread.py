@@ -41,6 +41,8 @@ LEAST_TERMS, MOST_ROWS = 16, 256
 up to which products are in a cache when they are summed up."""
 MANY_TERMS, FEW_ROWS, SHORT_ROWS = 64, 64, 384
 """The same without phases, where the other ways lose less; but for short rows of an image."""
+READING = 16
+"""Multiplications of an element that it costs to read a product which is in no cache."""
 WAITING = 4
 """Vectors of results in these, at most: then each product waits for the one before."""
 
@@ -98,10 +100,10 @@ def spread(c: Convolution, lanes: int) -> list[Store] | None:
     channels = [a for a in c.channels if a not in {x.tap for x in axes}]
     row = likely(c.spatial[-1].out.extent)
     most = SHORT_ROWS if row * given.filters <= WAITING * lanes else FEW_ROWS
-    if any(s.stride > 1 for s in windows) or not _pays(given, channels, axes, most):
-        return None
     others: dict[Atom, DimLike] = {s.place: s.read for s in c.spatial if s not in windows}
     image, axes = _data(substitute_scalar(given.image, others), axes)
+    if any(s.stride > 1 for s in windows) or not _pays(given, channels, axes, most):
+        return None
     one = Variable("f", given.filters)
     weights = substitute_scalar(c.weights, {c.filter: given.axis.dim * given.filters + one.dim})
     moved = {x.out for x in axes}
@@ -131,7 +133,7 @@ def _of_windows(s: Spatial) -> _Axis:
 def _pays(given: Groups, channels: Sequence[Variable], axes: Sequence[_Axis], most: int) -> bool:
     """Whether there are few filters, and enough channels; or no other way meets no other places.
 
-    Without phases, filters times taps are so many at ``most``.
+    Without phases, filters times taps are so many at ``most``, unless the image is small.
     """
     if not axes or not all(isinstance(x.tap.extent, int) for x in axes):
         return False
@@ -139,11 +141,19 @@ def _pays(given: Groups, channels: Sequence[Variable], axes: Sequence[_Axis], mo
     terms = math.prod(likely(a.extent) for a in channels)
     phased = [x.phases for x in axes if x.phases is not None]
     if not phased:
-        return terms >= MANY_TERMS and rows <= most and given.filters <= FEW_FILTERS
+        is_near = rows <= most or _is_small(axes, terms)
+        return terms >= MANY_TERMS and is_near and given.filters <= FEW_FILTERS
     if has_waste(phased):
         return are_joined(phased, given, is_depthwise=not channels)
     is_few = given.filters <= FEW_FILTERS
     return is_few and terms >= LEAST_TERMS and rows <= MOST_ROWS
+
+
+def _is_small(axes: Sequence[_Axis], terms: int) -> bool:
+    """Whether reading products costs less than to multiply zeros beside the image would."""
+    places = math.prod(likely(x.place.extent) for x in axes)
+    outs = math.prod(likely(x.out.extent) for x in axes)
+    return places * terms + outs * READING < outs * terms
 
 
 def _data(image: Scalar, axes: Sequence[_Axis]) -> tuple[Scalar, list[_Axis]]:
