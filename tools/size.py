@@ -25,7 +25,7 @@ MAX_NESTING = 3
 
 # Statements per room; modules beside the rooms count as "(top)".
 BUDGET = {
-    "(top)": 680,
+    "(top)": 681,
     "format": 3300,
     "ir": 4242,
     "ops": 19_129,

@@ -43,6 +43,12 @@ class FornixError(Exception):
         self.args = (f"{subject}: {message}", *self.args[1:])
         return self
 
+    def with_remedy(self, remedy: str) -> Self:
+        """The same error with ``remedy``, if there is one, behind its message."""
+        if remedy:
+            self.args = (f"{self}; {remedy}", *self.args[1:])
+        return self
+
 
 class FormatError(FornixError, ValueError):
     """Bytes or text cannot be read as what they claim to be."""

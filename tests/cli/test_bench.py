@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fornix.cli import contest, worker
-from fornix.cli.bench import task_of, tell_loads
+from fornix.cli.bench import task_of, tell_case, tell_loads
 from fornix.cli.console import Page
 from fornix.cli.contest import (
     Place,
@@ -96,6 +96,13 @@ def test_an_engine_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_
     with Table(settings, Place(paths=[str(tmp_path / "hidden")])) as table:
         (entry,) = table.measure(task(tmp_path))
     assert entry["missing"] is True
+
+
+def test_where_nothing_runs_the_dims_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = {"engine": "fornix", "error": "Fail: why", "missing": False}
+    inputs = {"mask": ["int64", [1, 1]]}
+    tell_case({"threads": 1, "inputs": inputs, "engines": [failed], "ratio": None}, Page())
+    assert "named dims are 1 where neither --dim nor --batch" in capsys.readouterr().out
 
 
 def test_loads_are_told_also_without_fornix(capsys: pytest.CaptureFixture[str]) -> None:

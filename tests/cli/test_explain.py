@@ -30,7 +30,7 @@ def test_the_page_tells_passes_units_and_why_numpy(path: Path) -> None:
     assert outcome.code == 0, outcome.err
     page = outcome.out
     assert "5 nodes, 3 after optimization" in page
-    assert "kernels in 1 unit, and 1 that run in NumPy" in page
+    assert "kernels in 1 unit, and 1 that runs in NumPy" in page
     assert "MatMul+Relu" in page
     assert "contraction" in page
     assert "float32[N, 70]" in page
@@ -47,6 +47,20 @@ def test_long_lists_are_cut_unless_all_is_asked_for(tmp_path: Path) -> None:
     short, full = call("explain", path).out, call("explain", path, "--all").out
     assert "… and 11 more; --all shows them" in short
     assert "more" not in full
+
+
+def test_control_flow_with_bodies_is_not_told_to_run_in_numpy(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18]> f (float[2] x) => (float[2] y) {
+        n = Constant <value_int = 5> () t = Constant <value = bool {1}> ()
+        ["steps"] y = Loop <body = b (int64 i, bool go, float[2] s) => (bool on, float[2] r) {
+            on = Identity (go)  r = Tanh (s) }> (n, t, x)
+    }"""
+    path = save(tmp_path, text)
+    page = call("explain", path).out
+    assert ": 0 kernels in 0 units, and 1 that drives its bodies (" in page
+    assert "bodies: compiled where they can be" in page
+    assert "NumPy" not in page
+    assert "NumPy" not in call("explain", path, "--node", "steps").out
 
 
 def test_one_node_is_told_alone(path: Path) -> None:

@@ -82,8 +82,9 @@ def test_runs_without_a_profile_say_so(tmp_path: Path) -> None:
 
 def test_what_has_no_kernel_says_where_it_runs() -> None:
     told = {"name": "Loop", "kind": "bodies", "reason": "why"}
-    assert reason_of(told) == ("Loop", "Python, its bodies compiled where shapes repeat", "why")
-    assert reason_of({**told, "kind": "numpy"}) == ("Loop", "NumPy", "why")
+    drives = "drives its bodies, which are compiled where shapes repeat"
+    assert reason_of(told) == ("Loop", drives, "why")
+    assert reason_of({**told, "kind": "numpy"}) == ("Loop", "runs in NumPy", "why")
 
 
 LOOP = """<ir_version: 8, opset_import: ["" : 18]> f (float[2, 64] x) => (float[2, 64] y) {
@@ -99,6 +100,9 @@ def test_what_runs_in_bodies_is_told_apart(tmp_path: Path) -> None:
     table = call(*command, "--trace", file).out
     assert "in bodies, in one more run; part of the time of the nodes around them:" in table
     assert re.search(r"  5 +steps/Tanh ", table)
+    shares = re.findall(r"(\d+\.\d)%", table.partition("in bodies")[2])
+    assert sum(map(float, shares)) == pytest.approx(100, abs=0.05 * len(shares))
+    assert "in 1 kernel;" in table
     events = json.loads(file.read_text("utf-8"))["traceEvents"]
     assert [event["name"] for event in events].count("steps/Tanh") == 5
     told = call(*command, "--json").json["profile"]

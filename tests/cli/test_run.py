@@ -381,6 +381,16 @@ def test_a_node_that_fails_is_named(tmp_path: Path) -> None:
     assert outcome.err.startswith("fornix: node 'add' (Add, opset 21): ")
 
 
+def test_a_failure_on_chance_names_the_dims_that_were_taken_for_1(tmp_path: Path) -> None:
+    text = "(float[N] x, float[M, 3] w) => (float[2] y, float[M, 3] v)"
+    path = model(tmp_path, text, "s = Constant <value_ints = [2]> () y = Reshape(x, s) v = Relu(w)")
+    failed = call("run", path, "--random", "0")
+    assert failed.code == 1
+    assert failed.err.strip().endswith("; feeds were made up with M=1, N=1; --dim sets others")
+    assert "--dim" not in call("run", path, "--random", 0, "--dim", "N=3", "--dim", "M=3").err
+    assert call("run", path, "--random", "0", "--dim", "N=2").code == 0
+
+
 def test_the_demo_model_runs_on_chance() -> None:
     found = outputs(call("run", DIGITS, "--random", "0", "--dim", "N=3", "--json"))
     assert found["probability"]["shape"] == [3, 10]

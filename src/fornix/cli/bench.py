@@ -237,6 +237,8 @@ def tell_case(entry: Mapping[str, Any], page: Page) -> None:
     headers |= dict.fromkeys(["median", "min", "p90", "runs", "ratio"], "right")
     headers |= {" quartiles": "left", "difference": "right", "peak": "right", "remarks": "left"}
     page.tell(table(headers, [cells(engine) for engine in entry["engines"]]))
+    if all("error" in engine for engine in entry["engines"]):
+        page.say("named dims are 1 where neither --dim nor --batch sets them; --input feeds files")
     if entry["ratio"] is not None:
         page.say("best peer / fornix", styled(f"{entry['ratio']:.2f}", "bold"))
     page.say("")

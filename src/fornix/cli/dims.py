@@ -37,6 +37,10 @@ class Dims:
             given[name] = int(extent)
         return cls(given)
 
+    def unset(self, values: Iterable[Value]) -> list[str]:
+        """Names of the dims of ``values`` that are 1 because nobody set them."""
+        return sorted({name for value in values for name in symbols(value.type)} - set(self.given))
+
     def extent(self, dim: int | Dim | None) -> int | None:
         """The extent of ``dim`` if it is fixed or set, else None."""
         if isinstance(dim, Dim):

@@ -118,21 +118,31 @@ def tell(model: str, found: Explanation, page: Page, most: int | None) -> None:
     """Print the page."""
     from fornix.cli.console import styled, time_text
 
-    islands = [unit for unit in found.units if not unit.kernels]
-    kernels = sum(not k.is_ahead for unit in found.units for k in unit.kernels)
-    groups = len(found.units) - len(islands)
+    islands = [unit for unit in found.units if not unit.kernels and not unit.inside]
     page.print(styled(model, "bold"))
     page.say(
         f"{found.nodes_before} nodes, {found.nodes_after} after optimization "
-        f"({time_text(found.optimize_seconds)}): {kernels} kernels in {groups} unit"
-        + ("" if groups == 1 else "s")
-        + (f", and {len(islands)} that run in NumPy" if islands else "")
-        + f" ({time_text(found.compile_seconds)} to compile or to load)"
+        f"({time_text(found.optimize_seconds)}): {counted(found.units)}"
+        f" ({time_text(found.compile_seconds)} to compile or to load)"
     )
     tell_passes(found, page)
     tell_gone(found, page)
     tell_units(found, page, most)
     tell_islands(islands, page)
+
+
+def counted(units: Sequence[Unit]) -> str:
+    """How many kernels there are, and how many units of each sort."""
+    native = [unit for unit in units if unit.kernels]
+    kernels = sum(not kernel.is_ahead for unit in native for kernel in unit.kernels)
+    parts = [f"{kernels} kernels in {len(native)} unit{'' if len(native) == 1 else 's'}"]
+    driving = sum(1 for unit in units if not unit.kernels and unit.inside)
+    rest = len(units) - len(native) - driving
+    if driving:
+        parts.append(f"{driving} that drive{'s its' if driving == 1 else ''} bodies")
+    if rest:
+        parts.append(f"{rest} that run{'s' if rest == 1 else ''} in NumPy")
+    return ", and ".join(parts)
 
 
 def heading(page: Page, text: str) -> None:
@@ -200,6 +210,9 @@ def tell_units(found: Explanation, page: Page, most: int | None) -> None:
     page.tell(table({**headers, "nodes": "left"}, rows))
     if any(kernel.is_ahead for unit in found.units for kernel in unit.kernels):
         page.print(styled("packed: weights are arranged once, when a session is made", "dim"))
+    if any(unit.inside for unit in found.units if not unit.kernels):
+        told = "bodies: compiled where they can be, as shapes repeat; one native call if all is"
+        page.print(styled(told, "dim"))
     if most is not None and len(found.units) > most:
         page.say(f"… and {len(found.units) - most} more; --all shows them")
 
@@ -248,5 +261,5 @@ def tell_fates(fates: Sequence[Fate], found: Explanation, page: Page) -> None:
             page.say(f"  part of unit {number}, {operators}: {loops_of(unit)}")
             for name, type_ in unit.results:
                 page.say(f"  which gives {name or 'a value without a name'}: {type_}")
-            if unit.reason:
+            if unit.reason and not unit.inside:
                 page.say(f"  in NumPy because {unit.reason}")

@@ -115,10 +115,11 @@ def tell_profile(told: Mapping[str, Any], trace: str | None, *, everything: bool
         page.say("in bodies, in one more run; part of the time of the nodes around them:")
         groups = grouped(told["bodies"])
         cut = groups if everything else groups[:MAX_ROWS]
-        page.tell(table(headers, [row(group, told["peak"], total, page) for group in cut]))
+        outermost = seconds_of([one for one in told["bodies"] if len(one["path"]) == 1])
+        page.tell(table(headers, [row(group, told["peak"], outermost, page) for group in cut]))
     run = (*told["kernels"], *told["bodies"])
     for name, where, reason in sorted({reason_of(x) for x in run if x["reason"]}):
-        page.say(f"{name} runs in {where}: {reason}")
+        page.say(f"{name} {where}: {reason}")
     page.say("")
     page.say(summary(told))
     page.say(peak_text(told))
@@ -127,13 +128,15 @@ def tell_profile(told: Mapping[str, Any], trace: str | None, *, everything: bool
 
 
 def reason_of(kernel: Mapping[str, Any]) -> tuple[str, str, str]:
-    """What has no kernel, where it runs instead, and why."""
+    """What has no kernel, what it does instead, and why."""
     from fornix.runtime.reports.profile import BODIES
 
-    where = (
-        "Python, its bodies compiled where shapes repeat" if kernel["kind"] == BODIES else "NumPy"
+    drives = "drives its bodies, which are compiled where shapes repeat"
+    return (
+        kernel["name"],
+        drives if kernel["kind"] == BODIES else "runs in NumPy",
+        kernel["reason"],
     )
-    return kernel["name"], where, kernel["reason"]
 
 
 def grouped(kernels: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -192,7 +195,7 @@ def summary(told: Mapping[str, Any]) -> str:
     islands = f", of these {time_text(numpy_seconds)} in NumPy" if numpy_seconds else ""
     return (
         f"{time_text(seconds)} a run on {on}, median of {told['repeats']} (least {least}): "
-        f"{time_text(inside)} in {kernels} kernels{islands}; "
+        f"{time_text(inside)} in {kernels} kernel{'' if kernels == 1 else 's'}{islands}; "
         f"{count_text(told['operations'])} operations, {rate / 1e9:.1f} GFLOP/s, "
         f"{share:.0%} of the peak"
     )

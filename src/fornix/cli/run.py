@@ -118,6 +118,7 @@ def run(model: str, wish: Wish) -> dict[str, Any]:
     from fornix.cli.console import progress
     from fornix.cli.profile import profiled
     from fornix.cli.results import summary, write
+    from fornix.errors import FornixError
     from fornix.format.compiled import is_compiled
     from fornix.ir.files import load
     from fornix.runtime import InferenceSession, SessionOptions
@@ -132,7 +133,11 @@ def run(model: str, wish: Wish) -> dict[str, Any]:
     feeds = all_feeds(loaded.graph.inputs, wish.inputs, wish.seed, wish.dims)
     with progress("running"):
         begin = perf_counter()
-        results = session.run(None, feeds)
+        try:
+            results = session.run(None, feeds)
+        except FornixError as error:
+            error.with_remedy(remedy(loaded.graph.inputs, wish))
+            raise
         seconds = perf_counter() - begin
     named = dict(zip((value.name for value in session.get_outputs()), results, strict=True))
     if wish.output is not None:
@@ -177,6 +182,15 @@ def all_feeds(
     # Each input has a stream of its own: feeding one leaves the others as they are.
     streams = {value.name: np.random.default_rng([seed or 0, i]) for i, value in enumerate(values)}
     return feeds | {x.name: random_feed(x, extents, streams[x.name]) for x in missing}
+
+
+def remedy(values: Sequence[Value], wish: Wish) -> str:
+    """What may help where a run with made-up feeds fails; nothing if all dims were given."""
+    from fornix.cli.dims import Dims
+
+    unset = [] if wish.seed is None else Dims.of(wish.dims, values).unset(values)
+    each = ", ".join(f"{name}=1" for name in unset)
+    return f"feeds were made up with {each}; --dim sets others" if each else ""
 
 
 def tell(results: Sequence[dict[str, Any]], seconds: float, output: str | None) -> None:
