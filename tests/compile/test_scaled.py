@@ -318,3 +318,31 @@ def test_data_may_choose_among_matrices(
         own[matrix or scale][-1] = EXPERTS
         with pytest.raises(Fail, match="index: "):
             Runner([y], chunks=3).run(own)
+
+
+def test_the_number_of_a_matrix_may_be_chosen_itself() -> None:
+    w = rng.integers(-8, 8, (EXPERTS, COLUMNS, BLOCKS, SIZE)).astype(np.int8)
+    s = rng.random((EXPERTS, COLUMNS, BLOCKS)).astype(np.float32)
+    stored_w, stored_s = constant(w), constant(s)
+    x = tensor("x", (ROWS, BLOCKS, SIZE), FLOAT32)
+    number, which = tensor("number", (BLOCKS,), INT64), tensor("which", (ROWS,), INT64)
+
+    def at(t: DimLike, n: DimLike) -> Scalar:
+        own = gathered(number[gathered(which[t], BLOCKS)], EXPERTS)
+
+        def block(j: DimLike) -> Scalar:
+            def term(k: DimLike) -> Scalar:
+                return x[t, j, k] * cast(stored_w[own, n, j, k], FLOAT32)
+
+            return stored_s[own, n, j] * reduce("sum", SIZE, term)
+
+        return reduce("sum", BLOCKS, block)
+
+    y = stored(compute((ROWS, COLUMNS), at))
+    assert "blocks" in [kernel.nest.kind for kernel in write_all([y], Target.host())]
+    feeds: dict[str, Any] = {"number": np.array([5, 0, 3]), "which": np.array([2, 0, 1, 0, 2])}
+    feeds["x"] = rng.standard_normal((ROWS, BLOCKS, SIZE)).astype(np.float32)
+    (found,) = Runner([y], chunks=3).run(feeds)
+    own = feeds["number"][feeds["which"]]
+    expected = np.einsum("tjk,tnjk,tnj->tn", feeds["x"], w[own].astype(np.float64), s[own])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)

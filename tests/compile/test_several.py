@@ -9,6 +9,7 @@ from fornix.compile import Target
 from fornix.compile.cost import accesses
 from fornix.compile.schedule import schedule
 from fornix.dtype import FLOAT32, INT64
+from fornix.errors import Fail
 from fornix.ir.dim import DimLike
 from fornix.ir.loops import (
     Constant,
@@ -23,18 +24,22 @@ from fornix.ir.loops import (
 )
 from fornix.ir.loops.tensor import stored
 from tests.compile.levels import LEVELS, target
-from tests.compile.native import check
+from tests.compile.native import Runner, check
 
 rng = np.random.default_rng(41)
 
 
-def several(rows: int, terms: int, columns: int) -> Tensor:
-    """a[T, M, K] times w[number[T], N, K] transposed, of three matrices w."""
+def several(rows: int, terms: int, columns: int, *, is_nested: bool = False) -> Tensor:
+    """a[T, M, K] times w[number[T], N, K] transposed, of three matrices w.
+
+    Where it ``is_nested``, the number is number[which[T]].
+    """
     w = constant(rng.standard_normal((3, columns, terms)).astype(np.float32), "w")
     a, number = tensor("a", (5, rows, terms), FLOAT32), tensor("number", (5,), INT64)
+    which = tensor("which", (5,), INT64)
 
     def at(t: DimLike, i: DimLike, j: DimLike) -> Scalar:
-        own = gathered(number[t], 3)
+        own = gathered(number[gathered(which[t], 5) if is_nested else t], 3)
         return reduce("sum", terms, lambda k: a[t, i, k] * w[own, j, k])
 
     return compute((5, rows, columns), at)
@@ -50,8 +55,25 @@ def test_each_product_reads_its_own_matrix(rows: int, terms: int, columns: int, 
     check(several(rows, terms, columns), inputs, target=target(level))
 
 
-def test_all_matrices_are_packed_ahead() -> None:
-    buffer = stored(several(8, 32, 64)).buffer
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_number_of_a_matrix_may_be_chosen_itself(level: str) -> None:
+    a = rng.standard_normal((5, 8, 33)).astype(np.float32)
+    inputs = {"a": a, "number": np.array([2, 0, 1, 2, 0]), "which": np.array([4, 1, 1, 0, 2])}
+    check(several(8, 33, 70, is_nested=True), inputs, target=target(level))
+
+
+@pytest.mark.parametrize("wrong", ["number", "which"])
+def test_numbers_out_of_range_are_errors_wherever_they_stand(wrong: str) -> None:
+    inputs = {name: np.zeros(5, np.int64) for name in ("number", "which")}
+    inputs[wrong][:] = 7
+    y = stored(several(8, 32, 64, is_nested=True))
+    with pytest.raises(Fail, match="index: "):
+        Runner([y], chunks=3).run({"a": np.zeros((5, 8, 32), np.float32), **inputs})
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_all_matrices_are_packed_ahead(*, is_nested: bool) -> None:
+    buffer = stored(several(8, 32, 64, is_nested=is_nested)).buffer
     assert buffer is not None
     assert isinstance(buffer.source, Store)
     packed, product = schedule(buffer.source, Target.host())

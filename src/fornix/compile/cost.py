@@ -14,7 +14,7 @@ from fornix.compile.words import pair_of, word_of
 from fornix.dtype import DType
 from fornix.ir.dim import DimLike, known, less
 from fornix.ir.dim.expression import Atom, Symbol, atoms, coefficient, substitute, variables
-from fornix.ir.loops import Apply, Load, Reduce, Scalar, Store, Variable, walk
+from fornix.ir.loops import Apply, Load, Loaded, Reduce, Scalar, Store, Variable, loaded, walk
 
 LOAD_COST = {0: 0.5, 1: 1.0, 2: 3.0, 3: 4.0, 4: 5.0}
 NEAR_COST = 2.0
@@ -54,6 +54,12 @@ def goes_past(address: DimLike, axis: Variable, pitch: DimLike) -> bool:
 def accesses(values: Iterable[Scalar]) -> list[Load]:
     """Every load in ``values`` once, those inside indices included."""
     return [e for e in walk(*values) if isinstance(e, Load)]
+
+
+def choices(e: Scalar) -> set[Loaded]:
+    """The integers from memory by which ``e`` is chosen; not those that only choose them."""
+    found = {i for x in accesses([e]) for i in loaded(*x.dims)}
+    return found - {i for n in found for x in accesses([n.expr]) for i in loaded(*x.dims)}
 
 
 def likely(extent: DimLike) -> int:
@@ -214,6 +220,7 @@ __all__ = [
     "LIKELY_EXTENT",
     "LIKELY_IMAGE",
     "accesses",
+    "choices",
     "fold_axis",
     "goes_past",
     "lanes_for",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
-from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
+from fornix.compile.cost import accesses, choices, likely, outer_reductions, stride_of
 from fornix.compile.narrow import as_stored, unwidened
 from fornix.compile.nest import Block, Chunks, Line, Nest, Put, Tile, When
 from fornix.compile.products import Product, products
@@ -40,7 +40,6 @@ from fornix.ir.loops import (
     cast,
     index,
     load,
-    loaded,
     replace,
     substitute_scalar,
 )
@@ -322,7 +321,7 @@ def of_several(c: Contraction) -> tuple[Scalar, Variable, Loaded] | None:
     columns = c.column.extent
     if len(c.sum.axes) != 1 or not isinstance(columns, int) or columns < LEAST_COLUMNS:
         return None
-    found = loaded(*[d for e in accesses([c.right]) for d in e.dims])
+    found = [*choices(c.right)]
     if len(found) != 1 or not found[0].variables.isdisjoint({c.column, *c.sum.axes}):
         return None
     number = Variable("e", found[0].extent)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 
 from fornix.compile.axes import rewritten
-from fornix.compile.cost import accesses, likely, outer_reductions, stride_of
+from fornix.compile.cost import accesses, choices, likely, outer_reductions, stride_of
 from fornix.compile.kernel import SCRATCH_ALIGNMENT
 from fornix.compile.nest import Block, Chunks, Lanes, Loop, Nest, Put, Tile, When
 from fornix.compile.parts import count_of
@@ -56,7 +56,6 @@ from fornix.ir.loops import (
     apply,
     index,
     load,
-    loaded,
     replace,
     substitute_scalar,
 )
@@ -124,8 +123,8 @@ def block_sum(store: Store, matrix: tuple[Variable, Loaded] | None = None) -> Bl
     if len(inner) != 1 or inner[0].op != "sum" or sums[0].body is inner[0]:
         return None
     for product in products(inner[0].body):
-        chosen = {i for e in accesses([product.right]) for i in loaded(e.address)}
-        found = _of_several(store, sums[0], chosen.pop()) if len(chosen) == 1 else None
+        numbers = choices(product.right)
+        found = _of_several(store, sums[0], numbers.pop()) if len(numbers) == 1 else None
         if found is not None:
             return found
         left, right = product.left.variables, product.right.variables
