@@ -55,6 +55,23 @@ CASES = {
         {"s": ints(5, 3)},
         {"s": ints(0, 6)},
     ],
+    "f (float[h, w] x, int64[n] s) => (float[] y) { z = Exp (x) y = ReduceSum (z, s) }": [
+        {"s": ints(1)},
+        {"s": ints(-2)},
+        {"s": ints()},
+    ],
+    "f (float[h, w] x, int64[1] s) => (float[] y) { y = ReduceLogSumExp <keepdims = 0> (x, s) }": [
+        {"s": ints(0)},
+        {"s": ints(-1)},
+    ],
+    """f (float[h, w] x, int32 s) => (float[] y) {
+        z = com.microsoft.ExpandDims (x, s) y = Neg (z) }""": [
+        {"s": np.array(0, np.int32)},
+        {"s": np.array(-1, np.int32)},
+    ],
+    """f (float[h, w] x, bool t) => (float[] y, bool[] m) {
+        zero = Constant <value = float {0}> ()
+        y, m = Dropout (x, zero, t) }""": [{"t": np.array(False)}, {"t": np.array(True)}],
     "f (float[h, w] x, int64 n) => (float[] y, float[] z) { z = HannWindow (n) y = Neg (x) }": [
         {"n": np.array(0)},
         {"n": np.array(1)},

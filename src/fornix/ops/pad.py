@@ -385,10 +385,8 @@ def lower_center_crop_pad(
     befores: list[DimLike] = [0] * input_data.rank
     for axis, extent in zip(places, wanted, strict=True):
         grown = extent - extents[axis]
-        grows = is_nonnegative(grown)
-        if grows is None:
-            node.decline(f"whether axis {axis} grows or shrinks depends on extents")
-        befores[axis], extents[axis] = grown // 2 if grows else -(-grown // 2), extent
+        befores[axis] = maximum(grown, 0) // 2 - maximum(-grown, 0) // 2
+        extents[axis] = extent
     return compute(
         extents,
         lambda *i: input_data.get(tuple(k - b for k, b in zip(i, befores, strict=True)), False),

@@ -31,6 +31,10 @@ MAX_NUMBERS = 16
 """Elements up to which an input holds sizes and the like."""
 MAX_NODES = 256
 """Nodes up to which a model is compiled for numbers that are fed: it takes as long as a model."""
+FOLDED = (
+    "L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare",
+)  # fmt: skip
+"""What the reductions are named for."""
 PLACES: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("", "AffineGrid"): (1,),
     ("", "BlackmanWindow"): (0,),
@@ -39,6 +43,7 @@ PLACES: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("", "CumProd"): (1,),
     ("", "CumSum"): (1,),
     ("", "DFT"): (1, 2),
+    ("", "Dropout"): (2,),
     ("", "Expand"): (1,),
     ("", "HammingWindow"): (0,),
     ("", "HannWindow"): (0,),
@@ -56,6 +61,8 @@ PLACES: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("", "Tile"): (1,),
     ("", "Unsqueeze"): (1,),
     ("com.microsoft", "CropAndResize"): (3,),
+    ("com.microsoft", "ExpandDims"): (1,),
+    **{("", f"Reduce{what}"): (1,) for what in FOLDED},
 }
 """By operator the inputs that say where and how much, and are no data."""
 

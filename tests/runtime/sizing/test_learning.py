@@ -195,6 +195,19 @@ def test_pads_come_from_data() -> None:
         agree(pair, {"x": np.arange(12, dtype="f").reshape(3, 4), "n": np.array(n)})
 
 
+CENTRED = """f (float[N, M] x, int64[2] s) => (float[P, Q] y) {
+    middle = CenterCropPad (x, s)
+    y = Exp (middle)
+}"""
+
+
+def test_whether_an_axis_grows_or_shrinks_comes_from_data() -> None:
+    pair = sessions(CENTRED)
+    assert learns(pair[0])
+    for s in ((3, 4), (6, 1), (1, 7), (2, 3), (0, 5), (-1, 4)):
+        agree(pair, {"x": np.arange(12, dtype="f").reshape(3, 4), "s": np.array(s)})
+
+
 ONE_HOT = """f (int64[N] x, float[2] v) => (float[N, D] y) {
     one = Constant <value = int64[1] {1}> ()
     most = ReduceMax <keepdims = 1> (x)

@@ -25,9 +25,9 @@ from fornix.passes.split_counted import DOMAIN
 from fornix.runtime.sizing.learned import Source
 
 DECIDING = {
-    "ConstantOfShape": (0,), "Expand": (1,), "OneHot": (1,), "Pad": (1,),
-    "Range": (0, 1, 2), "Reshape": (1,), "Resize": (3,), "Slice": (1, 2), "Split": (1,),
-    "Tile": (1,), "TopK": (1,),
+    "CenterCropPad": (1,), "ConstantOfShape": (0,), "Expand": (1,), "OneHot": (1,),
+    "Pad": (1,), "Range": (0, 1, 2), "Reshape": (1,), "Resize": (3,), "Slice": (1, 2),
+    "Split": (1,), "Tile": (1,), "TopK": (1,),
 }  # fmt: skip
 """Inputs whose contents decide the extents of results."""
 TOLD = {"Chosen": (2,), "Front": (1,), "Places": (1,), "Resized": (3,)}
