@@ -136,6 +136,22 @@ def test_boxes_that_overlap_none_with_a_better_score(floor: str, most: int, cent
     agree(text.replace("FLOOR", floor), *given)
 
 
+def test_boxes_are_asked_whether_they_have_four_ends_where_these_are_open() -> None:
+    text = SUPPRESSED.replace("I, N, 4", "I, N, K").replace(", float t", "")
+    text = text.replace("MOST", "5").replace("CENTERED", "0").replace("FLOOR", "")
+    random = np.random.default_rng(5)
+    given = [boxes(random, *x) for x in ((1, 1, 30), (2, 3, 70), (2, 1, 400))]
+    for feeds in given:
+        del feeds["t"]
+    agree(text, *given)
+    session = InferenceSession(parser.parse_model(HEAD + text).SerializeToString())
+    for feeds in given * 2:
+        session.run(None, feeds)
+        wide = {**feeds, "b": np.concatenate([feeds["b"], feeds["b"][..., :1]], -1)}
+        with pytest.raises(FornixError, match=r"boxes must be .*found boxes\[\d, \d+, 5\]"):
+            session.run(None, wide)
+
+
 def test_what_may_be_wrong_is_left_to_the_kernel() -> None:
     text = SUPPRESSED.replace("CENTERED", "0").replace("FLOOR", "")
     text = text.replace(", float t", "").replace("MOST", "0")

@@ -336,11 +336,11 @@ def infer_non_max_suppression(
     node: InferNode,
 ) -> Fact:
     if boxes.has_rank and scores.has_rank:
-        _check_boxes(boxes.shape, scores.shape)
+        check_boxes(boxes.shape, scores.shape)
     return tensor(INT64, (node.unknown("how many boxes are selected depends on data"), 3))
 
 
-def _check_boxes(boxes: Sequence[DimLike], scores: Sequence[DimLike]) -> None:
+def check_boxes(boxes: Sequence[DimLike], scores: Sequence[DimLike]) -> None:
     require(
         len(boxes) == 3 and known(boxes[2]) in {None, 4},
         f"boxes must be [N, B, 4], found boxes{shape_text(boxes)}",
@@ -373,7 +373,7 @@ def non_max_suppression(
     Boxes are two opposite corners (y1, x1, y2, x2), with center_point_box=1 center and size
     (x, y, width, height). Source: ONNX NonMaxSuppression-11.
     """
-    _check_boxes(boxes.shape, scores.shape)
+    check_boxes(boxes.shape, scores.shape)
     limit = int(_scalar(max_output_boxes_per_class, "max_output_boxes_per_class", 0))
     overlap = _scalar(iou_threshold, "iou_threshold", np.float32(0))
     require(0 <= overlap <= 1, f"iou_threshold must be in [0, 1], got {overlap}", Fail)

@@ -29,7 +29,7 @@ from fornix.ir.loops import (
     stored,
 )
 from fornix.ops import PART_DOMAIN, ranking_loops, search_loops
-from fornix.ops.boxes import non_max_suppression
+from fornix.ops.boxes import check_boxes, non_max_suppression
 from fornix.ops.call import InferNode, LowerNode
 from fornix.ops.extremes import sort_key
 from fornix.ops.fact import Array, Fact, tensor
@@ -248,6 +248,7 @@ def infer_suppressed(
     center_point_box: int,
     node: InferNode,
 ) -> tuple[Fact, Fact]:
+    check_boxes(boxes.shape, scores.shape)
     images, classes, count = scores.shape
     most = minimum(told(limit, node), count)
     return tensor(INT64, (images * classes * most, 3)), tensor(INT64, (1,))

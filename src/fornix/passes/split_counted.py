@@ -13,7 +13,7 @@ import numpy as np
 
 from fornix.infer import Inference
 from fornix.ir.attribute import Attribute
-from fornix.ir.dim import less
+from fornix.ir.dim import known, less
 from fornix.ir.graph import Graph, Model, Node, Value
 from fornix.ops.fact import Fact
 from fornix.passes.apply import replace
@@ -130,7 +130,9 @@ def _suppression(parts: _Parts, facts: list[Fact]) -> list[Value] | None:
     limit, overlap = (_number(facts, k) for k in (2, 3))
     if limit is None or limit < 1 or facts[0].rank != 3 or facts[1].rank != 3:
         return None
-    if facts[0].shape[2] != 4 or (parts.given(3) is not None and overlap is None):
+    if known(facts[0].shape[2]) not in {None, 4}:
+        return None
+    if parts.given(3) is not None and overlap is None:
         return None
     if not 0 <= (overlap or 0) <= 1:
         return None

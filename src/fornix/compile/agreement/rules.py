@@ -460,6 +460,7 @@ def _suppressed(
     if boxes is not None and scores is not None:
         found.same(boxes.shape[0], scores.shape[0])
         found.same(boxes.shape[1], scores.shape[2])
+        found.same(boxes.shape[2], 4)
 
 
 def _packed_product(
