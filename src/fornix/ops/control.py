@@ -252,7 +252,7 @@ def loop(
 
 @dataclass(slots=True)
 class Turns:
-    """How far a Loop or a Scan has come."""
+    """How far a Loop, a Scan or a SequenceMap has come."""
 
     carried: list[Any]
     scanned: list[Any]
@@ -260,11 +260,11 @@ class Turns:
     goes_on: bool
     limit: int
     iteration: int
-    sources: Sequence[Array] = ()
-    """What each iteration of a Scan reads a slice of."""
+    sources: Sequence[Any] = ()
+    """What each iteration reads a slice of, or an element."""
 
     def slices(self) -> list[Array]:
-        """Those that the next iteration reads."""
+        """Those that the next iteration of a Scan reads."""
         return [source[self.iteration, ...] for source in self.sources]
 
 

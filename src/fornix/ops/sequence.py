@@ -19,6 +19,7 @@ from fornix.ir.dim import Dim, DimLike, known
 from fornix.ir.graph import Graph
 from fornix.ir.types import SequenceType, TensorType, Type
 from fornix.ops.call import BodyNode, InferNode, RunNode
+from fornix.ops.control import Many, Turns
 from fornix.ops.fact import Array, Fact, dims_of, join_types, tensor, unranked
 from fornix.ops.geometry import listed, normalize_axis, shape_text, single
 from fornix.ops.move import concat
@@ -406,16 +407,24 @@ def sequence_map(*inputs: Any, body: Graph, node: RunNode) -> tuple[Values, ...]
 
 
 def mapped(
-    run: Callable[[list[Any]], Sequence[Any]], body: Graph, inputs: Sequence[Any]
+    run: Callable[[list[Any]], Sequence[Any]],
+    body: Graph,
+    inputs: Sequence[Any],
+    many: Many | None = None,
 ) -> tuple[Values, ...]:
-    """What `sequence_map` gives, where ``run`` runs ``body``."""
+    """What `sequence_map` gives, where ``run`` runs ``body`` on what ``many`` does not do."""
     lengths = [len(value) for value in inputs if isinstance(value, list)]
     require(
         len(set(lengths)) == 1, f"sequences must have one length, found {shape_text(lengths)}", Fail
     )
-    results: Sequence[Values] = [[] for _ in body.outputs]
-    for index in range(lengths[0]):
-        sample = [value[index] if isinstance(value, list) else value for value in inputs]
+    limit, results = lengths[0], [Values() for _ in body.outputs]
+    sources = [value if isinstance(value, list) else [value] * limit for value in inputs]
+    turns = Turns([], results, limit > 0, limit, 0, sources)
+    while turns.iteration < limit:
+        if many is not None and many(turns):
+            continue
+        sample = [source[turns.iteration] for source in sources]
         for collected, value in zip(results, run(sample), strict=True):
             collected.append(value)
+        turns.iteration += 1
     return tuple(results)

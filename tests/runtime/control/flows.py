@@ -12,7 +12,7 @@ from onnx import parser
 from fornix.runtime import InferenceSession, SessionOptions
 from fornix.runtime.control.flow import Flow
 
-HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
+HEAD = '<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>\n'
 
 Feeds: TypeAlias = Mapping[str, Any]
 Pair: TypeAlias = tuple[InferenceSession, InferenceSession]

@@ -365,6 +365,9 @@ ROWS = """f (string[N, 3] x, string[M] k) => (string[3, L] z) {
 MAPPED = """f (seq(string[N]) x, seq(string[]) y, string k) => (seq(string[N]) z) {
     z = SequenceMap (x, y, k) <body = b (string[N] a, string[] c, string d) => (string[N] r) {
         j = StringConcat (a, c) r = StringConcat (j, d) }> }"""
+WORDS = """f (seq(string[N]) x) => (seq(string[M]) y) {
+    y = SequenceMap (x) <body = b (string[N] a) => (string[M] r) {
+        w, n = StringSplit (a) l = Constant <value_ints = [-1]> () r = Reshape (w, l) }> }"""
 FIXED = """f (seq(string[2]) x) => (string[2] y) {
     n = SequenceLength (x) c = Constant <value = bool {1}> ()
     e = Constant <value_strings = ["", "é"]> ()
@@ -486,3 +489,33 @@ def test_scalars_that_a_scan_gives_are_stacked_whatever_their_type(kind: str) ->
             y, z = session.run(None, {"x": x[:count]})
             assert y.dtype == z.dtype == x.dtype
             assert y.tolist() == z[::-1].tolist() == x[:count].tolist()
+
+
+def test_elements_of_all_lengths_are_mapped_as_one_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = turned(monkeypatch)
+    fast, _ = sessions(WORDS, opset=20)
+    for counts in ([3, 1, 2], [2, 5, 1], [1, 4, 2], [9, 11, 7]):
+        tried.clear()
+        x = [texts(*["a b"] * count) for count in counts]
+        [found] = fast.run(None, {"x": x})
+        assert [line.tolist() for line in found] == [["a", "b"] * count for count in counts]
+    assert [turns.iteration for turns in tried] == [3]
+
+
+def test_elements_that_programs_are_not_made_for_are_mapped_among_others() -> None:
+    fast, slow = sessions(WORDS, opset=20)
+    one, none = texts("a b c", "d"), texts()
+    for x in [[one, one], [none, one], [one, none, one[:1], none, one], [none] * 3] * 3:
+        [found], [wanted] = fast.run(None, {"x": x}), slow.run(None, {"x": x})
+        assert [line.tolist() for line in found] == [line.tolist() for line in wanted]
+
+
+@pytest.mark.parametrize("wrong", [np.ones(2, "f"), texts("a").reshape(1, 1)])
+def test_elements_of_another_look_are_refused_wherever_they_are(wrong: Any) -> None:
+    fast, _ = sessions(WORDS, opset=20)
+    for _ in range(5):
+        fast.run(None, {"x": [texts("a b")] * 3})
+    with pytest.raises(InvalidArgument):
+        fast.run(None, {"x": [texts("a b"), wrong, texts("a b")]})

@@ -243,7 +243,7 @@ class CompiledBody:
         if isinstance(way, Shortcut):
             if not way.fits(values):
                 return None
-            many = None if form is None else way.other(partial(turning, form=form))
+            many = None if form is None else way.other(form, partial(turning, form=form))
             return way.again, many
         return None if way is None else (way, None)
 

@@ -17,6 +17,7 @@ from fornix.ops.scanning import Scanning, told_shapes, truth
 from fornix.ops.sequence import mapped
 from fornix.reference.plan import Body
 from fornix.runtime.control.bodies import MAX_MET, CompiledBody
+from fornix.runtime.control.joining import is_pointwise, joined
 from fornix.runtime.control.singles import single_turns
 from fornix.runtime.control.turning import Turned
 from fornix.runtime.providers import ControlNode, NotAsCompiled
@@ -27,7 +28,10 @@ Environment: TypeAlias = Callable[[], dict[Value, Any]]
 Find: TypeAlias = Callable[[Iterable[Value | None]], list[int]]
 """From values to their places among all that there are."""
 Ways: TypeAlias = tuple[dict[Looks, Steady], dict[Looks, Steady]]
-"""From the looks of carried values to what runs an iteration, and to what runs many of them."""
+"""From the looks of carried values to what runs an iteration, and to what runs many of them.
+
+Of what is not carried, the latter are those of the last program that was met.
+"""
 Opened: TypeAlias = tuple[Callable[[list[Any]], Sequence[Any]], Many | None]
 """What runs a body on values of its inputs, and many iterations, as `repeated` has it."""
 Opening: TypeAlias = Callable[[Sequence[Any], Environment], Opened]
@@ -106,13 +110,14 @@ class _Opened:
         """Ways are ``known`` by the looks of what is captured, and of what is carried."""
         self._body, self._captured, self._environment = body, captured, environment
         self._form, self._leading = form, 0 if form is None else form.leading
+        self._elements = 0 if form is None else form.elements
         found = looks(captured)
         self._ways, self._turning = ways = known.get(found) or ({}, {})
         if len(known) < MAX_MET:
             known[found] = ways
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
-        """Values of its outputs; those of its inputs that are not carried always look alike.
+        """Values of its outputs; the inputs of a Loop that are not carried always look alike.
 
         Many iterations are written once for a look: where a way fails, they would be in each run.
         """
@@ -126,10 +131,11 @@ class _Opened:
         new = self._body.steady(values, self._form if way is None else None)
         if new is not None and len(self._ways) < MAX_MET:
             self._ways[found], many = new
-            if many is not None and self._form is not None:
+            if many is not None and self._form is not None and self._elements:
+                self._turning[ALL_LOOKS] = many
+            elif many is not None and self._form is not None:
                 single = single_turns(self._body.graph, self._body.captured, values, self._form)
-                many = many if single is None else partial(tried, single)
-            self._turning |= {} if many is None else {found: many}
+                self._turning[found] = many if single is None else partial(tried, single)
         return results
 
     def turn(self, turns: Turns) -> bool:
@@ -140,12 +146,15 @@ class _Opened:
         """
         if not self._turning:
             return False
-        many = self._turning.get(found := looks([*turns.carried, *turns.slices()]))
+        found = ALL_LOOKS if self._elements else looks([*turns.carried, *turns.slices()])
+        many = self._turning.get(found)
         if many is None:
             return False
         first, is_done = turns.iteration, many([turns, *self._captured]) is not None
         if not is_done:
             self._turning = {}
+        elif self._elements:
+            return turns.iteration > first
         elif turns.goes_on and turns.iteration == first + 1 < turns.limit:
             self._turning.pop(found, None)
         return is_done
@@ -205,19 +214,25 @@ def _scan(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
 
 def _map(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
     graph: Graph = node.attributes["body"].value
-    opened = _opening(bodies[graph], find)
+    opened = _opening(bodies[graph], find, Turned(0, 0, 0, len(graph.inputs)))
+    may_join = is_pointwise(graph)
 
     def drive(
         inputs: Sequence[Any], found: Sequence[Any], environment: Environment
     ) -> Sequence[Any]:
-        run, _ = opened(found, environment)
-        return mapped(run, graph, inputs)
+        run, many = opened(found, environment)
+        results: Sequence[Any] | None = None
+        if may_join:
+            results = tried(lambda given, _: joined(run, given), inputs)
+        return mapped(run, graph, inputs, many) if results is None else results
 
     return drive
 
 
 LEADING = 2
 """Inputs of a Loop ahead of carried values."""
+ALL_LOOKS: Looks = ()
+"""Stands for those of all elements of sequences, which need not look alike."""
 _DRIVES: dict[str, Callable[[Node, Mapping[Graph, Body], Find], Drive]] = {
     "If": _if,
     "Loop": _loop,

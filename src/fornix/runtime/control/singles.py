@@ -103,7 +103,7 @@ class Writer:
     def made(self) -> StraightWay:
         """The function."""
         rest = iter(self.graph.inputs)
-        leading, carried, slices = (list(islice(rest, count)) for count in self.form)
+        leading, carried, slices, _ = (list(islice(rest, count)) for count in self.form)
         told = 1 if leading else 0
         for value, name, kind in zip(leading, ("at", "True"), (int, bool), strict=False):
             shape = getattr(value.type, "shape", None)

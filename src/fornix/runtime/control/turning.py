@@ -1,7 +1,8 @@
 """Iterations of a Loop or a Scan as one function of Python, as long as what is carried looks alike.
 
-Decides what is done once for each iteration: what the body reads of its number and of slices,
-whether it goes on, and how what it gives looks. Steps are those of a `Straight`.
+Those of a SequenceMap are, as long as elements are what the steps are made for. Decides what is
+done once for each iteration: what the body reads of its number, of slices and of sequences, whether
+it goes on, and how what it gives looks. Steps are those of a `Straight`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from fornix.ir.graph import Value
 from fornix.ir.types import TensorType
 from fornix.ops.scanning import truth
+from fornix.runtime.shortcuts.shortcut import fit_test
 from fornix.runtime.shortcuts.straight import Straight, StraightWay
 
 
@@ -26,22 +28,28 @@ class Turned(NamedTuple):
     """Inputs ahead of what is carried: of a Loop the number of the iteration, and the condition."""
     carried: int
     slices: int
+    elements: int = 0
+    """Of sequences, which need not look alike."""
 
 
 def turning(
     straight: Straight, inputs: Sequence[Value], outputs: Sequence[Value], form: Turned
 ) -> StraightWay:
-    """The body of a Loop or a Scan on `Turns` and what it captures.
+    """The body of a Loop, a Scan or a SequenceMap on `Turns` and what it captures.
 
     It gives None if it did nothing; ``inputs`` are those of the body, and what it captures.
     """
     rest = iter(inputs)
-    leading, carried, slices = (list(islice(rest, count)) for count in form)
+    leading, carried, slices, elements = (list(islice(rest, count)) for count in form)
     captured, read, turn = [*rest], straight.read, [*straight.lines, "at += 1"]
     told = 1 if leading else 0
     new, rows = outputs[told : told + form.carried], outputs[told + form.carried :]
     ahead = [f"{read([v])} = sources[{n}][at, ...]" for n, v in enumerate(slices)]
     begin = []
+    if elements:
+        ahead += [f"{read([v])} = sources[{n}][at]" for n, v in enumerate(elements)]
+        fits = fit_test(elements, captured, straight)
+        ahead.append(f"if not ({fits}): break")
     if leading:
         number, holds = leading
         if re.search(rf"\b{read([number])}\b", " ".join([*turn, read(outputs)])):

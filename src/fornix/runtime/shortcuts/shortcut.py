@@ -8,7 +8,7 @@ all goes the long one from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias
@@ -52,6 +52,7 @@ class Shortcut:
         self._fits: Fits | None = None
         self._straight: Straight | None = None
         self._way: StraightWay = _no_way
+        self._others: dict[Hashable, Steady] = {}
 
     def open(self) -> None:
         """Make what checks inputs, once the long way has been gone."""
@@ -86,11 +87,14 @@ class Shortcut:
         """The outputs, like those for values that look alike."""
         return tried(self._way, values)
 
-    def other(self, make: Make) -> Steady | None:
-        """What ``make`` makes of the same steps, once there are any."""
+    def other(self, key: Hashable, make: Make) -> Steady | None:
+        """What ``make`` makes of the same steps, once there are any; the same for a ``key``."""
         if self._straight is None:
             return None
-        return partial(tried, make(self._straight, self.inputs, self.outputs))
+        if key not in self._others:
+            made = make(self._straight, self.inputs, self.outputs)
+            self._others[key] = partial(tried, made)
+        return self._others[key]
 
 
 def tried(way: StraightWay, values: Sequence[Any]) -> list[Any] | None:
@@ -199,6 +203,45 @@ class _Looks:
             if not is_alike:
                 return False
         return True
+
+
+def fit_test(values: Sequence[Value], others: Sequence[Value], straight: Straight) -> str:
+    """A term of Python, which holds if variables of ``values`` are what a program is made for.
+
+    What ``others`` are in theirs is known to be.
+    """
+    told: dict[DimLike, str] = {}
+    for value in others:
+        _extent_terms(_array_type(value)[1], straight.read([value]), told)
+    terms = list[str]()
+    for value in values:
+        name, (dtype, shape, is_fixed) = straight.read([value]), _array_type(value)
+        is_array = f"type({name}) is {straight.bind(ARRAY)}"
+        if dtype is None:
+            terms.append(f"not {is_array}")
+            continue
+        terms += [is_array, f"{name}.dtype == {straight.bind(dtype)}"]
+        if is_fixed:
+            terms.append(f"{name}.shape == {shape}")
+        else:
+            terms.append(f"{name}.ndim == {len(shape)}")
+            terms += _extent_terms(shape, name, told)
+    return " and ".join(terms)
+
+
+def _extent_terms(shape: Sequence[DimLike], name: str, told: dict[DimLike, str]) -> list[str]:
+    """What holds of the extents of a variable; where symbols are found first is ``told``."""
+    terms = list[str]()
+    for axis, wanted in enumerate(shape):
+        found = f"{name}.shape[{axis}]"
+        if isinstance(wanted, int):
+            terms.append(f"{found} == {wanted}")
+        elif wanted in told:
+            terms.append(f"{found} == {told[wanted]}")
+        else:
+            told[wanted] = found
+            terms.append(f"{found} >= 1")
+    return terms
 
 
 def _agree(told: dict[DimLike, int], shape: Sequence[DimLike], found: Sequence[int]) -> bool:
