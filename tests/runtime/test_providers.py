@@ -14,8 +14,17 @@ from onnx import parser
 from fornix.errors import FornixWarning, InvalidArgument, NotSupported
 from fornix.infer import Inference
 from fornix.ir.graph import Node, Value
+from fornix.ir.load import from_message
 from fornix.runtime import InferenceSession, SessionOptions
-from fornix.runtime.providers import Part, Placement, Provider, Run, Step, no_machine_code
+from fornix.runtime.providers import (
+    Part,
+    Placement,
+    Provider,
+    Run,
+    Step,
+    may_warn,
+    no_machine_code,
+)
 
 CHAIN = """<ir_version: 8, opset_import: ["" : 18]>
     f (float[N, 3] x, float[N, 3] z) => (float[N, 3] y) {
@@ -220,3 +229,16 @@ def test_without_llvmlite_sessions_run_numpy_kernels_and_say_so_once(path: Path)
     )
     assert done.stdout == "()\n"
     assert done.stderr.count("try pip install --force-reinstall llvmlite") == 1
+
+
+@pytest.mark.parametrize(("kind", "warns"), [("string", False), ("float", True)])
+def test_numpy_warns_of_numbers_that_may_be_missing_and_of_no_texts(kind: str, warns: bool) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 18]>
+        f (optional({kind}) o) => ({kind} y) {{ y = OptionalGetElement (o) }}"""
+    [node] = from_message(parser.parse_model(text)).graph.nodes
+    assert may_warn(node) is warns
+    has = text.replace("OptionalGetElement", "OptionalHasElement").replace(
+        f"({kind} y)", "(bool y)"
+    )
+    [node] = from_message(parser.parse_model(has)).graph.nodes
+    assert may_warn(node) is warns

@@ -20,7 +20,7 @@ import numpy as np
 from fornix.dtype import STRING
 from fornix.errors import Fail, FornixWarning, NotSupported
 from fornix.ir.graph import Graph, Node, Value
-from fornix.ir.types import MapType, SequenceType
+from fornix.ir.types import MapType, OptionalType, SequenceType
 from fornix.ir.walk import captured_values
 from fornix.runtime.options import SessionOptions
 from fornix.runtime.threads import Pool
@@ -141,6 +141,8 @@ def may_warn(node: Node) -> bool:
 def _is_of_numbers(value: Value | None) -> bool:
     """Whether it may be a tensor of something else than texts."""
     found = None if value is None else value.type
+    if isinstance(found, OptionalType):
+        found = found.elem
     if value is None or isinstance(found, SequenceType | MapType):
         return False
     return getattr(found, "dtype", None) is not STRING
