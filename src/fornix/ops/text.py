@@ -17,7 +17,7 @@ import numpy as np
 
 from fornix.dtype import BOOL as BOOL_DTYPE
 from fornix.dtype import FLOAT32, INT64, STRING
-from fornix.errors import ValidationError, require
+from fornix.errors import ShapeError, ValidationError, require
 from fornix.ir.dim import DimLike, known, maximum
 from fornix.ops.call import InferNode, RunNode
 from fornix.ops.fact import Array, Fact, tensor, unranked
@@ -169,25 +169,26 @@ def string_normalizer(
     NB: ``locale`` has no effect: case follows Unicode. Source: ONNX StringNormalizer-10.
     """
     _check_words(X.shape)
-    actions: dict[str, Callable[[str], str]] = {"NONE": str, "LOWER": str.lower, "UPPER": str.upper}
-    require(
-        case_change_action in actions,
-        f"case_change_action must be NONE, LOWER or UPPER, got {case_change_action!r}",
-    )
+    action = _CASES.get(case_change_action)
+    if action is None:
+        raise ShapeError(
+            f"case_change_action must be NONE, LOWER or UPPER, got {case_change_action!r}"
+        )
     kept = X.reshape(-1).tolist()
     if stopwords:
         compared: Callable[[str], str] = str if is_case_sensitive else str.lower
         dropped = {compared(word) for word in stopwords}
         kept = [word for word in kept if compared(word) not in dropped]
-    words = list(map(actions[case_change_action], kept)) or [""]
-    return np.array(words, object).reshape(*X.shape[:-1], len(words))
+    words = np.fromiter(map(action, kept), object, len(kept)) if kept else np.array([""], object)
+    return words if X.ndim == 1 else words.reshape(1, -1)
+
+
+_CASES: dict[str, Callable[[str], str]] = {"NONE": str, "LOWER": str.lower, "UPPER": str.upper}
 
 
 def _check_words(shape: Sequence[DimLike]) -> None:
-    require(
-        len(shape) == 1 or (len(shape) == 2 and known(shape[0]) in {None, 1}),
-        f"X must be [C] or [1, C], found {shape_text(shape)}",
-    )
+    if len(shape) != 1 and (len(shape) != 2 or known(shape[0]) not in {None, 1}):
+        raise ShapeError(f"X must be [C] or [1, C], found {shape_text(shape)}")
 
 
 TfIdfVectorizer = op(
