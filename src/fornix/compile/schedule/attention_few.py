@@ -3,7 +3,8 @@
 Decides how keys are cut, and which queries go through them together. Many keys are cut into parts
 of a fixed length, so that threads share those of one head and bits do not depend on how many they
 are: of each part the highest score, the sum of powers and that of powers times values are kept, and
-put together afterwards. Queries that share keys, as the heads of a group do, read them once.
+put together afterwards; of keys that turn out to be one part nothing is. Queries that share keys,
+as the heads of a group do, read them once.
 """
 
 from __future__ import annotations
@@ -103,17 +104,19 @@ def few_queries(
         return None, Chunks(outer, _each(few.row, body)), scratch
     kept = _Kept.of(a, few)
     chunks = (*outer, few.part)
+    is_one = apply("lt", index(a.key.extent), index(PART + 1))
+    is_few = apply("and", are_few(a), ~is_one)
     steps = _Part(a, few, heights, lanes, scratch, kept).steps(few.part)
-    body = (Chunks(chunks, _each(few.row, steps)),)
-    if a.row is not None and not isinstance(a.row.extent, int):
-        body = (When(apply("lt", index(a.row.extent), index(FEW)), body),)
+    body = (When(is_few, (Chunks(chunks, _each(few.row, steps)),)),)
     own = scratch.offsets
     nest = Nest("attention", body, lanes, combined(chunks)[0], own, scratch.size, frozenset(own))
     scratch = Scratch()
-    rows = [x for x in (few.row, few.mate) if x is not None]
     last = _together(a, few.part, kept, scratch)
-    for axis in rows:
+    for axis in (few.row, few.mate):
         last = _each(axis, last)
+    if not isinstance(a.key.extent, int):
+        one = _Part(a, few, heights, lanes, scratch).body(0, a.key.extent)
+        last = (When(is_one, _each(few.row, one)), When(~is_one, last))
     return Stage(nest, kept.stores), Chunks(outer, last), scratch
 
 
@@ -302,15 +305,23 @@ class _Part:
         turned = load(self.turned, a.term.dim * KEYS + column.dim)
         score = self._score(turned, column, block.dim * KEYS)
         put = Put(self.scores, self.row + block.dim * KEYS + column.dim, score)
-        steps = (
-            Loop(tile, (Lanes(key, 1, (turn,)),)),
-            *self._tiles(mate, column, (left, KEYS), put, is_padded=True),
-        )
+        tiles = [
+            When(condition, self._tiles(mate, column, (left, most), put, is_padded=True))
+            for condition, most in self._widths(left)
+        ]
+        steps: Block = (Loop(tile, (Lanes(key, 1, (turn,)),)), *tiles)
         return (
             Loop(block, steps),
             Loop(mate, (When(TRUE, folds),)),
             When(TRUE, self._means(mate, means)),
         )
+
+    def _widths(self, left: DimLike) -> list[tuple[Scalar, int]]:
+        """How many keys tiles are made for, and when: a vector of them is not worth a block."""
+        if isinstance(self.count, int) and self.count <= KEYS:
+            return [(TRUE, self.count)]
+        is_short = apply("lt", index(left), index(self.lanes + 1))
+        return [(is_short, self.lanes), (~is_short, KEYS)]
 
     def _means(self, mate: Variable, means: Scalar) -> Block:
         a = self.a
