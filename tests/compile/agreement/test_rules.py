@@ -43,6 +43,8 @@ CASES = {
         z = Reshape (x, s) }""",
     "Split": """f (float[N, 6] x) => (float[N, 3] y, float[N, 3] z) {
         y, z = Split <axis = 1, num_outputs = 2> (x) }""",
+    "part": """f (float[N, 6] x) => (float[N, 3] y) {
+        y, z = Split <axis = 1, num_outputs = 2> (x) }""",
     "TopK": """f (float[N, M] x) => (float[N, 3] y, int64[N, 3] z) <int64[1] k = {3}> {
         y, z = TopK (x, k) }""",
     "Squeeze": "f (float[N, 1, M] x) => (float[N, M] z) <int64[1] a = {1}> { z = Squeeze (x, a) }",
