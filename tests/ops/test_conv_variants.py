@@ -225,10 +225,22 @@ def test_deform_conv_is_lowered(groups: tuple[int, int]) -> None:
         check_lowering("DeformConv", [x, w, offset, *more], attributes, symbolic=False)
 
 
-def test_places_that_are_no_numbers_count_as_outside_when_lowered() -> None:
+@pytest.mark.parametrize("groups", [(1, 1), (1, 2), (4, 2), (2, 4), (16, 1)])
+def test_deform_conv_of_many_channels_is_lowered(groups: tuple[int, int]) -> None:
+    group, offset_group = groups
+    x, w = normal(1, 16, 3, 3), normal(16, 16 // group, 2, 1)
+    offset, mask = normal(1, offset_group * 4, 2, 3) * 2, normal(1, offset_group * 2, 2, 3)
+    attributes = {"group": group, "offset_group": offset_group}
+    for more in ([], [normal(16), mask]):
+        check_lowering("DeformConv", [x, w, offset, *more], attributes, symbolic=False)
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+def test_places_that_are_no_numbers_count_as_outside_when_lowered(channels: int) -> None:
     offset = np.full((1, 2, 3), np.nan, np.float32)[:, :1]
     offset[0, 0, :2] = np.inf, -np.inf
-    check_lowering("DeformConv", [normal(1, 1, 3), normal(1, 1, 1), offset], {}, symbolic=False)
+    x, w = normal(1, channels, 3), normal(1, channels, 1)
+    check_lowering("DeformConv", [x, w, offset], {}, symbolic=False)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32])

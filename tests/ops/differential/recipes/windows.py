@@ -203,7 +203,7 @@ def mean_variance(draw: Draw) -> Arguments:
 
 def deform_conv(draw: Draw) -> Arguments:
     group, offset_group = draw.pick((1, 1, 2)), draw.pick((1, 1, 2))
-    channels, filters = 2 * group, group * draw.whole(1, 2)
+    channels, filters = draw.pick((2, 2, 16)) * group, group * draw.whole(1, 2)
     n, h, w = draw.whole(1, 2), draw.whole(3, 5), draw.whole(3, 5)
     kernel = [draw.whole(1, 3), draw.whole(1, 3)]
     strides, dilations = (
