@@ -32,6 +32,12 @@ BOXES = """f (float[N, 4200, 16] x, float[4200, 2] z) => (float[N, 4200, 2] y)
 }"""
 
 
+MIRRORED = """f (float[512, 66, 63] x) => (float[512, 72, 66] y)
+<int64[6] pads = {0, 3, 2, 0, 3, 1}> {
+    y = Pad <mode = "reflect"> (x, pads)
+}"""
+
+
 @pytest.mark.parametrize(
     ("text", "chosen"),
     [
@@ -40,6 +46,8 @@ BOXES = """f (float[N, 4200, 16] x, float[4200, 2] z) => (float[N, 4200, 2] y)
         ("f (float[N, S, 2] x, float[S, 1] z) => (float[N, S, 2] y) { y = Mul (x, z) }", "S"),
         # boxes of 4200 places: lanes are the numbers of one, not images
         (BOXES, 2),
+        # what is mirrored at the ends of rows is little: lanes are places, not images
+        (MIRRORED, 66),
         # rows of few numbers that lie far apart: each lane is a row
         ("f (float[N, 16, 2100] x) => (float[N, 16, 2100] y) { y = Softmax <axis = 1> (x) }", 2100),
     ],

@@ -11,7 +11,7 @@ from fornix import ops
 from fornix.compile.axes import flips, settled
 from fornix.compile.nest import ChunkedLanes, Chunks
 from fornix.compile.schedule.map import map_nest, normal
-from fornix.dtype import FLOAT32, DType
+from fornix.dtype import BOOL, FLOAT32, UINT8, DType
 from fornix.ir.buffer import Buffer
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import (
@@ -362,3 +362,22 @@ def test_rows_that_are_repeated_are_written_in_their_order() -> None:
     (chunks,) = map_nest(normal(buffer.source), 16).body
     assert isinstance(chunks, Chunks)
     assert chunks.axes[0].extent == 9
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("dtype", [UINT8, BOOL, FLOAT32])
+def test_rows_may_be_read_from_their_ends(
+    dtype: DType, at_end: bool, level: str, rng: np.random.Generator
+) -> None:
+    """Whole and masked vectors, rows within others, and what is beyond these."""
+    n = symbol("N", 1)
+    x = tensor("x", (3, n), dtype)
+    turned = compute((3, n), lambda i, j: x[i, n - 1 - j])
+    beyond = compute((3, n + 5), lambda i, j: x.get((i, n + 1 - j), False))
+    runner = Runner([turned, beyond], target(level), at_end=at_end)
+    for extent in (1, 7, 64, 130):
+        data = rng.integers(0, 2, (3, extent)).astype(dtype.numpy)
+        one, other = runner.run({"x": data}, {"N": extent})
+        assert np.array_equal(one, data[:, ::-1])
+        assert np.array_equal(other, np.pad(data[:, ::-1], ((0, 0), (2, 3))))

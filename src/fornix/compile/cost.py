@@ -16,7 +16,7 @@ from fornix.ir.dim import DimLike, known, less
 from fornix.ir.dim.expression import Atom, Symbol, atoms, coefficient, substitute, variables
 from fornix.ir.loops import Apply, Load, Loaded, Reduce, Scalar, Store, Variable, loaded, walk
 
-LOAD_COST = {0: 0.5, 1: 1.0, 2: 3.0, 3: 4.0, 4: 5.0}
+LOAD_COST = {-1: 2.0, 0: 0.5, 1: 1.0, 2: 3.0, 3: 4.0, 4: 5.0}
 NEAR_COST = 2.0
 """Of neighbours of which some are repeated; so often as there are groups of such."""
 GATHER_COST = 16.0

@@ -48,7 +48,8 @@ def load(em: Emitter, e: Load, unit: int) -> Value:
     elif step == 1 and guard is not None and not guard.is_vector and unit not in em.masks:
         value = _load_or_default(em, e, guard, unit)
     else:
-        mask = guard if e.buffer in em.padded else em.mask_of(unit, guard)
+        is_padded = e.buffer in em.padded and step != -1  # nothing lies before its first element
+        mask = guard if is_padded else em.mask_of(unit, guard)
         value = _load_lanes(em, e, step, mask, unit)
     return _to_register(em, value, e.dtype)
 
@@ -64,6 +65,8 @@ def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit
         near = near_offsets(e.address, em.vector, em.lanes)
         if near is not None:
             return _load_near(em, e, near, mask, unit)
+    if step == -1 and (mask is None or "avx512f" in em.target.features):
+        return _load_backwards(em, e, mask, unit)
     if step is None or not 1 <= step <= MAX_STRIDE:
         return _gather(em, e, mask, unit)
     if step > 1 and mask is not None and "avx512f" not in em.target.features:
@@ -164,6 +167,21 @@ def _shuffled(em: Emitter, operands: tuple[str, str, str], picks: str, depth: in
     """The lanes ``picks`` of two vectors of a type."""
     kind, a, b = operands
     return em.put(depth, f"shufflevector {kind} {a}, {kind} {b}, <{em.lanes} x i32> <{picks}>")
+
+
+def _load_backwards(em: Emitter, e: Load, mask: Value | None, unit: int) -> Value:
+    """Neighbours from the last one on: a vector as it lies, turned around."""
+    picks = ", ".join(f"i32 {k}" for k in reversed(range(em.lanes)))
+    where = address(em, e.buffer, e.address, 1 - (unit + 1) * em.lanes)
+    depth = max(where.depth, _earliest(em, e.buffer), mask.depth if mask else 0)
+    if mask is not None:
+        kind = em.type(BOOL, is_vector=True)
+        kinds = f"{kind} {mask.text}, {kind} poison, <{em.lanes} x i32> <{picks}>"
+        mask = Value(em.put(mask.depth, f"shufflevector {kinds}"), True, mask.depth)
+    found = _load_wide(em, e, where, 1, mask, depth)
+    kind = f"<{em.lanes} x {memory_type(e.dtype)}>"
+    kinds = f"{kind} {found.text}, {kind} poison, <{em.lanes} x i32> <{picks}>"
+    return Value(em.put(depth, f"shufflevector {kinds}"), True, depth)
 
 
 def _load_between(em: Emitter, e: Load, where: Value, step: int) -> Value:

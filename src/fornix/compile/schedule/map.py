@@ -126,15 +126,30 @@ def _open(store: Store) -> list[Variable]:
 
 
 def vector_axis(store: Store, lanes: int) -> Variable | None:
-    """The axis with the least cost per element; None if one element at a time is cheaper.
+    """The axis with the least cost; None if one element at a time is cheaper.
 
     Of equals it is the last: its elements lie nearest to each other.
     """
-    candidates = [a for a in reversed(store.axes) if a in variables(store.address)]
-    best = min(candidates, key=lambda a: map_cost(store, a, lanes), default=None)
-    if best is None or map_cost(store, best, lanes) >= map_cost(store, None, lanes):
-        return None
-    return best
+    parts = change.cut(store, _open(store))
+
+    def cost(place: int) -> float:
+        """Of all elements, chosen in vectors or part by part; few of a border go one by one."""
+        few = min(likely(store.axes[place].extent), LEAST)
+        total = 0.0
+        for part in parts:
+            axis = part.axes[place] if likely(part.axes[place].extent) >= few else None
+            total += map_cost(part, axis, lanes) * _elements(part)
+        return min(map_cost(store, store.axes[place], lanes) * _elements(store), total)
+
+    written = variables(store.address)
+    places = [n for n, axis in enumerate(store.axes) if axis in written]
+    best = min(reversed(places), key=cost, default=None)
+    single = map_cost(store, None, lanes) * _elements(store)
+    return None if best is None or cost(best) >= single else store.axes[best]
+
+
+def _elements(store: Store) -> int:
+    return math.prod(likely(a.extent) for a in store.axes)
 
 
 def _piece(
