@@ -297,7 +297,7 @@ def test_parts_of_many_keys_are_put_together(
 ) -> None:
     """Queries of a group go through them together, those of a head one after the other."""
     result = attend((S, T, 20, 9), groups=groups)
-    for queries, keys in ((1, 1), (1, 2048), (3, 2049), (7, 5000)):
+    for queries, keys in ((1, 1), (5, 12), (1, 2048), (3, 2049), (7, 5000)):
         feeds = feeds_of((queries, keys, 20, 9), rng, groups=groups)
         assert_close(run(result, feeds, target=target(level)), expected(feeds))
 
