@@ -56,7 +56,8 @@ def told(error: Exception) -> dict[str, Any]:
     """``error`` in one line; whether the engine is missing."""
     missing = isinstance(error, ModuleNotFoundError)
     lines = str(error).strip().splitlines() or [""]
-    return {"error": f"{type(error).__name__}: {lines[0][:300]}", "missing": missing}
+    why = next((x for x in lines if not x.rstrip().endswith(":")), lines[0])  # OpenVINO's come last
+    return {"error": f"{type(error).__name__}: {why[:300]}", "missing": missing}
 
 
 class Worker:
