@@ -111,7 +111,7 @@ def _kernel_rule(function: Function, common_shape: Function) -> Function:
         elif common_shape is not broadcast_shapes:
             common_shape(*(x.shape for x in inputs if x is not None))
         dtypes = tuple([None if x is None else x.dtype for x in inputs])
-        known = node.once(dict[object, _Typed])
+        known: dict[object, _Typed] = node.once(dict)
         typed = known.get(dtypes) or known.setdefault(dtypes, _Typed.of(function, node, dtypes))
         try:
             given = typed.widened(inputs) if typed.narrow else inputs
