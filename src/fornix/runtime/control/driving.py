@@ -80,10 +80,10 @@ def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     return itemgetter(slice(places[0], places[0] + 1) if places else slice(0))
 
 
-def _opening(body: Body, find: Find, form: Turned | None = None) -> Opening:
+def _opening(body: Body, find: Find, form: Turned) -> Opening:
     """What opens ``body``, which need not look for what it captures.
 
-    Many iterations at once are done of what has a ``form``.
+    Many iterations at once are done of what is of a ``form``.
     """
     if not isinstance(body, CompiledBody):
         return lambda _, environment: (body.opened(environment()), None)
@@ -132,7 +132,7 @@ class _Opened:
         if new is not None and len(self._ways) < MAX_MET:
             self._ways[found], many = new
             if many is not None and self._form is not None and self._elements:
-                self._turning[ALL_LOOKS] = many
+                self._turning[NO_LOOKS] = many
             elif many is not None and self._form is not None:
                 single = single_turns(self._body.graph, self._body.captured, values, self._form)
                 self._turning[found] = many if single is None else partial(tried, single)
@@ -146,7 +146,7 @@ class _Opened:
         """
         if not self._turning:
             return False
-        found = ALL_LOOKS if self._elements else looks([*turns.carried, *turns.slices()])
+        found = NO_LOOKS if self._elements else looks([*turns.carried, *turns.slices()])
         many = self._turning.get(found)
         if many is None:
             return False
@@ -170,15 +170,32 @@ def is_driven(control: ControlNode | None) -> bool:
 
 def _if(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
     graphs = [node.attributes[f"{side}_branch"].value for side in ("else", "then")]
-    sides = [_opening(bodies[graph], find) for graph in graphs]
+    sides = [_side(bodies[graph], find) for graph in graphs]
 
     def drive(
         inputs: Sequence[Any], found: Sequence[Any], environment: Environment
     ) -> Sequence[Any]:
-        run, _ = sides[truth(inputs[0])](found, environment)
-        return run([])
+        return sides[truth(inputs[0])](found, environment)
 
     return drive
+
+
+def _side(body: Body, find: Find) -> Callable[[Sequence[Any], Environment], Sequence[Any]]:
+    """What runs ``body``, which has no inputs and runs once."""
+    if not isinstance(body, CompiledBody):
+        return lambda _, environment: body.opened(environment())([])
+    pick, known = _picker(find(body.captured)), dict[Looks, Ways]()
+
+    def run(found: Sequence[Any], environment: Environment) -> Sequence[Any]:
+        captured = pick(found)
+        ways = known.get(looks(captured))
+        way = None if ways is None else ways[0].get(NO_LOOKS)
+        results = None if way is None else way([*captured])
+        if results is not None:
+            return results
+        return _Opened(body, captured, environment, known, None).run([])
+
+    return run
 
 
 def _loop(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
@@ -231,8 +248,8 @@ def _map(node: Node, bodies: Mapping[Graph, Body], find: Find) -> Drive:
 
 LEADING = 2
 """Inputs of a Loop ahead of carried values."""
-ALL_LOOKS: Looks = ()
-"""Stands for those of all elements of sequences, which need not look alike."""
+NO_LOOKS: Looks = ()
+"""Those of no values: of a body without inputs, and of elements that need not look alike."""
 _DRIVES: dict[str, Callable[[Node, Mapping[Graph, Body], Find], Drive]] = {
     "If": _if,
     "Loop": _loop,
