@@ -370,6 +370,26 @@ def test_one_kernel_serves_every_number_of_rows(columns: int) -> None:
         assert found.tobytes() == whole[:rows].tobytes(), rows
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_rows_are_the_innermost_of_open_axes_as_batches_come_first(level: str) -> None:
+    batch, length = symbol("N"), symbol("S")
+    a, b = tensor("a", (batch, 3, length, 64), FLOAT32), tensor("b", (3, 64, 70), FLOAT32)
+
+    def at(n: DimLike, h: DimLike, i: DimLike, j: DimLike) -> Scalar:
+        return reduce("sum", 64, lambda k: a[n, h, i, k] * b[h, k, j])
+
+    result = compute((batch, 3, length, 70), at)
+    found = contraction(store_of(result))
+    assert found is not None
+    assert found.row is not None
+    assert found.row.extent == length
+    runner = Runner([result], chunks=3, target=target(level))
+    for n, s in ((1, 50), (2, 7), (5, 1), (3, 0)):
+        feeds = {"a": numbers(n, 3, s, 64), "b": numbers(3, 64, 70, seed=1)}
+        (y,) = runner.run(feeds, {"N": n, "S": s})
+        np.testing.assert_allclose(y, feeds["a"] @ feeds["b"], rtol=1e-4, atol=1e-4)
+
+
 def test_rows_that_are_left_are_cut_into_halves_of_a_tile() -> None:
     w, x = tensor("w", (20, 48), FLOAT32), tensor("x", (BATCH, 20), FLOAT32)
     result = compute((BATCH, 48), lambda i, j: reduce("sum", 20, lambda k: x[i, k] * w[k, j]))

@@ -113,7 +113,7 @@ def _found(store: Store, total: Reduce, weights: Scalar, values: Scalar) -> Atte
         sum=total,
         key=key,
         term=products[0].axes[0],
-        row=max(rows, key=_length, default=None),
+        row=max(reversed(rows), key=_length, default=None),
         column=columns[-1],
         scale=factors.scale,
         queries=factors.queries,

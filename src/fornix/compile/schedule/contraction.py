@@ -146,7 +146,7 @@ def contraction(store: Store) -> Contraction | None:
         columns = [a for a in columns if stride_of(store.address, a) == 1]
         rows = [a for a in store.axes if a in left and a not in right]
         if columns:
-            row = max(rows, key=_worth_as_row, default=None)
+            row = max(reversed(rows), key=_worth_as_row, default=None)  # batches come first
             return Contraction(store, e, product, row, columns[-1])
     return None
 
