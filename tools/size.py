@@ -36,7 +36,7 @@ BUDGET = {
     "passes": 4312,
     "edit": 1150,
     "compile": 17_721,
-    "runtime": 11_787,
+    "runtime": 11_801,
     "quantization": 1500,
     "convert": 6000,
     "serve": 750,

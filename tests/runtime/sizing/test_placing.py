@@ -5,17 +5,22 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+import pytest
 
 from fornix.runtime.memory import ALIGNMENT
 from fornix.runtime.sizing.placing import Join, Lifetime, Placing
 
 
-def test_values_that_live_at_once_lie_apart(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("moments", "longest"), [(20, 6), (200, 20), (200, 150), (2000, 9)])
+def test_values_that_live_at_once_lie_apart(
+    rng: np.random.Generator, moments: int, longest: int
+) -> None:
     for _ in range(50):
         lives = [
             Lifetime(int(size), int(first), int(first + length))
-            for size, first, length in rng.integers([1, 0, 0], [500, 20, 6], (20, 3))
+            for size, first, length in rng.integers([1, 0, 0], [500, moments, longest], (20, 3))
         ]
+        lives += [Lifetime(64, own.last, own.last + 1) for own in lives]
         offsets, total = Placing(lives).places()
         for i, (one, start) in enumerate(zip(lives, offsets, strict=True)):
             assert start % ALIGNMENT == 0

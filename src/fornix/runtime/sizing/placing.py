@@ -9,9 +9,14 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 from fornix.runtime.memory import ALIGNMENT
+
+MOST_SPANS, LEAST_MOMENTS = 64, 16
+"""Into which the moments of a run are cut; that each of these has."""
+NEAR = 4
+"""Spans that are looked through one by one, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +93,15 @@ class Placing:
     def places(self) -> tuple[list[int], int]:
         """Offsets in one block, what is large first, and its size."""
         offsets = [0] * len(self.lifetimes)
-        placed: list[tuple[int, int, int, int]] = []
-        """Sorted: begin and end in the block, first and last moment."""
+        placed = _Placed(1 + max((own.last for own in self.lifetimes), default=0))
         for starts in sorted(self._rigid(), key=lambda own: -self._extent(own)):
             rows = [(start, self.lifetimes[i]) for i, start in starts if i not in self._pieces]
             base = _lowest(rows, placed)
             for start, lifetime in rows:
-                begin = base + start
-                end = begin + _in_lines(lifetime.size)
-                bisect.insort(placed, (begin, end, lifetime.first, lifetime.last))
+                placed.add(base + start, lifetime)
             for i, start in starts:
                 offsets[i] = base + start
-        return offsets, max((end for _, end, _, _ in placed), default=0)
+        return offsets, max((end for _, end, _, _ in placed.rows), default=0)
 
     def _rigid(self) -> Iterator[list[tuple[int, int]]]:
         """What is placed together, and where each begins, the first at 0."""
@@ -127,9 +129,35 @@ def _collide(rows: Iterable[tuple[int, Lifetime]]) -> bool:
     return False
 
 
-def _lowest(
-    rows: Sequence[tuple[int, Lifetime]], placed: Sequence[tuple[int, int, int, int]]
-) -> int:
+class _Placed:
+    """What has places, in the order of these, as rows: begin and end, first and last moment.
+
+    Most values live shortly: what may be in their way is looked for in their span of moments.
+    """
+
+    def __init__(self, moments: int) -> None:
+        self.rows: list[tuple[int, int, int, int]] = []
+        self._length = max(-(-moments // MOST_SPANS), LEAST_MOMENTS)
+        self._spans: list[list[tuple[int, int, int, int]]] = [
+            [] for _ in range(0, moments, self._length)
+        ]
+
+    def add(self, begin: int, own: Lifetime) -> None:
+        """Let ``own`` lie from ``begin`` on."""
+        row = begin, begin + _in_lines(own.size), own.first, own.last
+        for rows in (self.rows, *self._of(own)):
+            bisect.insort(rows, row)
+
+    def near(self, own: Lifetime) -> Sequence[tuple[int, int, int, int]]:
+        """All rows that live at a moment of ``own``, and others."""
+        found = self._of(own)
+        return self.rows if len(found) > NEAR else sorted(chain.from_iterable(found))
+
+    def _of(self, own: Lifetime) -> list[list[tuple[int, int, int, int]]]:
+        return self._spans[own.first // self._length : own.last // self._length + 1]
+
+
+def _lowest(rows: Sequence[tuple[int, Lifetime]], placed: _Placed) -> int:
     """The least address from which on ``rows`` meet nothing that is ``placed``."""
     base, before = 0, -1
     while base != before:
@@ -139,10 +167,10 @@ def _lowest(
     return base
 
 
-def _past(start: int, own: Lifetime, placed: Sequence[tuple[int, int, int, int]]) -> int:
+def _past(start: int, own: Lifetime, placed: _Placed) -> int:
     """The least address, ``start`` or behind it, that is free for ``own``."""
     size = _in_lines(own.size)
-    for begin, end, born, gone in placed:
+    for begin, end, born, gone in placed.near(own):
         if begin >= start + size:
             break
         if start < end and born <= own.last and own.first <= gone:
