@@ -32,10 +32,10 @@ def depthwise(x: Tensor, taps: int, dtype: DType = FLOAT32, **more: Any) -> Tens
     return lower_conv(x, w, constant(data(dtype, (channels,), {}, 3)), group=channels, **more)
 
 
-def is_across(y: Tensor, lanes: int = 16, *, is_wide: bool = False) -> bool:
+def is_across(y: Tensor, lanes: int = 16, **options: Any) -> bool:
     found = convolution(source(stored(y)))
     assert found is not None
-    return across_stages(found, lanes, is_wide=is_wide) is not None
+    return across_stages(found, lanes, **{"is_wide": False, **options}) is not None
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -93,6 +93,23 @@ def test_bytes_are_summed_so_too(
     (found,) = runner.run({"x": given}, dict(zip("HW", size, strict=True)) if is_open else {})
     wanted = conv(given.astype(np.float64) - 7, w.astype(np.float64), group=24, **more)
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("size", "taps", "strides", "is_turned"),
+    [(28, 3, 1, False), (28, 5, 2, False), (33, 5, 2, True), (28, 9, 2, True)],
+)
+def test_rows_of_bytes_that_fill_vectors_are_kept_where_they_can_be_masked(
+    size: int, taps: int, strides: int, is_turned: bool
+) -> None:
+    more: dict[str, Any] = {"strides": [strides] * 2, "pads": [taps // 2] * 4}
+    x, win = tensor("x", (1, 32, size, size), UINT8), Window.of((size, size), (taps, taps), **more)
+    moved = compute(x.shape, lambda *i: cast(x[i], INT32) - 7)
+    y = lower_convolve(moved, constant(np.ones((32, 1, taps, taps), np.int32)), win, 32)
+    assert is_across(y) == is_turned
+    assert is_across(y, lanes=8, least_masked=4)
+    if taps == 3:  # narrower elements alone need no masks
+        assert not is_across(depthwise(tensor("x", x.shape, FLOAT32), 3, **more), least_masked=4)
 
 
 def test_extents_may_be_open() -> None:

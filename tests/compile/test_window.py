@@ -221,6 +221,41 @@ def test_masks_whose_size_is_no_power_of_2_are_made_where_they_are_used() -> Non
     assert reads > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "stride", "level"),
+    [
+        ("uint8", 1, "x86-64-v3"),
+        ("int8", 2, "x86-64-v3"),
+        pytest.param("uint8", 4, "x86-64-v3", marks=pytest.mark.slow),
+        pytest.param("int8", 2, "x86-64", marks=pytest.mark.slow),
+        pytest.param("float16", 1, "x86-64", marks=pytest.mark.slow),
+        pytest.param("float16", 2, "x86-64", marks=pytest.mark.slow),
+    ],
+)
+def test_narrow_rows_with_padding_are_read_in_whole_vectors(
+    name: str, stride: int, level: str
+) -> None:
+    """No instruction masks such elements before AVX-512, and lanes are not asked one by one."""
+    h, w = (symbol(name, least=1) for name in "hw")
+    x = tensor("x", (2, 17, h, w), DType.of(name))
+    moved = compute(x.shape, lambda *i: cast(x[i], FLOAT32) + 1.0)
+    filters, pads = integers(17, 1, 3, 3), [1, 2, 1, 2]
+    win = Window.of((h, w), (3, 3), strides=[stride] * 2, pads=pads)
+    result = lower_convolve(moved, constant(filters), win, 17)
+    *_, kernel = write_all([stored(result)], target(level))
+    assert "masked.load" not in kernel.code.text
+    assert "masked.gather" not in kernel.code.text
+    for at_end in (False, True):  # of what may be read
+        runner = Runner([result], target(level), chunks=2, at_end=at_end)
+        for height, width in ((1, 1), (2, 3), (4, 16), (3, 39)):
+            data = integers(2, 17, height, width).astype(x.dtype.numpy)
+            (found,) = runner.run({"x": data}, {"h": height, "w": width})
+            wanted = conv(
+                data.astype(np.float32) + 1, filters, strides=[stride] * 2, pads=pads, group=17
+            )
+            np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("is_blocked", [False, True])
 def test_nan_wins_in_every_window_that_holds_it(is_blocked: bool) -> None:
     shape = (1, LANES, 9, 18)

@@ -146,6 +146,11 @@ class Target:
         return not self.is_x86 or self.has("fma")
 
     @property
+    def least_masked(self) -> int:
+        """Bytes of the narrowest elements of which instructions read some lanes and not others."""
+        return 1 if self.has("avx512bw") else 4
+
+    @property
     def is_wide(self) -> bool:
         """Whether it multiplies whole vectors as often as halves of them: twice in each cycle.
 

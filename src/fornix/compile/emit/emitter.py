@@ -59,6 +59,8 @@ class Emitter(Builder):
         self.checks: list[Check] = []
         self.functions: dict[str, None] = {}
         """Texts of functions that the kernel calls."""
+        self.given = frozenset(buffers)
+        """Those that lie in memory of their own, of which every element may be read."""
         self.pointers: dict[Buffer, Value] = {}
         self.as_words: dict[tuple[Buffer, DType], Buffer] = {}
         self.symbols: dict[str, Value] = {}
@@ -102,7 +104,7 @@ class Emitter(Builder):
     def leave_if_empty(self, outputs: Sequence[Buffer]) -> None:
         """Return where extents say that none of ``outputs`` has elements, before anything else."""
         counts = [buffer.elements for buffer in outputs]
-        if any(folds.surely_runs(count) or not self._is_told(count) for count in counts):
+        if any(folds.surely_runs(count) or not self.is_told(count) for count in counts):
             return
         tests = [self.put(0, f"icmp slt i64 {self.dim(count).text}, 1") for count in counts]
         for test in tests[1:]:
@@ -123,7 +125,7 @@ class Emitter(Builder):
         names = ("stmxcsr", "ldmxcsr")
         self.declarations.update(f"declare void @llvm.x86.sse.{name}(ptr)" for name in names)
 
-    def _is_told(self, count: DimLike) -> bool:
+    def is_told(self, count: DimLike) -> bool:
         """Whether symbols that the kernel is given tell ``count``."""
         return all(a.name in self.symbols for a in atoms(count) if isinstance(a, Symbol))
 

@@ -16,6 +16,7 @@ from fornix.compile.emit.builder import Value
 from fornix.compile.emit.indices import stride
 from fornix.compile.emit.instructions import binary
 from fornix.compile.emit.looked_up import byte_of, look_up
+from fornix.compile.emit.shifted import is_shifted, load_shifted
 from fornix.compile.emit.types import literal, memory_type, register_type, size_of, suffix
 from fornix.compile.nest import Put
 from fornix.dtype import BOOL, UINT8, DType
@@ -69,6 +70,8 @@ def _load_lanes(em: Emitter, e: Load, step: int | None, mask: Value | None, unit
         return _load_backwards(em, e, mask, unit)
     if step is None or not 1 <= step <= MAX_STRIDE:
         return _gather(em, e, mask, unit)
+    if mask is not None and is_shifted(em, e, step):
+        return _load_shifted(em, e, step, mask, unit)
     if step > 1 and mask is not None and "avx512f" not in em.target.features:
         return _gather(em, e, mask, unit)
     where = address(em, e.buffer, e.address, unit * em.lanes * step)
@@ -107,6 +110,15 @@ def _conjuncts(guard: Scalar) -> Iterator[Scalar]:
             yield from _conjuncts(part)
     else:
         yield guard
+
+
+def _load_shifted(em: Emitter, e: Load, step: int, mask: Value, unit: int) -> Value:
+    """The elements where ``mask`` is on, of what may be read whether it is or not."""
+    v = load_shifted(em, e, step, unit, _earliest(em, e.buffer))
+    depth = max(v.depth, mask.depth)
+    lanes, kind = em.type(BOOL, is_vector=True), f"<{em.lanes} x {memory_type(e.dtype)}>"
+    chosen = f"select {lanes} {mask.text}, {kind} {v.text}, {kind} splat ({_element(e)})"
+    return Value(em.put(depth, chosen), True, depth)
 
 
 def _load_near(

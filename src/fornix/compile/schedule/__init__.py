@@ -123,7 +123,10 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     found = found or of_halves or direct_stages(conv, target, lanes)
     if found is not None and rounded is None and halves is None:
         return _by_size(ways(conv, found, None, target, lanes), target)
-    in_blocks = None if found else across_stages(conv, lanes, is_wide=target.is_wide)
+    in_blocks = None
+    if not found:
+        masked = target.least_masked
+        in_blocks = across_stages(conv, lanes, is_wide=target.is_wide, least_masked=masked)
     stages = found or in_blocks or plane_stages(conv) or _apart(store)
     return None if stages is None else _of_stages(stages, target)
 

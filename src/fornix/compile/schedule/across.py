@@ -26,6 +26,8 @@ from fornix.ir.loops.scalar import reduction, select
 
 STEP_COST = {1: 1.0, 2: 2.0}
 """Of a term along rows that are read at every element, or every second one."""
+STEP_COST_OF_BYTES = {1: 1.0, 2: 1.5}
+"""The same of bytes: a vector that is loaded holds more of them than one of sums."""
 FAR_COST = 6.0
 """The same at elements that are further apart."""
 ROW_COST, WIDE_ROW_COST = (1.6, 2.4), (2.5, 4.0)
@@ -33,6 +35,9 @@ ROW_COST, WIDE_ROW_COST = (1.6, 2.4), (2.5, 4.0)
 are multiplied twice in a cycle, which reading them across lines of the cache does not keep up with.
 The first two were measured on Zen 4, with vectors of 64 and of 32 bytes. See bench/micro
 depthwise."""
+UNMASKED_COST = 3.0
+"""How many times as much a term along rows costs whose elements no instruction masks: they are
+shifted to their lanes, or asked one by one. Measured on Zen 4 with vectors of 32 bytes."""
 TURNING, WIDE_TURNING = 8.5, 15.0
 """Terms that it costs to turn an element where both sides are turned, and on such processors."""
 ONE_TURNING = 6.0
@@ -45,10 +50,12 @@ MARGIN = 1.3
 _SERIAL = itertools.count()
 
 
-def across_stages(c: Convolution, lanes: int, *, is_wide: bool) -> list[Store] | None:
+def across_stages(
+    c: Convolution, lanes: int, *, is_wide: bool, least_masked: int = 1
+) -> list[Store] | None:
     """The image in blocks, its sums in blocks, and the result of ``c``; None if rows are better.
 
-    Some processors are ``is_wide``: see `Target.is_wide`.
+    Some processors are ``is_wide``: see `Target.is_wide`, and `Target.least_masked`.
     """
     count = c.filter.extent
     if not c.is_depthwise or not isinstance(count, int):
@@ -62,10 +69,12 @@ def across_stages(c: Convolution, lanes: int, *, is_wide: bool) -> list[Store] |
     if lanes < LEAST_LANES or count % width != 0:
         return None
     is_half = is_wide and width < lanes
+    is_unmasked = any(e.dtype.bits // 8 < least_masked for e in accesses([c.image]))
+    more = UNMASKED_COST if is_unmasked else 1.0
     if not (
         _is_far(c)
         if is_mixed
-        else read and written and _pays(c, lanes, is_wide=is_wide, is_half=is_half)
+        else read and written and _pays(c, lanes, more, is_wide=is_wide, is_half=is_half)
     ):
         return None
     stages: list[Store] = []
@@ -111,10 +120,11 @@ def _is_far(c: Convolution) -> bool:
     return terms * FAR_COST > MARGIN * (terms + ONE_TURNING * steps)
 
 
-def _pays(c: Convolution, lanes: int, *, is_wide: bool, is_half: bool) -> bool:
+def _pays(c: Convolution, lanes: int, more: float, *, is_wide: bool, is_half: bool) -> bool:
     """Whether sums along rows take more than those in blocks and turning there and back.
 
-    Blocks that fill half of a vector take ``is_half`` of the lanes.
+    Rows cost so many times ``more`` than those of floats. Blocks that fill half of a vector take
+    ``is_half`` of the lanes.
     """
     row = c.spatial[-1]
     extent, is_open = row.out.extent, not isinstance(row.out.extent, int)
@@ -122,7 +132,8 @@ def _pays(c: Convolution, lanes: int, *, is_wide: bool, is_half: bool) -> bool:
     steps = math.prod(s.stride for s in c.spatial)
     use = useful_lanes(extent, lanes) / lanes if isinstance(extent, int) else OPEN_USE
     costs, turning = (WIDE_ROW_COST, WIDE_TURNING) if is_wide else (ROW_COST, TURNING)
-    in_rows = terms * STEP_COST.get(row.stride, FAR_COST) * costs[is_open] / use
+    step = (STEP_COST if c.sum.dtype.is_float else STEP_COST_OF_BYTES).get(row.stride, FAR_COST)
+    in_rows = terms * step * more * costs[is_open] / use
     return in_rows > MARGIN * (terms * (1 + is_half) + turning * (1 + steps))
 
 
