@@ -135,6 +135,13 @@ def test_long_rows_and_few_taps_stay_as_they_are() -> None:
     assert not is_across(depthwise(tensor("x", (1, 17, 7, 7), FLOAT32), 7, **far))
 
 
+@pytest.mark.parametrize(("filters", "wanted"), [(1, True), (2, False)])
+def test_channels_that_several_filters_read_are_not_repeated(filters: int, wanted: bool) -> None:
+    w = constant(data(FLOAT32, (16 * filters, 1, 4, 4), {}, 1))
+    x = tensor("x", (N, 16, H, W), FLOAT32)
+    assert is_across(lower_conv(x, w, None, group=16, strides=[2, 2])) is wanted
+
+
 def test_what_lies_in_blocks_already_is_left_to_windows() -> None:
     y = depthwise(image("x", (1, 16, 9, 9), FLOAT32, 16), 7, strides=[2, 2])
     assert not is_across(blocked(y, 16))

@@ -19,7 +19,7 @@ from fornix.compile.phases import phases
 from fornix.compile.schedule.inside import data_of, needed_for
 from fornix.compile.schedule.packing import sums_in_blocks
 from fornix.ir.dim import DimLike
-from fornix.ir.dim.expression import Atom, coefficient
+from fornix.ir.dim.expression import Atom, Floor, atoms, coefficient
 from fornix.ir.loops import Scalar, Store, Variable, load, replace, substitute_scalar
 from fornix.ir.loops.rewrite import guarded
 from fornix.ir.loops.scalar import reduction, select
@@ -42,6 +42,9 @@ TURNING, WIDE_TURNING = 8.5, 15.0
 """Terms that it costs to turn an element where both sides are turned, and on such processors."""
 ONE_TURNING = 6.0
 """The same where one side is."""
+REPEATED = 12
+"""How many times as long the image takes where several filters read a channel: its elements are
+copied one by one."""
 OPEN_USE = 0.8
 """What is taken for the lanes of vectors along rows of unknown length that do work, of all."""
 MARGIN = 1.3
@@ -107,6 +110,12 @@ def _read_in_rows(c: Convolution) -> bool:
     )
 
 
+def _is_repeated(c: Convolution) -> bool:
+    """Whether several filters read a channel, of which each has a copy."""
+    found = (a for e in accesses([c.image]) for a in atoms(e.address))
+    return any(isinstance(a, Floor) and c.filter in a.variables for a in found)
+
+
 def _is_beside(c: Convolution, *, read: bool) -> bool:
     """Whether channels lie side by side in the image that is ``read``, else in the result."""
     addresses = [e.address for e in accesses([c.image])] if read else [c.store.address]
@@ -134,7 +143,8 @@ def _pays(c: Convolution, lanes: int, more: float, *, is_wide: bool, is_half: bo
     costs, turning = (WIDE_ROW_COST, WIDE_TURNING) if is_wide else (ROW_COST, TURNING)
     step = (STEP_COST if c.sum.dtype.is_float else STEP_COST_OF_BYTES).get(row.stride, FAR_COST)
     in_rows = terms * step * more * costs[is_open] / use
-    return in_rows > MARGIN * (terms * (1 + is_half) + turning * (1 + steps))
+    copies = steps * (REPEATED if _is_repeated(c) else 1)
+    return in_rows > MARGIN * (terms * (1 + is_half) + turning * (1 + copies))
 
 
 def _image_in_blocks(c: Convolution, lanes: int) -> tuple[Store, Scalar]:
