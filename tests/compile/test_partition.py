@@ -181,6 +181,49 @@ def test_what_moves_data_is_computed_in_every_reader() -> None:
     }""") == ["Transpose MatMul", "Transpose Exp"]
 
 
+NOTHING = """<int64[3] rest = {16, 9, 9}, int64[3] turned = {9, 9, 16}> {
+    n = Shape <start = 0, end = 1> (x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("operator", "given"),
+    [
+        ("Conv", "<pads = [1, 1, 1, 1]> (z, w)"),
+        ("Conv", "<pads = [1, 1, 1, 1], group = 4> (z, v)"),
+        ("ConvTranspose", "<strides = [2, 2]> (z, w)"),
+        ("MatMul", "(z, m)"),
+        ("MatMul", "(m, z)"),
+    ],
+)
+def test_products_read_a_state_of_zeros_from_memory(operator: str, given: str) -> None:
+    head = f"""f (float[N] x, float[16, 16, 3, 3] w, float[16, 4, 3, 3] v, float[9, 9] m)
+        => (float[N, A, B, C] y) {NOTHING}"""
+    assert groups(f"""{head}
+        s = Concat <axis = 0> (n, rest)
+        z = ConstantOfShape (s)
+        y = {operator} {given}
+    }}""") == ["Shape", "ConstantOfShape", operator]
+    assert groups(f"""{head}
+        s = Concat <axis = 0> (n, turned)
+        o = ConstantOfShape <value = float[1] {{0.5}}> (s)
+        z = Transpose <perm = [0, 3, 1, 2]> (o)
+        y = {operator} {given}
+    }}""") == ["Shape", "ConstantOfShape", f"Transpose {operator}"]
+
+
+def test_what_is_made_of_nothing_stays_with_others_than_products() -> None:
+    assert groups("""f (float[N, 9] x) => (float[N, 9] y, float[N, 9] q)
+    <int64[1] rest = {9}, int64 i = {1}> {
+        n = Shape <start = 0, end = 1> (x)
+        s = Concat <axis = 0> (n, rest)
+        z = ConstantOfShape <value = float[1] {0.5}> (s)
+        p = Add (x, z)
+        y = Softmax (p)
+        q = CumSum (z, i)
+    }""") == ["Shape", "ConstantOfShape Add Softmax", "ConstantOfShape CumSum"]
+
+
 def test_what_is_dear_is_computed_once() -> None:
     assert groups("""f (float[8, 4] x, float[4, 3] w) => (float[8, 3] y, float[8, 4] z) {
         e = Exp (x)
@@ -333,6 +376,15 @@ MODELS: Sequence[str] = (
         e = Tanh (two)
         r = MatMul (x, c)
         y = Add (e, r)
+    }""",
+    """f (float[N, 3, 6, 6] x, float[4, 5, 3, 3] w, float[4, 3, 3, 3] v)
+        => (float[N, 4, 6, 6] y) <int64[3] rest = {5, 6, 6}> {
+        n = Shape <start = 0, end = 1> (x)
+        s = Concat <axis = 0> (n, rest)
+        h = ConstantOfShape <value = float[1] {0.5}> (s)
+        p = Conv <pads = [1, 1, 1, 1]> (h, w)
+        q = Conv <pads = [1, 1, 1, 1]> (x, v)
+        y = Add (p, q)
     }""",
 )
 

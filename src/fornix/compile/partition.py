@@ -15,8 +15,10 @@ The rule, from the last node to the first: a value is computed where it is read,
 7. it joins sums, is no wider than what would be stored of them, and what reads it is behind yet
    another one: of many that are added one after the other, none has to wait for the last,
 8. it exchanges rows and columns of a large value and meets another one ahead of a sum: one of the
-   two would be read across its rows, whichever way the loops run, or
-9. the kernel has become large.
+   two would be read across its rows, whichever way the loops run,
+9. it is made of nothing, as a state of zeros is, and a product reads it, again and again: products
+   are scheduled for operands in memory, or
+10. the kernel has become large.
 
 What else only moves data costs nothing, so it goes where it is read. Nodes of a chain (`chains`)
 are computed with its end, whatever these rules say of them.
@@ -122,7 +124,8 @@ class _Partition:
         """Where ``value`` is computed if it is not stored; None if it has to be."""
         if value in self.needed or trait.has_memory or node in self.alone:
             return None
-        if self._ends_other_sum(node, trait):
+        is_from_nothing = not self._read_by(node)
+        if self._ends_other_sum(node, trait) or (is_from_nothing and self._is_operand(value)):
             return None
         chain = self.chains.get(node)
         if chain is not None and chain.end not in self.alone:
@@ -172,6 +175,21 @@ class _Partition:
             pairs = zip(user.inputs, trait.readings, strict=True)
             met = {v for v, reading in pairs if reading is not None and reading.is_in_place}
             if (value in met and len(met) > 1) or self._joins(user.output):
+                return True
+        return False
+
+    def _is_operand(self, value: Value) -> bool:
+        """Whether a product reads each element of ``value`` more than once, as it is or moved."""
+        for user in value.users:
+            trait = self.traits.get(user)
+            if not isinstance(trait, Traits):
+                continue
+            if trait.is_reduction and not trait.has_memory:
+                if _strongest(trait, user, value).count > 1:
+                    return True
+                continue
+            moves = trait.cost == 0 and len(user.outputs) == len(self._read_by(user)) == 1
+            if moves and not self._is_stored(user.output) and self._is_operand(user.output):
                 return True
         return False
 
