@@ -33,6 +33,15 @@ def test_a_variable_whose_extent_is_symbolic_gets_its_number() -> None:
     assert not bound.holds({N: 7})
 
 
+def test_nothing_is_read_along_axes_that_are_empty_nor_divided_by_them() -> None:
+    n = symbol("N")
+    i = axis(2 * n)
+    repeated = Bound(i - i // n * n, n)
+    assert repeated.holds({Symbol("N", 0): 0})
+    assert repeated.holds({Symbol("N", 0): 5})
+    assert not Bound(repeated.address + 1, n).holds({Symbol("N", 0): 5})
+
+
 def test_divisions_are_tried_one_by_one() -> None:
     m, c = axis(6), axis(2)
     grouped = m // 3 * 2 + c  # the channel that filter m of two groups reads

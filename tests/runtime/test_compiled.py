@@ -79,6 +79,24 @@ def test_tensors_without_elements_are_what_the_reference_says(
     assert notes == []
 
 
+REPEATED = """f (float[N, 2, M] x) => (float[P, 2, Q] y) {
+    one = Constant <value = int64[2] {1, 1}> ()
+    far = Constant <value = int64[2] {9, 9}> ()
+    ends = Constant <value = int64[2] {0, 2}> ()
+    times = Constant <value = int64[3] {2, 1, 2}> ()
+    shorter = Slice (x, one, far, ends)
+    y = Tile (shorter, times)
+}"""
+
+
+def test_what_turns_out_empty_is_repeated(rng: np.random.Generator) -> None:
+    session = compiled(REPEATED)
+    for n, m in ((1, 3), (3, 1), (3, 4), (1, 1), (0, 2)):
+        x = rng.standard_normal((n, 2, m)).astype(np.float32)
+        wanted = np.tile(x[1:, :, 1:], (2, 1, 2))
+        assert np.array_equal(session.run(None, {"x": x})[0], wanted)
+
+
 def test_a_decoder_may_begin_with_an_empty_past(monkeypatch: pytest.MonkeyPatch) -> None:
     text = """f (float[B, P, 4] past, float[B, S, 4] new) => (float[B, T, 4] all, float[B, S, 4] y)
     {

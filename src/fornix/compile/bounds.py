@@ -69,6 +69,8 @@ class Bound:
         for variable in variables(self.address):
             if isinstance(variable, Variable):
                 extent = substitute(variable.extent, values, {})
+                if extent == 0:  # nothing is read, and nothing divided by it
+                    return True
                 values[variable] = Variable(variable.name, extent).dim
         elements = substitute(self.elements, values, {})
         bound = Bound(substitute(self.address, values, {}), elements)

@@ -130,22 +130,26 @@ def vector_axis(store: Store, lanes: int) -> Variable | None:
 
     Of equals it is the last: its elements lie nearest to each other.
     """
-    parts = change.cut(store, _open(store))
-
-    def cost(place: int) -> float:
-        """Of all elements, chosen in vectors or part by part; few of a border go one by one."""
-        few = min(likely(store.axes[place].extent), LEAST)
-        total = 0.0
-        for part in parts:
-            axis = part.axes[place] if likely(part.axes[place].extent) >= few else None
-            total += map_cost(part, axis, lanes) * _elements(part)
-        return min(map_cost(store, store.axes[place], lanes) * _elements(store), total)
-
     written = variables(store.address)
     places = [n for n, axis in enumerate(store.axes) if axis in written]
-    best = min(reversed(places), key=cost, default=None)
+    parts = change.cut(store, _open(store))
+    costs = {n: _cost_along(store, parts, n, lanes) for n in reversed(places)}
+    best = min(costs, key=lambda n: costs[n], default=None)
     single = map_cost(store, None, lanes) * _elements(store)
-    return None if best is None or cost(best) >= single else store.axes[best]
+    return None if best is None or costs[best] >= single else store.axes[best]
+
+
+def _cost_along(store: Store, parts: Sequence[Store], place: int, lanes: int) -> float:
+    """Of all elements, chosen in vectors or part by part; few of a border go one by one."""
+    chosen = map_cost(store, store.axes[place], lanes) * _elements(store)
+    if len(parts) == 1:
+        return chosen
+    few = min(likely(store.axes[place].extent), LEAST)
+    total = 0.0
+    for part in parts:
+        axis = part.axes[place] if likely(part.axes[place].extent) >= few else None
+        total += map_cost(part, axis, lanes) * _elements(part)
+    return min(chosen, total)
 
 
 def _elements(store: Store) -> int:
