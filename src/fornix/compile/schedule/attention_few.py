@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fornix.compile.attention import Attention
-from fornix.compile.cost import likely, outer_reductions
+from fornix.compile.cost import likely, outer_reductions, stride_of
 from fornix.compile.nest import Block, Chunks, Fold, Lanes, Loop, Nest, Put, Tile, Turn, When
 from fornix.compile.schedule.attention_blocks import (
     Scratch,
@@ -203,6 +203,13 @@ def _fold(result: Scalar, axis: Variable, kept: Buffer | None = None, first: Dim
     return Fold(result, axis, UNITS, body, puts)
 
 
+def _sums(axis: Variable, put: Put, factor: Scalar, term: Variable) -> Loop | Lanes:
+    """Sums over ``term``, one for each of ``axis``: whichever ``factor`` lies along are lanes."""
+    if stride_of(as_load(factor).address, term) == 1:
+        return Loop(axis, (put,))
+    return Lanes(axis, UNITS, (put,))
+
+
 # ── a part of the keys ─────────────────────────────────────────────────────────────────────────
 
 
@@ -252,15 +259,20 @@ class _Part:
         if self.few.mate is not None:
             return self._beside(self.few.mate, (*folds, *self._keep(top, total)), means)
         axis = Variable("j", self.count)
-        put = Put(self.scores, axis.dim, self._score(self.a.keys, axis))
-        if self.kept is None:
-            ends: Block = (
-                _columns(self.a, result_of(self.a, means, finished(self.a, top, total))),
-            )
-        else:
-            kept = Put(*self.kept.place(2), means)
-            ends = (*self._keep(top, total), Lanes(self.a.column, UNITS, (kept,)))
-        return (Loop(axis, (put,)), When(TRUE, (*folds, *ends)))
+        score = Put(self.scores, axis.dim, self._score(self.a.keys, axis))
+        mean = self._mean(means, finished(self.a, top, total))
+        return (
+            _sums(axis, score, self.a.keys, self.a.term),
+            When(TRUE, (*folds, *self._keep(top, total), mean)),
+        )
+
+    def _mean(self, means: Scalar, total: Scalar) -> Loop | Lanes:
+        """All columns of a query."""
+        a = self.a
+        put = Put(a.store.buffer, a.store.address, result_of(a, means, total))
+        if self.kept is not None:
+            put = Put(*self.kept.place(2), means)
+        return _sums(a.column, put, a.values, a.key)
 
     def _reductions(self) -> tuple[Scalar, Scalar, Scalar]:
         """The highest score of a query, the sum of its powers, and of those times values."""
