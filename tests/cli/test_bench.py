@@ -89,7 +89,7 @@ def test_what_an_engine_cannot_do_is_told_in_its_row(tmp_path: Path) -> None:
 
 
 def test_an_error_is_told_by_the_first_line_that_says_what_it_is() -> None:
-    error = RuntimeError("Exception from core.cpp:132:\nCheck failed at f.cpp:12:\nno Nonsense\n")
+    error = RuntimeError("Exception from core.cpp:132:\n\nCheck failed at f.cpp:12:\nno Nonsense\n")
     assert worker.told(error) == {"error": "RuntimeError: no Nonsense", "missing": False}
     assert worker.told(ValueError("of values:"))["error"] == "ValueError: of values:"
 

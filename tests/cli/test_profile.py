@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fornix.cli.profile import reason_of
+from fornix.cli.profile import MAX_ROWS, reason_of, tell_profile
 from fornix.compile import peak
 from tests.cli.command import call, save
 
@@ -92,6 +92,19 @@ LOOP = """<ir_version: 8, opset_import: ["" : 18]> f (float[2, 64] x) => (float[
     ["steps"] y = Loop <body = b (int64 i, bool go, float[2, 64] s) => (bool on, float[2, 64] r) {
         on = Identity (go)  r = Tanh (s) }> (n, t, x)
 }"""
+
+
+def test_rows_of_bodies_that_are_left_out_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    same = {"path": ["steps"], "kind": "map", "types": [], "operations": 0, "bytes": 8}
+    kernels = [
+        {**same, "name": f"k{n}", "seconds": 0.001, "reason": ""} for n in range(MAX_ROWS + 2)
+    ]
+    rates = ("operations_per_second", "read_bytes_per_second", "copied_bytes_per_second")
+    peak = dict.fromkeys(rates, 1e9)
+    told = {"kernels": kernels[:1], "bodies": kernels, "peak": peak, "threads": 1, "repeats": 1}
+    seconds = ("seconds", "least_seconds", "kernel_seconds", "numpy_seconds", "operations")
+    tell_profile(told | dict.fromkeys(seconds, 0.026), None, everything=False)
+    assert "… and 2 more, 2 ms in all; --all shows them" in capsys.readouterr().out
 
 
 def test_what_runs_in_bodies_is_told_apart(tmp_path: Path) -> None:

@@ -95,28 +95,17 @@ def kernel(entry: Entry, peak: Peak) -> dict[str, Any]:
 
 def tell_profile(told: Mapping[str, Any], trace: str | None, *, everything: bool) -> None:
     """Print the table of kernels, the costliest first, those alike in one row."""
-    from fornix.cli.console import Page, table, time_text
+    from fornix.cli.console import Page
 
     page = Page()
     page.say("")
-    groups = grouped(told["kernels"])
-    shown = groups if everything else groups[:MAX_ROWS]
-    headers = {"time": "right", " bar": "left", "share": "right", "times": "right"}
-    headers |= {"kernel": "left", "loops": "left", "result": "left"}
-    headers |= dict.fromkeys(["GFLOP/s", "of peak", "GB/s", "of peak "], "right")
-    total = sum(map(seconds_of, groups))
-    page.tell(table(headers, [row(group, told["peak"], total, page) for group in shown]))
-    rest = groups[len(shown) :]
-    if rest:
-        left = time_text(sum(seconds_of(group) for group in rest))
-        page.say(f"… and {len(rest)} more, {left} in all; --all shows them")
+    most = None if everything else MAX_ROWS
+    tell_kernels(told["kernels"], seconds_of(told["kernels"]), told["peak"], page, most)
     if told["bodies"]:
         page.say("")
         page.say("in bodies, in one more run; part of the time of the nodes around them:")
-        groups = grouped(told["bodies"])
-        cut = groups if everything else groups[:MAX_ROWS]
         outermost = seconds_of([one for one in told["bodies"] if len(one["path"]) == 1])
-        page.tell(table(headers, [row(group, told["peak"], outermost, page) for group in cut]))
+        tell_kernels(told["bodies"], outermost, told["peak"], page, most)
     run = (*told["kernels"], *told["bodies"])
     for name, where, reason in sorted({reason_of(x) for x in run if x["reason"]}):
         page.say(f"{name} {where}: {reason}")
@@ -125,6 +114,27 @@ def tell_profile(told: Mapping[str, Any], trace: str | None, *, everything: bool
     page.say(peak_text(told))
     if trace is not None:
         page.say(f"wrote {trace}, for chrome://tracing and https://ui.perfetto.dev")
+
+
+def tell_kernels(
+    kernels: Sequence[dict[str, Any]],
+    total: float,
+    peak: Mapping[str, float],
+    page: Page,
+    most: int | None,
+) -> None:
+    """Print a table of ``kernels``, whose time is ``total``, with a line for what it leaves out."""
+    from fornix.cli.console import table, time_text
+
+    headers = {"time": "right", " bar": "left", "share": "right", "times": "right"}
+    headers |= {"kernel": "left", "loops": "left", "result": "left"}
+    headers |= dict.fromkeys(["GFLOP/s", "of peak", "GB/s", "of peak "], "right")
+    groups = grouped(kernels)
+    page.tell(table(headers, [row(group, peak, total, page) for group in groups[:most]]))
+    rest = groups[most:] if most is not None else []
+    if rest:
+        left = time_text(sum(seconds_of(group) for group in rest))
+        page.say(f"… and {len(rest)} more, {left} in all; --all shows them")
 
 
 def reason_of(kernel: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -55,8 +55,8 @@ def send(stream: TextIO, answer: Mapping[str, Any]) -> None:
 def told(error: Exception) -> dict[str, Any]:
     """``error`` in one line; whether the engine is missing."""
     missing = isinstance(error, ModuleNotFoundError)
-    lines = str(error).strip().splitlines() or [""]
-    why = next((x for x in lines if not x.rstrip().endswith(":")), lines[0])  # OpenVINO's come last
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    why = next((x for x in lines if not x.endswith(":")), lines[0])  # OpenVINO's come last
     return {"error": f"{type(error).__name__}: {why[:300]}", "missing": missing}
 
 
