@@ -26,7 +26,7 @@ from fornix.ir.loops.tensor import stored
 from fornix.ops import scalar
 from fornix.ops.conv import conv, lower_conv, lower_convolve
 from fornix.ops.window import Window
-from tests.compile.levels import LEVELS, target
+from tests.compile.levels import EMULATED, LEVELS, target
 from tests.compile.native import Runner, check, compiled
 from tests.compile.test_phases import integers
 
@@ -230,6 +230,7 @@ def test_masks_whose_size_is_no_power_of_2_are_made_where_they_are_used() -> Non
         pytest.param("int8", 2, "x86-64", marks=pytest.mark.slow),
         pytest.param("float16", 1, "x86-64", marks=pytest.mark.slow),
         pytest.param("float16", 2, "x86-64", marks=pytest.mark.slow),
+        pytest.param("int8", 2, "aarch64", marks=EMULATED),
     ],
 )
 def test_narrow_rows_with_padding_are_read_in_whole_vectors(
