@@ -104,6 +104,8 @@ class _Indexed:
         """Whether ``node`` does with texts what it would do with their numbers."""
         at = [index for index, value in enumerate(node.inputs) if value in self.texts]
         gives = any(value in self.texts for value in node.outputs)
+        if node.op_type not in CONTROL and any(map(self._holds_texts, inner_graphs(node))):
+            return False
         if not at and not gives:
             return True
         if node.domain or node in self.inference.broken:
@@ -112,6 +114,10 @@ class _Indexed:
             return node.output.constant is not None
         moved = {*MOVING.get(node.op_type, ())}
         return node.op_type in JOINING or (bool(at) and moved.issuperset(at))
+
+    def _holds_texts(self, graph: Graph) -> bool:
+        """Whether elements of sequences, which are not numbered, may be among them."""
+        return not self.texts.isdisjoint((*graph.inputs, *graph.outputs))
 
     def rewrite(self) -> None:
         """Put numbers in place of the texts."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -356,3 +357,16 @@ SIEVES = """f (float[N] x) => (int64 count) {
 @pytest.mark.parametrize("x", [[1, 2, 3, -1], [-1, -2], [5, 0.5], [200, 300], [-5]])
 def test_extents_that_bodies_declare_by_names_may_be_none(x: list[float]) -> None:
     agree(SIEVES, {"x": np.array(x, np.float32)}, {"x": np.array(x, np.float32)})
+
+
+def test_a_body_whose_program_another_thread_changes_has_no_steady_way() -> None:
+    there = [None, SimpleNamespace(at_once=print)]
+
+    class Changing(CompiledBody):
+        @property
+        def _last(self) -> Any:  # type: ignore[override]
+            return there.pop() if there else None
+
+    body = Changing.__new__(Changing)
+    assert body.steady([], None) == (print, None)
+    assert body.steady([], None) is None

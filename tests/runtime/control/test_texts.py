@@ -379,3 +379,26 @@ def test_texts_that_are_given_are_held_on_to(made: str, body: str) -> None:
             assert sys.getrefcount(word) == before + held
             del found, parts
             assert sys.getrefcount(word) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "wanted"),
+    [
+        ("Identity (word)", "string", [["on"], ["on"]]),
+        ("Equal (a, word)", "bool", [[True, False], [False]]),
+    ],
+)
+def test_elements_of_sequences_are_texts_beside_captured_ones(
+    body: str, kind: str, wanted: list[list[Any]]
+) -> None:
+    text = f"""f (seq(string[N]) x, string[M] word, bool c) => (seq({kind}[K]) y) {{
+        e = SequenceEmpty <dtype = {8 if kind == "string" else 9}> ()
+        y = If (c) <then_branch = t () => (seq({kind}[K]) u) {{
+            u = SequenceMap (x) <body = b (string[N] a) => ({kind}[K] r) {{ r = {body} }}> }},
+            else_branch = n () => (seq({kind}[K]) v) {{ v = Identity (e) }}> }}"""
+    x, word = [np.array(row, object) for row in (["on", "off"], ["b"])], np.array(["on"], object)
+    for session in sessions(text):
+        for _ in range(3):
+            [found] = session.run(None, {"x": x, "word": word, "c": np.array(True)})
+            assert [row.tolist() for row in found] == wanted
+            assert session.run(None, {"x": x, "word": word, "c": np.array(False)}) == [[]]

@@ -239,7 +239,8 @@ class CompiledBody:
         The other one does many iterations, if there is a ``form`` for them: it is given `Turns`,
         and then what the body captures.
         """
-        way = None if self._last is None else self._last.at_once
+        last = self._last  # other threads may take it away
+        way = None if last is None else last.at_once
         if isinstance(way, Shortcut):
             if not way.fits(values):
                 return None
