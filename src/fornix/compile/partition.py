@@ -16,8 +16,8 @@ The rule, from the last node to the first: a value is computed where it is read,
    another one: of many that are added one after the other, none has to wait for the last,
 8. it exchanges rows and columns of a large value and meets another one ahead of a sum: one of the
    two would be read across its rows, whichever way the loops run,
-9. it is made of nothing, as a state of zeros is, and a product reads it, again and again: products
-   are scheduled for operands in memory, or
+9. it is made of nothing, as a state of zeros is, and a sum reads it again and again, as products
+   do and windows that overlap: they are scheduled for operands in memory, or
 10. the kernel has become large.
 
 What else only moves data costs nothing, so it goes where it is read. Nodes of a chain (`chains`)
@@ -179,7 +179,7 @@ class _Partition:
         return False
 
     def _is_operand(self, value: Value) -> bool:
-        """Whether a product reads each element of ``value`` more than once, as it is or moved."""
+        """Whether a sum reads each element of ``value`` more than once, as it is or moved."""
         for user in value.users:
             trait = self.traits.get(user)
             if not isinstance(trait, Traits):
