@@ -199,7 +199,9 @@ def lower_group_query(
             lower_rotary_embedding, cos_cache=cos_cache, sin_cache=sin_cache, position_ids=turned,
             interleaved=rotary_interleaved, rotary_embedding_dim=2 * pairs, node=node,
         )  # fmt: skip
-        q, k = stored(rotated(q), "queries"), rotated(k)
+        q, k = rotated(q), rotated(k)
+    if do_rotary or known(q.shape[3]) is None:  # of open width, where they lie is told by a run
+        q = stored(q, "queries")
     keys, values = cache.joined(past_key, k), cache.joined(past_value, v)
     scores = lower_similarity(q, front(keys, total), scale or None, node)
     capped = mapped(lambda x: s.tanh(x / softcap) * softcap, scores) if softcap else scores
