@@ -22,6 +22,8 @@ POINTWISE = frozenset(
     "Min Mod Mul Neg Not Or RegexFullMatch StringConcat Sub Where Xor".split()
 )
 """Operators of the standard that compute each element of those at its place."""
+LEAST = 4
+"""Tensors that are worth joining, and elements of them."""
 
 
 def is_pointwise(graph: Graph) -> bool:
@@ -89,7 +91,3 @@ def _joined(arrays: Sequence[Array]) -> Array:
         raise TypeError("tensors of one type are required")
     is_flat = all(x.ndim == 1 for x in arrays)
     return np.concatenate(arrays if is_flat else [x.reshape(-1) for x in arrays])
-
-
-LEAST = 4
-"""Tensors that are worth joining, and elements of them."""
