@@ -8,13 +8,13 @@ import pytest
 from fornix.compile import Target
 from fornix.compile.cost import stride_of
 from fornix.compile.schedule.map import lanes_of, normal
-from fornix.compile.schedule.repeated import ROWS, repeated
+from fornix.compile.schedule.repeated import ROWS, as_column, repeated
 from fornix.dtype import BOOL, FLOAT16, FLOAT32, FLOAT64, UINT8, DType
 from fornix.ir.dim import DimLike, symbol
 from fornix.ir.loops import Store, Tensor, compute, tensor
 from fornix.ir.loops.tensor import stored
 from tests.compile.levels import LEVELS, target
-from tests.compile.native import check
+from tests.compile.native import check, whole
 
 N = symbol("N", least=0)
 MANY = 1055
@@ -65,3 +65,34 @@ def test_few_rows_and_those_that_fill_vectors_are_written_alone(height: int, wid
 def test_rows_that_differ_are_written_alone() -> None:
     x = tensor("x", (MANY, 1), UINT8)
     assert parts(compute((MANY, 10), lambda i, _: x[i, 0])) is None
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("width", [0, 1, 2, 20])
+@pytest.mark.parametrize("dtype", [UINT8, FLOAT32])
+def test_elements_that_a_run_repeats_once_or_more_are_the_same(
+    dtype: DType, width: int, level: str
+) -> None:
+    x = tensor("x", (MANY, 1), dtype)
+    y = tensor("y", (MANY, N), dtype)
+    repeats = compute((MANY, N), lambda i, _: x[i, 0])
+    sums = compute((MANY, N), lambda i, j: x[i, 0] + y[i, j])
+    feeds = {
+        "x": np.arange(MANY)[:, None].astype(dtype.numpy),
+        "y": np.arange(MANY * width).reshape(MANY, width).astype(dtype.numpy),
+    }
+    check(repeats, {"x": feeds["x"]}, {"N": width}, target=target(level), chunks=3)
+    check(sums, feeds, {"N": width}, target=target(level), chunks=3)
+
+
+def test_what_repeats_once_is_one_row() -> None:
+    x = tensor("x", (MANY, 1), UINT8)
+    buffer = stored(compute((MANY, N), lambda i, _: x[i, 0])).buffer
+    assert buffer is not None
+    assert isinstance(buffer.source, Store)
+    found = as_column(buffer.source, buffer.source.axes[-1])
+    assert found is not None
+    is_it, column = found
+    assert [a.extent for a in column.axes] == [MANY]
+    assert [whole(is_it, {"N": n}) for n in range(4)] == [0, 1, 0, 0]
+    assert as_column(buffer.source, buffer.source.axes[0]) is None

@@ -11,11 +11,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
-from fornix.ir.dim import DimLike, ceildiv, exact_quotient, is_nonnegative
+from fornix.ir.dim import DimLike, ceildiv, exact_quotient, is_nonnegative, maximum, minimum
 from fornix.ir.dim.expression import (
     Atom,
     Dim,
     Floor,
+    Symbol,
     atoms,
     coefficient,
     substitute,
@@ -268,6 +269,22 @@ def _is_inside(at: DimLike, extent: DimLike) -> bool:
     return at not in (0, extent) and all(is_nonnegative(d) is True for d in (at, extent - at))
 
 
+def if_long(store: Store, axis: Variable, count: int) -> tuple[DimLike, Store] | None:
+    """1 where ``axis`` has ``count`` values, else 0, and ``store`` for that many.
+
+    None unless a run tells how many it has.
+    """
+    symbol = axis.extent.atom if isinstance(axis.extent, Dim) else None
+    if not isinstance(symbol, Symbol) or symbol.least > count:
+        return None
+    values: dict[Atom, DimLike] = {symbol: count}
+    axes = {a: Variable(a.name, substitute(a.extent, values, {})) for a in store.axes}
+    values |= {old: new.dim for old, new in axes.items()}
+    is_less = minimum(maximum(count + 1 - axis.extent, 0), 1)
+    is_it = is_less * minimum(maximum(axis.extent - count + 1, 0), 1)
+    return is_it, rewritten(store, axes.values(), values)
+
+
 def settled(store: Store) -> Store:
     """``store`` whose guards have only axes that decide them.
 
@@ -352,6 +369,7 @@ __all__ = [
     "cut_at_blocks",
     "flips",
     "groups_of",
+    "if_long",
     "index_dims",
     "merge",
     "moves_as_one",

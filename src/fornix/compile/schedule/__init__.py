@@ -34,7 +34,7 @@ from fornix.compile.schedule.parts import part_nests
 from fornix.compile.schedule.planes import plane_stages
 from fornix.compile.schedule.powers import powers_nest
 from fornix.compile.schedule.reordered import has_few_columns, reordered, with_rest_apart
-from fornix.compile.schedule.repeated import repeated
+from fornix.compile.schedule.repeated import as_column, repeated
 from fornix.compile.schedule.row import row_axis, row_nest
 from fornix.compile.schedule.running import running_nest
 from fornix.compile.schedule.scaled import block_nests, block_sum
@@ -52,7 +52,7 @@ from fornix.compile.schedule.winograd import Stage, winograd_algorithm, winograd
 from fornix.compile.target import Target
 from fornix.errors import NotSupported
 from fornix.ir.dim import DimLike, known
-from fornix.ir.loops import Buffer, Constant, Scan, Scatter, Store
+from fornix.ir.loops import Buffer, Constant, Scan, Scatter, Store, Variable
 from fornix.ir.loops.tensor import Computation
 
 
@@ -271,6 +271,16 @@ def _of_elements(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
         yield Piece(short, (store,))
         return
     vector = vector_axis(store, lanes)
+    column = None if vector is None else as_column(store, vector)
+    if column is None:
+        yield from _of_rows(store, vector, target, lanes)
+    else:
+        yield from _only_if(column[0], _of_store(column[1], target))
+        yield from _only_if(1 - column[0], _of_rows(store, vector, target, lanes))
+
+
+def _of_rows(store: Store, vector: Variable | None, target: Target, lanes: int) -> Iterator[Piece]:
+    """``store`` in vectors along ``vector``, or turned to them."""
     beside = vector or next((a for a in store.axes if stride_of(store.address, a) == 1), None)
     turned = woven_nest(store, lanes) or turned_nest(store, beside, lanes)
     if turned is not None:

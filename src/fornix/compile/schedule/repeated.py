@@ -6,12 +6,13 @@ each other fill vectors: they are made once, and copied from there.
 
 from __future__ import annotations
 
-from fornix.compile.axes import rewritten
-from fornix.compile.cost import outer_reductions, stride_of
+from fornix.compile.axes import if_long, rewritten
+from fornix.compile.cost import accesses, outer_reductions, stride_of
+from fornix.compile.schedule.map import normal
 from fornix.compile.schedule.packing import filled
 from fornix.ir.dim import DimLike, less, minimum
 from fornix.ir.dim.expression import Atom
-from fornix.ir.loops import Store, Variable, load
+from fornix.ir.loops import Load, Store, Variable, load
 
 ROWS = 64
 """Rows that are copied at once: whatever they are made of, they fill whole vectors."""
@@ -43,4 +44,29 @@ def repeated(store: Store, lanes: int) -> list[Store] | None:
     return [first, copies, rewritten(store, axes, {rows: last.dim + done})]
 
 
-__all__ = ["repeated"]
+def as_column(store: Store, vector: Variable) -> tuple[DimLike, Store] | None:
+    """1 where ``vector`` has one value, for which nothing repeats, and a normal ``store`` for that.
+
+    Rows of one element would be vectors of one lane each. None unless a run tells how long they
+    are, some of what is read repeats along them, and all other axes are one where they end.
+    """
+    loads = accesses([store.value])
+    if len(store.axes) == 1 or all(stride_of(e.address, vector) != 0 for e in loads):
+        return None
+    found = None if outer_reductions(store.value) else if_long(store, vector, 1)
+    if found is None:
+        return None
+    is_it, column = found[0], normal(found[1])
+    if len(column.axes) > 1 or not all(
+        _is_along(e, *column.axes) for e in accesses([column.value])
+    ):
+        return None
+    return is_it, column
+
+
+def _is_along(e: Load, axis: Variable) -> bool:
+    """Whether neighbours along ``axis`` read neighbours, or all the same."""
+    return stride_of(e.address, axis) in {0, 1}
+
+
+__all__ = ["as_column", "repeated"]

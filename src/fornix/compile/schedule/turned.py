@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fornix.compile.axes import rewritten
+from fornix.compile.axes import if_long, rewritten
 from fornix.compile.cost import LOAD_COST, accesses, likely, outer_reductions, stride_of
 from fornix.compile.nest import (
     SHORT_VECTOR,
@@ -21,8 +21,7 @@ from fornix.compile.nest import (
 )
 from fornix.compile.schedule.chunks import CHUNKS, combined
 from fornix.dtype import BOOL
-from fornix.ir.dim import Dim, DimLike, ceildiv, known, less, maximum, minimum
-from fornix.ir.dim.expression import Atom, Symbol, substitute
+from fornix.ir.dim import DimLike, ceildiv, known, less, maximum, minimum
 from fornix.ir.loops import Constant, Load, Store, Variable, index
 
 MAX_LANES = 16
@@ -115,17 +114,8 @@ def in_colours(store: Store) -> tuple[DimLike, Store] | None:
     turned = [a for a in store.axes if any(stride_of(d, a) == 1 for d in addresses)]
     if _is_stored(store) or any(isinstance(a.extent, int) for a in turned):
         return None
-    for axis in turned:
-        symbol = axis.extent.atom if isinstance(axis.extent, Dim) else None
-        if not isinstance(symbol, Symbol) or symbol.least > COLOURS:
-            continue
-        values: dict[Atom, DimLike] = {symbol: COLOURS}
-        axes = {a: Variable(a.name, substitute(a.extent, values, {})) for a in store.axes}
-        values |= {old: new.dim for old, new in axes.items()}
-        is_less = minimum(maximum(COLOURS + 1 - axis.extent, 0), 1)
-        is_it = is_less * minimum(maximum(axis.extent - COLOURS + 1, 0), 1)
-        return is_it, rewritten(store, axes.values(), values)
-    return None
+    found = (if_long(store, axis, COLOURS) for axis in turned)
+    return next((way for way in found if way is not None), None)
 
 
 def turned_nest(store: Store, vector: Variable | None, lanes: int) -> Nest | None:
