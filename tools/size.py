@@ -28,7 +28,7 @@ BUDGET = {
     "(top)": 681,
     "format": 3300,
     "ir": 4242,
-    "ops": 19_167,
+    "ops": 19_211,
     "infer": 600,
     "check": 720,
     "version": 600,

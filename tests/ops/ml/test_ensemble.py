@@ -159,7 +159,7 @@ def test_tree_ensemble_infers_nothing_of_lists_that_do_not_fit(
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("aggregate", range(4))
 def test_tree_ensembles_are_lowered_to_a_walk(dtype: Any, aggregate: int) -> None:
-    plants = forest(modes=tuple(COMPARISONS)[:6], missing=True)
+    plants = forest(modes=tuple(COMPARISONS), missing=True)
     attributes = attributes_5(plants, dtype, 3) | {"aggregate_function": aggregate}
     x = features(np.random.default_rng(1)).astype(dtype)
     x[np.random.default_rng(2).random(x.shape) < 0.2] = np.nan
@@ -174,7 +174,7 @@ EDGES = [-np.inf, -1.0, -5e-45, -0.0, 0.0, 5e-45, 1.0, np.inf, np.nan]
 @pytest.mark.parametrize("trees", [1, 7, 8, 9, 20])
 def test_lowered_trees_compare_at_the_edges_as_the_kernel_does(dtype: Any, trees: int) -> None:
     stream = np.random.default_rng(trees)
-    plants = forest(trees, trees, modes=tuple(COMPARISONS)[:6], missing=True)
+    plants = forest(trees, trees, modes=tuple(COMPARISONS), missing=True)
     attributes = attributes_5(plants, dtype, 3)
     splits = attributes["nodes_splits"]
     attributes["nodes_splits"] = stream.choice(EDGES, splits.shape).astype(splits.dtype)
@@ -182,11 +182,23 @@ def test_lowered_trees_compare_at_the_edges_as_the_kernel_does(dtype: Any, trees
     check_lowering("TreeEnsemble", [x], attributes, **ML)
 
 
-def test_sets_stay_with_the_kernel() -> None:
-    plants = forest(modes=("BRANCH_MEMBER",), targets=2, unit=1.0)
-    x = features(np.random.default_rng(1), unit=1.0)
-    with pytest.raises(NotLowered, match="sets of values are looked up by search"):
-        lower_op("TreeEnsemble", [x], attributes_5(plants, np.float32, 2), **ML)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(0, 1, 2, 9), (30, 300)])
+def test_sets_of_any_numbers_are_searched_as_the_kernel_does(
+    dtype: Any, sizes: tuple[int, ...]
+) -> None:
+    stream = np.random.default_rng(len(sizes))
+    numbers = np.array([*EDGES[:-1], *stream.standard_normal(400)], dtype)
+    near = np.nextafter(numbers, dtype(np.inf))
+    leaves = [[Plant(votes=[(0, 2.0**k)]), Plant(votes=[(0, 3.0 * 2**k)])] for k in range(9)]
+    plants = [
+        Plant("BRANCH_MEMBER", k % 2, stream.choice(numbers, size).tolist(), k % 3 == 0, pair)
+        for k, (pair, size) in enumerate(zip(leaves, sizes * 4, strict=False))
+    ]
+    attributes = attributes_5(plants, dtype, 1)
+    among = np.concatenate([numbers, near, [dtype(np.nan)]])
+    for rows in (1, 200):
+        check_lowering("TreeEnsemble", [stream.choice(among, (rows, 2))], attributes, **ML)
 
 
 def test_votes_for_too_many_targets_stay_with_the_kernel() -> None:

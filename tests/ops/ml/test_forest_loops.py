@@ -45,9 +45,9 @@ def forest(grown: list[Plant]) -> Forest:
     return _forest(cast("Any", found), "target", tree, node, given, weights, max(given) + 1)
 
 
-def forest_of_doubles(grown: list[Plant], targets: int) -> Forest:
+def forest_of_doubles(grown: list[Plant], targets: int, step: float = 1 + 1e-12) -> Forest:
     found = attributes_5(grown, np.float64, targets)
-    splits = found["nodes_splits"] * (1 + 1e-12)
+    splits = found["nodes_splits"] * step
     nodes = Nodes(
         found["nodes_modes"],
         found["nodes_featureids"],
@@ -55,7 +55,7 @@ def forest_of_doubles(grown: list[Plant], targets: int) -> Forest:
         (found["nodes_truenodeids"], found["nodes_falsenodeids"]),
         (found["nodes_trueleafs"], found["nodes_falseleafs"]),
         found["nodes_missing_value_tracks_true"],
-        None,
+        found.get("membership_values"),
     )
     return nodes.forest(found["tree_roots"], found["leaf_targetids"], found["leaf_weights"] / 3)
 
@@ -110,6 +110,13 @@ def test_every_processor_compares_features_that_are_missing(level: str) -> None:
 @pytest.mark.parametrize("level", EVERY)
 def test_doubles_are_compared_as_doubles(level: str) -> None:
     made = forest_of_doubles(plants(3, 10, depth=7, modes=MODES, missing=True), 3)
+    check(made, [rows_of(n, n, np.float64, missing=True) for n in (3, 70)], 3, level=level)
+
+
+@pytest.mark.parametrize("level", EVERY)
+def test_every_processor_searches_sets(level: str) -> None:
+    made = forest_of_doubles(plants(2, 10, depth=7, modes=tuple(COMPARISONS), missing=True), 3, 1)
+    assert made.members is not None
     check(made, [rows_of(n, n, np.float64, missing=True) for n in (3, 70)], 3, level=level)
 
 

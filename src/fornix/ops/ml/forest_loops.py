@@ -55,8 +55,6 @@ def lower_sums(forest: Forest, x: Tensor, targets: int, aggregate: str, node: Lo
         f"X must have at least {forest.features} features, which the trees read, "
         f"got X{shape_text(x.shape)}",
     )
-    if forest.members is not None:
-        node.decline("sets of values are looked up by search")
     if NEUTRAL[aggregate] != 0 and not np.isfinite(forest.votes.weight).all():
         node.decline("extremes of votes that are not finite are found by the kernel")
     votes = vote_table(forest, targets, aggregate)
@@ -81,7 +79,8 @@ def _sums_of_parts(
     forest: Forest, x: Tensor, targets: int, aggregate: str, votes: VoteTable
 ) -> Tensor:
     """What the trees of each part of the forest give together: [parts, N, targets]."""
-    is_exact = x.dtype is FLOAT32 and forest.threshold.dtype != np.float64
+    compared = [forest.threshold, *([] if forest.members is None else [forest.members.values])]
+    is_exact = x.dtype is FLOAT32 and all(part.dtype != np.float64 for part in compared)
     dtype = FLOAT32 if is_exact else FLOAT64
     branches = Branches.of(forest, dtype.numpy)
     trees, depth = forest.roots.size, branches.depth()

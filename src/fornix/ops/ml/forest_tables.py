@@ -2,18 +2,19 @@
 
 A node becomes one or more *branches*: a column is at most a threshold, or not; a column is a
 feature, or one with its sign changed. What is missing compares as "not", so it is the sign that
-decides which way it goes. The children of a branch are branches, or leaves: leaf k is written ~k.
+decides which way it goes. A set is searched by halves: its values, and what lies between them, are
+intervals. The children of a branch are branches, or leaves: leaf k is written ~k.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fornix.ops.fact import Array
-from fornix.ops.ml.forest import Forest
+from fornix.ops.ml.forest import Forest, Members
 
 SHIFT = 6
 LANES = 1 << SHIFT
@@ -44,7 +45,11 @@ class Branches:
         """The nodes of ``forest``, one branch each, then those that some need besides."""
         is_inner = ~forest.is_leaf
         code = np.where(is_inner, np.cumsum(is_inner) - 1, -np.cumsum(forest.is_leaf))
-        under, at, over, missing = code[forest.following[is_inner]].T
+        ways = code[forest.following[is_inner]]
+        members = forest.members
+        sets = np.full(len(ways), -1) if members is None else members.set_of[is_inner]
+        # What asks for a set goes one way here, and is searched for below.
+        under, at, over, missing = np.where(sets[:, None] < 0, ways, ways[:, :1]).T
         threshold = forest.threshold[is_inner].astype(dtype)
         column = forest.feature[is_inner]
         under = np.where(threshold == -np.inf, at, under)  # nothing is below
@@ -74,7 +79,23 @@ class Branches:
         left[apart] = total + np.arange(apart.size)
         column, bound, left, right = (np.concatenate(entry) for entry in zip(*parts, strict=True))
         leaves = int(forest.is_leaf.sum()) + 1
-        return cls(column, bound, left, right, code[forest.roots], forest.features, leaves)
+        made = cls(column, bound, left, right, code[forest.roots], forest.features, leaves)
+        return made if members is None else made._searching(members, sets, ways)
+
+    def _searching(self, members: Members, sets: Array, ways: Array) -> Branches:
+        """The same, where branches that ask for one of ``sets`` search it."""
+        parts = [[self.column.copy(), self.threshold.copy(), self.left.copy(), self.right.copy()]]
+        total = self.column.size
+        for branch in np.nonzero(sets >= 0)[0].tolist():
+            values = members.listed(sets[branch]).astype(self.threshold.dtype)
+            found = _Search.of(values, ways[branch].tolist(), branch, total)
+            own = [np.full(found.bound.size, self.column[branch]), *found]
+            for whole, entries in zip(parts[0], own, strict=True):
+                whole[branch] = entries[0]
+            parts.append([entries[1:] for entries in own])
+            total += found.bound.size - 1
+        column, bound, left, right = (np.concatenate(entry) for entry in zip(*parts, strict=True))
+        return Branches(column, bound, left, right, self.roots, self.features, self.leaves)
 
     @property
     def width(self) -> int:
@@ -107,6 +128,40 @@ class Branches:
             steps += depth * (reached.size - inner.size)
             reached, depth = np.concatenate([self.left[inner], self.right[inner]]), depth + 1
         return round(steps / max(leaves, 1))
+
+
+class _Search(NamedTuple):
+    """Branches by which a value is looked for in a set, the first of them first."""
+
+    bound: Array
+    left: Array
+    right: Array
+
+    @classmethod
+    def of(cls, values: Array, ways: list[int], first: int, others: int) -> _Search:
+        """Branches ``first``, and from ``others`` on, to one of ``ways`` by sorted ``values``."""
+        no, yes, _, missing = ways
+        before = _before(values)
+        bounds = np.stack([before, values], axis=1).reshape(-1)
+        ends = np.tile([no, yes], values.size)
+        is_some = np.stack([before != values, np.ones_like(values, bool)], axis=1).reshape(-1)
+        bounds = np.append(bounds[is_some], np.inf).astype(values.dtype)  # but what is missing
+        exits: list[int] = [*ends[is_some].tolist(), no, missing]
+        order: list[int] = []
+        sides: list[tuple[int, int]] = []
+
+        def half(low: int, high: int) -> int:
+            if low == high:
+                return exits[low]
+            place, middle = len(order), (low + high) // 2
+            order.append(middle)
+            sides.append((0, 0))
+            sides[place] = half(low, middle), half(middle + 1, high)
+            return others + place - 1 if place else first
+
+        half(0, len(bounds))
+        left, right = np.array(sides, np.intp).T
+        return cls(bounds[order], left, right)
 
 
 def _before(numbers: Array) -> Array:
