@@ -81,7 +81,9 @@ def test_elements_that_a_run_repeats_once_or_more_are_the_same(
         "x": np.arange(MANY)[:, None].astype(dtype.numpy),
         "y": np.arange(MANY * width).reshape(MANY, width).astype(dtype.numpy),
     }
+    again = compute((2, MANY, N), lambda _, i, __: x[i, 0])
     check(repeats, {"x": feeds["x"]}, {"N": width}, target=target(level), chunks=3)
+    check(again, {"x": feeds["x"]}, {"N": width}, target=target(level), chunks=3)
     check(sums, feeds, {"N": width}, target=target(level), chunks=3)
 
 

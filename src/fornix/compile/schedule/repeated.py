@@ -48,7 +48,7 @@ def as_column(store: Store, vector: Variable) -> tuple[DimLike, Store] | None:
     """1 where ``vector`` has one value, for which nothing repeats, and a normal ``store`` for that.
 
     Rows of one element would be vectors of one lane each. None unless a run tells how long they
-    are, some of what is read repeats along them, and all other axes are one where they end.
+    are, some of what is read repeats along them, and all of it where other axes are not as one.
     """
     loads = accesses([store.value])
     if len(store.axes) == 1 or all(stride_of(e.address, vector) != 0 for e in loads):
@@ -57,9 +57,10 @@ def as_column(store: Store, vector: Variable) -> tuple[DimLike, Store] | None:
     if found is None:
         return None
     is_it, column = found[0], normal(found[1])
-    if len(column.axes) > 1 or not all(
-        _is_along(e, *column.axes) for e in accesses([column.value])
-    ):
+    *outer, last = column.axes or (vector,)
+    if outer and vector in store.value.variables:
+        return None
+    if not all(_is_along(e, last) for e in accesses([column.value])):
         return None
     return is_it, column
 
