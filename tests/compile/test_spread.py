@@ -10,7 +10,7 @@ import pytest
 from fornix.compile.convolution import convolution
 from fornix.compile.schedule.spread import spread
 from fornix.dtype import FLOAT32
-from fornix.ir.dim import symbol
+from fornix.ir.dim import known, symbol
 from fornix.ir.loops import Tensor, compute, constant, stored, tensor
 from fornix.ops import scalar as s
 from fornix.ops.conv import conv, conv_transpose, lower_conv, lower_conv_transpose
@@ -60,6 +60,36 @@ def test_results_that_are_larger_than_their_image_meet_nothing_beside_it(level: 
     assert is_spread(y)
     (found,) = Runner([y], target(level), chunks=3).run({"x": x})
     np.testing.assert_array_equal(found, conv_transpose(x, w))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("filters", "taps", "pads", "sizes"),
+    [
+        (3, (5, 5), [2] * 4, [(4, 3), (9, 40), (1, 21), (1, 22)]),
+        (3, (25,), [12, 12], [(7,), (21,), (22,)]),
+        (5, (11, 11), [0] * 4, [(4, 3), (1, 1), (25, 30)]),
+    ],
+)
+def test_open_images_are_spread_where_a_run_tells_that_it_pays(
+    filters: int, taps: tuple[int, ...], pads: list[int], sizes: list[tuple[int, ...]], level: str
+) -> None:
+    """Rows are short, or many results meet nothing beside the image."""
+    axes = [symbol(name, least=1) for name in "DHW"[-len(taps) :]]
+    fed, back = tensor("x", (N, 64, *axes), FLOAT32), integers(64, filters, *taps)
+    y = lower_conv_transpose(fed, constant(back), None, pads=pads)
+    found = convolution(source(stored(y)))
+    assert found is not None
+    made = spread(found, lanes(FLOAT32))
+    assert made is not None
+    assert known(made[1]) is None
+    runner = Runner([y], target(level), chunks=3)
+    for n, size in enumerate(sizes, 1):
+        x = integers(n, 64, *size, seed=n)
+        told = {str(axis): extent for axis, extent in zip(axes, size, strict=True)}
+        (found_y,) = runner.run({"x": x}, {"N": n, **told})
+        wanted = conv_transpose(x, back, pads=pads)
+        np.testing.assert_array_equal(found_y.reshape(wanted.shape), wanted)
 
 
 def test_rows_that_fill_vectors_are_summed_at_once() -> None:

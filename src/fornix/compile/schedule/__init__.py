@@ -12,7 +12,7 @@ from dataclasses import replace as replace_fields
 
 from fornix.compile.attention import as_attention
 from fornix.compile.axes import merge
-from fornix.compile.convolution import convolution
+from fornix.compile.convolution import Convolution, convolution
 from fornix.compile.cost import accesses, stride_of
 from fornix.compile.nest import Nest
 from fornix.compile.phases import joined, phases
@@ -99,9 +99,19 @@ def _of_convolution(store: Store, target: Target, lanes: int) -> list[Piece] | N
     conv = convolution(store)
     if conv is None:
         return None
-    parts = spread(conv, lanes) or joined(conv)
-    if parts is not None:
-        return [piece for part in parts for piece in _of_store(part, target)]
+    found = spread(conv, lanes)
+    parts, is_it = (joined(conv), 1) if found is None else found
+    if parts is None:
+        return _of_unspread(store, conv, target, lanes)
+    pieces = [piece for part in parts for piece in _of_store(part, target)]
+    if known(is_it) == 1:
+        return pieces
+    others = _of_unspread(store, conv, target, lanes) or _of_sums(store, target, lanes)
+    return [*_only_if(is_it, pieces), *_only_if(1 - is_it, others)]
+
+
+def _of_unspread(store: Store, conv: Convolution, target: Target, lanes: int) -> list[Piece] | None:
+    """The same where no products of places are stored."""
     words = rows_in_words(conv, target, lanes)
     of_words = None if words is None else direct_stages(words[1], target, lanes)
     if words is not None and of_words is not None:
@@ -221,9 +231,11 @@ def _of_store(store: Store, target: Target) -> Iterator[Piece]:
         yield Piece(Nest("map", (), lanes), (store,))
         return
     pieces = _of_convolution(store, target, lanes)
-    if pieces is not None:
-        yield from pieces
-        return
+    yield from _of_sums(store, target, lanes) if pieces is None else pieces
+
+
+def _of_sums(store: Store, target: Target, lanes: int) -> Iterator[Piece]:
+    """A ``store`` that is no convolution which a schedule of its own serves."""
     usual = normal(store)
     folded = folded_rows(usual, target, lanes)
     if folded is not None:

@@ -104,7 +104,7 @@ def ways(
     if are_apart(c):
         return [Way(few, 0)]
     places = math.prod((*(a.extent for a in c.batch), *(s.out.extent for s in c.spatial)))
-    found = [Way(few, cycles.of_places(), _is_less(places, MOST_PLACES + 1)), large]
+    found = [Way(few, cycles.of_places(), is_less(places, MOST_PLACES + 1)), large]
     return found if algorithm is None else [*found, *_in_tiles(c, algorithm, target, lanes)]
 
 
@@ -138,7 +138,7 @@ def _in_tiles(c: Convolution, algorithm: Winograd, target: Target, lanes: int) -
     stages = direct_stages(found, target, lanes)
     if stages is None or speed_in_tiles(found, target) <= GAIN:
         return []
-    fits = math.prod((_is_less(axis.extent, SIDE + 1) for axis in opened), start=1)
+    fits = math.prod((is_less(axis.extent, SIDE + 1) for axis in opened), start=1)
     return [Way(stages, _Cycles(c, lanes).in_joined_rows(), fits)]
 
 
@@ -240,8 +240,8 @@ def chosen(found: Sequence[Way]) -> list[DimLike]:
         is_it: DimLike = way.fits
         for other_k, other in enumerate(found):
             if other is not way:
-                is_less = _is_less(way.cycles, other.cycles + (k < other_k))
-                is_it = is_it * maximum(is_less, 1 - other.fits)
+                is_best = is_less(way.cycles, other.cycles + (k < other_k))
+                is_it = is_it * maximum(is_best, 1 - other.fits)
         told.append(is_it)
     return told
 
@@ -253,9 +253,9 @@ def only_if(is_it: DimLike, nest: Nest) -> Nest:
     return replace_fields(nest, body=body, parallel=rest_included(nest.parallel) * is_it)
 
 
-def _is_less(a: DimLike, b: DimLike) -> DimLike:
+def is_less(a: DimLike, b: DimLike) -> DimLike:
     """1 if ``a`` is less than ``b``, else 0."""
     return minimum(maximum(b - a, 0), 1)
 
 
-__all__ = ["Way", "chosen", "only_if", "ways"]
+__all__ = ["Way", "chosen", "is_less", "only_if", "ways"]

@@ -19,7 +19,8 @@ from fornix.compile.cost import accesses, likely
 from fornix.compile.phases import FEW_FILTERS, Phased, are_joined, has_waste, phased_axes
 from fornix.compile.schedule.inside import is_even, limits, needed_for
 from fornix.compile.schedule.packing import filled
-from fornix.ir.dim import DimLike, maximum, minimum
+from fornix.compile.schedule.small_images import is_less
+from fornix.ir.dim import DimLike, known, maximum, minimum
 from fornix.ir.dim.expression import Atom, coefficient
 from fornix.ir.loops import (
     TRUE,
@@ -88,8 +89,11 @@ class _Term:
     place: DimLike
 
 
-def spread(c: Convolution, lanes: int) -> list[Store] | None:
-    """The products, their sums and the result of ``c``; None if another way is better."""
+def spread(c: Convolution, lanes: int) -> tuple[list[Store], DimLike] | None:
+    """The products, their sums and the result of ``c``, and 1 where that is best, 0 where not.
+
+    None if it never is.
+    """
     given, phased = groups(c) or each_for_itself(c), phased_axes(c)
     if given is None or phased is None or not c.sum.dtype.is_float or c.product.op != "mul":
         return None
@@ -98,11 +102,12 @@ def spread(c: Convolution, lanes: int) -> list[Store] | None:
     windows = [s for s in c.spatial if s.tap is not None and s.out not in {x.out for x in phased}]
     axes = [*map(_of_phases, phased), *map(_of_windows, windows)]
     channels = [a for a in c.channels if a not in {x.tap for x in axes}]
-    row = likely(c.spatial[-1].out.extent)
-    most = SHORT_ROWS if row * given.filters <= WAITING * lanes else FEW_ROWS
     others: dict[Atom, DimLike] = {s.place: s.read for s in c.spatial if s not in windows}
     image, axes = _data(substitute_scalar(given.image, others), axes)
-    if any(s.stride > 1 for s in windows) or not _pays(given, channels, axes, most):
+    row = c.spatial[-1].out.extent * given.filters
+    is_short = is_less(row, WAITING * lanes + 1)
+    pays = _pays(given, channels, axes, is_short)
+    if any(s.stride > 1 for s in windows) or known(pays) == 0:
         return None
     one = Variable("f", given.filters)
     weights = substitute_scalar(c.weights, {c.filter: given.axis.dim * given.filters + one.dim})
@@ -113,7 +118,7 @@ def spread(c: Convolution, lanes: int) -> list[Store] | None:
     products = filled("products", rows, whole)
     group = c.filter.dim // given.filters
     at = (*(a.dim for a in kept), group, c.filter.dim - group * given.filters)
-    return [products, *_sums(c, products.buffer, at, axes)]
+    return [products, *_sums(c, products.buffer, at, axes)], pays
 
 
 def _is_dilated(c: Convolution, x: Phased) -> bool:
@@ -130,30 +135,35 @@ def _of_windows(s: Spatial) -> _Axis:
     return _Axis(s.out, s.tap or s.out, s.place, 0, s.dilation, None)
 
 
-def _pays(given: Groups, channels: Sequence[Variable], axes: Sequence[_Axis], most: int) -> bool:
+def _pays(
+    given: Groups, channels: Sequence[Variable], axes: Sequence[_Axis], is_short: DimLike
+) -> DimLike:
     """Whether there are few filters, and enough channels; or no other way meets no other places.
 
-    Without phases, filters times taps are so many at ``most``, unless the image is small.
+    Without phases, there are more filters times taps only where rows are short, as ``is_short``
+    says, or the image is small.
     """
     if not axes or not all(isinstance(x.tap.extent, int) for x in axes):
-        return False
+        return 0
     rows = given.filters * math.prod(likely(x.tap.extent) for x in axes)
     terms = math.prod(likely(a.extent) for a in channels)
     phased = [x.phases for x in axes if x.phases is not None]
-    if not phased:
-        is_near = rows <= most or _is_small(axes, terms)
-        return terms >= MANY_TERMS and is_near and given.filters <= FEW_FILTERS
-    if has_waste(phased):
-        return are_joined(phased, given, is_depthwise=not channels)
     is_few = given.filters <= FEW_FILTERS
-    return is_few and terms >= LEAST_TERMS and rows <= MOST_ROWS
+    if not phased:
+        if terms < MANY_TERMS or not is_few:
+            return 0
+        near = is_short if rows <= SHORT_ROWS else 0
+        return 1 if rows <= FEW_ROWS else maximum(near, _is_small(axes, terms))
+    if has_waste(phased):
+        return int(are_joined(phased, given, is_depthwise=not channels))
+    return int(is_few and terms >= LEAST_TERMS and rows <= MOST_ROWS)
 
 
-def _is_small(axes: Sequence[_Axis], terms: int) -> bool:
+def _is_small(axes: Sequence[_Axis], terms: int) -> DimLike:
     """Whether reading products costs less than to multiply zeros beside the image would."""
-    places = math.prod(likely(x.place.extent) for x in axes)
-    outs = math.prod(likely(x.out.extent) for x in axes)
-    return places * terms + outs * READING < outs * terms
+    places = math.prod(x.place.extent for x in axes)
+    outs = math.prod(x.out.extent for x in axes)
+    return 0 if places == outs else is_less(places * terms + outs * READING, outs * terms)
 
 
 def _data(image: Scalar, axes: Sequence[_Axis]) -> tuple[Scalar, list[_Axis]]:
