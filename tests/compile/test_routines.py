@@ -14,6 +14,7 @@ from fornix.dtype import BOOL, FLOAT32, INT8, INT32, INT64, UINT8, DType
 from fornix.errors import NotSupported
 from fornix.ir.dim import symbol
 from fornix.ir.loops import routine, tensor
+from fornix.ir.loops.routines import leading_zeros
 from fornix.ops import ranking_loops
 from tests.compile.levels import EVERY, target
 from tests.compile.native import Runner, check
@@ -63,10 +64,16 @@ def swaps(x: Any, y: Any, start: int, end: int) -> None:
         one, other = one + 1, other - 1
 
 
+def bits(x: Any, y: Any, start: int, end: int) -> None:
+    for i in range(start, end):
+        y[i] = leading_zeros(((x[i] << (i % 57)) | 1) if i % 4 != 0 else 1 << (i % 63))
+
+
 @pytest.mark.parametrize("level", EVERY)
 @pytest.mark.parametrize(
     ("function", "dtype", "result"),
     [
+        (bits, INT64, INT8),
         (collatz, INT32, INT64),
         (collatz, UINT8, INT8),
         (logic, INT8, BOOL),

@@ -211,7 +211,9 @@ def test_texts_become_the_nearest_floats(dtype: str, seed: int) -> None:
     texts += [str(source.randrange(10**18)) + "e" + str(source.randrange(-40, 20))
               for _ in range(300)]  # fmt: skip
     texts += ["1.", ".5", "+3", "-0", "-.0e7", "0e999999", "1e400", "-1e-400", "007", "1E5", "nan",
-              "9007199254740993", "16777217", "1.0000001788139343", "inf", " 2 "]  # fmt: skip
+              "9007199254740993", "16777217", "1.0000001788139343", "inf", " 2 ",
+              "0.00012345678901234567", "0" * 30 + "12.5", "0." + "0" * 40 + "17", "-00.0",
+              "1234567890123456789", "12345678901234567.25", "9" * 300, "." + "0" * 30]  # fmt: skip
     made = {"float32": ("float", 1), "float64": ("double", 11)}[dtype]
     agree(f"Cast <to = {made[1]}>", np.array([t for t in texts if t != "nan"], object),
           made=f"{made[0]}[N]")  # fmt: skip

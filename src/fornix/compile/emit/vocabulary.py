@@ -121,6 +121,11 @@ def _lowest_bit(writer: Writer, given: Sequence[Operand]) -> Operand:
     )
 
 
+def _leading_zeros(writer: Writer, given: Sequence[Operand]) -> Operand:
+    (word,) = given
+    return writer.put(LONG, f"call i64 @llvm.ctlz.i64(i64 {word.text}, i1 true)")
+
+
 def _wide(writer: Writer, given: Sequence[Operand]) -> Operand:
     (x,) = given
     element = element_of(x.kind)
@@ -179,6 +184,7 @@ WORDS: Mapping[Any, Word] = {
     routines.invoke: _invoke,
     routines.invoke_with: _invoke,
     routines.lanes: _lanes,
+    routines.leading_zeros: _leading_zeros,
     routines.lowest_bit: _lowest_bit,
     routines.memory_at: _memory_at,
     routines.narrow: _narrow,
@@ -190,6 +196,7 @@ WORDS: Mapping[Any, Word] = {
 }
 
 NEEDED = (
+    "declare i64 @llvm.ctlz.i64(i64, i1)",
     "declare i64 @llvm.cttz.i64(i64, i1)",
     "declare <16 x i32> @llvm.cttz.v16i32(<16 x i32>, i1)",
 )

@@ -51,10 +51,11 @@ _ROUTINES: dict[str, tuple[Callable[..., None], list[DType]]] = {
 def texts_code(cache: ObjectCache, family: str) -> tuple[int, object]:
     """The address of the function of a family, and what keeps it in memory."""
     from fornix.compile.emit.routines import routine_texts  # noqa: PLC0415 - of the compiler
+    from fornix.compile.emit.vocabulary import NEEDED  # noqa: PLC0415 - of the compiler
     from fornix.compile.target import Target  # noqa: PLC0415 - imports llvmlite
 
     function, kinds = _ROUTINES[family]
-    routines = "\n".join(routine_texts("serve", function, [INT64, INT64, *kinds, None]))
+    routines = "\n".join([*NEEDED, *routine_texts("serve", function, [INT64, INT64, *kinds, None])])
     text = _TEXT.replace("@KINDS@", ", ".join(["ptr null"] * len(kinds)))
     text = routines + text.replace("@DATA@", str(entry.DATA))
     return cache.load([text], Target.host())[text]

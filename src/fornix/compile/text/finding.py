@@ -210,7 +210,11 @@ def find_words(table: Memory, octets: Memory, moves: Memory, address: int, lengt
     is_cut = table[IS_CUT] != 0
     before = table[SPAN_COUNT]
     start, at = 0, 0
+    first = table[START]
     while at < length:
+        if states[first + text[at]] == 0:
+            at += 1
+            continue
         end = match_end(table, states, text, at, length)
         if end > at:
             if table[SPAN_COUNT] - before == table[MOST]:

@@ -45,7 +45,7 @@ from fornix.compile.text.routines import (
     item,
     kind_at,
 )
-from fornix.ir.loops.routines import Memory, invoke, memory_at
+from fornix.ir.loops.routines import Memory, invoke, leading_zeros, memory_at
 
 TOP = -0x8000000000000000
 """The highest bit of a word."""
@@ -119,22 +119,17 @@ def read_floats(table: Memory, result: Memory, octets: Memory, given: int) -> No
 
 def read_float(table: Memory, data: Memory, length: int, bits: Memory, row: int) -> int:
     """Write the bits of what so many ASCII characters spell; 0 if that is left."""
-    at, number, digits, power, has_digits, is_behind = 0, 0, 0, 0, 0, 0
-    if length > 0 and is_sign(data[0]):
-        at = 1
-    while at < length and (is_digit(data[at]) or (data[at] == POINT and is_behind == 0)):
-        if data[at] == POINT:
-            is_behind = 1
-        else:
-            number = number * 10 + data[at] - ZERO
-            digits += 1 if number != 0 else 0
-            power -= is_behind
-            has_digits = 1
-            if digits > DIGITS:
-                break
-        at += 1
-    done = 0
-    if has_digits != 0 and digits <= DIGITS and length <= LONGEST:
+    first = 1 if length > 0 and is_sign(data[0]) else 0
+    point = behind_digits(data, first, length, NINE)
+    behind, at = point, point
+    if point < length and data[point] == POINT:
+        behind = point + 1
+        at = behind_digits(data, behind, length, NINE)
+    digits = point - behind_digits(data, first, point, ZERO)
+    digits += at - (behind if digits != 0 else behind_digits(data, behind, at, ZERO))
+    number = with_digits(data, behind, at, with_digits(data, first, point, 0))
+    given, power, done = point - first + at - behind, behind - at, 0
+    if given > 0 and digits <= DIGITS and length <= LONGEST:
         if at < length and (data[at] == LOWER_E or data[at] == UPPER_E):
             power += exponent_of(data, at + 1, length)
             at = length
@@ -144,6 +139,21 @@ def read_float(table: Memory, data: Memory, length: int, bits: Memory, row: int)
                 bits[row] = found | TOP if data[0] == MINUS else found
                 done = 1
     return done
+
+
+def behind_digits(data: Memory, start: int, end: int, last: int) -> int:
+    """The first place from ``start`` on that has no digit up to the character ``last``."""
+    at = start
+    while at < end and data[at] >= ZERO and data[at] <= last:
+        at += 1
+    return at
+
+
+def with_digits(data: Memory, start: int, end: int, number: int) -> int:
+    """A number, and the digits between two places behind it; the rest of a division by 2⁶⁴."""
+    for at in range(start, end):
+        number = number * 10 + data[at] - ZERO
+    return number
 
 
 def is_near_tie(bits: int) -> bool:
@@ -194,16 +204,6 @@ def bits_of(table: Memory, number: int, power: int) -> Any:
             high += 1 if is_below(low, more) else 0
         found = rounded(high, low, shift, power)
     return found
-
-
-def leading_zeros(number: int) -> Any:
-    """How many bits of a word above 0 are 0 ahead of the first that is 1."""
-    shift, step = 0, 32
-    while step > 0:
-        if number >> (64 - step - shift) == 0:
-            shift += step
-        step = step >> 1
-    return shift
 
 
 def rounded(high: int, low: int, shift: int, power: int) -> Any:

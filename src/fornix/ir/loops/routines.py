@@ -108,6 +108,11 @@ def lowest_bit(x: Any) -> Any:
     return np.array([(int(e) & -int(e)).bit_length() - 1 for e in x], np.int32)
 
 
+def leading_zeros(word: int) -> int:
+    """How many bits of a word above 0 are 0 ahead of the first that is 1."""
+    return 64 - int(word).bit_length()
+
+
 def wide(x: Any) -> Any:
     """Floats as float64."""
     return x.astype(np.float64)
