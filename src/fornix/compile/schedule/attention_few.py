@@ -304,29 +304,34 @@ class _Part:
     # ── queries that share keys
 
     def _beside(self, mate: Variable, folds: Block, means: Scalar) -> Block:
-        """All queries along ``mate``, for which keys are turned and values read once."""
+        """All queries along ``mate``, for which keys and values are read once."""
         a, block = self.a, Variable("b", ceildiv(self.count, KEYS))
-        left = minimum(KEYS, self.count - block.dim * KEYS)
-        key = Variable("k", left)
-        tile = Variable("t", ceildiv(a.term.extent, self.lanes))
-        place = self.first + block.dim * KEYS + key.dim
-        e = as_load(substitute_scalar(a.keys, {a.key: place}))
-        put = Put(self.turned, a.term.dim * KEYS + key.dim, e)
-        turn = Turn(key, a.term, tile.dim * self.lanes, (e,), put)
-        column = Variable("k", KEYS)
-        turned = load(self.turned, a.term.dim * KEYS + column.dim)
-        score = self._score(turned, column, block.dim * KEYS)
-        put = Put(self.scores, self.row + block.dim * KEYS + column.dim, score)
-        tiles = [
-            When(condition, self._tiles(mate, column, (left, most), put, is_padded=True))
+        first, column = block.dim * KEYS, Variable("k", KEYS)
+        left = minimum(KEYS, self.count - first)
+        lies_along = stride_of(as_load(a.keys).address, a.key) == 1
+        keys = a.keys if lies_along else load(self.turned, a.term.dim * KEYS + column.dim)
+        score = self._score(keys, column, first)
+        put = Put(self.scores, self.row + first + column.dim, score)
+        tiles: Block = tuple(
+            When(condition, self._tiles(mate, column, (left, most), put, is_padded=not lies_along))
             for condition, most in self._widths(left)
-        ]
-        steps: Block = (Loop(tile, (Lanes(key, 1, (turn,)),)), *tiles)
+        )
+        steps = tiles if lies_along else (self._turn(first, left), *tiles)
         return (
             Loop(block, steps),
             Loop(mate, (When(TRUE, folds),)),
             When(TRUE, self._means(mate, means)),
         )
+
+    def _turn(self, first: DimLike, left: DimLike) -> Loop:
+        """The keys of a block, which lie term by term, one beside the other."""
+        a, key = self.a, Variable("k", left)
+        tile = Variable("t", ceildiv(a.term.extent, self.lanes))
+        place = self.first + first + key.dim
+        e = as_load(substitute_scalar(a.keys, {a.key: place}))
+        put = Put(self.turned, a.term.dim * KEYS + key.dim, e)
+        turn = Turn(key, a.term, tile.dim * self.lanes, (e,), put)
+        return Loop(tile, (Lanes(key, 1, (turn,)),))
 
     def _widths(self, left: DimLike) -> list[tuple[Scalar, int]]:
         """How many keys tiles are made for, and when: a vector of them is not worth a block."""
